@@ -1,0 +1,144 @@
+"""The engine's door: submit requests, cancel them, step; in-process for tests and benches too."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import mlx.core as mx
+
+from .batch import Batch, build, wanted
+from .blocks import Blocks
+from .prefix_cache import PrefixCache
+from .request import Event, Refused, Request, Started, Token, TokenLogprobs
+from .sampler import Drawn, broken_numbers, draw, logprobs_of
+from .scheduler import Limits, Scheduler, Work
+from .sequence import Sequence as State
+from .tokenizer import AnswerText
+
+
+class Engine:
+    """Continuous batching over one model; every call is made from one thread.
+
+    `forward` runs a batch (engine.runner), `pages` counts the pool's pages without page 0, `ends`
+    are the ids that end an answer; `text` follows an answer's text, given stop strings and the
+    number of tokens before which they do not count.
+    """
+
+    def __init__(
+        self,
+        forward: Callable[[Batch], mx.array],
+        limits: Limits,
+        pages: int,
+        ends: Sequence[int],
+        text: Callable[[Sequence[str], int], AnswerText],
+    ) -> None:
+        self.blocks = Blocks(pages + 1)
+        self.cache = PrefixCache(self.blocks)
+        self.scheduler = Scheduler(self.blocks, self.cache, limits)
+        self._forward = forward
+        self._ends = tuple(ends)
+        self._text = text
+        self._active: dict[int, State] = {}
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._active)
+
+    def submit(self, request: Request) -> None:
+        """Queue a request; raises Refusal if it can never fit or the queue is full."""
+        text = self._text(request.stop, request.min_tokens) if request.stop else None
+        state = State.of(request, text)
+        self.scheduler.add(state)
+        self._active[request.id] = state
+
+    def cancel(self, request: int) -> None:
+        """Forget a request before the next step; one that is over already is no mistake."""
+        state = self._active.pop(request, None)
+        if state is not None:
+            self.scheduler.finish(state)
+
+    def step(self) -> list[Event]:
+        """Compute one step of everything that runs; what came of it, in order."""
+        work, admitted = self.scheduler.schedule()
+        events: list[Event] = [Started(state.request.id, state.cached) for state in admitted]
+        if not work:
+            return events
+        logits = self._forward(build(work))
+        prompts, ready = self._split(work, logits)
+        self.scheduler.commit(work)
+        drawing = [(state, row) for state, row in ready if state.request.max_tokens]
+        drawn = iter(self._draw(logits, drawing))
+        for state, _ in ready:
+            token = next(drawn) if state.request.max_tokens else None
+            events.append(self._accept(state, token, prompts.pop(state.request.id, [])))
+        events += [Token(request, [], prompt=entries) for request, entries in prompts.items()]
+        return events
+
+    def run(self) -> Iterator[Event]:
+        """Step until nothing is left to do."""
+        while self.busy:
+            yield from self.step()
+
+    def _split(
+        self, work: Sequence[Work], logits: mx.array
+    ) -> tuple[dict[int, list[TokenLogprobs]], list[tuple[State, int]]]:
+        """Logprobs of prompt tokens by request; sequences ready to draw and their rows."""
+        prompts: dict[int, list[TokenLogprobs]] = {}
+        ready: list[tuple[State, int]] = []
+        end = 0
+        for item in work:
+            start, end = end, end + wanted(item)
+            if item.last:
+                ready.append((item.sequence, end - 1))
+            if item.sequence.request.prompt_logprobs is not None and not item.sequence.generated:
+                prompts[item.sequence.request.id] = _prompt_logprobs(item, logits[start:end])
+        return prompts, ready
+
+    def _draw(self, logits: mx.array, ready: Sequence[tuple[State, int]]) -> list[Drawn]:
+        if not ready:
+            return []
+        rows = [row for _, row in ready]
+        picked = logits if rows == list(range(logits.shape[0])) else logits[mx.array(rows)]
+        return draw(picked, [state for state, _ in ready], self._ends)
+
+    def _accept(self, state: State, drawn: Drawn | None, prompt: list[TokenLogprobs]) -> Event:
+        request = state.request
+        if drawn is None:
+            self.cancel(request.id)
+            return Token(request.id, [], "length", prompt=prompt)
+        if drawn.token < 0:
+            self.cancel(request.id)
+            return Refused.of(request.id, broken_numbers())
+        state.tokens.append(drawn.token)
+        if request.sampling.presence_penalty or request.sampling.frequency_penalty:
+            state.seen[drawn.token] += 1
+        finish, stop, hidden = self._ending(state, drawn.token)
+        if finish:
+            self.cancel(request.id)
+        logprobs = [drawn.logprobs] if drawn.logprobs else []
+        return Token(request.id, [drawn.token], finish, stop, hidden, logprobs, prompt)
+
+    def _ending(self, state: State, token: int) -> tuple[str | None, str | None, int]:
+        """Why the answer is over, if it is: reason, stop string, tokens that are not its text."""
+        request = state.request
+        ends = () if request.ignore_eos else self._ends
+        if token in ends or token in request.stop_token_ids:
+            return "stop", None, 1
+        if state.text is not None:
+            state.text.add(token)
+            if state.text.stop is not None:
+                return "stop", state.text.stop, 0
+        full = len(state.tokens) >= self.scheduler.limits.context
+        over = full or state.generated >= request.max_tokens
+        return ("length" if over else None), None, 0
+
+
+def _prompt_logprobs(item: Work, logits: mx.array) -> list[TokenLogprobs]:
+    """Of the prompt tokens that follow the computed rows, each reported once."""
+    state = item.sequence
+    first = max(state.computed + 1, state.reported)
+    last = min(state.computed + item.count + 1, len(state.request.tokens))
+    if first >= last:
+        return []
+    rows = logits[first - state.computed - 1 : last - state.computed - 1]
+    state.reported = last
+    most = state.request.prompt_logprobs or 0
+    return logprobs_of(rows, state.tokens[first:last].tolist(), most)

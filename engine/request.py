@@ -1,0 +1,119 @@
+"""The token vocabulary: what an engine is asked, answers and refuses; imports nothing of ours."""
+
+from msgspec import Struct
+
+
+class Refusal(Exception):
+    """A caller's mistake or a limit reached, with its HTTP status and a stable code.
+
+    `field` is the request's field at fault; `retry_after` (seconds) becomes the Retry-After header.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        field: str | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.field = field
+        self.retry_after = retry_after
+
+
+class Sampling(Struct, frozen=True, kw_only=True):
+    """How a token is drawn from its logits; the defaults change nothing. Applied in field order.
+
+    The order of truncation is that of vLLM and transformers; top_p is over what top_k leaves.
+    """
+
+    logit_bias: dict[int, float] = {}
+    repetition_penalty: float = 1.0  # over prompt and answer, as in transformers
+    presence_penalty: float = 0.0  # over the answer alone, as OpenAI defines it
+    frequency_penalty: float = 0.0
+    temperature: float = 1.0  # 0 is greedy
+    top_k: int = 0  # 0 is off
+    top_p: float = 1.0
+    min_p: float = 0.0
+    seed: int = 0  # 64 bits; the n-th token's draw depends on seed and n alone
+
+
+class Request(Struct, frozen=True, kw_only=True):
+    """One sequence to continue; `tokens` is the whole prompt."""
+
+    id: int
+    tokens: list[int]
+    max_tokens: int
+    min_tokens: int = 0
+    ignore_eos: bool = False
+    stop: list[str] = []
+    stop_token_ids: list[int] = []
+    sampling: Sampling = Sampling()
+    logprobs: int | None = None  # alternatives reported beside each generated token
+    prompt_logprobs: int | None = None  # the same for the prompt's own tokens
+    salt: str = ""  # prefixes are shared only within one salt
+
+
+class TokenLogprobs(Struct, frozen=True, array_like=True):
+    """Natural log probabilities at a position, before any sampling setting."""
+
+    token: int
+    logprob: float
+    top: list[tuple[int, float]] = []
+
+
+class Started(Struct, frozen=True, array_like=True, tag="started"):
+    """A request was admitted; `cached` tokens of its prompt were found in the prefix cache."""
+
+    request: int
+    cached: int
+
+
+class Token(Struct, frozen=True, array_like=True, tag="token"):
+    """One step's progress of one request.
+
+    `tokens` are new ids. With `finish` ("stop" or "length") the request is over; `stop` is the
+    stop string that ended it, and `hidden` counts trailing tokens that are not part of the text
+    (end of sequence, stop token ids). `prompt` holds logprobs of prompt tokens 1, 2, ... where
+    they were asked for.
+    """
+
+    request: int
+    tokens: list[int]
+    finish: str | None = None
+    stop: str | None = None
+    hidden: int = 0
+    logprobs: list[TokenLogprobs] = []
+    prompt: list[TokenLogprobs] = []
+
+
+class Refused(Struct, frozen=True, array_like=True, tag="refused"):
+    """A request ended by a Refusal, carried over the wire."""
+
+    request: int
+    status: int
+    code: str
+    message: str
+    field: str | None = None
+    retry_after: int | None = None
+
+    @classmethod
+    def of(cls, request: int, refusal: Refusal) -> "Refused":
+        return cls(
+            request,
+            refusal.status,
+            refusal.code,
+            refusal.message,
+            refusal.field,
+            refusal.retry_after,
+        )
+
+    def refusal(self) -> Refusal:
+        return Refusal(self.status, self.code, self.message, self.field, self.retry_after)
+
+
+Event = Started | Token | Refused

@@ -1,0 +1,253 @@
+"""Text to tokens and back, piece by piece; used by the server and the worker alike, without mlx."""
+
+import codecs
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+from tokenizers import Tokenizer as Encoding
+
+REPLACEMENT = "\ufffd"
+
+
+class TokenizerError(ValueError):
+    """A tokenizer's files are missing or make no sense; the message says which and why."""
+
+
+class Detokenizer(Protocol):
+    """The text of a growing answer, in pieces that end on whole characters."""
+
+    def add(self, token: int) -> str: ...
+
+    def flush(self) -> str: ...
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """The byte behind each character of a byte-level vocabulary, as GPT-2 defined it."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {
+        chr(256 + index): byte for index, byte in enumerate(others)
+    }
+
+
+class ByteDetokenizer:
+    """For byte-level vocabularies: the bytes of each token through an incremental UTF-8 decoder."""
+
+    def __init__(self, table: Sequence[bytes]) -> None:
+        self._table = table
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def add(self, token: int) -> str:
+        raw = self._table[token] if token < len(self._table) else b""
+        return self._decoder.decode(raw)
+
+    def flush(self) -> str:
+        return self._decoder.decode(b"", final=True)
+
+
+class WindowDetokenizer:
+    """For any other vocabulary: decode a short window twice, with and without the newest token.
+
+    What the newest token adds is the difference; a window that ends in the replacement character
+    may be half a character, so it waits for the next token.
+    """
+
+    def __init__(self, encoding: Encoding) -> None:
+        self._encoding = encoding
+        self._window: list[int] = []
+        self._settled = 0  # tokens of the window whose text is out
+
+    def add(self, token: int) -> str:
+        self._window.append(token)
+        return self._advance(final=False)
+
+    def flush(self) -> str:
+        return self._advance(final=True)
+
+    def _advance(self, final: bool) -> str:
+        before = self._encoding.decode(self._window[: self._settled])
+        text = self._encoding.decode(self._window)
+        if len(text) <= len(before) or (text.endswith(REPLACEMENT) and not final):
+            return ""
+        self._window = self._window[self._settled :]
+        self._settled = len(self._window)
+        return text[len(before) :]
+
+
+class StopMatcher:
+    """Finds the first stop string in text that comes in pieces, never letting a part of one out."""
+
+    def __init__(self, stops: Sequence[str], include: bool = False) -> None:
+        self._stops = tuple(stops)
+        self._include = include
+        self._held = ""
+        self.matched: str | None = None
+
+    def add(self, piece: str) -> str:
+        """The text that is safe to show; nothing more once `matched` is set."""
+        if self.matched is not None:
+            return ""
+        if not self._stops:
+            return piece
+        text = self._held + piece
+        found = min(
+            ((at, -len(stop), stop) for stop in self._stops if (at := text.find(stop)) >= 0),
+            default=None,
+        )
+        if found is not None:
+            at, _, self.matched = found
+            self._held = ""
+            return text[: at + len(self.matched) if self._include else at]
+        keep = max(_overlap(text, stop) for stop in self._stops)
+        self._held = text[len(text) - keep :]
+        return text[: len(text) - keep]
+
+    def flush(self) -> str:
+        """What was held back, when the answer ended otherwise."""
+        held, self._held = self._held, ""
+        return held
+
+
+def _overlap(text: str, stop: str) -> int:
+    """How many of the last characters of `text` could begin `stop`."""
+    most = min(len(text), len(stop) - 1)
+    return next((n for n in range(most, 0, -1) if stop.startswith(text[-n:])), 0)
+
+
+class AnswerText:
+    """An answer's text up to its first stop string, token by token.
+
+    The worker and the server hold one each: so no token is generated past a stop string, and none
+    of it is shown. Before the `least`-th token stop strings do not count.
+    """
+
+    def __init__(self, detokenizer: Detokenizer, stops: StopMatcher, least: int = 0) -> None:
+        self._detokenizer = detokenizer
+        self._stops = stops
+        self._ahead = least - 1  # tokens to come that no stop string may end
+
+    @property
+    def stop(self) -> str | None:
+        return self._stops.matched
+
+    def add(self, token: int) -> str:
+        self._ahead -= 1
+        piece = self._detokenizer.add(token)
+        return piece if self._ahead >= 0 else self._stops.add(piece)
+
+    def flush(self) -> str:
+        """What was held back, when the answer ended otherwise."""
+        return self._stops.add(self._detokenizer.flush()) + self._stops.flush()
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """A checkpoint's tokenizer.json and the settings beside it."""
+
+    encoding: Encoding
+    bos: str | None
+    eos: str | None
+    chat_template: Any  # a template, a list of named ones, or None
+
+    def encode(self, text: str, special: bool = True) -> list[int]:
+        """Token ids; `special` adds what the model expects around a bare text, such as a BOS."""
+        return list(self.encoding.encode(text, add_special_tokens=special).ids)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        stream = self.detokenizer()
+        return "".join([*map(stream.add, tokens), stream.flush()])
+
+    def detokenizer(self) -> Detokenizer:
+        if self._byte_level:
+            return ByteDetokenizer(self._bytes)
+        return WindowDetokenizer(self.encoding)
+
+    def answer_text(
+        self, stops: Sequence[str] = (), least: int = 0, include: bool = False
+    ) -> AnswerText:
+        return AnswerText(self.detokenizer(), StopMatcher(stops, include), least)
+
+    def id_of(self, token: str | None) -> int | None:
+        return None if token is None else self.encoding.token_to_id(token)
+
+    def token_bytes(self, token: int) -> bytes:
+        """The bytes that a token stands for, special tokens by their name."""
+        if self._byte_level:
+            return self._bytes[token] or self._name(token).encode()
+        name = self._name(token)
+        if len(name) == 6 and name.startswith("<0x"):
+            return bytes([int(name[3:5], 16)])
+        return name.replace("\u2581", " ").encode()
+
+    @property
+    def size(self) -> int:
+        """The number of ids, added tokens included."""
+        return self.encoding.get_vocab_size(with_added_tokens=True)
+
+    @cached_property
+    def longest(self) -> int:
+        """The most characters that one token can stand for: bounds a text's tokens from below."""
+        return max(map(len, self.encoding.get_vocab()), default=1)
+
+    def _name(self, token: int) -> str:
+        return self.encoding.id_to_token(token) or ""
+
+    @cached_property
+    def _byte_level(self) -> bool:
+        decoder = msgspec.json.decode(self.encoding.to_str()).get("decoder") or {}
+        return bool(decoder.get("type") == "ByteLevel")
+
+    @cached_property
+    def _bytes(self) -> list[bytes]:
+        """The bytes of each id as they are shown: special tokens are not."""
+        alphabet = _byte_alphabet()
+        table = [b""] * self.size
+        for name, token in self.encoding.get_vocab(with_added_tokens=True).items():
+            if token >= len(table):
+                table.extend([b""] * (token + 1 - len(table)))
+            try:
+                table[token] = bytes(alphabet[character] for character in name)
+            except KeyError:
+                table[token] = name.encode()
+        for token, added in self.encoding.get_added_tokens_decoder().items():
+            table[token] = b"" if added.special else added.content.encode()
+        return table
+
+
+def _token_text(value: Any) -> str | None:
+    """bos_token and eos_token are a string or an object that holds one."""
+    if isinstance(value, dict):
+        value = value.get("content")
+    return value if isinstance(value, str) else None
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return msgspec.json.decode(path.read_bytes()) if path.is_file() else {}
+    except msgspec.DecodeError as error:
+        raise TokenizerError(f"{path} is not valid JSON ({error}); fetch it again") from None
+
+
+def load(directory: Path) -> Tokenizer:
+    """Read tokenizer.json, tokenizer_config.json and chat_template.jinja from a checkpoint."""
+    path = directory / "tokenizer.json"
+    if not path.is_file():
+        raise TokenizerError(
+            f"{directory} has no tokenizer.json; convert its tokenizer with transformers' "
+            "AutoTokenizer.save_pretrained"
+        )
+    try:
+        encoding = Encoding.from_file(str(path))
+    except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exception
+        raise TokenizerError(f"{path} cannot be read ({error}); fetch it again") from None
+    settings = _read_json(directory / "tokenizer_config.json")
+    template_file = directory / "chat_template.jinja"
+    template = (
+        template_file.read_text() if template_file.is_file() else settings.get("chat_template")
+    )
+    bos, eos = (_token_text(settings.get(name)) for name in ("bos_token", "eos_token"))
+    return Tokenizer(encoding, bos, eos, template)

@@ -1,0 +1,100 @@
+"""What server and worker say to each other: msgspec messages in length-prefixed frames."""
+
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from .memory import Plan
+from .request import Refused, Request, Sampling, Started, Token
+
+VERSION = 1
+_LENGTH = struct.Struct("<I")
+
+
+class Configure(Struct, frozen=True, tag="configure"):
+    """The first message to a worker: the model, and what it may use (memory and pool in bytes)."""
+
+    version: int
+    directory: str
+    memory: int
+    threads: int
+    max_batch: int
+    queue: int
+    chunk: int
+    pool: int = 0  # 0: as memory allows
+
+
+class Submit(Struct, frozen=True, tag="submit"):
+    requests: list[Request]
+
+
+class Cancel(Struct, frozen=True, tag="cancel"):
+    requests: list[int]
+
+
+class Ready(Struct, frozen=True, tag="ready"):
+    """The worker serves. `defaults` are generation_config.json's sampling settings."""
+
+    version: int
+    plan: Plan
+    model_type: str
+    defaults: Sampling
+
+
+class Failed(Struct, frozen=True, tag="failed"):
+    """The model cannot be served; `message` is for the person at the command line."""
+
+    message: str
+
+
+class Step(Struct, frozen=True, tag="step"):
+    """All that one step brought, in one frame."""
+
+    events: list[Started | Token | Refused]
+
+
+ToWorker = Configure | Submit | Cancel
+FromWorker = Ready | Failed | Step
+
+
+class WireError(Exception):
+    """The other end speaks another version, or not this language at all."""
+
+
+class Channel:
+    """Frames one way and reads them the other: bytes in, messages out, no socket."""
+
+    def __init__(self, incoming: Any) -> None:
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decode = msgspec.msgpack.Decoder(incoming).decode
+        self._buffer = bytearray()
+
+    def frame(self, message: ToWorker | FromWorker) -> bytes:
+        body = self._encode(message)
+        return _LENGTH.pack(len(body)) + body
+
+    def feed(self, data: bytes) -> Iterator[Any]:
+        """The messages that `data` completes. Raises WireError for what is none."""
+        self._buffer += data
+        while len(self._buffer) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._buffer)
+            end = _LENGTH.size + length
+            if len(self._buffer) < end:
+                return
+            body = bytes(memoryview(self._buffer)[_LENGTH.size : end])
+            del self._buffer[:end]
+            try:
+                yield self._decode(body)
+            except msgspec.DecodeError as error:
+                raise WireError(f"unreadable message: {error}") from None
+
+
+def server_channel() -> Channel:
+    return Channel(FromWorker)
+
+
+def worker_channel() -> Channel:
+    return Channel(ToWorker)

@@ -1,0 +1,159 @@
+"""A worker process: one model behind a socket; run as `python -m bessemer.engine.worker FD`.
+
+Rule 1: the main thread makes every mlx call. Rule 2: a step never waits for the server: two threads
+read and write the socket. Rule 3: when the server goes, so does this process, at once.
+"""
+
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from .engine import Engine
+from .request import Event, Refusal, Refused
+from .serving import Settings, load
+from .wire import (
+    VERSION,
+    Cancel,
+    Configure,
+    Failed,
+    FromWorker,
+    Ready,
+    Step,
+    Submit,
+    ToWorker,
+    worker_channel,
+)
+
+
+class Link:
+    """The worker's end of the socket, read and written by threads of its own."""
+
+    def __init__(self, sock: socket.socket, gone: Callable[[], None]) -> None:
+        self._socket = sock
+        self._gone = gone
+        self._channel = worker_channel()
+        self._inbox: queue.SimpleQueue[ToWorker] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        for target in (self._read, self._write):
+            threading.Thread(target=target, daemon=True).start()
+
+    def send(self, message: FromWorker) -> None:
+        self._outbox.put(self._channel.frame(message))
+
+    def receive(self, wait: bool) -> list[ToWorker]:
+        """All messages that are there; with `wait` at least one."""
+        messages = [self._inbox.get()] if wait else []
+        while not self._inbox.empty():
+            messages.append(self._inbox.get())
+        return messages
+
+    def drain(self) -> None:
+        """Wait, for a moment at most, until what was sent is on its way."""
+        deadline = time.monotonic() + 1
+        while not self._outbox.empty() and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def _read(self) -> None:
+        while data := self._receive():
+            for message in self._channel.feed(data):
+                self._inbox.put(message)
+        self._gone()
+
+    def _receive(self) -> bytes:
+        try:
+            return self._socket.recv(1 << 18)
+        except OSError:
+            return b""
+
+    def _write(self) -> None:
+        while True:
+            parts = [self._outbox.get()]
+            while not self._outbox.empty():
+                parts.append(self._outbox.get())
+            try:
+                self._socket.sendall(b"".join(parts))
+            except OSError:
+                self._gone()
+
+
+def serve(link: Link, engine: Engine) -> None:
+    """Step as long as there is work, and listen between steps; never returns."""
+    while True:
+        events: list[Event] = []
+        for message in link.receive(wait=not engine.busy):
+            events += _obey(engine, message)
+        events += engine.step()
+        if events:
+            link.send(Step(events))
+
+
+def _obey(engine: Engine, message: ToWorker) -> list[Event]:
+    refused: list[Event] = []
+    match message:
+        case Submit(requests):
+            for request in requests:
+                try:
+                    engine.submit(request)
+                except Refusal as refusal:
+                    refused.append(Refused.of(request.id, refusal))
+        case Cancel(requests):
+            for number in requests:
+                engine.cancel(number)
+    return refused
+
+
+def start(link: Link) -> Engine | None:
+    """Load the model that the first message names and say so; None if it cannot be served."""
+    (configure, *_) = link.receive(wait=True)
+    if not isinstance(configure, Configure) or configure.version != VERSION:
+        link.send(Failed(f"server and worker disagree on the wire's version ({VERSION})"))
+        return None
+    try:
+        serving = load(Path(configure.directory), _settings(configure))
+    except (ValueError, OSError) as error:
+        link.send(Failed(str(error)))
+        return None
+    link.send(
+        Ready(
+            VERSION,
+            serving.plan,
+            serving.model_type,
+            serving.defaults,
+        )
+    )
+    return serving.engine
+
+
+def _settings(configure: Configure) -> Settings:
+    return Settings(
+        memory=configure.memory,
+        pool=configure.pool,
+        max_batch=configure.max_batch,
+        queue=configure.queue,
+        chunk=configure.chunk,
+    )
+
+
+def main(descriptor: int) -> int:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us too; the server decides
+    link = Link(socket.socket(fileno=descriptor), gone=lambda: os._exit(0))
+    engine = start(link)
+    if engine is not None:
+        try:
+            serve(link, engine)
+        except Exception:  # noqa: BLE001 - the worker's loop: say why, end, and be restarted
+            traceback.print_exc()
+    link.drain()
+    return 1
+
+
+if __name__ == "__main__":
+    sys.stdout.flush()
+    os._exit(main(int(sys.argv[1])))

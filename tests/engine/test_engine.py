@@ -1,0 +1,275 @@
+"""The engine end to end over a model without weights that notices every wrong page."""
+
+import numpy as np
+import pytest
+from bessemer.engine.request import Refusal, Refused, Sampling, Started, Token
+from bessemer.kernels.pages import PAGE
+
+from tests.engine.paper_model import END, VOCABULARY, answers, ask, engine, greedy, prompt
+
+
+def test_one_request_gives_the_models_greedy_answer() -> None:
+    door, _ = engine()
+    door.submit(ask(1, prompt(1, 70), 40))
+    assert answers(door.run()) == {1: greedy(prompt(1, 70), 40)}
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 32, 33, 256])
+def test_chunks_do_not_change_the_answer(chunk: int) -> None:
+    door, model = engine(chunk=chunk)
+    door.submit(ask(1, prompt(1, 100), 10))
+    assert answers(door.run()) == {1: greedy(prompt(1, 100), 10)}
+    assert max(model.steps) <= chunk
+
+
+def test_requests_join_and_leave_a_running_batch() -> None:
+    door, model = engine(chunk=16)
+    expected, events = {}, []
+    for number in range(20):
+        words, count = prompt(number, 5 + 7 * number % 90), 3 + number % 11
+        expected[number] = greedy(words, count)
+        door.submit(ask(number, words, count))
+        events += door.step()
+    events += list(door.run())
+    assert answers(events) == expected
+    assert len(model.steps) < sum(len(answer) for answer in expected.values())
+
+
+def test_a_running_stream_waits_for_one_chunk_at_most() -> None:
+    door, model = engine(chunk=32)
+    door.submit(ask(1, prompt(1, 4), 60))
+    door.step()
+    door.submit(ask(2, prompt(2, 900), 2))
+    while door.busy:
+        before = len(model.steps)
+        events = door.step()
+        if any(isinstance(e, Token) and e.request == 2 and e.tokens for e in events):
+            break
+        assert [e for e in events if isinstance(e, Token) and e.request == 1], "the stream stalled"
+        assert model.steps[before] <= 1 + 32
+
+
+def test_when_pages_run_out_the_youngest_waits_and_nothing_is_lost() -> None:
+    door, model = engine(pages=12)
+    wanted = {n: (prompt(n, 60), 100) for n in range(4)}  # 5 pages each where 12 are
+    for number, (words, count) in wanted.items():
+        door.submit(ask(number, words, count))
+    found = answers(door.run())
+    assert found == {n: greedy(words, count) for n, (words, count) in wanted.items()}
+    assert model.computed > sum(len(words) + count for words, count in wanted.values())
+    assert door.blocks.free + door.cache.idle == 12
+
+
+def test_a_preempted_request_keeps_its_seeded_draws() -> None:
+    def run(pages: int) -> dict[int, list[int]]:
+        door, _ = engine(pages=pages)
+        for n in range(4):
+            sampling = Sampling(temperature=1.5, seed=n, top_p=0.9)
+            door.submit(ask(n, prompt(n, 60), 100, sampling=sampling))
+        return answers(door.run())
+
+    assert run(12) == run(64)
+
+
+def test_the_same_seed_gives_the_same_answer_whatever_else_runs() -> None:
+    sampling = Sampling(temperature=2.0, seed=7, top_k=30)
+    alone, _ = engine()
+    alone.submit(ask(1, prompt(5, 40), 30, sampling=sampling))
+    (expected,) = answers(alone.run()).values()
+    busy, _ = engine(chunk=24)
+    for n in range(2, 12):
+        busy.submit(ask(n, prompt(n, 9 * n), 25, sampling=Sampling(temperature=1, seed=n)))
+        busy.step()
+    busy.submit(ask(1, prompt(5, 40), 30, sampling=sampling))
+    assert answers(busy.run())[1] == expected
+    other, _ = engine()
+    other.submit(ask(1, prompt(5, 40), 30, sampling=Sampling(temperature=2.0, seed=8, top_k=30)))
+    assert answers(other.run())[1] != expected
+
+
+def test_a_prompt_seen_before_is_found_generated_tokens_included() -> None:
+    door, model = engine()
+    words = prompt(1, 70)
+    door.submit(ask(1, words, 60))
+    first = answers(door.run())[1]
+    conversation = [*words, *first, *prompt(2, 20)]
+    before = model.computed
+    door.submit(ask(2, conversation, 10))
+    events = list(door.run())
+    assert answers(events) == {2: greedy(conversation, 10)}
+    cached = next(e.cached for e in events if isinstance(e, Started))
+    # the last generated token was never computed, so it can fill no page
+    assert cached == (len(words) + len(first) - 1) // PAGE * PAGE
+    assert model.computed - before == len(conversation) - cached + 10 - 1
+
+
+def test_the_last_token_of_a_prompt_is_always_computed() -> None:
+    door, _ = engine()
+    words = prompt(1, 2 * PAGE)
+    for number in (1, 2):
+        door.submit(ask(number, words, 5))
+        events = list(door.run())
+        assert answers(events) == {number: greedy(words, 5)}
+    assert next(e.cached for e in events if isinstance(e, Started)) == PAGE
+
+
+def test_answers_to_one_prompt_share_its_prefill() -> None:
+    door, model = engine(chunk=64)
+    words = prompt(1, 200)
+    for number in range(4):
+        sampling = Sampling(temperature=1, seed=number)
+        door.submit(ask(number, words, 3, sampling=sampling))
+    found = answers(door.run())
+    assert len({tuple(answer) for answer in found.values()}) > 1
+    assert model.computed <= 200 + 3 * (200 % PAGE) + 4 * 3
+
+
+def test_salts_do_not_share() -> None:
+    door, _ = engine()
+    words = prompt(1, 100)
+    for number, salt in enumerate(["a", "b"]):
+        door.submit(ask(number, words, 2, salt=salt))
+        events = list(door.run())
+    assert [e.cached for e in events if isinstance(e, Started)] == [0]
+
+
+def test_eviction_makes_room_and_answers_stay_right() -> None:
+    door, _ = engine(pages=10)
+    for number in range(12):
+        words = prompt(number % 5, 80)
+        door.submit(ask(number, words, 30))
+        assert answers(door.run()) == {number: greedy(words, 30)}
+
+
+def test_cancel_takes_effect_before_the_next_step() -> None:
+    door, model = engine(chunk=8)
+    door.submit(ask(1, prompt(1, 100), 50))
+    door.submit(ask(2, prompt(2, 10), 50))
+    door.step()
+    door.cancel(1)
+    door.cancel(99)
+    rows = len(model.steps)
+    assert 1 not in answers(door.run())
+    assert max(model.steps[rows:]) <= 9
+    assert door.blocks.free + door.cache.idle == 64
+
+
+def test_a_request_that_can_never_fit_is_refused() -> None:
+    door, _ = engine(pages=4)
+    for request in (ask(1, prompt(1, 128), 1), ask(2, prompt(1, 100), 90, min_tokens=40)):
+        with pytest.raises(Refusal) as caught:
+            door.submit(request)
+        assert caught.value.code == "context_length_exceeded"
+        assert "128 tokens" in caught.value.message
+    door.submit(ask(3, prompt(1, 127), 500))
+    events = [e for e in door.run() if isinstance(e, Token)]
+    assert (len(events[-1].tokens), events[-1].finish) == (1, "length")
+
+
+def test_the_queue_is_bounded() -> None:
+    door, _ = engine(batch=1, queue=2)
+    for number in (1, 2):
+        door.submit(ask(number, [5], 5))
+    with pytest.raises(Refusal) as caught:
+        door.submit(ask(3, [5], 5))
+    assert (caught.value.status, caught.value.retry_after) == (503, 1)
+    assert set(answers(door.run())) == {1, 2}
+
+
+def test_a_stop_string_ends_the_answer_at_its_last_token() -> None:
+    words = prompt(3, 10)
+    answer = greedy(words, 30)
+    stop = "".join(chr(32 + token) for token in answer[4:7])
+    door, _ = engine()
+    door.submit(ask(1, words, 30, stop=["~~~", stop]))
+    events = [e for e in door.run() if isinstance(e, Token)]
+    assert [t for e in events for t in e.tokens] == answer[:7]
+    assert (events[-1].finish, events[-1].stop) == ("stop", stop)
+
+
+def test_stop_strings_do_not_count_before_min_tokens() -> None:
+    words = prompt(3, 10)
+    answer = greedy(words, 30)
+    door, _ = engine()
+    door.submit(ask(1, words, 30, stop=[chr(32 + answer[2])], min_tokens=6))
+    events = [e for e in door.run() if isinstance(e, Token)]
+    tokens = [t for e in events for t in e.tokens]
+    assert len(tokens) >= 6 and tokens == answer[: len(tokens)]
+
+
+def test_the_end_token_ends_unless_ignored_and_is_no_text() -> None:
+    likely = {END: 100.0}
+    door, _ = engine()
+    greedy_end = Sampling(temperature=0, logit_bias=likely)
+    door.submit(ask(1, [5], 9, sampling=greedy_end))
+    door.submit(ask(2, [5], 9, sampling=greedy_end, ignore_eos=True))
+    door.submit(ask(3, [5], 9, sampling=greedy_end, min_tokens=4))
+    events = [e for e in door.run() if isinstance(e, Token)]
+    last = {e.request: e for e in events}
+    found = answers(events)
+    assert (found[1], last[1].finish, last[1].hidden) == ([END], "stop", 1)
+    assert (found[2], last[2].finish) == ([END] * 9, "length")
+    assert END not in found[3][:4] and found[3][4:] == [END]
+
+
+def test_stop_token_ids_end_the_answer() -> None:
+    words = prompt(3, 10)
+    answer = greedy(words, 30)
+    door, _ = engine()
+    door.submit(ask(1, words, 30, stop_token_ids=[answer[3]]))
+    events = [e for e in door.run() if isinstance(e, Token)]
+    assert [t for e in events for t in e.tokens] == answer[: answer.index(answer[3]) + 1]
+    assert events[-1].hidden == 1
+
+
+def test_logprobs_of_prompt_and_answer() -> None:
+    from tests.engine.paper_model import logits_after
+
+    words = prompt(3, 70)
+    door, _ = engine(chunk=20)
+    door.submit(ask(1, words, 5, logprobs=3, prompt_logprobs=2))
+    events = [e for e in door.run() if isinstance(e, Token)]
+    entries = [entry for e in events for entry in e.prompt]
+    answer = [entry for e in events for entry in e.logprobs]
+    history = list(words)
+    assert [entry.token for entry in entries] == words[1:]
+    for position, entry in enumerate([*entries, *answer], start=1):
+        logits = logits_after((history + [e.token for e in answer])[:position]).astype(float)
+        scores = logits - np.log(np.exp(logits).sum())
+        assert entry.logprob == pytest.approx(scores[entry.token], abs=1e-4)
+        assert [token for token, _ in entry.top] == np.argsort(-scores)[: len(entry.top)].tolist()
+    assert {len(entry.top) for entry in entries} == {2} and {len(e.top) for e in answer} == {3}
+
+
+def test_no_token_at_all_where_only_the_prompt_was_asked_for() -> None:
+    door, _ = engine()
+    door.submit(ask(1, prompt(1, 40), 0, prompt_logprobs=0))
+    events = [e for e in door.run() if isinstance(e, Token)]
+    assert sum(len(e.prompt) for e in events) == 39
+    assert (events[-1].tokens, events[-1].finish) == ([], "length")
+
+
+def test_broken_numbers_refuse_one_request_and_no_other() -> None:
+    door, model = engine()
+    poisoned = [49, 49, 49]
+
+    def forward(batch):  # type: ignore[no-untyped-def]
+        logits = np.array(model(batch))
+        if batch.layout.decodes and int(batch.layout.contexts[0]) == 4:
+            logits[0] = np.nan
+        return type(batch.rows)(logits)
+
+    door._forward = forward
+    door.submit(ask(1, poisoned, 9))
+    door.submit(ask(2, prompt(1, 9), 5))
+    events = list(door.run())
+    refused = [e for e in events if isinstance(e, Refused)]
+    assert [(e.request, e.status, e.code) for e in refused] == [(1, 500, "numerics")]
+    assert answers(e for e in events if e.request == 2) == {2: greedy(prompt(1, 9), 5)}
+
+
+def test_logits_of_unused_vocabulary_cannot_be_biased_out_of_range() -> None:
+    door, _ = engine()
+    bias = {VOCABULARY + 5: 100.0, 7: 100.0}
+    door.submit(ask(1, [5], 2, sampling=Sampling(temperature=0, logit_bias=bias)))
+    assert answers(door.run()) == {1: [7, 7]}
