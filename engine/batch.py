@@ -55,7 +55,8 @@ def _positions(item: Work) -> np.ndarray:
 def _slots(item: Work) -> np.ndarray:
     positions = _positions(item)
     pages = np.array(item.sequence.pages, dtype=np.int32)
-    return pages[positions // PAGE] * PAGE + positions % PAGE
+    slots: np.ndarray = pages[positions // PAGE] * PAGE + positions % PAGE
+    return slots
 
 
 def _table(item: Work) -> list[int]:

@@ -13,7 +13,7 @@ from . import generation, kv_cache, tokenizer
 from .checkpoint import Checkpoint, CheckpointError, open_checkpoint
 from .engine import Engine
 from .memory import Plan, plan
-from .model import load as load_model
+from .model import build
 from .request import Sampling
 from .runner import Runner
 from .scheduler import Limits
@@ -57,7 +57,7 @@ def load(directory: Path, settings: Settings) -> Serving:
     ends = generation.ends(directory, words.id_of(words.eos))
     dtype = activation_dtype(stored_dtype(checkpoint))
     settled = _plan(checkpoint, config, settings, dtype.size)
-    model = load_model(directory)
+    model = build(checkpoint, config)
     pools = kv_cache.allocate(
         config.layers, settled.pages + 1, config.kv_heads, config.head_dim, dtype
     )

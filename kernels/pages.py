@@ -1,4 +1,4 @@
-"""What paged attention shares with its callers: a layer's pages, and the layout of one ragged step."""
+"""What paged attention shares with its callers: a layer's pages, and the layout of a step."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ PAGE = (
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """One layer's pool: a cache handle, so an operation that appends takes one and returns the next.
+    """One layer's pool: a cache handle; an operation that appends takes one and returns the next.
 
     keys and values: (pages, kv_heads, PAGE, head_dim). Page 0 is nobody's: padding points at it.
     """
@@ -32,7 +32,7 @@ class Prefill:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where the rows of one step belong; the first `decodes` rows are sequences with one token each."""
+    """Where a step's rows belong; the first `decodes` rows are sequences with one token each."""
 
     positions: mx.array  # (rows,) int32
     slots: mx.array  # (rows,) int32, page * PAGE + offset: where a row's key and value go

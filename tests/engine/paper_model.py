@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import mlx.core as mx
 import numpy as np
+
 from bessemer.engine.batch import Batch
 from bessemer.engine.engine import Engine
 from bessemer.engine.request import Event, Refused, Request, Sampling, Token

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+
 from bessemer.engine.request import Refusal, Refused, Sampling, Started, Token
 from bessemer.kernels.pages import PAGE
-
 from tests.engine.paper_model import END, VOCABULARY, answers, ask, engine, greedy, prompt
 
 

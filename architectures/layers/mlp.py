@@ -1,0 +1,28 @@
+"""The gated feed-forward layer."""
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from ...kernels.swiglu import swiglu
+from ..config import ModelConfig
+from ..parameters import Parameters
+from .linear import Linear
+
+
+@dataclass(frozen=True, slots=True)
+class MLP:
+    gate_up: Linear
+    down: Linear
+
+    @classmethod
+    def load(cls, parameters: Parameters, config: ModelConfig, name: str) -> "MLP":
+        hidden, width = config.hidden_size, config.intermediate_size
+        gate_up = [(f"{name}.gate_proj", width), (f"{name}.up_proj", width)]
+        return cls(
+            Linear.load(parameters, gate_up, hidden, config.mlp_bias),
+            Linear.load(parameters, [(f"{name}.down_proj", hidden)], width, config.mlp_bias),
+        )
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return self.down(swiglu(self.gate_up(x)))

@@ -1,0 +1,45 @@
+"""What is joined at load and what stays apart."""
+
+import mlx.core as mx
+import numpy as np
+
+from bessemer.architectures.layers.linear import Linear, join
+from bessemer.kernels.linear import Dense, Weight, linear
+from tests.kernels.arrays import dense, normal, quantized, same
+
+
+def separately(x: mx.array, weights: list[Weight]) -> mx.array:
+    return mx.concatenate([linear(x, weight) for weight in weights], axis=-1)
+
+
+def test_equal_storage_becomes_one_product() -> None:
+    x = normal(3, 128)
+    for parts in (
+        [dense(8, 128), dense(40, 128)],
+        [dense(8, 128, mx.bfloat16), dense(40, 128, mx.bfloat16)],
+        [quantized(8, 128, 64, 4), quantized(40, 128, 64, 4), quantized(8, 128, 64, 4)],
+    ):
+        joined = join(parts)
+        assert len(joined) == 1
+        assert joined[0].outputs == sum(part.outputs for part in parts)
+        assert same(Linear(joined, None)(x), separately(x, list(parts)))
+
+
+def test_unequal_storage_stays_apart() -> None:
+    x = normal(3, 128)
+    for parts in (
+        [quantized(8, 128, 64, 4), quantized(40, 128, 64, 5)],
+        [quantized(8, 128, 64, 4), quantized(40, 128, 32, 4)],
+        [quantized(8, 128, 64, 4), quantized(40, 128, 64, 4, mx.float16)],
+        [quantized(8, 128, 64, 4), dense(40, 128)],
+        [dense(8, 128), dense(40, 128, mx.float16)],
+    ):
+        joined = join(parts)
+        assert len(joined) == 2
+        assert same(Linear(joined, None)(x), separately(x, list(parts)))
+
+
+def test_a_bias_is_added() -> None:
+    weight, bias = Dense(mx.zeros((4, 128))), mx.array([1.0, 2.0, 3.0, 4.0])
+    found = Linear((weight,), bias)(normal(2, 128))
+    assert np.array(found).tolist() == [[1, 2, 3, 4]] * 2

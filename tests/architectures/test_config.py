@@ -1,0 +1,185 @@
+"""Vendor spellings that mean one thing, and values that are refused by name."""
+
+import contextlib
+from typing import Any
+
+import pytest
+from hypothesis import given, settings, strategies
+
+from bessemer.architectures.config import Affine, ConfigError, Quantization, Rope
+from bessemer.architectures.layers.rope import frequencies
+from bessemer.architectures.registry import configure
+
+from .tiny import BASE, CONFIGS, LLAMA3, YARN
+
+LLAMA = BASE | {"model_type": "llama"}
+MISTRAL = BASE | {"model_type": "mistral"}
+QWEN2 = BASE | {"model_type": "qwen2"}
+QWEN3 = BASE | {"model_type": "qwen3"}
+
+
+@pytest.mark.parametrize("scaling", [None, LLAMA3, YARN, {"type": "linear", "factor": 2.0}])
+def test_rope_spellings_agree(scaling: dict[str, Any] | None) -> None:
+    old = LLAMA | {"rope_scaling": scaling, "torch_dtype": "float32"}
+    within = {"rope_theta": 1000.0, "rope_type": "default", **(scaling or {})}
+    if "type" in within:
+        within["rope_type"] = within.pop("type")
+    new = {key: value for key, value in LLAMA.items() if key != "rope_theta"}
+    new |= {"rope_parameters": within, "dtype": "float32"}
+    assert configure(old) == configure(new)
+
+
+def test_defaults_are_those_of_transformers() -> None:
+    bare = {
+        key: BASE[key]
+        for key in (
+            "vocab_size",
+            "hidden_size",
+            "intermediate_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+        )
+    }
+    llama = configure(bare | {"model_type": "llama"})
+    assert (llama.kv_heads, llama.head_dim, llama.norm_eps) == (4, 16, 1e-6)
+    assert (llama.rope, llama.tied, llama.context) == (Rope(10_000.0), False, 2048)
+    assert configure(bare | {"model_type": "mistral"}).windows == (4096, 4096)
+    assert configure(bare | {"model_type": "qwen3"}).head_dim == 128
+
+
+def test_original_context_is_looked_for_where_transformers_does() -> None:
+    yarn = {"rope_type": "yarn", "factor": 2.0}
+    assert configure(LLAMA | {"rope_scaling": yarn}).rope.original_context == 256
+    beside = {"rope_scaling": YARN, "original_max_position_embeddings": 128}
+    assert configure(LLAMA | beside).rope.original_context == 128
+
+
+def test_yarn_finds_its_factor_from_the_contexts() -> None:
+    yarn = {"rope_type": "yarn", "original_max_position_embeddings": 64}
+    assert configure(LLAMA | {"rope_scaling": yarn}).rope.factor == 4
+
+
+@pytest.mark.parametrize(
+    ("fields", "windows"),
+    [
+        ({"use_sliding_window": False, "sliding_window": 8, "max_window_layers": 0}, (None, None)),
+        ({"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}, (None, 8)),
+        ({"use_sliding_window": True, "sliding_window": None}, (None, None)),
+        (
+            {
+                "use_sliding_window": True,
+                "sliding_window": 8,
+                "layer_types": ["sliding_attention", "full_attention"],
+            },
+            (8, None),
+        ),
+    ],
+)
+def test_windows(fields: dict[str, Any], windows: tuple[int | None, ...]) -> None:
+    assert configure(QWEN2 | fields).windows == windows
+    assert configure(QWEN3 | fields).windows == windows
+
+
+def test_quantization_is_read_from_either_name() -> None:
+    spelt = {"group_size": 64, "bits": 4, "a.b": {"group_size": 32, "bits": 8}, "c": False}
+    expected = Quantization(Affine(64, 4), {"a.b": Affine(32, 8), "c": None})
+    for name in ("quantization", "quantization_config"):
+        assert configure(LLAMA | {name: spelt}).quantization == expected
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    (LLAMA | {"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
+    (LLAMA | {"hidden_size": None}, "hidden_size is missing"),
+    (LLAMA | {"hidden_size": "64"}, "hidden_size is '64'"),
+    (LLAMA | {"hidden_size": True}, "hidden_size is True"),
+    (LLAMA | {"num_hidden_layers": 0}, "num_hidden_layers is 0"),
+    (LLAMA | {"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000"),
+    (LLAMA | {"num_attention_heads": 5}, "num_attention_heads is 5"),
+    (LLAMA | {"num_key_value_heads": 3}, "num_key_value_heads is 3"),
+    (LLAMA | {"head_dim": 15}, "head_dim is 15"),
+    (LLAMA | {"rms_norm_eps": float("nan")}, "rms_norm_eps is nan"),
+    (LLAMA | {"tie_word_embeddings": 1}, "tie_word_embeddings is 1"),
+    (LLAMA | {"rope_theta": 1.0}, "rope_theta is 1.0"),
+    (LLAMA | {"rope_scaling": []}, "rope_scaling is []"),
+    (LLAMA | {"rope_scaling": {"type": "dynamic", "factor": 2}}, "rope_scaling.type is 'dynamic'"),
+    (
+        LLAMA | {"rope_parameters": {"rope_type": "longrope"}},
+        "rope_parameters.rope_type is 'longrope'",
+    ),
+    (LLAMA | {"rope_scaling": {"type": "linear"}}, "rope_scaling.factor is missing"),
+    (LLAMA | {"rope_scaling": LLAMA3 | {"high_freq_factor": 1.0}}, "high_freq_factor is 1.0"),
+    (LLAMA | {"rope_parameters": {"full_attention": {"rope_theta": 2.0}}}, "rope_parameters is"),
+    (LLAMA | {"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
+    (LLAMA | {"layer_types": ["full_attention", "sliding_attention"]}, "layer_types is"),
+    (LLAMA | {"quantization": {"group_size": 64, "bits": 7}}, "quantization.bits is 7"),
+    (LLAMA | {"quantization": {"group_size": 16, "bits": 4}}, "quantization.group_size is 16"),
+    (
+        LLAMA | {"quantization": {"group_size": 32, "bits": 4, "mode": "mxfp4"}},
+        "quantization.mode is 'mxfp4'",
+    ),
+    (LLAMA | {"quantization": {"group_size": 32, "bits": 4, "a": {"bits": 3}}}, "quantization.a."),
+    (LLAMA | {"quantization_config": {"quant_method": "awq"}}, "quant_method is 'awq'"),
+    (MISTRAL | {"sliding_window": -1}, "sliding_window is -1"),
+    (
+        MISTRAL | {"sliding_window": 8, "layer_types": ["full_attention", "sliding_attention"]},
+        "layer_types is",
+    ),
+    (
+        QWEN2 | {"use_sliding_window": True, "sliding_window": 8, "layer_types": ["chunked"] * 2},
+        "layer_types is ['chunked', 'chunked']",
+    ),
+    (
+        QWEN3 | {"use_sliding_window": True, "sliding_window": 8, "layer_types": [{}, []]},
+        "layer_types is",
+    ),
+]
+
+
+@pytest.mark.parametrize(("config", "message"), REFUSED)
+def test_refusals_name_the_field_and_the_value(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=r"^config\.json: ") as caught:
+        configure(config)
+    assert message in str(caught.value)
+
+
+def test_long_values_are_cut_short() -> None:
+    with pytest.raises(ConfigError) as caught:
+        configure(LLAMA | {"hidden_act": "x" * 10_000})
+    assert len(str(caught.value)) < 200
+
+
+JSON = strategies.recursive(
+    strategies.none()
+    | strategies.booleans()
+    | strategies.integers()
+    | strategies.floats()
+    | strategies.just(10**400)
+    | strategies.text(max_size=8)
+    | strategies.sampled_from(["yarn", "llama3", "linear", "rope_type", "sliding_attention"]),
+    lambda inner: (
+        strategies.lists(inner, max_size=3)
+        | strategies.dictionaries(strategies.text(max_size=8), inner, max_size=3)
+    ),
+)
+UNUSED = {"quantization", "quantization_config", "partial_rotary_factor"}
+NAMES = sorted(UNUSED.union(*CONFIGS.values()))
+
+
+@settings(max_examples=300, deadline=None)
+@given(strategies.sampled_from(sorted(CONFIGS)), strategies.sampled_from(NAMES), JSON)
+def test_any_value_of_any_field_is_read_or_refused(name: str, field: str, value: object) -> None:
+    with contextlib.suppress(ConfigError):
+        configure(CONFIGS[name] | {field: value})
+
+
+@settings(max_examples=300, deadline=None)
+@given(strategies.sampled_from([*LLAMA3, *YARN, "beta_fast", "beta_slow", "mscale"]), JSON)
+def test_any_value_of_any_rope_field_is_read_or_refused(field: str, value: object) -> None:
+    for scaling in (LLAMA3, YARN):
+        with contextlib.suppress(ConfigError):
+            frequencies(configure(LLAMA | {"rope_scaling": scaling | {field: value}}).rope, 16)
+
+
+def test_every_golden_config_is_read() -> None:
+    for config in CONFIGS.values():
+        assert configure(config).layers == config["num_hidden_layers"]

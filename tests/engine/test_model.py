@@ -1,0 +1,194 @@
+"""Loading a whole model: shards, storage, refusals, and how much memory it takes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from bessemer.architectures.config import ConfigError
+from bessemer.engine.checkpoint import CheckpointError
+from bessemer.engine.model import load
+from tests.architectures.steps import prefill
+from tests.architectures.tiny import (
+    CONFIGS,
+    QUANTIZED,
+    Tiny,
+    prompts,
+    quantize,
+    rounded,
+    shapes,
+    tensors,
+)
+
+NAME = "qwen3_layer_types_tied"
+CONFIG = CONFIGS[NAME]
+PROMPT = prompts()[1][:40]
+
+
+def test_weight_bytes_are_the_tensors(tmp_path: Path) -> None:
+    arrays = tensors(CONFIG)
+    model = load(Tiny(CONFIG, arrays).write(tmp_path))
+    assert model.weight_bytes == sum(array.nbytes for array in arrays.values())
+    assert model.config.model_type == "qwen3"
+    assert model.decoder.dtype == mx.float32
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_shards_equal_one_file(count: int, tmp_path: Path) -> None:
+    tiny = Tiny(CONFIG, tensors(CONFIG))
+    whole = load(tiny.write(tmp_path / "whole"))
+    parts = load(tiny.write_shards(tmp_path / "parts", count))
+    assert (prefill(whole, PROMPT) == prefill(parts, PROMPT)).all()
+    assert parts.weight_bytes == whole.weight_bytes
+
+
+def narrow(path: Path, dtype: mx.Dtype) -> None:
+    """Rewrites a checkpoint's floating tensors in 16 bits."""
+    file = str(path / "model.safetensors")
+    found = mx.load(file)
+    assert isinstance(found, dict)
+    arrays = {n: a.astype(dtype) if a.dtype == mx.float32 else a for n, a in found.items()}
+    mx.eval(list(arrays.values()))
+    mx.save_safetensors(file, arrays)
+
+
+@pytest.mark.parametrize("name", list(CONFIGS))
+def test_bfloat16_weights_compute_as_their_float32_values(name: str, tmp_path: Path) -> None:
+    arrays = {key: rounded(value) for key, value in tensors(CONFIGS[name]).items()}
+    tiny = Tiny(CONFIGS[name], arrays)
+    wide, half = tiny.write(tmp_path / "wide"), tiny.write(tmp_path / "half")
+    narrow(half, mx.bfloat16)
+    loaded = load(half)
+    assert loaded.weight_bytes * 2 == load(wide).weight_bytes
+    assert (prefill(loaded, PROMPT) == prefill(load(wide), PROMPT)).all()
+
+
+@pytest.mark.parametrize("name", list(QUANTIZED))
+def test_16_bit_scales_compute_as_their_float32_values(name: str, tmp_path: Path) -> None:
+    tiny = Tiny(QUANTIZED[name], quantize(QUANTIZED[name], tensors(QUANTIZED[name])))
+    wide, half = tiny.write(tmp_path / "wide"), tiny.write(tmp_path / "half")
+    narrow(half, mx.bfloat16)
+    assert (prefill(load(half), PROMPT) == prefill(load(wide), PROMPT)).all()
+
+
+def test_float16_weights_are_close(tmp_path: Path) -> None:
+    tiny = Tiny(CONFIG, tensors(CONFIG))
+    wide, half = tiny.write(tmp_path / "wide"), tiny.write(tmp_path / "half")
+    narrow(half, mx.float16)
+    assert np.abs(prefill(load(half), PROMPT) - prefill(load(wide), PROMPT)).max() < 0.05
+
+
+def refusal(tiny: Tiny, path: Path) -> str:
+    with pytest.raises((CheckpointError, ConfigError)) as caught:
+        load(tiny.write(path))
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model_type": "mamba"}, "model_type is 'mamba', which is not supported"),
+        ({"num_hidden_layers": 2, "layer_types": None}, "has the tensor model.layers.2."),
+        ({"num_hidden_layers": 4, "layer_types": None}, "lacks the tensor model.layers.3."),
+        ({"vocab_size": 81}, "model.embed_tokens.weight has shape (80, 64), where config.json"),
+        ({"num_key_value_heads": 4}, "k_proj.weight has shape"),
+        ({"tie_word_embeddings": False}, "lacks the tensor lm_head.weight"),
+        (
+            {"model_type": "llama", "layer_types": None},
+            "has the tensor model.layers.0.self_attn.k_norm.weight",
+        ),
+        ({"attention_bias": True}, "lacks the tensor model.layers.0.self_attn.q_proj.bias"),
+    ],
+)
+def test_a_config_of_another_model(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    assert message in refusal(Tiny(CONFIG | change, tensors(CONFIG)), tmp_path)
+
+
+def test_a_missing_tensor(tmp_path: Path) -> None:
+    arrays = tensors(CONFIG)
+    del arrays["model.layers.1.mlp.down_proj.weight"]
+    message = refusal(Tiny(CONFIG, arrays), tmp_path)
+    assert f"{tmp_path} lacks the tensor model.layers.1.mlp.down_proj.weight" in message
+
+
+# A model whose files are some 300 MB, most of it in its layers, as real ones are.
+LARGE: dict[str, Any] = {
+    "model_type": "llama",
+    "vocab_size": 8000,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 4096,
+    "tie_word_embeddings": False,
+}
+BFLOAT16 = LARGE | {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 9}
+FOUR_BITS = LARGE | {
+    "hidden_size": 2048,
+    "intermediate_size": 8192,
+    "num_hidden_layers": 8,
+    "quantization": {"group_size": 64, "bits": 4},
+}
+MEASURE = """
+import re, sys
+from pathlib import Path
+import mlx.core as mx, numpy as np, safetensors
+from bessemer.engine.model import load
+from bessemer.kernels.pages import PAGE, Layout, Pages
+
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+
+mx.eval(mx.ones((64, 64)) @ mx.ones((64, 64)))
+before = peak()
+model = load(Path(sys.argv[1]))
+loaded = peak()
+shape = (4, model.config.kv_heads, PAGE, model.config.head_dim)
+cache = [Pages(mx.zeros(shape), mx.zeros(shape)) for _ in range(model.config.layers)]
+one = mx.array([1], mx.int32)
+layout = Layout(mx.array([0]), mx.array([PAGE]), 1, mx.array([[1]]), one, ())
+logits, cache = model.decoder(one, layout, cache, mx.array([0]))
+mx.eval(logits)
+print(before, loaded, peak(), model.weight_bytes)
+"""
+
+
+def large(path: Path, config: dict[str, Any]) -> int:
+    """Writes constants in a 16-bit or 4-bit layout; gives the size of the file."""
+    path.mkdir()
+    (path / "config.json").write_text(json.dumps(config))
+    group = config.get("quantization", {}).get("group_size")
+    arrays = {}
+    for name, shape in shapes(config):
+        if group is None or len(shape) == 1:
+            arrays[name] = mx.full(shape, 0.01, mx.bfloat16)
+            continue
+        module, (rows, columns) = name.removesuffix(".weight"), shape
+        arrays[name] = mx.full((rows, columns // 8), 0x76543210, mx.uint32)
+        arrays[f"{module}.scales"] = mx.full((rows, columns // group), 0.001, mx.bfloat16)
+        arrays[f"{module}.biases"] = mx.full((rows, columns // group), -0.008, mx.bfloat16)
+    mx.save_safetensors(str(path / "model.safetensors"), arrays)
+    return (path / "model.safetensors").stat().st_size
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("config", [BFLOAT16, FOUR_BITS], ids=["bfloat16", "4 bits"])
+def test_peak_memory(config: dict[str, Any], tmp_path: Path) -> None:
+    """To load, at most 1.1 times the files (1.04 measured); a step of a row may take 24 MB more."""
+    size = large(tmp_path / "model", config)
+    assert 270e6 < size < 330e6
+    ran = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(tmp_path / "model")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    before, loaded, stepped, held = map(int, ran.stdout.split())
+    assert abs(held - size) < 1e5
+    assert loaded - before <= 1.1 * size
+    assert stepped - before <= 1.1 * size + 24e6

@@ -1,0 +1,179 @@
+"""Detokenizers against the tokenizers package itself, and stop strings at every split."""
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer as Encoding
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+
+from bessemer.engine.tokenizer import (
+    ByteDetokenizer,
+    StopMatcher,
+    Tokenizer,
+    TokenizerError,
+    WindowDetokenizer,
+    load,
+)
+
+TEXTS = [
+    "Hello, world! How are you?",
+    "naïve café - Zürich, 東京, Ελλάδα",
+    "emoji 👩‍👩‍👧‍👦 and 🇨🇭 and 👍🏽 done",
+    "  leading and   inner   spaces \n\ttabs\n",
+    "mixed <|end|> markers <|end|>",
+    "null \x00 byte and \ufffd itself",
+]
+
+
+def byte_level() -> Encoding:
+    encoding = Encoding(models.BPE())
+    encoding.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    encoding.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, initial_alphabet=alphabet, special_tokens=["<|end|>"], show_progress=False
+    )
+    encoding.train_from_iterator(TEXTS * 3, trainer)
+    encoding.add_tokens(["<added word>"])
+    return encoding
+
+
+def sentencepiece() -> Encoding:
+    """As Llama 2 and Mistral ship theirs: spaces as U+2581, bytes where a character is unknown."""
+    bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
+    letters = sorted({c for c in "".join(TEXTS[:2]).replace(" ", "\u2581") if ord(c) < 0x3000})
+    words = ["\u2581H", "el", "\u2581Hel", "lo"]
+    vocabulary = {name: i for i, name in enumerate(["<unk>", *bytes_, *letters, *words])}
+    merges = [("\u2581", "H"), ("e", "l"), ("\u2581H", "el"), ("l", "o")]
+    encoding = Encoding(
+        models.BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
+    )
+    encoding.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]
+    )
+    encoding.decoder = decoders.Sequence(
+        [
+            decoders.Replace("\u2581", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
+    encoding.add_special_tokens(["<|end|>"])
+    return encoding
+
+
+def tokenizer(encoding: Encoding) -> Tokenizer:
+    return Tokenizer(encoding, None, None, None)
+
+
+@pytest.mark.parametrize("build", [byte_level, sentencepiece])
+@pytest.mark.parametrize("text", TEXTS)
+def test_pieces_add_up_to_what_the_package_decodes(build, text: str) -> None:  # type: ignore[no-untyped-def]
+    words = tokenizer(build())
+    tokens = words.encode(text)
+    stream = words.detokenizer()
+    pieces = [*map(stream.add, tokens), stream.flush()]
+    assert "".join(pieces) == words.encoding.decode(tokens) == words.decode(tokens)
+    assert all("\ufffd" not in piece for piece in pieces if "\ufffd" not in text)
+
+
+def test_each_vocabulary_gets_its_own_detokenizer() -> None:
+    assert isinstance(tokenizer(byte_level()).detokenizer(), ByteDetokenizer)
+    assert isinstance(tokenizer(sentencepiece()).detokenizer(), WindowDetokenizer)
+
+
+def test_the_two_detokenizers_agree_on_broken_utf8() -> None:
+    words = tokenizer(byte_level())
+    broken = [words.encoding.token_to_id(name) for name in ("ð", "Ł", "a", "â", "ļ", "ð", "b")]
+    fast, slow = ByteDetokenizer(words._bytes), WindowDetokenizer(words.encoding)
+    texts = ["".join([*map(each.add, broken), each.flush()]) for each in (fast, slow)]
+    assert texts[0] == texts[1] == words.encoding.decode(broken)
+
+
+def test_an_answer_cut_in_mid_character_shows_a_replacement_at_the_end() -> None:
+    for build in (byte_level, sentencepiece):
+        words = tokenizer(build())
+        tokens = words.encode("a👍")[:-1]
+        assert words.decode(tokens).endswith("\ufffd")
+
+
+def test_token_bytes_are_exact() -> None:
+    for build in (byte_level, sentencepiece):
+        words = tokenizer(build())
+        text = "Hello, 東 👍"
+        joined = b"".join(map(words.token_bytes, words.encode(text)))
+        assert joined.strip() == text.encode()
+    words = tokenizer(byte_level())
+    assert words.token_bytes(words.encoding.token_to_id("<|end|>")) == b"<|end|>"
+    assert words.token_bytes(words.encoding.token_to_id("<added word>")) == b"<added word>"
+
+
+def test_special_tokens_are_no_text_and_unknown_ids_do_no_harm() -> None:
+    words = tokenizer(byte_level())
+    end = words.encoding.token_to_id("<|end|>")
+    assert words.decode([*words.encode("a"), end, *words.encode("b"), 10**6]) == "ab"
+
+
+@pytest.mark.parametrize("include", [False, True])
+@pytest.mark.parametrize(
+    ("text", "stops"),
+    [
+        ("abcSTOPdef", ["STOP"]),
+        ("aab", ["ab"]),
+        ("aaab", ["aab", "b"]),
+        ("xxENDyy", ["ENDY", "END", "E"]),
+        ("no stop here", ["zz", "hex"]),
+        ("ababac", ["abac"]),
+        ("one\n\ntwo", ["\n\n"]),
+    ],
+)
+def test_stops_at_every_split(text: str, stops: list[str], include: bool) -> None:
+    whole = StopMatcher(stops, include)
+    expected = whole.add(text)
+    expected += whole.flush()
+    ends = [(text.find(s), -len(s), s) for s in stops if s in text]
+    first = min(ends, default=None)
+    if first is not None:
+        cut = first[0] + (len(first[2]) if include else 0)
+        assert (expected, whole.matched) == (text[:cut], first[2])
+    for cuts in itertools.combinations(range(1, len(text)), min(3, len(text) - 1)):
+        matcher = StopMatcher(stops, include)
+        bounds = [0, *cuts, len(text)]
+        pieces = [matcher.add(text[a:b]) for a, b in itertools.pairwise(bounds)]
+        shown = "".join([*pieces, matcher.flush()])
+        if matcher.matched == whole.matched:
+            assert shown == expected
+        else:  # a shorter stop string that was whole before a longer one was
+            assert matcher.matched in stops and shown == text[: len(shown)]
+
+
+def test_one_character_at_a_time_never_shows_a_part_of_a_stop() -> None:
+    matcher = StopMatcher(["STOP"])
+    assert "".join(map(matcher.add, "a STO STOP b")) + matcher.flush() == "a STO "
+    assert matcher.matched == "STOP"
+
+
+def test_load_reads_what_checkpoints_hold(tmp_path: Path) -> None:
+    with pytest.raises(TokenizerError, match=r"no tokenizer\.json"):
+        load(tmp_path)
+    byte_level().save(str(tmp_path / "tokenizer.json"))
+    assert load(tmp_path).chat_template is None
+    settings = {"bos_token": {"content": "<s>"}, "eos_token": "<|end|>", "chat_template": "old"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    words = load(tmp_path)
+    assert (words.bos, words.eos, words.chat_template) == ("<s>", "<|end|>", "old")
+    (tmp_path / "chat_template.jinja").write_text("new")
+    assert load(tmp_path).chat_template == "new"
+    for name in ("tokenizer_config.json", "tokenizer.json"):
+        (tmp_path / name).write_text('{"half')
+        with pytest.raises(TokenizerError, match=name):
+            load(tmp_path)
+
+
+def test_the_longest_token_bounds_a_text_from_below() -> None:
+    words = tokenizer(byte_level())
+    for text in TEXTS:
+        assert len(words.encode(text)) * words.longest >= len(text)

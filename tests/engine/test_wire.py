@@ -1,0 +1,79 @@
+"""Messages survive the wire however their bytes are cut."""
+
+import random
+
+import pytest
+
+from bessemer.engine.memory import Plan
+from bessemer.engine.request import (
+    Refusal,
+    Refused,
+    Request,
+    Sampling,
+    Started,
+    Token,
+    TokenLogprobs,
+)
+from bessemer.engine.wire import (
+    VERSION,
+    Cancel,
+    Configure,
+    Failed,
+    Ready,
+    Step,
+    Submit,
+    WireError,
+    server_channel,
+    worker_channel,
+)
+
+REQUEST = Request(
+    id=2**40,
+    tokens=list(range(3000)),
+    max_tokens=9,
+    stop=["\x00", "é"],
+    sampling=Sampling(seed=2**64 - 1, logit_bias={3: -1.5}),
+    logprobs=0,
+)
+TO_WORKER = [
+    Configure(VERSION, "/models/é", 10**12, 2, 64, 256, 256),
+    Submit([REQUEST, REQUEST]),
+    Cancel([1, 2**40]),
+]
+TO_SERVER = [
+    Ready(VERSION, Plan(1, 2, 3, 4, 5, 6), "llama", Sampling()),
+    Failed("no"),
+    Step(
+        [
+            Started(1, 64),
+            Token(1, [5], "stop", "END", 0, [TokenLogprobs(5, -0.5, [(5, -0.5)])]),
+            Refused.of(2, Refusal(503, "overloaded", "later", retry_after=1)),
+        ]
+    ),
+]
+
+
+@pytest.mark.parametrize("step", [1, 7, 10_000])
+def test_messages_both_ways_at_any_split(step: int) -> None:
+    server, worker = server_channel(), worker_channel()
+    for sender, receiver, messages in (
+        (server, worker, TO_WORKER),
+        (worker, server, TO_SERVER),
+    ):
+        data = b"".join(map(sender.frame, messages))
+        pieces = [data[at : at + step] for at in range(0, len(data), step)]
+        assert [m for piece in pieces for m in receiver.feed(piece)] == messages
+
+
+def test_a_refusal_comes_back_as_it_went() -> None:
+    refusal = Refusal(400, "bad", "wrong", "field", 3)
+    back = Refused.of(1, refusal).refusal()
+    assert vars(back) == vars(refusal)
+
+
+def test_nonsense_is_an_error_and_never_a_crash() -> None:
+    chance = random.Random(4)
+    for _ in range(300):
+        body = chance.randbytes(chance.randint(1, 40))
+        with pytest.raises(WireError):
+            list(server_channel().feed(len(body).to_bytes(4, "little") + body))

@@ -1,0 +1,131 @@
+"""A worker process on its own: it answers, it refuses, and it ends with its socket."""
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bessemer.engine.request import Refused, Request, Sampling, Token
+from bessemer.engine.wire import (
+    VERSION,
+    Cancel,
+    Configure,
+    Failed,
+    Ready,
+    Step,
+    Submit,
+    server_channel,
+)
+
+GUIDE = Path(__file__).parents[2] / "engine" / "guide"
+
+
+class Server:
+    """The other end of a worker's socket, blocking."""
+
+    def __init__(self, sock: socket.socket, process: subprocess.Popen[bytes]) -> None:
+        self.socket = sock
+        self.process = process
+        self.channel = server_channel()
+        self.messages: list[Any] = []
+
+    def send(self, message: Any) -> None:
+        self.socket.sendall(self.channel.frame(message))
+
+    def receive(self) -> Any:
+        while not self.messages:
+            data = self.socket.recv(1 << 16)
+            assert data, "the worker hung up"
+            self.messages += self.channel.feed(data)
+        return self.messages.pop(0)
+
+    def events(self) -> Iterator[Any]:
+        while True:
+            message = self.receive()
+            assert isinstance(message, Step)
+            yield from message.events
+
+
+@contextmanager
+def worker() -> Iterator[Server]:
+    ours, theirs = socket.socketpair()
+    ours.settimeout(60)
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "bessemer.engine.worker", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+        )
+    with ours:
+        yield Server(ours, process)
+    try:
+        process.wait(20)
+    finally:
+        process.kill()
+
+
+def configure(directory: Path = GUIDE, version: int = VERSION) -> Configure:
+    return Configure(version, str(directory), 10**9, 1, 8, 2, 64)
+
+
+def ask(number: int, count: int) -> Request:
+    greedy = Sampling(temperature=0)
+    tokens = list(range(300, 330))
+    return Request(id=number, tokens=tokens, max_tokens=count, sampling=greedy, ignore_eos=True)
+
+
+def test_it_answers_cancels_and_ends_with_its_socket() -> None:
+    with worker() as server:
+        server.send(configure())
+        ready = server.receive()
+        assert isinstance(ready, Ready) and ready.plan.context == 2048
+        server.send(Submit([ask(1, 10), ask(2, 1900)]))
+        events = server.events()
+        tokens: list[int] = []
+        for event in events:
+            if isinstance(event, Token) and event.request == 1:
+                tokens += event.tokens
+                if event.finish:
+                    break
+        assert len(tokens) == 10
+        server.send(Cancel([2]))
+        server.send(Submit([ask(3, 10)]))
+        again = [t for e in _until_finished(events, 3) if e.request == 3 for t in e.tokens]
+        assert again == tokens
+
+
+def _until_finished(events: Iterator[Any], number: int) -> Iterator[Token]:
+    for event in events:
+        if isinstance(event, Token):
+            yield event
+            if event.request == number and event.finish:
+                return
+
+
+def test_it_refuses_what_does_not_fit_and_goes_on() -> None:
+    with worker() as server:
+        server.send(configure())
+        assert isinstance(server.receive(), Ready)
+        long = Request(id=1, tokens=[300] * 2048, max_tokens=5)
+        server.send(Submit([long, ask(2, 3)]))
+        events = list(_first(server.events(), 5))
+        assert isinstance(events[0], Refused) and events[0].code == "context_length_exceeded"
+        assert any(isinstance(e, Token) and e.finish for e in events)
+
+
+def _first(events: Iterator[Any], count: int) -> Iterator[Any]:
+    for _ in range(count):
+        event = next(events)
+        yield event
+        if isinstance(event, Token) and event.finish:
+            return
+
+
+def test_what_cannot_be_loaded_is_said_and_ends_it(tmp_path: Path) -> None:
+    for wrong in (configure(tmp_path), configure(version=VERSION + 1)):
+        with worker() as server:
+            server.send(wrong)
+            assert isinstance(server.receive(), Failed)
+            assert server.process.wait(20) == 1

@@ -1,0 +1,40 @@
+"""Random arrays for kernel tests, and equality to the last bit."""
+
+import mlx.core as mx
+import numpy as np
+
+from bessemer.kernels.linear import Dense, Quantized, Weight
+
+
+def normal(*shape: int, seed: int = 0) -> mx.array:
+    return mx.array(np.random.RandomState(seed).standard_normal(shape).astype(np.float32))
+
+
+def dense(rows: int, columns: int, dtype: mx.Dtype = mx.float32) -> Dense:
+    return Dense(normal(rows, columns, seed=1).astype(dtype))
+
+
+def quantized(
+    rows: int, columns: int, group: int, bits: int, dtype: mx.Dtype = mx.bfloat16
+) -> Quantized:
+    words, scales, biases = mx.quantize(
+        normal(rows, columns, seed=1), group_size=group, bits=bits, mode="affine"
+    )
+    return Quantized(words, scales.astype(dtype), biases.astype(dtype), group, bits)
+
+
+def every_storage(rows: int, columns: int) -> list[Weight]:
+    """Columns must be a multiple of 128."""
+    floats = [dense(rows, columns, dtype) for dtype in (mx.float32, mx.bfloat16, mx.float16)]
+    grid = [(group, bits) for group in (32, 64, 128) for bits in (2, 3, 4, 5, 6, 8)]
+    return [*floats, *(quantized(rows, columns, group, bits) for group, bits in grid)]
+
+
+def close(a: mx.array, b: mx.array, tolerance: float = 1e-5) -> bool:
+    """Largest difference against the largest value."""
+    return float(mx.max(mx.abs(a - b))) <= tolerance * float(mx.max(mx.abs(b)))
+
+
+def same(a: mx.array, b: mx.array) -> bool:
+    """Bit for bit; only float32 and float16 are seen that way by numpy."""
+    return a.dtype == b.dtype and np.array(a).tobytes() == np.array(b).tobytes()
