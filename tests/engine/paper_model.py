@@ -40,11 +40,8 @@ class PaperModel:
         self.steps.append(batch.tokens.shape[0])
         self.computed += batch.tokens.shape[0]
         contexts = list(self._contexts(batch))
-        return mx.array(
-            np.stack([logits_after(contexts[row]) for row in batch.rows.tolist()])
-            if batch.rows.size
-            else np.zeros((0, VOCABULARY), dtype=np.float32)
-        )
+        rows = [logits_after(contexts[row]) for row in np.array(batch.rows)]
+        return mx.array(np.stack(rows) if rows else np.zeros((0, VOCABULARY), dtype=np.float32))
 
     def _contexts(self, batch: Batch) -> Iterator[list[int]]:
         layout = batch.layout

@@ -1,5 +1,7 @@
 """Writes golden/sample.npz with transformers' warpers, by hand (transformers 5.23, torch 2.13)."""
 
+# pyright: reportMissingImports=false
+
 from pathlib import Path
 
 import numpy as np

@@ -1,0 +1,65 @@
+"""The application behind every connection: keys, limits and routes around the handlers."""
+
+from dataclasses import dataclass, replace
+
+from ..engine.request import Refusal
+from ..translate.errors import anthropic_error, openai_error
+from .auth import CHALLENGE, Auth
+from .cors import Cors
+from .limits import RateLimit, within
+from .log import Log
+from .message import Headers, HttpRequest, Reply, Response
+from .routes import Dialect, Router
+
+JSON: Headers = ((b"content-type", b"application/json"),)
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """A connection's App."""
+
+    router: Router
+    auth: Auth
+    rate: RateLimit
+    cors: Cors
+    log: Log
+    timeout: float  # seconds until a handler must have answered
+
+    async def __call__(self, request: HttpRequest) -> Reply:
+        reply = self.cors.preflight(request) or await self._answer(request)
+        added = self.cors.headers(request)
+        return replace(reply, headers=reply.headers + added) if added else reply
+
+    async def _answer(self, request: HttpRequest) -> Reply:
+        route = self.router.find(request)
+        if not route.public:
+            self.rate.take(self.auth.caller(request))
+        return await within(self.timeout, route.handler(request))
+
+    def refuse(self, request: HttpRequest, refusal: Refusal) -> Response:
+        body = error_body(self.router.dialect(request), refusal, request.id)
+        headers = (*JSON, *self._explain(request, refusal), *self.cors.headers(request))
+        return Response(refusal.status, body, headers)
+
+    def _explain(self, request: HttpRequest, refusal: Refusal) -> Headers:
+        """The headers that a status calls for."""
+        headers: Headers = ()
+        if refusal.retry_after is not None:
+            headers += ((b"retry-after", b"%d" % refusal.retry_after),)
+        if refusal.status == 401:
+            headers += (CHALLENGE,)
+        if refusal.status == 405:
+            allowed = ", ".join(self.router.allowed(request.path))
+            headers += ((b"allow", allowed.encode()),)
+        return headers
+
+    def crashed(self, request: HttpRequest, error: Exception) -> None:
+        self.log.error(f"{request.method} {request.path} failed ({request.id})", error)
+
+    def finished(self, request: HttpRequest, status: int, sent: int, seconds: float) -> None:
+        line = f"{request.method} {request.path}" if request.method else "-"
+        self.log.access(request.client, line, status, seconds, sent, request.id)
+
+
+def error_body(dialect: Dialect, refusal: Refusal, name: str) -> bytes:
+    return anthropic_error(refusal, name) if dialect == "anthropic" else openai_error(refusal)

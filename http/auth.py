@@ -1,0 +1,40 @@
+"""API keys: who may ask, and as whom they count."""
+
+import hmac
+from collections.abc import Sequence
+from hashlib import sha256
+
+from ..engine.request import Refusal
+from .message import HttpRequest
+
+CHALLENGE = (b"www-authenticate", b"Bearer")
+
+
+class Auth:
+    """No keys: everybody may ask. Comparing takes the same time wherever a guess goes wrong."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self._digests = [sha256(key.encode()).digest() for key in keys]
+
+    def caller(self, request: HttpRequest) -> str:
+        """An opaque name for the client: that of its key, or its address where none is asked."""
+        if not self._digests:
+            return request.client
+        given = presented(request)
+        if given is None:
+            raise Refusal(
+                401,
+                "missing_api_key",
+                "This server asks for an API key: send Authorization: Bearer KEY or x-api-key.",
+            )
+        digest = sha256(given).digest()
+        if sum(hmac.compare_digest(digest, known) for known in self._digests) == 0:
+            raise Refusal(401, "invalid_api_key", "The API key is not one of this server's.")
+        return "key:" + digest.hex()
+
+
+def presented(request: HttpRequest) -> bytes | None:
+    scheme, _, token = (request.header(b"authorization") or b"").partition(b" ")
+    if scheme.lower() == b"bearer" and token.strip():
+        return token.strip()
+    return request.header(b"x-api-key") or None

@@ -1,0 +1,130 @@
+"""The commands. What is heavy is imported where it is needed: `bessemer --help` is for reading."""
+
+import inspect
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, TypeVar, cast
+
+import typer
+
+from .config import EXIT_USAGE, SETTINGS, UsageError, read_config
+
+ENGINE = ("models", "max_tokens", "kv_cache", "chunk", "offline", "log_level")  # without a server
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+app = typer.Typer(
+    name="bessemer",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Run open-weight language models behind one endpoint.",
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code; whatever a user got wrong is one sentence on stderr."""
+    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    try:
+        return int(app(given, prog_name="bessemer", standalone_mode=False) or 0)
+    except typer.TyperException as error:
+        return fail(error.format_message())
+    except UsageError as error:
+        return fail(str(error))
+    except typer.Abort:
+        return 1
+
+
+def fail(message: str) -> int:
+    sentence = " ".join(message.split()).rstrip(".")
+    print(f"bessemer: {sentence}.", file=sys.stderr)
+    return EXIT_USAGE
+
+
+def with_settings(*names: str) -> Callable[[F], F]:
+    """Give a command, which takes them as keywords, a flag for each of these settings."""
+
+    def decorate(function: F) -> F:
+        own = inspect.signature(function, eval_str=True).parameters.values()
+        kept = [each for each in own if each.kind is not inspect.Parameter.VAR_KEYWORD]
+        flags = [parameter(name) for name in names]
+        cast(Any, function).__signature__ = inspect.Signature([*kept, *flags])
+        return function
+
+    return decorate
+
+
+def parameter(name: str) -> inspect.Parameter:
+    source = SETTINGS[name]
+    default = f"default {source.default}; " if source.default else ""
+    flag = typer.Option(
+        source.flag,
+        help=f"{source.help} [{default}{', '.join(source.environment)}]",
+        metavar=source.metavar or None,
+        show_default=False,
+    )
+    kind = bool if source.switch else list[str] if source.repeated else str
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=False if source.switch else None,
+        annotation=Annotated[kind if source.switch else kind | None, flag],
+    )
+
+
+def show_version(asked: bool) -> None:
+    if asked:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=show_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+@with_settings(*SETTINGS)
+def serve(**flags: Any) -> int:
+    """Answer the OpenAI and Anthropic APIs over HTTP."""
+    config = read_config(flags, os.environ)
+    from .serve import serve as start
+
+    return start(config)
+
+
+@app.command()
+@with_settings(*ENGINE)
+def run(
+    prompt: Annotated[str, typer.Argument(help="The prompt; - reads it from standard input.")],
+    system: Annotated[str | None, typer.Option(help="A system message.")] = None,
+    temperature: Annotated[float | None, typer.Option(min=0, help="0 is greedy.")] = None,
+    top_p: Annotated[float | None, typer.Option(min=0, max=1, help="Nucleus sampling.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same text.")] = None,
+    **flags: Any,
+) -> int:
+    """Answer one prompt without a server."""
+    config = read_config(flags, os.environ)
+    text = sys.stdin.read() if prompt == "-" else prompt
+    if not text.strip():
+        raise UsageError("the prompt is empty; give a text, or - to read it from standard input")
+    from ..translate.chat import Options
+    from .oneshot import run as answer
+
+    return answer(config, text, Options(temperature=temperature, top_p=top_p, seed=seed), system)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from importlib import metadata
+
+    print(f"bessemer {metadata.version('bessemer')}")

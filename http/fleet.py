@@ -1,0 +1,293 @@
+"""The workers: one supervised process per model, and the requests that are in flight in each."""
+
+import asyncio
+import contextlib
+import itertools
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from ..engine.request import Event, Refusal, Refused, Request, Started, Token
+from ..engine.wire import (
+    VERSION,
+    Cancel,
+    Configure,
+    Failed,
+    Ready,
+    Step,
+    Submit,
+    ToWorker,
+    WireError,
+    server_channel,
+)
+from .log import Log
+
+# The first restart is immediate; a worker that keeps dying is tried less and less often.
+BACK_OFF = (0.0, 0.5, 1.0, 2.0, 5.0, 15.0, 30.0)
+STABLE = 60.0  # seconds of service after which the back-off starts anew
+KILL_AFTER = 2.0  # seconds between asking a worker to end and ending it
+
+
+class StartError(Exception):
+    """A model cannot be served; the message is for the person at the command line."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """A model's directory and what its worker may use; memory and pool in bytes (0: automatic)."""
+
+    directory: Path
+    memory: int
+    threads: int
+    max_batch: int
+    queue: int
+    chunk: int
+    pool: int = 0
+
+    def configure(self) -> Configure:
+        return Configure(
+            VERSION,
+            str(self.directory),
+            self.memory,
+            self.threads,
+            self.max_batch,
+            self.queue,
+            self.chunk,
+            self.pool,
+        )
+
+
+class Ticket:
+    """The events of requests in flight, and a None every `tick` seconds to look at the clock."""
+
+    def __init__(self, worker: "Worker", ids: list[int], tick: float) -> None:
+        self._worker = worker
+        self._events: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._open = set(ids)
+        self._tick = tick
+        self._timer = asyncio.get_running_loop().call_later(tick, self._beat)
+
+    async def next(self) -> Event | None:
+        return await self._events.get()
+
+    def put(self, event: Event) -> None:
+        if isinstance(event, Refused) or (isinstance(event, Token) and event.finish):
+            self._open.discard(event.request)
+        self._events.put_nowait(event)
+
+    def close(self) -> None:
+        """Let go of the requests; those that are not over are cancelled in the worker."""
+        self._timer.cancel()
+        self._worker.forget(self._open)
+
+    def _beat(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._tick, self._beat)
+        self._events.put_nowait(None)
+
+
+class _Pipe(asyncio.Protocol):
+    """The server's end of a worker's socket."""
+
+    def __init__(
+        self, on_message: Callable[[Ready | Failed | Step], None], on_lost: Callable[[], None]
+    ) -> None:
+        self._channel = server_channel()
+        self._on_message = on_message
+        self._on_lost = on_lost
+        self._transport: asyncio.WriteTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.WriteTransport, transport)
+
+    def send(self, message: ToWorker) -> None:
+        assert self._transport is not None
+        self._transport.write(self._channel.frame(message))
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for message in self._channel.feed(data):
+                self._on_message(message)
+        except WireError:
+            self.close()  # a worker that talks nonsense is treated as dead
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._on_lost()
+
+
+class Worker:
+    """A worker process that is started anew, with its model, whenever it dies."""
+
+    def __init__(self, name: str, settings: WorkerSettings, log: Log) -> None:
+        self.name = name
+        self.ready: Ready | None = (
+            None  # what the running worker said of itself; None while none runs
+        )
+        self.restarts = 0
+        self.seconds = 0.0  # from the running worker's start to its readiness
+        self._settings = settings
+        self._log = log
+        self._numbers = itertools.count(1)
+        self._tickets: dict[int, Ticket] = {}
+        self._pipe: _Pipe | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._lost = asyncio.Event()
+        self._serving = asyncio.Event()
+        self._failure = ""
+        self._supervisor: asyncio.Task[None] | None = None
+
+    async def start(self) -> Ready:
+        """Start the process and wait until the model is loaded. Raises StartError."""
+        await self._spawn()
+        await self._until_ready()
+        if self.ready is None:
+            await self._reap()
+            raise StartError(f"{self.name}: {self._failure or 'its worker process died at start'}")
+        self._supervisor = asyncio.create_task(self._supervise())
+        return self.ready
+
+    async def stop(self) -> None:
+        """End the process for good; what is in flight is refused."""
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+        await self._reap()
+        self.refuse_all(Refusal(503, "shutting_down", "The server is shutting down."))
+
+    async def available(self, patience: float) -> Ready:
+        """What the running worker said of itself; waits for a restart as long as `patience`."""
+        if self.ready is None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._serving.wait(), patience)
+        if self.ready is None:
+            raise Refusal(
+                503,
+                "model_loading",
+                f"The worker of {self.name!r} is being restarted; try again soon.",
+                retry_after=2,
+            )
+        return self.ready
+
+    def number(self) -> int:
+        """An id for a new request, never used before in this server."""
+        return next(self._numbers)
+
+    def open(self, requests: Iterable[Request], tick: float) -> Ticket:
+        """Send requests off; their events come through the ticket."""
+        batch = list(requests)
+        ticket = Ticket(self, [request.id for request in batch], tick)
+        self._tickets |= dict.fromkeys([request.id for request in batch], ticket)
+        if self._pipe is None:
+            self.refuse_all(self._died())
+        else:
+            self._pipe.send(Submit(batch))
+        return ticket
+
+    def forget(self, requests: set[int]) -> None:
+        gone = [number for number in requests if self._tickets.pop(number, None)]
+        if gone and self._pipe is not None:
+            self._pipe.send(Cancel(gone))
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process is not None else None
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._tickets)
+
+    async def _spawn(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._lost.clear()
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "bessemer.engine.worker", str(theirs.fileno())),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env=os.environ | {"OMP_NUM_THREADS": str(self._settings.threads)},
+            )
+        _, self._pipe = await asyncio.get_running_loop().create_unix_connection(
+            lambda: _Pipe(self._receive, self._lost.set), sock=ours
+        )
+        self._pipe.send(self._settings.configure())
+
+    async def _until_ready(self) -> None:
+        """Until the worker is ready, has failed or is gone."""
+        began = asyncio.get_running_loop().time()
+        waits = [asyncio.create_task(event.wait()) for event in (self._serving, self._lost)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        self.seconds = asyncio.get_running_loop().time() - began
+
+    async def _supervise(self) -> None:
+        loop = asyncio.get_running_loop()
+        attempt, since = 0, loop.time()
+        while True:
+            await self._lost.wait()
+            self.ready = None
+            self._serving.clear()
+            self.refuse_all(self._died())
+            await self._reap()
+            attempt = 0 if loop.time() - since > STABLE else attempt
+            delay = BACK_OFF[min(attempt, len(BACK_OFF) - 1)]
+            self._log.warning(f"the worker of {self.name} died; starting it anew in {delay:g} s")
+            await asyncio.sleep(delay)
+            attempt, since = attempt + 1, loop.time()
+            self.restarts += 1
+            await self._spawn()
+            await self._until_ready()
+            if self.ready is not None:
+                self._log.info(f"the worker of {self.name} serves again")
+
+    async def _reap(self) -> None:
+        """Close the socket, which a worker takes as the order to end, and see that it does."""
+        if self._pipe is not None:
+            self._pipe.close()
+            self._pipe = None
+        if self._process is None:
+            return
+        try:
+            await asyncio.wait_for(self._process.wait(), KILL_AFTER)
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+
+    def _receive(self, message: Ready | Failed | Step) -> None:
+        match message:
+            case Step(events):
+                for event in events:
+                    self._deliver(event)
+            case Ready():
+                self.ready = message
+                self._serving.set()
+            case Failed(reason):
+                self._failure = reason
+                self._log.error(f"{self.name}: {reason}")
+
+    def _deliver(self, event: Started | Token | Refused) -> None:
+        ticket = self._tickets.get(event.request)
+        if ticket is None:
+            return  # cancelled while the event was on its way
+        if not isinstance(event, Started) and (isinstance(event, Refused) or event.finish):
+            del self._tickets[event.request]
+        ticket.put(event)
+
+    def _died(self) -> Refusal:
+        return Refusal(
+            503,
+            "worker_died",
+            f"The worker process of {self.name!r} died and is being restarted; try again.",
+            retry_after=1,
+        )
+
+    def refuse_all(self, refusal: Refusal) -> None:
+        """End everything in flight with this refusal."""
+        for number in list(self._tickets):
+            self._deliver(Refused.of(number, refusal))

@@ -1,0 +1,60 @@
+"""GET /v1/models: one listing that the OpenAI and the Anthropic packages both read."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import msgspec
+from msgspec import Struct
+
+from ..backends import Backends, Local
+from ..message import HttpRequest, Response
+from ..routes import rest
+
+
+class ModelBody(Struct):
+    id: str
+    created: int
+    created_at: str
+    display_name: str
+    context_window: int | None
+    max_model_len: int | None  # vLLM's name for the same, which some clients look for
+    loaded: bool
+    object: str = "model"
+    type: str = "model"
+    owned_by: str = "local"
+
+
+class ModelList(Struct):
+    data: list[ModelBody]
+    first_id: str | None
+    last_id: str | None
+    object: str = "list"
+    has_more: bool = False
+
+
+def describe(local: Local) -> ModelBody:
+    ready = local.worker.ready
+    context = ready.plan.context if ready else None
+    created = datetime.fromtimestamp(local.created, UTC).isoformat().replace("+00:00", "Z")
+    return ModelBody(
+        local.name, local.created, created, local.name, context, context, ready is not None
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ListModels:
+    backends: Backends
+
+    async def __call__(self, request: HttpRequest) -> Response:
+        models = [describe(self.backends.models[name]) for name in sorted(self.backends.models)]
+        first, last = (models[0].id, models[-1].id) if models else (None, None)
+        return Response(200, msgspec.json.encode(ModelList(models, first, last)))
+
+
+@dataclass(frozen=True, slots=True)
+class GetModel:
+    backends: Backends
+
+    async def __call__(self, request: HttpRequest) -> Response:
+        local = self.backends.find(rest(request, "/v1/models"))
+        return Response(200, msgspec.json.encode(describe(local)))

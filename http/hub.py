@@ -1,0 +1,137 @@
+"""From what a user calls a model to its directory and its public name."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+from .config import Config, UsageError, hub_cache
+
+BUILT_IN = Path(__file__).parents[1] / "engine" / "guide"
+BUILT_IN_NAME = "bessemer-guide"
+BUILT_IN_NAMES = frozenset({"guide", BUILT_IN_NAME})
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+SNAPSHOT = re.compile(r"models--([^/]+)--([^/]+)/snapshots/[^/]+/*$")
+NAMED = re.compile(r"([^=/\s]+)=(.+)")
+WANTED = ("*.json", "*.safetensors", "*.jinja", "*.txt", "tokenizer.model")
+UNWANTED = ("original/*", "consolidated*")  # the same weights again, in their makers' own layouts
+TOKENIZERS = ("tokenizer.json", "tokenizer.model")
+
+
+def models(config: Config) -> dict[str, Path]:
+    """The directory of every model that is asked for, by public name."""
+    found: dict[str, Path] = {}
+    for model in config.models or (BUILT_IN_NAME,):
+        path = resolve(model, config.offline, config.hub_cache)
+        name = name_of(model, path)
+        if name in found:
+            raise UsageError(
+                f"two models are called {name!r}; give one another name with NAME={model}"
+            )
+        found[name] = path
+    return found
+
+
+def resolve(model: str, offline: bool, cache: Path | None = None) -> Path:
+    """The model's directory, downloaded if it must be. `cache` is Hugging Face's own."""
+    _, model = split(model)
+    if model in BUILT_IN_NAMES:
+        return BUILT_IN
+    path = Path(model).expanduser()
+    if path.exists():
+        return _checked(path)
+    if not HUB_ID.fullmatch(model):
+        raise UsageError(
+            f"{model!r} is neither a directory nor a Hugging Face id such as Qwen/Qwen3-0.6B"
+        )
+    cache = cache or hub_cache(os.environ)
+    found = cached(model, cache)
+    if found is None and offline:
+        raise UsageError(
+            f"{model} is not in the Hugging Face cache and downloading is switched off; "
+            "start once without --offline and HF_HUB_OFFLINE"
+        )
+    return found or _checked(_download(model, cache))
+
+
+def name_of(model: str, path: Path) -> str:
+    """The name that clients use: the one given, the Hub's, or the directory's."""
+    name, model = split(model)
+    if name is not None:
+        return name
+    if path == BUILT_IN:
+        return BUILT_IN_NAME
+    absolute = path.absolute().as_posix()
+    if snapshot := SNAPSHOT.search(absolute):
+        return f"{snapshot[1]}/{snapshot[2]}"
+    return path.resolve().name
+
+
+def split(model: str) -> tuple[str | None, str]:
+    """NAME=MODEL in its two parts; a directory may have a = in its name."""
+    match = NAMED.fullmatch(model)
+    if match is None or Path(model).expanduser().is_dir():
+        return None, model
+    return match[1], match[2]
+
+
+def cached(model: str, cache: Path) -> Path | None:
+    """The snapshot of a Hub id, if all of it is there. Nothing but the disk is asked."""
+    folder = cache / f"models--{model.replace('/', '--')}"
+    try:
+        commit = (folder / "refs" / "main").read_text().strip()
+    except OSError:
+        return None
+    snapshot = folder / "snapshots" / commit
+    return snapshot if commit and is_complete(snapshot) else None
+
+
+def is_complete(path: Path) -> bool:
+    if not (path / "config.json").is_file():
+        return False
+    if not any((path / name).is_file() for name in TOKENIZERS):
+        return False
+    index = path / "model.safetensors.index.json"
+    if not index.is_file():
+        return any(each.is_file() for each in path.glob("*.safetensors"))
+    try:
+        shards = set(json.loads(index.read_bytes())["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return False
+    return all((path / str(shard)).is_file() for shard in shards)
+
+
+def _checked(path: Path) -> Path:
+    if not path.is_dir():
+        raise UsageError(f"{path} is a file; give the directory of the model")
+    if not (path / "config.json").is_file():
+        raise UsageError(f"{path} is no model: it has no config.json")
+    return path
+
+
+def _download(model: str, cache: Path) -> Path:
+    from httpx2 import HTTPError  # here, because these two take half a second to import
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    try:
+        return Path(
+            snapshot_download(
+                model, cache_dir=cache, allow_patterns=[*WANTED], ignore_patterns=[*UNWANTED]
+            )
+        )
+    except GatedRepoError:
+        page = f"https://huggingface.co/{model}"
+        reason = f"{model} is gated; accept its terms at {page} and set HF_TOKEN"
+    except RepositoryNotFoundError:
+        reason = f"Hugging Face has no {model}; check the name, or set HF_TOKEN if it is private"
+    except (LocalEntryNotFoundError, HTTPError, ConnectionError) as error:
+        told = str(error).splitlines() or [type(error).__name__]
+        reason = f"{model} could not be downloaded ({told[0]}); check the connection and try again"
+    except OSError as error:
+        reason = f"{model} could not be stored in {cache} ({error.strerror}); check the disk"
+    raise UsageError(reason)

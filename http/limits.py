@@ -1,0 +1,55 @@
+"""How often a client may ask, and how long an answer may take."""
+
+import asyncio
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+
+from ..engine.request import Refusal
+from .message import Reply
+
+CLIENTS = 10_000  # remembered at once, about 2 MB; the one not heard of for longest is forgotten
+ROUNDING = 1e-6  # seconds; sums of floats must not refuse who waited as told
+
+
+class RateLimit:
+    """A bucket for each caller that holds a minute's requests and fills steadily; 0 is no limit.
+
+    A bucket is the moment at which it is full again (the virtual scheduling of ITU-T I.371).
+    """
+
+    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_minute = per_minute
+        self._clock = clock
+        self._full: OrderedDict[str, float] = OrderedDict()
+
+    def take(self, caller: str) -> None:
+        if not self._per_minute:
+            return
+        now, each = self._clock(), 60 / self._per_minute
+        full = max(self._full.pop(caller, now), now)
+        wait = full - now - (60 - each)
+        self._full[caller] = full if wait > ROUNDING else full + each
+        if len(self._full) > CLIENTS:
+            self._full.popitem(last=False)
+        if wait > ROUNDING:
+            seconds = math.ceil(wait - ROUNDING)
+            raise Refusal(
+                429,
+                "rate_limit_exceeded",
+                f"More than {self._per_minute} requests a minute; try again in {seconds} s.",
+                retry_after=seconds,
+            )
+
+
+async def within(seconds: float, answer: Awaitable[Reply]) -> Reply:
+    """The answer, or a 504 if it takes longer. A stream counts as answered when it begins."""
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            return await answer
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise Refusal(504, "timeout", f"The answer took longer than {seconds:g} s.") from None

@@ -1,0 +1,151 @@
+"""Sockets, signals and the event loop: what runs from the first connection to the last."""
+
+import asyncio
+import errno
+import signal
+import socket
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import uvloop
+
+from .config import UsageError
+from .connection import App, Connection, Limits
+
+BACKLOG = 2048  # connects that may wait for accept(); the kernel lowers it to its own limit
+POLL = 0.02  # seconds between two looks at what is still open while stopping
+LAST_WORDS = 1.0  # seconds to send what interrupted streams have to say
+INTERRUPTED = 130  # a shell's exit code for Ctrl-C
+
+
+def bind(host: str, port: int) -> list[socket.socket]:
+    """Listening sockets, one for each address of `host`; all on one port where `port` is 0."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (socket.gaierror, UnicodeError):
+        raise UsageError(f"{host!r} is no address of this machine; choose another --host") from None
+    bound: list[socket.socket] = []
+    try:
+        for family, address in dict.fromkeys((each[0], each[4]) for each in found):
+            bound.append(_open(family, (address[0], port, *address[2:])))
+            port = bound[-1].getsockname()[1]
+    except OSError as error:
+        if error.errno != errno.EADDRNOTAVAIL or not bound:  # such as ::1 where IPv6 is off
+            _close(bound)
+            raise _explain(error, host, port) from None
+    return bound
+
+
+def _open(family: int, address: tuple[Any, ...]) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _close(sockets: Sequence[socket.socket]) -> None:
+    for sock in sockets:
+        sock.close()
+
+
+def _explain(error: OSError, host: str, port: int) -> UsageError:
+    sentences = {
+        errno.EADDRINUSE: f"port {port} is in use by another program; "
+        "choose another with --port or stop it",
+        errno.EACCES: f"port {port} needs a privilege that this user has not; "
+        "choose one above 1023 with --port",
+        errno.EADDRNOTAVAIL: f"{host!r} is no address of this machine; choose another --host",
+    }
+    general = f"cannot listen on {host} port {port} ({error.strerror}); choose another --host"
+    return UsageError(sentences.get(error.errno or 0, general))
+
+
+def address(sockets: Sequence[socket.socket]) -> str:
+    """The URL of the first socket."""
+    host, port = sockets[0].getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class Shutdown:
+    """Asked once, the server stops gracefully; asked again, at once."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.urgent = asyncio.Event()
+
+    def ask(self) -> None:
+        (self.urgent if self.asked.is_set() else self.asked).set()
+
+    def on_signals(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, self.ask)
+
+
+async def listen(
+    app: App,
+    sockets: Sequence[socket.socket],
+    limits: Limits,
+    shutdown: Shutdown,
+    *,
+    grace: float,
+    interrupt: Callable[[], None],
+) -> None:
+    """Answer on `sockets` until `shutdown` is asked and everything open is closed.
+
+    Exchanges may go on for `grace` seconds. Then `interrupt` is called: it must make every answer
+    under way fail with an error event, as after a worker's death. What is still open a second
+    later is cancelled: handlers and chunk iterators see CancelledError.
+    """
+    loop = asyncio.get_running_loop()
+    connections: set[Connection] = set()
+
+    def connect() -> Connection:
+        return Connection(app, limits, connections)
+
+    servers = [await loop.create_server(connect, sock=s, backlog=BACKLOG) for s in sockets]
+    await shutdown.asked.wait()
+    for server in servers:
+        server.close()
+    await _emptied(connections, shutdown, grace)
+    if connections:
+        interrupt()
+        await _emptied(connections, shutdown, LAST_WORDS)
+    await _cut(connections)
+
+
+async def _emptied(connections: set[Connection], shutdown: Shutdown, patience: float) -> None:
+    loop = asyncio.get_running_loop()
+    end = loop.time() + patience
+    while not shutdown.urgent.is_set() and loop.time() < end:
+        for connection in tuple(connections):  # each time: one may have been accepted since
+            connection.stop()
+        if not connections:
+            return
+        await asyncio.sleep(POLL)
+
+
+async def _cut(connections: set[Connection]) -> None:
+    for connection in tuple(connections):
+        connection.cut()
+    for _ in range(3):  # a step to cancel, one to answer, one for what a closing iterator awaits
+        await asyncio.sleep(POLL if connections else 0)
+    for connection in tuple(connections):
+        connection.abort()
+    await asyncio.sleep(0)
+
+
+def run(main: Coroutine[Any, Any, int]) -> int:
+    """Run `main` on uvloop; its result is the exit code."""
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(main)
+    except KeyboardInterrupt:  # before on_signals
+        return INTERRUPTED

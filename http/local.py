@@ -1,0 +1,78 @@
+"""Local models from their directories: each with its share of the machine, started together."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import psutil
+
+from ..engine import tokenizer
+from ..translate.template import ChatTemplate, pick
+from .backends import Backends, Local
+from .config import Config, UsageError
+from .fleet import StartError, Worker, WorkerSettings
+from .log import Log
+
+SHARE = 0.8  # of the memory that is free at start; the rest is the system's and other programs'
+
+
+@asynccontextmanager
+async def started(models: Mapping[str, Path], config: Config, log: Log) -> AsyncIterator[Backends]:
+    """All models, loaded and supervised. Raises UsageError if one of them cannot be served."""
+    budgets = shares(models, int(psutil.virtual_memory().available * SHARE))
+    workers = {
+        name: Worker(name, _settings(path, budgets[name], len(models), config), log)
+        for name, path in models.items()
+    }
+    try:
+        opened = await asyncio.gather(
+            *(_open(worker, models[name]) for name, worker in workers.items())
+        )
+        yield Backends({local.name: local for local in opened})
+    except StartError as error:
+        raise UsageError(str(error)) from None
+    finally:
+        await asyncio.gather(*(worker.stop() for worker in workers.values()))
+
+
+def shares(models: Mapping[str, Path], memory: int) -> dict[str, int]:
+    """Bytes for each model: its weights, and an equal share of what all the weights leave."""
+    weights = {
+        name: sum(file.stat().st_size for file in path.glob("*.safetensors"))
+        for name, path in models.items()
+    }
+    left = max(memory - sum(weights.values()), 0)
+    return {name: size + left // len(models) for name, size in weights.items()}
+
+
+def _settings(path: Path, memory: int, models: int, config: Config) -> WorkerSettings:
+    return WorkerSettings(
+        directory=path.absolute(),
+        memory=memory,
+        threads=max((os.cpu_count() or 1) // models, 1),
+        max_batch=config.max_batch,
+        queue=config.queue,
+        chunk=config.chunk,
+        pool=config.kv_cache or 0,
+    )
+
+
+async def _open(worker: Worker, path: Path) -> Local:
+    """Worker and tokenizer load side by side."""
+    _, (words, template) = await asyncio.gather(
+        worker.start(), asyncio.to_thread(_language, worker.name, path)
+    )
+    return Local(worker.name, int(time.time()), worker, words, template)
+
+
+def _language(name: str, path: Path) -> tuple[tokenizer.Tokenizer, ChatTemplate]:
+    try:
+        words = tokenizer.load(path)
+    except tokenizer.TokenizerError as error:
+        raise StartError(f"{name}: {error}") from None
+    source = words.chat_template
+    template = ChatTemplate(None if source is None else pick(source), words.bos, words.eos)
+    return words, template

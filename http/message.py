@@ -1,0 +1,44 @@
+"""What a handler receives and returns: one HTTP exchange without its socket."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A whole request: lower-case header names, the peer's address, an id of our own."""
+
+    method: str
+    path: str
+    query: str
+    headers: Headers
+    body: bytes
+    client: str
+    id: str
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first value of a header; `name` in lower case."""
+        return next((value for key, value in self.headers if key == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    status: int
+    body: bytes
+    headers: Headers = ((b"content-type", b"application/json"),)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamingResponse:
+    """A body that comes piece by piece; the iterator is closed when the client goes away."""
+
+    chunks: AsyncGenerator[bytes, None]
+    status: int = 200
+    headers: Headers = field(
+        default=((b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache"))
+    )
+
+
+Reply = Response | StreamingResponse

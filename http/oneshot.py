@@ -1,0 +1,43 @@
+"""`bessemer run`: one prompt, one answer, without a server."""
+
+import sys
+from contextlib import aclosing
+from dataclasses import replace
+
+from ..engine.request import Refusal
+from ..translate.chat import Chat, Message, Options, ReasoningDelta, TextDelta
+from . import hub
+from .config import Config, UsageError
+from .generate import Patience, answer
+from .listen import run as run_loop
+from .local import started
+from .log import Log
+
+
+def run(config: Config, prompt: str, options: Options, system: str | None) -> int:
+    """Print the answer as it comes, thinking on stderr. Raises UsageError."""
+    if len(config.models) > 1:
+        raise UsageError("run answers with one model; give --model once")
+    with Log(config.log_level) as log:
+        return run_loop(_answer(config, prompt, options, system, log))
+
+
+async def _answer(
+    config: Config, prompt: str, options: Options, system: str | None, log: Log
+) -> int:
+    question = Message("user", prompt)
+    messages = (Message("system", system), question) if system else (question,)
+    async with started(hub.models(config), config, log) as backends:
+        (local,) = backends.models.values()
+        ask = Chat(local.name, messages, replace(options, stream=True))
+        try:
+            async with aclosing(answer(local, ask, config.max_tokens, Patience())) as events:
+                async for event in events:
+                    if isinstance(event, TextDelta):
+                        print(event.text, end="", flush=True)
+                    elif isinstance(event, ReasoningDelta):
+                        print(event.text, end="", flush=True, file=sys.stderr)
+        except Refusal as refusal:
+            raise UsageError(refusal.message) from None
+    print()
+    return 0

@@ -1,0 +1,88 @@
+"""The routing table: (method, path) to a handler and the dialect in which it speaks of errors."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import unquote
+
+from ..engine.request import Refusal
+from .message import HttpRequest, Reply, Response
+
+Handler = Callable[[HttpRequest], Awaitable[Reply]]
+Dialect = Literal["openai", "anthropic"]
+
+VERSION = "/v1"  # may be left out: base URLs are given with and without it
+REST = "{id}"  # last in a path: everything from there on, slashes included
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """`public` routes ask for no key and count against no limit."""
+
+    handler: Handler
+    dialect: Dialect = "openai"
+    public: bool = False
+
+
+async def root(_: HttpRequest) -> Response:
+    """What clients ask to see whether anybody is there."""
+    return Response(200, b'{"name":"bessemer"}')
+
+
+class Router:
+    """Paths are matched without `/v1` and slashes at either end; HEAD is answered as GET."""
+
+    def __init__(self, routes: Mapping[tuple[str, str], Route]) -> None:
+        self._exact: dict[str, dict[str, Route]] = {"/": {"GET": Route(root, public=True)}}
+        self._prefix: dict[str, dict[str, Route]] = {}
+        for (method, path), route in routes.items():
+            table = self._prefix if path.endswith(REST) else self._exact
+            table.setdefault(plain(path.removesuffix(REST)), {})[method] = route
+
+    def find(self, request: HttpRequest) -> Route:
+        methods = self._methods(request.path)
+        if not methods:
+            raise Refusal(404, "not_found", f"There is no {request.path} here.")
+        method = "GET" if request.method == "HEAD" else request.method
+        if method not in methods:
+            allowed = ", ".join(self.allowed(request.path))
+            raise Refusal(
+                405,
+                "method_not_allowed",
+                f"{request.path} takes {allowed}, not {request.method}.",
+            )
+        return methods[method]
+
+    async def dispatch(self, request: HttpRequest) -> Reply:
+        return await self.find(request).handler(request)
+
+    def allowed(self, path: str) -> tuple[str, ...]:
+        """The methods of a path, for the Allow header."""
+        methods = sorted(self._methods(path))
+        return (*methods, "HEAD") if "GET" in methods else tuple(methods)
+
+    def dialect(self, request: HttpRequest) -> Dialect:
+        """An endpoint's own; elsewhere that of the client, as far as it shows."""
+        for route in self._methods(request.path).values():
+            return route.dialect
+        return "anthropic" if request.header(b"anthropic-version") else "openai"
+
+    def _methods(self, path: str) -> Mapping[str, Route]:
+        path = plain(path)
+        if path in self._exact:
+            return self._exact[path]
+        longest = max((p for p in self._prefix if path.startswith(p + "/")), key=len, default="")
+        return self._prefix.get(longest, {})
+
+
+def plain(path: str) -> str:
+    """One spelling for all that mean the same path."""
+    path = "/" + path.strip("/")
+    if path == VERSION or path.startswith(VERSION + "/"):
+        path = "/" + path.removeprefix(VERSION).strip("/")
+    return path
+
+
+def rest(request: HttpRequest, prefix: str) -> str:
+    """What stands for {id} in a path that begins with `prefix`, percent-decoded."""
+    return unquote(plain(request.path).removeprefix(plain(prefix)).strip("/"))

@@ -1,0 +1,93 @@
+"""The command as a user meets it: a real process, exit codes, and one sentence for a mistake."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bessemer.http import cli
+from bessemer.http.config import SETTINGS, UsageError
+
+BESSEMER = Path(sys.executable).parent / "bessemer"
+
+
+def bessemer(*arguments: str, stdin: str = "", **environment: str) -> tuple[int, str, str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("BESSEMER_", "HF_"))}
+    done = subprocess.run(
+        [str(BESSEMER), *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        env=kept | environment,
+        timeout=60,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",)])
+def test_help(arguments: tuple[str, ...]) -> None:
+    code, out, err = bessemer(*arguments)
+    assert (code, err) == (0, "")
+    assert all(command in out for command in ("serve", "run", "version"))
+
+
+def test_help_of_serve_names_every_setting() -> None:
+    code, out, err = bessemer("serve", "--help")
+    words = " ".join(out.split())
+    assert (code, err) == (0, "")
+    for source in SETTINGS.values():
+        assert source.flag in words and source.environment[0] in words
+    assert "default 8000" in words
+
+
+@pytest.mark.parametrize("arguments", [("version",), ("--version",)])
+def test_version(arguments: tuple[str, ...]) -> None:
+    assert bessemer(*arguments) == (0, "bessemer 0.1.0\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "words"),
+    [
+        (("frob",), {}, "frob"),
+        (("--frob",), {}, "--frob"),
+        (("serve", "--prt", "1"), {}, "--prt"),
+        (("serve", "--port"), {}, "--port"),
+        (("serve", "--port", "abc"), {}, "--port is 'abc', but must be a whole number"),
+        (("serve", "--port", "70000"), {}, "from 0 to 65535"),
+        (("serve", "stray"), {}, "stray"),
+        (("serve",), {"BESSEMER_TIMEOUT": "soon"}, "BESSEMER_TIMEOUT is 'soon'"),
+        (("run",), {}, "prompt"),
+        (("run", " "), {}, "the prompt is empty"),
+        (("run", "-"), {}, "the prompt is empty"),
+        (("run", "--temperature", "-1", "x"), {}, "--temperature"),
+        (("run", "--max-tokens", "0", "x"), {}, "--max-tokens is '0'"),
+    ],
+)
+def test_mistakes(arguments: tuple[str, ...], environment: dict[str, str], words: str) -> None:
+    code, out, err = bessemer(*arguments, **environment)
+    assert (code, out) == (2, "")
+    assert err.startswith("bessemer: ") and words in err
+    assert err.count("\n") == 1 and err.endswith(".\n")
+
+
+def test_a_usage_error_further_in(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise UsageError("port 8000 is in use\nby another program")
+
+    monkeypatch.setattr(cli, "read_config", refuse)
+    assert cli.main(["serve"]) == 2
+    assert capsys.readouterr().err == "bessemer: port 8000 is in use by another program.\n"
+
+
+def test_reading_help_imports_nothing_heavy() -> None:
+    heavy = {"mlx", "numpy", "tokenizers", "huggingface_hub", "rich", "uvloop", "h11", "jinja2"}
+    code = (
+        "import sys; from bessemer.http.cli import main; main(['serve', '--help']); "
+        f"print(sorted({heavy!r} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "[]\n"

@@ -1,0 +1,153 @@
+"""Settings: where they come from, which source wins, and what a mistake is called."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bessemer.http.config import (
+    SETTINGS,
+    Config,
+    UsageError,
+    hub_cache,
+    read_config,
+    size,
+    warning,
+)
+
+
+def test_defaults() -> None:
+    config = read_config({}, {})
+    assert config == Config(hub_cache=config.hub_cache)
+    assert (config.host, config.port, config.models) == ("127.0.0.1", 8000, ())
+    assert (config.max_tokens, config.timeout, config.grace) == (32768, 300.0, 10.0)
+    assert (config.body_limit, config.kv_cache, config.offline) == (10 * 2**20, None, False)
+    assert (config.max_batch, config.queue, config.chunk) == (64, 256, 256)
+    assert (config.rate_limit, config.api_key, config.heartbeat) == (0, (), 5.0)
+
+
+def test_every_field_has_one_flag_and_its_own_variable() -> None:
+    assert {each.name for each in fields(Config)} - set(SETTINGS) == {"hub_cache"}
+    flags = [source.flag for source in SETTINGS.values()]
+    variables = [v for source in SETTINGS.values() for v in source.environment]
+    assert len(set(flags)) == len(flags) and len(set(variables)) == len(variables)
+    assert all(source.environment[0].startswith("BESSEMER_") for source in SETTINGS.values())
+    assert all(source.help.endswith(".") for source in SETTINGS.values())
+
+
+VALUES: list[tuple[str, Any, str, Any]] = [
+    ("models", ["a", "b=c,d"], "a, b=c,", ("a", "b=c,d")),
+    ("host", "::1", "::1", "::1"),
+    ("port", "0", "0", 0),
+    ("max_tokens", "7", " 7 ", 7),
+    ("api_key", ["a,b", "c"], "a,b,c", ("a", "b", "c")),
+    ("rate_limit", "60", "60", 60),
+    ("timeout", "1.5", "1.5", 1.5),
+    ("grace", "1", "1", 1.0),
+    ("body_limit", "1KiB", "1 kib", 1024),
+    ("kv_cache", "2GB", "2GB", 2 * 10**9),
+    ("kv_cache", "auto", "auto", None),
+    ("max_batch", "1", "1", 1),
+    ("queue", "0", "0", 0),
+    ("chunk", "32", "32", 32),
+    ("cors_origin", ["*"], "*", ("*",)),
+    ("log_level", "DEBUG", "debug", "debug"),
+    ("offline", True, "yes", True),
+    ("heartbeat", "0.5", "0.5", 0.5),
+]
+
+
+@pytest.mark.parametrize(("name", "flag", "variable", "value"), VALUES)
+def test_flags_and_variables(name: str, flag: Any, variable: str, value: Any) -> None:
+    assert getattr(read_config({name: flag}, {}), name) == value
+    environment = {SETTINGS[name].environment[0]: variable}
+    value = ("a", "b=c") if name == "models" else value
+    assert getattr(read_config({name: None}, environment), name) == value
+
+
+def test_every_setting_is_tried() -> None:
+    assert {name for name, _, _, _ in VALUES} == set(SETTINGS)
+
+
+def test_flags_win_over_the_environment() -> None:
+    environment = {"BESSEMER_PORT": "1", "BESSEMER_MODELS": "a,b", "BESSEMER_OFFLINE": "0"}
+    flags: dict[str, Any] = {"port": "2", "models": ["c"], "offline": True}
+    config = read_config(flags, environment)
+    assert (config.port, config.models, config.offline) == (2, ("c",), True)
+    config = read_config({"port": None, "models": [], "offline": False}, environment)
+    assert (config.port, config.models, config.offline) == (1, ("a", "b"), False)
+
+
+@pytest.mark.parametrize("text", ["1", "ON", "True"])
+def test_hugging_face_s_own_switch_counts(text: str) -> None:
+    assert read_config({}, {"HF_HUB_OFFLINE": text}).offline
+    assert not read_config({}, {"HF_HUB_OFFLINE": text, "BESSEMER_OFFLINE": "0"}).offline
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "wants"),
+    [
+        ("port", "65536", "a whole number from 0 to 65535"),
+        ("port", "-1", "a whole number from 0 to 65535"),
+        ("port", "", "a whole number from 0 to 65535"),
+        ("port", "8e3", "a whole number from 0 to 65535"),
+        ("max_tokens", "0", "a whole number from 1 to 2147483647"),
+        ("timeout", "0", "a number of seconds above 0"),
+        ("timeout", "nan", "a number of seconds above 0"),
+        ("timeout", "inf", "a number of seconds above 0"),
+        ("kv_cache", "8XB", "a number of bytes such as 512MB or 8GiB, or auto"),
+        ("body_limit", "0", "a number of bytes such as 512MB or 8GiB"),
+        ("body_limit", "I", "a number of bytes such as 512MB or 8GiB"),
+        ("log_level", "loud", "one of debug, info, warning, error"),
+        ("host", " ", "a word"),
+    ],
+)
+def test_mistakes(name: str, text: str, wants: str) -> None:
+    source = SETTINGS[name]
+    for where, flags, environment in (
+        (source.flag, {name: text}, {}),
+        (source.environment[0], {}, {source.environment[0]: text}),
+    ):
+        with pytest.raises(UsageError) as caught:
+            read_config(flags, environment)
+        assert str(caught.value) == f"{where} is {text!r}, but must be {wants}"
+
+
+def test_a_bad_switch() -> None:
+    with pytest.raises(UsageError, match="BESSEMER_OFFLINE is 'maybe', but must be 1 or 0"):
+        read_config({}, {"BESSEMER_OFFLINE": "maybe"})
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("1", 1), ("10B", 10), ("1k", 1024), ("1KB", 1000), ("1kib", 1024), ("1.5M", 3 * 2**19),
+        ("2GB", 2 * 10**9), ("2GiB", 2**31), ("1 TiB", 2**40),
+    ],
+)  # fmt: skip
+def test_sizes(text: str, count: int) -> None:
+    assert size(text) == count
+
+
+def test_keys_are_not_printed() -> None:
+    assert "secret" not in repr(read_config({"api_key": ["secret"]}, {}))
+
+
+def test_where_hugging_face_keeps_its_cache() -> None:
+    assert hub_cache({}) == Path("~/.cache/huggingface/hub").expanduser()
+    assert hub_cache({"XDG_CACHE_HOME": "/x"}) == Path("/x/huggingface/hub")
+    assert hub_cache({"XDG_CACHE_HOME": "/x", "HF_HOME": "/h"}) == Path("/h/hub")
+    assert hub_cache({"HF_HOME": "/h", "HF_HUB_CACHE": "/c"}) == Path("/c")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_no_warning_on_the_loopback(host: str) -> None:
+    assert warning(Config(host=host)) is None
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "my-mac.local"])
+def test_a_warning_where_others_can_reach_it(host: str) -> None:
+    text = warning(Config(host=host))
+    assert text is not None and host in text and "--api-key" in text
+    assert warning(Config(host=host, api_key=("k",))) is None

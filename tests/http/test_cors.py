@@ -1,0 +1,53 @@
+"""Cross-origin headers: none unless asked for, and never for a stranger."""
+
+import pytest
+
+from bessemer.engine.request import Refusal
+from bessemer.http.cors import Cors
+from bessemer.http.message import HttpRequest
+
+ORIGIN = (b"origin", b"https://app.example")
+ASKS = (b"access-control-request-method", b"POST")
+
+
+def request(method: str, *headers: tuple[bytes, bytes]) -> HttpRequest:
+    return HttpRequest(method, "/v1/models", "", headers, b"", "127.0.0.1", "req_1")
+
+
+def test_off_by_default() -> None:
+    cors = Cors(())
+    assert cors.headers(request("GET", ORIGIN)) == ()
+    assert cors.preflight(request("OPTIONS", ORIGIN, ASKS)) is None
+
+
+@pytest.mark.parametrize("origins", [("https://app.example",), ("https://app.example/",), ("*",)])
+def test_an_allowed_origin(origins: tuple[str, ...]) -> None:
+    headers = dict(Cors(origins).headers(request("GET", ORIGIN)))
+    assert headers[b"access-control-allow-origin"] == b"https://app.example"
+    assert b"retry-after" in headers[b"access-control-expose-headers"]
+    assert headers[b"vary"] == b"origin"
+
+
+@pytest.mark.parametrize("origin", [b"https://app.example.evil", b"http://app.example", b"null"])
+def test_a_stranger(origin: bytes) -> None:
+    cors = Cors(("https://app.example",))
+    assert cors.headers(request("GET", (b"origin", origin))) == ((b"vary", b"origin"),)
+    with pytest.raises(Refusal) as caught:
+        cors.preflight(request("OPTIONS", (b"origin", origin), ASKS))
+    assert caught.value.status == 403
+
+
+def test_a_request_without_an_origin() -> None:
+    assert Cors(("*",)).headers(request("GET")) == ((b"vary", b"origin"),)
+
+
+def test_preflight() -> None:
+    cors = Cors(("https://app.example",))
+    names = (b"access-control-request-headers", b"authorization, content-type")
+    reply = cors.preflight(request("OPTIONS", ORIGIN, ASKS, names))
+    assert reply is not None and (reply.status, reply.body) == (204, b"")
+    headers = dict(reply.headers)
+    assert headers[b"access-control-allow-headers"] == b"authorization, content-type"
+    assert b"POST" in headers[b"access-control-allow-methods"]
+    assert cors.preflight(request("OPTIONS", ORIGIN)) is None
+    assert cors.preflight(request("GET", ORIGIN, ASKS)) is None

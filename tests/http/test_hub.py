@@ -1,0 +1,178 @@
+"""Finding a model: directories, a made-up Hugging Face cache, and sentences for what is wrong."""
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import huggingface_hub
+import pytest
+from huggingface_hub.errors import (
+    GatedRepoError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
+
+from bessemer.http import hub
+from bessemer.http.config import Config, UsageError
+from bessemer.http.hub import BUILT_IN, is_complete, models, name_of, resolve
+
+COMMIT = "0123456789abcdef"
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise AssertionError("the network was used")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+def fill(folder: Path, *, shards: int = 0) -> Path:
+    folder.mkdir(parents=True)
+    for name in ("config.json", "tokenizer.json"):
+        (folder / name).write_text("{}")
+    names = [f"model-{n}.safetensors" for n in range(shards)] or ["model.safetensors"]
+    for name in names:
+        (folder / name).write_bytes(b"")
+    if shards:
+        weights = {"weight_map": {f"w{n}": name for n, name in enumerate(names)}}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(weights))
+    return folder
+
+
+def store(cache: Path, model: str = "org/name", **kind: Any) -> Path:
+    """A model as Hugging Face's cache holds it."""
+    folder = cache / f"models--{model.replace('/', '--')}"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text(COMMIT)
+    return fill(folder / "snapshots" / COMMIT, **kind)
+
+
+def test_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = fill(tmp_path / "my model")
+    assert resolve(str(path), offline=True) == path
+    assert name_of(str(path), path) == "my model"
+    assert name_of(str(path) + "/", path) == "my model"
+    monkeypatch.chdir(path)
+    assert name_of(".", resolve(".", offline=True)) == "my model"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert resolve("~/my model", offline=True) == path
+
+
+def test_a_name_of_one_s_own(tmp_path: Path) -> None:
+    path = fill(tmp_path / "m")
+    assert resolve(f"mine={path}", offline=True) == path
+    assert name_of(f"mine={path}", path) == "mine"
+    odd = fill(tmp_path / "a=b")
+    assert resolve(str(odd), offline=True) == odd
+    assert name_of(str(odd), odd) == "a=b"
+    assert name_of("mine=guide", resolve("mine=guide", offline=True)) == "mine"
+
+
+@pytest.mark.parametrize("model", ["guide", "bessemer-guide"])
+def test_the_built_in_model(model: str) -> None:
+    assert resolve(model, offline=True) == BUILT_IN
+    assert name_of(model, BUILT_IN) == "bessemer-guide"
+    assert BUILT_IN.parts[-2:] == ("engine", "guide")
+
+
+@pytest.mark.parametrize("shards", [0, 3])
+def test_a_cached_model_needs_no_network(tmp_path: Path, shards: int) -> None:
+    path = store(tmp_path, shards=shards)
+    assert resolve("org/name", offline=False, cache=tmp_path) == path
+    assert resolve("mine=org/name", offline=True, cache=tmp_path) == path
+    assert name_of("org/name", path) == "org/name"
+    assert name_of(str(path), path) == "org/name"
+
+
+@pytest.mark.parametrize(
+    "missing", ["config.json", "tokenizer.json", "model-1.safetensors", "refs"]
+)
+def test_an_incomplete_one_does(tmp_path: Path, missing: str) -> None:
+    path = store(tmp_path, shards=2)
+    target = path / missing if missing != "refs" else path.parents[1] / "refs" / "main"
+    target.unlink()
+    with pytest.raises(UsageError, match="org/name is not in the Hugging Face cache"):
+        resolve("org/name", offline=True, cache=tmp_path)
+
+
+@pytest.mark.parametrize("index", ["", "[]", "{}", '{"weight_map": 1}', "\x00"])
+def test_a_broken_index_is_incomplete(tmp_path: Path, index: str) -> None:
+    path = fill(tmp_path / "m", shards=1)
+    assert is_complete(path)
+    (path / "model.safetensors.index.json").write_text(index)
+    assert not is_complete(path)
+
+
+def test_a_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def download(model: str, **options: Any) -> str:
+        seen.append(options)
+        return str(store(tmp_path, model))
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    path = resolve("org/name", offline=False, cache=tmp_path)
+    assert path.name == COMMIT
+    assert seen[0]["cache_dir"] == tmp_path
+    assert "*.safetensors" in seen[0]["allow_patterns"]
+    assert resolve("org/name", offline=False, cache=tmp_path) == path
+    assert len(seen) == 1
+
+
+ANSWER = httpx2.Response(404, request=httpx2.Request("GET", "https://huggingface.co"))
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (GatedRepoError("no", response=ANSWER), "gated; accept its terms .* and set HF_TOKEN"),
+        (RepositoryNotFoundError("no", response=ANSWER), "Hugging Face has no org/name; "),
+        (LocalEntryNotFoundError("no network\nat all"), r"could not be downloaded \(no network\)"),
+        (httpx2.ConnectError("refused"), r"could not be downloaded \(refused\)"),
+        (httpx2.ReadTimeout(""), r"could not be downloaded \(ReadTimeout\)"),
+        (OSError(28, "No space left on device"), r"stored in .* \(No space left .*check the disk"),
+    ],
+)
+def test_a_failed_download(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, sentence: str
+) -> None:
+    def download(model: str, **_: Any) -> str:
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    with pytest.raises(UsageError, match=sentence) as caught:
+        resolve("org/name", offline=False, cache=tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"is no model: it has no config\.json"):
+        resolve(str(tmp_path), offline=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="is a file; give the directory"):
+        resolve(str(tmp_path / "file"), offline=True)
+
+
+@pytest.mark.parametrize(
+    "model", ["nonsense", "/no/such/folder", "./org/name", "a/b/c", "org/", "../x", "-x/y", "a b/c"]
+)
+def test_what_is_neither(tmp_path: Path, model: str) -> None:
+    with pytest.raises(UsageError, match="is neither a directory nor a Hugging Face id"):
+        resolve(model, offline=True, cache=tmp_path)
+
+
+def test_all_that_are_asked_for(tmp_path: Path) -> None:
+    path = fill(tmp_path / "m")
+    cached = store(tmp_path / "cache")
+    config = Config(models=(str(path), "org/name", "x=org/name"), hub_cache=tmp_path / "cache")
+    assert models(config) == {"m": path, "org/name": cached, "x": cached}
+    assert models(Config()) == {"bessemer-guide": hub.BUILT_IN}
+
+
+def test_two_of_one_name(tmp_path: Path) -> None:
+    first, second = fill(tmp_path / "a" / "m"), fill(tmp_path / "b" / "m")
+    with pytest.raises(UsageError, match="two models are called 'm'; give one another name"):
+        models(Config(models=(str(first), str(second))))
