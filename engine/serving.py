@@ -54,7 +54,7 @@ def load(directory: Path, settings: Settings) -> Serving:
             f"vocab_size is {config.vocab_size}: the files belong to different models"
         )
     defaults = generation.defaults(directory)
-    ends = generation.ends(directory, words.id_of(words.eos))
+    ends = generation.ends(directory, words.eos)
     dtype = activation_dtype(stored_dtype(checkpoint))
     settled = _plan(checkpoint, config, settings, dtype.size)
     model = build(checkpoint, config)

@@ -1,16 +1,24 @@
 """Text to tokens and back, piece by piece; used by the server and the worker alike, without mlx."""
 
 import codecs
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 import msgspec
 from tokenizers import Tokenizer as Encoding
 
 REPLACEMENT = "\ufffd"
+
+
+class NamedTemplate(TypedDict):
+    name: str
+    template: str
+
+
+ChatTemplates = str | list[NamedTemplate] | None
 
 
 class TokenizerError(ValueError):
@@ -149,9 +157,8 @@ class Tokenizer:
     """A checkpoint's tokenizer.json and the settings beside it."""
 
     encoding: Encoding
-    bos: str | None
-    eos: str | None
-    chat_template: Any  # a template, a list of named ones, or None
+    special_tokens: Mapping[str, str]  # bos_token, eos_token and the like to their texts
+    chat_template: ChatTemplates
 
     def encode(self, text: str, special: bool = True) -> list[int]:
         """Token ids; `special` adds what the model expects around a bare text, such as a BOS."""
@@ -170,6 +177,11 @@ class Tokenizer:
         self, stops: Sequence[str] = (), least: int = 0, include: bool = False
     ) -> AnswerText:
         return AnswerText(self.detokenizer(), StopMatcher(stops, include), least)
+
+    @property
+    def eos(self) -> int | None:
+        """The id that tokenizer_config.json gives to the end of a sequence."""
+        return self.id_of(self.special_tokens.get("eos_token"))
 
     def id_of(self, token: str | None) -> int | None:
         return None if token is None else self.encoding.token_to_id(token)
@@ -218,11 +230,19 @@ class Tokenizer:
         return table
 
 
-def _token_text(value: Any) -> str | None:
-    """bos_token and eos_token are a string or an object that holds one."""
-    if isinstance(value, dict):
-        value = value.get("content")
-    return value if isinstance(value, str) else None
+def _special_tokens(settings: dict[str, Any]) -> dict[str, str]:
+    """Each is a string or an object that holds one."""
+    values = {name: value for name, value in settings.items() if name.endswith("_token")}
+    texts = {n: v.get("content") if isinstance(v, dict) else v for n, v in values.items()}
+    return {name: text for name, text in texts.items() if isinstance(text, str)}
+
+
+def _chat_template(directory: Path, value: Any) -> ChatTemplates:
+    try:
+        return msgspec.convert(value, ChatTemplates)
+    except msgspec.ValidationError as error:
+        where = directory / "tokenizer_config.json"
+        raise TokenizerError(f"{where}: chat_template makes no sense ({error})") from None
 
 
 def _read_json(path: Path) -> Any:
@@ -249,5 +269,4 @@ def load(directory: Path) -> Tokenizer:
     template = (
         template_file.read_text() if template_file.is_file() else settings.get("chat_template")
     )
-    bos, eos = (_token_text(settings.get(name)) for name in ("bos_token", "eos_token"))
-    return Tokenizer(encoding, bos, eos, template)
+    return Tokenizer(encoding, _special_tokens(settings), _chat_template(directory, template))

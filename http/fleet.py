@@ -241,8 +241,12 @@ class Worker:
             await asyncio.sleep(delay)
             attempt, since = attempt + 1, loop.time()
             self.restarts += 1
-            await self._spawn()
-            await self._until_ready()
+            try:
+                await self._spawn()
+                await self._until_ready()
+            except OSError as error:  # no process, no descriptor, no memory to be had just now
+                self._log.error(f"the worker of {self.name} cannot be started: {error}")
+                self._lost.set()
             if self.ready is not None:
                 self._log.info(f"the worker of {self.name} serves again")
 

@@ -209,9 +209,7 @@ class _Run:
             yield from choice.output.feed(choice.text.add(token), shown)
         if event.finish is not None:
             choice.over = True
-            if rest := choice.text.flush():
-                yield from choice.output.feed(rest)
-            yield from choice.output.finish(event.finish, event.stop)
+            yield from choice.output.finish(event.finish, event.stop, choice.text.flush())
 
 
 def _prompts(local: Local, ask: Chat | Completion, context: int) -> list[Prompt]:
@@ -223,7 +221,7 @@ def _prompts(local: Local, ask: Chat | Completion, context: int) -> list[Prompt]
 def _render(local: Local, ask: Chat, context: int) -> Prompt:
     text = local.template.render(ask)
     _refuse_hopeless(text, local.tokenizer, context)
-    thinking: Thinking = "open" if opens_reasoning(text) else "may"
+    thinking: Thinking = "open" if opens_reasoning(text, ask) else "may"
     return Prompt(local.tokenizer.encode(text, special=False), thinking)
 
 

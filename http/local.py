@@ -74,5 +74,7 @@ def _language(name: str, path: Path) -> tuple[tokenizer.Tokenizer, ChatTemplate]
     except tokenizer.TokenizerError as error:
         raise StartError(f"{name}: {error}") from None
     source = words.chat_template
-    template = ChatTemplate(None if source is None else pick(source), words.bos, words.eos)
+    template = ChatTemplate(
+        None if source is None else pick(source), special_tokens=words.special_tokens
+    )
     return words, template

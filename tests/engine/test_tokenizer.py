@@ -66,7 +66,7 @@ def sentencepiece() -> Encoding:
 
 
 def tokenizer(encoding: Encoding) -> Tokenizer:
-    return Tokenizer(encoding, None, None, None)
+    return Tokenizer(encoding, {}, None)
 
 
 def id_of(words: Tokenizer, name: str) -> int:
@@ -170,9 +170,14 @@ def test_load_reads_what_checkpoints_hold(tmp_path: Path) -> None:
     settings = {"bos_token": {"content": "<s>"}, "eos_token": "<|end|>", "chat_template": "old"}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     words = load(tmp_path)
-    assert (words.bos, words.eos, words.chat_template) == ("<s>", "<|end|>", "old")
+    assert words.special_tokens == {"bos_token": "<s>", "eos_token": "<|end|>"}
+    assert (words.eos, words.chat_template) == (words.id_of("<|end|>"), "old")
     (tmp_path / "chat_template.jinja").write_text("new")
     assert load(tmp_path).chat_template == "new"
+    (tmp_path / "chat_template.jinja").unlink()
+    (tmp_path / "tokenizer_config.json").write_text('{"chat_template": [{"name": 3}]}')
+    with pytest.raises(TokenizerError, match="chat_template makes no sense"):
+        load(tmp_path)
     for name in ("tokenizer_config.json", "tokenizer.json"):
         (tmp_path / name).write_text('{"half')
         with pytest.raises(TokenizerError, match=name):

@@ -35,10 +35,10 @@ from bessemer.translate.chat import (
     TextDelta,
 )
 from bessemer.translate.chat import Event as Said
-from bessemer.translate.template import ChatTemplate
+from bessemer.translate.template import ChatTemplate, pick
 
 WORDS: Tokenizer = load(BUILT_IN)
-TEMPLATE = ChatTemplate(WORDS.chat_template, WORDS.bos, WORDS.eos)
+TEMPLATE = ChatTemplate(pick(WORDS.chat_template or ""), special_tokens=WORDS.special_tokens)
 HELLO = (Message("user", "Hello"),)
 Script = Callable[[list[Request]], Iterable[Event | None]]
 

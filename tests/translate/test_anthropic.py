@@ -1,0 +1,357 @@
+"""Anthropic's messages: requests as Claude Code sends them, answers read by the SDK."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import pytest
+from anthropic.types import Message as AnthropicMessage
+from anthropic.types import MessageCountTokensParams, MessageTokensCount, RawMessageStreamEvent
+from anthropic.types.message_create_params import MessageCreateParamsStreaming
+from pydantic import TypeAdapter
+
+from bessemer.engine.request import Refusal
+from bessemer.translate.anthropic import (
+    Stream,
+    decode_count,
+    decode_request,
+    encode_count,
+    encode_response,
+)
+from bessemer.translate.chat import (
+    Answer,
+    Chat,
+    Choice,
+    Done,
+    Event,
+    Failure,
+    Finish,
+    Heartbeat,
+    Identity,
+    Message,
+    Options,
+    ReasoningDelta,
+    Started,
+    TextDelta,
+    Usage,
+)
+
+USER = {"role": "user", "content": "Hi"}
+WHO = Identity("msg_1", 1_700_000_000, "tiny")
+EVENTS: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
+
+
+def decoded(*messages: Any, **fields: Any) -> Chat:
+    body = {"model": "m", "max_tokens": 9, "messages": list(messages) or [USER], **fields}
+    return decode_request(json.dumps(body).encode())
+
+
+def refused(*messages: Any, **fields: Any) -> Refusal:
+    with pytest.raises(Refusal) as caught:
+        decoded(*messages, **fields)
+    assert caught.value.status == 400
+    return caught.value
+
+
+def test_the_sdks_request_type() -> None:
+    params: MessageCreateParamsStreaming = {
+        "model": "m",
+        "max_tokens": 9,
+        "system": [
+            {"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}},
+            {"type": "text", "text": "Be kind."},
+        ],
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "thinking", "thinking": "Hm.", "signature": ""},
+                    {"type": "redacted_thinking", "data": "xyz"},
+                    {"type": "text", "text": "Yes?"},
+                ],
+            },
+            {"role": "user", "content": "Well."},
+        ],
+        "stream": True,
+        "stop_sequences": ["END"],
+        "thinking": {"type": "enabled", "budget_tokens": 1024},
+        "tool_choice": {"type": "auto"},
+        "tools": [],
+        "metadata": {"user_id": "u1"},
+        "service_tier": "auto",
+        "output_config": {"effort": "low"},
+    }
+    sampling = {"temperature": 0.5, "top_p": 0.9, "top_k": 40}  # the SDK no longer types these
+    assert decode_request(json.dumps({**params, **sampling}).encode()) == Chat(
+        model="m",
+        messages=(
+            Message("system", "Be brief.\nBe kind."),
+            Message("user", "Hi"),
+            Message("assistant", "Yes?", "Hm."),
+            Message("user", "Well."),
+        ),
+        options=Options(
+            max_tokens=9, temperature=0.5, top_p=0.9, top_k=40, stop=("END",), stream=True
+        ),
+        template={"enable_thinking": True},
+        user="u1",
+    )
+
+
+def test_what_claude_code_adds_is_tolerated() -> None:
+    chat = decoded(
+        USER,
+        {"role": "system", "content": "The date is today."},
+        thinking={"type": "adaptive"},
+        context_management={"edits": []},
+        output_config={"effort": "high"},
+    )
+    assert chat.messages[1] == Message("system", "The date is today.")
+    assert chat.template == {"enable_thinking": True}
+
+
+def test_thinking() -> None:
+    assert decoded().template == {}
+    assert decoded(thinking={"type": "disabled"}).template == {"enable_thinking": False}
+    assert refused(thinking={"type": "deep"}).field == "thinking.type"
+    assert refused(thinking={}).field == "thinking.type"
+
+
+def test_system() -> None:
+    assert decoded(system="Be brief.").messages[0] == Message("system", "Be brief.")
+    assert decoded(system="") == decoded(system=[]) == decoded()
+
+
+def test_a_last_turn_of_the_assistant_is_gone_on_with() -> None:
+    assert decoded(USER, {"role": "assistant", "content": "I"}).continue_final
+    assert not decoded(USER, {"role": "assistant", "content": ""}).continue_final
+    assert not decoded().continue_final
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"max_tokens": None}, "max_tokens"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"messages": []}, "messages"),
+        ({"messages": [{"role": "user"}]}, "messages[0].content"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": "user", "content": None}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": [{}]}]}, "messages[0].content[0].type"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text"}]}]},
+            "messages[0].content[0].text",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "thinking", "thinking": "x"}]}]},
+            "messages[0].content[0].type",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "redacted_thinking"}]}]},
+            "messages[0].content[0].type",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "smell"}]}]},
+            "messages[0].content[0].type",
+        ),
+        ({"system": [{"type": "image"}]}, "system[0].type"),
+        ({"system": 5}, "system"),
+        ({"stop_sequences": [""]}, "stop_sequences[0]"),
+        ({"temperature": -1}, "temperature"),
+        ({"top_p": 0}, "top_p"),
+        ({"metadata": 5}, "metadata"),
+    ],
+)
+def test_flawed_requests(fields: dict[str, Any], field: str) -> None:
+    assert refused(**fields).field == field
+
+
+def test_max_tokens_is_required() -> None:
+    with pytest.raises(Refusal, match="max_tokens is required"):
+        decode_request(json.dumps({"model": "m", "messages": [USER]}).encode())
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"tools": [{"name": "f", "input_schema": {}}]}, "tools"),
+        ({"tool_choice": {"type": "any"}}, "tool_choice"),
+        ({"mcp_servers": [{"url": "x"}]}, "mcp_servers"),
+        ({"container": "c"}, "container"),
+        ({"output_config": {"format": {"type": "json_schema"}}}, "output_config.format"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]},
+            "messages[0].content[0].type",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "tool_result"}]}]},
+            "messages[0].content[0].type",
+        ),
+    ],
+)
+def test_what_is_not_built_yet_is_refused_by_name(fields: dict[str, Any], field: str) -> None:
+    found = refused(**fields)
+    assert (found.code, found.field) == ("unsupported", field)
+
+
+def test_counting() -> None:
+    params: MessageCountTokensParams = {
+        "model": "m",
+        "messages": [{"role": "user", "content": "Hi"}],
+        "system": "Be brief.",
+        "thinking": {"type": "disabled"},
+    }
+    chat = decode_count(json.dumps(params).encode())
+    assert chat.messages == (Message("system", "Be brief."), Message("user", "Hi"))
+    assert chat.template == {"enable_thinking": False}
+    assert MessageTokensCount.model_validate_json(encode_count(7)).input_tokens == 7
+    with pytest.raises(Refusal) as caught:
+        decode_count(json.dumps({**params, "tools": [{"name": "f"}]}).encode())
+    assert caught.value.code == "unsupported"
+
+
+@pytest.mark.parametrize(
+    ("reason", "stop", "stop_reason"),
+    [
+        ("stop", None, "end_turn"),
+        ("stop", "END", "stop_sequence"),
+        ("length", None, "max_tokens"),
+    ],
+)
+def test_a_response_as_the_sdk_reads_it(reason: str, stop: str | None, stop_reason: str) -> None:
+    choice = Choice("Hello", "Hm.", reason, stop)
+    body = encode_response(Answer((choice,), Usage(10, 4, 8)), WHO)
+    read = AnthropicMessage.model_validate_json(body, strict=True)
+    assert (read.id, read.type, read.role, read.model) == ("msg_1", "message", "assistant", "tiny")
+    assert (read.stop_reason, read.stop_sequence) == (stop_reason, stop)
+    assert [block.type for block in read.content] == ["thinking", "text"]
+    assert msgspec.json.decode(body)["content"] == [
+        {"type": "thinking", "thinking": "Hm.", "signature": ""},
+        {"type": "text", "text": "Hello"},
+    ]
+    assert read.usage.model_dump(exclude_none=True) == {
+        "input_tokens": 2,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": 8,
+        "output_tokens": 4,
+    }
+
+
+def test_an_empty_response_has_a_text_block() -> None:
+    body = encode_response(Answer((Choice("", "", "stop"),), Usage(1, 1)), WHO)
+    assert msgspec.json.decode(body)["content"] == [{"type": "text", "text": ""}]
+
+
+def sent(events: Iterable[Event]) -> list[dict[str, Any]]:
+    """What is sent, each event read by the SDK and named as its type."""
+    stream = Stream(WHO, Options())
+    found = [e for event in events for e in stream.encode(event)]
+    bodies: list[dict[str, Any]] = [msgspec.json.decode(e.data) for e in found]
+    assert [e.name for e in found] == [body["type"] for body in bodies]
+    for event in found:
+        assert b"\n" not in event.data
+        if event.name not in ("ping", "error"):
+            EVENTS.validate_json(event.data, strict=True)
+    return bodies
+
+
+def legal(bodies: list[dict[str, Any]]) -> None:
+    """Blocks come one after the other with indexes 0, 1, ...; deltas fit the open block."""
+    pieces = {"text": {"text_delta"}, "thinking": {"thinking_delta", "signature_delta"}}
+    started, index, kind = 0, -1, None
+    for body in bodies:
+        if body["type"] == "content_block_start":
+            assert kind is None
+            assert body["index"] == index + 1
+            index, kind = index + 1, body["content_block"]["type"]
+        elif body["type"] == "content_block_delta":
+            assert (body["index"], kind is not None) == (index, True)
+            assert body["delta"]["type"] in pieces[str(kind)]
+        elif body["type"] == "content_block_stop":
+            assert (body["index"], kind is not None) == (index, True)
+            kind = None
+        started += body["type"] == "message_start"
+    assert (started, kind) == (1, None)
+    assert bodies[-1]["type"] == "message_stop"
+
+
+def test_a_stream_with_thinking() -> None:
+    bodies = sent(
+        [
+            Heartbeat(),
+            Started(Usage(10, 0, 8)),
+            ReasoningDelta(0, "H"),
+            ReasoningDelta(0, "m."),
+            Heartbeat(),
+            TextDelta(0, "Hel"),
+            TextDelta(0, 'lo"'),
+            Finish(0, "stop", "END"),
+            Done(Usage(10, 4, 8, 2)),
+        ]
+    )
+    legal(bodies)
+    usage = {"cache_creation_input_tokens": 0, "cache_read_input_tokens": 8, "input_tokens": 2}
+    assert bodies == [
+        {
+            "type": "message_start",
+            "message": {
+                "type": "message",
+                "id": "msg_1",
+                "model": "tiny",
+                "role": "assistant",
+                "content": [],
+                "stop_reason": None,
+                "stop_sequence": None,
+                "usage": usage | {"output_tokens": 0},
+            },
+        },
+        {"type": "ping"},
+        {
+            "type": "content_block_start",
+            "index": 0,
+            "content_block": {"type": "thinking", "thinking": "", "signature": ""},
+        },
+        _delta(0, type="thinking_delta", thinking="H"),
+        _delta(0, type="thinking_delta", thinking="m."),
+        {"type": "ping"},
+        _delta(0, type="signature_delta", signature=""),
+        {"type": "content_block_stop", "index": 0},
+        {
+            "type": "content_block_start",
+            "index": 1,
+            "content_block": {"type": "text", "text": ""},
+        },
+        _delta(1, type="text_delta", text="Hel"),
+        _delta(1, type="text_delta", text='lo"'),
+        {"type": "content_block_stop", "index": 1},
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": "stop_sequence", "stop_sequence": "END"},
+            "usage": usage | {"output_tokens": 4},
+        },
+        {"type": "message_stop"},
+    ]
+
+
+@pytest.mark.parametrize("deltas", [[], [ReasoningDelta(0, "Hm.")], [TextDelta(0, "Hi")]])
+def test_every_stream_has_one_text_block(deltas: list[Event]) -> None:
+    ends: list[Event] = [Finish(0, "length"), Done(Usage(1, 1))]
+    bodies = sent([Started(Usage(1, 0)), *deltas, *ends])
+    legal(bodies)
+    blocks = [b["content_block"]["type"] for b in bodies if b["type"] == "content_block_start"]
+    assert blocks.count("text") == 1
+    assert blocks[-1] == "text"
+
+
+def test_a_failure_is_an_error_event() -> None:
+    bodies = sent([Started(Usage(1, 0)), Failure(Refusal(503, "overloaded", "Busy."))])
+    assert bodies[-1] == {
+        "type": "error",
+        "error": {"type": "overloaded_error", "message": "Busy."},
+    }
+
+
+def _delta(index: int, **delta: str) -> dict[str, Any]:
+    return {"type": "content_block_delta", "index": index, "delta": delta}

@@ -1,0 +1,399 @@
+"""Chat completions: requests by hand and by the SDK's own types, answers read by the SDK."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import pytest
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
+
+from bessemer.engine.request import Refusal
+from bessemer.translate.chat import (
+    Answer,
+    Chat,
+    Choice,
+    Done,
+    Event,
+    Failure,
+    Finish,
+    Heartbeat,
+    Identity,
+    Message,
+    Options,
+    ReasoningDelta,
+    Started,
+    TextDelta,
+    TokenText,
+    Usage,
+)
+from bessemer.translate.openai_chat import Stream, decode_request, encode_response
+
+USER = {"role": "user", "content": "Hi"}
+PLAIN = Options()
+WHO = Identity("chatcmpl-1", 1_700_000_000, "tiny")
+TOKEN = TokenText("né", "né".encode(), -0.25, (TokenText("\ufffd", b"\xc3", -1.5),))
+USAGE = Usage(prompt=10, completion=4, cached=8, reasoning=3)
+
+
+def decoded(*messages: Any, **fields: Any) -> Chat:
+    body = {"model": "m", "messages": list(messages) or [USER], **fields}
+    return decode_request(json.dumps(body).encode())
+
+
+def refused(*messages: Any, **fields: Any) -> Refusal:
+    with pytest.raises(Refusal) as caught:
+        decoded(*messages, **fields)
+    assert caught.value.status == 400
+    return caught.value
+
+
+def test_a_conversation() -> None:
+    chat = decoded(
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": "Hi", "name": "ann"},
+        {"role": "assistant", "content": None, "reasoning_content": "Hm."},
+        {"role": "assistant", "content": "Yes?", "reasoning": "Hm!", "tool_calls": []},
+        {"role": "system", "content": ""},
+        user="u1",
+    )
+    assert chat.model == "m"
+    assert chat.user == "u1"
+    assert chat.messages == (
+        Message("system", "Be brief."),
+        Message("user", "Hi", None, "ann"),
+        Message("assistant", "", "Hm."),
+        Message("assistant", "Yes?", "Hm!"),
+        Message("system", ""),
+    )
+
+
+def test_parts_are_joined_by_lines() -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "input_text", "text": "b"}]
+    chat = decoded(
+        {"role": "user", "content": parts},
+        {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]},
+    )
+    assert [m.content for m in chat.messages] == ["a\nb", "no"]
+
+
+def test_the_sdks_request_type() -> None:
+    params: CompletionCreateParamsStreaming = {
+        "model": "m",
+        "messages": [
+            {"role": "developer", "content": [{"type": "text", "text": "Be brief."}]},
+            {"role": "user", "content": "Hi", "name": "ann"},
+            {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]},
+        ],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "max_completion_tokens": 9,
+        "logit_bias": {"5": 1},
+        "logprobs": True,
+        "top_logprobs": 2,
+        "n": 2,
+        "stop": ["END"],
+        "reasoning_effort": "low",
+        "response_format": {"type": "text"},
+        "tool_choice": "auto",
+        "modalities": ["text"],
+        "metadata": {"a": "b"},
+        "service_tier": "auto",
+        "store": False,
+        "parallel_tool_calls": True,
+    }
+    chat = decode_request(json.dumps(params).encode())
+    assert chat.options == Options(
+        max_tokens=9,
+        logit_bias={5: 1.0},
+        logprobs=2,
+        n=2,
+        stop=("END",),
+        stream=True,
+        include_usage=True,
+    )
+    assert chat.template == {"reasoning_effort": "low"}
+
+
+@pytest.mark.parametrize(
+    ("message", "field", "says"),
+    [
+        ({"role": "king", "content": "x"}, "messages[0].role", "'king'"),
+        ({"role": "k" * 999, "content": "x"}, "messages[0].role", "kkk..."),
+        ({"content": "x"}, "messages[0].role", "required"),
+        ({"role": 5, "content": "x"}, "messages[0].role", "a string, not an integer"),
+        ({"role": "user"}, "messages[0].content", "required"),
+        ({"role": "user", "content": None}, "messages[0].content", "required"),
+        ({"role": "user", "content": 5}, "messages[0].content", "a string or a list"),
+        ({"role": "user", "content": ["x"]}, "messages[0].content[0]", "an object"),
+        ({"role": "user", "content": [{"text": "x"}]}, "messages[0].content[0].type", "required"),
+        (
+            {"role": "user", "content": [{"type": "text"}]},
+            "messages[0].content[0].text",
+            "required",
+        ),
+        (
+            {"role": "user", "content": [{"type": "smell", "text": "x"}]},
+            "messages[0].content[0].type",
+            "'smell'",
+        ),
+        ("Hi", "messages[0]", "an object, not a string"),
+    ],
+)
+def test_flawed_messages(message: Any, field: str, says: str) -> None:
+    found = refused(message)
+    assert found.field == field
+    assert says in found.message
+    assert field in found.message
+
+
+def test_flawed_requests() -> None:
+    assert refused(messages=[]).message == "messages must not be empty."
+    assert refused(messages=None).field == "messages"
+    assert refused(model=5).field == "model"
+    assert refused(chat_template_kwargs=[]).field == "chat_template_kwargs"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("tools", [{"type": "function", "function": {"name": "f"}}]),
+        ("tool_choice", "required"),
+        ("tool_choice", {"type": "function", "function": {"name": "f"}}),
+        ("functions", [{"name": "f"}]),
+        ("function_call", {"name": "f"}),
+        ("response_format", {"type": "json_object"}),
+        ("response_format", {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}}),
+        ("response_format", "json"),
+        ("structured_outputs", {"regex": "a"}),
+        ("guided_json", {"type": "object"}),
+        ("guided_regex", "a+"),
+        ("guided_choice", ["a"]),
+        ("guided_grammar", "root ::= a"),
+        ("grammar", "root ::= a"),
+        ("json_schema", {"type": "object"}),
+        ("modalities", ["text", "audio"]),
+        ("audio", {"voice": "a"}),
+        ("chat_template", "{{ messages }}"),
+    ],
+)
+def test_what_is_not_built_yet_is_refused_by_name(name: str, value: Any) -> None:
+    found = refused(**{name: value})
+    assert (found.code, found.field) == ("unsupported", name)
+    assert "does not have" in found.message
+    assert name in found.message
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        ({"role": "tool", "content": "4", "tool_call_id": "c"}, "messages[0].role"),
+        ({"role": "function", "content": "4", "name": "f"}, "messages[0].role"),
+        ({"role": "assistant", "tool_calls": [{"id": "c"}]}, "messages[0].tool_calls"),
+        ({"role": "assistant", "function_call": {"name": "f"}}, "messages[0].function_call"),
+        (
+            {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]},
+            "messages[0].content[0].type",
+        ),
+        (
+            {"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]},
+            "messages[0].content[0].type",
+        ),
+        (
+            {"role": "user", "content": [{"type": "file", "file": {}}]},
+            "messages[0].content[0].type",
+        ),
+    ],
+)
+def test_messages_not_built_yet(message: Any, field: str) -> None:
+    found = refused(message)
+    assert (found.code, found.field) == ("unsupported", field)
+
+
+def test_what_asks_for_nothing_is_let_through() -> None:
+    assert (
+        decoded(
+            tools=[],
+            tool_choice="none",
+            functions=[],
+            function_call="auto",
+            response_format={"type": "text"},
+            guided_json=None,
+            modalities=["text"],
+            unknown={"a": [1]},
+        )
+        == decoded()
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "template"),
+    [
+        ({}, {}),
+        ({"chat_template_kwargs": {"enable_thinking": False, "x": [1]}}, None),
+        ({"enable_thinking": False}, {"enable_thinking": False}),
+        ({"reasoning_effort": "high"}, {"reasoning_effort": "high"}),
+        ({"reasoning_effort": "none"}, {"enable_thinking": False}),
+        (
+            {"enable_thinking": False, "chat_template_kwargs": {"enable_thinking": True}},
+            {"enable_thinking": True},
+        ),
+        ({"add_generation_prompt": False}, {"add_generation_prompt": False}),
+        ({"continue_final_message": True, "add_generation_prompt": False}, {}),
+    ],
+)
+def test_template_settings(fields: dict[str, Any], template: dict[str, Any] | None) -> None:
+    expected = fields["chat_template_kwargs"] if template is None else template
+    assert decoded(**fields).template == expected
+
+
+def test_continuing() -> None:
+    assert decoded(continue_final_message=True).continue_final
+    assert not decoded().continue_final
+    found = refused(continue_final_message=True, add_generation_prompt=True)
+    assert found.field == "add_generation_prompt"
+
+
+def test_logprobs() -> None:
+    assert decoded().options.logprobs is None
+    assert decoded(logprobs=False).options.logprobs is None
+    assert decoded(logprobs=True).options.logprobs == 0
+    assert decoded(logprobs=True, top_logprobs=20).options.logprobs == 20
+    assert refused(top_logprobs=3).message == "top_logprobs needs logprobs to be true."
+
+
+def test_a_response_as_the_sdk_reads_it() -> None:
+    choices = (Choice("Hello", "Hm.", "stop", None, (TOKEN,)), Choice("Hey", "", "length"))
+    body = encode_response(Answer(choices, USAGE), WHO)
+    read = ChatCompletion.model_validate_json(body, strict=True)
+    assert (read.id, read.created, read.model) == ("chatcmpl-1", 1_700_000_000, "tiny")
+    first, second = read.choices
+    assert (first.index, first.finish_reason, second.finish_reason) == (0, "stop", "length")
+    assert first.message.content == "Hello"
+    assert first.message.model_extra == {"reasoning_content": "Hm.", "reasoning": "Hm."}
+    assert second.message.model_extra == {}
+    assert second.logprobs is None
+    assert first.logprobs and first.logprobs.content
+    entry = first.logprobs.content[0]
+    assert (entry.token, entry.logprob, entry.bytes) == ("né", -0.25, [110, 195, 169])
+    assert entry.top_logprobs[0].bytes == [195]
+    assert read.usage and read.usage.model_dump(exclude_none=True) == {
+        "prompt_tokens": 10,
+        "completion_tokens": 4,
+        "total_tokens": 14,
+        "prompt_tokens_details": {"cached_tokens": 8},
+        "completion_tokens_details": {"reasoning_tokens": 3},
+    }
+
+
+def test_a_response_as_json() -> None:
+    body = encode_response(Answer((Choice("Hi", "", "stop"),), Usage(1, 2)), WHO)
+    assert msgspec.json.decode(body) == {
+        "object": "chat.completion",
+        "id": "chatcmpl-1",
+        "created": 1_700_000_000,
+        "model": "tiny",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "Hi", "refusal": None},
+                "logprobs": None,
+                "finish_reason": "stop",
+            }
+        ],
+        "usage": {
+            "prompt_tokens": 1,
+            "completion_tokens": 2,
+            "total_tokens": 3,
+            "prompt_tokens_details": {"cached_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": 0},
+        },
+    }
+
+
+def sent(events: Iterable[Event], options: Options = PLAIN) -> list[bytes]:
+    stream = Stream(WHO, options)
+    found = [e for event in events for e in stream.encode(event)]
+    assert all(e.name is None and b"\n" not in e.data for e in found)
+    return [e.data for e in found]
+
+
+def chunks(data: list[bytes]) -> list[ChatCompletionChunk]:
+    return [ChatCompletionChunk.model_validate_json(d, strict=True) for d in data]
+
+
+ANSWER: list[Event] = [
+    Started(Usage(10, 0, 8)),
+    ReasoningDelta(0, "Hm.", (TOKEN,)),
+    TextDelta(0, 'He"\n'),
+    TextDelta(0, "llo", (TOKEN,)),
+    Finish(0, "stop"),
+    Done(USAGE),
+]
+
+
+def test_a_stream_as_the_sdk_reads_it() -> None:
+    *data, last = sent(ANSWER)
+    assert last == b"[DONE]"
+    read = chunks(data)
+    assert {(c.id, c.created, c.model) for c in read} == {("chatcmpl-1", 1_700_000_000, "tiny")}
+    assert {c.object for c in read} == {"chat.completion.chunk"}
+    deltas = [c.choices[0].delta.model_dump(exclude_unset=True) for c in read]
+    assert deltas == [
+        {"role": "assistant", "content": ""},
+        {"reasoning_content": "Hm.", "reasoning": "Hm."},
+        {"content": 'He"\n'},
+        {"content": "llo"},
+        {},
+    ]
+    assert [c.choices[0].finish_reason for c in read] == [None] * 4 + ["stop"]
+    assert [c.choices[0].logprobs is not None for c in read] == [False, True, False, True, False]
+    logprobs = read[3].choices[0].logprobs
+    assert logprobs and logprobs.content and logprobs.content[0].token == "né"
+    assert all(b"usage" not in d for d in data)
+
+
+def test_usage_where_it_is_asked_for() -> None:
+    *data, usage, last = sent(ANSWER, Options(include_usage=True))
+    assert all(b'"usage":null' in d for d in data)
+    read = chunks([usage])[0]
+    assert read.choices == []
+    assert read.usage and (read.usage.prompt_tokens, read.usage.total_tokens) == (10, 14)
+    assert read.usage.prompt_tokens_details and read.usage.prompt_tokens_details.cached_tokens == 8
+    assert last == b"[DONE]"
+
+
+def test_each_choice_is_opened_and_finished() -> None:
+    events: list[Event] = [
+        Started(Usage(1, 0)),
+        TextDelta(1, "b"),
+        TextDelta(0, "a"),
+        Finish(1, "length"),
+    ]
+    read = chunks(sent(events, Options(n=2)))
+    assert [(c.choices[0].index, c.choices[0].delta.content) for c in read] == [
+        (0, ""),
+        (1, ""),
+        (1, "b"),
+        (0, "a"),
+        (1, None),
+    ]
+
+
+def test_a_heartbeat_is_an_empty_delta() -> None:
+    assert chunks(sent([Heartbeat()]))[0].choices[0].delta.content == ""
+
+
+def test_a_failure_ends_the_stream_without_done() -> None:
+    data = sent([Started(Usage(1, 0)), Failure(Refusal(504, "timeout", "Too slow."))])
+    assert msgspec.json.decode(data[-1]) == {
+        "error": {"message": "Too slow.", "type": "timeout_error", "param": None, "code": "timeout"}
+    }
+
+
+def test_what_cannot_happen_has_a_finite_logprob() -> None:
+    never = TokenText("x", b"x", float("-inf"))
+    read = chunks(sent([TextDelta(0, "x", (never,))]))[0]
+    assert read.choices[0].logprobs and read.choices[0].logprobs.content
+    assert read.choices[0].logprobs.content[0].logprob == -9999.0

@@ -1,0 +1,220 @@
+"""Legacy completions: all kinds of prompts, their own logprobs, answers read by the SDK."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import pytest
+from openai.types import Completion as OpenAICompletion
+
+from bessemer.engine.request import Refusal
+from bessemer.translate.chat import (
+    Answer,
+    Choice,
+    Completion,
+    Done,
+    Event,
+    Failure,
+    Finish,
+    Heartbeat,
+    Identity,
+    Options,
+    ReasoningDelta,
+    Started,
+    TextDelta,
+    TokenText,
+    Usage,
+)
+from bessemer.translate.openai_completions import Stream, decode_request, encode_response
+
+PLAIN = Options()
+WHO = Identity("cmpl-1", 1_700_000_000, "tiny")
+
+
+def decoded(prompt: Any = "Once", **fields: Any) -> Completion:
+    return decode_request(json.dumps({"model": "m", "prompt": prompt, **fields}).encode())
+
+
+def refused(prompt: Any = "Once", **fields: Any) -> Refusal:
+    with pytest.raises(Refusal) as caught:
+        decoded(prompt, **fields)
+    assert caught.value.status == 400
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("prompt", "prompts"),
+    [
+        ("Once", ("Once",)),
+        (["a", "b"], ("a", "b")),
+        ([1, 2, 0], ((1, 2, 0),)),
+        ([[1], [2, 3]], ((1,), (2, 3))),
+        ([[1]], ((1,),)),
+    ],
+)
+def test_prompts(prompt: Any, prompts: tuple[Any, ...]) -> None:
+    assert decoded(prompt).prompts == prompts
+
+
+@pytest.mark.parametrize(
+    ("prompt", "field", "says"),
+    [
+        (None, "prompt", "a string or a list"),
+        (5, "prompt", "a string or a list"),
+        ({}, "prompt", "a string or a list"),
+        ([], "prompt", "not be empty"),
+        ([[]], "prompt[0]", "not be empty"),
+        ([[1], []], "prompt[1]", "not be empty"),
+        ([-1], "prompt[0]", "at least 0"),
+        ([[0, -1]], "prompt[0][1]", "at least 0"),
+        ([2**31], "prompt[0]", "at most"),
+        ([1.5], "prompt[0]", "not a number"),
+        ([True], "prompt[0]", "not true or false"),
+        ([None], "prompt[0]", "not null"),
+        ([["a"]], "prompt[0][0]", "an integer, not a string"),
+        (["a", 1], "prompt", "must not mix"),
+        ([1, [1]], "prompt", "must not mix"),
+        (["a", [1]], "prompt", "must not mix"),
+        (["a"] * 1025, "prompt", "at most 1024"),
+    ],
+)
+def test_flawed_prompts(prompt: Any, field: str, says: str) -> None:
+    found = refused(prompt)
+    assert found.field == field
+    assert says in found.message
+
+
+def test_defaults() -> None:
+    assert decoded().options == Options(max_tokens=16)
+    assert not decoded().echo
+    assert decoded(user="u").user == "u"
+
+
+def test_no_tokens_only_with_echo() -> None:
+    assert decoded(max_tokens=0, echo=True).options.max_tokens == 0
+    assert refused(max_tokens=0).message == "max_tokens must be at least 1 unless echo is true."
+    assert refused(max_tokens=-1, echo=True).field == "max_tokens"
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [(None, None), (False, None), (True, 1), (0, 0), (5, 5), (20, 20)],
+)
+def test_logprobs_asked(given: Any, kept: int | None) -> None:
+    assert decoded(logprobs=given).options.logprobs == kept
+
+
+def test_logprobs_refused() -> None:
+    assert refused(logprobs=21).field == "logprobs"
+    assert refused(logprobs=-1).field == "logprobs"
+    assert refused(logprobs="5").field == "logprobs"
+
+
+def test_best_of_and_suffix() -> None:
+    assert decoded(best_of=1, suffix="").options.n == 1
+    assert decoded(best_of=3, n=3).options.n == 3
+    assert refused(best_of=3).message == "best_of must equal n, which is 1."
+    assert refused(best_of=1, n=2).field == "best_of"
+    assert (refused(suffix="end").code, refused(suffix="end").field) == ("unsupported", "suffix")
+
+
+def test_constrained_output_is_refused() -> None:
+    assert refused(guided_regex="a+").code == "unsupported"
+    assert refused(response_format={"type": "json_object"}).field == "response_format"
+
+
+def token(text: str, logprob: float | None = -1.0, *top: TokenText) -> TokenText:
+    return TokenText(text, text.encode(), logprob, top)
+
+
+# The last character comes in two tokens, neither of which is a text.
+TOKENS = (
+    token("né", None),
+    token("x", -0.5, token("y", -0.25), token("x", -0.5)),
+    TokenText("\ufffd", b"\xc3", -1.0, (token("z", -3.0),)),
+    TokenText("\ufffd", b"\xa9", -2.0, (token("w", float("-inf")),)),
+    token("!"),
+)
+
+
+def test_a_response_as_the_sdk_reads_it() -> None:
+    choices = (Choice("néxé!", "", "length", None, TOKENS), Choice("b", "Hm. ", "stop"))
+    body = encode_response(Answer(choices, Usage(3, 5, 1)), WHO)
+    read = OpenAICompletion.model_validate(msgspec.json.decode(body) | {"choices": []}, strict=True)
+    assert (read.id, read.object, read.model) == ("cmpl-1", "text_completion", "tiny")
+    assert read.usage and read.usage.total_tokens == 8
+    first, second = msgspec.json.decode(body)["choices"]
+    assert first["logprobs"] == {
+        "tokens": ["né", "x", "bytes:\\xc3", "bytes:\\xa9", "!"],
+        "token_logprobs": [None, -0.5, -1.0, -2.0, -1.0],
+        "top_logprobs": [
+            None,
+            {"y": -0.25, "x": -0.5},
+            {"z": -3.0, "bytes:\\xc3": -1.0},
+            {"w": -9999.0, "bytes:\\xa9": -2.0},
+            {"!": -1.0},
+        ],
+        "text_offset": [0, 2, 3, 4, 4],
+    }
+    assert second == {"text": "Hm. b", "index": 1, "logprobs": None, "finish_reason": "stop"}
+
+
+def test_without_alternatives_there_are_no_tops() -> None:
+    choice = Choice("ab", "", "stop", None, (token("a"), token("b")))
+    read = OpenAICompletion.model_validate_json(
+        encode_response(Answer((choice,), Usage(1, 2)), WHO), strict=True
+    )
+    assert read.choices[0].logprobs and read.choices[0].logprobs.top_logprobs is None
+    assert read.choices[0].logprobs.text_offset == [0, 1]
+
+
+def sent(events: Iterable[Event], options: Options = PLAIN) -> list[Any]:
+    stream = Stream(WHO, options)
+    found = [e for event in events for e in stream.encode(event)]
+    assert all(e.name is None and b"\n" not in e.data for e in found)
+    return [e.data if e.data == b"[DONE]" else msgspec.json.decode(e.data) for e in found]
+
+
+def test_a_stream() -> None:
+    events: list[Event] = [
+        Started(Usage(2, 0)),
+        TextDelta(0, "On"),
+        ReasoningDelta(1, "ce"),
+        Finish(0, "stop"),
+        Finish(1, "length"),
+        Done(Usage(2, 3)),
+    ]
+    *data, last = sent(events, Options(n=2))
+    assert last == b"[DONE]"
+    # As the SDK reads a stream: its type does not allow the null that OpenAI itself sends.
+    read = [OpenAICompletion.construct(**d) for d in data]
+    assert [(c.choices[0].index, c.choices[0].text) for c in read] == [
+        (0, "On"),
+        (1, "ce"),
+        (0, ""),
+        (1, ""),
+    ]
+    assert [c.choices[0].finish_reason for c in read] == [None, None, "stop", "length"]
+    assert all("usage" not in d for d in data)
+
+
+def test_usage_where_it_is_asked_for() -> None:
+    events: list[Event] = [TextDelta(0, "a"), Done(Usage(2, 3, 1))]
+    text, usage, _ = sent(events, Options(include_usage=True))
+    assert text["usage"] is None
+    assert usage["choices"] == []
+    assert usage["usage"]["prompt_tokens_details"] == {"cached_tokens": 1}
+
+
+def test_offsets_go_on_from_chunk_to_chunk_in_each_choice() -> None:
+    turns = [(0, 0), (1, 1), (1, 1), *((0, i) for i in range(1, 5)), (1, 4)]
+    events = [TextDelta(choice, "", (TOKENS[i],)) for choice, i in turns]
+    offsets = [d["choices"][0]["logprobs"]["text_offset"] for d in sent(events)]
+    assert offsets == [[0], [0], [1], [2], [3], [4], [4], [2]]
+
+
+def test_heartbeat_and_failure() -> None:
+    beat, failure = sent([Heartbeat(), Failure(Refusal(500, "oops", "Broke."))])
+    assert beat["choices"][0]["text"] == ""
+    assert failure["error"]["type"] == "server_error"

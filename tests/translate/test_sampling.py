@@ -1,0 +1,102 @@
+"""The range of every sampling field, at its edges, through the chat decoder."""
+
+import json
+from typing import Any
+
+import pytest
+
+from bessemer.engine.request import Refusal
+from bessemer.translate.chat import Options
+from bessemer.translate.openai_chat import decode_request
+
+
+def asked(**fields: Any) -> Options:
+    messages = [{"role": "user", "content": "Hi"}]
+    return decode_request(
+        json.dumps({"model": "m", "messages": messages, **fields}).encode()
+    ).options
+
+
+EDGES: dict[str, tuple[list[Any], list[Any]]] = {
+    "temperature": ([0, 0.7, 100], [-0.01, 100.1, "1", True]),
+    "top_p": ([0.001, 1], [0, 1.01, -1]),
+    "top_k": ([1, 50], [-2, 1.5, 2**31]),
+    "min_p": ([0, 1], [-0.1, 1.1]),
+    "repetition_penalty": ([0.01, 1, 2], [0, -1]),
+    "presence_penalty": ([-2, 0, 2], [-2.1, 2.1]),
+    "frequency_penalty": ([-2, 0, 2], [-2.1, 2.1]),
+    "max_tokens": ([1, 2**31 - 1], [0, -1, 2**31, "5", 1.5]),
+    "min_tokens": ([0, 5], [-1, 2**31]),
+    "n": ([1, 64], [0, 65]),
+    "seed": ([0, 2**64 - 1], [2**64, -(2**63) - 1, "1", 10**30]),
+    "ignore_eos": ([True, False], [1, "true"]),
+    "stream": ([True, False], [1]),
+    "logit_bias": (
+        [{}],
+        [{"x": 1}, {"1": 101}, {"1": -101}, {"-1": 1}, {"1": None}, [1], {"1.5": 1}],
+    ),
+    "stop": ([], ["", [""], ["a"] * 65, 5, [5], ["a", None]]),
+    "stop_token_ids": ([], [[-1], ["a"], [2**31], 5]),
+    "stream_options": ([], [5, {"include_usage": "yes"}]),
+    "top_logprobs": ([], [-1, 21, 5]),
+}
+GOOD = [(name, value) for name, (good, _) in EDGES.items() for value in good]
+BAD = [(name, value) for name, (_, bad) in EDGES.items() for value in bad]
+
+
+@pytest.mark.parametrize(("name", "value"), GOOD)
+def test_what_is_in_range_arrives(name: str, value: Any) -> None:
+    assert getattr(asked(**{name: value}), name) == value
+
+
+@pytest.mark.parametrize(("name", "value"), BAD)
+def test_what_is_out_of_range_is_refused_by_name(name: str, value: Any) -> None:
+    with pytest.raises(Refusal) as caught:
+        asked(**{name: value})
+    assert caught.value.status == 400
+    assert (caught.value.field or "").split("[")[0].split(".")[0] == name
+    assert name in caught.value.message
+
+
+def test_null_is_absent() -> None:
+    assert asked(**dict.fromkeys([*EDGES, "logprobs", "max_completion_tokens"])) == asked()
+    assert asked() == Options()
+
+
+@pytest.mark.parametrize(("given", "kept"), [(-1, 0), (0, 0), (7, 7)])
+def test_top_k_off(given: int, kept: int) -> None:
+    assert asked(top_k=given).top_k == kept
+
+
+def test_a_negative_seed_is_stored_modulo_64_bits() -> None:
+    assert asked(seed=-1).seed == 2**64 - 1
+    assert asked(seed=-(2**63)).seed == 2**63
+
+
+def test_stop() -> None:
+    assert asked(stop="a").stop == ("a",)
+    assert asked(stop=["a", "b"]).stop == ("a", "b")
+    assert asked(stop=[]).stop == ()
+    assert len(asked(stop=["a"] * 64).stop) == 64
+
+
+def test_token_ids() -> None:
+    assert asked(logit_bias={"5": -100, "7": 1.5}).logit_bias == {5: -100.0, 7: 1.5}
+    assert asked(stop_token_ids=[0, 9]).stop_token_ids == (0, 9)
+
+
+def test_min_tokens_within_max_tokens() -> None:
+    assert asked(min_tokens=5, max_tokens=5).min_tokens == 5
+    with pytest.raises(Refusal, match="min_tokens must be at most max_tokens, which is 4"):
+        asked(min_tokens=5, max_tokens=4)
+
+
+def test_the_newer_name_of_max_tokens_wins() -> None:
+    assert asked(max_tokens=5, max_completion_tokens=7).max_tokens == 7
+    assert asked(max_completion_tokens=7).max_tokens == 7
+
+
+def test_flags() -> None:
+    assert asked(include_stop_str_in_output=True).include_stop
+    assert asked(stream_options={"include_usage": True}).include_usage
+    assert not asked(stream_options={}).include_usage

@@ -1,0 +1,297 @@
+"""Templates in the style of the common families; the expected prompts were made by transformers."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from bessemer.engine.request import Refusal
+from bessemer.translate.chat import Chat, Message
+from bessemer.translate.template import ChatTemplate, opens_reasoning, pick, tidy
+
+CHATML = """\
+{%- if messages[0].role == 'system' %}
+    {{- '<|im_start|>system\\n' + messages[0].content + '<|im_end|>\\n' }}
+{%- endif %}
+{%- for message in messages %}
+    {%- if message.role == 'system' and loop.first %}
+        {%- continue %}
+    {%- endif %}
+    {%- set content = message.content | trim %}
+    {%- if message.role == 'assistant' and message.reasoning_content is defined %}
+        {%- set thought = message.reasoning_content.strip('\\n') %}
+        {%- set content = '<think>\\n' + thought + '\\n</think>\\n\\n' + content %}
+    {%- endif %}
+    {{- '<|im_start|>' + message.role + '\\n' }}
+    {%- generation %}{{ content }}{% endgeneration %}
+    {{- '<|im_end|>' + '\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\\n' }}
+    {%- if enable_thinking is defined and enable_thinking is false %}
+        {{- '<think>\\n\\n</think>\\n\\n' }}
+    {%- endif %}
+{%- endif %}
+"""
+HEADERS = """\
+{{- bos_token }}
+{%- if tools is not none %}
+    {{- 'Tools: ' ~ (tools | tojson(indent=2)) }}
+{%- endif %}
+{%- set date = strftime_now('%d %b %Y') if strftime_now is defined else '26 Jul 2024' %}
+{%- for m in messages %}
+    {{- '<|start_header_id|>' + m['role'] + '<|end_header_id|>\\n\\n' -}}
+    {% if m['role'] == 'system' %}{{ 'Today is ' + date + '.\\n' }}{% endif %}
+    {{- m['content'] | trim + '<|eot_id|>' }}
+{%- endfor %}
+{% if add_generation_prompt %}
+    {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}
+{%- endif %}
+"""
+INST = """\
+{%- if messages[0]['role'] == 'system' %}
+    {%- set system = messages[0]['content'] %}
+    {%- set turns = messages[1:] %}
+{%- else %}
+    {%- set turns = messages %}
+{%- endif %}
+{{- bos_token }}
+{%- for turn in turns %}
+    {%- if (turn['role'] == 'user') != (loop.index0 % 2 == 0) %}
+        {{- raise_exception('Roles must alternate user/assistant/user/assistant.') }}
+    {%- endif %}
+    {%- if turn['role'] == 'user' %}
+        {%- if loop.first and system is defined %}
+            {{- '[INST] ' + system + '\\n\\n' + turn['content'] + '[/INST]' }}
+        {%- else %}
+            {{- '[INST] ' + turn['content'] + '[/INST]' }}
+        {%- endif %}
+    {%- elif turn['role'] == 'assistant' %}
+        {{- ' ' + turn['content'] + eos_token }}
+    {%- else %}
+        {{- raise_exception('Only user and assistant turns are supported.') }}
+    {%- endif %}
+{%- endfor %}
+"""
+
+SYSTEM = Message("system", "Be <brief> & 'kind'.")
+USER = Message("user", "  Hi there \n")
+ASSISTANT = Message("assistant", "Hello! ")
+THOUGHTFUL = Message("assistant", "Hello! ", "\nThe user greets.\n")
+AGAIN = Message("user", "Émile 😀?")
+TOOL = {"type": "function", "function": {"name": "é<f>", "parameters": {}}}
+
+
+def template(source: str | None) -> ChatTemplate:
+    return ChatTemplate(source, "<s>", "</s>", now=lambda: datetime(2024, 7, 26))
+
+
+def render(
+    source: str | None,
+    *messages: Message,
+    tools: Sequence[Mapping[str, Any]] | None = None,
+    go_on: bool = False,
+    **settings: Any,
+) -> str:
+    chat = Chat("m", messages, template=settings, continue_final=go_on)
+    return template(source).render(chat, tools)
+
+
+def refusal(source: str | None, *messages: Message, go_on: bool = False, **kw: Any) -> Refusal:
+    with pytest.raises(Refusal) as caught:
+        render(source, *(messages or (USER,)), go_on=go_on, **kw)
+    return caught.value
+
+
+def test_chatml() -> None:
+    assert render(CHATML, SYSTEM, USER, THOUGHTFUL, AGAIN) == (
+        "<|im_start|>system\nBe <brief> & 'kind'.<|im_end|>\n"
+        "<|im_start|>user\nHi there<|im_end|>\n"
+        "<|im_start|>assistant\n<think>\nThe user greets.\n</think>\n\nHello!<|im_end|>\n"
+        "<|im_start|>user\nÉmile 😀?<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+
+
+def test_a_template_setting() -> None:
+    assert render(CHATML, USER, enable_thinking=False) == (
+        "<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+    )
+
+
+def test_headers_with_a_date() -> None:
+    assert render(HEADERS, SYSTEM, USER, ASSISTANT, AGAIN) == (
+        "<s><|start_header_id|>system<|end_header_id|>\n\n"
+        "Today is 26 Jul 2024.\nBe <brief> & 'kind'.<|eot_id|>"
+        "<|start_header_id|>user<|end_header_id|>\n\nHi there<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\nHello!<|eot_id|>"
+        "<|start_header_id|>user<|end_header_id|>\n\nÉmile 😀?<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n"
+    )
+
+
+def test_tools_are_written_without_escapes() -> None:
+    assert render(HEADERS, USER, tools=[TOOL], add_generation_prompt=False) == (
+        'Tools: [\n  {\n    "type": "function",\n    "function": {\n      "name": "é<f>",\n'
+        '      "parameters": {}\n    }\n  }\n]'
+        "<|start_header_id|>user<|end_header_id|>\n\nHi there<|eot_id|>"
+    ).join(("<s>", ""))
+
+
+def test_inst() -> None:
+    assert render(INST, SYSTEM, USER, ASSISTANT, AGAIN) == (
+        "<s>[INST] Be <brief> & 'kind'.\n\n  Hi there \n[/INST] Hello! </s>[INST] Émile 😀?[/INST]"
+    )
+
+
+def test_going_on_in_the_last_message() -> None:
+    assert render(INST, USER, ASSISTANT, go_on=True) == "<s>[INST]   Hi there \n[/INST] Hello! "
+
+
+def test_going_on_keeps_the_end_that_a_template_would_trim() -> None:
+    # transformers cuts the last space here; what the caller wrote is what goes on.
+    prompt = render(CHATML, USER, ASSISTANT, go_on=True)
+    assert prompt == "<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\nHello! "
+
+
+def test_going_on_opens_no_turn() -> None:
+    source = "{{ messages[-1].content }}{% if add_generation_prompt %}{{ 1 / 0 }}{% endif %}"
+    assert render(source, USER, ASSISTANT, go_on=True) == "Hello! "
+
+
+def test_going_on_where_the_template_drops_the_message() -> None:
+    found = refusal("{{ messages[0].content }}", USER, ASSISTANT, go_on=True)
+    assert found.status == 400
+    assert "last message" in found.message
+
+
+def test_a_refused_order_is_tidied() -> None:
+    prompt = render(INST, USER, SYSTEM, AGAIN, Message("system", "Really."))
+    assert prompt == (
+        "<s>[INST] Be <brief> & 'kind'.\n\nReally.\n\n  Hi there \n\n\nÉmile 😀?[/INST]"
+    )
+
+
+def test_what_the_template_accepts_is_left_alone() -> None:
+    assert render(CHATML, USER, AGAIN).count("<|im_start|>user") == 2
+
+
+def test_what_cannot_be_tidied_gets_the_templates_own_words() -> None:
+    found = refusal(INST, ASSISTANT)
+    assert (found.status, found.code, found.field) == (400, "invalid_conversation", "messages")
+    assert "Roles must alternate user/assistant/user/assistant." in found.message
+
+
+def test_tidy() -> None:
+    chat = Chat("m", (Message("user", "a"), THOUGHTFUL, ASSISTANT, SYSTEM, USER))
+    assert tidy(chat).messages == (
+        SYSTEM,
+        Message("user", "a"),
+        Message("assistant", "Hello! \n\nHello! ", "\nThe user greets.\n"),
+        USER,
+    )
+    assert tidy(tidy(chat)) == tidy(chat)
+
+
+def test_no_template() -> None:
+    found = refusal(None)
+    assert (found.status, found.code) == (400, "no_chat_template")
+    assert "/v1/completions" in found.message
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("{% if %}", "line 1"),
+        ("{% for x in y %}", "line 1"),
+        ("{% break %}", "'break' outside loop"),
+        ("{{ nothing.here }}", "UndefinedError"),
+        ("{{ messages[0].content + 5 }}", "TypeError"),
+        ("{{ 1 / 0 }}", "ZeroDivisionError"),
+        ("{{ {} | tojson(indent='x') + undefined_thing() }}", "UndefinedError"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "RecursionError"),
+        ("{{ '\\ud800' }}", "UnicodeEncodeError"),
+        ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "SecurityError"),
+        ("{{ messages.append(1) }}", "SecurityError"),
+        ("{{ 'x' * 10000000000 }}", "SecurityError"),
+        ("{{ [messages] * 10000000000 }}", "SecurityError"),
+        ("{{ 10 ** 10000000000 }}", "SecurityError"),
+        ("{{ range(10000000000) | list }}", "OverflowError"),
+    ],
+)
+def test_a_broken_template(source: str, says: str) -> None:
+    found = refusal(source)
+    assert (found.status, found.code) == (500, "broken_chat_template")
+    assert says in found.message
+
+
+def test_a_message_of_the_template_can_always_be_sent() -> None:
+    refusal("{{ raise_exception('\\ud800') }}").message.encode()
+
+
+def test_undefined_is_empty_and_special_tokens_are_known() -> None:
+    assert ChatTemplate("{{ bos_token }}{{ missing }}|").render(Chat("m", (USER,))) == "|"
+    named = ChatTemplate("{{ pad_token }}", special_tokens={"pad_token": "<pad>"})
+    assert named.render(Chat("m", (USER,))) == "<pad>"
+
+
+def test_there_are_no_documents() -> None:
+    assert render("{% if documents is not none %}D{% else %}-{% endif %}", USER) == "-"
+    assert render("{{ documents | length }}", USER, documents=[1]) == "1"
+
+
+def test_small_products_are_allowed() -> None:
+    assert render("{{ '-' * 3 }}{{ 6 * 7 }}{{ 2.5 * 2 }}", USER) == "---425.0"
+
+
+def test_names_and_lines() -> None:
+    assert (
+        render(
+            "{% for m in messages %}\n  {%- if 1 %}\n{{ m.name }}\n  {% endif %}\n{% endfor %}",
+            Message("user", "x", None, "ann"),
+        )
+        == "ann\n"
+    )
+
+
+@pytest.mark.parametrize("name", ["messages", "tools", "bos_token"])
+def test_what_the_server_sets_cannot_be_set(name: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        template(CHATML).render(Chat("m", (USER,), template={name: "x"}))
+    assert (caught.value.status, caught.value.field) == (400, "chat_template_kwargs")
+    assert name in caught.value.message
+
+
+def test_pick() -> None:
+    both = [{"name": "tool_use", "template": "T"}, {"name": "default", "template": "D"}]
+    assert pick("S") == "S"
+    assert pick(both) == "D"  # type: ignore[arg-type]
+    assert pick([{"name": "tool_use", "template": "T"}]) == "T"
+    assert pick([]) is None
+
+
+@pytest.mark.parametrize(
+    ("prompt", "opened"),
+    [
+        ("<|im_start|>assistant\n<think>\n", True),
+        ("<|im_start|>assistant\n<think>", True),
+        ("<|im_start|>assistant\n", False),
+        ("<|im_start|>assistant\n<think>\n\n</think>\n\n", False),
+        ("What does <think> mean?<|im_end|>\n<|im_start|>assistant\n", False),
+        ("", False),
+    ],
+)
+def test_opens_reasoning(prompt: str, opened: bool) -> None:
+    assert opens_reasoning(prompt) is opened
+
+
+def test_going_on_in_a_thought() -> None:
+    def opened(content: str, go_on: bool = True) -> bool:
+        chat = Chat("m", (Message("assistant", content),), continue_final=go_on)
+        return opens_reasoning(f"assistant: {content}", chat)
+
+    assert opened("<think>\nHm, so")
+    assert not opened("<think>\nHm, so", go_on=False)
+    assert not opened("<think>Hm</think>So")
+    assert not opened("A <think> tag is")

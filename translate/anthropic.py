@@ -1,0 +1,385 @@
+"""Anthropic's messages: request to Chat, answer and events to JSON."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from ..engine.request import Refusal
+from .chat import (
+    Answer,
+    Chat,
+    Done,
+    Event,
+    Failure,
+    Finish,
+    Heartbeat,
+    Identity,
+    Message,
+    Options,
+    ReasoningDelta,
+    ServerEvent,
+    Started,
+    StreamEncoder,
+    TextDelta,
+    Usage,
+)
+from .decode import decode, invalid, shown, unsupported
+from .errors import anthropic_error
+from .sampling import Nucleus, Positive, SamplingFields, StopStrings, Temperature, TopK, options
+
+Events = tuple[ServerEvent, ...]
+Handler = Callable[[Any], Events]
+
+encode_json = msgspec.json.Encoder().encode
+
+ROLES = ("user", "assistant", "system")
+THINKING = {"enabled": True, "adaptive": True, "disabled": False}
+STOP_REASONS = {"stop": "end_turn", "length": "max_tokens"}
+UNBUILT_BLOCKS = {
+    "image": "image input",
+    "document": "document input",
+    "search_result": "search results",
+    "tool_use": "tool calls",
+    "tool_result": "tool calls",
+    "server_tool_use": "server tools",
+    "web_search_tool_result": "server tools",
+}
+UNBUILT = {"tools": "tool calls", "mcp_servers": "MCP servers", "container": "containers"}
+
+
+class Block(Struct):
+    type: str
+    text: str | None = None
+    thinking: str | None = None
+
+
+class InputMessage(Struct):
+    role: str
+    content: str | list[Block]
+
+
+class Thinking(Struct):
+    type: str
+
+
+class Format(Struct):
+    type: str | None = None
+
+
+class OutputConfig(Struct):
+    format: Format | None = None
+
+
+class Metadata(Struct):
+    user_id: str | None = None
+
+
+class ToolChoice(Struct):
+    type: str
+
+
+class CountRequest(Struct, kw_only=True):
+    """What is counted; a request for an answer says more."""
+
+    model: str
+    messages: Annotated[list[InputMessage], Meta(min_length=1)]
+    system: str | list[Block] | None = None
+    thinking: Thinking | None = None
+    tools: list[Any] | None = None
+    tool_choice: ToolChoice | None = None
+    mcp_servers: list[Any] | None = None
+    container: Any = None
+    output_config: OutputConfig | None = None
+
+
+class MessagesRequest(CountRequest, kw_only=True):
+    max_tokens: Positive
+    stop_sequences: StopStrings | None = None
+    temperature: Temperature | None = None
+    top_p: Nucleus | None = None
+    top_k: TopK | None = None
+    stream: bool | None = None
+    metadata: Metadata | None = None
+
+
+class UsageBody(Struct):
+    """`input_tokens` are those that the cache did not hold, as Anthropic counts."""
+
+    input_tokens: int
+    cache_creation_input_tokens: int
+    cache_read_input_tokens: int
+    output_tokens: int
+
+
+class TextBlock(Struct, tag="text"):
+    text: str
+
+
+class ThinkingBlock(Struct, tag="thinking"):
+    thinking: str
+    signature: str = ""
+
+
+class MessageBody(Struct, tag="message"):
+    id: str
+    model: str
+    content: list[TextBlock | ThinkingBlock]
+    usage: UsageBody
+    stop_reason: str | None = None
+    stop_sequence: str | None = None
+    role: str = "assistant"
+
+
+class TextPiece(Struct, tag="text_delta"):
+    text: str
+
+
+class ThinkingPiece(Struct, tag="thinking_delta"):
+    thinking: str
+
+
+class SignaturePiece(Struct, tag="signature_delta"):
+    signature: str
+
+
+class Ending(Struct):
+    stop_reason: str | None
+    stop_sequence: str | None
+
+
+class MessageStart(Struct, tag="message_start"):
+    message: MessageBody
+
+
+class BlockStart(Struct, tag="content_block_start"):
+    index: int
+    content_block: TextBlock | ThinkingBlock
+
+
+class BlockDelta(Struct, tag="content_block_delta"):
+    index: int
+    delta: TextPiece | ThinkingPiece | SignaturePiece
+
+
+class BlockStop(Struct, tag="content_block_stop"):
+    index: int
+
+
+class MessageDelta(Struct, tag="message_delta"):
+    delta: Ending
+    usage: UsageBody
+
+
+class Count(Struct):
+    input_tokens: int
+
+
+REQUEST_DECODER = msgspec.json.Decoder(MessagesRequest)
+COUNT_DECODER = msgspec.json.Decoder(CountRequest)
+PING = ServerEvent(b'{"type":"ping"}', "ping")
+MESSAGE_STOP = ServerEvent(b'{"type":"message_stop"}', "message_stop")
+SIGNED = SignaturePiece("")  # clients send it back with the block; nobody checks it here
+
+
+def decode_request(body: bytes) -> Chat:
+    request = decode(body, REQUEST_DECODER)
+    fields = SamplingFields(
+        stop=request.stop_sequences,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        top_k=request.top_k,
+        stream=request.stream,
+    )
+    user = request.metadata.user_id if request.metadata else None
+    return _chat(request, options(fields, request.max_tokens, None), user)
+
+
+def decode_count(body: bytes) -> Chat:
+    """The body of count_tokens: a conversation whose prompt is to be measured."""
+    return _chat(decode(body, COUNT_DECODER), Options(), None)
+
+
+def encode_response(answer: Answer, identity: Identity) -> bytes:
+    choice = answer.choices[0]
+    content: list[TextBlock | ThinkingBlock] = [TextBlock(choice.text)]
+    if choice.reasoning:
+        content.insert(0, ThinkingBlock(choice.reasoning))
+    ending = _ending(choice.reason, choice.stop)
+    return encode_json(
+        MessageBody(
+            identity.id,
+            identity.model,
+            content,
+            _usage(answer.usage),
+            ending.stop_reason,
+            ending.stop_sequence,
+        )
+    )
+
+
+def encode_count(tokens: int) -> bytes:
+    return encode_json(Count(tokens))
+
+
+class Stream(StreamEncoder):
+    """The events of one answer: blocks one after the other, each opened, filled and closed."""
+
+    def __init__(self, identity: Identity, options: Options) -> None:
+        self._identity = identity
+        self._open: type[TextBlock | ThinkingBlock] | None = None
+        self._index = -1  # of the newest block
+        self._ending = Ending(None, None)
+        self._started = False
+        self._handlers: dict[type[Event], Handler] = {
+            Started: self._start,
+            TextDelta: self._text_delta,
+            ReasoningDelta: self._reasoning_delta,
+            Finish: self._finish,
+            Done: self._done,
+            Heartbeat: self._heartbeat,
+            Failure: self._failure,
+        }
+
+    def encode(self, event: Event) -> Events:
+        return self._handlers[type(event)](event)
+
+    def _start(self, event: Started) -> Events:
+        self._started = True
+        who = self._identity
+        message = MessageBody(who.id, who.model, [], _usage(event.usage))
+        return (_named("message_start", MessageStart(message)), PING)
+
+    def _text_delta(self, event: TextDelta) -> Events:
+        return (*self._switch(TextBlock), self._delta(TextPiece(event.text)))
+
+    def _reasoning_delta(self, event: ReasoningDelta) -> Events:
+        return (*self._switch(ThinkingBlock), self._delta(ThinkingPiece(event.text)))
+
+    def _finish(self, event: Finish) -> Events:
+        self._ending = _ending(event.reason, event.stop)
+        # Claude Code shows nothing for an answer without a text block.
+        text = self._switch(TextBlock)
+        return (*text, *self._close())
+
+    def _done(self, event: Done) -> Events:
+        delta = MessageDelta(self._ending, _usage(event.usage))
+        return (_named("message_delta", delta), MESSAGE_STOP)
+
+    def _heartbeat(self, event: Heartbeat) -> Events:
+        return (PING,) if self._started else ()
+
+    def _failure(self, event: Failure) -> Events:
+        return (ServerEvent(anthropic_error(event.refusal), "error"),)
+
+    def _switch(self, kind: type[TextBlock | ThinkingBlock]) -> Events:
+        if self._open is kind:
+            return ()
+        closing = self._close()
+        self._open = kind
+        self._index += 1
+        return (*closing, _named("content_block_start", BlockStart(self._index, kind(""))))
+
+    def _close(self) -> Events:
+        if self._open is None:
+            return ()
+        stop = _named("content_block_stop", BlockStop(self._index))
+        if self._open is TextBlock:
+            events: Events = (stop,)
+        else:
+            events = (self._delta(SIGNED), stop)
+        self._open = None
+        return events
+
+    def _delta(self, piece: TextPiece | ThinkingPiece | SignaturePiece) -> ServerEvent:
+        return _named("content_block_delta", BlockDelta(self._index, piece))
+
+
+def _chat(request: CountRequest, options: Options, user: str | None) -> Chat:
+    _refuse_unbuilt(request)
+    system = (_system(request.system),) if request.system else ()
+    messages = (_message(m, f"messages[{i}]") for i, m in enumerate(request.messages))
+    whole = (*system, *messages)
+    return Chat(
+        model=request.model,
+        messages=whole,
+        options=options,
+        template=_template(request.thinking),
+        # A last turn of the assistant is a beginning that the model goes on from.
+        continue_final=whole[-1].role == "assistant" and bool(whole[-1].content),
+        user=user,
+    )
+
+
+def _refuse_unbuilt(request: CountRequest) -> None:
+    fields = msgspec.structs.asdict(request)
+    for name, what in UNBUILT.items():
+        if fields[name]:
+            raise unsupported(name, what)
+    if request.tool_choice and request.tool_choice.type not in ("auto", "none"):
+        raise unsupported("tool_choice", "tool calls")
+    if request.output_config and request.output_config.format:
+        raise unsupported("output_config.format", "constrained output")
+
+
+def _template(thinking: Thinking | None) -> dict[str, Any]:
+    if thinking is None:
+        return {}
+    if thinking.type not in THINKING:
+        allowed = ", ".join(THINKING)
+        raise invalid("thinking.type", f"must be one of {allowed}, not {shown(thinking.type)}")
+    return {"enable_thinking": THINKING[thinking.type]}
+
+
+def _system(system: str | list[Block]) -> Message:
+    return Message("system", _join(system, "system", "system")[0])
+
+
+def _message(message: InputMessage, place: str) -> Message:
+    if message.role not in ROLES:
+        problem = f"must be one of {', '.join(ROLES)}, not {shown(message.role)}"
+        raise invalid(f"{place}.role", problem)
+    text, reasoning = _join(message.content, f"{place}.content", message.role)
+    return Message(message.role, text, reasoning or None)
+
+
+def _join(content: str | list[Block], place: str, role: str) -> tuple[str, str]:
+    """The text and the earlier thinking of a turn; only an assistant has thought."""
+    if isinstance(content, str):
+        return content, ""
+    texts: list[str] = []
+    thoughts: list[str] = []
+    for i, block in enumerate(content):
+        where = f"{place}[{i}]"
+        if block.type == "text":
+            texts.append(_present(block.text, f"{where}.text"))
+        elif block.type == "thinking" and role == "assistant":
+            thoughts.append(_present(block.thinking, f"{where}.thinking"))
+        elif block.type != "redacted_thinking" or role != "assistant":
+            raise _unknown_block(block.type, f"{where}.type")
+    return "\n".join(texts), "\n".join(thoughts)
+
+
+def _present(text: str | None, place: str) -> str:
+    if text is None:
+        raise invalid(place, "is required", "missing_required_parameter")
+    return text
+
+
+def _unknown_block(kind: str, place: str) -> Refusal:
+    if kind in UNBUILT_BLOCKS:
+        return unsupported(place, UNBUILT_BLOCKS[kind])
+    return invalid(place, f"must be text here, not {shown(kind)}")
+
+
+def _ending(reason: str, stop: str | None) -> Ending:
+    return Ending("stop_sequence" if stop is not None else STOP_REASONS[reason], stop)
+
+
+def _usage(usage: Usage) -> UsageBody:
+    return UsageBody(usage.prompt - usage.cached, 0, usage.cached, usage.completion)
+
+
+def _named(name: str, body: Struct) -> ServerEvent:
+    return ServerEvent(encode_json(body), name)

@@ -1,0 +1,139 @@
+"""JSON bytes to a typed request, or a Refusal that names the field at fault."""
+
+import re
+from itertools import accumulate
+from typing import TypeVar
+
+import msgspec
+
+from ..engine.request import Refusal
+
+Body = TypeVar("Body")
+
+DEEPEST = 64  # levels of nesting; real requests, tool schemas included, stay below 20
+BRACKETS = b"[]{}"
+ALL_BUT_QUOTES_AND_BRACKETS = bytes(set(range(256)) - set(b'"' + BRACKETS))
+STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # +1 and -1 as signed bytes
+
+# An escaped NUL: its backslash comes after an even run of backslashes.
+ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*+\\u0000")
+LONE_SURROGATE = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
+    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
+)
+# msgspec's reasons where a string holds such an escape.
+OF_SURROGATES = re.compile(r"surrogate|hex escape|truncated")
+
+TYPES = {
+    "str": "a string",
+    "int": "an integer",
+    "float": "a number",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "an object",
+    "null": "null",
+}
+BOUNDS = {">=": "at least", "<=": "at most", ">": "greater than", "<": "less than"}
+
+# The sentences of msgspec.ValidationError, as of msgspec 0.22.
+PLACE = re.compile(r"(?P<what>.*?)(?: - at (?P<key>`key` in )?`\$\.?(?P<path>.*)`)?", re.DOTALL)
+WRONG_TYPE = re.compile(r"Expected `(?P<wanted>.*)`, got `(?P<got>.*)`")
+OUT_OF_BOUNDS = re.compile(r"Expected `(?:int|float)` (?P<sign>[<>]=?) (?P<bound>\S+)")
+WRONG_LENGTH = re.compile(r"Expected `\w+` of length (?P<sign>[<>]=?) (?P<bound>\d+)")
+MISSING = re.compile(r"Object missing required field `(?P<name>.*)`")
+
+
+def decode(body: bytes, decoder: msgspec.json.Decoder[Body]) -> Body:
+    """The body as the decoder's type; unknown fields are ignored, any flaw is a Refusal."""
+    _check_text(body)
+    if depth(body) > DEEPEST:
+        raise Refusal(
+            400, "invalid_json", f"The request is nested more than {DEEPEST} levels deep."
+        )
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise _wrong_field(str(error)) from None
+    except msgspec.DecodeError as error:
+        raise _malformed(body, str(error)) from None
+
+
+def depth(body: bytes) -> int:
+    """The deepest nesting of brackets outside strings, in linear time and without recursion."""
+    if sum(map(body.count, (b"[", b"{"))) <= DEEPEST:
+        return 0  # too few brackets to go too deep, so it does not matter how deep
+    unescaped = body.replace(rb"\\", b"").replace(rb"\"", b"")
+    marks = unescaped.translate(None, ALL_BUT_QUOTES_AND_BRACKETS).replace(b'""', b"")
+    outside = b"".join(marks.split(b'"')[::2])
+    return max(accumulate(memoryview(outside.translate(STEPS)).cast("b")), default=0)
+
+
+def invalid(field: str, problem: str, code: str = "invalid_value") -> Refusal:
+    """A Refusal of one field; `problem` goes on from its name, without the full stop."""
+    return Refusal(400, code, f"{field} {problem}.", field)
+
+
+def unsupported(field: str, what: str) -> Refusal:
+    message = f"This version of Bessemer does not have {what} yet; leave out {field}."
+    return Refusal(400, "unsupported", message, field)
+
+
+def shown(text: str) -> str:
+    """A caller's text quoted in a message, short enough for a log line."""
+    return repr(text if len(text) <= 40 else text[:40] + "...")
+
+
+def _check_text(body: bytes) -> None:
+    if not body.isascii():
+        try:
+            body.decode()
+        except UnicodeDecodeError as error:
+            message = f"The request is not UTF-8 at byte {error.start}; send JSON in UTF-8."
+            raise Refusal(400, "invalid_json", message) from None
+    if b"\0" in body or (rb"\u0000" in body and ESCAPED_NUL.search(body)):
+        raise Refusal(400, "invalid_json", "The request contains a NUL character; remove it.")
+
+
+def _malformed(body: bytes, reason: str) -> Refusal:
+    if not body.strip():
+        message = "The request has no body; send a JSON object."
+    elif OF_SURROGATES.search(reason) and LONE_SURROGATE.search(body):
+        message = r"The request has half of a surrogate pair (\ud800 to \udfff) in a string."
+    elif "truncated" in reason:
+        message = "The request's JSON ends too early; its Content-Length may be wrong."
+    else:
+        message = f"The request is not JSON: {reason.removeprefix('JSON is malformed: ')}."
+    return Refusal(400, "invalid_json", message)
+
+
+def _wrong_field(sentence: str) -> Refusal:
+    place = PLACE.fullmatch(sentence)
+    assert place, sentence
+    what, path = place["what"], place["path"] or ""
+    if missing := MISSING.fullmatch(what):
+        field = f"{path}.{missing['name']}".lstrip(".")
+        return invalid(field, "is required", "missing_required_parameter")
+    subject = f"A key of {path}" if place["key"] else path or "The request's body"
+    code, problem = _problem(what)
+    return Refusal(400, code, f"{subject} {problem}.", path or None)
+
+
+def _problem(what: str) -> tuple[str, str]:
+    if match := WRONG_TYPE.fullmatch(what):
+        wanted = _either(match["wanted"].split(" | "))
+        return "invalid_type", f"must be {wanted}, not {_either([match['got']])}"
+    if match := OUT_OF_BOUNDS.fullmatch(what):
+        bound = match["bound"].removesuffix(".0")
+        return "invalid_value", f"must be {BOUNDS[match['sign']]} {bound}"
+    if match := WRONG_LENGTH.fullmatch(what):
+        if (match["sign"], match["bound"]) == (">=", "1"):
+            return "invalid_value", "must not be empty"
+        return "invalid_value", f"must have {BOUNDS[match['sign']]} {match['bound']} items"
+    if "out of range" in what:
+        return "invalid_value", "is a number out of range"
+    return "invalid_value", f"is not valid: {what}"
+
+
+def _either(names: list[str]) -> str:
+    kept = [name for name in names if name != "null"] or names
+    return " or ".join(TYPES.get(name, name) for name in kept)

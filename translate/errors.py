@@ -1,0 +1,63 @@
+"""A Refusal as the error body of each dialect."""
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from ..engine.request import Refusal
+
+# OpenAI's SDKs choose the exception by status; `type` is what people read in logs.
+OPENAI_TYPES = {
+    408: "timeout_error",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+# https://docs.anthropic.com/en/api/errors; 503 is what other servers say where Anthropic says 529.
+ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    408: "timeout_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+
+
+class OpenAIError(Struct):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class OpenAIErrorBody(Struct):
+    error: OpenAIError
+
+
+class AnthropicError(Struct):
+    type: str
+    message: str
+
+
+class AnthropicErrorBody(Struct, tag="error"):
+    error: AnthropicError
+    request_id: str | UnsetType = UNSET
+
+
+def openai_error(refusal: Refusal) -> bytes:
+    kind = _kind(OPENAI_TYPES, refusal.status, "server_error")
+    error = OpenAIError(refusal.message, kind, refusal.field, refusal.code)
+    return msgspec.json.encode(OpenAIErrorBody(error))
+
+
+def anthropic_error(refusal: Refusal, request_id: str | None = None) -> bytes:
+    """The body; without an id (in a stream, where the answer has begun) it is left out."""
+    error = AnthropicError(_kind(ANTHROPIC_TYPES, refusal.status, "api_error"), refusal.message)
+    return msgspec.json.encode(AnthropicErrorBody(error, request_id or UNSET))
+
+
+def _kind(types: dict[int, str], status: int, server_side: str) -> str:
+    return types.get(status, "invalid_request_error" if status < 500 else server_side)

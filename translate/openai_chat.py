@@ -1,0 +1,310 @@
+"""OpenAI's chat completions: request to Chat, answer and events to JSON."""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from .chat import (
+    Answer,
+    Chat,
+    Choice,
+    Done,
+    Event,
+    Failure,
+    Finish,
+    Heartbeat,
+    Identity,
+    Message,
+    Options,
+    ReasoningDelta,
+    ServerEvent,
+    Started,
+    StreamEncoder,
+    TextDelta,
+    TokenText,
+)
+from .decode import decode, invalid, shown, unsupported
+from .openai_shape import (
+    DONE,
+    Events,
+    Handler,
+    TextRequest,
+    UsageBody,
+    encode_json,
+    failure,
+    finite,
+    refuse_unbuilt,
+    usage_body,
+)
+from .sampling import Alternatives, Positive, options
+
+ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+UNBUILT_ROLES = {"tool": "tool calls", "function": "function calls"}
+UNBUILT_PARTS = {
+    "image_url": "image input",
+    "input_image": "image input",
+    "image": "image input",
+    "input_audio": "audio input",
+    "audio_url": "audio input",
+    "video_url": "video input",
+    "file": "file input",
+    "input_file": "file input",
+}
+
+
+class Part(Struct):
+    type: str
+    text: str | None = None
+    refusal: str | None = None
+
+
+class InputMessage(Struct):
+    role: str
+    content: str | list[Part] | None = None
+    name: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    tool_calls: Any = None
+    function_call: Any = None
+
+
+class ChatRequest(TextRequest, kw_only=True):
+    messages: Annotated[list[InputMessage], Meta(min_length=1)]
+    max_completion_tokens: Positive | None = None
+    logprobs: bool | None = None
+    top_logprobs: Alternatives | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    enable_thinking: bool | None = None
+    reasoning_effort: str | None = None
+    continue_final_message: bool | None = None
+    add_generation_prompt: bool | None = None
+
+
+class TopLogprob(Struct):
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class TokenLogprob(Struct):
+    token: str
+    logprob: float
+    bytes: list[int]
+    top_logprobs: list[TopLogprob]
+
+
+class Logprobs(Struct):
+    content: list[TokenLogprob]
+    refusal: None = None
+
+
+class OutputMessage(Struct):
+    """Reasoning goes by two names, because clients look for either."""
+
+    role: str
+    content: str | None
+    refusal: str | None = None
+    reasoning_content: str | UnsetType = UNSET
+    reasoning: str | UnsetType = UNSET
+
+
+class OutputChoice(Struct):
+    index: int
+    message: OutputMessage
+    logprobs: Logprobs | None
+    finish_reason: str
+
+
+class ChatResponse(Struct, tag_field="object", tag="chat.completion"):
+    id: str
+    created: int
+    model: str
+    choices: list[OutputChoice]
+    usage: UsageBody
+
+
+class Delta(Struct):
+    role: str | UnsetType = UNSET
+    content: str | UnsetType = UNSET
+    reasoning_content: str | UnsetType = UNSET
+    reasoning: str | UnsetType = UNSET
+
+
+class ChunkChoice(Struct):
+    index: int
+    delta: Delta
+    logprobs: Logprobs | None = None
+    finish_reason: str | None = None
+
+
+class Chunk(Struct, tag_field="object", tag="chat.completion.chunk"):
+    id: str
+    created: int
+    model: str
+    choices: list[ChunkChoice]
+    usage: UsageBody | UnsetType | None = UNSET
+
+
+DECODER = msgspec.json.Decoder(ChatRequest)
+
+
+def decode_request(body: bytes) -> Chat:
+    request = decode(body, DECODER)
+    refuse_unbuilt(request)
+    return Chat(
+        model=request.model,
+        messages=tuple(_message(m, f"messages[{i}]") for i, m in enumerate(request.messages)),
+        options=options(request, _max_tokens(request), _logprobs(request)),
+        template=_template(request),
+        continue_final=_continue_final(request),
+        user=request.user,
+    )
+
+
+def encode_response(answer: Answer, identity: Identity) -> bytes:
+    choices = [_choice(i, choice) for i, choice in enumerate(answer.choices)]
+    usage = usage_body(answer.usage)
+    return encode_json(ChatResponse(identity.id, identity.created, identity.model, choices, usage))
+
+
+class Stream(StreamEncoder):
+    """The chunks of one answer. A delta takes under a microsecond, so nothing is kept encoded."""
+
+    def __init__(self, identity: Identity, options: Options) -> None:
+        self._identity = identity
+        self._include_usage = options.include_usage
+        self._choices = range(options.n)
+        self._handlers: dict[type[Event], Handler] = {
+            Started: self._started,
+            TextDelta: self._text_delta,
+            ReasoningDelta: self._reasoning_delta,
+            Finish: self._finish,
+            Done: self._done,
+            Heartbeat: self._heartbeat,
+            Failure: failure,
+        }
+
+    def encode(self, event: Event) -> Events:
+        return self._handlers[type(event)](event)
+
+    def _started(self, event: Started) -> Events:
+        opening = Delta(role="assistant", content="")
+        return tuple(self._send(ChunkChoice(i, opening)) for i in self._choices)
+
+    def _text_delta(self, event: TextDelta) -> Events:
+        delta = Delta(content=event.text)
+        return (self._send(ChunkChoice(event.choice, delta, _logprobs_body(event.tokens))),)
+
+    def _reasoning_delta(self, event: ReasoningDelta) -> Events:
+        delta = Delta(reasoning_content=event.text, reasoning=event.text)
+        return (self._send(ChunkChoice(event.choice, delta, _logprobs_body(event.tokens))),)
+
+    def _finish(self, event: Finish) -> Events:
+        return (self._send(ChunkChoice(event.choice, Delta(), None, event.reason)),)
+
+    def _done(self, event: Done) -> Events:
+        if not self._include_usage:
+            return (DONE,)
+        return (ServerEvent(encode_json(self._chunk([], usage_body(event.usage)))), DONE)
+
+    def _heartbeat(self, event: Heartbeat) -> Events:
+        return (self._send(ChunkChoice(0, Delta(content=""))),)
+
+    def _send(self, choice: ChunkChoice) -> ServerEvent:
+        return ServerEvent(encode_json(self._chunk([choice])))
+
+    def _chunk(self, choices: list[ChunkChoice], usage: UsageBody | None = None) -> Chunk:
+        who = self._identity
+        shown_usage = usage if self._include_usage else UNSET
+        return Chunk(who.id, who.created, who.model, choices, shown_usage)
+
+
+def _max_tokens(request: ChatRequest) -> int | None:
+    if request.max_completion_tokens is not None:
+        return request.max_completion_tokens
+    return request.max_tokens
+
+
+def _logprobs(request: ChatRequest) -> int | None:
+    if request.logprobs:
+        return request.top_logprobs or 0
+    if request.top_logprobs:
+        raise invalid("top_logprobs", "needs logprobs to be true")
+    return None
+
+
+def _template(request: ChatRequest) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    if request.reasoning_effort == "none":
+        given["enable_thinking"] = False
+    elif request.reasoning_effort is not None:
+        given["reasoning_effort"] = request.reasoning_effort
+    if request.enable_thinking is not None:
+        given["enable_thinking"] = request.enable_thinking
+    if request.add_generation_prompt is not None and not request.continue_final_message:
+        given["add_generation_prompt"] = request.add_generation_prompt
+    return given | (request.chat_template_kwargs or {})
+
+
+def _continue_final(request: ChatRequest) -> bool:
+    if request.continue_final_message and request.add_generation_prompt:
+        problem = "must be false where continue_final_message is true"
+        raise invalid("add_generation_prompt", problem)
+    return bool(request.continue_final_message)
+
+
+def _message(message: InputMessage, place: str) -> Message:
+    if message.role in UNBUILT_ROLES:
+        raise unsupported(f"{place}.role", UNBUILT_ROLES[message.role])
+    if message.role not in ROLES:
+        allowed = ", ".join(ROLES)
+        raise invalid(f"{place}.role", f"must be one of {allowed}, not {shown(message.role)}")
+    if message.tool_calls:
+        raise unsupported(f"{place}.tool_calls", "tool calls")
+    if message.function_call:
+        raise unsupported(f"{place}.function_call", "function calls")
+    content = _content(message, f"{place}.content")
+    reasoning = message.reasoning_content or message.reasoning or None
+    return Message(ROLES[message.role], content, reasoning, message.name)
+
+
+def _content(message: InputMessage, place: str) -> str:
+    if isinstance(message.content, str):
+        return message.content
+    if message.content is None and message.role != "assistant":
+        raise invalid(place, "is required", "missing_required_parameter")
+    parts = enumerate(message.content or ())
+    return "\n".join(_part(part, f"{place}[{i}]") for i, part in parts)
+
+
+def _part(part: Part, place: str) -> str:
+    if part.type in UNBUILT_PARTS:
+        raise unsupported(f"{place}.type", UNBUILT_PARTS[part.type])
+    texts = {
+        "text": ("text", part.text),
+        "input_text": ("text", part.text),
+        "output_text": ("text", part.text),
+        "refusal": ("refusal", part.refusal),
+    }
+    if part.type not in texts:
+        raise invalid(f"{place}.type", f"must be text, not {shown(part.type)}")
+    name, text = texts[part.type]
+    if text is None:
+        raise invalid(f"{place}.{name}", "is required", "missing_required_parameter")
+    return text
+
+
+def _choice(index: int, choice: Choice) -> OutputChoice:
+    reasoning = choice.reasoning or UNSET
+    message = OutputMessage("assistant", choice.text, None, reasoning, reasoning)
+    return OutputChoice(index, message, _logprobs_body(choice.tokens), choice.reason)
+
+
+def _logprobs_body(tokens: tuple[TokenText, ...]) -> Logprobs | None:
+    return Logprobs([_token(token) for token in tokens]) if tokens else None
+
+
+def _token(token: TokenText) -> TokenLogprob:
+    top = [TopLogprob(t.text, finite(t), list(t.raw)) for t in token.top]
+    return TokenLogprob(token.text, finite(token), list(token.raw), top)

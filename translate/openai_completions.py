@@ -1,0 +1,218 @@
+"""OpenAI's legacy completions: request to Completion, answer and events to JSON."""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from .chat import (
+    Answer,
+    Choice,
+    Completion,
+    Done,
+    Event,
+    Failure,
+    Finish,
+    Heartbeat,
+    Identity,
+    Options,
+    ReasoningDelta,
+    ServerEvent,
+    Started,
+    StreamEncoder,
+    TextDelta,
+    TokenText,
+)
+from .decode import decode, invalid, unsupported
+from .openai_shape import (
+    DONE,
+    Events,
+    Handler,
+    TextRequest,
+    UsageBody,
+    encode_json,
+    failure,
+    finite,
+    refuse_unbuilt,
+    usage_body,
+)
+from .sampling import Alternatives, Count, TokenId, options
+
+DEFAULT_MAX_TOKENS = 16  # https://platform.openai.com/docs/api-reference/completions
+MOST_PROMPTS = 1024  # evaluation harnesses send batches of some hundred
+
+TokenIds = Annotated[list[TokenId], Meta(min_length=1)]
+Prompt = str | tuple[int, ...]
+
+
+class CompletionRequest(TextRequest, kw_only=True):
+    prompt: str | Annotated[list[str | TokenId | TokenIds], Meta(min_length=1)]
+    max_tokens: Count | None = None
+    logprobs: Alternatives | bool | None = None
+    echo: bool | None = None
+    best_of: int | None = None
+    suffix: str | None = None
+
+
+class Logprobs(Struct):
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None] | None
+    text_offset: list[int]
+
+
+class OutputChoice(Struct):
+    text: str
+    index: int
+    logprobs: Logprobs | None = None
+    finish_reason: str | None = None
+
+
+class CompletionBody(Struct, tag_field="object", tag="text_completion"):
+    """A whole answer and a chunk of a stream have one shape."""
+
+    id: str
+    created: int
+    model: str
+    choices: list[OutputChoice]
+    usage: UsageBody | UnsetType | None = UNSET
+
+
+DECODER = msgspec.json.Decoder(CompletionRequest)
+CONTINUATION_BYTES = bytes(range(0x80, 0xC0))  # every other UTF-8 byte begins a character
+
+
+def decode_request(body: bytes) -> Completion:
+    request = decode(body, DECODER)
+    refuse_unbuilt(request)
+    if request.suffix:
+        raise unsupported("suffix", "filling in before a suffix")
+    if request.best_of not in (None, request.n or 1):
+        raise invalid("best_of", f"must equal n, which is {request.n or 1}")
+    prompts = _prompts(request.prompt)
+    if len(prompts) > MOST_PROMPTS:
+        raise invalid("prompt", f"must hold at most {MOST_PROMPTS} prompts")
+    return Completion(
+        model=request.model,
+        prompts=prompts,
+        options=options(request, _max_tokens(request), _logprobs(request.logprobs)),
+        echo=request.echo or False,
+        user=request.user,
+    )
+
+
+def encode_response(answer: Answer, identity: Identity) -> bytes:
+    choices = [_choice(i, choice) for i, choice in enumerate(answer.choices)]
+    who, usage = identity, usage_body(answer.usage)
+    return encode_json(CompletionBody(who.id, who.created, who.model, choices, usage))
+
+
+class Stream(StreamEncoder):
+    """The chunks of one answer; the offsets of its tokens go on from chunk to chunk."""
+
+    def __init__(self, identity: Identity, options: Options) -> None:
+        self._identity = identity
+        self._include_usage = options.include_usage
+        self._offsets: dict[int, int] = {}
+        self._handlers: dict[type[Event], Handler] = {
+            Started: self._nothing,
+            TextDelta: self._text_delta,
+            ReasoningDelta: self._text_delta,
+            Finish: self._finish,
+            Done: self._done,
+            Heartbeat: self._heartbeat,
+            Failure: failure,
+        }
+
+    def encode(self, event: Event) -> Events:
+        return self._handlers[type(event)](event)
+
+    def _nothing(self, event: Started) -> Events:
+        return ()
+
+    def _text_delta(self, event: TextDelta | ReasoningDelta) -> Events:
+        logprobs = self._logprobs(event.choice, event.tokens) if event.tokens else None
+        return (self._send(OutputChoice(event.text, event.choice, logprobs)),)
+
+    def _finish(self, event: Finish) -> Events:
+        return (self._send(OutputChoice("", event.choice, None, event.reason)),)
+
+    def _done(self, event: Done) -> Events:
+        if not self._include_usage:
+            return (DONE,)
+        return (ServerEvent(encode_json(self._chunk([], usage_body(event.usage)))), DONE)
+
+    def _heartbeat(self, event: Heartbeat) -> Events:
+        return (self._send(OutputChoice("", 0)),)
+
+    def _logprobs(self, choice: int, tokens: tuple[TokenText, ...]) -> Logprobs:
+        start = self._offsets.get(choice, 0)
+        self._offsets[choice] = start + sum(map(_characters, tokens))
+        return _logprobs_body(tokens, start)
+
+    def _send(self, choice: OutputChoice) -> ServerEvent:
+        return ServerEvent(encode_json(self._chunk([choice])))
+
+    def _chunk(self, choices: list[OutputChoice], usage: UsageBody | None = None) -> CompletionBody:
+        who = self._identity
+        shown_usage = usage if self._include_usage else UNSET
+        return CompletionBody(who.id, who.created, who.model, choices, shown_usage)
+
+
+def _prompts(prompt: str | list[Any]) -> tuple[Prompt, ...]:
+    """A list is several texts, several lists of token ids, or the token ids of one prompt."""
+    if isinstance(prompt, str):
+        return (prompt,)
+    kinds = {type(item) for item in prompt}
+    if kinds == {int}:
+        return (tuple(prompt),)
+    if kinds == {str}:
+        return tuple(prompt)
+    if kinds == {list}:
+        return tuple(map(tuple, prompt))
+    raise invalid("prompt", "must not mix texts, token ids and lists of token ids")
+
+
+def _max_tokens(request: CompletionRequest) -> int:
+    if request.max_tokens is None:
+        return DEFAULT_MAX_TOKENS
+    if request.max_tokens == 0 and not request.echo:
+        raise invalid("max_tokens", "must be at least 1 unless echo is true")
+    return request.max_tokens
+
+
+def _logprobs(asked: int | bool | None) -> int | None:
+    return None if asked is None or asked is False else int(asked)
+
+
+def _choice(index: int, choice: Choice) -> OutputChoice:
+    logprobs = _logprobs_body(choice.tokens, 0) if choice.tokens else None
+    return OutputChoice(choice.reasoning + choice.text, index, logprobs, choice.reason)
+
+
+def _logprobs_body(tokens: tuple[TokenText, ...], start: int) -> Logprobs:
+    offsets = [start]
+    for token in tokens[:-1]:
+        offsets.append(offsets[-1] + _characters(token))
+    values = [None if token.logprob is None else finite(token) for token in tokens]
+    tops = [_top(token) for token in tokens] if any(token.top for token in tokens) else None
+    return Logprobs([_name(token) for token in tokens], values, tops, offsets)
+
+
+def _top(token: TokenText) -> dict[str, float] | None:
+    """The alternatives and the token itself, as OpenAI has it: up to one more than asked for."""
+    if token.logprob is None:
+        return None
+    return {_name(t): finite(t) for t in (*token.top, token)}
+
+
+def _characters(token: TokenText) -> int:
+    """How many characters begin in a token; some tokens hold only a part of one."""
+    return len(token.raw.translate(None, CONTINUATION_BYTES))
+
+
+def _name(token: TokenText) -> str:
+    """A token that is no whole text is spelled by its bytes, so that names stay apart."""
+    if "\ufffd" not in token.text:
+        return token.text
+    return "bytes:" + "".join(f"\\x{byte:02x}" for byte in token.raw)

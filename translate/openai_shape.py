@@ -1,0 +1,107 @@
+"""What OpenAI's two text dialects have in common: refused fields, usage, failures."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from .chat import Failure, ServerEvent, TokenText, Usage
+from .decode import unsupported
+from .errors import openai_error
+from .sampling import SamplingFields
+
+Events = tuple[ServerEvent, ...]
+Handler = Callable[[Any], Events]
+
+encode_json = msgspec.json.Encoder().encode
+
+# Field -> what this version lacks. Values that ask for nothing are let through.
+UNBUILT = {
+    "tools": "tool calls",
+    "tool_choice": "tool calls",
+    "functions": "function calls",
+    "function_call": "function calls",
+    "response_format": "constrained output",
+    "structured_outputs": "constrained output",
+    "guided_json": "constrained output",
+    "guided_regex": "constrained output",
+    "guided_choice": "constrained output",
+    "guided_grammar": "constrained output",
+    "grammar": "constrained output",
+    "json_schema": "constrained output",
+    "audio": "audio output",
+    "modalities": "output other than text",
+    "chat_template": "templates sent with a request",
+}
+ASKS_NOTHING: dict[str, tuple[Any, ...]] = {
+    "tool_choice": ("none", "auto"),
+    "function_call": ("none", "auto"),
+    "response_format": ({"type": "text"},),
+    "modalities": (["text"],),
+}
+
+
+class TextRequest(SamplingFields, kw_only=True):
+    model: str
+    user: str | None = None
+    tools: list[Any] | None = None
+    tool_choice: Any = None
+    functions: list[Any] | None = None
+    function_call: Any = None
+    response_format: Any = None
+    structured_outputs: Any = None
+    guided_json: Any = None
+    guided_regex: Any = None
+    guided_choice: Any = None
+    guided_grammar: Any = None
+    grammar: Any = None
+    json_schema: Any = None
+    audio: Any = None
+    modalities: Any = None
+    chat_template: Any = None
+
+
+class PromptDetails(Struct):
+    cached_tokens: int
+
+
+class CompletionDetails(Struct):
+    reasoning_tokens: int
+
+
+class UsageBody(Struct):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptDetails
+    completion_tokens_details: CompletionDetails
+
+
+DONE = ServerEvent(b"[DONE]")
+
+
+def refuse_unbuilt(request: TextRequest) -> None:
+    fields = msgspec.structs.asdict(request)
+    for name, what in UNBUILT.items():
+        if fields[name] and fields[name] not in ASKS_NOTHING.get(name, ()):
+            raise unsupported(name, what)
+
+
+def usage_body(usage: Usage) -> UsageBody:
+    return UsageBody(
+        usage.prompt,
+        usage.completion,
+        usage.prompt + usage.completion,
+        PromptDetails(usage.cached),
+        CompletionDetails(usage.reasoning),
+    )
+
+
+def failure(event: Failure) -> Events:
+    return (ServerEvent(openai_error(event.refusal)),)
+
+
+def finite(token: TokenText) -> float:
+    """JSON has no infinity; OpenAI says -9999 for what cannot happen."""
+    return -9999.0 if token.logprob is None else max(token.logprob, -9999.0)
