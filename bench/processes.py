@@ -1,0 +1,50 @@
+"""What the processes behind a local port cost: CPU seconds, and memory counted once (PSS)."""
+
+from dataclasses import dataclass
+
+import psutil
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of the process that listens, and of all it started. Bytes and seconds."""
+
+    server_cpu: float
+    children_cpu: float
+    pss: int
+
+    def since(self, before: "Cost") -> "Cost":
+        return Cost(
+            self.server_cpu - before.server_cpu,
+            self.children_cpu - before.children_cpu,
+            self.pss,
+        )
+
+
+def listener(port: int) -> psutil.Process | None:
+    """The process that listens on a local port; None where it is not ours to see."""
+    for connection in psutil.net_connections("tcp"):
+        if connection.status != psutil.CONN_LISTEN or not connection.laddr:
+            continue
+        if connection.laddr.port == port:
+            return psutil.Process(connection.pid) if connection.pid else None
+    return None
+
+
+def cost(process: psutil.Process) -> Cost:
+    children = process.children(recursive=True)
+    return Cost(
+        _cpu(process),
+        sum(map(_cpu, children)),
+        sum(map(_pss, [process, *children])),
+    )
+
+
+def _cpu(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def _pss(process: psutil.Process) -> int:
+    memory = process.memory_full_info()
+    return int(getattr(memory, "pss", memory.rss))  # macOS has no PSS
