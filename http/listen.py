@@ -71,6 +71,7 @@ def _explain(error: OSError, host: str, port: int) -> UsageError:
 def address(sockets: Sequence[socket.socket]) -> str:
     """The URL of the first socket."""
     host, port = sockets[0].getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # what a client can connect to
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 

@@ -1,0 +1,105 @@
+"""The built-in model in the real engine: the same bits, whatever was cached or interrupted."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from bessemer.engine.checkpoint import CheckpointError
+from bessemer.engine.memory import DoesNotFit
+from bessemer.engine.request import Event, Request, Sampling, Started, Token
+from bessemer.engine.serving import Serving, Settings, load
+from tests.http.running import guide_copy
+
+GUIDE = Path(__file__).parents[2] / "engine" / "guide"
+GREEDY = Sampling(temperature=0)
+
+
+def serving(pool: int = 0, chunk: int = 64, directory: Path = GUIDE) -> Serving:
+    return load(directory, Settings(memory=10**10, pool=pool, max_batch=8, queue=64, chunk=chunk))
+
+
+def words(model: Serving, seed: int, count: int) -> list[int]:
+    text = " ".join(f"{seed} models serve {n}" for n in range(count))
+    return model.tokenizer.encode(text)[:count]
+
+
+def scores(events: Iterable[Event]) -> dict[int, list[tuple[int, float]]]:
+    """Each request's tokens with their exact log probabilities."""
+    found: dict[int, list[tuple[int, float]]] = {}
+    for event in events:
+        if isinstance(event, Token):
+            entries = [(entry.token, entry.logprob) for entry in event.logprobs]
+            found.setdefault(event.request, []).extend(entries)
+    return found
+
+
+def ask(number: int, tokens: list[int], count: int = 12) -> Request:
+    return Request(
+        id=number, tokens=tokens, max_tokens=count, sampling=GREEDY, logprobs=0, ignore_eos=True
+    )
+
+
+@pytest.fixture(scope="module")
+def cold() -> list[tuple[int, float]]:
+    model = serving(chunk=256)
+    model.engine.submit(ask(1, words(model, 1, 150)))
+    return scores(model.engine.run())[1]
+
+
+@pytest.mark.parametrize("chunk", [13, 32, 64])
+def test_chunks_are_bit_identical(cold: list[tuple[int, float]], chunk: int) -> None:
+    model = serving(chunk=chunk)
+    model.engine.submit(ask(1, words(model, 1, 150)))
+    assert scores(model.engine.run())[1] == cold
+
+
+def test_a_cached_prefix_is_bit_identical(cold: list[tuple[int, float]]) -> None:
+    model = serving()
+    model.engine.submit(ask(1, words(model, 1, 110), 3))
+    list(model.engine.run())
+    model.engine.submit(ask(2, words(model, 1, 150)))
+    events = list(model.engine.run())
+    assert [event.cached for event in events if isinstance(event, Started)] == [96]
+    assert scores(events)[2] == cold
+
+
+def test_a_busy_batch_is_bit_identical(cold: list[tuple[int, float]]) -> None:
+    model = serving(chunk=48)
+    for number in range(2, 9):
+        model.engine.submit(ask(number, words(model, number, 20 * number), 30))
+        model.engine.step()
+    model.engine.submit(ask(1, words(model, 1, 150)))
+    assert scores(model.engine.run())[1] == cold
+
+
+def test_preemption_is_bit_identical(cold: list[tuple[int, float]]) -> None:
+    model = serving()
+    pages = serving(pool=16 * model.plan.page)
+    events: list[Event] = []
+    for number in range(2, 5):  # 21 pages where there are 16
+        pages.engine.submit(ask(number, words(model, number, 100), 100))
+        events += pages.engine.step()
+    pages.engine.submit(ask(1, words(model, 1, 150)))
+    events += pages.engine.run()
+    assert scores(events)[1] == cold
+    assert {number: len(found) for number, found in scores(events).items()} == {
+        1: 12,
+        **dict.fromkeys(range(2, 5), 100),
+    }
+
+
+def test_a_pool_decides_the_context() -> None:
+    page = serving().plan.page
+    plan = serving(pool=20 * page).plan
+    assert (plan.pages, plan.context) == (20, 640)
+    with pytest.raises(DoesNotFit):
+        serving(pool=2 * page)
+
+
+def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
+    model = guide_copy(tmp_path / "mixed")
+    config = model / "config.json"
+    config.write_text(config.read_text().replace("2560", "2000"))
+    with pytest.raises(CheckpointError, match="belong to different models"):
+        serving(directory=model)
