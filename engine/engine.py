@@ -11,7 +11,7 @@ from .request import Event, Refused, Request, Started, Token, TokenLogprobs
 from .sampler import Drawn, broken_numbers, draw, logprobs_of
 from .scheduler import Limits, Scheduler, Work
 from .sequence import Sequence as State
-from .tokenizer import AnswerText
+from .text import AnswerText
 
 
 class Engine:

@@ -8,7 +8,7 @@ import numpy as np
 
 from .prefix_cache import Node
 from .request import Request
-from .tokenizer import AnswerText
+from .text import AnswerText
 
 
 @dataclass(slots=True, eq=False)

@@ -17,7 +17,8 @@ from .model import build
 from .request import Sampling
 from .runner import Runner
 from .scheduler import Limits
-from .tokenizer import AnswerText, Tokenizer
+from .text import AnswerText
+from .tokenizer import Tokenizer
 from .weights import stored_dtype
 
 ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "U32": 4}

@@ -1,16 +1,15 @@
-"""Text to tokens and back, piece by piece; used by the server and the worker alike, without mlx."""
+"""A checkpoint's tokenizer: text to tokens and back; for server and worker alike, without mlx."""
 
-import codecs
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, TypedDict
+from typing import Any, TypedDict
 
 import msgspec
 from tokenizers import Tokenizer as Encoding
 
-REPLACEMENT = "\ufffd"
+from .text import AnswerText, ByteDetokenizer, Detokenizer, StopMatcher, WindowDetokenizer
 
 
 class NamedTemplate(TypedDict):
@@ -25,14 +24,6 @@ class TokenizerError(ValueError):
     """A tokenizer's files are missing or make no sense; the message says which and why."""
 
 
-class Detokenizer(Protocol):
-    """The text of a growing answer, in pieces that end on whole characters."""
-
-    def add(self, token: int) -> str: ...
-
-    def flush(self) -> str: ...
-
-
 def _byte_alphabet() -> dict[str, int]:
     """The byte behind each character of a byte-level vocabulary, as GPT-2 defined it."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
@@ -40,116 +31,6 @@ def _byte_alphabet() -> dict[str, int]:
     return {chr(byte): byte for byte in printable} | {
         chr(256 + index): byte for index, byte in enumerate(others)
     }
-
-
-class ByteDetokenizer:
-    """For byte-level vocabularies: the bytes of each token through an incremental UTF-8 decoder."""
-
-    def __init__(self, table: Sequence[bytes]) -> None:
-        self._table = table
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-
-    def add(self, token: int) -> str:
-        raw = self._table[token] if token < len(self._table) else b""
-        return self._decoder.decode(raw)
-
-    def flush(self) -> str:
-        return self._decoder.decode(b"", final=True)
-
-
-class WindowDetokenizer:
-    """For any other vocabulary: decode a short window twice, with and without the newest token.
-
-    What the newest token adds is the difference; a window that ends in the replacement character
-    may be half a character, so it waits for the next token.
-    """
-
-    def __init__(self, encoding: Encoding) -> None:
-        self._encoding = encoding
-        self._window: list[int] = []
-        self._settled = 0  # tokens of the window whose text is out
-
-    def add(self, token: int) -> str:
-        self._window.append(token)
-        return self._advance(final=False)
-
-    def flush(self) -> str:
-        return self._advance(final=True)
-
-    def _advance(self, final: bool) -> str:
-        before = self._encoding.decode(self._window[: self._settled])
-        text = self._encoding.decode(self._window)
-        if len(text) <= len(before) or (text.endswith(REPLACEMENT) and not final):
-            return ""
-        self._window = self._window[self._settled :]
-        self._settled = len(self._window)
-        return text[len(before) :]
-
-
-class StopMatcher:
-    """Finds the first stop string in text that comes in pieces, never letting a part of one out."""
-
-    def __init__(self, stops: Sequence[str], include: bool = False) -> None:
-        self._stops = tuple(stops)
-        self._include = include
-        self._held = ""
-        self.matched: str | None = None
-
-    def add(self, piece: str) -> str:
-        """The text that is safe to show; nothing more once `matched` is set."""
-        if self.matched is not None:
-            return ""
-        if not self._stops:
-            return piece
-        text = self._held + piece
-        found = min(
-            ((at, -len(stop), stop) for stop in self._stops if (at := text.find(stop)) >= 0),
-            default=None,
-        )
-        if found is not None:
-            at, _, self.matched = found
-            self._held = ""
-            return text[: at + len(self.matched) if self._include else at]
-        keep = max(_overlap(text, stop) for stop in self._stops)
-        self._held = text[len(text) - keep :]
-        return text[: len(text) - keep]
-
-    def flush(self) -> str:
-        """What was held back, when the answer ended otherwise."""
-        held, self._held = self._held, ""
-        return held
-
-
-def _overlap(text: str, stop: str) -> int:
-    """How many of the last characters of `text` could begin `stop`."""
-    most = min(len(text), len(stop) - 1)
-    return next((n for n in range(most, 0, -1) if stop.startswith(text[-n:])), 0)
-
-
-class AnswerText:
-    """An answer's text up to its first stop string, token by token.
-
-    The worker and the server hold one each: so no token is generated past a stop string, and none
-    of it is shown. Before the `least`-th token stop strings do not count.
-    """
-
-    def __init__(self, detokenizer: Detokenizer, stops: StopMatcher, least: int = 0) -> None:
-        self._detokenizer = detokenizer
-        self._stops = stops
-        self._ahead = least - 1  # tokens to come that no stop string may end
-
-    @property
-    def stop(self) -> str | None:
-        return self._stops.matched
-
-    def add(self, token: int) -> str:
-        self._ahead -= 1
-        piece = self._detokenizer.add(token)
-        return piece if self._ahead >= 0 else self._stops.add(piece)
-
-    def flush(self) -> str:
-        """What was held back, when the answer ended otherwise."""
-        return self._stops.add(self._detokenizer.flush()) + self._stops.flush()
 
 
 @dataclass(frozen=True)
@@ -239,10 +120,11 @@ def _special_tokens(settings: dict[str, Any]) -> dict[str, str]:
 
 def _chat_template(directory: Path, value: Any) -> ChatTemplates:
     try:
-        return msgspec.convert(value, ChatTemplates)
+        templates: ChatTemplates = msgspec.convert(value, ChatTemplates)
     except msgspec.ValidationError as error:
         where = directory / "tokenizer_config.json"
         raise TokenizerError(f"{where}: chat_template makes no sense ({error})") from None
+    return templates
 
 
 def _read_json(path: Path) -> Any:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from ..engine.request import Refusal, Refused, Request, Sampling, Token, TokenLogprobs
 from ..engine.request import Started as Admitted
-from ..engine.tokenizer import AnswerText, Tokenizer
+from ..engine.text import AnswerText
+from ..engine.tokenizer import Tokenizer
 from ..engine.wire import Ready
 from ..translate.chat import (
     Chat,

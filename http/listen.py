@@ -15,6 +15,7 @@ from .connection import App, Connection, Limits
 BACKLOG = 2048  # connects that may wait for accept(); the kernel lowers it to its own limit
 POLL = 0.02  # seconds between two looks at what is still open while stopping
 LAST_WORDS = 1.0  # seconds to send what interrupted streams have to say
+REACHED = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # what a client here can connect to
 INTERRUPTED = 130  # a shell's exit code for Ctrl-C
 
 
@@ -70,8 +71,8 @@ def _explain(error: OSError, host: str, port: int) -> UsageError:
 
 def address(sockets: Sequence[socket.socket]) -> str:
     """The URL of the first socket."""
-    host, port = sockets[0].getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # what a client can connect to
+    bound, port = sockets[0].getsockname()[:2]
+    host = str(REACHED.get(bound, bound))
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 

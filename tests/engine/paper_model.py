@@ -10,7 +10,7 @@ from bessemer.engine.batch import Batch
 from bessemer.engine.engine import Engine
 from bessemer.engine.request import Event, Refused, Request, Sampling, Token
 from bessemer.engine.scheduler import Limits
-from bessemer.engine.tokenizer import AnswerText, StopMatcher
+from bessemer.engine.text import AnswerText, StopMatcher
 from bessemer.kernels.pages import PAGE
 
 VOCABULARY = 50

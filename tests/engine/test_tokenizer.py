@@ -1,6 +1,5 @@
-"""Detokenizers against the tokenizers package itself, and stop strings at every split."""
+"""Tokenizers and detokenizers against the tokenizers package itself."""
 
-import itertools
 import json
 from pathlib import Path
 
@@ -8,14 +7,8 @@ import pytest
 from tokenizers import Tokenizer as Encoding
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
-from bessemer.engine.tokenizer import (
-    ByteDetokenizer,
-    StopMatcher,
-    Tokenizer,
-    TokenizerError,
-    WindowDetokenizer,
-    load,
-)
+from bessemer.engine.text import ByteDetokenizer, WindowDetokenizer
+from bessemer.engine.tokenizer import Tokenizer, TokenizerError, load
 
 TEXTS = [
     "Hello, world! How are you?",
@@ -121,45 +114,6 @@ def test_special_tokens_are_no_text_and_unknown_ids_do_no_harm() -> None:
     words = tokenizer(byte_level())
     end = id_of(words, "<|end|>")
     assert words.decode([*words.encode("a"), end, *words.encode("b"), 10**6]) == "ab"
-
-
-@pytest.mark.parametrize("include", [False, True])
-@pytest.mark.parametrize(
-    ("text", "stops"),
-    [
-        ("abcSTOPdef", ["STOP"]),
-        ("aab", ["ab"]),
-        ("aaab", ["aab", "b"]),
-        ("xxENDyy", ["ENDY", "END", "E"]),
-        ("no stop here", ["zz", "hex"]),
-        ("ababac", ["abac"]),
-        ("one\n\ntwo", ["\n\n"]),
-    ],
-)
-def test_stops_at_every_split(text: str, stops: list[str], include: bool) -> None:
-    whole = StopMatcher(stops, include)
-    expected = whole.add(text)
-    expected += whole.flush()
-    ends = [(text.find(s), -len(s), s) for s in stops if s in text]
-    first = min(ends, default=None)
-    if first is not None:
-        cut = first[0] + (len(first[2]) if include else 0)
-        assert (expected, whole.matched) == (text[:cut], first[2])
-    for cuts in itertools.combinations(range(1, len(text)), min(3, len(text) - 1)):
-        matcher = StopMatcher(stops, include)
-        bounds = [0, *cuts, len(text)]
-        pieces = [matcher.add(text[a:b]) for a, b in itertools.pairwise(bounds)]
-        shown = "".join([*pieces, matcher.flush()])
-        if matcher.matched == whole.matched:
-            assert shown == expected
-        else:  # a shorter stop string that was whole before a longer one was
-            assert matcher.matched in stops and shown == text[: len(shown)]
-
-
-def test_one_character_at_a_time_never_shows_a_part_of_a_stop() -> None:
-    matcher = StopMatcher(["STOP"])
-    assert "".join(map(matcher.add, "a STO STOP b")) + matcher.flush() == "a STO "
-    assert matcher.matched == "STOP"
 
 
 def test_load_reads_what_checkpoints_hold(tmp_path: Path) -> None:
