@@ -6,6 +6,7 @@ import itertools
 import os
 import socket
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,18 +67,27 @@ class Ticket:
 
     def __init__(self, worker: "Worker", ids: list[int], tick: float) -> None:
         self._worker = worker
-        self._events: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._events: deque[Event | None] = deque()
+        self._waiter: asyncio.Future[None] | None = None  # one reader: a queue would cost twice
+        self._loop = asyncio.get_running_loop()
         self._open = set(ids)
         self._tick = tick
-        self._timer = asyncio.get_running_loop().call_later(tick, self._beat)
+        self._timer = self._loop.call_later(tick, self._beat)
 
     async def next(self) -> Event | None:
-        return await self._events.get()
+        while not self._events:
+            self._waiter = self._loop.create_future()
+            await self._waiter
+        return self._events.popleft()
 
-    def put(self, event: Event) -> None:
-        if isinstance(event, Refused) or (isinstance(event, Token) and event.finish):
-            self._open.discard(event.request)
-        self._events.put_nowait(event)
+    def put(self, event: Event | None) -> None:
+        self._events.append(event)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def over(self, request: int) -> None:
+        """A request has ended by itself: closing will not cancel it."""
+        self._open.discard(request)
 
     def close(self) -> None:
         """Let go of the requests; those that are not over are cancelled in the worker."""
@@ -85,8 +95,8 @@ class Ticket:
         self._worker.forget(self._open)
 
     def _beat(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(self._tick, self._beat)
-        self._events.put_nowait(None)
+        self._timer = self._loop.call_later(self._tick, self._beat)
+        self.put(None)
 
 
 class _Pipe(asyncio.Protocol):
@@ -281,6 +291,7 @@ class Worker:
             return  # cancelled while the event was on its way
         if not isinstance(event, Started) and (isinstance(event, Refused) or event.finish):
             del self._tickets[event.request]
+            ticket.over(event.request)
         ticket.put(event)
 
     def _died(self) -> Refusal:

@@ -57,7 +57,6 @@ class _Choice:
     echo: AnswerText
     cached: int = 0
     completion: int = 0
-    over: bool = False
 
 
 class _Clock:
@@ -133,6 +132,7 @@ class _Run:
         self._prompts = prompts
         self._tokenizer = local.tokenizer
         self._started = False
+        self._running = len(prompts) * ask.options.n
         seed = secrets.randbits(63) if ask.options.seed is None else ask.options.seed
         self.requests: list[Request] = []
         self._choices: dict[int, _Choice] = {}
@@ -146,7 +146,7 @@ class _Run:
 
     @property
     def over(self) -> bool:
-        return all(choice.over for choice in self._choices.values())
+        return not self._running
 
     @property
     def usage(self) -> Usage:
@@ -209,7 +209,7 @@ class _Run:
                 shown = (_shown(event.logprobs[index], self._tokenizer),)
             yield from choice.output.feed(choice.text.add(token), shown)
         if event.finish is not None:
-            choice.over = True
+            self._running -= 1
             yield from choice.output.finish(event.finish, event.stop, choice.text.flush())
 
 
