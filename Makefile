@@ -1,8 +1,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
-REQUIREMENTS := pyproject.toml requirements.lock
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
+LOCKED := $(PIP) --constraint requirements.lock
 
-.PHONY: install serve test check fuzz bench-serve clean
+.PHONY: install serve test check fuzz clean
 
 install: .venv/installed
 
@@ -20,26 +21,29 @@ check: .venv/checked
 	$(BIN)/python -m pytest tests/test_layout.py
 
 fuzz: .venv/tested
-	$(BIN)/python -m pytest -m "" --hypothesis-profile=long $(ARGS) tests/translate/test_fuzz.py
+	$(BIN)/python -m pytest --hypothesis-profile=long tests/translate/test_fuzz.py $(ARGS)
 
 clean:
 	rm -rf .venv build *.egg-info
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "Bessemer needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
-	$(PYTHON) -m venv .venv
+	  { echo "Bessemer needs Python 3.11 or newer: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@echo "Installing Bessemer into .venv (about 220 MB) ..."
+	@$(PYTHON) -m venv .venv
+	@$(PIP) --upgrade "pip>=25.1"  # --group came with 25.1
 
-.venv/installed: $(REQUIREMENTS) | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable .
+# An editable install makes setuptools warn of folders named like the package; -qq keeps errors only.
+.venv/installed: pyproject.toml requirements.lock | .venv/bin/python
+	@$(LOCKED) --editable .
 	@touch $@
 
 .venv/tested: .venv/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --group test
+	@$(LOCKED) --group test
 	@touch $@
 
+# Type checkers do not run import hooks: they find the package through a link named bessemer.
 .venv/checked: .venv/tested
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --group check
+	@$(LOCKED) --group check
 	@mkdir -p .venv/link && ln -sfn ../.. .venv/link/bessemer
 	@touch $@

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent / "guide"
-NOT_ENTRIES = {"tools", "free", "wordings"}
+NOT_ENTRIES = {"tools", "free", "blind", "wordings"}
 HELD_OUT_PERCENT = 4
 
 
@@ -85,6 +85,14 @@ def _entry(name: str, raw: dict[str, Any]) -> Entry:
 def free_questions() -> list[tuple[str, str]]:
     """The free paraphrases: (question, name of the entry that answers it)."""
     return [(question, name) for question, name in read("free")["questions"]]
+
+
+def blind_questions(all_entries: list[Entry]) -> list[tuple[str, str]]:
+    """The same by somebody who saw only the answers, less what training happens to hold too."""
+    trained = {normal(text) for entry in all_entries for text in entry.asked}
+    trained |= {normal(text) for entry in all_entries for _, text in entry.framed}
+    found: list[list[str]] = read("blind")["questions"]
+    return [(question, name) for question, name in found if normal(question) not in trained]
 
 
 def normal(text: str) -> str:

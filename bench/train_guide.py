@@ -365,7 +365,7 @@ def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--steps", type=int, default=3350)
+    length.add_argument("--steps", type=int, default=2900)
     length.add_argument("--minutes", type=float, default=0.0)
     parser.add_argument("--word-steps", type=int, default=BAG_STEPS)
     parser.add_argument("--threads", type=int, default=2)

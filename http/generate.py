@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import sys
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -85,9 +86,8 @@ class _Clock:
 
 
 async def count(local: Local, ask: Chat) -> int:
-    """How many tokens the prompt of a conversation has."""
-    ready = await local.worker.available(RESTART_PATIENCE)
-    return len((await asyncio.to_thread(_render, local, ask, ready.plan.context)).tokens)
+    """How many tokens the prompt of a conversation has, also where they are too many."""
+    return len((await asyncio.to_thread(_render, local, ask, sys.maxsize)).tokens)
 
 
 async def answer(

@@ -107,7 +107,8 @@ async def _frames(
     """Server-sent events; what goes wrong after the first of them is one of them."""
     async with aclosing(events):
         try:
-            yield _encode(encoder, first)
+            if data := _encode(encoder, first):
+                yield data
             async for event in events:
                 if data := _encode(encoder, event):
                     yield data
