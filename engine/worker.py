@@ -10,7 +10,6 @@ import signal
 import socket
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +30,8 @@ from .wire import (
     worker_channel,
 )
 
+LAST = b""  # after this frame, which is none, the writer ends
+
 
 class Link:
     """The worker's end of the socket, read and written by threads of its own."""
@@ -41,8 +42,9 @@ class Link:
         self._channel = worker_channel()
         self._inbox: queue.SimpleQueue[ToWorker] = queue.SimpleQueue()
         self._outbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        for target in (self._read, self._write):
-            threading.Thread(target=target, daemon=True).start()
+        self._writer = threading.Thread(target=self._write, daemon=True)
+        self._writer.start()
+        threading.Thread(target=self._read, daemon=True).start()
 
     def send(self, message: FromWorker) -> None:
         self._outbox.put(self._channel.frame(message))
@@ -54,11 +56,10 @@ class Link:
             messages.append(self._inbox.get())
         return messages
 
-    def drain(self) -> None:
-        """Wait, for a moment at most, until what was sent is on its way."""
-        deadline = time.monotonic() + 1
-        while not self._outbox.empty() and time.monotonic() < deadline:
-            time.sleep(0.01)
+    def finish(self) -> None:
+        """Wait until what was sent is on its way, though not for a server that takes nothing."""
+        self._outbox.put(LAST)
+        self._writer.join(timeout=1)
 
     def _read(self) -> None:
         while data := self._receive():
@@ -73,7 +74,8 @@ class Link:
             return b""
 
     def _write(self) -> None:
-        while True:
+        parts: list[bytes] = []
+        while LAST not in parts:
             parts = [self._outbox.get()]
             while not self._outbox.empty():
                 parts.append(self._outbox.get())
@@ -150,7 +152,7 @@ def main(descriptor: int) -> int:
             serve(link, engine)
         except Exception:  # noqa: BLE001 - the worker's loop: say why, end, and be restarted
             traceback.print_exc()
-    link.drain()
+    link.finish()
     return 1
 
 
