@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from .files import read_object
 from .request import Sampling
 
 # generation_config.json's names and ours are the same for these
@@ -16,19 +17,9 @@ class GenerationError(ValueError):
     """generation_config.json makes no sense; the message names the field."""
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object, or an empty one if there is no such file."""
-    if not path.is_file():
-        return {}
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    except msgspec.DecodeError as error:
-        raise GenerationError(f"{path} is not a JSON object ({error}); fetch it again") from None
-
-
 def defaults(directory: Path) -> Sampling:
     """The sampling settings of generation_config.json; do_sample false means greedy."""
-    settings = read_json(directory / "generation_config.json")
+    settings = read_object(directory / "generation_config.json", GenerationError) or {}
     values = {name: settings[name] for name in _FIELDS if settings.get(name) is not None}
     if settings.get("do_sample") is False:
         values = {"temperature": 0.0} | {k: v for k, v in values.items() if k not in _FIELDS[:4]}
@@ -42,7 +33,8 @@ def ends(directory: Path, tokenizer_eos: int | None) -> tuple[int, ...]:
     """The ids of all end-of-sequence tokens that the checkpoint's files name."""
     found = {tokenizer_eos} if tokenizer_eos is not None else set[int]()
     for name in ("generation_config.json", "config.json"):
-        found.update(_ids(read_json(directory / name).get("eos_token_id")))
+        settings = read_object(directory / name, GenerationError) or {}
+        found.update(_ids(settings.get("eos_token_id")))
     return tuple(sorted(found))
 
 

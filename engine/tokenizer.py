@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 import msgspec
 from tokenizers import Tokenizer as Encoding
 
+from .files import read_object
 from .text import AnswerText, ByteDetokenizer, Detokenizer, StopMatcher, WindowDetokenizer
 
 
@@ -127,13 +128,6 @@ def _chat_template(directory: Path, value: Any) -> ChatTemplates:
     return templates
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return msgspec.json.decode(path.read_bytes()) if path.is_file() else {}
-    except msgspec.DecodeError as error:
-        raise TokenizerError(f"{path} is not valid JSON ({error}); fetch it again") from None
-
-
 def load(directory: Path) -> Tokenizer:
     """Read tokenizer.json, tokenizer_config.json and chat_template.jinja from a checkpoint."""
     path = directory / "tokenizer.json"
@@ -146,7 +140,7 @@ def load(directory: Path) -> Tokenizer:
         encoding = Encoding.from_file(str(path))
     except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exception
         raise TokenizerError(f"{path} cannot be read ({error}); fetch it again") from None
-    settings = _read_json(directory / "tokenizer_config.json")
+    settings = read_object(directory / "tokenizer_config.json", TokenizerError) or {}
     template_file = directory / "chat_template.jinja"
     template = (
         template_file.read_text() if template_file.is_file() else settings.get("chat_template")
