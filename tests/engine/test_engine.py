@@ -60,6 +60,19 @@ def test_when_pages_run_out_the_youngest_waits_and_nothing_is_lost() -> None:
     assert door.blocks.free + door.cache.idle == 12
 
 
+def test_the_oldest_request_is_never_interrupted() -> None:
+    door, _ = engine(pages=12)
+    for number in range(4):
+        door.submit(ask(number, prompt(number, 60), 100))
+    steps = []
+    while door.busy:
+        steps.append([e.request for e in door.step() if isinstance(e, Token) and e.tokens])
+    first = [0 in requests for requests in steps]
+    began = first.index(True)
+    assert all(first[began : began + 100]) and not any(first[began + 100 :])
+    assert any(requests.count(3) == 0 for requests in steps[began : began + 100])
+
+
 def test_a_preempted_request_keeps_its_seeded_draws() -> None:
     def run(pages: int) -> dict[int, list[int]]:
         door, _ = engine(pages=pages)
