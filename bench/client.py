@@ -14,7 +14,6 @@ class Reply:
 
     began: float
     status: int = 0
-    headers_at: float = 0.0
     ended: float = 0.0
     pieces: list[float] = field(default_factory=list)
     tokens: int = 0  # as the server counted them; 0 where it did not
@@ -56,7 +55,6 @@ async def _stream(url: str, path: str, body: dict[str, Any], reply: Reply) -> No
         reply.status = int((await reader.readline()).split()[1])
         while (await reader.readline()).strip():
             pass
-        reply.headers_at = time.perf_counter()
         async for line in reader:
             if line.startswith(b"data: {"):
                 _event(json.loads(line[6:]), reply)

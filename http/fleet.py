@@ -140,7 +140,6 @@ class Worker:
         self.ready: Ready | None = (
             None  # what the running worker said of itself; None while none runs
         )
-        self.restarts = 0
         self.seconds = 0.0  # from the running worker's start to its readiness
         self._settings = settings
         self._log = log
@@ -204,14 +203,6 @@ class Worker:
         if gone and self._pipe is not None:
             self._pipe.send(Cancel(gone))
 
-    @property
-    def pid(self) -> int | None:
-        return self._process.pid if self._process is not None else None
-
-    @property
-    def in_flight(self) -> int:
-        return len(self._tickets)
-
     async def _spawn(self) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
@@ -250,7 +241,6 @@ class Worker:
             self._log.warning(f"the worker of {self.name} died; starting it anew in {delay:g} s")
             await asyncio.sleep(delay)
             attempt, since = attempt + 1, loop.time()
-            self.restarts += 1
             try:
                 await self._spawn()
                 await self._until_ready()
