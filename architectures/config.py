@@ -47,6 +47,17 @@ class Quantization:
 
 
 @dataclass(frozen=True, slots=True)
+class Mixture:
+    """Experts in place of the feed-forward layer; `layers` says where."""
+
+    count: int
+    per_token: int
+    width: int
+    normalise: bool  # the weights of a token's experts add up to 1
+    layers: tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ModelConfig:
     """All that the mathematics of a model depends on; `windows` has one entry a layer."""
 
@@ -68,6 +79,7 @@ class ModelConfig:
     output_bias: bool = False
     mlp_bias: bool = False
     qk_norm: bool = False
+    experts: Mixture | None = None
 
 
 class Fields:

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from ..kernels.embedding import embedding
-from ..kernels.linear import Weight, linear
+from ..kernels.linear import Weight, linear, pack
 from ..kernels.pages import Layout, Pages
 from ..kernels.rope import Table, rope_table
 from .config import ModelConfig
 from .layers.attention import Attention
 from .layers.mlp import MLP
+from .layers.moe import MoE
 from .layers.norm import Norm
 from .layers.rope import frequencies
 from .parameters import Parameters
@@ -22,25 +23,25 @@ class Block:
     attention_norm: Norm
     attention: Attention
     mlp_norm: Norm
-    mlp: MLP
+    mlp: MLP | MoE
 
     @classmethod
     def load(cls, parameters: Parameters, config: ModelConfig, layer: int) -> "Block":
         name = f"model.layers.{layer}"
         hidden, eps = config.hidden_size, config.norm_eps
+        feed_forward = MoE if config.experts and config.experts.layers[layer] else MLP
         return cls(
             Norm.load(parameters, f"{name}.input_layernorm", hidden, eps),
             Attention.load(parameters, config, f"{name}.self_attn", layer),
             Norm.load(parameters, f"{name}.post_attention_layernorm", hidden, eps),
-            MLP.load(parameters, config, f"{name}.mlp"),
+            feed_forward.load(parameters, config, f"{name}.mlp"),
         )
 
     def __call__(
         self, x: mx.array, table: Table, pages: Pages, layout: Layout
     ) -> tuple[mx.array, Pages]:
-        attended, pages = self.attention(self.attention_norm(x), table, pages, layout)
-        x = x + attended
-        return x + self.mlp(self.mlp_norm(x)), pages
+        x, pages = self.attention(self.attention_norm(x), x, table, pages, layout)
+        return self.mlp(self.mlp_norm(x), x), pages
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +57,12 @@ class Decoder:
     @classmethod
     def load(cls, config: ModelConfig, parameters: Parameters) -> "Decoder":
         vocabulary, hidden = config.vocab_size, config.hidden_size
-        embed = parameters.matrix("model.embed_tokens", vocabulary, hidden)
+        embed = pack(parameters.matrix("model.embed_tokens", vocabulary, hidden))
         return cls(
             embed,
             tuple(Block.load(parameters, config, layer) for layer in range(config.layers)),
             Norm.load(parameters, "model.norm", hidden, config.norm_eps),
-            embed if config.tied else parameters.matrix("lm_head", vocabulary, hidden),
+            embed if config.tied else pack(parameters.matrix("lm_head", vocabulary, hidden)),
             frequencies(config.rope, config.head_dim),
             config.rope.attention_factor,
             parameters.dtype,
@@ -80,5 +81,6 @@ class Decoder:
         for block, pages in zip(self.blocks, cache, strict=True):
             x, pages = block(x, table, pages, layout)
             written.append(pages)
-        logits = linear(self.norm(x[rows]), self.head)
+        x = x if rows.size == x.shape[0] else x[rows]
+        logits = linear(self.norm(x), self.head)
         return logits.astype(mx.float32), written

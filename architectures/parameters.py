@@ -4,7 +4,7 @@ from typing import Protocol
 
 import mlx.core as mx
 
-from ..kernels.linear import Weight
+from ..kernels.linear import Dense, Quantized
 
 
 class Parameters(Protocol):
@@ -19,6 +19,10 @@ class Parameters(Protocol):
         """(size,) in `dtype`, evaluated."""
         ...
 
-    def matrix(self, module: str, rows: int, columns: int) -> Weight:
+    def stack(self, module: str, count: int, rows: int, columns: int) -> Dense | Quantized | None:
+        """`count` matrices that are stored as one tensor, one below the other; None if not so."""
+        ...
+
+    def matrix(self, module: str, rows: int, columns: int) -> Dense | Quantized:
         """The weight of a module as stored, dense or quantized, evaluated."""
         ...

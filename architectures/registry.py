@@ -6,7 +6,13 @@ from typing import Any
 
 from .config import ConfigError, Fields, ModelConfig
 
-FAMILIES = {"llama": "llama", "mistral": "mistral", "qwen2": "qwen2", "qwen3": "qwen3"}
+FAMILIES = {
+    "llama": "llama",
+    "mistral": "mistral",
+    "qwen2": "qwen2",
+    "qwen3": "qwen3",
+    "qwen3_moe": "qwen3_moe",
+}
 
 
 def supported() -> list[str]:

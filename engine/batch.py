@@ -21,19 +21,24 @@ class Batch:
 
 def build(work: Sequence[Work]) -> Batch:
     """Work of one token first, as the layout wants it; the scheduler gives it in that order."""
+    counts = [item.count for item in work]
+    owners = np.repeat(np.arange(len(work), dtype=np.int32), counts)
+    positions = np.concatenate(
+        [np.arange(item.sequence.computed, item.sequence.computed + item.count) for item in work]
+    ).astype(np.int32)
+    tables = _tables(work)
+    slots = tables[owners, positions // PAGE] * PAGE + positions % PAGE
     decodes = sum(item.sequence.pending == 1 for item in work)
-    tokens = np.concatenate([_tokens(item) for item in work]).astype(np.int32)
-    positions = np.concatenate([_positions(item) for item in work])
-    slots = np.concatenate([_slots(item) for item in work])
     layout = Layout(
-        positions=mx.array(positions.astype(np.int32)),
-        slots=mx.array(slots.astype(np.int32)),
+        positions=mx.array(positions),
+        slots=mx.array(slots),
+        owners=mx.array(owners),
+        tables=mx.array(tables),
         decodes=decodes,
-        tables=_tables(work[:decodes]),
-        contexts=mx.array([item.sequence.computed + 1 for item in work[:decodes]], dtype=mx.int32),
         prefills=_prefills(work[decodes:], decodes),
     )
-    return Batch(mx.array(tokens), layout, mx.array(_wanted(work), dtype=mx.int32))
+    tokens = np.concatenate([_tokens(item) for item in work]).astype(np.int32)
+    return Batch(mx.array(tokens), layout, mx.array(np.array(_wanted(work), dtype=np.int32)))
 
 
 def wanted(item: Work) -> int:
@@ -48,35 +53,20 @@ def _tokens(item: Work) -> np.ndarray:
     return np.array(item.sequence.tokens[start : start + item.count])
 
 
-def _positions(item: Work) -> np.ndarray:
-    return np.arange(item.sequence.computed, item.sequence.computed + item.count)
-
-
-def _slots(item: Work) -> np.ndarray:
-    positions = _positions(item)
-    pages = np.array(item.sequence.pages, dtype=np.int32)
-    slots: np.ndarray = pages[positions // PAGE] * PAGE + positions % PAGE
-    return slots
-
-
-def _table(item: Work) -> list[int]:
-    return item.sequence.pages[: -(-(item.sequence.computed + item.count) // PAGE)]
-
-
-def _tables(decodes: Sequence[Work]) -> mx.array:
-    tables = [_table(item) for item in decodes]
-    padded = np.zeros((len(tables), max(map(len, tables), default=0)), dtype=np.int32)
-    for row, table in enumerate(tables):
-        padded[row, : len(table)] = table
-    return mx.array(padded)
+def _tables(work: Sequence[Work]) -> np.ndarray:
+    """(sequences, most pages), padded with page 0."""
+    used = [-(-(item.sequence.computed + item.count) // PAGE) for item in work]
+    tables = np.zeros((len(work), max(used)), dtype=np.int32)
+    for row, item, count in zip(tables, work, used, strict=True):
+        row[:count] = item.sequence.pages[:count]
+    return tables
 
 
 def _prefills(work: Sequence[Work], start: int) -> tuple[Prefill, ...]:
     prefills = []
     for item in work:
         context = item.sequence.computed + item.count
-        table = mx.array(_table(item), dtype=mx.int32)
-        prefills.append(Prefill(start, start + item.count, context, table))
+        prefills.append(Prefill(start, start + item.count, context))
         start += item.count
     return tuple(prefills)
 

@@ -4,19 +4,19 @@ from collections.abc import Sequence
 
 import mlx.core as mx
 
-from ..kernels.pages import PAGE, Pages
+from ..kernels import pages as kernel
+from ..kernels.pages import Format, Pages
 
 
 def allocate(
-    layers: int, pages: int, kv_heads: int, head_dim: int, dtype: mx.Dtype
+    layers: int, pages: int, kv_heads: int, head_dim: int, value_dim: int, format: Format
 ) -> Sequence[Pages]:
     """Pools of `pages` pages for each layer, filled with zeros and resident."""
-    shape = (pages, kv_heads, PAGE, head_dim)
-    pools = [Pages(mx.zeros(shape, dtype), mx.zeros(shape, dtype)) for _ in range(layers)]
-    mx.eval([array for pool in pools for array in (pool.keys, pool.values)])
+    pools = [kernel.zeros(pages, kv_heads, head_dim, value_dim, format) for _ in range(layers)]
+    mx.eval([array for pool in pools for array in pool.arrays])
     return pools
 
 
-def page_bytes(layers: int, kv_heads: int, head_dim: int, itemsize: int) -> int:
-    """What one page costs over all layers, keys and values."""
-    return 2 * layers * kv_heads * PAGE * head_dim * itemsize
+def page_bytes(layers: int, kv_heads: int, head_dim: int, value_dim: int, format: Format) -> int:
+    """What one page costs over all layers, keys, values and scales."""
+    return layers * kernel.page_bytes(kv_heads, head_dim, value_dim, format)

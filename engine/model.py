@@ -17,15 +17,15 @@ class Model:
     weight_bytes: int
 
 
-def load(path: Path) -> Model:
+def load(path: Path, exact: bool = False) -> Model:
     """Raises ConfigError or CheckpointError, both ValueErrors with one sentence for the user."""
     checkpoint = open_checkpoint(path)
-    return build(checkpoint, configure(checkpoint.config))
+    return build(checkpoint, configure(checkpoint.config), exact)
 
 
-def build(checkpoint: Checkpoint, config: ModelConfig) -> Model:
-    """Reads the weights, layer by layer."""
-    weights = Weights(checkpoint, config)
+def build(checkpoint: Checkpoint, config: ModelConfig, exact: bool = False) -> Model:
+    """Reads the weights, layer by layer; `exact` as in kernels.linear.Quantized."""
+    weights = Weights(checkpoint, config, exact)
     decoder = Decoder.load(config, weights)
     weights.finish()
     return Model(config, decoder, weights.bytes)

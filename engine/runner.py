@@ -22,6 +22,6 @@ class Runner:
         """
         pools, self._pools = self._pools, ()
         logits, pools = self._decoder(batch.tokens, batch.layout, pools, batch.rows)
-        mx.eval(logits, [array for pool in pools for array in (pool.keys, pool.values)])
+        mx.eval(logits, [array for pool in pools for array in pool.arrays])
         self._pools = pools
         return logits

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
+from ..kernels.edit import Edits as Entries
+from ..kernels.edit import edit
+from ..kernels.logprobs import logprobs
 from ..kernels.sample import Draws, sample
 from .request import Refusal, TokenLogprobs
 from .sequence import Sequence as State
@@ -58,11 +61,9 @@ def draw(logits: mx.array, sequences: Sequence[State], ends: Iterable[int]) -> l
     `ends` are the model's end-of-sequence ids. Raises nothing: a row of NaN gives token -1.
     """
     edited = _edit(logits, [Edits.of(sequence, ends).rows() for sequence in sequences])
-    tokens = sample(edited, _draws(sequences))
-    chosen = mx.take_along_axis(edited, tokens[:, None], axis=-1)[:, 0]
-    ids = np.array(mx.where(mx.isnan(chosen), -1, tokens)).tolist()
-    logprobs = _logprobs(logits, ids, [s.request.logprobs for s in sequences])
-    return [Drawn(token, entry) for token, entry in zip(ids, logprobs, strict=True)]
+    ids: list[int] = np.array(sample(edited, _draws(sequences))).tolist()
+    scored = _logprobs(logits, ids, [s.request.logprobs for s in sequences])
+    return [Drawn(token, entry) for token, entry in zip(ids, scored, strict=True)]
 
 
 def logprobs_of(logits: mx.array, tokens: Sequence[int], most: int) -> list[TokenLogprobs]:
@@ -86,23 +87,8 @@ def _draws(sequences: Sequence[State]) -> Draws:
 
 
 def _edit(logits: mx.array, edits: list[list[tuple[int, float, float, float]]]) -> mx.array:
-    """Sparse edits, as sums at (row, token): padding adds 0 at token 0, which does no harm."""
-    width = max(map(len, edits))
-    if not width:
-        return logits
-    vocabulary = logits.shape[-1]
-    table = np.zeros((len(edits), width, 4))
-    table[:, :, 2] = 1
-    for row, entries in enumerate(edits):
-        known = [entry for entry in entries if entry[0] < vocabulary]
-        if known:
-            table[row, : len(known)] = known
-    ids = mx.array(table[:, :, 0].astype(np.int32))
-    bias, penalty, less = (mx.array(table[:, :, i].astype(np.float32)) for i in (1, 2, 3))
-    old = mx.take_along_axis(logits, ids, axis=-1)
-    new = old + bias
-    new = mx.where(new > 0, new / penalty, new * penalty) - less
-    return logits.at[mx.arange(len(edits))[:, None], ids].add(new - old)
+    table = np.array([(row, *entry) for row, entries in enumerate(edits) for entry in entries])
+    return edit(logits, Entries(*table.T)) if len(table) else logits
 
 
 def _logprobs(
@@ -112,15 +98,10 @@ def _logprobs(
     entries: list[TokenLogprobs | None] = [None] * len(wanted)
     if not rows:
         return entries
-    picked = logits[mx.array(rows)]
-    scores = picked - mx.logsumexp(picked, axis=-1, keepdims=True)
-    own = mx.array([max(tokens[row], 0) for row in rows])
-    own_scores = np.array(mx.take_along_axis(scores, own[:, None], axis=-1))[:, 0].tolist()
-    best = mx.argsort(-scores, axis=-1)[:, :MOST_LOGPROBS]
-    best_scores = np.array(mx.take_along_axis(scores, best, axis=-1))
-    ids = np.array(best)
+    found = logprobs(logits, rows, [tokens[row] for row in rows], MOST_LOGPROBS)
     for i, row in enumerate(rows):
         most = wanted[row] or 0
-        top = list(zip(ids[i, :most].tolist(), best_scores[i, :most].tolist(), strict=True))
-        entries[row] = TokenLogprobs(tokens[row], own_scores[i], top)
+        ids, scores = found.ids[i, :most].tolist(), found.scores[i, :most].tolist()
+        top = list(zip(ids, scores, strict=True))
+        entries[row] = TokenLogprobs(tokens[row], float(found.own[i]), top)
     return entries

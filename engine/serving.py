@@ -5,10 +5,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import mlx.core as mx
+
 from ..architectures.config import ModelConfig
 from ..architectures.registry import configure
+from ..kernels.cpu.library import compiled, use_threads
 from ..kernels.linear import activation_dtype
-from ..kernels.pages import PAGE
+from ..kernels.pages import FORMATS, PAGE, Format
 from . import generation, kv_cache, tokenizer
 from .checkpoint import Checkpoint, CheckpointError, open_checkpoint
 from .engine import Engine
@@ -21,18 +24,26 @@ from .text import AnswerText
 from .tokenizer import Tokenizer
 from .weights import stored_dtype
 
+QUANTIZED = {4: Format.INT4, 8: Format.INT8}
 ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "U32": 4}
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a model may use: bytes of memory and of KV pool (0: automatic), then as in Limits."""
+    """What a model may use: bytes of memory and of KV pool (0: automatic), then as in Limits.
+
+    On a CPU: `threads` (0: as many as there are cores), and whether activations stay in float32;
+    `kv_bits` of a key's or value's number, 0 for what fits the weights.
+    """
 
     memory: int
     pool: int
     max_batch: int
     queue: int
     chunk: int
+    threads: int = 0
+    exact: bool = False
+    kv_bits: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,22 +67,40 @@ def load(directory: Path, settings: Settings) -> Serving:
         )
     defaults = generation.defaults(directory)
     ends = generation.ends(directory, words.eos)
-    dtype = activation_dtype(stored_dtype(checkpoint))
-    settled = _plan(checkpoint, config, settings, dtype.size)
-    model = build(checkpoint, config)
+    format = _format(stored_dtype(checkpoint), settings)
+    if settings.threads:
+        use_threads(settings.threads)
+    settled = _plan(checkpoint, config, settings, format)
+    model = build(checkpoint, config, settings.exact)
     pools = kv_cache.allocate(
-        config.layers, settled.pages + 1, config.kv_heads, config.head_dim, dtype
+        config.layers,
+        settled.pages + 1,
+        config.kv_heads,
+        config.head_dim,
+        config.head_dim,
+        format,
     )
     limits = Limits(settled.context, settings.max_batch, settings.queue, settings.chunk, PAGE)
     engine = Engine(Runner(model.decoder, pools), limits, settled.pages, ends, _text(words))
     return Serving(engine, settled, words, config.model_type, defaults)
 
 
+def _format(stored: mx.Dtype, settings: Settings) -> Format:
+    """On a CPU keys and values of 16-bit models are binary16, which is finer than bfloat16."""
+    if settings.kv_bits in QUANTIZED:
+        return QUANTIZED[settings.kv_bits]
+    computed = activation_dtype(stored)
+    if computed != mx.float32:
+        return FORMATS[computed]
+    wide = settings.exact or (stored == mx.float32 and settings.kv_bits != 16)
+    return Format.FLOAT32 if wide or not compiled() else Format.FLOAT16
+
+
 def _text(words: Tokenizer) -> Callable[[Sequence[str], int], AnswerText]:
     return lambda stops, least: words.answer_text(stops, least)
 
 
-def _plan(checkpoint: Checkpoint, config: ModelConfig, settings: Settings, itemsize: int) -> Plan:
+def _plan(checkpoint: Checkpoint, config: ModelConfig, settings: Settings, format: Format) -> Plan:
     weights = sum(
         math.prod(header.shape) * ITEM_BYTES.get(header.dtype, 4)
         for header in checkpoint.tensors.values()
@@ -80,7 +109,9 @@ def _plan(checkpoint: Checkpoint, config: ModelConfig, settings: Settings, items
         budget=settings.memory,
         weights=weights,
         working=_working(config, settings),
-        page=kv_cache.page_bytes(config.layers, config.kv_heads, config.head_dim, itemsize),
+        page=kv_cache.page_bytes(
+            config.layers, config.kv_heads, config.head_dim, config.head_dim, format
+        ),
         page_tokens=PAGE,
         context=config.context,
         pool=settings.pool,

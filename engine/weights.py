@@ -6,7 +6,7 @@ from pathlib import Path
 import mlx.core as mx
 
 from ..architectures.config import Affine, ModelConfig
-from ..kernels.linear import Dense, Quantized, Weight, activation_dtype
+from ..kernels.linear import Dense, Quantized, activation_dtype
 from .checkpoint import Checkpoint, CheckpointError, Header
 
 FLOATS = {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}
@@ -18,8 +18,9 @@ HARMLESS = ".rotary_emb.inv_freq"
 class Weights:
     """`Parameters` for a decoder, over one checkpoint; `finish` when it has taken what it needs."""
 
-    def __init__(self, checkpoint: Checkpoint, config: ModelConfig) -> None:
+    def __init__(self, checkpoint: Checkpoint, config: ModelConfig, exact: bool = False) -> None:
         self.config = config
+        self.exact = exact  # see kernels.linear.Quantized
         self.bytes = 0
         self.dtype = activation_dtype(stored_dtype(checkpoint))
         self._headers = dict(checkpoint.tensors)
@@ -31,22 +32,32 @@ class Weights:
         mx.eval(vector)
         return vector
 
-    def matrix(self, module: str, rows: int, columns: int) -> Weight:
+    def stack(self, module: str, count: int, rows: int, columns: int) -> Dense | Quantized | None:
+        if f"{module}.weight" not in self._headers:
+            return None
+        return self._read(module, (count, rows), columns)
+
+    def matrix(self, module: str, rows: int, columns: int) -> Dense | Quantized:
+        return self._read(module, (rows,), columns)
+
+    def _read(self, module: str, rows: tuple[int, ...], columns: int) -> Dense | Quantized:
+        """Of more dimensions of rows one is made."""
         quantized = self._affine(module)
         if quantized is None:
-            return Dense(self._take(f"{module}.weight", (rows, columns), FLOATS))
+            return Dense(self._flat(f"{module}.weight", (*rows, columns), FLOATS))
         group, bits = quantized.group, quantized.bits
         if columns % group:
             raise CheckpointError(
                 f"{self._path}: {module} has {columns} columns, not a multiple of its group {group}"
             )
-        grouped = (rows, columns // group)
+        grouped = (*rows, columns // group)
         return Quantized(
-            self._take(f"{module}.weight", (rows, columns * bits // 32), PACKED),
-            self._take(f"{module}.scales", grouped, FLOATS),
-            self._take(f"{module}.biases", grouped, FLOATS),
+            self._flat(f"{module}.weight", (*rows, columns * bits // 32), PACKED),
+            self._flat(f"{module}.scales", grouped, FLOATS),
+            self._flat(f"{module}.biases", grouped, FLOATS),
             group,
             bits,
+            exact=self.exact,
         )
 
     def finish(self) -> None:
@@ -74,6 +85,13 @@ class Weights:
 
     def _harmless(self, name: str) -> bool:
         return name.endswith(HARMLESS) or (self.config.tied and name.startswith("lm_head."))
+
+    def _flat(self, name: str, shape: tuple[int, ...], dtypes: dict[str, mx.Dtype]) -> mx.array:
+        array = self._take(name, shape, dtypes)
+        if len(shape) > 2:
+            array = array.reshape(-1, shape[-1])
+            mx.eval(array)
+        return array
 
     def _take(self, name: str, shape: tuple[int, ...], dtypes: dict[str, mx.Dtype]) -> mx.array:
         header = self._headers.pop(name, None)

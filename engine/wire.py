@@ -10,7 +10,7 @@ from msgspec import Struct
 from .memory import Plan
 from .request import Refused, Request, Sampling, Started, Token
 
-VERSION = 1
+VERSION = 2
 _LENGTH = struct.Struct("<I")
 
 
@@ -25,6 +25,8 @@ class Configure(Struct, frozen=True, tag="configure"):
     queue: int
     chunk: int
     pool: int = 0  # 0: as memory allows
+    exact: bool = False
+    kv_bits: int = 0
 
 
 class Submit(Struct, frozen=True, tag="submit"):

@@ -140,6 +140,9 @@ def _settings(configure: Configure) -> Settings:
         max_batch=configure.max_batch,
         queue=configure.queue,
         chunk=configure.chunk,
+        threads=configure.threads,
+        exact=configure.exact,
+        kv_bits=configure.kv_bits,
     )
 
 

@@ -66,6 +66,33 @@ def whole(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
     return parse
 
 
+def whole_or_auto(least: int, most: int, *only: int) -> Callable[[str], int]:
+    """0 stands for auto."""
+    wants = " or ".join(map(str, only)) or f"a whole number from {least} to {most}"
+
+    def parse(text: str) -> int:
+        if text.strip().lower() == "auto":
+            return 0
+        try:
+            value = whole(least, most)(text)
+        except ValueError:
+            value = 0
+        if not value or (only and value not in only):
+            raise ValueError(f"{wants}, or auto")
+        return value
+
+    return parse
+
+
+def choice(*allowed: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.strip().lower() not in allowed:
+            raise ValueError(" or ".join(allowed))
+        return text.strip().lower()
+
+    return parse
+
+
 def seconds(text: str) -> float:
     if not re.fullmatch(r"\d{1,9}(\.\d+)?", text.strip()) or float(text) <= 0:
         raise ValueError("a number of seconds above 0")
@@ -165,6 +192,19 @@ class Config:
     chunk: int = setting(
         "256", whole(1, 65536), "BESSEMER_CHUNK", "--chunk N",
         "Prompt tokens that are read in one step.",
+    )
+    threads: int = setting(
+        "auto", whole_or_auto(1, 256), "BESSEMER_THREADS", "--threads N",
+        "Threads of each model on a CPU; auto shares out the physical cores.",
+    )
+    cpu_precision: str = setting(
+        "fast", choice("fast", "exact"), "BESSEMER_CPU_PRECISION", "--cpu-precision KIND",
+        "How a CPU multiplies quantized weights: fast rounds activations to 8 bits, "
+        "exact keeps float32.",
+    )
+    kv_bits: int = setting(
+        "auto", whole_or_auto(4, 16, 4, 8, 16), "BESSEMER_KV_BITS", "--kv-bits N",
+        "Bits of a number in the KV cache: 4, 8 or 16; auto is 16, or 32 where weights are.",
     )
     cors_origin: tuple[str, ...] = setting(
         "", texts, "BESSEMER_CORS_ORIGIN", "--cors-origin ORIGIN",

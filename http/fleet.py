@@ -48,6 +48,8 @@ class WorkerSettings:
     queue: int
     chunk: int
     pool: int = 0
+    exact: bool = False
+    kv_bits: int = 0
 
     def configure(self) -> Configure:
         return Configure(
@@ -59,6 +61,8 @@ class WorkerSettings:
             self.queue,
             self.chunk,
             self.pool,
+            self.exact,
+            self.kv_bits,
         )
 
 

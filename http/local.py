@@ -38,6 +38,13 @@ async def started(models: Mapping[str, Path], config: Config, log: Log) -> Async
         await asyncio.gather(*(worker.stop() for worker in workers.values()))
 
 
+def cores() -> int:
+    """Physical cores that this process may use: a core's second thread adds nothing but waiting."""
+    physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
+    return min(physical, allowed)
+
+
 def shares(models: Mapping[str, Path], memory: int) -> dict[str, int]:
     """Bytes for each model: its weights, and an equal share of what all the weights leave."""
     weights = {
@@ -52,11 +59,13 @@ def _settings(path: Path, memory: int, models: int, config: Config) -> WorkerSet
     return WorkerSettings(
         directory=path.absolute(),
         memory=memory,
-        threads=max((os.cpu_count() or 1) // models, 1),
+        threads=config.threads or max(cores() // models, 1),
         max_batch=config.max_batch,
         queue=config.queue,
         chunk=config.chunk,
         pool=config.kv_cache or 0,
+        exact=config.cpu_precision == "exact",
+        kv_bits=config.kv_bits,
     )
 
 

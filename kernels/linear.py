@@ -1,15 +1,56 @@
 """A linear layer's product, for dense and quantized weights; rows do not affect one another."""
 
+import ctypes
 from dataclasses import dataclass
+from functools import cache
+from typing import Literal
 
 import mlx.core as mx
+import numpy as np
+
+from .activation import ACTIVATIONS, Activation, activate, activate_reference
+from .cpu.library import (
+    E8M0,
+    FLOAT,
+    INT,
+    NUMBERS,
+    POINTER,
+    Function,
+    address,
+    array,
+    empty,
+    library,
+    output,
+    ready,
+)
+from .cpu.library import optional as optional_address
 
 # Elements of a 16-bit matrix that are widened at a time: 1 MB in float32. MLX allocates ahead of
 # its CPU thread, by some 17 blocks.
 WIDENED = 1 << 18
+ALIGNED = 16  # rows of a panel, at most: where the up projection may begin
+
+Mode = Literal["affine", "mxfp4"]
 
 
-@dataclass(frozen=True, slots=True)
+class Matrix(ctypes.Structure):
+    """A weight as the C kernels see it (kernels/cpu/matrix.h)."""
+
+    _fields_ = (
+        ("weight", POINTER),
+        ("scales", POINTER),
+        ("biases", POINTER),
+        ("outputs", ctypes.c_int32),
+        ("inputs", ctypes.c_int32),
+        ("bits", ctypes.c_int32),
+        ("group", ctypes.c_int32),
+        ("type", ctypes.c_int32),
+        ("exact", ctypes.c_int32),
+        ("packed", ctypes.c_int32),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Dense:
     """weight: (outputs, inputs), any floating dtype."""
 
@@ -20,22 +61,40 @@ class Dense:
         return self.weight.shape[0]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Quantized:
-    """MLX affine: (outputs, inputs * bits / 32) words, (outputs, inputs / group) scales, biases."""
+    """MLX's layout: (outputs, inputs * bits / 32) words, (outputs, inputs / group) scales, biases.
+
+    `mxfp4` has 4 bits, groups of 32, scales of 8 bits (E8M0) and no biases. `exact` keeps the
+    activations in float32 on a CPU, where they are otherwise rounded to 8 bits in blocks.
+    """
 
     weight: mx.array
     scales: mx.array
-    biases: mx.array
+    biases: mx.array | None
     group: int
     bits: int
+    mode: Mode = "affine"
+    exact: bool = False
 
     @property
     def outputs(self) -> int:
         return self.weight.shape[0]
 
 
-Weight = Dense | Quantized
+@dataclass(frozen=True, slots=True, eq=False)
+class Packed:
+    """A weight in the order of the C kernels (see `pack`); `matrix` points into `arrays`."""
+
+    arrays: tuple[mx.array, ...]
+    matrix: Matrix
+
+    @property
+    def outputs(self) -> int:
+        return int(self.matrix.outputs)
+
+
+Weight = Dense | Quantized | Packed
 
 
 def activation_dtype(stored: mx.Dtype) -> mx.Dtype:
@@ -43,10 +102,92 @@ def activation_dtype(stored: mx.Dtype) -> mx.Dtype:
     return mx.float32 if mx.default_device().type == mx.DeviceType.cpu else stored
 
 
-def linear(x: mx.array, weight: Weight) -> mx.array:
-    """(rows, inputs) to (rows, outputs), in the dtype of x."""
+def linear(
+    x: mx.array,
+    weight: Weight,
+    bias: mx.array | None = None,
+    residual: mx.array | None = None,
+) -> mx.array:
+    """(rows, inputs) to (rows, outputs), in the dtype of x: x times weight + bias + residual."""
+    native = _native()
+    if native is not None and x.size and x.dtype == mx.float32:
+        return _compiled(native, x, weight, bias, residual, 0, 0)
+    y = product(x, weight)
+    y = y if bias is None else y + bias
+    return y if residual is None else y + residual
+
+
+def gated_linear(
+    x: mx.array,
+    weight: Weight,
+    bias: mx.array | None = None,
+    activation: Activation = "silu",
+    limit: float = 7.0,
+) -> mx.array:
+    """(rows, inputs) to (rows, outputs / 2): gate and up in one product, and what joins them.
+
+    The weight's first half is the gate; `limit` is of `swiglu_clamped` alone.
+    """
+    native = _native()
+    if native is None or not x.size or x.dtype != mx.float32 or weight.outputs % (2 * ALIGNED):
+        return activate(linear(x, weight, bias), activation, limit)
+    return _compiled(native, x, weight, bias, None, ACTIVATIONS[activation], limit)
+
+
+def _compiled(
+    native: Function,
+    x: mx.array,
+    weight: Weight,
+    bias: mx.array | None,
+    residual: mx.array | None,
+    activation: int,
+    limit: float,
+) -> mx.array:
+    x = ready(x)
+    bias = None if bias is None else ready(bias)
+    residual = None if residual is None else ready(residual)
+    out = output(x.shape[0], weight.outputs // 2 if activation else weight.outputs)
+    native(
+        matrix(weight),
+        address(x),
+        x.shape[0],
+        optional_address(bias),
+        optional_address(residual),
+        activation,
+        limit,
+        address(out),
+    )
+    return array(out)
+
+
+def linear_reference(
+    x: mx.array,
+    weight: Weight,
+    bias: mx.array | None = None,
+    residual: mx.array | None = None,
+) -> mx.array:
+    """The definition, in float32."""
+    y = x.astype(mx.float32) @ widen(weight).T
+    y = y if bias is None else y + bias
+    return (y if residual is None else y + residual).astype(x.dtype)
+
+
+def gated_linear_reference(
+    x: mx.array,
+    weight: Weight,
+    bias: mx.array | None = None,
+    activation: Activation = "silu",
+    limit: float = 7.0,
+) -> mx.array:
+    """The definition, in float32."""
+    return activate_reference(linear_reference(x, weight, bias), activation, limit)
+
+
+def product(x: mx.array, weight: Weight) -> mx.array:
+    """The product by MLX's own operations."""
     if x.shape[0] == 0:  # MLX 0.32's quantized product on a CPU divides by the number of rows
         return mx.zeros((0, weight.outputs), x.dtype)
+    assert not isinstance(weight, Packed)
     if isinstance(weight, Quantized):
         return mx.quantized_matmul(
             x,
@@ -56,28 +197,88 @@ def linear(x: mx.array, weight: Weight) -> mx.array:
             transpose=True,
             group_size=weight.group,
             bits=weight.bits,
+            mode=weight.mode,
         ).astype(x.dtype)
     if weight.weight.dtype == x.dtype:
         return x @ weight.weight.T
     return _widened(x, weight.weight)
 
 
-def linear_reference(x: mx.array, weight: Weight) -> mx.array:
-    """The definition, in float32."""
-    return (x.astype(mx.float32) @ widen(weight).T).astype(x.dtype)
-
-
 def widen(weight: Weight) -> mx.array:
     """(outputs, inputs) in float32."""
+    if isinstance(weight, Packed):
+        return _restored(weight)
     if isinstance(weight, Dense):
         return weight.weight.astype(mx.float32)
+    affine = weight.mode == "affine"
     return mx.dequantize(
         weight.weight,
-        weight.scales.astype(mx.float32),
-        weight.biases.astype(mx.float32),
+        weight.scales.astype(mx.float32) if affine else weight.scales,
+        None if weight.biases is None else weight.biases.astype(mx.float32),
         group_size=weight.group,
         bits=weight.bits,
+        mode=weight.mode,
+    ).astype(mx.float32)
+
+
+def pack(weight: Weight) -> Weight:
+    """The same weight as the C kernels read it fastest, in the same memory: drop the one given.
+
+    Where there are no C kernels it is the one given, untouched.
+    """
+    found = library()
+    if found is None or isinstance(weight, Packed):
+        return weight
+    native = found.function("op_pack", ctypes.POINTER(Matrix))
+    packed = Packed(_arrays(weight), matrix(weight))
+    native(packed.matrix)
+    return packed
+
+
+def matrix(weight: Weight) -> Matrix:
+    """The C kernels' description, true as long as the weight lives: evaluated arrays stay put."""
+    if isinstance(weight, Packed):
+        return weight.matrix
+    arrays = _arrays(weight)
+    mx.eval(arrays)
+    outputs, inputs = weight.weight.shape
+    if isinstance(weight, Dense):
+        return Matrix(
+            address(arrays[0]), None, None, outputs, inputs, 0, 0, NUMBERS[arrays[0].dtype]
+        )
+    return Matrix(
+        *(optional_address(array) for array in (weight.weight, weight.scales, weight.biases)),
+        outputs,
+        inputs * 32 // weight.bits,
+        weight.bits,
+        weight.group,
+        E8M0 if weight.mode == "mxfp4" else NUMBERS[weight.scales.dtype],
+        weight.exact,
     )
+
+
+def _arrays(weight: Dense | Quantized) -> tuple[mx.array, ...]:
+    if isinstance(weight, Dense):
+        return (weight.weight,)
+    arrays = (weight.weight, weight.scales, weight.biases)
+    return tuple(array for array in arrays if array is not None)
+
+
+@cache
+def _native() -> Function | None:
+    found = library()
+    types = (ctypes.POINTER(Matrix), POINTER, INT, POINTER, POINTER, INT, FLOAT, POINTER)
+    return None if found is None else found.function("op_linear", *types)
+
+
+def _restored(weight: Packed) -> mx.array:
+    found = library()
+    assert found is not None
+    native = found.function("op_embedding", ctypes.POINTER(Matrix), POINTER, INT, POINTER)
+    every = np.arange(weight.outputs, dtype=np.int32)
+    out = empty(weight.outputs, weight.matrix.inputs)
+    native(weight.matrix, address(every), every.size, address(out))
+    return mx.array(out)
 
 
 def _widened(x: mx.array, weight: mx.array) -> mx.array:

@@ -1,4 +1,4 @@
-"""Attention over paged keys and values, for a ragged step of single tokens and runs of prompts.
+"""Attention over paged keys and values by MLX's own operations, for a ragged step.
 
 A row's result is the same bits whatever else is in the step, because every width is a whole number
 of pages, a masked score is exactly 0 after the softmax, and a slot that holds nothing of the
@@ -7,7 +7,7 @@ sequence is read as 0.
 
 import mlx.core as mx
 
-from .pages import PAGE, Layout, Pages, Prefill
+from .pages import GROUP, PAGE, Format, Heads, Layout, Pages, Prefill
 
 SCORES = (
     1 << 20
@@ -15,98 +15,205 @@ SCORES = (
 MASKED = -3.0e38  # finite, so that a row with nothing to attend to is 0 and not NaN
 
 
-def append(k: mx.array, v: mx.array, pages: Pages, layout: Layout) -> Pages:
+def append(k: mx.array, v: mx.array | None, pages: Pages, layout: Layout) -> Pages:
     """Stores (rows, kv_heads, head_dim) at the layout's slots.
 
     In place as soon as nobody but the result refers to the old pages when it is evaluated.
     """
-    heads = k.shape[1]
     page, offset = mx.divmod(layout.slots, PAGE)
-    index = (page[:, None] * heads + mx.arange(heads, dtype=mx.int32)) * PAGE + offset[:, None]
-    return Pages(_put(pages.keys, index, k), _put(pages.values, index, v))
+    codes, scales, biases = _encode(k, pages.format)
+    keys = _put_keys(pages.keys, page, offset, codes)
+    key_scales = _put_keys(pages.key_scales, page, offset, scales)
+    key_biases = _put_keys(pages.key_biases, page, offset, biases)
+    assert keys is not None
+    if v is None:
+        return Pages(keys, None, key_scales, key_biases)
+    codes, scales, biases = _encode(v, pages.format)
+    return Pages(
+        keys,
+        _put_values(pages.values, page, offset, codes),
+        key_scales,
+        key_biases,
+        _put_values(pages.value_scales, page, offset, scales),
+        _put_values(pages.value_biases, page, offset, biases),
+    )
 
 
-def paged_attention(
-    q: mx.array, pages: Pages, layout: Layout, scale: float, window: int | None = None
-) -> mx.array:
-    """(rows, heads, head_dim) to the same; a window counts the row itself, as transformers does."""
-    q = q * scale
-    parts = [_decode(q[: layout.decodes], pages, layout, window)] if layout.decodes else []
-    for run in layout.prefills:
-        parts.append(_prefill(q[run.start : run.stop], pages, run, window))
+def paged_attention(q: mx.array, pages: Pages, layout: Layout, heads: Heads) -> mx.array:
+    """(rows, heads, head_dim) to (rows, heads, value_dim)."""
+    q = q * heads.scale
+    parts = [_decode(q[: layout.decodes], pages, layout, heads)] if layout.decodes else []
+    for sequence, run in enumerate(layout.prefills, layout.decodes):
+        table = layout.tables[sequence, : -(-run.context // PAGE)]
+        parts.append(_prefill(q[run.start : run.stop], pages, table, run, heads))
     return parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=0)
 
 
-def paged_attention_reference(
-    q: mx.array, pages: Pages, layout: Layout, scale: float, window: int | None = None
-) -> mx.array:
+def paged_attention_reference(q: mx.array, pages: Pages, layout: Layout, heads: Heads) -> mx.array:
     """The definition, row by row."""
-    rows = [(layout.tables[i], int(layout.contexts[i])) for i in range(layout.decodes)]
-    for run in layout.prefills:
-        first = run.context - (run.stop - run.start) + 1
-        rows += [(run.table, context) for context in range(first, run.context + 1)]
-    group = q.shape[1] // pages.keys.shape[1]
+    group = heads.heads // heads.kv_heads
     outputs = []
-    for row, (table, context) in zip(q.astype(mx.float32), rows, strict=True):
-        start = 0 if window is None else max(0, context - window)
+    for i, row in enumerate(q.astype(mx.float32)):
+        stop = int(layout.positions[i]) + 1
+        start = 0 if heads.window is None else max(0, stop - heads.window)
         keys, values = (
-            mx.repeat(
-                pool[table].swapaxes(0, 1).flatten(1, 2)[:, start:context].astype(mx.float32),
-                group,
-                axis=0,
-            )
-            for pool in (pages.keys, pages.values)
+            mx.repeat(part[:, start:stop], group, axis=0)
+            for part in _gather(pages, layout.tables[int(layout.owners[i])], heads, mx.float32)
         )
-        scores = mx.sum(row[:, None, :] * keys, axis=-1) * scale
-        probabilities = mx.softmax(scores, axis=-1)
+        scores = mx.sum(row[:, None, :] * keys, axis=-1) * heads.scale
+        if heads.softcap:
+            scores = heads.softcap * mx.tanh(scores / heads.softcap)
+        if heads.sinks is not None:
+            scores = mx.concatenate([scores, heads.sinks[:, None]], axis=1)
+        probabilities = mx.softmax(scores, axis=-1)[:, : stop - start]
         outputs.append(mx.sum(probabilities[:, :, None] * values, axis=1))
     return mx.stack(outputs).astype(q.dtype)
 
 
-def _put(pool: mx.array, index: mx.array, x: mx.array) -> mx.array:
-    flat = pool.reshape(-1, pool.shape[-1])
-    flat[index] = x.astype(pool.dtype)
+def _put_keys(
+    pool: mx.array | None, page: mx.array, offset: mx.array, x: mx.array | None
+) -> mx.array | None:
+    if pool is None or x is None:
+        return None
+    heads, width, _ = pool.shape[1:]
+    rows = page[:, None] * heads + mx.arange(heads, dtype=mx.int32)
+    index = rows[:, :, None] * width + mx.arange(width, dtype=mx.int32)
+    flat = pool.reshape(-1)
+    flat[index * PAGE + offset[:, None, None]] = x.astype(pool.dtype)
     return flat.reshape(pool.shape)
 
 
-def _gather(pool: mx.array, tables: mx.array, dtype: mx.Dtype) -> mx.array:
-    """(..., pages) to (..., kv_heads, pages * PAGE, head_dim)."""
-    heads, dim = pool.shape[1], pool.shape[3]
-    index = tables[..., None, :] * heads + mx.arange(heads, dtype=mx.int32)[:, None]
-    return pool.reshape(-1, PAGE, dim)[index].flatten(-3, -2).astype(dtype)
+def _put_values(
+    pool: mx.array | None, page: mx.array, offset: mx.array, x: mx.array | None
+) -> mx.array | None:
+    if pool is None or x is None:
+        return None
+    heads = pool.shape[1]
+    rows = page[:, None] * heads + mx.arange(heads, dtype=mx.int32)
+    flat = pool.reshape(-1, pool.shape[-1])
+    flat[rows * PAGE + offset[:, None]] = x.astype(pool.dtype)
+    return flat.reshape(pool.shape)
 
 
-def _attend(q: mx.array, k: mx.array, v: mx.array, seen: mx.array, held: mx.array) -> mx.array:
+def _encode(x: mx.array, format: Format) -> tuple[mx.array, mx.array | None, mx.array | None]:
+    """(..., dim) as codes, scales and biases; a last group may be short."""
+    if format not in (Format.INT8, Format.INT4):
+        return x, None, None
+    whole = x.shape[-1] // GROUP * GROUP
+    pieces = [
+        _encode_groups(mx.unflatten(piece, -1, (-1, min(GROUP, piece.shape[-1]))), format)
+        for piece in mx.split(x.astype(mx.float32), [whole], axis=-1)
+        if piece.shape[-1]
+    ]
+    codes, scales, biases = (
+        mx.concatenate(list(parts), axis=-1) for parts in zip(*pieces, strict=True)
+    )
+    return codes, scales, biases if format == Format.INT4 else None
+
+
+def _encode_groups(x: mx.array, format: Format) -> tuple[mx.array, mx.array, mx.array]:
+    """(..., groups, values): byte i of 4 bits holds values i and i + half."""
+    if format == Format.INT8:
+        scales = (mx.max(mx.abs(x), axis=-1) / 127).astype(mx.float16)
+        wide = scales.astype(mx.float32)[..., None]
+        codes = mx.clip(mx.round(mx.where(wide == 0, 0, x / wide)), -127, 127)
+        return codes.astype(mx.int8).flatten(-2), scales, scales
+    low = mx.min(x, axis=-1).astype(mx.float16)
+    start = low.astype(mx.float32)[..., None]
+    scales = ((mx.max(x, axis=-1) - start[..., 0]) / 15).astype(mx.float16)
+    wide = scales.astype(mx.float32)[..., None]
+    steps = mx.clip(mx.round(mx.where(wide == 0, 0, (x - start) / wide)), 0, 15)
+    first, second = mx.split(steps.astype(mx.uint8), 2, axis=-1)
+    return (first | (second << 4)).flatten(-2), scales, low
+
+
+def _decoded(
+    codes: mx.array,
+    scales: mx.array | None,
+    biases: mx.array | None,
+    dim: int,
+    dtype: mx.Dtype,
+) -> mx.array:
+    """The reverse of `_encode`: (..., stored) to (..., dim)."""
+    if scales is None:
+        return codes.astype(dtype)
+    per_byte = 1 if biases is None else 2
+    parts = []
+    for group in range(scales.shape[-1]):
+        first, last = group * GROUP // per_byte, min(dim, (group + 1) * GROUP) // per_byte
+        part = codes[..., first:last]
+        if biases is not None:
+            part = mx.concatenate([part & 15, part >> 4], axis=-1)
+        part = part.astype(mx.float32) * scales[..., group : group + 1].astype(mx.float32)
+        if biases is not None:
+            part = part + biases[..., group : group + 1].astype(mx.float32)
+        parts.append(part)
+    return mx.concatenate(parts, axis=-1).astype(dtype)
+
+
+def _gather(
+    pages: Pages, tables: mx.array, heads: Heads, dtype: mx.Dtype
+) -> tuple[mx.array, mx.array]:
+    """Of (..., pages): keys and values, (..., kv_heads, pages * PAGE, head_dim or value_dim)."""
+
+    def taken(pool: mx.array | None, keys: bool) -> mx.array | None:
+        if pool is None:
+            return None
+        found = pool[tables].swapaxes(-3, -4)
+        return (found.swapaxes(-1, -2) if keys else found).flatten(-3, -2)
+
+    stored = taken(pages.keys, True)
+    assert stored is not None
+    scales, biases = taken(pages.key_scales, True), taken(pages.key_biases, True)
+    keys = _decoded(stored, scales, biases, heads.head_dim, dtype)
+    stored = taken(pages.values, False)
+    if stored is None:
+        return keys, keys[..., : heads.value_dim]
+    scales, biases = taken(pages.value_scales, False), taken(pages.value_biases, False)
+    return keys, _decoded(stored, scales, biases, heads.value_dim, dtype)
+
+
+def _attend(
+    q: mx.array, k: mx.array, v: mx.array, seen: mx.array, held: mx.array, heads: Heads
+) -> mx.array:
     """q (..., kv_heads, group, rows, dim); seen masks scores, held masks slots of k and v."""
-    *lead, heads, group, rows, dim = q.shape
-    scores = q.reshape(*lead, heads, group * rows, dim) @ k.swapaxes(-1, -2)
-    scores = mx.where(seen, scores.reshape(*lead, heads, group, rows, -1), MASKED)
-    probabilities = mx.softmax(scores, axis=-1, precise=True).flatten(-3, -2)
-    return (probabilities @ mx.where(held, v, 0)).reshape(*lead, heads, group, rows, dim)
+    *lead, kv_heads, group, rows, dim = q.shape
+    scores = q.reshape(*lead, kv_heads, group * rows, dim) @ k.swapaxes(-1, -2)
+    scores = scores.reshape(*lead, kv_heads, group, rows, -1)
+    if heads.softcap:
+        scores = heads.softcap * mx.tanh(scores / heads.softcap)
+    scores = mx.where(seen, scores, MASKED)
+    if heads.sinks is None:
+        probabilities = mx.softmax(scores, axis=-1, precise=True)
+    else:
+        sinks = heads.sinks.reshape(kv_heads, group, 1, 1)
+        top = mx.maximum(mx.max(scores, axis=-1, keepdims=True), sinks)
+        weights = mx.exp(scores - top)
+        probabilities = weights / (mx.sum(weights, axis=-1, keepdims=True) + mx.exp(sinks - top))
+    out = probabilities.flatten(-3, -2) @ mx.where(held, v, 0)
+    return out.reshape(*lead, kv_heads, group, rows, v.shape[-1])
 
 
-def _decode(q: mx.array, pages: Pages, layout: Layout, window: int | None) -> mx.array:
-    rows, heads, dim = q.shape
-    k = _gather(pages.keys, layout.tables, q.dtype)
-    v = _gather(pages.values, layout.tables, q.dtype)
+def _decode(q: mx.array, pages: Pages, layout: Layout, heads: Heads) -> mx.array:
+    rows, count, dim = q.shape
+    k, v = _gather(pages, layout.tables[:rows], heads, q.dtype)
     slots = mx.arange(k.shape[-2], dtype=mx.int32)
-    contexts = layout.contexts[:, None]
+    contexts = layout.positions[:rows, None] + 1
     held = slots < contexts
-    seen = held if window is None else held & (slots >= contexts - window)
-    q = q.reshape(rows, k.shape[1], -1, 1, dim)
-    out = _attend(q, k, v, seen[:, None, None, None, :], held[:, None, :, None])
-    return out.reshape(rows, heads, dim)
+    seen = held if heads.window is None else held & (slots >= contexts - heads.window)
+    q = q.reshape(rows, heads.kv_heads, -1, 1, dim)
+    out = _attend(q, k, v, seen[:, None, None, None, :], held[:, None, :, None], heads)
+    return out.reshape(rows, count, heads.value_dim)
 
 
-def _prefill(q: mx.array, pages: Pages, run: Prefill, window: int | None) -> mx.array:
+def _prefill(q: mx.array, pages: Pages, table: mx.array, run: Prefill, heads: Heads) -> mx.array:
     """In tiles of rows, each waiting for the one before: one tile's scores exist at a time."""
-    rows, heads, _ = q.shape
-    k = _gather(pages.keys, run.table, q.dtype)
-    v = _gather(pages.values, run.table, q.dtype)
+    rows, count, _ = q.shape
+    k, v = _gather(pages, table, heads, q.dtype)
     slots = mx.arange(k.shape[-2], dtype=mx.int32)
     held = (slots < run.context)[:, None]
     first = run.context - rows
-    tile = max(1, SCORES // (heads * k.shape[-2]))
+    tile = max(1, SCORES // (count * k.shape[-2]))
     parts: list[mx.array] = []
     for start in range(0, rows, tile):
         part = q[start : start + tile]
@@ -114,14 +221,16 @@ def _prefill(q: mx.array, pages: Pages, run: Prefill, window: int | None) -> mx.
             (part,) = mx.depends([part], [parts[-1]])
         position = mx.arange(first + start, first + start + part.shape[0], dtype=mx.int32)[:, None]
         seen = slots <= position
-        if window is not None:
-            seen = seen & (slots > position - window)
-        parts.append(_tile(part, k, v, seen, held))
+        if heads.window is not None:
+            seen = seen & (slots > position - heads.window)
+        parts.append(_tile(part, k, v, seen, held, heads))
     return parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=0)
 
 
-def _tile(q: mx.array, k: mx.array, v: mx.array, seen: mx.array, held: mx.array) -> mx.array:
-    rows, heads, dim = q.shape
+def _tile(
+    q: mx.array, k: mx.array, v: mx.array, seen: mx.array, held: mx.array, heads: Heads
+) -> mx.array:
+    rows, count, dim = q.shape
     grouped = q.reshape(rows, k.shape[0], -1, dim).transpose(1, 2, 0, 3)
-    out = _attend(grouped, k, v, seen, held)
-    return out.transpose(2, 0, 1, 3).reshape(rows, heads, dim)
+    out = _attend(grouped, k, v, seen, held, heads)
+    return out.transpose(2, 0, 1, 3).reshape(rows, count, heads.value_dim)

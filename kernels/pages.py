@@ -1,23 +1,120 @@
-"""What paged attention shares with its callers: a layer's pages, and the layout of a step."""
+"""What paged attention shares with its callers: heads, a layer's pages, the layout of a step."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 import mlx.core as mx
 
 PAGE = (
     32  # tokens a page; 16 to 64 work alike, 32 keeps a page of one head at 8 KB (128 wide, 16 bit)
 )
+GROUP = 32  # values of one head and token that share a scale, where they are quantized
 
 
-@dataclass(frozen=True, slots=True)
+class Format(StrEnum):
+    """How keys and values are stored; the quantized ones have a scale, `int4` a bias too."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+    INT8 = "int8"
+    INT4 = "int4"
+
+    @property
+    def dtype(self) -> mx.Dtype:
+        """Of the codes; two of 4 bits share a byte."""
+        return DTYPES[self]
+
+
+DTYPES = {
+    Format.FLOAT32: mx.float32,
+    Format.FLOAT16: mx.float16,
+    Format.BFLOAT16: mx.bfloat16,
+    Format.INT8: mx.int8,
+    Format.INT4: mx.uint8,
+}
+FORMATS = {dtype: format for format, dtype in DTYPES.items()}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Heads:
+    """A layer's attention. Norms are (head_dim,), sinks (heads,); both float32 and evaluated.
+
+    Rotary positions turn dimensions `turned_from` on, as many as the step's table has;
+    `interleaved` pairs neighbours instead of halves. A window counts the row itself.
+    """
+
+    heads: int
+    kv_heads: int
+    head_dim: int
+    scale: float
+    value_dim: int
+    window: int | None = None
+    softcap: float | None = None
+    sinks: mx.array | None = None
+    q_norm: mx.array | None = None
+    k_norm: mx.array | None = None
+    eps: float = 0.0
+    interleaved: bool = False
+    turned_from: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Pages:
     """One layer's pool: a cache handle; an operation that appends takes one and returns the next.
 
-    keys and values: (pages, kv_heads, PAGE, head_dim). Page 0 is nobody's: padding points at it.
+    keys: (pages, kv_heads, head_dim, PAGE), so that a score's lanes are tokens; values: (pages,
+    kv_heads, PAGE, value_dim), or None where a value is the beginning of its key. Scales and
+    biases are float16 and alike, with groups for dimensions. Page 0 is nobody's: padding points
+    at it.
     """
 
     keys: mx.array
-    values: mx.array
+    values: mx.array | None
+    key_scales: mx.array | None = None
+    key_biases: mx.array | None = None
+    value_scales: mx.array | None = None
+    value_biases: mx.array | None = None
+
+    @property
+    def format(self) -> Format:
+        return FORMATS[self.keys.dtype]
+
+    @property
+    def arrays(self) -> list[mx.array]:
+        parts = (self.key_scales, self.key_biases, self.value_scales, self.value_biases)
+        return [part for part in (self.keys, self.values, *parts) if part is not None]
+
+
+def zeros(pages: int, kv_heads: int, head_dim: int, value_dim: int, format: Format) -> Pages:
+    """A layer's pool; without values if value_dim is 0."""
+    keys, scales, biases = (
+        None if width is None else mx.zeros((pages, kv_heads, width, PAGE), dtype)
+        for width, dtype in _stored(head_dim, format)
+    )
+    assert keys is not None
+    if not value_dim:
+        return Pages(keys, None, scales, biases)
+    values, value_scales, value_biases = (
+        None if width is None else mx.zeros((pages, kv_heads, PAGE, width), dtype)
+        for width, dtype in _stored(value_dim, format)
+    )
+    return Pages(keys, values, scales, biases, value_scales, value_biases)
+
+
+def page_bytes(kv_heads: int, head_dim: int, value_dim: int, format: Format) -> int:
+    """What a page of one layer takes."""
+    widths = [*_stored(head_dim, format), *_stored(value_dim, format)]
+    return kv_heads * PAGE * sum((width or 0) * dtype.size for width, dtype in widths)
+
+
+def _stored(dim: int, format: Format) -> tuple[tuple[int | None, mx.Dtype], ...]:
+    """Width and dtype of codes, scales and biases; None for those that the format lacks."""
+    codes = dim // 2 if format == Format.INT4 else dim
+    groups = -(-dim // GROUP)
+    scales = groups if format in (Format.INT8, Format.INT4) else None
+    biases = groups if format == Format.INT4 else None
+    return (codes, format.dtype), (scales, mx.float16), (biases, mx.float16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +124,19 @@ class Prefill:
     start: int
     stop: int
     context: int  # tokens in the cache once this step is appended
-    table: mx.array  # (ceil(context / PAGE),) int32, this sequence's pages in order
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Layout:
-    """Where a step's rows belong; the first `decodes` rows are sequences with one token each."""
+    """Where a step's rows belong.
+
+    The first `decodes` rows are sequences with one token each; the runs of the others follow, in
+    the order of the sequences. A row sees its own position and what is before it.
+    """
 
     positions: mx.array  # (rows,) int32
     slots: mx.array  # (rows,) int32, page * PAGE + offset: where a row's key and value go
+    owners: mx.array  # (rows,) int32, the sequence of each row
+    tables: mx.array  # (sequences, most pages) int32: pages in order, padded with page 0
     decodes: int
-    tables: mx.array  # (decodes, most pages) int32, padded with page 0
-    contexts: mx.array  # (decodes,) int32, tokens in the cache once this step is appended
     prefills: tuple[Prefill, ...]

@@ -3,31 +3,62 @@
 from dataclasses import dataclass
 
 import mlx.core as mx
+import numpy as np
+
+from .cpu.library import library
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Table:
-    """cos and sin: (rows, 1, head_dim / 2) float32, the attention factor multiplied in."""
+    """cos and sin: (rows, 1, pairs) float32, the attention factor multiplied in."""
 
     cos: mx.array
     sin: mx.array
 
 
 def rope_table(positions: mx.array, frequencies: mx.array, factor: float) -> Table:
-    """positions: (rows,); frequencies: (head_dim / 2,) float32, in radians a token."""
+    """positions: (rows,); frequencies: (pairs,) float32, in radians a token."""
+    if library() is None:
+        return rope_table_reference(positions, frequencies, factor)
+    angles = np.asarray(positions).astype(np.float32)[:, None] * np.asarray(frequencies)
+    angles = angles[:, None, :]
+    size = np.float32(factor)
+    return Table(mx.array(np.cos(angles) * size), mx.array(np.sin(angles) * size))
+
+
+def rope_table_reference(positions: mx.array, frequencies: mx.array, factor: float) -> Table:
+    """The definition, and what runs where there are no C kernels."""
     angles = (positions.astype(mx.float32)[:, None] * frequencies)[:, None, :]
     return Table(mx.cos(angles) * factor, mx.sin(angles) * factor)
 
 
-def rope(x: mx.array, table: Table) -> mx.array:
-    """Rotates (rows, heads, head_dim): dimension i pairs with i + head_dim / 2."""
-    a, b = mx.split(x, 2, axis=-1)
+def rope(x: mx.array, table: Table, interleaved: bool = False, start: int = 0) -> mx.array:
+    """Turns (rows, heads, head_dim) from dimension `start` on; i pairs with i + pairs.
+
+    Interleaved, it pairs with its neighbour; dimensions that the table has no pairs for stay.
+    """
+    pairs = table.cos.shape[-1]
+    left, turned, right = mx.split(x, [start, start + 2 * pairs], axis=-1)
+    if interleaved:
+        a, b = turned[..., ::2], turned[..., 1::2]
+    else:
+        a, b = mx.split(turned, 2, axis=-1)
     cos, sin = table.cos, table.sin
-    return mx.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
+    ends = [a * cos - b * sin, b * cos + a * sin]
+    joined = mx.stack(ends, axis=-1).flatten(-2) if interleaved else mx.concatenate(ends, axis=-1)
+    parts = [part for part in (left, joined, right) if part.shape[-1]]
+    return mx.concatenate(parts, axis=-1).astype(x.dtype)
 
 
-def rope_reference(x: mx.array, table: Table) -> mx.array:
+def rope_reference(
+    x: mx.array, table: Table, interleaved: bool = False, start: int = 0
+) -> mx.array:
     """The definition: each pair is a complex number, multiplied by its phase."""
-    a, b = mx.split(x.astype(mx.float32), 2, axis=-1)
-    turned = (a + 1j * b) * (table.cos + 1j * table.sin)
-    return mx.concatenate([mx.real(turned), mx.imag(turned)], axis=-1).astype(x.dtype)
+    pairs = table.cos.shape[-1]
+    first = mx.arange(pairs) * 2 if interleaved else mx.arange(pairs)
+    first, apart = first + start, 1 if interleaved else pairs
+    wide = x.astype(mx.float32)
+    turned = (wide[..., first] + 1j * wide[..., first + apart]) * (table.cos + 1j * table.sin)
+    wide[..., first] = mx.real(turned)
+    wide[..., first + apart] = mx.imag(turned)
+    return wide.astype(x.dtype)

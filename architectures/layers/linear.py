@@ -1,20 +1,20 @@
 """Linear layers of the same input, joined into one product at load where their storage agrees."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mlx.core as mx
 
-from ...kernels.linear import Dense, Quantized, Weight, linear
+from ...kernels.activation import Activation, activate
+from ...kernels.linear import Dense, Quantized, Weight, gated_linear, linear, pack
 from ..parameters import Parameters
 
 
 @dataclass(frozen=True, slots=True)
 class Linear:
-    """More than one weight where parts could not be joined; their outputs follow one another."""
+    """More than one part where they could not be joined; their outputs follow one another."""
 
-    weights: tuple[Weight, ...]
-    bias: mx.array | None
+    parts: tuple[tuple[Weight, mx.array | None], ...]  # a weight and its bias
 
     @classmethod
     def load(
@@ -22,18 +22,29 @@ class Linear:
     ) -> "Linear":
         """modules: names and output sizes, in the order of the result."""
         weights = join([parameters.matrix(name, rows, columns) for name, rows in modules])
-        if not bias:
-            return cls(weights, None)
-        biases = [parameters.vector(f"{name}.bias", rows) for name, rows in modules]
-        return cls(weights, _stack(biases))
+        biases = [parameters.vector(f"{name}.bias", rows) for name, rows in modules if bias]
+        if biases and len(weights) == 1:
+            biases = [_stack(biases)]
+        given: Sequence[mx.array | None] = biases or [None] * len(weights)
+        return cls(tuple((pack(weight), bias) for weight, bias in zip(weights, given, strict=True)))
 
-    def __call__(self, x: mx.array) -> mx.array:
-        outputs = [linear(x, weight) for weight in self.weights]
-        y = outputs[0] if len(outputs) == 1 else mx.concatenate(outputs, axis=-1)
-        return y if self.bias is None else y + self.bias
+    def __call__(self, x: mx.array, residual: mx.array | None = None) -> mx.array:
+        """x times weight, + bias, + residual."""
+        if len(self.parts) == 1:
+            ((weight, bias),) = self.parts
+            return linear(x, weight, bias, residual)
+        y = mx.concatenate([linear(x, weight, bias) for weight, bias in self.parts], axis=-1)
+        return y if residual is None else y + residual
+
+    def gated(self, x: mx.array, activation: Activation = "silu") -> mx.array:
+        """The same of a gate and what it lets through, joined by the activation."""
+        if len(self.parts) == 1:
+            ((weight, bias),) = self.parts
+            return gated_linear(x, weight, bias, activation)
+        return activate(self(x), activation)
 
 
-def join(weights: Sequence[Weight]) -> tuple[Weight, ...]:
+def join(weights: Sequence[Dense | Quantized]) -> tuple[Dense | Quantized, ...]:
     """One weight where kind, dtype, bits and group agree, else the parts as they are."""
     first = weights[0]
     if len(weights) == 1 or any(_storage(weight) != _storage(first) for weight in weights):
@@ -41,21 +52,21 @@ def join(weights: Sequence[Weight]) -> tuple[Weight, ...]:
     if isinstance(first, Dense):
         return (Dense(_stack([w.weight for w in weights if isinstance(w, Dense)])),)
     parts = [w for w in weights if isinstance(w, Quantized)]
+    biases = [w.biases for w in parts if w.biases is not None]
     return (
-        Quantized(
-            _stack([w.weight for w in parts]),
-            _stack([w.scales for w in parts]),
-            _stack([w.biases for w in parts]),
-            first.group,
-            first.bits,
+        replace(
+            parts[0],
+            weight=_stack([w.weight for w in parts]),
+            scales=_stack([w.scales for w in parts]),
+            biases=_stack(biases) if biases else None,
         ),
     )
 
 
-def _storage(weight: Weight) -> tuple[object, ...]:
+def _storage(weight: Dense | Quantized) -> tuple[object, ...]:
     if isinstance(weight, Dense):
         return (weight.weight.dtype,)
-    return (weight.scales.dtype, weight.group, weight.bits)
+    return (weight.mode, weight.scales.dtype, weight.group, weight.bits, weight.exact)
 
 
 def _stack(parts: Sequence[mx.array]) -> mx.array:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from ...kernels.swiglu import swiglu
 from ..config import ModelConfig
 from ..parameters import Parameters
 from .linear import Linear
@@ -24,5 +23,5 @@ class MLP:
             Linear.load(parameters, [(f"{name}.down_proj", hidden)], width, config.mlp_bias),
         )
 
-    def __call__(self, x: mx.array) -> mx.array:
-        return self.down(swiglu(self.gate_up(x)))
+    def __call__(self, x: mx.array, residual: mx.array) -> mx.array:
+        return self.down(self.gate_up.gated(x), residual)

@@ -38,13 +38,36 @@ def by_transformers(config: Config) -> list[Floats]:
         fields["sliding_window"] = config["sliding_window"]
     made = AutoConfig.for_model(**fields)
     model = AutoModelForCausalLM.from_config(made, attn_implementation="eager").float().eval()
-    state = {name: torch.from_numpy(value) for name, value in tensors(config).items()}
+    state = {
+        name: torch.from_numpy(value) for name, value in fused(config, tensors(config)).items()
+    }
     left = model.load_state_dict(state, strict=False)
     assert not left.unexpected_keys, left
     assert set(left.missing_keys) <= {"lm_head.weight"}, left
     model.tie_weights()
     with torch.no_grad():
         return [model(torch.tensor([prompt])).logits[0].numpy() for prompt in prompts()]
+
+
+def fused(config: Config, arrays: dict[str, Floats]) -> dict[str, Floats]:
+    """Experts as transformers 5 holds them in memory: gate over up, all in one tensor."""
+    out = {name: value for name, value in arrays.items() if ".experts." not in name}
+    for layer in range(config["num_hidden_layers"]):
+        mlp = f"model.layers.{layer}.mlp"
+        if f"{mlp}.gate.weight" not in arrays:
+            continue
+        gate, up, down = (
+            np.stack(
+                [
+                    arrays[f"{mlp}.experts.{expert}.{part}_proj.weight"]
+                    for expert in range(config["num_experts"])
+                ]
+            )
+            for part in ("gate", "up", "down")
+        )
+        out[f"{mlp}.experts.gate_up_proj"] = np.concatenate([gate, up], axis=1)
+        out[f"{mlp}.experts.down_proj"] = down
+    return out
 
 
 def by_mlx_lm(config: Config) -> list[Floats]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import mlx.core as mx
 import numpy as np
 
+from bessemer.architectures.config import ModelConfig
 from bessemer.engine.model import Model
 from bessemer.kernels.pages import PAGE, Layout, Pages, Prefill
 
@@ -19,9 +20,7 @@ class Session:
     def __init__(self, model: Model, pages: int = POOL, seed: int = 0) -> None:
         self.model = model
         config = model.config
-        shape = (pages, config.kv_heads, PAGE, config.head_dim)
-        stale = mx.full(shape, float("nan"), model.decoder.dtype)
-        self.cache = [Pages(stale + 0, stale + 0) for _ in range(config.layers)]
+        self.cache = [stale(config, pages) for _ in range(config.layers)]
         self.free = [int(p) + 1 for p in np.random.RandomState(seed).permutation(pages - 1)]
         self.tables: dict[int, list[int]] = {}
         self.lengths: dict[int, int] = {}
@@ -51,15 +50,16 @@ class Session:
             positions += at
             slots += into
         for sequence in prefills:
-            table = mx.array(self.tables[sequence], mx.int32)
             start, stop = rows[sequence]
-            runs.append(Prefill(start, stop, self.lengths[sequence], table))
+            runs.append(Prefill(start, stop, self.lengths[sequence]))
+        sequences = [*decodes, *prefills]
+        owners = [i for i, s in enumerate(sequences) for _ in range(*rows[s])]
         layout = Layout(
             mx.array(positions, mx.int32),
             mx.array(slots, mx.int32),
+            mx.array(owners, mx.int32),
+            self.padded(sequences),
             len(decodes),
-            self.padded(list(decodes)),
-            mx.array([self.lengths[s] for s in decodes], mx.int32),
             tuple(runs),
         )
         wanted = mx.arange(len(tokens), dtype=mx.int32)
@@ -73,6 +73,13 @@ class Session:
         tables = [self.tables[s] for s in sequences]
         most = max(map(len, tables), default=0)
         return mx.array([t + [0] * (most - len(t)) for t in tables], mx.int32)
+
+
+def stale(config: ModelConfig, pages: int) -> Pages:
+    """A layer's pool, full of NaN."""
+    nan = np.float32("nan")
+    keys = np.full((pages, config.kv_heads, config.head_dim, PAGE), nan)
+    return Pages(mx.array(keys), mx.array(keys.swapaxes(2, 3).copy()))
 
 
 def prefill(model: Model, prompt: Sequence[int], chunk: int | None = None) -> Floats:

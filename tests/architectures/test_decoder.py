@@ -7,8 +7,9 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from bessemer.engine.kv_cache import allocate
 from bessemer.engine.model import Model, load
-from bessemer.kernels.pages import PAGE, Layout, Pages, Prefill
+from bessemer.kernels.pages import PAGE, Format, Layout, Prefill
 
 from .steps import Session, crowd, prefill, token_by_token
 from .tiny import CONFIGS, QUANTIZED, Floats, Tiny, golden_rows, prompts, quantize, tensors
@@ -25,7 +26,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
     for name, config in CONFIGS.items():
         out[name] = load(Tiny(config, tensors(config)).write(root / name))
     for name, config in QUANTIZED.items():
-        out[name] = load(Tiny(config, quantize(config, tensors(config))).write(root / name))
+        out[name] = load(
+            Tiny(config, quantize(config, tensors(config))).write(root / name), exact=True
+        )
     return out
 
 
@@ -72,10 +75,10 @@ def test_a_row_among_64_is_the_row_alone(name: str, models: dict[str, Model]) ->
 def step_of(model: Model, tokens: list[int]) -> tuple[mx.array, Layout]:
     """A prompt of its own on pages 1 and on."""
     count = len(tokens)
-    table = mx.arange(1, 2 + (count - 1) // PAGE, dtype=mx.int32)
-    empty, positions = mx.zeros((0,), mx.int32), mx.arange(count, dtype=mx.int32)
-    run = Prefill(0, count, count, table)
-    layout = Layout(positions, positions + PAGE, 0, mx.zeros((0, 0), mx.int32), empty, (run,))
+    table = mx.array([list(range(1, 2 + (count - 1) // PAGE))], mx.int32)
+    positions, slots = (mx.array(np.arange(count, dtype=np.int32) + n) for n in (0, PAGE))
+    owners = mx.array(np.zeros(count, np.int32))
+    layout = Layout(positions, slots, owners, table, 0, (Prefill(0, count, count),))
     return mx.array(tokens, mx.int32), layout
 
 
@@ -96,13 +99,14 @@ def test_only_the_wanted_rows_have_logits(name: str, models: dict[str, Model]) -
 
 def test_a_step_copies_no_pool(models: dict[str, Model]) -> None:
     model = models["llama_gqa_llama3"]
-    shape = (8000, model.config.kv_heads, PAGE, model.config.head_dim)
-    cache = [Pages(mx.zeros(shape), mx.zeros(shape)) for _ in range(model.config.layers)]
-    mx.eval([array for pages in cache for array in (pages.keys, pages.values)])
+    config = model.config
+    cache = allocate(
+        config.layers, 8000, config.kv_heads, config.head_dim, config.head_dim, Format.FLOAT32
+    )
     tokens, layout = step_of(model, prompts()[0])
     for _ in range(3):
         mx.reset_peak_memory()
         before = mx.get_active_memory()
         logits, cache = model.decoder(tokens, layout, cache, mx.array([0]))
-        mx.eval(logits, [array for pages in cache for array in (pages.keys, pages.values)])
+        mx.eval(logits, [array for pages in cache for array in pages.arrays])
         assert mx.get_peak_memory() - before < cache[0].keys.nbytes / 8

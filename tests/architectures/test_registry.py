@@ -10,7 +10,7 @@ from bessemer.architectures.registry import configure, supported
 
 
 def test_supported_families() -> None:
-    assert supported() == ["llama", "mistral", "qwen2", "qwen3"]
+    assert supported() == ["llama", "mistral", "qwen2", "qwen3", "qwen3_moe"]
 
 
 @pytest.mark.parametrize("model_type", [None, "mamba", 3, ["llama"]])

@@ -22,6 +22,7 @@ MOVED = 1e-2
 LLAMA, LINEAR = "llama_gqa_llama3", "llama_mqa_linear_biased_tied"
 MISTRAL, MISTRAL_YARN = "mistral_window_wide_head", "mistral_mha_yarn_tied"
 QWEN2, QWEN2_YARN = "qwen2_window_from_layer_tied", "qwen2_mha_yarn"
+MOE, MOE_ONE = "qwen3_moe_normalised", "qwen3_moe_one_expert_some_dense"
 QWEN3, QWEN3_YARN = "qwen3_layer_types_tied", "qwen3_mqa_yarn_biased"
 
 FIELDS: list[tuple[str, str, Any]] = [
@@ -54,6 +55,9 @@ FIELDS: list[tuple[str, str, Any]] = [
     (QWEN3_YARN, "rope_parameters.attention_factor", 1.4),
     (QWEN3_YARN, "rope_parameters.truncate", True),
     (QWEN3_YARN, "rope_parameters.rope_theta", 2500.0),
+    (MOE, "norm_topk_prob", False),
+    (MOE, "num_experts_per_tok", 3),
+    (MOE_ONE, "norm_topk_prob", True),
 ]
 
 # What a forgetful implementation would do, said in our own config.
@@ -75,7 +79,7 @@ def decoder_of(path: Path, **changes: Any) -> Model:
     """Tolerates tensors left over, as a forgetful implementation would."""
     checkpoint = open_checkpoint(path)
     config: ModelConfig = replace(configure(checkpoint.config), **changes)
-    weights = Weights(checkpoint, config)
+    weights = Weights(checkpoint, config, exact=True)
     return Model(config, Decoder.load(config, weights), weights.bytes)
 
 

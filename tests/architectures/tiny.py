@@ -103,8 +103,48 @@ CONFIGS: dict[str, Config] = {
             "truncate": False,
         },
     },
+    "qwen3_moe_normalised": BASE
+    | {
+        "model_type": "qwen3_moe",
+        "head_dim": 16,
+        "num_experts": 5,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 40,
+        "norm_topk_prob": True,
+        "mlp_only_layers": [],
+        "decoder_sparse_step": 1,
+    },
+    "qwen3_moe_one_expert_some_dense": BASE
+    | {
+        "model_type": "qwen3_moe",
+        "num_hidden_layers": 4,
+        "head_dim": 24,
+        "num_key_value_heads": 1,
+        "num_experts": 3,
+        "num_experts_per_tok": 1,
+        "moe_intermediate_size": 32,
+        "norm_topk_prob": False,
+        "mlp_only_layers": [3],
+        "decoder_sparse_step": 2,
+        "attention_bias": True,
+        "tie_word_embeddings": True,
+    },
 }
 QUANTIZED: dict[str, Config] = {
+    "quantized_qwen3_moe": BASE
+    | {
+        "model_type": "qwen3_moe",
+        "hidden_size": 128,
+        "head_dim": 32,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 64,
+        "norm_topk_prob": True,
+        "mlp_only_layers": [],
+        "decoder_sparse_step": 1,
+        "stacked_experts": True,
+        "quantization": {"group_size": 64, "bits": 4},
+    },
     "quantized_llama": BASE
     | {
         "model_type": "llama",
@@ -166,22 +206,45 @@ def shapes(config: Config) -> Iterator[tuple[str, tuple[int, ...]]]:
             yield f"{block}self_attn.{part}_proj.weight", shape
             if biased[part]:
                 yield f"{block}self_attn.{part}_proj.bias", shape[:1]
-        if family == "qwen3":
+        if family in ("qwen3", "qwen3_moe"):
             yield f"{block}self_attn.q_norm.weight", (dim,)
             yield f"{block}self_attn.k_norm.weight", (dim,)
-        for part, shape in {
-            "gate": (width, hidden),
-            "up": (width, hidden),
-            "down": (hidden, width),
-        }.items():
-            yield f"{block}mlp.{part}_proj.weight", shape
-            if config.get("mlp_bias"):
-                yield f"{block}mlp.{part}_proj.bias", shape[:1]
+        if has_experts(config, layer):
+            yield from experts(config, f"{block}mlp.")
+        else:
+            for part, shape in feed_forward(hidden, width):
+                yield f"{block}mlp.{part}_proj.weight", shape
+                if config.get("mlp_bias"):
+                    yield f"{block}mlp.{part}_proj.bias", shape[:1]
         yield f"{block}input_layernorm.weight", (hidden,)
         yield f"{block}post_attention_layernorm.weight", (hidden,)
     yield "model.norm.weight", (hidden,)
     if not config["tie_word_embeddings"]:
         yield "lm_head.weight", (config["vocab_size"], hidden)
+
+
+def feed_forward(hidden: int, width: int) -> list[tuple[str, tuple[int, ...]]]:
+    return [("gate", (width, hidden)), ("up", (width, hidden)), ("down", (hidden, width))]
+
+
+def has_experts(config: Config, layer: int) -> bool:
+    if "num_experts" not in config or layer in config["mlp_only_layers"]:
+        return False
+    return (layer + 1) % int(config["decoder_sparse_step"]) == 0
+
+
+def experts(config: Config, name: str) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Each on its own, as Hugging Face writes them, or `stacked_experts`, as mlx_lm does."""
+    hidden, width, count = (
+        config[each] for each in ("hidden_size", "moe_intermediate_size", "num_experts")
+    )
+    yield f"{name}gate.weight", (count, hidden)
+    for part, shape in feed_forward(hidden, width):
+        if config.get("stacked_experts"):
+            yield f"{name}switch_mlp.{part}_proj.weight", (count, *shape)
+        else:
+            for expert in range(count):
+                yield f"{name}experts.{expert}.{part}_proj.weight", shape
 
 
 def stream(name: str) -> np.random.RandomState:
@@ -198,7 +261,7 @@ def tensor(name: str, shape: tuple[int, ...]) -> Floats:
         values = 0.5 * values
     else:
         gain = 2.0 if name.endswith(("q_proj.weight", "k_proj.weight")) else 1.5
-        values = values * gain / np.sqrt(shape[1])
+        values = values * gain / np.sqrt(shape[-1])
     return values.astype(np.float32)
 
 
@@ -249,10 +312,10 @@ def quantize(config: Config, dense: dict[str, Floats]) -> dict[str, NDArray[Any]
         if values.ndim == 1 or how is False:
             out[name] = rounded(values)
             continue
-        (rows, columns), random = values.shape, stream(module + ".words")
-        words = random.randint(0, 2**32, (rows, columns * how["bits"] // 32), dtype=np.uint32)
+        (*rows, columns), random = values.shape, stream(module + ".words")
+        words = random.randint(0, 2**32, (*rows, columns * how["bits"] // 32), dtype=np.uint32)
         spread = values.std() * np.sqrt(12) / 2 ** how["bits"]
-        scales = spread * random.uniform(0.5, 1.5, (rows, columns // how["group_size"]))
+        scales = spread * random.uniform(0.5, 1.5, (*rows, columns // how["group_size"]))
         out[name] = words
         out[f"{module}.scales"] = rounded(scales.astype(np.float32))
         centre = -scales * (2 ** how["bits"] - 1) / 2

@@ -46,10 +46,10 @@ class PaperModel:
     def _contexts(self, batch: Batch) -> Iterator[list[int]]:
         layout = batch.layout
         for row in range(layout.decodes):
-            yield self._read(np.array(layout.tables[row]), int(layout.contexts[row]))
-        for run in layout.prefills:
+            yield self._read(np.array(layout.tables[row]), int(layout.positions[row]) + 1)
+        for sequence, run in enumerate(layout.prefills, layout.decodes):
             for context in range(run.context - (run.stop - run.start) + 1, run.context + 1):
-                yield self._read(np.array(run.table), context)
+                yield self._read(np.array(layout.tables[sequence]), context)
 
     def _read(self, table: np.ndarray, context: int) -> list[int]:
         positions = np.arange(context)

@@ -269,7 +269,7 @@ def test_broken_numbers_refuse_one_request_and_no_other() -> None:
 
     def forward(batch):  # type: ignore[no-untyped-def]
         logits = np.array(model(batch))
-        if batch.layout.decodes and int(batch.layout.contexts[0]) == 4:
+        if batch.layout.decodes and int(batch.layout.positions[0]) == 3:
             logits[0] = np.nan
         return type(batch.rows)(logits)
 

@@ -139,7 +139,8 @@ import re, sys
 from pathlib import Path
 import mlx.core as mx, numpy as np, safetensors
 from bessemer.engine.model import load
-from bessemer.kernels.pages import PAGE, Layout, Pages
+from bessemer.engine.kv_cache import allocate
+from bessemer.kernels.pages import PAGE, Format, Layout
 
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
@@ -148,10 +149,13 @@ mx.eval(mx.ones((64, 64)) @ mx.ones((64, 64)))
 before = peak()
 model = load(Path(sys.argv[1]))
 loaded = peak()
-shape = (4, model.config.kv_heads, PAGE, model.config.head_dim)
-cache = [Pages(mx.zeros(shape), mx.zeros(shape)) for _ in range(model.config.layers)]
-one = mx.array([1], mx.int32)
-layout = Layout(mx.array([0]), mx.array([PAGE]), 1, mx.array([[1]]), one, ())
+config = model.config
+cache = allocate(
+    config.layers, 4, config.kv_heads, config.head_dim, config.head_dim, Format.FLOAT32
+)
+one, zero = mx.array([1], mx.int32), mx.array([0], mx.int32)
+layout = Layout(zero, one * PAGE, zero, one[None], 1, ())
+mx.eval(layout.slots, layout.tables)
 logits, cache = model.decoder(one, layout, cache, mx.array([0]))
 mx.eval(logits)
 print(before, loaded, peak(), model.weight_bytes)

@@ -8,6 +8,10 @@ from bessemer.kernels.linear import Dense, Weight, linear
 from tests.kernels.arrays import dense, normal, quantized, same
 
 
+def unbiased(weights: tuple[Weight, ...]) -> Linear:
+    return Linear(tuple((weight, None) for weight in weights))
+
+
 def separately(x: mx.array, weights: list[Weight]) -> mx.array:
     return mx.concatenate([linear(x, weight) for weight in weights], axis=-1)
 
@@ -22,7 +26,7 @@ def test_equal_storage_becomes_one_product() -> None:
         joined = join(parts)
         assert len(joined) == 1
         assert joined[0].outputs == sum(part.outputs for part in parts)
-        assert same(Linear(joined, None)(x), separately(x, list(parts)))
+        assert same(unbiased(joined)(x), separately(x, list(parts)))
 
 
 def test_unequal_storage_stays_apart() -> None:
@@ -36,10 +40,26 @@ def test_unequal_storage_stays_apart() -> None:
     ):
         joined = join(parts)
         assert len(joined) == 2
-        assert same(Linear(joined, None)(x), separately(x, list(parts)))
+        assert same(unbiased(joined)(x), separately(x, list(parts)))
 
 
 def test_a_bias_is_added() -> None:
     weight, bias = Dense(mx.zeros((4, 128))), mx.array([1.0, 2.0, 3.0, 4.0])
-    found = Linear((weight,), bias)(normal(2, 128))
+    found = Linear(((weight, bias),))(normal(2, 128))
     assert np.array(found).tolist() == [[1, 2, 3, 4]] * 2
+
+
+def test_parts_that_stay_apart_keep_their_biases_and_their_residual() -> None:
+    parts = ((dense(4, 128), normal(4)), (quantized(8, 128, 64, 4), normal(8)))
+    x, residual = normal(3, 128), normal(3, 12)
+    expected = separately(x, [weight for weight, _ in parts])
+    expected = expected + mx.concatenate([bias for _, bias in parts]) + residual
+    assert same(Linear(parts)(x, residual), expected)
+    assert same(Linear(parts[:1])(x, residual[:, :4]), expected[:, :4])
+
+
+def test_a_gate_joined_and_apart() -> None:
+    x, gate, up = normal(3, 128), dense(32, 128), dense(32, 128)
+    apart = unbiased((gate, up)).gated(x)
+    joined = unbiased(join([gate, up])).gated(x)
+    assert np.abs(np.array(apart - joined)).max() < 1e-5

@@ -1,0 +1,60 @@
+"""The activation of a feed-forward layer whose gate and up projections come as one matrix."""
+
+from functools import cache
+from typing import Literal
+
+import mlx.core as mx
+
+from .cpu.library import FLOAT, INT, POINTER, Function, address, empty, library, ready
+
+Activation = Literal["silu", "gelu", "gelu_tanh", "swiglu_clamped"]
+ACTIVATIONS: dict[Activation, int] = {  # as in kernels/cpu/activation.h
+    "silu": 1,
+    "gelu": 2,
+    "gelu_tanh": 3,
+    "swiglu_clamped": 4,
+}
+ALPHA = 1.702  # of gpt-oss, whose activation is the clamped one
+
+
+def activate(x: mx.array, activation: Activation = "silu", limit: float = 7.0) -> mx.array:
+    """(rows, 2 * width), gate then up, to (rows, width); `limit` is of `swiglu_clamped` alone."""
+    native = _native()
+    if native is None or x.dtype != mx.float32 or not x.size:
+        return _compose(x, activation, limit)
+    x = ready(x)
+    rows, width = x.shape[0], x.shape[1] // 2
+    out = empty(rows, width)
+    native(address(x), rows, width, ACTIVATIONS[activation], limit, address(out))
+    return mx.array(out)
+
+
+def activate_reference(
+    x: mx.array, activation: Activation = "silu", limit: float = 7.0
+) -> mx.array:
+    """The definition, in float32."""
+    gate, up = mx.split(x.astype(mx.float32), 2, axis=-1)
+    if activation == "swiglu_clamped":
+        gate, up = mx.minimum(gate, limit), mx.clip(up, -limit, limit)
+        return (gate / (1 + mx.exp(-ALPHA * gate)) * (up + 1)).astype(x.dtype)
+    if activation == "silu":
+        share = 1 / (1 + mx.exp(-gate))
+    elif activation == "gelu":
+        share = 0.5 * (1 + mx.erf(gate / 2**0.5))
+    else:
+        share = 0.5 * (1 + mx.tanh((2 / mx.pi) ** 0.5 * (gate + 0.044715 * gate**3)))
+    return (gate * share * up).astype(x.dtype)
+
+
+def _compose(x: mx.array, activation: Activation, limit: float) -> mx.array:
+    if activation != "silu":
+        return activate_reference(x, activation, limit)
+    gate, up = mx.split(x, 2, axis=-1)
+    return gate * mx.sigmoid(gate) * up
+
+
+@cache
+def _native() -> Function | None:
+    found = library()
+    types = (POINTER, INT, INT, INT, FLOAT, POINTER)
+    return None if found is None else found.function("op_activate", *types)

@@ -1,0 +1,257 @@
+"""Attention of a step in one call: norms of heads, rotary positions, append, paged attention."""
+
+import ctypes
+from functools import cache, lru_cache
+
+import mlx.core as mx
+
+from .cpu.library import POINTER, Function, Library, address, empty, library, optional, ready
+from .paged_attention import append, paged_attention, paged_attention_reference
+from .pages import Format, Heads, Layout, Pages
+from .rms_norm import rms_norm, rms_norm_reference
+from .rope import Table, rope, rope_reference
+
+FORMATS = {
+    Format.FLOAT32: 0,
+    Format.FLOAT16: 1,
+    Format.BFLOAT16: 2,
+    Format.INT8: 4,
+    Format.INT4: 5,
+}  # as in simd.h and attention.h
+
+
+INT32 = ctypes.c_int32
+
+
+class Pool(ctypes.Structure):
+    """One of a layer's two pools (kernels/attention.h)."""
+
+    _fields_ = (
+        *((name, POINTER) for name in ("codes", "scales", "biases")),
+        *((name, INT32) for name in ("width", "format", "kv_heads", "keys")),
+    )
+
+
+class Layer(ctypes.Structure):
+    """What is the same in every step."""
+
+    _fields_ = (
+        *((name, POINTER) for name in ("q_norm", "k_norm", "sinks")),
+        *((name, INT32) for name in ("heads", "kv_heads", "value_width")),
+        *((name, INT32) for name in ("turned_from", "interleaved", "window")),
+        *((name, ctypes.c_float) for name in ("scale", "softcap", "eps")),
+    )
+
+
+class Step(ctypes.Structure):
+    """What is the same in every layer."""
+
+    _fields_ = (
+        *((name, POINTER) for name in ("cos", "sin", "positions", "slots", "owners", "tables")),
+        *((name, INT32) for name in ("rows", "table_width", "turned")),
+    )
+
+
+class Call(ctypes.Structure):
+    """All that the C kernel is told (kernels/attention.h)."""
+
+    _fields_ = (
+        *((name, POINTER) for name in ("q", "k", "v", "out")),
+        *((name, INT32) for name in ("q_stride", "kv_stride")),
+        ("keys", Pool),
+        ("values", Pool),
+        ("layer", Layer),
+        ("step", Step),
+    )
+
+
+def attention(
+    qkv: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout
+) -> tuple[mx.array, Pages]:
+    """qkv: (rows, (heads + kv_heads) * head_dim + kv_heads * value_dim), queries first.
+
+    Gives (rows, heads * value_dim). The C kernel writes the pages in place.
+    """
+    compiled = library()
+    if compiled is None:
+        return attention_composed(qkv, heads, table, pages, layout)
+    return attention_compiled(compiled, qkv, heads, table, pages, layout)
+
+
+def latent_attention(
+    q: mx.array, latent: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout
+) -> tuple[mx.array, Pages]:
+    """q: (rows, heads * head_dim), latent: (rows, head_dim), whose first value_dim are the value.
+
+    For pages without values and one key head; gives (rows, heads * value_dim).
+    """
+    compiled = library()
+    if compiled is None:
+        return latent_attention_composed(q, latent, heads, table, pages, layout)
+    return latent_attention_compiled(compiled, q, latent, heads, table, pages, layout)
+
+
+def attention_reference(
+    qkv: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout
+) -> tuple[mx.array, Pages]:
+    """The definition, in float32."""
+    q, k, v = _split(qkv.astype(mx.float32), heads)
+    return _reference(q, k, v, heads, table, pages, layout)
+
+
+def latent_attention_reference(
+    q: mx.array, latent: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout
+) -> tuple[mx.array, Pages]:
+    """The definition, in float32."""
+    q = q.reshape(-1, heads.heads, heads.head_dim).astype(mx.float32)
+    return _reference(q, latent[:, None].astype(mx.float32), None, heads, table, pages, layout)
+
+
+def attention_composed(
+    qkv: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout
+) -> tuple[mx.array, Pages]:
+    """By MLX's own operations."""
+    q, k, v = _split(qkv, heads)
+    return _composed(q, k, v, heads, table, pages, layout)
+
+
+def latent_attention_composed(
+    q: mx.array, latent: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout
+) -> tuple[mx.array, Pages]:
+    """By MLX's own operations."""
+    q = q.reshape(-1, heads.heads, heads.head_dim)
+    return _composed(q, latent[:, None], None, heads, table, pages, layout)
+
+
+def attention_compiled(
+    compiled: Library, qkv: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout
+) -> tuple[mx.array, Pages]:
+    """By the C kernel."""
+    qkv = ready(qkv)
+    start = address(qkv) if qkv.shape[0] else 0
+    k = start + 4 * heads.heads * heads.head_dim
+    v = k + 4 * heads.kv_heads * heads.head_dim
+    width = qkv.shape[1]
+    return _run(compiled, (start, k, v), (width, width), heads, table, pages, layout)
+
+
+def latent_attention_compiled(
+    compiled: Library,
+    q: mx.array,
+    latent: mx.array,
+    heads: Heads,
+    table: Table,
+    pages: Pages,
+    layout: Layout,
+) -> tuple[mx.array, Pages]:
+    """By the C kernel."""
+    q, latent = ready(q), ready(latent)
+    starts = (address(q), address(latent), None) if q.shape[0] else (0, 0, None)
+    return _run(compiled, starts, (q.shape[1], latent.shape[1]), heads, table, pages, layout)
+
+
+def _split(qkv: mx.array, heads: Heads) -> tuple[mx.array, mx.array, mx.array]:
+    keys = heads.heads * heads.head_dim
+    values = keys + heads.kv_heads * heads.head_dim
+    q, k, v = mx.split(qkv, [keys, values], axis=1)
+    return (
+        q.reshape(-1, heads.heads, heads.head_dim),
+        k.reshape(-1, heads.kv_heads, heads.head_dim),
+        v.reshape(-1, heads.kv_heads, heads.value_dim),
+    )
+
+
+def _reference(
+    q: mx.array,
+    k: mx.array,
+    v: mx.array | None,
+    heads: Heads,
+    table: Table,
+    pages: Pages,
+    layout: Layout,
+) -> tuple[mx.array, Pages]:
+    if heads.q_norm is not None:
+        q = rms_norm_reference(q, heads.q_norm, heads.eps)
+    if heads.k_norm is not None:
+        k = rms_norm_reference(k, heads.k_norm, heads.eps)
+    q, k = (rope_reference(x, table, heads.interleaved, heads.turned_from) for x in (q, k))
+    pages = append(k, v, pages, layout)
+    return paged_attention_reference(q, pages, layout, heads).flatten(1), pages
+
+
+def _composed(
+    q: mx.array,
+    k: mx.array,
+    v: mx.array | None,
+    heads: Heads,
+    table: Table,
+    pages: Pages,
+    layout: Layout,
+) -> tuple[mx.array, Pages]:
+    if heads.q_norm is not None:
+        q = rms_norm(q, heads.q_norm, heads.eps)
+    if heads.k_norm is not None:
+        k = rms_norm(k, heads.k_norm, heads.eps)
+    q, k = (rope(x, table, heads.interleaved, heads.turned_from) for x in (q, k))
+    pages = append(k, v, pages, layout)
+    return paged_attention(q, pages, layout, heads).flatten(1), pages
+
+
+@cache
+def _kernel(compiled: Library) -> Function:
+    assert compiled.handle.attention_size() == ctypes.sizeof(Call)
+    return compiled.function("op_attention", POINTER)
+
+
+@lru_cache(maxsize=1024)
+def _layer(heads: Heads) -> Layer:
+    arrays = (heads.q_norm, heads.k_norm, heads.sinks)
+    assert all(array is None or array.dtype == mx.float32 for array in arrays)
+    return Layer(
+        *(optional(array) for array in arrays),
+        *(heads.heads, heads.kv_heads, heads.value_dim),
+        *(heads.turned_from, heads.interleaved, heads.window or 0),
+        *(heads.scale, heads.softcap or 0.0, heads.eps),
+    )
+
+
+@lru_cache(maxsize=1)  # the layers of a step ask for the same one after the other
+def _step(table: Table, layout: Layout) -> Step:
+    rows, pairs = layout.positions.shape[0], table.cos.shape[-1]
+    assert ready(table.cos) is table.cos and ready(table.sin) is table.sin
+    turns = (address(table.cos), address(table.sin)) if pairs else (None, None)
+    arrays = (layout.positions, layout.slots, layout.owners, layout.tables)
+    return Step(*turns, *(address(array) for array in arrays), rows, arrays[3].shape[1], pairs)
+
+
+def _run(
+    compiled: Library,
+    starts: tuple[int, int, int | None],
+    strides: tuple[int, int],
+    heads: Heads,
+    table: Table,
+    pages: Pages,
+    layout: Layout,
+) -> tuple[mx.array, Pages]:
+    rows = layout.positions.shape[0]
+    if not rows:
+        return mx.zeros((0, heads.heads * heads.value_dim)), pages
+    out = empty(rows, heads.heads * heads.value_dim)
+    format, kv_heads = FORMATS[pages.format], heads.kv_heads
+    call = Call(
+        *starts,
+        address(out),
+        *strides,
+        Pool(
+            *map(optional, (pages.keys, pages.key_scales, pages.key_biases)),
+            *(heads.head_dim, format, kv_heads, 1),
+        ),
+        Pool(
+            *map(optional, (pages.values, pages.value_scales, pages.value_biases)),
+            *(heads.value_dim, format, kv_heads, 0),
+        ),
+        _layer(heads),
+        _step(table, layout),
+    )
+    _kernel(compiled)(ctypes.addressof(call))
+    return mx.array(out), pages

@@ -1,0 +1,84 @@
+"""A causal convolution of each channel, whose last inputs are a sequence's state."""
+
+from functools import cache
+
+import mlx.core as mx
+import numpy as np
+
+from .cpu.library import INT, POINTER, Function, address, empty, library, ready
+from .cpu.library import optional as optional_address
+from .runs import Runs
+
+WIDEST = 8  # as in conv1d.c
+
+
+def conv1d(
+    x: mx.array,
+    weight: mx.array,
+    bias: mx.array | None,
+    state: mx.array,
+    runs: Runs,
+    silu: bool = True,
+) -> tuple[mx.array, mx.array]:
+    """(rows, channels) alike, and the next state: drop the old one, it may be written in place.
+
+    weight: (width, channels) float32, its last row for the token itself; state: (slots, width - 1,
+    channels) float32, oldest first.
+    """
+    native = _native()
+    width = weight.shape[0]
+    assert 2 <= width <= WIDEST and state.shape[1:] == (width - 1, x.shape[1])
+    if native is None or not x.size:
+        return conv1d_reference(x, weight, bias, state, runs, silu)
+    x, weight = ready(x), ready(weight)
+    bias = None if bias is None else ready(bias)
+    mx.eval(state)
+    out = empty(*x.shape)
+    native(
+        address(x),
+        address(weight),
+        optional_address(bias),
+        address(state),
+        *(address(part) for part in (runs.starts, runs.slots, runs.fresh)),
+        len(runs.slots),
+        x.shape[1],
+        width,
+        silu,
+        address(out),
+    )
+    return mx.array(out), state
+
+
+def conv1d_reference(
+    x: mx.array,
+    weight: mx.array,
+    bias: mx.array | None,
+    state: mx.array,
+    runs: Runs,
+    silu: bool = True,
+) -> tuple[mx.array, mx.array]:
+    """The definition: a sequence's inputs follow its state, and a window slides over both."""
+    width = weight.shape[0]
+    outputs = [mx.zeros((0, x.shape[1]), x.dtype)]
+    kept = []
+    for i, fresh in enumerate(runs.fresh.tolist()):
+        start, stop = int(runs.starts[i]), int(runs.starts[i + 1])
+        before = state[int(runs.slots[i])]
+        before = mx.zeros_like(before) if fresh else before
+        inputs = mx.concatenate([before, x[start:stop]], axis=0)
+        windows = [inputs[j : j + stop - start] * weight[j] for j in range(width)]
+        y = sum(windows[1:], windows[0])
+        y = y if bias is None else y + bias
+        outputs.append((y * mx.sigmoid(y) if silu else y).astype(x.dtype))
+        kept.append(inputs[stop - start :])
+    state = mx.array(state)
+    if kept:
+        state[mx.array(runs.slots.astype(np.int32))] = mx.stack(kept).astype(state.dtype)
+    return mx.concatenate(outputs, axis=0), state
+
+
+@cache
+def _native() -> Function | None:
+    found = library()
+    types = (*(POINTER,) * 7, INT, INT, INT, INT, POINTER)
+    return None if found is None else found.function("op_conv1d", *types)

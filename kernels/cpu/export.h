@@ -1,0 +1,3 @@
+/* What Python may call. */
+#pragma once
+#define EXPORT __attribute__((visibility("default")))

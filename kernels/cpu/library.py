@@ -1,0 +1,265 @@
+"""The C kernels as a shared library: compiled once for this machine, kept in a cache, then loaded.
+
+Sources are this folder's and the operations' own C files. Which instruction set: `probe.c` says.
+"""
+
+import ctypes
+import hashlib
+import importlib.util
+import math
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+HERE = Path(__file__).parent
+FLAGS = (
+    *("-std=gnu11", "-O3", "-fPIC", "-pthread", "-fvisibility=hidden", "-fno-math-errno"),
+    *("-ffp-contract=off", "-Wall", "-Wextra", "-Wno-psabi", "-Wno-unknown-warning-option"),
+)
+# The instruction sets, best first for each kind of machine; the last runs anywhere.
+TIERS = {
+    "avx512": (
+        *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni", "-mavx512vbmi"),
+        *("-mavx2", "-mfma", "-mf16c", "-mbmi2", "-mprefer-vector-width=512"),
+    ),
+    "avx2": ("-mavx2", "-mfma", "-mf16c", "-mbmi2"),
+    "neon": ("-march=armv8.2-a+dotprod+fp16",),
+    "portable": (),
+}
+# zig takes this machine's instructions where nothing is said, and -march for a processor's name.
+ZIG = ("-m", "ziglang", "cc", "-mcpu=baseline")
+ZIG_FLAGS = {"-march=armv8.2-a+dotprod+fp16": "-mcpu=generic+v8_2a+dotprod+fullfp16"}
+NUMBERS = {mx.float32: 0, mx.float16: 1, mx.bfloat16: 2}  # as in simd.h
+E8M0 = 3  # the same, of scales that are powers of two
+
+NOTICE = "Compiling the CPU kernels for this machine (once)."
+LARGE = 1 << 18  # floats that are copied in as long as MLX takes to hand out zeros
+
+POINTER, INT, FLOAT = ctypes.c_void_p, ctypes.c_int, ctypes.c_float
+Function = Callable[..., int]
+
+
+class CompileError(RuntimeError):
+    """The C compiler failed; the message holds its first complaint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """A loaded library; functions return 0, or 1 where memory was short."""
+
+    tier: str
+    handle: ctypes.CDLL
+
+    def function(self, name: str, *types: type) -> Function:
+        found: Function = getattr(self.handle, name)
+        found.argtypes = types  # type: ignore[attr-defined]
+        found.restype = _checked  # type: ignore[attr-defined]
+        return found
+
+    def resize(self, threads: int) -> None:
+        """How many threads an operation may use, the caller's included."""
+        self.handle.pool_resize(threads)
+
+
+def _checked(status: int) -> int:
+    if status:
+        raise MemoryError("a kernel could not allocate its scratch memory")
+    return status
+
+
+@cache
+def library() -> Library | None:
+    """This process's C kernels; None on a GPU, and, with one warning, where nothing compiles."""
+    if mx.default_device().type != mx.DeviceType.cpu:
+        return None
+    try:
+        loaded = load(probe())
+    except (CompileError, OSError) as error:
+        print(
+            f"warning: the CPU kernels are not used, so expect a hundredth of the speed: {error}; "
+            "install a C compiler (gcc or clang), or `pip install ziglang`",
+            file=sys.stderr,
+        )
+        return None
+    loaded.resize(len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1)
+    return loaded
+
+
+def compiled() -> bool:
+    """Whether operations run in C here."""
+    return library() is not None
+
+
+def use_threads(count: int) -> None:
+    """How many threads an operation may use from now on, the caller's included."""
+    if found := library():
+        found.resize(count)
+
+
+def probe() -> str:
+    """The best tier of this machine."""
+    handle = _opened("probe", [HERE / "probe.c"], ())
+    handle.tier.restype = ctypes.c_char_p
+    name: bytes = handle.tier()
+    return name.decode()
+
+
+def load(tier: str) -> Library:
+    """Compiles a tier unless the cache has it. Raises CompileError or OSError."""
+    return Library(tier, _opened(tier, sources(), TIERS[tier], NOTICE))
+
+
+def sources() -> list[Path]:
+    """All but the probe: of this folder, and beside the operations."""
+    found = [*HERE.glob("*.c"), *HERE.parent.glob("*.c")]
+    return sorted(path for path in found if path.name != "probe.c")
+
+
+def _opened(
+    name: str, files: Sequence[Path], flags: Sequence[str], notice: str = ""
+) -> ctypes.CDLL:
+    """A file that does not load, as it may be after a crash, is made once more."""
+    made = build(name, files, flags, notice)
+    try:
+        return ctypes.CDLL(str(made))
+    except OSError:
+        made.unlink(missing_ok=True)
+        return ctypes.CDLL(str(build(name, files, flags, notice)))
+
+
+def build(name: str, files: Sequence[Path], flags: Sequence[str], notice: str = "") -> Path:
+    """The path of a shared library of these files; made, after a notice, if it is not cached."""
+    command = compiler()
+    if command[1:] == [*ZIG]:
+        flags = [ZIG_FLAGS.get(flag, flag) for flag in flags]
+    key = _key([*command, *FLAGS, *flags], files)
+    folder = cache_folder()
+    made = folder / f"{name}-{key}.so"
+    if not made.exists():
+        with _locked(folder / f"{name}.lock"):
+            if not made.exists():
+                if notice:
+                    print(notice, file=sys.stderr)
+                _compile(command, files, flags, made)
+    return made
+
+
+def compiler() -> list[str]:
+    """The system's C compiler, or the clang that comes with ziglang."""
+    for name in ("cc", "gcc", "clang"):
+        if path := shutil.which(name):
+            return [path]
+    if importlib.util.find_spec("ziglang"):
+        return [sys.executable, *ZIG]
+    raise CompileError("there is no C compiler")
+
+
+def cache_folder() -> Path:
+    """~/.cache/bessemer, or a folder of this user's below the temporary one."""
+    for folder in (
+        Path("~/.cache/bessemer"),
+        Path(tempfile.gettempdir()) / f"bessemer-{os.getuid()}",
+    ):
+        try:
+            folder = folder.expanduser()
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except (OSError, RuntimeError):  # the latter where a user has no home
+            continue
+        if os.access(folder, os.W_OK) and folder.stat().st_uid == os.getuid():
+            return folder
+    raise CompileError("there is no folder to keep the compiled kernels in")
+
+
+def _key(command: Sequence[str], files: Sequence[Path]) -> str:
+    digest = hashlib.sha256("\0".join([*command, platform.machine()]).encode())
+    for path in sorted([*files, *HERE.glob("*.h"), *HERE.parent.glob("*.h")]):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One process compiles; others wait for what it makes."""
+    import fcntl
+
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _compile(command: list[str], files: Sequence[Path], flags: Sequence[str], made: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=made.parent) as folder:
+        objects = [Path(folder) / f"{path.stem}.o" for path in files]
+        steps = [
+            [*command, *FLAGS, *flags, f"-I{HERE}", "-c", str(source), "-o", str(target)]
+            for source, target in zip(files, objects, strict=True)
+        ]
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            list(threads.map(_run, steps))
+        linked = Path(folder) / made.name
+        _run([*command, "-shared", "-pthread", *map(str, objects), "-lm", "-o", str(linked)])
+        with linked.open("rb") as file:
+            os.fsync(file.fileno())  # loading half a file ends the process: it must not appear
+        linked.replace(made)
+
+
+def _run(step: list[str]) -> None:
+    done = subprocess.run(step, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
+        complaint = next((line for line in lines if "error" in line), lines[0])
+        raise CompileError(f"{Path(step[0]).name} failed: {complaint}")
+
+
+def address(array: "mx.array | np.ndarray") -> int:
+    """Where an array's values begin: it must be evaluated, contiguous and not empty."""
+    buffer: Any = array  # MLX's stubs do not say that it is one
+    return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+
+
+def optional(array: mx.array | None) -> int | None:
+    return None if array is None else address(array)
+
+
+def ready(x: mx.array) -> mx.array:
+    """The same values in float32, evaluated and in one piece: what `address` takes."""
+    if x.dtype != mx.float32:
+        x = x.astype(mx.float32)
+    mx.eval(x)
+    buffer: Any = x
+    if not memoryview(buffer).c_contiguous:  # a slice along the last axis, or a transpose
+        x = mx.contiguous(x)
+        mx.eval(x)
+    return x
+
+
+def empty(*shape: int) -> np.ndarray:
+    """Where a kernel writes float32; `mx.array` of it is a quick copy, `mx.zeros` waits 50 us."""
+    return np.empty(shape, np.float32)
+
+
+def output(*shape: int) -> "mx.array | np.ndarray":
+    """The same, but where the copy would cost more than the wait it is an MLX array already."""
+    if math.prod(shape) < LARGE:
+        return empty(*shape)
+    made = mx.zeros(shape)
+    mx.eval(made)
+    return made
+
+
+def array(made: "mx.array | np.ndarray") -> mx.array:
+    """What `empty` or `output` gave, once it is written."""
+    return made if isinstance(made, mx.array) else mx.array(made)

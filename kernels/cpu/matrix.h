@@ -1,0 +1,239 @@
+/* Weights, unpacked panel by panel: a panel is LANES rows of the matrix, and a lane is a row.
+
+   So nothing is ever summed over lanes, and a product's element is computed alike for one row of
+   activations and for a thousand. `op_pack` brings a checkpoint's matrix into this order in place:
+   word w of all rows of a panel, then word w + 1. Read in rows instead, side by side, memory gives a
+   fifth of its bandwidth. The rows after the last whole panel stay as they were. */
+#pragma once
+#include "simd.h"
+
+/* Panels that are multiplied together, and their rows. */
+enum { VECTORS = 2, TILE = VECTORS * LANES };
+
+/* Inputs that are unpacked at a time; a tile of them stays in the first cache. */
+enum { BYTES_DEPTH = 512, FLOATS_DEPTH = 128, MOST_GROUPS = BYTES_DEPTH / 32 };
+
+/* Quantized activations share a scale among so many, or among a group of weights if that is less. */
+enum { BLOCK = 64 };
+
+/* How many vectors ahead memory is asked for: the work on one hides what the next ones take. */
+enum { AHEAD = 8192 / (4 * LANES) };
+
+/* Inputs whose codes are packed together, in as many words as a code has bits. */
+enum { RUN = 32 };
+
+/* The same fields in the same order as in linear.py. */
+typedef struct {
+    void *weight; /* (outputs, inputs): values, or 32-bit words of codes */
+    void *scales, *biases; /* (outputs, inputs / group); without biases the codes are E2M1 */
+    int32_t outputs, inputs;
+    int32_t bits;   /* of a code; 0 says that the weight is dense */
+    int32_t group;  /* 32, 64 or 128 inputs share a scale */
+    int32_t type;   /* of a dense weight, or of scales and biases: F32, F16, BF16, E8M0 */
+    int32_t exact;  /* 1: activations stay in float32 */
+    int32_t packed; /* rows in panels; the others lie one after the other */
+} Matrix;
+
+/* Bits of a code, or E2M1: 4 bits that stand for these numbers, which are the values doubled and
+   moved up by 12 (OCP Microscaling Formats, 5.3.3). */
+enum { FP4 = 7, FP4_ZERO = 12 };
+static const uint8_t FP4_VALUES[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
+
+INLINE int least(int a, int b) { return a < b ? a : b; }
+INLINE int width_of(int type) { return type == F32 ? 4 : type == E8M0 ? 1 : 2; }
+INLINE int kind_of(const Matrix *m) { return m->bits == 4 && !m->biases ? FP4 : m->bits; }
+INLINE ptrdiff_t row_bytes(const Matrix *m) {
+    return m->bits ? (ptrdiff_t)m->inputs * m->bits / 8 : (ptrdiff_t)m->inputs * width_of(m->type);
+}
+
+/* The lowest bits of every byte of a word. */
+INLINE int32_t of_each_byte(int bits) { return (int32_t)(0x01010101u * ((1u << bits) - 1)); }
+
+/* Codes of a run, packed: byte j of `code_of(.., i)` is input 4 * i + j, for i below 8. A code's low
+   4 bits (or 2) come first, two words of codes (or four) in one; then what is left of it. */
+INLINE vi code_of(const vi_any *words, int kind, int i) {
+    if (kind == 8)
+        return words[i];
+    if (kind == FP4)
+        return lookup16(code_of(words, 4, i), FP4_VALUES);
+    const int low = kind < 4 ? 2 : 4, rest = kind - low;
+    const vi word = words[i * low / 8];
+    vi code = vi_shift(word, i * low % 8) & of_each_byte(low);
+    if (rest) {
+        const vi more = words[low + i * rest / 8];
+        code |= (vi_shift(more, i * rest % 8) & of_each_byte(rest)) << low;
+    }
+    return code;
+}
+
+INLINE void pack_codes(const vi codes[8], int bits, vi_any *words) {
+    const int low = bits == 8 ? 8 : bits < 4 ? 2 : 4, rest = bits - low;
+    for (int i = 0; i < bits; i++)
+        words[i] = vi_set(0);
+    for (int i = 0; i < 8; i++) {
+        words[i * low / 8] |= (codes[i] & of_each_byte(low)) << i * low % 8;
+        if (rest)
+            words[low + i * rest / 8] |= (vi_shift(codes[i], low) & of_each_byte(rest))
+                                         << i * rest % 8;
+    }
+}
+
+/* Word 4 * i + j of row r is byte 16 * i + 4 * j of its `bytes`; a missing row's words are 0. */
+INLINE void words4(const char *rows, ptrdiff_t stride, int held, int bytes, vi out[4]) {
+    char copy[LANES * 16] ALIGNED = {0};
+    for (int i = 0; i < held; i++)
+        memcpy(copy + 16 * i, rows + i * stride, (size_t)least(bytes, 16));
+    transpose4(copy, 16, out);
+}
+
+/* Codes of a run of up to LANES rows that lie one after the other, one byte a code. */
+INLINE void codes_of_rows(const char *rows, ptrdiff_t stride, int held, int bits, vi codes[8]) {
+    uint8_t bytes[LANES * 64] ALIGNED = {0};
+    for (int i = 0; i < held; i++) {
+        uint8_t run[64] = {0};
+        memcpy(run, rows + i * stride, (size_t)(4 * bits));
+        spread64(run, bits, bytes + 64 * i);
+    }
+    transpose4((const char *)bytes, 64, codes);
+    transpose4((const char *)bytes + 16, 64, codes + 4);
+}
+
+INLINE const vi_any *words_of(const Matrix *m, int row, int start, int bits) {
+    return (const vi_any *)((const char *)m->weight + row * ((ptrdiff_t)m->inputs * bits / 8)) +
+           start / RUN * bits;
+}
+
+INLINE void unpack_panel(const Matrix *m, int row, int start, int depth, int kind, vi *tile) {
+    const vi_any *words = words_of(m, row, start, m->bits);
+    for (int at = 0; at < depth; at += RUN, words += kind == FP4 ? 4 : kind)
+        for (int i = 0; i < RUN / 4; i++)
+            tile[(at / 4 + i) * VECTORS] = code_of(words, kind, i);
+}
+
+static inline __attribute__((unused)) void unpack_rows(const Matrix *m, int row, int start, int depth, vi *tile) {
+    const ptrdiff_t stride = row_bytes(m);
+    const int held = least(LANES, m->outputs - row), kind = kind_of(m);
+    for (int at = 0; at < depth; at += RUN) {
+        vi codes[8] = {0};
+        if (held > 0)
+            codes_of_rows((const char *)m->weight + row * stride + (start + at) / 8 * m->bits,
+                          stride, held, m->bits, codes);
+        for (int i = 0; i < RUN / 4; i++)
+            tile[(at / 4 + i) * VECTORS] =
+                kind == FP4 ? lookup16(codes[i], FP4_VALUES) : codes[i];
+    }
+}
+
+/* The codes of TILE rows from `row` on, inputs `start` to `start + depth`: tile[depth / 4][VECTORS],
+   byte j of word i being input start + 4 * i + j. Rows beyond the last are whatever. */
+INLINE void unpack_codes(const Matrix *m, int row, int start, int depth, vi *tile) {
+    for (int v = 0; v < VECTORS; v++, row += LANES, tile++) {
+        if (row + LANES > m->packed) {
+            unpack_rows(m, row, start, depth, tile);
+            continue;
+        }
+        switch (kind_of(m)) {
+        case 2: unpack_panel(m, row, start, depth, 2, tile); break;
+        case 3: unpack_panel(m, row, start, depth, 3, tile); break;
+        case 4: unpack_panel(m, row, start, depth, 4, tile); break;
+        case 5: unpack_panel(m, row, start, depth, 5, tile); break;
+        case 6: unpack_panel(m, row, start, depth, 6, tile); break;
+        case FP4: unpack_panel(m, row, start, depth, FP4, tile); break;
+        default: unpack_panel(m, row, start, depth, 8, tile); break;
+        }
+    }
+}
+
+/* Value `i` of those that words of the type hold, each word in one lane. */
+INLINE vf value_of(const vi_any *words, int i, int type) {
+    const vi word = type == F32 ? words[i] : words[i / 2];
+    if (type == F32)
+        return (vf)word;
+    if (type == BF16)
+        return (vf)(i % 2 ? word & (int32_t)0xffff0000 : word << 16);
+    return vf_low16(i % 2 ? vi_shift(word, 16) : word);
+}
+
+static inline __attribute__((unused)) void values_of_rows(const Matrix *m, int row, int start, int depth, vf *out) {
+    const int held = least(LANES, m->outputs - row), width = width_of(m->type), each = 16 / width;
+    const char *rows = (const char *)m->weight + row * row_bytes(m) + (ptrdiff_t)start * width;
+    for (int at = 0; at < depth; at += each) {
+        vi words[4] = {0};
+        if (held > 0)
+            words4(rows + at * width, row_bytes(m), held, (depth - at) * width, words);
+        for (int i = 0; i < least(each, depth - at); i++)
+            out[(at + i) * VECTORS] = value_of((const vi_any *)words, i, m->type);
+    }
+}
+
+INLINE void values_of_panel(const Matrix *m, int row, int start, int depth, int type, vf *out) {
+    const vi_any *words = (const vi_any *)((const char *)m->weight + row * row_bytes(m)) +
+                          start * width_of(type) / 4;
+    const int each = 4 / width_of(type);
+    for (int i = 0; i < depth; i += each, words++)
+        for (int j = 0; j < each; j++)
+            out[(i + j) * VECTORS] = value_of(words, j, type);
+}
+
+/* Scales and biases of the groups that `start` to `start + depth` touch, as [groups][VECTORS]. */
+INLINE vf scale_of(const Matrix *m, const void *from, int row, int group) {
+    const int groups = m->inputs / m->group;
+    const int packed = row + LANES <= m->packed, held = least(LANES, m->outputs - row);
+    const ptrdiff_t first = packed ? (ptrdiff_t)row * groups + (ptrdiff_t)group * LANES
+                                   : (ptrdiff_t)row * groups + group;
+    if (packed && m->type != E8M0)
+        return vf_load_as(from, first, m->type);
+    float lanes[LANES] ALIGNED = {0};
+    for (int i = 0; i < held; i++) {
+        const ptrdiff_t place = first + (packed ? i : (ptrdiff_t)i * groups);
+        lanes[i] = load_as(from, place, m->type);
+    }
+    return vf_load(lanes);
+}
+
+INLINE void unpack_scales(const Matrix *m, int row, int start, int depth, vf *scales, vf *biases) {
+    const int first = start / m->group, count = (start + depth - 1) / m->group - first + 1;
+    for (int i = 0; i < count; i++)
+        for (int v = 0; v < VECTORS; v++) {
+            vf scale = scale_of(m, m->scales, row + v * LANES, first + i);
+            if (!m->biases)
+                scale *= 0.5f;
+            scales[i * VECTORS + v] = scale;
+            biases[i * VECTORS + v] = m->biases
+                                          ? scale_of(m, m->biases, row + v * LANES, first + i)
+                                          : scale * -(float)FP4_ZERO;
+        }
+}
+
+INLINE void unpack_quantized(const Matrix *m, int row, int start, int depth, vf *out) {
+    vi codes[FLOATS_DEPTH / 4 * VECTORS];
+    vf scales[MOST_GROUPS * VECTORS], biases[MOST_GROUPS * VECTORS];
+    unpack_codes(m, row, start, depth, codes);
+    unpack_scales(m, row, start, depth, scales, biases);
+    for (int i = 0; i < depth; i++) {
+        const int group = (start + i) / m->group - start / m->group;
+        for (int v = 0; v < VECTORS; v++) {
+            vi code = vi_shift(codes[i / 4 * VECTORS + v], i % 4 * 8) & 255;
+            out[i * VECTORS + v] = vf_fma(vf_of(code), scales[group * VECTORS + v],
+                                          biases[group * VECTORS + v]);
+        }
+    }
+}
+
+/* The matrix itself in floats, inputs `start` to `start + depth`: out[depth][VECTORS]. */
+INLINE void unpack_values(const Matrix *m, int row, int start, int depth, vf *out) {
+    if (m->bits) {
+        unpack_quantized(m, row, start, depth, out);
+        return;
+    }
+    for (int v = 0; v < VECTORS; v++, row += LANES, out++) {
+        if (row + LANES > m->packed)
+            values_of_rows(m, row, start, depth, out);
+        else if (m->type == F32)
+            values_of_panel(m, row, start, depth, F32, out);
+        else if (m->type == F16)
+            values_of_panel(m, row, start, depth, F16, out);
+        else
+            values_of_panel(m, row, start, depth, BF16, out);
+    }
+}

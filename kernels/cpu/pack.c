@@ -1,0 +1,64 @@
+/* Brings a matrix from a checkpoint's order into panels, in place. */
+#include "export.h"
+#include "matrix.h"
+#include "pool.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+
+typedef struct {
+    const Matrix *matrix;
+    atomic_int failed;
+} Packing;
+
+/* Cells of LANES rows, each of `count`, so that cell i of all rows comes before cell i + 1. */
+static void interleave(char *rows, char *copy, ptrdiff_t count, int width) {
+    memcpy(copy, rows, (size_t)(LANES * count * width));
+    for (ptrdiff_t i = 0; i < count; i++)
+        for (int r = 0; r < LANES; r++)
+            memcpy(rows + (i * LANES + r) * width, copy + (r * count + i) * width, (size_t)width);
+}
+
+static void pack_words(char *rows, char *copy, const Matrix *m) {
+    const ptrdiff_t stride = row_bytes(m);
+    memcpy(copy, rows, (size_t)(LANES * stride));
+    vi_any *words = (vi_any *)rows;
+    for (int at = 0; at < m->inputs; at += RUN, words += m->bits) {
+        vi codes[8];
+        codes_of_rows(copy + at / 8 * m->bits, stride, LANES, m->bits, codes);
+        pack_codes(codes, m->bits, words);
+    }
+}
+
+static void pack_panel(void *context, int index) {
+    Packing *p = context;
+    const Matrix *m = p->matrix;
+    const ptrdiff_t row = (ptrdiff_t)index * LANES, stride = row_bytes(m);
+    char *copy = malloc((size_t)(LANES * stride));
+    if (!copy) {
+        atomic_store(&p->failed, 1);
+        return;
+    }
+    char *rows = (char *)m->weight + row * stride;
+    if (m->bits) {
+        const ptrdiff_t groups = m->inputs / m->group;
+        const int width = width_of(m->type);
+        pack_words(rows, copy, m);
+        interleave((char *)m->scales + row * groups * width, copy, groups, width);
+        if (m->biases)
+            interleave((char *)m->biases + row * groups * width, copy, groups, width);
+    } else {
+        interleave(rows, copy, stride / 4, 4);
+    }
+    free(copy);
+}
+
+/* Overwrites the matrix's arrays and says how many of its rows are packed now. */
+EXPORT int op_pack(Matrix *matrix) {
+    if (!matrix->bits && row_bytes(matrix) % 4)
+        return 0; /* rows of an odd number of 16-bit values */
+    Packing p = {.matrix = matrix};
+    parallel(matrix->outputs / LANES, pack_panel, &p);
+    matrix->packed = matrix->outputs / LANES * LANES;
+    return atomic_load(&p.failed);
+}

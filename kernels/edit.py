@@ -1,0 +1,60 @@
+"""Changes at single places of a step's logits: biases, bans and penalties, before the draw."""
+
+from dataclasses import dataclass
+from functools import cache
+
+import mlx.core as mx
+import numpy as np
+
+from .cpu.library import INT, POINTER, Function, address, library, ready
+
+
+@dataclass(frozen=True, slots=True)
+class Edits:
+    """All (entries,): the place, which no other entry has, and what happens to the logit there.
+
+    The bias is added, the sum divided by the penalty where positive and else multiplied by it, and
+    `less` taken off. Places outside the logits are passed over.
+    """
+
+    rows: np.ndarray
+    ids: np.ndarray
+    bias: np.ndarray
+    penalty: np.ndarray
+    less: np.ndarray
+
+
+def edit(logits: mx.array, edits: Edits) -> mx.array:
+    """(rows, vocabulary) float32 alike; the logits given stay as they are."""
+    native = _native()
+    if native is None or not len(edits.rows) or not logits.size:
+        return edit_reference(logits, edits)
+    edited = mx.array(np.asarray(ready(logits)))
+    integers = (np.ascontiguousarray(x, np.int32) for x in (edits.rows, edits.ids))
+    floats = (np.ascontiguousarray(x, np.float32) for x in (edits.bias, edits.penalty, edits.less))
+    arrays = (*integers, *floats)
+    native(address(edited), *edited.shape, len(edits.rows), *(address(array) for array in arrays))
+    return edited
+
+
+def edit_reference(logits: mx.array, edits: Edits) -> mx.array:
+    """The definition."""
+    height, width = logits.shape
+    inside = (edits.rows >= 0) & (edits.rows < height) & (edits.ids >= 0) & (edits.ids < width)
+    if not inside.any():
+        return logits
+    rows, ids = (mx.array(x[inside].astype(np.int32)) for x in (edits.rows, edits.ids))
+    bias, penalty, less = (
+        mx.array(x[inside].astype(np.float32)) for x in (edits.bias, edits.penalty, edits.less)
+    )
+    new = logits[rows, ids] + bias
+    edited = mx.array(logits)
+    edited[rows, ids] = mx.where(new > 0, new / penalty, new * penalty) - less
+    return edited
+
+
+@cache
+def _native() -> Function | None:
+    found = library()
+    types = (POINTER, INT, INT, INT, *(POINTER,) * 5)
+    return None if found is None else found.function("op_edit", *types)

@@ -1,0 +1,41 @@
+"""Layer normalisation over the last axis, with the residual sum before it."""
+
+from typing import overload
+
+import mlx.core as mx
+
+from .rms_norm import norm, norm_native
+
+
+@overload
+def layer_norm(x: mx.array, weight: mx.array, bias: mx.array | None, eps: float) -> mx.array: ...
+@overload
+def layer_norm(
+    x: mx.array, weight: mx.array, bias: mx.array | None, eps: float, residual: mx.array
+) -> tuple[mx.array, mx.array]: ...
+def layer_norm(
+    x: mx.array,
+    weight: mx.array,
+    bias: mx.array | None,
+    eps: float,
+    residual: mx.array | None = None,
+) -> mx.array | tuple[mx.array, mx.array]:
+    """(..., width) alike; with a residual, x + residual and the norm of that."""
+    native = norm_native()
+    if native is not None and x.dtype == mx.float32 and x.size:
+        return norm(native, x, weight, bias, eps, residual, centred=True)
+    if residual is None:
+        return mx.fast.layer_norm(x, weight, bias, eps)
+    total = x + residual
+    return total, mx.fast.layer_norm(total, weight, bias, eps)
+
+
+def layer_norm_reference(
+    x: mx.array, weight: mx.array, bias: mx.array | None, eps: float
+) -> mx.array:
+    """The definition, in float32."""
+    wide = x.astype(mx.float32)
+    wide = wide - mx.mean(wide, axis=-1, keepdims=True)
+    scale = mx.rsqrt(mx.mean(wide * wide, axis=-1, keepdims=True) + eps)
+    y = wide * scale * weight.astype(mx.float32)
+    return (y if bias is None else y + bias.astype(mx.float32)).astype(x.dtype)

@@ -1,0 +1,216 @@
+/* A mixture of experts over a batch: pairs of token and expert, sorted by expert, so that an
+   expert's weights are read once for all its tokens; their results are added in the token's order. */
+#include "activation.h"
+#include "product.h"
+
+#include <stdlib.h>
+
+/* The same fields in the same order as in moe.py. Row e * n + i of a matrix with n rows an expert is
+   row i of expert e. */
+typedef struct {
+    const Matrix *gate, *up, *down;
+    const float *gate_bias, *up_bias, *down_bias; /* (experts, rows) or null */
+    int32_t experts, hidden, width, activation;
+    float limit;
+} Experts;
+
+/* Tokens of one expert: pairs `first` to `end` in the sorted order. */
+typedef struct {
+    int expert, first, end, task; /* its first task */
+} Segment;
+
+typedef struct {
+    const Experts *experts;
+    const int *tokens; /* of each pair, sorted */
+    Segment *segments;
+    int count, each; /* segments; tiles of a task */
+    int rows;        /* of a matrix that an expert has */
+    Input input;
+    float *inner;  /* (pairs, width): gate and up, joined */
+    float *outer;  /* (pairs, hidden) */
+} Pass;
+
+/* Pairs in the order of their experts, and of their tokens within; one segment an expert, or, where
+   they are not to be sorted, one a pair. Gives the number of segments. */
+static int sort_pairs(const int32_t *chosen, int rows, int each, int experts, int sorted,
+                      int *tokens, int *places, int *ends, Segment *segments) {
+    const int pairs = rows * each;
+    int count = 0;
+    if (!sorted) {
+        for (int i = 0; i < pairs; i++) {
+            tokens[i] = i / each;
+            places[i] = i;
+            ends[i] = i + 1;
+            segments[i] = (Segment){chosen[i], i, i + 1, 0};
+        }
+        return pairs;
+    }
+    int *next = calloc((size_t)experts + 1, sizeof *next);
+    if (!next)
+        return -1;
+    for (int i = 0; i < pairs; i++)
+        next[chosen[i] + 1]++;
+    for (int e = 0; e < experts; e++) {
+        const int tokens_of = next[e + 1];
+        next[e + 1] += next[e];
+        if (tokens_of) {
+            segments[count] = (Segment){e, next[e], next[e + 1], 0};
+            ends[count++] = next[e + 1];
+        }
+    }
+    for (int i = 0; i < pairs; i++) {
+        const int place = next[chosen[i]]++;
+        tokens[place] = i / each;
+        places[i] = place;
+    }
+    free(next);
+    return count;
+}
+
+/* Numbers the tasks of a pass over `rows` rows of each expert; gives how many there are. */
+static int share(Pass *p, int rows) {
+    const int tiles = (rows + TILE - 1) / TILE, wanted = pool_threads() * 8;
+    int tasks = 0;
+    p->rows = rows;
+    p->each = p->count >= wanted ? tiles : 1 + (tiles * p->count - 1) / wanted;
+    p->each = least(p->each, tiles);
+    for (int s = 0; s < p->count; s++) {
+        const int blocks = (p->segments[s].end - p->segments[s].first + ROWS - 1) / ROWS;
+        p->segments[s].task = tasks;
+        tasks += blocks * ((tiles + p->each - 1) / p->each);
+    }
+    return tasks;
+}
+
+typedef struct {
+    int expert, row, count; /* pairs `row` to `row + count` */
+    int first, last;        /* tiles */
+} Work;
+
+static Work work_of(const Pass *p, int task) {
+    int low = 0, high = p->count;
+    while (high - low > 1) {
+        const int middle = (low + high) / 2;
+        if (p->segments[middle].task <= task)
+            low = middle;
+        else
+            high = middle;
+    }
+    const Segment *s = &p->segments[low];
+    const int tiles = (p->rows + TILE - 1) / TILE, across = (tiles + p->each - 1) / p->each;
+    const int at = task - s->task, row = s->first + at / across * ROWS;
+    const int first = at % across * p->each;
+    return (Work){s->expert, row, least(ROWS, s->end - row), first, least(tiles, first + p->each)};
+}
+
+INLINE vf bias_of(const float *bias, int expert, int rows, int column) {
+    const int held = least(LANES, rows - column);
+    if (!bias || held <= 0)
+        return vf_set(0);
+    return vf_load_first(bias + (ptrdiff_t)expert * rows + column, held);
+}
+
+INLINE void put(float *out, int rows, int column, vf value) {
+    if (column + LANES <= rows)
+        vf_store(out + column, value);
+    else if (column < rows)
+        vf_store_first(out + column, value, rows - column);
+}
+
+static void inner_task(void *context, int task) {
+    const Pass *p = context;
+    const Experts *e = p->experts;
+    const Work w = work_of(p, task);
+    vf gate[ROWS * VECTORS], up[ROWS * VECTORS];
+    for (int tile = w.first; tile < w.last; tile++) {
+        const int column = tile * TILE, row = w.expert * e->width + column;
+        product(e->gate, row, &p->input, w.row, w.count, gate);
+        product(e->up, row, &p->input, w.row, w.count, up);
+        for (int v = 0; v < VECTORS; v++) {
+            const int at = column + v * LANES;
+            const vf gate_bias = bias_of(e->gate_bias, w.expert, e->width, at);
+            const vf up_bias = bias_of(e->up_bias, w.expert, e->width, at);
+            for (int r = 0; r < w.count; r++)
+                put(p->inner + (ptrdiff_t)(w.row + r) * e->width, e->width, at,
+                    gated(gate[r * VECTORS + v] + gate_bias, up[r * VECTORS + v] + up_bias,
+                          e->activation, e->limit));
+        }
+    }
+}
+
+static void outer_task(void *context, int task) {
+    const Pass *p = context;
+    const Experts *e = p->experts;
+    const Work w = work_of(p, task);
+    vf sums[ROWS * VECTORS];
+    for (int tile = w.first; tile < w.last; tile++) {
+        const int column = tile * TILE;
+        product(e->down, w.expert * e->hidden + column, &p->input, w.row, w.count, sums);
+        for (int v = 0; v < VECTORS; v++) {
+            const int at = column + v * LANES;
+            const vf bias = bias_of(e->down_bias, w.expert, e->hidden, at);
+            for (int r = 0; r < w.count; r++)
+                put(p->outer + (ptrdiff_t)(w.row + r) * e->hidden, e->hidden, at,
+                    sums[r * VECTORS + v] + bias);
+        }
+    }
+}
+
+typedef struct {
+    const float *outer, *weights, *residual;
+    const int *places;
+    float *out;
+    int hidden, each;
+} Combining;
+
+static void combine_row(void *context, int row) {
+    const Combining *c = context;
+    float *out = c->out + (ptrdiff_t)row * c->hidden;
+    for (int at = 0; at < c->hidden; at += LANES) {
+        const int held = least(LANES, c->hidden - at);
+        vf sum = {0};
+        for (int i = row * c->each; i < (row + 1) * c->each; i++) {
+            const float *part = c->outer + (ptrdiff_t)c->places[i] * c->hidden + at;
+            sum = vf_fma(vf_load_first(part, held), vf_set(c->weights[i]), sum);
+        }
+        if (c->residual)
+            sum += vf_load_first(c->residual + (ptrdiff_t)row * c->hidden + at, held);
+        vf_store_first(out + at, sum, held);
+    }
+}
+
+static int both_passes(Pass *p, const float *x, const int *ends) {
+    if (input_ready(&p->input, p->experts->gate, x, p->tokens, ends, p->count))
+        return 1;
+    parallel(share(p, p->experts->width), inner_task, p);
+    input_done(&p->input);
+    if (input_ready(&p->input, p->experts->down, p->inner, 0, ends, p->count))
+        return 1;
+    parallel(share(p, p->experts->hidden), outer_task, p);
+    input_done(&p->input);
+    return 0;
+}
+
+/* x: (rows, hidden); chosen and weights: (rows, each), experts and their shares; residual: (rows,
+   hidden) or null; out: (rows, hidden). */
+EXPORT int op_moe(const Experts *experts, const float *x, int rows, const int32_t *chosen,
+                  const float *weights, int each, const float *residual, int sorted, float *out) {
+    const size_t pairs = (size_t)rows * each;
+    const size_t floats = pairs * (size_t)(experts->hidden + experts->width);
+    char *memory = malloc(4 * floats + pairs * (3 * sizeof(int) + sizeof(Segment)));
+    if (!memory)
+        return 1;
+    Pass p = {.experts = experts, .inner = (float *)memory};
+    p.outer = p.inner + pairs * (size_t)experts->width;
+    p.segments = (Segment *)(memory + 4 * floats);
+    int *tokens = (int *)(p.segments + pairs), *places = tokens + pairs, *ends = places + pairs;
+    p.tokens = tokens;
+    p.count = sort_pairs(chosen, rows, each, experts->experts, sorted, tokens, places, ends,
+                         p.segments);
+    const int failed = p.count < 0 || both_passes(&p, x, ends);
+    Combining c = {p.outer, weights, residual, places, out, experts->hidden, each};
+    if (!failed)
+        parallel(rows, combine_row, &c);
+    free(memory);
+    return failed;
+}

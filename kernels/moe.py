@@ -1,0 +1,207 @@
+"""A mixture of experts: each token through its chosen few, whose results are added up."""
+
+import ctypes
+from dataclasses import dataclass
+from functools import cache
+
+import mlx.core as mx
+import numpy as np
+
+from .activation import ACTIVATIONS, Activation, activate, activate_reference
+from .cpu.library import INT, POINTER, Function, address, array, library, output, ready
+from .cpu.library import optional as optional_address
+from .linear import ALIGNED, Dense, Matrix, Packed, Quantized, Weight, matrix, pack, widen
+
+
+class Call(ctypes.Structure):
+    """The experts as the C kernel sees them (kernels/moe.c)."""
+
+    _fields_ = (
+        *((name, ctypes.POINTER(Matrix)) for name in ("gate", "up", "down")),
+        *((name, POINTER) for name in ("gate_bias", "up_bias", "down_bias")),
+        *((name, ctypes.c_int32) for name in ("experts", "hidden", "width", "activation")),
+        ("limit", ctypes.c_float),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Experts:
+    """Weights of all experts, one below the other: (experts * width, hidden) for gate and up,
+    (experts * hidden, width) for down; biases are (experts, rows), float32 and evaluated.
+
+    Without `in_order` the pairs of token and expert are not sorted by expert first, which reads an
+    expert's weights anew for every token: for comparison only.
+    """
+
+    count: int
+    gate: Weight
+    up: Weight
+    down: Weight
+    gate_bias: mx.array | None = None
+    up_bias: mx.array | None = None
+    down_bias: mx.array | None = None
+    activation: Activation = "silu"
+    limit: float = 7.0
+    in_order: bool = True
+
+    @property
+    def width(self) -> int:
+        return self.gate.outputs // self.count
+
+    @property
+    def hidden(self) -> int:
+        return self.down.outputs // self.count
+
+
+def pack_experts(weight: Weight, count: int) -> Weight:
+    """As `pack`, unless an expert would begin in the middle of a panel."""
+    return weight if weight.outputs // count % ALIGNED else pack(weight)
+
+
+def moe(
+    x: mx.array,
+    experts: Experts,
+    chosen: mx.array,
+    weights: mx.array,
+    residual: mx.array | None = None,
+) -> mx.array:
+    """(rows, hidden) to the same: the sum over j of weights[:, j] times expert chosen[:, j].
+
+    chosen: (rows, k) int32; weights: (rows, k) float32.
+    """
+    native = _native()
+    if native is None or not x.size or x.dtype != mx.float32:
+        y = _composed(x, experts, chosen, weights)
+        return y if residual is None else y + residual
+    x, weights = ready(x), ready(weights)
+    residual = None if residual is None else ready(residual)
+    out = output(*x.shape)
+    native(
+        _call(experts),
+        address(x),
+        x.shape[0],
+        address(chosen),
+        address(weights),
+        chosen.shape[1],
+        optional_address(residual),
+        experts.in_order,
+        address(out),
+    )
+    return array(out)
+
+
+def moe_reference(
+    x: mx.array,
+    experts: Experts,
+    chosen: mx.array,
+    weights: mx.array,
+    residual: mx.array | None = None,
+) -> mx.array:
+    """The definition, token by token, in float32."""
+    matrices = [
+        widen(weight).reshape(experts.count, -1, weight_inputs(weight))
+        for weight in (experts.gate, experts.up, experts.down)
+    ]
+    rows = []
+    for token, picks in enumerate(np.array(chosen).tolist()):
+        total = mx.zeros(x.shape[-1])
+        for place, pick in enumerate(picks):
+            gate, up, down = (each[pick] for each in matrices)
+            wide = x[token].astype(mx.float32)
+            halves = [
+                _plus(gate @ wide, experts.gate_bias, pick),
+                _plus(up @ wide, experts.up_bias, pick),
+            ]
+            inner = mx.concatenate(halves)[None]
+            inner = activate_reference(inner, experts.activation, experts.limit)[0]
+            part = _plus(down @ inner, experts.down_bias, pick)
+            total = total + weights[token, place] * part
+        rows.append(total)
+    y = mx.stack(rows)
+    return (y if residual is None else y + residual).astype(x.dtype)
+
+
+def weight_inputs(weight: Weight) -> int:
+    if isinstance(weight, Packed):
+        return int(weight.matrix.inputs)
+    columns = weight.weight.shape[-1]
+    return columns * 32 // weight.bits if isinstance(weight, Quantized) else columns
+
+
+def _plus(y: mx.array, bias: mx.array | None, expert: int) -> mx.array:
+    return y if bias is None else y + bias[expert]
+
+
+def _composed(x: mx.array, experts: Experts, chosen: mx.array, weights: mx.array) -> mx.array:
+    """By MLX's gathered products, over pairs of token and expert."""
+    k = chosen.shape[1]
+    picks = chosen.flatten().astype(mx.uint32)
+    order = mx.argsort(picks) if experts.in_order else mx.arange(picks.size)
+    picks, pairs = picks[order], x[order // k][:, None, :]
+    gate = _gathered(pairs, experts.gate, experts, picks, experts.gate_bias)
+    up = _gathered(pairs, experts.up, experts, picks, experts.up_bias)
+    inner = activate(mx.concatenate([gate, up], axis=-1)[:, 0], experts.activation, experts.limit)
+    outer = _gathered(inner[:, None, :], experts.down, experts, picks, experts.down_bias)
+    places = mx.argsort(order)
+    parts = outer[:, 0][places].reshape(x.shape[0], k, -1)
+    return mx.sum(parts * weights[:, :, None].astype(parts.dtype), axis=1).astype(x.dtype)
+
+
+def _gathered(
+    x: mx.array,
+    weight: Weight,
+    experts: Experts,
+    picks: mx.array,
+    bias: mx.array | None,
+) -> mx.array:
+    """(pairs, 1, inputs) to (pairs, 1, outputs)."""
+    assert not isinstance(weight, Packed)
+    stacked = [part.reshape(experts.count, -1, part.shape[-1]) for part in _parts(weight)]
+    if isinstance(weight, Dense):
+        y = mx.gather_mm(
+            x,
+            stacked[0].swapaxes(-1, -2).astype(x.dtype),
+            rhs_indices=picks,
+            sorted_indices=experts.in_order,
+        )
+    else:
+        y = mx.gather_qmm(
+            x,
+            stacked[0],
+            stacked[1],
+            stacked[2] if weight.biases is not None else None,
+            rhs_indices=picks,
+            transpose=True,
+            group_size=weight.group,
+            bits=weight.bits,
+            mode=weight.mode,
+            sorted_indices=experts.in_order,
+        ).astype(x.dtype)
+    return y if bias is None else y + bias[picks][:, None, :]
+
+
+def _parts(weight: Dense | Quantized) -> list[mx.array]:
+    if isinstance(weight, Dense):
+        return [weight.weight]
+    parts = (weight.weight, weight.scales, weight.biases)
+    return [part for part in parts if part is not None]
+
+
+def _call(experts: Experts) -> Call:
+    biases = (experts.gate_bias, experts.up_bias, experts.down_bias)
+    return Call(
+        *(ctypes.pointer(matrix(weight)) for weight in (experts.gate, experts.up, experts.down)),
+        *(optional_address(bias) for bias in biases),
+        experts.count,
+        experts.hidden,
+        experts.width,
+        ACTIVATIONS[experts.activation],
+        experts.limit,
+    )
+
+
+@cache
+def _native() -> Function | None:
+    found = library()
+    arrays = (ctypes.POINTER(Call), POINTER, INT, POINTER, POINTER, INT, POINTER, INT, POINTER)
+    return None if found is None else found.function("op_moe", *arrays)

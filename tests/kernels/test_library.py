@@ -1,0 +1,231 @@
+"""The C kernels' library: compiled once, found again, done without, and quiet when idle."""
+
+import fnmatch
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from bessemer.kernels.cpu import library
+from bessemer.kernels.linear import Dense, linear
+
+ROOT = Path(__file__).parents[2]
+GUIDE = ROOT / "engine" / "guide"
+CC = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+compiles = pytest.mark.skipif(CC is None, reason="there is no C compiler")
+TINY = '#include "export.h"\nEXPORT int answer(void) { return %d; }\n'
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A source that stands for the kernels, and a cache of its own."""
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    monkeypatch.setattr(library, "cache_folder", lambda: cache)
+    source = tmp_path / "tiny.c"
+    source.write_text(TINY % 42)
+    monkeypatch.setattr(library, "sources", lambda: [source])
+    return source
+
+
+def answer(loaded: library.Library) -> int:
+    return int(loaded.handle.answer())
+
+
+@compiles
+def test_a_library_is_compiled_once(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert answer(library.load("portable")) == 42
+    assert capsys.readouterr().err == library.NOTICE + "\n"
+    (made,) = library.cache_folder().glob("*.so")
+    written = made.stat().st_mtime_ns
+    assert answer(library.load("portable")) == 42
+    assert capsys.readouterr().err == ""
+    assert made.stat().st_mtime_ns == written
+
+
+@compiles
+def test_source_flags_and_compiler_make_another_library(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert CC is not None
+    made = [library.build("tiny", [tiny], ()), library.build("tiny", [tiny], ("-DMORE",))]
+    tiny.write_text(TINY % 43)
+    made.append(library.build("tiny", [tiny], ()))
+    other = tmp_path / "another-cc"
+    other.symlink_to(CC)
+    monkeypatch.setattr(library, "compiler", lambda: [str(other)])
+    made.append(library.build("tiny", [tiny], ()))
+    assert len(set(made)) == 4
+    assert all(path.exists() for path in made)
+
+
+@compiles
+def test_of_two_processes_one_compiles(tmp_path: Path) -> None:
+    source, log, bin = tmp_path / "tiny.c", tmp_path / "log", tmp_path / "bin"
+    source.write_text(TINY % 42)
+    bin.mkdir()
+    (bin / "cc").write_text(f'#!/bin/sh\necho "$$" >> {log}\nsleep 0.2\nexec {CC} "$@"\n')
+    (bin / "cc").chmod(0o755)
+    code = (
+        "import sys; from pathlib import Path; from bessemer.kernels.cpu import library;"
+        "print(library.build('tiny', [Path(sys.argv[1])], (), library.NOTICE))"
+    )
+    environment = {"PATH": f"{bin}{os.pathsep}{os.environ['PATH']}", "HOME": str(tmp_path)}
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-P", "-c", code, str(source)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    printed = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert len({out for out, _ in printed}) == 1
+    assert sorted(err for _, err in printed) == ["", library.NOTICE + "\n"]
+    assert len(log.read_text().splitlines()) == 2  # the source, and the linking
+    left = sorted(path.suffix for path in (tmp_path / ".cache" / "bessemer").iterdir())
+    assert left == [".lock", ".so"]
+
+
+@compiles
+@pytest.mark.parametrize("content", [b"", b"not a library"])
+def test_a_broken_file_is_made_again(content: bytes, tiny: Path) -> None:
+    made = library.build("portable", [tiny], library.TIERS["portable"])
+    made.write_bytes(content)
+    assert answer(library.load("portable")) == 42
+
+
+@compiles
+def test_a_compiler_that_fails_is_quoted(tiny: Path) -> None:
+    tiny.write_text("#error nothing to see here\n")
+    with pytest.raises(library.CompileError, match=r"failed: .*nothing to see here"):
+        library.load("portable")
+    assert not list(library.cache_folder().glob("*.so"))
+
+
+def test_a_compiler_that_cannot_say_why(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "compiler", lambda: [sys.executable, "-c", "exit(1)"])
+    with pytest.raises(library.CompileError, match="no message"):
+        library.load("portable")
+
+
+def without_compiler(monkeypatch: pytest.MonkeyPatch, ziglang: bool = False) -> None:
+    spec = importlib.util.find_spec("json")
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec if ziglang else None)
+
+
+def test_without_a_compiler_one_warning_says_how_to_mend_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(mx, "default_device", lambda: mx.Device(mx.DeviceType.cpu))
+    without_compiler(monkeypatch)
+    assert library.library.__wrapped__() is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: the CPU kernels are not used")
+    assert "there is no C compiler" in line
+    assert "gcc or clang" in line
+    assert "pip install ziglang" in line
+
+
+def test_a_gpu_needs_no_library(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(mx, "default_device", lambda: mx.Device(mx.DeviceType.gpu))
+    assert library.library.__wrapped__() is None
+    assert capsys.readouterr().err == ""
+
+
+def test_ziglang_stands_in_for_a_compiler(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """zig would take this machine's instructions into every tier, and knows no -march of theirs."""
+    without_compiler(monkeypatch, ziglang=True)
+    steps: list[list[str]] = []
+    monkeypatch.setattr(library, "_compile", lambda *step: steps.append([*step[0], *step[2]]))
+    library.build("neon", [tiny], library.TIERS["neon"])
+    library.build("avx2", [tiny], library.TIERS["avx2"])
+    zig = [sys.executable, "-m", "ziglang", "cc", "-mcpu=baseline"]
+    assert steps[0] == [*zig, "-mcpu=generic+v8_2a+dotprod+fullfp16"]
+    assert steps[1] == [*zig, *library.TIERS["avx2"]]
+
+
+def test_a_home_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "home").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    expected = tmp_path / f"bessemer-{os.getuid()}"
+    assert library.cache_folder() == expected
+    assert expected.stat().st_mode & 0o777 == 0o700
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "home"))
+    with pytest.raises(library.CompileError, match="no folder"):
+        library.cache_folder()
+
+
+def test_a_user_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless(path: str) -> str:
+        return path
+
+    monkeypatch.setattr(os.path, "expanduser", homeless)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert library.cache_folder() == tmp_path / f"bessemer-{os.getuid()}"
+
+
+def test_every_source_is_compiled_and_packaged() -> None:
+    found = {path for path in (ROOT / "kernels").rglob("*.c") if path.name != "probe.c"}
+    assert set(library.sources()) == found
+    setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    for path in (*found, library.HERE / "probe.c", *(ROOT / "kernels").rglob("*.h")):
+        package = ".".join(("bessemer", *path.relative_to(ROOT).parent.parts))
+        patterns = setup["package-data"][package]
+        assert any(fnmatch.fnmatch(path.name, pattern) for pattern in patterns), path
+
+
+def test_the_built_in_model_answers_without_a_compiler(tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from bessemer.engine.request import Request, Sampling, Token
+from bessemer.engine.serving import Settings, load
+from bessemer.kernels.cpu.library import compiled
+model = load(Path(sys.argv[1]), Settings(memory=10**10, pool=0, max_batch=1, queue=1, chunk=64))
+tokens = model.tokenizer.encode("What is this?")
+model.engine.submit(Request(id=1, tokens=tokens, max_tokens=5, sampling=Sampling(temperature=0)))
+print(compiled(), sum(isinstance(event, Token) for event in model.engine.run()))
+"""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, str(GUIDE)],
+        env={"PATH": "", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    if mx.default_device().type == mx.DeviceType.cpu and not importlib.util.find_spec("ziglang"):
+        assert done.stdout.split() == ["False", "5"]
+        assert done.stderr.count("warning:") == len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.skipif(not library.compiled(), reason="there are no C kernels")
+def test_threads_sleep_when_there_is_nothing_to_do() -> None:
+    """The quietest of several stretches, as other threads of this process may have work."""
+    weight, x = Dense(mx.array(np.ones((512, 512), np.float32))), mx.ones((64, 512))
+    shares: list[float] = []
+    for _ in range(5):
+        linear(x, weight)
+        begun, used = time.perf_counter(), time.process_time()
+        time.sleep(0.3)
+        shares.append((time.process_time() - used) / (time.perf_counter() - begun))
+        if shares[-1] < 0.05:
+            break
+    assert min(shares) < 0.05

@@ -1,0 +1,107 @@
+"""Experts against their definition: sorted and not, packed and not, with biases and without."""
+
+from dataclasses import replace
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from bessemer.kernels import moe as module
+from bessemer.kernels.activation import Activation
+from bessemer.kernels.linear import Dense, Quantized
+from bessemer.kernels.moe import Experts, moe, moe_reference, pack_experts
+from tests.kernels.arrays import normal
+
+
+def matrix(rows: int, columns: int, bits: int, exact: bool, seed: int) -> Dense | Quantized:
+    values = normal(rows, columns, seed=seed) * 0.1
+    if not bits:
+        return Dense(values)
+    words, scales, biases = mx.quantize(values, group_size=32, bits=bits)
+    return Quantized(words, scales, biases, 32, bits, exact=exact)
+
+
+def experts(count: int, hidden: int, width: int, bits: int = 4, exact: bool = True) -> Experts:
+    return Experts(
+        count,
+        matrix(count * width, hidden, bits, exact, 1),
+        matrix(count * width, hidden, bits, exact, 2),
+        matrix(count * hidden, width, bits, exact, 3),
+    )
+
+
+def routed(rows: int, count: int, k: int) -> tuple[mx.array, mx.array]:
+    random = np.random.RandomState(rows)
+    chosen = np.stack([random.permutation(count)[:k] for _ in range(rows)]).astype(np.int32)
+    return mx.array(chosen), mx.array(random.rand(rows, k).astype(np.float32))
+
+
+def distance(a: mx.array, b: mx.array) -> float:
+    return float(mx.sqrt(mx.mean((a - b) ** 2) / mx.mean(b**2)))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 13, 60])
+@pytest.mark.parametrize(
+    ("count", "hidden", "width", "k", "bits"),
+    [(4, 64, 32, 1, 4), (5, 96, 64, 3, 8), (3, 64, 96, 2, 3), (4, 40, 24, 2, 0), (1, 64, 32, 1, 4)],
+)
+def test_the_sum_of_the_chosen(
+    rows: int, count: int, hidden: int, width: int, k: int, bits: int
+) -> None:
+    made = experts(count, hidden, width, bits)
+    x, (chosen, weights) = normal(rows, hidden), routed(rows, count, k)
+    expected = moe_reference(x, made, chosen, weights)
+    found = moe(x, made, chosen, weights)
+    assert distance(found, expected) < 1e-5
+    assert distance(module._composed(x, made, chosen, weights), expected) < 1e-5
+    unsorted = replace(made, in_order=False)
+    assert (np.array(moe(x, unsorted, chosen, weights)) == np.array(found)).all()
+    assert distance(module._composed(x, unsorted, chosen, weights), expected) < 1e-5
+    alone = moe(x[-1:], made, chosen[-1:], weights[-1:])
+    assert (np.array(alone)[0] == np.array(found)[-1]).all()
+
+
+@pytest.mark.parametrize("activation", ["silu", "gelu_tanh", "swiglu_clamped"])
+def test_biases_activation_and_residual(activation: Activation) -> None:
+    plain = experts(4, 64, 32)
+    made = replace(
+        plain,
+        gate_bias=normal(4, 32, seed=4),
+        up_bias=normal(4, 32, seed=5),
+        down_bias=normal(4, 64, seed=6),
+        activation=activation,
+        limit=1.5,
+    )
+    x, residual, (chosen, weights) = normal(9, 64), normal(9, 64, seed=7), routed(9, 4, 2)
+    expected = moe_reference(x, made, chosen, weights, residual)
+    assert distance(moe(x, made, chosen, weights, residual), expected) < 1e-5
+    assert distance(moe(x, plain, chosen, weights, residual), expected) > 1e-2
+
+
+@pytest.mark.parametrize("width", [32, 40])  # 40 rows an expert are no whole number of panels
+def test_packed_weights_give_the_same_bits(width: int) -> None:
+    made = experts(4, 64, 64, exact=False)
+    if width == 40:
+        made = replace(experts(4, 64, 40, bits=0), activation="silu")
+    x, (chosen, weights) = normal(50, 64), routed(50, 4, 2)
+    found = np.array(moe(x, made, chosen, weights))
+    gate, up, down = (pack_experts(w, 4) for w in (made.gate, made.up, made.down))
+    packed = replace(made, gate=gate, up=up, down=down)
+    assert (np.array(moe(x, packed, chosen, weights)) == found).all()
+
+
+def test_rounded_activations_stay_close() -> None:
+    x, (chosen, weights) = normal(20, 128), routed(20, 4, 2)
+    made = experts(4, 128, 64, bits=4, exact=False)
+    expected = moe_reference(x, made, chosen, weights)
+    assert 1e-4 < distance(moe(x, made, chosen, weights), expected) < 2e-2
+
+
+def test_a_broken_row_breaks_no_other() -> None:
+    made, (chosen, weights) = experts(4, 64, 32, exact=False), routed(6, 4, 2)
+    x = np.array(normal(6, 64))
+    whole = np.array(moe(mx.array(x), made, chosen, weights))
+    x[2, 5] = np.nan
+    found = np.array(moe(mx.array(x), made, chosen, weights))
+    assert np.isnan(found[2]).any()
+    assert (np.delete(found, 2, axis=0) == np.delete(whole, 2, axis=0)).all()

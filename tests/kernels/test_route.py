@@ -1,0 +1,110 @@
+"""Routing against its definition and against DeepSeek's by hand, and the sort by expert."""
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from bessemer.kernels import route as module
+from bessemer.kernels.route import (
+    Router,
+    route,
+    route_reference,
+    sort_by_expert,
+    sort_by_expert_reference,
+)
+
+from .arrays import close, normal, same
+from .tiers import PATHS, use
+
+
+@pytest.fixture(params=PATHS, autouse=True)
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, request.param, module)
+
+
+ROUTERS = [
+    (8, Router(2)),
+    (60, Router(4, normalise=False)),
+    (128, Router(8)),
+    (33, Router(33)),
+    (1, Router(1)),
+    (16, Router(1, "sigmoid", normalise=False)),
+    (160, Router(6, normalise=False, scale=16.0, groups=8, kept_groups=3)),
+    (256, Router(8, "sigmoid", True, 2.5, 8, 4, "best_two")),
+]
+
+
+@pytest.mark.parametrize(("experts", "router"), ROUTERS)
+@pytest.mark.parametrize("corrected", [False, True])
+def test_against_the_definition(experts: int, router: Router, corrected: bool) -> None:
+    logits = normal(70, experts) * 2
+    correction = normal(experts, seed=5) * 0.1 if corrected else None
+    indices, weights = route(logits, router, correction)
+    expected, expected_weights = route_reference(logits, router, correction)
+    assert indices.dtype == mx.int32 and same(indices, expected)
+    assert close(weights, expected_weights)
+    for i in range(0, 70, 9):
+        alone = route(logits[i : i + 1], router, correction)
+        assert same(alone[0], indices[i : i + 1]) and same(alone[1], weights[i : i + 1])
+
+
+def test_deepseek_v3_by_hand() -> None:
+    router = Router(2, "sigmoid", True, 2.5, 2, 1, "best_two")
+    logits = np.array([[2.0, -9.0, 1.0, 0.9]], np.float32)  # 0 is best, 2 and 3 the best pair
+    indices, weights = route(mx.array(logits), router)
+    scores = 1 / (1 + np.exp(-logits[0]))
+    assert indices.tolist() == [[2, 3]]
+    assert np.array(weights)[0].tolist() == pytest.approx(
+        (scores[2:] / scores[2:].sum() * 2.5).tolist()
+    )
+    raised = mx.array([0.0, 5.0, 0.0, 0.0])
+    indices, weights = route(mx.array(logits), router, raised)
+    assert indices.tolist() == [[1, 0]]  # the choice is corrected, the weights are not
+    assert np.array(weights)[0].tolist() == pytest.approx(
+        (scores[[1, 0]] / scores[:2].sum() * 2.5).tolist()
+    )
+
+
+def test_of_equals_the_first_is_taken() -> None:
+    indices, weights = route(mx.zeros((3, 20)), Router(3))
+    assert indices.tolist() == [[0, 1, 2]] * 3
+    assert np.array(weights)[0].tolist() == pytest.approx([1 / 3] * 3)
+    grouped = route(mx.zeros((1, 20)), Router(3, groups=4, kept_groups=2))
+    assert grouped[0].tolist() == [[0, 1, 2]]
+
+
+@pytest.mark.parametrize("scoring", ["softmax", "sigmoid"])
+def test_nan_is_seen_and_stays_in_its_row(scoring: str) -> None:
+    logits = normal(3, 24)
+    logits[1, 7] = mx.nan
+    router = Router(4, scoring, groups=4, kept_groups=2)  # type: ignore[arg-type]
+    indices, weights = route(logits, router)
+    assert mx.isnan(weights).all(axis=-1).tolist() == [False, True, False]
+    assert len(set(np.array(indices)[1].tolist())) == 4 and min(np.array(indices)[1].tolist()) >= 0
+    assert not mx.isnan(weights[0]).any()
+
+
+def test_huge_logits_do_not_overflow() -> None:
+    _, weights = route(mx.array([[3000.0, 0.0, 2999.0]]), Router(2))
+    assert np.array(weights)[0].tolist() == pytest.approx([0.7310586, 0.2689414])
+
+
+@pytest.mark.parametrize(
+    ("tokens", "k", "experts"), [(1, 1, 1), (1, 8, 128), (481, 6, 64), (50, 2, 300)]
+)
+def test_sort_by_expert(tokens: int, k: int, experts: int) -> None:
+    indices = mx.array(np.random.RandomState(3).randint(0, experts, (tokens, k)).astype(np.int32))
+    order, offsets = sort_by_expert(indices, experts)
+    assert all(
+        same(a, b)
+        for a, b in zip((order, offsets), sort_by_expert_reference(indices, experts), strict=True)
+    )
+    flat = np.array(indices).reshape(-1)
+    assert np.array(order).tolist() == np.argsort(flat, kind="stable").tolist()
+    assert np.diff(np.array(offsets)).tolist() == np.bincount(flat, minlength=experts).tolist()
+
+
+def test_no_tokens() -> None:
+    order, offsets = sort_by_expert(mx.zeros((0, 2), mx.int32), 3)
+    assert order.shape == (0,) and offsets.tolist() == [0, 0, 0, 0]
+    assert route(mx.zeros((0, 8)), Router(2))[0].shape == (0, 2)
