@@ -57,7 +57,7 @@ async def _stream(url: str, path: str, body: dict[str, Any], reply: Reply) -> No
             pass
         async for line in reader:
             if line.startswith(b"data: {"):
-                _event(json.loads(line[6:]), reply)
+                note(json.loads(line[6:]), reply, time.perf_counter())
             elif line.startswith(b"data: [DONE]"):
                 break
             elif reply.status != 200:
@@ -66,7 +66,8 @@ async def _stream(url: str, path: str, body: dict[str, Any], reply: Reply) -> No
         writer.close()
 
 
-def _event(event: dict[str, Any], reply: Reply) -> None:
+def note(event: dict[str, Any], reply: Reply, moment: float) -> None:
+    """Adds to a reply what an event brought at this moment."""
     if "error" in event:
         reply.error = str(event["error"])
     if usage := event.get("usage"):
@@ -77,7 +78,7 @@ def _event(event: dict[str, Any], reply: Reply) -> None:
         if choice.get("text") or any(
             delta.get(k) for k in ("content", "reasoning", "reasoning_content")
         ):
-            reply.pieces.append(time.perf_counter())
+            reply.pieces.append(moment)
 
 
 async def hammer(url: str, path: str, connections: int, seconds: float) -> tuple[int, int]:

@@ -24,7 +24,11 @@ class Cost:
 
 def listener(port: int) -> psutil.Process | None:
     """The process that listens on a local port; None where it is not ours to see."""
-    for connection in psutil.net_connections("tcp"):
+    try:
+        connections = psutil.net_connections("tcp")
+    except psutil.AccessDenied:  # macOS shows them to root only
+        return None
+    for connection in connections:
         if connection.status != psutil.CONN_LISTEN or not connection.laddr:
             continue
         if connection.laddr.port == port:
@@ -37,7 +41,7 @@ def cost(process: psutil.Process) -> Cost:
     return Cost(
         _cpu(process),
         sum(map(_cpu, children)),
-        sum(map(_pss, [process, *children])),
+        sum(map(pss, [process, *children])),
     )
 
 
@@ -51,6 +55,6 @@ def _cpu(process: psutil.Process) -> float:
         return float(times.user + times.system)
 
 
-def _pss(process: psutil.Process) -> int:
+def pss(process: psutil.Process) -> int:
     memory = process.memory_full_info()
     return int(getattr(memory, "pss", memory.rss))  # macOS has no PSS

@@ -25,9 +25,11 @@ from urllib.request import urlopen
 from rich.console import Console
 from rich.table import Table
 
+from bessemer.bench import lean
 from bessemer.bench.client import Reply, hammer, stream
 from bessemer.bench.processes import Cost, cost, listener
 
+CHAT = "/v1/chat/completions"
 WORDS = ("iron", "steel", "furnace", "river", "bridge", "engine", "copper", "signal", "valley")
 
 
@@ -66,19 +68,28 @@ def prompt(number: int, words: int) -> str:
     return " ".join([f"{number}.", *(WORDS[(number + i) % len(WORDS)] for i in range(words))])
 
 
-async def load(url: str, model: str, streams: int, words: int, tokens: int, seed: int) -> Load:
-    """`streams` requests at once, each answered with exactly `tokens` tokens where it can be."""
-    bodies = [_body(model, prompt(seed + n, words), tokens) for n in range(streams)]
+def load(
+    url: str, model: str, streams: int, words: int, tokens: int, seed: int, plain: bool = False
+) -> Load:
+    """`streams` requests at once, each answered with exactly `tokens` tokens where it can be.
+
+    The plain client only reads sockets while it measures, and so takes the least of a shared CPU.
+    """
+    bodies = [body(model, prompt(seed + n, words), tokens) for n in range(streams)]
     process = listener(urlsplit(url).port or 80)
     before = cost(process) if process else None
     began = time.perf_counter()
-    replies = await asyncio.gather(*(stream(url, "/v1/chat/completions", b) for b in bodies))
+    replies = lean.streams(url, CHAT, bodies) if plain else asyncio.run(together(url, bodies))
     seconds = time.perf_counter() - began
     spent = cost(process).since(before) if process and before else None
-    return _summary(url, replies, seconds, spent)
+    return summary(url, replies, seconds, spent)
 
 
-def _body(model: str, text: str, tokens: int) -> dict[str, Any]:
+async def together(url: str, bodies: Sequence[dict[str, Any]]) -> list[Reply]:
+    return await asyncio.gather(*(stream(url, CHAT, each) for each in bodies))
+
+
+def body(model: str, text: str, tokens: int) -> dict[str, Any]:
     return {
         "model": model,
         "messages": [{"role": "user", "content": text}],
@@ -90,7 +101,7 @@ def _body(model: str, text: str, tokens: int) -> dict[str, Any]:
     }
 
 
-def _summary(url: str, replies: Sequence[Reply], seconds: float, spent: Cost | None) -> Load:
+def summary(url: str, replies: Sequence[Reply], seconds: float, spent: Cost | None) -> Load:
     good = [reply for reply in replies if reply.pieces and not reply.error]
     tokens = sum(reply.tokens or len(reply.pieces) for reply in good)
     firsts = [reply.ttft * 1e3 for reply in good]
@@ -170,9 +181,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         for turn in range(arguments.rounds + 1):  # the first warms up and is not counted
             for url in urls:
                 seed = turn * 1000 + streams * 100_000
-                row = asyncio.run(
-                    load(url, models[url], streams, arguments.words, arguments.tokens, seed)
-                )
+                wanted = (url, models[url], streams, arguments.words, arguments.tokens, seed)
+                row = load(*wanted, plain=arguments.lean)
                 if turn:
                     rounds[url].append(row)
         loads += [median(rows) for rows in rounds.values()]
@@ -200,6 +210,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--connections", type=numbers, default=[1, 8])
     parser.add_argument("--seconds", type=float, default=5, help="of hammering small requests")
+    parser.add_argument("--lean", action="store_true", help="a client that only reads sockets")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     found = measure(parser.parse_args())
     if "--json" in sys.argv:

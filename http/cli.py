@@ -2,6 +2,8 @@
 
 import inspect
 import os
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypeVar, cast
@@ -10,7 +12,19 @@ import typer
 
 from .config import EXIT_USAGE, SETTINGS, UsageError, read_config
 
-ENGINE = ("models", "max_tokens", "kv_cache", "chunk", "offline", "log_level")  # without a server
+ENGINE = (
+    "models",
+    "max_tokens",
+    "kv_cache",
+    "kv_bits",
+    "chunk",
+    "threads",
+    "cpu_precision",
+    "offline",
+    "log_level",
+)  # without a server
+
+PATIENCE = 0.5  # seconds for a child to end that was told to
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -120,6 +134,32 @@ def run(
     from .oneshot import run as answer
 
     return answer(config, text, Options(temperature=temperature, top_p=top_p, seed=seed), system)
+
+
+@app.command(
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def bench(context: typer.Context) -> int:
+    """Measure speed and memory, alone or beside others."""
+    return in_child("bessemer.bench.cli", context.args)
+
+
+def in_child(module: str, arguments: Sequence[str]) -> int:
+    """The exit code of a module that may import mlx, as this process never does."""
+    process = subprocess.Popen([sys.executable, "-P", "-m", module, *arguments])
+    before = signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        try:  # a terminal interrupts the whole group, anybody else only us
+            code = process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)
+            code = process.wait()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return code if code >= 0 else 128 - code
 
 
 @app.command()

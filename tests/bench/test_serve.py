@@ -19,11 +19,12 @@ def server() -> Iterator[Server]:
         yield running
 
 
-def test_it_counts_tokens_streams_and_errors(server: Server) -> None:
-    row = asyncio.run(load(server.url, "bessemer-guide", 3, 5, 12, 1))
+@pytest.mark.parametrize("plain", [False, True])
+def test_it_counts_tokens_streams_and_errors(server: Server, plain: bool) -> None:
+    row = load(server.url, "bessemer-guide", 3, 5, 12, 1, plain)
     assert (row.streams, row.tokens, row.errors) == (3, 36, 0)
     assert row.throughput > 0 and row.server_us is not None and row.ttft_p95 >= row.ttft_p50 > 0
-    wrong = asyncio.run(load(server.url, "no-such-model", 2, 5, 12, 1))
+    wrong = load(server.url, "no-such-model", 2, 5, 12, 1, plain)
     assert (wrong.tokens, wrong.errors) == (0, 2)
 
 

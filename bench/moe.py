@@ -1,0 +1,125 @@
+"""Prefill of a mixture of experts, with pairs of token and expert sorted by expert, and not.
+
+python -m bessemer.bench.moe [--shape qwen3-30b-a3b] [--layers 4] [--lengths 59,481,1831,4532]
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import mlx.core as mx
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from bessemer.architectures.decoder import Decoder
+from bessemer.architectures.layers.moe import MoE
+from bessemer.bench.options import numbers
+from bessemer.bench.shapes import shape
+from bessemer.bench.stats import paired, rotated, summary
+from bessemer.bench.synthetic import Storage, checkpoint
+from bessemer.engine import kv_cache
+from bessemer.engine.model import Model, load
+from bessemer.kernels.pages import PAGE, Format, Layout, Prefill
+
+LENGTHS = (59, 481, 1831, 4532)
+
+Work = Callable[[], object]
+Make = Callable[[int], tuple[Work, Work]]
+
+
+def moe_rows(
+    make: Make,
+    lengths: Sequence[int] = LENGTHS,
+    rounds: int = 10,
+    tell: Callable[[str], None] = print,
+) -> Table:
+    """The table of tokens a second, sorted against unsorted, in interleaved rounds.
+
+    `make(tokens)` prepares one prompt's activations and routing and returns two functions that do
+    the same expert layer on them, first with its rows sorted by expert, then without; each must
+    have finished all its work when it returns (mx.eval).
+    """
+    table = Table("tokens", "sorted, tok/s", "unsorted, tok/s", "sorted / unsorted (95 %)")
+    for tokens in lengths:
+        tell(f"{tokens} tokens")
+        found = moe_speeds(make, tokens, rounds)
+        ratio = summary(paired(*found))
+        cells = (
+            f"{each.median:.1f} ({each.least:.1f} to {each.most:.1f})"
+            for each in map(summary, found)
+        )
+        table.add_row(
+            str(tokens), *cells, f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
+        )
+    return table
+
+
+def moe_speeds(make: Make, tokens: int, rounds: int) -> tuple[list[float], list[float]]:
+    """Tokens a second of both, by round; the first round warms up and is not counted."""
+    ways = dict(zip(("sorted", "unsorted"), make(tokens), strict=True))
+    speeds: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(rounds + 1):
+        for name in rotated(list(ways), turn):
+            began = time.perf_counter()
+            ways[name]()
+            seconds = time.perf_counter() - began
+            if turn:
+                speeds[name].append(tokens / seconds)
+    return speeds["sorted"], speeds["unsorted"]
+
+
+def unsorted(decoder: Decoder) -> Decoder:
+    """The same weights, with every pair's experts read on their own."""
+    blocks = [
+        replace(block, mlp=replace(block.mlp, experts=replace(block.mlp.experts, in_order=False)))
+        if isinstance(block.mlp, MoE)
+        else block
+        for block in decoder.blocks
+    ]
+    return replace(decoder, blocks=tuple(blocks))
+
+
+def prefill(model: Model, decoder: Decoder, tokens: int) -> Work:
+    """A whole prompt in one step, up to the logits of its last token."""
+    config, pages = model.config, -(-tokens // PAGE)
+    dim = config.head_dim
+    pools = kv_cache.allocate(config.layers, pages + 1, config.kv_heads, dim, dim, Format.FLOAT16)
+    positions = np.arange(tokens, dtype=np.int32)
+    table = np.arange(1, pages + 1, dtype=np.int32)[None]
+    layout = Layout(
+        positions=mx.array(positions),
+        slots=mx.array(positions + PAGE),
+        owners=mx.array(np.zeros_like(positions)),
+        tables=mx.array(table),
+        decodes=0,
+        prefills=(Prefill(0, tokens, tokens),),
+    )
+    words = mx.array(np.random.default_rng(1).integers(1, 500, tokens).astype(np.int32))
+    last = mx.array(np.array([tokens - 1], np.int32))
+    return lambda: mx.eval(decoder(words, layout, pools, last)[0])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shape", default="qwen3-30b-a3b")
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--lengths", type=numbers, default=list(LENGTHS))
+    parser.add_argument("--rounds", type=int, default=10)
+    options = parser.parse_args()
+    chosen = shape(options.shape).scaled(options.layers)
+    model = load(checkpoint(chosen, Storage(), seed=1))
+    plain = unsorted(model.decoder)
+    table = moe_rows(
+        lambda tokens: (prefill(model, model.decoder, tokens), prefill(model, plain, tokens)),
+        options.lengths,
+        options.rounds,
+    )
+    table.title = f"{chosen.mark or options.shape}: prefill of the whole model, random weights"
+    Console().print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

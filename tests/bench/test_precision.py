@@ -1,0 +1,10 @@
+"""8-bit activations cost the built-in model none of its answers, and next to no perplexity."""
+
+from bessemer.bench.precision import GUIDE, compare
+
+
+def test_the_built_in_model_answers_alike() -> None:
+    found = compare(GUIDE, 80)
+    assert (found.same, found.compared) == (80, 80)
+    assert found.fast != found.exact
+    assert abs(found.change) < 0.005
