@@ -35,7 +35,7 @@ static void copy_packed(const Matrix *m, int64_t row, float *out) {
         if (m->type == F32)
             memcpy(out + i, &word, sizeof word);
         else
-            out[i] = load_as(&half, 0, m->type);
+            out[i] = (m->type == F16 ? half_to_float(half) : bf_to_float(half));
     }
 }
 

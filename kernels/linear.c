@@ -6,13 +6,13 @@ typedef struct {
     const Matrix *matrix;
     Input input;
     int rows;
-    const float *bias;     /* (outputs,) or null */
+    const float *bias;     /* (outputs,) or null; of gate and up, one after the other */
     const float *residual; /* (rows, outputs) or null, added to the result */
     float *out;
     int outputs;    /* of the result: half of the matrix's where it is gate and up */
     int activation; /* NONE, or what joins gate and up */
     float limit;    /* of a clamped activation */
-    int tiles, each; /* of the result; how many a task takes */
+    Parts parts;
 } Linear;
 
 static void finish(const Linear *l, int column, int row, int count, const vf *sums) {
@@ -49,34 +49,50 @@ static void join(const Linear *l, int column, int count, vf *gate, const vf *up)
     }
 }
 
-static void run(void *context, int index) {
-    const Linear *l = context;
-    const int across = (l->tiles + l->each - 1) / l->each;
-    const int row = index / across * ROWS, count = least(ROWS, l->rows - row);
-    const int first = index % across * l->each, last = least(l->tiles, first + l->each);
-    vf sums[ROWS * VECTORS], up[ROWS * VECTORS];
-    for (int tile = first; tile < last; tile++) {
-        const int column = tile * TILE;
-        product(l->matrix, column, &l->input, row, count, sums);
-        if (l->activation) {
-            product(l->matrix, l->outputs + column, &l->input, row, count, up);
-            join(l, column, count, sums, up);
-        }
-        finish(l, column, row, count, sums);
+/* Gate and up lie in turns, a panel each: one tile holds both. */
+static void run_paired(const Linear *l, int row, int count, int tile) {
+    const int column = tile * LANES;
+    vf sums[ROWS * VECTORS], gate_bias = {0}, up_bias = {0};
+    if (l->bias) {
+        gate_bias = vf_load(l->bias + column);
+        up_bias = vf_load(l->bias + l->outputs + column);
     }
+    product(l->matrix, tile * TILE, &l->input, row, count, sums);
+    for (int m = 0; m < count; m++)
+        vf_store(l->out + (ptrdiff_t)(row + m) * l->outputs + column,
+                 gated(sums[m * VECTORS] + gate_bias, sums[m * VECTORS + 1] + up_bias,
+                       l->activation, l->limit));
 }
 
-/* Tasks of about equal size, several for each thread so that a slow one is not waited for; one
-   alone where there is less to do than waking a thread costs. */
+static void run_tile(const Linear *l, int row, int count, int tile) {
+    const int column = tile * TILE;
+    vf sums[ROWS * VECTORS], up[ROWS * VECTORS];
+    product(l->matrix, column, &l->input, row, count, sums);
+    if (l->activation) {
+        product(l->matrix, l->outputs + column, &l->input, row, count, up);
+        join(l, column, count, sums, up);
+    }
+    finish(l, column, row, count, sums);
+}
+
+static void run(void *context, int index) {
+    const Linear *l = context;
+    const int row = index / l->parts.count * ROWS, count = least(ROWS, l->rows - row);
+    const int part = index % l->parts.count, paired = l->activation && l->matrix->paired;
+    for (int tile = l->parts.starts[part]; tile < l->parts.starts[part + 1]; tile++)
+        if (paired)
+            run_paired(l, row, count, tile);
+        else
+            run_tile(l, row, count, tile);
+}
+
+/* Gives the number of tasks: one alone where there is less to do than waking a thread costs. */
 static int share(Linear *l) {
-    const int rows = (l->rows + ROWS - 1) / ROWS, threads = pool_threads();
+    const int each = l->activation && l->matrix->paired ? LANES : TILE;
     const int64_t work = (int64_t)l->rows * l->matrix->inputs * l->matrix->outputs;
-    l->tiles = (l->outputs + TILE - 1) / TILE;
-    l->each = l->tiles;
-    if (work > 1 << 16 && threads > 1)
-        l->each = 1 + (l->tiles * rows - 1) / (threads * 8);
-    l->each = least(l->each, l->tiles);
-    return rows * ((l->tiles + l->each - 1) / l->each);
+    const int threads = work > 1 << 16 ? pool_threads() : 1;
+    cut_in_parts((l->outputs + each - 1) / each, threads, &l->parts);
+    return (l->rows + ROWS - 1) / ROWS * l->parts.count;
 }
 
 /* x: (rows, inputs); out: (rows, outputs), or half as many with an activation. */

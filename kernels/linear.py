@@ -1,7 +1,7 @@
 """A linear layer's product, for dense and quantized weights; rows do not affect one another."""
 
 import ctypes
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
@@ -47,6 +47,7 @@ class Matrix(ctypes.Structure):
         ("type", ctypes.c_int32),
         ("exact", ctypes.c_int32),
         ("packed", ctypes.c_int32),
+        ("paired", ctypes.c_int32),
     )
 
 
@@ -134,6 +135,10 @@ def gated_linear(
     return _compiled(native, x, weight, bias, None, ACTIVATIONS[activation], limit)
 
 
+def _is_paired(weight: Weight) -> bool:
+    return isinstance(weight, Packed) and bool(weight.matrix.paired)
+
+
 def _compiled(
     native: Function,
     x: mx.array,
@@ -143,6 +148,7 @@ def _compiled(
     activation: int,
     limit: float,
 ) -> mx.array:
+    assert activation or not _is_paired(weight)
     x = ready(x)
     bias = None if bias is None else ready(bias)
     residual = None if residual is None else ready(residual)
@@ -232,6 +238,36 @@ def pack(weight: Weight) -> Weight:
     native = found.function("op_pack", ctypes.POINTER(Matrix))
     packed = Packed(_arrays(weight), matrix(weight))
     native(packed.matrix)
+    return packed
+
+
+def pack_pair(gate: Dense | Quantized, up: Dense | Quantized) -> Packed | None:
+    """A gate and its up projection as `gated_linear` reads them fastest, in memory of their own.
+
+    Their panels lie in turns, so only `gated_linear` understands the result. None where there are
+    no C kernels, or where their rows are no whole number of panels.
+    """
+    found = library()
+    if found is None or gate.outputs != up.outputs or gate.outputs % found.lanes:
+        return None
+    lanes, described = found.lanes, matrix(gate)
+    if not described.bits and described.inputs * gate.weight.dtype.size % 4:
+        return None
+    parts = [
+        mx.stack([array.reshape(-1, lanes, array.shape[-1]) for array in pair], axis=1)
+        for pair in zip(_arrays(gate), _arrays(up), strict=True)
+    ]
+    joined = [part.reshape(-1, part.shape[-1]) for part in parts]
+    mx.eval(joined)
+    whole: Dense | Quantized
+    if isinstance(gate, Dense):
+        whole = Dense(joined[0])
+    else:
+        biases = joined[2] if gate.biases is not None else None
+        whole = replace(gate, weight=joined[0], scales=joined[1], biases=biases)
+    packed = pack(whole)
+    assert isinstance(packed, Packed)
+    packed.matrix.paired = 1
     return packed
 
 

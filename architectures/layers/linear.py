@@ -6,7 +6,15 @@ from dataclasses import dataclass, replace
 import mlx.core as mx
 
 from ...kernels.activation import Activation, activate
-from ...kernels.linear import Dense, Quantized, Weight, gated_linear, linear, pack
+from ...kernels.linear import (
+    Dense,
+    Quantized,
+    Weight,
+    gated_linear,
+    linear,
+    pack,
+    pack_pair,
+)
 from ..parameters import Parameters
 
 
@@ -23,10 +31,18 @@ class Linear:
         """modules: names and output sizes, in the order of the result."""
         weights = join([parameters.matrix(name, rows, columns) for name, rows in modules])
         biases = [parameters.vector(f"{name}.bias", rows) for name, rows in modules if bias]
-        if biases and len(weights) == 1:
-            biases = [_stack(biases)]
-        given: Sequence[mx.array | None] = biases or [None] * len(weights)
-        return cls(tuple((pack(weight), bias) for weight, bias in zip(weights, given, strict=True)))
+        return cls(_with_biases([pack(weight) for weight in weights], biases))
+
+    @classmethod
+    def load_pair(
+        cls, parameters: Parameters, modules: Sequence[str], rows: int, columns: int, bias: bool
+    ) -> "Linear":
+        """A gate and its up projection, each of `rows` outputs, for `gated` alone."""
+        gate, up = (parameters.matrix(name, rows, columns) for name in modules)
+        biases = [parameters.vector(f"{name}.bias", rows) for name in modules if bias]
+        paired = pack_pair(gate, up) if _storage(gate) == _storage(up) else None
+        weights = join([gate, up]) if paired is None else ()
+        return cls(_with_biases([paired] if paired else [pack(each) for each in weights], biases))
 
     def __call__(self, x: mx.array, residual: mx.array | None = None) -> mx.array:
         """x times weight, + bias, + residual."""
@@ -42,6 +58,16 @@ class Linear:
             ((weight, bias),) = self.parts
             return gated_linear(x, weight, bias, activation)
         return activate(self(x), activation)
+
+
+def _with_biases(
+    weights: Sequence[Weight], biases: list[mx.array]
+) -> tuple[tuple[Weight, mx.array | None], ...]:
+    """Each weight with its bias, one bias if there is but one weight."""
+    if biases and len(weights) == 1:
+        biases = [_stack(biases)]
+    given: Sequence[mx.array | None] = biases or [None] * len(weights)
+    return tuple(zip(weights, given, strict=True))
 
 
 def join(weights: Sequence[Dense | Quantized]) -> tuple[Dense | Quantized, ...]:

@@ -17,9 +17,9 @@ class MLP:
     @classmethod
     def load(cls, parameters: Parameters, config: ModelConfig, name: str) -> "MLP":
         hidden, width = config.hidden_size, config.intermediate_size
-        gate_up = [(f"{name}.gate_proj", width), (f"{name}.up_proj", width)]
+        gate_up = [f"{name}.gate_proj", f"{name}.up_proj"]
         return cls(
-            Linear.load(parameters, gate_up, hidden, config.mlp_bias),
+            Linear.load_pair(parameters, gate_up, width, hidden, config.mlp_bias),
             Linear.load(parameters, [(f"{name}.down_proj", hidden)], width, config.mlp_bias),
         )
 

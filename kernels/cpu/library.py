@@ -62,6 +62,7 @@ class Library:
 
     tier: str
     handle: ctypes.CDLL
+    lanes: int  # floats of a vector, and so rows of a panel
 
     def function(self, name: str, *types: type) -> Function:
         found: Function = getattr(self.handle, name)
@@ -119,7 +120,8 @@ def probe() -> str:
 
 def load(tier: str) -> Library:
     """Compiles a tier unless the cache has it. Raises CompileError or OSError."""
-    return Library(tier, _opened(tier, sources(), TIERS[tier], NOTICE))
+    handle = _opened(tier, sources(), TIERS[tier], NOTICE)
+    return Library(tier, handle, handle.op_lanes())
 
 
 def sources() -> list[Path]:

@@ -32,6 +32,7 @@ typedef struct {
     int32_t type;   /* of a dense weight, or of scales and biases: F32, F16, BF16, E8M0 */
     int32_t exact;  /* 1: activations stay in float32 */
     int32_t packed; /* rows in panels; the others lie one after the other */
+    int32_t paired; /* 1: panels of a gate and of its up projection lie in turns */
 } Matrix;
 
 /* Bits of a code, or E2M1: 4 bits that stand for these numbers, which are the values doubled and
@@ -51,19 +52,21 @@ INLINE int32_t of_each_byte(int bits) { return (int32_t)(0x01010101u * ((1u << b
 
 /* Codes of a run, packed: byte j of `code_of(.., i)` is input 4 * i + j, for i below 8. A code's low
    4 bits (or 2) come first, two words of codes (or four) in one; then what is left of it. */
-INLINE vi code_of(const vi_any *words, int kind, int i) {
-    if (kind == 8)
+INLINE vi bits_of(const vi_any *words, int bits, int i) {
+    if (bits == 8)
         return words[i];
-    if (kind == FP4)
-        return lookup16(code_of(words, 4, i), FP4_VALUES);
-    const int low = kind < 4 ? 2 : 4, rest = kind - low;
-    const vi word = words[i * low / 8];
+    const int low = bits < 4 ? 2 : 4, rest = bits - low;
+    const vi word = vi_kept(words[i * low / 8]);
     vi code = vi_shift(word, i * low % 8) & of_each_byte(low);
     if (rest) {
         const vi more = words[low + i * rest / 8];
         code |= (vi_shift(more, i * rest % 8) & of_each_byte(rest)) << low;
     }
     return code;
+}
+/* A function that calls itself is not inlined by clang, so these are two. */
+INLINE vi code_of(const vi_any *words, int kind, int i) {
+    return kind == FP4 ? lookup16(bits_of(words, 4, i), FP4_VALUES) : bits_of(words, kind, i);
 }
 
 INLINE void pack_codes(const vi codes[8], int bits, vi_any *words) {
@@ -175,34 +178,68 @@ INLINE void values_of_panel(const Matrix *m, int row, int start, int depth, int 
             out[(i + j) * VECTORS] = value_of(words, j, type);
 }
 
-/* Scales and biases of the groups that `start` to `start + depth` touch, as [groups][VECTORS]. */
-INLINE vf scale_of(const Matrix *m, const void *from, int row, int group) {
-    const int groups = m->inputs / m->group;
-    const int packed = row + LANES <= m->packed, held = least(LANES, m->outputs - row);
-    const ptrdiff_t first = packed ? (ptrdiff_t)row * groups + (ptrdiff_t)group * LANES
-                                   : (ptrdiff_t)row * groups + group;
-    if (packed && m->type != E8M0)
-        return vf_load_as(from, first, m->type);
-    float lanes[LANES] ALIGNED = {0};
-    for (int i = 0; i < held; i++) {
-        const ptrdiff_t place = first + (packed ? i : (ptrdiff_t)i * groups);
-        lanes[i] = load_as(from, place, m->type);
+INLINE void scales_of_panel(const Matrix *m, const void *from, int row, int first, int count,
+                            int type, vf *out) {
+    const ptrdiff_t start = (ptrdiff_t)row * (m->inputs / m->group) + (ptrdiff_t)first * LANES;
+    for (int i = 0; i < count; i++) {
+        const ptrdiff_t at = start + (ptrdiff_t)i * LANES;
+        if (type == E8M0)
+            out[i] = (vf)(vi_bytes((const uint8_t *)from + at) << 23);
+        else
+            out[i] = vf_load_as(from, at, type);
     }
-    return vf_load(lanes);
 }
 
+static inline __attribute__((unused)) void scales_of_rows(const Matrix *m, const void *from,
+                                                          int row, int first, int count, vf *out) {
+    const int groups = m->inputs / m->group, held = least(LANES, m->outputs - row);
+    for (int i = 0; i < count; i++) {
+        float lanes[LANES] ALIGNED = {0};
+        for (int r = 0; r < held; r++)
+            lanes[r] = load_as(from, (ptrdiff_t)(row + r) * groups + first + i, m->type);
+        out[i] = vf_load(lanes);
+    }
+}
+
+static inline void panel_floats(const Matrix *m, const void *from, int row, int first, int count,
+                                vf *out) {
+    if (row + LANES > m->packed)
+        scales_of_rows(m, from, row, first, count, out);
+    else if (m->type == F32)
+        scales_of_panel(m, from, row, first, count, F32, out);
+    else if (m->type == F16)
+        scales_of_panel(m, from, row, first, count, F16, out);
+    else if (m->type == BF16)
+        scales_of_panel(m, from, row, first, count, BF16, out);
+    else
+        scales_of_panel(m, from, row, first, count, E8M0, out);
+}
+
+/* Scales and biases of a panel's groups `first` to `first + count`. */
+static inline void panel_scales(const Matrix *m, int row, int first, int count, vf *scales,
+                                vf *biases) {
+    panel_floats(m, m->scales, row, first, count, scales);
+    if (m->biases) {
+        panel_floats(m, m->biases, row, first, count, biases);
+        return;
+    }
+    for (int i = 0; i < count; i++) {
+        scales[i] = scales[i] * 0.5f;
+        biases[i] = scales[i] * -(float)FP4_ZERO;
+    }
+}
+
+/* The same of a tile, for the groups that `start` to `start + depth` touch: [groups][VECTORS]. */
 INLINE void unpack_scales(const Matrix *m, int row, int start, int depth, vf *scales, vf *biases) {
     const int first = start / m->group, count = (start + depth - 1) / m->group - first + 1;
-    for (int i = 0; i < count; i++)
-        for (int v = 0; v < VECTORS; v++) {
-            vf scale = scale_of(m, m->scales, row + v * LANES, first + i);
-            if (!m->biases)
-                scale *= 0.5f;
-            scales[i * VECTORS + v] = scale;
-            biases[i * VECTORS + v] = m->biases
-                                          ? scale_of(m, m->biases, row + v * LANES, first + i)
-                                          : scale * -(float)FP4_ZERO;
+    for (int v = 0; v < VECTORS; v++) {
+        vf panel[2][MOST_GROUPS];
+        panel_scales(m, row + v * LANES, first, count, panel[0], panel[1]);
+        for (int i = 0; i < count; i++) {
+            scales[i * VECTORS + v] = panel[0][i];
+            biases[i * VECTORS + v] = panel[1][i];
         }
+    }
 }
 
 INLINE void unpack_quantized(const Matrix *m, int row, int start, int depth, vf *out) {

@@ -53,6 +53,11 @@ static void pack_panel(void *context, int index) {
     free(copy);
 }
 
+/* Rows of a panel. */
+EXPORT int op_lanes(void) {
+    return LANES;
+}
+
 /* Overwrites the matrix's arrays and says how many of its rows are packed now. */
 EXPORT int op_pack(Matrix *matrix) {
     if (!matrix->bits && row_bytes(matrix) % 4)

@@ -122,6 +122,17 @@ void parallel(int count, Task task, void *context) {
     pthread_mutex_unlock(&pool.caller);
 }
 
+void cut_in_parts(int items, int threads, Parts *parts) {
+    int count = 0, start = 0;
+    while (start < items) {
+        const int left = items - start, last = count == MOST_PARTS - 1;
+        parts->starts[count++] = start;
+        start += threads < 2 || last ? left : 1 + (left - 1) / (3 * threads);
+    }
+    parts->starts[count] = items;
+    parts->count = count;
+}
+
 EXPORT void pool_resize(int threads) {
     threads = threads < 1 ? 1 : threads > MOST_THREADS ? MOST_THREADS : threads;
     pthread_mutex_lock(&pool.caller);

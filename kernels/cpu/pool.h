@@ -7,6 +7,15 @@ typedef void (*Task)(void *context, int index);
    tasks run, it runs its own in the caller alone. Tasks must not call it. */
 void parallel(int count, Task task, void *context);
 
+/* A row of items in parts for tasks: large ones first, so that a part is a long run of memory, and
+   small ones last, so that nobody is waited for. Part i is starts[i] to starts[i + 1]. */
+enum { MOST_PARTS = 64 };
+typedef struct {
+    int count, starts[MOST_PARTS + 1];
+} Parts;
+
+void cut_in_parts(int items, int threads, Parts *parts);
+
 /* How many threads take tasks, the caller's included; 1 to MOST_THREADS. */
 enum { MOST_THREADS = 256 };
 void pool_resize(int threads);

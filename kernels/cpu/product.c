@@ -36,9 +36,9 @@ INLINE Rows rows_of(const Input *x, int first, int width, int part) {
 }
 
 /* total += the codes' dot product, times both scales, + the bias times the activations' sum. */
-INLINE vf scaled(vi dot, vf scale, vf bias, const Rows *x, ptrdiff_t place, vf total) {
-    total = vf_fma(vf_of(dot), scale * x->scales[place], total);
-    return vf_fma(bias, vf_set(x->sums[place]), total);
+INLINE vf scaled(vi dot, vf scale, vf bias, float x_scale, float x_sum, vf total) {
+    total = vf_fma(vf_of(dot), scale * x_scale, total);
+    return vf_fma(bias, vf_set(x_sum), total);
 }
 
 INLINE vi dot(vi sum, vi code, const int8_t *four, int kind) {
@@ -50,25 +50,30 @@ INLINE vi dot(vi sum, vi code, const int8_t *four, int kind) {
 /* A panel whose codes are multiplied as they are unpacked. */
 INLINE void multiply_panel(const Matrix *m, int row, Rows x, int rows, int kind, vf *sums) {
     const vi_any *words = words_of(m, row, 0, m->bits);
-    const int bits = kind == FP4 ? 4 : kind, block = least(m->group, BLOCK);
-    vf total[GROUP] = {0};
-    for (int at = 0; at < m->inputs; at += block) {
-        vi dots[GROUP] = {0};
-        for (int run = at; run < at + block; run += RUN, words += bits) {
-            for (int i = 0; i < bits; i++)
-                __builtin_prefetch(words + i + AHEAD, 0, 2);
-            for (int i = 0; i < RUN / 4; i++, x.codes += 4 * x.width) {
-                const vi code = code_of(words, kind, i);
-                for (int r = 0; r < rows; r++)
-                    dots[r] = dot(dots[r], code, x.codes + 4 * r, kind);
+    const int bits = kind == FP4 ? 4 : kind, groups = m->inputs / m->group;
+    const int runs = least(m->group, BLOCK) / RUN, blocks = m->group / RUN / runs;
+    vf total[GROUP] = {0}, scales[MOST_GROUPS], biases[MOST_GROUPS];
+    for (int first = 0; first < groups; first += MOST_GROUPS) {
+        const int count = least(MOST_GROUPS, groups - first);
+        panel_scales(m, row, first, count, scales, biases);
+        for (int i = 0; i < count * blocks; i++) {
+            const int group = blocks == 1 ? i : i / 2;
+            vi dots[GROUP] = {0};
+            for (int run = 0; run < runs; run++, words += bits) {
+                for (int word = 0; word < bits; word++)
+                    __builtin_prefetch(words + word + AHEAD, 0, 2);
+                for (int j = 0; j < RUN / 4; j++, x.codes += 4 * x.width) {
+                    const vi code = code_of(words, kind, j);
+                    for (int r = 0; r < rows; r++)
+                        dots[r] = dot(dots[r], code, x.codes + 4 * r, kind);
+                }
             }
+            for (int r = 0; r < rows; r++)
+                total[r] = scaled(dots[r], scales[group], biases[group], x.scales[r], x.sums[r],
+                                  total[r]);
+            x.scales += x.width;
+            x.sums += x.width;
         }
-        const vf scale = scale_of(m, m->scales, row, at / m->group);
-        const vf half = kind == FP4 ? scale * 0.5f : scale;
-        const vf bias = kind == FP4 ? half * -(float)FP4_ZERO
-                                    : scale_of(m, m->biases, row, at / m->group);
-        for (int r = 0; r < rows; r++)
-            total[r] = scaled(dots[r], half, bias, &x, at / block * (ptrdiff_t)x.width + r, total[r]);
     }
     for (int r = 0; r < rows; r++)
         sums[r * VECTORS] = total[r];
@@ -96,24 +101,25 @@ INLINE void multiply_dense(const Matrix *m, int row, Rows x, int rows, int type,
 /* A tile's codes, unpacked before; adds to the sums. */
 INLINE void multiply_codes(const Matrix *m, Rows x, int rows, int start, int depth, int kind,
                            const vi *codes, const vf *scales, const vf *biases, vf *sums) {
-    const int block = least(m->group, BLOCK);
+    const int block = least(m->group, BLOCK), blocks = m->group / block;
     vf total[PART][VECTORS];
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < VECTORS; v++)
             total[r][v] = sums[r * VECTORS + v];
     x.codes += (ptrdiff_t)start * x.width;
-    for (int at = 0; at < depth; at += block) {
+    x.scales += start / block * (ptrdiff_t)x.width;
+    x.sums += start / block * (ptrdiff_t)x.width;
+    for (int i = 0; i < depth / block; i++, x.scales += x.width, x.sums += x.width) {
         vi dots[PART][VECTORS] = {0};
-        for (int i = at / 4; i < (at + block) / 4; i++, x.codes += 4 * x.width)
+        for (int j = 0; j < block / 4; j++, codes += VECTORS, x.codes += 4 * x.width)
             for (int r = 0; r < rows; r++)
                 for (int v = 0; v < VECTORS; v++)
-                    dots[r][v] = dot(dots[r][v], codes[i * VECTORS + v], x.codes + 4 * r, kind);
-        const int group = (start + at) / m->group - start / m->group;
+                    dots[r][v] = dot(dots[r][v], codes[v], x.codes + 4 * r, kind);
+        const int group = (blocks == 1 ? i : i / 2) * VECTORS;
         for (int r = 0; r < rows; r++)
             for (int v = 0; v < VECTORS; v++)
-                total[r][v] = scaled(dots[r][v], scales[group * VECTORS + v],
-                                     biases[group * VECTORS + v], &x,
-                                     (start + at) / block * (ptrdiff_t)x.width + r, total[r][v]);
+                total[r][v] = scaled(dots[r][v], scales[group + v], biases[group + v],
+                                     x.scales[r], x.sums[r], total[r][v]);
     }
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < VECTORS; v++)

@@ -86,6 +86,26 @@ INLINE vf vf_loadbf(const uint16_t *p) {
     return (vf)vi_load(wide);
 }
 
+/* The same vector, in a register: the compiler would rather load it anew for every use. */
+INLINE vi vi_kept(vi v) {
+#if defined(__AVX512F__)
+    __asm__("" : "+v"(v));
+#elif defined(__AVX2__)
+    __asm__("" : "+x"(v));
+#elif defined(__aarch64__)
+    __asm__("" : "+w"(v));
+#endif
+    return v;
+}
+
+/* LANES unsigned bytes, each in a lane. */
+INLINE vi vi_bytes(const uint8_t *p) {
+    typedef uint8_t bytes __attribute__((vector_size(LANES)));
+    bytes narrow;
+    memcpy(&narrow, p, LANES);
+    return __builtin_convertvector(narrow, vi);
+}
+
 /* The low byte of each lane. */
 INLINE void vi_store8(int8_t *p, vi v) {
     typedef int8_t bytes __attribute__((vector_size(LANES)));

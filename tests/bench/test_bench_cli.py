@@ -142,7 +142,7 @@ def test_a_url_is_a_contestant(
     amounts = {
         "decode": ["--tokens", "8", "--context", "5"],
         "prefill": ["--lengths", "30"],
-        "batch": ["--tokens", "8", "--context", "5", "--streams", "2"],
+        "batch": ["--tokens", "800", "--context", "5", "--streams", "2"],
         "serve": ["--tokens", "8", "--context", "5", "--streams", "2"],
     }
     arguments = ["--without-ours", "--against", server.url, "--rounds", "1", "--budget", "0"]

@@ -15,10 +15,10 @@ def dense(rows: int, columns: int, dtype: mx.Dtype = mx.float32) -> Dense:
 
 
 def quantized(
-    rows: int, columns: int, group: int, bits: int, dtype: mx.Dtype = mx.bfloat16
+    rows: int, columns: int, group: int, bits: int, dtype: mx.Dtype = mx.bfloat16, seed: int = 1
 ) -> Quantized:
     words, scales, biases = mx.quantize(
-        normal(rows, columns, seed=1), group_size=group, bits=bits, mode="affine"
+        normal(rows, columns, seed=seed), group_size=group, bits=bits, mode="affine"
     )
     return Quantized(words, scales.astype(dtype), biases.astype(dtype), group, bits)
 

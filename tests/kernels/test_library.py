@@ -22,7 +22,11 @@ ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "engine" / "guide"
 CC = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 compiles = pytest.mark.skipif(CC is None, reason="there is no C compiler")
-TINY = '#include "export.h"\nEXPORT int answer(void) { return %d; }\n'
+TINY = (
+    '#include "export.h"\n'
+    "EXPORT int op_lanes(void) { return 1; }\n"
+    "EXPORT int answer(void) { return %d; }\n"
+)
 
 
 @pytest.fixture

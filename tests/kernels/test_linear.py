@@ -19,6 +19,7 @@ from bessemer.kernels.linear import (
     gated_linear_reference,
     linear_reference,
     pack,
+    pack_pair,
     widen,
 )
 
@@ -253,3 +254,50 @@ def test_blocks_join_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     weight = dense(3 * WIDENED // 1024 + 5, 1024, mx.bfloat16)
     x = normal(2, 1024)
     assert same(linear.linear(x, weight), x @ weight.weight.astype(mx.float32).T)
+
+
+@pytest.mark.parametrize("activation", ["silu", "gelu", "swiglu_clamped"])
+def test_a_gate_and_its_up_projection_in_turns(native: str, activation: Activation) -> None:
+    """The same bits as one below the other, for any rows; None where panels would be cut."""
+    x, bias = normal(41, 320, seed=5), normal(2 * 48, seed=6)
+    for gate, up in pairs():
+        below = joined(gate, up)
+        found = pack_pair(gate, up)
+        if gate.outputs % 16:
+            assert found is None or native != "avx512"
+            continue
+        assert found is not None
+        for some in (None, bias):
+            expected = gated_linear(x, below, some, activation)
+            assert same(gated_linear(x, found, some, activation), expected)
+            assert same(gated_linear(x[7:8], found, some, activation), expected[7:8])
+    with pytest.raises(AssertionError):
+        linear.linear(x, paired_of(48, 320))
+
+
+def pairs() -> Iterator[tuple[Dense | Quantized, Dense | Quantized]]:
+    for bits in BITS:
+        yield quantized(48, 320, 64, bits), quantized(48, 320, 64, bits, seed=2)
+    yield microscaled(48, 320), microscaled(48, 320)
+    for dtype in FLOATS:
+        yield dense(48, 320, dtype), Dense(normal(48, 320, seed=2).astype(dtype))
+    yield dense(40, 320), Dense(normal(40, 320, seed=2))
+
+
+def joined(gate: Dense | Quantized, up: Dense | Quantized) -> Weight:
+    if isinstance(gate, Dense):
+        return Dense(mx.concatenate([gate.weight, up.weight]))
+    assert isinstance(up, Quantized)
+    biases = None
+    if gate.biases is not None and up.biases is not None:
+        biases = mx.concatenate([gate.biases, up.biases])
+    words, scales = (
+        mx.concatenate(pair) for pair in ((gate.weight, up.weight), (gate.scales, up.scales))
+    )
+    return replace(gate, weight=words, scales=scales, biases=biases)
+
+
+def paired_of(outputs: int, inputs: int) -> Packed:
+    found = pack_pair(*(quantized(outputs, inputs, 64, 4) for _ in range(2)))
+    assert found is not None
+    return found

@@ -140,13 +140,13 @@ static void multiply(Matrix m, int rows, int gated, int joined) {
     free(x), free(bias), free(residual), free(found), free(again), free(weight), free(wanted);
 }
 
-/* A NaN and infinities in row 1 show in all of it, and in no other. */
-static void multiply_broken(const Matrix *m, int rows, int gated) {
+/* A NaN or an infinity in row 1 shows in all of it, and in no other. */
+static void multiply_broken(const Matrix *m, int rows, int gated, float broken) {
     const int outputs = gated ? m->outputs / 2 : m->outputs;
     float *x = noises((size_t)rows * (size_t)m->inputs, 1);
     float *found = malloc(sizeof(float) * (size_t)rows * (size_t)outputs);
     float *row = x + m->inputs;
-    row[0] = row[m->inputs - 1] = NAN, row[m->inputs / 2] = -INFINITY;
+    row[0] = row[m->inputs - 1] = broken;
     op_linear(m, x, rows, 0, 0, gated, 7, found);
     for (int i = 0; i < rows * outputs; i++)
         if (!isfinite(found[i]) != (i / outputs == 1))
@@ -170,7 +170,7 @@ static void check(Shape s, int rows, int exact, int gated, int joined) {
     }
     multiply(m, rows, gated, joined);
     if (rows > 1)
-        multiply_broken(&m, rows, gated);
+        multiply_broken(&m, rows, gated, NAN), multiply_broken(&m, rows, gated, -INFINITY);
     free(m.weight), free(m.scales), free(m.biases);
 }
 
