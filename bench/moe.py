@@ -1,6 +1,7 @@
 """Prefill of a mixture of experts, with pairs of token and expert sorted by expert, and not.
 
 python -m bessemer.bench.moe [--shape qwen3-30b-a3b] [--layers 4] [--lengths 59,481,1831,4532]
+        [--whole]
 """
 
 import argparse
@@ -21,6 +22,7 @@ from bessemer.bench.stats import paired, rotated, summary
 from bessemer.bench.synthetic import Storage, checkpoint
 from bessemer.engine import kv_cache
 from bessemer.engine.model import Model, load
+from bessemer.kernels.moe import moe
 from bessemer.kernels.pages import PAGE, Format, Layout, Prefill
 
 LENGTHS = (59, 481, 1831, 4532)
@@ -101,22 +103,39 @@ def prefill(model: Model, decoder: Decoder, tokens: int) -> Work:
     return lambda: mx.eval(decoder(words, layout, pools, last)[0])
 
 
+def experts_alone(model: Model, decoder: Decoder, tokens: int) -> Work:
+    """All layers' experts, each token's drawn evenly: what a trained router aims at."""
+    random = np.random.default_rng(tokens)
+    mixture = model.config.experts
+    assert mixture is not None
+    order = random.random((tokens, mixture.count)).argsort(axis=1)
+    chosen = mx.array(order[:, : mixture.per_token].astype(np.int32))
+    weights = mx.array(np.full(chosen.shape, 1 / mixture.per_token, np.float32))
+    shape = (tokens, model.config.hidden_size)
+    x = mx.array(random.standard_normal(shape, dtype=np.float32))
+    layers = [block.mlp.experts for block in decoder.blocks if isinstance(block.mlp, MoE)]
+    return lambda: mx.eval([moe(x, layer, chosen, weights) for layer in layers])
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", default="qwen3-30b-a3b")
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--lengths", type=numbers, default=list(LENGTHS))
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--whole", action="store_true", help="with attention, norms and head")
     options = parser.parse_args()
     chosen = shape(options.shape).scaled(options.layers)
     model = load(checkpoint(chosen, Storage(), seed=1))
     plain = unsorted(model.decoder)
+    work = prefill if options.whole else experts_alone
     table = moe_rows(
-        lambda tokens: (prefill(model, model.decoder, tokens), prefill(model, plain, tokens)),
+        lambda tokens: (work(model, model.decoder, tokens), work(model, plain, tokens)),
         options.lengths,
         options.rounds,
     )
-    table.title = f"{chosen.mark or options.shape}: prefill of the whole model, random weights"
+    what = "prefill of the whole model" if options.whole else "the experts of all layers"
+    table.title = f"{options.shape}, {chosen.mark or 'all layers'}: {what}, random weights"
     Console().print(table)
     return 0
 

@@ -2,8 +2,7 @@
    expert's weights are read once for all its tokens; their results are added in the token's order. */
 #include "activation.h"
 #include "product.h"
-
-#include <stdlib.h>
+#include "scratch.h"
 
 /* The same fields in the same order as in moe.py. Row e * n + i of a matrix with n rows an expert is
    row i of expert e. */
@@ -72,7 +71,8 @@ static int share(Pass *p, int rows) {
     const int tiles = (rows + TILE - 1) / TILE, wanted = pool_threads() * 8;
     int tasks = 0;
     p->rows = rows;
-    p->each = p->count >= wanted ? tiles : 1 + (tiles * p->count - 1) / wanted;
+    /* an expert may have a tenth of all tokens, so its rows are shared out too */
+    p->each = p->count >= wanted ? 1 + tiles / 4 : 1 + (tiles * p->count - 1) / wanted;
     p->each = least(p->each, tiles);
     for (int s = 0; s < p->count; s++) {
         const int blocks = (p->segments[s].end - p->segments[s].first + ROWS - 1) / ROWS;
@@ -197,7 +197,7 @@ EXPORT int op_moe(const Experts *experts, const float *x, int rows, const int32_
                   const float *weights, int each, const float *residual, int sorted, float *out) {
     const size_t pairs = (size_t)rows * each;
     const size_t floats = pairs * (size_t)(experts->hidden + experts->width);
-    char *memory = malloc(4 * floats + pairs * (3 * sizeof(int) + sizeof(Segment)));
+    char *memory = scratch(4 * floats + pairs * (3 * sizeof(int) + sizeof(Segment)));
     if (!memory)
         return 1;
     Pass p = {.experts = experts, .inner = (float *)memory};

@@ -1,8 +1,8 @@
 /* Activations as the products want them: quantized or not, in groups of rows. */
 #include "product.h"
+#include "scratch.h"
 
 #include <float.h>
-#include <stdlib.h>
 
 /* Where a row of a group goes. */
 typedef struct {
@@ -89,7 +89,7 @@ int input_ready(Input *x, const Matrix *m, const float *values, const int *from,
     }
     const size_t cells = (size_t)rows * m->inputs, floats = (size_t)rows * x->blocks;
     const size_t starts = sizeof(int) * ((size_t)rows + 1);
-    x->memory = malloc((quantized ? cells + 8 * floats : 4 * cells) + starts);
+    x->memory = scratch((quantized ? cells + 8 * floats : 4 * cells) + starts);
     if (!x->memory)
         return 1;
     x->values = x->memory;

@@ -292,7 +292,7 @@ def joined(gate: Dense | Quantized, up: Dense | Quantized) -> Weight:
     if gate.biases is not None and up.biases is not None:
         biases = mx.concatenate([gate.biases, up.biases])
     words, scales = (
-        mx.concatenate(pair) for pair in ((gate.weight, up.weight), (gate.scales, up.scales))
+        mx.concatenate(list(pair)) for pair in ((gate.weight, up.weight), (gate.scales, up.scales))
     )
     return replace(gate, weight=words, scales=scales, biases=biases)
 
