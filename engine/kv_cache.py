@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import mlx.core as mx
 
 from ..kernels import pages as kernel
+from ..kernels.cpu.library import in_large_pages
 from ..kernels.pages import Format, Pages
 
 
@@ -13,7 +14,9 @@ def allocate(
 ) -> Sequence[Pages]:
     """Pools of `pages` pages for each layer, filled with zeros and resident."""
     pools = [kernel.zeros(pages, kv_heads, head_dim, value_dim, format) for _ in range(layers)]
-    mx.eval([array for pool in pools for array in pool.arrays])
+    arrays = [array for pool in pools for array in pool.arrays]
+    mx.eval(arrays)
+    in_large_pages(arrays)
     return pools
 
 

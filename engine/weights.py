@@ -51,14 +51,14 @@ class Weights:
                 f"{self._path}: {module} has {columns} columns, not a multiple of its group {group}"
             )
         grouped = (*rows, columns // group)
-        return Quantized(
-            self._flat(f"{module}.weight", (*rows, columns * bits // 32), PACKED),
-            self._flat(f"{module}.scales", grouped, FLOATS),
-            self._flat(f"{module}.biases", grouped, FLOATS),
-            group,
-            bits,
-            exact=self.exact,
+        words = self._flat(f"{module}.weight", (*rows, columns * bits // 32), PACKED)
+        scales, biases = (
+            self._flat(f"{module}.{part}", grouped, FLOATS) for part in ("scales", "biases")
         )
+        if scales.dtype != biases.dtype:  # kernels take them in one type, and float32 holds both
+            scales, biases = scales.astype(mx.float32), biases.astype(mx.float32)
+            mx.eval(scales, biases)
+        return Quantized(words, scales, biases, group, bits, exact=self.exact)
 
     def finish(self) -> None:
         """Refuses tensors that the model has no use for: they are another model's."""

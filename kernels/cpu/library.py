@@ -13,9 +13,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -46,6 +47,7 @@ NUMBERS = {mx.float32: 0, mx.float16: 1, mx.bfloat16: 2}  # as in simd.h
 E8M0 = 3  # the same, of scales that are powers of two
 
 NOTICE = "Compiling the CPU kernels for this machine (once)."
+KEPT_SECONDS = 60 * 86_400.0
 LARGE = 1 << 18  # floats that are copied in as long as MLX takes to hand out zeros
 
 POINTER, INT, FLOAT = ctypes.c_void_p, ctypes.c_int, ctypes.c_float
@@ -104,6 +106,15 @@ def compiled() -> bool:
     return library() is not None
 
 
+def in_large_pages(arrays: Sequence[mx.array]) -> None:
+    """Asks the system to keep evaluated arrays in large pages, which are read a little faster."""
+    if (found := library()) is None:
+        return
+    collapse = found.function("op_collapse", POINTER, ctypes.c_ssize_t)
+    for array in arrays:
+        collapse(address(array), array.nbytes)
+
+
 def use_threads(count: int) -> None:
     """How many threads an operation may use from now on, the caller's included."""
     if found := library():
@@ -156,7 +167,16 @@ def build(name: str, files: Sequence[Path], flags: Sequence[str], notice: str = 
                 if notice:
                     print(notice, file=sys.stderr)
                 _compile(command, files, flags, made)
+                _forget(folder.glob(f"{name}-*.so"))
     return made
+
+
+def _forget(paths: Iterable[Path]) -> None:
+    """What was made so long ago belongs to a version that nobody runs; if so, it is made again."""
+    for path in paths:
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > KEPT_SECONDS:
+                path.unlink()
 
 
 def compiler() -> list[str]:

@@ -2,9 +2,9 @@
 #include "export.h"
 #include "matrix.h"
 #include "pool.h"
+#include "scratch.h"
 
 #include <stdatomic.h>
-#include <stdlib.h>
 
 typedef struct {
     const Matrix *matrix;
@@ -58,6 +58,23 @@ EXPORT int op_lanes(void) {
     return LANES;
 }
 
+#if defined(__linux__) && !defined(MADV_COLLAPSE)
+#define MADV_COLLAPSE 25
+#endif
+
+/* Asks for pages of 2 MB under what is read as a whole, which small ones slow down; 0, always. */
+EXPORT int op_collapse(void *from, ptrdiff_t bytes) {
+#if defined(__linux__)
+    const uintptr_t first = ((uintptr_t)from + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+    const uintptr_t last = ((uintptr_t)from + (uintptr_t)bytes) / HUGE_PAGE * HUGE_PAGE;
+    if (last > first)
+        madvise((void *)first, last - first, MADV_COLLAPSE);
+#else
+    (void)from, (void)bytes;
+#endif
+    return 0;
+}
+
 /* Overwrites the matrix's arrays and says how many of its rows are packed now. */
 EXPORT int op_pack(Matrix *matrix) {
     if (!matrix->bits && row_bytes(matrix) % 4)
@@ -65,5 +82,6 @@ EXPORT int op_pack(Matrix *matrix) {
     Packing p = {.matrix = matrix};
     parallel(matrix->outputs / LANES, pack_panel, &p);
     matrix->packed = matrix->outputs / LANES * LANES;
+    op_collapse(matrix->weight, row_bytes(matrix) * matrix->outputs);
     return atomic_load(&p.failed);
 }
