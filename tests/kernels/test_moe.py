@@ -8,6 +8,7 @@ import pytest
 
 from bessemer.kernels import moe as module
 from bessemer.kernels.activation import Activation
+from bessemer.kernels.cpu.library import compiled
 from bessemer.kernels.linear import Dense, Quantized
 from bessemer.kernels.moe import Experts, moe, moe_reference, pack_experts
 from tests.kernels.arrays import normal
@@ -94,7 +95,9 @@ def test_rounded_activations_stay_close() -> None:
     x, (chosen, weights) = normal(20, 128), routed(20, 4, 2)
     made = experts(4, 128, 64, bits=4, exact=False)
     expected = moe_reference(x, made, chosen, weights)
-    assert 1e-4 < distance(moe(x, made, chosen, weights), expected) < 2e-2
+    found = distance(moe(x, made, chosen, weights), expected)
+    assert found < 2e-2
+    assert found > 1e-4 or not compiled(), "they were not rounded"
 
 
 def test_a_broken_row_breaks_no_other() -> None:
