@@ -87,7 +87,8 @@ def test_a_pool_too_small_for_anything() -> None:
 def test_run_answers_once(tmp_path: Path) -> None:
     result = start("run", "How do I serve a model?")
     assert result.returncode == 0 and "bessemer serve --model" in result.stdout
-    assert not result.stderr
+    said = [line for line in result.stderr.splitlines() if "CPU kernels" not in line]
+    assert not said  # but for the kernels that are compiled, or cannot be
     again = subprocess.run(
         [*COMMAND, "run", "-", "--max-tokens", "3"],
         input="How do I serve a model?", capture_output=True, text=True, timeout=60, check=False,
