@@ -1,0 +1,85 @@
+/* Experts beside plain loops: sorted and not, with an expert that nobody chose. */
+#include "activation.h"
+#include "check.h"
+#include "matrix.h"
+
+/* As in kernels/moe.c. */
+typedef struct {
+    const Matrix *gate, *up, *down;
+    const float *gate_bias, *up_bias, *down_bias;
+    int32_t experts, hidden, width, activation;
+    float limit;
+} Experts;
+
+int op_moe(const Experts *experts, const float *x, int rows, const int32_t *chosen,
+           const float *weights, int each, const float *residual, int sorted, float *out);
+
+static float times(const float *row, const float *x, int count, float bias) {
+    double sum = bias;
+    for (int i = 0; i < count; i++)
+        sum += (double)row[i] * x[i];
+    return (float)sum;
+}
+
+static void plainly(const Experts *e, const float *x, int rows, const int32_t *chosen,
+                    const float *weights, int each, const float *residual, float *out) {
+    float *inner = malloc(sizeof *inner * (size_t)e->width);
+    for (int i = 0; i < rows * e->hidden; i++)
+        out[i] = residual[i];
+    for (int pair = 0; pair < rows * each; pair++) {
+        const int expert = chosen[pair], row = pair / each;
+        const float *gate = (const float *)e->gate->weight + expert * e->width * e->hidden;
+        const float *up = (const float *)e->up->weight + expert * e->width * e->hidden;
+        const float *down = (const float *)e->down->weight + expert * e->hidden * e->width;
+        for (int i = 0; i < e->width; i++) {
+            const float *from = x + row * e->hidden;
+            const float g = times(gate + i * e->hidden, from, e->hidden,
+                                  e->gate_bias[expert * e->width + i]);
+            const float u = times(up + i * e->hidden, from, e->hidden,
+                                  e->up_bias[expert * e->width + i]);
+            inner[i] = g / (1 + expf(-g)) * u;
+        }
+        for (int i = 0; i < e->hidden; i++)
+            out[row * e->hidden + i] +=
+                weights[pair] * times(down + i * e->width, inner, e->width,
+                                      e->down_bias[expert * e->hidden + i]);
+    }
+    free(inner);
+}
+
+static Matrix dense(int outputs, int inputs) {
+    return (Matrix){
+        .weight = noises((size_t)outputs * inputs, 0.3f), .outputs = outputs, .inputs = inputs};
+}
+
+static void mixture(int rows, int count, int each, int hidden, int width) {
+    Matrix gate = dense(count * width, hidden), up = dense(count * width, hidden);
+    Matrix down = dense(count * hidden, width);
+    float *biases[3] = {noises((size_t)(count * width), 1), noises((size_t)(count * width), 1),
+                        noises((size_t)(count * hidden), 1)};
+    const Experts e = {&gate,     &up,   &down, biases[0], biases[1], biases[2],
+                       count, hidden, width, SILU,      0};
+    const size_t cells = (size_t)rows * hidden, pairs = (size_t)rows * each;
+    float *x = noises(cells, 1), *residual = noises(cells, 1), *weights = noises(pairs, 1);
+    float *found = malloc(sizeof(float) * cells), *wanted = malloc(sizeof(float) * cells);
+    int32_t *chosen = malloc(sizeof(int32_t) * pairs);
+    for (size_t i = 0; i < pairs; i++) /* never the last one, where there is another */
+        chosen[i] = (int32_t)((bits32() + i) % (uint32_t)(count > 1 ? count - 1 : 1));
+    plainly(&e, x, rows, chosen, weights, each, residual, wanted);
+    for (int sorted = 0; sorted < 2; sorted++) {
+        if (op_moe(&e, x, rows, chosen, weights, each, residual, sorted, found))
+            exit(1);
+        compare("moe", found, wanted, cells, 2e-4f);
+    }
+    for (int i = 0; i < 3; i++)
+        free(biases[i]);
+    free(gate.weight), free(up.weight), free(down.weight), free(x), free(residual);
+    free(weights), free(found), free(wanted), free(chosen);
+}
+
+void check_moe(void) {
+    mixture(1, 1, 1, 32, 16);
+    mixture(1, 4, 2, 33, 15);
+    mixture(7, 5, 3, 64, 40);
+    mixture(230, 3, 2, 40, 48);
+}
