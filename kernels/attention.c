@@ -131,17 +131,7 @@ static void product(const Product *p, int type) {
 INLINE vf exp_down(vf v) {
     const vf x = vf_max(vf_set(-87.33654f), v);
     const vi whole = vi_round(x * 1.44269504f);
-    const vf n = vf_of(whole);
-    vf r = vf_fma(n, vf_set(-0.693359375f), x);
-    r = vf_fma(n, vf_set(2.12194440e-4f), r);
-    vf p = vf_set(1.9875691500e-4f);
-    p = vf_fma(p, r, vf_set(1.3981999507e-3f));
-    p = vf_fma(p, r, vf_set(8.3334519073e-3f));
-    p = vf_fma(p, r, vf_set(4.1665795894e-2f));
-    p = vf_fma(p, r, vf_set(1.6666665459e-1f));
-    p = vf_fma(p, r, vf_set(5.0000001201e-1f));
-    p = vf_fma(p, r * r, r + 1.0f);
-    return p * vf_bits((whole + 127) << 23);
+    return vf_exp_part(x, vf_of(whole)) * vf_bits((whole + 127) << 23);
 }
 
 INLINE vf capped(vf s, float cap) {

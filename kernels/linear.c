@@ -25,14 +25,10 @@ static void finish(const Linear *l, int column, int row, int count, const vf *su
             const ptrdiff_t place = (ptrdiff_t)(row + m) * l->outputs + at;
             vf sum = sums[m * VECTORS + v];
             if (l->bias && !l->activation)
-                sum += held == LANES ? vf_load(l->bias + at) : vf_load_first(l->bias + at, held);
+                sum += vf_next(l->bias + at, held);
             if (residual)
-                sum += held == LANES ? vf_load(residual + place)
-                                     : vf_load_first(residual + place, held);
-            if (held == LANES)
-                vf_store(l->out + place, sum);
-            else
-                vf_store_first(l->out + place, sum, held);
+                sum += vf_next(residual + place, held);
+            vf_put(l->out + place, sum, held);
         }
 }
 
@@ -41,8 +37,8 @@ static void join(const Linear *l, int column, int count, vf *gate, const vf *up)
         const int at = column + v * LANES, held = least(LANES, l->outputs - at);
         vf gate_bias = {0}, up_bias = {0};
         if (l->bias && held > 0) {
-            gate_bias = vf_load_first(l->bias + at, held);
-            up_bias = vf_load_first(l->bias + l->outputs + at, held);
+            gate_bias = vf_next(l->bias + at, held);
+            up_bias = vf_next(l->bias + l->outputs + at, held);
         }
         for (int m = v; m < count * VECTORS; m += VECTORS)
             gate[m] = gated(gate[m] + gate_bias, up[m] + up_bias, l->activation, l->limit);

@@ -2,6 +2,7 @@
    expert's weights are read once for all its tokens; their results are added in the token's order. */
 #include "activation.h"
 #include "product.h"
+#include "route.h"
 #include "scratch.h"
 
 /* The same fields in the same order as in moe.py. Row e * n + i of a matrix with n rows an expert is
@@ -44,25 +45,24 @@ static int sort_pairs(const int32_t *chosen, int rows, int each, int experts, in
         }
         return pairs;
     }
-    int *next = calloc((size_t)experts + 1, sizeof *next);
-    if (!next)
+    int32_t *order = malloc(sizeof *order * ((size_t)pairs + (size_t)experts + 1));
+    if (!order)
         return -1;
-    for (int i = 0; i < pairs; i++)
-        next[chosen[i] + 1]++;
-    for (int e = 0; e < experts; e++) {
-        const int tokens_of = next[e + 1];
-        next[e + 1] += next[e];
-        if (tokens_of) {
-            segments[count] = (Segment){e, next[e], next[e + 1], 0};
-            ends[count++] = next[e + 1];
+    int32_t *offsets = order + pairs;
+    if (op_sort_by_expert(chosen, pairs, experts, order, offsets)) {
+        free(order);
+        return -1;
+    }
+    for (int e = 0; e < experts; e++)
+        if (offsets[e] < offsets[e + 1]) {
+            segments[count] = (Segment){e, offsets[e], offsets[e + 1], 0};
+            ends[count++] = offsets[e + 1];
         }
+    for (int place = 0; place < pairs; place++) {
+        tokens[place] = order[place] / each;
+        places[order[place]] = place;
     }
-    for (int i = 0; i < pairs; i++) {
-        const int place = next[chosen[i]]++;
-        tokens[place] = i / each;
-        places[i] = place;
-    }
-    free(next);
+    free(order);
     return count;
 }
 
@@ -107,14 +107,12 @@ INLINE vf bias_of(const float *bias, int expert, int rows, int column) {
     const int held = least(LANES, rows - column);
     if (!bias || held <= 0)
         return vf_set(0);
-    return vf_load_first(bias + (ptrdiff_t)expert * rows + column, held);
+    return vf_next(bias + (ptrdiff_t)expert * rows + column, held);
 }
 
 INLINE void put(float *out, int rows, int column, vf value) {
-    if (column + LANES <= rows)
-        vf_store(out + column, value);
-    else if (column < rows)
-        vf_store_first(out + column, value, rows - column);
+    if (column < rows)
+        vf_put(out + column, value, rows - column);
 }
 
 static void inner_task(void *context, int task) {
@@ -171,11 +169,11 @@ static void combine_row(void *context, int row) {
         vf sum = {0};
         for (int i = row * c->each; i < (row + 1) * c->each; i++) {
             const float *part = c->outer + (ptrdiff_t)c->places[i] * c->hidden + at;
-            sum = vf_fma(vf_load_first(part, held), vf_set(c->weights[i]), sum);
+            sum = vf_fma(vf_next(part, held), vf_set(c->weights[i]), sum);
         }
         if (c->residual)
-            sum += vf_load_first(c->residual + (ptrdiff_t)row * c->hidden + at, held);
-        vf_store_first(out + at, sum, held);
+            sum += vf_next(c->residual + (ptrdiff_t)row * c->hidden + at, held);
+        vf_put(out + at, sum, held);
     }
 }
 

@@ -1,4 +1,5 @@
 /* The router of a mixture of experts, and the order in which experts then take their tokens. */
+#include "route.h"
 #include "export.h"
 #include "pool.h"
 #include "simd.h"
@@ -119,7 +120,6 @@ EXPORT int op_route(const float *logits, const float *correction, int tokens, in
     return atomic_load(&r.failed);
 }
 
-/* order: (pairs,), pair numbers by expert, within one as they were; offsets: (experts + 1,). */
 EXPORT int op_sort_by_expert(const int32_t *indices, int pairs, int experts, int32_t *order,
                              int32_t *offsets) {
     int32_t *next = calloc((size_t)experts + 1, sizeof *next);

@@ -124,11 +124,8 @@ INLINE vf vf_load_as(const void *p, int64_t i, int type) {
     return vf_load((const float *)p + i);
 }
 
-/* e^v to 2 units in the last place; 0 below -87.3, infinity above 88.7, NaN of NaN. */
-INLINE vf vf_exp(vf v) {
-    const vf low = vf_set(-87.33654f), high = vf_set(88.72283f);
-    vf x = vf_min(high, vf_max(low, v));
-    vf n = vf_of(vi_round(x * 1.44269504f));
+/* e^(x - n ln 2), where n is x / ln 2 rounded: to 2 units in the last place (Cephes, expf). */
+INLINE vf vf_exp_part(vf x, vf n) {
     vf r = vf_fma(n, vf_set(-0.693359375f), x);
     r = vf_fma(n, vf_set(2.12194440e-4f), r);
     vf p = vf_set(1.9875691500e-4f);
@@ -137,7 +134,15 @@ INLINE vf vf_exp(vf v) {
     p = vf_fma(p, r, vf_set(4.1665795894e-2f));
     p = vf_fma(p, r, vf_set(1.6666665459e-1f));
     p = vf_fma(p, r, vf_set(5.0000001201e-1f));
-    p = vf_fma(p, r * r, r + 1.0f);
+    return vf_fma(p, r * r, r + 1.0f);
+}
+
+/* e^v to 2 units in the last place; 0 below -87.3, infinity above 88.7, NaN of NaN. */
+INLINE vf vf_exp(vf v) {
+    const vf low = vf_set(-87.33654f), high = vf_set(88.72283f);
+    vf x = vf_min(high, vf_max(low, v));
+    vf n = vf_of(vi_round(x * 1.44269504f));
+    vf p = vf_exp_part(x, n);
     vi half = vi_round(n * 0.5f); /* 2^128 is no float, its root is */
     vi rest = vi_round(n) - half;
     p = p * vf_bits((half + 127) << 23) * vf_bits((rest + 127) << 23);
