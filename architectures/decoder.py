@@ -8,12 +8,13 @@ import mlx.core as mx
 from ..kernels.embedding import embedding
 from ..kernels.linear import Weight, linear, pack
 from ..kernels.pages import Layout, Pages
+from ..kernels.rms_norm import Norm
 from ..kernels.rope import Table, rope_table
 from .config import ModelConfig
 from .layers.attention import Attention
 from .layers.mlp import MLP
 from .layers.moe import MoE
-from .layers.norm import Norm
+from .layers.norm import load as load_norm
 from .layers.rope import frequencies
 from .parameters import Parameters
 
@@ -31,17 +32,17 @@ class Block:
         hidden, eps = config.hidden_size, config.norm_eps
         feed_forward = MoE if config.experts and config.experts.layers[layer] else MLP
         return cls(
-            Norm.load(parameters, f"{name}.input_layernorm", hidden, eps),
+            load_norm(parameters, f"{name}.input_layernorm", hidden, eps),
             Attention.load(parameters, config, f"{name}.self_attn", layer),
-            Norm.load(parameters, f"{name}.post_attention_layernorm", hidden, eps),
+            load_norm(parameters, f"{name}.post_attention_layernorm", hidden, eps),
             feed_forward.load(parameters, config, f"{name}.mlp"),
         )
 
     def __call__(
         self, x: mx.array, table: Table, pages: Pages, layout: Layout
     ) -> tuple[mx.array, Pages]:
-        x, pages = self.attention(self.attention_norm(x), x, table, pages, layout)
-        return self.mlp(self.mlp_norm(x), x), pages
+        x, pages = self.attention(x, self.attention_norm, table, pages, layout)
+        return self.mlp(x, self.mlp_norm), pages
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class Decoder:
         return cls(
             embed,
             tuple(Block.load(parameters, config, layer) for layer in range(config.layers)),
-            Norm.load(parameters, "model.norm", hidden, config.norm_eps),
+            load_norm(parameters, "model.norm", hidden, config.norm_eps),
             embed if config.tied else pack(parameters.matrix("lm_head", vocabulary, hidden)),
             frequencies(config.rope, config.head_dim),
             config.rope.attention_factor,
@@ -82,5 +83,5 @@ class Decoder:
             x, pages = block(x, table, pages, layout)
             written.append(pages)
         x = x if rows.size == x.shape[0] else x[rows]
-        logits = linear(self.norm(x), self.head)
+        logits = linear(x, self.head, norm=self.norm)
         return logits.astype(mx.float32), written

@@ -24,6 +24,7 @@ from .cpu.library import (
     ready,
 )
 from .cpu.library import optional as optional_address
+from .rms_norm import Norm, rms_norm_reference
 
 # Elements of a 16-bit matrix that are widened at a time: 1 MB in float32. MLX allocates ahead of
 # its CPU thread, by some 17 blocks.
@@ -108,8 +109,13 @@ def linear(
     weight: Weight,
     bias: mx.array | None = None,
     residual: mx.array | None = None,
+    norm: Norm | None = None,
 ) -> mx.array:
-    """(rows, inputs) to (rows, outputs), in the dtype of x: x times weight + bias + residual."""
+    """(rows, inputs) to (rows, outputs), in the dtype of x: x times weight + bias + residual.
+
+    With a norm, the product is of norm(x).
+    """
+    x = x if norm is None else norm(x)
     native = _native()
     if native is not None and x.size and x.dtype == mx.float32:
         return _compiled(native, x, weight, bias, residual, 0, 0)
@@ -124,11 +130,14 @@ def gated_linear(
     bias: mx.array | None = None,
     activation: Activation = "silu",
     limit: float = 7.0,
+    norm: Norm | None = None,
 ) -> mx.array:
     """(rows, inputs) to (rows, outputs / 2): gate and up in one product, and what joins them.
 
-    The weight's first half is the gate; `limit` is of `swiglu_clamped` alone.
+    The weight's first half is the gate; `limit` is of `swiglu_clamped` alone. With a norm, the
+    product is of norm(x).
     """
+    x = x if norm is None else norm(x)
     native = _native()
     if native is None or not x.size or x.dtype != mx.float32 or weight.outputs % (2 * ALIGNED):
         return activate(linear(x, weight, bias), activation, limit)
@@ -171,9 +180,12 @@ def linear_reference(
     weight: Weight,
     bias: mx.array | None = None,
     residual: mx.array | None = None,
+    norm: Norm | None = None,
 ) -> mx.array:
     """The definition, in float32."""
-    y = x.astype(mx.float32) @ widen(weight).T
+    wide = x.astype(mx.float32)
+    wide = wide if norm is None else rms_norm_reference(wide, norm.weight, norm.eps)
+    y = wide @ widen(weight).T
     y = y if bias is None else y + bias
     return (y if residual is None else y + residual).astype(x.dtype)
 
@@ -184,9 +196,10 @@ def gated_linear_reference(
     bias: mx.array | None = None,
     activation: Activation = "silu",
     limit: float = 7.0,
+    norm: Norm | None = None,
 ) -> mx.array:
     """The definition, in float32."""
-    return activate_reference(linear_reference(x, weight, bias), activation, limit)
+    return activate_reference(linear_reference(x, weight, bias, norm=norm), activation, limit)
 
 
 def product(x: mx.array, weight: Weight) -> mx.array:

@@ -11,6 +11,7 @@ from .activation import ACTIVATIONS, Activation, activate, activate_reference
 from .cpu.library import INT, POINTER, Function, address, array, library, output, ready
 from .cpu.library import optional as optional_address
 from .linear import ALIGNED, Dense, Matrix, Packed, Quantized, Weight, matrix, pack, widen
+from .rms_norm import Norm, rms_norm_reference
 
 
 class Call(ctypes.Structure):
@@ -64,11 +65,13 @@ def moe(
     chosen: mx.array,
     weights: mx.array,
     residual: mx.array | None = None,
+    norm: Norm | None = None,
 ) -> mx.array:
     """(rows, hidden) to the same: the sum over j of weights[:, j] times expert chosen[:, j].
 
-    chosen: (rows, k) int32; weights: (rows, k) float32.
+    chosen: (rows, k) int32; weights: (rows, k) float32. With a norm, the experts get norm(x).
     """
+    x = x if norm is None else norm(x)
     native = _native()
     if native is None or not x.size or x.dtype != mx.float32:
         y = _composed(x, experts, chosen, weights)
@@ -96,8 +99,10 @@ def moe_reference(
     chosen: mx.array,
     weights: mx.array,
     residual: mx.array | None = None,
+    norm: Norm | None = None,
 ) -> mx.array:
     """The definition, token by token, in float32."""
+    x = x if norm is None else rms_norm_reference(x, norm.weight, norm.eps)
     matrices = [
         widen(weight).reshape(experts.count, -1, weight_inputs(weight))
         for weight in (experts.gate, experts.up, experts.down)

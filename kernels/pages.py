@@ -8,6 +8,7 @@ import mlx.core as mx
 PAGE = (
     32  # tokens a page; 16 to 64 work alike, 32 keeps a page of one head at 8 KB (128 wide, 16 bit)
 )
+TAIL_PAGES = 2  # so that tails are brought into the pool every 32 tokens, whoever is where
 GROUP = 32  # values of one head and token that share a scale, where they are quantized
 
 
@@ -60,6 +61,18 @@ class Heads:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Tail:
+    """The latest tokens of decoding sequences, apart from an immutable pool (Metal only).
+
+    Row i of the step before holds TAIL_PAGES pages from i * TAIL_PAGES on in `pages`, which has
+    the form of the pool; the first begins at position starts[i], a multiple of PAGE.
+    """
+
+    pages: "Pages"
+    starts: mx.array  # (rows,) int32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Pages:
     """One layer's pool: a cache handle; an operation that appends takes one and returns the next.
 
@@ -75,6 +88,8 @@ class Pages:
     key_biases: mx.array | None = None
     value_scales: mx.array | None = None
     value_biases: mx.array | None = None
+    tail: Tail | None = None  # tokens that are not in the pool yet; they count before the pool's
+    token: mx.array | None = None  # of whoever wrote the pool last, where it is written in place
 
     @property
     def format(self) -> Format:
@@ -140,3 +155,4 @@ class Layout:
     tables: mx.array  # (sequences, most pages) int32: pages in order, padded with page 0
     decodes: int
     prefills: tuple[Prefill, ...]
+    tails: mx.array | None = None  # (rows,) int32: each row's Tail.starts after the step

@@ -1,5 +1,6 @@
 """Root mean square normalisation over the last axis, with the residual sum before it."""
 
+from dataclasses import dataclass
 from functools import cache
 from typing import overload
 
@@ -7,6 +8,18 @@ import mlx.core as mx
 
 from .cpu.library import FLOAT, INT, NUMBERS, POINTER, Function, address, empty, library, ready
 from .cpu.library import optional as optional_address
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Norm:
+    """A norm that the operation after it may take into its own work. weight: (width,)."""
+
+    weight: mx.array
+    eps: float
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """(..., width) alike."""
+        return rms_norm(x, self.weight, self.eps)
 
 
 @overload

@@ -9,6 +9,8 @@ import numpy as np
 
 from .cpu.library import FLOAT, INT, POINTER, Function, address, empty, library, ready
 from .cpu.library import optional as optional_address
+from .linear import Weight, linear, linear_reference
+from .rms_norm import Norm
 
 SCORINGS = {"softmax": 0, "sigmoid": 1}  # as in route.c
 
@@ -28,6 +30,29 @@ class Router:
     groups: int = 1
     kept_groups: int = 1
     group_score: Literal["best", "best_two"] = "best"
+
+
+def choose(
+    x: mx.array,
+    weight: Weight,
+    router: Router,
+    correction: mx.array | None = None,
+    norm: Norm | None = None,
+) -> tuple[mx.array, mx.array]:
+    """`route` of the logits that a router's weight (experts, width) gives x (tokens, width)."""
+    return route(linear(x, weight, norm=norm), router, correction)
+
+
+def choose_reference(
+    x: mx.array,
+    weight: Weight,
+    router: Router,
+    correction: mx.array | None = None,
+    norm: Norm | None = None,
+) -> tuple[mx.array, mx.array]:
+    """The definition."""
+    logits = linear_reference(x.astype(mx.float32), weight, norm=norm)
+    return route_reference(logits, router, correction)
 
 
 def route(

@@ -6,6 +6,7 @@ import mlx.core as mx
 
 from ...kernels.attention import attention
 from ...kernels.pages import Heads, Layout, Pages
+from ...kernels.rms_norm import Norm
 from ...kernels.rope import Table
 from ..config import ModelConfig
 from ..parameters import Parameters
@@ -37,10 +38,12 @@ class Attention:
         )
 
     def __call__(
-        self, x: mx.array, residual: mx.array, table: Table, pages: Pages, layout: Layout
+        self, x: mx.array, norm: Norm, table: Table, pages: Pages, layout: Layout
     ) -> tuple[mx.array, Pages]:
-        attended, pages = attention(self.projections(x), self.heads, table, pages, layout)
-        return self.output(attended, residual), pages
+        """x plus the attention of norm(x)."""
+        qkv = self.projections(x, norm=norm)
+        attended, pages = attention(qkv, self.heads, table, pages, layout)
+        return self.output(attended, x), pages
 
 
 def _heads(parameters: Parameters, config: ModelConfig, name: str, layer: int) -> Heads:

@@ -15,6 +15,7 @@ from ...kernels.linear import (
     pack,
     pack_pair,
 )
+from ...kernels.rms_norm import Norm
 from ..parameters import Parameters
 
 
@@ -44,20 +45,25 @@ class Linear:
         weights = join([gate, up]) if paired is None else ()
         return cls(_with_biases([paired] if paired else [pack(each) for each in weights], biases))
 
-    def __call__(self, x: mx.array, residual: mx.array | None = None) -> mx.array:
-        """x times weight, + bias, + residual."""
+    def __call__(
+        self, x: mx.array, residual: mx.array | None = None, norm: Norm | None = None
+    ) -> mx.array:
+        """norm(x) times weight, + bias, + residual."""
         if len(self.parts) == 1:
             ((weight, bias),) = self.parts
-            return linear(x, weight, bias, residual)
+            return linear(x, weight, bias, residual, norm)
+        x = x if norm is None else norm(x)
         y = mx.concatenate([linear(x, weight, bias) for weight, bias in self.parts], axis=-1)
         return y if residual is None else y + residual
 
-    def gated(self, x: mx.array, activation: Activation = "silu") -> mx.array:
+    def gated(
+        self, x: mx.array, activation: Activation = "silu", norm: Norm | None = None
+    ) -> mx.array:
         """The same of a gate and what it lets through, joined by the activation."""
         if len(self.parts) == 1:
             ((weight, bias),) = self.parts
-            return gated_linear(x, weight, bias, activation)
-        return activate(self(x), activation)
+            return gated_linear(x, weight, bias, activation, norm=norm)
+        return activate(self(x, norm=norm), activation)
 
 
 def _with_biases(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
+from ...kernels.rms_norm import Norm
 from ..config import ModelConfig
 from ..parameters import Parameters
 from .linear import Linear
@@ -23,5 +24,6 @@ class MLP:
             Linear.load(parameters, [(f"{name}.down_proj", hidden)], width, config.mlp_bias),
         )
 
-    def __call__(self, x: mx.array, residual: mx.array) -> mx.array:
-        return self.down(self.gate_up.gated(x), residual)
+    def __call__(self, x: mx.array, norm: Norm) -> mx.array:
+        """x plus the layer of norm(x)."""
+        return self.down(self.gate_up.gated(x, norm=norm), x)

@@ -4,17 +4,18 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from ...kernels.linear import Dense, Quantized, Weight
+from ...kernels.linear import Dense, Quantized, Weight, pack
 from ...kernels.moe import Experts, moe, pack_experts
-from ...kernels.route import Router, route
+from ...kernels.rms_norm import Norm
+from ...kernels.route import Router, choose
 from ..config import ModelConfig
 from ..parameters import Parameters
-from .linear import Linear, join
+from .linear import join
 
 
 @dataclass(frozen=True, slots=True)
 class MoE:
-    logits: Linear
+    gate: Weight
     router: Router
     experts: Experts
 
@@ -35,14 +36,15 @@ class MoE:
             )
         )
         return cls(
-            Linear.load(parameters, [(f"{name}.gate", mixture.count)], hidden, False),
+            pack(parameters.matrix(f"{name}.gate", mixture.count, hidden)),
             Router(mixture.per_token, normalise=mixture.normalise),
             Experts(mixture.count, gate, up, down),
         )
 
-    def __call__(self, x: mx.array, residual: mx.array) -> mx.array:
-        chosen, weights = route(self.logits(x), self.router)
-        return moe(x, self.experts, chosen, weights, residual)
+    def __call__(self, x: mx.array, norm: Norm) -> mx.array:
+        """x plus the layer of norm(x)."""
+        chosen, weights = choose(x, self.gate, self.router, norm=norm)
+        return moe(x, self.experts, chosen, weights, x, norm)
 
 
 def _stack(

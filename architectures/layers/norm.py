@@ -1,21 +1,8 @@
-"""A root mean square norm with its weight."""
+"""A root mean square norm as a checkpoint names it."""
 
-from dataclasses import dataclass
-
-import mlx.core as mx
-
-from ...kernels.rms_norm import rms_norm
+from ...kernels.rms_norm import Norm
 from ..parameters import Parameters
 
 
-@dataclass(frozen=True, slots=True)
-class Norm:
-    weight: mx.array
-    eps: float
-
-    @classmethod
-    def load(cls, parameters: Parameters, module: str, size: int, eps: float) -> "Norm":
-        return cls(parameters.vector(f"{module}.weight", size), eps)
-
-    def __call__(self, x: mx.array) -> mx.array:
-        return rms_norm(x, self.weight, self.eps)
+def load(parameters: Parameters, module: str, size: int, eps: float) -> Norm:
+    return Norm(parameters.vector(f"{module}.weight", size), eps)
