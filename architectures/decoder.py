@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from ..kernels.embedding import embedding
-from ..kernels.linear import Weight, linear, pack
+from ..kernels.linear import linear
 from ..kernels.pages import Layout, Pages
 from ..kernels.rms_norm import Norm
 from ..kernels.rope import Table, rope_table
+from ..kernels.weight import Weight, pack
 from .config import ModelConfig
 from .layers.attention import Attention
 from .layers.mlp import MLP

@@ -10,8 +10,8 @@ import mlx.core as mx
 from ..architectures.config import ModelConfig
 from ..architectures.registry import configure
 from ..kernels.cpu.library import compiled, use_threads
-from ..kernels.linear import activation_dtype
 from ..kernels.pages import FORMATS, PAGE, Format
+from ..kernels.weight import activation_dtype
 from . import generation, kv_cache, tokenizer
 from .checkpoint import Checkpoint, CheckpointError, open_checkpoint
 from .engine import Engine

@@ -6,7 +6,7 @@ from pathlib import Path
 import mlx.core as mx
 
 from ..architectures.config import Affine, ModelConfig
-from ..kernels.linear import Dense, Quantized, activation_dtype
+from ..kernels.weight import Dense, Quantized, activation_dtype
 from .checkpoint import Checkpoint, CheckpointError, Header
 
 FLOATS = {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}

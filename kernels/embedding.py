@@ -7,7 +7,7 @@ import mlx.core as mx
 import numpy as np
 
 from .cpu.library import INT, POINTER, Function, address, empty, library
-from .linear import Dense, Matrix, Quantized, Weight, matrix, widen
+from .weight import Dense, Matrix, Quantized, Weight, matrix, widen
 
 
 def embedding(tokens: mx.array, weight: Weight, dtype: mx.Dtype) -> mx.array:

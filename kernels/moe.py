@@ -10,8 +10,8 @@ import numpy as np
 from .activation import ACTIVATIONS, Activation, activate, activate_reference
 from .cpu.library import INT, POINTER, Function, address, array, library, output, ready
 from .cpu.library import optional as optional_address
-from .linear import ALIGNED, Dense, Matrix, Packed, Quantized, Weight, matrix, pack, widen
 from .rms_norm import Norm, rms_norm_reference
+from .weight import ALIGNED, Dense, Matrix, Packed, Quantized, Weight, matrix, pack, widen
 
 
 class Call(ctypes.Structure):

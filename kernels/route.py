@@ -9,8 +9,9 @@ import numpy as np
 
 from .cpu.library import FLOAT, INT, POINTER, Function, address, empty, library, ready
 from .cpu.library import optional as optional_address
-from .linear import Weight, linear, linear_reference
+from .linear import linear, linear_reference
 from .rms_norm import Norm
+from .weight import Weight
 
 SCORINGS = {"softmax": 0, "sigmoid": 1}  # as in route.c
 

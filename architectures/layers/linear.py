@@ -6,16 +6,9 @@ from dataclasses import dataclass, replace
 import mlx.core as mx
 
 from ...kernels.activation import Activation, activate
-from ...kernels.linear import (
-    Dense,
-    Quantized,
-    Weight,
-    gated_linear,
-    linear,
-    pack,
-    pack_pair,
-)
+from ...kernels.linear import gated_linear, linear
 from ...kernels.rms_norm import Norm
+from ...kernels.weight import Dense, Quantized, Weight, pack, pack_pair
 from ..parameters import Parameters
 
 

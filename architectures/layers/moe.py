@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from ...kernels.linear import Dense, Quantized, Weight, pack
 from ...kernels.moe import Experts, moe, pack_experts
 from ...kernels.rms_norm import Norm
 from ...kernels.route import Router, choose
+from ...kernels.weight import Dense, Quantized, Weight, pack
 from ..config import ModelConfig
 from ..parameters import Parameters
 from .linear import join

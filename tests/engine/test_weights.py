@@ -12,7 +12,8 @@ from bessemer.architectures.config import Affine, ModelConfig, Quantization
 from bessemer.architectures.registry import configure
 from bessemer.engine.checkpoint import CheckpointError, open_checkpoint
 from bessemer.engine.weights import Weights
-from bessemer.kernels.linear import Dense, Quantized, linear, widen
+from bessemer.kernels.linear import linear
+from bessemer.kernels.weight import Dense, Quantized, widen
 from tests.architectures.tiny import CONFIGS, Tiny
 
 CONFIG = CONFIGS["llama_gqa_llama3"]

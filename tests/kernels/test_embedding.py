@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from bessemer.kernels import embedding as module
-from bessemer.kernels import linear as storage
+from bessemer.kernels import weight as storage
 from bessemer.kernels.embedding import embedding, embedding_reference
-from bessemer.kernels.linear import Quantized, Weight, pack
+from bessemer.kernels.weight import Quantized, Weight, pack
 
 from .arrays import every_storage, normal, same
 from .tiers import NATIVE, PATHS, use

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from bessemer.kernels.cpu import library
-from bessemer.kernels.linear import Dense, linear
+from bessemer.kernels.linear import linear
+from bessemer.kernels.weight import Dense
 
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "engine" / "guide"

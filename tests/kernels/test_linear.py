@@ -8,20 +8,10 @@ import numpy as np
 import pytest
 
 from bessemer.kernels import activation, linear
+from bessemer.kernels import weight as storage
 from bessemer.kernels.activation import ACTIVATIONS, Activation, activate_reference
-from bessemer.kernels.linear import (
-    WIDENED,
-    Dense,
-    Packed,
-    Quantized,
-    Weight,
-    gated_linear,
-    gated_linear_reference,
-    linear_reference,
-    pack,
-    pack_pair,
-    widen,
-)
+from bessemer.kernels.linear import WIDENED, gated_linear, gated_linear_reference, linear_reference
+from bessemer.kernels.weight import Dense, Packed, Quantized, Weight, pack, pack_pair, widen
 
 from .arrays import close, dense, every_storage, normal, quantized, same
 from .tiers import NATIVE, PATHS, use
@@ -37,14 +27,14 @@ EXACT, FAST = 2e-5, 1.5e-2  # against the largest value; relative error of the w
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str | None:
     """Operations run in this tier, or in MLX's operations."""
     chosen: str | None = request.param
-    use(monkeypatch, chosen, linear, activation)
+    use(monkeypatch, chosen, linear, storage, activation)
     return chosen
 
 
 @pytest.fixture(params=NATIVE)
 def native(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     chosen: str = request.param
-    use(monkeypatch, chosen, linear, activation)
+    use(monkeypatch, chosen, linear, storage, activation)
     return chosen
 
 
@@ -196,7 +186,7 @@ def test_a_row_does_not_depend_on_the_others(native: str, exact: bool, packed: b
 
 
 def test_a_row_does_not_depend_on_the_others_in_mlx(monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, None, linear, activation)
+    use(monkeypatch, None, linear, storage, activation)
     x = normal(65, 256)
     for weight in every_storage(64, 256):
         whole = linear.linear(x, weight)
@@ -234,7 +224,7 @@ def test_rows_of_nothing_and_next_to_nothing(path: str | None) -> None:
 
 
 def test_a_matrix_without_its_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, None, linear, activation)
+    use(monkeypatch, None, linear, storage, activation)
     weight = quantized(32, 64, 32, 4)
     assert pack(weight) is weight
 
@@ -250,7 +240,7 @@ def test_a_16_bit_matrix_is_widened_block_by_block(path: str | None) -> None:
 
 
 def test_blocks_join_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, None, linear, activation)
+    use(monkeypatch, None, linear, storage, activation)
     weight = dense(3 * WIDENED // 1024 + 5, 1024, mx.bfloat16)
     x = normal(2, 1024)
     assert same(linear.linear(x, weight), x @ weight.weight.astype(mx.float32).T)

@@ -9,8 +9,8 @@ import pytest
 from bessemer.kernels import moe as module
 from bessemer.kernels.activation import Activation
 from bessemer.kernels.cpu.library import compiled
-from bessemer.kernels.linear import Dense, Quantized
 from bessemer.kernels.moe import Experts, moe, moe_reference, pack_experts
+from bessemer.kernels.weight import Dense, Quantized
 from tests.kernels.arrays import normal
 
 

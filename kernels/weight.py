@@ -1,0 +1,192 @@
+"""The weight of a linear layer as it is stored, and as the C kernels want it."""
+
+import ctypes
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import mlx.core as mx
+import numpy as np
+
+from .cpu.library import E8M0, INT, NUMBERS, POINTER, address, empty, library
+from .cpu.library import optional as optional_address
+from .metal.device import device
+
+ALIGNED = 16  # rows of a panel, at most: where the up projection may begin
+
+Mode = Literal["affine", "mxfp4"]
+
+
+class Matrix(ctypes.Structure):
+    """A weight as the C kernels see it (kernels/cpu/matrix.h)."""
+
+    _fields_ = (
+        ("weight", POINTER),
+        ("scales", POINTER),
+        ("biases", POINTER),
+        ("outputs", ctypes.c_int32),
+        ("inputs", ctypes.c_int32),
+        ("bits", ctypes.c_int32),
+        ("group", ctypes.c_int32),
+        ("type", ctypes.c_int32),
+        ("exact", ctypes.c_int32),
+        ("packed", ctypes.c_int32),
+        ("paired", ctypes.c_int32),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dense:
+    """weight: (outputs, inputs), any floating dtype."""
+
+    weight: mx.array
+
+    @property
+    def outputs(self) -> int:
+        return self.weight.shape[0]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Quantized:
+    """MLX's layout: (outputs, inputs * bits / 32) words, (outputs, inputs / group) scales, biases.
+
+    `mxfp4` has 4 bits, groups of 32, scales of 8 bits (E8M0) and no biases. `exact` keeps the
+    activations in float32 on a CPU, where they are otherwise rounded to 8 bits in blocks.
+    """
+
+    weight: mx.array
+    scales: mx.array
+    biases: mx.array | None
+    group: int
+    bits: int
+    mode: Mode = "affine"
+    exact: bool = False
+
+    @property
+    def outputs(self) -> int:
+        return self.weight.shape[0]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Packed:
+    """A weight in the order of the C kernels (see `pack`); `matrix` points into `arrays`."""
+
+    arrays: tuple[mx.array, ...]
+    matrix: Matrix
+
+    @property
+    def outputs(self) -> int:
+        return int(self.matrix.outputs)
+
+
+Weight = Dense | Quantized | Packed
+
+
+def activation_dtype(stored: mx.Dtype) -> mx.Dtype:
+    """What to compute in: MLX's 16-bit products on a CPU are slow and, quantized, off by 4 %."""
+    return mx.float32 if device() is None and _on_cpu() else stored
+
+
+def widen(weight: Weight) -> mx.array:
+    """(outputs, inputs) in float32."""
+    if isinstance(weight, Packed):
+        return _restored(weight)
+    if isinstance(weight, Dense):
+        return weight.weight.astype(mx.float32)
+    affine = weight.mode == "affine"
+    return mx.dequantize(
+        weight.weight,
+        weight.scales.astype(mx.float32) if affine else weight.scales,
+        None if weight.biases is None else weight.biases.astype(mx.float32),
+        group_size=weight.group,
+        bits=weight.bits,
+        mode=weight.mode,
+    ).astype(mx.float32)
+
+
+def pack(weight: Weight) -> Weight:
+    """The same weight as the C kernels read it fastest, in the same memory: drop the one given.
+
+    Where there are no C kernels it is the one given, untouched.
+    """
+    found = library()
+    if found is None or device() is not None or isinstance(weight, Packed):
+        return weight
+    native = found.function("op_pack", ctypes.POINTER(Matrix))
+    packed = Packed(_arrays(weight), matrix(weight))
+    native(packed.matrix)
+    return packed
+
+
+def pack_pair(gate: Dense | Quantized, up: Dense | Quantized) -> Packed | None:
+    """A gate and its up projection as `gated_linear` reads them fastest, in memory of their own.
+
+    Their panels lie in turns, so only `gated_linear` understands the result. None where there are
+    no C kernels, or where their rows are no whole number of panels.
+    """
+    found = library()
+    if found is None or device() is not None:
+        return None
+    if gate.outputs != up.outputs or gate.outputs % found.lanes:
+        return None
+    lanes, described = found.lanes, matrix(gate)
+    if not described.bits and described.inputs * gate.weight.dtype.size % 4:
+        return None
+    parts = [
+        mx.stack([array.reshape(-1, lanes, array.shape[-1]) for array in pair], axis=1)
+        for pair in zip(_arrays(gate), _arrays(up), strict=True)
+    ]
+    joined = [part.reshape(-1, part.shape[-1]) for part in parts]
+    mx.eval(joined)
+    whole: Dense | Quantized
+    if isinstance(gate, Dense):
+        whole = Dense(joined[0])
+    else:
+        biases = joined[2] if gate.biases is not None else None
+        whole = replace(gate, weight=joined[0], scales=joined[1], biases=biases)
+    packed = pack(whole)
+    assert isinstance(packed, Packed)
+    packed.matrix.paired = 1
+    return packed
+
+
+def matrix(weight: Weight) -> Matrix:
+    """The C kernels' description, true as long as the weight lives: evaluated arrays stay put."""
+    if isinstance(weight, Packed):
+        return weight.matrix
+    arrays = _arrays(weight)
+    mx.eval(arrays)
+    outputs, inputs = weight.weight.shape
+    if isinstance(weight, Dense):
+        return Matrix(
+            address(arrays[0]), None, None, outputs, inputs, 0, 0, NUMBERS[arrays[0].dtype]
+        )
+    return Matrix(
+        *(optional_address(array) for array in (weight.weight, weight.scales, weight.biases)),
+        outputs,
+        inputs * 32 // weight.bits,
+        weight.bits,
+        weight.group,
+        E8M0 if weight.mode == "mxfp4" else NUMBERS[weight.scales.dtype],
+        weight.exact,
+    )
+
+
+def _arrays(weight: Dense | Quantized) -> tuple[mx.array, ...]:
+    if isinstance(weight, Dense):
+        return (weight.weight,)
+    arrays = (weight.weight, weight.scales, weight.biases)
+    return tuple(array for array in arrays if array is not None)
+
+
+def _restored(weight: Packed) -> mx.array:
+    found = library()
+    assert found is not None
+    native = found.function("op_embedding", ctypes.POINTER(Matrix), POINTER, INT, POINTER)
+    every = np.arange(weight.outputs, dtype=np.int32)
+    out = empty(weight.outputs, weight.matrix.inputs)
+    native(weight.matrix, address(every), every.size, address(out))
+    return mx.array(out)
+
+
+def _on_cpu() -> bool:
+    return mx.default_device().type == mx.DeviceType.cpu
