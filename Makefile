@@ -3,7 +3,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 LOCKED := $(PIP) --constraint requirements.lock
 
-.PHONY: install serve test check fuzz clean
+.PHONY: install serve test test-long mutants check fuzz clean
 
 install: .venv/installed
 
@@ -12,6 +12,12 @@ serve: .venv/installed
 
 test: .venv/tested
 	$(BIN)/python -m pytest $(ARGS)
+
+test-long: .venv/tested
+	$(BIN)/python -m pytest -m long $(ARGS)
+
+mutants: .venv/tested
+	$(BIN)/python -m tests.kernels.mutants $(ARGS)
 
 check: .venv/checked
 	$(BIN)/ruff format --check .

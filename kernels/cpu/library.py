@@ -162,16 +162,16 @@ def build(name: str, files: Sequence[Path], flags: Sequence[str], notice: str = 
     folder = cache_folder()
     made = folder / f"{name}-{key}.so"
     if not made.exists():
-        with _locked(folder / f"{name}.lock"):
+        with locked(folder / f"{name}.lock"):
             if not made.exists():
                 if notice:
                     print(notice, file=sys.stderr)
                 _compile(command, files, flags, made)
-                _forget(folder.glob(f"{name}-*.so"))
+                forget(folder.glob(f"{name}-*.so"))
     return made
 
 
-def _forget(paths: Iterable[Path]) -> None:
+def forget(paths: Iterable[Path]) -> None:
     """What was made so long ago belongs to a version that nobody runs; if so, it is made again."""
     for path in paths:
         with suppress(FileNotFoundError):
@@ -213,7 +213,7 @@ def _key(command: Sequence[str], files: Sequence[Path]) -> str:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """One process compiles; others wait for what it makes."""
     import fcntl
 

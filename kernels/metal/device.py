@@ -1,0 +1,62 @@
+"""Where Metal kernels run now: on this machine's GPU, in the simulator, or nowhere."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import cache
+
+import mlx.core as mx
+
+from ..simulator.kernel import Options as Options
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """Apple's GPU, by MLX."""
+
+
+@dataclass(frozen=True, slots=True)
+class Simulator:
+    """A CPU model of Metal: not Apple's compiler, not a GPU."""
+
+    options: Options = field(default_factory=Options)
+
+
+@dataclass(frozen=True, slots=True)
+class Nowhere:
+    """MLX's own operations, though there may be a GPU."""
+
+
+Device = Gpu | Simulator
+
+_used: ContextVar[Device | Nowhere | None] = ContextVar("device", default=None)
+
+
+def device() -> Device | None:
+    """What custom Metal kernels run on in this context; None where there is nothing."""
+    used = _used.get()
+    if used is None:
+        return _gpu()
+    return None if isinstance(used, Nowhere) else used
+
+
+def use(device: Device | Nowhere) -> None:
+    """What runs in this context from now on."""
+    _used.set(device)
+
+
+@contextmanager
+def using(device: Device | Nowhere) -> Iterator[None]:
+    """Runs the block's kernels on this device."""
+    token = _used.set(device)
+    try:
+        yield
+    finally:
+        _used.reset(token)
+
+
+@cache
+def _gpu() -> Gpu | None:
+    on_gpu = mx.default_device().type == mx.DeviceType.gpu
+    return Gpu() if on_gpu and mx.metal.is_available() else None

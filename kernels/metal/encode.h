@@ -1,0 +1,26 @@
+// A key's or value's numbers as quantized pages store them: the formats are paged_attention's.
+#pragma once
+#include "page.h"
+
+// A group of values, one a lane, as it is stored.
+template <int BITS, typename S>
+inline void encode(
+    float x, int group, int width, threadgroup S* codes, threadgroup half* scales, int groups,
+    int lane) {
+  const bool inside = lane < width;
+  const float top = simd_max(inside ? BITS == 8 ? fabs(x) : x : LOWEST);
+  const half low = BITS == 4 ? half(simd_min(inside ? x : -LOWEST)) : half(0);
+  const half scale = half((top - float(low)) / (BITS == 8 ? 127.0f : 15.0f));
+  const float code = scale == 0 ? 0.0f : rint((x - float(low)) / float(scale));
+  const uint step = uint(clamp(code, 0.0f, 15.0f));
+  const uint other = simd_shuffle(step, ushort((lane + width / 2) % 32));
+  if (BITS && lane == 0) {
+    scales[group] = scale;
+    scales[groups + group] = low;
+  }
+  if (BITS == 4 && lane < width / 2) {
+    codes[16 * group + lane] = S(step | other << 4);
+  } else if (BITS != 4 && inside) {
+    codes[32 * group + lane] = BITS == 8 ? S(clamp(code, -127.0f, 127.0f)) : S(x);
+  }
+}

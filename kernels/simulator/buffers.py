@@ -1,0 +1,129 @@
+"""Memory between two pages that nobody may touch, so that what lies outside of it faults."""
+
+import ctypes
+import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+PAGE = mmap.PAGESIZE
+ALIGNMENT = 16
+POISON = 0xFF
+READ_WRITE, NOTHING = 3, 0
+KEPT_BYTES = 64 << 20  # of mappings kept for the next dispatch
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """`size` bytes that end, up to alignment, where the second guard page begins."""
+
+    mapping: int
+    pages: int  # between the guards
+    size: int
+
+    @property
+    def low(self) -> int:
+        return self.mapping
+
+    @property
+    def high(self) -> int:
+        return self.mapping + (self.pages + 2) * PAGE
+
+    @property
+    def base(self) -> int:
+        return (self.high - PAGE - max(self.size, 1)) & -ALIGNMENT
+
+    def values(self) -> np.ndarray:
+        return _bytes(self.base, self.size)
+
+    def slack(self) -> tuple[np.ndarray, np.ndarray]:
+        """What lies between the guards and the memory: poisoned, and looked at afterwards."""
+        first = self.low + PAGE
+        end = self.base + self.size
+        return _bytes(first, self.base - first), _bytes(end, self.high - PAGE - end)
+
+    def clean(self) -> bool:
+        return all(bool((part == POISON).all()) for part in self.slack())
+
+
+class Pool:
+    """Mappings by their number of pages; those given back are used again."""
+
+    def __init__(self) -> None:
+        self._free: dict[int, list[int]] = {}
+        self._kept = 0
+
+    def take(self, size: int) -> Guarded:
+        pages = max(1, -(-(max(size, 1) + ALIGNMENT - 1) // PAGE))
+        free = self._free.get(pages)
+        if free:
+            self._kept -= pages * PAGE
+        made = Guarded(free.pop() if free else _map(pages), pages, size)
+        for part in made.slack():
+            part.fill(POISON)
+        return made
+
+    def give(self, memory: Guarded) -> None:
+        size = memory.pages * PAGE
+        if self._kept + size > KEPT_BYTES:
+            _libc().munmap(memory.mapping, size + 2 * PAGE)
+            return
+        self._kept += size
+        self._free.setdefault(memory.pages, []).append(memory.mapping)
+
+
+@contextmanager
+def borrowed() -> Iterator["Borrower"]:
+    """Memory for one dispatch."""
+    borrower = Borrower([])
+    try:
+        yield borrower
+    finally:
+        for memory in borrower.taken:
+            _pool().give(memory)
+
+
+@dataclass(frozen=True, slots=True)
+class Borrower:
+    taken: list[Guarded]
+
+    def take(self, size: int) -> Guarded:
+        self.taken.append(_pool().take(size))
+        return self.taken[-1]
+
+
+def _bytes(at: int, size: int) -> np.ndarray:
+    """A view of memory: the caller keeps it mapped."""
+    if not size:
+        return np.empty(0, np.uint8)
+    return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(at))
+
+
+def _map(pages: int) -> int:
+    size = (pages + 2) * PAGE
+    anonymous = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    at: int | None = _libc().mmap(None, size, READ_WRITE, anonymous, -1, 0)
+    if at is None or at == ctypes.c_void_p(-1).value:
+        raise MemoryError(f"no {size} bytes for a buffer of the simulator")
+    for guard in (at, at + size - PAGE):
+        _libc().mprotect(guard, PAGE, NOTHING)
+    return at
+
+
+@cache
+def _pool() -> Pool:
+    return Pool()
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    libc = ctypes.CDLL(None)
+    size, pointer, number = ctypes.c_size_t, ctypes.c_void_p, ctypes.c_int
+    libc.mmap.restype = pointer
+    libc.mmap.argtypes = (pointer, size, number, number, number, ctypes.c_long)
+    libc.mprotect.argtypes = (pointer, size, number)
+    libc.munmap.argtypes = (pointer, size)
+    return libc

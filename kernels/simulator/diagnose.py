@@ -1,0 +1,56 @@
+"""What a dispatch did wrong, in words, with the line of the source."""
+
+from collections.abc import Sequence
+
+from .dispatch import MAX_PROBLEMS, PROBLEMS, Dispatch, Problem
+from .host import HEADER_LINE
+from .instrument import Site
+from .signature import Definition
+
+BY_ACCESS = (1, 2, 3, 9, 10, 11)  # problems whose `site` is that of an access
+WITH_OTHER = (2, 4, 10)
+PLACELESS = (8, 12)  # a fault and an endless loop are seen from outside of the kernel
+
+
+def source_line(definition: Definition, raw: int) -> tuple[str, int, str]:
+    """The file, its line, and what stands there."""
+    file, number = ("header", raw - HEADER_LINE) if raw >= HEADER_LINE else ("kernel", raw)
+    text = definition.header if file == "header" else definition.source
+    lines = text.split("\n")
+    return file, number, lines[number - 1].strip() if 0 < number <= len(lines) else ""
+
+
+def explained(
+    definition: Definition, dispatch: Dispatch, names: Sequence[str], sites: Sequence[Site]
+) -> str:
+    count = dispatch.problem_count
+    found = [dispatch.problems[i] for i in range(min(count, MAX_PROBLEMS))]
+    first = f"[simulator] kernel '{definition.name}': {count} problem(s)"
+    return "\n".join([first, *(_explained(definition, each, names, sites) for each in found)])
+
+
+def _explained(
+    definition: Definition, problem: Problem, names: Sequence[str], sites: Sequence[Site]
+) -> str:
+    words = [f"  {PROBLEMS[problem.kind]}:", problem.message.decode()]
+    if 0 <= problem.buffer < len(names):
+        words.append(f"{names[problem.buffer]}[byte {problem.offset}]")
+    if problem.size:
+        words.append(f"size {problem.size}")
+    words.append(f"by thread {problem.thread} of threadgroup {tuple(problem.group)}")
+    if problem.kind in WITH_OTHER:
+        words.append(f"(other thread: {problem.other_thread})")
+    said = " ".join(word for word in words if word)
+    place = _place(definition, problem, sites)
+    return f"{said}\n      at {place}" if place else said
+
+
+def _place(definition: Definition, problem: Problem, sites: Sequence[Site]) -> str:
+    if not problem.line:
+        return ""
+    if problem.kind in BY_ACCESS and problem.site < len(sites):
+        site = sites[problem.site]
+        if site.file not in ("kernel", "header"):
+            return f"{site.file}:{site.line}"
+    file, line, text = source_line(definition, problem.line)
+    return f"{file}:{line}" + (f"  `{text}`" if text else "")

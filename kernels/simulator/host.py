@@ -1,0 +1,119 @@
+"""Metal text as clang can compile it for a CPU, with the function that each thread runs."""
+
+import re
+
+from .signature import ATTRIBUTES, Argument, Definition, Signature
+
+HEADER_LINE = 1 << 20  # lines of the header are numbered from here (runtime.h)
+PREAMBLE = '#include "msl_preamble.h"\n'
+ENTRY = "__msl_entry"
+
+# Where a thread finds its attributes in its context (struct __msl_ctx of msl_runtime.h).
+FIELDS = {
+    "dispatch_quadgroups_per_threadgroup": "c->dnsimd * 8",
+    "dispatch_simdgroups_per_threadgroup": "c->dnsimd",
+    "dispatch_threads_per_threadgroup": "dtptg",
+    "grid_origin": "",
+    "grid_size": "tpg",
+    "quadgroup_index_in_threadgroup": "c->tindex / 4",
+    "quadgroups_per_threadgroup": "(c->tptg[0] * c->tptg[1] * c->tptg[2] + 3) / 4",
+    "simdgroup_index_in_threadgroup": "c->simd",
+    "simdgroups_per_threadgroup": "c->nsimd",
+    "thread_execution_width": "32u",
+    "thread_index_in_quadgroup": "c->lane % 4",
+    "thread_index_in_simdgroup": "c->lane",
+    "thread_index_in_threadgroup": "c->tindex",
+    "thread_position_in_grid": "tpig",
+    "thread_position_in_threadgroup": "tpit",
+    "threadgroup_position_in_grid": "tgpig",
+    "threadgroups_per_grid": "tgpg",
+    "threads_per_grid": "tpg",
+    "threads_per_simdgroup": "32u",
+    "threads_per_threadgroup": "tptg",
+}
+
+# `threadgroup T a[N], b;` as a statement: no parameter, pointer, reference or cast.
+VARIABLES = re.compile(
+    r"(?<![\w(,<])threadgroup\s+"
+    r"((?:(?!\bthreadgroup\b)[^;*&()=\[\]{}])+?[\s>])"
+    r"(\w+\s*(?:\[[^;\]]*\]\s*)*(?:,\s*\w+\s*(?:\[[^;\]]*\]\s*)*)*);"
+)
+DECLARATOR = re.compile(r"\s*(\w+)\s*((?:\[[^\]]*\]\s*)*)")
+# `f() const device {`: what kind of object a method is for.
+QUALIFIER = re.compile(
+    r"(\)\s*(?:const\s*)?)\b(?:device|constant|threadgroup)\b(?=\s*(?:\{|;|:[^:]))"
+)
+CONSTRUCTOR = re.compile(r"\b(vec\s*<[^<>();]+>)\s*\(")
+
+
+def host_text(definition: Definition, signature: Signature) -> str:
+    return "\n".join(
+        (
+            f'{PREAMBLE}#line {HEADER_LINE + 1} "header.metal"',
+            with_constructors(definition.header),
+            f'#line 1 "signature.metal"\n{signature.opening}#line 1 "kernel.metal"',
+            with_constructors(with_arena(definition.source)),
+            f'#line 1 "entry"\n}}\n{_entry(signature)}',
+        )
+    )
+
+
+def with_constructors(text: str) -> str:
+    """`vec<T, N>(...)` is a cast to clang: the call of a function instead."""
+    return QUALIFIER.sub(r"\1", CONSTRUCTOR.sub(r"metal::__mk<\1>(", text))
+
+
+def with_arena(text: str) -> str:
+    """Threadgroup variables as references into the runtime's arena, each with its number."""
+    number = 0
+
+    def rewrite(match: re.Match[str]) -> str:
+        nonlocal number
+        pieces: list[str] = []
+        for declarator in re.split(r",(?![^\[]*\])", match[2]):
+            number += 1
+            pieces.append(_reference(match[1].strip(), declarator, number))
+        return " ".join(pieces) + "\n" * match[0].count("\n")
+
+    return VARIABLES.sub(rewrite, text)
+
+
+def _reference(type_name: str, declarator: str, number: int) -> str:
+    found = DECLARATOR.match(declarator)
+    assert found is not None
+    name, extent = found[1], found[2].strip()
+    reference = f"(&{name}){extent}" if extent else f"&{name}"
+    pointer = f"(*){extent}" if extent else "*"
+    whole = f"{type_name} {extent}"
+    memory = f'__msl_tg_alloc({number}u, sizeof({whole}), alignof({type_name}), "{name}")'
+    return (
+        f"threadgroup {type_name} {reference} = "
+        f"*(threadgroup {type_name} {pointer})(unsigned long){memory};"
+    )
+
+
+def _entry(signature: Signature) -> str:
+    values = [_buffer(number, each) for number, each in enumerate(signature.arguments)]
+    values += [_attribute(name) for name in signature.attributes]
+    return (
+        f'extern "C" [[clang::sycl_external]] __attribute__((visibility("default"))) '
+        f"void {ENTRY}(void** b, const __msl_ctx* c) {{\n"
+        f"  {signature.function}{signature.template}({', '.join(values)});\n}}\n"
+    )
+
+
+def _buffer(number: int, argument: Argument) -> str:
+    by_reference = argument.type.endswith("&")
+    pointer = f"({argument.type[:-1]}*)(unsigned long)b[{number}]"
+    return f"*{pointer}" if by_reference else pointer
+
+
+def _attribute(name: str) -> str:
+    field = FIELDS[name]
+    if ATTRIBUTES[name] == "uint":
+        return f"uint({field})"
+    return (
+        ", ".join(f"c->{field}[{i}]" for i in range(3)).join(("uint3{", "}"))
+        if field
+        else "uint3{0, 0, 0}"
+    )

@@ -1,0 +1,303 @@
+"""Calls into the runtime added to LLVM's text: before each access to memory, and a counter a block.
+
+Pointers of Metal's address spaces say so in their type. A plain pointer is followed to where it
+came from; what may be either is looked up by its address when the kernel runs (space 0).
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+DEVICE, CONSTANT, THREADGROUP = 1, 2, 3
+UNKNOWN, PRIVATE = 0, -1
+SPACES = {1: DEVICE, 2: CONSTANT, 3: THREADGROUP, 5: DEVICE, 6: CONSTANT}  # msl_runtime.h
+LOAD, STORE = 0, 1  # as in runtime.h
+COUNTERS = "__msl_bb"
+ENTRY = "@__msl_entry("
+LANES = "__lanes_"  # in the names of functions that compute for all lanes of a simdgroup
+
+SIZES = {"half": 2, "bfloat": 2, "float": 4, "double": 8, "ptr": 8}
+MIX: dict[str, str] = {
+    **dict.fromkeys(("fadd", "fsub", "fmul", "fdiv", "fneg", "frem"), "float"),
+    **dict.fromkeys(("add", "sub", "mul", "and", "or", "xor", "shl", "lshr", "ashr"), "integer"),
+    **dict.fromkeys(("udiv", "sdiv", "urem", "srem"), "integer"),
+    **dict.fromkeys(("fptrunc", "fpext", "sitofp", "uitofp", "fptosi", "fptoui"), "conversion"),
+    **dict.fromkeys(("trunc", "zext", "sext"), "conversion"),
+    **dict.fromkeys(("fcmp", "icmp", "select"), "comparison"),
+}
+CALLED: dict[str, str] = {
+    **dict.fromkeys(("exp", "log", "sqrt", "sin", "cos", "pow", "exp2", "log2"), "special"),
+    **dict.fromkeys(("expf", "logf", "sqrtf", "sinf", "cosf", "powf", "exp2f", "log2f"), "special"),
+    **dict.fromkeys(("exp10f", "log10f", "tanf", "tanhf", "sinhf", "coshf"), "special"),
+    **dict.fromkeys(("asinf", "acosf", "atanf", "atan2f", "fmodf"), "special"),
+    **dict.fromkeys(("fma", "fmuladd"), "fma"),
+    **dict.fromkeys(("fabs", "floor", "rint", "round", "trunc", "ceil"), "rounding"),
+    **dict.fromkeys(("minnum", "maxnum", "minimum", "maximum", "copysign"), "rounding"),
+    **dict.fromkeys(("umin", "umax", "smin", "smax", "abs", "ctpop", "ctlz", "cttz"), "integer"),
+}
+
+DEFINED = re.compile(r"^define .*?(@[\w.$-]+|@\"[^\"]+\")\(")
+TAKEN = re.compile(r"ptr (?:\w+ )*(@[\w.$-]+|@\"[^\"]+\")[,)]")
+POINTER = r"ptr(?: addrspace\((\d+)\))?"
+TYPE = r"(<[^>]+>|\[[^\]]+\]|\{[^}]+\}|ptr addrspace\(\d+\)|\S+)"
+LOADED = re.compile(rf"^\s+%\S+ = load (?:volatile )?(.+?), {POINTER} (.+), align \d+")
+STORED = re.compile(rf"^\s+store (?:volatile )?{TYPE} .+, {POINTER} (.+?), align \d+")
+COPIED = re.compile(r"@llvm\.mem(cpy|move|set)[^(]*\((.*), i1 (?:false|true)\)")
+COPY_OPERAND = re.compile(rf"{POINTER}\b.* (\S+)$")
+OPERATION = re.compile(r"^\s+(?:(%\S+) = )?(?:tail |musttail |notail )?(\w+)\s*(.*)$")
+LABEL = re.compile(r'^[\w.\-$"]+:')
+FLAGS = re.compile(
+    r"(?:(?:fast|nnan|ninf|nsz|arcp|contract|afn|reassoc|nuw|nsw|exact|disjoint|nneg|samesign)\s+)*"
+)
+ELEMENT = re.compile(r"<(\d+) x (\w+)>|(\w+)")
+CALLEE = re.compile(r"@(?:llvm\.)?(\w+)")
+CAST = re.compile(rf"^{POINTER} (\S+) to ptr")
+ATOMIC = re.compile(r"@__msl_atomic\(ptr [^%]*(%[\w.$-]+),")
+NODE = re.compile(r"^!(\d+) = (?:distinct )?!(DI\w+)\((.*)\)$", re.M)
+FILE = re.compile(r'filename: "([^"]*)"')
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """An access in the text; `line` counts from HEADER_LINE in the header."""
+
+    space: int
+    kind: int
+    file: str
+    line: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Instrumented:
+    text: str
+    sites: list[Site]
+    blocks: list[dict[str, int]]  # what each block does, by kind of operation
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    line: int
+    scope: str
+    caller: str
+
+
+class Locations:
+    """Debug information: in which line of the kernel an instruction is, seen through inlining."""
+
+    def __init__(self, text: str) -> None:
+        self._locations: dict[str, Location] = {}
+        self._files: dict[str, str] = {}
+        self._scopes: dict[str, str] = {}
+        for number, kind, body in NODE.findall(text):
+            if kind == "DILocation":
+                line = int(_field(body, r"line: (\d+)") or 0)
+                scope, caller = _reference(body, "scope"), _reference(body, "inlinedAt")
+                self._locations[number] = Location(line, scope, caller)
+            elif kind == "DIFile":
+                found = FILE.search(body)
+                self._files[number] = found[1].rsplit("/", 1)[-1] if found else "?"
+            else:
+                self._scopes[number] = _reference(body, "file")
+
+    def of(self, line: str) -> tuple[str, int]:
+        at = _reference(line, "dbg", " ")
+        file, number = "?", 0
+        while at in self._locations:
+            location = self._locations[at]
+            file = self._files.get(self._scopes.get(location.scope, ""), "?")
+            number = location.line
+            if file in ("kernel.metal", "header.metal"):
+                return file.removesuffix(".metal"), number
+            at = location.caller
+        return file, number
+
+
+def instrument(text: str) -> Instrumented:
+    # Metal has no pointers to functions: one whose address is taken serves a whole simdgroup.
+    writer = Writer(Locations(text), frozenset(TAKEN.findall(text)))
+    function: list[str] = []
+    for line in text.split("\n"):
+        if line.startswith("define ") or function:
+            function.append(line)
+            if line.startswith("}"):
+                writer.function(function)
+                function = []
+        else:
+            writer.lines.append(line)
+    size = max(1, len(writer.blocks))
+    writer.lines += [
+        f"@{COUNTERS} = global [{size} x i64] zeroinitializer",
+        "declare void @__msl_ld(ptr, i32, i32)",
+        "declare void @__msl_st(ptr, i32, i32)",
+        "",
+    ]
+    return Instrumented("\n".join(writer.lines), writer.sites, [dict(b) for b in writer.blocks])
+
+
+class Writer:
+    def __init__(self, locations: Locations, unchecked: frozenset[str]) -> None:
+        self._locations = locations
+        self._unchecked = unchecked
+        self._made = 0
+        self.lines: list[str] = []
+        self.sites: list[Site] = []
+        self.blocks: list[Counter[str]] = []
+
+    def function(self, lines: Sequence[str]) -> None:
+        defined = DEFINED.match(lines[0])
+        if defined and (defined[1] in self._unchecked or LANES in defined[1]):
+            self.lines += lines
+            return
+        roots = Roots(lines)
+        begins = True
+        for line in lines:
+            operation = OPERATION.match(line)
+            if begins and operation and operation[2] != "phi" and not _is_comment(line):
+                self._block()
+                begins = False
+            if operation and operation[2] != "phi":
+                self._count(operation[2], operation[3])
+                self._accesses(line, operation[2], roots)
+            self.lines.append(line)
+            begins = begins or bool(LABEL.match(line))
+
+    def _block(self) -> None:
+        number = len(self.blocks)
+        self.blocks.append(Counter())
+        slot = f"ptr getelementptr (i64, ptr @{COUNTERS}, i64 {number}), align 8"
+        self.lines += [
+            f"  %mslc{number} = load i64, {slot}",
+            f"  %mslk{number} = add i64 %mslc{number}, 1",
+            f"  store i64 %mslk{number}, {slot}",
+        ]
+
+    def _count(self, operation: str, rest: str) -> None:
+        if not self.blocks:
+            return
+        if (kind := MIX.get(operation)) is not None:
+            lanes, element = _lanes(rest)
+            self.blocks[-1][f"{kind}_{element}" if kind == "float" else kind] += lanes
+        elif operation == "br" and rest.startswith("i1"):
+            self.blocks[-1]["branch"] += 1
+        elif operation == "call" and (callee := CALLEE.search(rest)) and callee[1] in CALLED:
+            self.blocks[-1][CALLED[callee[1]]] += 1
+
+    def _accesses(self, line: str, operation: str, roots: "Roots") -> None:
+        if operation == "load" and (found := LOADED.match(line)):
+            self._access(LOAD, found[2], found[3], _size(found[1]), line, roots)
+        elif operation == "store" and (found := STORED.match(line)):
+            self._access(STORE, found[2], found[3], _size(found[1]), line, roots)
+        elif operation == "call" and (found := COPIED.search(line)):
+            operands = found[2].split(", ")
+            size = operands[2].removeprefix("i64 ")
+            kinds = (STORE,) if found[1] == "set" else (STORE, LOAD)
+            for kind, operand in zip(kinds, operands, strict=False):
+                if pointer := COPY_OPERAND.match(operand):
+                    known = int(size) if size.isdigit() else size
+                    self._access(kind, pointer[1], pointer[2], known, line, roots)
+
+    def _access(
+        self, kind: int, space: str | None, at: str, size: int | str, line: str, roots: "Roots"
+    ) -> None:
+        """`size` is a number, or the value that holds it."""
+        where = SPACES.get(int(space), PRIVATE) if space else roots.space(at)
+        if where == PRIVATE:
+            return
+        number = self._made
+        self._made += 1
+        if space:
+            self.lines.append(f"  %mslp{number} = addrspacecast ptr addrspace({space}) {at} to ptr")
+            at = f"%mslp{number}"
+        if isinstance(size, str):
+            self.lines.append(f"  %msls{number} = trunc i64 {size} to i32")
+        amount = f"%msls{number}" if isinstance(size, str) else str(size)
+        name = ("__msl_ld", "__msl_st")[kind]
+        self.lines.append(f"  call void @{name}(ptr {at}, i32 {amount}, i32 {len(self.sites)})")
+        file, where_line = self._locations.of(line)
+        known = size if isinstance(size, int) else 0
+        self.sites.append(Site(where, kind, file, where_line, known))
+
+
+class Roots:
+    """Where the plain pointers of one function come from."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        self._private_arguments = ENTRY in lines[0]
+        self._made = {
+            found[1]: (found[2], found[3])
+            for line in lines[1:]
+            if (found := OPERATION.match(line)) and found[1]
+        }
+        # What atomics do by plain pointers they have told the runtime already.
+        atomics = (ATOMIC.search(line) for line in lines)
+        self._known = {found[1]: PRIVATE for found in atomics if found}
+
+    def space(self, value: str) -> int:
+        if not value.startswith("%"):
+            return PRIVATE  # a variable of the program, or null
+        if value not in self._known:
+            self._known[value] = PRIVATE  # a loop leads back here: what else comes in decides
+            self._known[value] = self._find(value)
+        return self._known[value]
+
+    def _find(self, value: str) -> int:
+        if value not in self._made:
+            return PRIVATE if self._private_arguments else UNKNOWN
+        operation, rest = self._made[value]
+        if operation in ("alloca", "inttoptr"):  # only atomics make a plain pointer of an integer
+            return PRIVATE
+        if operation == "addrspacecast":
+            found = CAST.match(rest)
+            if found and found[1]:
+                return SPACES.get(int(found[1]), PRIVATE)
+            return self.space(found[2]) if found else UNKNOWN
+        if operation in ("getelementptr", "phi", "select", "freeze"):
+            return _joined(self.space(source) for source in _sources(operation, rest))
+        return UNKNOWN
+
+
+def _joined(spaces: Iterator[int]) -> int:
+    found = set(spaces)
+    return found.pop() if len(found) == 1 else UNKNOWN if found - {PRIVATE} else PRIVATE
+
+
+def _sources(operation: str, rest: str) -> list[str]:
+    """The pointers that a pointer is made of."""
+    if operation == "phi":
+        return re.findall(r"\[ ([^,\]]+), %", rest)
+    return re.findall(r"ptr (%[\w.$-]+|@[\w.$-]+|null)", rest)[: 2 if operation == "select" else 1]
+
+
+def _is_comment(line: str) -> bool:
+    return line.strip().startswith((";", "#dbg"))
+
+
+def _field(body: str, pattern: str) -> str | None:
+    found = re.search(pattern, body)
+    return found[1] if found else None
+
+
+def _reference(body: str, name: str, separator: str = ": ") -> str:
+    return _field(body, rf"{name}{separator}!(\d+)") or ""
+
+
+def _lanes(rest: str) -> tuple[int, str]:
+    found = ELEMENT.match(rest, FLAGS.match(rest).end())  # type: ignore[union-attr]
+    if found is None:
+        return 1, ""
+    return (int(found[1]), found[2]) if found[1] else (1, found[3])
+
+
+def _size(type_name: str) -> int:
+    type_name = type_name.strip()
+    if type_name in SIZES:
+        return SIZES[type_name]
+    if found := re.fullmatch(r"i(\d+)", type_name):
+        return (int(found[1]) + 7) // 8
+    if found := re.fullmatch(r"[<\[](\d+) x (.+)[>\]]", type_name):
+        return int(found[1]) * _size(found[2])
+    if type_name.startswith("{"):
+        return sum(_size(part) for part in type_name.strip("{} ").split(","))
+    return SIZES["ptr"]
