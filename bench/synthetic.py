@@ -30,7 +30,7 @@ GROUPS = (32, 64, 128)
 DTYPES = {"float32": ("F32", 4), "float16": ("F16", 2), "bfloat16": ("BF16", 2)}
 CHUNK = 1 << 24  # values made at a time
 WORDS = 0.02  # the spread of embeddings
-VERSION = 1  # of what is written: another one leaves older caches unread
+VERSION = 2  # of what is written: another one leaves older caches unread
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +117,8 @@ def config(shape: Shape, storage: Storage) -> dict[str, Any]:
         "attention_bias": False,
         "eos_token_id": 2,
     }
+    if "kv_lora_rank" in found:
+        found.setdefault("q_lora_rank", None)  # readers take another default where it is missing
     if storage.bits:
         found["quantization"] = {"group_size": storage.group, "bits": storage.bits}
     return found

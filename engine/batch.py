@@ -17,6 +17,9 @@ class Batch:
     tokens: mx.array  # (rows,) int32
     layout: Layout
     rows: mx.array  # (wanted,) int32
+    sequences: tuple[int, ...]  # the requests that the work is of
+    positions: np.ndarray  # as in the layout
+    tables: np.ndarray  # as in the layout
 
 
 def build(work: Sequence[Work]) -> Batch:
@@ -38,7 +41,14 @@ def build(work: Sequence[Work]) -> Batch:
         prefills=_prefills(work[decodes:], decodes),
     )
     tokens = np.concatenate([_tokens(item) for item in work]).astype(np.int32)
-    return Batch(mx.array(tokens), layout, mx.array(np.array(_wanted(work), dtype=np.int32)))
+    return Batch(
+        mx.array(tokens),
+        layout,
+        mx.array(np.array(_wanted(work), dtype=np.int32)),
+        tuple(item.sequence.request.id for item in work),
+        positions,
+        tables,
+    )
 
 
 def wanted(item: Work) -> int:

@@ -7,9 +7,9 @@ import mlx.core as mx
 import numpy as np
 
 from ..kernels.edit import Edits as Entries
-from ..kernels.edit import edit
-from ..kernels.logprobs import logprobs
-from ..kernels.sample import Draws, sample
+from ..kernels.logprobs import Logprobs, logprobs
+from ..kernels.sample import Draws
+from ..kernels.sample import draw as draw_rows
 from .request import Refusal, TokenLogprobs
 from .sequence import Sequence as State
 
@@ -60,15 +60,24 @@ def draw(logits: mx.array, sequences: Sequence[State], ends: Iterable[int]) -> l
 
     `ends` are the model's end-of-sequence ids. Raises nothing: a row of NaN gives token -1.
     """
-    edited = _edit(logits, [Edits.of(sequence, ends).rows() for sequence in sequences])
-    ids: list[int] = np.array(sample(edited, _draws(sequences))).tolist()
-    scored = _logprobs(logits, ids, [s.request.logprobs for s in sequences])
-    return [Drawn(token, entry) for token, entry in zip(ids, scored, strict=True)]
+    edits = _edits([Edits.of(sequence, ends).rows() for sequence in sequences])
+    wanted = [sequence.request.logprobs for sequence in sequences]
+    rows = [row for row, most in enumerate(wanted) if most is not None]
+    tokens, found = draw_rows(logits, edits, _draws(sequences), None, rows, MOST_LOGPROBS)
+    ids: list[int] = tokens.tolist()
+    drawn = [Drawn(token) for token in ids]
+    for place, row in enumerate(rows if found is not None else ()):
+        assert found is not None
+        drawn[row] = Drawn(ids[row], _entry(found, place, ids[row], wanted[row] or 0))
+    return drawn
 
 
 def logprobs_of(logits: mx.array, tokens: Sequence[int], most: int) -> list[TokenLogprobs]:
     """The log probability of each row's token and of the `most` likeliest, before any setting."""
-    return [entry for entry in _logprobs(logits, tokens, [most] * len(tokens)) if entry]
+    if not len(tokens):
+        return []
+    found = logprobs(logits, range(len(tokens)), tokens, MOST_LOGPROBS)
+    return [_entry(found, row, token, most) for row, token in enumerate(tokens)]
 
 
 def broken_numbers() -> Refusal:
@@ -86,22 +95,11 @@ def _draws(sequences: Sequence[State]) -> Draws:
     )
 
 
-def _edit(logits: mx.array, edits: list[list[tuple[int, float, float, float]]]) -> mx.array:
+def _edits(edits: list[list[tuple[int, float, float, float]]]) -> Entries | None:
     table = np.array([(row, *entry) for row, entries in enumerate(edits) for entry in entries])
-    return edit(logits, Entries(*table.T)) if len(table) else logits
+    return Entries(*table.T) if len(table) else None
 
 
-def _logprobs(
-    logits: mx.array, tokens: Sequence[int], wanted: Sequence[int | None]
-) -> list[TokenLogprobs | None]:
-    rows = [row for row, most in enumerate(wanted) if most is not None]
-    entries: list[TokenLogprobs | None] = [None] * len(wanted)
-    if not rows:
-        return entries
-    found = logprobs(logits, rows, [tokens[row] for row in rows], MOST_LOGPROBS)
-    for i, row in enumerate(rows):
-        most = wanted[row] or 0
-        ids, scores = found.ids[i, :most].tolist(), found.scores[i, :most].tolist()
-        top = list(zip(ids, scores, strict=True))
-        entries[row] = TokenLogprobs(tokens[row], float(found.own[i]), top)
-    return entries
+def _entry(found: Logprobs, place: int, token: int, most: int) -> TokenLogprobs:
+    ids, scores = found.ids[place, :most].tolist(), found.scores[place, :most].tolist()
+    return TokenLogprobs(token, float(found.own[place]), list(zip(ids, scores, strict=True)))

@@ -1,6 +1,7 @@
 """A checkpoint made ready to serve: byte plan first, then weights, KV pool, tokenizer, engine."""
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,21 +10,27 @@ import mlx.core as mx
 
 from ..architectures.config import ModelConfig
 from ..architectures.registry import configure
+from ..kernels.attention import is_fused
+from ..kernels.attention_metal import self_test
 from ..kernels.cpu.library import compiled, use_threads
-from ..kernels.pages import FORMATS, PAGE, Format
+from ..kernels.metal.device import Gpu, device
+from ..kernels.pages import FORMATS, PAGE, TAIL_PAGES, Format
 from ..kernels.weight import activation_dtype
 from . import generation, kv_cache, tokenizer
 from .checkpoint import Checkpoint, CheckpointError, open_checkpoint
 from .engine import Engine
 from .memory import Plan, plan
-from .model import build
+from .model import Model, build
 from .request import Sampling
 from .runner import Runner
 from .scheduler import Limits
+from .tails import Tails
 from .text import AnswerText
 from .tokenizer import Tokenizer
 from .weights import stored_dtype
+from .wire import Pattern
 
+SELF_TESTS = 1000  # steps of writing in place on a GPU, before it is trusted
 QUANTIZED = {4: Format.INT4, 8: Format.INT8}
 ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "U32": 4}
 
@@ -33,7 +40,8 @@ class Settings:
     """What a model may use: bytes of memory and of KV pool (0: automatic), then as in Limits.
 
     On a CPU: `threads` (0: as many as there are cores), and whether activations stay in float32;
-    `kv_bits` of a key's or value's number, 0 for what fits the weights.
+    `kv_bits` of a key's or value's number, 0 for what fits the weights. On Metal: how keys and
+    values are appended.
     """
 
     memory: int
@@ -44,6 +52,7 @@ class Settings:
     threads: int = 0
     exact: bool = False
     kv_bits: int = 0
+    kv_pattern: Pattern = "tail"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +81,17 @@ def load(directory: Path, settings: Settings) -> Serving:
         use_threads(settings.threads)
     settled = _plan(checkpoint, config, settings, format)
     model = build(checkpoint, config, settings.exact)
+    runner = _runner(model, config, settled, format, settings)
+    limits = Limits(settled.context, settings.max_batch, settings.queue, settings.chunk, PAGE)
+    engine = Engine(runner, limits, settled.pages, ends, _text(words))
+    return Serving(engine, settled, words, config.model_type, defaults)
+
+
+def _runner(
+    model: Model, config: ModelConfig, settled: Plan, format: Format, settings: Settings
+) -> Runner:
+    """With its pools."""
+    pattern = _pattern(model, format, settings)
     pools = kv_cache.allocate(
         config.layers,
         settled.pages + 1,
@@ -79,10 +99,22 @@ def load(directory: Path, settings: Settings) -> Serving:
         config.head_dim,
         config.head_dim,
         format,
+        pattern,
     )
-    limits = Limits(settled.context, settings.max_batch, settings.queue, settings.chunk, PAGE)
-    engine = Engine(Runner(model.decoder, pools), limits, settled.pages, ends, _text(words))
-    return Serving(engine, settled, words, config.model_type, defaults)
+    return Runner(model.decoder, pools, Tails(PAGE, TAIL_PAGES) if pattern == "tail" else None)
+
+
+def _pattern(model: Model, format: Format, settings: Settings) -> Pattern:
+    """Only Metal kernels append in another way than the functional one, if all layers have them."""
+    dtype = model.decoder.dtype
+    if not all(is_fused(block.attention.heads, format, dtype) for block in model.decoder.blocks):
+        return "functional"
+    wanted = settings.kv_pattern
+    if wanted == "in-place" and isinstance(device(), Gpu) and not self_test(SELF_TESTS):
+        message = "warning: this GPU does not keep to writing in place, so --metal-kv is tail"
+        print(message, file=sys.stderr)
+        return "tail"
+    return wanted
 
 
 def _format(stored: mx.Dtype, settings: Settings) -> Format:

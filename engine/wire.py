@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -10,7 +10,11 @@ from msgspec import Struct
 from .memory import Plan
 from .request import Refused, Request, Sampling, Started, Token
 
-VERSION = 2
+VERSION = 3
+
+# How Metal kernels append to the KV cache: new tokens kept apart from immutable pools, written into
+# pools through a pointer and ordered by tokens, or into what may be copies of the pools.
+Pattern = Literal["tail", "in-place", "functional"]
 _LENGTH = struct.Struct("<I")
 
 
@@ -27,6 +31,8 @@ class Configure(Struct, frozen=True, tag="configure"):
     pool: int = 0  # 0: as memory allows
     exact: bool = False
     kv_bits: int = 0
+    metal: str = "auto"
+    metal_kv: Pattern = "tail"
 
 
 class Submit(Struct, frozen=True, tag="submit"):

@@ -11,9 +11,10 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from ..kernels.metal.device import Device, Nowhere, Options, Simulator, use
 from .engine import Engine
 from .request import Event, Refusal, Refused
 from .serving import Settings, load
@@ -30,6 +31,12 @@ from .wire import (
     worker_channel,
 )
 
+# What `--metal` names; where it is "auto", the GPU if there is one.
+DEVICES: Mapping[str, Device | Nowhere] = {
+    "simulator": Simulator(),
+    "checked": Simulator(Options(mode="check")),
+    "off": Nowhere(),
+}
 LAST = b""  # after this frame, which is none, the writer ends
 
 
@@ -117,6 +124,8 @@ def start(link: Link) -> Engine | None:
     if not isinstance(configure, Configure) or configure.version != VERSION:
         link.send(Failed(f"server and worker disagree on the wire's version ({VERSION})"))
         return None
+    if configure.metal in DEVICES:
+        use(DEVICES[configure.metal])
     try:
         serving = load(Path(configure.directory), _settings(configure))
     except (ValueError, OSError) as error:
@@ -143,6 +152,7 @@ def _settings(configure: Configure) -> Settings:
         threads=configure.threads,
         exact=configure.exact,
         kv_bits=configure.kv_bits,
+        kv_pattern=configure.metal_kv,
     )
 
 

@@ -20,6 +20,8 @@ ENGINE = (
     "chunk",
     "threads",
     "cpu_precision",
+    "metal",
+    "metal_kv",
     "offline",
     "log_level",
 )  # without a server
@@ -143,6 +145,15 @@ def run(
 def bench(context: typer.Context) -> int:
     """Measure speed and memory, alone or beside others."""
     return in_child("bessemer.bench.cli", context.args)
+
+
+@app.command(
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def kernels(context: typer.Context) -> int:
+    """List the operations' kernels, profile one, or time them all."""
+    return in_child("bessemer.bench.kernels_cli", context.args)
 
 
 def in_child(module: str, arguments: Sequence[str]) -> int:

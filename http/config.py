@@ -206,6 +206,16 @@ class Config:
         "auto", whole_or_auto(4, 16, 4, 8, 16), "BESSEMER_KV_BITS", "--kv-bits N",
         "Bits of a number in the KV cache: 4, 8 or 16; auto is 16, or 32 where weights are.",
     )
+    metal: str = setting(
+        "auto", choice("auto", "simulator", "checked", "off"), "BESSEMER_METAL", "--metal KIND",
+        "Where Metal kernels run: auto, on a Mac's GPU; simulator, on a CPU model of Metal; "
+        "checked, the same with every access checked; off, nowhere.",
+    )
+    metal_kv: str = setting(
+        "tail", choice("tail", "in-place", "functional"), "BESSEMER_METAL_KV", "--metal-kv KIND",
+        "How Metal kernels append to the KV cache: tail keeps new tokens apart, in-place writes "
+        "through a pointer if the GPU passes a test of that, functional copies.",
+    )
     cors_origin: tuple[str, ...] = setting(
         "", texts, "BESSEMER_CORS_ORIGIN", "--cors-origin ORIGIN",
         "A web page's origin that may call this server, or * for all; may be repeated.",

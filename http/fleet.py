@@ -18,6 +18,7 @@ from ..engine.wire import (
     Cancel,
     Configure,
     Failed,
+    Pattern,
     Ready,
     Step,
     Submit,
@@ -50,6 +51,8 @@ class WorkerSettings:
     pool: int = 0
     exact: bool = False
     kv_bits: int = 0
+    metal: str = "auto"
+    metal_kv: Pattern = "tail"
 
     def configure(self) -> Configure:
         return Configure(
@@ -63,6 +66,8 @@ class WorkerSettings:
             self.pool,
             self.exact,
             self.kv_bits,
+            self.metal,
+            self.metal_kv,
         )
 
 

@@ -6,10 +6,12 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import psutil
 
 from ..engine import tokenizer
+from ..engine.wire import Pattern
 from ..translate.template import ChatTemplate, pick
 from .backends import Backends, Local
 from .config import Config, UsageError
@@ -66,6 +68,8 @@ def _settings(path: Path, memory: int, models: int, config: Config) -> WorkerSet
         pool=config.kv_cache or 0,
         exact=config.cpu_precision == "exact",
         kv_bits=config.kv_bits,
+        metal=config.metal,
+        metal_kv=cast(Pattern, config.metal_kv),
     )
 
 

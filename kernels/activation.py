@@ -6,6 +6,7 @@ from typing import Literal
 import mlx.core as mx
 
 from .cpu.library import FLOAT, INT, POINTER, Function, address, empty, library, ready
+from .metal.device import device
 
 Activation = Literal["silu", "gelu", "gelu_tanh", "swiglu_clamped"]
 ACTIVATIONS: dict[Activation, int] = {  # as in kernels/cpu/activation.h
@@ -19,7 +20,7 @@ ALPHA = 1.702  # of gpt-oss, whose activation is the clamped one
 
 def activate(x: mx.array, activation: Activation = "silu", limit: float = 7.0) -> mx.array:
     """(rows, 2 * width), gate then up, to (rows, width); `limit` is of `swiglu_clamped` alone."""
-    native = _native()
+    native = None if device() is not None else _native()
     if native is None or x.dtype != mx.float32 or not x.size:
         return _compose(x, activation, limit)
     x = ready(x)

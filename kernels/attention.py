@@ -1,15 +1,23 @@
 """Attention of a step in one call: norms of heads, rotary positions, append, paged attention."""
 
 import ctypes
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache, lru_cache
 
 import mlx.core as mx
+import numpy as np
 
+from .attention_metal import attention_metal, covered
 from .cpu.library import POINTER, Function, Library, address, empty, library, optional, ready
+from .latent_attention import covers, latent_attention_metal
+from .metal.device import Gpu, device
 from .paged_attention import append, paged_attention, paged_attention_reference
-from .pages import Format, Heads, Layout, Pages
+from .pages import FORMATS as FORMATS_OF
+from .pages import PAGE, Format, Heads, Layout, Pages, zeros
+from .registry import Key, Operation, bucket, registry
 from .rms_norm import rms_norm, rms_norm_reference
-from .rope import Table, rope, rope_reference
+from .rope import Table, rope, rope_reference, rope_table
 
 FORMATS = {
     Format.FLOAT32: 0,
@@ -72,7 +80,10 @@ def attention(
 
     Gives (rows, heads * value_dim). The C kernel writes the pages in place.
     """
-    compiled = library()
+    if device() is not None and covered(heads, pages.format):
+        pending = layout.tails is not None or pages.token is not None  # settled by `is_fused`
+        return (attention_metal if pending else ATTENTION)(qkv, heads, table, pages, layout)
+    compiled = None if device() is not None else library()
     if compiled is None:
         return attention_composed(qkv, heads, table, pages, layout)
     return attention_compiled(compiled, qkv, heads, table, pages, layout)
@@ -83,9 +94,14 @@ def latent_attention(
 ) -> tuple[mx.array, Pages]:
     """q: (rows, heads * head_dim), latent: (rows, head_dim), whose first value_dim are the value.
 
-    For pages without values and one key head; gives (rows, heads * value_dim).
+    For pages without values and one key head; `k_norm`, if any, is of the new latents' values
+    alone. Gives (rows, heads * value_dim).
     """
-    compiled = library()
+    if device() is not None and covers(q, heads, table, pages):
+        pending = layout.tails is not None or pages.token is not None
+        attend = latent_attention_metal if pending else LATENT_ATTENTION
+        return attend(q, latent, heads, table, pages, layout)
+    compiled = None if device() is not None else library()
     if compiled is None:
         return latent_attention_composed(q, latent, heads, table, pages, layout)
     return latent_attention_compiled(compiled, q, latent, heads, table, pages, layout)
@@ -104,7 +120,12 @@ def latent_attention_reference(
 ) -> tuple[mx.array, Pages]:
     """The definition, in float32."""
     q = q.reshape(-1, heads.heads, heads.head_dim).astype(mx.float32)
-    return _reference(q, latent[:, None].astype(mx.float32), None, heads, table, pages, layout)
+    latent = latent.astype(mx.float32)
+    if heads.k_norm is not None:
+        value, rest = mx.split(latent, [heads.value_dim], axis=-1)
+        value = rms_norm_reference(value, heads.k_norm, heads.eps)
+        latent, heads = mx.concatenate([value, rest], axis=-1), _unnormed(heads)
+    return _reference(q, latent[:, None], None, heads, table, pages, layout)
 
 
 def attention_composed(
@@ -120,6 +141,7 @@ def latent_attention_composed(
 ) -> tuple[mx.array, Pages]:
     """By MLX's own operations."""
     q = q.reshape(-1, heads.heads, heads.head_dim)
+    latent, heads = _normed(latent, heads)
     return _composed(q, latent[:, None], None, heads, table, pages, layout)
 
 
@@ -145,9 +167,24 @@ def latent_attention_compiled(
     layout: Layout,
 ) -> tuple[mx.array, Pages]:
     """By the C kernel."""
+    latent, heads = _normed(latent, heads)
     q, latent = ready(q), ready(latent)
     starts = (address(q), address(latent), None) if q.shape[0] else (0, 0, None)
     return _run(compiled, starts, (q.shape[1], latent.shape[1]), heads, table, pages, layout)
+
+
+def _normed(latent: mx.array, heads: Heads) -> tuple[mx.array, Heads]:
+    """Latents whose values are normalized, and heads that have nothing left to do about it."""
+    if heads.k_norm is None:
+        return latent, heads
+    value, rest = mx.split(latent, [heads.value_dim], axis=-1)
+    value = rms_norm(value, heads.k_norm, heads.eps).astype(latent.dtype)
+    return mx.concatenate([value, rest], axis=-1), _unnormed(heads)
+
+
+@lru_cache(maxsize=1024)
+def _unnormed(heads: Heads) -> Heads:
+    return replace(heads, k_norm=None)
 
 
 def _split(qkv: mx.array, heads: Heads) -> tuple[mx.array, mx.array, mx.array]:
@@ -255,3 +292,84 @@ def _run(
     )
     _kernel(compiled)(ctypes.addressof(call))
     return mx.array(out), pages
+
+
+def is_fused(heads: Heads, format: Format, dtype: mx.Dtype) -> bool:
+    """Whether decoding rows go through Metal kernels here, so that tails or tokens may be used."""
+    where = device()
+    if where is None or not covered(heads, format):
+        return False
+    case = _case(heads, format, dtype, (33, 7))
+    return not isinstance(where, Gpu) or registry().verdict(ATTENTION, case).custom
+
+
+Arguments = tuple[mx.array, Heads, Table, Pages, Layout]
+
+
+def _case(heads: Heads, format: Format, dtype: mx.Dtype, contexts: Sequence[int]) -> Arguments:
+    """Sequences of these lengths with one token each, over pages in turns."""
+    rows, most = len(contexts), -(-max(contexts) // PAGE)
+    pages = zeros(1 + rows * most, heads.kv_heads, heads.head_dim, heads.value_dim, format)
+    positions = np.array(contexts, np.int32) - 1
+    tables = 1 + np.arange(rows * most, dtype=np.int32).reshape(most, rows).T
+    slots = tables[np.arange(rows), positions // PAGE] * PAGE + positions % PAGE
+    owners = np.arange(rows, dtype=np.int32)
+    arrays = [mx.array(part.astype(np.int32)) for part in (positions, slots, owners, tables)]
+    layout = Layout(arrays[0], arrays[1], arrays[2], arrays[3], rows, ())
+    table = rope_table(layout.positions, mx.ones((heads.head_dim // 2,)), 1.0)
+    width = (heads.heads + heads.kv_heads) * heads.head_dim + heads.kv_heads * heads.value_dim
+    return mx.random.normal((rows, width)).astype(dtype), heads, table, pages, layout
+
+
+def _key(x: mx.array, *rest: object) -> Key:
+    heads, table, pages, layout = rest[-4:]
+    assert isinstance(heads, Heads) and isinstance(table, Table)
+    assert isinstance(pages, Pages) and isinstance(layout, Layout)
+    step = (bucket(layout.decodes), bucket(layout.tables.shape[1]), bool(layout.prefills))
+    sizes = (heads.heads, heads.kv_heads, heads.head_dim, heads.value_dim, table.cos.shape[-1])
+    parts = (heads.q_norm, heads.k_norm, heads.sinks, heads.softcap)
+    kinds = "".join(str(int(part is not None)) for part in parts)
+    return (*step, *sizes, heads.window or 0, kinds, pages.format, str(x.dtype))
+
+
+def _edges(dtype: mx.Dtype) -> Iterator[Arguments]:
+    """The first token, a page's last, the next one's first; a window."""
+    for kv_heads, window in ((1, None), (2, 20)):
+        heads = Heads(4, kv_heads, 64, 0.125, 64, window=window)
+        yield _case(heads, FORMATS_OF[dtype], dtype, (1, 32, 33))
+
+
+def _latent_edges(
+    dtype: mx.Dtype,
+) -> Iterator[tuple[mx.array, mx.array, Heads, Table, Pages, Layout]]:
+    heads = Heads(16, 1, 576, 0.1, 512, turned_from=512)
+    x, _, _, pages, layout = _case(heads, FORMATS_OF[dtype], dtype, (1, 32, 33))
+    rows = x.shape[0]
+    table = rope_table(layout.positions, mx.ones((32,)), 1.0)
+    q, latent = (mx.random.normal((rows, n * 576)).astype(dtype) for n in (16, 1))
+    yield q, latent, heads, table, replace(pages, values=None), layout
+
+
+ATTENTION = Operation(
+    "attention",
+    (
+        *("attention.metal", "attention_quantized.metal", "attention_merge.metal"),
+        *("append_pages.metal", "gather_pages.metal"),
+    ),
+    attention_metal,
+    attention_composed,
+    attention_reference,
+    _key,
+    _edges,
+    lambda found: (found[0],),
+)
+LATENT_ATTENTION = Operation(
+    "latent_attention",
+    ("latent_attention.metal", "latent_merge.metal", "latent_append.metal"),
+    latent_attention_metal,
+    latent_attention_composed,
+    latent_attention_reference,
+    _key,
+    _latent_edges,
+    lambda found: (found[0],),
+)

@@ -7,6 +7,7 @@ import mlx.core as mx
 import numpy as np
 
 from .cpu.library import INT, POINTER, Function, address, empty, library
+from .metal.device import device
 from .weight import Dense, Matrix, Quantized, Weight, matrix, widen
 
 
@@ -16,7 +17,7 @@ def embedding(tokens: mx.array, weight: Weight, dtype: mx.Dtype) -> mx.array:
     A negative token counts from the end. No token may be out of range: the C kernel then takes the
     nearest row, MLX whatever memory holds.
     """
-    native = _native()
+    native = _native() if device() is None else None
     if native is not None and tokens.size:
         described = matrix(weight)
         ids = np.ascontiguousarray(tokens, np.int32)
@@ -24,6 +25,11 @@ def embedding(tokens: mx.array, weight: Weight, dtype: mx.Dtype) -> mx.array:
         native(described, address(ids), ids.size, address(out))
         rows = mx.array(out)
         return rows if dtype == mx.float32 else rows.astype(dtype)
+    return embedding_composed(tokens, weight, dtype)
+
+
+def embedding_composed(tokens: mx.array, weight: Weight, dtype: mx.Dtype) -> mx.array:
+    """By MLX's own operations."""
     if isinstance(weight, Dense):
         return weight.weight[tokens].astype(dtype)
     assert isinstance(weight, Quantized)  # what is packed has a C kernel

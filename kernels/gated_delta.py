@@ -1,14 +1,21 @@
 """The gated delta rule (Qwen3-Next, Qwen3.5): a state per sequence that each token corrects."""
 
+from collections.abc import Iterator
 from functools import cache
 
 import mlx.core as mx
 import numpy as np
 
 from .cpu.library import FLOAT, INT, POINTER, Function, address, empty, library, ready
+from .metal.device import device
+from .metal.library import kernel, padded, scalar
+from .registry import Key, Operation, bucket
 from .runs import Runs
 
 NORM_EPS = 1e-6  # as in flash-linear-attention and gated_delta.c
+
+COLUMNS = 16  # of a state to a simdgroup, as in gated_delta.metal
+SIMDGROUPS = 4  # of a threadgroup: few, for one head's must spread over cores
 
 
 def gated_delta(
@@ -28,6 +35,8 @@ def gated_delta(
     (the logarithm of the decay), beta: (rows, heads); state: (slots, heads, key_dim, value_dim)
     float32. q is scaled, after q and k are brought to length 1 if so wanted.
     """
+    if device() is not None and v.size:
+        return GATED_DELTA(q, k, v, g, beta, state, runs, scale, normalise)
     native = _native()
     if native is None or not v.size:
         return gated_delta_reference(q, k, v, g, beta, state, runs, scale, normalise)
@@ -48,6 +57,40 @@ def gated_delta(
         address(out),
     )
     return mx.array(out), state
+
+
+def gated_delta_metal(
+    q: mx.array,
+    k: mx.array,
+    v: mx.array,
+    g: mx.array,
+    beta: mx.array,
+    state: mx.array,
+    runs: Runs,
+    scale: float,
+    normalise: bool = True,
+) -> tuple[mx.array, mx.array]:
+    """The same, q and k taken in v's format. Each run in one go, whatever its length."""
+    heads, values = v.shape[1:]
+    keys, shared = q.shape[2], heads // q.shape[1]
+    slices = -(-values // COLUMNS)
+    out, new = kernel("gated_delta")(
+        [
+            *(padded(x.astype(v.dtype)) for x in (q, k, v)),
+            *(padded(x.astype(mx.float32)) for x in (g, beta, state)),
+            runs.table(),
+            scalar(scale),
+        ],
+        [(v.shape, v.dtype), ((len(runs.slots), *state.shape[1:]), mx.float32)],
+        (32 * slices, heads, len(runs.slots)),
+        (32 * min(slices, SIMDGROUPS), 1, 1),
+        T=v.dtype,
+        KEYS=keys,
+        VALUES=values,
+        SHARED=shared,
+        NORMALISE=normalise,
+    )
+    return out, runs.stored(state, new)
 
 
 def gated_delta_reference(
@@ -90,3 +133,40 @@ def _native() -> Function | None:
     found = library()
     types = (*(POINTER,) * 9, *(INT,) * 6, FLOAT, POINTER)
     return None if found is None else found.function("op_gated_delta", *types)
+
+
+def _key(q: mx.array, k: mx.array, v: mx.array, *rest: object) -> Key:
+    runs = rest[3]
+    assert isinstance(runs, Runs)
+    return (
+        bucket(len(runs.slots)),
+        bucket(runs.longest),
+        *q.shape[1:],
+        *v.shape[1:],
+        str(v.dtype),
+        bool(rest[-1]),
+    )
+
+
+def _edges(
+    dtype: mx.Dtype,
+) -> Iterator[tuple[mx.array, mx.array, mx.array, mx.array, mx.array, mx.array, Runs, float, bool]]:
+    """Two heads of values to one of keys; one token each, and a run beside one."""
+    for lengths in ([1, 1], [5, 1]):
+        rows = sum(lengths)
+        q, k = (mx.random.normal((rows, 1, 32)).astype(dtype) for _ in "qk")
+        v = mx.random.normal((rows, 2, 32)).astype(dtype)
+        g, beta = -mx.random.uniform(shape=(rows, 2)), mx.random.uniform(shape=(rows, 2))
+        state, runs = mx.random.normal((3, 2, 32, 32)), Runs.of(lengths, [2, 0], [True, False])
+        yield q, k, v, g.astype(dtype), beta.astype(dtype), state, runs, 32**-0.5, True
+
+
+GATED_DELTA = Operation(
+    "gated_delta",
+    ("gated_delta.metal",),
+    gated_delta_metal,
+    gated_delta_reference,
+    gated_delta_reference,
+    _key,
+    _edges,
+)

@@ -1,6 +1,7 @@
 """A linear layer's product, for dense and quantized weights; rows do not affect one another."""
 
 import ctypes
+from collections.abc import Iterator
 from functools import cache
 
 import mlx.core as mx
@@ -18,12 +19,15 @@ from .cpu.library import (
     ready,
 )
 from .cpu.library import optional as optional_address
+from .linear_metal import gated_linear_metal, linear_metal
+from .linear_rows import MOST
+from .metal.device import device
+from .product import gated_linear_composed, linear_composed
+from .registry import Key, Operation, bucket
 from .rms_norm import Norm, rms_norm_reference
 from .weight import ALIGNED, Matrix, Packed, Quantized, Weight, matrix, widen
 
-# Elements of a 16-bit matrix that are widened at a time: 1 MB in float32. MLX allocates ahead of
-# its CPU thread, by some 17 blocks.
-WIDENED = 1 << 18
+WIDENED = 1 << 24  # values of a weight that is worth restoring to verify a kernel
 
 
 def linear(
@@ -37,13 +41,14 @@ def linear(
 
     With a norm, the product is of norm(x).
     """
+    if device() is not None:
+        few = 0 < x.shape[0] <= MOST
+        return (LINEAR if few else linear_composed)(x, weight, bias, residual, norm)
     x = x if norm is None else norm(x)
     native = _native()
     if native is not None and x.size and x.dtype == mx.float32:
         return _compiled(native, x, weight, bias, residual, 0, 0)
-    y = product(x, weight)
-    y = y if bias is None else y + bias
-    return y if residual is None else y + residual
+    return linear_composed(x, weight, bias, residual)
 
 
 def gated_linear(
@@ -59,6 +64,10 @@ def gated_linear(
     The weight's first half is the gate; `limit` is of `swiglu_clamped` alone. With a norm, the
     product is of norm(x).
     """
+    if device() is not None:
+        few = 0 < x.shape[0] <= MOST
+        chosen = GATED_LINEAR if few else gated_linear_composed
+        return chosen(x, weight, bias, activation, limit, norm)
     x = x if norm is None else norm(x)
     native = _native()
     if native is None or not x.size or x.dtype != mx.float32 or weight.outputs % (2 * ALIGNED):
@@ -124,27 +133,6 @@ def gated_linear_reference(
     return activate_reference(linear_reference(x, weight, bias, norm=norm), activation, limit)
 
 
-def product(x: mx.array, weight: Weight) -> mx.array:
-    """The product by MLX's own operations."""
-    if x.shape[0] == 0:  # MLX 0.32's quantized product on a CPU divides by the number of rows
-        return mx.zeros((0, weight.outputs), x.dtype)
-    assert not isinstance(weight, Packed)
-    if isinstance(weight, Quantized):
-        return mx.quantized_matmul(
-            x,
-            weight.weight,
-            weight.scales,
-            weight.biases,
-            transpose=True,
-            group_size=weight.group,
-            bits=weight.bits,
-            mode=weight.mode,
-        ).astype(x.dtype)
-    if weight.weight.dtype == x.dtype:
-        return x @ weight.weight.T
-    return _widened(x, weight.weight)
-
-
 @cache
 def _native() -> Function | None:
     found = library()
@@ -152,13 +140,64 @@ def _native() -> Function | None:
     return None if found is None else found.function("op_linear", *types)
 
 
-def _widened(x: mx.array, weight: mx.array) -> mx.array:
-    """Block by block, each waiting for the one before, so that only one is ever widened."""
-    block = max(1, WIDENED // weight.shape[1])
-    parts: list[mx.array] = []
-    for start in range(0, weight.shape[0], block):
-        rows = weight[start : start + block]
-        if parts:
-            (rows,) = mx.depends([rows], [parts[-1]])
-        parts.append(x @ rows.astype(x.dtype).T)
-    return parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=-1)
+def _key(x: mx.array, weight: Weight, *around: object) -> Key:
+    """Of the rest only which parts there are: their sizes follow from these."""
+    kind: tuple[object, ...] = (type(weight).__name__,)
+    if isinstance(weight, Quantized):
+        kind = (weight.mode, weight.bits, weight.group, weight.scales.dtype)
+    parts = "".join(str(int(part is not None)) for part in around if not isinstance(part, float))
+    shape = (bucket(x.shape[0]), weight.outputs, x.shape[1])
+    return (*shape, *map(str, kind), str(x.dtype), parts)
+
+
+def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Weight]]:
+    """Few outputs, none of them in whole tiles, and few inputs."""
+    for rows, outputs, inputs in ((1, 7, 64), (1, 9, 128), (3, 10, 64)):
+        yield mx.random.normal((rows, inputs)).astype(dtype), _random(outputs, inputs, dtype)
+
+
+def _random(outputs: int, inputs: int, dtype: mx.Dtype) -> Weight:
+    values = mx.random.normal((outputs, inputs)).astype(dtype)
+    words, scales, biases = mx.quantize(values, group_size=64, bits=4)
+    return Quantized(words, scales, biases, 64, 4)
+
+
+def _expected(
+    x: mx.array,
+    weight: Weight,
+    bias: mx.array | None = None,
+    residual: mx.array | None = None,
+    norm: Norm | None = None,
+) -> mx.array:
+    """The definition; of large weights MLX's product in float32, which restores no matrix."""
+    small = weight.outputs * x.shape[1] <= WIDENED
+    return (linear_reference if small else linear_composed)(
+        x.astype(mx.float32), weight, bias, residual, norm
+    )
+
+
+def _gated_expected(
+    x: mx.array,
+    weight: Weight,
+    bias: mx.array | None = None,
+    activation: Activation = "silu",
+    limit: float = 7.0,
+    norm: Norm | None = None,
+) -> mx.array:
+    """The same of a gated layer."""
+    return activate_reference(_expected(x, weight, bias, None, norm), activation, limit)
+
+
+FILES = ("linear.metal", "linear_dense.metal", "linear_rows.metal")
+LINEAR = Operation("linear", FILES, linear_metal, linear_composed, _expected, _key, _edges)
+GATED_LINEAR = Operation(
+    "gated_linear",
+    FILES,
+    gated_linear_metal,
+    gated_linear_composed,
+    _gated_expected,
+    _key,
+    lambda dtype: (
+        (x, _random(2 * weight.outputs, x.shape[1], dtype)) for x, weight in _edges(dtype)
+    ),
+)

@@ -1,6 +1,6 @@
 """Log probabilities out of logits: of one token a row, and of the likeliest."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -8,6 +8,11 @@ import mlx.core as mx
 import numpy as np
 
 from .cpu.library import INT, POINTER, Function, address, empty, library, ready
+from .metal.device import device
+from .metal.library import kernel, padded, scalar
+from .registry import Key, Operation, bucket
+
+THREADS = 512  # as in logprobs.metal
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +26,12 @@ class Logprobs:
 
 def logprobs(logits: mx.array, rows: Sequence[int], tokens: Sequence[int], most: int) -> Logprobs:
     """Of the given rows of (any, vocabulary) float32 logits, a token each; below 0 counts as 0."""
-    native = _native()
     most = min(most, logits.shape[-1])
+    if device() is not None and len(rows):
+        found = LOGPROBS(logits, rows, mx.array(list(tokens), mx.int32), most)
+        mx.eval(found)
+        return Logprobs(*(np.array(part) for part in found))
+    native = _native()
     if native is None or not len(rows):
         return logprobs_reference(logits, rows, tokens, most)
     logits = ready(logits)
@@ -42,20 +51,48 @@ def logprobs(logits: mx.array, rows: Sequence[int], tokens: Sequence[int], most:
     return Logprobs(own, ids, scores)
 
 
+def logprobs_metal(
+    logits: mx.array, rows: Sequence[int], tokens: mx.array, most: int
+) -> tuple[mx.array, mx.array, mx.array]:
+    """The parts of Logprobs, not yet evaluated, of logits in any float format; some rows."""
+    picks, most = len(rows), min(most, logits.shape[-1])
+    own, ids, scores = kernel("logprobs")(
+        [
+            padded(logits),
+            padded(mx.array(list(rows), mx.int32)),
+            padded(tokens),
+            scalar(logits.shape[-1], mx.int32),
+            scalar(most, mx.int32),
+        ],
+        [
+            ((picks,), mx.float32),
+            ((picks, max(most, 1)), mx.int32),
+            ((picks, max(most, 1)), mx.float32),
+        ],
+        (THREADS * picks, 1, 1),
+        (THREADS, 1, 1),
+        T=logits.dtype,
+    )
+    return own, ids[:, :most], scores[:, :most]
+
+
 def logprobs_reference(
     logits: mx.array, rows: Sequence[int], tokens: Sequence[int], most: int
 ) -> Logprobs:
     """The definition."""
+    found = logprobs_composed(logits, rows, mx.array(list(tokens), mx.int32), most)
+    return Logprobs(*(np.array(part) for part in found))
+
+
+def logprobs_composed(
+    logits: mx.array, rows: Sequence[int], tokens: mx.array, most: int
+) -> tuple[mx.array, mx.array, mx.array]:
+    """The parts of Logprobs, not yet evaluated, of MLX's operations."""
     picked = logits[mx.array(list(rows), mx.int32)]
     scores = picked - mx.logsumexp(picked, axis=-1, keepdims=True)
-    chosen = mx.maximum(mx.array(list(tokens), mx.int32), 0)[:, None]
-    own = mx.take_along_axis(scores, chosen, axis=-1)[:, 0]
+    own = mx.take_along_axis(scores, mx.maximum(tokens, 0)[:, None], axis=-1)[:, 0]
     best = mx.argsort(-scores, axis=-1)[:, :most]
-    return Logprobs(
-        np.array(own),
-        np.array(best.astype(mx.int32)),
-        np.array(mx.take_along_axis(scores, best, axis=-1)),
-    )
+    return own, best.astype(mx.int32), mx.take_along_axis(scores, best, axis=-1)
 
 
 @cache
@@ -63,3 +100,24 @@ def _native() -> Function | None:
     found = library()
     types = (POINTER, POINTER, POINTER, INT, INT, INT, POINTER, POINTER, POINTER)
     return None if found is None else found.function("op_logprobs", *types)
+
+
+def _key(logits: mx.array, rows: Sequence[int], tokens: mx.array, most: int) -> Key:
+    return bucket(len(rows)), logits.shape[-1], str(logits.dtype), most
+
+
+def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Sequence[int], mx.array, int]]:
+    for size in (7, 8, 1025):
+        yield mx.random.normal((2, size)).astype(dtype), [1, 0], mx.array([3, 0]), 5
+
+
+LOGPROBS = Operation(
+    "logprobs",
+    ("logprobs.metal",),
+    logprobs_metal,
+    logprobs_composed,
+    lambda logits, *rest: logprobs_composed(logits.astype(mx.float32), *rest),
+    _key,
+    _edges,
+    lambda found: (found[0], found[2]),  # of equal ones any may come first
+)

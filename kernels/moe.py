@@ -1,6 +1,7 @@
 """A mixture of experts: each token through its chosen few, whose results are added up."""
 
 import ctypes
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -10,6 +11,10 @@ import numpy as np
 from .activation import ACTIVATIONS, Activation, activate, activate_reference
 from .cpu.library import INT, POINTER, Function, address, array, library, output, ready
 from .cpu.library import optional as optional_address
+from .linear import gated_linear, gated_linear_reference, linear, linear_reference
+from .metal.device import device
+from .moe_metal import Way, is_alike, moe_gathered, moe_tiled, way
+from .registry import Key, Operation, bucket
 from .rms_norm import Norm, rms_norm_reference
 from .weight import ALIGNED, Dense, Matrix, Packed, Quantized, Weight, matrix, pack, widen
 
@@ -23,6 +28,23 @@ class Call(ctypes.Structure):
         *((name, ctypes.c_int32) for name in ("experts", "hidden", "width", "activation")),
         ("limit", ctypes.c_float),
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shared:
+    """What every token goes through: experts side by side, as one feed-forward layer.
+
+    gate_up: (2 * width, hidden), the gate first; down: (hidden, width). With `open` (1, hidden), a
+    token gets sigmoid(open . x) of it (Qwen2-MoE's shared_expert_gate).
+    """
+
+    gate_up: Weight
+    down: Weight
+    open: mx.array | None = None
+
+    @property
+    def width(self) -> int:
+        return self.gate_up.outputs // 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +66,7 @@ class Experts:
     activation: Activation = "silu"
     limit: float = 7.0
     in_order: bool = True
+    shared: Shared | None = None
 
     @property
     def width(self) -> int:
@@ -71,11 +94,14 @@ def moe(
 
     chosen: (rows, k) int32; weights: (rows, k) float32. With a norm, the experts get norm(x).
     """
-    x = x if norm is None else norm(x)
+    if device() is not None:
+        composed = way(x, experts, chosen) == Way.COMPOSED
+        return (moe_composed if composed else MOE)(x, experts, chosen, weights, residual, norm)
     native = _native()
     if native is None or not x.size or x.dtype != mx.float32:
-        y = _composed(x, experts, chosen, weights)
-        return y if residual is None else y + residual
+        return moe_composed(x, experts, chosen, weights, residual, norm)
+    x = x if norm is None else norm(x)
+    residual = _and_shared(x, experts, residual)
     x, weights = ready(x), ready(weights)
     residual = None if residual is None else ready(residual)
     out = output(*x.shape)
@@ -91,6 +117,27 @@ def moe(
         address(out),
     )
     return array(out)
+
+
+def moe_metal(
+    x: mx.array,
+    experts: Experts,
+    chosen: mx.array,
+    weights: mx.array,
+    residual: mx.array | None = None,
+    norm: Norm | None = None,
+) -> mx.array:
+    """As `moe`, by our kernels where `way` says that they are worth it."""
+    taken = way(x, experts, chosen)
+    if taken == Way.COMPOSED:
+        return moe_composed(x, experts, chosen, weights, residual, norm)
+    if taken == Way.GATHERED and is_alike(experts):
+        return moe_gathered(x, experts, experts.shared, chosen, weights, residual, norm)
+    x = x if norm is None else norm(x)
+    residual = _and_shared(x, experts, residual)
+    if taken == Way.GATHERED:
+        return moe_gathered(x, experts, None, chosen, weights, residual)
+    return moe_tiled(x, experts, chosen, weights, residual)
 
 
 def moe_reference(
@@ -123,6 +170,8 @@ def moe_reference(
             total = total + weights[token, place] * part
         rows.append(total)
     y = mx.stack(rows)
+    if experts.shared is not None:
+        y = y + _shared_reference(x.astype(mx.float32), experts, experts.shared)
     return (y if residual is None else y + residual).astype(x.dtype)
 
 
@@ -137,8 +186,35 @@ def _plus(y: mx.array, bias: mx.array | None, expert: int) -> mx.array:
     return y if bias is None else y + bias[expert]
 
 
-def _composed(x: mx.array, experts: Experts, chosen: mx.array, weights: mx.array) -> mx.array:
-    """By MLX's gathered products, over pairs of token and expert."""
+def _shared_reference(x: mx.array, experts: Experts, shared: Shared) -> mx.array:
+    inner = gated_linear_reference(x, shared.gate_up, None, experts.activation, experts.limit)
+    y = linear_reference(inner, shared.down)
+    return y if shared.open is None else y * mx.sigmoid(x @ shared.open.astype(x.dtype).T)
+
+
+def _and_shared(x: mx.array, experts: Experts, residual: mx.array | None) -> mx.array | None:
+    """What is to be added to the chosen experts' sum: the shared experts' part and the residual."""
+    shared = experts.shared
+    if shared is None:
+        return residual
+    inner = gated_linear(x, shared.gate_up, None, experts.activation, experts.limit)
+    if shared.open is None:
+        return linear(inner, shared.down, residual=residual)
+    y = linear(inner, shared.down) * mx.sigmoid(x @ shared.open.astype(x.dtype).T)
+    return y if residual is None else y + residual
+
+
+def moe_composed(
+    x: mx.array,
+    experts: Experts,
+    chosen: mx.array,
+    weights: mx.array,
+    residual: mx.array | None = None,
+    norm: Norm | None = None,
+) -> mx.array:
+    """As `moe`, by MLX's gathered products over pairs of token and expert."""
+    x = x if norm is None else norm(x)
+    residual = _and_shared(x, experts, residual)
     k = chosen.shape[1]
     picks = chosen.flatten().astype(mx.uint32)
     order = mx.argsort(picks) if experts.in_order else mx.arange(picks.size)
@@ -149,7 +225,8 @@ def _composed(x: mx.array, experts: Experts, chosen: mx.array, weights: mx.array
     outer = _gathered(inner[:, None, :], experts.down, experts, picks, experts.down_bias)
     places = mx.argsort(order)
     parts = outer[:, 0][places].reshape(x.shape[0], k, -1)
-    return mx.sum(parts * weights[:, :, None].astype(parts.dtype), axis=1).astype(x.dtype)
+    y = mx.sum(parts * weights[:, :, None].astype(parts.dtype), axis=1).astype(x.dtype)
+    return y if residual is None else y + residual
 
 
 def _gathered(
@@ -203,6 +280,49 @@ def _call(experts: Experts) -> Call:
         ACTIVATIONS[experts.activation],
         experts.limit,
     )
+
+
+def _expected(
+    x: mx.array,
+    experts: Experts,
+    chosen: mx.array,
+    weights: mx.array,
+    residual: mx.array | None = None,
+    norm: Norm | None = None,
+) -> mx.array:
+    """MLX's products in float32: the definition restores every expert, which no memory holds."""
+    return moe_composed(x.astype(mx.float32), experts, chosen, weights, residual, norm)
+
+
+def _key(x: mx.array, experts: Experts, chosen: mx.array, *rest: object) -> Key:
+    shape = (bucket(x.shape[0]), chosen.shape[1], experts.count, experts.width, experts.hidden)
+    kind = type(experts.gate).__name__
+    if isinstance(experts.gate, Quantized):
+        kind = f"{experts.gate.mode} {experts.gate.bits} {experts.gate.group}"
+    return (*shape, kind, str(x.dtype), experts.activation, experts.shared is not None)
+
+
+def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Experts, mx.array, mx.array]]:
+    """One token; two of the same expert; enough for tiles that are not full."""
+    gate, up, down = (
+        Quantized(*mx.quantize(mx.random.normal((4 * 64, 64)).astype(dtype), 64, 4), 64, 4)
+        for _ in range(3)
+    )
+    experts = Experts(4, gate, up, down)
+    for rows in (1, 2, 19):
+        chosen = mx.array([[(row // 2) % 4, 3 - row // 2 % 2] for row in range(rows)], mx.int32)
+        yield mx.random.normal((rows, 64)).astype(dtype), experts, chosen, mx.ones((rows, 2)) / 2
+
+
+MOE = Operation(
+    "moe",
+    ("moe_decode.metal", "moe_sort.metal", "moe_prefill.metal"),
+    moe_metal,
+    moe_composed,
+    _expected,
+    _key,
+    _edges,
+)
 
 
 @cache

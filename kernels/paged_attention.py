@@ -58,7 +58,7 @@ def paged_attention_reference(q: mx.array, pages: Pages, layout: Layout, heads: 
         start = 0 if heads.window is None else max(0, stop - heads.window)
         keys, values = (
             mx.repeat(part[:, start:stop], group, axis=0)
-            for part in _gather(pages, layout.tables[int(layout.owners[i])], heads, mx.float32)
+            for part in gathered(pages, layout.tables[int(layout.owners[i])], heads, mx.float32)
         )
         scores = mx.sum(row[:, None, :] * keys, axis=-1) * heads.scale
         if heads.softcap:
@@ -151,7 +151,7 @@ def _decoded(
     return mx.concatenate(parts, axis=-1).astype(dtype)
 
 
-def _gather(
+def gathered(
     pages: Pages, tables: mx.array, heads: Heads, dtype: mx.Dtype
 ) -> tuple[mx.array, mx.array]:
     """Of (..., pages): keys and values, (..., kv_heads, pages * PAGE, head_dim or value_dim)."""
@@ -196,7 +196,7 @@ def _attend(
 
 def _decode(q: mx.array, pages: Pages, layout: Layout, heads: Heads) -> mx.array:
     rows, count, dim = q.shape
-    k, v = _gather(pages, layout.tables[:rows], heads, q.dtype)
+    k, v = gathered(pages, layout.tables[:rows], heads, q.dtype)
     slots = mx.arange(k.shape[-2], dtype=mx.int32)
     contexts = layout.positions[:rows, None] + 1
     held = slots < contexts
@@ -209,7 +209,7 @@ def _decode(q: mx.array, pages: Pages, layout: Layout, heads: Heads) -> mx.array
 def _prefill(q: mx.array, pages: Pages, table: mx.array, run: Prefill, heads: Heads) -> mx.array:
     """In tiles of rows, each waiting for the one before: one tile's scores exist at a time."""
     rows, count, _ = q.shape
-    k, v = _gather(pages, table, heads, q.dtype)
+    k, v = gathered(pages, table, heads, q.dtype)
     slots = mx.arange(k.shape[-2], dtype=mx.int32)
     held = (slots < run.context)[:, None]
     first = run.context - rows

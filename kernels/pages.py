@@ -1,6 +1,7 @@
 """What paged attention shares with its callers: heads, a layer's pages, the layout of a step."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import mlx.core as mx
@@ -9,6 +10,7 @@ PAGE = (
     32  # tokens a page; 16 to 64 work alike, 32 keeps a page of one head at 8 KB (128 wide, 16 bit)
 )
 TAIL_PAGES = 2  # so that tails are brought into the pool every 32 tokens, whoever is where
+TOKEN = 8  # elements of a pool's first token; what has fewer goes to Metal in constant memory
 GROUP = 32  # values of one head and token that share a scale, where they are quantized
 
 
@@ -34,6 +36,8 @@ DTYPES = {
     Format.INT8: mx.int8,
     Format.INT4: mx.uint8,
 }
+Part = mx.array | None
+Parts = tuple[mx.array, Part, Part, Part, Part, Part]
 FORMATS = {dtype: format for format, dtype in DTYPES.items()}
 
 
@@ -65,7 +69,9 @@ class Tail:
     """The latest tokens of decoding sequences, apart from an immutable pool (Metal only).
 
     Row i of the step before holds TAIL_PAGES pages from i * TAIL_PAGES on in `pages`, which has
-    the form of the pool; the first begins at position starts[i], a multiple of PAGE.
+    the form of the pool; the first begins at position starts[i], a multiple of PAGE. A row may
+    stay, while its start goes on by pages that have been flushed; where rows come or go, tails are
+    flushed and dropped. What follows a row's last token is undefined.
     """
 
     pages: "Pages"
@@ -75,6 +81,10 @@ class Tail:
 @dataclass(frozen=True, slots=True, eq=False)
 class Pages:
     """One layer's pool: a cache handle; an operation that appends takes one and returns the next.
+
+    On Metal a pool is brought up to date in one of three ways: it is immutable and what is new is
+    in the layout's tails; or `token` is given and it is written in place, where whoever touches it
+    later must be given the token of the last writer; or, as everywhere else, it is replaced.
 
     keys: (pages, kv_heads, head_dim, PAGE), so that a score's lanes are tokens; values: (pages,
     kv_heads, PAGE, value_dim), or None where a value is the beginning of its key. Scales and
@@ -97,8 +107,47 @@ class Pages:
 
     @property
     def arrays(self) -> list[mx.array]:
-        parts = (self.key_scales, self.key_biases, self.value_scales, self.value_biases)
-        return [part for part in (self.keys, self.values, *parts) if part is not None]
+        """What has to be evaluated: the pool's arrays, the tail's, the token."""
+        tail = [] if self.tail is None else self.tail.pages.arrays
+        return [*(part for part in (*self.parts, self.token) if part is not None), *tail]
+
+    @property
+    def parts(self) -> "Parts":
+        """The pool's arrays, in the order of the fields."""
+        scales = (self.key_scales, self.key_biases, self.value_scales, self.value_biases)
+        return self.keys, self.values, *scales
+
+
+def flush(pages: Pages, moves: Sequence[tuple[int, int, int]], keep: bool) -> Pages:
+    """Brings pages of tails into the pool; each of `moves` is a row, a part of its tail, a page.
+
+    The update is functional, and in place where nobody but the result refers to the old pool when
+    it is evaluated. With `keep` the rows go on with their tails.
+    """
+    tail = pages.tail
+    kept = tail if keep else None
+    if tail is None or not moves:
+        return replace(pages, tail=kept)
+    source = mx.array([row * TAIL_PAGES + part for row, part, _ in moves], mx.int32)
+    into = mx.array([page for *_, page in moves], mx.int32)
+    old, new = pages.parts, tail.pages.parts
+    moved = (_moved(a, b, source, into) for a, b in zip(old, new, strict=True))
+    return replace(pages_of(moved), tail=kept, token=pages.token)
+
+
+def pages_of(parts: Iterable[Part]) -> Pages:
+    """A pool of these arrays, in the order of `Pages.parts`."""
+    keys, values, key_scales, key_biases, value_scales, value_biases = parts
+    assert keys is not None
+    return Pages(keys, values, key_scales, key_biases, value_scales, value_biases)
+
+
+def _moved(pool: Part, tail: Part, source: mx.array, into: mx.array) -> Part:
+    if pool is None or tail is None:
+        return None
+    moved = pool.reshape(pool.shape)  # a handle of its own, since assigning changes the handle
+    moved[into] = tail[source]
+    return moved
 
 
 def zeros(pages: int, kv_heads: int, head_dim: int, value_dim: int, format: Format) -> Pages:

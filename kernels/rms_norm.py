@@ -1,5 +1,6 @@
 """Root mean square normalisation over the last axis, with the residual sum before it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import overload
@@ -8,6 +9,12 @@ import mlx.core as mx
 
 from .cpu.library import FLOAT, INT, NUMBERS, POINTER, Function, address, empty, library, ready
 from .cpu.library import optional as optional_address
+from .metal.device import device
+from .metal.library import Value, kernel, padded, scalar
+from .registry import Key, Operation, bucket
+
+Normed = mx.array | tuple[mx.array, mx.array]  # with a residual, the sum and its norm
+SIMD, THREADS = 32, 1024  # lanes of a simdgroup; threads of a threadgroup, at most
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,13 +39,69 @@ def rms_norm(
     x: mx.array, weight: mx.array, eps: float, residual: mx.array | None = None
 ) -> mx.array | tuple[mx.array, mx.array]:
     """(..., width) alike; with a residual, x + residual and the norm of that."""
+    if device() is not None:
+        return RMS_NORM(x, weight, eps, residual)
     native = norm_native()
     if native is not None and x.dtype == mx.float32 and x.size:
         return norm(native, x, weight, None, eps, residual, centred=False)
+    return _composed(x, weight, eps, residual)
+
+
+def rms_norm_composed(x: mx.array, weight: mx.array, eps: float) -> mx.array:
+    """By MLX's own operation."""
+    return mx.fast.rms_norm(x, weight, eps)
+
+
+def _composed(
+    x: mx.array, weight: mx.array, eps: float, residual: mx.array | None = None
+) -> Normed:
     if residual is None:
-        return mx.fast.rms_norm(x, weight, eps)
+        return rms_norm_composed(x, weight, eps)
     total = x + residual
-    return total, mx.fast.rms_norm(total, weight, eps)
+    return total, rms_norm_composed(total, weight, eps)
+
+
+def _expected(
+    x: mx.array, weight: mx.array, eps: float, residual: mx.array | None = None
+) -> Normed:
+    x = x.astype(mx.float32)
+    if residual is None:
+        return rms_norm_reference(x, weight, eps)
+    total = x + residual
+    return total, rms_norm_reference(total, weight, eps)
+
+
+def _key(x: mx.array, weight: mx.array, eps: float, residual: mx.array | None = None) -> Key:
+    rows = bucket(x.size // max(1, x.shape[-1]))
+    return rows, x.shape[-1], str(x.dtype), str(weight.dtype), residual is not None
+
+
+def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, mx.array, float]]:
+    for rows, width in ((1, 7), (1, 8), (2, 33)):
+        yield mx.random.normal((rows, width)).astype(dtype), mx.ones((width,), dtype), 1e-5
+
+
+def rms_norm_metal(
+    x: mx.array, weight: mx.array, eps: float, residual: mx.array | None = None
+) -> mx.array | tuple[mx.array, mx.array]:
+    """As `rms_norm`, by kernels/rms_norm.metal."""
+    if not x.size:
+        return x if residual is None else (x, x)
+    width = x.shape[-1]
+    count = 4 if width % 4 == 0 else 1
+    threads = min(THREADS, -(-width // (count * SIMD)) * SIMD)
+    grid = (x.size // width * threads, 1, 1)
+    size = (threads, 1, 1)
+    template: dict[str, Value] = {"T": x.dtype, "G": weight.dtype, "COUNT": count}
+    sizes = [scalar(eps), scalar(width, mx.int32)]
+    like = (x.shape, x.dtype)
+    if residual is None:
+        launch = kernel("rms_norm")
+        return launch([padded(x), padded(weight), *sizes], [like], grid, size, **template)[0]
+    launch = kernel("rms_norm", "add_rms_norm")
+    arrays = [padded(x), padded(residual.astype(x.dtype)), padded(weight)]
+    total, normed = launch([*arrays, *sizes], [like, like], grid, size, **template)
+    return total, normed
 
 
 def rms_norm_reference(x: mx.array, weight: mx.array, eps: float) -> mx.array:
@@ -85,3 +148,8 @@ def norm_native() -> Function | None:
     arrays = (POINTER, POINTER, POINTER, INT, POINTER, INT)
     types = (*arrays, INT, INT, INT, FLOAT, POINTER, POINTER)
     return None if found is None else found.function("op_norm", *types)
+
+
+RMS_NORM = Operation(
+    "rms_norm", ("rms_norm.metal",), rms_norm_metal, _composed, _expected, _key, _edges
+)

@@ -6,6 +6,7 @@ import mlx.core as mx
 import numpy as np
 
 from .cpu.library import library
+from .metal.device import device
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -18,7 +19,7 @@ class Table:
 
 def rope_table(positions: mx.array, frequencies: mx.array, factor: float) -> Table:
     """positions: (rows,); frequencies: (pairs,) float32, in radians a token."""
-    if library() is None:
+    if library() is None or device() is not None:
         return rope_table_reference(positions, frequencies, factor)
     angles = np.asarray(positions).astype(np.float32)[:, None] * np.asarray(frequencies)
     angles = angles[:, None, :]

@@ -1,7 +1,8 @@
 """The router of a mixture of experts: who takes a token, and each expert's tokens side by side."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Literal
 
 import mlx.core as mx
@@ -10,10 +11,23 @@ import numpy as np
 from .cpu.library import FLOAT, INT, POINTER, Function, address, empty, library, ready
 from .cpu.library import optional as optional_address
 from .linear import linear, linear_reference
+from .metal.device import device
+from .metal.library import kernel, scalar
+from .registry import Key, Operation, bucket
 from .rms_norm import Norm
-from .weight import Weight
+from .stored import FLOATS, stored, unused
+from .weight import Dense, Quantized, Weight
 
-SCORINGS = {"softmax": 0, "sigmoid": 1}  # as in route.c
+SCORINGS = {"softmax": 0, "sigmoid": 1}  # as in route.c and kernels/metal/choice.h
+
+# Of the Metal kernels. The fused router reads its weight for each of a few tokens; a product over
+# all tokens reads it once.
+FEW = 16
+THREADS = 512  # 16 simdgroups, which take turns at the experts' rows
+THREADS_OF = {2: 256, 3: 256, 5: 256}  # by bits: runs of 32 codes take twice the registers
+ROWS = 4  # of the router, that a simdgroup takes at a time
+MOST_EXPERTS, MOST_PICKS, MOST_GROUPS = 512, 16, 32
+PAIRS = 1 << 16  # that one threadgroup sorts by expert
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +55,9 @@ def choose(
     norm: Norm | None = None,
 ) -> tuple[mx.array, mx.array]:
     """`route` of the logits that a router's weight (experts, width) gives x (tokens, width)."""
-    return route(linear(x, weight, norm=norm), router, correction)
+    if device() is not None:
+        return CHOOSE(x, weight, router, correction, norm)
+    return _in_two(x, weight, router, correction, norm)
 
 
 def choose_reference(
@@ -68,6 +84,8 @@ def route(
     tokens, experts = logits.shape
     assert experts % router.groups == 0
     assert router.k <= experts // router.groups * (router.kept_groups if router.groups > 1 else 1)
+    if device() is not None and tokens and takes(experts, router):
+        return ROUTE(logits, router, correction)
     if native is None or not tokens:
         return route_reference(logits, router, correction)
     logits = ready(logits)
@@ -114,6 +132,8 @@ def sort_by_expert(indices: mx.array, experts: int) -> tuple[mx.array, mx.array]
     Pair token * k + i is a token's i-th expert; an expert's pairs stay in the order of tokens. The
     second result is (experts + 1,); both are int32.
     """
+    if device() is not None and experts <= MOST_EXPERTS and 0 < indices.size <= PAIRS:
+        return sorted_pairs(indices, experts, PAIRS)[:2]
     native = _sort_native()
     if native is None or not indices.size:
         return sort_by_expert_reference(indices, experts)
@@ -123,12 +143,104 @@ def sort_by_expert(indices: mx.array, experts: int) -> tuple[mx.array, mx.array]
     return mx.array(order), mx.array(offsets)
 
 
+def sorted_pairs(chosen: mx.array, experts: int, tile: int) -> tuple[mx.array, mx.array, mx.array]:
+    """On Metal, the two of `sort_by_expert`, and tiles of at most `tile` pairs of one expert.
+
+    The third result is (1 + 2 * most,), of which the number of tiles comes first, then the expert
+    and the first place of each; what follows is undefined.
+    """
+    pairs = chosen.size
+    most = pairs // tile + min(pairs, experts)
+    order, offsets, tiles = kernel("moe_sort")(
+        [chosen, scalar(pairs, mx.int32), scalar(tile, mx.int32)],
+        [((pairs,), mx.int32), ((experts + 1,), mx.int32), ((1 + 2 * most,), mx.int32)],
+        (32 * (16 if experts <= 256 else 8), 1, 1),
+        (32 * (16 if experts <= 256 else 8), 1, 1),
+        EXPERTS=experts,
+    )
+    return order, offsets, tiles
+
+
 def sort_by_expert_reference(indices: mx.array, experts: int) -> tuple[mx.array, mx.array]:
     """The definition: a key that holds expert and place makes any sort a stable one."""
     flat = indices.reshape(-1).astype(mx.int32)
     order = mx.argsort(flat * max(1, flat.size) + mx.arange(flat.size, dtype=mx.int32))
     counts = mx.zeros((experts + 1,), mx.int32).at[flat + 1].add(1)
     return order.astype(mx.int32), mx.cumsum(counts).astype(mx.int32)
+
+
+def choose_metal(
+    x: mx.array,
+    weight: Weight,
+    router: Router,
+    correction: mx.array | None = None,
+    norm: Norm | None = None,
+) -> tuple[mx.array, mx.array] | None:
+    """As `choose`; None for many tokens, and where the weight or the router is not covered."""
+    held = stored(weight)
+    (tokens, hidden), experts = x.shape, weight.outputs
+    covered = 0 < tokens <= FEW and x.dtype in FLOATS and experts >= ROWS
+    if held is None or not covered or not takes(experts, router):
+        return None
+    threads = THREADS_OF.get(held.kind, THREADS)
+    indices, weights = kernel("route", "choose")(
+        [
+            x,
+            *held.arrays,
+            x if norm is None else norm.weight,
+            scalar(0.0 if norm is None else norm.eps),
+            unused() if correction is None else correction.astype(mx.float32),
+            _rules(router, correction is not None),
+            scalar(router.scale),
+        ],
+        [((tokens, router.k), mx.int32), ((tokens, router.k), mx.float32)],
+        (threads, tokens, 1),
+        (threads, 1, 1),
+        T=x.dtype,
+        N=x.dtype if norm is None else norm.weight.dtype,
+        HIDDEN=hidden,
+        EXPERTS=experts,
+        NORMED=norm is not None,
+        **dict(held.template),
+    )
+    return indices, weights
+
+
+def route_metal(
+    logits: mx.array, router: Router, correction: mx.array | None = None
+) -> tuple[mx.array, mx.array]:
+    """As `route`, where `takes` says so."""
+    tokens, experts = logits.shape
+    indices, weights = kernel("route")(
+        [
+            logits,
+            unused() if correction is None else correction.astype(mx.float32),
+            _rules(router, correction is not None),
+            scalar(router.scale),
+        ],
+        [((tokens, router.k), mx.int32), ((tokens, router.k), mx.float32)],
+        (32, tokens, 1),
+        (32, 1, 1),
+        T=logits.dtype,
+        EXPERTS=experts,
+    )
+    return indices, weights
+
+
+def takes(experts: int, router: Router) -> bool:
+    """Whether the kernels take this."""
+    few = experts <= MOST_EXPERTS and router.k <= MOST_PICKS
+    return few and router.groups <= MOST_GROUPS
+
+
+@lru_cache(maxsize=64)
+def _rules(router: Router, corrected: bool) -> mx.array:
+    """In the order of kernels/metal/choice.h, and one number to fill up."""
+    two = router.group_score == "best_two"
+    numbers = (router.k, SCORINGS[router.scoring], router.normalise, router.groups)
+    made = mx.array([*numbers, router.kept_groups, two, corrected, 0], mx.int32)
+    mx.eval(made)
+    return made
 
 
 def _limit(choice: mx.array, router: Router) -> mx.array:
@@ -154,3 +266,65 @@ def _sort_native() -> Function | None:
     found = library()
     types = (POINTER, INT, INT, POINTER, POINTER)
     return None if found is None else found.function("op_sort_by_expert", *types)
+
+
+def _in_two(
+    x: mx.array,
+    weight: Weight,
+    router: Router,
+    correction: mx.array | None = None,
+    norm: Norm | None = None,
+) -> tuple[mx.array, mx.array]:
+    return route(linear(x, weight, None, None, norm), router, correction)
+
+
+def _in_one(
+    x: mx.array,
+    weight: Weight,
+    router: Router,
+    correction: mx.array | None = None,
+    norm: Norm | None = None,
+) -> tuple[mx.array, mx.array]:
+    """By one kernel where it covers the case."""
+    found = choose_metal(x, weight, router, correction, norm)
+    return _in_two(x, weight, router, correction, norm) if found is None else found
+
+
+def _key(x: mx.array, weight: Weight, router: Router, *rest: object) -> Key:
+    kind = type(weight).__name__
+    if isinstance(weight, Quantized):
+        kind = f"{weight.mode} {weight.bits} {weight.group}"
+    parts = "".join(str(int(part is not None)) for part in rest)
+    return (bucket(x.shape[0]), weight.outputs, x.shape[1], kind, str(x.dtype), router.k, parts)
+
+
+def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Weight, Router]]:
+    for rows, experts, k in ((1, 7, 2), (3, 8, 1), (2, 33, 4)):
+        x = mx.random.normal((rows, 64)).astype(dtype)
+        yield x, Dense(mx.random.normal((experts, 64)).astype(dtype)), Router(k)
+
+
+def _route_key(logits: mx.array, router: Router, correction: mx.array | None = None) -> Key:
+    return (bucket(logits.shape[0]), logits.shape[1], router.k, correction is not None)
+
+
+CHOOSE = Operation(
+    "choose",
+    ("route.metal",),
+    _in_one,
+    _in_two,
+    choose_reference,
+    _key,
+    _edges,
+    lambda found: (found[1],),  # of nearly equal experts either may be taken
+)
+ROUTE = Operation(
+    "route",
+    ("route.metal",),
+    route_metal,
+    route_reference,
+    route_reference,
+    _route_key,
+    lambda _: ((mx.random.normal((2, experts)), Router(2)) for experts in (7, 8, 33)),
+    lambda found: (found[1],),
+)

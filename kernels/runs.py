@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import mlx.core as mx
 import numpy as np
 
 
@@ -18,3 +19,24 @@ class Runs:
         assert len(lengths) == len(slots) == len(fresh) == len(set(slots))
         starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
         return cls(starts, np.array(slots, np.int32), np.array(fresh, np.int32))
+
+    @property
+    def longest(self) -> int:
+        return int(np.diff(self.starts).max(initial=0))
+
+    def table(self) -> mx.array:
+        """(sequences, 4) int32: first row, the row after the last, slot, fresh; two at least."""
+        parts = (self.starts[:-1], self.starts[1:], self.slots, self.fresh)
+        table = np.stack(parts, axis=1).astype(np.int32)
+        return mx.array(table if len(table) > 1 else np.repeat(table, 2, axis=0))
+
+    def stored(self, state: mx.array, new: mx.array) -> mx.array:
+        """(slots, ...) states with those of these sequences replaced.
+
+        In place as soon as nobody but the result refers to the old ones when it is evaluated.
+        """
+        if np.array_equal(self.slots, np.arange(len(state))):
+            return new
+        state = mx.array(state)
+        state[mx.array(self.slots.astype(np.int32))] = new
+        return state

@@ -3,19 +3,34 @@
 A row's token depends on that row alone. In MLX the rows are therefore grouped by what each needs
 (no draw, no truncation, a short list, the whole vocabulary sorted), never by what happens to share
 the step. The C kernel sums chances in another order and in float64: where `uniform` or a cut falls
-within their last bits, its token is a neighbour of the reference's.
+within their last bits, its token is a neighbour of the reference's. The Metal kernel sums them as
+whole numbers, exactly, with the same effect.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import mlx.core as mx
 import numpy as np
 
 from .cpu.library import INT, POINTER, Function, address, library, ready
+from .edit import Edits, edit, edit_reference
+from .logprobs import LOGPROBS, Logprobs, logprobs
+from .metal.device import device
+from .metal.library import kernel, padded, scalar
+from .registry import Key, Operation, bucket
 
 SHORT = 64  # sorting a partition of 64 takes a fourteenth of the time of sorting 152k logits here
+
+# As in sample.metal.
+THREADS = 512
+LARGEST = 262_144  # tokens
+GREEDY, PLAIN, RANKED = 0, 1, 2
+FRACTION = 2.0**32
+NO_CUT = 2**32 - 1
+HALVINGS = math.log2(math.e)  # of a chance, for each unit that a logit is less
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +59,47 @@ def sample(logits: mx.array, draws: Draws, allowed: np.ndarray | None = None) ->
     allowed: (rows, vocabulary / 32 rounded up) uint32, bit i % 32 of word i / 32 says whether token
     i may be drawn. A row's token is -1 where a logit is NaN, or where none is above -infinity.
     """
-    native = _native()
+    if device() is not None and logits.shape[0]:
+        return SAMPLE(logits, draws, allowed, None)
+    native = _native() if device() is None else None
     if native is not None and logits.size:
         return _sample_native(native, ready(logits), draws, allowed)
+    return sample_composed(logits, draws, allowed)
+
+
+def draw(
+    logits: mx.array,
+    edits: Edits | None,
+    draws: Draws,
+    allowed: np.ndarray | None,
+    scored: Sequence[int],
+    most: int,
+) -> tuple[np.ndarray, Logprobs | None]:
+    """edit(), sample(), and of the rows in `scored` logprobs() of the logits before the edits."""
+    if device() is None or not logits.shape[0]:
+        edited = logits if edits is None else edit(logits, edits)
+        tokens = np.array(sample(edited, draws, allowed))
+        found = (
+            logprobs(logits, scored, tokens[list(scored)].tolist(), most) if len(scored) else None
+        )
+        return tokens, found
+    drawn = SAMPLE(logits, draws, allowed, edits)
+    if not len(scored):
+        return np.array(drawn), None
+    scores = LOGPROBS(logits, scored, drawn[mx.array(list(scored), mx.int32)], most)
+    mx.eval(drawn, *scores)  # one submission for both kernels
+    return np.array(drawn), Logprobs(*(np.array(score) for score in scores))
+
+
+def sample_composed(
+    logits: mx.array,
+    draws: Draws,
+    allowed: np.ndarray | None = None,
+    edits: Edits | None = None,
+) -> mx.array:
+    """The same of MLX's operations."""
+    logits = logits.astype(mx.float32)
+    logits = logits if edits is None else edit_reference(logits, edits)
     if allowed is not None:
         logits = _hide(logits, allowed)
     groups = _group(draws, logits.shape[-1])
@@ -60,14 +113,100 @@ def sample(logits: mx.array, draws: Draws, allowed: np.ndarray | None = None) ->
     return _checked(logits, tokens)
 
 
-def sample_reference(logits: mx.array, draws: Draws, allowed: np.ndarray | None = None) -> mx.array:
+def sample_reference(
+    logits: mx.array,
+    draws: Draws,
+    allowed: np.ndarray | None = None,
+    edits: Edits | None = None,
+) -> mx.array:
     """The same, every row through one sort of its whole vocabulary."""
+    logits = logits.astype(mx.float32)
+    logits = logits if edits is None else edit_reference(logits, edits)
     if allowed is not None:
         logits = _hide(logits, allowed)
     drawn = mx.where(
         mx.array(draws.temperature) == 0, _greedy(logits, draws), _draw_sorted(logits, draws)
     )
     return _checked(logits, drawn)
+
+
+def sample_metal(
+    logits: mx.array,
+    draws: Draws,
+    allowed: np.ndarray | None = None,
+    edits: Edits | None = None,
+) -> mx.array:
+    """The same of logits in any float format, once edited; vocabularies over LARGEST by MLX."""
+    rows, size = logits.shape
+    if size > LARGEST:
+        return sample_composed(logits, draws, allowed, edits)
+    assert allowed is None or allowed.shape == (rows, (size + 31) // 32)
+    if not rows:
+        return mx.zeros((0,), mx.int32)
+    settings, ids, changes = _settings(draws, edits, rows, size)
+    words = settings if allowed is None else padded(mx.array(allowed.astype(np.uint32)))
+    (tokens,) = kernel("sample")(
+        [padded(logits), settings, ids, changes, words, scalar(size, mx.int32)],
+        [((rows,), mx.int32)],
+        (THREADS * rows, 1, 1),
+        (THREADS, 1, 1),
+        T=logits.dtype,
+        EDITED=edits is not None,
+        MASKED=allowed is not None,
+    )
+    return tokens
+
+
+def _settings(
+    draws: Draws, edits: Edits | None, rows: int, size: int
+) -> tuple[mx.array, mx.array, mx.array]:
+    """Eight words a row, as sample.metal reads them, and the edits' ids and changes."""
+    ids, changes, bounds = _by_row(edits, rows, size)
+    columns = (draws.temperature, draws.top_k, draws.top_p, draws.min_p, draws.uniform)
+    each = zip(*(column.tolist() for column in columns), strict=True)
+    words = [
+        (
+            *_cuts(temperature, top_k, top_p, min_p, size),
+            int(uniform * FRACTION),
+            *bounds[i : i + 2],
+        )
+        for i, (temperature, top_k, top_p, min_p, uniform) in enumerate(each)
+    ]
+    return mx.array(np.array(words, np.uint32)), ids, changes
+
+
+@lru_cache(maxsize=1024)
+def _cuts(
+    temperature: float, top_k: int, top_p: float, min_p: float, size: int
+) -> tuple[int, int, int, int, int]:
+    """Mode, halvings to a unit of a logit, and the cuts; floats as the words they are made of."""
+    plain = top_k <= 0 and top_p >= 1 and min_p <= 0
+    warmth = min(max(temperature, 1e-37), 1e37)  # what it divides may be 0 and must stay it
+    cut = float(np.float32(top_p))  # as the reference sees it
+    return (
+        GREEDY if temperature <= 0 else PLAIN if plain else RANKED,
+        int(np.float32(HALVINGS / warmth).view(np.uint32)),
+        max(top_k, 0) if top_k < size else 0,
+        int(max(cut, 0) * FRACTION) if cut < 1 else NO_CUT,
+        int(np.float32(min_p).view(np.uint32)),
+    )
+
+
+def _by_row(edits: Edits | None, rows: int, size: int) -> tuple[mx.array, mx.array, Sequence[int]]:
+    """The edits' ids and changes, ascending; where each row's begin, and where the last's end."""
+    if edits is None:
+        return _nothing(mx.int32), _nothing(mx.float32), [0] * (rows + 1)
+    inside = (edits.rows >= 0) & (edits.rows < rows) & (edits.ids >= 0) & (edits.ids < size)
+    table = np.stack([edits.rows, edits.ids, edits.bias, edits.penalty, edits.less])[:, inside]
+    table = table[:, np.lexsort((table[1], table[0]))]
+    changes = mx.array(np.ascontiguousarray(table[2:].T, np.float32))
+    bounds: list[int] = np.searchsorted(table[0], np.arange(rows + 1)).tolist()
+    return padded(mx.array(table[1].astype(np.int32))), padded(changes), bounds
+
+
+@cache
+def _nothing(dtype: mx.Dtype) -> mx.array:
+    return mx.zeros((8,), dtype)
 
 
 Method = Callable[[mx.array, Draws], mx.array]
@@ -183,3 +322,24 @@ def _native() -> Function | None:
     found = library()
     types = (POINTER, INT, INT, *(POINTER,) * 7)
     return None if found is None else found.function("op_sample", *types)
+
+
+def _key(logits: mx.array, draws: Draws, allowed: np.ndarray | None, edits: Edits | None) -> Key:
+    parts = (allowed is not None, edits is not None, bool((draws.temperature > 0).any()))
+    return (bucket(logits.shape[0]), logits.shape[1], str(logits.dtype), *parts)
+
+
+def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Draws, np.ndarray | None, Edits | None]]:
+    """Greedy, plain and cut rows; a bias and a mask; fewer tokens than threads, and more."""
+    rows = ([0, 1, 0.7], [0, 0, 5], [1, 1, 0.9], [0, 0, 0], [0.4, 0.4, 0.4])
+    draws = Draws(*map(np.array, rows))
+    edits = Edits(*(np.array([part]) for part in (0, 2, 9.0, 1.0, 0.0)))
+    for size in (7, 8, 1025):
+        logits = mx.random.normal((3, size)).astype(dtype)
+        yield logits, draws, None, None
+        yield logits, draws, np.full((3, -(-size // 32)), 0x55555555, np.uint32), edits
+
+
+SAMPLE = Operation(
+    "sample", ("sample.metal",), sample_metal, sample_composed, sample_composed, _key, _edges
+)

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
+from typing import Any
 
 import mlx.core as mx
 
@@ -30,7 +31,7 @@ class Launch:
     code: Callable[[], str]  # what it compiles to there, as LLVM's text
 
 
-_watched: ContextVar[list[Launch] | None] = ContextVar("watched", default=None)
+_watched: ContextVar[tuple[list[Launch], ...]] = ContextVar("watched", default=())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +66,7 @@ class Kernel:
             threadgroup=threadgroup,
             template=values,
         )
-        if (launches := _watched.get()) is not None and isinstance(built, MetalKernel):
+        if _watched.get() and isinstance(built, MetalKernel):
             code = partial(
                 compiled_ir,
                 built,
@@ -73,7 +74,9 @@ class Kernel:
                 output_dtypes=[dtype for _, dtype in outputs],
                 template=values,
             )
-            launches.append(Launch(self.source, grid, threadgroup, built.report, code))
+            launch = Launch(self.source, grid, threadgroup, built.report, code)
+            for launches in _watched.get():
+                launches.append(launch)
         return made
 
 
@@ -85,9 +88,9 @@ def kernel(operation: str, name: str = "", in_place: tuple[str, ...] = ()) -> Ke
 
 @contextmanager
 def watching() -> Iterator[list[Launch]]:
-    """Notes the launches of the block."""
+    """Notes the launches of the block, for whoever watches around it too."""
     launches: list[Launch] = []
-    token = _watched.set(launches)
+    token = _watched.set((*_watched.get(), launches))
     try:
         yield launches
     finally:
@@ -126,7 +129,6 @@ def _built(kernel: Kernel, where: Device) -> "MetalKernel | Callable[..., list[m
             in_place=kernel.in_place,
         )
     assert isinstance(where, Gpu)
-    made: Callable[..., list[mx.array]] = mx.fast.metal_kernel(
-        name, list(inputs), list(outputs), body, header
-    )
+    built: Any = mx.fast.metal_kernel  # MLX's stubs say that it gives an object
+    made: Callable[..., list[mx.array]] = built(name, list(inputs), list(outputs), body, header)
     return made

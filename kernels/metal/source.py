@@ -24,8 +24,13 @@ ATTRIBUTES = frozenset(
     )
 )
 
+OF_AN_INPUT = ("_shape", "_strides", "_ndim")  # what MLX passes of one, in this order
 _KERNEL = re.compile(r"(?:template\s*<([^>]*)>\s*)?\[\[kernel\]\]\s+void\s+(\w+)\s*\(")
 _INSTANTIATIONS = "// instantiations"  # from this line on a file is for a compiler of its own
+# Around an operator between two names or brackets, after a comma or semicolon, before a brace.
+_BLANKS = re.compile(
+    r"(?<=[\w)\]]) ((?:[-+*/%&|<>=!^]=?|&&|\|\||<<|>>)) (?=[\w(])|(?<=[,;]) ()(?=\S)|(?<=\)) (?=\{)"
+)
 _INCLUDE = re.compile(r'#include "(\w+\.h)"')
 
 
@@ -55,11 +60,16 @@ class Source:
 
     @property
     def header_text(self) -> str:
-        return "".join(f"{line.text}\n" for line in self.header)
+        return "".join(f"{squeezed(line.text)}\n" for line in self.header)
 
     @property
     def body_text(self) -> str:
-        return "\n".join(line.text for line in self.body)
+        return "\n".join(squeezed(line.text) for line in self.body)
+
+
+def squeezed(text: str) -> str:
+    """Without the blanks that no compiler needs: MLX hashes a kernel's text at every launch."""
+    return text if text.startswith("#") else _BLANKS.sub(lambda match: match[1] or "", text)
 
 
 @cache
@@ -184,9 +194,13 @@ def _template(text: str, path: Path, kernel: str) -> Iterator[tuple[str, str]]:
 
 
 def _parameters(text: str, path: Path, kernel: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of inputs (const, or in constant memory) and of outputs, which MLX binds after them."""
+    """Names of inputs (const, or in constant memory) and of outputs, which MLX binds after them.
+
+    It binds an input's shape, strides and ndim after the input, where the body mentions them.
+    """
     inputs: list[str] = []
     outputs: list[str] = []
+    given = 0
     for parameter in (part.strip() for part in text.split(",")):
         match = re.fullmatch(r"(.*?)\s*([&*]?)\s*(\w+)\s*\[\[(.*)\]\]", parameter, re.DOTALL)
         if match is None:
@@ -197,8 +211,11 @@ def _parameters(text: str, path: Path, kernel: str) -> tuple[tuple[str, ...], tu
         if not attribute.startswith("buffer") or not reference:
             raise SourceError(f"{path.name}: {kernel}: MLX passes no {name} [[{attribute}]]")
         is_input = "const" in kind.split() or "constant" in kind.split()
-        if attribute != f"buffer({len(inputs) + len(outputs)})" or (is_input and outputs):
+        if attribute != f"buffer({given})" or (is_input and outputs):
             raise SourceError(f"{path.name}: {kernel}: MLX has another place for {name}")
+        given += 1
+        if inputs and name in (f"{inputs[-1]}{suffix}" for suffix in OF_AN_INPUT):
+            continue
         (inputs if is_input else outputs).append(name)
     return tuple(inputs), tuple(outputs)
 

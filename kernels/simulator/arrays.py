@@ -54,8 +54,11 @@ def extent(array: mx.array) -> Extent:
 def extent_of(view: np.ndarray) -> Extent:
     if not view.size:
         return Extent(view, 0, 0, 0)
+    first = view.__array_interface__["data"][0]
+    if view.flags.c_contiguous:
+        return Extent(view, first, view.nbytes, 0)
     low, high = np.lib.array_utils.byte_bounds(view)
-    return Extent(view, low, high - low, view.ctypes.data - low)
+    return Extent(view, low, high - low, first - low)
 
 
 def viewed(array: mx.array) -> np.ndarray:
@@ -63,15 +66,6 @@ def viewed(array: mx.array) -> np.ndarray:
     buffer: Any = array.view(mx.uint16) if array.dtype == mx.bfloat16 else array
     mx.eval(buffer)
     return np.asarray(memoryview(buffer))
-
-
-def contiguous(array: mx.array) -> mx.array:
-    """The same array if it is row-contiguous, else a copy that is: as MLX does before a kernel."""
-    if viewed(array).flags.c_contiguous:
-        return array
-    made = mx.contiguous(array)
-    mx.eval(made)
-    return made
 
 
 def output_bytes(shape: Sequence[int], dtype: mx.Dtype) -> int:

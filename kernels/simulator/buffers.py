@@ -12,6 +12,7 @@ import numpy as np
 PAGE = mmap.PAGESIZE
 ALIGNMENT = 16
 POISON = 0xFF
+POISONED = bytes([POISON]) * (PAGE + ALIGNMENT)
 READ_WRITE, NOTHING = 3, 0
 KEPT_BYTES = 64 << 20  # of mappings kept for the next dispatch
 
@@ -20,33 +21,32 @@ KEPT_BYTES = 64 << 20  # of mappings kept for the next dispatch
 class Guarded:
     """`size` bytes that end, up to alignment, where the second guard page begins."""
 
-    mapping: int
-    pages: int  # between the guards
+    low: int  # with the guards
+    high: int
+    base: int
     size: int
 
     @property
-    def low(self) -> int:
-        return self.mapping
-
-    @property
-    def high(self) -> int:
-        return self.mapping + (self.pages + 2) * PAGE
-
-    @property
-    def base(self) -> int:
-        return (self.high - PAGE - max(self.size, 1)) & -ALIGNMENT
+    def pages(self) -> int:
+        """Between the guards."""
+        return (self.high - self.low) // PAGE - 2
 
     def values(self) -> np.ndarray:
         return _bytes(self.base, self.size)
 
-    def slack(self) -> tuple[np.ndarray, np.ndarray]:
-        """What lies between the guards and the memory: poisoned, and looked at afterwards."""
-        first = self.low + PAGE
-        end = self.base + self.size
-        return _bytes(first, self.base - first), _bytes(end, self.high - PAGE - end)
+    def poison(self) -> None:
+        for first, size in self._slack():
+            ctypes.memset(first, POISON, size)
 
     def clean(self) -> bool:
-        return all(bool((part == POISON).all()) for part in self.slack())
+        return all(
+            ctypes.string_at(first, size) == POISONED[:size] for first, size in self._slack()
+        )
+
+    def _slack(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """What lies between the guards and the memory: poisoned, and looked at afterwards."""
+        first, end = self.low + PAGE, self.base + self.size
+        return (first, self.base - first), (end, self.high - PAGE - end)
 
 
 class Pool:
@@ -61,18 +61,19 @@ class Pool:
         free = self._free.get(pages)
         if free:
             self._kept -= pages * PAGE
-        made = Guarded(free.pop() if free else _map(pages), pages, size)
-        for part in made.slack():
-            part.fill(POISON)
+        low = free.pop() if free else _map(pages)
+        high = low + (pages + 2) * PAGE
+        made = Guarded(low, high, (high - PAGE - max(size, 1)) & -ALIGNMENT, size)
+        made.poison()
         return made
 
     def give(self, memory: Guarded) -> None:
-        size = memory.pages * PAGE
-        if self._kept + size > KEPT_BYTES:
-            _libc().munmap(memory.mapping, size + 2 * PAGE)
+        pages = memory.pages
+        if self._kept + pages * PAGE > KEPT_BYTES:
+            _libc().munmap(memory.low, (pages + 2) * PAGE)
             return
-        self._kept += size
-        self._free.setdefault(memory.pages, []).append(memory.mapping)
+        self._kept += pages * PAGE
+        self._free.setdefault(pages, []).append(memory.low)
 
 
 @contextmanager

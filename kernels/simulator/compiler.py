@@ -22,6 +22,7 @@ from pathlib import Path
 from ..cpu.library import cache_folder, forget, locked
 from .host import HEADER_LINE
 from .instrument import Site, instrument
+from .report import Mode
 
 HERE = Path(__file__).parent
 HEADERS = HERE  # where msl_preamble.h is
@@ -57,6 +58,16 @@ CHECKED = (
     *("-DMSL_CHECK=1", "-gline-tables-only"),
     *("-fno-vectorize", "-fno-slp-vectorize", "-fno-unroll-loops"),
 )
+# Clang checks an index into an array of a known length. Where it may reason that a loop cannot go
+# beyond one, or where a place is a constant, what is wrong has vanished before instrument.py sees.
+BOUNDS = (
+    *("-fsanitize=array-bounds", "-fno-sanitize-recover=array-bounds", "-fno-strict-overflow"),
+    *("-fno-builtin-memset", "-fno-builtin-memcpy", "-fno-builtin-memmove"),
+    "-DMLX_MTL_PRAGMA_UNROLL=",
+)
+UNROLLED = re.compile(
+    r'#[ \t]*pragma[^\n]*\bunroll\b[^\n]*|_Pragma\s*\("[^"\n]*\bunroll\b[^"\n]*"\)'
+)
 # This machine's instructions, but for the conversions to bfloat that flush subnormal numbers.
 NATIVE_X86 = ("-march=native", "-mno-avx512bf16", "-mno-avxneconvert")
 NATIVE = {"x86_64": NATIVE_X86, "AMD64": NATIVE_X86}
@@ -67,9 +78,13 @@ RUNTIME = (
     *("-U_FORTIFY_SOURCE", "-Wall", "-Wextra"),  # fortified longjmp refuses to change stacks
 )
 
+MISSING = (
+    "the Metal simulator needs a clang that this machine does not have: "
+    "pip install 'bessemer[simulator]' brings one"
+)
 GROUP = re.compile(r"^.*\berror: .*(?:\n(?!.*\berror: ).*)*", re.M)
 FOREIGN = re.compile(
-    r"error: (?:cannot initialize .*(?:device|constant|threadgroup|address_space)"
+    r"error: (?:cannot initialize (?!object).*(?:device|constant|threadgroup|address_space)"
     r"|.*changes address space)"
 )
 TO_BFLOAT = re.compile(
@@ -116,9 +131,12 @@ def toolchain() -> Toolchain:
         clang, lld = shutil.which(f"clang{suffix}"), shutil.which(f"ld.lld{suffix}")
         if clang and (lld or sys.platform == "darwin") and _version(clang) >= OLDEST:
             return _with_linker((clang,), (lld or "",), (clang,), clang)
-    raise CompileError(
-        f"the Metal simulator needs clang {OLDEST} or newer with lld: `pip install ziglang` has one"
-    )
+    raise SimulatorError(MISSING)
+
+
+def require() -> None:
+    """Raises SimulatorError where nothing can compile kernels."""
+    toolchain()
 
 
 def _with_linker(
@@ -206,31 +224,31 @@ def _native() -> tuple[str, ...]:
     return NATIVE.get(platform.machine(), NATIVE_ELSEWHERE)
 
 
-def kernel_library(text: str, instrumented: bool, contract: bool) -> Made:
+def kernel_library(text: str, mode: Mode, contract: bool) -> Made:
     """What `host_text` made, as a shared library."""
-    key = _key(text, str(instrumented), str(contract))
+    key = _key(text, mode, str(contract))
     library, notes = folder() / f"{key}.so", folder() / f"{key}.json"
     if not (library.exists() and notes.exists()):
         with locked(folder() / f"kernels-{key[0]}.lock"):
             if not (library.exists() and notes.exists()):
                 with tempfile.TemporaryDirectory(dir=folder()) as temporary:
-                    _make(text, instrumented, contract, Path(temporary), (library, notes))
+                    _make(text, mode, contract, Path(temporary), (library, notes))
     read = json.loads(notes.read_text())
     return Made(library, tuple(Site(*site) for site in read["sites"]), tuple(read["blocks"]))
 
 
-def _make(
-    text: str, instrumented: bool, contract: bool, inside: Path, made: tuple[Path, Path]
-) -> None:
-    (inside / "kernel.cpp").write_text(text)
+def _make(text: str, mode: Mode, contract: bool, inside: Path, made: tuple[Path, Path]) -> None:
+    checked = mode == "check"
+    (inside / "kernel.cpp").write_text(UNROLLED.sub("", text) if checked else text)
     check_spaces("kernel.cpp", inside, ())
     clang = (*toolchain().compile, *language(contract))
     sites: list[Site] = []
     blocks: list[dict[str, int]] = []
-    if instrumented:
+    if mode != "fast":
         steps = ("-S", "-emit-llvm", "kernel.cpp", "-o", "kernel.ll")
-        execute([*clang, "-O2", *CHECKED, *steps], inside)
-        result = instrument((inside / "kernel.ll").read_text())
+        bounds = BOUNDS if checked else ()
+        execute([*clang, "-O2", *CHECKED, *bounds, *steps], inside)
+        result = instrument((inside / "kernel.ll").read_text(), checked)
         sites, blocks = result.sites, result.blocks
         (inside / "checked.ll").write_text(result.text)
         plain = ("-x", "ir", "-O1", "-fPIC", *_native(), "-Wno-override-module")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .dispatch import LINE_BYTES, MAX_ATOMIC_SITES, MAX_OPERATIONS, Buffer, Dispatch, Traffic
+from .dispatch import LINE_BYTES, MAX_ATOMIC_SITES, Buffer, Dispatch, Traffic
 from .host import HEADER_LINE
 from .instrument import Site
 from .report import (
@@ -54,9 +54,9 @@ def report(ran: Ran) -> Report:
         threadgroup_barriers=dispatch.threadgroup_barriers,
         simdgroup_barriers=dispatch.simdgroup_barriers,
         simd_operations={
-            simd_operation(number): dispatch.operations[number]
-            for number in range(MAX_OPERATIONS)
-            if dispatch.operations[number]
+            simd_operation(number): count
+            for number, count in enumerate(dispatch.operations)
+            if count
         },
         divergent_simd_operations=dispatch.divergent_simd,
         matrix_flops=dispatch.matrix_flops,

@@ -32,6 +32,7 @@ FIELDS = {
     "threads_per_threadgroup": "tptg",
 }
 
+COMMENT = re.compile(r'"(?:\\.|[^"\\\n])*"|//(?:\\\n|[^\n])*|/\*.*?\*/', re.S)  # or a string
 # `threadgroup T a[N], b;` as a statement: no parameter, pointer, reference or cast.
 VARIABLES = re.compile(
     r"(?<![\w(,<])threadgroup\s+"
@@ -43,6 +44,15 @@ DECLARATOR = re.compile(r"\s*(\w+)\s*((?:\[[^\]]*\]\s*)*)")
 QUALIFIER = re.compile(
     r"(\)\s*(?:const\s*)?)\b(?:device|constant|threadgroup)\b(?=\s*(?:\{|;|:[^:]))"
 )
+# clang takes no array as a parameter in a space, and no `short2 at(x, y);`.
+ARRAY_PARAMETER = re.compile(
+    r"(\b(?:device|constant|threadgroup)\b[\w\s:<>]*?\s)(\w+)\s*\[[^\]]*\](?=\s*[,)])"
+)
+DECLARED = re.compile(
+    r"\b((?:bool|u?char|u?short|u?int|u?long|half|bfloat|float)[234]|vec\s*<[^<>();]+>)\s+(\w+)\s*"
+    r"\((?!\s*(?:const|device|constant|thread|threadgroup)\b|\s*\)|\s*\w+\s+\w+\s*[,)])"
+    r"([^;{}]*)\)\s*;"
+)
 CONSTRUCTOR = re.compile(r"\b(vec\s*<[^<>();]+>)\s*\(")
 
 
@@ -50,16 +60,25 @@ def host_text(definition: Definition, signature: Signature) -> str:
     return "\n".join(
         (
             f'{PREAMBLE}#line {HEADER_LINE + 1} "header.metal"',
-            with_constructors(definition.header),
+            with_constructors(without_comments(definition.header)),
             f'#line 1 "signature.metal"\n{signature.opening}#line 1 "kernel.metal"',
-            with_constructors(with_arena(definition.source)),
+            with_constructors(with_arena(without_comments(definition.source))),
             f'#line 1 "entry"\n}}\n{_entry(signature)}',
         )
     )
 
 
+def without_comments(text: str) -> str:
+    """Their words are no code to be rewritten; the rest stays in its lines and columns."""
+    return COMMENT.sub(
+        lambda at: at[0] if at[0].startswith('"') else re.sub(r"[^\n]", " ", at[0]), text
+    )
+
+
 def with_constructors(text: str) -> str:
     """`vec<T, N>(...)` is a cast to clang: the call of a function instead."""
+    text = ARRAY_PARAMETER.sub(r"\1*\2", text)
+    text = DECLARED.sub(r"\1 \2 = metal::__mk<\1>(\3);", text)
     return QUALIFIER.sub(r"\1", CONSTRUCTOR.sub(r"metal::__mk<\1>(", text))
 
 

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 DEVICE, CONSTANT, THREADGROUP = 1, 2, 3
-UNKNOWN, PRIVATE = 0, -1
-SPACES = {1: DEVICE, 2: CONSTANT, 3: THREADGROUP, 5: DEVICE, 6: CONSTANT}  # msl_runtime.h
+UNKNOWN, PRIVATE = 0, 4
+# Of clang; in 1 it keeps what it makes of its own accord, such as the values of an array.
+SPACES = {3: THREADGROUP, 5: DEVICE, 6: CONSTANT}
 LOAD, STORE = 0, 1  # as in runtime.h
 COUNTERS = "__msl_bb"
 ENTRY = "@__msl_entry("
@@ -44,7 +45,7 @@ TYPE = r"(<[^>]+>|\[[^\]]+\]|\{[^}]+\}|ptr addrspace\(\d+\)|\S+)"
 LOADED = re.compile(rf"^\s+%\S+ = load (?:volatile )?(.+?), {POINTER} (.+), align \d+")
 STORED = re.compile(rf"^\s+store (?:volatile )?{TYPE} .+, {POINTER} (.+?), align \d+")
 COPIED = re.compile(r"@llvm\.mem(cpy|move|set)[^(]*\((.*), i1 (?:false|true)\)")
-COPY_OPERAND = re.compile(rf"{POINTER}\b.* (\S+)$")
+COPY_OPERAND = re.compile(rf"{POINTER}(?= ).* (\S+)$")
 OPERATION = re.compile(r"^\s+(?:(%\S+) = )?(?:tail |musttail |notail )?(\w+)\s*(.*)$")
 LABEL = re.compile(r'^[\w.\-$"]+:')
 FLAGS = re.compile(
@@ -52,10 +53,38 @@ FLAGS = re.compile(
 )
 ELEMENT = re.compile(r"<(\d+) x (\w+)>|(\w+)")
 CALLEE = re.compile(r"@(?:llvm\.)?(\w+)")
+VARIABLE = re.compile(r"(%\"[^\"]*\"|[\[<{].*[\]>}]|[%\w.$-]+), align ")
+PLAIN = re.compile(r"ptr (%[\w.$-]+|@[\w.$-]+|null)")
+MOVED = {"getelementptr": 1, "select": 2, "freeze": 1, "addrspacecast": 1}  # pointers in sight
 CAST = re.compile(rf"^{POINTER} (\S+) to ptr")
 ATOMIC = re.compile(r"@__msl_atomic\(ptr [^%]*(%[\w.$-]+),")
+OVERRUN = re.compile(
+    r"call void @__ubsan_handle_out_of_bounds_abort"
+    r"\(ptr (?:[\w()]+ )*([@%][^ ,]+), i64 (?:\w+ )*([^ )]+)\)"
+)
 NODE = re.compile(r"^!(\d+) = (?:distinct )?!(DI\w+)\((.*)\)$", re.M)
 FILE = re.compile(r'filename: "([^"]*)"')
+
+
+# Whether `size` bytes lie in `all` of an array: compiled where it is called.
+INSIDE = "__msl_inside"
+CHECK_INSIDE = f"""
+define internal void @{INSIDE}(ptr %at, i64 %size, ptr %array, i64 %all, i32 %site) alwaysinline {{
+  %first = ptrtoint ptr %at to i64
+  %base = ptrtoint ptr %array to i64
+  %offset = sub i64 %first, %base
+  %end = add i64 %offset, %size
+  %before = icmp slt i64 %offset, 0
+  %after = icmp sgt i64 %end, %all
+  %outside = or i1 %before, %after
+  br i1 %outside, label %bad, label %good
+bad:
+  call void @__msl_overrun(ptr null, i64 %offset, i32 %site)
+  unreachable
+good:
+  ret void
+}}
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +143,10 @@ class Locations:
         return file, number
 
 
-def instrument(text: str) -> Instrumented:
+def instrument(text: str, private: bool) -> Instrumented:
+    """`private`: with checks of the bounds of a thread's own arrays."""
     # Metal has no pointers to functions: one whose address is taken serves a whole simdgroup.
-    writer = Writer(Locations(text), frozenset(TAKEN.findall(text)))
+    writer = Writer(Locations(text), frozenset(TAKEN.findall(text)), private)
     function: list[str] = []
     for line in text.split("\n"):
         if line.startswith("define ") or function:
@@ -131,13 +161,15 @@ def instrument(text: str) -> Instrumented:
         f"@{COUNTERS} = global [{size} x i64] zeroinitializer",
         "declare void @__msl_ld(ptr, i32, i32)",
         "declare void @__msl_st(ptr, i32, i32)",
-        "",
+        "declare void @__msl_overrun(ptr, i64, i32)",
+        CHECK_INSIDE,
     ]
     return Instrumented("\n".join(writer.lines), writer.sites, [dict(b) for b in writer.blocks])
 
 
 class Writer:
-    def __init__(self, locations: Locations, unchecked: frozenset[str]) -> None:
+    def __init__(self, locations: Locations, unchecked: frozenset[str], private: bool) -> None:
+        self._private_bounds = private
         self._locations = locations
         self._unchecked = unchecked
         self._made = 0
@@ -148,7 +180,7 @@ class Writer:
     def function(self, lines: Sequence[str]) -> None:
         defined = DEFINED.match(lines[0])
         if defined and (defined[1] in self._unchecked or LANES in defined[1]):
-            self.lines += lines
+            self.lines += [self._overrun(line) or line for line in lines]
             return
         roots = Roots(lines)
         begins = True
@@ -160,7 +192,7 @@ class Writer:
             if operation and operation[2] != "phi":
                 self._count(operation[2], operation[3])
                 self._accesses(line, operation[2], roots)
-            self.lines.append(line)
+            self.lines.append(self._overrun(line) or line)
             begins = begins or bool(LABEL.match(line))
 
     def _block(self) -> None:
@@ -204,6 +236,8 @@ class Writer:
         """`size` is a number, or the value that holds it."""
         where = SPACES.get(int(space), PRIVATE) if space else roots.space(at)
         if where == PRIVATE:
+            if not space:
+                self._inside(kind, at, size, line, roots)
             return
         number = self._made
         self._made += 1
@@ -214,10 +248,32 @@ class Writer:
             self.lines.append(f"  %msls{number} = trunc i64 {size} to i32")
         amount = f"%msls{number}" if isinstance(size, str) else str(size)
         name = ("__msl_ld", "__msl_st")[kind]
-        self.lines.append(f"  call void @{name}(ptr {at}, i32 {amount}, i32 {len(self.sites)})")
-        file, where_line = self._locations.of(line)
-        known = size if isinstance(size, int) else 0
-        self.sites.append(Site(where, kind, file, where_line, known))
+        site = self._site(where, kind, line, size if isinstance(size, int) else 0)
+        self.lines.append(f"  call void @{name}(ptr {at}, i32 {amount}, i32 {site})")
+
+    def _inside(self, kind: int, at: str, size: int | str, line: str, roots: "Roots") -> None:
+        """A check that an access by a pointer into one private array is inside of it."""
+        array, type_name = roots.array(at) if self._private_bounds else ("", "")
+        if not array or array == at:
+            return
+        site = self._site(PRIVATE, kind, line, size if isinstance(size, int) else 0)
+        whole = f"ptrtoint (ptr getelementptr ({type_name}, ptr null, i64 1) to i64)"
+        self.lines.append(
+            f"  call void @{INSIDE}(ptr {at}, i64 {size}, ptr {array}, i64 {whole}, i32 {site})"
+        )
+
+    def _site(self, space: int, kind: int, line: str, size: int) -> int:
+        file, number = self._locations.of(line)
+        self.sites.append(Site(space, kind, file, number, size))
+        return len(self.sites) - 1
+
+    def _overrun(self, line: str) -> str:
+        """Where clang's own check calls its handler: a call of the runtime's, or nothing."""
+        found = OVERRUN.search(line)
+        if not found:
+            return ""
+        site = self._site(PRIVATE, LOAD, line, 0)
+        return f"  call void @__msl_overrun(ptr {found[1]}, i64 {found[2]}, i32 {site})"
 
 
 class Roots:
@@ -232,30 +288,45 @@ class Roots:
         }
         # What atomics do by plain pointers they have told the runtime already.
         atomics = (ATOMIC.search(line) for line in lines)
-        self._known = {found[1]: PRIVATE for found in atomics if found}
+        self._atomics = frozenset(found[1] for found in atomics if found)
+        self._spaces: dict[str, int] = {}
 
     def space(self, value: str) -> int:
-        if not value.startswith("%"):
-            return PRIVATE  # a variable of the program, or null
-        if value not in self._known:
-            self._known[value] = PRIVATE  # a loop leads back here: what else comes in decides
-            self._known[value] = self._find(value)
-        return self._known[value]
+        if value not in self._spaces:
+            self._spaces[value] = _joined(self._space(each) for each in self._origins(value))
+        return self._spaces[value]
 
-    def _find(self, value: str) -> int:
+    def array(self, value: str) -> tuple[str, str]:
+        """The one variable that a pointer leads into, and its type; or nothing."""
+        origins = self._origins(value)
+        variable = origins.pop() if len(origins) == 1 else ""
+        operation, rest = self._made.get(variable, ("", ""))
+        found = VARIABLE.match(rest) if operation == "alloca" else None
+        return (variable, found[1]) if found else ("", "")
+
+    def _origins(self, value: str) -> set[str]:
+        """Where a pointer comes from, through what only moves it."""
+        seen, found, waiting = {value}, set[str](), [value]
+        while waiting:
+            each = waiting.pop()
+            operation, rest = self._made.get(each, ("", ""))
+            sources = [] if each in self._atomics else _sources(operation, rest)
+            if not sources:
+                found.add(each)
+            waiting += [source for source in sources if source not in seen]
+            seen.update(sources)
+        return found
+
+    def _space(self, value: str) -> int:
+        if value in self._atomics or not value.startswith("%"):
+            return PRIVATE  # or a variable of the program, or null
         if value not in self._made:
             return PRIVATE if self._private_arguments else UNKNOWN
         operation, rest = self._made[value]
         if operation in ("alloca", "inttoptr"):  # only atomics make a plain pointer of an integer
             return PRIVATE
-        if operation == "addrspacecast":
-            found = CAST.match(rest)
-            if found and found[1]:
-                return SPACES.get(int(found[1]), PRIVATE)
-            return self.space(found[2]) if found else UNKNOWN
-        if operation in ("getelementptr", "phi", "select", "freeze"):
-            return _joined(self.space(source) for source in _sources(operation, rest))
-        return UNKNOWN
+        found = CAST.match(rest) if operation == "addrspacecast" else None
+        return SPACES.get(int(found[1]), PRIVATE) if found and found[1] else UNKNOWN
 
 
 def _joined(spaces: Iterator[int]) -> int:
@@ -264,10 +335,10 @@ def _joined(spaces: Iterator[int]) -> int:
 
 
 def _sources(operation: str, rest: str) -> list[str]:
-    """The pointers that a pointer is made of."""
+    """The plain pointers that a pointer is made of."""
     if operation == "phi":
         return re.findall(r"\[ ([^,\]]+), %", rest)
-    return re.findall(r"ptr (%[\w.$-]+|@[\w.$-]+|null)", rest)[: 2 if operation == "select" else 1]
+    return PLAIN.findall(rest)[: MOVED.get(operation, 0)]
 
 
 def _is_comment(line: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from .arrays import contiguous, viewed
+from .arrays import Extent, extent_of, viewed
 from .compiler import CompileError, Made, SimulatorError, kernel_library
 from .host import host_text
 from .launch import Launch, Options, Size, check_aliases, launch
@@ -116,7 +116,7 @@ class MetalKernel:
         self._ensure_row_contiguous = ensure_row_contiguous
         self._report: Report | None = None
         self._signatures: dict[object, Signature] = {}
-        self._libraries: dict[tuple[Signature, bool, bool], Made] = {}
+        self._libraries: dict[tuple[Signature, Mode, bool], Made] = {}
 
     @property
     def report(self) -> Report:
@@ -203,7 +203,7 @@ class MetalKernel:
         return self._signatures[key]
 
     def _library(self, signature: Signature, mode: Mode) -> Made:
-        key = (signature, mode != "fast", self.options.contract)
+        key = (signature, mode, self.options.contract)
         if key not in self._libraries:
             written = host_text(self.definition, signature)
             try:
@@ -214,16 +214,21 @@ class MetalKernel:
                 ) from None
         return self._libraries[key]
 
-    def _laid_out(self, arrays: Sequence[mx.array]) -> list[mx.array]:
+    def _laid_out(self, arrays: Sequence[mx.array]) -> list[Extent]:
+        """Row-contiguous, copied where they are not, as MLX does; or as they are."""
         mx.eval(arrays)
-        made = [contiguous(x) for x in arrays] if self._ensure_row_contiguous else list(arrays)
+        views = [viewed(array) for array in arrays]
         for index in self.in_place:
-            if made[index] is not arrays[index] or not viewed(made[index]).flags.c_contiguous:
+            if not views[index].flags.c_contiguous:
                 raise SimulatorError(
                     f"[simulator] input {self.definition.input_names[index]} is written in place: "
                     "it must be row-contiguous"
                 )
-        return made
+        if self._ensure_row_contiguous:
+            for index, view in enumerate(views):
+                if not view.flags.c_contiguous:
+                    views[index] = viewed(mx.contiguous(arrays[index]))
+        return [extent_of(view) for view in views]
 
     def _check_sizes(
         self,

@@ -9,7 +9,7 @@ from typing import Literal
 import mlx.core as mx
 import numpy as np
 
-from .arrays import Extent, copy_in, copy_out, extent, extent_of, filled, made_of, output_bytes
+from .arrays import Extent, copy_in, copy_out, extent_of, filled, made_of, output_bytes
 from .buffers import POISON, Borrower, Guarded, borrowed
 from .compiler import Made, SimulatorError
 from .counts import Ran, report, seen_words
@@ -52,11 +52,11 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """A checked call: the inputs are evaluated and lie as the kernel shall see them."""
+    """A checked call: the inputs lie as the kernel shall see them."""
 
     definition: Definition
     signature: Signature
-    inputs: Sequence[mx.array]
+    inputs: Sequence[Extent]
     in_place: frozenset[int]  # inputs that may be written to
     output_shapes: Sequence[tuple[int, ...]]
     output_dtypes: Sequence[mx.Dtype]
@@ -123,7 +123,7 @@ def launch(call: Launch, made: Made, mode: Mode) -> Outcome:
 def _place(call: Launch, argument: Argument, borrower: Borrower) -> Place:
     if argument.role == "output":
         return _output(call, argument, borrower)
-    source = extent(call.inputs[argument.index])
+    source = call.inputs[argument.index]
     if argument.role == "shape":
         source = extent_of(source.shape)
     elif argument.role == "strides":
@@ -228,10 +228,9 @@ def _outcome(
 
 def check_aliases(call: Launch) -> None:
     """An input that is written to must not be another's memory too: here each has its own copy."""
-    extents = [extent(array) for array in call.inputs]
     for written in call.in_place:
-        for other, lies in enumerate(extents):
-            if other != written and extents[written].overlaps(lies):
+        for other, lies in enumerate(call.inputs):
+            if other != written and call.inputs[written].overlaps(lies):
                 names = call.definition.input_names
                 raise SimulatorError(
                     f"[simulator] input {names[written]} is written in place and shares memory "

@@ -81,8 +81,9 @@ __MSL_INLINE void __agree(ulong start, ulong stride, ulong2 origin, bool transpo
 
 #define __MSL_MATRIX_MOVES(SPACE)                                                              \
   template <class T>                                                                           \
-  __MSL_INLINE void simdgroup_load(thread simdgroup_matrix<T, 8, 8>& matrix, const SPACE T* source, \
-                                   ulong stride = 8, ulong2 origin = ulong2{0, 0},             \
+  __MSL_INLINE void simdgroup_load(thread simdgroup_matrix<T, 8, 8>& matrix,                   \
+                                   const SPACE T* source, ulong stride = 8,                    \
+                                   ulong2 origin = ulong2{0, 0},                               \
                                    bool transposed = false, __MSL_HERE) {                      \
     __agree((ulong)source, stride, origin, transposed, __here.site);                           \
     ulong row = __row_of(__msl_lane());                                                        \

@@ -16,7 +16,9 @@ inline bfloat16_t uint16_to_bfloat16(const uint16_t x) {
 }
 
 #define MTL_CONST constant
+#ifndef MLX_MTL_PRAGMA_UNROLL
 #define MLX_MTL_PRAGMA_UNROLL _Pragma("clang loop unroll(full)")
+#endif
 static constexpr constant int MAX_REDUCE_SPECIALIZED_DIMS = 4;
 static constexpr constant int REDUCE_N_READS = 4;
 static constexpr constant int REDUCE_N_WRITES = 4;

@@ -1,4 +1,4 @@
-/* What Metal source needs before any library: keywords, scalar types, and the ABI with the executor.
+/* What Metal source needs before any library: keywords, scalar types, the ABI with the executor.
 
    A CPU model of Metal: not Apple's compiler, not a GPU. No header of libc or libstdc++ is used, so
    that a bare clang with -nostdinc is enough. */

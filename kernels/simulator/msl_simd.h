@@ -133,7 +133,8 @@ __MSL_INLINE T __prefix(T x, uint site) {
   typedef typename __lane_sum<T>::type S;
   __check_lane_type<T>();
   __exchange<S> slot{__convert<S>(x), S()};
-  __msl_simd(site, __MSL_OP_PREFIX, &slot, __lanes_prefix<Operation, S, Width, Identity, Inclusive>);
+  __msl_simd(site, __MSL_OP_PREFIX, &slot,
+             __lanes_prefix<Operation, S, Width, Identity, Inclusive>);
   return __convert<T>(slot.out);
 }
 

@@ -1,6 +1,6 @@
 /* The Metal standard library: what <metal_stdlib> and its parts bring.
 
-   Every one of these forwards to this header: metal_array, metal_assert, metal_atomic, metal_common,
+   Each of these forwards to this header: metal_array, metal_assert, metal_atomic, metal_common,
    metal_compute, metal_config, metal_extended_vector, metal_geometric, metal_integer, metal_limits,
    metal_logging, metal_math, metal_matrix, metal_numeric, metal_pack, metal_quadgroup,
    metal_relational, metal_simdgroup, metal_simdgroup_matrix, metal_stdlib, metal_type_traits,

@@ -6,7 +6,12 @@ namespace metal {
 #define __MSL_TEST(NAME, EXPRESSION)                                        \
   template <class T>                                                        \
   __MSL_INLINE enable_if_t<__is_floating<T>, __truth<T>> NAME(T v) {        \
-    return __each<__truth<T>>([](__element<T> e) { float x = float(e); return bool(EXPRESSION); }, v); \
+    return __each<__truth<T>>(                                              \
+        [](__element<T> e) {                                                \
+          float x = float(e);                                               \
+          return bool(EXPRESSION);                                          \
+        },                                                                  \
+        v);                                                                 \
   }
 __MSL_TEST(isnan, x != x)
 __MSL_TEST(isinf, __builtin_isinf(x))

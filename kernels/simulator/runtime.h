@@ -112,6 +112,7 @@ void __msl_count_mma(u32 flops);
 void __msl_trap(u32 line, const char *message);
 void __msl_ld(const void *at, u32 size, u32 site);
 void __msl_st(const void *at, u32 size, u32 site);
+[[noreturn]] void __msl_overrun(const void *array, u64 index, u32 site);
 int msl_dispatch(Dispatch *dispatch);
 u32 msl_size(u32 which);
 #pragma GCC visibility pop

@@ -154,6 +154,46 @@ static void describe_variable(Problem *found, const Access *access) {
     leave();
 }
 
+// What clang hands to a handler of its sanitizer for arrays.
+struct ArrayType {
+    u16 kind, info;
+    char name[]; // in quotes
+};
+
+struct ArrayPlace {
+    const char *file;
+    u32 line, column;
+    const ArrayType *array, *index;
+};
+
+struct Qualified {
+    const char *prefix, *space;
+};
+static const Qualified SPACES[] = {{"__local ", "threadgroup"}, {"__global_host ", "constant"}};
+
+// An index outside of an array, as clang found; or without a place, bytes outside of a thread's own.
+extern "C" void __msl_overrun(const void *place, u64 index, u32 site) {
+    Problem *found = problem(OUT_OF_BOUNDS, dispatch->sites[site].line);
+    aborted = true;
+    if (!found)
+        leave();
+    found->site = site;
+    if (!place) {
+        snprintf(found->message, sizeof found->message, "byte offset %ld by a pointer into a private array",
+                 (long)index);
+        leave();
+    }
+    const char *name = ((const ArrayPlace *)place)->array->name + 1, *space = "private";
+    for (const Qualified &each : SPACES)
+        if (const char *at = strstr(name, each.prefix)) {
+            space = each.space;
+            name = at + strlen(each.prefix);
+        }
+    snprintf(found->message, sizeof found->message, "index %ld of a %s array, %.*s", (long)index, space,
+             (int)strcspn(name, "'"), name);
+    leave();
+}
+
 // ---------------------------------------------------------------- shadow cells
 
 struct Shadow {

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .compiler import check_spaces, execute, language, toolchain
-from .host import with_arena, with_constructors
+from .host import with_arena, with_constructors, without_comments
 
 INSTANTIATION = re.compile(r"\btemplate\s*(?:\[\[[^\]]*\]\]\s*)+")  # C++ has no attributes there
 INCLUDED = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.M)
@@ -50,7 +50,7 @@ def compiled_text(text: str, contract: bool) -> str:
 
 
 def _host(text: str) -> str:
-    return INSTANTIATION.sub("template ", with_constructors(with_arena(text)))
+    return INSTANTIATION.sub("template ", with_constructors(with_arena(without_comments(text))))
 
 
 def _included(text: str, folders: Sequence[Path]) -> Iterator[tuple[str, Path]]:

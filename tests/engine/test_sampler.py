@@ -28,9 +28,11 @@ def state(tokens: list[int], generated: list[int] = (), **settings: object) -> S
 
 def edited(sequence: Sequence, logits: np.ndarray) -> np.ndarray:
     """What the draw saw, read back through log probabilities of a biased copy."""
-    from bessemer.engine.sampler import Edits, _edit
+    from bessemer.engine.sampler import Edits, _edits
+    from bessemer.kernels.edit import edit
 
-    return np.array(_edit(mx.array(logits[None]), [Edits.of(sequence, [2]).rows()]))[0]
+    edits = _edits([Edits.of(sequence, [2]).rows()])
+    return logits if edits is None else np.array(edit(mx.array(logits[None]), edits))[0]
 
 
 def test_repetition_penalty_is_transformers() -> None:

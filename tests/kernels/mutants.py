@@ -1,4 +1,4 @@
-"""Mutants of our Metal kernels, made by fixed operators: how many do the kernels' tests notice?
+"""Makes mutants of our Metal kernels by fixed operators, and counts how many the tests notice.
 
     python -m tests.kernels.mutants [--file linear.metal] [--jobs 2] [--least 0.95]
 
@@ -205,6 +205,7 @@ def _same_code(mutant: Mutant, cases: Sequence[Case]) -> bool:
                 for case in cases:
                     case.run()
         codes.append([launch.code() for launch in launches])
+    assert codes[0], "the cases launch nothing"
     return codes[0] == codes[1]
 
 

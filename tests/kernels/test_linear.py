@@ -10,7 +10,8 @@ import pytest
 from bessemer.kernels import activation, linear
 from bessemer.kernels import weight as storage
 from bessemer.kernels.activation import ACTIVATIONS, Activation, activate_reference
-from bessemer.kernels.linear import WIDENED, gated_linear, gated_linear_reference, linear_reference
+from bessemer.kernels.linear import gated_linear, gated_linear_reference, linear_reference
+from bessemer.kernels.product import WIDENED
 from bessemer.kernels.weight import Dense, Packed, Quantized, Weight, pack, pack_pair, widen
 
 from .arrays import close, dense, every_storage, normal, quantized, same

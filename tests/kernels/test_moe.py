@@ -6,10 +6,11 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.kernels import moe as module
 from bessemer.kernels.activation import Activation
 from bessemer.kernels.cpu.library import compiled
-from bessemer.kernels.moe import Experts, moe, moe_reference, pack_experts
+from bessemer.kernels.metal.device import Simulator, using
+from bessemer.kernels.moe import Experts, Shared, moe, moe_composed, moe_reference, pack_experts
+from bessemer.kernels.rms_norm import Norm
 from bessemer.kernels.weight import Dense, Quantized
 from tests.kernels.arrays import normal
 
@@ -54,10 +55,10 @@ def test_the_sum_of_the_chosen(
     expected = moe_reference(x, made, chosen, weights)
     found = moe(x, made, chosen, weights)
     assert distance(found, expected) < 1e-5
-    assert distance(module._composed(x, made, chosen, weights), expected) < 1e-5
+    assert distance(moe_composed(x, made, chosen, weights), expected) < 1e-5
     unsorted = replace(made, in_order=False)
     assert (np.array(moe(x, unsorted, chosen, weights)) == np.array(found)).all()
-    assert distance(module._composed(x, unsorted, chosen, weights), expected) < 1e-5
+    assert distance(moe_composed(x, unsorted, chosen, weights), expected) < 1e-5
     alone = moe(x[-1:], made, chosen[-1:], weights[-1:])
     assert (np.array(alone)[0] == np.array(found)[-1]).all()
 
@@ -89,6 +90,27 @@ def test_packed_weights_give_the_same_bits(width: int) -> None:
     gate, up, down = (pack_experts(w, 4) for w in (made.gate, made.up, made.down))
     packed = replace(made, gate=gate, up=up, down=down)
     assert (np.array(moe(x, packed, chosen, weights)) == found).all()
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_shared_experts_are_every_tokens(opened: bool) -> None:
+    opening = normal(1, 64, seed=10) if opened else None
+    shared = Shared(matrix(2 * 96, 64, 4, True, 8), matrix(64, 96, 4, True, 9), opening)
+    plain = experts(4, 64, 32)
+    made = replace(plain, shared=shared)
+    norm, residual = Norm(normal(64, seed=11), 1e-5), normal(9, 64, seed=7)
+    x, (chosen, weights) = normal(9, 64), routed(9, 4, 2)
+    for rest in ((residual, norm), (residual, None), (None, None)):
+        expected = moe_reference(x, made, chosen, weights, *rest)
+        assert distance(moe(x, made, chosen, weights, *rest), expected) < 1e-5
+        assert distance(moe_composed(x, made, chosen, weights, *rest), expected) < 1e-5
+        assert distance(moe(x, plain, chosen, weights, *rest), expected) > 1e-2
+
+
+def test_experts_on_metal_are_left_as_they_are() -> None:
+    weight = experts(4, 64, 64).gate
+    with using(Simulator()):
+        assert pack_experts(weight, 4) is weight
 
 
 def test_rounded_activations_stay_close() -> None:

@@ -7,6 +7,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from bessemer.kernels.simulator import compiler
 from bessemer.kernels.simulator.kernel import (
     CompileError,
     MetalKernel,
@@ -280,3 +281,22 @@ def test_compiled_code_can_be_compared() -> None:
     assert compiled(text.replace(barrier, "")) != before
     assert compiled(text.replace("mem_threadgroup", "mem_device")) != before
     assert compiled(text.replace("* N", "* (N + 1)")) != before
+
+
+def test_where_there_is_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr(compiler, "toolchain", compiler.toolchain.__wrapped__)
+    compiler._digest.cache_clear()
+    kernel = metal_kernel("copy", ["a"], ["o"], COPY)
+    for attempt in (compiler.require, lambda: run(kernel, mx.zeros((64,)))):
+        with pytest.raises(SimulatorError, match=r"^[^\n]*: pip install 'bessemer\[simulator\]'"):
+            attempt()
+
+
+def test_comments_of_a_standalone_text() -> None:
+    compile_standalone(
+        "// A threadgroup takes 8 rows; a vec<float, 2>(x) too;\n"
+        "kernel void f(device float* o [[buffer(0)]]) {\n"
+        "  /* The threadgroup\n     memory; */ threadgroup float s[4];\n  o[0] = s[0];\n}\n"
+    )

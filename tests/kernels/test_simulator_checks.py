@@ -48,8 +48,15 @@ PLANTED = {
         f"threadgroup float s[32]; threadgroup float r[32];\n{I}r[i % 32] = 1;\ns[i] = a[i];\n"
         f"{BARRIER}o[i] = s[i];",
         64,
-        r"threadgroup array 's' \(128 bytes\): byte offset 128",
+        r"out-of-bounds: index 32 of a threadgroup array, float\[32\] by thread 32",
         4,
+    ),
+    "threadgroup array by a pointer": (
+        f"threadgroup float s[32]; threadgroup float r[32];\n{I}threadgroup float* p = s;\n"
+        f"r[i % 32] = 1;\np[i] = a[i];\n{BARRIER}o[i] = s[i % 32];",
+        64,
+        r"threadgroup array 's' \(128 bytes\): byte offset 128",
+        5,
     ),
     "no barrier": (PASSED_ON % "", 64, "data race: read of a value another thread wrote", 5),
     "wrong flag": (
@@ -280,8 +287,11 @@ def test_threadgroup_memory() -> None:
 
 def test_a_write_beside_a_threadgroup_array_in_the_fast_mode() -> None:
     with pytest.raises(SimulatorError, match="threadgroup array 's'") as caught:
-        run(f"threadgroup float s[63];\n{I}s[i] = a[i];\no[i] = 0;", "fast")
-    assert "kernel:3" in str(caught.value)
+        run(
+            f"threadgroup float s[63];\n{I}threadgroup float* p = s;\np[i] = a[i];\no[i] = 0;",
+            "fast",
+        )
+    assert "kernel:4" in str(caught.value)
 
 
 def test_endless() -> None:

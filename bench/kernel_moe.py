@@ -1,0 +1,116 @@
+"""A mixture of experts, router and experts, for a step's tokens and for a prompt's."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import mlx.core as mx
+import numpy as np
+
+from bessemer.bench.workload import Demand, Workload
+from bessemer.kernels.moe import Experts, Shared, moe, moe_composed
+from bessemer.kernels.product import linear_composed
+from bessemer.kernels.rms_norm import Norm
+from bessemer.kernels.route import Router, choose, route_reference
+from bessemer.kernels.weight import Dense, Quantized, Weight
+
+EPS = 1e-6
+PLAIN = 16  # bits from which on weights are floats
+VARIETY = 1 << 20  # random words, over and over: nobody looks at more of them
+LEAST_SCALE = 0.5  # of random scales, against the largest
+
+
+@dataclass(frozen=True, slots=True)
+class Arrays:
+    """Random arrays of the demand's types."""
+
+    demand: Demand
+    random: np.random.Generator
+
+    def normal(self, *shape: int, size: float = 1.0) -> mx.array:
+        made = self.random.standard_normal(shape, np.float32) * size
+        return mx.array(made).astype(self.demand.dtype)
+
+    def weight(self, outputs: int, inputs: int) -> Dense | Quantized:
+        """Of which a row's product is about as large as its input."""
+        demand = self.demand
+        if demand.bits >= PLAIN:
+            return Dense(self.normal(outputs, inputs, size=inputs**-0.5))
+        few = self.random.integers(0, 1 << 32, VARIETY, np.uint32)
+        words = np.resize(few, (outputs, inputs * demand.bits // 32))
+        shape, most = (outputs, inputs // demand.group), 3 / (1 << demand.bits) * inputs**-0.5
+        sizes = np.resize(self.random.uniform(LEAST_SCALE, 1, VARIETY) * most, shape)
+        scales = mx.array(sizes.astype(np.float32)).astype(demand.dtype)
+        biases = scales * -((1 << demand.bits) - 1) / 2
+        return Quantized(mx.array(words), scales, biases, demand.group, demand.bits)
+
+
+def workloads(demand: Demand) -> Iterator[Workload]:
+    """Nothing for a model without experts; with `prompt`, the rows are the prompt's."""
+    of = demand.dimensions
+    if not of.experts:
+        return
+    arrays = Arrays(demand, np.random.default_rng(0))
+    x, norm = arrays.normal(demand.rows, of.hidden), Norm(arrays.normal(of.hidden), EPS)
+    yield _router(demand, arrays, x, norm)
+    yield _experts(demand, arrays, x, norm)
+
+
+def _router(demand: Demand, arrays: Arrays, x: mx.array, norm: Norm) -> Workload:
+    """Its weight is not quantized, as most models' is not."""
+    of = demand.dimensions
+    weight = Dense(arrays.normal(of.experts, of.hidden, size=of.hidden**-0.5))
+    router = Router(of.per_token)
+    results = demand.rows * of.per_token * (mx.int32.size + mx.float32.size)
+    mx.eval(x, norm.weight, weight.weight)
+
+    def composed() -> Sequence[mx.array]:
+        return route_reference(linear_composed(x, weight, norm=norm), router)
+
+    return Workload(
+        "route",
+        "router",
+        lambda: choose(x, weight, router, norm=norm),
+        composed,
+        sum(array.nbytes for array in (x, norm.weight, weight.weight)) + results,
+    )
+
+
+def _experts(demand: Demand, arrays: Arrays, x: mx.array, norm: Norm) -> Workload:
+    of = demand.dimensions
+    count, wide, shared = of.experts, of.expert_width, None
+    if of.shared_experts:
+        width = of.shared_experts * wide
+        shared = Shared(arrays.weight(2 * width, of.hidden), arrays.weight(of.hidden, width))
+    experts = Experts(
+        count,
+        arrays.weight(count * wide, of.hidden),
+        arrays.weight(count * wide, of.hidden),
+        arrays.weight(count * of.hidden, wide),
+        shared=shared,
+    )
+    picks = [arrays.random.permutation(count)[: of.per_token] for _ in range(demand.rows)]
+    chosen = mx.array(np.stack(picks).astype(np.int32))
+    shares = mx.array(arrays.random.random(chosen.shape, np.float32))
+    own = [*_arrays(experts.gate), *_arrays(experts.up), *_arrays(experts.down)]
+    always = [x, norm.weight, chosen, shares]
+    if shared is not None:
+        always += [*_arrays(shared.gate_up), *_arrays(shared.down)]
+    mx.eval(own, always)
+    distinct = len(np.unique(np.stack(picks)))
+    inner = (of.per_token + of.shared_experts) * wide  # written once, read once
+    least = sum(each.nbytes for each in own) * distinct // count + sum(e.nbytes for e in always)
+    least += demand.rows * (2 * inner + of.hidden) * demand.dtype.size
+    return Workload(
+        "moe",
+        "experts of a prompt" if demand.prompt else "experts",
+        lambda: [moe(x, experts, chosen, shares, x, norm)],
+        lambda: [moe_composed(x, experts, chosen, shares, x, norm)],
+        least,
+    )
+
+
+def _arrays(weight: Weight) -> list[mx.array]:
+    assert isinstance(weight, Dense | Quantized)
+    if isinstance(weight, Dense):
+        return [weight.weight]
+    return [weight.weight, weight.scales, *([] if weight.biases is None else [weight.biases])]

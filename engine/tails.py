@@ -1,0 +1,120 @@
+"""Which tokens of decoding sequences wait outside an immutable pool, and when they go in (pure).
+
+A step that only decodes reads the pool and writes tails: the latest pages of each row, apart. Tails
+go on while the same sequences decode side by side. What is in them is brought into the pool when
+one is full, and as soon as anything else runs: pages are shared, read and reused through the pool.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+GONE = 0  # page 0 is nobody's: what would go there is not wanted any more
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Page number `part` of the tail of row `row` belongs into page `into` of the pool."""
+
+    row: int
+    part: int
+    into: int
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a step does first, whether its rows go on with their tails, and where those begin.
+
+    `starts` are positions, of each row's tail after the step; None where the step has no tails.
+    """
+
+    moves: tuple[Move, ...]
+    continued: bool
+    starts: tuple[int, ...] | None
+
+
+@dataclass(slots=True)
+class Row:
+    sequence: int
+    start: int  # position of the tail's first token
+    stop: int  # the next one's
+    pages: list[int]  # where the tail's pages belong, in order
+
+
+class Tails:
+    """The tails of the step before; `page` tokens a page, `most` pages a tail."""
+
+    def __init__(self, page: int, most: int) -> None:
+        self._page = page
+        self._most = most
+        self._rows: list[Row] = []
+
+    def turn(
+        self,
+        sequences: Sequence[int],
+        positions: Sequence[int],
+        tables: Sequence[Sequence[int]],
+        decoding: bool,
+    ) -> Turn:
+        """For a step whose rows, if it is `decoding` only, are one token of each sequence.
+
+        tables: the pages of each sequence in order; what follows the token's own is no matter.
+        """
+        if not decoding or not self._goes_on(sequences, positions):
+            moves = self._all()
+            self._rows = []
+            if not decoding:
+                return Turn(moves, False, None)
+            self._begin(sequences, positions, tables)
+            return Turn(moves, False, tuple(row.start for row in self._rows))
+        self._follow(tables)
+        moves = ()
+        if any(row.stop - row.start == self._most * self._page for row in self._rows):
+            moves = self._full()
+        for row, table in zip(self._rows, tables, strict=True):
+            known = row.start // self._page + len(row.pages)
+            row.pages = [*row.pages, *table[known : row.stop // self._page + 1]]
+            row.stop += 1
+        return Turn(moves, True, tuple(row.start for row in self._rows))
+
+    def _goes_on(self, sequences: Sequence[int], positions: Sequence[int]) -> bool:
+        now = list(zip(sequences, positions, strict=True))
+        return bool(now) and [(row.sequence, row.stop) for row in self._rows] == now
+
+    def _begin(
+        self, sequences: Sequence[int], positions: Sequence[int], tables: Sequence[Sequence[int]]
+    ) -> None:
+        for sequence, position, table in zip(sequences, positions, tables, strict=True):
+            first = position // self._page
+            pages = list(table[first : first + 1])
+            self._rows.append(Row(sequence, first * self._page, position + 1, pages))
+
+    def _follow(self, tables: Sequence[Sequence[int]]) -> None:
+        """A full page that turned out to exist already was exchanged for that one: let it be."""
+        for row, table in zip(self._rows, tables, strict=True):
+            first = row.start // self._page
+            now = table[first : first + len(row.pages)]
+            row.pages = [
+                old if old == new else GONE for old, new in zip(row.pages, now, strict=True)
+            ]
+
+    def _all(self) -> tuple[Move, ...]:
+        return tuple(
+            Move(number, part, into)
+            for number, row in enumerate(self._rows)
+            for part, into in enumerate(row.pages)
+            if into != GONE
+        )
+
+    def _full(self) -> tuple[Move, ...]:
+        """Every row's full pages, which its tail then begins after."""
+        moves = []
+        for number, row in enumerate(self._rows):
+            full = (row.stop - row.start) // self._page
+            moves += [
+                Move(number, part, into)
+                for part, into in enumerate(row.pages[:full])
+                if into != GONE
+            ]
+            row.start += full * self._page
+            row.pages = row.pages[full:]
+        return tuple(moves)

@@ -1,0 +1,116 @@
+"""The operations by name: what each backend runs them on."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from types import MappingProxyType
+from typing import Any
+
+from .cpu.library import compiled
+from .metal.device import Gpu, Simulator, device
+from .metal.source import FOLDER, sources
+from .registry import Verdict, registry
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An operation's C file and .metal files; where there is none, MLX's operations run.
+
+    `trials` are the names of what the registry tries (kernels.registry.Operation).
+    """
+
+    c: str = ""
+    metal: tuple[str, ...] = ()
+    trials: tuple[str, ...] = ()
+
+
+OPERATIONS: Mapping[str, Row] = MappingProxyType(
+    {
+        "linear": Row(
+            "linear.c",
+            ("linear.metal", "linear_dense.metal", "linear_rows.metal"),
+            ("linear", "gated_linear"),
+        ),
+        "head_linear": Row("", ("head_linear.metal",), ("head_linear",)),
+        "rms_norm": Row("norm.c", ("rms_norm.metal",), ("rms_norm",)),
+        "layer_norm": Row("norm.c"),
+        "attention": Row(
+            "attention.c",
+            (
+                *("attention.metal", "attention_quantized.metal", "attention_merge.metal"),
+                *("append_pages.metal", "gather_pages.metal"),
+            ),
+            ("attention",),
+        ),
+        "latent_attention": Row(
+            "attention.c",
+            ("latent_attention.metal", "latent_merge.metal", "latent_append.metal"),
+            ("latent_attention",),
+        ),
+        "prefill_attention": Row(
+            "attention.c",
+            ("prefill_attention.metal",),
+            ("prefill_attention",),
+        ),
+        "route": Row("route.c", ("route.metal",), ("choose", "route")),
+        "moe": Row("moe.c", ("moe_decode.metal", "moe_sort.metal", "moe_prefill.metal"), ("moe",)),
+        "gated_delta": Row("gated_delta.c", ("gated_delta.metal",), ("gated_delta",)),
+        "conv1d": Row("conv1d.c", ("conv1d.metal",), ("conv1d",)),
+        "sample": Row("sample.c", ("sample.metal",), ("sample",)),
+        "logprobs": Row("logprobs.c", ("logprobs.metal",), ("logprobs",)),
+        "embedding": Row("embedding.c"),
+        "rope": Row(),
+        "activation": Row("activation.c"),
+        "edit": Row("sample.c"),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """`here` is what this process would use, `because` why."""
+
+    operation: str
+    c: str
+    kernels: tuple[str, ...]
+    here: str
+    because: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def catalog() -> list[Entry]:
+    """All operations, in the order of the table."""
+    return [_entry(name, row) for name, row in OPERATIONS.items()]
+
+
+def _entry(name: str, row: Row) -> Entry:
+    names = tuple(kernel for file in row.metal for kernel in sources(FOLDER / file))
+    match device():
+        case Simulator():
+            here, because = ("simulator", "asked for") if names else ("MLX", "no kernel")
+        case Gpu():
+            here, because = _on_gpu(row)
+        case _:
+            quick = bool(row.c) and compiled()
+            here = "C" if quick else "MLX"
+            because = "no Metal device" if quick or not row.c else "no C compiler"
+    return Entry(name, row.c, names, here, because)
+
+
+def _on_gpu(row: Row) -> tuple[str, str]:
+    if not row.metal:
+        return "MLX", "no kernel"
+    found = [v for key, v in registry().verdicts.items() if key.split()[0] in row.trials]
+    if not found:
+        return "undecided", "not used yet: each kernel is tried at its first use"
+    used = sum(verdict.custom for verdict in found)
+    return ("Metal" if used else "MLX"), f"{used} of {len(found)} shapes; {_reason(found)}"
+
+
+def _reason(found: list[Verdict]) -> str:
+    reasons = sorted({verdict.reason for verdict in found if verdict.reason})
+    if reasons:
+        return "; ".join(reasons)
+    gains = sorted(verdict.composed_time / max(verdict.custom_time, 1e-9) for verdict in found)
+    return f"{gains[len(gains) // 2]:.2f} times as fast in the middle"

@@ -1,0 +1,123 @@
+// Log probabilities of a row's logits: of one token, and of the likeliest with their ids.
+//
+// A threadgroup takes a row. Pass 1 finds the largest logit, the sum of the exponentials against
+// each thread's largest so far, and a logit that a few hundred tokens reach; pass 2 lists those,
+// which are then sorted. Where they are too many (equal logits) or too few, each rank takes a pass.
+// Least bytes: the logits once. Moved: twice, or once where no ranks are wanted.
+#include <metal_stdlib>
+using namespace metal;
+#include "rank.h"
+
+template <typename T>
+[[kernel]] void logprobs(
+    const device T* logits [[buffer(0)]],
+    const device int* rows [[buffer(1)]],
+    const device int* tokens [[buffer(2)]],
+    constant int& vocabulary [[buffer(3)]],
+    constant int& most [[buffer(4)]],
+    device float* own [[buffer(5)]],
+    device int* ids [[buffer(6)]],
+    device float* scores [[buffer(7)]],
+    uint3 threadgroup_position_in_grid [[threadgroup_position_in_grid]],
+    uint thread_index_in_threadgroup [[thread_index_in_threadgroup]],
+    uint thread_index_in_simdgroup [[thread_index_in_simdgroup]],
+    uint simdgroup_index_in_threadgroup [[simdgroup_index_in_threadgroup]]) {
+  threadgroup ulong items[MOST];
+  threadgroup uint parts[4 * SIMDS];
+  threadgroup float sums[SIMDS];
+  threadgroup atomic_uint count[1];
+  const uint index = thread_index_in_threadgroup;
+  const uint lane = thread_index_in_simdgroup;
+  const uint simd = simdgroup_index_in_threadgroup;
+  const uint pick = threadgroup_position_in_grid.x;
+  const uint size = uint(vocabulary);
+  const uint wanted = uint(most);
+  const device T* row = logits + size_t(rows[pick]) * size;
+  if (index == 0) {
+    atomic_store_explicit(count, 0, memory_order_relaxed);
+  }
+  float v[EACH];
+  Peak mine = {0, 0, 0, false};
+  float largest = -INFINITY;
+  float sum = 0;
+  for (uint at = index * EACH; at < size; at += THREADS * EACH) {
+    load_each(row, size, at, v);
+    float last = largest;
+    for (uint i = 0; i < EACH; ++i) {
+      mine.broken = mine.broken || isnan(v[i]);
+      mine.key = max(mine.key, key_of(v[i]));
+      largest = max(largest, v[i]);
+    }
+    if (largest > -INFINITY) {
+      sum *= exp(last - largest);
+      for (uint i = 0; i < EACH; ++i) {
+        sum += exp(v[i] - largest);
+      }
+    }
+  }
+  Peak peak = peak_of(mine, size, parts, lane, simd);
+  const float top = value_of(peak.key);
+  sum = simd_sum(sum * exp(largest - top));
+  if (lane == 0) {
+    sums[simd] = sum;
+  }
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  sum = 0;
+  for (uint i = 0; i < SIMDS; ++i) {
+    sum += sums[i];
+  }
+  const float whole = peak.broken ? NAN : isinf(top) ? top : top + log(sum);
+  if (index == 0) {
+    own[pick] = float(row[max(tokens[pick], 0)]) - whole;
+  }
+  if (wanted > 0) {
+    for (uint at = index * EACH; at < size; at += THREADS * EACH) {
+      load_each(row, size, at, v);
+      for (uint i = 0; i < EACH; ++i) {
+        uint key = key_of(v[i]);
+        if (key >= peak.reached && at + i < size) {
+          list_item(items, count, key, at + i);
+        }
+      }
+    }
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    uint listed = atomic_load_explicit(count, memory_order_relaxed);
+    if (listed >= wanted && listed <= MOST) {
+      rank_items(items, listed, index);
+      for (uint i = index; i < wanted; i += THREADS) {
+        ids[pick * wanted + i] = int(~uint(items[i]));
+        scores[pick * wanted + i] = value_of(uint(items[i] >> 32)) - whole;
+      }
+    } else {
+      ulong last = ~ulong(0);
+      for (uint rank = 0; rank < wanted; ++rank) {
+        mine.key = 0;
+        mine.id = 0;
+        for (uint at = index * EACH; at < size; at += THREADS * EACH) {
+          load_each(row, size, at, v);
+          for (uint i = 0; i < EACH; ++i) {
+            uint key = key_of(v[i]);
+            if (at + i < size && key > mine.key && candidate(key, at + i) < last) {
+              mine.key = key;
+              mine.id = at + i;
+            }
+          }
+        }
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        Peak next = peak_of(mine, size, parts, lane, simd);
+        last = candidate(next.key, next.id);
+        if (index == 0) {
+          ids[pick * wanted + rank] = int(next.id);
+          scores[pick * wanted + rank] = value_of(next.key) - whole;
+        }
+      }
+    }
+  }
+}
+
+// instantiations
+#define LOGPROBS(type)                                                                             \
+  template [[host_name("logprobs_" #type)]] [[kernel]] decltype(logprobs<type>) logprobs<type>;
+LOGPROBS(float)
+LOGPROBS(half)
+LOGPROBS(bfloat)

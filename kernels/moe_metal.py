@@ -1,0 +1,222 @@
+"""The experts on Metal: two launches for a few tokens, four for the tiles of a prompt's pairs."""
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import mlx.core as mx
+
+from .activation import ACTIVATIONS
+from .metal.library import Value, kernel, scalar
+from .rms_norm import Norm
+from .route import MOST_EXPERTS, PAIRS, sorted_pairs
+from .stored import FLOATS, Stored, stored, unused
+from .weight import Quantized, Weight
+
+if TYPE_CHECKING:
+    from .moe import Experts, Shared
+
+INNER_ROWS, INNER_THREADS = 8, 64  # of the experts' width, in a threadgroup of moe_inner
+OUTER_ROWS, OUTER_THREADS = 4, 128
+TILE = 32  # pairs, as in moe_prefill.metal
+INNER_TILE, OUTER_TILE, TILE_THREADS = 32, 64, 128
+COLUMNS, COMBINE_THREADS = 4, 256  # a thread of moe_combine adds up so many
+
+# Pairs of token and expert, for each expert there is. Below, a tile's 32 pairs by matrices cost
+# more than reading an expert again for each of its few tokens; above, MLX's own product of sorted
+# pairs comes within a fifth of a dense one, and loses nothing at its tiles' edges.
+TILED_FROM, TILED_BELOW = 4, 128
+
+
+class Way(Enum):
+    GATHERED = "each pair reads its expert"
+    TILED = "tiles of one expert's pairs"
+    COMPOSED = "MLX's gathered products"
+
+
+def way(x: mx.array, experts: "Experts", chosen: mx.array) -> Way:
+    """How these pairs go through the experts."""
+    parts = (stored(weight) for weight in (experts.gate, experts.up, experts.down))
+    kinds = {None if part is None else part.template for part in parts}
+    if None in kinds or len(kinds) > 1 or not chosen.size or x.dtype not in FLOATS:
+        return Way.COMPOSED
+    each = chosen.size // experts.count
+    if each < TILED_FROM:
+        return Way.GATHERED
+    sortable = experts.count <= MOST_EXPERTS and chosen.size <= PAIRS
+    covered = isinstance(experts.gate, Quantized) and sortable and each < TILED_BELOW
+    return Way.TILED if covered else Way.COMPOSED
+
+
+def is_alike(experts: "Experts") -> bool:
+    """Whether the shared experts, if there are any, can go through the chosen ones' launches."""
+    shared = experts.shared
+    if shared is None:
+        return True
+    parts = (stored(weight) for weight in (experts.gate, shared.gate_up, shared.down))
+    return len({None if part is None else part.template for part in parts}) == 1
+
+
+def moe_gathered(
+    x: mx.array,
+    experts: "Experts",
+    shared: "Shared | None",
+    chosen: mx.array,
+    weights: mx.array,
+    residual: mx.array | None = None,
+    norm: Norm | None = None,
+) -> mx.array:
+    """As `moe`, for a few tokens; shared experts are stored alike (`is_alike`)."""
+    inner = _gathered_inner(x, experts, shared, chosen, norm)
+    down = _stored(experts.down)
+    extra = down if shared is None else _stored(shared.down)
+    (y,) = kernel("moe_decode", "moe_outer")(
+        [
+            inner,
+            chosen,
+            weights,
+            *down.arrays,
+            _or_unused(experts.down_bias),
+            *extra.arrays,
+            x if residual is None else residual,
+        ],
+        [(x.shape, x.dtype)],
+        (experts.hidden // OUTER_ROWS * OUTER_THREADS, x.shape[0], 1),
+        (OUTER_THREADS, 1, 1),
+        T=x.dtype,
+        HIDDEN=experts.hidden,
+        WIDTH=experts.width,
+        SHARED=0 if shared is None else shared.width,
+        PICKS=chosen.shape[1],
+        BIASED=experts.down_bias is not None,
+        RESIDUAL=residual is not None,
+        **dict(down.template),
+    )
+    return y
+
+
+def _gathered_inner(
+    x: mx.array, experts: "Experts", shared: "Shared | None", chosen: mx.array, norm: Norm | None
+) -> mx.array:
+    """(rows, k * width + the shared experts' width): activated, the shared ones' last."""
+    gate, up = _stored(experts.gate), _stored(experts.up)
+    extra = gate if shared is None else _stored(shared.gate_up)
+    opening = None if shared is None else shared.open
+    (rows, k), wide = chosen.shape, 0 if shared is None else shared.width
+    (inner,) = kernel("moe_decode", "moe_inner")(
+        [
+            x,
+            chosen,
+            x if norm is None else norm.weight,
+            scalar(0.0 if norm is None else norm.eps),
+            *gate.arrays,
+            *up.arrays,
+            _or_unused(experts.gate_bias),
+            _or_unused(experts.up_bias),
+            scalar(experts.limit),
+            *extra.arrays,
+            x if opening is None else opening.astype(x.dtype),
+        ],
+        [((rows, k * experts.width + wide), x.dtype)],
+        (-(-experts.width // INNER_ROWS) * INNER_THREADS, k - (-wide // experts.width), rows),
+        (INNER_THREADS, 1, 1),
+        T=x.dtype,
+        N=x.dtype if norm is None else norm.weight.dtype,
+        HIDDEN=experts.hidden,
+        WIDTH=experts.width,
+        SHARED=wide,
+        PICKS=k,
+        ACTIVATION=ACTIVATIONS[experts.activation],
+        BIASED=experts.gate_bias is not None,
+        NORMED=norm is not None,
+        OPENED=opening is not None,
+        **dict(gate.template),
+    )
+    return inner
+
+
+def moe_tiled(
+    x: mx.array,
+    experts: "Experts",
+    chosen: mx.array,
+    weights: mx.array,
+    residual: mx.array | None = None,
+) -> mx.array:
+    """The chosen experts' sum, for a prompt's tokens and quantized experts."""
+    rows, k = chosen.shape
+    order, offsets, tiles = sorted_pairs(chosen, experts.count, TILE)
+    most = tiles.size // 2
+    inner = _inner_tiles(x, experts, k, order, offsets, tiles)
+    down = _stored(experts.down)
+    (parts,) = kernel("moe_prefill", "moe_outer_tiles")(
+        [inner, order, offsets, tiles, *down.arrays, _or_unused(experts.down_bias)],
+        [((rows * k, experts.hidden), x.dtype)],
+        (-(-experts.hidden // OUTER_TILE) * TILE_THREADS, most, 1),
+        (TILE_THREADS, 1, 1),
+        T=x.dtype,
+        HIDDEN=experts.hidden,
+        WIDTH=experts.width,
+        BIASED=experts.down_bias is not None,
+        **_quantized(down),
+    )
+    (y,) = kernel("moe_prefill", "moe_combine")(
+        [parts, weights, x if residual is None else residual],
+        [(x.shape, x.dtype)],
+        (experts.hidden // COLUMNS, rows, 1),
+        (COMBINE_THREADS, 1, 1),
+        T=x.dtype,
+        HIDDEN=experts.hidden,
+        PICKS=k,
+        RESIDUAL=residual is not None,
+    )
+    return y
+
+
+def _inner_tiles(
+    x: mx.array,
+    experts: "Experts",
+    k: int,
+    order: mx.array,
+    offsets: mx.array,
+    tiles: mx.array,
+) -> mx.array:
+    """(pairs, width), activated, in the order of experts."""
+    gate, up = _stored(experts.gate), _stored(experts.up)
+    (inner,) = kernel("moe_prefill", "moe_inner_tiles")(
+        [
+            x,
+            order,
+            offsets,
+            tiles,
+            *gate.arrays,
+            *up.arrays,
+            _or_unused(experts.gate_bias),
+            _or_unused(experts.up_bias),
+            scalar(experts.limit),
+        ],
+        [((order.size, experts.width), x.dtype)],
+        (-(-experts.width // INNER_TILE) * TILE_THREADS, tiles.size // 2, 1),
+        (TILE_THREADS, 1, 1),
+        T=x.dtype,
+        HIDDEN=experts.hidden,
+        WIDTH=experts.width,
+        PICKS=k,
+        ACTIVATION=ACTIVATIONS[experts.activation],
+        BIASED=experts.gate_bias is not None,
+        **_quantized(gate),
+    )
+    return inner
+
+
+def _stored(weight: Weight) -> Stored:
+    found = stored(weight)
+    assert found is not None
+    return found
+
+
+def _quantized(weight: Stored) -> dict[str, Value]:
+    """The template of kernels whose words can only be codes."""
+    return {name: value for name, value in weight.template if name != "W"}
+
+
+def _or_unused(bias: mx.array | None) -> mx.array:
+    return unused() if bias is None else bias

@@ -1,0 +1,48 @@
+"""A weight as Metal kernels take it that work on dense and quantized rows alike."""
+
+from dataclasses import dataclass
+from functools import cache
+
+import mlx.core as mx
+
+from .metal.library import SMALLEST, Value
+from .weight import Dense, Quantized, Weight
+
+FLOATS = (mx.float32, mx.float16, mx.bfloat16)
+FORMATS = {"mxfp4": 41}  # as in kernels/metal/quantized.h; affine formats are their bits
+DENSE, RUN = 0, 8  # a format (kernels/metal/weight.h), and the numbers that a lane takes of it
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A weight as kernels/metal/weight.h takes it."""
+
+    arrays: tuple[mx.array, mx.array, mx.array]
+    kind: int  # FORMAT
+    template: tuple[tuple[str, Value], ...]
+
+
+def stored(weight: Weight) -> Stored | None:
+    """None for a weight that the kernels do not take."""
+    if isinstance(weight, Quantized):
+        biases = weight.scales if weight.biases is None else weight.biases
+        kind = FORMATS.get(weight.mode, weight.bits)
+        types = (("W", weight.weight.dtype), ("S", weight.scales.dtype))
+        arrays = (weight.weight, weight.scales, biases)
+        return Stored(arrays, kind, (*types, ("FORMAT", kind), ("GROUP", weight.group)))
+    if not isinstance(weight, Dense) or weight.weight.dtype not in FLOATS:
+        return None
+    values = weight.weight
+    if values.shape[-1] % RUN:
+        return None
+    types = (("W", values.dtype), ("S", values.dtype))
+    template = (*types, ("FORMAT", DENSE), ("GROUP", 32))
+    return Stored((values, values, values), DENSE, template)
+
+
+@cache
+def unused() -> mx.array:
+    """For an input that a kernel's template says is not there."""
+    made = mx.zeros((SMALLEST,), mx.float32)
+    mx.eval(made)
+    return made

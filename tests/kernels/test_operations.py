@@ -1,0 +1,43 @@
+"""Every operation that a GPU would verify before use: here in the simulator, on its edges."""
+
+from importlib import import_module
+
+import mlx.core as mx
+import pytest
+
+from bessemer.kernels.catalog import OPERATIONS
+from bessemer.kernels.metal.device import Simulator, using
+from bessemer.kernels.metal.source import FOLDER
+from bessemer.kernels.registry import Operation, _disagreement
+
+FOUND = {
+    value.name: value
+    for path in sorted(FOLDER.glob("*.py"))
+    for value in vars(import_module(f"bessemer.kernels.{path.stem}")).values()
+    if isinstance(value, Operation)
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+@pytest.mark.parametrize("dtype", [mx.float32, mx.float16, mx.bfloat16])
+def test_it_agrees_with_its_reference(name: str, dtype: mx.Dtype) -> None:
+    operation = FOUND[name]
+    edges = list(operation.edges(dtype))
+    assert edges, "an operation without edges is verified on nothing that is hard"
+    with using(Simulator()):
+        assert _disagreement(operation, edges[-1]) == ""
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_its_key_is_short_and_its_files_are_there(name: str) -> None:
+    operation = FOUND[name]
+    for arguments in operation.edges(mx.float32):
+        assert all(isinstance(part, int | str) for part in operation.key(*arguments))
+    assert all((FOLDER / file).exists() for file in operation.files)
+
+
+def test_every_metal_file_belongs_to_an_operation() -> None:
+    used = {file for operation in FOUND.values() for file in operation.files}
+    assert used == {path.name for path in FOLDER.glob("*.metal")}
+    assert used == {file for row in OPERATIONS.values() for file in row.metal}
+    assert set(FOUND) == {name for row in OPERATIONS.values() for name in row.trials}

@@ -1,0 +1,187 @@
+"""Tests of kernels/registry.py, with kernels planted to be broken, wrong or slow."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlx.core as mx
+import pytest
+
+from bessemer.kernels import registry as module
+from bessemer.kernels.metal.device import Gpu, Simulator, using
+from bessemer.kernels.metal.library import Kernel
+from bessemer.kernels.metal.source import sources
+from bessemer.kernels.registry import Operation, Registry, Verdict, verdict_file
+
+DOUBLE = """#include <metal_stdlib>
+using namespace metal;
+
+template <typename T>
+[[kernel]] void double_it(
+    const device T* x [[buffer(0)]],
+    device T* y [[buffer(1)]],
+    uint3 thread_position_in_grid [[thread_position_in_grid]]) {
+  uint i = thread_position_in_grid.x;
+  y[i] = FORMULA;
+}
+"""
+GOOD, WRONG, BROKEN = "T(2) * x[i]", "T(2) * x[i] + T(i == 9)", "T(2) * x[i"
+
+
+class Clock:
+    """Each reading is `steps` later than the last, in turns."""
+
+    def __init__(self, *steps: float) -> None:
+        self._steps, self._time, self._reads = steps, 0.0, 0
+
+    def __call__(self) -> float:
+        if self._reads % 2:
+            self._time += self._steps[self._reads // 2 % len(self._steps)]
+        self._reads += 1
+        return self._time
+
+
+def operation(folder: Path, formula: str, edges: tuple[int, ...] = ()) -> Operation:
+    path = folder / f"{abs(hash(formula))}.metal"
+    path.write_text(DOUBLE.replace("FORMULA", formula))
+    kernel = Kernel(sources(path)["double_it"])
+
+    def custom(x: mx.array) -> mx.array:
+        (y,) = kernel([x], [(x.shape, x.dtype)], (x.size, 1, 1), (32, 1, 1), T=x.dtype)
+        return y
+
+    return Operation(
+        "double",
+        (path.name,),
+        custom,
+        composed=lambda x: x + x,
+        reference=lambda x: 2 * x.astype(mx.float32),
+        key=lambda x: (x.size, str(x.dtype)),
+        edges=lambda dtype: ((mx.arange(size).astype(dtype),) for size in edges),
+    )
+
+
+@pytest.fixture(autouse=True)
+def simulator() -> Iterator[None]:
+    with using(Simulator()):
+        yield
+
+
+def made(file: Path | None, *steps: float) -> tuple[Registry, list[str]]:
+    warnings: list[str] = []
+    return Registry(file, Clock(*steps), warnings.append), warnings
+
+
+X = (mx.arange(16).astype(mx.float32),)
+
+
+def test_the_faster_of_two_that_agree_is_used(tmp_path: Path) -> None:
+    tried, warnings = made(None, 1e-6, 2e-6)
+    verdict = tried.verdict(operation(tmp_path, GOOD), X)
+    assert verdict == Verdict(True, "", pytest.approx(1.0), pytest.approx(2.0))
+    assert warnings == []
+
+
+def test_a_slower_kernel_is_left_out_in_silence(tmp_path: Path) -> None:
+    tried, warnings = made(None, 3e-6, 2e-6)
+    verdict = tried.verdict(operation(tmp_path, GOOD), X)
+    assert not verdict.custom and verdict.custom_time > verdict.composed_time
+    assert warnings == []
+
+
+def test_a_kernel_that_does_not_compile_is_left_out_with_one_warning(tmp_path: Path) -> None:
+    tried, warnings = made(None, 1e-6)
+    broken = operation(tmp_path, BROKEN)
+    for size in (16, 17):
+        assert not tried.verdict(broken, (mx.zeros((size,)),)).custom
+    (warning,) = warnings
+    assert warning.startswith("the Metal kernel double is not used: it does not run (")
+
+
+def test_a_wrong_kernel_is_left_out_with_one_warning(tmp_path: Path) -> None:
+    tried, warnings = made(None, 1e-6)
+    assert not tried.verdict(operation(tmp_path, WRONG), X).custom
+    assert warnings == [
+        "the Metal kernel double is not used: it is off by 0.033 of the largest value "
+        "(case 16 mlx.core.float32)"
+    ]
+
+
+def test_an_edge_is_tried_before_what_is_asked(tmp_path: Path) -> None:
+    """Nine elements would do, a tenth is wrong: only the edge of 10 shows it."""
+    for edges, used in (((7, 8), True), ((7, 8, 10), False)):
+        tried, _ = made(None, 1e-6)
+        found = operation(tmp_path, WRONG, edges)
+        assert tried.verdict(found, (mx.arange(9).astype(mx.float32),)).custom is used
+
+
+def test_nan_where_there_should_be_none_is_wrong(tmp_path: Path) -> None:
+    tried, _ = made(None, 1e-6)
+    assert not tried.verdict(operation(tmp_path, "x[i] / T(0) - x[i] / T(0)"), X).custom
+
+
+def test_infinities_have_to_agree(tmp_path: Path) -> None:
+    infinite = (mx.array([float("inf"), -float("inf"), 1.0, 2.0, 3, 4, 5, 6]),)
+    for formula, used in ((GOOD, True), ("-T(2) * x[i]", False)):
+        tried, _ = made(None, 1e-6)
+        assert tried.verdict(operation(tmp_path, formula), infinite).custom is used
+
+
+def test_verdicts_are_remembered(tmp_path: Path) -> None:
+    file = tmp_path / "verdicts.json"
+    first, _ = made(file, 1e-6, 2e-6)
+    found = first.verdict(operation(tmp_path, GOOD), X)
+    again, warnings = made(file, 9.0)
+    assert again.verdict(operation(tmp_path, BROKEN), X) == found  # nothing is tried anew
+    assert warnings == [] and again.verdicts == first.verdicts
+    assert again.verdict(operation(tmp_path, BROKEN), (mx.zeros((5,)),)).custom is False
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"double 16": {"custom": 1, "no": 2}}'])
+def test_an_unreadable_file_is_as_good_as_none(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "verdicts.json"
+    file.write_text(text)
+    tried, _ = made(file, 1e-6)
+    assert tried.verdict(operation(tmp_path, GOOD), X).custom
+    assert len(json.loads(file.read_text())) == 1
+
+
+def test_the_file_is_keyed_by_chip_version_and_kernels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.metal").write_text("one")
+    monkeypatch.setattr(module, "FOLDER", tmp_path)
+    names = {verdict_file("Apple M4 Max"), verdict_file("Apple M1")}
+    (tmp_path / "a.metal").write_text("one // a comment changes nothing")
+    assert verdict_file("Apple M1") in names
+    (tmp_path / "a.metal").write_text("two")
+    names.add(verdict_file("Apple M1"))
+    monkeypatch.setattr(module.metadata, "version", lambda _: "99.0")
+    names.add(verdict_file("Apple M1"))
+    assert len(names) == 4
+
+
+def test_the_simulator_runs_the_kernel_whatever_it_is_worth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "registry", lambda: pytest.fail("nothing is tried here"))
+    assert mx.array_equal(operation(tmp_path, GOOD)(*X), 2 * X[0])
+
+
+def test_on_a_gpu_the_verdict_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = Registry(None)
+    monkeypatch.setattr(module, "registry", lambda: tried)
+    monkeypatch.setattr(module, "device", lambda: Gpu())
+    found = operation(tmp_path, GOOD)
+    name = " ".join(map(str, ("double", *found.key(*X))))
+    watched = Operation(
+        found.name,
+        found.files,
+        lambda _: "custom",
+        lambda _: "composed",
+        found.reference,
+        found.key,
+    )
+    for used in (True, False):
+        tried._verdicts[name] = Verdict(used, "")
+        assert watched(*X) == ("custom" if used else "composed")
