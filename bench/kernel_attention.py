@@ -6,7 +6,7 @@ from dataclasses import replace
 import mlx.core as mx
 import numpy as np
 
-from bessemer.bench.workload import Demand, Workload
+from bessemer.bench.workload import Arrays, Demand, Workload, decoding
 from bessemer.kernels.attention import attention, attention_composed
 from bessemer.kernels.pages import (
     FORMATS,
@@ -34,18 +34,18 @@ def workloads(demand: Demand) -> Iterator[Workload]:
     of = demand.dimensions
     if demand.prompt or of.latent or demand.rows > FEW or not of.heads:
         return
-    random = np.random.default_rng(0)
+    arrays = Arrays(demand, np.random.default_rng(0))
     width = (of.heads + 2 * of.kv_heads) * of.head_dim
-    qkv = _normal(random, demand.dtype, demand.rows, width)
+    qkv = arrays.normal(demand.rows, width)
     heads = Heads(of.heads, of.kv_heads, of.head_dim, of.head_dim**-0.5, of.head_dim)
-    layout = _layout(demand.rows, demand.context)
+    layout = decoding(demand.rows, demand.context)
     table = rope_table_reference(layout.positions, mx.ones((of.head_dim // 2,)), 1.0)
     count = demand.rows * layout.tables.shape[1] + 1
-    pool, token = _pages(random, demand, count), mx.zeros((TOKEN,), demand.dtype)
+    pool, token = _pages(arrays, count), mx.zeros((TOKEN,), demand.dtype)
     mx.eval(table.cos, table.sin, token)
     start = (demand.context - 1) // PAGE * PAGE
     starts = mx.full((demand.rows,), start, mx.int32)
-    tail = Tail(_pages(random, demand, demand.rows * TAIL_PAGES), starts)
+    tail = Tail(_pages(arrays, demand.rows * TAIL_PAGES), starts)
     mx.eval(starts)
     one = _page(demand) // PAGE * demand.rows  # a token of each row
     out = demand.rows * of.heads * of.head_dim * demand.dtype.size
@@ -93,25 +93,7 @@ def _page(demand: Demand) -> int:
     return page_bytes(of.kv_heads, of.head_dim, of.head_dim, FORMATS[demand.dtype])
 
 
-def _pages(random: np.random.Generator, demand: Demand, count: int) -> Pages:
-    of, dtype = demand.dimensions, demand.dtype
-    keys = _normal(random, dtype, count, of.kv_heads, of.head_dim, PAGE)
-    return Pages(keys, _normal(random, dtype, count, of.kv_heads, PAGE, of.head_dim))
-
-
-def _normal(random: np.random.Generator, dtype: mx.Dtype, *shape: int) -> mx.array:
-    made = mx.array(random.standard_normal(shape, np.float32)).astype(dtype)
-    mx.eval(made)
-    return made
-
-
-def _layout(rows: int, context: int) -> Layout:
-    count = -(-context // PAGE)
-    pages = 1 + np.arange(rows * count, dtype=np.int32).reshape(rows, count)
-    last = pages[:, -1] * PAGE + (context - 1) % PAGE
-    positions, slots, owners, tables = (
-        mx.array(array.astype(np.int32))
-        for array in (np.full(rows, context - 1), last, np.arange(rows), pages)
-    )
-    mx.eval(positions, slots, owners, tables)
-    return Layout(positions, slots, owners, tables, rows, ())
+def _pages(arrays: Arrays, count: int) -> Pages:
+    of = arrays.demand.dimensions
+    keys = arrays.normal(count, of.kv_heads, of.head_dim, PAGE)
+    return Pages(keys, arrays.normal(count, of.kv_heads, PAGE, of.head_dim))

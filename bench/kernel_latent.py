@@ -7,7 +7,7 @@ from functools import partial
 import mlx.core as mx
 import numpy as np
 
-from bessemer.bench.workload import Demand, Workload
+from bessemer.bench.workload import Arrays, Demand, Workload, decoding, stored_bytes
 from bessemer.kernels.attention import latent_attention, latent_attention_composed
 from bessemer.kernels.gather_pages import gather_pages
 from bessemer.kernels.head_linear import head_linear, head_linear_composed
@@ -24,10 +24,8 @@ from bessemer.kernels.pages import (
 )
 from bessemer.kernels.prefill_attention import prefill_attention, prefill_composed
 from bessemer.kernels.rope import Table, rope_table_reference
-from bessemer.kernels.weight import Dense, Quantized
 
 FEW = 16  # rows of a step for which these kernels are
-PLAIN = 16  # bits from which on weights are floats
 
 
 def workloads(demand: Demand) -> Iterator[Workload]:
@@ -39,12 +37,6 @@ def workloads(demand: Demand) -> Iterator[Workload]:
         yield from _decode(demand)
 
 
-def _normal(random: np.random.Generator, dtype: mx.Dtype, *shape: int) -> mx.array:
-    made = mx.array(random.standard_normal(shape, np.float32)).astype(dtype)
-    mx.eval(made)
-    return made
-
-
 def _decode(demand: Demand) -> Iterator[Workload]:
     """Each row one token: in place, and into a pool that stays, beside tails half full.
 
@@ -53,11 +45,11 @@ def _decode(demand: Demand) -> Iterator[Workload]:
     leave for the merge comes on top: an output of theirs is 0.9 of a page of latents.
     """
     of, dtype, rows = demand.dimensions, demand.dtype, demand.rows
-    random = np.random.default_rng(0)
+    arrays = Arrays(demand, np.random.default_rng(0))
     dim, count = of.latent + of.latent_rope, -(-demand.context // PAGE)
-    keys = _normal(random, dtype, rows * count + 1, 1, dim, PAGE)
-    q, latent = _normal(random, dtype, rows, of.heads * dim), _normal(random, dtype, rows, dim)
-    norm = _normal(random, mx.float32, of.latent)
+    keys = arrays.normal(rows * count + 1, 1, dim, PAGE)
+    q, latent = arrays.normal(rows, of.heads * dim), arrays.normal(rows, dim)
+    norm = arrays.normal(of.latent).astype(mx.float32)
     heads = Heads(
         *(of.heads, 1, dim, (of.head_dim + of.latent_rope) ** -0.5, of.latent),
         k_norm=norm,
@@ -65,11 +57,11 @@ def _decode(demand: Demand) -> Iterator[Workload]:
         interleaved=True,
         turned_from=of.latent,
     )
-    layout = _layout(rows, demand.context)
+    layout = decoding(rows, demand.context)
     table = rope_table_reference(layout.positions, mx.ones((of.latent_rope // 2,)), 1.0)
     token, start = mx.zeros((TOKEN,)), (demand.context - 1) // PAGE * PAGE
     starts = mx.full((rows,), start, mx.int32)
-    tail = Tail(Pages(_normal(random, dtype, rows * TAIL_PAGES, 1, dim, PAGE), None), starts)
+    tail = Tail(Pages(arrays.normal(rows * TAIL_PAGES, 1, dim, PAGE), None), starts)
     mx.eval(table.cos, table.sin, token, starts)
     around = q.nbytes + latent.nbytes + norm.nbytes + table.cos.nbytes + table.sin.nbytes
     around += rows * of.heads * of.latent * dtype.size
@@ -106,16 +98,6 @@ def _composed(
     return [latent_attention_composed(q, latent, heads, table, pages, layout)[0]]
 
 
-def _layout(rows: int, context: int) -> Layout:
-    count = -(-context // PAGE)
-    pages = 1 + np.arange(rows * count, dtype=np.int32).reshape(rows, count)
-    last = pages[:, -1] * PAGE + (context - 1) % PAGE
-    arrays = [mx.full((rows,), context - 1, mx.int32), mx.array(last.astype(np.int32))]
-    arrays += [mx.arange(rows, dtype=mx.int32), mx.array(pages)]
-    mx.eval(arrays)
-    return Layout(arrays[0], arrays[1], arrays[2], arrays[3], rows, ())
-
-
 def _projections(demand: Demand) -> Iterator[Workload]:
     of = demand.dimensions
     yield _projection("into the latent space", of.head_dim, of.latent, of.latent_rope, demand)
@@ -123,34 +105,17 @@ def _projections(demand: Demand) -> Iterator[Workload]:
 
 
 def _projection(name: str, inputs: int, outputs: int, rest: int, demand: Demand) -> Workload:
-    heads, dtype, random = demand.dimensions.heads, demand.dtype, np.random.default_rng(0)
-    x = _normal(random, dtype, demand.rows, heads, inputs + rest)
-    weight = _weight(heads * outputs, inputs, demand, random)
-    stored = [weight.weight]
-    if isinstance(weight, Quantized):
-        stored += [weight.scales, *([] if weight.biases is None else [weight.biases])]
-    size = demand.rows * heads * (outputs + rest) * dtype.size
+    heads, arrays = demand.dimensions.heads, Arrays(demand, np.random.default_rng(0))
+    x = arrays.normal(demand.rows, heads, inputs + rest)
+    weight = arrays.weight(heads * outputs, inputs)
+    size = demand.rows * heads * (outputs + rest) * demand.dtype.size
     return Workload(
         "head_linear",
         name,
         lambda: [head_linear(x, weight, rest)],
         lambda: [head_linear_composed(x, weight, rest)],
-        sum(array.nbytes for array in (x, *stored)) + size,
+        x.nbytes + stored_bytes(weight) + size,
     )
-
-
-def _weight(
-    outputs: int, inputs: int, demand: Demand, random: np.random.Generator
-) -> Dense | Quantized:
-    if demand.bits >= PLAIN:
-        return Dense(_normal(random, demand.dtype, outputs, inputs))
-    words = random.integers(0, 1 << 32, (outputs, inputs * demand.bits // 32), np.uint32)
-    scales, biases = (
-        _normal(random, demand.dtype, outputs, inputs // demand.group) for _ in range(2)
-    )
-    made = mx.array(words)
-    mx.eval(made)
-    return Quantized(made, scales, biases, demand.group, demand.bits)
 
 
 def _prompt(demand: Demand) -> Workload:
@@ -160,17 +125,18 @@ def _prompt(demand: Demand) -> Workload:
     read keys for every tile of rows.
     """
     of, dtype = demand.dimensions, demand.dtype
-    random, context = np.random.default_rng(0), max(demand.context, demand.rows)
+    arrays = Arrays(demand, np.random.default_rng(0))
+    context = max(demand.context, demand.rows)
     dim, value = of.head_dim + of.latent_rope, of.latent_value or of.head_dim
     kv_heads = of.heads if of.latent else of.kv_heads
     heads = Heads(of.heads, kv_heads, dim, dim**-0.5, value)
     count = -(-context // PAGE)
     pages = Pages(
-        _normal(random, dtype, count + 1, kv_heads, dim, PAGE),
-        _normal(random, dtype, count + 1, kv_heads, PAGE, value),
+        arrays.normal(count + 1, kv_heads, dim, PAGE),
+        arrays.normal(count + 1, kv_heads, PAGE, value),
     )
     assert pages.format is FORMATS[dtype]
-    q = _normal(random, dtype, demand.rows, of.heads, dim)
+    q = arrays.normal(demand.rows, of.heads, dim)
     table = mx.arange(1, count + 1, dtype=mx.int32)
     mx.eval(table)
 

@@ -3,18 +3,15 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import mlx.core as mx
 import numpy as np
 
-from bessemer.bench.workload import Demand, Dimensions, Workload
+from bessemer.bench.workload import Arrays, Demand, Dimensions, Workload, stored_bytes
 from bessemer.kernels.linear import gated_linear, linear
 from bessemer.kernels.linear_rows import MOST
 from bessemer.kernels.product import gated_linear_composed, linear_composed
 from bessemer.kernels.rms_norm import Norm
-from bessemer.kernels.weight import Dense, Quantized
 
 EPS = 1e-6
-PLAIN = 16  # bits from which on weights are floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +51,16 @@ def _layers(of: Dimensions) -> Iterator[Layer]:
 
 
 def _workload(layer: Layer, demand: Demand) -> Workload:
-    random, dtype = np.random.default_rng(0), demand.dtype
-
-    def normal(*shape: int) -> mx.array:
-        return mx.array(random.standard_normal(shape, np.float32)).astype(dtype)
-
-    weight = _weight(layer, demand, random)
-    x = normal(demand.rows, layer.inputs)
-    norm = Norm(normal(layer.inputs), EPS) if layer.normed else None
+    arrays = Arrays(demand, np.random.default_rng(0))
+    weight = arrays.weight(layer.outputs, layer.inputs)
+    x = arrays.normal(demand.rows, layer.inputs)
+    norm = Norm(arrays.normal(layer.inputs), EPS) if layer.normed else None
     results = layer.outputs // 2 if layer.gated else layer.outputs
     operation = "linear" if demand.rows == 1 else "linear_rows"
-    residual = normal(demand.rows, results) if layer.summed else None
-    stored = [weight.weight]
-    if isinstance(weight, Quantized):
-        stored += [weight.scales, *([] if weight.biases is None else [weight.biases])]
+    residual = arrays.normal(demand.rows, results) if layer.summed else None
     around = [x, *([norm.weight] if norm else []), *([] if residual is None else [residual])]
-    mx.eval(stored, around)
-    minimum = sum(array.nbytes for array in (*stored, *around))
-    minimum += demand.rows * results * dtype.size
+    minimum = stored_bytes(weight) + sum(array.nbytes for array in around)
+    minimum += demand.rows * results * demand.dtype.size
     if layer.gated:
         return Workload(
             operation,
@@ -87,16 +76,3 @@ def _workload(layer: Layer, demand: Demand) -> Workload:
         lambda: [linear_composed(x, weight, None, residual, norm)],
         minimum,
     )
-
-
-def _weight(layer: Layer, demand: Demand, random: np.random.Generator) -> Dense | Quantized:
-    outputs, inputs = layer.outputs, layer.inputs
-
-    def normal(*shape: int) -> mx.array:
-        return mx.array(random.standard_normal(shape, np.float32) / inputs).astype(demand.dtype)
-
-    if demand.bits >= PLAIN:
-        return Dense(normal(outputs, inputs))
-    words = random.integers(0, 1 << 32, (outputs, inputs * demand.bits // 32), np.uint32)
-    scales, biases = (normal(outputs, inputs // demand.group) for _ in range(2))
-    return Quantized(mx.array(words), scales, biases, demand.group, demand.bits)

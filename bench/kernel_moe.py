@@ -1,12 +1,11 @@
 """A mixture of experts, router and experts, for a step's tokens and for a prompt's."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import mlx.core as mx
 import numpy as np
 
-from bessemer.bench.workload import Demand, Workload
+from bessemer.bench.workload import Arrays, Demand, Workload
 from bessemer.kernels.moe import Experts, Shared, moe, moe_composed
 from bessemer.kernels.product import linear_composed
 from bessemer.kernels.rms_norm import Norm
@@ -14,34 +13,6 @@ from bessemer.kernels.route import Router, choose, route_reference
 from bessemer.kernels.weight import Dense, Quantized, Weight
 
 EPS = 1e-6
-PLAIN = 16  # bits from which on weights are floats
-VARIETY = 1 << 20  # random words, over and over: nobody looks at more of them
-LEAST_SCALE = 0.5  # of random scales, against the largest
-
-
-@dataclass(frozen=True, slots=True)
-class Arrays:
-    """Random arrays of the demand's types."""
-
-    demand: Demand
-    random: np.random.Generator
-
-    def normal(self, *shape: int, size: float = 1.0) -> mx.array:
-        made = self.random.standard_normal(shape, np.float32) * size
-        return mx.array(made).astype(self.demand.dtype)
-
-    def weight(self, outputs: int, inputs: int) -> Dense | Quantized:
-        """Of which a row's product is about as large as its input."""
-        demand = self.demand
-        if demand.bits >= PLAIN:
-            return Dense(self.normal(outputs, inputs, size=inputs**-0.5))
-        few = self.random.integers(0, 1 << 32, VARIETY, np.uint32)
-        words = np.resize(few, (outputs, inputs * demand.bits // 32))
-        shape, most = (outputs, inputs // demand.group), 3 / (1 << demand.bits) * inputs**-0.5
-        sizes = np.resize(self.random.uniform(LEAST_SCALE, 1, VARIETY) * most, shape)
-        scales = mx.array(sizes.astype(np.float32)).astype(demand.dtype)
-        biases = scales * -((1 << demand.bits) - 1) / 2
-        return Quantized(mx.array(words), scales, biases, demand.group, demand.bits)
 
 
 def workloads(demand: Demand) -> Iterator[Workload]:

@@ -14,6 +14,7 @@ from rich.table import Table
 from bessemer.bench.kernel_profile import DISCLAIMER, Kernel, Profile, Spot
 from bessemer.bench.plots import require_matplotlib
 from bessemer.engine.hardware import Chip
+from bessemer.engine.memory import size
 from bessemer.kernels.metal.source import FOLDER, HERE
 
 TEMPLATE = Path(__file__).with_name("kernel_page.html")
@@ -24,9 +25,9 @@ NARROW, WIDE = 0.25, 1024.0  # operations a byte at its ends
 
 def table(profile: Profile, chips: Sequence[Chip]) -> RenderableType:
     head = (
-        f"{profile.operation}, {profile.use}: {count(profile.moved)} moved, "
-        f"{count(profile.minimum)} at least ({profile.ratio:.3f}); "
-        f"{count(profile.reread)} re-read from small buffers"
+        f"{profile.operation}, {profile.use}: {size(profile.moved)} moved, "
+        f"{size(profile.minimum)} at least ({profile.ratio:.3f}); "
+        f"{size(profile.reread)} re-read from small buffers"
     )
     parts = (kernels(profile), buffers(profile), spots(profile), rooflines(profile, chips))
     return Group(head, *parts, f"All {DISCLAIMER}.")
@@ -55,7 +56,7 @@ def buffers(profile: Profile) -> Table:
     shown = Table("buffer", "size", "loaded", "stored", "distinct")
     for each in profile.buffers:
         cells = (each.size, each.loaded, each.stored, each.unique)
-        shown.add_row(f"{each.kernel}: {each.name}", *map(count, cells))
+        shown.add_row(f"{each.kernel}: {each.name}", *map(size, cells))
     return shown
 
 
@@ -64,9 +65,9 @@ def spots(profile: Profile) -> Table:
     for each in profile.spots[:LINES]:
         shown.add_row(
             f"{each.file}:{each.line}",
-            count(each.device),
+            size(each.device),
             f"{each.efficiency:.0%}" if each.device else "",
-            count(each.threadgroup) if each.threadgroup else "",
+            size(each.threadgroup) if each.threadgroup else "",
             str(each.bank_cycles or ""),
             each.text[:60],
         )
@@ -95,7 +96,7 @@ def as_dict(profile: Profile, chips: Sequence[Chip]) -> dict[str, Any]:
 def page(profiles: Sequence[Profile], chips: Sequence[Chip], command: str) -> str:
     """One HTML file that needs nothing else. Raises Unavailable without matplotlib."""
     environment = Environment(autoescape=True, undefined=StrictUndefined)
-    environment.filters["count"] = count
+    environment.filters["size"] = size
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     return template.render(
         profiles=profiles,
@@ -157,12 +158,3 @@ def plot(profiles: Sequence[Profile], chips: Sequence[Chip]) -> str:
 
 def intensity(kernel: Kernel) -> float:
     return max(NARROW, kernel.flops / max(1, kernel.moved))
-
-
-def count(size: float) -> str:
-    """Bytes for people: 3.55 MB."""
-    for unit in ("B", "KB", "MB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} GB"

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from bessemer.bench.kernel_moe import Arrays
-from bessemer.bench.workload import Demand, Dimensions
+from bessemer.bench.workload import Arrays, Demand, Dimensions
 from bessemer.kernels.attention import latent_attention
 from bessemer.kernels.head_linear import head_linear
 from bessemer.kernels.linear import linear
@@ -71,7 +70,7 @@ def step(of: Dimensions, layout: Layout) -> Callable[[mx.array], mx.array]:
         interleaved=True,
         turned_from=of.latent,
     )
-    pages = zeros(4, 1, dim, 0, Format.FLOAT16)
+    pages = zeros(layout.tables.shape[1] + 1, 1, dim, 0, Format.FLOAT16)
     table = rope_table_reference(layout.positions, mx.ones((of.latent_rope // 2,)), 1.0)
     mx.eval(heads.k_norm, pages.arrays, table.cos, table.sin)
     cut = of.heads * (of.head_dim + of.latent_rope)

@@ -5,6 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
+
+from bessemer.kernels.pages import PAGE, Layout
+from bessemer.kernels.weight import Dense, Quantized
+
+PLAIN = 16  # bits from which on weights are floats
+VARIETY = 1 << 20  # random words, over and over: nobody looks at more of them
+LEAST_SCALE = 0.5  # of random scales, against the largest
 
 Call = Callable[[], Sequence[mx.array]]
 
@@ -76,3 +84,51 @@ class Workload:
     call: Call
     composed: Call
     minimum: int
+
+
+@dataclass(frozen=True, slots=True)
+class Arrays:
+    """Random arrays of the demand's types."""
+
+    demand: Demand
+    random: np.random.Generator
+
+    def normal(self, *shape: int, size: float = 1.0) -> mx.array:
+        made = self.random.standard_normal(shape, np.float32) * size
+        found = mx.array(made).astype(self.demand.dtype)
+        mx.eval(found)
+        return found
+
+    def weight(self, outputs: int, inputs: int) -> Dense | Quantized:
+        """Of which a row's product is about as large as its input."""
+        demand = self.demand
+        if demand.bits >= PLAIN:
+            return Dense(self.normal(outputs, inputs, size=inputs**-0.5))
+        few = self.random.integers(0, 1 << 32, VARIETY, np.uint32)
+        words = np.resize(few, (outputs, inputs * demand.bits // 32))
+        shape, most = (outputs, inputs // demand.group), 3 / (1 << demand.bits) * inputs**-0.5
+        sizes = np.resize(self.random.uniform(LEAST_SCALE, 1, VARIETY) * most, shape)
+        scales = mx.array(sizes.astype(np.float32)).astype(demand.dtype)
+        biases = scales * -((1 << demand.bits) - 1) / 2
+        made = mx.array(words)
+        mx.eval(made, scales, biases)
+        return Quantized(made, scales, biases, demand.group, demand.bits)
+
+
+def stored_bytes(weight: Dense | Quantized) -> int:
+    """Of a weight, its scales and biases."""
+    if isinstance(weight, Dense):
+        return weight.weight.nbytes
+    parts = (weight.weight, weight.scales, weight.biases)
+    return sum(part.nbytes for part in parts if part is not None)
+
+
+def decoding(rows: int, context: int) -> Layout:
+    """Rows of one token each, the last of `context`, each over pages of its own."""
+    count = -(-context // PAGE)
+    pages = 1 + np.arange(rows * count, dtype=np.int32).reshape(rows, count)
+    last = pages[:, -1] * PAGE + (context - 1) % PAGE
+    arrays = [mx.full((rows,), context - 1, mx.int32), mx.array(last.astype(np.int32))]
+    arrays += [mx.arange(rows, dtype=mx.int32), mx.array(pages)]
+    mx.eval(arrays)
+    return Layout(arrays[0], arrays[1], arrays[2], arrays[3], rows, ())

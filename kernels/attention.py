@@ -11,11 +11,11 @@ import numpy as np
 from .attention_metal import attention_metal, covered
 from .cpu.library import POINTER, Function, Library, address, empty, library, optional, ready
 from .latent_attention import covers, latent_attention_metal
-from .metal.device import Gpu, device
+from .metal.device import device
 from .paged_attention import append, paged_attention, paged_attention_reference
 from .pages import FORMATS as FORMATS_OF
 from .pages import PAGE, Format, Heads, Layout, Pages, zeros
-from .registry import Key, Operation, bucket, registry
+from .registry import Key, Operation, bucket, uses_custom
 from .rms_norm import rms_norm, rms_norm_reference
 from .rope import Table, rope, rope_reference, rope_table
 
@@ -296,11 +296,9 @@ def _run(
 
 def is_fused(heads: Heads, format: Format, dtype: mx.Dtype) -> bool:
     """Whether decoding rows go through Metal kernels here, so that tails or tokens may be used."""
-    where = device()
-    if where is None or not covered(heads, format):
+    if device() is None or not covered(heads, format):
         return False
-    case = _case(heads, format, dtype, (33, 7))
-    return not isinstance(where, Gpu) or registry().verdict(ATTENTION, case).custom
+    return uses_custom(ATTENTION, _case(heads, format, dtype, (33, 7)))
 
 
 Arguments = tuple[mx.array, Heads, Table, Pages, Layout]

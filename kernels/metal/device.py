@@ -13,7 +13,9 @@ from ..simulator.kernel import Options as Options
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """Apple's GPU, by MLX."""
+    """Apple's GPU, by MLX; with `trusted`, kernels are used without a trial."""
+
+    trusted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
