@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ..kernels.metal.device import Device, Nowhere, Options, Simulator, use
+from ..kernels.simulator.compiler import SimulatorError, require
 from .engine import Engine
 from .request import Event, Refusal, Refused
 from .serving import Settings, load
@@ -124,11 +125,10 @@ def start(link: Link) -> Engine | None:
     if not isinstance(configure, Configure) or configure.version != VERSION:
         link.send(Failed(f"server and worker disagree on the wire's version ({VERSION})"))
         return None
-    if configure.metal in DEVICES:
-        use(DEVICES[configure.metal])
     try:
+        _choose_device(configure.metal)
         serving = load(Path(configure.directory), _settings(configure))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, SimulatorError) as error:
         link.send(Failed(str(error)))
         return None
     link.send(
@@ -140,6 +140,14 @@ def start(link: Link) -> Engine | None:
         )
     )
     return serving.engine
+
+
+def _choose_device(name: str) -> None:
+    """Raises SimulatorError where the simulator is asked for and has no compiler."""
+    if (chosen := DEVICES.get(name)) is not None:
+        if isinstance(chosen, Simulator):
+            require()
+        use(chosen)
 
 
 def _settings(configure: Configure) -> Settings:

@@ -9,9 +9,10 @@ using namespace metal;
 template <typename T, int V>
 [[kernel]] void attention_merge(
     const device T* parts [[buffer(0)]],
-    const device float* layer [[buffer(1)]],
-    constant int& sinks [[buffer(2)]],
-    device T* out [[buffer(3)]],
+    const constant int* parts_shape [[buffer(1)]],
+    const device float* layer [[buffer(2)]],
+    constant int& sinks [[buffer(3)]],
+    device T* out [[buffer(4)]],
     uint3 threadgroup_position_in_grid [[threadgroup_position_in_grid]],
     uint3 threadgroups_per_grid [[threadgroups_per_grid]],
     uint thread_index_in_simdgroup [[thread_index_in_simdgroup]]) {

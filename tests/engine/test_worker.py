@@ -8,6 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+from msgspec import structs
+
+from bessemer.engine import worker as module
 from bessemer.engine.request import Refused, Request, Sampling, Token
 from bessemer.engine.wire import (
     VERSION,
@@ -19,6 +23,7 @@ from bessemer.engine.wire import (
     Submit,
     server_channel,
 )
+from bessemer.kernels.simulator.compiler import SimulatorError
 
 GUIDE = Path(__file__).parents[2] / "engine" / "guide"
 
@@ -129,3 +134,28 @@ def test_what_cannot_be_loaded_is_said_and_ends_it(tmp_path: Path) -> None:
             server.send(wrong)
             assert isinstance(server.receive(), Failed)
             assert server.process.wait(20) == 1
+
+
+class Listener:
+    """Stands for a link: one message in, what is sent is kept."""
+
+    def __init__(self, message: Configure) -> None:
+        self._message = message
+        self.sent: list[Any] = []
+
+    def receive(self, wait: bool) -> list[Any]:
+        assert wait
+        return [self._message]
+
+    def send(self, message: Any) -> None:
+        self.sent.append(message)
+
+
+def test_the_simulator_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise SimulatorError("no clang; pip install 'bessemer[simulator]'")
+
+    monkeypatch.setattr(module, "require", missing)
+    link: Any = Listener(structs.replace(configure(), metal="simulator"))
+    assert module.start(link) is None
+    assert link.sent == [Failed("no clang; pip install 'bessemer[simulator]'")]

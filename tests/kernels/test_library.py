@@ -200,6 +200,7 @@ def test_the_built_in_model_answers_without_a_compiler(tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
+sys.modules["ziglang"] = None  # it is a compiler too
 from bessemer.engine.request import Request, Sampling, Token
 from bessemer.engine.serving import Settings, load
 from bessemer.kernels.cpu.library import compiled
@@ -216,7 +217,7 @@ print(compiled(), sum(isinstance(event, Token) for event in model.engine.run()))
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    if mx.default_device().type == mx.DeviceType.cpu and not importlib.util.find_spec("ziglang"):
+    if mx.default_device().type == mx.DeviceType.cpu:
         assert done.stdout.split() == ["False", "5"]
         assert done.stderr.count("warning:") == len(done.stderr.splitlines()) == 1
 
