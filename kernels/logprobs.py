@@ -102,6 +102,12 @@ def _native() -> Function | None:
     return None if found is None else found.function("op_logprobs", *types)
 
 
+def _expected(
+    logits: mx.array, rows: Sequence[int], tokens: mx.array, most: int
+) -> tuple[mx.array, mx.array, mx.array]:
+    return logprobs_composed(logits.astype(mx.float32), rows, tokens, most)
+
+
 def _key(logits: mx.array, rows: Sequence[int], tokens: mx.array, most: int) -> Key:
     return bucket(len(rows)), logits.shape[-1], str(logits.dtype), most
 
@@ -116,7 +122,7 @@ LOGPROBS = Operation(
     ("logprobs.metal",),
     logprobs_metal,
     logprobs_composed,
-    lambda logits, *rest: logprobs_composed(logits.astype(mx.float32), *rest),
+    _expected,
     _key,
     _edges,
     lambda found: (found[0], found[2]),  # of equal ones any may come first

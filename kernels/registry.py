@@ -55,7 +55,7 @@ class Operation(Generic[P, R]):
     custom: Callable[P, R]
     composed: Callable[P, R]
     reference: Callable[P, R]
-    key: Callable[P, Key]
+    key: Callable[..., Key]
     edges: Callable[[mx.Dtype], Iterable[Arguments]] = lambda _: ()
     results: Callable[[Any], Sequence[mx.array]] = lambda result: arrays(result)
 

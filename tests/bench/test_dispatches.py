@@ -1,5 +1,7 @@
 """Tests of bench/dispatches.py and bench/graph.py: launches counted in MLX's own graphs."""
 
+from typing import Any
+
 import mlx.core as mx
 import pytest
 
@@ -31,7 +33,7 @@ def test_a_fast_operation_and_a_compiled_function_are_one_launch_each() -> None:
 
 
 def test_a_custom_kernel_goes_by_its_name() -> None:
-    build = mx.fast.metal_kernel("twice", ["x"], ["y"], "y[0] = 2 * x[0];")
+    build: Any = mx.fast.metal_kernel("twice", ["x"], ["y"], "y[0] = 2 * x[0];")
 
     def step(x: mx.array) -> mx.array:
         (y,) = build(

@@ -35,7 +35,7 @@ class Asked:
     """Stands for pytest's metafunc."""
 
     def __init__(self) -> None:
-        self.config = type("Config", (), {"stash": pytest.Stash()})()
+        self.config: Any = type("Config", (), {"stash": pytest.Stash()})()
         self.rows: list[Any] = []
         self.ids: list[str] = []
 

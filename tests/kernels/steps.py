@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import mlx.core as mx
 import numpy as np
 
-from bessemer.kernels.pages import PAGE, Format, Layout, Pages, Prefill, zeros
+from bessemer.kernels.pages import PAGE, Format, Layout, Pages, Prefill, pages_of, zeros
 
 
 def tables(contexts: Sequence[int]) -> list[list[int]]:
@@ -48,7 +48,4 @@ def stale(count: int, kv_heads: int, head_dim: int, value_dim: int, format: Form
         mx.eval(nan)
         return nan
 
-    keys = spoiled(pages.keys)
-    assert keys is not None
-    rest = (pages.key_scales, pages.key_biases, pages.value_scales, pages.value_biases)
-    return Pages(keys, spoiled(pages.values), *map(spoiled, rest))
+    return pages_of(map(spoiled, pages.parts))
