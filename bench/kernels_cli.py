@@ -27,7 +27,7 @@ from bessemer.bench.workloads import MODULES, workloads
 from bessemer.engine.hardware import Chip, chips
 from bessemer.kernels.catalog import Entry, catalog
 from bessemer.kernels.metal.device import Gpu, device
-from bessemer.kernels.simulator.compiler import SimulatorError
+from bessemer.kernels.simulator.options import SimulatorError
 
 USAGE = 2
 DTYPES = {"float16": mx.float16, "bfloat16": mx.bfloat16, "float32": mx.float32}

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ..kernels.metal.device import Device, Nowhere, Options, Simulator, use
-from ..kernels.simulator.compiler import SimulatorError, require
+from ..kernels.simulator.options import SimulatorError
 from .engine import Engine
 from .request import Event, Refusal, Refused
 from .serving import Settings, load
@@ -38,6 +38,9 @@ DEVICES: Mapping[str, Device | Nowhere] = {
     "checked": Simulator(Options(mode="check")),
     "off": Nowhere(),
 }
+SIMULATED = (
+    "Metal kernels run in the simulator: a CPU model of Metal, not Apple's compiler, not a GPU."
+)
 LAST = b""  # after this frame, which is none, the writer ends
 
 
@@ -146,7 +149,10 @@ def _choose_device(name: str) -> None:
     """Raises SimulatorError where the simulator is asked for and has no compiler."""
     if (chosen := DEVICES.get(name)) is not None:
         if isinstance(chosen, Simulator):
+            from ..kernels.simulator.compiler import require  # and all of the simulator with it
+
             require()
+            print(SIMULATED, file=sys.stderr, flush=True)
         use(chosen)
 
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar
 
@@ -23,6 +22,7 @@ from .metal.device import Gpu, device
 from .metal.source import FOLDER, stripped
 
 RUNS = 15  # timings of each, taken in turns; their median counts
+MLX = str(mx.__version__)  # type: ignore[attr-defined]
 Key = tuple[int | str | bool, ...]
 Arguments = tuple[Any, ...]
 P = ParamSpec("P")
@@ -195,7 +195,7 @@ def verdict_file(chip: str) -> Path | None:
     for path in sorted(FOLDER.glob("*.metal")):
         text = "\n".join(line.text for line in stripped(path))
         digest.update(path.name.encode() + b"\0" + text.encode() + b"\0")
-    parts = (chip.replace(" ", "-"), metadata.version("mlx"), digest.hexdigest()[:12])
+    parts = (chip.replace(" ", "-"), MLX, digest.hexdigest()[:12])
     try:
         return cache_folder() / f"kernels-{'-'.join(parts)}.json"
     except CompileError:

@@ -8,7 +8,7 @@ from functools import cache
 
 import mlx.core as mx
 
-from ..simulator.kernel import Options as Options
+from ..simulator.options import Options as Options
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,16 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
-from ..simulator.kernel import MetalKernel, Report, compiled_ir, metal_kernel
 from .device import Device, Gpu, Simulator, device
 from .source import FOLDER, Source, sources
+
+if TYPE_CHECKING:  # the simulator is loaded where it is used
+    from ..simulator.kernel import MetalKernel
+    from ..simulator.report import Report
 
 SMALLEST = 8  # elements; MLX hands smaller arrays over in constant memory, with another signature
 
@@ -27,7 +30,7 @@ class Launch:
     source: Source
     grid: Size
     threadgroup: Size
-    report: Report | None  # the simulator's
+    report: "Report"
     code: Callable[[], str]  # what it compiles to there, as LLVM's text
 
 
@@ -66,18 +69,26 @@ class Kernel:
             threadgroup=threadgroup,
             template=values,
         )
-        if _watched.get() and isinstance(built, MetalKernel):
-            code = partial(
-                compiled_ir,
-                built,
-                inputs=list(inputs),
-                output_dtypes=[dtype for _, dtype in outputs],
-                template=values,
-            )
-            launch = Launch(self.source, grid, threadgroup, built.report, code)
-            for launches in _watched.get():
-                launches.append(launch)
+        if _watched.get() and isinstance(where, Simulator):
+            _note(self.source, built, inputs, outputs, values, (grid, threadgroup))
         return made
+
+
+def _note(
+    source: Source,
+    built: "MetalKernel",
+    inputs: Sequence[mx.array],
+    outputs: Sequence[Output],
+    template: list[tuple[str, Value]],
+    sizes: tuple[Size, Size],
+) -> None:
+    from ..simulator.kernel import compiled_ir
+
+    dtypes = [dtype for _, dtype in outputs]
+    code = partial(compiled_ir, built, inputs=list(inputs), output_dtypes=dtypes, template=template)
+    launch = Launch(source, *sizes, built.report, code)
+    for launches in _watched.get():
+        launches.append(launch)
 
 
 @cache
@@ -114,11 +125,13 @@ def padded(values: mx.array) -> mx.array:
 
 
 @cache
-def _built(kernel: Kernel, where: Device) -> "MetalKernel | Callable[..., list[mx.array]]":
+def _built(kernel: Kernel, where: Device) -> Any:
     source = kernel.source
     parts = (source.name, source.inputs, source.outputs, source.body_text, source.header_text)
     name, inputs, outputs, body, header = parts
     if isinstance(where, Simulator):
+        from ..simulator.kernel import metal_kernel
+
         return metal_kernel(
             name,
             inputs,

@@ -22,7 +22,7 @@ from pathlib import Path
 from ..cpu.library import cache_folder, forget, locked
 from .host import HEADER_LINE
 from .instrument import Site, instrument
-from .report import Mode
+from .options import CompileError, Mode, SimulatorError
 
 HERE = Path(__file__).parent
 HEADERS = HERE  # where msl_preamble.h is
@@ -93,14 +93,6 @@ TO_BFLOAT = re.compile(
 NO_BFLOAT = "Metal does not convert to bfloat implicitly: write bfloat(x)"
 HARMLESS_NOTE = re.compile(r"\(the implicit|constructor|'this' ")
 HEADER_PLACE = re.compile(r"(header\.metal:)(\d+)")
-
-
-class SimulatorError(RuntimeError):
-    """A kernel did what Metal forbids, or leaves undefined."""
-
-
-class CompileError(SimulatorError):
-    """Clang refused the text; the message holds what it said."""
 
 
 @dataclass(frozen=True, slots=True)

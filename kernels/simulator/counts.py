@@ -10,12 +10,12 @@ import numpy as np
 from .dispatch import LINE_BYTES, MAX_ATOMIC_SITES, Buffer, Dispatch, Traffic
 from .host import HEADER_LINE
 from .instrument import Site
+from .options import Mode
 from .report import (
     SPACES,
     BufferFlow,
     Flow,
     Line,
-    Mode,
     Report,
     SharedFlow,
     Threadgroup,

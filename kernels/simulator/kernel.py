@@ -12,11 +12,12 @@ import mlx.core as mx
 import numpy as np
 
 from .arrays import Extent, extent_of, viewed
-from .compiler import CompileError, Made, SimulatorError, kernel_library
+from .compiler import Made, kernel_library
 from .host import host_text
-from .launch import Launch, Options, Size, check_aliases, launch
+from .launch import Launch, Size, check_aliases, launch
+from .options import CompileError, Mode, Options, SimulatorError
 from .reorder import Recorded, copies, note
-from .report import Mode, Report
+from .report import Report
 from .signature import (
     MOST_BUFFERS,
     Definition,

@@ -4,14 +4,13 @@ import ctypes
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import mlx.core as mx
 import numpy as np
 
 from .arrays import Extent, copy_in, copy_out, extent_of, filled, made_of, output_bytes
 from .buffers import POISON, Borrower, Guarded, borrowed
-from .compiler import Made, SimulatorError
+from .compiler import Made
 from .counts import Ran, report, seen_words
 from .diagnose import explained, source_line
 from .dispatch import (
@@ -29,25 +28,11 @@ from .dispatch import (
     one_at_a_time,
     run,
 )
-from .report import Mode, Report
+from .options import Mode, Options, SimulatorError
+from .report import Report
 from .signature import Argument, Definition, Signature
 
 Size = tuple[int, int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """`contract` lets clang fuse multiplications and additions; `order` is that of simdgroups.
-
-    A kernel that takes longer than `seconds` is said to be endless.
-    """
-
-    mode: Mode = "fast"
-    contract: bool = False
-    order: Literal["forward", "reverse"] = "forward"
-    strict_simd: bool = True
-    line_bytes: int = 64
-    seconds: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,10 @@
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
-Mode = Literal["fast", "count", "check"]
+from .options import Mode
+
 SMALL = 32 * 1024  # bytes of a buffer that stays in a cache once it is there
 
 # By the numbers of msl_runtime.h.

@@ -23,7 +23,8 @@ from bessemer.engine.wire import (
     Submit,
     server_channel,
 )
-from bessemer.kernels.simulator.compiler import SimulatorError
+from bessemer.kernels.simulator import compiler
+from bessemer.kernels.simulator.options import SimulatorError
 
 GUIDE = Path(__file__).parents[2] / "engine" / "guide"
 
@@ -155,7 +156,7 @@ def test_the_simulator_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyP
     def missing() -> None:
         raise SimulatorError("no clang; pip install 'bessemer[simulator]'")
 
-    monkeypatch.setattr(module, "require", missing)
+    monkeypatch.setattr(compiler, "require", missing)
     link: Any = Listener(structs.replace(configure(), metal="simulator"))
     assert module.start(link) is None
     assert link.sent == [Failed("no clang; pip install 'bessemer[simulator]'")]

@@ -24,7 +24,7 @@ from pathlib import Path
 from bessemer.kernels.metal import library, source
 from bessemer.kernels.metal.device import Options, Simulator, using
 from bessemer.kernels.metal.source import FOLDER, HERE, Line, Source, sources
-from bessemer.kernels.simulator.compiler import CompileError
+from bessemer.kernels.simulator.options import CompileError
 from tests.kernels.metal_cases import Case
 
 SECONDS = 120.0  # a mutant that runs longer has been noticed
