@@ -327,7 +327,7 @@ def _key(x: mx.array, *rest: object) -> Key:
     sizes = (heads.heads, heads.kv_heads, heads.head_dim, heads.value_dim, table.cos.shape[-1])
     parts = (heads.q_norm, heads.k_norm, heads.sinks, heads.softcap)
     kinds = "".join(str(int(part is not None)) for part in parts)
-    return (*step, *sizes, heads.window or 0, kinds, pages.format, str(x.dtype))
+    return (*step, *sizes, heads.window or 0, kinds, pages.format, x.dtype)
 
 
 def _edges(dtype: mx.Dtype) -> Iterator[Arguments]:

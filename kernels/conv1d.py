@@ -126,7 +126,7 @@ def _key(x: mx.array, weight: mx.array, *rest: object) -> Key:
     bias, _, runs, *_ = rest
     assert isinstance(runs, Runs)
     steps = (bucket(len(runs.slots)), bucket(runs.longest))
-    return (*steps, *weight.shape, str(x.dtype), bias is not None)
+    return (*steps, *weight.shape, x.dtype, bias is not None)
 
 
 def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, mx.array, None, mx.array, Runs]]:

@@ -143,7 +143,7 @@ def _key(q: mx.array, k: mx.array, v: mx.array, *rest: object) -> Key:
         bucket(runs.longest),
         *q.shape[1:],
         *v.shape[1:],
-        str(v.dtype),
+        v.dtype,
         bool(rest[-1]),
     )
 

@@ -113,7 +113,7 @@ def _expected(x: mx.array, weight: Weight, rest: int = 0) -> mx.array:
 
 
 def _key(x: mx.array, weight: Weight, rest: int = 0) -> Key:
-    return (bucket(x.shape[0]), *x.shape[1:], weight.outputs, str(x.dtype), rest)
+    return (bucket(x.shape[0]), *x.shape[1:], weight.outputs, x.dtype, rest)
 
 
 def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Weight, int]]:

@@ -142,12 +142,12 @@ def _native() -> Function | None:
 
 def _key(x: mx.array, weight: Weight, *around: object) -> Key:
     """Of the rest only which parts there are: their sizes follow from these."""
-    kind: tuple[object, ...] = (type(weight).__name__,)
+    kind: Key = (type(weight).__name__,)
     if isinstance(weight, Quantized):
         kind = (weight.mode, weight.bits, weight.group, weight.scales.dtype)
     parts = "".join(str(int(part is not None)) for part in around if not isinstance(part, float))
     shape = (bucket(x.shape[0]), weight.outputs, x.shape[1])
-    return (*shape, *map(str, kind), str(x.dtype), parts)
+    return (*shape, *kind, x.dtype, parts)
 
 
 def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Weight]]:

@@ -109,7 +109,7 @@ def _expected(
 
 
 def _key(logits: mx.array, rows: Sequence[int], tokens: mx.array, most: int) -> Key:
-    return bucket(len(rows)), logits.shape[-1], str(logits.dtype), most
+    return bucket(len(rows)), logits.shape[-1], logits.dtype, most
 
 
 def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Sequence[int], mx.array, int]]:

@@ -299,7 +299,7 @@ def _key(x: mx.array, experts: Experts, chosen: mx.array, *rest: object) -> Key:
     kind = type(experts.gate).__name__
     if isinstance(experts.gate, Quantized):
         kind = f"{experts.gate.mode} {experts.gate.bits} {experts.gate.group}"
-    return (*shape, kind, str(x.dtype), experts.activation, experts.shared is not None)
+    return (*shape, kind, x.dtype, experts.activation, experts.shared is not None)
 
 
 def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Experts, mx.array, mx.array]]:

@@ -146,7 +146,7 @@ def _expected(q: mx.array, k: mx.array, v: mx.array, context: int, heads: Heads)
 def _key(q: mx.array, k: mx.array, v: mx.array, context: int, heads: Heads) -> Key:
     shape = (bucket(q.shape[0]), bucket(k.shape[1]), heads.heads, heads.kv_heads)
     kind = (heads.head_dim, heads.value_dim, bool(heads.softcap), heads.sinks is not None)
-    return (*shape, *kind, heads.window or 0, str(q.dtype))
+    return (*shape, *kind, heads.window or 0, q.dtype)
 
 
 def _edges(

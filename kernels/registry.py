@@ -23,7 +23,7 @@ from .metal.source import FOLDER, stripped
 
 RUNS = 15  # timings of each, taken in turns; their median counts
 MLX = str(mx.__version__)  # type: ignore[attr-defined]
-Key = tuple[int | str | bool, ...]
+Key = tuple[int | str | bool | mx.Dtype, ...]
 Arguments = tuple[Any, ...]
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -93,6 +93,7 @@ class Registry:
     clock: Callable[[], float] = time.perf_counter
     warn: Callable[[str], None] = lambda text: print(f"warning: {text}", file=sys.stderr)
     _verdicts: dict[str, Verdict] = field(default_factory=dict)
+    _known: dict[Key, Verdict] = field(default_factory=dict)
     _broken: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -105,7 +106,13 @@ class Registry:
 
     def verdict(self, operation: Operation[..., Any], arguments: Arguments) -> Verdict:
         """What was found before, else what a trial with these arguments finds now."""
-        name = " ".join(map(str, (operation.name, *operation.key(*arguments))))
+        key = (operation.name, *operation.key(*arguments))
+        if (known := self._known.get(key)) is None:  # looked up at every call: no text is made
+            known = self._known[key] = self._settled(operation, arguments, key)
+        return known
+
+    def _settled(self, operation: Operation[..., Any], arguments: Arguments, key: Key) -> Verdict:
+        name = " ".join(map(str, key))
         if (known := self._verdicts.get(name)) is None:
             known = self._verdicts[name] = self._trial(operation, arguments)
             self._write()

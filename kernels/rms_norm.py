@@ -73,7 +73,7 @@ def _expected(
 
 def _key(x: mx.array, weight: mx.array, eps: float, residual: mx.array | None = None) -> Key:
     rows = bucket(x.size // max(1, x.shape[-1]))
-    return rows, x.shape[-1], str(x.dtype), str(weight.dtype), residual is not None
+    return rows, x.shape[-1], x.dtype, weight.dtype, residual is not None
 
 
 def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, mx.array, float]]:

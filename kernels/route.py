@@ -295,7 +295,7 @@ def _key(x: mx.array, weight: Weight, router: Router, *rest: object) -> Key:
     if isinstance(weight, Quantized):
         kind = f"{weight.mode} {weight.bits} {weight.group}"
     parts = "".join(str(int(part is not None)) for part in rest)
-    return (bucket(x.shape[0]), weight.outputs, x.shape[1], kind, str(x.dtype), router.k, parts)
+    return (bucket(x.shape[0]), weight.outputs, x.shape[1], kind, x.dtype, router.k, parts)
 
 
 def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Weight, Router]]:

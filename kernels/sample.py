@@ -326,7 +326,7 @@ def _native() -> Function | None:
 
 def _key(logits: mx.array, draws: Draws, allowed: np.ndarray | None, edits: Edits | None) -> Key:
     parts = (allowed is not None, edits is not None, bool((draws.temperature > 0).any()))
-    return (bucket(logits.shape[0]), logits.shape[1], str(logits.dtype), *parts)
+    return (bucket(logits.shape[0]), logits.shape[1], logits.dtype, *parts)
 
 
 def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Draws, np.ndarray | None, Edits | None]]:

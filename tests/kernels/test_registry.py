@@ -185,6 +185,7 @@ def test_on_a_gpu_the_verdict_decides(tmp_path: Path, monkeypatch: pytest.Monkey
     )
     for used in (True, False):
         tried._verdicts[name] = Verdict(used, "")
+        tried._known.clear()
         assert watched(*X) == ("custom" if used else "composed")
     monkeypatch.setattr(module, "device", lambda: Gpu(trusted=True))
     assert watched(*X) == "custom"
