@@ -291,6 +291,8 @@ def run(chosen: Iterable[Mutant], jobs: int) -> list[Fate]:
                 fates.append(worker.try_(todo.get_nowait()))
             except queue.Empty:
                 return worker.end()
+            if fates[-1].how == "survived":
+                print(shown(fates[-1].mutant), flush=True)
             if len(fates) % 50 == 0:
                 print(f"{len(fates)} tried, {todo.qsize()} left", file=sys.stderr, flush=True)
 
@@ -300,6 +302,11 @@ def run(chosen: Iterable[Mutant], jobs: int) -> list[Fate]:
     for thread in threads:
         thread.join()
     return fates
+
+
+def shown(mutant: Mutant) -> str:
+    where = f"{mutant.file}:{mutant.number}: {mutant.operator}"
+    return f"{where}\n    {mutant.before}\n    {mutant.after}"
 
 
 def main() -> int:
@@ -318,12 +325,7 @@ def main() -> int:
 
 
 def report(fates: Sequence[Fate], least: float) -> int:
-    """Prints the table and the survivors; 1 if too many of those."""
-    for fate in sorted(fates, key=lambda fate: (fate.mutant.file, fate.mutant.number)):
-        if fate.how == "survived":
-            mutant = fate.mutant
-            print(f"{mutant.file}:{mutant.number}: {mutant.operator}")
-            print(f"    {mutant.before}\n    {mutant.after}")
+    """Prints the tables; 1 if too many survived."""
     counted = [fate for fate in fates if fate.how in ("noticed", "survived")]
     for title, of in (
         ("file", lambda fate: fate.mutant.file),
