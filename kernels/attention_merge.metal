@@ -25,13 +25,12 @@ template <typename T, int V>
   if (lane < splits) {
     found = *(const device float2*)(mine + lane * (V + 4) + V);
   }
-  const bool sunk = sinks > 0 && lane == 31;
   float top = simd_max(found.x);
   float sink = sinks > 0 ? layer[sinks + head] * 1.44269504f : -3.0e38f;
   top = max(top, sink);
   float weight = fast::exp2(found.x - top) * found.y;
-  const float total = simd_sum(weight + (sunk ? fast::exp2(sink - top) : 0.0f));
-  weight = total > 0 ? weight / total : total;
+  const float total = simd_sum(weight + (lane == 31 ? fast::exp2(sink - top) : 0.0f));
+  weight /= total;  // which is at least 1: the highest's own
   for (int start = 0; start < V; start += 128) {
     const int at = start + 4 * lane;
     float4 sum = float4(0.0f);

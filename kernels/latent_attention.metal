@@ -93,7 +93,7 @@ template <int BITS, typename W>
 inline W placed(W words, int held, uint bits) {
   for (int w = 0; w < int(sizeof(W)) / 4; ++w) {
     int at = held * BITS - 32 * w;
-    words[w] &= at >= 32 ? ~0u : at > 0 ? (1u << at) - 1u : 0u;
+    words[w] &= at >= 32 ? ~0u : (1u << max(at, 0)) - 1u;
     words[w] |= at >= 0 && at < 32 ? bits << at : 0u;
   }
   return words;

@@ -173,9 +173,7 @@ template <typename T, int FORMAT, int GROUP, int TILES, int COLUMNS, int ACTIVAT
   }
   UNROLLED
   for (int b = 0; b < BLOCKS; b++) {
-    if (b > 0) {
-      threadgroup_barrier(mem_flags::mem_threadgroup);
-    }
+    threadgroup_barrier(mem_flags::mem_threadgroup);
     UNROLLED
     for (int t = 0; t < TILES; t++) {
       simdgroup_store(sums[t][b], parts + part * 8 * WIDTH + t * 8, WIDTH, ulong2(0, 0), true);

@@ -113,6 +113,7 @@ template <
     uint simdgroup_index_in_threadgroup [[simdgroup_index_in_threadgroup]],
     uint thread_index_in_simdgroup [[thread_index_in_simdgroup]],
     uint thread_index_in_threadgroup [[thread_index_in_threadgroup]]) {
+  static_assert(WIDTH % (ROWS / 2) == 0, "the rows of gate and up are whole tiles");
   threadgroup T pairs[TILE * STRIDE];
   threadgroup T rows[ROWS * STRIDE];
   uint number = threadgroup_position_in_grid.y;
@@ -130,7 +131,7 @@ template <
   const device T* from = x + size_t(token) * HIDDEN + near;
   uint row = thread_index / 2;
   uint far = thread_index % 2 * 16;
-  size_t at = expert * WIDTH + min(base + row / 32 * 16 + row % 16, uint(WIDTH - 1));
+  size_t at = expert * WIDTH + (base + row / 32 * 16 + row % 16);
   bool gated = row / 16 % 2 == 0;
   const device uint* words = (gated ? gate : up) + at * (HIDDEN / 32 * bits_of<FORMAT>());
   const device S* scales = (gated ? gate_scales : up_scales) + at * (HIDDEN / GROUP);
@@ -159,7 +160,7 @@ template <
         uint column = base + right / 2 + 8 * j + fragment_column(lane) + e;
         float first = sums[i][j].thread_elements()[e];
         float second = sums[i][j + 2].thread_elements()[e];
-        if (place < end && column < WIDTH) {
+        if (place < end) {
           first += BIASED ? float(gate_bias[expert * WIDTH + column]) : 0.0f;
           second += BIASED ? float(up_bias[expert * WIDTH + column]) : 0.0f;
           inner[size_t(place) * WIDTH + column] = T(activated<ACTIVATION>(first, second, limit));

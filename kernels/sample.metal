@@ -28,7 +28,7 @@ inline ulong moved_up(ulong x, ushort by) {
 // The sum of x over the threads up to this one, and over all.
 inline ulong running(
     ulong x, threadgroup ulong* part, uint lane, uint simd, thread ulong& total) {
-  for (ushort by = 1; by < 32; by *= 2) {
+  for (ushort by = 16; by; by /= 2) {
     ulong other = moved_up(x, by);
     x += lane >= by ? other : 0;
   }
@@ -46,7 +46,7 @@ inline ulong running(
 }
 
 inline ulong sum_over(ulong x) {
-  for (ushort by = 1; by < 32; by *= 2) {
+  for (ushort by = 16; by; by /= 2) {
     uint2 words = as_type<uint2>(x);
     x += as_type<ulong>(uint2(simd_shuffle_xor(words.x, by), simd_shuffle_xor(words.y, by)));
   }
@@ -82,18 +82,17 @@ struct Row {
         low = before ? middle + 1 : low;
         high = before ? high : middle;
       }
-      for (; low < last && uint(ids[low]) < at + EACH; ++low) {
-        for (uint i = 0; i < EACH; ++i) {
-          if (uint(ids[low]) == at + i) {
-            float sum = v[i] + changes[3 * low];
-            float penalty = changes[3 * low + 1];
-            v[i] = (sum > 0 ? sum / penalty : sum * penalty) - changes[3 * low + 2];
-          }
+      for (uint i = 0; i < EACH; ++i) {
+        if (low < last && uint(ids[low]) == at + i) {
+          float sum = v[i] + changes[3 * low];
+          float penalty = changes[3 * low + 1];
+          v[i] = (sum > 0 ? sum / penalty : sum * penalty) - changes[3 * low + 2];
+          ++low;
         }
       }
     }
     if (MASKED) {
-      uint bits = at < size ? allowed[at / 32] >> at % 32 : 0;
+      uint bits = allowed[at / 32] >> at % 32;
       for (uint i = 0; i < EACH; ++i) {
         v[i] = bits >> i & 1 ? v[i] : -INFINITY;
       }
@@ -128,7 +127,7 @@ struct Row {
 
   bool inside(float value, uint low, uint high) const {
     uint key = key_of(value);
-    return key >= low && key <= high && weight(value) > 0;
+    return key >= low && key <= high && weight(value) != 0;
   }
 
   // Lists the tokens whose keys lie in [low, high], or, by id, weighs those of each span. Returns
@@ -151,16 +150,18 @@ struct Row {
     float v[EACH];
     for (uint span = simd; span * SPAN < size; span += SIMDS) {
       uint at = span * SPAN + lane * EACH;
-      load(at, v);
       ulong here = 0;
-      for (uint i = 0; i < EACH; ++i) {
-        ulong mass = weight(v[i]);
-        all += mass;
-        kept += chance(v[i]) >= least ? mass : 0;
-        if (inside(v[i], low, high)) {
-          here += mass;
-          if (!by_id) {
-            list_item(items, count, key_of(v[i]), at + i);
+      if (at < size) {
+        load(at, v);
+        for (uint i = 0; i < EACH; ++i) {
+          ulong mass = weight(v[i]);
+          all += mass;
+          kept += chance(v[i]) >= least ? mass : 0;
+          if (inside(v[i], low, high)) {
+            here += mass;
+            if (!by_id) {
+              list_item(items, count, key_of(v[i]), at + i);
+            }
           }
         }
       }
@@ -386,7 +387,7 @@ template <typename T, bool EDITED, bool MASKED>
         uint at = place * SPAN + index * EACH;
         ulong weights[EACH] = {};
         ulong span = 0;
-        if (index < 32) {
+        if (simd == 0 && at < size) {
           row.load(at, v);
           for (uint j = 0; j < EACH; ++j) {
             weights[j] = row.inside(v[j], low, high) ? row.weight(v[j]) : 0;

@@ -67,11 +67,11 @@ inline void choose_experts(
   simdgroup_barrier(mem_flags::mem_threadgroup);
   int groups = rules[GROUPS];
   uint kept =
-      groups > 1 ? best_groups(choices, EXPERTS, groups, rules[KEPT], rules[BEST_TWO], lane) : 1;
+      groups == 1 ? 1 : best_groups(choices, EXPERTS, groups, rules[KEPT], rules[BEST_TWO], lane);
   uint taken = 0;
   for (int i = 0; i < EACH; i++) {
     int expert = i * 32 + int(lane);
-    bool open = expert < EXPERTS && (kept >> expert / (EXPERTS / groups) & 1);
+    bool open = kept >> expert / (EXPERTS / groups) & 1; // past the last expert no group is kept
     taken |= open ? 0u : 1u << i;
   }
   int mine = 0;

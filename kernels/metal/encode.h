@@ -14,7 +14,7 @@ inline void encode(
   const float code = scale == 0 ? 0.0f : rint((x - float(low)) / float(scale));
   const uint step = uint(clamp(code, 0.0f, 15.0f));
   const uint other = simd_shuffle(step, ushort((lane + width / 2) % 32));
-  if (BITS && lane == 0) {
+  if (lane == 0) {
     scales[group] = scale;
     scales[groups + group] = low;
   }

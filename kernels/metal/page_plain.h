@@ -57,26 +57,27 @@ struct Page {
   template <bool EDGE>
   float4 four(const device S* source, device S* target, int row) {
     const int first = 4 * (lane % 8);
+    const int last = first + 3;
     source += row * PAGE + first;
     target += row * PAGE + first;
     if (!EDGE) {
       return float4(*(const device Codes*)source);
     }
     Codes found = Codes(S(0));
-    if (held >= first + 4) {
+    if (held > last) {
       found = *(const device Codes*)source;
     }
-    for (int i = 0; held < first + 4 && i < 4; i++) {
+    for (int i = 0; held <= last && i < 4; i++) {
       if (held > first + i) {
         found[i] = source[i];
-      } else if (MODE != READ && fresh == first + i) {
-        found[i] = codes[row];
+      } else if (MODE != READ) {
+        found[i] = codes[row];  // behind the step's token, nobody looks
       }
     }
-    if (MODE != READ && stores && fresh >= first) {
+    if (stores && fresh >= first) {
       if (MODE == TAIL) {
         *(device Codes*)target = found;
-      } else if (fresh < first + 4) {
+      } else if (fresh <= last) {
         target[fresh - first] = codes[row];
       }
     }
@@ -109,13 +110,14 @@ struct Page {
   // sum[h] += weights[h] . values; weights[h] is the weight of this lane's own token.
   template <bool EDGE>
   void add_values(thread const float* weights, thread Quad (&sum)[H][CHUNKS]) {
+    constexpr bool grows = EDGE && MODE != READ;
     const int end = EDGE ? min(MODE == READ ? held : fresh + 1, int(PAGE)) : int(PAGE);
     for (int chunk = 0; chunk < CHUNKS; chunk++) {
       const int at = 4 * (lane % LANES + 32 * chunk);
       const device S* source = from.values + index * (PAGE * V) + at;
       device S* target = to.values + into * (PAGE * V) + at;
       Codes mine = Codes(S(0));
-      for (int i = 0; EDGE && MODE != READ && at < V && i < 4; i++) {
+      for (int i = 0; grows && at < V && i < 4; i++) {
         mine[i] = codes[D + at + i];
       }
 #pragma unroll(4)
@@ -125,7 +127,7 @@ struct Page {
         if (at < V && (!EDGE || token < held)) {
           found = *(const device Codes*)(source + token * V);
         }
-        if (EDGE && MODE != READ) {
+        if (grows) {
           found = token == fresh ? mine : found;
           if (at < V && stores && (token == fresh || (MODE == TAIL && token < fresh))) {
             *(device Codes*)(target + token * V) = found;

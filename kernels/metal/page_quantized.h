@@ -87,24 +87,28 @@ struct Page {
       const device X* source, device X* target, int rows, int row, threadgroup const X* mine,
       bool writes) {
     const int first = 4 * (lane % 8);
+    const int last = first + 3;
     const int at = row * PAGE + first;
     source += index * (rows * PAGE) + at;
+    if (!EDGE) {
+      return *(const device vec<X, 4>*)source;
+    }
     vec<X, 4> found = vec<X, 4>(X(0));
-    if (!EDGE || held >= first + 4) {
+    if (held > last) {
       found = *(const device vec<X, 4>*)source;
     }
-    for (int i = 0; EDGE && held < first + 4 && i < 4; i++) {
+    for (int i = 0; held <= last && i < 4; i++) {
       if (held > first + i) {
         found[i] = source[i];
-      } else if (MODE != READ && fresh == first + i) {
-        found[i] = mine[row];
+      } else if (MODE != READ) {
+        found[i] = mine[row];  // behind the step's token, nobody looks
       }
     }
-    if (EDGE && MODE != READ && writes && fresh >= first) {
+    if (writes && fresh >= first) {
       target += into * (rows * PAGE) + at;
       if (MODE == TAIL) {
         *(device vec<X, 4>*)target = found;
-      } else if (fresh < first + 4) {
+      } else if (fresh <= last) {
         target[fresh - first] = mine[row];
       }
     }
@@ -157,11 +161,14 @@ struct Page {
   // A piece of one token: the page's, the step's or, behind that, zeros.
   template <bool EDGE, typename X>
   X piece(const device X* source, device X* target, X mine, bool writes, int token) {
+    if (!EDGE) {
+      return *source;
+    }
     X found = X(0);
-    if (!EDGE || token < held) {
+    if (token < held) {
       found = *source;
     }
-    if (EDGE && MODE != READ) {
+    if (MODE != READ) {
       found = token == fresh ? mine : found;
       if (writes && (token == fresh || (MODE == TAIL && token < fresh))) {
         *target = found;
@@ -173,6 +180,7 @@ struct Page {
   // sum[h] += weights[h] . values; weights[h] is the weight of this lane's own token.
   template <bool EDGE>
   void add_values(thread const float* weights, thread Quad (&sum)[H][CHUNKS]) {
+    constexpr bool grows = EDGE && MODE != READ;
     const int end = EDGE ? min(MODE == READ ? held : fresh + 1, int(PAGE)) : int(PAGE);
     for (int chunk = 0; chunk < CHUNKS; chunk++) {
       const int slot = lane % LANES + 32 * chunk;
@@ -190,7 +198,7 @@ struct Page {
       Codes mine = Codes(S(0));
       half scale = 0;
       half bias = 0;
-      if (EDGE && MODE != READ && used) {
+      if (grows && used) {
         for (int i = 0; i < PIECE; i++) {
           mine[i] = codes[ROWS + PIECE * slot + i];
         }
@@ -206,9 +214,9 @@ struct Page {
           value = unpacked(piece<EDGE>(
               values + token * (V / 4), new_values + token * (V / 4), mine, stores, token));
           value *= float(piece<EDGE>(sizes + at, new_sizes + at, scale, writes, token));
-        }
-        if (BITS == 4 && used) {
-          value += float(piece<EDGE>(lows + at, new_lows + at, bias, writes, token));
+          if (BITS == 4) {
+            value += float(piece<EDGE>(lows + at, new_lows + at, bias, writes, token));
+          }
         }
 #pragma unroll
         for (int h = 0; h < H; h++) {

@@ -24,10 +24,10 @@ inline ulong candidate(uint key, uint id) {
   return ulong(key) << 32 | ~id;
 }
 
-// EACH values from `at` on; -infinity beyond the end.
+// EACH values from `at` on, which is in the row; -infinity beyond its end.
 template <typename T>
 inline void load_each(const device T* row, uint size, uint at, thread float* v) {
-  if (size % EACH == 0 && at < size) { // every row is then aligned to its vectors
+  if (size % EACH == 0) { // every row is then aligned to its vectors
     vec<T, 4> a = *(const device vec<T, 4>*)(row + at);
     vec<T, 4> b = *(const device vec<T, 4>*)(row + at + 4);
     for (uint i = 0; i < 4; ++i) {
@@ -67,13 +67,14 @@ inline Peak peak_of(
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
   Peak peak = {0, 0, 0xffffffffu, false};
+  ulong best = 0;
   for (uint i = 0; i < SIMDS; ++i) {
-    bool better = part[4 * i] > peak.key || (part[4 * i] == peak.key && part[4 * i + 1] < peak.id);
-    peak.id = better ? part[4 * i + 1] : peak.id;
-    peak.key = better ? part[4 * i] : peak.key;
+    best = max(best, candidate(part[4 * i], part[4 * i + 1]));
     peak.reached = min(peak.reached, part[4 * i + 2]);
     peak.broken = peak.broken || part[4 * i + 3];
   }
+  peak.key = uint(best >> 32);
+  peak.id = ~uint(best);
   peak.reached = size <= MOST ? 0 : peak.reached;
   return peak;
 }
@@ -105,10 +106,9 @@ inline void rank_items(threadgroup ulong* items, uint count, uint thread_index) 
       if (i < room) {
         ulong a = items[i];
         ulong b = items[i + gap];
-        if ((a < b) == !(i & size)) {
-          items[i] = b;
-          items[i + gap] = a;
-        }
+        bool ascending = i & size;
+        items[i] = ascending ? min(a, b) : max(a, b);
+        items[i + gap] = ascending ? max(a, b) : min(a, b);
       }
       threadgroup_barrier(mem_flags::mem_threadgroup);
     }

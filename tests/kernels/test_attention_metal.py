@@ -209,7 +209,7 @@ SAMPLES = [
         tailed=True,
     ),
     Sample(heads_of(2, 2, 96, window=33), Format.FLOAT32, H, "replaced", SHORT, 0),
-    Sample(heads_of(9, 1, 20, 12, sinks=SINKS), Format.FLOAT32, B, "in place", (700,), splits=2),
+    Sample(heads_of(9, 1, 20, 12, sinks=SINKS), Format.FLOAT32, B, "in place", (700, 2), splits=2),
     Sample(heads_of(4, 2, 64, **norms(64), window=5), Format.INT8, H, "tail", SHORT, tailed=True),
     Sample(heads_of(2, 1, 72, 40, turned_from=8), Format.INT8, F, "replaced", SHORT, 10),
     Sample(heads_of(2, 1, 40, 136), Format.INT8, B, "in place", SPLIT, splits=2),
@@ -253,16 +253,40 @@ def launched(
         return attention_metal(qkv, heads, turned(layout, heads, pairs), pages, layout)
 
 
-@pytest.mark.parametrize("sinks", [None, SINKS[:2]])
-def test_a_row_before_the_beginning_sees_nothing(sinks: mx.array | None) -> None:
-    """As an empty place of a step may be."""
+def nobody(sinks: mx.array | None, most: int = 1) -> None:
+    """A row at position -1 beside another; with tables of 8 pages, in two splits."""
     heads = heads_of(2, 1, 32, sinks=sinks)
-    layout = replace(layout_of([([1], 3, 1), ([0], 1, 1)]), positions=mx.array([2, -1], mx.int32))
+    tables = [[1] + [0] * (most - 1), [0] * most]
+    layout = layout_of([(table, context, 1) for table, context in zip(tables, (3, 1), strict=True)])
+    layout = replace(layout, positions=mx.array([2, -1], mx.int32))
     layout = replace(layout, tails=mx.zeros((2,), mx.int32))
     pages = zeros(2, 1, 32, 32, Format.FLOAT32)
     out, after = launched(heads, layout, pages, normal(2, width(heads)))
     assert after.tail is not None
     assert float(mx.max(mx.abs(out[1]))) == 0 and float(mx.max(mx.abs(out[0]))) > 0
+
+
+@pytest.mark.parametrize("most", [1, 8])
+@pytest.mark.parametrize("sinks", [None, SINKS[:2]])
+def test_a_row_before_the_beginning_sees_nothing(sinks: mx.array | None, most: int) -> None:
+    """As an empty place of a step may be."""
+    nobody(sinks, most)
+
+
+def broken_head(dim: int, format: Format) -> None:
+    """Its neighbour must not read past its own end, not even to multiply by zero."""
+    heads = heads_of(2, 1, dim)
+    qkv = normal(1, width(heads))
+    qkv[:, dim : 2 * dim] = float("nan")
+    pages = replace(zeros(2, 1, dim, dim, format), token=mx.zeros((TOKEN,)))
+    mx.eval(pages.arrays)
+    out, _ = launched(heads, layout_of([([1], 1, 1)]), pages, qkv)
+    assert bool(mx.all(mx.isfinite(out[:, :dim]))) and bool(mx.all(mx.isnan(out[:, dim:])))
+
+
+@pytest.mark.parametrize(("dim", "format"), [(20, Format.FLOAT32), (40, Format.INT8)])
+def test_a_head_of_nan_is_alone_with_it(dim: int, format: Format) -> None:
+    broken_head(dim, format)
 
 
 def test_a_row_of_nan_is_alone_with_it() -> None:
@@ -302,9 +326,10 @@ def test_heads_of_other_widths_are_left_to_mlx() -> None:
 MIXED = [(33, 1), (1, 1), (75, 2), (40, 9)]
 
 
-def mixed(format: Format, way: Way) -> None:
+def mixed(format: Format, way: Way, dim: int = 72, value_dim: int = 40) -> None:
     """Prompts beside decoding rows, twice, so that the second step reads what the first left."""
-    heads = heads_of(4, 2, 72, 40, q_norm=mx.ones(72) * 1.5, k_norm=mx.ones(72), eps=1e-3)
+    weights = {"q_norm": mx.ones(dim) * 1.5, "k_norm": mx.ones(dim)}
+    heads = heads_of(4, 2, dim, value_dim, **weights, eps=1e-3)
     tables = [[3, 7], [1], [2, 5, 8], [4, 6]]
     first = layout_of([(tables[0], 32, 32), (tables[2], 73, 73), (tables[3], 31, 31)])
     layout = layout_of([(table, *run) for table, run in zip(tables, MIXED, strict=True)])
@@ -312,7 +337,7 @@ def mixed(format: Format, way: Way) -> None:
     turns = turned(layout, heads, 8)
     outs = []
     for metal in (True, False):
-        pages = stale(9, 2, 72, 40, format)
+        pages = stale(9, 2, dim, value_dim, format)
         _, pages = attention_reference(past, heads, turned(first, heads, 8), pages, first)
         mx.eval(pages.arrays)
         if not metal:
@@ -333,6 +358,10 @@ def mixed(format: Format, way: Way) -> None:
 @pytest.mark.parametrize("format", [Format.FLOAT16, Format.INT8, Format.INT4])
 def test_prompts_beside_decoding_rows(way: Way, format: Format) -> None:
     mixed(format, way)
+
+
+def test_prompts_of_whole_groups() -> None:
+    mixed(Format.INT4, "in place", 64, 32)
 
 
 @pytest.mark.long
@@ -362,9 +391,15 @@ def cases() -> list[Case]:
         for sample in SAMPLES
         if sample.splits > 1
     ]
+    found += [
+        Case("a broken head", "attention.metal", partial(broken_head, 20, Format.FLOAT32)),
+        Case("a broken head", "attention_quantized.metal", partial(broken_head, 40, Format.INT8)),
+        Case("nobody", "attention_merge.metal", partial(nobody, None, 8)),
+    ]
     appended = (Format.FLOAT16, Format.INT8, Format.INT4)
     found += [
         Case(f"prompts {format}", "append_pages.metal", partial(mixed, format, "in place"))
         for format in appended
     ]
-    return found
+    whole = partial(mixed, Format.INT4, "in place", 64, 32)
+    return [*found, Case("prompts of whole groups", "append_pages.metal", whole)]

@@ -342,6 +342,7 @@ def cases() -> list[Case]:
     return [
         *(Case(f"decode {kind.name}", file, partial(decode, kind)) for kind in kinds),
         Case(f"decode {KINDS[9].name}", file, partial(decode, KINDS[9], (31, 62))),
+        Case("nobody", file, partial(dead, BARE, SHARE + 1)),
         Case("splits", "latent_merge.metal", partial(decode, KINDS[1], steps=1)),
         Case("nothing to merge", "latent_merge.metal", partial(dead, BARE, SHARE + 1)),
         *(

@@ -12,6 +12,7 @@ from bessemer.kernels.metal.library import watching
 
 from .arrays import normal
 from .metal_cases import Case
+from .test_sample_metal import listed
 
 CHECK = Simulator(Options(mode="check"))
 # Absolute, and in rounding steps of the largest logit, for scores are differences of such numbers.
@@ -35,6 +36,7 @@ def check(
     scores = exact(given)
     tolerance = TOLERANCE + STEP * float(np.abs(given[np.isfinite(given)]).max())
     own = scores[np.arange(len(rows)), np.maximum(tokens, 0)]
+    assert ((found.ids >= 0) & (found.ids < logits.shape[-1])).all()
     top = np.take_along_axis(scores, found.ids.astype(np.int64), axis=1)
     assert found.own == pytest.approx(own, abs=tolerance, nan_ok=True)
     assert found.scores == pytest.approx(top, abs=tolerance, nan_ok=True)
@@ -75,6 +77,10 @@ def test_more_are_wanted_than_were_listed() -> None:
     check(normal(1, 700), [0], [1], 700)
 
 
+def test_all_of_as_many_as_are_listed() -> None:
+    check(normal(1, 1024), [0], [1], 1024)
+
+
 def test_ascending_logits_rescale_the_sum() -> None:
     check(mx.array(np.arange(9000, dtype=np.float32)[None] / 10), [0], [0], 20)
     check(mx.array(-np.arange(9000, dtype=np.float32)[None] / 10), [0], [0], 20)
@@ -98,6 +104,16 @@ def test_nan_is_seen_and_stays_in_its_row() -> None:
     check(mx.array(logits), [0, 1, 2], [3, 3, 3], 4)
 
 
+@pytest.mark.parametrize("size", [1001, 1029])
+def test_what_ranks_last_is_of_the_row(size: int) -> None:
+    """A negative NaN does, below the -infinity that stands for what is beyond the end."""
+    logits = np.full((1, size), np.copysign(np.nan, -1), np.float32)
+    logits[0, 5:8] = 1.0
+    with using(CHECK):
+        found = logprobs(mx.array(logits), [0], [3], 12)
+    assert found.ids.tolist() == [[5, 6, 7, 0, 1, 2, 3, 4, 8, 9, 10, 11]]
+
+
 @pytest.mark.parametrize("options", [Options("check", True), Options("check", False, "reverse")])
 def test_contraction_and_order(options: Options) -> None:
     for size in (1300, 5000):
@@ -105,13 +121,21 @@ def test_contraction_and_order(options: Options) -> None:
 
 
 def test_the_logits_are_read_twice_at_most() -> None:
-    logits = normal(1, 32768).astype(mx.float16)
-    for most, times in ((0, 1), (20, 2)):
+    many = normal(1, 32768).astype(mx.float16)
+    banned = np.array(normal(1, 9000))
+    banned[0, np.arange(9000) // 64 % 64 == 5] = -np.inf  # all that eight threads see
+    count = listed(np.array(many.astype(mx.float32))[0])
+    table = (
+        *((many, 0, 1), (many, 20, 2), (many, count, 2)),
+        *((mx.array(banned), 20, 2), (normal(1, 1304), 5, 2), (normal(1, 1024), 1000, 2)),
+    )
+    for logits, most, times in table:
         with using(Simulator(Options(mode="count"))), watching() as launches:
             logprobs(logits, [0], [5], most)
         (report,) = [launch.report for launch in launches]
         assert report is not None
-        assert report.buffer("logits").loads.moved <= times * logits.nbytes + 2  # and the token's
+        own = logits.itemsize
+        assert report.buffer("logits").loads.moved <= times * logits.nbytes + own
 
 
 def cases() -> list[Case]:
@@ -122,6 +146,10 @@ def cases() -> list[Case]:
         "all": partial(check, normal(1, 700), [0], [1], 700),
         "sum": test_ascending_logits_rescale_the_sum,
         "bytes": test_the_logits_are_read_twice_at_most,
+        "wanted": partial(check, normal(2, 1300), [0, 1], [1, 2], 40),
+        "most": test_all_of_as_many_as_are_listed,
+        "last": partial(test_what_ranks_last_is_of_the_row, 1001),
+        "last of many": partial(test_what_ranks_last_is_of_the_row, 1029),
         "nan": test_nan_is_seen_and_stays_in_its_row,
     }
     return [Case(name, "logprobs.metal", run) for name, run in runs.items()]

@@ -167,6 +167,19 @@ def crowded(rows: int, variant: Variant) -> tuple[mx.array, mx.array]:
     return mx.array(chosen), routed(rows, variant.count, variant.k)[1]
 
 
+def check_bytes() -> None:
+    """Each scale and bias of a group is read once, though the group takes several steps."""
+    experts, (x, _) = experts_of(MANY[1]), operands(MANY[1], 12)
+    with using(Simulator(Options("count"))), watching() as launches:
+        mx.eval(moe(x, experts, *routed(12, MANY[1].count, MANY[1].k)))
+    _, inner, outer, _ = (launch.report for launch in launches)
+    assert inner is not None and outer is not None
+    names = [(inner, f"{part}_{kind}") for part in ("gate", "up") for kind in ("scales", "biases")]
+    for report, name in [*names, (outer, "scales"), (outer, "biases")]:
+        flow = report.buffer(name)
+        assert flow.moved == flow.unique == flow.size
+
+
 def cases() -> list[Case]:
     """A few that together notice a fault."""
     few = (("plain", FEW[0], 5), ("all", FEW[3], 4), ("wide", FEW[2], 2), ("opened", FEW[1], 3))
@@ -183,7 +196,7 @@ def cases() -> list[Case]:
         "moe_prefill.metal",
         lambda: expect(MANY[0], 37, routing=crowded(37, MANY[0])),
     )
-    return [*decode, *prefill, turns]
+    return [*decode, *prefill, turns, Case("bytes", "moe_prefill.metal", check_bytes)]
 
 
 @pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)

@@ -182,6 +182,19 @@ def check_huge() -> None:
     assert np.array(weights)[0].tolist() == pytest.approx([0.7310586, 0.2689414])
 
 
+def check_bytes() -> None:
+    """The router's weight is read once."""
+    weight = weight_of(VARIANTS[3])
+    assert isinstance(weight, Quantized)
+    with using(Simulator(Options("count"))), watching() as launches:
+        mx.eval(choose(normal(1, 96).astype(H), weight, SOFTMAX))
+    (launch,) = launches
+    assert launch.report is not None
+    for name in ("weight", "scales", "biases"):
+        flow = launch.report.buffer(name)
+        assert flow.moved == flow.unique == flow.size
+
+
 def picks(tokens: int, k: int, experts: int) -> np.ndarray:
     return np.random.RandomState(tokens).randint(0, experts, (tokens, k))
 
@@ -200,6 +213,7 @@ def cases() -> list[Case]:
         Case("single", "route.metal", lambda: expect_route(normal(9, 4), each)),
         Case("ties", "route.metal", check_ties),
         Case("huge", "route.metal", check_huge),
+        Case("bytes", "route.metal", check_bytes),
         Case("plain", "route.metal", lambda: expect_route(logits, Router(16, normalise=False))),
         Case("nan", "route.metal", check_nan),
         Case("sort", "moe_sort.metal", lambda: expect_sorted(picks(411, 3, 65), 65, 8)),
@@ -268,18 +282,6 @@ def test_contraction_and_order_do_not_matter(options: Options) -> None:
     expect_choice(PLAIN, PLAIN_ROUTER, 2, True, options)
     if options.order == "reverse":  # it has no numbers to contract
         expect_sorted(picks(411, 3, 65), 65, 8, options)
-
-
-def test_the_routers_weight_is_read_once() -> None:
-    weight = weight_of(VARIANTS[3])
-    assert isinstance(weight, Quantized)
-    with using(Simulator(Options("count"))), watching() as launches:
-        mx.eval(choose(normal(1, 96).astype(H), weight, SOFTMAX))
-    (launch,) = launches
-    assert launch.report is not None
-    for name in ("weight", "scales", "biases"):
-        flow = launch.report.buffer(name)
-        assert flow.moved == flow.unique == flow.size
 
 
 @pytest.mark.parametrize(

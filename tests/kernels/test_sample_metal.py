@@ -170,13 +170,58 @@ def test_cuts_at_the_end_of_a_bin() -> None:
 @pytest.mark.parametrize("depth", [10, 20])
 def test_a_tail_of_little_weight(depth: int) -> None:
     """Histograms keep weights in three pieces: all of them count."""
-    logits, settings = np.full((1, 3000), -depth), np.array([[1.0, 2500, 1, 0]])
+    logits = np.full((1, 3000), -depth)
     logits[0, 7] = 0
-    tail = 2499 * np.exp(-depth)
-    with using(CHECK):
-        uniform = np.array([1 - 0.4 * tail / (1 + tail)])
-        found = sample(mx.array(logits.astype(np.float32)), draws(settings, uniform))
-    assert np.array(found) == pytest.approx([0.6 * 2499], abs=4)
+    for setting, count in (([1.0, 2500, 1, 0], 2499), ([1.0, 0, 1, 1e-12], 2999)):
+        tail = count * np.exp(-depth)
+        with using(CHECK):
+            uniform = np.array([1 - 0.4 * tail / (1 + tail)])
+            found = sample(mx.array(logits.astype(np.float32)), draws(np.array([setting]), uniform))
+        assert np.array(found) == pytest.approx([0.6 * count], abs=4)
+
+
+def test_a_goal_between_two_bins() -> None:
+    """Weights 2 and 1, so that half of the whole is the heavier ones to the bit."""
+    logits = np.repeat([0.0, -1.0], [1200, 2400])[None]
+    halves = np.array([[1 / np.log(2), 0, 1, 1e-9]])
+    assert check(logits, halves, np.array([0.5])).tolist() == [1200]
+
+
+def listed(logits: np.ndarray, threads: int = 512, each: int = 8, group: int = 8) -> int:
+    """How many tokens sample.metal and logprobs.metal list at once of a row of many."""
+    owner = np.arange(logits.size) // each % threads // group
+    largest = [logits[owner == i].max(initial=-np.inf) for i in range(threads // group)]
+    return int((logits >= min(x for x in largest if x > -np.inf)).sum())
+
+
+def test_one_more_than_are_listed() -> None:
+    logits = np.random.RandomState(2).normal(size=(1, 5003)).astype(np.float32)
+    settings = np.array([[9.0, listed(logits[0]) + 1, 1, 0]])
+    last = np.argsort(-logits[0], kind="stable")[int(settings[0, 1]) - 1]
+    assert check(logits, settings, np.array([1 - 1e-9])).tolist() == [last]
+
+
+def full_bin() -> np.ndarray:
+    """1500 equal tokens, then as many unlike ones as can be listed, all in one bin."""
+    below = np.random.RandomState(4).permutation(1024) * 1e-5
+    return np.concatenate([np.zeros(1500), -5 - below])[None]
+
+
+def test_a_bin_of_as_many_as_are_listed() -> None:
+    settings = np.array([[4.0, 2200, 1, 0]])
+    last = np.argsort(-full_bin()[0], kind="stable")[2199]
+    assert check(full_bin(), settings, np.array([1 - 1e-9])).tolist() == [last]
+
+
+def test_a_bin_of_one_key_more_than_a_histogram_has() -> None:
+    near = (1e4 + np.arange(4000) % 513 * 2.0**-10).astype(np.float32)
+    check(np.stack([near] * 2), np.array([[9.013, 0, 0.5, 0], [9.013, 2500, 1, 0]]), np.ones(2) / 2)
+
+
+def test_the_last_tokens_of_a_part_of_a_span() -> None:
+    logits, settings, _ = rows(1032, SETTINGS[[3, 1]], 1)
+    logits[1, -8:] += 40
+    assert check(logits, settings, np.array([0.5, 1 - 1e-9]))[1] >= 1024
 
 
 def test_near_logits_far_from_zero() -> None:
@@ -376,13 +421,22 @@ def test_contraction_and_order_change_no_draw(options: Options) -> None:
 def test_the_logits_are_read_twice_at_most() -> None:
     """Where the cuts leave a few hundred tokens; FLAT's leave thousands."""
     logits, settings, uniform = rows(32768, np.concatenate([SETTINGS, FLAT]), 1)
-    for row, most in ((0, 1.0), (1, 2.01), (2, 2.0), (3, 2.0), (5, 2.0), (7, 7.0), (9, 8.0)):
-        given = mx.array(logits[row : row + 1] * (2 if row < 7 else 1)).astype(mx.float16)
-        with using(Simulator(Options(mode="count"))), watching() as launches:
-            mx.eval(sample(given, draws(settings[row : row + 1], uniform[row : row + 1])))
-        (report,) = [launch.report for launch in launches]
-        assert report is not None
-        assert report.buffer("logits").loads.moved <= most * given.nbytes
+    for row, most in ((0, 1), (1, 2.01), (2, 2), (3, 2), (5, 2), (7, 7), (8, 6), (9, 8)):
+        one = slice(row, row + 1)
+        given = logits[one] * (2 if row < 7 else 1)
+        assert times_read(given, settings[one], uniform[one]) <= most
+    assert times_read(logits[2:3] * 2, settings[2:3], np.zeros(1)) <= 2  # the likeliest is drawn
+    assert times_read(logits[:1, :1024], settings[2:3], uniform[2:3]) <= 2  # all are listed
+
+
+def times_read(logits: np.ndarray, settings: np.ndarray, uniform: np.ndarray) -> float:
+    """float16 logits."""
+    given = mx.array(logits).astype(mx.float16)
+    with using(Simulator(Options(mode="count"))), watching() as launches:
+        mx.eval(sample(given, draws(settings, uniform)))
+    (report,) = [launch.report for launch in launches]
+    assert report is not None
+    return report.buffer("logits").loads.moved / given.nbytes
 
 
 def _drawn(logits: np.ndarray, settings: np.ndarray, uniform: np.ndarray, dtype: mx.Dtype) -> None:
@@ -407,6 +461,11 @@ def cases() -> list[Case]:
         "long tail": partial(test_a_tail_of_little_weight, 10),
         "spans": partial(_drawn, *rows(512, SETTINGS[:4], 1), mx.float32),
         "plateaus": test_cuts_at_the_end_of_a_bin,
+        "between": test_a_goal_between_two_bins,
+        "one more": test_one_more_than_are_listed,
+        "full bin": test_a_bin_of_as_many_as_are_listed,
+        "keys": test_a_bin_of_one_key_more_than_a_histogram_has,
+        "last": test_the_last_tokens_of_a_part_of_a_span,
         "allowed": partial(test_only_what_is_allowed_is_drawn, 33, mx.float32),
     }
     return [Case(name, "sample.metal", run) for name, run in named.items()]
