@@ -140,10 +140,10 @@ def test_a_url_is_a_contestant(
     subject: str, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     amounts = {
-        "decode": ["--tokens", "8", "--context", "5"],
+        "decode": ["--tokens", "400", "--context", "5"],
         "prefill": ["--lengths", "30"],
         "batch": ["--tokens", "800", "--context", "5", "--streams", "2"],
-        "serve": ["--tokens", "8", "--context", "5", "--streams", "2"],
+        "serve": ["--tokens", "400", "--context", "5", "--streams", "2"],
     }
     arguments = ["--without-ours", "--against", server.url, "--rounds", "1", "--budget", "0"]
     assert cli.main([subject, *arguments, *amounts[subject], "--json"]) == 0
