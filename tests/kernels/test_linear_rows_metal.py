@@ -67,7 +67,6 @@ VARIANTS = (
     Variant(8, 32, B, H, True, 0, bias=True, norm=True),
     Variant(8, 64, H, B, False, 0, bias=True, residual=True, norm=True),
     Variant(8, 128, F, F, True, 4),
-    Variant("mxfp4", 32, H, H, True, 2, norm=True),
     Variant("mxfp4", 32, B, H, False, 0, bias=True, residual=True),
     Variant("mxfp4", 32, F, F, True, 2, bias=True),
     Variant("dense", 32, B, B, False, 4, bias=True, norm=True),
@@ -176,6 +175,7 @@ def test_arrays_so_small_that_they_are_constants() -> None:
         expect(variant, rows, outputs, 1)
 
 
+@pytest.mark.long  # the case "tall" has the most tiles
 @pytest.mark.parametrize(("tiles", "outputs"), [(2, 2047), (4, 2048 + 9), (8, 4096 + 9)])
 def test_many_outputs(tiles: int, outputs: int) -> None:
     """Taller threadgroups, the last of them with fewer outputs."""
