@@ -1,7 +1,5 @@
 """A kernel's profile on the terminal, as JSON, and as an HTML page with annotated source."""
 
-import io
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,15 +10,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from bessemer.bench.kernel_profile import DISCLAIMER, Kernel, Profile, Spot
-from bessemer.bench.plots import require_matplotlib
+from bessemer.bench.plots import draw
 from bessemer.engine.hardware import Chip
 from bessemer.engine.memory import size
 from bessemer.kernels.metal.source import FOLDER, HERE
 
 TEMPLATE = Path(__file__).with_name("kernel_page.html")
 LINES = 12  # of the source on the terminal: those that move most
-SIZE = (8.0, 4.5)  # inches of the roofline plot
-NARROW, WIDE = 0.25, 1024.0  # operations a byte at its ends
+NARROW, WIDE = 0.25, 1024.0  # operations a byte at the ends of a roofline
 
 
 def table(profile: Profile, chips: Sequence[Chip]) -> RenderableType:
@@ -133,27 +130,27 @@ def _weight(spot: Spot) -> int:
 
 def plot(profiles: Sequence[Profile], chips: Sequence[Chip]) -> str:
     """Rooflines of the chips, and each launch where its operations a byte put it."""
-    figure = require_matplotlib().Figure(figsize=SIZE, layout="constrained")
-    axes = figure.subplots()
-    for chip in chips:
-        reached = chip.bandwidth * chip.reached
-        places = [NARROW, chip.ridge, max(WIDE, chip.ridge)]
-        tops = [NARROW * reached, chip.tflops * 1e3, chip.tflops * 1e3]
-        axes.plot(places, tops, lw=1, label=chip.name)
-    for profile in profiles:
-        for kernel in profile.kernels:
-            spot = intensity(kernel)
-            axes.axvline(spot, color="grey", lw=0.5, ls=":")
-            label = f"{profile.use}: {kernel.name}"
-            axes.annotate(label, (spot, NARROW * 50), rotation=90, fontsize=7)
-    axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
-    axes.set_xlabel("operations per byte of device memory")
-    axes.set_ylabel("10^9 operations a second, at most")
-    axes.legend(fontsize=7)
-    out = io.StringIO()
-    figure.savefig(out, format="svg", metadata={"Date": None})
-    return re.sub(r"^.*?(?=<svg)", "", out.getvalue(), flags=re.DOTALL)
+
+    def paint(figure: Any) -> None:
+        axes = figure.subplots()
+        for chip in chips:
+            reached = chip.bandwidth * chip.reached
+            places = [NARROW, chip.ridge, max(WIDE, chip.ridge)]
+            tops = [NARROW * reached, chip.tflops * 1e3, chip.tflops * 1e3]
+            axes.plot(places, tops, lw=1, label=chip.name)
+        for profile in profiles:
+            for kernel in profile.kernels:
+                spot = intensity(kernel)
+                axes.axvline(spot, color="grey", lw=0.5, ls=":")
+                label = f"{profile.use}: {kernel.name}"
+                axes.annotate(label, (spot, NARROW * 50), rotation=90, fontsize=7)
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        axes.set_xlabel("operations per byte of device memory")
+        axes.set_ylabel("10^9 operations a second, at most")
+        axes.legend(fontsize=7)
+
+    return draw(paint)
 
 
 def intensity(kernel: Kernel) -> float:

@@ -45,7 +45,8 @@ def plots(report: Report) -> Iterator[tuple[str, str]]:
         yield "Roofline", roofline(report, report.model)
 
 
-def _draw(paint: Callable[[Any], None], wide: int = 1) -> str:
+def draw(paint: Callable[[Any], None], wide: float = 1) -> str:
+    """The SVG text of what `paint` does to a figure; `wide` times as wide as others."""
     figure = require_matplotlib().Figure(figsize=(SIZE[0] * wide, SIZE[1]), layout="constrained")
     paint(figure)
     out = io.StringIO()
@@ -62,7 +63,7 @@ def throughput(report: Report) -> str:
         _streams_axis(axes, report, "tok/s over all streams")
         axes.set_ylim(bottom=0)
 
-    return _draw(paint)
+    return draw(paint)
 
 
 def latencies(report: Report) -> str:
@@ -76,7 +77,7 @@ def latencies(report: Report) -> str:
             axes.set_yscale("log")
             _streams_axis(axes, report, f"{middle}, ms")
 
-    return _draw(paint, wide=2)
+    return draw(paint, wide=2)
 
 
 def bars(report: Report, metric: str) -> str:
@@ -103,7 +104,7 @@ def bars(report: Report, metric: str) -> str:
         axes.set_ylabel(column.unit)
         axes.legend()
 
-    return _draw(paint)
+    return draw(paint)
 
 
 def roofline(report: Report, model: Model) -> str:
@@ -129,7 +130,7 @@ def roofline(report: Report, model: Model) -> str:
         axes.set_ylabel("10^9 operations a second")
         axes.legend()
 
-    return _draw(paint)
+    return draw(paint)
 
 
 def _spot(report: Report, model: Model, row: Row) -> tuple[float, float]:

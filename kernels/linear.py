@@ -25,7 +25,7 @@ from .metal.device import device
 from .product import gated_linear_composed, linear_composed
 from .registry import Key, Operation, bucket
 from .rms_norm import Norm, rms_norm_reference
-from .weight import ALIGNED, Matrix, Packed, Quantized, Weight, matrix, widen
+from .weight import ALIGNED, Matrix, Packed, Quantized, Weight, matrix, storage, widen
 
 WIDENED = 1 << 24  # values of a weight that is worth restoring to verify a kernel
 
@@ -142,12 +142,9 @@ def _native() -> Function | None:
 
 def _key(x: mx.array, weight: Weight, *around: object) -> Key:
     """Of the rest only which parts there are: their sizes follow from these."""
-    kind: Key = (type(weight).__name__,)
-    if isinstance(weight, Quantized):
-        kind = (weight.mode, weight.bits, weight.group, weight.scales.dtype)
     parts = "".join(str(int(part is not None)) for part in around if not isinstance(part, float))
     shape = (bucket(x.shape[0]), weight.outputs, x.shape[1])
-    return (*shape, *kind, x.dtype, parts)
+    return (*shape, *storage(weight), x.dtype, parts)
 
 
 def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Weight]]:

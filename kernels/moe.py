@@ -16,7 +16,18 @@ from .metal.device import device
 from .moe_metal import Way, is_alike, moe_gathered, moe_tiled, way
 from .registry import Key, Operation, bucket
 from .rms_norm import Norm, rms_norm_reference
-from .weight import ALIGNED, Dense, Matrix, Packed, Quantized, Weight, matrix, pack, widen
+from .weight import (
+    ALIGNED,
+    Dense,
+    Matrix,
+    Packed,
+    Quantized,
+    Weight,
+    matrix,
+    pack,
+    storage,
+    widen,
+)
 
 
 class Call(ctypes.Structure):
@@ -296,10 +307,8 @@ def _expected(
 
 def _key(x: mx.array, experts: Experts, chosen: mx.array, *rest: object) -> Key:
     shape = (bucket(x.shape[0]), chosen.shape[1], experts.count, experts.width, experts.hidden)
-    kind = type(experts.gate).__name__
-    if isinstance(experts.gate, Quantized):
-        kind = f"{experts.gate.mode} {experts.gate.bits} {experts.gate.group}"
-    return (*shape, kind, x.dtype, experts.activation, experts.shared is not None)
+    kind = (*storage(experts.gate), x.dtype, experts.activation)
+    return (*shape, *kind, experts.shared is not None)
 
 
 def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Experts, mx.array, mx.array]]:

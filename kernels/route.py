@@ -16,7 +16,7 @@ from .metal.library import kernel, scalar
 from .registry import Key, Operation, bucket
 from .rms_norm import Norm
 from .stored import FLOATS, stored, unused
-from .weight import Dense, Quantized, Weight
+from .weight import Dense, Weight, storage
 
 SCORINGS = {"softmax": 0, "sigmoid": 1}  # as in route.c and kernels/metal/choice.h
 
@@ -291,11 +291,9 @@ def _in_one(
 
 
 def _key(x: mx.array, weight: Weight, router: Router, *rest: object) -> Key:
-    kind = type(weight).__name__
-    if isinstance(weight, Quantized):
-        kind = f"{weight.mode} {weight.bits} {weight.group}"
     parts = "".join(str(int(part is not None)) for part in rest)
-    return (bucket(x.shape[0]), weight.outputs, x.shape[1], kind, x.dtype, router.k, parts)
+    shape = (bucket(x.shape[0]), weight.outputs, x.shape[1])
+    return (*shape, *storage(weight), x.dtype, router.k, parts)
 
 
 def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Weight, Router]]:

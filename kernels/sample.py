@@ -98,10 +98,7 @@ def sample_composed(
     edits: Edits | None = None,
 ) -> mx.array:
     """The same of MLX's operations."""
-    logits = logits.astype(mx.float32)
-    logits = logits if edits is None else edit_reference(logits, edits)
-    if allowed is not None:
-        logits = _hide(logits, allowed)
+    logits = _settled(logits, allowed, edits)
     groups = _group(draws, logits.shape[-1])
     if len(groups) == 1:
         ((method, _),) = groups.items()
@@ -120,10 +117,7 @@ def sample_reference(
     edits: Edits | None = None,
 ) -> mx.array:
     """The same, every row through one sort of its whole vocabulary."""
-    logits = logits.astype(mx.float32)
-    logits = logits if edits is None else edit_reference(logits, edits)
-    if allowed is not None:
-        logits = _hide(logits, allowed)
+    logits = _settled(logits, allowed, edits)
     drawn = mx.where(
         mx.array(draws.temperature) == 0, _greedy(logits, draws), _draw_sorted(logits, draws)
     )
@@ -284,6 +278,13 @@ def _column(values: np.ndarray) -> mx.array:
 def _checked(logits: mx.array, tokens: mx.array) -> mx.array:
     broken = mx.any(mx.isnan(logits), axis=-1) | mx.all(logits == -mx.inf, axis=-1)
     return mx.where(broken, -1, tokens)
+
+
+def _settled(logits: mx.array, allowed: np.ndarray | None, edits: Edits | None) -> mx.array:
+    """In float32, edited, and without what may not be drawn."""
+    logits = logits.astype(mx.float32)
+    logits = logits if edits is None else edit_reference(logits, edits)
+    return logits if allowed is None else _hide(logits, allowed)
 
 
 def _hide(logits: mx.array, allowed: np.ndarray) -> mx.array:

@@ -188,5 +188,14 @@ def _restored(weight: Packed) -> mx.array:
     return mx.array(out)
 
 
+def storage(weight: Weight) -> tuple[str | int | mx.Dtype, ...]:
+    """What weights have in common that can be joined, and that the same kernels read."""
+    if isinstance(weight, Dense):
+        return (weight.weight.dtype,)
+    if isinstance(weight, Packed):
+        return ("packed",)
+    return (weight.mode, weight.scales.dtype, weight.group, weight.bits, weight.exact)
+
+
 def _on_cpu() -> bool:
     return mx.default_device().type == mx.DeviceType.cpu

@@ -8,7 +8,7 @@ import mlx.core as mx
 from ...kernels.activation import Activation, activate
 from ...kernels.linear import gated_linear, linear
 from ...kernels.rms_norm import Norm
-from ...kernels.weight import Dense, Quantized, Weight, pack, pack_pair
+from ...kernels.weight import Dense, Quantized, Weight, pack, pack_pair, storage
 from ..parameters import Parameters
 
 
@@ -34,7 +34,7 @@ class Linear:
         """A gate and its up projection, each of `rows` outputs, for `gated` alone."""
         gate, up = (parameters.matrix(name, rows, columns) for name in modules)
         biases = [parameters.vector(f"{name}.bias", rows) for name in modules if bias]
-        paired = pack_pair(gate, up) if _storage(gate) == _storage(up) else None
+        paired = pack_pair(gate, up) if storage(gate) == storage(up) else None
         weights = join([gate, up]) if paired is None else ()
         return cls(_with_biases([paired] if paired else [pack(each) for each in weights], biases))
 
@@ -72,7 +72,7 @@ def _with_biases(
 def join(weights: Sequence[Dense | Quantized]) -> tuple[Dense | Quantized, ...]:
     """One weight where kind, dtype, bits and group agree, else the parts as they are."""
     first = weights[0]
-    if len(weights) == 1 or any(_storage(weight) != _storage(first) for weight in weights):
+    if len(weights) == 1 or any(storage(weight) != storage(first) for weight in weights):
         return tuple(weights)
     if isinstance(first, Dense):
         return (Dense(_stack([w.weight for w in weights if isinstance(w, Dense)])),)
@@ -86,12 +86,6 @@ def join(weights: Sequence[Dense | Quantized]) -> tuple[Dense | Quantized, ...]:
             biases=_stack(biases) if biases else None,
         ),
     )
-
-
-def _storage(weight: Dense | Quantized) -> tuple[object, ...]:
-    if isinstance(weight, Dense):
-        return (weight.weight.dtype,)
-    return (weight.mode, weight.scales.dtype, weight.group, weight.bits, weight.exact)
 
 
 def _stack(parts: Sequence[mx.array]) -> mx.array:
