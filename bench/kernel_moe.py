@@ -62,7 +62,7 @@ def _experts(demand: Demand, arrays: Arrays, x: mx.array, norm: Norm) -> Workloa
     picks = [arrays.random.permutation(count)[: of.per_token] for _ in range(demand.rows)]
     chosen = mx.array(np.stack(picks).astype(np.int32))
     shares = mx.array(arrays.random.random(chosen.shape, np.float32))
-    own = [*_arrays(experts.gate), *_arrays(experts.up), *_arrays(experts.down)]
+    own = [array for weight in experts.weights for array in _arrays(weight)]
     always = [x, norm.weight, chosen, shares]
     if shared is not None:
         always += [*_arrays(shared.gate_up), *_arrays(shared.down)]

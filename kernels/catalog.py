@@ -30,9 +30,10 @@ OPERATIONS: Mapping[str, Row] = MappingProxyType(
             ("linear.metal", "linear_dense.metal", "linear_rows.metal"),
             ("linear", "gated_linear"),
         ),
-        "head_linear": Row("", ("head_linear.metal",), ("head_linear",)),
+        "head_linear": Row("head_linear.c", ("head_linear.metal",), ("head_linear",)),
         "rms_norm": Row("norm.c", ("rms_norm.metal",), ("rms_norm",)),
         "layer_norm": Row("norm.c"),
+        "gated_norm": Row("gated_norm.c"),
         "attention": Row(
             "attention.c",
             (
@@ -54,6 +55,8 @@ OPERATIONS: Mapping[str, Row] = MappingProxyType(
         "route": Row("route.c", ("route.metal",), ("choose", "route")),
         "moe": Row("moe.c", ("moe_decode.metal", "moe_sort.metal", "moe_prefill.metal"), ("moe",)),
         "gated_delta": Row("gated_delta.c", ("gated_delta.metal",), ("gated_delta",)),
+        "delta_gates": Row("delta_gates.c"),
+        "ssm_scan": Row("ssm_scan.c", ("ssm_scan.metal",), ("ssm_scan",)),
         "conv1d": Row("conv1d.c", ("conv1d.metal",), ("conv1d",)),
         "sample": Row("sample.c", ("sample.metal",), ("sample",)),
         "logprobs": Row("logprobs.c", ("logprobs.metal",), ("logprobs",)),

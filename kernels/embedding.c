@@ -79,29 +79,39 @@ static vf codes_at(const uint8_t *codes) {
 static const float VALUES[16] = {0,     0.5f,  1,  1.5f,  2,  3,  4,  6,
                                  -0.0f, -0.5f, -1, -1.5f, -2, -3, -4, -6};
 
-/* The codes of a run, which share a scale. */
-static void scale_run(const Matrix *m, int64_t group, const uint8_t *codes, float *out) {
-    if (m->type == E8M0) {
-        const int exponent = ((const uint8_t *)m->scales)[group];
-        const vf scale = vf_bits(vi_set(exponent ? exponent << 23 : 1 << 22)); /* 2^-127 */
-        for (int i = 0; i < RUN; i++)
-            out[i] = VALUES[codes[i]] * scale[0];
+/* E8M0's least is 2^-127, which `load_as` says is 0. */
+static float scale_of_floats(const Matrix *m, int64_t group) {
+    if (m->type == E8M0 && !((const uint8_t *)m->scales)[group])
+        return 0x1p-127f;
+    return load_as(m->scales, group, m->type);
+}
+
+/* `count` codes that share a scale. */
+static void scale_codes(const Matrix *m, int64_t group, const uint8_t *codes, int count,
+                        float *out) {
+    if (m->biases) {
+        const float scale = load_as(m->scales, group, m->type);
+        const float bias = load_as(m->biases, group, m->type);
+        for (int i = 0; i < count; i += LANES)
+            vf_store(out + i, codes_at(codes + i) * scale + bias);
         return;
     }
-    const float scale = load_as(m->scales, group, m->type);
-    const float bias = load_as(m->biases, group, m->type);
-    for (int i = 0; i < RUN; i += LANES)
-        vf_store(out + i, codes_at(codes + i) * scale + bias);
+    const float scale = scale_of_floats(m, group);
+    for (int i = 0; i < count; i++)
+        out[i] = (m->bits == 4 ? VALUES[codes[i]] : e4m3_to_float(codes[i])) * scale;
 }
 
 static void restore(const Matrix *m, int64_t row, float *out) {
     const int64_t groups = m->inputs / m->group, lane = row % LANES;
+    const int alike = least(RUN, m->group);
     for (int at = 0; at < m->inputs; at += RUN) {
         uint8_t codes[RUN];
-        const int64_t group = at / m->group;
         codes_of_run(m, row, at, codes);
-        scale_run(m, row < m->packed ? (row - lane) * groups + group * LANES + lane
-                                     : row * groups + group, codes, out + at);
+        for (int i = 0; i < RUN; i += alike) {
+            const int64_t group = (at + i) / m->group;
+            scale_codes(m, row < m->packed ? (row - lane) * groups + group * LANES + lane
+                                           : row * groups + group, codes + i, alike, out + at + i);
+        }
     }
 }
 

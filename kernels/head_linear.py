@@ -1,14 +1,17 @@
 """A linear layer of each head's own: latent attention's way into its latent space and back."""
 
+import ctypes
 from collections.abc import Iterator
+from functools import cache
 
 import mlx.core as mx
 
+from .cpu.library import INT, POINTER, Function, address, array, library, output, ready
 from .metal.device import device
 from .metal.library import kernel, scalar
 from .registry import Key, Operation, bucket
 from .stored import FLOATS, RUN, stored
-from .weight import Quantized, Weight, widen
+from .weight import Matrix, Quantized, Weight, matrix, widen
 
 FEW = 16  # rows for which the kernel is: it reads a weight once for all, and x from a cache
 TAKEN = 32  # values of a row that a lane takes
@@ -18,12 +21,21 @@ SIMD, THREADS = 32, 128
 def head_linear(x: mx.array, weight: Weight, rest: int = 0) -> mx.array:
     """(rows, heads, inputs + rest) to (rows, heads, outputs + rest), in the dtype of x.
 
-    weight: (heads * outputs, inputs), a head's outputs one after the other. The last `rest`
-    values of each head follow its outputs as they are.
+    weight: (heads * outputs, inputs), a head's outputs one after the other; packed only if no head
+    begins in the middle of a panel (kernels.moe.pack_experts). The last `rest` values of each head
+    follow its outputs as they are.
     """
-    if device() is not None and covers(x, weight, rest):
-        return HEAD_LINEAR(x, weight, rest)
-    return head_linear_composed(x, weight, rest)
+    if device() is not None:
+        chosen = HEAD_LINEAR if covers(x, weight, rest) else head_linear_composed
+        return chosen(x, weight, rest)
+    native = _native()
+    if native is None or not x.size or x.dtype != mx.float32:
+        return head_linear_composed(x, weight, rest)
+    x = ready(x)
+    rows, heads, _ = x.shape
+    out = output(rows, heads, weight.outputs // heads + rest)
+    native(matrix(weight), address(x), rows, heads, rest, address(out))
+    return array(out)
 
 
 def covers(x: mx.array, weight: Weight, rest: int) -> bool:
@@ -106,6 +118,13 @@ def _product(x: mx.array, weight: Weight, heads: int) -> mx.array:
         bits=weight.bits,
         mode=weight.mode,
     )
+
+
+@cache
+def _native() -> Function | None:
+    found = library()
+    types = (ctypes.POINTER(Matrix), POINTER, INT, INT, INT, POINTER)
+    return None if found is None else found.function("op_head_linear", *types)
 
 
 def _expected(x: mx.array, weight: Weight, rest: int = 0) -> mx.array:

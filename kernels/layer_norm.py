@@ -1,10 +1,24 @@
 """Layer normalisation over the last axis, with the residual sum before it."""
 
+from dataclasses import dataclass
 from typing import overload
 
 import mlx.core as mx
 
 from .rms_norm import norm, norm_native
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerNorm:
+    """A norm by itself. weight, bias: (width,)."""
+
+    weight: mx.array
+    bias: mx.array | None
+    eps: float
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """(..., width) alike."""
+        return layer_norm(x, self.weight, self.bias, self.eps)
 
 
 @overload

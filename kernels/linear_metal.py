@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from .activation import ACTIVATIONS, Activation
+from .activation import ACTIVATIONS, IN_METAL, Activation
 from .linear_rows import covers, gated_linear_rows, linear_rows
 from .metal.library import Value, kernel, padded, scalar
 from .product import gated_linear_composed, linear_composed
 from .rms_norm import Norm
+from .stored import format_of
 from .weight import Dense, Packed, Quantized, Weight
 
-MXFP4 = 41  # kernels/metal/quantized.h
 ROWS = 4  # rows of a weight that a simdgroup sums at once
 SIMD = 32  # its lanes
 WIDEST = 16  # bytes that a lane loads at once
@@ -40,7 +40,7 @@ def linear_metal(
     norm: Norm | None = None,
 ) -> mx.array:
     """As `linear`: a row by linear.metal, a few of them by linear_rows.metal, many by MLX."""
-    if x.shape[0] == 1 and x.size:
+    if _is_row(x, weight):
         return _row(x, weight, norm, After(bias, residual))
     if covers(x.shape[0], weight, x.dtype):
         return linear_rows(x, weight, bias, residual, norm)
@@ -56,11 +56,19 @@ def gated_linear_metal(
     norm: Norm | None = None,
 ) -> mx.array:
     """As `gated_linear`, by the kernels of `linear_metal`."""
-    if x.shape[0] == 1 and x.size:
+    if activation not in IN_METAL:
+        return gated_linear_composed(x, weight, bias, activation, limit, norm)
+    if _is_row(x, weight):
         return _row(x, weight, norm, After(bias, None, ACTIVATIONS[activation], limit))
     if covers(x.shape[0], weight, x.dtype):
         return gated_linear_rows(x, weight, bias, activation, limit, norm)
     return gated_linear_composed(x, weight, bias, activation, limit, norm)
+
+
+def _is_row(x: mx.array, weight: Weight) -> bool:
+    """Whether there is one row, and a kernel for it."""
+    known = not isinstance(weight, Quantized) or format_of(weight) is not None
+    return x.shape[0] == 1 and bool(x.size) and known
 
 
 def _row(x: mx.array, weight: Weight, norm: Norm | None, after: After) -> mx.array:
@@ -103,7 +111,8 @@ def _stored(weight: Dense | Quantized, inputs: int) -> tuple[str, list[mx.array]
         count = widest if inputs % widest == 0 else 1
         return "linear_dense", [array], {"W": array.dtype, "COUNT": count}
     biases = weight.scales if weight.biases is None else weight.biases
-    form = weight.bits if weight.mode == "affine" else MXFP4
+    form = format_of(weight)
+    assert form is not None
     return (
         "linear",
         [array, weight.scales, biases],

@@ -8,11 +8,11 @@ import mlx.core as mx
 from .activation import ACTIVATIONS, Activation
 from .metal.library import kernel, padded, scalar
 from .rms_norm import Norm
+from .stored import format_of
 from .weight import Dense, Quantized, Weight
 
 FEWEST, MOST = 2, 16  # rows
 FLOATS = (mx.float32, mx.float16, mx.bfloat16)
-FORMATS = {"mxfp4": 41}  # as in kernels/metal/quantized.h; affine formats are their bits
 DENSE, DENSE_GROUP = 0, 32
 THREADS = 256  # 8 simdgroups, which share a threadgroup's inputs
 TILE = 8  # outputs
@@ -26,7 +26,7 @@ def covers(rows: int, weight: Weight, dtype: mx.Dtype) -> bool:
         return False
     if isinstance(weight, Dense):
         return weight.weight.dtype in FLOATS and weight.weight.shape[1] % DENSE_GROUP == 0
-    return isinstance(weight, Quantized)
+    return isinstance(weight, Quantized) and format_of(weight) is not None
 
 
 def linear_rows(
@@ -117,5 +117,6 @@ def _stored(
     if isinstance(weight, Dense):
         return weight.weight, unused, unused, DENSE, DENSE_GROUP
     biases = unused if weight.biases is None else weight.biases
-    form = FORMATS.get(weight.mode, weight.bits)
+    form = format_of(weight)
+    assert form is not None
     return padded(weight.weight), weight.scales, biases, form, weight.group

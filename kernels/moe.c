@@ -8,7 +8,7 @@
 /* The same fields in the same order as in moe.py. Row e * n + i of a matrix with n rows an expert is
    row i of expert e. */
 typedef struct {
-    const Matrix *gate, *up, *down;
+    const Matrix *gate, *up, *down; /* without a gate it is null */
     const float *gate_bias, *up_bias, *down_bias; /* (experts, rows) or null */
     int32_t experts, hidden, width, activation;
     float limit;
@@ -26,7 +26,7 @@ typedef struct {
     int count, each; /* segments; tiles of a task */
     int rows;        /* of a matrix that an expert has */
     Input input;
-    float *inner;  /* (pairs, width): gate and up, joined */
+    float *inner;  /* (pairs, width): gate and up, joined; or what `activated` makes of up */
     float *outer;  /* (pairs, hidden) */
 } Pass;
 
@@ -136,6 +136,25 @@ static void inner_task(void *context, int task) {
     }
 }
 
+/* Experts without a gate. */
+static void plain_task(void *context, int task) {
+    const Pass *p = context;
+    const Experts *e = p->experts;
+    const Work w = work_of(p, task);
+    vf up[ROWS * VECTORS];
+    for (int tile = w.first; tile < w.last; tile++) {
+        const int column = tile * TILE;
+        product(e->up, w.expert * e->width + column, &p->input, w.row, w.count, up);
+        for (int v = 0; v < VECTORS; v++) {
+            const int at = column + v * LANES;
+            const vf bias = bias_of(e->up_bias, w.expert, e->width, at);
+            for (int r = 0; r < w.count; r++)
+                put(p->inner + (ptrdiff_t)(w.row + r) * e->width, e->width, at,
+                    activated(up[r * VECTORS + v] + bias, e->activation));
+        }
+    }
+}
+
 static void outer_task(void *context, int task) {
     const Pass *p = context;
     const Experts *e = p->experts;
@@ -178,9 +197,9 @@ static void combine_row(void *context, int row) {
 }
 
 static int both_passes(Pass *p, const float *x, const int *ends) {
-    if (input_ready(&p->input, p->experts->gate, x, p->tokens, ends, p->count))
+    if (input_ready(&p->input, p->experts->up, x, p->tokens, ends, p->count))
         return 1;
-    parallel(share(p, p->experts->width), inner_task, p);
+    parallel(share(p, p->experts->width), p->experts->gate ? inner_task : plain_task, p);
     input_done(&p->input);
     if (input_ready(&p->input, p->experts->down, p->inner, 0, ends, p->count))
         return 1;

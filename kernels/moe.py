@@ -8,7 +8,14 @@ from functools import cache
 import mlx.core as mx
 import numpy as np
 
-from .activation import ACTIVATIONS, Activation, activate, activate_reference
+from .activation import (
+    ACTIVATIONS,
+    Activation,
+    activate,
+    activate_plain,
+    activate_plain_reference,
+    activate_reference,
+)
 from .cpu.library import INT, POINTER, Function, address, array, library, output, ready
 from .cpu.library import optional as optional_address
 from .linear import gated_linear, gated_linear_reference, linear, linear_reference
@@ -23,6 +30,7 @@ from .weight import (
     Packed,
     Quantized,
     Weight,
+    inputs_of,
     matrix,
     pack,
     storage,
@@ -45,8 +53,9 @@ class Call(ctypes.Structure):
 class Shared:
     """What every token goes through: experts side by side, as one feed-forward layer.
 
-    gate_up: (2 * width, hidden), the gate first; down: (hidden, width). With `open` (1, hidden), a
-    token gets sigmoid(open . x) of it (Qwen2-MoE's shared_expert_gate).
+    gate_up: (2 * width, hidden), the gate first, or (width, hidden), up alone where there is no
+    gate; down: (hidden, width). With `open` (1, hidden), a token gets sigmoid(open . x) of it
+    (Qwen2-MoE's shared_expert_gate).
     """
 
     gate_up: Weight
@@ -55,20 +64,25 @@ class Shared:
 
     @property
     def width(self) -> int:
-        return self.gate_up.outputs // 2
+        return inputs_of(self.down)
+
+    @property
+    def is_gated(self) -> bool:
+        return self.gate_up.outputs != self.width
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Experts:
     """Weights of all experts, one below the other: (experts * width, hidden) for gate and up,
-    (experts * hidden, width) for down; biases are (experts, rows), float32 and evaluated.
+    (experts * hidden, width) for down; biases are (experts, rows), float32 and evaluated. Without a
+    gate an expert is down(activation(up(x))), as Nemotron-H's are; gate and up are stored alike.
 
     Without `in_order` the pairs of token and expert are not sorted by expert first, which reads an
     expert's weights anew for every token: for comparison only.
     """
 
     count: int
-    gate: Weight
+    gate: Weight | None
     up: Weight
     down: Weight
     gate_bias: mx.array | None = None
@@ -81,7 +95,11 @@ class Experts:
 
     @property
     def width(self) -> int:
-        return self.gate.outputs // self.count
+        return self.up.outputs // self.count
+
+    @property
+    def weights(self) -> tuple[Weight, ...]:
+        return (self.up, self.down) if self.gate is None else (self.gate, self.up, self.down)
 
     @property
     def hidden(self) -> int:
@@ -162,21 +180,14 @@ def moe_reference(
     """The definition, token by token, in float32."""
     x = x if norm is None else rms_norm_reference(x, norm.weight, norm.eps)
     matrices = [
-        widen(weight).reshape(experts.count, -1, weight_inputs(weight))
-        for weight in (experts.gate, experts.up, experts.down)
+        widen(weight).reshape(experts.count, -1, inputs_of(weight)) for weight in experts.weights
     ]
     rows = []
     for token, picks in enumerate(np.array(chosen).tolist()):
         total = mx.zeros(x.shape[-1])
         for place, pick in enumerate(picks):
-            gate, up, down = (each[pick] for each in matrices)
-            wide = x[token].astype(mx.float32)
-            halves = [
-                _plus(gate @ wide, experts.gate_bias, pick),
-                _plus(up @ wide, experts.up_bias, pick),
-            ]
-            inner = mx.concatenate(halves)[None]
-            inner = activate_reference(inner, experts.activation, experts.limit)[0]
+            *before, down = (each[pick] for each in matrices)
+            inner = _inner_reference(x[token].astype(mx.float32), experts, before, pick)
             part = _plus(down @ inner, experts.down_bias, pick)
             total = total + weights[token, place] * part
         rows.append(total)
@@ -186,11 +197,16 @@ def moe_reference(
     return (y if residual is None else y + residual).astype(x.dtype)
 
 
-def weight_inputs(weight: Weight) -> int:
-    if isinstance(weight, Packed):
-        return int(weight.matrix.inputs)
-    columns = weight.weight.shape[-1]
-    return columns * 32 // weight.bits if isinstance(weight, Quantized) else columns
+def _inner_reference(
+    x: mx.array, experts: Experts, matrices: list[mx.array], expert: int
+) -> mx.array:
+    """Of one token and expert, whose matrices are those before `down`."""
+    up = _plus(matrices[-1] @ x, experts.up_bias, expert)
+    if len(matrices) == 1:
+        return activate_plain_reference(up, experts.activation)
+    gate = _plus(matrices[0] @ x, experts.gate_bias, expert)
+    both = mx.concatenate([gate, up])[None]
+    return activate_reference(both, experts.activation, experts.limit)[0]
 
 
 def _plus(y: mx.array, bias: mx.array | None, expert: int) -> mx.array:
@@ -198,7 +214,10 @@ def _plus(y: mx.array, bias: mx.array | None, expert: int) -> mx.array:
 
 
 def _shared_reference(x: mx.array, experts: Experts, shared: Shared) -> mx.array:
-    inner = gated_linear_reference(x, shared.gate_up, None, experts.activation, experts.limit)
+    if shared.is_gated:
+        inner = gated_linear_reference(x, shared.gate_up, None, experts.activation, experts.limit)
+    else:
+        inner = activate_plain_reference(linear_reference(x, shared.gate_up), experts.activation)
     y = linear_reference(inner, shared.down)
     return y if shared.open is None else y * mx.sigmoid(x @ shared.open.astype(x.dtype).T)
 
@@ -208,7 +227,10 @@ def _and_shared(x: mx.array, experts: Experts, residual: mx.array | None) -> mx.
     shared = experts.shared
     if shared is None:
         return residual
-    inner = gated_linear(x, shared.gate_up, None, experts.activation, experts.limit)
+    if shared.is_gated:
+        inner = gated_linear(x, shared.gate_up, None, experts.activation, experts.limit)
+    else:
+        inner = activate_plain(linear(x, shared.gate_up), experts.activation)
     if shared.open is None:
         return linear(inner, shared.down, residual=residual)
     y = linear(inner, shared.down) * mx.sigmoid(x @ shared.open.astype(x.dtype).T)
@@ -230,9 +252,13 @@ def moe_composed(
     picks = chosen.flatten().astype(mx.uint32)
     order = mx.argsort(picks) if experts.in_order else mx.arange(picks.size)
     picks, pairs = picks[order], x[order // k][:, None, :]
-    gate = _gathered(pairs, experts.gate, experts, picks, experts.gate_bias)
     up = _gathered(pairs, experts.up, experts, picks, experts.up_bias)
-    inner = activate(mx.concatenate([gate, up], axis=-1)[:, 0], experts.activation, experts.limit)
+    if experts.gate is None:
+        inner = activate_plain(up[:, 0], experts.activation)
+    else:
+        gate = _gathered(pairs, experts.gate, experts, picks, experts.gate_bias)
+        both = mx.concatenate([gate, up], axis=-1)[:, 0]
+        inner = activate(both, experts.activation, experts.limit)
     outer = _gathered(inner[:, None, :], experts.down, experts, picks, experts.down_bias)
     places = mx.argsort(order)
     parts = outer[:, 0][places].reshape(x.shape[0], k, -1)
@@ -282,8 +308,12 @@ def _parts(weight: Dense | Quantized) -> list[mx.array]:
 
 def _call(experts: Experts) -> Call:
     biases = (experts.gate_bias, experts.up_bias, experts.down_bias)
+    gate = None if experts.gate is None else matrix(experts.gate)
+    up = matrix(experts.up)
+    assert gate is None or _activations(gate) == _activations(up), "they take the same ones"
     return Call(
-        *(ctypes.pointer(matrix(weight)) for weight in (experts.gate, experts.up, experts.down)),
+        None if gate is None else ctypes.pointer(gate),
+        *(ctypes.pointer(each) for each in (up, matrix(experts.down))),
         *(optional_address(bias) for bias in biases),
         experts.count,
         experts.hidden,
@@ -291,6 +321,11 @@ def _call(experts: Experts) -> Call:
         ACTIVATIONS[experts.activation],
         experts.limit,
     )
+
+
+def _activations(described: Matrix) -> tuple[int, ...]:
+    """What decides how activations are prepared for it."""
+    return described.bits, described.group, described.type, described.exact
 
 
 def _expected(
@@ -307,7 +342,7 @@ def _expected(
 
 def _key(x: mx.array, experts: Experts, chosen: mx.array, *rest: object) -> Key:
     shape = (bucket(x.shape[0]), chosen.shape[1], experts.count, experts.width, experts.hidden)
-    kind = (*storage(experts.gate), x.dtype, experts.activation)
+    kind = (*storage(experts.up), x.dtype, experts.activation)
     return (*shape, *kind, experts.shared is not None)
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import mlx.core as mx
 
-from .activation import ACTIVATIONS
+from .activation import ACTIVATIONS, IN_METAL
 from .metal.library import Value, kernel, scalar
 from .rms_norm import Norm
 from .route import MOST_EXPERTS, PAIRS, sorted_pairs
@@ -35,6 +35,8 @@ class Way(Enum):
 
 def way(x: mx.array, experts: "Experts", chosen: mx.array) -> Way:
     """How these pairs go through the experts."""
+    if experts.gate is None or experts.activation not in IN_METAL:
+        return Way.COMPOSED
     parts = (stored(weight) for weight in (experts.gate, experts.up, experts.down))
     kinds = {None if part is None else part.template for part in parts}
     if None in kinds or len(kinds) > 1 or not chosen.size or x.dtype not in FLOATS:
@@ -43,7 +45,7 @@ def way(x: mx.array, experts: "Experts", chosen: mx.array) -> Way:
     if each < TILED_FROM:
         return Way.GATHERED
     sortable = experts.count <= MOST_EXPERTS and chosen.size <= PAIRS
-    covered = isinstance(experts.gate, Quantized) and sortable and each < TILED_BELOW
+    covered = isinstance(experts.up, Quantized) and sortable and each < TILED_BELOW
     return Way.TILED if covered else Way.COMPOSED
 
 
@@ -52,7 +54,9 @@ def is_alike(experts: "Experts") -> bool:
     shared = experts.shared
     if shared is None:
         return True
-    parts = (stored(weight) for weight in (experts.gate, shared.gate_up, shared.down))
+    if not shared.is_gated:
+        return False
+    parts = (stored(weight) for weight in (experts.up, shared.gate_up, shared.down))
     return len({None if part is None else part.template for part in parts}) == 1
 
 
@@ -98,7 +102,7 @@ def _gathered_inner(
     x: mx.array, experts: "Experts", shared: "Shared | None", chosen: mx.array, norm: Norm | None
 ) -> mx.array:
     """(rows, k * width + the shared experts' width): activated, the shared ones' last."""
-    gate, up = _stored(experts.gate), _stored(experts.up)
+    gate, up = _gate(experts), _stored(experts.up)
     extra = gate if shared is None else _stored(shared.gate_up)
     opening = None if shared is None else shared.open
     (rows, k), wide = chosen.shape, 0 if shared is None else shared.width
@@ -180,7 +184,7 @@ def _inner_tiles(
     tiles: mx.array,
 ) -> mx.array:
     """(pairs, width), activated, in the order of experts."""
-    gate, up = _stored(experts.gate), _stored(experts.up)
+    gate, up = _gate(experts), _stored(experts.up)
     (inner,) = kernel("moe_prefill", "moe_inner_tiles")(
         [
             x,
@@ -205,6 +209,11 @@ def _inner_tiles(
         **_quantized(gate),
     )
     return inner
+
+
+def _gate(experts: "Experts") -> Stored:
+    assert experts.gate is not None
+    return _stored(experts.gate)
 
 
 def _stored(weight: Weight) -> Stored:

@@ -2,7 +2,7 @@
 
 A row's result is the same bits whatever else is in the step, because every width is a whole number
 of pages, a masked score is exactly 0 after the softmax, and a slot that holds nothing of the
-sequence is read as 0.
+sequence, or nothing any more that a window shows, is read as 0.
 """
 
 import mlx.core as mx
@@ -199,10 +199,11 @@ def _decode(q: mx.array, pages: Pages, layout: Layout, heads: Heads) -> mx.array
     k, v = gathered(pages, layout.tables[:rows], heads, q.dtype)
     slots = mx.arange(k.shape[-2], dtype=mx.int32)
     contexts = layout.positions[:rows, None] + 1
-    held = slots < contexts
-    seen = held if heads.window is None else held & (slots >= contexts - heads.window)
+    seen = slots < contexts
+    if heads.window is not None:
+        seen = seen & (slots >= contexts - heads.window)
     q = q.reshape(rows, heads.kv_heads, -1, 1, dim)
-    out = _attend(q, k, v, seen[:, None, None, None, :], held[:, None, :, None], heads)
+    out = _attend(q, k, v, seen[:, None, None, None, :], seen[:, None, :, None], heads)
     return out.reshape(rows, count, heads.value_dim)
 
 
@@ -211,8 +212,10 @@ def _prefill(q: mx.array, pages: Pages, table: mx.array, run: Prefill, heads: He
     rows, count, _ = q.shape
     k, v = gathered(pages, table, heads, q.dtype)
     slots = mx.arange(k.shape[-2], dtype=mx.int32)
-    held = (slots < run.context)[:, None]
     first = run.context - rows
+    held = slots < run.context
+    if heads.window is not None:
+        held = held & (slots > first - heads.window)
     tile = max(1, SCORES // (count * k.shape[-2]))
     parts: list[mx.array] = []
     for start in range(0, rows, tile):
@@ -223,7 +226,7 @@ def _prefill(q: mx.array, pages: Pages, table: mx.array, run: Prefill, heads: He
         seen = slots <= position
         if heads.window is not None:
             seen = seen & (slots > position - heads.window)
-        parts.append(_tile(part, k, v, seen, held, heads))
+        parts.append(_tile(part, k, v, seen, held[:, None], heads))
     return parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=0)
 
 

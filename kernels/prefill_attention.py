@@ -25,11 +25,14 @@ def prefill_attention(
 ) -> mx.array:
     """(rows, heads, head_dim) to (rows, heads, value_dim), over pages that hold the run too.
 
-    table: (pages,), of the run's sequence; its first ceil(run.context / PAGE) are read.
+    table: (pages,), of the run's sequence; those up to ceil(run.context / PAGE) are read, but none
+    that lies before the windows of all rows.
     """
-    count = -(-run.context // PAGE)
-    k, v = gather_pages(pages, table[:count], run.context, heads, q.dtype)
-    return attend_to(q, k, v, run.context, heads)
+    rows, window = q.shape[0], heads.window
+    first = 0 if window is None else max(0, run.context - rows + 1 - window) // PAGE
+    context = run.context - first * PAGE  # attention knows distances alone
+    k, v = gather_pages(pages, table[first : -(-run.context // PAGE)], context, heads, q.dtype)
+    return attend_to(q, k, v, context, heads)
 
 
 def attend_to(q: mx.array, k: mx.array, v: mx.array, context: int, heads: Heads) -> mx.array:

@@ -9,13 +9,14 @@
 #include <stdlib.h>
 
 /* The same numbers as in route.py. */
-enum { SOFTMAX = 0, SIGMOID = 1 };
+enum { SOFTMAX = 0, SIGMOID = 1, SPARSEMIXER = 2 };
 
 typedef struct {
     const float *logits, *correction; /* (tokens, experts); (experts,) or null */
     int tokens, experts, k, scoring, normalise;
     float scale;
     int groups, kept_groups, top_two; /* top_two: a group's score is the sum of its best two */
+    float jitter;                     /* of SPARSEMIXER */
     int32_t *indices;                 /* (tokens, k) */
     float *weights;                   /* (tokens, k) */
     int each;                         /* tokens of a task */
@@ -72,11 +73,44 @@ static void limit_groups(const Router *r, const float *choice, float *scores, ch
         taken[i] = !kept[i / size];
 }
 
+/* The share of the best among those that are not taken and close to it: within 2 * jitter of the
+   larger of the best and their own size. NaN is taken last, so it is in every share. */
+static float share_of(const float *logits, const char *taken, int count, float best,
+                      float jitter) {
+    float sum = 0;
+    for (int i = 0; i < count; i++) {
+        const float size = fabsf(logits[i]), most = size > best ? size : best;
+        const int far = (best - logits[i]) / most > 2 * jitter;
+        if (!taken[i] && !far)
+            sum += expf(logits[i] - best);
+    }
+    return 1 / sum;
+}
+
+static void mix(const Router *r, int token, char *taken) {
+    const float *logits = r->logits + (ptrdiff_t)token * r->experts;
+    int32_t *indices = r->indices + (ptrdiff_t)token * r->k;
+    float *weights = r->weights + (ptrdiff_t)token * r->k, sum = 0;
+    memset(taken, 0, (size_t)r->experts);
+    for (int i = 0; i < r->k; i++) {
+        indices[i] = highest(logits, taken, r->experts);
+        weights[i] = share_of(logits, taken, r->experts, logits[indices[i]], r->jitter);
+        taken[indices[i]] = 1;
+        sum += weights[i];
+    }
+    for (int i = 0; i < r->k; i++)
+        weights[i] = weights[i] / (r->normalise ? sum : 1) * r->scale;
+}
+
 static void route(const Router *r, int token, float *scratch, char *marks) {
     float *scores = scratch, *choice = scratch + r->experts, sum = 0, whole = 0;
     char *taken = marks, *kept = marks + r->experts;
     int32_t *indices = r->indices + (ptrdiff_t)token * r->k;
     float *weights = r->weights + (ptrdiff_t)token * r->k;
+    if (r->scoring == SPARSEMIXER) {
+        mix(r, token, taken);
+        return;
+    }
     score(r, r->logits + (ptrdiff_t)token * r->experts, scores);
     for (int i = 0; i < r->experts; i++) {
         choice[i] = r->correction ? scores[i] + r->correction[i] : scores[i];
@@ -112,9 +146,9 @@ static void run(void *context, int index) {
 /* `k` experts must be left once groups are. */
 EXPORT int op_route(const float *logits, const float *correction, int tokens, int experts, int k,
                     int scoring, int normalise, float scale, int groups, int kept_groups,
-                    int top_two, int32_t *indices, float *weights) {
+                    int top_two, float jitter, int32_t *indices, float *weights) {
     Router r = {logits, correction,  tokens,  experts, k,       scoring, normalise, scale,
-                groups, kept_groups, top_two, indices, weights, 0,       0};
+                groups, kept_groups, top_two, jitter,  indices, weights, 0,         0};
     r.each = 1 + (1 << 13) / (experts * k);
     parallel((tokens - 1) / r.each + 1, run, &r);
     return atomic_load(&r.failed);

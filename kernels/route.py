@@ -18,7 +18,8 @@ from .rms_norm import Norm
 from .stored import FLOATS, stored, unused
 from .weight import Dense, Weight, storage
 
-SCORINGS = {"softmax": 0, "sigmoid": 1}  # as in route.c and kernels/metal/choice.h
+SCORINGS = {"softmax": 0, "sigmoid": 1, "sparsemixer": 2}  # as in route.c
+IN_METAL = ("softmax", "sigmoid")  # the same numbers in kernels/metal/choice.h
 
 # Of the Metal kernels. The fused router reads its weight for each of a few tokens; a product over
 # all tokens reads it once.
@@ -36,15 +37,21 @@ class Router:
 
     With groups, only experts of the `kept_groups` best groups are taken; a group is as good as its
     best expert (DeepSeek-V2) or as its best two together (V3).
+
+    `sparsemixer` (Phi-3.5-MoE, with 0.01 for `jitter`, k 2 and nothing normalised): a pick weighs
+    its share of a softmax over the logits that were not picked before it and of which it exceeds
+    none by more than 2 * jitter, against the larger of itself and the other one's size. It knows no
+    groups and no correction.
     """
 
     k: int
-    scoring: Literal["softmax", "sigmoid"] = "softmax"
+    scoring: Literal["softmax", "sigmoid", "sparsemixer"] = "softmax"
     normalise: bool = True  # the k weights add up to `scale`
     scale: float = 1.0
     groups: int = 1
     kept_groups: int = 1
     group_score: Literal["best", "best_two"] = "best"
+    jitter: float = 0.01  # of `sparsemixer` alone
 
 
 def choose(
@@ -53,11 +60,15 @@ def choose(
     router: Router,
     correction: mx.array | None = None,
     norm: Norm | None = None,
+    bias: mx.array | None = None,
 ) -> tuple[mx.array, mx.array]:
-    """`route` of the logits that a router's weight (experts, width) gives x (tokens, width)."""
-    if device() is not None:
+    """`route` of the logits that a router's weight (experts, width) gives x (tokens, width).
+
+    The bias (experts,) is the logits' own, unlike the correction, which is of the choice alone.
+    """
+    if device() is not None and bias is None:
         return CHOOSE(x, weight, router, correction, norm)
-    return _in_two(x, weight, router, correction, norm)
+    return _in_two(x, weight, router, correction, norm, bias)
 
 
 def choose_reference(
@@ -66,9 +77,10 @@ def choose_reference(
     router: Router,
     correction: mx.array | None = None,
     norm: Norm | None = None,
+    bias: mx.array | None = None,
 ) -> tuple[mx.array, mx.array]:
     """The definition."""
-    logits = linear_reference(x.astype(mx.float32), weight, norm=norm)
+    logits = linear_reference(x.astype(mx.float32), weight, bias, norm=norm)
     return route_reference(logits, router, correction)
 
 
@@ -83,6 +95,7 @@ def route(
     native = _route_native()
     tokens, experts = logits.shape
     assert experts % router.groups == 0
+    assert router.scoring != "sparsemixer" or (router.groups == 1 and correction is None)
     assert router.k <= experts // router.groups * (router.kept_groups if router.groups > 1 else 1)
     if device() is not None and tokens and takes(experts, router):
         return ROUTE(logits, router, correction)
@@ -103,6 +116,7 @@ def route(
         router.groups,
         router.kept_groups,
         router.group_score == "best_two",
+        router.jitter,
         address(indices),
         address(weights),
     )
@@ -114,16 +128,41 @@ def route_reference(
 ) -> tuple[mx.array, mx.array]:
     """The definition."""
     logits = logits.astype(mx.float32)
+    if router.scoring == "sparsemixer":
+        indices, weights = _mixed(logits, router)
+    else:
+        indices, weights = _best(logits, router, correction)
+    if router.normalise:
+        weights = weights / mx.sum(weights, axis=-1, keepdims=True)
+    broken = mx.any(mx.isnan(logits), axis=-1, keepdims=True)
+    return indices, mx.where(broken, mx.nan, weights * router.scale)
+
+
+def _best(
+    logits: mx.array, router: Router, correction: mx.array | None
+) -> tuple[mx.array, mx.array]:
+    """The k best by score, and their scores."""
     scores = mx.sigmoid(logits) if router.scoring == "sigmoid" else mx.softmax(logits, axis=-1)
     choice = scores if correction is None else scores + correction
     if router.groups > 1:
         choice = _limit(choice, router)
     indices = mx.argsort(-choice, axis=-1)[:, : router.k].astype(mx.int32)
-    weights = mx.take_along_axis(scores, indices, axis=-1)
-    if router.normalise:
-        weights = weights / mx.sum(weights, axis=-1, keepdims=True)
-    broken = mx.any(mx.isnan(logits), axis=-1, keepdims=True)
-    return indices, mx.where(broken, mx.nan, weights * router.scale)
+    return indices, mx.take_along_axis(scores, indices, axis=-1)
+
+
+def _mixed(logits: mx.array, router: Router) -> tuple[mx.array, mx.array]:
+    """The k best, and each one's share among those close to it that are not picked yet."""
+    left, order = logits, mx.arange(logits.shape[-1])
+    indices, weights = [], []
+    for _ in range(router.k):
+        pick = mx.argmax(left, axis=-1, keepdims=True)
+        best = mx.take_along_axis(left, pick, axis=-1)
+        far = (best - logits) / mx.maximum(mx.abs(logits), best) > 2 * router.jitter
+        kept = mx.where(far, -mx.inf, left)
+        indices.append(pick.astype(mx.int32))
+        weights.append(mx.take_along_axis(mx.softmax(kept, axis=-1), pick, axis=-1))
+        left = mx.where(order == pick, -mx.inf, left)
+    return mx.concatenate(indices, axis=-1), mx.concatenate(weights, axis=-1)
 
 
 def sort_by_expert(indices: mx.array, experts: int) -> tuple[mx.array, mx.array]:
@@ -229,7 +268,7 @@ def route_metal(
 
 def takes(experts: int, router: Router) -> bool:
     """Whether the kernels take this."""
-    few = experts <= MOST_EXPERTS and router.k <= MOST_PICKS
+    few = experts <= MOST_EXPERTS and router.k <= MOST_PICKS and router.scoring in IN_METAL
     return few and router.groups <= MOST_GROUPS
 
 
@@ -257,7 +296,7 @@ def _limit(choice: mx.array, router: Router) -> mx.array:
 @cache
 def _route_native() -> Function | None:
     found = library()
-    types = (POINTER, POINTER, *(INT,) * 5, FLOAT, *(INT,) * 3, POINTER, POINTER)
+    types = (POINTER, POINTER, *(INT,) * 5, FLOAT, *(INT,) * 3, FLOAT, POINTER, POINTER)
     return None if found is None else found.function("op_route", *types)
 
 
@@ -274,8 +313,9 @@ def _in_two(
     router: Router,
     correction: mx.array | None = None,
     norm: Norm | None = None,
+    bias: mx.array | None = None,
 ) -> tuple[mx.array, mx.array]:
-    return route(linear(x, weight, None, None, norm), router, correction)
+    return route(linear(x, weight, bias, None, norm), router, correction)
 
 
 def _in_one(

@@ -1,5 +1,6 @@
 """Which rows of a step belong to which sequence, for layers that keep a state per sequence."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -40,3 +41,17 @@ class Runs:
         state = mx.array(state)
         state[mx.array(self.slots.astype(np.int32))] = new
         return state
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class States:
+    """One layer's states, (slots, ...) float32 each: a cache handle, as `pages.Pages` is."""
+
+    arrays: tuple[mx.array, ...]
+
+    def copied(self, source: Sequence[int], into: Sequence[int]) -> "States":
+        """With slots `into` holding what `source` do; in place, as in `Runs.stored`."""
+        moved = [mx.array(array) for array in self.arrays]
+        for array in moved:
+            array[mx.array(list(into), mx.int32)] = array[mx.array(list(source), mx.int32)]
+        return States(tuple(moved))

@@ -9,7 +9,7 @@ from .metal.library import SMALLEST, Value
 from .weight import Dense, Quantized, Weight
 
 FLOATS = (mx.float32, mx.float16, mx.bfloat16)
-FORMATS = {"mxfp4": 41}  # as in kernels/metal/quantized.h; affine formats are their bits
+MXFP4 = 41  # as in kernels/metal/quantized.h; affine formats are their bits
 DENSE, RUN = 0, 8  # a format (kernels/metal/weight.h), and the numbers that a lane takes of it
 
 
@@ -22,11 +22,20 @@ class Stored:
     template: tuple[tuple[str, Value], ...]
 
 
+def format_of(weight: Quantized) -> int | None:
+    """Its number in kernels/metal/quantized.h; None where no kernel takes it."""
+    if weight.mode == "affine":
+        return weight.bits
+    return MXFP4 if weight.mode == "mxfp4" else None
+
+
 def stored(weight: Weight) -> Stored | None:
     """None for a weight that the kernels do not take."""
     if isinstance(weight, Quantized):
         biases = weight.scales if weight.biases is None else weight.biases
-        kind = FORMATS.get(weight.mode, weight.bits)
+        kind = format_of(weight)
+        if kind is None:
+            return None
         types = (("W", weight.weight.dtype), ("S", weight.scales.dtype))
         arrays = (weight.weight, weight.scales, biases)
         return Stored(arrays, kind, (*types, ("FORMAT", kind), ("GROUP", weight.group)))

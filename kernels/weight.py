@@ -7,13 +7,18 @@ from typing import Literal
 import mlx.core as mx
 import numpy as np
 
-from .cpu.library import E8M0, INT, NUMBERS, POINTER, address, empty, library
+from .cpu.library import E4M3, E8M0, INT, NUMBERS, POINTER, address, empty, library
 from .cpu.library import optional as optional_address
 from .metal.device import device
 
 ALIGNED = 16  # rows of a panel, at most: where the up projection may begin
 
-Mode = Literal["affine", "mxfp4"]
+RUN = 32  # codes that lie together in the C kernels
+BLOCK = 16  # bytes of a group of gpt-oss's codes
+
+Mode = Literal["affine", "mxfp4", "mxfp8", "nvfp4"]
+# Of the scales of modes without biases, whose codes are floats themselves: E2M1, and E4M3 in mxfp8.
+SCALES: dict[Mode, int] = {"mxfp4": E8M0, "mxfp8": E8M0, "nvfp4": E4M3}
 
 
 class Matrix(ctypes.Structure):
@@ -49,8 +54,10 @@ class Dense:
 class Quantized:
     """MLX's layout: (outputs, inputs * bits / 32) words, (outputs, inputs / group) scales, biases.
 
-    `mxfp4` has 4 bits, groups of 32, scales of 8 bits (E8M0) and no biases. `exact` keeps the
-    activations in float32 on a CPU, where they are otherwise rounded to 8 bits in blocks.
+    Modes but `affine` have no biases and scales of 8 bits: `mxfp4` has 4 bits and groups of 32,
+    `mxfp8` 8 bits and the same, `nvfp4` 4 bits and groups of 16. `exact` keeps the activations in
+    float32 on a CPU, where they are otherwise rounded to 8 bits in blocks; `mxfp8` always does.
+    The inputs are a multiple of 32 in every mode.
     """
 
     weight: mx.array
@@ -100,7 +107,8 @@ def widen(weight: Weight) -> mx.array:
         group_size=weight.group,
         bits=weight.bits,
         mode=weight.mode,
-    ).astype(mx.float32)
+        dtype=mx.float32,
+    )
 
 
 def pack(weight: Weight) -> Weight:
@@ -155,20 +163,51 @@ def matrix(weight: Weight) -> Matrix:
         return weight.matrix
     arrays = _arrays(weight)
     mx.eval(arrays)
-    outputs, inputs = weight.weight.shape
     if isinstance(weight, Dense):
-        return Matrix(
-            address(arrays[0]), None, None, outputs, inputs, 0, 0, NUMBERS[arrays[0].dtype]
-        )
+        number = NUMBERS[arrays[0].dtype]
+        return Matrix(address(arrays[0]), None, None, *weight.weight.shape, 0, 0, number)
+    inputs = inputs_of(weight)
+    assert not inputs % RUN
     return Matrix(
         *(optional_address(array) for array in (weight.weight, weight.scales, weight.biases)),
-        outputs,
-        inputs * 32 // weight.bits,
+        weight.outputs,
+        inputs,
         weight.bits,
         weight.group,
-        E8M0 if weight.mode == "mxfp4" else NUMBERS[weight.scales.dtype],
+        NUMBERS[weight.scales.dtype] if weight.mode == "affine" else SCALES[weight.mode],
         weight.exact,
     )
+
+
+def inputs_of(weight: Weight) -> int:
+    """The columns of the matrix that it stands for."""
+    if isinstance(weight, Packed):
+        return int(weight.matrix.inputs)
+    columns = weight.weight.shape[-1]
+    return columns * 32 // weight.bits if isinstance(weight, Quantized) else columns
+
+
+def take_rows(weight: Dense | Quantized, rows: np.ndarray) -> Dense | Quantized:
+    """These rows (count,) of it, in this order, as they are stored; evaluated."""
+    places = mx.array(rows.astype(np.int32))
+    arrays = [array[places] for array in _arrays(weight)]
+    mx.eval(arrays)
+    if isinstance(weight, Dense):
+        return Dense(arrays[0])
+    biases = arrays[2] if weight.biases is not None else None
+    return replace(weight, weight=arrays[0], scales=arrays[1], biases=biases)
+
+
+def from_mxfp4_blocks(blocks: mx.array, scales: mx.array) -> Quantized:
+    """What gpt-oss's checkpoints hold of its experts, one below the other, in mode `mxfp4`.
+
+    blocks: (experts, rows, groups, 16) uint8, two codes a byte, the first in its low half; scales:
+    (experts, rows, groups) uint8, E8M0. Both lie in memory as the result's arrays do.
+    """
+    experts, rows, groups, block = blocks.shape
+    assert block == BLOCK and scales.shape == (experts, rows, groups)
+    words = blocks.reshape(experts * rows, groups * BLOCK).view(mx.uint32)
+    return Quantized(words, scales.reshape(experts * rows, groups), None, 32, 4, "mxfp4")
 
 
 def _arrays(weight: Dense | Quantized) -> tuple[mx.array, ...]:

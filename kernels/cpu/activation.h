@@ -1,9 +1,9 @@
-/* Activations of gated layers: what joins gate and up. */
+/* Activations of feed-forward layers, and what joins a gate and its up projection. */
 #pragma once
 #include "simd.h"
 
 /* The same numbers as in activation.py. */
-enum { NONE = 0, SILU = 1, GELU = 2, GELU_TANH = 3, SWIGLU_CLAMPED = 4 };
+enum { NONE = 0, SILU = 1, GELU = 2, GELU_TANH = 3, SWIGLU_CLAMPED = 4, RELU2 = 5 };
 
 INLINE vf vf_tanh(vf v) {
     return 1.0f - 2.0f / (1.0f + vf_exp(v * 2.0f));
@@ -37,11 +37,24 @@ INLINE vf vf_swiglu_clamped(vf gate, vf up, float limit) {
     return gate * vf_sigmoid(gate * 1.702f) * (up + 1.0f);
 }
 
-INLINE vf gated(vf gate, vf up, int activation, float limit) {
+/* NaN stays NaN. */
+INLINE vf vf_relu2(vf v) {
+    vf size = vf_select((vi)(v < 0.0f), vf_set(0), v);
+    return size * size;
+}
+
+/* Without a gate: all but SWIGLU_CLAMPED. */
+INLINE vf activated(vf v, int activation) {
     switch (activation) {
-    case GELU: return vf_gelu(gate) * up;
-    case GELU_TANH: return vf_gelu_tanh(gate) * up;
-    case SWIGLU_CLAMPED: return vf_swiglu_clamped(gate, up, limit);
-    default: return gate * vf_sigmoid(gate) * up;
+    case GELU: return vf_gelu(v);
+    case GELU_TANH: return vf_gelu_tanh(v);
+    case RELU2: return vf_relu2(v);
+    default: return v * vf_sigmoid(v);
     }
+}
+
+INLINE vf gated(vf gate, vf up, int activation, float limit) {
+    if (activation == SWIGLU_CLAMPED)
+        return vf_swiglu_clamped(gate, up, limit);
+    return activated(gate, activation) * up;
 }

@@ -81,7 +81,7 @@ static int group_starts(const int *ends, int segments, int *starts) {
 
 int input_ready(Input *x, const Matrix *m, const float *values, const int *from, const int *ends,
                 int segments) {
-    const int quantized = m->bits && !m->exact, rows = ends[segments - 1];
+    const int quantized = in_codes(m), rows = ends[segments - 1];
     *x = (Input){.inputs = m->inputs, .blocks = quantized ? m->inputs / least(m->group, BLOCK) : 0};
     if (!quantized && rows == 1 && !from) {
         x->values = values;

@@ -44,7 +44,7 @@ TIERS = {
 ZIG = ("-m", "ziglang", "cc", "-mcpu=baseline")
 ZIG_FLAGS = {"-march=armv8.2-a+dotprod+fp16": "-mcpu=generic+v8_2a+dotprod+fullfp16"}
 NUMBERS = {mx.float32: 0, mx.float16: 1, mx.bfloat16: 2}  # as in simd.h
-E8M0 = 3  # the same, of scales that are powers of two
+E8M0, E4M3 = 3, 4  # the same, of scales of 8 bits
 
 NOTICE = "Compiling the CPU kernels for this machine (once)."
 KEPT_SECONDS = 60 * 86_400.0

@@ -11,7 +11,7 @@
 enum { VECTORS = 2, TILE = VECTORS * LANES };
 
 /* Inputs that are unpacked at a time; a tile of them stays in the first cache. */
-enum { BYTES_DEPTH = 512, FLOATS_DEPTH = 128, MOST_GROUPS = BYTES_DEPTH / 32 };
+enum { BYTES_DEPTH = 512, FLOATS_DEPTH = 128, MOST_GROUPS = BYTES_DEPTH / 16 };
 
 /* Quantized activations share a scale among so many, or among a group of weights if that is less. */
 enum { BLOCK = 64 };
@@ -25,24 +25,28 @@ enum { RUN = 32 };
 /* The same fields in the same order as in linear.py. */
 typedef struct {
     void *weight; /* (outputs, inputs): values, or 32-bit words of codes */
-    void *scales, *biases; /* (outputs, inputs / group); without biases the codes are E2M1 */
+    void *scales, *biases; /* (outputs, inputs / group); without biases codes are floats */
     int32_t outputs, inputs;
     int32_t bits;   /* of a code; 0 says that the weight is dense */
-    int32_t group;  /* 32, 64 or 128 inputs share a scale */
-    int32_t type;   /* of a dense weight, or of scales and biases: F32, F16, BF16, E8M0 */
+    int32_t group;  /* 16, 32, 64 or 128 inputs share a scale */
+    int32_t type;   /* of a dense weight, or of scales and biases: F32, F16, BF16, E8M0, E4M3 */
     int32_t exact;  /* 1: activations stay in float32 */
     int32_t packed; /* rows in panels; the others lie one after the other */
     int32_t paired; /* 1: panels of a gate and of its up projection lie in turns */
 } Matrix;
 
-/* Bits of a code, or E2M1: 4 bits that stand for these numbers, which are the values doubled and
-   moved up by 12 (OCP Microscaling Formats, 5.3.3). */
+/* Bits of a code, or E2M1: 4 bits without biases, that stand for these numbers, which are the values
+   doubled and moved up by 12 (OCP Microscaling Formats, 5.3.3). */
 enum { FP4 = 7, FP4_ZERO = 12 };
 static const uint8_t FP4_VALUES[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
 
 INLINE int least(int a, int b) { return a < b ? a : b; }
-INLINE int width_of(int type) { return type == F32 ? 4 : type == E8M0 ? 1 : 2; }
+INLINE int width_of(int type) { return type == F32 ? 4 : type >= E8M0 ? 1 : 2; }
 INLINE int kind_of(const Matrix *m) { return m->bits == 4 && !m->biases ? FP4 : m->bits; }
+/* 8 bits without biases are E4M3. */
+INLINE int is_fp8(const Matrix *m) { return m->bits == 8 && !m->biases; }
+/* Whether activations are quantized for it: values of E4M3 are too unlike to be whole numbers. */
+INLINE int in_codes(const Matrix *m) { return m->bits && !m->exact && !is_fp8(m); }
 INLINE ptrdiff_t row_bytes(const Matrix *m) {
     return m->bits ? (ptrdiff_t)m->inputs * m->bits / 8 : (ptrdiff_t)m->inputs * width_of(m->type);
 }
@@ -185,6 +189,8 @@ INLINE void scales_of_panel(const Matrix *m, const void *from, int row, int firs
         const ptrdiff_t at = start + (ptrdiff_t)i * LANES;
         if (type == E8M0)
             out[i] = (vf)(vi_bytes((const uint8_t *)from + at) << 23);
+        else if (type == E4M3)
+            out[i] = vf_e4m3(vi_bytes((const uint8_t *)from + at));
         else
             out[i] = vf_load_as(from, at, type);
     }
@@ -211,6 +217,8 @@ static inline void panel_floats(const Matrix *m, const void *from, int row, int 
         scales_of_panel(m, from, row, first, count, F16, out);
     else if (m->type == BF16)
         scales_of_panel(m, from, row, first, count, BF16, out);
+    else if (m->type == E4M3)
+        scales_of_panel(m, from, row, first, count, E4M3, out);
     else
         scales_of_panel(m, from, row, first, count, E8M0, out);
 }
@@ -221,6 +229,10 @@ static inline void panel_scales(const Matrix *m, int row, int first, int count, 
     panel_floats(m, m->scales, row, first, count, scales);
     if (m->biases) {
         panel_floats(m, m->biases, row, first, count, biases);
+        return;
+    }
+    if (is_fp8(m)) {
+        memset(biases, 0, sizeof *biases * (size_t)count);
         return;
     }
     for (int i = 0; i < count; i++) {
@@ -242,7 +254,8 @@ INLINE void unpack_scales(const Matrix *m, int row, int start, int depth, vf *sc
     }
 }
 
-INLINE void unpack_quantized(const Matrix *m, int row, int start, int depth, vf *out) {
+/* `fp8` is a constant where this is called, so that the loop holds one kind of code. */
+INLINE void unpack_quantized(const Matrix *m, int row, int start, int depth, int fp8, vf *out) {
     vi codes[FLOATS_DEPTH / 4 * VECTORS];
     vf scales[MOST_GROUPS * VECTORS], biases[MOST_GROUPS * VECTORS];
     unpack_codes(m, row, start, depth, codes);
@@ -250,9 +263,10 @@ INLINE void unpack_quantized(const Matrix *m, int row, int start, int depth, vf 
     for (int i = 0; i < depth; i++) {
         const int group = (start + i) / m->group - start / m->group;
         for (int v = 0; v < VECTORS; v++) {
-            vi code = vi_shift(codes[i / 4 * VECTORS + v], i % 4 * 8) & 255;
-            out[i * VECTORS + v] = vf_fma(vf_of(code), scales[group * VECTORS + v],
-                                          biases[group * VECTORS + v]);
+            const vi code = vi_shift(codes[i / 4 * VECTORS + v], i % 4 * 8) & 255;
+            const vf scale = scales[group * VECTORS + v];
+            out[i * VECTORS + v] = fp8 ? vf_e4m3(code) * scale
+                                       : vf_fma(vf_of(code), scale, biases[group * VECTORS + v]);
         }
     }
 }
@@ -260,7 +274,10 @@ INLINE void unpack_quantized(const Matrix *m, int row, int start, int depth, vf 
 /* The matrix itself in floats, inputs `start` to `start + depth`: out[depth][VECTORS]. */
 INLINE void unpack_values(const Matrix *m, int row, int start, int depth, vf *out) {
     if (m->bits) {
-        unpack_quantized(m, row, start, depth, out);
+        if (is_fp8(m))
+            unpack_quantized(m, row, start, depth, 1, out);
+        else
+            unpack_quantized(m, row, start, depth, 0, out);
         return;
     }
     for (int v = 0; v < VECTORS; v++, row += LANES, out++) {

@@ -47,11 +47,15 @@ INLINE vi dot(vi sum, vi code, const int8_t *four, int kind) {
     return kind == 8 ? dot4(sum, code, vi_set(x)) : dot4_small(sum, code, vi_set(x));
 }
 
+/* FP4 in groups of half a run, whose codes are half a run's words. */
+enum { FP4_HALVES = 9 };
+
 /* A panel whose codes are multiplied as they are unpacked. */
-INLINE void multiply_panel(const Matrix *m, int row, Rows x, int rows, int kind, vf *sums) {
+INLINE void multiply_panel(const Matrix *m, int row, Rows x, int rows, int of, vf *sums) {
     const vi_any *words = words_of(m, row, 0, m->bits);
-    const int bits = kind == FP4 ? 4 : kind, groups = m->inputs / m->group;
-    const int runs = least(m->group, BLOCK) / RUN, blocks = m->group / RUN / runs;
+    const int kind = of == FP4_HALVES ? FP4 : of, part = of == FP4_HALVES ? RUN / 2 : RUN;
+    const int bits = (kind == FP4 ? 4 : kind) * part / RUN, groups = m->inputs / m->group;
+    const int runs = least(m->group, BLOCK) / part, blocks = m->group / part / runs;
     vf total[GROUP] = {0}, scales[MOST_GROUPS], biases[MOST_GROUPS];
     for (int first = 0; first < groups; first += MOST_GROUPS) {
         const int count = least(MOST_GROUPS, groups - first);
@@ -62,7 +66,7 @@ INLINE void multiply_panel(const Matrix *m, int row, Rows x, int rows, int kind,
             for (int run = 0; run < runs; run++, words += bits) {
                 for (int word = 0; word < bits; word++)
                     __builtin_prefetch(words + word + AHEAD, 0, 2);
-                for (int j = 0; j < RUN / 4; j++, x.codes += 4 * x.width) {
+                for (int j = 0; j < part / 4; j++, x.codes += 4 * x.width) {
                     const vi code = code_of(words, kind, j);
                     for (int r = 0; r < rows; r++)
                         dots[r] = dot(dots[r], code, x.codes + 4 * r, kind);
@@ -165,6 +169,9 @@ FUNCTION(multiply_6)
 #define KIND FP4
 FUNCTION(multiply_fp4)
 #undef KIND
+#define KIND FP4_HALVES
+FUNCTION(multiply_fp4_halves)
+#undef KIND
 #define KIND 8
 FUNCTION(multiply_8)
 #undef KIND
@@ -181,9 +188,9 @@ FUNCTION(multiply_bf16)
 #undef KIND
 
 typedef void (*Multiply)(const Matrix *, int, Rows, int, vf *);
-static const Multiply BY_KIND[9] = {
+static const Multiply BY_KIND[10] = {
     [2] = multiply_2, [3] = multiply_3,     [4] = multiply_4, [5] = multiply_5,
-    [6] = multiply_6, [FP4] = multiply_fp4, [8] = multiply_8,
+    [6] = multiply_6, [FP4] = multiply_fp4, [8] = multiply_8, [FP4_HALVES] = multiply_fp4_halves,
 };
 static const Multiply BY_TYPE[3] = {
     [F32] = multiply_f32, [F16] = multiply_f16, [BF16] = multiply_bf16,
@@ -194,7 +201,8 @@ static void product_of_panels(const Matrix *m, int row, const Input *x, int firs
     for (int v = 0; v < VECTORS && row < m->outputs; v++, row += LANES)
         for (int at = 0; at < rows; at += GROUP) {
             const int width = least(GROUP, rows - at);
-            const Multiply multiply = m->bits ? BY_KIND[kind_of(m)] : BY_TYPE[m->type];
+            const int kind = m->bits && m->group < RUN ? FP4_HALVES : kind_of(m);
+            const Multiply multiply = m->bits ? BY_KIND[kind] : BY_TYPE[m->type];
             multiply(m, row, rows_of(x, first + at, width, 0), width, sums + at * VECTORS + v);
         }
 }

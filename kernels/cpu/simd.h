@@ -4,6 +4,7 @@
    what it cannot say. Products are only joined with sums where vf_fma says so, which is why an
    element's result does not depend on which of two loops computed it. */
 #pragma once
+#include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -114,7 +115,7 @@ INLINE void vi_store8(int8_t *p, vi v) {
 }
 
 /* What an array holds; the same numbers as in library.py. */
-enum { F32 = 0, F16 = 1, BF16 = 2, E8M0 = 3 };
+enum { F32 = 0, F16 = 1, BF16 = 2, E8M0 = 3, E4M3 = 4 };
 
 INLINE vf vf_load_as(const void *p, int64_t i, int type) {
     if (type == F16)
@@ -152,6 +153,11 @@ INLINE vf vf_exp(vf v) {
 
 INLINE vf vf_sigmoid(vf v) { return 1.0f / (1.0f + vf_exp(-v)); }
 
+/* log(1 + e^v), without overflow. */
+INLINE float softplus(float v) {
+    return (v > 0 ? v : 0) + log1pf(expf(-fabsf(v)));
+}
+
 INLINE float half_to_float(uint16_t h) {
     uint16_t lanes[LANES] = {h};
     return vf_load16(lanes)[0];
@@ -162,6 +168,17 @@ INLINE float bf_to_float(uint16_t h) {
     memcpy(&value, &wide, sizeof value);
     return value;
 }
+
+/* Codes of 8 bits with 4 of exponent, and NaN at the end of either sign, in the low byte of each lane
+   (OCP 8-bit Floating Point, 4). Below 8 a code counts units of the least value. */
+INLINE vf vf_e4m3(vi code) {
+    const vi size = code & 127, broken = (vi)(size == 127) & 0x7f800000;
+    const vf normal = (vf)(((size << 20) + (120 << 23)) | broken);
+    const vf value = vf_select((vi)(size < 8), vf_of(size) * 0x1p-9f, normal);
+    return (vf)((vi)value | (code & 128) << 24);
+}
+INLINE float e4m3_to_float(uint8_t code) { return vf_e4m3(vi_set(code))[0]; }
+
 INLINE float load_as(const void *p, int64_t i, int type) {
     if (type == E8M0) { /* 2^(e - 127), and 0 for the smallest of them */
         uint32_t bits = (uint32_t)((const uint8_t *)p)[i] << 23;
@@ -169,6 +186,8 @@ INLINE float load_as(const void *p, int64_t i, int type) {
         memcpy(&value, &bits, sizeof value);
         return value;
     }
+    if (type == E4M3)
+        return e4m3_to_float(((const uint8_t *)p)[i]);
     if (type == F16)
         return half_to_float(((const uint16_t *)p)[i]);
     if (type == BF16)

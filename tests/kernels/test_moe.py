@@ -6,12 +6,13 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.kernels.activation import Activation
+from bessemer.kernels.activation import Activation, activate_plain_reference
 from bessemer.kernels.cpu.library import compiled
 from bessemer.kernels.metal.device import Simulator, using
+from bessemer.kernels.metal.library import watching
 from bessemer.kernels.moe import Experts, Shared, moe, moe_composed, moe_reference, pack_experts
 from bessemer.kernels.rms_norm import Norm
-from bessemer.kernels.weight import Dense, Quantized
+from bessemer.kernels.weight import Dense, Quantized, widen
 from tests.kernels.arrays import normal
 
 
@@ -80,6 +81,59 @@ def test_biases_activation_and_residual(activation: Activation) -> None:
     assert distance(moe(x, plain, chosen, weights, residual), expected) > 1e-2
 
 
+@pytest.mark.parametrize("bits", [0, 4])
+@pytest.mark.parametrize("activation", ["relu2", "silu", "gelu"])
+def test_experts_without_a_gate(bits: int, activation: Activation) -> None:
+    """Nemotron-H's, the shared ones too; biases, an order of their own, and packed."""
+    gated = experts(4, 64, 32, bits)
+    shared = Shared(matrix(96, 64, bits, True, 8), matrix(64, 96, bits, True, 9))
+    bias, outer = normal(4, 32, seed=5), normal(4, 64, seed=6)
+    plain = replace(gated, gate=None, activation=activation, up_bias=bias, down_bias=outer)
+    x, residual, (chosen, weights) = normal(9, 64), normal(9, 64, seed=7), routed(9, 4, 2)
+    norm = Norm(normal(64, seed=11), 1e-5)
+    assert not shared.is_gated and shared.width == 96
+    for made in (plain, replace(plain, shared=shared), replace(plain, in_order=False)):
+        expected = moe_reference(x, made, chosen, weights, residual, norm)
+        assert distance(moe(x, made, chosen, weights, residual, norm), expected) < 1e-5
+        assert distance(moe_composed(x, made, chosen, weights, residual, norm), expected) < 1e-5
+        with using(Simulator()), watching() as launches:
+            assert distance(moe(x, made, chosen, weights, residual, norm), expected) < 1e-5
+        assert all("moe" not in launch.source.name for launch in launches)
+    by_hand = mx.zeros((64,))
+    for place, expert in enumerate(np.array(chosen)[0].tolist()):
+        rows = slice(expert * 32, expert * 32 + 32)
+        inner = activate_plain_reference(
+            (x[:1] @ widen(plain.up)[rows].T + bias[expert]), activation
+        )
+        down = widen(plain.down)[expert * 64 : expert * 64 + 64]
+        by_hand = by_hand + weights[0, place] * ((inner @ down.T)[0] + outer[expert])
+    found = moe(x, plain, chosen, weights)
+    assert distance(found[0], by_hand) < 1e-5
+    up, down = (pack_experts(weight, 4) for weight in (gated.up, gated.down))
+    packed = moe(x, replace(plain, up=up, down=down), chosen, weights)
+    assert (np.array(packed) == np.array(found)).all()
+
+
+@pytest.mark.parametrize(("activation", "launched"), [("relu2", 0), ("silu", 2)])
+def test_what_metal_has_no_kernel_for(activation: Activation, launched: int) -> None:
+    """Shared experts without a gate go by themselves; a gate of another activation by MLX."""
+    shared = Shared(matrix(96, 64, 4, True, 8), matrix(64, 96, 4, True, 9))
+    made = replace(experts(4, 64, 32), activation=activation, shared=shared)
+    x, (chosen, weights) = normal(2, 64), routed(2, 4, 2)
+    expected = moe_reference(x, made, chosen, weights)
+    with using(Simulator()), watching() as launches:
+        assert distance(moe(x, made, chosen, weights), expected) < 1e-5
+    assert sum(launch.source.name.startswith("moe") for launch in launches) == launched
+
+
+def test_gate_and_up_must_take_the_same_activations() -> None:
+    made = experts(4, 64, 32, bits=4, exact=False)
+    made = replace(made, gate=matrix(4 * 32, 64, 4, True, 1))
+    if compiled():
+        with pytest.raises(AssertionError):
+            moe(normal(2, 64), made, *routed(2, 4, 2))
+
+
 @pytest.mark.parametrize("width", [32, 40])  # 40 rows an expert are no whole number of panels
 def test_packed_weights_give_the_same_bits(width: int) -> None:
     made = experts(4, 64, 64, exact=False)
@@ -87,7 +141,7 @@ def test_packed_weights_give_the_same_bits(width: int) -> None:
         made = replace(experts(4, 64, 40, bits=0), activation="silu")
     x, (chosen, weights) = normal(50, 64), routed(50, 4, 2)
     found = np.array(moe(x, made, chosen, weights))
-    gate, up, down = (pack_experts(w, 4) for w in (made.gate, made.up, made.down))
+    gate, up, down = (pack_experts(w, 4) for w in made.weights)
     packed = replace(made, gate=gate, up=up, down=down)
     assert (np.array(moe(x, packed, chosen, weights)) == found).all()
 
@@ -108,7 +162,7 @@ def test_shared_experts_are_every_tokens(opened: bool) -> None:
 
 
 def test_experts_on_metal_are_left_as_they_are() -> None:
-    weight = experts(4, 64, 64).gate
+    weight = experts(4, 64, 64).up
     with using(Simulator()):
         assert pack_experts(weight, 4) is weight
 

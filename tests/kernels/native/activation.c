@@ -1,7 +1,8 @@
-/* The gated activations beside the C library's functions. */
+/* The activations, gated and plain, beside the C library's functions. */
 #include "check.h"
 
 int op_activate(const float *x, int rows, int width, int kind, float limit, float *out);
+int op_activate_plain(const float *x, int rows, int width, int kind, float *out);
 
 static double plain(double gate, double up, int kind) {
     if (kind == 1)
@@ -10,6 +11,8 @@ static double plain(double gate, double up, int kind) {
         return 0.5 * gate * (1 + erf(gate / sqrt(2))) * up;
     if (kind == 3)
         return 0.5 * gate * (1 + tanh(0.7978845608 * (gate + 0.044715 * gate * gate * gate))) * up;
+    if (kind == 5)
+        return gate > 0 ? gate * gate * up : 0;
     gate = fmin(gate, 7);
     return gate / (1 + exp(-1.702 * gate)) * (fmax(-7, fmin(up, 7)) + 1);
 }
@@ -30,9 +33,22 @@ static void check(int rows, int width, int kind) {
     free(expected);
 }
 
+static void check_plain(int rows, int width, int kind) {
+    const size_t size = (size_t)rows * (size_t)width;
+    float *x = noises(size, 9), *out = malloc(size * 4), *expected = malloc(size * 4);
+    op_activate_plain(x, rows, width, kind, out);
+    for (size_t i = 0; i < size; i++)
+        expected[i] = (float)plain(x[i], 1, kind);
+    compare("activation, plain", out, expected, size, 2e-5f);
+    free(x), free(out), free(expected);
+}
+
 void check_activation(void) {
     const int widths[] = {1, 7, 32, 45, 3000};
     for (size_t i = 0; i < sizeof widths / sizeof *widths; i++)
-        for (int kind = 1; kind <= 4; kind++)
+        for (int kind = 1; kind <= 5; kind++) {
             check(7, widths[i], kind);
+            if (kind != 4)
+                check_plain(7, widths[i], kind);
+        }
 }

@@ -5,8 +5,8 @@
 #include "pool.h"
 
 #define CASES(X)                                                                                    \
-    X(activation) X(attention) X(conv1d) X(embedding) X(gated_delta) X(linear) X(moe) X(norm)       \
-    X(pool) X(route) X(sample)
+    X(activation) X(attention) X(conv1d) X(embedding) X(encoder_attention) X(gated_delta)          \
+    X(head_linear) X(linear) X(moe) X(norm) X(pool) X(route) X(sample)
 #define DECLARE(name) void check_##name(void);
 CASES(DECLARE)
 

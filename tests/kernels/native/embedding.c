@@ -41,6 +41,27 @@ static void check_bits(int outputs, int inputs, int bits, int group) {
         free(all[i]);
 }
 
+/* Modes whose codes are floats: all of them `value`, under scales of 1, 2 and 4. */
+static void check_floats(int bits, int group, int type, uint8_t code, float value) {
+    const int outputs = 37, inputs = 96, count = outputs * inputs / group;
+    const size_t bytes = (size_t)(outputs * inputs * bits / 8);
+    uint8_t *packed = memset(malloc(bytes), code, bytes), *scales = malloc((size_t)count);
+    for (int i = 0; i < count; i++)
+        scales[i] = (uint8_t)(type == E8M0 ? 127 + i % 3 : 56 + 8 * (i % 3));
+    const int32_t tokens[] = {36, 0, 5};
+    float *out = malloc(3 * (size_t)inputs * 4), *expected = malloc(3 * (size_t)inputs * 4);
+    for (int i = 0; i < 3 * inputs; i++)
+        expected[i] = value * (float)(1 << (tokens[i / inputs] * inputs + i % inputs) / group % 3);
+    Matrix m = {.weight = packed, .scales = scales, .outputs = outputs, .inputs = inputs,
+                .bits = bits, .group = group, .type = type};
+    op_embedding(&m, tokens, 3, out);
+    compare("embedding, of floats", out, expected, 3 * (size_t)inputs, 0);
+    op_pack(&m);
+    op_embedding(&m, tokens, 3, out);
+    compare("embedding, of floats, packed", out, expected, 3 * (size_t)inputs, 0);
+    free(packed), free(scales), free(out), free(expected);
+}
+
 static void check_dense(int outputs, int inputs) {
     const size_t size = (size_t)outputs * (size_t)inputs;
     float *values = noises(size, 1), *out = malloc(3 * (size_t)inputs * 4);
@@ -74,6 +95,10 @@ void check_embedding(void) {
     for (int i = 0; i < 6; i++)
         for (int group = 32; group <= 128; group *= 2)
             check_bits(i % 2 ? 5 : 37, 3 * group, bits[i], group);
+    check_floats(4, 32, E8M0, 0x55, 3);
+    check_floats(4, 16, E4M3, 0xee, -4);
+    check_floats(8, 32, E8M0, 0xbc, -1.5f);
+    check_floats(8, 32, E8M0, 0x03, 3.0f / 512);
     check_dense(5, 1);
     check_dense(35, 67);
 }

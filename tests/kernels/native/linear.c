@@ -18,20 +18,30 @@ static void *stored(size_t count, int type, float scale) {
     for (size_t i = 0; i < count; i++) {
         const float value = noise() * scale;
         const uint16_t half = type == F16 ? to_f16(value) : to_bf16(value);
-        const uint8_t exponent = (uint8_t)(118 + bits32() % 8);
+        const uint8_t exponent = (uint8_t)(118 + bits32() % 8), float8 = bits32() % 48;
         if (type == F32)
             memcpy(made + 4 * i, &value, 4);
         else if (type == E8M0)
             made[i] = (char)exponent;
+        else if (type == E4M3)
+            made[i] = (char)float8;
         else
             memcpy(made + 2 * i, &half, 2);
     }
     return made;
 }
 
+static double e4m3(uint8_t code) {
+    const int exponent = code >> 3 & 15, digits = code & 7;
+    const double size = exponent ? ldexp(8 + digits, exponent - 10) : ldexp(digits, -9);
+    return code >> 7 ? -size : size;
+}
+
 static double read(const void *from, size_t i, int type) {
     if (type == E8M0)
         return ldexp(1, ((const uint8_t *)from)[i] - 127);
+    if (type == E4M3)
+        return e4m3(((const uint8_t *)from)[i]);
     if (type == F32)
         return ((const float *)from)[i];
     const uint16_t half = ((const uint16_t *)from)[i];
@@ -63,15 +73,19 @@ static double *plain(const Matrix *m) {
                 code |= (stream[place / 8] >> place % 8 & 1) << bit;
             }
             const double scale = read(m->scales, at / (size_t)m->group, m->type);
-            made[at] = m->biases ? code * scale + read(m->biases, at / (size_t)m->group, m->type)
-                                 : (code & 8 ? -1 : 1) * e2m1[code & 7] * scale;
+            if (m->biases)
+                made[at] = code * scale + read(m->biases, at / (size_t)m->group, m->type);
+            else if (m->bits == 8)
+                made[at] = e4m3((uint8_t)code) * scale;
+            else
+                made[at] = (code & 8 ? -1 : 1) * e2m1[code & 7] * scale;
         }
     return made;
 }
 
 /* Activations as the product sees them: 8 bits and a scale for every block, unless exact. */
 static double *seen(const Matrix *m, const float *x, int rows) {
-    const int block = m->bits && !m->exact ? least(m->group, 64) : 1;
+    const int block = in_codes(m) ? least(m->group, 64) : 1;
     double *made = malloc(sizeof(double) * (size_t)rows * (size_t)m->inputs);
     for (int at = 0; at < rows * m->inputs; at += block) {
         float most = 0;
@@ -163,10 +177,11 @@ static void check(Shape s, int rows, int exact, int gated, int joined) {
     } else {
         const size_t words = cells * (size_t)s.bits / 32, groups = cells / (size_t)s.group;
         uint32_t *codes = m.weight = malloc(words * sizeof *codes);
-        for (size_t i = 0; i < words; i++)
-            codes[i] = bits32();
+        const int floats = s.bits == 8 && s.type >= E8M0;
+        for (size_t i = 0; i < words; i++) /* of floats only those below 2: none is NaN */
+            codes[i] = bits32() & (floats ? 0xb7b7b7b7 : 0xffffffff);
         m.scales = stored(groups, s.type, 1.0f / (float)(1 << s.bits));
-        m.biases = s.type == E8M0 ? 0 : stored(groups, s.type, 0.5f);
+        m.biases = s.type >= E8M0 ? 0 : stored(groups, s.type, 0.5f);
     }
     multiply(m, rows, gated, joined);
     if (rows > 1)
@@ -180,6 +195,8 @@ void check_linear(void) {
         {33, 96, 4, 32, E8M0},    {64, 544, 4, 32, E8M0},  {7, 31, 0, 0, F32},
         {33, 130, 0, 0, F32},     {7, 31, 0, 0, F16},      {33, 130, 0, 0, F16},
         {5, 1, 0, 0, BF16},       {64, 258, 0, 0, BF16},   {40, 1152, 4, 64, F16},
+        {33, 96, 8, 32, E8M0},    {64, 544, 8, 32, E8M0},  {33, 96, 4, 16, E4M3},
+        {64, 544, 4, 16, E4M3},
     };
     for (int b = 0; b < 6; b++)
         for (int group = 32; group <= 128; group *= 2)

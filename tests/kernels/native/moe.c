@@ -28,16 +28,17 @@ static void plainly(const Experts *e, const float *x, int rows, const int32_t *c
         out[i] = residual[i];
     for (int pair = 0; pair < rows * each; pair++) {
         const int expert = chosen[pair], row = pair / each;
-        const float *gate = (const float *)e->gate->weight + expert * e->width * e->hidden;
+        const float *gate = (const float *)(e->gate ? e->gate : e->up)->weight +
+                            expert * e->width * e->hidden;
         const float *up = (const float *)e->up->weight + expert * e->width * e->hidden;
         const float *down = (const float *)e->down->weight + expert * e->hidden * e->width;
         for (int i = 0; i < e->width; i++) {
             const float *from = x + row * e->hidden;
-            const float g = times(gate + i * e->hidden, from, e->hidden,
+            const float g = !e->gate ? 0 : times(gate + i * e->hidden, from, e->hidden,
                                   e->gate_bias[expert * e->width + i]);
             const float u = times(up + i * e->hidden, from, e->hidden,
                                   e->up_bias[expert * e->width + i]);
-            inner[i] = g / (1 + expf(-g)) * u;
+            inner[i] = e->gate ? g / (1 + expf(-g)) * u : u > 0 ? u * u : 0;
         }
         for (int i = 0; i < e->hidden; i++)
             out[row * e->hidden + i] +=
@@ -52,13 +53,13 @@ static Matrix dense(int outputs, int inputs) {
         .weight = noises((size_t)outputs * inputs, 0.3f), .outputs = outputs, .inputs = inputs};
 }
 
-static void mixture(int rows, int count, int each, int hidden, int width) {
+static void mixture(int rows, int count, int each, int hidden, int width, int gated) {
     Matrix gate = dense(count * width, hidden), up = dense(count * width, hidden);
     Matrix down = dense(count * hidden, width);
     float *biases[3] = {noises((size_t)(count * width), 1), noises((size_t)(count * width), 1),
                         noises((size_t)(count * hidden), 1)};
-    const Experts e = {&gate,     &up,   &down, biases[0], biases[1], biases[2],
-                       count, hidden, width, SILU,      0};
+    const Experts e = {gated ? &gate : 0, &up, &down, biases[0], biases[1], biases[2], count,
+                       hidden, width, gated ? SILU : RELU2, 0};
     const size_t cells = (size_t)rows * hidden, pairs = (size_t)rows * each;
     float *x = noises(cells, 1), *residual = noises(cells, 1), *weights = noises(pairs, 1);
     float *found = malloc(sizeof(float) * cells), *wanted = malloc(sizeof(float) * cells);
@@ -78,8 +79,10 @@ static void mixture(int rows, int count, int each, int hidden, int width) {
 }
 
 void check_moe(void) {
-    mixture(1, 1, 1, 32, 16);
-    mixture(1, 4, 2, 33, 15);
-    mixture(7, 5, 3, 64, 40);
-    mixture(230, 3, 2, 40, 48);
+    for (int gated = 0; gated < 2; gated++) {
+        mixture(1, 1, 1, 32, 16, gated);
+        mixture(1, 4, 2, 33, 15, gated);
+        mixture(7, 5, 3, 64, 40, gated);
+        mixture(230, 3, 2, 40, 48, gated);
+    }
 }

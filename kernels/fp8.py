@@ -1,0 +1,36 @@
+"""Checkpoints of 8-bit floats with a scale for each block of a matrix, as plain numbers."""
+
+import mlx.core as mx
+
+BAND = 1 << 18  # values that are restored at a time
+
+
+def from_fp8(
+    codes: mx.array,
+    scales: mx.array,
+    block: tuple[int, int] = (128, 128),
+    dtype: mx.Dtype = mx.bfloat16,
+) -> mx.array:
+    """(rows, columns) in dtype, evaluated: each code's value times the scale of its block.
+
+    codes: (rows, columns) uint8, E4M3 (OCP 8-bit Floating Point); scales: (rows, columns) / block,
+    rounded up, any floating dtype. DeepSeek calls them `weight_scale_inv`.
+    """
+    (rows, columns), (high, wide) = codes.shape, block
+    assert scales.shape == (-(-rows // high), -(-columns // wide)), "blocks do not cover the matrix"
+    taken = max(1, BAND // (high * columns))  # rows of blocks
+    whole = mx.zeros((rows, columns), dtype)
+    for first in range(0, scales.shape[0], taken):
+        start, stop = first * high, min(rows, (first + taken) * high)
+        band = _spread(scales[first : first + taken].astype(mx.float32), block)
+        values = mx.from_fp8(codes[start:stop], mx.float32)
+        whole[start:stop] = (values * band[: stop - start, :columns]).astype(dtype)
+        mx.eval(whole)  # in its own memory, before the next band takes any
+    mx.eval(whole)
+    return whole
+
+
+def _spread(scales: mx.array, block: tuple[int, int]) -> mx.array:
+    """Each scale over its block."""
+    high, wide = block
+    return mx.repeat(mx.repeat(scales, wide, axis=1), high, axis=0)

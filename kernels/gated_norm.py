@@ -1,0 +1,84 @@
+"""The norm of a state's output and its gate, in the order of Mamba 2 or of Qwen3-Next."""
+
+from functools import cache
+
+import mlx.core as mx
+
+from .cpu.library import FLOAT, INT, NUMBERS, POINTER, Function, address, empty, library, ready
+from .metal.device import device
+from .rms_norm import rms_norm
+
+
+def gated_norm(
+    y: mx.array,
+    gate: mx.array,
+    weight: mx.array,
+    eps: float,
+    groups: int = 1,
+    gate_first: bool = False,
+) -> mx.array:
+    """(..., width) as y: the norm over each of `groups` equal parts of y * silu(gate).
+
+    Unless `gate_first`, silu(gate) multiplies the norm of y instead. weight: (width,).
+    """
+    assert y.shape == gate.shape and y.shape[-1:] == weight.shape and len(weight) % groups == 0
+    native = None if device() is not None else _native()
+    if native is None or y.dtype != mx.float32 or not y.size:
+        return _composed(y, gate, weight, eps, groups, gate_first)
+    y, gate = ready(y), ready(gate)
+    mx.eval(weight)
+    out = empty(*y.shape)
+    native(
+        address(y),
+        address(gate),
+        address(weight),
+        NUMBERS[weight.dtype],
+        y.size // len(weight),
+        len(weight),
+        groups,
+        gate_first,
+        eps,
+        address(out),
+    )
+    return mx.array(out)
+
+
+def gated_norm_reference(
+    y: mx.array,
+    gate: mx.array,
+    weight: mx.array,
+    eps: float,
+    groups: int = 1,
+    gate_first: bool = False,
+) -> mx.array:
+    """The definition, in float32."""
+    wide, gate = y.astype(mx.float32), gate.astype(mx.float32)
+    opened = gate / (1 + mx.exp(-gate))
+    wide = wide * opened if gate_first else wide
+    parts = wide.reshape(*y.shape[:-1], groups, y.shape[-1] // groups)
+    parts = parts * mx.rsqrt(mx.mean(parts * parts, axis=-1, keepdims=True) + eps)
+    normed = parts.reshape(y.shape) * weight.astype(mx.float32)
+    return (normed if gate_first else normed * opened).astype(y.dtype)
+
+
+def _composed(
+    y: mx.array, gate: mx.array, weight: mx.array, eps: float, groups: int, gate_first: bool
+) -> mx.array:
+    """In float32, for 16 bits would be rounded to four times."""
+    wide, gate = y.astype(mx.float32), gate.astype(mx.float32)
+    opened = gate * mx.sigmoid(gate)
+    wide = wide * opened if gate_first else wide
+    if groups == 1:
+        normed = rms_norm(wide, weight, eps)
+    else:
+        size = len(weight) // groups
+        parts = rms_norm(wide.reshape(*y.shape[:-1], groups, size), mx.ones((size,)), eps)
+        normed = parts.reshape(y.shape) * weight.astype(mx.float32)
+    return (normed if gate_first else normed * opened).astype(y.dtype)
+
+
+@cache
+def _native() -> Function | None:
+    found = library()
+    types = (POINTER, POINTER, POINTER, INT, INT, INT, INT, INT, FLOAT, POINTER)
+    return None if found is None else found.function("op_gated_norm", *types)
