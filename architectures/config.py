@@ -1,13 +1,10 @@
-"""A config.json, however spelt, as one frozen ModelConfig; what is not understood is refused."""
+"""What a model computes, as one frozen ModelConfig in which all vendors' spellings end."""
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Literal
 
-ROPE_KINDS = ("default", "linear", "llama3", "yarn")
-BITS = (2, 3, 4, 5, 6, 8)
-GROUPS = (32, 64, 128)
+Activation = Literal["silu", "gelu", "gelu_tanh", "swiglu_clamped", "relu2"]
 
 
 class ConfigError(ValueError):
@@ -16,8 +13,12 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Rope:
-    """Rotary positions; what `kind` does not use keeps its default."""
+    """Rotary positions of a head's `dims` dimensions; what `kind` does not use keeps its default.
 
+    `context` is the config's longest, beyond which `dynamic` begins to stretch.
+    """
+
+    dims: int
     theta: float = 10_000.0
     kind: str = "default"
     factor: float = 1.0
@@ -28,266 +29,431 @@ class Rope:
     slow: float = 1.0
     truncate: bool = True
     attention_factor: float = 1.0
+    short_factors: tuple[float, ...] = ()
+    long_factors: tuple[float, ...] = ()
+    long_attention_factor: float | None = None  # where it is another in long sequences
+    context: int = 0
+    turning: int = 0  # dimensions that do, of `proportional`
+
+    @property
+    def varies(self) -> bool:
+        """Whether a token's turn depends on how long its sequence may become (its reach)."""
+        return self.kind in ("longrope", "dynamic")
 
 
 @dataclass(frozen=True, slots=True)
-class Affine:
-    """One module's quantization, in the layout of MLX."""
+class NormConfig:
+    """`root` divides by the root mean square, `layer` also takes the mean away.
 
-    group: int
-    bits: int
+    `zero_centred` weights are stored less 1, unless MLX's conversion has added it: it has where the
+    weight of the convolution `turned` is stored the other way round.
+    """
+
+    eps: float
+    kind: Literal["root", "layer"] = "root"
+    zero_centred: bool = False
+    turned: str | None = None
+    bias: bool = False
+    weight: bool = True
 
 
 @dataclass(frozen=True, slots=True)
-class Quantization:
-    """`modules` holds the exceptions by module name; None there means not quantized."""
+class Paged:
+    """What a layer keeps: each token's key and value; value_dim 0: a value begins its key."""
 
-    default: Affine | None = None
-    modules: Mapping[str, Affine | None] = field(default_factory=dict)
+    kv_heads: int
+    head_dim: int
+    value_dim: int
+    window: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Mixture:
-    """Experts in place of the feed-forward layer; `layers` says where."""
+class Recurrent:
+    """What a layer keeps: float32 arrays of these shapes, for each sequence."""
+
+    shapes: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionConfig:
+    """Attention of queries, keys and values.
+
+    `qk_norm`: of each head by itself, or of all heads as one vector; `centred`: of each head by
+    itself, with its mean taken away and a weight of its own. `gated`: what is attended is
+    multiplied by the sigmoid of as many more outputs of q_proj, head by head. A row at a position
+    from `temper_from` on has its queries multiplied by 1 + temper * ln(1 + position // temper_from)
+    (Llama 4's scheme).
+    """
+
+    heads: int
+    kv_heads: int
+    head_dim: int
+    scale: float
+    rope: Rope | None = None
+    window: int | None = None
+    softcap: float | None = None
+    interleaved: bool = False
+    sinks: bool = False
+    gated: bool = False
+    bias: bool = False
+    output_bias: bool = False
+    output: str = "o_proj"
+    qk_norm: Literal["head", "all", "centred"] | None = None
+    temper: float = 0.0
+    temper_from: int = 0
+    query_norm: str = "q_norm"
+    key_norm: str = "k_norm"
+
+    @property
+    def cache(self) -> Paged:
+        return Paged(self.kv_heads, self.head_dim, self.head_dim, self.window)
+
+
+@dataclass(frozen=True, slots=True)
+class SharingConfig:
+    """Attention whose values are normalised too, and whose keys and values blocks may share.
+
+    `source` is the block whose keys and values several take: its own number if it `lends` them.
+    With `keys_as_values` a value is its key before that is normalised and turned.
+    """
+
+    heads: int
+    kv_heads: int
+    head_dim: int
+    rope: Rope
+    window: int | None = None
+    bias: bool = False
+    keys_as_values: bool = False
+    source: int | None = None
+    lends: bool = False
+
+    @property
+    def borrows(self) -> bool:
+        return self.source is not None and not self.lends
+
+    @property
+    def cache(self) -> Paged | None:
+        if self.borrows:
+            return None
+        return Paged(self.kv_heads, self.head_dim, self.head_dim, self.window)
+
+
+@dataclass(frozen=True, slots=True)
+class LatentConfig:
+    """Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434): keys and values from a latent.
+
+    `query_rank` 0: queries come straight from the layer's input.
+    """
+
+    heads: int
+    query_rank: int
+    rank: int
+    nope_dim: int
+    rope_dim: int
+    value_dim: int
+    scale: float
+    rope: Rope
+    interleaved: bool = True
+    bias: bool = False
+    eps: float = 1e-6  # of the norms of latents
+
+    @property
+    def cache(self) -> Paged:
+        return Paged(1, self.rank + self.rope_dim, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaConfig:
+    """The gated delta rule behind a short convolution (Qwen3-Next)."""
+
+    key_heads: int
+    heads: int
+    key_dim: int
+    value_dim: int
+    width: int  # of the convolution
+
+    @property
+    def channels(self) -> int:
+        """Of the convolution: queries, keys, values."""
+        return 2 * self.key_heads * self.key_dim + self.heads * self.value_dim
+
+    @property
+    def cache(self) -> Recurrent:
+        return Recurrent(
+            ((self.width - 1, self.channels), (self.heads, self.key_dim, self.value_dim))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SsmConfig:
+    """Mamba 2 (arXiv 2405.21060): a selective state space behind a short convolution.
+
+    `least` and `most` bound the time step; the norm before the output projection is of each of
+    `norm_groups` parts by itself, and has the gate in it.
+    """
+
+    heads: int
+    head_dim: int
+    groups: int
+    state: int
+    width: int  # of the convolution
+    least: float
+    most: float
+    norm_groups: int
+    bias: bool = False
+    conv_bias: bool = True
+
+    @property
+    def inner(self) -> int:
+        return self.heads * self.head_dim
+
+    @property
+    def channels(self) -> int:
+        """Of the convolution: values, B, C."""
+        return self.inner + 2 * self.groups * self.state
+
+    @property
+    def cache(self) -> Recurrent:
+        return Recurrent(((self.width - 1, self.channels), (self.heads, self.head_dim, self.state)))
+
+
+@dataclass(frozen=True, slots=True)
+class ConvConfig:
+    """LFM2's gated short convolution."""
+
+    channels: int
+    width: int
+    bias: bool = False
+
+    @property
+    def cache(self) -> Recurrent:
+        return Recurrent(((self.width - 1, self.channels),))
+
+
+@dataclass(frozen=True, slots=True)
+class MlpConfig:
+    """A feed-forward layer; `gated` has a gate beside the up projection, as silu(gate) * up.
+
+    With `cut` a gate counts by how much it is more than so many standard deviations above the mean
+    of its token's gates.
+    """
+
+    width: int
+    activation: Activation = "silu"
+    gated: bool = True
+    bias: bool = False
+    cut: float | None = None
+    gate: str = "gate_proj"
+    up: str = "up_proj"
+    down: str = "down_proj"
+
+
+@dataclass(frozen=True, slots=True)
+class MoeConfig:
+    """Experts in place of a feed-forward layer, with a `shared_width` that every token takes.
+
+    `correction` names a tensor added to the scores for the choice alone. `shared_gate`: a token
+    takes sigmoid(gate) of the shared part. `shared` names its module, within the experts' own or,
+    if `beside`, next to it; it has a gate_proj and an up_proj, or both in `shared_joint`, and
+    `shared_down`. With `latent` the experts work on so many numbers, to which fc1_latent_proj leads
+    and from which fc2_latent_proj leads back.
+    """
 
     count: int
     per_token: int
     width: int
-    normalise: bool  # the weights of a token's experts add up to 1
-    layers: tuple[bool, ...]
+    activation: Activation = "silu"
+    gated: bool = True
+    limit: float = 7.0
+    bias: bool = False
+    scoring: Literal["softmax", "sigmoid", "sparsemixer"] = "softmax"
+    jitter: float = 0.01  # of `sparsemixer`
+    normalise: bool = True  # the weights of a token's experts add up to `scale`
+    scale: float = 1.0
+    groups: int = 1
+    kept_groups: int = 1
+    group_score: Literal["best", "best_two"] = "best"
+    correction: str | None = None
+    router: str = "gate"
+    router_bias: bool = False
+    up: str = "up_proj"
+    down: str = "down_proj"
+    alternating: bool = False  # a joint gate_up_proj has the gate in its even rows
+    turned: bool = False  # stacks that are no modules have inputs before outputs
+    latent: int = 0
+    shared_width: int = 0
+    shared_gate: bool = False
+    shared: str = "shared_experts"
+    shared_joint: str = "gate_up_proj"
+    shared_down: str = "down_proj"
+    beside: bool = False
+
+
+Mixer = AttentionConfig | SharingConfig | LatentConfig | DeltaConfig | SsmConfig | ConvConfig
+
+
+@dataclass(frozen=True, slots=True)
+class BothConfig:
+    """A feed-forward layer and experts side by side, with norms of their own (Gemma 4)."""
+
+    dense: MlpConfig
+    sparse: MoeConfig
+
+
+FeedForward = MlpConfig | MoeConfig | BothConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The names of a block's parts, below the block's own; None: it has no such norm.
+
+    Norms are before and after each of the two parts; `parallel` gives the first norm to both. At
+    the end all is multiplied by the number that `factor` names.
+    """
+
+    mixer: str = "self_attn"
+    feed_forward: str = "mlp"
+    before_mixer: str | None = "input_layernorm"
+    after_mixer: str | None = None
+    before_feed_forward: str | None = "post_attention_layernorm"
+    after_feed_forward: str | None = None
+    parallel: bool = False
+    factor: str | None = None
+
+
+PRE = Places()
+SANDWICH = Places(
+    after_mixer="post_attention_layernorm",
+    before_feed_forward="pre_feedforward_layernorm",
+    after_feed_forward="post_feedforward_layernorm",
+)
+POST = Places(
+    before_mixer=None,
+    after_mixer="post_attention_layernorm",
+    before_feed_forward=None,
+    after_feed_forward="post_feedforward_layernorm",
+)
+PARALLEL = Places(before_feed_forward=None, parallel=True)
+
+
+@dataclass(frozen=True, slots=True)
+class PerLayerConfig:
+    """Each layer's own embedding of a token, `width` numbers that gate what the block adds last."""
+
+    vocab_size: int
+    width: int
+    activation: Activation
+
+
+@dataclass(frozen=True, slots=True)
+class AltUpConfig:
+    """Several streams of hidden states, of which the `active` one is computed (Gemma 3n).
+
+    `rank` is of the path beside attention.
+    """
+
+    streams: int
+    active: int
+    rank: int
+    scaled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BlockConfig:
+    mixer: Mixer | None
+    feed_forward: FeedForward | None
+    places: Places = PRE
+
+
+Mode = Literal["affine", "mxfp4", "mxfp8", "nvfp4"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """How one module is quantized, in the layout of MLX."""
+
+    group: int
+    bits: int
+    mode: Mode = "affine"
+
+
+@dataclass(frozen=True, slots=True)
+class Quantization:
+    """`modules` holds the exceptions by module name; None there means not quantized.
+
+    `method` is a foreign layout ("fp8": DeepSeek's, in blocks of `block`, which is a whole matrix
+    where it is None) or "mlx".
+    """
+
+    default: Stored | None = None
+    modules: Mapping[str, Stored | None] = field(default_factory=dict)
+    method: Literal["mlx", "fp8", "mxfp4"] = "mlx"
+    block: tuple[int, int] | None = (128, 128)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """All that the mathematics of a model depends on; `windows` has one entry a layer."""
+    """All that the mathematics of a model depends on.
+
+    Names are those that mlx_lm gives to weights; `renames` are the patterns and replacements that
+    lead there from Hugging Face's, `unused` the patterns of tensors that belong to what is not run
+    (a vision tower, layers that predict further tokens).
+    """
 
     model_type: str
     vocab_size: int
     hidden_size: int
-    intermediate_size: int
-    layers: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    norm_eps: float
     context: int
+    blocks: tuple[BlockConfig, ...]
+    norm: NormConfig
     tied: bool
-    rope: Rope
-    quantization: Quantization
-    windows: tuple[int | None, ...]
-    qkv_bias: bool = False
-    output_bias: bool = False
-    mlp_bias: bool = False
-    qk_norm: bool = False
-    experts: Mixture | None = None
+    quantization: Quantization = Quantization()
+    embed_scale: float = 1.0
+    residual_scale: float = 1.0
+    logit_scale: float = 1.0
+    logit_softcap: float | None = None
+    head_bias: bool = False
+    per_layer: PerLayerConfig | None = None
+    altup: AltUpConfig | None = None
+    bidirectional: bool = False  # tokens see those after them too: it embeds text
+    model: str = "model"  # the module that holds embeddings, layers and norm
+    head: str = "lm_head"
+    embed: str = "embed_tokens"
+    final_norm: str = "norm"
+    renames: tuple[tuple[str, str], ...] = ()
+    unused: tuple[str, ...] = ()
 
+    @property
+    def layers(self) -> int:
+        return len(self.blocks)
 
-class Fields:
-    """Typed reading of a JSON object; an absent or null field gives the default, if any."""
+    @property
+    def caches(self) -> tuple[Paged | Recurrent | None, ...]:
+        """What each block keeps of a sequence."""
+        return tuple(None if b.mixer is None else b.mixer.cache for b in self.blocks)
 
-    def __init__(self, raw: Mapping[str, Any], within: str = "") -> None:
-        self.raw = raw
-        self.within = within
+    @property
+    def homes(self) -> tuple[int, ...]:
+        """For each block the one that keeps what it attends to: itself, unless it borrows."""
+        mixers = [block.mixer for block in self.blocks]
+        return tuple(
+            m.source if isinstance(m, SharingConfig) and m.source is not None else layer
+            for layer, m in enumerate(mixers)
+        )
 
-    def __contains__(self, name: str) -> bool:
-        return self.raw.get(name) is not None
+    @property
+    def windows(self) -> tuple[int | None, ...]:
+        """The distinct windows of paged layers, widest first (None: all): the cache's groups."""
+        found = {cache.window for cache in self.caches if isinstance(cache, Paged)}
+        return tuple(sorted(found, key=lambda window: -(window or 1 << 62)))
 
-    def refuse(self, name: str, expected: str) -> ConfigError:
-        if self.raw.get(name) is None:
-            return ConfigError(f"config.json: {self.within}{name} is missing, expected {expected}")
-        found = repr(self.raw[name])
-        found = found if len(found) <= 80 else found[:77] + "..."
-        return ConfigError(f"config.json: {self.within}{name} is {found}, expected {expected}")
-
-    def integer(
-        self, name: str, default: int | None = None, least: int = 1, most: int = 2**31 - 1
-    ) -> int:
-        value = self.raw.get(name)
-        if value is None and default is not None:
-            return default
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise self.refuse(name, f"a whole number from {least} to {most}")
-        return value
-
-    def number(self, name: str, default: float | None = None) -> float:
-        value = self.raw.get(name)
-        if value is None and default is not None:
-            return default
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.refuse(name, "a positive number")
-        if not 0 < value < 1e30:
-            raise self.refuse(name, "a positive number")
-        return float(value)
-
-    def flag(self, name: str, default: bool) -> bool:
-        value = self.raw.get(name)
-        if value is None:
-            return default
-        if not isinstance(value, bool):
-            raise self.refuse(name, "true or false")
-        return value
-
-    def choice(self, name: str, allowed: Iterable[str], default: str) -> str:
-        value = self.raw.get(name)
-        if value is None:
-            return default
-        if not isinstance(value, str) or value not in allowed:
-            raise self.refuse(name, "one of " + ", ".join(allowed))
-        return value
-
-    def table(self, name: str) -> "Fields":
-        value = self.raw.get(name)
-        if value is None:
-            return Fields({}, f"{name}.")
-        if not isinstance(value, dict):
-            raise self.refuse(name, "an object")
-        return Fields(value, f"{self.within}{name}.")
-
-
-def read_config(fields: Fields, **different: Any) -> ModelConfig:
-    """What Llama and its relatives spell alike; `different` is what a family settles otherwise."""
-    fields.choice("hidden_act", ("silu", "swish"), "silu")
-    hidden, heads = fields.integer("hidden_size"), fields.integer("num_attention_heads")
-    if "head_dim" not in different and "head_dim" not in fields and hidden % heads:
-        raise fields.refuse("num_attention_heads", f"a divisor of hidden_size, {hidden}")
-    layers = layer_count(fields)
-    values: dict[str, Any] = {
-        "model_type": fields.raw["model_type"],
-        "vocab_size": fields.integer("vocab_size"),
-        "hidden_size": hidden,
-        "intermediate_size": fields.integer("intermediate_size"),
-        "layers": layers,
-        "heads": heads,
-        "kv_heads": fields.integer("num_key_value_heads", heads),
-        "head_dim": fields.integer("head_dim", hidden // heads, most=4096),
-        "norm_eps": fields.number("rms_norm_eps", 1e-6),
-        "context": fields.integer("max_position_embeddings", 2048),
-        "tied": fields.flag("tie_word_embeddings", False),
-        "rope": read_rope(fields),
-        "quantization": read_quantization(fields),
-        "windows": (None,) * layers,
-    }
-    config = ModelConfig(**(values | different))
-    if config.heads % config.kv_heads:
-        raise fields.refuse("num_key_value_heads", f"a divisor of {config.heads} attention heads")
-    if config.head_dim % 2:
-        raise ConfigError(f"config.json: head_dim is {config.head_dim}, expected an even number")
-    return config
-
-
-def layer_count(fields: Fields) -> int:
-    return fields.integer("num_hidden_layers", most=10_000)
-
-
-def read_rope(fields: Fields) -> Rope:
-    """transformers 5 keeps all in rope_parameters; 4 has rope_theta beside rope_scaling."""
-    scaling = fields.table("rope_scaling" if "rope_scaling" in fields else "rope_parameters")
-    if any(isinstance(value, dict) for value in scaling.raw.values()):
-        raise fields.refuse(scaling.within.rstrip("."), "one set of values for all layers")
-    if scaling.number("partial_rotary_factor", fields.number("partial_rotary_factor", 1.0)) != 1:
-        raise scaling.refuse("partial_rotary_factor", "1")
-    theta = scaling.number("rope_theta", fields.number("rope_theta", 10_000.0))
-    if theta <= 1:
-        raise (scaling if "rope_theta" in scaling else fields).refuse("rope_theta", "more than 1")
-    kind = scaling.choice(
-        "rope_type" if "rope_type" in scaling else "type", ROPE_KINDS, ROPE_KINDS[0]
-    )
-    return ROPE_READERS[kind](fields, scaling, theta)
-
-
-def read_windows(fields: Fields) -> tuple[int | None, ...]:
-    """Qwen's spelling: the first max_window_layers see all, unless layer_types lists them."""
-    layers = layer_count(fields)
-    if not fields.flag("use_sliding_window", False) or "sliding_window" not in fields:
-        return (None,) * layers
-    window = fields.integer("sliding_window")
-    if "layer_types" not in fields:
-        full = fields.integer("max_window_layers", 28, least=0)
-        return tuple(None if layer < full else window for layer in range(layers))
-    kinds = fields.raw["layer_types"]
-    widths = {"full_attention": None, "sliding_attention": window}
-    known = isinstance(kinds, list) and all(kind in list(widths) for kind in kinds)
-    if not known or len(kinds) != layers:
-        raise fields.refuse("layer_types", f"{layers} of " + " or ".join(widths))
-    return tuple(widths[kind] for kind in kinds)
-
-
-def read_quantization(fields: Fields) -> Quantization:
-    """MLX writes the same object twice; other tools' quantization_config has a quant_method."""
-    name = "quantization" if "quantization" in fields else "quantization_config"
-    if name not in fields:
-        return Quantization()
-    found = fields.table(name)
-    if "quant_method" in found:
-        raise found.refuse("quant_method", "MLX affine quantization")
-    default = _affine(found)
-    modules: dict[str, Affine | None] = {}
-    for module, value in found.raw.items():
-        if isinstance(value, dict):
-            modules[module] = _affine(found.table(module))
-        elif isinstance(value, bool):
-            modules[module] = default if value else None
-    return Quantization(default, modules)
-
-
-def _affine(found: Fields) -> Affine:
-    found.choice("mode", ("affine",), "affine")
-    group, bits = found.integer("group_size"), found.integer("bits")
-    if group not in GROUPS:
-        raise found.refuse("group_size", "one of " + ", ".join(map(str, GROUPS)))
-    if bits not in BITS:
-        raise found.refuse("bits", "one of " + ", ".join(map(str, BITS)))
-    return Affine(group, bits)
-
-
-def _original_context(fields: Fields, scaling: Fields) -> int:
-    """Where transformers looks for it, in its order."""
-    name = "original_max_position_embeddings"
-    context = fields.integer("max_position_embeddings", 2048)
-    return fields.integer(name, scaling.integer(name, context))
-
-
-def _llama3(fields: Fields, scaling: Fields, theta: float) -> Rope:
-    low, high = scaling.number("low_freq_factor"), scaling.number("high_freq_factor")
-    if high <= low:
-        raise scaling.refuse("high_freq_factor", f"more than low_freq_factor, {low}")
-    return Rope(
-        theta=theta,
-        kind="llama3",
-        factor=scaling.number("factor"),
-        original_context=_original_context(fields, scaling),
-        low=low,
-        high=high,
-    )
-
-
-def _yarn(fields: Fields, scaling: Fields, theta: float) -> Rope:
-    original = _original_context(fields, scaling)
-    factor = scaling.number("factor", fields.integer("max_position_embeddings", 2048) / original)
-    attention = _magnitude(factor, 1.0)
-    if "mscale" in scaling and "mscale_all_dim" in scaling:
-        attention = _magnitude(factor, scaling.number("mscale"))
-        attention /= _magnitude(factor, scaling.number("mscale_all_dim"))
-    return Rope(
-        theta=theta,
-        kind="yarn",
-        factor=factor,
-        original_context=original,
-        fast=scaling.number("beta_fast", 32.0),
-        slow=scaling.number("beta_slow", 1.0),
-        truncate=scaling.flag("truncate", True),
-        attention_factor=scaling.number("attention_factor", attention),
-    )
-
-
-def _magnitude(factor: float, scale: float) -> float:
-    """Section 3.4 of the YaRN paper (arXiv 2309.00071)."""
-    return 1.0 if factor <= 1 else 0.1 * scale * math.log(factor) + 1.0
-
-
-ROPE_READERS = {
-    "default": lambda fields, scaling, theta: Rope(theta),
-    "linear": lambda fields, scaling, theta: Rope(theta, "linear", scaling.number("factor")),
-    "llama3": _llama3,
-    "yarn": _yarn,
-}
+    @property
+    def ropes(self) -> tuple[Rope, ...]:
+        """The distinct rotary positions of the blocks, in their order."""
+        mixers = (block.mixer for block in self.blocks)
+        found = (
+            mixer.rope
+            for mixer in mixers
+            if isinstance(mixer, AttentionConfig | SharingConfig | LatentConfig)
+        )
+        return tuple(dict.fromkeys(rope for rope in found if rope is not None))

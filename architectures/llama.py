@@ -1,16 +1,14 @@
-"""Llama: biases are the checkpoint's choice."""
+"""Llama, and CodeLlama with it: biases are the checkpoint's choice."""
 
-from .config import Fields, ModelConfig, layer_count, read_config
+from .config import ModelConfig
+from .fields import Fields
+from .read import FULL, alike, attention, decoder, layer_kinds, mlp, rms
 
 
 def configure(fields: Fields) -> ModelConfig:
+    layer_kinds(fields, [FULL], lambda layer: FULL)
     biased = fields.flag("attention_bias", False)
-    kinds = fields.raw.get("layer_types")
-    if kinds is not None and kinds != ["full_attention"] * layer_count(fields):
-        raise fields.refuse("layer_types", "all full_attention")
-    return read_config(
-        fields,
-        qkv_bias=biased,
-        output_bias=biased,
-        mlp_bias=fields.flag("mlp_bias", False),
+    mixer = attention(fields, bias=biased, output_bias=biased)
+    return decoder(
+        fields, alike(fields, mixer, mlp(fields, bias=fields.flag("mlp_bias", False))), rms(fields)
     )

@@ -1,16 +1,18 @@
-"""Mistral: no biases, and one sliding window for all layers where there is one."""
+"""Mistral and Ministral: a window of 4096 tokens on the layers that have one, unless it is null."""
 
-from .config import Fields, ModelConfig, layer_count, read_config
+from .config import BlockConfig, ModelConfig
+from .fields import Fields
+from .read import FULL, SLIDING, attention, decoder, layer_kinds, mlp, read_window, rms
 
 
 def configure(fields: Fields) -> ModelConfig:
-    layers = layer_count(fields)
-    unset = "sliding_window" not in fields.raw
-    # transformers takes 4096 where the field is left out, and no window where it is null.
-    windowed = unset or "sliding_window" in fields
-    window = fields.integer("sliding_window", 4096) if windowed else None
-    kinds = fields.raw.get("layer_types")
-    uniform = ["full_attention" if window is None else "sliding_attention"] * layers
-    if kinds is not None and kinds != uniform:
-        raise fields.refuse("layer_types", f"all {uniform[0]}, as sliding_window says")
-    return read_config(fields, windows=(window,) * layers)
+    """transformers takes a Mistral with layer_types for a Ministral."""
+    fields.assume(num_key_value_heads=8, max_position_embeddings=131_072)
+    off = "sliding_window" in fields.raw and "sliding_window" not in fields
+    usual, allowed = (FULL, [FULL]) if off else (SLIDING, [FULL, SLIDING])
+    window = read_window(fields, default=4096)
+    blocks = [
+        BlockConfig(attention(fields, window=window if kind == SLIDING else None), mlp(fields))
+        for kind in layer_kinds(fields, allowed, lambda layer: usual)
+    ]
+    return decoder(fields, blocks, rms(fields))

@@ -1,4 +1,4 @@
-"""How a decoder asks for a checkpoint's tensors: by name, each once, layer by layer."""
+"""Where a model's weights come from, as far as its layers are concerned."""
 
 from typing import Protocol
 
@@ -8,19 +8,32 @@ from ..kernels.weight import Dense, Quantized
 
 
 class Parameters(Protocol):
-    """A name that is missing, or a shape that differs, is the implementation's error to raise."""
+    """Each tensor is taken once, by the name that mlx_lm gives it."""
 
     @property
     def dtype(self) -> mx.Dtype:
-        """What activations, norms and bias vectors are held in."""
+        """Of activations, and so of vectors."""
         ...
 
-    def vector(self, name: str, size: int) -> mx.array:
-        """(size,) in `dtype`, evaluated."""
+    def has(self, name: str) -> bool:
+        """Whether there is a tensor of this name: checkpoints split or join some in two ways."""
         ...
 
-    def stack(self, module: str, count: int, rows: int, columns: int) -> Dense | Quantized | None:
-        """`count` matrices that are stored as one tensor, one below the other; None if not so."""
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Of a tensor that was not taken yet: convolutions are stored in two orders."""
+        ...
+
+    def vector(self, name: str, *shape: int, dtype: mx.Dtype | None = None) -> mx.array:
+        """A norm's weight or a bias, in the dtype of activations or the one given, evaluated."""
+        ...
+
+    def stack(
+        self, module: str, count: int, rows: int, columns: int, turned: bool = False
+    ) -> Dense | Quantized | None:
+        """`count` matrices stored as one tensor, one below the other; None if not so.
+
+        `turned`: if the tensor has the module's own name, columns come before rows there.
+        """
         ...
 
     def matrix(self, module: str, rows: int, columns: int) -> Dense | Quantized:

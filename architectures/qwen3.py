@@ -1,15 +1,21 @@
 """Qwen 3: queries and keys are normalised head by head, whose width is the config's choice."""
 
-from .config import Fields, ModelConfig, read_config, read_windows
+from .config import AttentionConfig, BlockConfig, ModelConfig
+from .fields import Fields
+from .read import attention, decoder, mlp, read_windows, rms
+
+
+def mixers(fields: Fields, head_dim: int = 0) -> list[AttentionConfig]:
+    """One a layer; `head_dim` if the config says none."""
+    fields.assume(max_position_embeddings=32_768)
+    biased = fields.flag("attention_bias", False)
+    return [
+        attention(fields, head_dim, qk_norm="head", bias=biased, output_bias=biased, window=window)
+        for window in read_windows(fields)
+    ]
 
 
 def configure(fields: Fields) -> ModelConfig:
-    biased = fields.flag("attention_bias", False)
-    return read_config(
-        fields,
-        head_dim=fields.integer("head_dim", 128),  # transformers' default, whatever hidden_size is
-        qk_norm=True,
-        qkv_bias=biased,
-        output_bias=biased,
-        windows=read_windows(fields),
-    )
+    # transformers' default width, whatever hidden_size is
+    blocks = [BlockConfig(mixer, mlp(fields)) for mixer in mixers(fields, head_dim=128)]
+    return decoder(fields, blocks, rms(fields))

@@ -19,6 +19,7 @@ import mlx.core as mx
 import numpy as np
 
 from bessemer.architectures.decoder import Decoder
+from bessemer.architectures.step import Cache, Step
 from bessemer.bench import graph
 from bessemer.bench.contest import Unavailable
 from bessemer.bench.latent_layer import step as latent_step
@@ -27,8 +28,9 @@ from bessemer.bench.synthetic import Storage, checkpoint
 from bessemer.bench.workload import Dimensions
 from bessemer.engine import kv_cache
 from bessemer.engine.model import load
+from bessemer.engine.room import Room
 from bessemer.kernels.metal.device import Gpu, using
-from bessemer.kernels.pages import FORMATS, PAGE, Layout, Pages
+from bessemer.kernels.pages import FORMATS, PAGE, Layout
 
 SHAPES = ("llama-3.2-1b", "qwen3-1.7b", "qwen3-30b-a3b", "deepseek-v2-lite")
 MOST = {"dense": 6, "experts": 9}  # a layer, of ours
@@ -41,27 +43,21 @@ def ours(found: Shape) -> "Counter[str]":
     with using(Gpu(trusted=True)):
         model = load(path)
         config = model.config
-        format = FORMATS[model.decoder.dtype]
-        pools = kv_cache.allocate(
-            config.layers,
-            CONTEXT // PAGE + 2,
-            config.kv_heads,
-            config.head_dim,
-            config.head_dim,
-            format,
-        )
-        step = partial(_step, model.decoder, pools, layout(CONTEXT))
+        room = Room(config.windows, (CONTEXT // PAGE + 1,) * len(config.windows))
+        caches = kv_cache.allocate(config, room, FORMATS[model.decoder.dtype])
+        step = partial(_step, model.decoder, caches, layout(CONTEXT))
         with graph.fast_as_one():
             return graph.launches(step, mx.zeros((1,), mx.int32))
 
 
 def _step(
     decoder: Decoder,
-    pools: Sequence[Pages],
+    caches: Sequence[Cache],
     placed: Layout,
     tokens: mx.array,
 ) -> mx.array:
-    logits, _ = decoder(tokens, placed, pools, mx.zeros((1,), mx.int32))
+    step = Step((placed,) * len(decoder.config.windows), placed.positions)
+    logits, _ = decoder(tokens, step, caches, mx.zeros((1,), mx.int32))
     return logits
 
 

@@ -14,14 +14,17 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from bessemer.architectures.decoder import Decoder
+from bessemer.architectures.config import MoeConfig
+from bessemer.architectures.decoder import Block, Decoder
 from bessemer.architectures.layers.moe import MoE
+from bessemer.architectures.step import Step
 from bessemer.bench.options import numbers
 from bessemer.bench.shapes import shape
 from bessemer.bench.stats import paired, rotated, summary
 from bessemer.bench.synthetic import Storage, checkpoint
 from bessemer.engine import kv_cache
 from bessemer.engine.model import Model, load
+from bessemer.engine.room import Room
 from bessemer.kernels.moe import moe
 from bessemer.kernels.pages import PAGE, Format, Layout, Prefill
 
@@ -74,20 +77,21 @@ def moe_speeds(make: Make, tokens: int, rounds: int) -> tuple[list[float], list[
 
 def unsorted(decoder: Decoder) -> Decoder:
     """The same weights, with every pair's experts read on their own."""
-    blocks = [
-        replace(block, mlp=replace(block.mlp, experts=replace(block.mlp.experts, in_order=False)))
-        if isinstance(block.mlp, MoE)
-        else block
-        for block in decoder.blocks
-    ]
+    blocks = []
+    for block in decoder.blocks:
+        layer = block.feed_forward
+        if isinstance(block, Block) and isinstance(layer, MoE):
+            layer = replace(layer, experts=replace(layer.experts, in_order=False))
+            block = replace(block, feed_forward=layer)
+        blocks.append(block)
     return replace(decoder, blocks=tuple(blocks))
 
 
 def prefill(model: Model, decoder: Decoder, tokens: int) -> Work:
     """A whole prompt in one step, up to the logits of its last token."""
-    config, pages = model.config, -(-tokens // PAGE)
-    dim = config.head_dim
-    pools = kv_cache.allocate(config.layers, pages + 1, config.kv_heads, dim, dim, Format.FLOAT16)
+    windows, pages = model.config.windows, -(-tokens // PAGE)
+    room = Room(windows, (pages,) * len(windows))
+    caches = kv_cache.allocate(model.config, room, Format.FLOAT16)
     positions = np.arange(tokens, dtype=np.int32)
     table = np.arange(1, pages + 1, dtype=np.int32)[None]
     layout = Layout(
@@ -100,21 +104,23 @@ def prefill(model: Model, decoder: Decoder, tokens: int) -> Work:
     )
     words = mx.array(np.random.default_rng(1).integers(1, 500, tokens).astype(np.int32))
     last = mx.array(np.array([tokens - 1], np.int32))
-    return lambda: mx.eval(decoder(words, layout, pools, last)[0])
+    step = Step((layout,) * len(windows), layout.positions)
+    return lambda: mx.eval(decoder(words, step, caches, last)[0])
 
 
 def experts_alone(model: Model, decoder: Decoder, tokens: int) -> Work:
     """All layers' experts, each token's drawn evenly: what a trained router aims at."""
     random = np.random.default_rng(tokens)
-    mixture = model.config.experts
-    assert mixture is not None
+    layers = (block.feed_forward for block in model.config.blocks)
+    mixture = next(layer for layer in layers if isinstance(layer, MoeConfig))
     order = random.random((tokens, mixture.count)).argsort(axis=1)
     chosen = mx.array(order[:, : mixture.per_token].astype(np.int32))
     weights = mx.array(np.full(chosen.shape, 1 / mixture.per_token, np.float32))
     shape = (tokens, model.config.hidden_size)
     x = mx.array(random.standard_normal(shape, dtype=np.float32))
-    layers = [block.mlp.experts for block in decoder.blocks if isinstance(block.mlp, MoE)]
-    return lambda: mx.eval([moe(x, layer, chosen, weights) for layer in layers])
+    parts = [block.feed_forward for block in decoder.blocks]
+    experts = [part.experts for part in parts if isinstance(part, MoE)]
+    return lambda: mx.eval([moe(x, each, chosen, weights) for each in experts])
 
 
 def main() -> int:

@@ -6,48 +6,55 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
+from ..architectures.step import Step
 from ..kernels.pages import PAGE, Layout, Prefill
+from ..kernels.runs import Runs
 from .scheduler import Work
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Flat rows, one a token; `rows` are those whose logits are wanted, in the work's order."""
+    """Flat rows, one a token; `rows` are those whose logits are wanted, in the work's order.
+
+    `copies` of states come first, each from one slot to another, in their order.
+    """
 
     tokens: mx.array  # (rows,) int32
-    layout: Layout
+    step: Step
     rows: mx.array  # (wanted,) int32
     sequences: tuple[int, ...]  # the requests that the work is of
-    positions: np.ndarray  # as in the layout
-    tables: np.ndarray  # as in the layout
+    positions: np.ndarray  # as in the step
+    tables: tuple[np.ndarray, ...]  # as in the step's layouts
+    decodes: int  # sequences with one token each, which come first
+    copies: tuple[tuple[int, int], ...] = ()
 
 
-def build(work: Sequence[Work]) -> Batch:
-    """Work of one token first, as the layout wants it; the scheduler gives it in that order."""
+def build(work: Sequence[Work], copies: Sequence[tuple[int, int]] = ()) -> Batch:
+    """Work of one token first, as layouts want it; the scheduler gives it in that order."""
     counts = [item.count for item in work]
     owners = np.repeat(np.arange(len(work), dtype=np.int32), counts)
     positions = np.concatenate(
         [np.arange(item.sequence.computed, item.sequence.computed + item.count) for item in work]
     ).astype(np.int32)
-    tables = _tables(work)
-    slots = tables[owners, positions // PAGE] * PAGE + positions % PAGE
     decodes = sum(item.sequence.pending == 1 for item in work)
-    layout = Layout(
-        positions=mx.array(positions),
-        slots=mx.array(slots),
-        owners=mx.array(owners),
-        tables=mx.array(tables),
-        decodes=decodes,
-        prefills=_prefills(work[decodes:], decodes),
+    tables = _tables(work)
+    placed, belong = mx.array(positions), mx.array(owners)
+    prefills = _prefills(work[decodes:], decodes)
+    layouts = tuple(
+        Layout(placed, _slots(table, owners, positions), belong, mx.array(table), decodes, prefills)
+        for table in tables
     )
+    step = Step(layouts, placed, _runs(work), _reaches(work, counts))
     tokens = np.concatenate([_tokens(item) for item in work]).astype(np.int32)
     return Batch(
         mx.array(tokens),
-        layout,
+        step,
         mx.array(np.array(_wanted(work), dtype=np.int32)),
         tuple(item.sequence.request.id for item in work),
         positions,
         tables,
+        decodes,
+        tuple(copies),
     )
 
 
@@ -63,13 +70,38 @@ def _tokens(item: Work) -> np.ndarray:
     return np.array(item.sequence.tokens[start : start + item.count])
 
 
-def _tables(work: Sequence[Work]) -> np.ndarray:
-    """(sequences, most pages), padded with page 0."""
+def _tables(work: Sequence[Work]) -> tuple[np.ndarray, ...]:
+    """(sequences, most pages) of each cache group, padded with page 0."""
     used = [-(-(item.sequence.computed + item.count) // PAGE) for item in work]
-    tables = np.zeros((len(work), max(used)), dtype=np.int32)
-    for row, item, count in zip(tables, work, used, strict=True):
-        row[:count] = item.sequence.pages[:count]
+    groups = range(len(work[0].sequence.pages))
+    tables = tuple(np.zeros((len(work), max(used)), dtype=np.int32) for _ in groups)
+    for group, table in enumerate(tables):
+        for row, item, count in zip(table, work, used, strict=True):
+            row[:count] = item.sequence.pages[group][:count]
     return tables
+
+
+def _slots(table: np.ndarray, owners: np.ndarray, positions: np.ndarray) -> mx.array:
+    return mx.array(table[owners, positions // PAGE] * PAGE + positions % PAGE)
+
+
+def _runs(work: Sequence[Work]) -> Runs | None:
+    """Where sequences have slots."""
+    if not work[0].sequence.slot:
+        return None
+    return Runs.of(
+        [item.count for item in work],
+        [item.sequence.slot for item in work],
+        [item.sequence.computed == 0 for item in work],
+    )
+
+
+def _reaches(work: Sequence[Work], counts: Sequence[int]) -> mx.array | None:
+    """Where sequences know theirs."""
+    if not work[0].sequence.reach:
+        return None
+    reaches = np.array([item.sequence.reach for item in work], dtype=np.int32)
+    return mx.array(np.repeat(reaches, counts))
 
 
 def _prefills(work: Sequence[Work], start: int) -> tuple[Prefill, ...]:

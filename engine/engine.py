@@ -4,10 +4,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 import mlx.core as mx
 
+from ..architectures.config import Rope
 from .batch import Batch, build, wanted
-from .blocks import Blocks
 from .prefix_cache import PrefixCache
+from .reach import reach_class, reach_of
 from .request import Event, Refused, Request, Started, Token, TokenLogprobs
+from .room import Room
 from .sampler import Drawn, broken_numbers, draw, logprobs_of
 from .scheduler import Limits, Scheduler, Work
 from .sequence import Sequence as State
@@ -17,25 +19,26 @@ from .text import AnswerText
 class Engine:
     """Continuous batching over one model; every call is made from one thread.
 
-    `forward` runs a batch (engine.runner), `pages` counts the pool's pages without page 0, `ends`
-    are the ids that end an answer; `text` follows an answer's text, given stop strings and the
-    number of tokens before which they do not count.
+    `forward` runs a batch (engine.runner) over pools of this `room`, `ends` are the ids that end an
+    answer; `text` follows an answer's text, given stop strings and the number of tokens before
+    which they do not count; `ropes` are the model's.
     """
 
     def __init__(
         self,
         forward: Callable[[Batch], mx.array],
         limits: Limits,
-        pages: int,
+        room: Room,
         ends: Sequence[int],
         text: Callable[[Sequence[str], int], AnswerText],
+        ropes: Sequence[Rope] = (),
     ) -> None:
-        self.blocks = Blocks(pages + 1)
-        self.cache = PrefixCache(self.blocks)
-        self.scheduler = Scheduler(self.blocks, self.cache, limits)
+        self.cache = PrefixCache(room, limits.page)
+        self.scheduler = Scheduler(self.cache, limits)
         self._forward = forward
         self._ends = tuple(ends)
         self._text = text
+        self._ropes = [rope for rope in ropes if rope.varies]
         self._active: dict[int, State] = {}
 
     @property
@@ -45,7 +48,8 @@ class Engine:
     def submit(self, request: Request) -> None:
         """Queue a request; raises Refusal if it can never fit or the queue is full."""
         text = self._text(request.stop, request.min_tokens) if request.stop else None
-        state = State.of(request, text)
+        reach = reach_of(request, self.scheduler.limits.context) if self._ropes else 0
+        state = State.of(request, text, reach, reach_class(self._ropes, reach))
         self.scheduler.add(state)
         self._active[request.id] = state
 
@@ -61,7 +65,7 @@ class Engine:
         events: list[Event] = [Started(state.request.id, state.cached) for state in admitted]
         if not work:
             return events
-        logits = self._forward(build(work))
+        logits = self._forward(build(work, self.scheduler.take_copies()))
         prompts, ready = self._split(work, logits)
         self.scheduler.commit(work)
         drawing = [(state, row) for state, row in ready if state.request.max_tokens]

@@ -1,35 +1,69 @@
-"""The arrays behind the pages: one pool a layer, allocated once."""
+"""The arrays behind pages and slots: one cache a block, allocated once."""
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import prod
 
 import mlx.core as mx
 
+from ..architectures.config import ModelConfig, Paged, Recurrent
+from ..architectures.step import Cache
 from ..kernels import pages as kernel
 from ..kernels.cpu.library import in_large_pages
 from ..kernels.pages import Format, Pages
+from ..kernels.runs import States
+from .room import Room
 from .wire import Pattern
 
 
 def allocate(
-    layers: int,
-    pages: int,
-    kv_heads: int,
-    head_dim: int,
-    value_dim: int,
-    format: Format,
-    pattern: Pattern = "functional",
-) -> Sequence[Pages]:
-    """Pools of `pages` pages for each layer, filled with zeros and resident."""
-    pools = [kernel.zeros(pages, kv_heads, head_dim, value_dim, format) for _ in range(layers)]
-    if pattern == "in-place":
-        pools = [replace(pool, token=mx.zeros((kernel.TOKEN,))) for pool in pools]
-    arrays = [array for pool in pools for array in pool.arrays]
+    config: ModelConfig, room: Room, format: Format, pattern: Pattern = "functional"
+) -> list[Cache]:
+    """A cache for each block, filled with zeros and resident; the pattern is of the pages."""
+    pages = dict(zip(room.windows, room.pages, strict=True))
+    caches = [_allocated(kept, pages, room.states, format, pattern) for kept in config.caches]
+    arrays = arrays_of(caches)
     mx.eval(arrays)
     in_large_pages(arrays)
-    return pools
+    return caches
 
 
-def page_bytes(layers: int, kv_heads: int, head_dim: int, value_dim: int, format: Format) -> int:
-    """What one page costs over all layers, keys, values and scales."""
-    return layers * kernel.page_bytes(kv_heads, head_dim, value_dim, format)
+def arrays_of(caches: Sequence[Cache]) -> list[mx.array]:
+    """All that has to be evaluated."""
+    return [array for cache in caches if cache is not None for array in cache.arrays]
+
+
+def page_bytes(config: ModelConfig, window: int | None, format: Format) -> int:
+    """What one page costs over all layers with such a window, keys, values and scales."""
+    return sum(
+        kernel.page_bytes(kept.kv_heads, kept.head_dim, kept.value_dim, format)
+        for kept in config.caches
+        if isinstance(kept, Paged) and kept.window == window
+    )
+
+
+def state_bytes(config: ModelConfig) -> int:
+    """What one sequence's states cost over all layers that keep one."""
+    kept = [cache for cache in config.caches if isinstance(cache, Recurrent)]
+    return sum(mx.float32.size * prod(shape) for cache in kept for shape in cache.shapes)
+
+
+def _allocated(
+    kept: Paged | Recurrent | None,
+    pages: dict[int | None, int],
+    states: int,
+    format: Format,
+    pattern: Pattern,
+) -> Cache:
+    """With page 0 and slot 0, which are nobody's."""
+    if kept is None:
+        return None
+    if isinstance(kept, Recurrent):
+        return States(tuple(mx.zeros((states + 1, *shape)) for shape in kept.shapes))
+    count = pages[kept.window] + 1
+    pool = kernel.zeros(count, kept.kv_heads, kept.head_dim, kept.value_dim, format)
+    return _in_place(pool) if pattern == "in-place" else pool
+
+
+def _in_place(pool: Pages) -> Pages:
+    return replace(pool, token=mx.zeros((kernel.TOKEN,)))

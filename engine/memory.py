@@ -1,16 +1,38 @@
 """The byte plan of a model, settled before anything is allocated: weights, KV pool, scratch."""
 
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from msgspec import Struct
 
+from .room import Room, most_held
+
 POOLED_CONTEXTS = 4  # full conversations that the automatic pool holds, where memory allows
+SPARE = 8  # sequences more than run at a time, whose windows stay to be found again
+LEAST_STATES = 2  # one to work on, one to go on from
+FOUND_STATES = 63  # that stay to be found again, where memory allows
+SHORTEST = 8  # pages of a short conversation
 
 
 class DoesNotFit(ValueError):
     """A model does not fit in what it was given; the message names the numbers and the remedy."""
 
 
+class Windowed(Struct, frozen=True):
+    """Pages, of so many bytes, of the layers that see no more than `window` tokens."""
+
+    window: int
+    page: int
+    pages: int
+
+
 class Plan(Struct, frozen=True):
-    """All in bytes but `pages` and `context` (tokens: the longest prompt and answer together)."""
+    """All in bytes but `pages` and `context` (tokens: the longest prompt and answer together).
+
+    `page` and `pages` are those of full attention, if any; `state` is what all layers' recurrent
+    states of a sequence take, for `states` of which, and one that is nobody's, there is room.
+    """
 
     budget: int
     weights: int
@@ -18,18 +40,38 @@ class Plan(Struct, frozen=True):
     page: int
     pages: int
     context: int
+    windows: tuple[Windowed, ...] = ()
+    state: int = 0
+    states: int = 0
 
     @property
     def pool(self) -> int:
-        return self.page * self.pages
+        windows = sum(each.page * each.pages for each in self.windows)
+        slots = self.states + 1 if self.state else 0
+        return self.page * self.pages + windows + self.state * slots
+
+    @property
+    def room(self) -> Room:
+        full = [(None, self.pages)] if self.page else []
+        groups = [*full, *((each.window, each.pages) for each in self.windows)]
+        return Room(tuple(g[0] for g in groups), tuple(g[1] for g in groups), self.states)
 
     def __str__(self) -> str:
         parts = [
             f"weights {size(self.weights)}",
-            f"KV pool {size(self.pool)} ({self.pages} pages of {size(self.page)})",
+            f"KV pool {size(self.pool)} ({', '.join(self._pooled())})",
             f"working memory about {size(self.working)}",
         ]
         return f"{', '.join(parts)}; budget {size(self.budget)}; context {self.context} tokens"
+
+    def _pooled(self) -> list[str]:
+        full = [f"{self.pages} pages of {size(self.page)}"] if self.page else []
+        windows = [
+            f"{each.pages} pages of {size(each.page)} for windows of {each.window} tokens"
+            for each in self.windows
+        ]
+        states = [f"{self.states} states of {size(self.state)}"] if self.state else []
+        return [*full, *windows, *states]
 
 
 def size(count: float) -> str:
@@ -50,19 +92,84 @@ def plan(
     page_tokens: int,
     context: int,
     pool: int = 0,
+    windows: Sequence[tuple[int, int]] = (),
+    state: int = 0,
+    batch: int = 64,
+    chunk: int = 256,
 ) -> Plan:
-    """How many pages there will be: `pool` bytes of them, or as many as use and budget suggest.
+    """How many pages and states there will be: `pool` bytes of them, or as use and budget suggest.
 
-    Automatic: enough for a few full contexts, at most half of what the weights leave. Raises
-    DoesNotFit where not even a short conversation would fit.
+    `page`, and that of each (window, page), in bytes; `state` too, of one sequence; batch and chunk
+    as in Limits. Automatic: enough for a few full contexts, at most half of what the weights leave.
+    Windows get no more pages than running sequences need and a few more; states half of the bytes
+    at most. Raises DoesNotFit where not even a short conversation would fit.
     """
+    groups = _Groups(page, page_tokens, tuple(windows), batch + SPARE, chunk)
     left = budget - weights - working
-    wanted = pool or min(POOLED_CONTEXTS * context * page // page_tokens, left // 2)
-    pages = max(wanted, 0) // page
-    if (not pool and left <= 0) or pages * page_tokens < min(context, 8 * page_tokens):
+    most = POOLED_CONTEXTS * context // page_tokens
+    slots = batch + 1 + FOUND_STATES
+    given = pool or min(groups.cost(most) + slots * state, left // 2)
+    if state:
+        share = given // 2 if page or windows else given
+        slots = min(max(share // state, LEAST_STATES + 1), slots)
+    rest = given - slots * state
+    pages = groups.fitting(rest) if pool else min(most, groups.fitting(rest))
+    fits = groups.context(pages, context)
+    if (not pool and left <= 0) or rest < 0 or fits < min(context, SHORTEST * page_tokens):
+        least = groups.cost(SHORTEST) + (LEAST_STATES + 1) * state
         raise DoesNotFit(
             f"the model needs {size(weights)} for weights, about {size(working)} to work in and at "
-            f"least {size(8 * page)} for its KV pool, but it was given {size(budget)}; choose a "
+            f"least {size(least)} for its KV pool, but it was given {size(budget)}; choose a "
             "smaller model, or set --kv-cache if you know better"
         )
-    return Plan(budget, weights, working, page, pages, min(context, pages * page_tokens))
+    return Plan(
+        budget,
+        weights,
+        working,
+        page,
+        pages if page else 0,
+        fits,
+        groups.plans(pages),
+        state,
+        slots - 1 if state else 0,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Groups:
+    """Pages of full attention, and those that windows get beside so many of them."""
+
+    page: int
+    page_tokens: int
+    windows: tuple[tuple[int, int], ...]
+    sequences: int
+    chunk: int
+
+    @property
+    def held(self) -> list[int]:
+        """By one sequence, of each window."""
+        return [most_held(window, self.chunk, self.page_tokens) for window, _ in self.windows]
+
+    def windowed(self, pages: int) -> list[int]:
+        return [min(pages, self.sequences * each) for each in self.held]
+
+    def plans(self, pages: int) -> tuple[Windowed, ...]:
+        pairs = zip(self.windows, self.windowed(pages), strict=True)
+        return tuple(Windowed(window, page, count) for (window, page), count in pairs)
+
+    def cost(self, pages: int) -> int:
+        return self.page * pages + sum(each.page * each.pages for each in self.plans(pages))
+
+    def fitting(self, given: int) -> int:
+        """As many as these bytes are enough for; windows alone have a most."""
+        if given < 0:
+            return 0
+        most = given // self.page if self.page else self.sequences * max(self.held, default=0)
+        return bisect_right(range(most + 1), given, key=self.cost) - 1
+
+    def context(self, pages: int, longest: int) -> int:
+        """Tokens of a sequence for which there is room whatever else runs."""
+        found = [pages * self.page_tokens] if self.page else []
+        for count, held in zip(self.windowed(pages), self.held, strict=True):
+            found += [count * self.page_tokens] if count < held else []
+        return min([longest, *found])

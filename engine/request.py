@@ -42,7 +42,7 @@ class Sampling(Struct, frozen=True, kw_only=True):
     seed: int = 0  # 64 bits; the n-th token's draw depends on seed and n alone
 
 
-class Request(Struct, frozen=True, kw_only=True):
+class Request(Struct, frozen=True, kw_only=True, tag="continue"):
     """One sequence to continue; `tokens` is the whole prompt."""
 
     id: int
@@ -58,6 +58,25 @@ class Request(Struct, frozen=True, kw_only=True):
     salt: str = ""  # prefixes are shared only within one salt
 
 
+class Embed(Struct, frozen=True, kw_only=True, tag="embed"):
+    """Texts, or bare tokens, to be made vectors of; an Embedder's words for the rest."""
+
+    id: int
+    inputs: list[str | list[int]]
+    dimensions: int | None = None
+    prompt: str | None = None
+    truncate: bool = False
+
+
+class Rank(Struct, frozen=True, kw_only=True, tag="rank"):
+    """Documents to be scored by what they are worth to a query."""
+
+    id: int
+    query: str
+    documents: list[str]
+    truncate: bool = False
+
+
 class TokenLogprobs(Struct, frozen=True, array_like=True):
     """Natural log probabilities at a position, before any sampling setting."""
 
@@ -71,6 +90,10 @@ class Started(Struct, frozen=True, array_like=True, tag="started"):
 
     request: int
     cached: int
+
+    @property
+    def over(self) -> bool:
+        return False
 
 
 class Token(Struct, frozen=True, array_like=True, tag="token"):
@@ -90,6 +113,33 @@ class Token(Struct, frozen=True, array_like=True, tag="token"):
     logprobs: list[TokenLogprobs] = []
     prompt: list[TokenLogprobs] = []
 
+    @property
+    def over(self) -> bool:
+        return self.finish is not None
+
+
+class Embedded(Struct, frozen=True, array_like=True, tag="embedded"):
+    """Vectors of some inputs, `rows`: float32, least byte first, one vector after the other.
+
+    `tokens` is how many these inputs had; `over`: nothing more comes.
+    """
+
+    request: int
+    rows: list[int]
+    vectors: bytes
+    tokens: int
+    over: bool
+
+
+class Ranked(Struct, frozen=True, array_like=True, tag="ranked"):
+    """Scores of some documents, as in Embedded; a pair's query counts among its tokens."""
+
+    request: int
+    rows: list[int]
+    scores: list[float]
+    tokens: int
+    over: bool
+
 
 class Refused(Struct, frozen=True, array_like=True, tag="refused"):
     """A request ended by a Refusal, carried over the wire."""
@@ -100,6 +150,10 @@ class Refused(Struct, frozen=True, array_like=True, tag="refused"):
     message: str
     field: str | None = None
     retry_after: int | None = None
+
+    @property
+    def over(self) -> bool:
+        return True
 
     @classmethod
     def of(cls, request: int, refusal: Refusal) -> "Refused":
@@ -116,4 +170,11 @@ class Refused(Struct, frozen=True, array_like=True, tag="refused"):
         return Refusal(self.status, self.code, self.message, self.field, self.retry_after)
 
 
-Event = Started | Token | Refused
+def overloaded() -> Refusal:
+    return Refusal(
+        503, "overloaded", "Too many requests are waiting; try again soon.", retry_after=1
+    )
+
+
+Ask = Request | Embed | Rank
+Event = Started | Token | Embedded | Ranked | Refused  # `over`: it is its request's last

@@ -1,4 +1,4 @@
-"""One request's state in the engine: its tokens, how far they are computed, its pages."""
+"""One request in the engine: its tokens, how far they are computed, its pages and state."""
 
 from array import array
 from collections import Counter
@@ -13,27 +13,39 @@ from .text import AnswerText
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """`tokens` is prompt and answer; the first `computed` of them have keys and values in `pages`.
+    """`tokens` is prompt and answer; of the first `computed` there are keys, values and states.
 
-    The first len(path) pages belong to the prefix tree, the others to this sequence alone.
+    `pages` has a list for each cache group, by page: the tree's for those that `path` goes through,
+    the sequence's own for the others, and 0 before `firsts`, which the group does not see any more.
     """
 
     request: Request
     tokens: "array[int]"
     draws: np.random.Generator
     text: AnswerText | None = None  # where stop strings have to be looked for
+    salt: str = ""  # of the prefix tree
+    reach: int = 0  # tokens that it may come to have, where a rope asks for them
     computed: int = 0
     cached: int = -1  # tokens found in the prefix cache when first admitted
     reported: int = 1  # prompt positions whose logprobs are out; the first token has none
-    pages: list[int] = field(default_factory=list)
+    pages: list[list[int]] = field(default_factory=list)
+    firsts: list[int] = field(default_factory=list)
     path: list[Node] = field(default_factory=list)
+    slot: int = 0  # of its state, where layers keep one
+    begun: int = 0  # tokens that there were when it last began to run
+    saved: int = 0  # tokens after which the tree last got its state
+    mark: Node | None = None  # where the tree got it while answering
     seen: Counter[int] = field(default_factory=Counter)  # of the answer, where a penalty needs it
 
     @classmethod
-    def of(cls, request: Request, text: AnswerText | None = None) -> "Sequence":
+    def of(
+        cls, request: Request, text: AnswerText | None = None, reach: int = 0, kind: str = ""
+    ) -> "Sequence":
+        """`kind`: prefixes are shared only among sequences of the same one."""
         # Philox is a counter: the n-th draw depends on the seed and n alone.
         draws = np.random.Generator(np.random.Philox(key=request.sampling.seed % 2**64))
-        return cls(request, array("I", request.tokens), draws, text)
+        salt = f"{request.salt}\0{kind}" if kind else request.salt
+        return cls(request, array("I", request.tokens), draws, text, salt, reach)
 
     @property
     def pending(self) -> int:

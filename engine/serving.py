@@ -8,13 +8,30 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from ..architectures.config import ModelConfig
+from ..architectures.config import (
+    AttentionConfig,
+    BlockConfig,
+    BothConfig,
+    ConvConfig,
+    DeltaConfig,
+    FeedForward,
+    LatentConfig,
+    MlpConfig,
+    ModelConfig,
+    MoeConfig,
+    Paged,
+    SharingConfig,
+    SsmConfig,
+)
+from ..architectures.decoder import Block
+from ..architectures.encoder_config import EncoderConfig
+from ..architectures.layers.attention import Attention
 from ..architectures.registry import configure
 from ..kernels.attention import is_fused
 from ..kernels.attention_metal import self_test
 from ..kernels.cpu.library import compiled, use_threads
 from ..kernels.metal.device import Gpu, device
-from ..kernels.pages import FORMATS, PAGE, TAIL_PAGES, Format
+from ..kernels.pages import FORMATS, PAGE, Format, Heads
 from ..kernels.weight import activation_dtype
 from . import generation, kv_cache, tokenizer
 from .checkpoint import Checkpoint, CheckpointError, open_checkpoint
@@ -24,15 +41,14 @@ from .model import Model, build
 from .request import Sampling
 from .runner import Runner
 from .scheduler import Limits
-from .tails import Tails
 from .text import AnswerText
 from .tokenizer import Tokenizer
-from .weights import stored_dtype
+from .weights import is_unused, named, stored_dtype
 from .wire import Pattern
 
 SELF_TESTS = 1000  # steps of writing in place on a GPU, before it is trusted
 QUANTIZED = {4: Format.INT4, 8: Format.INT8}
-ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "U32": 4}
+ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "U32": 4, "U8": 1, "F8_E4M3": 2}  # once loaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +57,7 @@ class Settings:
 
     On a CPU: `threads` (0: as many as there are cores), and whether activations stay in float32;
     `kv_bits` of a key's or value's number, 0 for what fits the weights. On Metal: how keys and
-    values are appended.
+    values are appended. `check`: that all weights are numbers.
     """
 
     memory: int
@@ -53,6 +69,7 @@ class Settings:
     exact: bool = False
     kv_bits: int = 0
     kv_pattern: Pattern = "tail"
+    check: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,34 +97,26 @@ def load(directory: Path, settings: Settings) -> Serving:
     if settings.threads:
         use_threads(settings.threads)
     settled = _plan(checkpoint, config, settings, format)
-    model = build(checkpoint, config, settings.exact)
+    model = build(checkpoint, config, settings.exact, settings.check)
     runner = _runner(model, config, settled, format, settings)
     limits = Limits(settled.context, settings.max_batch, settings.queue, settings.chunk, PAGE)
-    engine = Engine(runner, limits, settled.pages, ends, _text(words))
+    engine = Engine(runner, limits, settled.room, ends, _text(words), config.ropes)
     return Serving(engine, settled, words, config.model_type, defaults)
 
 
 def _runner(
     model: Model, config: ModelConfig, settled: Plan, format: Format, settings: Settings
 ) -> Runner:
-    """With its pools."""
-    pattern = _pattern(model, format, settings)
-    pools = kv_cache.allocate(
-        config.layers,
-        settled.pages + 1,
-        config.kv_heads,
-        config.head_dim,
-        config.head_dim,
-        format,
-        pattern,
-    )
-    return Runner(model.decoder, pools, Tails(PAGE, TAIL_PAGES) if pattern == "tail" else None)
+    """With its caches."""
+    pattern = _pattern(model, config, format, settings)
+    caches = kv_cache.allocate(config, settled.room, format, pattern)
+    return Runner(model.decoder, caches, tailed=pattern == "tail")
 
 
-def _pattern(model: Model, format: Format, settings: Settings) -> Pattern:
+def _pattern(model: Model, config: ModelConfig, format: Format, settings: Settings) -> Pattern:
     """Only Metal kernels append in another way than the functional one, if all layers have them."""
-    dtype = model.decoder.dtype
-    if not all(is_fused(block.attention.heads, format, dtype) for block in model.decoder.blocks):
+    heads = _heads(model, config)
+    if not all(found and is_fused(found, format, model.decoder.dtype) for found in heads):
         return "functional"
     wanted = settings.kv_pattern
     if wanted == "in-place" and isinstance(device(), Gpu) and not self_test(SELF_TESTS):
@@ -115,6 +124,14 @@ def _pattern(model: Model, format: Format, settings: Settings) -> Pattern:
         print(message, file=sys.stderr)
         return "tail"
     return wanted
+
+
+def _heads(model: Model, config: ModelConfig) -> list[Heads | None]:
+    """Of the layers that keep pages; None for those that are more than attention by heads."""
+    pairs = zip(model.decoder.blocks, config.caches, strict=True)
+    paged = (block for block, kept in pairs if isinstance(kept, Paged))
+    mixers = (block.mixer if isinstance(block, Block) else None for block in paged)
+    return [mixer.heads if isinstance(mixer, Attention) else None for mixer in mixers]
 
 
 def _format(stored: mx.Dtype, settings: Settings) -> Format:
@@ -133,25 +150,65 @@ def _text(words: Tokenizer) -> Callable[[Sequence[str], int], AnswerText]:
 
 
 def _plan(checkpoint: Checkpoint, config: ModelConfig, settings: Settings, format: Format) -> Plan:
-    weights = sum(
-        math.prod(header.shape) * ITEM_BYTES.get(header.dtype, 4)
-        for header in checkpoint.tensors.values()
-    )
+    pages = [(window, kv_cache.page_bytes(config, window, format)) for window in config.windows]
     return plan(
         budget=settings.memory,
-        weights=weights,
+        weights=weight_bytes(checkpoint, config),
         working=_working(config, settings),
-        page=kv_cache.page_bytes(
-            config.layers, config.kv_heads, config.head_dim, config.head_dim, format
-        ),
+        page=sum(page for window, page in pages if window is None),
         page_tokens=PAGE,
         context=config.context,
         pool=settings.pool,
+        windows=[(window, page) for window, page in pages if window is not None],
+        state=kv_cache.state_bytes(config),
+        batch=settings.max_batch,
+        chunk=settings.chunk,
+    )
+
+
+def weight_bytes(checkpoint: Checkpoint, config: ModelConfig | EncoderConfig) -> int:
+    """Once loaded."""
+    return sum(
+        math.prod(header.shape) * ITEM_BYTES.get(header.dtype, 4)
+        for name, (_, header) in named(checkpoint, config).items()
+        if not is_unused(config, name)
     )
 
 
 def _working(config: ModelConfig, settings: Settings) -> int:
     """An estimate, in float32: a few activations of a step's rows, and its logits three times."""
     rows = settings.chunk + settings.max_batch
-    widths = 6 * config.hidden_size + 3 * config.intermediate_size
+    streams = config.altup.streams if config.altup else 1
+    widths = 6 * streams * config.hidden_size + 3 * max(map(_widest, config.blocks))
     return 4 * (rows * widths + 3 * settings.max_batch * config.vocab_size)
+
+
+def _widest(block: BlockConfig) -> int:
+    """What a block's widest layer makes of a row."""
+    return max(_mixed(block), _fed(block.feed_forward))
+
+
+def _mixed(block: BlockConfig) -> int:
+    match block.mixer:
+        case AttentionConfig(heads=heads, head_dim=dim) | SharingConfig(heads=heads, head_dim=dim):
+            return heads * dim
+        case LatentConfig(heads=heads, rank=rank, rope_dim=rope):
+            return heads * (rank + rope)
+        case DeltaConfig(channels=channels) | SsmConfig(channels=channels):
+            return channels
+        case ConvConfig(channels=channels):
+            return 3 * channels
+        case None:
+            return 0
+
+
+def _fed(layer: FeedForward | None) -> int:
+    match layer:
+        case MlpConfig(width=width):
+            return width
+        case MoeConfig(per_token=chosen, width=width, shared_width=shared):
+            return chosen * width + shared
+        case BothConfig(dense=dense, sparse=sparse):
+            return _fed(dense) + _fed(sparse)
+        case None:
+            return 0

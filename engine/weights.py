@@ -1,57 +1,117 @@
-"""A checkpoint's tensors for a decoder: each is checked, read once and then forgotten."""
+"""A checkpoint's tensors for a decoder: each is checked, read once and then forgotten.
 
+The seam for other formats: `_read` gives a module's weight as it is stored, by how the config says
+that modules are quantized; what a format calls its tensors ends in `named`.
+"""
+
+import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import mlx.core as mx
 
-from ..architectures.config import Affine, ModelConfig
-from ..kernels.weight import Dense, Quantized, activation_dtype
+from ..architectures.config import ModelConfig, Stored
+from ..architectures.encoder_config import EncoderConfig
+from ..kernels.fp8 import from_fp8
+from ..kernels.weight import Dense, Quantized, activation_dtype, from_mxfp4_blocks
 from .checkpoint import Checkpoint, CheckpointError, Header
 
 FLOATS = {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}
 PACKED = {"U32": mx.uint32}
+BYTES = {"U8": mx.uint8}
+FP8 = {"F8_E4M3": mx.uint8}
+LEAST_COLUMNS = 32  # of which a row has a whole multiple: what MLX and the kernels ask of nvfp4
 # A buffer that older exporters saved although it follows from the config.
 HARMLESS = ".rotary_emb.inv_freq"
 
 
 class Weights:
-    """`Parameters` for a decoder, over one checkpoint; `finish` when it has taken what it needs."""
+    """`Parameters` for a decoder, over one checkpoint; `finish` when it has taken what it needs.
 
-    def __init__(self, checkpoint: Checkpoint, config: ModelConfig, exact: bool = False) -> None:
+    With `check`, numbers that are none (NaN, infinity) are refused.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        config: ModelConfig | EncoderConfig,
+        exact: bool = False,
+        check: bool = False,
+    ) -> None:
         self.config = config
         self.exact = exact  # see kernels.linear.Quantized
         self.bytes = 0
         self.dtype = activation_dtype(stored_dtype(checkpoint))
-        self._headers = dict(checkpoint.tensors)
+        self._check = check
+        self._headers = named(checkpoint, config)
         self._path = checkpoint.path
         self._files: dict[Path, dict[str, mx.array]] = {}
 
-    def vector(self, name: str, size: int) -> mx.array:
-        vector = self._take(name, (size,), FLOATS).astype(self.dtype)
+    def has(self, name: str) -> bool:
+        return name in self._headers
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        _, header = self._header(name)
+        return header.shape
+
+    def vector(self, name: str, *shape: int, dtype: mx.Dtype | None = None) -> mx.array:
+        vector = self._take(name, shape, FLOATS).astype(dtype or self.dtype)
         mx.eval(vector)
         return vector
 
-    def stack(self, module: str, count: int, rows: int, columns: int) -> Dense | Quantized | None:
-        if f"{module}.weight" not in self._headers:
-            return None
-        return self._read(module, (count, rows), columns)
+    def stack(
+        self, module: str, count: int, rows: int, columns: int, turned: bool = False
+    ) -> Dense | Quantized | None:
+        if f"{module}_blocks" in self._headers:
+            return self._blocks(module, count, rows, columns)
+        if turned and module in self._headers:
+            return self._turned(module, count, rows, columns)
+        for name in (f"{module}.weight", module):  # transformers' stacks are no modules
+            if name in self._headers:
+                return self._read(module, name, (count, rows), columns)
+        return None
 
     def matrix(self, module: str, rows: int, columns: int) -> Dense | Quantized:
-        return self._read(module, (rows,), columns)
+        return self._read(module, f"{module}.weight", (rows,), columns)
 
-    def _read(self, module: str, rows: tuple[int, ...], columns: int) -> Dense | Quantized:
-        """Of more dimensions of rows one is made."""
-        quantized = self._affine(module)
-        if quantized is None:
-            return Dense(self._flat(f"{module}.weight", (*rows, columns), FLOATS))
-        group, bits = quantized.group, quantized.bits
-        if columns % group:
+    def finish(self) -> None:
+        """Refuses tensors that the model has no use for: they are another model's."""
+        left = [name for name in self._headers if not is_unused(self.config, name)]
+        if left:
+            more = f" and {len(left) - 1} more" if len(left) > 1 else ""
+            _, header = self._headers[left[0]]
             raise CheckpointError(
-                f"{self._path}: {module} has {columns} columns, not a multiple of its group {group}"
+                f"{header.file} has the tensor {left[0]}{more}, "
+                f"which {self.config.model_type} does not use as configured"
+            )
+        self._files.clear()
+
+    def _read(
+        self, module: str, name: str, rows: tuple[int, ...], columns: int
+    ) -> Dense | Quantized:
+        """Of more dimensions of rows one is made."""
+        stored = self._stored(module)
+        if stored is not None:
+            return self._quantized(module, stored, rows, columns)
+        if f"{module}.weight_scale_inv" in self._headers:
+            return self._fp8(module, rows[0], columns)
+        return Dense(self._flat(name, (*rows, columns), FLOATS))
+
+    def _quantized(
+        self, module: str, stored: Stored, rows: tuple[int, ...], columns: int
+    ) -> Quantized:
+        group, bits = stored.group, stored.bits
+        unit = max(group, LEAST_COLUMNS)
+        if columns % unit:
+            raise CheckpointError(
+                f"{self._path}: {module} has {columns} columns, quantized by {unit} at a time"
             )
         grouped = (*rows, columns // group)
         words = self._flat(f"{module}.weight", (*rows, columns * bits // 32), PACKED)
+        if stored.mode != "affine":
+            codes = self._flat(f"{module}.scales", grouped, BYTES)
+            return Quantized(words, codes, None, group, bits, stored.mode, self.exact)
         scales, biases = (
             self._flat(f"{module}.{part}", grouped, FLOATS) for part in ("scales", "biases")
         )
@@ -60,31 +120,41 @@ class Weights:
             mx.eval(scales, biases)
         return Quantized(words, scales, biases, group, bits, exact=self.exact)
 
-    def finish(self) -> None:
-        """Refuses tensors that the model has no use for: they are another model's."""
-        left = [name for name in self._headers if not self._harmless(name)]
-        if left:
-            more = f" and {len(left) - 1} more" if len(left) > 1 else ""
-            raise CheckpointError(
-                f"{self._headers[left[0]].file} has the tensor {left[0]}{more}, "
-                f"which {self.config.model_type} does not use as configured"
-            )
-        self._files.clear()
+    def _fp8(self, module: str, rows: int, columns: int) -> Dense:
+        """DeepSeek's 8-bit numbers, with a scale for each block of rows and columns."""
+        each = self.config.quantization.block
+        block = each or (rows, columns)
+        sizes = (-(-rows // block[0]), -(-columns // block[1]))
+        codes = self._take(f"{module}.weight", (rows, columns), FP8)
+        scales = self._take(f"{module}.weight_scale_inv", sizes if each else (), FLOATS)
+        return Dense(from_fp8(codes, scales.astype(mx.float32).reshape(sizes), block))
 
-    def _affine(self, module: str) -> Affine | None:
+    def _turned(self, name: str, count: int, rows: int, columns: int) -> Dense:
+        array = self._take(name, (count, columns, rows), FLOATS).swapaxes(1, 2)
+        array = mx.contiguous(array).reshape(count * rows, columns)
+        mx.eval(array)
+        return Dense(array)
+
+    def _blocks(self, module: str, count: int, rows: int, columns: int) -> Quantized:
+        """gpt-oss's experts as OpenAI published them: 16 bytes to 32 numbers."""
+        groups = columns // 32
+        blocks = self._take(f"{module}_blocks", (count, rows, groups, 16), BYTES)
+        scales = self._take(f"{module}_scales", (count, rows, groups), BYTES)
+        return replace(from_mxfp4_blocks(blocks, scales), exact=self.exact)
+
+    def _stored(self, module: str) -> Stored | None:
         """As mlx_lm decides: by the module's own entry, else by whether there are scales."""
         quantization = self.config.quantization
         if module in quantization.modules:
             return quantization.modules[module]
-        header = self._headers.get(f"{module}.scales")
-        if header is not None and quantization.default is None:
+        if f"{module}.scales" not in self._headers:
+            return None
+        if quantization.default is None:
+            _, header = self._headers[f"{module}.scales"]
             raise CheckpointError(
                 f"{header.file} has {module}.scales, but config.json says nothing of quantization"
             )
-        return None if header is None else quantization.default
-
-    def _harmless(self, name: str) -> bool:
-        return name.endswith(HARMLESS) or (self.config.tied and name.startswith("lm_head."))
+        return quantization.default
 
     def _flat(self, name: str, shape: tuple[int, ...], dtypes: dict[str, mx.Dtype]) -> mx.array:
         array = self._take(name, shape, dtypes)
@@ -94,21 +164,28 @@ class Weights:
         return array
 
     def _take(self, name: str, shape: tuple[int, ...], dtypes: dict[str, mx.Dtype]) -> mx.array:
-        header = self._headers.pop(name, None)
-        if header is None:
-            raise CheckpointError(f"{self._path} lacks the tensor {name}")
+        original, header = self._header(name)
+        del self._headers[name]
         if header.dtype not in dtypes:
             raise CheckpointError(
-                f"{header.file}: {name} is {header.dtype}, expected {' or '.join(dtypes)}"
+                f"{header.file}: {original} is {header.dtype}, expected {' or '.join(dtypes)}"
             )
         if header.shape != shape:
             raise CheckpointError(
-                f"{header.file}: {name} has shape {header.shape}, where config.json implies {shape}"
+                f"{header.file}: {original} has shape {header.shape}, "
+                f"where config.json implies {shape}"
             )
-        array = self._open(header).pop(name)
+        array = self._open(header).pop(original)
         mx.eval(array)
         self.bytes += array.nbytes
+        if self._check and header.dtype in FLOATS and not mx.isfinite(array).all():
+            raise CheckpointError(f"{header.file}: {original} holds NaN or infinity")
         return array
+
+    def _header(self, name: str) -> tuple[str, Header]:
+        if name not in self._headers:
+            raise CheckpointError(f"{self._path} lacks the tensor {name}")
+        return self._headers[name]
 
     def _open(self, header: Header) -> dict[str, mx.array]:
         """MLX reads an array only when it is evaluated."""
@@ -122,9 +199,38 @@ class Weights:
         return self._files[header.file]
 
 
+def is_unused(config: ModelConfig | EncoderConfig, name: str) -> bool:
+    """Whether a tensor, by the name that layers would ask for, belongs to what is not run."""
+    tied = isinstance(config, ModelConfig) and config.tied and name.startswith(f"{config.head}.")
+    unused = any(re.match(pattern, name) for pattern in config.unused)
+    return name.endswith(HARMLESS) or tied or unused
+
+
+def named(
+    checkpoint: Checkpoint, config: ModelConfig | EncoderConfig
+) -> dict[str, tuple[str, Header]]:
+    """The tensors by the names that the layers ask for, each with the name in its file."""
+    patterns = [(re.compile(pattern), into) for pattern, into in config.renames]
+    found: dict[str, tuple[str, Header]] = {}
+    for original, header in checkpoint.tensors.items():
+        name = original
+        for pattern, into in patterns:
+            name = pattern.sub(into, name)
+        if name in found:
+            raise CheckpointError(
+                f"{header.file} has both {original} and {found[name][0]}, which are one weight"
+            )
+        found[name] = (original, header)
+    return found
+
+
 def stored_dtype(checkpoint: Checkpoint) -> mx.Dtype:
-    """The floating dtype that most tensors have."""
-    counts = Counter(h.dtype for h in checkpoint.tensors.values() if h.dtype in FLOATS)
+    """The floating dtype that most tensors have; scales of 8-bit floats do not count."""
+    counts = Counter(
+        header.dtype
+        for name, header in checkpoint.tensors.items()
+        if header.dtype in FLOATS and not name.endswith("_scale_inv")
+    )
     if not counts:
         raise CheckpointError(f"{checkpoint.path} has no tensor of {', '.join(FLOATS)}")
     return FLOATS[counts.most_common(1)[0][0]]

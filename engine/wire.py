@@ -8,9 +8,9 @@ import msgspec
 from msgspec import Struct
 
 from .memory import Plan
-from .request import Refused, Request, Sampling, Started, Token
+from .request import Ask, Embedded, Ranked, Refused, Sampling, Started, Token
 
-VERSION = 3
+VERSION = 5
 
 # How Metal kernels append to the KV cache: new tokens kept apart from immutable pools, written into
 # pools through a pointer and ordered by tokens, or into what may be copies of the pools.
@@ -33,10 +33,11 @@ class Configure(Struct, frozen=True, tag="configure"):
     kv_bits: int = 0
     metal: str = "auto"
     metal_kv: Pattern = "tail"
+    check: bool = False  # that all weights are numbers
 
 
 class Submit(Struct, frozen=True, tag="submit"):
-    requests: list[Request]
+    requests: list[Ask]
 
 
 class Cancel(Struct, frozen=True, tag="cancel"):
@@ -44,7 +45,7 @@ class Cancel(Struct, frozen=True, tag="cancel"):
 
 
 class Ready(Struct, frozen=True, tag="ready"):
-    """The worker serves. `defaults` are generation_config.json's sampling settings."""
+    """The worker serves. `defaults` are generation_config.json's sampling settings, if any."""
 
     version: int
     plan: Plan
@@ -61,7 +62,7 @@ class Failed(Struct, frozen=True, tag="failed"):
 class Step(Struct, frozen=True, tag="step"):
     """All that one step brought, in one frame."""
 
-    events: list[Started | Token | Refused]
+    events: list[Started | Token | Embedded | Ranked | Refused]
 
 
 ToWorker = Configure | Submit | Cancel

@@ -167,6 +167,7 @@ def _settings(configure: Configure) -> Settings:
         exact=configure.exact,
         kv_bits=configure.kv_bits,
         kv_pattern=configure.metal_kv,
+        check=configure.check,
     )
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
 import typer
@@ -22,9 +23,19 @@ ENGINE = (
     "cpu_precision",
     "metal",
     "metal_kv",
+    "check_weights",
     "offline",
     "log_level",
 )  # without a server
+
+MIXED = "mixed_2_6, mixed_3_4, mixed_3_6, mixed_4_6"  # the recipes of mlx_lm
+MODES = "affine, mxfp4, mxfp8, nvfp4"
+QUANTIZE = {
+    "--bits": "2, 3, 4, 5, 6, 8",
+    "--group-size": "32, 64, 128",
+    "--mixed": MIXED,
+    "--mode": MODES,
+}
 
 PATIENCE = 0.5  # seconds for a child to end that was told to
 
@@ -154,6 +165,46 @@ def bench(context: typer.Context) -> int:
 def kernels(context: typer.Context) -> int:
     """List the operations' kernels, profile one, or time them all."""
     return in_child("bessemer.bench.kernels_cli", context.args)
+
+
+@app.command()
+@with_settings("offline")
+def quantize(
+    source: Annotated[str, typer.Argument(help="A directory, or a Hugging Face id.")],
+    into: Annotated[str, typer.Argument(help="The directory to write, which must be new.")],
+    bits: Annotated[
+        int | None, typer.Option(help="Bits of a weight: 2, 3, 4 (the default), 5, 6 or 8.")
+    ] = None,
+    group_size: Annotated[
+        int | None, typer.Option(help="Weights a scale: 32, 64 (the default) or 128.")
+    ] = None,
+    mixed: Annotated[str | None, typer.Option(help=f"More bits where they count: {MIXED}.")] = None,
+    mode: Annotated[str, typer.Option(help=f"The layout: {MODES}.")] = "affine",
+    **flags: Any,
+) -> int:
+    """Write a checkpoint in fewer bits, for Bessemer and mlx_lm."""
+    config = read_config(flags, os.environ)
+    given = {"--bits": bits, "--group-size": group_size, "--mixed": mixed, "--mode": mode}
+    _check_recipe({flag: value for flag, value in given.items() if value is not None})
+    if Path(into).exists():
+        raise UsageError(f"{into} exists already; name a new directory")
+    from . import hub
+
+    path = hub.resolve(source, config.offline, config.hub_cache)
+    where = [str(path.absolute()), str(Path(into).absolute())]
+    recipe = map(str, (bits or 4, group_size or 64, mode, mixed or ""))
+    return in_child("bessemer.engine.quantize", [*where, *recipe])
+
+
+def _check_recipe(given: dict[str, int | str]) -> None:
+    for flag, value in given.items():
+        if str(value) not in QUANTIZE[flag].split(", "):
+            raise UsageError(f"{flag} is {value}; choose one of {QUANTIZE[flag]}")
+    if "--mixed" in given and "--bits" in given:
+        raise UsageError("--mixed says the bits, so leave --bits out")
+    for flag in ("--bits", "--group-size", "--mixed"):
+        if flag in given and given["--mode"] != "affine":
+            raise UsageError(f"{flag} goes with --mode affine alone, not with {given['--mode']}")
 
 
 def in_child(module: str, arguments: Sequence[str]) -> int:

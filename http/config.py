@@ -216,6 +216,10 @@ class Config:
         "How Metal kernels append to the KV cache: tail keeps new tokens apart, in-place writes "
         "through a pointer if the GPU passes a test of that, functional copies.",
     )
+    check_weights: bool = setting(
+        "", switch, "BESSEMER_CHECK_WEIGHTS", "--check-weights",
+        "Refuse a model whose weights hold NaN or infinity; takes a moment more to load.",
+    )
     cors_origin: tuple[str, ...] = setting(
         "", texts, "BESSEMER_CORS_ORIGIN", "--cors-origin ORIGIN",
         "A web page's origin that may call this server, or * for all; may be repeated.",

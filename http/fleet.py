@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from ..engine.request import Event, Refusal, Refused, Request, Started, Token
+from ..engine.request import Ask, Event, Refusal, Refused
 from ..engine.wire import (
     VERSION,
     Cancel,
@@ -53,6 +53,7 @@ class WorkerSettings:
     kv_bits: int = 0
     metal: str = "auto"
     metal_kv: Pattern = "tail"
+    check: bool = False
 
     def configure(self) -> Configure:
         return Configure(
@@ -68,6 +69,7 @@ class WorkerSettings:
             self.kv_bits,
             self.metal,
             self.metal_kv,
+            self.check,
         )
 
 
@@ -196,7 +198,7 @@ class Worker:
         """An id for a new request, never used before in this server."""
         return next(self._numbers)
 
-    def open(self, requests: Iterable[Request], tick: float) -> Ticket:
+    def open(self, requests: Iterable[Ask], tick: float) -> Ticket:
         """Send requests off; their events come through the ticket."""
         batch = list(requests)
         ticket = Ticket(self, [request.id for request in batch], tick)
@@ -284,11 +286,11 @@ class Worker:
                 self._failure = reason
                 self._log.error(f"{self.name}: {reason}")
 
-    def _deliver(self, event: Started | Token | Refused) -> None:
+    def _deliver(self, event: Event) -> None:
         ticket = self._tickets.get(event.request)
         if ticket is None:
             return  # cancelled while the event was on its way
-        if not isinstance(event, Started) and (isinstance(event, Refused) or event.finish):
+        if event.over:
             del self._tickets[event.request]
             ticket.over(event.request)
         ticket.put(event)

@@ -70,6 +70,7 @@ def _settings(path: Path, memory: int, models: int, config: Config) -> WorkerSet
         kv_bits=config.kv_bits,
         metal=config.metal,
         metal_kv=cast(Pattern, config.metal_kv),
+        check=config.check_weights,
     )
 
 

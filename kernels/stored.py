@@ -5,7 +5,7 @@ from functools import cache
 
 import mlx.core as mx
 
-from .metal.library import SMALLEST, Value
+from .metal.library import SMALLEST, Value, padded
 from .weight import Dense, Quantized, Weight
 
 FLOATS = (mx.float32, mx.float16, mx.bfloat16)
@@ -37,7 +37,7 @@ def stored(weight: Weight) -> Stored | None:
         if kind is None:
             return None
         types = (("W", weight.weight.dtype), ("S", weight.scales.dtype))
-        arrays = (weight.weight, weight.scales, biases)
+        arrays = (weight.weight, padded(weight.scales), padded(biases))
         return Stored(arrays, kind, (*types, ("FORMAT", kind), ("GROUP", weight.group)))
     if not isinstance(weight, Dense) or weight.weight.dtype not in FLOATS:
         return None

@@ -3,62 +3,167 @@
 from dataclasses import dataclass
 
 import mlx.core as mx
+import numpy as np
 
 from ...kernels.attention import attention
-from ...kernels.pages import Heads, Layout, Pages
+from ...kernels.pages import Heads, Pages
 from ...kernels.rms_norm import Norm
-from ...kernels.rope import Table
-from ..config import ModelConfig
+from ...kernels.weight import take_rows
+from ..config import AttentionConfig, ModelConfig
 from ..parameters import Parameters
+from ..step import Cache, Turns
 from .linear import Linear
+from .norm import AnyNorm, HeadNorms, scale
+
+JointNorm = Norm | HeadNorms
 
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    projections: Linear  # queries, keys and values, one after the other
+    """`rope` and `group` are numbers of a step's tables and layouts; None: no positions."""
+
+    projections: Linear  # queries, keys and values, then gates, one after the other
     output: Linear
     heads: Heads
+    group: int
+    rope: int | None
+    joint_norms: tuple[JointNorm, JointNorm] | None  # of all queries, and of all keys
+    gated: bool
+    temper: float
+    temper_from: int
 
     @classmethod
     def load(
-        cls, parameters: Parameters, config: ModelConfig, name: str, layer: int
+        cls, parameters: Parameters, config: ModelConfig, own: AttentionConfig, name: str
     ) -> "Attention":
-        queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
         return cls(
+            _projections(parameters, config, own, name),
             Linear.load(
                 parameters,
-                [(f"{name}.q_proj", queries), (f"{name}.k_proj", keys), (f"{name}.v_proj", keys)],
-                config.hidden_size,
-                config.qkv_bias,
+                [(f"{name}.{own.output}", config.hidden_size)],
+                own.heads * own.head_dim,
+                own.output_bias,
             ),
-            Linear.load(
-                parameters, [(f"{name}.o_proj", config.hidden_size)], queries, config.output_bias
-            ),
-            _heads(parameters, config, name, layer),
+            _heads(parameters, config, own, name),
+            config.windows.index(own.window),
+            None if own.rope is None else config.ropes.index(own.rope),
+            _joint_norms(parameters, config, own, name),
+            own.gated,
+            own.temper,
+            own.temper_from,
         )
 
     def __call__(
-        self, x: mx.array, norm: Norm, table: Table, pages: Pages, layout: Layout
-    ) -> tuple[mx.array, Pages]:
-        """x plus the attention of norm(x)."""
+        self,
+        x: mx.array,
+        norm: AnyNorm | None,
+        residual: mx.array | None,
+        turns: Turns,
+        cache: Cache,
+    ) -> tuple[mx.array, Cache]:
+        """The attention of norm(x), plus the residual."""
+        assert isinstance(cache, Pages)
         qkv = self.projections(x, norm=norm)
-        attended, pages = attention(qkv, self.heads, table, pages, layout)
-        return self.output(attended, x), pages
+        gates = None
+        if self.gated:
+            qkv, gates = mx.split(qkv, [qkv.shape[1] - self._queries], axis=1)
+        if self.joint_norms is not None:
+            qkv = self._normed(qkv, *self.joint_norms)
+        if self.temper:
+            qkv = self._tempered(qkv, turns.step.positions)
+        layout = turns.step.layouts[self.group]
+        attended, cache = attention(qkv, self.heads, turns.table(self.rope), cache, layout)
+        if gates is not None:
+            attended = attended * mx.sigmoid(gates)
+        return self.output(attended, residual), cache
+
+    @property
+    def _queries(self) -> int:
+        return self.heads.heads * self.heads.head_dim
+
+    def _normed(self, qkv: mx.array, q_norm: JointNorm, k_norm: JointNorm) -> mx.array:
+        keys = self._queries + self.heads.kv_heads * self.heads.head_dim
+        q, k, v = mx.split(qkv, [self._queries, keys], axis=1)
+        return mx.concatenate([q_norm(q), k_norm(k), v], axis=1)
+
+    def _tempered(self, qkv: mx.array, positions: mx.array) -> mx.array:
+        heat = 1 + self.temper * mx.log(1 + mx.floor(positions / self.temper_from))
+        q, rest = mx.split(qkv, [self._queries], axis=1)
+        return mx.concatenate([q * heat[:, None].astype(q.dtype), rest], axis=1)
 
 
-def _heads(parameters: Parameters, config: ModelConfig, name: str, layer: int) -> Heads:
+def _projections(
+    parameters: Parameters, config: ModelConfig, own: AttentionConfig, name: str
+) -> Linear:
+    queries, keys = own.heads * own.head_dim, own.kv_heads * own.head_dim
+    hidden = config.hidden_size
+    if parameters.has(f"{name}.qkv_proj.weight"):
+        return Linear.load(parameters, [(f"{name}.qkv_proj", queries + 2 * keys)], hidden, own.bias)
+    modules = [(f"{name}.q_proj", queries), (f"{name}.k_proj", keys), (f"{name}.v_proj", keys)]
+    if not own.gated:
+        return Linear.load(parameters, modules, hidden, own.bias)
+    return _gated(parameters, modules, own, hidden)
+
+
+def _gated(
+    parameters: Parameters, modules: list[tuple[str, int]], own: AttentionConfig, hidden: int
+) -> Linear:
+    """q_proj has each head's queries and then its gates; here all gates come last."""
+    (q_name, queries), *others = modules
+    rows = np.arange(2 * queries).reshape(own.heads, 2, own.head_dim)
+    both = parameters.matrix(q_name, 2 * queries, hidden)
+    bias = [parameters.vector(f"{q_name}.bias", 2 * queries)] if own.bias else []
+    orders = [rows[:, part].reshape(-1) for part in (0, 1)]
+    taken = [take_rows(both, order) for order in orders]
+    weights = [parameters.matrix(module, size, hidden) for module, size in others]
+    biases = [parameters.vector(f"{module}.bias", size) for module, size in others if own.bias]
+    halves = [each[mx.array(order)] for each in bias for order in orders]
+    return Linear.joined([taken[0], *weights, taken[1]], [*halves[:1], *biases, *halves[1:]])
+
+
+def _heads(parameters: Parameters, config: ModelConfig, own: AttentionConfig, name: str) -> Heads:
     q_norm, k_norm = (
-        parameters.vector(f"{name}.{part}_norm.weight", config.head_dim) if config.qk_norm else None
-        for part in ("q", "k")
+        scale(parameters, f"{name}.{part}.weight", own.head_dim, config.norm)
+        if own.qk_norm == "head"
+        else None
+        for part in (own.query_norm, own.key_norm)
     )
+    sinks = parameters.vector(f"{name}.sinks", own.heads, dtype=mx.float32) if own.sinks else None
     return Heads(
-        config.heads,
-        config.kv_heads,
-        config.head_dim,
-        config.head_dim**-0.5,
-        config.head_dim,
-        config.windows[layer],
+        own.heads,
+        own.kv_heads,
+        own.head_dim,
+        own.scale,
+        own.head_dim,
+        own.window,
+        softcap=own.softcap,
+        sinks=sinks,
         q_norm=q_norm,
         k_norm=k_norm,
-        eps=config.norm_eps,
+        eps=config.norm.eps,
+        interleaved=own.interleaved,
     )
+
+
+def _joint_norms(
+    parameters: Parameters, config: ModelConfig, own: AttentionConfig, name: str
+) -> tuple[JointNorm, JointNorm] | None:
+    sizes = {own.query_norm: own.heads, own.key_norm: own.kv_heads}
+    if own.qk_norm == "all":
+        q_norm, k_norm = (
+            Norm(
+                scale(parameters, f"{name}.{part}.weight", count * own.head_dim, config.norm),
+                config.norm.eps,
+            )
+            for part, count in sizes.items()
+        )
+        return q_norm, k_norm
+    if own.qk_norm == "centred":
+        q_each, k_each = (
+            HeadNorms(
+                parameters.vector(f"{name}.{part}.weight", count, own.head_dim), config.norm.eps
+            )
+            for part, count in sizes.items()
+        )
+        return q_each, k_each
+    return None

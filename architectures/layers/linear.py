@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import mlx.core as mx
+import numpy as np
 
 from ...kernels.activation import Activation, activate
 from ...kernels.linear import gated_linear, linear
-from ...kernels.rms_norm import Norm
-from ...kernels.weight import Dense, Quantized, Weight, pack, pack_pair, storage
+from ...kernels.weight import Dense, Quantized, Weight, pack, pack_pair, storage, take_rows
 from ..parameters import Parameters
+from .norm import AnyNorm, fused
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +24,16 @@ class Linear:
         cls, parameters: Parameters, modules: Sequence[tuple[str, int]], columns: int, bias: bool
     ) -> "Linear":
         """modules: names and output sizes, in the order of the result."""
-        weights = join([parameters.matrix(name, rows, columns) for name, rows in modules])
+        weights = [parameters.matrix(name, rows, columns) for name, rows in modules]
         biases = [parameters.vector(f"{name}.bias", rows) for name, rows in modules if bias]
-        return cls(_with_biases([pack(weight) for weight in weights], biases))
+        return cls.joined(weights, biases)
+
+    @classmethod
+    def joined(
+        cls, weights: Sequence[Dense | Quantized], biases: Sequence[mx.array] = ()
+    ) -> "Linear":
+        """Weights of the same input, with a bias each or with none."""
+        return cls(_with_biases([pack(weight) for weight in join(weights)], list(biases)))
 
     @classmethod
     def load_pair(
@@ -34,14 +42,23 @@ class Linear:
         """A gate and its up projection, each of `rows` outputs, for `gated` alone."""
         gate, up = (parameters.matrix(name, rows, columns) for name in modules)
         biases = [parameters.vector(f"{name}.bias", rows) for name in modules if bias]
+        return cls.paired(gate, up, biases)
+
+    @classmethod
+    def paired(
+        cls, gate: Dense | Quantized, up: Dense | Quantized, biases: Sequence[mx.array] = ()
+    ) -> "Linear":
+        """A gate and its up projection, for `gated` alone."""
         paired = pack_pair(gate, up) if storage(gate) == storage(up) else None
         weights = join([gate, up]) if paired is None else ()
-        return cls(_with_biases([paired] if paired else [pack(each) for each in weights], biases))
+        packed = [paired] if paired else [pack(each) for each in weights]
+        return cls(_with_biases(packed, list(biases)))
 
     def __call__(
-        self, x: mx.array, residual: mx.array | None = None, norm: Norm | None = None
+        self, x: mx.array, residual: mx.array | None = None, norm: AnyNorm | None = None
     ) -> mx.array:
         """norm(x) times weight, + bias, + residual."""
+        x, norm = fused(x, norm)
         if len(self.parts) == 1:
             ((weight, bias),) = self.parts
             return linear(x, weight, bias, residual, norm)
@@ -50,9 +67,10 @@ class Linear:
         return y if residual is None else y + residual
 
     def gated(
-        self, x: mx.array, activation: Activation = "silu", norm: Norm | None = None
+        self, x: mx.array, activation: Activation = "silu", norm: AnyNorm | None = None
     ) -> mx.array:
         """The same of a gate and what it lets through, joined by the activation."""
+        x, norm = fused(x, norm)
         if len(self.parts) == 1:
             ((weight, bias),) = self.parts
             return gated_linear(x, weight, bias, activation, norm=norm)
@@ -93,3 +111,9 @@ def _stack(parts: Sequence[mx.array]) -> mx.array:
     joined = parts[0] if len(parts) == 1 else mx.concatenate(list(parts), axis=0)
     mx.eval(joined)
     return joined
+
+
+def halves(weight: Dense | Quantized) -> tuple[Dense | Quantized, Dense | Quantized]:
+    """The first and the last half of a weight's rows."""
+    first, last = np.split(np.arange(weight.outputs), 2)
+    return take_rows(weight, first), take_rows(weight, last)

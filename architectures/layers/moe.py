@@ -3,60 +3,198 @@
 from dataclasses import dataclass
 
 import mlx.core as mx
+import numpy as np
 
-from ...kernels.moe import Experts, moe, pack_experts
+from ...kernels.moe import Experts, Shared, moe, pack_experts
 from ...kernels.rms_norm import Norm
 from ...kernels.route import Router, choose
-from ...kernels.weight import Dense, Quantized, Weight, pack
-from ..config import ModelConfig
+from ...kernels.weight import Dense, Quantized, Weight, pack, take_rows, widen
+from ..config import MlpConfig, ModelConfig, MoeConfig
 from ..parameters import Parameters
-from .linear import join
+from .linear import Linear, join
+from .mlp import MLP, AnyMLP
+from .norm import AnyNorm, fused
+
+Stored = Dense | Quantized
 
 
 @dataclass(frozen=True, slots=True)
 class MoE:
     gate: Weight
+    gate_bias: mx.array | None
     router: Router
+    correction: mx.array | None
     experts: Experts
 
     @classmethod
-    def load(cls, parameters: Parameters, config: ModelConfig, name: str) -> "MoE":
-        """The names are Qwen's, as Hugging Face writes them and as mlx_lm does."""
-        mixture = config.experts
-        assert mixture is not None
-        hidden, width = config.hidden_size, mixture.width
-        gate, up, down = (
-            pack_experts(
-                _stack(parameters, name, part, mixture.count, rows, columns), mixture.count
-            )
-            for part, rows, columns in (
-                ("gate_proj", width, hidden),
-                ("up_proj", width, hidden),
-                ("down_proj", hidden, width),
-            )
-        )
+    def load(cls, parameters: Parameters, config: ModelConfig, own: MoeConfig, name: str) -> "MoE":
+        count, hidden = own.count, config.hidden_size
+        router = f"{name}.{own.router}"
+        correction = f"{name}.{own.correction}" if own.correction else None
         return cls(
-            pack(parameters.matrix(f"{name}.gate", mixture.count, hidden)),
-            Router(mixture.per_token, normalise=mixture.normalise),
-            Experts(mixture.count, gate, up, down),
+            pack(parameters.matrix(router, count, hidden)),
+            _float(parameters, f"{router}.bias", count) if own.router_bias else None,
+            Router(
+                own.per_token,
+                own.scoring,
+                own.normalise,
+                own.scale,
+                own.groups,
+                own.kept_groups,
+                own.group_score,
+                own.jitter,
+            ),
+            _float(parameters, correction, count) if correction else None,
+            _experts(parameters, config, own, name),
         )
 
-    def __call__(self, x: mx.array, norm: Norm) -> mx.array:
-        """x plus the layer of norm(x)."""
-        chosen, weights = choose(x, self.gate, self.router, norm=norm)
-        return moe(x, self.experts, chosen, weights, x, norm)
+    def __call__(self, x: mx.array, norm: AnyNorm | None, residual: mx.array | None) -> mx.array:
+        """The layer of norm(x), plus the residual."""
+        x, norm = fused(x, norm)
+        chosen, weights = self.choose(x, norm)
+        return moe(x, self.experts, chosen, weights, residual, norm)
+
+    def choose(self, x: mx.array, norm: Norm | None) -> tuple[mx.array, mx.array]:
+        """The experts of each token of norm(x), and their weights."""
+        return choose(x, self.gate, self.router, self.correction, norm=norm, bias=self.gate_bias)
 
 
-def _stack(
-    parameters: Parameters, name: str, part: str, count: int, rows: int, columns: int
-) -> Weight:
-    stacked = parameters.stack(f"{name}.switch_mlp.{part}", count, rows, columns)
-    if stacked is not None:
-        return stacked
-    each: list[Dense | Quantized] = [
-        parameters.matrix(f"{name}.experts.{expert}.{part}", rows, columns)
-        for expert in range(count)
-    ]
-    joined = join(each)
+@dataclass(frozen=True, slots=True)
+class LatentMoE:
+    """Experts of a narrower space than that in which they are chosen (Nemotron 3 Super)."""
+
+    routed: MoE
+    into: Linear
+    back: Linear
+    shared: AnyMLP | None
+
+    @classmethod
+    def load(
+        cls, parameters: Parameters, config: ModelConfig, own: MoeConfig, name: str
+    ) -> "LatentMoE":
+        hidden = config.hidden_size
+        shared = MlpConfig(own.shared_width, own.activation, own.gated)
+        return cls(
+            MoE.load(parameters, config, own, name),
+            Linear.load(parameters, [(f"{name}.fc1_latent_proj", own.latent)], hidden, bias=False),
+            Linear.load(parameters, [(f"{name}.fc2_latent_proj", hidden)], own.latent, bias=False),
+            MLP.load(parameters, config, shared, f"{name}.{own.shared}")
+            if own.shared_width
+            else None,
+        )
+
+    def __call__(self, x: mx.array, norm: AnyNorm | None, residual: mx.array | None) -> mx.array:
+        """The layer of norm(x), plus the residual."""
+        x = x if norm is None else norm(x)
+        chosen, weights = self.routed.choose(x, None)
+        y = moe(self.into(x), self.routed.experts, chosen, weights)
+        return self.back(y, residual if self.shared is None else self.shared(x, None, residual))
+
+
+def _experts(parameters: Parameters, config: ModelConfig, own: MoeConfig, name: str) -> Experts:
+    hidden = own.latent or config.hidden_size
+    gate, up = _gate_up(parameters, own, name, hidden)
+    down = _stacked(parameters, own, name, own.down, hidden, own.width)
+    joined = own.shared_width and not own.latent
+    return Experts(
+        own.count,
+        None if gate is None else pack_experts(gate, own.count),
+        pack_experts(up, own.count),
+        pack_experts(down, own.count),
+        *_biases(parameters, own, name, hidden),
+        activation=own.activation,
+        limit=own.limit,
+        shared=_shared(parameters, config, own, name) if joined else None,
+    )
+
+
+def _gate_up(
+    parameters: Parameters, own: MoeConfig, name: str, hidden: int
+) -> tuple[Stored | None, Stored]:
+    """Two stacks, or one whose matrices have the gate's rows and the others."""
+    count, width = own.count, own.width
+    joint = parameters.stack(f"{name}.experts.gate_up_proj", count, 2 * width, hidden, own.turned)
+    if joint is not None:
+        rows = np.arange(count * 2 * width).reshape(count, -1)
+        gate, up = (take_rows(joint, rows[:, part].reshape(-1)) for part in _halves(own))
+        return gate, up
+    up = _stacked(parameters, own, name, own.up, width, hidden)
+    if not own.gated:
+        return None, up
+    return _stacked(parameters, own, name, "gate_proj", width, hidden), up
+
+
+def _halves(own: MoeConfig) -> tuple[slice, slice]:
+    """Where a joint matrix of an expert has its gate, and where the rest."""
+    if own.alternating:
+        return slice(0, None, 2), slice(1, None, 2)
+    return slice(0, own.width), slice(own.width, None)
+
+
+def _stacked(
+    parameters: Parameters, own: MoeConfig, name: str, part: str, rows: int, columns: int
+) -> Stored:
+    """As mlx_lm stores experts, as transformers holds them, or one by one."""
+    places = ("switch_mlp", "experts", "experts.switch_glu")
+    for module in (f"{name}.{place}.{part}" for place in places):
+        stacked = parameters.stack(module, own.count, rows, columns, own.turned)
+        if stacked is not None:
+            return stacked
+    joined = join(
+        [
+            parameters.matrix(f"{name}.experts.{expert}.{part}", rows, columns)
+            for expert in range(own.count)
+        ]
+    )
     assert len(joined) == 1, f"the experts of {name} are stored in different ways"
     return joined[0]
+
+
+def _biases(
+    parameters: Parameters, own: MoeConfig, name: str, hidden: int
+) -> tuple[mx.array | None, mx.array | None, mx.array | None]:
+    """Of gate, up and down."""
+    if not own.bias:
+        return None, None, None
+    joint, parts = f"{name}.experts.gate_up_proj_bias", f"{name}.experts"
+    if parameters.has(joint):
+        both = _float(parameters, joint, own.count, 2 * own.width)
+        gate, up = (mx.contiguous(both[:, part]) for part in _halves(own))
+        mx.eval(gate, up)
+        return gate, up, _float(parameters, f"{parts}.down_proj_bias", own.count, hidden)
+    if not parameters.has(f"{parts}.gate_proj.bias"):
+        parts = f"{name}.switch_mlp"
+    sizes = {"gate_proj": own.width, "up_proj": own.width, "down_proj": hidden}
+    gate, up, down = (
+        _float(parameters, f"{parts}.{part}.bias", own.count, size) for part, size in sizes.items()
+    )
+    return gate, up, down
+
+
+def _shared(parameters: Parameters, config: ModelConfig, own: MoeConfig, name: str) -> Shared:
+    hidden, width = config.hidden_size, own.shared_width
+    shared = f"{name.rpartition('.')[0] if own.beside else name}.{own.shared}"
+    joint = f"{shared}.{own.shared_joint}"
+    if parameters.has(f"{joint}.weight"):
+        inner = [parameters.matrix(joint, 2 * width, hidden)]
+    else:
+        parts = ["gate_proj", "up_proj"] if own.gated else ["up_proj"]
+        inner = [parameters.matrix(f"{shared}.{part}", width, hidden) for part in parts]
+    down = parameters.matrix(f"{shared}.{own.shared_down}", hidden, width)
+    opened = None
+    if own.shared_gate:
+        opened = widen(parameters.matrix(f"{name}.shared_expert_gate", 1, hidden))
+        mx.eval(opened)
+    return Shared(pack(_one(inner)), pack(down), opened)
+
+
+def _one(weights: list[Stored]) -> Stored:
+    """One weight, though they may be stored in different ways."""
+    first, *others = join(weights)
+    if others:
+        (first,) = join([Dense(widen(weight).astype(mx.float16)) for weight in (first, *others)])
+    return first
+
+
+def _float(parameters: Parameters, name: str, *shape: int) -> mx.array:
+    return parameters.vector(name, *shape, dtype=mx.float32)

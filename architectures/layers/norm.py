@@ -1,8 +1,60 @@
-"""A root mean square norm as a checkpoint names it."""
+"""Norms as a checkpoint names them, and who takes them into its own work."""
 
+from dataclasses import dataclass, replace
+
+import mlx.core as mx
+
+from ...kernels.layer_norm import LayerNorm, layer_norm
 from ...kernels.rms_norm import Norm
+from ..config import NormConfig
 from ..parameters import Parameters
+from .convolution import is_turned
+
+AnyNorm = Norm | LayerNorm
 
 
-def load(parameters: Parameters, module: str, size: int, eps: float) -> Norm:
-    return Norm(parameters.vector(f"{module}.weight", size), eps)
+@dataclass(frozen=True, slots=True, eq=False)
+class HeadNorms:
+    """Of each head by itself, with its mean taken away. weight: (heads, head_dim)."""
+
+    weight: mx.array
+    eps: float
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """(rows, heads * head_dim) alike."""
+        each = x.reshape(-1, *self.weight.shape)
+        plain = layer_norm(each, mx.ones((each.shape[-1],), x.dtype), None, self.eps)
+        return (plain * self.weight).reshape(x.shape)
+
+
+def settled(parameters: Parameters, config: NormConfig) -> NormConfig:
+    """With the question answered whether a conversion has added the 1 to zero-centred weights."""
+    if config.turned is None or not is_turned(parameters, config.turned):
+        return config
+    return replace(config, zero_centred=False)
+
+
+def load(parameters: Parameters, module: str, size: int, config: NormConfig) -> AnyNorm:
+    weight = scale(parameters, f"{module}.weight", size, config)
+    if config.kind == "root":
+        return Norm(weight, config.eps)
+    bias = parameters.vector(f"{module}.bias", size) if config.bias else None
+    return LayerNorm(weight, bias, config.eps)
+
+
+def scale(parameters: Parameters, name: str, size: int, config: NormConfig) -> mx.array:
+    """What a normalised vector is multiplied by; 1 plus a weight stays in float32."""
+    if not config.weight:
+        return mx.ones((size,), parameters.dtype)
+    if not config.zero_centred:
+        return parameters.vector(name, size)
+    weight = 1 + parameters.vector(name, size, dtype=mx.float32)
+    mx.eval(weight)
+    return weight
+
+
+def fused(x: mx.array, norm: AnyNorm | None) -> tuple[mx.array, Norm | None]:
+    """x and the norm that the next operation is to take; only root mean square ones can be."""
+    if isinstance(norm, LayerNorm):
+        return norm(x), None
+    return x, norm

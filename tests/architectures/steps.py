@@ -1,90 +1,130 @@
-"""Ragged steps through a decoder, as an engine makes them, over pools that begin full of NaN."""
+"""Ragged steps through a decoder, as an engine makes them, over caches that begin full of NaN."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import mlx.core as mx
 import numpy as np
 
-from bessemer.architectures.config import ModelConfig
+from bessemer.architectures.config import Paged, Recurrent
+from bessemer.architectures.step import Cache, Step
 from bessemer.engine.model import Model
 from bessemer.kernels.pages import PAGE, Layout, Pages, Prefill
+from bessemer.kernels.runs import Runs, States
 
 from .tiny import Floats
 
 POOL = 64  # pages, enough for eight prompts of three pages twice over
+SLOTS = 80  # for states
 
 
 class Session:
-    """Sequences over one paged cache; pages are dealt out in a scattered order."""
+    """Sequences over one cache; pages are dealt out in a scattered order.
 
-    def __init__(self, model: Model, pages: int = POOL, seed: int = 0) -> None:
-        self.model = model
+    `reach` says how many tokens a sequence may come to have. Pages that a window has left behind
+    are taken out of its table: what stands there instead is full of NaN.
+    """
+
+    def __init__(
+        self, model: Model, reach: Callable[[int], int], pages: int = POOL, seed: int = 0
+    ) -> None:
+        self.model, self.reach = model, reach
         config = model.config
-        self.cache = [stale(config, pages) for _ in range(config.layers)]
-        self.free = [int(p) + 1 for p in np.random.RandomState(seed).permutation(pages - 1)]
-        self.tables: dict[int, list[int]] = {}
+        self.windows = config.windows
+        self.cache = [stale(kept, pages) for kept in config.caches]
+        self.recurrent = any(isinstance(kept, Recurrent) for kept in config.caches)
+        random = np.random.RandomState(seed)
+        self.free = [[int(p) + 1 for p in random.permutation(pages - 1)] for _ in self.windows]
+        self.slots = [int(slot) for slot in random.permutation(SLOTS)]
+        self.tables: dict[int, list[list[int]]] = {}
         self.lengths: dict[int, int] = {}
 
-    def extend(self, sequence: int, count: int) -> tuple[list[int], list[int]]:
-        """Positions and slots of a sequence's next tokens."""
+    def extend(self, sequence: int, count: int) -> list[int]:
+        """Positions of a sequence's next tokens, for which it then has pages."""
         start = self.lengths.get(sequence, 0)
-        table = self.tables.setdefault(sequence, [])
-        while len(table) * PAGE < start + count:
-            table.append(self.free.pop())
+        tables = self.tables.setdefault(sequence, [[] for _ in self.windows])
+        for table, free, window in zip(tables, self.free, self.windows, strict=True):
+            while len(table) * PAGE < start + count:
+                table.append(free.pop())
+            for page in range(0 if window is None else max(0, start - window + 1) // PAGE):
+                table[page] = 0
         self.lengths[sequence] = start + count
-        positions = list(range(start, start + count))
-        return positions, [table[p // PAGE] * PAGE + p % PAGE for p in positions]
+        return list(range(start, start + count))
 
     def step(
         self, decodes: dict[int, int], prefills: dict[int, Sequence[int]]
     ) -> dict[int, Floats]:
         """One token for each of `decodes`, a run for each of `prefills`: all their logits."""
-        tokens: list[int] = []
-        positions: list[int] = []
-        slots: list[int] = []
-        runs, rows = [], {}
-        for sequence, run in [(s, [t]) for s, t in decodes.items()] + list(prefills.items()):
-            rows[sequence] = (len(tokens), len(tokens) + len(run))
-            at, into = self.extend(sequence, len(run))
-            tokens += run
-            positions += at
-            slots += into
-        for sequence in prefills:
-            start, stop = rows[sequence]
-            runs.append(Prefill(start, stop, self.lengths[sequence]))
-        sequences = [*decodes, *prefills]
-        owners = [i for i, s in enumerate(sequences) for _ in range(*rows[s])]
-        layout = Layout(
-            mx.array(positions, mx.int32),
-            mx.array(slots, mx.int32),
-            mx.array(owners, mx.int32),
-            self.padded(sequences),
-            len(decodes),
-            tuple(runs),
+        runs = {s: [token] for s, token in decodes.items()} | {
+            s: list(r) for s, r in prefills.items()
+        }
+        fresh = [sequence not in self.lengths for sequence in runs]
+        positions = [self.extend(sequence, len(run)) for sequence, run in runs.items()]
+        ends = np.cumsum([len(run) for run in runs.values()]).tolist()
+        rows = {s: (end - len(run), end) for (s, run), end in zip(runs.items(), ends, strict=True)}
+        layouts = tuple(
+            self.layout(group, list(runs), positions, len(decodes), rows)
+            for group in range(len(self.windows))
         )
-        wanted = mx.arange(len(tokens), dtype=mx.int32)
-        logits, self.cache = self.model.decoder(
-            mx.array(tokens, mx.int32), layout, self.cache, wanted
+        flat = mx.array([position for each in positions for position in each], mx.int32)
+        reaches = [self.reach(s) for s, run in runs.items() for _ in run]
+        lengths, slots = [len(run) for run in runs.values()], [self.slots[s] for s in runs]
+        varies = any(rope.varies for rope in self.model.config.ropes)
+        step = Step(
+            layouts,
+            flat,
+            Runs.of(lengths, slots, fresh) if self.recurrent else None,
+            mx.array(reaches, mx.int32) if varies else None,
         )
+        tokens = mx.array([token for run in runs.values() for token in run], mx.int32)
+        wanted = mx.arange(tokens.size, dtype=mx.int32)
+        logits, self.cache = self.model.decoder(tokens, step, self.cache, wanted)
         found = np.array(logits)
         return {sequence: found[start:stop] for sequence, (start, stop) in rows.items()}
 
-    def padded(self, sequences: list[int]) -> mx.array:
-        tables = [self.tables[s] for s in sequences]
+    def layout(
+        self,
+        group: int,
+        sequences: list[int],
+        positions: list[list[int]],
+        decodes: int,
+        rows: dict[int, tuple[int, int]],
+    ) -> Layout:
+        tables = [self.tables[s][group] for s in sequences]
         most = max(map(len, tables), default=0)
-        return mx.array([t + [0] * (most - len(t)) for t in tables], mx.int32)
+        slots = [
+            table[p // PAGE] * PAGE + p % PAGE
+            for table, each in zip(tables, positions, strict=True)
+            for p in each
+        ]
+        owners = [i for i, each in enumerate(positions) for _ in each]
+        runs = [Prefill(*rows[s], self.lengths[s]) for s in sequences[decodes:]]
+        return Layout(
+            mx.array([p for each in positions for p in each], mx.int32),
+            mx.array(slots, mx.int32),
+            mx.array(owners, mx.int32),
+            mx.array([t + [0] * (most - len(t)) for t in tables], mx.int32),
+            decodes,
+            tuple(runs),
+        )
 
 
-def stale(config: ModelConfig, pages: int) -> Pages:
-    """A layer's pool, full of NaN."""
-    nan = np.float32("nan")
-    keys = np.full((pages, config.kv_heads, config.head_dim, PAGE), nan)
-    return Pages(mx.array(keys), mx.array(keys.swapaxes(2, 3).copy()))
+def stale(kept: Paged | Recurrent | None, pages: int) -> Cache:
+    """A layer's cache, full of NaN."""
+    nan = float("nan")
+    match kept:
+        case None:
+            return None
+        case Recurrent(shapes):
+            return States(tuple(mx.full((SLOTS, *shape), nan) for shape in shapes))
+        case Paged():
+            keys = mx.full((pages, kept.kv_heads, kept.head_dim, PAGE), nan)
+            values = mx.full((pages, kept.kv_heads, PAGE, kept.value_dim), nan)
+            return Pages(keys, values if kept.value_dim else None)
 
 
 def prefill(model: Model, prompt: Sequence[int], chunk: int | None = None) -> Floats:
     """Logits of every position, the prompt in chunks; without one, whole."""
-    session = Session(model)
+    session = Session(model, lambda _: len(prompt))
     size = chunk or len(prompt)
     parts = [
         session.step({}, {0: prompt[start : start + size]})[0]
@@ -94,7 +134,7 @@ def prefill(model: Model, prompt: Sequence[int], chunk: int | None = None) -> Fl
 
 
 def token_by_token(model: Model, prompt: Sequence[int]) -> Floats:
-    session = Session(model)
+    session = Session(model, lambda _: len(prompt))
     return np.concatenate([session.step({0: token}, {})[0] for token in prompt])
 
 
@@ -103,7 +143,7 @@ def crowd(model: Model, prompts: Sequence[Sequence[int]], chunk: int) -> list[Fl
 
     A prompt's first `chunk` tokens are its prefill, the rest come as a stream's would.
     """
-    session = Session(model, seed=1)
+    session = Session(model, lambda i: len(prompts[i]), seed=1)
     parts: list[list[Floats]] = [[] for _ in prompts]
     while any(session.lengths.get(i, 0) < len(p) for i, p in enumerate(prompts)):
         new = [i for i in range(len(prompts)) if i not in session.lengths][:2]

@@ -1,8 +1,9 @@
 """Tiny random checkpoints of every family, the same wherever they are built."""
 
 import json
+import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from safetensors.numpy import save_file
 
 Floats = NDArray[np.float32]
 Config = dict[str, Any]
+# Of a checkpoint: each tensor's name, with its dtype in safetensors' spelling and its shape.
+Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
 
 LENGTHS = (75, 70, 65, 64, 33, 32, 7, 1)  # of the eight golden prompts
 POSITIONS = (0, 5, 31, 32, 63, 64, 70)  # of the first prompt, beside the last of each
@@ -38,213 +41,37 @@ BASE: Config = {
     "rope_theta": 1000.0,
     "tie_word_embeddings": False,
 }
-CONFIGS: dict[str, Config] = {
-    "llama_gqa_llama3": BASE | {"model_type": "llama", "rope_scaling": LLAMA3},
-    "llama_mqa_linear_biased_tied": BASE
-    | {
-        "model_type": "llama",
-        "hidden_size": 48,
-        "num_attention_heads": 3,
-        "num_key_value_heads": 1,
-        "attention_bias": True,
-        "mlp_bias": True,
-        "tie_word_embeddings": True,
-        "rope_theta": None,
-        "rope_parameters": {"rope_type": "linear", "factor": 3.0, "rope_theta": 500.0},
-    },
-    "mistral_window_wide_head": BASE
-    | {"model_type": "mistral", "head_dim": 24, "sliding_window": 20},
-    "mistral_mha_yarn_tied": BASE
-    | {
-        "model_type": "mistral",
-        "num_key_value_heads": 4,
-        "sliding_window": None,
-        "tie_word_embeddings": True,
-        "rope_scaling": YARN | {"mscale": 1.5, "mscale_all_dim": 0.5},
-    },
-    "qwen2_window_from_layer_tied": BASE
-    | {
-        "model_type": "qwen2",
-        "num_hidden_layers": 3,
-        "use_sliding_window": True,
-        "sliding_window": 17,
-        "max_window_layers": 1,
-        "tie_word_embeddings": True,
-    },
-    "qwen2_mha_yarn": BASE
-    | {
-        "model_type": "qwen2",
-        "num_key_value_heads": 4,
-        "rope_scaling": YARN | {"beta_fast": 16.0, "beta_slow": 2.0},
-    },
-    "qwen3_layer_types_tied": BASE
-    | {
-        "model_type": "qwen3",
-        "num_hidden_layers": 3,
-        "head_dim": 32,
-        "use_sliding_window": True,
-        "sliding_window": 33,
-        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
-        "tie_word_embeddings": True,
-    },
-    "qwen3_mqa_yarn_biased": BASE
-    | {
-        "model_type": "qwen3",
-        "head_dim": 16,
-        "num_key_value_heads": 1,
-        "attention_bias": True,
-        "rope_theta": None,
-        "rope_parameters": {
-            "rope_type": "yarn",
-            "rope_theta": 2000.0,
-            "factor": 8.0,
-            "original_max_position_embeddings": 32,
-            "attention_factor": 1.3,
-            "truncate": False,
-        },
-    },
-    "qwen3_moe_normalised": BASE
-    | {
-        "model_type": "qwen3_moe",
-        "head_dim": 16,
-        "num_experts": 5,
-        "num_experts_per_tok": 2,
-        "moe_intermediate_size": 40,
-        "norm_topk_prob": True,
-        "mlp_only_layers": [],
-        "decoder_sparse_step": 1,
-    },
-    "qwen3_moe_one_expert_some_dense": BASE
-    | {
-        "model_type": "qwen3_moe",
-        "num_hidden_layers": 4,
-        "head_dim": 24,
-        "num_key_value_heads": 1,
-        "num_experts": 3,
-        "num_experts_per_tok": 1,
-        "moe_intermediate_size": 32,
-        "norm_topk_prob": False,
-        "mlp_only_layers": [3],
-        "decoder_sparse_step": 2,
-        "attention_bias": True,
-        "tie_word_embeddings": True,
-    },
-}
-QUANTIZED: dict[str, Config] = {
-    "quantized_qwen3_moe": BASE
-    | {
-        "model_type": "qwen3_moe",
-        "hidden_size": 128,
-        "head_dim": 32,
-        "num_experts": 4,
-        "num_experts_per_tok": 2,
-        "moe_intermediate_size": 64,
-        "norm_topk_prob": True,
-        "mlp_only_layers": [],
-        "decoder_sparse_step": 1,
-        "stacked_experts": True,
-        "quantization": {"group_size": 64, "bits": 4},
-    },
-    "quantized_llama": BASE
-    | {
-        "model_type": "llama",
-        "hidden_size": 128,
-        "intermediate_size": 128,
-        "quantization": {
-            "group_size": 64,
-            "bits": 4,
-            "mode": "affine",
-            "model.embed_tokens": {"group_size": 32, "bits": 8},
-            "model.layers.0.self_attn.v_proj": {"group_size": 64, "bits": 6},
-            "model.layers.0.mlp.down_proj": {"group_size": 128, "bits": 3},
-            "model.layers.1.mlp.up_proj": {"group_size": 32, "bits": 5},
-            "model.layers.1.mlp.gate_proj": {"group_size": 32, "bits": 2},
-            "model.layers.1.self_attn.o_proj": False,
-        },
-    },
-    "quantized_qwen3_tied": BASE
-    | {
-        "model_type": "qwen3",
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "head_dim": 32,
-        "tie_word_embeddings": True,
-        "quantization": {"group_size": 32, "bits": 6},
-    },
-}
+VOCABULARY = 80
+
+
+@dataclass(frozen=True)
+class Case:
+    """A tiny model, and what of its config matters.
+
+    `matters` are other values by field (`a.b` within a table); each moves the logits, and none of
+    them changes a tensor's shape. `source` writes the golden logits: of checkpoints by Hugging
+    Face's names transformers, of those by mlx_lm's names, quantized or not, mlx_lm. `auto` is the
+    class of transformers; `instead` names functions that mlx_lm is made to take in place of others,
+    where it is not what transformers computes.
+    """
+
+    config: Config
+    matters: Mapping[str, Any] = field(default_factory=dict)
+    source: str = "transformers"
+    auto: str = "AutoModelForCausalLM"
+    instead: Mapping[str, str] = field(default_factory=dict)
 
 
 def prompts() -> list[list[int]]:
     random = np.random.RandomState(7)
-    return [random.randint(0, BASE["vocab_size"], length).tolist() for length in LENGTHS]
+    return [random.randint(0, VOCABULARY, length).tolist() for length in LENGTHS]
 
 
-def shapes(config: Config) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Every tensor of a checkpoint before quantization, by the names of Hugging Face."""
-    hidden, width, heads = (
-        config[name] for name in ("hidden_size", "intermediate_size", "num_attention_heads")
-    )
-    dim = config.get("head_dim") or hidden // heads
-    kv, family = config["num_key_value_heads"], config["model_type"]
-    attention = config.get("attention_bias", False)
-    biased = {
-        "q": attention or family == "qwen2",
-        "k": attention or family == "qwen2",
-        "v": attention or family == "qwen2",
-        "o": attention,
-    }
-    yield "model.embed_tokens.weight", (config["vocab_size"], hidden)
-    for layer in range(config["num_hidden_layers"]):
-        block = f"model.layers.{layer}."
-        sizes = {
-            "q": (heads * dim, hidden),
-            "k": (kv * dim, hidden),
-            "v": (kv * dim, hidden),
-            "o": (hidden, heads * dim),
-        }
-        for part, shape in sizes.items():
-            yield f"{block}self_attn.{part}_proj.weight", shape
-            if biased[part]:
-                yield f"{block}self_attn.{part}_proj.bias", shape[:1]
-        if family in ("qwen3", "qwen3_moe"):
-            yield f"{block}self_attn.q_norm.weight", (dim,)
-            yield f"{block}self_attn.k_norm.weight", (dim,)
-        if has_experts(config, layer):
-            yield from experts(config, f"{block}mlp.")
-        else:
-            for part, shape in feed_forward(hidden, width):
-                yield f"{block}mlp.{part}_proj.weight", shape
-                if config.get("mlp_bias"):
-                    yield f"{block}mlp.{part}_proj.bias", shape[:1]
-        yield f"{block}input_layernorm.weight", (hidden,)
-        yield f"{block}post_attention_layernorm.weight", (hidden,)
-    yield "model.norm.weight", (hidden,)
-    if not config["tie_word_embeddings"]:
-        yield "lm_head.weight", (config["vocab_size"], hidden)
-
-
-def feed_forward(hidden: int, width: int) -> list[tuple[str, tuple[int, ...]]]:
-    return [("gate", (width, hidden)), ("up", (width, hidden)), ("down", (hidden, width))]
-
-
-def has_experts(config: Config, layer: int) -> bool:
-    if "num_experts" not in config or layer in config["mlp_only_layers"]:
-        return False
-    return (layer + 1) % int(config["decoder_sparse_step"]) == 0
-
-
-def experts(config: Config, name: str) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Each on its own, as Hugging Face writes them, or `stacked_experts`, as mlx_lm does."""
-    hidden, width, count = (
-        config[each] for each in ("hidden_size", "moe_intermediate_size", "num_experts")
-    )
-    yield f"{name}gate.weight", (count, hidden)
-    for part, shape in feed_forward(hidden, width):
-        if config.get("stacked_experts"):
-            yield f"{name}switch_mlp.{part}_proj.weight", (count, *shape)
-        else:
-            for expert in range(count):
-                yield f"{name}experts.{expert}.{part}_proj.weight", shape
+def golden_rows() -> Sequence[tuple[int, int]]:
+    """(prompt, position) of each row of a golden file."""
+    return [(0, position) for position in POSITIONS] + [
+        (prompt, length - 1) for prompt, length in enumerate(LENGTHS)
+    ]
 
 
 def stream(name: str) -> np.random.RandomState:
@@ -252,21 +79,106 @@ def stream(name: str) -> np.random.RandomState:
     return np.random.RandomState(zlib.crc32(name.encode()))
 
 
+Draw = Callable[[np.random.RandomState, tuple[int, ...]], NDArray[np.float64]]
+
+
+def _scaled(gain: float, axis: int = -1) -> Draw:
+    return lambda random, shape: random.standard_normal(shape) * gain / np.sqrt(shape[axis])
+
+
+def _around(centre: float, spread: float) -> Draw:
+    return lambda random, shape: centre + spread * random.standard_normal(shape)
+
+
+# By the first pattern that a name matches: scaled so that attention is peaked and logits have a
+# standard deviation above 1.
+DRAWS: tuple[tuple[str, Draw], ...] = (
+    (r"A_log$", lambda random, shape: np.log(random.uniform(0.5, 8, shape))),
+    (r"(\.D|norm\d?\.weight|layernorm\.weight|norm_[a-z]+\.weight)$", _around(1.0, 0.3)),
+    (r"(layer_scalar|router\.scale|per_expert_scale)$", _around(1.0, 0.3)),
+    (r"e_score_correction_bias$", _around(0.0, 0.2)),
+    (r"sinks$", _around(0.0, 1.5)),
+    (r"(bias|dt_bias)$", _around(0.0, 0.5)),
+    (r"conv1d\.weight$|conv\.conv\.weight$", _around(0.0, 0.6)),
+    (r"(q_proj|k_proj|qkv_proj|q_b_proj|kv_b_proj)\.weight$", _scaled(2.0)),
+    (r"", _scaled(1.5)),
+)
+# Of these all norms are stored less 1.
+LESS_ONE = ("gemma", "gemma2", "gemma3", "gemma3_text")
+
+
 def tensor(name: str, shape: tuple[int, ...]) -> Floats:
-    """Scaled so that attention is peaked and logits have a standard deviation above 1."""
-    values = stream(name).standard_normal(shape)
-    if name.endswith("norm.weight"):
-        values = 1 + 0.3 * values
-    elif name.endswith(".bias"):
-        values = 0.5 * values
+    draw = next(draw for pattern, draw in DRAWS if re.search(pattern, name))
+    return draw(stream(name), shape).astype(np.float32)
+
+
+def tensors(shapes: Shapes, config: Config) -> dict[str, NDArray[Any]]:
+    """A checkpoint's arrays; of quantized modules words, scales and biases are drawn at random."""
+    out: dict[str, NDArray[Any]] = {}
+    for name, (dtype, shape) in shapes.items():
+        module, _, part = name.rpartition(".")
+        how = stored(config, module) if f"{module}.scales" in shapes else None
+        if how is None and dtype == "U8":
+            out[name] = blocks_or_scales(name, shape)
+        elif how is None:
+            less = config["model_type"] in LESS_ONE and "norm" in name
+            out[name] = tensor(name, shape) - np.float32(less)
+        elif part == "weight":
+            out |= quantized(module, shape, how)
+        elif part == "bias":
+            out[name] = rounded(tensor(name, shape))
+    return out
+
+
+def stored(config: Config, module: str) -> dict[str, Any]:
+    """Mode, group and bits of a quantized module."""
+    quantization = config["quantization"]
+    found = quantization.get(module)
+    default = {key: quantization[key] for key in ("group_size", "bits")}
+    default["mode"] = quantization.get("mode", "affine")
+    return default | found if isinstance(found, dict) else default
+
+
+def quantized(module: str, shape: tuple[int, ...], how: dict[str, Any]) -> dict[str, NDArray[Any]]:
+    """Random codes, with scales that give the weight about the spread of a dense one."""
+    random, bits = stream(f"{module}.words"), how["bits"]
+    words = random.randint(0, 2**32, shape, dtype=np.uint32)
+    columns = shape[-1] * 32 // bits
+    groups = (*shape[:-1], columns // how["group_size"])
+    spread, mode = 1.5 / np.sqrt(columns), how.get("mode", "affine")
+    if mode == "affine":
+        scales = spread * np.sqrt(12) / 2**bits * random.uniform(0.5, 1.5, groups)
+        centre = -scales * (2**bits - 1) / 2
+        parts = {"scales": scales, "biases": centre}
+        rest = {part: rounded(values.astype(np.float32)) for part, values in parts.items()}
     else:
-        gain = 2.0 if name.endswith(("q_proj.weight", "k_proj.weight")) else 1.5
-        values = values * gain / np.sqrt(shape[-1])
-    return values.astype(np.float32)
+        if mode == "mxfp8":
+            words &= np.uint32(0xBFBFBFBF)  # else some of the codes would be NaN
+        rest = {"scales": _codes(mode, spread, random, groups)}
+    named = {"weight": words, **rest}
+    return {f"{module}.{part}": values for part, values in named.items()}
 
 
-def tensors(config: Config) -> dict[str, Floats]:
-    return {name: tensor(name, shape) for name, shape in shapes(config)}
+def _codes(
+    mode: str, spread: float, random: np.random.RandomState, shape: tuple[int, ...]
+) -> NDArray[np.uint8]:
+    """Scales of 8 bits: powers of 2, or, for nvfp4, with 3 bits of mantissa."""
+    wanted = np.log2(spread / (0.6 if mode == "mxfp8" else 3.0))
+    if mode == "nvfp4":
+        return (8 * int(np.round(wanted + 7)) + random.randint(0, 8, shape)).astype(np.uint8)
+    return (127 + int(np.round(wanted)) + random.randint(0, 2, shape)).astype(np.uint8)
+
+
+def blocks_or_scales(name: str, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Of gpt-oss's experts: codes of 4 bits, two a byte, or a scale for each 32 of them."""
+    if name.endswith("_blocks"):
+        return stream(name).randint(0, 256, shape).astype(np.uint8)
+    return _codes("mxfp4", 1.5 / np.sqrt(32 * shape[-1]), stream(name), shape)
+
+
+def rounded(values: Floats) -> Floats:
+    """To what bfloat16 holds exactly, by truncation."""
+    return (values.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
 
 
 @dataclass
@@ -294,37 +206,3 @@ class Tiny:
         index = json.dumps({"metadata": {}, "weight_map": files})
         (path / "model.safetensors.index.json").write_text(index)
         return path
-
-
-def rounded(values: Floats) -> Floats:
-    """To what bfloat16 holds exactly, by truncation."""
-    return (values.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
-
-
-def quantize(config: Config, dense: dict[str, Floats]) -> dict[str, NDArray[Any]]:
-    """Random words and scales in place of matrices: any bits are valid MLX affine ones."""
-    chosen = config["quantization"]
-    default = {key: chosen[key] for key in ("group_size", "bits")}
-    out: dict[str, NDArray[Any]] = {}
-    for name, values in dense.items():
-        module = name.removesuffix(".weight")
-        how = chosen.get(module, default)
-        if values.ndim == 1 or how is False:
-            out[name] = rounded(values)
-            continue
-        (*rows, columns), random = values.shape, stream(module + ".words")
-        words = random.randint(0, 2**32, (*rows, columns * how["bits"] // 32), dtype=np.uint32)
-        spread = values.std() * np.sqrt(12) / 2 ** how["bits"]
-        scales = spread * random.uniform(0.5, 1.5, (*rows, columns // how["group_size"]))
-        out[name] = words
-        out[f"{module}.scales"] = rounded(scales.astype(np.float32))
-        centre = -scales * (2 ** how["bits"] - 1) / 2
-        out[f"{module}.biases"] = rounded(centre.astype(np.float32))
-    return out
-
-
-def golden_rows() -> Sequence[tuple[int, int]]:
-    """(prompt, position) of each row of a golden file."""
-    return [(0, position) for position in POSITIONS] + [
-        (prompt, length - 1) for prompt, length in enumerate(LENGTHS)
-    ]

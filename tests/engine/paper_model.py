@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import mlx.core as mx
 import numpy as np
@@ -9,12 +10,15 @@ import numpy as np
 from bessemer.engine.batch import Batch
 from bessemer.engine.engine import Engine
 from bessemer.engine.request import Event, Refused, Request, Sampling, Token
+from bessemer.engine.room import Room
 from bessemer.engine.scheduler import Limits
 from bessemer.engine.text import AnswerText, StopMatcher
 from bessemer.kernels.pages import PAGE
+from bessemer.kernels.runs import Runs
 
 VOCABULARY = 50
 END = 0
+FULL = Room((None,), (64,))
 
 
 class Letters:
@@ -28,32 +32,59 @@ class Letters:
 
 
 class PaperModel:
-    """Writes tokens where keys and values would go, and reads them back through the tables."""
+    """Writes tokens where keys and values would go, and reads them back through the tables.
 
-    def __init__(self, pages: int) -> None:
-        self.pool = np.full((pages + 1) * PAGE, -1)
+    Where the room has states, one is the tokens so far.
+    """
+
+    def __init__(self, room: Room) -> None:
+        self.room = room
+        self.pools = [np.full((pages + 1) * PAGE, -1) for pages in room.pages]
+        self.states: list[list[int]] = [[-1] for _ in range(room.states + 1)]
         self.steps: list[int] = []  # rows of each step
         self.computed = 0
 
     def __call__(self, batch: Batch) -> mx.array:
-        self.pool[np.array(batch.layout.slots)] = np.array(batch.tokens)
+        for source, into in batch.copies:
+            self.states[into] = self.states[source]
+        for pool, layout in zip(self.pools, batch.step.layouts, strict=True):
+            pool[np.array(layout.slots)] = np.array(batch.tokens)
         self.steps.append(batch.tokens.shape[0])
         self.computed += batch.tokens.shape[0]
-        contexts = list(self._contexts(batch))
+        contexts = self._contexts(batch)
         rows = [logits_after(contexts[row]) for row in np.array(batch.rows)]
         return mx.array(np.stack(rows) if rows else np.zeros((0, VOCABULARY), dtype=np.float32))
 
-    def _contexts(self, batch: Batch) -> Iterator[list[int]]:
-        layout = batch.layout
-        for row in range(layout.decodes):
-            yield self._read(np.array(layout.tables[row]), int(layout.positions[row]) + 1)
-        for sequence, run in enumerate(layout.prefills, layout.decodes):
-            for context in range(run.context - (run.stop - run.start) + 1, run.context + 1):
-                yield self._read(np.array(layout.tables[sequence]), context)
+    def _contexts(self, batch: Batch) -> list[list[int]]:
+        """All that each row sees, a group after the other, and then its state."""
+        found: list[list[int]] = [[] for _ in batch.positions]
+        parts = zip(self.room.windows, self.pools, batch.step.layouts, strict=True)
+        for window, pool, layout in parts:
+            tables, owners = np.array(layout.tables), np.array(layout.owners)
+            for row, position in enumerate(np.array(layout.positions)):
+                first = 0 if window is None else max(0, position + 1 - window)
+                seen = np.arange(first, position + 1)
+                pages = tables[owners[row]][seen // PAGE]
+                found[row] += pool[pages * PAGE + seen % PAGE].tolist()
+        if batch.step.runs is not None:
+            for row, state in enumerate(self._states(batch.step.runs, np.array(batch.tokens))):
+                found[row] += state
+        return found
 
-    def _read(self, table: np.ndarray, context: int) -> list[int]:
-        positions = np.arange(context)
-        return self.pool[table[positions // PAGE] * PAGE + positions % PAGE].tolist()
+    def _states(self, runs: Runs, tokens: np.ndarray) -> Iterator[list[int]]:
+        for i, slot in enumerate(runs.slots):
+            state = [] if runs.fresh[i] else self.states[slot]
+            for row in range(runs.starts[i], runs.starts[i + 1]):
+                state = [*state, int(tokens[row])]
+                yield state
+            self.states[slot] = state
+
+
+def rows_of(batch: Batch) -> list[int]:
+    """How many each sequence of a batch has."""
+    if batch.step.runs is not None:
+        return np.diff(batch.step.runs.starts).tolist()  # type: ignore[no-any-return]
+    return np.bincount(np.array(batch.step.layouts[0].owners)).tolist()  # type: ignore[no-any-return]
 
 
 def logits_after(tokens: Sequence[int]) -> np.ndarray:
@@ -64,18 +95,23 @@ def logits_after(tokens: Sequence[int]) -> np.ndarray:
     return logits
 
 
-def greedy(prompt: Sequence[int], count: int) -> list[int]:
+def greedy(prompt: Sequence[int], count: int, room: Room = FULL) -> list[int]:
     """What the model answers when nothing else runs."""
     tokens = list(prompt)
     for _ in range(count):
-        tokens.append(int(np.argmax(logits_after(tokens))))
+        seen = [tokens[-(window or 0) :] for window in room.windows]
+        whole = [tokens] if room.states else []
+        logits = logits_after([token for part in [*seen, *whole] for token in part])
+        tokens.append(int(np.argmax(logits)))
     return tokens[len(prompt) :]
 
 
-def engine(pages: int = 64, **limits: int) -> tuple[Engine, PaperModel]:
-    model = PaperModel(pages)
+def engine(pages: int = 64, room: Room | None = None, **limits: int) -> tuple[Engine, PaperModel]:
+    """Over full attention with so many pages, or what the room says."""
+    room = room or replace(FULL, pages=(pages,))
+    model = PaperModel(room)
     settings = Limits(**({"context": pages * PAGE} | limits))
-    return Engine(model, settings, pages, [END], text), model
+    return Engine(model, settings, room, [END], text), model
 
 
 def text(stops: Sequence[str], least: int) -> AnswerText:

@@ -15,7 +15,7 @@ from .paper_model import ask, prompt
 def sequence(number: int, length: int, computed: int, pages: list[int]) -> Sequence:
     state = Sequence.of(ask(number, prompt(number, length), 5))
     assert state.tokens == array("I", prompt(number, length))
-    state.computed, state.pages = computed, pages
+    state.computed, state.pages = computed, [pages]
     return state
 
 
@@ -23,7 +23,7 @@ def test_rows_lie_where_their_sequence_says() -> None:
     decoding = sequence(1, 3, 2, [9])
     prompts = [sequence(2, 80, 30, [4, 7, 2]), sequence(3, 40, 0, [5])]
     batch = build([Work(decoding, 1), Work(prompts[0], 4), Work(prompts[1], 2)])
-    layout = batch.layout
+    (layout,) = batch.step.layouts
     positions = [2, 30, 31, 32, 33, 0, 1]
     pages = [9, 4, 4, 7, 7, 5, 5]
     assert layout.positions.tolist() == positions
@@ -38,3 +38,28 @@ def test_rows_lie_where_their_sequence_says() -> None:
     assert batch.rows.tolist() == [0]
     arrays = (batch.tokens, layout.positions, layout.owners, layout.slots, layout.tables)
     assert {str(a.dtype) for a in arrays} == {"mlx.core.int32"}
+
+
+def test_groups_have_tables_of_their_own_and_sequences_slots_and_reaches() -> None:
+    decoding, starting = sequence(1, 41, 40, [9, 3]), sequence(2, 40, 0, [5])
+    decoding.pages.append([0, 8])  # the window is past its first page
+    starting.pages.append([2])
+    decoding.slot, starting.slot = 4, 1
+    decoding.reach, starting.reach = 46, 100
+    batch = build([Work(decoding, 1), Work(starting, 3)], [(3, 4)])
+    full, window = batch.step.layouts
+    assert full.tables.tolist() == [[9, 3], [5, 0]] and window.tables.tolist() == [[0, 8], [2, 0]]
+    assert window.slots.tolist() == [8 * PAGE + 8, *(2 * PAGE + i for i in range(3))]
+    assert batch.step.positions.tolist() == full.positions.tolist() == [40, 0, 1, 2]
+    assert (window.decodes, window.prefills) == (full.decodes, full.prefills)
+    runs = batch.step.runs
+    assert runs is not None and batch.step.reaches is not None
+    assert (runs.starts.tolist(), runs.slots.tolist()) == ([0, 1, 4], [4, 1])
+    assert runs.fresh.tolist() == [0, 1]
+    assert batch.step.reaches.tolist() == [46, 100, 100, 100]
+    assert batch.copies == ((3, 4),)
+
+
+def test_without_states_and_ropes_that_vary_there_is_nothing_of_them() -> None:
+    step = build([Work(sequence(1, 3, 2, [9]), 1)]).step
+    assert step.runs is None and step.reaches is None

@@ -6,19 +6,20 @@ from pathlib import Path
 import pytest
 
 from bessemer.engine.checkpoint import INDEX, SINGLE, CheckpointError, open_checkpoint
-from tests.architectures.tiny import CONFIGS, Tiny, tensors
+from tests.architectures.parity import tiny
 
-CONFIG = CONFIGS["llama_gqa_llama3"]
+NAME = "llama_llama3"
+CONFIG = tiny(NAME).config
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return Tiny(CONFIG, tensors(CONFIG)).write(tmp_path / "model")
+    return tiny(NAME).write(tmp_path / "model")
 
 
 @pytest.fixture
 def sharded(tmp_path: Path) -> Path:
-    return Tiny(CONFIG, tensors(CONFIG)).write_shards(tmp_path / "model", 3)
+    return tiny(NAME).write_shards(tmp_path / "model", 3)
 
 
 def refusal(path: Path) -> str:
@@ -33,7 +34,7 @@ def test_headers(path: Path, sharded: Path) -> None:
     for directory in (path, sharded):
         found = open_checkpoint(directory)
         assert found.config == CONFIG
-        assert found.tensors.keys() == tensors(CONFIG).keys()
+        assert found.tensors.keys() == tiny(NAME).tensors.keys()
         assert found.tensors["lm_head.weight"].shape == (80, 64)
         assert found.tensors["lm_head.weight"].dtype == "F32"
 

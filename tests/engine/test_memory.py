@@ -1,11 +1,19 @@
 """The byte plan: what fits, what does not, and what the refusal says."""
 
+from typing import Any
+
 import pytest
 
-from bessemer.engine.memory import DoesNotFit, plan, size
+from bessemer.engine.memory import DoesNotFit, Plan, Windowed, plan, size
+from bessemer.engine.room import Room, most_held
 
 GB = 10**9
-MODEL = {"weights": 4 * GB, "working": GB // 10, "page": 4_000_000, "page_tokens": 32}
+MODEL: dict[str, Any] = {
+    "weights": 4 * GB,
+    "working": GB // 10,
+    "page": 4_000_000,
+    "page_tokens": 32,
+}
 
 
 def test_the_automatic_pool_takes_half_of_what_is_left_at_most() -> None:
@@ -38,3 +46,78 @@ def test_the_plan_reads_as_one_line() -> None:
     assert (
         "weights 4 GB" in text and "1.02 GB (256 pages of 4 MB)" in text and "2048 tokens" in text
     )
+
+
+WINDOW = 1024
+HELD = most_held(WINDOW, 256, 32)
+BESIDE: dict[str, Any] = MODEL | {"windows": [(WINDOW, 1_000_000)], "batch": 4, "chunk": 256}
+
+
+def test_windows_get_what_running_sequences_and_a_few_more_need() -> None:
+    settled = plan(budget=1000 * GB, context=131072, **BESIDE)
+    assert settled.windows == (Windowed(WINDOW, 1_000_000, 12 * HELD),)
+    assert (settled.pages, settled.context) == (4 * 131072 // 32, 131072)
+    assert settled.pool == 4_000_000 * settled.pages + 1_000_000 * 12 * HELD
+
+
+def test_windows_get_no_more_pages_than_full_attention() -> None:
+    settled = plan(budget=5 * GB, context=131072, pool=GB // 2, **BESIDE)
+    assert settled.pages == 100 and settled.windows[0].pages == 100  # of 4 and of 1 MB
+    assert settled.context == 3200
+    assert settled.room == Room((None, WINDOW), (100, 100))
+    more = plan(budget=9 * GB, context=131072, pool=4 * GB, **BESIDE)
+    assert more.windows[0].pages == 12 * HELD
+    assert more.pages == (4 * GB - 12 * HELD * 1_000_000) // 4_000_000
+
+
+def test_windows_alone_let_a_conversation_be_as_long_as_it_likes() -> None:
+    alone: dict[str, Any] = BESIDE | {"page": 0}
+    settled = plan(budget=5 * GB, context=131072, pool=HELD * 1_000_000, **alone)
+    assert (settled.pages, settled.windows[0].pages, settled.context) == (0, HELD, 131072)
+    assert settled.room == Room((WINDOW,), (HELD,))
+    less = plan(budget=5 * GB, context=131072, pool=(HELD - 1) * 1_000_000, **alone)
+    assert less.context == (HELD - 1) * 32
+    with pytest.raises(DoesNotFit):
+        plan(budget=5 * GB, context=131072, pool=7_000_000, **alone)
+
+
+def test_the_narrower_of_two_windows_gets_fewer_pages() -> None:
+    two: dict[str, Any] = BESIDE | {"page": 0, "windows": [(WINDOW, 1_000_000), (64, 2_000_000)]}
+    settled = plan(budget=1000 * GB, context=131072, **two)
+    assert [each.pages for each in settled.windows] == [12 * HELD, 12 * most_held(64, 256, 32)]
+
+
+STATE: dict[str, Any] = MODEL | {"state": 10_000_000, "batch": 4}
+
+
+def test_states_take_half_of_the_pool_at_most() -> None:
+    settled = plan(budget=5 * GB, context=131072, pool=GB, **STATE)
+    assert (settled.states, settled.pages) == (49, 125)  # and the state that is nobody's
+    assert settled.pool == GB and settled.room == Room((None,), (125,), 49)
+    wide = plan(budget=1000 * GB, context=131072, **STATE)
+    assert (wide.states, wide.pages) == (4 + 63, 4 * 131072 // 32)
+    narrow = plan(budget=5 * GB, context=131072, pool=65_000_000, **STATE)
+    assert (narrow.states, narrow.pages) == (2, 8)
+
+
+def test_states_alone_take_all_of_it() -> None:
+    alone: dict[str, Any] = STATE | {"page": 0}
+    settled = plan(budget=5 * GB, context=131072, pool=200_000_000, **alone)
+    assert (settled.states, settled.pages, settled.context) == (19, 0, 131072)
+    assert settled.room == Room((), (), 19)
+    assert plan(budget=5 * GB, context=131072, pool=30_000_000, **alone).states == 2
+
+
+@pytest.mark.parametrize(("page", "pool"), [(4_000_000, 61_000_000), (0, 29_000_000)])
+def test_states_of_one_conversation_have_to_fit(page: int, pool: int) -> None:
+    with pytest.raises(DoesNotFit) as caught:
+        other: dict[str, Any] = STATE | {"page": page}
+        plan(budget=5 * GB, context=131072, pool=pool, **other)
+    assert size(8 * page + 30_000_000) in str(caught.value)
+
+
+def test_the_plan_names_windows_and_states() -> None:
+    text = str(Plan(GB, GB, 0, 4000, 10, 320, (Windowed(64, 1000, 5),), 500, 9))
+    assert "KV pool 50 KB (10 pages of 4 KB, 5 pages of 1 KB for windows of 64 tokens, " in text
+    assert "9 states of 500 B)" in text
+    assert "KV pool 5 KB (9 states of 500 B)" in str(Plan(GB, GB, 0, 0, 0, 320, (), 500, 9))

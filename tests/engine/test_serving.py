@@ -4,14 +4,21 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from bessemer.engine.checkpoint import CheckpointError
 from bessemer.engine.memory import DoesNotFit
 from bessemer.engine.request import Event, Request, Sampling, Started, Token
+from bessemer.engine.runner import Runner
 from bessemer.engine.serving import Serving, Settings, load
+from bessemer.kernels.metal.device import Options, Simulator, using
+from tests.architectures.parity import tiny
+from tests.architectures.tiny import VOCABULARY
 from tests.http.running import guide_copy
 
 GUIDE = Path(__file__).parents[2] / "engine" / "guide"
+FILE = "tokenizer.json"
 GREEDY = Sampling(temperature=0)
 
 
@@ -103,3 +110,46 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
     config.write_text(config.read_text().replace("2560", "2000"))
     with pytest.raises(CheckpointError, match="belong to different models"):
         serving(directory=model)
+
+
+def worded(directory: Path, name: str) -> Path:
+    """A tiny model, with a tokenizer of its vocabulary."""
+    words = {f"w{number}": number for number in range(VOCABULARY)}
+    Tokenizer(WordLevel(words, unk_token="w0")).save(str(tiny(name).write(directory) / FILE))
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("qwen3_layer_types_tied", "for windows of 33 tokens)"),
+        ("mistral_ministral_all_slide", "for windows of 15 tokens)"),
+        ("deepseek_v2_lite_yarn", "32 pages of"),  # of 256 tokens, the context
+        ("mamba2_groups", "states of"),
+        ("nemotron_h_plain", "states of"),
+    ],
+)
+def test_every_kind_of_cache_is_planned_and_served(name: str, said: str, tmp_path: Path) -> None:
+    model = serving(directory=worded(tmp_path, name))
+    assert said in str(model.plan)
+    assert model.plan.room == model.engine.cache.room
+    asked = [ask(number, [5, 6, 7] * (10 + number)) for number in range(3)]
+    for request in asked:
+        model.engine.submit(request)
+    assert {n: len(found) for n, found in scores(model.engine.run()).items()} == {
+        0: 12,
+        1: 12,
+        2: 12,
+    }
+    with pytest.raises(DoesNotFit):
+        serving(directory=tmp_path, pool=1000)
+
+
+@pytest.mark.parametrize(
+    ("name", "tailed"),
+    [("qwen3_layer_types_tied", 2), ("qwen3_next_shared_keys", 1), ("deepseek_v2_lite_yarn", 0)],
+)
+def test_tails_are_for_what_metal_kernels_know(name: str, tailed: int, tmp_path: Path) -> None:
+    with using(Simulator(Options(mode="fast"))):
+        runner = serving(directory=worded(tmp_path, name)).engine._forward
+    assert isinstance(runner, Runner) and len(runner._tails) == tailed

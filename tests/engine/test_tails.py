@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+from bessemer.engine.room import first_seen
 from bessemer.engine.tails import GONE, Move, Tails
 
 PAGE, MOST = 4, 2
@@ -13,7 +14,8 @@ PAGE, MOST = 4, 2
 class World:
     """A pool and tails of token names; obeys turns as the runner and the kernels do."""
 
-    def __init__(self) -> None:
+    def __init__(self, window: int | None = None) -> None:
+        self.window = window
         self.tails = Tails(PAGE, MOST)
         self.pool: dict[tuple[int, int], str] = {}  # page and offset
         self.kept: list[dict[int, str]] = []  # position to token, a row each
@@ -47,7 +49,9 @@ class World:
 
     def check(self, number: int, sequence: int, position: int, table: list[int]) -> None:
         """All that row `number` attends to is its own sequence, token by token."""
-        for p in range(position + 1):
+        for p in range(
+            0 if self.window is None else max(0, position + 1 - self.window), position + 1
+        ):
             held = self.kept[number].get(p)
             token = held if held is not None else self.pool[table[p // PAGE], p % PAGE]
             assert token == f"{sequence}.{p}", (sequence, position, p)
@@ -91,27 +95,32 @@ def test_nothing_but_decoding_leaves_no_tails() -> None:
     assert turn.moves == (Move(0, 0, 1), Move(1, 0, 2)) and not turn.continued
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_any_schedule(seed: int) -> None:
-    """Sequences come, pause, leave and take one another's pages."""
-    rng, world = random.Random(seed), World()
+@pytest.mark.parametrize("window", [None, 1, 3, 6, 11])
+@pytest.mark.parametrize("seed", range(10))
+def test_any_schedule(seed: int, window: int | None) -> None:
+    """Sequences come, pause, leave and take one another's pages, and those that windows left."""
+    rng, world = random.Random(seed), World(window)
     free, known, number = list(range(1, 60)), {}, 0
     for _ in range(300):
         if len(known) < 4 and rng.random() < 0.1:
             number += 1
             known[number] = (0, [])
         if known and rng.random() < 0.05:
-            free += known.pop(rng.choice(list(known)))[1]
+            free += filter(None, known.pop(rng.choice(list(known)))[1])
         chosen = [s for s in known if rng.random() < 0.97]
         rows = []
         for sequence in chosen:
             position, table = known[sequence]
             if position // PAGE == len(table):
-                table.append(free.pop(rng.randrange(len(free))))
+                latest = rng.random() < 0.5  # what a window just left, it may be
+                table.append(free.pop(-1 if latest else rng.randrange(len(free))))
             rows.append((sequence, position, list(table)))
             known[sequence] = (position + 1, table)
+            for index in range(first_seen(window, position + 1, PAGE)):
+                free += [table[index]] if table[index] else []
+                table[index] = GONE
         finished = [s for s in known if known[s][0] > 40]
         if rows:
             world.step(rows, decoding=rng.random() < 0.9)
         for sequence in finished:
-            free += known.pop(sequence)[1]
+            free += filter(None, known.pop(sequence)[1])

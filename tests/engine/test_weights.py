@@ -8,15 +8,15 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.architectures.config import Affine, ModelConfig, Quantization
+from bessemer.architectures.config import ModelConfig, Quantization, Stored
 from bessemer.architectures.registry import configure
 from bessemer.engine.checkpoint import CheckpointError, open_checkpoint
 from bessemer.engine.weights import Weights
 from bessemer.kernels.linear import linear
 from bessemer.kernels.weight import Dense, Quantized, widen
-from tests.architectures.tiny import CONFIGS, Tiny
+from tests.architectures.tiny import BASE, Tiny
 
-CONFIG = CONFIGS["llama_gqa_llama3"]
+CONFIG = BASE | {"model_type": "llama"}
 
 
 def write(path: Path, arrays: dict[str, mx.array]) -> Path:
@@ -42,7 +42,7 @@ def test_quantized_grid(bits: int, group: int, dtype: mx.Dtype, tmp_path: Path) 
     words = random.randint(0, 2**32, (24, 256 * bits // 32), dtype=np.uint32)
     scales, biases = (mx.array(random.randn(24, 256 // group)).astype(dtype) for _ in range(2))
     path = write(tmp_path, {"m.weight": mx.array(words), "m.scales": scales, "m.biases": biases})
-    found = weights(path, Quantization(Affine(group, bits))).matrix("m", 24, 256)
+    found = weights(path, Quantization(Stored(group, bits))).matrix("m", 24, 256)
     assert isinstance(found, Quantized)
     assert (found.scales.dtype, found.group, found.bits) == (dtype, group, bits)
     stream = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")
@@ -74,15 +74,15 @@ def test_entries_of_modules_come_before_the_default(tmp_path: Path) -> None:
         parts = mx.quantize(mx.ones((8, 128)), group_size=group, bits=bits)
         for part, array in zip(("weight", "scales", "biases"), parts, strict=True):
             arrays[f"{name}.{part}"] = array
-    modules = {"own": Affine(32, 8), "dense": None}
-    reader = weights(write(tmp_path, arrays), Quantization(Affine(64, 4), modules))
+    modules = {"own": Stored(32, 8), "dense": None}
+    reader = weights(write(tmp_path, arrays), Quantization(Stored(64, 4), modules))
     kinds = [reader.matrix(name, 8, 128) for name in ("own", "common", "dense")]
     assert [w.bits if isinstance(w, Quantized) else None for w in kinds] == [8, 4, None]
     reader.finish()
 
 
 def test_what_has_no_scales_is_not_quantized(tmp_path: Path) -> None:
-    reader = weights(write(tmp_path, {"m.weight": mx.ones((8, 16))}), Quantization(Affine(64, 4)))
+    reader = weights(write(tmp_path, {"m.weight": mx.ones((8, 16))}), Quantization(Stored(64, 4)))
     assert isinstance(reader.matrix("m", 8, 16), Dense)
 
 
@@ -103,18 +103,18 @@ CONTRADICTIONS: list[tuple[dict[str, mx.array], Quantization, str]] = [
         "m.weight is I32, expected F32 or F16 or BF16",
     ),
     (quantized_parts(), Quantization(), "config.json says nothing of quantization"),
-    (quantized_parts(), Quantization(Affine(64, 8)), "m.weight has shape (8, 16)"),
-    (quantized_parts(), Quantization(Affine(32, 4)), "m.scales has shape (8, 2)"),
-    (quantized_parts(), Quantization(Affine(64, 4), {"m": None}), "m.weight is U32"),
-    (quantized_parts(biases=None), Quantization(Affine(64, 4)), "lacks the tensor m.biases"),
+    (quantized_parts(), Quantization(Stored(64, 8)), "m.weight has shape (8, 16)"),
+    (quantized_parts(), Quantization(Stored(32, 4)), "m.scales has shape (8, 2)"),
+    (quantized_parts(), Quantization(Stored(64, 4), {"m": None}), "m.weight is U32"),
+    (quantized_parts(biases=None), Quantization(Stored(64, 4)), "lacks the tensor m.biases"),
     (
         quantized_parts(scales=None),
-        Quantization(Affine(64, 4), {"m": Affine(64, 4)}),
+        Quantization(Stored(64, 4), {"m": Stored(64, 4)}),
         "lacks the tensor m.scales",
     ),
     (
         quantized_parts(weight=mx.ones((8, 16), mx.int32)),
-        Quantization(Affine(64, 4)),
+        Quantization(Stored(64, 4)),
         "m.weight is I32, expected U32",
     ),
 ]
@@ -132,8 +132,8 @@ def test_contradictions_name_the_tensor(
 
 
 def test_columns_that_no_group_fits(tmp_path: Path) -> None:
-    reader = weights(write(tmp_path, quantized_parts()), Quantization(Affine(64, 4)))
-    with pytest.raises(CheckpointError, match="m has 100 columns"):
+    reader = weights(write(tmp_path, quantized_parts()), Quantization(Stored(64, 4)))
+    with pytest.raises(CheckpointError, match="m has 100 columns, quantized by 64 at a time"):
         reader.matrix("m", 8, 100)
 
 
@@ -175,3 +175,22 @@ def test_a_file_is_read_lazily_and_once(tmp_path: Path) -> None:
     assert mx.get_peak_memory() - before <= taken.nbytes * 1.01
     with pytest.raises(CheckpointError, match="lacks the tensor m3"):
         reader.vector("m3", 1 << 20)
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_numbers_that_are_none(broken: float, tmp_path: Path) -> None:
+    arrays = {"m.weight": mx.full((8, 64), broken), "n": mx.ones((4,))}
+    path = write(tmp_path, arrays)
+    assert isinstance(weights(path).matrix("m", 8, 64), Dense)  # unless they are looked for
+    reader = Weights(open_checkpoint(path), configure(CONFIG), check=True)
+    assert reader.vector("n", 4).tolist() == [1, 1, 1, 1]
+    with pytest.raises(CheckpointError) as caught:
+        reader.matrix("m", 8, 64)
+    assert str(caught.value) == f"{path / 'model.safetensors'}: m.weight holds NaN or infinity"
+
+
+def test_scales_that_are_none(tmp_path: Path) -> None:
+    path = write(tmp_path, quantized_parts(scales=mx.full((8, 2), float("nan"))))
+    config = replace(configure(CONFIG), quantization=Quantization(Stored(64, 4)))
+    with pytest.raises(CheckpointError, match=r"m\.scales holds NaN"):
+        Weights(open_checkpoint(path), config, check=True).matrix("m", 8, 128)

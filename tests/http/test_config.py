@@ -58,6 +58,7 @@ VALUES: list[tuple[str, Any, str, Any]] = [
     ("kv_bits", "auto", "auto", 0),
     ("metal", "simulator", "Simulator", "simulator"),
     ("metal_kv", "in-place", "in-place", "in-place"),
+    ("check_weights", True, "yes", True),
     ("cors_origin", ["*"], "*", ("*",)),
     ("log_level", "DEBUG", "debug", "debug"),
     ("offline", True, "yes", True),

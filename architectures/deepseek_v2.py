@@ -1,0 +1,86 @@
+"""DeepSeek V2: latent attention, and experts of which a token may see the best groups alone."""
+
+from dataclasses import replace
+from typing import Any, Literal
+
+from .config import BlockConfig, LatentConfig, Mixer, ModelConfig, MoeConfig
+from .fields import Fields
+from .read import decoder, layer_count, mixture, mlp, rms
+from .rope import read_rope, score_scale
+
+
+def configure(fields: Fields) -> ModelConfig:
+    fields.expect("mlp_bias", False)
+    fields.expect("norm_topk_prob", False)
+    fields.expect("scoring_func", "softmax")
+    method = fields.choice("topk_method", ("greedy", "group_limited_greedy"), "greedy")
+    experts = routed(fields, shared=2, counts=64, widths=1407, normalise=False)
+    if method == "group_limited_greedy":
+        experts = grouped(fields, experts, "best")
+    fields.ignore("n_group", "topk_group")  # of a greedy choice
+    return decoder(fields, mixed(fields, latent(fields), experts, first=0), rms(fields))
+
+
+def latent(
+    fields: Fields,
+    query_rank: int = 1536,
+    nope_dim: int = 128,
+    value_dim: int = 128,
+    interleaved: bool = True,
+) -> LatentConfig:
+    """The ranks and sizes are of what the config lacks; a query rank of null is none."""
+    heads, turned = fields.integer("num_attention_heads"), fields.integer("qk_rope_head_dim", 64)
+    fields.expect("num_key_value_heads", heads)
+    fields.ignore("head_dim", "qk_head_dim")  # they follow from what is read
+    rope = read_rope(fields, turned)
+    if rope.dims != turned:
+        raise fields.refuse("partial_rotary_factor", "1.0")
+    nope = fields.integer("qk_nope_head_dim", nope_dim)
+    return LatentConfig(
+        heads,
+        fields.integer("q_lora_rank", 0 if "q_lora_rank" in fields.raw else query_rank),
+        fields.integer("kv_lora_rank", 512),
+        nope,
+        turned,
+        fields.integer("v_head_dim", value_dim),
+        (nope + turned) ** -0.5 * score_scale(fields, rope),
+        rope,
+        interleaved,
+        fields.flag("attention_bias", False),
+    )
+
+
+def routed(fields: Fields, shared: int = 1, scale: float = 1.0, **different: Any) -> MoeConfig:
+    """Experts, and shared ones in one of their width; `different` as of `mixture`."""
+    scale = fields.number("routed_scaling_factor", scale)
+    experts = mixture(fields, count="n_routed_experts", scale=scale, **different)
+    width = fields.integer("n_shared_experts", shared, least=0) * experts.width
+    return replace(experts, shared_width=width)
+
+
+def grouped(
+    fields: Fields,
+    experts: MoeConfig,
+    score: Literal["best", "best_two"],
+    groups: int = 1,
+    kept: int = 1,
+) -> MoeConfig:
+    """Experts in `groups`, of which a token sees the best `kept`."""
+    groups = fields.integer("n_group", groups)
+    if experts.count % groups:
+        raise fields.refuse("n_group", f"a divisor of {experts.count} experts")
+    kept = fields.integer("topk_group", kept, most=groups)
+    if experts.per_token > experts.count // groups * kept:
+        raise fields.refuse("topk_group", f"groups of at least {experts.per_token} experts")
+    return replace(experts, groups=groups, kept_groups=kept, group_score=score)
+
+
+def mixed(fields: Fields, mixer: Mixer, experts: MoeConfig, first: int) -> list[BlockConfig]:
+    """Blocks with experts from the `first` on, if the config does not say from which."""
+    first = fields.integer("first_k_dense_replace", first, least=0)
+    step = fields.integer("moe_layer_freq", 1)
+    fields.ignore("intermediate_size")  # if no layer is dense
+    return [
+        BlockConfig(mixer, mlp(fields) if layer < first or layer % step else experts)
+        for layer in range(layer_count(fields))
+    ]

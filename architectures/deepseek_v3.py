@@ -1,0 +1,37 @@
+"""DeepSeek V3 and R1, and Kimi K2: a correction of the experts' scores chooses among them."""
+
+from typing import Any
+
+from .config import ModelConfig, MoeConfig
+from .deepseek_v2 import grouped, latent, mixed, routed
+from .fields import Fields
+from .read import decoder, layer_count, rms
+
+
+def configure(fields: Fields) -> ModelConfig:
+    experts = corrected(fields, 8, 4, counts=256, chosens=8, widths=2048, scale=2.5)
+    mixer = latent(fields, interleaved=fields.flag("rope_interleave", True))
+    blocks = mixed(fields, mixer, experts, first=3)
+    return decoder(fields, blocks, rms(fields), unused=further(fields))
+
+
+def corrected(fields: Fields, groups: int = 1, kept: int = 1, **different: Any) -> MoeConfig:
+    """Experts in so many groups, of which so many are kept; `different` as of `routed`."""
+    fields.expect("scoring_func", "sigmoid")
+    fields.expect("topk_method", "noaux_tc")
+    experts = routed(
+        fields,
+        scoring="sigmoid",
+        normalise=fields.flag("norm_topk_prob", True),
+        correction="gate.e_score_correction_bias",
+        **different,
+    )
+    return grouped(fields, experts, "best_two", groups, kept)
+
+
+def further(
+    fields: Fields, name: str = "num_nextn_predict_layers", count: int = 1
+) -> tuple[str, ...]:
+    """Of tensors in the layers after the last, which predict further tokens."""
+    layers, more = layer_count(fields), fields.integer(name, count, least=0)
+    return tuple(rf"model\.layers\.{layer}\." for layer in range(layers, layers + more))

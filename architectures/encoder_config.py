@@ -1,0 +1,176 @@
+"""What the mathematics of an encoder depends on, and which module reads which model_type."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Literal
+
+from .config import ConfigError, NormConfig, Quantization, Rope
+from .fields import Fields
+
+Activation = Literal["gelu", "gelu_tanh", "relu", "silu", "tanh"]
+ACTIVATIONS: dict[str, Activation] = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+    "tanh": "tanh",
+}
+GATES = ("gelu", "gelu_tanh", "silu")
+FAMILIES = {
+    "bert": "bert",
+    "camembert": "bert",
+    "distilbert": "bert",
+    "gte": "rotary_bert",
+    "modernbert": "modernbert",
+    "mpnet": "bert",
+    "nomic_bert": "rotary_bert",
+    "roberta": "bert",
+    "xlm-roberta": "bert",
+}
+CLASSIFIES = "ForSequenceClassification"
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What a checkpoint calls its modules; of a layer's, the part below `layers` and its number.
+
+    `projections` are queries, keys and values, in one module or in three; `up` of a gated layer the
+    gate and what it lets through, in one (with `gate_last` the other way round) or in two.
+    """
+
+    layers: str
+    projections: tuple[str, ...]
+    attended: str
+    attention_norm: str
+    up: tuple[str, ...]
+    down: str
+    feed_forward_norm: str
+    tokens: str = "embeddings.word_embeddings"
+    positions: str = "embeddings.position_embeddings"
+    types: str = "embeddings.token_type_embeddings"
+    embedding_norm: str = "embeddings.LayerNorm"
+    distances: str = "encoder.relative_attention_bias"
+    final_norm: str | None = None
+    gate_last: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """Learned ones, from row `first` on; `padding` tokens take their own row and do not count."""
+
+    rows: int
+    first: int = 0
+    padding: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a layer's rows see: all, or as many tokens as `window` before and after themselves."""
+
+    window: int | None = None
+    rope: Rope | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifierConfig:
+    """A classifier: pooled, through `dense`, activated, normalized if there is a norm, `output`."""
+
+    labels: int
+    dense: str
+    output: str
+    activation: Activation = "tanh"
+    pooling: Literal["cls", "mean"] = "cls"
+    dense_bias: bool = True
+    norm: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderConfig:
+    """All that the mathematics of an encoder depends on; `layers` has one entry a layer.
+
+    `before`: norms stand before attention and feed-forward layer (but not the first), else after
+    their sums. `types`: rows of the embeddings of token types, of which `pairs` use the second.
+    `buckets`: of distances, whose biases attention adds. Renames and unused as in ModelConfig.
+    """
+
+    model_type: str
+    vocab_size: int
+    hidden_size: int
+    width: int
+    heads: int
+    context: int
+    layers: tuple[Seen, ...]
+    norm: NormConfig
+    activation: Activation
+    names: Names
+    quantization: Quantization
+    gated: bool = False
+    before: bool = False
+    attention_bias: bool = True
+    up_bias: bool = True
+    down_bias: bool = True
+    positions: Positions | None = None
+    types: int = 0
+    pairs: bool = False
+    buckets: int = 0
+    classifier: ClassifierConfig | None = None
+    tied: bool = False
+    renames: tuple[tuple[str, str], ...] = ()
+    unused: tuple[str, ...] = ()
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden_size // self.heads
+
+
+def configure(raw: Mapping[str, Any]) -> EncoderConfig:
+    """Reads a parsed config.json through its family's module."""
+    model_type = raw.get("model_type")
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
+        raise ConfigError(
+            f"config.json: model_type is {model_type!r}, which is no encoder; "
+            f"encoders are {', '.join(sorted(FAMILIES))}"
+        )
+    fields = Fields(raw)
+    config = import_module(f".{FAMILIES[model_type]}", __package__).configure(fields)
+    assert isinstance(config, EncoderConfig)
+    fields.leave()
+    return config
+
+
+def classifies(fields: Fields) -> bool:
+    """Whether the checkpoint has a classifier behind its encoder."""
+    found = fields.get("architectures")
+    names = found if isinstance(found, list) else []
+    return any(isinstance(name, str) and name.endswith(CLASSIFIES) for name in names)
+
+
+def labels(fields: Fields) -> int:
+    """Of a classifier; transformers writes names for them unless there are two."""
+    found = fields.get("id2label")
+    if isinstance(found, dict) and found:
+        return len(found)
+    return fields.integer("num_labels", 2)
+
+
+def head_count(fields: Fields, name: str, hidden: int) -> int:
+    heads = fields.integer(name)
+    if hidden % heads:
+        raise fields.refuse(name, f"a divisor of the hidden size, {hidden}")
+    return heads
+
+
+def activation(fields: Fields, name: str, default: str = "gelu") -> Activation:
+    return ACTIVATIONS[fields.choice(name, ACTIVATIONS, default)]
+
+
+def gate(fields: Fields, name: str, default: str = "gelu") -> Activation:
+    """An activation that gates have a kernel for."""
+    found = activation(fields, name, default)
+    if found not in GATES:
+        raise fields.refuse(name, "one of " + ", ".join(GATES))
+    return found

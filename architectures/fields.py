@@ -1,0 +1,157 @@
+"""Typed reading of a config.json: every mistake is refused by name, and so is what nobody read."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .config import ConfigError
+
+# What says nothing of the mathematics of a forward pass: bookkeeping, training, generation.
+_WORDS = """
+_attn_implementation _attn_implementation_autoset _attn_implementation_internal _commit_hash
+_from_model_config _name_or_path _num_labels add_bos_token add_cross_attention add_eos_token
+architectures attention_dropout attn_implementation audio_token_id auto_map aux_loss_alpha
+bad_words_ids base_model_name_or_path begin_suppress_tokens boa_token_id boi_token_id
+boi_token_index bos_token_id bot_token_id cache_implementation chat_template
+chunk_size_feed_forward classifier_dropout cross_attention_hidden_size decoder_start_token_id
+diversity_penalty do_sample dtype early_stopping embd_pdrop embedding_dropout
+encoder_no_repeat_ngram_size eoa_token_id eoa_token_index eoi_token_id eoi_token_index
+eos_token_id ep_size exponential_decay_length_penalty finetuning_task forced_bos_token_id
+forced_eos_token_id gradient_checkpointing hidden_dropout hidden_dropout_prob id2label
+image_token_id image_token_index initializer_factor initializer_range input_jitter_noise
+is_decoder is_encoder_decoder keys_to_ignore_at_inference label2id length_penalty max_length
+max_sequence_length min_length mm_tokens_per_image model_type name_or_path no_repeat_ngram_size
+num_beam_groups num_beams num_return_sequences output_attentions output_hidden_states
+output_router_logits output_scores pad_token_id prefix pretraining_tp problem_type pruned_heads
+quantization quantization_config remove_invalid_values repetition_penalty resid_pdrop
+residual_dropout return_dict return_dict_in_generate router_aux_loss_coef router_jitter_noise
+router_z_loss_coef sep_token_id seq_aux suppress_tokens task_specific_params temperature
+tf_legacy_loss tie_encoder_decoder tokenizer_class top_p torch_dtype torchscript
+transformers.js_config transformers_version typical_p unsloth_fixed unsloth_version use_bfloat16
+use_cache use_return_dict video_token_id vision_end_token_id vision_feature_layer
+vision_start_token_id
+"""
+HARMLESS = frozenset(_WORDS.split())
+
+
+class Fields:
+    """A JSON object; an absent or null field gives the default, if any.
+
+    What is read, by whatever method, counts as understood; `leave` refuses the rest.
+    """
+
+    def __init__(self, raw: Mapping[str, Any], within: str = "") -> None:
+        self.raw = raw
+        self.within = within
+        self._read: set[str] = set()
+        self._assumed: dict[str, Any] = {}
+        self._tables: dict[str, Fields] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return self.get(name) is not None
+
+    def assume(self, **values: Any) -> None:
+        """What absent fields are to be, unless it was said before; a null stays one."""
+        self._assumed = values | self._assumed
+
+    def get(self, name: str) -> Any:
+        self._read.add(name)
+        return self.raw.get(name, self._assumed.get(name))
+
+    def refuse(self, name: str, expected: str) -> ConfigError:
+        if self.raw.get(name) is None:
+            return ConfigError(f"config.json: {self.within}{name} is missing, expected {expected}")
+        found = repr(self.raw[name])
+        found = found if len(found) <= 80 else found[:77] + "..."
+        return ConfigError(f"config.json: {self.within}{name} is {found}, expected {expected}")
+
+    def integer(
+        self, name: str, default: int | None = None, least: int = 1, most: int = 2**31 - 1
+    ) -> int:
+        value = self.get(name)
+        if value is None and default is not None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise self.refuse(name, f"a whole number from {least} to {most}")
+        return value
+
+    def number(self, name: str, default: float | None = None) -> float:
+        """More than 0."""
+        value = self.get(name)
+        if value is None and default is not None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.refuse(name, "a positive number")
+        if not 0 < value < 1e30:
+            raise self.refuse(name, "a positive number")
+        return float(value)
+
+    def optional(self, name: str) -> float | None:
+        """A number that is off when it is null or 0."""
+        return self.number(name) if self.get(name) else None
+
+    def flag(self, name: str, default: bool) -> bool:
+        value = self.get(name)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            raise self.refuse(name, "true or false")
+        return value
+
+    def choice(self, name: str, allowed: Iterable[str], default: str) -> str:
+        value = self.get(name)
+        if value is None:
+            return default
+        if not isinstance(value, str) or value not in allowed:
+            raise self.refuse(name, "one of " + ", ".join(allowed))
+        return value
+
+    def kinds(self, name: str, count: int, allowed: Iterable[str]) -> list[str]:
+        """A list of `count` of the `allowed` words."""
+        value = self.get(name)
+        words = list(allowed)
+        known = isinstance(value, list) and all(kind in words for kind in value)
+        if not known or len(value) != count:
+            raise self.refuse(name, f"{count} of " + " or ".join(words))
+        return list(value)
+
+    def numbers(self, name: str, count: int) -> tuple[float, ...]:
+        """A list of `count` positive numbers."""
+        value = self.get(name)
+        if not isinstance(value, list) or len(value) != count:
+            raise self.refuse(name, f"{count} positive numbers")
+        within = Fields({str(i): each for i, each in enumerate(value)}, f"{self.within}{name}.")
+        return tuple(within.number(str(i)) for i in range(count))
+
+    def indices(self, name: str) -> frozenset[int]:
+        """A list of whole numbers from 0 on; none if it is absent."""
+        value = self.get(name) or []
+        if not isinstance(value, list) or not all(type(each) is int for each in value):
+            raise self.refuse(name, "a list of whole numbers")
+        return frozenset(value)
+
+    def expect(self, name: str, value: Any) -> None:
+        """Refuses any other value than this one, which is the only one that is built."""
+        if self.get(name) not in (None, value):
+            raise self.refuse(name, repr(value) if value is not False else "false")
+
+    def ignore(self, *names: str) -> None:
+        """These are understood to make no difference here."""
+        self._read.update(names)
+
+    def table(self, name: str) -> "Fields":
+        value = self.get(name)
+        if name in self._tables:
+            return self._tables[name]
+        if value is not None and not isinstance(value, dict):
+            raise self.refuse(name, "an object")
+        found = self._tables[name] = Fields(value or {}, f"{self.within}{name}.")
+        return found
+
+    def leave(self) -> None:
+        """Refuses what is set, was not read, and might change what the model computes."""
+        for name, value in self.raw.items():
+            off = value is None or value is False or value in ("", 0) or value in ([], {})
+            if name not in self._read and name not in HARMLESS and not off:
+                raise self.refuse(name, "nothing of that name: it may change what is computed")
+        for table in self._tables.values():
+            table.leave()

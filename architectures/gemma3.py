@@ -1,0 +1,85 @@
+"""Gemma 3: layers with a window have a rope of their own, and every sixth layer sees all."""
+
+from collections.abc import Callable
+from typing import Any
+
+from .config import ModelConfig, Rope
+from .fields import Fields
+from .gemma import assume
+from .gemma2 import sandwich, scaled
+from .read import FULL, SLIDING, layer_kinds, read_quantization, read_window
+from .rope import read_local, read_rope
+
+# How transformers 5 names the parts of the model that sees images too.
+RENAMES = (
+    (r"^model\.language_model\.", "language_model.model."),
+    (r"^lm_head\.", "language_model.lm_head."),
+)
+BARE = ((r"^(embed_tokens|layers|norm)\.", r"model.\1."),)  # of a model saved without its head
+SENSES = r"(model\.)?(vision_tower|audio_tower|embed_vision|embed_audio|multi_modal_projector)\."
+
+
+def configure(fields: Fields) -> ModelConfig:
+    if fields.get("model_type") == "gemma3":
+        return beside_senses(fields, text)
+    return text(fields, renames=BARE)
+
+
+def text(fields: Fields, **different: Any) -> ModelConfig:
+    _assume(fields)
+    both = fields.flag("use_bidirectional_attention", False)
+    # Tokens on both sides share the window that the config gives.
+    window = fields.integer("sliding_window") // 2 + 1 if both else read_window(fields)
+    windows, turns = {SLIDING: window, FULL: None}, ropes(fields)
+    fields.ignore("_sliding_window_pattern")
+    every = fields.integer("sliding_window_pattern", 6)
+    kinds = layer_kinds(fields, (FULL, SLIDING), lambda i: SLIDING if (i + 1) % every else FULL)
+    mixers = [
+        scaled(fields, qk_norm="head", rope=turns[kind], window=windows[kind]) for kind in kinds
+    ]
+    return sandwich(fields, mixers, bidirectional=both, **different)
+
+
+def _assume(fields: Fields) -> None:
+    """A config within another leaves out what transformers assumes."""
+    assume(
+        fields,
+        vocab_size=262_208,
+        hidden_size=2304,
+        intermediate_size=9216,
+        num_hidden_layers=26,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        max_position_embeddings=131_072,
+        sliding_window=4096,
+    )
+
+
+def ropes(fields: Fields) -> dict[str, Rope]:
+    """Of each kind of layer."""
+    dim, theta = fields.integer("head_dim"), fields.number("rope_local_base_freq", 10_000.0)
+    return {
+        SLIDING: read_local(fields, dim, theta, SLIDING),
+        FULL: read_rope(fields, dim, layers=FULL, theta=1e6),
+    }
+
+
+def beside_senses(
+    fields: Fields, text: Callable[..., ModelConfig], **different: Any
+) -> ModelConfig:
+    """The text side of a model that sees or hears too, of whose config it has a part."""
+    inner = fields.table("text_config")
+    if "vocab_size" in fields:
+        inner.assume(vocab_size=fields.integer("vocab_size"))
+    fields.ignore("vision_config", "audio_config", "hidden_size", "ignore_index")
+    fields.ignore("vision_soft_tokens_per_image", "audio_soft_tokens_per_image")
+    values = {
+        "model_type": fields.get("model_type"),
+        "tied": fields.flag("tie_word_embeddings", inner.flag("tie_word_embeddings", True)),
+        "quantization": read_quantization(fields),
+        "model": "language_model.model",
+        "head": "language_model.lm_head",
+        "renames": RENAMES,
+        "unused": (SENSES,),
+    }
+    return text(inner, **(values | different))

@@ -1,0 +1,119 @@
+"""Gemma 4: layers that see all have larger heads, and the last layers borrow keys and values."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from .config import (
+    SANDWICH,
+    BlockConfig,
+    BothConfig,
+    FeedForward,
+    MlpConfig,
+    ModelConfig,
+    SharingConfig,
+)
+from .fields import Fields
+from .gemma import TANH, assume
+from .gemma3 import BARE, beside_senses
+from .read import FULL, SLIDING, decoder, layer_kinds, mixture, read_activation, read_window, rms
+from .rope import read_rope
+from .sharing import borrowed, per_layer, sources
+
+PLACES = replace(SANDWICH, factor="layer_scalar")
+ROPES = {
+    SLIDING: {"rope_type": "default", "rope_theta": 10_000.0},
+    FULL: {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1e6},
+}
+
+
+def configure(fields: Fields) -> ModelConfig:
+    if fields.get("model_type") == "gemma4":
+        return beside_senses(fields, text)
+    return text(fields, renames=BARE)
+
+
+def text(fields: Fields, *, unused: tuple[str, ...] = (), **different: Any) -> ModelConfig:
+    _assume(fields)
+    # Images are seen in both directions, texts are not.
+    fields.choice("use_bidirectional_attention", ("vision",), "vision")
+    mixers = _mixers(fields)
+    blocks = [BlockConfig(each, _feed_forward(fields, each), PLACES) for each in mixers]
+    return decoder(
+        fields,
+        blocks,
+        rms(fields),
+        embed_scale=fields.integer("hidden_size") ** 0.5,
+        logit_softcap=fields.optional("final_logit_softcapping"),
+        per_layer=per_layer(fields),
+        unused=(*unused, *borrowed(mixers)),
+        **different,
+    )
+
+
+def _assume(fields: Fields) -> None:
+    """A config within another leaves out what transformers assumes."""
+    assume(
+        fields,
+        vocab_size=262_144,
+        hidden_size=2304,
+        intermediate_size=9216,
+        num_hidden_layers=30,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        max_position_embeddings=131_072,
+        sliding_window=512,
+        rope_parameters=ROPES,
+    )
+
+
+def _mixers(fields: Fields) -> list[SharingConfig]:
+    kinds = layer_kinds(fields, (FULL, SLIDING), lambda layer: SLIDING if (layer + 1) % 6 else FULL)
+    kinds[-1] = FULL  # transformers has it so, whatever the config says
+    windows = {SLIDING: read_window(fields), FULL: None}
+    biased, reused = fields.flag("attention_bias", False), fields.flag("attention_k_eq_v", False)
+    lent = sources(fields, kinds)
+    return [
+        SharingConfig(
+            fields.integer("num_attention_heads"),
+            kv_heads,
+            dim,
+            read_rope(fields, dim, layers=kinds[layer]),
+            windows[kinds[layer]],
+            biased,
+            keys_as_values=reused and kinds[layer] == FULL,
+            source=lent[layer],
+            lends=lent[layer] == layer,
+        )
+        for layer, (kv_heads, dim) in enumerate(_sizes(fields, kinds, reused))
+    ]
+
+
+def _sizes(fields: Fields, kinds: Sequence[str], reused: bool) -> list[tuple[int, int]]:
+    """Each layer's key heads and their size; transformers 5 saves how layers differ."""
+    heads, dim = fields.integer("num_key_value_heads"), fields.integer("head_dim")
+    few = fields.integer("num_global_key_value_heads", heads)
+    wide = {
+        "head_dim": fields.integer("global_head_dim", 512),
+        "num_key_value_heads": few if reused else heads,
+    }
+    seeing_all = [str(layer) for layer, kind in enumerate(kinds) if kind == FULL]
+    fields.assume(per_layer_config=dict.fromkeys(seeing_all, wide))
+    table = fields.table("per_layer_config")
+    own = {int(name): table.table(name) for name in table.raw if name.isdecimal()}
+    none = Fields({})
+    return [
+        (layer.integer("num_key_value_heads", heads), layer.integer("head_dim", dim, most=4096))
+        for layer in (own.get(number, none) for number in range(len(kinds)))
+    ]
+
+
+def _feed_forward(fields: Fields, mixer: SharingConfig) -> FeedForward:
+    activation = read_activation(fields, TANH, "hidden_activation")
+    twice = fields.flag("use_double_wide_mlp", False) and mixer.borrows
+    dense = MlpConfig(fields.integer("intermediate_size") * (1 + twice), activation)
+    fields.ignore("num_experts", "top_k_experts", "moe_intermediate_size")
+    if not fields.flag("enable_moe_block", False):
+        return dense
+    experts = mixture(fields, chosen="top_k_experts", activation=activation, router="router.proj")
+    return BothConfig(dense, experts)

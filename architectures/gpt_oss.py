@@ -1,0 +1,50 @@
+"""gpt-oss: attention with sinks, every other layer in a window, and experts with biases."""
+
+from .config import BlockConfig, ModelConfig
+from .fields import Fields
+from .read import FULL, SLIDING, attention, decoder, layer_kinds, mixture, read_window, rms
+
+# transformers' own, where a config says nothing of rotary positions.
+YARN = {
+    "rope_type": "yarn",
+    "factor": 32.0,
+    "beta_fast": 32.0,
+    "beta_slow": 1.0,
+    "truncate": False,
+    "original_max_position_embeddings": 4096,
+}
+
+
+def configure(fields: Fields) -> ModelConfig:
+    fields.assume(
+        num_key_value_heads=8, max_position_embeddings=131_072, rope_theta=150_000.0, head_dim=64
+    )
+    if "rope_scaling" not in fields:
+        fields.assume(rope_parameters=YARN)
+    fields.ignore("experts_per_token", "initial_context_length")  # said twice
+    biased = fields.flag("attention_bias", True)
+    kinds = layer_kinds(fields, (FULL, SLIDING), lambda layer: FULL if layer % 2 else SLIDING)
+    windows = {FULL: None, SLIDING: read_window(fields, default=128)}
+    mixers = {
+        kind: attention(fields, sinks=True, bias=biased, output_bias=biased, window=window)
+        for kind, window in windows.items()
+    }
+    experts = mixture(
+        fields,
+        count="num_local_experts",
+        counts=128,
+        chosens=4,
+        width="intermediate_size",
+        widths=2880,
+        activation="swiglu_clamped",
+        limit=fields.number("swiglu_limit", 7.0),
+        bias=True,
+        router="router",
+        router_bias=True,
+        alternating=True,
+        turned=True,
+    )
+    fields.expect("swiglu_alpha", 1.702)
+    return decoder(
+        fields, [BlockConfig(mixers[kind], experts) for kind in kinds], rms(fields, 1e-5)
+    )

@@ -1,0 +1,30 @@
+"""Granite 3: Llama with multipliers of embeddings, scores, residuals and logits."""
+
+from typing import Any
+
+from .config import AttentionConfig, ModelConfig
+from .fields import Fields
+from .read import alike, attention, decoder, mlp, rms
+
+
+def configure(fields: Fields) -> ModelConfig:
+    feed_forward = mlp(fields, bias=fields.flag("mlp_bias", False))
+    return decoder(
+        fields, alike(fields, scaled(fields), feed_forward), rms(fields), **multipliers(fields)
+    )
+
+
+def scaled(fields: Fields, **different: Any) -> AttentionConfig:
+    """Attention, whose scores the config says how to scale."""
+    biased = fields.flag("attention_bias", False)
+    scale = fields.number("attention_multiplier", 1.0)
+    return attention(fields, scale=scale, bias=biased, output_bias=biased, **different)
+
+
+def multipliers(fields: Fields) -> dict[str, float]:
+    """As ModelConfig has them."""
+    return {
+        "embed_scale": fields.number("embedding_multiplier", 1.0),
+        "residual_scale": fields.number("residual_multiplier", 1.0),
+        "logit_scale": 1 / fields.number("logits_scaling", 1.0),
+    }

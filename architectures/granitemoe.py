@@ -1,0 +1,34 @@
+"""Granite 3 with experts."""
+
+from typing import Any
+
+from .config import ModelConfig, MoeConfig, Places
+from .fields import Fields
+from .granite import multipliers, scaled
+from .read import alike, decoder, mixture, rms
+
+MODULE = "block_sparse_moe"
+RENAMES = (
+    (rf"\.{MODULE}\.input_linear\.", f".{MODULE}.experts.gate_up_proj."),
+    (rf"\.{MODULE}\.output_linear\.", f".{MODULE}.experts.down_proj."),
+    (rf"\.{MODULE}\.router\.weight", f".{MODULE}.router.layer.weight"),
+)
+
+
+def configure(fields: Fields) -> ModelConfig:
+    blocks = alike(fields, scaled(fields), routed(fields), Places(feed_forward=MODULE))
+    return decoder(fields, blocks, rms(fields), renames=RENAMES, **multipliers(fields))
+
+
+def routed(fields: Fields, **different: Any) -> MoeConfig:
+    """Experts whose weights add up to 1."""
+    return mixture(
+        fields,
+        count="num_local_experts",
+        counts=8,
+        chosens=2,
+        width="intermediate_size",
+        widths=11_008,
+        router="router.layer",
+        **different,
+    )

@@ -1,0 +1,173 @@
+"""Gemma 3n's blocks: of several streams one is computed, the others follow (arXiv 2301.13310)."""
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from ..config import AltUpConfig, MlpConfig, ModelConfig, PerLayerConfig, SharingConfig
+from ..parameters import Parameters
+from ..step import Cache, Turns
+from .linear import Linear
+from .mlp import MLP, AnyMLP
+from .norm import AnyNorm
+from .norm import load as load_norm
+from .per_layer import Gate
+from .sharing_attention import SharingAttention
+
+LEAST = 1e-5  # of the mean square of what is scaled
+
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """From a token's embedding to its streams, and from these back to one hidden state."""
+
+    into: Linear  # of all streams but the first
+    back: tuple[Linear, ...]
+
+    @classmethod
+    def load(cls, parameters: Parameters, config: ModelConfig, own: AltUpConfig) -> "Streams":
+        hidden, others = config.hidden_size, range(own.streams - 1)
+        into, back = (
+            [(f"{config.model}.{name}.{i}", hidden) for i in others]
+            for name in ("altup_projections", "altup_unembed_projections")
+        )
+        return cls(
+            Linear.load(parameters, into, hidden, bias=False),
+            tuple(Linear.load(parameters, [each], hidden, bias=False) for each in back),
+        )
+
+    def spread(self, x: mx.array) -> mx.array:
+        """(rows, hidden_size) to (rows, streams, hidden_size)."""
+        others = self.into(x).reshape(x.shape[0], -1, x.shape[1])
+        return mx.concatenate([x[:, None], _as_large(others, x[:, None])], axis=1)
+
+    def gather(self, x: mx.array) -> mx.array:
+        """The reverse; streams count alike."""
+        total = first = x[:, 0]
+        for stream, back in enumerate(self.back, 1):
+            total = total + _as_large(back(x[:, stream]), first)
+        return total / x.shape[1]
+
+
+def _as_large(x: mx.array, like: mx.array) -> mx.array:
+    """x by the root mean square of `like`."""
+    size = mx.sqrt(mx.mean(like * like, axis=-1, keepdims=True))
+    return x * size / mx.sqrt(mx.maximum(mx.mean(x * x, axis=-1, keepdims=True), LEAST))
+
+
+@dataclass(frozen=True, slots=True)
+class AltUp:
+    """How streams are predicted before a block, and corrected after it."""
+
+    norm: AnyNorm
+    router: Linear
+    prediction: Linear
+    correction: Linear
+    active: int
+
+    @classmethod
+    def load(
+        cls, parameters: Parameters, config: ModelConfig, own: AltUpConfig, name: str
+    ) -> "AltUp":
+        hidden, streams = config.hidden_size, own.streams
+
+        def linear(part: str, outputs: int, inputs: int) -> Linear:
+            return Linear.load(parameters, [(f"{name}.{part}", outputs)], inputs, bias=False)
+
+        return cls(
+            load_norm(parameters, f"{name}.router_norm", hidden, config.norm),
+            linear("modality_router", streams, hidden),
+            linear("prediction_coefs", streams**2, streams),
+            linear("correction_coefs", streams, streams),
+            own.active,
+        )
+
+    def predict(self, x: mx.array) -> mx.array:
+        """(rows, streams, hidden_size) alike: each with a share of every one."""
+        rows, streams, _ = x.shape
+        shares = self.prediction(self._modes(x[:, self.active])).reshape(rows, streams, streams)
+        mixed = x[:, None, 0] * shares[:, :, 0, None]
+        for stream in range(1, streams):
+            mixed = mixed + x[:, None, stream] * shares[:, :, stream, None]
+        return mixed + x
+
+    def correct(self, predicted: mx.array, computed: mx.array) -> mx.array:
+        """Each stream goes its share of the way that the computed one, (rows, hidden), went."""
+        way = computed - predicted[:, self.active]
+        shares = self.correction(self._modes(computed)) + 1
+        return predicted + shares[:, :, None] * way[:, None]
+
+    def _modes(self, x: mx.array) -> mx.array:
+        """(rows, streams)"""
+        return mx.tanh(self.router(self.norm(x) / x.shape[1]))
+
+
+@dataclass(frozen=True, slots=True)
+class Laurel:
+    """A path beside attention through few dimensions."""
+
+    left: Linear
+    right: Linear
+    norm: AnyNorm
+
+    @classmethod
+    def load(
+        cls, parameters: Parameters, config: ModelConfig, own: AltUpConfig, name: str
+    ) -> "Laurel":
+        hidden = config.hidden_size
+        return cls(
+            Linear.load(parameters, [(f"{name}.linear_left", own.rank)], hidden, bias=False),
+            Linear.load(parameters, [(f"{name}.linear_right", hidden)], own.rank, bias=False),
+            load_norm(parameters, f"{name}.post_laurel_norm", hidden, config.norm),
+        )
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return x + self.norm(self.right(self.left(x)))
+
+
+@dataclass(frozen=True, slots=True)
+class AltUpBlock:
+    altup: AltUp
+    laurel: Laurel
+    attention: SharingAttention
+    feed_forward: AnyMLP
+    norms: tuple[AnyNorm, ...]  # before and after attention, before and after the feed-forward part
+    scale: mx.array | None  # of the computed stream, as the layer's own embedding sees it
+    gate: Gate
+
+    @classmethod
+    def load(cls, parameters: Parameters, config: ModelConfig, layer: int) -> "AltUpBlock":
+        own, name = config.blocks[layer], f"{config.model}.layers.{layer}"
+        altup, per_layer, places = config.altup, config.per_layer, own.places
+        assert isinstance(own.mixer, SharingConfig) and isinstance(own.feed_forward, MlpConfig)
+        assert altup is not None and isinstance(per_layer, PerLayerConfig)
+        norms = (
+            places.before_mixer,
+            places.after_mixer,
+            places.before_feed_forward,
+            places.after_feed_forward,
+        )
+        hidden, scale = config.hidden_size, f"{name}.altup.correct_output_scale"
+        return cls(
+            AltUp.load(parameters, config, altup, f"{name}.altup"),
+            Laurel.load(parameters, config, altup, f"{name}.laurel"),
+            SharingAttention.load(parameters, config, own.mixer, f"{name}.{places.mixer}"),
+            MLP.load(parameters, config, own.feed_forward, f"{name}.{places.feed_forward}"),
+            tuple(load_norm(parameters, f"{name}.{each}", hidden, config.norm) for each in norms),
+            parameters.vector(scale, hidden) if altup.scaled else None,
+            Gate.load(parameters, config, per_layer, layer),
+        )
+
+    def __call__(self, x: mx.array, turns: Turns, cache: Cache) -> tuple[mx.array, Cache]:
+        """x: (rows, streams, hidden_size)."""
+        predicted = self.altup.predict(x)
+        active = predicted[:, self.altup.active]
+        before, after, before_ffn, after_ffn = self.norms
+        normed = before(active)
+        attended, cache = self.attention(normed, None, None, turns, cache)
+        active = (active + after(attended) + self.laurel(normed)) * 0.5**0.5
+        active = active + after_ffn(self.feed_forward(active, before_ffn, None))
+        x = self.altup.correct(predicted, active)
+        seen = x[:, self.altup.active]
+        added = self.gate(seen if self.scale is None else seen * self.scale, turns)
+        return mx.concatenate([x[:, :1], x[:, 1:] + added[:, None]], axis=1), cache

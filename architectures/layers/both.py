@@ -1,0 +1,65 @@
+"""A feed-forward layer and experts side by side, each with norms of its own, as in Gemma 4."""
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from ...kernels.moe import moe
+from ...kernels.rms_norm import Norm
+from ...kernels.route import choose
+from ..config import BothConfig, ModelConfig
+from ..parameters import Parameters
+from .mlp import MLP, AnyMLP
+from .moe import MoE
+from .norm import AnyNorm, fused
+from .norm import load as load_norm
+
+
+@dataclass(frozen=True, slots=True)
+class Both:
+    """The router normalises its input by itself, and each expert has a factor of its own."""
+
+    dense: AnyMLP
+    after_dense: AnyNorm
+    router_norm: Norm
+    before_sparse: AnyNorm
+    sparse: MoE
+    after_sparse: AnyNorm
+    factors: mx.array  # (experts,) float32
+
+    @classmethod
+    def load(
+        cls, parameters: Parameters, config: ModelConfig, own: BothConfig, name: str
+    ) -> "Both":
+        block, hidden = name.rpartition(".")[0], config.hidden_size
+
+        def norm(place: str) -> AnyNorm:
+            return load_norm(parameters, f"{block}.{place}", hidden, config.norm)
+
+        factors = f"{block}.router.per_expert_scale"
+        return cls(
+            MLP.load(parameters, config, own.dense, name),
+            norm("post_feedforward_layernorm_1"),
+            _router_norm(parameters, config, f"{block}.router.scale"),
+            norm("pre_feedforward_layernorm_2"),
+            MoE.load(parameters, config, own.sparse, block),
+            norm("post_feedforward_layernorm_2"),
+            parameters.vector(factors, own.sparse.count, dtype=mx.float32),
+        )
+
+    def __call__(self, x: mx.array, norm: AnyNorm | None, residual: mx.array | None) -> mx.array:
+        """The layers of x, plus the residual; the norm is of the dense one alone."""
+        dense = self.after_dense(self.dense(x, norm, None))
+        chosen, weights = choose(x, self.sparse.gate, self.sparse.router, norm=self.router_norm)
+        given, before = fused(x, self.before_sparse)
+        weights = weights * self.factors[chosen]
+        sparse = self.after_sparse(moe(given, self.sparse.experts, chosen, weights, None, before))
+        return dense + sparse if residual is None else dense + sparse + residual
+
+
+def _router_norm(parameters: Parameters, config: ModelConfig, name: str) -> Norm:
+    """To the length 1, and then times what is stored."""
+    hidden = config.hidden_size
+    weight = parameters.vector(name, hidden, dtype=mx.float32) * hidden**-0.5
+    mx.eval(weight)
+    return Norm(weight, config.norm.eps)

@@ -1,0 +1,51 @@
+"""LFM2's short convolution, between a gate on its inputs and one on its outputs."""
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from ...kernels.conv1d import conv1d
+from ...kernels.runs import States
+from ..config import ConvConfig, ModelConfig
+from ..parameters import Parameters
+from ..step import Cache, Turns
+from . import convolution
+from .linear import Linear
+from .norm import AnyNorm
+
+
+@dataclass(frozen=True, slots=True)
+class ShortConv:
+    projections: Linear  # the inputs' gate, the outputs', the inputs
+    weight: mx.array  # (width, channels)
+    bias: mx.array | None
+    output: Linear
+
+    @classmethod
+    def load(
+        cls, parameters: Parameters, config: ModelConfig, own: ConvConfig, name: str
+    ) -> "ShortConv":
+        hidden, size = config.hidden_size, own.channels
+        bias = f"{name}.conv.bias"
+        return cls(
+            Linear.load(parameters, [(f"{name}.in_proj", 3 * size)], hidden, own.bias),
+            convolution.load(parameters, f"{name}.conv", size, own.width),
+            parameters.vector(bias, size, dtype=mx.float32) if own.bias else None,
+            Linear.load(parameters, [(f"{name}.out_proj", hidden)], size, own.bias),
+        )
+
+    def __call__(
+        self,
+        x: mx.array,
+        norm: AnyNorm | None,
+        residual: mx.array | None,
+        turns: Turns,
+        cache: Cache,
+    ) -> tuple[mx.array, Cache]:
+        """The layer of norm(x), plus the residual."""
+        runs = turns.step.runs
+        assert isinstance(cache, States) and runs is not None
+        before, after, inputs = mx.split(self.projections(x, norm=norm), 3, axis=1)
+        (state,) = cache.arrays
+        y, state = conv1d(before * inputs, self.weight, self.bias, state, runs, silu=False)
+        return self.output(after * y, residual), States((state,))

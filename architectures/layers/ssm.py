@@ -1,0 +1,88 @@
+"""Mamba 2's layer: a short convolution, a selective scan, and a norm that has the gate in it."""
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from ...kernels.conv1d import conv1d
+from ...kernels.gated_norm import gated_norm
+from ...kernels.runs import States
+from ...kernels.ssm_scan import ssm_scan
+from ..config import ModelConfig, SsmConfig
+from ..parameters import Parameters
+from ..step import Cache, Turns
+from . import convolution
+from .linear import Linear
+from .norm import AnyNorm
+
+
+@dataclass(frozen=True, slots=True)
+class Ssm:
+    projections: Linear  # gates, channels of the convolution, time steps
+    weight: mx.array  # of the convolution, (width, channels)
+    bias: mx.array | None
+    offsets: mx.array  # (heads,), of the time steps
+    rates: mx.array  # (heads,), negative
+    through: mx.array  # (heads,): how much of a value passes by the state
+    scale: mx.array  # of the norm
+    eps: float
+    output: Linear
+    sizes: SsmConfig
+
+    @classmethod
+    def load(cls, parameters: Parameters, config: ModelConfig, own: SsmConfig, name: str) -> "Ssm":
+        def each(part: str) -> mx.array:
+            return parameters.vector(f"{name}.{part}", own.heads, dtype=mx.float32)
+
+        hidden, conv = config.hidden_size, f"{name}.conv1d"
+        inputs = [(f"{name}.in_proj", own.inner + own.channels + own.heads)]
+        rates = -mx.exp(each("A_log"))
+        mx.eval(rates)
+        return cls(
+            Linear.load(parameters, inputs, hidden, own.bias),
+            convolution.load(parameters, conv, own.channels, own.width),
+            parameters.vector(f"{conv}.bias", own.channels, dtype=mx.float32)
+            if own.conv_bias
+            else None,
+            each("dt_bias"),
+            rates,
+            each("D"),
+            parameters.vector(f"{name}.norm.weight", own.inner),
+            config.norm.eps,
+            Linear.load(parameters, [(f"{name}.out_proj", hidden)], own.inner, own.bias),
+            own,
+        )
+
+    def __call__(
+        self,
+        x: mx.array,
+        norm: AnyNorm | None,
+        residual: mx.array | None,
+        turns: Turns,
+        cache: Cache,
+    ) -> tuple[mx.array, Cache]:
+        """The layer of norm(x), plus the residual."""
+        runs, own = turns.step.runs, self.sizes
+        assert isinstance(cache, States) and runs is not None
+        ends = [own.inner, own.inner + own.channels]
+        gates, mixed, steps = mx.split(self.projections(x, norm=norm), ends, axis=1)
+        inputs, state = cache.arrays
+        mixed, inputs = conv1d(mixed, self.weight, self.bias, inputs, runs)
+        values, b, c = mx.split(mixed, [own.inner, own.inner + own.groups * own.state], axis=1)
+        y, state = ssm_scan(
+            values.reshape(-1, own.heads, own.head_dim),
+            b.reshape(-1, own.groups, own.state),
+            c.reshape(-1, own.groups, own.state),
+            steps,
+            self.offsets,
+            self.rates,
+            self.through,
+            state,
+            runs,
+            own.least,
+            own.most,
+        )
+        y = gated_norm(
+            y.reshape(gates.shape), gates, self.scale, self.eps, own.norm_groups, gate_first=True
+        )
+        return self.output(y, residual), States((inputs, state))

@@ -1,0 +1,28 @@
+"""LFM2 with experts in all but the first layers."""
+
+from .config import MlpConfig, ModelConfig
+from .fields import Fields
+from .lfm2 import hybrid
+from .read import layer_count, mixture
+
+# What MLX's conversion calls as most others do.
+RENAMES = ((r"\.w1\.", ".gate_proj."), (r"\.w2\.", ".down_proj."), (r"\.w3\.", ".up_proj."))
+
+
+def configure(fields: Fields) -> ModelConfig:
+    fields.assume(hidden_size=2048, intermediate_size=7168)
+    experts = mixture(
+        fields,
+        counts=32,
+        chosens=4,
+        widths=1792,
+        scoring="sigmoid",
+        normalise=fields.flag("norm_topk_prob", True),
+        scale=fields.number("routed_scaling_factor", 1.0),
+        correction="expert_bias" if fields.flag("use_expert_bias", True) else None,
+    )
+    dense = MlpConfig(fields.integer("intermediate_size"))
+    first = fields.integer("num_dense_layers", 2, least=0)
+    layers = range(layer_count(fields))
+    feed_forwards = [dense if layer < first else experts for layer in layers]
+    return hybrid(fields, feed_forwards, renames=RENAMES)

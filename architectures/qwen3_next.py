@@ -1,0 +1,83 @@
+"""Qwen3-Next: gated delta nets, gated attention in every fourth layer, and many small experts."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from .config import BlockConfig, DeltaConfig, FeedForward, ModelConfig, MoeConfig, Places
+from .fields import Fields
+from .qwen3_moe import sparse
+from .read import FULL, attention, decoder, layer_count, layer_kinds, mixture, mlp, rms
+from .rope import read_rope
+
+LINEAR = "linear_attention"
+DELTA = Places(mixer="linear_attn")
+FURTHER = r"(language_model\.)?(model\.)?mtp\."  # layers that predict further tokens
+
+
+def configure(fields: Fields) -> ModelConfig:
+    fields.assume(intermediate_size=5632, num_attention_heads=16, num_key_value_heads=2)
+    dense = mlp(fields)
+    sparsely, experts = sparse(fields), mixed(fields, 512, 10, fields.flag("norm_topk_prob", True))
+    layers = range(layer_count(fields))
+    return hybrid(fields, [experts if layer in sparsely else dense for layer in layers])
+
+
+def mixed(fields: Fields, count: int, chosen: int, normalise: bool) -> MoeConfig:
+    """`count` experts, of which a token takes `chosen`, if the config does not say how many."""
+    return mixture(
+        fields,
+        counts=count,
+        chosens=chosen,
+        widths=512,
+        normalise=normalise,
+        shared_width=fields.integer("shared_expert_intermediate_size", 512),
+        shared_gate=True,
+        shared="shared_expert",
+    )
+
+
+def hybrid(
+    fields: Fields, feed_forwards: Sequence[FeedForward], model: str = "model", **different: Any
+) -> ModelConfig:
+    """Blocks of both kinds, one around each of these feed-forward layers."""
+    fields.assume(head_dim=256, max_position_embeddings=32_768)
+    fields.expect("hidden_act", "silu")  # the convolution's too
+    fields.expect("attn_output_gate", True)
+    fields.choice("output_gate_type", ("silu", "swish"), "silu")
+    biased = fields.flag("attention_bias", False)
+    softmax = attention(
+        fields,
+        rope=read_rope(fields, fields.integer("head_dim"), share=0.25),
+        qk_norm="head",
+        gated=True,
+        bias=biased,
+        output_bias=biased,
+    )
+    every, kinds = fields.integer("full_attention_interval", 4), (FULL, LINEAR)
+    found = layer_kinds(fields, kinds, lambda layer: LINEAR if (layer + 1) % every else FULL)
+    delta = _delta(fields)
+    blocks = [
+        BlockConfig(softmax, feed_forward)
+        if kind == FULL
+        else BlockConfig(delta, feed_forward, DELTA)
+        for kind, feed_forward in zip(found, feed_forwards, strict=True)
+    ]
+    first = next((layer for layer, kind in enumerate(found) if kind == LINEAR), None)
+    turned = None if first is None else f"{model}.layers.{first}.linear_attn.conv1d.weight"
+    norm = replace(rms(fields, zero_centred=True), turned=turned)
+    return decoder(fields, blocks, norm, **({"model": model, "unused": (FURTHER,)} | different))
+
+
+def _delta(fields: Fields) -> DeltaConfig:
+    keys = fields.integer("linear_num_key_heads", 16)
+    heads = fields.integer("linear_num_value_heads", 32)
+    if heads % keys:
+        raise fields.refuse("linear_num_value_heads", f"a multiple of {keys} heads of keys")
+    return DeltaConfig(
+        keys,
+        heads,
+        fields.integer("linear_key_head_dim", 128),
+        fields.integer("linear_value_head_dim", 128),
+        fields.integer("linear_conv_kernel_dim", 4, least=2, most=8),
+    )

@@ -1,0 +1,256 @@
+"""What most families spell alike in a config.json: sizes, layers' kinds, experts, quantization."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from .config import (
+    PRE,
+    Activation,
+    AttentionConfig,
+    BlockConfig,
+    FeedForward,
+    LatentConfig,
+    MlpConfig,
+    Mode,
+    ModelConfig,
+    MoeConfig,
+    NormConfig,
+    Places,
+    Quantization,
+    SsmConfig,
+    Stored,
+)
+from .fields import Fields
+from .rope import longest, read_rope
+
+ACTIVATIONS: dict[str, Activation] = {
+    "silu": "silu",
+    "swish": "silu",
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu2": "relu2",
+}
+AFFINE_BITS, AFFINE_GROUPS = (2, 3, 4, 5, 6, 8), (32, 64, 128)
+# Group and bits of MLX's floating formats.
+FLOATING: dict[str, tuple[int, int]] = {"mxfp4": (32, 4), "mxfp8": (32, 8), "nvfp4": (16, 4)}
+SAVED_AS = {"num_experts": "num_local_experts"}  # by transformers 5, for some families
+FULL, SLIDING = "full_attention", "sliding_attention"
+
+
+def layer_count(fields: Fields) -> int:
+    return fields.integer("num_hidden_layers", most=10_000)
+
+
+def attention(
+    fields: Fields, head_dim: int = 0, share: float = 1.0, **different: Any
+) -> AttentionConfig:
+    """Llama's attention; `head_dim` if the config says none, `different` what is settled otherwise.
+
+    Without "rope" in `different` it is the config's own, of so large a `share` of a head.
+    """
+    hidden, heads = fields.integer("hidden_size"), fields.integer("num_attention_heads")
+    if not head_dim and "head_dim" not in fields and hidden % heads:
+        raise fields.refuse("num_attention_heads", f"a divisor of hidden_size, {hidden}")
+    kv_heads = fields.integer("num_key_value_heads", heads)
+    if heads % kv_heads:
+        raise fields.refuse("num_key_value_heads", f"a divisor of {heads} attention heads")
+    dim = fields.integer("head_dim", head_dim or hidden // heads, most=4096)
+    if dim % 2:
+        raise fields.refuse("head_dim", "an even number")
+    rope = different.pop("rope") if "rope" in different else read_rope(fields, dim, share=share)
+    values = {"scale": dim**-0.5, "rope": rope} | different
+    return AttentionConfig(heads, kv_heads, dim, **values)
+
+
+def mlp(fields: Fields, activation: str = "silu", **different: Any) -> MlpConfig:
+    """The gated feed-forward layer; `activation` if the config says none."""
+    width = fields.integer("intermediate_size")
+    return MlpConfig(width, read_activation(fields, activation), **different)
+
+
+def read_activation(fields: Fields, default: str, name: str = "hidden_act") -> Activation:
+    return ACTIVATIONS[fields.choice(name, ACTIVATIONS, default)]
+
+
+def rms(fields: Fields, default: float = 1e-6, zero_centred: bool = False) -> NormConfig:
+    return NormConfig(fields.number("rms_norm_eps", default), zero_centred=zero_centred)
+
+
+def decoder(
+    fields: Fields, blocks: Sequence[BlockConfig], norm: NormConfig, **different: Any
+) -> ModelConfig:
+    """The model around its blocks. A window as long as the context is none."""
+    turned = (AttentionConfig, LatentConfig)
+    ropes = [block.mixer.rope for block in blocks if isinstance(block.mixer, turned)]
+    context = longest(fields)
+    stretched = [rope.factor for rope in ropes if rope is not None and rope.kind == "dynamic"]
+    values: dict[str, Any] = {
+        "model_type": fields.get("model_type"),
+        "vocab_size": fields.integer("vocab_size"),
+        "hidden_size": fields.integer("hidden_size"),
+        "context": int(context * max(stretched, default=1.0)),
+        "tied": fields.flag("tie_word_embeddings", False),
+        "quantization": read_quantization(fields),
+    }
+    return ModelConfig(blocks=tuple(blocks), norm=norm, **(values | different))
+
+
+def alike(
+    fields: Fields, mixer: AttentionConfig, feed_forward: FeedForward, places: Places = PRE
+) -> list[BlockConfig]:
+    """As many blocks as the config has layers, all the same."""
+    return [BlockConfig(mixer, feed_forward, places)] * layer_count(fields)
+
+
+def read_window(fields: Fields, name: str = "sliding_window", default: int = 0) -> int | None:
+    """A window; None where it is absent, null, or no shorter than the context."""
+    if name in fields.raw and fields.get(name) is None:
+        return None
+    if name not in fields and not default:
+        return None
+    window = fields.integer(name, default)
+    return None if window >= longest(fields) else window
+
+
+def layer_kinds(fields: Fields, allowed: Sequence[str], default: Callable[[int], str]) -> list[str]:
+    """`layer_types`, or by the number of a layer where the config has none."""
+    layers = layer_count(fields)
+    if "layer_types" not in fields:
+        return [default(layer) for layer in range(layers)]
+    return fields.kinds("layer_types", layers, allowed)
+
+
+def windowed(fields: Fields, every: int) -> list[str]:
+    """By layer: with a window, but for each `every`th, if the config has no list of kinds."""
+    usual = (FULL, SLIDING)
+    return layer_kinds(fields, usual, lambda layer: SLIDING if (layer + 1) % every else FULL)
+
+
+def needed_window(fields: Fields) -> int | None:
+    """A window that may not be null, because without one its layers are not defined."""
+    fields.integer("sliding_window")
+    return read_window(fields)
+
+
+def read_windows(
+    fields: Fields, slides: Callable[[int, int], bool] = lambda layer, most: layer >= most
+) -> list[int | None]:
+    """Qwen's spelling: layer_types says which layers have a window, else `slides`.
+
+    It is asked for each layer's number, with max_window_layers.
+    """
+    layers = layer_count(fields)
+    fields.assume(sliding_window=4096)
+    fields.ignore("max_window_layers", "layer_types", "sliding_window")
+    if not fields.flag("use_sliding_window", False) or "sliding_window" not in fields:
+        return [None] * layers
+    window = read_window(fields)
+    most = fields.integer("max_window_layers", 28, least=0)
+    usual = [SLIDING if slides(layer, most) else FULL for layer in range(layers)]
+    kinds = layer_kinds(fields, (FULL, SLIDING), lambda layer: usual[layer])
+    return [None if kind == FULL else window for kind in kinds]
+
+
+def mixture(
+    fields: Fields,
+    *,
+    count: str = "num_experts",
+    counts: int = 0,
+    chosen: str = "num_experts_per_tok",
+    chosens: int = 0,
+    width: str = "moe_intermediate_size",
+    widths: int = 0,
+    **different: Any,
+) -> MoeConfig:
+    """Experts, by the names of their three sizes and the defaults of these (0: none)."""
+    if count not in fields:
+        count = SAVED_AS.get(count, count)
+    experts = fields.integer(count, counts or None, most=4096)
+    values: dict[str, Any] = {"activation": read_activation(fields, "silu")} | different
+    return MoeConfig(
+        experts,
+        fields.integer(chosen, chosens or None, most=experts),
+        fields.integer(width, widths or None),
+        **values,
+    )
+
+
+def time_limits(fields: Fields) -> tuple[float, float]:
+    """Of a state space's time steps; infinity is a number to Python, an object to transformers."""
+    name, expected = "time_step_limit", "two numbers from 0 on, the least first"
+    found = fields.get(name)
+    if found is None:
+        return 0.0, math.inf
+    if not isinstance(found, list) or len(found) != 2:
+        raise fields.refuse(name, expected)
+    least, most = (math.inf if each == {"__float__": "Infinity"} else each for each in found)
+    if type(least) not in (int, float) or type(most) not in (int, float) or not 0 <= least <= most:
+        raise fields.refuse(name, expected)
+    return float(least), float(most)
+
+
+def state_space(fields: Fields, *, heads: int, **sizes: Any) -> SsmConfig:
+    """What Nemotron-H and Mamba 2 spell alike of it; `sizes` are the others."""
+    groups = fields.integer("n_groups", 8)
+    if heads % groups:
+        raise fields.refuse("n_groups", f"a divisor of {heads} heads")
+    return SsmConfig(
+        heads=heads,
+        groups=groups,
+        norm_groups=groups,
+        width=fields.integer("conv_kernel", 4, least=2, most=8),
+        bias=fields.flag("use_bias", False),
+        conv_bias=fields.flag("use_conv_bias", True),
+        **sizes,
+    )
+
+
+def read_quantization(fields: Fields) -> Quantization:
+    """MLX writes the same object twice; other tools' quantization_config has a quant_method."""
+    name = "quantization" if "quantization" in fields else "quantization_config"
+    if name not in fields:
+        return Quantization()
+    found = fields.table(name)
+    if "quant_method" in found:
+        return _foreign(found)
+    default = _stored(found)
+    modules: dict[str, Stored | None] = {}
+    for module, value in found.raw.items():
+        if isinstance(value, dict):
+            modules[module] = _stored(found.table(module))
+        elif isinstance(value, bool):
+            found.ignore(module)
+            modules[module] = default if value else None
+    return Quantization(default, modules)
+
+
+def _stored(found: Fields) -> Stored:
+    mode = cast(Mode, found.choice("mode", ("affine", *FLOATING), "affine"))
+    if mode != "affine":
+        group, bits = FLOATING[mode]
+        found.expect("group_size", group)
+        found.expect("bits", bits)
+        return Stored(group, bits, mode)
+    group, bits = found.integer("group_size"), found.integer("bits")
+    if group not in AFFINE_GROUPS:
+        raise found.refuse("group_size", "one of " + ", ".join(map(str, AFFINE_GROUPS)))
+    if bits not in AFFINE_BITS:
+        raise found.refuse("bits", "one of " + ", ".join(map(str, AFFINE_BITS)))
+    return Stored(group, bits)
+
+
+def _foreign(found: Fields) -> Quantization:
+    """Layouts that are read as they are: DeepSeek's FP8 and gpt-oss's MXFP4."""
+    method = found.choice("quant_method", ("fp8", "mxfp4"), "fp8")
+    found.ignore("activation_scheme", "fmt", "modules_to_not_convert", "scale_fmt", "dequantize")
+    if method == "mxfp4":
+        return Quantization(method="mxfp4")
+    if "weight_block_size" in found.raw and "weight_block_size" not in found:
+        return Quantization(method="fp8", block=None)
+    block = found.get("weight_block_size") or [128, 128]
+    if not isinstance(block, list) or len(block) != 2 or not all(type(b) is int for b in block):
+        raise found.refuse("weight_block_size", "two whole numbers")
+    return Quantization(method="fp8", block=(block[0], block[1]))

@@ -1,0 +1,159 @@
+"""The spellings of rotary positions in a config.json, as `Rope`."""
+
+import math
+
+from .config import Rope
+from .fields import Fields
+
+KINDS = ("default", "linear", "llama3", "yarn", "longrope", "dynamic", "proportional")
+SPELLINGS = (*KINDS, "su", "mrope")  # Phi-3's first name for longrope; text takes mrope's one axis
+ORIGINAL = "original_max_position_embeddings"
+
+
+def read_rope(
+    fields: Fields, head_dim: int, *, share: float = 1.0, layers: str = "", theta: float = 10_000.0
+) -> Rope:
+    """transformers 5 keeps all in rope_parameters; 4 has rope_theta beside rope_scaling.
+
+    `share` of the head turns if the config does not say how much; `layers` is the kind of layer
+    whose values are wanted, where a config has several sets of them.
+    """
+    scaling = scaling_of(fields, layers)
+    theta = scaling.number("rope_theta", fields.number("rope_theta", theta))
+    if theta <= 1:
+        raise (scaling if "rope_theta" in scaling else fields).refuse("rope_theta", "more than 1")
+    share = scaling.number("partial_rotary_factor", fields.number("partial_rotary_factor", share))
+    dims = int(head_dim * share)
+    if share > 1 or dims % 2:
+        source = scaling if "partial_rotary_factor" in scaling else fields
+        raise source.refuse("partial_rotary_factor", f"an even part of head_dim, {head_dim}")
+    name = "rope_type" if "rope_type" in scaling else "type"
+    scaling.ignore("type", "mrope_section", "mrope_interleaved")  # of images alone
+    fields.ignore(ORIGINAL)  # what the kind has no use for
+    kind = scaling.choice(name, SPELLINGS, KINDS[0])
+    if kind == "proportional":  # pairs are of the whole head, though but a share of them turns
+        return Rope(head_dim, theta, kind, scaling.number("factor", 1.0), turning=dims)
+    return READERS[kind](fields, scaling, Rope(dims, theta))
+
+
+def read_local(fields: Fields, head_dim: int, theta: float, layers: str) -> Rope:
+    """Of the kind of layers that is not scaled by configs with one set of values."""
+    name = "rope_parameters"
+    if name not in fields:
+        return Rope(head_dim, theta)
+    sets = fields.table(name)
+    if layers not in sets or "rope_scaling" in fields:
+        raise fields.refuse(name, "a set of values for each kind of layer, and no rope_scaling")
+    sets.table(layers).assume(rope_theta=theta)
+    return read_rope(fields, head_dim, layers=layers)
+
+
+def scaling_of(fields: Fields, layers: str = "") -> Fields:
+    name = "rope_scaling" if "rope_scaling" in fields else "rope_parameters"
+    scaling = fields.table(name)
+    sets = [key for key, value in scaling.raw.items() if isinstance(value, dict)]
+    if layers and layers in sets:
+        scaling.ignore(*sets)
+        return scaling.table(layers)
+    if sets:
+        raise fields.refuse(name, "one set of values for all layers")
+    return scaling
+
+
+def longest(fields: Fields) -> int:
+    return fields.integer("max_position_embeddings", 2048)
+
+
+def _original(fields: Fields, scaling: Fields) -> int:
+    """Where transformers looks for it, in its order."""
+    return fields.integer(ORIGINAL, scaling.integer(ORIGINAL, longest(fields)))
+
+
+def _default(fields: Fields, scaling: Fields, rope: Rope) -> Rope:
+    return rope
+
+
+def _linear(fields: Fields, scaling: Fields, rope: Rope) -> Rope:
+    return Rope(rope.dims, rope.theta, "linear", scaling.number("factor"))
+
+
+def _dynamic(fields: Fields, scaling: Fields, rope: Rope) -> Rope:
+    return Rope(rope.dims, rope.theta, "dynamic", scaling.number("factor"), context=longest(fields))
+
+
+def _llama3(fields: Fields, scaling: Fields, rope: Rope) -> Rope:
+    low, high = scaling.number("low_freq_factor"), scaling.number("high_freq_factor")
+    if high <= low:
+        raise scaling.refuse("high_freq_factor", f"more than low_freq_factor, {low}")
+    return Rope(
+        rope.dims,
+        rope.theta,
+        "llama3",
+        factor=scaling.number("factor"),
+        original_context=_original(fields, scaling),
+        low=low,
+        high=high,
+    )
+
+
+def _yarn(fields: Fields, scaling: Fields, rope: Rope) -> Rope:
+    original = _original(fields, scaling)
+    factor = scaling.number("factor", longest(fields) / original)
+    attention = magnitude(factor, 1.0)
+    some, every = scaling.optional("mscale"), scaling.optional("mscale_all_dim")
+    if some and every:
+        attention = magnitude(factor, some) / magnitude(factor, every)
+    return Rope(
+        rope.dims,
+        rope.theta,
+        "yarn",
+        factor=factor,
+        original_context=original,
+        fast=scaling.number("beta_fast", 32.0),
+        slow=scaling.number("beta_slow", 1.0),
+        truncate=scaling.flag("truncate", True),
+        attention_factor=scaling.number("attention_factor", attention),
+    )
+
+
+def _longrope(fields: Fields, scaling: Fields, rope: Rope) -> Rope:
+    """Phi-3's scheme: a divisor for each dimension, one set of them for short sequences."""
+    original = _original(fields, scaling)
+    if original < 2:
+        raise (fields if ORIGINAL in fields else scaling).refuse(ORIGINAL, "more than 1")
+    factor = scaling.number("factor", longest(fields) / original)
+    attention = 1.0
+    if factor > 1:
+        attention = math.sqrt(1 + math.log(factor) / math.log(original))
+    return Rope(
+        rope.dims,
+        rope.theta,
+        "longrope",
+        original_context=original,
+        attention_factor=scaling.number("attention_factor", attention),
+        short_factors=scaling.numbers("short_factor", rope.dims // 2),
+        long_factors=scaling.numbers("long_factor", rope.dims // 2),
+    )
+
+
+def score_scale(fields: Fields, rope: Rope) -> float:
+    """What DeepSeek multiplies scores by where positions are stretched: a magnitude, squared."""
+    scale = scaling_of(fields).optional("mscale_all_dim")
+    return magnitude(rope.factor, scale) ** 2 if scale and rope.kind != "default" else 1.0
+
+
+def magnitude(factor: float, scale: float) -> float:
+    """Section 3.4 of the YaRN paper (arXiv 2309.00071)."""
+    return 1.0 if factor <= 1 else 0.1 * scale * math.log(factor) + 1.0
+
+
+READERS = {
+    "default": _default,
+    "mrope": _default,
+    "linear": _linear,
+    "dynamic": _dynamic,
+    "llama3": _llama3,
+    "yarn": _yarn,
+    "longrope": _longrope,
+    "su": _longrope,
+}

@@ -1,0 +1,28 @@
+"""StarCoder 2: norms with a mean, a feed-forward layer without a gate, biases everywhere."""
+
+from .config import MlpConfig, ModelConfig, NormConfig
+from .fields import Fields
+from .read import alike, attention, decoder, read_activation, read_window
+
+
+def configure(fields: Fields) -> ModelConfig:
+    fields.assume(
+        num_key_value_heads=2,
+        intermediate_size=12_288,
+        tie_word_embeddings=True,
+        max_position_embeddings=4096,
+    )
+    fields.expect("norm_type", "layer_norm")
+    fields.expect("mlp_type", "default")
+    biased = fields.flag("use_bias", True)
+    mixer = attention(fields, window=read_window(fields), bias=biased, output_bias=biased)
+    feed_forward = MlpConfig(
+        fields.integer("intermediate_size"),
+        read_activation(fields, "gelu_pytorch_tanh"),
+        gated=False,
+        bias=biased,
+        up="c_fc",
+        down="c_proj",
+    )
+    norm = NormConfig(fields.number("norm_epsilon", 1e-5), "layer", bias=True)
+    return decoder(fields, alike(fields, mixer, feed_forward), norm)

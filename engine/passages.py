@@ -1,0 +1,141 @@
+"""Texts, and pairs of them, as the tokens that an embedding or reranking model takes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from tokenizers import Encoding as Encoded
+from tokenizers import Tokenizer as Encoding
+from tokenizers.normalizers import Lowercase, Normalizer
+from tokenizers.normalizers import Sequence as Normalizers
+
+from .sentence import ABOUT, SentenceError, read, read_about, read_settings
+from .tokenizer import load as load_tokenizer
+
+UNLIMITED = 1 << 30  # tokenizers that know no limit say more than that
+
+
+class PassageError(ValueError):
+    """What was given cannot be embedded or ranked; the message says why."""
+
+
+class TokenizerFile(msgspec.Struct, frozen=True):
+    """What tokenizer_config.json says beside the names of tokens."""
+
+    model_max_length: float | None = None
+    model_input_names: list[str] | None = None
+
+    @property
+    def longest(self) -> int:
+        return int(min(self.model_max_length or UNLIMITED, UNLIMITED))
+
+    @property
+    def typed(self) -> bool:
+        """Whether the model is told a second text from the first."""
+        return self.model_input_names is None or "token_type_ids" in self.model_input_names
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """Tokens with what belongs around them; the first `prompted` of them are a prompt's.
+
+    `types`, one for each token, tell a second text from the first.
+    """
+
+    tokens: Sequence[int]
+    types: Sequence[int]
+    prompted: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PassageReader:
+    """`longest` is in tokens; `prompts` are texts to put before others, by name."""
+
+    whole: Encoding
+    cut: Encoding  # the same, but it shortens to `longest`
+    longest: int
+    vocabulary: int
+    typed: bool
+    special: frozenset[int]
+    prompts: Mapping[str, str]
+    default_prompt: str
+
+    def text(self, text: str, prompt: str | None = None, truncate: bool = True) -> Passage:
+        """A text after the prompt of that name, or after the model's default one; "" is none."""
+        before = self._prompt(prompt)
+        encoded = (self.cut if truncate else self.whole).encode(before + text)
+        return self._checked(encoded.ids, self._types(encoded), self._length(before))
+
+    def pair(self, first: str, second: str, truncate: bool = True) -> Passage:
+        """Two texts in one; the longer one is cut first."""
+        encoded = (self.cut if truncate else self.whole).encode(first, second)
+        return self._checked(encoded.ids, self._types(encoded))
+
+    def tokens(self, tokens: Sequence[int], truncate: bool = True) -> Passage:
+        """Tokens as they are, with nothing put around them."""
+        unknown = next((token for token in tokens if not 0 <= token < self.vocabulary), None)
+        if unknown is not None:
+            raise PassageError(f"token {unknown} is not one of the model's {self.vocabulary}")
+        given = tokens[: self.longest] if truncate else tokens
+        return self._checked(given, [0] * len(given))
+
+    def _types(self, encoded: Encoded) -> list[int]:
+        return encoded.type_ids if self.typed else [0] * len(encoded.ids)
+
+    def _prompt(self, name: str | None) -> str:
+        if name is None:
+            return self.default_prompt
+        if name and name not in self.prompts:
+            known = ", ".join(sorted(self.prompts)) or "none"
+            raise PassageError(f"the model has no prompt named {name!r}; its prompts: {known}")
+        return self.prompts[name] if name else ""
+
+    def _length(self, prompt: str) -> int:
+        """In tokens, without the special one that would end it."""
+        tokens = self.cut.encode(prompt).ids if prompt else []
+        return len(tokens) - (bool(tokens) and tokens[-1] in self.special)
+
+    def _checked(self, tokens: Sequence[int], types: Sequence[int], prompted: int = 0) -> Passage:
+        if not tokens:
+            raise PassageError("an input is empty")
+        if len(tokens) > self.longest:
+            raise PassageError(
+                f"an input has {len(tokens)} tokens, and the model takes {self.longest}"
+            )
+        return Passage(tokens, types, prompted)
+
+
+def load(directory: Path, backbone: Path, context: int, vocabulary: int) -> PassageReader:
+    """Of a checkpoint's directory, and its model's within it; no passage exceeds `context`."""
+    settings = read_settings(backbone)
+    whole = load_tokenizer(backbone).encoding
+    # Files hold what their last user had set: padding, and limits shorter than the model's.
+    whole.no_padding()
+    whole.no_truncation()
+    if settings.do_lower_case:
+        whole.normalizer = _lowered(whole.normalizer)
+    file = read(backbone / "tokenizer_config.json", TokenizerFile) or TokenizerFile()
+    longest = min(context, settings.max_seq_length or file.longest)
+    cut = Encoding.from_str(whole.to_str())
+    cut.enable_truncation(longest)
+    added = whole.get_added_tokens_decoder().items()
+    special = frozenset(token for token, about in added if about.special)
+    prompts, default = _prompts(directory)
+    return PassageReader(whole, cut, longest, vocabulary, file.typed, special, prompts, default)
+
+
+def _prompts(directory: Path) -> tuple[dict[str, str], str]:
+    """All by name, and the text of the default one."""
+    about = read_about(directory)
+    texts = {name: text or "" for name, text in about.prompts.items()}
+    if about.default_prompt_name is None:
+        return texts, ""
+    if about.default_prompt_name not in texts:
+        found = f"no prompt is named {about.default_prompt_name!r}"
+        raise SentenceError(f"{directory / ABOUT}: {found}")
+    return texts, texts[about.default_prompt_name]
+
+
+def _lowered(normalizer: Normalizer | None) -> Normalizer:
+    return Normalizers([Lowercase()] if normalizer is None else [Lowercase(), normalizer])

@@ -1,0 +1,64 @@
+"""The files of a new checkpoint, each written as soon as it is full."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import mlx.core as mx
+
+from .checkpoint import INDEX, SINGLE, CheckpointError
+
+SHARD = 5 * 10**9  # bytes of a file at most, as on the hub
+
+
+@dataclass(slots=True)
+class Shards:
+    """Tensors are held until `limit` bytes of them make a file; a larger one is a file by itself.
+
+    `bytes` counts all that was added.
+    """
+
+    folder: Path
+    limit: int
+    bytes: int = 0
+    _held: dict[str, mx.array] = field(default_factory=dict)
+    _holds: int = 0
+    _files: list[list[str]] = field(default_factory=list)  # the tensors of each
+
+    def add(self, name: str, array: mx.array) -> None:
+        mx.eval(array)
+        if self._held and self._holds + array.nbytes > self.limit:
+            self._write()
+        self._held[name] = array
+        self._holds += array.nbytes
+        self.bytes += array.nbytes
+
+    def finish(self) -> None:
+        """Gives the files their names, and writes the index where there are several."""
+        self._write()
+        count = len(self._files)
+        names = [f"model-{i + 1:05}-of-{count:05}.safetensors" for i in range(count)]
+        names = [SINGLE] if count == 1 else names
+        for i, name in enumerate(names):
+            self._part(i).rename(self.folder / name)
+        if count > 1:
+            lists = zip(self._files, names, strict=True)
+            self._index({tensor: name for tensors, name in lists for tensor in tensors})
+
+    def _write(self) -> None:
+        file = self._part(len(self._files))
+        try:
+            mx.save_safetensors(str(file), self._held, metadata={"format": "mlx"})
+        except RuntimeError as error:
+            flaw = f"{file} cannot be written; the disk may be full ({error})"
+            raise CheckpointError(flaw) from None
+        self._files.append(list(self._held))
+        self._held, self._holds = {}, 0
+
+    def _part(self, number: int) -> Path:
+        return self.folder / f"part-{number}.safetensors"
+
+    def _index(self, where: Mapping[str, str]) -> None:
+        index = {"metadata": {"total_size": self.bytes}, "weight_map": where}
+        (self.folder / INDEX).write_text(json.dumps(index, indent=1))

@@ -1,0 +1,140 @@
+"""Tiny models with every kind of cache in the real engine: the logits of each alone, to the bit."""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from bessemer.architectures.config import Recurrent
+from bessemer.engine.batch import Batch
+from bessemer.engine.engine import Engine
+from bessemer.engine.kv_cache import allocate
+from bessemer.engine.model import Model
+from bessemer.engine.request import Event, Request, Started
+from bessemer.engine.room import Room
+from bessemer.engine.runner import Runner
+from bessemer.engine.scheduler import Limits
+from bessemer.engine.wire import Pattern
+from bessemer.kernels.metal.device import Options, Simulator, using
+from bessemer.kernels.pages import Format
+from tests.architectures.parity import loaded, model
+from tests.architectures.steps import prefill
+from tests.architectures.tiny import VOCABULARY, Floats
+
+from .paper_model import answers, ask, rows_of, text
+
+CONTEXT = 140  # llama_dynamic's is 144
+NAMES = [
+    "llama_llama3",
+    "llama_dynamic",
+    "phi3_longrope_partial_tied",
+    "phi3_su_window",
+    "mistral_ministral_all_slide",
+    "qwen3_layer_types_tied",
+    "gpt_oss_yarn",
+    "gemma3_text_older",
+    "gemma3n_sparse_lending",
+    "gemma4_per_layer_lending",
+    "deepseek_v2_lite_yarn",
+    "lfm2_adjusted_tied",
+    "mamba2_groups",
+    "qwen3_next_shared_keys",
+    "nemotron_h_plain",
+    "granitemoehybrid_experts",
+]
+
+
+Pair = tuple[Floats, Floats]
+
+
+class Served(NamedTuple):
+    events: list[Event]
+    logits: Mapping[tuple[int, int], Floats]
+
+
+class Recorded:
+    """A runner, and the logits that it gave."""
+
+    def __init__(self, model: Model, room: Room, pattern: Pattern) -> None:
+        caches = allocate(model.config, room, Format.FLOAT32, pattern)
+        self.runner = Runner(model.decoder, caches, tailed=pattern == "tail")
+        self.logits: dict[tuple[int, int], Floats] = {}  # by request and position
+
+    def __call__(self, batch: Batch) -> mx.array:
+        logits = self.runner(batch)
+        owners = np.repeat(np.array(batch.sequences), rows_of(batch))
+        rows = np.array(batch.rows)
+        for row, found in zip(rows, np.array(logits), strict=True):
+            self.logits[int(owners[row]), int(batch.positions[row])] = found
+        return logits
+
+
+def requests(count: int = 7, longest: int = 70) -> Iterator[Request]:
+    """Prompts that begin alike, with answers of so many tokens at most."""
+    random = np.random.RandomState(5)
+    beginning = random.randint(0, VOCABULARY, 70).tolist()
+    sizes = [(70, 9, 50), (70, 20, 40), (33, 30, 60), (64, 0, 70), (70, 9, 3), (70, 40, 5)]
+    for number, (shared, own, most) in enumerate([*sizes, (5, 90, 20)][:count]):
+        ending = np.random.RandomState(own).randint(0, VOCABULARY, own).tolist()
+        yield ask(number, beginning[:shared] + ending, min(most, longest), ignore_eos=True)
+
+
+def served(found: Model, pattern: Pattern, chunk: int, asked: list[Request]) -> Served:
+    """In a room that is too small, a request every 12 steps."""
+    config = found.config
+    states = 5 if any(isinstance(kept, Recurrent) for kept in config.caches) else 0
+    pages = tuple(9 if window is None else 7 for window in config.windows)
+    room = Room(config.windows, pages, states)
+    forward = Recorded(found, room, pattern)
+    limits = Limits(CONTEXT, batch=4, chunk=chunk)
+    door = Engine(forward, limits, room, [], text, config.ropes)
+    events: list[Event] = []
+    for request in asked:
+        door.submit(request)
+        for _ in range(12):
+            events += door.step()
+    events += door.run()
+    return Served(events, forward.logits)
+
+
+def compared(found: Served, reference: Model, asked: list[Request]) -> Iterator[Pair]:
+    """Each request's logits where a token was drawn, and what they are alone."""
+    given = answers(found.events)
+    for request in asked:
+        most = min(request.max_tokens, CONTEXT - len(request.tokens))
+        assert len(given[request.id]) == most
+        tokens = [*request.tokens, *given[request.id]]
+        expected = prefill(reference, tokens)
+        for position in range(len(request.tokens) - 1, len(tokens) - 1):
+            logits = found.logits[request.id, position]
+            assert tokens[position + 1] == logits.argmax()
+            yield logits, expected[position]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("chunk", [19, 64])
+def test_each_request_has_the_logits_it_has_alone(name: str, chunk: int) -> None:
+    asked = list(requests())
+    found = served(model(name), "functional", chunk, asked)
+    assert all((one == other).all() for one, other in compared(found, model(name), asked))
+    shared = any(event.cached for event in found.events if isinstance(event, Started))
+    assert shared == (name != "llama_dynamic")  # where requests of no two reaches are turned alike
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [
+        ("qwen3_layer_types_tied", "tail"),
+        ("qwen3_layer_types_tied", "in-place"),
+        ("qwen3_layer_types_tied", "functional"),
+        ("qwen3_next_shared_keys", "tail"),
+    ],
+)
+def test_by_metal_kernels_they_are_as_good_as_equal(name: str, pattern: Pattern) -> None:
+    asked = list(requests(3, 36))  # tails are full after 32 steps
+    with using(Simulator(Options(mode="fast"))):
+        found = served(loaded(name), pattern, 64, asked)
+    for one, other in compared(found, model(name), asked):
+        assert np.abs(one - other).max() <= 1e-3

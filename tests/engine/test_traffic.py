@@ -1,0 +1,198 @@
+"""Random traffic over every kind of cache: who holds what after each step, what each row saw."""
+
+import random
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from bessemer.engine.batch import Batch
+from bessemer.engine.engine import Engine
+from bessemer.engine.prefix_cache import Node
+from bessemer.engine.request import Event
+from bessemer.engine.room import Room, first_seen, most_held
+from bessemer.engine.scheduler import Limits
+from bessemer.kernels.pages import PAGE
+
+from .paper_model import END, PaperModel, answers, ask, greedy, prompt, rows_of, text
+
+CONTEXT = 10 * PAGE
+
+# Rooms that a few sequences fill, each with enough for one of CONTEXT tokens.
+ROOMS = {
+    "full": Room((None,), (16,)),
+    "full and window": Room((None, 40), (18, 9)),
+    "window": Room((50,), (9,)),
+    "windows": Room((100, 1), (11, 6)),
+    "full and states": Room((None,), (16,), 6),
+    "states": Room((), (), 9),
+    "all": Room((None, 33), (18, 8), 6),
+    "no room for another": Room((None, 20), (11, 6), 2),
+}
+
+
+class Witness(PaperModel):
+    """Signs what it writes with all tokens before it, and looks at the signatures it reads."""
+
+    def __init__(self, room: Room) -> None:
+        super().__init__(room)
+        self.tokens_of: Callable[[int], Sequence[int]]
+        self.signed = [np.zeros(len(pool), np.int64) for pool in self.pools]
+        self.signed_states = np.zeros(room.states + 1, np.int64)
+
+    def __call__(self, batch: Batch) -> mx.array:
+        for source, into in batch.copies:
+            assert source and into
+            self.signed_states[into] = self.signed_states[source]
+        stop = 0
+        for row, (request, count) in enumerate(zip(batch.sequences, rows_of(batch), strict=True)):
+            start, stop = stop, stop + count
+            self._look(batch, row, batch.positions[start:stop], signatures(self.tokens_of(request)))
+        return super().__call__(batch)
+
+    def _look(self, batch: Batch, row: int, positions: np.ndarray, names: np.ndarray) -> None:
+        groups = zip(self.signed, batch.tables, self.room.windows, strict=True)
+        for signed, tables, window in groups:
+            into = slots(tables[row], positions)
+            assert (into >= PAGE).all()
+            signed[into] = names[positions + 1]
+            first = 0 if window is None else max(0, positions[0] + 1 - window)
+            seen = np.arange(first, positions[-1] + 1)
+            assert (signed[slots(tables[row], seen)] == names[seen + 1]).all()
+        runs = batch.step.runs
+        assert (runs is not None) == (self.room.states > 0)
+        if runs is not None:
+            slot = runs.slots[row]
+            assert slot and runs.fresh[row] == (positions[0] == 0)
+            assert runs.fresh[row] or self.signed_states[slot] == names[positions[0]]
+            self.signed_states[slot] = names[positions[-1] + 1]
+
+
+def slots(table: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    return table[positions // PAGE] * PAGE + positions % PAGE  # type: ignore[no-any-return]
+
+
+def signatures(tokens: Sequence[int]) -> np.ndarray:
+    """Of the first 0, 1, 2, ... tokens."""
+    names = [0]
+    for token in tokens:
+        names.append(zlib.crc32(token.to_bytes(4, "little"), names[-1] + 1))
+    return np.array(names)
+
+
+def made(room: Room, **limits: int) -> tuple[Engine, Witness]:
+    model = Witness(room)
+    door = Engine(model, Limits(context=CONTEXT, **limits), room, [END], text)
+    model.tokens_of = lambda request: door._active[request].tokens
+    return door, model
+
+
+def nodes(door: Engine) -> Iterator[Node]:
+    waiting = [child for root in door.cache._roots.values() for child in root.children.values()]
+    while waiting:
+        node = waiting.pop()
+        waiting += node.children.values()
+        yield node
+
+
+def check(door: Engine) -> None:
+    """Every page and slot is free, the tree's or one sequence's, and counted right."""
+    cache, running, room = door.cache, door.scheduler.running, door.cache.room
+    tree = list(nodes(door))
+    for group, window in enumerate(room.windows):
+        readers = Counter[int]()
+        private: list[int] = []
+        for sequence in running:
+            first, full = sequence.firsts[group], len(sequence.path)
+            table = sequence.pages[group]
+            assert first == first_seen(window, sequence.computed, PAGE)
+            assert table[:first] == [0] * first and all(table[first:])
+            assert table[first:full] == [node.pages[group] for node in sequence.path[first:]]
+            readers.update(table[first:full])
+            private += table[full:]
+            if window is not None:
+                assert len(table) - first <= most_held(window, door.scheduler.limits.chunk, PAGE)
+        shared = {node.pages[group]: node.users[group] for node in tree if node.pages[group]}
+        assert (
+            shared == {page: readers[page] for page in shared} and readers.keys() <= shared.keys()
+        )
+        assert cache._idle[group].keys() == {page for page, users in shared.items() if not users}
+        kept = [node for node in tree if node.pages[group]]
+        assert len(kept) == len(shared)
+        assert len({*private, *shared}) == len(private) + len(shared)
+        assert cache.blocks[group].free + len(private) + len(shared) == room.pages[group]
+    states = [node.state for node in tree if node.state]
+    live = [sequence.slot for sequence in running] if room.states else []
+    assert all(live) and len({*live, *states}) == len(live) + len(states)
+    assert cache.slots.free + len(live) + len(states) == room.states
+    assert set(cache._states) == set(states)
+    guests = Counter(id(sequence.path[-1]) for sequence in running if sequence.path)
+    for node in tree:
+        assert node.guests == guests[id(node)]
+        assert any(node.pages) or node.state or node.guests or node.children
+        assert None not in room.windows or node.pages[0]
+
+
+class Traffic:
+    """Requests for prompts that begin alike, now and then taken back."""
+
+    def __init__(self, room: Room, seed: int) -> None:
+        self.chance = random.Random(seed)
+        chunk = self.chance.choice([5, 32, 48, 64])
+        self.door, self.model = made(room, batch=4, chunk=chunk)
+        self.number = 0
+        self.expected: dict[int, list[int]] = {}
+        self.events: list[Event] = []
+        self.room = room
+
+    def words(self) -> list[int]:
+        """One of two beginnings, or the one within the other's, and an ending."""
+        beginning = prompt(self.chance.randrange(2), 4 * PAGE)
+        kept = beginning[: self.chance.choice([3, PAGE, 2 * PAGE, 70, 4 * PAGE])]
+        return kept + prompt(self.chance.randrange(3), self.chance.choice([0, 1, 9, 31, 64]))
+
+    def submit(self) -> None:
+        self.number += 1
+        number, words, count = self.number, self.words(), self.chance.choice([1, 5, 80, 100])
+        logprobs = {"prompt_logprobs": 0} if self.chance.random() < 0.1 else {}
+        self.expected[number] = greedy(words, count, self.room)
+        self.door.submit(ask(number, words, count, **logprobs))
+
+    def cancel(self) -> None:
+        number = self.chance.choice(list(self.expected))
+        if number in self.door._active:
+            self.door.cancel(number)
+            del self.expected[number]
+
+    def run(self, steps: int) -> None:
+        for _ in range(steps):
+            if self.chance.random() < 0.12 and len(self.door._active) < 8:
+                self.submit()
+            if self.expected and self.chance.random() < 0.01:
+                self.cancel()
+            self.step()
+        while self.door.busy:
+            self.step()
+
+    def step(self) -> None:
+        before = len(self.model.steps)
+        self.events += self.door.step()
+        assert not self.door.busy or len(self.model.steps) > before, "nothing goes on"
+        check(self.door)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("kind", ROOMS)
+def test_nothing_is_lost_shared_by_writers_or_read_too_late(kind: str, seed: int) -> None:
+    traffic = Traffic(ROOMS[kind], seed)
+    traffic.run(150)
+    found = answers(event for event in traffic.events)
+    assert {number: found[number] for number in traffic.expected} == traffic.expected
+    cache = traffic.door.cache
+    cache.clear()
+    assert not list(nodes(traffic.door)) and not cache._roots
+    assert [blocks.free for blocks in cache.blocks] == list(traffic.room.pages)
+    assert cache.slots.free == traffic.room.states
