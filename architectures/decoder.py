@@ -8,6 +8,7 @@ import mlx.core as mx
 
 from ..kernels.embedding import embedding
 from ..kernels.linear import linear
+from ..kernels.parts import add
 from ..kernels.weight import Weight, pack
 from .config import (
     AttentionConfig,
@@ -23,7 +24,7 @@ from .config import (
     SsmConfig,
 )
 from .layers.altup import AltUpBlock, Streams
-from .layers.attention import Attention
+from .layers.attention import Attention, TwoWayAttention
 from .layers.both import Both
 from .layers.delta_net import DeltaNet
 from .layers.mla import LatentAttention
@@ -41,7 +42,7 @@ from .step import Cache, Step, Turns
 
 
 class Mixer(Protocol):
-    """The part of a block in which tokens see those before them."""
+    """The part of a block in which tokens see others."""
 
     def __call__(
         self,
@@ -137,8 +138,7 @@ class Block:
         return after is not None or self.scale != 1
 
     def _sum(self, x: mx.array, y: mx.array, after: AnyNorm | None) -> mx.array:
-        y = y if after is None else after(y)
-        return x + (y if self.scale == 1 else y * self.scale)
+        return add(x, y if after is None else after(y), self.scale)
 
 
 def _mixer(
@@ -148,7 +148,8 @@ def _mixer(
         case None:
             return None
         case AttentionConfig() as found:
-            return Attention.load(parameters, config, found, name)
+            attention = TwoWayAttention if config.bidirectional else Attention
+            return attention.load(parameters, config, found, name)
         case SharingConfig() as found:
             return SharingAttention.load(parameters, config, found, name)
         case LatentConfig() as found:

@@ -22,14 +22,14 @@ ACTIVATIONS: dict[str, Activation] = {
 GATES = ("gelu", "gelu_tanh", "silu")
 FAMILIES = {
     "bert": "bert",
-    "camembert": "bert",
-    "distilbert": "bert",
-    "gte": "rotary_bert",
+    "camembert": "roberta",
+    "distilbert": "distilbert",
+    "gte": "gte",
     "modernbert": "modernbert",
-    "mpnet": "bert",
-    "nomic_bert": "rotary_bert",
-    "roberta": "bert",
-    "xlm-roberta": "bert",
+    "mpnet": "mpnet",
+    "nomic_bert": "nomic_bert",
+    "roberta": "roberta",
+    "xlm-roberta": "roberta",
 }
 CLASSIFIES = "ForSequenceClassification"
 
@@ -142,11 +142,15 @@ def configure(raw: Mapping[str, Any]) -> EncoderConfig:
     return config
 
 
-def classifies(fields: Fields) -> bool:
-    """Whether the checkpoint has a classifier behind its encoder."""
+def classifier(
+    fields: Fields, dense: str, output: str, **different: Any
+) -> ClassifierConfig | None:
+    """None if the checkpoint has none behind its encoder; `different` as in ClassifierConfig."""
     found = fields.get("architectures")
     names = found if isinstance(found, list) else []
-    return any(isinstance(name, str) and name.endswith(CLASSIFIES) for name in names)
+    if not any(isinstance(name, str) and name.endswith(CLASSIFIES) for name in names):
+        return None
+    return ClassifierConfig(labels(fields), dense, output, **different)
 
 
 def labels(fields: Fields) -> int:

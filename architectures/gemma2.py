@@ -6,7 +6,7 @@ from typing import Any
 from .config import SANDWICH, AttentionConfig, MlpConfig, ModelConfig
 from .fields import Fields
 from .gemma import TANH, assume, gemma, mixer
-from .read import FULL, SLIDING, layer_kinds, read_activation, read_window
+from .read import FULL, SLIDING, read_activation, read_window, windowed
 
 
 def configure(fields: Fields) -> ModelConfig:
@@ -19,8 +19,8 @@ def configure(fields: Fields) -> ModelConfig:
     )
     fields.expect("use_bidirectional_attention", False)
     windows = {SLIDING: read_window(fields), FULL: None}
-    kinds = layer_kinds(fields, (FULL, SLIDING), lambda layer: FULL if layer % 2 else SLIDING)
     softcap = fields.optional("attn_logit_softcapping")
+    kinds = windowed(fields, 2)
     mixers = [scaled(fields, softcap=softcap, window=windows[kind]) for kind in kinds]
     return sandwich(fields, mixers)
 

@@ -7,16 +7,10 @@ from .config import ModelConfig, Rope
 from .fields import Fields
 from .gemma import assume
 from .gemma2 import sandwich, scaled
-from .read import FULL, SLIDING, layer_kinds, read_quantization, read_window
+from .read import FULL, SLIDING, read_window, text_side, windowed
 from .rope import read_local, read_rope
 
-# How transformers 5 names the parts of the model that sees images too.
-RENAMES = (
-    (r"^model\.language_model\.", "language_model.model."),
-    (r"^lm_head\.", "language_model.lm_head."),
-)
 BARE = ((r"^(embed_tokens|layers|norm)\.", r"model.\1."),)  # of a model saved without its head
-SENSES = r"(model\.)?(vision_tower|audio_tower|embed_vision|embed_audio|multi_modal_projector)\."
 
 
 def configure(fields: Fields) -> ModelConfig:
@@ -32,8 +26,7 @@ def text(fields: Fields, **different: Any) -> ModelConfig:
     window = fields.integer("sliding_window") // 2 + 1 if both else read_window(fields)
     windows, turns = {SLIDING: window, FULL: None}, ropes(fields)
     fields.ignore("_sliding_window_pattern")
-    every = fields.integer("sliding_window_pattern", 6)
-    kinds = layer_kinds(fields, (FULL, SLIDING), lambda i: SLIDING if (i + 1) % every else FULL)
+    kinds = windowed(fields, fields.integer("sliding_window_pattern", 6))
     mixers = [
         scaled(fields, qk_norm="head", rope=turns[kind], window=windows[kind]) for kind in kinds
     ]
@@ -71,15 +64,7 @@ def beside_senses(
     inner = fields.table("text_config")
     if "vocab_size" in fields:
         inner.assume(vocab_size=fields.integer("vocab_size"))
-    fields.ignore("vision_config", "audio_config", "hidden_size", "ignore_index")
+    fields.ignore("audio_config", "hidden_size", "ignore_index")
     fields.ignore("vision_soft_tokens_per_image", "audio_soft_tokens_per_image")
-    values = {
-        "model_type": fields.get("model_type"),
-        "tied": fields.flag("tie_word_embeddings", inner.flag("tie_word_embeddings", True)),
-        "quantization": read_quantization(fields),
-        "model": "language_model.model",
-        "head": "language_model.lm_head",
-        "renames": RENAMES,
-        "unused": (SENSES,),
-    }
-    return text(inner, **(values | different))
+    tied = fields.flag("tie_word_embeddings", inner.flag("tie_word_embeddings", True))
+    return text(inner, **(text_side(fields, tied) | different))

@@ -7,17 +7,8 @@ from .config import SANDWICH, AltUpConfig, BlockConfig, MlpConfig, ModelConfig, 
 from .fields import Fields
 from .gemma import TANH, assume
 from .gemma3 import BARE, beside_senses, ropes
-from .read import (
-    FULL,
-    SLIDING,
-    decoder,
-    layer_count,
-    layer_kinds,
-    read_activation,
-    read_window,
-    rms,
-)
-from .sharing import borrowed, per_layer, sources
+from .read import FULL, SLIDING, layer_count, read_activation, read_window, windowed
+from .sharing import around, borrowed, sources
 
 SCALE = r".*\.altup\.correct_output_scale$"  # stored, whether it is used or not
 
@@ -38,17 +29,8 @@ def text(fields: Fields, *, unused: tuple[str, ...] = (), **different: Any) -> M
         BlockConfig(mixer, feed_forward, SANDWICH)
         for mixer, feed_forward in zip(mixers, _feed_forwards(fields), strict=True)
     ]
-    return decoder(
-        fields,
-        blocks,
-        rms(fields),
-        embed_scale=fields.integer("hidden_size") ** 0.5,
-        logit_softcap=fields.optional("final_logit_softcapping"),
-        per_layer=per_layer(fields),
-        altup=_altup(fields),
-        unused=(*unused, *borrowed(mixers), SCALE),
-        **different,
-    )
+    unused = (*unused, *borrowed(mixers), SCALE)
+    return around(fields, blocks, altup=_altup(fields), unused=unused, **different)
 
 
 def _assume(fields: Fields) -> None:
@@ -68,7 +50,7 @@ def _assume(fields: Fields) -> None:
 
 
 def _mixers(fields: Fields) -> list[SharingConfig]:
-    kinds = layer_kinds(fields, (FULL, SLIDING), lambda layer: SLIDING if (layer + 1) % 5 else FULL)
+    kinds = windowed(fields, 5)
     windows, turns = {SLIDING: read_window(fields), FULL: None}, ropes(fields)
     biased, lent = fields.flag("attention_bias", False), sources(fields, kinds)
     return [

@@ -16,9 +16,9 @@ from .config import (
 from .fields import Fields
 from .gemma import TANH, assume
 from .gemma3 import BARE, beside_senses
-from .read import FULL, SLIDING, decoder, layer_kinds, mixture, read_activation, read_window, rms
+from .read import FULL, SLIDING, mixture, read_activation, read_window, windowed
 from .rope import read_rope
-from .sharing import borrowed, per_layer, sources
+from .sharing import around, borrowed, sources
 
 PLACES = replace(SANDWICH, factor="layer_scalar")
 ROPES = {
@@ -39,16 +39,7 @@ def text(fields: Fields, *, unused: tuple[str, ...] = (), **different: Any) -> M
     fields.choice("use_bidirectional_attention", ("vision",), "vision")
     mixers = _mixers(fields)
     blocks = [BlockConfig(each, _feed_forward(fields, each), PLACES) for each in mixers]
-    return decoder(
-        fields,
-        blocks,
-        rms(fields),
-        embed_scale=fields.integer("hidden_size") ** 0.5,
-        logit_softcap=fields.optional("final_logit_softcapping"),
-        per_layer=per_layer(fields),
-        unused=(*unused, *borrowed(mixers)),
-        **different,
-    )
+    return around(fields, blocks, unused=(*unused, *borrowed(mixers)), **different)
 
 
 def _assume(fields: Fields) -> None:
@@ -68,7 +59,7 @@ def _assume(fields: Fields) -> None:
 
 
 def _mixers(fields: Fields) -> list[SharingConfig]:
-    kinds = layer_kinds(fields, (FULL, SLIDING), lambda layer: SLIDING if (layer + 1) % 6 else FULL)
+    kinds = windowed(fields, 6)
     kinds[-1] = FULL  # transformers has it so, whatever the config says
     windows = {SLIDING: read_window(fields), FULL: None}
     biased, reused = fields.flag("attention_bias", False), fields.flag("attention_k_eq_v", False)

@@ -2,7 +2,7 @@
 
 from .config import BlockConfig, ModelConfig
 from .fields import Fields
-from .read import FULL, SLIDING, attention, decoder, layer_kinds, mixture, read_window, rms
+from .read import FULL, SLIDING, attention, decoder, local_experts, read_window, rms, windowed
 
 # transformers' own, where a config says nothing of rotary positions.
 YARN = {
@@ -23,18 +23,16 @@ def configure(fields: Fields) -> ModelConfig:
         fields.assume(rope_parameters=YARN)
     fields.ignore("experts_per_token", "initial_context_length")  # said twice
     biased = fields.flag("attention_bias", True)
-    kinds = layer_kinds(fields, (FULL, SLIDING), lambda layer: FULL if layer % 2 else SLIDING)
+    kinds = windowed(fields, 2)
     windows = {FULL: None, SLIDING: read_window(fields, default=128)}
     mixers = {
         kind: attention(fields, sinks=True, bias=biased, output_bias=biased, window=window)
         for kind, window in windows.items()
     }
-    experts = mixture(
+    experts = local_experts(
         fields,
-        count="num_local_experts",
         counts=128,
         chosens=4,
-        width="intermediate_size",
         widths=2880,
         activation="swiglu_clamped",
         limit=fields.number("swiglu_limit", 7.0),

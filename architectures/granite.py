@@ -16,6 +16,7 @@ def configure(fields: Fields) -> ModelConfig:
 
 def scaled(fields: Fields, **different: Any) -> AttentionConfig:
     """Attention, whose scores the config says how to scale."""
+    fields.expect("activation_function", fields.get("hidden_act") or "silu")  # PowerMoE's
     biased = fields.flag("attention_bias", False)
     scale = fields.number("attention_multiplier", 1.0)
     return attention(fields, scale=scale, bias=biased, output_bias=biased, **different)

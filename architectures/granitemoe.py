@@ -5,7 +5,7 @@ from typing import Any
 from .config import ModelConfig, MoeConfig, Places
 from .fields import Fields
 from .granite import multipliers, scaled
-from .read import alike, decoder, mixture, rms
+from .read import alike, decoder, local_experts, rms
 
 MODULE = "block_sparse_moe"
 RENAMES = (
@@ -22,12 +22,10 @@ def configure(fields: Fields) -> ModelConfig:
 
 def routed(fields: Fields, **different: Any) -> MoeConfig:
     """Experts whose weights add up to 1."""
-    return mixture(
+    return local_experts(
         fields,
-        count="num_local_experts",
         counts=8,
         chosens=2,
-        width="intermediate_size",
         widths=11_008,
         router="router.layer",
         **different,

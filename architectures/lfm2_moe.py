@@ -3,10 +3,7 @@
 from .config import MlpConfig, ModelConfig
 from .fields import Fields
 from .lfm2 import hybrid
-from .read import layer_count, mixture
-
-# What MLX's conversion calls as most others do.
-RENAMES = ((r"\.w1\.", ".gate_proj."), (r"\.w2\.", ".down_proj."), (r"\.w3\.", ".up_proj."))
+from .read import META, layer_count, mixture
 
 
 def configure(fields: Fields) -> ModelConfig:
@@ -25,4 +22,4 @@ def configure(fields: Fields) -> ModelConfig:
     first = fields.integer("num_dense_layers", 2, least=0)
     layers = range(layer_count(fields))
     feed_forwards = [dense if layer < first else experts for layer in layers]
-    return hybrid(fields, feed_forwards, renames=RENAMES)
+    return hybrid(fields, feed_forwards, renames=META)

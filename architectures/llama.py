@@ -7,6 +7,7 @@ from .read import FULL, alike, attention, decoder, layer_kinds, mlp, rms
 
 def configure(fields: Fields) -> ModelConfig:
     layer_kinds(fields, [FULL], lambda layer: FULL)
+    fields.ignore("max_window_layers")  # what is left in Qwen's models that were renamed
     biased = fields.flag("attention_bias", False)
     mixer = attention(fields, bias=biased, output_bias=biased)
     return decoder(

@@ -3,8 +3,8 @@
 from .config import ModelConfig
 from .deepseek_v3 import further
 from .fields import Fields
-from .mixtral import EXPERTS, RENAMES
-from .read import alike, attention, decoder, layer_count, mixture, rms
+from .mixtral import EXPERTS
+from .read import META, alike, attention, decoder, layer_count, local_experts, rms
 
 # What published configs say of which transformers and mlx_lm know one value each.
 BUILT = {
@@ -32,12 +32,10 @@ def configure(fields: Fields) -> ModelConfig:
         "mlp_intermediate_size",
         "shared_moe_mode",
     )
-    experts = mixture(
+    experts = local_experts(
         fields,
-        count="num_local_experts",
         counts=256,
         chosens=8,
-        width="intermediate_size",
         widths=1536,
         scoring="sigmoid",
         correction="e_score_correction_bias",
@@ -49,6 +47,6 @@ def configure(fields: Fields) -> ModelConfig:
         fields,
         alike(fields, mixer, experts, EXPERTS),
         rms(fields),
-        renames=RENAMES,
+        renames=META,
         unused=further(fields, "num_mtp_modules", 0),
     )

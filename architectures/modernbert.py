@@ -7,10 +7,9 @@ from .encoder_config import (
     Names,
     Seen,
     activation,
-    classifies,
+    classifier,
     gate,
     head_count,
-    labels,
 )
 from .fields import Fields
 from .read import FULL, SLIDING, layer_kinds, read_quantization
@@ -104,14 +103,12 @@ def _layers(fields: Fields, head_dim: int) -> tuple[Seen, ...]:
 def _classifier(fields: Fields) -> ClassifierConfig | None:
     pooling = fields.choice("classifier_pooling", ("cls", "mean"), "cls")
     bias, found = fields.flag("classifier_bias", False), activation(fields, "classifier_activation")
-    if not classifies(fields):
-        return None
-    return ClassifierConfig(
-        labels(fields),
-        dense="head.dense",
-        output="classifier",
+    return classifier(
+        fields,
+        "head.dense",
+        "classifier",
         activation=found,
-        pooling="mean" if pooling == "mean" else "cls",
+        pooling=pooling,
         dense_bias=bias,
         norm="head.norm",
     )

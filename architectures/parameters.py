@@ -39,3 +39,7 @@ class Parameters(Protocol):
     def matrix(self, module: str, rows: int, columns: int) -> Dense | Quantized:
         """The weight of a module as stored, dense or quantized, evaluated."""
         ...
+
+    def refuse(self, module: str, why: str) -> ValueError:
+        """To be raised: one sentence on a module that cannot be run as it is stored."""
+        ...

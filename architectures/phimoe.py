@@ -4,20 +4,18 @@ from dataclasses import replace
 
 from .config import ModelConfig, NormConfig, Rope
 from .fields import Fields
-from .mixtral import EXPERTS, RENAMES
-from .read import alike, attention, decoder, mixture, read_window
+from .mixtral import EXPERTS
+from .read import META, alike, attention, decoder, local_experts, read_window
 from .rope import scaling_of
 
 
 def configure(fields: Fields) -> ModelConfig:
     fields.assume(num_key_value_heads=8, rope_theta=1e6, max_position_embeddings=131_072)
     fields.expect("num_experts_per_tok", 2)  # the router's scheme knows no other number
-    experts = mixture(
+    experts = local_experts(
         fields,
-        count="num_local_experts",
         counts=16,
         chosens=2,
-        width="intermediate_size",
         widths=6400,
         scoring="sparsemixer",
         jitter=fields.number("router_jitter_noise", 0.01),
@@ -32,7 +30,7 @@ def configure(fields: Fields) -> ModelConfig:
         alike(fields, mixer, experts, EXPERTS),
         NormConfig(fields.number("rms_norm_eps", 1e-5), "layer", bias=True),
         head_bias=fields.flag("lm_head_bias", False),
-        renames=RENAMES,
+        renames=META,
     )
 
 

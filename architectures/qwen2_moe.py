@@ -1,6 +1,8 @@
 """Qwen 1.5 and 2 with experts, beside one that every token takes as far as a gate lets it."""
 
-from .config import BlockConfig, ModelConfig
+from typing import Any
+
+from .config import BlockConfig, ModelConfig, MoeConfig
 from .fields import Fields
 from .qwen3_moe import sparse
 from .read import attention, decoder, mixture, mlp, read_windows, rms
@@ -8,16 +10,8 @@ from .read import attention, decoder, mixture, mlp, read_windows, rms
 
 def configure(fields: Fields) -> ModelConfig:
     fields.assume(intermediate_size=5632, max_position_embeddings=32_768)
-    experts = mixture(
-        fields,
-        counts=60,
-        chosens=4,
-        widths=1408,
-        normalise=fields.flag("norm_topk_prob", False),
-        shared_width=fields.integer("shared_expert_intermediate_size", 5632),
-        shared_gate=True,
-        shared="shared_expert",
-    )
+    normalise = fields.flag("norm_topk_prob", False)
+    experts = beside_shared(fields, 5632, counts=60, chosens=4, widths=1408, normalise=normalise)
     chosen, biased = sparse(fields), fields.flag("qkv_bias", True)
     # every second layer of the first ones, where Qwen 2 has all but the first ones
     windows = read_windows(fields, lambda layer, most: layer < most and layer % 2 == 0)
@@ -29,3 +23,14 @@ def configure(fields: Fields) -> ModelConfig:
         for layer, window in enumerate(windows)
     ]
     return decoder(fields, blocks, rms(fields))
+
+
+def beside_shared(fields: Fields, width: int, **different: Any) -> MoeConfig:
+    """Experts, and one that a gate opens, of this width if the config says none."""
+    return mixture(
+        fields,
+        shared_width=fields.integer("shared_expert_intermediate_size", width),
+        shared_gate=True,
+        shared="shared_expert",
+        **different,
+    )

@@ -8,6 +8,7 @@ from .read import attention, decoder, mlp, read_windows, rms
 def mixers(fields: Fields, head_dim: int = 0) -> list[AttentionConfig]:
     """One a layer; `head_dim` if the config says none."""
     fields.assume(max_position_embeddings=32_768)
+    fields.expect("use_qk_norm", True)
     biased = fields.flag("attention_bias", False)
     return [
         attention(fields, head_dim, qk_norm="head", bias=biased, output_bias=biased, window=window)

@@ -2,41 +2,30 @@
 
 from .config import ModelConfig, MoeConfig
 from .fields import Fields
-from .qwen3_next import FURTHER, hybrid, mixed
-from .read import layer_count, mlp, read_quantization
+from .qwen2_moe import beside_shared
+from .qwen3_next import FURTHER, hybrid
+from .read import INNER, SENSES, layer_count, mlp, text_side
 
 # From where transformers has the text side, with images and without.
-RENAMES = (
-    (r"^model\.language_model\.", "language_model.model."),
-    (r"^(model\.(?!visual\.)|lm_head\.)", r"language_model.\1"),
-)
-IMAGES = r"(model\.visual|vision_tower)\."
+RENAMES = (INNER, (r"^(model\.(?!visual\.)|lm_head\.)", r"language_model.\1"))
 
 
 def configure(fields: Fields) -> ModelConfig:
-    fields.ignore("vision_config", "language_model_only")
+    fields.ignore("language_model_only")
     text = fields.table("text_config") if "text_config" in fields else fields
     text.ignore("mamba_ssm_dtype", "mtp_num_hidden_layers", "mtp_use_dedicated_embeddings")
     sparsely = str(fields.get("model_type")).startswith("qwen3_5_moe")
     _assume(text, sparsely)
-    return hybrid(
-        text,
-        [_sparse(text) if sparsely else mlp(text)] * layer_count(text),
-        model="language_model.model",
-        head="language_model.lm_head",
-        model_type=fields.get("model_type"),
-        tied=fields.flag("tie_word_embeddings", text.flag("tie_word_embeddings", False)),
-        quantization=read_quantization(fields),
-        renames=RENAMES,
-        unused=(IMAGES, FURTHER),
-    )
+    tied = fields.flag("tie_word_embeddings", text.flag("tie_word_embeddings", False))
+    side = text_side(fields, tied) | {"renames": RENAMES, "unused": (SENSES, FURTHER)}
+    return hybrid(text, [_sparse(text) if sparsely else mlp(text)] * layer_count(text), **side)
 
 
 def _sparse(text: Fields) -> MoeConfig:
     text.ignore("intermediate_size")
     text.expect("norm_topk_prob", True)
     text.expect("decoder_sparse_step", 1)
-    return mixed(text, 256, 8, normalise=True)
+    return beside_shared(text, 512, counts=256, chosens=8, widths=512, normalise=True)
 
 
 def _assume(text: Fields, sparsely: bool) -> None:

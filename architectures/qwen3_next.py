@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from .config import BlockConfig, DeltaConfig, FeedForward, ModelConfig, MoeConfig, Places
+from .config import BlockConfig, DeltaConfig, FeedForward, ModelConfig, Places
 from .fields import Fields
+from .qwen2_moe import beside_shared
 from .qwen3_moe import sparse
-from .read import FULL, attention, decoder, layer_count, layer_kinds, mixture, mlp, rms
+from .read import FULL, attention, decoder, layer_count, layer_kinds, mlp, rms
 from .rope import read_rope
 
 LINEAR = "linear_attention"
@@ -18,23 +19,10 @@ FURTHER = r"(language_model\.)?(model\.)?mtp\."  # layers that predict further t
 def configure(fields: Fields) -> ModelConfig:
     fields.assume(intermediate_size=5632, num_attention_heads=16, num_key_value_heads=2)
     dense = mlp(fields)
-    sparsely, experts = sparse(fields), mixed(fields, 512, 10, fields.flag("norm_topk_prob", True))
+    normalise, sparsely = fields.flag("norm_topk_prob", True), sparse(fields)
+    experts = beside_shared(fields, 512, counts=512, chosens=10, widths=512, normalise=normalise)
     layers = range(layer_count(fields))
     return hybrid(fields, [experts if layer in sparsely else dense for layer in layers])
-
-
-def mixed(fields: Fields, count: int, chosen: int, normalise: bool) -> MoeConfig:
-    """`count` experts, of which a token takes `chosen`, if the config does not say how many."""
-    return mixture(
-        fields,
-        counts=count,
-        chosens=chosen,
-        widths=512,
-        normalise=normalise,
-        shared_width=fields.integer("shared_expert_intermediate_size", 512),
-        shared_gate=True,
-        shared="shared_expert",
-    )
 
 
 def hybrid(

@@ -11,6 +11,7 @@ from .config import (
     BlockConfig,
     FeedForward,
     LatentConfig,
+    Mixer,
     MlpConfig,
     Mode,
     ModelConfig,
@@ -38,6 +39,12 @@ AFFINE_BITS, AFFINE_GROUPS = (2, 3, 4, 5, 6, 8), (32, 64, 128)
 FLOATING: dict[str, tuple[int, int]] = {"mxfp4": (32, 4), "mxfp8": (32, 8), "nvfp4": (16, 4)}
 SAVED_AS = {"num_experts": "num_local_experts"}  # by transformers 5, for some families
 FULL, SLIDING = "full_attention", "sliding_attention"
+# Matrices of a feed-forward layer as Meta's first Llama called them.
+META = ((r"\.w1\.", ".gate_proj."), (r"\.w2\.", ".down_proj."), (r"\.w3\.", ".up_proj."))
+# Of a model that sees or hears too: where transformers 5 has its text side, and the other ones.
+INNER = (r"^model\.language_model\.", "language_model.model.")
+SENSES = r"(model\.)?(visual|(vision|audio)_tower|embed_(vision|audio)|multi_modal_projector)\."
+LARGEST = 3.4e38  # of float32: above it, a limit is none
 
 
 def layer_count(fields: Fields) -> int:
@@ -94,8 +101,38 @@ def decoder(
         "context": int(context * max(stretched, default=1.0)),
         "tied": fields.flag("tie_word_embeddings", False),
         "quantization": read_quantization(fields),
+        "bidirectional": _both_ways(fields, blocks),
     }
     return ModelConfig(blocks=tuple(blocks), norm=norm, **(values | different))
+
+
+def _both_ways(fields: Fields, blocks: Sequence[BlockConfig]) -> bool:
+    """What transformers lets a config say of any decoder; built where all layers see all."""
+    if fields.flag("is_causal", True):
+        return False
+    if not all(_plain(block.mixer) for block in blocks):
+        raise fields.refuse("is_causal", "true, but where all layers have plain attention")
+    return True
+
+
+def _plain(mixer: Mixer | None) -> bool:
+    if not isinstance(mixer, AttentionConfig):
+        return False
+    return mixer.window is None and mixer.softcap is None and not mixer.sinks
+
+
+def text_side(fields: Fields, tied: bool) -> dict[str, Any]:
+    """What ModelConfig has of the text side of a model that sees or hears too."""
+    fields.ignore("vision_config")
+    return {
+        "model_type": fields.get("model_type"),
+        "tied": tied,
+        "quantization": read_quantization(fields),
+        "model": "language_model.model",
+        "head": "language_model.lm_head",
+        "renames": (INNER, (r"^lm_head\.", "language_model.lm_head.")),
+        "unused": (SENSES,),
+    }
 
 
 def alike(
@@ -178,6 +215,11 @@ def mixture(
     )
 
 
+def local_experts(fields: Fields, **different: Any) -> MoeConfig:
+    """Experts as Mixtral's config spells their sizes; `different` as of `mixture`."""
+    return mixture(fields, count="num_local_experts", width="intermediate_size", **different)
+
+
 def time_limits(fields: Fields) -> tuple[float, float]:
     """Of a state space's time steps; infinity is a number to Python, an object to transformers."""
     name, expected = "time_step_limit", "two numbers from 0 on, the least first"
@@ -189,7 +231,7 @@ def time_limits(fields: Fields) -> tuple[float, float]:
     least, most = (math.inf if each == {"__float__": "Infinity"} else each for each in found)
     if type(least) not in (int, float) or type(most) not in (int, float) or not 0 <= least <= most:
         raise fields.refuse(name, expected)
-    return float(least), float(most)
+    return float(least), math.inf if most > LARGEST else float(most)
 
 
 def state_space(fields: Fields, *, heads: int, **sizes: Any) -> SsmConfig:
@@ -216,6 +258,8 @@ def read_quantization(fields: Fields) -> Quantization:
     found = fields.table(name)
     if "quant_method" in found:
         return _foreign(found)
+    if "quant_algo" in found:
+        raise found.refuse("quant_algo", "a quant_method, fp8 or mxfp4")
     default = _stored(found)
     modules: dict[str, Stored | None] = {}
     for module, value in found.raw.items():
@@ -246,6 +290,7 @@ def _foreign(found: Fields) -> Quantization:
     """Layouts that are read as they are: DeepSeek's FP8 and gpt-oss's MXFP4."""
     method = found.choice("quant_method", ("fp8", "mxfp4"), "fp8")
     found.ignore("activation_scheme", "fmt", "modules_to_not_convert", "scale_fmt", "dequantize")
+    found.ignore("ignored_layers")
     if method == "mxfp4":
         return Quantization(method="mxfp4")
     if "weight_block_size" in found.raw and "weight_block_size" not in found:

@@ -1,11 +1,12 @@
-"""How Gemma 3n and 4 say which layers lend keys and values, and what embeddings layers have."""
+"""What Gemma 3n and 4 share: layers that lend keys and values, and embeddings for each layer."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from .config import PerLayerConfig, SharingConfig
+from .config import BlockConfig, ModelConfig, PerLayerConfig, SharingConfig
 from .fields import Fields
 from .gemma import TANH
-from .read import read_activation
+from .read import decoder, read_activation, rms
 
 
 def sources(fields: Fields, kinds: Sequence[str]) -> list[int | None]:
@@ -31,7 +32,20 @@ def borrowed(mixers: Sequence[SharingConfig]) -> tuple[str, ...]:
     return (rf".*\.layers\.({layers})\.self_attn\.(k_proj|v_proj|k_norm)\.",) if layers else ()
 
 
-def per_layer(fields: Fields) -> PerLayerConfig | None:
+def around(fields: Fields, blocks: Sequence[BlockConfig], **different: Any) -> ModelConfig:
+    """The model around its blocks."""
+    return decoder(
+        fields,
+        blocks,
+        rms(fields),
+        embed_scale=fields.integer("hidden_size") ** 0.5,
+        logit_softcap=fields.optional("final_logit_softcapping"),
+        per_layer=_per_layer(fields),
+        **different,
+    )
+
+
+def _per_layer(fields: Fields) -> PerLayerConfig | None:
     width = fields.integer("hidden_size_per_layer_input", 256, least=0)
     size = fields.integer("vocab_size_per_layer_input", 262_144)
     activation = read_activation(fields, TANH, "hidden_activation")

@@ -14,6 +14,10 @@ def configure(fields: Fields) -> ModelConfig:
     )
     fields.expect("norm_type", "layer_norm")
     fields.expect("mlp_type", "default")
+    fields.expect("scale_attn_weights", True)
+    # How exactly, and what norm_epsilon says.
+    fields.ignore("attention_softmax_in_fp32", "scale_attention_softmax_in_fp32")
+    fields.ignore("layer_norm_epsilon")
     biased = fields.flag("use_bias", True)
     mixer = attention(fields, window=read_window(fields), bias=biased, output_bias=biased)
     feed_forward = MlpConfig(

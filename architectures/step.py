@@ -16,8 +16,8 @@ class Step:
     """The rows of a step, one a token.
 
     `layouts` has one for each of ModelConfig.windows; they differ in slots and tables alone.
-    `runs`, where layers keep a state: the same rows, by sequence. `reaches` (rows,) int32, where a
-    rope varies: how many tokens the row's sequence may come to have.
+    `runs`, where layers keep a state or see both ways: the same rows, by sequence. `reaches`
+    (rows,) int32, where a rope varies: how many tokens the row's sequence may come to have.
     """
 
     layouts: tuple[Layout, ...]

@@ -51,6 +51,9 @@ class Drawn:
             self.work += 2.0 * rows * columns
         return _random(rows, columns)
 
+    def refuse(self, module: str, why: str) -> ValueError:
+        return ValueError(f"{module} {why}")
+
 
 def _random(rows: int, columns: int) -> Dense | Quantized:
     if columns % GROUP:

@@ -1,4 +1,4 @@
-"""Operations on a step's logits, and on the states of linear attention."""
+"""Operations on a step's logits, and on the states of linear attention and state spaces."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -12,6 +12,7 @@ from bessemer.kernels.gated_delta import gated_delta, gated_delta_reference
 from bessemer.kernels.logprobs import logprobs_composed, logprobs_metal
 from bessemer.kernels.runs import Runs
 from bessemer.kernels.sample import Draws, sample, sample_composed
+from bessemer.kernels.ssm_scan import ssm_scan, ssm_scan_reference
 
 Parts = Sequence[mx.array]
 
@@ -26,14 +27,17 @@ DRAWS = {  # temperature, top_k, top_p, min_p
 STAND_IN = (2048, 128)  # hidden size and experts of qwen3-30b-a3b
 KEY_HEADS, HEADS, DIM, WIDTH = 16, 32, 128, 4
 CHANNELS = 2 * KEY_HEADS * DIM + HEADS * DIM
+# Of Nemotron-3-Nano-30B-A3B, for which the same shape stands in, with as many experts.
+GROUPS, SSM_HEADS, SSM_DIM, SSM_STATE = 8, 64, 64, 128
 
 
 def workloads(demand: Demand) -> Iterator[Workload]:
-    """Sampling and scores of a step; for qwen3-30b-a3b's shape, Qwen3-Next's linear attention."""
+    """Sampling and scores of a step; for qwen3-30b-a3b's shape, what keeps a state."""
     if not demand.prompt:
         yield from _logits(demand)
     if (demand.dimensions.hidden, demand.dimensions.experts) == STAND_IN:
         yield from _states(demand)
+        yield from _scan(demand)
 
 
 def _logits(demand: Demand) -> Iterator[Workload]:
@@ -58,8 +62,7 @@ def _alone(draw: Callable[[mx.array, Draws], mx.array], logits: mx.array, draws:
 
 def _states(demand: Demand) -> Iterator[Workload]:
     rows, dtype = demand.rows, demand.dtype
-    count = 1 if demand.prompt else rows
-    runs = Runs.of([rows // count] * count, list(range(count)), [False] * count)
+    count, runs = _runs(demand)
     x = _normal(0, rows, CHANNELS).astype(dtype)
     weight, window = _normal(1, WIDTH, CHANNELS), _normal(2, count, WIDTH - 1, CHANNELS)
     mx.eval(x, weight, window)
@@ -75,6 +78,29 @@ def _states(demand: Demand) -> Iterator[Workload]:
     least = sum(part.nbytes for part in (q, k, v, v, g, beta, state, state))
     ours, mlx = partial(gated_delta, *rule), partial(gated_delta_reference, *rule)
     yield Workload("gated_delta", "prompt" if demand.prompt else "token", ours, mlx, least)
+
+
+def _scan(demand: Demand) -> Iterator[Workload]:
+    rows, (count, runs) = demand.rows, _runs(demand)
+    x = _normal(9, rows, SSM_HEADS, SSM_DIM).astype(demand.dtype)
+    b, c = (_normal(seed, rows, GROUPS, SSM_STATE).astype(demand.dtype) for seed in (10, 11))
+    dt, bias, d = (
+        _normal(seed, *of, SSM_HEADS) for seed, of in ((12, (rows,)), (13, ()), (14, ()))
+    )
+    dt, a = dt.astype(demand.dtype), -mx.exp(_normal(15, SSM_HEADS))
+    state = _normal(16, count, SSM_HEADS, SSM_DIM, SSM_STATE)
+    mx.eval(x, b, c, dt, bias, a, d, state)
+    scan = (x, b, c, dt, bias, a, d, state, runs)
+    least = sum(part.nbytes for part in (x, x, b, c, dt, bias, a, d, state, state))
+    ours, mlx = partial(ssm_scan, *scan), partial(ssm_scan_reference, *scan)
+    yield Workload("ssm_scan", "prompt" if demand.prompt else "token", ours, mlx, least)
+
+
+def _runs(demand: Demand) -> tuple[int, Runs]:
+    """How many sequences the rows are of, and where each lies."""
+    count = 1 if demand.prompt else demand.rows
+    lengths = [demand.rows // count] * count
+    return count, Runs.of(lengths, list(range(count)), [False] * count)
 
 
 def _normal(seed: int, *shape: int) -> mx.array:

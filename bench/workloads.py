@@ -17,6 +17,7 @@ MODULES = {
     "route": "kernel_moe",
     "moe": "kernel_moe",
     "gated_delta": "kernel_state",
+    "ssm_scan": "kernel_state",
     "conv1d": "kernel_state",
     "sample": "kernel_state",
     "logprobs": "kernel_state",

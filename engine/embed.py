@@ -10,19 +10,33 @@ import numpy as np
 
 from ..architectures.config import ConfigError
 from ..architectures.encoder import Encoder
-from ..architectures.encoder_config import configure
-from . import passages, pooling
-from .checkpoint import open_checkpoint
+from ..architectures.encoder_config import FAMILIES, configure
+from . import decoder_embed, passages
+from .chat_form import RECIPES, Recipe, check_pairs
+from .checkpoint import Checkpoint, open_checkpoint
 from .passages import Passage, PassageError, PassageReader
-from .pooling import Floats, Normalize, Pipeline
-from .sentence import Modules, SentenceError, read_about, read_modules
-from .weights import Weights
+from .pooling import Floats, Normalize, Pipeline, Pooling
+from .pooling import load as load_pipeline
+from .sentence import (
+    LOGIT_SCORE,
+    MODULES,
+    Mode,
+    Modules,
+    SentenceError,
+    classifies,
+    read_about,
+    read_modules,
+)
+from .tokenizer import load as load_tokenizer
+from .weights import PLAIN, Reading, Weights
 
 BATCH = 4096  # tokens that go through a model together
 Score = Literal["sigmoid", "raw"]
 # What sentence-transformers' CrossEncoder does to a logit, by the names that checkpoints give it.
 SIGMOID = "torch.nn.modules.activation.Sigmoid"
 SCORES: dict[str, Score] = {SIGMOID: "sigmoid", "torch.nn.modules.linear.Identity": "raw"}
+Pooled = Literal["mean", "last"]
+POOLED: dict[Pooled, Mode] = {"mean": "mean", "last": "lasttoken"}
 
 
 class Backbone(Protocol):
@@ -146,9 +160,14 @@ class Reranker:
         return self.scores(self.passages(query, documents, truncate))
 
     def passages(
-        self, query: str, documents: Sequence[str], truncate: bool = True
+        self,
+        query: str,
+        documents: Sequence[str],
+        truncate: bool = True,
+        prompt: str | None = None,
     ) -> list[Passage]:
-        return [self.reader.pair(query, document, truncate) for document in documents]
+        """Of the prompt by that name, or of the model's default one, which may say what to seek."""
+        return [self.reader.pair(query, document, truncate, prompt) for document in documents]
 
     def scores(self, given: Sequence[Passage]) -> list[float]:
         found = np.zeros(len(given))
@@ -172,49 +191,104 @@ def batches(lengths: Sequence[int], most: int) -> list[list[int]]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """An encoder with what there is around it."""
+def load_embedder(path: Path, pooling: Pooled | None = None, reading: Reading = PLAIN) -> Embedder:
+    """Raises ValueErrors with one sentence for the user.
 
-    path: Path
-    modules: Modules
-    raw: dict[str, Any]  # its config.json
-    encoder: Encoder
-    weight_bytes: int
+    `pooling` is needed where no files of sentence-transformers are with a decoder, and goes before
+    them: vectors are the mean of a text's hidden states, or the last one, made as long as 1.
+    """
+    modules = read_modules(path)
+    checkpoint = open_checkpoint(modules.backbone)
+    backbone: Backbone
+    if _encodes(checkpoint):
+        encoder, weight_bytes = _encoder(checkpoint, reading)
+        backbone = EncoderBackbone(encoder)
+        reader = _encoder_reader(path, modules, encoder)
+    else:
+        if pooling is None and not (path / MODULES).is_file():
+            raise SentenceError(
+                f"{path} says nothing of how it embeds: it does if pooling is given as mean or last"
+            )
+        backbone, weight_bytes = decoder_embed.load_backbone(checkpoint, BATCH, reading)
+        config = backbone.decoder.config
+        reader = passages.load(path, modules.backbone, config.context, config.vocab_size)
+    if pooling is None:
+        pipeline = load_pipeline(modules.after, backbone.width)
+    else:
+        pipeline = Pipeline(Pooling((POOLED[pooling],), True), (Normalize(),), backbone.width)
+    return Embedder(backbone, reader, pipeline, weight_bytes)
 
-    @property
-    def reader(self) -> PassageReader:
-        config = self.encoder.config
-        return passages.load(self.path, self.modules.backbone, config.context, config.vocab_size)
+
+def load_reranker(path: Path, reading: Reading = PLAIN) -> Reranker:
+    """Raises ValueErrors with one sentence for the user."""
+    modules = read_modules(path)
+    checkpoint = open_checkpoint(modules.backbone)
+    made = _cross_encoder if _encodes(checkpoint) else _judge
+    scorer, reader, weight_bytes = made(path, modules, checkpoint, reading)
+    return Reranker(scorer, reader, activation(path, checkpoint.config), weight_bytes)
 
 
-def load_embedder(path: Path) -> Embedder:
-    """An encoder's checkpoint. Raises ValueErrors with one sentence for the user."""
-    found = _load(path)
-    backbone = EncoderBackbone(found.encoder)
-    pipeline = pooling.load(found.modules.after, backbone.width)
-    return Embedder(backbone, found.reader, pipeline, found.weight_bytes)
+Judge = tuple[Scorer, PassageReader, int]  # with the bytes of its weights
 
 
-def load_reranker(path: Path) -> Reranker:
-    """A cross-encoder's checkpoint. Raises ValueErrors with one sentence for the user."""
-    found = _load(path)
-    classifier = found.encoder.config.classifier
+def _cross_encoder(path: Path, modules: Modules, checkpoint: Checkpoint, reading: Reading) -> Judge:
+    encoder, weight_bytes = _encoder(checkpoint, reading)
+    classifier = encoder.config.classifier
     labels = classifier.labels if classifier else 0
     if labels != 1:
         raise ConfigError(f"{path} scores {labels} labels, and a reranker has one")
-    scorer = EncoderScorer(EncoderBackbone(found.encoder))
-    return Reranker(scorer, found.reader, activation(path, found.raw), found.weight_bytes)
+    reader = _encoder_reader(path, modules, encoder)
+    return EncoderScorer(EncoderBackbone(encoder)), reader, weight_bytes
 
 
-def _load(path: Path) -> Loaded:
-    modules = read_modules(path)
-    checkpoint = open_checkpoint(modules.backbone)
+def _judge(path: Path, modules: Modules, checkpoint: Checkpoint, reading: Reading) -> Judge:
+    """By a decoder: as its files say, else by the recipe of its model type."""
+    recipe: Recipe | None = None
+    logit = dict(modules.after).get(LOGIT_SCORE)
+    if logit is not None:
+        file = decoder_embed.read_logit_file(logit)
+        tokens = (file.true_token_id, file.false_token_id)
+        scorer, weight_bytes = decoder_embed.load_token_scorer(checkpoint, *tokens, BATCH, reading)
+    elif classifies(checkpoint.config):
+        scorer, weight_bytes = decoder_embed.load_label_scorer(checkpoint, BATCH, reading)
+    else:
+        recipe = RECIPES.get(str(checkpoint.config.get("model_type")))
+        if recipe is None or (path / MODULES).is_file():
+            raise SentenceError(f"{path} says nothing of how it scores a document for a query")
+        tokens = _answers(path, recipe)
+        scorer, weight_bytes = decoder_embed.load_token_scorer(checkpoint, *tokens, BATCH, reading)
+    config = scorer.decoder.config
+    reader = passages.load(path, modules.backbone, config.context, config.vocab_size, recipe)
+    if reader.form is not None:
+        check_pairs(path, reader.form)
+    return scorer, reader, weight_bytes
+
+
+def _answers(path: Path, recipe: Recipe) -> tuple[int, int]:
+    """The two tokens whose logits are compared."""
+    tokenizer = load_tokenizer(path)
+    yes, no = tokenizer.id_of(recipe.yes), tokenizer.id_of(recipe.no)
+    if yes is None or no is None:
+        raise SentenceError(f"{path} has no tokens {recipe.yes!r} and {recipe.no!r} to score by")
+    return yes, no
+
+
+def _encodes(checkpoint: Checkpoint) -> bool:
+    return str(checkpoint.config.get("model_type")) in FAMILIES
+
+
+def _encoder(checkpoint: Checkpoint, reading: Reading) -> tuple[Encoder, int]:
+    """With the bytes of its weights."""
     config = configure(checkpoint.config)
-    weights = Weights(checkpoint, config)
+    weights = Weights(checkpoint, config, reading)
     encoder = Encoder.load(config, weights)
     weights.finish()
-    return Loaded(path, modules, checkpoint.config, encoder, weights.bytes)
+    return encoder, weights.bytes
+
+
+def _encoder_reader(path: Path, modules: Modules, encoder: Encoder) -> PassageReader:
+    config = encoder.config
+    return passages.load(path, modules.backbone, config.context, config.vocab_size)
 
 
 def activation(path: Path, raw: Mapping[str, Any]) -> Score:

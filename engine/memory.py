@@ -57,9 +57,10 @@ class Plan(Struct, frozen=True):
         return Room(tuple(g[0] for g in groups), tuple(g[1] for g in groups), self.states)
 
     def __str__(self) -> str:
+        pool = [f"KV pool {size(self.pool)} ({', '.join(self._pooled())})"] if self.pool else []
         parts = [
             f"weights {size(self.weights)}",
-            f"KV pool {size(self.pool)} ({', '.join(self._pooled())})",
+            *pool,
             f"working memory about {size(self.working)}",
         ]
         return f"{', '.join(parts)}; budget {size(self.budget)}; context {self.context} tokens"

@@ -7,7 +7,7 @@ from ..architectures.config import ConfigError, ModelConfig
 from ..architectures.decoder import Decoder
 from ..architectures.registry import configure
 from .checkpoint import Checkpoint, open_checkpoint
-from .weights import Weights
+from .weights import PLAIN, Reading, Weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,24 +17,19 @@ class Model:
     weight_bytes: int
 
 
-def load(path: Path, exact: bool = False, check: bool = False) -> Model:
+def load(path: Path, reading: Reading = PLAIN) -> Model:
     """Raises ConfigError or CheckpointError, both ValueErrors with one sentence for the user."""
     checkpoint = open_checkpoint(path)
-    return build(checkpoint, configure(checkpoint.config), exact, check)
+    return build(checkpoint, configure(checkpoint.config), reading)
 
 
-def build(
-    checkpoint: Checkpoint, config: ModelConfig, exact: bool = False, check: bool = False
-) -> Model:
-    """Reads the weights, layer by layer; `exact` as in kernels.linear.Quantized.
-
-    With `check`, weights that are no numbers are refused.
-    """
+def build(checkpoint: Checkpoint, config: ModelConfig, reading: Reading = PLAIN) -> Model:
+    """Reads the weights, layer by layer."""
     if config.bidirectional:
         raise ConfigError(
             f"{checkpoint.path}: tokens see those after them too: it embeds texts, and writes none"
         )
-    weights = Weights(checkpoint, config, exact, check)
+    weights = Weights(checkpoint, config, reading)
     decoder = Decoder.load(config, weights)
     weights.finish()
     return Model(config, decoder, weights.bytes)

@@ -10,10 +10,13 @@ from tokenizers import Tokenizer as Encoding
 from tokenizers.normalizers import Lowercase, Normalizer
 from tokenizers.normalizers import Sequence as Normalizers
 
+from .chat_form import Form, Turns, chat_form
+from .sandbox import FAULTS
 from .sentence import ABOUT, SentenceError, read, read_about, read_settings
 from .tokenizer import load as load_tokenizer
 
 UNLIMITED = 1 << 30  # tokenizers that know no limit say more than that
+FILLERS = ("0", "1 2 3 4")  # texts that have no last token in common
 
 
 class PassageError(ValueError):
@@ -50,7 +53,10 @@ class Passage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PassageReader:
-    """`longest` is in tokens; `prompts` are texts to put before others, by name."""
+    """`longest` is in tokens; `prompts` are texts to put before others, by name.
+
+    With a `form` texts are put into it, and prompts are what it has for a system's words.
+    """
 
     whole: Encoding
     cut: Encoding  # the same, but it shortens to `longest`
@@ -60,16 +66,25 @@ class PassageReader:
     special: frozenset[int]
     prompts: Mapping[str, str]
     default_prompt: str
+    form: Form | None = None
 
     def text(self, text: str, prompt: str | None = None, truncate: bool = True) -> Passage:
         """A text after the prompt of that name, or after the model's default one; "" is none."""
         before = self._prompt(prompt)
+        if self.form is not None:
+            return self._formed(self.form, (("user", text),), before, truncate)
         encoded = (self.cut if truncate else self.whole).encode(before + text)
         return self._checked(encoded.ids, self._types(encoded), self._length(before))
 
-    def pair(self, first: str, second: str, truncate: bool = True) -> Passage:
-        """Two texts in one; the longer one is cut first."""
-        encoded = (self.cut if truncate else self.whole).encode(first, second)
+    def pair(
+        self, first: str, second: str, truncate: bool = True, prompt: str | None = None
+    ) -> Passage:
+        """A query and a document in one; the longer one is cut first, or in a form the end."""
+        before = self._prompt(prompt)
+        if self.form is not None:
+            turns = (("query", first), ("document", second))
+            return self._formed(self.form, turns, before, truncate)
+        encoded = (self.cut if truncate else self.whole).encode(before + first, second)
         return self._checked(encoded.ids, self._types(encoded))
 
     def tokens(self, tokens: Sequence[int], truncate: bool = True) -> Passage:
@@ -79,6 +94,30 @@ class PassageReader:
             raise PassageError(f"token {unknown} is not one of the model's {self.vocabulary}")
         given = tokens[: self.longest] if truncate else tokens
         return self._checked(given, [0] * len(given))
+
+    def _formed(self, form: Form, turns: Turns, prompt: str, truncate: bool) -> Passage:
+        """What follows the last text in the form stays where this is cut."""
+        system = (("system", prompt),) if prompt else ()
+        try:
+            tokens = self._rendered(form, (*system, *turns))
+            if truncate and len(tokens) > self.longest:
+                ending = self._ending(form, system, turns)[-self.longest :]
+                tokens = [*tokens[: self.longest - len(ending)], *ending]
+        except FAULTS as error:
+            raise PassageError(f"the model's chat template refuses this: {error}") from None
+        return self._checked(tokens, [0] * len(tokens))
+
+    def _rendered(self, form: Form, turns: Turns) -> list[int]:
+        return list(self.whole.encode(form(turns), add_special_tokens=False).ids)
+
+    def _ending(self, form: Form, system: Turns, turns: Turns) -> list[int]:
+        """The last tokens, as far as they do not depend on the texts."""
+        filled = (tuple((role, text) for role, _ in turns) for text in FILLERS)
+        one, other = (self._rendered(form, (*system, *each)) for each in filled)
+        shorter = min(len(one), len(other))
+        same = (i for i in range(shorter) if one[-1 - i] != other[-1 - i])
+        count = next(same, 0)  # 0: nothing of the texts is in there
+        return one[len(one) - count :]
 
     def _types(self, encoded: Encoded) -> list[int]:
         return encoded.type_ids if self.typed else [0] * len(encoded.ids)
@@ -106,10 +145,18 @@ class PassageReader:
         return Passage(tokens, types, prompted)
 
 
-def load(directory: Path, backbone: Path, context: int, vocabulary: int) -> PassageReader:
-    """Of a checkpoint's directory, and its model's within it; no passage exceeds `context`."""
+def load(
+    directory: Path, backbone: Path, context: int, vocabulary: int, form: Form | None = None
+) -> PassageReader:
+    """Of a checkpoint's directory, and its model's within it; no passage exceeds `context`.
+
+    `form`, unless the checkpoint has its own.
+    """
     settings = read_settings(backbone)
-    whole = load_tokenizer(backbone).encoding
+    tokenizer = load_tokenizer(backbone)
+    whole = tokenizer.encoding
+    if settings.message is not None:
+        form = chat_form(backbone, tokenizer, settings.message)
     # Files hold what their last user had set: padding, and limits shorter than the model's.
     whole.no_padding()
     whole.no_truncation()
@@ -122,7 +169,9 @@ def load(directory: Path, backbone: Path, context: int, vocabulary: int) -> Pass
     added = whole.get_added_tokens_decoder().items()
     special = frozenset(token for token, about in added if about.special)
     prompts, default = _prompts(directory)
-    return PassageReader(whole, cut, longest, vocabulary, file.typed, special, prompts, default)
+    return PassageReader(
+        whole, cut, longest, vocabulary, file.typed, special, prompts, default, form
+    )
 
 
 def _prompts(directory: Path) -> tuple[dict[str, str], str]:

@@ -59,7 +59,7 @@ class Request(Struct, frozen=True, kw_only=True, tag="continue"):
 
 
 class Embed(Struct, frozen=True, kw_only=True, tag="embed"):
-    """Texts, or bare tokens, to be made vectors of; an Embedder's words for the rest."""
+    """Texts, or bare tokens, to be made vectors of; `prompt` names one of the model's."""
 
     id: int
     inputs: list[str | list[int]]
@@ -74,6 +74,7 @@ class Rank(Struct, frozen=True, kw_only=True, tag="rank"):
     id: int
     query: str
     documents: list[str]
+    prompt: str | None = None
     truncate: bool = False
 
 

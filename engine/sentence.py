@@ -1,8 +1,9 @@
 """The files that sentence-transformers keeps beside a model, which say how vectors come of it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -27,15 +28,27 @@ FLAGS: tuple[tuple[str, Mode], ...] = (
 )
 Purpose = Literal["embed", "rerank", "generate"]
 Size = Annotated[int, msgspec.Meta(ge=1)]
+Token = Annotated[int, msgspec.Meta(ge=0)]
+LOGIT_SCORE = "LogitScore"  # the module that makes a reranker of a decoder
 
 
 class SentenceError(ValueError):
     """A file of sentence-transformers is damaged, or asks for what is not built; names the file."""
 
 
+class Modality(msgspec.Struct, frozen=True):
+    format: Literal["auto", "flat", "structured"] = "auto"  # of a message's content
+
+
 class Settings(msgspec.Struct, frozen=True):
     max_seq_length: Size | None = None
     do_lower_case: bool = False
+    modality_config: dict[str, Modality] = {}
+
+    @property
+    def message(self) -> Modality | None:
+        """How texts are put into the model's chat template; None: they are taken as they are."""
+        return self.modality_config.get("message")
 
 
 class About(msgspec.Struct, frozen=True):
@@ -72,6 +85,14 @@ class DenseFile(msgspec.Struct, frozen=True):
     module_input_name: Literal["sentence_embedding"] = "sentence_embedding"
     module_output_name: Literal["sentence_embedding"] | None = None
     use_residual: Literal[False] = False
+
+
+class LogitFile(msgspec.Struct, frozen=True):
+    """A score is the logit of one token as the next, less that of another if there is one."""
+
+    true_token_id: Token
+    false_token_id: Token | None = None
+    module_input_name: Literal["causal_logits"] = "causal_logits"
 
 
 class Module(msgspec.Struct, frozen=True):
@@ -134,11 +155,17 @@ def read(path: Path, kind: type[Read]) -> Read | None:
 
 def purpose(directory: Path) -> Purpose:
     """What a checkpoint is for; a decoder embeds if sentence-transformers' files are with it."""
-    backbone = read_modules(directory).backbone
+    modules = read_modules(directory)
+    backbone = modules.backbone
     config = read_object(backbone / "config.json", SentenceError) or {}
-    names, kind = config.get("architectures"), config.get("model_type")
-    listed = names if isinstance(names, list) else []
-    if any(str(name).endswith(CLASSIFIES) for name in listed):
+    kind = config.get("model_type")
+    if classifies(config) or any(module == LOGIT_SCORE for module, _ in modules.after):
         return "rerank"
     encodes = isinstance(kind, str) and kind in FAMILIES
     return "embed" if encodes or (directory / MODULES).is_file() else "generate"
+
+
+def classifies(config: Mapping[str, Any]) -> bool:
+    """Whether a model's config.json says that it has a classifier."""
+    names = config.get("architectures")
+    return isinstance(names, list) and any(str(name).endswith(CLASSIFIES) for name in names)

@@ -43,7 +43,7 @@ from .runner import Runner
 from .scheduler import Limits
 from .text import AnswerText
 from .tokenizer import Tokenizer
-from .weights import is_unused, named, stored_dtype
+from .weights import Reading, is_unused, named, stored_dtype
 from .wire import Pattern
 
 SELF_TESTS = 1000  # steps of writing in place on a GPU, before it is trusted
@@ -97,7 +97,7 @@ def load(directory: Path, settings: Settings) -> Serving:
     if settings.threads:
         use_threads(settings.threads)
     settled = _plan(checkpoint, config, settings, format)
-    model = build(checkpoint, config, settings.exact, settings.check)
+    model = build(checkpoint, config, Reading(settings.exact, settings.check))
     runner = _runner(model, config, settled, format, settings)
     limits = Limits(settled.context, settings.max_batch, settings.queue, settings.chunk, PAGE)
     engine = Engine(runner, limits, settled.room, ends, _text(words), config.ropes)
@@ -179,11 +179,11 @@ def _working(config: ModelConfig, settings: Settings) -> int:
     """An estimate, in float32: a few activations of a step's rows, and its logits three times."""
     rows = settings.chunk + settings.max_batch
     streams = config.altup.streams if config.altup else 1
-    widths = 6 * streams * config.hidden_size + 3 * max(map(_widest, config.blocks))
+    widths = 6 * streams * config.hidden_size + 3 * max(map(widest, config.blocks))
     return 4 * (rows * widths + 3 * settings.max_batch * config.vocab_size)
 
 
-def _widest(block: BlockConfig) -> int:
+def widest(block: BlockConfig) -> int:
     """What a block's widest layer makes of a row."""
     return max(_mixed(block), _fed(block.feed_forward))
 

@@ -3,6 +3,7 @@
 A step that only decodes reads the pool and writes tails: the latest pages of each row, apart. Tails
 go on while the same sequences decode side by side. What is in them is brought into the pool when
 one is full, and as soon as anything else runs: pages are shared, read and reused through the pool.
+A page that a window has left is brought there too, for it may be found again until it is taken.
 """
 
 from collections.abc import Sequence
@@ -66,13 +67,12 @@ class Tails:
                 return Turn(moves, False, None)
             self._begin(sequences, positions, tables)
             return Turn(moves, False, tuple(row.start for row in self._rows))
-        self._follow(tables)
-        moves = ()
+        added = self._added(tables)
+        moves = self._follow(tables, {page for pages in added for page in pages})
         if any(row.stop - row.start == self._most * self._page for row in self._rows):
-            moves = self._full()
-        for row, table in zip(self._rows, tables, strict=True):
-            known = row.start // self._page + len(row.pages)
-            row.pages = [*row.pages, *table[known : row.stop // self._page + 1]]
+            moves += self._full()
+        for row, pages in zip(self._rows, added, strict=True):
+            row.pages = [*row.pages, *pages]
             row.stop += 1
         return Turn(moves, True, tuple(row.start for row in self._rows))
 
@@ -88,14 +88,29 @@ class Tails:
             pages = list(table[first : first + 1])
             self._rows.append(Row(sequence, first * self._page, position + 1, pages))
 
-    def _follow(self, tables: Sequence[Sequence[int]]) -> None:
-        """A full page that turned out to exist already was exchanged for that one: let it be."""
-        for row, table in zip(self._rows, tables, strict=True):
+    def _added(self, tables: Sequence[Sequence[int]]) -> list[list[int]]:
+        """The pages that each row's new token begins."""
+        known = [row.start // self._page + len(row.pages) for row in self._rows]
+        return [
+            list(table[first : row.stop // self._page + 1])
+            for row, table, first in zip(self._rows, tables, known, strict=True)
+        ]
+
+    def _follow(self, tables: Sequence[Sequence[int]], taken: set[int]) -> tuple[Move, ...]:
+        """What becomes of pages that are not in their row's table any more.
+
+        A full one that turned out to exist already was exchanged for that one: let it be. One that
+        a window has left waits like the others, unless another row takes it: then it moves now.
+        """
+        moves = []
+        for number, (row, table) in enumerate(zip(self._rows, tables, strict=True)):
             first = row.start // self._page
             now = table[first : first + len(row.pages)]
-            row.pages = [
-                old if old == new else GONE for old, new in zip(row.pages, now, strict=True)
-            ]
+            for part, (old, new) in enumerate(zip(row.pages, now, strict=True)):
+                if old not in (GONE, new) and (new != GONE or old in taken):
+                    moves += [Move(number, part, old)] if new == GONE else []
+                    row.pages[part] = GONE
+        return tuple(moves)
 
     def _all(self) -> tuple[Move, ...]:
         return tuple(

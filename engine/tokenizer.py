@@ -128,8 +128,23 @@ def _chat_template(directory: Path, value: Any) -> ChatTemplates:
     return templates
 
 
+def _templates(directory: Path, settings: dict[str, Any]) -> Any:
+    """Files of templates count for more than what tokenizer_config.json holds."""
+    files = {"default": directory / "chat_template.jinja"}
+    files |= {
+        path.stem: path for path in sorted(directory.glob("additional_chat_templates/*.jinja"))
+    }
+    found = {name: path.read_text("utf-8") for name, path in files.items() if path.is_file()}
+    if found.keys() == {"default"}:
+        return found["default"]
+    if found:
+        return [{"name": name, "template": source} for name, source in found.items()]
+    beside = read_object(directory / "chat_template.json", TokenizerError) or {}  # of what sees too
+    return settings.get("chat_template") or beside.get("chat_template")
+
+
 def load(directory: Path) -> Tokenizer:
-    """Read tokenizer.json, tokenizer_config.json and chat_template.jinja from a checkpoint."""
+    """Read tokenizer.json, what names its special tokens, and chat templates from a checkpoint."""
     path = directory / "tokenizer.json"
     if not path.is_file():
         raise TokenizerError(
@@ -141,8 +156,6 @@ def load(directory: Path) -> Tokenizer:
     except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exception
         raise TokenizerError(f"{path} cannot be read ({error}); fetch it again") from None
     settings = read_object(directory / "tokenizer_config.json", TokenizerError) or {}
-    template_file = directory / "chat_template.jinja"
-    template = (
-        template_file.read_text() if template_file.is_file() else settings.get("chat_template")
-    )
-    return Tokenizer(encoding, _special_tokens(settings), _chat_template(directory, template))
+    older = read_object(directory / "special_tokens_map.json", TokenizerError) or {}
+    special = _special_tokens(older) | _special_tokens(settings)
+    return Tokenizer(encoding, special, _chat_template(directory, _templates(directory, settings)))

@@ -6,7 +6,7 @@ that modules are quantized; what a format calls its tensors ends in `named`.
 
 import re
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mlx.core as mx
@@ -26,24 +26,31 @@ LEAST_COLUMNS = 32  # of which a row has a whole multiple: what MLX and the kern
 HARMLESS = ".rotary_emb.inv_freq"
 
 
-class Weights:
-    """`Parameters` for a decoder, over one checkpoint; `finish` when it has taken what it needs.
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """`exact` as in kernels.weight.Quantized; `check`: numbers that are none are refused."""
 
-    With `check`, numbers that are none (NaN, infinity) are refused.
-    """
+    exact: bool = False
+    check: bool = False
+
+
+PLAIN = Reading()
+
+
+class Weights:
+    """`Parameters` for a decoder, over one checkpoint; `finish` when it has taken what it needs."""
 
     def __init__(
         self,
         checkpoint: Checkpoint,
         config: ModelConfig | EncoderConfig,
-        exact: bool = False,
-        check: bool = False,
+        reading: Reading = PLAIN,
     ) -> None:
         self.config = config
-        self.exact = exact  # see kernels.linear.Quantized
+        self.exact = reading.exact
         self.bytes = 0
         self.dtype = activation_dtype(stored_dtype(checkpoint))
-        self._check = check
+        self._check = reading.check
         self._headers = named(checkpoint, config)
         self._path = checkpoint.path
         self._files: dict[Path, dict[str, mx.array]] = {}
@@ -74,6 +81,9 @@ class Weights:
 
     def matrix(self, module: str, rows: int, columns: int) -> Dense | Quantized:
         return self._read(module, f"{module}.weight", (rows,), columns)
+
+    def refuse(self, module: str, why: str) -> CheckpointError:
+        return CheckpointError(f"{self._path}: {module} {why}")
 
     def finish(self) -> None:
         """Refuses tensors that the model has no use for: they are another model's."""

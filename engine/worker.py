@@ -16,9 +16,13 @@ from pathlib import Path
 
 from ..kernels.metal.device import Device, Nowhere, Options, Simulator, use
 from ..kernels.simulator.options import SimulatorError
+from . import passage_serving, serving
 from .engine import Engine
-from .request import Event, Refusal, Refused
-from .serving import Settings, load
+from .passage_engine import PassageEngine
+from .passage_serving import PassageServing
+from .request import Ask, Embed, Event, Rank, Refusal, Refused, Request
+from .sentence import purpose
+from .serving import Serving, Settings
 from .wire import (
     VERSION,
     Cancel,
@@ -51,7 +55,7 @@ class Link:
         self._socket = sock
         self._gone = gone
         self._channel = worker_channel()
-        self._inbox: queue.SimpleQueue[ToWorker] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[ToWorker | None] = queue.SimpleQueue()
         self._outbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write, daemon=True)
         self._writer.start()
@@ -61,11 +65,15 @@ class Link:
         self._outbox.put(self._channel.frame(message))
 
     def receive(self, wait: bool) -> list[ToWorker]:
-        """All messages that are there; with `wait` at least one."""
-        messages = [self._inbox.get()] if wait else []
+        """All messages that are there; with `wait` it waits for one, or to be woken."""
+        found = [self._inbox.get()] if wait else []
         while not self._inbox.empty():
-            messages.append(self._inbox.get())
-        return messages
+            found.append(self._inbox.get())
+        return [message for message in found if message is not None]
+
+    def wake(self) -> None:
+        """End a wait, from any thread: there is something else to do."""
+        self._inbox.put(None)
 
     def finish(self) -> None:
         """Wait until what was sent is on its way, though not for a server that takes nothing."""
@@ -96,7 +104,7 @@ class Link:
                 self._gone()
 
 
-def serve(link: Link, engine: Engine) -> None:
+def serve(link: Link, engine: Engine | PassageEngine) -> None:
     """Step as long as there is work, and listen between steps; never returns."""
     while True:
         events: list[Event] = []
@@ -107,13 +115,13 @@ def serve(link: Link, engine: Engine) -> None:
             link.send(Step(events))
 
 
-def _obey(engine: Engine, message: ToWorker) -> list[Event]:
+def _obey(engine: Engine | PassageEngine, message: ToWorker) -> list[Event]:
     refused: list[Event] = []
     match message:
         case Submit(requests):
             for request in requests:
                 try:
-                    engine.submit(request)
+                    _submit(engine, request)
                 except Refusal as refusal:
                     refused.append(Refused.of(request.id, refusal))
         case Cancel(requests):
@@ -122,7 +130,17 @@ def _obey(engine: Engine, message: ToWorker) -> list[Event]:
     return refused
 
 
-def start(link: Link) -> Engine | None:
+def _submit(engine: Engine | PassageEngine, request: Ask) -> None:
+    match engine, request:
+        case (Engine() as writer, Request() as ask):
+            writer.submit(ask)
+        case (PassageEngine() as reader, (Embed() | Rank()) as ask):
+            reader.submit(ask)
+        case _:
+            raise Refusal(400, "unsupported_model", "This model has another purpose.", "model")
+
+
+def start(link: Link) -> Engine | PassageEngine | None:
     """Load the model that the first message names and say so; None if it cannot be served."""
     (configure, *_) = link.receive(wait=True)
     if not isinstance(configure, Configure) or configure.version != VERSION:
@@ -130,19 +148,19 @@ def start(link: Link) -> Engine | None:
         return None
     try:
         _choose_device(configure.metal)
-        serving = load(Path(configure.directory), _settings(configure))
+        loaded = _load(Path(configure.directory), _settings(configure), link)
     except (ValueError, OSError, SimulatorError) as error:
         link.send(Failed(str(error)))
         return None
-    link.send(
-        Ready(
-            VERSION,
-            serving.plan,
-            serving.model_type,
-            serving.defaults,
-        )
-    )
-    return serving.engine
+    link.send(Ready(VERSION, loaded.plan, loaded.model_type, loaded.defaults))
+    return loaded.engine
+
+
+def _load(directory: Path, settings: Settings, link: Link) -> Serving | PassageServing:
+    kind = purpose(directory)
+    if kind == "generate":
+        return serving.load(directory, settings)
+    return passage_serving.load(directory, kind, settings, link.wake)
 
 
 def _choose_device(name: str) -> None:

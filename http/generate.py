@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
 
+from ..engine.request import Event as EngineEvent
 from ..engine.request import Refusal, Refused, Request, Sampling, Token, TokenLogprobs
 from ..engine.request import Started as Admitted
 from ..engine.text import AnswerText
@@ -159,7 +160,7 @@ class _Run:
             reasoning=sum(choice.output.reasoning_tokens for choice in choices),
         )
 
-    def take(self, event: Admitted | Token | Refused) -> Iterator[Event]:
+    def take(self, event: EngineEvent) -> Iterator[Event]:
         match event:
             case Refused():
                 raise event.refusal()

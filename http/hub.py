@@ -5,6 +5,7 @@ import os
 import re
 from pathlib import Path
 
+from ..engine.sentence import MODULES, SentenceError, read_modules
 from .config import Config, UsageError, hub_cache
 
 BUILT_IN = Path(__file__).parents[1] / "engine" / "guide"
@@ -15,6 +16,7 @@ SNAPSHOT = re.compile(r"models--([^/]+)--([^/]+)/snapshots/[^/]+/*$")
 NAMED = re.compile(r"([^=/\s]+)=(.+)")
 WANTED = ("*.json", "*.safetensors", "*.jinja", "*.txt", "tokenizer.model")
 UNWANTED = ("original/*", "consolidated*")  # the same weights again, in their makers' own layouts
+CONFIG = "config.json"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 
 
@@ -87,7 +89,11 @@ def cached(model: str, cache: Path) -> Path | None:
 
 
 def is_complete(path: Path) -> bool:
-    if not (path / "config.json").is_file():
+    try:
+        path = read_modules(path).backbone
+    except SentenceError:
+        return False
+    if not (path / CONFIG).is_file():
         return False
     if not any((path / name).is_file() for name in TOKENIZERS):
         return False
@@ -104,8 +110,8 @@ def is_complete(path: Path) -> bool:
 def _checked(path: Path) -> Path:
     if not path.is_dir():
         raise UsageError(f"{path} is a file; give the directory of the model")
-    if not (path / "config.json").is_file():
-        raise UsageError(f"{path} is no model: it has no config.json")
+    if not any((path / name).is_file() for name in (CONFIG, MODULES)):
+        raise UsageError(f"{path} is no model: it has no {CONFIG}")
     return path
 
 

@@ -11,9 +11,10 @@ from typing import cast
 import psutil
 
 from ..engine import tokenizer
+from ..engine.sentence import SentenceError, purpose
 from ..engine.wire import Pattern
 from ..translate.template import ChatTemplate, pick
-from .backends import Backends, Local
+from .backends import Backends, Encoder, Local, Served
 from .config import Config, UsageError
 from .fleet import StartError, Worker, WorkerSettings
 from .log import Log
@@ -33,7 +34,7 @@ async def started(models: Mapping[str, Path], config: Config, log: Log) -> Async
         opened = await asyncio.gather(
             *(_open(worker, models[name]) for name, worker in workers.items())
         )
-        yield Backends({local.name: local for local in opened})
+        yield Backends({model.name: model for model in opened})
     except StartError as error:
         raise UsageError(str(error)) from None
     finally:
@@ -49,12 +50,15 @@ def cores() -> int:
 
 def shares(models: Mapping[str, Path], memory: int) -> dict[str, int]:
     """Bytes for each model: its weights, and an equal share of what all the weights leave."""
-    weights = {
-        name: sum(file.stat().st_size for file in path.glob("*.safetensors"))
-        for name, path in models.items()
-    }
+    weights = {name: _weights(path) for name, path in models.items()}
     left = max(memory - sum(weights.values()), 0)
     return {name: size + left // len(models) for name, size in weights.items()}
+
+
+def _weights(path: Path) -> int:
+    """In bytes; sentence-transformers may keep them in a folder of their own."""
+    files = [*path.glob("*.safetensors")] or [*path.glob("*/*.safetensors")]
+    return sum(file.stat().st_size for file in files)
 
 
 def _settings(path: Path, memory: int, models: int, config: Config) -> WorkerSettings:
@@ -74,21 +78,23 @@ def _settings(path: Path, memory: int, models: int, config: Config) -> WorkerSet
     )
 
 
-async def _open(worker: Worker, path: Path) -> Local:
+async def _open(worker: Worker, path: Path) -> Served:
     """Worker and tokenizer load side by side."""
-    _, (words, template) = await asyncio.gather(
-        worker.start(), asyncio.to_thread(_language, worker.name, path)
-    )
-    return Local(worker.name, int(time.time()), worker, words, template)
+    _, model = await asyncio.gather(worker.start(), asyncio.to_thread(_described, worker, path))
+    return model
 
 
-def _language(name: str, path: Path) -> tuple[tokenizer.Tokenizer, ChatTemplate]:
+def _described(worker: Worker, path: Path) -> Served:
+    created = int(time.time())
     try:
+        kind = purpose(path)
+        if kind != "generate":
+            return Encoder(worker.name, created, worker, kind)
         words = tokenizer.load(path)
-    except tokenizer.TokenizerError as error:
-        raise StartError(f"{name}: {error}") from None
+    except (SentenceError, tokenizer.TokenizerError) as error:
+        raise StartError(f"{worker.name}: {error}") from None
     source = words.chat_template
     template = ChatTemplate(
         None if source is None else pick(source), special_tokens=words.special_tokens
     )
-    return words, template
+    return Local(worker.name, created, worker, words, template)

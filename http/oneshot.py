@@ -28,9 +28,10 @@ async def _answer(
     question = Message("user", prompt)
     messages = (Message("system", system), question) if system else (question,)
     async with started(hub.models(config), config, log) as backends:
-        (local,) = backends.models.values()
-        ask = Chat(local.name, messages, replace(options, stream=True))
+        (name,) = backends.models
+        ask = Chat(name, messages, replace(options, stream=True))
         try:
+            local = backends.writer(name)
             async with aclosing(answer(local, ask, config.max_tokens, Patience())) as events:
                 async for event in events:
                     if isinstance(event, TextDelta):

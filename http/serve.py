@@ -5,12 +5,14 @@ import shlex
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..engine.request import Refusal
+from ..engine.sentence import Purpose
 from . import hub
 from .app import Application
 from .auth import Auth
-from .backends import Backends
+from .backends import DOES, Backends, Served, purpose_of
 from .config import Config, warning
 from .connection import Limits
 from .cors import Cors
@@ -21,6 +23,13 @@ from .listen import Shutdown, address, bind, listen, run
 from .local import started
 from .log import Log
 from .routes import Router
+
+QUESTION = "How do I serve a model?"
+TRIED: Mapping[Purpose, Mapping[str, Any]] = {
+    "generate": {"stream": True, "messages": [{"role": "user", "content": QUESTION}]},
+    "embed": {"input": QUESTION},
+    "rerank": {"query": QUESTION, "documents": ["By bessemer serve.", "It rains."]},
+}
 
 
 def serve(config: Config) -> int:
@@ -64,23 +73,24 @@ def _application(config: Config, backends: Backends, log: Log) -> Application:
 
 
 def _interrupt(backends: Backends) -> None:
-    for local in backends.models.values():
-        local.worker.refuse_all(Refusal(503, "shutting_down", "The server is shutting down."))
+    for model in backends.models.values():
+        model.worker.refuse_all(Refusal(503, "shutting_down", "The server is shutting down."))
 
 
 def banner(backends: Backends, url: str, keyed: bool) -> str:
     """What a person wants to know once the server is up, with a line to try it."""
     lines = [f"Bessemer serves on {url}"]
-    for name, local in backends.models.items():
-        if ready := local.worker.ready:
-            lines += [f"  {name} ({ready.model_type}), ready in {local.worker.seconds:.1f} s"]
+    for name, model in backends.models.items():
+        if ready := model.worker.ready:
+            lines += [f"  {name} ({ready.model_type}), ready in {model.worker.seconds:.1f} s"]
             lines += [f"    {ready.plan}"]
-    name = next(iter(backends.models))
-    return "\n".join([*lines, "Try it:", f"  {curl(url, name, keyed)}"])
+    first = next(iter(backends.models.values()))
+    return "\n".join([*lines, "Try it:", f"  {curl(url, first, keyed)}"])
 
 
-def curl(url: str, model: str, keyed: bool) -> str:
-    question = {"role": "user", "content": "How do I serve a model?"}
-    body = json.dumps({"model": model, "stream": True, "messages": [question]})
+def curl(url: str, model: Served, keyed: bool) -> str:
+    purpose = purpose_of(model)
+    _, path = DOES[purpose]
+    body = json.dumps({"model": model.name, **TRIED[purpose]})
     key = ' -H "Authorization: Bearer $BESSEMER_API_KEY"' if keyed else ""
-    return f"curl -N {url}/v1/chat/completions{key} -d {shlex.quote(body)}"
+    return f"curl -N {url}{path}{key} -d {shlex.quote(body)}"

@@ -5,7 +5,7 @@ from typing import Literal
 
 import mlx.core as mx
 
-from .cpu.library import FLOAT, INT, POINTER, Function, address, empty, library, ready
+from .cpu.library import FLOAT, INT, POINTER, Function, address, array, library, output, ready
 from .metal.device import device
 
 Activation = Literal["silu", "gelu", "gelu_tanh", "swiglu_clamped", "relu2"]
@@ -27,9 +27,9 @@ def activate(x: mx.array, activation: Activation = "silu", limit: float = 7.0) -
         return _compose(x, activation, limit)
     x = ready(x)
     rows, width = x.shape[0], x.shape[1] // 2
-    out = empty(rows, width)
+    out = output(rows, width)
     native(address(x), rows, width, ACTIVATIONS[activation], limit, address(out))
-    return mx.array(out)
+    return array(out)
 
 
 def activate_plain(x: mx.array, activation: Activation = "silu") -> mx.array:
@@ -41,9 +41,9 @@ def activate_plain(x: mx.array, activation: Activation = "silu") -> mx.array:
             x * mx.sigmoid(x) if activation == "silu" else activate_plain_reference(x, activation)
         )
     x = ready(x)
-    out = empty(*x.shape)
+    out = output(*x.shape)
     native(address(x), x.shape[0], x.shape[1], ACTIVATIONS[activation], address(out))
-    return mx.array(out)
+    return array(out)
 
 
 def activate_plain_reference(x: mx.array, activation: Activation = "silu") -> mx.array:

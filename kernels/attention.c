@@ -138,18 +138,22 @@ INLINE vf capped(vf s, float cap) {
     return cap * (1.0f - 2.0f / (vf_exp(s * (2.0f / cap)) + 1.0f));
 }
 
-/* A head in float32 with its norm and its position, padded with zeros to whole groups. */
+/* A head in float32 with its norm and its position, padded with zeros to whole groups. The norm
+   is of a whole head, or of a latent's values alone. */
 static void prepare(const Attention *a, const float *x, const float *norm, int row, float scale,
                     float *restrict out) {
     const int width = a->keys.width, padded = round_up(width, GROUP), from = a->turned_from;
     memcpy(out, x, sizeof(float) * (size_t)width);
     memset(out + width, 0, sizeof(float) * (size_t)(padded - width));
     if (norm) {
+        const int normed = a->v ? width : a->values.width;
         vf squares = {0};
-        for (int i = 0; i < padded; i += LANES)
-            squares = vf_fma(vf_load(out + i), vf_load(out + i), squares);
-        const float size = 1 / sqrtf(vf_sum(squares) / (float)width + a->eps);
-        for (int i = 0; i < width; i++)
+        for (int i = 0; i < normed; i += LANES) {
+            const vf x = vf_next(out + i, normed - i);
+            squares = vf_fma(x, x, squares);
+        }
+        const float size = 1 / sqrtf(vf_sum(squares) / (float)normed + a->eps);
+        for (int i = 0; i < normed; i++)
             out[i] = out[i] * size * norm[i];
     }
     const float *cos = a->cos + (ptrdiff_t)row * a->turned;

@@ -23,7 +23,7 @@ typedef struct {
     int32_t q_stride, kv_stride;
     Pool keys, values;
     struct { /* a layer's */
-        const float *q_norm, *k_norm; /* (key width,) or null */
+        const float *q_norm, *k_norm; /* (key width,), or, without v, (value width,); or null */
         const float *sinks;           /* (heads,) or null */
         int32_t heads, kv_heads, value_width;
         int32_t turned_from, interleaved; /* the first dimension that turns; pairs are neighbours */

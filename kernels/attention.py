@@ -9,12 +9,23 @@ import mlx.core as mx
 import numpy as np
 
 from .attention_metal import attention_metal, covered
-from .cpu.library import POINTER, Function, Library, address, empty, library, optional, ready
+from .cpu.library import (
+    POINTER,
+    Function,
+    Library,
+    address,
+    array,
+    library,
+    optional,
+    output,
+    ready,
+)
 from .latent_attention import covers, latent_attention_metal
 from .metal.device import device
 from .paged_attention import append, paged_attention, paged_attention_reference
 from .pages import FORMATS as FORMATS_OF
 from .pages import PAGE, Format, Heads, Layout, Pages, zeros
+from .parts import join, split
 from .registry import Key, Operation, bucket, uses_custom
 from .rms_norm import rms_norm, rms_norm_reference
 from .rope import Table, rope, rope_reference, rope_table
@@ -167,7 +178,6 @@ def latent_attention_compiled(
     layout: Layout,
 ) -> tuple[mx.array, Pages]:
     """By the C kernel."""
-    latent, heads = _normed(latent, heads)
     q, latent = ready(q), ready(latent)
     starts = (address(q), address(latent), None) if q.shape[0] else (0, 0, None)
     return _run(compiled, starts, (q.shape[1], latent.shape[1]), heads, table, pages, layout)
@@ -177,9 +187,9 @@ def _normed(latent: mx.array, heads: Heads) -> tuple[mx.array, Heads]:
     """Latents whose values are normalized, and heads that have nothing left to do about it."""
     if heads.k_norm is None:
         return latent, heads
-    value, rest = mx.split(latent, [heads.value_dim], axis=-1)
+    value, rest = split(latent, [heads.value_dim])
     value = rms_norm(value, heads.k_norm, heads.eps).astype(latent.dtype)
-    return mx.concatenate([value, rest], axis=-1), _unnormed(heads)
+    return join([value, rest]), _unnormed(heads)
 
 
 @lru_cache(maxsize=1024)
@@ -273,7 +283,7 @@ def _run(
     rows = layout.positions.shape[0]
     if not rows:
         return mx.zeros((0, heads.heads * heads.value_dim)), pages
-    out = empty(rows, heads.heads * heads.value_dim)
+    out = output(rows, heads.heads * heads.value_dim)
     format, kv_heads = FORMATS[pages.format], heads.kv_heads
     call = Call(
         *starts,
@@ -291,7 +301,7 @@ def _run(
         _step(table, layout),
     )
     _kernel(compiled)(ctypes.addressof(call))
-    return mx.array(out), pages
+    return array(out), pages
 
 
 def is_fused(heads: Heads, format: Format, dtype: mx.Dtype) -> bool:

@@ -34,6 +34,7 @@ OPERATIONS: Mapping[str, Row] = MappingProxyType(
         "rms_norm": Row("norm.c", ("rms_norm.metal",), ("rms_norm",)),
         "layer_norm": Row("norm.c"),
         "gated_norm": Row("gated_norm.c"),
+        "opened": Row("parts.c"),
         "attention": Row(
             "attention.c",
             (
@@ -52,6 +53,7 @@ OPERATIONS: Mapping[str, Row] = MappingProxyType(
             ("prefill_attention.metal",),
             ("prefill_attention",),
         ),
+        "encoder_attention": Row("encoder_attention.c"),
         "route": Row("route.c", ("route.metal",), ("choose", "route")),
         "moe": Row("moe.c", ("moe_decode.metal", "moe_sort.metal", "moe_prefill.metal"), ("moe",)),
         "gated_delta": Row("gated_delta.c", ("gated_delta.metal",), ("gated_delta",)),

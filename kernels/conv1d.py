@@ -6,7 +6,7 @@ from functools import cache
 import mlx.core as mx
 import numpy as np
 
-from .cpu.library import INT, POINTER, Function, address, empty, library, ready
+from .cpu.library import INT, POINTER, Function, address, array, library, output, ready
 from .cpu.library import optional as optional_address
 from .metal.device import device
 from .metal.library import kernel, padded, scalar
@@ -42,7 +42,7 @@ def conv1d(
     x, weight = ready(x), ready(weight)
     bias = None if bias is None else ready(bias)
     mx.eval(state)
-    out = empty(*x.shape)
+    out = output(*x.shape)
     native(
         address(x),
         address(weight),
@@ -55,7 +55,7 @@ def conv1d(
         silu,
         address(out),
     )
-    return mx.array(out), state
+    return array(out), state
 
 
 def conv1d_metal(

@@ -6,7 +6,7 @@ from functools import cache
 import mlx.core as mx
 import numpy as np
 
-from .cpu.library import FLOAT, INT, POINTER, Function, address, empty, library, ready
+from .cpu.library import FLOAT, INT, POINTER, Function, address, array, library, output, ready
 from .metal.device import device
 from .metal.library import kernel, padded, scalar
 from .registry import Key, Operation, bucket
@@ -43,7 +43,7 @@ def gated_delta(
     q, k, v, g, beta = (ready(x) for x in (q, k, v, g, beta))
     mx.eval(state)
     assert state.shape[1:] == (v.shape[1], q.shape[2], v.shape[2]) and v.shape[1] % q.shape[1] == 0
-    out = empty(*v.shape)
+    out = output(*v.shape)
     native(
         *(address(x) for x in (q, k, v, g, beta, state)),
         *(address(part) for part in (runs.starts, runs.slots, runs.fresh)),
@@ -56,7 +56,7 @@ def gated_delta(
         scale,
         address(out),
     )
-    return mx.array(out), state
+    return array(out), state
 
 
 def gated_delta_metal(

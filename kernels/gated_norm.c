@@ -15,15 +15,6 @@ typedef struct {
     int each; /* rows of a task */
 } GatedNorm;
 
-static vf weights(const GatedNorm *n, int at, int left) {
-    if (left >= LANES)
-        return vf_load_as(n->weight, at, n->weight_type);
-    vf v = {0};
-    for (int i = 0; i < left; i++)
-        v[i] = load_as(n->weight, at + i, n->weight_type);
-    return v;
-}
-
 static vf silu(const float *gate, int left) {
     vf v = vf_next(gate, left);
     return v * vf_sigmoid(v);
@@ -43,7 +34,8 @@ static void normalise(const GatedNorm *n, int row, int at, int size) {
     }
     const float scale = 1 / sqrtf(vf_sum(sum) / (float)size + n->eps);
     for (int i = 0; i < size; i += LANES) {
-        vf v = vf_next(out + i, size - i) * scale * weights(n, at + i, size - i);
+        vf v = vf_next(out + i, size - i) * scale;
+        v *= vf_next_as(n->weight, at + i, size - i, n->weight_type);
         vf_put(out + i, n->gate_first ? v : v * silu(gate + i, size - i), size - i);
     }
 }

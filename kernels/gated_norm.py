@@ -4,7 +4,18 @@ from functools import cache
 
 import mlx.core as mx
 
-from .cpu.library import FLOAT, INT, NUMBERS, POINTER, Function, address, empty, library, ready
+from .cpu.library import (
+    FLOAT,
+    INT,
+    NUMBERS,
+    POINTER,
+    Function,
+    address,
+    array,
+    library,
+    output,
+    ready,
+)
 from .metal.device import device
 from .rms_norm import rms_norm
 
@@ -27,7 +38,7 @@ def gated_norm(
         return _composed(y, gate, weight, eps, groups, gate_first)
     y, gate = ready(y), ready(gate)
     mx.eval(weight)
-    out = empty(*y.shape)
+    out = output(*y.shape)
     native(
         address(y),
         address(gate),
@@ -40,7 +51,7 @@ def gated_norm(
         eps,
         address(out),
     )
-    return mx.array(out)
+    return array(out)
 
 
 def gated_norm_reference(

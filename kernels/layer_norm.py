@@ -5,6 +5,7 @@ from typing import overload
 
 import mlx.core as mx
 
+from .metal.device import device
 from .rms_norm import norm, norm_native
 
 
@@ -35,13 +36,13 @@ def layer_norm(
     residual: mx.array | None = None,
 ) -> mx.array | tuple[mx.array, mx.array]:
     """(..., width) alike; with a residual, x + residual and the norm of that."""
-    native = norm_native()
+    native = None if device() is not None else norm_native()
     if native is not None and x.dtype == mx.float32 and x.size:
         return norm(native, x, weight, bias, eps, residual, centred=True)
     if residual is None:
-        return mx.fast.layer_norm(x, weight, bias, eps)
+        return mx.fast.layer_norm(x, weight, bias, eps).astype(x.dtype)
     total = x + residual
-    return total, mx.fast.layer_norm(total, weight, bias, eps)
+    return total, mx.fast.layer_norm(total, weight, bias, eps).astype(total.dtype)
 
 
 def layer_norm_reference(

@@ -25,7 +25,8 @@ typedef struct {
     Segment *segments;
     int count, each; /* segments; tiles of a task */
     int rows;        /* of a matrix that an expert has */
-    Input input;
+    Input input, own;    /* the second for a gate that takes activations of another kind than up */
+    const Input *of_gate; /* one of the two */
     float *inner;  /* (pairs, width): gate and up, joined; or what `activated` makes of up */
     float *outer;  /* (pairs, hidden) */
 } Pass;
@@ -122,7 +123,7 @@ static void inner_task(void *context, int task) {
     vf gate[ROWS * VECTORS], up[ROWS * VECTORS];
     for (int tile = w.first; tile < w.last; tile++) {
         const int column = tile * TILE, row = w.expert * e->width + column;
-        product(e->gate, row, &p->input, w.row, w.count, gate);
+        product(e->gate, row, p->of_gate, w.row, w.count, gate);
         product(e->up, row, &p->input, w.row, w.count, up);
         for (int v = 0; v < VECTORS; v++) {
             const int at = column + v * LANES;
@@ -196,11 +197,29 @@ static void combine_row(void *context, int row) {
     }
 }
 
-static int both_passes(Pass *p, const float *x, const int *ends) {
-    if (input_ready(&p->input, p->experts->up, x, p->tokens, ends, p->count))
+/* Whether both matrices take activations of one kind: floats, or codes in blocks of one size. */
+static int alike(const Matrix *a, const Matrix *b) {
+    return in_codes(a) == in_codes(b) &&
+           (!in_codes(a) || least(a->group, BLOCK) == least(b->group, BLOCK));
+}
+
+static int inner_pass(Pass *p, const float *x, const int *ends) {
+    const Experts *e = p->experts;
+    const int apart = e->gate && !alike(e->gate, e->up);
+    p->of_gate = apart ? &p->own : &p->input;
+    if (input_ready(&p->input, e->up, x, p->tokens, ends, p->count))
         return 1;
-    parallel(share(p, p->experts->width), p->experts->gate ? inner_task : plain_task, p);
+    const int failed = apart && input_ready(&p->own, e->gate, x, p->tokens, ends, p->count);
+    if (!failed)
+        parallel(share(p, e->width), e->gate ? inner_task : plain_task, p);
     input_done(&p->input);
+    input_done(&p->own);
+    return failed;
+}
+
+static int both_passes(Pass *p, const float *x, const int *ends) {
+    if (inner_pass(p, x, ends))
+        return 1;
     if (input_ready(&p->input, p->experts->down, p->inner, 0, ends, p->count))
         return 1;
     parallel(share(p, p->experts->hidden), outer_task, p);

@@ -21,6 +21,8 @@ from .cpu.library import optional as optional_address
 from .linear import gated_linear, gated_linear_reference, linear, linear_reference
 from .metal.device import device
 from .moe_metal import Way, is_alike, moe_gathered, moe_tiled, way
+from .parts import weighed
+from .product import linear_composed
 from .registry import Key, Operation, bucket
 from .rms_norm import Norm, rms_norm_reference
 from .weight import (
@@ -32,6 +34,7 @@ from .weight import (
     Weight,
     inputs_of,
     matrix,
+    on_cpu,
     pack,
     storage,
     widen,
@@ -75,7 +78,7 @@ class Shared:
 class Experts:
     """Weights of all experts, one below the other: (experts * width, hidden) for gate and up,
     (experts * hidden, width) for down; biases are (experts, rows), float32 and evaluated. Without a
-    gate an expert is down(activation(up(x))), as Nemotron-H's are; gate and up are stored alike.
+    gate an expert is down(activation(up(x))), as Nemotron-H's are.
 
     Without `in_order` the pairs of token and expert are not sorted by expert first, which reads an
     expert's weights anew for every token: for comparison only.
@@ -233,8 +236,10 @@ def _and_shared(x: mx.array, experts: Experts, residual: mx.array | None) -> mx.
         inner = activate_plain(linear(x, shared.gate_up), experts.activation)
     if shared.open is None:
         return linear(inner, shared.down, residual=residual)
-    y = linear(inner, shared.down) * mx.sigmoid(x @ shared.open.astype(x.dtype).T)
-    return y if residual is None else y + residual
+    y = linear(inner, shared.down)
+    opened = Dense(shared.open.astype(x.dtype))
+    gates = linear(x, opened) if device() is None else linear_composed(x, opened)
+    return weighed(y, gates, residual)
 
 
 def moe_composed(
@@ -277,12 +282,13 @@ def _gathered(
     assert not isinstance(weight, Packed)
     stacked = [part.reshape(experts.count, -1, part.shape[-1]) for part in _parts(weight)]
     if isinstance(weight, Dense):
+        dtype = mx.float32 if on_cpu() else x.dtype  # MLX 0.32 multiplies no others so on a CPU
         y = mx.gather_mm(
-            x,
-            stacked[0].swapaxes(-1, -2).astype(x.dtype),
+            x.astype(dtype),
+            stacked[0].swapaxes(-1, -2).astype(dtype),
             rhs_indices=picks,
             sorted_indices=experts.in_order,
-        )
+        ).astype(x.dtype)
     else:
         y = mx.gather_qmm(
             x,
@@ -296,7 +302,7 @@ def _gathered(
             mode=weight.mode,
             sorted_indices=experts.in_order,
         ).astype(x.dtype)
-    return y if bias is None else y + bias[picks][:, None, :]
+    return y if bias is None else y + bias[picks][:, None, :].astype(y.dtype)
 
 
 def _parts(weight: Dense | Quantized) -> list[mx.array]:
@@ -310,7 +316,6 @@ def _call(experts: Experts) -> Call:
     biases = (experts.gate_bias, experts.up_bias, experts.down_bias)
     gate = None if experts.gate is None else matrix(experts.gate)
     up = matrix(experts.up)
-    assert gate is None or _activations(gate) == _activations(up), "they take the same ones"
     return Call(
         None if gate is None else ctypes.pointer(gate),
         *(ctypes.pointer(each) for each in (up, matrix(experts.down))),
@@ -321,11 +326,6 @@ def _call(experts: Experts) -> Call:
         ACTIVATIONS[experts.activation],
         experts.limit,
     )
-
-
-def _activations(described: Matrix) -> tuple[int, ...]:
-    """What decides how activations are prepared for it."""
-    return described.bits, described.group, described.type, described.exact
 
 
 def _expected(

@@ -15,15 +15,6 @@ typedef struct {
     int each; /* rows of a task */
 } Norm;
 
-static vf next_as(const void *p, int at, int left, int type) {
-    if (left >= LANES)
-        return vf_load_as(p, at, type);
-    vf v = {0};
-    for (int i = 0; i < left; i++)
-        v[i] = load_as(p, at + i, type);
-    return v;
-}
-
 static const float *add(const Norm *n, ptrdiff_t start) {
     const float *x = n->x + start, *residual = n->residual + start;
     float *sum = n->sum + start;
@@ -62,9 +53,10 @@ static void normalise(const Norm *n, int row) {
     const float scale = 1 / sqrtf(mean_square(x, n->width, mean) + n->eps);
     for (int i = 0; i < n->width; i += LANES) {
         const int left = n->width - i;
-        vf v = (vf_next(x + i, left) - mean) * scale * next_as(n->weight, i, left, n->weight_type);
+        vf v = (vf_next(x + i, left) - mean) * scale;
+        v *= vf_next_as(n->weight, i, left, n->weight_type);
         if (n->bias)
-            v += next_as(n->bias, i, left, n->bias_type);
+            v += vf_next_as(n->bias, i, left, n->bias_type);
         vf_put(out + i, v, left);
     }
 }

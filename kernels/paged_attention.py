@@ -190,7 +190,7 @@ def _attend(
         top = mx.maximum(mx.max(scores, axis=-1, keepdims=True), sinks)
         weights = mx.exp(scores - top)
         probabilities = weights / (mx.sum(weights, axis=-1, keepdims=True) + mx.exp(sinks - top))
-    out = probabilities.flatten(-3, -2) @ mx.where(held, v, 0)
+    out = probabilities.flatten(-3, -2).astype(v.dtype) @ mx.where(held, v, 0)
     return out.reshape(*lead, kv_heads, group, rows, v.shape[-1])
 
 

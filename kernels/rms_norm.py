@@ -7,7 +7,18 @@ from typing import overload
 
 import mlx.core as mx
 
-from .cpu.library import FLOAT, INT, NUMBERS, POINTER, Function, address, empty, library, ready
+from .cpu.library import (
+    FLOAT,
+    INT,
+    NUMBERS,
+    POINTER,
+    Function,
+    address,
+    array,
+    library,
+    output,
+    ready,
+)
 from .cpu.library import optional as optional_address
 from .metal.device import device
 from .metal.library import Value, kernel, padded, scalar
@@ -48,8 +59,8 @@ def rms_norm(
 
 
 def rms_norm_composed(x: mx.array, weight: mx.array, eps: float) -> mx.array:
-    """By MLX's own operation."""
-    return mx.fast.rms_norm(x, weight, eps)
+    """By MLX's own operation, which gives float32 where either of the two is."""
+    return mx.fast.rms_norm(x, weight, eps).astype(x.dtype)
 
 
 def _composed(
@@ -124,7 +135,7 @@ def norm(
     x = ready(x)
     residual = None if residual is None else ready(residual)
     mx.eval(weight, bias)
-    out, total = empty(*x.shape), None if residual is None else empty(*x.shape)
+    out, total = output(*x.shape), None if residual is None else output(*x.shape)
     native(
         address(x),
         optional_address(residual),
@@ -139,7 +150,7 @@ def norm(
         None if total is None else address(total),
         address(out),
     )
-    return mx.array(out) if total is None else (mx.array(total), mx.array(out))
+    return array(out) if total is None else (array(total), array(out))
 
 
 @cache

@@ -92,13 +92,13 @@ def route(
     `correction` (experts,) is added to the scores for the choice alone. Of equal experts the first
     is taken; a NaN among a token's logits makes all its weights NaN.
     """
-    native = _route_native()
     tokens, experts = logits.shape
     assert experts % router.groups == 0
     assert router.scoring != "sparsemixer" or (router.groups == 1 and correction is None)
     assert router.k <= experts // router.groups * (router.kept_groups if router.groups > 1 else 1)
     if device() is not None and tokens and takes(experts, router):
         return ROUTE(logits, router, correction)
+    native = None if device() is not None else _route_native()
     if native is None or not tokens:
         return route_reference(logits, router, correction)
     logits = ready(logits)
@@ -173,7 +173,7 @@ def sort_by_expert(indices: mx.array, experts: int) -> tuple[mx.array, mx.array]
     """
     if device() is not None and experts <= MOST_EXPERTS and 0 < indices.size <= PAIRS:
         return sorted_pairs(indices, experts, PAIRS)[:2]
-    native = _sort_native()
+    native = None if device() is not None else _sort_native()
     if native is None or not indices.size:
         return sort_by_expert_reference(indices, experts)
     found = np.ascontiguousarray(indices, np.int32)

@@ -7,7 +7,7 @@ from functools import cache
 import mlx.core as mx
 import numpy as np
 
-from .cpu.library import FLOAT, INT, POINTER, Function, address, empty, library, ready
+from .cpu.library import FLOAT, INT, POINTER, Function, address, array, library, output, ready
 from .metal.device import device
 from .metal.library import kernel, padded, scalar
 from .registry import Key, Operation, bucket
@@ -45,7 +45,7 @@ def ssm_scan(
     arrays = [ready(each) for each in (x, b, c, dt, dt_bias, a, d)]
     mx.eval(state)
     assert state.shape[1:] == (*x.shape[1:], b.shape[2]) and x.shape[1] % b.shape[1] == 0
-    out = empty(*x.shape)
+    out = output(*x.shape)
     native(
         *(address(each) for each in (*arrays, state)),
         *(address(part) for part in (runs.starts, runs.slots, runs.fresh)),
@@ -56,7 +56,7 @@ def ssm_scan(
         most,
         address(out),
     )
-    return mx.array(out), state
+    return array(out), state
 
 
 def ssm_scan_metal(

@@ -90,7 +90,7 @@ Weight = Dense | Quantized | Packed
 
 def activation_dtype(stored: mx.Dtype) -> mx.Dtype:
     """What to compute in: MLX's 16-bit products on a CPU are slow and, quantized, off by 4 %."""
-    return mx.float32 if device() is None and _on_cpu() else stored
+    return mx.float32 if device() is None and on_cpu() else stored
 
 
 def widen(weight: Weight) -> mx.array:
@@ -236,5 +236,6 @@ def storage(weight: Weight) -> tuple[str | int | mx.Dtype, ...]:
     return (weight.mode, weight.scales.dtype, weight.group, weight.bits, weight.exact)
 
 
-def _on_cpu() -> bool:
+def on_cpu() -> bool:
+    """Whether MLX's own operations run on a CPU."""
     return mx.default_device().type == mx.DeviceType.cpu

@@ -1,9 +1,7 @@
 """OpenAI's legacy completions: request to Completion, answer and events to JSON."""
 
-from typing import Annotated, Any
-
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
 from .chat import (
     Answer,
@@ -28,25 +26,24 @@ from .openai_shape import (
     DONE,
     Events,
     Handler,
+    Prompts,
     TextRequest,
     UsageBody,
+    each_prompt,
     encode_json,
     failure,
     finite,
     refuse_unbuilt,
     usage_body,
 )
-from .sampling import Alternatives, Count, TokenId, options
+from .sampling import Alternatives, Count, options
 
 DEFAULT_MAX_TOKENS = 16  # https://platform.openai.com/docs/api-reference/completions
 MOST_PROMPTS = 1024  # evaluation harnesses send batches of some hundred
 
-TokenIds = Annotated[list[TokenId], Meta(min_length=1)]
-Prompt = str | tuple[int, ...]
-
 
 class CompletionRequest(TextRequest, kw_only=True):
-    prompt: str | Annotated[list[str | TokenId | TokenIds], Meta(min_length=1)]
+    prompt: Prompts
     max_tokens: Count | None = None
     logprobs: Alternatives | bool | None = None
     echo: bool | None = None
@@ -89,9 +86,7 @@ def decode_request(body: bytes) -> Completion:
         raise unsupported("suffix", "filling in before a suffix")
     if request.best_of not in (None, request.n or 1):
         raise invalid("best_of", f"must equal n, which is {request.n or 1}")
-    prompts = _prompts(request.prompt)
-    if len(prompts) > MOST_PROMPTS:
-        raise invalid("prompt", f"must hold at most {MOST_PROMPTS} prompts")
+    prompts = each_prompt("prompt", request.prompt, MOST_PROMPTS)
     return Completion(
         model=request.model,
         prompts=prompts,
@@ -157,20 +152,6 @@ class Stream(StreamEncoder):
         who = self._identity
         shown_usage = usage if self._include_usage else UNSET
         return CompletionBody(who.id, who.created, who.model, choices, shown_usage)
-
-
-def _prompts(prompt: str | list[Any]) -> tuple[Prompt, ...]:
-    """A list is several texts, several lists of token ids, or the token ids of one prompt."""
-    if isinstance(prompt, str):
-        return (prompt,)
-    kinds = {type(item) for item in prompt}
-    if kinds == {int}:
-        return (tuple(prompt),)
-    if kinds == {str}:
-        return tuple(prompt)
-    if kinds == {list}:
-        return tuple(map(tuple, prompt))
-    raise invalid("prompt", "must not mix texts, token ids and lists of token ids")
 
 
 def _max_tokens(request: CompletionRequest) -> int:

@@ -1,18 +1,20 @@
 """What OpenAI's two text dialects have in common: refused fields, usage, failures."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from .chat import Failure, ServerEvent, TokenText, Usage
-from .decode import unsupported
+from .decode import invalid, unsupported
 from .errors import openai_error
-from .sampling import SamplingFields
+from .sampling import SamplingFields, TokenId
 
 Events = tuple[ServerEvent, ...]
 Handler = Callable[[Any], Events]
+TokenIds = Annotated[list[TokenId], Meta(min_length=1)]
+Prompts = str | Annotated[list[str | TokenId | TokenIds], Meta(min_length=1)]
 
 encode_json = msgspec.json.Encoder().encode
 
@@ -79,6 +81,25 @@ class UsageBody(Struct):
 
 
 DONE = ServerEvent(b"[DONE]")
+
+
+def each_prompt(field: str, given: Prompts, most: int) -> tuple[str | tuple[int, ...], ...]:
+    """A list is several texts, several lists of token ids, or the token ids of one prompt."""
+    found = (given,) if isinstance(given, str) else _each_of(field, given)
+    if len(found) > most:
+        raise invalid(field, f"must hold at most {most} texts")
+    return found
+
+
+def _each_of(field: str, given: list[Any]) -> tuple[str | tuple[int, ...], ...]:
+    kinds = {type(item) for item in given}
+    if kinds == {int}:
+        return (tuple(given),)
+    if kinds == {str}:
+        return tuple(given)
+    if kinds == {list}:
+        return tuple(map(tuple, given))
+    raise invalid(field, "must not mix texts, token ids and lists of token ids")
 
 
 def refuse_unbuilt(request: TextRequest) -> None:

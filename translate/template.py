@@ -1,72 +1,24 @@
 """A model's chat template: Chat to prompt, in a sandbox."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, NoReturn, TypedDict
+from typing import Any, TypedDict
 
-from jinja2 import Template, TemplateError, TemplateSyntaxError
-from jinja2.exceptions import SecurityError
-from jinja2.ext import Extension, loopcontrols
-from jinja2.nodes import Node
-from jinja2.parser import Parser
-from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import Template, TemplateSyntaxError
 
 from ..engine.request import Refusal
+from ..engine.sandbox import FAULTS, Objection, sandbox
 from .chat import Chat, Message
 from .parsers.think import CLOSE, OPEN
 
-# `*` in a template draws rules and indents; more is an attack.
-LONGEST_REPEAT, LARGEST_PRODUCT = 1_000_000, 2**64
 # Marks where the last message's content ends, for a prompt that goes on in it.
 END_OF_FINAL = "\ue000end of final message\ue000"
-
-SEQUENCES = (str, bytes, list, tuple)
-
-# What a faulty template raises besides jinja's own errors: it computes with Python's objects.
-FAULTS = (
-    TemplateError,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    RuntimeError,
-    SyntaxError,  # jinja compiles to Python: a break outside a loop is found only there
-    TypeError,
-    ValueError,
-)
 
 
 class NamedTemplate(TypedDict):
     name: str
     template: str
-
-
-class Objection(TemplateError):
-    """Raised by a template's own raise_exception."""
-
-
-class GenerationTag(Extension):
-    """`{% generation %}` marks the assistant's words for training; here it changes nothing."""
-
-    tags = {"generation"}  # noqa: RUF012 - jinja declares it as an instance's attribute
-
-    def parse(self, parser: Parser) -> list[Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-class Sandbox(ImmutableSandboxedEnvironment):
-    intercepted_binops = frozenset({"*", "**"})
-
-    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        repeats = isinstance(left, SEQUENCES) or isinstance(right, SEQUENCES)
-        largest = LONGEST_REPEAT if repeats else LARGEST_PRODUCT
-        if operator == "**" or _size(left) * _size(right) > largest:
-            raise SecurityError(f"a result of {operator} would be too large")
-        return super().call_binop(context, operator, left, right)
 
 
 class ChatTemplate:
@@ -104,7 +56,7 @@ class ChatTemplate:
 
     def _compile(self, source: str, now: Callable[[], datetime]) -> None:
         try:
-            self._template = _environment(now).from_string(source)
+            self._template = sandbox(now).from_string(source)
         except TemplateSyntaxError as error:
             self._fault = f"line {error.lineno}: {error.message}"
         except FAULTS as error:
@@ -182,45 +134,10 @@ def _merge(first: Message, second: Message) -> Message:
     return replace(first, content=content, reasoning=reasoning or None)
 
 
-def _environment(now: Callable[[], datetime]) -> Sandbox:
-    environment = Sandbox(
-        trim_blocks=True, lstrip_blocks=True, extensions=[GenerationTag, loopcontrols]
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = lambda form: now().strftime(form)
-    return environment
-
-
-def _to_json(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    """jinja's own tojson escapes <, >, & and ' for HTML; models are trained without."""
-    return json.dumps(
-        value,
-        ensure_ascii=ensure_ascii,
-        indent=indent,
-        separators=separators,
-        sort_keys=sort_keys,
-    )
-
-
-def _raise_exception(message: object) -> NoReturn:
-    raise Objection(str(message))
-
-
-def _size(value: object) -> int:
-    if isinstance(value, SEQUENCES):
-        return len(value)
-    return abs(value) if isinstance(value, int) else 1
-
-
 def _fields(message: Message) -> dict[str, Any]:
-    optional = {"reasoning_content": message.reasoning, "name": message.name}
+    # Some templates know an earlier thought by the one name, some by the other.
+    thought = {"thinking": message.reasoning, "reasoning_content": message.reasoning}
+    optional = {**thought, "name": message.name}
     given = {key: value for key, value in optional.items() if value is not None}
     return {"role": message.role, "content": message.content, **given}
 

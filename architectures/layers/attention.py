@@ -1,13 +1,17 @@
 """Self-attention over the paged cache: projections, and what lies between them."""
 
 from dataclasses import dataclass
+from typing import Self
 
 import mlx.core as mx
 import numpy as np
 
 from ...kernels.attention import attention
+from ...kernels.encoder_attention import encoder_attention
 from ...kernels.pages import Heads, Pages
-from ...kernels.rms_norm import Norm
+from ...kernels.parts import join, opened, split
+from ...kernels.rms_norm import Norm, rms_norm
+from ...kernels.rope import rope
 from ...kernels.weight import take_rows
 from ..config import AttentionConfig, ModelConfig
 from ..parameters import Parameters
@@ -35,7 +39,7 @@ class Attention:
     @classmethod
     def load(
         cls, parameters: Parameters, config: ModelConfig, own: AttentionConfig, name: str
-    ) -> "Attention":
+    ) -> Self:
         return cls(
             _projections(parameters, config, own, name),
             Linear.load(
@@ -62,20 +66,23 @@ class Attention:
         cache: Cache,
     ) -> tuple[mx.array, Cache]:
         """The attention of norm(x), plus the residual."""
-        assert isinstance(cache, Pages)
         qkv = self.projections(x, norm=norm)
         gates = None
         if self.gated:
-            qkv, gates = mx.split(qkv, [qkv.shape[1] - self._queries], axis=1)
+            qkv, gates = split(qkv, [qkv.shape[1] - self._queries])
         if self.joint_norms is not None:
             qkv = self._normed(qkv, *self.joint_norms)
         if self.temper:
             qkv = self._tempered(qkv, turns.step.positions)
-        layout = turns.step.layouts[self.group]
-        attended, cache = attention(qkv, self.heads, turns.table(self.rope), cache, layout)
+        attended, cache = self._attend(qkv, turns, cache)
         if gates is not None:
-            attended = attended * mx.sigmoid(gates)
+            attended = opened(attended, gates)
         return self.output(attended, residual), cache
+
+    def _attend(self, qkv: mx.array, turns: Turns, cache: Cache) -> tuple[mx.array, Cache]:
+        assert isinstance(cache, Pages)
+        layout = turns.step.layouts[self.group]
+        return attention(qkv, self.heads, turns.table(self.rope), cache, layout)
 
     @property
     def _queries(self) -> int:
@@ -83,13 +90,34 @@ class Attention:
 
     def _normed(self, qkv: mx.array, q_norm: JointNorm, k_norm: JointNorm) -> mx.array:
         keys = self._queries + self.heads.kv_heads * self.heads.head_dim
-        q, k, v = mx.split(qkv, [self._queries, keys], axis=1)
-        return mx.concatenate([q_norm(q), k_norm(k), v], axis=1)
+        q, k, v = split(qkv, [self._queries, keys])
+        return join([q_norm(q), k_norm(k), v])
 
     def _tempered(self, qkv: mx.array, positions: mx.array) -> mx.array:
         heat = 1 + self.temper * mx.log(1 + mx.floor(positions / self.temper_from))
-        q, rest = mx.split(qkv, [self._queries], axis=1)
-        return mx.concatenate([q * heat[:, None].astype(q.dtype), rest], axis=1)
+        q, rest = split(qkv, [self._queries])
+        return join([q * heat[:, None].astype(q.dtype), rest])
+
+
+@dataclass(frozen=True, slots=True)
+class TwoWayAttention(Attention):
+    """The same where a row sees those after it too; the step has whole sequences, and no cache."""
+
+    def _attend(self, qkv: mx.array, turns: Turns, cache: Cache) -> tuple[mx.array, Cache]:
+        heads, runs = self.heads, turns.step.runs
+        assert cache is None and runs is not None
+        assert heads.sinks is None and heads.softcap is None and heads.value_dim == heads.head_dim
+        rows, (count, shared) = qkv.shape[0], (heads.heads, heads.kv_heads)
+        q, k, v = mx.split(qkv.reshape(rows, -1, heads.head_dim), [count, count + shared], axis=1)
+        q = q if heads.q_norm is None else rms_norm(q, heads.q_norm, heads.eps)
+        k = k if heads.k_norm is None else rms_norm(k, heads.k_norm, heads.eps)
+        table = turns.table(self.rope)
+        q, k = (rope(x, table, heads.interleaved, heads.turned_from) for x in (q, k))
+        k, v = (mx.repeat(x, count // shared, axis=1) for x in (k, v))
+        each = mx.concatenate([q, k, v], axis=1).reshape(rows, -1)
+        lengths = np.diff(runs.starts).tolist()
+        window = None if heads.window is None else heads.window - 1  # which counts the row itself
+        return encoder_attention(each, count, heads.scale, lengths, window), None
 
 
 def _projections(

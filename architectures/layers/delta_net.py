@@ -9,6 +9,7 @@ from ...kernels.conv1d import conv1d
 from ...kernels.delta_gates import delta_gates
 from ...kernels.gated_delta import gated_delta
 from ...kernels.gated_norm import gated_norm
+from ...kernels.parts import shaped, split
 from ...kernels.rms_norm import Norm
 from ...kernels.runs import States
 from ...kernels.weight import Dense, Quantized, take_rows
@@ -60,21 +61,21 @@ class DeltaNet:
         assert isinstance(cache, States) and runs is not None
         rows, values, keys = x.shape[0], own.heads * own.value_dim, own.key_heads * own.key_dim
         ends = np.cumsum([own.channels, values, own.heads]).tolist()
-        qkv, z, correction, decay = mx.split(self.projections(x, norm=norm), ends, axis=1)
+        qkv, z, correction, decay = split(self.projections(x, norm=norm), ends)
         inputs, state = cache.arrays
         mixed, inputs = conv1d(qkv, self.weight, None, inputs, runs)
-        q, k, v = mx.split(mixed, [keys, 2 * keys], axis=1)
+        q, k, v = split(mixed, [keys, 2 * keys])
         y, state = gated_delta(
-            q.reshape(rows, own.key_heads, own.key_dim),
-            k.reshape(rows, own.key_heads, own.key_dim),
-            v.reshape(rows, own.heads, own.value_dim),
+            shaped(q, rows, own.key_heads, own.key_dim),
+            shaped(k, rows, own.key_heads, own.key_dim),
+            shaped(v, rows, own.heads, own.value_dim),
             *delta_gates(decay, correction, self.rates, self.offsets),
             state,
             runs,
             own.key_dim**-0.5,
         )
-        y = gated_norm(y, z.reshape(y.shape), self.norm.weight, self.norm.eps)
-        return self.output(y.reshape(rows, values), residual), States((inputs, state))
+        y = gated_norm(y, shaped(z, *y.shape), self.norm.weight, self.norm.eps)
+        return self.output(shaped(y, rows, values), residual), States((inputs, state))
 
 
 def _projections(parameters: Parameters, own: DeltaConfig, name: str, hidden: int) -> Linear:

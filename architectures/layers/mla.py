@@ -9,6 +9,7 @@ from ...kernels.attention import latent_attention
 from ...kernels.head_linear import head_linear
 from ...kernels.moe import pack_experts
 from ...kernels.pages import Heads, Pages
+from ...kernels.parts import shaped, split
 from ...kernels.rms_norm import Norm
 from ...kernels.weight import Dense, Quantized, Weight, take_rows, widen
 from ..config import LatentConfig, ModelConfig
@@ -73,15 +74,15 @@ class LatentAttention:
         assert isinstance(cache, Pages)
         of, rows = self.heads, x.shape[0]
         both = self.inputs(x, norm=norm)
-        q, latent = mx.split(both, [both.shape[1] - of.head_dim], axis=1)
+        q, latent = split(both, [both.shape[1] - of.head_dim])
         if self.queries is not None:
             q = self.queries(q, norm=self.query_norm)
         rest = of.head_dim - of.value_dim
-        q = head_linear(q.reshape(rows, of.heads, -1), self.absorb, rest).flatten(1)
+        q = shaped(head_linear(shaped(q, rows, of.heads, -1), self.absorb, rest), rows, -1)
         table, layout = turns.table(self.rope), turns.step.layouts[self.group]
         found, cache = latent_attention(q, latent, of, table, cache, layout)
-        values = head_linear(found.reshape(rows, of.heads, of.value_dim), self.expand)
-        return self.output(values.flatten(1), residual), cache
+        values = head_linear(shaped(found, rows, of.heads, of.value_dim), self.expand)
+        return self.output(shaped(values, rows, -1), residual), cache
 
 
 def _inputs(parameters: Parameters, config: ModelConfig, own: LatentConfig, name: str) -> Linear:

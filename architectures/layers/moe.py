@@ -5,10 +5,12 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
+from ...kernels.linear import linear
 from ...kernels.moe import Experts, Shared, moe, pack_experts
+from ...kernels.parts import weighed
 from ...kernels.rms_norm import Norm
 from ...kernels.route import Router, choose
-from ...kernels.weight import Dense, Quantized, Weight, pack, take_rows, widen
+from ...kernels.weight import Dense, Quantized, Weight, pack, storage, take_rows, widen
 from ..config import MlpConfig, ModelConfig, MoeConfig
 from ..parameters import Parameters
 from .linear import Linear, join
@@ -25,12 +27,15 @@ class MoE:
     router: Router
     correction: mx.array | None
     experts: Experts
+    apart: "Apart | None" = None
 
     @classmethod
     def load(cls, parameters: Parameters, config: ModelConfig, own: MoeConfig, name: str) -> "MoE":
         count, hidden = own.count, config.hidden_size
         router = f"{name}.{own.router}"
         correction = f"{name}.{own.correction}" if own.correction else None
+        joined = own.shared_width and not own.latent
+        shared = _shared(parameters, config, own, name) if joined else None
         return cls(
             pack(parameters.matrix(router, count, hidden)),
             _float(parameters, f"{router}.bias", count) if own.router_bias else None,
@@ -45,18 +50,39 @@ class MoE:
                 own.jitter,
             ),
             _float(parameters, correction, count) if correction else None,
-            _experts(parameters, config, own, name),
+            _experts(parameters, config, own, name, shared if isinstance(shared, Shared) else None),
+            shared if isinstance(shared, Apart) else None,
         )
 
     def __call__(self, x: mx.array, norm: AnyNorm | None, residual: mx.array | None) -> mx.array:
         """The layer of norm(x), plus the residual."""
         x, norm = fused(x, norm)
         chosen, weights = self.choose(x, norm)
+        if self.apart is not None:
+            residual = self.apart(x, norm, residual)
         return moe(x, self.experts, chosen, weights, residual, norm)
 
     def choose(self, x: mx.array, norm: Norm | None) -> tuple[mx.array, mx.array]:
         """The experts of each token of norm(x), and their weights."""
         return choose(x, self.gate, self.router, self.correction, norm=norm, bias=self.gate_bias)
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """Shared experts whose gate and up are stored in different ways: a layer of their own.
+
+    open: as in kernels.moe.Shared.
+    """
+
+    layer: MLP
+    open: mx.array | None
+
+    def __call__(self, x: mx.array, norm: Norm | None, residual: mx.array | None) -> mx.array:
+        """What norm(x) gets of them, plus the residual."""
+        if self.open is None:
+            return self.layer(x, norm, residual)
+        x = x if norm is None else norm(x)
+        return weighed(self.layer(x, None, None), linear(x, Dense(self.open)), residual)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +117,12 @@ class LatentMoE:
         return self.back(y, residual if self.shared is None else self.shared(x, None, residual))
 
 
-def _experts(parameters: Parameters, config: ModelConfig, own: MoeConfig, name: str) -> Experts:
+def _experts(
+    parameters: Parameters, config: ModelConfig, own: MoeConfig, name: str, shared: Shared | None
+) -> Experts:
     hidden = own.latent or config.hidden_size
     gate, up = _gate_up(parameters, own, name, hidden)
     down = _stacked(parameters, own, name, own.down, hidden, own.width)
-    joined = own.shared_width and not own.latent
     return Experts(
         own.count,
         None if gate is None else pack_experts(gate, own.count),
@@ -104,7 +131,7 @@ def _experts(parameters: Parameters, config: ModelConfig, own: MoeConfig, name: 
         *_biases(parameters, own, name, hidden),
         activation=own.activation,
         limit=own.limit,
-        shared=_shared(parameters, config, own, name) if joined else None,
+        shared=shared,
     )
 
 
@@ -140,14 +167,13 @@ def _stacked(
         stacked = parameters.stack(module, own.count, rows, columns, own.turned)
         if stacked is not None:
             return stacked
-    joined = join(
-        [
-            parameters.matrix(f"{name}.experts.{expert}.{part}", rows, columns)
-            for expert in range(own.count)
-        ]
-    )
-    assert len(joined) == 1, f"the experts of {name} are stored in different ways"
-    return joined[0]
+    modules = [f"{name}.experts.{expert}.{part}" for expert in range(own.count)]
+    weights = [parameters.matrix(module, rows, columns) for module in modules]
+    for module, weight in zip(modules, weights, strict=True):
+        if storage(weight) != storage(weights[0]):
+            raise parameters.refuse(module, f"is stored in another way than {modules[0]}")
+    (joined,) = join(weights)
+    return joined
 
 
 def _biases(
@@ -171,7 +197,9 @@ def _biases(
     return gate, up, down
 
 
-def _shared(parameters: Parameters, config: ModelConfig, own: MoeConfig, name: str) -> Shared:
+def _shared(
+    parameters: Parameters, config: ModelConfig, own: MoeConfig, name: str
+) -> Shared | Apart:
     hidden, width = config.hidden_size, own.shared_width
     shared = f"{name.rpartition('.')[0] if own.beside else name}.{own.shared}"
     joint = f"{shared}.{own.shared_joint}"
@@ -185,15 +213,10 @@ def _shared(parameters: Parameters, config: ModelConfig, own: MoeConfig, name: s
     if own.shared_gate:
         opened = widen(parameters.matrix(f"{name}.shared_expert_gate", 1, hidden))
         mx.eval(opened)
-    return Shared(pack(_one(inner)), pack(down), opened)
-
-
-def _one(weights: list[Stored]) -> Stored:
-    """One weight, though they may be stored in different ways."""
-    first, *others = join(weights)
-    if others:
-        (first,) = join([Dense(widen(weight).astype(mx.float16)) for weight in (first, *others)])
-    return first
+    gate_up = join(inner)
+    if len(gate_up) == 1:
+        return Shared(pack(gate_up[0]), pack(down), opened)
+    return Apart(MLP(Linear.joined(gate_up), Linear.joined([down]), own.activation), opened)
 
 
 def _float(parameters: Parameters, name: str, *shape: int) -> mx.array:

@@ -6,6 +6,7 @@ import mlx.core as mx
 
 from ...kernels.attention import attention
 from ...kernels.pages import Heads, Pages
+from ...kernels.parts import join, shaped, split
 from ...kernels.rms_norm import Norm
 from ..config import ModelConfig, SharingConfig
 from ..parameters import Parameters
@@ -69,7 +70,7 @@ class SharingAttention:
             kept = self._normed(k, v, *self.norms)
             if self.source is not None:
                 turns.lent[self.source] = kept
-        qkv = mx.concatenate([q, kept], axis=1)
+        qkv = join([q, kept])
         layout = turns.step.layouts[self.group]
         attended, cache = attention(qkv, self.heads, turns.table(self.rope), cache, layout)
         return self.output(attended, residual), cache
@@ -77,14 +78,14 @@ class SharingAttention:
     def _split(self, projected: mx.array) -> tuple[mx.array, mx.array, mx.array]:
         queries = self.heads.heads * self.heads.head_dim
         keys = queries + self.heads.kv_heads * self.heads.head_dim
-        q, k, v = mx.split(projected, [queries, keys], axis=1)
+        q, k, v = split(projected, [queries, keys])
         return q, k, k if self.keys_as_values else v
 
     def _normed(self, k: mx.array, v: mx.array, k_norm: Norm, v_norm: Norm) -> mx.array:
         """(rows, keys and values), each head by itself."""
-        shape = (-1, self.heads.kv_heads, self.heads.head_dim)
-        parts = [k_norm(k.reshape(shape)), v_norm(v.reshape(shape))]
-        return mx.concatenate([part.flatten(1) for part in parts], axis=1)
+        each, flat = (-1, self.heads.kv_heads, self.heads.head_dim), (k.shape[0], -1)
+        parts = [k_norm(shaped(k, *each)), v_norm(shaped(v, *each))]
+        return join([shaped(part, *flat) for part in parts])
 
 
 def _heads(parameters: Parameters, config: ModelConfig, own: SharingConfig, name: str) -> Heads:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from ...kernels.conv1d import conv1d
+from ...kernels.parts import split
 from ...kernels.runs import States
 from ..config import ConvConfig, ModelConfig
 from ..parameters import Parameters
@@ -45,7 +46,8 @@ class ShortConv:
         """The layer of norm(x), plus the residual."""
         runs = turns.step.runs
         assert isinstance(cache, States) and runs is not None
-        before, after, inputs = mx.split(self.projections(x, norm=norm), 3, axis=1)
+        size = self.weight.shape[1]
+        before, after, inputs = split(self.projections(x, norm=norm), [size, 2 * size])
         (state,) = cache.arrays
         y, state = conv1d(before * inputs, self.weight, self.bias, state, runs, silu=False)
         return self.output(after * y, residual), States((state,))

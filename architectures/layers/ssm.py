@@ -6,6 +6,7 @@ import mlx.core as mx
 
 from ...kernels.conv1d import conv1d
 from ...kernels.gated_norm import gated_norm
+from ...kernels.parts import shaped, split
 from ...kernels.runs import States
 from ...kernels.ssm_scan import ssm_scan
 from ..config import ModelConfig, SsmConfig
@@ -65,14 +66,14 @@ class Ssm:
         runs, own = turns.step.runs, self.sizes
         assert isinstance(cache, States) and runs is not None
         ends = [own.inner, own.inner + own.channels]
-        gates, mixed, steps = mx.split(self.projections(x, norm=norm), ends, axis=1)
+        gates, mixed, steps = split(self.projections(x, norm=norm), ends)
         inputs, state = cache.arrays
         mixed, inputs = conv1d(mixed, self.weight, self.bias, inputs, runs)
-        values, b, c = mx.split(mixed, [own.inner, own.inner + own.groups * own.state], axis=1)
+        values, b, c = split(mixed, [own.inner, own.inner + own.groups * own.state])
         y, state = ssm_scan(
-            values.reshape(-1, own.heads, own.head_dim),
-            b.reshape(-1, own.groups, own.state),
-            c.reshape(-1, own.groups, own.state),
+            shaped(values, -1, own.heads, own.head_dim),
+            shaped(b, -1, own.groups, own.state),
+            shaped(c, -1, own.groups, own.state),
             steps,
             self.offsets,
             self.rates,
@@ -83,6 +84,6 @@ class Ssm:
             own.most,
         )
         y = gated_norm(
-            y.reshape(gates.shape), gates, self.scale, self.eps, own.norm_groups, gate_first=True
+            shaped(y, *gates.shape), gates, self.scale, self.eps, own.norm_groups, gate_first=True
         )
         return self.output(y, residual), States((inputs, state))

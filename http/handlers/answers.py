@@ -27,7 +27,7 @@ from ..message import HttpRequest, Reply, Response, StreamingResponse
 from ..sse import frame
 
 QUICK = 100_000  # bytes of a body; the most hostile one of that size takes 3 ms to decode
-Ask = TypeVar("Ask", Chat, Completion, Chat | Completion)
+Ask = TypeVar("Ask")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +62,8 @@ class Generates:
     patience: Patience
 
     async def __call__(self, request: HttpRequest) -> Reply:
-        ask = await _decode(self.dialect.decode, request.body)
-        local = self.backends.find(ask.model)
+        ask = await decoded(self.dialect.decode, request.body)
+        local = self.backends.writer(ask.model)
         identity = Identity(
             self.dialect.prefix + secrets.token_hex(12), int(time.time()), local.name
         )
@@ -82,12 +82,12 @@ class Counts:
     backends: Backends
 
     async def __call__(self, request: HttpRequest) -> Response:
-        ask = await _decode(anthropic.decode_count, request.body)
-        tokens = await count(self.backends.find(ask.model), ask)
+        ask = await decoded(anthropic.decode_count, request.body)
+        tokens = await count(self.backends.writer(ask.model), ask)
         return Response(200, anthropic.encode_count(tokens))
 
 
-async def _decode(decode: Callable[[bytes], Ask], body: bytes) -> Ask:
+async def decoded(decode: Callable[[bytes], Ask], body: bytes) -> Ask:
     """On the event loop only as long as nobody would notice."""
     return decode(body) if len(body) < QUICK else await asyncio.to_thread(decode, body)
 

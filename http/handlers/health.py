@@ -22,8 +22,8 @@ class CheckHealth:
 
     async def __call__(self, request: HttpRequest) -> Response:
         states = {
-            name: "ready" if local.worker.ready else "restarting"
-            for name, local in self.backends.models.items()
+            name: "ready" if model.worker.ready else "restarting"
+            for name, model in self.backends.models.items()
         }
         ready = [state == "ready" for state in states.values()]
         status = "ok" if all(ready) else "degraded" if any(ready) else "down"

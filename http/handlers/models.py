@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import msgspec
 from msgspec import Struct
 
-from ..backends import Backends, Local
+from ..backends import Backends, Served
 from ..message import HttpRequest, Response
 from ..routes import rest
 
@@ -32,12 +32,12 @@ class ModelList(Struct):
     has_more: bool = False
 
 
-def describe(local: Local) -> ModelBody:
-    ready = local.worker.ready
+def describe(model: Served) -> ModelBody:
+    ready = model.worker.ready
     context = ready.plan.context if ready else None
-    created = datetime.fromtimestamp(local.created, UTC).isoformat().replace("+00:00", "Z")
+    created = datetime.fromtimestamp(model.created, UTC).isoformat().replace("+00:00", "Z")
     return ModelBody(
-        local.name, local.created, created, local.name, context, context, ready is not None
+        model.name, model.created, created, model.name, context, context, ready is not None
     )
 
 
@@ -56,5 +56,5 @@ class GetModel:
     backends: Backends
 
     async def __call__(self, request: HttpRequest) -> Response:
-        local = self.backends.find(rest(request, "/v1/models"))
-        return Response(200, msgspec.json.encode(describe(local)))
+        model = self.backends.find(rest(request, "/v1/models"))
+        return Response(200, msgspec.json.encode(describe(model)))

@@ -194,3 +194,13 @@ INLINE float load_as(const void *p, int64_t i, int type) {
         return bf_to_float(((const uint16_t *)p)[i]);
     return ((const float *)p)[i];
 }
+
+/* The next LANES of an array of any float from element `i` on, or the `left` of them that there are. */
+INLINE vf vf_next_as(const void *p, int64_t i, int left, int type) {
+    if (left >= LANES)
+        return vf_load_as(p, i, type);
+    vf v = {0};
+    for (int lane = 0; lane < left; lane++)
+        v[lane] = load_as(p, i + lane, type);
+    return v;
+}

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 from pkgutil import resolve_name
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np

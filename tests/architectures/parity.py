@@ -13,6 +13,7 @@ import numpy as np
 from bessemer.architectures.registry import configure
 from bessemer.engine.checkpoint import open_checkpoint
 from bessemer.engine.model import Model, build
+from bessemer.engine.weights import Reading
 
 from .steps import crowd, prefill, token_by_token
 from .tiny import Case, Floats, Shapes, Tiny, golden_rows, prompts, tensors
@@ -77,7 +78,7 @@ def changed(config: dict[str, Any], field: str, value: Any) -> dict[str, Any]:
 def loaded(name: str, changes: Mapping[str, Any] | None = None) -> Model:
     with tempfile.TemporaryDirectory() as directory:
         found = open_checkpoint(tiny(name, changes).write(Path(directory)))
-        return build(found, configure(found.config), exact=True)
+        return build(found, configure(found.config), Reading(exact=True))
 
 
 @cache

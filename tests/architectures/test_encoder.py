@@ -13,9 +13,9 @@ from safetensors.numpy import load_file
 from bessemer.architectures.config import ConfigError, NormConfig
 from bessemer.architectures.encoder import Encoder
 from bessemer.architectures.encoder_config import FAMILIES, Positions, Seen, configure
-from bessemer.architectures.rotary_bert import GTE
+from bessemer.architectures.gte import NAMES as GTE
 from bessemer.engine.checkpoint import CheckpointError, open_checkpoint
-from bessemer.engine.weights import Weights
+from bessemer.engine.weights import Reading, Weights
 
 from .tiny import Config, Floats, Tiny
 from .tiny_encoders import CASES, GOLDEN, Golden, golden, kept, sequences, types
@@ -35,7 +35,7 @@ def load(path: Path, strict: bool = True, **changes: Any) -> Encoder:
     """Without `strict` tensors may be left over, as a forgetful implementation would."""
     checkpoint = open_checkpoint(path)
     config = replace(configure(checkpoint.config), **changes)
-    weights = Weights(checkpoint, config, exact=True)
+    weights = Weights(checkpoint, config, Reading(exact=True))
     encoder = Encoder.load(config, weights)
     if strict:
         weights.finish()

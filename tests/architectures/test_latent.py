@@ -9,10 +9,12 @@ import pytest
 from numpy.typing import NDArray
 
 from bessemer.architectures.config import ConfigError
+from bessemer.architectures.decoder import Block
 from bessemer.architectures.layers.mla import LatentAttention
 from bessemer.architectures.registry import configure
 from bessemer.engine.checkpoint import CheckpointError
 from bessemer.engine.model import load
+from bessemer.engine.weights import Reading
 from bessemer.kernels.weight import Packed, widen
 
 from .parity import tiny
@@ -26,7 +28,7 @@ BLOCK = (16, 12)
 
 
 def logits(found: Tiny, path: Path) -> Floats:
-    return prefill(load(found.write(path), exact=True), prompts()[0])
+    return prefill(load(found.write(path), Reading(exact=True)), prompts()[0])
 
 
 @pytest.mark.parametrize(
@@ -83,7 +85,9 @@ def test_a_quantized_joint_projection_is_widened_to_16_bits(tmp_path: Path) -> N
     path = tiny("deepseek_v2_affine").write(tmp_path)
     found = []
     for exact in (True, False):
-        mixer = load(path, exact=exact).decoder.blocks[0].mixer
+        block = load(path, Reading(exact=exact)).decoder.blocks[0]
+        assert isinstance(block, Block)
+        mixer = block.mixer
         assert isinstance(mixer, LatentAttention) and isinstance(mixer.absorb, Packed)
         found.append((np.array(widen(mixer.absorb)), mixer.absorb.arrays[0].nbytes))
     (wide, size), (narrow, half) = found
@@ -146,6 +150,6 @@ def test_eight_bit_floats_in_blocks(tmp_path: Path, model: str, chosen: str) -> 
         plain.tensors[name] = to_nearest_16(values_of(codes) * spread(scales, codes.shape))
     path = coded.write(tmp_path / "coded")
     relabel(path / "model.safetensors", names)
-    found = prefill(load(path, exact=True), prompts()[0])
+    found = prefill(load(path, Reading(exact=True)), prompts()[0])
     expected = logits(plain, tmp_path / "plain")
     assert expected.std() > 1 and np.abs(found - expected).max() < 1e-4

@@ -72,6 +72,23 @@ class TestQwen2Moe(Parity):
             {"rms_norm_eps": 0.01, "rope_theta": 1300.0, "norm_topk_prob": True},
             source="mlx_lm",
         ),
+        # Gates stored in another way than what they let through, of experts and of shared ones.
+        "affine_mixed": Case(
+            QWEN2_MOE
+            | {
+                "quantization": {
+                    "group_size": 32,
+                    "bits": 4,
+                    "model.layers.0.mlp.switch_mlp.gate_proj": {"group_size": 64, "bits": 6},
+                    "model.layers.0.mlp.shared_expert.up_proj": {"group_size": 64, "bits": 8},
+                    "model.layers.1.mlp.switch_mlp.up_proj": False,
+                    "model.layers.1.mlp.switch_mlp.down_proj": {"group_size": 32, "bits": 8},
+                    "model.layers.1.mlp.shared_expert.gate_proj": False,
+                }
+            },
+            {"rms_norm_eps": 0.01, "norm_topk_prob": True},
+            source="mlx_lm",
+        ),
     }
 
 

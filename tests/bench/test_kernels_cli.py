@@ -20,7 +20,7 @@ def test_every_operation_and_every_file_is_listed(capsys: pytest.CaptureFixture[
     assert [each["operation"] for each in listed] == list(OPERATIONS)
     named = {file for row in OPERATIONS.values() for file in row.metal}
     assert {path.name for path in FOLDER.glob("*.metal")} == named
-    assert {row.c for row in OPERATIONS.values()} - {""} <= {p.name for p in FOLDER.glob("*.c")}
+    assert {row.c for row in OPERATIONS.values()} - {""} == {p.name for p in FOLDER.glob("*.c")}
 
 
 def test_what_runs_here(capsys: pytest.CaptureFixture[str]) -> None:
@@ -46,6 +46,17 @@ def test_a_profile_says_what_moved_and_where(capsys: pytest.CaptureFixture[str])
     text = (FOLDER / spot["file"]) if spot["file"].endswith(".metal") else None
     text = text or FOLDER / "metal" / spot["file"]
     assert spot["text"] in text.read_text().splitlines()[spot["line"] - 1]
+
+
+def test_the_states_of_a_model_are_read_and_written_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    step = ("--shape", "qwen3-30b-a3b", "--rows", "1", "--json")
+    assert main(["profile", "ssm_scan", *step, "--chip", "m1-ultra"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert found["use"] == "token" and found["ratio"] == pytest.approx(1.0, abs=0.2)
+    state = next(each for each in found["buffers"] if each["name"] == "state")
+    assert state["loaded"] == state["unique"] == state["size"] == 4 * 64 * 64 * 128
 
 
 def test_the_table_names_line_chip_and_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:

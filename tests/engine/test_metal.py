@@ -1,18 +1,33 @@
-"""The engine's Metal path from end to end: in the simulator, the built-in model says the same."""
+"""The engine's Metal path from end to end: in the simulator, models say what they say on a CPU."""
 
+from collections import Counter
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import mlx.core as mx
+import numpy as np
 import pytest
 
-from bessemer.engine.request import Refused, Request, Sampling, Token
+from bessemer.engine.batch import Batch
+from bessemer.engine.request import Event, Refused, Request, Sampling, Token
+from bessemer.engine.runner import Runner
 from bessemer.engine.serving import Serving, Settings, load
 from bessemer.engine.wire import Pattern
 from bessemer.http.hub import BUILT_IN
 from bessemer.kernels.metal.device import Nowhere, Options, Simulator, using
 from bessemer.kernels.metal.library import watching
 
+from .paper_model import answers as told
+from .paper_model import ask, prompt, rows_of
+from .test_serving import worded
+
 PROMPT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 QUESTIONS = ("How do I serve a model?", "What is a paged cache?")
+LONG = 50
+WINDOWED = ("gemma3", "gemma4", "gpt_oss")
+BY_PATTERN = {"attention_tail", "append_pages"}  # the kernels of the two that need one
 LENGTH = {"tail": 40, "in-place": 12, "functional": 12}  # tokens; 40 cross a page's end
 
 
@@ -66,3 +81,73 @@ def test_the_same_greedy_answers_with_every_access_checked(pattern: Pattern) -> 
     ran = {launch.source.name for launch in launches}
     assert {"linear", "linear_rows", "sample"} <= ran
     assert {"tail": "attention_tail", "in-place": "append_pages"}.get(pattern, "attention") in ran
+
+
+class Seen:
+    """A runner, how often each token was computed, and whether a window gave pages back."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+        self.computed: Counter[tuple[int, int]] = Counter()
+        self.given_back = False
+
+    def __call__(self, batch: Batch) -> mx.array:
+        owners = np.repeat(np.array(batch.sequences), rows_of(batch))
+        self.computed.update(zip(owners.tolist(), batch.positions.tolist(), strict=True))
+        self.given_back |= any(
+            bool(((row == 0) & (np.cumsum(row) < row.sum())).any())
+            for table in batch.tables
+            for row in table
+        )
+        return self.runner(batch)
+
+
+def crowded(directory: Path, pattern: Pattern) -> tuple[dict[int, list[int]], Seen]:
+    """Greedy answers to four requests, two of which begin alike, with pages for about two."""
+    settings = Settings(10**9, pool=0, max_batch=4, queue=8, chunk=48, exact=True)
+    plan = load(directory, settings).plan
+    page = plan.page + sum(each.page for each in plan.windows)
+    pool = 9 * page * (2 if plan.state else 1)
+    door = load(directory, replace(settings, pool=pool, kv_pattern=pattern)).engine
+    assert isinstance(door._forward, Runner)
+    seen = door._forward = Seen(door._forward)
+    events: list[Event] = []
+    for number, (shared, own) in enumerate([(40, 30), (40, 12), (0, 50), (0, 80)]):
+        tokens = [*prompt(1, shared), *prompt(10 + number, own)]
+        door.submit(ask(number, tokens, LONG, ignore_eos=True))
+        for _ in range(4):
+            events += door.step()
+    events += door.run()
+    return told(events), seen
+
+
+@cache
+def without_kernels(name: str) -> dict[int, list[int]]:
+    with TemporaryDirectory() as directory, using(Nowhere()):
+        return crowded(worded(Path(directory), name), "functional")[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "kernel"),
+    [
+        ("gemma3_text_older", "tail", "attention_tail"),
+        ("gemma3_text_older", "in-place", "append_pages"),
+        ("gemma3_text_older", "functional", "attention"),
+        ("gpt_oss_yarn", "tail", "attention_tail"),
+        ("qwen3_next_shared_keys", "tail", "attention_tail"),
+        ("lfm2_adjusted_tied", "in-place", "append_pages"),
+        # Latents, and keys that other layers borrow, are appended in one way alone.
+        ("deepseek_v2_even", "tail", "latent_attention"),
+        ("gemma4_per_layer_lending", "in-place", "attention"),
+    ],
+)
+def test_models_of_every_cache_say_the_same_when_pages_run_out(
+    name: str, pattern: Pattern, kernel: str, tmp_path: Path
+) -> None:
+    with using(Simulator(Options(mode="fast"))), watching() as launches:
+        found, seen = crowded(worded(tmp_path, name), pattern)
+    ran = {launch.source.name for launch in launches}
+    assert found == without_kernels(name) and set(map(len, found.values())) == {LONG}
+    assert kernel in ran and ran & BY_PATTERN <= {kernel}
+    assert max(seen.computed.values()) > 1  # a sequence was preempted
+    assert seen.given_back == name.startswith(WINDOWED)

@@ -19,6 +19,7 @@ from bessemer.engine.checkpoint import INDEX, CheckpointError, open_checkpoint
 from bessemer.engine.model import build
 from bessemer.engine.quantize import Recipe, main, quantize
 from bessemer.engine.shards import Shards
+from bessemer.engine.weights import Reading
 from tests.architectures.parity import tiny
 from tests.architectures.steps import prefill
 from tests.architectures.tiny import Floats, Tiny, prompts
@@ -37,7 +38,7 @@ SIZES = {"U32": 4, "F32": 4, "U8": 1}
 
 def logits(path: Path) -> Floats:
     found = open_checkpoint(path)
-    return prefill(build(found, configure(found.config), exact=True), prompts()[0])
+    return prefill(build(found, configure(found.config), Reading(exact=True)), prompts()[0])
 
 
 def written(path: Path) -> dict[str, Any]:
@@ -323,6 +324,7 @@ from pathlib import Path
 import mlx.core as mx
 
 from bessemer.engine.quantize import Recipe, quantize
+from bessemer.engine.weights import Reading
 
 
 def peak():

@@ -95,11 +95,28 @@ def test_nothing_but_decoding_leaves_no_tails() -> None:
     assert turn.moves == (Move(0, 0, 1), Move(1, 0, 2)) and not turn.continued
 
 
+def test_a_page_that_a_window_left_is_kept_until_another_takes_it() -> None:
+    tails = Tails(PAGE, MOST)
+    for position in range(PAGE):
+        tails.turn([1, 2], [position, position], [[5], [6]], True)
+    left = tails.turn([1, 2], [PAGE, PAGE], [[0, 7], [0, 8]], True)
+    assert left.moves == () and left.starts == (0, 0)
+    for position in range(PAGE + 1, 2 * PAGE):
+        tails.turn([1, 2], [position, position], [[0, 7], [0, 8]], True)
+    full = tails.turn([1, 2], [2 * PAGE, 2 * PAGE], [[0, 7, 6], [0, 8, 9]], True)
+    assert full.moves[0] == Move(1, 0, 6)
+    assert set(full.moves[1:]) == {Move(0, 0, 5), Move(0, 1, 7), Move(1, 1, 8)}
+
+
 @pytest.mark.parametrize("window", [None, 1, 3, 6, 11])
 @pytest.mark.parametrize("seed", range(10))
 def test_any_schedule(seed: int, window: int | None) -> None:
-    """Sequences come, pause, leave and take one another's pages, and those that windows left."""
+    """Sequences come, pause, leave and take one another's pages, and those that windows left.
+
+    What windows left can be found again whenever anything but decoding runs.
+    """
     rng, world = random.Random(seed), World(window)
+    left: dict[int, tuple[int, int]] = {}  # pages, with the sequence and the place they had
     free, known, number = list(range(1, 60)), {}, 0
     for _ in range(300):
         if len(known) < 4 and rng.random() < 0.1:
@@ -114,13 +131,21 @@ def test_any_schedule(seed: int, window: int | None) -> None:
             if position // PAGE == len(table):
                 latest = rng.random() < 0.5  # what a window just left, it may be
                 table.append(free.pop(-1 if latest else rng.randrange(len(free))))
+                left.pop(table[-1], None)
             rows.append((sequence, position, list(table)))
             known[sequence] = (position + 1, table)
             for index in range(first_seen(window, position + 1, PAGE)):
-                free += [table[index]] if table[index] else []
+                if table[index]:
+                    free.append(table[index])
+                    left[table[index]] = sequence, index
                 table[index] = GONE
         finished = [s for s in known if known[s][0] > 40]
         if rows:
-            world.step(rows, decoding=rng.random() < 0.9)
+            decoding = rng.random() < 0.9
+            leaving = {} if decoding else dict(left)
+            world.step(rows, decoding)
+            for page, (sequence, index) in leaving.items():
+                held = [world.pool[page, offset] for offset in range(PAGE)]
+                assert held == [f"{sequence}.{index * PAGE + offset}" for offset in range(PAGE)]
         for sequence in finished:
             free += filter(None, known.pop(sequence)[1])

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 from tokenizers import Tokenizer as Encoding
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
@@ -126,9 +127,25 @@ def test_load_reads_what_checkpoints_hold(tmp_path: Path) -> None:
     words = load(tmp_path)
     assert words.special_tokens == {"bos_token": "<s>", "eos_token": "<|end|>"}
     assert (words.eos, words.chat_template) == (words.id_of("<|end|>"), "old")
-    (tmp_path / "chat_template.jinja").write_text("new")
-    assert load(tmp_path).chat_template == "new"
+    (tmp_path / "chat_template.json").write_text('{"chat_template": "beside"}')
+    assert load(tmp_path).chat_template == "old"
+    (tmp_path / "chat_template.jinja").write_text("neu: ü", encoding="utf-8")
+    assert load(tmp_path).chat_template == "neu: ü"
+    more = tmp_path / "additional_chat_templates"
+    more.mkdir()
+    (more / "rag.jinja").write_text("found")
+    found = load(tmp_path).chat_template
+    assert msgspec.to_builtins(found) == [
+        {"name": "default", "template": "neu: ü"},
+        {"name": "rag", "template": "found"},
+    ]
+    (more / "rag.jinja").unlink()
     (tmp_path / "chat_template.jinja").unlink()
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    assert load(tmp_path).chat_template == "beside"
+    older = {"eos_token": {"content": "<|end|>"}}
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps(older))
+    assert load(tmp_path).eos == words.id_of("<|end|>")
     (tmp_path / "tokenizer_config.json").write_text('{"chat_template": [{"name": 3}]}')
     with pytest.raises(TokenizerError, match="chat_template makes no sense"):
         load(tmp_path)

@@ -11,7 +11,7 @@ import pytest
 from bessemer.architectures.config import ModelConfig, Quantization, Stored
 from bessemer.architectures.registry import configure
 from bessemer.engine.checkpoint import CheckpointError, open_checkpoint
-from bessemer.engine.weights import Weights
+from bessemer.engine.weights import Reading, Weights
 from bessemer.kernels.linear import linear
 from bessemer.kernels.weight import Dense, Quantized, widen
 from tests.architectures.tiny import BASE, Tiny
@@ -182,7 +182,7 @@ def test_numbers_that_are_none(broken: float, tmp_path: Path) -> None:
     arrays = {"m.weight": mx.full((8, 64), broken), "n": mx.ones((4,))}
     path = write(tmp_path, arrays)
     assert isinstance(weights(path).matrix("m", 8, 64), Dense)  # unless they are looked for
-    reader = Weights(open_checkpoint(path), configure(CONFIG), check=True)
+    reader = Weights(open_checkpoint(path), configure(CONFIG), Reading(check=True))
     assert reader.vector("n", 4).tolist() == [1, 1, 1, 1]
     with pytest.raises(CheckpointError) as caught:
         reader.matrix("m", 8, 64)
@@ -193,4 +193,4 @@ def test_scales_that_are_none(tmp_path: Path) -> None:
     path = write(tmp_path, quantized_parts(scales=mx.full((8, 2), float("nan"))))
     config = replace(configure(CONFIG), quantization=Quantization(Stored(64, 4)))
     with pytest.raises(CheckpointError, match=r"m\.scales holds NaN"):
-        Weights(open_checkpoint(path), config, check=True).matrix("m", 8, 128)
+        Weights(open_checkpoint(path), config, Reading(check=True)).matrix("m", 8, 128)

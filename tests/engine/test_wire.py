@@ -6,6 +6,10 @@ import pytest
 
 from bessemer.engine.memory import Plan
 from bessemer.engine.request import (
+    Embed,
+    Embedded,
+    Rank,
+    Ranked,
     Refusal,
     Refused,
     Request,
@@ -38,6 +42,8 @@ REQUEST = Request(
 TO_WORKER = [
     Configure(VERSION, "/models/é", 10**12, 2, 64, 256, 256),
     Submit([REQUEST, REQUEST]),
+    Submit([Embed(id=1, inputs=["é", [0, 2**31 - 1]], dimensions=3, prompt="q", truncate=True)]),
+    Submit([REQUEST, Rank(id=2, query="?", documents=["", "x"])]),
     Cancel([1, 2**40]),
 ]
 TO_SERVER = [
@@ -48,6 +54,8 @@ TO_SERVER = [
             Started(1, 64),
             Token(1, [5], "stop", "END", 0, [TokenLogprobs(5, -0.5, [(5, -0.5)])]),
             Refused.of(2, Refusal(503, "overloaded", "later", retry_after=1)),
+            Embedded(3, [1, 0], bytes(range(256)) * 100, 12, False),
+            Ranked(4, [0], [-1e-30], 7, True),
         ]
     ),
 ]
@@ -63,6 +71,20 @@ def test_messages_both_ways_at_any_split(step: int) -> None:
         data = b"".join(map(sender.frame, messages))
         pieces = [data[at : at + step] for at in range(0, len(data), step)]
         assert [m for piece in pieces for m in receiver.feed(piece)] == messages
+
+
+def test_which_events_are_the_last() -> None:
+    refused = Refused.of(1, Refusal(400, "bad", "wrong"))
+    last = (
+        refused,
+        Token(1, [], "length"),
+        Embedded(1, [0], b"", 1, True),
+        Ranked(1, [], [], 1, True),
+    )
+    for event in last:
+        assert event.over
+    for event in (Started(1, 0), Token(1, [5]), Embedded(1, [0], b"", 1, False)):
+        assert not event.over
 
 
 def test_a_refusal_comes_back_as_it_went() -> None:

@@ -12,7 +12,16 @@ import pytest
 from msgspec import structs
 
 from bessemer.engine import worker as module
-from bessemer.engine.request import Refused, Request, Sampling, Token
+from bessemer.engine.request import (
+    Embed,
+    Embedded,
+    Rank,
+    Ranked,
+    Refused,
+    Request,
+    Sampling,
+    Token,
+)
 from bessemer.engine.wire import (
     VERSION,
     Cancel,
@@ -25,6 +34,8 @@ from bessemer.engine.wire import (
 )
 from bessemer.kernels.simulator import compiler
 from bessemer.kernels.simulator.options import SimulatorError
+
+from .tiny_sentence import EMBEDDERS, RERANKERS
 
 GUIDE = Path(__file__).parents[2] / "engine" / "guide"
 
@@ -135,6 +146,42 @@ def test_what_cannot_be_loaded_is_said_and_ends_it(tmp_path: Path) -> None:
             server.send(wrong)
             assert isinstance(server.receive(), Failed)
             assert server.process.wait(20) == 1
+
+
+def test_an_embedding_model_answers_refuses_and_goes_on(tmp_path: Path) -> None:
+    with worker() as server:
+        server.send(configure(EMBEDDERS["mean_normalized_cut"].write(tmp_path)))
+        ready = server.receive()
+        assert isinstance(ready, Ready) and ready.plan.context == 12 and not ready.plan.pool
+        events = server.events()
+        server.send(Submit([Embed(id=1, inputs=["the " * 30]), ask(2, 3)]))
+        server.send(Submit([Embed(id=3, inputs=["the cat", [5, 6]])]))
+        found = {event.request: event for event in (next(events) for _ in range(3))}
+        assert isinstance(found[1], Refused) and found[1].code == "context_length_exceeded"
+        assert isinstance(found[2], Refused) and found[2].code == "unsupported_model"
+        assert isinstance(found[3], Embedded) and len(found[3].vectors) == 2 * 48 * 4
+        server.send(Submit([Embed(id=4, inputs=["the cat"] * 5000)]))
+        server.send(Cancel([4]))
+        server.send(Submit([Embed(id=5, inputs=["the cat", [5, 6]])]))
+        again = next(event for event in events if event.request == 5)
+        assert again.vectors == found[3].vectors
+
+
+def test_a_reranking_model_answers(tmp_path: Path) -> None:
+    with worker() as server:
+        server.send(configure(RERANKERS["sigmoid_by_name"].write(tmp_path)))
+        assert isinstance(server.receive(), Ready)
+        server.send(Submit([Rank(id=1, query="who ?", documents=["the cat", "fish"])]))
+        event = next(server.events())
+        assert isinstance(event, Ranked) and event.over and len(event.scores) == 2
+
+
+def test_an_embedding_model_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    small = structs.replace(configure(EMBEDDERS["no_modules"].write(tmp_path)), memory=1000)
+    with worker() as server:
+        server.send(small)
+        failed = server.receive()
+        assert isinstance(failed, Failed) and "it was given 1 KB" in failed.message
 
 
 class Listener:

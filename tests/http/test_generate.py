@@ -20,7 +20,7 @@ from bessemer.engine.request import (
 from bessemer.engine.request import Started as Admitted
 from bessemer.engine.tokenizer import Tokenizer, load
 from bessemer.engine.wire import VERSION, Ready
-from bessemer.http.backends import Backends, Local
+from bessemer.http.backends import Backends, Encoder, Local, Measure
 from bessemer.http.generate import Patience, answer, count
 from bessemer.http.hub import BUILT_IN
 from bessemer.translate.chat import (
@@ -252,3 +252,23 @@ def test_names_exact_first_then_the_last_part() -> None:
         with pytest.raises(Refusal) as caught:
             backends.find(unknown)
         assert (caught.value.status, caught.value.code) == (404, "model_not_found")
+
+
+def test_a_model_is_asked_for_what_it_is_for_alone() -> None:
+    writer, worker = local(says(""))
+    fleet: Any = worker
+    embeds, ranks = Encoder("e", 0, fleet, "embed"), Encoder("r", 0, fleet, "rerank")
+    backends = Backends({"w": writer, "x/e": embeds, "r": ranks})
+    assert backends.writer("w") is writer
+    assert backends.encoder("E", "embed") is embeds and backends.encoder("r", "rerank") is ranks
+    wrong: list[tuple[str, Measure | None, str]] = [
+        ("e", None, "embeds texts"),
+        ("r", None, "ranks documents"),
+        ("w", "embed", "writes answers"),
+        ("r", "embed", "ranks documents"),
+        ("e", "rerank", "embeds texts"),
+    ]
+    for name, purpose, does in wrong:
+        with pytest.raises(Refusal, match=does) as caught:
+            backends.writer(name) if purpose is None else backends.encoder(name, purpose)
+        assert (caught.value.status, caught.value.field) == (400, "model")

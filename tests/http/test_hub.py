@@ -106,6 +106,21 @@ def test_a_broken_index_is_incomplete(tmp_path: Path, index: str) -> None:
     assert not is_complete(path)
 
 
+def test_a_model_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    """As older versions of sentence-transformers saved them."""
+    path = tmp_path / "embedder"
+    fill(path / "0_Transformer")
+    with pytest.raises(UsageError, match="no config"):
+        resolve(str(path), offline=True)
+    listed = path / "modules.json"
+    listed.write_text('[{"path": "0_Transformer", "type": "sentence_transformers.Transformer"}]')
+    assert resolve(str(path), offline=True) == path and is_complete(path)
+    (path / "0_Transformer" / "tokenizer.json").unlink()
+    assert not is_complete(path)
+    listed.write_text("{")
+    assert not is_complete(path)
+
+
 def test_a_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[dict[str, Any]] = []
 

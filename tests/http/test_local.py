@@ -96,6 +96,13 @@ def test_run_answers_once(tmp_path: Path) -> None:
     assert again.returncode == 0 and result.stdout.startswith(again.stdout.rstrip("\n"))
 
 
+def test_weights_in_a_folder_of_their_own_count_too(tmp_path: Path) -> None:
+    inner = tmp_path / "0_Transformer"
+    inner.mkdir()
+    (inner / "model.safetensors").write_bytes(b"x" * 50)
+    assert shares({"a": tmp_path}, 80) == {"a": 80} and shares({"a": tmp_path}, 10) == {"a": 50}
+
+
 @pytest.mark.parametrize(("memory", "expected"), [(1000, (400, 600)), (50, (50, 250))])
 def test_no_byte_is_promised_twice(tmp_path: Path, memory: int, expected: tuple[int, int]) -> None:
     models = {}

@@ -43,3 +43,9 @@ def test_the_sum_with_a_residual_is_normalised() -> None:
     assert same(total, x + residual)
     assert same(found, layer_norm(total, weight, bias, 1e-5))
     assert close(found, layer_norm_reference(total, weight, bias, 1e-5))
+
+
+def test_x_of_16_bits_stays_so() -> None:
+    x = normal(2, 8).astype(mx.float16)
+    assert layer_norm(x, mx.ones(8), mx.zeros(8), 1e-6).dtype == mx.float16
+    assert [y.dtype for y in layer_norm(x, mx.ones(8), None, 1e-6, x)] == [mx.float16] * 2

@@ -126,12 +126,41 @@ def test_what_metal_has_no_kernel_for(activation: Activation, launched: int) -> 
     assert sum(launch.source.name.startswith("moe") for launch in launches) == launched
 
 
-def test_gate_and_up_must_take_the_same_activations() -> None:
-    made = experts(4, 64, 32, bits=4, exact=False)
-    made = replace(made, gate=matrix(4 * 32, 64, 4, True, 1))
-    if compiled():
-        with pytest.raises(AssertionError):
-            moe(normal(2, 64), made, *routed(2, 4, 2))
+def in_nvfp4(rows: int, columns: int, exact: bool, seed: int) -> Quantized:
+    """Whose groups, and so blocks of activations, are half as long as others'."""
+    words, scales, *_ = mx.quantize(normal(rows, columns, seed=seed) * 0.1, mode="nvfp4")
+    return Quantized(words, scales, None, 16, 4, "nvfp4", exact)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 40])
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("kind", ["bits", "exactness", "dense", "blocks"])
+def test_a_gate_stored_in_another_way_than_up(
+    kind: str, exact: bool, turned: bool, rows: int
+) -> None:
+    """One that takes the same activations, and three that may take others."""
+    shape, seed = (4 * 32, 64), 11
+    gate = {
+        "bits": matrix(*shape, 8, exact, seed),
+        "exactness": matrix(*shape, 4, not exact, seed),
+        "dense": matrix(*shape, 0, exact, seed),
+        "blocks": in_nvfp4(*shape, exact, seed),
+    }[kind]
+    made = replace(experts(4, 64, 32, 4, exact), gate=gate)
+    if turned:
+        made = replace(made, gate=made.up, up=gate)
+    x, (chosen, weights) = normal(rows, 64), routed(rows, 4, 2)
+    expected = moe_reference(x, made, chosen, weights)
+    with using(Simulator()), watching() as launches:
+        assert distance(moe(x, made, chosen, weights), expected) < 1e-5
+    assert any("moe" in launch.source.name for launch in launches) == (kind == "exactness")
+    bound = 1e-5 if exact and kind != "exactness" else 2e-2
+    found = moe(x, made, chosen, weights)
+    assert distance(found, expected) < bound
+    gate, up, down = (pack_experts(each, 4) for each in made.weights)
+    packed = moe(x, replace(made, gate=gate, up=up, down=down), chosen, weights)
+    assert (np.array(packed) == np.array(found)).all()
 
 
 @pytest.mark.parametrize("width", [32, 40])  # 40 rows an expert are no whole number of panels

@@ -134,3 +134,17 @@ def test_appends_are_in_place() -> None:
     assert cache.values is not None
     assert same(cache.keys[page, :, :, offset], normal(64, 8, 64, seed=2)[5])
     assert same(cache.values[page, :, offset], normal(64, 8, 64, seed=2)[5] * 2)
+
+
+@pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16])
+def test_queries_of_16_bits_give_the_same_beside_sinks_in_float32(
+    dtype: mx.Dtype, filled: tuple[Pages, list[list[int]]]
+) -> None:
+    pages, dealt = filled
+    layout = layout_of([(dealt[2], 32, 1), (dealt[4], 64, 9)])
+    heads = replace(heads_of(4), sinks=normal(4, seed=3))
+    q = (normal(10, 4, DIM) * 2).astype(dtype)
+    found = paged_attention(q, pages, layout, heads)
+    expected = paged_attention_reference(q.astype(mx.float32), pages, layout, heads)
+    assert found.dtype == dtype
+    assert float(mx.max(mx.abs(found - expected))) < (0.005 if dtype == mx.float16 else 0.05)

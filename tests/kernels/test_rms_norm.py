@@ -43,6 +43,7 @@ def test_a_weight_of_16_bits(dtype: mx.Dtype) -> None:
 def test_x_of_16_bits_stays_so() -> None:
     x = normal(2, 8).astype(mx.float16)
     assert rms_norm(x, mx.ones(8, mx.float16), 1e-6).dtype == mx.float16
+    assert rms_norm(x, mx.ones(8), 1e-6).dtype == mx.float16
 
 
 def test_a_slice_and_no_rows() -> None:

@@ -245,6 +245,22 @@ def test_small_products_are_allowed() -> None:
     assert render("{{ '-' * 3 }}{{ 6 * 7 }}{{ 2.5 * 2 }}", USER) == "---425.0"
 
 
+@pytest.mark.parametrize("name", ["reasoning_content", "thinking"])
+def test_an_earlier_thought_by_either_name(name: str) -> None:
+    source = "{% for m in messages %}[{{ m.NAME }}]{{ m.NAME is defined }}{% endfor %}"
+    prompt = render(source.replace("NAME", name), USER, THOUGHTFUL)
+    assert prompt == "[]False[\nThe user greets.\n]True"
+
+
+def test_what_is_set_in_a_generation_is_forgotten_after_it() -> None:
+    source = (
+        "{% set x = 'out' %}{% set n = namespace(y=1) %}{% for m in messages %}{% generation %}"
+        "{% set x = 'in' %}{% set n.y = n.y + loop.index %}{{ x }}{{ m.content }}"
+        "{% endgeneration %}{{ x }}{% endfor %}{{ n.y }}"
+    )
+    assert render(source, ASSISTANT, AGAIN) == "inHello! outinÉmile 😀?out4"
+
+
 def test_names_and_lines() -> None:
     assert (
         render(

@@ -5,8 +5,9 @@
 #include "pool.h"
 
 #define CASES(X)                                                                                    \
-    X(activation) X(attention) X(conv1d) X(embedding) X(encoder_attention) X(gated_delta)          \
-    X(head_linear) X(linear) X(moe) X(norm) X(pool) X(route) X(sample)
+    X(activation) X(attention) X(conv1d) X(delta_gates) X(embedding) X(encoder_attention)           \
+    X(gated_delta) X(gated_norm) X(head_linear) X(linear) X(moe) X(norm) X(parts) X(pool)           \
+    X(route) X(sample) X(ssm_scan)
 #define DECLARE(name) void check_##name(void);
 CASES(DECLARE)
 

@@ -1,0 +1,54 @@
+"""POST /v1/embeddings, /v1/rerank and /v1/score."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ...translate import openai_embeddings, rerank
+from ...translate.chat import Identity
+from ...translate.rerank import Ranking, Scores
+from ..backends import Backends
+from ..measure import embed, rank
+from ..message import HttpRequest, Response
+from .answers import decoded
+
+
+@dataclass(frozen=True, slots=True)
+class Embeds:
+    backends: Backends
+
+    async def __call__(self, request: HttpRequest) -> Response:
+        ask = await decoded(openai_embeddings.decode_request, request.body)
+        encoder = self.backends.encoder(ask.model, "embed")
+        vectors = await embed(encoder, ask)
+        encode = openai_embeddings.encode_response
+        return Response(200, await asyncio.to_thread(encode, ask, vectors, encoder.name))
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How an endpoint that scores reads a request and writes an answer."""
+
+    prefix: str  # of an answer's id
+    decode: Callable[[bytes], Ranking]
+    encode: Callable[[Ranking, Scores, Identity], bytes]
+
+
+RERANK = Shape("rerank-", rerank.decode_request, rerank.encode_response)
+SCORE = Shape("score-", rerank.decode_score, rerank.encode_score)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    shape: Shape
+    backends: Backends
+
+    async def __call__(self, request: HttpRequest) -> Response:
+        ask = await decoded(self.shape.decode, request.body)
+        encoder = self.backends.encoder(ask.model, "rerank")
+        scores = await rank(encoder, ask)
+        number = self.shape.prefix + secrets.token_hex(12)
+        identity = Identity(number, int(time.time()), encoder.name)
+        return Response(200, self.shape.encode(ask, scores, identity))

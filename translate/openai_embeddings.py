@@ -1,0 +1,114 @@
+"""OpenAI's embeddings: request to Embedding, vectors to JSON."""
+
+import base64
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from .decode import decode, invalid
+from .openai_shape import Prompts, each_prompt, encode_json
+
+MOST_INPUTS = 2048  # https://platform.openai.com/docs/api-reference/embeddings
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """Texts, or lists of token ids, to be made vectors of; `prompt` names one of the model's.
+
+    `truncate` cuts what is too long for the model, which is refused otherwise.
+    """
+
+    model: str
+    inputs: tuple[str | tuple[int, ...], ...]
+    dimensions: int | None = None
+    base64: bool = False
+    prompt: str | None = None
+    truncate: bool = False
+    user: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """One of float32 for each input, as bytes; `tokens` is how many the inputs had in all."""
+
+    rows: Sequence[bytes]
+    tokens: int
+
+
+class PassageRequest(Struct, kw_only=True):
+    """What may be said of texts: how they are cut to the model's length, in our word and vLLM's."""
+
+    model: str
+    prompt_name: str | None = None
+    truncate: bool | None = None
+    truncate_prompt_tokens: int | None = None
+
+    @property
+    def cuts(self) -> bool:
+        if self.truncate_prompt_tokens not in (None, -1):
+            raise invalid("truncate_prompt_tokens", "must be -1, which is the model's own length")
+        return self.truncate or self.truncate_prompt_tokens is not None
+
+
+class EmbeddingRequest(PassageRequest, kw_only=True):
+    input: Prompts
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Annotated[int, Meta(ge=1)] | None = None
+    user: str | None = None
+
+
+class InputUsage(Struct):
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingBody(Struct, tag_field="object", tag="embedding"):
+    index: int
+    embedding: str | list[float]
+
+
+class EmbeddingList(Struct, tag_field="object", tag="list"):
+    data: list[msgspec.Raw]
+    model: str
+    usage: InputUsage
+
+
+DECODER = msgspec.json.Decoder(EmbeddingRequest)
+
+
+def decode_request(body: bytes) -> Embedding:
+    request = decode(body, DECODER)
+    inputs = each_prompt("input", request.input, MOST_INPUTS)
+    if "" in inputs:
+        raise invalid("input", "must not hold an empty text")
+    return Embedding(
+        model=request.model,
+        inputs=inputs,
+        dimensions=request.dimensions,
+        base64=request.encoding_format == "base64",
+        prompt=request.prompt_name,
+        truncate=request.cuts,
+        user=request.user,
+    )
+
+
+def encode_response(ask: Embedding, vectors: Vectors, model: str) -> bytes:
+    """Vector by vector: other threads have a turn in between."""
+    show = _base64 if ask.base64 else _numbers
+    data = [
+        msgspec.Raw(encode_json(EmbeddingBody(index, show(row))))
+        for index, row in enumerate(vectors.rows)
+    ]
+    return encode_json(EmbeddingList(data, model, InputUsage(vectors.tokens, vectors.tokens)))
+
+
+def _base64(row: bytes) -> str:
+    return base64.b64encode(row).decode()
+
+
+def _numbers(row: bytes) -> list[float]:
+    return array("f", row).tolist()

@@ -1,0 +1,142 @@
+"""Rerank as Jina and Cohere have it, and vLLM's score: request to Ranking, scores to JSON."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from .chat import Identity
+from .decode import decode, invalid
+from .openai_embeddings import InputUsage, PassageRequest
+from .openai_shape import encode_json
+
+MOST_DOCUMENTS = 10_000  # https://docs.cohere.com/docs/reranking-best-practices
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Documents to be ordered by what they are worth to a query; all, or the `top` of them.
+
+    `prompt` and `truncate` as in Embedding, of a query and a document together.
+    """
+
+    model: str
+    query: str
+    documents: tuple[str, ...]
+    top: int | None = None
+    show: bool = False  # the documents too
+    prompt: str | None = None
+    truncate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """One for each document; `tokens` is how many all pairs had."""
+
+    values: Sequence[float]
+    tokens: int
+
+
+class Document(Struct):
+    text: str
+
+
+Documents = Annotated[list[str | Document], Meta(min_length=1, max_length=MOST_DOCUMENTS)]
+Texts = Annotated[list[str], Meta(min_length=1, max_length=MOST_DOCUMENTS)]
+
+
+class RerankRequest(PassageRequest, kw_only=True):
+    query: str
+    documents: Documents
+    top_n: Annotated[int, Meta(ge=1)] | None = None
+    return_documents: bool | None = None
+
+
+class ScoreRequest(PassageRequest, kw_only=True):
+    text_1: str | Annotated[list[str], Meta(min_length=1)]
+    text_2: str | Texts
+
+
+class Result(Struct):
+    index: int
+    relevance_score: float
+    document: Document | UnsetType = UNSET
+
+
+class RerankBody(Struct):
+    id: str
+    model: str
+    results: list[Result]
+    usage: InputUsage
+
+
+class Score(Struct, tag_field="object", tag="score"):
+    index: int
+    score: float
+
+
+class ScoreList(Struct, tag_field="object", tag="list"):
+    id: str
+    created: int
+    model: str
+    data: list[Score]
+    usage: InputUsage
+
+
+RERANK = msgspec.json.Decoder(RerankRequest)
+SCORE = msgspec.json.Decoder(ScoreRequest)
+
+
+def decode_request(body: bytes) -> Ranking:
+    request = decode(body, RERANK)
+    return Ranking(
+        model=request.model,
+        query=_given("query", request.query),
+        documents=tuple(each if isinstance(each, str) else each.text for each in request.documents),
+        top=request.top_n,
+        show=request.return_documents or False,
+        prompt=request.prompt_name,
+        truncate=request.cuts,
+    )
+
+
+def encode_response(ask: Ranking, scores: Scores, identity: Identity) -> bytes:
+    """The best first; of those that are worth the same, the one that was given first."""
+    order = sorted(range(len(scores.values)), key=lambda row: -scores.values[row])[: ask.top]
+    results = [Result(row, scores.values[row], _shown(ask, row)) for row in order]
+    usage = InputUsage(scores.tokens, scores.tokens)
+    return encode_json(RerankBody(identity.id, identity.model, results, usage))
+
+
+def decode_score(body: bytes) -> Ranking:
+    request = decode(body, SCORE)
+    first = [request.text_1] if isinstance(request.text_1, str) else request.text_1
+    second = [request.text_2] if isinstance(request.text_2, str) else request.text_2
+    if len(first) > 1:
+        raise invalid("text_1", "must be one text, which is scored with each of text_2")
+    return Ranking(
+        model=request.model,
+        query=_given("text_1", first[0]),
+        documents=tuple(second),
+        prompt=request.prompt_name,
+        truncate=request.cuts,
+    )
+
+
+def encode_score(ask: Ranking, scores: Scores, identity: Identity) -> bytes:
+    """In the order in which the texts were given."""
+    data = [Score(row, value) for row, value in enumerate(scores.values)]
+    usage = InputUsage(scores.tokens, scores.tokens)
+    return encode_json(ScoreList(identity.id, identity.created, identity.model, data, usage))
+
+
+def _given(field: str, text: str) -> str:
+    if not text:
+        raise invalid(field, "must not be empty")
+    return text
+
+
+def _shown(ask: Ranking, row: int) -> Document | UnsetType:
+    return Document(ask.documents[row]) if ask.show else UNSET
