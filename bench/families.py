@@ -1,7 +1,7 @@
 """Every family's layers beside Llama's: time for each multiplication and addition they mean.
 
 python -P -m bessemer.bench.families [FAMILY ...] [--rounds 10] [--tokens 256] [--context 128]
-        [--most 1.3]
+        [--wide 2] [--most 1.3]
 
 Random 4-bit weights, float32 activations, one prompt; embeddings and head are left out. In each
 round all families take their turn, and each is divided by the Llama of its round.
@@ -42,6 +42,13 @@ from bessemer.kernels.runs import Runs, States
 
 FILE = Path(__file__).with_name("families.toml")
 FIRST = "llama"  # what the others are compared with
+# What `--wide` multiplies: a model of twice the width has twice the heads and twice the experts'.
+WIDTHS = (
+    *("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads"),
+    *("moe_intermediate_size", "shared_expert_intermediate_size", "shared_intermediate_size"),
+    *("linear_num_key_heads", "linear_num_value_heads", "kv_lora_rank", "q_lora_rank"),
+    *("mamba_num_heads", "mamba_n_heads"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +60,20 @@ class Subject:
     work: float
 
 
-def families() -> Mapping[str, dict[str, Any]]:
+def families(wide: int = 1) -> Mapping[str, dict[str, Any]]:
     """The config.json of each, by model_type."""
     found = tomllib.loads(FILE.read_text())
     base = found.pop("base")
-    return {name: {**base, **own, "model_type": name} for name, own in found.items()}
+    every = {name: {**base, **own, "model_type": name} for name, own in found.items()}
+    return {
+        name: {key: each * wide if key in WIDTHS else each for key, each in config.items()}
+        for name, config in every.items()
+    }
 
 
-def subject(name: str) -> Subject:
+def subject(name: str, wide: int = 1) -> Subject:
     mx.random.seed(0)
-    config = configure(families()[name])
+    config = configure(families(wide)[name])
     experts = [b.feed_forward for b in config.blocks if isinstance(b.feed_forward, MoeConfig)]
     drawn = Drawn(config, chosen={each.count: each.per_token for each in experts})
     return Subject(name, Decoder.load(config, drawn), drawn.work)
@@ -177,10 +188,11 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--context", type=int, default=128)
+    parser.add_argument("--wide", type=int, default=1)
     parser.add_argument("--most", type=float, default=1.3)
     options = parser.parse_args()
     names = list(dict.fromkeys([FIRST, *(options.families or families())]))
-    subjects = {name: subject(name) for name in names}
+    subjects = {name: subject(name, options.wide) for name in names}
     prompts = {name: prefill(each, options.tokens) for name, each in subjects.items()}
     tokens = {name: decode(each, options.context) for name, each in subjects.items()}
     found = measure(prompts, options.rounds, 1), measure(tokens, options.rounds, 5)

@@ -40,6 +40,13 @@ class Norm:
         return rms_norm(x, self.weight, self.eps)
 
 
+def once(x: mx.array, norm: Norm | None) -> tuple[mx.array, Norm | None]:
+    """x and its norm, for several operations: on a CPU, where none takes it in, the norm of x."""
+    if norm is None or device() is not None:
+        return x, norm
+    return norm(x), None
+
+
 @overload
 def rms_norm(x: mx.array, weight: mx.array, eps: float) -> mx.array: ...
 @overload

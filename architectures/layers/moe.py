@@ -8,7 +8,7 @@ import numpy as np
 from ...kernels.linear import linear
 from ...kernels.moe import Experts, Shared, moe, pack_experts
 from ...kernels.parts import weighed
-from ...kernels.rms_norm import Norm
+from ...kernels.rms_norm import Norm, once
 from ...kernels.route import Router, choose
 from ...kernels.weight import Dense, Quantized, Weight, pack, storage, take_rows, widen
 from ..config import MlpConfig, ModelConfig, MoeConfig
@@ -56,7 +56,7 @@ class MoE:
 
     def __call__(self, x: mx.array, norm: AnyNorm | None, residual: mx.array | None) -> mx.array:
         """The layer of norm(x), plus the residual."""
-        x, norm = fused(x, norm)
+        x, norm = once(*fused(x, norm))
         chosen, weights = self.choose(x, norm)
         if self.apart is not None:
             residual = self.apart(x, norm, residual)
