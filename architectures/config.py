@@ -448,6 +448,12 @@ class ModelConfig:
         return tuple(sorted(found, key=lambda window: -(window or 1 << 62)))
 
     @property
+    def is_unturned(self) -> bool:
+        """Whether some layers attend without positions."""
+        mixers = (block.mixer for block in self.blocks)
+        return any(isinstance(m, AttentionConfig) and m.rope is None for m in mixers)
+
+    @property
     def ropes(self) -> tuple[Rope, ...]:
         """The distinct rotary positions of the blocks, in their order."""
         mixers = (block.mixer for block in self.blocks)

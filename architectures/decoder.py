@@ -187,6 +187,8 @@ class Decoder:
     ropes: tuple[Rotary, ...]
     inputs: Inputs | None  # each layer's own embeddings
     streams: Streams | None
+    homes: tuple[int, ...]  # of each block, the number of its cache
+    unturned: bool  # some layers have no positions
     config: ModelConfig
     dtype: mx.Dtype  # of activations; what a cache should hold
 
@@ -206,6 +208,8 @@ class Decoder:
             tuple(Rotary.of(rope) for rope in config.ropes),
             None if config.per_layer is None else Inputs.load(parameters, config, config.per_layer),
             None if config.altup is None else Streams.load(parameters, config, config.altup),
+            config.homes,
+            config.is_unturned,
             config,
             parameters.dtype,
         )
@@ -229,10 +233,10 @@ class Decoder:
             x = x * self.config.embed_scale
         tables = tuple(rope.table(step.positions, step.reaches) for rope in self.ropes)
         inputs = None if self.inputs is None else self.inputs(tokens, x)
-        turns = Turns(step, tables, still(step.positions), inputs)
+        turns = Turns(step, tables, still(step.positions) if self.unturned else None, inputs)
         x = x if self.streams is None else self.streams.spread(x)
         written = list(caches)
-        for block, home in zip(self.blocks, self.config.homes, strict=True):
+        for block, home in zip(self.blocks, self.homes, strict=True):
             x, written[home] = block(x, turns, written[home])
         return (x if self.streams is None else self.streams.gather(x)), written
 

@@ -36,9 +36,11 @@ class Turns:
 
     step: Step
     tables: tuple[Table, ...]
-    still: Table  # of layers without positions
+    still: Table | None  # of layers without positions, where there are any
     inputs: mx.array | None = None
     lent: dict[int, mx.array] = field(default_factory=dict)
 
     def table(self, rope: int | None) -> Table:
-        return self.still if rope is None else self.tables[rope]
+        table = self.still if rope is None else self.tables[rope]
+        assert table is not None
+        return table

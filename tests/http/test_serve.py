@@ -406,7 +406,8 @@ def test_keys_rates_and_the_queue() -> None:
 
 def test_waiting_streams_get_signs_of_life() -> None:
     with serving("--heartbeat", "0.05", "--max-batch", "1") as server:
-        busy = server.stream("/v1/chat/completions", CHAT | {"max_tokens": 1500, "ignore_eos": True})
+        long = CHAT | {"max_tokens": 1500, "ignore_eos": True}
+        busy = server.stream("/v1/chat/completions", long)
         next(busy)
         waiting = {
             path: server.stream(path, CHAT | {"max_tokens": 5})
