@@ -51,7 +51,9 @@ class States:
 
     def copied(self, source: Sequence[int], into: Sequence[int]) -> "States":
         """With slots `into` holding what `source` do; in place, as in `Runs.stored`."""
+        taken = [array[mx.array(list(source), mx.int32)] for array in self.arrays]
+        mx.eval(taken)  # else the graph would read the old arrays while it writes, to copies
         moved = [mx.array(array) for array in self.arrays]
-        for array in moved:
-            array[mx.array(list(into), mx.int32)] = array[mx.array(list(source), mx.int32)]
+        for array, rows in zip(moved, taken, strict=True):
+            array[mx.array(list(into), mx.int32)] = rows
         return States(tuple(moved))
