@@ -11,11 +11,8 @@ SLOTS, WIDTH = 64, 1 << 16
 
 def numbered() -> States:
     """Slot i holds i, and 100 + i."""
-    column = mx.arange(SLOTS, dtype=mx.float32)[:, None]
-    arrays = (
-        mx.broadcast_to(column, (SLOTS, WIDTH)) + 0,
-        mx.broadcast_to(column, (SLOTS, 8)) + 100,
-    )
+    column = np.arange(SLOTS, dtype=np.float32)[:, None]
+    arrays = tuple(mx.array(np.tile(column + n, width)) for n, width in ((0, WIDTH), (100, 8)))
     mx.eval(arrays)
     return States(arrays)
 
