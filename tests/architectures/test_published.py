@@ -1,4 +1,4 @@
-"""Configs of published checkpoints, whole, and what their model cards say of the models."""
+"""Configs of published checkpoints, about half from repositories, the others as remembered."""
 
 import json
 from dataclasses import dataclass
