@@ -1,7 +1,9 @@
 """Every kind of mathematics on the Metal path, in the simulator: the references' logits again."""
 
 import tempfile
+from collections.abc import Set
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -61,6 +63,13 @@ KINDS = {
     "llama_mxfp8": {"attention"},
     "llama_nvfp4": {"attention"},
 }
+# Every kernel of every size is compiled: what others have too is left to `make test-long`.
+SELDOM = {"llama_dynamic", "mamba2_groups", "nemotron_h_odd_latent", "olmo2_mha"}
+IN_HALF = {
+    *("llama_llama3", "gemma3_text_older", "gemma3n_sparse_lending", "gpt_oss_yarn"),
+    *("deepseek_v2_even", "qwen2_moe_shared", "qwen3_next_shared_keys"),
+    *("granitemoehybrid_experts", "lfm2_adjusted_tied", "cohere2_pattern"),
+}
 PLAIN = {"linear", "linear_dense", "linear_rows"}
 OTHERS = sorted(
     path.stem
@@ -83,6 +92,12 @@ class TestEvenLatents(Parity):
 
     family = "deepseek_v2"
     cases = {"even": Case(EVEN, {"rope_theta": 1300.0, "rms_norm_eps": 0.01})}
+
+
+def often(chosen: Set[str]) -> list[Any]:
+    """All kinds, of which those that were not chosen run in the long tests alone."""
+    later = pytest.mark.long
+    return [name if name in chosen else pytest.param(name, marks=later) for name in KINDS]
 
 
 def fed(session: Session) -> dict[int, Floats]:
@@ -113,7 +128,7 @@ def differences(name: str, logits: dict[int, Floats]) -> list[float]:
     ]
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", often(KINDS.keys() - SELDOM))
 def test_the_reference_by_kernels_with_every_access_checked(name: str) -> None:
     with using(Simulator(Options(mode="check"))), watching() as launches:
         found = differences(name, fed(Session(loaded(name), reach)))
@@ -166,7 +181,7 @@ def hidden(model: Model) -> mx.array:
     return model.decoder.hidden(positions, step, caches)[0]
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", often(IN_HALF))
 def test_activations_of_16_bits_stay_so_and_near_the_reference(name: str) -> None:
     with using(Simulator(Options(mode="fast"))):
         model = stored_in_half(name)
