@@ -27,8 +27,6 @@ from bessemer.architectures.config import (
     LatentConfig,
     ModelConfig,
     MoeConfig,
-    Paged,
-    Recurrent,
     SsmConfig,
 )
 from bessemer.architectures.decoder import Decoder
@@ -37,8 +35,10 @@ from bessemer.architectures.step import Cache, Step
 from bessemer.bench.drawn import Drawn
 from bessemer.bench.show import console
 from bessemer.bench.stats import paired, rotated
-from bessemer.kernels.pages import PAGE, Format, Layout, Prefill, zeros
-from bessemer.kernels.runs import Runs, States
+from bessemer.engine.kv_cache import allocate
+from bessemer.engine.room import Room
+from bessemer.kernels.pages import PAGE, Format, Layout, Prefill
+from bessemer.kernels.runs import Runs
 
 FILE = Path(__file__).with_name("families.toml")
 FIRST = "llama"  # what the others are compared with
@@ -96,19 +96,8 @@ def attending(block: BlockConfig, context: float) -> float:
 
 def caches(config: ModelConfig, tokens: int) -> list[Cache]:
     """For one sequence of so many tokens."""
-    pages = 1 + -(-tokens // PAGE)
-    found: list[Cache] = []
-    for kept in config.caches:
-        match kept:
-            case None:
-                found.append(None)
-            case Recurrent(shapes):
-                found.append(States(tuple(mx.zeros((2, *shape)) for shape in shapes)))
-            case Paged():
-                sizes = (kept.kv_heads, kept.head_dim, kept.value_dim)
-                found.append(zeros(pages, *sizes, Format.FLOAT16))
-    mx.eval([array for cache in found if cache for array in cache.arrays])
-    return found
+    pages = (-(-tokens // PAGE),) * len(config.windows)
+    return allocate(config, Room(config.windows, pages, states=1), Format.FLOAT16)
 
 
 def step(config: ModelConfig, start: int, count: int) -> Step:

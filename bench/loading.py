@@ -16,9 +16,11 @@ from pathlib import Path
 from statistics import median
 
 import mlx.core as mx
+import psutil
 from msgspec import Struct, to_builtins
 from rich.table import Table
 
+from bessemer.bench.processes import peak
 from bessemer.bench.shapes import shape
 from bessemer.bench.show import console
 from bessemer.bench.synthetic import Storage, checkpoint
@@ -34,23 +36,15 @@ class Loaded(Struct, frozen=True):
     peak: int
 
 
-def peak() -> int:
-    """Bytes that this process has had at most; where there is no /proc, those of MLX's arrays."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return mx.get_peak_memory()
-    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
-
-
 def measure(path: Path) -> Loaded:
     """Of this process, which has loaded nothing yet."""
     mx.eval(mx.ones((64, 64)) @ mx.ones((64, 64)))
-    before, began = peak(), time.perf_counter()
+    process = psutil.Process()
+    before, began = peak(process), time.perf_counter()
     model = load(path)
     seconds = time.perf_counter() - began
     assert model.weight_bytes
-    return Loaded(seconds, peak() - before)
+    return Loaded(seconds, peak(process) - before)
 
 
 def rounds(path: Path, count: int) -> list[Loaded]:

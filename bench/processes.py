@@ -58,3 +58,14 @@ def _cpu(process: psutil.Process) -> float:
 def pss(process: psutil.Process) -> int:
     memory = process.memory_full_info()
     return int(getattr(memory, "pss", memory.rss))  # macOS has no PSS
+
+
+def peak(process: psutil.Process) -> int:
+    """The most memory that a process ever held; what it holds now where nobody kept count."""
+    try:
+        for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return int(process.memory_info().rss)

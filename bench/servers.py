@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -19,7 +18,7 @@ import psutil
 
 from bessemer.bench.contest import About, Case, Failed, Measure
 from bessemer.bench.endpoint import Endpoint
-from bessemer.bench.processes import cost, pss
+from bessemer.bench.processes import cost, peak, pss
 
 ENTRY = "import sys; from bessemer.http.cli import main; sys.exit(main(sys.argv[1:]))"
 BESSEMER = (sys.executable, "-P", "-c", ENTRY)
@@ -212,14 +211,3 @@ class Life:
 
 def family(process: psutil.Process) -> list[psutil.Process]:
     return [process, *process.children(recursive=True)]
-
-
-def peak(process: psutil.Process) -> int:
-    """The most memory that a process ever held; what it holds now where nobody kept count."""
-    try:
-        for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return int(process.memory_info().rss)

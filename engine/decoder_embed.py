@@ -14,6 +14,7 @@ from ..architectures.layers.linear import Linear
 from ..architectures.registry import configure
 from .causal import Causal, TwoWay
 from .checkpoint import Checkpoint
+from .model import read_decoder
 from .passages import Passage
 from .pooling import Floats
 from .sentence import LogitFile, SentenceError, read
@@ -89,10 +90,8 @@ def load_backbone(
 ) -> tuple[DecoderBackbone, int]:
     """With the bytes of its weights; `most` tokens go through it together."""
     config = headless(configured(checkpoint))
-    weights = Weights(checkpoint, config, reading)
-    decoder = Decoder.load(config, weights)
-    weights.finish()
-    return DecoderBackbone(decoder, _states(decoder, most)), weights.bytes
+    decoder, weight_bytes = read_decoder(checkpoint, config, reading)
+    return DecoderBackbone(decoder, _states(decoder, most)), weight_bytes
 
 
 def load_token_scorer(
@@ -104,11 +103,9 @@ def load_token_scorer(
             f"{checkpoint.path} scores by the tokens {yes} and {no}, "
             f"and the model has {config.vocab_size}"
         )
-    weights = Weights(checkpoint, config, reading)
-    decoder = Decoder.load(config, weights)
-    weights.finish()
+    decoder, weight_bytes = read_decoder(checkpoint, config, reading)
     score = TokenScore(decoder, yes, no)
-    return DecoderScorer(decoder, _states(decoder, most), score), weights.bytes
+    return DecoderScorer(decoder, _states(decoder, most), score), weight_bytes
 
 
 def load_label_scorer(

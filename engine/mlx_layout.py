@@ -12,7 +12,7 @@ import mlx.core as mx
 from ..architectures.config import BothConfig, LatentConfig, ModelConfig, MoeConfig, Stored
 from ..kernels.fp8 import from_fp8
 from .checkpoint import Checkpoint, CheckpointError, Header
-from .weights import FLOATS, HARMLESS, named
+from .weights import FLOATS, is_unused, named
 
 SCALES = "_scale_inv"  # after the name of a weight in 8-bit floats
 # Where mlx_lm has experts, below the module that has them.
@@ -67,14 +67,12 @@ class Source:
 
     def names(self) -> list[str]:
         """In the order of layers and experts."""
-        unused = re.compile("|".join(f"(?:{each})" for each in self.config.unused) or r"\Z.")
         wanted = re.compile(WANTED.get(self.config.model_type, r"\Z."))
         names = [
             name
             for name in self._found
-            if not (self.config.tied and name.startswith(f"{self.config.head}."))
-            and not name.endswith((SCALES, HARMLESS))
-            and (wanted.match(name) or not unused.match(name))
+            if not name.endswith(SCALES)
+            and (wanted.match(name) or not is_unused(self.config, name))
         ]
         return sorted(names, key=_natural)
 
@@ -93,12 +91,8 @@ class Source:
         array = self._load(*self._found[name])
         if f"{name}{SCALES}" not in self:
             return array
-        scales = self._load(*self._found[f"{name}{SCALES}"]).astype(mx.float32)
-        rows, columns = array.shape
-        block = self.config.quantization.block
-        if block is None:
-            return from_fp8(array, scales.reshape(1, 1), (rows, columns))
-        return from_fp8(array, scales, block)
+        scales = self._load(*self._found[f"{name}{SCALES}"])
+        return from_fp8(array, scales, self.config.quantization.block)
 
     def _load(self, name: str, header: Header) -> mx.array:
         """MLX reads an array when it is evaluated; what is handed out is not held here."""

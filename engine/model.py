@@ -29,7 +29,14 @@ def build(checkpoint: Checkpoint, config: ModelConfig, reading: Reading = PLAIN)
         raise ConfigError(
             f"{checkpoint.path}: tokens see those after them too: it embeds texts, and writes none"
         )
+    return Model(config, *read_decoder(checkpoint, config, reading))
+
+
+def read_decoder(
+    checkpoint: Checkpoint, config: ModelConfig, reading: Reading
+) -> tuple[Decoder, int]:
+    """With the bytes of its weights; raises for tensors that it has no use for."""
     weights = Weights(checkpoint, config, reading)
     decoder = Decoder.load(config, weights)
     weights.finish()
-    return Model(config, decoder, weights.bytes)
+    return decoder, weights.bytes

@@ -19,9 +19,9 @@ from .decoder_embed import configured
 from .embed import BATCH, Embedder, Reranker, load_embedder, load_reranker
 from .memory import DoesNotFit, Plan, size
 from .passage_engine import PassageEngine
-from .passages import TokenizerFile
+from .passages import longest
 from .request import Sampling
-from .sentence import read, read_modules, read_settings
+from .sentence import read_modules
 from .serving import Settings, weight_bytes, widest
 from .weights import Reading
 
@@ -54,7 +54,7 @@ def load(
     if settings.threads:
         use_threads(settings.threads)
     reading = Reading(settings.exact, settings.check)
-    settled = plan(settings.memory, checkpoint, config, _longest(backbone, config.context), most)
+    settled = plan(settings.memory, checkpoint, config, longest(backbone, config.context), most)
     model = shortened(LOADERS[purpose](directory, reading=reading), settled.context)
     engine = PassageEngine(model, most, settings.max_batch + settings.queue, wake)
     return PassageServing(engine, settled, config.model_type, Sampling())
@@ -64,12 +64,6 @@ def _configure(checkpoint: Checkpoint) -> EncoderConfig | ModelConfig:
     if checkpoint.config.get("model_type") in FAMILIES:
         return encoder_config.configure(checkpoint.config)
     return configured(checkpoint)
-
-
-def _longest(backbone: Path, context: int) -> int:
-    """What passages.load will cut to, in tokens."""
-    file = read(backbone / "tokenizer_config.json", TokenizerFile) or TokenizerFile()
-    return min(context, read_settings(backbone).max_seq_length or file.longest)
 
 
 def plan(

@@ -145,6 +145,12 @@ class PassageReader:
         return Passage(tokens, types, prompted)
 
 
+def longest(backbone: Path, context: int) -> int:
+    """Tokens of a passage, by the files of a model that takes so many."""
+    file = read(backbone / "tokenizer_config.json", TokenizerFile) or TokenizerFile()
+    return min(context, read_settings(backbone).max_seq_length or file.longest)
+
+
 def load(
     directory: Path, backbone: Path, context: int, vocabulary: int, form: Form | None = None
 ) -> PassageReader:
@@ -163,15 +169,13 @@ def load(
     if settings.do_lower_case:
         whole.normalizer = _lowered(whole.normalizer)
     file = read(backbone / "tokenizer_config.json", TokenizerFile) or TokenizerFile()
-    longest = min(context, settings.max_seq_length or file.longest)
+    most = longest(backbone, context)
     cut = Encoding.from_str(whole.to_str())
-    cut.enable_truncation(longest)
+    cut.enable_truncation(most)
     added = whole.get_added_tokens_decoder().items()
     special = frozenset(token for token, about in added if about.special)
     prompts, default = _prompts(directory)
-    return PassageReader(
-        whole, cut, longest, vocabulary, file.typed, special, prompts, default, form
-    )
+    return PassageReader(whole, cut, most, vocabulary, file.typed, special, prompts, default, form)
 
 
 def _prompts(directory: Path) -> tuple[dict[str, str], str]:

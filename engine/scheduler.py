@@ -5,7 +5,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
 from .prefix_cache import Node, PrefixCache
-from .request import Refusal
+from .request import Refusal, overloaded
 from .room import first_seen, most_held
 from .sequence import Sequence
 
@@ -81,9 +81,7 @@ class Scheduler:
                 f"context is {self.limits.context} tokens: shorten the prompt.",
             )
         if len(self.waiting) >= self.limits.queue:
-            raise Refusal(
-                503, "overloaded", "Too many requests are waiting; try again soon.", retry_after=1
-            )
+            raise overloaded()
         self.waiting.append(sequence)
 
     def schedule(self) -> tuple[list[Work], list[Sequence]]:

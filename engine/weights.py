@@ -132,12 +132,11 @@ class Weights:
 
     def _fp8(self, module: str, rows: int, columns: int) -> Dense:
         """DeepSeek's 8-bit numbers, with a scale for each block of rows and columns."""
-        each = self.config.quantization.block
-        block = each or (rows, columns)
-        sizes = (-(-rows // block[0]), -(-columns // block[1]))
+        block = self.config.quantization.block
+        sizes = () if block is None else (-(-rows // block[0]), -(-columns // block[1]))
         codes = self._take(f"{module}.weight", (rows, columns), FP8)
-        scales = self._take(f"{module}.weight_scale_inv", sizes if each else (), FLOATS)
-        return Dense(from_fp8(codes, scales.astype(mx.float32).reshape(sizes), block))
+        scales = self._take(f"{module}.weight_scale_inv", sizes, FLOATS)
+        return Dense(from_fp8(codes, scales, block))
 
     def _turned(self, name: str, count: int, rows: int, columns: int) -> Dense:
         array = self._take(name, (count, columns, rows), FLOATS).swapaxes(1, 2)

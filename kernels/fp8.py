@@ -8,15 +8,19 @@ BAND = 1 << 18  # values that are restored at a time
 def from_fp8(
     codes: mx.array,
     scales: mx.array,
-    block: tuple[int, int] = (128, 128),
+    block: tuple[int, int] | None = (128, 128),
     dtype: mx.Dtype = mx.bfloat16,
 ) -> mx.array:
     """(rows, columns) in dtype, evaluated: each code's value times the scale of its block.
 
     codes: (rows, columns) uint8, E4M3 (OCP 8-bit Floating Point); scales: (rows, columns) / block,
-    rounded up, any floating dtype. DeepSeek calls them `weight_scale_inv`.
+    rounded up, any floating dtype; a single one where the block is None, the whole matrix. DeepSeek
+    calls them `weight_scale_inv`.
     """
-    (rows, columns), (high, wide) = codes.shape, block
+    rows, columns = codes.shape
+    if block is None:
+        block, scales = (rows, columns), scales.reshape(1, 1)
+    high, wide = block
     assert scales.shape == (-(-rows // high), -(-columns // wide)), "blocks do not cover the matrix"
     taken = max(1, BAND // (high * columns))  # rows of blocks
     whole = mx.zeros((rows, columns), dtype)

@@ -50,15 +50,21 @@ class Golden:
         )
 
 
-def difference(name: str, logits: list[Floats]) -> float:
-    """The largest, of the rows that the golden file has."""
-    rows = golden_rows()
-    pairs = [
-        (Golden.read(name).logits[row], logits[prompt][position])
-        for row, (prompt, position) in enumerate(rows)
-        if prompt < len(logits)
+def differences(name: str, logits: Mapping[int, Floats]) -> list[float]:
+    """The largest of each row of the golden file that was computed; logits by prompt."""
+    golden = Golden.read(name).logits
+    return [
+        float(np.abs(expected - logits[prompt][position]).max())
+        for expected, (prompt, position) in zip(golden, golden_rows(), strict=True)
+        if prompt in logits and position < len(logits[prompt])
     ]
-    return max(float(np.abs(a - b).max()) for a, b in pairs)
+
+
+def difference(name: str, logits: list[Floats]) -> float:
+    """The largest of all rows of the golden file that are of these prompts, the first ones."""
+    found = differences(name, dict(enumerate(logits)))
+    assert len(found) == sum(prompt < len(logits) for prompt, _ in golden_rows())
+    return max(found)
 
 
 def tiny(name: str, changes: Mapping[str, Any] | None = None) -> Tiny:

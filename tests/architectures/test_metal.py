@@ -21,10 +21,10 @@ from bessemer.kernels.metal.library import watching
 from bessemer.kernels.pages import PAGE, Layout, Pages, Prefill
 from bessemer.kernels.runs import Runs
 
-from .parity import GOLDEN, Golden, Parity, loaded, tiny
+from .parity import GOLDEN, Parity, differences, loaded, tiny
 from .steps import Session, stale
 from .test_deepseek_v2 import LITE
-from .tiny import Case, Floats, Tiny, golden_rows, prompts
+from .tiny import Case, Floats, Tiny, prompts
 
 TOLERANCE = 3e-4
 # In float16 a router may take another one of two experts that are nearly alike, and the rows that
@@ -116,16 +116,6 @@ def fed(session: Session) -> dict[int, Floats]:
 
 def reach(sequence: int) -> int:
     return len(prompts()[sequence])
-
-
-def differences(name: str, logits: dict[int, Floats]) -> list[float]:
-    """The largest of each of the golden rows that were computed."""
-    golden = Golden.read(name).logits
-    return [
-        float(np.abs(expected - logits[prompt][position]).max())
-        for expected, (prompt, position) in zip(golden, golden_rows(), strict=True)
-        if prompt in logits and position < len(logits[prompt])
-    ]
 
 
 @pytest.mark.parametrize("name", often(KINDS.keys() - SELDOM))
