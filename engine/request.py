@@ -1,6 +1,11 @@
 """The token vocabulary: what an engine is asked, answers and refuses; imports nothing of ours."""
 
+from typing import Literal
+
 from msgspec import Struct
+
+# What an answer can be held to; each is defined by a text of its own kind.
+Grammar = Literal["json_schema", "json_object", "regex", "choice", "lark", "gbnf"]
 
 
 class Refusal(Exception):
@@ -42,6 +47,14 @@ class Sampling(Struct, frozen=True, kw_only=True):
     seed: int = 0  # 64 bits; the n-th token's draw depends on seed and n alone
 
 
+class Constraint(Struct, frozen=True, kw_only=True):
+    """What an answer is held to while it is drawn: from its start, or after a token or a text."""
+
+    grammar: Grammar
+    definition: str
+    after: int | str | None = None
+
+
 class Request(Struct, frozen=True, kw_only=True, tag="continue"):
     """One sequence to continue; `tokens` is the whole prompt."""
 
@@ -56,6 +69,8 @@ class Request(Struct, frozen=True, kw_only=True, tag="continue"):
     logprobs: int | None = None  # alternatives reported beside each generated token
     prompt_logprobs: int | None = None  # the same for the prompt's own tokens
     salt: str = ""  # prefixes are shared only within one salt
+    constraint: Constraint | None = None
+    client: str = ""  # whose request it is
 
 
 class Embed(Struct, frozen=True, kw_only=True, tag="embed"):
@@ -66,6 +81,7 @@ class Embed(Struct, frozen=True, kw_only=True, tag="embed"):
     dimensions: int | None = None
     prompt: str | None = None
     truncate: bool = False
+    client: str = ""
 
 
 class Rank(Struct, frozen=True, kw_only=True, tag="rank"):
@@ -76,6 +92,7 @@ class Rank(Struct, frozen=True, kw_only=True, tag="rank"):
     documents: list[str]
     prompt: str | None = None
     truncate: bool = False
+    client: str = ""
 
 
 class TokenLogprobs(Struct, frozen=True, array_like=True):
@@ -169,6 +186,27 @@ class Refused(Struct, frozen=True, array_like=True, tag="refused"):
 
     def refusal(self) -> Refusal:
         return Refusal(self.status, self.code, self.message, self.field, self.retry_after)
+
+
+class StepReport(Struct, frozen=True, array_like=True):
+    """What an engine's last step cost, and how its queue and its caches stand after it.
+
+    `prepare` (choosing work, building the batch), `forward` (the model) and `accept` (drawing) are
+    seconds. Pages and states in use are those of running sequences: what only the prefix cache
+    holds counts as free. An embedding model has none; its requests wait while they are tokenized.
+    """
+
+    prepare: float = 0.0
+    forward: float = 0.0
+    accept: float = 0.0
+    rows: int = 0  # tokens that went through the model
+    running: int = 0
+    waiting: int = 0
+    pages_in_use: int = 0  # of all cache groups together
+    pages: int = 0
+    states_in_use: int = 0
+    states: int = 0
+    preemptions: int = 0  # since the start
 
 
 def overloaded() -> Refusal:

@@ -70,6 +70,11 @@ class StopMatcher:
         self._held = ""
         self.matched: str | None = None
 
+    @property
+    def active(self) -> bool:
+        """Whether there is anything to look for."""
+        return bool(self._stops)
+
     def add(self, piece: str) -> str:
         """The text that is safe to show; nothing more once `matched` is set."""
         if self.matched is not None:

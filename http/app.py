@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass, replace
 
+from msgspec import structs
+
 from ..engine.request import Refusal
-from ..translate.errors import anthropic_error, openai_error
 from .auth import CHALLENGE, Auth
 from .cors import Cors
 from .limits import RateLimit, within
 from .log import Log
 from .message import Headers, HttpRequest, Reply, Response
-from .routes import Dialect, Router
+from .routes import Router
 
 JSON: Headers = ((b"content-type", b"application/json"),)
 
@@ -33,11 +34,12 @@ class Application:
     async def _answer(self, request: HttpRequest) -> Reply:
         route = self.router.find(request)
         if not route.public:
-            self.rate.take(self.auth.caller(request))
+            request = structs.replace(request, caller=self.auth.caller(request))
+            self.rate.take(request.caller)
         return await within(self.timeout, route.handler(request))
 
     def refuse(self, request: HttpRequest, refusal: Refusal) -> Response:
-        body = error_body(self.router.dialect(request), refusal, request.id)
+        body = self.router.encode_error(request)(refusal, request.id)
         headers = (*JSON, *self._explain(request, refusal), *self.cors.headers(request))
         return Response(refusal.status, body, headers)
 
@@ -59,7 +61,3 @@ class Application:
     def finished(self, request: HttpRequest, status: int, sent: int, seconds: float) -> None:
         line = f"{request.method} {request.path}" if request.method else "-"
         self.log.access(request.client, line, status, seconds, sent, request.id)
-
-
-def error_body(dialect: Dialect, refusal: Refusal, name: str) -> bytes:
-    return anthropic_error(refusal, name) if dialect == "anthropic" else openai_error(refusal)

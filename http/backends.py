@@ -1,16 +1,16 @@
-"""Which model answers to a name, what it is for, and all that is needed to speak with it."""
+"""What answers for a model, here or elsewhere, and which of them answers to a name."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Protocol
 
-from ..engine.request import Refusal
+from ..engine.memory import Plan
+from ..engine.request import Refusal, StepReport
 from ..engine.sentence import Purpose
-from ..engine.tokenizer import Tokenizer
-from ..translate.template import ChatTemplate
-from .fleet import Worker
+from ..translate.chat import Ask, Chat, Event
+from ..translate.openai_embeddings import Embedding, Vectors
+from ..translate.rerank import Ranking, Scores
 
-Measure = Literal["embed", "rerank"]
 # What a model of each purpose does, and where it is asked to.
 DOES: Mapping[Purpose, tuple[str, str]] = {
     "generate": ("writes answers", "/v1/chat/completions"),
@@ -20,50 +20,57 @@ DOES: Mapping[Purpose, tuple[str, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """A model served by a worker of our own; `created` is in Unix seconds."""
+class Status:
+    """How a model is: `context` in tokens, `seconds` from start to readiness, as far as known."""
 
-    name: str
-    created: int
-    worker: Worker
-
-
-@dataclass(frozen=True, slots=True)
-class Local(Served):
-    """One that writes answers."""
-
-    tokenizer: Tokenizer
-    template: ChatTemplate
+    ready: bool
+    context: int | None = None
+    model_type: str = ""
+    plan: Plan | None = None
+    seconds: float = 0.0
+    report: StepReport | None = None  # of the latest step
 
 
-@dataclass(frozen=True, slots=True)
-class Encoder(Served):
-    """One that makes vectors or scores; its worker tokenizes."""
+class Backend(Protocol):
+    """A model behind one name; `created` is in Unix seconds.
 
-    purpose: Measure
+    What it cannot do, it refuses. Closing or cancelling an answer gives it up behind it too.
+    """
+
+    purpose: ClassVar[Purpose]
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def created(self) -> int: ...
+
+    def events(self, ask: Ask) -> AsyncGenerator[Event, None]:
+        """Started, then deltas and a Finish for each choice, then Done; a Refusal at any time."""
+        ...
+
+    async def count(self, chat: Chat) -> int:
+        """How many tokens the prompt of a conversation has, also where they are too many."""
+        ...
+
+    async def embed(self, ask: Embedding) -> Vectors: ...
+
+    async def score(self, ask: Ranking) -> Scores: ...
+
+    def status(self) -> Status: ...
+
+    def interrupt(self, refusal: Refusal) -> None:
+        """End all that is under way with this refusal."""
+        ...
 
 
 class Backends:
     """The models by name; an exact name wins, else the last part of an id if it names just one."""
 
-    def __init__(self, models: Mapping[str, Served]) -> None:
+    def __init__(self, models: Mapping[str, Backend]) -> None:
         self.models = dict(models)
 
-    def writer(self, name: str) -> Local:
-        """As find; refuses a model that writes no answers."""
-        found = self.find(name)
-        if isinstance(found, Local):
-            return found
-        raise _other_purpose(found)
-
-    def encoder(self, name: str, purpose: Measure) -> Encoder:
-        """As find; refuses a model of another purpose."""
-        found = self.find(name)
-        if isinstance(found, Encoder) and found.purpose == purpose:
-            return found
-        raise _other_purpose(found)
-
-    def find(self, name: str) -> Served:
+    def find(self, name: str) -> Backend:
         """The model of this name; refuses an unknown one with a list of the known ones."""
         if name in self.models:
             return self.models[name]
@@ -79,12 +86,8 @@ class Backends:
         )
 
 
-def purpose_of(model: Served) -> Purpose:
-    return model.purpose if isinstance(model, Encoder) else "generate"
-
-
-def _other_purpose(model: Served) -> Refusal:
-    does, where = DOES[purpose_of(model)]
+def other_purpose(model: Backend) -> Refusal:
+    does, where = DOES[model.purpose]
     message = f"The model {model.name!r} {does} and does nothing else; ask it at {where}."
     return Refusal(400, "unsupported_model", message, "model")
 

@@ -1,29 +1,30 @@
-"""What the server answers to: every path with its method, its handler and its dialect."""
+"""What the server answers to: every path with its method, its handler and its errors."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
+from ..translate import anthropic, openai_chat, openai_completions
+from ..translate.dialect import Dialect
 from .backends import Backends
-from .generate import Patience
-from .handlers.answers import CHAT, COMPLETIONS, MESSAGES, Counts, Generates
+from .handlers.answers import Counts, Generates
 from .handlers.health import CheckHealth
 from .handlers.measures import RERANK, SCORE, Embeds, Ranks
 from .handlers.models import GetModel, ListModels
 from .routes import Route
 
+# Where each dialect is spoken; where it counts, that is at /count_tokens below.
+DIALECTS: Mapping[str, Dialect] = {
+    "/v1/chat/completions": openai_chat.DIALECT,
+    "/v1/completions": openai_completions.DIALECT,
+    "/v1/messages": anthropic.DIALECT,
+}
+
 
 def endpoints(
-    backends: Backends, longest: int, patience: Patience
+    backends: Backends, dialects: Mapping[str, Dialect] = DIALECTS
 ) -> Mapping[tuple[str, str], Route]:
-    """`longest` caps the tokens of an answer."""
-    chat, completions, messages = (
-        Generates(dialect, backends, longest, patience) for dialect in (CHAT, COMPLETIONS, MESSAGES)
-    )
     ranks = Ranks(RERANK, backends)
     return {
-        ("POST", "/v1/chat/completions"): Route(chat),
-        ("POST", "/v1/completions"): Route(completions),
-        ("POST", "/v1/messages"): Route(messages, "anthropic"),
-        ("POST", "/v1/messages/count_tokens"): Route(Counts(backends), "anthropic"),
+        **{("POST", path): route for path, route in _answering(backends, dialects)},
         ("POST", "/v1/embeddings"): Route(Embeds(backends)),
         ("POST", "/v1/rerank"): Route(ranks),
         ("POST", "/v2/rerank"): Route(ranks),
@@ -32,3 +33,13 @@ def endpoints(
         ("GET", "/v1/models/{id}"): Route(GetModel(backends)),
         ("GET", "/health"): Route(CheckHealth(backends), public=True),
     }
+
+
+def _answering(backends: Backends, dialects: Mapping[str, Dialect]) -> Iterator[tuple[str, Route]]:
+    for path, dialect in dialects.items():
+        yield path, Route(Generates(dialect, backends), dialect.encode_error)
+        if dialect.count is not None:
+            yield (
+                f"{path}/count_tokens",
+                Route(Counts(dialect.count, backends), dialect.encode_error),
+            )

@@ -1,100 +1,196 @@
-"""Local models from their directories: each with its share of the machine, started together."""
+"""Models served by worker processes of our own, as backends."""
 
 import asyncio
-import os
-import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import cast
+import secrets
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import ClassVar
 
-import psutil
+from ..engine import request as engine
+from ..engine.request import Refusal
+from ..engine.sentence import Purpose
+from ..translate.answer import AnswerStream, Bounds
+from ..translate.chat import Ask, Chat, Done, Event, Heartbeat
+from ..translate.openai_embeddings import Embedding, Vectors
+from ..translate.renderer import Renderer
+from ..translate.rerank import Ranking, Scores
+from .backends import Status, other_purpose
+from .fleet import Worker
 
-from ..engine import tokenizer
-from ..engine.sentence import SentenceError, purpose
-from ..engine.wire import Pattern
-from ..translate.template import ChatTemplate, pick
-from .backends import Backends, Encoder, Local, Served
-from .config import Config, UsageError
-from .fleet import StartError, Worker, WorkerSettings
-from .log import Log
-
-SHARE = 0.8  # of the memory that is free at start; the rest is the system's and other programs'
+RESTART_PATIENCE = 5.0  # seconds a request waits for a dead worker's successor; it takes about 1
+TICK = 60.0  # seconds; nobody looks at the clock while texts are embedded, limits.within does
 
 
-@asynccontextmanager
-async def started(models: Mapping[str, Path], config: Config, log: Log) -> AsyncIterator[Backends]:
-    """All models, loaded and supervised. Raises UsageError if one of them cannot be served."""
-    budgets = shares(models, int(psutil.virtual_memory().available * SHARE))
-    workers = {
-        name: Worker(name, _settings(path, budgets[name], len(models), config), log)
-        for name, path in models.items()
-    }
-    try:
-        opened = await asyncio.gather(
-            *(_open(worker, models[name]) for name, worker in workers.items())
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds without a token until a heartbeat is sent, and until the answer is given up."""
+
+    heartbeat: float = 5.0
+    timeout: float = 300.0
+
+
+class _Clock:
+    """When a silent connection needs a heartbeat, and when the next token is given up."""
+
+    def __init__(self, patience: Patience) -> None:
+        self._now = asyncio.get_running_loop().time
+        self._patience = patience
+        self.token()
+
+    def token(self) -> None:
+        now = self._now()
+        self._beat = now + self._patience.heartbeat
+        self._limit = now + self._patience.timeout
+
+    def tick(self) -> bool:
+        """Whether a heartbeat is due. Raises Refusal when the time is up."""
+        now = self._now()
+        if now > self._limit:
+            seconds = self._patience.timeout
+            raise Refusal(504, "timeout", f"The model gave no answer within {seconds:g} seconds.")
+        if now < self._beat:
+            return False
+        self._beat = now + self._patience.heartbeat
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """What all local models have in common; each kind does what its `purpose` says."""
+
+    purpose: ClassVar[Purpose]
+    name: str
+    created: int
+    worker: Worker
+
+    def events(self, ask: Ask) -> AsyncGenerator[Event, None]:
+        raise other_purpose(self)
+
+    async def count(self, chat: Chat) -> int:
+        raise other_purpose(self)
+
+    async def embed(self, ask: Embedding) -> Vectors:
+        raise other_purpose(self)
+
+    async def score(self, ask: Ranking) -> Scores:
+        raise other_purpose(self)
+
+    def status(self) -> Status:
+        ready = self.worker.ready
+        if ready is None:
+            return Status(False)
+        plan, worker = ready.plan, self.worker
+        return Status(True, plan.context, ready.model_type, plan, worker.seconds, worker.report)
+
+    def interrupt(self, refusal: Refusal) -> None:
+        self.worker.refuse_all(refusal)
+
+
+@dataclass(frozen=True, slots=True)
+class Writer(Local):
+    """A model that writes answers, of `max_tokens` tokens at most."""
+
+    purpose: ClassVar[Purpose] = "generate"
+
+    renderer: Renderer
+    max_tokens: int
+    patience: Patience
+
+    async def count(self, chat: Chat) -> int:
+        prompt = await asyncio.to_thread(self.renderer.conversation, chat, sys.maxsize)
+        return len(prompt.tokens)
+
+    async def events(self, ask: Ask) -> AsyncGenerator[Event, None]:
+        ready = await self.worker.available(RESTART_PATIENCE)
+        context, patience = ready.plan.context, self.patience
+        prompts = await asyncio.to_thread(self.renderer.prompts, ask, context)
+        bounds = Bounds(context, self.max_tokens, ready.defaults)
+        seed = secrets.randbits(63) if ask.options.seed is None else ask.options.seed
+        number, tokenizer = self.worker.number, self.renderer.tokenizer
+        answer = AnswerStream(ask, prompts, tokenizer, bounds, number, seed)
+        clock = _Clock(patience)
+        ticket = self.worker.open(answer.requests, min(patience.heartbeat, patience.timeout / 4))
+        try:
+            while not answer.over:
+                event = await ticket.next()
+                if event is not None:
+                    clock.token()
+                    for each in answer.take(event):
+                        yield each
+                elif clock.tick():
+                    yield Heartbeat()
+            yield Done(answer.usage)
+        finally:
+            ticket.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Embedder(Local):
+    """A model that makes vectors of texts; its worker tokenizes."""
+
+    purpose: ClassVar[Purpose] = "embed"
+
+    async def embed(self, ask: Embedding) -> Vectors:
+        request = engine.Embed(
+            id=self.worker.number(),
+            inputs=[each if isinstance(each, str) else list(each) for each in ask.inputs],
+            dimensions=ask.dimensions,
+            prompt=ask.prompt,
+            truncate=ask.truncate,
+            client=ask.client,
         )
-        yield Backends({model.name: model for model in opened})
-    except StartError as error:
-        raise UsageError(str(error)) from None
-    finally:
-        await asyncio.gather(*(worker.stop() for worker in workers.values()))
+        rows, tokens = [b""] * len(request.inputs), 0
+        async with aclosing(_results(self.worker, request)) as events:
+            async for event in events:
+                assert isinstance(event, engine.Embedded)
+                size = len(event.vectors) // len(event.rows)
+                for at, row in enumerate(event.rows):
+                    rows[row] = event.vectors[at * size : (at + 1) * size]
+                tokens += event.tokens
+        return Vectors(rows, tokens)
 
 
-def cores() -> int:
-    """Physical cores that this process may use: a core's second thread adds nothing but waiting."""
-    physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
-    return min(physical, allowed)
+@dataclass(frozen=True, slots=True)
+class Reranker(Local):
+    """A model that scores pairs of texts; its worker tokenizes."""
+
+    purpose: ClassVar[Purpose] = "rerank"
+
+    async def score(self, ask: Ranking) -> Scores:
+        request = engine.Rank(
+            id=self.worker.number(),
+            query=ask.query,
+            documents=list(ask.documents),
+            prompt=ask.prompt,
+            truncate=ask.truncate,
+            client=ask.client,
+        )
+        values, tokens = [0.0] * len(ask.documents), 0
+        async with aclosing(_results(self.worker, request)) as events:
+            async for event in events:
+                assert isinstance(event, engine.Ranked)
+                for row, score in zip(event.rows, event.scores, strict=True):
+                    values[row] = score
+                tokens += event.tokens
+        return Scores(values, tokens)
 
 
-def shares(models: Mapping[str, Path], memory: int) -> dict[str, int]:
-    """Bytes for each model: its weights, and an equal share of what all the weights leave."""
-    weights = {name: _weights(path) for name, path in models.items()}
-    left = max(memory - sum(weights.values()), 0)
-    return {name: size + left // len(models) for name, size in weights.items()}
-
-
-def _weights(path: Path) -> int:
-    """In bytes; sentence-transformers may keep them in a folder of their own."""
-    files = [*path.glob("*.safetensors")] or [*path.glob("*/*.safetensors")]
-    return sum(file.stat().st_size for file in files)
-
-
-def _settings(path: Path, memory: int, models: int, config: Config) -> WorkerSettings:
-    return WorkerSettings(
-        directory=path.absolute(),
-        memory=memory,
-        threads=config.threads or max(cores() // models, 1),
-        max_batch=config.max_batch,
-        queue=config.queue,
-        chunk=config.chunk,
-        pool=config.kv_cache or 0,
-        exact=config.cpu_precision == "exact",
-        kv_bits=config.kv_bits,
-        metal=config.metal,
-        metal_kv=cast(Pattern, config.metal_kv),
-        check=config.check_weights,
-    )
-
-
-async def _open(worker: Worker, path: Path) -> Served:
-    """Worker and tokenizer load side by side."""
-    _, model = await asyncio.gather(worker.start(), asyncio.to_thread(_described, worker, path))
-    return model
-
-
-def _described(worker: Worker, path: Path) -> Served:
-    created = int(time.time())
+async def _results(
+    worker: Worker, request: engine.Embed | engine.Rank
+) -> AsyncGenerator[engine.Event, None]:
+    """What the worker makes of a request, up to the last."""
+    await worker.available(RESTART_PATIENCE)
+    ticket = worker.open([request], TICK)
     try:
-        kind = purpose(path)
-        if kind != "generate":
-            return Encoder(worker.name, created, worker, kind)
-        words = tokenizer.load(path)
-    except (SentenceError, tokenizer.TokenizerError) as error:
-        raise StartError(f"{worker.name}: {error}") from None
-    source = words.chat_template
-    template = ChatTemplate(
-        None if source is None else pick(source), special_tokens=words.special_tokens
-    )
-    return Local(worker.name, created, worker, words, template)
+        over = False
+        while not over:
+            event = await ticket.next()
+            if isinstance(event, engine.Refused):
+                raise event.refusal()
+            if event is not None:
+                over = event.over
+                yield event
+    finally:
+        ticket.close()

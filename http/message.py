@@ -3,12 +3,16 @@
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 Headers = tuple[tuple[bytes, bytes], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class HttpRequest:
-    """A whole request: lower-case header names, the peer's address, an id of our own."""
+class HttpRequest(Struct, frozen=True):
+    """A whole request: lower-case header names, the peer's address, an id of our own.
+
+    `caller` is whose request it is, once auth knows.
+    """
 
     method: str
     path: str
@@ -17,6 +21,7 @@ class HttpRequest:
     body: bytes
     client: str
     id: str
+    caller: str = ""
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header; `name` in lower case."""

@@ -5,13 +5,12 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from ..engine.request import Refusal
-from ..translate.chat import Chat, Message, Options, ReasoningDelta, TextDelta
+from ..translate.chat import Chat, Message, Options, ReasoningDelta, TextDelta, said
 from . import hub
 from .config import Config, UsageError
-from .generate import Patience, answer
 from .listen import run as run_loop
-from .local import started
 from .log import Log
+from .startup import started
 
 
 def run(config: Config, prompt: str, options: Options, system: str | None) -> int:
@@ -25,14 +24,13 @@ def run(config: Config, prompt: str, options: Options, system: str | None) -> in
 async def _answer(
     config: Config, prompt: str, options: Options, system: str | None, log: Log
 ) -> int:
-    question = Message("user", prompt)
-    messages = (Message("system", system), question) if system else (question,)
+    question = Message("user", said(prompt))
+    messages = (Message("system", said(system)), question) if system else (question,)
     async with started(hub.models(config), config, log) as backends:
         (name,) = backends.models
         ask = Chat(name, messages, replace(options, stream=True))
         try:
-            local = backends.writer(name)
-            async with aclosing(answer(local, ask, config.max_tokens, Patience())) as events:
+            async with aclosing(backends.find(name).events(ask)) as events:
                 async for event in events:
                     if isinstance(event, TextDelta):
                         print(event.text, end="", flush=True)

@@ -1,15 +1,15 @@
-"""The routing table: (method, path) to a handler and the dialect in which it speaks of errors."""
+"""The routing table: (method, path) to a handler and the way in which it speaks of errors."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 from urllib.parse import unquote
 
 from ..engine.request import Refusal
+from ..translate.errors import anthropic_error, openai_error
 from .message import HttpRequest, Reply, Response
 
 Handler = Callable[[HttpRequest], Awaitable[Reply]]
-Dialect = Literal["openai", "anthropic"]
+EncodeError = Callable[[Refusal, str | None], bytes]
 
 VERSION = "/v1"  # may be left out: base URLs are given with and without it
 REST = "{id}"  # last in a path: everything from there on, slashes included
@@ -20,7 +20,7 @@ class Route:
     """`public` routes ask for no key and count against no limit."""
 
     handler: Handler
-    dialect: Dialect = "openai"
+    encode_error: EncodeError = openai_error
     public: bool = False
 
 
@@ -53,19 +53,16 @@ class Router:
             )
         return methods[method]
 
-    async def dispatch(self, request: HttpRequest) -> Reply:
-        return await self.find(request).handler(request)
-
     def allowed(self, path: str) -> tuple[str, ...]:
         """The methods of a path, for the Allow header."""
         methods = sorted(self._methods(path))
         return (*methods, "HEAD") if "GET" in methods else tuple(methods)
 
-    def dialect(self, request: HttpRequest) -> Dialect:
+    def encode_error(self, request: HttpRequest) -> EncodeError:
         """An endpoint's own; elsewhere that of the client, as far as it shows."""
         for route in self._methods(request.path).values():
-            return route.dialect
-        return "anthropic" if request.header(b"anthropic-version") else "openai"
+            return route.encode_error
+        return anthropic_error if request.header(b"anthropic-version") else openai_error
 
     def _methods(self, path: str) -> Mapping[str, Route]:
         path = plain(path)

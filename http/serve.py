@@ -12,17 +12,17 @@ from ..engine.sentence import Purpose
 from . import hub
 from .app import Application
 from .auth import Auth
-from .backends import DOES, Backends, Served, purpose_of
+from .backends import DOES, Backend, Backends
 from .config import Config, warning
 from .connection import Limits
 from .cors import Cors
 from .endpoints import endpoints
-from .generate import Patience
 from .limits import RateLimit
 from .listen import Shutdown, address, bind, listen, run
-from .local import started
+from .local import Patience
 from .log import Log
 from .routes import Router
+from .startup import started
 
 QUESTION = "How do I serve a model?"
 TRIED: Mapping[Purpose, Mapping[str, Any]] = {
@@ -45,7 +45,8 @@ async def _serve(
 ) -> int:
     if risk := warning(config):
         log.warning(risk)
-    async with started(models, config, log) as backends:
+    patience = Patience(config.heartbeat, config.timeout)
+    async with started(models, config, log, patience) as backends:
         shutdown = Shutdown()
         shutdown.on_signals()
         print(banner(backends, address(sockets), bool(config.api_key)), flush=True)
@@ -61,9 +62,8 @@ async def _serve(
 
 
 def _application(config: Config, backends: Backends, log: Log) -> Application:
-    patience = Patience(config.heartbeat, config.timeout)
     return Application(
-        Router(endpoints(backends, config.max_tokens, patience)),
+        Router(endpoints(backends)),
         Auth(config.api_key),
         RateLimit(config.rate_limit),
         Cors(config.cors_origin),
@@ -74,23 +74,23 @@ def _application(config: Config, backends: Backends, log: Log) -> Application:
 
 def _interrupt(backends: Backends) -> None:
     for model in backends.models.values():
-        model.worker.refuse_all(Refusal(503, "shutting_down", "The server is shutting down."))
+        model.interrupt(Refusal(503, "shutting_down", "The server is shutting down."))
 
 
 def banner(backends: Backends, url: str, keyed: bool) -> str:
     """What a person wants to know once the server is up, with a line to try it."""
     lines = [f"Bessemer serves on {url}"]
     for name, model in backends.models.items():
-        if ready := model.worker.ready:
-            lines += [f"  {name} ({ready.model_type}), ready in {model.worker.seconds:.1f} s"]
-            lines += [f"    {ready.plan}"]
+        status = model.status()
+        if status.ready:
+            lines += [f"  {name} ({status.model_type}), ready in {status.seconds:.1f} s"]
+            lines += [f"    {status.plan}"]
     first = next(iter(backends.models.values()))
     return "\n".join([*lines, "Try it:", f"  {curl(url, first, keyed)}"])
 
 
-def curl(url: str, model: Served, keyed: bool) -> str:
-    purpose = purpose_of(model)
-    _, path = DOES[purpose]
-    body = json.dumps({"model": model.name, **TRIED[purpose]})
+def curl(url: str, model: Backend, keyed: bool) -> str:
+    _, path = DOES[model.purpose]
+    body = json.dumps({"model": model.name, **TRIED[model.purpose]})
     key = ' -H "Authorization: Bearer $BESSEMER_API_KEY"' if keyed else ""
     return f"curl -N {url}{path}{key} -d {shlex.quote(body)}"

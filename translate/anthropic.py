@@ -9,7 +9,9 @@ from msgspec import Meta, Struct
 from ..engine.request import Refusal
 from .chat import (
     Answer,
+    ArgumentsDelta,
     Chat,
+    Content,
     Done,
     Event,
     Failure,
@@ -19,13 +21,15 @@ from .chat import (
     Message,
     Options,
     ReasoningDelta,
-    ServerEvent,
     Started,
-    StreamEncoder,
+    Text,
     TextDelta,
+    ToolCallBegun,
     Usage,
+    said,
 )
 from .decode import decode, invalid, shown, unsupported
+from .dialect import Count, Dialect, ServerEvent, StreamEncoder
 from .errors import anthropic_error
 from .sampling import Nucleus, Positive, SamplingFields, StopStrings, Temperature, TopK, options
 
@@ -36,7 +40,7 @@ encode_json = msgspec.json.Encoder().encode
 
 ROLES = ("user", "assistant", "system")
 THINKING = {"enabled": True, "adaptive": True, "disabled": False}
-STOP_REASONS = {"stop": "end_turn", "length": "max_tokens"}
+STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 UNBUILT_BLOCKS = {
     "image": "image input",
     "document": "document input",
@@ -122,10 +126,19 @@ class ThinkingBlock(Struct, tag="thinking"):
     signature: str = ""
 
 
+class ToolUseBlock(Struct, tag="tool_use"):
+    id: str
+    name: str
+    input: Any
+
+
+OutputBlock = TextBlock | ThinkingBlock | ToolUseBlock
+
+
 class MessageBody(Struct, tag="message"):
     id: str
     model: str
-    content: list[TextBlock | ThinkingBlock]
+    content: list[OutputBlock]
     usage: UsageBody
     stop_reason: str | None = None
     stop_sequence: str | None = None
@@ -144,6 +157,13 @@ class SignaturePiece(Struct, tag="signature_delta"):
     signature: str
 
 
+class JsonPiece(Struct, tag="input_json_delta"):
+    partial_json: str
+
+
+Piece = TextPiece | ThinkingPiece | SignaturePiece | JsonPiece
+
+
 class Ending(Struct):
     stop_reason: str | None
     stop_sequence: str | None
@@ -155,12 +175,12 @@ class MessageStart(Struct, tag="message_start"):
 
 class BlockStart(Struct, tag="content_block_start"):
     index: int
-    content_block: TextBlock | ThinkingBlock
+    content_block: OutputBlock
 
 
 class BlockDelta(Struct, tag="content_block_delta"):
     index: int
-    delta: TextPiece | ThinkingPiece | SignaturePiece
+    delta: Piece
 
 
 class BlockStop(Struct, tag="content_block_stop"):
@@ -172,7 +192,7 @@ class MessageDelta(Struct, tag="message_delta"):
     usage: UsageBody
 
 
-class Count(Struct):
+class CountBody(Struct):
     input_tokens: int
 
 
@@ -203,9 +223,12 @@ def decode_count(body: bytes) -> Chat:
 
 def encode_response(answer: Answer, identity: Identity) -> bytes:
     choice = answer.choices[0]
-    content: list[TextBlock | ThinkingBlock] = [TextBlock(choice.text)]
-    if choice.reasoning:
-        content.insert(0, ThinkingBlock(choice.reasoning))
+    content: list[OutputBlock] = [ThinkingBlock(choice.reasoning)] if choice.reasoning else []
+    content += [TextBlock(choice.text)] if choice.text or not choice.calls else []
+    content += [
+        ToolUseBlock(c.id, c.name, msgspec.Raw((c.arguments or "{}").encode()))
+        for c in choice.calls
+    ]
     ending = _ending(choice.reason, choice.stop)
     return encode_json(
         MessageBody(
@@ -220,7 +243,7 @@ def encode_response(answer: Answer, identity: Identity) -> bytes:
 
 
 def encode_count(tokens: int) -> bytes:
-    return encode_json(Count(tokens))
+    return encode_json(CountBody(tokens))
 
 
 class Stream(StreamEncoder):
@@ -228,7 +251,7 @@ class Stream(StreamEncoder):
 
     def __init__(self, identity: Identity, options: Options) -> None:
         self._identity = identity
-        self._open: type[TextBlock | ThinkingBlock] | None = None
+        self._open: type[OutputBlock] | None = None
         self._index = -1  # of the newest block
         self._ending = Ending(None, None)
         self._started = False
@@ -236,6 +259,8 @@ class Stream(StreamEncoder):
             Started: self._start,
             TextDelta: self._text_delta,
             ReasoningDelta: self._reasoning_delta,
+            ToolCallBegun: self._tool_call,
+            ArgumentsDelta: self._arguments,
             Finish: self._finish,
             Done: self._done,
             Heartbeat: self._heartbeat,
@@ -252,15 +277,21 @@ class Stream(StreamEncoder):
         return (_named("message_start", MessageStart(message)), PING)
 
     def _text_delta(self, event: TextDelta) -> Events:
-        return (*self._switch(TextBlock), self._delta(TextPiece(event.text)))
+        return (*self._switch(TextBlock("")), self._delta(TextPiece(event.text)))
 
     def _reasoning_delta(self, event: ReasoningDelta) -> Events:
-        return (*self._switch(ThinkingBlock), self._delta(ThinkingPiece(event.text)))
+        return (*self._switch(ThinkingBlock("")), self._delta(ThinkingPiece(event.text)))
+
+    def _tool_call(self, event: ToolCallBegun) -> Events:
+        return (*self._close(), *self._switch(ToolUseBlock(event.id, event.name, {})))
+
+    def _arguments(self, event: ArgumentsDelta) -> Events:
+        return (self._delta(JsonPiece(event.text)),)
 
     def _finish(self, event: Finish) -> Events:
         self._ending = _ending(event.reason, event.stop)
         # Claude Code shows nothing for an answer without a text block.
-        text = self._switch(TextBlock)
+        text = () if self._open is ToolUseBlock else self._switch(TextBlock(""))
         return (*text, *self._close())
 
     def _done(self, event: Done) -> Events:
@@ -273,26 +304,24 @@ class Stream(StreamEncoder):
     def _failure(self, event: Failure) -> Events:
         return (ServerEvent(anthropic_error(event.refusal), "error"),)
 
-    def _switch(self, kind: type[TextBlock | ThinkingBlock]) -> Events:
-        if self._open is kind:
+    def _switch(self, block: OutputBlock) -> Events:
+        """Open a block, unless one of its kind is open."""
+        if self._open is type(block):
             return ()
         closing = self._close()
-        self._open = kind
+        self._open = type(block)
         self._index += 1
-        return (*closing, _named("content_block_start", BlockStart(self._index, kind(""))))
+        return (*closing, _named("content_block_start", BlockStart(self._index, block)))
 
     def _close(self) -> Events:
         if self._open is None:
             return ()
         stop = _named("content_block_stop", BlockStop(self._index))
-        if self._open is TextBlock:
-            events: Events = (stop,)
-        else:
-            events = (self._delta(SIGNED), stop)
+        signed = (self._delta(SIGNED),) if self._open is ThinkingBlock else ()
         self._open = None
-        return events
+        return (*signed, stop)
 
-    def _delta(self, piece: TextPiece | ThinkingPiece | SignaturePiece) -> ServerEvent:
+    def _delta(self, piece: Piece) -> ServerEvent:
         return _named("content_block_delta", BlockDelta(self._index, piece))
 
 
@@ -307,7 +336,7 @@ def _chat(request: CountRequest, options: Options, user: str | None) -> Chat:
         options=options,
         template=_template(request.thinking),
         # A last turn of the assistant is a beginning that the model goes on from.
-        continue_final=whole[-1].role == "assistant" and bool(whole[-1].content),
+        continue_final=whole[-1].role == "assistant" and bool(whole[-1].text),
         user=user,
     )
 
@@ -333,32 +362,32 @@ def _template(thinking: Thinking | None) -> dict[str, Any]:
 
 
 def _system(system: str | list[Block]) -> Message:
-    return Message("system", _join(system, "system", "system")[0])
+    return Message("system", _parts(system, "system", "system")[0])
 
 
 def _message(message: InputMessage, place: str) -> Message:
     if message.role not in ROLES:
         problem = f"must be one of {', '.join(ROLES)}, not {shown(message.role)}"
         raise invalid(f"{place}.role", problem)
-    text, reasoning = _join(message.content, f"{place}.content", message.role)
-    return Message(message.role, text, reasoning or None)
+    content, reasoning = _parts(message.content, f"{place}.content", message.role)
+    return Message(message.role, content, reasoning or None)
 
 
-def _join(content: str | list[Block], place: str, role: str) -> tuple[str, str]:
-    """The text and the earlier thinking of a turn; only an assistant has thought."""
+def _parts(content: str | list[Block], place: str, role: str) -> tuple[Content, str]:
+    """The content and the earlier thinking of a turn; only an assistant has thought."""
     if isinstance(content, str):
-        return content, ""
-    texts: list[str] = []
+        return said(content), ""
+    texts: list[Text] = []
     thoughts: list[str] = []
     for i, block in enumerate(content):
         where = f"{place}[{i}]"
         if block.type == "text":
-            texts.append(_present(block.text, f"{where}.text"))
+            texts.append(Text(_present(block.text, f"{where}.text")))
         elif block.type == "thinking" and role == "assistant":
             thoughts.append(_present(block.thinking, f"{where}.thinking"))
         elif block.type != "redacted_thinking" or role != "assistant":
             raise _unknown_block(block.type, f"{where}.type")
-    return "\n".join(texts), "\n".join(thoughts)
+    return tuple(texts), "\n".join(thoughts)
 
 
 def _present(text: str | None, place: str) -> str:
@@ -383,3 +412,13 @@ def _usage(usage: Usage) -> UsageBody:
 
 def _named(name: str, body: Struct) -> ServerEvent:
     return ServerEvent(encode_json(body), name)
+
+
+DIALECT = Dialect(
+    prefix="msg_",
+    decode_request=decode_request,
+    encode_response=encode_response,
+    stream=Stream,
+    encode_error=anthropic_error,
+    count=Count(decode_count, encode_count),
+)

@@ -1,20 +1,108 @@
 """The conversation vocabulary between dialects and backends: what is asked, what is answered."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal
 
-from ..engine.request import Refusal
+from msgspec import Struct
+
+from ..engine.request import Grammar, Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Media:
+    """What is no text, by its bytes or by its address; `media_type` as in RFC 6838."""
+
+    media_type: str
+    data: bytes = b""
+    url: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image(Media):
+    detail: str | None = None  # OpenAI's low, high or auto
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document(Media):
+    title: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audio(Media):
+    pass
+
+
+Part = Text | Image | Document | Audio
+Content = tuple[Part, ...]
+
+
+def said(text: str) -> Content:
+    """The content of a turn that is one text; an empty one has no parts."""
+    return (Text(text),) if text else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """What a model may call; `parameters` is a JSON schema, which `strict` calls keep to."""
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """Whether a model may or must call tools; `names` are those allowed (none: all of them)."""
+
+    mode: Literal["auto", "none", "required"] = "auto"
+    names: tuple[str, ...] = ()
+    parallel: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call as a model wrote it; `arguments` is JSON text."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseFormat:
+    """What a whole answer must be: text of a grammar, which a `strict` one keeps to the letter."""
+
+    kind: Grammar
+    definition: str  # a JSON schema, a regular expression, a grammar; JSON of the choices
+    strict: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn; role is system, user or assistant, `reasoning` an assistant's earlier thinking."""
+    """One turn; role is system, user, assistant or tool.
+
+    `reasoning` is an assistant's earlier thinking, `calls` what it called; a turn of role tool is
+    the result of the call `result_of`, or the error (`failed`) that it ended in.
+    """
 
     role: str
-    content: str
+    content: Content = ()
     reasoning: str | None = None
     name: str | None = None
+    calls: tuple[ToolCall, ...] = ()
+    result_of: str | None = None
+    failed: bool = False
+
+    @property
+    def text(self) -> str:
+        """The text parts, a line each."""
+        return "\n".join(part.text for part in self.content if isinstance(part, Text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +140,10 @@ class Chat:
     template: dict[str, Any] = field(default_factory=dict)  # chat_template_kwargs
     continue_final: bool = False  # go on in the last message instead of opening a new one
     user: str | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = ToolChoice()
+    response_format: ResponseFormat | None = None  # None: any text
+    client: str = ""  # on whose behalf, as http.auth names callers
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +155,11 @@ class Completion:
     options: Options = Options()
     echo: bool = False
     user: str | None = None
+    response_format: ResponseFormat | None = None
+    client: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class TokenText:
+class TokenText(Struct, frozen=True):
     """A token as a client sees it, with its natural log probability and its alternatives."""
 
     text: str
@@ -75,64 +168,75 @@ class TokenText:
     top: tuple["TokenText", ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     prompt: int
     completion: int
     cached: int = 0  # of the prompt, found in the prefix cache
     reasoning: int = 0  # of the completion, spent on thinking
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(Struct, frozen=True):
     """The first event of an answer: prompts are counted and admitted, nothing is generated yet."""
 
     usage: Usage
 
 
-@dataclass(frozen=True, slots=True)
-class TextDelta:
+class TextDelta(Struct, frozen=True):
     choice: int
     text: str
     tokens: tuple[TokenText, ...] = ()  # only where logprobs were asked for
 
 
-@dataclass(frozen=True, slots=True)
-class ReasoningDelta:
+class ReasoningDelta(Struct, frozen=True):
     choice: int
     text: str
     tokens: tuple[TokenText, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """A choice is over; reason is "stop" or "length", `stop` the stop string met."""
+class ToolCallBegun(Struct, frozen=True):
+    """The choice's call number `index` (from 0) has a name; its arguments follow."""
+
+    choice: int
+    index: int
+    id: str
+    name: str
+
+
+class ArgumentsDelta(Struct, frozen=True):
+    """A piece of the JSON text of a call's arguments."""
+
+    choice: int
+    index: int
+    text: str
+
+
+class Finish(Struct, frozen=True):
+    """A choice is over; reason is stop, length or tool_calls, `stop` the stop string met."""
 
     choice: int
     reason: str
     stop: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(Struct, frozen=True):
     """The last event of a whole answer."""
 
     usage: Usage
 
 
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
+class Heartbeat(Struct, frozen=True):
     """Nothing happened for a while; tells the client that the connection lives."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(Struct, frozen=True):
     """The answer broke off after it had begun."""
 
     refusal: Refusal
 
 
-Event = Started | TextDelta | ReasoningDelta | Finish | Done | Heartbeat | Failure
+Delta = TextDelta | ReasoningDelta | ToolCallBegun | ArgumentsDelta
+Event = Started | Delta | Finish | Done | Heartbeat | Failure
+Ask = Chat | Completion
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +248,7 @@ class Choice:
     reason: str
     stop: str | None = None
     tokens: tuple[TokenText, ...] = ()
+    calls: tuple[ToolCall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,17 +264,3 @@ class Identity:
     id: str
     created: int
     model: str
-
-
-@dataclass(frozen=True, slots=True)
-class ServerEvent:
-    """One server-sent event: a name where the dialect has names, and data without a newline."""
-
-    data: bytes
-    name: str | None = None
-
-
-class StreamEncoder(Protocol):
-    """A dialect's stream: fed the events of one answer in order, it says what to send."""
-
-    def encode(self, event: Event) -> Iterable[ServerEvent]: ...

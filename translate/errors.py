@@ -47,7 +47,8 @@ class AnthropicErrorBody(Struct, tag="error"):
     request_id: str | UnsetType = UNSET
 
 
-def openai_error(refusal: Refusal) -> bytes:
+def openai_error(refusal: Refusal, request_id: str | None = None) -> bytes:
+    """The body, which has no place for the id."""
     kind = _kind(OPENAI_TYPES, refusal.status, "server_error")
     error = OpenAIError(refusal.message, kind, refusal.field, refusal.code)
     return msgspec.json.encode(OpenAIErrorBody(error))

@@ -7,8 +7,10 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from .chat import (
     Answer,
+    ArgumentsDelta,
     Chat,
     Choice,
+    Content,
     Done,
     Event,
     Failure,
@@ -18,13 +20,16 @@ from .chat import (
     Message,
     Options,
     ReasoningDelta,
-    ServerEvent,
     Started,
-    StreamEncoder,
+    Text,
     TextDelta,
     TokenText,
+    ToolCallBegun,
+    said,
 )
 from .decode import decode, invalid, shown, unsupported
+from .dialect import Dialect, ServerEvent, StreamEncoder
+from .errors import openai_error
 from .openai_shape import (
     DONE,
     Events,
@@ -99,6 +104,20 @@ class Logprobs(Struct):
     refusal: None = None
 
 
+class Function(Struct):
+    name: str | UnsetType = UNSET
+    arguments: str = ""
+
+
+class OutputCall(Struct):
+    """A tool call, or a piece of one: only the first piece has an id and a name."""
+
+    function: Function
+    index: int | UnsetType = UNSET
+    id: str | UnsetType = UNSET
+    type: str | UnsetType = UNSET
+
+
 class OutputMessage(Struct):
     """Reasoning goes by two names, because clients look for either."""
 
@@ -107,6 +126,7 @@ class OutputMessage(Struct):
     refusal: str | None = None
     reasoning_content: str | UnsetType = UNSET
     reasoning: str | UnsetType = UNSET
+    tool_calls: list[OutputCall] | UnsetType = UNSET
 
 
 class OutputChoice(Struct):
@@ -129,6 +149,7 @@ class Delta(Struct):
     content: str | UnsetType = UNSET
     reasoning_content: str | UnsetType = UNSET
     reasoning: str | UnsetType = UNSET
+    tool_calls: list[OutputCall] | UnsetType = UNSET
 
 
 class ChunkChoice(Struct):
@@ -179,6 +200,8 @@ class Stream(StreamEncoder):
             Started: self._started,
             TextDelta: self._text_delta,
             ReasoningDelta: self._reasoning_delta,
+            ToolCallBegun: self._tool_call,
+            ArgumentsDelta: self._arguments,
             Finish: self._finish,
             Done: self._done,
             Heartbeat: self._heartbeat,
@@ -199,6 +222,14 @@ class Stream(StreamEncoder):
     def _reasoning_delta(self, event: ReasoningDelta) -> Events:
         delta = Delta(reasoning_content=event.text, reasoning=event.text)
         return (self._send(ChunkChoice(event.choice, delta, _logprobs_body(event.tokens))),)
+
+    def _tool_call(self, event: ToolCallBegun) -> Events:
+        call = OutputCall(Function(event.name), event.index, event.id, "function")
+        return (self._send(ChunkChoice(event.choice, Delta(tool_calls=[call]))),)
+
+    def _arguments(self, event: ArgumentsDelta) -> Events:
+        call = OutputCall(Function(arguments=event.text), event.index)
+        return (self._send(ChunkChoice(event.choice, Delta(tool_calls=[call]))),)
 
     def _finish(self, event: Finish) -> Events:
         return (self._send(ChunkChoice(event.choice, Delta(), None, event.reason)),)
@@ -269,16 +300,16 @@ def _message(message: InputMessage, place: str) -> Message:
     return Message(ROLES[message.role], content, reasoning, message.name)
 
 
-def _content(message: InputMessage, place: str) -> str:
+def _content(message: InputMessage, place: str) -> Content:
     if isinstance(message.content, str):
-        return message.content
+        return said(message.content)
     if message.content is None and message.role != "assistant":
         raise invalid(place, "is required", "missing_required_parameter")
     parts = enumerate(message.content or ())
-    return "\n".join(_part(part, f"{place}[{i}]") for i, part in parts)
+    return tuple(_part(part, f"{place}[{i}]") for i, part in parts)
 
 
-def _part(part: Part, place: str) -> str:
+def _part(part: Part, place: str) -> Text:
     if part.type in UNBUILT_PARTS:
         raise unsupported(f"{place}.type", UNBUILT_PARTS[part.type])
     texts = {
@@ -292,12 +323,15 @@ def _part(part: Part, place: str) -> str:
     name, text = texts[part.type]
     if text is None:
         raise invalid(f"{place}.{name}", "is required", "missing_required_parameter")
-    return text
+    return Text(text)
 
 
 def _choice(index: int, choice: Choice) -> OutputChoice:
     reasoning = choice.reasoning or UNSET
-    message = OutputMessage("assistant", choice.text, None, reasoning, reasoning)
+    calls = [
+        OutputCall(Function(c.name, c.arguments), UNSET, c.id, "function") for c in choice.calls
+    ]
+    message = OutputMessage("assistant", choice.text, None, reasoning, reasoning, calls or UNSET)
     return OutputChoice(index, message, _logprobs_body(choice.tokens), choice.reason)
 
 
@@ -308,3 +342,12 @@ def _logprobs_body(tokens: tuple[TokenText, ...]) -> Logprobs | None:
 def _token(token: TokenText) -> TokenLogprob:
     top = [TopLogprob(t.text, finite(t), list(t.raw)) for t in token.top]
     return TokenLogprob(token.text, finite(token), list(token.raw), top)
+
+
+DIALECT = Dialect(
+    prefix="chatcmpl-",
+    decode_request=decode_request,
+    encode_response=encode_response,
+    stream=Stream,
+    encode_error=openai_error,
+)

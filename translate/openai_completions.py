@@ -15,13 +15,13 @@ from .chat import (
     Identity,
     Options,
     ReasoningDelta,
-    ServerEvent,
     Started,
-    StreamEncoder,
     TextDelta,
     TokenText,
 )
 from .decode import decode, invalid, unsupported
+from .dialect import Dialect, ServerEvent, StreamEncoder
+from .errors import openai_error
 from .openai_shape import (
     DONE,
     Events,
@@ -197,3 +197,12 @@ def _name(token: TokenText) -> str:
     if "\ufffd" not in token.text:
         return token.text
     return "bytes:" + "".join(f"\\x{byte:02x}" for byte in token.raw)
+
+
+DIALECT = Dialect(
+    prefix="cmpl-",
+    decode_request=decode_request,
+    encode_response=encode_response,
+    stream=Stream,
+    encode_error=openai_error,
+)

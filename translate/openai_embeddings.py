@@ -29,6 +29,7 @@ class Embedding:
     prompt: str | None = None
     truncate: bool = False
     user: str | None = None
+    client: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from .chat import Failure, ServerEvent, TokenText, Usage
+from .chat import Failure, TokenText, Usage
 from .decode import invalid, unsupported
+from .dialect import ServerEvent
 from .errors import openai_error
 from .sampling import SamplingFields, TokenId
 
@@ -80,7 +81,7 @@ class UsageBody(Struct):
     completion_tokens_details: CompletionDetails
 
 
-DONE = ServerEvent(b"[DONE]")
+DONE = ServerEvent(b"[DONE]", mark=True)
 
 
 def each_prompt(field: str, given: Prompts, most: int) -> tuple[str | tuple[int, ...], ...]:

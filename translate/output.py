@@ -1,10 +1,14 @@
-"""The pieces of an answer's text to events, and events to a whole answer."""
+"""The tokens of an answer to events, and events to a whole answer."""
 
-from typing import Literal
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
+from ..engine.text import Detokenizer, StopMatcher
 from .chat import (
     Answer,
+    ArgumentsDelta,
     Choice,
+    Delta,
     Done,
     Event,
     Failure,
@@ -12,55 +16,91 @@ from .chat import (
     ReasoningDelta,
     TextDelta,
     TokenText,
+    ToolCall,
+    ToolCallBegun,
     Usage,
 )
-from .parsers.think import State, ThinkSplitter
-
-Thinking = Literal["no", "may", "open"]
-FIRST_STATE = {"no": State.TEXT, "may": State.START, "open": State.OPENED}
+from .parsers.parser import AnswerToken, Parser
 
 
 class ChoiceOutput:
-    """One choice of an answer; `feed` is called once a token, with the text it made certain.
+    """One choice of an answer: its tokens become text, are parsed, and end at a stop string.
 
-    `thinking` says whether the model may open a reasoning block, or the prompt has opened one.
-    Tokens whose text is held back or dropped travel with the next piece, so that none is lost.
+    Stop strings are looked for in what the client reads, thoughts included, from the token number
+    `min_tokens` on; a parser sees special tokens by their names (`special_tokens`, by id). Tokens
+    whose text is held back or dropped travel with the next piece, so that none is lost.
     """
 
-    def __init__(self, choice: int, thinking: Thinking) -> None:
+    def __init__(
+        self,
+        choice: int,
+        parser: Parser,
+        detokenizer: Detokenizer,
+        stops: StopMatcher,
+        special_tokens: Mapping[int, str],
+        min_tokens: int = 0,
+    ) -> None:
         self.reasoning_tokens = 0
         self._choice = choice
-        self._splitter = ThinkSplitter(FIRST_STATE[thinking])
+        self._parser = parser
+        self._detokenizer = detokenizer
+        self._special_tokens = special_tokens
+        self._stops = stops
+        self._exempt = min_tokens - 1  # tokens to come that no stop string may end
+        self._held: type[TextDelta | ReasoningDelta] = TextDelta  # the kind that the matcher reads
         self._tokens: tuple[TokenText, ...] = ()
 
-    def feed(self, text: str, tokens: tuple[TokenText, ...] = ()) -> list[Event]:
-        before = self._splitter.inside
-        reasoning, rest = self._splitter.feed(text)
-        self.reasoning_tokens += before or self._splitter.inside
-        self._tokens += tokens
-        return self._events(reasoning, rest)
+    def feed(self, token: int, shown: tuple[TokenText, ...] = ()) -> Sequence[Event]:
+        """The events that the next token makes certain; `shown` is the token with its logprobs."""
+        before = self._parser.reasoning
+        text, special = self._detokenizer.add(token), self._special_tokens.get(token)
+        deltas = self._parser.feed(AnswerToken(token, text, special))
+        self.reasoning_tokens += before or self._parser.reasoning
+        self._tokens += shown
+        self._exempt -= 1
+        return self._read(deltas, exempt=self._exempt >= 0)
 
-    def finish(self, reason: str, stop: str | None = None, text: str = "") -> list[Event]:
-        """`text` is what the last tokens made certain only by being the last."""
-        events = self._events(*self._splitter.feed(text))
-        events += self._events(*self._splitter.close())
+    def hide(self, token: int) -> Sequence[Event]:
+        """The same for a token that is no part of the text, such as an end of sequence."""
+        special = self._special_tokens.get(token)
+        return self._read(self._parser.feed(AnswerToken(token, "", special)))
+
+    def finish(self, reason: str, stop: str | None = None) -> Sequence[Event]:
+        """The rest of the choice, with all that was held back."""
+        rest = AnswerToken(None, self._detokenizer.flush())
+        events = [*self._read([*self._parser.feed(rest), *self._parser.close()])]
+        events += self._release()
         if self._tokens:
-            kind = ReasoningDelta if self._splitter.inside else TextDelta
+            kind = ReasoningDelta if self._parser.reasoning else TextDelta
             events.append(kind(self._choice, "", self._take_tokens()))
         events.append(Finish(self._choice, reason, stop))
         return events
 
-    def _events(self, reasoning: str, text: str) -> list[Event]:
+    def _read(self, deltas: Sequence[Delta], exempt: bool = False) -> Sequence[Event]:
+        """The deltas as the client reads them, up to the first stop string, with their tokens."""
+        if not (self._stops.active or self._tokens):
+            return deltas
         events: list[Event] = []
-        if reasoning:
-            events.append(ReasoningDelta(self._choice, reasoning, self._take_tokens()))
-        if text:
-            events.append(TextDelta(self._choice, text, self._take_tokens()))
+        for delta in deltas:
+            if not isinstance(delta, TextDelta | ReasoningDelta):
+                events += [*self._release(), delta]
+                continue
+            if type(delta) is not self._held:
+                events += self._release()
+                self._held = type(delta)
+            events += self._delta(delta.text if exempt else self._stops.add(delta.text))
         return events
 
+    def _release(self) -> Iterable[Event]:
+        """What only the beginning of a stop string held back."""
+        return self._delta(self._stops.flush())
+
+    def _delta(self, text: str) -> Iterable[Event]:
+        return (self._held(self._choice, text, self._take_tokens()),) if text else ()
+
     def _take_tokens(self) -> tuple[TokenText, ...]:
-        taken, self._tokens = self._tokens, ()
-        return taken
+        tokens, self._tokens = self._tokens, ()
+        return tokens
 
 
 class Collector:
@@ -70,6 +110,8 @@ class Collector:
         self._text: list[list[str]] = [[] for _ in range(n)]
         self._reasoning: list[list[str]] = [[] for _ in range(n)]
         self._tokens: list[list[TokenText]] = [[] for _ in range(n)]
+        self._calls: list[list[ToolCallBegun]] = [[] for _ in range(n)]
+        self._arguments: dict[tuple[int, int], str] = defaultdict(str)
         self._ends: dict[int, Finish] = {}
         self._usage: Usage | None = None
 
@@ -81,6 +123,10 @@ class Collector:
             case ReasoningDelta(choice, text, tokens):
                 self._reasoning[choice].append(text)
                 self._tokens[choice] += tokens
+            case ToolCallBegun(choice):
+                self._calls[choice].append(event)
+            case ArgumentsDelta(choice, index, text):
+                self._arguments[choice, index] += text
             case Finish(choice):
                 self._ends[choice] = event
             case Done(usage):
@@ -101,4 +147,8 @@ class Collector:
             end.reason,
             end.stop,
             tuple(self._tokens[index]),
+            tuple(
+                ToolCall(call.id, call.name, self._arguments[index, call.index])
+                for call in self._calls[index]
+            ),
         )

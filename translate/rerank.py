@@ -29,6 +29,7 @@ class Ranking:
     show: bool = False  # the documents too
     prompt: str | None = None
     truncate: bool = False
+    client: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,11 @@ from datetime import datetime
 from typing import Any, TypedDict
 
 from jinja2 import Template, TemplateSyntaxError
+from msgspec import json
 
 from ..engine.request import Refusal
 from ..engine.sandbox import FAULTS, Objection, sandbox
-from .chat import Chat, Message
-from .parsers.think import CLOSE, OPEN
+from .chat import Chat, Message, Tool, ToolCall, said
 
 # Marks where the last message's content ends, for a prompt that goes on in it.
 END_OF_FINAL = "\ue000end of final message\ue000"
@@ -39,10 +39,10 @@ class ChatTemplate:
         if source is not None:
             self._compile(source, now)
 
-    def render(self, chat: Chat, tools: Sequence[Mapping[str, Any]] | None = None) -> str:
+    def render(self, chat: Chat) -> str:
         """The prompt; a conversation that the template objects to is tidied and tried again."""
         template = self._compiled()
-        context = self._context(chat, tools)
+        context = self._context(chat)
         try:
             return self._render(template, context, chat)
         except FAULTS as error:
@@ -73,8 +73,8 @@ class ChatTemplate:
         )
         raise Refusal(400, "no_chat_template", message, "model")
 
-    def _context(self, chat: Chat, tools: Sequence[Mapping[str, Any]] | None) -> dict[str, Any]:
-        own = {**self._tokens, "tools": tools, "messages": None}
+    def _context(self, chat: Chat) -> dict[str, Any]:
+        own = {**self._tokens, "tools": [*map(_function, chat.tools)] or None, "messages": None}
         for name in chat.template:
             if name in own:
                 message = f"chat_template_kwargs must not set {name}; the server sets it."
@@ -102,20 +102,6 @@ def pick(source: str | Sequence[NamedTemplate]) -> str | None:
     return named.get("default") or next(iter(named.values()), None)
 
 
-def opens_reasoning(prompt: str, chat: Chat | None = None) -> bool:
-    """Whether the answer begins inside a <think> block that the prompt has opened.
-
-    A tag elsewhere in the prompt is a matter of the conversation; but a final message that is
-    continued (`chat` says so) may have opened a block as well.
-    """
-    if prompt.rstrip().endswith(OPEN):
-        return True
-    if chat is None or not chat.continue_final:
-        return False
-    content = chat.messages[-1].content
-    return content.lstrip().startswith(OPEN) and CLOSE not in content
-
-
 def tidy(chat: Chat) -> Chat:
     """The conversation in the order that strict templates want: one system message, then turns."""
     ordered = sorted(chat.messages, key=lambda message: message.role != "system")
@@ -129,7 +115,7 @@ def tidy(chat: Chat) -> Chat:
 
 
 def _merge(first: Message, second: Message) -> Message:
-    content = "\n\n".join(m.content for m in (first, second) if m.content)
+    content = said("\n\n".join(m.text for m in (first, second) if m.text))
     reasoning = "\n\n".join(m.reasoning for m in (first, second) if m.reasoning)
     return replace(first, content=content, reasoning=reasoning or None)
 
@@ -137,9 +123,22 @@ def _merge(first: Message, second: Message) -> Message:
 def _fields(message: Message) -> dict[str, Any]:
     # Some templates know an earlier thought by the one name, some by the other.
     thought = {"thinking": message.reasoning, "reasoning_content": message.reasoning}
-    optional = {**thought, "name": message.name}
-    given = {key: value for key, value in optional.items() if value is not None}
-    return {"role": message.role, "content": message.content, **given}
+    calls = [*map(_call, message.calls)] or None
+    names = {"name": message.name, "tool_call_id": message.result_of, "tool_calls": calls}
+    given = {key: value for key, value in {**thought, **names}.items() if value is not None}
+    return {"role": message.role, "content": message.text, **given}
+
+
+def _function(tool: Tool) -> dict[str, Any]:
+    """A tool as transformers' templates know it, which is OpenAI's way."""
+    fields = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    function = {key: value for key, value in fields.items() if value is not None}
+    return {"type": "function", "function": function}
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": json.decode(call.arguments)}
+    return {"type": "function", "id": call.id, "function": function}
 
 
 def _encodable(prompt: str) -> str:

@@ -22,7 +22,7 @@ class CheckHealth:
 
     async def __call__(self, request: HttpRequest) -> Response:
         states = {
-            name: "ready" if model.worker.ready else "restarting"
+            name: "ready" if model.status().ready else "restarting"
             for name, model in self.backends.models.items()
         }
         ready = [state == "ready" for state in states.values()]

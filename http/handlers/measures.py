@@ -4,13 +4,12 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...translate import openai_embeddings, rerank
 from ...translate.chat import Identity
 from ...translate.rerank import Ranking, Scores
 from ..backends import Backends
-from ..measure import embed, rank
 from ..message import HttpRequest, Response
 from .answers import decoded
 
@@ -21,10 +20,10 @@ class Embeds:
 
     async def __call__(self, request: HttpRequest) -> Response:
         ask = await decoded(openai_embeddings.decode_request, request.body)
-        encoder = self.backends.encoder(ask.model, "embed")
-        vectors = await embed(encoder, ask)
+        backend = self.backends.find(ask.model)
+        vectors = await backend.embed(replace(ask, client=request.caller))
         encode = openai_embeddings.encode_response
-        return Response(200, await asyncio.to_thread(encode, ask, vectors, encoder.name))
+        return Response(200, await asyncio.to_thread(encode, ask, vectors, backend.name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +46,8 @@ class Ranks:
 
     async def __call__(self, request: HttpRequest) -> Response:
         ask = await decoded(self.shape.decode, request.body)
-        encoder = self.backends.encoder(ask.model, "rerank")
-        scores = await rank(encoder, ask)
+        backend = self.backends.find(ask.model)
+        scores = await backend.score(replace(ask, client=request.caller))
         number = self.shape.prefix + secrets.token_hex(12)
-        identity = Identity(number, int(time.time()), encoder.name)
+        identity = Identity(number, int(time.time()), backend.name)
         return Response(200, self.shape.encode(ask, scores, identity))

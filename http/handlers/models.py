@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import msgspec
 from msgspec import Struct
 
-from ..backends import Backends, Served
+from ..backends import Backend, Backends
 from ..message import HttpRequest, Response
 from ..routes import rest
 
@@ -32,12 +32,17 @@ class ModelList(Struct):
     has_more: bool = False
 
 
-def describe(model: Served) -> ModelBody:
-    ready = model.worker.ready
-    context = ready.plan.context if ready else None
+def describe(model: Backend) -> ModelBody:
+    status = model.status()
     created = datetime.fromtimestamp(model.created, UTC).isoformat().replace("+00:00", "Z")
     return ModelBody(
-        model.name, model.created, created, model.name, context, context, ready is not None
+        model.name,
+        model.created,
+        created,
+        model.name,
+        status.context,
+        status.context,
+        status.ready,
     )
 
 

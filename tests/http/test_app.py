@@ -16,6 +16,7 @@ from bessemer.http.limits import RateLimit
 from bessemer.http.log import Log
 from bessemer.http.message import HttpRequest, Reply, Response, StreamingResponse
 from bessemer.http.routes import Route, Router
+from bessemer.translate.errors import anthropic_error
 
 KEY = (b"x-api-key", b"secret")
 ORIGIN = (b"origin", b"https://app.example")
@@ -44,7 +45,7 @@ async def slow(_: HttpRequest) -> Reply:
 
 ROUTES = {
     ("POST", "/v1/chat/completions"): Route(chat),
-    ("POST", "/v1/messages"): Route(messages, "anthropic"),
+    ("POST", "/v1/messages"): Route(messages, anthropic_error),
     ("GET", "/health"): Route(health, public=True),
     ("GET", "/slow"): Route(slow),
 }

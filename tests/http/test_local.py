@@ -1,113 +1,216 @@
-"""Models that cannot be served: one sentence on stderr, exit code 2, nothing left running."""
+"""Local models as backends, over a worker that follows a script."""
 
-import json
-import socket
-import subprocess
-from pathlib import Path
+import asyncio
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+from itertools import count
+from typing import Any
 
 import pytest
 
-from bessemer.http.local import shares
-from tests.http.running import COMMAND, guide_copy
+from bessemer.engine.memory import Plan
+from bessemer.engine.request import (
+    Embed,
+    Embedded,
+    Event,
+    Rank,
+    Ranked,
+    Refusal,
+    Refused,
+    Request,
+    Sampling,
+    StepReport,
+    Token,
+)
+from bessemer.engine.request import Started as Admitted
+from bessemer.engine.wire import VERSION, Ready
+from bessemer.http.backends import Status
+from bessemer.http.local import Embedder, Patience, Reranker, Writer
+from bessemer.translate.chat import Ask, Chat, Completion, Done, Heartbeat, Options, Started
+from bessemer.translate.chat import Event as Said
+from bessemer.translate.openai_embeddings import Embedding, Vectors
+from bessemer.translate.rerank import Ranking, Scores
+from tests.translate.test_answer import HELLO, RENDERER, Script, says, text
 
 
-def start(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False
+class ScriptedTicket:
+    def __init__(self, events: Iterable[Event | None]) -> None:
+        self.events = iter(events)
+        self.closed = False
+
+    async def next(self) -> Event | None:
+        await asyncio.sleep(0.002)
+        return next(self.events, None)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class ScriptedWorker:
+    """What http.fleet.Worker shows to a backend."""
+
+    def __init__(self, script: Any, plan: Plan | None = None) -> None:
+        self.script = script
+        self.asked: list[Any] = []
+        self.refused: list[Refusal] = []
+        self.seconds, self.report = 1.5, StepReport(waiting=3)
+        self.ready: Ready | None = Ready(
+            VERSION, plan or Plan(0, 0, 0, 0, 0, 200), "llama", Sampling()
+        )
+        self.ticket = ScriptedTicket([])
+        self.number = count(1).__next__
+
+    async def available(self, patience: float) -> Ready:
+        assert self.ready is not None
+        return self.ready
+
+    def open(self, requests: Iterable[Any], tick: float) -> ScriptedTicket:
+        self.asked = list(requests)
+        self.ticket = ScriptedTicket(self.script(self.asked))
+        return self.ticket
+
+    def refuse_all(self, refusal: Refusal) -> None:
+        self.refused.append(refusal)
+
+
+def writer(script: Script, patience: Patience | None = None) -> tuple[Writer, ScriptedWorker]:
+    worker: Any = ScriptedWorker(script)
+    return Writer("m", 7, worker, RENDERER, 50, patience or Patience()), worker
+
+
+def events(model: Writer, ask: Ask) -> list[Said]:
+    async def run() -> list[Said]:
+        async with aclosing(model.events(ask)) as found:
+            return [event async for event in found]
+
+    return asyncio.run(run())
+
+
+def test_an_answer_from_started_to_done() -> None:
+    model, worker = writer(says("Hello there"))
+    found = events(model, Chat("m", HELLO))
+    assert isinstance(found[0], Started) and found[0].usage.cached == 32
+    assert text(found) == "Hello there" and isinstance(found[-1], Done)
+    assert found[-1].usage.prompt == len(worker.asked[0].tokens)
+    assert worker.ticket.closed
+
+
+def test_a_seed_is_the_requests_or_a_new_one() -> None:
+    model, worker = writer(says("Hi"))
+    seeds = set()
+    for seed in (7, None, None):
+        events(model, Chat("m", HELLO, Options(seed=seed)))
+        seeds.add(worker.asked[0].sampling.seed)
+    assert 7 in seeds and len(seeds) == 3
+
+
+def test_a_refusal_before_the_first_event_and_after() -> None:
+    def refuse(requests: list[Request]) -> Iterable[Event]:
+        yield Refused(requests[0].id, 503, "overloaded", "later")
+
+    def break_off(requests: list[Request]) -> Iterable[Event]:
+        yield Admitted(requests[0].id, 0)
+        yield Token(requests[0].id, [300])
+        yield Refused(requests[0].id, 503, "worker_died", "gone")
+
+    for script in (refuse, break_off):
+        model, worker = writer(script)
+        with pytest.raises(Refusal) as caught:
+            events(model, Chat("m", HELLO))
+        assert caught.value.status == 503 and worker.ticket.closed
+
+
+def test_silence_brings_heartbeats_and_then_a_504() -> None:
+    def silent(requests: list[Request]) -> Iterable[Event]:
+        yield Admitted(requests[0].id, 0)
+
+    async def run() -> list[Said]:
+        model, _ = writer(silent, Patience(heartbeat=0.01, timeout=0.1))
+        found: list[Said] = []
+        with pytest.raises(Refusal) as caught:
+            async for event in model.events(Chat("m", HELLO)):
+                found.append(event)
+        assert (caught.value.status, caught.value.code) == (504, "timeout")
+        return found
+
+    found = asyncio.run(run())
+    assert len(found) > 1 and all(isinstance(event, Heartbeat) for event in found[1:])
+
+
+def test_closing_the_answer_closes_the_ticket() -> None:
+    async def run(generator: AsyncGenerator[Said, None]) -> None:
+        await anext(generator)
+        await generator.aclose()
+
+    model, worker = writer(says("Hello there, all of you"))
+    asyncio.run(run(model.events(Chat("m", HELLO))))
+    assert worker.ticket.closed
+
+
+def test_hopeless_prompts_never_reach_the_worker() -> None:
+    model, worker = writer(says("Hi"))
+    with pytest.raises(Refusal) as caught:
+        events(model, Completion("m", ("x" * (200 * RENDERER.tokenizer.longest + 1),)))
+    assert caught.value.code == "context_length_exceeded" and not worker.asked
+
+
+def test_counting_takes_what_is_too_long_too() -> None:
+    model, worker = writer(says("Hi"))
+    expected = len(RENDERER.prompts(Chat("m", HELLO), 200)[0].tokens)
+    assert asyncio.run(model.count(Chat("m", HELLO))) == expected
+    worker.ready = Ready(VERSION, Plan(0, 0, 0, 0, 0, 1), "llama", Sampling())
+    assert asyncio.run(model.count(Chat("m", HELLO))) == expected and not worker.asked
+
+
+def test_vectors_and_scores_come_in_the_order_of_what_was_asked() -> None:
+    def vectors(requests: list[Embed]) -> Iterable[Event | None]:
+        assert (requests[0].client, requests[0].inputs) == ("c", ["a", [5], "b"])
+        yield Embedded(1, [2, 0], b"ccccaaaa", 3, False)
+        yield None
+        yield Embedded(1, [1], b"bbbb", 2, True)
+
+    def scores(requests: list[Rank]) -> Iterable[Event | None]:
+        assert (requests[0].client, requests[0].documents) == ("c", ["x", "y"])
+        yield Ranked(1, [1], [0.5], 3, False)
+        yield Ranked(1, [0], [0.25], 2, True)
+
+    embeds: Any = ScriptedWorker(vectors)
+    found = asyncio.run(
+        Embedder("e", 0, embeds).embed(Embedding("e", ("a", (5,), "b"), client="c"))
     )
+    assert found == Vectors([b"aaaa", b"bbbb", b"cccc"], 5) and embeds.ticket.closed
+    ranks: Any = ScriptedWorker(scores)
+    ranking = Ranking("r", "q", ("x", "y"), client="c")
+    assert asyncio.run(Reranker("r", 0, ranks).score(ranking)) == Scores([0.25, 0.5], 5)
+    assert ranks.ticket.closed
 
 
-def sentence(result: subprocess.CompletedProcess[str]) -> str:
-    """What stderr says; it must be one line, without a traceback, and the exit code 2."""
-    assert result.returncode == 2, result.stderr
-    lines = [line for line in result.stderr.splitlines() if line.startswith("bessemer: ")]
-    assert len(lines) == 1 and "Traceback" not in result.stderr, result.stderr
-    return lines[0]
+def test_a_model_is_asked_for_what_it_is_for_alone() -> None:
+    model, fleet = writer(says(""))
+    worker: Any = fleet
+    embeds, ranks = Embedder("e", 0, worker), Reranker("r", 0, worker)
+    chat, texts, ranking = Chat("m", HELLO), Embedding("m", ("a",)), Ranking("m", "q", ("d",))
+    wrong: list[tuple[Any, str]] = [
+        (lambda: embeds.events(chat), "embeds texts"),
+        (lambda: ranks.events(chat), "ranks documents"),
+        (lambda: asyncio.run(embeds.count(chat)), "embeds texts"),
+        (lambda: asyncio.run(model.embed(texts)), "writes answers"),
+        (lambda: asyncio.run(ranks.embed(texts)), "ranks documents"),
+        (lambda: asyncio.run(embeds.score(ranking)), "embeds texts"),
+    ]
+    for call, does in wrong:
+        with pytest.raises(Refusal, match=does) as caught:
+            call()
+        assert (caught.value.status, caught.value.field) == (400, "model")
 
 
-def edit(path: Path, **changes: object) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-def test_an_unsupported_type_is_named_with_the_supported_ones(tmp_path: Path) -> None:
-    model = guide_copy(tmp_path / "odd")
-    edit(model / "config.json", model_type="parrot")
-    said = sentence(start("serve", "--port", "0", "--model", str(model)))
-    for word in ("odd", "parrot", "llama", "mistral", "qwen2", "qwen3"):
-        assert word in said
-
-
-def test_a_truncated_weight_file_is_named(tmp_path: Path) -> None:
-    model = guide_copy(tmp_path / "cut")
-    weights = model / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1000])
-    said = sentence(start("run", "hello", "--model", str(model)))
-    assert "model.safetensors" in said
-
-
-def test_config_and_weights_that_contradict_each_other(tmp_path: Path) -> None:
-    model = guide_copy(tmp_path / "wrong")
-    edit(model / "config.json", num_hidden_layers=9)
-    assert "model.layers" in sentence(start("run", "hello", "--model", str(model)))
-    edit(model / "config.json", num_hidden_layers=4, vocab_size=100)
-    assert "vocab_size" in sentence(start("run", "hello", "--model", str(model)))
-
-
-def test_a_broken_tokenizer_is_named(tmp_path: Path) -> None:
-    model = guide_copy(tmp_path / "mute")
-    (model / "tokenizer.json").write_text("{")
-    assert "tokenizer.json" in sentence(start("run", "hello", "--model", str(model)))
-
-
-def test_two_models_of_one_name_and_paths_that_are_none(tmp_path: Path) -> None:
-    model = str(guide_copy(tmp_path / "twin"))
-    said = sentence(start("serve", "--port", "0", "--model", model, "--model", model))
-    assert "twin" in said and "NAME=" in said
-    assert "config.json" in sentence(start("serve", "--model", str(tmp_path)))
-
-
-def test_a_port_in_use() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        assert port in sentence(start("serve", "--port", port))
-
-
-def test_one_broken_model_stops_the_others_too(tmp_path: Path) -> None:
-    model = guide_copy(tmp_path / "odd")
-    edit(model / "config.json", model_type="parrot")
-    result = start("serve", "--port", "0", "--model", "guide", "--model", str(model))
-    assert "parrot" in sentence(result)
-
-
-def test_a_pool_too_small_for_anything() -> None:
-    said = sentence(start("serve", "--port", "0", "--kv-cache", "4KB"))
-    assert "KV pool" in said and "--kv-cache" in said
-
-
-def test_run_answers_once(tmp_path: Path) -> None:
-    result = start("run", "How do I serve a model?")
-    assert result.returncode == 0 and "bessemer serve --model" in result.stdout
-    said = [line for line in result.stderr.splitlines() if "CPU kernels" not in line]
-    assert not said  # but for the kernels that are compiled, or cannot be
-    again = subprocess.run(
-        [*COMMAND, "run", "-", "--max-tokens", "3"],
-        input="How do I serve a model?", capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert again.returncode == 0 and result.stdout.startswith(again.stdout.rstrip("\n"))
-
-
-def test_weights_in_a_folder_of_their_own_count_too(tmp_path: Path) -> None:
-    inner = tmp_path / "0_Transformer"
-    inner.mkdir()
-    (inner / "model.safetensors").write_bytes(b"x" * 50)
-    assert shares({"a": tmp_path}, 80) == {"a": 80} and shares({"a": tmp_path}, 10) == {"a": 50}
-
-
-@pytest.mark.parametrize(("memory", "expected"), [(1000, (400, 600)), (50, (50, 250))])
-def test_no_byte_is_promised_twice(tmp_path: Path, memory: int, expected: tuple[int, int]) -> None:
-    models = {}
-    for name, size in (("a", 50), ("b", 250)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "model.safetensors").write_bytes(b"x" * size)
-        models[name] = tmp_path / name
-    assert tuple(shares(models, memory).values()) == expected
+def test_status_and_interruption_are_the_workers() -> None:
+    model, worker = writer(says(""))
+    assert worker.ready is not None
+    plan = worker.ready.plan
+    assert model.status() == Status(True, 200, "llama", plan, 1.5, StepReport(waiting=3))
+    worker.ready = None
+    assert model.status() == Status(False)
+    refusal = Refusal(503, "shutting_down", "The server is shutting down.")
+    model.interrupt(refusal)
+    assert worker.refused == [refusal]

@@ -7,6 +7,7 @@ import pytest
 from bessemer.engine.request import Refusal
 from bessemer.http.message import HttpRequest, Reply, Response
 from bessemer.http.routes import Route, Router, plain, rest
+from bessemer.translate.errors import anthropic_error, openai_error
 
 
 async def chat(_: HttpRequest) -> Reply:
@@ -34,7 +35,7 @@ ROUTER = Router(
         ("POST", "/v1/chat/completions"): Route(chat),
         ("GET", "/v1/models"): Route(models),
         ("GET", "/v1/models/{id}"): Route(model),
-        ("POST", "/v1/messages"): Route(messages, "anthropic"),
+        ("POST", "/v1/messages"): Route(messages, anthropic_error),
         ("GET", "/health"): Route(health, public=True),
     }
 )
@@ -44,8 +45,12 @@ def request(method: str, path: str, *headers: tuple[bytes, bytes]) -> HttpReques
     return HttpRequest(method, path, "", headers, b"", "127.0.0.1", "req_1")
 
 
+async def _dispatched(asked: HttpRequest) -> Reply:
+    return await ROUTER.find(asked).handler(asked)
+
+
 def answer(method: str, path: str) -> bytes:
-    reply = asyncio.run(ROUTER.dispatch(request(method, path)))
+    reply = asyncio.run(_dispatched(request(method, path)))
     assert isinstance(reply, Response)
     return reply.body
 
@@ -106,11 +111,12 @@ def test_wrong_methods(method: str, path: str, allowed: tuple[str, ...]) -> None
 
 def test_the_dialect_of_an_error() -> None:
     version = (b"anthropic-version", b"2023-06-01")
-    assert ROUTER.dialect(request("GET", "/v1/messages")) == "anthropic"
-    assert ROUTER.dialect(request("POST", "/v1/chat/completions", version)) == "openai"
-    assert ROUTER.dialect(request("GET", "/nowhere", version)) == "anthropic"
-    assert ROUTER.dialect(request("GET", "/nowhere")) == "openai"
-    assert ROUTER.dialect(request("", "")) == "openai"
+    speaks = ROUTER.encode_error
+    assert speaks(request("GET", "/v1/messages")) is anthropic_error
+    assert speaks(request("POST", "/v1/chat/completions", version)) is openai_error
+    assert speaks(request("GET", "/nowhere", version)) is anthropic_error
+    assert speaks(request("GET", "/nowhere")) is openai_error
+    assert speaks(request("", "")) is openai_error
 
 
 def test_a_given_root_wins() -> None:

@@ -21,6 +21,7 @@ from bessemer.translate.anthropic import (
 )
 from bessemer.translate.chat import (
     Answer,
+    ArgumentsDelta,
     Chat,
     Choice,
     Done,
@@ -33,8 +34,12 @@ from bessemer.translate.chat import (
     Options,
     ReasoningDelta,
     Started,
+    Text,
     TextDelta,
+    ToolCall,
+    ToolCallBegun,
     Usage,
+    said,
 )
 
 USER = {"role": "user", "content": "Hi"}
@@ -87,10 +92,10 @@ def test_the_sdks_request_type() -> None:
     assert decode_request(json.dumps({**params, **sampling}).encode()) == Chat(
         model="m",
         messages=(
-            Message("system", "Be brief.\nBe kind."),
-            Message("user", "Hi"),
-            Message("assistant", "Yes?", "Hm."),
-            Message("user", "Well."),
+            Message("system", (Text("Be brief."), Text("Be kind."))),
+            Message("user", said("Hi")),
+            Message("assistant", said("Yes?"), "Hm."),
+            Message("user", said("Well.")),
         ),
         options=Options(
             max_tokens=9, temperature=0.5, top_p=0.9, top_k=40, stop=("END",), stream=True
@@ -108,7 +113,7 @@ def test_what_claude_code_adds_is_tolerated() -> None:
         context_management={"edits": []},
         output_config={"effort": "high"},
     )
-    assert chat.messages[1] == Message("system", "The date is today.")
+    assert chat.messages[1] == Message("system", said("The date is today."))
     assert chat.template == {"enable_thinking": True}
 
 
@@ -120,7 +125,7 @@ def test_thinking() -> None:
 
 
 def test_system() -> None:
-    assert decoded(system="Be brief.").messages[0] == Message("system", "Be brief.")
+    assert decoded(system="Be brief.").messages[0] == Message("system", said("Be brief."))
     assert decoded(system="") == decoded(system=[]) == decoded()
 
 
@@ -204,7 +209,7 @@ def test_counting() -> None:
         "thinking": {"type": "disabled"},
     }
     chat = decode_count(json.dumps(params).encode())
-    assert chat.messages == (Message("system", "Be brief."), Message("user", "Hi"))
+    assert chat.messages == (Message("system", said("Be brief.")), Message("user", said("Hi")))
     assert chat.template == {"enable_thinking": False}
     assert MessageTokensCount.model_validate_json(encode_count(7)).input_tokens == 7
     with pytest.raises(Refusal) as caught:
@@ -259,7 +264,11 @@ def sent(events: Iterable[Event]) -> list[dict[str, Any]]:
 
 def legal(bodies: list[dict[str, Any]]) -> None:
     """Blocks come one after the other with indexes 0, 1, ...; deltas fit the open block."""
-    pieces = {"text": {"text_delta"}, "thinking": {"thinking_delta", "signature_delta"}}
+    pieces = {
+        "text": {"text_delta"},
+        "thinking": {"thinking_delta", "signature_delta"},
+        "tool_use": {"input_json_delta"},
+    }
     started, index, kind = 0, -1, None
     for body in bodies:
         if body["type"] == "content_block_start":
@@ -333,6 +342,44 @@ def test_a_stream_with_thinking() -> None:
         },
         {"type": "message_stop"},
     ]
+
+
+def test_a_stream_with_calls() -> None:
+    bodies = sent(
+        [
+            Started(Usage(1, 0)),
+            TextDelta(0, "Let me see."),
+            ToolCallBegun(0, 0, "toolu_1", "f"),
+            ArgumentsDelta(0, 0, '{"a"'),
+            ArgumentsDelta(0, 0, ":1}"),
+            ToolCallBegun(0, 1, "toolu_2", "g"),
+            Finish(0, "tool_calls"),
+            Done(Usage(1, 2)),
+        ]
+    )
+    legal(bodies)
+    blocks = [b["content_block"] for b in bodies if b["type"] == "content_block_start"]
+    assert blocks == [
+        {"type": "text", "text": ""},
+        {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {}},
+        {"type": "tool_use", "id": "toolu_2", "name": "g", "input": {}},
+    ]
+    pieces = [b["delta"] for b in bodies if b["type"] == "content_block_delta"]
+    assert [p["partial_json"] for p in pieces[1:]] == ['{"a"', ":1}"]
+    assert bodies[-2]["delta"]["stop_reason"] == "tool_use"
+
+
+def test_calls_of_a_whole_answer() -> None:
+    calls = (ToolCall("toolu_1", "f", '{"a":1}'), ToolCall("toolu_2", "g", ""))
+    for text, before in (("", []), ("Hm", [{"type": "text", "text": "Hm"}])):
+        answer = Answer((Choice(text, "", "tool_calls", calls=calls),), Usage(1, 2))
+        body = encode_response(answer, WHO)
+        assert AnthropicMessage.model_validate_json(body, strict=True).stop_reason == "tool_use"
+        assert msgspec.json.decode(body)["content"] == [
+            *before,
+            {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {"a": 1}},
+            {"type": "tool_use", "id": "toolu_2", "name": "g", "input": {}},
+        ]
 
 
 @pytest.mark.parametrize("deltas", [[], [ReasoningDelta(0, "Hm.")], [TextDelta(0, "Hi")]])

@@ -139,8 +139,8 @@ def _check_chat(chat: Chat) -> None:
     for message in chat.messages:
         assert isinstance(message, Message)
         assert message.role in ("system", "user", "assistant")
-        assert "\0" not in message.content
-        message.content.encode()
+        assert "\0" not in message.text
+        message.text.encode()
     json.dumps(chat.template, allow_nan=False)
 
 

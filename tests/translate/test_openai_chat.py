@@ -12,6 +12,7 @@ from openai.types.chat.completion_create_params import CompletionCreateParamsStr
 from bessemer.engine.request import Refusal
 from bessemer.translate.chat import (
     Answer,
+    ArgumentsDelta,
     Chat,
     Choice,
     Done,
@@ -24,9 +25,13 @@ from bessemer.translate.chat import (
     Options,
     ReasoningDelta,
     Started,
+    Text,
     TextDelta,
     TokenText,
+    ToolCall,
+    ToolCallBegun,
     Usage,
+    said,
 )
 from bessemer.translate.openai_chat import Stream, decode_request, encode_response
 
@@ -61,11 +66,11 @@ def test_a_conversation() -> None:
     assert chat.model == "m"
     assert chat.user == "u1"
     assert chat.messages == (
-        Message("system", "Be brief."),
-        Message("user", "Hi", None, "ann"),
-        Message("assistant", "", "Hm."),
-        Message("assistant", "Yes?", "Hm!"),
-        Message("system", ""),
+        Message("system", said("Be brief.")),
+        Message("user", said("Hi"), None, "ann"),
+        Message("assistant", said(""), "Hm."),
+        Message("assistant", said("Yes?"), "Hm!"),
+        Message("system", said("")),
     )
 
 
@@ -75,7 +80,8 @@ def test_parts_are_joined_by_lines() -> None:
         {"role": "user", "content": parts},
         {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]},
     )
-    assert [m.content for m in chat.messages] == ["a\nb", "no"]
+    assert chat.messages[0].content == (Text("a"), Text("b"))
+    assert [m.text for m in chat.messages] == ["a\nb", "no"]
 
 
 def test_the_sdks_request_type() -> None:
@@ -352,6 +358,47 @@ def test_a_stream_as_the_sdk_reads_it() -> None:
     logprobs = read[3].choices[0].logprobs
     assert logprobs and logprobs.content and logprobs.content[0].token == "né"
     assert all(b"usage" not in d for d in data)
+
+
+def test_calls_as_the_sdk_reads_them() -> None:
+    events: list[Event] = [
+        ToolCallBegun(0, 0, "call_1", "f"),
+        ArgumentsDelta(0, 0, '{"a"'),
+        ArgumentsDelta(0, 0, ":1}"),
+        ToolCallBegun(0, 1, "call_2", "g"),
+        Finish(0, "tool_calls"),
+    ]
+    read = chunks(sent(events))
+    assert [c.choices[0].delta.model_dump(exclude_unset=True) for c in read[:4]] == [
+        {"tool_calls": [call]}
+        for call in (
+            {
+                "index": 0,
+                "id": "call_1",
+                "type": "function",
+                "function": {"name": "f", "arguments": ""},
+            },
+            {"index": 0, "function": {"arguments": '{"a"'}},
+            {"index": 0, "function": {"arguments": ":1}"}},
+            {
+                "index": 1,
+                "id": "call_2",
+                "type": "function",
+                "function": {"name": "g", "arguments": ""},
+            },
+        )
+    ]
+    assert read[4].choices[0].finish_reason == "tool_calls"
+    calls = (ToolCall("call_1", "f", '{"a":1}'), ToolCall("call_2", "g", "{}"))
+    answer = Answer((Choice("", "", "tool_calls", calls=calls),), Usage(1, 2))
+    whole = ChatCompletion.model_validate_json(encode_response(answer, WHO), strict=True)
+    shown = whole.choices[0].message.model_dump(exclude_unset=True)["tool_calls"]
+    assert [
+        (c["id"], c["type"], c["function"]["name"], c["function"]["arguments"]) for c in shown
+    ] == [
+        ("call_1", "function", "f", '{"a":1}'),
+        ("call_2", "function", "g", "{}"),
+    ]
 
 
 def test_usage_where_it_is_asked_for() -> None:

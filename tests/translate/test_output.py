@@ -1,13 +1,19 @@
-"""Pieces of text to events, and events to an answer."""
+"""Tokens of a choice to events, and events to an answer."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bessemer.engine.request import Refusal
+from bessemer.engine.text import StopMatcher
 from bessemer.translate.chat import (
     Answer,
+    ArgumentsDelta,
     Choice,
+    Delta,
     Done,
     Event,
     Failure,
@@ -17,9 +23,47 @@ from bessemer.translate.chat import (
     Started,
     TextDelta,
     TokenText,
+    ToolCall,
+    ToolCallBegun,
     Usage,
 )
-from bessemer.translate.output import ChoiceOutput, Collector, Thinking
+from bessemer.translate.output import ChoiceOutput, Collector
+from bessemer.translate.parsers.parser import AnswerToken, Parser, PlainParser
+from bessemer.translate.parsers.think import State, ThinkParser
+
+Thinking = Literal["no", "may", "open"]
+PARSERS: dict[Thinking, Callable[[int], Parser]] = {
+    "no": PlainParser,
+    "may": lambda choice: ThinkParser(choice, State.START),
+    "open": lambda choice: ThinkParser(choice, State.OPENED),
+}
+
+
+class Spelled:
+    """A detokenizer of made-up tokens: the number of a token is its place in the list of texts."""
+
+    def __init__(self, texts: Sequence[str], rest: str = "") -> None:
+        self._texts = texts
+        self._rest = rest
+
+    def add(self, token: int) -> str:
+        return self._texts[token]
+
+    def flush(self) -> str:
+        return self._rest
+
+
+def choice(
+    thinking: Thinking,
+    texts: Sequence[str],
+    *stops: str,
+    include: bool = False,
+    min_tokens: int = 0,
+    number: int = 0,
+    rest: str = "",
+) -> ChoiceOutput:
+    detokenizer, matcher = Spelled(texts, rest), StopMatcher(stops, include)
+    return ChoiceOutput(number, PARSERS[thinking](number), detokenizer, matcher, {}, min_tokens)
 
 
 def token(text: str) -> TokenText:
@@ -27,9 +71,17 @@ def token(text: str) -> TokenText:
 
 
 def run(thinking: Thinking, tokens: list[str], output: ChoiceOutput | None = None) -> list[Event]:
-    output = output or ChoiceOutput(0, thinking)
-    events = [e for text in tokens for e in output.feed(text, (token(text),))]
-    return events + output.finish("stop")
+    output = output or choice(thinking, tokens)
+    events = [e for at, text in enumerate(tokens) for e in output.feed(at, (token(text),))]
+    return [*events, *output.finish("stop")]
+
+
+def spoken(output: ChoiceOutput, tokens: int) -> tuple[str, str]:
+    """Thought and text of so many tokens, one after the other."""
+    events = [e for at in range(tokens) for e in output.feed(at)]
+    events += output.finish("stop")
+    thought = "".join(e.text for e in events if isinstance(e, ReasoningDelta))
+    return thought, "".join(e.text for e in events if isinstance(e, TextDelta))
 
 
 def test_a_plain_answer() -> None:
@@ -57,14 +109,14 @@ def test_tokens_without_text_at_the_end_are_not_lost() -> None:
 
 
 def test_the_finish_carries_its_choice_and_stop() -> None:
-    assert ChoiceOutput(3, "no").finish("length", None) == [Finish(3, "length")]
-    assert ChoiceOutput(3, "no").finish("stop", "END")[-1] == Finish(3, "stop", "END")
+    assert choice("no", [], number=3).finish("length", None) == [Finish(3, "length")]
+    assert choice("no", [], number=3).finish("stop", "END")[-1] == Finish(3, "stop", "END")
 
 
 def test_the_last_text_may_come_with_the_finish() -> None:
-    output = ChoiceOutput(0, "open")
-    output.feed("Hm")
-    assert output.finish("length", text="\ufffd") == [
+    output = choice("open", ["Hm"], rest="\ufffd")
+    output.feed(0)
+    assert output.finish("length") == [
         ReasoningDelta(0, "\ufffd"),
         Finish(0, "length"),
     ]
@@ -82,9 +134,76 @@ def test_the_last_text_may_come_with_the_finish() -> None:
     ],
 )
 def test_reasoning_tokens(thinking: Thinking, names: list[str], count: int) -> None:
-    output = ChoiceOutput(0, thinking)
+    output = choice(thinking, names)
     run(thinking, names, output)
     assert output.reasoning_tokens == count
+
+
+@pytest.mark.parametrize(
+    ("thinking", "answer", "stops", "thought", "text"),
+    [
+        ("no", "one two STOP three", ("STOP",), "", "one two "),
+        ("no", "one two STO", ("STOP",), "", "one two STO"),
+        ("no", "abcabd", ("abd", "bca"), "", "a"),
+        ("may", "<think>Hm.</think>\n\nHi STOP there", ("STOP",), "Hm.", "Hi "),
+        ("may", "<think>Hm S</think>TOP it", ("STOP",), "Hm S", "TOP it"),
+        ("may", "<think>Hm <</think>Hi", ("<a",), "Hm <", "Hi"),
+        ("open", "Hm STOP more</think>Hi", ("STOP",), "Hm ", ""),
+        ("may", "<thinSTOP", ("STOP",), "", "<thin"),
+    ],
+)
+def test_stop_strings_are_looked_for_in_what_is_read(
+    thinking: Thinking, answer: str, stops: tuple[str, ...], thought: str, text: str
+) -> None:
+    """At whatever places the answer is cut into tokens."""
+    for pieces in (
+        [answer],
+        list(answer),
+        [answer[at : at + 3] for at in range(0, len(answer), 3)],
+    ):
+        assert spoken(choice(thinking, pieces, *stops), len(pieces)) == (thought, text)
+
+
+def test_a_stop_string_may_be_shown_and_may_come_too_early_to_count() -> None:
+    texts = ["a", "X", "b", "X", "c"]
+    assert spoken(choice("no", texts, "X", include=True), 5) == ("", "aX")
+    assert spoken(choice("no", texts, "X", min_tokens=3), 5) == ("", "aXb")
+    assert spoken(choice("no", texts, "X", min_tokens=2), 5) == ("", "a")
+
+
+class Watching(PlainParser):
+    """Remembers what it was shown, and makes a call of the token <call>."""
+
+    def __init__(self, choice: int) -> None:
+        super().__init__(choice)
+        self.seen: list[AnswerToken] = []
+
+    def feed(self, token: AnswerToken) -> Sequence[Delta]:
+        self.seen.append(token)
+        if token.special == "<call>":
+            return (ToolCallBegun(0, 0, "call_1", "f"), ArgumentsDelta(0, 0, "{}"))
+        return super().feed(token)
+
+
+def test_a_parser_sees_special_tokens_by_name_hidden_ones_too() -> None:
+    parser, names = Watching(0), {1: "<call>", 2: "<end>"}
+    output = ChoiceOutput(0, parser, Spelled(["aS", "", ""]), StopMatcher(["STOP"]), names)
+    events = [*output.feed(0), *output.feed(1), *output.hide(2), *output.finish("stop")]
+    assert parser.seen == [
+        AnswerToken(0, "aS"),
+        AnswerToken(1, "", "<call>"),
+        AnswerToken(2, "", "<end>"),
+        AnswerToken(None, ""),
+    ]
+    begun, arguments = ToolCallBegun(0, 0, "call_1", "f"), ArgumentsDelta(0, 0, "{}")
+    # What was held back for a stop string comes before the call that follows it.
+    assert events == [
+        TextDelta(0, "a"),
+        TextDelta(0, "S"),
+        begun,
+        arguments,
+        Finish(0, "stop"),
+    ]
 
 
 PIECES = st.lists(st.sampled_from(["<think>", "</think>", "<", "\n", "a", "", "</t"]), max_size=10)
@@ -120,6 +239,21 @@ def test_collecting() -> None:
     first = Choice("ab", "", "length", None, (token("a"), token("b")))
     second = Choice("x", "Hm", "stop", "END", (token("Hm"),))
     assert collected(events, 2) == Answer((first, second), usage)
+
+
+def test_calls_are_collected_with_their_arguments() -> None:
+    events: list[Event] = [
+        ToolCallBegun(0, 0, "call_1", "f"),
+        ArgumentsDelta(0, 0, '{"a"'),
+        ArgumentsDelta(0, 0, ":1}"),
+        ToolCallBegun(0, 1, "call_2", "g"),
+        Finish(0, "tool_calls"),
+        Done(Usage(1, 2)),
+    ]
+    calls = (ToolCall("call_1", "f", '{"a":1}'), ToolCall("call_2", "g", ""))
+    assert collected(events, 1) == Answer(
+        (Choice("", "", "tool_calls", None, (), calls),), Usage(1, 2)
+    )
 
 
 def test_a_failure_is_raised() -> None:

@@ -1,14 +1,14 @@
 """Templates in the style of the common families; the expected prompts were made by transformers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 import pytest
 
 from bessemer.engine.request import Refusal
-from bessemer.translate.chat import Chat, Message
-from bessemer.translate.template import ChatTemplate, opens_reasoning, pick, tidy
+from bessemer.translate.chat import Chat, Message, Tool, ToolCall, said
+from bessemer.translate.template import ChatTemplate, pick, tidy
 
 CHATML = """\
 {%- if messages[0].role == 'system' %}
@@ -75,12 +75,12 @@ INST = """\
 {%- endfor %}
 """
 
-SYSTEM = Message("system", "Be <brief> & 'kind'.")
-USER = Message("user", "  Hi there \n")
-ASSISTANT = Message("assistant", "Hello! ")
-THOUGHTFUL = Message("assistant", "Hello! ", "\nThe user greets.\n")
-AGAIN = Message("user", "Émile 😀?")
-TOOL = {"type": "function", "function": {"name": "é<f>", "parameters": {}}}
+SYSTEM = Message("system", said("Be <brief> & 'kind'."))
+USER = Message("user", said("  Hi there \n"))
+ASSISTANT = Message("assistant", said("Hello! "))
+THOUGHTFUL = Message("assistant", said("Hello! "), "\nThe user greets.\n")
+AGAIN = Message("user", said("Émile 😀?"))
+TOOL = Tool("é<f>", parameters={})
 
 
 def template(source: str | None) -> ChatTemplate:
@@ -90,12 +90,12 @@ def template(source: str | None) -> ChatTemplate:
 def render(
     source: str | None,
     *messages: Message,
-    tools: Sequence[Mapping[str, Any]] | None = None,
+    tools: Sequence[Tool] = (),
     go_on: bool = False,
     **settings: Any,
 ) -> str:
-    chat = Chat("m", messages, template=settings, continue_final=go_on)
-    return template(source).render(chat, tools)
+    chat = Chat("m", messages, template=settings, continue_final=go_on, tools=tuple(tools))
+    return template(source).render(chat)
 
 
 def refusal(source: str | None, *messages: Message, go_on: bool = False, **kw: Any) -> Refusal:
@@ -139,6 +139,18 @@ def test_tools_are_written_without_escapes() -> None:
     ).join(("<s>", ""))
 
 
+def test_calls_and_their_results_reach_the_template_as_transformers_has_them() -> None:
+    source = "{% for m in messages %}{{ m | tojson }}\n{% endfor %}{{ tools | tojson }}"
+    called = Message("assistant", calls=(ToolCall("c1", "f", '{"a": [1]}'),))
+    result = Message("tool", said("2"), name="f", result_of="c1")
+    assert render(source, called, result, tools=[Tool("f", "Adds.")]) == (
+        '{"role": "assistant", "content": "", "tool_calls": [{"type": "function", "id": "c1", '
+        '"function": {"name": "f", "arguments": {"a": [1]}}}]}\n'
+        '{"role": "tool", "content": "2", "name": "f", "tool_call_id": "c1"}\n'
+        '[{"type": "function", "function": {"name": "f", "description": "Adds."}}]'
+    )
+
+
 def test_inst() -> None:
     assert render(INST, SYSTEM, USER, ASSISTANT, AGAIN) == (
         "<s>[INST] Be <brief> & 'kind'.\n\n  Hi there \n[/INST] Hello! </s>[INST] Émile 😀?[/INST]"
@@ -167,7 +179,7 @@ def test_going_on_where_the_template_drops_the_message() -> None:
 
 
 def test_a_refused_order_is_tidied() -> None:
-    prompt = render(INST, USER, SYSTEM, AGAIN, Message("system", "Really."))
+    prompt = render(INST, USER, SYSTEM, AGAIN, Message("system", said("Really.")))
     assert prompt == (
         "<s>[INST] Be <brief> & 'kind'.\n\nReally.\n\n  Hi there \n\n\nÉmile 😀?[/INST]"
     )
@@ -184,11 +196,11 @@ def test_what_cannot_be_tidied_gets_the_templates_own_words() -> None:
 
 
 def test_tidy() -> None:
-    chat = Chat("m", (Message("user", "a"), THOUGHTFUL, ASSISTANT, SYSTEM, USER))
+    chat = Chat("m", (Message("user", said("a")), THOUGHTFUL, ASSISTANT, SYSTEM, USER))
     assert tidy(chat).messages == (
         SYSTEM,
-        Message("user", "a"),
-        Message("assistant", "Hello! \n\nHello! ", "\nThe user greets.\n"),
+        Message("user", said("a")),
+        Message("assistant", said("Hello! \n\nHello! "), "\nThe user greets.\n"),
         USER,
     )
     assert tidy(tidy(chat)) == tidy(chat)
@@ -265,7 +277,7 @@ def test_names_and_lines() -> None:
     assert (
         render(
             "{% for m in messages %}\n  {%- if 1 %}\n{{ m.name }}\n  {% endif %}\n{% endfor %}",
-            Message("user", "x", None, "ann"),
+            Message("user", said("x"), None, "ann"),
         )
         == "ann\n"
     )
@@ -285,29 +297,3 @@ def test_pick() -> None:
     assert pick(both) == "D"  # type: ignore[arg-type]
     assert pick([{"name": "tool_use", "template": "T"}]) == "T"
     assert pick([]) is None
-
-
-@pytest.mark.parametrize(
-    ("prompt", "opened"),
-    [
-        ("<|im_start|>assistant\n<think>\n", True),
-        ("<|im_start|>assistant\n<think>", True),
-        ("<|im_start|>assistant\n", False),
-        ("<|im_start|>assistant\n<think>\n\n</think>\n\n", False),
-        ("What does <think> mean?<|im_end|>\n<|im_start|>assistant\n", False),
-        ("", False),
-    ],
-)
-def test_opens_reasoning(prompt: str, opened: bool) -> None:
-    assert opens_reasoning(prompt) is opened
-
-
-def test_going_on_in_a_thought() -> None:
-    def opened(content: str, go_on: bool = True) -> bool:
-        chat = Chat("m", (Message("assistant", content),), continue_final=go_on)
-        return opens_reasoning(f"assistant: {content}", chat)
-
-    assert opened("<think>\nHm, so")
-    assert not opened("<think>\nHm, so", go_on=False)
-    assert not opened("<think>Hm</think>So")
-    assert not opened("A <think> tag is")

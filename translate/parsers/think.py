@@ -1,6 +1,10 @@
-"""Splits an answer that comes in pieces into its reasoning and its text."""
+"""Thoughts between <think> tags, at the start of an answer or opened by its prompt."""
 
+from collections.abc import Sequence
 from enum import Enum, auto
+
+from ..chat import Chat, Delta, ReasoningDelta, TextDelta
+from .parser import AnswerToken, Format
 
 OPEN, CLOSE = "<think>", "</think>"
 NEWLINES = "\r\n"
@@ -81,3 +85,49 @@ def _partial_tag(text: str) -> int:
     """How many characters at the end of the text may be the beginning of a closing tag."""
     start = text.rfind("<", -len(CLOSE) + 1)
     return len(text) - start if start >= 0 and CLOSE.startswith(text[start:]) else 0
+
+
+class ThinkParser:
+    """The splitter's pieces as deltas of a choice; special tokens are not for the client."""
+
+    def __init__(self, choice: int, state: State = State.START) -> None:
+        self._choice = choice
+        self._splitter = ThinkSplitter(state)
+
+    @property
+    def reasoning(self) -> bool:
+        return self._splitter.inside
+
+    def feed(self, token: AnswerToken) -> Sequence[Delta]:
+        return self._deltas(*self._splitter.feed(token.text))
+
+    def close(self) -> Sequence[Delta]:
+        return self._deltas(*self._splitter.close())
+
+    def _deltas(self, reasoning: str, text: str) -> Sequence[Delta]:
+        if not reasoning:
+            return (TextDelta(self._choice, text),) if text else ()
+        thought = ReasoningDelta(self._choice, reasoning)
+        return (thought, TextDelta(self._choice, text)) if text else (thought,)
+
+
+def opens_reasoning(prompt: str, chat: Chat | None = None) -> bool:
+    """Whether the answer begins inside a <think> block that the prompt has opened.
+
+    A tag elsewhere in the prompt is a matter of the conversation; but a final message that is
+    continued (`chat` says so) may have opened a block as well.
+    """
+    if prompt.rstrip().endswith(OPEN):
+        return True
+    if chat is None or not chat.continue_final:
+        return False
+    content = chat.messages[-1].text
+    return content.lstrip().startswith(OPEN) and CLOSE not in content
+
+
+def think_parser(choice: int, prompt: str, chat: Chat) -> ThinkParser:
+    return ThinkParser(choice, State.OPENED if opens_reasoning(prompt, chat) else State.START)
+
+
+# Any model may think so, whatever its template shows, and most that think do.
+FORMAT = Format("think", lambda template, special_tokens: True, think_parser)

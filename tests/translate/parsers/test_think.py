@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bessemer.translate.parsers.think import State, ThinkSplitter
+from bessemer.translate.chat import Chat, Message, ReasoningDelta, TextDelta, said
+from bessemer.translate.parsers.parser import AnswerToken
+from bessemer.translate.parsers.think import (
+    State,
+    ThinkParser,
+    ThinkSplitter,
+    opens_reasoning,
+    think_parser,
+)
 
 
 def split(state: State, pieces: list[str]) -> tuple[str, str]:
@@ -75,3 +83,47 @@ def test_nothing_is_held_back_without_need() -> None:
     assert not splitter.inside
     assert splitter.feed("\n") == ("", "")
     assert splitter.feed("x <") == ("", "x <")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "opened"),
+    [
+        ("<|im_start|>assistant\n<think>\n", True),
+        ("<|im_start|>assistant\n<think>", True),
+        ("<|im_start|>assistant\n", False),
+        ("<|im_start|>assistant\n<think>\n\n</think>\n\n", False),
+        ("What does <think> mean?<|im_end|>\n<|im_start|>assistant\n", False),
+        ("", False),
+    ],
+)
+def test_opens_reasoning(prompt: str, opened: bool) -> None:
+    assert opens_reasoning(prompt) is opened
+
+
+def test_going_on_in_a_thought() -> None:
+    def opened(content: str, go_on: bool = True) -> bool:
+        chat = Chat("m", (Message("assistant", said(content)),), continue_final=go_on)
+        return opens_reasoning(f"assistant: {content}", chat)
+
+    assert opened("<think>\nHm, so")
+    assert not opened("<think>\nHm, so", go_on=False)
+    assert not opened("<think>Hm</think>So")
+    assert not opened("A <think> tag is")
+
+
+def test_a_parser_starts_where_the_prompt_left_off() -> None:
+    chat = Chat("m", ())
+    opened, plain = think_parser(1, "a: <think>\n", chat), think_parser(1, "a:", chat)
+    tokens = [AnswerToken(1, "Hm</think>"), AnswerToken(2, "", "<|x|>"), AnswerToken(3, "\nHi")]
+    fed = [delta for token in tokens for delta in opened.feed(token)]
+    assert fed == [ReasoningDelta(1, "Hm"), TextDelta(1, "Hi")] and not opened.close()
+    fed = [delta for token in tokens for delta in plain.feed(token)]
+    assert fed == [TextDelta(1, "Hm</think>"), TextDelta(1, "\nHi")]
+
+
+def test_thought_and_text_of_one_token_come_in_their_order() -> None:
+    parser = ThinkParser(0)
+    assert parser.feed(AnswerToken(1, "<think>a</think>b")) == (
+        ReasoningDelta(0, "a"),
+        TextDelta(0, "b"),
+    )

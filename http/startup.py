@@ -1,0 +1,112 @@
+"""Local models from their directories: each with its share of the machine, started together."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import cast
+
+import psutil
+
+from ..engine import tokenizer
+from ..engine.sentence import SentenceError, purpose
+from ..engine.wire import Pattern
+from ..translate.parsers.formats import choose
+from ..translate.renderer import Renderer
+from ..translate.template import ChatTemplate, pick
+from .backends import Backend, Backends
+from .config import Config, UsageError
+from .fleet import StartError, Worker, WorkerSettings
+from .local import Embedder, Patience, Reranker, Writer
+from .log import Log
+
+SHARE = 0.8  # of the memory that is free at start; the rest is the system's and other programs'
+
+
+MEASURES = {"embed": Embedder, "rerank": Reranker}
+
+
+@asynccontextmanager
+async def started(
+    models: Mapping[str, Path], config: Config, log: Log, patience: Patience | None = None
+) -> AsyncIterator[Backends]:
+    """All models, loaded and supervised. Raises UsageError if one of them cannot be served."""
+    budgets = shares(models, int(psutil.virtual_memory().available * SHARE))
+    workers = {
+        name: Worker(name, _settings(path, budgets[name], len(models), config), log)
+        for name, path in models.items()
+    }
+    try:
+        opened = await asyncio.gather(
+            *(
+                _open(worker, models[name], config.max_tokens, patience or Patience())
+                for name, worker in workers.items()
+            )
+        )
+        yield Backends({model.name: model for model in opened})
+    except StartError as error:
+        raise UsageError(str(error)) from None
+    finally:
+        await asyncio.gather(*(worker.stop() for worker in workers.values()))
+
+
+def cores() -> int:
+    """Physical cores that this process may use: a core's second thread adds nothing but waiting."""
+    physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
+    return min(physical, allowed)
+
+
+def shares(models: Mapping[str, Path], memory: int) -> dict[str, int]:
+    """Bytes for each model: its weights, and an equal share of what all the weights leave."""
+    weights = {name: _weights(path) for name, path in models.items()}
+    left = max(memory - sum(weights.values()), 0)
+    return {name: size + left // len(models) for name, size in weights.items()}
+
+
+def _weights(path: Path) -> int:
+    """In bytes; sentence-transformers may keep them in a folder of their own."""
+    files = [*path.glob("*.safetensors")] or [*path.glob("*/*.safetensors")]
+    return sum(file.stat().st_size for file in files)
+
+
+def _settings(path: Path, memory: int, models: int, config: Config) -> WorkerSettings:
+    return WorkerSettings(
+        directory=path.absolute(),
+        memory=memory,
+        threads=config.threads or max(cores() // models, 1),
+        max_batch=config.max_batch,
+        queue=config.queue,
+        chunk=config.chunk,
+        pool=config.kv_cache or 0,
+        exact=config.cpu_precision == "exact",
+        kv_bits=config.kv_bits,
+        metal=config.metal,
+        metal_kv=cast(Pattern, config.metal_kv),
+        check=config.check_weights,
+    )
+
+
+async def _open(worker: Worker, path: Path, max_tokens: int, patience: Patience) -> Backend:
+    """Worker and tokenizer load side by side."""
+    described = asyncio.to_thread(_described, worker, path, max_tokens, patience)
+    _, model = await asyncio.gather(worker.start(), described)
+    return model
+
+
+def _described(worker: Worker, path: Path, max_tokens: int, patience: Patience) -> Backend:
+    created = int(time.time())
+    try:
+        kind = purpose(path)
+        if kind != "generate":
+            return MEASURES[kind](worker.name, created, worker)
+        words = tokenizer.load(path)
+    except (SentenceError, tokenizer.TokenizerError) as error:
+        raise StartError(f"{worker.name}: {error}") from None
+    source = words.chat_template
+    text = None if source is None else pick(source)
+    template = ChatTemplate(text, special_tokens=words.special_tokens)
+    renderer = Renderer(words, template, choose(text or "", words.special_names.values()))
+    return Writer(worker.name, created, worker, renderer, max_tokens, patience)

@@ -1,0 +1,33 @@
+"""Framings, byte for byte."""
+
+import json
+
+import pytest
+
+from bessemer.http.framing import FRAMINGS
+from bessemer.translate.dialect import Framing, ServerEvent
+
+DONE = ServerEvent(b"[DONE]", mark=True)
+
+
+def body(framing: Framing, *events: ServerEvent) -> bytes:
+    framer = FRAMINGS[framing].framer()
+    return b"".join([*map(framer.frame, events), framer.end()])
+
+
+def test_server_sent_events() -> None:
+    assert body("sse", ServerEvent(b'{"a":1}')) == b'data: {"a":1}\n\n'
+    assert body("sse", DONE) == b"data: [DONE]\n\n"
+    assert body("sse", ServerEvent(b"{}", "ping")) == b"event: ping\ndata: {}\n\n"
+    assert dict(FRAMINGS["sse"].headers)[b"content-type"] == b"text/event-stream"
+
+
+def test_lines() -> None:
+    assert body("ndjson", ServerEvent(b"{}", "ping"), ServerEvent(b"1"), DONE) == b"{}\n1\n"
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_one_document(count: int) -> None:
+    events = [ServerEvent(b'{"n":%d}' % n) for n in range(count)]
+    assert json.loads(body("json", *events, DONE)) == [{"n": n} for n in range(count)]
+    assert json.loads(body("json", DONE, *events)) == [{"n": n} for n in range(count)]

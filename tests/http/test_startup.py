@@ -1,0 +1,113 @@
+"""Models that cannot be served: one sentence on stderr, exit code 2, nothing left running."""
+
+import json
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bessemer.http.startup import shares
+from tests.http.running import COMMAND, guide_copy
+
+
+def start(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def sentence(result: subprocess.CompletedProcess[str]) -> str:
+    """What stderr says; it must be one line, without a traceback, and the exit code 2."""
+    assert result.returncode == 2, result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.startswith("bessemer: ")]
+    assert len(lines) == 1 and "Traceback" not in result.stderr, result.stderr
+    return lines[0]
+
+
+def edit(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_an_unsupported_type_is_named_with_the_supported_ones(tmp_path: Path) -> None:
+    model = guide_copy(tmp_path / "odd")
+    edit(model / "config.json", model_type="parrot")
+    said = sentence(start("serve", "--port", "0", "--model", str(model)))
+    for word in ("odd", "parrot", "llama", "mistral", "qwen2", "qwen3"):
+        assert word in said
+
+
+def test_a_truncated_weight_file_is_named(tmp_path: Path) -> None:
+    model = guide_copy(tmp_path / "cut")
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    said = sentence(start("run", "hello", "--model", str(model)))
+    assert "model.safetensors" in said
+
+
+def test_config_and_weights_that_contradict_each_other(tmp_path: Path) -> None:
+    model = guide_copy(tmp_path / "wrong")
+    edit(model / "config.json", num_hidden_layers=9)
+    assert "model.layers" in sentence(start("run", "hello", "--model", str(model)))
+    edit(model / "config.json", num_hidden_layers=4, vocab_size=100)
+    assert "vocab_size" in sentence(start("run", "hello", "--model", str(model)))
+
+
+def test_a_broken_tokenizer_is_named(tmp_path: Path) -> None:
+    model = guide_copy(tmp_path / "mute")
+    (model / "tokenizer.json").write_text("{")
+    assert "tokenizer.json" in sentence(start("run", "hello", "--model", str(model)))
+
+
+def test_two_models_of_one_name_and_paths_that_are_none(tmp_path: Path) -> None:
+    model = str(guide_copy(tmp_path / "twin"))
+    said = sentence(start("serve", "--port", "0", "--model", model, "--model", model))
+    assert "twin" in said and "NAME=" in said
+    assert "config.json" in sentence(start("serve", "--model", str(tmp_path)))
+
+
+def test_a_port_in_use() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert port in sentence(start("serve", "--port", port))
+
+
+def test_one_broken_model_stops_the_others_too(tmp_path: Path) -> None:
+    model = guide_copy(tmp_path / "odd")
+    edit(model / "config.json", model_type="parrot")
+    result = start("serve", "--port", "0", "--model", "guide", "--model", str(model))
+    assert "parrot" in sentence(result)
+
+
+def test_a_pool_too_small_for_anything() -> None:
+    said = sentence(start("serve", "--port", "0", "--kv-cache", "4KB"))
+    assert "KV pool" in said and "--kv-cache" in said
+
+
+def test_run_answers_once(tmp_path: Path) -> None:
+    result = start("run", "How do I serve a model?")
+    assert result.returncode == 0 and "bessemer serve --model" in result.stdout
+    said = [line for line in result.stderr.splitlines() if "CPU kernels" not in line]
+    assert not said  # but for the kernels that are compiled, or cannot be
+    again = subprocess.run(
+        [*COMMAND, "run", "-", "--max-tokens", "3"],
+        input="How do I serve a model?", capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert again.returncode == 0 and result.stdout.startswith(again.stdout.rstrip("\n"))
+
+
+def test_weights_in_a_folder_of_their_own_count_too(tmp_path: Path) -> None:
+    inner = tmp_path / "0_Transformer"
+    inner.mkdir()
+    (inner / "model.safetensors").write_bytes(b"x" * 50)
+    assert shares({"a": tmp_path}, 80) == {"a": 80} and shares({"a": tmp_path}, 10) == {"a": 50}
+
+
+@pytest.mark.parametrize(("memory", "expected"), [(1000, (400, 600)), (50, (50, 250))])
+def test_no_byte_is_promised_twice(tmp_path: Path, memory: int, expected: tuple[int, int]) -> None:
+    models = {}
+    for name, size in (("a", 50), ("b", 250)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(b"x" * size)
+        models[name] = tmp_path / name
+    assert tuple(shares(models, memory).values()) == expected

@@ -1,0 +1,137 @@
+"""A backend that always says the same, and a dialect of one line: what a new one must have."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import msgspec
+
+from bessemer.engine.request import Refusal
+from bessemer.engine.sentence import Purpose
+from bessemer.http.backends import Status
+from bessemer.translate.chat import (
+    Answer,
+    ArgumentsDelta,
+    Ask,
+    Chat,
+    Done,
+    Event,
+    Failure,
+    Finish,
+    Identity,
+    Message,
+    Options,
+    ReasoningDelta,
+    Started,
+    TextDelta,
+    ToolCallBegun,
+    Usage,
+    said,
+)
+from bessemer.translate.dialect import Dialect, ServerEvent
+from bessemer.translate.openai_embeddings import Embedding, Vectors
+from bessemer.translate.rerank import Ranking, Scores
+
+TEXT: tuple[Event, ...] = (
+    Started(Usage(3, 0)),
+    ReasoningDelta(0, "Hm."),
+    TextDelta(0, "Hello "),
+    TextDelta(0, "there"),
+    Finish(0, "stop"),
+    Done(Usage(3, 4, reasoning=1)),
+)
+CALL: tuple[Event, ...] = (
+    Started(Usage(3, 0)),
+    ToolCallBegun(0, 0, "call_1", "add"),
+    ArgumentsDelta(0, 0, '{"a":'),
+    ArgumentsDelta(0, 0, "1}"),
+    Finish(0, "tool_calls"),
+    Done(Usage(3, 4)),
+)
+
+
+@dataclass
+class ToyBackend:
+    """Says its events, whatever it is asked; with `breaks`, only some of them."""
+
+    purpose: ClassVar[Purpose] = "generate"
+    name: str
+    said: tuple[Event, ...] = TEXT
+    breaks: int | None = None  # events after which it refuses to go on
+    created: int = 1
+    asked: list[Ask] = field(default_factory=list)
+    closed: int = 0
+
+    async def events(self, ask: Ask) -> AsyncGenerator[Event, None]:
+        self.asked.append(ask)
+        try:
+            for event in self.said[: self.breaks]:
+                yield event
+            if self.breaks is not None:
+                raise Refusal(503, "overloaded", "Toys break.", retry_after=1)
+        finally:
+            self.closed += 1
+
+    async def count(self, chat: Chat) -> int:
+        return 42
+
+    async def embed(self, ask: Embedding) -> Vectors:
+        return Vectors([b"\0\0\x80?"] * len(ask.inputs), 5)
+
+    async def score(self, ask: Ranking) -> Scores:
+        return Scores([float(at) for at in range(len(ask.documents))], 6)
+
+    def status(self) -> Status:
+        return Status(True, context=99)
+
+    def interrupt(self, refusal: Refusal) -> None:
+        pass
+
+
+class ToyRequest(msgspec.Struct):
+    model: str
+    say: str
+    stream: bool = False
+
+
+def decode_request(body: bytes) -> Chat:
+    request = msgspec.json.decode(body, type=ToyRequest)
+    message = Message("user", said(request.say))
+    return Chat(request.model, (message,), Options(stream=request.stream))
+
+
+def encode_response(answer: Answer, identity: Identity) -> bytes:
+    return msgspec.json.encode({"by": identity.model, "said": answer.choices[0].text})
+
+
+def encode_error(refusal: Refusal, request_id: str | None) -> bytes:
+    return msgspec.json.encode({"no": refusal.message})
+
+
+class Stream:
+    def __init__(self, identity: Identity, options: Options) -> None:
+        self._identity = identity
+
+    def encode(self, event: Event) -> list[ServerEvent]:
+        match event:
+            case TextDelta(_, text):
+                return [_event({"piece": text})]
+            case Failure(refusal):
+                return [ServerEvent(encode_error(refusal, None))]
+            case Done():
+                return [_event({"by": self._identity.model}), ServerEvent(b"OVER", mark=True)]
+        return []
+
+
+def _event(body: Any) -> ServerEvent:
+    return ServerEvent(msgspec.json.encode(body))
+
+
+DIALECT = Dialect(
+    prefix="toy-",
+    decode_request=decode_request,
+    encode_response=encode_response,
+    stream=Stream,
+    encode_error=encode_error,
+    framing="ndjson",
+)

@@ -1,0 +1,65 @@
+"""A model's format is the first that suits its template and tokenizer; a new one is a row."""
+
+from collections.abc import Sequence
+
+from bessemer.engine.text import StopMatcher
+from bessemer.translate.chat import Chat, Delta, Event, Finish, ReasoningDelta, TextDelta
+from bessemer.translate.output import ChoiceOutput
+from bessemer.translate.parsers.formats import FORMATS, choose
+from bessemer.translate.parsers.parser import AnswerToken, Format
+from bessemer.translate.parsers.think import FORMAT, ThinkParser
+
+
+class ChannelParser:
+    """Thoughts up to the special token <|final|>."""
+
+    def __init__(self, choice: int, prompt: str, chat: Chat) -> None:
+        self._choice = choice
+        self.reasoning = True
+
+    def feed(self, token: AnswerToken) -> Sequence[Delta]:
+        if token.special == "<|final|>":
+            self.reasoning = False
+        if not token.text:
+            return ()
+        kind = ReasoningDelta if self.reasoning else TextDelta
+        return (kind(self._choice, token.text),)
+
+    def close(self) -> Sequence[Delta]:
+        return ()
+
+
+CHANNELS = Format("channels", lambda template, special: "<|final|>" in special, ChannelParser)
+TABLE = (CHANNELS, *FORMATS)
+
+
+class Letters:
+    def add(self, token: int) -> str:
+        return "" if token == 0 else chr(token)
+
+    def flush(self) -> str:
+        return ""
+
+
+def test_the_first_row_that_suits() -> None:
+    assert choose("{{ messages }}", ["<|end|>"], TABLE) is FORMAT
+    assert choose("{{ messages }}", ["<|end|>", "<|final|>"], TABLE) is CHANNELS
+    assert choose("", [], FORMATS) is FORMAT
+
+
+def test_a_new_format_is_one_parser_and_one_row() -> None:
+    chosen = choose("", ["<|final|>"], TABLE)
+    parser = chosen.parser(2, "prompt", Chat("m", ()))
+    output = ChoiceOutput(2, parser, Letters(), StopMatcher(["Z"]), {0: "<|final|>"})
+    events: list[Event] = [e for token in (65, 66, 0, 67, 90, 68) for e in output.feed(token)]
+    assert [*events, *output.finish("stop", "Z")] == [
+        ReasoningDelta(2, "A"),
+        ReasoningDelta(2, "B"),
+        TextDelta(2, "C"),
+        Finish(2, "stop", "Z"),
+    ]
+    assert output.reasoning_tokens == 3
+
+
+def test_thoughts_in_tags_are_any_models() -> None:
+    assert isinstance(choose("", []).parser(0, "", Chat("m", ())), ThinkParser)

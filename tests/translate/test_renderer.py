@@ -1,0 +1,48 @@
+"""Prompts of a request: whole conversations, texts and token ids, and what cannot be one."""
+
+import pytest
+
+from bessemer.engine.request import Refusal
+from bessemer.translate.chat import Chat, Completion, Message, ReasoningDelta, said
+from bessemer.translate.parsers.parser import AnswerToken, PlainParser
+from bessemer.translate.renderer import Renderer
+from bessemer.translate.template import ChatTemplate
+
+from .test_answer import HELLO, RENDERER, TEMPLATE, TOKENIZER
+
+
+def test_a_conversation_is_the_models_own_template_without_more_special_tokens() -> None:
+    (prompt,) = RENDERER.prompts(Chat("m", HELLO), 200)
+    assert prompt.tokens == TOKENIZER.encode(TEMPLATE.render(Chat("m", HELLO)), special=False)
+    assert prompt.echo is None
+
+
+def test_its_parser_begins_where_the_prompt_ends() -> None:
+    template = ChatTemplate("{{ messages[0].content }}<think>")
+    (prompt,) = Renderer(TOKENIZER, template, RENDERER.format).prompts(Chat("m", HELLO), 200)
+    assert prompt.parser(3).feed(AnswerToken(1, "Hm")) == (ReasoningDelta(3, "Hm"),)
+
+
+def test_texts_and_tokens() -> None:
+    ids = tuple(TOKENIZER.encode("b c"))
+    prompts = RENDERER.prompts(Completion("m", ("a", ids), echo=True), 200)
+    assert [prompt.tokens for prompt in prompts] == [TOKENIZER.encode("a"), list(ids)]
+    assert [prompt.echo for prompt in prompts] == ["a", "b c"]
+    assert all(isinstance(prompt.parser(0), PlainParser) for prompt in prompts)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "says"), [("", "must not be empty"), ((10**6,), "is no token id of this model")]
+)
+def test_what_is_no_prompt(prompt: str | tuple[int, ...], says: str) -> None:
+    with pytest.raises(Refusal, match=says) as caught:
+        RENDERER.prompts(Completion("m", (prompt,)), 200)
+    assert (caught.value.status, caught.value.field) == (400, "prompt")
+
+
+def test_hopeless_prompts_never_reach_the_tokenizer() -> None:
+    text = "x" * (200 * TOKENIZER.longest + 1)
+    for ask in (Completion("m", (text,)), Chat("m", (Message("user", said(text)),))):
+        with pytest.raises(Refusal) as caught:
+            RENDERER.prompts(ask, 200)
+        assert caught.value.code == "context_length_exceeded"

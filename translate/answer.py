@@ -1,0 +1,189 @@
+"""From requests to a model and the tokens that come back to the events of an answer."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from ..engine.request import Event as EngineEvent
+from ..engine.request import Refused, Request, Sampling, Token, TokenLogprobs
+from ..engine.request import Started as Admitted
+from ..engine.text import Detokenizer, StopMatcher
+from .chat import Ask, Event, Options, Started, TextDelta, TokenText, Usage
+from .output import ChoiceOutput
+from .renderer import Prompt, PromptTokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a model leaves to an answer: its context and the server's cap, both in tokens.
+
+    `defaults` are the model's own settings for what a request leaves open.
+    """
+
+    context: int
+    max_tokens: int
+    defaults: Sampling
+
+
+@dataclass(slots=True)
+class _Choice:
+    """One answer on its way; `echo` is the text of the prompt's tokens as they come back."""
+
+    number: int
+    prompt: Prompt
+    output: ChoiceOutput
+    echo: Detokenizer
+    cached: int = 0
+    completion: int = 0
+
+
+class AnswerStream:
+    """All choices of one answer: the requests behind them, and the events of what comes back.
+
+    `number` gives each request an id; `seed` is the first choice's, the others count on from it.
+    """
+
+    def __init__(
+        self,
+        ask: Ask,
+        prompts: Sequence[Prompt],
+        tokenizer: PromptTokenizer,
+        bounds: Bounds,
+        number: Callable[[], int],
+        seed: int,
+    ) -> None:
+        self.requests: list[Request] = []
+        self._ask = ask
+        self._prompts = prompts
+        self._tokenizer = tokenizer
+        self._started = False
+        self._choices: dict[int, _Choice] = {}
+        self._running = len(prompts) * ask.options.n
+        for index in range(self._running):
+            prompt = prompts[index // ask.options.n]
+            request = _request(number(), ask, prompt, bounds, (seed + index) % 2**64)
+            self.requests.append(request)
+            self._choices[request.id] = self._choice(index, prompt)
+
+    @property
+    def over(self) -> bool:
+        return not self._running
+
+    @property
+    def usage(self) -> Usage:
+        """Each prompt counts once, however many answers it gets."""
+        choices = self._choices.values()
+        return Usage(
+            prompt=sum(len(prompt.tokens) for prompt in self._prompts),
+            completion=sum(choice.completion for choice in choices),
+            cached=sum(c.cached for c in choices if c.number % self._ask.options.n == 0),
+            reasoning=sum(choice.output.reasoning_tokens for choice in choices),
+        )
+
+    def take(self, event: EngineEvent) -> Iterator[Event]:
+        """The events that one of the engine's brings. Raises Refusal if the engine refused."""
+        match event:
+            case Refused():
+                raise event.refusal()
+            case Admitted(number, cached):
+                self._choices[number].cached = cached
+                if not self._started:
+                    self._started = True
+                    yield Started(self.usage)
+                    yield from self._echoes()
+            case Token():
+                choice = self._choices[event.request]
+                if choice.prompt.echo is not None:
+                    yield from self._echoed(choice, event)
+                yield from self._generated(choice, event)
+
+    def _choice(self, index: int, prompt: Prompt) -> _Choice:
+        options, tokenizer = self._ask.options, self._tokenizer
+        output = ChoiceOutput(
+            index,
+            prompt.parser(index),
+            tokenizer.detokenizer(),
+            StopMatcher(options.stop, options.include_stop),
+            tokenizer.special_names,
+            options.min_tokens,
+        )
+        return _Choice(index, prompt, output, tokenizer.detokenizer())
+
+    def _echoes(self) -> Iterator[TextDelta]:
+        """The prompts as they stand; with logprobs only the first token, which has none."""
+        for choice in self._choices.values():
+            if choice.prompt.echo is None:
+                continue
+            if self._ask.options.logprobs is None:
+                yield TextDelta(choice.number, choice.prompt.echo)
+                continue
+            first = choice.prompt.tokens[0]
+            entry = _token_text(first, None, self._tokenizer)
+            yield TextDelta(choice.number, choice.echo.add(first), (entry,))
+
+    def _echoed(self, choice: _Choice, event: Token) -> Iterator[TextDelta]:
+        """The prompt's other tokens, as their log probabilities come."""
+        for entry in event.prompt:
+            piece = choice.echo.add(entry.token)
+            yield TextDelta(choice.number, piece, (_shown(entry, self._tokenizer),))
+        if event.tokens and (rest := choice.echo.flush()):
+            yield TextDelta(choice.number, rest)
+
+    def _generated(self, choice: _Choice, event: Token) -> Iterator[Event]:
+        choice.completion += len(event.tokens)
+        visible = len(event.tokens) - event.hidden
+        for index, token in enumerate(event.tokens[:visible]):
+            shown: tuple[TokenText, ...] = ()
+            if event.logprobs:
+                shown = (_shown(event.logprobs[index], self._tokenizer),)
+            yield from choice.output.feed(token, shown)
+        for token in event.tokens[visible:]:
+            yield from choice.output.hide(token)
+        if event.finish is not None:
+            self._running -= 1
+            yield from choice.output.finish(event.finish, event.stop)
+
+
+def _request(number: int, ask: Ask, prompt: Prompt, bounds: Bounds, seed: int) -> Request:
+    options = ask.options
+    return Request(
+        id=number,
+        tokens=prompt.tokens,
+        max_tokens=_max_tokens(options, len(prompt.tokens), bounds),
+        min_tokens=options.min_tokens,
+        ignore_eos=options.ignore_eos,
+        stop=list(options.stop),
+        stop_token_ids=list(options.stop_token_ids),
+        sampling=_sampling(options, bounds.defaults, seed),
+        logprobs=options.logprobs,
+        prompt_logprobs=None if prompt.echo is None else options.logprobs,
+        client=ask.client,
+    )
+
+
+def _max_tokens(options: Options, prompt: int, bounds: Bounds) -> int:
+    """How many tokens an answer may have, within the server's cap and the context."""
+    cap = bounds.max_tokens
+    asked = cap if options.max_tokens is None else min(options.max_tokens, cap)
+    return max(min(asked, bounds.context - prompt), min(asked, 1))
+
+
+def _sampling(options: Options, defaults: Sampling, seed: int) -> Sampling:
+    """What was asked for, and the model's own defaults for the rest."""
+    names = [name for name in Sampling.__struct_fields__ if name not in ("seed", "logit_bias")]
+    asked = {name: getattr(options, name) for name in names}
+    chosen = {
+        name: getattr(defaults, name) if value is None else value for name, value in asked.items()
+    }
+    return Sampling(seed=seed, logit_bias=options.logit_bias, **chosen)
+
+
+def _shown(entry: TokenLogprobs, tokenizer: PromptTokenizer) -> TokenText:
+    top = tuple(_token_text(token, logprob, tokenizer) for token, logprob in entry.top)
+    return _token_text(entry.token, entry.logprob, tokenizer, top)
+
+
+def _token_text(
+    token: int, logprob: float | None, tokenizer: PromptTokenizer, top: tuple[TokenText, ...] = ()
+) -> TokenText:
+    raw = tokenizer.token_bytes(token)
+    return TokenText(raw.decode("utf-8", "replace"), raw, logprob, top)

@@ -1,0 +1,63 @@
+"""What a dialect is: one record of all that an endpoint must know to speak it."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from ..engine.request import Refusal
+from .chat import Answer, Ask, Chat, Event, Identity, Options
+
+Framing = Literal["sse", "ndjson", "json"]  # the last: a stream that is one JSON document
+
+
+@dataclass(frozen=True, slots=True)
+class ServerEvent:
+    """One event of a stream: a name where the dialect has names, and data without a newline.
+
+    A `mark` says only that the stream is over: framings that have an end of their own drop it.
+    """
+
+    data: bytes
+    name: str | None = None
+    mark: bool = False
+
+
+class StreamEncoder(Protocol):
+    """A dialect's stream: fed the events of one answer in order, it says what to send."""
+
+    def encode(self, event: Event) -> Iterable[ServerEvent]: ...
+
+
+class StreamDecoder(Protocol):
+    """The inverse, for an upstream that speaks the dialect: what it sent, as events."""
+
+    def decode(self, event: ServerEvent) -> Iterable[Event]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How an endpoint reads a conversation that is only to be counted, and says its tokens."""
+
+    decode_request: Callable[[bytes], Chat]
+    encode_response: Callable[[int], bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """How requests are read and answers written, whole or streamed; decoders raise Refusal.
+
+    The last three are the inverse, for upstreams that speak the dialect; None: none does.
+    """
+
+    prefix: str  # of an answer's id
+    decode_request: Callable[[bytes], Ask]
+    encode_response: Callable[[Answer, Identity], bytes]
+    stream: Callable[[Identity, Options], StreamEncoder]
+    encode_error: Callable[
+        [Refusal, str | None], bytes
+    ]  # the id of the request, where there is one
+    framing: Framing = "sse"
+    count: Count | None = None
+    encode_request: Callable[[Ask], bytes] | None = None
+    decode_response: Callable[[bytes], Answer] | None = None
+    decode_stream: Callable[[], StreamDecoder] | None = None

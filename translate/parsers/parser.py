@@ -1,0 +1,67 @@
+"""What parses an answer: tokens in, with their ids, texts and special names; deltas out."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from msgspec import Struct
+
+from ..chat import Chat, Delta, TextDelta
+
+
+class AnswerToken(Struct, frozen=True, gc=False):
+    """A token and the text that it made certain, which ends on a whole character.
+
+    A `special` token has its name there, and no text. After the last token may come what only the
+    end made certain, without an id.
+    """
+
+    id: int | None
+    text: str
+    special: str | None = None
+
+
+class Parser(Protocol):
+    """Fed the tokens of one choice in order, it says what the client is to read.
+
+    No text is lost: what may still become a mark is held back until it is certain.
+    """
+
+    @property
+    def reasoning(self) -> bool:
+        """Whether what comes next belongs to a thought."""
+        ...
+
+    def feed(self, token: AnswerToken) -> Sequence[Delta]: ...
+
+    def close(self) -> Sequence[Delta]:
+        """What was held back when the answer ended."""
+        ...
+
+
+class PlainParser:
+    """All text is for the client, and special tokens are not."""
+
+    reasoning = False
+
+    def __init__(self, choice: int) -> None:
+        self._choice = choice
+
+    def feed(self, token: AnswerToken) -> Sequence[Delta]:
+        return (TextDelta(self._choice, token.text),) if token.text else ()
+
+    def close(self) -> Sequence[Delta]:
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """How a family of models marks what it thinks and calls.
+
+    `suits`: whether a model writes it, by its chat template (empty: it has none) and the names of
+    its special tokens. `parser`: for the answer to a rendered prompt, by choice.
+    """
+
+    name: str
+    suits: Callable[[str, Collection[str]], bool]
+    parser: Callable[[int, str, Chat], Parser]

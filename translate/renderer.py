@@ -1,0 +1,88 @@
+"""From what is asked to one model's prompts: its template, its tokenizer, its answer format."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..engine.request import Refusal
+from ..engine.text import Detokenizer
+from .chat import Ask, Chat
+from .parsers.parser import Format, Parser, PlainParser
+from .template import ChatTemplate
+
+
+class PromptTokenizer(Protocol):
+    """What is asked of engine.tokenizer.Tokenizer here."""
+
+    def encode(self, text: str, special: bool = True) -> list[int]: ...
+
+    def decode(self, tokens: Sequence[int]) -> str: ...
+
+    def detokenizer(self) -> Detokenizer: ...
+
+    def token_bytes(self, token: int) -> bytes: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def longest(self) -> int: ...
+
+    @property
+    def special_names(self) -> Mapping[int, str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One prompt: its ids, what parses an answer to it (by choice), the text that an echo shows."""
+
+    tokens: list[int]
+    parser: Callable[[int], Parser] = PlainParser
+    echo: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Renderer:
+    """All that turns a request into prompts; what cannot fit `context` tokens is refused."""
+
+    tokenizer: PromptTokenizer
+    template: ChatTemplate
+    format: Format
+
+    def prompts(self, ask: Ask, context: int) -> list[Prompt]:
+        if isinstance(ask, Chat):
+            return [self.conversation(ask, context)]
+        return [self._bare(prompt, ask.echo, context) for prompt in ask.prompts]
+
+    def conversation(self, chat: Chat, context: int) -> Prompt:
+        text = self.template.render(chat)
+        self._refuse_hopeless(text, context)
+        tokens = self.tokenizer.encode(text, special=False)
+        return Prompt(tokens, lambda choice: self.format.parser(choice, text, chat))
+
+    def _bare(self, prompt: str | tuple[int, ...], echo: bool, context: int) -> Prompt:
+        if isinstance(prompt, str):
+            self._refuse_hopeless(prompt, context)
+            tokens = self.tokenizer.encode(prompt)
+            if not tokens:
+                raise Refusal(400, "invalid_value", "The prompt must not be empty.", "prompt")
+            return Prompt(tokens, echo=prompt if echo else None)
+        if (wrong := max(prompt)) >= self.tokenizer.size:
+            raise Refusal(
+                400,
+                "invalid_value",
+                f"{wrong} is no token id of this model; ids go from 0 to "
+                f"{self.tokenizer.size - 1}.",
+                "prompt",
+            )
+        return Prompt(list(prompt), echo=self.tokenizer.decode(prompt) if echo else None)
+
+    def _refuse_hopeless(self, text: str, context: int) -> None:
+        """Spare the tokenizer a text that cannot fit however well it compresses."""
+        if len(text) > context * self.tokenizer.longest:
+            raise Refusal(
+                400,
+                "context_length_exceeded",
+                f"The prompt has {len(text)} characters, far more than this model's context of "
+                f"{context} tokens can hold: shorten it.",
+            )
