@@ -53,9 +53,6 @@ class Router:
             )
         return methods[method]
 
-    async def dispatch(self, request: HttpRequest) -> Reply:
-        return await self.find(request).handler(request)
-
     def allowed(self, path: str) -> tuple[str, ...]:
         """The methods of a path, for the Allow header."""
         methods = sorted(self._methods(path))

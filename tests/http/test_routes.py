@@ -45,9 +45,13 @@ def request(method: str, path: str, *headers: tuple[bytes, bytes]) -> HttpReques
 
 
 def answer(method: str, path: str) -> bytes:
-    reply = asyncio.run(ROUTER.dispatch(request(method, path)))
-    assert isinstance(reply, Response)
-    return reply.body
+    async def reply() -> Reply:
+        asked = request(method, path)
+        return await ROUTER.find(asked).handler(asked)
+
+    response = asyncio.run(reply())
+    assert isinstance(response, Response)
+    return response.body
 
 
 @pytest.mark.parametrize(
