@@ -3,20 +3,29 @@
 Rules: the handler starts when the whole request has arrived; a client that is gone, also one that
 only closed its sending side (nothing tells the two apart), cancels the handler at once; nothing is
 read ahead, and nothing is produced ahead, beyond one buffer.
+
+A connection is in one Phase at a time. FOLLOWERS says which may come after which, DEADLINES how
+long each may last, and the table at the end of Connection what an event does in each: DATA
+arrives; the client is GONE; the exchange is OVER; the write buffer is FULL, or FREE again; the
+deadline finds the client LATE, or SLOW to read; the server is asked to STOP, or to CUT it short.
+What these tables do not have is a bug and raises. Three facts can be true in any phase and stand
+apart: `_stopping`; `_drained`, there while the client reads too slowly; and whether the transport
+is closing, which it also does by itself, at an error or once the client is gone.
 """
 
 import asyncio
-import math
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from enum import IntEnum
 from http import HTTPStatus
 from typing import Protocol, cast
 
 import h11
 
 from ..engine.request import Refusal
+from .deadline import Deadline
 from .message import Headers, HttpRequest, Reply, Response, StreamingResponse
 
 READ_AHEAD = 65536  # bytes of pipelined requests kept while one is answered; one socket read
@@ -58,44 +67,31 @@ class App(Protocol):
         ...
 
 
-class Deadline:
-    """A timer that is moved often and rings seldom: moving it costs an assignment."""
+class Phase(IntEnum):
+    """What is here of an exchange. The tables have one place for each, in this order."""
 
-    __slots__ = ("_due", "_handle", "_loop", "_ring", "_wakes")
+    IDLE = 0  # nothing
+    HEADER = 1  # a part of its header
+    BODY = 2  # its header, and not all of its body
+    ANSWERING = 3  # all of the request: the handler runs, or its stream
+    LINGERING = 4  # a refusal of what was not read to its end; the client may still be sending it
+    REJECTED = 5  # likewise, but its very first piece was malformed: stopping does not wait for it
+    CLOSING = 6  # nothing, and nothing will be; what was written is being sent
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, ring: Callable[[], None]) -> None:
-        self._loop = loop
-        self._ring = ring
-        self._due = self._wakes = math.inf
-        self._handle: asyncio.TimerHandle | None = None
 
-    def set(self, seconds: float) -> None:
-        self._due = self._loop.time() + seconds
-        if self._due < self._wakes:
-            self._schedule()
-
-    def clear(self) -> None:
-        self._due = math.inf
-
-    def close(self) -> None:
-        self._due = self._wakes = math.inf
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
-
-    def _schedule(self) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-        self._wakes = self._due
-        self._handle = self._loop.call_at(self._due, self._wake)
-
-    def _wake(self) -> None:
-        self._handle, self._wakes = None, math.inf
-        if self._due <= self._loop.time():
-            self._due = math.inf
-            self._ring()
-        elif self._due < math.inf:
-            self._schedule()
+IDLE, HEADER, BODY, ANSWERING, LINGERING, REJECTED, CLOSING = Phase
+FOLLOWERS = (
+    (HEADER, BODY, REJECTED, CLOSING),  # of IDLE
+    (BODY, LINGERING),  # of HEADER
+    (ANSWERING, LINGERING),  # of BODY
+    (IDLE, CLOSING),  # of ANSWERING
+    (),  # of LINGERING
+    (),  # of REJECTED
+    (CLOSING,),  # of CLOSING: being asked to stop repeats it
+)
+DEADLINES = {IDLE: "keep_alive", HEADER: "header", BODY: "pause"}  # refused: LINGER; slow: stall
+OVERDUE = {HEADER: "header took too long", BODY: "body did not arrive"}
+Acts = tuple[Callable[..., None], ...]
 
 
 class Connection(asyncio.Protocol):
@@ -108,23 +104,19 @@ class Connection(asyncio.Protocol):
         self._http = h11.Connection(h11.SERVER)
         self._head: h11.Request | None = None
         self._body = bytearray()
+        self._phase = IDLE
         self._task: asyncio.Task[None] | None = None
-        self._drained: asyncio.Future[None] | None = None  # there while the client reads too slowly
-        self._client = ""
+        self._drained: asyncio.Future[None] | None = None
         self._ahead = 0  # bytes that arrived during the exchange
-        self._begun = False  # part of a header is here
         self._stopping = False
-        self._lingering = False
         self._unsent = 0  # what waited for the client when it was last looked at
-        self._status = CLIENT_GONE
-        self._sent = 0
 
     # The transport's side.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's has no such base class
         self._loop = asyncio.get_running_loop()
-        self._deadline = Deadline(self._loop, self._expired)
+        self._deadline = Deadline(self._loop, self._ring)
         peer = transport.get_extra_info("peername")
         self._client = peer[0] if peer else "local"
         self._open.add(self)
@@ -133,61 +125,49 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._open.discard(self)
         self._deadline.close()
-        self._cancel()
+        self.GONE[self._phase](self)
 
     def data_received(self, data: bytes) -> None:
-        if self._lingering:
-            return
-        self._http.receive_data(data)
-        if self._task is None:
-            self._read()
-            return
-        self._ahead += len(data)
-        if self._ahead > READ_AHEAD:
-            self._transport.pause_reading()
+        self.DATA[self._phase](self, data)
 
     def eof_received(self) -> None:
-        self._cancel()
+        self.GONE[self._phase](self)  # after which the transport closes by itself
 
     def pause_writing(self) -> None:
         self._drained = self._loop.create_future()
-        self._watch_reader()
+        self.FULL[self._phase](self)
 
     def resume_writing(self) -> None:
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
         self._drained = None
-        if self._task is not None:
-            self._deadline.clear()
+        self.FREE[self._phase](self)
+
+    def _ring(self) -> None:
+        slow = self._drained is not None or self._transport.is_closing()
+        (self.SLOW if slow else self.LATE)[self._phase](self)
 
     # The listener's side.
 
     def stop(self) -> None:
         """Take no further request; one that has begun is still read and answered."""
         self._stopping = True
-        if self._task is None and self._head is None and not self._begun:
-            self._hang_up()
+        self.STOP[self._phase](self)
 
     def cut(self) -> None:
         """Cancel the handler; a client that has no answer yet is told of the shutdown."""
         self._stopping = True
-        if self._task is not None:
-            self._cancel()
-        else:
-            self._transport.abort()
+        self.CUT[self._phase](self)
 
     def abort(self) -> None:
         self._transport.abort()
 
-    def _cancel(self) -> None:
-        """Once: a second time would break into the handler's cleaning up."""
-        if self._task is not None and not self._task.cancelling():
-            self._task.cancel()
-
     # Reading.
 
-    def _read(self) -> None:
+    def _read(self, data: bytes = b"") -> None:
         """Take events from h11 until a request is whole or nothing more has arrived."""
+        if data:
+            self._http.receive_data(data)
         try:
             while (event := self._http.next_event()) is not h11.NEED_DATA:
                 match event:
@@ -200,15 +180,15 @@ class Connection(asyncio.Protocol):
                         return
             self._await_more()
         except h11.RemoteProtocolError as error:
-            self._turn_away(malformed(error))
+            text = f"Malformed HTTP: {error}."
+            self._turn_away(Refusal(error.error_status_hint, "bad_request", text))
         except Refusal as refusal:
             self._turn_away(refusal)
 
     def _begin(self, head: h11.Request) -> None:
-        self._head = head
-        self._begun = False
-        declared = next((v for k, v in head.headers if k == b"content-length"), b"0")
-        if int(declared) > self._limits.body:
+        self._enter(BODY)
+        self._head, self._headers = head, tuple(head.headers)
+        if int(dict(self._headers).get(b"content-length", b"0")) > self._limits.body:
             raise too_large(self._limits.body)
 
     def _grow(self, piece: bytes) -> None:
@@ -220,17 +200,16 @@ class Connection(asyncio.Protocol):
         if self._ahead > READ_AHEAD:
             self._transport.resume_reading()
         self._ahead = 0
-        if self._head is not None:
-            if self._http.they_are_waiting_for_100_continue:
-                self._write(self._http.send(CONTINUE))
-            self._deadline.set(self._limits.pause)
-        elif not self._http.trailing_data[0]:
-            self._deadline.set(self._limits.keep_alive)
-        elif not self._begun:
-            self._begun = True
-            self._deadline.set(self._limits.header)
+        if self._phase is HEADER:
+            return  # its time runs from its first byte
+        if self._phase is BODY and self._http.they_are_waiting_for_100_continue:
+            self._write(self._http.send(CONTINUE))
+        if self._phase is IDLE and self._http.trailing_data[0]:
+            self._enter(HEADER)
+        self._deadline.set(getattr(self._limits, DEADLINES[self._phase]))
 
     def _complete(self) -> None:
+        self._enter(ANSWERING)
         self._deadline.clear()
         request = self._request(bytes(self._body))
         self._body = bytearray()
@@ -242,8 +221,13 @@ class Connection(asyncio.Protocol):
             return HttpRequest("", "", "", (), body, self._client, name)
         path, query = split_target(self._head.target.decode("ascii"))
         method = self._head.method.decode("ascii")
-        headers = tuple(self._head.headers)
-        return HttpRequest(method, path, query, headers, body, self._client, name)
+        return HttpRequest(method, path, query, self._headers, body, self._client, name)
+
+    def _keep(self, data: bytes) -> None:
+        self._http.receive_data(data)
+        self._ahead += len(data)
+        if self._ahead > READ_AHEAD:
+            self._transport.pause_reading()
 
     # Answering.
 
@@ -266,7 +250,7 @@ class Connection(asyncio.Protocol):
             self._app.crashed(request, error)
             self._refuse(request, Refusal(500, "internal_error", "Internal server error."))
         self._app.finished(request, self._status, self._sent, time.perf_counter() - began)
-        self._next()
+        self.OVER[self._phase](self)
 
     def _send(self, request: HttpRequest, reply: Response) -> None:
         length: Headers = ()
@@ -282,7 +266,7 @@ class Connection(asyncio.Protocol):
     def _open_reply(self, request: HttpRequest, reply: Reply, length: Headers = ()) -> bytes:
         name = request.id.encode()
         headers = [*reply.headers, *length, (b"x-request-id", name), (b"request-id", name)]
-        if self._stopping or self._lingering:
+        if self._stopping or self._phase is not ANSWERING:
             headers.append(CLOSE)
         head = h11.Response(
             status_code=reply.status, headers=headers, reason=REASONS.get(reply.status, b"")
@@ -324,7 +308,7 @@ class Connection(asyncio.Protocol):
         """Answer a request that was not read to its end; hang up once the client has seen it."""
         request = self._request()
         self._sent = 0
-        self._lingering = True
+        self._enter(REJECTED if self._phase is IDLE else LINGERING)
         self._send(request, self._app.refuse(request, refusal))
         self._app.finished(request, self._status, self._sent, 0.0)
         self._transport.write_eof()
@@ -334,46 +318,73 @@ class Connection(asyncio.Protocol):
         """Go on to the next request, which may have arrived already, or hang up."""
         self._task = self._head = None
         if self._transport.is_closing():
-            return
-        if self._stopping or {self._http.our_state, self._http.their_state} != {h11.DONE}:
+            self._enter(CLOSING)
+        elif self._stopping or {self._http.our_state, self._http.their_state} != {h11.DONE}:
             self._hang_up()
-            return
-        self._http.start_next_cycle()
-        self._read()
+        else:
+            self._enter(IDLE)
+            self._http.start_next_cycle()
+            self._read()
 
     def _write(self, data: bytes | None) -> None:
         if data and not self._transport.is_closing():
             self._transport.write(data)
 
-    # Time.
+    # What events do.
 
-    def _expired(self) -> None:
-        if self._lingering:
-            self._transport.abort()
-        elif self._drained is not None or self._transport.is_closing():
-            self._judge_reader()
-        elif self._head is not None:
-            self._turn_away(Refusal(408, "request_timeout", "The request's body did not arrive."))
-        elif self._begun:
-            self._turn_away(Refusal(408, "request_timeout", "The request's header took too long."))
-        else:
-            self._hang_up()
+    def _enter(self, phase: Phase) -> None:
+        if phase not in FOLLOWERS[self._phase]:
+            raise RuntimeError(f"{phase.name} cannot come after {self._phase.name}")
+        self._phase = phase
+
+    def _cancel(self) -> None:
+        """Once: a second time would break into the handler's cleaning up."""
+        if self._task is not None and not self._task.cancelling():
+            self._task.cancel()
+
+    def _time_out(self) -> None:
+        self._turn_away(Refusal(408, "request_timeout", f"The request's {OVERDUE[self._phase]}."))
 
     def _hang_up(self) -> None:
         """Close once what was written is sent, which a client that reads nothing cannot hold up."""
+        self._enter(CLOSING)
         self._transport.close()
-        self._watch_reader()
+        self._watch()
 
-    def _watch_reader(self) -> None:
-        if not self._lingering:
-            self._unsent = self._transport.get_write_buffer_size()
-            self._deadline.set(self._limits.stall)
+    def _close(self) -> None:
+        self._transport.close()
 
-    def _judge_reader(self) -> None:
+    def _watch(self) -> None:
+        self._unsent = self._transport.get_write_buffer_size()
+        self._deadline.set(self._limits.stall)
+
+    def _judge(self) -> None:
         if self._transport.get_write_buffer_size() < self._unsent:
-            self._watch_reader()
+            self._watch()
         else:
             self._transport.abort()
+
+    def _relax(self) -> None:
+        self._deadline.clear()
+
+    def _ignore(self, _: bytes = b"") -> None:
+        pass
+
+    def _never(self) -> None:
+        raise RuntimeError(f"cannot happen while {self._phase.name}")
+
+    # fmt: off
+    #              IDLE      HEADER     BODY       ANSWERING LINGERING REJECTED CLOSING
+    DATA: Acts = (_read,    _read,     _read,     _keep,    _ignore,  _ignore, _ignore)
+    GONE: Acts = (_ignore,  _ignore,   _ignore,   _cancel,  _ignore,  _ignore, _ignore)
+    OVER: Acts = (_never,   _never,    _never,    _next,    _never,   _never,  _next)
+    FULL: Acts = (_watch,   _watch,    _watch,    _watch,   _ignore,  _ignore, _watch)
+    FREE: Acts = (_ignore,  _ignore,   _ignore,   _relax,   _ignore,  _ignore, _ignore)
+    LATE: Acts = (_hang_up, _time_out, _time_out, _never,   abort,    abort,   _never)
+    SLOW: Acts = (_judge,   _judge,    _judge,    _judge,   abort,    abort,   _judge)
+    STOP: Acts = (_hang_up, _ignore,   _ignore,   _ignore,  _ignore,  _close,  _hang_up)
+    CUT: Acts =  (abort,    abort,     abort,     _cancel,  abort,    abort,   abort)
+    # fmt: on
 
 
 def split_target(target: str) -> tuple[str, str]:
@@ -386,7 +397,3 @@ def split_target(target: str) -> tuple[str, str]:
 
 def too_large(limit: int) -> Refusal:
     return Refusal(413, "request_too_large", f"The request's body is over {limit} bytes.")
-
-
-def malformed(error: h11.RemoteProtocolError) -> Refusal:
-    return Refusal(error.error_status_hint, "bad_request", f"Malformed HTTP: {error}.")

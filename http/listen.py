@@ -32,7 +32,8 @@ def bind(host: str, port: int) -> list[socket.socket]:
             port = bound[-1].getsockname()[1]
     except OSError as error:
         if error.errno != errno.EADDRNOTAVAIL or not bound:  # such as ::1 where IPv6 is off
-            _close(bound)
+            for sock in bound:
+                sock.close()
             raise _explain(error, host, port) from None
     return bound
 
@@ -50,11 +51,6 @@ def _open(family: int, address: tuple[Any, ...]) -> socket.socket:
         sock.close()
         raise
     return sock
-
-
-def _close(sockets: Sequence[socket.socket]) -> None:
-    for sock in sockets:
-        sock.close()
 
 
 def _explain(error: OSError, host: str, port: int) -> UsageError:

@@ -5,7 +5,6 @@ import threading
 import time
 import traceback
 from collections import deque
-from types import TracebackType
 from typing import BinaryIO, Self
 
 LEVELS = ("debug", "info", "warning", "error")
@@ -57,9 +56,7 @@ class Log:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _put(self, level: int, text: str) -> None:

@@ -45,14 +45,14 @@ def request(method: str, path: str, *headers: tuple[bytes, bytes]) -> HttpReques
     return HttpRequest(method, path, "", headers, b"", "127.0.0.1", "req_1")
 
 
-async def _dispatched(asked: HttpRequest) -> Reply:
-    return await ROUTER.find(asked).handler(asked)
-
-
 def answer(method: str, path: str) -> bytes:
-    reply = asyncio.run(_dispatched(request(method, path)))
-    assert isinstance(reply, Response)
-    return reply.body
+    async def reply() -> Reply:
+        asked = request(method, path)
+        return await ROUTER.find(asked).handler(asked)
+
+    response = asyncio.run(reply())
+    assert isinstance(response, Response)
+    return response.body
 
 
 @pytest.mark.parametrize(
