@@ -4,11 +4,13 @@ Where server and client share few cores, a client that parses while it measures 
 """
 
 import json
+import re
 import selectors
 import socket
 import time
 from bisect import bisect_left
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
@@ -17,6 +19,8 @@ from urllib.parse import urlsplit
 from bessemer.bench.client import Reply, note
 
 END = b"data: [DONE]"
+LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+TIMEOUT = 30.0  # seconds for a connection, and for an answer to GET
 
 
 @dataclass(slots=True)
@@ -61,9 +65,56 @@ def streams(
     return [reply(wire) for wire in wires]
 
 
-def _open(host: str, port: int, request: bytes) -> Wire:
-    connection = socket.create_connection((host, port), timeout=30)
+def gets(url: str, path: str, connections: int, seconds: float) -> tuple[int, float]:
+    """GETs over keep-alive connections, each asked anew once it has answered.
+
+    Returns how many came in how many seconds. Raises OSError, and ValueError for any but a 200.
+    """
+    parts = urlsplit(url)
+    target = f"{parts.path.rstrip('/')}{path}"
+    request = f"GET {target} HTTP/1.1\r\nhost: {parts.netloc}\r\n\r\n".encode()
+    with ExitStack() as stack, selectors.DefaultSelector() as ready:
+        for _ in range(connections):
+            connection = stack.enter_context(_connect(parts.hostname or "", parts.port or 80))
+            ready.register(connection, selectors.EVENT_READ, connection)
+            connection.sendall(request)
+        answers, began = 0, time.perf_counter()
+        while (spent := time.perf_counter() - began) < seconds:
+            if not (answered := ready.select(TIMEOUT)):
+                raise TimeoutError(f"no answer within {TIMEOUT:.0f} s")
+            for key, _ in answered:
+                _answer(key.data)
+                key.data.sendall(request)
+                answers += 1
+    return answers, spent
+
+
+def _answer(connection: socket.socket) -> None:
+    """Receives one whole answer with a content-length."""
+    data = b""
+    while not _whole(data):
+        piece = connection.recv(1 << 16)
+        if not piece:
+            raise ValueError("a connection ended within an answer")
+        data += piece
+    if data[9:12] != b"200":
+        raise ValueError(f"an answer began with {data[:15]!r}")
+
+
+def _whole(data: bytes) -> bool:
+    head, end, body = data.partition(b"\r\n\r\n")
+    length = LENGTH.search(head)
+    return bool(end) and len(body) >= (int(length[1]) if length else 0)
+
+
+def _connect(host: str, port: int) -> socket.socket:
+    connection = socket.create_connection((host, port), timeout=TIMEOUT)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+def _open(host: str, port: int, request: bytes) -> Wire:
+    connection = _connect(host, port)
     began = time.perf_counter()
     connection.sendall(request)
     return Wire(connection, began)

@@ -31,7 +31,7 @@ class Recipe:
     """How to start a server; PORT in its command is replaced. `pool` is its KV pool in bytes.
 
     `split` says that the model is in a child of the server's process, `run` is a command that
-    prints one answer without a server, if there is one.
+    prints one answer without a server, if there is one. Once `ready` is answered, it serves.
     """
 
     label: str
@@ -44,6 +44,7 @@ class Recipe:
     pool: int = 0
     split: bool = False
     run: Sequence[str] = ()
+    ready: str = "/v1/models"
 
     @property
     def about(self) -> About:
@@ -69,7 +70,7 @@ def started(recipe: Recipe) -> Iterator[Started]:
         process = _launch(command, recipe.environment, errors)
         stack.callback(_end, process)
         url = f"http://127.0.0.1:{port}"
-        while not answers(url):
+        while not answers(f"{url}{recipe.ready}"):
             if process.poll() is not None:
                 raise Failed(f"its server ended with {process.returncode}: {_last_line(errors)}")
             if time.perf_counter() - began > PATIENCE:
@@ -117,7 +118,7 @@ def free_port() -> int:
 
 def answers(url: str) -> bool:
     try:
-        with urlopen(f"{url}/v1/models", timeout=5) as response:
+        with urlopen(url, timeout=5) as response:
             return bool(response.status == 200)
     except (URLError, OSError):
         return False

@@ -2,10 +2,14 @@
 
 import json
 import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from threading import Thread
 
 import pytest
 
-from bessemer.bench.lean import Wire, reply, streams
+from bessemer.bench.lean import Wire, gets, reply, streams
 
 EVENTS = [
     {"choices": [{"delta": {"role": "assistant", "content": ""}}]},
@@ -59,3 +63,43 @@ def test_errors_and_silence() -> None:
     assert found([b""])[-1] == "ValueError: no answer in HTTP"
     with pytest.raises(OSError):
         streams("http://127.0.0.1:1", "/", [{}])
+
+
+@contextmanager
+def answering(*pieces: bytes) -> Iterator[str]:
+    """A server of one connection that sends these pieces for each request."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            connection, _ = listening.accept()
+            with connection, suppress(OSError):
+                while connection.recv(1 << 16):
+                    for piece in pieces:
+                        connection.sendall(piece)
+                        time.sleep(0.001)
+                    if not pieces:
+                        return
+
+        thread = Thread(target=answer)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        thread.join()
+
+
+def test_gets_count_whole_answers() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n"
+    with answering(head[:30], head[30:] + b"abc", b"def") as url:
+        count, seconds = gets(url, "/v1/models", 1, 0.05)
+        assert count > 0 and seconds >= 0.05
+
+
+@pytest.mark.parametrize(
+    ("pieces", "words"),
+    [
+        ([b"HTTP/1.1 404 No\r\ncontent-length: 0\r\n\r\n"], "began with b'HTTP/1.1 404"),
+        ([], "ended within an answer"),
+    ],
+)
+def test_gets_say_what_is_no_answer(pieces: list[bytes], words: str) -> None:
+    with answering(*pieces) as url, pytest.raises(ValueError, match=words):
+        gets(url, "/", 1, 5)
