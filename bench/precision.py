@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bessemer.bench.guide_corpus import entries, held_out
+from bessemer.bench.machine import cpu_tier
 from bessemer.engine.request import Request, Sampling, Token
-from bessemer.engine.serving import Serving, Settings, load
+from bessemer.engine.serving import Serving, load
+from bessemer.engine.settings import Settings
 
 GUIDE = Path(__file__).parents[1] / "engine" / "guide"
 CHAT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
@@ -35,10 +37,8 @@ class Precision:
 
 
 def served(directory: Path, exact: bool) -> Serving:
-    return load(
-        directory,
-        Settings(memory=8 * 10**9, pool=0, max_batch=64, queue=4096, chunk=256, exact=exact),
-    )
+    settings = Settings(queue=4096, cpu_precision="exact" if exact else "fast")
+    return load(directory, settings, memory=8 * 10**9)
 
 
 def answers(model: Serving, questions: Sequence[str]) -> list[list[int]]:
@@ -88,6 +88,7 @@ def main() -> int:
     parser.add_argument("--model", type=Path, default=GUIDE)
     parser.add_argument("--questions", type=int, default=10_000, help="the most that are asked")
     options = parser.parse_args()
+    print(f"CPU tier: {cpu_tier() or 'none'}")
     found = compare(options.model, options.questions)
     print(f"greedy answers the same: {found.same} of {found.compared}")
     print(

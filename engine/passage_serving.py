@@ -22,7 +22,8 @@ from .passage_engine import PassageEngine
 from .passages import longest
 from .request import Sampling
 from .sentence import read_modules
-from .serving import Settings, weight_bytes, widest
+from .serving import weight_bytes, widest
+from .settings import Settings
 from .weights import Reading
 
 LOADERS: dict[str, Callable[..., Embedder | Reranker]] = {
@@ -44,17 +45,21 @@ def load(
     directory: Path,
     purpose: Literal["embed", "rerank"],
     settings: Settings,
+    memory: int,
     wake: Callable[[], None],
 ) -> PassageServing:
-    """Raises ValueError, in one sentence for the user, if the checkpoint cannot be served."""
+    """A model that takes `memory` bytes at most.
+
+    Raises ValueError, in one sentence for the user, if the checkpoint cannot be served.
+    """
     backbone = read_modules(directory).backbone
     checkpoint = open_checkpoint(backbone)
     config = _configure(checkpoint)
     most = BATCH if isinstance(device(), Gpu) else settings.chunk  # a CPU's caches are small
     if settings.threads:
         use_threads(settings.threads)
-    reading = Reading(settings.exact, settings.check)
-    settled = plan(settings.memory, checkpoint, config, longest(backbone, config.context), most)
+    reading = Reading(settings.cpu_precision == "exact", settings.check_weights)
+    settled = plan(memory, checkpoint, config, longest(backbone, config.context), most)
     model = shortened(LOADERS[purpose](directory, reading=reading), settled.context)
     engine = PassageEngine(model, most, settings.max_batch + settings.queue, wake)
     return PassageServing(engine, settled, config.model_type, Sampling())

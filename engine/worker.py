@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from ..kernels.cpu.library import use_tier
 from ..kernels.metal.device import Device, Nowhere, Options, Simulator, use
 from ..kernels.simulator.options import SimulatorError
 from . import passage_serving, serving
@@ -22,7 +23,7 @@ from .passage_engine import PassageEngine
 from .passage_serving import PassageServing
 from .request import Ask, Embed, Event, Rank, Refusal, Refused, Request
 from .sentence import purpose
-from .serving import Serving, Settings
+from .serving import Serving
 from .wire import (
     VERSION,
     Cancel,
@@ -147,8 +148,9 @@ def start(link: Link) -> Engine | PassageEngine | None:
         link.send(Failed(f"server and worker disagree on the wire's version ({VERSION})"))
         return None
     try:
-        _choose_device(configure.metal)
-        loaded = _load(Path(configure.directory), _settings(configure), link)
+        use_tier(configure.settings.cpu_tier)
+        _choose_device(configure.settings.metal)
+        loaded = _load(configure, link)
     except (ValueError, OSError, SimulatorError) as error:
         link.send(Failed(str(error)))
         return None
@@ -156,11 +158,12 @@ def start(link: Link) -> Engine | PassageEngine | None:
     return loaded.engine
 
 
-def _load(directory: Path, settings: Settings, link: Link) -> Serving | PassageServing:
+def _load(configure: Configure, link: Link) -> Serving | PassageServing:
+    directory, settings, memory = Path(configure.directory), configure.settings, configure.memory
     kind = purpose(directory)
     if kind == "generate":
-        return serving.load(directory, settings)
-    return passage_serving.load(directory, kind, settings, link.wake)
+        return serving.load(directory, settings, memory)
+    return passage_serving.load(directory, kind, settings, memory, link.wake)
 
 
 def _choose_device(name: str) -> None:
@@ -172,21 +175,6 @@ def _choose_device(name: str) -> None:
             require()
             print(SIMULATED, file=sys.stderr, flush=True)
         use(chosen)
-
-
-def _settings(configure: Configure) -> Settings:
-    return Settings(
-        memory=configure.memory,
-        pool=configure.pool,
-        max_batch=configure.max_batch,
-        queue=configure.queue,
-        chunk=configure.chunk,
-        threads=configure.threads,
-        exact=configure.exact,
-        kv_bits=configure.kv_bits,
-        kv_pattern=configure.metal_kv,
-        check=configure.check,
-    )
 
 
 def main(descriptor: int) -> int:

@@ -6,19 +6,19 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import cast
 
 import psutil
+from msgspec import structs
 
 from ..engine import tokenizer
 from ..engine.sentence import SentenceError, purpose
-from ..engine.wire import Pattern
+from ..engine.settings import Settings
 from ..translate.parsers.formats import choose
 from ..translate.renderer import Renderer
 from ..translate.template import ChatTemplate, pick
 from .backends import Backend, Backends
 from .config import Config, UsageError
-from .fleet import StartError, Worker, WorkerSettings
+from .fleet import StartError, Worker
 from .local import Embedder, Patience, Reranker, Writer
 from .log import Log
 
@@ -34,8 +34,9 @@ async def started(
 ) -> AsyncIterator[Backends]:
     """All models, loaded and supervised. Raises UsageError if one of them cannot be served."""
     budgets = shares(models, int(psutil.virtual_memory().available * SHARE))
+    settings = with_threads(config.model, len(models))
     workers = {
-        name: Worker(name, _settings(path, budgets[name], len(models), config), log)
+        name: Worker(name, path.absolute(), budgets[name], settings, log)
         for name, path in models.items()
     }
     try:
@@ -72,21 +73,9 @@ def _weights(path: Path) -> int:
     return sum(file.stat().st_size for file in files)
 
 
-def _settings(path: Path, memory: int, models: int, config: Config) -> WorkerSettings:
-    return WorkerSettings(
-        directory=path.absolute(),
-        memory=memory,
-        threads=config.threads or max(cores() // models, 1),
-        max_batch=config.max_batch,
-        queue=config.queue,
-        chunk=config.chunk,
-        pool=config.kv_cache or 0,
-        exact=config.cpu_precision == "exact",
-        kv_bits=config.kv_bits,
-        metal=config.metal,
-        metal_kv=cast(Pattern, config.metal_kv),
-        check=config.check_weights,
-    )
+def with_threads(settings: Settings, models: int) -> Settings:
+    """Its share of the cores for each of so many models, where the user names no number."""
+    return structs.replace(settings, threads=settings.threads or max(cores() // models, 1))
 
 
 async def _open(worker: Worker, path: Path, max_tokens: int, patience: Patience) -> Backend:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from msgspec import structs
 
@@ -22,6 +23,7 @@ from bessemer.engine.request import (
     Sampling,
     Token,
 )
+from bessemer.engine.settings import Settings
 from bessemer.engine.wire import (
     VERSION,
     Cancel,
@@ -32,12 +34,14 @@ from bessemer.engine.wire import (
     Submit,
     server_channel,
 )
+from bessemer.kernels.cpu import library
 from bessemer.kernels.simulator import compiler
 from bessemer.kernels.simulator.options import SimulatorError
 
 from .tiny_sentence import EMBEDDERS, RERANKERS
 
 GUIDE = Path(__file__).parents[2] / "engine" / "guide"
+SETTINGS = Settings(threads=1, max_batch=8, queue=2, chunk=64)
 
 
 class Server:
@@ -84,7 +88,7 @@ def worker() -> Iterator[Server]:
 
 
 def configure(directory: Path = GUIDE, version: int = VERSION) -> Configure:
-    return Configure(version, str(directory), 10**9, 1, 8, 2, 64)
+    return Configure(version, str(directory), 10**9, SETTINGS)
 
 
 def ask(number: int, count: int) -> Request:
@@ -204,6 +208,18 @@ def test_the_simulator_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyP
         raise SimulatorError("no clang; pip install 'bessemer[simulator]'")
 
     monkeypatch.setattr(compiler, "require", missing)
-    link: Any = Listener(structs.replace(configure(), metal="simulator"))
+    link: Any = Listener(structs.replace(configure(), settings=Settings(metal="simulator")))
     assert module.start(link) is None
     assert link.sent == [Failed("no clang; pip install 'bessemer[simulator]'")]
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not library.compiled(), reason="no C kernels to see")
+@pytest.mark.parametrize("tier", library.tiers() if library.compiled() else [])
+def test_the_kernels_are_those_of_the_tier_and_no_others(tier: str) -> None:
+    settings = structs.replace(SETTINGS, cpu_tier=tier)
+    with worker() as server:
+        server.send(structs.replace(configure(), settings=settings))
+        assert isinstance(server.receive(), Ready)
+        paths = [Path(each.path) for each in psutil.Process(server.process.pid).memory_maps()]
+    tiers = {path.name.split("-")[0] for path in paths} & {*library.TIERS}
+    assert tiers == {tier}

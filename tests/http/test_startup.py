@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from bessemer.http.startup import shares
+from bessemer.engine.settings import Settings
+from bessemer.http import startup
+from bessemer.http.startup import shares, with_threads
+from bessemer.kernels.cpu import library
 from tests.http.running import COMMAND, guide_copy
 
 
@@ -84,6 +87,13 @@ def test_a_pool_too_small_for_anything() -> None:
     assert "KV pool" in said and "--kv-cache" in said
 
 
+@pytest.mark.skipif(not library.compiled(), reason="there are no C kernels")
+def test_kernels_that_the_processor_cannot_run() -> None:
+    missing = next(name for name in library.TIERS if name not in library.tiers())
+    said = sentence(start("run", "hello", "--cpu-tier", missing))
+    assert f"the CPU tier {missing} does not run on this machine, which has: " in said
+
+
 def test_run_answers_once(tmp_path: Path) -> None:
     result = start("run", "How do I serve a model?")
     assert result.returncode == 0 and "bessemer serve --model" in result.stdout
@@ -111,3 +121,10 @@ def test_no_byte_is_promised_twice(tmp_path: Path, memory: int, expected: tuple[
         (tmp_path / name / "model.safetensors").write_bytes(b"x" * size)
         models[name] = tmp_path / name
     assert tuple(shares(models, memory).values()) == expected
+
+
+def test_models_share_the_cores_unless_a_number_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(startup, "cores", lambda: 7)
+    assert [with_threads(Settings(), models).threads for models in (1, 2, 8)] == [7, 3, 1]
+    named = Settings(threads=5, chunk=9)
+    assert with_threads(named, 2) == named
