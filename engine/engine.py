@@ -6,6 +6,7 @@ import mlx.core as mx
 
 from ..architectures.config import Rope
 from .batch import Batch, build, wanted
+from .logit_edits import LogitEdits
 from .prefix_cache import PrefixCache
 from .reach import reach_class, reach_of
 from .request import Event, Refused, Request, Started, Token, TokenLogprobs
@@ -51,6 +52,7 @@ class Engine:
         reach = reach_of(request, self.scheduler.limits.context) if self._ropes else 0
         state = State.of(request, text, reach, reach_class(self._ropes, reach))
         self.scheduler.add(state)
+        state.edits = LogitEdits.of(request, state.tokens, self._ends)
         self._active[request.id] = state
 
     def cancel(self, request: int) -> None:
@@ -101,7 +103,7 @@ class Engine:
             return []
         rows = [row for _, row in ready]
         picked = logits if rows == list(range(logits.shape[0])) else logits[mx.array(rows)]
-        return draw(picked, [state for state, _ in ready], self._ends)
+        return draw(picked, [state for state, _ in ready])
 
     def _accept(self, state: State, drawn: Drawn | None, prompt: list[TokenLogprobs]) -> Event:
         request = state.request
@@ -112,8 +114,6 @@ class Engine:
             self.cancel(request.id)
             return Refused.of(request.id, broken_numbers())
         state.tokens.append(drawn.token)
-        if request.sampling.presence_penalty or request.sampling.frequency_penalty:
-            state.seen[drawn.token] += 1
         finish, stop, hidden = self._ending(state, drawn.token)
         if finish:
             self.cancel(request.id)

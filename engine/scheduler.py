@@ -63,6 +63,7 @@ class Scheduler:
         self.limits = limits
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
+        self.preemptions = 0  # since the start
         self._cache = cache
         self._recurrent = cache.room.states > 0
         self._windows = [(g, w) for g, w in enumerate(cache.room.windows) if w is not None]
@@ -297,6 +298,7 @@ class Scheduler:
         self._release(sequence)
         sequence.computed = 0
         self.waiting.appendleft(sequence)
+        self.preemptions += 1
 
     def _release(self, sequence: Sequence) -> None:
         for table, blocks in zip(sequence.pages, self._cache.blocks, strict=True):

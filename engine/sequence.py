@@ -1,11 +1,9 @@
 """One request in the engine: its tokens, how far they are computed, its pages and state."""
 
 from array import array
-from collections import Counter
 from dataclasses import dataclass, field
 
-import numpy as np
-
+from .logit_edits import LogitEdits
 from .prefix_cache import Node
 from .request import Request
 from .text import AnswerText
@@ -21,7 +19,6 @@ class Sequence:
 
     request: Request
     tokens: "array[int]"
-    draws: np.random.Generator
     text: AnswerText | None = None  # where stop strings have to be looked for
     salt: str = ""  # of the prefix tree
     reach: int = 0  # tokens that it may come to have, where a rope asks for them
@@ -35,17 +32,15 @@ class Sequence:
     begun: int = 0  # tokens that there were when it last began to run
     saved: int = 0  # tokens after which the tree last got its state
     mark: Node | None = None  # where the tree got it while answering
-    seen: Counter[int] = field(default_factory=Counter)  # of the answer, where a penalty needs it
+    edits: LogitEdits | None = None  # None: its logits stay as they are
 
     @classmethod
     def of(
         cls, request: Request, text: AnswerText | None = None, reach: int = 0, kind: str = ""
     ) -> "Sequence":
         """`kind`: prefixes are shared only among sequences of the same one."""
-        # Philox is a counter: the n-th draw depends on the seed and n alone.
-        draws = np.random.Generator(np.random.Philox(key=request.sampling.seed % 2**64))
         salt = f"{request.salt}\0{kind}" if kind else request.salt
-        return cls(request, array("I", request.tokens), draws, text, salt, reach)
+        return cls(request, array("I", request.tokens), text, salt, reach)
 
     @property
     def pending(self) -> int:
