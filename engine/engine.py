@@ -1,6 +1,7 @@
 """The engine's door: submit requests, cancel them, step; in-process for tests and benches too."""
 
 from collections.abc import Callable, Iterator, Sequence
+from time import perf_counter
 
 import mlx.core as mx
 
@@ -9,7 +10,7 @@ from .batch import Batch, build, wanted
 from .logit_edits import LogitEdits
 from .prefix_cache import PrefixCache
 from .reach import reach_class, reach_of
-from .request import Event, Refused, Request, Started, Token, TokenLogprobs
+from .request import Event, Refused, Request, Started, StepReport, Token, TokenLogprobs
 from .room import Room
 from .sampler import Drawn, broken_numbers, draw, logprobs_of
 from .scheduler import Limits, Scheduler, Work
@@ -41,6 +42,7 @@ class Engine:
         self._text = text
         self._ropes = [rope for rope in ropes if rope.varies]
         self._active: dict[int, State] = {}
+        self._cost = 0.0, 0.0, 0.0, 0  # seconds and rows of the last step, as in StepReport
 
     @property
     def busy(self) -> bool:
@@ -63,11 +65,15 @@ class Engine:
 
     def step(self) -> list[Event]:
         """Compute one step of everything that runs; what came of it, in order."""
+        began, self._cost = perf_counter(), (0.0, 0.0, 0.0, 0)
         work, admitted = self.scheduler.schedule()
         events: list[Event] = [Started(state.request.id, state.cached) for state in admitted]
         if not work:
             return events
-        logits = self._forward(build(work, self.scheduler.take_copies()))
+        batch = build(work, self.scheduler.take_copies())
+        built = perf_counter()
+        logits = self._forward(batch)
+        computed = perf_counter()
         prompts, ready = self._split(work, logits)
         self.scheduler.commit(work)
         drawing = [(state, row) for state, row in ready if state.request.max_tokens]
@@ -76,7 +82,17 @@ class Engine:
             token = next(drawn) if state.request.max_tokens else None
             events.append(self._accept(state, token, prompts.pop(state.request.id, [])))
         events += [Token(request, [], prompt=entries) for request, entries in prompts.items()]
+        rows = sum(item.count for item in work)
+        self._cost = built - began, computed - built, perf_counter() - computed, rows
         return events
+
+    def report(self) -> StepReport:
+        """What the last step cost, and how things stand now."""
+        scheduler, preemptions = self.scheduler, self.scheduler.preemptions
+        held = _held(self.cache)
+        return StepReport(
+            *self._cost, len(scheduler.running), len(scheduler.waiting), *held, preemptions
+        )
 
     def run(self) -> Iterator[Event]:
         """Step until nothing is left to do."""
@@ -133,6 +149,12 @@ class Engine:
         full = len(state.tokens) >= self.scheduler.limits.context
         over = full or state.generated >= request.max_tokens
         return ("length" if over else None), None, 0
+
+
+def _held(cache: PrefixCache) -> tuple[int, int, int, int]:
+    """Pages in use by running sequences, and in all; state slots alike."""
+    pages, spare = sum(cache.room.pages), sum(map(cache.spare, range(len(cache.blocks))))
+    return pages - spare, pages, cache.room.states - cache.spare_slots, cache.room.states
 
 
 def _prompt_logprobs(item: Work, logits: mx.array) -> list[TokenLogprobs]:

@@ -56,6 +56,7 @@ class Request(Struct, frozen=True, kw_only=True, tag="continue"):
     logprobs: int | None = None  # alternatives reported beside each generated token
     prompt_logprobs: int | None = None  # the same for the prompt's own tokens
     salt: str = ""  # prefixes are shared only within one salt
+    client: str = ""  # whose request it is
 
 
 class Embed(Struct, frozen=True, kw_only=True, tag="embed"):
@@ -66,6 +67,7 @@ class Embed(Struct, frozen=True, kw_only=True, tag="embed"):
     dimensions: int | None = None
     prompt: str | None = None
     truncate: bool = False
+    client: str = ""
 
 
 class Rank(Struct, frozen=True, kw_only=True, tag="rank"):
@@ -76,6 +78,7 @@ class Rank(Struct, frozen=True, kw_only=True, tag="rank"):
     documents: list[str]
     prompt: str | None = None
     truncate: bool = False
+    client: str = ""
 
 
 class TokenLogprobs(Struct, frozen=True, array_like=True):
@@ -169,6 +172,27 @@ class Refused(Struct, frozen=True, array_like=True, tag="refused"):
 
     def refusal(self) -> Refusal:
         return Refusal(self.status, self.code, self.message, self.field, self.retry_after)
+
+
+class StepReport(Struct, frozen=True, array_like=True):
+    """What an engine's last step cost, and how its queue and its caches stand after it.
+
+    `prepare` (scheduling, building the batch), `forward` (the model) and `accept` (drawing) are
+    seconds. Pages and states in use are those of running sequences: what the prefix cache alone
+    holds counts as free. An embedding model has none; its requests wait while they are tokenized.
+    """
+
+    prepare: float = 0.0
+    forward: float = 0.0
+    accept: float = 0.0
+    rows: int = 0  # tokens that went through the model
+    running: int = 0
+    waiting: int = 0
+    pages_in_use: int = 0  # of all cache groups together
+    pages: int = 0
+    states_in_use: int = 0
+    states: int = 0
+    preemptions: int = 0  # since the start
 
 
 def overloaded() -> Refusal:

@@ -8,9 +8,9 @@ import msgspec
 from msgspec import Struct
 
 from .memory import Plan
-from .request import Ask, Embedded, Ranked, Refused, Sampling, Started, Token
+from .request import Ask, Embedded, Ranked, Refused, Sampling, Started, StepReport, Token
 
-VERSION = 5
+VERSION = 6
 
 # How Metal kernels append to the KV cache: new tokens kept apart from immutable pools, written into
 # pools through a pointer and ordered by tokens, or into what may be copies of the pools.
@@ -63,6 +63,7 @@ class Step(Struct, frozen=True, tag="step"):
     """All that one step brought, in one frame."""
 
     events: list[Started | Token | Embedded | Ranked | Refused]
+    report: StepReport
 
 
 ToWorker = Configure | Submit | Cancel

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from ..engine.request import Ask, Event, Refusal, Refused
+from ..engine.request import Ask, Event, Refusal, Refused, StepReport
 from ..engine.wire import (
     VERSION,
     Cancel,
@@ -151,6 +151,7 @@ class Worker:
         self.ready: Ready | None = (
             None  # what the running worker said of itself; None while none runs
         )
+        self.report: StepReport | None = None  # of the running worker's last step
         self.seconds = 0.0  # from the running worker's start to its readiness
         self._settings = settings
         self._log = log
@@ -276,11 +277,12 @@ class Worker:
 
     def _receive(self, message: Ready | Failed | Step) -> None:
         match message:
-            case Step(events):
+            case Step(events, report):
+                self.report = report
                 for event in events:
                     self._deliver(event)
             case Ready():
-                self.ready = message
+                self.ready, self.report = message, None
                 self._serving.set()
             case Failed(reason):
                 self._failure = reason
