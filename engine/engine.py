@@ -6,7 +6,7 @@ import mlx.core as mx
 
 from ..architectures.config import Rope
 from .batch import Batch, build, wanted
-from .prefix_cache import PrefixCache
+from .pager import Pager
 from .reach import reach_class, reach_of
 from .request import Event, Refused, Request, Started, Token, TokenLogprobs
 from .room import Room
@@ -33,8 +33,8 @@ class Engine:
         text: Callable[[Sequence[str], int], AnswerText],
         ropes: Sequence[Rope] = (),
     ) -> None:
-        self.cache = PrefixCache(room, limits.page)
-        self.scheduler = Scheduler(self.cache, limits)
+        self.pager = Pager(room, limits.page, limits.chunk)
+        self.scheduler = Scheduler(self.pager, limits)
         self._forward = forward
         self._ends = tuple(ends)
         self._text = text
@@ -65,7 +65,7 @@ class Engine:
         events: list[Event] = [Started(state.request.id, state.cached) for state in admitted]
         if not work:
             return events
-        logits = self._forward(build(work, self.scheduler.take_copies()))
+        logits = self._forward(build(work, self.pager.take_copies()))
         prompts, ready = self._split(work, logits)
         self.scheduler.commit(work)
         drawing = [(state, row) for state, row in ready if state.request.max_tokens]
