@@ -8,7 +8,7 @@ import mlx.core as mx
 from ..architectures.config import Rope
 from .batch import Batch, build, wanted
 from .logit_edits import LogitEdits
-from .prefix_cache import PrefixCache
+from .pager import Pager
 from .reach import reach_class, reach_of
 from .request import Event, Refused, Request, Started, StepReport, Token, TokenLogprobs
 from .room import Room
@@ -35,8 +35,8 @@ class Engine:
         text: Callable[[Sequence[str], int], AnswerText],
         ropes: Sequence[Rope] = (),
     ) -> None:
-        self.cache = PrefixCache(room, limits.page)
-        self.scheduler = Scheduler(self.cache, limits)
+        self.pager = Pager(room, limits.page, limits.chunk)
+        self.scheduler = Scheduler(self.pager, limits)
         self._forward = forward
         self._ends = tuple(ends)
         self._text = text
@@ -70,7 +70,7 @@ class Engine:
         events: list[Event] = [Started(state.request.id, state.cached) for state in admitted]
         if not work:
             return events
-        batch = build(work, self.scheduler.take_copies())
+        batch = build(work, self.pager.take_copies())
         built = perf_counter()
         logits = self._forward(batch)
         computed = perf_counter()
@@ -88,10 +88,16 @@ class Engine:
 
     def report(self) -> StepReport:
         """What the last step cost, and how things stand now."""
-        scheduler, preemptions = self.scheduler, self.scheduler.preemptions
-        held = _held(self.cache)
+        scheduler, pager, room = self.scheduler, self.pager, self.pager.room
         return StepReport(
-            *self._cost, len(scheduler.running), len(scheduler.waiting), *held, preemptions
+            *self._cost,
+            running=len(scheduler.running),
+            waiting=len(scheduler.waiting),
+            pages_in_use=sum(room.pages) - pager.pages_free,
+            pages=sum(room.pages),
+            states_in_use=room.states - pager.states_free,
+            states=room.states,
+            preemptions=scheduler.preemptions,
         )
 
     def run(self) -> Iterator[Event]:
@@ -149,12 +155,6 @@ class Engine:
         full = len(state.tokens) >= self.scheduler.limits.context
         over = full or state.generated >= request.max_tokens
         return ("length" if over else None), None, 0
-
-
-def _held(cache: PrefixCache) -> tuple[int, int, int, int]:
-    """Pages in use by running sequences, and in all; state slots alike."""
-    pages, spare = sum(cache.room.pages), sum(map(cache.spare, range(len(cache.blocks))))
-    return pages - spare, pages, cache.room.states - cache.spare_slots, cache.room.states
 
 
 def _prompt_logprobs(item: Work, logits: mx.array) -> list[TokenLogprobs]:

@@ -1,4 +1,4 @@
-"""One request in the engine: its tokens, how far they are computed, its pages and state."""
+"""One request in the engine: its tokens, how far they are computed, the pages that it holds."""
 
 from array import array
 from dataclasses import dataclass, field
@@ -10,11 +10,27 @@ from .text import AnswerText
 
 
 @dataclass(slots=True, eq=False)
+class Holdings:
+    """The pages and the state slot that a running sequence has of the pager, who alone writes here.
+
+    `tables` has a list for each cache group, by page: the tree's for those that `path` goes
+    through, private ones after it, and 0 before `firsts`, which the group does not see any more.
+    """
+
+    tables: list[list[int]] = field(default_factory=list)
+    firsts: list[int] = field(default_factory=list)
+    path: list[Node] = field(default_factory=list)
+    state_slot: int = 0  # 0 where no layer keeps a state
+    begun: int = 0  # tokens that there were when it last began to run
+    saved: int = 0  # tokens after which the tree last got its state
+    mark: Node | None = None  # where the tree got it while answering
+
+
+@dataclass(slots=True, eq=False)
 class Sequence:
     """`tokens` is prompt and answer; of the first `computed` there are keys, values and states.
 
-    `pages` has a list for each cache group, by page: the tree's for those that `path` goes through,
-    the sequence's own for the others, and 0 before `firsts`, which the group does not see any more.
+    `pages` is empty while it waits.
     """
 
     request: Request
@@ -25,13 +41,7 @@ class Sequence:
     computed: int = 0
     cached: int = -1  # tokens found in the prefix cache when first admitted
     reported: int = 1  # prompt positions whose logprobs are out; the first token has none
-    pages: list[list[int]] = field(default_factory=list)
-    firsts: list[int] = field(default_factory=list)
-    path: list[Node] = field(default_factory=list)
-    slot: int = 0  # of its state, where layers keep one
-    begun: int = 0  # tokens that there were when it last began to run
-    saved: int = 0  # tokens after which the tree last got its state
-    mark: Node | None = None  # where the tree got it while answering
+    pages: Holdings = field(default_factory=Holdings)
     edits: LogitEdits | None = None  # None: its logits stay as they are
 
     @classmethod
@@ -52,3 +62,7 @@ class Sequence:
 
     def page_key(self, index: int, size: int) -> bytes:
         return self.tokens[index * size : (index + 1) * size].tobytes()
+
+    def alike(self, other: "Sequence", count: int) -> bool:
+        """Whether the two could share the pages of so many tokens."""
+        return self.salt == other.salt and self.tokens[:count] == other.tokens[:count]

@@ -9,6 +9,7 @@ import numpy as np
 
 from bessemer.engine.batch import Batch
 from bessemer.engine.engine import Engine
+from bessemer.engine.pager import Pager
 from bessemer.engine.request import Event, Refused, Request, Sampling, Token
 from bessemer.engine.room import Room
 from bessemer.engine.scheduler import Limits
@@ -136,3 +137,13 @@ def answers(events: Iterable[Event]) -> dict[int, list[int]]:
         if isinstance(event, Token):
             found.setdefault(event.request, []).extend(event.tokens)
     return found
+
+
+def clear(pager: Pager) -> int:
+    """Evict every idle page and every state; how many there were."""
+    groups = range(len(pager.pools))
+    count = sum(pager.tree.idle(group) for group in groups)
+    for group in groups:
+        while pager.tree.evict(group):
+            pass
+    return count

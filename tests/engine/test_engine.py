@@ -59,7 +59,7 @@ def test_when_pages_run_out_the_youngest_waits_and_nothing_is_lost() -> None:
     found = answers(door.run())
     assert found == {n: greedy(words, count) for n, (words, count) in wanted.items()}
     assert model.computed > sum(len(words) + count for words, count in wanted.values())
-    assert door.cache.spare(0) == 12
+    assert door.pager.pages_free == 12
 
 
 def test_the_oldest_request_is_never_interrupted() -> None:
@@ -167,7 +167,7 @@ def test_cancel_takes_effect_before_the_next_step() -> None:
     rows = len(model.steps)
     assert 1 not in answers(door.run())
     assert max(model.steps[rows:]) <= 9
-    assert door.cache.spare(0) == 64
+    assert door.pager.pages_free == 64
 
 
 def test_a_request_that_can_never_fit_is_refused() -> None:
