@@ -7,7 +7,7 @@ no search. Pages of windows and states are evicted alone: the node stays while i
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 from .page_allocator import PageAllocator
@@ -24,13 +24,13 @@ class Node:
     none. The state is that after the last token, and is never read in place but copied.
     """
 
-    key: bytes | str  # of a root, which stands before the first page: the salt
+    key: Hashable  # of a root, which stands before the first page: the salt
     parent: "Node | None"
     pages: list[int]
     users: list[int]
     reused: bool = False  # a sequence began with the state
     guests: int = 0  # running sequences whose last full page this is
-    children: dict[bytes | str, "Node"] = field(default_factory=dict)
+    children: dict[Hashable, "Node"] = field(default_factory=dict)
 
     @property
     def state(self) -> int:
@@ -48,7 +48,7 @@ class PrefixCache:
         self._full = room.windows.index(None) if None in room.windows else None
         self._page = page
         self._pools = pools
-        self._roots: dict[bytes | str, Node] = {}
+        self._roots: dict[Hashable, Node] = {}
         # By page or slot, least recently used first.
         self._idle = tuple(OrderedDict[int, Node]() for _ in pools)
 
@@ -56,12 +56,13 @@ class PrefixCache:
         """Count the pages, or states, that could be evicted."""
         return len(self._idle[group])
 
-    def root(self, salt: str) -> Node:
+    def root(self, salt: Hashable) -> Node:
+        """The node before the first pages of this salt: all that must be alike beside tokens."""
         none = [0] * len(self._pools)
         return self._roots.setdefault(salt, Node(salt, None, none, none))
 
-    def match(self, salt: str, keys: Sequence[bytes]) -> list[Node]:
-        """The longest chain with these keys that a sequence can go on from, not yet in its use."""
+    def match(self, salt: Hashable, keys: Sequence[bytes]) -> list[Node]:
+        """Find the longest chain with these keys that a sequence can go on from, not yet in use."""
         node, path = self._roots.get(salt), list[Node]()
         for key in keys:
             node = node.children.get(key) if node else None
@@ -112,7 +113,7 @@ class PrefixCache:
             self._idle[group][node.pages[group]] = node
 
     def insert(self, parent: Node, key: bytes, pages: Sequence[int]) -> Node:
-        """The node for a full page, where the caller stood at its parent; in use by the caller.
+        """Give the node for a full page, where the caller stood at its parent, to the caller's use.
 
         pages: one a group, or 0 where the caller has none any more. Where the tree has those tokens
         already, that page is used and the caller's goes back to the free list: the caller reads

@@ -6,7 +6,7 @@ import pytest
 
 from bessemer.architectures.config import Rope
 from bessemer.engine.engine import Engine
-from bessemer.engine.prefix_cache import STATES as SLOTS
+from bessemer.engine.prefix_cache import STATES as STATE_GROUP
 from bessemer.engine.reach import reach_class, reach_of
 from bessemer.engine.request import Event, Started, Token
 from bessemer.engine.room import Room, first_seen, most_held
@@ -85,7 +85,7 @@ def test_a_long_prompt_leaves_states_on_the_way(room: Room) -> None:
         events += door.run()
     # Chunks of 250 end at pages: states are of 672, 1344, 2016 and 2048 tokens; then 1248; 544.
     assert found(events) == [0, 672, 0]
-    assert door.pager.pools[SLOTS].free == 20 - 6
+    assert door.pager.pools[STATE_GROUP].free == 20 - 6
     assert max(model.steps) <= 250
 
 
@@ -97,7 +97,7 @@ def test_an_answer_keeps_its_last_state_alone_but_for_those_that_were_found() ->
     states = 0
     while len(door._active[1].tokens) < 40 + 70:
         door.step()
-        states = 20 - door.pager.pools[SLOTS].free - 1
+        states = 20 - door.pager.pools[STATE_GROUP].free - 1
         assert states <= 2  # of the prompt's page and the answer's last
     assert states == 2
     door.submit(ask(2, [*words, *answer[:60], 5], 1))  # begins with the state of the third page
@@ -105,7 +105,7 @@ def test_an_answer_keeps_its_last_state_alone_but_for_those_that_were_found() ->
     assert found(events) == [96] and answers(events)[2] == greedy(
         [*words, *answer[:60], 5], 1, STATES
     )
-    assert 20 - door.pager.pools[SLOTS].free == 3
+    assert 20 - door.pager.pools[STATE_GROUP].free == 3
     door.submit(ask(3, [*words, *answer], 1))
     assert found(list(door.run())) == [(40 + 200 - 1) // PAGE * PAGE]
 
@@ -136,7 +136,7 @@ def test_nobody_waits_for_a_state_that_is_lost() -> None:
     door, _ = engine(room=STATES, context=1000, chunk=96)
     door.submit(ask(1, prompt(1, 100), 2))
     door.step()
-    assert door.pager.tree.evict(SLOTS)
+    assert door.pager.tree.evict(STATE_GROUP)
     door.submit(ask(2, prompt(1, 100), 2))
     assert found(door.step()) == [0]
 
