@@ -10,8 +10,8 @@ from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
+from .cache_sizes import CacheSizes, first_seen
 from .page_allocator import PageAllocator
-from .room import Room, first_seen
 
 STATES = -1  # the last group is not of pages, but of slots for recurrent states
 
@@ -43,9 +43,9 @@ class PrefixCache:
     It allocates nothing: what the pager hands it goes back to `pools`, an allocator a group.
     """
 
-    def __init__(self, room: Room, page: int, pools: Sequence[PageAllocator]) -> None:
-        self._room = room
-        self._full = room.windows.index(None) if None in room.windows else None
+    def __init__(self, sizes: CacheSizes, page: int, pools: Sequence[PageAllocator]) -> None:
+        self._sizes = sizes
+        self._full = sizes.windows.index(None) if None in sizes.windows else None
         self._page = page
         self._pools = pools
         self._roots: dict[Hashable, Node] = {}
@@ -69,15 +69,15 @@ class PrefixCache:
             if node is None:
                 break
             path.append(node)
-        plain = self._room.windows == (None,) and not self._room.states
+        plain = self._sizes.windows == (None,) and not self._sizes.states
         return path if plain else path[: self._usable(path)]
 
     def _usable(self, path: Sequence[Node]) -> int:
         """After how many of the nodes there is all that the next token needs."""
-        usable, unbroken = 0, [0] * len(self._room.windows)
+        usable, unbroken = 0, [0] * len(self._sizes.windows)
         for count, node in enumerate(path, 1):
-            enough = bool(node.state or not self._room.states)
-            for group, window in enumerate(self._room.windows):
+            enough = bool(node.state or not self._sizes.states)
+            for group, window in enumerate(self._sizes.windows):
                 unbroken[group] = unbroken[group] + 1 if node.pages[group] else 0
                 needed = count - first_seen(window, count * self._page, self._page)
                 enough = enough and unbroken[group] >= needed
@@ -100,8 +100,8 @@ class PrefixCache:
     def leave(self, path: Sequence[Node], firsts: Sequence[int]) -> None:
         """The reverse of `enter`, wherever the sequence has come to."""
         for group, first in enumerate(firsts):
-            for index in range(len(path) - 1, first - 1, -1):
-                self.let_go(path[index], group)
+            for node in reversed(path[first:]):
+                self.let_go(node, group)
         if path:
             path[-1].guests -= 1
             self._prune(path[-1])

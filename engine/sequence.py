@@ -54,8 +54,8 @@ class Sequence:
         """`kind`: prefixes are shared only among sequences of the same one."""
         # Philox is a counter: the n-th draw depends on the seed and n alone.
         draws = np.random.Generator(np.random.Philox(key=request.sampling.seed % 2**64))
-        salt = (request.salt, kind)
-        return cls(request, array("I", request.tokens), draws, text, salt, reach)
+        tokens, salt = array("I", request.tokens), (request.salt, kind)
+        return cls(request, tokens, draws, text, salt, reach)
 
     @property
     def pending(self) -> int:

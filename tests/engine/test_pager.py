@@ -2,8 +2,8 @@
 
 import pytest
 
+from bessemer.engine.cache_sizes import CacheSizes
 from bessemer.engine.pager import Pager
-from bessemer.engine.room import Room
 from bessemer.engine.sequence import Holdings, Sequence
 from bessemer.kernels.pages import PAGE
 
@@ -12,7 +12,7 @@ from .paper_model import ask, clear, prompt
 CHUNK = 2 * PAGE
 
 
-def pager(room: Room) -> Pager:
+def pager(room: CacheSizes) -> Pager:
     return Pager(room, PAGE, CHUNK)
 
 
@@ -31,7 +31,7 @@ def computed(pages: Pager, state: Sequence, count: int) -> None:
 
 
 def test_full_pages_stay_in_the_tree_and_private_ones_are_released() -> None:
-    pages = pager(Room((None,), (4,)))
+    pages = pager(CacheSizes((None,), (4,)))
     first = begun(pages, sequence(3 * PAGE - 5))
     computed(pages, first, 3 * PAGE - 5)
     held = first.pages
@@ -55,13 +55,13 @@ def test_full_pages_stay_in_the_tree_and_private_ones_are_released() -> None:
     ],
 )
 def test_a_match_is_of_pages_with_the_same_tokens_and_salt(state: Sequence, matched: int) -> None:
-    pages = pager(Room((None,), (8,)))
+    pages = pager(CacheSizes((None,), (8,)))
     computed(pages, begun(pages, sequence(2 * PAGE)), 2 * PAGE)
     assert begun(pages, state).computed == matched
 
 
 def test_pages_that_could_be_allocated_stay_where_there_were_too_few() -> None:
-    pages = pager(Room((None,), (3,)))
+    pages = pager(CacheSizes((None,), (3,)))
     one, other = begun(pages, sequence(40)), begun(pages, sequence(3 * PAGE, seed=2))
     assert pages.grow(one, 40) and not pages.grow(other, 3 * PAGE)
     assert len(other.pages.tables[0]) == 1 and pages.pages_free == 0
@@ -70,7 +70,7 @@ def test_pages_that_could_be_allocated_stay_where_there_were_too_few() -> None:
 
 
 def test_who_fits_may_evict_but_not_what_it_is_about_to_use() -> None:
-    pages = pager(Room((None,), (4,)))
+    pages = pager(CacheSizes((None,), (4,)))
     done = begun(pages, sequence(2 * PAGE))
     computed(pages, done, 2 * PAGE)
     pages.release(done)  # two pages are idle, two are free
@@ -83,7 +83,7 @@ def test_who_fits_may_evict_but_not_what_it_is_about_to_use() -> None:
 
 
 def test_a_sequence_has_a_slot_and_a_copy_of_the_state_it_goes_on_from() -> None:
-    pages = pager(Room((), (), 3))
+    pages = pager(CacheSizes((), (), 3))
     first = begun(pages, sequence(PAGE + 3))
     assert pages.take_copies() == [] and pages.states_free == 2
     computed(pages, first, PAGE)
@@ -102,20 +102,20 @@ def test_a_sequence_has_a_slot_and_a_copy_of_the_state_it_goes_on_from() -> None
 
 
 def test_chunks_end_where_a_prompt_like_this_one_would_begin() -> None:
-    pages = pager(Room((), (), 2))
+    pages = pager(CacheSizes((), (), 2))
     state = begun(pages, sequence(3 * PAGE + 5))
     assert pages.cut(state, CHUNK + 7) == CHUNK and pages.cut(state, 7) == 7
     computed(pages, state, CHUNK + 7)
     assert pages.cut(state, CHUNK) == PAGE - 7 and pages.next_shared(state) == 3 * PAGE
     computed(pages, state, PAGE - 7)
     assert pages.cut(state, CHUNK) == CHUNK and pages.next_shared(state) == 0
-    plain = pager(Room((None,), (4,)))
+    plain = pager(CacheSizes((None,), (4,)))
     other = begun(plain, sequence(3 * PAGE + 5))
     assert plain.cut(other, CHUNK + 7) == CHUNK + 7 and plain.next_shared(other) == PAGE
 
 
 def test_a_window_leaves_pages_behind_private_ones_and_shared() -> None:
-    pages = pager(Room((PAGE,), (4,)))
+    pages = pager(CacheSizes((PAGE,), (4,)))
     state = begun(pages, sequence(4 * PAGE))
     computed(pages, state, 2 * PAGE)  # the first is left before it could be shared
     assert state.pages.firsts == [1] and state.pages.tables[0][0] == 0
@@ -127,7 +127,7 @@ def test_a_window_leaves_pages_behind_private_ones_and_shared() -> None:
 
 
 def test_fewer_tokens_may_be_accepted_than_pages_were_allocated_for() -> None:
-    pages = pager(Room((None, PAGE), (6, 6)))
+    pages = pager(CacheSizes((None, PAGE), (6, 6)))
     state = begun(pages, sequence(PAGE + 2))
     assert pages.grow(state, 3 * PAGE)
     pages.commit(state, PAGE + 1)
