@@ -7,11 +7,11 @@ import mlx.core as mx
 
 from ..architectures.config import Rope
 from .batch import Batch, build, wanted
+from .cache_sizes import CacheSizes
 from .logit_edits import LogitEdits
 from .pager import Pager
 from .reach import reach_class, reach_of
 from .request import Event, Refused, Request, Started, StepReport, Token, TokenLogprobs
-from .room import Room
 from .sampler import Drawn, broken_numbers, draw, logprobs_of
 from .scheduler import Limits, Scheduler, Work
 from .sequence import Sequence as State
@@ -21,8 +21,8 @@ from .text import AnswerText
 class Engine:
     """Continuous batching over one model; every call is made from one thread.
 
-    `forward` runs a batch (engine.runner) over pools of this `room`, `ends` are the ids that end an
-    answer; `text` follows an answer's text, given stop strings and the number of tokens before
+    `forward` runs a batch (engine.runner) over pools of these `sizes`, `ends` are the ids that end
+    an answer; `text` follows an answer's text, given stop strings and the number of tokens before
     which they do not count; `ropes` are the model's.
     """
 
@@ -30,12 +30,12 @@ class Engine:
         self,
         forward: Callable[[Batch], mx.array],
         limits: Limits,
-        room: Room,
+        sizes: CacheSizes,
         ends: Sequence[int],
         text: Callable[[Sequence[str], int], AnswerText],
         ropes: Sequence[Rope] = (),
     ) -> None:
-        self.pager = Pager(room, limits.page, limits.chunk)
+        self.pager = Pager(sizes, limits.page, limits.chunk)
         self.scheduler = Scheduler(self.pager, limits)
         self._forward = forward
         self._ends = tuple(ends)
@@ -88,15 +88,15 @@ class Engine:
 
     def report(self) -> StepReport:
         """What the last step cost, and how things stand now."""
-        scheduler, pager, room = self.scheduler, self.pager, self.pager.room
+        scheduler, pager = self.scheduler, self.pager
         return StepReport(
             *self._cost,
             running=len(scheduler.running),
             waiting=len(scheduler.waiting),
-            pages_in_use=sum(room.pages) - pager.pages_free,
-            pages=sum(room.pages),
-            states_in_use=room.states - pager.states_free,
-            states=room.states,
+            pages_in_use=pager.pages_total - pager.pages_free,
+            pages=pager.pages_total,
+            states_in_use=pager.sizes.states - pager.states_free,
+            states=pager.sizes.states,
             preemptions=scheduler.preemptions,
         )
 

@@ -1,8 +1,8 @@
 """The owner of pages and state slots: it allocates, shares, copies and releases them (pure)."""
 
+from .cache_sizes import CacheSizes, first_seen, max_held
 from .page_allocator import PageAllocator
 from .prefix_cache import STATES, PrefixCache
-from .room import Room, first_seen, most_held
 from .sequence import Holdings, Sequence
 
 SAVED = 512  # tokens of a prompt, at least, between two states that the tree is given
@@ -16,11 +16,11 @@ class Pager:
     the most that a step computes of a sequence.
     """
 
-    def __init__(self, room: Room, page: int, chunk: int) -> None:
-        self.room = room
-        self.pages_total = sum(room.pages)
-        self.pools = tuple(PageAllocator(count) for count in (*room.pages, room.states))
-        self.tree = PrefixCache(room, page, self.pools)
+    def __init__(self, sizes: CacheSizes, page: int, chunk: int) -> None:
+        self.sizes = sizes
+        self.pages_total = sum(sizes.pages)
+        self.pools = tuple(PageAllocator(count) for count in (*sizes.pages, sizes.states))
+        self.tree = PrefixCache(sizes, page, self.pools)
         self._page = page
         self._chunk = chunk
         self._copies: list[tuple[int, int]] = []
@@ -28,7 +28,7 @@ class Pager:
     @property
     def pages_free(self) -> int:
         """Pages of all groups that no running sequence uses."""
-        return sum(self.available(group) for group in range(len(self.room.pages)))
+        return sum(self.available(group) for group in range(len(self.sizes.pages)))
 
     @property
     def states_free(self) -> int:
@@ -51,32 +51,31 @@ class Pager:
         keys = [sequence.page_key(index, self._page) for index in range(full)]
         path = self.tree.match(sequence.salt, keys)
         matched = len(path) * self._page
-        firsts = [first_seen(window, matched, self._page) for window in self.room.windows]
+        firsts = [first_seen(window, matched, self._page) for window in self.sizes.windows]
         return Holdings([], firsts, path, begun=len(sequence.tokens), saved=matched)
 
     def fits(self, match: Holdings) -> bool:
         """Whether a sequence that starts with the match could compute all that it has."""
-        for group, (window, first) in enumerate(zip(self.room.windows, match.firsts, strict=True)):
+        for group, (window, first) in enumerate(zip(self.sizes.windows, match.firsts, strict=True)):
             shared, needed = match.path[first:], -(-(match.begun + 1) // self._page) - first
             if window is not None:
-                needed = min(needed, most_held(window, self._chunk, self._page))
+                needed = min(needed, max_held(window, self._chunk, self._page))
             # Idle pages that the match itself will use are not available.
             reserved = sum(not node.users[group] for node in shared)
             if needed - len(shared) > self.available(group) - reserved:
                 return False
-        return not self.room.states or self.states_free > 0
+        return not self.sizes.states or self.states_free > 0
 
     def start(self, sequence: Sequence, match: Holdings) -> None:
         """Give a waiting sequence the pages of its match, and a slot with a copy of its state."""
-        path = match.path
-        self.tree.enter(path, match.firsts)
+        self.tree.enter(match.path, match.firsts)
         match.tables = [
-            [0] * first + [node.pages[group] for node in path[first:]]
+            [0] * first + [node.pages[group] for node in match.path[first:]]
             for group, first in enumerate(match.firsts)
         ]
         sequence.computed, sequence.pages = match.saved, match
-        if self.room.states:
-            source = path[-1].state if path else 0
+        if self.sizes.states:
+            source = match.path[-1].state if match.path else 0
             match.state_slot = self.allocate(STATES)  # may be the very one that was matched
             if source not in (0, match.state_slot):
                 self._copies.append((source, match.state_slot))
@@ -101,11 +100,11 @@ class Pager:
         self._leave_behind(sequence)
         for index in range(len(sequence.pages.path), sequence.computed // self._page):
             self._share(sequence, index)
-        if self.room.states and not sequence.computed % self._page:
+        if self.sizes.states and not sequence.computed % self._page:
             self._save(sequence)
 
     def release(self, sequence: Sequence) -> None:
-        """Take back all that a sequence holds; its full pages stay in the tree."""
+        """Take back all that a sequence holds, if anything; its full pages stay in the tree."""
         held = sequence.pages
         for table, pool in zip(held.tables, self.pools, strict=False):
             for page in table[len(held.path) :]:
@@ -123,7 +122,7 @@ class Pager:
     def cut(self, sequence: Sequence, count: int) -> int:
         """Shorten a prompt's chunk so that it ends where the tree can be given the state."""
         computed, stop = sequence.computed, self._stop(sequence)
-        if not self.room.states or computed >= stop:
+        if not self.sizes.states or computed >= stop:
             return count
         end = min(computed + count, stop)
         aligned = end // self._page * self._page
@@ -132,7 +131,7 @@ class Pager:
     def next_shared(self, sequence: Sequence) -> int:
         """After how many of its tokens a prompt that is being computed can next be found; or 0."""
         held, size = sequence.pages, self._page
-        if not self.room.states:
+        if not self.sizes.states:
             soon = (len(held.path) + 1) * size
             return soon if soon <= len(sequence.tokens) else 0
         far = (held.saved + SAVED + self._chunk) // size * size
@@ -142,7 +141,7 @@ class Pager:
     def _leave_behind(self, sequence: Sequence) -> None:
         """Release the pages that no token to come sees."""
         held = sequence.pages
-        for group, window in enumerate(self.room.windows):
+        for group, window in enumerate(self.sizes.windows):
             table, last = held.tables[group], first_seen(window, sequence.computed, self._page)
             for index in range(held.firsts[group], last):
                 if index < len(held.path):

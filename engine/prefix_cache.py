@@ -7,11 +7,11 @@ no search. Pages of windows and states are evicted alone: the node stays while i
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
+from .cache_sizes import CacheSizes, first_seen
 from .page_allocator import PageAllocator
-from .room import Room, first_seen
 
 STATES = -1  # the last group is not of pages, but of slots for recurrent states
 
@@ -24,13 +24,13 @@ class Node:
     none. The state is that after the last token, and is never read in place but copied.
     """
 
-    key: bytes | str  # of a root, which stands before the first page: the salt
+    key: Hashable  # of a root, which stands before the first page: the salt
     parent: "Node | None"
     pages: list[int]
     users: list[int]
     reused: bool = False  # a sequence began with the state
     guests: int = 0  # running sequences whose last full page this is
-    children: dict[bytes | str, "Node"] = field(default_factory=dict)
+    children: dict[Hashable, "Node"] = field(default_factory=dict)
 
     @property
     def state(self) -> int:
@@ -43,12 +43,12 @@ class PrefixCache:
     It allocates nothing: what the pager hands it goes back to `pools`, an allocator a group.
     """
 
-    def __init__(self, room: Room, page: int, pools: Sequence[PageAllocator]) -> None:
-        self._room = room
-        self._full = room.windows.index(None) if None in room.windows else None
+    def __init__(self, sizes: CacheSizes, page: int, pools: Sequence[PageAllocator]) -> None:
+        self._sizes = sizes
+        self._full = sizes.windows.index(None) if None in sizes.windows else None
         self._page = page
         self._pools = pools
-        self._roots: dict[bytes | str, Node] = {}
+        self._roots: dict[Hashable, Node] = {}
         # By page or slot, least recently used first.
         self._idle = tuple(OrderedDict[int, Node]() for _ in pools)
 
@@ -56,27 +56,28 @@ class PrefixCache:
         """Count the pages, or states, that could be evicted."""
         return len(self._idle[group])
 
-    def root(self, salt: str) -> Node:
+    def root(self, salt: Hashable) -> Node:
+        """The node before the first pages of this salt: all that must be alike beside tokens."""
         none = [0] * len(self._pools)
         return self._roots.setdefault(salt, Node(salt, None, none, none))
 
-    def match(self, salt: str, keys: Sequence[bytes]) -> list[Node]:
-        """The longest chain with these keys that a sequence can go on from, not yet in its use."""
+    def match(self, salt: Hashable, keys: Sequence[bytes]) -> list[Node]:
+        """Find the longest chain with these keys that a sequence can go on from, not yet in use."""
         node, path = self._roots.get(salt), list[Node]()
         for key in keys:
             node = node.children.get(key) if node else None
             if node is None:
                 break
             path.append(node)
-        plain = self._room.windows == (None,) and not self._room.states
+        plain = self._sizes.windows == (None,) and not self._sizes.states
         return path if plain else path[: self._usable(path)]
 
     def _usable(self, path: Sequence[Node]) -> int:
         """After how many of the nodes there is all that the next token needs."""
-        usable, unbroken = 0, [0] * len(self._room.windows)
+        usable, unbroken = 0, [0] * len(self._sizes.windows)
         for count, node in enumerate(path, 1):
-            enough = bool(node.state or not self._room.states)
-            for group, window in enumerate(self._room.windows):
+            enough = bool(node.state or not self._sizes.states)
+            for group, window in enumerate(self._sizes.windows):
                 unbroken[group] = unbroken[group] + 1 if node.pages[group] else 0
                 needed = count - first_seen(window, count * self._page, self._page)
                 enough = enough and unbroken[group] >= needed
@@ -99,8 +100,8 @@ class PrefixCache:
     def leave(self, path: Sequence[Node], firsts: Sequence[int]) -> None:
         """The reverse of `enter`, wherever the sequence has come to."""
         for group, first in enumerate(firsts):
-            for index in range(len(path) - 1, first - 1, -1):
-                self.let_go(path[index], group)
+            for node in reversed(path[first:]):
+                self.let_go(node, group)
         if path:
             path[-1].guests -= 1
             self._prune(path[-1])
@@ -112,7 +113,7 @@ class PrefixCache:
             self._idle[group][node.pages[group]] = node
 
     def insert(self, parent: Node, key: bytes, pages: Sequence[int]) -> Node:
-        """The node for a full page, where the caller stood at its parent; in use by the caller.
+        """Give the node for a full page, where the caller stood at its parent, to the caller's use.
 
         pages: one a group, or 0 where the caller has none any more. Where the tree has those tokens
         already, that page is used and the caller's goes back to the free list: the caller reads

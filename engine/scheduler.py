@@ -95,11 +95,8 @@ class Scheduler:
 
     def finish(self, sequence: Sequence) -> None:
         """Take a sequence out, running or waiting; its full pages stay to be found again."""
-        if sequence in self.running:
-            self.running.remove(sequence)
-            self._pager.release(sequence)
-        else:
-            self.waiting.remove(sequence)
+        (self.running if sequence in self.running else self.waiting).remove(sequence)
+        self._pager.release(sequence)
 
     def _admit(self) -> list[Sequence]:
         admitted: list[Sequence] = []

@@ -9,9 +9,9 @@ from .request import Request
 from .text import AnswerText
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True)
 class Holdings:
-    """The pages and the state slot that a running sequence has of the pager, who alone writes here.
+    """Pages and a state's slot, which the pager alone gives to a running sequence and takes back.
 
     `tables` has a list for each cache group, by page: the tree's for those that `path` goes
     through, private ones after it, and 0 before `firsts`, which the group does not see any more.
@@ -22,7 +22,7 @@ class Holdings:
     path: list[Node] = field(default_factory=list)
     state_slot: int = 0  # 0 where no layer keeps a state
     begun: int = 0  # tokens that there were when it last began to run
-    saved: int = 0  # tokens after which the tree last got its state
+    saved: int = 0  # tokens that the tree had when it began, or when it last got the state
     mark: Node | None = None  # where the tree got it while answering
 
 
@@ -30,13 +30,13 @@ class Holdings:
 class Sequence:
     """`tokens` is prompt and answer; of the first `computed` there are keys, values and states.
 
-    `pages` is empty while it waits.
+    `computed` and `pages` are the pager's to write; a sequence that waits has none.
     """
 
     request: Request
     tokens: "array[int]"
     text: AnswerText | None = None  # where stop strings have to be looked for
-    salt: str = ""  # of the prefix tree
+    salt: tuple[str, ...] = ()  # what must be alike, beside tokens, to share pages
     reach: int = 0  # tokens that it may come to have, where a rope asks for them
     computed: int = 0
     cached: int = -1  # tokens found in the prefix cache when first admitted
@@ -49,8 +49,7 @@ class Sequence:
         cls, request: Request, text: AnswerText | None = None, reach: int = 0, kind: str = ""
     ) -> "Sequence":
         """`kind`: prefixes are shared only among sequences of the same one."""
-        salt = f"{request.salt}\0{kind}" if kind else request.salt
-        return cls(request, array("I", request.tokens), text, salt, reach)
+        return cls(request, array("I", request.tokens), text, (request.salt, kind), reach)
 
     @property
     def pending(self) -> int:

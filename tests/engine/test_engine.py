@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from bessemer.engine import engine as module
+from bessemer.engine.cache_sizes import CacheSizes
 from bessemer.engine.request import Refusal, Refused, Sampling, Started, StepReport, Token
-from bessemer.engine.room import Room
 from bessemer.kernels.pages import PAGE
 from tests.engine.paper_model import END, VOCABULARY, answers, ask, engine, greedy, prompt
 
@@ -312,7 +312,7 @@ def test_a_report_counts_rows_sequences_and_pages() -> None:
 
 
 def test_a_report_has_the_pages_of_all_groups_and_the_states() -> None:
-    door, _ = engine(room=Room((None, 40), (18, 9), 6), context=200)
+    door, _ = engine(room=CacheSizes((None, 40), (18, 9), 6), context=200)
     door.submit(ask(1, prompt(1, 100), 30))
     door.step()  # 96 tokens, and then the others
     door.step()

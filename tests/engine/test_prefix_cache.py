@@ -2,22 +2,22 @@
 
 import random
 
+from bessemer.engine.cache_sizes import CacheSizes, first_seen
 from bessemer.engine.pager import Pager
 from bessemer.engine.prefix_cache import STATES, Node
-from bessemer.engine.room import Room, first_seen
 
 from .paper_model import clear
 
 PAGE = 1  # a letter is a page
 
 
-def pager(room: Room) -> Pager:
+def pager(room: CacheSizes) -> Pager:
     return Pager(room, PAGE, chunk=1)
 
 
 def plain(pages: int) -> Pager:
     """Of full attention alone."""
-    return pager(Room((None,), (pages,)))
+    return pager(CacheSizes((None,), (pages,)))
 
 
 def keys(text: str) -> list[bytes]:
@@ -96,7 +96,7 @@ WINDOW = 3  # letters
 
 
 def windowed(count: int = 20, states: int = 0) -> Pager:
-    return pager(Room((None, WINDOW), (count, count), states))
+    return pager(CacheSizes((None, WINDOW), (count, count), states))
 
 
 def fill(pages: Pager, text: str, states: str = "") -> tuple[list[Node], list[int]]:
@@ -156,7 +156,7 @@ def test_a_match_needs_a_state_at_its_end() -> None:
 
 
 def test_states_are_evicted_in_lru_order_and_entering_is_use() -> None:
-    pages = pager(Room((), (), 3))
+    pages = pager(CacheSizes((), (), 3))
     cache = pages.tree
     for letter in "abc":
         node = cache.insert(cache.root(""), letter.encode(), [])
@@ -170,7 +170,7 @@ def test_states_are_evicted_in_lru_order_and_entering_is_use() -> None:
 
 
 def test_a_state_that_is_saved_again_is_not_found_yet() -> None:
-    pages = pager(Room((), (), 2))
+    pages = pager(CacheSizes((), (), 2))
     cache = pages.tree
     first, second = (cache.insert(cache.root(""), key, []) for key in (b"a", b"b"))
     assert save(pages, first) and save(pages, second)
@@ -184,7 +184,7 @@ def test_a_state_that_is_saved_again_is_not_found_yet() -> None:
 
 
 def test_nodes_with_nothing_disappear_up_to_the_root() -> None:
-    pages = pager(Room((), (), 3))
+    pages = pager(CacheSizes((), (), 3))
     cache = pages.tree
     path: list[Node] = []
     for letter in "abc":

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from bessemer.engine.batch import Batch
+from bessemer.engine.cache_sizes import CacheSizes, first_seen, max_held
 from bessemer.engine.engine import Engine
 from bessemer.engine.prefix_cache import STATES, Node
 from bessemer.engine.request import Event
-from bessemer.engine.room import Room, first_seen, most_held
 from bessemer.engine.scheduler import Limits
 from bessemer.kernels.pages import PAGE
 
@@ -23,21 +23,21 @@ CONTEXT = 10 * PAGE
 
 # Rooms that a few sequences fill, each with enough for one of CONTEXT tokens.
 ROOMS = {
-    "full": Room((None,), (16,)),
-    "full and window": Room((None, 40), (18, 9)),
-    "window": Room((50,), (9,)),
-    "windows": Room((100, 1), (11, 6)),
-    "full and states": Room((None,), (16,), 6),
-    "states": Room((), (), 9),
-    "all": Room((None, 33), (18, 8), 6),
-    "no room for another": Room((None, 20), (11, 6), 2),
+    "full": CacheSizes((None,), (16,)),
+    "full and window": CacheSizes((None, 40), (18, 9)),
+    "window": CacheSizes((50,), (9,)),
+    "windows": CacheSizes((100, 1), (11, 6)),
+    "full and states": CacheSizes((None,), (16,), 6),
+    "states": CacheSizes((), (), 9),
+    "all": CacheSizes((None, 33), (18, 8), 6),
+    "no room for another": CacheSizes((None, 20), (11, 6), 2),
 }
 
 
 class Witness(PaperModel):
     """Signs what it writes with all tokens before it, and looks at the signatures it reads."""
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: CacheSizes) -> None:
         super().__init__(room)
         self.tokens_of: Callable[[int], Sequence[int]]
         self.signed = [np.zeros(len(pool), np.int64) for pool in self.pools]
@@ -83,7 +83,7 @@ def signatures(tokens: Sequence[int]) -> np.ndarray:
     return np.array(names)
 
 
-def made(room: Room, **limits: int) -> tuple[Engine, Witness]:
+def made(room: CacheSizes, **limits: int) -> tuple[Engine, Witness]:
     model = Witness(room)
     door = Engine(model, Limits(context=CONTEXT, **limits), room, [END], text)
     model.tokens_of = lambda request: door._active[request].tokens
@@ -102,7 +102,7 @@ def nodes(door: Engine) -> Iterator[Node]:
 
 def check(door: Engine) -> None:
     """Every page and slot is free, the tree's or one sequence's, and counted right."""
-    pager, running, room = door.pager, door.scheduler.running, door.pager.room
+    pager, running, room = door.pager, door.scheduler.running, door.pager.sizes
     tree = list(nodes(door))
     for group, window in enumerate(room.windows):
         readers = Counter[int]()
@@ -116,7 +116,7 @@ def check(door: Engine) -> None:
             readers.update(table[first:full])
             private += table[full:]
             if window is not None:
-                assert len(table) - first <= most_held(window, door.scheduler.limits.chunk, PAGE)
+                assert len(table) - first <= max_held(window, door.scheduler.limits.chunk, PAGE)
         shared = {node.pages[group]: node.users[group] for node in tree if node.pages[group]}
         assert (
             shared == {page: readers[page] for page in shared} and readers.keys() <= shared.keys()
@@ -143,7 +143,7 @@ def check(door: Engine) -> None:
 class Traffic:
     """Requests for prompts that begin alike, now and then taken back."""
 
-    def __init__(self, room: Room, seed: int) -> None:
+    def __init__(self, room: CacheSizes, seed: int) -> None:
         self.chance = random.Random(seed)
         chunk = self.chance.choice([5, 32, 48, 64])
         self.door, self.model = made(room, batch=4, chunk=chunk)
