@@ -27,8 +27,8 @@ from bessemer.bench.shapes import Shape, shape
 from bessemer.bench.synthetic import Storage, checkpoint
 from bessemer.bench.workload import Dimensions
 from bessemer.engine import kv_cache
+from bessemer.engine.cache_sizes import CacheSizes
 from bessemer.engine.model import load
-from bessemer.engine.room import Room
 from bessemer.kernels.metal.device import Gpu, using
 from bessemer.kernels.pages import FORMATS, PAGE, Layout
 
@@ -43,8 +43,8 @@ def ours(found: Shape) -> "Counter[str]":
     with using(Gpu(trusted=True)):
         model = load(path)
         config = model.config
-        room = Room(config.windows, (CONTEXT // PAGE + 1,) * len(config.windows))
-        caches = kv_cache.allocate(config, room, FORMATS[model.decoder.dtype])
+        sizes = CacheSizes(config.windows, (CONTEXT // PAGE + 1,) * len(config.windows))
+        caches = kv_cache.allocate(config, sizes, FORMATS[model.decoder.dtype])
         step = partial(_step, model.decoder, caches, layout(CONTEXT))
         with graph.fast_as_one():
             return graph.launches(step, mx.zeros((1,), mx.int32))

@@ -36,8 +36,8 @@ from bessemer.bench.drawn import Drawn
 from bessemer.bench.machine import cpu_tier
 from bessemer.bench.show import console
 from bessemer.bench.stats import paired, rotated
+from bessemer.engine.cache_sizes import CacheSizes
 from bessemer.engine.kv_cache import allocate
-from bessemer.engine.room import Room
 from bessemer.kernels.pages import PAGE, Format, Layout, Prefill
 from bessemer.kernels.runs import Runs
 
@@ -98,7 +98,7 @@ def attending(block: BlockConfig, context: float) -> float:
 def caches(config: ModelConfig, tokens: int) -> list[Cache]:
     """For one sequence of so many tokens."""
     pages = (-(-tokens // PAGE),) * len(config.windows)
-    return allocate(config, Room(config.windows, pages, states=1), Format.FLOAT16)
+    return allocate(config, CacheSizes(config.windows, pages, states=1), Format.FLOAT16)
 
 
 def step(config: ModelConfig, start: int, count: int) -> Step:

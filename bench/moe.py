@@ -24,8 +24,8 @@ from bessemer.bench.shapes import shape
 from bessemer.bench.stats import paired, rotated, summary
 from bessemer.bench.synthetic import Storage, checkpoint
 from bessemer.engine import kv_cache
+from bessemer.engine.cache_sizes import CacheSizes
 from bessemer.engine.model import Model, load
-from bessemer.engine.room import Room
 from bessemer.kernels.moe import moe
 from bessemer.kernels.pages import PAGE, Format, Layout, Prefill
 
@@ -91,8 +91,8 @@ def unsorted(decoder: Decoder) -> Decoder:
 def prefill(model: Model, decoder: Decoder, tokens: int) -> Work:
     """A whole prompt in one step, up to the logits of its last token."""
     windows, pages = model.config.windows, -(-tokens // PAGE)
-    room = Room(windows, (pages,) * len(windows))
-    caches = kv_cache.allocate(model.config, room, Format.FLOAT16)
+    sizes = CacheSizes(windows, (pages,) * len(windows))
+    caches = kv_cache.allocate(model.config, sizes, Format.FLOAT16)
     positions = np.arange(tokens, dtype=np.int32)
     table = np.arange(1, pages + 1, dtype=np.int32)[None]
     layout = Layout(

@@ -73,11 +73,11 @@ def _tokens(item: Work) -> np.ndarray:
 def _tables(work: Sequence[Work]) -> tuple[np.ndarray, ...]:
     """(sequences, most pages) of each cache group, padded with page 0."""
     used = [-(-(item.sequence.computed + item.count) // PAGE) for item in work]
-    groups = range(len(work[0].sequence.pages))
+    groups = range(len(work[0].sequence.pages.tables))
     tables = tuple(np.zeros((len(work), max(used)), dtype=np.int32) for _ in groups)
     for group, table in enumerate(tables):
         for row, item, count in zip(table, work, used, strict=True):
-            row[:count] = item.sequence.pages[group][:count]
+            row[:count] = item.sequence.pages.tables[group][:count]
     return tables
 
 
@@ -86,12 +86,12 @@ def _slots(table: np.ndarray, owners: np.ndarray, positions: np.ndarray) -> mx.a
 
 
 def _runs(work: Sequence[Work]) -> Runs | None:
-    """Where sequences have slots."""
-    if not work[0].sequence.slot:
+    """The sequences' states, where they have any."""
+    if not work[0].sequence.pages.state_slot:
         return None
     return Runs.of(
         [item.count for item in work],
-        [item.sequence.slot for item in work],
+        [item.sequence.pages.state_slot for item in work],
         [item.sequence.computed == 0 for item in work],
     )
 

@@ -12,7 +12,7 @@ from ..architectures.step import Cache, Step
 from ..kernels.pages import FORMATS, PAGE, Layout, Prefill
 from ..kernels.runs import Runs
 from . import kv_cache
-from .room import Room
+from .cache_sizes import CacheSizes
 
 SEQUENCES = 16  # that go together where layers keep a state of each, which may be large
 
@@ -52,8 +52,8 @@ class Causal:
             return
         config = self._decoder.config
         self._pages, self._caches = max(pages, self._pages), []
-        room = Room(config.windows, (self._pages,) * len(config.windows), self._states)
-        self._caches = kv_cache.allocate(config, room, FORMATS[self._decoder.dtype])
+        sizes = CacheSizes(config.windows, (self._pages,) * len(config.windows), self._states)
+        self._caches = kv_cache.allocate(config, sizes, FORMATS[self._decoder.dtype])
 
     def _forward(
         self, passages: Sequence[Sequence[int]], pieces: Sequence[Piece]

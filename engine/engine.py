@@ -1,15 +1,17 @@
 """The engine's door: submit requests, cancel them, step; in-process for tests and benches too."""
 
 from collections.abc import Callable, Iterator, Sequence
+from time import perf_counter
 
 import mlx.core as mx
 
 from ..architectures.config import Rope
 from .batch import Batch, build, wanted
-from .prefix_cache import PrefixCache
+from .cache_sizes import CacheSizes
+from .logit_edits import LogitEdits
+from .pager import Pager
 from .reach import reach_class, reach_of
-from .request import Event, Refused, Request, Started, Token, TokenLogprobs
-from .room import Room
+from .request import Event, Refused, Request, Started, StepReport, Token, TokenLogprobs
 from .sampler import Drawn, broken_numbers, draw, logprobs_of
 from .scheduler import Limits, Scheduler, Work
 from .sequence import Sequence as State
@@ -19,8 +21,8 @@ from .text import AnswerText
 class Engine:
     """Continuous batching over one model; every call is made from one thread.
 
-    `forward` runs a batch (engine.runner) over pools of this `room`, `ends` are the ids that end an
-    answer; `text` follows an answer's text, given stop strings and the number of tokens before
+    `forward` runs a batch (engine.runner) over pools of these `sizes`, `ends` are the ids that end
+    an answer; `text` follows an answer's text, given stop strings and the number of tokens before
     which they do not count; `ropes` are the model's.
     """
 
@@ -28,18 +30,19 @@ class Engine:
         self,
         forward: Callable[[Batch], mx.array],
         limits: Limits,
-        room: Room,
+        sizes: CacheSizes,
         ends: Sequence[int],
         text: Callable[[Sequence[str], int], AnswerText],
         ropes: Sequence[Rope] = (),
     ) -> None:
-        self.cache = PrefixCache(room, limits.page)
-        self.scheduler = Scheduler(self.cache, limits)
+        self.pager = Pager(sizes, limits.page, limits.chunk)
+        self.scheduler = Scheduler(self.pager, limits)
         self._forward = forward
         self._ends = tuple(ends)
         self._text = text
         self._ropes = [rope for rope in ropes if rope.varies]
         self._active: dict[int, State] = {}
+        self._cost = 0.0, 0.0, 0.0, 0  # seconds and rows of the last step, as in StepReport
 
     @property
     def busy(self) -> bool:
@@ -51,6 +54,7 @@ class Engine:
         reach = reach_of(request, self.scheduler.limits.context) if self._ropes else 0
         state = State.of(request, text, reach, reach_class(self._ropes, reach))
         self.scheduler.add(state)
+        state.edits = LogitEdits.of(request, state.tokens, self._ends)
         self._active[request.id] = state
 
     def cancel(self, request: int) -> None:
@@ -61,11 +65,15 @@ class Engine:
 
     def step(self) -> list[Event]:
         """Compute one step of everything that runs; what came of it, in order."""
+        began, self._cost = perf_counter(), (0.0, 0.0, 0.0, 0)
         work, admitted = self.scheduler.schedule()
         events: list[Event] = [Started(state.request.id, state.cached) for state in admitted]
         if not work:
             return events
-        logits = self._forward(build(work, self.scheduler.take_copies()))
+        batch = build(work, self.pager.take_copies())
+        built = perf_counter()
+        logits = self._forward(batch)
+        computed = perf_counter()
         prompts, ready = self._split(work, logits)
         self.scheduler.commit(work)
         drawing = [(state, row) for state, row in ready if state.request.max_tokens]
@@ -74,7 +82,23 @@ class Engine:
             token = next(drawn) if state.request.max_tokens else None
             events.append(self._accept(state, token, prompts.pop(state.request.id, [])))
         events += [Token(request, [], prompt=entries) for request, entries in prompts.items()]
+        rows = sum(item.count for item in work)
+        self._cost = built - began, computed - built, perf_counter() - computed, rows
         return events
+
+    def report(self) -> StepReport:
+        """What the last step cost, and how things stand now."""
+        scheduler, pager = self.scheduler, self.pager
+        return StepReport(
+            *self._cost,
+            running=len(scheduler.running),
+            waiting=len(scheduler.waiting),
+            pages_in_use=pager.pages_total - pager.pages_free,
+            pages=pager.pages_total,
+            states_in_use=pager.sizes.states - pager.states_free,
+            states=pager.sizes.states,
+            preemptions=scheduler.preemptions,
+        )
 
     def run(self) -> Iterator[Event]:
         """Step until nothing is left to do."""
@@ -101,7 +125,7 @@ class Engine:
             return []
         rows = [row for _, row in ready]
         picked = logits if rows == list(range(logits.shape[0])) else logits[mx.array(rows)]
-        return draw(picked, [state for state, _ in ready], self._ends)
+        return draw(picked, [state for state, _ in ready])
 
     def _accept(self, state: State, drawn: Drawn | None, prompt: list[TokenLogprobs]) -> Event:
         request = state.request
@@ -112,8 +136,6 @@ class Engine:
             self.cancel(request.id)
             return Refused.of(request.id, broken_numbers())
         state.tokens.append(drawn.token)
-        if request.sampling.presence_penalty or request.sampling.frequency_penalty:
-            state.seen[drawn.token] += 1
         finish, stop, hidden = self._ending(state, drawn.token)
         if finish:
             self.cancel(request.id)

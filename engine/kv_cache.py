@@ -12,16 +12,16 @@ from ..kernels import pages as kernel
 from ..kernels.cpu.library import in_large_pages
 from ..kernels.pages import Format, Pages
 from ..kernels.runs import States
-from .room import Room
+from .cache_sizes import CacheSizes
 from .settings import Pattern
 
 
 def allocate(
-    config: ModelConfig, room: Room, format: Format, pattern: Pattern = "functional"
+    config: ModelConfig, sizes: CacheSizes, format: Format, pattern: Pattern = "functional"
 ) -> list[Cache]:
     """A cache for each block, filled with zeros and resident; the pattern is of the pages."""
-    pages = dict(zip(room.windows, room.pages, strict=True))
-    caches = [_allocated(kept, pages, room.states, format, pattern) for kept in config.caches]
+    pages = dict(zip(sizes.windows, sizes.pages, strict=True))
+    caches = [_allocated(kept, pages, sizes.states, format, pattern) for kept in config.caches]
     arrays = arrays_of(caches)
     mx.eval(arrays)
     in_large_pages(arrays)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from msgspec import Struct
 
-from .room import Room, most_held
+from .cache_sizes import CacheSizes, max_held
 
 POOLED_CONTEXTS = 4  # full conversations that the automatic pool holds, where memory allows
 SPARE = 8  # sequences more than run at a time, whose windows stay to be found again
@@ -51,10 +51,10 @@ class Plan(Struct, frozen=True):
         return self.page * self.pages + windows + self.state * slots
 
     @property
-    def room(self) -> Room:
+    def sizes(self) -> CacheSizes:
         full = [(None, self.pages)] if self.page else []
         groups = [*full, *((each.window, each.pages) for each in self.windows)]
-        return Room(tuple(g[0] for g in groups), tuple(g[1] for g in groups), self.states)
+        return CacheSizes(tuple(g[0] for g in groups), tuple(g[1] for g in groups), self.states)
 
     def __str__(self) -> str:
         pool = [f"KV pool {size(self.pool)} ({', '.join(self._pooled())})"] if self.pool else []
@@ -149,7 +149,7 @@ class _Groups:
     @property
     def held(self) -> list[int]:
         """By one sequence, of each window."""
-        return [most_held(window, self.chunk, self.page_tokens) for window, _ in self.windows]
+        return [max_held(window, self.chunk, self.page_tokens) for window, _ in self.windows]
 
     def windowed(self, pages: int) -> list[int]:
         return [min(pages, self.sequences * each) for each in self.held]

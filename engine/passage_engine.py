@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import takewhile
 from queue import SimpleQueue
+from time import perf_counter
 
 import numpy as np
 
 from .embed import Embedder, Reranker
 from .passages import Passage, PassageError
 from .pooling import Floats
-from .request import Embed, Embedded, Event, Rank, Ranked, Refusal, Refused, overloaded
+from .request import Embed, Embedded, Event, Rank, Ranked, Refusal, Refused, StepReport, overloaded
 from .sampler import broken_numbers
 
 READERS = 2  # threads that tokenize, so that one long text does not hold up the others
@@ -70,6 +71,7 @@ class PassageEngine:
         self._turns: deque[State] = deque()  # of those that wait, the one to be served first
         self._read: SimpleQueue[State] = SimpleQueue()
         self._readers = ThreadPoolExecutor(READERS)
+        self._cost = 0.0, 0.0, 0.0, 0  # seconds and rows of the last step, as in StepReport
 
     @property
     def busy(self) -> bool:
@@ -96,12 +98,18 @@ class PassageEngine:
 
     def step(self) -> list[Event]:
         """Take what was read, and compute one batch; what came of it."""
+        began, self._cost = perf_counter(), (0.0, 0.0, 0.0, 0)
         events: list[Event] = [
             refused for state in self._arrived() if (refused := self._begin(state))
         ]
         if self._turns:
-            events += self._compute(self._batch())
+            events += self._compute(self._batch(), began)
         return events
+
+    def report(self) -> StepReport:
+        """What the last step cost, and how things stand now."""
+        waiting = len(self._states) - len(self._turns)
+        return StepReport(*self._cost, len(self._turns), waiting)
 
     def close(self) -> None:
         self._readers.shutdown(cancel_futures=True)
@@ -151,16 +159,20 @@ class PassageEngine:
         self._turns = deque(state for state in self._turns if state.waits)
         return [share for share in shares if share.rows]
 
-    def _compute(self, shares: Sequence[Share]) -> list[Event]:
+    def _compute(self, shares: Sequence[Share], began: float) -> list[Event]:
         passages = [passage for share in shares for passage in share.passages]
+        rows, built = sum(len(passage.tokens) for passage in passages), perf_counter()
         try:
             values = measure(self._model, passages, shares[0].state.dimensions)
         except (ValueError, RuntimeError):  # what mlx raises, of memory for one
             traceback.print_exc()
             return [self._refused(share.state, _failed()) for share in shares]
+        computed = perf_counter()
         ends = np.cumsum([len(share.rows) for share in shares])
         parts = np.split(values, ends[:-1])
-        return [self._answered(*pair) for pair in zip(shares, parts, strict=True)]
+        events = [self._answered(*pair) for pair in zip(shares, parts, strict=True)]
+        self._cost = built - began, computed - built, perf_counter() - computed, rows
+        return events
 
     def _answered(self, share: Share, values: Floats) -> Event:
         if not np.isfinite(values).all():

@@ -7,87 +7,82 @@ no search. Pages of windows and states are evicted alone: the node stays while i
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
-from .blocks import Blocks
-from .room import Room, first_seen
+from .cache_sizes import CacheSizes, first_seen
+from .page_allocator import PageAllocator
+
+STATES = -1  # the last group is not of pages, but of slots for recurrent states
 
 
 @dataclass(slots=True, eq=False)
 class Node:
     """The tokens of one page, keyed below its parent by their bytes, and what is kept of them.
 
-    `pages` and `users` (running sequences that read the page) have an entry a group; page 0 and
-    state 0 are none. The state is that after the last token.
+    `pages` and `users` (running sequences that read the page) have an entry a group; page 0 is
+    none. The state is that after the last token, and is never read in place but copied.
     """
 
-    key: bytes
+    key: Hashable  # of a root, which stands before the first page: the salt
     parent: "Node | None"
     pages: list[int]
     users: list[int]
-    state: int = 0
-    found: bool = False  # a sequence began with the state
+    reused: bool = False  # a sequence began with the state
     guests: int = 0  # running sequences whose last full page this is
-    children: dict[bytes, "Node"] = field(default_factory=dict)
+    children: dict[Hashable, "Node"] = field(default_factory=dict)
+
+    @property
+    def state(self) -> int:
+        return self.pages[STATES]
 
 
 class PrefixCache:
-    """Pages and states by (salt, tokens before, tokens within), kept as long as there is room."""
+    """Keeps pages and states by (salt, tokens before, tokens within) until they are evicted.
 
-    def __init__(self, room: Room, page: int) -> None:
-        self.room = room
-        self._plain = room.windows == (None,) and not room.states
-        self.blocks = tuple(Blocks(count + 1) for count in room.pages)
-        self.slots = Blocks(room.states + 1)
+    It allocates nothing: what the pager hands it goes back to `pools`, an allocator a group.
+    """
+
+    def __init__(self, sizes: CacheSizes, page: int, pools: Sequence[PageAllocator]) -> None:
+        self._sizes = sizes
+        self._full = sizes.windows.index(None) if None in sizes.windows else None
         self._page = page
-        self._roots: dict[bytes, Node] = {}  # by salt
-        # By page and by slot, least recently used first.
-        self._idle = tuple(OrderedDict[int, Node]() for _ in room.pages)
-        self._states = OrderedDict[int, Node]()
+        self._pools = pools
+        self._roots: dict[Hashable, Node] = {}
+        # By page or slot, least recently used first.
+        self._idle = tuple(OrderedDict[int, Node]() for _ in pools)
 
-    def spare(self, group: int) -> int:
-        """How many pages could be taken."""
-        return self.blocks[group].free + len(self._idle[group])
+    def idle(self, group: int) -> int:
+        """Count the pages, or states, that could be evicted."""
+        return len(self._idle[group])
 
-    @property
-    def spare_slots(self) -> int:
-        return self.slots.free + len(self._states)
+    def root(self, salt: Hashable) -> Node:
+        """The node before the first pages of this salt: all that must be alike beside tokens."""
+        none = [0] * len(self._pools)
+        return self._roots.setdefault(salt, Node(salt, None, none, none))
 
-    def take(self, group: int) -> int:
-        """A page for one sequence alone; 0 where every page is in use."""
-        blocks = self.blocks[group]
-        return blocks.take() if blocks.free or self.evict(group) else 0
-
-    def take_slot(self) -> int:
-        """A slot for one sequence alone; 0 where all are in use."""
-        return self.slots.take() if self.slots.free or self.evict_state() else 0
-
-    def root(self, salt: str) -> Node:
-        none, key = [0] * len(self.blocks), _bytes(salt)
-        return self._roots.setdefault(key, Node(key, None, none, none))
-
-    def match(self, salt: str, keys: Sequence[bytes]) -> list[Node]:
-        """The longest chain with these keys that a sequence can go on from, not yet in its use."""
-        node, path = self._roots.get(_bytes(salt)), list[Node]()
+    def match(self, salt: Hashable, keys: Sequence[bytes]) -> list[Node]:
+        """Find the longest chain with these keys that a sequence can go on from, not yet in use."""
+        node, path = self._roots.get(salt), list[Node]()
         for key in keys:
             node = node.children.get(key) if node else None
             if node is None:
                 break
             path.append(node)
-        return path if self._plain else path[: self._usable(path)]
+        plain = self._sizes.windows == (None,) and not self._sizes.states
+        return path if plain else path[: self._usable(path)]
 
     def _usable(self, path: Sequence[Node]) -> int:
         """After how many of the nodes there is all that the next token needs."""
-        found, unbroken = 0, [0] * len(self.blocks)
+        usable, unbroken = 0, [0] * len(self._sizes.windows)
         for count, node in enumerate(path, 1):
-            enough = bool(node.state or not self.room.states)
-            for group, window in enumerate(self.room.windows):
+            enough = bool(node.state or not self._sizes.states)
+            for group, window in enumerate(self._sizes.windows):
                 unbroken[group] = unbroken[group] + 1 if node.pages[group] else 0
                 needed = count - first_seen(window, count * self._page, self._page)
                 enough = enough and unbroken[group] >= needed
-            found = count if enough else found
-        return found
+            usable = count if enough else usable
+        return usable
 
     def enter(self, path: Sequence[Node], firsts: Sequence[int]) -> None:
         """A sequence goes on from a match; of each group it reads the nodes from firsts[group]."""
@@ -99,14 +94,14 @@ class PrefixCache:
         if path:
             path[-1].guests += 1
             if path[-1].state:
-                path[-1].found = True
-                self._states.move_to_end(path[-1].state)
+                path[-1].reused = True
+                self.touch(path[-1])
 
     def leave(self, path: Sequence[Node], firsts: Sequence[int]) -> None:
         """The reverse of `enter`, wherever the sequence has come to."""
         for group, first in enumerate(firsts):
-            for index in range(len(path) - 1, first - 1, -1):
-                self.let_go(path[index], group)
+            for node in reversed(path[first:]):
+                self.let_go(node, group)
         if path:
             path[-1].guests -= 1
             self._prune(path[-1])
@@ -118,7 +113,7 @@ class PrefixCache:
             self._idle[group][node.pages[group]] = node
 
     def insert(self, parent: Node, key: bytes, pages: Sequence[int]) -> Node:
-        """The node for a full page, where the caller stood at its parent; in use by the caller.
+        """Give the node for a full page, where the caller stood at its parent, to the caller's use.
 
         pages: one a group, or 0 where the caller has none any more. Where the tree has those tokens
         already, that page is used and the caller's goes back to the free list: the caller reads
@@ -126,13 +121,13 @@ class PrefixCache:
         """
         node = parent.children.get(key)
         if node is None:
-            none = [0] * len(pages)
+            none = [0] * len(self._pools)
             node = parent.children[key] = Node(key, parent, none, none.copy())
         for group, page in enumerate(pages):
             if not page:
                 continue
             if node.pages[group]:
-                self.blocks[group].give_back(page)
+                self._pools[group].release(page)
                 self._idle[group].pop(node.pages[group], None)
             else:
                 node.pages[group] = page
@@ -141,20 +136,18 @@ class PrefixCache:
         parent.guests -= parent.parent is not None
         return node
 
-    def save(self, node: Node) -> int:
-        """A slot for the state after a node, to be copied there; 0 where it has one, or none is."""
-        if node.state:
-            self._states.move_to_end(node.state)
-            return 0
-        slot = self.take_slot()
-        if slot:
-            node.state, node.found = slot, False
-            self._states[slot] = node
-        return slot
+    def save(self, node: Node, slot: int) -> None:
+        """Keep the state after a node, which will be copied to the slot; it had none."""
+        node.pages[STATES], node.reused = slot, False
+        self._idle[STATES][slot] = node
+
+    def touch(self, node: Node) -> None:
+        """Count the node's state as used just now."""
+        self._idle[STATES].move_to_end(node.state)
 
     def forget(self, node: Node) -> None:
         """Give the slot of a node's state back."""
-        self._drop_state(node)
+        self._drop(node, STATES)
         self._prune(node)
 
     def evict(self, group: int) -> bool:
@@ -162,58 +155,25 @@ class PrefixCache:
         if not self._idle[group]:
             return False
         node = next(iter(self._idle[group].values()))
-        if self.room.windows[group] is not None:
-            self._drop(node, group)
-            self._prune(node)
-            return True
-        assert not node.children and not node.guests
-        for each, page in enumerate(node.pages):
-            if page:
+        assert group != self._full or not (node.children or node.guests)
+        for each in range(len(node.pages)) if group == self._full else [group]:
+            if node.pages[each]:
                 self._drop(node, each)
-        if node.state:
-            self._drop_state(node)
         self._prune(node)
         return True
 
-    def evict_state(self) -> bool:
-        """Give the least recently used slot of the tree back; False when it has none."""
-        if not self._states:
-            return False
-        self.forget(next(iter(self._states.values())))
-        return True
-
-    def clear(self) -> int:
-        """Evict every idle page and every state; how many pages there were."""
-        count = sum(map(len, self._idle))
-        for group in range(len(self.blocks)):
-            while self.evict(group):
-                pass
-        while self.evict_state():
-            pass
-        return count
-
     def _drop(self, node: Node, group: int) -> None:
         """Give an idle page back."""
-        page = node.pages[group]
+        page, node.pages[group] = node.pages[group], 0
         del self._idle[group][page]
-        self.blocks[group].give_back(page)
-        node.pages[group] = 0
-
-    def _drop_state(self, node: Node) -> None:
-        del self._states[node.state]
-        self.slots.give_back(node.state)
-        node.state = 0
+        self._pools[group].release(page)
 
     def _prune(self, node: Node) -> None:
         """A node that nothing is kept of, and nobody below or at it, is gone; its parents alike."""
         while node.parent is not None:
-            if node.state or node.guests or node.children or any(node.pages):
+            if node.guests or node.children or any(node.pages):
                 return
             del node.parent.children[node.key]
             node = node.parent
         if not node.children:
             self._roots.pop(node.key, None)
-
-
-def _bytes(salt: str) -> bytes:
-    return salt.encode(errors="surrogatepass")

@@ -191,8 +191,8 @@ class Refused(Struct, frozen=True, array_like=True, tag="refused"):
 class StepReport(Struct, frozen=True, array_like=True):
     """What an engine's last step cost, and how its queue and its caches stand after it.
 
-    `prepare` (choosing work, building the batch), `forward` (the model) and `accept` (drawing) are
-    seconds. Pages and states in use are those of running sequences: what only the prefix cache
+    `prepare` (scheduling, building the batch), `forward` (the model) and `accept` (drawing) are
+    seconds. Pages and states in use are those of running sequences: what the prefix cache alone
     holds counts as free. An embedding model has none; its requests wait while they are tokenized.
     """
 

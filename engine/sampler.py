@@ -1,15 +1,16 @@
 """Logits to tokens for a whole step: biases, bans and penalties of each row, the draw, logprobs."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
 import numpy as np
 
-from ..kernels.edit import Edits as Entries
+from ..kernels.edit import Edits
 from ..kernels.logprobs import Logprobs, logprobs
 from ..kernels.sample import Draws
 from ..kernels.sample import draw as draw_rows
+from .philox import uniform
 from .request import Refusal, TokenLogprobs
 from .sequence import Sequence as State
 
@@ -22,48 +23,16 @@ class Drawn:
     logprobs: TokenLogprobs | None = None
 
 
-@dataclass(slots=True)
-class Edits:
-    """What changes at single tokens of one row: an addend, then a divisor, then a subtrahend."""
-
-    bias: dict[int, float]
-    penalty: dict[int, float]
-    less: dict[int, float]
-
-    @classmethod
-    def of(cls, sequence: State, ends: Iterable[int]) -> "Edits":
-        sampling = sequence.request.sampling
-        bias = dict(sampling.logit_bias)
-        if sequence.generated < sequence.request.min_tokens:
-            bias |= dict.fromkeys([*ends, *sequence.request.stop_token_ids], -np.inf)
-        penalty: dict[int, float] = {}
-        if sampling.repetition_penalty != 1:
-            penalty = dict.fromkeys(sequence.tokens, sampling.repetition_penalty)
-        less: dict[int, float] = {}
-        if sampling.presence_penalty or sampling.frequency_penalty:
-            less = {
-                token: sampling.presence_penalty + count * sampling.frequency_penalty
-                for token, count in sequence.seen.items()
-            }
-        return cls(bias, penalty, less)
-
-    def rows(self) -> list[tuple[int, float, float, float]]:
-        tokens = self.bias.keys() | self.penalty.keys() | self.less.keys()
-        return [
-            (t, self.bias.get(t, 0.0), self.penalty.get(t, 1.0), self.less.get(t, 0.0))
-            for t in tokens
-        ]
-
-
-def draw(logits: mx.array, sequences: Sequence[State], ends: Iterable[int]) -> list[Drawn]:
+def draw(logits: mx.array, sequences: Sequence[State]) -> list[Drawn]:
     """(rows, vocabulary) float32 logits, a row a sequence -> the next token of each.
 
-    `ends` are the model's end-of-sequence ids. Raises nothing: a row of NaN gives token -1.
+    Raises nothing: a row of NaN gives token -1.
     """
-    edits = _edits([Edits.of(sequence, ends).rows() for sequence in sequences])
     wanted = [sequence.request.logprobs for sequence in sequences]
     rows = [row for row, most in enumerate(wanted) if most is not None]
-    tokens, found = draw_rows(logits, edits, _draws(sequences), None, rows, MOST_LOGPROBS)
+    tokens, found = draw_rows(
+        logits, _edits(sequences), _draws(sequences), None, rows, MOST_LOGPROBS
+    )
     ids: list[int] = tokens.tolist()
     drawn = [Drawn(token) for token in ids]
     for place, row in enumerate(rows if found is not None else ()):
@@ -91,13 +60,23 @@ def _draws(sequences: Sequence[State]) -> Draws:
         top_k=np.array([s.top_k for s in settings]),
         top_p=np.array([s.top_p for s in settings]),
         min_p=np.array([s.min_p for s in settings]),
-        uniform=np.array([s.draws.random() for s in sequences]),
+        uniform=np.array([_uniform(sequence) for sequence in sequences]),
     )
 
 
-def _edits(edits: list[list[tuple[int, float, float, float]]]) -> Entries | None:
-    table = np.array([(row, *entry) for row, entries in enumerate(edits) for entry in entries])
-    return Entries(*table.T) if len(table) else None
+def _uniform(sequence: State) -> float:
+    """The next token's draw, which depends on the seed and the position alone."""
+    sampling = sequence.request.sampling
+    # No kernel reads it of a greedy row.
+    return uniform(sampling.seed, sequence.generated) if sampling.temperature else 0.0
+
+
+def _edits(sequences: Sequence[State]) -> Edits | None:
+    tables = {row: s.edits.table() for row, s in enumerate(sequences) if s.edits is not None}
+    if not any(map(len, tables.values())):
+        return None
+    rows = np.repeat(list(tables), list(map(len, tables.values())))
+    return Edits(rows, *np.concatenate(list(tables.values())).T)
 
 
 def _entry(found: Logprobs, place: int, token: int, most: int) -> TokenLogprobs:

@@ -1,51 +1,55 @@
-"""One request in the engine: its tokens, how far they are computed, its pages and state."""
+"""One request in the engine: its tokens, how far they are computed, the pages that it holds."""
 
 from array import array
-from collections import Counter
 from dataclasses import dataclass, field
 
-import numpy as np
-
+from .logit_edits import LogitEdits
 from .prefix_cache import Node
 from .request import Request
 from .text import AnswerText
+
+
+@dataclass(slots=True)
+class Holdings:
+    """Pages and a state's slot, which the pager alone gives to a running sequence and takes back.
+
+    `tables` has a list for each cache group, by page: the tree's for those that `path` goes
+    through, private ones after it, and 0 before `firsts`, which the group does not see any more.
+    """
+
+    tables: list[list[int]] = field(default_factory=list)
+    firsts: list[int] = field(default_factory=list)
+    path: list[Node] = field(default_factory=list)
+    state_slot: int = 0  # 0 where no layer keeps a state
+    begun: int = 0  # tokens that there were when it last began to run
+    saved: int = 0  # tokens that the tree had when it began, or when it last got the state
+    mark: Node | None = None  # where the tree got it while answering
 
 
 @dataclass(slots=True, eq=False)
 class Sequence:
     """`tokens` is prompt and answer; of the first `computed` there are keys, values and states.
 
-    `pages` has a list for each cache group, by page: the tree's for those that `path` goes through,
-    the sequence's own for the others, and 0 before `firsts`, which the group does not see any more.
+    `computed` and `pages` are the pager's to write; a sequence that waits has none.
     """
 
     request: Request
     tokens: "array[int]"
-    draws: np.random.Generator
     text: AnswerText | None = None  # where stop strings have to be looked for
-    salt: str = ""  # of the prefix tree
+    salt: tuple[str, ...] = ()  # what must be alike, beside tokens, to share pages
     reach: int = 0  # tokens that it may come to have, where a rope asks for them
     computed: int = 0
     cached: int = -1  # tokens found in the prefix cache when first admitted
     reported: int = 1  # prompt positions whose logprobs are out; the first token has none
-    pages: list[list[int]] = field(default_factory=list)
-    firsts: list[int] = field(default_factory=list)
-    path: list[Node] = field(default_factory=list)
-    slot: int = 0  # of its state, where layers keep one
-    begun: int = 0  # tokens that there were when it last began to run
-    saved: int = 0  # tokens after which the tree last got its state
-    mark: Node | None = None  # where the tree got it while answering
-    seen: Counter[int] = field(default_factory=Counter)  # of the answer, where a penalty needs it
+    pages: Holdings = field(default_factory=Holdings)
+    edits: LogitEdits | None = None  # None: its logits stay as they are
 
     @classmethod
     def of(
         cls, request: Request, text: AnswerText | None = None, reach: int = 0, kind: str = ""
     ) -> "Sequence":
         """`kind`: prefixes are shared only among sequences of the same one."""
-        # Philox is a counter: the n-th draw depends on the seed and n alone.
-        draws = np.random.Generator(np.random.Philox(key=request.sampling.seed % 2**64))
-        salt = f"{request.salt}\0{kind}" if kind else request.salt
-        return cls(request, array("I", request.tokens), draws, text, salt, reach)
+        return cls(request, array("I", request.tokens), text, (request.salt, kind), reach)
 
     @property
     def pending(self) -> int:
@@ -57,3 +61,7 @@ class Sequence:
 
     def page_key(self, index: int, size: int) -> bytes:
         return self.tokens[index * size : (index + 1) * size].tobytes()
+
+    def alike(self, other: "Sequence", count: int) -> bool:
+        """Whether the two could share the pages of so many tokens."""
+        return self.salt == other.salt and self.tokens[:count] == other.tokens[:count]

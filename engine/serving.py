@@ -83,7 +83,7 @@ def load(directory: Path, settings: Settings, memory: int) -> Serving:
     model = build(checkpoint, config, reading)
     runner = _runner(model, config, settled, format, settings)
     limits = Limits(settled.context, settings.max_batch, settings.queue, settings.chunk, PAGE)
-    engine = Engine(runner, limits, settled.room, ends, _text(words), config.ropes)
+    engine = Engine(runner, limits, settled.sizes, ends, _text(words), config.ropes)
     return Serving(engine, settled, words, config.model_type, defaults)
 
 
@@ -92,7 +92,7 @@ def _runner(
 ) -> Runner:
     """With its caches."""
     pattern = _pattern(model, config, format, settings)
-    caches = kv_cache.allocate(config, settled.room, format, pattern)
+    caches = kv_cache.allocate(config, settled.sizes, format, pattern)
     return Runner(model.decoder, caches, tailed=pattern == "tail")
 
 

@@ -8,10 +8,10 @@ import msgspec
 from msgspec import Struct
 
 from .memory import Plan
-from .request import Ask, Embedded, Ranked, Refused, Sampling, Started, Token
+from .request import Ask, Embedded, Ranked, Refused, Sampling, Started, StepReport, Token
 from .settings import Settings
 
-VERSION = 6
+VERSION = 7
 _LENGTH = struct.Struct("<I")
 
 
@@ -51,6 +51,7 @@ class Step(Struct, frozen=True, tag="step"):
     """All that one step brought, in one frame."""
 
     events: list[Started | Token | Embedded | Ranked | Refused]
+    report: StepReport
 
 
 ToWorker = Configure | Submit | Cancel

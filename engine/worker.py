@@ -106,14 +106,18 @@ class Link:
 
 
 def serve(link: Link, engine: Engine | PassageEngine) -> None:
-    """Step as long as there is work, and listen between steps; never returns."""
+    """Step as long as there is work, and listen between steps; never returns.
+
+    A step's frame is left out where it only found requests that are still tokenized.
+    """
     while True:
         events: list[Event] = []
         for message in link.receive(wait=not engine.busy):
             events += _obey(engine, message)
         events += engine.step()
-        if events:
-            link.send(Step(events))
+        report = engine.report()
+        if events or report.rows or not report.waiting:
+            link.send(Step(events, report))
 
 
 def _obey(engine: Engine | PassageEngine, message: ToWorker) -> list[Event]:

@@ -243,11 +243,12 @@ class Worker:
 
     def _receive(self, message: Ready | Failed | Step) -> None:
         match message:
-            case Step(events):
+            case Step(events, report):
+                self.report = report
                 for event in events:
                     self._deliver(event)
             case Ready():
-                self.ready = message
+                self.ready, self.report = message, None
                 self._serving.set()
             case Failed(reason):
                 self._failure = reason

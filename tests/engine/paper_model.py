@@ -8,9 +8,10 @@ import mlx.core as mx
 import numpy as np
 
 from bessemer.engine.batch import Batch
+from bessemer.engine.cache_sizes import CacheSizes
 from bessemer.engine.engine import Engine
+from bessemer.engine.pager import Pager
 from bessemer.engine.request import Event, Refused, Request, Sampling, Token
-from bessemer.engine.room import Room
 from bessemer.engine.scheduler import Limits
 from bessemer.engine.text import AnswerText, StopMatcher
 from bessemer.kernels.pages import PAGE
@@ -18,7 +19,7 @@ from bessemer.kernels.runs import Runs
 
 VOCABULARY = 50
 END = 0
-FULL = Room((None,), (64,))
+FULL = CacheSizes((None,), (64,))
 
 
 class Letters:
@@ -37,7 +38,7 @@ class PaperModel:
     Where the room has states, one is the tokens so far.
     """
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: CacheSizes) -> None:
         self.room = room
         self.pools = [np.full((pages + 1) * PAGE, -1) for pages in room.pages]
         self.states: list[list[int]] = [[-1] for _ in range(room.states + 1)]
@@ -95,7 +96,7 @@ def logits_after(tokens: Sequence[int]) -> np.ndarray:
     return logits
 
 
-def greedy(prompt: Sequence[int], count: int, room: Room = FULL) -> list[int]:
+def greedy(prompt: Sequence[int], count: int, room: CacheSizes = FULL) -> list[int]:
     """What the model answers when nothing else runs."""
     tokens = list(prompt)
     for _ in range(count):
@@ -106,7 +107,9 @@ def greedy(prompt: Sequence[int], count: int, room: Room = FULL) -> list[int]:
     return tokens[len(prompt) :]
 
 
-def engine(pages: int = 64, room: Room | None = None, **limits: int) -> tuple[Engine, PaperModel]:
+def engine(
+    pages: int = 64, room: CacheSizes | None = None, **limits: int
+) -> tuple[Engine, PaperModel]:
     """Over full attention with so many pages, or what the room says."""
     room = room or replace(FULL, pages=(pages,))
     model = PaperModel(room)
@@ -136,3 +139,13 @@ def answers(events: Iterable[Event]) -> dict[int, list[int]]:
         if isinstance(event, Token):
             found.setdefault(event.request, []).extend(event.tokens)
     return found
+
+
+def clear(pager: Pager) -> int:
+    """Evict every idle page and every state; how many there were."""
+    groups = range(len(pager.pools))
+    count = sum(pager.tree.idle(group) for group in groups)
+    for group in groups:
+        while pager.tree.evict(group):
+            pass
+    return count

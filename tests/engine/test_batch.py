@@ -6,7 +6,7 @@ import numpy as np
 
 from bessemer.engine.batch import build
 from bessemer.engine.scheduler import Work
-from bessemer.engine.sequence import Sequence
+from bessemer.engine.sequence import Holdings, Sequence
 from bessemer.kernels.pages import PAGE, Prefill
 
 from .paper_model import ask, prompt
@@ -15,7 +15,7 @@ from .paper_model import ask, prompt
 def sequence(number: int, length: int, computed: int, pages: list[int]) -> Sequence:
     state = Sequence.of(ask(number, prompt(number, length), 5))
     assert state.tokens == array("I", prompt(number, length))
-    state.computed, state.pages = computed, [pages]
+    state.computed, state.pages = computed, Holdings([pages])
     return state
 
 
@@ -42,9 +42,9 @@ def test_rows_lie_where_their_sequence_says() -> None:
 
 def test_groups_have_tables_of_their_own_and_sequences_slots_and_reaches() -> None:
     decoding, starting = sequence(1, 41, 40, [9, 3]), sequence(2, 40, 0, [5])
-    decoding.pages.append([0, 8])  # the window is past its first page
-    starting.pages.append([2])
-    decoding.slot, starting.slot = 4, 1
+    decoding.pages.tables.append([0, 8])  # the window is past its first page
+    starting.pages.tables.append([2])
+    decoding.pages.state_slot, starting.pages.state_slot = 4, 1
     decoding.reach, starting.reach = 46, 100
     batch = build([Work(decoding, 1), Work(starting, 3)], [(3, 4)])
     full, window = batch.step.layouts

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from bessemer.engine.request import Refusal, Refused, Sampling, Started, Token
+from bessemer.engine import engine as module
+from bessemer.engine.cache_sizes import CacheSizes
+from bessemer.engine.request import Refusal, Refused, Sampling, Started, StepReport, Token
 from bessemer.kernels.pages import PAGE
 from tests.engine.paper_model import END, VOCABULARY, answers, ask, engine, greedy, prompt
 
@@ -57,7 +59,7 @@ def test_when_pages_run_out_the_youngest_waits_and_nothing_is_lost() -> None:
     found = answers(door.run())
     assert found == {n: greedy(words, count) for n, (words, count) in wanted.items()}
     assert model.computed > sum(len(words) + count for words, count in wanted.values())
-    assert door.cache.spare(0) == 12
+    assert door.pager.pages_free == 12
 
 
 def test_the_oldest_request_is_never_interrupted() -> None:
@@ -165,7 +167,7 @@ def test_cancel_takes_effect_before_the_next_step() -> None:
     rows = len(model.steps)
     assert 1 not in answers(door.run())
     assert max(model.steps[rows:]) <= 9
-    assert door.cache.spare(0) == 64
+    assert door.pager.pages_free == 64
 
 
 def test_a_request_that_can_never_fit_is_refused() -> None:
@@ -287,3 +289,62 @@ def test_logits_of_unused_vocabulary_cannot_be_biased_out_of_range() -> None:
     bias = {VOCABULARY + 5: 100.0, 7: 100.0}
     door.submit(ask(1, [5], 2, sampling=Sampling(temperature=0, logit_bias=bias)))
     assert answers(door.run()) == {1: [7, 7]}
+
+
+def test_a_report_counts_rows_sequences_and_pages() -> None:
+    door, _ = engine(batch=2, chunk=50)
+    assert door.report() == StepReport(pages=64)
+    for number in range(5):
+        door.submit(ask(number, prompt(number, 40), 4))
+    assert (door.report().running, door.report().waiting) == (0, 5)
+    door.step()
+    first = door.report()
+    assert (first.rows, first.running, first.waiting, first.pages_in_use) == (50, 2, 3, 3)
+    door.step()
+    assert door.report().rows == 31  # one prompt's token of the answer, the other's other 30
+    door.cancel(3)
+    assert (door.report().running, door.report().waiting) == (2, 2)
+    list(door.run())
+    last = door.report()
+    assert (last.rows, last.running, last.waiting, last.pages_in_use) == (1, 0, 0, 0)
+    door.step()
+    assert door.report() == StepReport(pages=64)
+
+
+def test_a_report_has_the_pages_of_all_groups_and_the_states() -> None:
+    door, _ = engine(room=CacheSizes((None, 40), (18, 9), 6), context=200)
+    door.submit(ask(1, prompt(1, 100), 30))
+    door.step()  # 96 tokens, and then the others
+    door.step()
+    report = door.report()
+    assert (report.pages_in_use, report.pages) == (4 + 3, 27)  # the window is past page 0
+    assert (report.states_in_use, report.states) == (1, 6)
+    list(door.run())
+    assert (door.report().pages_in_use, door.report().states_in_use) == (0, 0)
+
+
+def test_a_report_counts_preemptions() -> None:
+    def run(pages: int) -> list[int]:
+        door, _ = engine(pages=pages)
+        for number in range(4):
+            door.submit(ask(number, prompt(number, 60), 100))
+        counts = []
+        while door.busy:
+            door.step()
+            counts.append(door.report().preemptions)
+        assert door.report().pages_in_use == 0
+        return counts
+
+    small = run(12)  # pages for two of the four
+    assert small[0] == 0 and small[-1] >= 2 and small == sorted(small)
+    assert set(run(64)) == {0}
+
+
+def test_a_report_has_the_seconds_of_each_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([1.0, 1.25, 3.25, 6.25])
+    monkeypatch.setattr(module, "perf_counter", lambda: next(clock))
+    door, _ = engine()
+    door.submit(ask(1, prompt(1, 40), 4))
+    door.step()
+    report = door.report()
+    assert (report.prepare, report.forward, report.accept) == (0.25, 2.0, 3.0)

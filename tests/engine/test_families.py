@@ -9,11 +9,11 @@ import pytest
 
 from bessemer.architectures.config import Recurrent
 from bessemer.engine.batch import Batch
+from bessemer.engine.cache_sizes import CacheSizes
 from bessemer.engine.engine import Engine
 from bessemer.engine.kv_cache import allocate
 from bessemer.engine.model import Model
 from bessemer.engine.request import Event, Request, Started
-from bessemer.engine.room import Room
 from bessemer.engine.runner import Runner
 from bessemer.engine.scheduler import Limits
 from bessemer.engine.settings import Pattern
@@ -58,7 +58,7 @@ class Served(NamedTuple):
 class Recorded:
     """A runner, and the logits that it gave."""
 
-    def __init__(self, model: Model, room: Room, pattern: Pattern) -> None:
+    def __init__(self, model: Model, room: CacheSizes, pattern: Pattern) -> None:
         caches = allocate(model.config, room, Format.FLOAT32, pattern)
         self.runner = Runner(model.decoder, caches, tailed=pattern == "tail")
         self.logits: dict[tuple[int, int], Floats] = {}  # by request and position
@@ -87,7 +87,7 @@ def served(found: Model, pattern: Pattern, chunk: int, asked: list[Request]) -> 
     config = found.config
     states = 5 if any(isinstance(kept, Recurrent) for kept in config.caches) else 0
     pages = tuple(9 if window is None else 7 for window in config.windows)
-    room = Room(config.windows, pages, states)
+    room = CacheSizes(config.windows, pages, states)
     forward = Recorded(found, room, pattern)
     limits = Limits(CONTEXT, batch=4, chunk=chunk)
     door = Engine(forward, limits, room, [], text, config.ropes)

@@ -4,8 +4,8 @@ import pytest
 
 from bessemer.architectures.config import Paged
 from bessemer.architectures.registry import configure
+from bessemer.engine.cache_sizes import CacheSizes
 from bessemer.engine.kv_cache import allocate, arrays_of, page_bytes, state_bytes
-from bessemer.engine.room import Room
 from bessemer.kernels.pages import Format, Pages
 from tests.architectures.parity import Golden
 
@@ -24,7 +24,7 @@ NAMES = [
 @pytest.mark.parametrize("format", Format)
 def test_bytes_are_those_of_the_plan(name: str, format: Format) -> None:
     config = configure(Golden.read(name).config)
-    room = Room(config.windows, tuple(range(5, 5 + len(config.windows))), 3)
+    room = CacheSizes(config.windows, tuple(range(5, 5 + len(config.windows))), 3)
     pages = zip(room.windows, room.pages, strict=True)
     planned = sum(page_bytes(config, window, format) * (count + 1) for window, count in pages)
     found = arrays_of(allocate(config, room, format))
@@ -33,7 +33,7 @@ def test_bytes_are_those_of_the_plan(name: str, format: Format) -> None:
 
 def test_each_layer_has_the_pages_of_its_window() -> None:
     config = configure(Golden.read("qwen3_layer_types_tied").config)
-    room = Room(config.windows, (9, 4))
+    room = CacheSizes(config.windows, (9, 4))
     for kept, cache in zip(config.caches, allocate(config, room, Format.FLOAT16), strict=True):
         assert isinstance(kept, Paged) and isinstance(cache, Pages) and cache.token is None
         assert cache.keys.shape[0] == (10 if kept.window is None else 5)

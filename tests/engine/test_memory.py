@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from bessemer.engine.cache_sizes import CacheSizes, max_held
 from bessemer.engine.memory import DoesNotFit, Plan, Windowed, plan, size
-from bessemer.engine.room import Room, most_held
 
 GB = 10**9
 MODEL: dict[str, Any] = {
@@ -49,7 +49,7 @@ def test_the_plan_reads_as_one_line() -> None:
 
 
 WINDOW = 1024
-HELD = most_held(WINDOW, 256, 32)
+HELD = max_held(WINDOW, 256, 32)
 BESIDE: dict[str, Any] = MODEL | {"windows": [(WINDOW, 1_000_000)], "batch": 4, "chunk": 256}
 
 
@@ -64,7 +64,7 @@ def test_windows_get_no_more_pages_than_full_attention() -> None:
     settled = plan(budget=5 * GB, context=131072, pool=GB // 2, **BESIDE)
     assert settled.pages == 100 and settled.windows[0].pages == 100  # of 4 and of 1 MB
     assert settled.context == 3200
-    assert settled.room == Room((None, WINDOW), (100, 100))
+    assert settled.sizes == CacheSizes((None, WINDOW), (100, 100))
     more = plan(budget=9 * GB, context=131072, pool=4 * GB, **BESIDE)
     assert more.windows[0].pages == 12 * HELD
     assert more.pages == (4 * GB - 12 * HELD * 1_000_000) // 4_000_000
@@ -74,7 +74,7 @@ def test_windows_alone_let_a_conversation_be_as_long_as_it_likes() -> None:
     alone: dict[str, Any] = BESIDE | {"page": 0}
     settled = plan(budget=5 * GB, context=131072, pool=HELD * 1_000_000, **alone)
     assert (settled.pages, settled.windows[0].pages, settled.context) == (0, HELD, 131072)
-    assert settled.room == Room((WINDOW,), (HELD,))
+    assert settled.sizes == CacheSizes((WINDOW,), (HELD,))
     less = plan(budget=5 * GB, context=131072, pool=(HELD - 1) * 1_000_000, **alone)
     assert less.context == (HELD - 1) * 32
     with pytest.raises(DoesNotFit):
@@ -84,7 +84,7 @@ def test_windows_alone_let_a_conversation_be_as_long_as_it_likes() -> None:
 def test_the_narrower_of_two_windows_gets_fewer_pages() -> None:
     two: dict[str, Any] = BESIDE | {"page": 0, "windows": [(WINDOW, 1_000_000), (64, 2_000_000)]}
     settled = plan(budget=1000 * GB, context=131072, **two)
-    assert [each.pages for each in settled.windows] == [12 * HELD, 12 * most_held(64, 256, 32)]
+    assert [each.pages for each in settled.windows] == [12 * HELD, 12 * max_held(64, 256, 32)]
 
 
 STATE: dict[str, Any] = MODEL | {"state": 10_000_000, "batch": 4}
@@ -93,7 +93,7 @@ STATE: dict[str, Any] = MODEL | {"state": 10_000_000, "batch": 4}
 def test_states_take_half_of_the_pool_at_most() -> None:
     settled = plan(budget=5 * GB, context=131072, pool=GB, **STATE)
     assert (settled.states, settled.pages) == (49, 125)  # and the state that is nobody's
-    assert settled.pool == GB and settled.room == Room((None,), (125,), 49)
+    assert settled.pool == GB and settled.sizes == CacheSizes((None,), (125,), 49)
     wide = plan(budget=1000 * GB, context=131072, **STATE)
     assert (wide.states, wide.pages) == (4 + 63, 4 * 131072 // 32)
     narrow = plan(budget=5 * GB, context=131072, pool=65_000_000, **STATE)
@@ -104,7 +104,7 @@ def test_states_alone_take_all_of_it() -> None:
     alone: dict[str, Any] = STATE | {"page": 0}
     settled = plan(budget=5 * GB, context=131072, pool=200_000_000, **alone)
     assert (settled.states, settled.pages, settled.context) == (19, 0, 131072)
-    assert settled.room == Room((), (), 19)
+    assert settled.sizes == CacheSizes((), (), 19)
     assert plan(budget=5 * GB, context=131072, pool=30_000_000, **alone).states == 2
 
 

@@ -14,7 +14,16 @@ from bessemer.engine.embed import Embedder, Reranker, load_embedder, load_rerank
 from bessemer.engine.passage_engine import PassageEngine
 from bessemer.engine.passages import Passage
 from bessemer.engine.pooling import Floats
-from bessemer.engine.request import Embed, Embedded, Event, Rank, Ranked, Refusal, Refused
+from bessemer.engine.request import (
+    Embed,
+    Embedded,
+    Event,
+    Rank,
+    Ranked,
+    Refusal,
+    Refused,
+    StepReport,
+)
 
 from .tiny_sentence import EMBEDDERS, QUERY, RERANKERS, TEXTS
 
@@ -281,3 +290,17 @@ def test_a_tokenizer_that_fails_refuses_its_own_request(
     assert [(e.request, e.code) for e in events if isinstance(e, Refused)] == [(1, "tokenizer")]
     assert vectors(events, 2).shape == (1, 48)
     assert "tokenizers package" in capsys.readouterr().err
+
+
+def test_a_report_counts_what_waits_for_the_tokenizer_and_what_runs(embedder: Embedder) -> None:
+    with desk(embedder, most=40) as each:
+        each.submit(embed(1, [[5] * 10] * 6), embed(2, [[5] * 10]))
+        assert each.engine.report() == StepReport(waiting=2)
+        each.engine.step()
+        first = each.engine.report()
+        assert (first.rows, first.running, first.waiting, first.pages) == (40, 1, 0, 0)
+        assert first.prepare > 0 and first.forward > 0 and first.accept > 0
+        each.run()
+        assert (each.engine.report().rows, each.engine.report().running) == (30, 0)
+        each.engine.step()
+        assert each.engine.report() == StepReport()

@@ -6,6 +6,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from bessemer.engine import sampler
+from bessemer.engine.logit_edits import LogitEdits
 from bessemer.engine.request import Request, Sampling
 from bessemer.engine.sampler import draw
 from bessemer.engine.sequence import Sequence
@@ -20,18 +22,17 @@ def state(tokens: list[int], generated: list[int] = (), **settings: object) -> S
     sequence = Sequence.of(
         Request(id=1, tokens=tokens, max_tokens=9, sampling=sampling, **limits)  # type: ignore[arg-type]
     )
-    for token in generated:
-        sequence.tokens.append(token)
-        sequence.seen[token] += 1
+    sequence.edits = LogitEdits.of(sequence.request, sequence.tokens, [2])
+    sequence.tokens.extend(generated)
     return sequence
 
 
 def edited(sequence: Sequence, logits: np.ndarray) -> np.ndarray:
     """What the draw saw, read back through log probabilities of a biased copy."""
-    from bessemer.engine.sampler import Edits, _edits
+    from bessemer.engine.sampler import _edits
     from bessemer.kernels.edit import edit
 
-    edits = _edits([Edits.of(sequence, [2]).rows()])
+    edits = _edits([sequence])
     return logits if edits is None else np.array(edit(mx.array(logits[None]), edits))[0]
 
 
@@ -64,13 +65,13 @@ def test_ends_are_banned_until_there_are_enough_tokens() -> None:
 def test_rows_of_one_step_keep_their_own_settings() -> None:
     logits = mx.array(np.tile(np.array([0.0, 1.0, 0.5, 0.9], dtype=np.float32), (3, 1)))
     sequences = [state([1]), state([1], logit_bias={1: -9.0}), state([1], logit_bias={0: 9.0})]
-    assert [drawn.token for drawn in draw(logits, sequences, [])] == [1, 3, 0]
+    assert [drawn.token for drawn in draw(logits, sequences)] == [1, 3, 0]
 
 
 def test_logprobs_are_of_the_model_not_of_the_settings() -> None:
     logits = np.array([0.0, 1.0, 2.0, 3.0], dtype=np.float32)
     sequence = state([1], logit_bias={0: 100.0}, logprobs=2)
-    (drawn,) = draw(mx.array(logits[None]), [sequence], [])
+    (drawn,) = draw(mx.array(logits[None]), [sequence])
     scores = logits - np.log(np.exp(logits).sum())
     assert drawn.token == 0 and drawn.logprobs is not None
     assert drawn.logprobs.logprob == pytest.approx(scores[0], abs=1e-5)
@@ -84,12 +85,23 @@ def test_a_row_of_nan_is_told_apart() -> None:
     logits = mx.array(
         np.array([[0.0, np.nan, 1.0], [0.0, 5.0, 1.0]], dtype=np.float32) * [[np.nan], [1]]
     )
-    assert [d.token for d in draw(logits, [state([1]), state([1])], [])] == [-1, 1]
+    assert [d.token for d in draw(logits, [state([1]), state([1])])] == [-1, 1]
 
 
 def test_draws_are_the_philox_stream_of_the_seed() -> None:
     logits = mx.zeros((1, 1000))
     sequence = state([1], temperature=1.0, seed=2**63 + 11)
-    tokens = [draw(logits, [sequence], [])[0].token for _ in range(5)]
+    tokens = []
+    for _ in range(5):
+        tokens.append(draw(logits, [sequence])[0].token)
+        sequence.tokens.append(tokens[-1])
     stream = np.random.Generator(np.random.Philox(key=2**63 + 11)).random(5)
     assert tokens == pytest.approx((stream * 1000).astype(int), abs=1)
+
+
+def test_a_greedy_row_needs_no_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(sampler, "uniform", lambda *place: asked.append(place) or 0.5)
+    rows = [state([1], [3]), state([1], [3, 3], temperature=1.0, seed=9)]
+    draw(mx.zeros((2, 10)), rows)
+    assert asked == [(9, 2)]

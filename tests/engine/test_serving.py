@@ -134,7 +134,7 @@ def worded(directory: Path, name: str) -> Path:
 def test_every_kind_of_cache_is_planned_and_served(name: str, said: str, tmp_path: Path) -> None:
     model = serving(directory=worded(tmp_path, name))
     assert said in str(model.plan)
-    assert model.plan.room == model.engine.cache.room
+    assert model.plan.sizes == model.engine.pager.sizes
     asked = [ask(number, [5, 6, 7] * (10 + number)) for number in range(3)]
     for request in asked:
         model.engine.submit(request)

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from bessemer.engine.room import first_seen
+from bessemer.engine.cache_sizes import first_seen
 from bessemer.engine.tails import GONE, Move, Tails
 
 PAGE, MOST = 4, 2

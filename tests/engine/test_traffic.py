@@ -10,34 +10,34 @@ import numpy as np
 import pytest
 
 from bessemer.engine.batch import Batch
+from bessemer.engine.cache_sizes import CacheSizes, first_seen, max_held
 from bessemer.engine.engine import Engine
-from bessemer.engine.prefix_cache import Node
+from bessemer.engine.prefix_cache import STATES, Node
 from bessemer.engine.request import Event
-from bessemer.engine.room import Room, first_seen, most_held
 from bessemer.engine.scheduler import Limits
 from bessemer.kernels.pages import PAGE
 
-from .paper_model import END, PaperModel, answers, ask, greedy, prompt, rows_of, text
+from .paper_model import END, PaperModel, answers, ask, clear, greedy, prompt, rows_of, text
 
 CONTEXT = 10 * PAGE
 
 # Rooms that a few sequences fill, each with enough for one of CONTEXT tokens.
 ROOMS = {
-    "full": Room((None,), (16,)),
-    "full and window": Room((None, 40), (18, 9)),
-    "window": Room((50,), (9,)),
-    "windows": Room((100, 1), (11, 6)),
-    "full and states": Room((None,), (16,), 6),
-    "states": Room((), (), 9),
-    "all": Room((None, 33), (18, 8), 6),
-    "no room for another": Room((None, 20), (11, 6), 2),
+    "full": CacheSizes((None,), (16,)),
+    "full and window": CacheSizes((None, 40), (18, 9)),
+    "window": CacheSizes((50,), (9,)),
+    "windows": CacheSizes((100, 1), (11, 6)),
+    "full and states": CacheSizes((None,), (16,), 6),
+    "states": CacheSizes((), (), 9),
+    "all": CacheSizes((None, 33), (18, 8), 6),
+    "no room for another": CacheSizes((None, 20), (11, 6), 2),
 }
 
 
 class Witness(PaperModel):
     """Signs what it writes with all tokens before it, and looks at the signatures it reads."""
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: CacheSizes) -> None:
         super().__init__(room)
         self.tokens_of: Callable[[int], Sequence[int]]
         self.signed = [np.zeros(len(pool), np.int64) for pool in self.pools]
@@ -83,7 +83,7 @@ def signatures(tokens: Sequence[int]) -> np.ndarray:
     return np.array(names)
 
 
-def made(room: Room, **limits: int) -> tuple[Engine, Witness]:
+def made(room: CacheSizes, **limits: int) -> tuple[Engine, Witness]:
     model = Witness(room)
     door = Engine(model, Limits(context=CONTEXT, **limits), room, [END], text)
     model.tokens_of = lambda request: door._active[request].tokens
@@ -91,7 +91,9 @@ def made(room: Room, **limits: int) -> tuple[Engine, Witness]:
 
 
 def nodes(door: Engine) -> Iterator[Node]:
-    waiting = [child for root in door.cache._roots.values() for child in root.children.values()]
+    waiting = [
+        child for root in door.pager.tree._roots.values() for child in root.children.values()
+    ]
     while waiting:
         node = waiting.pop()
         waiting += node.children.values()
@@ -100,46 +102,48 @@ def nodes(door: Engine) -> Iterator[Node]:
 
 def check(door: Engine) -> None:
     """Every page and slot is free, the tree's or one sequence's, and counted right."""
-    cache, running, room = door.cache, door.scheduler.running, door.cache.room
+    pager, running, room = door.pager, door.scheduler.running, door.pager.sizes
     tree = list(nodes(door))
     for group, window in enumerate(room.windows):
         readers = Counter[int]()
         private: list[int] = []
         for sequence in running:
-            first, full = sequence.firsts[group], len(sequence.path)
-            table = sequence.pages[group]
+            held = sequence.pages
+            first, full, table = held.firsts[group], len(held.path), held.tables[group]
             assert first == first_seen(window, sequence.computed, PAGE)
             assert table[:first] == [0] * first and all(table[first:])
-            assert table[first:full] == [node.pages[group] for node in sequence.path[first:]]
+            assert table[first:full] == [node.pages[group] for node in held.path[first:]]
             readers.update(table[first:full])
             private += table[full:]
             if window is not None:
-                assert len(table) - first <= most_held(window, door.scheduler.limits.chunk, PAGE)
+                assert len(table) - first <= max_held(window, door.scheduler.limits.chunk, PAGE)
         shared = {node.pages[group]: node.users[group] for node in tree if node.pages[group]}
         assert (
             shared == {page: readers[page] for page in shared} and readers.keys() <= shared.keys()
         )
-        assert cache._idle[group].keys() == {page for page, users in shared.items() if not users}
+        assert pager.tree._idle[group].keys() == {
+            page for page, users in shared.items() if not users
+        }
         kept = [node for node in tree if node.pages[group]]
         assert len(kept) == len(shared)
         assert len({*private, *shared}) == len(private) + len(shared)
-        assert cache.blocks[group].free + len(private) + len(shared) == room.pages[group]
+        assert pager.pools[group].free + len(private) + len(shared) == room.pages[group]
     states = [node.state for node in tree if node.state]
-    live = [sequence.slot for sequence in running] if room.states else []
+    live = [sequence.pages.state_slot for sequence in running] if room.states else []
     assert all(live) and len({*live, *states}) == len(live) + len(states)
-    assert cache.slots.free + len(live) + len(states) == room.states
-    assert set(cache._states) == set(states)
-    guests = Counter(id(sequence.path[-1]) for sequence in running if sequence.path)
+    assert pager.pools[STATES].free + len(live) + len(states) == room.states
+    assert set(pager.tree._idle[STATES]) == set(states)
+    guests = Counter(id(s.pages.path[-1]) for s in running if s.pages.path)
     for node in tree:
         assert node.guests == guests[id(node)]
-        assert any(node.pages) or node.state or node.guests or node.children
+        assert any(node.pages) or node.guests or node.children
         assert None not in room.windows or node.pages[0]
 
 
 class Traffic:
     """Requests for prompts that begin alike, now and then taken back."""
 
-    def __init__(self, room: Room, seed: int) -> None:
+    def __init__(self, room: CacheSizes, seed: int) -> None:
         self.chance = random.Random(seed)
         chunk = self.chance.choice([5, 32, 48, 64])
         self.door, self.model = made(room, batch=4, chunk=chunk)
@@ -191,8 +195,7 @@ def test_nothing_is_lost_shared_by_writers_or_read_too_late(kind: str, seed: int
     traffic.run(150)
     found = answers(event for event in traffic.events)
     assert {number: found[number] for number in traffic.expected} == traffic.expected
-    cache = traffic.door.cache
-    cache.clear()
-    assert not list(nodes(traffic.door)) and not cache._roots
-    assert [blocks.free for blocks in cache.blocks] == list(traffic.room.pages)
-    assert cache.slots.free == traffic.room.states
+    pager = traffic.door.pager
+    clear(pager)
+    assert not list(nodes(traffic.door)) and not pager.tree._roots
+    assert [pool.free for pool in pager.pools] == [*traffic.room.pages, traffic.room.states]

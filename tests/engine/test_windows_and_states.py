@@ -5,18 +5,19 @@ import random
 import pytest
 
 from bessemer.architectures.config import Rope
+from bessemer.engine.cache_sizes import CacheSizes, first_seen, max_held
 from bessemer.engine.engine import Engine
+from bessemer.engine.prefix_cache import STATES as STATE_GROUP
 from bessemer.engine.reach import reach_class, reach_of
 from bessemer.engine.request import Event, Started, Token
-from bessemer.engine.room import Room, first_seen, most_held
 from bessemer.engine.runner import together
 from bessemer.engine.scheduler import Limits
 from bessemer.kernels.pages import PAGE
 
 from .paper_model import END, PaperModel, answers, ask, engine, greedy, prompt, text
 
-STATES = Room((), (), 20)
-HYBRID = Room((None,), (200,), 20)
+STATES = CacheSizes((), (), 20)
+HYBRID = CacheSizes((None,), (200,), 20)
 
 
 def found(events: list[Event]) -> list[int]:
@@ -31,22 +32,22 @@ def test_the_first_page_that_a_token_sees(window: int) -> None:
         assert first_seen(None, position, PAGE) == 0
         for chunk in (1, 5, 32, 100):
             last = (position + chunk - 1) // PAGE
-            assert last + 1 - first_seen(window, position, PAGE) <= most_held(window, chunk, PAGE)
+            assert last + 1 - first_seen(window, position, PAGE) <= max_held(window, chunk, PAGE)
 
 
 def test_a_window_needs_few_pages_however_long_the_sequence() -> None:
-    door, _ = engine(room=Room((64,), (5,)), context=2000, chunk=48)
+    door, _ = engine(room=CacheSizes((64,), (5,)), context=2000, chunk=48)
     door.submit(ask(1, prompt(1, 1200), 300))
     door.submit(ask(2, prompt(2, 900), 100))
     expected = {
-        n: greedy(prompt(n, size), count, Room((64,), (5,)))
+        n: greedy(prompt(n, size), count, CacheSizes((64,), (5,)))
         for n, size, count in ((1, 1200, 300), (2, 900, 100))
     }
     assert answers(door.run()) == expected
 
 
 def test_a_window_is_found_again_where_all_of_it_is_there() -> None:
-    room = Room((None, 64), (60, 20))
+    room = CacheSizes((None, 64), (60, 20))
     door, _ = engine(room=room, context=1000)
     words = prompt(1, 320)
     door.submit(ask(1, words, 2))
@@ -61,7 +62,7 @@ def test_a_window_is_found_again_where_all_of_it_is_there() -> None:
 
 @pytest.mark.parametrize("room", [STATES, HYBRID], ids=["states", "hybrid"])
 @pytest.mark.parametrize("length", [50, 64, 65, 100])
-def test_a_prompt_and_what_follows_it_are_found(room: Room, length: int) -> None:
+def test_a_prompt_and_what_follows_it_are_found(room: CacheSizes, length: int) -> None:
     door, _ = engine(room=room, context=1000)
     words = prompt(1, length)
     asked = [words, [*words, *prompt(2, 40)], words]
@@ -75,7 +76,7 @@ def test_a_prompt_and_what_follows_it_are_found(room: Room, length: int) -> None
 
 
 @pytest.mark.parametrize("room", [STATES, HYBRID], ids=["states", "hybrid"])
-def test_a_long_prompt_leaves_states_on_the_way(room: Room) -> None:
+def test_a_long_prompt_leaves_states_on_the_way(room: CacheSizes) -> None:
     door, model = engine(room=room, context=3000, chunk=250)
     words = prompt(1, 2000)
     events: list[Event] = []
@@ -84,7 +85,7 @@ def test_a_long_prompt_leaves_states_on_the_way(room: Room) -> None:
         events += door.run()
     # Chunks of 250 end at pages: states are of 672, 1344, 2016 and 2048 tokens; then 1248; 544.
     assert found(events) == [0, 672, 0]
-    assert door.cache.slots.free == 20 - 6
+    assert door.pager.pools[STATE_GROUP].free == 20 - 6
     assert max(model.steps) <= 250
 
 
@@ -96,7 +97,7 @@ def test_an_answer_keeps_its_last_state_alone_but_for_those_that_were_found() ->
     states = 0
     while len(door._active[1].tokens) < 40 + 70:
         door.step()
-        states = 20 - door.cache.slots.free - 1
+        states = 20 - door.pager.pools[STATE_GROUP].free - 1
         assert states <= 2  # of the prompt's page and the answer's last
     assert states == 2
     door.submit(ask(2, [*words, *answer[:60], 5], 1))  # begins with the state of the third page
@@ -104,13 +105,13 @@ def test_an_answer_keeps_its_last_state_alone_but_for_those_that_were_found() ->
     assert found(events) == [96] and answers(events)[2] == greedy(
         [*words, *answer[:60], 5], 1, STATES
     )
-    assert 20 - door.cache.slots.free == 3
+    assert 20 - door.pager.pools[STATE_GROUP].free == 3
     door.submit(ask(3, [*words, *answer], 1))
     assert found(list(door.run())) == [(40 + 200 - 1) // PAGE * PAGE]
 
 
 @pytest.mark.parametrize("room", [STATES, HYBRID], ids=["states", "hybrid"])
-def test_answers_to_one_prompt_share_its_prefill(room: Room) -> None:
+def test_answers_to_one_prompt_share_its_prefill(room: CacheSizes) -> None:
     door, model = engine(room=room, context=1000, chunk=64)
     words = prompt(1, 200)
     for number in range(4):
@@ -135,18 +136,18 @@ def test_nobody_waits_for_a_state_that_is_lost() -> None:
     door, _ = engine(room=STATES, context=1000, chunk=96)
     door.submit(ask(1, prompt(1, 100), 2))
     door.step()
-    assert door.cache.evict_state()
+    assert door.pager.tree.evict(STATE_GROUP)
     door.submit(ask(2, prompt(1, 100), 2))
     assert found(door.step()) == [0]
 
 
 def test_with_slots_for_running_sequences_alone_nothing_is_kept_and_all_is_right() -> None:
-    room = Room((), (), 2)
+    room = CacheSizes((), (), 2)
     door, _ = engine(room=room, context=1000)
     for number in range(5):
         door.submit(ask(number, prompt(number % 2, 70), 40))
     assert answers(door.run()) == {n: greedy(prompt(n % 2, 70), 40, room) for n in range(5)}
-    assert door.cache.spare_slots == 2
+    assert door.pager.states_free == 2
 
 
 def test_copies_that_depend_on_one_another_are_made_in_turn() -> None:
@@ -181,7 +182,7 @@ def test_sequences_share_keys_where_ropes_turn_them_alike() -> None:
     [(LONG, [0, 64, 0, 64]), (DYNAMIC, [0, 64, 0, 0]), (Rope(64), [0, 64, 64, 64])],
 )
 def test_a_prefix_is_not_found_where_its_rope_differs(rope: Rope, expected: list[int]) -> None:
-    room = Room((None,), (64,))
+    room = CacheSizes((None,), (64,))
     reaches: list[list[int] | None] = []
     model = PaperModel(room)
 

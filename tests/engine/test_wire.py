@@ -15,6 +15,7 @@ from bessemer.engine.request import (
     Request,
     Sampling,
     Started,
+    StepReport,
     Token,
     TokenLogprobs,
 )
@@ -39,12 +40,14 @@ REQUEST = Request(
     stop=["\x00", "é"],
     sampling=Sampling(seed=2**64 - 1, logit_bias={3: -1.5}),
     logprobs=0,
+    client="é",
 )
 TO_WORKER = [
     Configure(VERSION, "/models/é", 10**12, Settings(threads=2, metal_kv="in-place")),
     Submit([REQUEST, REQUEST]),
     Submit([Embed(id=1, inputs=["é", [0, 2**31 - 1]], dimensions=3, prompt="q", truncate=True)]),
-    Submit([REQUEST, Rank(id=2, query="?", documents=["", "x"])]),
+    Submit([Embed(id=1, inputs=["x"], client="a")]),
+    Submit([REQUEST, Rank(id=2, query="?", documents=["", "x"], client="b")]),
     Cancel([1, 2**40]),
 ]
 TO_SERVER = [
@@ -57,8 +60,10 @@ TO_SERVER = [
             Refused.of(2, Refusal(503, "overloaded", "later", retry_after=1)),
             Embedded(3, [1, 0], bytes(range(256)) * 100, 12, False),
             Ranked(4, [0], [-1e-30], 7, True),
-        ]
+        ],
+        StepReport(1e-5, 0.25, 1e-4, 300, 64, 256, 900, 1000, 3, 8, 2**40),
     ),
+    Step([], StepReport()),
 ]
 
 

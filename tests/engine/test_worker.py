@@ -117,6 +117,31 @@ def test_it_answers_cancels_and_ends_with_its_socket() -> None:
         assert again == tokens
 
 
+def test_every_step_is_reported() -> None:
+    with worker() as server:
+        server.send(structs.replace(configure(), max_batch=1))
+        assert isinstance(server.receive(), Ready)
+        server.send(Submit([ask(1, 20), ask(2, 20)]))
+        steps = [server.receive()]
+        while steps[-1].report.running or steps[-1].report.waiting:
+            steps.append(server.receive())
+        first, last = steps[0].report, steps[-1].report
+        assert (first.running, first.waiting, first.rows) == (1, 1, 30)
+        assert (first.pages_in_use, first.pages > 60) == (1, True) and last.pages_in_use == 0
+        assert last.preemptions == 0
+        for step in steps:
+            report = step.report
+            assert min(report.prepare, report.forward, report.accept) > 0
+        assert sum(step.report.rows for step in steps) == 2 * (30 + 19)
+        server.send(Submit([ask(11, 1900)]))
+        while not server.receive().events:
+            pass
+        server.send(Cancel([11]))
+        while (report := server.receive().report).running:
+            pass
+        assert (report.rows, report.waiting, report.pages_in_use) == (0, 0, 0)
+
+
 def _until_finished(events: Iterator[Any], number: int) -> Iterator[Token]:
     for event in events:
         if isinstance(event, Token):

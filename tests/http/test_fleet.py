@@ -6,11 +6,18 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from bessemer.engine.memory import Plan
+from bessemer.engine.request import Sampling, StepReport
+from bessemer.engine.wire import VERSION, Ready, Step
+from bessemer.http.fleet import Worker
+from bessemer.http.log import Log
 from tests.http.running import Server, eventually, guide_copy, serving
 
 LONG = {
@@ -122,3 +129,17 @@ def test_slow_readers_do_not_hold_up_others() -> None:
         slow.sendall(head % len(body) + body)
         ask = LONG | {"model": "bessemer-guide", "max_tokens": 5}
         assert server.ask("POST", "/v1/chat/completions", ask)[0] == 200
+
+
+def test_the_last_steps_report_is_the_running_workers() -> None:
+    settings: Any = None  # no process is started
+    ready = Ready(VERSION, Plan(1, 2, 3, 4, 5, 6), "llama", Sampling())
+    with closing(Log()) as log:
+        worker = Worker("m", settings, log)
+        worker._receive(ready)
+        assert worker.report is None
+        for report in (StepReport(rows=9, waiting=3), StepReport(rows=1, waiting=2)):
+            worker._receive(Step([], report))
+            assert worker.report == report
+        worker._receive(ready)  # of the next process
+        assert worker.report is None

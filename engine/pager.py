@@ -1,0 +1,186 @@
+"""The owner of pages and state slots: it allocates, shares, copies and releases them (pure)."""
+
+from .cache_sizes import CacheSizes, first_seen, max_held
+from .page_allocator import PageAllocator
+from .prefix_cache import STATES, PrefixCache
+from .sequence import Holdings, Sequence
+
+SAVED = 512  # tokens of a prompt, at least, between two states that the tree is given
+
+
+class Pager:
+    """A sequence has a page table for each cache group while it runs, and a slot for its state.
+
+    Full pages are shared through the tree, which is given copies of states at the ends of pages.
+    Copies are made in their order, before the next step. Sizes are in tokens: `page`, and `chunk`,
+    the most that a step computes of a sequence.
+    """
+
+    def __init__(self, sizes: CacheSizes, page: int, chunk: int) -> None:
+        self.sizes = sizes
+        self.pages_total = sum(sizes.pages)
+        self.pools = tuple(PageAllocator(count) for count in (*sizes.pages, sizes.states))
+        self.tree = PrefixCache(sizes, page, self.pools)
+        self._page = page
+        self._chunk = chunk
+        self._copies: list[tuple[int, int]] = []
+
+    @property
+    def pages_free(self) -> int:
+        """Pages of all groups that no running sequence uses."""
+        return sum(self.available(group) for group in range(len(self.sizes.pages)))
+
+    @property
+    def states_free(self) -> int:
+        """State slots that no running sequence uses."""
+        return self.available(STATES)
+
+    def available(self, group: int) -> int:
+        """Count the pages that could be allocated, if need be after an eviction."""
+        return self.pools[group].free + self.tree.idle(group)
+
+    def allocate(self, group: int) -> int:
+        """Take a page, or a state's slot, for one sequence alone; 0 where all are in use."""
+        pool = self.pools[group]
+        return pool.allocate() if pool.free or self.tree.evict(group) else 0
+
+    def match(self, sequence: Sequence) -> Holdings:
+        """Find what the tree has of a waiting sequence's tokens, all but the last of them."""
+        whole = sequence.request.prompt_logprobs is not None  # every position is computed
+        full = 0 if whole else (len(sequence.tokens) - 1) // self._page
+        keys = [sequence.page_key(index, self._page) for index in range(full)]
+        path = self.tree.match(sequence.salt, keys)
+        matched = len(path) * self._page
+        firsts = [first_seen(window, matched, self._page) for window in self.sizes.windows]
+        return Holdings([], firsts, path, begun=len(sequence.tokens), saved=matched)
+
+    def fits(self, match: Holdings) -> bool:
+        """Whether a sequence that starts with the match could compute all that it has."""
+        for group, (window, first) in enumerate(zip(self.sizes.windows, match.firsts, strict=True)):
+            shared, needed = match.path[first:], -(-(match.begun + 1) // self._page) - first
+            if window is not None:
+                needed = min(needed, max_held(window, self._chunk, self._page))
+            # Idle pages that the match itself will use are not available.
+            reserved = sum(not node.users[group] for node in shared)
+            if needed - len(shared) > self.available(group) - reserved:
+                return False
+        return not self.sizes.states or self.states_free > 0
+
+    def start(self, sequence: Sequence, match: Holdings) -> None:
+        """Give a waiting sequence the pages of its match, and a slot with a copy of its state."""
+        self.tree.enter(match.path, match.firsts)
+        match.tables = [
+            [0] * first + [node.pages[group] for node in match.path[first:]]
+            for group, first in enumerate(match.firsts)
+        ]
+        sequence.computed, sequence.pages = match.saved, match
+        if self.sizes.states:
+            source = match.path[-1].state if match.path else 0
+            match.state_slot = self.allocate(STATES)  # may be the very one that was matched
+            if source not in (0, match.state_slot):
+                self._copies.append((source, match.state_slot))
+
+    def grow(self, sequence: Sequence, count: int) -> bool:
+        """Allocate pages for the next `count` tokens; False where there are too few.
+
+        What could be allocated stays with the sequence: it may be asked for again.
+        """
+        needed = -(-(sequence.computed + count) // self._page)
+        for group, table in enumerate(sequence.pages.tables):
+            while len(table) < needed:
+                page = self.allocate(group)
+                if not page:
+                    return False
+                table.append(page)
+        return True
+
+    def commit(self, sequence: Sequence, count: int) -> None:
+        """The next `count` tokens are computed: share full pages, release what nobody sees."""
+        sequence.computed += count
+        self._leave_behind(sequence)
+        for index in range(len(sequence.pages.path), sequence.computed // self._page):
+            self._share(sequence, index)
+        if self.sizes.states and not sequence.computed % self._page:
+            self._save(sequence)
+
+    def release(self, sequence: Sequence) -> None:
+        """Take back all that a sequence holds, if anything; its full pages stay in the tree."""
+        held = sequence.pages
+        for table, pool in zip(held.tables, self.pools, strict=False):
+            for page in table[len(held.path) :]:
+                pool.release(page)
+        self.tree.leave(held.path, held.firsts)
+        if held.state_slot:
+            self.pools[STATES].release(held.state_slot)
+        sequence.pages, sequence.computed = Holdings(), 0
+
+    def take_copies(self) -> list[tuple[int, int]]:
+        """What has to be copied before the next step: from and to which state slot, in order."""
+        copies, self._copies = self._copies, []
+        return copies
+
+    def cut(self, sequence: Sequence, count: int) -> int:
+        """Shorten a prompt's chunk so that it ends where the tree can be given the state."""
+        computed, stop = sequence.computed, self._stop(sequence)
+        if not self.sizes.states or computed >= stop:
+            return count
+        end = min(computed + count, stop)
+        aligned = end // self._page * self._page
+        return (aligned if aligned > computed else end) - computed
+
+    def next_shared(self, sequence: Sequence) -> int:
+        """After how many of its tokens a prompt that is being computed can next be found; or 0."""
+        held, size = sequence.pages, self._page
+        if not self.sizes.states:
+            soon = (len(held.path) + 1) * size
+            return soon if soon <= len(sequence.tokens) else 0
+        far = (held.saved + SAVED + self._chunk) // size * size
+        soon = min(far, self._stop(sequence))
+        return soon if soon > sequence.computed else 0
+
+    def _leave_behind(self, sequence: Sequence) -> None:
+        """Release the pages that no token to come sees."""
+        held = sequence.pages
+        for group, window in enumerate(self.sizes.windows):
+            table, last = held.tables[group], first_seen(window, sequence.computed, self._page)
+            for index in range(held.firsts[group], last):
+                if index < len(held.path):
+                    self.tree.let_go(held.path[index], group)
+                else:
+                    self.pools[group].release(table[index])
+                table[index] = 0
+            held.firsts[group] = last
+
+    def _share(self, sequence: Sequence, index: int) -> None:
+        """Give the tree a page that is full."""
+        path, tables = sequence.pages.path, sequence.pages.tables
+        parent = path[-1] if path else self.tree.root(sequence.salt)
+        private = [table[index] for table in tables]
+        node = self.tree.insert(parent, sequence.page_key(index, self._page), private)
+        for group, page in enumerate(private):
+            if page:
+                tables[group][index] = node.pages[group]
+        path.append(node)
+
+    def _save(self, sequence: Sequence) -> None:
+        """Give the tree the state at the end of a page, unless within a prompt and too soon.
+
+        An answer's replaces the one before, which another sequence may have to compute again.
+        """
+        computed, held = sequence.computed, sequence.pages
+        if computed < self._stop(sequence) and computed - held.saved < SAVED:
+            return
+        node, mark, answering = held.path[-1], held.mark, computed > held.begun
+        if answering and mark and mark.state and not mark.reused:
+            self.tree.forget(mark)
+        held.saved, held.mark = computed, None
+        if node.state:
+            self.tree.touch(node)
+        elif slot := self.allocate(STATES):
+            self.tree.save(node, slot)
+            self._copies.append((held.state_slot, slot))
+            held.mark = node if answering else None
+
+    def _stop(self, sequence: Sequence) -> int:
+        """The end of the last page that a prompt like this one could find in the tree."""
+        return (sequence.pages.begun - 1) // self._page * self._page
