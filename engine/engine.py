@@ -11,7 +11,7 @@ from .cache_sizes import CacheSizes
 from .logit_edits import LogitEdits
 from .pager import Pager
 from .reach import reach_class, reach_of
-from .request import Event, Refused, Request, Started, StepReport, Token, TokenLogprobs
+from .request import Event, Refusal, Refused, Request, Started, StepReport, Token, TokenLogprobs
 from .sampler import Drawn, broken_numbers, draw, logprobs_of
 from .scheduler import Limits, Scheduler, Work
 from .sequence import Sequence as State
@@ -50,6 +50,9 @@ class Engine:
 
     def submit(self, request: Request) -> None:
         """Queue a request; raises Refusal if it can never fit or the queue is full."""
+        if request.constraint is not None:
+            message = "This version of Bessemer cannot hold an answer to a grammar yet."
+            raise Refusal(400, "unsupported", message, "response_format")
         text = self._text(request.stop, request.min_tokens) if request.stop else None
         reach = reach_of(request, self.scheduler.limits.context) if self._ropes else 0
         state = State.of(request, text, reach, reach_class(self._ropes, reach))
