@@ -65,32 +65,27 @@ class StopMatcher:
     """Finds the first stop string in text that comes in pieces, never letting a part of one out."""
 
     def __init__(self, stops: Sequence[str], include: bool = False) -> None:
-        self._stops = tuple(stops)
+        self.stops = tuple(stops)
         self._include = include
         self._held = ""
         self.matched: str | None = None
-
-    @property
-    def active(self) -> bool:
-        """Whether there is anything to look for."""
-        return bool(self._stops)
 
     def add(self, piece: str) -> str:
         """The text that is safe to show; nothing more once `matched` is set."""
         if self.matched is not None:
             return ""
-        if not self._stops:
+        if not self.stops:
             return piece
         text = self._held + piece
         found = min(
-            ((at, -len(stop), stop) for stop in self._stops if (at := text.find(stop)) >= 0),
+            ((at, -len(stop), stop) for stop in self.stops if (at := text.find(stop)) >= 0),
             default=None,
         )
         if found is not None:
             at, _, self.matched = found
             self._held = ""
             return text[: at + len(self.matched) if self._include else at]
-        keep = max(_overlap(text, stop) for stop in self._stops)
+        keep = max(_overlap(text, stop) for stop in self.stops)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
 

@@ -131,13 +131,11 @@ class AnswerStream:
     def _generated(self, choice: _Choice, event: Token) -> Iterator[Event]:
         choice.completion += len(event.tokens)
         visible = len(event.tokens) - event.hidden
-        for index, token in enumerate(event.tokens[:visible]):
+        for index, token in enumerate(event.tokens):
             shown: tuple[TokenText, ...] = ()
-            if event.logprobs:
+            if event.logprobs and index < visible:
                 shown = (_shown(event.logprobs[index], self._tokenizer),)
-            yield from choice.output.feed(token, shown)
-        for token in event.tokens[visible:]:
-            yield from choice.output.hide(token)
+            yield from choice.output.feed(token, shown, hidden=index >= visible)
         if event.finish is not None:
             self._running -= 1
             yield from choice.output.finish(event.finish, event.stop)

@@ -50,20 +50,23 @@ class ChoiceOutput:
         self._held: type[TextDelta | ReasoningDelta] = TextDelta  # the kind that the matcher reads
         self._tokens: tuple[TokenText, ...] = ()
 
-    def feed(self, token: int, shown: tuple[TokenText, ...] = ()) -> Sequence[Event]:
-        """The events that the next token makes certain; `shown` is the token with its logprobs."""
-        before = self._parser.reasoning
-        text, special = self._detokenizer.add(token), self._special_tokens.get(token)
-        deltas = self._parser.feed(AnswerToken(token, text, special))
-        self.reasoning_tokens += before or self._parser.reasoning
-        self._tokens += shown
-        self._exempt -= 1
-        return self._read(deltas, exempt=self._exempt >= 0)
+    def feed(
+        self, token: int, shown: tuple[TokenText, ...] = (), hidden: bool = False
+    ) -> Sequence[Event]:
+        """The events that the next token makes certain; `shown` is the token with its logprobs.
 
-    def hide(self, token: int) -> Sequence[Event]:
-        """The same for a token that is no part of the text, such as an end of sequence."""
-        special = self._special_tokens.get(token)
-        return self._read(self._parser.feed(AnswerToken(token, "", special)))
+        A `hidden` one, such as an end of sequence, is seen by the parser, and no part of the text.
+        """
+        parser = self._parser
+        before = parser.reasoning
+        text = "" if hidden else self._detokenizer.add(token)
+        deltas = parser.feed(AnswerToken(token, text, self._special_tokens.get(token)))
+        self.reasoning_tokens += not hidden and (before or parser.reasoning)
+        self._exempt -= 1
+        if not (self._stops.stops or shown or self._tokens):
+            return deltas
+        self._tokens += shown
+        return self._read(deltas, exempt=self._exempt >= 0)
 
     def finish(self, reason: str, stop: str | None = None) -> Sequence[Event]:
         """The rest of the choice, with all that was held back."""
@@ -78,8 +81,6 @@ class ChoiceOutput:
 
     def _read(self, deltas: Sequence[Delta], exempt: bool = False) -> Sequence[Event]:
         """The deltas as the client reads them, up to the first stop string, with their tokens."""
-        if not (self._stops.active or self._tokens):
-            return deltas
         events: list[Event] = []
         for delta in deltas:
             if not isinstance(delta, TextDelta | ReasoningDelta):

@@ -5,7 +5,15 @@ import pytest
 
 from bessemer.engine import engine as module
 from bessemer.engine.cache_sizes import CacheSizes
-from bessemer.engine.request import Constraint, Refusal, Refused, Sampling, Started, StepReport, Token
+from bessemer.engine.request import (
+    Constraint,
+    Refusal,
+    Refused,
+    Sampling,
+    Started,
+    StepReport,
+    Token,
+)
 from bessemer.kernels.pages import PAGE
 from tests.engine.paper_model import END, VOCABULARY, answers, ask, engine, greedy, prompt
 

@@ -188,7 +188,12 @@ class Watching(PlainParser):
 def test_a_parser_sees_special_tokens_by_name_hidden_ones_too() -> None:
     parser, names = Watching(0), {1: "<call>", 2: "<end>"}
     output = ChoiceOutput(0, parser, Spelled(["aS", "", ""]), StopMatcher(["STOP"]), names)
-    events = [*output.feed(0), *output.feed(1), *output.hide(2), *output.finish("stop")]
+    events = [
+        *output.feed(0),
+        *output.feed(1),
+        *output.feed(2, hidden=True),
+        *output.finish("stop"),
+    ]
     assert parser.seen == [
         AnswerToken(0, "aS"),
         AnswerToken(1, "", "<call>"),

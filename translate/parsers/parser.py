@@ -24,13 +24,11 @@ class AnswerToken(Struct, frozen=True, gc=False):
 class Parser(Protocol):
     """Fed the tokens of one choice in order, it says what the client is to read.
 
-    No text is lost: what may still become a mark is held back until it is certain.
+    No text is lost: what may still become a mark is held back until it is certain. `reasoning`:
+    whether what comes next belongs to a thought.
     """
 
-    @property
-    def reasoning(self) -> bool:
-        """Whether what comes next belongs to a thought."""
-        ...
+    reasoning: bool
 
     def feed(self, token: AnswerToken) -> Sequence[Delta]: ...
 

@@ -30,7 +30,7 @@ class ThinkSplitter:
 
     @property
     def inside(self) -> bool:
-        return self._state in (State.OPENED, State.INSIDE)
+        return self._state is State.INSIDE or self._state is State.OPENED
 
     def feed(self, piece: str) -> tuple[str, str]:
         """The reasoning and the text, in this order, that are now certain."""
@@ -93,13 +93,12 @@ class ThinkParser:
     def __init__(self, choice: int, state: State = State.START) -> None:
         self._choice = choice
         self._splitter = ThinkSplitter(state)
-
-    @property
-    def reasoning(self) -> bool:
-        return self._splitter.inside
+        self.reasoning = self._splitter.inside
 
     def feed(self, token: AnswerToken) -> Sequence[Delta]:
-        return self._deltas(*self._splitter.feed(token.text))
+        reasoning, text = self._splitter.feed(token.text)
+        self.reasoning = self._splitter.inside
+        return self._deltas(reasoning, text)
 
     def close(self) -> Sequence[Delta]:
         return self._deltas(*self._splitter.close())
