@@ -1,8 +1,9 @@
 """What answers for a model, here or elsewhere, and which of them answers to a name."""
 
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass
 from typing import ClassVar, Protocol
+
+from msgspec import Struct
 
 from ..engine.memory import Plan
 from ..engine.request import Refusal, StepReport
@@ -19,8 +20,7 @@ DOES: Mapping[Purpose, tuple[str, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(Struct, frozen=True):
     """How a model is: `context` in tokens, `seconds` from start to readiness, as far as known."""
 
     ready: bool
