@@ -2,7 +2,6 @@
 
 import math
 import sys
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +41,6 @@ from .request import Sampling
 from .runner import Runner
 from .scheduler import Limits
 from .settings import Pattern, Settings
-from .text import AnswerText
 from .tokenizer import Tokenizer
 from .weights import Reading, is_unused, named, stored_dtype
 
@@ -83,7 +81,7 @@ def load(directory: Path, settings: Settings, memory: int) -> Serving:
     model = build(checkpoint, config, reading)
     runner = _runner(model, config, settled, format, settings)
     limits = Limits(settled.context, settings.max_batch, settings.queue, settings.chunk, PAGE)
-    engine = Engine(runner, limits, settled.sizes, ends, _text(words), config.ropes)
+    engine = Engine(runner, limits, settled.sizes, ends, words.answer_text, config.ropes)
     return Serving(engine, settled, words, config.model_type, defaults)
 
 
@@ -127,10 +125,6 @@ def _format(stored: mx.Dtype, settings: Settings) -> Format:
     exact = settings.cpu_precision == "exact"
     wide = exact or (stored == mx.float32 and settings.kv_bits != 16)
     return Format.FLOAT32 if wide or not compiled() else Format.FLOAT16
-
-
-def _text(words: Tokenizer) -> Callable[[Sequence[str], int], AnswerText]:
-    return lambda stops, least: words.answer_text(stops, least)
 
 
 def _plan(

@@ -102,26 +102,22 @@ def _overlap(text: str, stop: str) -> int:
 
 
 class AnswerText:
-    """An answer's text up to its first stop string, token by token.
+    """An answer's text in the worker, token by token: none is generated past a stop string.
 
-    The worker and the server hold one each: so no token is generated past a stop string, and none
-    of it is shown. Before the `least`-th token stop strings do not count.
+    Before the token number `min_tokens` stop strings do not count.
     """
 
-    def __init__(self, detokenizer: Detokenizer, stops: StopMatcher, least: int = 0) -> None:
+    def __init__(self, detokenizer: Detokenizer, stops: StopMatcher, min_tokens: int = 0) -> None:
         self._detokenizer = detokenizer
         self._stops = stops
-        self._ahead = least - 1  # tokens to come that no stop string may end
+        self._exempt = min_tokens - 1  # tokens to come that no stop string may end
 
     @property
     def stop(self) -> str | None:
         return self._stops.matched
 
-    def add(self, token: int) -> str:
-        self._ahead -= 1
+    def add(self, token: int) -> None:
+        self._exempt -= 1
         piece = self._detokenizer.add(token)
-        return piece if self._ahead >= 0 else self._stops.add(piece)
-
-    def flush(self) -> str:
-        """What was held back, when the answer ended otherwise."""
-        return self._stops.add(self._detokenizer.flush()) + self._stops.flush()
+        if self._exempt < 0:
+            self._stops.add(piece)

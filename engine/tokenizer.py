@@ -55,10 +55,8 @@ class Tokenizer:
             return ByteDetokenizer(self._bytes)
         return WindowDetokenizer(self.encoding)
 
-    def answer_text(
-        self, stops: Sequence[str] = (), least: int = 0, include: bool = False
-    ) -> AnswerText:
-        return AnswerText(self.detokenizer(), StopMatcher(stops, include), least)
+    def answer_text(self, stops: Sequence[str], min_tokens: int) -> AnswerText:
+        return AnswerText(self.detokenizer(), StopMatcher(stops), min_tokens)
 
     @property
     def eos(self) -> int | None:
