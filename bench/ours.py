@@ -22,6 +22,7 @@ from bessemer.bench.machine import installed
 from bessemer.bench.shapes import kv_values
 from bessemer.engine import serving
 from bessemer.engine.request import Refusal, Refused, Request, Sampling, Token
+from bessemer.engine.sentence import describe
 
 GREEDY = Sampling(temperature=0)
 FIRST_WORD = 16  # ids below are special in the tokenizers that we write
@@ -45,7 +46,7 @@ class Run:
             chunk=order["chunk"],
             **extra,
         )
-        self.engine = serving.load(path, settings).engine
+        self.engine = serving.load(describe(path), settings).engine
         self.vocabulary = int(config["vocab_size"])
         self.number = 0
         self.settings = {"chunk": str(order["chunk"]), "mlx": installed("mlx"), **_shown(extra)}

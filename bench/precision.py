@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bessemer.bench.guide_corpus import entries, held_out
 from bessemer.engine.request import Request, Sampling, Token
+from bessemer.engine.sentence import describe
 from bessemer.engine.serving import Serving, Settings, load
 
 GUIDE = Path(__file__).parents[1] / "engine" / "guide"
@@ -36,7 +37,7 @@ class Precision:
 
 def served(directory: Path, exact: bool) -> Serving:
     return load(
-        directory,
+        describe(directory),
         Settings(memory=8 * 10**9, pool=0, max_batch=64, queue=4096, chunk=256, exact=exact),
     )
 

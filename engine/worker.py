@@ -21,7 +21,7 @@ from .engine import Engine
 from .passage_engine import PassageEngine
 from .passage_serving import PassageServing
 from .request import Ask, Embed, Event, Rank, Refusal, Refused, Request
-from .sentence import purpose
+from .sentence import describe
 from .serving import Serving, Settings
 from .wire import (
     VERSION,
@@ -157,10 +157,10 @@ def start(link: Link) -> Engine | PassageEngine | None:
 
 
 def _load(directory: Path, settings: Settings, link: Link) -> Serving | PassageServing:
-    kind = purpose(directory)
-    if kind == "generate":
-        return serving.load(directory, settings)
-    return passage_serving.load(directory, kind, settings, link.wake)
+    description = describe(directory)
+    if description.purpose == "generate":
+        return serving.load(description, settings)
+    return passage_serving.load(description, settings, link.wake)
 
 
 def _choose_device(name: str) -> None:

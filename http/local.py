@@ -11,7 +11,7 @@ from typing import cast
 import psutil
 
 from ..engine import tokenizer
-from ..engine.sentence import SentenceError, purpose
+from ..engine.sentence import SentenceError, describe
 from ..engine.wire import Pattern
 from ..translate.template import ChatTemplate, pick
 from .backends import Backends, Encoder, Local, Served
@@ -87,7 +87,7 @@ async def _open(worker: Worker, path: Path) -> Served:
 def _described(worker: Worker, path: Path) -> Served:
     created = int(time.time())
     try:
-        kind = purpose(path)
+        kind = describe(path).purpose
         if kind != "generate":
             return Encoder(worker.name, created, worker, kind)
         words = tokenizer.load(path)

@@ -10,12 +10,11 @@ from bessemer.architectures.config import (
     ConfigError,
     ModelConfig,
     Paged,
-    Quantization,
     Rope,
-    Stored,
 )
 from bessemer.architectures.layers.rope import Rotary
 from bessemer.architectures.registry import configure
+from bessemer.architectures.storage import Quantization, Stored
 
 from .tiny import BASE, LLAMA3, YARN
 

@@ -13,6 +13,7 @@ import pytest
 from bessemer.engine.batch import Batch
 from bessemer.engine.request import Event, Refused, Request, Sampling, Token
 from bessemer.engine.runner import Runner
+from bessemer.engine.sentence import describe
 from bessemer.engine.serving import Serving, Settings, load
 from bessemer.engine.wire import Pattern
 from bessemer.http.hub import BUILT_IN
@@ -41,7 +42,7 @@ def serving(pattern: Pattern = "tail", exact: bool = False) -> Serving:
         exact=exact,
         kv_pattern=pattern,
     )
-    return load(BUILT_IN, settings)
+    return load(describe(BUILT_IN), settings)
 
 
 def answers(model: Serving, length: int) -> tuple[tuple[int, ...], ...]:
@@ -105,10 +106,10 @@ class Seen:
 def crowded(directory: Path, pattern: Pattern) -> tuple[dict[int, list[int]], Seen]:
     """Greedy answers to four requests, two of which begin alike, with pages for about two."""
     settings = Settings(10**9, pool=0, max_batch=4, queue=8, chunk=48, exact=True)
-    plan = load(directory, settings).plan
+    plan = load(describe(directory), settings).plan
     page = plan.page + sum(each.page for each in plan.windows)
     pool = 9 * page * (2 if plan.state else 1)
-    door = load(directory, replace(settings, pool=pool, kv_pattern=pattern)).engine
+    door = load(describe(directory), replace(settings, pool=pool, kv_pattern=pattern)).engine
     assert isinstance(door._forward, Runner)
     seen = door._forward = Seen(door._forward)
     events: list[Event] = []

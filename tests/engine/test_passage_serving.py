@@ -8,12 +8,12 @@ from queue import SimpleQueue
 import numpy as np
 import pytest
 
-from bessemer.engine.embed import load_embedder
 from bessemer.engine.memory import DoesNotFit
 from bessemer.engine.passage_serving import PassageServing, load
 from bessemer.engine.request import Embed, Embedded, Event, Rank, Ranked, Refusal, Refused
-from bessemer.engine.sentence import Purpose, SentenceError, purpose
+from bessemer.engine.sentence import Purpose, SentenceError, describe
 from bessemer.engine.serving import Settings
+from tests.engine.loading import load_embedder
 from tests.http.running import guide_copy
 
 from .tiny_sentence import EMBEDDERS, NORMALIZE, POOLING, QUERY, RERANKERS, modules
@@ -22,14 +22,15 @@ SETTINGS = Settings(memory=10**9, pool=0, max_batch=4, queue=4, chunk=64)
 
 
 def serving(path: Path, kind: Purpose, settings: Settings = SETTINGS) -> PassageServing:
-    assert kind != "generate" and purpose(path) == kind
-    return load(path, kind, settings, lambda: None)
+    description = describe(path)
+    assert kind != "generate" and description.purpose == kind
+    return load(description, settings, lambda: None)
 
 
 def test_an_embedder_in_a_folder_of_its_own(tmp_path: Path) -> None:
     path = EMBEDDERS["three_modes_lower_case_own_folder"].write(tmp_path)
     made, woken = serving(path, "embed"), SimpleQueue[None]()
-    made = load(path, "embed", SETTINGS, lambda: woken.put(None))
+    made = load(describe(path), SETTINGS, lambda: woken.put(None))
     made.engine.submit(Embed(id=1, inputs=["the cat", "DOG"]))
     woken.get(timeout=20)
     (event,) = made.engine.step()
@@ -44,7 +45,7 @@ def test_an_embedder_in_a_folder_of_its_own(tmp_path: Path) -> None:
 
 def test_a_reranker(tmp_path: Path) -> None:
     woken = SimpleQueue[None]()
-    made = load(RERANKERS["raw"].write(tmp_path), "rerank", SETTINGS, lambda: woken.put(None))
+    made = load(describe(RERANKERS["raw"].write(tmp_path)), SETTINGS, lambda: woken.put(None))
     made.engine.submit(Rank(id=1, query=QUERY, documents=["fish"]))
     woken.get(timeout=20)
     assert [type(event) for event in made.engine.step()] == [Ranked]
@@ -54,7 +55,7 @@ def test_a_step_takes_a_chunk_of_tokens(tmp_path: Path) -> None:
     path = EMBEDDERS["no_modules"].write(tmp_path)
     for chunk, steps in ((8, 4), (16, 2), (64, 1)):
         woken = SimpleQueue[None]()
-        made = load(path, "embed", replace(SETTINGS, chunk=chunk), lambda: woken.put(None))  # noqa: B023
+        made = load(describe(path), replace(SETTINGS, chunk=chunk), lambda: woken.put(None))  # noqa: B023
         made.engine.submit(Embed(id=1, inputs=[[5] * 8] * 4))
         woken.get(timeout=20)
         events = [made.engine.step() for _ in range(steps)]
@@ -94,7 +95,7 @@ def test_memory_for_shorter_passages_alone(tmp_path: Path) -> None:
     assert whole.context == 160
     woken = SimpleQueue[None]()
     less = replace(SETTINGS, memory=whole.weights + whole.working * 15 // 16)
-    made = load(path, "embed", less, lambda: woken.put(None))
+    made = load(describe(path), less, lambda: woken.put(None))
     assert 128 <= made.plan.context < 160
     assert made.plan.weights + made.plan.working <= less.memory
     events: list[Event] = []
@@ -116,7 +117,7 @@ def test_a_decoder_that_embeds(tmp_path: Path) -> None:
     (path / "1_Pooling").mkdir()
     (path / "1_Pooling" / "config.json").write_text('{"pooling_mode": "lasttoken"}')
     woken = SimpleQueue[None]()
-    made = load(path, "embed", SETTINGS, lambda: woken.put(None))
+    made = load(describe(path), SETTINGS, lambda: woken.put(None))
     made.engine.submit(Embed(id=1, inputs=["the cat", "serve a model"]))
     woken.get(timeout=20)
     (event,) = made.engine.step()
@@ -126,7 +127,7 @@ def test_a_decoder_that_embeds(tmp_path: Path) -> None:
     assert np.abs(found - expected).max() < 1e-5
     assert (made.model_type, made.plan.context) == ("llama", 2048)
     with pytest.raises(DoesNotFit):
-        load(path, "embed", replace(SETTINGS, memory=made.plan.weights + 10**6), lambda: None)
+        load(describe(path), replace(SETTINGS, memory=made.plan.weights + 10**6), lambda: None)
 
 
 def test_files_that_make_no_sense_are_named(tmp_path: Path) -> None:

@@ -202,9 +202,11 @@ import sys
 from pathlib import Path
 sys.modules["ziglang"] = None  # it is a compiler too
 from bessemer.engine.request import Request, Sampling, Token
+from bessemer.engine.sentence import describe
 from bessemer.engine.serving import Settings, load
 from bessemer.kernels.cpu.library import compiled
-model = load(Path(sys.argv[1]), Settings(memory=10**10, pool=0, max_batch=1, queue=1, chunk=64))
+settings = Settings(memory=10**10, pool=0, max_batch=1, queue=1, chunk=64)
+model = load(describe(Path(sys.argv[1])), settings)
 tokens = model.tokenizer.encode("What is this?")
 model.engine.submit(Request(id=1, tokens=tokens, max_tokens=5, sampling=Sampling(temperature=0)))
 print(compiled(), sum(isinstance(event, Token) for event in model.engine.run()))
