@@ -3,7 +3,6 @@
 python -P -m bessemer.bench.ours        reads {"do": "load" | "decode" | ...} on its input
 """
 
-import dataclasses
 import json
 import os
 import signal
@@ -23,6 +22,7 @@ from bessemer.bench.shapes import kv_values
 from bessemer.engine import serving
 from bessemer.engine.request import Refusal, Refused, Request, Sampling, Token
 from bessemer.engine.sentence import describe
+from bessemer.engine.settings import Settings
 
 GREEDY = Sampling(temperature=0)
 FIRST_WORD = 16  # ids below are special in the tokenizers that we write
@@ -35,21 +35,23 @@ class Run:
         path = Path(order["path"])
         config = msgspec.json.decode((path / "config.json").read_bytes())
         pool = order["pool_tokens"] * kv_values(config) * 4
-        wishes = {"threads": order["threads"], "exact": order["precision"] == "exact"}
-        fields = {field.name for field in dataclasses.fields(serving.Settings)}
-        extra: dict[str, Any] = {name: value for name, value in wishes.items() if name in fields}
-        settings = serving.Settings(
-            memory=psutil.virtual_memory().total,
-            pool=pool,
+        settings = Settings(
+            kv_cache=pool,
             max_batch=max(order["streams"], 1),
             queue=1024,
             chunk=order["chunk"],
-            **extra,
+            threads=order["threads"],
+            cpu_precision=order["precision"],
         )
-        self.engine = serving.load(describe(path), settings).engine
+        self.engine = serving.load(describe(path), settings, psutil.virtual_memory().total).engine
         self.vocabulary = int(config["vocab_size"])
         self.number = 0
-        self.settings = {"chunk": str(order["chunk"]), "mlx": installed("mlx"), **_shown(extra)}
+        self.settings = {
+            "chunk": str(settings.chunk),
+            "mlx": installed("mlx"),
+            "threads": str(settings.threads or "auto"),
+            "precision": settings.cpu_precision,
+        }
 
     def submit(self, tokens: Sequence[int], most: int) -> int:
         self.number += 1
@@ -117,13 +119,6 @@ class Run:
         while not self.step()[request]:
             pass
         return {"seconds": time.perf_counter() - began, "tokens": len(prompt)}
-
-
-def _shown(extra: dict[str, Any]) -> dict[str, str]:
-    shown = {"threads": str(extra["threads"] or "auto")} if "threads" in extra else {}
-    if "exact" in extra:
-        shown["precision"] = "exact" if extra["exact"] else "fast"
-    return shown
 
 
 def main() -> int:

@@ -15,7 +15,8 @@ from pathlib import Path
 from bessemer.bench.guide_corpus import entries, held_out
 from bessemer.engine.request import Request, Sampling, Token
 from bessemer.engine.sentence import describe
-from bessemer.engine.serving import Serving, Settings, load
+from bessemer.engine.serving import Serving, load
+from bessemer.engine.settings import Settings
 
 GUIDE = Path(__file__).parents[1] / "engine" / "guide"
 CHAT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
@@ -36,10 +37,8 @@ class Precision:
 
 
 def served(directory: Path, exact: bool) -> Serving:
-    return load(
-        describe(directory),
-        Settings(memory=8 * 10**9, pool=0, max_batch=64, queue=4096, chunk=256, exact=exact),
-    )
+    settings = Settings(queue=4096, cpu_precision="exact" if exact else "fast")
+    return load(describe(directory), settings, memory=8 * 10**9)
 
 
 def answers(model: Serving, questions: Sequence[str]) -> list[list[int]]:

@@ -17,7 +17,7 @@ from bessemer.bench.shapes import kv_values, shape
 from bessemer.bench.synthetic import Storage
 from bessemer.engine.checkpoint import open_checkpoint
 from bessemer.http import hub
-from bessemer.http.config import SETTINGS, hub_cache
+from bessemer.http.config import hub_cache
 
 OURS = "bessemer"
 SPARE = 256  # tokens of KV pool beyond what a case needs
@@ -105,10 +105,12 @@ def _precision(options: argparse.Namespace) -> dict[str, str]:
 def recipe(under: UnderTest, options: argparse.Namespace) -> Recipe:
     """Our server; with a small KV pool of known size where memory is measured."""
     shared = ["--model", f"bench={under.path.absolute()}", "--log-level", "error"]
-    settings = {"mlx": installed("mlx"), "precision": options.precision}
-    if "threads" in SETTINGS:
-        shared += ["--threads", str(options.threads)]
-        settings["threads"] = str(options.threads)
+    shared += ["--threads", str(options.threads)]
+    settings = {
+        "mlx": installed("mlx"),
+        "precision": options.precision,
+        "threads": str(options.threads),
+    }
     serve = [*BESSEMER, "serve", "--port", "PORT", *shared]
     pool = 0
     if options.command == "memory":

@@ -13,7 +13,7 @@ from ..kernels.cpu.library import in_large_pages
 from ..kernels.pages import Format, Pages
 from ..kernels.runs import States
 from .room import Room
-from .wire import Pattern
+from .settings import Pattern
 
 
 def allocate(

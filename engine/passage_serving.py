@@ -17,7 +17,7 @@ from .memory import DoesNotFit, Plan, size
 from .passage_engine import PassageEngine
 from .request import Sampling
 from .sentence import Description
-from .serving import Settings
+from .settings import Settings
 from .weights import Reading, weight_bytes
 
 LEAST = 128  # tokens of a passage, for which there must be memory
@@ -31,14 +31,19 @@ class PassageServing:
     defaults: Sampling
 
 
-def load(description: Description, settings: Settings, wake: Callable[[], None]) -> PassageServing:
-    """Raises ValueError, in one sentence for the user, if the checkpoint cannot be served."""
+def load(
+    description: Description, settings: Settings, memory: int, wake: Callable[[], None]
+) -> PassageServing:
+    """A model that takes `memory` bytes at most.
+
+    Raises ValueError, in one sentence for the user, if the checkpoint cannot be served.
+    """
     files = read_files(description)
     most = BATCH if isinstance(device(), Gpu) else settings.chunk  # a CPU's caches are small
     if settings.threads:
         use_threads(settings.threads)
-    reading = Reading(settings.exact, settings.check)
-    settled = plan(settings.memory, files.checkpoint, files.config, files.reader.longest, most)
+    reading = Reading(settings.cpu_precision == "exact", settings.check_weights)
+    settled = plan(memory, files.checkpoint, files.config, files.reader.longest, most)
     files = replace(files, reader=files.reader.shortened(settled.context))
     load_model = load_embedder if description.purpose == "embed" else load_reranker
     model = load_model(files, reading)

@@ -22,33 +22,12 @@ from .request import Sampling
 from .runner import Runner
 from .scheduler import Limits
 from .sentence import Description
+from .settings import Pattern, Settings
 from .tokenizer import Tokenizer
 from .weights import Reading, named, stored_dtype, weight_bytes
-from .wire import Pattern
 
 SELF_TESTS = 1000  # steps of writing in place on a GPU, before it is trusted
 QUANTIZED = {4: Format.INT4, 8: Format.INT8}
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What a model may use: bytes of memory and of KV pool (0: automatic), then as in Limits.
-
-    On a CPU: `threads` (0: as many as there are cores), and whether activations stay in float32;
-    `kv_bits` of a key's or value's number, 0 for what fits the weights. On Metal: how keys and
-    values are appended. `check`: that all weights are numbers.
-    """
-
-    memory: int
-    pool: int
-    max_batch: int
-    queue: int
-    chunk: int
-    threads: int = 0
-    exact: bool = False
-    kv_bits: int = 0
-    kv_pattern: Pattern = "tail"
-    check: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +39,11 @@ class Serving:
     defaults: Sampling
 
 
-def load(description: Description, settings: Settings) -> Serving:
-    """Raises ValueError, in one sentence for the user, if the checkpoint cannot be served."""
+def load(description: Description, settings: Settings, memory: int) -> Serving:
+    """A model that takes `memory` bytes at most.
+
+    Raises ValueError, in one sentence for the user, if the checkpoint cannot be served.
+    """
     directory = description.modules.backbone
     checkpoint = open_checkpoint(directory, description.config)
     config = configure(checkpoint.config)
@@ -76,8 +58,9 @@ def load(description: Description, settings: Settings) -> Serving:
     format = _format(stored_dtype(checkpoint), settings)
     if settings.threads:
         use_threads(settings.threads)
-    settled = _plan(checkpoint, config, settings, format)
-    model = build(checkpoint, config, Reading(settings.exact, settings.check))
+    settled = _plan(checkpoint, config, settings, memory, format)
+    reading = Reading(settings.cpu_precision == "exact", settings.check_weights)
+    model = build(checkpoint, config, reading)
     runner = _runner(model, config, settled, format, settings)
     limits = Limits(settled.context, settings.max_batch, settings.queue, settings.chunk, PAGE)
     engine = Engine(runner, limits, settled.room, wishes.ends, words.answer_text, config.ropes)
@@ -98,7 +81,7 @@ def _pattern(model: Model, format: Format, settings: Settings) -> Pattern:
     heads = model.decoder.paged_heads
     if not all(found and is_fused(found, format, model.decoder.dtype) for found in heads):
         return "functional"
-    wanted = settings.kv_pattern
+    wanted = settings.metal_kv
     if wanted == "in-place" and isinstance(device(), Gpu) and not self_test(SELF_TESTS):
         message = "warning: this GPU does not keep to writing in place, so --metal-kv is tail"
         print(message, file=sys.stderr)
@@ -113,20 +96,23 @@ def _format(stored: mx.Dtype, settings: Settings) -> Format:
     computed = activation_dtype(stored)
     if computed != mx.float32:
         return FORMATS[computed]
-    wide = settings.exact or (stored == mx.float32 and settings.kv_bits != 16)
+    exact = settings.cpu_precision == "exact"
+    wide = exact or (stored == mx.float32 and settings.kv_bits != 16)
     return Format.FLOAT32 if wide or not compiled() else Format.FLOAT16
 
 
-def _plan(checkpoint: Checkpoint, config: ModelConfig, settings: Settings, format: Format) -> Plan:
+def _plan(
+    checkpoint: Checkpoint, config: ModelConfig, settings: Settings, memory: int, format: Format
+) -> Plan:
     pages = [(window, kv_cache.page_bytes(config, window, format)) for window in config.windows]
     return plan(
-        budget=settings.memory,
+        budget=memory,
         weights=weight_bytes(checkpoint, config),
         working=_working(config, settings),
         page=sum(page for window, page in pages if window is None),
         page_tokens=PAGE,
         context=config.context,
-        pool=settings.pool,
+        pool=settings.kv_cache,
         windows=[(window, page) for window, page in pages if window is not None],
         state=kv_cache.state_bytes(config),
         batch=settings.max_batch,

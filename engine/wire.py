@@ -2,38 +2,26 @@
 
 import struct
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from .memory import Plan
 from .request import Ask, Embedded, Ranked, Refused, Sampling, Started, Token
+from .settings import Settings
 
-VERSION = 5
-
-# How Metal kernels append to the KV cache: new tokens kept apart from immutable pools, written into
-# pools through a pointer and ordered by tokens, or into what may be copies of the pools.
-Pattern = Literal["tail", "in-place", "functional"]
+VERSION = 6
 _LENGTH = struct.Struct("<I")
 
 
 class Configure(Struct, frozen=True, tag="configure"):
-    """The first message to a worker: the model, and what it may use (memory and pool in bytes)."""
+    """The first message to a worker: the model, bytes of memory for it, and how to run it."""
 
     version: int
     directory: str
     memory: int
-    threads: int
-    max_batch: int
-    queue: int
-    chunk: int
-    pool: int = 0  # 0: as memory allows
-    exact: bool = False
-    kv_bits: int = 0
-    metal: str = "auto"
-    metal_kv: Pattern = "tail"
-    check: bool = False  # that all weights are numbers
+    settings: Settings
 
 
 class Submit(Struct, frozen=True, tag="submit"):

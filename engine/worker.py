@@ -22,7 +22,7 @@ from .passage_engine import PassageEngine
 from .passage_serving import PassageServing
 from .request import Ask, Embed, Event, Rank, Refusal, Refused, Request
 from .sentence import describe
-from .serving import Serving, Settings
+from .serving import Serving
 from .wire import (
     VERSION,
     Cancel,
@@ -147,8 +147,8 @@ def start(link: Link) -> Engine | PassageEngine | None:
         link.send(Failed(f"server and worker disagree on the wire's version ({VERSION})"))
         return None
     try:
-        _choose_device(configure.metal)
-        loaded = _load(Path(configure.directory), _settings(configure), link)
+        _choose_device(configure.settings.metal)
+        loaded = _load(configure, link)
     except (ValueError, OSError, SimulatorError) as error:
         link.send(Failed(str(error)))
         return None
@@ -156,11 +156,12 @@ def start(link: Link) -> Engine | PassageEngine | None:
     return loaded.engine
 
 
-def _load(directory: Path, settings: Settings, link: Link) -> Serving | PassageServing:
-    description = describe(directory)
+def _load(configure: Configure, link: Link) -> Serving | PassageServing:
+    description = describe(Path(configure.directory))
+    settings, memory = configure.settings, configure.memory
     if description.purpose == "generate":
-        return serving.load(description, settings)
-    return passage_serving.load(description, settings, link.wake)
+        return serving.load(description, settings, memory)
+    return passage_serving.load(description, settings, memory, link.wake)
 
 
 def _choose_device(name: str) -> None:
@@ -172,21 +173,6 @@ def _choose_device(name: str) -> None:
             require()
             print(SIMULATED, file=sys.stderr, flush=True)
         use(chosen)
-
-
-def _settings(configure: Configure) -> Settings:
-    return Settings(
-        memory=configure.memory,
-        pool=configure.pool,
-        max_batch=configure.max_batch,
-        queue=configure.queue,
-        chunk=configure.chunk,
-        threads=configure.threads,
-        exact=configure.exact,
-        kv_bits=configure.kv_bits,
-        kv_pattern=configure.metal_kv,
-        check=configure.check,
-    )
 
 
 def main(descriptor: int) -> int:

@@ -11,22 +11,14 @@ from typing import Annotated, Any, TypeVar, cast
 
 import typer
 
+from ..engine.settings import Settings
 from .config import EXIT_USAGE, SETTINGS, UsageError, read_config
 
-ENGINE = (
-    "models",
-    "max_tokens",
-    "kv_cache",
-    "kv_bits",
-    "chunk",
-    "threads",
-    "cpu_precision",
-    "metal",
-    "metal_kv",
-    "check_weights",
-    "offline",
-    "log_level",
-)  # without a server
+# What `run` takes: no server's settings, nor what concerns many requests; in the order of --help.
+FIRST = ("models", "max_tokens", "kv_cache", "kv_bits")
+MANY = ("max_batch", "queue")
+MODEL = [name for name in Settings.__struct_fields__ if name not in MANY]
+ENGINE = dict.fromkeys([*FIRST, *MODEL, "offline", "log_level"])
 
 MIXED = "mixed_2_6, mixed_3_4, mixed_3_6, mixed_4_6"  # the recipes of mlx_lm
 MODES = "affine, mxfp4, mxfp8, nvfp4"

@@ -1,12 +1,13 @@
-"""Every setting, declared once; the only reader of the environment. Flags win over it."""
+"""The settings of server and models: flags win over the environment, which nothing else reads."""
 
 import ipaddress
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
+from ..engine.settings import Flag, Settings
 from .log import LEVELS
 
 EXIT_USAGE = 2  # what shells and argparse mean by a usage error
@@ -19,8 +20,6 @@ UNITS = {
 YES = frozenset({"1", "true", "yes", "on"})
 NO = frozenset({"", "0", "false", "no", "off"})
 
-T = TypeVar("T")
-
 
 class UsageError(Exception):
     """A user's mistake at start: one sentence that says what is wrong and how to mend it."""
@@ -28,7 +27,7 @@ class UsageError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Where a field of Config comes from; `parse` raises ValueError saying what it wants."""
+    """A field as users meet it; `parse` raises ValueError saying what it wants."""
 
     parse: Callable[[str], Any]
     default: str
@@ -36,28 +35,11 @@ class Setting:
     flag: str
     metavar: str
     help: str
-    repeated: bool = False  # the flag may be; the environment separates by commas
-    switch: bool = False  # the flag takes no value
+    repeated: bool  # the flag may be; the environment separates by commas
+    switch: bool  # the flag takes no value
 
 
-def setting(default: str, parse: Callable[[str], T], environment: str, flag: str, help: str) -> T:
-    """A field of Config with its Setting; the metavar is the second word of `flag`."""
-    name, _, metavar = flag.partition(" ")
-    value = parse(default)
-    source = Setting(
-        parse,
-        default,
-        tuple(environment.split()),
-        name,
-        metavar,
-        help,
-        repeated=isinstance(value, tuple),
-        switch=isinstance(value, bool),
-    )
-    return field(default=value, repr=name != "--api-key", metadata={"setting": source})
-
-
-def whole(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
+def whole(least: int, most: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         if not re.fullmatch(r"\d{1,10}", text.strip()) or not least <= int(text) <= most:
             raise ValueError(f"a whole number from {least} to {most}")
@@ -66,29 +48,25 @@ def whole(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
     return parse
 
 
-def whole_or_auto(least: int, most: int, *only: int) -> Callable[[str], int]:
-    """0 stands for auto."""
-    wants = " or ".join(map(str, only)) or f"a whole number from {least} to {most}"
+def or_auto(parse: Callable[[str], int]) -> Callable[[str], int]:
+    """The same, but that the word auto stands for 0."""
 
-    def parse(text: str) -> int:
-        if text.strip().lower() == "auto":
-            return 0
+    def parse_or_auto(text: str) -> int:
         try:
-            value = whole(least, most)(text)
-        except ValueError:
-            value = 0
-        if not value or (only and value not in only):
-            raise ValueError(f"{wants}, or auto")
+            return 0 if text.strip().lower() == "auto" else parse(text)
+        except ValueError as wants:
+            raise ValueError(f"{wants}, or auto") from None
+
+    return parse_or_auto
+
+
+def choice(*allowed: str | int) -> Callable[[str], Any]:
+    def parse(text: str) -> str | int:
+        entered = text.strip().lower()
+        value = int(entered) if re.fullmatch(r"\d{1,10}", entered) else entered
+        if value not in allowed:
+            raise ValueError(" or ".join(map(str, allowed)))
         return value
-
-    return parse
-
-
-def choice(*allowed: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text.strip().lower() not in allowed:
-            raise ValueError(" or ".join(allowed))
-        return text.strip().lower()
 
     return parse
 
@@ -104,13 +82,6 @@ def size(text: str) -> int:
     if not match or match[2] not in UNITS or float(match[1]) == 0:
         raise ValueError("a number of bytes such as 512MB or 8GiB")
     return int(float(match[1]) * UNITS[match[2]])
-
-
-def memory(text: str) -> int | None:
-    try:
-        return None if text.strip().lower() == "auto" else size(text)
-    except ValueError as wants:
-        raise ValueError(f"{wants}, or auto") from None
 
 
 def texts(text: str) -> tuple[str, ...]:
@@ -135,134 +106,139 @@ def switch(text: str) -> bool:
     return text.strip().lower() in YES
 
 
+BY_METAVAR: Mapping[str, Callable[[str], Any]] = {
+    "BYTES": size,
+    "SECONDS": seconds,
+    "LEVEL": level,
+}
+BY_TYPE: Mapping[Any, Callable[[str], Any]] = {
+    bool: switch,
+    str: word,
+    tuple[str, ...]: texts,
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """What a command was asked to do."""
+    """What a command was asked to do; `model` says how each worker runs its model."""
 
     # fmt: off
-    models: tuple[str, ...] = setting(
-        "", texts, "BESSEMER_MODELS", "--model MODEL",
+    models: Annotated[tuple[str, ...], Flag(
+        "MODEL",
         "A directory or a Hugging Face id, NAME=MODEL to name it; may be repeated. "
         "Without one: the built-in demonstration model.",
-    )
-    host: str = setting(
-        "127.0.0.1", word, "BESSEMER_HOST", "--host HOST",
-        "The address to listen on.",
-    )
-    port: int = setting(
-        "8000", whole(0, 65535), "BESSEMER_PORT", "--port PORT",
-        "The port to listen on; 0 takes a free one.",
-    )
-    max_tokens: int = setting(
-        "32768", whole(1), "BESSEMER_MAX_TOKENS", "--max-tokens N",
-        "The longest answer, in tokens; also what a request gets that names no length.",
-    )
-    api_key: tuple[str, ...] = setting(
-        "", texts, "BESSEMER_API_KEY", "--api-key KEY",
-        "Keys of which a client must send one, separated by commas.",
-    )
-    rate_limit: int = setting(
-        "0", whole(0), "BESSEMER_RATE_LIMIT", "--rate-limit N",
-        "Requests a minute that one client may make; 0 is no limit.",
-    )
-    timeout: float = setting(
-        "300", seconds, "BESSEMER_TIMEOUT", "--timeout SECONDS",
-        "The longest a request may take.",
-    )
-    grace: float = setting(
-        "10", seconds, "BESSEMER_GRACE", "--grace SECONDS",
-        "How long answers may go on once the server is told to stop.",
-    )
-    body_limit: int = setting(
-        "10MiB", size, "BESSEMER_BODY_LIMIT", "--body-limit BYTES",
-        "The largest body of a request.",
-    )
-    kv_cache: int | None = setting(
-        "auto", memory, "BESSEMER_KV_CACHE", "--kv-cache BYTES",
-        "Memory for each model's KV cache; auto takes what fits.",
-    )
-    max_batch: int = setting(
-        "64", whole(1, 4096), "BESSEMER_MAX_BATCH", "--max-batch N",
-        "Sequences that are generated together.",
-    )
-    queue: int = setting(
-        "256", whole(0), "BESSEMER_QUEUE", "--queue N",
-        "Requests that may wait for their turn.",
-    )
-    chunk: int = setting(
-        "256", whole(1, 65536), "BESSEMER_CHUNK", "--chunk N",
-        "Prompt tokens that are read in one step.",
-    )
-    threads: int = setting(
-        "auto", whole_or_auto(1, 256), "BESSEMER_THREADS", "--threads N",
-        "Threads of each model on a CPU; auto shares out the physical cores.",
-    )
-    cpu_precision: str = setting(
-        "fast", choice("fast", "exact"), "BESSEMER_CPU_PRECISION", "--cpu-precision KIND",
-        "How a CPU multiplies quantized weights: fast rounds activations to 8 bits, "
-        "exact keeps float32.",
-    )
-    kv_bits: int = setting(
-        "auto", whole_or_auto(4, 16, 4, 8, 16), "BESSEMER_KV_BITS", "--kv-bits N",
-        "Bits of a number in the KV cache: 4, 8 or 16; auto is 16, or 32 where weights are.",
-    )
-    metal: str = setting(
-        "auto", choice("auto", "simulator", "checked", "off"), "BESSEMER_METAL", "--metal KIND",
-        "Where Metal kernels run: auto, on a Mac's GPU; simulator, on a CPU model of Metal; "
-        "checked, the same with every access checked; off, nowhere.",
-    )
-    metal_kv: str = setting(
-        "tail", choice("tail", "in-place", "functional"), "BESSEMER_METAL_KV", "--metal-kv KIND",
-        "How Metal kernels append to the KV cache: tail keeps new tokens apart, in-place writes "
-        "through a pointer if the GPU passes a test of that, functional copies.",
-    )
-    check_weights: bool = setting(
-        "", switch, "BESSEMER_CHECK_WEIGHTS", "--check-weights",
-        "Refuse a model whose weights hold NaN or infinity; takes a moment more to load.",
-    )
-    cors_origin: tuple[str, ...] = setting(
-        "", texts, "BESSEMER_CORS_ORIGIN", "--cors-origin ORIGIN",
-        "A web page's origin that may call this server, or * for all; may be repeated.",
-    )
-    log_level: str = setting(
-        "info", level, "BESSEMER_LOG_LEVEL", "--log-level LEVEL",
-        f"What to log: {', '.join(LEVELS)}.",
-    )
-    offline: bool = setting(
-        "", switch, "BESSEMER_OFFLINE HF_HUB_OFFLINE", "--offline",
-        "Download nothing.",
-    )
-    heartbeat: float = setting(
-        "5", seconds, "BESSEMER_HEARTBEAT", "--heartbeat SECONDS",
-        "The longest silence in a stream before a sign of life is sent.",
-    )
+        name="--model",
+    )] = ()
+    host: Annotated[str, Flag(
+        "HOST", "The address to listen on.",
+    )] = "127.0.0.1"
+    port: Annotated[int, Flag(
+        "PORT", "The port to listen on; 0 takes a free one.", max=65535,
+    )] = 8000
+    max_tokens: Annotated[int, Flag(
+        "N", "The longest answer, in tokens; also what a request gets that names no length.",
+        min=1,
+    )] = 32768
+    api_key: Annotated[tuple[str, ...], Flag(
+        "KEY", "Keys of which a client must send one, separated by commas.",
+    )] = field(default=(), repr=False)
+    rate_limit: Annotated[int, Flag(
+        "N", "Requests a minute that one client may make; 0 is no limit.",
+    )] = 0
+    timeout: Annotated[float, Flag(
+        "SECONDS", "The longest a request may take.",
+    )] = 300.0
+    grace: Annotated[float, Flag(
+        "SECONDS", "How long answers may go on once the server is told to stop.",
+    )] = 10.0
+    body_limit: Annotated[int, Flag(
+        "BYTES", "The largest body of a request.",
+    )] = 10 * 2**20
+    model: Settings = field(default_factory=Settings)
+    cors_origin: Annotated[tuple[str, ...], Flag(
+        "ORIGIN", "A web page's origin that may call this server, or * for all; may be repeated.",
+    )] = ()
+    log_level: Annotated[str, Flag(
+        "LEVEL", f"What to log: {', '.join(LEVELS)}.",
+    )] = "info"
+    offline: Annotated[bool, Flag(
+        "", "Download nothing.", variable="HF_HUB_OFFLINE",
+    )] = False
+    heartbeat: Annotated[float, Flag(
+        "SECONDS", "The longest silence in a stream before a sign of life is sent.",
+    )] = 5.0
     # fmt: on
     hub_cache: Path = Path()  # where Hugging Face keeps what was downloaded
 
 
-SETTINGS: Mapping[str, Setting] = {
-    each.name: each.metadata["setting"] for each in fields(Config) if each.metadata
-}
+def declared(fields_of: type) -> dict[str, Setting]:
+    """The settings that a class declares, by field and in order; those of a field's class too."""
+    defaults = fields_of()
+    settings: dict[str, Setting] = {}
+    for name, hint in get_type_hints(fields_of, include_extras=True).items():
+        if get_origin(hint) is Annotated:
+            kind, flag = get_args(hint)
+            settings[name] = _setting(name, kind, flag, getattr(defaults, name))
+        elif issubclass(hint, Settings):
+            settings |= declared(hint)
+    return settings
+
+
+def _setting(name: str, kind: Any, flag: Flag, default: Any) -> Setting:
+    variables = (f"BESSEMER_{name.upper()}", flag.variable)
+    return Setting(
+        _parser(kind, flag),
+        _shown(default, flag),
+        tuple(filter(None, variables)),
+        flag.name or f"--{name.replace('_', '-')}",
+        flag.metavar,
+        flag.help,
+        repeated=isinstance(default, tuple),
+        switch=isinstance(default, bool),
+    )
+
+
+def _parser(kind: Any, flag: Flag) -> Callable[[str], Any]:
+    parse = BY_METAVAR.get(flag.metavar) or BY_TYPE.get(kind)
+    if parse is None and get_origin(kind) is Literal:
+        parse = choice(*(each for each in get_args(kind) if each or not flag.auto))
+    parse = parse or whole(flag.min, flag.max)
+    return or_auto(parse) if flag.auto else parse
+
+
+def _shown(default: Any, flag: Flag) -> str:
+    """The default as a user would write it."""
+    if flag.auto and not default:
+        return "auto"
+    if flag.metavar == "BYTES":
+        return f"{default // 2**20}MiB"
+    if isinstance(default, bool | tuple):
+        return ""
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+SETTINGS: Mapping[str, Setting] = declared(Config)
 
 
 def read_config(
     flags: Mapping[str, str | bool | Sequence[str] | None], environment: Mapping[str, str]
 ) -> Config:
     """Flags (by field name; None or empty where not given) over environment over defaults."""
-    given: dict[str, Any] = {"hub_cache": hub_cache(environment)}
+    values: dict[str, Any] = {}
     for name, source in SETTINGS.items():
         flag = flags.get(name)
         variable = next((v for v in source.environment if v in environment), None)
         if isinstance(flag, bool) and flag:
-            given[name] = True
+            values[name] = True
         elif isinstance(flag, str):
-            given[name] = _parse(source, source.flag, flag)
+            values[name] = _parse(source, source.flag, flag)
         elif flag:
             assert isinstance(flag, Sequence)
-            given[name] = tuple(part for text in flag for part in _parts(name, text))
+            values[name] = tuple(part for text in flag for part in _parts(name, text))
         elif variable is not None:
-            given[name] = _parse(source, variable, environment[variable])
-    return Config(**given)
+            values[name] = _parse(source, variable, environment[variable])
+    model = {name: values.pop(name) for name in Settings.__struct_fields__ if name in values}
+    return Config(model=Settings(**model), hub_cache=hub_cache(environment), **values)
 
 
 def _parts(name: str, text: str) -> tuple[str, ...]:

@@ -8,17 +8,16 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 from ..engine.request import Ask, Event, Refusal, Refused
+from ..engine.settings import Settings
 from ..engine.wire import (
     VERSION,
     Cancel,
     Configure,
     Failed,
-    Pattern,
     Ready,
     Step,
     Submit,
@@ -36,41 +35,6 @@ KILL_AFTER = 2.0  # seconds between asking a worker to end and ending it
 
 class StartError(Exception):
     """A model cannot be served; the message is for the person at the command line."""
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerSettings:
-    """A model's directory and what its worker may use; memory and pool in bytes (0: automatic)."""
-
-    directory: Path
-    memory: int
-    threads: int
-    max_batch: int
-    queue: int
-    chunk: int
-    pool: int = 0
-    exact: bool = False
-    kv_bits: int = 0
-    metal: str = "auto"
-    metal_kv: Pattern = "tail"
-    check: bool = False
-
-    def configure(self) -> Configure:
-        return Configure(
-            VERSION,
-            str(self.directory),
-            self.memory,
-            self.threads,
-            self.max_batch,
-            self.queue,
-            self.chunk,
-            self.pool,
-            self.exact,
-            self.kv_bits,
-            self.metal,
-            self.metal_kv,
-            self.check,
-        )
 
 
 class Ticket:
@@ -146,13 +110,15 @@ class _Pipe(asyncio.Protocol):
 class Worker:
     """A worker process that is started anew, with its model, whenever it dies."""
 
-    def __init__(self, name: str, settings: WorkerSettings, log: Log) -> None:
+    def __init__(
+        self, name: str, directory: Path, memory: int, settings: Settings, log: Log
+    ) -> None:
         self.name = name
         self.ready: Ready | None = (
             None  # what the running worker said of itself; None while none runs
         )
         self.seconds = 0.0  # from the running worker's start to its readiness
-        self._settings = settings
+        self._configure = Configure(VERSION, str(directory), memory, settings)
         self._log = log
         self._numbers = itertools.count(1)
         self._tickets: dict[int, Ticket] = {}
@@ -222,12 +188,12 @@ class Worker:
                 *(sys.executable, "-P", "-m", "bessemer.engine.worker", str(theirs.fileno())),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                env=os.environ | {"OMP_NUM_THREADS": str(self._settings.threads)},
+                env=os.environ | {"OMP_NUM_THREADS": str(self._configure.settings.threads)},
             )
         _, self._pipe = await asyncio.get_running_loop().create_unix_connection(
             lambda: _Pipe(self._receive, self._lost.set), sock=ours
         )
-        self._pipe.send(self._settings.configure())
+        self._pipe.send(self._configure)
 
     async def _until_ready(self) -> None:
         """Until the worker is ready, has failed or is gone."""

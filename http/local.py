@@ -6,17 +6,17 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import cast
 
 import psutil
+from msgspec import structs
 
 from ..engine import tokenizer
 from ..engine.sentence import SentenceError, describe
-from ..engine.wire import Pattern
+from ..engine.settings import Settings
 from ..translate.template import ChatTemplate, pick
 from .backends import Backends, Encoder, Local, Served
 from .config import Config, UsageError
-from .fleet import StartError, Worker, WorkerSettings
+from .fleet import StartError, Worker
 from .log import Log
 
 SHARE = 0.8  # of the memory that is free at start; the rest is the system's and other programs'
@@ -26,8 +26,9 @@ SHARE = 0.8  # of the memory that is free at start; the rest is the system's and
 async def started(models: Mapping[str, Path], config: Config, log: Log) -> AsyncIterator[Backends]:
     """All models, loaded and supervised. Raises UsageError if one of them cannot be served."""
     budgets = shares(models, int(psutil.virtual_memory().available * SHARE))
+    settings = with_threads(config.model, len(models))
     workers = {
-        name: Worker(name, _settings(path, budgets[name], len(models), config), log)
+        name: Worker(name, path.absolute(), budgets[name], settings, log)
         for name, path in models.items()
     }
     try:
@@ -61,21 +62,9 @@ def _weights(path: Path) -> int:
     return sum(file.stat().st_size for file in files)
 
 
-def _settings(path: Path, memory: int, models: int, config: Config) -> WorkerSettings:
-    return WorkerSettings(
-        directory=path.absolute(),
-        memory=memory,
-        threads=config.threads or max(cores() // models, 1),
-        max_batch=config.max_batch,
-        queue=config.queue,
-        chunk=config.chunk,
-        pool=config.kv_cache or 0,
-        exact=config.cpu_precision == "exact",
-        kv_bits=config.kv_bits,
-        metal=config.metal,
-        metal_kv=cast(Pattern, config.metal_kv),
-        check=config.check_weights,
-    )
+def with_threads(settings: Settings, models: int) -> Settings:
+    """Its share of the cores for each of so many models, where the user names no number."""
+    return structs.replace(settings, threads=settings.threads or max(cores() // models, 1))
 
 
 async def _open(worker: Worker, path: Path) -> Served:

@@ -16,7 +16,7 @@ from bessemer.engine.request import Event, Request, Started
 from bessemer.engine.room import Room
 from bessemer.engine.runner import Runner
 from bessemer.engine.scheduler import Limits
-from bessemer.engine.wire import Pattern
+from bessemer.engine.settings import Pattern
 from bessemer.kernels.metal.device import Options, Simulator, using
 from bessemer.kernels.pages import Format
 from tests.architectures.parity import loaded, model

@@ -1,7 +1,6 @@
 """The engine's Metal path from end to end: in the simulator, models say what they say on a CPU."""
 
 from collections import Counter
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,13 +8,14 @@ from tempfile import TemporaryDirectory
 import mlx.core as mx
 import numpy as np
 import pytest
+from msgspec import structs
 
 from bessemer.engine.batch import Batch
 from bessemer.engine.request import Event, Refused, Request, Sampling, Token
 from bessemer.engine.runner import Runner
 from bessemer.engine.sentence import describe
-from bessemer.engine.serving import Serving, Settings, load
-from bessemer.engine.wire import Pattern
+from bessemer.engine.serving import Serving, load
+from bessemer.engine.settings import Pattern, Settings
 from bessemer.http.hub import BUILT_IN
 from bessemer.kernels.metal.device import Nowhere, Options, Simulator, using
 from bessemer.kernels.metal.library import watching
@@ -34,15 +34,13 @@ LENGTH = {"tail": 40, "in-place": 12, "functional": 12}  # tokens; 40 cross a pa
 
 def serving(pattern: Pattern = "tail", exact: bool = False) -> Serving:
     settings = Settings(
-        memory=10**9,
-        pool=0,
         max_batch=4,
         queue=8,
         chunk=64,
-        exact=exact,
-        kv_pattern=pattern,
+        cpu_precision="exact" if exact else "fast",
+        metal_kv=pattern,
     )
-    return load(describe(BUILT_IN), settings)
+    return load(describe(BUILT_IN), settings, memory=10**9)
 
 
 def answers(model: Serving, length: int) -> tuple[tuple[int, ...], ...]:
@@ -105,11 +103,12 @@ class Seen:
 
 def crowded(directory: Path, pattern: Pattern) -> tuple[dict[int, list[int]], Seen]:
     """Greedy answers to four requests, two of which begin alike, with pages for about two."""
-    settings = Settings(10**9, pool=0, max_batch=4, queue=8, chunk=48, exact=True)
-    plan = load(describe(directory), settings).plan
+    settings = Settings(max_batch=4, queue=8, chunk=48, cpu_precision="exact")
+    plan = load(describe(directory), settings, memory=10**9).plan
     page = plan.page + sum(each.page for each in plan.windows)
     pool = 9 * page * (2 if plan.state else 1)
-    door = load(describe(directory), replace(settings, pool=pool, kv_pattern=pattern)).engine
+    settings = structs.replace(settings, kv_cache=pool, metal_kv=pattern)
+    door = load(describe(directory), settings, memory=10**9).engine
     assert isinstance(door._forward, Runner)
     seen = door._forward = Seen(door._forward)
     events: list[Event] = []

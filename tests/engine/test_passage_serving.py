@@ -7,30 +7,34 @@ from queue import SimpleQueue
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from bessemer.engine.memory import DoesNotFit
 from bessemer.engine.passage_serving import PassageServing, load
 from bessemer.engine.request import Embed, Embedded, Event, Rank, Ranked, Refusal, Refused
 from bessemer.engine.sentence import Purpose, SentenceError, describe
-from bessemer.engine.serving import Settings
+from bessemer.engine.settings import Settings
 from tests.engine.loading import load_embedder
 from tests.http.running import guide_copy
 
 from .tiny_sentence import EMBEDDERS, NORMALIZE, POOLING, QUERY, RERANKERS, modules
 
-SETTINGS = Settings(memory=10**9, pool=0, max_batch=4, queue=4, chunk=64)
+SETTINGS = Settings(max_batch=4, queue=4, chunk=64)
+MEMORY = 10**9  # bytes
 
 
-def serving(path: Path, kind: Purpose, settings: Settings = SETTINGS) -> PassageServing:
+def serving(
+    path: Path, kind: Purpose, settings: Settings = SETTINGS, memory: int = MEMORY
+) -> PassageServing:
     description = describe(path)
     assert kind != "generate" and description.purpose == kind
-    return load(description, settings, lambda: None)
+    return load(description, settings, memory, lambda: None)
 
 
 def test_an_embedder_in_a_folder_of_its_own(tmp_path: Path) -> None:
     path = EMBEDDERS["three_modes_lower_case_own_folder"].write(tmp_path)
     made, woken = serving(path, "embed"), SimpleQueue[None]()
-    made = load(describe(path), SETTINGS, lambda: woken.put(None))
+    made = load(describe(path), SETTINGS, MEMORY, lambda: woken.put(None))
     made.engine.submit(Embed(id=1, inputs=["the cat", "DOG"]))
     woken.get(timeout=20)
     (event,) = made.engine.step()
@@ -45,7 +49,8 @@ def test_an_embedder_in_a_folder_of_its_own(tmp_path: Path) -> None:
 
 def test_a_reranker(tmp_path: Path) -> None:
     woken = SimpleQueue[None]()
-    made = load(describe(RERANKERS["raw"].write(tmp_path)), SETTINGS, lambda: woken.put(None))
+    path = RERANKERS["raw"].write(tmp_path)
+    made = load(describe(path), SETTINGS, MEMORY, lambda: woken.put(None))
     made.engine.submit(Rank(id=1, query=QUERY, documents=["fish"]))
     woken.get(timeout=20)
     assert [type(event) for event in made.engine.step()] == [Ranked]
@@ -55,7 +60,8 @@ def test_a_step_takes_a_chunk_of_tokens(tmp_path: Path) -> None:
     path = EMBEDDERS["no_modules"].write(tmp_path)
     for chunk, steps in ((8, 4), (16, 2), (64, 1)):
         woken = SimpleQueue[None]()
-        made = load(describe(path), replace(SETTINGS, chunk=chunk), lambda: woken.put(None))  # noqa: B023
+        settings = structs.replace(SETTINGS, chunk=chunk)
+        made = load(describe(path), settings, MEMORY, lambda: woken.put(None))  # noqa: B023
         made.engine.submit(Embed(id=1, inputs=[[5] * 8] * 4))
         woken.get(timeout=20)
         events = [made.engine.step() for _ in range(steps)]
@@ -63,7 +69,7 @@ def test_a_step_takes_a_chunk_of_tokens(tmp_path: Path) -> None:
 
 
 def test_so_many_requests_may_wait(tmp_path: Path) -> None:
-    settings = replace(SETTINGS, max_batch=2, queue=1)
+    settings = structs.replace(SETTINGS, max_batch=2, queue=1)
     engine = serving(EMBEDDERS["no_modules"].write(tmp_path), "embed", settings).engine
     for number in range(3):
         engine.submit(Embed(id=number, inputs=["fish"]))
@@ -77,14 +83,15 @@ def test_what_does_not_fit_is_refused_before_it_is_read(tmp_path: Path) -> None:
     assert 0 < needed.working < 10**7
     least = needed.weights + needed.working
     with pytest.raises(DoesNotFit, match="to work in, but it was given"):
-        serving(path, "embed", replace(SETTINGS, memory=least - 1))
-    assert serving(path, "embed", replace(SETTINGS, memory=least)).plan.budget == least
+        serving(path, "embed", memory=least - 1)
+    assert serving(path, "embed", memory=least).plan.budget == least
 
 
 def test_more_tokens_at_a_time_need_more_memory(tmp_path: Path) -> None:
     path = EMBEDDERS["no_modules"].write(tmp_path)
     small, large = (
-        serving(path, "embed", replace(SETTINGS, chunk=chunk)).plan.working for chunk in (64, 640)
+        serving(path, "embed", structs.replace(SETTINGS, chunk=chunk)).plan.working
+        for chunk in (64, 640)
     )
     assert 2 * small < large < 10 * small
 
@@ -94,10 +101,10 @@ def test_memory_for_shorter_passages_alone(tmp_path: Path) -> None:
     whole = serving(path, "embed").plan
     assert whole.context == 160
     woken = SimpleQueue[None]()
-    less = replace(SETTINGS, memory=whole.weights + whole.working * 15 // 16)
-    made = load(describe(path), less, lambda: woken.put(None))
+    less = whole.weights + whole.working * 15 // 16
+    made = load(describe(path), SETTINGS, less, lambda: woken.put(None))
     assert 128 <= made.plan.context < 160
-    assert made.plan.weights + made.plan.working <= less.memory
+    assert made.plan.weights + made.plan.working <= less
     events: list[Event] = []
     for number, truncate in enumerate((True, False)):
         made.engine.submit(Embed(id=number, inputs=["the " * 300], truncate=truncate))
@@ -107,7 +114,7 @@ def test_memory_for_shorter_passages_alone(tmp_path: Path) -> None:
     assert isinstance(cut, Embedded) and cut.tokens == made.plan.context
     assert isinstance(refused, Refused) and f"takes {made.plan.context}" in refused.message
     with pytest.raises(DoesNotFit):
-        serving(path, "embed", replace(SETTINGS, memory=whole.weights + whole.working // 2))
+        serving(path, "embed", memory=whole.weights + whole.working // 2)
 
 
 def test_a_decoder_that_embeds(tmp_path: Path) -> None:
@@ -117,7 +124,7 @@ def test_a_decoder_that_embeds(tmp_path: Path) -> None:
     (path / "1_Pooling").mkdir()
     (path / "1_Pooling" / "config.json").write_text('{"pooling_mode": "lasttoken"}')
     woken = SimpleQueue[None]()
-    made = load(describe(path), SETTINGS, lambda: woken.put(None))
+    made = load(describe(path), SETTINGS, MEMORY, lambda: woken.put(None))
     made.engine.submit(Embed(id=1, inputs=["the cat", "serve a model"]))
     woken.get(timeout=20)
     (event,) = made.engine.step()
@@ -127,7 +134,7 @@ def test_a_decoder_that_embeds(tmp_path: Path) -> None:
     assert np.abs(found - expected).max() < 1e-5
     assert (made.model_type, made.plan.context) == ("llama", 2048)
     with pytest.raises(DoesNotFit):
-        load(describe(path), replace(SETTINGS, memory=made.plan.weights + 10**6), lambda: None)
+        load(describe(path), SETTINGS, made.plan.weights + 10**6, lambda: None)
 
 
 def test_files_that_make_no_sense_are_named(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from bessemer.engine.request import (
     Token,
     TokenLogprobs,
 )
+from bessemer.engine.settings import Settings
 from bessemer.engine.wire import (
     VERSION,
     Cancel,
@@ -40,7 +41,7 @@ REQUEST = Request(
     logprobs=0,
 )
 TO_WORKER = [
-    Configure(VERSION, "/models/é", 10**12, 2, 64, 256, 256),
+    Configure(VERSION, "/models/é", 10**12, Settings(threads=2, metal_kv="in-place")),
     Submit([REQUEST, REQUEST]),
     Submit([Embed(id=1, inputs=["é", [0, 2**31 - 1]], dimensions=3, prompt="q", truncate=True)]),
     Submit([REQUEST, Rank(id=2, query="?", documents=["", "x"])]),

@@ -22,6 +22,7 @@ from bessemer.engine.request import (
     Sampling,
     Token,
 )
+from bessemer.engine.settings import Settings
 from bessemer.engine.wire import (
     VERSION,
     Cancel,
@@ -38,6 +39,7 @@ from bessemer.kernels.simulator.options import SimulatorError
 from .tiny_sentence import EMBEDDERS, RERANKERS
 
 GUIDE = Path(__file__).parents[2] / "engine" / "guide"
+SETTINGS = Settings(threads=1, max_batch=8, queue=2, chunk=64)
 
 
 class Server:
@@ -84,7 +86,7 @@ def worker() -> Iterator[Server]:
 
 
 def configure(directory: Path = GUIDE, version: int = VERSION) -> Configure:
-    return Configure(version, str(directory), 10**9, 1, 8, 2, 64)
+    return Configure(version, str(directory), 10**9, SETTINGS)
 
 
 def ask(number: int, count: int) -> Request:
@@ -204,6 +206,6 @@ def test_the_simulator_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyP
         raise SimulatorError("no clang; pip install 'bessemer[simulator]'")
 
     monkeypatch.setattr(compiler, "require", missing)
-    link: Any = Listener(structs.replace(configure(), metal="simulator"))
+    link: Any = Listener(structs.replace(configure(), settings=Settings(metal="simulator")))
     assert module.start(link) is None
     assert link.sent == [Failed("no clang; pip install 'bessemer[simulator]'")]

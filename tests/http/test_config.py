@@ -1,11 +1,16 @@
 """Settings: where they come from, which source wins, and what a mistake is called."""
 
+import os
+import shutil
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bessemer.engine.settings import Settings
 from bessemer.http.config import (
     SETTINGS,
     Config,
@@ -22,13 +27,14 @@ def test_defaults() -> None:
     assert config == Config(hub_cache=config.hub_cache)
     assert (config.host, config.port, config.models) == ("127.0.0.1", 8000, ())
     assert (config.max_tokens, config.timeout, config.grace) == (32768, 300.0, 10.0)
-    assert (config.body_limit, config.kv_cache, config.offline) == (10 * 2**20, None, False)
-    assert (config.max_batch, config.queue, config.chunk) == (64, 256, 256)
+    assert (config.body_limit, config.model.kv_cache, config.offline) == (10 * 2**20, 0, False)
+    assert (config.model.max_batch, config.model.queue, config.model.chunk) == (64, 256, 256)
     assert (config.rate_limit, config.api_key, config.heartbeat) == (0, (), 5.0)
 
 
 def test_every_field_has_one_flag_and_its_own_variable() -> None:
-    assert {each.name for each in fields(Config)} - set(SETTINGS) == {"hub_cache"}
+    names = {each.name for each in fields(Config)} | set(Settings.__struct_fields__)
+    assert names - set(SETTINGS) == {"hub_cache", "model"}
     flags = [source.flag for source in SETTINGS.values()]
     variables = [v for source in SETTINGS.values() for v in source.environment]
     assert len(set(flags)) == len(flags) and len(set(variables)) == len(variables)
@@ -47,7 +53,7 @@ VALUES: list[tuple[str, Any, str, Any]] = [
     ("grace", "1", "1", 1.0),
     ("body_limit", "1KiB", "1 kib", 1024),
     ("kv_cache", "2GB", "2GB", 2 * 10**9),
-    ("kv_cache", "auto", "auto", None),
+    ("kv_cache", "auto", "auto", 0),
     ("max_batch", "1", "1", 1),
     ("queue", "0", "0", 0),
     ("chunk", "32", "32", 32),
@@ -66,12 +72,16 @@ VALUES: list[tuple[str, Any, str, Any]] = [
 ]
 
 
+def entry(config: Config, name: str) -> Any:
+    return getattr(config.model if name in Settings.__struct_fields__ else config, name)
+
+
 @pytest.mark.parametrize(("name", "flag", "variable", "value"), VALUES)
 def test_flags_and_variables(name: str, flag: Any, variable: str, value: Any) -> None:
-    assert getattr(read_config({name: flag}, {}), name) == value
+    assert entry(read_config({name: flag}, {}), name) == value
     environment = {SETTINGS[name].environment[0]: variable}
     value = ("a", "b=c") if name == "models" else value
-    assert getattr(read_config({name: None}, environment), name) == value
+    assert entry(read_config({name: None}, environment), name) == value
 
 
 def test_every_setting_is_tried() -> None:
@@ -110,6 +120,8 @@ def test_hugging_face_s_own_switch_counts(text: str) -> None:
         ("threads", "0", "a whole number from 1 to 256, or auto"),
         ("cpu_precision", "float", "fast or exact"),
         ("kv_bits", "5", "4 or 8 or 16, or auto"),
+        ("kv_bits", "0", "4 or 8 or 16, or auto"),
+        ("max_batch", "4097", "a whole number from 1 to 4096"),
         ("metal", "gpu", "auto or simulator or checked or off"),
         ("metal_kv", "both", "tail or in-place or functional"),
         ("log_level", "loud", "one of debug, info, warning, error"),
@@ -164,3 +176,49 @@ def test_a_warning_where_others_can_reach_it(host: str) -> None:
     text = warning(Config(host=host))
     assert text is not None and host in text and "--api-key" in text
     assert warning(Config(host=host, api_key=("k",))) is None
+
+
+FIELD = """
+    eager: Annotated[int, Flag("N", "Steps that are taken early.", max=9, auto=True)] = 3
+"""
+FIELD_IN_USE = """
+from bessemer.engine.settings import Settings
+from bessemer.engine.wire import VERSION, Configure, server_channel, worker_channel
+from bessemer.http.cli import main
+from bessemer.http.config import read_config
+
+for model in (
+    read_config({"eager": "7"}, {"BESSEMER_EAGER": "8"}).model,
+    read_config({}, {"BESSEMER_EAGER": "8"}).model,
+    read_config({"eager": "auto"}, {}).model,
+):
+    frame = server_channel().frame(Configure(VERSION, "/m", 1, model))
+    (configure,) = worker_channel().feed(frame)
+    print(configure.settings.eager)
+main(["serve", "--eager", "10"])
+main(["serve", "--help"])
+main(["run", "--help"])
+"""
+
+
+def test_a_new_setting_is_its_field_and_its_use(tmp_path: Path) -> None:
+    """One line added to a copy of the package is a flag that reaches a worker."""
+    package = tmp_path / "bessemer"
+    for folder in ("kernels", "architectures", "engine", "translate", "http"):
+        ignored = shutil.ignore_patterns("__pycache__", "guide")
+        shutil.copytree(Path(__file__).parents[2] / folder, package / folder, ignore=ignored)
+    declared = package / "engine" / "settings.py"
+    declared.write_text(declared.read_text() + FIELD)
+    done = subprocess.run(
+        [sys.executable, "-c", FIELD_IN_USE],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[:3] == ["7", "8", "0"]
+    assert "--eager is '10', but must be a whole number from 0 to 9, or auto." in done.stderr
+    help = " ".join(done.stdout.split())
+    entry = "--eager N Steps that are taken early. [default 3; BESSEMER_EAGER]"
+    assert help.count(entry) == 2  # of serve and of run

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bessemer.http.local import shares
+from bessemer.engine.settings import Settings
+from bessemer.http import local
+from bessemer.http.local import shares, with_threads
 from tests.http.running import COMMAND, guide_copy
 
 
@@ -111,3 +113,10 @@ def test_no_byte_is_promised_twice(tmp_path: Path, memory: int, expected: tuple[
         (tmp_path / name / "model.safetensors").write_bytes(b"x" * size)
         models[name] = tmp_path / name
     assert tuple(shares(models, memory).values()) == expected
+
+
+def test_models_share_the_cores_unless_a_number_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "cores", lambda: 7)
+    assert [with_threads(Settings(), models).threads for models in (1, 2, 8)] == [7, 3, 1]
+    named = Settings(threads=5, chunk=9)
+    assert with_threads(named, 2) == named

@@ -1,0 +1,73 @@
+"""How a worker runs its model: each setting is one field, and its flag has the field's name."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from msgspec import Struct
+
+# How Metal kernels append to the KV cache: new tokens kept apart from immutable pools, written into
+# pools through a pointer and ordered by tokens, or into what may be copies of the pools.
+Pattern = Literal["tail", "in-place", "functional"]
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """What a command line says of a field beside its name, type and default.
+
+    The metavar names the unit, as in BYTES; `auto` is a word for 0. Field `kv_cache` is --kv-cache
+    and BESSEMER_KV_CACHE, unless `name` is the flag's; `variable` is one more of the environment.
+    """
+
+    metavar: str
+    help: str
+    min: int = 0
+    max: int = 2**31 - 1
+    auto: bool = False
+    name: str = ""
+    variable: str = ""
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """What the user decides of a model's run; 0 is auto where a flag takes that word."""
+
+    # fmt: off
+    kv_cache: Annotated[int, Flag(
+        "BYTES", "Memory for each model's KV cache; auto takes what fits.", auto=True,
+    )] = 0
+    max_batch: Annotated[int, Flag(
+        "N", "Sequences that are generated together.", min=1, max=4096,
+    )] = 64
+    queue: Annotated[int, Flag(
+        "N", "Requests that may wait for their turn.",
+    )] = 256
+    chunk: Annotated[int, Flag(
+        "N", "Prompt tokens that are read in one step.", min=1, max=65536,
+    )] = 256
+    threads: Annotated[int, Flag(
+        "N", "Threads of each model on a CPU; auto shares out the physical cores.",
+        min=1, max=256, auto=True,
+    )] = 0
+    cpu_precision: Annotated[Literal["fast", "exact"], Flag(
+        "KIND",
+        "How a CPU multiplies quantized weights: fast rounds activations to 8 bits, "
+        "exact keeps float32.",
+    )] = "fast"
+    kv_bits: Annotated[Literal[0, 4, 8, 16], Flag(
+        "N",
+        "Bits of a number in the KV cache: 4, 8 or 16; auto is 16, or 32 where weights are.",
+        auto=True,
+    )] = 0
+    metal: Annotated[Literal["auto", "simulator", "checked", "off"], Flag(
+        "KIND",
+        "Where Metal kernels run: auto, on a Mac's GPU; simulator, on a CPU model of Metal; "
+        "checked, the same with every access checked; off, nowhere.",
+    )] = "auto"
+    metal_kv: Annotated[Pattern, Flag(
+        "KIND",
+        "How Metal kernels append to the KV cache: tail keeps new tokens apart, in-place writes "
+        "through a pointer if the GPU passes a test of that, functional copies.",
+    )] = "tail"
+    check_weights: Annotated[bool, Flag(
+        "", "Refuse a model whose weights hold NaN or infinity; takes a moment more to load.",
+    )] = False
+    # fmt: on
