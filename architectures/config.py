@@ -1,10 +1,10 @@
 """What a model computes, as one frozen ModelConfig in which all vendors' spellings end."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from .recipe import Recipe
-from .storage import ALIKE, UNQUANTIZED, MlxLm, Quantization
+from .storage import MlxLm, Quantization
 
 Activation = Literal["silu", "gelu", "gelu_tanh", "swiglu_clamped", "relu2"]
 
@@ -450,7 +450,7 @@ class ModelConfig:
     blocks: tuple[BlockConfig, ...]
     norm: NormConfig
     tied: bool
-    quantization: Quantization = UNQUANTIZED
+    quantization: Quantization = field(default_factory=Quantization)
     embed_scale: float = 1.0
     residual_scale: float = 1.0
     logit_scale: float = 1.0
@@ -465,7 +465,7 @@ class ModelConfig:
     final_norm: str = "norm"
     renames: tuple[tuple[str, str], ...] = ()
     unused: tuple[str, ...] = ()
-    mlx_lm: MlxLm = ALIKE
+    mlx_lm: MlxLm = field(default_factory=MlxLm)
     recipe: Recipe | None = None
 
     @property

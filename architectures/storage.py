@@ -40,9 +40,6 @@ class Quantization:
     block: tuple[int, int] | None = (128, 128)
 
 
-UNQUANTIZED = Quantization()
-
-
 @dataclass(frozen=True, slots=True)
 class MlxLm:
     """What sets a family apart where a checkpoint is written for mlx_lm.
@@ -60,6 +57,3 @@ class MlxLm:
     unused: str = NOTHING
     dense: str = NOTHING
     small: str = NOTHING
-
-
-ALIKE = MlxLm()

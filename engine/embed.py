@@ -295,18 +295,11 @@ def _compared(files: ModelFiles, config: ModelConfig) -> tuple[Tokens | None, Re
         raise SentenceError(
             f"{description.directory} says nothing of how it scores a document for a query"
         )
-    return _answers(files, recipe), recipe
-
-
-def _answers(files: ModelFiles, recipe: Recipe) -> Tokens:
-    """The two tokens whose logits are compared."""
     yes, no = map(files.reader.whole.token_to_id, (recipe.yes, recipe.no))
     if yes is None or no is None:
-        raise SentenceError(
-            f"{files.description.directory} has no tokens {recipe.yes!r} and {recipe.no!r} "
-            "to score by"
-        )
-    return yes, no
+        names = f"{recipe.yes!r} and {recipe.no!r}"
+        raise SentenceError(f"{description.directory} has no tokens {names} to score by")
+    return (yes, no), recipe
 
 
 def activation(files: ModelFiles) -> Score:

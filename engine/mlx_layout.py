@@ -16,7 +16,6 @@ from .checkpoint import Checkpoint
 from .weights import FLOATS, Files, is_unused
 
 SCALES = "_scale_inv"  # after the name of a weight in 8-bit floats
-
 GATE_UP = ("gate_proj", "up_proj")
 
 Read = Callable[[], mx.array]

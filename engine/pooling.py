@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from .checkpoint import SINGLE, CheckpointError, read_headers
 from .sentence import MODULES, DenseFile, Description, Mode, PoolingFile, SentenceError
+from .weights import FLOATS, Files
 
 Floats = NDArray[np.float32]
-FLOATS = ("F32", "F16", "BF16")
 SMALLEST = 1e-12  # length by which a vector is divided
 FUNCTIONS: Mapping[str, Callable[[Floats], Floats]] = {
     "torch.nn.modules.linear.Identity": lambda x: x,
@@ -151,9 +151,8 @@ def _arrays(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Floa
     found = {name: header.shape for name, header in headers.items()}
     if found != shapes or any(header.dtype not in FLOATS for header in headers.values()):
         raise CheckpointError(f"{path} has the tensors {found}, where its config implies {shapes}")
-    loaded = mx.load(str(path), format="safetensors")
-    assert isinstance(loaded, dict)
-    return {name: np.array(array.astype(mx.float32)) for name, array in loaded.items()}
+    files = Files()
+    return {name: np.array(files.take(each).astype(mx.float32)) for name, each in headers.items()}
 
 
 def _weighted(rows: Floats, first: int) -> Floats:
