@@ -33,6 +33,7 @@ from bessemer.architectures.decoder import Decoder
 from bessemer.architectures.registry import configure
 from bessemer.architectures.step import Cache, Step
 from bessemer.bench.drawn import Drawn
+from bessemer.bench.machine import cpu_tier
 from bessemer.bench.show import console
 from bessemer.bench.stats import paired, rotated
 from bessemer.engine.kv_cache import allocate
@@ -180,12 +181,15 @@ def main() -> int:
     parser.add_argument("--wide", type=int, default=1)
     parser.add_argument("--most", type=float, default=1.3)
     options = parser.parse_args()
+    tier = cpu_tier()
     names = list(dict.fromkeys([FIRST, *(options.families or families())]))
     subjects = {name: subject(name, options.wide) for name in names}
     prompts = {name: prefill(each, options.tokens) for name, each in subjects.items()}
     tokens = {name: decode(each, options.context) for name, each in subjects.items()}
     found = measure(prompts, options.rounds, 1), measure(tokens, options.rounds, 5)
-    console().print(table(*found, options.most))
+    shown = table(*found, options.most)
+    shown.title = f"CPU tier: {tier or 'none'}"
+    console().print(shown)
     return 0
 
 

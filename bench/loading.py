@@ -20,6 +20,7 @@ import psutil
 from msgspec import Struct, to_builtins
 from rich.table import Table
 
+from bessemer.bench.machine import cpu_tier
 from bessemer.bench.processes import peak
 from bessemer.bench.shapes import shape
 from bessemer.bench.show import console
@@ -38,6 +39,7 @@ class Loaded(Struct, frozen=True):
 
 def measure(path: Path) -> Loaded:
     """Of this process, which has loaded nothing yet."""
+    cpu_tier()
     mx.eval(mx.ones((64, 64)) @ mx.ones((64, 64)))
     process = psutil.Process()
     before, began = peak(process), time.perf_counter()
@@ -76,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     most = median(each.peak for each in found)
     table = Table("checkpoint", "size", "load, s (median)", "peak / size")
     table.add_row(path.name, f"{size / 1e9:.2f} GB", f"{seconds:.2f}", f"{most / size:.3f}")
+    table.title = f"CPU tier: {cpu_tier() or 'none'}"
     console().print(table)
     return int(seconds > MOST_SECONDS or most > MOST_MEMORY * size)
 

@@ -1,5 +1,6 @@
 """What a saved figure says of its machine: processor, memory, versions; no names, no paths."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -9,9 +10,12 @@ from pathlib import Path
 import msgspec
 import psutil
 
+from bessemer.bench.contest import Unavailable
+from bessemer.kernels.cpu import library
+
 
 class Machine(msgspec.Struct, frozen=True):
-    """Memory in bytes; `cores` are physical ones."""
+    """Memory in bytes; `cores` are physical ones; `tier` is the C kernels' instruction set."""
 
     cpu: str
     cores: int
@@ -21,11 +25,13 @@ class Machine(msgspec.Struct, frozen=True):
     python: str
     versions: dict[str, str]
     load: float | None = None  # of the last minute, before the measurement: 0 is idle
+    tier: str = ""  # where operations do not run in C, and in reports of older versions
 
     def __str__(self) -> str:
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
+        cpu = f"{self.cpu}, CPU tier {self.tier}" if self.tier else self.cpu
         return (
-            f"{self.cores} cores of {self.cpu}, {self.memory / 2**30:.0f} GiB, {self.system}, "
+            f"{self.cores} cores of {cpu}, {self.memory / 2**30:.0f} GiB, {self.system}, "
             f"Python {self.python}, {versions}"
         )
 
@@ -40,7 +46,20 @@ def describe() -> Machine:
         python=platform.python_version(),
         versions={name: version for name in ("bessemer", "mlx") if (version := installed(name))},
         load=round(psutil.getloadavg()[0], 2),
+        tier=cpu_tier(),
     )
+
+
+def cpu_tier() -> str:
+    """The tier in use, which is BESSEMER_CPU_TIER's or the best; empty without C kernels.
+
+    To be called before anything is computed. Raises Unavailable where the machine lacks it.
+    """
+    try:
+        library.use_tier(os.environ.get("BESSEMER_CPU_TIER") or library.AUTO)
+    except ValueError as error:
+        raise Unavailable(str(error)) from error
+    return library.tier()
 
 
 def cores() -> int:

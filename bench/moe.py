@@ -18,6 +18,7 @@ from bessemer.architectures.config import MoeConfig
 from bessemer.architectures.decoder import Block, Decoder
 from bessemer.architectures.layers.moe import MoE
 from bessemer.architectures.step import Step
+from bessemer.bench.machine import cpu_tier
 from bessemer.bench.options import numbers
 from bessemer.bench.shapes import shape
 from bessemer.bench.stats import paired, rotated, summary
@@ -131,7 +132,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--whole", action="store_true", help="with attention, norms and head")
     options = parser.parse_args()
-    chosen = shape(options.shape).scaled(options.layers)
+    chosen, tier = shape(options.shape).scaled(options.layers), cpu_tier()
     model = load(checkpoint(chosen, Storage(), seed=1))
     plain = unsorted(model.decoder)
     work = prefill if options.whole else experts_alone
@@ -142,6 +143,7 @@ def main() -> int:
     )
     what = "prefill of the whole model" if options.whole else "the experts of all layers"
     table.title = f"{options.shape}, {chosen.mark or 'all layers'}: {what}, random weights"
+    table.title += f", CPU tier: {tier or 'none'}"
     Console().print(table)
     return 0
 

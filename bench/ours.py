@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 import psutil
 
-from bessemer.bench.machine import installed
+from bessemer.bench.machine import cpu_tier, installed
 from bessemer.bench.shapes import kv_values
 from bessemer.engine import serving
 from bessemer.engine.request import Refusal, Refused, Request, Sampling, Token
@@ -32,7 +32,7 @@ class Run:
     """A loaded model, and measurements of it."""
 
     def __init__(self, order: dict[str, Any]) -> None:
-        path = Path(order["path"])
+        path, tier = Path(order["path"]), cpu_tier()
         config = msgspec.json.decode((path / "config.json").read_bytes())
         pool = order["pool_tokens"] * kv_values(config) * 4
         settings = Settings(
@@ -52,6 +52,7 @@ class Run:
             "threads": str(settings.threads or "auto"),
             "precision": settings.cpu_precision,
         }
+        self.settings |= {"CPU tier": tier} if tier else {}
 
     def submit(self, tokens: Sequence[int], most: int) -> int:
         self.number += 1

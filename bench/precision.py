@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bessemer.bench.guide_corpus import entries, held_out
+from bessemer.bench.machine import cpu_tier
 from bessemer.engine.request import Request, Sampling, Token
 from bessemer.engine.sentence import describe
 from bessemer.engine.serving import Serving, load
@@ -88,6 +89,7 @@ def main() -> int:
     parser.add_argument("--model", type=Path, default=GUIDE)
     parser.add_argument("--questions", type=int, default=10_000, help="the most that are asked")
     options = parser.parse_args()
+    print(f"CPU tier: {cpu_tier() or 'none'}")
     found = compare(options.model, options.questions)
     print(f"greedy answers the same: {found.same} of {found.compared}")
     print(

@@ -52,6 +52,11 @@ class Settings(Struct, frozen=True, kw_only=True):
         "How a CPU multiplies quantized weights: fast rounds activations to 8 bits, "
         "exact keeps float32.",
     )] = "fast"
+    cpu_tier: Annotated[Literal["auto", "avx512", "avx2", "neon", "plain"], Flag(
+        "KIND",
+        "Instructions that a CPU's kernels are compiled for: avx512 (with VNNI), avx2, neon, "
+        "or plain C; auto, the best that the machine has.",
+    )] = "auto"
     kv_bits: Annotated[Literal[0, 4, 8, 16], Flag(
         "N",
         "Bits of a number in the KV cache: 4, 8 or 16; auto is 16, or 32 where weights are.",

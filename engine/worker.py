@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from ..kernels.cpu.library import use_tier
 from ..kernels.metal.device import Device, Nowhere, Options, Simulator, use
 from ..kernels.simulator.options import SimulatorError
 from . import passage_serving, serving
@@ -147,6 +148,7 @@ def start(link: Link) -> Engine | PassageEngine | None:
         link.send(Failed(f"server and worker disagree on the wire's version ({VERSION})"))
         return None
     try:
+        use_tier(configure.settings.cpu_tier)
         _choose_device(configure.settings.metal)
         loaded = _load(configure, link)
     except (ValueError, OSError, SimulatorError) as error:

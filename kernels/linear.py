@@ -25,7 +25,7 @@ from .metal.device import device
 from .product import gated_linear_composed, linear_composed
 from .registry import Key, Operation, bucket
 from .rms_norm import Norm, rms_norm_reference
-from .weight import ALIGNED, Matrix, Packed, Quantized, Weight, matrix, storage, widen
+from .weight import Matrix, Packed, Quantized, Weight, is_whole_panels, matrix, storage, widen
 
 WIDENED = 1 << 24  # values of a weight that is worth restoring to verify a kernel
 
@@ -69,8 +69,8 @@ def gated_linear(
         chosen = GATED_LINEAR if few else gated_linear_composed
         return chosen(x, weight, bias, activation, limit, norm)
     x = x if norm is None else norm(x)
-    native = _native()
-    if native is None or not x.size or x.dtype != mx.float32 or weight.outputs % (2 * ALIGNED):
+    native, halves = _native(), is_whole_panels(weight.outputs // 2)
+    if native is None or not x.size or x.dtype != mx.float32 or not halves:
         return activate(linear(x, weight, bias), activation, limit)
     return _compiled(native, x, weight, bias, None, ACTIVATIONS[activation], limit)
 

@@ -26,13 +26,13 @@ from .product import linear_composed
 from .registry import Key, Operation, bucket
 from .rms_norm import Norm, rms_norm_reference
 from .weight import (
-    ALIGNED,
     Dense,
     Matrix,
     Packed,
     Quantized,
     Weight,
     inputs_of,
+    is_whole_panels,
     matrix,
     on_cpu,
     pack,
@@ -111,7 +111,7 @@ class Experts:
 
 def pack_experts(weight: Weight, count: int) -> Weight:
     """As `pack`, unless an expert would begin in the middle of a panel."""
-    return weight if weight.outputs // count % ALIGNED else pack(weight)
+    return pack(weight) if is_whole_panels(weight.outputs // count) else weight
 
 
 def moe(

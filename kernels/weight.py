@@ -11,8 +11,6 @@ from .cpu.library import E4M3, E8M0, INT, NUMBERS, POINTER, address, empty, libr
 from .cpu.library import optional as optional_address
 from .metal.device import device
 
-ALIGNED = 16  # rows of a panel, at most: where the up projection may begin
-
 RUN = 32  # codes that lie together in the C kernels
 BLOCK = 16  # bytes of a group of gpt-oss's codes
 
@@ -125,6 +123,16 @@ def pack(weight: Weight) -> Weight:
     return packed
 
 
+def is_whole_panels(rows: int) -> bool:
+    """Whether matrices of so many rows, one below the other, all begin at a panel of the C kernels.
+
+    All that is laid out or read in panels asks this: gate and up, experts, heads. False without
+    C kernels.
+    """
+    found = library()
+    return found is not None and not rows % found.lanes
+
+
 def pack_pair(gate: Dense | Quantized, up: Dense | Quantized) -> Packed | None:
     """A gate and its up projection as `gated_linear` reads them fastest, in memory of their own.
 
@@ -134,13 +142,10 @@ def pack_pair(gate: Dense | Quantized, up: Dense | Quantized) -> Packed | None:
     found = library()
     if found is None or device() is not None:
         return None
-    if gate.outputs != up.outputs or gate.outputs % found.lanes:
-        return None
-    lanes, described = found.lanes, matrix(gate)
-    if not described.bits and described.inputs * gate.weight.dtype.size % 4:
+    if gate.outputs != up.outputs or not is_whole_panels(gate.outputs):
         return None
     parts = [
-        mx.stack([array.reshape(-1, lanes, array.shape[-1]) for array in pair], axis=1)
+        mx.stack([array.reshape(-1, found.lanes, array.shape[-1]) for array in pair], axis=1)
         for pair in zip(_arrays(gate), _arrays(up), strict=True)
     ]
     joined = [part.reshape(-1, part.shape[-1]) for part in parts]
@@ -154,7 +159,7 @@ def pack_pair(gate: Dense | Quantized, up: Dense | Quantized) -> Packed | None:
     packed = pack(whole)
     assert isinstance(packed, Packed)
     packed.matrix.paired = 1
-    return packed
+    return packed if packed.matrix.packed else None  # rows of an odd number of 16-bit values
 
 
 def matrix(weight: Weight) -> Matrix:

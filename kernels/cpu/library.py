@@ -1,6 +1,7 @@
 """The C kernels as a shared library: compiled once for this machine, kept in a cache, then loaded.
 
-Sources are this folder's and the operations' own C files. Which instruction set: `probe.c` says.
+Sources are this folder's and the operations' own C files. Which instruction sets the machine has,
+`probe.c` says; the best of them is used unless `use_tier` asks for another.
 """
 
 import ctypes
@@ -14,12 +15,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import mlx.core as mx
@@ -30,19 +33,34 @@ FLAGS = (
     *("-std=gnu11", "-O3", "-fPIC", "-pthread", "-fvisibility=hidden", "-fno-math-errno"),
     *("-ffp-contract=off", "-Wall", "-Wextra", "-Wno-psabi", "-Wno-unknown-warning-option"),
 )
-# The instruction sets, best first for each kind of machine; the last runs anywhere.
-TIERS = {
-    "avx512": (
-        *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni", "-mavx512vbmi"),
-        *("-mavx2", "-mfma", "-mf16c", "-mbmi2", "-mprefer-vector-width=512"),
-    ),
-    "avx2": ("-mavx2", "-mfma", "-mf16c", "-mbmi2"),
-    "neon": ("-march=armv8.2-a+dotprod+fp16",),
-    "portable": (),
-}
+AUTO = "auto"  # the best tier that the machine has
+AVX2 = ("avx2", "fma", "f16c", "bmi2")
+AVX512 = (*AVX2, *(f"avx512{part}" for part in ("f", "bw", "dq", "vl", "vnni", "vbmi")))
+ARM = "-march=armv8.2-a+dotprod+fp16"
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """An instruction set: the compiler's flags, and what the processor must have (probe.c)."""
+
+    flags: tuple[str, ...] = ()
+    needs: frozenset[str] = frozenset()
+
+
+# Best first for each kind of machine; the last runs anywhere.
+TIERS: Mapping[str, Tier] = MappingProxyType(
+    {
+        "avx512": Tier(
+            (*(f"-m{name}" for name in AVX512), "-mprefer-vector-width=512"), frozenset(AVX512)
+        ),
+        "avx2": Tier(tuple(f"-m{name}" for name in AVX2), frozenset(AVX2)),
+        "neon": Tier((ARM,), frozenset({"dotprod", "fp16"})),
+        "plain": Tier(),
+    }
+)
 # zig takes this machine's instructions where nothing is said, and -march for a processor's name.
 ZIG = ("-m", "ziglang", "cc", "-mcpu=baseline")
-ZIG_FLAGS = {"-march=armv8.2-a+dotprod+fp16": "-mcpu=generic+v8_2a+dotprod+fullfp16"}
+ZIG_FLAGS = {ARM: "-mcpu=generic+v8_2a+dotprod+fullfp16"}
 NUMBERS = {mx.float32: 0, mx.float16: 1, mx.bfloat16: 2}  # as in simd.h
 E8M0, E4M3 = 3, 4  # the same, of scales of 8 bits
 
@@ -52,6 +70,8 @@ LARGE = 1 << 18  # floats that are copied in as long as MLX takes to hand out ze
 
 POINTER, INT, FLOAT = ctypes.c_void_p, ctypes.c_int, ctypes.c_float
 Function = Callable[..., int]
+
+_chosen: ContextVar[str] = ContextVar("tier", default=AUTO)
 
 
 class CompileError(RuntimeError):
@@ -89,7 +109,8 @@ def library() -> Library | None:
     if mx.default_device().type != mx.DeviceType.cpu:
         return None
     try:
-        loaded = load(probe())
+        name = _chosen.get()
+        loaded = load(tiers()[0] if name == AUTO else name)
     except (CompileError, OSError) as error:
         print(
             f"warning: the CPU kernels are not used, so expect a hundredth of the speed: {error}; "
@@ -121,17 +142,50 @@ def use_threads(count: int) -> None:
         found.resize(count)
 
 
-def probe() -> str:
-    """The best tier of this machine."""
+def features() -> set[str]:
+    """What the processor has of what tiers need. Raises CompileError or OSError."""
     handle = _opened("probe", [HERE / "probe.c"], ())
-    handle.tier.restype = ctypes.c_char_p
-    name: bytes = handle.tier()
-    return name.decode()
+    handle.features.restype = ctypes.c_char_p
+    names: bytes = handle.features()
+    return set(names.decode().split())
+
+
+def tiers() -> list[str]:
+    """The tiers that this machine runs, best first. Raises CompileError or OSError."""
+    has = features()
+    return [name for name, tier in TIERS.items() if tier.needs <= has]
+
+
+def use_tier(name: str) -> None:
+    """Compiles and loads this tier for the whole process, in the place of the best one.
+
+    name: "auto", which changes nothing, or one of TIERS. Raises ValueError, in one sentence, where
+    the machine lacks the tier, and RuntimeError where another one is loaded already.
+    """
+    if name == AUTO:
+        return
+    try:
+        available = tiers()
+    except (CompileError, OSError) as error:
+        raise ValueError(f"the CPU tier {name} cannot be compiled here: {error}") from error
+    if name not in available:
+        has = ", ".join(available)
+        raise ValueError(f"the CPU tier {name} does not run on this machine, which has: {has}")
+    if library.cache_info().currsize and tier() != name:
+        raise RuntimeError(f"the CPU tier {tier() or 'MLX'} is in use already, not {name}")
+    _chosen.set(name)
+    library()
+
+
+def tier() -> str:
+    """The name of the tier in use; empty where operations do not run in C."""
+    loaded = library()
+    return "" if loaded is None else loaded.tier
 
 
 def load(tier: str) -> Library:
     """Compiles a tier unless the cache has it. Raises CompileError or OSError."""
-    handle = _opened(tier, sources(), TIERS[tier], NOTICE)
+    handle = _opened(tier, sources(), TIERS[tier].flags, NOTICE)
     return Library(tier, handle, handle.op_lanes())
 
 

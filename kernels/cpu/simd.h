@@ -73,7 +73,7 @@ INLINE void vf_put(float *p, vf v, int left) {
 #elif LANES == 4
 #include "neon.h"
 #else
-#include "portable.h"
+#include "plain.h"
 #endif
 
 #ifndef DOT4_SMALL

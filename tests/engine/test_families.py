@@ -22,6 +22,7 @@ from bessemer.kernels.pages import Format
 from tests.architectures.parity import loaded, model
 from tests.architectures.steps import prefill
 from tests.architectures.tiny import VOCABULARY, Floats
+from tests.kernels.tiers import in_turns, use_everywhere
 
 from .paper_model import answers, ask, rows_of, text
 
@@ -121,6 +122,14 @@ def test_each_request_has_the_logits_it_has_alone(name: str, chunk: int) -> None
     assert all((one == other).all() for one, other in compared(found, model(name), asked))
     shared = any(event.cached for event in found.events if isinstance(event, Started))
     assert shared == (name != "llama_dynamic")  # where requests of no two reaches are turned alike
+
+
+@pytest.mark.parametrize(("tier", "name"), in_turns(NAMES))
+def test_on_lower_tiers_too(tier: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_everywhere(monkeypatch, tier)
+    asked, of_tier = list(requests()), loaded(name)
+    found = served(of_tier, "functional", 19, asked)
+    assert all((one == other).all() for one, other in compared(found, of_tier, asked))
 
 
 @pytest.mark.parametrize(

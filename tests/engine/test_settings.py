@@ -8,6 +8,7 @@ import pytest
 from bessemer.engine.settings import Flag, Settings
 from bessemer.engine.wire import VERSION, Configure, WireError, server_channel, worker_channel
 from bessemer.http.config import declared
+from bessemer.kernels.cpu.library import AUTO, TIERS
 
 HINTS = get_type_hints(Settings, include_extras=True)
 
@@ -32,6 +33,11 @@ def test_every_field_has_a_flag_and_a_default_that_it_takes() -> None:
             assert flag.min <= default <= flag.max or (flag.auto and default == 0), name
 
 
+def test_every_tier_of_the_cpu_kernels_can_be_chosen() -> None:
+    kind, _ = get_args(HINTS["cpu_tier"])
+    assert get_args(kind) == (AUTO, *TIERS)
+
+
 def test_a_further_field_is_a_flag_of_the_same_name() -> None:
     settings = declared(Further)
     assert list(settings) == [*Settings.__struct_fields__, "draft_length"]
@@ -54,6 +60,7 @@ def test_every_field_reaches_the_worker() -> None:
         chunk=9,
         threads=3,
         cpu_precision="exact",
+        cpu_tier="plain",
         kv_bits=8,
         metal="checked",
         metal_kv="functional",
@@ -66,8 +73,8 @@ def test_every_field_reaches_the_worker() -> None:
 
 
 def test_a_value_that_no_flag_allows_is_not_taken() -> None:
-    unknown = msgspec.structs.replace(Settings(), metal="gpu")
-    with pytest.raises(WireError, match="metal"):
+    unknown = msgspec.structs.replace(Settings(), cpu_tier="sse")
+    with pytest.raises(WireError, match="cpu_tier"):
         list(worker_channel().feed(server_channel().frame(configured(unknown))))
 
 

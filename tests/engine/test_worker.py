@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from msgspec import structs
 
@@ -33,6 +34,7 @@ from bessemer.engine.wire import (
     Submit,
     server_channel,
 )
+from bessemer.kernels.cpu import library
 from bessemer.kernels.simulator import compiler
 from bessemer.kernels.simulator.options import SimulatorError
 
@@ -209,3 +211,15 @@ def test_the_simulator_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyP
     link: Any = Listener(structs.replace(configure(), settings=Settings(metal="simulator")))
     assert module.start(link) is None
     assert link.sent == [Failed("no clang; pip install 'bessemer[simulator]'")]
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not library.compiled(), reason="no C kernels to see")
+@pytest.mark.parametrize("tier", library.tiers() if library.compiled() else [])
+def test_the_kernels_are_those_of_the_tier_and_no_others(tier: str) -> None:
+    settings = structs.replace(SETTINGS, cpu_tier=tier)
+    with worker() as server:
+        server.send(structs.replace(configure(), settings=settings))
+        assert isinstance(server.receive(), Ready)
+        paths = [Path(each.path) for each in psutil.Process(server.process.pid).memory_maps()]
+    tiers = {path.name.split("-")[0] for path in paths} & {*library.TIERS}
+    assert tiers == {tier}

@@ -10,6 +10,7 @@ import pytest
 from bessemer.engine.settings import Settings
 from bessemer.http import local
 from bessemer.http.local import shares, with_threads
+from bessemer.kernels.cpu import library
 from tests.http.running import COMMAND, guide_copy
 
 
@@ -84,6 +85,13 @@ def test_one_broken_model_stops_the_others_too(tmp_path: Path) -> None:
 def test_a_pool_too_small_for_anything() -> None:
     said = sentence(start("serve", "--port", "0", "--kv-cache", "4KB"))
     assert "KV pool" in said and "--kv-cache" in said
+
+
+@pytest.mark.skipif(not library.compiled(), reason="there are no C kernels")
+def test_kernels_that_the_processor_cannot_run() -> None:
+    missing = next(name for name in library.TIERS if name not in library.tiers())
+    said = sentence(start("run", "hello", "--cpu-tier", missing))
+    assert f"the CPU tier {missing} does not run on this machine, which has: " in said
 
 
 def test_run_answers_once(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
@@ -17,12 +17,13 @@ from bessemer.kernels.attention import (
     latent_attention_composed,
     latent_attention_reference,
 )
-from bessemer.kernels.cpu.library import TIERS, CompileError, Library, load, probe
+from bessemer.kernels.cpu.library import Library
 from bessemer.kernels.pages import Format, Heads, Layout, Pages
 from bessemer.kernels.rope import Table, rope_table_reference
 
 from .arrays import normal, same
 from .steps import layout_of, stale, tables
+from .tiers import NATIVE, loaded
 
 # Largest difference against the largest value.
 TOLERANCE = {
@@ -35,28 +36,16 @@ TOLERANCE = {
 Attend = Callable[[mx.array, Heads, Table, Pages, Layout], tuple[mx.array, Pages]]
 
 
-@cache
-def compiled(tier: str) -> Library:
-    """Skips the test on machines that lack the tier."""
-    try:
-        best = list(TIERS).index(probe())
-        if list(TIERS).index(tier) < best or (tier == "neon") != (probe() == "neon"):
-            pytest.skip(f"this machine does not run {tier}")
-        return load(tier)
-    except CompileError as error:
-        pytest.skip(str(error))
-
-
-@pytest.fixture(params=[*TIERS, "mlx"])
+@pytest.fixture(params=[*NATIVE, "mlx"])
 def attend(request: pytest.FixtureRequest) -> Attend:
     if request.param == "mlx":
         return attention_composed
-    return partial(attention_compiled, compiled(request.param))
+    return partial(attention_compiled, loaded(request.param))
 
 
-@pytest.fixture(params=TIERS)
+@pytest.fixture(params=NATIVE)
 def library(request: pytest.FixtureRequest) -> Library:
-    return compiled(request.param)
+    return loaded(request.param)
 
 
 def heads_of(heads: int, kv_heads: int, dim: int, value_dim: int = 0, **more: Any) -> Heads:
@@ -282,13 +271,13 @@ def test_a_row_before_the_beginning_sees_nothing(library: Library) -> None:
 
 @pytest.mark.parametrize("format", [Format.FLOAT32, Format.FLOAT16, Format.INT8, Format.INT4])
 @pytest.mark.parametrize(("heads", "dim", "values"), [(16, 576, 512), (3, 72, 40)])
-@pytest.mark.parametrize("tier", [*TIERS, "mlx"])
+@pytest.mark.parametrize("tier", [*NATIVE, "mlx"])
 def test_latent_attention(tier: str, heads: int, dim: int, values: int, format: Format) -> None:
     """One key head whose first values are the value, positions in its last dimensions."""
     attend = (
         latent_attention_composed
         if tier == "mlx"
-        else partial(latent_attention_compiled, compiled(tier))
+        else partial(latent_attention_compiled, loaded(tier))
     )
     options = heads_of(heads, 1, dim, values, turned_from=values, interleaved=True)
     runs = [(2, 1), (45, 1), (71, 30)]

@@ -7,26 +7,26 @@ import pytest
 
 from bessemer.kernels.attention import attention_compiled, attention_composed, attention_reference
 from bessemer.kernels.attention_metal import attention_metal
-from bessemer.kernels.cpu.library import TIERS
 from bessemer.kernels.metal.device import Options, Simulator, using
 from bessemer.kernels.pages import PAGE, TOKEN, Format, Heads, Layout, Pages
 from bessemer.kernels.rope import Table
 
 from .arrays import normal
 from .steps import layout_of
-from .test_attention import TOLERANCE, Past, compiled, heads_of, width
+from .test_attention import TOLERANCE, Past, heads_of, width
+from .tiers import NATIVE, loaded
 
 CHECK = Simulator(Options(mode="check"))
 DECODES = [(130, 1), (97, 1), (33, 1), (64, 1)]
 MIXED = [*DECODES, (200, 40), (120, 7), (96, 33)]  # contexts and, of those, the step's rows
-WAYS = [*TIERS, "mlx", "replaced", "in place", "tail"]
+WAYS = [*NATIVE, "mlx", "replaced", "in place", "tail"]
 
 
 def attended(
     way: str, qkv: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout
 ) -> tuple[mx.array, Pages]:
-    if way in TIERS:
-        return attention_compiled(compiled(way), qkv, heads, table, pages, layout)
+    if way in NATIVE:
+        return attention_compiled(loaded(way), qkv, heads, table, pages, layout)
     if way == "mlx":
         return attention_composed(qkv, heads, table, pages, layout)
     if way == "in place":

@@ -3,6 +3,7 @@
 import fnmatch
 import importlib.util
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,8 @@ import pytest
 from bessemer.kernels.cpu import library
 from bessemer.kernels.linear import linear
 from bessemer.kernels.weight import Dense
+
+from .tiers import NATIVE
 
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "engine" / "guide"
@@ -48,11 +51,11 @@ def answer(loaded: library.Library) -> int:
 
 @compiles
 def test_a_library_is_compiled_once(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert answer(library.load("portable")) == 42
+    assert answer(library.load("plain")) == 42
     assert capsys.readouterr().err == library.NOTICE + "\n"
     (made,) = library.cache_folder().glob("*.so")
     written = made.stat().st_mtime_ns
-    assert answer(library.load("portable")) == 42
+    assert answer(library.load("plain")) == 42
     assert capsys.readouterr().err == ""
     assert made.stat().st_mtime_ns == written
 
@@ -107,23 +110,95 @@ def test_of_two_processes_one_compiles(tmp_path: Path) -> None:
 @compiles
 @pytest.mark.parametrize("content", [b"", b"not a library"])
 def test_a_broken_file_is_made_again(content: bytes, tiny: Path) -> None:
-    made = library.build("portable", [tiny], library.TIERS["portable"])
+    made = library.build("plain", [tiny], library.TIERS["plain"].flags)
     made.write_bytes(content)
-    assert answer(library.load("portable")) == 42
+    assert answer(library.load("plain")) == 42
 
 
 @compiles
 def test_a_compiler_that_fails_is_quoted(tiny: Path) -> None:
     tiny.write_text("#error nothing to see here\n")
     with pytest.raises(library.CompileError, match=r"failed: .*nothing to see here"):
-        library.load("portable")
+        library.load("plain")
     assert not list(library.cache_folder().glob("*.so"))
 
 
 def test_a_compiler_that_cannot_say_why(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "compiler", lambda: [sys.executable, "-c", "exit(1)"])
     with pytest.raises(library.CompileError, match="no message"):
-        library.load("portable")
+        library.load("plain")
+
+
+PROCESSORS = {
+    "": ["plain"],
+    "avx2 bmi2 f16c": ["plain"],  # without fma
+    "avx2 bmi2 f16c fma": ["avx2", "plain"],
+    "avx2 bmi2 f16c fma avx512f avx512bw avx512dq avx512vl": ["avx2", "plain"],  # the first of them
+    "avx2 bmi2 f16c fma avx512f avx512bw avx512dq avx512vl avx512vnni avx512vbmi": [
+        *("avx512", "avx2", "plain"),
+    ],
+    "fp16 dotprod": ["neon", "plain"],
+}
+
+
+@pytest.mark.parametrize("features", PROCESSORS)
+def test_a_processor_has_the_tiers_whose_features_it_has(
+    features: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "features", lambda: set(features.split()))
+    assert library.tiers() == PROCESSORS[features]
+
+
+@compiles
+def test_the_probe_knows_the_features_by_the_systems_names() -> None:
+    described = Path("/proc/cpuinfo")
+    if platform.machine() != "x86_64" or not described.exists():
+        pytest.skip("flags of x86-64 in /proc/cpuinfo")
+    line = next(line for line in described.read_text().splitlines() if line.startswith("flags"))
+    flags = {flag.replace("avx512_", "avx512") for flag in line.split()}
+    assert library.features() == flags & library.TIERS["avx512"].needs
+
+
+@pytest.mark.parametrize("name", ["neon", "avx512", "fast"])
+def test_a_tier_that_the_machine_lacks_is_refused(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "features", lambda: {"avx2", "bmi2", "f16c", "fma"})
+    before = library.tier()
+    with pytest.raises(ValueError, match=f"{name} does not run on this machine.*: avx2, plain$"):
+        library.use_tier(name)
+    assert library.tier() == before
+
+
+def test_a_tier_without_a_compiler_is_refused(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_compiler(monkeypatch)
+    with pytest.raises(ValueError, match="plain cannot be compiled here: there is no C compiler"):
+        library.use_tier("plain")
+    library.use_tier("auto")
+
+
+@compiles
+@pytest.mark.parametrize("name", NATIVE)
+def test_the_tier_that_was_asked_for_runs_in_every_thread(name: str) -> None:
+    code = (
+        "import sys, threading; from bessemer.kernels.cpu.library import *\n"
+        "use_tier(sys.argv[1]); use_tier(sys.argv[1]); use_tier('auto')\n"
+        "thread = threading.Thread(target=lambda: print(tier())); thread.start(); thread.join()"
+    )
+    command = [sys.executable, "-P", "-c", code, name]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{name}\n"
+
+
+@compiles
+def test_another_tier_than_the_one_in_use_is_too_late() -> None:
+    used = library.tier()
+    other = next((name for name in library.tiers() if name != used), None)
+    if not used or other is None:
+        pytest.skip("this machine runs one tier")
+    with pytest.raises(RuntimeError, match=f"{used} is in use already, not {other}"):
+        library.use_tier(other)
+    assert library.tier() == used
 
 
 def without_compiler(monkeypatch: pytest.MonkeyPatch, ziglang: bool = False) -> None:
@@ -158,11 +233,11 @@ def test_ziglang_stands_in_for_a_compiler(tiny: Path, monkeypatch: pytest.Monkey
     without_compiler(monkeypatch, ziglang=True)
     steps: list[list[str]] = []
     monkeypatch.setattr(library, "_compile", lambda *step: steps.append([*step[0], *step[2]]))
-    library.build("neon", [tiny], library.TIERS["neon"])
-    library.build("avx2", [tiny], library.TIERS["avx2"])
+    library.build("neon", [tiny], library.TIERS["neon"].flags)
+    library.build("avx2", [tiny], library.TIERS["avx2"].flags)
     zig = [sys.executable, "-m", "ziglang", "cc", "-mcpu=baseline"]
     assert steps[0] == [*zig, "-mcpu=generic+v8_2a+dotprod+fullfp16"]
-    assert steps[1] == [*zig, *library.TIERS["avx2"]]
+    assert steps[1] == [*zig, *library.TIERS["avx2"].flags]
 
 
 def test_a_home_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

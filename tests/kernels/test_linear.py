@@ -15,7 +15,7 @@ from bessemer.kernels.product import WIDENED
 from bessemer.kernels.weight import Dense, Packed, Quantized, Weight, pack, pack_pair, widen
 
 from .arrays import close, dense, every_storage, normal, quantized, same
-from .tiers import NATIVE, PATHS, use
+from .tiers import NATIVE, PATHS, loaded, use
 
 BITS = (2, 3, 4, 5, 6, 8)
 FLOATS = (mx.float32, mx.float16, mx.bfloat16)
@@ -249,21 +249,40 @@ def test_blocks_join_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("activation", ["silu", "gelu", "swiglu_clamped"])
 def test_a_gate_and_its_up_projection_in_turns(native: str, activation: Activation) -> None:
-    """The same bits as one below the other, for any rows; None where panels would be cut."""
-    x, bias = normal(41, 320, seed=5), normal(2 * 48, seed=6)
+    """The same bits as one below the other, for any rows."""
+    x = normal(41, 320, seed=5)
     for gate, up in pairs():
-        below = joined(gate, up)
-        found = pack_pair(gate, up)
-        if gate.outputs % 16:
-            assert found is None or native != "avx512"
-            continue
+        below, found, bias = joined(gate, up), pack_pair(gate, up), normal(2 * gate.outputs, seed=6)
         assert found is not None
         for some in (None, bias):
             expected = gated_linear(x, below, some, activation)
             assert same(gated_linear(x, found, some, activation), expected)
             assert same(gated_linear(x[7:8], found, some, activation), expected[7:8])
+            assert gated_linear(x[:0], found, some, activation).shape == (0, gate.outputs)
     with pytest.raises(AssertionError):
         linear.linear(x, paired_of(48, 320))
+
+
+@pytest.mark.parametrize("width", [4, 8, 12, 16, 20, 24, 40, 48, 56])
+def test_whatever_their_width_gate_and_up_are_multiplied(native: str, width: int) -> None:
+    """In turns where they fill whole panels, which differ by tier; else one below the other."""
+    x, bias = normal(5, 64, seed=5), normal(2 * width, seed=6)
+    for gate, up in (
+        (dense(width, 64), Dense(normal(width, 64, seed=2))),
+        (quantized(width, 64, 32, 4), quantized(width, 64, 32, 4, seed=2)),
+    ):
+        below, found = joined(gate, up), pack_pair(gate, up)
+        assert (found is None) == bool(width % loaded(native).lanes)
+        y = gated_linear(x, found or pack(joined(gate, up)), bias)
+        assert same(y, gated_linear(x, below, bias))
+        exact = replace(below, exact=True) if isinstance(below, Quantized) else below
+        assert close(gated_linear(x, exact, bias), gated_linear_reference(x, below, bias), EXACT)
+
+
+def test_rows_of_an_odd_number_of_16_bit_values_are_not_joined(native: str) -> None:
+    gate, up = dense(48, 319, mx.float16), dense(48, 319, mx.float16)
+    assert pack_pair(gate, up) is None
+    assert pack_pair(dense(48, 319), dense(48, 319)) is not None
 
 
 def pairs() -> Iterator[tuple[Dense | Quantized, Dense | Quantized]]:
@@ -272,10 +291,9 @@ def pairs() -> Iterator[tuple[Dense | Quantized, Dense | Quantized]]:
     yield microscaled(48, 320), microscaled(48, 320)
     for dtype in FLOATS:
         yield dense(48, 320, dtype), Dense(normal(48, 320, seed=2).astype(dtype))
-    yield dense(40, 320), Dense(normal(40, 320, seed=2))
 
 
-def joined(gate: Dense | Quantized, up: Dense | Quantized) -> Weight:
+def joined(gate: Dense | Quantized, up: Dense | Quantized) -> Dense | Quantized:
     if isinstance(gate, Dense):
         return Dense(mx.concatenate([gate.weight, up.weight]))
     assert isinstance(up, Quantized)

@@ -12,8 +12,17 @@ from bessemer.kernels.metal.device import Simulator, using
 from bessemer.kernels.metal.library import watching
 from bessemer.kernels.moe import Experts, Shared, moe, moe_composed, moe_reference, pack_experts
 from bessemer.kernels.rms_norm import Norm
-from bessemer.kernels.weight import Dense, Quantized, widen
-from tests.kernels.arrays import normal
+from bessemer.kernels.weight import Dense, Packed, Quantized, pack, widen
+
+from .arrays import normal
+from .tiers import NATIVE, loaded, use_everywhere
+
+
+@pytest.fixture(params=NATIVE)
+def native(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    chosen: str = request.param
+    use_everywhere(monkeypatch, chosen)
+    return chosen
 
 
 def matrix(rows: int, columns: int, bits: int, exact: bool, seed: int) -> Dense | Quantized:
@@ -163,22 +172,25 @@ def test_a_gate_stored_in_another_way_than_up(
     assert (np.array(packed) == np.array(found)).all()
 
 
-@pytest.mark.parametrize("width", [32, 40])  # 40 rows an expert are no whole number of panels
-def test_packed_weights_give_the_same_bits(width: int) -> None:
-    made = experts(4, 64, 64, exact=False)
-    if width == 40:
-        made = replace(experts(4, 64, 40, bits=0), activation="silu")
+@pytest.mark.parametrize("width", [20, 32, 40])  # of 20 rows an expert ends within a panel
+def test_packed_weights_give_the_same_bits(native: str, width: int) -> None:
+    made = experts(4, 64, width, bits=4 if width == 32 else 0, exact=False)
     x, (chosen, weights) = normal(50, 64), routed(50, 4, 2)
     found = np.array(moe(x, made, chosen, weights))
+    assert distance(mx.array(found), moe_reference(x, made, chosen, weights)) < 2e-2
     gate, up, down = (pack_experts(w, 4) for w in made.weights)
+    assert isinstance(up, Packed) == (width % loaded(native).lanes == 0)
     packed = replace(made, gate=gate, up=up, down=down)
     assert (np.array(moe(x, packed, chosen, weights)) == found).all()
 
 
-@pytest.mark.parametrize("opened", [False, True])
-def test_shared_experts_are_every_tokens(opened: bool) -> None:
+@pytest.mark.parametrize(
+    ("opened", "width", "bits"), [(False, 96, 4), (True, 96, 4), (True, 40, 0)]
+)
+def test_shared_experts_are_every_tokens(native: str, opened: bool, width: int, bits: int) -> None:
     opening = normal(1, 64, seed=10) if opened else None
-    shared = Shared(matrix(2 * 96, 64, 4, True, 8), matrix(64, 96, 4, True, 9), opening)
+    inner, outer = matrix(2 * width, 64, bits, True, 8), matrix(64, width, bits, True, 9)
+    shared = Shared(pack(inner), pack(outer), opening)
     plain = experts(4, 64, 32)
     made = replace(plain, shared=shared)
     norm, residual = Norm(normal(64, seed=11), 1e-5), normal(9, 64, seed=7)

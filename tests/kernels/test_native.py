@@ -69,10 +69,10 @@ class Build:
 
 
 BUILDS = [
-    *(Build(f"{tier}-memory", (*TIERS[tier], *MEMORY)) for tier in NATIVE if tier),
+    *(Build(f"{tier}-memory", (*TIERS[tier].flags, *MEMORY)) for tier in NATIVE if tier),
     # Who waits for whom does not depend on the width of a vector: one instruction set is enough.
-    *(Build(f"{tier}-threads", (*TIERS[tier], *THREADS)) for tier in NATIVE[:1] if tier),
-    Build("arm-neon", TIERS["neon"], emulated=True),
+    *(Build(f"{tier}-threads", (*TIERS[tier].flags, *THREADS)) for tier in NATIVE[:1] if tier),
+    Build("arm-neon", TIERS["neon"].flags, emulated=True),
 ]
 
 
