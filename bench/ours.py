@@ -21,7 +21,6 @@ from bessemer.bench.machine import cpu_tier, installed
 from bessemer.bench.shapes import kv_values
 from bessemer.engine import serving
 from bessemer.engine.request import Refusal, Refused, Request, Sampling, Token
-from bessemer.engine.sentence import describe
 from bessemer.engine.settings import Settings
 
 GREEDY = Sampling(temperature=0)
@@ -43,7 +42,7 @@ class Run:
             threads=order["threads"],
             cpu_precision=order["precision"],
         )
-        self.engine = serving.load(describe(path), settings, psutil.virtual_memory().total).engine
+        self.engine = serving.load(path, settings, psutil.virtual_memory().total).engine
         self.vocabulary = int(config["vocab_size"])
         self.number = 0
         self.settings = {

@@ -15,7 +15,6 @@ from pathlib import Path
 from bessemer.bench.guide_corpus import entries, held_out
 from bessemer.bench.machine import cpu_tier
 from bessemer.engine.request import Request, Sampling, Token
-from bessemer.engine.sentence import describe
 from bessemer.engine.serving import Serving, load
 from bessemer.engine.settings import Settings
 
@@ -39,7 +38,7 @@ class Precision:
 
 def served(directory: Path, exact: bool) -> Serving:
     settings = Settings(queue=4096, cpu_precision="exact" if exact else "fast")
-    return load(describe(directory), settings, memory=8 * 10**9)
+    return load(directory, settings, memory=8 * 10**9)
 
 
 def answers(model: Serving, questions: Sequence[str]) -> list[list[int]]:

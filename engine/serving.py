@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import mlx.core as mx
 
@@ -21,7 +22,7 @@ from .model import Model, build
 from .request import Sampling
 from .runner import Runner
 from .scheduler import Limits
-from .sentence import Description
+from .sentence import Description, describe
 from .settings import Pattern, Settings
 from .tokenizer import Tokenizer
 from .weights import Reading, named, stored_dtype, weight_bytes
@@ -39,7 +40,12 @@ class Serving:
     defaults: Sampling
 
 
-def load(description: Description, settings: Settings, memory: int) -> Serving:
+def load(directory: Path, settings: Settings, memory: int) -> Serving:
+    """As `load_described`, of a directory of which nothing was read."""
+    return load_described(describe(directory), settings, memory)
+
+
+def load_described(description: Description, settings: Settings, memory: int) -> Serving:
     """A model that takes `memory` bytes at most.
 
     Raises ValueError, in one sentence for the user, if the checkpoint cannot be served.
@@ -61,19 +67,12 @@ def load(description: Description, settings: Settings, memory: int) -> Serving:
     settled = _plan(checkpoint, config, settings, memory, format)
     reading = Reading(settings.cpu_precision == "exact", settings.check_weights)
     model = build(checkpoint, config, reading)
-    runner = _runner(model, config, settled, format, settings)
+    pattern = _pattern(model, format, settings)
+    caches = kv_cache.allocate(config, settled.room, format, pattern)
+    runner = Runner(model.decoder, caches, tailed=pattern == "tail")
     limits = Limits(settled.context, settings.max_batch, settings.queue, settings.chunk, PAGE)
     engine = Engine(runner, limits, settled.room, wishes.ends, words.answer_text, config.ropes)
     return Serving(engine, settled, words, config.model_type, wishes.defaults)
-
-
-def _runner(
-    model: Model, config: ModelConfig, settled: Plan, format: Format, settings: Settings
-) -> Runner:
-    """With its caches."""
-    pattern = _pattern(model, format, settings)
-    caches = kv_cache.allocate(config, settled.room, format, pattern)
-    return Runner(model.decoder, caches, tailed=pattern == "tail")
 
 
 def _pattern(model: Model, format: Format, settings: Settings) -> Pattern:

@@ -162,7 +162,7 @@ def _load(configure: Configure, link: Link) -> Serving | PassageServing:
     description = describe(Path(configure.directory))
     settings, memory = configure.settings, configure.memory
     if description.purpose == "generate":
-        return serving.load(description, settings, memory)
+        return serving.load_described(description, settings, memory)
     return passage_serving.load(description, settings, memory, link.wake)
 
 

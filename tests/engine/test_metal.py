@@ -13,7 +13,6 @@ from msgspec import structs
 from bessemer.engine.batch import Batch
 from bessemer.engine.request import Event, Refused, Request, Sampling, Token
 from bessemer.engine.runner import Runner
-from bessemer.engine.sentence import describe
 from bessemer.engine.serving import Serving, load
 from bessemer.engine.settings import Pattern, Settings
 from bessemer.http.hub import BUILT_IN
@@ -40,7 +39,7 @@ def serving(pattern: Pattern = "tail", exact: bool = False) -> Serving:
         cpu_precision="exact" if exact else "fast",
         metal_kv=pattern,
     )
-    return load(describe(BUILT_IN), settings, memory=10**9)
+    return load(BUILT_IN, settings, memory=10**9)
 
 
 def answers(model: Serving, length: int) -> tuple[tuple[int, ...], ...]:
@@ -104,11 +103,11 @@ class Seen:
 def crowded(directory: Path, pattern: Pattern) -> tuple[dict[int, list[int]], Seen]:
     """Greedy answers to four requests, two of which begin alike, with pages for about two."""
     settings = Settings(max_batch=4, queue=8, chunk=48, cpu_precision="exact")
-    plan = load(describe(directory), settings, memory=10**9).plan
+    plan = load(directory, settings, memory=10**9).plan
     page = plan.page + sum(each.page for each in plan.windows)
     pool = 9 * page * (2 if plan.state else 1)
     settings = structs.replace(settings, kv_cache=pool, metal_kv=pattern)
-    door = load(describe(directory), settings, memory=10**9).engine
+    door = load(directory, settings, memory=10**9).engine
     assert isinstance(door._forward, Runner)
     seen = door._forward = Seen(door._forward)
     events: list[Event] = []

@@ -11,7 +11,6 @@ from bessemer.engine.checkpoint import CheckpointError
 from bessemer.engine.memory import DoesNotFit
 from bessemer.engine.request import Event, Request, Sampling, Started, Token
 from bessemer.engine.runner import Runner
-from bessemer.engine.sentence import describe
 from bessemer.engine.serving import Serving, load
 from bessemer.engine.settings import Settings
 from bessemer.kernels.metal.device import Options, Simulator, using
@@ -26,7 +25,7 @@ GREEDY = Sampling(temperature=0)
 
 def serving(pool: int = 0, chunk: int = 64, directory: Path = GUIDE) -> Serving:
     settings = Settings(kv_cache=pool, max_batch=8, queue=64, chunk=chunk)
-    return load(describe(directory), settings, memory=10**10)
+    return load(directory, settings, memory=10**10)
 
 
 def words(model: Serving, seed: int, count: int) -> list[int]:

@@ -277,12 +277,10 @@ import sys
 from pathlib import Path
 sys.modules["ziglang"] = None  # it is a compiler too
 from bessemer.engine.request import Request, Sampling, Token
-from bessemer.engine.sentence import describe
 from bessemer.engine.serving import load
 from bessemer.engine.settings import Settings
 from bessemer.kernels.cpu.library import compiled
-settings = Settings(max_batch=1, queue=1, chunk=64)
-model = load(describe(Path(sys.argv[1])), settings, memory=10**10)
+model = load(Path(sys.argv[1]), Settings(max_batch=1, queue=1, chunk=64), memory=10**10)
 tokens = model.tokenizer.encode("What is this?")
 model.engine.submit(Request(id=1, tokens=tokens, max_tokens=5, sampling=Sampling(temperature=0)))
 print(compiled(), sum(isinstance(event, Token) for event in model.engine.run()))
