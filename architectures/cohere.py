@@ -6,6 +6,9 @@ from typing import Any
 from .config import PARALLEL, AttentionConfig, BlockConfig, ModelConfig, NormConfig
 from .fields import Fields
 from .read import attention, decoder, layer_count, mlp
+from .storage import MlxLm
+
+MLX_LM = MlxLm(dense=r".*\.[qk]_norm")  # norms of each head, stored as matrices
 
 
 def configure(fields: Fields) -> ModelConfig:
@@ -25,4 +28,5 @@ def side_by_side(fields: Fields, mixers: Sequence[AttentionConfig]) -> ModelConf
     """The model around its mixers, each with a feed-forward layer of the same input."""
     blocks = [BlockConfig(each, mlp(fields), PARALLEL) for each in mixers]
     norm = NormConfig(fields.number("layer_norm_eps", 1e-5), "layer")
-    return decoder(fields, blocks, norm, logit_scale=fields.number("logit_scale", 0.0625))
+    scale = fields.number("logit_scale", 0.0625)
+    return decoder(fields, blocks, norm, logit_scale=scale, mlx_lm=MLX_LM)

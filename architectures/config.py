@@ -1,8 +1,10 @@
 """What a model computes, as one frozen ModelConfig in which all vendors' spellings end."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
+
+from .recipe import Recipe
+from .storage import MlxLm, Quantization
 
 Activation = Literal["silu", "gelu", "gelu_tanh", "swiglu_clamped", "relu2"]
 
@@ -108,6 +110,11 @@ class AttentionConfig:
     def cache(self) -> Paged:
         return Paged(self.kv_heads, self.head_dim, self.head_dim, self.window)
 
+    @property
+    def row_width(self) -> int:
+        """Numbers of the widest that the layer makes of a row."""
+        return self.heads * self.head_dim
+
 
 @dataclass(frozen=True, slots=True)
 class SharingConfig:
@@ -137,6 +144,10 @@ class SharingConfig:
             return None
         return Paged(self.kv_heads, self.head_dim, self.head_dim, self.window)
 
+    @property
+    def row_width(self) -> int:
+        return self.heads * self.head_dim
+
 
 @dataclass(frozen=True, slots=True)
 class LatentConfig:
@@ -161,6 +172,10 @@ class LatentConfig:
     def cache(self) -> Paged:
         return Paged(1, self.rank + self.rope_dim, 0)
 
+    @property
+    def row_width(self) -> int:
+        return self.heads * (self.rank + self.rope_dim)
+
 
 @dataclass(frozen=True, slots=True)
 class DeltaConfig:
@@ -182,6 +197,10 @@ class DeltaConfig:
         return Recurrent(
             ((self.width - 1, self.channels), (self.heads, self.key_dim, self.value_dim))
         )
+
+    @property
+    def row_width(self) -> int:
+        return self.channels
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +235,10 @@ class SsmConfig:
     def cache(self) -> Recurrent:
         return Recurrent(((self.width - 1, self.channels), (self.heads, self.head_dim, self.state)))
 
+    @property
+    def row_width(self) -> int:
+        return self.channels
+
 
 @dataclass(frozen=True, slots=True)
 class ConvConfig:
@@ -228,6 +251,10 @@ class ConvConfig:
     @property
     def cache(self) -> Recurrent:
         return Recurrent(((self.width - 1, self.channels),))
+
+    @property
+    def row_width(self) -> int:
+        return 3 * self.channels
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +273,10 @@ class MlpConfig:
     gate: str = "gate_proj"
     up: str = "up_proj"
     down: str = "down_proj"
+
+    @property
+    def row_width(self) -> int:
+        return self.width
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,8 +319,20 @@ class MoeConfig:
     shared_down: str = "down_proj"
     beside: bool = False
 
+    @property
+    def row_width(self) -> int:
+        return self.per_token * self.width + self.shared_width
 
-Mixer = AttentionConfig | SharingConfig | LatentConfig | DeltaConfig | SsmConfig | ConvConfig
+    @property
+    def halves(self) -> tuple[slice, slice]:
+        """Where a joint matrix of an expert has its gate, and where the rest."""
+        if self.alternating:
+            return slice(0, None, 2), slice(1, None, 2)
+        return slice(0, self.width), slice(self.width, None)
+
+
+Attending = AttentionConfig | SharingConfig | LatentConfig
+Mixer = Attending | DeltaConfig | SsmConfig | ConvConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +341,10 @@ class BothConfig:
 
     dense: MlpConfig
     sparse: MoeConfig
+
+    @property
+    def row_width(self) -> int:
+        return self.dense.row_width + self.sparse.row_width
 
 
 FeedForward = MlpConfig | MoeConfig | BothConfig
@@ -364,31 +411,27 @@ class BlockConfig:
     feed_forward: FeedForward | None
     places: Places = PRE
 
+    @property
+    def row_width(self) -> int:
+        """Numbers of the widest that one of its layers makes of a row."""
+        layers = (self.mixer, self.feed_forward)
+        return max(layer.row_width for layer in layers if layer is not None)
 
-Mode = Literal["affine", "mxfp4", "mxfp8", "nvfp4"]
+    @property
+    def experts(self) -> MoeConfig | None:
+        layer = self.feed_forward
+        layer = layer.sparse if isinstance(layer, BothConfig) else layer
+        return layer if isinstance(layer, MoeConfig) else None
 
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """How one module is quantized, in the layout of MLX."""
-
-    group: int
-    bits: int
-    mode: Mode = "affine"
-
-
-@dataclass(frozen=True, slots=True)
-class Quantization:
-    """`modules` holds the exceptions by module name; None there means not quantized.
-
-    `method` is a foreign layout ("fp8": DeepSeek's, in blocks of `block`, which is a whole matrix
-    where it is None) or "mlx".
-    """
-
-    default: Stored | None = None
-    modules: Mapping[str, Stored | None] = field(default_factory=dict)
-    method: Literal["mlx", "fp8", "mxfp4"] = "mlx"
-    block: tuple[int, int] | None = (128, 128)
+    @property
+    def gates(self) -> tuple[str, ...]:
+        """The names of what chooses experts or opens the shared part, below the block's own."""
+        own, name = self.experts, self.places.feed_forward
+        if own is None:
+            return ()
+        if isinstance(self.feed_forward, BothConfig):
+            return (own.router,)
+        return (f"{name}.{own.router}", f"{name}.shared_expert_gate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,7 +440,7 @@ class ModelConfig:
 
     Names are those that mlx_lm gives to weights; `renames` are the patterns and replacements that
     lead there from Hugging Face's, `unused` the patterns of tensors that belong to what is not run
-    (a vision tower, layers that predict further tokens).
+    (a vision tower, layers that predict further tokens). `recipe`: of its rerankers.
     """
 
     model_type: str
@@ -407,7 +450,7 @@ class ModelConfig:
     blocks: tuple[BlockConfig, ...]
     norm: NormConfig
     tied: bool
-    quantization: Quantization = Quantization()
+    quantization: Quantization = field(default_factory=Quantization)
     embed_scale: float = 1.0
     residual_scale: float = 1.0
     logit_scale: float = 1.0
@@ -422,6 +465,8 @@ class ModelConfig:
     final_norm: str = "norm"
     renames: tuple[tuple[str, str], ...] = ()
     unused: tuple[str, ...] = ()
+    mlx_lm: MlxLm = field(default_factory=MlxLm)
+    recipe: Recipe | None = None
 
     @property
     def layers(self) -> int:
@@ -448,18 +493,8 @@ class ModelConfig:
         return tuple(sorted(found, key=lambda window: -(window or 1 << 62)))
 
     @property
-    def is_unturned(self) -> bool:
-        """Whether some layers attend without positions."""
-        mixers = (block.mixer for block in self.blocks)
-        return any(isinstance(m, AttentionConfig) and m.rope is None for m in mixers)
-
-    @property
     def ropes(self) -> tuple[Rope, ...]:
         """The distinct rotary positions of the blocks, in their order."""
         mixers = (block.mixer for block in self.blocks)
-        found = (
-            mixer.rope
-            for mixer in mixers
-            if isinstance(mixer, AttentionConfig | SharingConfig | LatentConfig)
-        )
+        found = (mixer.rope for mixer in mixers if isinstance(mixer, Attending))
         return tuple(dict.fromkeys(rope for rope in found if rope is not None))

@@ -8,6 +8,7 @@ import mlx.core as mx
 
 from ..kernels.embedding import embedding
 from ..kernels.linear import linear
+from ..kernels.pages import Heads
 from ..kernels.parts import add
 from ..kernels.weight import Weight, pack
 from .config import (
@@ -20,6 +21,7 @@ from .config import (
     MlpConfig,
     ModelConfig,
     MoeConfig,
+    Paged,
     SharingConfig,
     SsmConfig,
 )
@@ -198,6 +200,7 @@ class Decoder:
         vocabulary, hidden = config.vocab_size, config.hidden_size
         model, head = config.model, config.head
         block = Block if config.altup is None else AltUpBlock
+        mixers = (each.mixer for each in config.blocks)
         embed = pack(parameters.matrix(f"{model}.{config.embed}", vocabulary, hidden))
         return cls(
             embed,
@@ -209,10 +212,18 @@ class Decoder:
             None if config.per_layer is None else Inputs.load(parameters, config, config.per_layer),
             None if config.altup is None else Streams.load(parameters, config, config.altup),
             config.homes,
-            config.is_unturned,
+            any(isinstance(m, AttentionConfig) and m.rope is None for m in mixers),
             config,
             parameters.dtype,
         )
+
+    @property
+    def paged_heads(self) -> list[Heads | None]:
+        """Of the layers that keep pages; None for those that are more than attention by heads."""
+        pairs = zip(self.blocks, self.config.caches, strict=True)
+        paged = (block for block, cache in pairs if isinstance(cache, Paged))
+        mixers = (block.mixer if isinstance(block, Block) else None for block in paged)
+        return [mixer.heads if isinstance(mixer, Attention) else None for mixer in mixers]
 
     def __call__(
         self, tokens: mx.array, step: Step, caches: Sequence[Cache], rows: mx.array

@@ -6,13 +6,16 @@ from .config import ModelConfig, MoeConfig
 from .deepseek_v2 import grouped, latent, mixed, routed
 from .fields import Fields
 from .read import decoder, layer_count, rms
+from .storage import MlxLm
+
+MLX_LM = MlxLm(rules=((r"(.+\.self_attn)\.kv_b_proj\.weight", "latent"),))
 
 
 def configure(fields: Fields) -> ModelConfig:
     experts = corrected(fields, 8, 4, counts=256, chosens=8, widths=2048, scale=2.5)
     mixer = latent(fields, interleaved=fields.flag("rope_interleave", True))
     blocks = mixed(fields, mixer, experts, first=3)
-    return decoder(fields, blocks, rms(fields), unused=further(fields))
+    return decoder(fields, blocks, rms(fields), unused=further(fields), mlx_lm=MLX_LM)
 
 
 def corrected(fields: Fields, groups: int = 1, kept: int = 1, **different: Any) -> MoeConfig:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal
 
-from .config import ConfigError, NormConfig, Quantization, Rope
+from .config import ConfigError, NormConfig, Rope
 from .fields import Fields
+from .storage import Quantization
 
 Activation = Literal["gelu", "gelu_tanh", "relu", "silu", "tanh"]
 ACTIVATIONS: dict[str, Activation] = {

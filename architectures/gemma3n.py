@@ -9,8 +9,11 @@ from .gemma import TANH, assume
 from .gemma3 import BARE, beside_senses, ropes
 from .read import FULL, SLIDING, layer_count, read_activation, read_window, windowed
 from .sharing import around, borrowed, sources
+from .storage import MlxLm
 
 SCALE = r".*\.altup\.correct_output_scale$"  # stored, whether it is used or not
+# mlx_lm has layers that borrow keys and values load their own all the same.
+MLX_LM = MlxLm(unused=r"model\.language_model\.", dense=r".*\.altup\.\w+")
 
 
 def configure(fields: Fields) -> ModelConfig:
@@ -30,7 +33,7 @@ def text(fields: Fields, *, unused: tuple[str, ...] = (), **different: Any) -> M
         for mixer, feed_forward in zip(mixers, _feed_forwards(fields), strict=True)
     ]
     unused = (*unused, *borrowed(mixers), SCALE)
-    return around(fields, blocks, altup=_altup(fields), unused=unused, **different)
+    return around(fields, blocks, altup=_altup(fields), unused=unused, mlx_lm=MLX_LM, **different)
 
 
 def _assume(fields: Fields) -> None:

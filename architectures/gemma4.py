@@ -19,8 +19,10 @@ from .gemma3 import BARE, beside_senses
 from .read import FULL, SLIDING, mixture, read_activation, read_window, windowed
 from .rope import read_rope
 from .sharing import around, borrowed, sources
+from .storage import MlxLm
 
 PLACES = replace(SANDWICH, factor="layer_scalar")
+MLX_LM = MlxLm(experts="experts.switch_glu")
 ROPES = {
     SLIDING: {"rope_type": "default", "rope_theta": 10_000.0},
     FULL: {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1e6},
@@ -39,7 +41,8 @@ def text(fields: Fields, *, unused: tuple[str, ...] = (), **different: Any) -> M
     fields.choice("use_bidirectional_attention", ("vision",), "vision")
     mixers = _mixers(fields)
     blocks = [BlockConfig(each, _feed_forward(fields, each), PLACES) for each in mixers]
-    return around(fields, blocks, unused=(*unused, *borrowed(mixers)), **different)
+    unused = (*unused, *borrowed(mixers))
+    return around(fields, blocks, unused=unused, mlx_lm=MLX_LM, **different)
 
 
 def _assume(fields: Fields) -> None:

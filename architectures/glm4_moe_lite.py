@@ -2,7 +2,7 @@
 
 from .config import BlockConfig, ModelConfig
 from .deepseek_v2 import latent, mixed
-from .deepseek_v3 import corrected, further
+from .deepseek_v3 import MLX_LM, corrected, further
 from .fields import Fields
 from .read import decoder, layer_count, mlp, rms
 
@@ -20,4 +20,4 @@ def configure(fields: Fields) -> ModelConfig:
         fields.ignore("first_k_dense_replace", "moe_layer_freq", "intermediate_size")
     else:
         blocks = mixed(fields, mixer, experts, first=1)
-    return decoder(fields, blocks, rms(fields, 1e-5), unused=further(fields))
+    return decoder(fields, blocks, rms(fields, 1e-5), unused=further(fields), mlx_lm=MLX_LM)

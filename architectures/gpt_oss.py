@@ -3,6 +3,7 @@
 from .config import BlockConfig, ModelConfig
 from .fields import Fields
 from .read import FULL, SLIDING, attention, decoder, local_experts, read_window, rms, windowed
+from .storage import MlxLm
 
 # transformers' own, where a config says nothing of rotary positions.
 YARN = {
@@ -43,6 +44,5 @@ def configure(fields: Fields) -> ModelConfig:
         turned=True,
     )
     fields.expect("swiglu_alpha", 1.702)
-    return decoder(
-        fields, [BlockConfig(mixers[kind], experts) for kind in kinds], rms(fields, 1e-5)
-    )
+    blocks = [BlockConfig(mixers[kind], experts) for kind in kinds]
+    return decoder(fields, blocks, rms(fields, 1e-5), mlx_lm=MlxLm(experts="experts"))

@@ -5,13 +5,15 @@ from typing import Any
 from .config import AttentionConfig, ModelConfig
 from .fields import Fields
 from .read import alike, attention, decoder, mlp, rms
+from .storage import MlxLm
+
+MLX_LM = MlxLm(small=r".*\.(self_attn\.o_proj|mlp\.down_proj)|lm_head")
 
 
 def configure(fields: Fields) -> ModelConfig:
     feed_forward = mlp(fields, bias=fields.flag("mlp_bias", False))
-    return decoder(
-        fields, alike(fields, scaled(fields), feed_forward), rms(fields), **multipliers(fields)
-    )
+    blocks = alike(fields, scaled(fields), feed_forward)
+    return decoder(fields, blocks, rms(fields), mlx_lm=MLX_LM, **multipliers(fields))
 
 
 def scaled(fields: Fields, **different: Any) -> AttentionConfig:

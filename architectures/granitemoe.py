@@ -4,7 +4,7 @@ from typing import Any
 
 from .config import ModelConfig, MoeConfig, Places
 from .fields import Fields
-from .granite import multipliers, scaled
+from .granite import MLX_LM, multipliers, scaled
 from .read import alike, decoder, local_experts, rms
 
 MODULE = "block_sparse_moe"
@@ -17,7 +17,9 @@ RENAMES = (
 
 def configure(fields: Fields) -> ModelConfig:
     blocks = alike(fields, scaled(fields), routed(fields), Places(feed_forward=MODULE))
-    return decoder(fields, blocks, rms(fields), renames=RENAMES, **multipliers(fields))
+    return decoder(
+        fields, blocks, rms(fields), renames=RENAMES, mlx_lm=MLX_LM, **multipliers(fields)
+    )
 
 
 def routed(fields: Fields, **different: Any) -> MoeConfig:

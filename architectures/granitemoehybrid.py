@@ -14,6 +14,7 @@ from .fields import Fields
 from .granite import multipliers, scaled
 from .granitemoe import MODULE, RENAMES, routed
 from .read import decoder, layer_count, read_activation, rms, time_limits
+from .storage import MlxLm
 
 MAMBA, ATTENTION = "mamba", "self_attn"
 KINDS = {
@@ -31,6 +32,7 @@ DENSE = (
     (r"\.shared_mlp\.input_linear\.", ".mlp.gate_up_proj."),
     (r"\.shared_mlp\.output_linear\.", ".mlp.down_proj."),
 )
+MLX_LM = MlxLm(rules=((r"(.+\.mlp)\.gate_up_proj\.weight", "gate_up"),))
 
 
 def configure(fields: Fields) -> ModelConfig:
@@ -49,6 +51,7 @@ def configure(fields: Fields) -> ModelConfig:
         [BlockConfig(mixers[kind], feed_forward, places[kind]) for kind in kinds],
         rms(fields),
         renames=RENAMES if sparse else DENSE,
+        mlx_lm=MLX_LM,
         **multipliers(fields),
     )
 

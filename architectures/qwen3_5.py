@@ -5,6 +5,7 @@ from .fields import Fields
 from .qwen2_moe import beside_shared
 from .qwen3_next import FURTHER, hybrid
 from .read import INNER, SENSES, layer_count, mlp, text_side
+from .storage import MlxLm
 
 # From where transformers has the text side, with images and without.
 RENAMES = (INNER, (r"^(model\.(?!visual\.)|lm_head\.)", r"language_model.\1"))
@@ -14,10 +15,12 @@ def configure(fields: Fields) -> ModelConfig:
     fields.ignore("language_model_only")
     text = fields.table("text_config") if "text_config" in fields else fields
     text.ignore("mamba_ssm_dtype", "mtp_num_hidden_layers", "mtp_use_dedicated_embeddings")
-    sparsely = str(fields.get("model_type")).startswith("qwen3_5_moe")
+    model_type = str(fields.get("model_type"))
+    sparsely = model_type.startswith("qwen3_5_moe")
     _assume(text, sparsely)
     tied = fields.flag("tie_word_embeddings", text.flag("tie_word_embeddings", False))
     side = text_side(fields, tied) | {"renames": RENAMES, "unused": (SENSES, FURTHER)}
+    side |= {"mlx_lm": MlxLm(model_type.removesuffix("_text"))}
     return hybrid(text, [_sparse(text) if sparsely else mlp(text)] * layer_count(text), **side)
 
 

@@ -10,10 +10,18 @@ from .qwen2_moe import beside_shared
 from .qwen3_moe import sparse
 from .read import FULL, attention, decoder, layer_count, layer_kinds, mlp, rms
 from .rope import read_rope
+from .storage import MlxLm
 
 LINEAR = "linear_attention"
 DELTA = Places(mixer="linear_attn")
 FURTHER = r"(language_model\.)?(model\.)?mtp\."  # layers that predict further tokens
+# What mlx_lm turns and adds by itself only if experts are apart.
+MLX_LM = MlxLm(
+    rules=(
+        (r".+\.conv1d\.weight", "convolution"),
+        (r"(.+layernorm|.+\.[qk]_norm|model\.norm)\.weight", "norm"),
+    )
+)
 
 
 def configure(fields: Fields) -> ModelConfig:
@@ -22,7 +30,8 @@ def configure(fields: Fields) -> ModelConfig:
     normalise, sparsely = fields.flag("norm_topk_prob", True), sparse(fields)
     experts = beside_shared(fields, 512, counts=512, chosens=10, widths=512, normalise=normalise)
     layers = range(layer_count(fields))
-    return hybrid(fields, [experts if layer in sparsely else dense for layer in layers])
+    feed_forwards = [experts if layer in sparsely else dense for layer in layers]
+    return hybrid(fields, feed_forwards, mlx_lm=MLX_LM)
 
 
 def hybrid(

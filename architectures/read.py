@@ -13,17 +13,15 @@ from .config import (
     LatentConfig,
     Mixer,
     MlpConfig,
-    Mode,
     ModelConfig,
     MoeConfig,
     NormConfig,
     Places,
-    Quantization,
     SsmConfig,
-    Stored,
 )
 from .fields import Fields
 from .rope import longest, read_rope
+from .storage import Mode, Quantization, Stored
 
 ACTIVATIONS: dict[str, Activation] = {
     "silu": "silu",

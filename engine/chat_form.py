@@ -1,4 +1,4 @@
-"""The text that a model is given for texts in roles: a chat template's, or a published recipe's."""
+"""The text that a model is given for texts in roles: a chat template's."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,40 +36,6 @@ class ChatForm:
             documents=None,
             add_generation_prompt=False,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """How to ask a model that says nothing of it whether a document answers a query.
-
-    `text` has places for an instruction, a query and a document; the score is the logit of the
-    token `yes` as the next one, less that of `no`.
-    """
-
-    text: str
-    instruction: str
-    yes: str
-    no: str
-
-    def __call__(self, turns: Turns) -> str:
-        said = {"system": self.instruction} | dict(turns)
-        return self.text.format(**said)
-
-
-# By model type, from the models' cards: Qwen3-Reranker's.
-RECIPES: Mapping[str, Recipe] = {
-    "qwen3": Recipe(
-        "<|im_start|>system\n"
-        "Judge whether the Document meets the requirements based on the Query and the Instruct "
-        'provided. Note that the answer can only be "yes" or "no".<|im_end|>\n'
-        "<|im_start|>user\n"
-        "<Instruct>: {system}\n<Query>: {query}\n<Document>: {document}<|im_end|>\n"
-        "<|im_start|>assistant\n<think>\n\n</think>\n\n",
-        "Given a web search query, retrieve relevant passages that answer the query",
-        "yes",
-        "no",
-    )
-}
 
 
 def chat_form(directory: Path, tokenizer: Tokenizer, modality: Modality) -> ChatForm:

@@ -17,24 +17,28 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a file says of one tensor; dtype in the spelling of safetensors."""
+    """What a file says of one tensor; name and dtype in the spelling of the file."""
 
     file: Path
+    name: str
     shape: tuple[int, ...]
     dtype: str
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
+    """Tensors are by the names in the files, until `weights.named` has renamed them."""
+
     path: Path
     config: dict[str, Any]
     tensors: dict[str, Header]
 
 
-def open_checkpoint(path: Path) -> Checkpoint:
+def open_checkpoint(path: Path, config: dict[str, Any] | None = None) -> Checkpoint:
+    """Reads no tensor; `config` is what its config.json holds, if that was read already."""
     if not path.is_dir():
         raise CheckpointError(f"{path} is not a directory")
-    config = read_json(path / "config.json")
+    config = read_json(path / "config.json") if config is None else config
     if (path / SINGLE).exists() or not (path / INDEX).exists():
         return Checkpoint(path, config, read_headers(path / SINGLE))
     return Checkpoint(path, config, _sharded(path))
@@ -53,7 +57,7 @@ def read_headers(path: Path) -> dict[str, Header]:
         with safe_open(path, framework="numpy") as file:
             parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             return {
-                name: Header(path, tuple(part.get_shape()), part.get_dtype())
+                name: Header(path, name, tuple(part.get_shape()), part.get_dtype())
                 for name, part in parts.items()
             }
     except FileNotFoundError:

@@ -1,25 +1,22 @@
 """Decoders that embed texts or score pairs: their hidden states, their next token, their labels."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import mlx.core as mx
 import numpy as np
 
-from ..architectures.config import ConfigError, ModelConfig
+from ..architectures.config import ModelConfig
 from ..architectures.decoder import Decoder
 from ..architectures.layers.linear import Linear
 from ..architectures.registry import configure
 from .causal import Causal, TwoWay
-from .checkpoint import Checkpoint
-from .model import read_decoder
 from .passages import Passage
 from .pooling import Floats
-from .sentence import LogitFile, SentenceError, read
-from .weights import Reading, Weights
+from .weights import Weights
 
+Tokens = tuple[int, int | None]  # whose logits are compared, or one of them alone
 States = Callable[[Sequence[Sequence[int]]], list[mx.array]]
 LABELS = "score"  # the module that transformers puts behind a decoder which classifies
 # Of sentence-transformers, in a model's config.json: what becomes of a score.
@@ -85,66 +82,39 @@ class LabelScore:
         return self.label(self.decoder.norm(last)).astype(mx.float32)[:, 0]
 
 
-def load_backbone(
-    checkpoint: Checkpoint, most: int, reading: Reading
-) -> tuple[DecoderBackbone, int]:
-    """With the bytes of its weights; `most` tokens go through it together."""
-    config = headless(configured(checkpoint))
-    decoder, weight_bytes = read_decoder(checkpoint, config, reading)
-    return DecoderBackbone(decoder, _states(decoder, most)), weight_bytes
-
-
-def load_token_scorer(
-    checkpoint: Checkpoint, yes: int, no: int | None, most: int, reading: Reading
-) -> tuple[DecoderScorer, int]:
-    config = _bare(configured(checkpoint))
-    if max(yes, no or 0) >= config.vocab_size:
-        raise SentenceError(
-            f"{checkpoint.path} scores by the tokens {yes} and {no}, "
-            f"and the model has {config.vocab_size}"
-        )
-    decoder, weight_bytes = read_decoder(checkpoint, config, reading)
-    score = TokenScore(decoder, yes, no)
-    return DecoderScorer(decoder, _states(decoder, most), score), weight_bytes
-
-
-def load_label_scorer(
-    checkpoint: Checkpoint, most: int, reading: Reading
-) -> tuple[DecoderScorer, int]:
-    config = headless(configured(checkpoint))
-    weights = Weights(checkpoint, config, reading)
-    labels = weights.shape(f"{LABELS}.weight")[0]
-    if labels != 1:
-        raise ConfigError(f"{checkpoint.path} scores {labels} labels, and a reranker has one")
+def load_backbone(config: ModelConfig, weights: Weights, most: int) -> DecoderBackbone:
+    """Of a `headless` config; `most` tokens go through it together."""
     decoder = Decoder.load(config, weights)
-    label = Linear.load(weights, [(LABELS, 1)], config.hidden_size, False)
-    weights.finish()
-    score = LabelScore(decoder, label)
-    return DecoderScorer(decoder, _states(decoder, most), score), weights.bytes
+    return DecoderBackbone(decoder, _states(decoder, most))
 
 
-def read_logit_file(directory: Path) -> LogitFile:
-    found = read(directory / "config.json", LogitFile)
-    if found is None:
-        raise SentenceError(f"{directory / 'config.json'} is missing")
-    return found
+def load_scorer(
+    config: ModelConfig, weights: Weights, tokens: Tokens | None, most: int
+) -> DecoderScorer:
+    """By these tokens; without any by a classifier, of a `headless` config."""
+    decoder = Decoder.load(config, weights)
+    score: Score
+    if tokens is None:
+        label = Linear.load(weights, [(LABELS, 1)], config.hidden_size, False)
+        score = LabelScore(decoder, label)
+    else:
+        score = TokenScore(decoder, *tokens)
+    return DecoderScorer(decoder, _states(decoder, most), score)
 
 
-def configured(checkpoint: Checkpoint) -> ModelConfig:
-    """A decoder's config, whatever is said in it of what comes after."""
-    raw = checkpoint.config
-    return configure({name: raw[name] for name in raw if name not in AFTERWARDS})
+def configured(raw: Mapping[str, Any]) -> ModelConfig:
+    """A decoder's config, whatever is said in it of what comes after.
+
+    Its tensors may have been saved without the module that holds them all.
+    """
+    config = configure({name: raw[name] for name in raw if name not in AFTERWARDS})
+    inner = rf"^({config.embed}|layers|{config.final_norm})\."
+    return replace(config, renames=((inner, rf"{config.model}.\1."), *config.renames))
 
 
 def headless(config: ModelConfig) -> ModelConfig:
     """Without a head: it is said to be the embeddings, which costs nothing, and is not asked."""
-    return replace(_bare(config), tied=True, head_bias=False)
-
-
-def _bare(config: ModelConfig) -> ModelConfig:
-    """One whose tensors may have been saved without the module that holds them all."""
-    inner = rf"^({config.embed}|layers|{config.final_norm})\."
-    return replace(config, renames=((inner, rf"{config.model}.\1."), *config.renames))
+    return replace(config, tied=True, head_bias=False)
 
 
 def _states(decoder: Decoder, most: int) -> States:

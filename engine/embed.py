@@ -1,34 +1,36 @@
 """Vectors of texts and scores of pairs: what an embedding or a reranking model is loaded for."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import mlx.core as mx
 import numpy as np
 
-from ..architectures.config import ConfigError
+from ..architectures.config import ConfigError, ModelConfig
 from ..architectures.encoder import Encoder
-from ..architectures.encoder_config import FAMILIES, configure
-from . import decoder_embed, passages
-from .chat_form import RECIPES, Recipe, check_pairs
+from ..architectures.encoder_config import FAMILIES, EncoderConfig, configure
+from ..architectures.recipe import Recipe
+from . import passages
+from .chat_form import check_pairs
 from .checkpoint import Checkpoint, open_checkpoint
+from .decoder_embed import LABELS, Tokens, configured, headless, load_backbone, load_scorer
 from .passages import Passage, PassageError, PassageReader
 from .pooling import Floats, Normalize, Pipeline, Pooling
 from .pooling import load as load_pipeline
 from .sentence import (
+    CONFIG,
     LOGIT_SCORE,
-    MODULES,
+    About,
+    Description,
+    LogitFile,
     Mode,
-    Modules,
     SentenceError,
     classifies,
     read_about,
-    read_modules,
 )
-from .tokenizer import load as load_tokenizer
-from .weights import PLAIN, Reading, Weights
+from .weights import PLAIN, Reading, Weights, named
 
 BATCH = 4096  # tokens that go through a model together
 Score = Literal["sigmoid", "raw"]
@@ -191,116 +193,126 @@ def batches(lengths: Sequence[int], most: int) -> list[list[int]]:
     return found
 
 
-def load_embedder(path: Path, pooling: Pooled | None = None, reading: Reading = PLAIN) -> Embedder:
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelFiles:
+    """What a model's files say, but for its weights; the checkpoint is a `named` one."""
+
+    description: Description
+    checkpoint: Checkpoint
+    config: EncoderConfig | ModelConfig
+    about: About
+    reader: PassageReader
+
+
+def read_files(description: Description) -> ModelFiles:
+    """Raises ValueErrors with one sentence for the user."""
+    checkpoint = open_checkpoint(description.modules.backbone, description.config)
+    encodes = str(checkpoint.config.get("model_type")) in FAMILIES
+    config = (configure if encodes else configured)(checkpoint.config)
+    about = read_about(description.directory)
+    reader = passages.load(description, about, config.context, config.vocab_size)
+    return ModelFiles(description, named(checkpoint, config), config, about, reader)
+
+
+def load_embedder(
+    files: ModelFiles, reading: Reading = PLAIN, pooling: Pooled | None = None
+) -> Embedder:
     """Raises ValueErrors with one sentence for the user.
 
     `pooling` is needed where no files of sentence-transformers are with a decoder, and goes before
     them: vectors are the mean of a text's hidden states, or the last one, made as long as 1.
     """
-    modules = read_modules(path)
-    checkpoint = open_checkpoint(modules.backbone)
+    description = files.description
     backbone: Backbone
-    if _encodes(checkpoint):
-        encoder, weight_bytes = _encoder(checkpoint, reading)
-        backbone = EncoderBackbone(encoder)
-        reader = _encoder_reader(path, modules, encoder)
+    if isinstance(files.config, EncoderConfig):
+        weights = Weights(files.checkpoint, files.config, reading)
+        backbone = EncoderBackbone(Encoder.load(files.config, weights))
     else:
-        if pooling is None and not (path / MODULES).is_file():
+        if pooling is None and not description.modules.listed:
             raise SentenceError(
-                f"{path} says nothing of how it embeds: it does if pooling is given as mean or last"
+                f"{description.directory} says nothing of how it embeds: "
+                "it does if pooling is given as mean or last"
             )
-        backbone, weight_bytes = decoder_embed.load_backbone(checkpoint, BATCH, reading)
-        config = backbone.decoder.config
-        reader = passages.load(path, modules.backbone, config.context, config.vocab_size)
+        config = headless(files.config)
+        weights = Weights(files.checkpoint, config, reading)
+        backbone = load_backbone(config, weights, BATCH)
+    weights.finish()
     if pooling is None:
-        pipeline = load_pipeline(modules.after, backbone.width)
+        pipeline = load_pipeline(description, backbone.width)
     else:
         pipeline = Pipeline(Pooling((POOLED[pooling],), True), (Normalize(),), backbone.width)
-    return Embedder(backbone, reader, pipeline, weight_bytes)
+    return Embedder(backbone, files.reader, pipeline, weights.bytes)
 
 
-def load_reranker(path: Path, reading: Reading = PLAIN) -> Reranker:
+def load_reranker(files: ModelFiles, reading: Reading = PLAIN) -> Reranker:
     """Raises ValueErrors with one sentence for the user."""
-    modules = read_modules(path)
-    checkpoint = open_checkpoint(modules.backbone)
-    made = _cross_encoder if _encodes(checkpoint) else _judge
-    scorer, reader, weight_bytes = made(path, modules, checkpoint, reading)
-    return Reranker(scorer, reader, activation(path, checkpoint.config), weight_bytes)
+    scorer: Scorer
+    reader = files.reader
+    if isinstance(files.config, EncoderConfig):
+        classifier = files.config.classifier
+        _check_labels(files.description.directory, classifier.labels if classifier else 0)
+        weights = Weights(files.checkpoint, files.config, reading)
+        scorer = EncoderScorer(EncoderBackbone(Encoder.load(files.config, weights)))
+    else:
+        tokens, recipe = _compared(files, files.config)
+        if form := reader.form or recipe:
+            check_pairs(files.description.directory, form)
+            reader = replace(reader, form=form)
+        config = files.config if tokens else headless(files.config)
+        weights = Weights(files.checkpoint, config, reading)
+        if tokens is None:
+            _check_labels(files.checkpoint.path, weights.shape(f"{LABELS}.weight")[0])
+        elif max(tokens[0], tokens[1] or 0) >= config.vocab_size:
+            raise SentenceError(
+                f"{files.checkpoint.path} scores by the tokens {tokens[0]} and {tokens[1]}, "
+                f"and the model has {config.vocab_size}"
+            )
+        scorer = load_scorer(config, weights, tokens, BATCH)
+    weights.finish()
+    return Reranker(scorer, reader, activation(files), weights.bytes)
 
 
-Judge = tuple[Scorer, PassageReader, int]  # with the bytes of its weights
-
-
-def _cross_encoder(path: Path, modules: Modules, checkpoint: Checkpoint, reading: Reading) -> Judge:
-    encoder, weight_bytes = _encoder(checkpoint, reading)
-    classifier = encoder.config.classifier
-    labels = classifier.labels if classifier else 0
+def _check_labels(path: Path, labels: int) -> None:
     if labels != 1:
         raise ConfigError(f"{path} scores {labels} labels, and a reranker has one")
-    reader = _encoder_reader(path, modules, encoder)
-    return EncoderScorer(EncoderBackbone(encoder)), reader, weight_bytes
 
 
-def _judge(path: Path, modules: Modules, checkpoint: Checkpoint, reading: Reading) -> Judge:
-    """By a decoder: as its files say, else by the recipe of its model type."""
-    recipe: Recipe | None = None
-    logit = dict(modules.after).get(LOGIT_SCORE)
+def _compared(files: ModelFiles, config: ModelConfig) -> tuple[Tokens | None, Recipe | None]:
+    """The tokens that a decoder scores by, None if it has a classifier; the recipe if it has one.
+
+    As its files say, else as its family's recipe.
+    """
+    description, recipe = files.description, config.recipe
+    logit = dict(description.modules.after).get(LOGIT_SCORE)
     if logit is not None:
-        file = decoder_embed.read_logit_file(logit)
-        tokens = (file.true_token_id, file.false_token_id)
-        scorer, weight_bytes = decoder_embed.load_token_scorer(checkpoint, *tokens, BATCH, reading)
-    elif classifies(checkpoint.config):
-        scorer, weight_bytes = decoder_embed.load_label_scorer(checkpoint, BATCH, reading)
-    else:
-        recipe = RECIPES.get(str(checkpoint.config.get("model_type")))
-        if recipe is None or (path / MODULES).is_file():
-            raise SentenceError(f"{path} says nothing of how it scores a document for a query")
-        tokens = _answers(path, recipe)
-        scorer, weight_bytes = decoder_embed.load_token_scorer(checkpoint, *tokens, BATCH, reading)
-    config = scorer.decoder.config
-    reader = passages.load(path, modules.backbone, config.context, config.vocab_size, recipe)
-    if reader.form is not None:
-        check_pairs(path, reader.form)
-    return scorer, reader, weight_bytes
-
-
-def _answers(path: Path, recipe: Recipe) -> tuple[int, int]:
-    """The two tokens whose logits are compared."""
-    tokenizer = load_tokenizer(path)
-    yes, no = tokenizer.id_of(recipe.yes), tokenizer.id_of(recipe.no)
+        file = description.module(logit, LogitFile)
+        if file is None:
+            raise SentenceError(f"{logit / CONFIG} is missing")
+        return (file.true_token_id, file.false_token_id), None
+    if classifies(files.checkpoint.config):
+        return None, None
+    if recipe is None or description.modules.listed:
+        raise SentenceError(
+            f"{description.directory} says nothing of how it scores a document for a query"
+        )
+    yes, no = map(files.reader.whole.token_to_id, (recipe.yes, recipe.no))
     if yes is None or no is None:
-        raise SentenceError(f"{path} has no tokens {recipe.yes!r} and {recipe.no!r} to score by")
-    return yes, no
+        names = f"{recipe.yes!r} and {recipe.no!r}"
+        raise SentenceError(f"{description.directory} has no tokens {names} to score by")
+    return (yes, no), recipe
 
 
-def _encodes(checkpoint: Checkpoint) -> bool:
-    return str(checkpoint.config.get("model_type")) in FAMILIES
-
-
-def _encoder(checkpoint: Checkpoint, reading: Reading) -> tuple[Encoder, int]:
-    """With the bytes of its weights."""
-    config = configure(checkpoint.config)
-    weights = Weights(checkpoint, config, reading)
-    encoder = Encoder.load(config, weights)
-    weights.finish()
-    return encoder, weights.bytes
-
-
-def _encoder_reader(path: Path, modules: Modules, encoder: Encoder) -> PassageReader:
-    config = encoder.config
-    return passages.load(path, modules.backbone, config.context, config.vocab_size)
-
-
-def activation(path: Path, raw: Mapping[str, Any]) -> Score:
+def activation(files: ModelFiles) -> Score:
     """Of a score of one label; three versions of sentence-transformers name it in three places."""
+    raw = files.checkpoint.config
     inner = raw.get("sentence_transformers")
-    named = (
-        read_about(path).activation_fn,
+    names = (
+        files.about.activation_fn,
         inner.get("activation_fn") if isinstance(inner, dict) else None,
         raw.get("sbert_ce_default_activation_function"),
     )
-    name = next((name for name in named if name is not None), SIGMOID)
+    name = next((name for name in names if name is not None), SIGMOID)
     if name not in SCORES:
-        known = ", ".join(SCORES)
+        path, known = files.description.directory, ", ".join(SCORES)
         raise SentenceError(f"{path}: the scores' activation is {name!r}, expected one of {known}")
     return SCORES[name]

@@ -4,29 +4,22 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
+from operator import itemgetter
 from types import MappingProxyType
 
 import mlx.core as mx
 
-from ..architectures.config import BothConfig, LatentConfig, ModelConfig, MoeConfig, Stored
+from ..architectures.config import LatentConfig, ModelConfig, MoeConfig
+from ..architectures.storage import Arrangement, Stored
 from ..kernels.fp8 import from_fp8
-from .checkpoint import Checkpoint, CheckpointError, Header
-from .weights import FLOATS, is_unused, named
+from .checkpoint import Checkpoint
+from .weights import FLOATS, Files, is_unused
 
 SCALES = "_scale_inv"  # after the name of a weight in 8-bit floats
-# Where mlx_lm has experts, below the module that has them.
-EXPERTS: Mapping[str, str] = MappingProxyType(
-    {
-        "gemma4": "experts.switch_glu",
-        "gemma4_text": "experts.switch_glu",
-        "gpt_oss": "experts",
-    }
-)
-# What mlx_lm wants although nothing is computed from it: keys and values that are borrowed.
-WANTED: Mapping[str, str] = MappingProxyType({"gemma3n": r"model\.language_model\."})
+GATE_UP = ("gate_proj", "up_proj")
 
 Read = Callable[[], mx.array]
+Change = Callable[[mx.array], mx.array]
 Shape = tuple[int, ...]
 
 
@@ -55,19 +48,19 @@ class Tensor:
 
 
 class Source:
-    """The tensors of a checkpoint by the names that layers ask for.
+    """The tensors of a checkpoint, which has them by the names that layers ask for.
 
     8-bit floats come out as bfloat16. What the model has no use for is left out.
     """
 
     def __init__(self, checkpoint: Checkpoint, config: ModelConfig) -> None:
         self.config = config
-        self._found = named(checkpoint, config)
-        self._files: dict[Path, dict[str, mx.array]] = {}
+        self._found = checkpoint.tensors
+        self._files = Files()
 
     def names(self) -> list[str]:
         """In the order of layers and experts."""
-        wanted = re.compile(WANTED.get(self.config.model_type, r"\Z."))
+        wanted = re.compile(self.config.mlx_lm.unused)
         names = [
             name
             for name in self._found
@@ -80,32 +73,22 @@ class Source:
         return name in self._found
 
     def shape(self, name: str) -> Shape:
-        return self._found[name][1].shape
+        return self._found[name].shape
 
-    def tensor(self, name: str, old: str, shape: Shape, read: Read) -> Tensor:
-        """`name` in place of `old`."""
-        floating = self._found[old][1].dtype in FLOATS or f"{old}{SCALES}" in self
-        return Tensor(name, shape, floating, (read,))
+    def tensor(
+        self, name: str, old: str, shape: Shape | None = None, change: Change | None = None
+    ) -> Tensor:
+        """`name` in place of `old`, of which `change` makes another of this shape."""
+        floating = self._found[old].dtype in FLOATS or f"{old}{SCALES}" in self
+        read = partial(self.read, old, change)
+        return Tensor(name, self.shape(old) if shape is None else shape, floating, (read,))
 
-    def read(self, name: str) -> mx.array:
-        array = self._load(*self._found[name])
-        if f"{name}{SCALES}" not in self:
-            return array
-        scales = self._load(*self._found[f"{name}{SCALES}"])
-        return from_fp8(array, scales, self.config.quantization.block)
-
-    def _load(self, name: str, header: Header) -> mx.array:
-        """MLX reads an array when it is evaluated; what is handed out is not held here."""
-        try:
-            if name not in self._files.get(header.file, {}):
-                loaded = mx.load(str(header.file), format="safetensors")
-                assert isinstance(loaded, dict)
-                self._files[header.file] = loaded
-            array = self._files[header.file].pop(name)
-            mx.eval(array)
-        except RuntimeError as error:
-            raise CheckpointError(f"{header.file} cannot be read by MLX: {error}") from None
-        return array
+    def read(self, name: str, change: Change | None) -> mx.array:
+        array = self._files.take(self._found[name])
+        if f"{name}{SCALES}" in self:
+            scales = self._files.take(self._found[f"{name}{SCALES}"])
+            array = from_fp8(array, scales, self.config.quantization.block)
+        return array if change is None else mx.contiguous(change(array))
 
 
 def tensors(source: Source) -> list[Tensor]:
@@ -120,11 +103,12 @@ def tensors(source: Source) -> list[Tensor]:
 
 
 def _arranged(source: Source, old: str) -> Iterator[Tensor]:
-    for pattern, families, arrange in RULES:
+    rules = ((pattern, ARRANGEMENTS[how]) for pattern, how in source.config.mlx_lm.rules)
+    for pattern, arrange in (*RULES, *rules):
         match = re.fullmatch(pattern, old)
-        if match and source.config.model_type in (families or (source.config.model_type,)):
+        if match:
             return arrange(source, match)
-    return iter([source.tensor(old, old, source.shape(old), partial(source.read, old))])
+    return iter([source.tensor(old, old)])
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
@@ -132,163 +116,126 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]
 
 
-def _expert(source: Source, found: re.Match[str]) -> Iterator[Tensor]:
-    """One of many, by number."""
-    old = found[0]
-    name = f"{found[1]}.{_place(source)}.{found[2]}.weight"
-    yield source.tensor(name, old, source.shape(old), partial(source.read, old))
+def _name(source: Source, found: re.Match[str], module: str, part: str) -> str:
+    """Of an expert's part, or of all experts'."""
+    return f"{found[1]}.{source.config.mlx_lm.experts}.{module}.{part}"
+
+
+def _moved(source: Source, found: re.Match[str], part: str) -> Iterator[Tensor]:
+    """One of many experts, by number, or the biases of all."""
+    yield source.tensor(_name(source, found, found[2], part), found[0])
 
 
 def _stack(source: Source, found: re.Match[str]) -> Iterator[Tensor]:
     """All experts of a layer in one tensor."""
-    old = found[0]
-    name = f"{found[1]}.{_place(source)}.{found[2]}.weight"
+    old, name = found[0], _name(source, found, found[2], "weight")
     count, rows, columns = source.shape(old)
-    if not _turned(source, old):
-        yield source.tensor(name, old, (count, rows, columns), partial(source.read, old))
-        return
-    yield source.tensor(name, old, (count, columns, rows), partial(_turn, source, old))
+    if _turned(source, old):
+        yield source.tensor(name, old, (count, columns, rows), _swapped)
+    else:
+        yield source.tensor(name, old)
 
 
-def _joint(source: Source, found: re.Match[str]) -> Iterator[Tensor]:
-    """The same, with a gate and an up projection in each matrix."""
-    old, experts = found[0], f"{found[1]}.{_place(source)}"
-    count, rows, columns = source.shape(old)
+def _joint(source: Source, found: re.Match[str], part: str) -> Iterator[Tensor]:
+    """The same, with a gate and an up projection in each matrix or bias."""
+    old, shape = found[0], source.shape(found[0])
     turned = _turned(source, old)
-    if turned:
-        rows, columns = columns, rows
-    for part, rest in zip(_halves(source, rows), ("gate_proj", "up_proj"), strict=True):
-        read = partial(_part, source, old, part, turned)
-        yield source.tensor(f"{experts}.{rest}.weight", old, (count, rows // 2, columns), read)
-
-
-def _joint_bias(source: Source, found: re.Match[str]) -> Iterator[Tensor]:
-    old, experts = found[0], f"{found[1]}.{_place(source)}"
-    count, rows = source.shape(old)
-    for part, rest in zip(_halves(source, rows), ("gate_proj", "up_proj"), strict=True):
-        read = partial(_part, source, old, part, False)
-        yield source.tensor(f"{experts}.{rest}.bias", old, (count, rows // 2), read)
-
-
-def _bias(source: Source, found: re.Match[str]) -> Iterator[Tensor]:
-    old, name = found[0], f"{found[1]}.{_place(source)}.{found[2]}.bias"
-    yield source.tensor(name, old, source.shape(old), partial(source.read, old))
+    count, rows, *columns = (shape[0], shape[2], shape[1]) if turned else shape
+    for half, module in zip(_own(source).halves, GATE_UP, strict=True):
+        change = partial(_half, half=half, turned=turned)
+        name = _name(source, found, module, part)
+        yield source.tensor(name, old, (count, rows // 2, *columns), change)
 
 
 def _blocks(source: Source, found: re.Match[str]) -> Iterator[Tensor]:
     """gpt-oss's experts as OpenAI published them: their codes and scales stay as they are."""
-    old, part = found[0], {"blocks": "weight", "scales": "scales"}[found[3]]
+    old, is_weight = found[0], found[3] == "blocks"
     count, rows, groups = source.shape(old)[:3]
-    columns = groups * 4 if part == "weight" else groups
+    columns, part = (groups * 4, "weight") if is_weight else (groups, "scales")
     slices = {found[2]: slice(None)}
     if found[2] == "gate_up_proj":
-        slices = dict(zip(("gate_proj", "up_proj"), _halves(source, rows), strict=True))
-    for rest, rows_of in slices.items():
-        name = f"{found[1]}.{_place(source)}.{rest}.{part}"
-        shape = (count, rows // len(slices), columns)
-        read = partial(_words if part == "weight" else _part, source, old, rows_of, False)
-        yield Tensor(name, shape, False, (read,), Stored(32, 4, "mxfp4"))
+        slices = dict(zip(GATE_UP, _own(source).halves, strict=True))
+    for module, half in slices.items():
+        name, shape = _name(source, found, module, part), (count, rows // len(slices), columns)
+        change = partial(_words if is_weight else _half, half=half)
+        yield replace(source.tensor(name, old, shape, change), stored=Stored(32, 4, "mxfp4"))
 
 
 def _gate_up(source: Source, found: re.Match[str]) -> Iterator[Tensor]:
     """A feed-forward layer whose gate lies above its up projection, where mlx_lm has two."""
-    old = found[0]
-    rows, columns = source.shape(old)
-    for which, rest in enumerate(("gate_proj", "up_proj")):
-        half = slice(which * rows // 2, (which + 1) * rows // 2)
-        read = partial(_rows, source, old, half)
-        yield source.tensor(f"{found[1]}.{rest}.weight", old, (rows // 2, columns), read)
+    rows, columns = source.shape(found[0])
+    halves = (slice(rows // 2), slice(rows // 2, None))
+    for half, module in zip(halves, GATE_UP, strict=True):
+        name = f"{found[1]}.{module}.weight"
+        yield source.tensor(name, found[0], (rows // 2, columns), itemgetter(half))
 
 
 def _latent(source: Source, found: re.Match[str]) -> Iterator[Tensor]:
     """What expands a latent, as mlx_lm takes it apart: by head, with the keys' part turned."""
     own = next(b.mixer for b in source.config.blocks if isinstance(b.mixer, LatentConfig))
     keys, values = (own.heads, own.rank, own.nope_dim), (own.heads, own.value_dim, own.rank)
-    old = found[0]
     for name, shape in {"embed_q": keys, "unembed_out": values}.items():
-        read = partial(_heads, source, old, own, name == "embed_q")
-        yield source.tensor(f"{found[1]}.{name}.weight", old, shape, read)
+        change = partial(_heads, own=own, keys=name == "embed_q")
+        yield source.tensor(f"{found[1]}.{name}.weight", found[0], shape, change)
 
 
 def _convolution(source: Source, found: re.Match[str]) -> Iterator[Tensor]:
     """Turned here, where mlx_lm does so only if experts are apart."""
     old = found[0]
     channels, one, width = source.shape(old)
-    shape = (channels, one, width) if width == 1 else (channels, width, one)
-    read = partial(source.read, old)
-    yield source.tensor(old, old, shape, read if width == 1 else partial(_turn, source, old))
+    change = (None, None) if width == 1 else ((channels, width, one), _swapped)
+    yield source.tensor(old, old, *change)
 
 
 def _norm(source: Source, found: re.Match[str]) -> Iterator[Tensor]:
     """Stored less 1, unless a convolution shows that it has been added."""
     old, norm = found[0], source.config.norm
     less = norm.turned is not None and source.shape(norm.turned)[2:] != (1,)
-    read = partial(_more, source, old) if less else partial(source.read, old)
-    yield source.tensor(old, old, source.shape(old), read)
+    yield source.tensor(old, old, change=_more if less else None)
 
 
-# Of a name in the source (all of it), for some families or for all: what becomes of it. The first
-# that matches counts.
-Rule = tuple[str, tuple[str, ...], Callable[[Source, "re.Match[str]"], Iterator[Tensor]]]
-LATENT = ("deepseek_v3", "glm4_moe_lite", "kimi_k2")
-RULES: tuple[Rule, ...] = (
-    (r"(.+)\.experts\.\d+\.(\w+)\.weight", (), _expert),
-    (r"(.+)\.experts\.gate_up_proj(\.weight)?", (), _joint),
-    (r"(.+)\.experts\.gate_up_proj_bias", (), _joint_bias),
-    (r"(.+)\.experts\.(\w+)_(blocks|scales)", (), _blocks),
-    (r"(.+)\.experts\.(\w+)_bias", (), _bias),
-    (r"(.+)\.experts\.(\w+?)(\.weight)?", (), _stack),
-    (r"(.+\.self_attn)\.kv_b_proj\.weight", LATENT, _latent),
-    (r"(.+\.mlp)\.gate_up_proj\.weight", ("granitemoehybrid",), _gate_up),
-    (r".+\.conv1d\.weight", ("qwen3_next",), _convolution),
-    (r"(.+layernorm|.+\.[qk]_norm|model\.norm)\.weight", ("qwen3_next",), _norm),
+Arrange = Callable[[Source, "re.Match[str]"], Iterator[Tensor]]
+# Of a name in the source, all of it, in any family: what becomes of it. The first that matches
+# counts; a family's own rules come after these.
+RULES: tuple[tuple[str, Arrange], ...] = (
+    (r"(.+)\.experts\.\d+\.(\w+)\.weight", partial(_moved, part="weight")),
+    (r"(.+)\.experts\.gate_up_proj(\.weight)?", partial(_joint, part="weight")),
+    (r"(.+)\.experts\.gate_up_proj_bias", partial(_joint, part="bias")),
+    (r"(.+)\.experts\.(\w+)_(blocks|scales)", _blocks),
+    (r"(.+)\.experts\.(\w+)_bias", partial(_moved, part="bias")),
+    (r"(.+)\.experts\.(\w+?)(\.weight)?", _stack),
+)
+ARRANGEMENTS: Mapping[Arrangement, Arrange] = MappingProxyType(
+    {"latent": _latent, "gate_up": _gate_up, "convolution": _convolution, "norm": _norm}
 )
 
 
-def _place(source: Source) -> str:
-    return EXPERTS.get(source.config.model_type, "switch_mlp")
-
-
 def _own(source: Source) -> MoeConfig:
-    parts = (block.feed_forward for block in source.config.blocks)
-    sparse = (part.sparse if isinstance(part, BothConfig) else part for part in parts)
-    return next(part for part in sparse if isinstance(part, MoeConfig))
+    return next(block.experts for block in source.config.blocks if block.experts is not None)
 
 
 def _turned(source: Source, name: str) -> bool:
-    """Whether inputs come before outputs; they do not in modules."""
-    return _own(source).turned and not name.endswith(".weight")
+    """Whether inputs come before outputs; they do not in modules and biases."""
+    return _own(source).turned and not name.endswith((".weight", "bias"))
 
 
-def _halves(source: Source, rows: int) -> tuple[slice, slice]:
-    if _own(source).alternating:
-        return slice(0, None, 2), slice(1, None, 2)
-    return slice(0, rows // 2), slice(rows // 2, None)
+def _half(array: mx.array, half: slice, turned: bool = False) -> mx.array:
+    return array[:, :, half].swapaxes(1, 2) if turned else array[:, half]
 
 
-def _part(source: Source, name: str, part: slice, turned: bool) -> mx.array:
-    array = source.read(name)
-    return mx.contiguous(array[:, :, part].swapaxes(1, 2) if turned else array[:, part])
-
-
-def _words(source: Source, name: str, part: slice, turned: bool) -> mx.array:
+def _words(array: mx.array, half: slice) -> mx.array:
     """Of 16 bytes to 32 numbers."""
-    return _part(source, name, part, turned).view(mx.uint32).flatten(-2)
+    return mx.contiguous(array[:, half]).view(mx.uint32).flatten(-2)
 
 
-def _rows(source: Source, name: str, part: slice) -> mx.array:
-    return mx.contiguous(source.read(name)[part])
+def _swapped(array: mx.array) -> mx.array:
+    return array.swapaxes(1, 2)
 
 
-def _turn(source: Source, name: str) -> mx.array:
-    return mx.contiguous(source.read(name).swapaxes(1, 2))
+def _more(array: mx.array) -> mx.array:
+    return array + 1
 
 
-def _more(source: Source, name: str) -> mx.array:
-    return source.read(name) + 1
-
-
-def _heads(source: Source, name: str, own: LatentConfig, keys: bool) -> mx.array:
-    both = source.read(name).reshape(own.heads, own.nope_dim + own.value_dim, own.rank)
-    part = both[:, : own.nope_dim].swapaxes(1, 2) if keys else both[:, own.nope_dim :]
-    return mx.contiguous(part)
+def _heads(array: mx.array, own: LatentConfig, keys: bool) -> mx.array:
+    both = array.reshape(own.heads, own.nope_dim + own.value_dim, own.rank)
+    return both[:, : own.nope_dim].swapaxes(1, 2) if keys else both[:, own.nope_dim :]

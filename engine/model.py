@@ -7,7 +7,7 @@ from ..architectures.config import ConfigError, ModelConfig
 from ..architectures.decoder import Decoder
 from ..architectures.registry import configure
 from .checkpoint import Checkpoint, open_checkpoint
-from .weights import PLAIN, Reading, Weights
+from .weights import PLAIN, Reading, Weights, named
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,23 +20,17 @@ class Model:
 def load(path: Path, reading: Reading = PLAIN) -> Model:
     """Raises ConfigError or CheckpointError, both ValueErrors with one sentence for the user."""
     checkpoint = open_checkpoint(path)
-    return build(checkpoint, configure(checkpoint.config), reading)
+    config = configure(checkpoint.config)
+    return build(named(checkpoint, config), config, reading)
 
 
 def build(checkpoint: Checkpoint, config: ModelConfig, reading: Reading = PLAIN) -> Model:
-    """Reads the weights, layer by layer."""
+    """Reads the weights of a `named` checkpoint, layer by layer."""
     if config.bidirectional:
         raise ConfigError(
             f"{checkpoint.path}: tokens see those after them too: it embeds texts, and writes none"
         )
-    return Model(config, *read_decoder(checkpoint, config, reading))
-
-
-def read_decoder(
-    checkpoint: Checkpoint, config: ModelConfig, reading: Reading
-) -> tuple[Decoder, int]:
-    """With the bytes of its weights; raises for tensors that it has no use for."""
     weights = Weights(checkpoint, config, reading)
     decoder = Decoder.load(config, weights)
     weights.finish()
-    return decoder, weights.bytes
+    return Model(config, decoder, weights.bytes)

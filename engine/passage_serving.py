@@ -3,33 +3,23 @@
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
 
-from ..architectures import encoder_config
 from ..architectures.config import ModelConfig
-from ..architectures.encoder_config import FAMILIES, EncoderConfig
+from ..architectures.encoder_config import EncoderConfig
 from ..kernels.cpu.library import use_threads
 from ..kernels.encoder_attention import ROWS
 from ..kernels.metal.device import Gpu, device
 from ..kernels.pages import PAGE, Format
 from . import kv_cache
-from .checkpoint import Checkpoint, open_checkpoint
-from .decoder_embed import configured
-from .embed import BATCH, Embedder, Reranker, load_embedder, load_reranker
+from .checkpoint import Checkpoint
+from .embed import BATCH, load_embedder, load_reranker, read_files
 from .memory import DoesNotFit, Plan, size
 from .passage_engine import PassageEngine
-from .passages import longest
 from .request import Sampling
-from .sentence import read_modules
-from .serving import weight_bytes, widest
+from .sentence import Description
 from .settings import Settings
-from .weights import Reading
+from .weights import Reading, weight_bytes
 
-LOADERS: dict[str, Callable[..., Embedder | Reranker]] = {
-    "embed": load_embedder,
-    "rerank": load_reranker,
-}
 LEAST = 128  # tokens of a passage, for which there must be memory
 
 
@@ -42,33 +32,23 @@ class PassageServing:
 
 
 def load(
-    directory: Path,
-    purpose: Literal["embed", "rerank"],
-    settings: Settings,
-    memory: int,
-    wake: Callable[[], None],
+    description: Description, settings: Settings, memory: int, wake: Callable[[], None]
 ) -> PassageServing:
     """A model that takes `memory` bytes at most.
 
     Raises ValueError, in one sentence for the user, if the checkpoint cannot be served.
     """
-    backbone = read_modules(directory).backbone
-    checkpoint = open_checkpoint(backbone)
-    config = _configure(checkpoint)
+    files = read_files(description)
     most = BATCH if isinstance(device(), Gpu) else settings.chunk  # a CPU's caches are small
     if settings.threads:
         use_threads(settings.threads)
     reading = Reading(settings.cpu_precision == "exact", settings.check_weights)
-    settled = plan(memory, checkpoint, config, longest(backbone, config.context), most)
-    model = shortened(LOADERS[purpose](directory, reading=reading), settled.context)
+    settled = plan(memory, files.checkpoint, files.config, files.reader.longest, most)
+    files = replace(files, reader=files.reader.shortened(settled.context))
+    load_model = load_embedder if description.purpose == "embed" else load_reranker
+    model = load_model(files, reading)
     engine = PassageEngine(model, most, settings.max_batch + settings.queue, wake)
-    return PassageServing(engine, settled, config.model_type, Sampling())
-
-
-def _configure(checkpoint: Checkpoint) -> EncoderConfig | ModelConfig:
-    if checkpoint.config.get("model_type") in FAMILIES:
-        return encoder_config.configure(checkpoint.config)
-    return configured(checkpoint)
+    return PassageServing(engine, settled, files.config.model_type, Sampling())
 
 
 def plan(
@@ -101,17 +81,9 @@ def _working(config: EncoderConfig | ModelConfig, longest: int, most: int) -> in
     if isinstance(config, EncoderConfig):
         widths = 6 * config.hidden_size + 3 * config.width
         return 4 * (rows * widths + 2 * ROWS * longest * config.heads)
-    widths = 6 * config.hidden_size + 3 * max(map(widest, config.blocks))
+    widths = 6 * config.hidden_size + 3 * max(block.row_width for block in config.blocks)
     if config.bidirectional:
         return 4 * rows * widths
     page = sum(kv_cache.page_bytes(config, each, Format.FLOAT32) for each in config.windows)
     pages = -(-max(rows, BATCH) // PAGE)  # engine.causal has as many from the start
     return 4 * min(rows, BATCH) * widths + 2 * page * pages
-
-
-def shortened(model: Embedder | Reranker, longest: int) -> Embedder | Reranker:
-    """The same model, for passages of no more than `longest` tokens."""
-    if longest >= model.reader.longest:
-        return model
-    model.reader.cut.enable_truncation(longest)
-    return replace(model, reader=replace(model.reader, longest=longest))

@@ -1,7 +1,8 @@
 """Texts, and pairs of them, as the tokens that an embedding or reranking model takes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -12,7 +13,14 @@ from tokenizers.normalizers import Sequence as Normalizers
 
 from .chat_form import Form, Turns, chat_form
 from .sandbox import FAULTS
-from .sentence import ABOUT, SentenceError, read, read_about, read_settings
+from .sentence import (
+    ABOUT,
+    About,
+    Description,
+    SentenceError,
+    convert,
+    read_settings,
+)
 from .tokenizer import load as load_tokenizer
 
 UNLIMITED = 1 << 30  # tokenizers that know no limit say more than that
@@ -95,6 +103,12 @@ class PassageReader:
         given = tokens[: self.longest] if truncate else tokens
         return self._checked(given, [0] * len(given))
 
+    def shortened(self, longest: int) -> "PassageReader":
+        """For passages of no more than `longest` tokens."""
+        if longest >= self.longest:
+            return self
+        return replace(self, cut=_cut(self.whole, longest), longest=longest)
+
     def _formed(self, form: Form, turns: Turns, prompt: str, truncate: bool) -> Passage:
         """What follows the last text in the form stays where this is cut."""
         system = (("system", prompt),) if prompt else ()
@@ -145,42 +159,37 @@ class PassageReader:
         return Passage(tokens, types, prompted)
 
 
-def longest(backbone: Path, context: int) -> int:
-    """Tokens of a passage, by the files of a model that takes so many."""
-    file = read(backbone / "tokenizer_config.json", TokenizerFile) or TokenizerFile()
-    return min(context, read_settings(backbone).max_seq_length or file.longest)
-
-
-def load(
-    directory: Path, backbone: Path, context: int, vocabulary: int, form: Form | None = None
-) -> PassageReader:
-    """Of a checkpoint's directory, and its model's within it; no passage exceeds `context`.
-
-    `form`, unless the checkpoint has its own.
-    """
+def load(description: Description, about: About, context: int, vocabulary: int) -> PassageReader:
+    """No passage exceeds `context` tokens, nor what the model's files say."""
+    backbone = description.modules.backbone
     settings = read_settings(backbone)
-    tokenizer = load_tokenizer(backbone)
-    whole = tokenizer.encoding
-    if settings.message is not None:
-        form = chat_form(backbone, tokenizer, settings.message)
-    # Files hold what their last user had set: padding, and limits shorter than the model's.
-    whole.no_padding()
-    whole.no_truncation()
-    if settings.do_lower_case:
-        whole.normalizer = _lowered(whole.normalizer)
-    file = read(backbone / "tokenizer_config.json", TokenizerFile) or TokenizerFile()
-    most = longest(backbone, context)
-    cut = Encoding.from_str(whole.to_str())
-    cut.enable_truncation(most)
+    tokenizer = load_tokenizer(backbone, partial(_prepare, lower=settings.do_lower_case))
+    file = convert(backbone / "tokenizer_config.json", tokenizer.settings, TokenizerFile)
+    whole, message = tokenizer.encoding, settings.message
+    form = None if message is None else chat_form(backbone, tokenizer, message)
+    longest = min(context, settings.max_seq_length or file.longest)
     added = whole.get_added_tokens_decoder().items()
     special = frozenset(token for token, about in added if about.special)
-    prompts, default = _prompts(directory)
-    return PassageReader(whole, cut, most, vocabulary, file.typed, special, prompts, default, form)
+    cut, prompts = _cut(whole, longest), _prompts(description.directory, about)
+    return PassageReader(whole, cut, longest, vocabulary, file.typed, special, *prompts, form)
 
 
-def _prompts(directory: Path) -> tuple[dict[str, str], str]:
+def _prepare(encoding: Encoding, lower: bool) -> None:
+    """Files hold what their last user had set: padding, and limits shorter than the model's."""
+    encoding.no_padding()
+    encoding.no_truncation()
+    if lower:
+        encoding.normalizer = _lowered(encoding.normalizer)
+
+
+def _cut(whole: Encoding, longest: int) -> Encoding:
+    cut = Encoding.from_str(whole.to_str())
+    cut.enable_truncation(longest)
+    return cut
+
+
+def _prompts(directory: Path, about: About) -> tuple[dict[str, str], str]:
     """All by name, and the text of the default one."""
-    about = read_about(directory)
     texts = {name: text or "" for name, text in about.prompts.items()}
     if about.default_prompt_name is None:
         return texts, ""

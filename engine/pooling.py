@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .checkpoint import SINGLE, CheckpointError, read_headers
-from .sentence import MODULES, DenseFile, Mode, PoolingFile, SentenceError, read
+from .sentence import MODULES, DenseFile, Description, Mode, PoolingFile, SentenceError
+from .weights import FLOATS, Files
 
 Floats = NDArray[np.float32]
-FLOATS = ("F32", "F16", "BF16")
 SMALLEST = 1e-12  # length by which a vector is divided
 FUNCTIONS: Mapping[str, Callable[[Floats], Floats]] = {
     "torch.nn.modules.linear.Identity": lambda x: x,
@@ -106,29 +106,29 @@ class Pipeline:
         return vectors
 
 
-def load(modules: Sequence[tuple[str, Path]], width: int) -> Pipeline:
-    """Of the modules that follow a model, as `sentence.read_modules` gives them."""
+def load(description: Description, width: int) -> Pipeline:
+    """Of the modules that follow a model."""
+    modules = description.modules.after
     if not modules or modules[0][0] != "Pooling":
         raise SentenceError(f"{MODULES}: after the Transformer there is no Pooling")
-    file = read(modules[0][1] / "config.json", PoolingFile) or PoolingFile()
-    after = tuple(_step(kind, path) for kind, path in modules[1:] if kind != "Dropout")
+    file = description.module(modules[0][1], PoolingFile) or PoolingFile()
+    after = tuple(_step(description, *each) for each in modules[1:] if each[0] != "Dropout")
     pipeline = Pipeline(Pooling(file.modes, file.include_prompt), after, width)
     assert pipeline.dimension  # refuses widths that do not fit
     return pipeline
 
 
-def _step(kind: str, path: Path) -> Dense | Normalize:
+def _step(description: Description, kind: str, path: Path) -> Dense | Normalize:
     if kind == "Normalize":
         return Normalize()
     if kind == "Dense":
-        return _dense(path)
+        return _dense(path, description.module(path, DenseFile))
     raise SentenceError(
         f"{MODULES}: {kind} is not built; Pooling, Dense, Normalize and Dropout are"
     )
 
 
-def _dense(path: Path) -> Dense:
-    file = read(path / "config.json", DenseFile)
+def _dense(path: Path, file: DenseFile | None) -> Dense:
     if file is None:
         raise SentenceError(f"{path / 'config.json'} is missing")
     if file.activation_function not in FUNCTIONS:
@@ -151,9 +151,8 @@ def _arrays(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Floa
     found = {name: header.shape for name, header in headers.items()}
     if found != shapes or any(header.dtype not in FLOATS for header in headers.values()):
         raise CheckpointError(f"{path} has the tensors {found}, where its config implies {shapes}")
-    loaded = mx.load(str(path), format="safetensors")
-    assert isinstance(loaded, dict)
-    return {name: np.array(array.astype(mx.float32)) for name, array in loaded.items()}
+    files = Files()
+    return {name: np.array(files.take(each).astype(mx.float32)) for name, each in headers.items()}
 
 
 def _weighted(rows: Floats, first: int) -> Floats:

@@ -9,20 +9,21 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 
-from ..architectures.config import BothConfig, Mode, ModelConfig, MoeConfig, Stored
+from ..architectures.config import ModelConfig
 from ..architectures.read import FLOATING
 from ..architectures.registry import configure
+from ..architectures.storage import Mode, Stored
 from .checkpoint import INDEX, Checkpoint, CheckpointError, open_checkpoint
 from .mlx_layout import Source, Tensor, tensors
 from .shards import SHARD, Shards
-from .weights import LEAST_COLUMNS
+from .weights import LEAST_COLUMNS, named
 
 USAGE, INTERRUPTED, TERMINATED = 2, 130, 143
 # Low and high bits, of mlx_lm's recipes (mlx_lm/convert.py, after llama.cpp's Q4_K_M).
@@ -30,59 +31,40 @@ RECIPES: Mapping[str, tuple[int, int]] = MappingProxyType(
     {"mixed_2_6": (2, 6), "mixed_3_4": (3, 4), "mixed_3_6": (3, 6), "mixed_4_6": (4, 6)}
 )
 CAREFUL = ("v_proj", "v_a_proj", "v_b_proj", "down_proj")  # in some layers of a mixed recipe
-# Their numbers are so small that a floating mode's scales come to nothing. As mlx_lm has it: 8 bits
-# in groups of 64.
-SMALL: Mapping[str, str] = MappingProxyType(
-    dict.fromkeys(("granite", "granitemoe"), r".*\.(self_attn\.o_proj|mlp\.down_proj)|lm_head")
-)
-EIGHT = {"group_size": 64, "bits": 8}
-# What is small and decides much keeps its numbers, as routers do.
-DENSE = r".*\.([qk]_norm|shared_expert_gate|altup\.\w+)"
-# What mlx_lm calls a text model by itself.
-CALLED: Mapping[str, str] = MappingProxyType(
-    {"qwen3_5_text": "qwen3_5", "qwen3_5_moe_text": "qwen3_5_moe"}
-)
+EIGHT = Stored(64, 8)  # mlx_lm's, of what has numbers too small for a floating mode
 KEPT = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken")  # what goes along as it is
 _LAYER = re.compile(r"\.layers\.(\d+)\.")
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """`bits` and, with `high`, those of the modules that a mixed recipe is careful with."""
+    """How modules are quantized; `high`: bits of those that a mixed recipe is careful with."""
 
-    group: int
-    bits: int
-    mode: Mode = "affine"
+    usual: Stored
     high: int = 0
 
     @classmethod
     def of(cls, group: int, bits: int, mode: Mode = "affine", mixed: str = "") -> "Recipe":
         if mode != "affine":
-            return cls(*FLOATING[mode], mode)
+            return cls(Stored(*FLOATING[mode], mode))
         low, high = RECIPES[mixed] if mixed else (bits, 0)
-        return cls(group, low, mode, high)
+        return cls(Stored(group, low), high)
 
-    @property
-    def usual(self) -> dict[str, Any]:
-        """How modules are quantized that a config does not name."""
-        return {"group_size": self.group, "bits": self.bits, "mode": self.mode}
-
-    def at(self, module: str, config: ModelConfig) -> dict[str, Any]:
+    def at(self, module: str, config: ModelConfig) -> Stored:
         """How this module is."""
-        small = re.fullmatch(SMALL.get(config.model_type, r"\Z."), module)
-        if self.mode != "affine" and small:
-            return {**EIGHT, "mode": "affine"}
-        return self.usual | {"bits": self._bits(module, config.layers)}
+        if self.usual.mode != "affine" and re.fullmatch(config.mlx_lm.small, module):
+            return EIGHT
+        return replace(self.usual, bits=self._bits(module, config.layers))
 
     def _bits(self, module: str, layers: int) -> int:
         if not self.high:
-            return self.bits
+            return self.usual.bits
         found = _LAYER.search(module)
         layer = int(found[1]) if found else 0
         ends = layer < layers // 8 or layer >= 7 * layers // 8
         chosen = ends or (layer - layers // 8) % 3 == 2
         careful = "lm_head" in module or (chosen and any(part in module for part in CAREFUL))
-        return self.high if careful else self.bits
+        return self.high if careful else self.usual.bits
 
 
 def quantize(source: Path, into: Path, recipe: Recipe, limit: int = SHARD) -> int:
@@ -92,13 +74,13 @@ def quantize(source: Path, into: Path, recipe: Recipe, limit: int = SHARD) -> in
     """
     checkpoint = open_checkpoint(source)
     config = configure(checkpoint.config)
-    found = tensors(Source(checkpoint, config))
+    found = tensors(Source(named(checkpoint, config), config))
     _require(checkpoint, config, recipe, found)
     with _new(into) as part:
         shards = Shards(part, limit)
         entries = _convert(found, config, recipe, shards)
         shards.finish()
-        _describe(checkpoint, recipe, entries, part)
+        _describe(checkpoint, config, recipe, entries, part)
     return shards.bytes
 
 
@@ -140,29 +122,30 @@ def _convert(
 ) -> dict[str, dict[str, Any]]:
     """Writes all tensors; gives the entries of modules that differ from the recipe's usual ones."""
     entries: dict[str, dict[str, Any]] = {}
-    dense = re.compile("|".join([DENSE, *_routers(config)]))
+    dense = re.compile("|".join([config.mlx_lm.dense, *_gates(config)]))
     for each in found:
-        how = recipe.at(each.module, config) if each.stored is None else _entry(each.stored)
+        how = each.stored or recipe.at(each.module, config)
         quantizes = _divides(each, how) and not dense.fullmatch(each.module)
         for name, array in _parts(each, how if quantizes else None):
             shards.add(name, array)
         is_weight = each.name != each.module
         if is_weight and (quantizes or each.stored) and how != recipe.usual:
-            entries[each.module] = how
+            entries[each.module] = how.entry
     return entries
 
 
-def _divides(tensor: Tensor, how: Mapping[str, Any]) -> bool:
+def _divides(tensor: Tensor, how: Stored) -> bool:
     """Whether it can be quantized so, and be read by us and by mlx_lm."""
-    return tensor.is_matrix and tensor.shape[-1] % max(how["group_size"], LEAST_COLUMNS) == 0
+    return tensor.is_matrix and tensor.shape[-1] % max(how.group, LEAST_COLUMNS) == 0
 
 
-def _parts(tensor: Tensor, how: Mapping[str, Any] | None) -> Iterator[tuple[str, mx.array]]:
+def _parts(tensor: Tensor, how: Stored | None) -> Iterator[tuple[str, mx.array]]:
     """As it is, or quantized: then experts are one by one, so that no more is in memory."""
     if how is None:
         yield tensor.name, _stacked([read() for read in tensor.reads])
         return
-    each = [_evaluated(mx.quantize(read(), **how)) for read in tensor.reads]
+    entry: dict[str, Any] = how.entry
+    each = [_evaluated(mx.quantize(read(), **entry)) for read in tensor.reads]
     for i, part in enumerate(("weight", "scales", "biases")[: len(each[0])]):
         yield f"{tensor.module}.{part}", _stacked([parts[i] for parts in each])
 
@@ -172,18 +155,11 @@ def _evaluated(arrays: Sequence[mx.array]) -> Sequence[mx.array]:
     return arrays
 
 
-def _entry(stored: Stored) -> dict[str, Any]:
-    return {"group_size": stored.group, "bits": stored.bits, "mode": stored.mode}
-
-
-def _routers(config: ModelConfig) -> Iterator[str]:
-    """Patterns of their modules."""
+def _gates(config: ModelConfig) -> Iterator[str]:
+    """Patterns of modules that are small, decide much, and so keep their numbers."""
     for layer, block in enumerate(config.blocks):
-        own, name = block.feed_forward, f"{config.model}.layers.{layer}"
-        if isinstance(own, BothConfig):
-            yield re.escape(f"{name}.{own.sparse.router}")
-        elif isinstance(own, MoeConfig):
-            yield re.escape(f"{name}.{block.places.feed_forward}.{own.router}")
+        for gate in block.gates:
+            yield re.escape(f"{config.model}.layers.{layer}.{gate}")
 
 
 def _stacked(parts: list[mx.array]) -> mx.array:
@@ -191,12 +167,16 @@ def _stacked(parts: list[mx.array]) -> mx.array:
 
 
 def _describe(
-    checkpoint: Checkpoint, recipe: Recipe, entries: Mapping[str, Any], into: Path
+    checkpoint: Checkpoint,
+    config: ModelConfig,
+    recipe: Recipe,
+    entries: Mapping[str, Any],
+    into: Path,
 ) -> None:
     """The config with what was done, and the files that belong to the model."""
-    how = {**recipe.usual, **entries}
-    name = checkpoint.config["model_type"]
-    more = {"model_type": CALLED.get(name, name), "quantization": how, "quantization_config": how}
+    how = {**recipe.usual.entry, **entries}
+    name = config.mlx_lm.model_type or config.model_type
+    more = {"model_type": name, "quantization": how, "quantization_config": how}
     (into / "config.json").write_text(json.dumps(checkpoint.config | more, indent=2))
     for pattern in KEPT:
         for file in checkpoint.path.glob(pattern):
@@ -207,7 +187,7 @@ def _describe(
 def main(arguments: Sequence[str]) -> int:
     """source, into, bits, group, mode and recipe ("" for none), checked by `bessemer quantize`."""
     source, into, bits, group, mode, mixed = arguments
-    recipe = Recipe.of(int(group), int(bits), _mode(mode), mixed)
+    recipe = Recipe.of(int(group), int(bits), cast(Mode, mode), mixed)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(TERMINATED))
     try:
         written = quantize(Path(source), Path(into), recipe)
@@ -218,11 +198,6 @@ def main(arguments: Sequence[str]) -> int:
         return INTERRUPTED
     print(f"{into}: {written / 1e9:.3g} GB")
     return 0
-
-
-def _mode(name: str) -> Mode:
-    modes: dict[str, Mode] = {mode: mode for mode in ("affine", "mxfp4", "mxfp8", "nvfp4")}
-    return modes[name]
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ SETTINGS = tuple(
     for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
 MODULES, ABOUT = "modules.json", "config_sentence_transformers.json"
+CONFIG = "config.json"
 Mode = Literal["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
 # The flags of earlier versions, in the order in which their results follow one another.
 FLAGS: tuple[tuple[str, Mode], ...] = (
@@ -109,20 +110,52 @@ class Module(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Modules:
-    """The directory of the model proper, and what follows it, in order, with its directory."""
+    """The directory of the model proper, and what follows it, in order, with its directory.
+
+    `listed`: there is a modules.json.
+    """
 
     backbone: Path
     after: tuple[tuple[str, Path], ...]
+    listed: bool = True
 
 
 Read = TypeVar("Read", bound=msgspec.Struct)
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What was read of a model's directory to know what it is for.
+
+    `config` is what the config.json of the model proper holds, None if there is no such file.
+    """
+
+    directory: Path
+    modules: Modules
+    config: dict[str, Any] | None
+
+    @property
+    def purpose(self) -> Purpose:
+        """A decoder embeds if sentence-transformers' files are with it."""
+        config, modules = self.config or {}, self.modules
+        kind = config.get("model_type")
+        if classifies(config) or any(module == LOGIT_SCORE for module, _ in modules.after):
+            return "rerank"
+        encodes = isinstance(kind, str) and kind in FAMILIES
+        return "embed" if encodes or modules.listed else "generate"
+
+    def module(self, path: Path, kind: type[Read]) -> Read | None:
+        """The config.json of a module; one beside the model has the model's."""
+        if path == self.modules.backbone and self.config is not None:
+            return convert(path / CONFIG, self.config, kind)
+        return read(path / CONFIG, kind)
 
 
 def read_modules(directory: Path) -> Modules:
     """Without a modules.json it is the model and the mean of its tokens."""
     path = directory / MODULES
     if not path.is_file():
-        return Modules(directory, (("Pooling", directory),))
+        return Modules(directory, (("Pooling", directory),), listed=False)
     try:
         modules = msgspec.json.decode(path.read_bytes(), type=list[Module])
     except (msgspec.DecodeError, OSError) as error:
@@ -147,22 +180,21 @@ def read_about(directory: Path) -> About:
 def read(path: Path, kind: type[Read]) -> Read | None:
     """None if there is no such file."""
     raw = read_object(path, SentenceError)
+    return None if raw is None else convert(path, raw, kind)
+
+
+def convert(path: Path, raw: Mapping[str, Any], kind: type[Read]) -> Read:
+    """What was read of the file `path`."""
     try:
-        return None if raw is None else msgspec.convert(raw, kind)
+        return msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
         raise SentenceError(f"{path} makes no sense ({error})") from None
 
 
-def purpose(directory: Path) -> Purpose:
-    """What a checkpoint is for; a decoder embeds if sentence-transformers' files are with it."""
+def describe(directory: Path) -> Description:
     modules = read_modules(directory)
-    backbone = modules.backbone
-    config = read_object(backbone / "config.json", SentenceError) or {}
-    kind = config.get("model_type")
-    if classifies(config) or any(module == LOGIT_SCORE for module, _ in modules.after):
-        return "rerank"
-    encodes = isinstance(kind, str) and kind in FAMILIES
-    return "embed" if encodes or (directory / MODULES).is_file() else "generate"
+    config = read_object(modules.backbone / CONFIG, SentenceError)
+    return Description(directory, modules, config)
 
 
 def classifies(config: Mapping[str, Any]) -> bool:

@@ -1,36 +1,18 @@
 """A checkpoint made ready to serve: byte plan first, then weights, KV pool, tokenizer, engine."""
 
-import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import mlx.core as mx
 
-from ..architectures.config import (
-    AttentionConfig,
-    BlockConfig,
-    BothConfig,
-    ConvConfig,
-    DeltaConfig,
-    FeedForward,
-    LatentConfig,
-    MlpConfig,
-    ModelConfig,
-    MoeConfig,
-    Paged,
-    SharingConfig,
-    SsmConfig,
-)
-from ..architectures.decoder import Block
-from ..architectures.encoder_config import EncoderConfig
-from ..architectures.layers.attention import Attention
+from ..architectures.config import ModelConfig
 from ..architectures.registry import configure
 from ..kernels.attention import is_fused
 from ..kernels.attention_metal import self_test
 from ..kernels.cpu.library import compiled, use_threads
 from ..kernels.metal.device import Gpu, device
-from ..kernels.pages import FORMATS, PAGE, Format, Heads
+from ..kernels.pages import FORMATS, PAGE, Format
 from ..kernels.weight import activation_dtype
 from . import generation, kv_cache, tokenizer
 from .checkpoint import Checkpoint, CheckpointError, open_checkpoint
@@ -40,13 +22,13 @@ from .model import Model, build
 from .request import Sampling
 from .runner import Runner
 from .scheduler import Limits
+from .sentence import Description, describe
 from .settings import Pattern, Settings
 from .tokenizer import Tokenizer
-from .weights import Reading, is_unused, named, stored_dtype
+from .weights import Reading, named, stored_dtype, weight_bytes
 
 SELF_TESTS = 1000  # steps of writing in place on a GPU, before it is trusted
 QUANTIZED = {4: Format.INT4, 8: Format.INT8}
-ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "U32": 4, "U8": 1, "F8_E4M3": 2}  # once loaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,44 +41,43 @@ class Serving:
 
 
 def load(directory: Path, settings: Settings, memory: int) -> Serving:
+    """As `load_described`, of a directory of which nothing was read."""
+    return load_described(describe(directory), settings, memory)
+
+
+def load_described(description: Description, settings: Settings, memory: int) -> Serving:
     """A model that takes `memory` bytes at most.
 
     Raises ValueError, in one sentence for the user, if the checkpoint cannot be served.
     """
-    checkpoint = open_checkpoint(directory)
+    directory = description.modules.backbone
+    checkpoint = open_checkpoint(directory, description.config)
     config = configure(checkpoint.config)
+    checkpoint = named(checkpoint, config)
     words = tokenizer.load(directory)
     if words.size > config.vocab_size:
         raise CheckpointError(
             f"{directory / 'tokenizer.json'} has {words.size} ids, but config.json says that "
             f"vocab_size is {config.vocab_size}: the files belong to different models"
         )
-    defaults = generation.defaults(directory)
-    ends = generation.ends(directory, words.eos)
+    wishes = generation.load(directory, checkpoint.config, words.eos)
     format = _format(stored_dtype(checkpoint), settings)
     if settings.threads:
         use_threads(settings.threads)
     settled = _plan(checkpoint, config, settings, memory, format)
     reading = Reading(settings.cpu_precision == "exact", settings.check_weights)
     model = build(checkpoint, config, reading)
-    runner = _runner(model, config, settled, format, settings)
-    limits = Limits(settled.context, settings.max_batch, settings.queue, settings.chunk, PAGE)
-    engine = Engine(runner, limits, settled.sizes, ends, words.answer_text, config.ropes)
-    return Serving(engine, settled, words, config.model_type, defaults)
-
-
-def _runner(
-    model: Model, config: ModelConfig, settled: Plan, format: Format, settings: Settings
-) -> Runner:
-    """With its caches."""
-    pattern = _pattern(model, config, format, settings)
+    pattern = _pattern(model, format, settings)
     caches = kv_cache.allocate(config, settled.sizes, format, pattern)
-    return Runner(model.decoder, caches, tailed=pattern == "tail")
+    runner = Runner(model.decoder, caches, tailed=pattern == "tail")
+    limits = Limits(settled.context, settings.max_batch, settings.queue, settings.chunk, PAGE)
+    engine = Engine(runner, limits, settled.sizes, wishes.ends, words.answer_text, config.ropes)
+    return Serving(engine, settled, words, config.model_type, wishes.defaults)
 
 
-def _pattern(model: Model, config: ModelConfig, format: Format, settings: Settings) -> Pattern:
+def _pattern(model: Model, format: Format, settings: Settings) -> Pattern:
     """Only Metal kernels append in another way than the functional one, if all layers have them."""
-    heads = _heads(model, config)
+    heads = model.decoder.paged_heads
     if not all(found and is_fused(found, format, model.decoder.dtype) for found in heads):
         return "functional"
     wanted = settings.metal_kv
@@ -105,14 +86,6 @@ def _pattern(model: Model, config: ModelConfig, format: Format, settings: Settin
         print(message, file=sys.stderr)
         return "tail"
     return wanted
-
-
-def _heads(model: Model, config: ModelConfig) -> list[Heads | None]:
-    """Of the layers that keep pages; None for those that are more than attention by heads."""
-    pairs = zip(model.decoder.blocks, config.caches, strict=True)
-    paged = (block for block, kept in pairs if isinstance(kept, Paged))
-    mixers = (block.mixer if isinstance(block, Block) else None for block in paged)
-    return [mixer.heads if isinstance(mixer, Attention) else None for mixer in mixers]
 
 
 def _format(stored: mx.Dtype, settings: Settings) -> Format:
@@ -146,49 +119,10 @@ def _plan(
     )
 
 
-def weight_bytes(checkpoint: Checkpoint, config: ModelConfig | EncoderConfig) -> int:
-    """Once loaded."""
-    return sum(
-        math.prod(header.shape) * ITEM_BYTES.get(header.dtype, 4)
-        for name, (_, header) in named(checkpoint, config).items()
-        if not is_unused(config, name)
-    )
-
-
 def _working(config: ModelConfig, settings: Settings) -> int:
     """An estimate, in float32: a few activations of a step's rows, and its logits three times."""
     rows = settings.chunk + settings.max_batch
     streams = config.altup.streams if config.altup else 1
-    widths = 6 * streams * config.hidden_size + 3 * max(map(widest, config.blocks))
+    widest = max(block.row_width for block in config.blocks)
+    widths = 6 * streams * config.hidden_size + 3 * widest
     return 4 * (rows * widths + 3 * settings.max_batch * config.vocab_size)
-
-
-def widest(block: BlockConfig) -> int:
-    """What a block's widest layer makes of a row."""
-    return max(_mixed(block), _fed(block.feed_forward))
-
-
-def _mixed(block: BlockConfig) -> int:
-    match block.mixer:
-        case AttentionConfig(heads=heads, head_dim=dim) | SharingConfig(heads=heads, head_dim=dim):
-            return heads * dim
-        case LatentConfig(heads=heads, rank=rank, rope_dim=rope):
-            return heads * (rank + rope)
-        case DeltaConfig(channels=channels) | SsmConfig(channels=channels):
-            return channels
-        case ConvConfig(channels=channels):
-            return 3 * channels
-        case None:
-            return 0
-
-
-def _fed(layer: FeedForward | None) -> int:
-    match layer:
-        case MlpConfig(width=width):
-            return width
-        case MoeConfig(per_token=chosen, width=width, shared_width=shared):
-            return chosen * width + shared
-        case BothConfig(dense=dense, sparse=sparse):
-            return _fed(dense) + _fed(sparse)
-        case None:
-            return 0

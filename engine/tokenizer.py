@@ -1,7 +1,7 @@
 """A checkpoint's tokenizer: text to tokens and back; for server and worker alike, without mlx."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypedDict
@@ -41,6 +41,7 @@ class Tokenizer:
     encoding: Encoding
     special_tokens: Mapping[str, str]  # bos_token, eos_token and the like to their texts
     chat_template: ChatTemplates
+    settings: Mapping[str, Any] = field(default_factory=dict)  # all of tokenizer_config.json
 
     def encode(self, text: str, special: bool = True) -> list[int]:
         """Token ids; `special` adds what the model expects around a bare text, such as a BOS."""
@@ -155,8 +156,11 @@ def _templates(directory: Path, settings: dict[str, Any]) -> Any:
     return settings.get("chat_template") or beside.get("chat_template")
 
 
-def load(directory: Path) -> Tokenizer:
-    """Read tokenizer.json, what names its special tokens, and chat templates from a checkpoint."""
+def load(directory: Path, prepare: Callable[[Encoding], None] | None = None) -> Tokenizer:
+    """Read tokenizer.json, what names its special tokens, and chat templates from a checkpoint.
+
+    `prepare` changes the tokenizer while nobody else has it.
+    """
     path = directory / "tokenizer.json"
     if not path.is_file():
         raise TokenizerError(
@@ -167,7 +171,10 @@ def load(directory: Path) -> Tokenizer:
         encoding = Encoding.from_file(str(path))
     except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exception
         raise TokenizerError(f"{path} cannot be read ({error}); fetch it again") from None
+    if prepare is not None:
+        prepare(encoding)
     settings = read_object(directory / "tokenizer_config.json", TokenizerError) or {}
     older = read_object(directory / "special_tokens_map.json", TokenizerError) or {}
     special = _special_tokens(older) | _special_tokens(settings)
-    return Tokenizer(encoding, special, _chat_template(directory, _templates(directory, settings)))
+    template = _chat_template(directory, _templates(directory, settings))
+    return Tokenizer(encoding, special, template, settings)

@@ -4,6 +4,7 @@ The seam for other formats: `_read` gives a module's weight as it is stored, by 
 that modules are quantized; what a format calls its tensors ends in `named`.
 """
 
+import math
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -11,8 +12,9 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from ..architectures.config import ModelConfig, Stored
+from ..architectures.config import ModelConfig
 from ..architectures.encoder_config import EncoderConfig
+from ..architectures.storage import Stored
 from ..kernels.fp8 import from_fp8
 from ..kernels.weight import Dense, Quantized, activation_dtype, from_mxfp4_blocks
 from .checkpoint import Checkpoint, CheckpointError, Header
@@ -21,6 +23,7 @@ FLOATS = {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}
 PACKED = {"U32": mx.uint32}
 BYTES = {"U8": mx.uint8}
 FP8 = {"F8_E4M3": mx.uint8}
+ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "U32": 4, "U8": 1, "F8_E4M3": 2}  # once loaded
 LEAST_COLUMNS = 32  # of which a row has a whole multiple: what MLX and the kernels ask of nvfp4
 # A buffer that older exporters saved although it follows from the config.
 HARMLESS = ".rotary_emb.inv_freq"
@@ -37,8 +40,31 @@ class Reading:
 PLAIN = Reading()
 
 
+class Files:
+    """Tensors of a checkpoint's files; MLX reads one when it is evaluated, and none is held here.
+
+    A file is opened once, and again only for what was taken from it before.
+    """
+
+    def __init__(self) -> None:
+        self._tensors: dict[Path, dict[str, mx.array]] = {}
+
+    def take(self, header: Header) -> mx.array:
+        """Evaluated."""
+        try:
+            if header.name not in self._tensors.get(header.file, {}):
+                loaded = mx.load(str(header.file), format="safetensors")
+                assert isinstance(loaded, dict)
+                self._tensors[header.file] = loaded
+            array = self._tensors[header.file].pop(header.name)
+            mx.eval(array)
+        except RuntimeError as error:
+            raise CheckpointError(f"{header.file} cannot be read by MLX: {error}") from None
+        return array
+
+
 class Weights:
-    """`Parameters` for a decoder, over one checkpoint; `finish` when it has taken what it needs."""
+    """`Parameters` for a model, over one `named` checkpoint; `finish` when it has all it needs."""
 
     def __init__(
         self,
@@ -51,16 +77,15 @@ class Weights:
         self.bytes = 0
         self.dtype = activation_dtype(stored_dtype(checkpoint))
         self._check = reading.check
-        self._headers = named(checkpoint, config)
+        self._headers = dict(checkpoint.tensors)
         self._path = checkpoint.path
-        self._files: dict[Path, dict[str, mx.array]] = {}
+        self._files = Files()
 
     def has(self, name: str) -> bool:
         return name in self._headers
 
     def shape(self, name: str) -> tuple[int, ...]:
-        _, header = self._header(name)
-        return header.shape
+        return self._header(name).shape
 
     def vector(self, name: str, *shape: int, dtype: mx.Dtype | None = None) -> mx.array:
         vector = self._take(name, shape, FLOATS).astype(dtype or self.dtype)
@@ -90,12 +115,11 @@ class Weights:
         left = [name for name in self._headers if not is_unused(self.config, name)]
         if left:
             more = f" and {len(left) - 1} more" if len(left) > 1 else ""
-            _, header = self._headers[left[0]]
             raise CheckpointError(
-                f"{header.file} has the tensor {left[0]}{more}, "
+                f"{self._headers[left[0]].file} has the tensor {left[0]}{more}, "
                 f"which {self.config.model_type} does not use as configured"
             )
-        self._files.clear()
+        self._files = Files()
 
     def _read(
         self, module: str, name: str, rows: tuple[int, ...], columns: int
@@ -159,9 +183,9 @@ class Weights:
         if f"{module}.scales" not in self._headers:
             return None
         if quantization.default is None:
-            _, header = self._headers[f"{module}.scales"]
+            file = self._headers[f"{module}.scales"].file
             raise CheckpointError(
-                f"{header.file} has {module}.scales, but config.json says nothing of quantization"
+                f"{file} has {module}.scales, but config.json says nothing of quantization"
             )
         return quantization.default
 
@@ -173,39 +197,25 @@ class Weights:
         return array
 
     def _take(self, name: str, shape: tuple[int, ...], dtypes: dict[str, mx.Dtype]) -> mx.array:
-        original, header = self._header(name)
+        header = self._header(name)
         del self._headers[name]
+        where = f"{header.file}: {header.name}"
         if header.dtype not in dtypes:
-            raise CheckpointError(
-                f"{header.file}: {original} is {header.dtype}, expected {' or '.join(dtypes)}"
-            )
+            raise CheckpointError(f"{where} is {header.dtype}, expected {' or '.join(dtypes)}")
         if header.shape != shape:
             raise CheckpointError(
-                f"{header.file}: {original} has shape {header.shape}, "
-                f"where config.json implies {shape}"
+                f"{where} has shape {header.shape}, where config.json implies {shape}"
             )
-        array = self._open(header).pop(original)
-        mx.eval(array)
+        array = self._files.take(header)
         self.bytes += array.nbytes
         if self._check and header.dtype in FLOATS and not mx.isfinite(array).all():
-            raise CheckpointError(f"{header.file}: {original} holds NaN or infinity")
+            raise CheckpointError(f"{where} holds NaN or infinity")
         return array
 
-    def _header(self, name: str) -> tuple[str, Header]:
+    def _header(self, name: str) -> Header:
         if name not in self._headers:
             raise CheckpointError(f"{self._path} lacks the tensor {name}")
         return self._headers[name]
-
-    def _open(self, header: Header) -> dict[str, mx.array]:
-        """MLX reads an array only when it is evaluated."""
-        if header.file not in self._files:
-            try:
-                loaded = mx.load(str(header.file), format="safetensors")
-            except RuntimeError as error:
-                raise CheckpointError(f"{header.file} cannot be read by MLX: {error}") from None
-            assert isinstance(loaded, dict)
-            self._files[header.file] = loaded
-        return self._files[header.file]
 
 
 def is_unused(config: ModelConfig | EncoderConfig, name: str) -> bool:
@@ -215,30 +225,38 @@ def is_unused(config: ModelConfig | EncoderConfig, name: str) -> bool:
     return name.endswith(HARMLESS) or tied or unused
 
 
-def named(
-    checkpoint: Checkpoint, config: ModelConfig | EncoderConfig
-) -> dict[str, tuple[str, Header]]:
-    """The tensors by the names that the layers ask for, each with the name in its file."""
+def named(checkpoint: Checkpoint, config: ModelConfig | EncoderConfig) -> Checkpoint:
+    """The same one, its tensors by the names that the layers ask for."""
     patterns = [(re.compile(pattern), into) for pattern, into in config.renames]
-    found: dict[str, tuple[str, Header]] = {}
-    for original, header in checkpoint.tensors.items():
-        name = original
+    tensors: dict[str, Header] = {}
+    for header in checkpoint.tensors.values():
+        name = header.name
         for pattern, into in patterns:
             name = pattern.sub(into, name)
-        if name in found:
+        if name in tensors:
             raise CheckpointError(
-                f"{header.file} has both {original} and {found[name][0]}, which are one weight"
+                f"{header.file} has both {header.name} and {tensors[name].name}, "
+                "which are one weight"
             )
-        found[name] = (original, header)
-    return found
+        tensors[name] = header
+    return replace(checkpoint, tensors=tensors)
+
+
+def weight_bytes(checkpoint: Checkpoint, config: ModelConfig | EncoderConfig) -> int:
+    """Once loaded, of a `named` one."""
+    return sum(
+        math.prod(header.shape) * ITEM_BYTES.get(header.dtype, 4)
+        for name, header in checkpoint.tensors.items()
+        if not is_unused(config, name)
+    )
 
 
 def stored_dtype(checkpoint: Checkpoint) -> mx.Dtype:
     """The floating dtype that most tensors have; scales of 8-bit floats do not count."""
     counts = Counter(
         header.dtype
-        for name, header in checkpoint.tensors.items()
-        if header.dtype in FLOATS and not name.endswith("_scale_inv")
+        for header in checkpoint.tensors.values()
+        if header.dtype in FLOATS and not header.name.endswith("_scale_inv")
     )
     if not counts:
         raise CheckpointError(f"{checkpoint.path} has no tensor of {', '.join(FLOATS)}")

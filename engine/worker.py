@@ -22,7 +22,7 @@ from .engine import Engine
 from .passage_engine import PassageEngine
 from .passage_serving import PassageServing
 from .request import Ask, Embed, Event, Rank, Refusal, Refused, Request
-from .sentence import purpose
+from .sentence import describe
 from .serving import Serving
 from .wire import (
     VERSION,
@@ -163,11 +163,11 @@ def start(link: Link) -> Engine | PassageEngine | None:
 
 
 def _load(configure: Configure, link: Link) -> Serving | PassageServing:
-    directory, settings, memory = Path(configure.directory), configure.settings, configure.memory
-    kind = purpose(directory)
-    if kind == "generate":
-        return serving.load(directory, settings, memory)
-    return passage_serving.load(directory, kind, settings, memory, link.wake)
+    description = describe(Path(configure.directory))
+    settings, memory = configure.settings, configure.memory
+    if description.purpose == "generate":
+        return serving.load_described(description, settings, memory)
+    return passage_serving.load(description, settings, memory, link.wake)
 
 
 def _choose_device(name: str) -> None:

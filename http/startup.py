@@ -11,7 +11,7 @@ import psutil
 from msgspec import structs
 
 from ..engine import tokenizer
-from ..engine.sentence import SentenceError, purpose
+from ..engine.sentence import SentenceError, describe
 from ..engine.settings import Settings
 from ..translate.parsers.formats import choose
 from ..translate.renderer import Renderer
@@ -88,7 +88,7 @@ async def _open(worker: Worker, path: Path, max_tokens: int, patience: Patience)
 def _described(worker: Worker, path: Path, max_tokens: int, patience: Patience) -> Backend:
     created = int(time.time())
     try:
-        kind = purpose(path)
+        kind = describe(path).purpose
         if kind != "generate":
             return MEASURES[kind](worker.name, created, worker)
         words = tokenizer.load(path)

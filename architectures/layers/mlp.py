@@ -22,27 +22,14 @@ class MLP:
         cls, parameters: Parameters, config: ModelConfig, own: MlpConfig, name: str
     ) -> "AnyMLP":
         hidden, width = config.hidden_size, own.width
-        down = [(f"{name}.{own.down}", hidden)]
+        down = Linear.load(parameters, [(f"{name}.{own.down}", hidden)], width, own.bias)
+        gate, up = (f"{name}.{own.gate}", width), (f"{name}.{own.up}", width)
         if not own.gated:
-            up = [(f"{name}.{own.up}", width)]
-            return PlainMLP(
-                Linear.load(parameters, up, hidden, own.bias),
-                Linear.load(parameters, down, width, own.bias),
-                own.activation,
-            )
+            return PlainMLP(Linear.load(parameters, [up], hidden, own.bias), down, own.activation)
         if own.cut is not None:
-            modules = [(f"{name}.{own.gate}", width), (f"{name}.{own.up}", width)]
-            return SparseMLP(
-                Linear.load(parameters, modules, hidden, own.bias),
-                Linear.load(parameters, down, width, own.bias),
-                own.activation,
-                own.cut,
-            )
-        return cls(
-            _gate_up(parameters, own, name, hidden),
-            Linear.load(parameters, down, width, own.bias),
-            own.activation,
-        )
+            gate_up = Linear.load(parameters, [gate, up], hidden, own.bias)
+            return SparseMLP(gate_up, down, own.activation, own.cut)
+        return cls(_gate_up(parameters, own, name, hidden), down, own.activation)
 
     def __call__(self, x: mx.array, norm: AnyNorm | None, residual: mx.array | None) -> mx.array:
         """The layer of norm(x), plus the residual."""

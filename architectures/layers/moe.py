@@ -143,19 +143,12 @@ def _gate_up(
     joint = parameters.stack(f"{name}.experts.gate_up_proj", count, 2 * width, hidden, own.turned)
     if joint is not None:
         rows = np.arange(count * 2 * width).reshape(count, -1)
-        gate, up = (take_rows(joint, rows[:, part].reshape(-1)) for part in _halves(own))
+        gate, up = (take_rows(joint, rows[:, part].reshape(-1)) for part in own.halves)
         return gate, up
     up = _stacked(parameters, own, name, own.up, width, hidden)
     if not own.gated:
         return None, up
     return _stacked(parameters, own, name, "gate_proj", width, hidden), up
-
-
-def _halves(own: MoeConfig) -> tuple[slice, slice]:
-    """Where a joint matrix of an expert has its gate, and where the rest."""
-    if own.alternating:
-        return slice(0, None, 2), slice(1, None, 2)
-    return slice(0, own.width), slice(own.width, None)
 
 
 def _stacked(
@@ -185,7 +178,7 @@ def _biases(
     joint, parts = f"{name}.experts.gate_up_proj_bias", f"{name}.experts"
     if parameters.has(joint):
         both = _float(parameters, joint, own.count, 2 * own.width)
-        gate, up = (mx.contiguous(both[:, part]) for part in _halves(own))
+        gate, up = (mx.contiguous(both[:, part]) for part in own.halves)
         mx.eval(gate, up)
         return gate, up, _float(parameters, f"{parts}.down_proj_bias", own.count, hidden)
     if not parameters.has(f"{parts}.gate_proj.bias"):

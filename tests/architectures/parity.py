@@ -10,9 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bessemer.architectures.registry import configure
-from bessemer.engine.checkpoint import open_checkpoint
-from bessemer.engine.model import Model, build
+from bessemer.engine.model import Model, load
 from bessemer.engine.weights import Reading
 
 from .steps import crowd, prefill, token_by_token
@@ -83,8 +81,7 @@ def changed(config: dict[str, Any], field: str, value: Any) -> dict[str, Any]:
 
 def loaded(name: str, changes: Mapping[str, Any] | None = None) -> Model:
     with tempfile.TemporaryDirectory() as directory:
-        found = open_checkpoint(tiny(name, changes).write(Path(directory)))
-        return build(found, configure(found.config), Reading(exact=True))
+        return load(tiny(name, changes).write(Path(directory)), Reading(exact=True))
 
 
 @cache

@@ -10,13 +10,13 @@ from bessemer.architectures.config import (
     ConfigError,
     ModelConfig,
     Paged,
-    Quantization,
     Rope,
-    Stored,
 )
 from bessemer.architectures.layers.rope import Rotary
 from bessemer.architectures.registry import configure
+from bessemer.architectures.storage import Quantization, Stored
 
+from .parity import Golden
 from .tiny import BASE, LLAMA3, YARN
 
 LLAMA = BASE | {"model_type": "llama"}
@@ -110,6 +110,22 @@ def test_quantization_is_read_from_either_name() -> None:
     expected = Quantization(Stored(64, 4), {"a.b": Stored(32, 8), "c": None})
     for name in ("quantization", "quantization_config"):
         assert configure(LLAMA | {name: spelt}).quantization == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "widths"),
+    [
+        ("llama_llama3", {96}),  # the feed-forward layer's
+        ("deepseek_v2_lite_yarn", {4 * (32 + 8)}),  # each head's query in a latent's terms
+        ("qwen3_next_shared_keys", {2 * 2 * 16 + 4 * 24, 3 * 32 + 48}),
+        ("mamba2_groups", {4 * 32 + 2 * 2 * 16}),
+        ("lfm2_adjusted_tied", {3 * 64, 112}),
+        ("gemma4_experts_keys_as_values", {96 + 2 * 32}),  # two layers side by side
+        ("gemma4_per_layer_lending", {96, 4 * 32, 192}),
+    ],
+)
+def test_the_widest_row_of_a_block(name: str, widths: set[int]) -> None:
+    assert {block.row_width for block in configure(Golden.read(name).config).blocks} == widths
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [

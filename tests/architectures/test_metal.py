@@ -10,10 +10,8 @@ import numpy as np
 import pytest
 
 from bessemer.architectures.config import Recurrent
-from bessemer.architectures.registry import configure
 from bessemer.architectures.step import Cache, Step
-from bessemer.engine.checkpoint import open_checkpoint
-from bessemer.engine.model import Model, build
+from bessemer.engine.model import Model, load
 from bessemer.engine.weights import Reading
 from bessemer.kernels.linear_rows import MOST
 from bessemer.kernels.metal.device import Options, Simulator, using
@@ -142,8 +140,7 @@ def stored_in_half(name: str) -> Model:
         n: a.astype(np.float16) if a.dtype == np.float32 else a for n, a in whole.tensors.items()
     }
     with tempfile.TemporaryDirectory() as directory:
-        found = open_checkpoint(Tiny(whole.config, half).write(Path(directory)))
-        return build(found, configure(found.config), Reading(exact=True))
+        return load(Tiny(whole.config, half).write(Path(directory)), Reading(exact=True))
 
 
 def in_half(cache: Cache) -> Cache:

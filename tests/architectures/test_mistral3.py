@@ -8,8 +8,7 @@ import pytest
 
 from bessemer.architectures.config import ConfigError
 from bessemer.architectures.registry import configure
-from bessemer.engine.checkpoint import open_checkpoint
-from bessemer.engine.model import build
+from bessemer.engine.model import load
 from bessemer.engine.weights import Reading
 
 from . import test_ministral3, test_mistral
@@ -139,9 +138,9 @@ def test_the_names_of_transformers_5_are_the_same_weights(tmp_path: Path) -> Non
     }
     named["lm_head.weight"] = named.pop("language_model.lm_head.weight")
     named["model.vision_tower.ln_pre.weight"] = named.pop("vision_tower.ln_pre.weight")
-    found = open_checkpoint(Tiny(golden.config, named).write(tmp_path))
+    path = Tiny(golden.config, named).write(tmp_path)
     text = prompts()[1]
-    renamed = prefill(build(found, configure(found.config), Reading(exact=True)), text)
+    renamed = prefill(load(path, Reading(exact=True)), text)
     assert (renamed == prefill(model("mistral3_mistral"), text)).all()
 
 

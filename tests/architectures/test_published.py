@@ -19,9 +19,9 @@ from bessemer.architectures.config import (
     MoeConfig,
     SharingConfig,
     SsmConfig,
-    Stored,
 )
 from bessemer.architectures.registry import configure
+from bessemer.architectures.storage import Stored
 
 PUBLISHED: dict[str, dict[str, Any]] = json.loads(
     (Path(__file__).parent / "published.json").read_text()

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bessemer.architectures.config import Mode
+from bessemer.architectures.storage import Mode
 from tests.architectures.parity import tiny
 from tests.architectures.tiny import Tiny, tensor
 

@@ -12,16 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bessemer.architectures import qwen3
 from bessemer.architectures.config import ConfigError
 from bessemer.engine.causal import SEQUENCES, Causal, forwards
-from bessemer.engine.chat_form import RECIPES
 from bessemer.engine.checkpoint import CheckpointError
 from bessemer.engine.decoder_embed import DecoderBackbone
-from bessemer.engine.embed import Embedder, Reranker, load_embedder, load_reranker
+from bessemer.engine.embed import Embedder, Reranker
 from bessemer.engine.model import load
 from bessemer.engine.passages import PassageError
-from bessemer.engine.sentence import SentenceError, purpose
+from bessemer.engine.sentence import SentenceError, describe
 from bessemer.kernels.pages import PAGE
+from tests.engine.loading import load_embedder, load_reranker
 
 from .tiny_decoders import (
     DOCUMENTS,
@@ -245,9 +246,9 @@ def test_the_recipe_is_the_template_of_later_checkpoints(
 
 def test_a_recipe_takes_another_instruction() -> None:
     said = (("query", "{a}"), ("document", "b"))
-    usual, other = (RECIPES["qwen3"](turns) for turns in (said, (("system", "seek"), *said)))
+    usual, other = (qwen3.RECIPE(turns) for turns in (said, (("system", "seek"), *said)))
     assert "<Instruct>: seek\n<Query>: {a}\n<Document>: b<|im_end|>" in other
-    assert usual.replace(RECIPES["qwen3"].instruction, "seek") == other != usual
+    assert usual.replace(qwen3.RECIPE.instruction, "seek") == other != usual
 
 
 def test_what_is_too_long_keeps_its_ending(reranker: Callable[[str], Reranker]) -> None:
@@ -348,5 +349,5 @@ def test_a_score_needs_its_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [*EMBEDDERS, *RERANKERS])
 def test_what_they_are_for(name: str, tmp_path: Path) -> None:
-    found = purpose((EMBEDDERS | RERANKERS)[name].write(tmp_path))
+    found = describe((EMBEDDERS | RERANKERS)[name].write(tmp_path)).purpose
     assert found == ("embed" if name in EMBEDDERS else "generate" if name == RECIPE else "rerank")

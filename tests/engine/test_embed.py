@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bessemer.architectures.config import ConfigError
-from bessemer.engine.embed import Embedder, Reranker, batches, load_embedder, load_reranker
+from bessemer.engine.embed import Embedder, Reranker, batches
 from bessemer.engine.passages import Passage, PassageError
 from bessemer.engine.pooling import Floats, Normalize, Pipeline, Pooling
 from bessemer.engine.sentence import SentenceError
 from tests.architectures.tiny_encoders import golden
+from tests.engine.loading import load_embedder, load_reranker
 
 from .minilm import ALIKE, PACKAGE, SENTENCES, directory
 from .tiny_sentence import EMBEDDERS, GOLDEN, QUERY, RERANKERS, TEXTS, Sentence, expected

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bessemer.engine.embed import Embedder, Reranker, load_embedder, load_reranker
+from bessemer.engine.embed import Embedder, Reranker
 from bessemer.engine.passage_engine import PassageEngine
 from bessemer.engine.passages import Passage
 from bessemer.engine.pooling import Floats
@@ -24,6 +24,7 @@ from bessemer.engine.request import (
     Refused,
     StepReport,
 )
+from tests.engine.loading import load_embedder, load_reranker
 
 from .tiny_sentence import EMBEDDERS, QUERY, RERANKERS, TEXTS
 

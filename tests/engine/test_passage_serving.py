@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from msgspec import structs
 
-from bessemer.engine.embed import load_embedder
 from bessemer.engine.memory import DoesNotFit
 from bessemer.engine.passage_serving import PassageServing, load
 from bessemer.engine.request import Embed, Embedded, Event, Rank, Ranked, Refusal, Refused
-from bessemer.engine.sentence import Purpose, SentenceError, purpose
+from bessemer.engine.sentence import Purpose, SentenceError, describe
 from bessemer.engine.settings import Settings
+from tests.engine.loading import load_embedder
 from tests.http.running import guide_copy
 
 from .tiny_sentence import EMBEDDERS, NORMALIZE, POOLING, QUERY, RERANKERS, modules
@@ -26,14 +26,15 @@ MEMORY = 10**9  # bytes
 def serving(
     path: Path, kind: Purpose, settings: Settings = SETTINGS, memory: int = MEMORY
 ) -> PassageServing:
-    assert kind != "generate" and purpose(path) == kind
-    return load(path, kind, settings, memory, lambda: None)
+    description = describe(path)
+    assert kind != "generate" and description.purpose == kind
+    return load(description, settings, memory, lambda: None)
 
 
 def test_an_embedder_in_a_folder_of_its_own(tmp_path: Path) -> None:
     path = EMBEDDERS["three_modes_lower_case_own_folder"].write(tmp_path)
     made, woken = serving(path, "embed"), SimpleQueue[None]()
-    made = load(path, "embed", SETTINGS, MEMORY, lambda: woken.put(None))
+    made = load(describe(path), SETTINGS, MEMORY, lambda: woken.put(None))
     made.engine.submit(Embed(id=1, inputs=["the cat", "DOG"]))
     woken.get(timeout=20)
     (event,) = made.engine.step()
@@ -49,7 +50,7 @@ def test_an_embedder_in_a_folder_of_its_own(tmp_path: Path) -> None:
 def test_a_reranker(tmp_path: Path) -> None:
     woken = SimpleQueue[None]()
     path = RERANKERS["raw"].write(tmp_path)
-    made = load(path, "rerank", SETTINGS, MEMORY, lambda: woken.put(None))
+    made = load(describe(path), SETTINGS, MEMORY, lambda: woken.put(None))
     made.engine.submit(Rank(id=1, query=QUERY, documents=["fish"]))
     woken.get(timeout=20)
     assert [type(event) for event in made.engine.step()] == [Ranked]
@@ -60,7 +61,7 @@ def test_a_step_takes_a_chunk_of_tokens(tmp_path: Path) -> None:
     for chunk, steps in ((8, 4), (16, 2), (64, 1)):
         woken = SimpleQueue[None]()
         settings = structs.replace(SETTINGS, chunk=chunk)
-        made = load(path, "embed", settings, MEMORY, lambda: woken.put(None))  # noqa: B023
+        made = load(describe(path), settings, MEMORY, lambda: woken.put(None))  # noqa: B023
         made.engine.submit(Embed(id=1, inputs=[[5] * 8] * 4))
         woken.get(timeout=20)
         events = [made.engine.step() for _ in range(steps)]
@@ -101,7 +102,7 @@ def test_memory_for_shorter_passages_alone(tmp_path: Path) -> None:
     assert whole.context == 160
     woken = SimpleQueue[None]()
     less = whole.weights + whole.working * 15 // 16
-    made = load(path, "embed", SETTINGS, less, lambda: woken.put(None))
+    made = load(describe(path), SETTINGS, less, lambda: woken.put(None))
     assert 128 <= made.plan.context < 160
     assert made.plan.weights + made.plan.working <= less
     events: list[Event] = []
@@ -123,7 +124,7 @@ def test_a_decoder_that_embeds(tmp_path: Path) -> None:
     (path / "1_Pooling").mkdir()
     (path / "1_Pooling" / "config.json").write_text('{"pooling_mode": "lasttoken"}')
     woken = SimpleQueue[None]()
-    made = load(path, "embed", SETTINGS, MEMORY, lambda: woken.put(None))
+    made = load(describe(path), SETTINGS, MEMORY, lambda: woken.put(None))
     made.engine.submit(Embed(id=1, inputs=["the cat", "serve a model"]))
     woken.get(timeout=20)
     (event,) = made.engine.step()
@@ -133,7 +134,7 @@ def test_a_decoder_that_embeds(tmp_path: Path) -> None:
     assert np.abs(found - expected).max() < 1e-5
     assert (made.model_type, made.plan.context) == ("llama", 2048)
     with pytest.raises(DoesNotFit):
-        load(path, "embed", SETTINGS, made.plan.weights + 10**6, lambda: None)
+        load(describe(path), SETTINGS, made.plan.weights + 10**6, lambda: None)
 
 
 def test_files_that_make_no_sense_are_named(tmp_path: Path) -> None:

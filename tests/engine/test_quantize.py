@@ -14,9 +14,9 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.architectures.registry import FAMILIES, configure
+from bessemer.architectures.registry import FAMILIES
 from bessemer.engine.checkpoint import INDEX, CheckpointError, open_checkpoint
-from bessemer.engine.model import build
+from bessemer.engine.model import load
 from bessemer.engine.quantize import Recipe, main, quantize
 from bessemer.engine.shards import Shards
 from bessemer.engine.weights import Reading
@@ -37,8 +37,7 @@ SIZES = {"U32": 4, "F32": 4, "U8": 1}
 
 
 def logits(path: Path) -> Floats:
-    found = open_checkpoint(path)
-    return prefill(build(found, configure(found.config), Reading(exact=True)), prompts()[0])
+    return prefill(load(path, Reading(exact=True)), prompts()[0])
 
 
 def written(path: Path) -> dict[str, Any]:

@@ -11,9 +11,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from bessemer.engine.checkpoint import CheckpointError
-from bessemer.engine.embed import load_embedder
 from bessemer.engine.passages import PassageError
-from bessemer.engine.sentence import PoolingFile, Purpose, SentenceError, purpose, read_modules
+from bessemer.engine.sentence import PoolingFile, Purpose, SentenceError, describe, read_modules
+from tests.engine.loading import load_embedder
 
 from .tiny_sentence import (
     DENSE,
@@ -150,13 +150,13 @@ def test_what_a_checkpoint_is_for(
 ) -> None:
     for name, value in ({"config.json": config} | files).items():
         (tmp_path / name).write_text(json.dumps(value))
-    assert purpose(tmp_path) == found
+    assert describe(tmp_path).purpose == found
 
 
 @pytest.mark.parametrize("name", [*EMBEDDERS, *RERANKERS])
 def test_what_the_tiny_ones_are_for(name: str, tmp_path: Path) -> None:
     path = (EMBEDDERS | RERANKERS)[name].write(tmp_path)
-    assert purpose(path) == ("embed" if name in EMBEDDERS else "rerank")
+    assert describe(path).purpose == ("embed" if name in EMBEDDERS else "rerank")
     assert (read_modules(path).backbone / "config.json").is_file()
 
 
@@ -165,9 +165,10 @@ def test_a_server_may_ask_without_mlx(tmp_path: Path) -> None:
     path = EMBEDDERS["mean_normalized_cut"].write(tmp_path)
     code = (
         "import sys; from pathlib import Path;"
-        "from bessemer.engine.passages import load; from bessemer.engine.sentence import purpose;"
-        "path = Path(sys.argv[1]); passage = load(path, path, 160, 90).text('the cat');"
-        "print(purpose(path), len(passage.tokens), 'mlx' in sys.modules, 'numpy' in sys.modules)"
+        "from bessemer.engine.passages import load;"
+        "from bessemer.engine.sentence import About, describe; found = describe(Path(sys.argv[1]));"
+        "passage = load(found, About(), 160, 90).text('the cat');"
+        "print(found.purpose, len(passage.tokens), 'mlx' in sys.modules, 'numpy' in sys.modules)"
     )
     command = [sys.executable, "-P", "-c", code, str(path)]
     out = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -8,8 +8,9 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.architectures.config import ModelConfig, Quantization, Stored
+from bessemer.architectures.config import ModelConfig
 from bessemer.architectures.registry import configure
+from bessemer.architectures.storage import Quantization, Stored
 from bessemer.engine.checkpoint import CheckpointError, open_checkpoint
 from bessemer.engine.weights import Reading, Weights
 from bessemer.kernels.linear import linear

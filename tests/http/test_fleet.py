@@ -135,7 +135,7 @@ def test_the_last_steps_report_is_the_running_workers() -> None:
     settings: Any = None  # no process is started
     ready = Ready(VERSION, Plan(1, 2, 3, 4, 5, 6), "llama", Sampling())
     with closing(Log()) as log:
-        worker = Worker("m", settings, log)
+        worker = Worker("m", Path(), 0, settings, log)
         worker._receive(ready)
         assert worker.report is None
         for report in (StepReport(rows=9, waiting=3), StepReport(rows=1, waiting=2)):

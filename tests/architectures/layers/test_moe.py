@@ -10,8 +10,8 @@ import pytest
 from bessemer.architectures.config import MoeConfig
 from bessemer.architectures.layers.moe import MoE
 from bessemer.architectures.registry import configure
-from bessemer.engine.checkpoint import CheckpointError, open_checkpoint
-from bessemer.engine.model import Model, build
+from bessemer.engine.checkpoint import CheckpointError
+from bessemer.engine.model import load
 from bessemer.engine.weights import Reading
 from bessemer.kernels.moe import moe_reference
 from bessemer.kernels.rms_norm import Norm
@@ -100,13 +100,8 @@ def one_by_one(name: str) -> Tiny:
     return Tiny(whole.config, arrays)
 
 
-def load(path: Path) -> Model:
-    checkpoint = open_checkpoint(path)
-    return build(checkpoint, configure(checkpoint.config), Reading(exact=True))
-
-
 def test_experts_one_by_one_are_the_stack(tmp_path: Path) -> None:
-    model = load(one_by_one("qwen2_moe_affine").write(tmp_path))
+    model = load(one_by_one("qwen2_moe_affine").write(tmp_path), Reading(exact=True))
     logits = [prefill(model, prompt) for prompt in prompts()]
     assert difference("qwen2_moe_affine", logits) <= TOLERANCE
 
@@ -119,4 +114,4 @@ def test_an_expert_unlike_the_first_is_refused_by_name(tmp_path: Path) -> None:
     made.tensors[f"{module}.weight"] = np.zeros((WIDTH, HIDDEN), np.float32)
     message = f"{module} is stored in another way than model.layers.1.mlp.experts.0.up_proj$"
     with pytest.raises(CheckpointError, match=message):
-        load(made.write(tmp_path))
+        load(made.write(tmp_path), Reading(exact=True))
