@@ -169,7 +169,7 @@ def load(description: Description, about: About, context: int, vocabulary: int) 
     form = None if message is None else chat_form(backbone, tokenizer, message)
     longest = min(context, settings.max_seq_length or file.longest)
     added = whole.get_added_tokens_decoder().items()
-    special = frozenset(token for token, about in added if about.special)
+    special = frozenset(token for token, each in added if each.special)
     cut, prompts = _cut(whole, longest), _prompts(description.directory, about)
     return PassageReader(whole, cut, longest, vocabulary, file.typed, special, *prompts, form)
 
