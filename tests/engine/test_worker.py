@@ -119,7 +119,7 @@ def test_it_answers_cancels_and_ends_with_its_socket() -> None:
 
 def test_every_step_is_reported() -> None:
     with worker() as server:
-        server.send(structs.replace(configure(), max_batch=1))
+        server.send(structs.replace(configure(), settings=structs.replace(SETTINGS, max_batch=1)))
         assert isinstance(server.receive(), Ready)
         server.send(Submit([ask(1, 20), ask(2, 20)]))
         steps = [server.receive()]
