@@ -1,7 +1,7 @@
 """Anthropic's messages: request to Chat, answer and events to JSON."""
 
-from collections.abc import Callable
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -29,12 +29,11 @@ from .chat import (
     said,
 )
 from .decode import decode, invalid, shown, unsupported
-from .dialect import Count, Dialect, ServerEvent, StreamEncoder
+from .dialect import Count, Dialect, ServerEvent
 from .errors import anthropic_error
 from .sampling import Nucleus, Positive, SamplingFields, StopStrings, Temperature, TopK, options
 
 Events = tuple[ServerEvent, ...]
-Handler = Callable[[Any], Events]
 
 encode_json = msgspec.json.Encoder().encode
 
@@ -246,7 +245,7 @@ def encode_count(tokens: int) -> bytes:
     return encode_json(CountBody(tokens))
 
 
-class Stream(StreamEncoder):
+class Stream:
     """The events of one answer: blocks one after the other, each opened, filled and closed."""
 
     def __init__(self, identity: Identity, options: Options) -> None:
@@ -255,20 +254,9 @@ class Stream(StreamEncoder):
         self._index = -1  # of the newest block
         self._ending = Ending(None, None)
         self._started = False
-        self._handlers: dict[type[Event], Handler] = {
-            Started: self._start,
-            TextDelta: self._text_delta,
-            ReasoningDelta: self._reasoning_delta,
-            ToolCallBegun: self._tool_call,
-            ArgumentsDelta: self._arguments,
-            Finish: self._finish,
-            Done: self._done,
-            Heartbeat: self._heartbeat,
-            Failure: self._failure,
-        }
 
     def encode(self, event: Event) -> Events:
-        return self._handlers[type(event)](event)
+        return self.handlers[type(event)](self, event)
 
     def _start(self, event: Started) -> Events:
         self._started = True
@@ -323,6 +311,18 @@ class Stream(StreamEncoder):
 
     def _delta(self, piece: Piece) -> ServerEvent:
         return _named("content_block_delta", BlockDelta(self._index, piece))
+
+    handlers: ClassVar[Mapping[type[Event], Callable[[Any, Any], Events]]] = {
+        Started: _start,
+        TextDelta: _text_delta,
+        ReasoningDelta: _reasoning_delta,
+        ToolCallBegun: _tool_call,
+        ArgumentsDelta: _arguments,
+        Finish: _finish,
+        Done: _done,
+        Heartbeat: _heartbeat,
+        Failure: _failure,
+    }
 
 
 def _chat(request: CountRequest, options: Options, user: str | None) -> Chat:

@@ -1,6 +1,6 @@
 """OpenAI's chat completions: request to Chat, answer and events to JSON."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -12,13 +12,11 @@ from .chat import (
     Choice,
     Content,
     Done,
-    Event,
     Failure,
     Finish,
     Heartbeat,
     Identity,
     Message,
-    Options,
     ReasoningDelta,
     Started,
     Text,
@@ -28,16 +26,14 @@ from .chat import (
     said,
 )
 from .decode import decode, invalid, shown, unsupported
-from .dialect import Dialect, ServerEvent, StreamEncoder
+from .dialect import Dialect
 from .errors import openai_error
 from .openai_shape import (
-    DONE,
+    ChunkStream,
     Events,
-    Handler,
     TextRequest,
     UsageBody,
     encode_json,
-    failure,
     finite,
     refuse_unbuilt,
     usage_body,
@@ -189,27 +185,8 @@ def encode_response(answer: Answer, identity: Identity) -> bytes:
     return encode_json(ChatResponse(identity.id, identity.created, identity.model, choices, usage))
 
 
-class Stream(StreamEncoder):
-    """The chunks of one answer. A delta takes under a microsecond, so nothing is kept encoded."""
-
-    def __init__(self, identity: Identity, options: Options) -> None:
-        self._identity = identity
-        self._include_usage = options.include_usage
-        self._choices = range(options.n)
-        self._handlers: dict[type[Event], Handler] = {
-            Started: self._started,
-            TextDelta: self._text_delta,
-            ReasoningDelta: self._reasoning_delta,
-            ToolCallBegun: self._tool_call,
-            ArgumentsDelta: self._arguments,
-            Finish: self._finish,
-            Done: self._done,
-            Heartbeat: self._heartbeat,
-            Failure: failure,
-        }
-
-    def encode(self, event: Event) -> Events:
-        return self._handlers[type(event)](event)
+class Stream(ChunkStream):
+    body = Chunk
 
     def _started(self, event: Started) -> Events:
         opening = Delta(role="assistant", content="")
@@ -234,21 +211,20 @@ class Stream(StreamEncoder):
     def _finish(self, event: Finish) -> Events:
         return (self._send(ChunkChoice(event.choice, Delta(), None, event.reason)),)
 
-    def _done(self, event: Done) -> Events:
-        if not self._include_usage:
-            return (DONE,)
-        return (ServerEvent(encode_json(self._chunk([], usage_body(event.usage)))), DONE)
-
     def _heartbeat(self, event: Heartbeat) -> Events:
         return (self._send(ChunkChoice(0, Delta(content=""))),)
 
-    def _send(self, choice: ChunkChoice) -> ServerEvent:
-        return ServerEvent(encode_json(self._chunk([choice])))
-
-    def _chunk(self, choices: list[ChunkChoice], usage: UsageBody | None = None) -> Chunk:
-        who = self._identity
-        shown_usage = usage if self._include_usage else UNSET
-        return Chunk(who.id, who.created, who.model, choices, shown_usage)
+    handlers: ClassVar = {
+        Started: _started,
+        TextDelta: _text_delta,
+        ReasoningDelta: _reasoning_delta,
+        ToolCallBegun: _tool_call,
+        ArgumentsDelta: _arguments,
+        Finish: _finish,
+        Heartbeat: _heartbeat,
+        Done: ChunkStream._done,
+        Failure: ChunkStream._failure,
+    }
 
 
 def _max_tokens(request: ChatRequest) -> int | None:

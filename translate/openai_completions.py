@@ -1,5 +1,7 @@
 """OpenAI's legacy completions: request to Completion, answer and events to JSON."""
 
+from typing import ClassVar
+
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
@@ -8,7 +10,6 @@ from .chat import (
     Choice,
     Completion,
     Done,
-    Event,
     Failure,
     Finish,
     Heartbeat,
@@ -20,18 +21,16 @@ from .chat import (
     TokenText,
 )
 from .decode import decode, invalid, unsupported
-from .dialect import Dialect, ServerEvent, StreamEncoder
+from .dialect import Dialect
 from .errors import openai_error
 from .openai_shape import (
-    DONE,
+    ChunkStream,
     Events,
-    Handler,
     Prompts,
     TextRequest,
     UsageBody,
     each_prompt,
     encode_json,
-    failure,
     finite,
     refuse_unbuilt,
     usage_body,
@@ -102,27 +101,16 @@ def encode_response(answer: Answer, identity: Identity) -> bytes:
     return encode_json(CompletionBody(who.id, who.created, who.model, choices, usage))
 
 
-class Stream(StreamEncoder):
-    """The chunks of one answer; the offsets of its tokens go on from chunk to chunk."""
+class Stream(ChunkStream):
+    """The offsets of an answer's tokens go on from chunk to chunk."""
+
+    body = CompletionBody
 
     def __init__(self, identity: Identity, options: Options) -> None:
-        self._identity = identity
-        self._include_usage = options.include_usage
+        super().__init__(identity, options)
         self._offsets: dict[int, int] = {}
-        self._handlers: dict[type[Event], Handler] = {
-            Started: self._nothing,
-            TextDelta: self._text_delta,
-            ReasoningDelta: self._text_delta,
-            Finish: self._finish,
-            Done: self._done,
-            Heartbeat: self._heartbeat,
-            Failure: failure,
-        }
 
-    def encode(self, event: Event) -> Events:
-        return self._handlers[type(event)](event)
-
-    def _nothing(self, event: Started) -> Events:
+    def _started(self, event: Started) -> Events:
         return ()
 
     def _text_delta(self, event: TextDelta | ReasoningDelta) -> Events:
@@ -132,11 +120,6 @@ class Stream(StreamEncoder):
     def _finish(self, event: Finish) -> Events:
         return (self._send(OutputChoice("", event.choice, None, event.reason)),)
 
-    def _done(self, event: Done) -> Events:
-        if not self._include_usage:
-            return (DONE,)
-        return (ServerEvent(encode_json(self._chunk([], usage_body(event.usage)))), DONE)
-
     def _heartbeat(self, event: Heartbeat) -> Events:
         return (self._send(OutputChoice("", 0)),)
 
@@ -145,13 +128,15 @@ class Stream(StreamEncoder):
         self._offsets[choice] = start + sum(map(_characters, tokens))
         return _logprobs_body(tokens, start)
 
-    def _send(self, choice: OutputChoice) -> ServerEvent:
-        return ServerEvent(encode_json(self._chunk([choice])))
-
-    def _chunk(self, choices: list[OutputChoice], usage: UsageBody | None = None) -> CompletionBody:
-        who = self._identity
-        shown_usage = usage if self._include_usage else UNSET
-        return CompletionBody(who.id, who.created, who.model, choices, shown_usage)
+    handlers: ClassVar = {
+        Started: _started,
+        TextDelta: _text_delta,
+        ReasoningDelta: _text_delta,
+        Finish: _finish,
+        Heartbeat: _heartbeat,
+        Done: ChunkStream._done,
+        Failure: ChunkStream._failure,
+    }
 
 
 def _max_tokens(request: CompletionRequest) -> int:
