@@ -1,33 +1,29 @@
 """The token vocabulary: what an engine is asked, answers and refuses; imports nothing of ours."""
 
+from dataclasses import astuple, dataclass
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 # What an answer can be held to; each is defined by a text of its own kind.
 Grammar = Literal["json_schema", "json_object", "regex", "choice", "lark", "gbnf"]
 
 
+@dataclass(eq=False, slots=True)
 class Refusal(Exception):
     """A caller's mistake or a limit reached, with its HTTP status and a stable code.
 
     `field` is the request's field at fault; `retry_after` (seconds) becomes the Retry-After header.
     """
 
-    def __init__(
-        self,
-        status: int,
-        code: str,
-        message: str,
-        field: str | None = None,
-        retry_after: int | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.message = message
-        self.field = field
-        self.retry_after = retry_after
+    status: int
+    code: str
+    message: str
+    field: str | None = None
+    retry_after: int | None = None
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class Sampling(Struct, frozen=True, kw_only=True):
@@ -175,17 +171,10 @@ class Refused(Struct, frozen=True, array_like=True, tag="refused"):
 
     @classmethod
     def of(cls, request: int, refusal: Refusal) -> "Refused":
-        return cls(
-            request,
-            refusal.status,
-            refusal.code,
-            refusal.message,
-            refusal.field,
-            refusal.retry_after,
-        )
+        return cls(request, *astuple(refusal))
 
     def refusal(self) -> Refusal:
-        return Refusal(self.status, self.code, self.message, self.field, self.retry_after)
+        return Refusal(*structs.astuple(self)[1:])
 
 
 class StepReport(Struct, frozen=True, array_like=True):
