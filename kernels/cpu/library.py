@@ -159,8 +159,8 @@ def tiers() -> list[str]:
 def use_tier(name: str) -> None:
     """Compiles and loads this tier for the whole process, in the place of the best one.
 
-    name: "auto", which changes nothing, or one of TIERS. Raises ValueError, in one sentence, where
-    the machine lacks the tier, and RuntimeError where another one is loaded already.
+    name: "auto", which changes nothing, or one of TIERS; on a GPU none is loaded. Raises ValueError,
+    in one sentence, where the machine lacks it, and RuntimeError where another is loaded already.
     """
     if name == AUTO:
         return
@@ -171,8 +171,8 @@ def use_tier(name: str) -> None:
     if name not in available:
         has = ", ".join(available)
         raise ValueError(f"the CPU tier {name} does not run on this machine, which has: {has}")
-    if library.cache_info().currsize and tier() != name:
-        raise RuntimeError(f"the CPU tier {tier() or 'MLX'} is in use already, not {name}")
+    if library.cache_info().currsize and tier() not in ("", name):
+        raise RuntimeError(f"the CPU tier {tier()} is in use already, not {name}")
     _chosen.set(name)
     library()
 

@@ -191,6 +191,17 @@ def test_the_tier_that_was_asked_for_runs_in_every_thread(name: str) -> None:
 
 
 @compiles
+def test_on_a_gpu_a_tier_is_accepted_and_not_compiled() -> None:
+    code = (
+        "import mlx.core as mx; from bessemer.kernels.cpu.library import *\n"
+        "mx.default_device = lambda: mx.Device(mx.DeviceType.gpu)\n"
+        "use_tier('plain'); use_tier('plain'); print([tier()])"
+    )
+    command = [sys.executable, "-P", "-c", code]
+    assert subprocess.run(command, capture_output=True, text=True).stdout == "['']\n"
+
+
+@compiles
 def test_another_tier_than_the_one_in_use_is_too_late() -> None:
     used = library.tier()
     other = next((name for name in library.tiers() if name != used), None)
