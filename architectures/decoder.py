@@ -9,6 +9,7 @@ import mlx.core as mx
 from ..kernels.embedding import embedding
 from ..kernels.linear import linear
 from ..kernels.parts import add
+from ..kernels.product import Epilogue
 from ..kernels.weight import Weight, pack
 from .config import (
     AttentionConfig,
@@ -243,7 +244,7 @@ class Decoder:
     def logits(self, x: mx.array) -> mx.array:
         """(rows, hidden_size) to (rows, vocab_size) float32."""
         x, norm = fused(x, self.norm)
-        logits = linear(x, self.head, self.head_bias, norm=norm).astype(mx.float32)
+        logits = linear(x, self.head, Epilogue(self.head_bias), norm).astype(mx.float32)
         if self.config.logit_scale != 1:
             logits = logits * self.config.logit_scale
         softcap = self.config.logit_softcap

@@ -6,8 +6,8 @@ import mlx.core as mx
 import numpy as np
 
 from bessemer.bench.workload import Arrays, Demand, Workload
-from bessemer.kernels.moe import Experts, Shared, moe, moe_composed
-from bessemer.kernels.product import linear_composed
+from bessemer.kernels.moe import Experts, Shared, moe, moe_mlx
+from bessemer.kernels.product import linear_mlx
 from bessemer.kernels.rms_norm import Norm
 from bessemer.kernels.route import Router, choose, route_reference
 from bessemer.kernels.weight import Dense, Quantized, Weight
@@ -35,7 +35,7 @@ def _router(demand: Demand, arrays: Arrays, x: mx.array, norm: Norm) -> Workload
     mx.eval(x, norm.weight, weight.weight)
 
     def composed() -> Sequence[mx.array]:
-        return route_reference(linear_composed(x, weight, norm=norm), router)
+        return route_reference(linear_mlx(x, weight, norm=norm), router)
 
     return Workload(
         "route",
@@ -75,7 +75,7 @@ def _experts(demand: Demand, arrays: Arrays, x: mx.array, norm: Norm) -> Workloa
         "moe",
         "experts of a prompt" if demand.prompt else "experts",
         lambda: [moe(x, experts, chosen, shares, x, norm)],
-        lambda: [moe_composed(x, experts, chosen, shares, x, norm)],
+        lambda: [moe_mlx(x, experts, chosen, shares, x, norm)],
         least,
     )
 

@@ -1,26 +1,14 @@
 """The norm of a state's output and its gate, in the order of Mamba 2 or of Qwen3-Next."""
 
-from functools import cache
-
 import mlx.core as mx
 
-from .cpu.library import (
-    FLOAT,
-    INT,
-    NUMBERS,
-    POINTER,
-    Function,
-    address,
-    array,
-    library,
-    output,
-    ready,
-)
-from .metal.device import device
+from .cpu.library import FLOAT, INT, NUMBERS, POINTER, Function, address, array, output, ready
+from .registry import InC, Operation
 from .rms_norm import rms_norm
 
 
-def gated_norm(
+def _gated_norm_c(
+    native: Function,
     y: mx.array,
     gate: mx.array,
     weight: mx.array,
@@ -28,14 +16,7 @@ def gated_norm(
     groups: int = 1,
     gate_first: bool = False,
 ) -> mx.array:
-    """(..., width) as y: the norm over each of `groups` equal parts of y * silu(gate).
-
-    Unless `gate_first`, silu(gate) multiplies the norm of y instead. weight: (width,).
-    """
     assert y.shape == gate.shape and y.shape[-1:] == weight.shape and len(weight) % groups == 0
-    native = None if device() is not None else _native()
-    if native is None or y.dtype != mx.float32 or not y.size:
-        return _composed(y, gate, weight, eps, groups, gate_first)
     y, gate = ready(y), ready(gate)
     mx.eval(weight)
     out = output(*y.shape)
@@ -72,10 +53,16 @@ def gated_norm_reference(
     return (normed if gate_first else normed * opened).astype(y.dtype)
 
 
-def _composed(
-    y: mx.array, gate: mx.array, weight: mx.array, eps: float, groups: int, gate_first: bool
+def _gated_norm_mlx(
+    y: mx.array,
+    gate: mx.array,
+    weight: mx.array,
+    eps: float,
+    groups: int = 1,
+    gate_first: bool = False,
 ) -> mx.array:
     """In float32, for 16 bits would be rounded to four times."""
+    assert y.shape == gate.shape and y.shape[-1:] == weight.shape and len(weight) % groups == 0
     wide, gate = y.astype(mx.float32), gate.astype(mx.float32)
     opened = gate * mx.sigmoid(gate)
     wide = wide * opened if gate_first else wide
@@ -88,8 +75,11 @@ def _composed(
     return (normed if gate_first else normed * opened).astype(y.dtype)
 
 
-@cache
-def _native() -> Function | None:
-    found = library()
-    types = (POINTER, POINTER, POINTER, INT, INT, INT, INT, INT, FLOAT, POINTER)
-    return None if found is None else found.function("op_gated_norm", *types)
+# (..., width) as y: the norm over each of `groups` equal parts of y * silu(gate). Unless
+# `gate_first`, silu(gate) multiplies the norm of y instead. weight: (width,).
+gated_norm = Operation(
+    "gated_norm",
+    _gated_norm_mlx,
+    gated_norm_reference,
+    InC("op_gated_norm", (POINTER, POINTER, POINTER, *(INT,) * 5, FLOAT, POINTER), _gated_norm_c),
+)

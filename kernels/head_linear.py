@@ -2,14 +2,12 @@
 
 import ctypes
 from collections.abc import Iterator
-from functools import cache
 
 import mlx.core as mx
 
-from .cpu.library import INT, POINTER, Function, address, array, library, output, ready
-from .metal.device import device
+from .cpu.library import INT, POINTER, Function, address, array, output, ready
 from .metal.library import kernel, scalar
-from .registry import Key, Operation, bucket
+from .registry import InC, InMetal, Key, Operation, bucket, in_float32
 from .stored import FLOATS, RUN, stored
 from .weight import Matrix, Quantized, Weight, matrix, widen
 
@@ -18,19 +16,7 @@ TAKEN = 32  # values of a row that a lane takes
 SIMD, THREADS = 32, 128
 
 
-def head_linear(x: mx.array, weight: Weight, rest: int = 0) -> mx.array:
-    """(rows, heads, inputs + rest) to (rows, heads, outputs + rest), in the dtype of x.
-
-    weight: (heads * outputs, inputs), a head's outputs one after the other; packed only if no head
-    begins in the middle of a panel (kernels.moe.pack_experts). The last `rest` values of each head
-    follow its outputs as they are.
-    """
-    if device() is not None:
-        chosen = HEAD_LINEAR if covers(x, weight, rest) else head_linear_composed
-        return chosen(x, weight, rest)
-    native = _native()
-    if native is None or not x.size or x.dtype != mx.float32:
-        return head_linear_composed(x, weight, rest)
+def _head_linear_c(native: Function, x: mx.array, weight: Weight, rest: int = 0) -> mx.array:
     x = ready(x)
     rows, heads, _ = x.shape
     out = output(rows, heads, weight.outputs // heads + rest)
@@ -38,7 +24,7 @@ def head_linear(x: mx.array, weight: Weight, rest: int = 0) -> mx.array:
     return array(out)
 
 
-def covers(x: mx.array, weight: Weight, rest: int) -> bool:
+def covers(x: mx.array, weight: Weight, rest: int = 0) -> bool:
     """Whether the kernel is for so many rows of this size."""
     rows, _, width = x.shape
     unit = RUN if not isinstance(weight, Quantized) else TAKEN
@@ -79,7 +65,7 @@ def head_linear_metal(x: mx.array, weight: Weight, rest: int = 0) -> mx.array:
     )[0]
 
 
-def head_linear_composed(x: mx.array, weight: Weight, rest: int = 0) -> mx.array:
+def head_linear_mlx(x: mx.array, weight: Weight, rest: int = 0) -> mx.array:
     """By MLX's own operations: a product with as many matrices as there are heads."""
     rows, heads, width = x.shape
     if not rows:
@@ -120,17 +106,6 @@ def _product(x: mx.array, weight: Weight, heads: int) -> mx.array:
     )
 
 
-@cache
-def _native() -> Function | None:
-    found = library()
-    types = (ctypes.POINTER(Matrix), POINTER, INT, INT, INT, POINTER)
-    return None if found is None else found.function("op_head_linear", *types)
-
-
-def _expected(x: mx.array, weight: Weight, rest: int = 0) -> mx.array:
-    return head_linear_reference(x.astype(mx.float32), weight, rest)
-
-
 def _key(x: mx.array, weight: Weight, rest: int = 0) -> Key:
     return (bucket(x.shape[0]), *x.shape[1:], weight.outputs, x.dtype, rest)
 
@@ -142,12 +117,25 @@ def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Weight, int]]:
         yield mx.random.normal((rows, 3, 64 + rest)).astype(dtype), weight, rest
 
 
-HEAD_LINEAR = Operation(
+# (rows, heads, inputs + rest) to (rows, heads, outputs + rest), in the dtype of x. weight: (heads *
+# outputs, inputs), a head's outputs one after the other; packed only if no head begins in the
+# middle of a panel (kernels.moe.pack_experts). The last `rest` values of each head follow its
+# outputs as they are.
+head_linear = Operation(
     "head_linear",
-    ("head_linear.metal",),
-    head_linear_metal,
-    head_linear_composed,
-    _expected,
-    _key,
-    _edges,
+    head_linear_mlx,
+    head_linear_reference,
+    InC(
+        "op_head_linear",
+        (ctypes.POINTER(Matrix), POINTER, INT, INT, INT, POINTER),
+        _head_linear_c,
+    ),
+    InMetal(
+        ("head_linear.metal",),
+        head_linear_metal,
+        _key,
+        _edges,
+        takes=covers,
+        oracle=in_float32(head_linear_reference),
+    ),
 )

@@ -2,17 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import mlx.core as mx
 import numpy as np
 
-from .cpu.library import INT, POINTER, Function, address, empty, library, ready
-from .metal.device import device
+from .cpu.library import INT, POINTER, Function, address, empty, ready
 from .metal.library import kernel, padded, scalar
-from .registry import Key, Operation, bucket
+from .registry import InC, InMetal, Key, Operation, bucket, in_float32
 
 THREADS = 512  # as in logprobs.metal
+Parts = tuple[mx.array, mx.array, mx.array]  # of Logprobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +26,14 @@ class Logprobs:
 def logprobs(logits: mx.array, rows: Sequence[int], tokens: Sequence[int], most: int) -> Logprobs:
     """Of the given rows of (any, vocabulary) float32 logits, a token each; below 0 counts as 0."""
     most = min(most, logits.shape[-1])
-    if device() is not None and len(rows):
-        found = LOGPROBS(logits, rows, mx.array(list(tokens), mx.int32), most)
-        mx.eval(found)
-        return Logprobs(*(np.array(part) for part in found))
-    native = _native()
-    if native is None or not len(rows):
-        return logprobs_reference(logits, rows, tokens, most)
+    parts = LOGPROBS(logits, rows, mx.array(list(tokens), mx.int32), most)
+    mx.eval(parts)
+    return Logprobs(*(np.array(part) for part in parts))
+
+
+def _logprobs_c(
+    native: Function, logits: mx.array, rows: Sequence[int], tokens: mx.array, most: int
+) -> Parts:
     logits = ready(logits)
     picked, chosen = np.array(rows, np.int32), np.array(tokens, np.int32)
     own, scores = empty(len(rows)), empty(len(rows), most)
@@ -48,12 +48,10 @@ def logprobs(logits: mx.array, rows: Sequence[int], tokens: Sequence[int], most:
         address(own),
         *((address(ids), address(scores)) if most else (None, None)),
     )
-    return Logprobs(own, ids, scores)
+    return mx.array(own), mx.array(ids), mx.array(scores)
 
 
-def logprobs_metal(
-    logits: mx.array, rows: Sequence[int], tokens: mx.array, most: int
-) -> tuple[mx.array, mx.array, mx.array]:
+def logprobs_metal(logits: mx.array, rows: Sequence[int], tokens: mx.array, most: int) -> Parts:
     """The parts of Logprobs, not yet evaluated, of logits in any float format; some rows."""
     picks, most = len(rows), min(most, logits.shape[-1])
     own, ids, scores = kernel("logprobs")(
@@ -80,13 +78,11 @@ def logprobs_reference(
     logits: mx.array, rows: Sequence[int], tokens: Sequence[int], most: int
 ) -> Logprobs:
     """The definition."""
-    found = logprobs_composed(logits, rows, mx.array(list(tokens), mx.int32), most)
+    found = logprobs_mlx(logits, rows, mx.array(list(tokens), mx.int32), most)
     return Logprobs(*(np.array(part) for part in found))
 
 
-def logprobs_composed(
-    logits: mx.array, rows: Sequence[int], tokens: mx.array, most: int
-) -> tuple[mx.array, mx.array, mx.array]:
+def logprobs_mlx(logits: mx.array, rows: Sequence[int], tokens: mx.array, most: int) -> Parts:
     """The parts of Logprobs, not yet evaluated, of MLX's operations."""
     picked = logits[mx.array(list(rows), mx.int32)]
     scores = picked - mx.logsumexp(picked, axis=-1, keepdims=True)
@@ -95,17 +91,8 @@ def logprobs_composed(
     return own, best.astype(mx.int32), mx.take_along_axis(scores, best, axis=-1)
 
 
-@cache
-def _native() -> Function | None:
-    found = library()
-    types = (POINTER, POINTER, POINTER, INT, INT, INT, POINTER, POINTER, POINTER)
-    return None if found is None else found.function("op_logprobs", *types)
-
-
-def _expected(
-    logits: mx.array, rows: Sequence[int], tokens: mx.array, most: int
-) -> tuple[mx.array, mx.array, mx.array]:
-    return logprobs_composed(logits.astype(mx.float32), rows, tokens, most)
+def _has_rows(logits: mx.array, rows: Sequence[int], *_: object) -> int:
+    return len(rows)
 
 
 def _key(logits: mx.array, rows: Sequence[int], tokens: mx.array, most: int) -> Key:
@@ -119,11 +106,21 @@ def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Sequence[int], mx.array,
 
 LOGPROBS = Operation(
     "logprobs",
-    ("logprobs.metal",),
-    logprobs_metal,
-    logprobs_composed,
-    _expected,
-    _key,
-    _edges,
-    lambda found: (found[0], found[2]),  # of equal ones any may come first
+    logprobs_mlx,
+    logprobs_mlx,
+    InC(
+        "op_logprobs",
+        (POINTER, POINTER, POINTER, INT, INT, INT, POINTER, POINTER, POINTER),
+        _logprobs_c,
+        takes=_has_rows,
+    ),
+    InMetal(
+        ("logprobs.metal",),
+        logprobs_metal,
+        _key,
+        _edges,
+        takes=_has_rows,
+        oracle=in_float32(logprobs_mlx),
+        results=lambda parts: (parts[0], parts[2]),  # of equal ones any may come first
+    ),
 )

@@ -30,23 +30,23 @@ TILED_FROM, TILED_BELOW = 4, 128
 class Way(Enum):
     GATHERED = "each pair reads its expert"
     TILED = "tiles of one expert's pairs"
-    COMPOSED = "MLX's gathered products"
+    MLX = "MLX's gathered products"
 
 
 def way(x: mx.array, experts: "Experts", chosen: mx.array) -> Way:
     """How these pairs go through the experts."""
     if experts.gate is None or experts.activation not in IN_METAL:
-        return Way.COMPOSED
+        return Way.MLX
     parts = (stored(weight) for weight in (experts.gate, experts.up, experts.down))
     kinds = {None if part is None else part.template for part in parts}
     if None in kinds or len(kinds) > 1 or not chosen.size or x.dtype not in FLOATS:
-        return Way.COMPOSED
+        return Way.MLX
     each = chosen.size // experts.count
     if each < TILED_FROM:
         return Way.GATHERED
     sortable = experts.count <= MOST_EXPERTS and chosen.size <= PAIRS
     covered = isinstance(experts.up, Quantized) and sortable and each < TILED_BELOW
-    return Way.TILED if covered else Way.COMPOSED
+    return Way.TILED if covered else Way.MLX
 
 
 def is_alike(experts: "Experts") -> bool:

@@ -8,7 +8,7 @@ from .gather_pages import gather_pages
 from .metal.device import Gpu, device
 from .metal.library import kernel, padded, scalar
 from .pages import PAGE, Heads, Pages, Prefill
-from .registry import Key, Operation, bucket
+from .registry import InMetal, Key, Operation, bucket, in_float32
 from .stored import unused
 
 # What MLX attends to in tiles of its own; it leaves the rest unfused on M1 to M4.
@@ -33,15 +33,6 @@ def prefill_attention(
     context = run.context - first * PAGE  # attention knows distances alone
     k, v = gather_pages(pages, table[first : -(-run.context // PAGE)], context, heads, q.dtype)
     return attend_to(q, k, v, context, heads)
-
-
-def attend_to(q: mx.array, k: mx.array, v: mx.array, context: int, heads: Heads) -> mx.array:
-    """A run that ends with token `context`, over k and v: (kv_heads, tokens, width).
-
-    tokens: a multiple of PAGE; what is behind the context is finite.
-    """
-    attend = PREFILL if covers(q, heads) and not _fused(heads) else prefill_composed
-    return attend(q, k, v, context, heads)
 
 
 def covers(q: mx.array, heads: Heads) -> bool:
@@ -79,7 +70,7 @@ def prefill_metal(q: mx.array, k: mx.array, v: mx.array, context: int, heads: He
     )[0]
 
 
-def prefill_composed(q: mx.array, k: mx.array, v: mx.array, context: int, heads: Heads) -> mx.array:
+def prefill_mlx(q: mx.array, k: mx.array, v: mx.array, context: int, heads: Heads) -> mx.array:
     """By MLX's own attention; in tiles of rows where it makes all of a tile's scores."""
     rows, dtype = q.shape[0], q.dtype
     k, v, q = (_wide(x) for x in (k[:, :context], v[:, :context], q.swapaxes(0, 1)))
@@ -141,11 +132,6 @@ def _tile(q: mx.array, heads: Heads) -> tuple[int, ...]:
     return ()
 
 
-def _expected(q: mx.array, k: mx.array, v: mx.array, context: int, heads: Heads) -> mx.array:
-    q, k, v = (x.astype(mx.float32) for x in (q, k, v))
-    return prefill_composed(q, k, v, context, heads)
-
-
 def _key(q: mx.array, k: mx.array, v: mx.array, context: int, heads: Heads) -> Key:
     shape = (bucket(q.shape[0]), bucket(k.shape[1]), heads.heads, heads.kv_heads)
     kind = (heads.head_dim, heads.value_dim, bool(heads.softcap), heads.sinks is not None)
@@ -166,12 +152,18 @@ def _edges(
         yield q, k, v, context, heads
 
 
-PREFILL = Operation(
+# A run that ends with token `context`, over k and v: (kv_heads, tokens, width). tokens: a multiple
+# of PAGE; what is behind the context is finite.
+attend_to = Operation(
     "prefill_attention",
-    ("prefill_attention.metal",),
-    prefill_metal,
-    prefill_composed,
-    _expected,
-    _key,
-    _edges,
+    prefill_mlx,
+    prefill_mlx,
+    metal=InMetal(
+        ("prefill_attention.metal",),
+        prefill_metal,
+        _key,
+        _edges,
+        takes=lambda q, k, v, context, heads: covers(q, heads) and not _fused(heads),
+        oracle=in_float32(prefill_mlx),
+    ),
 )

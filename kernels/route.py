@@ -2,18 +2,18 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Literal
 
 import mlx.core as mx
 import numpy as np
 
-from .cpu.library import FLOAT, INT, POINTER, Function, address, empty, library, ready
-from .cpu.library import optional as optional_address
+from .cpu.library import FLOAT, INT, POINTER, Function, address, empty, optional, ready
 from .linear import linear, linear_reference
 from .metal.device import device
 from .metal.library import kernel, scalar
-from .registry import Key, Operation, bucket
+from .product import Epilogue
+from .registry import InC, InMetal, Key, Operation, bucket, in_c, is_filled
 from .rms_norm import Norm
 from .stored import FLOATS, stored, unused
 from .weight import Dense, Weight, storage
@@ -54,7 +54,7 @@ class Router:
     jitter: float = 0.01  # of `sparsemixer` alone
 
 
-def choose(
+def choose_mlx(
     x: mx.array,
     weight: Weight,
     router: Router,
@@ -62,13 +62,8 @@ def choose(
     norm: Norm | None = None,
     bias: mx.array | None = None,
 ) -> tuple[mx.array, mx.array]:
-    """`route` of the logits that a router's weight (experts, width) gives x (tokens, width).
-
-    The bias (experts,) is the logits' own, unlike the correction, which is of the choice alone.
-    """
-    if device() is not None and bias is None:
-        return CHOOSE(x, weight, router, correction, norm)
-    return _in_two(x, weight, router, correction, norm, bias)
+    """In two: the logits, by the product for the device in use, and their `route`."""
+    return route(linear(x, weight, Epilogue(bias), norm), router, correction)
 
 
 def choose_reference(
@@ -80,7 +75,7 @@ def choose_reference(
     bias: mx.array | None = None,
 ) -> tuple[mx.array, mx.array]:
     """The definition."""
-    logits = linear_reference(x.astype(mx.float32), weight, bias, norm=norm)
+    logits = linear_reference(x.astype(mx.float32), weight, Epilogue(bias), norm)
     return route_reference(logits, router, correction)
 
 
@@ -92,21 +87,23 @@ def route(
     `correction` (experts,) is added to the scores for the choice alone. Of equal experts the first
     is taken; a NaN among a token's logits makes all its weights NaN.
     """
-    tokens, experts = logits.shape
+    experts = logits.shape[1]
     assert experts % router.groups == 0
     assert router.scoring != "sparsemixer" or (router.groups == 1 and correction is None)
     assert router.k <= experts // router.groups * (router.kept_groups if router.groups > 1 else 1)
-    if device() is not None and tokens and takes(experts, router):
-        return ROUTE(logits, router, correction)
-    native = None if device() is not None else _route_native()
-    if native is None or not tokens:
-        return route_reference(logits, router, correction)
+    return ROUTE(logits, router, correction)
+
+
+def _route_c(
+    native: Function, logits: mx.array, router: Router, correction: mx.array | None = None
+) -> tuple[mx.array, mx.array]:
+    tokens, experts = logits.shape
     logits = ready(logits)
     correction = None if correction is None else ready(correction)
     indices, weights = np.empty((tokens, router.k), np.int32), empty(tokens, router.k)
     native(
         address(logits),
-        optional_address(correction),
+        optional(correction),
         tokens,
         experts,
         router.k,
@@ -173,9 +170,10 @@ def sort_by_expert(indices: mx.array, experts: int) -> tuple[mx.array, mx.array]
     """
     if device() is not None and experts <= MOST_EXPERTS and 0 < indices.size <= PAIRS:
         return sorted_pairs(indices, experts, PAIRS)[:2]
-    native = None if device() is not None else _sort_native()
-    if native is None or not indices.size:
+    loaded = in_c()
+    if loaded is None or not indices.size:
         return sort_by_expert_reference(indices, experts)
+    native = loaded.function("op_sort_by_expert", POINTER, INT, INT, POINTER, POINTER)
     found = np.ascontiguousarray(indices, np.int32)
     order, offsets = np.empty(found.size, np.int32), np.empty(experts + 1, np.int32)
     native(address(found), found.size, experts, address(order), address(offsets))
@@ -208,19 +206,32 @@ def sort_by_expert_reference(indices: mx.array, experts: int) -> tuple[mx.array,
     return order.astype(mx.int32), mx.cumsum(counts).astype(mx.int32)
 
 
+def _is_chosen_in_one(
+    x: mx.array,
+    weight: Weight,
+    router: Router,
+    *_: object,
+    bias: mx.array | None = None,
+    **__: object,
+) -> bool:
+    """Whether the fused kernel is for so few tokens, this weight and this router."""
+    experts = weight.outputs
+    few = 0 < x.shape[0] <= FEW and x.dtype in FLOATS and experts >= ROWS
+    return bias is None and few and takes(experts, router) and stored(weight) is not None
+
+
 def choose_metal(
     x: mx.array,
     weight: Weight,
     router: Router,
     correction: mx.array | None = None,
     norm: Norm | None = None,
-) -> tuple[mx.array, mx.array] | None:
-    """As `choose`; None for many tokens, and where the weight or the router is not covered."""
+    bias: mx.array | None = None,
+) -> tuple[mx.array, mx.array]:
+    """As `choose`, by one kernel."""
     held = stored(weight)
+    assert held is not None and bias is None
     (tokens, hidden), experts = x.shape, weight.outputs
-    covered = 0 < tokens <= FEW and x.dtype in FLOATS and experts >= ROWS
-    if held is None or not covered or not takes(experts, router):
-        return None
     threads = THREADS_OF.get(held.kind, THREADS)
     indices, weights = kernel("route", "choose")(
         [
@@ -293,43 +304,6 @@ def _limit(choice: mx.array, router: Router) -> mx.array:
     )
 
 
-@cache
-def _route_native() -> Function | None:
-    found = library()
-    types = (POINTER, POINTER, *(INT,) * 5, FLOAT, *(INT,) * 3, FLOAT, POINTER, POINTER)
-    return None if found is None else found.function("op_route", *types)
-
-
-@cache
-def _sort_native() -> Function | None:
-    found = library()
-    types = (POINTER, INT, INT, POINTER, POINTER)
-    return None if found is None else found.function("op_sort_by_expert", *types)
-
-
-def _in_two(
-    x: mx.array,
-    weight: Weight,
-    router: Router,
-    correction: mx.array | None = None,
-    norm: Norm | None = None,
-    bias: mx.array | None = None,
-) -> tuple[mx.array, mx.array]:
-    return route(linear(x, weight, bias, None, norm), router, correction)
-
-
-def _in_one(
-    x: mx.array,
-    weight: Weight,
-    router: Router,
-    correction: mx.array | None = None,
-    norm: Norm | None = None,
-) -> tuple[mx.array, mx.array]:
-    """By one kernel where it covers the case."""
-    found = choose_metal(x, weight, router, correction, norm)
-    return _in_two(x, weight, router, correction, norm) if found is None else found
-
-
 def _key(x: mx.array, weight: Weight, router: Router, *rest: object) -> Key:
     parts = "".join(str(int(part is not None)) for part in rest)
     shape = (bucket(x.shape[0]), weight.outputs, x.shape[1])
@@ -342,27 +316,51 @@ def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Weight, Router]]:
         yield x, Dense(mx.random.normal((experts, 64)).astype(dtype)), Router(k)
 
 
+def _is_routed(logits: mx.array, router: Router, *_: object) -> bool:
+    tokens, experts = logits.shape
+    return tokens > 0 and takes(experts, router)
+
+
+def _weights(routed: tuple[mx.array, mx.array]) -> tuple[mx.array]:
+    """What is defined: of nearly equal experts either may be taken."""
+    return (routed[1],)
+
+
 def _route_key(logits: mx.array, router: Router, correction: mx.array | None = None) -> Key:
     return (bucket(logits.shape[0]), logits.shape[1], router.k, correction is not None)
 
 
-CHOOSE = Operation(
+# `route` of the logits that a router's weight (experts, width) gives x (tokens, width). The bias
+# (experts,) is the logits' own, unlike the correction, which is of the choice alone.
+choose = Operation(
     "choose",
-    ("route.metal",),
-    _in_one,
-    _in_two,
+    choose_mlx,
     choose_reference,
-    _key,
-    _edges,
-    lambda found: (found[1],),  # of nearly equal experts either may be taken
+    metal=InMetal(
+        ("route.metal",),
+        choose_metal,
+        _key,
+        _edges,
+        takes=_is_chosen_in_one,
+        results=_weights,
+    ),
 )
 ROUTE = Operation(
     "route",
-    ("route.metal",),
-    route_metal,
     route_reference,
     route_reference,
-    _route_key,
-    lambda _: ((mx.random.normal((2, experts)), Router(2)) for experts in (7, 8, 33)),
-    lambda found: (found[1],),
+    InC(
+        "op_route",
+        (POINTER, POINTER, *(INT,) * 5, FLOAT, *(INT,) * 3, FLOAT, POINTER, POINTER),
+        _route_c,
+        takes=is_filled,
+    ),
+    InMetal(
+        ("route.metal",),
+        route_metal,
+        _route_key,
+        lambda _: ((mx.random.normal((2, experts)), Router(2)) for experts in (7, 8, 33)),
+        takes=_is_routed,
+        results=_weights,
+    ),
 )

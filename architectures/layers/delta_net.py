@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from ...kernels.conv1d import conv1d
+from ...kernels.conv1d import Convolution, conv1d
 from ...kernels.delta_gates import delta_gates
-from ...kernels.gated_delta import gated_delta
+from ...kernels.gated_delta import Rule, gated_delta
 from ...kernels.gated_norm import gated_norm
 from ...kernels.parts import shaped, split
 from ...kernels.rms_norm import Norm
@@ -24,7 +24,7 @@ from .norm import AnyNorm
 @dataclass(frozen=True, slots=True)
 class DeltaNet:
     projections: Linear  # queries, keys and values, output gates, corrections, decays
-    weight: mx.array  # of the convolution, (width, channels)
+    convolution: Convolution
     rates: mx.array  # (heads,), negative
     offsets: mx.array  # (heads,), of the decays
     norm: Norm
@@ -40,7 +40,7 @@ class DeltaNet:
         mx.eval(rates)
         return cls(
             _projections(parameters, own, name, hidden),
-            convolution.load(parameters, f"{name}.conv1d", own.channels, own.width),
+            convolution.load(parameters, f"{name}.conv1d", own.channels, own.width, bias=False),
             rates,
             parameters.vector(f"{name}.dt_bias", own.heads, dtype=mx.float32),
             Norm(parameters.vector(f"{name}.norm.weight", own.value_dim), config.norm.eps),
@@ -63,16 +63,16 @@ class DeltaNet:
         ends = np.cumsum([own.channels, values, own.heads]).tolist()
         qkv, z, correction, decay = split(self.projections(x, norm=norm), ends)
         inputs, state = cache.arrays
-        mixed, inputs = conv1d(qkv, self.weight, None, inputs, runs)
+        mixed, inputs = conv1d(qkv, self.convolution, inputs, runs)
         q, k, v = split(mixed, [keys, 2 * keys])
         y, state = gated_delta(
             shaped(q, rows, own.key_heads, own.key_dim),
             shaped(k, rows, own.key_heads, own.key_dim),
             shaped(v, rows, own.heads, own.value_dim),
-            *delta_gates(decay, correction, self.rates, self.offsets),
+            delta_gates(decay, correction, self.rates, self.offsets),
             state,
             runs,
-            own.key_dim**-0.5,
+            Rule(own.key_dim**-0.5),
         )
         y = gated_norm(y, shaped(z, *y.shape), self.norm.weight, self.norm.eps)
         return self.output(shaped(y, rows, values), residual), States((inputs, state))

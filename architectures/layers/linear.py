@@ -8,6 +8,7 @@ import numpy as np
 
 from ...kernels.activation import Activation, activate
 from ...kernels.linear import gated_linear, linear
+from ...kernels.product import Epilogue
 from ...kernels.weight import Dense, Quantized, Weight, pack, pack_pair, storage, take_rows
 from ..parameters import Parameters
 from .norm import AnyNorm, fused
@@ -61,9 +62,10 @@ class Linear:
         x, norm = fused(x, norm)
         if len(self.parts) == 1:
             ((weight, bias),) = self.parts
-            return linear(x, weight, bias, residual, norm)
+            return linear(x, weight, Epilogue(bias, residual), norm)
         x = x if norm is None else norm(x)
-        y = mx.concatenate([linear(x, weight, bias) for weight, bias in self.parts], axis=-1)
+        parts = [linear(x, weight, Epilogue(bias)) for weight, bias in self.parts]
+        y = mx.concatenate(parts, axis=-1)
         return y if residual is None else y + residual
 
     def gated(
@@ -73,7 +75,7 @@ class Linear:
         x, norm = fused(x, norm)
         if len(self.parts) == 1:
             ((weight, bias),) = self.parts
-            return gated_linear(x, weight, bias, activation, norm=norm)
+            return gated_linear(x, weight, Epilogue(bias, None, activation), norm)
         return activate(self(x, norm=norm), activation)
 
 

@@ -78,7 +78,7 @@ class CompileError(RuntimeError):
     """The C compiler failed; the message holds its first complaint."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Library:
     """A loaded library; functions return 0, or 1 where memory was short."""
 
@@ -159,8 +159,9 @@ def tiers() -> list[str]:
 def use_tier(name: str) -> None:
     """Compiles and loads this tier for the whole process, in the place of the best one.
 
-    name: "auto", which changes nothing, or one of TIERS; on a GPU none is loaded. Raises ValueError,
-    in one sentence, where the machine lacks it, and RuntimeError where another is loaded already.
+    name: "auto", which changes nothing, or one of TIERS; on a GPU none is loaded. Raises
+    ValueError, in one sentence, where the machine lacks it, and RuntimeError where another is
+    loaded already.
     """
     if name == AUTO:
         return

@@ -6,7 +6,6 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.kernels import gated_norm as module
 from bessemer.kernels.gated_norm import gated_norm, gated_norm_reference
 from bessemer.kernels.metal.device import Options, Simulator, using
 
@@ -19,7 +18,7 @@ TOLERANCES = {mx.float32: 1e-5, mx.float16: 2e-3, mx.bfloat16: 2e-2}
 
 @pytest.fixture(params=PATHS, autouse=True)
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, request.param, module)
+    use(monkeypatch, request.param)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from bessemer.kernels import registry as module
 from bessemer.kernels.metal.device import Gpu, Simulator, using
 from bessemer.kernels.metal.library import Kernel
 from bessemer.kernels.metal.source import sources
-from bessemer.kernels.registry import Operation, Registry, Verdict, verdict_file
+from bessemer.kernels.registry import InMetal, Operation, Registry, Verdict, verdict_file
 
 DOUBLE = """#include <metal_stdlib>
 using namespace metal;
@@ -52,12 +52,14 @@ def operation(folder: Path, formula: str, edges: tuple[int, ...] = ()) -> Operat
 
     return Operation(
         "double",
-        (path.name,),
-        custom,
-        composed=lambda x: x + x,
+        mlx=lambda x: x + x,
         reference=lambda x: 2 * x.astype(mx.float32),
-        key=lambda x: (x.size, str(x.dtype)),
-        edges=lambda dtype: ((mx.arange(size).astype(dtype),) for size in edges),
+        metal=InMetal(
+            (path.name,),
+            custom,
+            key=lambda x: (x.size, str(x.dtype)),
+            edges=lambda dtype: ((mx.arange(size).astype(dtype),) for size in edges),
+        ),
     )
 
 
@@ -174,14 +176,13 @@ def test_on_a_gpu_the_verdict_decides(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(module, "registry", lambda: tried)
     monkeypatch.setattr(module, "device", lambda: Gpu())
     found = operation(tmp_path, GOOD)
-    name = " ".join(map(str, ("double", *found.key(*X))))
+    assert found.metal is not None
+    name = " ".join(map(str, ("double", *found.metal.key(*X))))
     watched = Operation(
         found.name,
-        found.files,
-        lambda _: "custom",
         lambda _: "composed",
         found.reference,
-        found.key,
+        metal=InMetal(found.metal.files, lambda _: "custom", found.metal.key),
     )
     for used in (True, False):
         tried._verdicts[name] = Verdict(used, "")

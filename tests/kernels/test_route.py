@@ -6,8 +6,6 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.kernels import linear
-from bessemer.kernels import route as module
 from bessemer.kernels.metal.device import Simulator, using
 from bessemer.kernels.route import (
     Router,
@@ -28,7 +26,7 @@ GOLDEN = Path(__file__).parent / "golden" / "route.npz"
 
 @pytest.fixture(params=PATHS, autouse=True)
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, request.param, module, linear)
+    use(monkeypatch, request.param)
 
 
 ROUTERS = [
