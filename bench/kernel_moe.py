@@ -10,7 +10,7 @@ from bessemer.kernels.moe import Experts, Shared, moe, moe_mlx
 from bessemer.kernels.product import linear_mlx
 from bessemer.kernels.rms_norm import Norm
 from bessemer.kernels.route import Router, choose, route_reference
-from bessemer.kernels.weight import Dense, Quantized, Weight
+from bessemer.kernels.weight import Dense, Quantized, Weight, arrays_of
 
 EPS = 1e-6
 
@@ -80,8 +80,6 @@ def _experts(demand: Demand, arrays: Arrays, x: mx.array, norm: Norm) -> Workloa
     )
 
 
-def _arrays(weight: Weight) -> list[mx.array]:
+def _arrays(weight: Weight) -> tuple[mx.array, ...]:
     assert isinstance(weight, Dense | Quantized)
-    if isinstance(weight, Dense):
-        return [weight.weight]
-    return [weight.weight, weight.scales, *([] if weight.biases is None else [weight.biases])]
+    return arrays_of(weight)

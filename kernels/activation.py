@@ -4,8 +4,8 @@ from typing import Literal
 
 import mlx.core as mx
 
-from .cpu.library import FLOAT, INT, POINTER, Function, address, array, output, ready
-from .registry import InC, Operation
+from .cpu.library import ARRAY, FLOAT, FLOAT_ARRAY, INT, Function, array, output
+from .registry import Operation, in_c
 
 Activation = Literal["silu", "gelu", "gelu_tanh", "swiglu_clamped", "relu2"]
 ACTIVATIONS: dict[Activation, int] = {  # as in kernels/cpu/activation.h
@@ -26,13 +26,13 @@ def _activate_mlx(x: mx.array, activation: Activation = "silu", limit: float = 7
     return gate * mx.sigmoid(gate) * up
 
 
+@in_c("op_activate", FLOAT_ARRAY, INT, INT, INT, FLOAT, ARRAY)
 def _activate_c(
     native: Function, x: mx.array, activation: Activation = "silu", limit: float = 7.0
 ) -> mx.array:
-    x = ready(x)
     rows, width = x.shape[0], x.shape[1] // 2
     out = output(rows, width)
-    native(address(x), rows, width, ACTIVATIONS[activation], limit, address(out))
+    native(x, rows, width, ACTIVATIONS[activation], limit, out)
     return array(out)
 
 
@@ -41,11 +41,11 @@ def _activate_plain_mlx(x: mx.array, activation: Activation = "silu") -> mx.arra
     return x * mx.sigmoid(x) if activation == "silu" else activate_plain_reference(x, activation)
 
 
+@in_c("op_activate_plain", FLOAT_ARRAY, INT, INT, INT, ARRAY)
 def _activate_plain_c(native: Function, x: mx.array, activation: Activation = "silu") -> mx.array:
     assert activation != "swiglu_clamped"
-    x = ready(x)
     out = output(*x.shape)
-    native(address(x), x.shape[0], x.shape[1], ACTIVATIONS[activation], address(out))
+    native(x, *x.shape, ACTIVATIONS[activation], out)
     return array(out)
 
 
@@ -78,16 +78,11 @@ def _activated(x: mx.array, activation: Activation) -> mx.array:
 
 
 # (rows, 2 * width), gate then up, to (rows, width); `limit` is of `swiglu_clamped` alone.
-activate = Operation(
-    "activation",
-    _activate_mlx,
-    activate_reference,
-    InC("op_activate", (POINTER, INT, INT, INT, FLOAT, POINTER), _activate_c),
-)
+activate = Operation("activation", _activate_mlx, activate_reference, _activate_c)
 # (rows, width) to the same, without a gate; `swiglu_clamped` is none without one.
 activate_plain = Operation(
     "activation",
     _activate_plain_mlx,
     activate_plain_reference,
-    InC("op_activate_plain", (POINTER, INT, INT, INT, POINTER), _activate_plain_c),
+    _activate_plain_c,
 )

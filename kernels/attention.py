@@ -1,8 +1,8 @@
 """Attention of a step in one call: norms of heads, rotary positions, append, paged attention."""
 
 import ctypes
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -17,7 +17,7 @@ from .paged_attention import append, paged_attention, paged_attention_reference
 from .pages import FORMATS as FORMATS_OF
 from .pages import PAGE, Format, Heads, Layout, Pages, zeros
 from .parts import join, split
-from .registry import InC, InMetal, Key, Operation, bucket, uses_custom
+from .registry import InMetal, Key, Operation, bucket, in_c, uses_custom
 from .rms_norm import rms_norm, rms_norm_reference
 from .rope import Table, rope, rope_reference, rope_table
 
@@ -75,78 +75,6 @@ class Call(ctypes.Structure):
     )
 
 
-def attention_reference(
-    qkv: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout
-) -> tuple[mx.array, Pages]:
-    """The definition, in float32."""
-    q, k, v = _split(qkv.astype(mx.float32), heads)
-    return _reference(q, k, v, heads, table, pages, layout)
-
-
-def latent_attention_reference(
-    q: mx.array, latent: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout
-) -> tuple[mx.array, Pages]:
-    """The definition, in float32."""
-    q = q.reshape(-1, heads.heads, heads.head_dim).astype(mx.float32)
-    latent = latent.astype(mx.float32)
-    if heads.k_norm is not None:
-        value, rest = mx.split(latent, [heads.value_dim], axis=-1)
-        value = rms_norm_reference(value, heads.k_norm, heads.eps)
-        latent, heads = mx.concatenate([value, rest], axis=-1), _unnormed(heads)
-    return _reference(q, latent[:, None], None, heads, table, pages, layout)
-
-
-def attention_mlx(
-    qkv: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout
-) -> tuple[mx.array, Pages]:
-    """By MLX's own operations."""
-    q, k, v = _split(qkv, heads)
-    return _mlx(q, k, v, heads, table, pages, layout)
-
-
-def latent_attention_mlx(
-    q: mx.array, latent: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout
-) -> tuple[mx.array, Pages]:
-    """By MLX's own operations."""
-    q = q.reshape(-1, heads.heads, heads.head_dim)
-    latent, heads = _normed(latent, heads)
-    return _mlx(q, latent[:, None], None, heads, table, pages, layout)
-
-
-def _attention_c(
-    native: Function, qkv: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout
-) -> tuple[mx.array, Pages]:
-    qkv = ready(qkv)
-    start = address(qkv) if qkv.shape[0] else 0
-    k = start + 4 * heads.heads * heads.head_dim
-    v = k + 4 * heads.kv_heads * heads.head_dim
-    width = qkv.shape[1]
-    return _run(native, (start, k, v), (width, width), heads, table, pages, layout)
-
-
-def _latent_attention_c(
-    native: Function,
-    q: mx.array,
-    latent: mx.array,
-    heads: Heads,
-    table: Table,
-    pages: Pages,
-    layout: Layout,
-) -> tuple[mx.array, Pages]:
-    q, latent = ready(q), ready(latent)
-    starts = (address(q), address(latent), None) if q.shape[0] else (0, 0, None)
-    return _run(native, starts, (q.shape[1], latent.shape[1]), heads, table, pages, layout)
-
-
-def _normed(latent: mx.array, heads: Heads) -> tuple[mx.array, Heads]:
-    """Latents whose values are normalized, and heads that have nothing left to do about it."""
-    if heads.k_norm is None:
-        return latent, heads
-    value, rest = split(latent, [heads.value_dim])
-    value = rms_norm(value, heads.k_norm, heads.eps).astype(latent.dtype)
-    return join([value, rest]), _unnormed(heads)
-
-
 @lru_cache(maxsize=1024)
 def _unnormed(heads: Heads) -> Heads:
     return replace(heads, k_norm=None)
@@ -163,40 +91,94 @@ def _split(qkv: mx.array, heads: Heads) -> tuple[mx.array, mx.array, mx.array]:
     )
 
 
-def _reference(
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What attention is made of, by MLX's own operations or by the definitions."""
+
+    norm: Callable[[mx.array, mx.array, float], mx.array]
+    rope: Callable[[mx.array, Table, bool, int], mx.array]
+    attend: Callable[[mx.array, Pages, Layout, Heads], mx.array]
+    dtype: mx.Dtype | None = None
+
+    def attention(
+        self, qkv: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout
+    ) -> tuple[mx.array, Pages]:
+        """As `attention`."""
+        return self._attended(*_split(self._cast(qkv), heads), heads, table, pages, layout)
+
+    def latent_attention(
+        self,
+        q: mx.array,
+        latent: mx.array,
+        heads: Heads,
+        table: Table,
+        pages: Pages,
+        layout: Layout,
+    ) -> tuple[mx.array, Pages]:
+        """As `latent_attention`."""
+        q, latent = self._cast(q).reshape(-1, heads.heads, heads.head_dim), self._cast(latent)
+        if heads.k_norm is not None:
+            value, rest = split(latent, [heads.value_dim])
+            value = self.norm(value, heads.k_norm, heads.eps).astype(latent.dtype)
+            latent, heads = join([value, rest]), _unnormed(heads)
+        return self._attended(q, latent[:, None], None, heads, table, pages, layout)
+
+    def _cast(self, x: mx.array) -> mx.array:
+        return x if self.dtype is None else x.astype(self.dtype)
+
+    def _attended(
+        self,
+        q: mx.array,
+        k: mx.array,
+        v: mx.array | None,
+        heads: Heads,
+        table: Table,
+        pages: Pages,
+        layout: Layout,
+    ) -> tuple[mx.array, Pages]:
+        q = q if heads.q_norm is None else self.norm(q, heads.q_norm, heads.eps)
+        k = k if heads.k_norm is None else self.norm(k, heads.k_norm, heads.eps)
+        q, k = (self.rope(x, table, heads.interleaved, heads.turned_from) for x in (q, k))
+        pages = append(k, v, pages, layout)
+        return self.attend(q, pages, layout, heads).flatten(1), pages
+
+
+BY_MLX = Parts(rms_norm, rope, paged_attention)
+BY_DEFINITION = Parts(rms_norm_reference, rope_reference, paged_attention_reference, mx.float32)
+attention_mlx, attention_reference = BY_MLX.attention, BY_DEFINITION.attention
+latent_attention_mlx = BY_MLX.latent_attention
+latent_attention_reference = BY_DEFINITION.latent_attention
+
+
+def _always(*_: object) -> bool:
+    return True
+
+
+@in_c("op_attention", ctypes.POINTER(Call), takes=_always)
+def _attention_c(
+    native: Function, qkv: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout
+) -> tuple[mx.array, Pages]:
+    qkv = ready(qkv)
+    start = address(qkv) if qkv.shape[0] else 0
+    k = start + 4 * heads.heads * heads.head_dim
+    v = k + 4 * heads.kv_heads * heads.head_dim
+    width = qkv.shape[1]
+    return _run(native, (start, k, v), (width, width), heads, table, pages, layout)
+
+
+@in_c("op_attention", ctypes.POINTER(Call), takes=_always)
+def _latent_attention_c(
+    native: Function,
     q: mx.array,
-    k: mx.array,
-    v: mx.array | None,
+    latent: mx.array,
     heads: Heads,
     table: Table,
     pages: Pages,
     layout: Layout,
 ) -> tuple[mx.array, Pages]:
-    if heads.q_norm is not None:
-        q = rms_norm_reference(q, heads.q_norm, heads.eps)
-    if heads.k_norm is not None:
-        k = rms_norm_reference(k, heads.k_norm, heads.eps)
-    q, k = (rope_reference(x, table, heads.interleaved, heads.turned_from) for x in (q, k))
-    pages = append(k, v, pages, layout)
-    return paged_attention_reference(q, pages, layout, heads).flatten(1), pages
-
-
-def _mlx(
-    q: mx.array,
-    k: mx.array,
-    v: mx.array | None,
-    heads: Heads,
-    table: Table,
-    pages: Pages,
-    layout: Layout,
-) -> tuple[mx.array, Pages]:
-    if heads.q_norm is not None:
-        q = rms_norm(q, heads.q_norm, heads.eps)
-    if heads.k_norm is not None:
-        k = rms_norm(k, heads.k_norm, heads.eps)
-    q, k = (rope(x, table, heads.interleaved, heads.turned_from) for x in (q, k))
-    pages = append(k, v, pages, layout)
-    return paged_attention(q, pages, layout, heads).flatten(1), pages
+    q, latent = ready(q), ready(latent)
+    starts = (address(q), address(latent), None) if q.shape[0] else (0, 0, None)
+    return _run(native, starts, (q.shape[1], latent.shape[1]), heads, table, pages, layout)
 
 
 @lru_cache(maxsize=1024)
@@ -249,7 +231,7 @@ def _run(
         _layer(heads),
         _step(table, layout),
     )
-    native(ctypes.addressof(call))
+    native(call)
     return array(out), pages
 
 
@@ -313,17 +295,13 @@ def _is_pending(*arguments: Any) -> bool:
     return layout.tails is not None or pages.token is not None
 
 
-def _always(*_: object) -> bool:
-    return True
-
-
 # qkv: (rows, (heads + kv_heads) * head_dim + kv_heads * value_dim), queries first, to (rows,
 # heads * value_dim). The C kernel writes the pages in place.
 attention = Operation(
     "attention",
     attention_mlx,
     attention_reference,
-    InC("op_attention", (POINTER,), _attention_c, takes=_always),
+    _attention_c,
     InMetal(
         (
             *("attention.metal", "attention_quantized.metal", "attention_merge.metal"),
@@ -344,7 +322,7 @@ latent_attention = Operation(
     "latent_attention",
     latent_attention_mlx,
     latent_attention_reference,
-    InC("op_attention", (POINTER,), _latent_attention_c, takes=_always),
+    _latent_attention_c,
     InMetal(
         ("latent_attention.metal", "latent_merge.metal", "latent_append.metal"),
         latent_attention_metal,

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cache, lru_cache
+from functools import lru_cache
 
 import mlx.core as mx
 
-from .metal.library import Value, kernel, padded, scalar
+from .metal.library import Value, kernel, nothing, padded, scalar
 from .paged_attention import append
 from .pages import (
-    GROUP,
     PAGE,
     TAIL_PAGES,
     TOKEN,
@@ -224,7 +223,7 @@ def _merged(parts: mx.array, heads: Heads, layer: mx.array) -> mx.array:
 def _token(pages: Pages, dtype: mx.Dtype) -> mx.array:
     """In the one type that the kernels are compiled for; a pool's first one may have another."""
     if pages.token is None:
-        return _nothing(dtype)
+        return nothing(dtype)
     return pages.token if pages.token.dtype == dtype else pages.token.astype(dtype)
 
 
@@ -255,8 +254,8 @@ def _splits(layout: Layout, heads: Heads, format: Format, groups: int) -> int:
 
 def _all(pages: Pages) -> list[mx.array]:
     """A pool's arrays, and something of the right type for those that it lacks."""
-    nothing = _nothing(mx.float16)
-    return [nothing if array is None else array for array in pages.parts]
+    absent = nothing(mx.float16)
+    return [absent if array is None else array for array in pages.parts]
 
 
 def _parts(pages: Pages) -> list[mx.array]:
@@ -266,13 +265,6 @@ def _parts(pages: Pages) -> list[mx.array]:
 
 def _tail_outputs(pages: Pages, rows: int) -> list[tuple[Sequence[int], mx.Dtype]]:
     return [((rows * TAIL_PAGES, *array.shape[1:]), array.dtype) for array in _parts(pages)]
-
-
-@cache
-def _nothing(dtype: mx.Dtype) -> mx.array:
-    made = mx.zeros((GROUP,), dtype)
-    mx.eval(made)
-    return made
 
 
 @lru_cache(maxsize=1024)

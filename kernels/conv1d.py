@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from .cpu.library import INT, POINTER, Function, address, array, optional, output, ready
+from .cpu.library import ARRAY, FLOAT_ARRAY, INT, Function, array, output
 from .metal.library import kernel, padded, scalar
-from .registry import InC, InMetal, Key, Operation, bucket, is_filled
+from .registry import InMetal, Key, Operation, bucket, in_c, is_filled
 from .runs import Runs
 
 MAX_WIDTH = 8  # as in conv1d.c
@@ -29,26 +29,24 @@ class Convolution:
         assert 2 <= self.weight.shape[0] <= MAX_WIDTH
 
 
+@in_c(
+    "op_conv1d",
+    FLOAT_ARRAY,
+    FLOAT_ARRAY,
+    FLOAT_ARRAY,
+    *(ARRAY,) * 4,
+    *(INT,) * 4,
+    ARRAY,
+    takes=is_filled,
+)
 def _conv1d_c(
     native: Function, x: mx.array, convolution: Convolution, state: mx.array, runs: Runs
 ) -> tuple[mx.array, mx.array]:
-    x, weight = ready(x), ready(convolution.weight)
-    bias = None if convolution.bias is None else ready(convolution.bias)
+    weight, channels = convolution.weight, x.shape[1]
     mx.eval(state)
-    assert state.shape[1:] == (weight.shape[0] - 1, x.shape[1])
-    out = output(*x.shape)
-    native(
-        address(x),
-        address(weight),
-        optional(bias),
-        address(state),
-        *(address(part) for part in (runs.starts, runs.slots, runs.fresh)),
-        len(runs.slots),
-        x.shape[1],
-        weight.shape[0],
-        convolution.silu,
-        address(out),
-    )
+    assert state.shape[1:] == (weight.shape[0] - 1, channels)
+    out, sizes = output(*x.shape), (channels, weight.shape[0], convolution.silu)
+    native(x, weight, convolution.bias, state, *runs.arrays, len(runs.slots), *sizes, out)
     return array(out), state
 
 
@@ -120,11 +118,6 @@ conv1d = Operation(
     "conv1d",
     conv1d_reference,
     conv1d_reference,
-    InC(
-        "op_conv1d",
-        (*(POINTER,) * 7, INT, INT, INT, INT, POINTER),
-        _conv1d_c,
-        takes=is_filled,
-    ),
+    _conv1d_c,
     InMetal(("conv1d.metal",), conv1d_metal, _key, _edges, takes=is_filled),
 )

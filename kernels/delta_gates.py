@@ -2,21 +2,27 @@
 
 import mlx.core as mx
 
-from .cpu.library import INT, POINTER, Function, address, empty, ready
-from .registry import InC, Operation, is_filled
+from .cpu.library import ARRAY, FLOAT_ARRAY, INT, Function, empty
+from .registry import Operation, in_c, is_filled
 
 
+@in_c(
+    "op_delta_gates",
+    FLOAT_ARRAY,
+    FLOAT_ARRAY,
+    ARRAY,
+    ARRAY,
+    INT,
+    INT,
+    ARRAY,
+    ARRAY,
+    takes=is_filled,
+)
 def _delta_gates_c(
     native: Function, decay: mx.array, correction: mx.array, rates: mx.array, offsets: mx.array
 ) -> tuple[mx.array, mx.array]:
-    decay, correction = ready(decay), ready(correction)
     g, beta = empty(*decay.shape), empty(*decay.shape)
-    native(
-        *(address(each) for each in (decay, correction, rates, offsets)),
-        *decay.shape,
-        address(g),
-        address(beta),
-    )
+    native(decay, correction, rates, offsets, *decay.shape, g, beta)
     return mx.array(g), mx.array(beta)
 
 
@@ -31,14 +37,4 @@ def delta_gates_reference(
 # (rows, heads) float32 each, g and beta of `gated_delta`: the same numbers for a row alone. g is
 # rates * softplus(decay + offsets), beta sigmoid(correction); decay, correction: (rows, heads);
 # rates (negative), offsets: (heads,) float32, evaluated.
-delta_gates = Operation(
-    "delta_gates",
-    delta_gates_reference,
-    delta_gates_reference,
-    InC(
-        "op_delta_gates",
-        (*(POINTER,) * 4, INT, INT, POINTER, POINTER),
-        _delta_gates_c,
-        takes=is_filled,
-    ),
-)
+delta_gates = Operation("delta_gates", delta_gates_reference, delta_gates_reference, _delta_gates_c)

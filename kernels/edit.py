@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from .cpu.library import INT, POINTER, Function, address, ready
-from .registry import InC, Operation
+from .cpu.library import ARRAY, INT, Function, ready
+from .registry import Operation, in_c
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +24,16 @@ class Edits:
     less: np.ndarray
 
 
+def _is_edited(logits: mx.array, edits: Edits) -> int:
+    return len(edits.rows) and logits.size
+
+
+@in_c("op_edit", ARRAY, INT, INT, INT, *(ARRAY,) * 5, takes=_is_edited)
 def _edit_c(native: Function, logits: mx.array, edits: Edits) -> mx.array:
     edited = mx.array(np.asarray(ready(logits)))
     integers = (np.ascontiguousarray(x, np.int32) for x in (edits.rows, edits.ids))
     floats = (np.ascontiguousarray(x, np.float32) for x in (edits.bias, edits.penalty, edits.less))
-    arrays = (*integers, *floats)
-    native(address(edited), *edited.shape, len(edits.rows), *(address(array) for array in arrays))
+    native(edited, *edited.shape, len(edits.rows), *integers, *floats)
     return edited
 
 
@@ -50,14 +54,4 @@ def edit_reference(logits: mx.array, edits: Edits) -> mx.array:
 
 
 # (rows, vocabulary) float32 alike; the logits given stay as they are.
-edit = Operation(
-    "edit",
-    edit_reference,
-    edit_reference,
-    InC(
-        "op_edit",
-        (POINTER, INT, INT, INT, *(POINTER,) * 5),
-        _edit_c,
-        takes=lambda logits, edits: len(edits.rows) and logits.size,
-    ),
-)
+edit = Operation("edit", edit_reference, edit_reference, _edit_c)

@@ -7,12 +7,13 @@ from itertools import groupby
 import mlx.core as mx
 import numpy as np
 
-from .cpu.library import FLOAT, INT, POINTER, Function, address, array, optional, output, ready
-from .registry import InC, Operation
+from .cpu.library import ARRAY, FLOAT, FLOAT_ARRAY, INT, Function, array, output
+from .registry import Operation, in_c
 
 ROWS = 256  # queries at a time where MLX holds all of their scores
 
 
+@in_c("op_encoder_attention", FLOAT_ARRAY, FLOAT_ARRAY, ARRAY, *(INT,) * 5, FLOAT, ARRAY)
 def _encoder_attention_c(
     native: Function,
     qkv: mx.array,
@@ -23,23 +24,12 @@ def _encoder_attention_c(
     bias: mx.array | None = None,
 ) -> mx.array:
     assert sum(lengths) == qkv.shape[0] and all(length > 0 for length in lengths)
-    qkv = ready(qkv)
-    bias = None if bias is None else ready(bias)
     rows, width = qkv.shape[0], qkv.shape[1] // 3
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    longest = 0 if bias is None else (bias.shape[1] + 1) // 2
+    sizes = (len(lengths), heads, width // heads, longest, -1 if window is None else window)
     out = output(rows, width)
-    native(
-        address(qkv),
-        optional(bias),
-        address(starts),
-        len(lengths),
-        heads,
-        width // heads,
-        0 if bias is None else (bias.shape[1] + 1) // 2,
-        -1 if window is None else window,
-        scale,
-        address(out),
-    )
+    native(qkv, bias, starts, *sizes, scale, out)
     return array(out)
 
 
@@ -134,9 +124,5 @@ encoder_attention = Operation(
     "encoder_attention",
     encoder_attention_mlx,
     encoder_attention_reference,
-    InC(
-        "op_encoder_attention",
-        (POINTER, POINTER, POINTER, *(INT,) * 5, FLOAT, POINTER),
-        _encoder_attention_c,
-    ),
+    _encoder_attention_c,
 )

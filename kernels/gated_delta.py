@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from .cpu.library import FLOAT, INT, POINTER, Function, address, array, output, ready
+from .cpu.library import ARRAY, FLOAT, FLOAT_ARRAY, INT, Function, array, output
 from .metal.library import kernel, padded, scalar
-from .registry import InC, InMetal, Key, Operation, bucket, is_filled
+from .registry import InMetal, Key, Operation, bucket, in_c, is_filled
 from .runs import Runs
 
 NORM_EPS = 1e-6  # as in flash-linear-attention and gated_delta.c
@@ -28,6 +28,11 @@ class Rule:
     normalise: bool = True
 
 
+@in_c(
+    "op_gated_delta",
+    *(*(FLOAT_ARRAY,) * 5, *(ARRAY,) * 4, *(INT,) * 6, FLOAT, ARRAY),
+    takes=is_filled,
+)
 def _gated_delta_c(
     native: Function,
     q: mx.array,
@@ -38,22 +43,11 @@ def _gated_delta_c(
     runs: Runs,
     rule: Rule,
 ) -> tuple[mx.array, mx.array]:
-    q, k, v, g, beta = (ready(x) for x in (q, k, v, *gates))
     mx.eval(state)
     assert state.shape[1:] == (v.shape[1], q.shape[2], v.shape[2]) and v.shape[1] % q.shape[1] == 0
+    sizes = (len(runs.slots), q.shape[1], v.shape[1], q.shape[2], v.shape[2])
     out = output(*v.shape)
-    native(
-        *(address(x) for x in (q, k, v, g, beta, state)),
-        *(address(part) for part in (runs.starts, runs.slots, runs.fresh)),
-        len(runs.slots),
-        q.shape[1],
-        v.shape[1],
-        q.shape[2],
-        v.shape[2],
-        rule.normalise,
-        rule.scale,
-        address(out),
-    )
+    native(q, k, v, *gates, state, *runs.arrays, *sizes, rule.normalise, rule.scale, out)
     return array(out), state
 
 
@@ -137,11 +131,6 @@ gated_delta = Operation(
     "gated_delta",
     gated_delta_reference,
     gated_delta_reference,
-    InC(
-        "op_gated_delta",
-        (*(POINTER,) * 9, *(INT,) * 6, FLOAT, POINTER),
-        _gated_delta_c,
-        takes=is_filled,
-    ),
+    _gated_delta_c,
     InMetal(("gated_delta.metal",), gated_delta_metal, _key, _edges, takes=is_filled),
 )

@@ -2,11 +2,12 @@
 
 import mlx.core as mx
 
-from .cpu.library import FLOAT, INT, NUMBERS, POINTER, Function, address, array, output, ready
-from .registry import InC, Operation
+from .cpu.library import ARRAY, FLOAT, FLOAT_ARRAY, INT, NUMBERS, Function, array, output
+from .registry import Operation, in_c
 from .rms_norm import rms_norm
 
 
+@in_c("op_gated_norm", FLOAT_ARRAY, FLOAT_ARRAY, ARRAY, *(INT,) * 5, FLOAT, ARRAY)
 def _gated_norm_c(
     native: Function,
     y: mx.array,
@@ -17,21 +18,9 @@ def _gated_norm_c(
     gate_first: bool = False,
 ) -> mx.array:
     assert y.shape == gate.shape and y.shape[-1:] == weight.shape and len(weight) % groups == 0
-    y, gate = ready(y), ready(gate)
     mx.eval(weight)
-    out = output(*y.shape)
-    native(
-        address(y),
-        address(gate),
-        address(weight),
-        NUMBERS[weight.dtype],
-        y.size // len(weight),
-        len(weight),
-        groups,
-        gate_first,
-        eps,
-        address(out),
-    )
+    out, kind, width = output(*y.shape), NUMBERS[weight.dtype], len(weight)
+    native(y, gate, weight, kind, y.size // width, width, groups, gate_first, eps, out)
     return array(out)
 
 
@@ -77,9 +66,4 @@ def _gated_norm_mlx(
 
 # (..., width) as y: the norm over each of `groups` equal parts of y * silu(gate). Unless
 # `gate_first`, silu(gate) multiplies the norm of y instead. weight: (width,).
-gated_norm = Operation(
-    "gated_norm",
-    _gated_norm_mlx,
-    gated_norm_reference,
-    InC("op_gated_norm", (POINTER, POINTER, POINTER, *(INT,) * 5, FLOAT, POINTER), _gated_norm_c),
-)
+gated_norm = Operation("gated_norm", _gated_norm_mlx, gated_norm_reference, _gated_norm_c)

@@ -1,10 +1,8 @@
 """A sequence's pages as contiguous keys and values, on Metal."""
 
-from functools import lru_cache
-
 import mlx.core as mx
 
-from .metal.library import SMALLEST, kernel, padded, scalar
+from .metal.library import kernel, nothing, padded, scalar
 from .pages import PAGE, Format, Heads, Pages
 
 THREADS = 128  # the four simdgroups that gather_pages.metal steps by
@@ -44,10 +42,10 @@ def _gathered(
     return kernel("gather_pages", name)(
         [
             codes,
-            _nothing() if scales is None else scales,
-            _nothing() if biases is None else biases,
+            nothing(mx.float16) if scales is None else scales,
+            nothing(mx.float16) if biases is None else biases,
             padded(table),
-            _nothing() if pages.token is None else pages.token,
+            nothing(mx.float16) if pages.token is None else pages.token,
             scalar(context, mx.int32),
             scalar(width, mx.int32),
         ],
@@ -58,10 +56,3 @@ def _gathered(
         K=codes.dtype,
         PACK=2 if pages.format == Format.INT4 else 1,
     )[0]
-
-
-@lru_cache(maxsize=1)
-def _nothing() -> mx.array:
-    made = mx.zeros((SMALLEST,), mx.float16)
-    mx.eval(made)
-    return made

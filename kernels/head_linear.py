@@ -1,26 +1,25 @@
 """A linear layer of each head's own: latent attention's way into its latent space and back."""
 
-import ctypes
 from collections.abc import Iterator
 
 import mlx.core as mx
 
-from .cpu.library import INT, POINTER, Function, address, array, output, ready
+from .cpu.library import ARRAY, FLOAT_ARRAY, INT, Function, array, output
 from .metal.library import kernel, scalar
-from .registry import InC, InMetal, Key, Operation, bucket, in_float32
+from .registry import InMetal, Key, Operation, bucket, in_c, in_float32
 from .stored import FLOATS, RUN, stored
-from .weight import Matrix, Quantized, Weight, matrix, widen
+from .weight import MATRIX, Quantized, Weight, matrix, widen
 
 FEW = 16  # rows for which the kernel is: it reads a weight once for all, and x from a cache
 TAKEN = 32  # values of a row that a lane takes
 SIMD, THREADS = 32, 128
 
 
+@in_c("op_head_linear", MATRIX, FLOAT_ARRAY, INT, INT, INT, ARRAY)
 def _head_linear_c(native: Function, x: mx.array, weight: Weight, rest: int = 0) -> mx.array:
-    x = ready(x)
     rows, heads, _ = x.shape
     out = output(rows, heads, weight.outputs // heads + rest)
-    native(matrix(weight), address(x), rows, heads, rest, address(out))
+    native(matrix(weight), x, rows, heads, rest, out)
     return array(out)
 
 
@@ -125,11 +124,7 @@ head_linear = Operation(
     "head_linear",
     head_linear_mlx,
     head_linear_reference,
-    InC(
-        "op_head_linear",
-        (ctypes.POINTER(Matrix), POINTER, INT, INT, INT, POINTER),
-        _head_linear_c,
-    ),
+    _head_linear_c,
     InMetal(
         ("head_linear.metal",),
         head_linear_metal,

@@ -1,11 +1,10 @@
 """Latent attention on Metal: rows that decode, from a new latent to the heads' values."""
 
 from dataclasses import replace
-from functools import lru_cache
 
 import mlx.core as mx
 
-from .metal.library import SMALLEST, Value, kernel, padded, scalar
+from .metal.library import SMALLEST, Value, kernel, nothing, padded, scalar
 from .paged_attention import append
 from .pages import GROUP, TAIL_PAGES, TOKEN, Format, Heads, Layout, Pages, Tail
 from .prefill_attention import prefill_attention
@@ -178,10 +177,10 @@ def _inputs(
     append: int,
 ) -> list[mx.array]:
     tail = pages.tail.pages if pages.tail is not None and append == TAIL else None
-    held = [_nothing(pages.keys.dtype), *[_nothing(mx.float16)] * 2]
+    held = [nothing(pages.keys.dtype), *[nothing(mx.float16)] * 2]
     if tail is not None:
         held = [*_arrays(tail)]
-    starts = _nothing(mx.int32, NOWHERE, max(SMALLEST, q.shape[0]))
+    starts = nothing(mx.int32, NOWHERE, max(SMALLEST, q.shape[0]))
     if tail is not None and pages.tail is not None:
         starts = padded(pages.tail.starts)
     integers = (layout.positions, layout.owners, layout.tables)
@@ -191,9 +190,9 @@ def _inputs(
         *_arrays(pages),
         *held,
         starts,
-        _nothing(mx.int32) if layout.tails is None else padded(layout.tails),
+        nothing(mx.int32) if layout.tails is None else padded(layout.tails),
         *map(padded, integers),
-        _nothing(mx.float32) if pages.token is None else pages.token,
+        nothing(mx.float32) if pages.token is None else pages.token,
         scalar(layout.tables.shape[1], mx.int32),
         scalar(heads.scale * LOG2_E),
         scalar(heads.eps),
@@ -202,14 +201,14 @@ def _inputs(
 
 def _new(latent: mx.array, heads: Heads, table: Table) -> list[mx.array]:
     """A step's latents, their norm's weight, and the turns of their positions."""
-    nothing = _nothing(mx.float32)
-    turns = [padded(part) if part.size else nothing for part in (table.cos, table.sin)]
-    return [padded(latent), nothing if heads.k_norm is None else heads.k_norm, *turns]
+    absent = nothing()
+    turns = [padded(part) if part.size else absent for part in (table.cos, table.sin)]
+    return [padded(latent), absent if heads.k_norm is None else heads.k_norm, *turns]
 
 
 def _arrays(pages: Pages) -> list[mx.array]:
     some = (pages.key_scales, pages.key_biases)
-    return [pages.keys, *(_nothing(mx.float16) if part is None else part for part in some)]
+    return [pages.keys, *(nothing(mx.float16) if part is None else part for part in some)]
 
 
 def _tail_outputs(rows: int, pages: Pages, append: int) -> list[tuple[tuple[int, ...], mx.Dtype]]:
@@ -261,11 +260,3 @@ def _slice(heads: Heads) -> int:
     sizes = (heads.head_dim, heads.value_dim)
     even = [size for size in (2 * GROUP, GROUP) if not any(part % size for part in sizes)]
     return even[0] if even and heads.head_dim // even[0] <= SIMD else 0
-
-
-@lru_cache(maxsize=256)
-def _nothing(dtype: mx.Dtype, value: int = 0, size: int = SMALLEST) -> mx.array:
-    """For an input that a kernel's template says is not there."""
-    made = mx.full((size,), value, dtype)
-    mx.eval(made)
-    return made

@@ -5,8 +5,8 @@ from typing import overload
 
 import mlx.core as mx
 
-from .registry import function, in_c
-from .rms_norm import NORM_C, norm_c
+from .registry import c_library
+from .rms_norm import norm_c
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,10 +36,9 @@ def layer_norm(
     residual: mx.array | None = None,
 ) -> mx.array | tuple[mx.array, mx.array]:
     """(..., width) alike; with a residual, x + residual and the norm of that."""
-    loaded = in_c()
+    loaded = c_library()
     if loaded is not None and x.dtype == mx.float32 and x.size:
-        native = function(loaded, NORM_C)
-        return norm_c(native, x, weight, eps, residual, bias, is_centred=True)
+        return norm_c(loaded, x, weight, eps, residual, bias, is_centred=True)
     if residual is None:
         return mx.fast.layer_norm(x, weight, bias, eps).astype(x.dtype)
     total = x + residual

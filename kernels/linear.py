@@ -1,6 +1,5 @@
 """A linear layer's product, for dense and quantized weights; rows do not affect one another."""
 
-import ctypes
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -8,13 +7,13 @@ from functools import partial
 import mlx.core as mx
 
 from .activation import activate, activate_reference
-from .cpu.library import FLOAT, INT, POINTER, Function, address, array, optional, output, ready
+from .cpu.library import ARRAY, FLOAT, FLOAT_ARRAY, INT, Function, array, output
 from .linear_metal import linear_metal
 from .linear_rows import MAX_ROWS
 from .product import PLAIN, Epilogue, linear_mlx
-from .registry import InC, InMetal, Key, Operation, bucket
+from .registry import InMetal, Key, Operation, bucket, in_c
 from .rms_norm import Norm, rms_norm_reference
-from .weight import Matrix, Quantized, Weight, is_whole_panels, matrix, storage, widen
+from .weight import MATRIX, Quantized, Weight, is_whole_panels, matrix, storage, widen
 
 WIDENED = 1 << 24  # values of a weight that is worth restoring to verify a kernel
 
@@ -34,6 +33,7 @@ def linear_reference(
     return activate_reference(y, epilogue.activation, epilogue.limit)
 
 
+@in_c("op_linear", MATRIX, FLOAT_ARRAY, INT, FLOAT_ARRAY, FLOAT_ARRAY, INT, FLOAT, ARRAY)
 def _linear_c(
     native: Function,
     x: mx.array,
@@ -41,28 +41,15 @@ def _linear_c(
     epilogue: Epilogue = PLAIN,
     norm: Norm | None = None,
 ) -> mx.array:
-    x = ready(x if norm is None else norm(x))
-    kind, outputs, stored = epilogue.activation, weight.outputs, matrix(weight)
+    x = x if norm is None else norm(x)
+    kind, limit, bias, outputs = epilogue.activation, epilogue.limit, epilogue.bias, weight.outputs
     if kind is not None:
         outputs //= 2
         if not is_whole_panels(outputs):
-            return activate(
-                _linear_c(native, x, weight, Epilogue(epilogue.bias)), kind, epilogue.limit
-            )
+            return activate(_linear_c.form(native, x, weight, Epilogue(bias)), kind, limit)
+    stored, out = matrix(weight), output(x.shape[0], outputs)
     assert kind is not None or not stored.paired
-    bias = None if epilogue.bias is None else ready(epilogue.bias)
-    residual = None if epilogue.residual is None else ready(epilogue.residual)
-    out = output(x.shape[0], outputs)
-    native(
-        stored,
-        address(x),
-        x.shape[0],
-        optional(bias),
-        optional(residual),
-        epilogue.number,
-        epilogue.limit,
-        address(out),
-    )
+    native(stored, x, x.shape[0], bias, epilogue.residual, epilogue.number, limit, out)
     return array(out)
 
 
@@ -112,11 +99,7 @@ linear = Operation(
     "linear",
     linear_mlx,
     linear_reference,
-    InC(
-        "op_linear",
-        (ctypes.POINTER(Matrix), POINTER, INT, POINTER, POINTER, INT, FLOAT, POINTER),
-        _linear_c,
-    ),
+    _linear_c,
     METAL,
 )
 # The same where the epilogue has an activation, tried by itself: (rows, outputs / 2).

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from .cpu.library import INT, POINTER, Function, address, empty, ready
+from .cpu.library import ARRAY, FLOAT_ARRAY, INT, Function, empty
 from .metal.library import kernel, padded, scalar
-from .registry import InC, InMetal, Key, Operation, bucket, in_float32
+from .registry import InMetal, Key, Operation, bucket, in_c, in_float32
 
 THREADS = 512  # as in logprobs.metal
 Parts = tuple[mx.array, mx.array, mx.array]  # of Logprobs
@@ -31,23 +31,19 @@ def logprobs(logits: mx.array, rows: Sequence[int], tokens: Sequence[int], most:
     return Logprobs(*(np.array(part) for part in parts))
 
 
+def _has_rows(logits: mx.array, rows: Sequence[int], *_: object) -> int:
+    return len(rows)
+
+
+@in_c("op_logprobs", FLOAT_ARRAY, ARRAY, ARRAY, *(INT,) * 3, *(ARRAY,) * 3, takes=_has_rows)
 def _logprobs_c(
     native: Function, logits: mx.array, rows: Sequence[int], tokens: mx.array, most: int
 ) -> Parts:
-    logits = ready(logits)
     picked, chosen = np.array(rows, np.int32), np.array(tokens, np.int32)
     own, scores = empty(len(rows)), empty(len(rows), most)
     ids = np.empty((len(rows), most), np.int32)
-    native(
-        address(logits),
-        address(picked),
-        address(chosen),
-        len(rows),
-        logits.shape[-1],
-        most,
-        address(own),
-        *((address(ids), address(scores)) if most else (None, None)),
-    )
+    best = (ids, scores) if most else (None, None)
+    native(logits, picked, chosen, len(rows), logits.shape[-1], most, own, *best)
     return mx.array(own), mx.array(ids), mx.array(scores)
 
 
@@ -91,10 +87,6 @@ def logprobs_mlx(logits: mx.array, rows: Sequence[int], tokens: mx.array, most: 
     return own, best.astype(mx.int32), mx.take_along_axis(scores, best, axis=-1)
 
 
-def _has_rows(logits: mx.array, rows: Sequence[int], *_: object) -> int:
-    return len(rows)
-
-
 def _key(logits: mx.array, rows: Sequence[int], tokens: mx.array, most: int) -> Key:
     return bucket(len(rows)), logits.shape[-1], logits.dtype, most
 
@@ -108,12 +100,7 @@ LOGPROBS = Operation(
     "logprobs",
     logprobs_mlx,
     logprobs_mlx,
-    InC(
-        "op_logprobs",
-        (POINTER, POINTER, POINTER, INT, INT, INT, POINTER, POINTER, POINTER),
-        _logprobs_c,
-        takes=_has_rows,
-    ),
+    _logprobs_c,
     InMetal(
         ("logprobs.metal",),
         logprobs_metal,

@@ -15,12 +15,12 @@ from .activation import (
     activate_plain_reference,
     activate_reference,
 )
-from .cpu.library import INT, POINTER, Function, address, array, optional, output, ready
+from .cpu.library import ARRAY, FLOAT_ARRAY, INT, POINTER, Function, array, optional, output
 from .linear import gated_linear, linear, linear_reference
 from .moe_metal import Way, is_alike, moe_gathered, moe_tiled, way
 from .parts import weighed
 from .product import Epilogue, linear_mlx
-from .registry import InC, InMetal, Key, Operation, bucket, in_float32
+from .registry import InMetal, Key, Operation, bucket, in_c, in_float32
 from .rms_norm import Norm, rms_norm_reference
 from .weight import (
     Dense,
@@ -28,6 +28,7 @@ from .weight import (
     Packed,
     Quantized,
     Weight,
+    arrays_of,
     inputs_of,
     is_whole_panels,
     matrix,
@@ -116,6 +117,18 @@ def pack_experts(weight: Weight, count: int) -> Weight:
     return pack(weight) if is_whole_panels(weight.outputs // count) else weight
 
 
+@in_c(
+    "op_moe",
+    ctypes.POINTER(Call),
+    FLOAT_ARRAY,
+    INT,
+    ARRAY,
+    FLOAT_ARRAY,
+    INT,
+    FLOAT_ARRAY,
+    INT,
+    ARRAY,
+)
 def _moe_c(
     native: Function,
     x: mx.array,
@@ -127,20 +140,8 @@ def _moe_c(
 ) -> mx.array:
     x = x if norm is None else norm(x)
     residual = _and_shared(x, experts, residual, linear)
-    x, weights = ready(x), ready(weights)
-    residual = None if residual is None else ready(residual)
-    out = output(*x.shape)
-    native(
-        _call(experts),
-        address(x),
-        x.shape[0],
-        address(chosen),
-        address(weights),
-        chosen.shape[1],
-        optional(residual),
-        experts.in_order,
-        address(out),
-    )
+    out, (rows, k) = output(*x.shape), chosen.shape
+    native(_call(experts), x, rows, chosen, weights, k, residual, experts.in_order, out)
     return array(out)
 
 
@@ -281,7 +282,7 @@ def _gathered(
 ) -> mx.array:
     """(pairs, 1, inputs) to (pairs, 1, outputs)."""
     assert not isinstance(weight, Packed)
-    stacked = [part.reshape(experts.count, -1, part.shape[-1]) for part in _parts(weight)]
+    stacked = [part.reshape(experts.count, -1, part.shape[-1]) for part in arrays_of(weight)]
     if isinstance(weight, Dense):
         dtype = mx.float32 if on_cpu() else x.dtype  # MLX 0.32 multiplies no others so on a CPU
         y = mx.gather_mm(
@@ -304,13 +305,6 @@ def _gathered(
             sorted_indices=experts.in_order,
         ).astype(x.dtype)
     return y if bias is None else y + bias[picks][:, None, :].astype(y.dtype)
-
-
-def _parts(weight: Dense | Quantized) -> list[mx.array]:
-    if isinstance(weight, Dense):
-        return [weight.weight]
-    parts = (weight.weight, weight.scales, weight.biases)
-    return [part for part in parts if part is not None]
 
 
 def _call(experts: Experts) -> Call:
@@ -353,14 +347,7 @@ moe = Operation(
     "moe",
     moe_mlx,
     moe_reference,
-    InC(
-        "op_moe",
-        (
-            ctypes.POINTER(Call),
-            *(POINTER, INT, POINTER, POINTER, INT, POINTER, INT, POINTER),
-        ),
-        _moe_c,
-    ),
+    _moe_c,
     InMetal(
         ("moe_decode.metal", "moe_sort.metal", "moe_prefill.metal"),
         moe_metal,

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 
 from .activation import ACTIVATIONS, IN_METAL
-from .metal.library import Value, kernel, scalar
+from .metal.library import Value, kernel, nothing, scalar
 from .rms_norm import Norm
 from .route import MOST_EXPERTS, PAIRS, sorted_pairs
-from .stored import FLOATS, Stored, stored, unused
+from .stored import FLOATS, Stored, stored
 from .weight import Quantized, Weight
 
 if TYPE_CHECKING:
@@ -228,4 +228,4 @@ def _quantized(weight: Stored) -> dict[str, Value]:
 
 
 def _or_unused(bias: mx.array | None) -> mx.array:
-    return unused() if bias is None else bias
+    return nothing() if bias is None else bias

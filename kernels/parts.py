@@ -9,8 +9,8 @@ from itertools import pairwise
 import mlx.core as mx
 import numpy as np
 
-from .cpu.library import INT, LARGE, POINTER, Function, address, array, output, ready
-from .registry import InC, Operation, in_c
+from .cpu.library import ARRAY, FLOAT_ARRAY, INT, LARGE, Function, array, output, ready
+from .registry import Operation, c_library, in_c
 
 
 def split(x: mx.array, ends: Sequence[int]) -> list[mx.array]:
@@ -46,20 +46,15 @@ def opened_reference(x: mx.array, gates: mx.array) -> mx.array:
     return x * mx.sigmoid(gates)
 
 
+@in_c("op_opened", FLOAT_ARRAY, FLOAT_ARRAY, INT, INT, ARRAY)
 def _opened_c(native: Function, x: mx.array, gates: mx.array) -> mx.array:
-    x, gates = ready(x), ready(gates)
     out = output(*x.shape)
-    native(address(x), address(gates), *x.shape, address(out))
+    native(x, gates, *x.shape, out)
     return array(out)
 
 
 # x * sigmoid(gates), (rows, width) each.
-opened = Operation(
-    "opened",
-    opened_reference,
-    opened_reference,
-    InC("op_opened", (POINTER, POINTER, INT, INT, POINTER), _opened_c),
-)
+opened = Operation("opened", opened_reference, opened_reference, _opened_c)
 
 
 def weighed(y: mx.array, gates: mx.array, residual: mx.array | None) -> mx.array:
@@ -74,4 +69,4 @@ def weighed(y: mx.array, gates: mx.array, residual: mx.array | None) -> mx.array
 def _direct(x: mx.array) -> bool:
     """Whether its values are few enough to be taken at once, rather than by a graph of MLX's."""
     few = 0 < x.size < LARGE and x.dtype == mx.float32
-    return few and in_c() is not None
+    return few and c_library() is not None

@@ -6,10 +6,9 @@ import mlx.core as mx
 
 from .gather_pages import gather_pages
 from .metal.device import Gpu, device
-from .metal.library import kernel, padded, scalar
+from .metal.library import kernel, nothing, padded, scalar
 from .pages import PAGE, Heads, Pages, Prefill
 from .registry import InMetal, Key, Operation, bucket, in_float32
-from .stored import unused
 
 # What MLX attends to in tiles of its own; it leaves the rest unfused on M1 to M4.
 FUSED = (64, 80, 96, 128)
@@ -50,7 +49,7 @@ def prefill_metal(q: mx.array, k: mx.array, v: mx.array, context: int, heads: He
             q,
             k,
             mx.contiguous(v),
-            unused() if heads.sinks is None else padded(heads.sinks),
+            nothing() if heads.sinks is None else padded(heads.sinks),
             *(scalar(n, mx.int32) for n in (rows, context, k.shape[1], heads.window or 0)),
             scalar(heads.scale),
             scalar(heads.softcap or 0.0),

@@ -55,8 +55,19 @@ class InC(Generic[P, R]):
 
     name: str
     types: tuple[type, ...]
+    takes: Predicate | None
     form: Callable[Concatenate[Function, P], R]
-    takes: Predicate | None = None
+
+    def __call__(self, loaded: Library, *arguments: P.args, **named: P.kwargs) -> R:
+        """By this library."""
+        return self.form(function(loaded, self), *arguments, **named)
+
+
+def in_c(
+    name: str, *types: type, takes: Predicate | None = None
+) -> Callable[[Callable[Concatenate[Function, P], R]], InC[P, R]]:
+    """Makes a C form of what calls the function of that name, with arguments of these types."""
+    return lambda form: InC(name, types, takes, form)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,7 +134,7 @@ def function(loaded: Library, c: InC[..., Any]) -> Function:
     return loaded.function(c.name, *c.types)
 
 
-def in_c() -> Library | None:
+def c_library() -> Library | None:
     """The C kernels, where operations run in C."""
     return library() if device() is None else None
 

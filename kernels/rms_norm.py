@@ -6,21 +6,10 @@ from typing import Protocol, cast, overload
 
 import mlx.core as mx
 
-from .cpu.library import (
-    FLOAT,
-    INT,
-    NUMBERS,
-    POINTER,
-    Function,
-    address,
-    array,
-    optional,
-    output,
-    ready,
-)
+from .cpu.library import ARRAY, FLOAT, FLOAT_ARRAY, INT, NUMBERS, Function, array, output
 from .metal.device import device
 from .metal.library import Value, kernel, padded, scalar
-from .registry import InC, InMetal, Key, Operation, bucket, in_float32
+from .registry import InMetal, Key, Operation, bucket, in_c, in_float32
 
 Normed = mx.array | tuple[mx.array, mx.array]  # with a residual, the sum and its norm
 SIMD, THREADS = 32, 1024  # lanes of a simdgroup; threads of a threadgroup, at most
@@ -57,15 +46,9 @@ def rms_norm_reference(x: mx.array, weight: mx.array, eps: float) -> mx.array:
     return ((wide * scale) * weight.astype(mx.float32)).astype(x.dtype)
 
 
-class Form(Protocol):
-    """A form of the norm: with a residual, x + residual comes before the norm of that."""
-
-    def __call__(
-        self, x: mx.array, weight: mx.array, eps: float, residual: mx.array | None = None
-    ) -> Normed: ...
-
-
-def _summed(normed: Callable[[mx.array, mx.array, float], mx.array]) -> Form:
+def _summed(
+    normed: Callable[[mx.array, mx.array, float], mx.array],
+) -> Callable[..., Normed]:
     """The same norm of x, or of x + residual, beside that sum."""
 
     def form(x: mx.array, weight: mx.array, eps: float, residual: mx.array | None = None) -> Normed:
@@ -77,6 +60,7 @@ def _summed(normed: Callable[[mx.array, mx.array, float], mx.array]) -> Form:
     return form
 
 
+@in_c("op_norm", FLOAT_ARRAY, FLOAT_ARRAY, ARRAY, INT, ARRAY, *(INT,) * 4, FLOAT, ARRAY, ARRAY)
 def norm_c(
     native: Function,
     x: mx.array,
@@ -87,24 +71,11 @@ def norm_c(
     is_centred: bool = False,
 ) -> Normed:
     """Either norm in C; float32 but for weight and bias, which may have 16 bits."""
-    x = ready(x)
-    residual = None if residual is None else ready(residual)
     mx.eval(weight, bias)
+    kinds = (NUMBERS[weight.dtype], 0 if bias is None else NUMBERS[bias.dtype])
+    sizes = (x.size // x.shape[-1], x.shape[-1], is_centred, eps)
     out, total = output(*x.shape), None if residual is None else output(*x.shape)
-    native(
-        address(x),
-        optional(residual),
-        address(weight),
-        NUMBERS[weight.dtype],
-        optional(bias),
-        0 if bias is None else NUMBERS[bias.dtype],
-        x.size // x.shape[-1],
-        x.shape[-1],
-        is_centred,
-        eps,
-        None if total is None else address(total),
-        address(out),
-    )
+    native(x, residual, weight, kinds[0], bias, kinds[1], *sizes, total, out)
     return array(out) if total is None else (array(total), array(out))
 
 
@@ -142,7 +113,7 @@ def rms_norm_metal(
 
 
 class RmsNorm(Protocol):
-    """How the norm is called."""
+    """How the norm is called: with a residual, x + residual comes before the norm of that."""
 
     @overload
     def __call__(self, x: mx.array, weight: mx.array, eps: float) -> mx.array: ...
@@ -152,17 +123,12 @@ class RmsNorm(Protocol):
     ) -> tuple[mx.array, mx.array]: ...
 
 
-NORM_C = InC(
-    "op_norm",
-    (POINTER, POINTER, POINTER, INT, POINTER, *(INT,) * 4, FLOAT, POINTER, POINTER),
-    norm_c,
-)
 REFERENCE = _summed(rms_norm_reference)
 OPERATION = Operation(
     "rms_norm",
     _summed(rms_norm_mlx),
     REFERENCE,
-    NORM_C,
+    norm_c,
     InMetal(("rms_norm.metal",), rms_norm_metal, _key, _edges, oracle=in_float32(REFERENCE)),
 )
 rms_norm = cast(RmsNorm, OPERATION)  # (..., width) alike

@@ -8,14 +8,14 @@ from typing import Literal
 import mlx.core as mx
 import numpy as np
 
-from .cpu.library import FLOAT, INT, POINTER, Function, address, empty, optional, ready
+from .cpu.library import ARRAY, FLOAT, FLOAT_ARRAY, INT, Function, empty
 from .linear import linear, linear_reference
 from .metal.device import device
-from .metal.library import kernel, scalar
+from .metal.library import kernel, nothing, scalar
 from .product import Epilogue
-from .registry import InC, InMetal, Key, Operation, bucket, in_c, is_filled
+from .registry import InMetal, Key, Operation, bucket, c_library, in_c, is_filled
 from .rms_norm import Norm
-from .stored import FLOATS, stored, unused
+from .stored import FLOATS, stored
 from .weight import Dense, Weight, storage
 
 SCORINGS = {"softmax": 0, "sigmoid": 1, "sparsemixer": 2}  # as in route.c
@@ -94,29 +94,19 @@ def route(
     return ROUTE(logits, router, correction)
 
 
+@in_c(
+    "op_route",
+    *(FLOAT_ARRAY, FLOAT_ARRAY, *(INT,) * 5, FLOAT, *(INT,) * 3, FLOAT, ARRAY, ARRAY),
+    takes=is_filled,
+)
 def _route_c(
     native: Function, logits: mx.array, router: Router, correction: mx.array | None = None
 ) -> tuple[mx.array, mx.array]:
-    tokens, experts = logits.shape
-    logits = ready(logits)
-    correction = None if correction is None else ready(correction)
-    indices, weights = np.empty((tokens, router.k), np.int32), empty(tokens, router.k)
-    native(
-        address(logits),
-        optional(correction),
-        tokens,
-        experts,
-        router.k,
-        SCORINGS[router.scoring],
-        router.normalise,
-        router.scale,
-        router.groups,
-        router.kept_groups,
-        router.group_score == "best_two",
-        router.jitter,
-        address(indices),
-        address(weights),
-    )
+    (tokens, experts), k = logits.shape, router.k
+    rules = (k, SCORINGS[router.scoring], router.normalise, router.scale, router.groups)
+    rest = (router.kept_groups, router.group_score == "best_two", router.jitter)
+    indices, weights = np.empty((tokens, k), np.int32), empty(tokens, k)
+    native(logits, correction, tokens, experts, *rules, *rest, indices, weights)
     return mx.array(indices), mx.array(weights)
 
 
@@ -170,13 +160,17 @@ def sort_by_expert(indices: mx.array, experts: int) -> tuple[mx.array, mx.array]
     """
     if device() is not None and experts <= MOST_EXPERTS and 0 < indices.size <= PAIRS:
         return sorted_pairs(indices, experts, PAIRS)[:2]
-    loaded = in_c()
+    loaded = c_library()
     if loaded is None or not indices.size:
         return sort_by_expert_reference(indices, experts)
-    native = loaded.function("op_sort_by_expert", POINTER, INT, INT, POINTER, POINTER)
+    return _sort_c(loaded, indices, experts)
+
+
+@in_c("op_sort_by_expert", ARRAY, INT, INT, ARRAY, ARRAY)
+def _sort_c(native: Function, indices: mx.array, experts: int) -> tuple[mx.array, mx.array]:
     found = np.ascontiguousarray(indices, np.int32)
     order, offsets = np.empty(found.size, np.int32), np.empty(experts + 1, np.int32)
-    native(address(found), found.size, experts, address(order), address(offsets))
+    native(found, found.size, experts, order, offsets)
     return mx.array(order), mx.array(offsets)
 
 
@@ -239,7 +233,7 @@ def choose_metal(
             *held.arrays,
             x if norm is None else norm.weight,
             scalar(0.0 if norm is None else norm.eps),
-            unused() if correction is None else correction.astype(mx.float32),
+            nothing() if correction is None else correction.astype(mx.float32),
             _rules(router, correction is not None),
             scalar(router.scale),
         ],
@@ -264,7 +258,7 @@ def route_metal(
     indices, weights = kernel("route")(
         [
             logits,
-            unused() if correction is None else correction.astype(mx.float32),
+            nothing() if correction is None else correction.astype(mx.float32),
             _rules(router, correction is not None),
             scalar(router.scale),
         ],
@@ -349,12 +343,7 @@ ROUTE = Operation(
     "route",
     route_reference,
     route_reference,
-    InC(
-        "op_route",
-        (POINTER, POINTER, *(INT,) * 5, FLOAT, *(INT,) * 3, FLOAT, POINTER, POINTER),
-        _route_c,
-        takes=is_filled,
-    ),
+    _route_c,
     InMetal(
         ("route.metal",),
         route_metal,

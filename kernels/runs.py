@@ -22,6 +22,11 @@ class Runs:
         return cls(starts, np.array(slots, np.int32), np.array(fresh, np.int32))
 
     @property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """In the order of the C kernels."""
+        return self.starts, self.slots, self.fresh
+
+    @property
     def longest(self) -> int:
         return int(np.diff(self.starts).max(initial=0))
 

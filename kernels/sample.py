@@ -10,16 +10,16 @@ whole numbers, exactly, with the same effect.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 
 import mlx.core as mx
 import numpy as np
 
-from .cpu.library import INT, POINTER, Function, address, ready
+from .cpu.library import ARRAY, FLOAT_ARRAY, INT, Function
 from .edit import Edits, edit, edit_reference
 from .logprobs import LOGPROBS, Logprobs
-from .metal.library import kernel, padded, scalar
-from .registry import InC, InMetal, Key, Operation, bucket, is_filled
+from .metal.library import kernel, nothing, padded, scalar
+from .registry import InMetal, Key, Operation, bucket, in_c, is_filled
 
 SHORT = 64  # sorting a partition of 64 takes a fourteenth of the time of sorting 152k logits here
 
@@ -168,18 +168,13 @@ def _cuts(
 def _by_row(edits: Edits | None, rows: int, size: int) -> tuple[mx.array, mx.array, Sequence[int]]:
     """The edits' ids and changes, ascending; where each row's begin, and where the last's end."""
     if edits is None:
-        return _nothing(mx.int32), _nothing(mx.float32), [0] * (rows + 1)
+        return nothing(mx.int32), nothing(mx.float32), [0] * (rows + 1)
     inside = (edits.rows >= 0) & (edits.rows < rows) & (edits.ids >= 0) & (edits.ids < size)
     table = np.stack([edits.rows, edits.ids, edits.bias, edits.penalty, edits.less])[:, inside]
     table = table[:, np.lexsort((table[1], table[0]))]
     changes = mx.array(np.ascontiguousarray(table[2:].T, np.float32))
     bounds: list[int] = np.searchsorted(table[0], np.arange(rows + 1)).tolist()
     return padded(mx.array(table[1].astype(np.int32))), padded(changes), bounds
-
-
-@cache
-def _nothing(dtype: mx.Dtype) -> mx.array:
-    return mx.zeros((8,), dtype)
 
 
 Method = Callable[[mx.array, Draws], mx.array]
@@ -272,6 +267,7 @@ def _hide(logits: mx.array, allowed: np.ndarray) -> mx.array:
     return mx.where(flat == 1, logits, -mx.inf)
 
 
+@in_c("op_sample", FLOAT_ARRAY, INT, INT, *(ARRAY,) * 7, takes=is_filled)
 def _sample_c(
     native: Function,
     logits: mx.array,
@@ -279,7 +275,7 @@ def _sample_c(
     allowed: np.ndarray | None = None,
     edits: Edits | None = None,
 ) -> mx.array:
-    logits = ready(logits if edits is None else edit(logits, edits))
+    logits = logits if edits is None else edit(logits, edits)
     settings = (
         np.ascontiguousarray(draws.temperature, np.float32),
         np.ascontiguousarray(draws.top_k, np.int32),
@@ -291,14 +287,7 @@ def _sample_c(
     rows, vocabulary = logits.shape
     assert words is None or words.shape == (rows, (vocabulary + 31) // 32)
     tokens = np.empty(rows, np.int32)
-    native(
-        address(logits),
-        rows,
-        vocabulary,
-        *(address(setting) for setting in settings),
-        None if words is None else address(words),
-        address(tokens),
-    )
+    native(logits, rows, vocabulary, *settings, words, tokens)
     return mx.array(tokens)
 
 
@@ -330,7 +319,7 @@ sample = Operation(
     "sample",
     sample_mlx,
     sample_reference,
-    InC("op_sample", (POINTER, INT, INT, *(POINTER,) * 7), _sample_c, takes=is_filled),
+    _sample_c,
     InMetal(
         ("sample.metal",),
         sample_metal,

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from .cpu.library import FLOAT, INT, POINTER, Function, address, array, output, ready
+from .cpu.library import ARRAY, FLOAT, FLOAT_ARRAY, INT, Function, array, output
 from .metal.library import kernel, padded, scalar
-from .registry import InC, InMetal, Key, Operation, bucket, is_filled
+from .registry import InMetal, Key, Operation, bucket, in_c, is_filled
 from .runs import Runs
 
 LANES = 8  # of a simdgroup that share a row of a state, as in ssm_scan.metal
@@ -31,7 +31,17 @@ class Scan:
     min_step: float = 0.0
     max_step: float = math.inf
 
+    @property
+    def arrays(self) -> tuple[mx.array, mx.array, mx.array]:
+        """In the order of the kernels."""
+        return self.dt_bias, self.a, self.d
 
+
+@in_c(
+    "op_ssm_scan",
+    *(*(FLOAT_ARRAY,) * 7, *(ARRAY,) * 4, *(INT,) * 5, FLOAT, FLOAT, ARRAY),
+    takes=is_filled,
+)
 def _ssm_scan_c(
     native: Function,
     x: mx.array,
@@ -42,20 +52,11 @@ def _ssm_scan_c(
     state: mx.array,
     runs: Runs,
 ) -> tuple[mx.array, mx.array]:
-    arrays = [ready(each) for each in (x, b, c, dt, scan.dt_bias, scan.a, scan.d)]
     mx.eval(state)
     assert state.shape[1:] == (*x.shape[1:], b.shape[2]) and x.shape[1] % b.shape[1] == 0
+    arrays, sizes = (*scan.arrays, state, *runs.arrays), (len(runs.slots), b.shape[1])
     out = output(*x.shape)
-    native(
-        *(address(each) for each in (*arrays, state)),
-        *(address(part) for part in (runs.starts, runs.slots, runs.fresh)),
-        len(runs.slots),
-        b.shape[1],
-        *state.shape[1:],
-        scan.min_step,
-        scan.max_step,
-        address(out),
-    )
+    native(x, b, c, dt, *arrays, *sizes, *state.shape[1:], scan.min_step, scan.max_step, out)
     return array(out), state
 
 
@@ -69,7 +70,7 @@ def ssm_scan_metal(
     out, new = kernel("ssm_scan")(
         [
             *(padded(each.astype(x.dtype)) for each in (x, b, c, dt)),
-            *(padded(each.astype(mx.float32)) for each in (scan.dt_bias, scan.a, scan.d, state)),
+            *(padded(each.astype(mx.float32)) for each in (*scan.arrays, state)),
             runs.table(),
             scalar(scan.min_step),
             scalar(scan.max_step),
@@ -140,11 +141,6 @@ ssm_scan = Operation(
     "ssm_scan",
     ssm_scan_reference,
     ssm_scan_reference,
-    InC(
-        "op_ssm_scan",
-        (*(POINTER,) * 11, *(INT,) * 5, FLOAT, FLOAT, POINTER),
-        _ssm_scan_c,
-        takes=is_filled,
-    ),
+    _ssm_scan_c,
     InMetal(("ssm_scan.metal",), ssm_scan_metal, _key, _edges, takes=is_filled),
 )

@@ -1,7 +1,7 @@
 """Linear layers of the same input, joined into one product at load where their storage agrees."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import mlx.core as mx
 import numpy as np
@@ -9,7 +9,17 @@ import numpy as np
 from ...kernels.activation import Activation, activate
 from ...kernels.linear import gated_linear, linear
 from ...kernels.product import Epilogue
-from ...kernels.weight import Dense, Quantized, Weight, pack, pack_pair, storage, take_rows
+from ...kernels.weight import (
+    Dense,
+    Quantized,
+    Weight,
+    arrays_of,
+    pack,
+    pack_pair,
+    storage,
+    take_rows,
+    with_arrays,
+)
 from ..parameters import Parameters
 from .norm import AnyNorm, fused
 
@@ -94,18 +104,8 @@ def join(weights: Sequence[Dense | Quantized]) -> tuple[Dense | Quantized, ...]:
     first = weights[0]
     if len(weights) == 1 or any(storage(weight) != storage(first) for weight in weights):
         return tuple(weights)
-    if isinstance(first, Dense):
-        return (Dense(_stack([w.weight for w in weights if isinstance(w, Dense)])),)
-    parts = [w for w in weights if isinstance(w, Quantized)]
-    biases = [w.biases for w in parts if w.biases is not None]
-    return (
-        replace(
-            parts[0],
-            weight=_stack([w.weight for w in parts]),
-            scales=_stack([w.scales for w in parts]),
-            biases=_stack(biases) if biases else None,
-        ),
-    )
+    joined = [_stack(parts) for parts in zip(*map(arrays_of, weights), strict=True)]
+    return (with_arrays(first, joined),)
 
 
 def _stack(parts: Sequence[mx.array]) -> mx.array:
