@@ -1,6 +1,6 @@
 """Attention of a step by Metal kernels: decoding rows fused in one launch, two where it splits."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -20,7 +20,7 @@ from .pages import (
     pages_of,
     zeros,
 )
-from .prefill_attention import prefill_attention
+from .prefill_attention import with_prompts
 from .rms_norm import rms_norm
 from .rope import Table, rope
 
@@ -64,11 +64,8 @@ def attention_metal(
         out = _launch(IN_PLACE, qkv, heads, table, pages, layout)[0]
         return out, replace(pages, token=out)
     pages = _appended(qkv, heads, table, pages, layout)
-    parts = [*_prompts(qkv, heads, table, pages, layout)]
-    if decodes:
-        parts.insert(0, _launch(READ, qkv[:decodes], heads, table, pages, layout)[0])
-    out = parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=0)
-    return out, pages if pages.token is None else replace(pages, token=out)
+    decoded = [_launch(READ, qkv[:decodes], heads, table, pages, layout)[0]] if decodes else []
+    return with_prompts(decoded, qkv, heads, table, pages, layout)
 
 
 def self_test(iterations: int) -> bool:
@@ -145,21 +142,6 @@ def _appended(qkv: mx.array, heads: Heads, table: Table, pages: Pages, layout: L
         V=heads.value_dim,
     )
     return replace(pages, token=done)
-
-
-def _prompts(
-    qkv: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout
-) -> Iterator[mx.array]:
-    """Of the runs behind the decoding rows."""
-    for sequence, run in enumerate(layout.prefills, layout.decodes):
-        rows = slice(run.start, run.stop)
-        q = qkv[rows, : heads.heads * heads.head_dim]
-        q = q.reshape(-1, heads.heads, heads.head_dim)
-        if heads.q_norm is not None:
-            q = rms_norm(q, heads.q_norm, heads.eps)
-        turns = Table(table.cos[rows], table.sin[rows])
-        q = rope(q, turns, heads.interleaved, heads.turned_from)
-        yield prefill_attention(q, pages, layout.tables[sequence], run, heads).flatten(1)
 
 
 def _launch(

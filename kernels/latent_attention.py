@@ -7,7 +7,7 @@ import mlx.core as mx
 from .metal.library import SMALLEST, Value, kernel, nothing, padded, scalar
 from .paged_attention import append
 from .pages import GROUP, TAIL_PAGES, TOKEN, Format, Heads, Layout, Pages, Tail
-from .prefill_attention import prefill_attention
+from .prefill_attention import with_prompts
 from .rms_norm import rms_norm
 from .rope import Table, rope
 
@@ -51,16 +51,8 @@ def latent_attention_metal(
         found, _ = _attend(q, latent, heads, table, pages, layout, IN_PLACE)
         return _merged(found, heads), replace(pages, token=found[0])
     pages = _appended(latent, heads, table, pages, layout)
-    parts = [_rows(q[: layout.decodes], heads, table, pages, layout)] if layout.decodes else []
-    for sequence, run in enumerate(layout.prefills, layout.decodes):
-        part = slice(run.start, run.stop)
-        turns = Table(table.cos[part], table.sin[part])
-        mine = q[part].reshape(-1, heads.heads, heads.head_dim)
-        mine = rope(mine, turns, heads.interleaved, heads.turned_from)
-        values = prefill_attention(mine, pages, layout.tables[sequence], run, heads)
-        parts.append(values.flatten(1))
-    out = parts[0] if len(parts) == 1 else mx.concatenate(parts)
-    return out, pages if pages.token is None else replace(pages, token=out)
+    decoded = [_rows(q[: layout.decodes], heads, table, pages, layout)] if layout.decodes else []
+    return with_prompts(decoded, q, heads, table, pages, layout)
 
 
 def _rows(q: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout) -> mx.array:

@@ -1,14 +1,17 @@
 """Attention of a prompt's run against its paged context, on Metal: gathered, then in tiles."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import mlx.core as mx
 
 from .gather_pages import gather_pages
 from .metal.device import Gpu, device
 from .metal.library import kernel, nothing, padded, scalar
-from .pages import PAGE, Heads, Pages, Prefill
+from .pages import PAGE, Heads, Layout, Pages, Prefill
 from .registry import InMetal, Key, Operation, bucket, in_float32
+from .rms_norm import rms_norm
+from .rope import Table, rope
 
 # What MLX attends to in tiles of its own; it leaves the rest unfused on M1 to M4.
 FUSED = (64, 80, 96, 128)
@@ -17,6 +20,25 @@ MEMORY = 30 << 10  # bytes of a threadgroup, two of which a core then holds
 SCORES = 1 << 20  # that MLX's unfused operations make at a time
 SIMD = 32
 TILES = ((4, 32), (4, 16), (2, 16), (2, 8))  # simdgroups of 8 rows; keys. The first that fits
+
+
+def with_prompts(
+    parts: list[mx.array], q: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout
+) -> tuple[mx.array, Pages]:
+    """A step's output, of which `parts` are the decoding rows, and its pages.
+
+    q: (rows, heads * head_dim or more), of which the prompts' runs are attended to, once all of the
+    step is in the pages.
+    """
+    for sequence, run in enumerate(layout.prefills, layout.decodes):
+        rows = slice(run.start, run.stop)
+        part = q[rows, : heads.heads * heads.head_dim].reshape(-1, heads.heads, heads.head_dim)
+        part = part if heads.q_norm is None else rms_norm(part, heads.q_norm, heads.eps)
+        turned = Table(table.cos[rows], table.sin[rows])
+        part = rope(part, turned, heads.interleaved, heads.turned_from)
+        parts.append(prefill_attention(part, pages, layout.tables[sequence], run, heads).flatten(1))
+    out = parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=0)
+    return out, pages if pages.token is None else replace(pages, token=out)
 
 
 def prefill_attention(
