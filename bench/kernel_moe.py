@@ -9,7 +9,7 @@ from bessemer.bench.workload import Arrays, Demand, Workload
 from bessemer.kernels.moe import Experts, Shared, moe, moe_mlx
 from bessemer.kernels.product import linear_mlx
 from bessemer.kernels.rms_norm import Norm
-from bessemer.kernels.route import Router, choose, route_reference
+from bessemer.kernels.route import Gate, Router, choose, route_reference
 from bessemer.kernels.weight import Dense, Quantized, Weight, arrays_of
 
 EPS = 1e-6
@@ -40,7 +40,7 @@ def _router(demand: Demand, arrays: Arrays, x: mx.array, norm: Norm) -> Workload
     return Workload(
         "route",
         "router",
-        lambda: choose(x, weight, router, norm=norm),
+        lambda: choose(x, Gate(weight), router, norm),
         composed,
         sum(array.nbytes for array in (x, norm.weight, weight.weight)) + results,
     )

@@ -4,7 +4,7 @@ from typing import Literal
 
 import mlx.core as mx
 
-from .cpu.library import ARRAY, FLOAT, FLOAT_ARRAY, INT, Function, array, output
+from .cpu.library import ARRAY, FLOAT, INT, VALUES, Function, array, output
 from .registry import Operation, in_c
 
 Activation = Literal["silu", "gelu", "gelu_tanh", "swiglu_clamped", "relu2"]
@@ -26,7 +26,7 @@ def _activate_mlx(x: mx.array, activation: Activation = "silu", limit: float = 7
     return gate * mx.sigmoid(gate) * up
 
 
-@in_c("op_activate", FLOAT_ARRAY, INT, INT, INT, FLOAT, ARRAY)
+@in_c("op_activate", VALUES, INT, INT, INT, FLOAT, ARRAY)
 def _activate_c(
     native: Function, x: mx.array, activation: Activation = "silu", limit: float = 7.0
 ) -> mx.array:
@@ -41,7 +41,7 @@ def _activate_plain_mlx(x: mx.array, activation: Activation = "silu") -> mx.arra
     return x * mx.sigmoid(x) if activation == "silu" else activate_plain_reference(x, activation)
 
 
-@in_c("op_activate_plain", FLOAT_ARRAY, INT, INT, INT, ARRAY)
+@in_c("op_activate_plain", VALUES, INT, INT, INT, ARRAY)
 def _activate_plain_c(native: Function, x: mx.array, activation: Activation = "silu") -> mx.array:
     assert activation != "swiglu_clamped"
     out = output(*x.shape)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from .cpu.library import ARRAY, FLOAT_ARRAY, INT, Function, array, output
+from .cpu.library import ARRAY, INT, VALUES, Function, array, output
 from .metal.library import kernel, padded, scalar
 from .registry import InMetal, Key, Operation, bucket, in_c, is_filled
 from .runs import Runs
@@ -29,16 +29,7 @@ class Convolution:
         assert 2 <= self.weight.shape[0] <= MAX_WIDTH
 
 
-@in_c(
-    "op_conv1d",
-    FLOAT_ARRAY,
-    FLOAT_ARRAY,
-    FLOAT_ARRAY,
-    *(ARRAY,) * 4,
-    *(INT,) * 4,
-    ARRAY,
-    takes=is_filled,
-)
+@in_c("op_conv1d", VALUES, VALUES, VALUES, *(ARRAY,) * 4, *(INT,) * 4, ARRAY, takes=is_filled)
 def _conv1d_c(
     native: Function, x: mx.array, convolution: Convolution, state: mx.array, runs: Runs
 ) -> tuple[mx.array, mx.array]:

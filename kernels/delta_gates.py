@@ -2,22 +2,11 @@
 
 import mlx.core as mx
 
-from .cpu.library import ARRAY, FLOAT_ARRAY, INT, Function, empty
+from .cpu.library import ARRAY, INT, VALUES, Function, empty
 from .registry import Operation, in_c, is_filled
 
 
-@in_c(
-    "op_delta_gates",
-    FLOAT_ARRAY,
-    FLOAT_ARRAY,
-    ARRAY,
-    ARRAY,
-    INT,
-    INT,
-    ARRAY,
-    ARRAY,
-    takes=is_filled,
-)
+@in_c("op_delta_gates", VALUES, VALUES, ARRAY, ARRAY, INT, INT, ARRAY, ARRAY, takes=is_filled)
 def _delta_gates_c(
     native: Function, decay: mx.array, correction: mx.array, rates: mx.array, offsets: mx.array
 ) -> tuple[mx.array, mx.array]:

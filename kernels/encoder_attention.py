@@ -7,13 +7,13 @@ from itertools import groupby
 import mlx.core as mx
 import numpy as np
 
-from .cpu.library import ARRAY, FLOAT, FLOAT_ARRAY, INT, Function, array, output
+from .cpu.library import ARRAY, FLOAT, INT, VALUES, Function, array, output
 from .registry import Operation, in_c
 
 ROWS = 256  # queries at a time where MLX holds all of their scores
 
 
-@in_c("op_encoder_attention", FLOAT_ARRAY, FLOAT_ARRAY, ARRAY, *(INT,) * 5, FLOAT, ARRAY)
+@in_c("op_encoder_attention", VALUES, VALUES, ARRAY, *(INT,) * 5, FLOAT, ARRAY)
 def _encoder_attention_c(
     native: Function,
     qkv: mx.array,

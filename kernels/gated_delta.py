@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from .cpu.library import ARRAY, FLOAT, FLOAT_ARRAY, INT, Function, array, output
+from .cpu.library import ARRAY, FLOAT, INT, VALUES, Function, array, output
 from .metal.library import kernel, padded, scalar
 from .registry import InMetal, Key, Operation, bucket, in_c, is_filled
 from .runs import Runs
@@ -29,9 +29,7 @@ class Rule:
 
 
 @in_c(
-    "op_gated_delta",
-    *(*(FLOAT_ARRAY,) * 5, *(ARRAY,) * 4, *(INT,) * 6, FLOAT, ARRAY),
-    takes=is_filled,
+    "op_gated_delta", *(*(VALUES,) * 5, *(ARRAY,) * 4, *(INT,) * 6, FLOAT, ARRAY), takes=is_filled
 )
 def _gated_delta_c(
     native: Function,

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import mlx.core as mx
 
-from .cpu.library import ARRAY, FLOAT_ARRAY, INT, Function, array, output
+from .cpu.library import ARRAY, INT, VALUES, Function, array, output
 from .metal.library import kernel, scalar
 from .registry import InMetal, Key, Operation, bucket, in_c, in_float32
 from .stored import FLOATS, RUN, stored
@@ -15,7 +15,7 @@ TAKEN = 32  # values of a row that a lane takes
 SIMD, THREADS = 32, 128
 
 
-@in_c("op_head_linear", MATRIX, FLOAT_ARRAY, INT, INT, INT, ARRAY)
+@in_c("op_head_linear", MATRIX, VALUES, INT, INT, INT, ARRAY)
 def _head_linear_c(native: Function, x: mx.array, weight: Weight, rest: int = 0) -> mx.array:
     rows, heads, _ = x.shape
     out = output(rows, heads, weight.outputs // heads + rest)

@@ -7,7 +7,7 @@ from functools import partial
 import mlx.core as mx
 
 from .activation import activate, activate_reference
-from .cpu.library import ARRAY, FLOAT, FLOAT_ARRAY, INT, Function, array, output
+from .cpu.library import ARRAY, FLOAT, INT, VALUES, Function, array, output
 from .linear_metal import linear_metal
 from .linear_rows import MAX_ROWS
 from .product import PLAIN, Epilogue, linear_mlx
@@ -33,7 +33,7 @@ def linear_reference(
     return activate_reference(y, epilogue.activation, epilogue.limit)
 
 
-@in_c("op_linear", MATRIX, FLOAT_ARRAY, INT, FLOAT_ARRAY, FLOAT_ARRAY, INT, FLOAT, ARRAY)
+@in_c("op_linear", MATRIX, VALUES, INT, VALUES, VALUES, INT, FLOAT, ARRAY)
 def _linear_c(
     native: Function,
     x: mx.array,

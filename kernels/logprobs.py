@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from .cpu.library import ARRAY, FLOAT_ARRAY, INT, Function, empty
+from .cpu.library import ARRAY, INT, VALUES, Function, empty
 from .metal.library import kernel, padded, scalar
 from .registry import InMetal, Key, Operation, bucket, in_c, in_float32
 
@@ -35,7 +35,7 @@ def _has_rows(logits: mx.array, rows: Sequence[int], *_: object) -> int:
     return len(rows)
 
 
-@in_c("op_logprobs", FLOAT_ARRAY, ARRAY, ARRAY, *(INT,) * 3, *(ARRAY,) * 3, takes=_has_rows)
+@in_c("op_logprobs", VALUES, ARRAY, ARRAY, *(INT,) * 3, *(ARRAY,) * 3, takes=_has_rows)
 def _logprobs_c(
     native: Function, logits: mx.array, rows: Sequence[int], tokens: mx.array, most: int
 ) -> Parts:

@@ -15,7 +15,7 @@ from .activation import (
     activate_plain_reference,
     activate_reference,
 )
-from .cpu.library import ARRAY, FLOAT_ARRAY, INT, POINTER, Function, array, optional, output
+from .cpu.library import ARRAY, INT, POINTER, VALUES, Function, array, optional, output
 from .linear import gated_linear, linear, linear_reference
 from .moe_metal import Way, is_alike, moe_gathered, moe_tiled, way
 from .parts import weighed
@@ -117,18 +117,7 @@ def pack_experts(weight: Weight, count: int) -> Weight:
     return pack(weight) if is_whole_panels(weight.outputs // count) else weight
 
 
-@in_c(
-    "op_moe",
-    ctypes.POINTER(Call),
-    FLOAT_ARRAY,
-    INT,
-    ARRAY,
-    FLOAT_ARRAY,
-    INT,
-    FLOAT_ARRAY,
-    INT,
-    ARRAY,
-)
+@in_c("op_moe", ctypes.POINTER(Call), VALUES, INT, ARRAY, VALUES, INT, VALUES, INT, ARRAY)
 def _moe_c(
     native: Function,
     x: mx.array,

@@ -9,7 +9,7 @@ from itertools import pairwise
 import mlx.core as mx
 import numpy as np
 
-from .cpu.library import ARRAY, FLOAT_ARRAY, INT, LARGE, Function, array, output, ready
+from .cpu.library import ARRAY, INT, LARGE, VALUES, Function, array, output, ready
 from .registry import Operation, c_library, in_c
 
 
@@ -46,7 +46,7 @@ def opened_reference(x: mx.array, gates: mx.array) -> mx.array:
     return x * mx.sigmoid(gates)
 
 
-@in_c("op_opened", FLOAT_ARRAY, FLOAT_ARRAY, INT, INT, ARRAY)
+@in_c("op_opened", VALUES, VALUES, INT, INT, ARRAY)
 def _opened_c(native: Function, x: mx.array, gates: mx.array) -> mx.array:
     out = output(*x.shape)
     native(x, gates, *x.shape, out)

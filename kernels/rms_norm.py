@@ -6,7 +6,7 @@ from typing import Protocol, cast, overload
 
 import mlx.core as mx
 
-from .cpu.library import ARRAY, FLOAT, FLOAT_ARRAY, INT, NUMBERS, Function, array, output
+from .cpu.library import ARRAY, FLOAT, INT, NUMBERS, VALUES, Function, array, output
 from .metal.device import device
 from .metal.library import Value, kernel, padded, scalar
 from .registry import InMetal, Key, Operation, bucket, in_c, in_float32
@@ -60,7 +60,7 @@ def _summed(
     return form
 
 
-@in_c("op_norm", FLOAT_ARRAY, FLOAT_ARRAY, ARRAY, INT, ARRAY, *(INT,) * 4, FLOAT, ARRAY, ARRAY)
+@in_c("op_norm", VALUES, VALUES, ARRAY, INT, ARRAY, *(INT,) * 4, FLOAT, ARRAY, ARRAY)
 def norm_c(
     native: Function,
     x: mx.array,

@@ -8,7 +8,7 @@ from typing import Literal
 import mlx.core as mx
 import numpy as np
 
-from .cpu.library import ARRAY, FLOAT, FLOAT_ARRAY, INT, Function, empty
+from .cpu.library import ARRAY, FLOAT, INT, VALUES, Function, empty
 from .linear import linear, linear_reference
 from .metal.device import device
 from .metal.library import kernel, nothing, scalar
@@ -54,29 +54,30 @@ class Router:
     jitter: float = 0.01  # of `sparsemixer` alone
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Gate:
+    """A router's weight: (experts, width). `bias` (experts,) is the logits' own, unlike the
+    correction (experts,), which is added for the choice alone.
+    """
+
+    weight: Weight
+    bias: mx.array | None = None
+    correction: mx.array | None = None
+
+
 def choose_mlx(
-    x: mx.array,
-    weight: Weight,
-    router: Router,
-    correction: mx.array | None = None,
-    norm: Norm | None = None,
-    bias: mx.array | None = None,
+    x: mx.array, gate: Gate, router: Router, norm: Norm | None = None
 ) -> tuple[mx.array, mx.array]:
     """In two: the logits, by the product for the device in use, and their `route`."""
-    return route(linear(x, weight, Epilogue(bias), norm), router, correction)
+    return route(linear(x, gate.weight, Epilogue(gate.bias), norm), router, gate.correction)
 
 
 def choose_reference(
-    x: mx.array,
-    weight: Weight,
-    router: Router,
-    correction: mx.array | None = None,
-    norm: Norm | None = None,
-    bias: mx.array | None = None,
+    x: mx.array, gate: Gate, router: Router, norm: Norm | None = None
 ) -> tuple[mx.array, mx.array]:
     """The definition."""
-    logits = linear_reference(x.astype(mx.float32), weight, Epilogue(bias), norm)
-    return route_reference(logits, router, correction)
+    logits = linear_reference(x.astype(mx.float32), gate.weight, Epilogue(gate.bias), norm)
+    return route_reference(logits, router, gate.correction)
 
 
 def route(
@@ -96,7 +97,7 @@ def route(
 
 @in_c(
     "op_route",
-    *(FLOAT_ARRAY, FLOAT_ARRAY, *(INT,) * 5, FLOAT, *(INT,) * 3, FLOAT, ARRAY, ARRAY),
+    *(VALUES, VALUES, *(INT,) * 5, FLOAT, *(INT,) * 3, FLOAT, ARRAY, ARRAY),
     takes=is_filled,
 )
 def _route_c(
@@ -200,32 +201,20 @@ def sort_by_expert_reference(indices: mx.array, experts: int) -> tuple[mx.array,
     return order.astype(mx.int32), mx.cumsum(counts).astype(mx.int32)
 
 
-def _is_chosen_in_one(
-    x: mx.array,
-    weight: Weight,
-    router: Router,
-    *_: object,
-    bias: mx.array | None = None,
-    **__: object,
-) -> bool:
+def _is_chosen_in_one(x: mx.array, gate: Gate, router: Router, norm: Norm | None = None) -> bool:
     """Whether the fused kernel is for so few tokens, this weight and this router."""
-    experts = weight.outputs
+    experts = gate.weight.outputs
     few = 0 < x.shape[0] <= FEW and x.dtype in FLOATS and experts >= ROWS
-    return bias is None and few and takes(experts, router) and stored(weight) is not None
+    return gate.bias is None and few and takes(experts, router) and stored(gate.weight) is not None
 
 
 def choose_metal(
-    x: mx.array,
-    weight: Weight,
-    router: Router,
-    correction: mx.array | None = None,
-    norm: Norm | None = None,
-    bias: mx.array | None = None,
+    x: mx.array, gate: Gate, router: Router, norm: Norm | None = None
 ) -> tuple[mx.array, mx.array]:
     """As `choose`, by one kernel."""
-    held = stored(weight)
-    assert held is not None and bias is None
-    (tokens, hidden), experts = x.shape, weight.outputs
+    held, correction = stored(gate.weight), gate.correction
+    assert held is not None and gate.bias is None
+    (tokens, hidden), experts = x.shape, gate.weight.outputs
     threads = THREADS_OF.get(held.kind, THREADS)
     indices, weights = kernel("route", "choose")(
         [
@@ -298,16 +287,16 @@ def _limit(choice: mx.array, router: Router) -> mx.array:
     )
 
 
-def _key(x: mx.array, weight: Weight, router: Router, *rest: object) -> Key:
-    parts = "".join(str(int(part is not None)) for part in rest)
-    shape = (bucket(x.shape[0]), weight.outputs, x.shape[1])
-    return (*shape, *storage(weight), x.dtype, router.k, parts)
+def _key(x: mx.array, gate: Gate, router: Router, norm: Norm | None = None) -> Key:
+    parts = "".join(str(int(part is not None)) for part in (gate.correction, norm))
+    shape = (bucket(x.shape[0]), gate.weight.outputs, x.shape[1])
+    return (*shape, *storage(gate.weight), x.dtype, router.k, parts)
 
 
-def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Weight, Router]]:
+def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Gate, Router]]:
     for rows, experts, k in ((1, 7, 2), (3, 8, 1), (2, 33, 4)):
         x = mx.random.normal((rows, 64)).astype(dtype)
-        yield x, Dense(mx.random.normal((experts, 64)).astype(dtype)), Router(k)
+        yield x, Gate(Dense(mx.random.normal((experts, 64)).astype(dtype))), Router(k)
 
 
 def _is_routed(logits: mx.array, router: Router, *_: object) -> bool:
@@ -324,8 +313,7 @@ def _route_key(logits: mx.array, router: Router, correction: mx.array | None = N
     return (bucket(logits.shape[0]), logits.shape[1], router.k, correction is not None)
 
 
-# `route` of the logits that a router's weight (experts, width) gives x (tokens, width). The bias
-# (experts,) is the logits' own, unlike the correction, which is of the choice alone.
+# `route` of the logits that a gate gives x (tokens, width), or norm(x).
 choose = Operation(
     "choose",
     choose_mlx,

@@ -15,7 +15,7 @@ from functools import lru_cache
 import mlx.core as mx
 import numpy as np
 
-from .cpu.library import ARRAY, FLOAT_ARRAY, INT, Function
+from .cpu.library import ARRAY, INT, VALUES, Function
 from .edit import Edits, edit, edit_reference
 from .logprobs import LOGPROBS, Logprobs
 from .metal.library import kernel, nothing, padded, scalar
@@ -71,10 +71,7 @@ def draw(
 
 
 def sample_mlx(
-    logits: mx.array,
-    draws: Draws,
-    allowed: np.ndarray | None = None,
-    edits: Edits | None = None,
+    logits: mx.array, draws: Draws, allowed: np.ndarray | None = None, edits: Edits | None = None
 ) -> mx.array:
     """The same of MLX's operations."""
     logits = _settled(logits, allowed, edits)
@@ -90,10 +87,7 @@ def sample_mlx(
 
 
 def sample_reference(
-    logits: mx.array,
-    draws: Draws,
-    allowed: np.ndarray | None = None,
-    edits: Edits | None = None,
+    logits: mx.array, draws: Draws, allowed: np.ndarray | None = None, edits: Edits | None = None
 ) -> mx.array:
     """The same, every row through one sort of its whole vocabulary."""
     logits = _settled(logits, allowed, edits)
@@ -104,10 +98,7 @@ def sample_reference(
 
 
 def sample_metal(
-    logits: mx.array,
-    draws: Draws,
-    allowed: np.ndarray | None = None,
-    edits: Edits | None = None,
+    logits: mx.array, draws: Draws, allowed: np.ndarray | None = None, edits: Edits | None = None
 ) -> mx.array:
     """The same of logits in any float format, once edited; vocabularies over LARGEST by MLX."""
     rows, size = logits.shape
@@ -267,7 +258,7 @@ def _hide(logits: mx.array, allowed: np.ndarray) -> mx.array:
     return mx.where(flat == 1, logits, -mx.inf)
 
 
-@in_c("op_sample", FLOAT_ARRAY, INT, INT, *(ARRAY,) * 7, takes=is_filled)
+@in_c("op_sample", VALUES, INT, INT, *(ARRAY,) * 7, takes=is_filled)
 def _sample_c(
     native: Function,
     logits: mx.array,
@@ -292,10 +283,7 @@ def _sample_c(
 
 
 def _key(
-    logits: mx.array,
-    draws: Draws,
-    allowed: np.ndarray | None = None,
-    edits: Edits | None = None,
+    logits: mx.array, draws: Draws, allowed: np.ndarray | None = None, edits: Edits | None = None
 ) -> Key:
     parts = (allowed is not None, edits is not None, bool((draws.temperature > 0).any()))
     return (bucket(logits.shape[0]), logits.shape[1], logits.dtype, *parts)

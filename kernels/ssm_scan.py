@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from .cpu.library import ARRAY, FLOAT, FLOAT_ARRAY, INT, Function, array, output
+from .cpu.library import ARRAY, FLOAT, INT, VALUES, Function, array, output
 from .metal.library import kernel, padded, scalar
 from .registry import InMetal, Key, Operation, bucket, in_c, is_filled
 from .runs import Runs
@@ -39,7 +39,7 @@ class Scan:
 
 @in_c(
     "op_ssm_scan",
-    *(*(FLOAT_ARRAY,) * 7, *(ARRAY,) * 4, *(INT,) * 5, FLOAT, FLOAT, ARRAY),
+    *(*(VALUES,) * 7, *(ARRAY,) * 4, *(INT,) * 5, FLOAT, FLOAT, ARRAY),
     takes=is_filled,
 )
 def _ssm_scan_c(

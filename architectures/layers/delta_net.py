@@ -8,9 +8,8 @@ import numpy as np
 from ...kernels.conv1d import Convolution, conv1d
 from ...kernels.delta_gates import delta_gates
 from ...kernels.gated_delta import Rule, gated_delta
-from ...kernels.gated_norm import gated_norm
+from ...kernels.gated_norm import GatedNorm, gated_norm
 from ...kernels.parts import shaped, split
-from ...kernels.rms_norm import Norm
 from ...kernels.runs import States
 from ...kernels.weight import Dense, Quantized, take_rows
 from ..config import DeltaConfig, ModelConfig
@@ -27,7 +26,7 @@ class DeltaNet:
     convolution: Convolution
     rates: mx.array  # (heads,), negative
     offsets: mx.array  # (heads,), of the decays
-    norm: Norm
+    norm: GatedNorm
     output: Linear
     sizes: DeltaConfig
 
@@ -43,7 +42,7 @@ class DeltaNet:
             convolution.load(parameters, f"{name}.conv1d", own.channels, own.width, bias=False),
             rates,
             parameters.vector(f"{name}.dt_bias", own.heads, dtype=mx.float32),
-            Norm(parameters.vector(f"{name}.norm.weight", own.value_dim), config.norm.eps),
+            GatedNorm(parameters.vector(f"{name}.norm.weight", own.value_dim), config.norm.eps),
             Linear.load(parameters, [(f"{name}.out_proj", hidden)], values, bias=False),
             own,
         )
@@ -74,7 +73,7 @@ class DeltaNet:
             runs,
             Rule(own.key_dim**-0.5),
         )
-        y = gated_norm(y, shaped(z, *y.shape), self.norm.weight, self.norm.eps)
+        y = gated_norm(y, shaped(z, *y.shape), self.norm)
         return self.output(shaped(y, rows, values), residual), States((inputs, state))
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from ...kernels.conv1d import Convolution, conv1d
-from ...kernels.gated_norm import gated_norm
+from ...kernels.gated_norm import GatedNorm, gated_norm
 from ...kernels.parts import shaped, split
 from ...kernels.runs import States
 from ...kernels.ssm_scan import Scan, ssm_scan
@@ -22,8 +22,7 @@ class Ssm:
     projections: Linear  # gates, channels of the convolution, time steps
     convolution: Convolution
     scan: Scan
-    scale: mx.array  # of the norm
-    eps: float
+    norm: GatedNorm
     output: Linear
     sizes: SsmConfig
 
@@ -40,8 +39,12 @@ class Ssm:
             Linear.load(parameters, inputs, hidden, own.bias),
             convolution.load(parameters, f"{name}.conv1d", own.channels, own.width, own.conv_bias),
             Scan(each("dt_bias"), rates, each("D"), own.least, own.most),
-            parameters.vector(f"{name}.norm.weight", own.inner),
-            config.norm.eps,
+            GatedNorm(
+                parameters.vector(f"{name}.norm.weight", own.inner),
+                config.norm.eps,
+                own.norm_groups,
+                gate_first=True,
+            ),
             Linear.load(parameters, [(f"{name}.out_proj", hidden)], own.inner, own.bias),
             own,
         )
@@ -71,7 +74,5 @@ class Ssm:
             state,
             runs,
         )
-        y = gated_norm(
-            shaped(y, *gates.shape), gates, self.scale, self.eps, own.norm_groups, gate_first=True
-        )
+        y = gated_norm(shaped(y, *gates.shape), gates, self.norm)
         return self.output(y, residual), States((inputs, state))

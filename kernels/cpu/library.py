@@ -319,7 +319,7 @@ class ARRAY:
         return None if array is None else ctypes.byref(ctypes.c_char.from_buffer(array))
 
 
-class FLOAT_ARRAY:
+class VALUES:
     """The same, of any array that is not empty, whose values it gets in float32."""
 
     @staticmethod

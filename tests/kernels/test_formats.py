@@ -15,7 +15,7 @@ from bessemer.kernels.metal.device import Options, Simulator, using
 from bessemer.kernels.metal.library import watching
 from bessemer.kernels.moe import Experts, Shared, moe_mlx, moe_reference
 from bessemer.kernels.product import Epilogue
-from bessemer.kernels.route import Router, choose, choose_reference
+from bessemer.kernels.route import Gate, Router, choose, choose_reference
 from bessemer.kernels.weight import (
     Dense,
     Mode,
@@ -240,8 +240,8 @@ def test_on_metal_mlx_multiplies(mode: Mode) -> None:
         assert close(found, head_linear_reference(heads, weight), EXACT)
         assert not launches
         router = Router(2)
-        weights = choose(x, weight, router)[1]
-        assert close(weights, choose_reference(x, weight, router)[1], EXACT)
+        weights = choose(x, Gate(weight), router)[1]
+        assert close(weights, choose_reference(x, Gate(weight), router)[1], EXACT)
         assert [launch.source.name for launch in launches] == ["route"]
 
 
