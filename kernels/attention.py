@@ -11,7 +11,7 @@ import numpy as np
 
 from .attention_metal import attention_metal, covered
 from .cpu.library import POINTER, Function, address, array, optional, output, ready
-from .latent_attention import covers, latent_attention_metal
+from .latent_attention import Place, covers, latent_attention_metal
 from .metal.device import device
 from .paged_attention import append, paged_attention, paged_attention_reference
 from .pages import FORMATS as FORMATS_OF
@@ -104,7 +104,7 @@ class Parts:
         self, qkv: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout
     ) -> tuple[mx.array, Pages]:
         """As `attention`."""
-        return self._attended(*_split(self._cast(qkv), heads), heads, table, pages, layout)
+        return self._attended(*_split(self._cast(qkv), heads), (heads, table, pages, layout))
 
     def latent_attention(
         self,
@@ -121,21 +121,15 @@ class Parts:
             value, rest = split(latent, [heads.value_dim])
             value = self.norm(value, heads.k_norm, heads.eps).astype(latent.dtype)
             latent, heads = join([value, rest]), _unnormed(heads)
-        return self._attended(q, latent[:, None], None, heads, table, pages, layout)
+        return self._attended(q, latent[:, None], None, (heads, table, pages, layout))
 
     def _cast(self, x: mx.array) -> mx.array:
         return x if self.dtype is None else x.astype(self.dtype)
 
     def _attended(
-        self,
-        q: mx.array,
-        k: mx.array,
-        v: mx.array | None,
-        heads: Heads,
-        table: Table,
-        pages: Pages,
-        layout: Layout,
+        self, q: mx.array, k: mx.array, v: mx.array | None, place: Place
     ) -> tuple[mx.array, Pages]:
+        heads, table, pages, layout = place
         q = q if heads.q_norm is None else self.norm(q, heads.q_norm, heads.eps)
         k = k if heads.k_norm is None else self.norm(k, heads.k_norm, heads.eps)
         q, k = (self.rope(x, table, heads.interleaved, heads.turned_from) for x in (q, k))
@@ -163,7 +157,7 @@ def _attention_c(
     k = start + 4 * heads.heads * heads.head_dim
     v = k + 4 * heads.kv_heads * heads.head_dim
     width = qkv.shape[1]
-    return _run(native, (start, k, v), (width, width), heads, table, pages, layout)
+    return _run(native, (start, k, v), (width, width), (heads, table, pages, layout))
 
 
 @in_c("op_attention", ctypes.POINTER(Call), takes=_always)
@@ -178,7 +172,8 @@ def _latent_attention_c(
 ) -> tuple[mx.array, Pages]:
     q, latent = ready(q), ready(latent)
     starts = (address(q), address(latent), None) if q.shape[0] else (0, 0, None)
-    return _run(native, starts, (q.shape[1], latent.shape[1]), heads, table, pages, layout)
+    strides = (q.shape[1], latent.shape[1])
+    return _run(native, starts, strides, (heads, table, pages, layout))
 
 
 @lru_cache(maxsize=1024)
@@ -203,14 +198,9 @@ def _step(table: Table, layout: Layout) -> Step:
 
 
 def _run(
-    native: Function,
-    starts: tuple[int, int, int | None],
-    strides: tuple[int, int],
-    heads: Heads,
-    table: Table,
-    pages: Pages,
-    layout: Layout,
+    native: Function, starts: tuple[int, int, int | None], strides: tuple[int, int], place: Place
 ) -> tuple[mx.array, Pages]:
+    heads, table, pages, layout = place
     rows = layout.positions.shape[0]
     if not rows:
         return mx.zeros((0, heads.heads * heads.value_dim)), pages

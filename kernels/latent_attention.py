@@ -20,6 +20,7 @@ LOG2_E = 1.4426950408889634
 # a page is 3 us of one core's arithmetic, so a short context is better shared than left to one.
 SHARE = 4  # pages of a threadgroup, at least
 GROUPS = 64  # threadgroups that a GPU is kept busy with
+Place = tuple[Heads, Table, Pages, Layout]  # of one layer in one step
 Split = tuple[mx.array, mx.array]  # outputs (rows, splits, ...), logarithms of their weights
 NEITHER, TAIL, IN_PLACE = 0, 1, 2  # how a new token is stored, in latent_attention.metal
 
@@ -45,10 +46,10 @@ def latent_attention_metal(
 ) -> tuple[mx.array, Pages]:
     """As `latent_attention`, for what it `covers`; prompts' runs go to `prefill_attention`."""
     if layout.tails is not None:
-        return _into_tails(q, latent, heads, table, pages, layout, layout.tails)
+        return _into_tails(q, latent, (heads, table, pages, layout), layout.tails)
     together = pages.token is not None and not layout.prefills and heads.heads <= HEADS
     if together:
-        found, _ = _attend(q, latent, heads, table, pages, layout, IN_PLACE)
+        found, _ = _attend(q, latent, (heads, table, pages, layout), IN_PLACE)
         return _merged(found, heads), replace(pages, token=found[0])
     pages = _appended(latent, heads, table, pages, layout)
     decoded = [_rows(q[: layout.decodes], heads, table, pages, layout)] if layout.decodes else []
@@ -57,7 +58,7 @@ def latent_attention_metal(
 
 def _rows(q: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout) -> mx.array:
     """Of pages that hold the rows' own tokens; the layout may go on with a prompt's."""
-    found, _ = _attend(q, q, heads, table, pages, layout, NEITHER)
+    found, _ = _attend(q, q, (heads, table, pages, layout), NEITHER)
     return _merged(found, heads)
 
 
@@ -112,15 +113,10 @@ def _merged(split: Split, heads: Heads) -> mx.array:
 
 
 def _into_tails(
-    q: mx.array,
-    latent: mx.array,
-    heads: Heads,
-    table: Table,
-    pages: Pages,
-    layout: Layout,
-    tails: mx.array,
+    q: mx.array, latent: mx.array, place: Place, tails: mx.array
 ) -> tuple[mx.array, Pages]:
-    found, (keys, scales, biases) = _attend(q, latent, heads, table, pages, layout, TAIL)
+    heads, _, pages, _ = place
+    found, (keys, scales, biases) = _attend(q, latent, place, TAIL)
     scaled, biased = _quantized(pages)
     made = Pages(keys, None, scales if scaled else None, biases if biased else None)
     return _merged(found, heads), replace(pages, tail=Tail(made, tails))
@@ -132,21 +128,16 @@ def _quantized(pages: Pages) -> tuple[bool, bool]:
 
 
 def _attend(
-    q: mx.array,
-    latent: mx.array,
-    heads: Heads,
-    table: Table,
-    pages: Pages,
-    layout: Layout,
-    append: int,
+    q: mx.array, latent: mx.array, place: Place, append: int
 ) -> tuple[Split, list[mx.array]]:
     """What the splits found, and the tails' keys, scales and biases."""
+    heads, table, pages, layout = place
     rows, width = q.shape[0], layout.tables.shape[1]
     blocks = -(-heads.heads // HEADS)
     splits = max(1, min(-(-width // SHARE), -(-GROUPS // (rows * blocks))))
     size = heads.head_dim // _slice(heads) * SIMD
     out, lse, *tail = kernel("latent_attention", in_place=_written(pages, append))(
-        _inputs(q, latent, heads, table, pages, layout, append),
+        _inputs(q, latent, place, append),
         [
             ((rows, splits, heads.heads, heads.value_dim), q.dtype),
             ((rows, splits, heads.heads), mx.float32),
@@ -159,15 +150,8 @@ def _attend(
     return (out, lse), tail
 
 
-def _inputs(
-    q: mx.array,
-    latent: mx.array,
-    heads: Heads,
-    table: Table,
-    pages: Pages,
-    layout: Layout,
-    append: int,
-) -> list[mx.array]:
+def _inputs(q: mx.array, latent: mx.array, place: Place, append: int) -> list[mx.array]:
+    heads, table, pages, layout = place
     tail = pages.tail.pages if pages.tail is not None and append == TAIL else None
     held = [nothing(pages.keys.dtype), *[nothing(mx.float16)] * 2]
     if tail is not None:

@@ -1,5 +1,6 @@
 """Attention in C and in MLX's operations against its definition, and a row's bits in company."""
 
+import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from bessemer.kernels.attention import (
+    Call,
     attention,
     attention_mlx,
     attention_reference,
@@ -228,6 +230,10 @@ def test_a_row_is_the_same_bits_alone_in_chunks_and_in_company(
         assert same(feed(sizes, False), whole)
     for sizes in ([context], [50, 51], [97, 1, 1, 1, 1]):
         assert same(feed(sizes, True), whole)
+
+
+def test_python_and_c_lay_out_the_call_alike(library: Library) -> None:
+    assert library.handle.attention_size() == ctypes.sizeof(Call)
 
 
 def test_threads_change_nothing(library: Library) -> None:
