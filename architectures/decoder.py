@@ -39,19 +39,14 @@ from .layers.sharing_attention import SharingAttention
 from .layers.short_conv import ShortConv
 from .layers.ssm import Ssm
 from .parameters import Parameters
-from .step import Cache, Step, Turns
+from .step import Cache, Residual, Step, Turns
 
 
 class Mixer(Protocol):
     """The part of a block in which tokens see others."""
 
     def __call__(
-        self,
-        x: mx.array,
-        norm: AnyNorm | None,
-        residual: mx.array | None,
-        turns: Turns,
-        cache: Cache,
+        self, x: mx.array, norm: AnyNorm | None, residual: Residual, turns: Turns, cache: Cache
     ) -> tuple[mx.array, Cache]:
         """The layer of norm(x), plus the residual; and the next cache."""
         ...

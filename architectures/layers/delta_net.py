@@ -14,7 +14,7 @@ from ...kernels.runs import States
 from ...kernels.weight import Dense, Quantized, take_rows
 from ..config import DeltaConfig, ModelConfig
 from ..parameters import Parameters
-from ..step import Cache, Turns
+from ..step import Cache, Residual, Turns
 from . import convolution
 from .linear import Linear
 from .norm import AnyNorm
@@ -48,12 +48,7 @@ class DeltaNet:
         )
 
     def __call__(
-        self,
-        x: mx.array,
-        norm: AnyNorm | None,
-        residual: mx.array | None,
-        turns: Turns,
-        cache: Cache,
+        self, x: mx.array, norm: AnyNorm | None, residual: Residual, turns: Turns, cache: Cache
     ) -> tuple[mx.array, Cache]:
         """The layer of norm(x), plus the residual."""
         runs, own = turns.step.runs, self.sizes

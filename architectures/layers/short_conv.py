@@ -9,7 +9,7 @@ from ...kernels.parts import split
 from ...kernels.runs import States
 from ..config import ConvConfig, ModelConfig
 from ..parameters import Parameters
-from ..step import Cache, Turns
+from ..step import Cache, Residual, Turns
 from . import convolution
 from .linear import Linear
 from .norm import AnyNorm
@@ -33,12 +33,7 @@ class ShortConv:
         )
 
     def __call__(
-        self,
-        x: mx.array,
-        norm: AnyNorm | None,
-        residual: mx.array | None,
-        turns: Turns,
-        cache: Cache,
+        self, x: mx.array, norm: AnyNorm | None, residual: Residual, turns: Turns, cache: Cache
     ) -> tuple[mx.array, Cache]:
         """The layer of norm(x), plus the residual."""
         runs = turns.step.runs
