@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import mlx.core as mx
-import numpy as np
 
 from .cpu.library import ARRAY, INT, VALUES, Function, array, output
 from .metal.library import kernel, padded, scalar
@@ -73,20 +72,14 @@ def conv1d_reference(
     weight, bias, width = convolution.weight, convolution.bias, convolution.weight.shape[0]
     outputs = [mx.zeros((0, x.shape[1]), x.dtype)]
     kept = []
-    for i, fresh in enumerate(runs.fresh.tolist()):
-        start, stop = int(runs.starts[i]), int(runs.starts[i + 1])
-        before = state[int(runs.slots[i])]
-        before = mx.zeros_like(before) if fresh else before
-        inputs = mx.concatenate([before, x[start:stop]], axis=0)
-        windows = [inputs[j : j + stop - start] * weight[j] for j in range(width)]
+    for before, rows in runs.each(state):
+        inputs, length = mx.concatenate([before, x[rows]], axis=0), rows.stop - rows.start
+        windows = [inputs[j : j + length] * weight[j] for j in range(width)]
         y = sum(windows[1:], windows[0])
         y = y if bias is None else y + bias
         outputs.append((y * mx.sigmoid(y) if convolution.silu else y).astype(x.dtype))
-        kept.append(inputs[stop - start :])
-    state = mx.array(state)
-    if kept:
-        state[mx.array(runs.slots.astype(np.int32))] = mx.stack(kept).astype(state.dtype)
-    return mx.concatenate(outputs, axis=0), state
+        kept.append(inputs[length:])
+    return mx.concatenate(outputs, axis=0), runs.stored(state, kept)
 
 
 def _key(x: mx.array, convolution: Convolution, state: mx.array, runs: Runs) -> Key:

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import mlx.core as mx
-import numpy as np
 
 from .cpu.library import ARRAY, FLOAT, INT, VALUES, Function, array, output
 from .metal.library import kernel, padded, scalar
@@ -86,20 +85,16 @@ def gated_delta_reference(
     shared = v.shape[1] // q.shape[1]
     q, k = mx.repeat(q * rule.scale, shared, axis=1), mx.repeat(k, shared, axis=1)
     outputs, kept = [], []
-    for i, fresh in enumerate(runs.fresh.tolist()):
-        s = state[int(runs.slots[i])]
-        s = mx.zeros_like(s) if fresh else s
-        for row in range(int(runs.starts[i]), int(runs.starts[i + 1])):
+    for s, rows in runs.each(state):
+        for row in range(rows.start, rows.stop):
             s = s * mx.exp(g[row])[:, None, None]
             known = mx.sum(s * k[row][:, :, None], axis=1)
             change = (v[row] - known) * beta[row][:, None]
             s = s + k[row][:, :, None] * change[:, None, :]
             outputs.append(mx.sum(s * q[row][:, :, None], axis=1))
         kept.append(s)
-    state = mx.array(state)
-    if kept:
-        state[mx.array(runs.slots.astype(np.int32))] = mx.stack(kept)
-    return mx.stack(outputs).astype(dtype) if outputs else v.astype(dtype), state
+    out = mx.stack(outputs).astype(dtype) if outputs else v.astype(dtype)
+    return out, runs.stored(state, kept)
 
 
 def _key(

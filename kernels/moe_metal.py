@@ -147,14 +147,13 @@ def moe_tiled(
 ) -> mx.array:
     """The chosen experts' sum, for a prompt's tokens and quantized experts."""
     rows, k = chosen.shape
-    order, offsets, tiles = sorted_pairs(chosen, experts.count, TILE)
-    most = tiles.size // 2
-    inner = _inner_tiles(x, experts, k, order, offsets, tiles)
+    _, _, tiles = pairs = sorted_pairs(chosen, experts.count, TILE)
+    inner = _inner_tiles(x, experts, k, pairs)
     down = _stored(experts.down)
     (parts,) = kernel("moe_prefill", "moe_outer_tiles")(
-        [inner, order, offsets, tiles, *down.arrays, _or_unused(experts.down_bias)],
+        [inner, *pairs, *down.arrays, _or_unused(experts.down_bias)],
         [((rows * k, experts.hidden), x.dtype)],
-        (-(-experts.hidden // OUTER_TILE) * TILE_THREADS, most, 1),
+        (-(-experts.hidden // OUTER_TILE) * TILE_THREADS, tiles.size // 2, 1),
         (TILE_THREADS, 1, 1),
         T=x.dtype,
         HIDDEN=experts.hidden,
@@ -176,25 +175,15 @@ def moe_tiled(
 
 
 def _inner_tiles(
-    x: mx.array,
-    experts: "Experts",
-    k: int,
-    order: mx.array,
-    offsets: mx.array,
-    tiles: mx.array,
+    x: mx.array, experts: "Experts", k: int, pairs: tuple[mx.array, mx.array, mx.array]
 ) -> mx.array:
     """(pairs, width), activated, in the order of experts."""
+    order, _, tiles = pairs
     gate, up = _gate(experts), _stored(experts.up)
     (inner,) = kernel("moe_prefill", "moe_inner_tiles")(
         [
-            x,
-            order,
-            offsets,
-            tiles,
-            *gate.arrays,
-            *up.arrays,
-            _or_unused(experts.gate_bias),
-            _or_unused(experts.up_bias),
+            *(x, *pairs, *gate.arrays, *up.arrays),
+            *(_or_unused(bias) for bias in (experts.gate_bias, experts.up_bias)),
             scalar(experts.limit),
         ],
         [((order.size, experts.width), x.dtype)],

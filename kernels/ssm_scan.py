@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import mlx.core as mx
-import numpy as np
 
 from .cpu.library import ARRAY, FLOAT, INT, VALUES, Function, array, output
 from .metal.library import kernel, padded, scalar
@@ -102,18 +101,14 @@ def ssm_scan_reference(
     b, c = mx.repeat(b, shared, axis=1), mx.repeat(c, shared, axis=1)
     steps = mx.clip(mx.logaddexp(dt + scan.dt_bias, 0.0), scan.min_step, scan.max_step)
     outputs, kept = [], []
-    for i, fresh in enumerate(runs.fresh.tolist()):
-        s = state[int(runs.slots[i])]
-        s = mx.zeros_like(s) if fresh else s
-        for row in range(int(runs.starts[i]), int(runs.starts[i + 1])):
+    for s, rows in runs.each(state):
+        for row in range(rows.start, rows.stop):
             s = s * mx.exp(steps[row] * scan.a)[:, None, None]
             s = s + (steps[row][:, None] * x[row])[:, :, None] * b[row][:, None, :]
             outputs.append(mx.sum(s * c[row][:, None, :], axis=2) + scan.d[:, None] * x[row])
         kept.append(s)
-    state = mx.array(state)
-    if kept:
-        state[mx.array(runs.slots.astype(np.int32))] = mx.stack(kept)
-    return mx.stack(outputs).astype(dtype) if outputs else x.astype(dtype), state
+    out = mx.stack(outputs).astype(dtype) if outputs else x.astype(dtype)
+    return out, runs.stored(state, kept)
 
 
 def _key(
