@@ -10,6 +10,7 @@ from ..kernels.embedding import embedding
 from ..kernels.linear import linear
 from ..kernels.pages import Heads
 from ..kernels.parts import add
+from ..kernels.product import Epilogue
 from ..kernels.weight import Weight, pack
 from .config import (
     AttentionConfig,
@@ -40,19 +41,14 @@ from .layers.sharing_attention import SharingAttention
 from .layers.short_conv import ShortConv
 from .layers.ssm import Ssm
 from .parameters import Parameters
-from .step import Cache, Step, Turns
+from .step import Cache, Residual, Step, Turns
 
 
 class Mixer(Protocol):
     """The part of a block in which tokens see others."""
 
     def __call__(
-        self,
-        x: mx.array,
-        norm: AnyNorm | None,
-        residual: mx.array | None,
-        turns: Turns,
-        cache: Cache,
+        self, x: mx.array, norm: AnyNorm | None, residual: Residual, turns: Turns, cache: Cache
     ) -> tuple[mx.array, Cache]:
         """The layer of norm(x), plus the residual; and the next cache."""
         ...
@@ -254,7 +250,7 @@ class Decoder:
     def logits(self, x: mx.array) -> mx.array:
         """(rows, hidden_size) to (rows, vocab_size) float32."""
         x, norm = fused(x, self.norm)
-        logits = linear(x, self.head, self.head_bias, norm=norm).astype(mx.float32)
+        logits = linear(x, self.head, Epilogue(self.head_bias), norm).astype(mx.float32)
         if self.config.logit_scale != 1:
             logits = logits * self.config.logit_scale
         softcap = self.config.logit_softcap

@@ -8,6 +8,7 @@ from ..kernels.pages import Layout, Pages
 from ..kernels.rope import Table
 from ..kernels.runs import Runs, States
 
+Residual = mx.array | None  # what a layer's result is added to
 Cache = Pages | States | None  # one a block, as ModelConfig.caches describes
 
 

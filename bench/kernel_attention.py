@@ -7,7 +7,7 @@ import mlx.core as mx
 import numpy as np
 
 from bessemer.bench.workload import Arrays, Demand, Workload, decoding
-from bessemer.kernels.attention import attention, attention_composed
+from bessemer.kernels.attention import attention, attention_mlx
 from bessemer.kernels.pages import (
     FORMATS,
     PAGE,
@@ -83,7 +83,7 @@ def _workload(
         "attention",
         use,
         call,
-        lambda: [attention_composed(qkv, heads, table, pool, layout)[0]],
+        lambda: [attention_mlx(qkv, heads, table, pool, layout)[0]],
         minimum,
     )
 

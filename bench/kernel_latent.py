@@ -8,9 +8,9 @@ import mlx.core as mx
 import numpy as np
 
 from bessemer.bench.workload import Arrays, Demand, Workload, decoding, stored_bytes
-from bessemer.kernels.attention import latent_attention, latent_attention_composed
+from bessemer.kernels.attention import latent_attention, latent_attention_mlx
 from bessemer.kernels.gather_pages import gather_pages
-from bessemer.kernels.head_linear import head_linear, head_linear_composed
+from bessemer.kernels.head_linear import head_linear, head_linear_mlx
 from bessemer.kernels.pages import (
     FORMATS,
     PAGE,
@@ -22,7 +22,7 @@ from bessemer.kernels.pages import (
     Prefill,
     Tail,
 )
-from bessemer.kernels.prefill_attention import prefill_attention, prefill_composed
+from bessemer.kernels.prefill_attention import prefill_attention, prefill_mlx
 from bessemer.kernels.rope import Table, rope_table_reference
 
 FEW = 16  # rows of a step for which these kernels are
@@ -95,7 +95,7 @@ def _call(
 def _composed(
     q: mx.array, latent: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout
 ) -> list[mx.array]:
-    return [latent_attention_composed(q, latent, heads, table, pages, layout)[0]]
+    return [latent_attention_mlx(q, latent, heads, table, pages, layout)[0]]
 
 
 def _projections(demand: Demand) -> Iterator[Workload]:
@@ -113,7 +113,7 @@ def _projection(name: str, inputs: int, outputs: int, rest: int, demand: Demand)
         "head_linear",
         name,
         lambda: [head_linear(x, weight, rest)],
-        lambda: [head_linear_composed(x, weight, rest)],
+        lambda: [head_linear_mlx(x, weight, rest)],
         x.nbytes + stored_bytes(weight) + size,
     )
 
@@ -142,7 +142,7 @@ def _prompt(demand: Demand) -> Workload:
 
     def composed() -> list[mx.array]:
         k, v = gather_pages(pages, table, context, heads, dtype)
-        return [prefill_composed(q, k, v, context, heads)]
+        return [prefill_mlx(q, k, v, context, heads)]
 
     return Workload(
         "prefill_attention",

@@ -7,8 +7,8 @@ import numpy as np
 
 from bessemer.bench.workload import Arrays, Demand, Dimensions, Workload, stored_bytes
 from bessemer.kernels.linear import gated_linear, linear
-from bessemer.kernels.linear_rows import MOST
-from bessemer.kernels.product import gated_linear_composed, linear_composed
+from bessemer.kernels.linear_rows import MAX_ROWS
+from bessemer.kernels.product import Epilogue, linear_mlx
 from bessemer.kernels.rms_norm import Norm
 
 EPS = 1e-6
@@ -28,7 +28,7 @@ class Layer:
 
 def workloads(demand: Demand) -> Iterator[Workload]:
     """Nothing for prompts of more rows than our kernels take: those are MLX's."""
-    if demand.rows > MOST:
+    if demand.rows > MAX_ROWS:
         return
     for layer in _layers(demand.dimensions):
         yield _workload(layer, demand)
@@ -61,18 +61,12 @@ def _workload(layer: Layer, demand: Demand) -> Workload:
     around = [x, *([norm.weight] if norm else []), *([] if residual is None else [residual])]
     minimum = stored_bytes(weight) + sum(array.nbytes for array in around)
     minimum += demand.rows * results * demand.dtype.size
-    if layer.gated:
-        return Workload(
-            operation,
-            layer.name,
-            lambda: [gated_linear(x, weight, norm=norm)],
-            lambda: [gated_linear_composed(x, weight, norm=norm)],
-            minimum,
-        )
+    epilogue = Epilogue(residual=residual, activation="silu" if layer.gated else None)
+    ours = gated_linear if layer.gated else linear
     return Workload(
         operation,
         layer.name,
-        lambda: [linear(x, weight, None, residual, norm)],
-        lambda: [linear_composed(x, weight, None, residual, norm)],
+        lambda: [ours(x, weight, epilogue, norm)],
+        lambda: [linear_mlx(x, weight, epilogue, norm)],
         minimum,
     )

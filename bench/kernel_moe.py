@@ -6,11 +6,11 @@ import mlx.core as mx
 import numpy as np
 
 from bessemer.bench.workload import Arrays, Demand, Workload
-from bessemer.kernels.moe import Experts, Shared, moe, moe_composed
-from bessemer.kernels.product import linear_composed
+from bessemer.kernels.moe import Experts, Shared, moe, moe_mlx
+from bessemer.kernels.product import linear_mlx
 from bessemer.kernels.rms_norm import Norm
-from bessemer.kernels.route import Router, choose, route_reference
-from bessemer.kernels.weight import Dense, Quantized, Weight
+from bessemer.kernels.route import Gate, Router, choose, route_reference
+from bessemer.kernels.weight import Dense, Quantized, Weight, arrays_of
 
 EPS = 1e-6
 
@@ -35,12 +35,12 @@ def _router(demand: Demand, arrays: Arrays, x: mx.array, norm: Norm) -> Workload
     mx.eval(x, norm.weight, weight.weight)
 
     def composed() -> Sequence[mx.array]:
-        return route_reference(linear_composed(x, weight, norm=norm), router)
+        return route_reference(linear_mlx(x, weight, norm=norm), router)
 
     return Workload(
         "route",
         "router",
-        lambda: choose(x, weight, router, norm=norm),
+        lambda: choose(x, Gate(weight), router, norm),
         composed,
         sum(array.nbytes for array in (x, norm.weight, weight.weight)) + results,
     )
@@ -75,13 +75,11 @@ def _experts(demand: Demand, arrays: Arrays, x: mx.array, norm: Norm) -> Workloa
         "moe",
         "experts of a prompt" if demand.prompt else "experts",
         lambda: [moe(x, experts, chosen, shares, x, norm)],
-        lambda: [moe_composed(x, experts, chosen, shares, x, norm)],
+        lambda: [moe_mlx(x, experts, chosen, shares, x, norm)],
         least,
     )
 
 
-def _arrays(weight: Weight) -> list[mx.array]:
+def _arrays(weight: Weight) -> tuple[mx.array, ...]:
     assert isinstance(weight, Dense | Quantized)
-    if isinstance(weight, Dense):
-        return [weight.weight]
-    return [weight.weight, weight.scales, *([] if weight.biases is None else [weight.biases])]
+    return arrays_of(weight)

@@ -7,12 +7,12 @@ import mlx.core as mx
 import numpy as np
 
 from bessemer.bench.workload import Demand, Workload
-from bessemer.kernels.conv1d import conv1d, conv1d_reference
-from bessemer.kernels.gated_delta import gated_delta, gated_delta_reference
-from bessemer.kernels.logprobs import logprobs_composed, logprobs_metal
+from bessemer.kernels.conv1d import Convolution, conv1d, conv1d_reference
+from bessemer.kernels.gated_delta import Rule, gated_delta, gated_delta_reference
+from bessemer.kernels.logprobs import logprobs_metal, logprobs_mlx
 from bessemer.kernels.runs import Runs
-from bessemer.kernels.sample import Draws, sample, sample_composed
-from bessemer.kernels.ssm_scan import ssm_scan, ssm_scan_reference
+from bessemer.kernels.sample import Draws, sample, sample_mlx
+from bessemer.kernels.ssm_scan import Scan, ssm_scan, ssm_scan_reference
 
 Parts = Sequence[mx.array]
 
@@ -48,11 +48,11 @@ def _logits(demand: Demand) -> Iterator[Workload]:
     for name, setting in DRAWS.items():
         temperature, top_k, top_p, min_p = (np.full(rows, value) for value in setting)
         draws = Draws(temperature, top_k.astype(np.int32), top_p, min_p, uniform)
-        ours, mlx = (partial(_alone, each, logits, draws) for each in (sample, sample_composed))
+        ours, mlx = (partial(_alone, each, logits, draws) for each in (sample, sample_mlx))
         yield Workload("sample", name, ours, mlx, logits.nbytes + 4 * rows)
     each = (logits, range(rows), mx.zeros((rows,), mx.int32), MOST)
     least = logits.nbytes + rows * (4 + 8 * MOST)
-    scored, by_mlx = partial(logprobs_metal, *each), partial(logprobs_composed, *each)
+    scored, by_mlx = partial(logprobs_metal, *each), partial(logprobs_mlx, *each)
     yield Workload("logprobs", f"the {MOST} likeliest", scored, by_mlx, least)
 
 
@@ -66,7 +66,7 @@ def _states(demand: Demand) -> Iterator[Workload]:
     x = _normal(0, rows, CHANNELS).astype(dtype)
     weight, window = _normal(1, WIDTH, CHANNELS), _normal(2, count, WIDTH - 1, CHANNELS)
     mx.eval(x, weight, window)
-    convolve = (x, weight, None, window, runs)
+    convolve = (x, Convolution(weight), window, runs)
     least = 2 * x.nbytes + weight.nbytes + 2 * window.nbytes
     ours, mlx = partial(conv1d, *convolve), partial(conv1d_reference, *convolve)
     yield Workload("conv1d", "before the gated delta rule", ours, mlx, least)
@@ -74,7 +74,7 @@ def _states(demand: Demand) -> Iterator[Workload]:
     v, state = _normal(5, rows, HEADS, DIM).astype(dtype), _normal(6, count, HEADS, DIM, DIM)
     g, beta = -mx.abs(_normal(7, rows, HEADS)), mx.sigmoid(_normal(8, rows, HEADS))
     mx.eval(q, k, v, g, beta, state)
-    rule = (q, k, v, g, beta, state, runs, DIM**-0.5)
+    rule = (q, k, v, (g, beta), state, runs, Rule(DIM**-0.5))
     least = sum(part.nbytes for part in (q, k, v, v, g, beta, state, state))
     ours, mlx = partial(gated_delta, *rule), partial(gated_delta_reference, *rule)
     yield Workload("gated_delta", "prompt" if demand.prompt else "token", ours, mlx, least)
@@ -90,7 +90,7 @@ def _scan(demand: Demand) -> Iterator[Workload]:
     dt, a = dt.astype(demand.dtype), -mx.exp(_normal(15, SSM_HEADS))
     state = _normal(16, count, SSM_HEADS, SSM_DIM, SSM_STATE)
     mx.eval(x, b, c, dt, bias, a, d, state)
-    scan = (x, b, c, dt, bias, a, d, state, runs)
+    scan = (x, b, c, dt, Scan(bias, a, d), state, runs)
     least = sum(part.nbytes for part in (x, x, b, c, dt, bias, a, d, state, state))
     ours, mlx = partial(ssm_scan, *scan), partial(ssm_scan_reference, *scan)
     yield Workload("ssm_scan", "prompt" if demand.prompt else "token", ours, mlx, least)

@@ -12,9 +12,10 @@ from bessemer.kernels.head_linear import head_linear
 from bessemer.kernels.linear import linear
 from bessemer.kernels.moe import Experts, Shared, moe
 from bessemer.kernels.pages import Format, Heads, Layout, zeros
+from bessemer.kernels.product import Epilogue
 from bessemer.kernels.rms_norm import Norm
 from bessemer.kernels.rope import rope_table_reference
-from bessemer.kernels.route import Router, choose
+from bessemer.kernels.route import Gate, Router, choose
 from bessemer.kernels.weight import Dense, Quantized
 
 EPS = 1e-6
@@ -81,8 +82,8 @@ def step(of: Dimensions, layout: Layout) -> Callable[[mx.array], mx.array]:
         q = head_linear(q, weights.absorb, of.latent_rope).flatten(1)
         found, _ = latent_attention(q, joined[:, cut:], heads, table, pages, layout)
         values = head_linear(found.reshape(-1, of.heads, of.latent), weights.expand)
-        x = linear(values.flatten(1), weights.output, residual=x)
-        chosen, shares = choose(x, weights.gate, Router(2), norm=weights.norm)
+        x = linear(values.flatten(1), weights.output, Epilogue(residual=x))
+        chosen, shares = choose(x, Gate(weights.gate), Router(2), weights.norm)
         return moe(x, weights.experts, chosen, shares, x, weights.norm)
 
     return run

@@ -1,12 +1,11 @@
 """The activation of a feed-forward layer, and of one whose gate and up come as one matrix."""
 
-from functools import cache
 from typing import Literal
 
 import mlx.core as mx
 
-from .cpu.library import FLOAT, INT, POINTER, Function, address, array, library, output, ready
-from .metal.device import device
+from .cpu.library import ARRAY, FLOAT, INT, VALUES, Function, array, output
+from .registry import Operation, in_c
 
 Activation = Literal["silu", "gelu", "gelu_tanh", "swiglu_clamped", "relu2"]
 ACTIVATIONS: dict[Activation, int] = {  # as in kernels/cpu/activation.h
@@ -20,29 +19,33 @@ IN_METAL = frozenset[Activation](("silu", "gelu", "gelu_tanh", "swiglu_clamped")
 ALPHA = 1.702  # of gpt-oss, whose activation is the clamped one
 
 
-def activate(x: mx.array, activation: Activation = "silu", limit: float = 7.0) -> mx.array:
-    """(rows, 2 * width), gate then up, to (rows, width); `limit` is of `swiglu_clamped` alone."""
-    native = None if device() is not None else _native()
-    if native is None or x.dtype != mx.float32 or not x.size:
-        return _compose(x, activation, limit)
-    x = ready(x)
+def _activate_mlx(x: mx.array, activation: Activation = "silu", limit: float = 7.0) -> mx.array:
+    if activation != "silu":
+        return activate_reference(x, activation, limit)
+    gate, up = mx.split(x, 2, axis=-1)
+    return gate * mx.sigmoid(gate) * up
+
+
+@in_c("op_activate", VALUES, INT, INT, INT, FLOAT, ARRAY)
+def _activate_c(
+    native: Function, x: mx.array, activation: Activation = "silu", limit: float = 7.0
+) -> mx.array:
     rows, width = x.shape[0], x.shape[1] // 2
     out = output(rows, width)
-    native(address(x), rows, width, ACTIVATIONS[activation], limit, address(out))
+    native(x, rows, width, ACTIVATIONS[activation], limit, out)
     return array(out)
 
 
-def activate_plain(x: mx.array, activation: Activation = "silu") -> mx.array:
-    """(rows, width) to the same, without a gate; `swiglu_clamped` is none without one."""
+def _activate_plain_mlx(x: mx.array, activation: Activation = "silu") -> mx.array:
     assert activation != "swiglu_clamped"
-    native = None if device() is not None else _plain_native()
-    if native is None or x.dtype != mx.float32 or not x.size:
-        return (
-            x * mx.sigmoid(x) if activation == "silu" else activate_plain_reference(x, activation)
-        )
-    x = ready(x)
+    return x * mx.sigmoid(x) if activation == "silu" else activate_plain_reference(x, activation)
+
+
+@in_c("op_activate_plain", VALUES, INT, INT, INT, ARRAY)
+def _activate_plain_c(native: Function, x: mx.array, activation: Activation = "silu") -> mx.array:
+    assert activation != "swiglu_clamped"
     out = output(*x.shape)
-    native(address(x), x.shape[0], x.shape[1], ACTIVATIONS[activation], address(out))
+    native(x, *x.shape, ACTIVATIONS[activation], out)
     return array(out)
 
 
@@ -74,22 +77,12 @@ def _activated(x: mx.array, activation: Activation) -> mx.array:
     return x * share
 
 
-def _compose(x: mx.array, activation: Activation, limit: float) -> mx.array:
-    if activation != "silu":
-        return activate_reference(x, activation, limit)
-    gate, up = mx.split(x, 2, axis=-1)
-    return gate * mx.sigmoid(gate) * up
-
-
-@cache
-def _native() -> Function | None:
-    found = library()
-    types = (POINTER, INT, INT, INT, FLOAT, POINTER)
-    return None if found is None else found.function("op_activate", *types)
-
-
-@cache
-def _plain_native() -> Function | None:
-    found = library()
-    types = (POINTER, INT, INT, INT, POINTER)
-    return None if found is None else found.function("op_activate_plain", *types)
+# (rows, 2 * width), gate then up, to (rows, width); `limit` is of `swiglu_clamped` alone.
+activate = Operation("activation", _activate_mlx, activate_reference, _activate_c)
+# (rows, width) to the same, without a gate; `swiglu_clamped` is none without one.
+activate_plain = Operation(
+    "activation",
+    _activate_plain_mlx,
+    activate_plain_reference,
+    _activate_plain_c,
+)

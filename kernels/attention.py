@@ -1,32 +1,23 @@
 """Attention of a step in one call: norms of heads, rotary positions, append, paged attention."""
 
 import ctypes
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from functools import cache, lru_cache
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
 from .attention_metal import attention_metal, covered
-from .cpu.library import (
-    POINTER,
-    Function,
-    Library,
-    address,
-    array,
-    library,
-    optional,
-    output,
-    ready,
-)
-from .latent_attention import covers, latent_attention_metal
+from .cpu.library import POINTER, Function, address, array, optional, output, ready
+from .latent_attention import Place, covers, latent_attention_metal
 from .metal.device import device
 from .paged_attention import append, paged_attention, paged_attention_reference
 from .pages import FORMATS as FORMATS_OF
 from .pages import PAGE, Format, Heads, Layout, Pages, zeros
 from .parts import join, split
-from .registry import Key, Operation, bucket, uses_custom
+from .registry import InMetal, Key, Operation, bucket, in_c, uses_custom
 from .rms_norm import rms_norm, rms_norm_reference
 from .rope import Table, rope, rope_reference, rope_table
 
@@ -84,114 +75,6 @@ class Call(ctypes.Structure):
     )
 
 
-def attention(
-    qkv: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout
-) -> tuple[mx.array, Pages]:
-    """qkv: (rows, (heads + kv_heads) * head_dim + kv_heads * value_dim), queries first.
-
-    Gives (rows, heads * value_dim). The C kernel writes the pages in place.
-    """
-    if device() is not None and covered(heads, pages.format):
-        pending = layout.tails is not None or pages.token is not None  # settled by `is_fused`
-        return (attention_metal if pending else ATTENTION)(qkv, heads, table, pages, layout)
-    compiled = None if device() is not None else library()
-    if compiled is None:
-        return attention_composed(qkv, heads, table, pages, layout)
-    return attention_compiled(compiled, qkv, heads, table, pages, layout)
-
-
-def latent_attention(
-    q: mx.array, latent: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout
-) -> tuple[mx.array, Pages]:
-    """q: (rows, heads * head_dim), latent: (rows, head_dim), whose first value_dim are the value.
-
-    For pages without values and one key head; `k_norm`, if any, is of the new latents' values
-    alone. Gives (rows, heads * value_dim).
-    """
-    if device() is not None and covers(q, heads, table, pages):
-        pending = layout.tails is not None or pages.token is not None
-        attend = latent_attention_metal if pending else LATENT_ATTENTION
-        return attend(q, latent, heads, table, pages, layout)
-    compiled = None if device() is not None else library()
-    if compiled is None:
-        return latent_attention_composed(q, latent, heads, table, pages, layout)
-    return latent_attention_compiled(compiled, q, latent, heads, table, pages, layout)
-
-
-def attention_reference(
-    qkv: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout
-) -> tuple[mx.array, Pages]:
-    """The definition, in float32."""
-    q, k, v = _split(qkv.astype(mx.float32), heads)
-    return _reference(q, k, v, heads, table, pages, layout)
-
-
-def latent_attention_reference(
-    q: mx.array, latent: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout
-) -> tuple[mx.array, Pages]:
-    """The definition, in float32."""
-    q = q.reshape(-1, heads.heads, heads.head_dim).astype(mx.float32)
-    latent = latent.astype(mx.float32)
-    if heads.k_norm is not None:
-        value, rest = mx.split(latent, [heads.value_dim], axis=-1)
-        value = rms_norm_reference(value, heads.k_norm, heads.eps)
-        latent, heads = mx.concatenate([value, rest], axis=-1), _unnormed(heads)
-    return _reference(q, latent[:, None], None, heads, table, pages, layout)
-
-
-def attention_composed(
-    qkv: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout
-) -> tuple[mx.array, Pages]:
-    """By MLX's own operations."""
-    q, k, v = _split(qkv, heads)
-    return _composed(q, k, v, heads, table, pages, layout)
-
-
-def latent_attention_composed(
-    q: mx.array, latent: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout
-) -> tuple[mx.array, Pages]:
-    """By MLX's own operations."""
-    q = q.reshape(-1, heads.heads, heads.head_dim)
-    latent, heads = _normed(latent, heads)
-    return _composed(q, latent[:, None], None, heads, table, pages, layout)
-
-
-def attention_compiled(
-    compiled: Library, qkv: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout
-) -> tuple[mx.array, Pages]:
-    """By the C kernel."""
-    qkv = ready(qkv)
-    start = address(qkv) if qkv.shape[0] else 0
-    k = start + 4 * heads.heads * heads.head_dim
-    v = k + 4 * heads.kv_heads * heads.head_dim
-    width = qkv.shape[1]
-    return _run(compiled, (start, k, v), (width, width), heads, table, pages, layout)
-
-
-def latent_attention_compiled(
-    compiled: Library,
-    q: mx.array,
-    latent: mx.array,
-    heads: Heads,
-    table: Table,
-    pages: Pages,
-    layout: Layout,
-) -> tuple[mx.array, Pages]:
-    """By the C kernel."""
-    q, latent = ready(q), ready(latent)
-    starts = (address(q), address(latent), None) if q.shape[0] else (0, 0, None)
-    return _run(compiled, starts, (q.shape[1], latent.shape[1]), heads, table, pages, layout)
-
-
-def _normed(latent: mx.array, heads: Heads) -> tuple[mx.array, Heads]:
-    """Latents whose values are normalized, and heads that have nothing left to do about it."""
-    if heads.k_norm is None:
-        return latent, heads
-    value, rest = split(latent, [heads.value_dim])
-    value = rms_norm(value, heads.k_norm, heads.eps).astype(latent.dtype)
-    return join([value, rest]), _unnormed(heads)
-
-
 @lru_cache(maxsize=1024)
 def _unnormed(heads: Heads) -> Heads:
     return replace(heads, k_norm=None)
@@ -208,46 +91,89 @@ def _split(qkv: mx.array, heads: Heads) -> tuple[mx.array, mx.array, mx.array]:
     )
 
 
-def _reference(
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What attention is made of, by MLX's own operations or by the definitions."""
+
+    norm: Callable[[mx.array, mx.array, float], mx.array]
+    rope: Callable[[mx.array, Table, bool, int], mx.array]
+    attend: Callable[[mx.array, Pages, Layout, Heads], mx.array]
+    dtype: mx.Dtype | None = None
+
+    def attention(
+        self, qkv: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout
+    ) -> tuple[mx.array, Pages]:
+        """As `attention`."""
+        return self._attended(*_split(self._cast(qkv), heads), (heads, table, pages, layout))
+
+    def latent_attention(
+        self,
+        q: mx.array,
+        latent: mx.array,
+        heads: Heads,
+        table: Table,
+        pages: Pages,
+        layout: Layout,
+    ) -> tuple[mx.array, Pages]:
+        """As `latent_attention`."""
+        q, latent = self._cast(q).reshape(-1, heads.heads, heads.head_dim), self._cast(latent)
+        if heads.k_norm is not None:
+            value, rest = split(latent, [heads.value_dim])
+            value = self.norm(value, heads.k_norm, heads.eps).astype(latent.dtype)
+            latent, heads = join([value, rest]), _unnormed(heads)
+        return self._attended(q, latent[:, None], None, (heads, table, pages, layout))
+
+    def _cast(self, x: mx.array) -> mx.array:
+        return x if self.dtype is None else x.astype(self.dtype)
+
+    def _attended(
+        self, q: mx.array, k: mx.array, v: mx.array | None, place: Place
+    ) -> tuple[mx.array, Pages]:
+        heads, table, pages, layout = place
+        q = q if heads.q_norm is None else self.norm(q, heads.q_norm, heads.eps)
+        k = k if heads.k_norm is None else self.norm(k, heads.k_norm, heads.eps)
+        q, k = (self.rope(x, table, heads.interleaved, heads.turned_from) for x in (q, k))
+        pages = append(k, v, pages, layout)
+        return self.attend(q, pages, layout, heads).flatten(1), pages
+
+
+BY_MLX = Parts(rms_norm, rope, paged_attention)
+BY_DEFINITION = Parts(rms_norm_reference, rope_reference, paged_attention_reference, mx.float32)
+attention_mlx, attention_reference = BY_MLX.attention, BY_DEFINITION.attention
+latent_attention_mlx = BY_MLX.latent_attention
+latent_attention_reference = BY_DEFINITION.latent_attention
+
+
+def _always(*_: object) -> bool:
+    return True
+
+
+@in_c("op_attention", ctypes.POINTER(Call), takes=_always)
+def _attention_c(
+    native: Function, qkv: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout
+) -> tuple[mx.array, Pages]:
+    qkv = ready(qkv)
+    start = address(qkv) if qkv.shape[0] else 0
+    k = start + 4 * heads.heads * heads.head_dim
+    v = k + 4 * heads.kv_heads * heads.head_dim
+    width = qkv.shape[1]
+    return _run(native, (start, k, v), (width, width), (heads, table, pages, layout))
+
+
+@in_c("op_attention", ctypes.POINTER(Call), takes=_always)
+def _latent_attention_c(
+    native: Function,
     q: mx.array,
-    k: mx.array,
-    v: mx.array | None,
+    latent: mx.array,
     heads: Heads,
     table: Table,
     pages: Pages,
     layout: Layout,
 ) -> tuple[mx.array, Pages]:
-    if heads.q_norm is not None:
-        q = rms_norm_reference(q, heads.q_norm, heads.eps)
-    if heads.k_norm is not None:
-        k = rms_norm_reference(k, heads.k_norm, heads.eps)
-    q, k = (rope_reference(x, table, heads.interleaved, heads.turned_from) for x in (q, k))
-    pages = append(k, v, pages, layout)
-    return paged_attention_reference(q, pages, layout, heads).flatten(1), pages
-
-
-def _composed(
-    q: mx.array,
-    k: mx.array,
-    v: mx.array | None,
-    heads: Heads,
-    table: Table,
-    pages: Pages,
-    layout: Layout,
-) -> tuple[mx.array, Pages]:
-    if heads.q_norm is not None:
-        q = rms_norm(q, heads.q_norm, heads.eps)
-    if heads.k_norm is not None:
-        k = rms_norm(k, heads.k_norm, heads.eps)
-    q, k = (rope(x, table, heads.interleaved, heads.turned_from) for x in (q, k))
-    pages = append(k, v, pages, layout)
-    return paged_attention(q, pages, layout, heads).flatten(1), pages
-
-
-@cache
-def _kernel(compiled: Library) -> Function:
-    assert compiled.handle.attention_size() == ctypes.sizeof(Call)
-    return compiled.function("op_attention", POINTER)
+    q, latent = ready(q), ready(latent)
+    starts = (address(q), address(latent), None) if q.shape[0] else (0, 0, None)
+    strides = (q.shape[1], latent.shape[1])
+    return _run(native, starts, strides, (heads, table, pages, layout))
 
 
 @lru_cache(maxsize=1024)
@@ -272,14 +198,9 @@ def _step(table: Table, layout: Layout) -> Step:
 
 
 def _run(
-    compiled: Library,
-    starts: tuple[int, int, int | None],
-    strides: tuple[int, int],
-    heads: Heads,
-    table: Table,
-    pages: Pages,
-    layout: Layout,
+    native: Function, starts: tuple[int, int, int | None], strides: tuple[int, int], place: Place
 ) -> tuple[mx.array, Pages]:
+    heads, table, pages, layout = place
     rows = layout.positions.shape[0]
     if not rows:
         return mx.zeros((0, heads.heads * heads.value_dim)), pages
@@ -300,7 +221,7 @@ def _run(
         _layer(heads),
         _step(table, layout),
     )
-    _kernel(compiled)(ctypes.addressof(call))
+    native(call)
     return array(out), pages
 
 
@@ -308,7 +229,7 @@ def is_fused(heads: Heads, format: Format, dtype: mx.Dtype) -> bool:
     """Whether decoding rows go through Metal kernels here, so that tails or tokens may be used."""
     if device() is None or not covered(heads, format):
         return False
-    return uses_custom(ATTENTION, _case(heads, format, dtype, (33, 7)))
+    return uses_custom(attention, _case(heads, format, dtype, (33, 7)))
 
 
 Arguments = tuple[mx.array, Heads, Table, Pages, Layout]
@@ -358,26 +279,47 @@ def _latent_edges(
     yield q, latent, heads, table, replace(pages, values=None), layout
 
 
-ATTENTION = Operation(
+def _is_pending(*arguments: Any) -> bool:
+    """Whether `is_fused` has chosen the kernels: others read no tails and keep no order."""
+    pages, layout = arguments[-2:]
+    return layout.tails is not None or pages.token is not None
+
+
+# qkv: (rows, (heads + kv_heads) * head_dim + kv_heads * value_dim), queries first, to (rows,
+# heads * value_dim). The C kernel writes the pages in place.
+attention = Operation(
     "attention",
-    (
-        *("attention.metal", "attention_quantized.metal", "attention_merge.metal"),
-        *("append_pages.metal", "gather_pages.metal"),
-    ),
-    attention_metal,
-    attention_composed,
+    attention_mlx,
     attention_reference,
-    _key,
-    _edges,
-    lambda found: (found[0],),
+    _attention_c,
+    InMetal(
+        (
+            *("attention.metal", "attention_quantized.metal", "attention_merge.metal"),
+            *("append_pages.metal", "gather_pages.metal"),
+        ),
+        attention_metal,
+        _key,
+        _edges,
+        takes=lambda qkv, heads, table, pages, layout: covered(heads, pages.format),
+        results=lambda result: (result[0],),
+        decided=_is_pending,
+    ),
 )
-LATENT_ATTENTION = Operation(
+# q: (rows, heads * head_dim), latent: (rows, head_dim), whose first value_dim are the value, to
+# (rows, heads * value_dim). For pages without values and one key head; `k_norm`, if any, is of the
+# new latents' values alone.
+latent_attention = Operation(
     "latent_attention",
-    ("latent_attention.metal", "latent_merge.metal", "latent_append.metal"),
-    latent_attention_metal,
-    latent_attention_composed,
+    latent_attention_mlx,
     latent_attention_reference,
-    _key,
-    _latent_edges,
-    lambda found: (found[0],),
+    _latent_attention_c,
+    InMetal(
+        ("latent_attention.metal", "latent_merge.metal", "latent_append.metal"),
+        latent_attention_metal,
+        _key,
+        _latent_edges,
+        takes=lambda q, latent, heads, table, pages, layout: covers(q, heads, table, pages),
+        results=lambda result: (result[0],),
+        decided=_is_pending,
+    ),
 )

@@ -1,15 +1,14 @@
 """Attention of a step by Metal kernels: decoding rows fused in one launch, two where it splits."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache, lru_cache
+from functools import lru_cache
 
 import mlx.core as mx
 
-from .metal.library import Value, kernel, padded, scalar
+from .metal.library import Value, kernel, nothing, padded, scalar
 from .paged_attention import append
 from .pages import (
-    GROUP,
     PAGE,
     TAIL_PAGES,
     TOKEN,
@@ -21,7 +20,7 @@ from .pages import (
     pages_of,
     zeros,
 )
-from .prefill_attention import prefill_attention
+from .prefill_attention import with_prompts
 from .rms_norm import rms_norm
 from .rope import Table, rope
 
@@ -65,11 +64,8 @@ def attention_metal(
         out = _launch(IN_PLACE, qkv, heads, table, pages, layout)[0]
         return out, replace(pages, token=out)
     pages = _appended(qkv, heads, table, pages, layout)
-    parts = [*_prompts(qkv, heads, table, pages, layout)]
-    if decodes:
-        parts.insert(0, _launch(READ, qkv[:decodes], heads, table, pages, layout)[0])
-    out = parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=0)
-    return out, pages if pages.token is None else replace(pages, token=out)
+    decoded = [_launch(READ, qkv[:decodes], heads, table, pages, layout)[0]] if decodes else []
+    return with_prompts(decoded, qkv, heads, table, pages, layout)
 
 
 def self_test(iterations: int) -> bool:
@@ -148,21 +144,6 @@ def _appended(qkv: mx.array, heads: Heads, table: Table, pages: Pages, layout: L
     return replace(pages, token=done)
 
 
-def _prompts(
-    qkv: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout
-) -> Iterator[mx.array]:
-    """Of the runs behind the decoding rows."""
-    for sequence, run in enumerate(layout.prefills, layout.decodes):
-        rows = slice(run.start, run.stop)
-        q = qkv[rows, : heads.heads * heads.head_dim]
-        q = q.reshape(-1, heads.heads, heads.head_dim)
-        if heads.q_norm is not None:
-            q = rms_norm(q, heads.q_norm, heads.eps)
-        turns = Table(table.cos[rows], table.sin[rows])
-        q = rope(q, turns, heads.interleaved, heads.turned_from)
-        yield prefill_attention(q, pages, layout.tables[sequence], run, heads).flatten(1)
-
-
 def _launch(
     mode: int, qkv: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout
 ) -> list[mx.array]:
@@ -224,7 +205,7 @@ def _merged(parts: mx.array, heads: Heads, layer: mx.array) -> mx.array:
 def _token(pages: Pages, dtype: mx.Dtype) -> mx.array:
     """In the one type that the kernels are compiled for; a pool's first one may have another."""
     if pages.token is None:
-        return _nothing(dtype)
+        return nothing(dtype)
     return pages.token if pages.token.dtype == dtype else pages.token.astype(dtype)
 
 
@@ -255,8 +236,8 @@ def _splits(layout: Layout, heads: Heads, format: Format, groups: int) -> int:
 
 def _all(pages: Pages) -> list[mx.array]:
     """A pool's arrays, and something of the right type for those that it lacks."""
-    nothing = _nothing(mx.float16)
-    return [nothing if array is None else array for array in pages.parts]
+    absent = nothing(mx.float16)
+    return [absent if array is None else array for array in pages.parts]
 
 
 def _parts(pages: Pages) -> list[mx.array]:
@@ -266,13 +247,6 @@ def _parts(pages: Pages) -> list[mx.array]:
 
 def _tail_outputs(pages: Pages, rows: int) -> list[tuple[Sequence[int], mx.Dtype]]:
     return [((rows * TAIL_PAGES, *array.shape[1:]), array.dtype) for array in _parts(pages)]
-
-
-@cache
-def _nothing(dtype: mx.Dtype) -> mx.array:
-    made = mx.zeros((GROUP,), dtype)
-    mx.eval(made)
-    return made
 
 
 @lru_cache(maxsize=1024)

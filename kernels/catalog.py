@@ -15,12 +15,12 @@ from .registry import Verdict, registry
 class Row:
     """An operation's C file and .metal files; where there is none, MLX's operations run.
 
-    `trials` are the names of what the registry tries (kernels.registry.Operation).
+    The registry tries its kernels under its own name and those of `more`.
     """
 
     c: str = ""
     metal: tuple[str, ...] = ()
-    trials: tuple[str, ...] = ()
+    more: tuple[str, ...] = ()
 
 
 OPERATIONS: Mapping[str, Row] = MappingProxyType(
@@ -28,10 +28,10 @@ OPERATIONS: Mapping[str, Row] = MappingProxyType(
         "linear": Row(
             "linear.c",
             ("linear.metal", "linear_dense.metal", "linear_rows.metal"),
-            ("linear", "gated_linear"),
+            ("gated_linear",),
         ),
-        "head_linear": Row("head_linear.c", ("head_linear.metal",), ("head_linear",)),
-        "rms_norm": Row("norm.c", ("rms_norm.metal",), ("rms_norm",)),
+        "head_linear": Row("head_linear.c", ("head_linear.metal",)),
+        "rms_norm": Row("norm.c", ("rms_norm.metal",)),
         "layer_norm": Row("norm.c"),
         "gated_norm": Row("gated_norm.c"),
         "opened": Row("parts.c"),
@@ -41,27 +41,21 @@ OPERATIONS: Mapping[str, Row] = MappingProxyType(
                 *("attention.metal", "attention_quantized.metal", "attention_merge.metal"),
                 *("append_pages.metal", "gather_pages.metal"),
             ),
-            ("attention",),
         ),
         "latent_attention": Row(
             "attention.c",
             ("latent_attention.metal", "latent_merge.metal", "latent_append.metal"),
-            ("latent_attention",),
         ),
-        "prefill_attention": Row(
-            "attention.c",
-            ("prefill_attention.metal",),
-            ("prefill_attention",),
-        ),
+        "prefill_attention": Row("attention.c", ("prefill_attention.metal",)),
         "encoder_attention": Row("encoder_attention.c"),
-        "route": Row("route.c", ("route.metal",), ("choose", "route")),
-        "moe": Row("moe.c", ("moe_decode.metal", "moe_sort.metal", "moe_prefill.metal"), ("moe",)),
-        "gated_delta": Row("gated_delta.c", ("gated_delta.metal",), ("gated_delta",)),
+        "route": Row("route.c", ("route.metal",), ("choose",)),
+        "moe": Row("moe.c", ("moe_decode.metal", "moe_sort.metal", "moe_prefill.metal")),
+        "gated_delta": Row("gated_delta.c", ("gated_delta.metal",)),
         "delta_gates": Row("delta_gates.c"),
-        "ssm_scan": Row("ssm_scan.c", ("ssm_scan.metal",), ("ssm_scan",)),
-        "conv1d": Row("conv1d.c", ("conv1d.metal",), ("conv1d",)),
-        "sample": Row("sample.c", ("sample.metal",), ("sample",)),
-        "logprobs": Row("logprobs.c", ("logprobs.metal",), ("logprobs",)),
+        "ssm_scan": Row("ssm_scan.c", ("ssm_scan.metal",)),
+        "conv1d": Row("conv1d.c", ("conv1d.metal",)),
+        "sample": Row("sample.c", ("sample.metal",)),
+        "logprobs": Row("logprobs.c", ("logprobs.metal",)),
         "embedding": Row("embedding.c"),
         "rope": Row(),
         "activation": Row("activation.c"),
@@ -95,7 +89,7 @@ def _entry(name: str, row: Row) -> Entry:
         case Simulator():
             here, because = ("simulator", "asked for") if names else ("MLX", "no kernel")
         case Gpu():
-            here, because = _on_gpu(row)
+            here, because = _on_gpu(name, row)
         case _:
             quick = bool(row.c) and compiled()
             here = "C" if quick else "MLX"
@@ -103,10 +97,11 @@ def _entry(name: str, row: Row) -> Entry:
     return Entry(name, row.c, names, here, because)
 
 
-def _on_gpu(row: Row) -> tuple[str, str]:
+def _on_gpu(name: str, row: Row) -> tuple[str, str]:
     if not row.metal:
         return "MLX", "no kernel"
-    found = [v for key, v in registry().verdicts.items() if key.split()[0] in row.trials]
+    trials = (name, *row.more)
+    found = [v for key, v in registry().verdicts.items() if key.split()[0] in trials]
     if not found:
         return "undecided", "not used yet: each kernel is tried at its first use"
     used = sum(verdict.custom for verdict in found)

@@ -1,13 +1,12 @@
 """Changes at single places of a step's logits: biases, bans and penalties, before the draw."""
 
 from dataclasses import dataclass
-from functools import cache
 
 import mlx.core as mx
 import numpy as np
 
-from .cpu.library import INT, POINTER, Function, address, library, ready
-from .metal.device import device
+from .cpu.library import ARRAY, INT, Function, ready
+from .registry import Operation, in_c
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +24,16 @@ class Edits:
     less: np.ndarray
 
 
-def edit(logits: mx.array, edits: Edits) -> mx.array:
-    """(rows, vocabulary) float32 alike; the logits given stay as they are."""
-    native = _native() if device() is None else None
-    if native is None or not len(edits.rows) or not logits.size:
-        return edit_reference(logits, edits)
+def _is_edited(logits: mx.array, edits: Edits) -> int:
+    return len(edits.rows) and logits.size
+
+
+@in_c("op_edit", ARRAY, INT, INT, INT, *(ARRAY,) * 5, takes=_is_edited)
+def _edit_c(native: Function, logits: mx.array, edits: Edits) -> mx.array:
     edited = mx.array(np.asarray(ready(logits)))
     integers = (np.ascontiguousarray(x, np.int32) for x in (edits.rows, edits.ids))
     floats = (np.ascontiguousarray(x, np.float32) for x in (edits.bias, edits.penalty, edits.less))
-    arrays = (*integers, *floats)
-    native(address(edited), *edited.shape, len(edits.rows), *(address(array) for array in arrays))
+    native(edited, *edited.shape, len(edits.rows), *integers, *floats)
     return edited
 
 
@@ -54,8 +53,5 @@ def edit_reference(logits: mx.array, edits: Edits) -> mx.array:
     return edited
 
 
-@cache
-def _native() -> Function | None:
-    found = library()
-    types = (POINTER, INT, INT, INT, *(POINTER,) * 5)
-    return None if found is None else found.function("op_edit", *types)
+# (rows, vocabulary) float32 alike; the logits given stay as they are.
+edit = Operation("edit", edit_reference, edit_reference, _edit_c)

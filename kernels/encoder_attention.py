@@ -1,20 +1,21 @@
 """Attention in both directions, over sequences of any lengths that lie one after the other."""
 
 from collections.abc import Iterator, Sequence
-from functools import cache, lru_cache
+from functools import lru_cache
 from itertools import groupby
 
 import mlx.core as mx
 import numpy as np
 
-from .cpu.library import FLOAT, INT, POINTER, Function, address, array, library, output, ready
-from .cpu.library import optional as optional_address
-from .metal.device import device
+from .cpu.library import ARRAY, FLOAT, INT, VALUES, Function, array, output
+from .registry import Operation, in_c
 
 ROWS = 256  # queries at a time where MLX holds all of their scores
 
 
-def encoder_attention(
+@in_c("op_encoder_attention", VALUES, VALUES, ARRAY, *(INT,) * 5, FLOAT, ARRAY)
+def _encoder_attention_c(
+    native: Function,
     qkv: mx.array,
     heads: int,
     scale: float,
@@ -22,32 +23,13 @@ def encoder_attention(
     window: int | None = None,
     bias: mx.array | None = None,
 ) -> mx.array:
-    """(rows, 3 * heads * head_dim), queries first, to (rows, heads * head_dim).
-
-    A row sees `window` rows before and after itself, or all of its sequence. bias: (heads,
-    2 * longest - 1) float32, added to scores by how much further on a key is, 1 - longest first.
-    """
     assert sum(lengths) == qkv.shape[0] and all(length > 0 for length in lengths)
-    native = _native() if device() is None else None
-    if native is None or qkv.dtype != mx.float32 or not qkv.size:
-        return encoder_attention_composed(qkv, heads, scale, lengths, window, bias)
-    qkv = ready(qkv)
-    bias = None if bias is None else ready(bias)
     rows, width = qkv.shape[0], qkv.shape[1] // 3
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    longest = 0 if bias is None else (bias.shape[1] + 1) // 2
+    sizes = (len(lengths), heads, width // heads, longest, -1 if window is None else window)
     out = output(rows, width)
-    native(
-        address(qkv),
-        optional_address(bias),
-        address(starts),
-        len(lengths),
-        heads,
-        width // heads,
-        0 if bias is None else (bias.shape[1] + 1) // 2,
-        -1 if window is None else window,
-        scale,
-        address(out),
-    )
+    native(qkv, bias, starts, *sizes, scale, out)
     return array(out)
 
 
@@ -76,7 +58,7 @@ def encoder_attention_reference(
     return mx.concatenate(found).astype(qkv.dtype)
 
 
-def encoder_attention_composed(
+def encoder_attention_mlx(
     qkv: mx.array,
     heads: int,
     scale: float,
@@ -85,6 +67,7 @@ def encoder_attention_composed(
     bias: mx.array | None = None,
 ) -> mx.array:
     """By MLX's own operations, for neighbours of one length at once."""
+    assert sum(lengths) == qkv.shape[0] and all(length > 0 for length in lengths)
     found, start = [], 0
     for length, alike in groupby(lengths):
         count = len(list(alike))
@@ -134,8 +117,12 @@ def _window(queries: int, keys: int, offset: int, window: int) -> mx.array | Non
     return None if apart.max() <= window else mx.array(apart) <= window
 
 
-@cache
-def _native() -> Function | None:
-    found = library()
-    types = (POINTER, POINTER, POINTER, INT, INT, INT, INT, INT, FLOAT, POINTER)
-    return None if found is None else found.function("op_encoder_attention", *types)
+# (rows, 3 * heads * head_dim), queries first, to (rows, heads * head_dim). A row sees `window` rows
+# before and after itself, or all of its sequence. bias: (heads, 2 * longest - 1) float32, added to
+# scores by how much further on a key is, 1 - longest first.
+encoder_attention = Operation(
+    "encoder_attention",
+    encoder_attention_mlx,
+    encoder_attention_reference,
+    _encoder_attention_c,
+)

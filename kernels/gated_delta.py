@@ -1,15 +1,13 @@
 """The gated delta rule (Qwen3-Next, Qwen3.5): a state per sequence that each token corrects."""
 
 from collections.abc import Iterator
-from functools import cache
+from dataclasses import dataclass
 
 import mlx.core as mx
-import numpy as np
 
-from .cpu.library import FLOAT, INT, POINTER, Function, address, array, library, output, ready
-from .metal.device import device
+from .cpu.library import ARRAY, FLOAT, INT, VALUES, Function, array, output
 from .metal.library import kernel, padded, scalar
-from .registry import Key, Operation, bucket
+from .registry import InMetal, Key, Operation, bucket, in_c, is_filled
 from .runs import Runs
 
 NORM_EPS = 1e-6  # as in flash-linear-attention and gated_delta.c
@@ -18,57 +16,40 @@ COLUMNS = 16  # of a state to a simdgroup, as in gated_delta.metal
 SIMDGROUPS = 4  # of a threadgroup: few, for one head's must spread over cores
 
 
-def gated_delta(
+Gates = tuple[mx.array, mx.array]  # g, the logarithm of the decay, and beta: (rows, heads)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """q is scaled, after q and k are brought to length 1 if so wanted."""
+
+    scale: float
+    normalise: bool = True
+
+
+@in_c(
+    "op_gated_delta", *(*(VALUES,) * 5, *(ARRAY,) * 4, *(INT,) * 6, FLOAT, ARRAY), takes=is_filled
+)
+def _gated_delta_c(
+    native: Function,
     q: mx.array,
     k: mx.array,
     v: mx.array,
-    g: mx.array,
-    beta: mx.array,
+    gates: Gates,
     state: mx.array,
     runs: Runs,
-    scale: float,
-    normalise: bool = True,
+    rule: Rule,
 ) -> tuple[mx.array, mx.array]:
-    """(rows, heads, value_dim) as v, and the next state: drop the old one, which may be written.
-
-    q, k: (rows, key_heads, key_dim), each of them serving heads / key_heads consecutive heads; g
-    (the logarithm of the decay), beta: (rows, heads); state: (slots, heads, key_dim, value_dim)
-    float32. q is scaled, after q and k are brought to length 1 if so wanted.
-    """
-    if device() is not None and v.size:
-        return GATED_DELTA(q, k, v, g, beta, state, runs, scale, normalise)
-    native = _native()
-    if native is None or not v.size:
-        return gated_delta_reference(q, k, v, g, beta, state, runs, scale, normalise)
-    q, k, v, g, beta = (ready(x) for x in (q, k, v, g, beta))
     mx.eval(state)
     assert state.shape[1:] == (v.shape[1], q.shape[2], v.shape[2]) and v.shape[1] % q.shape[1] == 0
+    sizes = (len(runs.slots), q.shape[1], v.shape[1], q.shape[2], v.shape[2])
     out = output(*v.shape)
-    native(
-        *(address(x) for x in (q, k, v, g, beta, state)),
-        *(address(part) for part in (runs.starts, runs.slots, runs.fresh)),
-        len(runs.slots),
-        q.shape[1],
-        v.shape[1],
-        q.shape[2],
-        v.shape[2],
-        normalise,
-        scale,
-        address(out),
-    )
+    native(q, k, v, *gates, state, *runs.arrays, *sizes, rule.normalise, rule.scale, out)
     return array(out), state
 
 
 def gated_delta_metal(
-    q: mx.array,
-    k: mx.array,
-    v: mx.array,
-    g: mx.array,
-    beta: mx.array,
-    state: mx.array,
-    runs: Runs,
-    scale: float,
-    normalise: bool = True,
+    q: mx.array, k: mx.array, v: mx.array, gates: Gates, state: mx.array, runs: Runs, rule: Rule
 ) -> tuple[mx.array, mx.array]:
     """The same, q and k taken in v's format. Each run in one go, whatever its length."""
     heads, values = v.shape[1:]
@@ -77,9 +58,9 @@ def gated_delta_metal(
     out, new = kernel("gated_delta")(
         [
             *(padded(x.astype(v.dtype)) for x in (q, k, v)),
-            *(padded(x.astype(mx.float32)) for x in (g, beta, state)),
+            *(padded(x.astype(mx.float32)) for x in (*gates, state)),
             runs.table(),
-            scalar(scale),
+            scalar(rule.scale),
         ],
         [(v.shape, v.dtype), ((len(runs.slots), *state.shape[1:]), mx.float32)],
         (32 * slices, heads, len(runs.slots)),
@@ -88,69 +69,44 @@ def gated_delta_metal(
         KEYS=keys,
         VALUES=values,
         SHARED=shared,
-        NORMALISE=normalise,
+        NORMALISE=rule.normalise,
     )
     return out, runs.stored(state, new)
 
 
 def gated_delta_reference(
-    q: mx.array,
-    k: mx.array,
-    v: mx.array,
-    g: mx.array,
-    beta: mx.array,
-    state: mx.array,
-    runs: Runs,
-    scale: float,
-    normalise: bool = True,
+    q: mx.array, k: mx.array, v: mx.array, gates: Gates, state: mx.array, runs: Runs, rule: Rule
 ) -> tuple[mx.array, mx.array]:
     """The definition, token by token in float32."""
     dtype = v.dtype
-    q, k, v, g, beta = (x.astype(mx.float32) for x in (q, k, v, g, beta))
-    if normalise:
+    q, k, v, g, beta = (x.astype(mx.float32) for x in (q, k, v, *gates))
+    if rule.normalise:
         q, k = (x * mx.rsqrt(mx.sum(x * x, axis=-1, keepdims=True) + NORM_EPS) for x in (q, k))
     shared = v.shape[1] // q.shape[1]
-    q, k = mx.repeat(q * scale, shared, axis=1), mx.repeat(k, shared, axis=1)
+    q, k = mx.repeat(q * rule.scale, shared, axis=1), mx.repeat(k, shared, axis=1)
     outputs, kept = [], []
-    for i, fresh in enumerate(runs.fresh.tolist()):
-        s = state[int(runs.slots[i])]
-        s = mx.zeros_like(s) if fresh else s
-        for row in range(int(runs.starts[i]), int(runs.starts[i + 1])):
+    for s, rows in runs.each(state):
+        for row in range(rows.start, rows.stop):
             s = s * mx.exp(g[row])[:, None, None]
             known = mx.sum(s * k[row][:, :, None], axis=1)
             change = (v[row] - known) * beta[row][:, None]
             s = s + k[row][:, :, None] * change[:, None, :]
             outputs.append(mx.sum(s * q[row][:, :, None], axis=1))
         kept.append(s)
-    state = mx.array(state)
-    if kept:
-        state[mx.array(runs.slots.astype(np.int32))] = mx.stack(kept)
-    return mx.stack(outputs).astype(dtype) if outputs else v.astype(dtype), state
+    out = mx.stack(outputs).astype(dtype) if outputs else v.astype(dtype)
+    return out, runs.stored(state, kept)
 
 
-@cache
-def _native() -> Function | None:
-    found = library()
-    types = (*(POINTER,) * 9, *(INT,) * 6, FLOAT, POINTER)
-    return None if found is None else found.function("op_gated_delta", *types)
-
-
-def _key(q: mx.array, k: mx.array, v: mx.array, *rest: object) -> Key:
-    runs = rest[3]
-    assert isinstance(runs, Runs)
-    return (
-        bucket(len(runs.slots)),
-        bucket(runs.longest),
-        *q.shape[1:],
-        *v.shape[1:],
-        v.dtype,
-        bool(rest[-1]),
-    )
+def _key(
+    q: mx.array, k: mx.array, v: mx.array, gates: Gates, state: mx.array, runs: Runs, rule: Rule
+) -> Key:
+    steps = (bucket(len(runs.slots)), bucket(runs.longest))
+    return (*steps, *q.shape[1:], *v.shape[1:], v.dtype, rule.normalise)
 
 
 def _edges(
     dtype: mx.Dtype,
-) -> Iterator[tuple[mx.array, mx.array, mx.array, mx.array, mx.array, mx.array, Runs, float, bool]]:
+) -> Iterator[tuple[mx.array, mx.array, mx.array, Gates, mx.array, Runs, Rule]]:
     """Two heads of values to one of keys; one token each, and a run beside one."""
     for lengths in ([1, 1], [5, 1]):
         rows = sum(lengths)
@@ -158,15 +114,16 @@ def _edges(
         v = mx.random.normal((rows, 2, 32)).astype(dtype)
         g, beta = -mx.random.uniform(shape=(rows, 2)), mx.random.uniform(shape=(rows, 2))
         state, runs = mx.random.normal((3, 2, 32, 32)), Runs.of(lengths, [2, 0], [True, False])
-        yield q, k, v, g.astype(dtype), beta.astype(dtype), state, runs, 32**-0.5, True
+        yield q, k, v, (g.astype(dtype), beta.astype(dtype)), state, runs, Rule(32**-0.5)
 
 
-GATED_DELTA = Operation(
+# (rows, heads, value_dim) as v, and the next state: drop the old one, which may be written. q, k:
+# (rows, key_heads, key_dim), each of them serving heads / key_heads consecutive heads; state:
+# (slots, heads, key_dim, value_dim) float32.
+gated_delta = Operation(
     "gated_delta",
-    ("gated_delta.metal",),
-    gated_delta_metal,
     gated_delta_reference,
     gated_delta_reference,
-    _key,
-    _edges,
+    _gated_delta_c,
+    InMetal(("gated_delta.metal",), gated_delta_metal, _key, _edges, takes=is_filled),
 )

@@ -1,95 +1,63 @@
 """The norm of a state's output and its gate, in the order of Mamba 2 or of Qwen3-Next."""
 
-from functools import cache
+from dataclasses import dataclass
 
 import mlx.core as mx
 
-from .cpu.library import (
-    FLOAT,
-    INT,
-    NUMBERS,
-    POINTER,
-    Function,
-    address,
-    array,
-    library,
-    output,
-    ready,
-)
-from .metal.device import device
+from .cpu.library import ARRAY, FLOAT, INT, NUMBERS, VALUES, Function, array, output
+from .registry import Operation, in_c
 from .rms_norm import rms_norm
 
 
-def gated_norm(
-    y: mx.array,
-    gate: mx.array,
-    weight: mx.array,
-    eps: float,
-    groups: int = 1,
-    gate_first: bool = False,
-) -> mx.array:
-    """(..., width) as y: the norm over each of `groups` equal parts of y * silu(gate).
+@dataclass(frozen=True, slots=True, eq=False)
+class GatedNorm:
+    """The norm over each of `groups` equal parts of y * silu(gate). weight: (width,).
 
-    Unless `gate_first`, silu(gate) multiplies the norm of y instead. weight: (width,).
+    Unless `gate_first`, silu(gate) multiplies the norm of y instead.
     """
+
+    weight: mx.array
+    eps: float
+    groups: int = 1
+    gate_first: bool = False
+
+
+@in_c("op_gated_norm", VALUES, VALUES, ARRAY, *(INT,) * 5, FLOAT, ARRAY)
+def _gated_norm_c(native: Function, y: mx.array, gate: mx.array, norm: GatedNorm) -> mx.array:
+    weight, groups = norm.weight, norm.groups
     assert y.shape == gate.shape and y.shape[-1:] == weight.shape and len(weight) % groups == 0
-    native = None if device() is not None else _native()
-    if native is None or y.dtype != mx.float32 or not y.size:
-        return _composed(y, gate, weight, eps, groups, gate_first)
-    y, gate = ready(y), ready(gate)
     mx.eval(weight)
-    out = output(*y.shape)
-    native(
-        address(y),
-        address(gate),
-        address(weight),
-        NUMBERS[weight.dtype],
-        y.size // len(weight),
-        len(weight),
-        groups,
-        gate_first,
-        eps,
-        address(out),
-    )
+    out, kind, width = output(*y.shape), NUMBERS[weight.dtype], len(weight)
+    native(y, gate, weight, kind, y.size // width, width, groups, norm.gate_first, norm.eps, out)
     return array(out)
 
 
-def gated_norm_reference(
-    y: mx.array,
-    gate: mx.array,
-    weight: mx.array,
-    eps: float,
-    groups: int = 1,
-    gate_first: bool = False,
-) -> mx.array:
+def gated_norm_reference(y: mx.array, gate: mx.array, norm: GatedNorm) -> mx.array:
     """The definition, in float32."""
     wide, gate = y.astype(mx.float32), gate.astype(mx.float32)
     opened = gate / (1 + mx.exp(-gate))
-    wide = wide * opened if gate_first else wide
-    parts = wide.reshape(*y.shape[:-1], groups, y.shape[-1] // groups)
-    parts = parts * mx.rsqrt(mx.mean(parts * parts, axis=-1, keepdims=True) + eps)
-    normed = parts.reshape(y.shape) * weight.astype(mx.float32)
-    return (normed if gate_first else normed * opened).astype(y.dtype)
+    wide = wide * opened if norm.gate_first else wide
+    parts = wide.reshape(*y.shape[:-1], norm.groups, y.shape[-1] // norm.groups)
+    parts = parts * mx.rsqrt(mx.mean(parts * parts, axis=-1, keepdims=True) + norm.eps)
+    normed = parts.reshape(y.shape) * norm.weight.astype(mx.float32)
+    return (normed if norm.gate_first else normed * opened).astype(y.dtype)
 
 
-def _composed(
-    y: mx.array, gate: mx.array, weight: mx.array, eps: float, groups: int, gate_first: bool
-) -> mx.array:
+def _gated_norm_mlx(y: mx.array, gate: mx.array, norm: GatedNorm) -> mx.array:
     """In float32, for 16 bits would be rounded to four times."""
+    weight, groups = norm.weight, norm.groups
+    assert y.shape == gate.shape and y.shape[-1:] == weight.shape and len(weight) % groups == 0
     wide, gate = y.astype(mx.float32), gate.astype(mx.float32)
     opened = gate * mx.sigmoid(gate)
-    wide = wide * opened if gate_first else wide
+    wide = wide * opened if norm.gate_first else wide
     if groups == 1:
-        normed = rms_norm(wide, weight, eps)
+        normed = rms_norm(wide, weight, norm.eps)
     else:
         size = len(weight) // groups
-        parts = rms_norm(wide.reshape(*y.shape[:-1], groups, size), mx.ones((size,)), eps)
-        normed = parts.reshape(y.shape) * weight.astype(mx.float32)
-    return (normed if gate_first else normed * opened).astype(y.dtype)
+        parts = rms_norm(wide.reshape(*y.shape[:-1], groups, size), mx.ones((size,)), norm.eps)
+        normed = parts.reshape(y.shape) * norm.weight.astype(mx.float32)
+    return (normed if norm.gate_first else normed * opened).astype(y.dtype)
 
 
-@cache
-def _native() -> Function | None:
-    found = library()
-    types = (POINTER, POINTER, POINTER, INT, INT, INT, INT, INT, FLOAT, POINTER)
-    return None if found is None else found.function("op_gated_norm", *types)
+# (..., width) as y.
+gated_norm = Operation("gated_norm", _gated_norm_mlx, gated_norm_reference, _gated_norm_c)

@@ -1,12 +1,11 @@
 """A sequence's pages as contiguous keys and values, on Metal."""
 
-from functools import lru_cache
-
 import mlx.core as mx
 
-from .metal.library import SMALLEST, kernel, padded, scalar
+from .metal.library import kernel, nothing, padded, scalar
 from .pages import PAGE, Format, Heads, Pages
 
+Parts = tuple[mx.array | None, mx.array | None]  # scales and biases
 THREADS = 128  # the four simdgroups that gather_pages.metal steps by
 
 
@@ -18,50 +17,29 @@ def gather_pages(
     What is not among the first `context` tokens is 0. Where the pages have no values, a value is
     the beginning of its key.
     """
-    keys = (pages.keys, pages.key_scales, pages.key_biases)
-    values = (pages.values, pages.value_scales, pages.value_biases)
-    made = _gathered("gather_keys", keys, heads.head_dim, pages, table, context, heads, dtype)
-    if pages.values is None:
-        return made, made[..., : heads.value_dim]
-    return made, _gathered(
-        "gather_values", values, heads.value_dim, pages, table, context, heads, dtype
-    )
-
-
-def _gathered(
-    name: str,
-    parts: tuple[mx.array | None, ...],
-    width: int,
-    pages: Pages,
-    table: mx.array,
-    context: int,
-    heads: Heads,
-    dtype: mx.Dtype,
-) -> mx.array:
-    codes, scales, biases = parts
-    assert codes is not None
     count = table.shape[0]
-    return kernel("gather_pages", name)(
-        [
-            codes,
-            _nothing() if scales is None else scales,
-            _nothing() if biases is None else biases,
-            padded(table),
-            _nothing() if pages.token is None else pages.token,
-            scalar(context, mx.int32),
-            scalar(width, mx.int32),
-        ],
-        [((heads.kv_heads, count * PAGE, width), dtype)],
-        (count * THREADS, heads.kv_heads, 1),
-        (THREADS, 1, 1),
-        T=dtype,
-        K=codes.dtype,
-        PACK=2 if pages.format == Format.INT4 else 1,
-    )[0]
+    keys, values, key_scales, key_biases, value_scales, value_biases = pages.parts
 
+    def gathered(name: str, codes: mx.array, parts: Parts, width: int) -> mx.array:
+        return kernel("gather_pages", name)(
+            [
+                codes,
+                *(nothing(mx.float16) if part is None else part for part in parts),
+                padded(table),
+                nothing(mx.float16) if pages.token is None else pages.token,
+                scalar(context, mx.int32),
+                scalar(width, mx.int32),
+            ],
+            [((heads.kv_heads, count * PAGE, width), dtype)],
+            (count * THREADS, heads.kv_heads, 1),
+            (THREADS, 1, 1),
+            T=dtype,
+            K=codes.dtype,
+            PACK=2 if pages.format == Format.INT4 else 1,
+        )[0]
 
-@lru_cache(maxsize=1)
-def _nothing() -> mx.array:
-    made = mx.zeros((SMALLEST,), mx.float16)
-    mx.eval(made)
-    return made
+    made = gathered("gather_keys", keys, (key_scales, key_biases), heads.head_dim)
+    if values is None:
+        return made, made[..., : heads.value_dim]
+    scales = (value_scales, value_biases)
+    return made, gathered("gather_values", values, scales, heads.value_dim)

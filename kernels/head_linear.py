@@ -1,44 +1,29 @@
 """A linear layer of each head's own: latent attention's way into its latent space and back."""
 
-import ctypes
 from collections.abc import Iterator
-from functools import cache
 
 import mlx.core as mx
 
-from .cpu.library import INT, POINTER, Function, address, array, library, output, ready
-from .metal.device import device
+from .cpu.library import ARRAY, INT, VALUES, Function, array, output
 from .metal.library import kernel, scalar
-from .registry import Key, Operation, bucket
+from .registry import InMetal, Key, Operation, bucket, in_c, in_float32
 from .stored import FLOATS, RUN, stored
-from .weight import Matrix, Quantized, Weight, matrix, widen
+from .weight import MATRIX, Quantized, Weight, matrix, widen
 
 FEW = 16  # rows for which the kernel is: it reads a weight once for all, and x from a cache
 TAKEN = 32  # values of a row that a lane takes
 SIMD, THREADS = 32, 128
 
 
-def head_linear(x: mx.array, weight: Weight, rest: int = 0) -> mx.array:
-    """(rows, heads, inputs + rest) to (rows, heads, outputs + rest), in the dtype of x.
-
-    weight: (heads * outputs, inputs), a head's outputs one after the other; packed only if no head
-    begins in the middle of a panel (kernels.moe.pack_experts). The last `rest` values of each head
-    follow its outputs as they are.
-    """
-    if device() is not None:
-        chosen = HEAD_LINEAR if covers(x, weight, rest) else head_linear_composed
-        return chosen(x, weight, rest)
-    native = _native()
-    if native is None or not x.size or x.dtype != mx.float32:
-        return head_linear_composed(x, weight, rest)
-    x = ready(x)
+@in_c("op_head_linear", MATRIX, VALUES, INT, INT, INT, ARRAY)
+def _head_linear_c(native: Function, x: mx.array, weight: Weight, rest: int = 0) -> mx.array:
     rows, heads, _ = x.shape
     out = output(rows, heads, weight.outputs // heads + rest)
-    native(matrix(weight), address(x), rows, heads, rest, address(out))
+    native(matrix(weight), x, rows, heads, rest, out)
     return array(out)
 
 
-def covers(x: mx.array, weight: Weight, rest: int) -> bool:
+def covers(x: mx.array, weight: Weight, rest: int = 0) -> bool:
     """Whether the kernel is for so many rows of this size."""
     rows, _, width = x.shape
     unit = RUN if not isinstance(weight, Quantized) else TAKEN
@@ -79,7 +64,7 @@ def head_linear_metal(x: mx.array, weight: Weight, rest: int = 0) -> mx.array:
     )[0]
 
 
-def head_linear_composed(x: mx.array, weight: Weight, rest: int = 0) -> mx.array:
+def head_linear_mlx(x: mx.array, weight: Weight, rest: int = 0) -> mx.array:
     """By MLX's own operations: a product with as many matrices as there are heads."""
     rows, heads, width = x.shape
     if not rows:
@@ -120,17 +105,6 @@ def _product(x: mx.array, weight: Weight, heads: int) -> mx.array:
     )
 
 
-@cache
-def _native() -> Function | None:
-    found = library()
-    types = (ctypes.POINTER(Matrix), POINTER, INT, INT, INT, POINTER)
-    return None if found is None else found.function("op_head_linear", *types)
-
-
-def _expected(x: mx.array, weight: Weight, rest: int = 0) -> mx.array:
-    return head_linear_reference(x.astype(mx.float32), weight, rest)
-
-
 def _key(x: mx.array, weight: Weight, rest: int = 0) -> Key:
     return (bucket(x.shape[0]), *x.shape[1:], weight.outputs, x.dtype, rest)
 
@@ -142,12 +116,21 @@ def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Weight, int]]:
         yield mx.random.normal((rows, 3, 64 + rest)).astype(dtype), weight, rest
 
 
-HEAD_LINEAR = Operation(
+# (rows, heads, inputs + rest) to (rows, heads, outputs + rest), in the dtype of x. weight: (heads *
+# outputs, inputs), a head's outputs one after the other; packed only if no head begins in the
+# middle of a panel (kernels.moe.pack_experts). The last `rest` values of each head follow its
+# outputs as they are.
+head_linear = Operation(
     "head_linear",
-    ("head_linear.metal",),
-    head_linear_metal,
-    head_linear_composed,
-    _expected,
-    _key,
-    _edges,
+    head_linear_mlx,
+    head_linear_reference,
+    _head_linear_c,
+    InMetal(
+        ("head_linear.metal",),
+        head_linear_metal,
+        _key,
+        _edges,
+        takes=covers,
+        oracle=in_float32(head_linear_reference),
+    ),
 )

@@ -1,14 +1,13 @@
 """Latent attention on Metal: rows that decode, from a new latent to the heads' values."""
 
 from dataclasses import replace
-from functools import lru_cache
 
 import mlx.core as mx
 
-from .metal.library import SMALLEST, Value, kernel, padded, scalar
+from .metal.library import SMALLEST, Value, kernel, nothing, padded, scalar
 from .paged_attention import append
 from .pages import GROUP, TAIL_PAGES, TOKEN, Format, Heads, Layout, Pages, Tail
-from .prefill_attention import prefill_attention
+from .prefill_attention import with_prompts
 from .rms_norm import rms_norm
 from .rope import Table, rope
 
@@ -21,6 +20,7 @@ LOG2_E = 1.4426950408889634
 # a page is 3 us of one core's arithmetic, so a short context is better shared than left to one.
 SHARE = 4  # pages of a threadgroup, at least
 GROUPS = 64  # threadgroups that a GPU is kept busy with
+Place = tuple[Heads, Table, Pages, Layout]  # of one layer in one step
 Split = tuple[mx.array, mx.array]  # outputs (rows, splits, ...), logarithms of their weights
 NEITHER, TAIL, IN_PLACE = 0, 1, 2  # how a new token is stored, in latent_attention.metal
 
@@ -46,27 +46,19 @@ def latent_attention_metal(
 ) -> tuple[mx.array, Pages]:
     """As `latent_attention`, for what it `covers`; prompts' runs go to `prefill_attention`."""
     if layout.tails is not None:
-        return _into_tails(q, latent, heads, table, pages, layout, layout.tails)
+        return _into_tails(q, latent, (heads, table, pages, layout), layout.tails)
     together = pages.token is not None and not layout.prefills and heads.heads <= HEADS
     if together:
-        found, _ = _attend(q, latent, heads, table, pages, layout, IN_PLACE)
+        found, _ = _attend(q, latent, (heads, table, pages, layout), IN_PLACE)
         return _merged(found, heads), replace(pages, token=found[0])
     pages = _appended(latent, heads, table, pages, layout)
-    parts = [_rows(q[: layout.decodes], heads, table, pages, layout)] if layout.decodes else []
-    for sequence, run in enumerate(layout.prefills, layout.decodes):
-        part = slice(run.start, run.stop)
-        turns = Table(table.cos[part], table.sin[part])
-        mine = q[part].reshape(-1, heads.heads, heads.head_dim)
-        mine = rope(mine, turns, heads.interleaved, heads.turned_from)
-        values = prefill_attention(mine, pages, layout.tables[sequence], run, heads)
-        parts.append(values.flatten(1))
-    out = parts[0] if len(parts) == 1 else mx.concatenate(parts)
-    return out, pages if pages.token is None else replace(pages, token=out)
+    decoded = [_rows(q[: layout.decodes], heads, table, pages, layout)] if layout.decodes else []
+    return with_prompts(decoded, q, heads, table, pages, layout)
 
 
 def _rows(q: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout) -> mx.array:
     """Of pages that hold the rows' own tokens; the layout may go on with a prompt's."""
-    found, _ = _attend(q, q, heads, table, pages, layout, NEITHER)
+    found, _ = _attend(q, q, (heads, table, pages, layout), NEITHER)
     return _merged(found, heads)
 
 
@@ -121,15 +113,10 @@ def _merged(split: Split, heads: Heads) -> mx.array:
 
 
 def _into_tails(
-    q: mx.array,
-    latent: mx.array,
-    heads: Heads,
-    table: Table,
-    pages: Pages,
-    layout: Layout,
-    tails: mx.array,
+    q: mx.array, latent: mx.array, place: Place, tails: mx.array
 ) -> tuple[mx.array, Pages]:
-    found, (keys, scales, biases) = _attend(q, latent, heads, table, pages, layout, TAIL)
+    heads, _, pages, _ = place
+    found, (keys, scales, biases) = _attend(q, latent, place, TAIL)
     scaled, biased = _quantized(pages)
     made = Pages(keys, None, scales if scaled else None, biases if biased else None)
     return _merged(found, heads), replace(pages, tail=Tail(made, tails))
@@ -141,21 +128,16 @@ def _quantized(pages: Pages) -> tuple[bool, bool]:
 
 
 def _attend(
-    q: mx.array,
-    latent: mx.array,
-    heads: Heads,
-    table: Table,
-    pages: Pages,
-    layout: Layout,
-    append: int,
+    q: mx.array, latent: mx.array, place: Place, append: int
 ) -> tuple[Split, list[mx.array]]:
     """What the splits found, and the tails' keys, scales and biases."""
+    heads, table, pages, layout = place
     rows, width = q.shape[0], layout.tables.shape[1]
     blocks = -(-heads.heads // HEADS)
     splits = max(1, min(-(-width // SHARE), -(-GROUPS // (rows * blocks))))
     size = heads.head_dim // _slice(heads) * SIMD
     out, lse, *tail = kernel("latent_attention", in_place=_written(pages, append))(
-        _inputs(q, latent, heads, table, pages, layout, append),
+        _inputs(q, latent, place, append),
         [
             ((rows, splits, heads.heads, heads.value_dim), q.dtype),
             ((rows, splits, heads.heads), mx.float32),
@@ -168,20 +150,13 @@ def _attend(
     return (out, lse), tail
 
 
-def _inputs(
-    q: mx.array,
-    latent: mx.array,
-    heads: Heads,
-    table: Table,
-    pages: Pages,
-    layout: Layout,
-    append: int,
-) -> list[mx.array]:
+def _inputs(q: mx.array, latent: mx.array, place: Place, append: int) -> list[mx.array]:
+    heads, table, pages, layout = place
     tail = pages.tail.pages if pages.tail is not None and append == TAIL else None
-    held = [_nothing(pages.keys.dtype), *[_nothing(mx.float16)] * 2]
+    held = [nothing(pages.keys.dtype), *[nothing(mx.float16)] * 2]
     if tail is not None:
         held = [*_arrays(tail)]
-    starts = _nothing(mx.int32, NOWHERE, max(SMALLEST, q.shape[0]))
+    starts = nothing(mx.int32, NOWHERE, max(SMALLEST, q.shape[0]))
     if tail is not None and pages.tail is not None:
         starts = padded(pages.tail.starts)
     integers = (layout.positions, layout.owners, layout.tables)
@@ -191,9 +166,9 @@ def _inputs(
         *_arrays(pages),
         *held,
         starts,
-        _nothing(mx.int32) if layout.tails is None else padded(layout.tails),
+        nothing(mx.int32) if layout.tails is None else padded(layout.tails),
         *map(padded, integers),
-        _nothing(mx.float32) if pages.token is None else pages.token,
+        nothing(mx.float32) if pages.token is None else pages.token,
         scalar(layout.tables.shape[1], mx.int32),
         scalar(heads.scale * LOG2_E),
         scalar(heads.eps),
@@ -202,14 +177,14 @@ def _inputs(
 
 def _new(latent: mx.array, heads: Heads, table: Table) -> list[mx.array]:
     """A step's latents, their norm's weight, and the turns of their positions."""
-    nothing = _nothing(mx.float32)
-    turns = [padded(part) if part.size else nothing for part in (table.cos, table.sin)]
-    return [padded(latent), nothing if heads.k_norm is None else heads.k_norm, *turns]
+    absent = nothing()
+    turns = [padded(part) if part.size else absent for part in (table.cos, table.sin)]
+    return [padded(latent), absent if heads.k_norm is None else heads.k_norm, *turns]
 
 
 def _arrays(pages: Pages) -> list[mx.array]:
     some = (pages.key_scales, pages.key_biases)
-    return [pages.keys, *(_nothing(mx.float16) if part is None else part for part in some)]
+    return [pages.keys, *(nothing(mx.float16) if part is None else part for part in some)]
 
 
 def _tail_outputs(rows: int, pages: Pages, append: int) -> list[tuple[tuple[int, ...], mx.Dtype]]:
@@ -261,11 +236,3 @@ def _slice(heads: Heads) -> int:
     sizes = (heads.head_dim, heads.value_dim)
     even = [size for size in (2 * GROUP, GROUP) if not any(part % size for part in sizes)]
     return even[0] if even and heads.head_dim // even[0] <= SIMD else 0
-
-
-@lru_cache(maxsize=256)
-def _nothing(dtype: mx.Dtype, value: int = 0, size: int = SMALLEST) -> mx.array:
-    """For an input that a kernel's template says is not there."""
-    made = mx.full((size,), value, dtype)
-    mx.eval(made)
-    return made

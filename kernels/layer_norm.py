@@ -5,8 +5,8 @@ from typing import overload
 
 import mlx.core as mx
 
-from .metal.device import device
-from .rms_norm import norm, norm_native
+from .registry import c_library
+from .rms_norm import norm_c
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,9 +36,9 @@ def layer_norm(
     residual: mx.array | None = None,
 ) -> mx.array | tuple[mx.array, mx.array]:
     """(..., width) alike; with a residual, x + residual and the norm of that."""
-    native = None if device() is not None else norm_native()
-    if native is not None and x.dtype == mx.float32 and x.size:
-        return norm(native, x, weight, bias, eps, residual, centred=True)
+    loaded = c_library()
+    if loaded is not None and x.dtype == mx.float32 and x.size:
+        return norm_c(loaded, x, weight, eps, residual, bias, is_centred=True)
     if residual is None:
         return mx.fast.layer_norm(x, weight, bias, eps).astype(x.dtype)
     total = x + residual

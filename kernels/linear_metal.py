@@ -1,13 +1,11 @@
 """A linear layer's product on a GPU: which kernel takes which rows of which weight."""
 
-from dataclasses import dataclass
-
 import mlx.core as mx
 
-from .activation import ACTIVATIONS, IN_METAL, Activation
-from .linear_rows import covers, gated_linear_rows, linear_rows
+from .activation import IN_METAL
+from .linear_rows import covers, linear_rows
 from .metal.library import Value, kernel, padded, scalar
-from .product import gated_linear_composed, linear_composed
+from .product import PLAIN, Epilogue, linear_mlx
 from .rms_norm import Norm
 from .stored import format_of
 from .weight import Dense, Packed, Quantized, Weight
@@ -22,47 +20,16 @@ WIDEST = 16  # bytes that a lane loads at once
 SHARED = ((2560, 1), (640, 2), (0, 4))
 
 
-@dataclass(frozen=True, slots=True)
-class After:
-    """What happens to the products before they are stored."""
-
-    bias: mx.array | None = None
-    residual: mx.array | None = None
-    activation: int = 0
-    limit: float = 0.0
-
-
 def linear_metal(
-    x: mx.array,
-    weight: Weight,
-    bias: mx.array | None = None,
-    residual: mx.array | None = None,
-    norm: Norm | None = None,
+    x: mx.array, weight: Weight, epilogue: Epilogue = PLAIN, norm: Norm | None = None
 ) -> mx.array:
     """As `linear`: a row by linear.metal, a few of them by linear_rows.metal, many by MLX."""
-    if _is_row(x, weight):
-        return _row(x, weight, norm, After(bias, residual))
-    if covers(x.shape[0], weight, x.dtype):
-        return linear_rows(x, weight, bias, residual, norm)
-    return linear_composed(x, weight, bias, residual, norm)
-
-
-def gated_linear_metal(
-    x: mx.array,
-    weight: Weight,
-    bias: mx.array | None = None,
-    activation: Activation = "silu",
-    limit: float = 7.0,
-    norm: Norm | None = None,
-) -> mx.array:
-    """As `gated_linear`, by the kernels of `linear_metal`."""
-    if activation not in IN_METAL:
-        return gated_linear_composed(x, weight, bias, activation, limit, norm)
-    if _is_row(x, weight):
-        return _row(x, weight, norm, After(bias, None, ACTIVATIONS[activation], limit))
-    if covers(x.shape[0], weight, x.dtype):
-        return gated_linear_rows(x, weight, bias, activation, limit, norm)
-    return gated_linear_composed(x, weight, bias, activation, limit, norm)
+    if epilogue.activation is None or epilogue.activation in IN_METAL:
+        if _is_row(x, weight):
+            return _row(x, weight, epilogue, norm)
+        if covers(x.shape[0], weight, x.dtype):
+            return linear_rows(x, weight, epilogue, norm)
+    return linear_mlx(x, weight, epilogue, norm)
 
 
 def _is_row(x: mx.array, weight: Weight) -> bool:
@@ -71,19 +38,20 @@ def _is_row(x: mx.array, weight: Weight) -> bool:
     return x.shape[0] == 1 and bool(x.size) and known
 
 
-def _row(x: mx.array, weight: Weight, norm: Norm | None, after: After) -> mx.array:
+def _row(x: mx.array, weight: Weight, epilogue: Epilogue, norm: Norm | None) -> mx.array:
     """One row of x by the kernel for the weight's storage."""
     assert not isinstance(weight, Packed)
     dtype, inputs, outputs = x.dtype, x.shape[1], weight.outputs
-    results = outputs // 2 if after.activation else outputs
+    activation = epilogue.number
+    results = outputs // 2 if activation else outputs
     split = next(share for rows, share in SHARED if outputs >= rows)
     name, arrays, storage = _stored(weight, inputs)
-    around = (x if norm is None else norm.weight, after.bias, after.residual)
+    around = (x if norm is None else norm.weight, epilogue.bias, epilogue.residual)
     gain, bias, residual = (x if array is None else array for array in around)
     operands = [*arrays, gain, bias.astype(dtype), residual.astype(dtype)]
     sizes = [scalar(inputs, mx.int32), scalar(results, mx.int32)]
-    numbers = [scalar(0.0 if norm is None else norm.eps), scalar(after.limit), *sizes]
-    tiles = -(-results // (ROWS // 2 if after.activation else ROWS))
+    numbers = [scalar(0.0 if norm is None else norm.eps), scalar(epilogue.limit), *sizes]
+    tiles = -(-results // (ROWS // 2 if activation else ROWS))
     groups = tiles if split > 1 else -(-tiles // 2)
     threads = SIMD * max(2, split)
     made = kernel(name)(
@@ -94,10 +62,10 @@ def _row(x: mx.array, weight: Weight, norm: Norm | None, after: After) -> mx.arr
         T=dtype,
         G=gain.dtype,
         SPLIT=split,
-        ACTIVATION=after.activation,
+        ACTIVATION=activation,
         NORM=norm is not None,
-        BIAS=after.bias is not None,
-        RESIDUAL=after.residual is not None,
+        BIAS=epilogue.bias is not None,
+        RESIDUAL=epilogue.residual is not None,
         **storage,
     )
     return made[0]

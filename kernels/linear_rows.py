@@ -1,17 +1,17 @@
 """A linear layer's product for 2 to 16 rows, on Metal: every weight is decoded once for all rows.
 
-`linear` and `gated_linear` hand over to it; the definitions are theirs.
+`linear` hands over to it; the definition is its own.
 """
 
 import mlx.core as mx
 
-from .activation import ACTIVATIONS, Activation
 from .metal.library import kernel, padded, scalar
+from .product import PLAIN, Epilogue
 from .rms_norm import Norm
 from .stored import format_of
 from .weight import Dense, Quantized, Weight
 
-FEWEST, MOST = 2, 16  # rows
+MIN_ROWS, MAX_ROWS = 2, 16  # rows
 FLOATS = (mx.float32, mx.float16, mx.bfloat16)
 DENSE, DENSE_GROUP = 0, 32
 THREADS = 256  # 8 simdgroups, which share a threadgroup's inputs
@@ -22,7 +22,7 @@ REGISTERS = 64  # for what grows with a threadgroup's height
 
 def covers(rows: int, weight: Weight, dtype: mx.Dtype) -> bool:
     """Whether the kernel takes this; a dense weight must have a multiple of 32 inputs."""
-    if not FEWEST <= rows <= MOST or dtype not in FLOATS:
+    if not MIN_ROWS <= rows <= MAX_ROWS or dtype not in FLOATS:
         return False
     if isinstance(weight, Dense):
         return weight.weight.dtype in FLOATS and weight.weight.shape[1] % DENSE_GROUP == 0
@@ -30,50 +30,12 @@ def covers(rows: int, weight: Weight, dtype: mx.Dtype) -> bool:
 
 
 def linear_rows(
-    x: mx.array,
-    weight: Weight,
-    bias: mx.array | None = None,
-    residual: mx.array | None = None,
-    norm: Norm | None = None,
+    x: mx.array, weight: Weight, epilogue: Epilogue = PLAIN, norm: Norm | None = None
 ) -> mx.array:
     """As `linear`, where `covers` says so."""
-    return _launched(x, weight, bias, residual, norm, 0, 0.0)
-
-
-def gated_linear_rows(
-    x: mx.array,
-    weight: Weight,
-    bias: mx.array | None = None,
-    activation: Activation = "silu",
-    limit: float = 7.0,
-    norm: Norm | None = None,
-) -> mx.array:
-    """As `gated_linear`, where `covers` says so."""
-    return _launched(x, weight, bias, None, norm, ACTIVATIONS[activation], limit)
-
-
-def tiles_of(weight: Dense | Quantized, columns: int) -> int:
-    """A threadgroup's tiles of outputs: the more, the fewer threadgroups read x."""
-    codes = -(-weight.group * weight.bits // 128) if isinstance(weight, Quantized) else 1
-    registers = columns // 4 + codes + 2  # a lane's sums, codes, and scale and bias, for a tile
-    for tiles in (8, 4):
-        threadgroups = weight.outputs // (TILE * tiles)
-        if threadgroups * columns >= FILLED * 8 and tiles * registers <= REGISTERS:
-            return tiles
-    return 2
-
-
-def _launched(
-    x: mx.array,
-    weight: Weight,
-    bias: mx.array | None,
-    residual: mx.array | None,
-    norm: Norm | None,
-    activation: int,
-    limit: float,
-) -> mx.array:
     assert isinstance(weight, Dense | Quantized)
     rows, inputs = x.shape
+    bias, residual, activation = epilogue.bias, epilogue.residual, epilogue.number
     width = weight.outputs // 2 if activation else weight.outputs
     columns = 8 if rows <= 8 else 16
     tiles = tiles_of(weight, columns)
@@ -89,7 +51,7 @@ def _launched(
             x if residual is None else residual,
             x if norm is None else norm.weight,
             scalar(0.0 if norm is None else norm.eps),
-            scalar(limit),
+            scalar(epilogue.limit),
             scalar(rows, mx.int32),
             scalar(inputs, mx.int32),
             scalar(width, mx.int32),
@@ -108,6 +70,17 @@ def _launched(
         NORM=norm is not None,
     )
     return y
+
+
+def tiles_of(weight: Dense | Quantized, columns: int) -> int:
+    """A threadgroup's tiles of outputs: the more, the fewer threadgroups read x."""
+    codes = -(-weight.group * weight.bits // 128) if isinstance(weight, Quantized) else 1
+    registers = columns // 4 + codes + 2  # a lane's sums, codes, and scale and bias, for a tile
+    for tiles in (8, 4):
+        threadgroups = weight.outputs // (TILE * tiles)
+        if threadgroups * columns >= FILLED * 8 and tiles * registers <= REGISTERS:
+            return tiles
+    return 2
 
 
 def _stored(

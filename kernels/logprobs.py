@@ -2,17 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import mlx.core as mx
 import numpy as np
 
-from .cpu.library import INT, POINTER, Function, address, empty, library, ready
-from .metal.device import device
+from .cpu.library import ARRAY, INT, VALUES, Function, empty
 from .metal.library import kernel, padded, scalar
-from .registry import Key, Operation, bucket
+from .registry import InMetal, Key, Operation, bucket, in_c, in_float32
 
 THREADS = 512  # as in logprobs.metal
+Parts = tuple[mx.array, mx.array, mx.array]  # of Logprobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,33 +26,28 @@ class Logprobs:
 def logprobs(logits: mx.array, rows: Sequence[int], tokens: Sequence[int], most: int) -> Logprobs:
     """Of the given rows of (any, vocabulary) float32 logits, a token each; below 0 counts as 0."""
     most = min(most, logits.shape[-1])
-    if device() is not None and len(rows):
-        found = LOGPROBS(logits, rows, mx.array(list(tokens), mx.int32), most)
-        mx.eval(found)
-        return Logprobs(*(np.array(part) for part in found))
-    native = _native()
-    if native is None or not len(rows):
-        return logprobs_reference(logits, rows, tokens, most)
-    logits = ready(logits)
+    parts = LOGPROBS(logits, rows, mx.array(list(tokens), mx.int32), most)
+    mx.eval(parts)
+    return Logprobs(*(np.array(part) for part in parts))
+
+
+def _has_rows(logits: mx.array, rows: Sequence[int], *_: object) -> int:
+    return len(rows)
+
+
+@in_c("op_logprobs", VALUES, ARRAY, ARRAY, *(INT,) * 3, *(ARRAY,) * 3, takes=_has_rows)
+def _logprobs_c(
+    native: Function, logits: mx.array, rows: Sequence[int], tokens: mx.array, most: int
+) -> Parts:
     picked, chosen = np.array(rows, np.int32), np.array(tokens, np.int32)
     own, scores = empty(len(rows)), empty(len(rows), most)
     ids = np.empty((len(rows), most), np.int32)
-    native(
-        address(logits),
-        address(picked),
-        address(chosen),
-        len(rows),
-        logits.shape[-1],
-        most,
-        address(own),
-        *((address(ids), address(scores)) if most else (None, None)),
-    )
-    return Logprobs(own, ids, scores)
+    best = (ids, scores) if most else (None, None)
+    native(logits, picked, chosen, len(rows), logits.shape[-1], most, own, *best)
+    return mx.array(own), mx.array(ids), mx.array(scores)
 
 
-def logprobs_metal(
-    logits: mx.array, rows: Sequence[int], tokens: mx.array, most: int
-) -> tuple[mx.array, mx.array, mx.array]:
+def logprobs_metal(logits: mx.array, rows: Sequence[int], tokens: mx.array, most: int) -> Parts:
     """The parts of Logprobs, not yet evaluated, of logits in any float format; some rows."""
     picks, most = len(rows), min(most, logits.shape[-1])
     own, ids, scores = kernel("logprobs")(
@@ -80,32 +74,17 @@ def logprobs_reference(
     logits: mx.array, rows: Sequence[int], tokens: Sequence[int], most: int
 ) -> Logprobs:
     """The definition."""
-    found = logprobs_composed(logits, rows, mx.array(list(tokens), mx.int32), most)
+    found = logprobs_mlx(logits, rows, mx.array(list(tokens), mx.int32), most)
     return Logprobs(*(np.array(part) for part in found))
 
 
-def logprobs_composed(
-    logits: mx.array, rows: Sequence[int], tokens: mx.array, most: int
-) -> tuple[mx.array, mx.array, mx.array]:
+def logprobs_mlx(logits: mx.array, rows: Sequence[int], tokens: mx.array, most: int) -> Parts:
     """The parts of Logprobs, not yet evaluated, of MLX's operations."""
     picked = logits[mx.array(list(rows), mx.int32)]
     scores = picked - mx.logsumexp(picked, axis=-1, keepdims=True)
     own = mx.take_along_axis(scores, mx.maximum(tokens, 0)[:, None], axis=-1)[:, 0]
     best = mx.argsort(-scores, axis=-1)[:, :most]
     return own, best.astype(mx.int32), mx.take_along_axis(scores, best, axis=-1)
-
-
-@cache
-def _native() -> Function | None:
-    found = library()
-    types = (POINTER, POINTER, POINTER, INT, INT, INT, POINTER, POINTER, POINTER)
-    return None if found is None else found.function("op_logprobs", *types)
-
-
-def _expected(
-    logits: mx.array, rows: Sequence[int], tokens: mx.array, most: int
-) -> tuple[mx.array, mx.array, mx.array]:
-    return logprobs_composed(logits.astype(mx.float32), rows, tokens, most)
 
 
 def _key(logits: mx.array, rows: Sequence[int], tokens: mx.array, most: int) -> Key:
@@ -119,11 +98,16 @@ def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Sequence[int], mx.array,
 
 LOGPROBS = Operation(
     "logprobs",
-    ("logprobs.metal",),
-    logprobs_metal,
-    logprobs_composed,
-    _expected,
-    _key,
-    _edges,
-    lambda found: (found[0], found[2]),  # of equal ones any may come first
+    logprobs_mlx,
+    logprobs_mlx,
+    _logprobs_c,
+    InMetal(
+        ("logprobs.metal",),
+        logprobs_metal,
+        _key,
+        _edges,
+        takes=_has_rows,
+        oracle=in_float32(logprobs_mlx),
+        results=lambda parts: (parts[0], parts[2]),  # of equal ones any may come first
+    ),
 )

@@ -1,9 +1,8 @@
 """A mixture of experts: each token through its chosen few, whose results are added up."""
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
 
 import mlx.core as mx
 import numpy as np
@@ -16,14 +15,12 @@ from .activation import (
     activate_plain_reference,
     activate_reference,
 )
-from .cpu.library import INT, POINTER, Function, address, array, library, output, ready
-from .cpu.library import optional as optional_address
-from .linear import gated_linear, gated_linear_reference, linear, linear_reference
-from .metal.device import device
+from .cpu.library import ARRAY, INT, POINTER, VALUES, Function, array, optional, output
+from .linear import gated_linear, linear, linear_reference
 from .moe_metal import Way, is_alike, moe_gathered, moe_tiled, way
 from .parts import weighed
-from .product import linear_composed
-from .registry import Key, Operation, bucket
+from .product import Epilogue, linear_mlx
+from .registry import InMetal, Key, Operation, bucket, in_c, in_float32
 from .rms_norm import Norm, rms_norm_reference
 from .weight import (
     Dense,
@@ -31,6 +28,7 @@ from .weight import (
     Packed,
     Quantized,
     Weight,
+    arrays_of,
     inputs_of,
     is_whole_panels,
     matrix,
@@ -108,13 +106,20 @@ class Experts:
     def hidden(self) -> int:
         return self.down.outputs // self.count
 
+    @property
+    def epilogue(self) -> Epilogue:
+        """What joins the gate and up of shared experts."""
+        return Epilogue(activation=self.activation, limit=self.limit)
+
 
 def pack_experts(weight: Weight, count: int) -> Weight:
     """As `pack`, unless an expert would begin in the middle of a panel."""
     return pack(weight) if is_whole_panels(weight.outputs // count) else weight
 
 
-def moe(
+@in_c("op_moe", ctypes.POINTER(Call), VALUES, INT, ARRAY, VALUES, INT, VALUES, INT, ARRAY)
+def _moe_c(
+    native: Function,
     x: mx.array,
     experts: Experts,
     chosen: mx.array,
@@ -122,33 +127,15 @@ def moe(
     residual: mx.array | None = None,
     norm: Norm | None = None,
 ) -> mx.array:
-    """(rows, hidden) to the same: the sum over j of weights[:, j] times expert chosen[:, j].
-
-    chosen: (rows, k) int32; weights: (rows, k) float32. With a norm, the experts get norm(x).
-    """
-    if device() is not None:
-        composed = way(x, experts, chosen) == Way.COMPOSED
-        return (moe_composed if composed else MOE)(x, experts, chosen, weights, residual, norm)
-    native = _native()
-    if native is None or not x.size or x.dtype != mx.float32:
-        return moe_composed(x, experts, chosen, weights, residual, norm)
     x = x if norm is None else norm(x)
-    residual = _and_shared(x, experts, residual)
-    x, weights = ready(x), ready(weights)
-    residual = None if residual is None else ready(residual)
-    out = output(*x.shape)
-    native(
-        _call(experts),
-        address(x),
-        x.shape[0],
-        address(chosen),
-        address(weights),
-        chosen.shape[1],
-        optional_address(residual),
-        experts.in_order,
-        address(out),
-    )
+    residual = _and_shared(x, experts, residual, linear)
+    out, (rows, k) = output(*x.shape), chosen.shape
+    native(_call(experts), x, rows, chosen, weights, k, residual, experts.in_order, out)
     return array(out)
+
+
+def _is_in_metal(x: mx.array, experts: Experts, chosen: mx.array, *_: object, **__: object) -> bool:
+    return way(x, experts, chosen) != Way.MLX
 
 
 def moe_metal(
@@ -159,15 +146,13 @@ def moe_metal(
     residual: mx.array | None = None,
     norm: Norm | None = None,
 ) -> mx.array:
-    """As `moe`, by our kernels where `way` says that they are worth it."""
-    taken = way(x, experts, chosen)
-    if taken == Way.COMPOSED:
-        return moe_composed(x, experts, chosen, weights, residual, norm)
-    if taken == Way.GATHERED and is_alike(experts):
+    """As `moe`, by our kernels, in the `way` for so many pairs."""
+    gathered = way(x, experts, chosen) == Way.GATHERED
+    if gathered and is_alike(experts):
         return moe_gathered(x, experts, experts.shared, chosen, weights, residual, norm)
     x = x if norm is None else norm(x)
     residual = _and_shared(x, experts, residual)
-    if taken == Way.GATHERED:
+    if gathered:
         return moe_gathered(x, experts, None, chosen, weights, residual)
     return moe_tiled(x, experts, chosen, weights, residual)
 
@@ -218,31 +203,37 @@ def _plus(y: mx.array, bias: mx.array | None, expert: int) -> mx.array:
 
 def _shared_reference(x: mx.array, experts: Experts, shared: Shared) -> mx.array:
     if shared.is_gated:
-        inner = gated_linear_reference(x, shared.gate_up, None, experts.activation, experts.limit)
+        inner = linear_reference(x, shared.gate_up, experts.epilogue)
     else:
         inner = activate_plain_reference(linear_reference(x, shared.gate_up), experts.activation)
     y = linear_reference(inner, shared.down)
     return y if shared.open is None else y * mx.sigmoid(x @ shared.open.astype(x.dtype).T)
 
 
-def _and_shared(x: mx.array, experts: Experts, residual: mx.array | None) -> mx.array | None:
-    """What is to be added to the chosen experts' sum: the shared experts' part and the residual."""
+def _and_shared(
+    x: mx.array,
+    experts: Experts,
+    residual: mx.array | None,
+    opening: Callable[[mx.array, Weight], mx.array] = linear_mlx,
+) -> mx.array | None:
+    """What is to be added to the chosen experts' sum: the shared experts' part and the residual.
+
+    `opening` is the product that opens the shared experts.
+    """
     shared = experts.shared
     if shared is None:
         return residual
     if shared.is_gated:
-        inner = gated_linear(x, shared.gate_up, None, experts.activation, experts.limit)
+        inner = gated_linear(x, shared.gate_up, experts.epilogue)
     else:
         inner = activate_plain(linear(x, shared.gate_up), experts.activation)
     if shared.open is None:
-        return linear(inner, shared.down, residual=residual)
-    y = linear(inner, shared.down)
-    opened = Dense(shared.open.astype(x.dtype))
-    gates = linear(x, opened) if device() is None else linear_composed(x, opened)
-    return weighed(y, gates, residual)
+        return linear(inner, shared.down, Epilogue(residual=residual))
+    gates = opening(x, Dense(shared.open.astype(x.dtype)))
+    return weighed(linear(inner, shared.down), gates, residual)
 
 
-def moe_composed(
+def moe_mlx(
     x: mx.array,
     experts: Experts,
     chosen: mx.array,
@@ -280,7 +271,7 @@ def _gathered(
 ) -> mx.array:
     """(pairs, 1, inputs) to (pairs, 1, outputs)."""
     assert not isinstance(weight, Packed)
-    stacked = [part.reshape(experts.count, -1, part.shape[-1]) for part in _parts(weight)]
+    stacked = [part.reshape(experts.count, -1, part.shape[-1]) for part in arrays_of(weight)]
     if isinstance(weight, Dense):
         dtype = mx.float32 if on_cpu() else x.dtype  # MLX 0.32 multiplies no others so on a CPU
         y = mx.gather_mm(
@@ -305,13 +296,6 @@ def _gathered(
     return y if bias is None else y + bias[picks][:, None, :].astype(y.dtype)
 
 
-def _parts(weight: Dense | Quantized) -> list[mx.array]:
-    if isinstance(weight, Dense):
-        return [weight.weight]
-    parts = (weight.weight, weight.scales, weight.biases)
-    return [part for part in parts if part is not None]
-
-
 def _call(experts: Experts) -> Call:
     biases = (experts.gate_bias, experts.up_bias, experts.down_bias)
     gate = None if experts.gate is None else matrix(experts.gate)
@@ -319,25 +303,13 @@ def _call(experts: Experts) -> Call:
     return Call(
         None if gate is None else ctypes.pointer(gate),
         *(ctypes.pointer(each) for each in (up, matrix(experts.down))),
-        *(optional_address(bias) for bias in biases),
+        *(optional(bias) for bias in biases),
         experts.count,
         experts.hidden,
         experts.width,
         ACTIVATIONS[experts.activation],
         experts.limit,
     )
-
-
-def _expected(
-    x: mx.array,
-    experts: Experts,
-    chosen: mx.array,
-    weights: mx.array,
-    residual: mx.array | None = None,
-    norm: Norm | None = None,
-) -> mx.array:
-    """MLX's products in float32: the definition restores every expert, which no memory holds."""
-    return moe_composed(x.astype(mx.float32), experts, chosen, weights, residual, norm)
 
 
 def _key(x: mx.array, experts: Experts, chosen: mx.array, *rest: object) -> Key:
@@ -358,19 +330,19 @@ def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Experts, mx.array, mx.ar
         yield mx.random.normal((rows, 64)).astype(dtype), experts, chosen, mx.ones((rows, 2)) / 2
 
 
-MOE = Operation(
+# (rows, hidden) to the same: the sum over j of weights[:, j] times expert chosen[:, j]. chosen:
+# (rows, k) int32; weights: (rows, k) float32. With a norm, the experts get norm(x).
+moe = Operation(
     "moe",
-    ("moe_decode.metal", "moe_sort.metal", "moe_prefill.metal"),
-    moe_metal,
-    moe_composed,
-    _expected,
-    _key,
-    _edges,
+    moe_mlx,
+    moe_reference,
+    _moe_c,
+    InMetal(
+        ("moe_decode.metal", "moe_sort.metal", "moe_prefill.metal"),
+        moe_metal,
+        _key,
+        _edges,
+        takes=_is_in_metal,
+        oracle=in_float32(moe_mlx),  # the definition restores every expert, which no memory holds
+    ),
 )
-
-
-@cache
-def _native() -> Function | None:
-    found = library()
-    arrays = (ctypes.POINTER(Call), POINTER, INT, POINTER, POINTER, INT, POINTER, INT, POINTER)
-    return None if found is None else found.function("op_moe", *arrays)

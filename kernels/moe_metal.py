@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 
 from .activation import ACTIVATIONS, IN_METAL
-from .metal.library import Value, kernel, scalar
+from .metal.library import Value, kernel, nothing, scalar
 from .rms_norm import Norm
 from .route import MOST_EXPERTS, PAIRS, sorted_pairs
-from .stored import FLOATS, Stored, stored, unused
+from .stored import FLOATS, Stored, stored
 from .weight import Quantized, Weight
 
 if TYPE_CHECKING:
@@ -30,23 +30,23 @@ TILED_FROM, TILED_BELOW = 4, 128
 class Way(Enum):
     GATHERED = "each pair reads its expert"
     TILED = "tiles of one expert's pairs"
-    COMPOSED = "MLX's gathered products"
+    MLX = "MLX's gathered products"
 
 
 def way(x: mx.array, experts: "Experts", chosen: mx.array) -> Way:
     """How these pairs go through the experts."""
     if experts.gate is None or experts.activation not in IN_METAL:
-        return Way.COMPOSED
+        return Way.MLX
     parts = (stored(weight) for weight in (experts.gate, experts.up, experts.down))
     kinds = {None if part is None else part.template for part in parts}
     if None in kinds or len(kinds) > 1 or not chosen.size or x.dtype not in FLOATS:
-        return Way.COMPOSED
+        return Way.MLX
     each = chosen.size // experts.count
     if each < TILED_FROM:
         return Way.GATHERED
     sortable = experts.count <= MOST_EXPERTS and chosen.size <= PAIRS
     covered = isinstance(experts.up, Quantized) and sortable and each < TILED_BELOW
-    return Way.TILED if covered else Way.COMPOSED
+    return Way.TILED if covered else Way.MLX
 
 
 def is_alike(experts: "Experts") -> bool:
@@ -147,14 +147,13 @@ def moe_tiled(
 ) -> mx.array:
     """The chosen experts' sum, for a prompt's tokens and quantized experts."""
     rows, k = chosen.shape
-    order, offsets, tiles = sorted_pairs(chosen, experts.count, TILE)
-    most = tiles.size // 2
-    inner = _inner_tiles(x, experts, k, order, offsets, tiles)
+    _, _, tiles = pairs = sorted_pairs(chosen, experts.count, TILE)
+    inner = _inner_tiles(x, experts, k, pairs)
     down = _stored(experts.down)
     (parts,) = kernel("moe_prefill", "moe_outer_tiles")(
-        [inner, order, offsets, tiles, *down.arrays, _or_unused(experts.down_bias)],
+        [inner, *pairs, *down.arrays, _or_unused(experts.down_bias)],
         [((rows * k, experts.hidden), x.dtype)],
-        (-(-experts.hidden // OUTER_TILE) * TILE_THREADS, most, 1),
+        (-(-experts.hidden // OUTER_TILE) * TILE_THREADS, tiles.size // 2, 1),
         (TILE_THREADS, 1, 1),
         T=x.dtype,
         HIDDEN=experts.hidden,
@@ -176,25 +175,15 @@ def moe_tiled(
 
 
 def _inner_tiles(
-    x: mx.array,
-    experts: "Experts",
-    k: int,
-    order: mx.array,
-    offsets: mx.array,
-    tiles: mx.array,
+    x: mx.array, experts: "Experts", k: int, pairs: tuple[mx.array, mx.array, mx.array]
 ) -> mx.array:
     """(pairs, width), activated, in the order of experts."""
+    order, _, tiles = pairs
     gate, up = _gate(experts), _stored(experts.up)
     (inner,) = kernel("moe_prefill", "moe_inner_tiles")(
         [
-            x,
-            order,
-            offsets,
-            tiles,
-            *gate.arrays,
-            *up.arrays,
-            _or_unused(experts.gate_bias),
-            _or_unused(experts.up_bias),
+            *(x, *pairs, *gate.arrays, *up.arrays),
+            *(_or_unused(bias) for bias in (experts.gate_bias, experts.up_bias)),
             scalar(experts.limit),
         ],
         [((order.size, experts.width), x.dtype)],
@@ -228,4 +217,4 @@ def _quantized(weight: Stored) -> dict[str, Value]:
 
 
 def _or_unused(bias: mx.array | None) -> mx.array:
-    return unused() if bias is None else bias
+    return nothing() if bias is None else bias

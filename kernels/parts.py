@@ -4,14 +4,13 @@ On a CPU each of MLX's own operations would wait 10 to 20 us for its turn, more 
 """
 
 from collections.abc import Sequence
-from functools import cache
 from itertools import pairwise
 
 import mlx.core as mx
 import numpy as np
 
-from .cpu.library import INT, LARGE, POINTER, Function, address, array, library, output, ready
-from .metal.device import device
+from .cpu.library import ARRAY, INT, LARGE, VALUES, Function, array, output, ready
+from .registry import Operation, c_library, in_c
 
 
 def split(x: mx.array, ends: Sequence[int]) -> list[mx.array]:
@@ -42,15 +41,20 @@ def add(x: mx.array, y: mx.array, scale: float = 1.0) -> mx.array:
     return mx.array(a + (b if scale == 1 else b * np.float32(scale)))
 
 
-def opened(x: mx.array, gates: mx.array) -> mx.array:
-    """x * sigmoid(gates), (rows, width) each."""
-    native = None if device() is not None else _native()
-    if native is None or not x.size or x.dtype != mx.float32:
-        return opened_reference(x, gates)
-    x, gates = ready(x), ready(gates)
+def opened_reference(x: mx.array, gates: mx.array) -> mx.array:
+    """The definition."""
+    return x * mx.sigmoid(gates)
+
+
+@in_c("op_opened", VALUES, VALUES, INT, INT, ARRAY)
+def _opened_c(native: Function, x: mx.array, gates: mx.array) -> mx.array:
     out = output(*x.shape)
-    native(address(x), address(gates), *x.shape, address(out))
+    native(x, gates, *x.shape, out)
     return array(out)
+
+
+# x * sigmoid(gates), (rows, width) each.
+opened = Operation("opened", opened_reference, opened_reference, _opened_c)
 
 
 def weighed(y: mx.array, gates: mx.array, residual: mx.array | None) -> mx.array:
@@ -62,19 +66,7 @@ def weighed(y: mx.array, gates: mx.array, residual: mx.array | None) -> mx.array
     return mx.array(out if residual is None else out + np.asarray(ready(residual)))
 
 
-def opened_reference(x: mx.array, gates: mx.array) -> mx.array:
-    """The definition."""
-    return x * mx.sigmoid(gates)
-
-
 def _direct(x: mx.array) -> bool:
     """Whether its values are few enough to be taken at once, rather than by a graph of MLX's."""
     few = 0 < x.size < LARGE and x.dtype == mx.float32
-    return few and device() is None and library() is not None
-
-
-@cache
-def _native() -> Function | None:
-    found = library()
-    types = (POINTER, POINTER, INT, INT, POINTER)
-    return None if found is None else found.function("op_opened", *types)
+    return few and c_library() is not None

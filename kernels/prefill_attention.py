@@ -1,15 +1,17 @@
 """Attention of a prompt's run against its paged context, on Metal: gathered, then in tiles."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import mlx.core as mx
 
 from .gather_pages import gather_pages
 from .metal.device import Gpu, device
-from .metal.library import kernel, padded, scalar
-from .pages import PAGE, Heads, Pages, Prefill
-from .registry import Key, Operation, bucket
-from .stored import unused
+from .metal.library import kernel, nothing, padded, scalar
+from .pages import PAGE, Heads, Layout, Pages, Prefill
+from .registry import InMetal, Key, Operation, bucket, in_float32
+from .rms_norm import rms_norm
+from .rope import Table, rope
 
 # What MLX attends to in tiles of its own; it leaves the rest unfused on M1 to M4.
 FUSED = (64, 80, 96, 128)
@@ -18,6 +20,25 @@ MEMORY = 30 << 10  # bytes of a threadgroup, two of which a core then holds
 SCORES = 1 << 20  # that MLX's unfused operations make at a time
 SIMD = 32
 TILES = ((4, 32), (4, 16), (2, 16), (2, 8))  # simdgroups of 8 rows; keys. The first that fits
+
+
+def with_prompts(
+    parts: list[mx.array], q: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout
+) -> tuple[mx.array, Pages]:
+    """A step's output, of which `parts` are the decoding rows, and its pages.
+
+    q: (rows, heads * head_dim or more), of which the prompts' runs are attended to, once all of the
+    step is in the pages.
+    """
+    for sequence, run in enumerate(layout.prefills, layout.decodes):
+        rows = slice(run.start, run.stop)
+        part = q[rows, : heads.heads * heads.head_dim].reshape(-1, heads.heads, heads.head_dim)
+        part = part if heads.q_norm is None else rms_norm(part, heads.q_norm, heads.eps)
+        turned = Table(table.cos[rows], table.sin[rows])
+        part = rope(part, turned, heads.interleaved, heads.turned_from)
+        parts.append(prefill_attention(part, pages, layout.tables[sequence], run, heads).flatten(1))
+    out = parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=0)
+    return out, pages if pages.token is None else replace(pages, token=out)
 
 
 def prefill_attention(
@@ -35,15 +56,6 @@ def prefill_attention(
     return attend_to(q, k, v, context, heads)
 
 
-def attend_to(q: mx.array, k: mx.array, v: mx.array, context: int, heads: Heads) -> mx.array:
-    """A run that ends with token `context`, over k and v: (kv_heads, tokens, width).
-
-    tokens: a multiple of PAGE; what is behind the context is finite.
-    """
-    attend = PREFILL if covers(q, heads) and not _fused(heads) else prefill_composed
-    return attend(q, k, v, context, heads)
-
-
 def covers(q: mx.array, heads: Heads) -> bool:
     """Whether the kernel knows heads of this size."""
     sizes = (heads.head_dim, heads.value_dim)
@@ -59,7 +71,7 @@ def prefill_metal(q: mx.array, k: mx.array, v: mx.array, context: int, heads: He
             q,
             k,
             mx.contiguous(v),
-            unused() if heads.sinks is None else padded(heads.sinks),
+            nothing() if heads.sinks is None else padded(heads.sinks),
             *(scalar(n, mx.int32) for n in (rows, context, k.shape[1], heads.window or 0)),
             scalar(heads.scale),
             scalar(heads.softcap or 0.0),
@@ -79,7 +91,7 @@ def prefill_metal(q: mx.array, k: mx.array, v: mx.array, context: int, heads: He
     )[0]
 
 
-def prefill_composed(q: mx.array, k: mx.array, v: mx.array, context: int, heads: Heads) -> mx.array:
+def prefill_mlx(q: mx.array, k: mx.array, v: mx.array, context: int, heads: Heads) -> mx.array:
     """By MLX's own attention; in tiles of rows where it makes all of a tile's scores."""
     rows, dtype = q.shape[0], q.dtype
     k, v, q = (_wide(x) for x in (k[:, :context], v[:, :context], q.swapaxes(0, 1)))
@@ -141,11 +153,6 @@ def _tile(q: mx.array, heads: Heads) -> tuple[int, ...]:
     return ()
 
 
-def _expected(q: mx.array, k: mx.array, v: mx.array, context: int, heads: Heads) -> mx.array:
-    q, k, v = (x.astype(mx.float32) for x in (q, k, v))
-    return prefill_composed(q, k, v, context, heads)
-
-
 def _key(q: mx.array, k: mx.array, v: mx.array, context: int, heads: Heads) -> Key:
     shape = (bucket(q.shape[0]), bucket(k.shape[1]), heads.heads, heads.kv_heads)
     kind = (heads.head_dim, heads.value_dim, bool(heads.softcap), heads.sinks is not None)
@@ -166,12 +173,18 @@ def _edges(
         yield q, k, v, context, heads
 
 
-PREFILL = Operation(
+# A run that ends with token `context`, over k and v: (kv_heads, tokens, width). tokens: a multiple
+# of PAGE; what is behind the context is finite.
+attend_to = Operation(
     "prefill_attention",
-    ("prefill_attention.metal",),
-    prefill_metal,
-    prefill_composed,
-    _expected,
-    _key,
-    _edges,
+    prefill_mlx,
+    prefill_mlx,
+    metal=InMetal(
+        ("prefill_attention.metal",),
+        prefill_metal,
+        _key,
+        _edges,
+        takes=lambda q, k, v, context, heads: covers(q, heads) and not _fused(heads),
+        oracle=in_float32(prefill_mlx),
+    ),
 )

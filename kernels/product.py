@@ -1,9 +1,11 @@
 """A linear layer's product by MLX's own operations."""
 
+from dataclasses import dataclass
+
 import mlx.core as mx
 
-from .activation import Activation, activate
-from .rms_norm import Norm, rms_norm_composed
+from .activation import ACTIVATIONS, Activation, activate
+from .rms_norm import Norm, rms_norm_mlx
 from .weight import Packed, Quantized, Weight
 
 # Elements of a 16-bit matrix that are widened at a time: 1 MB in float32. MLX allocates ahead of
@@ -11,29 +13,37 @@ from .weight import Packed, Quantized, Weight
 WIDENED = 1 << 18
 
 
-def linear_composed(
-    x: mx.array,
-    weight: Weight,
-    bias: mx.array | None = None,
-    residual: mx.array | None = None,
-    norm: Norm | None = None,
+@dataclass(frozen=True, slots=True, eq=False)
+class Epilogue:
+    """What happens to a product: + bias, then either + residual or an activation.
+
+    With one, the product's first half is the gate of its second, and `limit` is of
+    `swiglu_clamped` alone.
+    """
+
+    bias: mx.array | None = None
+    residual: mx.array | None = None
+    activation: Activation | None = None
+    limit: float = 7.0
+
+    @property
+    def number(self) -> int:
+        """The kernels' number of the activation, 0 for none."""
+        return 0 if self.activation is None else ACTIVATIONS[self.activation]
+
+
+PLAIN = Epilogue()
+
+
+def linear_mlx(
+    x: mx.array, weight: Weight, epilogue: Epilogue = PLAIN, norm: Norm | None = None
 ) -> mx.array:
     """As `linear`."""
-    y = product(x if norm is None else rms_norm_composed(x, norm.weight, norm.eps), weight)
-    y = y if bias is None else y + bias
-    return y if residual is None else y + residual
-
-
-def gated_linear_composed(
-    x: mx.array,
-    weight: Weight,
-    bias: mx.array | None = None,
-    activation: Activation = "silu",
-    limit: float = 7.0,
-    norm: Norm | None = None,
-) -> mx.array:
-    """As `gated_linear`."""
-    return activate(linear_composed(x, weight, bias, None, norm), activation, limit)
+    y = product(x if norm is None else rms_norm_mlx(x, norm.weight, norm.eps), weight)
+    y = y if epilogue.bias is None else y + epilogue.bias
+    if epilogue.activation is not None:
+        return activate(y, epilogue.activation, epilogue.limit)
+    return y if epilogue.residual is None else y + epilogue.residual
 
 
 def product(x: mx.array, weight: Weight) -> mx.array:

@@ -1,4 +1,4 @@
-"""Which implementation of an operation runs on a GPU: verified, then timed, and remembered.
+"""Which form of an operation runs where; on a GPU verified, then timed, and remembered.
 
 A custom kernel is used where it compiles, agrees with the reference, and is at least as quick as
 MLX's own operations. Verdicts are kept in a file for this chip, MLX version and kernel text.
@@ -8,23 +8,27 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cache
+from inspect import signature
 from pathlib import Path
-from typing import Any, Generic, ParamSpec, TypeVar
+from types import MappingProxyType
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import mlx.core as mx
 
-from .cpu.library import CompileError, cache_folder
-from .metal.device import Gpu, device
+from .cpu.library import CompileError, Function, Library, cache_folder, library
+from .metal.device import Gpu, Nowhere, device, gpu, used
 from .metal.source import FOLDER, stripped
 
 RUNS = 15  # timings of each, taken in turns; their median counts
 MLX = str(mx.__version__)  # type: ignore[attr-defined]
 Key = tuple[int | str | bool | mx.Dtype, ...]
 Arguments = tuple[Any, ...]
+Predicate = Callable[..., Any]  # of an operation's arguments
+NO_NAMES: Mapping[str, Any] = MappingProxyType({})
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -42,36 +46,129 @@ class Verdict:
     composed_time: float = 0.0
 
 
-@dataclass(frozen=True, eq=False)
-class Operation(Generic[P, R]):
-    """An operation's implementations, all with one signature, and the files of its kernels.
+@dataclass(frozen=True, slots=True, eq=False)
+class InC(Generic[P, R]):
+    """An operation's C form, which gets the function `name` of the library in use, then arguments.
 
-    `key` tells arguments apart that may deserve another verdict; `edges` gives arguments that
-    kernels get wrong most easily; `results` takes from a result the arrays that are defined.
+    It `takes` some arguments: by default those whose first one is float32 and not empty.
     """
 
     name: str
+    types: tuple[type, ...]
+    takes: Predicate | None
+    form: Callable[Concatenate[Function, P], R]
+
+    def __call__(self, loaded: Library, *arguments: P.args, **named: P.kwargs) -> R:
+        """By this library."""
+        return self.form(function(loaded, self), *arguments, **named)
+
+
+def in_c(
+    name: str, *types: type, takes: Predicate | None = None
+) -> Callable[[Callable[Concatenate[Function, P], R]], InC[P, R]]:
+    """Makes a C form of what calls the function of that name, with arguments of these types."""
+    return lambda form: InC(name, types, takes, form)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InMetal(Generic[P, R]):
+    """An operation's Metal form, the files of its kernels, and how it is verified.
+
+    It `takes` some arguments, all by default. `key` tells arguments apart that may deserve another
+    verdict; `edges` gives arguments that kernels get wrong most easily; a trial compares with the
+    `oracle`, by default the reference; `results` takes from a result the arrays that are defined;
+    `decided` says for which arguments the kernel has been chosen before.
+    """
+
     files: tuple[str, ...]
-    custom: Callable[P, R]
-    composed: Callable[P, R]
-    reference: Callable[P, R]
+    form: Callable[P, R]
     key: Callable[..., Key]
     edges: Callable[[mx.Dtype], Iterable[Arguments]] = lambda _: ()
+    takes: Predicate | None = None
+    oracle: Callable[P, R] | None = None
     results: Callable[[Any], Sequence[mx.array]] = lambda result: arrays(result)
-
-    def __call__(self, *arguments: P.args, **none: P.kwargs) -> R:
-        """On the device in use."""
-        assert not none, "a verdict is looked up by positional arguments"
-        chosen = self.custom if uses_custom(self, arguments) else self.composed
-        return chosen(*arguments, **none)
+    decided: Predicate | None = None
 
 
-def uses_custom(operation: Operation[..., Any], arguments: Arguments) -> bool:
+@dataclass(frozen=True, slots=True, eq=False)
+class Operation(Generic[P, R]):
+    """An operation's forms, all with one signature; a call runs the one for the device in use.
+
+    `mlx` is made of MLX's own operations and takes what no other form does; `reference` says what
+    the result must be.
+    """
+
+    name: str
+    mlx: Callable[P, R]
+    reference: Callable[P, R]
+    c: InC[P, R] | None = None
+    metal: InMetal[P, R] | None = None
+
+    def __call__(self, *arguments: P.args, **named: P.kwargs) -> R:
+        where = used.get() or gpu()  # as device() says, without a call
+        if where is not None and not isinstance(where, Nowhere):
+            return self._on_gpu(*arguments, **named)
+        loaded, c = library(), self.c
+        if loaded is not None and c is not None:
+            if c.takes is None:
+                x: Any = arguments[0]
+                fits = x.dtype == mx.float32 and x.size
+            else:
+                fits = c.takes(*arguments, **named)
+            if fits:
+                return c.form(function(loaded, c), *arguments, **named)
+        return self.mlx(*arguments, **named)
+
+    def _on_gpu(self, *arguments: P.args, **named: P.kwargs) -> R:
+        metal = self.metal
+        if metal is None or not (metal.takes is None or metal.takes(*arguments, **named)):
+            return self.mlx(*arguments, **named)
+        decided = metal.decided is not None and metal.decided(*arguments, **named)
+        custom = decided or uses_custom(self, arguments, named)
+        return (metal.form if custom else self.mlx)(*arguments, **named)
+
+
+@cache
+def function(loaded: Library, c: InC[..., Any]) -> Function:
+    """The C function of a form, declared once."""
+    return loaded.function(c.name, *c.types)
+
+
+def c_library() -> Library | None:
+    """The C kernels, where operations run in C."""
+    return library() if device() is None else None
+
+
+def is_filled(x: mx.array, *_: object, **__: object) -> int:
+    """What a C form takes that casts its arguments: all that is not empty."""
+    return x.size
+
+
+def in_float32(form: Callable[P, R]) -> Callable[P, R]:
+    """The same form of its floating arrays in float32: an oracle for results of any dtype."""
+
+    def oracle(*arguments: P.args, **named: P.kwargs) -> R:
+        wide: Any = (widened(each) for each in arguments)
+        return form(*wide, **named)
+
+    return oracle
+
+
+def widened(value: object) -> object:
+    """A floating array in float32, anything else as it is."""
+    if isinstance(value, mx.array) and mx.issubdtype(value.dtype, mx.floating):
+        return value.astype(mx.float32)
+    return value
+
+
+def uses_custom(
+    operation: Operation[..., Any], arguments: Arguments, named: Mapping[str, Any] = NO_NAMES
+) -> bool:
     """Whether the custom kernel runs; in the simulator it does, whatever it is worth."""
     where = device()
     if not isinstance(where, Gpu) or where.trusted:
         return True
-    return registry().verdict(operation, arguments).custom
+    return registry().verdict(operation, arguments, named).custom
 
 
 def bucket(rows: int) -> int:
@@ -104,10 +201,17 @@ class Registry:
         """By operation and key, as they are written to the file."""
         return dict(self._verdicts)
 
-    def verdict(self, operation: Operation[..., Any], arguments: Arguments) -> Verdict:
+    def verdict(
+        self,
+        operation: Operation[..., Any],
+        arguments: Arguments,
+        named: Mapping[str, Any] = NO_NAMES,
+    ) -> Verdict:
         """What was found before, else what a trial with these arguments finds now."""
-        key = (operation.name, *operation.key(*arguments))
+        assert operation.metal is not None
+        key = (operation.name, *operation.metal.key(*arguments, **named))
         if (known := self._known.get(key)) is None:  # looked up at every call: no text is made
+            arguments = signature(operation.mlx).bind(*arguments, **named).args
             known = self._known[key] = self._settled(operation, arguments, key)
         return known
 
@@ -133,11 +237,12 @@ class Registry:
 
     def _times(self, operation: Operation[..., Any], arguments: Arguments) -> tuple[float, float]:
         """Medians in microseconds, taken in turns; both have run before."""
+        assert operation.metal is not None
         times: tuple[list[float], list[float]] = ([], [])
         for _ in range(RUNS):
-            for taken, call in zip(times, (operation.custom, operation.composed), strict=True):
+            for taken, call in zip(times, (operation.metal.form, operation.mlx), strict=True):
                 start = self.clock()
-                mx.eval(operation.results(call(*arguments)))
+                mx.eval(operation.metal.results(call(*arguments)))
                 taken.append(self.clock() - start)
         custom, composed = (sorted(taken)[RUNS // 2] * 1e6 for taken in times)
         return custom, composed
@@ -163,14 +268,17 @@ class Registry:
 
 def _disagreement(operation: Operation[..., Any], arguments: Arguments) -> str:
     """Where custom and reference differ, in words; empty where they do not."""
+    metal = operation.metal
+    assert metal is not None
+    oracle = metal.oracle or operation.reference
     dtype = next(each.dtype for each in arguments if isinstance(each, mx.array))
-    for case in (*operation.edges(dtype), arguments):
-        wanted = operation.results(operation.reference(*case))
-        made = operation.results(operation.custom(*case))
-        mx.eval(wanted, made, operation.results(operation.composed(*case)))
+    for case in (*metal.edges(dtype), arguments):
+        forms = (oracle, metal.form, operation.mlx)
+        wanted, made, composed = (metal.results(form(*case)) for form in forms)
+        mx.eval(wanted, made, composed)
         for want, have in zip(wanted, made, strict=True):
             if (off := _difference(have, want)) > TOLERANCE.get(have.dtype, 0):
-                key = " ".join(map(str, operation.key(*case)))
+                key = " ".join(map(str, metal.key(*case)))
                 return f"it is off by {off:.2g} of the largest value (case {key})"
     return ""
 

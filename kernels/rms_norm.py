@@ -1,28 +1,15 @@
 """Root mean square normalisation over the last axis, with the residual sum before it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
-from typing import overload
+from typing import Protocol, cast, overload
 
 import mlx.core as mx
 
-from .cpu.library import (
-    FLOAT,
-    INT,
-    NUMBERS,
-    POINTER,
-    Function,
-    address,
-    array,
-    library,
-    output,
-    ready,
-)
-from .cpu.library import optional as optional_address
+from .cpu.library import ARRAY, FLOAT, INT, NUMBERS, VALUES, Function, array, output
 from .metal.device import device
 from .metal.library import Value, kernel, padded, scalar
-from .registry import Key, Operation, bucket
+from .registry import InMetal, Key, Operation, bucket, in_c, in_float32
 
 Normed = mx.array | tuple[mx.array, mx.array]  # with a residual, the sum and its norm
 SIMD, THREADS = 32, 1024  # lanes of a simdgroup; threads of a threadgroup, at most
@@ -47,46 +34,49 @@ def once(x: mx.array, norm: Norm | None) -> tuple[mx.array, Norm | None]:
     return norm(x), None
 
 
-@overload
-def rms_norm(x: mx.array, weight: mx.array, eps: float) -> mx.array: ...
-@overload
-def rms_norm(
-    x: mx.array, weight: mx.array, eps: float, residual: mx.array
-) -> tuple[mx.array, mx.array]: ...
-def rms_norm(
-    x: mx.array, weight: mx.array, eps: float, residual: mx.array | None = None
-) -> mx.array | tuple[mx.array, mx.array]:
-    """(..., width) alike; with a residual, x + residual and the norm of that."""
-    if device() is not None:
-        return RMS_NORM(x, weight, eps, residual)
-    native = norm_native()
-    if native is not None and x.dtype == mx.float32 and x.size:
-        return norm(native, x, weight, None, eps, residual, centred=False)
-    return _composed(x, weight, eps, residual)
-
-
-def rms_norm_composed(x: mx.array, weight: mx.array, eps: float) -> mx.array:
+def rms_norm_mlx(x: mx.array, weight: mx.array, eps: float) -> mx.array:
     """By MLX's own operation, which gives float32 where either of the two is."""
     return mx.fast.rms_norm(x, weight, eps).astype(x.dtype)
 
 
-def _composed(
-    x: mx.array, weight: mx.array, eps: float, residual: mx.array | None = None
-) -> Normed:
-    if residual is None:
-        return rms_norm_composed(x, weight, eps)
-    total = x + residual
-    return total, rms_norm_composed(total, weight, eps)
+def rms_norm_reference(x: mx.array, weight: mx.array, eps: float) -> mx.array:
+    """The definition, in float32."""
+    wide = x.astype(mx.float32)
+    scale = mx.rsqrt(mx.mean(wide * wide, axis=-1, keepdims=True) + eps)
+    return ((wide * scale) * weight.astype(mx.float32)).astype(x.dtype)
 
 
-def _expected(
-    x: mx.array, weight: mx.array, eps: float, residual: mx.array | None = None
+def _summed(
+    normed: Callable[[mx.array, mx.array, float], mx.array],
+) -> Callable[..., Normed]:
+    """The same norm of x, or of x + residual, beside that sum."""
+
+    def form(x: mx.array, weight: mx.array, eps: float, residual: mx.array | None = None) -> Normed:
+        if residual is None:
+            return normed(x, weight, eps)
+        total = x + residual
+        return total, normed(total, weight, eps)
+
+    return form
+
+
+@in_c("op_norm", VALUES, VALUES, ARRAY, INT, ARRAY, *(INT,) * 4, FLOAT, ARRAY, ARRAY)
+def norm_c(
+    native: Function,
+    x: mx.array,
+    weight: mx.array,
+    eps: float,
+    residual: mx.array | None = None,
+    bias: mx.array | None = None,
+    is_centred: bool = False,
 ) -> Normed:
-    x = x.astype(mx.float32)
-    if residual is None:
-        return rms_norm_reference(x, weight, eps)
-    total = x + residual
-    return total, rms_norm_reference(total, weight, eps)
+    """Either norm in C; float32 but for weight and bias, which may have 16 bits."""
+    mx.eval(weight, bias)
+    kinds = (NUMBERS[weight.dtype], 0 if bias is None else NUMBERS[bias.dtype])
+    sizes = (x.size // x.shape[-1], x.shape[-1], is_centred, eps)
+    out, total = output(*x.shape), None if residual is None else output(*x.shape)
+    native(x, residual, weight, kinds[0], bias, kinds[1], *sizes, total, out)
+    return array(out) if total is None else (array(total), array(out))
 
 
 def _key(x: mx.array, weight: mx.array, eps: float, residual: mx.array | None = None) -> Key:
@@ -101,7 +91,7 @@ def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, mx.array, float]]:
 
 def rms_norm_metal(
     x: mx.array, weight: mx.array, eps: float, residual: mx.array | None = None
-) -> mx.array | tuple[mx.array, mx.array]:
+) -> Normed:
     """As `rms_norm`, by kernels/rms_norm.metal."""
     if not x.size:
         return x if residual is None else (x, x)
@@ -122,52 +112,23 @@ def rms_norm_metal(
     return total, normed
 
 
-def rms_norm_reference(x: mx.array, weight: mx.array, eps: float) -> mx.array:
-    """The definition, in float32."""
-    wide = x.astype(mx.float32)
-    scale = mx.rsqrt(mx.mean(wide * wide, axis=-1, keepdims=True) + eps)
-    return ((wide * scale) * weight.astype(mx.float32)).astype(x.dtype)
+class RmsNorm(Protocol):
+    """How the norm is called: with a residual, x + residual comes before the norm of that."""
+
+    @overload
+    def __call__(self, x: mx.array, weight: mx.array, eps: float) -> mx.array: ...
+    @overload
+    def __call__(
+        self, x: mx.array, weight: mx.array, eps: float, residual: mx.array
+    ) -> tuple[mx.array, mx.array]: ...
 
 
-def norm(
-    native: Function,
-    x: mx.array,
-    weight: mx.array,
-    bias: mx.array | None,
-    eps: float,
-    residual: mx.array | None,
-    centred: bool,
-) -> mx.array | tuple[mx.array, mx.array]:
-    """Either norm in C; float32 but for weight and bias, which may have 16 bits."""
-    x = ready(x)
-    residual = None if residual is None else ready(residual)
-    mx.eval(weight, bias)
-    out, total = output(*x.shape), None if residual is None else output(*x.shape)
-    native(
-        address(x),
-        optional_address(residual),
-        address(weight),
-        NUMBERS[weight.dtype],
-        optional_address(bias),
-        0 if bias is None else NUMBERS[bias.dtype],
-        x.size // x.shape[-1],
-        x.shape[-1],
-        centred,
-        eps,
-        None if total is None else address(total),
-        address(out),
-    )
-    return array(out) if total is None else (array(total), array(out))
-
-
-@cache
-def norm_native() -> Function | None:
-    found = library()
-    arrays = (POINTER, POINTER, POINTER, INT, POINTER, INT)
-    types = (*arrays, INT, INT, INT, FLOAT, POINTER, POINTER)
-    return None if found is None else found.function("op_norm", *types)
-
-
-RMS_NORM = Operation(
-    "rms_norm", ("rms_norm.metal",), rms_norm_metal, _composed, _expected, _key, _edges
+REFERENCE = _summed(rms_norm_reference)
+OPERATION = Operation(
+    "rms_norm",
+    _summed(rms_norm_mlx),
+    REFERENCE,
+    norm_c,
+    InMetal(("rms_norm.metal",), rms_norm_metal, _key, _edges, oracle=in_float32(REFERENCE)),
 )
+rms_norm = cast(RmsNorm, OPERATION)  # (..., width) alike

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from .cpu.library import library
-from .metal.device import device
+from .registry import c_library
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -19,7 +18,7 @@ class Table:
 
 def rope_table(positions: mx.array, frequencies: mx.array, factor: float) -> Table:
     """positions: (rows,); frequencies: (pairs,) float32, in radians a token."""
-    if library() is None or device() is not None:
+    if c_library() is None:
         return rope_table_reference(positions, frequencies, factor)
     angles = np.asarray(positions).astype(np.float32)[:, None] * np.asarray(frequencies)
     angles = angles[:, None, :]

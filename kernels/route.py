@@ -2,20 +2,20 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Literal
 
 import mlx.core as mx
 import numpy as np
 
-from .cpu.library import FLOAT, INT, POINTER, Function, address, empty, library, ready
-from .cpu.library import optional as optional_address
+from .cpu.library import ARRAY, FLOAT, INT, VALUES, Function, empty
 from .linear import linear, linear_reference
 from .metal.device import device
-from .metal.library import kernel, scalar
-from .registry import Key, Operation, bucket
+from .metal.library import kernel, nothing, scalar
+from .product import Epilogue
+from .registry import InMetal, Key, Operation, bucket, c_library, in_c, is_filled
 from .rms_norm import Norm
-from .stored import FLOATS, stored, unused
+from .stored import FLOATS, stored
 from .weight import Dense, Weight, storage
 
 SCORINGS = {"softmax": 0, "sigmoid": 1, "sparsemixer": 2}  # as in route.c
@@ -54,34 +54,30 @@ class Router:
     jitter: float = 0.01  # of `sparsemixer` alone
 
 
-def choose(
-    x: mx.array,
-    weight: Weight,
-    router: Router,
-    correction: mx.array | None = None,
-    norm: Norm | None = None,
-    bias: mx.array | None = None,
-) -> tuple[mx.array, mx.array]:
-    """`route` of the logits that a router's weight (experts, width) gives x (tokens, width).
-
-    The bias (experts,) is the logits' own, unlike the correction, which is of the choice alone.
+@dataclass(frozen=True, slots=True, eq=False)
+class Gate:
+    """A router's weight: (experts, width). `bias` (experts,) is the logits' own, unlike the
+    correction (experts,), which is added for the choice alone.
     """
-    if device() is not None and bias is None:
-        return CHOOSE(x, weight, router, correction, norm)
-    return _in_two(x, weight, router, correction, norm, bias)
+
+    weight: Weight
+    bias: mx.array | None = None
+    correction: mx.array | None = None
+
+
+def choose_mlx(
+    x: mx.array, gate: Gate, router: Router, norm: Norm | None = None
+) -> tuple[mx.array, mx.array]:
+    """In two: the logits, by the product for the device in use, and their `route`."""
+    return route(linear(x, gate.weight, Epilogue(gate.bias), norm), router, gate.correction)
 
 
 def choose_reference(
-    x: mx.array,
-    weight: Weight,
-    router: Router,
-    correction: mx.array | None = None,
-    norm: Norm | None = None,
-    bias: mx.array | None = None,
+    x: mx.array, gate: Gate, router: Router, norm: Norm | None = None
 ) -> tuple[mx.array, mx.array]:
     """The definition."""
-    logits = linear_reference(x.astype(mx.float32), weight, bias, norm=norm)
-    return route_reference(logits, router, correction)
+    logits = linear_reference(x.astype(mx.float32), gate.weight, Epilogue(gate.bias), norm)
+    return route_reference(logits, router, gate.correction)
 
 
 def route(
@@ -92,34 +88,26 @@ def route(
     `correction` (experts,) is added to the scores for the choice alone. Of equal experts the first
     is taken; a NaN among a token's logits makes all its weights NaN.
     """
-    tokens, experts = logits.shape
+    experts = logits.shape[1]
     assert experts % router.groups == 0
     assert router.scoring != "sparsemixer" or (router.groups == 1 and correction is None)
     assert router.k <= experts // router.groups * (router.kept_groups if router.groups > 1 else 1)
-    if device() is not None and tokens and takes(experts, router):
-        return ROUTE(logits, router, correction)
-    native = None if device() is not None else _route_native()
-    if native is None or not tokens:
-        return route_reference(logits, router, correction)
-    logits = ready(logits)
-    correction = None if correction is None else ready(correction)
-    indices, weights = np.empty((tokens, router.k), np.int32), empty(tokens, router.k)
-    native(
-        address(logits),
-        optional_address(correction),
-        tokens,
-        experts,
-        router.k,
-        SCORINGS[router.scoring],
-        router.normalise,
-        router.scale,
-        router.groups,
-        router.kept_groups,
-        router.group_score == "best_two",
-        router.jitter,
-        address(indices),
-        address(weights),
-    )
+    return ROUTE(logits, router, correction)
+
+
+@in_c(
+    "op_route",
+    *(VALUES, VALUES, *(INT,) * 5, FLOAT, *(INT,) * 3, FLOAT, ARRAY, ARRAY),
+    takes=is_filled,
+)
+def _route_c(
+    native: Function, logits: mx.array, router: Router, correction: mx.array | None = None
+) -> tuple[mx.array, mx.array]:
+    (tokens, experts), k = logits.shape, router.k
+    rules = (k, SCORINGS[router.scoring], router.normalise, router.scale, router.groups)
+    rest = (router.kept_groups, router.group_score == "best_two", router.jitter)
+    indices, weights = np.empty((tokens, k), np.int32), empty(tokens, k)
+    native(logits, correction, tokens, experts, *rules, *rest, indices, weights)
     return mx.array(indices), mx.array(weights)
 
 
@@ -173,12 +161,17 @@ def sort_by_expert(indices: mx.array, experts: int) -> tuple[mx.array, mx.array]
     """
     if device() is not None and experts <= MOST_EXPERTS and 0 < indices.size <= PAIRS:
         return sorted_pairs(indices, experts, PAIRS)[:2]
-    native = None if device() is not None else _sort_native()
-    if native is None or not indices.size:
+    loaded = c_library()
+    if loaded is None or not indices.size:
         return sort_by_expert_reference(indices, experts)
+    return _sort_c(loaded, indices, experts)
+
+
+@in_c("op_sort_by_expert", ARRAY, INT, INT, ARRAY, ARRAY)
+def _sort_c(native: Function, indices: mx.array, experts: int) -> tuple[mx.array, mx.array]:
     found = np.ascontiguousarray(indices, np.int32)
     order, offsets = np.empty(found.size, np.int32), np.empty(experts + 1, np.int32)
-    native(address(found), found.size, experts, address(order), address(offsets))
+    native(found, found.size, experts, order, offsets)
     return mx.array(order), mx.array(offsets)
 
 
@@ -208,19 +201,20 @@ def sort_by_expert_reference(indices: mx.array, experts: int) -> tuple[mx.array,
     return order.astype(mx.int32), mx.cumsum(counts).astype(mx.int32)
 
 
+def _is_chosen_in_one(x: mx.array, gate: Gate, router: Router, norm: Norm | None = None) -> bool:
+    """Whether the fused kernel is for so few tokens, this weight and this router."""
+    experts = gate.weight.outputs
+    few = 0 < x.shape[0] <= FEW and x.dtype in FLOATS and experts >= ROWS
+    return gate.bias is None and few and takes(experts, router) and stored(gate.weight) is not None
+
+
 def choose_metal(
-    x: mx.array,
-    weight: Weight,
-    router: Router,
-    correction: mx.array | None = None,
-    norm: Norm | None = None,
-) -> tuple[mx.array, mx.array] | None:
-    """As `choose`; None for many tokens, and where the weight or the router is not covered."""
-    held = stored(weight)
-    (tokens, hidden), experts = x.shape, weight.outputs
-    covered = 0 < tokens <= FEW and x.dtype in FLOATS and experts >= ROWS
-    if held is None or not covered or not takes(experts, router):
-        return None
+    x: mx.array, gate: Gate, router: Router, norm: Norm | None = None
+) -> tuple[mx.array, mx.array]:
+    """As `choose`, by one kernel."""
+    held, correction = stored(gate.weight), gate.correction
+    assert held is not None and gate.bias is None
+    (tokens, hidden), experts = x.shape, gate.weight.outputs
     threads = THREADS_OF.get(held.kind, THREADS)
     indices, weights = kernel("route", "choose")(
         [
@@ -228,7 +222,7 @@ def choose_metal(
             *held.arrays,
             x if norm is None else norm.weight,
             scalar(0.0 if norm is None else norm.eps),
-            unused() if correction is None else correction.astype(mx.float32),
+            nothing() if correction is None else correction.astype(mx.float32),
             _rules(router, correction is not None),
             scalar(router.scale),
         ],
@@ -253,7 +247,7 @@ def route_metal(
     indices, weights = kernel("route")(
         [
             logits,
-            unused() if correction is None else correction.astype(mx.float32),
+            nothing() if correction is None else correction.astype(mx.float32),
             _rules(router, correction is not None),
             scalar(router.scale),
         ],
@@ -293,76 +287,57 @@ def _limit(choice: mx.array, router: Router) -> mx.array:
     )
 
 
-@cache
-def _route_native() -> Function | None:
-    found = library()
-    types = (POINTER, POINTER, *(INT,) * 5, FLOAT, *(INT,) * 3, FLOAT, POINTER, POINTER)
-    return None if found is None else found.function("op_route", *types)
+def _key(x: mx.array, gate: Gate, router: Router, norm: Norm | None = None) -> Key:
+    parts = "".join(str(int(part is not None)) for part in (gate.correction, norm))
+    shape = (bucket(x.shape[0]), gate.weight.outputs, x.shape[1])
+    return (*shape, *storage(gate.weight), x.dtype, router.k, parts)
 
 
-@cache
-def _sort_native() -> Function | None:
-    found = library()
-    types = (POINTER, INT, INT, POINTER, POINTER)
-    return None if found is None else found.function("op_sort_by_expert", *types)
-
-
-def _in_two(
-    x: mx.array,
-    weight: Weight,
-    router: Router,
-    correction: mx.array | None = None,
-    norm: Norm | None = None,
-    bias: mx.array | None = None,
-) -> tuple[mx.array, mx.array]:
-    return route(linear(x, weight, bias, None, norm), router, correction)
-
-
-def _in_one(
-    x: mx.array,
-    weight: Weight,
-    router: Router,
-    correction: mx.array | None = None,
-    norm: Norm | None = None,
-) -> tuple[mx.array, mx.array]:
-    """By one kernel where it covers the case."""
-    found = choose_metal(x, weight, router, correction, norm)
-    return _in_two(x, weight, router, correction, norm) if found is None else found
-
-
-def _key(x: mx.array, weight: Weight, router: Router, *rest: object) -> Key:
-    parts = "".join(str(int(part is not None)) for part in rest)
-    shape = (bucket(x.shape[0]), weight.outputs, x.shape[1])
-    return (*shape, *storage(weight), x.dtype, router.k, parts)
-
-
-def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Weight, Router]]:
+def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Gate, Router]]:
     for rows, experts, k in ((1, 7, 2), (3, 8, 1), (2, 33, 4)):
         x = mx.random.normal((rows, 64)).astype(dtype)
-        yield x, Dense(mx.random.normal((experts, 64)).astype(dtype)), Router(k)
+        yield x, Gate(Dense(mx.random.normal((experts, 64)).astype(dtype))), Router(k)
+
+
+def _is_routed(logits: mx.array, router: Router, *_: object) -> bool:
+    tokens, experts = logits.shape
+    return tokens > 0 and takes(experts, router)
+
+
+def _weights(routed: tuple[mx.array, mx.array]) -> tuple[mx.array]:
+    """What is defined: of nearly equal experts either may be taken."""
+    return (routed[1],)
 
 
 def _route_key(logits: mx.array, router: Router, correction: mx.array | None = None) -> Key:
     return (bucket(logits.shape[0]), logits.shape[1], router.k, correction is not None)
 
 
-CHOOSE = Operation(
+# `route` of the logits that a gate gives x (tokens, width), or norm(x).
+choose = Operation(
     "choose",
-    ("route.metal",),
-    _in_one,
-    _in_two,
+    choose_mlx,
     choose_reference,
-    _key,
-    _edges,
-    lambda found: (found[1],),  # of nearly equal experts either may be taken
+    metal=InMetal(
+        ("route.metal",),
+        choose_metal,
+        _key,
+        _edges,
+        takes=_is_chosen_in_one,
+        results=_weights,
+    ),
 )
 ROUTE = Operation(
     "route",
-    ("route.metal",),
-    route_metal,
     route_reference,
     route_reference,
-    _route_key,
-    lambda _: ((mx.random.normal((2, experts)), Router(2)) for experts in (7, 8, 33)),
-    lambda found: (found[1],),
+    _route_c,
+    InMetal(
+        ("route.metal",),
+        route_metal,
+        _route_key,
+        lambda _: ((mx.random.normal((2, experts)), Router(2)) for experts in (7, 8, 33)),
+        takes=_is_routed,
+        results=_weights,
+    ),
 )

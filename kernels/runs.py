@@ -1,6 +1,6 @@
 """Which rows of a step belong to which sequence, for layers that keep a state per sequence."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -22,8 +22,20 @@ class Runs:
         return cls(starts, np.array(slots, np.int32), np.array(fresh, np.int32))
 
     @property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """In the order of the C kernels."""
+        return self.starts, self.slots, self.fresh
+
+    @property
     def longest(self) -> int:
         return int(np.diff(self.starts).max(initial=0))
+
+    def each(self, state: mx.array) -> Iterator[tuple[mx.array, slice]]:
+        """A sequence's state before the step, of (slots, ...) all, and its rows; one by one."""
+        for i, fresh in enumerate(self.fresh.tolist()):
+            before = state[int(self.slots[i])]
+            rows = slice(int(self.starts[i]), int(self.starts[i + 1]))
+            yield mx.zeros_like(before) if fresh else before, rows
 
     def table(self) -> mx.array:
         """(sequences, 4) int32: first row, the row after the last, slot, fresh; two at least."""
@@ -31,11 +43,15 @@ class Runs:
         table = np.stack(parts, axis=1).astype(np.int32)
         return mx.array(table if len(table) > 1 else np.repeat(table, 2, axis=0))
 
-    def stored(self, state: mx.array, new: mx.array) -> mx.array:
-        """(slots, ...) states with those of these sequences replaced.
+    def stored(self, state: mx.array, new: mx.array | list[mx.array]) -> mx.array:
+        """(slots, ...) states with those of these sequences replaced: (sequences, ...), or a list.
 
         In place as soon as nobody but the result refers to the old ones when it is evaluated.
         """
+        if isinstance(new, list):
+            if not new:
+                return mx.array(state)
+            new = mx.stack(new).astype(state.dtype)
         if np.array_equal(self.slots, np.arange(len(state))):
             return new
         state = mx.array(state)

@@ -10,17 +10,16 @@ whole numbers, exactly, with the same effect.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 
 import mlx.core as mx
 import numpy as np
 
-from .cpu.library import INT, POINTER, Function, address, library, ready
+from .cpu.library import ARRAY, INT, VALUES, Function
 from .edit import Edits, edit, edit_reference
-from .logprobs import LOGPROBS, Logprobs, logprobs
-from .metal.device import device
-from .metal.library import kernel, padded, scalar
-from .registry import Key, Operation, bucket
+from .logprobs import LOGPROBS, Logprobs
+from .metal.library import kernel, nothing, padded, scalar
+from .registry import InMetal, Key, Operation, bucket, in_c, is_filled
 
 SHORT = 64  # sorting a partition of 64 takes a fourteenth of the time of sorting 152k logits here
 
@@ -53,20 +52,6 @@ class Draws:
         )
 
 
-def sample(logits: mx.array, draws: Draws, allowed: np.ndarray | None = None) -> mx.array:
-    """(rows, vocabulary) float32 logits -> (rows,) int32 token ids.
-
-    allowed: (rows, vocabulary / 32 rounded up) uint32, bit i % 32 of word i / 32 says whether token
-    i may be drawn. A row's token is -1 where a logit is NaN, or where none is above -infinity.
-    """
-    if device() is not None and logits.shape[0]:
-        return SAMPLE(logits, draws, allowed, None)
-    native = _native() if device() is None else None
-    if native is not None and logits.size:
-        return _sample_native(native, ready(logits), draws, allowed)
-    return sample_composed(logits, draws, allowed)
-
-
 def draw(
     logits: mx.array,
     edits: Edits | None,
@@ -75,27 +60,18 @@ def draw(
     scored: Sequence[int],
     most: int,
 ) -> tuple[np.ndarray, Logprobs | None]:
-    """edit(), sample(), and of the rows in `scored` logprobs() of the logits before the edits."""
-    if device() is None or not logits.shape[0]:
-        edited = logits if edits is None else edit(logits, edits)
-        tokens = np.array(sample(edited, draws, allowed))
-        found = (
-            logprobs(logits, scored, tokens[list(scored)].tolist(), most) if len(scored) else None
-        )
-        return tokens, found
-    drawn = SAMPLE(logits, draws, allowed, edits)
+    """sample(), and of the rows in `scored` logprobs() of the logits before the edits."""
+    drawn = sample(logits, draws, allowed, edits)
     if not len(scored):
         return np.array(drawn), None
+    most = min(most, logits.shape[-1])
     scores = LOGPROBS(logits, scored, drawn[mx.array(list(scored), mx.int32)], most)
     mx.eval(drawn, *scores)  # one submission for both kernels
     return np.array(drawn), Logprobs(*(np.array(score) for score in scores))
 
 
-def sample_composed(
-    logits: mx.array,
-    draws: Draws,
-    allowed: np.ndarray | None = None,
-    edits: Edits | None = None,
+def sample_mlx(
+    logits: mx.array, draws: Draws, allowed: np.ndarray | None = None, edits: Edits | None = None
 ) -> mx.array:
     """The same of MLX's operations."""
     logits = _settled(logits, allowed, edits)
@@ -111,10 +87,7 @@ def sample_composed(
 
 
 def sample_reference(
-    logits: mx.array,
-    draws: Draws,
-    allowed: np.ndarray | None = None,
-    edits: Edits | None = None,
+    logits: mx.array, draws: Draws, allowed: np.ndarray | None = None, edits: Edits | None = None
 ) -> mx.array:
     """The same, every row through one sort of its whole vocabulary."""
     logits = _settled(logits, allowed, edits)
@@ -125,15 +98,12 @@ def sample_reference(
 
 
 def sample_metal(
-    logits: mx.array,
-    draws: Draws,
-    allowed: np.ndarray | None = None,
-    edits: Edits | None = None,
+    logits: mx.array, draws: Draws, allowed: np.ndarray | None = None, edits: Edits | None = None
 ) -> mx.array:
     """The same of logits in any float format, once edited; vocabularies over LARGEST by MLX."""
     rows, size = logits.shape
     if size > LARGEST:
-        return sample_composed(logits, draws, allowed, edits)
+        return sample_mlx(logits, draws, allowed, edits)
     assert allowed is None or allowed.shape == (rows, (size + 31) // 32)
     if not rows:
         return mx.zeros((0,), mx.int32)
@@ -189,18 +159,13 @@ def _cuts(
 def _by_row(edits: Edits | None, rows: int, size: int) -> tuple[mx.array, mx.array, Sequence[int]]:
     """The edits' ids and changes, ascending; where each row's begin, and where the last's end."""
     if edits is None:
-        return _nothing(mx.int32), _nothing(mx.float32), [0] * (rows + 1)
+        return nothing(mx.int32), nothing(mx.float32), [0] * (rows + 1)
     inside = (edits.rows >= 0) & (edits.rows < rows) & (edits.ids >= 0) & (edits.ids < size)
     table = np.stack([edits.rows, edits.ids, edits.bias, edits.penalty, edits.less])[:, inside]
     table = table[:, np.lexsort((table[1], table[0]))]
     changes = mx.array(np.ascontiguousarray(table[2:].T, np.float32))
     bounds: list[int] = np.searchsorted(table[0], np.arange(rows + 1)).tolist()
     return padded(mx.array(table[1].astype(np.int32))), padded(changes), bounds
-
-
-@cache
-def _nothing(dtype: mx.Dtype) -> mx.array:
-    return mx.zeros((8,), dtype)
 
 
 Method = Callable[[mx.array, Draws], mx.array]
@@ -293,9 +258,15 @@ def _hide(logits: mx.array, allowed: np.ndarray) -> mx.array:
     return mx.where(flat == 1, logits, -mx.inf)
 
 
-def _sample_native(
-    native: Function, logits: mx.array, draws: Draws, allowed: np.ndarray | None
+@in_c("op_sample", VALUES, INT, INT, *(ARRAY,) * 7, takes=is_filled)
+def _sample_c(
+    native: Function,
+    logits: mx.array,
+    draws: Draws,
+    allowed: np.ndarray | None = None,
+    edits: Edits | None = None,
 ) -> mx.array:
+    logits = logits if edits is None else edit(logits, edits)
     settings = (
         np.ascontiguousarray(draws.temperature, np.float32),
         np.ascontiguousarray(draws.top_k, np.int32),
@@ -307,25 +278,13 @@ def _sample_native(
     rows, vocabulary = logits.shape
     assert words is None or words.shape == (rows, (vocabulary + 31) // 32)
     tokens = np.empty(rows, np.int32)
-    native(
-        address(logits),
-        rows,
-        vocabulary,
-        *(address(setting) for setting in settings),
-        None if words is None else address(words),
-        address(tokens),
-    )
+    native(logits, rows, vocabulary, *settings, words, tokens)
     return mx.array(tokens)
 
 
-@cache
-def _native() -> Function | None:
-    found = library()
-    types = (POINTER, INT, INT, *(POINTER,) * 7)
-    return None if found is None else found.function("op_sample", *types)
-
-
-def _key(logits: mx.array, draws: Draws, allowed: np.ndarray | None, edits: Edits | None) -> Key:
+def _key(
+    logits: mx.array, draws: Draws, allowed: np.ndarray | None = None, edits: Edits | None = None
+) -> Key:
     parts = (allowed is not None, edits is not None, bool((draws.temperature > 0).any()))
     return (bucket(logits.shape[0]), logits.shape[1], logits.dtype, *parts)
 
@@ -341,6 +300,20 @@ def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Draws, np.ndarray | None
         yield logits, draws, np.full((3, -(-size // 32)), 0x55555555, np.uint32), edits
 
 
-SAMPLE = Operation(
-    "sample", ("sample.metal",), sample_metal, sample_composed, sample_composed, _key, _edges
+# (rows, vocabulary) float32 logits, edited -> (rows,) int32 token ids. allowed: (rows, vocabulary /
+# 32 rounded up) uint32, bit i % 32 of word i / 32 says whether token i may be drawn. A row's token
+# is -1 where a logit is NaN, or where none is above -infinity.
+sample = Operation(
+    "sample",
+    sample_mlx,
+    sample_reference,
+    _sample_c,
+    InMetal(
+        ("sample.metal",),
+        sample_metal,
+        _key,
+        _edges,
+        takes=lambda logits, *_, **__: logits.shape[0],
+        oracle=sample_mlx,
+    ),
 )

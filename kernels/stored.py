@@ -1,11 +1,10 @@
 """A weight as Metal kernels take it that work on dense and quantized rows alike."""
 
 from dataclasses import dataclass
-from functools import cache
 
 import mlx.core as mx
 
-from .metal.library import SMALLEST, Value, padded
+from .metal.library import Value, padded
 from .weight import Dense, Quantized, Weight
 
 FLOATS = (mx.float32, mx.float16, mx.bfloat16)
@@ -47,11 +46,3 @@ def stored(weight: Weight) -> Stored | None:
     types = (("W", values.dtype), ("S", values.dtype))
     template = (*types, ("FORMAT", DENSE), ("GROUP", 32))
     return Stored((values, values, values), DENSE, template)
-
-
-@cache
-def unused() -> mx.array:
-    """For an input that a kernel's template says is not there."""
-    made = mx.zeros((SMALLEST,), mx.float32)
-    mx.eval(made)
-    return made

@@ -1,15 +1,17 @@
 """The weight of a linear layer as it is stored, and as the C kernels want it."""
 
 import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import mlx.core as mx
 import numpy as np
 
-from .cpu.library import E4M3, E8M0, INT, NUMBERS, POINTER, address, empty, library
+from .cpu.library import ARRAY, E4M3, E8M0, INT, NUMBERS, POINTER, address, empty, library
 from .cpu.library import optional as optional_address
 from .metal.device import device
+from .registry import c_library
 
 RUN = 32  # codes that lie together in the C kernels
 BLOCK = 16  # bytes of a group of gpt-oss's codes
@@ -35,6 +37,9 @@ class Matrix(ctypes.Structure):
         ("packed", ctypes.c_int32),
         ("paired", ctypes.c_int32),
     )
+
+
+MATRIX = ctypes.POINTER(Matrix)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,11 +119,11 @@ def pack(weight: Weight) -> Weight:
 
     Where there are no C kernels it is the one given, untouched.
     """
-    found = library()
-    if found is None or device() is not None or isinstance(weight, Packed):
+    found = c_library()
+    if found is None or isinstance(weight, Packed):
         return weight
-    native = found.function("op_pack", ctypes.POINTER(Matrix))
-    packed = Packed(_arrays(weight), matrix(weight))
+    native = found.function("op_pack", MATRIX)
+    packed = Packed(arrays_of(weight), matrix(weight))
     native(packed.matrix)
     return packed
 
@@ -139,24 +144,18 @@ def pack_pair(gate: Dense | Quantized, up: Dense | Quantized) -> Packed | None:
     Their panels lie in turns, so only `gated_linear` understands the result. None where there are
     no C kernels, or where their rows are no whole number of panels.
     """
-    found = library()
-    if found is None or device() is not None:
+    found = c_library()
+    if found is None:
         return None
     if gate.outputs != up.outputs or not is_whole_panels(gate.outputs):
         return None
     parts = [
         mx.stack([array.reshape(-1, found.lanes, array.shape[-1]) for array in pair], axis=1)
-        for pair in zip(_arrays(gate), _arrays(up), strict=True)
+        for pair in zip(arrays_of(gate), arrays_of(up), strict=True)
     ]
     joined = [part.reshape(-1, part.shape[-1]) for part in parts]
     mx.eval(joined)
-    whole: Dense | Quantized
-    if isinstance(gate, Dense):
-        whole = Dense(joined[0])
-    else:
-        biases = joined[2] if gate.biases is not None else None
-        whole = replace(gate, weight=joined[0], scales=joined[1], biases=biases)
-    packed = pack(whole)
+    packed = pack(with_arrays(gate, joined))
     assert isinstance(packed, Packed)
     packed.matrix.paired = 1
     return packed if packed.matrix.packed else None  # rows of an odd number of 16-bit values
@@ -166,7 +165,7 @@ def matrix(weight: Weight) -> Matrix:
     """The C kernels' description, true as long as the weight lives: evaluated arrays stay put."""
     if isinstance(weight, Packed):
         return weight.matrix
-    arrays = _arrays(weight)
+    arrays = arrays_of(weight)
     mx.eval(arrays)
     if isinstance(weight, Dense):
         number = NUMBERS[arrays[0].dtype]
@@ -195,8 +194,13 @@ def inputs_of(weight: Weight) -> int:
 def take_rows(weight: Dense | Quantized, rows: np.ndarray) -> Dense | Quantized:
     """These rows (count,) of it, in this order, as they are stored; evaluated."""
     places = mx.array(rows.astype(np.int32))
-    arrays = [array[places] for array in _arrays(weight)]
+    arrays = [array[places] for array in arrays_of(weight)]
     mx.eval(arrays)
+    return with_arrays(weight, arrays)
+
+
+def with_arrays(weight: Dense | Quantized, arrays: Sequence[mx.array]) -> Dense | Quantized:
+    """The same storage of other values, whose arrays come in the order of `arrays_of`."""
     if isinstance(weight, Dense):
         return Dense(arrays[0])
     biases = arrays[2] if weight.biases is not None else None
@@ -215,7 +219,8 @@ def from_mxfp4_blocks(blocks: mx.array, scales: mx.array) -> Quantized:
     return Quantized(words, scales.reshape(experts * rows, groups), None, 32, 4, "mxfp4")
 
 
-def _arrays(weight: Dense | Quantized) -> tuple[mx.array, ...]:
+def arrays_of(weight: Dense | Quantized) -> tuple[mx.array, ...]:
+    """What it is stored in, the weight first."""
     if isinstance(weight, Dense):
         return (weight.weight,)
     arrays = (weight.weight, weight.scales, weight.biases)
@@ -225,10 +230,10 @@ def _arrays(weight: Dense | Quantized) -> tuple[mx.array, ...]:
 def _restored(weight: Packed) -> mx.array:
     found = library()
     assert found is not None
-    native = found.function("op_embedding", ctypes.POINTER(Matrix), POINTER, INT, POINTER)
+    native = found.function("op_embedding", MATRIX, ARRAY, INT, ARRAY)
     every = np.arange(weight.outputs, dtype=np.int32)
     out = empty(weight.outputs, weight.matrix.inputs)
-    native(weight.matrix, address(every), every.size, address(out))
+    native(weight.matrix, every, every.size, out)
     return mx.array(out)
 
 

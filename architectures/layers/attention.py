@@ -15,7 +15,7 @@ from ...kernels.rope import rope
 from ...kernels.weight import take_rows
 from ..config import AttentionConfig, ModelConfig
 from ..parameters import Parameters
-from ..step import Cache, Turns
+from ..step import Cache, Residual, Turns
 from .linear import Linear
 from .norm import AnyNorm, HeadNorms, scale
 
@@ -58,12 +58,7 @@ class Attention:
         )
 
     def __call__(
-        self,
-        x: mx.array,
-        norm: AnyNorm | None,
-        residual: mx.array | None,
-        turns: Turns,
-        cache: Cache,
+        self, x: mx.array, norm: AnyNorm | None, residual: Residual, turns: Turns, cache: Cache
     ) -> tuple[mx.array, Cache]:
         """The attention of norm(x), plus the residual."""
         qkv = self.projections(x, norm=norm)

@@ -50,7 +50,7 @@ class Both:
     def __call__(self, x: mx.array, norm: AnyNorm | None, residual: mx.array | None) -> mx.array:
         """The layers of x, plus the residual; the norm is of the dense one alone."""
         dense = self.after_dense(self.dense(x, norm, None))
-        chosen, weights = choose(x, self.sparse.gate, self.sparse.router, norm=self.router_norm)
+        chosen, weights = choose(x, self.sparse.gate, self.sparse.router, self.router_norm)
         given, before = fused(x, self.before_sparse)
         weights = weights * self.factors[chosen]
         sparse = self.after_sparse(moe(given, self.sparse.experts, chosen, weights, None, before))

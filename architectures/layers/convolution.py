@@ -1,18 +1,22 @@
-"""The weight of a short convolution over each channel, in either order of a checkpoint."""
+"""A short convolution over each channel, in either order of a checkpoint."""
 
 import mlx.core as mx
 
+from ...kernels.conv1d import Convolution
 from ..parameters import Parameters
 
 
-def load(parameters: Parameters, module: str, channels: int, width: int) -> mx.array:
-    """(width, channels) float32, the last row for the token itself."""
+def load(
+    parameters: Parameters, module: str, channels: int, width: int, bias: bool, silu: bool = True
+) -> Convolution:
+    """The one of a module, in float32."""
     name = f"{module}.weight"
     shape = (channels, width, 1) if is_turned(parameters, name) else (channels, 1, width)
     weight = parameters.vector(name, *shape, dtype=mx.float32).reshape(channels, width)
     weight = mx.contiguous(weight.T)
     mx.eval(weight)
-    return weight
+    added = parameters.vector(f"{module}.bias", channels, dtype=mx.float32) if bias else None
+    return Convolution(weight, added, silu)
 
 
 def is_turned(parameters: Parameters, name: str) -> bool:

@@ -5,17 +5,16 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from ...kernels.conv1d import conv1d
+from ...kernels.conv1d import Convolution, conv1d
 from ...kernels.delta_gates import delta_gates
-from ...kernels.gated_delta import gated_delta
-from ...kernels.gated_norm import gated_norm
+from ...kernels.gated_delta import Rule, gated_delta
+from ...kernels.gated_norm import GatedNorm, gated_norm
 from ...kernels.parts import shaped, split
-from ...kernels.rms_norm import Norm
 from ...kernels.runs import States
 from ...kernels.weight import Dense, Quantized, take_rows
 from ..config import DeltaConfig, ModelConfig
 from ..parameters import Parameters
-from ..step import Cache, Turns
+from ..step import Cache, Residual, Turns
 from . import convolution
 from .linear import Linear
 from .norm import AnyNorm
@@ -24,10 +23,10 @@ from .norm import AnyNorm
 @dataclass(frozen=True, slots=True)
 class DeltaNet:
     projections: Linear  # queries, keys and values, output gates, corrections, decays
-    weight: mx.array  # of the convolution, (width, channels)
+    convolution: Convolution
     rates: mx.array  # (heads,), negative
     offsets: mx.array  # (heads,), of the decays
-    norm: Norm
+    norm: GatedNorm
     output: Linear
     sizes: DeltaConfig
 
@@ -40,21 +39,16 @@ class DeltaNet:
         mx.eval(rates)
         return cls(
             _projections(parameters, own, name, hidden),
-            convolution.load(parameters, f"{name}.conv1d", own.channels, own.width),
+            convolution.load(parameters, f"{name}.conv1d", own.channels, own.width, bias=False),
             rates,
             parameters.vector(f"{name}.dt_bias", own.heads, dtype=mx.float32),
-            Norm(parameters.vector(f"{name}.norm.weight", own.value_dim), config.norm.eps),
+            GatedNorm(parameters.vector(f"{name}.norm.weight", own.value_dim), config.norm.eps),
             Linear.load(parameters, [(f"{name}.out_proj", hidden)], values, bias=False),
             own,
         )
 
     def __call__(
-        self,
-        x: mx.array,
-        norm: AnyNorm | None,
-        residual: mx.array | None,
-        turns: Turns,
-        cache: Cache,
+        self, x: mx.array, norm: AnyNorm | None, residual: Residual, turns: Turns, cache: Cache
     ) -> tuple[mx.array, Cache]:
         """The layer of norm(x), plus the residual."""
         runs, own = turns.step.runs, self.sizes
@@ -63,18 +57,18 @@ class DeltaNet:
         ends = np.cumsum([own.channels, values, own.heads]).tolist()
         qkv, z, correction, decay = split(self.projections(x, norm=norm), ends)
         inputs, state = cache.arrays
-        mixed, inputs = conv1d(qkv, self.weight, None, inputs, runs)
+        mixed, inputs = conv1d(qkv, self.convolution, inputs, runs)
         q, k, v = split(mixed, [keys, 2 * keys])
         y, state = gated_delta(
             shaped(q, rows, own.key_heads, own.key_dim),
             shaped(k, rows, own.key_heads, own.key_dim),
             shaped(v, rows, own.heads, own.value_dim),
-            *delta_gates(decay, correction, self.rates, self.offsets),
+            delta_gates(decay, correction, self.rates, self.offsets),
             state,
             runs,
-            own.key_dim**-0.5,
+            Rule(own.key_dim**-0.5),
         )
-        y = gated_norm(y, shaped(z, *y.shape), self.norm.weight, self.norm.eps)
+        y = gated_norm(y, shaped(z, *y.shape), self.norm)
         return self.output(shaped(y, rows, values), residual), States((inputs, state))
 
 

@@ -1,14 +1,25 @@
 """Linear layers of the same input, joined into one product at load where their storage agrees."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import mlx.core as mx
 import numpy as np
 
 from ...kernels.activation import Activation, activate
 from ...kernels.linear import gated_linear, linear
-from ...kernels.weight import Dense, Quantized, Weight, pack, pack_pair, storage, take_rows
+from ...kernels.product import Epilogue
+from ...kernels.weight import (
+    Dense,
+    Quantized,
+    Weight,
+    arrays_of,
+    pack,
+    pack_pair,
+    storage,
+    take_rows,
+    with_arrays,
+)
 from ..parameters import Parameters
 from .norm import AnyNorm, fused
 
@@ -61,9 +72,10 @@ class Linear:
         x, norm = fused(x, norm)
         if len(self.parts) == 1:
             ((weight, bias),) = self.parts
-            return linear(x, weight, bias, residual, norm)
+            return linear(x, weight, Epilogue(bias, residual), norm)
         x = x if norm is None else norm(x)
-        y = mx.concatenate([linear(x, weight, bias) for weight, bias in self.parts], axis=-1)
+        parts = [linear(x, weight, Epilogue(bias)) for weight, bias in self.parts]
+        y = mx.concatenate(parts, axis=-1)
         return y if residual is None else y + residual
 
     def gated(
@@ -73,7 +85,7 @@ class Linear:
         x, norm = fused(x, norm)
         if len(self.parts) == 1:
             ((weight, bias),) = self.parts
-            return gated_linear(x, weight, bias, activation, norm=norm)
+            return gated_linear(x, weight, Epilogue(bias, None, activation), norm)
         return activate(self(x, norm=norm), activation)
 
 
@@ -92,18 +104,8 @@ def join(weights: Sequence[Dense | Quantized]) -> tuple[Dense | Quantized, ...]:
     first = weights[0]
     if len(weights) == 1 or any(storage(weight) != storage(first) for weight in weights):
         return tuple(weights)
-    if isinstance(first, Dense):
-        return (Dense(_stack([w.weight for w in weights if isinstance(w, Dense)])),)
-    parts = [w for w in weights if isinstance(w, Quantized)]
-    biases = [w.biases for w in parts if w.biases is not None]
-    return (
-        replace(
-            parts[0],
-            weight=_stack([w.weight for w in parts]),
-            scales=_stack([w.scales for w in parts]),
-            biases=_stack(biases) if biases else None,
-        ),
-    )
+    joined = [_stack(parts) for parts in zip(*map(arrays_of, weights), strict=True)]
+    return (with_arrays(first, joined),)
 
 
 def _stack(parts: Sequence[mx.array]) -> mx.array:

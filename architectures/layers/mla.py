@@ -14,7 +14,7 @@ from ...kernels.rms_norm import Norm
 from ...kernels.weight import Dense, Quantized, Weight, take_rows, widen
 from ..config import LatentConfig, ModelConfig
 from ..parameters import Parameters
-from ..step import Cache, Turns
+from ..step import Cache, Residual, Turns
 from .linear import Linear
 from .norm import AnyNorm
 
@@ -63,12 +63,7 @@ class LatentAttention:
         )
 
     def __call__(
-        self,
-        x: mx.array,
-        norm: AnyNorm | None,
-        residual: mx.array | None,
-        turns: Turns,
-        cache: Cache,
+        self, x: mx.array, norm: AnyNorm | None, residual: Residual, turns: Turns, cache: Cache
     ) -> tuple[mx.array, Cache]:
         """The attention of norm(x), plus the residual."""
         assert isinstance(cache, Pages)

@@ -9,8 +9,8 @@ from ...kernels.linear import linear
 from ...kernels.moe import Experts, Shared, moe, pack_experts
 from ...kernels.parts import weighed
 from ...kernels.rms_norm import Norm, once
-from ...kernels.route import Router, choose
-from ...kernels.weight import Dense, Quantized, Weight, pack, storage, take_rows, widen
+from ...kernels.route import Gate, Router, choose
+from ...kernels.weight import Dense, Quantized, pack, storage, take_rows, widen
 from ..config import MlpConfig, ModelConfig, MoeConfig
 from ..parameters import Parameters
 from .linear import Linear, join
@@ -22,10 +22,8 @@ Stored = Dense | Quantized
 
 @dataclass(frozen=True, slots=True)
 class MoE:
-    gate: Weight
-    gate_bias: mx.array | None
+    gate: Gate
     router: Router
-    correction: mx.array | None
     experts: Experts
     apart: "Apart | None" = None
 
@@ -37,8 +35,11 @@ class MoE:
         joined = own.shared_width and not own.latent
         shared = _shared(parameters, config, own, name) if joined else None
         return cls(
-            pack(parameters.matrix(router, count, hidden)),
-            _float(parameters, f"{router}.bias", count) if own.router_bias else None,
+            Gate(
+                pack(parameters.matrix(router, count, hidden)),
+                _float(parameters, f"{router}.bias", count) if own.router_bias else None,
+                _float(parameters, correction, count) if correction else None,
+            ),
             Router(
                 own.per_token,
                 own.scoring,
@@ -49,7 +50,6 @@ class MoE:
                 own.group_score,
                 own.jitter,
             ),
-            _float(parameters, correction, count) if correction else None,
             _experts(parameters, config, own, name, shared if isinstance(shared, Shared) else None),
             shared if isinstance(shared, Apart) else None,
         )
@@ -64,7 +64,7 @@ class MoE:
 
     def choose(self, x: mx.array, norm: Norm | None) -> tuple[mx.array, mx.array]:
         """The experts of each token of norm(x), and their weights."""
-        return choose(x, self.gate, self.router, self.correction, norm=norm, bias=self.gate_bias)
+        return choose(x, self.gate, self.router, norm)
 
 
 @dataclass(frozen=True, slots=True)

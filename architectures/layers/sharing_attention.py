@@ -10,7 +10,7 @@ from ...kernels.parts import join, shaped, split
 from ...kernels.rms_norm import Norm
 from ..config import ModelConfig, SharingConfig
 from ..parameters import Parameters
-from ..step import Cache, Turns
+from ..step import Cache, Residual, Turns
 from .linear import Linear
 from .norm import AnyNorm, scale
 
@@ -53,12 +53,7 @@ class SharingAttention:
         )
 
     def __call__(
-        self,
-        x: mx.array,
-        norm: AnyNorm | None,
-        residual: mx.array | None,
-        turns: Turns,
-        cache: Cache,
+        self, x: mx.array, norm: AnyNorm | None, residual: Residual, turns: Turns, cache: Cache
     ) -> tuple[mx.array, Cache]:
         """The attention of norm(x), plus the residual; the cache is the lender's, if it borrows."""
         assert isinstance(cache, Pages)

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from ...kernels.conv1d import conv1d
-from ...kernels.gated_norm import gated_norm
+from ...kernels.conv1d import Convolution, conv1d
+from ...kernels.gated_norm import GatedNorm, gated_norm
 from ...kernels.parts import shaped, split
 from ...kernels.runs import States
-from ...kernels.ssm_scan import ssm_scan
+from ...kernels.ssm_scan import Scan, ssm_scan
 from ..config import ModelConfig, SsmConfig
 from ..parameters import Parameters
-from ..step import Cache, Turns
+from ..step import Cache, Residual, Turns
 from . import convolution
 from .linear import Linear
 from .norm import AnyNorm
@@ -20,13 +20,9 @@ from .norm import AnyNorm
 @dataclass(frozen=True, slots=True)
 class Ssm:
     projections: Linear  # gates, channels of the convolution, time steps
-    weight: mx.array  # of the convolution, (width, channels)
-    bias: mx.array | None
-    offsets: mx.array  # (heads,), of the time steps
-    rates: mx.array  # (heads,), negative
-    through: mx.array  # (heads,): how much of a value passes by the state
-    scale: mx.array  # of the norm
-    eps: float
+    convolution: Convolution
+    scan: Scan
+    norm: GatedNorm
     output: Linear
     sizes: SsmConfig
 
@@ -35,32 +31,26 @@ class Ssm:
         def each(part: str) -> mx.array:
             return parameters.vector(f"{name}.{part}", own.heads, dtype=mx.float32)
 
-        hidden, conv = config.hidden_size, f"{name}.conv1d"
+        hidden = config.hidden_size
         inputs = [(f"{name}.in_proj", own.inner + own.channels + own.heads)]
         rates = -mx.exp(each("A_log"))
         mx.eval(rates)
         return cls(
             Linear.load(parameters, inputs, hidden, own.bias),
-            convolution.load(parameters, conv, own.channels, own.width),
-            parameters.vector(f"{conv}.bias", own.channels, dtype=mx.float32)
-            if own.conv_bias
-            else None,
-            each("dt_bias"),
-            rates,
-            each("D"),
-            parameters.vector(f"{name}.norm.weight", own.inner),
-            config.norm.eps,
+            convolution.load(parameters, f"{name}.conv1d", own.channels, own.width, own.conv_bias),
+            Scan(each("dt_bias"), rates, each("D"), own.least, own.most),
+            GatedNorm(
+                parameters.vector(f"{name}.norm.weight", own.inner),
+                config.norm.eps,
+                own.norm_groups,
+                gate_first=True,
+            ),
             Linear.load(parameters, [(f"{name}.out_proj", hidden)], own.inner, own.bias),
             own,
         )
 
     def __call__(
-        self,
-        x: mx.array,
-        norm: AnyNorm | None,
-        residual: mx.array | None,
-        turns: Turns,
-        cache: Cache,
+        self, x: mx.array, norm: AnyNorm | None, residual: Residual, turns: Turns, cache: Cache
     ) -> tuple[mx.array, Cache]:
         """The layer of norm(x), plus the residual."""
         runs, own = turns.step.runs, self.sizes
@@ -68,22 +58,16 @@ class Ssm:
         ends = [own.inner, own.inner + own.channels]
         gates, mixed, steps = split(self.projections(x, norm=norm), ends)
         inputs, state = cache.arrays
-        mixed, inputs = conv1d(mixed, self.weight, self.bias, inputs, runs)
+        mixed, inputs = conv1d(mixed, self.convolution, inputs, runs)
         values, b, c = split(mixed, [own.inner, own.inner + own.groups * own.state])
         y, state = ssm_scan(
             shaped(values, -1, own.heads, own.head_dim),
             shaped(b, -1, own.groups, own.state),
             shaped(c, -1, own.groups, own.state),
             steps,
-            self.offsets,
-            self.rates,
-            self.through,
+            self.scan,
             state,
             runs,
-            own.least,
-            own.most,
         )
-        y = gated_norm(
-            shaped(y, *gates.shape), gates, self.scale, self.eps, own.norm_groups, gate_first=True
-        )
+        y = gated_norm(shaped(y, *gates.shape), gates, self.norm)
         return self.output(y, residual), States((inputs, state))

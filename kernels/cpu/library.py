@@ -68,7 +68,7 @@ NOTICE = "Compiling the CPU kernels for this machine (once)."
 KEPT_SECONDS = 60 * 86_400.0
 LARGE = 1 << 18  # floats that are copied in as long as MLX takes to hand out zeros
 
-POINTER, INT, FLOAT = ctypes.c_void_p, ctypes.c_int, ctypes.c_float
+POINTER, INT, FLOAT = ctypes.c_void_p, ctypes.c_int, ctypes.c_float  # numbers, as C takes them
 Function = Callable[..., int]
 
 _chosen: ContextVar[str] = ContextVar("tier", default=AUTO)
@@ -78,7 +78,7 @@ class CompileError(RuntimeError):
     """The C compiler failed; the message holds its first complaint."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Library:
     """A loaded library; functions return 0, or 1 where memory was short."""
 
@@ -308,6 +308,25 @@ def address(array: "mx.array | np.ndarray") -> int:
 
 def optional(array: mx.array | None) -> int | None:
     return None if array is None else address(array)
+
+
+class ARRAY:
+    """Of a C function's arguments: an array as `address` takes it, or None."""
+
+    @staticmethod
+    def from_param(array: Any) -> Any:
+        return None if array is None else ctypes.byref(ctypes.c_char.from_buffer(array))
+
+
+class VALUES:
+    """The same, of any array that is not empty, whose values it gets in float32."""
+
+    @staticmethod
+    def from_param(array: Any) -> Any:
+        if array is None:
+            return None
+        buffer: Any = ready(array)
+        return ctypes.byref(ctypes.c_char.from_buffer(buffer))
 
 
 def ready(x: mx.array) -> mx.array:

@@ -32,33 +32,32 @@ class Nowhere:
 
 Device = Gpu | Simulator
 
-_used: ContextVar[Device | Nowhere | None] = ContextVar("device", default=None)
+used: ContextVar[Device | Nowhere | None] = ContextVar("device", default=None)
 
 
 def device() -> Device | None:
     """What custom Metal kernels run on in this context; None where there is nothing."""
-    used = _used.get()
-    if used is None:
-        return _gpu()
-    return None if isinstance(used, Nowhere) else used
+    where = used.get() or gpu()
+    return None if isinstance(where, Nowhere) else where
 
 
 def use(device: Device | Nowhere) -> None:
     """What runs in this context from now on."""
-    _used.set(device)
+    used.set(device)
 
 
 @contextmanager
 def using(device: Device | Nowhere) -> Iterator[None]:
     """Runs the block's kernels on this device."""
-    token = _used.set(device)
+    token = used.set(device)
     try:
         yield
     finally:
-        _used.reset(token)
+        used.reset(token)
 
 
 @cache
-def _gpu() -> Gpu | None:
+def gpu() -> Gpu | None:
+    """This machine's, where MLX computes on it."""
     on_gpu = mx.default_device().type == mx.DeviceType.gpu
     return Gpu() if on_gpu and mx.metal.is_available() else None

@@ -116,6 +116,14 @@ def scalar(value: float, dtype: mx.Dtype = mx.float32) -> mx.array:
     return made
 
 
+@lru_cache(maxsize=256)
+def nothing(dtype: mx.Dtype = mx.float32, value: int = 0, size: int = SMALLEST) -> mx.array:
+    """For an input that a kernel's template says is not there."""
+    made = mx.full((size,), value, dtype)
+    mx.eval(made)
+    return made
+
+
 def padded(values: mx.array) -> mx.array:
     """At least 8 elements, so that a kernel sees them in device memory whatever their number."""
     short = SMALLEST - values.size

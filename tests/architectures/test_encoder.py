@@ -16,7 +16,7 @@ from bessemer.architectures.encoder_config import FAMILIES, Positions, Seen, con
 from bessemer.architectures.gte import NAMES as GTE
 from bessemer.engine.checkpoint import CheckpointError, open_checkpoint
 from bessemer.engine.weights import Reading, Weights, named
-from tests.kernels.tiers import in_turns, use_everywhere
+from tests.kernels.tiers import in_turns, use
 
 from .tiny import Config, Floats, Tiny
 from .tiny_encoders import CASES, GOLDEN, Golden, golden, kept, sequences, types
@@ -76,7 +76,7 @@ def test_hidden_states_and_scores_are_those_of_transformers(name: str, write: Wr
 def test_on_lower_tiers_too(
     tier: str, name: str, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use_everywhere(monkeypatch, tier)
+    use(monkeypatch, tier)
     case = golden(name)
     hidden, _ = run(load(write(case.tiny())), sequences(case.config["model_type"]))
     assert np.abs(np.stack([kept(rows) for rows in hidden]) - case.hidden).max() < CLOSE

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from bessemer.engine.model import Model
-from tests.kernels.tiers import LOWER, use_everywhere
+from tests.kernels.tiers import LOWER, use
 
 from .parity import GOLDEN, TOLERANCE, differences, loaded
 from .steps import crowd, prefill, token_by_token
@@ -24,7 +24,7 @@ FED: list[Callable[[Model], Mapping[int, Floats]]] = [
 @pytest.mark.parametrize("tier", LOWER)
 def test_logits_equal_the_reference(tier: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fed in one way a model, another from model to model and from tier to tier."""
-    use_everywhere(monkeypatch, tier)
+    use(monkeypatch, tier)
     way = FED[(NAMES.index(name) + LOWER.index(tier)) % len(FED)]
     found = differences(name, way(loaded(name)))
     assert found and max(found) <= TOLERANCE

@@ -13,7 +13,7 @@ from bessemer.architectures.config import Recurrent
 from bessemer.architectures.step import Cache, Step
 from bessemer.engine.model import Model, load
 from bessemer.engine.weights import Reading
-from bessemer.kernels.linear_rows import MOST
+from bessemer.kernels.linear_rows import MAX_ROWS
 from bessemer.kernels.metal.device import Options, Simulator, using
 from bessemer.kernels.metal.library import watching
 from bessemer.kernels.pages import PAGE, Layout, Pages, Prefill
@@ -153,7 +153,7 @@ def in_half(cache: Cache) -> Cache:
 
 def hidden(model: Model) -> mx.array:
     """Of a prompt, of more rows than kernels take for products."""
-    config, count = model.config, MOST + 1
+    config, count = model.config, MAX_ROWS + 1
     positions, runs = mx.arange(count, dtype=mx.int32), (Prefill(0, count, count),)
     owners = mx.zeros(count, mx.int32)
     layout = Layout(positions, PAGE + positions, owners, mx.array([[1]], mx.int32), 0, runs)

@@ -22,7 +22,7 @@ from bessemer.kernels.pages import Format
 from tests.architectures.parity import loaded, model
 from tests.architectures.steps import prefill
 from tests.architectures.tiny import VOCABULARY, Floats
-from tests.kernels.tiers import in_turns, use_everywhere
+from tests.kernels.tiers import in_turns, use
 
 from .paper_model import answers, ask, rows_of, text
 
@@ -126,7 +126,7 @@ def test_each_request_has_the_logits_it_has_alone(name: str, chunk: int) -> None
 
 @pytest.mark.parametrize(("tier", "name"), in_turns(NAMES))
 def test_on_lower_tiers_too(tier: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    use_everywhere(monkeypatch, tier)
+    use(monkeypatch, tier)
     asked, of_tier = list(requests()), loaded(name)
     found = served(of_tier, "functional", 19, asked)
     assert all((one == other).all() for one, other in compared(found, of_tier, asked))

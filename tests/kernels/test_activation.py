@@ -4,7 +4,6 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.kernels import activation as module
 from bessemer.kernels.activation import (
     ACTIVATIONS,
     Activation,
@@ -13,9 +12,10 @@ from bessemer.kernels.activation import (
     activate_plain_reference,
     activate_reference,
 )
-from bessemer.kernels.linear import gated_linear, gated_linear_reference
+from bessemer.kernels.linear import gated_linear, linear_reference
 from bessemer.kernels.metal.device import Options, Simulator, using
 from bessemer.kernels.metal.library import watching
+from bessemer.kernels.product import Epilogue
 
 from .arrays import close, normal, quantized, same
 from .tiers import PATHS, use
@@ -25,7 +25,7 @@ PLAIN: tuple[Activation, ...] = ("silu", "gelu", "gelu_tanh", "relu2")
 
 @pytest.fixture(params=PATHS, autouse=True)
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, request.param, module)
+    use(monkeypatch, request.param)
 
 
 @pytest.mark.parametrize("kind", ACTIVATIONS)
@@ -70,12 +70,12 @@ def test_plain_ones_by_hand() -> None:
 
 
 def test_a_gate_that_no_kernel_of_metal_knows() -> None:
-    weight = quantized(64, 64, 32, 4)
+    weight, epilogue = quantized(64, 64, 32, 4), Epilogue(activation="relu2")
     with using(Simulator(Options("check"))), watching() as launches:
         for rows in (1, 3):
             x = normal(rows, 64)
-            found = gated_linear(x, weight, None, "relu2")
-            assert close(found, gated_linear_reference(x, weight, None, "relu2"), 2e-5)
+            found = gated_linear(x, weight, epilogue)
+            assert close(found, linear_reference(x, weight, epilogue), 2e-5)
     assert not launches
 
 

@@ -1,8 +1,8 @@
 """Attention in C and in MLX's operations against its definition, and a row's bits in company."""
 
+import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import mlx.core as mx
@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from bessemer.kernels.attention import (
-    attention_compiled,
-    attention_composed,
+    Call,
+    attention,
+    attention_mlx,
     attention_reference,
-    latent_attention_compiled,
-    latent_attention_composed,
+    latent_attention,
+    latent_attention_mlx,
     latent_attention_reference,
 )
 from bessemer.kernels.cpu.library import Library
@@ -23,7 +24,7 @@ from bessemer.kernels.rope import Table, rope_table_reference
 
 from .arrays import normal, same
 from .steps import layout_of, stale, tables
-from .tiers import NATIVE, loaded
+from .tiers import NATIVE, in_library, loaded
 
 # Largest difference against the largest value.
 TOLERANCE = {
@@ -39,8 +40,8 @@ Attend = Callable[[mx.array, Heads, Table, Pages, Layout], tuple[mx.array, Pages
 @pytest.fixture(params=[*NATIVE, "mlx"])
 def attend(request: pytest.FixtureRequest) -> Attend:
     if request.param == "mlx":
-        return attention_composed
-    return partial(attention_compiled, loaded(request.param))
+        return attention_mlx
+    return in_library(attention, loaded(request.param))
 
 
 @pytest.fixture(params=NATIVE)
@@ -231,13 +232,17 @@ def test_a_row_is_the_same_bits_alone_in_chunks_and_in_company(
         assert same(feed(sizes, True), whole)
 
 
+def test_python_and_c_lay_out_the_call_alike(library: Library) -> None:
+    assert library.handle.attention_size() == ctypes.sizeof(Call)
+
+
 def test_threads_change_nothing(library: Library) -> None:
     heads = heads_of(16, 1, 64)
     qkv = normal(90, width(heads))
     found = []
     for threads in (1, 2, 5):
         library.resize(threads)
-        attend = partial(attention_compiled, library)
+        attend = in_library(attention, library)
         past = Past.of(attend, heads, [(198, 90)])
         found.append(past.step(attend, qkv, layout_of([(past.tables[0], 198, 90)])))
     assert same(found[0], found[1]) and same(found[0], found[2])
@@ -246,7 +251,7 @@ def test_threads_change_nothing(library: Library) -> None:
 @pytest.mark.parametrize("format", [Format.FLOAT32, Format.FLOAT16, Format.INT8])
 def test_what_others_left_in_a_page_is_never_seen(library: Library, format: Format) -> None:
     """Slots after a row may hold NaN, whether in its last page or between rows of its block."""
-    heads, attend = heads_of(4, 2, 64), partial(attention_compiled, library)
+    heads, attend = heads_of(4, 2, 64), in_library(attention, library)
     past = Past.of(attend, heads, [(40, 8)], format)
     qkv = normal(8, width(heads))
     bad = mx.concatenate([qkv[:5], qkv[5:] * float("nan")])
@@ -263,8 +268,8 @@ def test_a_row_before_the_beginning_sees_nothing(library: Library) -> None:
     zero = mx.array(np.zeros(1, np.int32))
     layout = Layout(mx.array(np.array([-1], np.int32)), zero, zero, zero[None], 1, ())
     mx.eval(layout.tables)
-    out, _ = attention_compiled(
-        library, normal(1, width(heads)), heads, table_of(layout, 0), pages, layout
+    out, _ = in_library(attention, library)(
+        normal(1, width(heads)), heads, table_of(layout, 0), pages, layout
     )
     assert float(mx.max(mx.abs(out))) == 0
 
@@ -274,11 +279,7 @@ def test_a_row_before_the_beginning_sees_nothing(library: Library) -> None:
 @pytest.mark.parametrize("tier", [*NATIVE, "mlx"])
 def test_latent_attention(tier: str, heads: int, dim: int, values: int, format: Format) -> None:
     """One key head whose first values are the value, positions in its last dimensions."""
-    attend = (
-        latent_attention_composed
-        if tier == "mlx"
-        else partial(latent_attention_compiled, loaded(tier))
-    )
+    attend = latent_attention_mlx if tier == "mlx" else in_library(latent_attention, loaded(tier))
     options = heads_of(heads, 1, dim, values, turned_from=values, interleaved=True)
     runs = [(2, 1), (45, 1), (71, 30)]
     dealt = tables([context for context, _ in runs])
@@ -306,7 +307,7 @@ def test_both_implementations_store_alike(library: Library, format: Format) -> N
     qkv = normal(60, width(heads))
     qkv[3] = 0
     pools = []
-    for by in (partial(attention_compiled, library), attention_composed):
+    for by in (in_library(attention, library), attention_mlx):
         pages = stale(3, 2, 72, 72, format)
         _, pages = by(qkv, heads, table_of(runs, 36), pages, runs)
         mx.eval(pages.arrays)

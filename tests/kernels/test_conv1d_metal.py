@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.kernels.conv1d import STRETCH, conv1d, conv1d_reference
+from bessemer.kernels.conv1d import STRETCH, Convolution, conv1d, conv1d_reference
 from bessemer.kernels.metal.device import Options, Simulator, using
 from bessemer.kernels.runs import Runs
 
@@ -37,9 +37,11 @@ def check(
     weight, bias = normal(width, channels, seed=1), normal(channels, seed=2) if biased else None
     state = normal(max(spans[1]) + 1, width - 1, channels, seed=3)
     wide = x.astype(mx.float32)
-    expected, expected_state = conv1d_reference(wide, weight, bias, copied(state), runs, silu)
+    expected, expected_state = conv1d_reference(
+        wide, Convolution(weight, bias, silu), copied(state), runs
+    )
     with using(simulator):
-        found, found_state = conv1d(x, weight, bias, copied(state), runs, silu)
+        found, found_state = conv1d(x, Convolution(weight, bias, silu), copied(state), runs)
     assert found.dtype == dtype
     assert close(found.astype(mx.float32), expected, TOLERANCES[dtype])
     assert same(found_state, expected_state)
@@ -79,12 +81,14 @@ def test_chunks_and_neighbours_change_no_bit(chunks: list[int]) -> None:
     x, weight, bias = normal(70, 50), normal(4, 50, seed=1), normal(50, seed=2)
     other = normal(70, 50, seed=9)
     with using(CHECK):
-        whole, last = conv1d(x, weight, bias, mx.zeros((3, 3, 50)), Runs.of([70], [1], [True]))
+        whole, last = conv1d(
+            x, Convolution(weight, bias), mx.zeros((3, 3, 50)), Runs.of([70], [1], [True])
+        )
         state, parts, at = mx.array(np.ones((3, 3, 50), np.float32)), [], 0
         for size in chunks:
             step = mx.concatenate([other[:2], x[at : at + size], other[:1]], axis=0)
             runs = Runs.of([2, size, 1], [0, 1, 2], [at == 0] * 3)
-            y, state = conv1d(step, weight, bias, state, runs)
+            y, state = conv1d(step, Convolution(weight, bias), state, runs)
             parts.append(y[2 : 2 + size])
             at += size
     assert same(mx.concatenate(parts, axis=0), whole)
@@ -96,7 +100,7 @@ def test_nan_stays_in_its_sequence_and_a_fresh_one_sees_no_state() -> None:
     x[0, 3] = mx.nan
     runs = Runs.of([2, 2], [0, 1], [True, True])
     with using(CHECK):
-        found, _ = conv1d(x, normal(4, 20, seed=1), None, mx.full((2, 3, 20), mx.nan), runs)
+        found, _ = conv1d(x, Convolution(normal(4, 20, seed=1)), mx.full((2, 3, 20), mx.nan), runs)
     assert mx.isnan(found).any(axis=-1).tolist() == [True, True, False, False]
 
 

@@ -4,7 +4,6 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.kernels import delta_gates as module
 from bessemer.kernels.delta_gates import delta_gates
 
 from .arrays import normal, same
@@ -13,7 +12,7 @@ from .tiers import PATHS, use
 
 @pytest.fixture(params=PATHS, autouse=True)
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, request.param, module)
+    use(monkeypatch, request.param)
 
 
 def inputs(rows: int, heads: int) -> tuple[mx.array, mx.array, mx.array, mx.array]:

@@ -4,7 +4,6 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.kernels import edit as module
 from bessemer.kernels.edit import Edits, edit, edit_reference
 
 from .arrays import close, normal, same
@@ -13,7 +12,7 @@ from .tiers import PATHS, use
 
 @pytest.fixture(params=PATHS, autouse=True)
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, request.param, module)
+    use(monkeypatch, request.param)
 
 
 def test_by_hand_and_the_source_is_untouched() -> None:

@@ -6,8 +6,6 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.kernels import embedding as module
-from bessemer.kernels import weight as storage
 from bessemer.kernels.embedding import embedding, embedding_reference
 from bessemer.kernels.weight import Quantized, Weight, pack
 
@@ -29,7 +27,7 @@ TOKENS = mx.array([3, 49, 0, 3, 31, 47, -1], mx.int32)
 
 @pytest.mark.parametrize("path", PATHS)
 def test_rows(path: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, path, module)
+    use(monkeypatch, path)
     for weight in weights():
         found = embedding(TOKENS, weight, mx.float32)
         assert same(found, embedding_reference(TOKENS, weight, mx.float32))
@@ -38,7 +36,7 @@ def test_rows(path: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("path", NATIVE)
 def test_rows_of_a_packed_matrix(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, path, module, storage)
+    use(monkeypatch, path)
     for weight, again in zip(weights(), weights(), strict=True):
         expected = embedding_reference(TOKENS, weight, mx.float32)
         assert same(embedding(TOKENS, pack(again), mx.float32), expected)
@@ -46,7 +44,7 @@ def test_rows_of_a_packed_matrix(path: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_all_codes_and_scales_of_mxfp4(path: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, path, module)
+    use(monkeypatch, path)
     words = mx.array(np.tile(np.array([0x76543210, 0xFEDCBA98] * 2, np.uint32), (255, 1)))
     scales = mx.array(np.arange(255, dtype=np.uint8)[:, None])
     weight = Quantized(words, scales, None, 32, 4, "mxfp4")
@@ -59,7 +57,7 @@ def test_all_codes_and_scales_of_mxfp4(path: str | None, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("path", PATHS)
 def test_dtype_is_the_callers(path: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, path, module)
+    use(monkeypatch, path)
     for weight in weights():
         assert embedding(mx.array([1], mx.int32), weight, mx.float16).dtype == mx.float16
 
@@ -68,7 +66,7 @@ def test_dtype_is_the_callers(path: str | None, monkeypatch: pytest.MonkeyPatch)
 def test_a_token_out_of_range_reads_no_foreign_memory(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use(monkeypatch, path, module)
+    use(monkeypatch, path)
     for weight in weights():
         found = embedding(mx.array([50, 2**31 - 1, -(2**31)], mx.int32), weight, mx.float32)
         expected = embedding(mx.array([49, 49, 0], mx.int32), weight, mx.float32)

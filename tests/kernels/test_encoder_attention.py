@@ -4,13 +4,13 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.kernels import encoder_attention as module
 from bessemer.kernels.encoder_attention import (
     ROWS,
     encoder_attention,
-    encoder_attention_composed,
+    encoder_attention_mlx,
     encoder_attention_reference,
 )
+from bessemer.kernels.registry import c_library
 
 from .arrays import close, normal, same
 from .tiers import PATHS, use
@@ -21,7 +21,7 @@ WINDOWS = (None, 0, 1, 5, 64, 100, 1000)
 
 @pytest.fixture(params=PATHS, autouse=True)
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, request.param, module)
+    use(monkeypatch, request.param)
 
 
 def case(heads: int, dim: int, lengths: tuple[int, ...] = LENGTHS) -> mx.array:
@@ -56,7 +56,7 @@ def test_company_changes_nothing(window: int | None) -> None:
         rows = slice(start, start + length)
         less = bias[:, max(LENGTHS) - length : max(LENGTHS) + length - 1]
         alone = encoder_attention(x[rows], heads, 0.3, [length], window, less)
-        equal = same if module._native() is not None else close
+        equal = same if c_library() is not None else close
         assert equal(alone, together[rows])
         start += length
 
@@ -110,5 +110,5 @@ def test_neighbours_of_one_length_go_together(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(mx.fast, "scaled_dot_product_attention", counted)
     lengths = [4, 4, 4, 7, ROWS + 1]
-    encoder_attention_composed(case(2, 8, tuple(lengths)), 2, 0.3, lengths, 2)
+    encoder_attention_mlx(case(2, 8, tuple(lengths)), 2, 0.3, lengths, 2)
     assert calls == [(3, 4, 4), (1, 7, 7), (1, ROWS, ROWS + 1), (1, 1, 3)]

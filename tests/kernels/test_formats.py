@@ -7,14 +7,15 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.kernels import activation, embedding, head_linear, linear, moe
+from bessemer.kernels import embedding, head_linear, linear, moe
 from bessemer.kernels import weight as storage
-from bessemer.kernels.head_linear import head_linear_composed, head_linear_reference
-from bessemer.kernels.linear import gated_linear, gated_linear_reference, linear_reference
+from bessemer.kernels.head_linear import head_linear_mlx, head_linear_reference
+from bessemer.kernels.linear import gated_linear, linear_reference
 from bessemer.kernels.metal.device import Options, Simulator, using
 from bessemer.kernels.metal.library import watching
-from bessemer.kernels.moe import Experts, Shared, moe_composed, moe_reference
-from bessemer.kernels.route import Router, choose, choose_reference
+from bessemer.kernels.moe import Experts, Shared, moe_mlx, moe_reference
+from bessemer.kernels.product import Epilogue
+from bessemer.kernels.route import Gate, Router, choose, choose_reference
 from bessemer.kernels.weight import (
     Dense,
     Mode,
@@ -39,15 +40,18 @@ EXACT, FAST = 2e-5, 1.5e-2  # against the largest value; relative error of the w
 @pytest.fixture(params=PATHS)
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str | None:
     chosen: str | None = request.param
-    use(monkeypatch, chosen, linear, storage, activation, embedding, moe, head_linear)
+    use(monkeypatch, chosen)
     return chosen
 
 
 @pytest.fixture(params=NATIVE)
 def native(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     chosen: str = request.param
-    use(monkeypatch, chosen, linear, storage, activation, embedding, moe, head_linear)
+    use(monkeypatch, chosen)
     return chosen
+
+
+SILU = Epilogue(activation="silu")
 
 
 def floats(mode: Mode, rows: int, columns: int, seed: int = 1, exact: bool = True) -> Quantized:
@@ -95,10 +99,10 @@ def test_linear(path: str | None, mode: Mode, packed: bool) -> None:
         taken = pack(floats(mode, outputs, inputs)) if packed else weight
         for rows in (1, 13, 60):
             x, bias, residual = normal(rows, inputs), normal(outputs), normal(rows, outputs, seed=3)
-            found = linear.linear(x, taken, bias, residual)
-            assert close(found, linear_reference(x, weight, bias, residual), EXACT)
+            found = linear.linear(x, taken, Epilogue(bias, residual))
+            assert close(found, linear_reference(x, weight, Epilogue(bias, residual)), EXACT)
             if path:
-                assert same(linear.linear(x[-1:], taken, bias, residual[-1:]), found[-1:])
+                assert same(linear.linear(x[-1:], taken, Epilogue(bias, residual[-1:])), found[-1:])
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -122,9 +126,9 @@ def test_rounded_activations(native: str, packed: bool) -> None:
 def test_gate_and_up(path: str | None, mode: Mode) -> None:
     for outputs in (64, 70):
         x, weight = normal(14, 96), floats(mode, outputs, 96)
-        expected = gated_linear_reference(x, weight)
-        assert close(gated_linear(x, weight), expected, EXACT)
-        assert close(gated_linear(x, pack(floats(mode, outputs, 96))), expected, EXACT)
+        expected = linear_reference(x, weight, SILU)
+        assert close(gated_linear(x, weight, SILU), expected, EXACT)
+        assert close(gated_linear(x, pack(floats(mode, outputs, 96)), SILU), expected, EXACT)
 
 
 @pytest.mark.parametrize("mode", GROUPS)
@@ -138,7 +142,7 @@ def test_gate_and_up_in_turns(native: str, mode: Mode, exact: bool) -> None:
     assert paired is not None
     for rows in (1, 40):
         x = normal(rows, 96)
-        assert same(gated_linear(x, paired), gated_linear(x, below))
+        assert same(gated_linear(x, paired, SILU), gated_linear(x, below, SILU))
 
 
 @pytest.mark.parametrize("mode", NEW)
@@ -169,7 +173,7 @@ def check_experts(weights: Sequence[Weight], x: mx.array) -> None:
     made, (chosen, shares) = mixture(weights), routed(x.shape[0])
     expected = moe_reference(x, made, chosen, shares)
     assert close(moe.moe(x, made, chosen, shares), expected, EXACT)
-    assert close(moe_composed(x, made, chosen, shares), expected, EXACT)
+    assert close(moe_mlx(x, made, chosen, shares), expected, EXACT)
 
 
 @pytest.mark.parametrize("mode", GROUPS)
@@ -192,7 +196,7 @@ def test_affine_in_every_operation(path: str | None, bits: int, group: int) -> N
     weight, x = affine(40, columns, group, bits), normal(5, columns)
     assert close(linear.linear(x, weight), linear_reference(x, weight), EXACT)
     both = affine(64, columns, group, bits)
-    assert close(gated_linear(x, both), gated_linear_reference(x, both), EXACT)
+    assert close(gated_linear(x, both, SILU), linear_reference(x, both, SILU), EXACT)
     tokens = mx.array([39, 0, -1, 17], mx.int32)
     found = embedding.embedding(tokens, weight, mx.float32)
     assert same(found, embedding.embedding_reference(tokens, weight, mx.float32))
@@ -201,7 +205,7 @@ def test_affine_in_every_operation(path: str | None, bits: int, group: int) -> N
     heads = normal(5, 4, columns + 8)
     expected = head_linear_reference(heads, weight, 8)
     assert close(head_linear.head_linear(heads, weight, 8), expected, EXACT)
-    assert close(head_linear_composed(heads, weight, 8), expected, EXACT)
+    assert close(head_linear_mlx(heads, weight, 8), expected, EXACT)
 
 
 @pytest.mark.parametrize("mode", GROUPS)
@@ -209,7 +213,7 @@ def test_heads(path: str | None, mode: Mode) -> None:
     x, weight = normal(5, 4, 100), floats(mode, 64, 96)
     expected = head_linear_reference(x, weight, 4)
     assert close(head_linear.head_linear(x, weight, 4), expected, EXACT)
-    assert close(head_linear_composed(x, weight, 4), expected, EXACT)
+    assert close(head_linear_mlx(x, weight, 4), expected, EXACT)
 
 
 @pytest.mark.parametrize("mode", NEW)
@@ -224,8 +228,8 @@ def test_on_metal_mlx_multiplies(mode: Mode) -> None:
         for rows in (1, 3):
             found = linear.linear(x[:rows], weight)
             assert close(found, linear_reference(x[:rows], weight), EXACT)
-            found = gated_linear(x[:rows], weight)
-            assert close(found, gated_linear_reference(x[:rows], weight), EXACT)
+            found = gated_linear(x[:rows], weight, SILU)
+            assert close(found, linear_reference(x[:rows], weight, SILU), EXACT)
         for made in (experts, replace(experts, shared=shared)):
             found = moe.moe(x, made, chosen, shares)
             assert close(found, moe_reference(x, made, chosen, shares), EXACT)
@@ -236,8 +240,8 @@ def test_on_metal_mlx_multiplies(mode: Mode) -> None:
         assert close(found, head_linear_reference(heads, weight), EXACT)
         assert not launches
         router = Router(2)
-        weights = choose(x, weight, router)[1]
-        assert close(weights, choose_reference(x, weight, router)[1], EXACT)
+        weights = choose(x, Gate(weight), router)[1]
+        assert close(weights, choose_reference(x, Gate(weight), router)[1], EXACT)
         assert [launch.source.name for launch in launches] == ["route"]
 
 

@@ -7,7 +7,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.kernels.gated_delta import gated_delta, gated_delta_reference
+from bessemer.kernels.gated_delta import Rule, gated_delta, gated_delta_reference
 from bessemer.kernels.metal.device import Options, Simulator, using
 from bessemer.kernels.metal.library import watching
 from bessemer.kernels.runs import Runs
@@ -57,9 +57,13 @@ def check(
         wide = (wide[0], wide[1] / dims[2], *wide[2:])
         arrays = (arrays[0], (arrays[1] / dims[2]).astype(dtype), *arrays[2:])
         wide = (wide[0], arrays[1].astype(mx.float32), *wide[2:])
-    expected, last = gated_delta_reference(*wide, copied(state), runs, scale, normalise)
+    expected, last = gated_delta_reference(
+        *wide[:3], wide[3:], copied(state), runs, Rule(scale, normalise)
+    )
     with using(simulator):
-        found, found_last = gated_delta(*arrays, copied(state), runs, scale, normalise)
+        found, found_last = gated_delta(
+            *arrays[:3], arrays[3:], copied(state), runs, Rule(scale, normalise)
+        )
     assert found.dtype == dtype
     assert close(found.astype(mx.float32), expected, TOLERANCES[dtype])
     assert close(found_last, last, STATE_TOLERANCE)
@@ -90,7 +94,7 @@ def test_transformers_says_the_same() -> None:
     runs = Runs.of([len(GOLDEN["q"])], [2], [False])
     scale = GOLDEN["q"].shape[-1] ** -0.5
     with using(CHECK):
-        found, last = gated_delta(q, k, v, g, beta, mx.array(state), runs, scale)
+        found, last = gated_delta(q, k, v, (g, beta), mx.array(state), runs, Rule(scale))
     assert np.array(found) == pytest.approx(GOLDEN["out"], abs=1e-5)
     assert np.array(last)[2] == pytest.approx(GOLDEN["last"], abs=1e-5)
     assert not np.array(last)[:2].any()
@@ -110,7 +114,9 @@ def test_chunks_and_neighbours_change_no_bit(chunks: list[int]) -> None:
     dims = (2, 4, 16, 64)
     mine, others = inputs(9, dims), inputs(3, dims)
     with using(CHECK):
-        whole, last = gated_delta(*mine, mx.zeros((3, 4, 16, 64)), Runs.of([9], [1], [True]), 0.25)
+        whole, last = gated_delta(
+            *mine[:3], mine[3:], mx.zeros((3, 4, 16, 64)), Runs.of([9], [1], [True]), Rule(0.25)
+        )
         state, parts, at = mx.array(np.ones((3, 4, 16, 64), np.float32)), [], 0
         for size in chunks:
             joined = (
@@ -119,7 +125,7 @@ def test_chunks_and_neighbours_change_no_bit(chunks: list[int]) -> None:
             )
             runs = Runs.of([2, size, 1], [0, 1, 2], [at == 0] * 3)
             q, k, v, g, beta = joined
-            y, state = gated_delta(q, k, v, g, beta, state, runs, 0.25)
+            y, state = gated_delta(q, k, v, (g, beta), state, runs, Rule(0.25))
             parts.append(y[2 : 2 + size])
             at += size
     assert same(mx.concatenate(parts, axis=0), whole)
@@ -131,7 +137,9 @@ def test_nan_stays_in_its_sequence_and_a_fresh_one_sees_no_state() -> None:
     arrays[2][0, 0, 0] = mx.nan
     runs = Runs.of([2, 2], [0, 1], [True, True])
     with using(CHECK):
-        found, state = gated_delta(*arrays, mx.full((2, 2, 8, 8), mx.nan), runs, 1.0)
+        found, state = gated_delta(
+            *arrays[:3], arrays[3:], mx.full((2, 2, 8, 8), mx.nan), runs, Rule(1.0)
+        )
     assert mx.isnan(found).any(axis=(1, 2)).tolist() == [True, True, False, False]
     assert mx.isnan(state).any(axis=(1, 2, 3)).tolist() == [True, False]
 
@@ -145,7 +153,7 @@ def test_the_state_moves_once_each_way() -> None:
     dims, runs = (2, 4, 128, 128), Runs.of([1, 1], [0, 1], [False, False])
     arrays, state = inputs(2, dims, mx.float16), normal(2, *dims[1:])
     with using(Simulator(Options(mode="count"))), watching() as launches:
-        mx.eval(gated_delta(*arrays, state, runs, 1.0))
+        mx.eval(gated_delta(*arrays[:3], arrays[3:], state, runs, Rule(1.0)))
     (report,) = [launch.report for launch in launches]
     assert report is not None
     least = 2 * state.nbytes + sum(x.nbytes for x in arrays) + arrays[2].nbytes

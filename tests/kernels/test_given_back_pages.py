@@ -5,7 +5,7 @@ from dataclasses import replace
 import mlx.core as mx
 import pytest
 
-from bessemer.kernels.attention import attention_compiled, attention_composed, attention_reference
+from bessemer.kernels.attention import attention, attention_mlx, attention_reference
 from bessemer.kernels.attention_metal import attention_metal
 from bessemer.kernels.metal.device import Options, Simulator, using
 from bessemer.kernels.pages import PAGE, TOKEN, Format, Heads, Layout, Pages
@@ -14,7 +14,7 @@ from bessemer.kernels.rope import Table
 from .arrays import normal
 from .steps import layout_of
 from .test_attention import TOLERANCE, Past, heads_of, width
-from .tiers import NATIVE, loaded
+from .tiers import NATIVE, in_library, loaded
 
 CHECK = Simulator(Options(mode="check"))
 DECODES = [(130, 1), (97, 1), (33, 1), (64, 1)]
@@ -26,9 +26,9 @@ def attended(
     way: str, qkv: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout
 ) -> tuple[mx.array, Pages]:
     if way in NATIVE:
-        return attention_compiled(loaded(way), qkv, heads, table, pages, layout)
+        return in_library(attention, loaded(way))(qkv, heads, table, pages, layout)
     if way == "mlx":
-        return attention_composed(qkv, heads, table, pages, layout)
+        return attention_mlx(qkv, heads, table, pages, layout)
     if way == "in place":
         pages = replace(pages, token=mx.zeros((TOKEN,)))
     if way == "tail":

@@ -6,8 +6,6 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.kernels import head_linear as module
-from bessemer.kernels import weight as storage
 from bessemer.kernels.head_linear import head_linear, head_linear_reference
 from bessemer.kernels.moe import pack_experts
 from bessemer.kernels.weight import Dense, Packed, Quantized, Weight
@@ -21,14 +19,14 @@ EXACT, FAST = 2e-5, 1.5e-2  # against the largest value; relative error of the w
 @pytest.fixture(params=PATHS)
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str | None:
     chosen: str | None = request.param
-    use(monkeypatch, chosen, module, storage)
+    use(monkeypatch, chosen)
     return chosen
 
 
 @pytest.fixture(params=NATIVE)
 def native(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     chosen: str = request.param
-    use(monkeypatch, chosen, module, storage)
+    use(monkeypatch, chosen)
     return chosen
 
 

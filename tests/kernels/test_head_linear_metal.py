@@ -11,7 +11,7 @@ from bessemer.kernels.head_linear import (
     FEW,
     covers,
     head_linear,
-    head_linear_composed,
+    head_linear_mlx,
     head_linear_reference,
 )
 from bessemer.kernels.metal.device import Options, Simulator, using
@@ -103,9 +103,9 @@ def test_all_forms(bits: int, group: int, dtype: mx.Dtype) -> None:
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_composition(kind: Kind) -> None:
     x, weight = normal(5, kind.heads, kind.inputs + kind.rest), kind.weight()
-    found = head_linear_composed(x, weight, kind.rest)
+    found = head_linear_mlx(x, weight, kind.rest)
     assert close(found, head_linear_reference(x, weight, kind.rest), 1e-5)
-    assert head_linear_composed(x[:0], weight, kind.rest).shape == (0, *found.shape[1:])
+    assert head_linear_mlx(x[:0], weight, kind.rest).shape == (0, *found.shape[1:])
 
 
 def test_what_the_kernel_is_not_for() -> None:

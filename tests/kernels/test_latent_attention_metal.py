@@ -11,7 +11,7 @@ import pytest
 
 from bessemer.kernels.attention import (
     latent_attention,
-    latent_attention_composed,
+    latent_attention_mlx,
     latent_attention_reference,
 )
 from bessemer.kernels.latent_attention import SHARE, covers, latent_attention_metal
@@ -155,7 +155,7 @@ class Past:
         inputs = _inputs(self.kind, layout, 20)
         expected, _ = latent_attention_reference(*inputs, self.expected, layout)
         mx.eval(expected)
-        for attend in (latent_attention_composed, latent_attention):
+        for attend in (latent_attention_mlx, latent_attention):
             found, _ = attend(*inputs, self.found, layout)
             close(found, expected, self.kind)
 

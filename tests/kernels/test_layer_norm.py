@@ -3,8 +3,6 @@
 import mlx.core as mx
 import pytest
 
-from bessemer.kernels import layer_norm as module
-from bessemer.kernels import rms_norm as shared
 from bessemer.kernels.layer_norm import layer_norm, layer_norm_reference
 
 from .arrays import close, normal, same
@@ -13,10 +11,7 @@ from .tiers import PATHS, use
 
 @pytest.fixture(params=PATHS, autouse=True)
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, request.param, shared)
-    if hasattr(shared.norm_native, "cache_info"):
-        return
-    monkeypatch.setattr(module, "norm_native", shared.norm_native)
+    use(monkeypatch, request.param)
 
 
 @pytest.mark.parametrize("shape", [(1, 2), (3, 7), (7, 100), (4, 3, 24), (40, 2048)])

@@ -7,11 +7,10 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.kernels import activation, linear
-from bessemer.kernels import weight as storage
+from bessemer.kernels import linear
 from bessemer.kernels.activation import ACTIVATIONS, Activation, activate_reference
-from bessemer.kernels.linear import gated_linear, gated_linear_reference, linear_reference
-from bessemer.kernels.product import WIDENED
+from bessemer.kernels.linear import gated_linear, linear_reference
+from bessemer.kernels.product import WIDENED, Epilogue
 from bessemer.kernels.weight import Dense, Packed, Quantized, Weight, pack, pack_pair, widen
 
 from .arrays import close, dense, every_storage, normal, quantized, same
@@ -21,6 +20,7 @@ BITS = (2, 3, 4, 5, 6, 8)
 FLOATS = (mx.float32, mx.float16, mx.bfloat16)
 # On either side of the rows that kernels/cpu/product.h takes together, for any width of vector.
 ROWS = (1, 2, 12, 13, 36, 37, 193, 300)
+SILU = Epilogue(activation="silu")
 EXACT, FAST = 2e-5, 1.5e-2  # against the largest value; relative error of the whole
 
 
@@ -28,14 +28,14 @@ EXACT, FAST = 2e-5, 1.5e-2  # against the largest value; relative error of the w
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str | None:
     """Operations run in this tier, or in MLX's operations."""
     chosen: str | None = request.param
-    use(monkeypatch, chosen, linear, storage, activation)
+    use(monkeypatch, chosen)
     return chosen
 
 
 @pytest.fixture(params=NATIVE)
 def native(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     chosen: str = request.param
-    use(monkeypatch, chosen, linear, storage, activation)
+    use(monkeypatch, chosen)
     return chosen
 
 
@@ -104,9 +104,9 @@ def test_any_number_of_rows(path: str | None, rows: int) -> None:
 def test_no_rows(path: str | None) -> None:
     x = mx.zeros((0, 320))
     for weight in samples(exact=False) + [pack(weight) for weight in samples(exact=False)]:
-        found = linear.linear(x, weight, normal(52), mx.zeros((0, 52)))
+        found = linear.linear(x, weight, Epilogue(normal(52), mx.zeros((0, 52))))
         assert found.shape == (0, 52)
-        assert gated_linear(x, weight).shape == (0, 26)
+        assert gated_linear(x, weight, SILU).shape == (0, 26)
 
 
 def test_small_weights_of_zero_mean_keep_their_precision(path: str | None) -> None:
@@ -123,17 +123,17 @@ def test_bias_and_residual(path: str | None, exact: bool) -> None:
             x = normal(rows, widen(weight).shape[1])
             bias, residual = normal(weight.outputs), normal(rows, weight.outputs, seed=3)
             plain = linear.linear(x, weight)
-            assert close(linear.linear(x, weight, bias), plain + bias, 1e-6)
-            assert close(linear.linear(x, weight, None, residual), plain + residual, 1e-6)
-            both = linear.linear(x, weight, bias, residual)
+            assert close(linear.linear(x, weight, Epilogue(bias)), plain + bias, 1e-6)
+            assert close(linear.linear(x, weight, Epilogue(None, residual)), plain + residual, 1e-6)
+            both = linear.linear(x, weight, Epilogue(bias, residual))
             assert close(both, plain + bias + residual, 1e-6)
 
 
 def test_operands_of_another_type_or_order(path: str | None) -> None:
     weight, bias = dense(24, 40), normal(24).astype(mx.bfloat16)
     x, residual = normal(40, 6).T, normal(24, 6).T
-    found = linear.linear(x, weight, bias, residual)
-    assert close(found, linear_reference(x, weight, bias, residual), EXACT)
+    found = linear.linear(x, weight, Epilogue(bias, residual))
+    assert close(found, linear_reference(x, weight, Epilogue(bias, residual)), EXACT)
 
 
 @pytest.mark.parametrize("kind", ACTIVATIONS)
@@ -144,11 +144,11 @@ def test_gate_and_up(path: str | None, kind: Activation) -> None:
             fast = quantized(outputs, 192, 64, 4)
             exact = replace(fast, exact=True)
             for weight in (exact, dense(outputs, 192)):
-                found = gated_linear(x, weight, bias, kind, 1.5)
-                expected = gated_linear_reference(x, weight, bias, kind, 1.5)
+                found = gated_linear(x, weight, Epilogue(bias, None, kind, 1.5))
+                expected = linear_reference(x, weight, Epilogue(bias, None, kind, 1.5))
                 assert close(found, expected, EXACT)
             joined = activate_reference(linear.linear(x, fast), kind, 7)
-            assert close(gated_linear(x, fast, None, kind, 7), joined, EXACT)
+            assert close(gated_linear(x, fast, Epilogue(None, None, kind, 7)), joined, EXACT)
 
 
 @pytest.mark.parametrize("exact", [False, True])
@@ -169,10 +169,10 @@ def test_packed_is_the_same_to_the_last_bit(native: str, exact: bool) -> None:
 def test_packed_gate_and_up_are_the_same(native: str, packed: bool) -> None:
     for bits in BITS:
         weight = quantized(96, 128, 32, bits)
-        whole = gated_linear(normal(40, 128), weight)
+        whole = gated_linear(normal(40, 128), weight, SILU)
         other = pack(weight) if packed else weight
         for start, stop in ((0, 1), (3, 20), (0, 40)):
-            assert same(gated_linear(normal(40, 128)[start:stop], other), whole[start:stop])
+            assert same(gated_linear(normal(40, 128)[start:stop], other, SILU), whole[start:stop])
 
 
 @pytest.mark.parametrize("exact", [False, True])
@@ -187,7 +187,7 @@ def test_a_row_does_not_depend_on_the_others(native: str, exact: bool, packed: b
 
 
 def test_a_row_does_not_depend_on_the_others_in_mlx(monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, None, linear, storage, activation)
+    use(monkeypatch, None)
     x = normal(65, 256)
     for weight in every_storage(64, 256):
         whole = linear.linear(x, weight)
@@ -225,7 +225,7 @@ def test_rows_of_nothing_and_next_to_nothing(path: str | None) -> None:
 
 
 def test_a_matrix_without_its_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, None, linear, storage, activation)
+    use(monkeypatch, None)
     weight = quantized(32, 64, 32, 4)
     assert pack(weight) is weight
 
@@ -241,7 +241,7 @@ def test_a_16_bit_matrix_is_widened_block_by_block(path: str | None) -> None:
 
 
 def test_blocks_join_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, None, linear, storage, activation)
+    use(monkeypatch, None)
     weight = dense(3 * WIDENED // 1024 + 5, 1024, mx.bfloat16)
     x = normal(2, 1024)
     assert same(linear.linear(x, weight), x @ weight.weight.astype(mx.float32).T)
@@ -255,10 +255,11 @@ def test_a_gate_and_its_up_projection_in_turns(native: str, activation: Activati
         below, found, bias = joined(gate, up), pack_pair(gate, up), normal(2 * gate.outputs, seed=6)
         assert found is not None
         for some in (None, bias):
-            expected = gated_linear(x, below, some, activation)
-            assert same(gated_linear(x, found, some, activation), expected)
-            assert same(gated_linear(x[7:8], found, some, activation), expected[7:8])
-            assert gated_linear(x[:0], found, some, activation).shape == (0, gate.outputs)
+            epilogue = Epilogue(some, None, activation)
+            expected = gated_linear(x, below, epilogue)
+            assert same(gated_linear(x, found, epilogue), expected)
+            assert same(gated_linear(x[7:8], found, epilogue), expected[7:8])
+            assert gated_linear(x[:0], found, epilogue).shape == (0, gate.outputs)
     with pytest.raises(AssertionError):
         linear.linear(x, paired_of(48, 320))
 
@@ -272,11 +273,12 @@ def test_whatever_their_width_gate_and_up_are_multiplied(native: str, width: int
         (quantized(width, 64, 32, 4), quantized(width, 64, 32, 4, seed=2)),
     ):
         below, found = joined(gate, up), pack_pair(gate, up)
+        epilogue = Epilogue(bias, None, "silu")
         assert (found is None) == bool(width % loaded(native).lanes)
-        y = gated_linear(x, found or pack(joined(gate, up)), bias)
-        assert same(y, gated_linear(x, below, bias))
+        y = gated_linear(x, found or pack(joined(gate, up)), epilogue)
+        assert same(y, gated_linear(x, below, epilogue))
         exact = replace(below, exact=True) if isinstance(below, Quantized) else below
-        assert close(gated_linear(x, exact, bias), gated_linear_reference(x, below, bias), EXACT)
+        assert close(gated_linear(x, exact, epilogue), linear_reference(x, below, epilogue), EXACT)
 
 
 def test_rows_of_an_odd_number_of_16_bit_values_are_not_joined(native: str) -> None:

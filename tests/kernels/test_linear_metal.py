@@ -12,13 +12,12 @@ import pytest
 from bessemer.kernels.activation import ACTIVATIONS, Activation
 from bessemer.kernels.linear import (
     gated_linear,
-    gated_linear_reference,
     linear,
     linear_reference,
 )
 from bessemer.kernels.metal.device import Options, Simulator, using
 from bessemer.kernels.metal.library import watching
-from bessemer.kernels.product import gated_linear_composed, linear_composed
+from bessemer.kernels.product import Epilogue, linear_mlx
 from bessemer.kernels.rms_norm import Norm
 from bessemer.kernels.weight import Dense, Quantized, Weight
 
@@ -174,8 +173,10 @@ def one(table: Sequence[Any], **wanted: object) -> Any:
 
 def found(of: Operands, activation: int) -> mx.array:
     if activation:
-        return gated_linear(of.x, of.weight, of.bias, KINDS[activation], LIMIT, of.norm)
-    return linear(of.x, of.weight, of.bias, of.residual, of.norm)
+        return gated_linear(
+            of.x, of.weight, Epilogue(of.bias, None, KINDS[activation], LIMIT), of.norm
+        )
+    return linear(of.x, of.weight, Epilogue(of.bias, of.residual), of.norm)
 
 
 def expected(of: Operands, activation: int) -> mx.array:
@@ -185,8 +186,10 @@ def expected(of: Operands, activation: int) -> mx.array:
     )
     assert x is not None
     if activation:
-        return gated_linear_reference(x, of.weight, bias, KINDS[activation], LIMIT, of.norm)
-    return linear_reference(x, of.weight, bias, residual, of.norm)
+        return linear_reference(
+            x, of.weight, Epilogue(bias, None, KINDS[activation], LIMIT), of.norm
+        )
+    return linear_reference(x, of.weight, Epilogue(bias, residual), of.norm)
 
 
 def error(result: mx.array, wanted: mx.array) -> float:
@@ -343,22 +346,23 @@ def test_other_numbers_of_rows_are_composed(rows: int) -> None:
     weight, bias = quantized(38, 128, 64, 4, F), normal(38)
     x, residual = normal(rows, 128), normal(rows, 38, seed=1)
     norm = Norm(normal(128, seed=3), EPS)
+    summed, joined = Epilogue(bias, residual), Epilogue(bias, None, "gelu")
     with using(CHECK), watching() as launches:
-        result = linear(x, weight, bias, residual, norm)
-        gated = gated_linear(x, weight, bias, "gelu", norm=norm)
-        assert same(result, linear_composed(x, weight, bias, residual, norm))
-        assert same(gated, gated_linear_composed(x, weight, bias, "gelu", norm=norm))
+        result = linear(x, weight, summed, norm)
+        gated = gated_linear(x, weight, joined, norm)
+        assert same(result, linear_mlx(x, weight, summed, norm))
+        assert same(gated, linear_mlx(x, weight, joined, norm))
     assert not launches
     if rows:
-        assert error(result, linear_reference(x, weight, bias, residual, norm)) < 1e-5
-        assert error(gated, gated_linear_reference(x, weight, bias, "gelu", norm=norm)) < 1e-5
+        assert error(result, linear_reference(x, weight, summed, norm)) < 1e-5
+        assert error(gated, linear_reference(x, weight, joined, norm)) < 1e-5
 
 
 @pytest.mark.parametrize("rows", [2, 16])
 def test_a_few_rows_are_decoded_together(rows: int) -> None:
     weight, x = quantized(64, 128, 64, 4, F), normal(rows, 128)
     with using(Simulator()), watching() as launches:
-        gated_linear(x, weight)
+        gated_linear(x, weight, Epilogue(activation="silu"))
     assert [launch.source.name for launch in launches] == ["linear_rows"]
 
 

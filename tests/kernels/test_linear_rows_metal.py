@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from bessemer.kernels.activation import ACTIVATIONS, Activation
-from bessemer.kernels.linear import gated_linear_reference, linear_reference
-from bessemer.kernels.linear_rows import covers, gated_linear_rows, linear_rows, tiles_of
+from bessemer.kernels.linear import linear_reference
+from bessemer.kernels.linear_rows import covers, linear_rows, tiles_of
 from bessemer.kernels.metal.device import Options, Simulator, using
 from bessemer.kernels.metal.library import watching
+from bessemer.kernels.product import Epilogue
 from bessemer.kernels.rms_norm import Norm
 from bessemer.kernels.weight import Dense, Quantized
 
@@ -89,21 +90,22 @@ def weight_of(variant: Variant, outputs: int, inputs: int) -> Dense | Quantized:
 def operands(
     variant: Variant, rows: int, outputs: int, groups: int
 ) -> tuple[mx.array, Dense | Quantized, dict[str, Any]]:
-    """x, the weight, the rest by name; rows of unlike size, results of about 1."""
+    """x, the weight, the epilogue and norm by name; rows of unlike size, results of about 1."""
     inputs = groups * variant.group
     weight = weight_of(variant, outputs * 2 if variant.activation else outputs, inputs)
     sizes = mx.array(np.linspace(0.5, 2, rows, dtype=np.float32) / inputs**0.5)[:, None]
     x = (normal(rows, inputs) * sizes).astype(variant.dtype)
-    rest: dict[str, Any] = {}
+    epilogue: dict[str, Any] = {}
     if variant.bias:
-        rest["bias"] = normal(weight.outputs, seed=2).astype(variant.dtype)
+        epilogue["bias"] = normal(weight.outputs, seed=2).astype(variant.dtype)
     if variant.residual:
-        rest["residual"] = normal(rows, outputs, seed=3).astype(variant.dtype)
+        epilogue["residual"] = normal(rows, outputs, seed=3).astype(variant.dtype)
+    if variant.activation:
+        epilogue |= {"activation": KINDS[variant.activation], "limit": LIMIT}
+    rest: dict[str, Any] = {"epilogue": Epilogue(**epilogue)}
     if variant.norm:
         factors = normal(inputs, seed=4) / inputs**0.5
         rest["norm"] = Norm(factors.astype(variant.dtype), EPS)
-    if variant.activation:
-        rest |= {"activation": KINDS[variant.activation], "limit": LIMIT}
     return x, weight, rest
 
 
@@ -112,13 +114,11 @@ def expect(
 ) -> None:
     """Runs it, and raises where it is not the definition."""
     x, weight, rest = operands(variant, rows, outputs, groups)
-    gated = bool(variant.activation)
     with using(Simulator(options)):
-        found = (gated_linear_rows if gated else linear_rows)(x, weight, **rest)
+        found = linear_rows(x, weight, **rest)
         mx.eval(found)
     wide = {name: widened(value) for name, value in rest.items()}
-    reference = gated_linear_reference if gated else linear_reference
-    expected = reference(x.astype(F), weight, **wide)
+    expected = linear_reference(x.astype(F), weight, **wide)
     assert found.dtype == variant.dtype and found.shape == (rows, outputs)
     assert largest(found.astype(F) - expected) <= TOLERANCE[variant.dtype] * largest(expected)
 
@@ -126,6 +126,9 @@ def expect(
 def widened(value: Any) -> Any:
     if isinstance(value, Norm):
         return Norm(value.weight.astype(F), value.eps)
+    if isinstance(value, Epilogue):
+        arrays = {"bias": value.bias, "residual": value.residual}
+        return replace(value, **{name: widened(array) for name, array in arrays.items()})
     return value.astype(F) if isinstance(value, mx.array) else value
 
 
@@ -206,7 +209,9 @@ def test_a_row_does_not_depend_on_the_others() -> None:
     with using(Simulator(CHECK)):
         whole = np.array(linear_rows(x, weight, **rest))
         for start, stop in ((0, 1), (3, 12), (7, 16)):
-            part = rest | {"residual": rest["residual"][start:stop]}
+            epilogue = rest["epilogue"]
+            mine = replace(epilogue, residual=epilogue.residual[start:stop])
+            part = rest | {"epilogue": mine}
             assert (np.array(linear_rows(x[start:stop], weight, **part)) == whole[start:stop]).all()
 
 

@@ -4,7 +4,6 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.kernels import logprobs as module
 from bessemer.kernels.logprobs import logprobs, logprobs_reference
 
 from .arrays import normal
@@ -13,7 +12,7 @@ from .tiers import PATHS, use
 
 @pytest.fixture(params=PATHS, autouse=True)
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, request.param, module)
+    use(monkeypatch, request.param)
 
 
 @pytest.mark.parametrize("vocabulary", [1, 5, 20, 33, 1024, 5000])

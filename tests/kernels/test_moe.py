@@ -10,18 +10,18 @@ from bessemer.kernels.activation import Activation, activate_plain_reference
 from bessemer.kernels.cpu.library import compiled
 from bessemer.kernels.metal.device import Simulator, using
 from bessemer.kernels.metal.library import watching
-from bessemer.kernels.moe import Experts, Shared, moe, moe_composed, moe_reference, pack_experts
+from bessemer.kernels.moe import Experts, Shared, moe, moe_mlx, moe_reference, pack_experts
 from bessemer.kernels.rms_norm import Norm
 from bessemer.kernels.weight import Dense, Packed, Quantized, pack, widen
 
 from .arrays import normal
-from .tiers import NATIVE, loaded, use_everywhere
+from .tiers import NATIVE, loaded, use
 
 
 @pytest.fixture(params=NATIVE)
 def native(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     chosen: str = request.param
-    use_everywhere(monkeypatch, chosen)
+    use(monkeypatch, chosen)
     return chosen
 
 
@@ -65,10 +65,10 @@ def test_the_sum_of_the_chosen(
     expected = moe_reference(x, made, chosen, weights)
     found = moe(x, made, chosen, weights)
     assert distance(found, expected) < 1e-5
-    assert distance(moe_composed(x, made, chosen, weights), expected) < 1e-5
+    assert distance(moe_mlx(x, made, chosen, weights), expected) < 1e-5
     unsorted = replace(made, in_order=False)
     assert (np.array(moe(x, unsorted, chosen, weights)) == np.array(found)).all()
-    assert distance(moe_composed(x, unsorted, chosen, weights), expected) < 1e-5
+    assert distance(moe_mlx(x, unsorted, chosen, weights), expected) < 1e-5
     alone = moe(x[-1:], made, chosen[-1:], weights[-1:])
     assert (np.array(alone)[0] == np.array(found)[-1]).all()
 
@@ -104,7 +104,7 @@ def test_experts_without_a_gate(bits: int, activation: Activation) -> None:
     for made in (plain, replace(plain, shared=shared), replace(plain, in_order=False)):
         expected = moe_reference(x, made, chosen, weights, residual, norm)
         assert distance(moe(x, made, chosen, weights, residual, norm), expected) < 1e-5
-        assert distance(moe_composed(x, made, chosen, weights, residual, norm), expected) < 1e-5
+        assert distance(moe_mlx(x, made, chosen, weights, residual, norm), expected) < 1e-5
         with using(Simulator()), watching() as launches:
             assert distance(moe(x, made, chosen, weights, residual, norm), expected) < 1e-5
         assert all("moe" not in launch.source.name for launch in launches)
@@ -198,7 +198,7 @@ def test_shared_experts_are_every_tokens(native: str, opened: bool, width: int, 
     for rest in ((residual, norm), (residual, None), (None, None)):
         expected = moe_reference(x, made, chosen, weights, *rest)
         assert distance(moe(x, made, chosen, weights, *rest), expected) < 1e-5
-        assert distance(moe_composed(x, made, chosen, weights, *rest), expected) < 1e-5
+        assert distance(moe_mlx(x, made, chosen, weights, *rest), expected) < 1e-5
         assert distance(moe(x, plain, chosen, weights, *rest), expected) > 1e-2
 
 

@@ -10,7 +10,7 @@ import pytest
 from bessemer.kernels.activation import Activation
 from bessemer.kernels.metal.device import Options, Simulator, using
 from bessemer.kernels.metal.library import watching
-from bessemer.kernels.moe import Experts, Shared, moe, moe_composed, moe_reference
+from bessemer.kernels.moe import Experts, Shared, moe, moe_mlx, moe_reference
 from bessemer.kernels.moe_metal import TILE, TILED_BELOW, TILED_FROM, Way, moe_tiled, way
 from bessemer.kernels.rms_norm import Norm
 from bessemer.kernels.route import MOST_EXPERTS, PAIRS
@@ -326,17 +326,17 @@ def test_the_way_taken() -> None:
     x, count = mx.zeros((1, 64), H), FEW[0].count
     numbers = (1, TILED_FROM * count - 1, TILED_FROM * count, TILED_BELOW * count)
     ways = [way(x, few, mx.zeros((pairs, 1), mx.int32)) for pairs in numbers]
-    assert ways == [Way.GATHERED, Way.GATHERED, Way.TILED, Way.COMPOSED]
+    assert ways == [Way.GATHERED, Way.GATHERED, Way.TILED, Way.MLX]
     many = mx.zeros((TILED_FROM * dense.count, 1), mx.int32)
-    assert way(x, dense, many[:1]) == Way.GATHERED and way(x, dense, many) == Way.COMPOSED
-    assert way(x, few, mx.zeros((0, 1), mx.int32)) == Way.COMPOSED
-    assert way(x.astype(mx.int32), few, many) == Way.COMPOSED
+    assert way(x, dense, many[:1]) == Way.GATHERED and way(x, dense, many) == Way.MLX
+    assert way(x, few, mx.zeros((0, 1), mx.int32)) == Way.MLX
+    assert way(x.astype(mx.int32), few, many) == Way.MLX
     other = replace(few, down=dense.down)
-    assert way(x, other, many[:1]) == Way.COMPOSED
+    assert way(x, other, many[:1]) == Way.MLX
     vast = replace(few, count=MOST_EXPERTS + 1)
-    assert way(x, vast, mx.zeros((TILED_FROM * vast.count, 1), mx.int32)) == Way.COMPOSED
+    assert way(x, vast, mx.zeros((TILED_FROM * vast.count, 1), mx.int32)) == Way.MLX
     wide = replace(few, count=MOST_EXPERTS)
-    assert way(x, wide, mx.zeros((PAIRS + 1, 1), mx.int32)) == Way.COMPOSED
+    assert way(x, wide, mx.zeros((PAIRS + 1, 1), mx.int32)) == Way.MLX
 
 
 def test_more_tokens_than_tiles_are_for_are_composed() -> None:
@@ -345,6 +345,6 @@ def test_more_tokens_than_tiles_are_for_are_composed() -> None:
     with using(Simulator(CHECK)), watching() as launches:
         found = moe(x, experts, *routing, **rest)
         assert not launches
-        assert (found == moe_composed(x, experts, *routing, **rest)).all()
+        assert (found == moe_mlx(x, experts, *routing, **rest)).all()
         tiled = moe_tiled(x, experts, *routing, **rest)
     assert largest(tiled - found) <= TOLERANCE[F] * largest(found)

@@ -4,7 +4,6 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.kernels import parts as module
 from bessemer.kernels.metal.device import Simulator, using
 from bessemer.kernels.parts import add, join, opened, opened_reference, shaped, split, weighed
 
@@ -14,7 +13,7 @@ from .tiers import PATHS, use
 
 @pytest.fixture(params=PATHS, autouse=True)
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, request.param, module)
+    use(monkeypatch, request.param)
 
 
 @pytest.mark.parametrize("rows", [0, 1, 3])

@@ -16,8 +16,8 @@ from bessemer.kernels.pages import PAGE, Format, Heads, Pages, Prefill
 from bessemer.kernels.prefill_attention import (
     covers,
     prefill_attention,
-    prefill_composed,
     prefill_metal,
+    prefill_mlx,
 )
 
 from .arrays import normal
@@ -146,7 +146,7 @@ def test_a_prompt_in_chunks_is_the_same(kind: Kind) -> None:
             prefill_metal(q[start:stop], k, v, stop, heads)
             for start, stop in ((0, 1), (1, 17), (17, context))
         ]
-        composed = prefill_composed(q, k, v, context, heads)
+        composed = prefill_mlx(q, k, v, context, heads)
     close(mx.concatenate(parts), whole, TOLERANCE[kind.dtype] / 2)
     close(composed, whole, TOLERANCE[kind.dtype])
 

@@ -3,15 +3,27 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import pytest
 
 from bessemer.kernels import registry as module
-from bessemer.kernels.metal.device import Gpu, Simulator, using
+from bessemer.kernels.cpu.library import ARRAY, INT, VALUES, Function
+from bessemer.kernels.metal.device import Gpu, Nowhere, Simulator, using
 from bessemer.kernels.metal.library import Kernel
 from bessemer.kernels.metal.source import sources
-from bessemer.kernels.registry import Operation, Registry, Verdict, verdict_file
+from bessemer.kernels.registry import (
+    InMetal,
+    Operation,
+    Registry,
+    Verdict,
+    in_c,
+    in_float32,
+    verdict_file,
+)
+
+from .tiers import NATIVE, use
 
 DOUBLE = """#include <metal_stdlib>
 using namespace metal;
@@ -52,12 +64,14 @@ def operation(folder: Path, formula: str, edges: tuple[int, ...] = ()) -> Operat
 
     return Operation(
         "double",
-        (path.name,),
-        custom,
-        composed=lambda x: x + x,
+        mlx=lambda x: x + x,
         reference=lambda x: 2 * x.astype(mx.float32),
-        key=lambda x: (x.size, str(x.dtype)),
-        edges=lambda dtype: ((mx.arange(size).astype(dtype),) for size in edges),
+        metal=InMetal(
+            (path.name,),
+            custom,
+            key=lambda x: (x.size, str(x.dtype)),
+            edges=lambda dtype: ((mx.arange(size).astype(dtype),) for size in edges),
+        ),
     )
 
 
@@ -174,14 +188,13 @@ def test_on_a_gpu_the_verdict_decides(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(module, "registry", lambda: tried)
     monkeypatch.setattr(module, "device", lambda: Gpu())
     found = operation(tmp_path, GOOD)
-    name = " ".join(map(str, ("double", *found.key(*X))))
+    assert found.metal is not None
+    name = " ".join(map(str, ("double", *found.metal.key(*X))))
     watched = Operation(
         found.name,
-        found.files,
-        lambda _: "custom",
         lambda _: "composed",
         found.reference,
-        found.key,
+        metal=InMetal(found.metal.files, lambda _: "custom", found.metal.key),
     )
     for used in (True, False):
         tried._verdicts[name] = Verdict(used, "")
@@ -189,3 +202,60 @@ def test_on_a_gpu_the_verdict_decides(tmp_path: Path, monkeypatch: pytest.Monkey
         assert watched(*X) == ("custom" if used else "composed")
     monkeypatch.setattr(module, "device", lambda: Gpu(trusted=True))
     assert watched(*X) == "custom"
+
+
+@in_c("op_opened", VALUES, VALUES, INT, INT, ARRAY)
+def _in_c(native: Function, x: mx.array) -> str:
+    assert native is not None
+    return "c"
+
+
+def forms(**metal: Any) -> Operation[..., str]:
+    """Forms that say which of them runs."""
+    return Operation(
+        "named",
+        lambda x: "mlx",
+        lambda x: "reference",
+        _in_c,
+        InMetal((), lambda x: "metal", lambda x: (x.size,), **metal),
+    )
+
+
+@pytest.mark.parametrize("tier", NATIVE)
+def test_a_cpu_runs_c_where_the_form_takes_the_arguments(
+    tier: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, tier)
+    with using(Nowhere()):
+        assert forms()(mx.ones((2,))) == "c"
+        assert [forms()(x) for x in (mx.ones((0,)), mx.ones((2,), mx.float16))] == ["mlx", "mlx"]
+        use(monkeypatch, None)
+        assert forms()(mx.ones((2,))) == "mlx"
+
+
+def test_metal_runs_what_its_form_takes() -> None:
+    x = mx.ones((2,))
+    assert forms()(x) == forms(takes=lambda x: x.size == 2)(x) == "metal"
+    assert forms(takes=lambda x: x.size == 3)(x) == "mlx"
+
+
+def test_what_is_decided_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "device", lambda: Gpu())
+    monkeypatch.setattr(module, "registry", lambda: pytest.fail("nothing is tried here"))
+    assert forms(decided=lambda x: True)(mx.ones((2,))) == "metal"
+
+
+def test_named_arguments_have_the_verdict_of_those_by_position(tmp_path: Path) -> None:
+    tried, _ = made(None, 1e-6, 2e-6)
+    found = operation(tmp_path, GOOD)
+    assert tried.verdict(found, (), {"x": X[0]}) is tried.verdict(found, X)
+
+
+def test_an_oracle_takes_floats_wide_and_the_rest_as_it_is() -> None:
+    def kinds(*arrays: mx.array) -> list[str]:
+        return [str(x.dtype) for x in arrays]
+
+    assert in_float32(kinds)(mx.ones((1,), mx.bfloat16), mx.ones((1,), mx.int32)) == [
+        "mlx.core.float32",
+        "mlx.core.int32",
+    ]

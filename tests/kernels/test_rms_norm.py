@@ -3,7 +3,6 @@
 import mlx.core as mx
 import pytest
 
-from bessemer.kernels import rms_norm as module
 from bessemer.kernels.rms_norm import rms_norm, rms_norm_reference
 
 from .arrays import close, normal, same
@@ -12,7 +11,7 @@ from .tiers import PATHS, use
 
 @pytest.fixture(params=PATHS, autouse=True)
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, request.param, module)
+    use(monkeypatch, request.param)
 
 
 @pytest.mark.parametrize(

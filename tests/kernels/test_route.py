@@ -6,10 +6,9 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.kernels import linear
-from bessemer.kernels import route as module
 from bessemer.kernels.metal.device import Simulator, using
 from bessemer.kernels.route import (
+    Gate,
     Router,
     choose,
     choose_reference,
@@ -28,7 +27,7 @@ GOLDEN = Path(__file__).parent / "golden" / "route.npz"
 
 @pytest.fixture(params=PATHS, autouse=True)
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, request.param, module, linear)
+    use(monkeypatch, request.param)
 
 
 ROUTERS = [
@@ -107,20 +106,24 @@ def test_transformers_groups_of_experts() -> None:
     router = Router(4, "sigmoid", True, 2.5, 4, 2, "best_two")
     assert float(mx.max(mx.sigmoid(x @ weight.T) + correction)) < 0
     for made in (choose, choose_reference):
-        check_golden(made(x, Dense(weight), router, correction), (indices, weights))
+        check_golden(
+            made(x, Gate(Dense(weight), correction=correction), router), (indices, weights)
+        )
     with using(Simulator()):
-        check_golden(choose(x, Dense(weight), router, correction), (indices, weights))
+        check_golden(
+            choose(x, Gate(Dense(weight), correction=correction), router), (indices, weights)
+        )
 
 
 def test_transformers_router_with_a_bias() -> None:
     x, weight, bias, indices, weights = golden("gpt")
-    found = choose(x, Dense(weight), Router(4), bias=bias)
+    found = choose(x, Gate(Dense(weight), bias), Router(4))
     check_golden(found, (indices, weights))
-    check_golden(choose_reference(x, Dense(weight), Router(4), bias=bias), (indices, weights))
-    assert not same(choose(x, Dense(weight), Router(4))[0], found[0])
+    check_golden(choose_reference(x, Gate(Dense(weight), bias), Router(4)), (indices, weights))
+    assert not same(choose(x, Gate(Dense(weight)), Router(4))[0], found[0])
     for rows in (3, 40):
         with using(Simulator()):
-            on_metal = choose(x[:rows], Dense(weight), Router(4), bias=bias)
+            on_metal = choose(x[:rows], Gate(Dense(weight), bias), Router(4))
         check_golden(on_metal, (indices[:rows], weights[:rows]))
 
 

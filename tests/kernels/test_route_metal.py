@@ -13,6 +13,7 @@ from bessemer.kernels.route import (
     FEW,
     MOST_EXPERTS,
     PAIRS,
+    Gate,
     Router,
     choose,
     choose_reference,
@@ -110,12 +111,12 @@ def expect_choice(
         norm = Norm(factors.astype(variant.norm), 1e-3)
         wide = Norm(norm.weight.astype(F), norm.eps)
     with using(Simulator(options)), watching() as launches:
-        found = choose(x, weight, router, correction, norm)
+        found = choose(x, Gate(weight, None, correction), router, norm)
         mx.eval(found)
     assert [launch.source.name for launch in launches] == ["choose"]
-    expected = choose_reference(x.astype(F), weight, router, correction, wide)
+    expected = choose_reference(x.astype(F), Gate(weight, None, correction), router, wide)
     everything = replace(router, k=variant.experts, normalise=False, groups=1)
-    places, scores = choose_reference(x.astype(F), weight, everything, None, wide)
+    places, scores = choose_reference(x.astype(F), Gate(weight), everything, wide)
     compare(found, expected, mx.take_along_axis(scores, mx.argsort(places, axis=1), 1))
 
 
@@ -187,7 +188,7 @@ def check_bytes() -> None:
     weight = weight_of(VARIANTS[3])
     assert isinstance(weight, Quantized)
     with using(Simulator(Options("count"))), watching() as launches:
-        mx.eval(choose(normal(1, 96).astype(H), weight, SOFTMAX))
+        mx.eval(choose(normal(1, 96).astype(H), Gate(weight), SOFTMAX))
     (launch,) = launches
     assert launch.report is not None
     for name in ("weight", "scales", "biases"):
@@ -260,17 +261,17 @@ def test_a_correction_changes_the_choice_alone() -> None:
 def test_many_tokens_share_a_product() -> None:
     x, weight, router = normal(FEW + 1, 256), dense(60, 256), Router(4, scale=3.0)
     with using(Simulator(CHECK)), watching() as launches:
-        found = choose(x, weight, router)
+        found = choose(x, Gate(weight), router)
         mx.eval(found)
     assert [launch.source.name for launch in launches] == ["route"]
-    compare(found, choose_reference(x, weight, router), x @ weight.weight.T)
+    compare(found, choose_reference(x, Gate(weight), router), x @ weight.weight.T)
 
 
 def test_a_token_does_not_depend_on_the_others() -> None:
     x, weight, norm = normal(5, 1024), weight_of(PLAIN), Norm(normal(1024, seed=3), 1e-3)
     with using(Simulator(CHECK)):
-        indices, weights = choose(x, weight, PLAIN_ROUTER, norm=norm)
-        alone = choose(x[3:4], weight, PLAIN_ROUTER, norm=norm)
+        indices, weights = choose(x, Gate(weight), PLAIN_ROUTER, norm)
+        alone = choose(x[3:4], Gate(weight), PLAIN_ROUTER, norm)
     assert (np.array(alone[0]) == np.array(indices)[3:4]).all()
     assert (np.array(alone[1]) == np.array(weights)[3:4]).all()
 

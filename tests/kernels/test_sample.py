@@ -6,7 +6,6 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.kernels import sample as module
 from bessemer.kernels.sample import SHORT, Draws, sample, sample_reference
 
 from .tiers import NATIVE, PATHS, use
@@ -17,7 +16,7 @@ GRID = 4000
 
 @pytest.fixture(params=PATHS, autouse=True)
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, request.param, module)
+    use(monkeypatch, request.param)
 
 
 def draws(settings: np.ndarray, uniform: np.ndarray) -> Draws:
@@ -213,6 +212,6 @@ def test_tiers_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = draws(settings, state.uniform(size=len(settings)))
     found = []
     for tier in NATIVE:
-        use(monkeypatch, tier, module)
+        use(monkeypatch, tier)
         found.append(np.array(sample(logits, wanted)))
     assert all((other != found[0]).sum() <= 1 for other in found)

@@ -7,9 +7,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.kernels import ssm_scan as module
 from bessemer.kernels.runs import Runs
-from bessemer.kernels.ssm_scan import ssm_scan, ssm_scan_reference
+from bessemer.kernels.ssm_scan import Scan, ssm_scan, ssm_scan_reference
 
 from .arrays import close, normal, same
 from .tiers import PATHS, use
@@ -23,7 +22,7 @@ LIMITS = [(0.0, math.inf), (0.4, 1.2)]
 
 @pytest.fixture(params=PATHS, autouse=True)
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, request.param, module)
+    use(monkeypatch, request.param)
 
 
 def inputs(rows: int, dims: Dims) -> tuple[Tokens, Heads]:
@@ -57,7 +56,7 @@ def test_transformers_says_the_same() -> None:
     state = np.zeros((3, *GOLDEN["state"].shape), np.float32)
     state[2] = GOLDEN["state"]
     runs, (least, most) = Runs.of([len(x)], [2], [False]), GOLDEN["limits"].tolist()
-    found, last = ssm_scan(x, b, c, dt, dt_bias, a, d, mx.array(state), runs, least, most)
+    found, last = ssm_scan(x, b, c, dt, Scan(dt_bias, a, d, least, most), mx.array(state), runs)
     assert np.array(found) == pytest.approx(GOLDEN["out"], abs=1e-5)
     assert np.array(last)[2] == pytest.approx(GOLDEN["last"], abs=1e-5)
     assert not np.array(last)[:2].any()
@@ -73,8 +72,8 @@ def test_against_the_definition(dims: Dims, least: float, most: float) -> None:
     tokens, heads = inputs(23, dims)
     state = normal(5, *dims[1:], seed=8)
     runs = Runs.of([19, 1, 0, 3], [3, 0, 4, 1], [False, True, True, False])
-    expected, expected_state = ssm_scan_reference(*tokens, *heads, state, runs, least, most)
-    found, found_state = ssm_scan(*tokens, *heads, copied(state), runs, least, most)
+    expected, expected_state = ssm_scan_reference(*tokens, Scan(*heads, least, most), state, runs)
+    found, found_state = ssm_scan(*tokens, Scan(*heads, least, most), copied(state), runs)
     assert close(found, expected) and close(found_state, expected_state)
     assert same(mx.contiguous(found_state[2]), mx.contiguous(state[2]))
     assert not mx.any(found_state[4])
@@ -84,7 +83,7 @@ def test_a_step_has_all_digits_however_small_or_large() -> None:
     """softplus(-16) is 1e-7, which is two roundings of the 1 that it is added to."""
     dt, one, nothing = mx.array([[-16.0, 100.0]]), mx.ones((1, 2, 1)), mx.zeros((2,))
     state, runs = mx.zeros((1, 2, 1, 1)), Runs.of([1], [0], [True])
-    _, state = ssm_scan(one, one, one, dt, nothing, nothing, nothing, state, runs)
+    _, state = ssm_scan(one, one, one, dt, Scan(nothing, nothing, nothing), state, runs)
     wanted = [math.log1p(math.exp(-16)), 100.0]
     assert state.reshape(-1).tolist() == pytest.approx(wanted, rel=1e-6)
 
@@ -98,8 +97,8 @@ def test_parts_of_a_projection() -> None:
     x, b, c = mx.split(row, [16, 32], axis=-1)
     x, b, c = x.reshape(3, 2, 8), b[:, None], c[:, None]
     state, runs = mx.zeros((1, 2, 8, 16)), Runs.of([3], [0], [False])
-    expected, _ = ssm_scan_reference(x, b, c, dt, *heads, copied(state), runs)
-    assert close(ssm_scan(x, b, c, dt, *heads, state, runs)[0], expected)
+    expected, _ = ssm_scan_reference(x, b, c, dt, Scan(*heads), copied(state), runs)
+    assert close(ssm_scan(x, b, c, dt, Scan(*heads), state, runs)[0], expected)
 
 
 @pytest.mark.parametrize("chunks", [[19], [1] * 19, [2, 14, 3], [18, 1]])
@@ -107,13 +106,15 @@ def test_chunks_and_neighbours_change_no_bit(chunks: list[int]) -> None:
     dims = (1, 2, 14, 40)
     mine, heads = inputs(19, dims)
     others = rows_of(mine, 5, 8)
-    whole, last = ssm_scan(*mine, *heads, mx.zeros((3, *dims[1:])), Runs.of([19], [1], [True]))
+    whole, last = ssm_scan(
+        *mine, Scan(*heads), mx.zeros((3, *dims[1:])), Runs.of([19], [1], [True])
+    )
     state, parts, at = mx.array(np.ones((3, *dims[1:]), np.float32)), [], 0
     for size in chunks:
         middle = rows_of(mine, at, at + size)
         step = joined(rows_of(others, 0, 2), middle, rows_of(others, 2, 3))
         runs = Runs.of([2, size, 1], [0, 1, 2], [at == 0] * 3)
-        y, state = ssm_scan(*step, *heads, state, runs)
+        y, state = ssm_scan(*step, Scan(*heads), state, runs)
         parts.append(y[2 : 2 + size])
         at += size
     assert same(mx.concatenate(parts, axis=0), whole)
@@ -125,12 +126,12 @@ def test_nan_stays_in_its_sequence_and_a_fresh_one_sees_no_state(of: str) -> Non
     tokens, heads = inputs(4, (1, 2, 8, 8))
     tokens[0 if of == "x" else 3][0, 0] = mx.nan
     runs = Runs.of([2, 2], [0, 1], [True, True])
-    found, state = ssm_scan(*tokens, *heads, mx.full((2, 2, 8, 8), mx.nan), runs, 0.1, 2.0)
+    found, state = ssm_scan(*tokens, Scan(*heads, 0.1, 2.0), mx.full((2, 2, 8, 8), mx.nan), runs)
     assert mx.isnan(found).any(axis=(1, 2)).tolist() == [True, True, False, False]
     assert mx.isnan(state).any(axis=(1, 2, 3)).tolist() == [True, False]
 
 
 def test_no_tokens() -> None:
     tokens, heads = inputs(0, (1, 2, 8, 8))
-    found, _ = ssm_scan(*tokens, *heads, mx.zeros((2, 2, 8, 8)), Runs.of([], [], []))
+    found, _ = ssm_scan(*tokens, Scan(*heads), mx.zeros((2, 2, 8, 8)), Runs.of([], [], []))
     assert found.shape == (0, 2, 8)

@@ -11,7 +11,7 @@ import pytest
 from bessemer.kernels.metal.device import Options, Simulator, using
 from bessemer.kernels.metal.library import watching
 from bessemer.kernels.runs import Runs
-from bessemer.kernels.ssm_scan import ssm_scan, ssm_scan_reference
+from bessemer.kernels.ssm_scan import Scan, ssm_scan, ssm_scan_reference
 
 from .arrays import close, normal, same
 from .metal_cases import Case
@@ -54,9 +54,9 @@ def check(
     tokens, heads = inputs(sum(spans[0]), dims, dtype)
     state, runs = normal(max(spans[1]) + 1, *dims[1:], seed=8), Runs.of(*spans)
     x, b, c, dt = (each.astype(mx.float32) for each in tokens)
-    expected, last = ssm_scan_reference(x, b, c, dt, *heads, copied(state), runs, *limits)
+    expected, last = ssm_scan_reference(x, b, c, dt, Scan(*heads, *limits), copied(state), runs)
     with using(simulator):
-        found, found_last = ssm_scan(*tokens, *heads, copied(state), runs, *limits)
+        found, found_last = ssm_scan(*tokens, Scan(*heads, *limits), copied(state), runs)
     assert found.dtype == dtype
     assert close(found.astype(mx.float32), expected, TOLERANCES[dtype])
     assert close(found_last, last, STATE_TOLERANCE)
@@ -87,7 +87,7 @@ def test_transformers_says_the_same() -> None:
     state[2] = GOLDEN["state"]
     runs, (least, most) = Runs.of([len(x)], [2], [False]), GOLDEN["limits"].tolist()
     with using(CHECK):
-        found, last = ssm_scan(x, b, c, dt, dt_bias, a, d, mx.array(state), runs, least, most)
+        found, last = ssm_scan(x, b, c, dt, Scan(dt_bias, a, d, least, most), mx.array(state), runs)
     assert np.array(found) == pytest.approx(GOLDEN["out"], abs=1e-5)
     assert np.array(last)[2] == pytest.approx(GOLDEN["last"], abs=1e-5)
     assert not np.array(last)[:2].any()
@@ -106,7 +106,7 @@ def test_a_step_has_all_digits_however_small_or_large() -> None:
     dt, one, nothing = mx.array([[-16.0, 100.0]]), mx.ones((1, 2, 1)), mx.zeros((2,))
     state, runs = mx.zeros((1, 2, 1, 1)), Runs.of([1], [0], [True])
     with using(CHECK):
-        _, state = ssm_scan(one, one, one, dt, nothing, nothing, nothing, state, runs)
+        _, state = ssm_scan(one, one, one, dt, Scan(nothing, nothing, nothing), state, runs)
     wanted = [math.log1p(math.exp(-16)), 100.0]
     assert state.reshape(-1).tolist() == pytest.approx(wanted, rel=1e-6)
 
@@ -116,7 +116,9 @@ def test_chunks_and_neighbours_change_no_bit(chunks: list[int]) -> None:
     dims = (2, 4, 20, 64)
     (mine, heads), (others, _) = inputs(9, dims), inputs(3, dims)
     with using(CHECK):
-        whole, last = ssm_scan(*mine, *heads, mx.zeros((3, *dims[1:])), Runs.of([9], [1], [True]))
+        whole, last = ssm_scan(
+            *mine, Scan(*heads), mx.zeros((3, *dims[1:])), Runs.of([9], [1], [True])
+        )
         state, parts, at = mx.array(np.ones((3, *dims[1:]), np.float32)), [], 0
         for size in chunks:
             joined = (
@@ -125,7 +127,7 @@ def test_chunks_and_neighbours_change_no_bit(chunks: list[int]) -> None:
             )
             runs = Runs.of([2, size, 1], [0, 1, 2], [at == 0] * 3)
             x, b, c, dt = joined
-            y, state = ssm_scan(x, b, c, dt, *heads, state, runs)
+            y, state = ssm_scan(x, b, c, dt, Scan(*heads), state, runs)
             parts.append(y[2 : 2 + size])
             at += size
     assert same(mx.concatenate(parts, axis=0), whole)
@@ -138,7 +140,9 @@ def test_nan_stays_in_its_sequence_and_a_fresh_one_sees_no_state(of: str) -> Non
     tokens[0 if of == "x" else 3][0, 0] = mx.nan
     runs = Runs.of([2, 2], [0, 1], [True, True])
     with using(CHECK):
-        found, state = ssm_scan(*tokens, *heads, mx.full((2, 2, 8, 8), mx.nan), runs, 0.1, 2.0)
+        found, state = ssm_scan(
+            *tokens, Scan(*heads, 0.1, 2.0), mx.full((2, 2, 8, 8), mx.nan), runs
+        )
     assert mx.isnan(found).any(axis=(1, 2)).tolist() == [True, True, False, False]
     assert mx.isnan(state).any(axis=(1, 2, 3)).tolist() == [True, False]
 
@@ -152,7 +156,7 @@ def test_the_state_moves_once_each_way() -> None:
     dims, runs = (1, 4, 64, 128), Runs.of([1, 1], [0, 1], [False, False])
     (tokens, heads), state = inputs(2, dims, mx.float16), normal(2, *dims[1:])
     with using(Simulator(Options(mode="count"))), watching() as launches:
-        mx.eval(ssm_scan(*tokens, *heads, state, runs))
+        mx.eval(ssm_scan(*tokens, Scan(*heads), state, runs))
     (report,) = [launch.report for launch in launches]
     assert report is not None
     least = 2 * state.nbytes + sum(x.nbytes for x in (*tokens, *heads)) + tokens[0].nbytes

@@ -1,17 +1,18 @@
 """Each instruction set this machine can run, and MLX's operations: a test takes one at a time."""
 
 import sys
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from itertools import cycle
-from types import ModuleType
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 import mlx.core as mx
 import pytest
 
 from bessemer.kernels.cpu.library import CompileError, Library, load, tier, tiers
+from bessemer.kernels.registry import Operation
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -46,18 +47,16 @@ def in_turns(cases: Sequence[T]) -> list[tuple[str, T]]:
     return list(zip(cycle(LOWER), cases, strict=False))
 
 
-def use_everywhere(monkeypatch: pytest.MonkeyPatch, tier: str) -> None:
-    """As `use`, in all modules of kernels that are loaded."""
-    names = [name for name in sys.modules if name.startswith("bessemer.kernels.")]
-    use(monkeypatch, tier, *(sys.modules[name] for name in names))
+def in_library(operation: Operation[P, T], library: Library) -> Callable[P, T]:
+    """The operation's C form, of this library."""
+    assert operation.c is not None
+    return partial(operation.c, library)
 
 
-def use(monkeypatch: pytest.MonkeyPatch, tier: str | None, *modules: ModuleType) -> None:
-    """The modules look their functions up again, in this tier's library, for this test."""
+def use(monkeypatch: pytest.MonkeyPatch, tier: str | None) -> None:
+    """All operations run in this tier's library for this test, or in MLX's operations."""
     found = None if tier is None else loaded(tier)
-    for module in modules:
-        for name, value in vars(module).copy().items():
-            if name == "library" and callable(value):
-                monkeypatch.setattr(module, name, lambda: found)
-            elif hasattr(value, "cache_info"):
-                monkeypatch.setattr(module, name, value.__wrapped__)
+    for name in [name for name in sys.modules if name.startswith("bessemer.kernels.")]:
+        for attribute, value in vars(sys.modules[name]).copy().items():
+            if attribute == "library" and callable(value):
+                monkeypatch.setattr(sys.modules[name], attribute, lambda: found)
