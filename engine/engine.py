@@ -22,8 +22,7 @@ class Engine:
     """Continuous batching over one model; every call is made from one thread.
 
     `forward` runs a batch (engine.runner) over pools of these `sizes`, `ends` are the ids that end
-    an answer; `text` follows an answer's text, given stop strings and the number of tokens before
-    which they do not count; `ropes` are the model's.
+    an answer; `text` looks for a request's stop strings in its answer; `ropes` are the model's.
     """
 
     def __init__(
@@ -32,7 +31,7 @@ class Engine:
         limits: Limits,
         sizes: CacheSizes,
         ends: Sequence[int],
-        text: Callable[[Sequence[str], int], AnswerText],
+        text: Callable[[Request], AnswerText],
         ropes: Sequence[Rope] = (),
     ) -> None:
         self.pager = Pager(sizes, limits.page, limits.chunk)
@@ -53,7 +52,7 @@ class Engine:
         if request.constraint is not None:
             message = "This version of Bessemer cannot hold an answer to a grammar yet."
             raise Refusal(400, "unsupported", message, "response_format")
-        text = self._text(request.stop, request.min_tokens) if request.stop else None
+        text = self._text(request) if request.stop else None
         reach = reach_of(request, self.scheduler.limits.context) if self._ropes else 0
         state = State.of(request, text, reach, reach_class(self._ropes, reach))
         self.scheduler.add(state)

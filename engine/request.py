@@ -51,8 +51,16 @@ class Constraint(Struct, frozen=True, kw_only=True):
     after: int | str | None = None
 
 
+class Thought(Struct, frozen=True):
+    """The marks of a thought that an answer may begin with, or that its prompt has `opened`."""
+
+    open: str
+    close: str
+    opened: bool = False
+
+
 class Request(Struct, frozen=True, kw_only=True, tag="continue"):
-    """One sequence to continue; `tokens` is the whole prompt."""
+    """One sequence to continue; `tokens` is the whole prompt. No `stop` counts in a thought."""
 
     id: int
     tokens: list[int]
@@ -66,6 +74,7 @@ class Request(Struct, frozen=True, kw_only=True, tag="continue"):
     prompt_logprobs: int | None = None  # the same for the prompt's own tokens
     salt: str = ""  # prefixes are shared only within one salt
     constraint: Constraint | None = None
+    thought: Thought | None = None  # None: it marks none
     client: str = ""  # whose request it is
 
 

@@ -1,12 +1,16 @@
-"""The text of a growing answer: tokens in, whole characters out, up to the first stop string."""
+"""The text of a growing answer: whole characters, thoughts apart, up to the first stop string."""
 
 import codecs
 from collections.abc import Sequence
+from enum import Enum, auto
 from typing import Protocol
 
 from tokenizers import Tokenizer as Encoding
 
+from .request import Thought
+
 REPLACEMENT = "\ufffd"
+NEWLINES = "\r\n"
 
 
 class Detokenizer(Protocol):
@@ -101,16 +105,96 @@ def _overlap(text: str, stop: str) -> int:
     return next((n for n in range(most, 0, -1) if stop.startswith(text[-n:])), 0)
 
 
+class State(Enum):
+    START = auto()  # nothing but white space so far; a mark may come
+    OPENED = auto()  # inside, at the newlines that follow the mark
+    INSIDE = auto()
+    CLOSED = auto()  # at the newlines that follow the closing mark
+    TEXT = auto()
+
+
+class ThoughtSplitter:
+    """Only a thought at the very start is one; later marks are plain text.
+
+    Newlines right after either mark belong to the mark. What may still become a mark is held back.
+    Worker and server hold one each: the one looks for stop strings where the other shows text.
+    """
+
+    def __init__(self, thought: Thought) -> None:
+        self._open, self._close = thought.open, thought.close
+        self._state = State.OPENED if thought.opened else State.START
+        self._held = ""
+
+    @property
+    def inside(self) -> bool:
+        return self._state is State.INSIDE or self._state is State.OPENED
+
+    def feed(self, piece: str) -> tuple[str, str]:
+        """The reasoning and the text, in this order, that are now certain."""
+        if self._state is State.TEXT:
+            return "", piece
+        text = self._held + piece
+        self._held = ""
+        if self._state is State.START:
+            text = self._start(text)
+        if self._state is State.OPENED:
+            text = self._skip_newlines(text, State.INSIDE)
+        reasoning = ""
+        if self._state is State.INSIDE:
+            reasoning, text = self._inside(text)
+        if self._state is State.CLOSED:
+            text = self._skip_newlines(text, State.TEXT)
+        return reasoning, text
+
+    def close(self) -> tuple[str, str]:
+        """What was held back when the answer ended."""
+        held, self._held = self._held, ""
+        return (held, "") if self.inside else ("", held)
+
+    def _start(self, text: str) -> str:
+        body = text.lstrip()
+        if body.startswith(self._open):
+            self._state = State.OPENED
+            return body[len(self._open) :]
+        if self._open.startswith(body):
+            self._held = text
+            return ""
+        self._state = State.TEXT
+        return text
+
+    def _skip_newlines(self, text: str, then: State) -> str:
+        text = text.lstrip(NEWLINES)
+        if text:
+            self._state = then
+        return text
+
+    def _inside(self, text: str) -> tuple[str, str]:
+        reasoning, mark, rest = text.partition(self._close)
+        if mark:
+            self._state = State.CLOSED
+            return reasoning, rest
+        kept = len(text) - _overlap(text, self._close)
+        self._held = text[kept:]
+        return text[:kept], ""
+
+
 class AnswerText:
     """An answer's text in the worker, token by token: none is generated past a stop string.
 
-    Before the token number `min_tokens` stop strings do not count.
+    Stop strings count from the token number `min_tokens` on, and only in what is no thought.
     """
 
-    def __init__(self, detokenizer: Detokenizer, stops: StopMatcher, min_tokens: int = 0) -> None:
+    def __init__(
+        self,
+        detokenizer: Detokenizer,
+        stops: StopMatcher,
+        min_tokens: int = 0,
+        thought: Thought | None = None,
+    ) -> None:
         self._detokenizer = detokenizer
         self._stops = stops
         self._exempt = min_tokens - 1  # tokens to come that no stop string may end
+        self._splitter = None if thought is None else ThoughtSplitter(thought)
 
     @property
     def stop(self) -> str | None:
@@ -119,5 +203,7 @@ class AnswerText:
     def add(self, token: int) -> None:
         self._exempt -= 1
         piece = self._detokenizer.add(token)
+        if self._splitter is not None:
+            _, piece = self._splitter.feed(piece)
         if self._exempt < 0:
             self._stops.add(piece)

@@ -10,6 +10,7 @@ import msgspec
 from tokenizers import Tokenizer as Encoding
 
 from .files import read_object
+from .request import Request
 from .text import AnswerText, ByteDetokenizer, Detokenizer, StopMatcher, WindowDetokenizer
 
 
@@ -56,8 +57,10 @@ class Tokenizer:
             return ByteDetokenizer(self._bytes)
         return WindowDetokenizer(self.encoding)
 
-    def answer_text(self, stops: Sequence[str], min_tokens: int) -> AnswerText:
-        return AnswerText(self.detokenizer(), StopMatcher(stops), min_tokens)
+    def answer_text(self, request: Request) -> AnswerText:
+        """What looks for the request's stop strings."""
+        stops = StopMatcher(request.stop)
+        return AnswerText(self.detokenizer(), stops, request.min_tokens, request.thought)
 
     @property
     def eos(self) -> int | None:

@@ -155,6 +155,7 @@ def _request(number: int, ask: Ask, prompt: Prompt, bounds: Bounds, seed: int) -
         logprobs=options.logprobs,
         prompt_logprobs=None if prompt.echo is None else options.logprobs,
         client=ask.client,
+        thought=prompt.thought,
     )
 
 

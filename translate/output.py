@@ -26,9 +26,9 @@ from .parsers.parser import AnswerToken, Parser
 class ChoiceOutput:
     """One choice of an answer: its tokens become text, are parsed, and end at a stop string.
 
-    Stop strings are looked for in what the client reads, thoughts included, from the token number
-    `min_tokens` on; a parser sees special tokens by their names (`special_tokens`, by id). Tokens
-    whose text is held back or dropped travel with the next piece, so that none is lost.
+    Stop strings are looked for in text, not in thoughts, from the token number `min_tokens` on; a
+    parser sees special tokens by their names (`special_tokens`, by id). Tokens whose text is held
+    back or dropped travel with the next piece, so that none is lost.
     """
 
     def __init__(
@@ -47,7 +47,6 @@ class ChoiceOutput:
         self._special_tokens = special_tokens
         self._stops = stops
         self._exempt = min_tokens - 1  # tokens to come that no stop string may end
-        self._held: type[TextDelta | ReasoningDelta] = TextDelta  # the kind that the matcher reads
         self._tokens: tuple[TokenText, ...] = ()
 
     def feed(
@@ -72,7 +71,7 @@ class ChoiceOutput:
         """The rest of the choice, with all that was held back."""
         rest = AnswerToken(None, self._detokenizer.flush())
         events = [*self._read([*self._parser.feed(rest), *self._parser.close()])]
-        events += self._release()
+        events += self._text(self._stops.flush())
         if self._tokens:
             kind = ReasoningDelta if self._parser.reasoning else TextDelta
             events.append(kind(self._choice, "", self._take_tokens()))
@@ -83,21 +82,17 @@ class ChoiceOutput:
         """The deltas as the client reads them, up to the first stop string, with their tokens."""
         events: list[Event] = []
         for delta in deltas:
-            if not isinstance(delta, TextDelta | ReasoningDelta):
-                events += [*self._release(), delta]
+            if isinstance(delta, TextDelta):
+                events += self._text(delta.text if exempt else self._stops.add(delta.text))
                 continue
-            if type(delta) is not self._held:
-                events += self._release()
-                self._held = type(delta)
-            events += self._delta(delta.text if exempt else self._stops.add(delta.text))
+            events += self._text(self._stops.flush())  # what may have begun a stop string
+            if isinstance(delta, ReasoningDelta):
+                delta = ReasoningDelta(self._choice, delta.text, self._take_tokens())
+            events.append(delta)
         return events
 
-    def _release(self) -> Iterable[Event]:
-        """What only the beginning of a stop string held back."""
-        return self._delta(self._stops.flush())
-
-    def _delta(self, text: str) -> Iterable[Event]:
-        return (self._held(self._choice, text, self._take_tokens()),) if text else ()
+    def _text(self, text: str) -> Iterable[Event]:
+        return (TextDelta(self._choice, text, self._take_tokens()),) if text else ()
 
     def _take_tokens(self) -> tuple[TokenText, ...]:
         tokens, self._tokens = self._tokens, ()

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..engine.request import Refusal
+from ..engine.request import Refusal, Thought
 from ..engine.text import Detokenizer
 from .chat import Ask, Chat
 from .parsers.parser import Format, Parser, PlainParser
@@ -34,10 +34,14 @@ class PromptTokenizer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One prompt: its ids, what parses an answer to it (by choice), the text that an echo shows."""
+    """One prompt: its ids, what parses an answer to it (by choice), the text that an echo shows.
+
+    `thought`: how the answer marks what it thinks, if it does.
+    """
 
     tokens: list[int]
     parser: Callable[[int], Parser] = PlainParser
+    thought: Thought | None = None
     echo: str | None = None
 
 
@@ -58,7 +62,8 @@ class Renderer:
         text = self.template.render(chat)
         self._refuse_hopeless(text, context)
         tokens = self.tokenizer.encode(text, special=False)
-        return Prompt(tokens, lambda choice: self.format.parser(choice, text, chat))
+        thought = self.format.thought(text, chat)
+        return Prompt(tokens, lambda choice: self.format.parser(choice, thought), thought)
 
     def _bare(self, prompt: str | tuple[int, ...], echo: bool, context: int) -> Prompt:
         if isinstance(prompt, str):

@@ -117,8 +117,8 @@ def engine(
     return Engine(model, settings, room, [END], text), model
 
 
-def text(stops: Sequence[str], least: int) -> AnswerText:
-    return AnswerText(Letters(), StopMatcher(stops), least)
+def text(request: Request) -> AnswerText:
+    return AnswerText(Letters(), StopMatcher(request.stop), request.min_tokens, request.thought)
 
 
 def ask(number: int, prompt: Sequence[int], count: int, **more: object) -> Request:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bessemer.engine.request import Refusal
-from bessemer.engine.text import StopMatcher
+from bessemer.engine.request import Refusal, Thought
+from bessemer.engine.text import AnswerText, StopMatcher
 from bessemer.translate.chat import (
     Answer,
     ArgumentsDelta,
@@ -29,13 +29,13 @@ from bessemer.translate.chat import (
 )
 from bessemer.translate.output import ChoiceOutput, Collector
 from bessemer.translate.parsers.parser import AnswerToken, Parser, PlainParser
-from bessemer.translate.parsers.think import State, ThinkParser
+from bessemer.translate.parsers.think import CLOSE, OPEN, ThinkParser
 
 Thinking = Literal["no", "may", "open"]
 PARSERS: dict[Thinking, Callable[[int], Parser]] = {
     "no": PlainParser,
-    "may": lambda choice: ThinkParser(choice, State.START),
-    "open": lambda choice: ThinkParser(choice, State.OPENED),
+    "may": lambda choice: ThinkParser(choice, Thought(OPEN, CLOSE)),
+    "open": lambda choice: ThinkParser(choice, Thought(OPEN, CLOSE, opened=True)),
 }
 
 
@@ -140,28 +140,41 @@ def test_reasoning_tokens(thinking: Thinking, names: list[str], count: int) -> N
 
 
 @pytest.mark.parametrize(
-    ("thinking", "answer", "stops", "thought", "text"),
+    ("thinking", "answer", "stops", "thought", "text", "stop"),
     [
-        ("no", "one two STOP three", ("STOP",), "", "one two "),
-        ("no", "one two STO", ("STOP",), "", "one two STO"),
-        ("no", "abcabd", ("abd", "bca"), "", "a"),
-        ("may", "<think>Hm.</think>\n\nHi STOP there", ("STOP",), "Hm.", "Hi "),
-        ("may", "<think>Hm S</think>TOP it", ("STOP",), "Hm S", "TOP it"),
-        ("may", "<think>Hm <</think>Hi", ("<a",), "Hm <", "Hi"),
-        ("open", "Hm STOP more</think>Hi", ("STOP",), "Hm ", ""),
-        ("may", "<thinSTOP", ("STOP",), "", "<thin"),
+        ("no", "one two STOP three", ("STOP",), "", "one two ", "STOP"),
+        ("no", "one two STO", ("STOP",), "", "one two STO", None),
+        ("no", "abcabd", ("abd", "bca"), "", "a", "bca"),
+        ("no", "<think>Hm STOP</think>", ("STOP",), "", "<think>Hm ", "STOP"),
+        ("may", "<think>Hm.</think>\n\nHi STOP there", ("STOP",), "Hm.", "Hi ", "STOP"),
+        ("may", "<think>Hm S</think>TOP it", ("STOP",), "Hm S", "TOP it", None),
+        ("may", "<think>Hm <</think>Hi", ("<a",), "Hm <", "Hi", None),
+        ("may", "<thinSTOP", ("STOP",), "", "<thin", "STOP"),
+        ("may", "<think>Hm\n</think>\nHi\nyou", ("\n",), "Hm\n", "Hi", "\n"),
+        ("open", "Hm STOP more</think>Hi STOP", ("STOP",), "Hm STOP more", "Hi ", "STOP"),
+        ("open", "Hm</think>Hi", ("</think>",), "Hm", "Hi", None),
     ],
 )
-def test_stop_strings_are_looked_for_in_what_is_read(
-    thinking: Thinking, answer: str, stops: tuple[str, ...], thought: str, text: str
+def test_stop_strings_are_looked_for_in_text_and_in_no_thought(
+    thinking: Thinking,
+    answer: str,
+    stops: tuple[str, ...],
+    thought: str,
+    text: str,
+    stop: str | None,
 ) -> None:
-    """At whatever places the answer is cut into tokens."""
+    """At whatever places the answer is cut into tokens; the worker stops where the text does."""
+    marks = None if thinking == "no" else Thought(OPEN, CLOSE, thinking == "open")
     for pieces in (
         [answer],
         list(answer),
         [answer[at : at + 3] for at in range(0, len(answer), 3)],
     ):
         assert spoken(choice(thinking, pieces, *stops), len(pieces)) == (thought, text)
+        worker = AnswerText(Spelled(pieces), StopMatcher(stops), 0, marks)
+        for at in range(len(pieces)):
+            worker.add(at)
+        assert worker.stop == stop
 
 
 def test_a_stop_string_may_be_shown_and_may_come_too_early_to_count() -> None:

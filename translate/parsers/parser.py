@@ -6,6 +6,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from ...engine.request import Thought
 from ..chat import Chat, Delta, TextDelta
 
 
@@ -57,9 +58,11 @@ class Format:
     """How a family of models marks what it thinks and calls.
 
     `suits`: whether a model writes it, by its chat template (empty: it has none) and the names of
-    its special tokens. `parser`: for the answer to a rendered prompt, by choice.
+    its special tokens. `thought`: how the answer to a rendered prompt marks thoughts, in which no
+    stop string counts; `parser`: for a choice of that answer.
     """
 
     name: str
     suits: Callable[[str, Collection[str]], bool]
-    parser: Callable[[int, str, Chat], Parser]
+    parser: Callable[[int, Thought], Parser]
+    thought: Callable[[str, Chat], Thought]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from bessemer.engine.request import Thought
 from bessemer.engine.text import StopMatcher
 from bessemer.translate.chat import Chat, Delta, Event, Finish, ReasoningDelta, TextDelta
 from bessemer.translate.output import ChoiceOutput
@@ -13,7 +14,7 @@ from bessemer.translate.parsers.think import FORMAT, ThinkParser
 class ChannelParser:
     """Thoughts up to the special token <|final|>."""
 
-    def __init__(self, choice: int, prompt: str, chat: Chat) -> None:
+    def __init__(self, choice: int, thought: Thought) -> None:
         self._choice = choice
         self.reasoning = True
 
@@ -29,7 +30,12 @@ class ChannelParser:
         return ()
 
 
-CHANNELS = Format("channels", lambda template, special: "<|final|>" in special, ChannelParser)
+CHANNELS = Format(
+    "channels",
+    lambda template, special: "<|final|>" in special,
+    ChannelParser,
+    lambda prompt, chat: Thought("", "<|final|>", opened=True),
+)
 TABLE = (CHANNELS, *FORMATS)
 
 
@@ -49,7 +55,7 @@ def test_the_first_row_that_suits() -> None:
 
 def test_a_new_format_is_one_parser_and_one_row() -> None:
     chosen = choose("", ["<|final|>"], TABLE)
-    parser = chosen.parser(2, "prompt", Chat("m", ()))
+    parser = chosen.parser(2, chosen.thought("prompt", Chat("m", ())))
     output = ChoiceOutput(2, parser, Letters(), StopMatcher(["Z"]), {0: "<|final|>"})
     events: list[Event] = [e for token in (65, 66, 0, 67, 90, 68) for e in output.feed(token)]
     assert [*events, *output.finish("stop", "Z")] == [
@@ -62,4 +68,5 @@ def test_a_new_format_is_one_parser_and_one_row() -> None:
 
 
 def test_thoughts_in_tags_are_any_models() -> None:
-    assert isinstance(choose("", []).parser(0, "", Chat("m", ())), ThinkParser)
+    chosen = choose("", [])
+    assert isinstance(chosen.parser(0, chosen.thought("", Chat("m", ()))), ThinkParser)

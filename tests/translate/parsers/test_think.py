@@ -4,52 +4,47 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bessemer.engine.request import Thought
+from bessemer.engine.text import ThoughtSplitter
 from bessemer.translate.chat import Chat, Message, ReasoningDelta, TextDelta, said
 from bessemer.translate.parsers.parser import AnswerToken
-from bessemer.translate.parsers.think import (
-    State,
-    ThinkParser,
-    ThinkSplitter,
-    opens_reasoning,
-    think_parser,
-)
+from bessemer.translate.parsers.think import CLOSE, FORMAT, OPEN, ThinkParser, opens_reasoning
 
 
-def split(state: State, pieces: list[str]) -> tuple[str, str]:
-    splitter = ThinkSplitter(state)
+def split(opened: bool, pieces: list[str]) -> tuple[str, str]:
+    splitter = ThoughtSplitter(Thought(OPEN, CLOSE, opened))
     found = [*map(splitter.feed, pieces), splitter.close()]
     return "".join(r for r, _ in found), "".join(t for _, t in found)
 
 
 CASES = [
-    (State.START, "<think>\nHm.\n</think>\n\nHello", "Hm.\n", "Hello"),
-    (State.START, "\n <think>Hm.</think>Hello", "Hm.", "Hello"),
-    (State.START, "<think>\n\n</think>\n\nHello", "", "Hello"),
-    (State.START, "<think></think>    indented", "", "    indented"),
-    (State.START, "Hello <think>no</think>", "", "Hello <think>no</think>"),
-    (State.START, "  Hello", "", "  Hello"),
-    (State.START, "<thinking>", "", "<thinking>"),
-    (State.START, "<thi", "", "<thi"),
-    (State.START, " \n", "", " \n"),
-    (State.START, "", "", ""),
-    (State.START, "<think>never closed </thi", "never closed </thi", ""),
-    (State.START, "<think>a</think>b<think>c</think>d", "a", "b<think>c</think>d"),
-    (State.START, "<think>a < b <</think>c", "a < b <", "c"),
-    (State.START, "<think>a</think>\n\n", "a", ""),
-    (State.START, "</think>x", "", "</think>x"),
-    (State.OPENED, "\nHm.</think>\nHello", "Hm.", "Hello"),
-    (State.OPENED, "Hm. <think> again</think>Hello", "Hm. <think> again", "Hello"),
-    (State.OPENED, "</think>\n\nHello", "", "Hello"),
-    (State.TEXT, "<think>Hm.</think>Hello", "", "<think>Hm.</think>Hello"),
+    (False, "<think>\nHm.\n</think>\n\nHello", "Hm.\n", "Hello"),
+    (False, "\n <think>Hm.</think>Hello", "Hm.", "Hello"),
+    (False, "<think>\n\n</think>\n\nHello", "", "Hello"),
+    (False, "<think></think>    indented", "", "    indented"),
+    (False, "Hello <think>no</think>", "", "Hello <think>no</think>"),
+    (False, "  Hello", "", "  Hello"),
+    (False, "<thinking>", "", "<thinking>"),
+    (False, "<thi", "", "<thi"),
+    (False, " \n", "", " \n"),
+    (False, "", "", ""),
+    (False, "<think>never closed </thi", "never closed </thi", ""),
+    (False, "<think>a</think>b<think>c</think>d", "a", "b<think>c</think>d"),
+    (False, "<think>a < b <</think>c", "a < b <", "c"),
+    (False, "<think>a</think>\n\n", "a", ""),
+    (False, "</think>x", "", "</think>x"),
+    (True, "\nHm.</think>\nHello", "Hm.", "Hello"),
+    (True, "Hm. <think> again</think>Hello", "Hm. <think> again", "Hello"),
+    (True, "</think>\n\nHello", "", "Hello"),
 ]
 
 
-@pytest.mark.parametrize(("state", "answer", "reasoning", "text"), CASES)
+@pytest.mark.parametrize(("opened", "answer", "reasoning", "text"), CASES)
 def test_whole_and_one_character_at_a_time(
-    state: State, answer: str, reasoning: str, text: str
+    opened: bool, answer: str, reasoning: str, text: str
 ) -> None:
-    assert split(state, [answer]) == (reasoning, text)
-    assert split(state, list(answer)) == (reasoning, text)
+    assert split(opened, [answer]) == (reasoning, text)
+    assert split(opened, list(answer)) == (reasoning, text)
 
 
 PIECES = st.lists(
@@ -58,23 +53,23 @@ PIECES = st.lists(
 )
 
 
-@given(st.sampled_from([State.START, State.OPENED, State.TEXT]), PIECES)
-def test_pieces_do_not_matter(state: State, pieces: list[str]) -> None:
+@given(st.booleans(), PIECES)
+def test_pieces_do_not_matter(opened: bool, pieces: list[str]) -> None:
     whole = "".join(pieces)
-    assert split(state, pieces) == split(state, [whole]) == split(state, list(whole))
+    assert split(opened, pieces) == split(opened, [whole]) == split(opened, list(whole))
 
 
 @given(PIECES)
 def test_nothing_but_the_tags_and_their_newlines_is_lost(pieces: list[str]) -> None:
     whole = "".join(pieces)
-    reasoning, text = split(State.START, pieces)
+    reasoning, text = split(False, pieces)
     bare = whole.replace("<think>", "", 1).replace("</think>", "", 1)
     kept = reasoning + text
     assert kept == whole or "".join(kept.split()) == "".join(bare.split())
 
 
 def test_nothing_is_held_back_without_need() -> None:
-    splitter = ThinkSplitter(State.START)
+    splitter = ThoughtSplitter(Thought(OPEN, CLOSE))
     assert splitter.feed("<think>") == ("", "")
     assert splitter.inside
     assert splitter.feed("a</") == ("a", "")
@@ -113,7 +108,9 @@ def test_going_on_in_a_thought() -> None:
 
 def test_a_parser_starts_where_the_prompt_left_off() -> None:
     chat = Chat("m", ())
-    opened, plain = think_parser(1, "a: <think>\n", chat), think_parser(1, "a:", chat)
+    opened, plain = (
+        FORMAT.parser(1, FORMAT.thought(prompt, chat)) for prompt in ("a: <think>\n", "a:")
+    )
     tokens = [AnswerToken(1, "Hm</think>"), AnswerToken(2, "", "<|x|>"), AnswerToken(3, "\nHi")]
     fed = [delta for token in tokens for delta in opened.feed(token)]
     assert fed == [ReasoningDelta(1, "Hm"), TextDelta(1, "Hi")] and not opened.close()
@@ -122,7 +119,7 @@ def test_a_parser_starts_where_the_prompt_left_off() -> None:
 
 
 def test_thought_and_text_of_one_token_come_in_their_order() -> None:
-    parser = ThinkParser(0)
+    parser = ThinkParser(0, Thought(OPEN, CLOSE))
     assert parser.feed(AnswerToken(1, "<think>a</think>b")) == (
         ReasoningDelta(0, "a"),
         TextDelta(0, "b"),
