@@ -1,6 +1,7 @@
 """The feed-forward layer, with a gate or without."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import mlx.core as mx
 
@@ -22,14 +23,15 @@ class MLP:
         cls, parameters: Parameters, config: ModelConfig, own: MlpConfig, name: str
     ) -> "AnyMLP":
         hidden, width = config.hidden_size, own.width
-        down = Linear.load(parameters, [(f"{name}.{own.down}", hidden)], width, own.bias)
         gate, up = (f"{name}.{own.gate}", width), (f"{name}.{own.up}", width)
+        # Read last, so that a wrong width is told of the first projection.
+        down = partial(Linear.load, parameters, [(f"{name}.{own.down}", hidden)], width, own.bias)
         if not own.gated:
-            return PlainMLP(Linear.load(parameters, [up], hidden, own.bias), down, own.activation)
+            return PlainMLP(Linear.load(parameters, [up], hidden, own.bias), down(), own.activation)
         if own.cut is not None:
             gate_up = Linear.load(parameters, [gate, up], hidden, own.bias)
-            return SparseMLP(gate_up, down, own.activation, own.cut)
-        return cls(_gate_up(parameters, own, name, hidden), down, own.activation)
+            return SparseMLP(gate_up, down(), own.activation, own.cut)
+        return cls(_gate_up(parameters, own, name, hidden), down(), own.activation)
 
     def __call__(self, x: mx.array, norm: AnyNorm | None, residual: mx.array | None) -> mx.array:
         """The layer of norm(x), plus the residual."""
