@@ -10,10 +10,9 @@ import numpy as np
 
 from .cpu.library import ARRAY, FLOAT, INT, VALUES, Function, empty
 from .linear import linear, linear_reference
-from .metal.device import device
 from .metal.library import kernel, nothing, scalar
 from .product import Epilogue
-from .registry import InMetal, Key, Operation, bucket, c_library, in_c, is_filled
+from .registry import InMetal, Key, Operation, bucket, in_c, is_filled
 from .rms_norm import Norm
 from .stored import FLOATS, stored
 from .weight import Dense, Weight, storage
@@ -153,33 +152,13 @@ def _mixed(logits: mx.array, router: Router) -> tuple[mx.array, mx.array]:
     return mx.concatenate(indices, axis=-1), mx.concatenate(weights, axis=-1)
 
 
-def sort_by_expert(indices: mx.array, experts: int) -> tuple[mx.array, mx.array]:
-    """(tokens, k) to the numbers of all (token, expert) pairs by expert, and where each begins.
-
-    Pair token * k + i is a token's i-th expert; an expert's pairs stay in the order of tokens. The
-    second result is (experts + 1,); both are int32.
-    """
-    if device() is not None and experts <= MOST_EXPERTS and 0 < indices.size <= PAIRS:
-        return sorted_pairs(indices, experts, PAIRS)[:2]
-    loaded = c_library()
-    if loaded is None or not indices.size:
-        return sort_by_expert_reference(indices, experts)
-    return _sort_c(loaded, indices, experts)
-
-
-@in_c("op_sort_by_expert", ARRAY, INT, INT, ARRAY, ARRAY)
-def _sort_c(native: Function, indices: mx.array, experts: int) -> tuple[mx.array, mx.array]:
-    found = np.ascontiguousarray(indices, np.int32)
-    order, offsets = np.empty(found.size, np.int32), np.empty(experts + 1, np.int32)
-    native(found, found.size, experts, order, offsets)
-    return mx.array(order), mx.array(offsets)
-
-
 def sorted_pairs(chosen: mx.array, experts: int, tile: int) -> tuple[mx.array, mx.array, mx.array]:
-    """On Metal, the two of `sort_by_expert`, and tiles of at most `tile` pairs of one expert.
+    """On Metal, (tokens, k) to its pairs of token and expert, sorted, and their tiles; all int32.
 
-    The third result is (1 + 2 * most,), of which the number of tiles comes first, then the expert
-    and the first place of each; what follows is undefined.
+    First the numbers of all pairs by expert, where pair token * k + i is a token's i-th expert; an
+    expert's pairs stay in the order of tokens. Then (experts + 1,), where each expert's begin. The
+    third result is (1 + 2 * most,), of tiles of at most `tile` pairs of one expert: the number of
+    tiles comes first, then the expert and the first place of each; what follows is undefined.
     """
     pairs = chosen.size
     most = pairs // tile + min(pairs, experts)
@@ -191,14 +170,6 @@ def sorted_pairs(chosen: mx.array, experts: int, tile: int) -> tuple[mx.array, m
         EXPERTS=experts,
     )
     return order, offsets, tiles
-
-
-def sort_by_expert_reference(indices: mx.array, experts: int) -> tuple[mx.array, mx.array]:
-    """The definition: a key that holds expert and place makes any sort a stable one."""
-    flat = indices.reshape(-1).astype(mx.int32)
-    order = mx.argsort(flat * max(1, flat.size) + mx.arange(flat.size, dtype=mx.int32))
-    counts = mx.zeros((experts + 1,), mx.int32).at[flat + 1].add(1)
-    return order.astype(mx.int32), mx.cumsum(counts).astype(mx.int32)
 
 
 def _is_chosen_in_one(x: mx.array, gate: Gate, router: Router, norm: Norm | None = None) -> bool:
