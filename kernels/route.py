@@ -29,6 +29,8 @@ ROWS = 4  # of the router, that a simdgroup takes at a time
 MOST_EXPERTS, MOST_PICKS, MOST_GROUPS = 512, 16, 32
 PAIRS = 1 << 16  # that one threadgroup sorts by expert
 
+Picks = tuple[mx.array, mx.array]  # (tokens, k): int32 experts, best first, and float32 weights
+
 
 @dataclass(frozen=True, slots=True)
 class Router:
@@ -64,25 +66,19 @@ class Gate:
     correction: mx.array | None = None
 
 
-def choose_mlx(
-    x: mx.array, gate: Gate, router: Router, norm: Norm | None = None
-) -> tuple[mx.array, mx.array]:
+def choose_mlx(x: mx.array, gate: Gate, router: Router, norm: Norm | None = None) -> Picks:
     """In two: the logits, by the product for the device in use, and their `route`."""
     return route(linear(x, gate.weight, Epilogue(gate.bias), norm), router, gate.correction)
 
 
-def choose_reference(
-    x: mx.array, gate: Gate, router: Router, norm: Norm | None = None
-) -> tuple[mx.array, mx.array]:
+def choose_reference(x: mx.array, gate: Gate, router: Router, norm: Norm | None = None) -> Picks:
     """The definition."""
     logits = linear_reference(x.astype(mx.float32), gate.weight, Epilogue(gate.bias), norm)
     return route_reference(logits, router, gate.correction)
 
 
-def route(
-    logits: mx.array, router: Router, correction: mx.array | None = None
-) -> tuple[mx.array, mx.array]:
-    """(tokens, experts) float32 to (tokens, k) int32 experts, best first, and float32 weights.
+def route(logits: mx.array, router: Router, correction: mx.array | None = None) -> Picks:
+    """(tokens, experts) float32 to (tokens, k) picks.
 
     `correction` (experts,) is added to the scores for the choice alone. Of equal experts the first
     is taken; a NaN among a token's logits makes all its weights NaN.
@@ -101,7 +97,7 @@ def route(
 )
 def _route_c(
     native: Function, logits: mx.array, router: Router, correction: mx.array | None = None
-) -> tuple[mx.array, mx.array]:
+) -> Picks:
     (tokens, experts), k = logits.shape, router.k
     rules = (k, SCORINGS[router.scoring], router.normalise, router.scale, router.groups)
     rest = (router.kept_groups, router.group_score == "best_two", router.jitter)
@@ -110,9 +106,7 @@ def _route_c(
     return mx.array(indices), mx.array(weights)
 
 
-def route_reference(
-    logits: mx.array, router: Router, correction: mx.array | None = None
-) -> tuple[mx.array, mx.array]:
+def route_reference(logits: mx.array, router: Router, correction: mx.array | None = None) -> Picks:
     """The definition."""
     logits = logits.astype(mx.float32)
     if router.scoring == "sparsemixer":
@@ -125,9 +119,7 @@ def route_reference(
     return indices, mx.where(broken, mx.nan, weights * router.scale)
 
 
-def _best(
-    logits: mx.array, router: Router, correction: mx.array | None
-) -> tuple[mx.array, mx.array]:
+def _best(logits: mx.array, router: Router, correction: mx.array | None) -> Picks:
     """The k best by score, and their scores."""
     scores = mx.sigmoid(logits) if router.scoring == "sigmoid" else mx.softmax(logits, axis=-1)
     choice = scores if correction is None else scores + correction
@@ -137,7 +129,7 @@ def _best(
     return indices, mx.take_along_axis(scores, indices, axis=-1)
 
 
-def _mixed(logits: mx.array, router: Router) -> tuple[mx.array, mx.array]:
+def _mixed(logits: mx.array, router: Router) -> Picks:
     """The k best, and each one's share among those close to it that are not picked yet."""
     left, order = logits, mx.arange(logits.shape[-1])
     indices, weights = [], []
@@ -179,9 +171,7 @@ def _is_chosen_in_one(x: mx.array, gate: Gate, router: Router, norm: Norm | None
     return gate.bias is None and few and takes(experts, router) and stored(gate.weight) is not None
 
 
-def choose_metal(
-    x: mx.array, gate: Gate, router: Router, norm: Norm | None = None
-) -> tuple[mx.array, mx.array]:
+def choose_metal(x: mx.array, gate: Gate, router: Router, norm: Norm | None = None) -> Picks:
     """As `choose`, by one kernel."""
     held, correction = stored(gate.weight), gate.correction
     assert held is not None and gate.bias is None
@@ -205,14 +195,12 @@ def choose_metal(
         HIDDEN=hidden,
         EXPERTS=experts,
         NORMED=norm is not None,
-        **dict(held.template),
+        **held.template,
     )
     return indices, weights
 
 
-def route_metal(
-    logits: mx.array, router: Router, correction: mx.array | None = None
-) -> tuple[mx.array, mx.array]:
+def route_metal(logits: mx.array, router: Router, correction: mx.array | None = None) -> Picks:
     """As `route`, where `takes` says so."""
     tokens, experts = logits.shape
     indices, weights = kernel("route")(
@@ -275,7 +263,7 @@ def _is_routed(logits: mx.array, router: Router, *_: object) -> bool:
     return tokens > 0 and takes(experts, router)
 
 
-def _weights(routed: tuple[mx.array, mx.array]) -> tuple[mx.array]:
+def _weights(routed: Picks) -> tuple[mx.array]:
     """What is defined: of nearly equal experts either may be taken."""
     return (routed[1],)
 
