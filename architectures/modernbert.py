@@ -30,32 +30,17 @@ NAMES = Names(
 UNUSED = (r"head\..*", r"decoder\..*")  # of the masked word's model
 THETAS = {FULL: ("global_rope_theta", 160_000.0), SLIDING: ("local_rope_theta", 10_000.0)}
 # Dropouts, how training began and how its loss was taken; what other encoders' configs have.
-IGNORED = (
-    "attention_dropout",
-    "cls_token_id",
-    "decoder_bias",
-    "deterministic_flash_attn",
-    "global_attn_every_n_layers",
-    "global_rope_theta",
-    "initializer_cutoff_factor",
-    "layer_norm_eps",
-    "local_rope_theta",
-    "mask_token_id",
-    "mlp_dropout",
-    "position_embedding_type",
-    "reference_compile",
-    "repad_logits_with_grad",
-    "sbert_ce_default_activation_function",
-    "sentence_transformers",
-    "sparse_pred_ignore_index",
-    "sparse_prediction",
-    "tie_word_embeddings",
-    "unk_token_id",
-)
+IGNORED = """
+attention_dropout cls_token_id decoder_bias deterministic_flash_attn global_attn_every_n_layers
+global_rope_theta initializer_cutoff_factor layer_norm_eps local_rope_theta mask_token_id
+mlp_dropout position_embedding_type reference_compile repad_logits_with_grad
+sbert_ce_default_activation_function sentence_transformers sparse_pred_ignore_index
+sparse_prediction tie_word_embeddings unk_token_id
+"""
 
 
 def configure(fields: Fields) -> EncoderConfig:
-    fields.ignore(*IGNORED)
+    fields.ignore(*IGNORED.split())
     hidden = fields.integer("hidden_size")
     heads = head_count(fields, "num_attention_heads", hidden)
     norm = NormConfig(

@@ -74,8 +74,8 @@ def _experts(demand: Demand, arrays: Arrays, x: mx.array, norm: Norm) -> Workloa
     return Workload(
         "moe",
         "experts of a prompt" if demand.prompt else "experts",
-        lambda: [moe(x, experts, chosen, shares, x, norm)],
-        lambda: [moe_mlx(x, experts, chosen, shares, x, norm)],
+        lambda: [moe(x, experts, (chosen, shares), x, norm)],
+        lambda: [moe_mlx(x, experts, (chosen, shares), x, norm)],
         least,
     )
 

@@ -84,6 +84,6 @@ def step(of: Dimensions, layout: Layout) -> Callable[[mx.array], mx.array]:
         values = head_linear(found.reshape(-1, of.heads, of.latent), weights.expand)
         x = linear(values.flatten(1), weights.output, Epilogue(residual=x))
         chosen, shares = choose(x, Gate(weights.gate), Router(2), weights.norm)
-        return moe(x, weights.experts, chosen, shares, x, weights.norm)
+        return moe(x, weights.experts, (chosen, shares), x, weights.norm)
 
     return run

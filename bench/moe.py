@@ -121,7 +121,7 @@ def experts_alone(model: Model, decoder: Decoder, tokens: int) -> Work:
     x = mx.array(random.standard_normal(shape, dtype=np.float32))
     parts = [block.feed_forward for block in decoder.blocks]
     experts = [part.experts for part in parts if isinstance(part, MoE)]
-    return lambda: mx.eval([moe(x, each, chosen, weights) for each in experts])
+    return lambda: mx.eval([moe(x, each, (chosen, weights)) for each in experts])
 
 
 def main() -> int:

@@ -53,7 +53,7 @@ def head_linear_metal(x: mx.array, weight: Weight, rest: int = 0) -> mx.array:
         [((rows, heads, outputs + rest), x.dtype)],
         (-(-weight.outputs // results) * THREADS, 1, 1),
         (THREADS, 1, 1),
-        **dict(held.template),
+        **held.template,
         T=x.dtype,
         HEADS=heads,
         INPUTS=inputs,

@@ -1,11 +1,11 @@
-"""Layer normalisation over the last axis, with the residual sum before it."""
+"""Layer normalisation over the last axis."""
 
 from dataclasses import dataclass
-from typing import overload
 
 import mlx.core as mx
 
-from .registry import c_library
+from .cpu.library import ARRAY, FLOAT, INT, VALUES, Function
+from .registry import Operation, in_c
 from .rms_norm import norm_c
 
 
@@ -22,27 +22,15 @@ class LayerNorm:
         return layer_norm(x, self.weight, self.bias, self.eps)
 
 
-@overload
-def layer_norm(x: mx.array, weight: mx.array, bias: mx.array | None, eps: float) -> mx.array: ...
-@overload
-def layer_norm(
-    x: mx.array, weight: mx.array, bias: mx.array | None, eps: float, residual: mx.array
-) -> tuple[mx.array, mx.array]: ...
-def layer_norm(
-    x: mx.array,
-    weight: mx.array,
-    bias: mx.array | None,
-    eps: float,
-    residual: mx.array | None = None,
-) -> mx.array | tuple[mx.array, mx.array]:
-    """(..., width) alike; with a residual, x + residual and the norm of that."""
-    loaded = c_library()
-    if loaded is not None and x.dtype == mx.float32 and x.size:
-        return norm_c(loaded, x, weight, eps, residual, bias, is_centred=True)
-    if residual is None:
-        return mx.fast.layer_norm(x, weight, bias, eps).astype(x.dtype)
-    total = x + residual
-    return total, mx.fast.layer_norm(total, weight, bias, eps).astype(total.dtype)
+@in_c("op_norm", VALUES, ARRAY, INT, ARRAY, *(INT,) * 4, FLOAT, ARRAY)
+def _layer_norm_c(
+    native: Function, x: mx.array, weight: mx.array, bias: mx.array | None, eps: float
+) -> mx.array:
+    return norm_c(native, x, weight, bias, eps, True)
+
+
+def _layer_norm_mlx(x: mx.array, weight: mx.array, bias: mx.array | None, eps: float) -> mx.array:
+    return mx.fast.layer_norm(x, weight, bias, eps).astype(x.dtype)
 
 
 def layer_norm_reference(
@@ -54,3 +42,7 @@ def layer_norm_reference(
     scale = mx.rsqrt(mx.mean(wide * wide, axis=-1, keepdims=True) + eps)
     y = wide * scale * weight.astype(mx.float32)
     return (y if bias is None else y + bias.astype(mx.float32)).astype(x.dtype)
+
+
+# (..., width) alike.
+layer_norm = Operation("layer_norm", _layer_norm_mlx, layer_norm_reference, _layer_norm_c)

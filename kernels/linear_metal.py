@@ -7,7 +7,7 @@ from .linear_rows import covers, linear_rows
 from .metal.library import Value, kernel, padded, scalar
 from .product import PLAIN, Epilogue, linear_mlx
 from .rms_norm import Norm
-from .stored import format_of
+from .stored import format_of, stored
 from .weight import Dense, Packed, Quantized, Weight
 
 ROWS = 4  # rows of a weight that a simdgroup sums at once
@@ -78,11 +78,6 @@ def _stored(weight: Dense | Quantized, inputs: int) -> tuple[str, list[mx.array]
         widest = WIDEST // array.dtype.size
         count = widest if inputs % widest == 0 else 1
         return "linear_dense", [array], {"W": array.dtype, "COUNT": count}
-    biases = weight.scales if weight.biases is None else weight.biases
-    form = format_of(weight)
-    assert form is not None
-    return (
-        "linear",
-        [array, weight.scales, biases],
-        {"S": weight.scales.dtype, "FORMAT": form, "GROUP": weight.group},
-    )
+    held = stored(weight)
+    assert held is not None
+    return "linear", [*held.arrays], held.codes

@@ -5,15 +5,14 @@
 
 import mlx.core as mx
 
-from .metal.library import kernel, padded, scalar
+from .metal.library import kernel, scalar
 from .product import PLAIN, Epilogue
 from .rms_norm import Norm
-from .stored import format_of
+from .stored import FLOATS, format_of, stored
 from .weight import Dense, Quantized, Weight
 
 MIN_ROWS, MAX_ROWS = 2, 16  # rows
-FLOATS = (mx.float32, mx.float16, mx.bfloat16)
-DENSE, DENSE_GROUP = 0, 32
+DENSE_GROUP = 32
 THREADS = 256  # 8 simdgroups, which share a threadgroup's inputs
 TILE = 8  # outputs
 FILLED = 128  # threadgroups that keep a GPU busy for 8 rows; half as many where they take 16
@@ -40,13 +39,12 @@ def linear_rows(
     columns = 8 if rows <= 8 else 16
     tiles = tiles_of(weight, columns)
     made = TILE * (tiles // 2 if activation else tiles)
-    words, scales, biases, form, group = _stored(weight, x)
+    held = stored(weight)
+    assert held is not None
     (y,) = kernel("linear_rows")(
         [
             x,
-            words,
-            scales,
-            biases,
+            *held.arrays,
             x if bias is None else bias,
             x if residual is None else residual,
             x if norm is None else norm.weight,
@@ -60,8 +58,8 @@ def linear_rows(
         (-(-width // made) * THREADS, 1, 1),
         (THREADS, 1, 1),
         T=x.dtype,
-        FORMAT=form,
-        GROUP=group,
+        FORMAT=held.kind,
+        GROUP=held.group,
         TILES=tiles,
         COLUMNS=columns,
         ACTIVATION=activation,
@@ -81,15 +79,3 @@ def tiles_of(weight: Dense | Quantized, columns: int) -> int:
         if threadgroups * columns >= FILLED * 8 and tiles * registers <= REGISTERS:
             return tiles
     return 2
-
-
-def _stored(
-    weight: Dense | Quantized, unused: mx.array
-) -> tuple[mx.array, mx.array, mx.array, int, int]:
-    """Words, scales, biases, and the kernel's numbers of their format and group."""
-    if isinstance(weight, Dense):
-        return weight.weight, unused, unused, DENSE, DENSE_GROUP
-    biases = unused if weight.biases is None else weight.biases
-    form = format_of(weight)
-    assert form is not None
-    return padded(weight.weight), weight.scales, biases, form, weight.group

@@ -70,14 +70,6 @@ def logprobs_metal(logits: mx.array, rows: Sequence[int], tokens: mx.array, most
     return own, ids[:, :most], scores[:, :most]
 
 
-def logprobs_reference(
-    logits: mx.array, rows: Sequence[int], tokens: Sequence[int], most: int
-) -> Logprobs:
-    """The definition."""
-    found = logprobs_mlx(logits, rows, mx.array(list(tokens), mx.int32), most)
-    return Logprobs(*(np.array(part) for part in found))
-
-
 def logprobs_mlx(logits: mx.array, rows: Sequence[int], tokens: mx.array, most: int) -> Parts:
     """The parts of Logprobs, not yet evaluated, of MLX's operations."""
     picked = logits[mx.array(list(rows), mx.int32)]

@@ -2,7 +2,6 @@
    expert's weights are read once for all its tokens; their results are added in the token's order. */
 #include "activation.h"
 #include "product.h"
-#include "route.h"
 #include "scratch.h"
 
 /* The same fields in the same order as in moe.py. Row e * n + i of a matrix with n rows an expert is
@@ -31,6 +30,24 @@ typedef struct {
     float *outer;  /* (pairs, hidden) */
 } Pass;
 
+/* order: (pairs,), pair numbers by expert, within one as they were; offsets: (experts + 1,). 1 where
+   memory is short. */
+static int sort_by_expert(const int32_t *indices, int pairs, int experts, int32_t *order,
+                          int32_t *offsets) {
+    int32_t *next = calloc((size_t)experts + 1, sizeof *next);
+    if (!next)
+        return 1;
+    for (int i = 0; i < pairs; i++)
+        next[indices[i] + 1]++;
+    for (int i = 0; i < experts; i++)
+        next[i + 1] += next[i];
+    memcpy(offsets, next, sizeof *next * ((size_t)experts + 1));
+    for (int i = 0; i < pairs; i++)
+        order[next[indices[i]]++] = i;
+    free(next);
+    return 0;
+}
+
 /* Pairs in the order of their experts, and of their tokens within; one segment an expert, or, where
    they are not to be sorted, one a pair. Gives the number of segments. */
 static int sort_pairs(const int32_t *chosen, int rows, int each, int experts, int sorted,
@@ -50,7 +67,7 @@ static int sort_pairs(const int32_t *chosen, int rows, int each, int experts, in
     if (!order)
         return -1;
     int32_t *offsets = order + pairs;
-    if (op_sort_by_expert(chosen, pairs, experts, order, offsets)) {
+    if (sort_by_expert(chosen, pairs, experts, order, offsets)) {
         free(order);
         return -1;
     }

@@ -19,9 +19,10 @@ from .cpu.library import ARRAY, INT, POINTER, VALUES, Function, array, optional,
 from .linear import gated_linear, linear, linear_reference
 from .moe_metal import Way, is_alike, moe_gathered, moe_tiled, way
 from .parts import weighed
-from .product import Epilogue, linear_mlx
+from .product import Epilogue, Residual, linear_mlx
 from .registry import InMetal, Key, Operation, bucket, in_c, in_float32
 from .rms_norm import Norm, rms_norm_reference
+from .route import Picks
 from .weight import (
     Dense,
     Matrix,
@@ -122,58 +123,47 @@ def _moe_c(
     native: Function,
     x: mx.array,
     experts: Experts,
-    chosen: mx.array,
-    weights: mx.array,
-    residual: mx.array | None = None,
+    picks: Picks,
+    residual: Residual = None,
     norm: Norm | None = None,
 ) -> mx.array:
     x = x if norm is None else norm(x)
     residual = _and_shared(x, experts, residual, linear)
-    out, (rows, k) = output(*x.shape), chosen.shape
-    native(_call(experts), x, rows, chosen, weights, k, residual, experts.in_order, out)
+    out, (rows, k) = output(*x.shape), picks[0].shape
+    native(_call(experts), x, rows, *picks, k, residual, experts.in_order, out)
     return array(out)
 
 
-def _is_in_metal(x: mx.array, experts: Experts, chosen: mx.array, *_: object, **__: object) -> bool:
-    return way(x, experts, chosen) != Way.MLX
+def _is_in_metal(x: mx.array, experts: Experts, picks: Picks, *_: object, **__: object) -> bool:
+    return way(x, experts, picks[0]) != Way.MLX
 
 
 def moe_metal(
-    x: mx.array,
-    experts: Experts,
-    chosen: mx.array,
-    weights: mx.array,
-    residual: mx.array | None = None,
-    norm: Norm | None = None,
+    x: mx.array, experts: Experts, picks: Picks, residual: Residual = None, norm: Norm | None = None
 ) -> mx.array:
     """As `moe`, by our kernels, in the `way` for so many pairs."""
-    gathered = way(x, experts, chosen) == Way.GATHERED
+    gathered = way(x, experts, picks[0]) == Way.GATHERED
     if gathered and is_alike(experts):
-        return moe_gathered(x, experts, experts.shared, chosen, weights, residual, norm)
+        return moe_gathered(x, experts, experts.shared, picks, residual, norm)
     x = x if norm is None else norm(x)
     residual = _and_shared(x, experts, residual)
     if gathered:
-        return moe_gathered(x, experts, None, chosen, weights, residual)
-    return moe_tiled(x, experts, chosen, weights, residual)
+        return moe_gathered(x, experts, None, picks, residual)
+    return moe_tiled(x, experts, picks, residual)
 
 
 def moe_reference(
-    x: mx.array,
-    experts: Experts,
-    chosen: mx.array,
-    weights: mx.array,
-    residual: mx.array | None = None,
-    norm: Norm | None = None,
+    x: mx.array, experts: Experts, picks: Picks, residual: Residual = None, norm: Norm | None = None
 ) -> mx.array:
     """The definition, token by token, in float32."""
     x = x if norm is None else rms_norm_reference(x, norm.weight, norm.eps)
     matrices = [
         widen(weight).reshape(experts.count, -1, inputs_of(weight)) for weight in experts.weights
     ]
-    rows = []
-    for token, picks in enumerate(np.array(chosen).tolist()):
+    rows, (chosen, weights) = [], picks
+    for token, own in enumerate(np.array(chosen).tolist()):
         total = mx.zeros(x.shape[-1])
-        for place, pick in enumerate(picks):
+        for place, pick in enumerate(own):
             *before, down = (each[pick] for each in matrices)
             inner = _inner_reference(x[token].astype(mx.float32), experts, before, pick)
             part = _plus(down @ inner, experts.down_bias, pick)
@@ -213,7 +203,7 @@ def _shared_reference(x: mx.array, experts: Experts, shared: Shared) -> mx.array
 def _and_shared(
     x: mx.array,
     experts: Experts,
-    residual: mx.array | None,
+    residual: Residual,
     opening: Callable[[mx.array, Weight], mx.array] = linear_mlx,
 ) -> mx.array | None:
     """What is to be added to the chosen experts' sum: the shared experts' part and the residual.
@@ -234,28 +224,23 @@ def _and_shared(
 
 
 def moe_mlx(
-    x: mx.array,
-    experts: Experts,
-    chosen: mx.array,
-    weights: mx.array,
-    residual: mx.array | None = None,
-    norm: Norm | None = None,
+    x: mx.array, experts: Experts, picks: Picks, residual: Residual = None, norm: Norm | None = None
 ) -> mx.array:
     """As `moe`, by MLX's gathered products over pairs of token and expert."""
     x = x if norm is None else norm(x)
     residual = _and_shared(x, experts, residual)
-    k = chosen.shape[1]
-    picks = chosen.flatten().astype(mx.uint32)
-    order = mx.argsort(picks) if experts.in_order else mx.arange(picks.size)
-    picks, pairs = picks[order], x[order // k][:, None, :]
-    up = _gathered(pairs, experts.up, experts, picks, experts.up_bias)
+    chosen, weights = picks
+    k, flat = chosen.shape[1], chosen.flatten().astype(mx.uint32)
+    order = mx.argsort(flat) if experts.in_order else mx.arange(flat.size)
+    flat, pairs = flat[order], x[order // k][:, None, :]
+    up = _gathered(pairs, experts.up, experts, flat, experts.up_bias)
     if experts.gate is None:
         inner = activate_plain(up[:, 0], experts.activation)
     else:
-        gate = _gathered(pairs, experts.gate, experts, picks, experts.gate_bias)
+        gate = _gathered(pairs, experts.gate, experts, flat, experts.gate_bias)
         both = mx.concatenate([gate, up], axis=-1)[:, 0]
         inner = activate(both, experts.activation, experts.limit)
-    outer = _gathered(inner[:, None, :], experts.down, experts, picks, experts.down_bias)
+    outer = _gathered(inner[:, None, :], experts.down, experts, flat, experts.down_bias)
     places = mx.argsort(order)
     parts = outer[:, 0][places].reshape(x.shape[0], k, -1)
     y = mx.sum(parts * weights[:, :, None].astype(parts.dtype), axis=1).astype(x.dtype)
@@ -312,13 +297,13 @@ def _call(experts: Experts) -> Call:
     )
 
 
-def _key(x: mx.array, experts: Experts, chosen: mx.array, *rest: object) -> Key:
-    shape = (bucket(x.shape[0]), chosen.shape[1], experts.count, experts.width, experts.hidden)
+def _key(x: mx.array, experts: Experts, picks: Picks, *_: object, **__: object) -> Key:
+    shape = (bucket(x.shape[0]), picks[0].shape[1], experts.count, experts.width, experts.hidden)
     kind = (*storage(experts.up), x.dtype, experts.activation)
     return (*shape, *kind, experts.shared is not None)
 
 
-def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Experts, mx.array, mx.array]]:
+def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Experts, Picks]]:
     """One token; two of the same expert; enough for tiles that are not full."""
     gate, up, down = (
         Quantized(*mx.quantize(mx.random.normal((4 * 64, 64)).astype(dtype), 64, 4), 64, 4)
@@ -327,11 +312,11 @@ def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Experts, mx.array, mx.ar
     experts = Experts(4, gate, up, down)
     for rows in (1, 2, 19):
         chosen = mx.array([[(row // 2) % 4, 3 - row // 2 % 2] for row in range(rows)], mx.int32)
-        yield mx.random.normal((rows, 64)).astype(dtype), experts, chosen, mx.ones((rows, 2)) / 2
+        yield mx.random.normal((rows, 64)).astype(dtype), experts, (chosen, mx.ones((rows, 2)) / 2)
 
 
-# (rows, hidden) to the same: the sum over j of weights[:, j] times expert chosen[:, j]. chosen:
-# (rows, k) int32; weights: (rows, k) float32. With a norm, the experts get norm(x).
+# (rows, hidden) to the same: of picks (chosen, weights), the sum over j of weights[:, j] times
+# expert chosen[:, j]. With a norm, the experts get norm(x).
 moe = Operation(
     "moe",
     moe_mlx,

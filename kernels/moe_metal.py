@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 
 from .activation import ACTIVATIONS, IN_METAL
-from .metal.library import Value, kernel, nothing, scalar
+from .metal.library import kernel, nothing, scalar
+from .product import Residual
 from .rms_norm import Norm
-from .route import MOST_EXPERTS, PAIRS, sorted_pairs
+from .route import MOST_EXPERTS, PAIRS, Picks, sorted_pairs
 from .stored import FLOATS, Stored, stored
 from .weight import Quantized, Weight
 
@@ -37,9 +38,11 @@ def way(x: mx.array, experts: "Experts", chosen: mx.array) -> Way:
     """How these pairs go through the experts."""
     if experts.gate is None or experts.activation not in IN_METAL:
         return Way.MLX
-    parts = (stored(weight) for weight in (experts.gate, experts.up, experts.down))
-    kinds = {None if part is None else part.template for part in parts}
-    if None in kinds or len(kinds) > 1 or not chosen.size or x.dtype not in FLOATS:
+    if (
+        not _alike(experts.gate, experts.up, experts.down)
+        or not chosen.size
+        or x.dtype not in FLOATS
+    ):
         return Way.MLX
     each = chosen.size // experts.count
     if each < TILED_FROM:
@@ -49,6 +52,14 @@ def way(x: mx.array, experts: "Experts", chosen: mx.array) -> Way:
     return Way.TILED if covered else Way.MLX
 
 
+def _alike(*weights: Weight) -> bool:
+    """Whether one kernel takes all of these."""
+    first, *others = (stored(weight) for weight in weights)
+    return first is not None and all(
+        other is not None and other.template == first.template for other in others
+    )
+
+
 def is_alike(experts: "Experts") -> bool:
     """Whether the shared experts, if there are any, can go through the chosen ones' launches."""
     shared = experts.shared
@@ -56,28 +67,25 @@ def is_alike(experts: "Experts") -> bool:
         return True
     if not shared.is_gated:
         return False
-    parts = (stored(weight) for weight in (experts.up, shared.gate_up, shared.down))
-    return len({None if part is None else part.template for part in parts}) == 1
+    return _alike(experts.up, shared.gate_up, shared.down)
 
 
 def moe_gathered(
     x: mx.array,
     experts: "Experts",
     shared: "Shared | None",
-    chosen: mx.array,
-    weights: mx.array,
-    residual: mx.array | None = None,
+    picks: Picks,
+    residual: Residual = None,
     norm: Norm | None = None,
 ) -> mx.array:
     """As `moe`, for a few tokens; shared experts are stored alike (`is_alike`)."""
-    inner = _gathered_inner(x, experts, shared, chosen, norm)
+    inner = _gathered_inner(x, experts, shared, picks[0], norm)
     down = _stored(experts.down)
     extra = down if shared is None else _stored(shared.down)
     (y,) = kernel("moe_decode", "moe_outer")(
         [
             inner,
-            chosen,
-            weights,
+            *picks,
             *down.arrays,
             _or_unused(experts.down_bias),
             *extra.arrays,
@@ -90,10 +98,10 @@ def moe_gathered(
         HIDDEN=experts.hidden,
         WIDTH=experts.width,
         SHARED=0 if shared is None else shared.width,
-        PICKS=chosen.shape[1],
+        PICKS=picks[0].shape[1],
         BIASED=experts.down_bias is not None,
         RESIDUAL=residual is not None,
-        **dict(down.template),
+        **down.template,
     )
     return y
 
@@ -133,19 +141,14 @@ def _gathered_inner(
         BIASED=experts.gate_bias is not None,
         NORMED=norm is not None,
         OPENED=opening is not None,
-        **dict(gate.template),
+        **gate.template,
     )
     return inner
 
 
-def moe_tiled(
-    x: mx.array,
-    experts: "Experts",
-    chosen: mx.array,
-    weights: mx.array,
-    residual: mx.array | None = None,
-) -> mx.array:
+def moe_tiled(x: mx.array, experts: "Experts", picks: Picks, residual: Residual = None) -> mx.array:
     """The chosen experts' sum, for a prompt's tokens and quantized experts."""
+    chosen, weights = picks
     rows, k = chosen.shape
     _, _, tiles = pairs = sorted_pairs(chosen, experts.count, TILE)
     inner = _inner_tiles(x, experts, k, pairs)
@@ -159,7 +162,7 @@ def moe_tiled(
         HIDDEN=experts.hidden,
         WIDTH=experts.width,
         BIASED=experts.down_bias is not None,
-        **_quantized(down),
+        **down.codes,
     )
     (y,) = kernel("moe_prefill", "moe_combine")(
         [parts, weights, x if residual is None else residual],
@@ -195,7 +198,7 @@ def _inner_tiles(
         PICKS=k,
         ACTIVATION=ACTIVATIONS[experts.activation],
         BIASED=experts.gate_bias is not None,
-        **_quantized(gate),
+        **gate.codes,
     )
     return inner
 
@@ -209,11 +212,6 @@ def _stored(weight: Weight) -> Stored:
     found = stored(weight)
     assert found is not None
     return found
-
-
-def _quantized(weight: Stored) -> dict[str, Value]:
-    """The template of kernels whose words can only be codes."""
-    return {name: value for name, value in weight.template if name != "W"}
 
 
 def _or_unused(bias: mx.array | None) -> mx.array:

@@ -1,4 +1,4 @@
-/* Norms over the last axis, with a residual added first where there is one. */
+/* Norms over the last axis. */
 #include "export.h"
 #include "pool.h"
 #include "simd.h"
@@ -6,24 +6,14 @@
 #include <math.h>
 
 typedef struct {
-    const float *x, *residual;  /* (rows, width); the second may be null */
+    const float *x;             /* (rows, width) */
     const void *weight, *bias;  /* (width,); the second may be null */
-    float *sum, *out;           /* (rows, width); the first is null without a residual */
+    float *out;                 /* (rows, width) */
     int rows, width, centred;   /* centred: the mean is taken off first */
     int weight_type, bias_type; /* F32, F16 or BF16 */
     float eps;
     int each; /* rows of a task */
 } Norm;
-
-static const float *add(const Norm *n, ptrdiff_t start) {
-    const float *x = n->x + start, *residual = n->residual + start;
-    float *sum = n->sum + start;
-    for (int i = 0; i < n->width; i += LANES) {
-        const int left = n->width - i;
-        vf_put(sum + i, vf_next(x + i, left) + vf_next(residual + i, left), left);
-    }
-    return sum;
-}
 
 static float mean_of(const float *x, int width) {
     vf sum = {0};
@@ -47,7 +37,7 @@ static float mean_square(const float *x, int width, float mean) {
 
 static void normalise(const Norm *n, int row) {
     const ptrdiff_t start = (ptrdiff_t)row * n->width;
-    const float *x = n->residual ? add(n, start) : n->x + start;
+    const float *x = n->x + start;
     float *out = n->out + start;
     const float mean = n->centred ? mean_of(x, n->width) : 0;
     const float scale = 1 / sqrtf(mean_square(x, n->width, mean) + n->eps);
@@ -67,12 +57,10 @@ static void run(void *context, int index) {
         normalise(n, row);
 }
 
-/* sum receives x + residual, out the norm of that; see Norm. */
-EXPORT int op_norm(const float *x, const float *residual, const void *weight, int weight_type,
-                   const void *bias, int bias_type, int rows, int width, int centred, float eps,
-                   float *sum, float *out) {
-    Norm n = {x,       residual,    weight,    bias, sum, out, rows, width,
-              centred, weight_type, bias_type, eps,  0};
+/* out receives the norm of x; see Norm. */
+EXPORT int op_norm(const float *x, const void *weight, int weight_type, const void *bias,
+                   int bias_type, int rows, int width, int centred, float eps, float *out) {
+    Norm n = {x, weight, bias, out, rows, width, centred, weight_type, bias_type, eps, 0};
     n.each = 1 + (1 << 15) / width; /* waking a thread costs as much as 32k elements */
     parallel((rows - 1) / n.each + 1, run, &n);
     return 0;

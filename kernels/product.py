@@ -33,6 +33,7 @@ class Epilogue:
 
 
 PLAIN = Epilogue()
+Residual = mx.array | None
 
 
 def linear_mlx(

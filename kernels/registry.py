@@ -58,10 +58,6 @@ class InC(Generic[P, R]):
     takes: Predicate | None
     form: Callable[Concatenate[Function, P], R]
 
-    def __call__(self, loaded: Library, *arguments: P.args, **named: P.kwargs) -> R:
-        """By this library."""
-        return self.form(function(loaded, self), *arguments, **named)
-
 
 def in_c(
     name: str, *types: type, takes: Predicate | None = None

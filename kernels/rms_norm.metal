@@ -1,8 +1,8 @@
-// Root mean square norm of rows, and the same with the sum of two rows before it.
+// Root mean square norm of rows.
 //
 // A threadgroup takes a row; each thread a stretch of COUNT values, then the next one a whole
-// threadgroup further. The second pass reads again what the same thread read (of a sum: wrote),
-// which lies in cache: a row is at most 32 KB of 16-bit values.
+// threadgroup further. The second pass reads again what the same thread read, which lies in
+// cache: a row is at most 32 KB of 16-bit values.
 #include <metal_stdlib>
 using namespace metal;
 #include "vector.h"
@@ -80,49 +80,9 @@ template <typename T, typename G, int COUNT>
       x + row, weight, factor, width, thread_index_in_threadgroup, threads, y + row);
 }
 
-template <typename T, typename G, int COUNT>
-[[kernel]] void add_rms_norm(
-    const device T* x [[buffer(0)]],
-    const device T* residual [[buffer(1)]],
-    const device G* weight [[buffer(2)]],
-    constant float& eps [[buffer(3)]],
-    constant int& width [[buffer(4)]],
-    device T* total [[buffer(5)]],
-    device T* y [[buffer(6)]],
-    uint3 threadgroup_position_in_grid [[threadgroup_position_in_grid]],
-    uint3 threads_per_threadgroup [[threads_per_threadgroup]],
-    uint simdgroups_per_threadgroup [[simdgroups_per_threadgroup]],
-    uint simdgroup_index_in_threadgroup [[simdgroup_index_in_threadgroup]],
-    uint thread_index_in_simdgroup [[thread_index_in_simdgroup]],
-    uint thread_index_in_threadgroup [[thread_index_in_threadgroup]]) {
-  threadgroup float parts[32];
-  size_t row = size_t(threadgroup_position_in_grid.x) * width;
-  uint threads = threads_per_threadgroup.x;
-  float squares = 0;
-  for (uint i = thread_index_in_threadgroup * COUNT; i < uint(width); i += threads * COUNT) {
-    float values[COUNT];
-    float more[COUNT];
-    load_values<COUNT>(x + row + i, values);
-    load_values<COUNT>(residual + row + i, more);
-    for (int j = 0; j < COUNT; j++) {
-      values[j] = float(T(values[j] + more[j]));
-      squares = fma(values[j], values[j], squares);
-    }
-    store_values<COUNT>(values, total + row + i);
-  }
-  squares = over_threads(
-      squares, parts, simdgroup_index_in_threadgroup, thread_index_in_simdgroup,
-      simdgroups_per_threadgroup);
-  float factor = rsqrt(squares / float(width) + eps);
-  const device T* sums = total + row;
-  scale_row<COUNT>(sums, weight, factor, width, thread_index_in_threadgroup, threads, y + row);
-}
-
 // instantiations
 #define instantiate(name, T, count) \
-  template [[host_name(name)]] [[kernel]] decltype(rms_norm<T, T, count>) rms_norm<T, T, count>; \
-  template [[host_name("add_" name)]] [[kernel]] decltype( \
-      add_rms_norm<T, T, count>) add_rms_norm<T, T, count>;
+  template [[host_name(name)]] [[kernel]] decltype(rms_norm<T, T, count>) rms_norm<T, T, count>;
 instantiate("rms_norm_float", float, 4)
 instantiate("rms_norm_half", half, 4)
 instantiate("rms_norm_bfloat", bfloat, 4)

@@ -1,5 +1,4 @@
-/* The router of a mixture of experts, and the order in which experts then take their tokens. */
-#include "route.h"
+/* The router of a mixture of experts. */
 #include "export.h"
 #include "pool.h"
 #include "simd.h"
@@ -152,20 +151,4 @@ EXPORT int op_route(const float *logits, const float *correction, int tokens, in
     r.each = 1 + (1 << 13) / (experts * k);
     parallel((tokens - 1) / r.each + 1, run, &r);
     return atomic_load(&r.failed);
-}
-
-EXPORT int op_sort_by_expert(const int32_t *indices, int pairs, int experts, int32_t *order,
-                             int32_t *offsets) {
-    int32_t *next = calloc((size_t)experts + 1, sizeof *next);
-    if (!next)
-        return 1;
-    for (int i = 0; i < pairs; i++)
-        next[indices[i] + 1]++;
-    for (int i = 0; i < experts; i++)
-        next[i + 1] += next[i];
-    memcpy(offsets, next, sizeof *next * ((size_t)experts + 1));
-    for (int i = 0; i < pairs; i++)
-        order[next[indices[i]]++] = i;
-    free(next);
-    return 0;
 }

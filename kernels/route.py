@@ -10,10 +10,9 @@ import numpy as np
 
 from .cpu.library import ARRAY, FLOAT, INT, VALUES, Function, empty
 from .linear import linear, linear_reference
-from .metal.device import device
 from .metal.library import kernel, nothing, scalar
 from .product import Epilogue
-from .registry import InMetal, Key, Operation, bucket, c_library, in_c, is_filled
+from .registry import InMetal, Key, Operation, bucket, in_c, is_filled
 from .rms_norm import Norm
 from .stored import FLOATS, stored
 from .weight import Dense, Weight, storage
@@ -29,6 +28,8 @@ THREADS_OF = {2: 256, 3: 256, 5: 256}  # by bits: runs of 32 codes take twice th
 ROWS = 4  # of the router, that a simdgroup takes at a time
 MOST_EXPERTS, MOST_PICKS, MOST_GROUPS = 512, 16, 32
 PAIRS = 1 << 16  # that one threadgroup sorts by expert
+
+Picks = tuple[mx.array, mx.array]  # (tokens, k): int32 experts, best first, and float32 weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,25 +66,19 @@ class Gate:
     correction: mx.array | None = None
 
 
-def choose_mlx(
-    x: mx.array, gate: Gate, router: Router, norm: Norm | None = None
-) -> tuple[mx.array, mx.array]:
+def choose_mlx(x: mx.array, gate: Gate, router: Router, norm: Norm | None = None) -> Picks:
     """In two: the logits, by the product for the device in use, and their `route`."""
     return route(linear(x, gate.weight, Epilogue(gate.bias), norm), router, gate.correction)
 
 
-def choose_reference(
-    x: mx.array, gate: Gate, router: Router, norm: Norm | None = None
-) -> tuple[mx.array, mx.array]:
+def choose_reference(x: mx.array, gate: Gate, router: Router, norm: Norm | None = None) -> Picks:
     """The definition."""
     logits = linear_reference(x.astype(mx.float32), gate.weight, Epilogue(gate.bias), norm)
     return route_reference(logits, router, gate.correction)
 
 
-def route(
-    logits: mx.array, router: Router, correction: mx.array | None = None
-) -> tuple[mx.array, mx.array]:
-    """(tokens, experts) float32 to (tokens, k) int32 experts, best first, and float32 weights.
+def route(logits: mx.array, router: Router, correction: mx.array | None = None) -> Picks:
+    """(tokens, experts) float32 to (tokens, k) picks.
 
     `correction` (experts,) is added to the scores for the choice alone. Of equal experts the first
     is taken; a NaN among a token's logits makes all its weights NaN.
@@ -102,7 +97,7 @@ def route(
 )
 def _route_c(
     native: Function, logits: mx.array, router: Router, correction: mx.array | None = None
-) -> tuple[mx.array, mx.array]:
+) -> Picks:
     (tokens, experts), k = logits.shape, router.k
     rules = (k, SCORINGS[router.scoring], router.normalise, router.scale, router.groups)
     rest = (router.kept_groups, router.group_score == "best_two", router.jitter)
@@ -111,9 +106,7 @@ def _route_c(
     return mx.array(indices), mx.array(weights)
 
 
-def route_reference(
-    logits: mx.array, router: Router, correction: mx.array | None = None
-) -> tuple[mx.array, mx.array]:
+def route_reference(logits: mx.array, router: Router, correction: mx.array | None = None) -> Picks:
     """The definition."""
     logits = logits.astype(mx.float32)
     if router.scoring == "sparsemixer":
@@ -126,9 +119,7 @@ def route_reference(
     return indices, mx.where(broken, mx.nan, weights * router.scale)
 
 
-def _best(
-    logits: mx.array, router: Router, correction: mx.array | None
-) -> tuple[mx.array, mx.array]:
+def _best(logits: mx.array, router: Router, correction: mx.array | None) -> Picks:
     """The k best by score, and their scores."""
     scores = mx.sigmoid(logits) if router.scoring == "sigmoid" else mx.softmax(logits, axis=-1)
     choice = scores if correction is None else scores + correction
@@ -138,7 +129,7 @@ def _best(
     return indices, mx.take_along_axis(scores, indices, axis=-1)
 
 
-def _mixed(logits: mx.array, router: Router) -> tuple[mx.array, mx.array]:
+def _mixed(logits: mx.array, router: Router) -> Picks:
     """The k best, and each one's share among those close to it that are not picked yet."""
     left, order = logits, mx.arange(logits.shape[-1])
     indices, weights = [], []
@@ -153,33 +144,13 @@ def _mixed(logits: mx.array, router: Router) -> tuple[mx.array, mx.array]:
     return mx.concatenate(indices, axis=-1), mx.concatenate(weights, axis=-1)
 
 
-def sort_by_expert(indices: mx.array, experts: int) -> tuple[mx.array, mx.array]:
-    """(tokens, k) to the numbers of all (token, expert) pairs by expert, and where each begins.
-
-    Pair token * k + i is a token's i-th expert; an expert's pairs stay in the order of tokens. The
-    second result is (experts + 1,); both are int32.
-    """
-    if device() is not None and experts <= MOST_EXPERTS and 0 < indices.size <= PAIRS:
-        return sorted_pairs(indices, experts, PAIRS)[:2]
-    loaded = c_library()
-    if loaded is None or not indices.size:
-        return sort_by_expert_reference(indices, experts)
-    return _sort_c(loaded, indices, experts)
-
-
-@in_c("op_sort_by_expert", ARRAY, INT, INT, ARRAY, ARRAY)
-def _sort_c(native: Function, indices: mx.array, experts: int) -> tuple[mx.array, mx.array]:
-    found = np.ascontiguousarray(indices, np.int32)
-    order, offsets = np.empty(found.size, np.int32), np.empty(experts + 1, np.int32)
-    native(found, found.size, experts, order, offsets)
-    return mx.array(order), mx.array(offsets)
-
-
 def sorted_pairs(chosen: mx.array, experts: int, tile: int) -> tuple[mx.array, mx.array, mx.array]:
-    """On Metal, the two of `sort_by_expert`, and tiles of at most `tile` pairs of one expert.
+    """On Metal, (tokens, k) to its pairs of token and expert, sorted, and their tiles; all int32.
 
-    The third result is (1 + 2 * most,), of which the number of tiles comes first, then the expert
-    and the first place of each; what follows is undefined.
+    First the numbers of all pairs by expert, where pair token * k + i is a token's i-th expert; an
+    expert's pairs stay in the order of tokens. Then (experts + 1,), where each expert's begin. The
+    third result is (1 + 2 * most,), of tiles of at most `tile` pairs of one expert: the number of
+    tiles comes first, then the expert and the first place of each; what follows is undefined.
     """
     pairs = chosen.size
     most = pairs // tile + min(pairs, experts)
@@ -193,14 +164,6 @@ def sorted_pairs(chosen: mx.array, experts: int, tile: int) -> tuple[mx.array, m
     return order, offsets, tiles
 
 
-def sort_by_expert_reference(indices: mx.array, experts: int) -> tuple[mx.array, mx.array]:
-    """The definition: a key that holds expert and place makes any sort a stable one."""
-    flat = indices.reshape(-1).astype(mx.int32)
-    order = mx.argsort(flat * max(1, flat.size) + mx.arange(flat.size, dtype=mx.int32))
-    counts = mx.zeros((experts + 1,), mx.int32).at[flat + 1].add(1)
-    return order.astype(mx.int32), mx.cumsum(counts).astype(mx.int32)
-
-
 def _is_chosen_in_one(x: mx.array, gate: Gate, router: Router, norm: Norm | None = None) -> bool:
     """Whether the fused kernel is for so few tokens, this weight and this router."""
     experts = gate.weight.outputs
@@ -208,9 +171,7 @@ def _is_chosen_in_one(x: mx.array, gate: Gate, router: Router, norm: Norm | None
     return gate.bias is None and few and takes(experts, router) and stored(gate.weight) is not None
 
 
-def choose_metal(
-    x: mx.array, gate: Gate, router: Router, norm: Norm | None = None
-) -> tuple[mx.array, mx.array]:
+def choose_metal(x: mx.array, gate: Gate, router: Router, norm: Norm | None = None) -> Picks:
     """As `choose`, by one kernel."""
     held, correction = stored(gate.weight), gate.correction
     assert held is not None and gate.bias is None
@@ -234,14 +195,12 @@ def choose_metal(
         HIDDEN=hidden,
         EXPERTS=experts,
         NORMED=norm is not None,
-        **dict(held.template),
+        **held.template,
     )
     return indices, weights
 
 
-def route_metal(
-    logits: mx.array, router: Router, correction: mx.array | None = None
-) -> tuple[mx.array, mx.array]:
+def route_metal(logits: mx.array, router: Router, correction: mx.array | None = None) -> Picks:
     """As `route`, where `takes` says so."""
     tokens, experts = logits.shape
     indices, weights = kernel("route")(
@@ -304,7 +263,7 @@ def _is_routed(logits: mx.array, router: Router, *_: object) -> bool:
     return tokens > 0 and takes(experts, router)
 
 
-def _weights(routed: tuple[mx.array, mx.array]) -> tuple[mx.array]:
+def _weights(routed: Picks) -> tuple[mx.array]:
     """What is defined: of nearly equal experts either may be taken."""
     return (routed[1],)
 

@@ -29,6 +29,7 @@ LARGEST = 262_144  # tokens
 GREEDY, PLAIN, RANKED = 0, 1, 2
 FRACTION = 2.0**32
 NO_CUT = 2**32 - 1
+DTYPES = (np.float32, np.int32, np.float32, np.float32, np.float64)  # of Draws, in sample.c
 HALVINGS = math.log2(math.e)  # of a chance, for each unit that a logit is less
 
 
@@ -42,14 +43,13 @@ class Draws:
     min_p: np.ndarray
     uniform: np.ndarray
 
+    @property
+    def columns(self) -> tuple[np.ndarray, ...]:
+        """The settings, in the order of the fields."""
+        return self.temperature, self.top_k, self.top_p, self.min_p, self.uniform
+
     def take(self, rows: np.ndarray) -> "Draws":
-        return Draws(
-            self.temperature[rows],
-            self.top_k[rows],
-            self.top_p[rows],
-            self.min_p[rows],
-            self.uniform[rows],
-        )
+        return Draws(*(column[rows] for column in self.columns))
 
 
 def draw(
@@ -126,8 +126,7 @@ def _settings(
 ) -> tuple[mx.array, mx.array, mx.array]:
     """Eight words a row, as sample.metal reads them, and the edits' ids and changes."""
     ids, changes, bounds = _by_row(edits, rows, size)
-    columns = (draws.temperature, draws.top_k, draws.top_p, draws.min_p, draws.uniform)
-    each = zip(*(column.tolist() for column in columns), strict=True)
+    each = zip(*(column.tolist() for column in draws.columns), strict=True)
     words = [
         (
             *_cuts(temperature, top_k, top_p, min_p, size),
@@ -267,13 +266,7 @@ def _sample_c(
     edits: Edits | None = None,
 ) -> mx.array:
     logits = logits if edits is None else edit(logits, edits)
-    settings = (
-        np.ascontiguousarray(draws.temperature, np.float32),
-        np.ascontiguousarray(draws.top_k, np.int32),
-        np.ascontiguousarray(draws.top_p, np.float32),
-        np.ascontiguousarray(draws.min_p, np.float32),
-        np.ascontiguousarray(draws.uniform, np.float64),
-    )
+    settings = map(np.ascontiguousarray, draws.columns, DTYPES)
     words = None if allowed is None else np.ascontiguousarray(allowed, np.uint32)
     rows, vocabulary = logits.shape
     assert words is None or words.shape == (rows, (vocabulary + 31) // 32)

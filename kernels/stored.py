@@ -18,7 +18,16 @@ class Stored:
 
     arrays: tuple[mx.array, mx.array, mx.array]
     kind: int  # FORMAT
-    template: tuple[tuple[str, Value], ...]
+    group: int  # GROUP
+
+    @property
+    def template(self) -> dict[str, Value]:
+        return {"W": self.arrays[0].dtype} | self.codes
+
+    @property
+    def codes(self) -> dict[str, Value]:
+        """The template of kernels whose words can only be codes."""
+        return {"S": self.arrays[1].dtype, "FORMAT": self.kind, "GROUP": self.group}
 
 
 def format_of(weight: Quantized) -> int | None:
@@ -35,14 +44,11 @@ def stored(weight: Weight) -> Stored | None:
         kind = format_of(weight)
         if kind is None:
             return None
-        types = (("W", weight.weight.dtype), ("S", weight.scales.dtype))
-        arrays = (weight.weight, padded(weight.scales), padded(biases))
-        return Stored(arrays, kind, (*types, ("FORMAT", kind), ("GROUP", weight.group)))
+        arrays = (padded(weight.weight), padded(weight.scales), padded(biases))
+        return Stored(arrays, kind, weight.group)
     if not isinstance(weight, Dense) or weight.weight.dtype not in FLOATS:
         return None
     values = weight.weight
     if values.shape[-1] % RUN:
         return None
-    types = (("W", values.dtype), ("S", values.dtype))
-    template = (*types, ("FORMAT", DENSE), ("GROUP", 32))
-    return Stored((values, values, values), DENSE, template)
+    return Stored((values, values, values), DENSE, 32)

@@ -211,13 +211,12 @@ def decode_request(body: bytes) -> Chat:
         top_k=request.top_k,
         stream=request.stream,
     )
-    user = request.metadata.user_id if request.metadata else None
-    return _chat(request, options(fields, request.max_tokens, None), user)
+    return _chat(request, options(fields, request.max_tokens, None))
 
 
 def decode_count(body: bytes) -> Chat:
     """The body of count_tokens: a conversation whose prompt is to be measured."""
-    return _chat(decode(body, COUNT_DECODER), Options(), None)
+    return _chat(decode(body, COUNT_DECODER), Options())
 
 
 def encode_response(answer: Answer, identity: Identity) -> bytes:
@@ -325,7 +324,7 @@ class Stream:
     }
 
 
-def _chat(request: CountRequest, options: Options, user: str | None) -> Chat:
+def _chat(request: CountRequest, options: Options) -> Chat:
     _refuse_unbuilt(request)
     system = (_system(request.system),) if request.system else ()
     messages = (_message(m, f"messages[{i}]") for i, m in enumerate(request.messages))
@@ -337,7 +336,6 @@ def _chat(request: CountRequest, options: Options, user: str | None) -> Chat:
         template=_template(request.thinking),
         # A last turn of the assistant is a beginning that the model goes on from.
         continue_final=whole[-1].role == "assistant" and bool(whole[-1].text),
-        user=user,
     )
 
 

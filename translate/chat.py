@@ -139,7 +139,6 @@ class Chat:
     options: Options = Options()
     template: dict[str, Any] = field(default_factory=dict)  # chat_template_kwargs
     continue_final: bool = False  # go on in the last message instead of opening a new one
-    user: str | None = None
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = ToolChoice()
     response_format: ResponseFormat | None = None  # None: any text
@@ -154,7 +153,6 @@ class Completion:
     prompts: tuple[str | tuple[int, ...], ...]
     options: Options = Options()
     echo: bool = False
-    user: str | None = None
     response_format: ResponseFormat | None = None
     client: str = ""
 

@@ -88,10 +88,7 @@ class TopLogprob(Struct):
     bytes: list[int]
 
 
-class TokenLogprob(Struct):
-    token: str
-    logprob: float
-    bytes: list[int]
+class TokenLogprob(TopLogprob):
     top_logprobs: list[TopLogprob]
 
 
@@ -175,7 +172,6 @@ def decode_request(body: bytes) -> Chat:
         options=options(request, _max_tokens(request), _logprobs(request)),
         template=_template(request),
         continue_final=_continue_final(request),
-        user=request.user,
     )
 
 

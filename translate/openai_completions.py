@@ -91,7 +91,6 @@ def decode_request(body: bytes) -> Completion:
         prompts=prompts,
         options=options(request, _max_tokens(request), _logprobs(request.logprobs)),
         echo=request.echo or False,
-        user=request.user,
     )
 
 

@@ -28,7 +28,6 @@ class Embedding:
     base64: bool = False
     prompt: str | None = None
     truncate: bool = False
-    user: str | None = None
     client: str = ""
 
 
@@ -93,7 +92,6 @@ def decode_request(body: bytes) -> Embedding:
         base64=request.encoding_format == "base64",
         prompt=request.prompt_name,
         truncate=request.cuts,
-        user=request.user,
     )
 
 

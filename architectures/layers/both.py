@@ -52,8 +52,8 @@ class Both:
         dense = self.after_dense(self.dense(x, norm, None))
         chosen, weights = choose(x, self.sparse.gate, self.sparse.router, self.router_norm)
         given, before = fused(x, self.before_sparse)
-        weights = weights * self.factors[chosen]
-        sparse = self.after_sparse(moe(given, self.sparse.experts, chosen, weights, None, before))
+        picks = chosen, weights * self.factors[chosen]
+        sparse = self.after_sparse(moe(given, self.sparse.experts, picks, None, before))
         return dense + sparse if residual is None else dense + sparse + residual
 
 

@@ -9,7 +9,7 @@ from ...kernels.linear import linear
 from ...kernels.moe import Experts, Shared, moe, pack_experts
 from ...kernels.parts import weighed
 from ...kernels.rms_norm import Norm, once
-from ...kernels.route import Gate, Router, choose
+from ...kernels.route import Gate, Picks, Router, choose
 from ...kernels.weight import Dense, Quantized, pack, storage, take_rows, widen
 from ..config import MlpConfig, ModelConfig, MoeConfig
 from ..parameters import Parameters
@@ -57,12 +57,12 @@ class MoE:
     def __call__(self, x: mx.array, norm: AnyNorm | None, residual: mx.array | None) -> mx.array:
         """The layer of norm(x), plus the residual."""
         x, norm = once(*fused(x, norm))
-        chosen, weights = self.choose(x, norm)
+        picks = self.choose(x, norm)
         if self.apart is not None:
             residual = self.apart(x, norm, residual)
-        return moe(x, self.experts, chosen, weights, residual, norm)
+        return moe(x, self.experts, picks, residual, norm)
 
-    def choose(self, x: mx.array, norm: Norm | None) -> tuple[mx.array, mx.array]:
+    def choose(self, x: mx.array, norm: Norm | None) -> Picks:
         """The experts of each token of norm(x), and their weights."""
         return choose(x, self.gate, self.router, norm)
 
@@ -112,8 +112,7 @@ class LatentMoE:
     def __call__(self, x: mx.array, norm: AnyNorm | None, residual: mx.array | None) -> mx.array:
         """The layer of norm(x), plus the residual."""
         x = x if norm is None else norm(x)
-        chosen, weights = self.routed.choose(x, None)
-        y = moe(self.into(x), self.routed.experts, chosen, weights)
+        y = moe(self.into(x), self.routed.experts, self.routed.choose(x, None))
         return self.back(y, residual if self.shared is None else self.shared(x, None, residual))
 
 

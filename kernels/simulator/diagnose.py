@@ -9,7 +9,6 @@ from .signature import Definition
 
 BY_ACCESS = (1, 2, 3, 9, 10, 11)  # problems whose `site` is that of an access
 WITH_OTHER = (2, 4, 10)
-PLACELESS = (8, 12)  # a fault and an endless loop are seen from outside of the kernel
 
 
 def source_line(definition: Definition, raw: int) -> tuple[str, int, str]:

@@ -1,6 +1,5 @@
 """What one dispatch did, counted: bytes, lines, barriers, operations."""
 
-import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -113,9 +112,6 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
-
-    def as_json(self) -> str:
-        return json.dumps(self.as_dict(), indent=2)
 
 
 def simd_operation(number: int) -> str:

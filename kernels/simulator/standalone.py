@@ -16,7 +16,6 @@ PREAMBLE = '#include "msl_preamble.h"\n#line 1 "{}"\n'
 WITHOUT_PLACES = ("-D__builtin_LINE()=1u", "-D__builtin_COLUMN()=1u")
 TEXTUAL = ("-O2", "-S", "-emit-llvm", "-fno-unwind-tables", "-fno-asynchronous-unwind-tables")
 NAME = re.compile(r'@(?:"[^"]*"|[\w.$-]+)')
-VALUE = re.compile(r"%[\w.$-]+")
 KEPT = ("@llvm.", "@__msl_")
 DROPPED = ("$", "; ModuleID", "source_filename", "!", "attributes ", "; Function Attrs")
 METADATA = re.compile(r",? ?!\w+(?:\.\w+)* !\d+|, !srcloc !\d+| #\d+")

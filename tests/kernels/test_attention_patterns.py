@@ -24,9 +24,10 @@ from bessemer.kernels.pages import (
     pages_of,
     zeros,
 )
-from bessemer.kernels.simulator.reorder import Recorded, orders, recording, replay
+from bessemer.kernels.simulator.reorder import Recorded, recording
 
 from .arrays import normal
+from .orders import orders, replay
 from .steps import layout_of, stale
 from .test_attention_metal import CHECK, Way, heads_of, turned, width
 

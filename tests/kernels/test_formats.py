@@ -171,9 +171,9 @@ def routed(rows: int) -> tuple[mx.array, mx.array]:
 
 def check_experts(weights: Sequence[Weight], x: mx.array) -> None:
     made, (chosen, shares) = mixture(weights), routed(x.shape[0])
-    expected = moe_reference(x, made, chosen, shares)
-    assert close(moe.moe(x, made, chosen, shares), expected, EXACT)
-    assert close(moe_mlx(x, made, chosen, shares), expected, EXACT)
+    expected = moe_reference(x, made, (chosen, shares))
+    assert close(moe.moe(x, made, (chosen, shares)), expected, EXACT)
+    assert close(moe_mlx(x, made, (chosen, shares)), expected, EXACT)
 
 
 @pytest.mark.parametrize("mode", GROUPS)
@@ -187,7 +187,7 @@ def test_experts(path: str | None, mode: Mode) -> None:
     made, (chosen, shares) = mixture(weights()), routed(9)
     if path:
         packed = mixture([pack(weight) for weight in weights()])
-        assert same(moe.moe(x, packed, chosen, shares), moe.moe(x, made, chosen, shares))
+        assert same(moe.moe(x, packed, (chosen, shares)), moe.moe(x, made, (chosen, shares)))
 
 
 @pytest.mark.parametrize(("bits", "group"), AFFINE)
@@ -231,8 +231,8 @@ def test_on_metal_mlx_multiplies(mode: Mode) -> None:
             found = gated_linear(x[:rows], weight, SILU)
             assert close(found, linear_reference(x[:rows], weight, SILU), EXACT)
         for made in (experts, replace(experts, shared=shared)):
-            found = moe.moe(x, made, chosen, shares)
-            assert close(found, moe_reference(x, made, chosen, shares), EXACT)
+            found = moe.moe(x, made, (chosen, shares))
+            assert close(found, moe_reference(x, made, (chosen, shares)), EXACT)
         rows_of = embedding.embedding(mx.array([3, 5], mx.int32), weight, mx.float32)
         assert np.array_equal(np.array(rows_of), decoded(weight)[[3, 5]])
         heads = normal(2, 4, 64)

@@ -31,16 +31,13 @@ def test_a_large_mean_does_not_spoil_the_variance() -> None:
     assert abs(float(mx.std(found)) - 1) < 1e-3
 
 
-def test_the_sum_with_a_residual_is_normalised() -> None:
-    x, residual, weight = normal(5, 100), normal(5, 100, seed=2), normal(100, seed=1)
-    bias = normal(100, seed=3).astype(mx.bfloat16)
-    total, found = layer_norm(x, weight, bias, 1e-5, residual)
-    assert same(total, x + residual)
-    assert same(found, layer_norm(total, weight, bias, 1e-5))
-    assert close(found, layer_norm_reference(total, weight, bias, 1e-5))
+def test_a_bias_of_16_bits() -> None:
+    x, weight, bias = normal(5, 100), normal(100, seed=1), normal(100, seed=3).astype(mx.bfloat16)
+    found = layer_norm(x, weight, bias, 1e-5)
+    assert close(found, layer_norm_reference(x, weight, bias, 1e-5))
 
 
 def test_x_of_16_bits_stays_so() -> None:
     x = normal(2, 8).astype(mx.float16)
     assert layer_norm(x, mx.ones(8), mx.zeros(8), 1e-6).dtype == mx.float16
-    assert [y.dtype for y in layer_norm(x, mx.ones(8), None, 1e-6, x)] == [mx.float16] * 2
+    assert layer_norm(x, mx.ones(8), None, 1e-6).dtype == mx.float16

@@ -4,7 +4,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.kernels.logprobs import logprobs, logprobs_reference
+from bessemer.kernels.logprobs import Logprobs, logprobs, logprobs_mlx
 
 from .arrays import normal
 from .tiers import PATHS, use
@@ -21,7 +21,7 @@ def test_against_the_definition(vocabulary: int, most: int) -> None:
     logits = normal(6, vocabulary) * 5
     tokens = [0, vocabulary - 1, vocabulary // 2, -1]
     found = logprobs(logits, [5, 0, 3, 3], tokens, most)
-    expected = logprobs_reference(logits, [5, 0, 3, 3], tokens, most)
+    expected = Logprobs(*map(np.array, logprobs_mlx(logits, [5, 0, 3, 3], mx.array(tokens), most)))
     assert found.own == pytest.approx(expected.own, abs=2e-5)
     assert found.ids.tolist() == expected.ids.tolist()
     assert found.scores == pytest.approx(expected.scores, abs=2e-5)

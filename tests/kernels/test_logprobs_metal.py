@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.kernels.logprobs import logprobs, logprobs_reference
+from bessemer.kernels.logprobs import Logprobs, logprobs, logprobs_mlx
 from bessemer.kernels.metal.device import Options, Simulator, using
 from bessemer.kernels.metal.library import watching
 
@@ -31,7 +31,8 @@ def check(
 ) -> None:
     with using(simulator):
         found = logprobs(logits, rows, tokens, most)
-    expected = logprobs_reference(logits.astype(mx.float32), rows, tokens, most)
+    wide = logprobs_mlx(logits.astype(mx.float32), rows, mx.array(tokens), most)
+    expected = Logprobs(*map(np.array, wide))
     given = np.array(logits.astype(mx.float32))[rows]
     scores = exact(given)
     tolerance = TOLERANCE + STEP * float(np.abs(given[np.isfinite(given)]).max())

@@ -13,7 +13,7 @@ from bessemer.kernels.metal.library import watching
 from bessemer.kernels.moe import Experts, Shared, moe, moe_mlx, moe_reference
 from bessemer.kernels.moe_metal import TILE, TILED_BELOW, TILED_FROM, Way, moe_tiled, way
 from bessemer.kernels.rms_norm import Norm
-from bessemer.kernels.route import MOST_EXPERTS, PAIRS
+from bessemer.kernels.route import MOST_EXPERTS, PAIRS, Picks
 from bessemer.kernels.weight import Dense, Quantized, Weight
 
 from .arrays import normal, quantized
@@ -128,11 +128,11 @@ def operands(variant: Variant, rows: int) -> tuple[mx.array, dict[str, Any]]:
     return x, rest
 
 
-def definition(x: mx.array, experts: Experts, *routing: mx.array, **rest: Any) -> mx.array:
+def definition(x: mx.array, experts: Experts, routing: Picks, **rest: Any) -> mx.array:
     residual, norm = rest.get("residual"), rest.get("norm")
     wide = None if norm is None else Norm(norm.weight.astype(F), norm.eps)
     added = None if residual is None else residual.astype(F)
-    return moe_reference(x.astype(F), experts, *routing, residual=added, norm=wide)
+    return moe_reference(x.astype(F), experts, routing, residual=added, norm=wide)
 
 
 def largest(values: mx.array) -> float:
@@ -150,13 +150,13 @@ def expect(
     experts, (x, rest) = experts_of(variant), operands(variant, rows)
     routing = routing or routed(rows, variant.count, variant.k)
     with using(Simulator(options)), watching() as launches:
-        found = moe(x, experts, *routing, **rest)
+        found = moe(x, experts, routing, **rest)
         mx.eval(found)
     many = rows * variant.k >= TILED_FROM * variant.count
     names = [launch.source.name for launch in launches]
     assert names == ([*PREFILL, "moe_combine"] if many else DECODE)
     assert found.dtype == variant.dtype and found.shape == x.shape
-    expected = definition(x, experts, *routing, **rest)
+    expected = definition(x, experts, routing, **rest)
     assert largest(found.astype(F) - expected) <= TOLERANCE[variant.dtype] * largest(expected)
 
 
@@ -171,7 +171,7 @@ def check_bytes() -> None:
     """Each scale and bias of a group is read once, though the group takes several steps."""
     experts, (x, _) = experts_of(MANY[1]), operands(MANY[1], 12)
     with using(Simulator(Options("count"))), watching() as launches:
-        mx.eval(moe(x, experts, *routed(12, MANY[1].count, MANY[1].k)))
+        mx.eval(moe(x, experts, routed(12, MANY[1].count, MANY[1].k)))
     _, inner, outer, _ = (launch.report for launch in launches)
     assert inner is not None and outer is not None
     names = [(inner, f"{part}_{kind}") for part in ("gate", "up") for kind in ("scales", "biases")]
@@ -239,10 +239,10 @@ def test_experts_that_are_not_alike_run_apart() -> None:
     experts = replace(experts, shared=replace(experts.shared, gate_up=both))
     (x, rest), routing = operands(variant, 18), routed(18, 20, variant.k)
     with using(Simulator(CHECK)), watching() as launches:
-        found = moe(x, experts, *routing, **rest)
+        found = moe(x, experts, routing, **rest)
     names = [launch.source.name for launch in launches]
     assert names[-2:] == DECODE
-    expected = definition(x, experts, *routing, **rest)
+    expected = definition(x, experts, routing, **rest)
     assert largest(found.astype(F) - expected) <= 4 * TOLERANCE[H] * largest(expected)
 
 
@@ -251,10 +251,10 @@ def test_many_tokens_and_a_shared_expert() -> None:
     experts, (x, rest) = experts_of(variant), operands(variant, 37)
     routing = routed(37, variant.count, variant.k)
     with using(Simulator(CHECK)), watching() as launches:
-        found = moe(x, experts, *routing, **rest)
+        found = moe(x, experts, routing, **rest)
         mx.eval(found)
     assert [launch.source.name for launch in launches] == [*PREFILL, "moe_combine"]
-    expected = definition(x, experts, *routing, **rest)
+    expected = definition(x, experts, routing, **rest)
     assert largest(found - expected) <= TOLERANCE[F] * largest(expected)
 
 
@@ -270,9 +270,9 @@ def test_a_token_does_not_depend_on_the_others() -> None:
     experts, (x, rest) = experts_of(FEW[0]), operands(FEW[0], 12)
     chosen, weights = routed(12, FEW[0].count, FEW[0].k)
     with using(Simulator(CHECK)):
-        whole = np.array(moe(x, experts, chosen, weights, rest["residual"]))
+        whole = np.array(moe(x, experts, (chosen, weights), rest["residual"]))
         part = slice(5, 10)
-        alone = moe(x[part], experts, chosen[part], weights[part], rest["residual"][part])
+        alone = moe(x[part], experts, (chosen[part], weights[part]), rest["residual"][part])
         assert (np.array(alone) == whole[part]).all()
 
 
@@ -281,9 +281,9 @@ def test_a_broken_token_shows_and_stays_alone() -> None:
         experts, (x, rest) = experts_of(variant), operands(variant, rows)
         chosen, weights = routed(rows, variant.count, variant.k)
         with using(Simulator(CHECK)):
-            sound = np.array(moe(x, experts, chosen, weights, **rest))
+            sound = np.array(moe(x, experts, (chosen, weights), **rest))
             x[2, 5], weights[7] = mx.nan, mx.nan
-            found = np.array(moe(x, experts, chosen, weights, **rest))
+            found = np.array(moe(x, experts, (chosen, weights), **rest))
         assert np.isnan(found[[2, 7]]).all()
         assert (np.delete(found, [2, 7], axis=0) == np.delete(sound, [2, 7], axis=0)).all()
 
@@ -293,7 +293,7 @@ def test_a_few_tokens_read_each_chosen_row_once() -> None:
     experts, (x, _) = experts_of(variant), operands(variant, 1)
     chosen = mx.array([[3, 0, 5, 1, 4, 2]], mx.int32)
     with using(Simulator(Options("count"))), watching() as launches:
-        mx.eval(moe(x, experts, chosen, mx.ones((1, 6))))
+        mx.eval(moe(x, experts, (chosen, mx.ones((1, 6)))))
     inner, outer = (launch.report for launch in launches)
     assert inner is not None and outer is not None
     kinds = ("", "_scales", "_biases")
@@ -311,7 +311,7 @@ def test_many_tokens_read_an_expert_once_a_tile() -> None:
     random = np.random.RandomState(0)
     chosen = np.stack([random.permutation(64)[:6] for _ in range(481)]).astype(np.int32)
     with using(Simulator(Options("count"))), watching() as launches:
-        mx.eval(moe(x, experts, mx.array(chosen), mx.ones((481, 6))))
+        mx.eval(moe(x, experts, (mx.array(chosen), mx.ones((481, 6)))))
     _, inner, outer, _ = (launch.report for launch in launches)
     assert inner is not None and outer is not None
     tiles = -(-np.bincount(chosen.reshape(-1), minlength=64) // TILE)
@@ -343,8 +343,8 @@ def test_more_tokens_than_tiles_are_for_are_composed() -> None:
     experts, routing = experts_of(MANY[0]), routed(TILED_BELOW * 4, 4, 2)
     x, rest = operands(MANY[0], TILED_BELOW * 4)
     with using(Simulator(CHECK)), watching() as launches:
-        found = moe(x, experts, *routing, **rest)
+        found = moe(x, experts, routing, **rest)
         assert not launches
-        assert (found == moe_mlx(x, experts, *routing, **rest)).all()
-        tiled = moe_tiled(x, experts, *routing, **rest)
+        assert (found == moe_mlx(x, experts, routing, **rest)).all()
+        tiled = moe_tiled(x, experts, routing, **rest)
     assert largest(tiled - found) <= TOLERANCE[F] * largest(found)

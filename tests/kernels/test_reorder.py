@@ -6,7 +6,9 @@ import mlx.core as mx
 import pytest
 
 from bessemer.kernels.simulator.kernel import MetalKernel, metal_kernel
-from bessemer.kernels.simulator.reorder import Recorded, edges, orders, recording, replay
+from bessemer.kernels.simulator.reorder import Recorded, recording
+
+from .orders import edges, orders, replay
 
 I = "uint i = thread_position_in_grid.x;\n"  # noqa: E741
 WRITE = f"{I}device float* p = (device float*)pool;\np[i] = a[i];\no[0] = 0;"

@@ -25,14 +25,6 @@ def test_norm(shape: tuple[int, ...]) -> None:
     assert all(same(rms_norm(x[i : i + 1], weight, 0.02), found[i : i + 1]) for i in range(len(x)))
 
 
-@pytest.mark.parametrize("shape", [(1, 5), (20, 2048), (3, 100)])
-def test_the_sum_with_a_residual_is_normalised(shape: tuple[int, ...]) -> None:
-    x, residual, weight = normal(*shape), normal(*shape, seed=2), normal(shape[-1], seed=1)
-    total, found = rms_norm(x, weight, 1e-5, residual)
-    assert same(total, x + residual)
-    assert same(found, rms_norm(total, weight, 1e-5))
-
-
 @pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16])
 def test_a_weight_of_16_bits(dtype: mx.Dtype) -> None:
     x, weight = normal(3, 45), normal(45, seed=1).astype(dtype)

@@ -14,8 +14,6 @@ from bessemer.kernels.route import (
     choose_reference,
     route,
     route_reference,
-    sort_by_expert,
-    sort_by_expert_reference,
 )
 from bessemer.kernels.weight import Dense
 
@@ -177,22 +175,5 @@ def test_huge_logits_do_not_overflow() -> None:
     assert np.array(weights)[0].tolist() == pytest.approx([0.7310586, 0.2689414])
 
 
-@pytest.mark.parametrize(
-    ("tokens", "k", "experts"), [(1, 1, 1), (1, 8, 128), (481, 6, 64), (50, 2, 300)]
-)
-def test_sort_by_expert(tokens: int, k: int, experts: int) -> None:
-    indices = mx.array(np.random.RandomState(3).randint(0, experts, (tokens, k)).astype(np.int32))
-    order, offsets = sort_by_expert(indices, experts)
-    assert all(
-        same(a, b)
-        for a, b in zip((order, offsets), sort_by_expert_reference(indices, experts), strict=True)
-    )
-    flat = np.array(indices).reshape(-1)
-    assert np.array(order).tolist() == np.argsort(flat, kind="stable").tolist()
-    assert np.diff(np.array(offsets)).tolist() == np.bincount(flat, minlength=experts).tolist()
-
-
 def test_no_tokens() -> None:
-    order, offsets = sort_by_expert(mx.zeros((0, 2), mx.int32), 3)
-    assert order.shape == (0,) and offsets.tolist() == [0, 0, 0, 0]
     assert route(mx.zeros((0, 8)), Router(2))[0].shape == (0, 2)

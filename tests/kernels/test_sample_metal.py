@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bessemer.kernels.edit import Edits, edit_reference
-from bessemer.kernels.logprobs import logprobs_reference
+from bessemer.kernels.logprobs import Logprobs, logprobs_mlx
 from bessemer.kernels.metal.device import Options, Simulator, using
 from bessemer.kernels.metal.library import watching
 from bessemer.kernels.sample import Draws, draw, sample, sample_metal, sample_reference
@@ -391,7 +391,8 @@ def test_edited_drawn_and_scored_in_one_call() -> None:
         alone, nothing = draw(given, None, draws(settings, uniform), allowed, [], 20)
     assert [launch.source.name for launch in launches] == ["sample", "logprobs", "sample"]
     assert nothing is None and alone.shape == tokens.shape
-    expected = logprobs_reference(given, scored, tokens[[5, 0, 3]].tolist(), 20)
+    picked = mx.array(tokens[[5, 0, 3]])
+    expected = Logprobs(*map(np.array, logprobs_mlx(given, scored, picked, 20)))
     assert scores is not None and scores.own == pytest.approx(expected.own, abs=2e-5)
     assert scores.ids.tolist() == expected.ids.tolist()
     hidden, same_scores = draw(given, edits, draws(settings, uniform), allowed, scored, 20)

@@ -10,7 +10,7 @@ import mlx.core as mx
 import pytest
 
 from bessemer.kernels.cpu.library import CompileError, Library, load, tier, tiers
-from bessemer.kernels.registry import Operation
+from bessemer.kernels.registry import Operation, function
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -50,7 +50,7 @@ def in_turns(cases: Sequence[T]) -> list[tuple[str, T]]:
 def in_library(operation: Operation[P, T], library: Library) -> Callable[P, T]:
     """The operation's C form, of this library."""
     assert operation.c is not None
-    return partial(operation.c, library)
+    return partial(operation.c.form, function(library, operation.c))
 
 
 def use(monkeypatch: pytest.MonkeyPatch, tier: str | None) -> None:

@@ -101,7 +101,6 @@ def test_the_sdks_request_type() -> None:
             max_tokens=9, temperature=0.5, top_p=0.9, top_k=40, stop=("END",), stream=True
         ),
         template={"enable_thinking": True},
-        user="u1",
     )
 
 

@@ -64,7 +64,6 @@ def test_a_conversation() -> None:
         user="u1",
     )
     assert chat.model == "m"
-    assert chat.user == "u1"
     assert chat.messages == (
         Message("system", said("Be brief.")),
         Message("user", said("Hi"), None, "ann"),

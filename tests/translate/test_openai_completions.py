@@ -88,7 +88,7 @@ def test_flawed_prompts(prompt: Any, field: str, says: str) -> None:
 def test_defaults() -> None:
     assert decoded().options == Options(max_tokens=16)
     assert not decoded().echo
-    assert decoded(user="u").user == "u"
+    assert decoded(user="u") == decoded()
 
 
 def test_no_tokens_only_with_echo() -> None:

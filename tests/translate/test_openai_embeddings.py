@@ -51,7 +51,7 @@ def test_fields_and_their_defaults() -> None:
     given = decoded(
         dimensions=3, encoding_format="base64", user="u", prompt_name="query", truncate=True, new=1
     )
-    assert given == Embedding("m", ("Once",), 3, True, "query", True, "u")
+    assert given == Embedding("m", ("Once",), 3, True, "query", True)
     assert decoded(truncate_prompt_tokens=-1).truncate
     nothing = dict.fromkeys(
         ["dimensions", "encoding_format", "user", "truncate", "truncate_prompt_tokens"]

@@ -1,11 +1,9 @@
-/* The router and the sort by expert beside plain loops. */
+/* The router beside plain loops. */
 #include "check.h"
 
 int op_route(const float *logits, const float *correction, int tokens, int experts, int k,
              int scoring, int normalise, float scale, int groups, int kept_groups, int top_two,
              float jitter, int32_t *indices, float *weights);
-int op_sort_by_expert(const int32_t *indices, int pairs, int experts, int32_t *order,
-                      int32_t *offsets);
 
 /* Whether what was chosen is right: no expert of a kept group is better than one chosen. */
 static void check_token(const float *logits, const float *correction, int experts, int k,
@@ -37,22 +35,14 @@ static void check_token(const float *logits, const float *correction, int expert
 
 static void check(int tokens, int experts, int k, int scoring, int groups, int kept) {
     float *logits = noises((size_t)(tokens * experts), 4), *bias = noises((size_t)experts, 0.1f);
-    int32_t *indices = malloc((size_t)(tokens * k) * 4), *order = malloc((size_t)(tokens * k) * 4);
-    int32_t *offsets = malloc((size_t)(experts + 1) * 4);
+    int32_t *indices = malloc((size_t)(tokens * k) * 4);
     float *weights = malloc((size_t)(tokens * k) * 4);
     op_route(logits, groups > 1 ? 0 : bias, tokens, experts, k, scoring, 1, 2.5f, groups, kept,
              scoring, 0, indices, weights);
     for (int t = 0; t < tokens; t++)
         check_token(logits + t * experts, groups > 1 ? 0 : bias, experts, k, scoring,
                     indices + t * k, weights + t * k);
-    op_sort_by_expert(indices, tokens * k, experts, order, offsets);
-    for (int e = 0; e < experts; e++)
-        for (int i = offsets[e]; i < offsets[e + 1]; i++)
-            if (indices[order[i]] != e || (i > offsets[e] && order[i] <= order[i - 1])) {
-                printf("sort_by_expert: pair %d is out of place\n", i);
-                exit(1);
-            }
-    void *all[] = {logits, bias, indices, order, offsets, weights};
+    void *all[] = {logits, bias, indices, weights};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);
 }
