@@ -79,13 +79,9 @@ class Tokenizer:
             return bytes([int(name[3:5], 16)])
         return name.replace("\u2581", " ").encode()
 
-    @property
+    @cached_property
     def special_names(self) -> Mapping[int, str]:
         """The names of the tokens whose text is not shown, by id."""
-        return self._special_names
-
-    @cached_property
-    def _special_names(self) -> Mapping[int, str]:
         added = self.encoding.get_added_tokens_decoder()
         return {token: each.content for token, each in added.items() if each.special}
 
@@ -94,13 +90,9 @@ class Tokenizer:
         """The number of ids, added tokens included."""
         return self.encoding.get_vocab_size(with_added_tokens=True)
 
-    @property
+    @cached_property
     def longest(self) -> int:
         """The most characters that one token can stand for: bounds a text's tokens from below."""
-        return self._longest
-
-    @cached_property
-    def _longest(self) -> int:
         return max(map(len, self.encoding.get_vocab()), default=1)
 
     def _name(self, token: int) -> str:

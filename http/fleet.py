@@ -114,9 +114,8 @@ class Worker:
         self, name: str, directory: Path, memory: int, settings: Settings, log: Log
     ) -> None:
         self.name = name
-        self.ready: Ready | None = (
-            None  # what the running worker said of itself; None while none runs
-        )
+        # What the running worker said of itself; None while none runs.
+        self.ready: Ready | None = None
         self.report: StepReport | None = None  # of the running worker's last step
         self.seconds = 0.0  # from the running worker's start to its readiness
         self._configure = Configure(VERSION, str(directory), memory, settings)

@@ -1,15 +1,15 @@
 """Events of a stream as bytes of a body; what the events say is the dialects' business."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping
+from typing import ClassVar, Protocol
 
 from ..translate.dialect import Framing, ServerEvent
-from .message import Headers
 
 
 class Framer(Protocol):
     """The body of one answer: frames, then the end."""
+
+    media_type: ClassVar[bytes]
 
     def frame(self, event: ServerEvent) -> bytes: ...
 
@@ -18,6 +18,8 @@ class Framer(Protocol):
 
 class ServerSentEvents:
     """https://html.spec.whatwg.org/multipage/server-sent-events.html"""
+
+    media_type: ClassVar[bytes] = b"text/event-stream"
 
     def frame(self, event: ServerEvent) -> bytes:
         if event.name is None:
@@ -31,6 +33,8 @@ class ServerSentEvents:
 class JsonLines:
     """One JSON document a line (https://github.com/ndjson/ndjson-spec)."""
 
+    media_type: ClassVar[bytes] = b"application/x-ndjson"
+
     def frame(self, event: ServerEvent) -> bytes:
         return b"" if event.mark else event.data + b"\n"
 
@@ -40,6 +44,8 @@ class JsonLines:
 
 class JsonArray:
     """A single JSON document: the list of all events."""
+
+    media_type: ClassVar[bytes] = b"application/json"
 
     def __init__(self) -> None:
         self._before = b"["
@@ -54,20 +60,8 @@ class JsonArray:
         return b"]" if self._before == b"," else b"[]"
 
 
-@dataclass(frozen=True, slots=True)
-class Frames:
-    """A framing: what to say of a body in its header, and what writes one."""
-
-    headers: Headers
-    framer: Callable[[], Framer]
-
-
-def _frames(media_type: bytes, framer: Callable[[], Framer]) -> Frames:
-    return Frames(((b"content-type", media_type), (b"cache-control", b"no-cache")), framer)
-
-
-FRAMINGS: Mapping[Framing, Frames] = {
-    "sse": _frames(b"text/event-stream", ServerSentEvents),
-    "ndjson": _frames(b"application/x-ndjson", JsonLines),
-    "json": _frames(b"application/json", JsonArray),
+FRAMINGS: Mapping[Framing, type[Framer]] = {
+    "sse": ServerSentEvents,
+    "ndjson": JsonLines,
+    "json": JsonArray,
 }

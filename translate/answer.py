@@ -7,9 +7,10 @@ from ..engine.request import Event as EngineEvent
 from ..engine.request import Refused, Request, Sampling, Token, TokenLogprobs
 from ..engine.request import Started as Admitted
 from ..engine.text import Detokenizer, StopMatcher
+from ..engine.tokenizer import Tokenizer
 from .chat import Ask, Event, Options, Started, TextDelta, TokenText, Usage
 from .output import ChoiceOutput
-from .renderer import Prompt, PromptTokenizer
+from .renderer import Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class AnswerStream:
         self,
         ask: Ask,
         prompts: Sequence[Prompt],
-        tokenizer: PromptTokenizer,
+        tokenizer: Tokenizer,
         bounds: Bounds,
         number: Callable[[], int],
         seed: int,
@@ -176,13 +177,13 @@ def _sampling(options: Options, defaults: Sampling, seed: int) -> Sampling:
     return Sampling(seed=seed, logit_bias=options.logit_bias, **chosen)
 
 
-def _shown(entry: TokenLogprobs, tokenizer: PromptTokenizer) -> TokenText:
+def _shown(entry: TokenLogprobs, tokenizer: Tokenizer) -> TokenText:
     top = tuple(_token_text(token, logprob, tokenizer) for token, logprob in entry.top)
     return _token_text(entry.token, entry.logprob, tokenizer, top)
 
 
 def _token_text(
-    token: int, logprob: float | None, tokenizer: PromptTokenizer, top: tuple[TokenText, ...] = ()
+    token: int, logprob: float | None, tokenizer: Tokenizer, top: tuple[TokenText, ...] = ()
 ) -> TokenText:
     raw = tokenizer.token_bytes(token)
     return TokenText(raw.decode("utf-8", "replace"), raw, logprob, top)

@@ -1,35 +1,13 @@
 """From what is asked to one model's prompts: its template, its tokenizer, its answer format."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from ..engine.request import Refusal, Thought
-from ..engine.text import Detokenizer
+from ..engine.tokenizer import Tokenizer
 from .chat import Ask, Chat
 from .parsers.parser import Format, Parser, PlainParser
 from .template import ChatTemplate
-
-
-class PromptTokenizer(Protocol):
-    """What is asked of engine.tokenizer.Tokenizer here."""
-
-    def encode(self, text: str, special: bool = True) -> list[int]: ...
-
-    def decode(self, tokens: Sequence[int]) -> str: ...
-
-    def detokenizer(self) -> Detokenizer: ...
-
-    def token_bytes(self, token: int) -> bytes: ...
-
-    @property
-    def size(self) -> int: ...
-
-    @property
-    def longest(self) -> int: ...
-
-    @property
-    def special_names(self) -> Mapping[int, str]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +27,7 @@ class Prompt:
 class Renderer:
     """All that turns a request into prompts; what cannot fit `context` tokens is refused."""
 
-    tokenizer: PromptTokenizer
+    tokenizer: Tokenizer
     template: ChatTemplate
     format: Format
 

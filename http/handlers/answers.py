@@ -12,7 +12,7 @@ from ...engine.request import Refusal
 from ...translate.chat import Answer, Ask, Completion, Event, Failure, Identity
 from ...translate.dialect import Count, Dialect, StreamEncoder
 from ...translate.output import Collector
-from ..backends import Backends
+from ..backends import Backend, Backends
 from ..framing import FRAMINGS, Framer
 from ..message import HttpRequest, Reply, Response, StreamingResponse
 
@@ -30,15 +30,15 @@ class Generates:
     async def __call__(self, request: HttpRequest) -> Reply:
         ask = await decoded(self.dialect.decode_request, request.body)
         backend = self.backends.find(ask.model)
-        who = Identity(self.dialect.prefix + secrets.token_hex(12), int(time.time()), backend.name)
+        who = identity(self.dialect.prefix, backend)
         events = backend.events(replace(ask, client=request.caller))
         if not ask.options.stream:
             return Response(200, self.dialect.encode_response(await _collect(events, ask), who))
         encoder = self.dialect.stream(who, ask.options)
-        frames = FRAMINGS[self.dialect.framing]
+        framer = FRAMINGS[self.dialect.framing]()
         first = await anext(events)  # what is refused before it still has its own status
-        body = _body(first, events, encoder, frames.framer())
-        return StreamingResponse(body, headers=frames.headers)
+        headers = ((b"content-type", framer.media_type), (b"cache-control", b"no-cache"))
+        return StreamingResponse(_body(first, events, encoder, framer), headers=headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,11 @@ class Counts:
         chat = await decoded(self.dialect.decode_request, request.body)
         tokens = await self.backends.find(chat.model).count(chat)
         return Response(200, self.dialect.encode_response(tokens))
+
+
+def identity(prefix: str, backend: Backend) -> Identity:
+    """Who answers, under a new id."""
+    return Identity(prefix + secrets.token_hex(12), int(time.time()), backend.name)
 
 
 async def decoded(decode: Callable[[bytes], Decoded], body: bytes) -> Decoded:

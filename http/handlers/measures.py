@@ -1,8 +1,6 @@
 """POST /v1/embeddings, /v1/rerank and /v1/score."""
 
 import asyncio
-import secrets
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -11,7 +9,7 @@ from ...translate.chat import Identity
 from ...translate.rerank import Ranking, Scores
 from ..backends import Backends
 from ..message import HttpRequest, Response
-from .answers import decoded
+from .answers import decoded, identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +46,5 @@ class Ranks:
         ask = await decoded(self.shape.decode, request.body)
         backend = self.backends.find(ask.model)
         scores = await backend.score(replace(ask, client=request.caller))
-        number = self.shape.prefix + secrets.token_hex(12)
-        identity = Identity(number, int(time.time()), backend.name)
-        return Response(200, self.shape.encode(ask, scores, identity))
+        who = identity(self.shape.prefix, backend)
+        return Response(200, self.shape.encode(ask, scores, who))

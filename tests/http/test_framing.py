@@ -11,7 +11,7 @@ DONE = ServerEvent(b"[DONE]", mark=True)
 
 
 def body(framing: Framing, *events: ServerEvent) -> bytes:
-    framer = FRAMINGS[framing].framer()
+    framer = FRAMINGS[framing]()
     return b"".join([*map(framer.frame, events), framer.end()])
 
 
@@ -19,7 +19,7 @@ def test_server_sent_events() -> None:
     assert body("sse", ServerEvent(b'{"a":1}')) == b'data: {"a":1}\n\n'
     assert body("sse", DONE) == b"data: [DONE]\n\n"
     assert body("sse", ServerEvent(b"{}", "ping")) == b"event: ping\ndata: {}\n\n"
-    assert dict(FRAMINGS["sse"].headers)[b"content-type"] == b"text/event-stream"
+    assert FRAMINGS["sse"].media_type == b"text/event-stream"
 
 
 def test_lines() -> None:
