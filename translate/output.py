@@ -70,7 +70,7 @@ class ChoiceOutput:
     def finish(self, reason: str, stop: str | None = None) -> Sequence[Event]:
         """The rest of the choice, with all that was held back."""
         rest = AnswerToken(None, self._detokenizer.flush())
-        events = [*self._read([*self._parser.feed(rest), *self._parser.close()])]
+        events = self._read([*self._parser.feed(rest), *self._parser.close()])
         events += self._text(self._stops.flush())
         if self._tokens:
             kind = ReasoningDelta if self._parser.reasoning else TextDelta
@@ -78,7 +78,7 @@ class ChoiceOutput:
         events.append(Finish(self._choice, reason, stop))
         return events
 
-    def _read(self, deltas: Sequence[Delta], exempt: bool = False) -> Sequence[Event]:
+    def _read(self, deltas: Sequence[Delta], exempt: bool = False) -> list[Event]:
         """The deltas as the client reads them, up to the first stop string, with their tokens."""
         events: list[Event] = []
         for delta in deltas:
