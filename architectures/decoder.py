@@ -6,12 +6,12 @@ from typing import Protocol
 
 import mlx.core as mx
 
-from ..kernels.embedding import embedding
-from ..kernels.linear import linear
-from ..kernels.pages import Heads
-from ..kernels.parts import add
-from ..kernels.product import Epilogue
-from ..kernels.weight import Weight, pack
+from ..kernels.attention.pages import Heads
+from ..kernels.linear.embedding import embedding
+from ..kernels.linear.linear import linear
+from ..kernels.linear.linear_mlx import Epilogue
+from ..kernels.linear.parts import add
+from ..kernels.linear.weight import Weight, pack
 from .config import (
     AttentionConfig,
     BlockConfig,

@@ -8,11 +8,11 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.activation import activate_plain
-from ..kernels.embedding import embedding
-from ..kernels.encoder_attention import encoder_attention
-from ..kernels.rope import Table, rope
-from ..kernels.weight import Weight, pack
+from ..kernels.attention.encoder_attention import encoder_attention
+from ..kernels.attention.rope import Table, rope
+from ..kernels.linear.activation import activate_plain
+from ..kernels.linear.embedding import embedding
+from ..kernels.linear.weight import Weight, pack
 from .encoder_config import Activation, ClassifierConfig, EncoderConfig, Positions, Seen
 from .layers.linear import Linear, halves
 from .layers.norm import AnyNorm

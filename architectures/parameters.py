@@ -4,7 +4,7 @@ from typing import Protocol
 
 import mlx.core as mx
 
-from ..kernels.weight import Dense, Quantized
+from ..kernels.linear.weight import Dense, Quantized
 
 
 class Parameters(Protocol):

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 
 import mlx.core as mx
 
-from ..kernels.pages import Layout, Pages
-from ..kernels.rope import Table
-from ..kernels.runs import Runs, States
+from ..kernels.attention.pages import Layout, Pages
+from ..kernels.attention.rope import Table
+from ..kernels.recurrent.runs import Runs, States
 
 Residual = mx.array | None  # what a layer's result is added to
 Cache = Pages | States | None  # one a block, as ModelConfig.caches describes

@@ -7,8 +7,8 @@ import mlx.core as mx
 import numpy as np
 
 from ..architectures.step import Step
-from ..kernels.pages import PAGE, Layout, Prefill
-from ..kernels.runs import Runs
+from ..kernels.attention.pages import PAGE, Layout, Prefill
+from ..kernels.recurrent.runs import Runs
 from .scheduler import Work
 
 

@@ -8,10 +8,10 @@ import mlx.core as mx
 
 from ..architectures.config import ModelConfig, Paged, Recurrent
 from ..architectures.step import Cache
-from ..kernels import pages as kernel
+from ..kernels.attention import pages as kernel
+from ..kernels.attention.pages import Format, Pages
 from ..kernels.cpu.library import in_large_pages
-from ..kernels.pages import Format, Pages
-from ..kernels.runs import States
+from ..kernels.recurrent.runs import States
 from .cache_sizes import CacheSizes
 from .settings import Pattern
 

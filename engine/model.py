@@ -6,8 +6,8 @@ from pathlib import Path
 from ..architectures.config import ConfigError, ModelConfig
 from ..architectures.decoder import Decoder
 from ..architectures.registry import configure
-from .checkpoint import Checkpoint, open_checkpoint
-from .weights import PLAIN, Reading, Weights, named
+from .checkpoint.checkpoint import Checkpoint, open_checkpoint
+from .checkpoint.weights import PLAIN, Reading, Weights, named
 
 
 @dataclass(frozen=True, slots=True)

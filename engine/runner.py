@@ -8,8 +8,8 @@ import mlx.core as mx
 from ..architectures.config import Paged
 from ..architectures.decoder import Decoder
 from ..architectures.step import Cache, Step
-from ..kernels.pages import PAGE, TAIL_PAGES, Pages, flush
-from ..kernels.runs import States
+from ..kernels.attention.pages import PAGE, TAIL_PAGES, Pages, flush
+from ..kernels.recurrent.runs import States
 from .batch import Batch
 from .kv_cache import arrays_of
 from .tails import Tails, Turn

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from ..kernels.edit import Edits
-from ..kernels.logprobs import Logprobs, logprobs
-from ..kernels.sample import Draws
-from ..kernels.sample import draw as draw_rows
+from ..kernels.sampling.edit import Edits
+from ..kernels.sampling.logprobs import Logprobs, logprobs
+from ..kernels.sampling.sample import Draws
+from ..kernels.sampling.sample import draw as draw_rows
 from .philox import uniform
 from .request import Refusal, TokenLogprobs
 from .sequence import Sequence as State

@@ -8,24 +8,25 @@ import mlx.core as mx
 
 from ..architectures.config import ModelConfig
 from ..architectures.registry import configure
-from ..kernels.attention import is_fused
-from ..kernels.attention_metal import self_test
+from ..kernels.attention.attention import is_fused
+from ..kernels.attention.attention_metal import self_test
+from ..kernels.attention.pages import FORMATS, PAGE, Format
 from ..kernels.cpu.library import compiled, use_threads
+from ..kernels.linear.weight import activation_dtype
 from ..kernels.metal.device import Gpu, device
-from ..kernels.pages import FORMATS, PAGE, Format
-from ..kernels.weight import activation_dtype
-from . import generation, kv_cache, tokenizer
-from .checkpoint import Checkpoint, CheckpointError, open_checkpoint
+from . import kv_cache, tokenizer
+from .checkpoint import generation_config as generation
+from .checkpoint.checkpoint import Checkpoint, CheckpointError, open_checkpoint
+from .checkpoint.weights import Reading, named, stored_dtype, weight_bytes
+from .embedding.sentence_transformers import Description, describe
 from .engine import Engine
 from .memory import Plan, plan
 from .model import Model, build
 from .request import Sampling
 from .runner import Runner
 from .scheduler import Limits
-from .sentence import Description, describe
 from .settings import Pattern, Settings
 from .tokenizer import Tokenizer
-from .weights import Reading, named, stored_dtype, weight_bytes
 
 SELF_TESTS = 1000  # steps of writing in place on a GPU, before it is trusted
 QUANTIZED = {4: Format.INT4, 8: Format.INT8}

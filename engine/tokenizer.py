@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 import msgspec
 from tokenizers import Tokenizer as Encoding
 
-from .files import read_object
+from .checkpoint.json_files import read_object
 from .request import Request
 from .text import AnswerText, ByteDetokenizer, Detokenizer, StopMatcher, WindowDetokenizer
 

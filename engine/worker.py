@@ -17,12 +17,13 @@ from pathlib import Path
 from ..kernels.cpu.library import use_tier
 from ..kernels.metal.device import Device, Nowhere, Options, Simulator, use
 from ..kernels.simulator.options import SimulatorError
-from . import passage_serving, serving
+from . import serving
+from .embedding import serving as passage_serving
+from .embedding.engine import PassageEngine
+from .embedding.sentence_transformers import describe
+from .embedding.serving import PassageServing
 from .engine import Engine
-from .passage_engine import PassageEngine
-from .passage_serving import PassageServing
 from .request import Ask, Embed, Event, Rank, Refusal, Refused, Request
-from .sentence import describe
 from .serving import Serving
 from .wire import (
     VERSION,
@@ -174,7 +175,7 @@ def _choose_device(name: str) -> None:
     """Raises SimulatorError where the simulator is asked for and has no compiler."""
     if (chosen := DEVICES.get(name)) is not None:
         if isinstance(chosen, Simulator):
-            from ..kernels.simulator.compiler import require  # and all of the simulator with it
+            from ..kernels.simulator.compiler import require
 
             require()
             print(SIMULATED, file=sys.stderr, flush=True)

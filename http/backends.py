@@ -5,9 +5,9 @@ from typing import ClassVar, Protocol
 
 from msgspec import Struct
 
+from ..engine.embedding.sentence_transformers import Purpose
 from ..engine.memory import Plan
 from ..engine.request import Refusal, StepReport
-from ..engine.sentence import Purpose
 from ..translate.chat import Ask, Chat, Event
 from ..translate.openai_embeddings import Embedding, Vectors
 from ..translate.rerank import Ranking, Scores

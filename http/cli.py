@@ -147,7 +147,7 @@ def run(
 )
 def bench(context: typer.Context) -> int:
     """Measure speed and memory, alone or beside others."""
-    return in_child("bessemer.bench.cli", context.args)
+    return in_child("bessemer.bench.compare.cli", context.args)
 
 
 @app.command(
@@ -156,7 +156,7 @@ def bench(context: typer.Context) -> int:
 )
 def kernels(context: typer.Context) -> int:
     """List the operations' kernels, profile one, or time them all."""
-    return in_child("bessemer.bench.kernels_cli", context.args)
+    return in_child("bessemer.bench.kernels.cli", context.args)
 
 
 @app.command()
@@ -185,7 +185,7 @@ def quantize(
     path = hub.resolve(source, config.offline, config.hub_cache)
     where = [str(path.absolute()), str(Path(into).absolute())]
     recipe = map(str, (bits or 4, group_size or 64, mode, mixed or ""))
-    return in_child("bessemer.engine.quantize", [*where, *recipe])
+    return in_child("bessemer.engine.checkpoint.quantize", [*where, *recipe])
 
 
 def _check_recipe(given: dict[str, int | str]) -> None:

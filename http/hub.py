@@ -5,7 +5,7 @@ import os
 import re
 from pathlib import Path
 
-from ..engine.sentence import MODULES, SentenceError, read_modules
+from ..engine.embedding.sentence_transformers import MODULES, SentenceError, read_modules
 from .config import Config, UsageError, hub_cache
 
 BUILT_IN = Path(__file__).parents[1] / "engine" / "guide"

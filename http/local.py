@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..engine import request as engine
+from ..engine.embedding.sentence_transformers import Purpose
 from ..engine.request import Refusal
-from ..engine.sentence import Purpose
 from ..translate.answer import AnswerStream, Bounds
 from ..translate.chat import Ask, Chat, Done, Event, Heartbeat
 from ..translate.openai_embeddings import Embedding, Vectors

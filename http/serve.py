@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..engine.embedding.sentence_transformers import Purpose
 from ..engine.request import Refusal
-from ..engine.sentence import Purpose
 from . import hub
 from .app import Application
 from .auth import Auth

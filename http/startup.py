@@ -11,7 +11,7 @@ import psutil
 from msgspec import structs
 
 from ..engine import tokenizer
-from ..engine.sentence import SentenceError, describe
+from ..engine.embedding.sentence_transformers import SentenceError, describe
 from ..engine.settings import Settings
 from ..translate.parsers.formats import choose
 from ..translate.renderer import Renderer

@@ -7,7 +7,7 @@ from typing import Any
 
 from .cpu.library import compiled
 from .metal.device import Gpu, Simulator, device
-from .metal.source import FOLDER, sources
+from .metal.source import metal_files, sources
 from .registry import Verdict, registry
 
 
@@ -84,7 +84,8 @@ def catalog() -> list[Entry]:
 
 
 def _entry(name: str, row: Row) -> Entry:
-    names = tuple(kernel for file in row.metal for kernel in sources(FOLDER / file))
+    files = metal_files()
+    names = tuple(kernel for file in row.metal for kernel in sources(files[file]))
     match device():
         case Simulator():
             here, because = ("simulator", "asked for") if names else ("MLX", "no kernel")

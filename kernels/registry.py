@@ -21,7 +21,7 @@ import mlx.core as mx
 
 from .cpu.library import CompileError, Function, Library, cache_folder, library
 from .metal.device import Gpu, Nowhere, device, gpu, used
-from .metal.source import FOLDER, stripped
+from .metal.source import metal_files, stripped
 
 RUNS = 15  # timings of each, taken in turns; their median counts
 MLX = str(mx.__version__)  # type: ignore[attr-defined]
@@ -303,7 +303,7 @@ def registry() -> Registry:
 def verdict_file(chip: str) -> Path | None:
     """Where the verdicts of a chip are kept; None where nothing can be."""
     digest = hashlib.sha256()
-    for path in sorted(FOLDER.glob("*.metal")):
+    for path in metal_files().values():
         text = "\n".join(line.text for line in stripped(path))
         digest.update(path.name.encode() + b"\0" + text.encode() + b"\0")
     parts = (chip.replace(" ", "-"), MLX, digest.hexdigest()[:12])

@@ -6,13 +6,13 @@ from typing import Self
 import mlx.core as mx
 import numpy as np
 
-from ...kernels.attention import attention
-from ...kernels.encoder_attention import encoder_attention
-from ...kernels.pages import Heads, Pages
-from ...kernels.parts import join, opened, split
-from ...kernels.rms_norm import Norm, rms_norm
-from ...kernels.rope import rope
-from ...kernels.weight import take_rows
+from ...kernels.attention.attention import attention
+from ...kernels.attention.encoder_attention import encoder_attention
+from ...kernels.attention.pages import Heads, Pages
+from ...kernels.attention.rope import rope
+from ...kernels.linear.parts import join, opened, split
+from ...kernels.linear.weight import take_rows
+from ...kernels.norm.rms_norm import Norm, rms_norm
 from ..config import AttentionConfig, ModelConfig
 from ..parameters import Parameters
 from ..step import Cache, Residual, Turns

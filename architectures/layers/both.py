@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from ...kernels.moe import moe
-from ...kernels.rms_norm import Norm
-from ...kernels.route import choose
+from ...kernels.moe.moe import moe
+from ...kernels.moe.route import choose
+from ...kernels.norm.rms_norm import Norm
 from ..config import BothConfig, ModelConfig
 from ..parameters import Parameters
 from .mlp import MLP, AnyMLP

@@ -2,7 +2,7 @@
 
 import mlx.core as mx
 
-from ...kernels.conv1d import Convolution
+from ...kernels.recurrent.conv1d import Convolution
 from ..parameters import Parameters
 
 

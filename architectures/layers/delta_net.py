@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from ...kernels.conv1d import Convolution, conv1d
-from ...kernels.delta_gates import delta_gates
-from ...kernels.gated_delta import Rule, gated_delta
-from ...kernels.gated_norm import GatedNorm, gated_norm
-from ...kernels.parts import shaped, split
-from ...kernels.runs import States
-from ...kernels.weight import Dense, Quantized, take_rows
+from ...kernels.linear.parts import shaped, split
+from ...kernels.linear.weight import Dense, Quantized, take_rows
+from ...kernels.norm.gated_norm import GatedNorm, gated_norm
+from ...kernels.recurrent.conv1d import Convolution, conv1d
+from ...kernels.recurrent.delta_gates import delta_gates
+from ...kernels.recurrent.gated_delta import Rule, gated_delta
+from ...kernels.recurrent.runs import States
 from ..config import DeltaConfig, ModelConfig
 from ..parameters import Parameters
 from ..step import Cache, Residual, Turns

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from ...kernels.activation import Activation, activate
-from ...kernels.linear import gated_linear, linear
-from ...kernels.product import Epilogue
-from ...kernels.weight import (
+from ...kernels.linear.activation import Activation, activate
+from ...kernels.linear.linear import gated_linear, linear
+from ...kernels.linear.linear_mlx import Epilogue
+from ...kernels.linear.weight import (
     Dense,
     Quantized,
     Weight,

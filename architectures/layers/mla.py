@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from ...kernels.attention import latent_attention
-from ...kernels.head_linear import head_linear
-from ...kernels.moe import pack_experts
-from ...kernels.pages import Heads, Pages
-from ...kernels.parts import shaped, split
-from ...kernels.rms_norm import Norm
-from ...kernels.weight import Dense, Quantized, Weight, take_rows, widen
+from ...kernels.attention.attention import latent_attention
+from ...kernels.attention.pages import Heads, Pages
+from ...kernels.linear.head_linear import head_linear
+from ...kernels.linear.parts import shaped, split
+from ...kernels.linear.weight import Dense, Quantized, Weight, take_rows, widen
+from ...kernels.moe.moe import pack_experts
+from ...kernels.norm.rms_norm import Norm
 from ..config import LatentConfig, ModelConfig
 from ..parameters import Parameters
 from ..step import Cache, Residual, Turns

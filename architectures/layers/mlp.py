@@ -5,7 +5,7 @@ from functools import partial
 
 import mlx.core as mx
 
-from ...kernels.activation import Activation, activate_plain
+from ...kernels.linear.activation import Activation, activate_plain
 from ..config import MlpConfig, ModelConfig
 from ..parameters import Parameters
 from .linear import Linear, halves

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from ...kernels.linear import linear
-from ...kernels.moe import Experts, Shared, moe, pack_experts
-from ...kernels.parts import weighed
-from ...kernels.rms_norm import Norm, once
-from ...kernels.route import Gate, Picks, Router, choose
-from ...kernels.weight import Dense, Quantized, pack, storage, take_rows, widen
+from ...kernels.linear.linear import linear
+from ...kernels.linear.parts import weighed
+from ...kernels.linear.weight import Dense, Quantized, pack, storage, take_rows, widen
+from ...kernels.moe.moe import Experts, Shared, moe, pack_experts
+from ...kernels.moe.route import Gate, Picks, Router, choose
+from ...kernels.norm.rms_norm import Norm, once
 from ..config import MlpConfig, ModelConfig, MoeConfig
 from ..parameters import Parameters
 from .linear import Linear, join

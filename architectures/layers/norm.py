@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 
 import mlx.core as mx
 
-from ...kernels.layer_norm import LayerNorm, layer_norm
-from ...kernels.rms_norm import Norm
+from ...kernels.norm.layer_norm import LayerNorm, layer_norm
+from ...kernels.norm.rms_norm import Norm
 from ..config import NormConfig
 from ..parameters import Parameters
 from .convolution import is_turned

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from ...kernels.activation import Activation, activate_plain
-from ...kernels.embedding import embedding
-from ...kernels.weight import Weight, pack
+from ...kernels.linear.activation import Activation, activate_plain
+from ...kernels.linear.embedding import embedding
+from ...kernels.linear.weight import Weight, pack
 from ..config import ModelConfig, PerLayerConfig
 from ..parameters import Parameters
 from ..step import Turns

@@ -7,7 +7,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from ...kernels.rope import Table, rope_table
+from ...kernels.attention.rope import Table, rope_table
 from ..config import Rope
 
 Frequencies = NDArray[np.float64]

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from ...kernels.attention import attention
-from ...kernels.pages import Heads, Pages
-from ...kernels.parts import join, shaped, split
-from ...kernels.rms_norm import Norm
+from ...kernels.attention.attention import attention
+from ...kernels.attention.pages import Heads, Pages
+from ...kernels.linear.parts import join, shaped, split
+from ...kernels.norm.rms_norm import Norm
 from ..config import ModelConfig, SharingConfig
 from ..parameters import Parameters
 from ..step import Cache, Residual, Turns

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from ...kernels.conv1d import Convolution, conv1d
-from ...kernels.parts import split
-from ...kernels.runs import States
+from ...kernels.linear.parts import split
+from ...kernels.recurrent.conv1d import Convolution, conv1d
+from ...kernels.recurrent.runs import States
 from ..config import ConvConfig, ModelConfig
 from ..parameters import Parameters
 from ..step import Cache, Residual, Turns

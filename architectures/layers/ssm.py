@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from ...kernels.conv1d import Convolution, conv1d
-from ...kernels.gated_norm import GatedNorm, gated_norm
-from ...kernels.parts import shaped, split
-from ...kernels.runs import States
-from ...kernels.ssm_scan import Scan, ssm_scan
+from ...kernels.linear.parts import shaped, split
+from ...kernels.norm.gated_norm import GatedNorm, gated_norm
+from ...kernels.recurrent.conv1d import Convolution, conv1d
+from ...kernels.recurrent.runs import States
+from ...kernels.recurrent.ssm_scan import Scan, ssm_scan
 from ..config import ModelConfig, SsmConfig
 from ..parameters import Parameters
 from ..step import Cache, Residual, Turns

@@ -1,5 +1,5 @@
 /* Activations as the products want them: quantized or not, in groups of rows. */
-#include "product.h"
+#include "matmul.h"
 #include "scratch.h"
 
 #include <float.h>

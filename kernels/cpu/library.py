@@ -190,9 +190,8 @@ def load(tier: str) -> Library:
 
 
 def sources() -> list[Path]:
-    """All but the probe: of this folder, and beside the operations."""
-    found = [*HERE.glob("*.c"), *HERE.parent.glob("*.c")]
-    return sorted(path for path in found if path.name != "probe.c")
+    """All but the probe: this folder's files, and the operations' in their rooms."""
+    return sorted(path for path in HERE.parent.glob("*/*.c") if path.name != "probe.c")
 
 
 def _opened(
@@ -261,7 +260,7 @@ def cache_folder() -> Path:
 
 def _key(command: Sequence[str], files: Sequence[Path]) -> str:
     digest = hashlib.sha256("\0".join([*command, platform.machine()]).encode())
-    for path in sorted([*files, *HERE.glob("*.h"), *HERE.parent.glob("*.h")]):
+    for path in sorted([*files, *HERE.parent.glob("*/*.h")]):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 

@@ -1,7 +1,7 @@
 /* Brings a matrix from a checkpoint's order into panels, in place. */
 #include "export.h"
 #include "matrix.h"
-#include "pool.h"
+#include "threads.h"
 #include "scratch.h"
 
 #include <stdatomic.h>

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import mlx.core as mx
 
 from .device import Device, Gpu, Simulator, device
-from .source import FOLDER, Source, sources
+from .source import Source, metal_files, sources
 
 if TYPE_CHECKING:  # the simulator is loaded where it is used
     from ..simulator.kernel import MetalKernel
@@ -93,8 +93,8 @@ def _note(
 
 @cache
 def kernel(operation: str, name: str = "", in_place: tuple[str, ...] = ()) -> Kernel:
-    """Of kernels/OPERATION.metal, the kernel of that name (by default the operation's)."""
-    return Kernel(sources(FOLDER / f"{operation}.metal")[name or operation], in_place)
+    """The kernel of that name (by default the operation's) in OPERATION.metal."""
+    return Kernel(sources(metal_files()[f"{operation}.metal"])[name or operation], in_place)
 
 
 @contextmanager

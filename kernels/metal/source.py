@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 HERE = Path(__file__).parent
-FOLDER = HERE.parent  # the operations' own files; what several of them include is in this folder
+FOLDER = HERE.parent  # its rooms hold the operations' files; what several include is in this one
 
 # What MLX passes to a kernel that mentions it, so that a parameter of that name is none of ours.
 ATTRIBUTES = frozenset(
@@ -70,6 +70,11 @@ class Source:
 def squeezed(text: str) -> str:
     """Without the blanks that no compiler needs: MLX hashes a kernel's text at every launch."""
     return text if text.startswith("#") else _BLANKS.sub(lambda match: match[1] or "", text)
+
+
+def metal_files() -> dict[str, Path]:
+    """The operations' .metal files by name, whichever room they are in."""
+    return {path.name: path for path in sorted(FOLDER.glob("*/*.metal"), key=lambda p: p.name)}
 
 
 @cache

@@ -11,16 +11,7 @@ from .dispatch import LINE_BYTES, MAX_ATOMIC_SITES, Buffer, Dispatch, Traffic
 from .host import HEADER_LINE
 from .instrument import Site
 from .options import Mode
-from .report import (
-    SPACES,
-    BufferFlow,
-    Flow,
-    Line,
-    Report,
-    SharedFlow,
-    Threadgroup,
-    simd_operation,
-)
+from .report import SPACES, BufferFlow, Flow, Line, Report, SharedFlow, Threadgroup, simd_operation
 
 KIND_NAMES = ("load", "store", "atomic")
 SUMMED = ("accesses", "instances", "requested", "moved", "lines", "bank_cycles")

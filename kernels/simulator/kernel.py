@@ -18,15 +18,7 @@ from .launch import Launch, Size, check_aliases, launch
 from .options import CompileError, Mode, Options, SimulatorError
 from .reorder import Recorded, copies, note
 from .report import Report
-from .signature import (
-    MOST_BUFFERS,
-    Definition,
-    Operand,
-    Signature,
-    TemplateValue,
-    sign,
-    text,
-)
+from .signature import MOST_BUFFERS, Definition, Operand, Signature, TemplateValue, sign, text
 from .standalone import compile_standalone, compiled_text
 
 __all__ = [

@@ -17,15 +17,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.architectures.tiny import Config, Floats, Tiny
-from tests.architectures.tiny_encoders import (
-    CASES,
-    GOLDEN,
-    TYPED,
-    kept,
-    sequences,
-    tensor,
-    types,
-)
+from tests.architectures.tiny_encoders import CASES, GOLDEN, TYPED, kept, sequences, tensor, types
 
 
 def run(kind: str, config: Config) -> tuple[dict[str, Any], Floats, Floats | None]:

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from bessemer.engine.checkpoint.weights import Reading
 from bessemer.engine.model import Model, load
-from bessemer.engine.weights import Reading
 
 from .steps import crowd, prefill, token_by_token
 from .tiny import Case, Floats, Shapes, Tiny, golden_rows, prompts, tensors

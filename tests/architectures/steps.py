@@ -8,8 +8,8 @@ import numpy as np
 from bessemer.architectures.config import Paged, Recurrent
 from bessemer.architectures.step import Cache, Step
 from bessemer.engine.model import Model
-from bessemer.kernels.pages import PAGE, Layout, Pages, Prefill
-from bessemer.kernels.runs import Runs, States
+from bessemer.kernels.attention.pages import PAGE, Layout, Pages, Prefill
+from bessemer.kernels.recurrent.runs import Runs, States
 
 from .tiny import Floats
 

@@ -6,12 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies
 
-from bessemer.architectures.config import (
-    ConfigError,
-    ModelConfig,
-    Paged,
-    Rope,
-)
+from bessemer.architectures.config import ConfigError, ModelConfig, Paged, Rope
 from bessemer.architectures.layers.rope import Rotary
 from bessemer.architectures.registry import configure
 from bessemer.architectures.storage import Quantization, Stored

@@ -7,7 +7,7 @@ import pytest
 from bessemer.architectures.config import Paged
 from bessemer.architectures.step import Step
 from bessemer.engine.model import Model
-from bessemer.kernels.pages import PAGE, Format, Layout, Pages, Prefill, zeros
+from bessemer.kernels.attention.pages import PAGE, Format, Layout, Pages, Prefill, zeros
 
 from .parity import model
 from .steps import Session, prefill

@@ -14,8 +14,8 @@ from bessemer.architectures.config import ConfigError, NormConfig
 from bessemer.architectures.encoder import Encoder
 from bessemer.architectures.encoder_config import FAMILIES, Positions, Seen, configure
 from bessemer.architectures.gte import NAMES as GTE
-from bessemer.engine.checkpoint import CheckpointError, open_checkpoint
-from bessemer.engine.weights import Reading, Weights, named
+from bessemer.engine.checkpoint.checkpoint import CheckpointError, open_checkpoint
+from bessemer.engine.checkpoint.weights import Reading, Weights, named
 from tests.kernels.tiers import in_turns, use
 
 from .tiny import Config, Floats, Tiny

@@ -18,7 +18,7 @@ from bessemer.architectures.config import (
     SharingConfig,
 )
 from bessemer.architectures.registry import configure
-from bessemer.engine.checkpoint import CheckpointError
+from bessemer.engine.checkpoint.checkpoint import CheckpointError
 from bessemer.engine.model import load
 
 from .parity import difference, tiny

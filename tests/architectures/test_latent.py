@@ -12,10 +12,10 @@ from bessemer.architectures.config import ConfigError
 from bessemer.architectures.decoder import Block
 from bessemer.architectures.layers.mla import LatentAttention
 from bessemer.architectures.registry import configure
-from bessemer.engine.checkpoint import CheckpointError
+from bessemer.engine.checkpoint.checkpoint import CheckpointError
+from bessemer.engine.checkpoint.weights import Reading
 from bessemer.engine.model import load
-from bessemer.engine.weights import Reading
-from bessemer.kernels.weight import Packed, widen
+from bessemer.kernels.linear.weight import Packed, widen
 
 from .parity import tiny
 from .steps import prefill

@@ -11,13 +11,13 @@ import pytest
 
 from bessemer.architectures.config import Recurrent
 from bessemer.architectures.step import Cache, Step
+from bessemer.engine.checkpoint.weights import Reading
 from bessemer.engine.model import Model, load
-from bessemer.engine.weights import Reading
-from bessemer.kernels.linear_rows import MAX_ROWS
+from bessemer.kernels.attention.pages import PAGE, Layout, Pages, Prefill
+from bessemer.kernels.linear.linear_rows import MAX_ROWS
 from bessemer.kernels.metal.device import Options, Simulator, using
 from bessemer.kernels.metal.library import watching
-from bessemer.kernels.pages import PAGE, Layout, Pages, Prefill
-from bessemer.kernels.runs import Runs
+from bessemer.kernels.recurrent.runs import Runs
 
 from .parity import GOLDEN, Parity, differences, loaded, tiny
 from .steps import Session, stale

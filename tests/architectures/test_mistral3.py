@@ -8,8 +8,8 @@ import pytest
 
 from bessemer.architectures.config import ConfigError
 from bessemer.architectures.registry import configure
+from bessemer.engine.checkpoint.weights import Reading
 from bessemer.engine.model import load
-from bessemer.engine.weights import Reading
 
 from . import test_ministral3, test_mistral
 from .parity import Golden, Parity, model

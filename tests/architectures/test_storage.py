@@ -11,9 +11,9 @@ import pytest
 
 from bessemer.architectures.registry import FAMILIES
 from bessemer.architectures.storage import Stored
+from bessemer.engine.checkpoint.quantize import Recipe, quantize
+from bessemer.engine.checkpoint.weights import Reading
 from bessemer.engine.model import load
-from bessemer.engine.quantize import Recipe, quantize
-from bessemer.engine.weights import Reading
 
 from . import toy
 from .parity import tiny

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from bessemer.engine import embed
-from bessemer.engine.embed import Embedder, Pooled, Reranker, read_files
-from bessemer.engine.sentence import describe
+from bessemer.engine.embedding import model as embed
+from bessemer.engine.embedding.model import Embedder, Pooled, Reranker, read_files
+from bessemer.engine.embedding.sentence_transformers import describe
 
 
 def load_embedder(path: Path, pooling: Pooled | None = None) -> Embedder:

@@ -20,7 +20,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[2] / ".venv" / "link"))
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bessemer.engine.quantize import Recipe, quantize
+from bessemer.engine.checkpoint.quantize import Recipe, quantize
 from tests.architectures.tiny import prompts
 from tests.engine.quantized import CASES, GOLDEN, ROWS, Case
 

@@ -14,8 +14,8 @@ from bessemer.engine.pager import Pager
 from bessemer.engine.request import Event, Refused, Request, Sampling, Token
 from bessemer.engine.scheduler import Limits
 from bessemer.engine.text import AnswerText, StopMatcher
-from bessemer.kernels.pages import PAGE
-from bessemer.kernels.runs import Runs
+from bessemer.kernels.attention.pages import PAGE
+from bessemer.kernels.recurrent.runs import Runs
 
 VOCABULARY = 50
 END = 0

@@ -7,7 +7,7 @@ import numpy as np
 from bessemer.engine.batch import build
 from bessemer.engine.scheduler import Work
 from bessemer.engine.sequence import Holdings, Sequence
-from bessemer.kernels.pages import PAGE, Prefill
+from bessemer.kernels.attention.pages import PAGE, Prefill
 
 from .paper_model import ask, prompt
 

@@ -14,7 +14,7 @@ from bessemer.engine.request import (
     StepReport,
     Token,
 )
-from bessemer.kernels.pages import PAGE
+from bessemer.kernels.attention.pages import PAGE
 from tests.engine.paper_model import END, VOCABULARY, answers, ask, engine, greedy, prompt
 
 

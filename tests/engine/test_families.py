@@ -17,8 +17,8 @@ from bessemer.engine.request import Event, Request, Started
 from bessemer.engine.runner import Runner
 from bessemer.engine.scheduler import Limits
 from bessemer.engine.settings import Pattern
+from bessemer.kernels.attention.pages import Format
 from bessemer.kernels.metal.device import Options, Simulator, using
-from bessemer.kernels.pages import Format
 from tests.architectures.parity import loaded, model
 from tests.architectures.steps import prefill
 from tests.architectures.tiny import VOCABULARY, Floats

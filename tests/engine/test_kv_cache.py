@@ -6,7 +6,7 @@ from bessemer.architectures.config import Paged
 from bessemer.architectures.registry import configure
 from bessemer.engine.cache_sizes import CacheSizes
 from bessemer.engine.kv_cache import allocate, arrays_of, page_bytes, state_bytes
-from bessemer.kernels.pages import Format, Pages
+from bessemer.kernels.attention.pages import Format, Pages
 from tests.architectures.parity import Golden
 
 NAMES = [

@@ -15,7 +15,7 @@ from bessemer.engine import sampler
 from bessemer.engine.logit_edits import LogitEdits
 from bessemer.engine.request import Request, Sampling
 from bessemer.engine.sequence import Sequence as State
-from bessemer.kernels.edit import Edits, edit
+from bessemer.kernels.sampling.edit import Edits, edit
 from tests.engine.paper_model import END, VOCABULARY, answers, ask, engine, prompt
 
 Entry = tuple[float, float, float]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bessemer.architectures.config import ConfigError
-from bessemer.engine.checkpoint import CheckpointError
+from bessemer.engine.checkpoint.checkpoint import CheckpointError
 from bessemer.engine.model import load
 from tests.architectures.parity import tiny
 from tests.architectures.steps import prefill
@@ -143,7 +143,7 @@ from pathlib import Path
 import mlx.core as mx, numpy as np, safetensors
 from bessemer.engine.model import load
 from bessemer.architectures.step import Step
-from bessemer.kernels.pages import PAGE, Format, Layout, zeros
+from bessemer.kernels.attention.pages import PAGE, Format, Layout, zeros
 
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024

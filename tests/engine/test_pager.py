@@ -5,7 +5,7 @@ import pytest
 from bessemer.engine.cache_sizes import CacheSizes
 from bessemer.engine.pager import Pager
 from bessemer.engine.sequence import Holdings, Sequence
-from bessemer.kernels.pages import PAGE
+from bessemer.kernels.attention.pages import PAGE
 
 from .paper_model import ask, clear, prompt
 

@@ -30,7 +30,7 @@ def state(tokens: list[int], generated: list[int] = (), **settings: object) -> S
 def edited(sequence: Sequence, logits: np.ndarray) -> np.ndarray:
     """What the draw saw, read back through log probabilities of a biased copy."""
     from bessemer.engine.sampler import _edits
-    from bessemer.kernels.edit import edit
+    from bessemer.kernels.sampling.edit import edit
 
     edits = _edits([sequence])
     return logits if edits is None else np.array(edit(mx.array(logits[None]), edits))[0]

@@ -15,7 +15,7 @@ from bessemer.engine.engine import Engine
 from bessemer.engine.prefix_cache import STATES, Node
 from bessemer.engine.request import Event
 from bessemer.engine.scheduler import Limits
-from bessemer.kernels.pages import PAGE
+from bessemer.kernels.attention.pages import PAGE
 
 from .paper_model import END, PaperModel, answers, ask, clear, greedy, prompt, rows_of, text
 

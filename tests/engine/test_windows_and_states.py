@@ -12,7 +12,7 @@ from bessemer.engine.reach import reach_class, reach_of
 from bessemer.engine.request import Event, Started, Token
 from bessemer.engine.runner import together
 from bessemer.engine.scheduler import Limits
-from bessemer.kernels.pages import PAGE
+from bessemer.kernels.attention.pages import PAGE
 
 from .paper_model import END, PaperModel, answers, ask, engine, greedy, prompt, text
 

@@ -13,16 +13,7 @@ import pytest
 from msgspec import structs
 
 from bessemer.engine import worker as module
-from bessemer.engine.request import (
-    Embed,
-    Embedded,
-    Rank,
-    Ranked,
-    Refused,
-    Request,
-    Sampling,
-    Token,
-)
+from bessemer.engine.request import Embed, Embedded, Rank, Ranked, Refused, Request, Sampling, Token
 from bessemer.engine.settings import Settings
 from bessemer.engine.wire import (
     VERSION,

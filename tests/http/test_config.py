@@ -11,15 +11,7 @@ from typing import Any
 import pytest
 
 from bessemer.engine.settings import Settings
-from bessemer.http.config import (
-    SETTINGS,
-    Config,
-    UsageError,
-    hub_cache,
-    read_config,
-    size,
-    warning,
-)
+from bessemer.http.config import SETTINGS, Config, UsageError, hub_cache, read_config, size, warning
 
 
 def test_defaults() -> None:

@@ -18,7 +18,7 @@ import openai
 import psutil
 import pytest
 
-from bessemer.engine.embed import Embedder, Reranker
+from bessemer.engine.embedding.model import Embedder, Reranker
 from tests.engine.loading import load_embedder, load_reranker
 from tests.engine.minilm import ALIKE, PACKAGE, SENTENCES, directory
 from tests.engine.tiny_sentence import EMBEDDERS, QUERY, RERANKERS, TEXTS

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from bessemer.engine.embedding.sentence_transformers import Purpose
 from bessemer.engine.request import Refusal
-from bessemer.engine.sentence import Purpose
 from bessemer.http.backends import Status
 from bessemer.translate.chat import (
     Answer,

@@ -3,7 +3,7 @@
 import mlx.core as mx
 import numpy as np
 
-from bessemer.kernels.weight import Dense, Quantized, Weight
+from bessemer.kernels.linear.weight import Dense, Quantized, Weight
 
 
 def normal(*shape: int, seed: int = 0) -> mx.array:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from bessemer.kernels.metal import library, source
 from bessemer.kernels.metal.device import Options, Simulator, using
-from bessemer.kernels.metal.source import FOLDER, HERE, Line, Source, sources
+from bessemer.kernels.metal.source import HERE, Line, Source, metal_files, sources
 from bessemer.kernels.simulator.options import CompileError
 from tests.kernels.metal_cases import Case
 
@@ -133,7 +133,7 @@ OPERATORS: tuple[tuple[str, Callable[[str], Iterator[str]]], ...] = (
 
 def mutants(file: str) -> Iterator[Mutant]:
     """All of a file's, in the order of its lines."""
-    path = (FOLDER if file.endswith(".metal") else HERE) / file
+    path = metal_files().get(file, HERE / file)
     lines = source.stripped(path)
     for line in lines:
         if line.file == file:
@@ -212,8 +212,8 @@ def _same_code(mutant: Mutant, cases: Sequence[Case]) -> bool:
 def all_cases() -> list[Case]:
     """Of every test file that offers some."""
     found: list[Case] = []
-    for path in sorted(Path(__file__).parent.glob("test_*_metal.py")):
-        module = import_module(f"tests.kernels.{path.stem}")
+    for path in sorted(Path(__file__).parent.glob("*/test_*_metal.py")):
+        module = import_module(f"tests.kernels.{path.parent.name}.{path.stem}")
         if "cases" in vars(module):
             found += module.cases()
     return found
@@ -236,7 +236,7 @@ def serve() -> None:
 def users(header: str) -> list[str]:
     """The .metal files that include a shared header."""
     names = []
-    for path in sorted(FOLDER.glob("*.metal")):
+    for path in metal_files().values():
         if any(line.file == header for line in source.stripped(path)):
             names.append(path.name)
     return names
@@ -319,7 +319,7 @@ def main() -> int:
     if options.worker:
         serve()
         return 0
-    every = [path.name for path in sorted([*FOLDER.glob("*.metal"), *HERE.glob("*.h")])]
+    every = [path.name for path in sorted([*metal_files().values(), *HERE.glob("*.h")])]
     fates = run((m for name in options.file or every for m in mutants(name)), options.jobs)
     return report(fates, options.least)
 

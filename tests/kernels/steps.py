@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import mlx.core as mx
 import numpy as np
 
-from bessemer.kernels.pages import PAGE, Format, Layout, Pages, Prefill, pages_of, zeros
+from bessemer.kernels.attention.pages import PAGE, Format, Layout, Pages, Prefill, pages_of, zeros
 
 
 def tables(contexts: Sequence[int]) -> list[list[int]]:

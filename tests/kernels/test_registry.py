@@ -10,6 +10,7 @@ import pytest
 
 from bessemer.kernels import registry as module
 from bessemer.kernels.cpu.library import ARRAY, INT, VALUES, Function
+from bessemer.kernels.metal import source
 from bessemer.kernels.metal.device import Gpu, Nowhere, Simulator, using
 from bessemer.kernels.metal.library import Kernel
 from bessemer.kernels.metal.source import sources
@@ -165,7 +166,7 @@ def test_the_file_is_keyed_by_chip_version_and_kernels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a.metal").write_text("one")
-    monkeypatch.setattr(module, "FOLDER", tmp_path)
+    monkeypatch.setattr(source, "FOLDER", tmp_path.parent)
     names = {verdict_file("Apple M4 Max"), verdict_file("Apple M1")}
     (tmp_path / "a.metal").write_text("one // a comment changes nothing")
     assert verdict_file("Apple M1") in names

@@ -9,12 +9,7 @@ import pytest
 from openai.types import CreateEmbeddingResponse
 
 from bessemer.engine.request import Refusal
-from bessemer.translate.openai_embeddings import (
-    Embedding,
-    Vectors,
-    decode_request,
-    encode_response,
-)
+from bessemer.translate.openai_embeddings import Embedding, Vectors, decode_request, encode_response
 
 ROWS = [(0.5, -1.25, 3e-8), (1.0, 0.0, -0.0)]
 VECTORS = Vectors([struct.pack("<3f", *row) for row in ROWS], 7)

@@ -4,8 +4,8 @@ import mlx.core as mx
 import numpy as np
 
 from bessemer.architectures.layers.linear import Linear, join
-from bessemer.kernels.linear import linear
-from bessemer.kernels.weight import Dense, Weight
+from bessemer.kernels.linear.linear import linear
+from bessemer.kernels.linear.weight import Dense, Weight
 from tests.kernels.arrays import dense, normal, quantized, same
 
 

@@ -10,12 +10,12 @@ import pytest
 from bessemer.architectures.config import MoeConfig
 from bessemer.architectures.layers.moe import MoE
 from bessemer.architectures.registry import configure
-from bessemer.engine.checkpoint import CheckpointError
+from bessemer.engine.checkpoint.checkpoint import CheckpointError
+from bessemer.engine.checkpoint.weights import Reading
 from bessemer.engine.model import load
-from bessemer.engine.weights import Reading
-from bessemer.kernels.moe import moe_reference
-from bessemer.kernels.rms_norm import Norm
-from bessemer.kernels.weight import Dense, Quantized, widen
+from bessemer.kernels.linear.weight import Dense, Quantized, widen
+from bessemer.kernels.moe.moe import moe_reference
+from bessemer.kernels.norm.rms_norm import Norm
 from tests.kernels.arrays import close, dense, normal, quantized
 
 from ..parity import TOLERANCE, difference, tiny

@@ -1,0 +1,135 @@
+"""Interleaved rounds: every contestant once in each, in rotating order, nothing beside it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from bessemer.bench.compare.contest import About, Case, Contestant, Failed, Measure
+from bessemer.bench.compare.floor import Floors
+from bessemer.bench.compare.stats import rotated
+
+# A first, small measurement tells how much of a case fits in a budget of time.
+PROBES = {"decode": 4, "prefill": 16, "batch": 2}
+
+Tell = Callable[[str, int, int], None]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """`found` has one entry a round for each case and label; None where that measurement failed."""
+
+    abouts: list[About] = field(default_factory=list)
+    found: dict[tuple[str, str], list[Measure | None]] = field(default_factory=dict)
+    floors: list[Floors] = field(default_factory=list)
+    troubles: dict[tuple[str, str], str] = field(default_factory=dict)  # label and case, or ""
+    notes: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+
+    def samples(self, case: str, label: str, metric: str) -> list[float | None]:
+        measures = self.found.get((case, label), [])
+        return [None if each is None else each.values.get(metric) for each in measures]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """`budget` is in seconds for one measurement; `floor` is measured once a round."""
+
+    rounds: int
+    budget: float
+    seed: int
+    floor: Callable[[], Floors] | None = None
+
+
+def run(
+    contestants: Sequence[Contestant], cases: Sequence[Case], terms: Terms, tell: Tell
+) -> Outcome:
+    """The first round warms up and is not counted. A contestant that fails leaves its case."""
+    outcome = Outcome()
+    total = (terms.rounds + 1) * len(cases) * len(contestants)
+    try:
+        ready = _started(contestants, outcome, tell, total)
+        planned: dict[tuple[str, str], Case] = {}
+        for turn in range(terms.rounds + 1):
+            for number, case in enumerate(cases):
+                for place, contestant in enumerate(rotated(ready, turn)):
+                    done = (turn * len(cases) + number) * len(contestants) + place
+                    tell(_progress(turn, terms.rounds, case, contestant), done, total)
+                    # No prompt comes twice, or a prefix cache would know it.
+                    seed = terms.seed + (turn * len(cases) + number) * 1000
+                    _measure(contestant, case, seed, bool(turn), terms, planned, outcome)
+            if turn and terms.floor is not None:
+                done = (turn + 1) * len(cases) * len(contestants)
+                tell(f"round {turn} of {terms.rounds}: the machine's floor", done, total)
+                outcome.floors.append(terms.floor())
+        tell("done", total, total)
+    finally:
+        for contestant in contestants:
+            contestant.close()
+    return outcome
+
+
+def _started(
+    contestants: Sequence[Contestant], outcome: Outcome, tell: Tell, total: int
+) -> list[Contestant]:
+    ready = []
+    for contestant in contestants:
+        tell(f"{contestant.label} loads", 0, total)
+        try:
+            outcome.abouts.append(contestant.start())
+            ready.append(contestant)
+        except Failed as failure:
+            outcome.troubles[contestant.label, ""] = str(failure)
+    return ready
+
+
+def _progress(turn: int, rounds: int, case: Case, contestant: Contestant) -> str:
+    where = f"round {turn} of {rounds}" if turn else "warm-up"
+    return f"{where}: {case.name}, {contestant.label}"
+
+
+def _measure(
+    contestant: Contestant,
+    case: Case,
+    seed: int,
+    counts: bool,
+    terms: Terms,
+    planned: dict[tuple[str, str], Case],
+    outcome: Outcome,
+) -> None:
+    key = case.name, contestant.label
+    if (contestant.label, case.name) in outcome.troubles:
+        return
+    try:
+        if key not in planned:
+            planned[key] = _affordable(contestant, case, terms, outcome)
+        measure = contestant.measure(planned[key], seed)
+    except Failed as failure:
+        outcome.troubles[contestant.label, case.name] = str(failure)
+        outcome.found.pop(key, None)
+        return
+    if counts:
+        outcome.found.setdefault(key, []).append(measure)
+        notes = outcome.notes.setdefault(key, [])
+        notes += [note for note in measure.notes if note not in notes]
+
+
+def _affordable(contestant: Contestant, case: Case, terms: Terms, outcome: Outcome) -> Case:
+    """The case, with fewer tokens where all of them would take longer than the budget."""
+    probe = PROBES.get(case.subject, 0)
+    if not probe or probe >= case.tokens or not terms.budget:
+        return case
+    speed = contestant.measure(replace(case, tokens=probe), terms.seed).values["speed"]
+    fits = int(speed * terms.budget / case.streams)
+    if fits >= case.tokens:
+        return case
+    tokens = max(fits, probe)
+    note = f"cut to {tokens} of {case.tokens} tokens by --budget"
+    outcome.notes.setdefault((case.name, contestant.label), []).append(note)
+    return replace(case, tokens=tokens)
+
+
+def aligned(rounds: int, samples: Sequence[float | None]) -> list[float | None]:
+    """One entry a round, also of what was never measured."""
+    return [*samples, *[None] * (rounds - len(samples))]
+
+
+def labels(outcome: Outcome) -> Mapping[str, About]:
+    return {about.label: about for about in outcome.abouts}

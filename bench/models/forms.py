@@ -1,0 +1,88 @@
+"""The model under test in the forms that contestants take: MLX's, GGUF's, other dtypes."""
+
+from dataclasses import dataclass, field, replace
+from math import prod
+from pathlib import Path
+
+from bessemer.bench.compare.contest import Unavailable
+from bessemer.bench.models.cost import Cost, cost
+from bessemer.bench.models.gguf_file import gguf_file
+from bessemer.bench.models.shapes import Shape
+from bessemer.bench.models.synthetic import Storage, checkpoint
+from bessemer.engine.checkpoint.checkpoint import CheckpointError, open_checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class UnderTest:
+    """A checkpoint directory; `shape` and `storage` if its weights are random ones."""
+
+    name: str
+    path: Path
+    cost: Cost
+    stored: str
+    shape: Shape | None = None
+    storage: Storage = field(default_factory=Storage)
+    seed: int = 0
+    gguf_path: Path | None = None
+    head: str = ""
+
+    @property
+    def mark(self) -> str:
+        return self.shape.mark if self.shape else ""
+
+    @property
+    def gguf_remark(self) -> str:
+        if self.gguf_path is not None:
+            return "another file, named with --gguf"
+        return f"{self.head} head" if self.head else "the same weights"
+
+    @property
+    def float32_bytes(self) -> int:
+        """Of all weights when what is not packed becomes float32."""
+        return sum(4 * prod(each.shape) for each in open_checkpoint(self.path).tensors.values())
+
+    def gguf(self) -> Path:
+        if self.gguf_path is not None:
+            return self.gguf_path
+        if self.shape is None:
+            raise Unavailable(
+                f"llama.cpp needs {self.name} as a GGUF file: name one with --gguf, "
+                "or use --shape, whose weights are written in both forms"
+            )
+        return gguf_file(self.shape, self.storage, self.path, self.head)
+
+    def variant(self, weights: str) -> Path | None:
+        """The directory of the same shape with its numbers in another form, if it can be made."""
+        if weights == "stored" or (not self.storage.bits and self.storage.dtype == "float32"):
+            return self.path
+        if self.shape is None:
+            return None
+        bits = 0 if weights == "dense" else self.storage.bits
+        other = replace(self.storage, bits=bits, dtype="float32")
+        return checkpoint(self.shape, other, self.seed)
+
+
+def synthetic(shape: Shape, storage: Storage, seed: int, head: str) -> UnderTest:
+    path = checkpoint(shape, storage, seed)
+    return UnderTest(
+        shape.name,
+        path,
+        cost(path),
+        f"random weights, {storage}",
+        shape,
+        storage,
+        seed,
+        head=head,
+    )
+
+
+def real(name: str, path: Path, gguf_path: Path | None) -> UnderTest:
+    try:
+        config = open_checkpoint(path).config
+        found = cost(path)
+    except (CheckpointError, KeyError, TypeError) as error:
+        raise Unavailable(f"{name} is no checkpoint that can be measured: {error}") from None
+    quantization = config.get("quantization") or {}
+    bits = quantization.get("bits")
+    stored = f"{bits} bits, groups of {quantization.get('group_size')}" if bits else "dense"
+    return UnderTest(name, path, found, stored, gguf_path=gguf_path)

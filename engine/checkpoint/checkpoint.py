@@ -1,0 +1,81 @@
+"""A checkpoint directory: its config and its tensors' headers, checked before any is read."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from .json_files import read_object
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is damaged or contradicts itself; names the file and the tensor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a file says of one tensor; name and dtype in the spelling of the file."""
+
+    file: Path
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Tensors are by the names in the files, until `weights.named` has renamed them."""
+
+    path: Path
+    config: dict[str, Any]
+    tensors: dict[str, Header]
+
+
+def open_checkpoint(path: Path, config: dict[str, Any] | None = None) -> Checkpoint:
+    """Reads no tensor; `config` is what its config.json holds, if that was read already."""
+    if not path.is_dir():
+        raise CheckpointError(f"{path} is not a directory")
+    config = read_json(path / "config.json") if config is None else config
+    if (path / SINGLE).exists() or not (path / INDEX).exists():
+        return Checkpoint(path, config, read_headers(path / SINGLE))
+    return Checkpoint(path, config, _sharded(path))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    value = read_object(path, CheckpointError)
+    if value is None:
+        raise CheckpointError(f"{path} is missing")
+    return value
+
+
+def read_headers(path: Path) -> dict[str, Header]:
+    """The library checks that the header is sound and that the file is as long as it says."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            return {
+                name: Header(path, name, tuple(part.get_shape()), part.get_dtype())
+                for name, part in parts.items()
+            }
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing") from None
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from None
+
+
+def _sharded(path: Path) -> dict[str, Header]:
+    listed = read_json(path / INDEX).get("weight_map")
+    if not isinstance(listed, dict) or not all(isinstance(file, str) for file in listed.values()):
+        raise CheckpointError(f"{path / INDEX} has no weight_map of tensor names to file names")
+    tensors: dict[str, Header] = {}
+    for file in sorted(set(listed.values())):
+        if Path(file).name != file:
+            raise CheckpointError(f"{path / INDEX} names {file!r}, which is not in the directory")
+        tensors |= read_headers(path / file)
+    for name, file in listed.items():
+        if name not in tensors or tensors[name].file.name != file:
+            raise CheckpointError(f"{path / file} lacks the tensor {name} that {INDEX} promises")
+    return tensors

@@ -1,0 +1,204 @@
+"""Writes a checkpoint in fewer bits, in mlx_lm's layout and names, so that it loads there too."""
+
+# `python -P -m bessemer.engine.checkpoint.quantize` is the process behind `bessemer quantize`.
+
+import json
+import re
+import shutil
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, cast
+
+import mlx.core as mx
+
+from ...architectures.config import ModelConfig
+from ...architectures.read import FLOATING
+from ...architectures.registry import configure
+from ...architectures.storage import Mode, Stored
+from .checkpoint import INDEX, Checkpoint, CheckpointError, open_checkpoint
+from .mlx_layout import Source, Tensor, tensors
+from .shards import SHARD, Shards
+from .weights import LEAST_COLUMNS, named
+
+USAGE, INTERRUPTED, TERMINATED = 2, 130, 143
+# Low and high bits, of mlx_lm's recipes (mlx_lm/convert.py, after llama.cpp's Q4_K_M).
+RECIPES: Mapping[str, tuple[int, int]] = MappingProxyType(
+    {"mixed_2_6": (2, 6), "mixed_3_4": (3, 4), "mixed_3_6": (3, 6), "mixed_4_6": (4, 6)}
+)
+CAREFUL = ("v_proj", "v_a_proj", "v_b_proj", "down_proj")  # in some layers of a mixed recipe
+EIGHT = Stored(64, 8)  # mlx_lm's, of what has numbers too small for a floating mode
+KEPT = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken")  # what goes along as it is
+_LAYER = re.compile(r"\.layers\.(\d+)\.")
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How modules are quantized; `high`: bits of those that a mixed recipe is careful with."""
+
+    usual: Stored
+    high: int = 0
+
+    @classmethod
+    def of(cls, group: int, bits: int, mode: Mode = "affine", mixed: str = "") -> "Recipe":
+        if mode != "affine":
+            return cls(Stored(*FLOATING[mode], mode))
+        low, high = RECIPES[mixed] if mixed else (bits, 0)
+        return cls(Stored(group, low), high)
+
+    def at(self, module: str, config: ModelConfig) -> Stored:
+        """How this module is."""
+        if self.usual.mode != "affine" and re.fullmatch(config.mlx_lm.small, module):
+            return EIGHT
+        return replace(self.usual, bits=self._bits(module, config.layers))
+
+    def _bits(self, module: str, layers: int) -> int:
+        if not self.high:
+            return self.usual.bits
+        found = _LAYER.search(module)
+        layer = int(found[1]) if found else 0
+        ends = layer < layers // 8 or layer >= 7 * layers // 8
+        chosen = ends or (layer - layers // 8) % 3 == 2
+        careful = "lm_head" in module or (chosen and any(part in module for part in CAREFUL))
+        return self.high if careful else self.usual.bits
+
+
+def quantize(source: Path, into: Path, recipe: Recipe, limit: int = SHARD) -> int:
+    """The bytes written to the new directory `into`, which appears when all of it is there.
+
+    Files have at most `limit` bytes. Raises ValueError or OSError, in one sentence for the user.
+    """
+    checkpoint = open_checkpoint(source)
+    config = configure(checkpoint.config)
+    found = tensors(Source(named(checkpoint, config), config))
+    _require(checkpoint, config, recipe, found)
+    with _new(into) as part:
+        shards = Shards(part, limit)
+        entries = _convert(found, config, recipe, shards)
+        shards.finish()
+        _describe(checkpoint, config, recipe, entries, part)
+    return shards.bytes
+
+
+def _require(
+    checkpoint: Checkpoint, config: ModelConfig, recipe: Recipe, found: Sequence[Tensor]
+) -> None:
+    if config.quantization.default is not None:
+        raise CheckpointError(
+            f"{checkpoint.path} is quantized already; give the checkpoint it was made from"
+        )
+    if recipe.high and not any(each.module.endswith("down_proj") for each in found):
+        raise CheckpointError(
+            f"a mixed recipe goes by modules named down_proj, of which {config.model_type} has none"
+        )
+
+
+@contextmanager
+def _new(into: Path) -> Iterator[Path]:
+    """A directory that becomes `into` if all goes well; else nothing of it is left."""
+    part = into.with_name(f"{into.name}.part")
+    for each in (into, part):
+        if each.exists():
+            raise CheckpointError(f"{each} exists already; name a new directory")
+    made = [parent for parent in into.parents if not parent.exists()]
+    try:
+        part.mkdir(parents=True)
+        yield part
+        part.rename(into)
+    finally:
+        if not into.exists():
+            shutil.rmtree(part, ignore_errors=True)
+            for parent in made:
+                with suppress(OSError):  # never made, or somebody else has put something there
+                    parent.rmdir()
+
+
+def _convert(
+    found: Sequence[Tensor], config: ModelConfig, recipe: Recipe, shards: Shards
+) -> dict[str, dict[str, Any]]:
+    """Writes all tensors; gives the entries of modules that differ from the recipe's usual ones."""
+    entries: dict[str, dict[str, Any]] = {}
+    dense = re.compile("|".join([config.mlx_lm.dense, *_gates(config)]))
+    for each in found:
+        how = each.stored or recipe.at(each.module, config)
+        quantizes = _divides(each, how) and not dense.fullmatch(each.module)
+        for name, array in _parts(each, how if quantizes else None):
+            shards.add(name, array)
+        is_weight = each.name != each.module
+        if is_weight and (quantizes or each.stored) and how != recipe.usual:
+            entries[each.module] = how.entry
+    return entries
+
+
+def _divides(tensor: Tensor, how: Stored) -> bool:
+    """Whether it can be quantized so, and be read by us and by mlx_lm."""
+    return tensor.is_matrix and tensor.shape[-1] % max(how.group, LEAST_COLUMNS) == 0
+
+
+def _parts(tensor: Tensor, how: Stored | None) -> Iterator[tuple[str, mx.array]]:
+    """As it is, or quantized: then experts are one by one, so that no more is in memory."""
+    if how is None:
+        yield tensor.name, _stacked([read() for read in tensor.reads])
+        return
+    entry: dict[str, Any] = how.entry
+    each = [_evaluated(mx.quantize(read(), **entry)) for read in tensor.reads]
+    for i, part in enumerate(("weight", "scales", "biases")[: len(each[0])]):
+        yield f"{tensor.module}.{part}", _stacked([parts[i] for parts in each])
+
+
+def _evaluated(arrays: Sequence[mx.array]) -> Sequence[mx.array]:
+    mx.eval(*arrays)
+    return arrays
+
+
+def _gates(config: ModelConfig) -> Iterator[str]:
+    """Patterns of modules that are small, decide much, and so keep their numbers."""
+    for layer, block in enumerate(config.blocks):
+        for gate in block.gates:
+            yield re.escape(f"{config.model}.layers.{layer}.{gate}")
+
+
+def _stacked(parts: list[mx.array]) -> mx.array:
+    return parts[0] if len(parts) == 1 else mx.stack(parts)
+
+
+def _describe(
+    checkpoint: Checkpoint,
+    config: ModelConfig,
+    recipe: Recipe,
+    entries: Mapping[str, Any],
+    into: Path,
+) -> None:
+    """The config with what was done, and the files that belong to the model."""
+    how = {**recipe.usual.entry, **entries}
+    name = config.mlx_lm.model_type or config.model_type
+    more = {"model_type": name, "quantization": how, "quantization_config": how}
+    (into / "config.json").write_text(json.dumps(checkpoint.config | more, indent=2))
+    for pattern in KEPT:
+        for file in checkpoint.path.glob(pattern):
+            if file.name not in ("config.json", INDEX):
+                shutil.copy(file, into / file.name)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """source, into, bits, group, mode and recipe ("" for none), checked by `bessemer quantize`."""
+    source, into, bits, group, mode, mixed = arguments
+    recipe = Recipe.of(int(group), int(bits), cast(Mode, mode), mixed)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(TERMINATED))
+    try:
+        written = quantize(Path(source), Path(into), recipe)
+    except (ValueError, OSError) as error:
+        print(f"bessemer: {' '.join(str(error).split()).rstrip('.')}.", file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    print(f"{into}: {written / 1e9:.3g} GB")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

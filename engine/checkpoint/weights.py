@@ -1,0 +1,263 @@
+"""A checkpoint's tensors for a decoder: each is checked, read once and then forgotten.
+
+The seam for other formats: `_read` gives a module's weight as it is stored, by how the config says
+that modules are quantized; what a format calls its tensors ends in `named`.
+"""
+
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import mlx.core as mx
+
+from ...architectures.config import ModelConfig
+from ...architectures.encoder_config import EncoderConfig
+from ...architectures.storage import Stored
+from ...kernels.linear.fp8 import from_fp8
+from ...kernels.linear.weight import Dense, Quantized, activation_dtype, from_mxfp4_blocks
+from .checkpoint import Checkpoint, CheckpointError, Header
+
+FLOATS = {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}
+PACKED = {"U32": mx.uint32}
+BYTES = {"U8": mx.uint8}
+FP8 = {"F8_E4M3": mx.uint8}
+ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "U32": 4, "U8": 1, "F8_E4M3": 2}  # once loaded
+LEAST_COLUMNS = 32  # of which a row has a whole multiple: what MLX and the kernels ask of nvfp4
+# A buffer that older exporters saved although it follows from the config.
+HARMLESS = ".rotary_emb.inv_freq"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """`exact` as in kernels.weight.Quantized; `check`: numbers that are none are refused."""
+
+    exact: bool = False
+    check: bool = False
+
+
+PLAIN = Reading()
+
+
+class Files:
+    """Tensors of a checkpoint's files; MLX reads one when it is evaluated, and none is held here.
+
+    A file is opened once, and again only for what was taken from it before.
+    """
+
+    def __init__(self) -> None:
+        self._tensors: dict[Path, dict[str, mx.array]] = {}
+
+    def take(self, header: Header) -> mx.array:
+        """Evaluated."""
+        try:
+            if header.name not in self._tensors.get(header.file, {}):
+                loaded = mx.load(str(header.file), format="safetensors")
+                assert isinstance(loaded, dict)
+                self._tensors[header.file] = loaded
+            array = self._tensors[header.file].pop(header.name)
+            mx.eval(array)
+        except RuntimeError as error:
+            raise CheckpointError(f"{header.file} cannot be read by MLX: {error}") from None
+        return array
+
+
+class Weights:
+    """`Parameters` for a model, over one `named` checkpoint; `finish` when it has all it needs."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        config: ModelConfig | EncoderConfig,
+        reading: Reading = PLAIN,
+    ) -> None:
+        self.config = config
+        self.exact = reading.exact
+        self.bytes = 0
+        self.dtype = activation_dtype(stored_dtype(checkpoint))
+        self._check = reading.check
+        self._headers = dict(checkpoint.tensors)
+        self._path = checkpoint.path
+        self._files = Files()
+
+    def has(self, name: str) -> bool:
+        return name in self._headers
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._header(name).shape
+
+    def vector(self, name: str, *shape: int, dtype: mx.Dtype | None = None) -> mx.array:
+        vector = self._take(name, shape, FLOATS).astype(dtype or self.dtype)
+        mx.eval(vector)
+        return vector
+
+    def stack(
+        self, module: str, count: int, rows: int, columns: int, turned: bool = False
+    ) -> Dense | Quantized | None:
+        if f"{module}_blocks" in self._headers:
+            return self._blocks(module, count, rows, columns)
+        if turned and module in self._headers:
+            return self._turned(module, count, rows, columns)
+        for name in (f"{module}.weight", module):  # transformers' stacks are no modules
+            if name in self._headers:
+                return self._read(module, name, (count, rows), columns)
+        return None
+
+    def matrix(self, module: str, rows: int, columns: int) -> Dense | Quantized:
+        return self._read(module, f"{module}.weight", (rows,), columns)
+
+    def refuse(self, module: str, why: str) -> CheckpointError:
+        return CheckpointError(f"{self._path}: {module} {why}")
+
+    def finish(self) -> None:
+        """Refuses tensors that the model has no use for: they are another model's."""
+        left = [name for name in self._headers if not is_unused(self.config, name)]
+        if left:
+            more = f" and {len(left) - 1} more" if len(left) > 1 else ""
+            raise CheckpointError(
+                f"{self._headers[left[0]].file} has the tensor {left[0]}{more}, "
+                f"which {self.config.model_type} does not use as configured"
+            )
+        self._files = Files()
+
+    def _read(
+        self, module: str, name: str, rows: tuple[int, ...], columns: int
+    ) -> Dense | Quantized:
+        """Of more dimensions of rows one is made."""
+        stored = self._stored(module)
+        if stored is not None:
+            return self._quantized(module, stored, rows, columns)
+        if f"{module}.weight_scale_inv" in self._headers:
+            return self._fp8(module, rows[0], columns)
+        return Dense(self._flat(name, (*rows, columns), FLOATS))
+
+    def _quantized(
+        self, module: str, stored: Stored, rows: tuple[int, ...], columns: int
+    ) -> Quantized:
+        group, bits = stored.group, stored.bits
+        unit = max(group, LEAST_COLUMNS)
+        if columns % unit:
+            raise CheckpointError(
+                f"{self._path}: {module} has {columns} columns, quantized by {unit} at a time"
+            )
+        grouped = (*rows, columns // group)
+        words = self._flat(f"{module}.weight", (*rows, columns * bits // 32), PACKED)
+        if stored.mode != "affine":
+            codes = self._flat(f"{module}.scales", grouped, BYTES)
+            return Quantized(words, codes, None, group, bits, stored.mode, self.exact)
+        scales, biases = (
+            self._flat(f"{module}.{part}", grouped, FLOATS) for part in ("scales", "biases")
+        )
+        if scales.dtype != biases.dtype:  # kernels take them in one type, and float32 holds both
+            scales, biases = scales.astype(mx.float32), biases.astype(mx.float32)
+            mx.eval(scales, biases)
+        return Quantized(words, scales, biases, group, bits, exact=self.exact)
+
+    def _fp8(self, module: str, rows: int, columns: int) -> Dense:
+        """DeepSeek's 8-bit numbers, with a scale for each block of rows and columns."""
+        block = self.config.quantization.block
+        sizes = () if block is None else (-(-rows // block[0]), -(-columns // block[1]))
+        codes = self._take(f"{module}.weight", (rows, columns), FP8)
+        scales = self._take(f"{module}.weight_scale_inv", sizes, FLOATS)
+        return Dense(from_fp8(codes, scales, block))
+
+    def _turned(self, name: str, count: int, rows: int, columns: int) -> Dense:
+        array = self._take(name, (count, columns, rows), FLOATS).swapaxes(1, 2)
+        array = mx.contiguous(array).reshape(count * rows, columns)
+        mx.eval(array)
+        return Dense(array)
+
+    def _blocks(self, module: str, count: int, rows: int, columns: int) -> Quantized:
+        """gpt-oss's experts as OpenAI published them: 16 bytes to 32 numbers."""
+        groups = columns // 32
+        blocks = self._take(f"{module}_blocks", (count, rows, groups, 16), BYTES)
+        scales = self._take(f"{module}_scales", (count, rows, groups), BYTES)
+        return replace(from_mxfp4_blocks(blocks, scales), exact=self.exact)
+
+    def _stored(self, module: str) -> Stored | None:
+        """As mlx_lm decides: by the module's own entry, else by whether there are scales."""
+        quantization = self.config.quantization
+        if module in quantization.modules:
+            return quantization.modules[module]
+        if f"{module}.scales" not in self._headers:
+            return None
+        if quantization.default is None:
+            file = self._headers[f"{module}.scales"].file
+            raise CheckpointError(
+                f"{file} has {module}.scales, but config.json says nothing of quantization"
+            )
+        return quantization.default
+
+    def _flat(self, name: str, shape: tuple[int, ...], dtypes: dict[str, mx.Dtype]) -> mx.array:
+        array = self._take(name, shape, dtypes)
+        if len(shape) > 2:
+            array = array.reshape(-1, shape[-1])
+            mx.eval(array)
+        return array
+
+    def _take(self, name: str, shape: tuple[int, ...], dtypes: dict[str, mx.Dtype]) -> mx.array:
+        header = self._header(name)
+        del self._headers[name]
+        where = f"{header.file}: {header.name}"
+        if header.dtype not in dtypes:
+            raise CheckpointError(f"{where} is {header.dtype}, expected {' or '.join(dtypes)}")
+        if header.shape != shape:
+            raise CheckpointError(
+                f"{where} has shape {header.shape}, where config.json implies {shape}"
+            )
+        array = self._files.take(header)
+        self.bytes += array.nbytes
+        if self._check and header.dtype in FLOATS and not mx.isfinite(array).all():
+            raise CheckpointError(f"{where} holds NaN or infinity")
+        return array
+
+    def _header(self, name: str) -> Header:
+        if name not in self._headers:
+            raise CheckpointError(f"{self._path} lacks the tensor {name}")
+        return self._headers[name]
+
+
+def is_unused(config: ModelConfig | EncoderConfig, name: str) -> bool:
+    """Whether a tensor, by the name that layers would ask for, belongs to what is not run."""
+    tied = isinstance(config, ModelConfig) and config.tied and name.startswith(f"{config.head}.")
+    unused = any(re.match(pattern, name) for pattern in config.unused)
+    return name.endswith(HARMLESS) or tied or unused
+
+
+def named(checkpoint: Checkpoint, config: ModelConfig | EncoderConfig) -> Checkpoint:
+    """The same one, its tensors by the names that the layers ask for."""
+    patterns = [(re.compile(pattern), into) for pattern, into in config.renames]
+    tensors: dict[str, Header] = {}
+    for header in checkpoint.tensors.values():
+        name = header.name
+        for pattern, into in patterns:
+            name = pattern.sub(into, name)
+        if name in tensors:
+            raise CheckpointError(
+                f"{header.file} has both {header.name} and {tensors[name].name}, "
+                "which are one weight"
+            )
+        tensors[name] = header
+    return replace(checkpoint, tensors=tensors)
+
+
+def weight_bytes(checkpoint: Checkpoint, config: ModelConfig | EncoderConfig) -> int:
+    """Once loaded, of a `named` one."""
+    return sum(
+        math.prod(header.shape) * ITEM_BYTES.get(header.dtype, 4)
+        for name, header in checkpoint.tensors.items()
+        if not is_unused(config, name)
+    )
+
+
+def stored_dtype(checkpoint: Checkpoint) -> mx.Dtype:
+    """The floating dtype that most tensors have; scales of 8-bit floats do not count."""
+    counts = Counter(
+        header.dtype
+        for header in checkpoint.tensors.values()
+        if header.dtype in FLOATS and not header.name.endswith("_scale_inv")
+    )
+    if not counts:
+        raise CheckpointError(f"{checkpoint.path} has no tensor of {', '.join(FLOATS)}")
+    return FLOATS[counts.most_common(1)[0][0]]

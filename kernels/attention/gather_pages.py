@@ -1,0 +1,45 @@
+"""A sequence's pages as contiguous keys and values, on Metal."""
+
+import mlx.core as mx
+
+from ..metal.library import kernel, nothing, padded, scalar
+from .pages import PAGE, Format, Heads, Pages
+
+Parts = tuple[mx.array | None, mx.array | None]  # scales and biases
+THREADS = 128  # the four simdgroups that gather_pages.metal steps by
+
+
+def gather_pages(
+    pages: Pages, table: mx.array, context: int, heads: Heads, dtype: mx.Dtype
+) -> tuple[mx.array, mx.array]:
+    """(kv_heads, len(table) * PAGE, head_dim or value_dim) of `table`'s pages, in order.
+
+    What is not among the first `context` tokens is 0. Where the pages have no values, a value is
+    the beginning of its key.
+    """
+    count = table.shape[0]
+    keys, values, key_scales, key_biases, value_scales, value_biases = pages.parts
+
+    def gathered(name: str, codes: mx.array, parts: Parts, width: int) -> mx.array:
+        return kernel("gather_pages", name)(
+            [
+                codes,
+                *(nothing(mx.float16) if part is None else part for part in parts),
+                padded(table),
+                nothing(mx.float16) if pages.token is None else pages.token,
+                scalar(context, mx.int32),
+                scalar(width, mx.int32),
+            ],
+            [((heads.kv_heads, count * PAGE, width), dtype)],
+            (count * THREADS, heads.kv_heads, 1),
+            (THREADS, 1, 1),
+            T=dtype,
+            K=codes.dtype,
+            PACK=2 if pages.format == Format.INT4 else 1,
+        )[0]
+
+    made = gathered("gather_keys", keys, (key_scales, key_biases), heads.head_dim)
+    if values is None:
+        return made, made[..., : heads.value_dim]
+    scales = (value_scales, value_biases)
+    return made, gathered("gather_values", values, scales, heads.value_dim)

@@ -1,0 +1,64 @@
+"""Rotary positions: one table a step, shared by all layers, applied to queries and keys."""
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+import numpy as np
+
+from ..registry import c_library
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """cos and sin: (rows, 1, pairs) float32, the attention factor multiplied in."""
+
+    cos: mx.array
+    sin: mx.array
+
+
+def rope_table(positions: mx.array, frequencies: mx.array, factor: float) -> Table:
+    """positions: (rows,); frequencies: (pairs,) float32, in radians a token."""
+    if c_library() is None:
+        return rope_table_reference(positions, frequencies, factor)
+    angles = np.asarray(positions).astype(np.float32)[:, None] * np.asarray(frequencies)
+    angles = angles[:, None, :]
+    size = np.float32(factor)
+    return Table(mx.array(np.cos(angles) * size), mx.array(np.sin(angles) * size))
+
+
+def rope_table_reference(positions: mx.array, frequencies: mx.array, factor: float) -> Table:
+    """The definition, and what runs where there are no C kernels."""
+    angles = (positions.astype(mx.float32)[:, None] * frequencies)[:, None, :]
+    return Table(mx.cos(angles) * factor, mx.sin(angles) * factor)
+
+
+def rope(x: mx.array, table: Table, interleaved: bool = False, start: int = 0) -> mx.array:
+    """Turns (rows, heads, head_dim) from dimension `start` on; i pairs with i + pairs.
+
+    Interleaved, it pairs with its neighbour; dimensions that the table has no pairs for stay.
+    """
+    pairs = table.cos.shape[-1]
+    left, turned, right = mx.split(x, [start, start + 2 * pairs], axis=-1)
+    if interleaved:
+        a, b = turned[..., ::2], turned[..., 1::2]
+    else:
+        a, b = mx.split(turned, 2, axis=-1)
+    cos, sin = table.cos, table.sin
+    ends = [a * cos - b * sin, b * cos + a * sin]
+    joined = mx.stack(ends, axis=-1).flatten(-2) if interleaved else mx.concatenate(ends, axis=-1)
+    parts = [part for part in (left, joined, right) if part.shape[-1]]
+    return mx.concatenate(parts, axis=-1).astype(x.dtype)
+
+
+def rope_reference(
+    x: mx.array, table: Table, interleaved: bool = False, start: int = 0
+) -> mx.array:
+    """The definition: each pair is a complex number, multiplied by its phase."""
+    pairs = table.cos.shape[-1]
+    first = mx.arange(pairs) * 2 if interleaved else mx.arange(pairs)
+    first, apart = first + start, 1 if interleaved else pairs
+    wide = x.astype(mx.float32)
+    turned = (wide[..., first] + 1j * wide[..., first + apart]) * (table.cos + 1j * table.sin)
+    wide[..., first] = mx.real(turned)
+    wide[..., first + apart] = mx.imag(turned)
+    return wide.astype(x.dtype)

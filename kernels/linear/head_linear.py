@@ -1,0 +1,136 @@
+"""A linear layer of each head's own: latent attention's way into its latent space and back."""
+
+from collections.abc import Iterator
+
+import mlx.core as mx
+
+from ..cpu.library import ARRAY, INT, VALUES, Function, array, output
+from ..metal.library import kernel, scalar
+from ..registry import InMetal, Key, Operation, bucket, in_c, in_float32
+from .weight import MATRIX, Quantized, Weight, matrix, widen
+from .weight_metal import FLOATS, RUN, stored
+
+FEW = 16  # rows for which the kernel is: it reads a weight once for all, and x from a cache
+TAKEN = 32  # values of a row that a lane takes
+SIMD, THREADS = 32, 128
+
+
+@in_c("op_head_linear", MATRIX, VALUES, INT, INT, INT, ARRAY)
+def _head_linear_c(native: Function, x: mx.array, weight: Weight, rest: int = 0) -> mx.array:
+    rows, heads, _ = x.shape
+    out = output(rows, heads, weight.outputs // heads + rest)
+    native(matrix(weight), x, rows, heads, rest, out)
+    return array(out)
+
+
+def covers(x: mx.array, weight: Weight, rest: int = 0) -> bool:
+    """Whether the kernel is for so many rows of this size."""
+    rows, _, width = x.shape
+    unit = RUN if not isinstance(weight, Quantized) else TAKEN
+    return (
+        0 < rows <= FEW
+        and x.dtype in FLOATS
+        and stored(weight) is not None
+        and 0 < width - rest <= SIMD * TAKEN
+        and not (width - rest) % unit
+        and not rest % 4
+        and x.size >= RUN
+    )
+
+
+def head_linear_metal(x: mx.array, weight: Weight, rest: int = 0) -> mx.array:
+    """As `head_linear`, for what it `covers`."""
+    held = stored(weight)
+    assert held is not None
+    rows, heads, width = x.shape
+    inputs, outputs = width - rest, weight.outputs // heads
+    lanes = 1 << max(0, -(-inputs // TAKEN) - 1).bit_length()
+    near = SIMD // lanes
+    sets = 2 if rows > 1 and not outputs % (2 * near) else 1
+    results = THREADS // SIMD * near * sets
+    return kernel("head_linear")(
+        [x, *held.arrays, scalar(rows, mx.int32)],
+        [((rows, heads, outputs + rest), x.dtype)],
+        (-(-weight.outputs // results) * THREADS, 1, 1),
+        (THREADS, 1, 1),
+        **held.template,
+        T=x.dtype,
+        HEADS=heads,
+        INPUTS=inputs,
+        OUTPUTS=outputs,
+        LANES=lanes,
+        SETS=sets,
+        REST=rest,
+    )[0]
+
+
+def head_linear_mlx(x: mx.array, weight: Weight, rest: int = 0) -> mx.array:
+    """By MLX's own operations: a product with as many matrices as there are heads."""
+    rows, heads, width = x.shape
+    if not rows:
+        return mx.zeros((0, heads, weight.outputs // heads + rest), x.dtype)
+    head, passed = mx.split(x, [width - rest], axis=-1)
+    turned = head.swapaxes(0, 1)
+    y = _product(turned, weight, heads).swapaxes(0, 1).astype(x.dtype)
+    return mx.concatenate([y, passed], axis=-1) if rest else y
+
+
+def head_linear_reference(x: mx.array, weight: Weight, rest: int = 0) -> mx.array:
+    """The definition, in float32."""
+    _, heads, width = x.shape
+    wide = widen(weight).reshape(heads, -1, width - rest)
+    y = mx.sum(x[:, :, None, : width - rest].astype(mx.float32) * wide[None], axis=-1)
+    return mx.concatenate([y.astype(x.dtype), x[..., width - rest :]], axis=-1)
+
+
+def _product(x: mx.array, weight: Weight, heads: int) -> mx.array:
+    """(heads, rows, inputs) to (heads, rows, outputs)."""
+    if not isinstance(weight, Quantized):
+        wide = widen(weight).astype(x.dtype)
+        return x @ mx.unflatten(wide, 0, (heads, -1)).swapaxes(1, 2)
+    parts = (weight.weight, weight.scales, weight.biases)
+    words, scales, biases = (
+        None if part is None else mx.unflatten(part, 0, (heads, -1)) for part in parts
+    )
+    assert words is not None and scales is not None
+    return mx.quantized_matmul(
+        x,
+        words,
+        scales,
+        biases,
+        transpose=True,
+        group_size=weight.group,
+        bits=weight.bits,
+        mode=weight.mode,
+    )
+
+
+def _key(x: mx.array, weight: Weight, rest: int = 0) -> Key:
+    return (bucket(x.shape[0]), *x.shape[1:], weight.outputs, x.dtype, rest)
+
+
+def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Weight, int]]:
+    for rows, outputs, rest in ((1, 7, 0), (2, 9, 4)):
+        values = mx.random.normal((3 * outputs, 64)).astype(dtype)
+        weight = Quantized(*mx.quantize(values, 64, 4), 64, 4)
+        yield mx.random.normal((rows, 3, 64 + rest)).astype(dtype), weight, rest
+
+
+# (rows, heads, inputs + rest) to (rows, heads, outputs + rest), in the dtype of x. weight: (heads *
+# outputs, inputs), a head's outputs one after the other; packed only if no head begins in the
+# middle of a panel (kernels.moe.pack_experts). The last `rest` values of each head follow its
+# outputs as they are.
+head_linear = Operation(
+    "head_linear",
+    head_linear_mlx,
+    head_linear_reference,
+    _head_linear_c,
+    InMetal(
+        ("head_linear.metal",),
+        head_linear_metal,
+        _key,
+        _edges,
+        takes=covers,
+        oracle=in_float32(head_linear_reference),
+    ),
+)

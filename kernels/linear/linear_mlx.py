@@ -1,0 +1,80 @@
+"""A linear layer's product by MLX's own operations."""
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from ..norm.rms_norm import Norm, rms_norm_mlx
+from .activation import ACTIVATIONS, Activation, activate
+from .weight import Packed, Quantized, Weight
+
+# Elements of a 16-bit matrix that are widened at a time: 1 MB in float32. MLX allocates ahead of
+# its CPU thread, by some 17 blocks.
+WIDENED = 1 << 18
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Epilogue:
+    """What happens to a product: + bias, then either + residual or an activation.
+
+    With one, the product's first half is the gate of its second, and `limit` is of
+    `swiglu_clamped` alone.
+    """
+
+    bias: mx.array | None = None
+    residual: mx.array | None = None
+    activation: Activation | None = None
+    limit: float = 7.0
+
+    @property
+    def number(self) -> int:
+        """The kernels' number of the activation, 0 for none."""
+        return 0 if self.activation is None else ACTIVATIONS[self.activation]
+
+
+PLAIN = Epilogue()
+Residual = mx.array | None
+
+
+def linear_mlx(
+    x: mx.array, weight: Weight, epilogue: Epilogue = PLAIN, norm: Norm | None = None
+) -> mx.array:
+    """As `linear`."""
+    y = product(x if norm is None else rms_norm_mlx(x, norm.weight, norm.eps), weight)
+    y = y if epilogue.bias is None else y + epilogue.bias
+    if epilogue.activation is not None:
+        return activate(y, epilogue.activation, epilogue.limit)
+    return y if epilogue.residual is None else y + epilogue.residual
+
+
+def product(x: mx.array, weight: Weight) -> mx.array:
+    """(rows, inputs) to (rows, outputs)."""
+    if x.shape[0] == 0:  # MLX 0.32's quantized product on a CPU divides by the number of rows
+        return mx.zeros((0, weight.outputs), x.dtype)
+    assert not isinstance(weight, Packed)
+    if isinstance(weight, Quantized):
+        return mx.quantized_matmul(
+            x,
+            weight.weight,
+            weight.scales,
+            weight.biases,
+            transpose=True,
+            group_size=weight.group,
+            bits=weight.bits,
+            mode=weight.mode,
+        ).astype(x.dtype)
+    if weight.weight.dtype == x.dtype:
+        return x @ weight.weight.T
+    return _widened(x, weight.weight)
+
+
+def _widened(x: mx.array, weight: mx.array) -> mx.array:
+    """Block by block, each waiting for the one before, so that only one is ever widened."""
+    block = max(1, WIDENED // weight.shape[1])
+    parts: list[mx.array] = []
+    for start in range(0, weight.shape[0], block):
+        rows = weight[start : start + block]
+        if parts:
+            (rows,) = mx.depends([rows], [parts[-1]])
+        parts.append(x @ rows.astype(x.dtype).T)
+    return parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=-1)

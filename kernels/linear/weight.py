@@ -1,0 +1,251 @@
+"""The weight of a linear layer as it is stored, and as the C kernels want it."""
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import mlx.core as mx
+import numpy as np
+
+from ..cpu.library import ARRAY, E4M3, E8M0, INT, NUMBERS, POINTER, address, empty, library
+from ..cpu.library import optional as optional_address
+from ..metal.device import device
+from ..registry import c_library
+
+RUN = 32  # codes that lie together in the C kernels
+BLOCK = 16  # bytes of a group of gpt-oss's codes
+
+Mode = Literal["affine", "mxfp4", "mxfp8", "nvfp4"]
+# Of the scales of modes without biases, whose codes are floats themselves: E2M1, and E4M3 in mxfp8.
+SCALES: dict[Mode, int] = {"mxfp4": E8M0, "mxfp8": E8M0, "nvfp4": E4M3}
+
+
+class Matrix(ctypes.Structure):
+    """A weight as the C kernels see it (kernels/cpu/matrix.h)."""
+
+    _fields_ = (
+        ("weight", POINTER),
+        ("scales", POINTER),
+        ("biases", POINTER),
+        ("outputs", ctypes.c_int32),
+        ("inputs", ctypes.c_int32),
+        ("bits", ctypes.c_int32),
+        ("group", ctypes.c_int32),
+        ("type", ctypes.c_int32),
+        ("exact", ctypes.c_int32),
+        ("packed", ctypes.c_int32),
+        ("paired", ctypes.c_int32),
+    )
+
+
+MATRIX = ctypes.POINTER(Matrix)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dense:
+    """weight: (outputs, inputs), any floating dtype."""
+
+    weight: mx.array
+
+    @property
+    def outputs(self) -> int:
+        return self.weight.shape[0]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Quantized:
+    """MLX's layout: (outputs, inputs * bits / 32) words, (outputs, inputs / group) scales, biases.
+
+    Modes but `affine` have no biases and scales of 8 bits: `mxfp4` has 4 bits and groups of 32,
+    `mxfp8` 8 bits and the same, `nvfp4` 4 bits and groups of 16. `exact` keeps the activations in
+    float32 on a CPU, where they are otherwise rounded to 8 bits in blocks; `mxfp8` always does.
+    The inputs are a multiple of 32 in every mode.
+    """
+
+    weight: mx.array
+    scales: mx.array
+    biases: mx.array | None
+    group: int
+    bits: int
+    mode: Mode = "affine"
+    exact: bool = False
+
+    @property
+    def outputs(self) -> int:
+        return self.weight.shape[0]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Packed:
+    """A weight in the order of the C kernels (see `pack`); `matrix` points into `arrays`."""
+
+    arrays: tuple[mx.array, ...]
+    matrix: Matrix
+
+    @property
+    def outputs(self) -> int:
+        return int(self.matrix.outputs)
+
+
+Weight = Dense | Quantized | Packed
+
+
+def activation_dtype(stored: mx.Dtype) -> mx.Dtype:
+    """What to compute in: MLX's 16-bit products on a CPU are slow and, quantized, off by 4 %."""
+    return mx.float32 if device() is None and on_cpu() else stored
+
+
+def widen(weight: Weight) -> mx.array:
+    """(outputs, inputs) in float32."""
+    if isinstance(weight, Packed):
+        return _restored(weight)
+    if isinstance(weight, Dense):
+        return weight.weight.astype(mx.float32)
+    affine = weight.mode == "affine"
+    return mx.dequantize(
+        weight.weight,
+        weight.scales.astype(mx.float32) if affine else weight.scales,
+        None if weight.biases is None else weight.biases.astype(mx.float32),
+        group_size=weight.group,
+        bits=weight.bits,
+        mode=weight.mode,
+        dtype=mx.float32,
+    )
+
+
+def pack(weight: Weight) -> Weight:
+    """The same weight as the C kernels read it fastest, in the same memory: drop the one given.
+
+    Where there are no C kernels it is the one given, untouched.
+    """
+    found = c_library()
+    if found is None or isinstance(weight, Packed):
+        return weight
+    native = found.function("op_pack", MATRIX)
+    packed = Packed(arrays_of(weight), matrix(weight))
+    native(packed.matrix)
+    return packed
+
+
+def is_whole_panels(rows: int) -> bool:
+    """Whether matrices of so many rows, one below the other, all begin at a panel of the C kernels.
+
+    All that is laid out or read in panels asks this: gate and up, experts, heads. False without
+    C kernels.
+    """
+    found = library()
+    return found is not None and not rows % found.lanes
+
+
+def pack_pair(gate: Dense | Quantized, up: Dense | Quantized) -> Packed | None:
+    """A gate and its up projection as `gated_linear` reads them fastest, in memory of their own.
+
+    Their panels lie in turns, so only `gated_linear` understands the result. None where there are
+    no C kernels, or where their rows are no whole number of panels.
+    """
+    found = c_library()
+    if found is None:
+        return None
+    if gate.outputs != up.outputs or not is_whole_panels(gate.outputs):
+        return None
+    parts = [
+        mx.stack([array.reshape(-1, found.lanes, array.shape[-1]) for array in pair], axis=1)
+        for pair in zip(arrays_of(gate), arrays_of(up), strict=True)
+    ]
+    joined = [part.reshape(-1, part.shape[-1]) for part in parts]
+    mx.eval(joined)
+    packed = pack(with_arrays(gate, joined))
+    assert isinstance(packed, Packed)
+    packed.matrix.paired = 1
+    return packed if packed.matrix.packed else None  # rows of an odd number of 16-bit values
+
+
+def matrix(weight: Weight) -> Matrix:
+    """The C kernels' description, true as long as the weight lives: evaluated arrays stay put."""
+    if isinstance(weight, Packed):
+        return weight.matrix
+    arrays = arrays_of(weight)
+    mx.eval(arrays)
+    if isinstance(weight, Dense):
+        number = NUMBERS[arrays[0].dtype]
+        return Matrix(address(arrays[0]), None, None, *weight.weight.shape, 0, 0, number)
+    inputs = inputs_of(weight)
+    assert not inputs % RUN
+    return Matrix(
+        *(optional_address(array) for array in (weight.weight, weight.scales, weight.biases)),
+        weight.outputs,
+        inputs,
+        weight.bits,
+        weight.group,
+        NUMBERS[weight.scales.dtype] if weight.mode == "affine" else SCALES[weight.mode],
+        weight.exact,
+    )
+
+
+def inputs_of(weight: Weight) -> int:
+    """The columns of the matrix that it stands for."""
+    if isinstance(weight, Packed):
+        return int(weight.matrix.inputs)
+    columns = weight.weight.shape[-1]
+    return columns * 32 // weight.bits if isinstance(weight, Quantized) else columns
+
+
+def take_rows(weight: Dense | Quantized, rows: np.ndarray) -> Dense | Quantized:
+    """These rows (count,) of it, in this order, as they are stored; evaluated."""
+    places = mx.array(rows.astype(np.int32))
+    arrays = [array[places] for array in arrays_of(weight)]
+    mx.eval(arrays)
+    return with_arrays(weight, arrays)
+
+
+def with_arrays(weight: Dense | Quantized, arrays: Sequence[mx.array]) -> Dense | Quantized:
+    """The same storage of other values, whose arrays come in the order of `arrays_of`."""
+    if isinstance(weight, Dense):
+        return Dense(arrays[0])
+    biases = arrays[2] if weight.biases is not None else None
+    return replace(weight, weight=arrays[0], scales=arrays[1], biases=biases)
+
+
+def from_mxfp4_blocks(blocks: mx.array, scales: mx.array) -> Quantized:
+    """What gpt-oss's checkpoints hold of its experts, one below the other, in mode `mxfp4`.
+
+    blocks: (experts, rows, groups, 16) uint8, two codes a byte, the first in its low half; scales:
+    (experts, rows, groups) uint8, E8M0. Both lie in memory as the result's arrays do.
+    """
+    experts, rows, groups, block = blocks.shape
+    assert block == BLOCK and scales.shape == (experts, rows, groups)
+    words = blocks.reshape(experts * rows, groups * BLOCK).view(mx.uint32)
+    return Quantized(words, scales.reshape(experts * rows, groups), None, 32, 4, "mxfp4")
+
+
+def arrays_of(weight: Dense | Quantized) -> tuple[mx.array, ...]:
+    """What it is stored in, the weight first."""
+    if isinstance(weight, Dense):
+        return (weight.weight,)
+    arrays = (weight.weight, weight.scales, weight.biases)
+    return tuple(array for array in arrays if array is not None)
+
+
+def _restored(weight: Packed) -> mx.array:
+    found = library()
+    assert found is not None
+    native = found.function("op_embedding", MATRIX, ARRAY, INT, ARRAY)
+    every = np.arange(weight.outputs, dtype=np.int32)
+    out = empty(weight.outputs, weight.matrix.inputs)
+    native(weight.matrix, every, every.size, out)
+    return mx.array(out)
+
+
+def storage(weight: Weight) -> tuple[str | int | mx.Dtype, ...]:
+    """What weights have in common that can be joined, and that the same kernels read."""
+    if isinstance(weight, Dense):
+        return (weight.weight.dtype,)
+    if isinstance(weight, Packed):
+        return ("packed",)
+    return (weight.mode, weight.scales.dtype, weight.group, weight.bits, weight.exact)
+
+
+def on_cpu() -> bool:
+    """Whether MLX's own operations run on a CPU."""
+    return mx.default_device().type == mx.DeviceType.cpu

@@ -1,0 +1,54 @@
+"""A weight as Metal kernels take it that work on dense and quantized rows alike."""
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from ..metal.library import Value, padded
+from .weight import Dense, Quantized, Weight
+
+FLOATS = (mx.float32, mx.float16, mx.bfloat16)
+MXFP4 = 41  # as in kernels/metal/quantized.h; affine formats are their bits
+DENSE, RUN = 0, 8  # a format (kernels/metal/weight.h), and the numbers that a lane takes of it
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A weight as kernels/metal/weight.h takes it."""
+
+    arrays: tuple[mx.array, mx.array, mx.array]
+    kind: int  # FORMAT
+    group: int  # GROUP
+
+    @property
+    def template(self) -> dict[str, Value]:
+        return {"W": self.arrays[0].dtype} | self.codes
+
+    @property
+    def codes(self) -> dict[str, Value]:
+        """The template of kernels whose words can only be codes."""
+        return {"S": self.arrays[1].dtype, "FORMAT": self.kind, "GROUP": self.group}
+
+
+def format_of(weight: Quantized) -> int | None:
+    """Its number in kernels/metal/quantized.h; None where no kernel takes it."""
+    if weight.mode == "affine":
+        return weight.bits
+    return MXFP4 if weight.mode == "mxfp4" else None
+
+
+def stored(weight: Weight) -> Stored | None:
+    """None for a weight that the kernels do not take."""
+    if isinstance(weight, Quantized):
+        biases = weight.scales if weight.biases is None else weight.biases
+        kind = format_of(weight)
+        if kind is None:
+            return None
+        arrays = (padded(weight.weight), padded(weight.scales), padded(biases))
+        return Stored(arrays, kind, weight.group)
+    if not isinstance(weight, Dense) or weight.weight.dtype not in FLOATS:
+        return None
+    values = weight.weight
+    if values.shape[-1] % RUN:
+        return None
+    return Stored((values, values, values), DENSE, 32)

@@ -1,0 +1,218 @@
+"""The experts on Metal: two launches for a few tokens, four for the tiles of a prompt's pairs."""
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import mlx.core as mx
+
+from ..linear.activation import ACTIVATIONS, IN_METAL
+from ..linear.linear_mlx import Residual
+from ..linear.weight import Quantized, Weight
+from ..linear.weight_metal import FLOATS, Stored, stored
+from ..metal.library import kernel, nothing, scalar
+from ..norm.rms_norm import Norm
+from .route import MOST_EXPERTS, PAIRS, Picks, sorted_pairs
+
+if TYPE_CHECKING:
+    from .moe import Experts, Shared
+
+INNER_ROWS, INNER_THREADS = 8, 64  # of the experts' width, in a threadgroup of moe_inner
+OUTER_ROWS, OUTER_THREADS = 4, 128
+TILE = 32  # pairs, as in moe_prefill.metal
+INNER_TILE, OUTER_TILE, TILE_THREADS = 32, 64, 128
+COLUMNS, COMBINE_THREADS = 4, 256  # a thread of moe_combine adds up so many
+
+# Pairs of token and expert, for each expert there is. Below, a tile's 32 pairs by matrices cost
+# more than reading an expert again for each of its few tokens; above, MLX's own product of sorted
+# pairs comes within a fifth of a dense one, and loses nothing at its tiles' edges.
+TILED_FROM, TILED_BELOW = 4, 128
+
+
+class Way(Enum):
+    GATHERED = "each pair reads its expert"
+    TILED = "tiles of one expert's pairs"
+    MLX = "MLX's gathered products"
+
+
+def way(x: mx.array, experts: "Experts", chosen: mx.array) -> Way:
+    """How these pairs go through the experts."""
+    if experts.gate is None or experts.activation not in IN_METAL:
+        return Way.MLX
+    if (
+        not _alike(experts.gate, experts.up, experts.down)
+        or not chosen.size
+        or x.dtype not in FLOATS
+    ):
+        return Way.MLX
+    each = chosen.size // experts.count
+    if each < TILED_FROM:
+        return Way.GATHERED
+    sortable = experts.count <= MOST_EXPERTS and chosen.size <= PAIRS
+    covered = isinstance(experts.up, Quantized) and sortable and each < TILED_BELOW
+    return Way.TILED if covered else Way.MLX
+
+
+def _alike(*weights: Weight) -> bool:
+    """Whether one kernel takes all of these."""
+    first, *others = (stored(weight) for weight in weights)
+    return first is not None and all(
+        other is not None and other.template == first.template for other in others
+    )
+
+
+def is_alike(experts: "Experts") -> bool:
+    """Whether the shared experts, if there are any, can go through the chosen ones' launches."""
+    shared = experts.shared
+    if shared is None:
+        return True
+    if not shared.is_gated:
+        return False
+    return _alike(experts.up, shared.gate_up, shared.down)
+
+
+def moe_gathered(
+    x: mx.array,
+    experts: "Experts",
+    shared: "Shared | None",
+    picks: Picks,
+    residual: Residual = None,
+    norm: Norm | None = None,
+) -> mx.array:
+    """As `moe`, for a few tokens; shared experts are stored alike (`is_alike`)."""
+    inner = _gathered_inner(x, experts, shared, picks[0], norm)
+    down = _stored(experts.down)
+    extra = down if shared is None else _stored(shared.down)
+    (y,) = kernel("moe_decode", "moe_outer")(
+        [
+            inner,
+            *picks,
+            *down.arrays,
+            _or_unused(experts.down_bias),
+            *extra.arrays,
+            x if residual is None else residual,
+        ],
+        [(x.shape, x.dtype)],
+        (experts.hidden // OUTER_ROWS * OUTER_THREADS, x.shape[0], 1),
+        (OUTER_THREADS, 1, 1),
+        T=x.dtype,
+        HIDDEN=experts.hidden,
+        WIDTH=experts.width,
+        SHARED=0 if shared is None else shared.width,
+        PICKS=picks[0].shape[1],
+        BIASED=experts.down_bias is not None,
+        RESIDUAL=residual is not None,
+        **down.template,
+    )
+    return y
+
+
+def _gathered_inner(
+    x: mx.array, experts: "Experts", shared: "Shared | None", chosen: mx.array, norm: Norm | None
+) -> mx.array:
+    """(rows, k * width + the shared experts' width): activated, the shared ones' last."""
+    gate, up = _gate(experts), _stored(experts.up)
+    extra = gate if shared is None else _stored(shared.gate_up)
+    opening = None if shared is None else shared.open
+    (rows, k), wide = chosen.shape, 0 if shared is None else shared.width
+    (inner,) = kernel("moe_decode", "moe_inner")(
+        [
+            x,
+            chosen,
+            x if norm is None else norm.weight,
+            scalar(0.0 if norm is None else norm.eps),
+            *gate.arrays,
+            *up.arrays,
+            _or_unused(experts.gate_bias),
+            _or_unused(experts.up_bias),
+            scalar(experts.limit),
+            *extra.arrays,
+            x if opening is None else opening.astype(x.dtype),
+        ],
+        [((rows, k * experts.width + wide), x.dtype)],
+        (-(-experts.width // INNER_ROWS) * INNER_THREADS, k - (-wide // experts.width), rows),
+        (INNER_THREADS, 1, 1),
+        T=x.dtype,
+        N=x.dtype if norm is None else norm.weight.dtype,
+        HIDDEN=experts.hidden,
+        WIDTH=experts.width,
+        SHARED=wide,
+        PICKS=k,
+        ACTIVATION=ACTIVATIONS[experts.activation],
+        BIASED=experts.gate_bias is not None,
+        NORMED=norm is not None,
+        OPENED=opening is not None,
+        **gate.template,
+    )
+    return inner
+
+
+def moe_tiled(x: mx.array, experts: "Experts", picks: Picks, residual: Residual = None) -> mx.array:
+    """The chosen experts' sum, for a prompt's tokens and quantized experts."""
+    chosen, weights = picks
+    rows, k = chosen.shape
+    _, _, tiles = pairs = sorted_pairs(chosen, experts.count, TILE)
+    inner = _inner_tiles(x, experts, k, pairs)
+    down = _stored(experts.down)
+    (parts,) = kernel("moe_prefill", "moe_outer_tiles")(
+        [inner, *pairs, *down.arrays, _or_unused(experts.down_bias)],
+        [((rows * k, experts.hidden), x.dtype)],
+        (-(-experts.hidden // OUTER_TILE) * TILE_THREADS, tiles.size // 2, 1),
+        (TILE_THREADS, 1, 1),
+        T=x.dtype,
+        HIDDEN=experts.hidden,
+        WIDTH=experts.width,
+        BIASED=experts.down_bias is not None,
+        **down.codes,
+    )
+    (y,) = kernel("moe_prefill", "moe_combine")(
+        [parts, weights, x if residual is None else residual],
+        [(x.shape, x.dtype)],
+        (experts.hidden // COLUMNS, rows, 1),
+        (COMBINE_THREADS, 1, 1),
+        T=x.dtype,
+        HIDDEN=experts.hidden,
+        PICKS=k,
+        RESIDUAL=residual is not None,
+    )
+    return y
+
+
+def _inner_tiles(
+    x: mx.array, experts: "Experts", k: int, pairs: tuple[mx.array, mx.array, mx.array]
+) -> mx.array:
+    """(pairs, width), activated, in the order of experts."""
+    order, _, tiles = pairs
+    gate, up = _gate(experts), _stored(experts.up)
+    (inner,) = kernel("moe_prefill", "moe_inner_tiles")(
+        [
+            *(x, *pairs, *gate.arrays, *up.arrays),
+            *(_or_unused(bias) for bias in (experts.gate_bias, experts.up_bias)),
+            scalar(experts.limit),
+        ],
+        [((order.size, experts.width), x.dtype)],
+        (-(-experts.width // INNER_TILE) * TILE_THREADS, tiles.size // 2, 1),
+        (TILE_THREADS, 1, 1),
+        T=x.dtype,
+        HIDDEN=experts.hidden,
+        WIDTH=experts.width,
+        PICKS=k,
+        ACTIVATION=ACTIVATIONS[experts.activation],
+        BIASED=experts.gate_bias is not None,
+        **gate.codes,
+    )
+    return inner
+
+
+def _gate(experts: "Experts") -> Stored:
+    assert experts.gate is not None
+    return _stored(experts.gate)
+
+
+def _stored(weight: Weight) -> Stored:
+    found = stored(weight)
+    assert found is not None
+    return found
+
+
+def _or_unused(bias: mx.array | None) -> mx.array:
+    return nothing() if bias is None else bias

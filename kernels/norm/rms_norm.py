@@ -1,0 +1,105 @@
+"""Root mean square normalisation over the last axis."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from ..cpu.library import ARRAY, FLOAT, INT, NUMBERS, VALUES, Function, array, output
+from ..metal.device import device
+from ..metal.library import kernel, padded, scalar
+from ..registry import InMetal, Key, Operation, bucket, in_c, in_float32
+
+SIMD, THREADS = 32, 1024  # lanes of a simdgroup; threads of a threadgroup, at most
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Norm:
+    """A norm that the operation after it may take into its own work. weight: (width,)."""
+
+    weight: mx.array
+    eps: float
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """(..., width) alike."""
+        return rms_norm(x, self.weight, self.eps)
+
+
+def once(x: mx.array, norm: Norm | None) -> tuple[mx.array, Norm | None]:
+    """x and its norm, for several operations: on a CPU, where none takes it in, the norm of x."""
+    if norm is None or device() is not None:
+        return x, norm
+    return norm(x), None
+
+
+def rms_norm_mlx(x: mx.array, weight: mx.array, eps: float) -> mx.array:
+    """By MLX's own operation, which gives float32 where either of the two is."""
+    return mx.fast.rms_norm(x, weight, eps).astype(x.dtype)
+
+
+def rms_norm_reference(x: mx.array, weight: mx.array, eps: float) -> mx.array:
+    """The definition, in float32."""
+    wide = x.astype(mx.float32)
+    scale = mx.rsqrt(mx.mean(wide * wide, axis=-1, keepdims=True) + eps)
+    return ((wide * scale) * weight.astype(mx.float32)).astype(x.dtype)
+
+
+@in_c("op_norm", VALUES, ARRAY, INT, ARRAY, *(INT,) * 4, FLOAT, ARRAY)
+def _rms_norm_c(native: Function, x: mx.array, weight: mx.array, eps: float) -> mx.array:
+    return norm_c(native, x, weight, None, eps, False)
+
+
+def norm_c(
+    native: Function,
+    x: mx.array,
+    weight: mx.array,
+    bias: mx.array | None,
+    eps: float,
+    is_centred: bool,
+) -> mx.array:
+    """Either norm in C; float32 but for weight and bias, which may have 16 bits."""
+    mx.eval(weight, bias)
+    kinds = (NUMBERS[weight.dtype], 0 if bias is None else NUMBERS[bias.dtype])
+    out = output(*x.shape)
+    sizes = (x.size // x.shape[-1], x.shape[-1], is_centred, eps)
+    native(x, weight, kinds[0], bias, kinds[1], *sizes, out)
+    return array(out)
+
+
+def _key(x: mx.array, weight: mx.array, eps: float) -> Key:
+    return bucket(x.size // max(1, x.shape[-1])), x.shape[-1], x.dtype, weight.dtype
+
+
+def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, mx.array, float]]:
+    for rows, width in ((1, 7), (1, 8), (2, 33)):
+        yield mx.random.normal((rows, width)).astype(dtype), mx.ones((width,), dtype), 1e-5
+
+
+def rms_norm_metal(x: mx.array, weight: mx.array, eps: float) -> mx.array:
+    """As `rms_norm`, by kernels/norm/rms_norm.metal."""
+    if not x.size:
+        return x
+    width = x.shape[-1]
+    count = 4 if width % 4 == 0 else 1
+    threads = min(THREADS, -(-width // (count * SIMD)) * SIMD)
+    return kernel("rms_norm")(
+        [padded(x), padded(weight), scalar(eps), scalar(width, mx.int32)],
+        [(x.shape, x.dtype)],
+        (x.size // width * threads, 1, 1),
+        (threads, 1, 1),
+        T=x.dtype,
+        G=weight.dtype,
+        COUNT=count,
+    )[0]
+
+
+# (..., width) alike.
+rms_norm = Operation(
+    "rms_norm",
+    rms_norm_mlx,
+    rms_norm_reference,
+    _rms_norm_c,
+    InMetal(
+        ("rms_norm.metal",), rms_norm_metal, _key, _edges, oracle=in_float32(rms_norm_reference)
+    ),
+)

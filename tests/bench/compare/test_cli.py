@@ -1,0 +1,169 @@
+"""`bessemer bench` as a user meets it: a child process, exit codes, one sentence for a mistake."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bessemer.bench.compare import cli, floor
+from bessemer.bench.models.shapes import Shape, shape
+from bessemer.bench.models.synthetic import Storage, write
+from tests.http.running import COMMAND, Server, serving
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all tests, so that C is compiled once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(floor, "BUFFER", 1 << 24)
+    monkeypatch.setattr(floor, "SECONDS", 0.01)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("COLUMNS", "100")
+
+
+def bench(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [*COMMAND, "bench", *arguments], capture_output=True, text=True, timeout=60
+    )
+
+
+def test_a_comparison_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    quick = ["--tokens", "4", "--rounds", "2", "--context", "8,40", "--threads", "1"]
+    assert cli.main(["decode", "--shape", "tiny", *quick, "--json", "--save"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [case["name"] for case in report["cases"]] == ["context 8", "context 40"]
+    assert [len(row["samples"]) for row in report["rows"]] == [2, 2]
+    assert len(report["floors"]["read, GB/s"]) == 2 and report["troubles"] == []
+    assert report["model"]["name"] == "tiny" and report["machine"]["cores"] >= 1
+    (saved,) = (tmp_path / "data" / "bessemer" / "bench").glob("*-decode-tiny.json")
+    assert json.loads(saved.read_text()) == report
+    log = tmp_path / "LOG.md"
+    log.write_text("# Log\n")
+    assert cli.main(["log", str(saved), "--into", str(log)]) == 0
+    assert "bessemer bench decode --shape tiny" in log.read_text()
+    assert cli.main(["log", str(saved), "--print"]) == 0
+    assert capsys.readouterr().out.startswith("## 20")
+
+
+def test_help_and_shapes(capsys: pytest.CaptureFixture[str]) -> None:
+    done = bench("--help")
+    assert done.returncode == 0
+    assert all(name in done.stdout for name in ("decode", "prefill", "quality", "usage: bessemer"))
+    assert cli.main(["shapes"]) == 0
+    assert "1,236 M parameters" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["frob"], "invalid choice: 'frob'"),
+        (["decode", "--rounds", "0"], "--rounds: invalid positive value: '0'"),
+        (["decode", "--context", "a,b"], "--context"),
+        (["decode", "--shape", "x"], "no shape is called 'x'"),
+        (["prefill", "--streams", "2"], "unrecognized arguments: --streams 2"),
+        (["decode", "--layers", "2"], "--layers goes with --shape"),
+        (["decode", "--shape", "tiny", "--layers", "9"], "tiny has 2 layers"),
+        (["decode", "--shape", "tiny", "--bits", "7"], "--bits is 7"),
+        (["decode", "--shape", "tiny", "--model", "x"], "not allowed with argument"),
+        (["decode", "--model", "/no/where"], "neither a directory nor a Hugging Face id"),
+        (["decode", "--against", "foo"], "'foo' is no peer"),
+        (["decode", "--shape", "tiny", "--against", "llama.cpp", "--llama-cpp", "/no"], "peers.md"),
+        (["decode", "--without-ours"], "nobody to measure"),
+        (["load", "--against", "http://127.0.0.1:1"], "runs already"),
+        (["log", "/no/such.json"], "cannot be read"),
+        (["log", __file__], "is no saved result"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and words in err
+    assert err.startswith("bessemer bench: ") and err.endswith(".\n")
+
+
+def test_the_exit_code_of_the_child_is_ours() -> None:
+    done = bench("decode", "--shape", "nothing")
+    assert done.returncode == 2 and done.stderr.startswith("bessemer bench: no shape")
+
+
+def test_an_architecture_that_the_engine_lacks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = {**shape("tiny").config, "model_type": "no_such_family"}
+    write(tmp_path, Shape("odd", config, 2), Storage(), 1)
+    assert cli.main(["decode", "--model", str(tmp_path), "--rounds", "1"]) == 2
+    assert "model_type is 'no_such_family'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_it_ends_with_all_its_processes(number: int, code: int) -> None:
+    arguments = ["bench", "decode", "--shape", "tiny", "--rounds", "10000"]
+    process = subprocess.Popen(
+        [*COMMAND, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    family: list[psutil.Process] = []
+    for _ in range(400):
+        family = psutil.Process(process.pid).children(recursive=True)
+        if len(family) >= 2:
+            break
+        time.sleep(0.02)
+    assert len(family) >= 2
+    time.sleep(0.3)
+    os.kill(process.pid, number)
+    assert process.wait(20) == code
+    _, alive = psutil.wait_procs(family, 5)
+    assert not alive
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serving("--max-tokens", "50") as running:
+        yield running
+
+
+@pytest.mark.parametrize("subject", ["decode", "prefill", "batch", "serve"])
+def test_a_url_is_a_contestant(
+    subject: str, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    amounts = {
+        "decode": ["--tokens", "400", "--context", "5"],
+        "prefill": ["--lengths", "30"],
+        "batch": ["--tokens", "800", "--context", "5", "--streams", "2"],
+        "serve": ["--tokens", "400", "--context", "5", "--streams", "2"],
+    }
+    arguments = ["--without-ours", "--against", server.url, "--rounds", "1", "--budget", "0"]
+    assert cli.main([subject, *arguments, *amounts[subject], "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [each["label"] for each in report["contestants"]] == [f"endpoint :{server.port}"]
+    speeds = [row for row in report["rows"] if row["metric"] == "speed"]
+    assert len(speeds) == 1 and speeds[0]["median"] > 0
+
+
+@pytest.mark.parametrize("subject", ["load", "memory"])
+def test_lives_of_our_own_server(subject: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([subject, "--rounds", "1", "--json"]) == 0
+    found = {row["metric"]: row["median"] for row in json.loads(capsys.readouterr().out)["rows"]}
+    if subject == "load":
+        assert 0 < found["ready"] <= found["first"] < 60 and 0 < found["run"] < 60
+    else:
+        assert found["plain"] < found["after"] <= found["whole"] and found["over"] > 0
+
+
+def test_http_does_not_import_it() -> None:
+    code = "import sys, bessemer.http.cli; print([m for m in sys.modules if 'bench' in m])"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"

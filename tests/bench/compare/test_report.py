@@ -1,0 +1,160 @@
+"""From an outcome to a report, and the report as JSON, table, markdown and page."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from bessemer.bench.compare import plots, report
+from bessemer.bench.compare.contest import About, Case, Measure, Unavailable
+from bessemer.bench.compare.floor import Floors
+from bessemer.bench.compare.machine import describe
+from bessemer.bench.compare.metrics import METRICS, Amounts, Limits, cases, floor
+from bessemer.bench.compare.page import page
+from bessemer.bench.compare.rounds import Outcome
+from bessemer.bench.compare.show import console, entry, number, prepend, table
+from bessemer.bench.compare.summary import Setting, tally
+from bessemer.bench.models.cost import Cost
+from bessemer.bench.models.forms import UnderTest
+
+# A model of 4-bit weights: a token reads 100 MB, does 0.4 G operations, keeps 1 kB.
+COST = Cost(120_000_000, 100e6, 0.0, 1.0, 0.4e9, 1e3, 213_000_000, 0.3e9)
+UNDER = UnderTest("toy", Path("/home/somebody/toy"), COST, "4 bits")
+AMOUNTS = Amounts(64, [32], [512], [1, 4])
+
+
+def measured(subject: str, **values: float) -> report.Report:
+    planned = cases(subject, AMOUNTS)
+    outcome = Outcome(
+        abouts=[
+            About("bessemer", "0.1.0", {"threads": "2"}, 120_000_000),
+            About("llama.cpp", "b1", {"KV": "f16"}, 121_000_000),
+            About("mlx_lm", "0.32", {"BLAS": "OpenBLAS 0.3"}, 852_000_000),
+        ],
+        floors=[Floors(20.0, 10.0, 400.0, 900.0), Floors(22.0, 10.0, 410.0, 0.0)],
+        troubles={("late", ""): "/home/somebody/toy is not for it"},
+    )
+    for case in planned:
+        for label, times in (("bessemer", 2.0), ("llama.cpp", 1.0), ("mlx_lm", 0.5)):
+            outcome.found[case.name, label] = [
+                Measure({name: value * times * n for name, value in values.items()})
+                for n in (1.0, 1.1)
+            ]
+    outcome.notes[planned[0].name, "mlx_lm"] = ["cut to 4 of 64 tokens by --budget"]
+    command = ["bessemer", "bench", subject, "--model", "/home/somebody/toy", "--html=/tmp/x.html"]
+    return tally(
+        Setting(subject, command, describe(), 2, UNDER, planned, "bessemer", "by numpy"), outcome
+    )
+
+
+def test_ratios_floors_and_marks() -> None:
+    found = measured("decode", speed=75.0)
+    ours, llama, mlx_lm = found.find("context 32", "speed")
+    assert ours.median == pytest.approx(157.5) and ours.samples == [150.0, 165.0]
+    assert ours.ratio is None and llama.ratio is not None and mlx_lm.ratio is not None
+    assert (llama.ratio.median, mlx_lm.ratio.median) == (pytest.approx(2), pytest.approx(4))
+    expected = 21e9 / (100e6 + 64 * 1e3)
+    assert ours.floor == pytest.approx(expected)
+    assert ours.of_floor == pytest.approx(157.5 / expected)
+    assert llama.of_floor is not None and mlx_lm.of_floor is None  # its weights are others
+
+
+def test_the_floor_of_each_subject() -> None:
+    limits = Limits(20e9, 900e9)
+    assert floor(Case("prefill", "", 512), COST, limits) == pytest.approx(900 / 0.3)
+    batch = floor(Case("batch", "", 64, 32, 4), COST, limits)
+    assert batch == pytest.approx(4 * 20e9 / (100e6 + 4 * 64 * 1e3))
+    assert floor(Case("load", "", 1), COST, limits) is None
+
+
+def test_a_saved_report_is_the_same_and_names_nobody() -> None:
+    found = measured("serve", speed=100.0, ttft=12.0)
+    content = report.write(found)
+    assert report.read(content) == found
+    assert b"somebody" not in content and b"/home" not in content
+    saved = json.loads(content)
+    assert saved["schema"] == 1 and saved["command"][-1] == "--html=x.html"
+    assert set(saved["machine"]) >= {"cpu", "cores", "memory", "system", "python", "versions"}
+    with pytest.raises(ValueError, match="schema is 99"):
+        report.read(content.replace(b'"schema": 1', b'"schema": 99'))
+    with pytest.raises(ValueError):
+        report.read(b"{}")
+
+
+def test_a_command_for_everybody() -> None:
+    line = ["decode", "--against", "llama.cpp,http://gpu7.lab:80/v1,http://127.0.0.1:9"]
+    line += ["--model", "Qwen/Qwen3-0.6B", "--gguf=~/models/x.gguf", "--context", "0,4096"]
+    kept = ["decode", "--against", "llama.cpp,URL,http://127.0.0.1:9"]
+    kept += ["--model", "Qwen/Qwen3-0.6B", "--gguf=x.gguf", "--context", "0,4096"]
+    assert report.public(line) == kept
+
+
+def test_the_table_says_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    console().print(table(measured("decode", speed=75.0)))
+    out = " ".join(capsys.readouterr().out.split())
+    for words in (
+        "context 32, tok/s", "157.5", "2.00 (2.00 to 2.00)", "cut to 4 of 64", "BLAS OpenBLAS 0.3",
+        "read, GB/s 21.0", "by numpy", "late: toy is not for it", "2 interleaved rounds",
+        "(4.51 bits each)",
+    ):  # fmt: skip
+        assert words in out, words
+
+
+def test_the_markdown_goes_above_the_newest_entry(tmp_path: Path) -> None:
+    log = tmp_path / "LOG.md"
+    log.write_text("# What was measured\n\nNewest first.\n\n## 2020-01-01: old\n\ntext\n")
+    text = entry(measured("decode", speed=75.0))
+    prepend(log, text)
+    prepend(log, text.replace("decode", "second"))
+    lines = log.read_text().splitlines()
+    heads = [line for line in lines if line.startswith("#")]
+    assert heads[0] == "# What was measured" and heads[-1] == "## 2020-01-01: old"
+    assert "second" in heads[1] and "decode, toy, 4 bits" in heads[2]
+    widths = {line.count("|") for line in lines if line.startswith("|")}
+    assert len(widths) == 1 and "| context 32, tok/s | bessemer | 157.5 |" in log.read_text()
+    empty = tmp_path / "NEW.md"
+    empty.write_text("# Log\n")
+    prepend(empty, text)
+    assert empty.read_text().startswith("# Log\n\n## ")
+
+
+@pytest.mark.parametrize(
+    ("subject", "titles"),
+    [
+        ("decode", ["Speed", "Roofline"]),
+        ("prefill", ["Speed", "Roofline"]),
+        ("batch", ["Throughput over concurrency", "Roofline"]),
+        ("serve", ["Throughput over concurrency", "Latency percentiles", "Roofline"]),
+        ("load", ["ready, s from start"]),
+    ],
+)
+def test_the_page_stands_alone(subject: str, titles: list[str]) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is in the extra `bench`")
+    values = {metric.name: 10.0 + place for place, metric in enumerate(METRICS[subject])}
+    text = page(measured(subject, **values))
+    assert text.count("<svg") >= len(titles)
+    for title in titles:
+        assert f"<h2>{title}" in text
+    assert "src=" not in text and "somebody" not in text and "cut to 4 of 64" in text
+
+
+def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(Unavailable, match=r"pip install 'bessemer\[bench\]'"):
+        plots.require_matplotlib()
+
+
+def test_scaled_models_are_marked_everywhere() -> None:
+    found = measured("decode", speed=75.0)
+    model = report.model("toy", "4 bits", "scaled: 2 of 32 layers", dataclasses.replace(COST))
+    assert "scaled: 2 of 32 layers" in model.title
+    assert found.model is not None and found.model.title == "toy, 4 bits"
+
+
+def test_numbers_keep_three_digits() -> None:
+    (column,) = measured("decode", speed=1.0).metrics
+    assert [number(value, column) for value in (1234.56, 12.34, 0.5, 0.01234, 0)] == [
+        "1234.6", "12.3", "0.50", "0.012", "0.0",
+    ]  # fmt: skip

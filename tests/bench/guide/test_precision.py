@@ -1,0 +1,11 @@
+"""8-bit activations cost the built-in model none of its answers, and next to no perplexity."""
+
+from bessemer.bench.guide.precision import GUIDE, compare
+from bessemer.kernels.cpu.library import compiled
+
+
+def test_the_built_in_model_answers_alike() -> None:
+    found = compare(GUIDE, 80)
+    assert (found.same, found.compared) == (80, 80)
+    assert found.fast != found.exact or not compiled()
+    assert abs(found.change) < 0.005

@@ -1,0 +1,197 @@
+"""Storage of every kind, and checkpoints that contradict their config."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from bessemer.architectures.config import ModelConfig
+from bessemer.architectures.registry import configure
+from bessemer.architectures.storage import Quantization, Stored
+from bessemer.engine.checkpoint.checkpoint import CheckpointError, open_checkpoint
+from bessemer.engine.checkpoint.weights import Reading, Weights
+from bessemer.kernels.linear.linear import linear
+from bessemer.kernels.linear.weight import Dense, Quantized, widen
+from tests.architectures.tiny import BASE, Tiny
+
+CONFIG = BASE | {"model_type": "llama"}
+
+
+def write(path: Path, arrays: dict[str, mx.array]) -> Path:
+    path.mkdir(exist_ok=True)
+    Tiny(CONFIG).write(path)
+    mx.save_safetensors(str(path / "model.safetensors"), arrays)
+    return path
+
+
+def weights(path: Path, quantization: Quantization | None = None) -> Weights:
+    config: ModelConfig = configure(CONFIG)
+    return Weights(
+        open_checkpoint(path), replace(config, quantization=quantization or Quantization())
+    )
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 8])
+@pytest.mark.parametrize("group", [32, 64, 128])
+@pytest.mark.parametrize("dtype", [mx.float32, mx.float16, mx.bfloat16])
+def test_quantized_grid(bits: int, group: int, dtype: mx.Dtype, tmp_path: Path) -> None:
+    """Against the words taken apart bit by bit: a row is one little-endian stream of integers."""
+    random = np.random.RandomState(0)
+    words = random.randint(0, 2**32, (24, 256 * bits // 32), dtype=np.uint32)
+    scales, biases = (mx.array(random.randn(24, 256 // group)).astype(dtype) for _ in range(2))
+    path = write(tmp_path, {"m.weight": mx.array(words), "m.scales": scales, "m.biases": biases})
+    found = weights(path, Quantization(Stored(group, bits))).matrix("m", 24, 256)
+    assert isinstance(found, Quantized)
+    assert (found.scales.dtype, found.group, found.bits) == (dtype, group, bits)
+    stream = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")
+    integers = stream.reshape(24, 256, bits) @ (1 << np.arange(bits))
+    wide = [
+        np.repeat(np.array(part.astype(mx.float32)), group, axis=1) for part in (scales, biases)
+    ]
+    expected = integers * wide[0] + wide[1]
+    assert np.allclose(np.array(widen(found)), expected, rtol=1e-6, atol=1e-5)
+    x = random.randn(3, 256).astype(np.float32)
+    product = np.array(linear(mx.array(x), replace(found, exact=True)))
+    assert np.abs(product - x @ expected.T).max() <= 1e-5 * np.abs(product).max()
+
+
+@pytest.mark.parametrize("dtype", [mx.float32, mx.float16, mx.bfloat16])
+def test_dense_matrices_stay_as_they_are_stored(dtype: mx.Dtype, tmp_path: Path) -> None:
+    path = write(tmp_path, {"m.weight": mx.ones((8, 16), dtype), "n": mx.ones((16,), dtype)})
+    reader = weights(path)
+    found = reader.matrix("m", 8, 16)
+    assert isinstance(found, Dense)
+    assert found.weight.dtype == dtype
+    assert reader.vector("n", 16).dtype == reader.dtype == mx.float32
+    assert reader.bytes == (8 * 16 + 16) * dtype.size
+
+
+def test_entries_of_modules_come_before_the_default(tmp_path: Path) -> None:
+    arrays = {"dense.weight": mx.ones((8, 128))}
+    for name, group, bits in (("own", 32, 8), ("common", 64, 4)):
+        parts = mx.quantize(mx.ones((8, 128)), group_size=group, bits=bits)
+        for part, array in zip(("weight", "scales", "biases"), parts, strict=True):
+            arrays[f"{name}.{part}"] = array
+    modules = {"own": Stored(32, 8), "dense": None}
+    reader = weights(write(tmp_path, arrays), Quantization(Stored(64, 4), modules))
+    kinds = [reader.matrix(name, 8, 128) for name in ("own", "common", "dense")]
+    assert [w.bits if isinstance(w, Quantized) else None for w in kinds] == [8, 4, None]
+    reader.finish()
+
+
+def test_what_has_no_scales_is_not_quantized(tmp_path: Path) -> None:
+    reader = weights(write(tmp_path, {"m.weight": mx.ones((8, 16))}), Quantization(Stored(64, 4)))
+    assert isinstance(reader.matrix("m", 8, 16), Dense)
+
+
+def quantized_parts(**changes: Any) -> dict[str, mx.array]:
+    words, scales, biases = mx.quantize(mx.ones((8, 128)), group_size=64, bits=4)
+    parts = {"m.weight": words, "m.scales": scales, "m.biases": biases}
+    parts |= {f"m.{part}": array for part, array in changes.items()}
+    return {name: array for name, array in parts.items() if array is not None}
+
+
+CONTRADICTIONS: list[tuple[dict[str, mx.array], Quantization, str]] = [
+    ({"x": mx.ones(1)}, Quantization(), "lacks the tensor m.weight"),
+    ({"m.weight": mx.ones((8, 127))}, Quantization(), "m.weight has shape (8, 127)"),
+    ({"m.weight": mx.ones((8, 128, 1))}, Quantization(), "m.weight has shape (8, 128, 1)"),
+    (
+        {"m.weight": mx.ones((8, 128), mx.int32), "x": mx.ones(1)},
+        Quantization(),
+        "m.weight is I32, expected F32 or F16 or BF16",
+    ),
+    (quantized_parts(), Quantization(), "config.json says nothing of quantization"),
+    (quantized_parts(), Quantization(Stored(64, 8)), "m.weight has shape (8, 16)"),
+    (quantized_parts(), Quantization(Stored(32, 4)), "m.scales has shape (8, 2)"),
+    (quantized_parts(), Quantization(Stored(64, 4), {"m": None}), "m.weight is U32"),
+    (quantized_parts(biases=None), Quantization(Stored(64, 4)), "lacks the tensor m.biases"),
+    (
+        quantized_parts(scales=None),
+        Quantization(Stored(64, 4), {"m": Stored(64, 4)}),
+        "lacks the tensor m.scales",
+    ),
+    (
+        quantized_parts(weight=mx.ones((8, 16), mx.int32)),
+        Quantization(Stored(64, 4)),
+        "m.weight is I32, expected U32",
+    ),
+]
+
+
+@pytest.mark.parametrize(("arrays", "quantization", "message"), CONTRADICTIONS)
+def test_contradictions_name_the_tensor(
+    arrays: dict[str, mx.array], quantization: Quantization, message: str, tmp_path: Path
+) -> None:
+    reader = weights(write(tmp_path, arrays), quantization)
+    with pytest.raises(CheckpointError) as caught:
+        reader.matrix("m", 8, 128)
+    assert message in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_columns_that_no_group_fits(tmp_path: Path) -> None:
+    reader = weights(write(tmp_path, quantized_parts()), Quantization(Stored(64, 4)))
+    with pytest.raises(CheckpointError, match="m has 100 columns, quantized by 64 at a time"):
+        reader.matrix("m", 8, 100)
+
+
+def test_a_file_that_mlx_cannot_read(tmp_path: Path) -> None:
+    header = (
+        b'{"x":{"dtype":"F8_E5M2","shape":[4],"data_offsets":[0,4]},'
+        b'"n":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}'
+    )
+    Tiny(CONFIG).write(tmp_path)
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+    with pytest.raises(CheckpointError, match=r"model\.safetensors cannot be read by MLX"):
+        weights(tmp_path).vector("n", 1)
+
+
+def test_no_floating_tensor_at_all(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no tensor of F32, F16, BF16"):
+        weights(write(tmp_path, {"m": mx.ones((1,), mx.int32)}))
+
+
+def test_tensors_left_over(tmp_path: Path) -> None:
+    arrays = {"model.layers.0.self_attn.rotary_emb.inv_freq": mx.ones(8)}
+    weights(write(tmp_path, arrays)).finish()
+    arrays |= {"model.layers.7.mlp.up_proj.weight": mx.ones((2, 2)), "visual.a": mx.ones(1)}
+    with pytest.raises(CheckpointError) as caught:
+        weights(write(tmp_path, arrays)).finish()
+    assert "model.layers.7.mlp.up_proj.weight and 1 more" in str(caught.value)
+
+
+def test_a_file_is_read_lazily_and_once(tmp_path: Path) -> None:
+    """Peak of taking one of many tensors: that one."""
+    many = {f"m{i}": mx.ones((1 << 20,)) for i in range(16)}
+    path = write(tmp_path, many)
+    del many
+    reader = weights(path)
+    mx.reset_peak_memory()
+    before = mx.get_active_memory()
+    taken = reader.vector("m3", 1 << 20)
+    assert mx.get_peak_memory() - before <= taken.nbytes * 1.01
+    with pytest.raises(CheckpointError, match="lacks the tensor m3"):
+        reader.vector("m3", 1 << 20)
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_numbers_that_are_none(broken: float, tmp_path: Path) -> None:
+    arrays = {"m.weight": mx.full((8, 64), broken), "n": mx.ones((4,))}
+    path = write(tmp_path, arrays)
+    assert isinstance(weights(path).matrix("m", 8, 64), Dense)  # unless they are looked for
+    reader = Weights(open_checkpoint(path), configure(CONFIG), Reading(check=True))
+    assert reader.vector("n", 4).tolist() == [1, 1, 1, 1]
+    with pytest.raises(CheckpointError) as caught:
+        reader.matrix("m", 8, 64)
+    assert str(caught.value) == f"{path / 'model.safetensors'}: m.weight holds NaN or infinity"
+
+
+def test_scales_that_are_none(tmp_path: Path) -> None:
+    path = write(tmp_path, quantized_parts(scales=mx.full((8, 2), float("nan"))))
+    config = replace(configure(CONFIG), quantization=Quantization(Stored(64, 4)))
+    with pytest.raises(CheckpointError, match=r"m\.scales holds NaN"):
+        Weights(open_checkpoint(path), config, Reading(check=True)).matrix("m", 8, 128)

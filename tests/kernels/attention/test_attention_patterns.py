@@ -1,0 +1,233 @@
+"""The three ways in which steps bring a pool up to date on Metal, in any order that MLX allows."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from bessemer.kernels.attention import attention_metal as module
+from bessemer.kernels.attention.attention import attention_reference
+from bessemer.kernels.attention.attention_metal import attention_metal, self_test
+from bessemer.kernels.attention.pages import (
+    PAGE,
+    TAIL_PAGES,
+    TOKEN,
+    Format,
+    Heads,
+    Layout,
+    Pages,
+    Tail,
+    flush,
+    pages_of,
+    zeros,
+)
+from bessemer.kernels.metal.device import Options, Simulator, using
+from bessemer.kernels.simulator.reorder import Recorded, recording
+
+from ..arrays import normal
+from ..orders import orders, replay
+from ..steps import layout_of, stale
+from .test_attention_metal import CHECK, Way, heads_of, turned, width
+
+F = mx.float32
+FAST = Simulator(Options(mode="fast"))
+HEADS = heads_of(2, 1, 32)
+LAYERS = 2
+# Rows of a step: their pages and their lengths. Two sequences go on side by side over the ends of
+# pages; then the first one is gone, and the page that it ended in is another's.
+TABLES = {"a": [4, 2], "b": [1, 3, 5], "c": [2], "d": [4]}
+STEPS = [
+    *([("a", 31 + i), ("b", 62 + i)] for i in range(5)),
+    *([("b", 67 + i), ("c", 1 + i), ("d", 1 + i)] for i in range(3)),
+]
+
+
+def layout_at(rows: Sequence[tuple[str, int]]) -> Layout:
+    return layout_of([(TABLES[name], length, 1) for name, length in rows])
+
+
+class Engine:
+    """Runs the steps' layers; the numbers that go in do not depend on what came out."""
+
+    def __init__(self, way: Way, heads: Heads = HEADS, format: Format = Format.FLOAT32) -> None:
+        self.way = way
+        self.heads = heads
+        self.pools = [stale(6, heads.kv_heads, heads.head_dim, heads.value_dim, format)] * LAYERS
+        self.rows: list[str] = []
+        self.starts: list[int] = []
+        self.lengths: list[int] = []
+        self._fill()
+        if way == "in place":
+            self.pools = [replace(pool, token=mx.zeros((TOKEN,))) for pool in self.pools]
+        mx.eval([pool.arrays for pool in self.pools])
+
+    def _fill(self) -> None:
+        """What was there before the first step."""
+        runs = [(TABLES["a"], 30, 30), (TABLES["b"], 61, 61)]
+        layout = layout_of(runs)
+        qkv = normal(91, width(self.heads), seed=50)
+        table = turned(layout, self.heads, None)
+        self.pools = [
+            attention_reference(qkv + layer, self.heads, table, pool, layout)[1]
+            for layer, pool in enumerate(self.pools)
+        ]
+
+    def step(self, number: int, reference: bool = False) -> list[mx.array]:
+        rows = STEPS[number]
+        layout = layout_at(rows)
+        if self.way == "tail":
+            layout = replace(layout, tails=self._starts(rows))
+        table = turned(layout, self.heads, None)
+        outs = []
+        for layer in range(LAYERS):
+            qkv = normal(len(rows), width(self.heads), seed=100 + 10 * number + layer)
+            run = attention_reference if reference else attention_metal
+            out, self.pools[layer] = run(qkv, self.heads, table, self.pools[layer], layout)
+            outs.append(out)
+        return outs
+
+    def _starts(self, rows: Sequence[tuple[str, int]]) -> mx.array:
+        """Full pages go into the pool while their tails go on; and all, where rows change."""
+        names = [name for name, _ in rows]
+        goes_on = names == self.rows
+        moves = [
+            (row, part, TABLES[name][self.starts[row] // PAGE + part])
+            for row, name in enumerate(self.rows)
+            for part in range(TAIL_PAGES)
+            if self.starts[row] + part * PAGE < self.lengths[row]
+            and (not goes_on or self.starts[row] + (part + 1) * PAGE <= self.lengths[row])
+        ]
+        self.pools = [flush(pool, moves, goes_on) for pool in self.pools]
+        if goes_on:
+            for row, *_ in moves:
+                self.starts[row] += PAGE
+        else:
+            self.starts = [(length - 1) // PAGE * PAGE for _, length in rows]
+        self.rows, self.lengths = names, [length for _, length in rows]
+        return mx.array(self.starts, mx.int32)
+
+    def run(self) -> list[mx.array]:
+        return [out for number in range(len(STEPS)) for out in self.step(number)]
+
+
+def expected(heads: Heads, format: Format) -> list[mx.array]:
+    engine = Engine("replaced", heads, format)
+    return [out for number in range(len(STEPS)) for out in engine.step(number, reference=True)]
+
+
+def close(found: Sequence[mx.array], wanted: Sequence[mx.array], tolerance: float = 1e-5) -> bool:
+    """NaN is not close."""
+    return all(
+        float(mx.max(mx.abs(a - b))) <= tolerance * float(mx.max(mx.abs(b)))
+        for a, b in zip(found, wanted, strict=True)
+    )
+
+
+WAYS: tuple[Way, ...] = ("replaced", "tail", "in place")
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("format", [Format.FLOAT32, Format.INT4])
+def test_steps_one_after_another(way: Way, format: Format) -> None:
+    heads = HEADS if format == Format.FLOAT32 else replace(HEADS, window=35)
+    with using(CHECK):
+        found = Engine(way, heads, format).run()
+    assert close(found, expected(heads, format))
+
+
+def attended(dispatches: Sequence[Recorded], results: Sequence[list[mx.array]]) -> list[mx.array]:
+    """The outputs of the attention kernels among them."""
+    assert len(dispatches) == LAYERS * len(STEPS)
+    return [outputs[0] for outputs in results]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_any_order_that_mlx_allows(way: Way) -> None:
+    with using(FAST):
+        engine = Engine(way)
+        with recording() as dispatches:
+            found = engine.run()
+        tried = 0
+        for order in orders(dispatches, limit=12, seed=1):
+            again = attended(dispatches, replay(dispatches, order))
+            assert all(bool(mx.array_equal(a, b)) for a, b in zip(again, found, strict=True))
+            tried += 1
+    assert tried == 12
+
+
+def test_a_lost_token_is_noticed() -> None:
+    """What the test before relies on: without the edges that tokens make, results change."""
+    with using(FAST):
+        engine = Engine("in place")
+        with recording() as dispatches:
+            for number in range(len(STEPS)):
+                engine.pools = [replace(pool, token=mx.zeros((TOKEN,))) for pool in engine.pools]
+                found = engine.step(number) if number else [*engine.step(0)]
+                del found
+        wanted = [dispatch.outputs[0] for dispatch in dispatches]
+        changed = 0
+        for order in orders(dispatches, limit=12, seed=1):
+            again = attended(dispatches, replay(dispatches, order))
+            changed += not close(again, wanted)
+    assert changed >= 10
+
+
+def test_the_self_test() -> None:
+    with using(FAST):
+        assert self_test(90)
+
+
+def test_the_self_test_notices_a_device_that_keeps_writes_to_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    launch = module._launch
+
+    def forgetful(mode: int, *arguments: object) -> list[mx.array]:
+        return launch(module.READ, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "_launch", forgetful)
+    with using(FAST):
+        assert not self_test(90)
+
+
+def random_pages(count: int, format: Format) -> Pages:
+    pages = zeros(count, 2, 32, 32, format)
+    parts = [
+        None
+        if part is None
+        else mx.array(np.random.RandomState(i).randint(0, 100, part.shape)).astype(part.dtype)
+        for i, part in enumerate(pages.parts)
+    ]
+    made = pages_of(parts)
+    mx.eval(made.arrays)
+    return made
+
+
+@pytest.mark.parametrize("format", [Format.BFLOAT16, Format.INT8, Format.INT4])
+def test_tails_are_brought_into_the_pool(format: Format) -> None:
+    pool, tail = random_pages(7, format), random_pages(3 * TAIL_PAGES, format)
+    pages = replace(pool, tail=Tail(tail, mx.array([0, 32, 64])))
+    moved = flush(pages, [(0, 1, 5), (2, 0, 3)], keep=True)
+    assert moved.tail is pages.tail
+    assert moved.arrays[len(pool.arrays) :] == tail.arrays
+    for old, new, late in zip(pool.arrays, moved.arrays, tail.arrays, strict=False):
+        for page in range(7):
+            want = {5: late[1], 3: late[2 * TAIL_PAGES]}.get(page, old[page])
+            assert bool(mx.array_equal(new[page], want))
+    assert flush(pages, [(0, 0, 1)], keep=False).tail is None
+    untouched = flush(pages, [], keep=False)
+    assert untouched.tail is None and untouched.keys is pages.keys
+
+
+def test_tails_are_brought_into_the_pool_in_place() -> None:
+    pages = zeros(3000, 8, 64, 64, Format.FLOAT32)
+    tail = zeros(2 * TAIL_PAGES, 8, 64, 64, Format.FLOAT32)
+    mx.eval(pages.arrays, tail.arrays)
+    pages = replace(pages, tail=Tail(tail, mx.array([0, 0])))
+    address = np.asarray(pages.keys).ctypes.data
+    for page in (1, 2, 3):
+        pages = flush(pages, [(0, 0, page), (1, 1, page + 10)], keep=True)
+        mx.eval(pages.arrays)
+        assert np.asarray(pages.keys).ctypes.data == address

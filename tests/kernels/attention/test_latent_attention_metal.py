@@ -1,0 +1,352 @@
+"""Latent attention on Metal, in the simulator's check mode, against its definition."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from bessemer.kernels.attention.attention import (
+    latent_attention,
+    latent_attention_mlx,
+    latent_attention_reference,
+)
+from bessemer.kernels.attention.latent_attention import SHARE, covers, latent_attention_metal
+from bessemer.kernels.attention.pages import (
+    PAGE,
+    TAIL_PAGES,
+    TOKEN,
+    Format,
+    Heads,
+    Layout,
+    Pages,
+    flush,
+)
+from bessemer.kernels.attention.rope import Table, rope_table_reference
+from bessemer.kernels.metal.device import Options, Simulator, using
+from bessemer.kernels.metal.library import watching
+
+from ..arrays import normal
+from ..metal_cases import Case
+from ..steps import layout_of, stale, tables
+
+F, H, B = mx.float32, mx.float16, mx.bfloat16
+CHECK = Simulator(Options(mode="check"))
+# Against the largest value: weights and outputs are rounded to the dtype. What is stored of a new
+# latent may be rounded to the other side of a tie, here and there.
+TOLERANCE = {F: 1e-5, H: 2e-3, B: 1e-2}
+TIES = {
+    Format.FLOAT32: 0,
+    Format.FLOAT16: 1e-3,
+    Format.BFLOAT16: 8e-3,
+    Format.INT8: 1e-2,
+    Format.INT4: 1.5e-1,
+}
+Way = Literal["replaced", "tails", "in place"]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What latent_attention.metal is compiled for."""
+
+    heads: int
+    dim: int
+    values: int
+    format: Format
+    dtype: mx.Dtype
+    way: Way
+    norm: bool = True
+    interleaved: bool = True
+    turned: int = -1  # pairs; -1 for all that is no value
+
+    @property
+    def name(self) -> str:
+        return f"{self.heads}-{self.dim}-{self.format}-{self.way}"
+
+    def attention(self) -> Heads:
+        weight = 1 + normal(self.values, seed=4) / 4 if self.norm else None
+        return Heads(
+            *(self.heads, 1, self.dim, self.dim**-0.5, self.values),
+            k_norm=weight,
+            eps=1e-3,
+            interleaved=self.interleaved,
+            turned_from=self.values,
+        )
+
+    def table(self, layout: Layout) -> Table:
+        pairs = (self.dim - self.values) // 2 if self.turned < 0 else self.turned
+        frequencies = mx.array((0.1 ** np.linspace(0, 3, pairs)).astype(np.float32))
+        made = rope_table_reference(layout.positions, frequencies, 1.1)
+        mx.eval(made.cos, made.sin)
+        return made
+
+
+KINDS = [
+    Kind(16, 576, 512, Format.FLOAT16, H, "tails"),
+    Kind(3, 96, 64, Format.FLOAT32, F, "replaced", interleaved=False),
+    Kind(9, 96, 32, Format.FLOAT32, F, "tails", turned=20),
+    Kind(20, 128, 64, Format.INT8, H, "tails"),
+    Kind(8, 128, 64, Format.INT4, B, "in place", interleaved=False),
+    Kind(16, 96, 64, Format.BFLOAT16, B, "in place", interleaved=False),
+    Kind(20, 128, 64, Format.INT4, F, "in place", norm=False),
+    Kind(4, 128, 128, Format.FLOAT16, F, "in place", turned=0),
+    Kind(2, 64, 32, Format.INT8, F, "in place"),
+    Kind(2, 160, 96, Format.INT4, H, "tails", norm=False),
+]
+BARE = replace(KINDS[1], norm=False)
+WAYS: tuple[tuple[Way, bool], ...] = (("replaced", False), ("tails", True), ("in place", True))
+MANY = [
+    Kind(heads, dim, values, format, dtype, way, norm)
+    for heads, dim, values in ((16, 576, 512), (128, 576, 512), (8, 320, 256))
+    for format in Format
+    for dtype in (F, H, B)
+    for way, norm in WAYS
+]
+BEFORE = (0, 31, 30, 38, PAGE * SHARE + 20, 62)  # tokens of each sequence before the first step
+
+
+@dataclass
+class Past:
+    """Sequences whose first tokens were appended by the reference, and both caches since."""
+
+    kind: Kind
+    dealt: list[list[int]]
+    contexts: list[int]
+    found: Pages
+    expected: Pages
+
+    @classmethod
+    def of(cls, kind: Kind, before: Sequence[int], room: int) -> "Past":
+        """room: tokens that each sequence may grow by."""
+        dealt = tables([count + room for count in before])
+        pages = stale(sum(map(len, dealt)) + 1, 1, kind.dim, 0, kind.format)
+        pages = replace(pages, values=None)
+        runs = [(t, n, n) for t, n in zip(dealt, before, strict=True) if n]
+        layout = layout_of(sorted(runs, key=lambda run: run[2] > 1))
+        _, pages = latent_attention_reference(*_inputs(kind, layout, 7), pages, layout)
+        keys, scales, biases = (
+            None if part is None else mx.array(part)
+            for part in (pages.keys, pages.key_scales, pages.key_biases)
+        )
+        assert keys is not None
+        token = mx.zeros((TOKEN,)) if kind.way == "in place" else None
+        found = Pages(keys, None, scales, biases, token=token)
+        mx.eval(pages.arrays, found.arrays)
+        return cls(kind, dealt, list(before), found, pages)
+
+    def layout(self, rows: Sequence[int]) -> Layout:
+        """A step in which sequences grow by so many rows."""
+        self.contexts = [n + more for n, more in zip(self.contexts, rows, strict=True)]
+        return layout_of(list(zip(self.dealt, self.contexts, rows, strict=True)))
+
+    def check(self, layout: Layout, seed: int, alike: float = 0.995) -> None:
+        inputs = _inputs(self.kind, layout, seed)
+        assert covers(inputs[0], *inputs[2:], self.found)
+        out, self.found = latent_attention(*inputs, self.found, layout)
+        mx.eval(out, self.found.arrays)
+        expected, self.expected = latent_attention_reference(*inputs, self.expected, layout)
+        close(out, expected, self.kind, alike)
+
+    def check_elsewhere(self, layout: Layout) -> None:
+        """The C kernel, where there is one, or else MLX's operations."""
+        inputs = _inputs(self.kind, layout, 20)
+        expected, _ = latent_attention_reference(*inputs, self.expected, layout)
+        mx.eval(expected)
+        for attend in (latent_attention_mlx, latent_attention):
+            found, _ = attend(*inputs, self.found, layout)
+            close(found, expected, self.kind)
+
+    def check_stored(self) -> None:
+        """What the pools hold of the sequences, but for codes on a tie."""
+        for found, expected in zip(self.found.parts, self.expected.parts, strict=True):
+            if found is None or expected is None:
+                assert found is expected
+                continue
+            for table, context in zip(self.dealt, self.contexts, strict=True):
+                a, b = (
+                    np.array(x[mx.array(table)].swapaxes(1, 3).astype(mx.float32))
+                    for x in (found, expected)
+                )
+                a, b = (x.reshape(-1, x.shape[-1] * x.shape[-2])[:context] for x in (a, b))
+                coarse = max(np.abs(b).max() * 2e-2, 1 if found.dtype in (mx.int8,) else 0)
+                assert (np.abs(a - b) <= coarse).mean() > 0.99
+
+
+def _inputs(kind: Kind, layout: Layout, seed: int) -> tuple[mx.array, mx.array, Heads, Table]:
+    rows = layout.positions.shape[0]
+    q = normal(rows, kind.heads * kind.dim, seed=seed).astype(kind.dtype)
+    latent = (normal(rows, kind.dim, seed=seed + 1) * 1.5).astype(kind.dtype)
+    return q, latent, kind.attention(), kind.table(layout)
+
+
+def close(found: mx.array, expected: mx.array, kind: Kind, alike: float = 0.995) -> None:
+    """`alike`: the part that no tie has changed, at least."""
+    assert found.dtype == kind.dtype and found.shape == expected.shape
+    a, b = (np.array(x.astype(mx.float32)) for x in (found, expected))
+    apart = np.abs(a - b) / np.abs(b).max()
+    assert (apart <= TOLERANCE[kind.dtype]).mean() > alike
+    assert apart.max() <= max(TOLERANCE[kind.dtype], TIES[kind.format])
+
+
+def decode(
+    kind: Kind, before: Sequence[int] = BEFORE, steps: int = 3, alike: float = 0.995
+) -> None:
+    """Steps of one token a sequence; tails go on, and begin anew after what has been flushed."""
+    past = Past.of(kind, before, steps)
+    starts = [_start(n, steps) if row % 2 else n // PAGE * PAGE for row, n in enumerate(before)]
+    for step in range(steps):
+        layout = past.layout([1] * len(before))
+        if kind.way == "tails":
+            if step == steps - 1:
+                past.found = flushed(past, starts)
+            layout = replace(layout, tails=mx.array(starts, mx.int32))
+        past.check(layout, 20 + step, alike)
+    if kind.way != "tails":
+        past.check_stored()
+
+
+def _start(before: int, steps: int) -> int:
+    """The earliest for which a tail is full when the last of the steps comes, or nearly."""
+    return max(0, -(-(before + steps - 1) // PAGE) - TAIL_PAGES) * PAGE
+
+
+def flushed(past: Past, starts: list[int]) -> Pages:
+    """Brings full pages of tails into the pool; the tails begin after them from now on."""
+    moves = []
+    for row, (start, context) in enumerate(zip(starts, past.contexts, strict=True)):
+        for part in range((context - 1 - start) // PAGE):
+            assert part < TAIL_PAGES
+            moves.append((row, part, past.dealt[row][start // PAGE + part]))
+            starts[row] += PAGE
+    assert moves
+    return flush(past.found, moves, keep=True)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_decoding(kind: Kind) -> None:
+    with using(CHECK):
+        decode(kind)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", MANY, ids=lambda kind: f"{kind.name}-{kind.dtype}")
+def test_decoding_in_all_forms(kind: Kind) -> None:
+    with using(CHECK):
+        decode(kind, (0, 31, 70), 3, alike=0.8)  # a scale on a tie changes 32 dimensions
+
+
+@pytest.mark.parametrize("kind", [KINDS[1], KINDS[6]], ids=lambda kind: kind.name)
+def test_a_prompt_beside_streams(kind: Kind) -> None:
+    """Rows of prompts are appended with the others', and attend by the kernels for prompts."""
+    with using(CHECK):
+        past = Past.of(kind, [40, 0, 45], 40)
+        past.check(past.layout([1, 20, 30]), 20)
+        past.check(past.layout([1, 1, 3]), 21)
+        past.check_stored()
+
+
+def test_in_place_it_is_the_pool_that_is_written() -> None:
+    """And nobody else's array: what comes back is the pool that was given, and a new token."""
+    kind = KINDS[5]
+    past = Past.of(kind, BEFORE, 1)
+    given = past.found
+    with using(CHECK):
+        past.check(past.layout([1] * len(BEFORE)), 20)
+    assert past.found.keys is given.keys and past.found.token is not given.token
+
+
+@pytest.mark.parametrize("width", [1, SHARE, SHARE + 1])
+def test_splits_join(width: int) -> None:
+    """One split needs no merge; two do; a split without tokens counts for nothing."""
+    kind = BARE
+    past = Past.of(kind, [PAGE * width - 1, 3], 1)
+    with using(CHECK), watching() as launches:
+        past.check(past.layout([1, 1]), 20)
+    names = [launch.source.name for launch in launches]
+    assert names == ["latent_attention", *(["latent_merge"] if width > SHARE else [])]
+
+
+def dead(kind: Kind, width: int) -> None:
+    """A row at position -1, beside one of another sequence."""
+    pages = replace(stale(2, 1, kind.dim, 0, kind.format), values=None)
+    positions = mx.array([-1, 0], mx.int32)
+    tables = mx.array([[0] * width, [1] * width], mx.int32)
+    layout = Layout(positions, mx.array([0, PAGE], mx.int32), positions + 1, tables, 2, ())
+    inputs = _inputs(kind, layout, 3)
+    out, _ = latent_attention_metal(*inputs, pages, layout)
+    value = inputs[1][1, : kind.values].astype(F)
+    assert float(mx.max(mx.abs(out[0]))) == 0
+    close(out[1:], mx.tile(value, kind.heads)[None], kind)
+
+
+@pytest.mark.parametrize("width", [1, SHARE + 1])
+def test_a_row_before_the_beginning_sees_nothing(width: int) -> None:
+    with using(CHECK):
+        dead(BARE, width)
+
+
+def test_a_broken_latent_shows() -> None:
+    kind = KINDS[1]
+    past = Past.of(kind, [3, 4], 1)
+    layout = past.layout([1, 1])
+    q, latent, heads, table = _inputs(kind, layout, 20)
+    latent[1, 5] = float("nan")
+    with using(CHECK):
+        out, _ = latent_attention_metal(q, latent, heads, table, past.found, layout)
+    found = np.array(out)
+    assert np.isfinite(found[0]).all() and np.isnan(found[1]).any()
+
+
+@pytest.mark.parametrize(
+    "options", [Options("check", contract=True), Options("check", order="reverse")]
+)
+def test_neither_contraction_nor_order_matters(options: Options) -> None:
+    with using(Simulator(options)):
+        decode(KINDS[2])
+
+
+def test_other_attention_is_left_to_the_composition() -> None:
+    kind = KINDS[1]
+    heads, (q, _, _, table) = kind.attention(), _inputs(kind, layout_of([([1], 1, 1)]), 1)
+    pages = replace(stale(2, 1, kind.dim, 0, kind.format), values=None)
+    assert covers(q, heads, table, pages)
+    for other in (
+        replace(heads, window=4),
+        replace(heads, softcap=2.0),
+        replace(heads, sinks=normal(3)),
+        replace(heads, q_norm=normal(kind.dim)),
+        replace(heads, head_dim=80),
+        replace(heads, kv_heads=3),
+        replace(heads, k_norm=normal(kind.values), turned_from=8),
+        replace(heads, interleaved=True, turned_from=63),
+    ):
+        assert not covers(q, other, table, pages)
+    assert not covers(q[:0], heads, table, pages)
+
+
+def test_a_norm_on_a_cpu() -> None:
+    """The other implementations normalize latents too."""
+    kind = KINDS[1]
+    past = Past.of(kind, [3, 40], 1)
+    past.check_elsewhere(past.layout([1, 1]))
+
+
+def cases() -> list[Case]:
+    """Small enough for thousands of mutants."""
+    file = "latent_attention.metal"
+    kinds = [KINDS[2], KINDS[3], KINDS[4], KINDS[5], KINDS[7]]
+    plain = Kind(20, 96, 64, Format.FLOAT32, F, "in place", interleaved=False, turned=12)
+    return [
+        *(Case(f"decode {kind.name}", file, partial(decode, kind)) for kind in kinds),
+        Case(f"decode {KINDS[9].name}", file, partial(decode, KINDS[9], (31, 62))),
+        Case("nobody", file, partial(dead, BARE, SHARE + 1)),
+        Case("splits", "latent_merge.metal", partial(decode, KINDS[1], steps=1)),
+        Case("nothing to merge", "latent_merge.metal", partial(dead, BARE, SHARE + 1)),
+        *(
+            Case(f"append {kind.name}", "latent_append.metal", partial(decode, kind, (3, 31), 2))
+            for kind in (KINDS[6], replace(KINDS[8], heads=20), plain)
+        ),
+    ]

@@ -1,0 +1,217 @@
+/* Linear layers beside plain loops: every kind of matrix, in a checkpoint's order and packed. */
+#include "matrix.h"
+
+#include "check.h"
+#include "threads.h"
+
+int op_pack(Matrix *matrix);
+int op_linear(const Matrix *matrix, const float *x, int rows, const float *bias,
+              const float *residual, int activation, float limit, float *out);
+
+typedef struct {
+    int outputs, inputs, bits, group, type;
+} Shape;
+
+/* Values of an array of `type`; what they are is told by `read`. */
+static void *stored(size_t count, int type, float scale) {
+    char *made = malloc(count * (size_t)width_of(type));
+    for (size_t i = 0; i < count; i++) {
+        const float value = noise() * scale;
+        const uint16_t half = type == F16 ? to_f16(value) : to_bf16(value);
+        const uint8_t exponent = (uint8_t)(118 + bits32() % 8), float8 = bits32() % 48;
+        if (type == F32)
+            memcpy(made + 4 * i, &value, 4);
+        else if (type == E8M0)
+            made[i] = (char)exponent;
+        else if (type == E4M3)
+            made[i] = (char)float8;
+        else
+            memcpy(made + 2 * i, &half, 2);
+    }
+    return made;
+}
+
+static double e4m3(uint8_t code) {
+    const int exponent = code >> 3 & 15, digits = code & 7;
+    const double size = exponent ? ldexp(8 + digits, exponent - 10) : ldexp(digits, -9);
+    return code >> 7 ? -size : size;
+}
+
+static double read(const void *from, size_t i, int type) {
+    if (type == E8M0)
+        return ldexp(1, ((const uint8_t *)from)[i] - 127);
+    if (type == E4M3)
+        return e4m3(((const uint8_t *)from)[i]);
+    if (type == F32)
+        return ((const float *)from)[i];
+    const uint16_t half = ((const uint16_t *)from)[i];
+    const uint32_t wide = (uint32_t)half << 16;
+    float value;
+    memcpy(&value, &wide, sizeof value);
+    if (type == BF16)
+        return value;
+    const int exponent = half >> 10 & 31, digits = half & 1023;
+    const double size = exponent ? ldexp(1024 + digits, exponent - 25) : ldexp(digits, -24);
+    return half >> 15 ? -size : size;
+}
+
+/* The matrix as the definition has it: a row's codes are one stream, from the lowest bit on. */
+static double *plain(const Matrix *m) {
+    static const double e2m1[8] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
+    double *made = malloc(sizeof(double) * (size_t)m->outputs * (size_t)m->inputs);
+    for (int row = 0; row < m->outputs; row++)
+        for (int i = 0; i < m->inputs; i++) {
+            const size_t at = (size_t)row * (size_t)m->inputs + (size_t)i;
+            if (!m->bits) {
+                made[at] = read(m->weight, at, m->type);
+                continue;
+            }
+            const uint8_t *stream = (const uint8_t *)m->weight + row * row_bytes(m);
+            int code = 0;
+            for (int bit = 0; bit < m->bits; bit++) {
+                const int place = i * m->bits + bit;
+                code |= (stream[place / 8] >> place % 8 & 1) << bit;
+            }
+            const double scale = read(m->scales, at / (size_t)m->group, m->type);
+            if (m->biases)
+                made[at] = code * scale + read(m->biases, at / (size_t)m->group, m->type);
+            else if (m->bits == 8)
+                made[at] = e4m3((uint8_t)code) * scale;
+            else
+                made[at] = (code & 8 ? -1 : 1) * e2m1[code & 7] * scale;
+        }
+    return made;
+}
+
+/* Activations as the product sees them: 8 bits and a scale for every block, unless exact. */
+static double *seen(const Matrix *m, const float *x, int rows) {
+    const int block = in_codes(m) ? least(m->group, 64) : 1;
+    double *made = malloc(sizeof(double) * (size_t)rows * (size_t)m->inputs);
+    for (int at = 0; at < rows * m->inputs; at += block) {
+        float most = 0;
+        for (int i = at; i < at + block; i++)
+            most = fmaxf(most, fabsf(x[i]));
+        const float scale = most / 127, inverse = scale > 0 ? 1 / scale : 0;
+        for (int i = at; i < at + block; i++)
+            made[i] = block == 1 ? x[i] : rintf(x[i] * inverse) * scale;
+    }
+    return made;
+}
+
+static float *expected(const Matrix *m, const double *weight, const float *x, int rows,
+                       const float *bias, const float *residual, int gated) {
+    const int outputs = gated ? m->outputs / 2 : m->outputs;
+    double *sums = malloc(sizeof(double) * (size_t)m->outputs), *codes = seen(m, x, rows);
+    float *made = malloc(sizeof(float) * (size_t)rows * (size_t)outputs);
+    for (int row = 0; row < rows; row++) {
+        for (int o = 0; o < m->outputs; o++) {
+            sums[o] = bias ? bias[o] : 0;
+            for (int i = 0; i < m->inputs; i++)
+                sums[o] += weight[(ptrdiff_t)o * m->inputs + i] * codes[(ptrdiff_t)row * m->inputs + i];
+        }
+        for (int o = 0; o < outputs; o++) {
+            const ptrdiff_t at = (ptrdiff_t)row * outputs + o;
+            const double joined = sums[o] / (1 + exp(-sums[o])) * sums[gated ? outputs + o : 0];
+            made[at] = (float)((gated ? joined : sums[o]) + (residual ? residual[at] : 0));
+        }
+    }
+    free(sums), free(codes);
+    return made;
+}
+
+static void same(const char *name, const float *a, const float *b, size_t count) {
+    if (memcmp(a, b, count * sizeof(float)) != 0)
+        printf("%s: not the same bits\n", name), exit(1);
+}
+
+/* In a checkpoint's order, by one thread and by all, then packed: the same bits three times. */
+static void multiply(Matrix m, int rows, int gated, int joined) {
+    const int outputs = gated ? m.outputs / 2 : m.outputs, threads = pool_threads();
+    const size_t results = (size_t)rows * (size_t)outputs;
+    float *x = noises((size_t)rows * (size_t)m.inputs, 1);
+    float *bias = joined ? noises((size_t)m.outputs, 1) : 0, *residual = joined ? noises(results, 1) : 0;
+    float *found = malloc(results * sizeof(float)), *again = malloc(results * sizeof(float));
+    double *weight = plain(&m);
+    float *wanted = expected(&m, weight, x, rows, bias, residual, gated);
+    op_linear(&m, x, rows, bias, residual, gated, 7, found);
+    compare("linear", found, wanted, results, 1e-4f);
+    pool_resize(1);
+    op_linear(&m, x, rows, bias, residual, gated, 7, again);
+    pool_resize(threads);
+    same("linear by one thread", found, again, results);
+
+    const size_t size = (size_t)m.outputs * (size_t)row_bytes(&m);
+    const size_t scales = m.bits ? (size_t)(m.outputs * (m.inputs / m.group) * width_of(m.type)) : 0;
+    Matrix packed = m;
+    packed.weight = memcpy(malloc(size), m.weight, size);
+    packed.scales = scales ? memcpy(malloc(scales), m.scales, scales) : 0;
+    packed.biases = m.biases ? memcpy(malloc(scales), m.biases, scales) : 0;
+    op_pack(&packed);
+    memset(again, 0xff, results * sizeof(float));
+    op_linear(&packed, x, rows, bias, residual, gated, 7, again);
+    same("linear, packed", found, again, results);
+    free(packed.weight), free(packed.scales), free(packed.biases);
+    free(x), free(bias), free(residual), free(found), free(again), free(weight), free(wanted);
+}
+
+/* A NaN or an infinity in row 1 shows in all of it, and in no other. */
+static void multiply_broken(const Matrix *m, int rows, int gated, float broken) {
+    const int outputs = gated ? m->outputs / 2 : m->outputs;
+    float *x = noises((size_t)rows * (size_t)m->inputs, 1);
+    float *found = malloc(sizeof(float) * (size_t)rows * (size_t)outputs);
+    float *row = x + m->inputs;
+    row[0] = row[m->inputs - 1] = broken;
+    op_linear(m, x, rows, 0, 0, gated, 7, found);
+    for (int i = 0; i < rows * outputs; i++)
+        if (!isfinite(found[i]) != (i / outputs == 1))
+            printf("linear: %g in row %d\n", found[i], i / outputs), exit(1);
+    free(x), free(found);
+}
+
+static void check(Shape s, int rows, int exact, int gated, int joined) {
+    Matrix m = {.outputs = s.outputs, .inputs = s.inputs, .bits = s.bits, .group = s.group,
+                .type = s.type, .exact = exact};
+    const size_t cells = (size_t)s.outputs * (size_t)s.inputs;
+    if (!s.bits) {
+        m.weight = stored(cells, s.type, 0.5f);
+    } else {
+        const size_t words = cells * (size_t)s.bits / 32, groups = cells / (size_t)s.group;
+        uint32_t *codes = m.weight = malloc(words * sizeof *codes);
+        const int floats = s.bits == 8 && s.type >= E8M0;
+        for (size_t i = 0; i < words; i++) /* of floats only those below 2: none is NaN */
+            codes[i] = bits32() & (floats ? 0xb7b7b7b7 : 0xffffffff);
+        m.scales = stored(groups, s.type, 1.0f / (float)(1 << s.bits));
+        m.biases = s.type >= E8M0 ? 0 : stored(groups, s.type, 0.5f);
+    }
+    multiply(m, rows, gated, joined);
+    if (rows > 1)
+        multiply_broken(&m, rows, gated, NAN), multiply_broken(&m, rows, gated, -INFINITY);
+    free(m.weight), free(m.scales), free(m.biases);
+}
+
+void check_linear(void) {
+    static const int bits[] = {2, 3, 4, 5, 6, 8};
+    static const Shape others[] = {
+        {33, 96, 4, 32, E8M0},    {64, 544, 4, 32, E8M0},  {7, 31, 0, 0, F32},
+        {33, 130, 0, 0, F32},     {7, 31, 0, 0, F16},      {33, 130, 0, 0, F16},
+        {5, 1, 0, 0, BF16},       {64, 258, 0, 0, BF16},   {40, 1152, 4, 64, F16},
+        {33, 96, 8, 32, E8M0},    {64, 544, 8, 32, E8M0},  {33, 96, 4, 16, E4M3},
+        {64, 544, 4, 16, E4M3},
+    };
+    for (int b = 0; b < 6; b++)
+        for (int group = 32; group <= 128; group *= 2)
+            for (int exact = 0; exact < 2; exact++) {
+                const Shape even = {64, 5 * group, bits[b], group, (b + exact) % 3};
+                const Shape odd = {37, 3 * group, bits[b], group, (b + group / 32) % 3};
+                check(even, 1, exact, 1, 1);
+                check(even, 14, exact, 1, 0);
+                check(odd, 1, exact, 0, 0);
+                check(odd, 41, exact, 0, 1);
+            }
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        for (int rows = 1; rows < 60; rows += 19)
+            check(others[i], rows, rows % 2, 0, rows > 1);
+    check((Shape){96, 64, 4, 64, BF16}, 200, 0, 1, 1); /* more than ROWS */
+    check((Shape){96, 64, 6, 32, F32}, 200, 1, 0, 1);
+    check((Shape){50, 66, 0, 0, F16}, 200, 0, 0, 1);
+}

@@ -1,0 +1,267 @@
+"""Every way to store a weight, through every operation that takes one, against MLX's decoding."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from bessemer.kernels.linear import weight as storage
+from bessemer.kernels.linear.embedding import embedding, embedding_reference
+from bessemer.kernels.linear.head_linear import head_linear, head_linear_mlx, head_linear_reference
+from bessemer.kernels.linear.linear import gated_linear, linear, linear_reference
+from bessemer.kernels.linear.linear_mlx import Epilogue
+from bessemer.kernels.linear.weight import (
+    Dense,
+    Mode,
+    Packed,
+    Quantized,
+    Weight,
+    pack,
+    pack_pair,
+    take_rows,
+    widen,
+)
+from bessemer.kernels.metal.device import Options, Simulator, using
+from bessemer.kernels.metal.library import watching
+from bessemer.kernels.moe.moe import Experts, Shared, moe, moe_mlx, moe_reference
+from bessemer.kernels.moe.route import Gate, Router, choose, choose_reference
+
+from ..arrays import close, dense, normal, quantized, same
+from ..tiers import NATIVE, PATHS, use
+
+GROUPS: dict[Mode, tuple[int, int]] = {"mxfp4": (32, 4), "mxfp8": (32, 8), "nvfp4": (16, 4)}
+NEW: tuple[Mode, ...] = ("mxfp8", "nvfp4")
+AFFINE = [(bits, group) for bits in (2, 3, 4, 5, 6, 8) for group in (32, 64, 128)]
+EXACT, FAST = 2e-5, 1.5e-2  # against the largest value; relative error of the whole
+
+
+@pytest.fixture(params=PATHS)
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str | None:
+    chosen: str | None = request.param
+    use(monkeypatch, chosen)
+    return chosen
+
+
+@pytest.fixture(params=NATIVE)
+def native(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    chosen: str = request.param
+    use(monkeypatch, chosen)
+    return chosen
+
+
+SILU = Epilogue(activation="silu")
+
+
+def floats(mode: Mode, rows: int, columns: int, seed: int = 1, exact: bool = True) -> Quantized:
+    """Rows of unlike size, so that scales are unlike."""
+    size = mx.array(np.exp2(np.arange(rows) % 11 - 5).astype(np.float32))
+    values = normal(rows, columns, seed=seed) * size[:, None]
+    parts: Sequence[mx.array] = mx.quantize(values, mode=mode)
+    return Quantized(parts[0], parts[1], None, *GROUPS[mode], mode, exact)
+
+
+def affine(rows: int, columns: int, group: int, bits: int, seed: int = 1) -> Quantized:
+    return replace(quantized(rows, columns, group, bits, seed=seed), exact=True)
+
+
+def decoded(weight: Quantized) -> np.ndarray:
+    """By MLX alone."""
+    arrays = (weight.weight, weight.scales, weight.biases)
+    return np.array(
+        mx.dequantize(*arrays, weight.group, weight.bits, weight.mode, dtype=mx.float32)
+    )
+
+
+@pytest.mark.parametrize("mode", NEW)
+def test_all_codes_under_all_scales(path: str | None, mode: Mode) -> None:
+    """NaN, negative and least scales and codes too; products that float32 holds exactly."""
+    group, bits = GROUPS[mode]
+    codes = np.arange(256, dtype=np.uint8).repeat(2).reshape(-1, 16).repeat(256, axis=0)
+    words = np.ascontiguousarray(codes.reshape(-1, group * 2 * bits // 8)).view(np.uint32)
+    scales = np.arange(256, dtype=np.uint8)[:, None].repeat(2, axis=1)
+    scales = np.tile(scales, (len(words) // 256, 1))
+    weight = Quantized(mx.array(words), mx.array(scales), None, group, bits, mode)
+    every = mx.arange(len(words), dtype=mx.int32)
+    expected = decoded(weight)
+    assert np.isnan(expected).any() and (expected < 0).any()
+    found = np.array(embedding(every, weight, mx.float32))
+    assert np.array_equal(found, expected, equal_nan=True)
+    assert np.array_equal(np.array(widen(pack(weight))), expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("mode", NEW)
+@pytest.mark.parametrize("packed", [False, True])
+def test_linear(path: str | None, mode: Mode, packed: bool) -> None:
+    for outputs, inputs in ((37, 32), (64, 352), (52, 1152)):
+        weight = floats(mode, outputs, inputs)
+        taken = pack(floats(mode, outputs, inputs)) if packed else weight
+        for rows in (1, 13, 60):
+            x, bias, residual = normal(rows, inputs), normal(outputs), normal(rows, outputs, seed=3)
+            found = linear(x, taken, Epilogue(bias, residual))
+            assert close(found, linear_reference(x, weight, Epilogue(bias, residual)), EXACT)
+            if path:
+                assert same(linear(x[-1:], taken, Epilogue(bias, residual[-1:])), found[-1:])
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_rounded_activations(native: str, packed: bool) -> None:
+    """Of mxfp8 they stay as they are: its products are made in floats alone."""
+    bounds: dict[Mode, tuple[float, float]] = {"nvfp4": (1e-4, FAST), "mxfp8": (0, EXACT)}
+    for mode, (least, most) in bounds.items():
+        for outputs, inputs in ((37, 32), (52, 1120)):
+            weight, other = (floats(mode, outputs, inputs, exact=False) for _ in range(2))
+            taken = pack(other) if packed else other
+            for rows in (1, 13, 60):
+                x = normal(rows, inputs)
+                found = linear(x, taken)
+                expected = np.array(linear_reference(x, weight))
+                off = np.sqrt(((found - expected) ** 2).mean() / (expected**2).mean())
+                assert least <= off < most
+                assert same(found[-1:], linear(x[-1:], weight))
+
+
+@pytest.mark.parametrize("mode", NEW)
+def test_gate_and_up(path: str | None, mode: Mode) -> None:
+    for outputs in (64, 70):
+        x, weight = normal(14, 96), floats(mode, outputs, 96)
+        expected = linear_reference(x, weight, SILU)
+        assert close(gated_linear(x, weight, SILU), expected, EXACT)
+        assert close(gated_linear(x, pack(floats(mode, outputs, 96)), SILU), expected, EXACT)
+
+
+@pytest.mark.parametrize("mode", GROUPS)
+@pytest.mark.parametrize("exact", [False, True])
+def test_gate_and_up_in_turns(native: str, mode: Mode, exact: bool) -> None:
+    gate, up = floats(mode, 48, 96, exact=exact), floats(mode, 48, 96, 2, exact)
+    parts = zip((gate.weight, gate.scales), (up.weight, up.scales), strict=True)
+    words, scales = (mx.concatenate(list(pair)) for pair in parts)
+    below = replace(gate, weight=words, scales=scales)
+    paired = pack_pair(gate, up)
+    assert paired is not None
+    for rows in (1, 40):
+        x = normal(rows, 96)
+        assert same(gated_linear(x, paired, SILU), gated_linear(x, below, SILU))
+
+
+@pytest.mark.parametrize("mode", NEW)
+@pytest.mark.parametrize("exact", [False, True])
+def test_packed_is_the_same_to_the_last_bit(native: str, mode: Mode, exact: bool) -> None:
+    weight, packed = (floats(mode, 52, 320, exact=exact) for _ in range(2))
+    packed = pack(packed)
+    assert isinstance(packed, Packed)
+    assert same(widen(packed), widen(weight))
+    for rows in (1, 14, 60):
+        assert same(linear(normal(rows, 320), packed), linear(normal(rows, 320), weight))
+
+
+def mixture(weights: Sequence[Weight]) -> Experts:
+    gate, up, down = weights
+    return Experts(4, gate, up, down)
+
+
+def routed(rows: int) -> tuple[mx.array, mx.array]:
+    random = np.random.RandomState(rows)
+    chosen = np.stack([random.permutation(4)[:2] for _ in range(rows)]).astype(np.int32)
+    return mx.array(chosen), mx.array(random.rand(rows, 2).astype(np.float32))
+
+
+def check_experts(weights: Sequence[Weight], x: mx.array) -> None:
+    made, (chosen, shares) = mixture(weights), routed(x.shape[0])
+    expected = moe_reference(x, made, (chosen, shares))
+    assert close(moe(x, made, (chosen, shares)), expected, EXACT)
+    assert close(moe_mlx(x, made, (chosen, shares)), expected, EXACT)
+
+
+@pytest.mark.parametrize("mode", GROUPS)
+def test_experts(path: str | None, mode: Mode) -> None:
+    def weights() -> list[Quantized]:
+        shapes = ((4 * 64, 96), (4 * 64, 96), (4 * 96, 64))
+        return [floats(mode, *shape, seed=seed) for seed, shape in enumerate(shapes)]
+
+    x = normal(9, 96)
+    check_experts(weights(), x)
+    made, (chosen, shares) = mixture(weights()), routed(9)
+    if path:
+        packed = mixture([pack(weight) for weight in weights()])
+        assert same(moe(x, packed, (chosen, shares)), moe(x, made, (chosen, shares)))
+
+
+@pytest.mark.parametrize(("bits", "group"), AFFINE)
+def test_affine_in_every_operation(path: str | None, bits: int, group: int) -> None:
+    columns = 3 * group
+    weight, x = affine(40, columns, group, bits), normal(5, columns)
+    assert close(linear(x, weight), linear_reference(x, weight), EXACT)
+    both = affine(64, columns, group, bits)
+    assert close(gated_linear(x, both, SILU), linear_reference(x, both, SILU), EXACT)
+    tokens = mx.array([39, 0, -1, 17], mx.int32)
+    found = embedding(tokens, weight, mx.float32)
+    assert same(found, embedding_reference(tokens, weight, mx.float32))
+    check_experts([affine(4 * 128, columns, group, bits, seed=seed) for seed in (1, 2)]
+                  + [affine(4 * columns, 128, group, bits, seed=3)], x)  # fmt: skip
+    heads = normal(5, 4, columns + 8)
+    expected = head_linear_reference(heads, weight, 8)
+    assert close(head_linear(heads, weight, 8), expected, EXACT)
+    assert close(head_linear_mlx(heads, weight, 8), expected, EXACT)
+
+
+@pytest.mark.parametrize("mode", GROUPS)
+def test_heads(path: str | None, mode: Mode) -> None:
+    x, weight = normal(5, 4, 100), floats(mode, 64, 96)
+    expected = head_linear_reference(x, weight, 4)
+    assert close(head_linear(x, weight, 4), expected, EXACT)
+    assert close(head_linear_mlx(x, weight, 4), expected, EXACT)
+
+
+@pytest.mark.parametrize("mode", NEW)
+def test_on_metal_mlx_multiplies(mode: Mode) -> None:
+    """No kernel of ours knows the format: none may be launched for it."""
+    weight = floats(mode, 64, 64)
+    experts = replace(mixture([floats(mode, 4 * 64, 64) for _ in range(3)]), shared=None)
+    shared = Shared(floats(mode, 64, 64), floats(mode, 64, 32))
+    chosen, shares = routed(3)
+    x = normal(3, 64)
+    with using(Simulator(Options("check"))), watching() as launches:
+        for rows in (1, 3):
+            found = linear(x[:rows], weight)
+            assert close(found, linear_reference(x[:rows], weight), EXACT)
+            found = gated_linear(x[:rows], weight, SILU)
+            assert close(found, linear_reference(x[:rows], weight, SILU), EXACT)
+        for made in (experts, replace(experts, shared=shared)):
+            found = moe(x, made, (chosen, shares))
+            assert close(found, moe_reference(x, made, (chosen, shares)), EXACT)
+        rows_of = embedding(mx.array([3, 5], mx.int32), weight, mx.float32)
+        assert np.array_equal(np.array(rows_of), decoded(weight)[[3, 5]])
+        heads = normal(2, 4, 64)
+        found = head_linear(heads, weight)
+        assert close(found, head_linear_reference(heads, weight), EXACT)
+        assert not launches
+        router = Router(2)
+        weights = choose(x, Gate(weight), router)[1]
+        assert close(weights, choose_reference(x, Gate(weight), router)[1], EXACT)
+        assert [launch.source.name for launch in launches] == ["route"]
+
+
+@pytest.mark.parametrize("mode", [*GROUPS, "affine", "dense"])
+def test_rows_are_taken_as_they_are_stored(path: str | None, mode: str) -> None:
+    weight: Dense | Quantized
+    if mode == "dense":
+        weight = dense(40, 64, mx.bfloat16)
+    elif mode == "affine":
+        weight = quantized(40, 64, 32, 3)
+    else:
+        weight = floats(mode, 40, 64)  # type: ignore[arg-type]
+    for rows in (np.arange(1, 40, 2), np.random.RandomState(0).permutation(40), np.arange(8, 12)):
+        found = take_rows(weight, rows)
+        assert storage.storage(found) == storage.storage(weight)
+        assert found.outputs == len(rows)
+        assert same(widen(found), mx.contiguous(widen(weight)[mx.array(rows)]))
+        if mode != "dense":
+            assert same(widen(pack(found)), mx.contiguous(widen(weight)[mx.array(rows)]))
+
+
+def test_what_is_stored_unlike_is_told_apart() -> None:
+    kinds = [floats(mode, 32, 64) for mode in GROUPS]
+    kinds += [quantized(32, 64, 32, 4), quantized(32, 64, 32, 8), quantized(32, 64, 64, 8)]
+    assert len({storage.storage(kind) for kind in kinds}) == len(kinds)

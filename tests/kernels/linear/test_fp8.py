@@ -1,0 +1,63 @@
+"""Checkpoints' 8-bit floats by blocks and gpt-oss's experts, against torch and transformers."""
+
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from bessemer.kernels.linear.fp8 import from_fp8
+from bessemer.kernels.linear.weight import from_mxfp4_blocks, take_rows, widen
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "formats.npz"
+
+
+@pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16])
+def test_blocks_as_torch_has_them(dtype: mx.Dtype) -> None:
+    """All codes, NaN among them; the last blocks are cut."""
+    with np.load(GOLDEN) as golden:
+        codes, scales = mx.array(golden["codes"]), mx.array(golden["scales"])
+        expected = golden[str(dtype).removeprefix("mlx.core.")]
+    found = from_fp8(codes, scales, (32, 64), dtype)
+    assert found.dtype == dtype
+    assert np.isnan(expected).any()
+    assert np.array_equal(np.array(found.astype(mx.float32)), expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("block", [(1, 90), (70, 90), (70, 1), (7, 11), (128, 128)])
+def test_other_blocks(block: tuple[int, int]) -> None:
+    """A scale a row, a scale in all, and blocks larger than the matrix."""
+    random = np.random.RandomState(0)
+    codes = mx.array(random.randint(0, 120, (70, 90)).astype(np.uint8))
+    shape = (-(-70 // block[0]), -(-90 // block[1]))
+    scales = random.rand(*shape).astype(np.float32)
+    every = [[scales[i // block[0], j // block[1]] for j in range(90)] for i in range(70)]
+    expected = np.array(mx.from_fp8(codes, mx.float32)) * np.array(every)
+    assert np.array_equal(np.array(from_fp8(codes, mx.array(scales), block, mx.float32)), expected)
+
+
+def test_scales_of_another_shape_are_refused() -> None:
+    with pytest.raises(AssertionError):
+        from_fp8(mx.zeros((130, 128), mx.uint8), mx.ones((1, 1)))
+
+
+def test_a_large_matrix_takes_little_more_than_itself() -> None:
+    codes = mx.full((4096, 2050), 56, mx.uint8)
+    scales = mx.arange(32 * 17).reshape(32, 17).astype(mx.float32)
+    mx.eval(codes, scales)
+    mx.reset_peak_memory()
+    before = mx.get_active_memory()
+    found = from_fp8(codes, scales)
+    assert mx.get_peak_memory() - before < 1.5 * found.nbytes
+    assert found[::128, ::128].tolist() == scales.astype(mx.bfloat16).tolist()
+
+
+def test_experts_of_gpt_oss() -> None:
+    with np.load(GOLDEN) as golden:
+        blocks, scales = mx.array(golden["expert_blocks"]), mx.array(golden["expert_scales"])
+        expected = golden["experts"]
+    found = from_mxfp4_blocks(blocks, scales)
+    assert found.weight.dtype == mx.uint32 and found.mode == "mxfp4"
+    assert np.array_equal(np.array(widen(found)), expected)
+    odd = take_rows(found, np.arange(1, len(expected), 2))  # gate and up lie in turns
+    assert np.array_equal(np.array(widen(odd)), expected[1::2])

@@ -1,0 +1,313 @@
+"""Linear layers of every storage and instruction set against the definition, and row by row."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from bessemer.kernels.linear.activation import ACTIVATIONS, Activation, activate_reference
+from bessemer.kernels.linear.linear import gated_linear, linear, linear_reference
+from bessemer.kernels.linear.linear_mlx import WIDENED, Epilogue
+from bessemer.kernels.linear.weight import Dense, Packed, Quantized, Weight, pack, pack_pair, widen
+
+from ..arrays import close, dense, every_storage, normal, quantized, same
+from ..tiers import NATIVE, PATHS, loaded, use
+
+BITS = (2, 3, 4, 5, 6, 8)
+FLOATS = (mx.float32, mx.float16, mx.bfloat16)
+# On either side of the rows that kernels/cpu/matmul.h takes together, for any width of vector.
+ROWS = (1, 2, 12, 13, 36, 37, 193, 300)
+SILU = Epilogue(activation="silu")
+EXACT, FAST = 2e-5, 1.5e-2  # against the largest value; relative error of the whole
+
+
+@pytest.fixture(params=PATHS)
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str | None:
+    """Operations run in this tier, or in MLX's operations."""
+    chosen: str | None = request.param
+    use(monkeypatch, chosen)
+    return chosen
+
+
+@pytest.fixture(params=NATIVE)
+def native(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    chosen: str = request.param
+    use(monkeypatch, chosen)
+    return chosen
+
+
+def microscaled(outputs: int, inputs: int) -> Quantized:
+    parts = mx.quantize(normal(outputs, inputs, seed=1), mode="mxfp4")
+    return Quantized(parts[0], parts[1], None, 32, 4, "mxfp4")
+
+
+def grid(bits: int) -> Iterator[Quantized]:
+    """Every group and type of scales; tails of outputs, and of inputs where a group allows it."""
+    for group, sizes in ((32, (32, 352)), (64, (64, 1088)), (128, (640, 1152))):
+        for dtype, outputs in zip(FLOATS, (37, 64, 17), strict=True):
+            for inputs in sizes:
+                yield quantized(outputs, inputs, group, bits, dtype)
+
+
+def samples(exact: bool) -> list[Weight]:
+    """One of each kind, made anew: `pack` overwrites what it is given."""
+    kinds = [*(quantized(52, 320, 64, bits) for bits in BITS), microscaled(52, 320)]
+    floats = [dense(outputs, 330, dtype) for dtype in FLOATS for outputs in (48, 33)]
+    return [*(replace(kind, exact=exact) for kind in kinds), *(floats if exact else [])]
+
+
+def error(found: mx.array, expected: mx.array) -> float:
+    difference = np.array(found - expected)
+    return float(np.sqrt((difference**2).mean() / (np.array(expected) ** 2).mean()))
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_quantized(path: str | None, bits: int) -> None:
+    for turn, weight in enumerate(grid(bits)):
+        x = normal(ROWS[turn % 6], widen(weight).shape[1])
+        expected = linear_reference(x, weight)
+        assert close(linear(x, replace(weight, exact=True)), expected, EXACT)
+        assert error(linear(x, weight), expected) < FAST
+
+
+@pytest.mark.parametrize("outputs", [1, 16, 40])
+def test_mxfp4(path: str | None, outputs: int) -> None:
+    for inputs, rows in ((32, 2), (96, 13), (544, 1), (1152, 37)):
+        weight, x = microscaled(outputs, inputs), normal(rows, inputs)
+        expected = linear_reference(x, weight)
+        assert close(linear(x, replace(weight, exact=True)), expected, EXACT)
+        assert error(linear(x, weight), expected) < FAST
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_dense(path: str | None, dtype: mx.Dtype) -> None:
+    for outputs, inputs in ((7, 31), (33, 130), (64, 128), (1, 1), (16, 2), (50, 1152)):
+        for rows in (1, 13, 37):
+            weight, x = dense(outputs, inputs, dtype), normal(rows, inputs)
+            assert close(linear(x, weight), linear_reference(x, weight), EXACT)
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_any_number_of_rows(path: str | None, rows: int) -> None:
+    x = normal(rows, 576)
+    for weight in (quantized(70, 576, 64, 4), microscaled(33, 576)):
+        expected = linear_reference(x, weight)
+        assert close(linear(x, replace(weight, exact=True)), expected, EXACT)
+        assert error(linear(x, weight), expected) < FAST
+    floats = dense(70, 576)
+    assert close(linear(x, floats), linear_reference(x, floats), EXACT)
+
+
+def test_no_rows(path: str | None) -> None:
+    x = mx.zeros((0, 320))
+    for weight in samples(exact=False) + [pack(weight) for weight in samples(exact=False)]:
+        found = linear(x, weight, Epilogue(normal(52), mx.zeros((0, 52))))
+        assert found.shape == (0, 52)
+        assert gated_linear(x, weight, SILU).shape == (0, 26)
+
+
+def test_small_weights_of_zero_mean_keep_their_precision(path: str | None) -> None:
+    """A code's offset must not reach the sum, where it is many times larger than the result."""
+    for rows in (1, 40):
+        weight, x = quantized(256, 1024, 64, 4), normal(rows, 1024)
+        assert error(linear(x, weight), linear_reference(x, weight)) < 1e-2
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_bias_and_residual(path: str | None, exact: bool) -> None:
+    for weight in samples(exact):
+        for rows in (1, 14, 40):
+            x = normal(rows, widen(weight).shape[1])
+            bias, residual = normal(weight.outputs), normal(rows, weight.outputs, seed=3)
+            plain = linear(x, weight)
+            assert close(linear(x, weight, Epilogue(bias)), plain + bias, 1e-6)
+            assert close(linear(x, weight, Epilogue(None, residual)), plain + residual, 1e-6)
+            both = linear(x, weight, Epilogue(bias, residual))
+            assert close(both, plain + bias + residual, 1e-6)
+
+
+def test_operands_of_another_type_or_order(path: str | None) -> None:
+    weight, bias = dense(24, 40), normal(24).astype(mx.bfloat16)
+    x, residual = normal(40, 6).T, normal(24, 6).T
+    found = linear(x, weight, Epilogue(bias, residual))
+    assert close(found, linear_reference(x, weight, Epilogue(bias, residual)), EXACT)
+
+
+@pytest.mark.parametrize("kind", ACTIVATIONS)
+def test_gate_and_up(path: str | None, kind: Activation) -> None:
+    for outputs in (32, 96, 224, 70):  # of the last the halves begin within a panel
+        for rows in (1, 13, 50):
+            x, bias = normal(rows, 192), normal(outputs, seed=4)
+            fast = quantized(outputs, 192, 64, 4)
+            exact = replace(fast, exact=True)
+            for weight in (exact, dense(outputs, 192)):
+                found = gated_linear(x, weight, Epilogue(bias, None, kind, 1.5))
+                expected = linear_reference(x, weight, Epilogue(bias, None, kind, 1.5))
+                assert close(found, expected, EXACT)
+            joined = activate_reference(linear(x, fast), kind, 7)
+            assert close(gated_linear(x, fast, Epilogue(None, None, kind, 7)), joined, EXACT)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_packed_is_the_same_to_the_last_bit(native: str, exact: bool) -> None:
+    for weight, copy in zip(samples(exact), samples(exact), strict=True):
+        packed = pack(copy)
+        assert isinstance(packed, Packed)
+        assert pack(packed) is packed
+        assert packed.outputs == weight.outputs
+        wide = widen(weight)
+        assert same(widen(packed), wide)
+        for rows in (1, 2, 13, 37, 300):
+            x = normal(rows, wide.shape[1])
+            assert same(linear(x, packed), linear(x, weight))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_packed_gate_and_up_are_the_same(native: str, packed: bool) -> None:
+    for bits in BITS:
+        weight = quantized(96, 128, 32, bits)
+        whole = gated_linear(normal(40, 128), weight, SILU)
+        other = pack(weight) if packed else weight
+        for start, stop in ((0, 1), (3, 20), (0, 40)):
+            assert same(gated_linear(normal(40, 128)[start:stop], other, SILU), whole[start:stop])
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_row_does_not_depend_on_the_others(native: str, exact: bool, packed: bool) -> None:
+    for sample in samples(exact):
+        weight = pack(sample) if packed else sample
+        x = normal(300, 330 if isinstance(sample, Dense) else 320)
+        whole = linear(x, weight)
+        for start, stop in ((0, 1), (299, 300), (5, 7), (100, 113), (30, 66), (0, 37), (107, 300)):
+            assert same(linear(x[start:stop], weight), whole[start:stop])
+
+
+def test_a_row_does_not_depend_on_the_others_in_mlx(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, None)
+    x = normal(65, 256)
+    for weight in every_storage(64, 256):
+        whole = linear(x, weight)
+        for start, stop in ((0, 1), (7, 8), (3, 5), (1, 34), (33, 65)):
+            assert same(linear(x[start:stop], weight), whole[start:stop])
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_broken_row_shows_and_stays_alone(native: str, broken: float, packed: bool) -> None:
+    for sample in samples(exact=False) + samples(exact=True):
+        weight = pack(sample) if packed else sample
+        values = np.array(normal(40, 330 if isinstance(sample, Dense) else 320))
+        sound = np.array(linear(mx.array(values), weight))
+        values[[2, 17], [9, 300]] = broken
+        values[17, 310] = broken
+        found = np.array(linear(mx.array(values), weight))
+        assert not np.isfinite(found[[2, 17]]).any()
+        others = [row for row in range(40) if row not in (2, 17)]
+        assert np.array_equal(found[others], sound[others])
+        alone = np.array(linear(mx.array(values[2:3]), weight))
+        assert not np.isfinite(alone).any()
+
+
+def test_rows_of_nothing_and_next_to_nothing(path: str | None) -> None:
+    values = np.array(normal(14, 320))
+    values[3] = 0
+    values[5] *= np.float32(1e-42)
+    for exact in (False, True):
+        for weight in (quantized(52, 320, 64, 4), microscaled(52, 320)):
+            found = np.array(linear(mx.array(values), replace(weight, exact=exact)))
+            assert (found[3] == 0).all()
+            assert (np.abs(found[5]) < 1e-38).all()
+            assert np.isfinite(found).all()
+
+
+def test_a_matrix_without_its_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, None)
+    weight = quantized(32, 64, 32, 4)
+    assert pack(weight) is weight
+
+
+def test_a_16_bit_matrix_is_widened_block_by_block(path: str | None) -> None:
+    weight = Dense(mx.zeros((100 * WIDENED // 1024 + 3, 1024), mx.bfloat16))
+    x = normal(2, 1024)
+    mx.eval(weight.weight, x)
+    mx.reset_peak_memory()
+    before = mx.get_active_memory()
+    mx.eval(linear(x, weight))
+    assert mx.get_peak_memory() - before < 25 * 4 * WIDENED
+
+
+def test_blocks_join_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, None)
+    weight = dense(3 * WIDENED // 1024 + 5, 1024, mx.bfloat16)
+    x = normal(2, 1024)
+    assert same(linear(x, weight), x @ weight.weight.astype(mx.float32).T)
+
+
+@pytest.mark.parametrize("activation", ["silu", "gelu", "swiglu_clamped"])
+def test_a_gate_and_its_up_projection_in_turns(native: str, activation: Activation) -> None:
+    """The same bits as one below the other, for any rows."""
+    x = normal(41, 320, seed=5)
+    for gate, up in pairs():
+        below, found, bias = joined(gate, up), pack_pair(gate, up), normal(2 * gate.outputs, seed=6)
+        assert found is not None
+        for some in (None, bias):
+            epilogue = Epilogue(some, None, activation)
+            expected = gated_linear(x, below, epilogue)
+            assert same(gated_linear(x, found, epilogue), expected)
+            assert same(gated_linear(x[7:8], found, epilogue), expected[7:8])
+            assert gated_linear(x[:0], found, epilogue).shape == (0, gate.outputs)
+    with pytest.raises(AssertionError):
+        linear(x, paired_of(48, 320))
+
+
+@pytest.mark.parametrize("width", [4, 8, 12, 16, 20, 24, 40, 48, 56])
+def test_whatever_their_width_gate_and_up_are_multiplied(native: str, width: int) -> None:
+    """In turns where they fill whole panels, which differ by tier; else one below the other."""
+    x, bias = normal(5, 64, seed=5), normal(2 * width, seed=6)
+    for gate, up in (
+        (dense(width, 64), Dense(normal(width, 64, seed=2))),
+        (quantized(width, 64, 32, 4), quantized(width, 64, 32, 4, seed=2)),
+    ):
+        below, found = joined(gate, up), pack_pair(gate, up)
+        epilogue = Epilogue(bias, None, "silu")
+        assert (found is None) == bool(width % loaded(native).lanes)
+        y = gated_linear(x, found or pack(joined(gate, up)), epilogue)
+        assert same(y, gated_linear(x, below, epilogue))
+        exact = replace(below, exact=True) if isinstance(below, Quantized) else below
+        assert close(gated_linear(x, exact, epilogue), linear_reference(x, below, epilogue), EXACT)
+
+
+def test_rows_of_an_odd_number_of_16_bit_values_are_not_joined(native: str) -> None:
+    gate, up = dense(48, 319, mx.float16), dense(48, 319, mx.float16)
+    assert pack_pair(gate, up) is None
+    assert pack_pair(dense(48, 319), dense(48, 319)) is not None
+
+
+def pairs() -> Iterator[tuple[Dense | Quantized, Dense | Quantized]]:
+    for bits in BITS:
+        yield quantized(48, 320, 64, bits), quantized(48, 320, 64, bits, seed=2)
+    yield microscaled(48, 320), microscaled(48, 320)
+    for dtype in FLOATS:
+        yield dense(48, 320, dtype), Dense(normal(48, 320, seed=2).astype(dtype))
+
+
+def joined(gate: Dense | Quantized, up: Dense | Quantized) -> Dense | Quantized:
+    if isinstance(gate, Dense):
+        return Dense(mx.concatenate([gate.weight, up.weight]))
+    assert isinstance(up, Quantized)
+    biases = None
+    if gate.biases is not None and up.biases is not None:
+        biases = mx.concatenate([gate.biases, up.biases])
+    words, scales = (
+        mx.concatenate(list(pair)) for pair in ((gate.weight, up.weight), (gate.scales, up.scales))
+    )
+    return replace(gate, weight=words, scales=scales, biases=biases)
+
+
+def paired_of(outputs: int, inputs: int) -> Packed:
+    found = pack_pair(*(quantized(outputs, inputs, 64, 4) for _ in range(2)))
+    assert found is not None
+    return found

@@ -1,0 +1,227 @@
+"""Experts against their definition: sorted and not, packed and not, with biases and without."""
+
+from dataclasses import replace
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from bessemer.kernels.cpu.library import compiled
+from bessemer.kernels.linear.activation import Activation, activate_plain_reference
+from bessemer.kernels.linear.weight import Dense, Packed, Quantized, pack, widen
+from bessemer.kernels.metal.device import Simulator, using
+from bessemer.kernels.metal.library import watching
+from bessemer.kernels.moe.moe import Experts, Shared, moe, moe_mlx, moe_reference, pack_experts
+from bessemer.kernels.norm.rms_norm import Norm
+
+from ..arrays import normal
+from ..tiers import NATIVE, loaded, use
+
+
+@pytest.fixture(params=NATIVE)
+def native(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    chosen: str = request.param
+    use(monkeypatch, chosen)
+    return chosen
+
+
+def matrix(rows: int, columns: int, bits: int, exact: bool, seed: int) -> Dense | Quantized:
+    values = normal(rows, columns, seed=seed) * 0.1
+    if not bits:
+        return Dense(values)
+    words, scales, biases = mx.quantize(values, group_size=32, bits=bits)
+    return Quantized(words, scales, biases, 32, bits, exact=exact)
+
+
+def experts(count: int, hidden: int, width: int, bits: int = 4, exact: bool = True) -> Experts:
+    return Experts(
+        count,
+        matrix(count * width, hidden, bits, exact, 1),
+        matrix(count * width, hidden, bits, exact, 2),
+        matrix(count * hidden, width, bits, exact, 3),
+    )
+
+
+def routed(rows: int, count: int, k: int) -> tuple[mx.array, mx.array]:
+    random = np.random.RandomState(rows)
+    chosen = np.stack([random.permutation(count)[:k] for _ in range(rows)]).astype(np.int32)
+    return mx.array(chosen), mx.array(random.rand(rows, k).astype(np.float32))
+
+
+def distance(a: mx.array, b: mx.array) -> float:
+    return float(mx.sqrt(mx.mean((a - b) ** 2) / mx.mean(b**2)))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 13, 60])
+@pytest.mark.parametrize(
+    ("count", "hidden", "width", "k", "bits"),
+    [(4, 64, 32, 1, 4), (5, 96, 64, 3, 8), (3, 64, 96, 2, 3), (4, 40, 24, 2, 0), (1, 64, 32, 1, 4)],
+)
+def test_the_sum_of_the_chosen(
+    rows: int, count: int, hidden: int, width: int, k: int, bits: int
+) -> None:
+    made = experts(count, hidden, width, bits)
+    x, (chosen, weights) = normal(rows, hidden), routed(rows, count, k)
+    expected = moe_reference(x, made, (chosen, weights))
+    found = moe(x, made, (chosen, weights))
+    assert distance(found, expected) < 1e-5
+    assert distance(moe_mlx(x, made, (chosen, weights)), expected) < 1e-5
+    unsorted = replace(made, in_order=False)
+    assert (np.array(moe(x, unsorted, (chosen, weights))) == np.array(found)).all()
+    assert distance(moe_mlx(x, unsorted, (chosen, weights)), expected) < 1e-5
+    alone = moe(x[-1:], made, (chosen[-1:], weights[-1:]))
+    assert (np.array(alone)[0] == np.array(found)[-1]).all()
+
+
+@pytest.mark.parametrize("activation", ["silu", "gelu_tanh", "swiglu_clamped"])
+def test_biases_activation_and_residual(activation: Activation) -> None:
+    plain = experts(4, 64, 32)
+    made = replace(
+        plain,
+        gate_bias=normal(4, 32, seed=4),
+        up_bias=normal(4, 32, seed=5),
+        down_bias=normal(4, 64, seed=6),
+        activation=activation,
+        limit=1.5,
+    )
+    x, residual, (chosen, weights) = normal(9, 64), normal(9, 64, seed=7), routed(9, 4, 2)
+    expected = moe_reference(x, made, (chosen, weights), residual)
+    assert distance(moe(x, made, (chosen, weights), residual), expected) < 1e-5
+    assert distance(moe(x, plain, (chosen, weights), residual), expected) > 1e-2
+
+
+@pytest.mark.parametrize("bits", [0, 4])
+@pytest.mark.parametrize("activation", ["relu2", "silu", "gelu"])
+def test_experts_without_a_gate(bits: int, activation: Activation) -> None:
+    """Nemotron-H's, the shared ones too; biases, an order of their own, and packed."""
+    gated = experts(4, 64, 32, bits)
+    shared = Shared(matrix(96, 64, bits, True, 8), matrix(64, 96, bits, True, 9))
+    bias, outer = normal(4, 32, seed=5), normal(4, 64, seed=6)
+    plain = replace(gated, gate=None, activation=activation, up_bias=bias, down_bias=outer)
+    x, residual, (chosen, weights) = normal(9, 64), normal(9, 64, seed=7), routed(9, 4, 2)
+    norm = Norm(normal(64, seed=11), 1e-5)
+    assert not shared.is_gated and shared.width == 96
+    for made in (plain, replace(plain, shared=shared), replace(plain, in_order=False)):
+        expected = moe_reference(x, made, (chosen, weights), residual, norm)
+        assert distance(moe(x, made, (chosen, weights), residual, norm), expected) < 1e-5
+        assert distance(moe_mlx(x, made, (chosen, weights), residual, norm), expected) < 1e-5
+        with using(Simulator()), watching() as launches:
+            assert distance(moe(x, made, (chosen, weights), residual, norm), expected) < 1e-5
+        assert all("moe" not in launch.source.name for launch in launches)
+    by_hand = mx.zeros((64,))
+    for place, expert in enumerate(np.array(chosen)[0].tolist()):
+        rows = slice(expert * 32, expert * 32 + 32)
+        inner = activate_plain_reference(
+            (x[:1] @ widen(plain.up)[rows].T + bias[expert]), activation
+        )
+        down = widen(plain.down)[expert * 64 : expert * 64 + 64]
+        by_hand = by_hand + weights[0, place] * ((inner @ down.T)[0] + outer[expert])
+    found = moe(x, plain, (chosen, weights))
+    assert distance(found[0], by_hand) < 1e-5
+    up, down = (pack_experts(weight, 4) for weight in (gated.up, gated.down))
+    packed = moe(x, replace(plain, up=up, down=down), (chosen, weights))
+    assert (np.array(packed) == np.array(found)).all()
+
+
+@pytest.mark.parametrize(("activation", "launched"), [("relu2", 0), ("silu", 2)])
+def test_what_metal_has_no_kernel_for(activation: Activation, launched: int) -> None:
+    """Shared experts without a gate go by themselves; a gate of another activation by MLX."""
+    shared = Shared(matrix(96, 64, 4, True, 8), matrix(64, 96, 4, True, 9))
+    made = replace(experts(4, 64, 32), activation=activation, shared=shared)
+    x, (chosen, weights) = normal(2, 64), routed(2, 4, 2)
+    expected = moe_reference(x, made, (chosen, weights))
+    with using(Simulator()), watching() as launches:
+        assert distance(moe(x, made, (chosen, weights)), expected) < 1e-5
+    assert sum(launch.source.name.startswith("moe") for launch in launches) == launched
+
+
+def in_nvfp4(rows: int, columns: int, exact: bool, seed: int) -> Quantized:
+    """Whose groups, and so blocks of activations, are half as long as others'."""
+    words, scales, *_ = mx.quantize(normal(rows, columns, seed=seed) * 0.1, mode="nvfp4")
+    return Quantized(words, scales, None, 16, 4, "nvfp4", exact)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 40])
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("kind", ["bits", "exactness", "dense", "blocks"])
+def test_a_gate_stored_in_another_way_than_up(
+    kind: str, exact: bool, turned: bool, rows: int
+) -> None:
+    """One that takes the same activations, and three that may take others."""
+    shape, seed = (4 * 32, 64), 11
+    gate = {
+        "bits": matrix(*shape, 8, exact, seed),
+        "exactness": matrix(*shape, 4, not exact, seed),
+        "dense": matrix(*shape, 0, exact, seed),
+        "blocks": in_nvfp4(*shape, exact, seed),
+    }[kind]
+    made = replace(experts(4, 64, 32, 4, exact), gate=gate)
+    if turned:
+        made = replace(made, gate=made.up, up=gate)
+    x, (chosen, weights) = normal(rows, 64), routed(rows, 4, 2)
+    expected = moe_reference(x, made, (chosen, weights))
+    with using(Simulator()), watching() as launches:
+        assert distance(moe(x, made, (chosen, weights)), expected) < 1e-5
+    assert any("moe" in launch.source.name for launch in launches) == (kind == "exactness")
+    bound = 1e-5 if exact and kind != "exactness" else 2e-2
+    found = moe(x, made, (chosen, weights))
+    assert distance(found, expected) < bound
+    gate, up, down = (pack_experts(each, 4) for each in made.weights)
+    packed = moe(x, replace(made, gate=gate, up=up, down=down), (chosen, weights))
+    assert (np.array(packed) == np.array(found)).all()
+
+
+@pytest.mark.parametrize("width", [20, 32, 40])  # of 20 rows an expert ends within a panel
+def test_packed_weights_give_the_same_bits(native: str, width: int) -> None:
+    made = experts(4, 64, width, bits=4 if width == 32 else 0, exact=False)
+    x, (chosen, weights) = normal(50, 64), routed(50, 4, 2)
+    found = np.array(moe(x, made, (chosen, weights)))
+    assert distance(mx.array(found), moe_reference(x, made, (chosen, weights))) < 2e-2
+    gate, up, down = (pack_experts(w, 4) for w in made.weights)
+    assert isinstance(up, Packed) == (width % loaded(native).lanes == 0)
+    packed = replace(made, gate=gate, up=up, down=down)
+    assert (np.array(moe(x, packed, (chosen, weights))) == found).all()
+
+
+@pytest.mark.parametrize(
+    ("opened", "width", "bits"), [(False, 96, 4), (True, 96, 4), (True, 40, 0)]
+)
+def test_shared_experts_are_every_tokens(native: str, opened: bool, width: int, bits: int) -> None:
+    opening = normal(1, 64, seed=10) if opened else None
+    inner, outer = matrix(2 * width, 64, bits, True, 8), matrix(64, width, bits, True, 9)
+    shared = Shared(pack(inner), pack(outer), opening)
+    plain = experts(4, 64, 32)
+    made = replace(plain, shared=shared)
+    norm, residual = Norm(normal(64, seed=11), 1e-5), normal(9, 64, seed=7)
+    x, (chosen, weights) = normal(9, 64), routed(9, 4, 2)
+    for rest in ((residual, norm), (residual, None), (None, None)):
+        expected = moe_reference(x, made, (chosen, weights), *rest)
+        assert distance(moe(x, made, (chosen, weights), *rest), expected) < 1e-5
+        assert distance(moe_mlx(x, made, (chosen, weights), *rest), expected) < 1e-5
+        assert distance(moe(x, plain, (chosen, weights), *rest), expected) > 1e-2
+
+
+def test_experts_on_metal_are_left_as_they_are() -> None:
+    weight = experts(4, 64, 64).up
+    with using(Simulator()):
+        assert pack_experts(weight, 4) is weight
+
+
+def test_rounded_activations_stay_close() -> None:
+    x, (chosen, weights) = normal(20, 128), routed(20, 4, 2)
+    made = experts(4, 128, 64, bits=4, exact=False)
+    expected = moe_reference(x, made, (chosen, weights))
+    found = distance(moe(x, made, (chosen, weights)), expected)
+    assert found < 2e-2
+    assert found > 1e-4 or not compiled(), "they were not rounded"
+
+
+def test_a_broken_row_breaks_no_other() -> None:
+    made, (chosen, weights) = experts(4, 64, 32, exact=False), routed(6, 4, 2)
+    x = np.array(normal(6, 64))
+    whole = np.array(moe(mx.array(x), made, (chosen, weights)))
+    x[2, 5] = np.nan
+    found = np.array(moe(mx.array(x), made, (chosen, weights)))
+    assert np.isnan(found[2]).any()
+    assert (np.delete(found, 2, axis=0) == np.delete(whole, 2, axis=0)).all()

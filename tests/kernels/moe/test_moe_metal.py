@@ -1,0 +1,350 @@
+"""Experts on Metal, few tokens and many, in the simulator's check mode against the definition."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from bessemer.kernels.linear.activation import Activation
+from bessemer.kernels.linear.weight import Dense, Quantized, Weight
+from bessemer.kernels.metal.device import Options, Simulator, using
+from bessemer.kernels.metal.library import watching
+from bessemer.kernels.moe.moe import Experts, Shared, moe, moe_mlx, moe_reference
+from bessemer.kernels.moe.moe_metal import TILE, TILED_BELOW, TILED_FROM, Way, moe_tiled, way
+from bessemer.kernels.moe.route import MOST_EXPERTS, PAIRS, Picks
+from bessemer.kernels.norm.rms_norm import Norm
+
+from ..arrays import normal, quantized
+from ..metal_cases import Case
+
+F, H, B = mx.float32, mx.float16, mx.bfloat16
+# Against the largest value: sums in float32; the inner rows, in many tokens' case also the weights
+# and each expert's part, rounded to the dtype.
+TOLERANCE = {F: 3e-6, H: 2e-3, B: 1.2e-2}
+EPS = 1e-3
+CHECK = Options("check")
+LIMIT = 0.7
+DECODE, PREFILL = ["moe_inner", "moe_outer"], ["moe_sort", "moe_inner_tiles", "moe_outer_tiles"]
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What the kernels are compiled for; forms are bits, or another storage."""
+
+    form: int | str
+    group: int
+    dtype: mx.Dtype
+    stored: mx.Dtype  # of scales and biases, or of dense weights
+    count: int
+    hidden: int
+    width: int
+    k: int
+    shared: int = 0  # width
+    opened: bool = False
+    activation: Activation = "silu"
+    bias: bool = False
+    norm: mx.Dtype | None = None
+    residual: bool = False
+
+
+# A few tokens. Of `hidden` and `width` some are more than a turn of all lanes, some no whole tiles;
+# shared widths are several experts' and a part.
+FEW = (
+    Variant(4, 32, F, H, 8, 64, 96, 2, residual=True),
+    Variant(8, 64, H, H, 6, 128, 64, 3, 192, True, "gelu", True, F),
+    Variant(6, 128, B, B, 4, 640, 384, 4, 768, residual=True, norm=B),
+    Variant("dense", 32, H, H, 5, 40, 24, 2, 40, True, "gelu_tanh", True, H, True),
+    Variant("mxfp4", 32, B, B, 4, 64, 32, 2, activation="swiglu_clamped", bias=True),
+)
+# Many. In moe_prefill.metal 32 rows of gate and up and 64 of down make a tile.
+MANY = (
+    Variant(4, 32, F, H, 4, 96, 96, 2, bias=True, activation="swiglu_clamped", residual=True),
+    Variant(8, 64, H, B, 4, 128, 64, 3),
+    Variant(3, 128, B, B, 4, 128, 128, 1, bias=True, activation="gelu"),
+)
+OTHERS = tuple(  # behind the mark `long`
+    Variant(bits, group, dtype, dtype, 6, 256, 128, 2, 384, False, "silu", bits == 5, F, True)
+    for bits in (2, 3, 4, 5, 6, 8)
+    for group, dtype in ((32, H), (64, B), (128, F))
+)
+
+
+def matrix(variant: Variant, rows: int, columns: int, seed: int) -> Weight:
+    """Of which products are about as large as their inputs."""
+    size = columns**-0.5
+    if variant.form == "dense":
+        return Dense((normal(rows, columns, seed=seed) * size).astype(variant.stored))
+    if variant.form == "mxfp4":
+        parts = mx.quantize(normal(rows, columns, seed=seed) * size, mode="mxfp4")
+        return Quantized(parts[0], parts[1], None, 32, 4, "mxfp4")
+    made = quantized(rows, columns, variant.group, int(variant.form), F, seed)
+    assert made.biases is not None
+    scales, biases = ((part * size).astype(variant.stored) for part in (made.scales, made.biases))
+    return replace(made, scales=scales, biases=biases)
+
+
+def experts_of(variant: Variant) -> Experts:
+    count, hidden, width = variant.count, variant.hidden, variant.width
+    sizes = ((width, 4), (width, 5), (hidden, 6))
+    biases = [normal(count, rows, seed=seed) * 0.2 for rows, seed in sizes]
+    mx.eval(biases)
+    shared = None
+    if variant.shared:
+        opening = normal(1, hidden, seed=9).astype(variant.dtype) if variant.opened else None
+        both = matrix(variant, 2 * variant.shared, hidden, 7)
+        shared = Shared(both, matrix(variant, hidden, variant.shared, 8), opening)
+    return Experts(
+        count,
+        matrix(variant, count * width, hidden, 1),
+        matrix(variant, count * width, hidden, 2),
+        matrix(variant, count * hidden, width, 3),
+        biases[0] if variant.bias else None,
+        biases[1] if variant.bias else None,
+        biases[2] if variant.bias else None,
+        variant.activation,
+        LIMIT,
+        shared=shared,
+    )
+
+
+def routed(rows: int, count: int, k: int) -> tuple[mx.array, mx.array]:
+    """Experts may be a token's more than once."""
+    random = np.random.RandomState(rows)
+    chosen = random.randint(0, count, (rows, k)).astype(np.int32)
+    return mx.array(chosen), mx.array(random.rand(rows, k).astype(np.float32))
+
+
+def operands(variant: Variant, rows: int) -> tuple[mx.array, dict[str, Any]]:
+    """x, and the residual and norm by name; rows of unlike size."""
+    sizes = mx.array(np.linspace(0.5, 2, rows, dtype=np.float32))[:, None]
+    x = (normal(rows, variant.hidden) * sizes).astype(variant.dtype)
+    rest: dict[str, Any] = {}
+    if variant.residual:
+        rest["residual"] = normal(rows, variant.hidden, seed=6).astype(variant.dtype)
+    if variant.norm is not None:
+        rest["norm"] = Norm(normal(variant.hidden, seed=5).astype(variant.norm), EPS)
+    return x, rest
+
+
+def definition(x: mx.array, experts: Experts, routing: Picks, **rest: Any) -> mx.array:
+    residual, norm = rest.get("residual"), rest.get("norm")
+    wide = None if norm is None else Norm(norm.weight.astype(F), norm.eps)
+    added = None if residual is None else residual.astype(F)
+    return moe_reference(x.astype(F), experts, routing, residual=added, norm=wide)
+
+
+def largest(values: mx.array) -> float:
+    """NaN if there is one."""
+    return float(np.abs(np.array(values)).max())
+
+
+def expect(
+    variant: Variant,
+    rows: int,
+    options: Options = CHECK,
+    routing: tuple[mx.array, mx.array] | None = None,
+) -> None:
+    """Runs it, and raises where it is not the definition or went another way."""
+    experts, (x, rest) = experts_of(variant), operands(variant, rows)
+    routing = routing or routed(rows, variant.count, variant.k)
+    with using(Simulator(options)), watching() as launches:
+        found = moe(x, experts, routing, **rest)
+        mx.eval(found)
+    many = rows * variant.k >= TILED_FROM * variant.count
+    names = [launch.source.name for launch in launches]
+    assert names == ([*PREFILL, "moe_combine"] if many else DECODE)
+    assert found.dtype == variant.dtype and found.shape == x.shape
+    expected = definition(x, experts, routing, **rest)
+    assert largest(found.astype(F) - expected) <= TOLERANCE[variant.dtype] * largest(expected)
+
+
+def crowded(rows: int, variant: Variant) -> tuple[mx.array, mx.array]:
+    """Most pairs have the last expert, one has the first, and the others none."""
+    chosen = np.full((rows, variant.k), variant.count - 1, np.int32)
+    chosen[rows // 2, 0] = 0
+    return mx.array(chosen), routed(rows, variant.count, variant.k)[1]
+
+
+def check_bytes() -> None:
+    """Each scale and bias of a group is read once, though the group takes several steps."""
+    experts, (x, _) = experts_of(MANY[1]), operands(MANY[1], 12)
+    with using(Simulator(Options("count"))), watching() as launches:
+        mx.eval(moe(x, experts, routed(12, MANY[1].count, MANY[1].k)))
+    _, inner, outer, _ = (launch.report for launch in launches)
+    assert inner is not None and outer is not None
+    names = [(inner, f"{part}_{kind}") for part in ("gate", "up") for kind in ("scales", "biases")]
+    for report, name in [*names, (outer, "scales"), (outer, "biases")]:
+        flow = report.buffer(name)
+        assert flow.moved == flow.unique == flow.size
+
+
+def cases() -> list[Case]:
+    """A few that together notice a fault."""
+    few = (("plain", FEW[0], 5), ("all", FEW[3], 4), ("wide", FEW[2], 2), ("opened", FEW[1], 3))
+    decode = [
+        Case(name, "moe_decode.metal", lambda variant=variant, rows=rows: expect(variant, rows))
+        for name, variant, rows in few
+    ]
+    prefill = [
+        Case(f"tiles_{rows}", "moe_prefill.metal", lambda v=variant, rows=rows: expect(v, rows))
+        for variant, rows in ((MANY[0], 37), (MANY[1], 50))
+    ]
+    turns = Case(
+        "crowded",
+        "moe_prefill.metal",
+        lambda: expect(MANY[0], 37, routing=crowded(37, MANY[0])),
+    )
+    return [*decode, *prefill, turns, Case("bytes", "moe_prefill.metal", check_bytes)]
+
+
+@pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
+def test_case(case: Case) -> None:
+    case.run()
+
+
+@pytest.mark.parametrize("variant", FEW, ids=str)
+def test_a_few_tokens(variant: Variant) -> None:
+    for rows in (-(-8 // variant.k), 15 // variant.k):
+        expect(variant, rows)
+
+
+def test_one_token() -> None:
+    """Arrays of fewer than 8 elements are constants, which is another kernel."""
+    expect(FEW[0], 1)
+    expect(FEW[0], 3)
+
+
+@pytest.mark.parametrize("variant", MANY, ids=str)
+def test_many_tokens(variant: Variant) -> None:
+    for rows in (-(-TILED_FROM * variant.count // variant.k), 64):
+        expect(variant, rows)
+    expect(variant, 65, routing=crowded(65, variant))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("variant", OTHERS, ids=str)
+def test_every_storage(variant: Variant) -> None:
+    expect(variant, 3)
+    expect(replace(variant, shared=0, norm=None), 40)
+
+
+def test_experts_that_are_not_alike_run_apart() -> None:
+    """A shared expert of other storage goes through products of its own."""
+    variant = replace(FEW[1], count=20, opened=False)
+    experts = experts_of(variant)
+    assert experts.shared is not None
+    both = matrix(replace(variant, form="dense"), 2 * variant.shared, variant.hidden, 7)
+    experts = replace(experts, shared=replace(experts.shared, gate_up=both))
+    (x, rest), routing = operands(variant, 18), routed(18, 20, variant.k)
+    with using(Simulator(CHECK)), watching() as launches:
+        found = moe(x, experts, routing, **rest)
+    names = [launch.source.name for launch in launches]
+    assert names[-2:] == DECODE
+    expected = definition(x, experts, routing, **rest)
+    assert largest(found.astype(F) - expected) <= 4 * TOLERANCE[H] * largest(expected)
+
+
+def test_many_tokens_and_a_shared_expert() -> None:
+    variant = replace(MANY[0], shared=64, opened=True)
+    experts, (x, rest) = experts_of(variant), operands(variant, 37)
+    routing = routed(37, variant.count, variant.k)
+    with using(Simulator(CHECK)), watching() as launches:
+        found = moe(x, experts, routing, **rest)
+        mx.eval(found)
+    assert [launch.source.name for launch in launches] == [*PREFILL, "moe_combine"]
+    expected = definition(x, experts, routing, **rest)
+    assert largest(found - expected) <= TOLERANCE[F] * largest(expected)
+
+
+@pytest.mark.parametrize(
+    "options", [Options("check", contract=True), Options("check", order="reverse")], ids=str
+)
+def test_contraction_and_order_do_not_matter(options: Options) -> None:
+    expect(FEW[0], 5, options)
+    expect(MANY[0], 37, options)
+
+
+def test_a_token_does_not_depend_on_the_others() -> None:
+    experts, (x, rest) = experts_of(FEW[0]), operands(FEW[0], 12)
+    chosen, weights = routed(12, FEW[0].count, FEW[0].k)
+    with using(Simulator(CHECK)):
+        whole = np.array(moe(x, experts, (chosen, weights), rest["residual"]))
+        part = slice(5, 10)
+        alone = moe(x[part], experts, (chosen[part], weights[part]), rest["residual"][part])
+        assert (np.array(alone) == whole[part]).all()
+
+
+def test_a_broken_token_shows_and_stays_alone() -> None:
+    for variant, rows in ((FEW[0], 8), (MANY[0], 37)):
+        experts, (x, rest) = experts_of(variant), operands(variant, rows)
+        chosen, weights = routed(rows, variant.count, variant.k)
+        with using(Simulator(CHECK)):
+            sound = np.array(moe(x, experts, (chosen, weights), **rest))
+            x[2, 5], weights[7] = mx.nan, mx.nan
+            found = np.array(moe(x, experts, (chosen, weights), **rest))
+        assert np.isnan(found[[2, 7]]).all()
+        assert (np.delete(found, [2, 7], axis=0) == np.delete(sound, [2, 7], axis=0)).all()
+
+
+def test_a_few_tokens_read_each_chosen_row_once() -> None:
+    variant = Variant(4, 64, H, H, 6, 640, 128, 6, 128)
+    experts, (x, _) = experts_of(variant), operands(variant, 1)
+    chosen = mx.array([[3, 0, 5, 1, 4, 2]], mx.int32)
+    with using(Simulator(Options("count"))), watching() as launches:
+        mx.eval(moe(x, experts, (chosen, mx.ones((1, 6)))))
+    inner, outer = (launch.report for launch in launches)
+    assert inner is not None and outer is not None
+    kinds = ("", "_scales", "_biases")
+    names = [(inner, f"{part}{kind}") for part in ("gate", "up", "shared") for kind in kinds]
+    names += [(outer, f"shared{kind}") for kind in kinds]
+    for report, name in [*names, (outer, "down"), (outer, "scales"), (outer, "biases")]:
+        flow = report.buffer(name)
+        assert flow.moved == flow.unique == flow.size
+
+
+def test_many_tokens_read_an_expert_once_a_tile() -> None:
+    """At most a quarter of what pairs would read that each read their own, at a model's ratios."""
+    variant = Variant(4, 32, H, H, 64, 64, 32, 6)
+    experts, (x, _) = experts_of(variant), operands(variant, 481)
+    random = np.random.RandomState(0)
+    chosen = np.stack([random.permutation(64)[:6] for _ in range(481)]).astype(np.int32)
+    with using(Simulator(Options("count"))), watching() as launches:
+        mx.eval(moe(x, experts, (mx.array(chosen), mx.ones((481, 6)))))
+    _, inner, outer, _ = (launch.report for launch in launches)
+    assert inner is not None and outer is not None
+    tiles = -(-np.bincount(chosen.reshape(-1), minlength=64) // TILE)
+    for report, name in ((inner, "gate"), (inner, "up"), (outer, "down")):
+        flow = report.buffer(name)
+        assert flow.moved == int(tiles.sum()) * flow.size // 64
+        assert 4 * flow.moved <= chosen.size * flow.size // 64
+
+
+def test_the_way_taken() -> None:
+    few, dense = experts_of(FEW[0]), experts_of(FEW[3])
+    x, count = mx.zeros((1, 64), H), FEW[0].count
+    numbers = (1, TILED_FROM * count - 1, TILED_FROM * count, TILED_BELOW * count)
+    ways = [way(x, few, mx.zeros((pairs, 1), mx.int32)) for pairs in numbers]
+    assert ways == [Way.GATHERED, Way.GATHERED, Way.TILED, Way.MLX]
+    many = mx.zeros((TILED_FROM * dense.count, 1), mx.int32)
+    assert way(x, dense, many[:1]) == Way.GATHERED and way(x, dense, many) == Way.MLX
+    assert way(x, few, mx.zeros((0, 1), mx.int32)) == Way.MLX
+    assert way(x.astype(mx.int32), few, many) == Way.MLX
+    other = replace(few, down=dense.down)
+    assert way(x, other, many[:1]) == Way.MLX
+    vast = replace(few, count=MOST_EXPERTS + 1)
+    assert way(x, vast, mx.zeros((TILED_FROM * vast.count, 1), mx.int32)) == Way.MLX
+    wide = replace(few, count=MOST_EXPERTS)
+    assert way(x, wide, mx.zeros((PAIRS + 1, 1), mx.int32)) == Way.MLX
+
+
+def test_more_tokens_than_tiles_are_for_are_composed() -> None:
+    experts, routing = experts_of(MANY[0]), routed(TILED_BELOW * 4, 4, 2)
+    x, rest = operands(MANY[0], TILED_BELOW * 4)
+    with using(Simulator(CHECK)), watching() as launches:
+        found = moe(x, experts, routing, **rest)
+        assert not launches
+        assert (found == moe_mlx(x, experts, routing, **rest)).all()
+        tiled = moe_tiled(x, experts, routing, **rest)
+    assert largest(tiled - found) <= TOLERANCE[F] * largest(found)
