@@ -88,7 +88,7 @@ def test_tiles_of_a_long_prompt_change_nothing(
     q = normal(90, 4, DIM)
     layout = layout_of([(dealt[5], 90, 90)])
     whole = paged_attention(q, pages, layout, heads_of(4, 40))
-    monkeypatch.setattr("bessemer.kernels.paged_attention.SCORES", 4 * 96 * 11)
+    monkeypatch.setattr("bessemer.kernels.attention.paged_attention.SCORES", 4 * 96 * 11)
     assert same(paged_attention(q, pages, layout, heads_of(4, 40)), whole)
 
 
