@@ -110,6 +110,7 @@ def check(decode: Decode, body: bytes) -> Asked | None:
         assert 400 <= refusal.status < 500
         assert refusal.message.endswith(".")
         assert len(refusal.message) < 400
+        assert "`" not in refusal.message and "is not valid: " not in refusal.message
         openai_error(refusal)
         anthropic_error(refusal, "req_1")
         return None
