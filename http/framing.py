@@ -1,4 +1,4 @@
-"""Events of a stream as bytes of a body; what the events say is the dialects' business."""
+"""Framings turn a stream's events into bytes; what the events say is the dialects' business."""
 
 from collections.abc import Mapping
 from typing import ClassVar, Protocol
@@ -7,7 +7,7 @@ from ..translate.dialect import Framing, ServerEvent
 
 
 class Framer(Protocol):
-    """The body of one answer: frames, then the end."""
+    """A framing of one answer's body: frames, then the end."""
 
     media_type: ClassVar[bytes]
 
@@ -17,7 +17,7 @@ class Framer(Protocol):
 
 
 class ServerSentEvents:
-    """https://html.spec.whatwg.org/multipage/server-sent-events.html"""
+    """Server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
 
     media_type: ClassVar[bytes] = b"text/event-stream"
 

@@ -1,4 +1,4 @@
-"""What a handler receives and returns: one HTTP exchange without its socket."""
+"""The request that a handler receives and the reply that it returns, without a socket."""
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ class HttpRequest(Struct, frozen=True):
     caller: str = ""
 
     def header(self, name: bytes) -> bytes | None:
-        """The first value of a header; `name` in lower case."""
+        """Return the first value of a header; `name` is in lower case."""
         return next((value for key, value in self.headers if key == name), None)
 
 

@@ -1,11 +1,11 @@
-"""What a dialect is: one record of all that an endpoint must know to speak it."""
+"""A dialect: one record of all that an endpoint must know to speak it."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from ..engine.request import Refusal
-from .chat import Answer, Ask, Chat, Event, Identity, Options
+from .chat import Answer, Chat, Event, GenerateRequest, GenerationOptions, Identity
 
 Framing = Literal["sse", "ndjson", "json"]  # the last: a stream that is one JSON document
 
@@ -35,8 +35,8 @@ class StreamDecoder(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
-    """How an endpoint reads a conversation that is only to be counted, and says its tokens."""
+class CountDialect:
+    """The way to read a conversation that is only to be counted, and to say its tokens."""
 
     decode_request: Callable[[bytes], Chat]
     encode_response: Callable[[int], bytes]
@@ -50,14 +50,14 @@ class Dialect:
     """
 
     prefix: str  # of an answer's id
-    decode_request: Callable[[bytes], Ask]
+    decode_request: Callable[[bytes], GenerateRequest]
     encode_response: Callable[[Answer, Identity], bytes]
-    stream: Callable[[Identity, Options], StreamEncoder]
+    stream: Callable[[Identity, GenerationOptions], StreamEncoder]
     encode_error: Callable[
         [Refusal, str | None], bytes
     ]  # the id of the request, where there is one
     framing: Framing = "sse"
-    count: Count | None = None
-    encode_request: Callable[[Ask], bytes] | None = None
+    count: CountDialect | None = None
+    encode_request: Callable[[GenerateRequest], bytes] | None = None
     decode_response: Callable[[bytes], Answer] | None = None
     decode_stream: Callable[[], StreamDecoder] | None = None

@@ -7,7 +7,7 @@ from bessemer.http.connection import LINGER, READ_AHEAD
 from bessemer.http.message import HttpRequest, Reply, Response
 from tests.http.wire import CHUNKED, GET, POST, Endless, client, run, settle
 
-# Limits.
+# ConnectionLimits.
 
 
 def test_a_declared_length_is_refused_before_the_body() -> None:

@@ -13,7 +13,7 @@ from bessemer.http.connection import (
     LINGER,
     OVERDUE,
     Connection,
-    Limits,
+    ConnectionLimits,
     Phase,
 )
 from bessemer.http.message import HttpRequest, Reply, Response
@@ -114,7 +114,7 @@ def test_the_tables_have_a_place_for_every_phase() -> None:
     for event, row in rows.items():
         assert len(row) == len(OUTCOMES[event]) == len(Phase)
     assert set(OVERDUE) == {phase for phase in Phase if OUTCOMES["LATE"][phase] == "408"}
-    assert all(hasattr(Limits(), field) for field in DEADLINES.values())
+    assert all(hasattr(ConnectionLimits(), field) for field in DEADLINES.values())
 
 
 @pytest.mark.parametrize("before", Phase)

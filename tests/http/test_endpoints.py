@@ -17,13 +17,13 @@ import pytest
 from bessemer.http.app import Application
 from bessemer.http.auth import Auth
 from bessemer.http.backends import Backend, Backends
-from bessemer.http.connection import Limits
+from bessemer.http.connection import ConnectionLimits
 from bessemer.http.cors import Cors
 from bessemer.http.endpoints import DIALECTS, endpoints
 from bessemer.http.limits import RateLimit
 from bessemer.http.listen import Shutdown, bind, listen
 from bessemer.http.log import Log
-from bessemer.http.routes import Router
+from bessemer.http.routes import RouteTable
 from bessemer.translate.chat import Chat, Completion
 from bessemer.translate.dialect import Dialect
 
@@ -40,7 +40,7 @@ def serving(*models: Backend, dialects: dict[str, Dialect] | None = None) -> Ite
         Backends({model.name: model for model in models}), {**DIALECTS, **(dialects or {})}
     )
     with Log("info", io.BytesIO()) as log:
-        app = Application(Router(routes), Auth([]), RateLimit(0), Cors(()), log, 60)
+        app = Application(RouteTable(routes), Auth([]), RateLimit(0), Cors(()), log, 60)
         sockets, ready = bind("127.0.0.1", 0), threading.Event()
         stop: list[Any] = []
 
@@ -49,7 +49,9 @@ def serving(*models: Backend, dialects: dict[str, Dialect] | None = None) -> Ite
             loop = asyncio.get_running_loop()
             stop.append(lambda: loop.call_soon_threadsafe(shutdown.ask))
             ready.set()
-            await listen(app, sockets, Limits(), shutdown, grace=5, interrupt=lambda: None)
+            await listen(
+                app, sockets, ConnectionLimits(), shutdown, grace=5, interrupt=lambda: None
+            )
 
         thread = threading.Thread(target=lambda: asyncio.run(run()))
         thread.start()

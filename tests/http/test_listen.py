@@ -18,7 +18,7 @@ import pytest
 from bessemer.engine.request import Refusal
 from bessemer.http import listen as listening
 from bessemer.http.config import UsageError
-from bessemer.http.connection import Limits
+from bessemer.http.connection import ConnectionLimits
 from bessemer.http.listen import Shutdown, address, bind, listen
 from bessemer.http.message import HttpRequest, Reply, Response, StreamingResponse
 
@@ -87,7 +87,7 @@ class Served:
         await listen(
             self.app,
             self.sockets,
-            Limits(),
+            ConnectionLimits(),
             self.shutdown,
             grace=self.grace,
             interrupt=self.app.interrupted.set,
@@ -191,7 +191,7 @@ def test_asked_twice_it_stops_at_once() -> None:
 
 PROGRAM = """
 import asyncio, sys
-from bessemer.http.connection import Limits
+from bessemer.http.connection import ConnectionLimits
 from bessemer.http.listen import Shutdown, bind, listen, run
 from bessemer.http.message import Response
 
@@ -209,7 +209,7 @@ async def main():
     shutdown.on_signals()
     sockets = bind("127.0.0.1", 0)
     print(sockets[0].getsockname()[1], flush=True)
-    await listen(App(), sockets, Limits(), shutdown, grace=1000, interrupt=lambda: None)
+    await listen(App(), sockets, ConnectionLimits(), shutdown, grace=1000, interrupt=lambda: None)
     return 7
 
 sys.exit(run(main()))

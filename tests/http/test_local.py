@@ -19,14 +19,22 @@ from bessemer.engine.request import (
     Refused,
     Request,
     Sampling,
+    Started,
     StepReport,
     Token,
 )
-from bessemer.engine.request import Started as Admitted
 from bessemer.engine.wire import VERSION, Ready
 from bessemer.http.backends import Status
-from bessemer.http.local import Embedder, Patience, Reranker, Writer
-from bessemer.translate.chat import Ask, Chat, Completion, Done, Heartbeat, Options, Started
+from bessemer.http.local import EmbeddingBackend, GenerationBackend, Patience, RerankBackend
+from bessemer.translate.chat import (
+    AnswerStarted,
+    Chat,
+    Completion,
+    Done,
+    GenerateRequest,
+    GenerationOptions,
+    Heartbeat,
+)
 from bessemer.translate.chat import Event as Said
 from bessemer.translate.openai_embeddings import Embedding, Vectors
 from bessemer.translate.rerank import Ranking, Scores
@@ -73,12 +81,14 @@ class ScriptedWorker:
         self.refused.append(refusal)
 
 
-def writer(script: Script, patience: Patience | None = None) -> tuple[Writer, ScriptedWorker]:
+def writer(
+    script: Script, patience: Patience | None = None
+) -> tuple[GenerationBackend, ScriptedWorker]:
     worker: Any = ScriptedWorker(script)
-    return Writer("m", 7, worker, RENDERER, 50, patience or Patience()), worker
+    return GenerationBackend("m", 7, worker, RENDERER, 50, patience or Patience()), worker
 
 
-def events(model: Writer, ask: Ask) -> list[Said]:
+def events(model: GenerationBackend, ask: GenerateRequest) -> list[Said]:
     async def run() -> list[Said]:
         async with aclosing(model.events(ask)) as found:
             return [event async for event in found]
@@ -89,7 +99,7 @@ def events(model: Writer, ask: Ask) -> list[Said]:
 def test_an_answer_from_started_to_done() -> None:
     model, worker = writer(says("Hello there"))
     found = events(model, Chat("m", HELLO))
-    assert isinstance(found[0], Started) and found[0].usage.cached == 32
+    assert isinstance(found[0], AnswerStarted) and found[0].usage.cached == 32
     assert text(found) == "Hello there" and isinstance(found[-1], Done)
     assert found[-1].usage.prompt == len(worker.asked[0].tokens)
     assert worker.ticket.closed
@@ -99,7 +109,7 @@ def test_a_seed_is_the_requests_or_a_new_one() -> None:
     model, worker = writer(says("Hi"))
     seeds = set()
     for seed in (7, None, None):
-        events(model, Chat("m", HELLO, Options(seed=seed)))
+        events(model, Chat("m", HELLO, GenerationOptions(seed=seed)))
         seeds.add(worker.asked[0].sampling.seed)
     assert 7 in seeds and len(seeds) == 3
 
@@ -109,7 +119,7 @@ def test_a_refusal_before_the_first_event_and_after() -> None:
         yield Refused(requests[0].id, 503, "overloaded", "later")
 
     def break_off(requests: list[Request]) -> Iterable[Event]:
-        yield Admitted(requests[0].id, 0)
+        yield Started(requests[0].id, 0)
         yield Token(requests[0].id, [300])
         yield Refused(requests[0].id, 503, "worker_died", "gone")
 
@@ -122,7 +132,7 @@ def test_a_refusal_before_the_first_event_and_after() -> None:
 
 def test_silence_brings_heartbeats_and_then_a_504() -> None:
     def silent(requests: list[Request]) -> Iterable[Event]:
-        yield Admitted(requests[0].id, 0)
+        yield Started(requests[0].id, 0)
 
     async def run() -> list[Said]:
         model, _ = writer(silent, Patience(heartbeat=0.01, timeout=0.1))
@@ -176,19 +186,19 @@ def test_vectors_and_scores_come_in_the_order_of_what_was_asked() -> None:
 
     embeds: Any = ScriptedWorker(vectors)
     found = asyncio.run(
-        Embedder("e", 0, embeds).embed(Embedding("e", ("a", (5,), "b"), client="c"))
+        EmbeddingBackend("e", 0, embeds).embed(Embedding("e", ("a", (5,), "b"), client="c"))
     )
     assert found == Vectors([b"aaaa", b"bbbb", b"cccc"], 5) and embeds.ticket.closed
     ranks: Any = ScriptedWorker(scores)
     ranking = Ranking("r", "q", ("x", "y"), client="c")
-    assert asyncio.run(Reranker("r", 0, ranks).score(ranking)) == Scores([0.25, 0.5], 5)
+    assert asyncio.run(RerankBackend("r", 0, ranks).rerank(ranking)) == Scores([0.25, 0.5], 5)
     assert ranks.ticket.closed
 
 
 def test_a_model_is_asked_for_what_it_is_for_alone() -> None:
     model, fleet = writer(says(""))
     worker: Any = fleet
-    embeds, ranks = Embedder("e", 0, worker), Reranker("r", 0, worker)
+    embeds, ranks = EmbeddingBackend("e", 0, worker), RerankBackend("r", 0, worker)
     chat, texts, ranking = Chat("m", HELLO), Embedding("m", ("a",)), Ranking("m", "q", ("d",))
     wrong: list[tuple[Any, str]] = [
         (lambda: embeds.events(chat), "embeds texts"),
@@ -196,7 +206,7 @@ def test_a_model_is_asked_for_what_it_is_for_alone() -> None:
         (lambda: asyncio.run(embeds.count(chat)), "embeds texts"),
         (lambda: asyncio.run(model.embed(texts)), "writes answers"),
         (lambda: asyncio.run(ranks.embed(texts)), "ranks documents"),
-        (lambda: asyncio.run(embeds.score(ranking)), "embeds texts"),
+        (lambda: asyncio.run(embeds.rerank(ranking)), "embeds texts"),
     ]
     for call, does in wrong:
         with pytest.raises(Refusal, match=does) as caught:

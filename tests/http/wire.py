@@ -10,7 +10,7 @@ from http.client import HTTPResponse
 from typing import Any, cast
 
 from bessemer.engine.request import Refusal
-from bessemer.http.connection import Connection, Limits
+from bessemer.http.connection import Connection, ConnectionLimits
 from bessemer.http.message import HttpRequest, Reply, Response, StreamingResponse
 
 HIGH_WATER = 65536
@@ -128,7 +128,7 @@ class Echo:
 class Client:
     """The other end: feeds bytes to a connection and reads its answers with http.client."""
 
-    def __init__(self, app: Echo, limits: Limits) -> None:
+    def __init__(self, app: Echo, limits: ConnectionLimits) -> None:
         self.app = app
         self.open: set[Connection] = set()
         self.connection = Connection(app, limits, self.open)
@@ -200,7 +200,7 @@ async def client(
     """A client whose loop must end without a complaint and without a forgotten connection."""
     complaints: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
-    made = Client(Echo(handler), Limits(**limits))
+    made = Client(Echo(handler), ConnectionLimits(**limits))
     yield made
     made.wire.abort()
     await settle()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec import Meta, Struct
 
 from bessemer.engine.request import Refusal
-from bessemer.translate.decode import DEEPEST, decode, depth
+from bessemer.translate.decode import MAX_DEPTH, decode, depth
 
 
 class Inner(Struct):
@@ -148,8 +148,8 @@ def test_depth_is_limited(opening: str) -> None:
         inner = opening * (levels - 1) + "1" + closing * (levels - 1)
         return f'{{"model": "m", "anything": {inner}}}'.encode()
 
-    assert decode(nested(DEEPEST), DECODER).model == "m"
-    assert "64 levels" in refusal(nested(DEEPEST + 1)).message
+    assert decode(nested(MAX_DEPTH), DECODER).model == "m"
+    assert "64 levels" in refusal(nested(MAX_DEPTH + 1)).message
     assert "64 levels" in refusal(nested(100_000)).message
 
 

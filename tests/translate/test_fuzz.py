@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bessemer.engine.request import Refusal
 from bessemer.translate import anthropic, openai_chat, openai_completions
-from bessemer.translate.chat import Chat, Completion, Message, Options
+from bessemer.translate.chat import Chat, Completion, GenerationOptions, Message
 from bessemer.translate.errors import anthropic_error, openai_error
 
 Asked = Chat | Completion
@@ -122,7 +122,7 @@ def check(decode: Decode, body: bytes) -> Asked | None:
     return asked
 
 
-def _check_options(options: Options) -> None:
+def _check_options(options: GenerationOptions) -> None:
     msgspec.msgpack.encode(options)  # what goes to the worker must fit its wire
     assert options.max_tokens is None or 0 <= options.min_tokens <= max(options.max_tokens, 0)
     assert 1 <= options.n <= 64

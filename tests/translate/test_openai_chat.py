@@ -12,19 +12,19 @@ from openai.types.chat.completion_create_params import CompletionCreateParamsStr
 from bessemer.engine.request import Refusal
 from bessemer.translate.chat import (
     Answer,
+    AnswerChoice,
+    AnswerStarted,
     ArgumentsDelta,
     Chat,
-    Choice,
     Done,
     Event,
     Failure,
     Finish,
+    GenerationOptions,
     Heartbeat,
     Identity,
     Message,
-    Options,
     ReasoningDelta,
-    Started,
     Text,
     TextDelta,
     TokenText,
@@ -36,7 +36,7 @@ from bessemer.translate.chat import (
 from bessemer.translate.openai_chat import Stream, decode_request, encode_response
 
 USER = {"role": "user", "content": "Hi"}
-PLAIN = Options()
+PLAIN = GenerationOptions()
 WHO = Identity("chatcmpl-1", 1_700_000_000, "tiny")
 TOKEN = TokenText("né", "né".encode(), -0.25, (TokenText("\ufffd", b"\xc3", -1.5),))
 USAGE = Usage(prompt=10, completion=4, cached=8, reasoning=3)
@@ -109,7 +109,7 @@ def test_the_sdks_request_type() -> None:
         "parallel_tool_calls": True,
     }
     chat = decode_request(json.dumps(params).encode())
-    assert chat.options == Options(
+    assert chat.options == GenerationOptions(
         max_tokens=9,
         logit_bias={5: 1.0},
         logprobs=2,
@@ -269,7 +269,10 @@ def test_logprobs() -> None:
 
 
 def test_a_response_as_the_sdk_reads_it() -> None:
-    choices = (Choice("Hello", "Hm.", "stop", None, (TOKEN,)), Choice("Hey", "", "length"))
+    choices = (
+        AnswerChoice("Hello", "Hm.", "stop", None, (TOKEN,)),
+        AnswerChoice("Hey", "", "length"),
+    )
     body = encode_response(Answer(choices, USAGE), WHO)
     read = ChatCompletion.model_validate_json(body, strict=True)
     assert (read.id, read.created, read.model) == ("chatcmpl-1", 1_700_000_000, "tiny")
@@ -293,7 +296,7 @@ def test_a_response_as_the_sdk_reads_it() -> None:
 
 
 def test_a_response_as_json() -> None:
-    body = encode_response(Answer((Choice("Hi", "", "stop"),), Usage(1, 2)), WHO)
+    body = encode_response(Answer((AnswerChoice("Hi", "", "stop"),), Usage(1, 2)), WHO)
     assert msgspec.json.decode(body) == {
         "object": "chat.completion",
         "id": "chatcmpl-1",
@@ -317,7 +320,7 @@ def test_a_response_as_json() -> None:
     }
 
 
-def sent(events: Iterable[Event], options: Options = PLAIN) -> list[bytes]:
+def sent(events: Iterable[Event], options: GenerationOptions = PLAIN) -> list[bytes]:
     stream = Stream(WHO, options)
     found = [e for event in events for e in stream.encode(event)]
     assert all(e.name is None and b"\n" not in e.data for e in found)
@@ -329,7 +332,7 @@ def chunks(data: list[bytes]) -> list[ChatCompletionChunk]:
 
 
 ANSWER: list[Event] = [
-    Started(Usage(10, 0, 8)),
+    AnswerStarted(Usage(10, 0, 8)),
     ReasoningDelta(0, "Hm.", (TOKEN,)),
     TextDelta(0, 'He"\n'),
     TextDelta(0, "llo", (TOKEN,)),
@@ -389,7 +392,7 @@ def test_calls_as_the_sdk_reads_them() -> None:
     ]
     assert read[4].choices[0].finish_reason == "tool_calls"
     calls = (ToolCall("call_1", "f", '{"a":1}'), ToolCall("call_2", "g", "{}"))
-    answer = Answer((Choice("", "", "tool_calls", calls=calls),), Usage(1, 2))
+    answer = Answer((AnswerChoice("", "", "tool_calls", calls=calls),), Usage(1, 2))
     whole = ChatCompletion.model_validate_json(encode_response(answer, WHO), strict=True)
     shown = whole.choices[0].message.model_dump(exclude_unset=True)["tool_calls"]
     assert [
@@ -401,7 +404,7 @@ def test_calls_as_the_sdk_reads_them() -> None:
 
 
 def test_usage_where_it_is_asked_for() -> None:
-    *data, usage, last = sent(ANSWER, Options(include_usage=True))
+    *data, usage, last = sent(ANSWER, GenerationOptions(include_usage=True))
     assert all(b'"usage":null' in d for d in data)
     read = chunks([usage])[0]
     assert read.choices == []
@@ -412,12 +415,12 @@ def test_usage_where_it_is_asked_for() -> None:
 
 def test_each_choice_is_opened_and_finished() -> None:
     events: list[Event] = [
-        Started(Usage(1, 0)),
+        AnswerStarted(Usage(1, 0)),
         TextDelta(1, "b"),
         TextDelta(0, "a"),
         Finish(1, "length"),
     ]
-    read = chunks(sent(events, Options(n=2)))
+    read = chunks(sent(events, GenerationOptions(n=2)))
     assert [(c.choices[0].index, c.choices[0].delta.content) for c in read] == [
         (0, ""),
         (1, ""),
@@ -432,7 +435,7 @@ def test_a_heartbeat_is_an_empty_delta() -> None:
 
 
 def test_a_failure_ends_the_stream_without_done() -> None:
-    data = sent([Started(Usage(1, 0)), Failure(Refusal(504, "timeout", "Too slow."))])
+    data = sent([AnswerStarted(Usage(1, 0)), Failure(Refusal(504, "timeout", "Too slow."))])
     assert msgspec.json.decode(data[-1]) == {
         "error": {"message": "Too slow.", "type": "timeout_error", "param": None, "code": "timeout"}
     }

@@ -11,8 +11,9 @@ from bessemer.engine.request import Refusal, Thought
 from bessemer.engine.text import AnswerText, StopMatcher
 from bessemer.translate.chat import (
     Answer,
+    AnswerChoice,
+    AnswerStarted,
     ArgumentsDelta,
-    Choice,
     Delta,
     Done,
     Event,
@@ -20,7 +21,6 @@ from bessemer.translate.chat import (
     Finish,
     Heartbeat,
     ReasoningDelta,
-    Started,
     TextDelta,
     TokenText,
     ToolCall,
@@ -28,11 +28,11 @@ from bessemer.translate.chat import (
     Usage,
 )
 from bessemer.translate.output import ChoiceOutput, Collector
-from bessemer.translate.parsers.parser import AnswerToken, Parser, PlainParser
+from bessemer.translate.parsers.parser import AnswerParser, AnswerToken, PlainParser
 from bessemer.translate.parsers.think import CLOSE, OPEN, ThinkParser
 
 Thinking = Literal["no", "may", "open"]
-PARSERS: dict[Thinking, Callable[[int], Parser]] = {
+PARSERS: dict[Thinking, Callable[[int], AnswerParser]] = {
     "no": PlainParser,
     "may": lambda choice: ThinkParser(choice, Thought(OPEN, CLOSE)),
     "open": lambda choice: ThinkParser(choice, Thought(OPEN, CLOSE, opened=True)),
@@ -244,7 +244,7 @@ def collected(events: list[Event], n: int) -> Answer:
 def test_collecting() -> None:
     usage = Usage(3, 4, 1, 2)
     events: list[Event] = [
-        Started(Usage(3, 0, 1)),
+        AnswerStarted(Usage(3, 0, 1)),
         ReasoningDelta(1, "Hm", (token("Hm"),)),
         TextDelta(0, "a", (token("a"),)),
         Heartbeat(),
@@ -254,8 +254,8 @@ def test_collecting() -> None:
         Finish(0, "length"),
         Done(usage),
     ]
-    first = Choice("ab", "", "length", None, (token("a"), token("b")))
-    second = Choice("x", "Hm", "stop", "END", (token("Hm"),))
+    first = AnswerChoice("ab", "", "length", None, (token("a"), token("b")))
+    second = AnswerChoice("x", "Hm", "stop", "END", (token("Hm"),))
     assert collected(events, 2) == Answer((first, second), usage)
 
 
@@ -270,7 +270,7 @@ def test_calls_are_collected_with_their_arguments() -> None:
     ]
     calls = (ToolCall("call_1", "f", '{"a":1}'), ToolCall("call_2", "g", ""))
     assert collected(events, 1) == Answer(
-        (Choice("", "", "tool_calls", None, (), calls),), Usage(1, 2)
+        (AnswerChoice("", "", "tool_calls", None, (), calls),), Usage(1, 2)
     )
 
 
