@@ -9,10 +9,8 @@ from .auth import CHALLENGE, Auth
 from .cors import Cors
 from .limits import RateLimit, within
 from .log import Log
-from .message import Headers, HttpRequest, Reply, Response
+from .message import JSON, Headers, HttpRequest, Reply, Response
 from .routes import RouteTable
-
-JSON: Headers = ((b"content-type", b"application/json"),)
 
 
 @dataclass(frozen=True, slots=True)

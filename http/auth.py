@@ -11,10 +11,7 @@ CHALLENGE = (b"www-authenticate", b"Bearer")
 
 
 class Auth:
-    """The server's keys; without any, everybody may ask.
-
-    Comparing takes the same time wherever a guess goes wrong.
-    """
+    """The server's keys (none: everybody may ask); comparing takes the same time for any guess."""
 
     def __init__(self, keys: Sequence[str]) -> None:
         self._digests = [sha256(each.encode()).digest() for each in keys]

@@ -29,6 +29,10 @@ QUANTIZE = {
     "--mode": MODES,
 }
 
+FORWARD: Any = {  # all that follows a command's name, -h too, goes to its module
+    "add_help_option": False,
+    "context_settings": {"allow_extra_args": True, "ignore_unknown_options": True},
+}
 PATIENCE = 0.5  # seconds for a child to end that was told to
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -38,6 +42,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Run open-weight language models behind one endpoint.",
 )
 
@@ -143,19 +148,13 @@ def run(
     )
 
 
-@app.command(
-    add_help_option=False,
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-)
+@app.command(**FORWARD)
 def bench(context: typer.Context) -> int:
     """Measure speed and memory, alone or beside others."""
     return in_child("bessemer.bench.cli", context.args)
 
 
-@app.command(
-    add_help_option=False,
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-)
+@app.command(**FORWARD)
 def kernels(context: typer.Context) -> int:
     """List the operations' kernels, profile one, or time them all."""
     return in_child("bessemer.bench.kernels_cli", context.args)

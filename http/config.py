@@ -223,10 +223,7 @@ SETTINGS: Mapping[str, ConfigField] = declared(Config)
 def read_config(
     flags: Mapping[str, str | bool | Sequence[str] | None], environment: Mapping[str, str]
 ) -> Config:
-    """Read flags (by field name; None or empty: left out), else the environment, else defaults.
-
-    Raises UsageError.
-    """
+    """Take flags (None or empty: left out) over environment over defaults. Raises UsageError."""
     values: dict[str, Any] = {}
     for name, source in SETTINGS.items():
         flag = flags.get(name)

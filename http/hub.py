@@ -14,8 +14,8 @@ BUILT_IN_NAMES = frozenset({"guide", BUILT_IN_NAME})
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 SNAPSHOT = re.compile(r"models--([^/]+)--([^/]+)/snapshots/[^/]+/*$")
 NAME_AND_MODEL = re.compile(r"([^=/\s]+)=(.+)")
-ALLOW_PATTERNS = ("*.json", "*.safetensors", "*.jinja", "*.txt", "tokenizer.model")
-IGNORE_PATTERNS = (
+ALLOWED = ("*.json", "*.safetensors", "*.jinja", "*.txt", "tokenizer.model")
+IGNORED = (
     "original/*",
     "consolidated*",
 )  # the same weights again, in their makers' own layouts
@@ -38,10 +38,7 @@ def models(config: Config) -> dict[str, Path]:
 
 
 def resolve(model: str, offline: bool, cache: Path | None = None) -> Path:
-    """Return a model's directory, downloaded if it must be; `cache` is Hugging Face's own.
-
-    Raises UsageError.
-    """
+    """Return a model's directory, downloaded if need be. Raises UsageError."""
     _, model = split(model)
     if model in BUILT_IN_NAMES:
         return BUILT_IN
@@ -133,10 +130,7 @@ def _download(model: str, cache: Path) -> Path:
     try:
         return Path(
             snapshot_download(
-                model,
-                cache_dir=cache,
-                allow_patterns=[*ALLOW_PATTERNS],
-                ignore_patterns=[*IGNORE_PATTERNS],
+                model, cache_dir=cache, allow_patterns=[*ALLOWED], ignore_patterns=[*IGNORED]
             )
         )
     except GatedRepoError:

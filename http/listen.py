@@ -20,10 +20,7 @@ INTERRUPTED = 130  # a shell's exit code for Ctrl-C
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
-    """Listen on each address of `host`, on one port for all where `port` is 0.
-
-    Raises UsageError.
-    """
+    """Listen on each address of `host`, on one port where `port` is 0. Raises UsageError."""
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError):

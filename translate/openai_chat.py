@@ -29,6 +29,7 @@ from .decode import decode, invalid, shown, unsupported
 from .dialect import Dialect
 from .errors import openai_error
 from .openai_shape import (
+    AnswerBody,
     ChunkStream,
     Events,
     TextRequest,
@@ -129,10 +130,7 @@ class OutputChoice(Struct):
     finish_reason: str
 
 
-class ChatResponse(Struct, tag_field="object", tag="chat.completion"):
-    id: str
-    created: int
-    model: str
+class ChatResponse(AnswerBody, tag_field="object", tag="chat.completion"):
     choices: list[OutputChoice]
     usage: UsageBody
 
@@ -152,10 +150,7 @@ class ChunkChoice(Struct):
     finish_reason: str | None = None
 
 
-class Chunk(Struct, tag_field="object", tag="chat.completion.chunk"):
-    id: str
-    created: int
-    model: str
+class Chunk(AnswerBody, tag_field="object", tag="chat.completion.chunk"):
     choices: list[ChunkChoice]
     usage: UsageBody | UnsetType | None = UNSET
 

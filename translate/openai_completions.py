@@ -24,6 +24,7 @@ from .decode import decode, invalid, unsupported
 from .dialect import Dialect
 from .errors import openai_error
 from .openai_shape import (
+    AnswerBody,
     ChunkStream,
     Events,
     Prompts,
@@ -64,12 +65,9 @@ class OutputChoice(Struct):
     finish_reason: str | None = None
 
 
-class CompletionBody(Struct, tag_field="object", tag="text_completion"):
+class CompletionBody(AnswerBody, tag_field="object", tag="text_completion"):
     """A whole answer, or a chunk of a stream, which has the same fields."""
 
-    id: str
-    created: int
-    model: str
     choices: list[OutputChoice]
     usage: UsageBody | UnsetType | None = UNSET
 

@@ -80,14 +80,19 @@ class UsageBody(Struct):
     completion_tokens_details: CompletionDetails
 
 
+class AnswerBody(Struct):
+    """The fields that every body and chunk of one answer repeats."""
+
+    id: str
+    created: int
+    model: str
+
+
 DONE = ServerEvent(b"[DONE]", mark=True)
 
 
 def each_prompt(field: str, value: Prompts, limit: int) -> tuple[str | tuple[int, ...], ...]:
-    """Split several texts, several lists of token ids, or take the token ids of one prompt.
-
-    Raises Refusal for more than `limit`.
-    """
+    """Return one prompt or several, at most `limit`; a flat list of token ids is one prompt."""
     prompts = (value,) if isinstance(value, str) else _each_of(field, value)
     if len(prompts) > limit:
         raise invalid(field, f"must hold at most {limit} texts")

@@ -10,7 +10,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from .chat import Identity
 from .decode import decode, invalid
 from .openai_embeddings import InputUsage, PoolingRequest
-from .openai_shape import encode_json
+from .openai_shape import AnswerBody, encode_json
 
 MAX_DOCUMENTS = 10_000  # https://docs.cohere.com/docs/reranking-best-practices
 
@@ -78,10 +78,7 @@ class ScoreBody(Struct, tag_field="object", tag="score"):
     score: float
 
 
-class ScoreList(Struct, tag_field="object", tag="list"):
-    id: str
-    created: int
-    model: str
+class ScoreList(AnswerBody, tag_field="object", tag="list"):
     data: list[ScoreBody]
     usage: InputUsage
 

@@ -23,13 +23,10 @@ class ChatTemplate:
     def __init__(
         self,
         source: str | None,
-        bos_token: str | None = None,
-        eos_token: str | None = None,
         special_tokens: Mapping[str, str] | None = None,
         now: Callable[[], datetime] = datetime.now,
     ) -> None:
-        tokens = {"bos_token": bos_token, "eos_token": eos_token, **(special_tokens or {})}
-        self._tokens = {name: token for name, token in tokens.items() if token is not None}
+        self._tokens = special_tokens or {}
         self._fault = ""
         self._template: Template | None = None
         if source is not None:

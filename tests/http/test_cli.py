@@ -33,6 +33,20 @@ def test_help(arguments: tuple[str, ...]) -> None:
     assert all(command in out for command in ("serve", "run", "version"))
 
 
+@pytest.mark.parametrize(
+    "command", ["", "serve", "run", "quantize", "version", "bench", "bench decode", "kernels"]
+)
+def test_every_command_shows_its_help_for_h_too(
+    command: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shown = []
+    for flag in ("--help", "-h"):
+        assert cli.main([*command.split(), flag]) == 0
+        shown.append(capfd.readouterr())
+    assert shown[0] == shown[1] and not shown[0].err
+    assert shown[0].out.lower().startswith(f"usage: bessemer {command}".strip())
+
+
 def test_help_of_serve_names_every_setting() -> None:
     code, out, err = bessemer("serve", "--help")
     words = " ".join(out.split())

@@ -111,7 +111,9 @@ class Echo:
         if self.handler is not None:
             return await self.handler(request)
         if request.path == "/stream":
-            return StreamingResponse(counting(3))
+            return StreamingResponse(
+                counting(3), headers=((b"content-type", b"text/event-stream"),)
+            )
         return Response(200, b"%b %b" % (request.path.encode(), request.body))
 
     def refuse(self, request: HttpRequest, refusal: Refusal) -> Response:

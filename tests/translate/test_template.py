@@ -81,10 +81,11 @@ ASSISTANT = Message("assistant", said("Hello! "))
 THOUGHTFUL = Message("assistant", said("Hello! "), "\nThe user greets.\n")
 AGAIN = Message("user", said("Émile 😀?"))
 TOOL = Tool("é<f>", parameters={})
+TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 
 
 def template(source: str | None) -> ChatTemplate:
-    return ChatTemplate(source, "<s>", "</s>", now=lambda: datetime(2024, 7, 26))
+    return ChatTemplate(source, TOKENS, now=lambda: datetime(2024, 7, 26))
 
 
 def render(

@@ -33,22 +33,15 @@ class ThinkParser:
         return (thought, TextDelta(self._choice, text)) if text else (thought,)
 
 
-def opens_reasoning(prompt: str, chat: Chat | None = None) -> bool:
-    """Return whether the answer begins inside a <think> block that the prompt has opened.
+def thought(prompt: str, chat: Chat) -> Thought:
+    """Return the marks, and whether the answer begins inside a block that the prompt has opened.
 
     A tag elsewhere in the prompt is a matter of the conversation; but a final message that is
     continued (`chat` says so) may have opened a block as well.
     """
-    if prompt.rstrip().endswith(OPEN):
-        return True
-    if chat is None or not chat.continue_final:
-        return False
-    content = chat.messages[-1].text
-    return content.lstrip().startswith(OPEN) and CLOSE not in content
-
-
-def thought(prompt: str, chat: Chat) -> Thought:
-    return Thought(OPEN, CLOSE, opens_reasoning(prompt, chat))
+    final = chat.messages[-1].text if chat.continue_final else ""
+    goes_on = final.lstrip().startswith(OPEN) and CLOSE not in final
+    return Thought(OPEN, CLOSE, goes_on or prompt.rstrip().endswith(OPEN))
 
 
 # Any model may think so, whatever its template shows, and most that think do.

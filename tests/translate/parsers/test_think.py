@@ -8,7 +8,7 @@ from bessemer.engine.request import Thought
 from bessemer.engine.text import ThoughtSplitter
 from bessemer.translate.chat import Chat, Message, ReasoningDelta, TextDelta, said
 from bessemer.translate.parsers.parser import AnswerToken
-from bessemer.translate.parsers.think import CLOSE, FORMAT, OPEN, ThinkParser, opens_reasoning
+from bessemer.translate.parsers.think import CLOSE, FORMAT, OPEN, ThinkParser, thought
 
 
 def split(opened: bool, pieces: list[str]) -> tuple[str, str]:
@@ -92,13 +92,13 @@ def test_nothing_is_held_back_without_need() -> None:
     ],
 )
 def test_opens_reasoning(prompt: str, opened: bool) -> None:
-    assert opens_reasoning(prompt) is opened
+    assert thought(prompt, Chat("m", ())).opened is opened
 
 
 def test_going_on_in_a_thought() -> None:
     def opened(content: str, go_on: bool = True) -> bool:
         chat = Chat("m", (Message("assistant", said(content)),), continue_final=go_on)
-        return opens_reasoning(f"assistant: {content}", chat)
+        return thought(f"assistant: {content}", chat).opened
 
     assert opened("<think>\nHm, so")
     assert not opened("<think>\nHm, so", go_on=False)
