@@ -94,10 +94,10 @@ def serving(*arguments: str, **environment: str) -> Iterator[Server]:
         lines.append(line)
         if line.startswith("  curl"):
             break
-    found = re.search(r"http://127\.0\.0\.1:(\d+)", "".join(lines))
-    assert found, lines
+    match = re.search(r"http://127\.0\.0\.1:(\d+)", "".join(lines))
+    assert match, lines
     try:
-        yield Server(process, int(found[1]), "".join(lines))
+        yield Server(process, int(match[1]), "".join(lines))
     finally:
         process.terminate()
         try:

@@ -14,13 +14,13 @@ BESSEMER = Path(sys.executable).parent / "bessemer"
 
 
 def bessemer(*arguments: str, stdin: str = "", **environment: str) -> tuple[int, str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("BESSEMER_", "HF_"))}
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("BESSEMER_", "HF_"))}
     done = subprocess.run(
         [str(BESSEMER), *arguments],
         input=stdin,
         capture_output=True,
         text=True,
-        env=kept | environment,
+        env=clean | environment,
         timeout=60,
     )
     return done.returncode, done.stdout, done.stderr

@@ -127,10 +127,10 @@ def test_nothing_is_produced_for_a_client_that_does_not_read() -> None:
         async with client(endless.handler, stall=60) as c:
             c.wire.reading = False
             await c.send(GET)
-            assert endless.made == 7
+            assert endless.produced == 7
             c.wire.take(10_000)
             await settle()
-            assert endless.made == 8
+            assert endless.produced == 8
             for _ in range(5):  # slow, but it reads
                 await c.later(59)
                 c.wire.take(100)

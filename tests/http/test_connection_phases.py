@@ -93,8 +93,8 @@ def test_every_event_in_every_phase(phase: Phase, event: str) -> None:
                 await settle()
             elif event == "DATA":
                 act(c.connection, RESTS.get(phase, b"more"))
-                kept = c.connection._http.trailing_data[0].endswith(b"more")
-                assert (kept, c.wire.aborted) == (expected == "keep", False)
+                ahead = c.connection._http.trailing_data[0].endswith(b"more")
+                assert (ahead, c.wire.aborted) == (expected == "keep", False)
             else:
                 c.connection._deadline.set(1000)  # so that another or none shows
                 due, writes = c.connection._deadline._due, len(c.wire.writes)

@@ -41,7 +41,7 @@ from bessemer.translate.rerank import Ranking, Scores
 from tests.translate.test_answer import HELLO, RENDERER, Script, says, text
 
 
-class ScriptedTicket:
+class ScriptedStream:
     def __init__(self, events: Iterable[Event | None]) -> None:
         self.events = iter(events)
         self.closed = False
@@ -65,17 +65,17 @@ class ScriptedWorker:
         self.ready: Ready | None = Ready(
             VERSION, plan or Plan(0, 0, 0, 0, 0, 200), "llama", Sampling()
         )
-        self.ticket = ScriptedTicket([])
+        self.stream = ScriptedStream([])
         self.number = count(1).__next__
 
     async def available(self, patience: float) -> Ready:
         assert self.ready is not None
         return self.ready
 
-    def open(self, requests: Iterable[Any], tick: float) -> ScriptedTicket:
+    def open(self, requests: Iterable[Any], tick: float) -> ScriptedStream:
         self.asked = list(requests)
-        self.ticket = ScriptedTicket(self.script(self.asked))
-        return self.ticket
+        self.stream = ScriptedStream(self.script(self.asked))
+        return self.stream
 
     def refuse_all(self, refusal: Refusal) -> None:
         self.refused.append(refusal)
@@ -88,21 +88,21 @@ def writer(
     return GenerationBackend("m", 7, worker, RENDERER, 50, patience or Patience()), worker
 
 
-def events(model: GenerationBackend, ask: GenerateRequest) -> list[Said]:
+def events(model: GenerationBackend, request: GenerateRequest) -> list[Said]:
     async def run() -> list[Said]:
-        async with aclosing(model.events(ask)) as found:
-            return [event async for event in found]
+        async with aclosing(model.events(request)) as answer:
+            return [event async for event in answer]
 
     return asyncio.run(run())
 
 
 def test_an_answer_from_started_to_done() -> None:
     model, worker = writer(says("Hello there"))
-    found = events(model, Chat("m", HELLO))
-    assert isinstance(found[0], AnswerStarted) and found[0].usage.cached == 32
-    assert text(found) == "Hello there" and isinstance(found[-1], Done)
-    assert found[-1].usage.prompt == len(worker.asked[0].tokens)
-    assert worker.ticket.closed
+    answer = events(model, Chat("m", HELLO))
+    assert isinstance(answer[0], AnswerStarted) and answer[0].usage.cached == 32
+    assert text(answer) == "Hello there" and isinstance(answer[-1], Done)
+    assert answer[-1].usage.prompt == len(worker.asked[0].tokens)
+    assert worker.stream.closed
 
 
 def test_a_seed_is_the_requests_or_a_new_one() -> None:
@@ -127,7 +127,7 @@ def test_a_refusal_before_the_first_event_and_after() -> None:
         model, worker = writer(script)
         with pytest.raises(Refusal) as caught:
             events(model, Chat("m", HELLO))
-        assert caught.value.status == 503 and worker.ticket.closed
+        assert caught.value.status == 503 and worker.stream.closed
 
 
 def test_silence_brings_heartbeats_and_then_a_504() -> None:
@@ -136,15 +136,15 @@ def test_silence_brings_heartbeats_and_then_a_504() -> None:
 
     async def run() -> list[Said]:
         model, _ = writer(silent, Patience(heartbeat=0.01, timeout=0.1))
-        found: list[Said] = []
+        answer: list[Said] = []
         with pytest.raises(Refusal) as caught:
             async for event in model.events(Chat("m", HELLO)):
-                found.append(event)
+                answer.append(event)
         assert (caught.value.status, caught.value.code) == (504, "timeout")
-        return found
+        return answer
 
-    found = asyncio.run(run())
-    assert len(found) > 1 and all(isinstance(event, Heartbeat) for event in found[1:])
+    answer = asyncio.run(run())
+    assert len(answer) > 1 and all(isinstance(event, Heartbeat) for event in answer[1:])
 
 
 def test_closing_the_answer_closes_the_ticket() -> None:
@@ -154,7 +154,7 @@ def test_closing_the_answer_closes_the_ticket() -> None:
 
     model, worker = writer(says("Hello there, all of you"))
     asyncio.run(run(model.events(Chat("m", HELLO))))
-    assert worker.ticket.closed
+    assert worker.stream.closed
 
 
 def test_hopeless_prompts_never_reach_the_worker() -> None:
@@ -166,10 +166,10 @@ def test_hopeless_prompts_never_reach_the_worker() -> None:
 
 def test_counting_takes_what_is_too_long_too() -> None:
     model, worker = writer(says("Hi"))
-    expected = len(RENDERER.prompts(Chat("m", HELLO), 200)[0].tokens)
-    assert asyncio.run(model.count(Chat("m", HELLO))) == expected
+    tokens = len(RENDERER.prompts(Chat("m", HELLO), 200)[0].tokens)
+    assert asyncio.run(model.count(Chat("m", HELLO))) == tokens
     worker.ready = Ready(VERSION, Plan(0, 0, 0, 0, 0, 1), "llama", Sampling())
-    assert asyncio.run(model.count(Chat("m", HELLO))) == expected and not worker.asked
+    assert asyncio.run(model.count(Chat("m", HELLO))) == tokens and not worker.asked
 
 
 def test_vectors_and_scores_come_in_the_order_of_what_was_asked() -> None:
@@ -185,14 +185,14 @@ def test_vectors_and_scores_come_in_the_order_of_what_was_asked() -> None:
         yield Ranked(1, [0], [0.25], 2, True)
 
     embeds: Any = ScriptedWorker(vectors)
-    found = asyncio.run(
+    answer = asyncio.run(
         EmbeddingBackend("e", 0, embeds).embed(Embedding("e", ("a", (5,), "b"), client="c"))
     )
-    assert found == Vectors([b"aaaa", b"bbbb", b"cccc"], 5) and embeds.ticket.closed
+    assert answer == Vectors([b"aaaa", b"bbbb", b"cccc"], 5) and embeds.stream.closed
     ranks: Any = ScriptedWorker(scores)
     ranking = Ranking("r", "q", ("x", "y"), client="c")
     assert asyncio.run(RerankBackend("r", 0, ranks).rerank(ranking)) == Scores([0.25, 0.5], 5)
-    assert ranks.ticket.closed
+    assert ranks.stream.closed
 
 
 def test_a_model_is_asked_for_what_it_is_for_alone() -> None:

@@ -47,8 +47,8 @@ def request(method: str, path: str, *headers: tuple[bytes, bytes]) -> HttpReques
 
 def answer(method: str, path: str) -> bytes:
     async def reply() -> Reply:
-        asked = request(method, path)
-        return await ROUTER.find(asked).handler(asked)
+        message = request(method, path)
+        return await ROUTER.find(message).handler(message)
 
     response = asyncio.run(reply())
     assert isinstance(response, Response)

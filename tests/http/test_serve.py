@@ -135,14 +135,14 @@ def test_stop_strings_and_their_inclusion(client: openai.OpenAI, answer: str) ->
     stop = answer[10:14]
     reply = client.chat.completions.create(model=MODEL, messages=MESSAGES, stop=["~~", stop])
     assert reply.choices[0].message.content == answer[: answer.index(stop)]
-    kept = client.chat.completions.create(
+    chunks = client.chat.completions.create(
         model=MODEL,
         messages=MESSAGES,
         stop=stop,
         stream=True,
         extra_body={"include_stop_str_in_output": True},
     )
-    text = "".join(chunk.choices[0].delta.content or "" for chunk in kept)
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
     assert text == answer[: answer.index(stop) + len(stop)]
 
 
@@ -208,12 +208,12 @@ def test_completions_echo_with_logprobs(client: openai.OpenAI) -> None:
 
 def test_completions_streamed(client: openai.OpenAI) -> None:
     settings: Any = {"model": MODEL, "prompt": ["a", "b"], "max_tokens": 6, "temperature": 0}
-    whole = client.completions.create(**settings)
+    reply = client.completions.create(**settings)
     texts = {0: "", 1: ""}
     for chunk in client.completions.create(**settings, stream=True):
         for choice in chunk.choices:
             texts[choice.index] += choice.text
-    assert texts == {choice.index: choice.text for choice in whole.choices}
+    assert texts == {choice.index: choice.text for choice in reply.choices}
 
 
 # Models

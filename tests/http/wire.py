@@ -174,14 +174,14 @@ class Kept(io.BytesIO):
 
 def parse(data: bytes, *methods: str) -> list[tuple[int, dict[str, str], bytes]]:
     sock = Stored(data)
-    found: list[tuple[int, dict[str, str], bytes]] = []
+    answers: list[tuple[int, dict[str, str], bytes]] = []
     while sock.file.tell() < len(data):
-        method = methods[len(found)] if len(found) < len(methods) else "GET"
+        method = methods[len(answers)] if len(answers) < len(methods) else "GET"
         answer = HTTPResponse(cast(socket.socket, sock), method=method)
         answer.begin()
         headers = {key.lower(): value for key, value in answer.getheaders()}
-        found.append((answer.status, headers, answer.read()))
-    return found
+        answers.append((answer.status, headers, answer.read()))
+    return answers
 
 
 async def settle() -> None:
@@ -202,12 +202,12 @@ async def client(
     """A client whose loop must end without a complaint and without a forgotten connection."""
     complaints: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
-    made = Client(Echo(handler), ConnectionLimits(**limits))
-    yield made
-    made.wire.abort()
+    open_client = Client(Echo(handler), ConnectionLimits(**limits))
+    yield open_client
+    open_client.wire.abort()
     await settle()
     assert complaints == []
-    assert made.open == set()
+    assert open_client.open == set()
 
 
 def run(main: Callable[[], Any]) -> None:
@@ -220,15 +220,15 @@ class Endless:
 
     def __init__(self, size: int, *, waits: bool) -> None:
         self.size, self.waits = size, waits
-        self.made = 0
+        self.produced = 0
         self.cleaned = False
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         try:
             while True:
-                if self.waits and self.made:
+                if self.waits and self.produced:
                     await asyncio.Event().wait()
-                self.made += 1
+                self.produced += 1
                 yield b"x" * self.size
         finally:
             await asyncio.sleep(0)

@@ -196,8 +196,8 @@ def test_max_tokens_is_required() -> None:
     ],
 )
 def test_what_is_not_built_yet_is_refused_by_name(fields: dict[str, Any], field: str) -> None:
-    found = refused(**fields)
-    assert (found.code, found.field) == ("unsupported", field)
+    error = refused(**fields)
+    assert (error.code, error.field) == ("unsupported", field)
 
 
 def test_counting() -> None:
@@ -251,10 +251,10 @@ def test_an_empty_response_has_a_text_block() -> None:
 def sent(events: Iterable[Event]) -> list[dict[str, Any]]:
     """What is sent, each event read by the SDK and named as its type."""
     stream = Stream(WHO, GenerationOptions())
-    found = [e for event in events for e in stream.encode(event)]
-    bodies: list[dict[str, Any]] = [msgspec.json.decode(e.data) for e in found]
-    assert [e.name for e in found] == [body["type"] for body in bodies]
-    for event in found:
+    out = [e for event in events for e in stream.encode(event)]
+    bodies: list[dict[str, Any]] = [msgspec.json.decode(e.data) for e in out]
+    assert [e.name for e in out] == [body["type"] for body in bodies]
+    for event in out:
         assert b"\n" not in event.data
         if event.name not in ("ping", "error"):
             EVENTS.validate_json(event.data, strict=True)

@@ -85,8 +85,8 @@ def refusal(body: bytes) -> Refusal:
     ],
 )
 def test_a_wrong_field_is_named(fields: str, code: str, field: str, message: str) -> None:
-    found = refusal(f'{{"model": "m", {fields}}}'.encode())
-    assert (found.code, found.field, found.message) == (code, field, message)
+    error = refusal(f'{{"model": "m", {fields}}}'.encode())
+    assert (error.code, error.field, error.message) == (code, field, message)
 
 
 def test_the_body_itself() -> None:
@@ -127,9 +127,9 @@ def test_the_bound_on_msgspec_is_that_of_the_sentences_that_were_read() -> None:
     ],
 )
 def test_what_is_not_json(body: bytes, says: str) -> None:
-    found = refusal(body)
-    assert found.code == "invalid_json"
-    assert says in found.message
+    error = refusal(body)
+    assert error.code == "invalid_json"
+    assert says in error.message
 
 
 def test_a_written_escape_is_no_nul() -> None:

@@ -147,10 +147,10 @@ def test_the_sdks_request_type() -> None:
     ],
 )
 def test_flawed_messages(message: Any, field: str, says: str) -> None:
-    found = refused(message)
-    assert found.field == field
-    assert says in found.message
-    assert field in found.message
+    error = refused(message)
+    assert error.field == field
+    assert says in error.message
+    assert field in error.message
 
 
 def test_flawed_requests() -> None:
@@ -184,10 +184,10 @@ def test_flawed_requests() -> None:
     ],
 )
 def test_what_is_not_built_yet_is_refused_by_name(name: str, value: Any) -> None:
-    found = refused(**{name: value})
-    assert (found.code, found.field) == ("unsupported", name)
-    assert "does not have" in found.message
-    assert name in found.message
+    error = refused(**{name: value})
+    assert (error.code, error.field) == ("unsupported", name)
+    assert "does not have" in error.message
+    assert name in error.message
 
 
 @pytest.mark.parametrize(
@@ -212,8 +212,8 @@ def test_what_is_not_built_yet_is_refused_by_name(name: str, value: Any) -> None
     ],
 )
 def test_messages_not_built_yet(message: Any, field: str) -> None:
-    found = refused(message)
-    assert (found.code, found.field) == ("unsupported", field)
+    error = refused(message)
+    assert (error.code, error.field) == ("unsupported", field)
 
 
 def test_what_asks_for_nothing_is_let_through() -> None:
@@ -256,8 +256,8 @@ def test_template_settings(fields: dict[str, Any], template: dict[str, Any] | No
 def test_continuing() -> None:
     assert decoded(continue_final_message=True).continue_final
     assert not decoded().continue_final
-    found = refused(continue_final_message=True, add_generation_prompt=True)
-    assert found.field == "add_generation_prompt"
+    error = refused(continue_final_message=True, add_generation_prompt=True)
+    assert error.field == "add_generation_prompt"
 
 
 def test_logprobs() -> None:
@@ -322,9 +322,9 @@ def test_a_response_as_json() -> None:
 
 def sent(events: Iterable[Event], options: GenerationOptions = PLAIN) -> list[bytes]:
     stream = Stream(WHO, options)
-    found = [e for event in events for e in stream.encode(event)]
-    assert all(e.name is None and b"\n" not in e.data for e in found)
-    return [e.data for e in found]
+    out = [e for event in events for e in stream.encode(event)]
+    assert all(e.name is None and b"\n" not in e.data for e in out)
+    return [e.data for e in out]
 
 
 def chunks(data: list[bytes]) -> list[ChatCompletionChunk]:

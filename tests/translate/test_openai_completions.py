@@ -80,9 +80,9 @@ def test_prompts(prompt: Any, prompts: tuple[Any, ...]) -> None:
     ],
 )
 def test_flawed_prompts(prompt: Any, field: str, says: str) -> None:
-    found = refused(prompt)
-    assert found.field == field
-    assert says in found.message
+    error = refused(prompt)
+    assert error.field == field
+    assert says in error.message
 
 
 def test_defaults() -> None:
@@ -98,11 +98,11 @@ def test_no_tokens_only_with_echo() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"),
+    ("value", "count"),
     [(None, None), (False, None), (True, 1), (0, 0), (5, 5), (20, 20)],
 )
-def test_logprobs_asked(given: Any, kept: int | None) -> None:
-    assert decoded(logprobs=given).options.logprobs == kept
+def test_logprobs_asked(value: Any, count: int | None) -> None:
+    assert decoded(logprobs=value).options.logprobs == count
 
 
 def test_logprobs_refused() -> None:
@@ -171,9 +171,9 @@ def test_without_alternatives_there_are_no_tops() -> None:
 
 def sent(events: Iterable[Event], options: GenerationOptions = PLAIN) -> list[Any]:
     stream = Stream(WHO, options)
-    found = [e for event in events for e in stream.encode(event)]
-    assert all(e.name is None and b"\n" not in e.data for e in found)
-    return [e.data if e.data == b"[DONE]" else msgspec.json.decode(e.data) for e in found]
+    out = [e for event in events for e in stream.encode(event)]
+    assert all(e.name is None and b"\n" not in e.data for e in out)
+    return [e.data if e.data == b"[DONE]" else msgspec.json.decode(e.data) for e in out]
 
 
 def test_a_stream() -> None:

@@ -42,7 +42,7 @@ def test_what_is_no_prompt(prompt: str | tuple[int, ...], says: str) -> None:
 
 def test_hopeless_prompts_never_reach_the_tokenizer() -> None:
     text = "x" * (200 * TOKENIZER.longest + 1)
-    for ask in (Completion("m", (text,)), Chat("m", (Message("user", said(text)),))):
+    for request in (Completion("m", (text,)), Chat("m", (Message("user", said(text)),))):
         with pytest.raises(Refusal) as caught:
-            RENDERER.prompts(ask, 200)
+            RENDERER.prompts(request, 200)
         assert caught.value.code == "context_length_exceeded"

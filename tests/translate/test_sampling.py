@@ -63,9 +63,9 @@ def test_null_is_absent() -> None:
     assert asked() == GenerationOptions()
 
 
-@pytest.mark.parametrize(("given", "kept"), [(-1, 0), (0, 0), (7, 7)])
-def test_top_k_off(given: int, kept: int) -> None:
-    assert asked(top_k=given).top_k == kept
+@pytest.mark.parametrize(("value", "top_k"), [(-1, 0), (0, 0), (7, 7)])
+def test_top_k_off(value: int, top_k: int) -> None:
+    assert asked(top_k=value).top_k == top_k
 
 
 def test_a_negative_seed_is_stored_modulo_64_bits() -> None:

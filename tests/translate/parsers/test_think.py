@@ -13,8 +13,8 @@ from bessemer.translate.parsers.think import CLOSE, FORMAT, OPEN, ThinkParser, t
 
 def split(opened: bool, pieces: list[str]) -> tuple[str, str]:
     splitter = ThoughtSplitter(Thought(OPEN, CLOSE, opened))
-    found = [*map(splitter.feed, pieces), splitter.close()]
-    return "".join(r for r, _ in found), "".join(t for _, t in found)
+    pairs = [*map(splitter.feed, pieces), splitter.close()]
+    return "".join(r for r, _ in pairs), "".join(t for _, t in pairs)
 
 
 CASES = [
@@ -55,17 +55,17 @@ PIECES = st.lists(
 
 @given(st.booleans(), PIECES)
 def test_pieces_do_not_matter(opened: bool, pieces: list[str]) -> None:
-    whole = "".join(pieces)
-    assert split(opened, pieces) == split(opened, [whole]) == split(opened, list(whole))
+    answer = "".join(pieces)
+    assert split(opened, pieces) == split(opened, [answer]) == split(opened, list(answer))
 
 
 @given(PIECES)
 def test_nothing_but_the_tags_and_their_newlines_is_lost(pieces: list[str]) -> None:
-    whole = "".join(pieces)
+    answer = "".join(pieces)
     reasoning, text = split(False, pieces)
-    bare = whole.replace("<think>", "", 1).replace("</think>", "", 1)
-    kept = reasoning + text
-    assert kept == whole or "".join(kept.split()) == "".join(bare.split())
+    bare = answer.replace("<think>", "", 1).replace("</think>", "", 1)
+    parts = reasoning + text
+    assert parts == answer or "".join(parts.split()) == "".join(bare.split())
 
 
 def test_nothing_is_held_back_without_need() -> None:
