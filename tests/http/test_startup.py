@@ -94,18 +94,6 @@ def test_kernels_that_the_processor_cannot_run() -> None:
     assert f"the CPU tier {missing} does not run on this machine, which has: " in said
 
 
-def test_run_answers_once(tmp_path: Path) -> None:
-    result = start("run", "How do I serve a model?")
-    assert result.returncode == 0 and "bessemer serve --model" in result.stdout
-    said = [line for line in result.stderr.splitlines() if "CPU kernels" not in line]
-    assert not said  # but for the kernels that are compiled, or cannot be
-    again = subprocess.run(
-        [*COMMAND, "run", "-", "--max-tokens", "3"],
-        input="How do I serve a model?", capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert again.returncode == 0 and result.stdout.startswith(again.stdout.rstrip("\n"))
-
-
 def test_weights_in_a_folder_of_their_own_count_too(tmp_path: Path) -> None:
     inner = tmp_path / "0_Transformer"
     inner.mkdir()
