@@ -161,36 +161,6 @@ def test_flawed_requests() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("tools", [{"type": "function", "function": {"name": "f"}}]),
-        ("tool_choice", "required"),
-        ("tool_choice", {"type": "function", "function": {"name": "f"}}),
-        ("functions", [{"name": "f"}]),
-        ("function_call", {"name": "f"}),
-        ("response_format", {"type": "json_object"}),
-        ("response_format", {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}}),
-        ("response_format", "json"),
-        ("structured_outputs", {"regex": "a"}),
-        ("guided_json", {"type": "object"}),
-        ("guided_regex", "a+"),
-        ("guided_choice", ["a"]),
-        ("guided_grammar", "root ::= a"),
-        ("grammar", "root ::= a"),
-        ("json_schema", {"type": "object"}),
-        ("modalities", ["text", "audio"]),
-        ("audio", {"voice": "a"}),
-        ("chat_template", "{{ messages }}"),
-    ],
-)
-def test_what_is_not_built_yet_is_refused_by_name(name: str, value: Any) -> None:
-    error = refused(**{name: value})
-    assert (error.code, error.field) == ("unsupported", name)
-    assert "does not have" in error.message
-    assert name in error.message
-
-
-@pytest.mark.parametrize(
     ("message", "field"),
     [
         ({"role": "tool", "content": "4", "tool_call_id": "c"}, "messages[0].role"),
@@ -214,22 +184,6 @@ def test_what_is_not_built_yet_is_refused_by_name(name: str, value: Any) -> None
 def test_messages_not_built_yet(message: Any, field: str) -> None:
     error = refused(message)
     assert (error.code, error.field) == ("unsupported", field)
-
-
-def test_what_asks_for_nothing_is_let_through() -> None:
-    assert (
-        decoded(
-            tools=[],
-            tool_choice="none",
-            functions=[],
-            function_call="auto",
-            response_format={"type": "text"},
-            guided_json=None,
-            modalities=["text"],
-            unknown={"a": [1]},
-        )
-        == decoded()
-    )
 
 
 @pytest.mark.parametrize(

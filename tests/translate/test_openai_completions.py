@@ -119,11 +119,6 @@ def test_best_of_and_suffix() -> None:
     assert (refused(suffix="end").code, refused(suffix="end").field) == ("unsupported", "suffix")
 
 
-def test_constrained_output_is_refused() -> None:
-    assert refused(guided_regex="a+").code == "unsupported"
-    assert refused(response_format={"type": "json_object"}).field == "response_format"
-
-
 def token(text: str, logprob: float | None = -1.0, *top: TokenText) -> TokenText:
     return TokenText(text, text.encode(), logprob, top)
 

@@ -7,8 +7,7 @@ from bessemer.translate.chat import Chat, Completion, Message, ReasoningDelta, s
 from bessemer.translate.parsers.parser import AnswerToken, PlainParser
 from bessemer.translate.renderer import Renderer
 from bessemer.translate.template import ChatTemplate
-
-from .test_answer import HELLO, RENDERER, TEMPLATE, TOKENIZER
+from tests.translate.test_answer import HELLO, RENDERER, TEMPLATE, TOKENIZER
 
 
 def test_a_conversation_is_the_models_own_template_without_more_special_tokens() -> None:
