@@ -68,7 +68,7 @@ class App(Protocol):
 
 
 class Phase(IntEnum):
-    """How much of an exchange is here; the tables have one place for each, in this order."""
+    """The part of an exchange that is here; the tables have one place for each, in this order."""
 
     IDLE = 0  # nothing
     HEADER = 1  # a part of its header

@@ -6,7 +6,7 @@ from ..translate import anthropic, openai_chat, openai_completions
 from ..translate.dialect import Dialect
 from .backends import Backends
 from .handlers.answers import CountTokens, Generate
-from .handlers.embeddings import RERANK, SCORE, Embed, Rerank
+from .handlers.embeddings import RERANK, SCORE, CreateEmbeddings, RankDocuments
 from .handlers.health import CheckHealth
 from .handlers.models import GetModel, ListModels
 from .routes import Route
@@ -22,13 +22,13 @@ DIALECTS: Mapping[str, Dialect] = {
 def endpoints(
     backends: Backends, dialects: Mapping[str, Dialect] = DIALECTS
 ) -> Mapping[tuple[str, str], Route]:
-    rerank = Rerank(RERANK, backends)
+    rerank = RankDocuments(RERANK, backends)
     return {
         **{("POST", path): route for path, route in _answering(backends, dialects)},
-        ("POST", "/v1/embeddings"): Route(Embed(backends)),
+        ("POST", "/v1/embeddings"): Route(CreateEmbeddings(backends)),
         ("POST", "/v1/rerank"): Route(rerank),
         ("POST", "/v2/rerank"): Route(rerank),
-        ("POST", "/v1/score"): Route(Rerank(SCORE, backends)),
+        ("POST", "/v1/score"): Route(RankDocuments(SCORE, backends)),
         ("GET", "/v1/models"): Route(ListModels(backends)),
         ("GET", "/v1/models/{id}"): Route(GetModel(backends)),
         ("GET", "/health"): Route(CheckHealth(backends), public=True),

@@ -25,7 +25,7 @@ TICK = 60.0  # seconds; nobody looks at the clock while inputs are embedded, lim
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Seconds without a token until a heartbeat is sent, and until the answer is given up."""
+    """The seconds without a token until a heartbeat is sent, and until the answer is given up."""
 
     heartbeat: float = 5.0
     timeout: float = 300.0

@@ -215,7 +215,7 @@ def decode_request(body: bytes) -> Chat:
 
 
 def decode_count(body: bytes) -> Chat:
-    """The body of count_tokens: a conversation whose prompt is to be measured."""
+    """Decode the body of count_tokens: a conversation whose prompt is to be counted."""
     return _chat(decode(body, COUNT_DECODER), GenerationOptions())
 
 
@@ -372,7 +372,7 @@ def _message(message: InputMessage, place: str) -> Message:
 
 
 def _parts(content: str | list[InputBlock], place: str, role: str) -> tuple[Content, str]:
-    """The content and the earlier thinking of a turn; only an assistant has thought."""
+    """Return the content and the earlier thinking of a turn; only an assistant has thought."""
     if isinstance(content, str):
         return said(content), ""
     texts: list[Text] = []

@@ -257,7 +257,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What every piece of one answer repeats. `created` is in Unix seconds."""
+    """The head that every piece of one answer repeats; `created` is in Unix seconds."""
 
     id: str
     created: int

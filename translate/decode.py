@@ -106,9 +106,9 @@ def _malformed(body: bytes, reason: str) -> Refusal:
     return Refusal(400, "invalid_json", message)
 
 
-def _wrong_field(sentence: str) -> Refusal:
-    place = PLACE.fullmatch(sentence)
-    assert place, sentence
+def _wrong_field(reason: str) -> Refusal:
+    place = PLACE.fullmatch(reason)
+    assert place, reason
     what, path = place["what"], place["path"] or ""
     if missing := MISSING.fullmatch(what):
         field = f"{path}.{missing['name']}".lstrip(".")

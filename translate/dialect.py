@@ -29,7 +29,7 @@ class StreamEncoder(Protocol):
 
 
 class StreamDecoder(Protocol):
-    """The inverse, for an upstream that speaks the dialect: what it sent, as events."""
+    """An upstream's stream in the dialect, which is fed what was sent and says the events."""
 
     def decode(self, event: ServerEvent) -> Iterable[Event]: ...
 
@@ -44,7 +44,7 @@ class CountDialect:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """How requests are read and answers written, whole or streamed; decoders raise Refusal.
+    """The way to read requests and write answers, whole or streamed; decoders raise Refusal.
 
     The last three are the inverse, for upstreams that speak the dialect; None: none does.
     """
@@ -53,9 +53,7 @@ class Dialect:
     decode_request: Callable[[bytes], GenerateRequest]
     encode_response: Callable[[Answer, Identity], bytes]
     stream: Callable[[Identity, GenerationOptions], StreamEncoder]
-    encode_error: Callable[
-        [Refusal, str | None], bytes
-    ]  # the id of the request, where there is one
+    encode_error: Callable[[Refusal, str | None], bytes]  # with the request's id, where it has one
     framing: Framing = "sse"
     count: CountDialect | None = None
     encode_request: Callable[[GenerateRequest], bytes] | None = None

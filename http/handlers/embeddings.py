@@ -13,7 +13,7 @@ from .answers import decode_body, identity
 
 
 @dataclass(frozen=True, slots=True)
-class Embed:
+class CreateEmbeddings:
     backends: Backends
 
     async def __call__(self, request: HttpRequest) -> Response:
@@ -26,7 +26,7 @@ class Embed:
 
 @dataclass(frozen=True, slots=True)
 class RerankDialect:
-    """What an endpoint that scores must know: how to read a request and write an answer."""
+    """The way to read a request of an endpoint that scores, and to write its answer."""
 
     prefix: str  # of an answer's id
     decode_request: Callable[[bytes], Ranking]
@@ -38,7 +38,7 @@ SCORE = RerankDialect("score-", rerank.decode_score, rerank.encode_score)
 
 
 @dataclass(frozen=True, slots=True)
-class Rerank:
+class RankDocuments:
     dialect: RerankDialect
     backends: Backends
 

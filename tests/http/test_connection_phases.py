@@ -47,8 +47,10 @@ PHASES = {"whole": ANSWERING, "idle": IDLE, "408": LINGERING}  # where an outcom
 
 @asynccontextmanager
 async def client_in(phase: Phase) -> AsyncGenerator[tuple[Client, asyncio.Event], None]:
-    """A client whose connection is in `phase`, and what lets the handler answer. In CLOSING it
-    has read nothing of the answer."""
+    """Yield a client whose connection is in `phase`, and what lets the handler answer.
+
+    In CLOSING it has read nothing of the answer.
+    """
     gate = asyncio.Event()
 
     async def handler(request: HttpRequest) -> Reply:
@@ -64,7 +66,7 @@ async def client_in(phase: Phase) -> AsyncGenerator[tuple[Client, asyncio.Event]
 
 
 def outcome(c: Client, due: float, writes: int) -> str:
-    """What an event did, as far as it shows at once."""
+    """Return what an event did, as far as it shows at once."""
     task, now = c.connection._task, c.connection._deadline._due
     if c.wire.aborted:
         return "abort"

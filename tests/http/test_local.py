@@ -55,7 +55,7 @@ class ScriptedStream:
 
 
 class ScriptedWorker:
-    """What http.fleet.Worker shows to a backend."""
+    """A worker that follows a script, as far as a backend sees it."""
 
     def __init__(self, script: Any, plan: Plan | None = None) -> None:
         self.script = script

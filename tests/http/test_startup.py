@@ -21,7 +21,7 @@ def start(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def sentence(result: subprocess.CompletedProcess[str]) -> str:
-    """What stderr says; it must be one line, without a traceback, and the exit code 2."""
+    """Return what stderr says: one line, without a traceback, and the exit code is 2."""
     assert result.returncode == 2, result.stderr
     lines = [line for line in result.stderr.splitlines() if line.startswith("bessemer: ")]
     assert len(lines) == 1 and "Traceback" not in result.stderr, result.stderr

@@ -158,7 +158,7 @@ class Client:
 
 
 class Stored:
-    """As much of a socket as http.client wants."""
+    """A socket, as far as http.client needs one."""
 
     def __init__(self, data: bytes) -> None:
         self.file = Kept(data)
@@ -199,7 +199,7 @@ async def counting(count: int) -> AsyncGenerator[bytes, None]:
 async def client(
     handler: Callable[[HttpRequest], Awaitable[Reply]] | None = None, **limits: Any
 ) -> AsyncGenerator[Client, None]:
-    """A client whose loop must end without a complaint and without a forgotten connection."""
+    """Yield a client whose loop must end without a complaint or a forgotten connection."""
     complaints: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     open_client = Client(Echo(handler), ConnectionLimits(**limits))

@@ -55,7 +55,7 @@ def stream(
 
 
 def says(text: str, finish: str = "stop") -> Script:
-    """Every request is answered with this text, a token a step."""
+    """Answer every request with this text, a token a step."""
 
     def script(requests: list[Request]) -> Iterable[Event]:
         tokens = TOKENIZER.encode(text, special=False)

@@ -249,7 +249,7 @@ def test_an_empty_response_has_a_text_block() -> None:
 
 
 def sent(events: Iterable[Event]) -> list[dict[str, Any]]:
-    """What is sent, each event read by the SDK and named as its type."""
+    """Return what is sent, each event read by the SDK and named as its type."""
     stream = Stream(WHO, GenerationOptions())
     out = [e for event in events for e in stream.encode(event)]
     bodies: list[dict[str, Any]] = [msgspec.json.decode(e.data) for e in out]
@@ -262,7 +262,7 @@ def sent(events: Iterable[Event]) -> list[dict[str, Any]]:
 
 
 def legal(bodies: list[dict[str, Any]]) -> None:
-    """Blocks come one after the other with indexes 0, 1, ...; deltas fit the open block."""
+    """Check that blocks come in turn, with indexes 0, 1, ..., and deltas fit the open one."""
     pieces = {
         "text": {"text_delta"},
         "thinking": {"thinking_delta", "signature_delta"},

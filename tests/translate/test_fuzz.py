@@ -157,7 +157,7 @@ def _check_completion(completion: Completion) -> None:
 
 
 def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The paths of all fields and items, at any depth."""
+    """Return the paths of all fields and items, at any depth."""
     items: Iterable[tuple[Any, Any]] = ()
     if isinstance(value, dict):
         items = value.items()

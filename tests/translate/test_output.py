@@ -77,7 +77,7 @@ def run(thinking: Thinking, tokens: list[str], output: ChoiceOutput | None = Non
 
 
 def spoken(output: ChoiceOutput, tokens: int) -> tuple[str, str]:
-    """Thought and text of so many tokens, one after the other."""
+    """Return thought and text of so many tokens, one after the other."""
     events = [e for at in range(tokens) for e in output.feed(at)]
     events += output.finish("stop")
     thought = "".join(e.text for e in events if isinstance(e, ReasoningDelta))
@@ -163,7 +163,7 @@ def test_stop_strings_are_looked_for_in_text_and_in_no_thought(
     text: str,
     stop: str | None,
 ) -> None:
-    """At whatever places the answer is cut into tokens; the worker stops where the text does."""
+    """Cut the answer into tokens at any place; the worker stops where the text does."""
     marks = None if thinking == "no" else Thought(OPEN, CLOSE, thinking == "open")
     for pieces in (
         [answer],
@@ -185,7 +185,7 @@ def test_a_stop_string_may_be_shown_and_may_come_too_early_to_count() -> None:
 
 
 class Watching(PlainParser):
-    """Remembers what it was shown, and makes a call of the token <call>."""
+    """A parser that remembers what it was shown, and makes a call of the token <call>."""
 
     def __init__(self, choice: int) -> None:
         super().__init__(choice)

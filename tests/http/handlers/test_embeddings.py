@@ -21,7 +21,7 @@ import pytest
 
 from bessemer.engine.embed import Embedder, Reranker
 from bessemer.http.backends import Backends
-from bessemer.http.handlers.embeddings import RERANK, SCORE, Embed, Rerank
+from bessemer.http.handlers.embeddings import RERANK, SCORE, CreateEmbeddings, RankDocuments
 from bessemer.http.message import HttpRequest
 from bessemer.translate.openai_embeddings import Embedding
 from bessemer.translate.rerank import Ranking
@@ -80,13 +80,13 @@ def test_requests_reach_the_backend_with_their_caller_and_scores_their_encoder()
         request = HttpRequest("POST", "/", "", (), data, "192.0.2.7", "req_1", "key:a")
         return json.loads(asyncio.run(handler(request)).body)
 
-    vectors = ask(Embed(backends), input=["a", "b"], encoding_format="base64")
+    vectors = ask(CreateEmbeddings(backends), input=["a", "b"], encoding_format="base64")
     assert [each["embedding"] for each in vectors["data"]] == ["AACAPw=="] * 2
     assert (vectors["model"], vectors["usage"]["total_tokens"]) == ("toy", 5)
-    ranked = ask(Rerank(RERANK, backends), query="q", documents=["x", "y"], top_n=1)
+    ranked = ask(RankDocuments(RERANK, backends), query="q", documents=["x", "y"], top_n=1)
     assert ranked["id"].startswith("rerank-")
     assert ranked["results"] == [{"index": 1, "relevance_score": 1.0}]
-    scored = ask(Rerank(SCORE, backends), text_1="q", text_2=["x", "y"])
+    scored = ask(RankDocuments(SCORE, backends), text_1="q", text_2=["x", "y"])
     assert scored["id"].startswith("score-")
     assert [each["score"] for each in scored["data"]] == [0.0, 1.0]
     asked = backends.find("toy").asked  # type: ignore[attr-defined]
