@@ -49,9 +49,9 @@ app = typer.Typer(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; a user's mistake is one sentence on stderr."""
-    words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    argv = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
-        return int(app(words, prog_name="bessemer", standalone_mode=False) or 0)
+        return int(app(argv, prog_name="bessemer", standalone_mode=False) or 0)
     except typer.TyperException as error:
         return fail(error.format_message())
     except UsageError as error:
@@ -97,8 +97,8 @@ def parameter(name: str) -> inspect.Parameter:
     )
 
 
-def show_version(asked: bool) -> None:
-    if asked:
+def show_version(show: bool) -> None:
+    if show:
         version()
         raise typer.Exit
 

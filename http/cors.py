@@ -31,8 +31,8 @@ class Cors:
 
     def preflight(self, request: HttpRequest) -> Response | None:
         """Answer a browser that asks first; None where the request is no such question."""
-        asked = request.header(b"access-control-request-method")
-        if not self._origins or request.method != "OPTIONS" or asked is None:
+        method = request.header(b"access-control-request-method")
+        if not self._origins or request.method != "OPTIONS" or method is None:
             return None
         if not self._allows(request.header(b"origin")):
             raise Refusal(403, "origin_not_allowed", "This origin may not call this server.")

@@ -73,18 +73,18 @@ def address(sockets: Sequence[socket.socket]) -> str:
 
 
 class Shutdown:
-    """A wish to stop: asked once, the server stops gracefully; asked again, at once."""
+    """A request to stop: once, the server stops gracefully; again, at once."""
 
     def __init__(self) -> None:
-        self.asked = asyncio.Event()
+        self.requested = asyncio.Event()
         self.urgent = asyncio.Event()
 
-    def ask(self) -> None:
-        (self.urgent if self.asked.is_set() else self.asked).set()
+    def request(self) -> None:
+        (self.urgent if self.requested.is_set() else self.requested).set()
 
     def on_signals(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, self.ask)
+            asyncio.get_running_loop().add_signal_handler(number, self.request)
 
 
 async def listen(
@@ -96,7 +96,7 @@ async def listen(
     grace: float,
     interrupt: Callable[[], None],
 ) -> None:
-    """Answer on `sockets` until `shutdown` is asked and everything open is closed.
+    """Answer on `sockets` until `shutdown` is requested and everything open is closed.
 
     Exchanges may go on for `grace` seconds. Then `interrupt` is called: it must make every answer
     under way fail with an error event, as after a worker's death. What is still open a second
@@ -109,7 +109,7 @@ async def listen(
         return Connection(app, limits, connections)
 
     servers = [await loop.create_server(connect, sock=s, backlog=BACKLOG) for s in sockets]
-    await shutdown.asked.wait()
+    await shutdown.requested.wait()
     for server in servers:
         server.close()
     await _emptied(connections, shutdown, grace)

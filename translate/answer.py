@@ -172,17 +172,14 @@ def _request(
 def _max_tokens(options: GenerationOptions, prompt: int, bounds: Bounds) -> int:
     """Return how many tokens an answer may have, within the server's cap and the context."""
     cap = bounds.max_tokens
-    asked = cap if options.max_tokens is None else min(options.max_tokens, cap)
-    return max(min(asked, bounds.context - prompt), min(asked, 1))
+    limit = cap if options.max_tokens is None else min(options.max_tokens, cap)
+    return max(min(limit, bounds.context - prompt), min(limit, 1))
 
 
 def _sampling(options: GenerationOptions, defaults: Sampling, seed: int) -> Sampling:
     """Return what was asked for, and the model's own defaults for the rest."""
     names = [name for name in Sampling.__struct_fields__ if name not in ("seed", "logit_bias")]
-    asked = {name: getattr(options, name) for name in names}
-    chosen = {
-        name: getattr(defaults, name) if value is None else value for name, value in asked.items()
-    }
+    chosen = {n: getattr(defaults if getattr(options, n) is None else options, n) for n in names}
     return Sampling(seed=seed, logit_bias=options.logit_bias, **chosen)
 
 

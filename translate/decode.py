@@ -113,9 +113,9 @@ def _wrong_field(reason: str) -> Refusal:
     if missing := MISSING.fullmatch(what):
         field = f"{path}.{missing['name']}".lstrip(".")
         return invalid(field, "is required", "missing_required_parameter")
-    subject = f"A key of {path}" if place["key"] else path or "The request's body"
+    where = f"A key of {path}" if place["key"] else path or "The request's body"
     code, problem = _problem(what)
-    return Refusal(400, code, f"{subject} {problem}.", path or None)
+    return Refusal(400, code, f"{where} {problem}.", path or None)
 
 
 def _problem(what: str) -> tuple[str, str]:

@@ -21,8 +21,8 @@ def test_a_toy_backend_in_every_dialect() -> None:
     with serving(model) as port:
         url = f"http://127.0.0.1:{port}"
         with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
-            whole = client.chat.completions.create(model="toy", messages=HI)
-            assert whole.choices[0].message.content == "Hello there"
+            reply = client.chat.completions.create(model="toy", messages=HI)
+            assert reply.choices[0].message.content == "Hello there"
             chunks = list(client.chat.completions.create(model="toy", messages=HI, stream=True))
             assert "".join(c.choices[0].delta.content or "" for c in chunks) == "Hello there"
             text = client.completions.create(model="toy", prompt="Hi").choices[0].text

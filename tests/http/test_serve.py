@@ -430,8 +430,8 @@ def test_a_timeout_is_a_504_before_the_answer_and_an_event_after() -> None:
 
 def test_without_a_template_chat_is_refused_and_completions_work(tmp_path: Path) -> None:
     plain = guide_copy(tmp_path / "plain", chat_template=None)
-    named = guide_copy(tmp_path / "named")
-    with serving("--model", str(plain), "--model", f"other={named}") as server:
+    renamed = guide_copy(tmp_path / "named")
+    with serving("--model", str(plain), "--model", f"other={renamed}") as server:
         assert [m["id"] for m in server.ask("GET", "/v1/models")[1]["data"]] == ["other", "plain"]
         status, body, _ = server.ask("POST", "/v1/chat/completions", CHAT | {"model": "plain"})
         assert (status, body["error"]["code"]) == (400, "no_chat_template")

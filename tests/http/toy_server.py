@@ -36,7 +36,7 @@ def serving(*models: Backend, dialects: dict[str, Dialect] | None = None) -> Ite
         async def run() -> None:
             shutdown = Shutdown()
             loop = asyncio.get_running_loop()
-            stop.append(lambda: loop.call_soon_threadsafe(shutdown.ask))
+            stop.append(lambda: loop.call_soon_threadsafe(shutdown.request))
             ready.set()
             await listen(
                 app, sockets, ConnectionLimits(), shutdown, grace=5, interrupt=lambda: None

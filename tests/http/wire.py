@@ -157,23 +157,23 @@ class Client:
         return parse(self.wire.data, *methods)
 
 
-class Stored:
+class FakeSocket:
     """A socket, as far as http.client needs one."""
 
     def __init__(self, data: bytes) -> None:
-        self.file = Kept(data)
+        self.file = OpenBytes(data)
 
     def makefile(self, mode: str) -> io.BytesIO:
         return self.file
 
 
-class Kept(io.BytesIO):
+class OpenBytes(io.BytesIO):
     def close(self) -> None:  # http.client closes after each answer; the next one follows here
         pass
 
 
 def parse(data: bytes, *methods: str) -> list[tuple[int, dict[str, str], bytes]]:
-    sock = Stored(data)
+    sock = FakeSocket(data)
     answers: list[tuple[int, dict[str, str], bytes]] = []
     while sock.file.tell() < len(data):
         method = methods[len(answers)] if len(answers) < len(methods) else "GET"

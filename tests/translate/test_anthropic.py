@@ -383,8 +383,8 @@ def test_calls_of_a_whole_answer() -> None:
 
 @pytest.mark.parametrize("deltas", [[], [ReasoningDelta(0, "Hm.")], [TextDelta(0, "Hi")]])
 def test_every_stream_has_one_text_block(deltas: list[Event]) -> None:
-    ends: list[Event] = [Finish(0, "length"), Done(Usage(1, 1))]
-    bodies = sent([AnswerStarted(Usage(1, 0)), *deltas, *ends])
+    last: list[Event] = [Finish(0, "length"), Done(Usage(1, 1))]
+    bodies = sent([AnswerStarted(Usage(1, 0)), *deltas, *last])
     legal(bodies)
     blocks = [b["content_block"]["type"] for b in bodies if b["type"] == "content_block_start"]
     assert blocks.count("text") == 1

@@ -27,12 +27,12 @@ def test_a_stream_says_what_the_whole_answer_says(dialect: Dialect) -> None:
     collector = Collector(1)
     for event in toy.TEXT:
         collector.add(event)
-    whole = json.loads(dialect.encode_response(collector.answer(), WHO))
+    answer = json.loads(dialect.encode_response(collector.answer(), WHO))
     streamed = sent(dialect, *toy.TEXT)
     assert not any(b"\n" in each.data for each in streamed)
     text = b"".join(each.data for each in streamed if not each.mark)
-    assert b"Hello " in text and b"there" in text and "Hello there" in json.dumps(whole)
-    assert "tiny" in json.dumps(whole) and b"tiny" in text
+    assert b"Hello " in text and b"there" in text and "Hello there" in json.dumps(answer)
+    assert "tiny" in json.dumps(answer) and b"tiny" in text
 
 
 @every_dialect

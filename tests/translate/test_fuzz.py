@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 
 from bessemer.engine.request import Refusal
 from bessemer.translate import anthropic, openai_chat, openai_completions
-from bessemer.translate.chat import Chat, Completion, GenerationOptions, Message
+from bessemer.translate.chat import Chat, Completion, GenerateRequest, GenerationOptions, Message
 from bessemer.translate.errors import anthropic_error, openai_error
 
-Asked = Chat | Completion
-Decode = Callable[[bytes], Asked]
+Decode = Callable[[bytes], GenerateRequest]
 
 SAMPLING = {
     "temperature": 0.7,
@@ -103,7 +102,7 @@ JSON = st.recursive(
 )
 
 
-def check(decode: Decode, body: bytes) -> Asked | None:
+def check(decode: Decode, body: bytes) -> GenerateRequest | None:
     try:
         asked = decode(body)
     except Refusal as refusal:

@@ -347,8 +347,8 @@ def test_calls_as_the_sdk_reads_them() -> None:
     assert read[4].choices[0].finish_reason == "tool_calls"
     calls = (ToolCall("call_1", "f", '{"a":1}'), ToolCall("call_2", "g", "{}"))
     answer = Answer((AnswerChoice("", "", "tool_calls", calls=calls),), Usage(1, 2))
-    whole = ChatCompletion.model_validate_json(encode_response(answer, WHO), strict=True)
-    shown = whole.choices[0].message.model_dump(exclude_unset=True)["tool_calls"]
+    completion = ChatCompletion.model_validate_json(encode_response(answer, WHO), strict=True)
+    shown = completion.choices[0].message.model_dump(exclude_unset=True)["tool_calls"]
     assert [
         (c["id"], c["type"], c["function"]["name"], c["function"]["arguments"]) for c in shown
     ] == [

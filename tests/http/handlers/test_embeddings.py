@@ -120,7 +120,7 @@ def test_vectors(client: openai.OpenAI, embedder: Embedder, kind: Any) -> None:
     assert np.abs(np.array(shown) - embedder.embed(INPUTS)).max() < 1e-5
     assert [each.index for each in reply.data] == list(range(len(INPUTS)))
     assert reply.model == "cut" and reply.object == "list"
-    tokens = sum(len(passage.tokens) for passage in embedder.passages(INPUTS))
+    tokens = sum(len(each.tokens) for each in embedder.passages(INPUTS))
     assert (reply.usage.prompt_tokens, reply.usage.total_tokens) == (tokens, tokens)
 
 
@@ -150,7 +150,7 @@ def test_an_answer_that_comes_in_parts(client: openai.OpenAI, paths: dict[str, P
     texts = [f"{'the cat ' * (number % 7)} {INPUTS[number % 6]}" for number in range(60)]
     reply = client.embeddings.create(model="long", input=texts)
     embedder = load_embedder(paths["long"])
-    tokens = sum(len(passage.tokens) for passage in embedder.passages(texts))
+    tokens = sum(len(each.tokens) for each in embedder.passages(texts))
     assert reply.usage.prompt_tokens == tokens > 2 * 256
     vectors = np.array([each.embedding for each in reply.data])
     assert np.abs(vectors - embedder.embed(texts)).max() < 1e-5
