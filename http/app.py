@@ -9,17 +9,15 @@ from .auth import CHALLENGE, Auth
 from .cors import Cors
 from .limits import RateLimit, within
 from .log import Log
-from .message import Headers, HttpRequest, Reply, Response
-from .routes import Router
-
-JSON: Headers = ((b"content-type", b"application/json"),)
+from .message import JSON, Headers, HttpRequest, Reply, Response
+from .routes import RouteTable
 
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """A connection's App."""
+    """The App behind every connection."""
 
-    router: Router
+    routes: RouteTable
     auth: Auth
     rate: RateLimit
     cors: Cors
@@ -28,30 +26,30 @@ class Application:
 
     async def __call__(self, request: HttpRequest) -> Reply:
         reply = self.cors.preflight(request) or await self._answer(request)
-        added = self.cors.headers(request)
-        return replace(reply, headers=reply.headers + added) if added else reply
+        cors = self.cors.headers(request)
+        return replace(reply, headers=reply.headers + cors) if cors else reply
 
     async def _answer(self, request: HttpRequest) -> Reply:
-        route = self.router.find(request)
+        route = self.routes.find(request)
         if not route.public:
             request = structs.replace(request, caller=self.auth.caller(request))
             self.rate.take(request.caller)
         return await within(self.timeout, route.handler(request))
 
     def refuse(self, request: HttpRequest, refusal: Refusal) -> Response:
-        body = self.router.encode_error(request)(refusal, request.id)
+        body = self.routes.encode_error(request)(refusal, request.id)
         headers = (*JSON, *self._explain(request, refusal), *self.cors.headers(request))
         return Response(refusal.status, body, headers)
 
     def _explain(self, request: HttpRequest, refusal: Refusal) -> Headers:
-        """The headers that a status calls for."""
+        """Return the headers that a status calls for."""
         headers: Headers = ()
         if refusal.retry_after is not None:
             headers += ((b"retry-after", b"%d" % refusal.retry_after),)
         if refusal.status == 401:
             headers += (CHALLENGE,)
         if refusal.status == 405:
-            allowed = ", ".join(self.router.allowed(request.path))
+            allowed = ", ".join(self.routes.allowed(request.path))
             headers += ((b"allow", allowed.encode()),)
         return headers
 

@@ -11,23 +11,23 @@ CHALLENGE = (b"www-authenticate", b"Bearer")
 
 
 class Auth:
-    """No keys: everybody may ask. Comparing takes the same time wherever a guess goes wrong."""
+    """The server's keys (none: everybody may ask); comparing takes the same time for any guess."""
 
     def __init__(self, keys: Sequence[str]) -> None:
-        self._digests = [sha256(key.encode()).digest() for key in keys]
+        self._digests = [sha256(each.encode()).digest() for each in keys]
 
     def caller(self, request: HttpRequest) -> str:
-        """An opaque name for the client: that of its key, or its address where none is asked."""
+        """Name the client: by its key's digest, or by its address where no key is asked for."""
         if not self._digests:
             return request.client
-        given = presented(request)
-        if given is None:
+        key = presented(request)
+        if key is None:
             raise Refusal(
                 401,
                 "missing_api_key",
                 "This server asks for an API key: send Authorization: Bearer KEY or x-api-key.",
             )
-        digest = sha256(given).digest()
+        digest = sha256(key).digest()
         if sum(hmac.compare_digest(digest, known) for known in self._digests) == 0:
             raise Refusal(401, "invalid_api_key", "The API key is not one of this server's.")
         return "key:" + digest.hex()

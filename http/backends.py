@@ -1,4 +1,4 @@
-"""What answers for a model, here or elsewhere, and which of them answers to a name."""
+"""The backends: what answers for a model, here or elsewhere, and which one a name means."""
 
 from collections.abc import AsyncGenerator, Mapping
 from typing import ClassVar, Protocol
@@ -8,11 +8,11 @@ from msgspec import Struct
 from ..engine.embedding.sentence_transformers import Purpose
 from ..engine.memory import Plan
 from ..engine.request import Refusal, StepReport
-from ..translate.chat import Ask, Chat, Event
+from ..translate.chat import Chat, Event, GenerateRequest
 from ..translate.openai_embeddings import Embedding, Vectors
 from ..translate.rerank import Ranking, Scores
 
-# What a model of each purpose does, and where it is asked to.
+# What a model of each purpose does, and at which path.
 DOES: Mapping[Purpose, tuple[str, str]] = {
     "generate": ("writes answers", "/v1/chat/completions"),
     "embed": ("embeds texts", "/v1/embeddings"),
@@ -21,7 +21,7 @@ DOES: Mapping[Purpose, tuple[str, str]] = {
 
 
 class Status(Struct, frozen=True):
-    """How a model is: `context` in tokens, `seconds` from start to readiness, as far as known."""
+    """A model's state, as far as known: `context` in tokens, `seconds` from start to readiness."""
 
     ready: bool
     context: int | None = None
@@ -34,7 +34,7 @@ class Status(Struct, frozen=True):
 class Backend(Protocol):
     """A model behind one name; `created` is in Unix seconds.
 
-    What it cannot do, it refuses. Closing or cancelling an answer gives it up behind it too.
+    It refuses what it cannot do. Closing or cancelling an answer gives it up behind it too.
     """
 
     purpose: ClassVar[Purpose]
@@ -45,17 +45,17 @@ class Backend(Protocol):
     @property
     def created(self) -> int: ...
 
-    def events(self, ask: Ask) -> AsyncGenerator[Event, None]:
-        """Started, then deltas and a Finish for each choice, then Done; a Refusal at any time."""
+    def events(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
+        """Yield AnswerStarted, deltas and a Finish of each choice, then Done; may raise Refusal."""
         ...
 
     async def count(self, chat: Chat) -> int:
-        """How many tokens the prompt of a conversation has, also where they are too many."""
+        """Return the number of tokens of a conversation's prompt, even of one that is too long."""
         ...
 
-    async def embed(self, ask: Embedding) -> Vectors: ...
+    async def embed(self, request: Embedding) -> Vectors: ...
 
-    async def score(self, ask: Ranking) -> Scores: ...
+    async def rerank(self, request: Ranking) -> Scores: ...
 
     def status(self) -> Status: ...
 
@@ -65,13 +65,13 @@ class Backend(Protocol):
 
 
 class Backends:
-    """The models by name; an exact name wins, else the last part of an id if it names just one."""
+    """The models by name; an exact name wins, else the last part of an id if it is unique."""
 
     def __init__(self, models: Mapping[str, Backend]) -> None:
         self.models = dict(models)
 
     def find(self, name: str) -> Backend:
-        """The model of this name; refuses an unknown one with a list of the known ones."""
+        """Return the model of this name; refuse an unknown one with a list of the known ones."""
         if name in self.models:
             return self.models[name]
         short = [model for full, model in self.models.items() if _short(full) == _short(name)]

@@ -1,4 +1,4 @@
-"""The commands. What is heavy is imported where it is needed: `bessemer --help` is for reading."""
+"""The commands, which import what is heavy where it is needed: `bessemer --help` is quick."""
 
 import inspect
 import os
@@ -29,6 +29,10 @@ QUANTIZE = {
     "--mode": MODES,
 }
 
+FORWARD: Any = {  # all that follows a command's name, -h too, goes to its module
+    "add_help_option": False,
+    "context_settings": {"allow_extra_args": True, "ignore_unknown_options": True},
+}
 PATIENCE = 0.5  # seconds for a child to end that was told to
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -38,15 +42,16 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Run open-weight language models behind one endpoint.",
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code; whatever a user got wrong is one sentence on stderr."""
-    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    """Run a command and return its exit code; a user's mistake is one sentence on stderr."""
+    argv = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
-        return int(app(given, prog_name="bessemer", standalone_mode=False) or 0)
+        return int(app(argv, prog_name="bessemer", standalone_mode=False) or 0)
     except typer.TyperException as error:
         return fail(error.format_message())
     except UsageError as error:
@@ -56,8 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def fail(message: str) -> int:
-    sentence = " ".join(message.split()).rstrip(".")
-    print(f"bessemer: {sentence}.", file=sys.stderr)
+    line = " ".join(message.split()).rstrip(".")
+    print(f"bessemer: {line}.", file=sys.stderr)
     return EXIT_USAGE
 
 
@@ -65,10 +70,10 @@ def with_settings(*names: str) -> Callable[[F], F]:
     """Give a command, which takes them as keywords, a flag for each of these settings."""
 
     def decorate(function: F) -> F:
-        own = inspect.signature(function, eval_str=True).parameters.values()
-        kept = [each for each in own if each.kind is not inspect.Parameter.VAR_KEYWORD]
+        declared = inspect.signature(function, eval_str=True).parameters.values()
+        plain = [each for each in declared if each.kind is not inspect.Parameter.VAR_KEYWORD]
         flags = [parameter(name) for name in names]
-        cast(Any, function).__signature__ = inspect.Signature([*kept, *flags])
+        cast(Any, function).__signature__ = inspect.Signature([*plain, *flags])
         return function
 
     return decorate
@@ -92,8 +97,8 @@ def parameter(name: str) -> inspect.Parameter:
     )
 
 
-def show_version(asked: bool) -> None:
-    if asked:
+def show_version(show: bool) -> None:
+    if show:
         version()
         raise typer.Exit
 
@@ -135,25 +140,21 @@ def run(
     text = sys.stdin.read() if prompt == "-" else prompt
     if not text.strip():
         raise UsageError("the prompt is empty; give a text, or - to read it from standard input")
-    from ..translate.chat import Options
+    from ..translate.chat import GenerationOptions
     from .oneshot import run as answer
 
-    return answer(config, text, Options(temperature=temperature, top_p=top_p, seed=seed), system)
+    return answer(
+        config, text, GenerationOptions(temperature=temperature, top_p=top_p, seed=seed), system
+    )
 
 
-@app.command(
-    add_help_option=False,
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-)
+@app.command(**FORWARD)
 def bench(context: typer.Context) -> int:
     """Measure speed and memory, alone or beside others."""
     return in_child("bessemer.bench.compare.cli", context.args)
 
 
-@app.command(
-    add_help_option=False,
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-)
+@app.command(**FORWARD)
 def kernels(context: typer.Context) -> int:
     """List the operations' kernels, profile one, or time them all."""
     return in_child("bessemer.bench.kernels.cli", context.args)
@@ -176,31 +177,31 @@ def quantize(
 ) -> int:
     """Write a checkpoint in fewer bits, for Bessemer and mlx_lm."""
     config = read_config(flags, os.environ)
-    given = {"--bits": bits, "--group-size": group_size, "--mixed": mixed, "--mode": mode}
-    _check_recipe({flag: value for flag, value in given.items() if value is not None})
+    recipe = {"--bits": bits, "--group-size": group_size, "--mixed": mixed, "--mode": mode}
+    _check_recipe({flag: value for flag, value in recipe.items() if value is not None})
     if Path(into).exists():
         raise UsageError(f"{into} exists already; name a new directory")
     from . import hub
 
     path = hub.resolve(source, config.offline, config.hub_cache)
     where = [str(path.absolute()), str(Path(into).absolute())]
-    recipe = map(str, (bits or 4, group_size or 64, mode, mixed or ""))
-    return in_child("bessemer.engine.checkpoint.quantize", [*where, *recipe])
+    how = map(str, (bits or 4, group_size or 64, mode, mixed or ""))
+    return in_child("bessemer.engine.checkpoint.quantize", [*where, *how])
 
 
-def _check_recipe(given: dict[str, int | str]) -> None:
-    for flag, value in given.items():
+def _check_recipe(recipe: dict[str, int | str]) -> None:
+    for flag, value in recipe.items():
         if str(value) not in QUANTIZE[flag].split(", "):
             raise UsageError(f"{flag} is {value}; choose one of {QUANTIZE[flag]}")
-    if "--mixed" in given and "--bits" in given:
+    if "--mixed" in recipe and "--bits" in recipe:
         raise UsageError("--mixed says the bits, so leave --bits out")
     for flag in ("--bits", "--group-size", "--mixed"):
-        if flag in given and given["--mode"] != "affine":
-            raise UsageError(f"{flag} goes with --mode affine alone, not with {given['--mode']}")
+        if flag in recipe and recipe["--mode"] != "affine":
+            raise UsageError(f"{flag} goes with --mode affine alone, not with {recipe['--mode']}")
 
 
 def in_child(module: str, arguments: Sequence[str]) -> int:
-    """The exit code of a module that may import mlx, as this process never does."""
+    """Run a module that may import mlx, as this process never does; return its exit code."""
     process = subprocess.Popen([sys.executable, "-P", "-m", module, *arguments])
     before = signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
     try:

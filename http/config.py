@@ -26,8 +26,8 @@ class UsageError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """A field as users meet it; `parse` raises ValueError saying what it wants."""
+class ConfigField:
+    """A field of Config as users meet it; `parse` raises a ValueError that says what it takes."""
 
     parse: Callable[[str], Any]
     default: str
@@ -39,17 +39,17 @@ class Setting:
     switch: bool  # the flag takes no value
 
 
-def whole(least: int, most: int) -> Callable[[str], int]:
+def integer(low: int, high: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        if not re.fullmatch(r"\d{1,10}", text.strip()) or not least <= int(text) <= most:
-            raise ValueError(f"a whole number from {least} to {most}")
+        if not re.fullmatch(r"\d{1,10}", text.strip()) or not low <= int(text) <= high:
+            raise ValueError(f"a whole number from {low} to {high}")
         return int(text)
 
     return parse
 
 
 def or_auto(parse: Callable[[str], int]) -> Callable[[str], int]:
-    """The same, but that the word auto stands for 0."""
+    """Let the word auto stand for 0, and leave everything else to `parse`."""
 
     def parse_or_auto(text: str) -> int:
         try:
@@ -120,7 +120,7 @@ BY_TYPE: Mapping[Any, Callable[[str], Any]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """What a command was asked to do; `model` says how each worker runs its model."""
+    """The settings of a command; `model` says how each worker runs its model."""
 
     # fmt: off
     models: Annotated[tuple[str, ...], Flag(
@@ -171,10 +171,10 @@ class Config:
     hub_cache: Path = Path()  # where Hugging Face keeps what was downloaded
 
 
-def declared(fields_of: type) -> dict[str, Setting]:
-    """The settings that a class declares, by field and in order; those of a field's class too."""
+def declared(fields_of: type) -> dict[str, ConfigField]:
+    """Return the settings that a class declares, by field and in order; a nested class's too."""
     defaults = fields_of()
-    settings: dict[str, Setting] = {}
+    settings: dict[str, ConfigField] = {}
     for name, hint in get_type_hints(fields_of, include_extras=True).items():
         if get_origin(hint) is Annotated:
             kind, flag = get_args(hint)
@@ -184,9 +184,9 @@ def declared(fields_of: type) -> dict[str, Setting]:
     return settings
 
 
-def _setting(name: str, kind: Any, flag: Flag, default: Any) -> Setting:
+def _setting(name: str, kind: Any, flag: Flag, default: Any) -> ConfigField:
     variables = (f"BESSEMER_{name.upper()}", flag.variable)
-    return Setting(
+    return ConfigField(
         _parser(kind, flag),
         _shown(default, flag),
         tuple(filter(None, variables)),
@@ -202,12 +202,12 @@ def _parser(kind: Any, flag: Flag) -> Callable[[str], Any]:
     parse = BY_METAVAR.get(flag.metavar) or BY_TYPE.get(kind)
     if parse is None and get_origin(kind) is Literal:
         parse = choice(*(each for each in get_args(kind) if each or not flag.auto))
-    parse = parse or whole(flag.min, flag.max)
+    parse = parse or integer(flag.min, flag.max)
     return or_auto(parse) if flag.auto else parse
 
 
 def _shown(default: Any, flag: Flag) -> str:
-    """The default as a user would write it."""
+    """Return the default as a user would write it."""
     if flag.auto and not default:
         return "auto"
     if flag.metavar == "BYTES":
@@ -217,13 +217,13 @@ def _shown(default: Any, flag: Flag) -> str:
     return f"{default:g}" if isinstance(default, float) else str(default)
 
 
-SETTINGS: Mapping[str, Setting] = declared(Config)
+SETTINGS: Mapping[str, ConfigField] = declared(Config)
 
 
 def read_config(
     flags: Mapping[str, str | bool | Sequence[str] | None], environment: Mapping[str, str]
 ) -> Config:
-    """Flags (by field name; None or empty where not given) over environment over defaults."""
+    """Take flags (None or empty: left out) over environment over defaults. Raises UsageError."""
     values: dict[str, Any] = {}
     for name, source in SETTINGS.items():
         flag = flags.get(name)
@@ -242,11 +242,11 @@ def read_config(
 
 
 def _parts(name: str, text: str) -> tuple[str, ...]:
-    """A path may have a comma in its name, a key or an origin cannot."""
+    """Split at commas, which a path may have in its name, a key or an origin cannot."""
     return (text,) if name == "models" else texts(text)
 
 
-def _parse(source: Setting, where: str, text: str) -> object:
+def _parse(source: ConfigField, where: str, text: str) -> object:
     try:
         return source.parse(text)
     except ValueError as wants:
@@ -254,14 +254,14 @@ def _parse(source: Setting, where: str, text: str) -> object:
 
 
 def hub_cache(environment: Mapping[str, str]) -> Path:
-    """As huggingface_hub finds it (its constants.py), without importing it."""
+    """Find the cache as huggingface_hub does (its constants.py), without importing it."""
     base = environment.get("XDG_CACHE_HOME") or "~/.cache"
     home = environment.get("HF_HOME") or f"{base}/huggingface"
     return Path(environment.get("HF_HUB_CACHE") or f"{home}/hub").expanduser()
 
 
 def warning(config: Config) -> str | None:
-    """What is worth saying before a server starts."""
+    """Return what is worth saying before a server starts."""
     if config.api_key or _is_loopback(config.host):
         return None
     return (

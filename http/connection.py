@@ -39,8 +39,8 @@ CONTINUE = h11.InformationalResponse(status_code=100, headers=[], reason=REASONS
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What a client may take: bytes of a body, seconds of everything else."""
+class ConnectionLimits:
+    """The most that a client may take: bytes of a body, seconds of everything else."""
 
     body: int = 10 * 2**20
     header: float = 10.0  # from its first byte to a whole header
@@ -50,25 +50,25 @@ class Limits:
 
 
 class App(Protocol):
-    """What stands behind a connection."""
+    """The application behind a connection."""
 
     def __call__(self, request: HttpRequest) -> Awaitable[Reply]: ...
 
     def refuse(self, request: HttpRequest, refusal: Refusal) -> Response:
-        """The error body; `request` is as much as was read, its method empty if nothing was."""
+        """Return the error; `request` is as much as was read, its method empty if nothing was."""
         ...
 
     def crashed(self, request: HttpRequest, error: Exception) -> None:
-        """A handler or its stream raised what is no Refusal; the client is told nothing of it."""
+        """Note that a handler or its stream raised what is no Refusal; the client is not told."""
         ...
 
     def finished(self, request: HttpRequest, status: int, sent: int, seconds: float) -> None:
-        """An exchange is over; `sent` counts the bytes of its body."""
+        """Note that an exchange is over; `sent` counts the bytes of its body."""
         ...
 
 
 class Phase(IntEnum):
-    """What is here of an exchange. The tables have one place for each, in this order."""
+    """The part of an exchange that is here; the tables have one place for each, in this order."""
 
     IDLE = 0  # nothing
     HEADER = 1  # a part of its header
@@ -95,9 +95,9 @@ Acts = tuple[Callable[..., None], ...]
 
 
 class Connection(asyncio.Protocol):
-    """`open_` is the set of live connections; this one enters and leaves it by itself."""
+    """One client's connection, which enters and leaves `open_`, the set of live ones, by itself."""
 
-    def __init__(self, app: App, limits: Limits, open_: set["Connection"]) -> None:
+    def __init__(self, app: App, limits: ConnectionLimits, open_: set["Connection"]) -> None:
         self._app = app
         self._limits = limits
         self._open = open_
@@ -275,8 +275,8 @@ class Connection(asyncio.Protocol):
         return self._http.send(head) or b""
 
     async def _stream(self, request: HttpRequest, reply: StreamingResponse) -> None:
-        """Nothing is awaited before the first chunk is: an iterator that was never started could
-        not clean up after itself."""
+        """Await nothing before the first chunk: an iterator that was never started could not clean
+        up after itself."""
         try:
             self._write(self._open_reply(request, reply))
             if request.method != "HEAD":
@@ -338,7 +338,7 @@ class Connection(asyncio.Protocol):
         self._phase = phase
 
     def _cancel(self) -> None:
-        """Once: a second time would break into the handler's cleaning up."""
+        """Cancel the handler once: a second time would break into its cleaning up."""
         if self._task is not None and not self._task.cancelling():
             self._task.cancel()
 
@@ -358,7 +358,7 @@ class Connection(asyncio.Protocol):
         self._unsent = self._transport.get_write_buffer_size()
         self._deadline.set(self._limits.stall)
 
-    def _judge(self) -> None:
+    def _check(self) -> None:
         if self._transport.get_write_buffer_size() < self._unsent:
             self._watch()
         else:
@@ -381,14 +381,14 @@ class Connection(asyncio.Protocol):
     FULL: Acts = (_watch,   _watch,    _watch,    _watch,   _ignore,  _ignore, _watch)
     FREE: Acts = (_ignore,  _ignore,   _ignore,   _relax,   _ignore,  _ignore, _ignore)
     LATE: Acts = (_hang_up, _time_out, _time_out, _never,   abort,    abort,   _never)
-    SLOW: Acts = (_judge,   _judge,    _judge,    _judge,   abort,    abort,   _judge)
+    SLOW: Acts = (_check,   _check,    _check,    _check,   abort,    abort,   _check)
     STOP: Acts = (_hang_up, _ignore,   _ignore,   _ignore,  _ignore,  _close,  _hang_up)
     CUT: Acts =  (abort,    abort,     abort,     _cancel,  abort,    abort,   abort)
     # fmt: on
 
 
 def split_target(target: str) -> tuple[str, str]:
-    """Path and query of a request target, which a proxy may have sent in absolute form."""
+    """Split a request target, which a proxy may have sent in absolute form, at its query."""
     if not target.startswith("/") and "://" in target:
         target = "/" + target.partition("://")[2].partition("/")[2]
     path, _, query = target.partition("?")

@@ -11,7 +11,7 @@ MAX_AGE = b"600"  # seconds a browser may keep the verdict; Chromium allows 7200
 
 
 class Cors:
-    """No origins: no header is ever added, so browsers keep other pages out."""
+    """The origins that may call; without any, no header is added, and browsers keep pages out."""
 
     def __init__(self, origins: Sequence[str]) -> None:
         self._origins = frozenset(origin.rstrip("/").encode() for origin in origins)
@@ -30,9 +30,9 @@ class Cors:
         )
 
     def preflight(self, request: HttpRequest) -> Response | None:
-        """The answer to a browser that asks first; None where the request is no such question."""
-        asked = request.header(b"access-control-request-method")
-        if not self._origins or request.method != "OPTIONS" or asked is None:
+        """Answer a browser that asks first; None where the request is no such question."""
+        method = request.header(b"access-control-request-method")
+        if not self._origins or request.method != "OPTIONS" or method is None:
             return None
         if not self._allows(request.header(b"origin")):
             raise Refusal(403, "origin_not_allowed", "This origin may not call this server.")

@@ -1,13 +1,13 @@
-"""What the server answers to: every path with its method, its handler and its errors."""
+"""The endpoints: every path with its method, its handler and its errors."""
 
 from collections.abc import Iterator, Mapping
 
 from ..translate import anthropic, openai_chat, openai_completions
 from ..translate.dialect import Dialect
 from .backends import Backends
-from .handlers.answers import Counts, Generates
+from .handlers.answers import CountTokens, Generate
+from .handlers.embeddings import RERANK, SCORE, CreateEmbeddings, RankDocuments
 from .handlers.health import CheckHealth
-from .handlers.measures import RERANK, SCORE, Embeds, Ranks
 from .handlers.models import GetModel, ListModels
 from .routes import Route
 
@@ -22,13 +22,13 @@ DIALECTS: Mapping[str, Dialect] = {
 def endpoints(
     backends: Backends, dialects: Mapping[str, Dialect] = DIALECTS
 ) -> Mapping[tuple[str, str], Route]:
-    ranks = Ranks(RERANK, backends)
+    rerank = RankDocuments(RERANK, backends)
     return {
         **{("POST", path): route for path, route in _answering(backends, dialects)},
-        ("POST", "/v1/embeddings"): Route(Embeds(backends)),
-        ("POST", "/v1/rerank"): Route(ranks),
-        ("POST", "/v2/rerank"): Route(ranks),
-        ("POST", "/v1/score"): Route(Ranks(SCORE, backends)),
+        ("POST", "/v1/embeddings"): Route(CreateEmbeddings(backends)),
+        ("POST", "/v1/rerank"): Route(rerank),
+        ("POST", "/v2/rerank"): Route(rerank),
+        ("POST", "/v1/score"): Route(RankDocuments(SCORE, backends)),
         ("GET", "/v1/models"): Route(ListModels(backends)),
         ("GET", "/v1/models/{id}"): Route(GetModel(backends)),
         ("GET", "/health"): Route(CheckHealth(backends), public=True),
@@ -37,9 +37,7 @@ def endpoints(
 
 def _answering(backends: Backends, dialects: Mapping[str, Dialect]) -> Iterator[tuple[str, Route]]:
     for path, dialect in dialects.items():
-        yield path, Route(Generates(dialect, backends), dialect.encode_error)
+        yield path, Route(Generate(dialect, backends), dialect.encode_error)
         if dialect.count is not None:
-            yield (
-                f"{path}/count_tokens",
-                Route(Counts(dialect.count, backends), dialect.encode_error),
-            )
+            count = CountTokens(dialect.count, backends)
+            yield f"{path}/count_tokens", Route(count, dialect.encode_error)

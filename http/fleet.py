@@ -1,4 +1,4 @@
-"""The workers: one supervised process per model, and the requests that are in flight in each."""
+"""The workers: one supervised process per model, and the requests in flight in each."""
 
 import asyncio
 import contextlib
@@ -37,8 +37,8 @@ class StartError(Exception):
     """A model cannot be served; the message is for the person at the command line."""
 
 
-class Ticket:
-    """The events of requests in flight, and a None every `tick` seconds to look at the clock."""
+class EventStream:
+    """A stream of the events of requests, and a None every `tick` seconds to look at the clock."""
 
     def __init__(self, worker: "Worker", ids: list[int], tick: float) -> None:
         self._worker = worker
@@ -61,7 +61,7 @@ class Ticket:
             self._waiter.set_result(None)
 
     def over(self, request: int) -> None:
-        """A request has ended by itself: closing will not cancel it."""
+        """Note that a request has ended by itself: closing will not cancel it."""
         self._open.discard(request)
 
     def close(self) -> None:
@@ -121,7 +121,7 @@ class Worker:
         self._configure = Configure(VERSION, str(directory), memory, settings)
         self._log = log
         self._numbers = itertools.count(1)
-        self._tickets: dict[int, Ticket] = {}
+        self._streams: dict[int, EventStream] = {}
         self._pipe: _Pipe | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._lost = asyncio.Event()
@@ -147,7 +147,7 @@ class Worker:
         self.refuse_all(Refusal(503, "shutting_down", "The server is shutting down."))
 
     async def available(self, patience: float) -> Ready:
-        """What the running worker said of itself; waits for a restart as long as `patience`."""
+        """Return what the running worker said of itself; wait `patience` seconds for a restart."""
         if self.ready is None:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._serving.wait(), patience)
@@ -161,22 +161,22 @@ class Worker:
         return self.ready
 
     def number(self) -> int:
-        """An id for a new request, never used before in this server."""
+        """Return an id for a new request, never used before in this server."""
         return next(self._numbers)
 
-    def open(self, requests: Iterable[Ask], tick: float) -> Ticket:
-        """Send requests off; their events come through the ticket."""
+    def open(self, requests: Iterable[Ask], tick: float) -> EventStream:
+        """Send requests off; their events come through the stream."""
         batch = list(requests)
-        ticket = Ticket(self, [request.id for request in batch], tick)
-        self._tickets |= dict.fromkeys([request.id for request in batch], ticket)
+        stream = EventStream(self, [request.id for request in batch], tick)
+        self._streams |= dict.fromkeys([request.id for request in batch], stream)
         if self._pipe is None:
             self.refuse_all(self._died())
         else:
             self._pipe.send(Submit(batch))
-        return ticket
+        return stream
 
     def forget(self, requests: set[int]) -> None:
-        gone = [number for number in requests if self._tickets.pop(number, None)]
+        gone = [number for number in requests if self._streams.pop(number, None)]
         if gone and self._pipe is not None:
             self._pipe.send(Cancel(gone))
 
@@ -196,7 +196,7 @@ class Worker:
         self._pipe.send(self._configure)
 
     async def _until_ready(self) -> None:
-        """Until the worker is ready, has failed or is gone."""
+        """Wait until the worker is ready, has failed or is gone."""
         began = asyncio.get_running_loop().time()
         waits = [asyncio.create_task(event.wait()) for event in (self._serving, self._lost)]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -254,13 +254,13 @@ class Worker:
                 self._log.error(f"{self.name}: {reason}")
 
     def _deliver(self, event: Event) -> None:
-        ticket = self._tickets.get(event.request)
-        if ticket is None:
+        stream = self._streams.get(event.request)
+        if stream is None:
             return  # cancelled while the event was on its way
         if event.over:
-            del self._tickets[event.request]
-            ticket.over(event.request)
-        ticket.put(event)
+            del self._streams[event.request]
+            stream.over(event.request)
+        stream.put(event)
 
     def _died(self) -> Refusal:
         return Refusal(
@@ -272,5 +272,5 @@ class Worker:
 
     def refuse_all(self, refusal: Refusal) -> None:
         """End everything in flight with this refusal."""
-        for number in list(self._tickets):
+        for number in list(self._streams):
             self._deliver(Refused.of(number, refusal))

@@ -1,4 +1,4 @@
-"""Events of a stream as bytes of a body; what the events say is the dialects' business."""
+"""Framings turn a stream's events into bytes; what the events say is the dialects' business."""
 
 from collections.abc import Mapping
 from typing import ClassVar, Protocol
@@ -7,17 +7,18 @@ from ..translate.dialect import Framing, ServerEvent
 
 
 class Framer(Protocol):
-    """The body of one answer: frames, then the end."""
+    """A framing of one answer's body: frames, then the end, which most have not."""
 
     media_type: ClassVar[bytes]
 
     def frame(self, event: ServerEvent) -> bytes: ...
 
-    def end(self) -> bytes: ...
+    def end(self) -> bytes:
+        return b""
 
 
-class ServerSentEvents:
-    """https://html.spec.whatwg.org/multipage/server-sent-events.html"""
+class ServerSentEvents(Framer):
+    """Server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
 
     media_type: ClassVar[bytes] = b"text/event-stream"
 
@@ -26,11 +27,8 @@ class ServerSentEvents:
             return b"data: %b\n\n" % event.data
         return b"event: %b\ndata: %b\n\n" % (event.name.encode(), event.data)
 
-    def end(self) -> bytes:
-        return b""
 
-
-class JsonLines:
+class JsonLines(Framer):
     """One JSON document a line (https://github.com/ndjson/ndjson-spec)."""
 
     media_type: ClassVar[bytes] = b"application/x-ndjson"
@@ -38,11 +36,8 @@ class JsonLines:
     def frame(self, event: ServerEvent) -> bytes:
         return b"" if event.mark else event.data + b"\n"
 
-    def end(self) -> bytes:
-        return b""
 
-
-class JsonArray:
+class JsonArray(Framer):
     """A single JSON document: the list of all events."""
 
     media_type: ClassVar[bytes] = b"application/json"

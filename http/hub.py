@@ -1,4 +1,4 @@
-"""From what a user calls a model to its directory and its public name."""
+"""Models by what a user calls them: their directories and public names."""
 
 import json
 import os
@@ -13,29 +13,32 @@ BUILT_IN_NAME = "bessemer-guide"
 BUILT_IN_NAMES = frozenset({"guide", BUILT_IN_NAME})
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 SNAPSHOT = re.compile(r"models--([^/]+)--([^/]+)/snapshots/[^/]+/*$")
-NAMED = re.compile(r"([^=/\s]+)=(.+)")
-WANTED = ("*.json", "*.safetensors", "*.jinja", "*.txt", "tokenizer.model")
-UNWANTED = ("original/*", "consolidated*")  # the same weights again, in their makers' own layouts
+NAME_AND_MODEL = re.compile(r"([^=/\s]+)=(.+)")
+ALLOWED = ("*.json", "*.safetensors", "*.jinja", "*.txt", "tokenizer.model")
+IGNORED = (
+    "original/*",
+    "consolidated*",
+)  # the same weights again, in their makers' own layouts
 CONFIG = "config.json"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 
 
 def models(config: Config) -> dict[str, Path]:
-    """The directory of every model that is asked for, by public name."""
-    found: dict[str, Path] = {}
+    """Return the directory of every model of a command, by public name. Raises UsageError."""
+    paths: dict[str, Path] = {}
     for model in config.models or (BUILT_IN_NAME,):
         path = resolve(model, config.offline, config.hub_cache)
         name = name_of(model, path)
-        if name in found:
+        if name in paths:
             raise UsageError(
                 f"two models are called {name!r}; give one another name with NAME={model}"
             )
-        found[name] = path
-    return found
+        paths[name] = path
+    return paths
 
 
 def resolve(model: str, offline: bool, cache: Path | None = None) -> Path:
-    """The model's directory, downloaded if it must be. `cache` is Hugging Face's own."""
+    """Return a model's directory, downloaded if need be. Raises UsageError."""
     _, model = split(model)
     if model in BUILT_IN_NAMES:
         return BUILT_IN
@@ -47,17 +50,17 @@ def resolve(model: str, offline: bool, cache: Path | None = None) -> Path:
             f"{model!r} is neither a directory nor a Hugging Face id such as Qwen/Qwen3-0.6B"
         )
     cache = cache or hub_cache(os.environ)
-    found = cached(model, cache)
-    if found is None and offline:
+    snapshot = cached(model, cache)
+    if snapshot is None and offline:
         raise UsageError(
             f"{model} is not in the Hugging Face cache and downloading is switched off; "
             "start once without --offline and HF_HUB_OFFLINE"
         )
-    return found or _checked(_download(model, cache))
+    return snapshot or _checked(_download(model, cache))
 
 
 def name_of(model: str, path: Path) -> str:
-    """The name that clients use: the one given, the Hub's, or the directory's."""
+    """Return the name that clients use: the user's, the Hub's, or the directory's."""
     name, model = split(model)
     if name is not None:
         return name
@@ -70,15 +73,15 @@ def name_of(model: str, path: Path) -> str:
 
 
 def split(model: str) -> tuple[str | None, str]:
-    """NAME=MODEL in its two parts; a directory may have a = in its name."""
-    match = NAMED.fullmatch(model)
+    """Split NAME=MODEL, but not a directory with a = in its name."""
+    match = NAME_AND_MODEL.fullmatch(model)
     if match is None or Path(model).expanduser().is_dir():
         return None, model
     return match[1], match[2]
 
 
 def cached(model: str, cache: Path) -> Path | None:
-    """The snapshot of a Hub id, if all of it is there. Nothing but the disk is asked."""
+    """Return the snapshot of a Hub id, if all of it is on the disk."""
     folder = cache / f"models--{model.replace('/', '--')}"
     try:
         commit = (folder / "refs" / "main").read_text().strip()
@@ -127,7 +130,7 @@ def _download(model: str, cache: Path) -> Path:
     try:
         return Path(
             snapshot_download(
-                model, cache_dir=cache, allow_patterns=[*WANTED], ignore_patterns=[*UNWANTED]
+                model, cache_dir=cache, allow_patterns=[*ALLOWED], ignore_patterns=[*IGNORED]
             )
         )
     except GatedRepoError:
@@ -136,8 +139,8 @@ def _download(model: str, cache: Path) -> Path:
     except RepositoryNotFoundError:
         reason = f"Hugging Face has no {model}; check the name, or set HF_TOKEN if it is private"
     except (LocalEntryNotFoundError, HTTPError, ConnectionError) as error:
-        told = str(error).splitlines() or [type(error).__name__]
-        reason = f"{model} could not be downloaded ({told[0]}); check the connection and try again"
+        lines = str(error).splitlines() or [type(error).__name__]
+        reason = f"{model} could not be downloaded ({lines[0]}); check the connection and try again"
     except OSError as error:
         reason = f"{model} could not be stored in {cache} ({error.strerror}); check the disk"
     raise UsageError(reason)

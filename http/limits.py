@@ -44,7 +44,7 @@ class RateLimit:
 
 
 async def within(seconds: float, answer: Awaitable[Reply]) -> Reply:
-    """The answer, or a 504 if it takes longer. A stream counts as answered when it begins."""
+    """Return the answer, or refuse with 504 if it takes longer; a stream has only to begin."""
     limit = asyncio.timeout(seconds)
     try:
         async with limit:

@@ -1,4 +1,4 @@
-"""Sockets, signals and the event loop: what runs from the first connection to the last."""
+"""Sockets, signals and the event loop, from the first connection to the last."""
 
 import asyncio
 import errno
@@ -10,7 +10,7 @@ from typing import Any
 import uvloop
 
 from .config import UsageError
-from .connection import App, Connection, Limits
+from .connection import App, Connection, ConnectionLimits
 
 BACKLOG = 2048  # connects that may wait for accept(); the kernel lowers it to its own limit
 POLL = 0.02  # seconds between two looks at what is still open while stopping
@@ -20,14 +20,14 @@ INTERRUPTED = 130  # a shell's exit code for Ctrl-C
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
-    """Listening sockets, one for each address of `host`; all on one port where `port` is 0."""
+    """Listen on each address of `host`, on one port where `port` is 0. Raises UsageError."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError):
         raise UsageError(f"{host!r} is no address of this machine; choose another --host") from None
     bound: list[socket.socket] = []
     try:
-        for family, address in dict.fromkeys((each[0], each[4]) for each in found):
+        for family, address in dict.fromkeys((each[0], each[4]) for each in addresses):
             bound.append(_open(family, (address[0], port, *address[2:])))
             port = bound[-1].getsockname()[1]
     except OSError as error:
@@ -66,37 +66,37 @@ def _explain(error: OSError, host: str, port: int) -> UsageError:
 
 
 def address(sockets: Sequence[socket.socket]) -> str:
-    """The URL of the first socket."""
+    """Return the URL of the first socket."""
     bound, port = sockets[0].getsockname()[:2]
     host = str(REACHED.get(bound, bound))
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 class Shutdown:
-    """Asked once, the server stops gracefully; asked again, at once."""
+    """A request to stop: once, the server stops gracefully; again, at once."""
 
     def __init__(self) -> None:
-        self.asked = asyncio.Event()
+        self.requested = asyncio.Event()
         self.urgent = asyncio.Event()
 
-    def ask(self) -> None:
-        (self.urgent if self.asked.is_set() else self.asked).set()
+    def request(self) -> None:
+        (self.urgent if self.requested.is_set() else self.requested).set()
 
     def on_signals(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, self.ask)
+            asyncio.get_running_loop().add_signal_handler(number, self.request)
 
 
 async def listen(
     app: App,
     sockets: Sequence[socket.socket],
-    limits: Limits,
+    limits: ConnectionLimits,
     shutdown: Shutdown,
     *,
     grace: float,
     interrupt: Callable[[], None],
 ) -> None:
-    """Answer on `sockets` until `shutdown` is asked and everything open is closed.
+    """Answer on `sockets` until `shutdown` is requested and everything open is closed.
 
     Exchanges may go on for `grace` seconds. Then `interrupt` is called: it must make every answer
     under way fail with an error event, as after a worker's death. What is still open a second
@@ -109,7 +109,7 @@ async def listen(
         return Connection(app, limits, connections)
 
     servers = [await loop.create_server(connect, sock=s, backlog=BACKLOG) for s in sockets]
-    await shutdown.asked.wait()
+    await shutdown.requested.wait()
     for server in servers:
         server.close()
     await _emptied(connections, shutdown, grace)
@@ -141,7 +141,7 @@ async def _cut(connections: set[Connection]) -> None:
 
 
 def run(main: Coroutine[Any, Any, int]) -> int:
-    """Run `main` on uvloop; its result is the exit code."""
+    """Run `main` on uvloop and return its result, the exit code."""
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(main)

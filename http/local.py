@@ -1,4 +1,4 @@
-"""Models served by worker processes of our own, as backends."""
+"""Local models as backends, served by worker processes of our own."""
 
 import asyncio
 import secrets
@@ -12,7 +12,7 @@ from ..engine import request as engine
 from ..engine.embedding.sentence_transformers import Purpose
 from ..engine.request import Refusal
 from ..translate.answer import AnswerStream, Bounds
-from ..translate.chat import Ask, Chat, Done, Event, Heartbeat
+from ..translate.chat import Chat, Done, Event, GenerateRequest, Heartbeat
 from ..translate.openai_embeddings import Embedding, Vectors
 from ..translate.renderer import Renderer
 from ..translate.rerank import Ranking, Scores
@@ -20,19 +20,19 @@ from .backends import Status, other_purpose
 from .fleet import Worker
 
 RESTART_PATIENCE = 5.0  # seconds a request waits for a dead worker's successor; it takes about 1
-TICK = 60.0  # seconds; nobody looks at the clock while texts are embedded, limits.within does
+TICK = 60.0  # seconds; nobody looks at the clock while inputs are embedded, limits.within does
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Seconds without a token until a heartbeat is sent, and until the answer is given up."""
+    """The seconds without a token until a heartbeat is sent, and until the answer is given up."""
 
     heartbeat: float = 5.0
     timeout: float = 300.0
 
 
 class _Clock:
-    """When a silent connection needs a heartbeat, and when the next token is given up."""
+    """A clock that says when a silent stream needs a heartbeat, and when it is given up."""
 
     def __init__(self, patience: Patience) -> None:
         self._now = asyncio.get_running_loop().time
@@ -45,7 +45,7 @@ class _Clock:
         self._limit = now + self._patience.timeout
 
     def tick(self) -> bool:
-        """Whether a heartbeat is due. Raises Refusal when the time is up."""
+        """Return whether a heartbeat is due. Raises Refusal when the time is up."""
         now = self._now()
         if now > self._limit:
             seconds = self._patience.timeout
@@ -57,24 +57,24 @@ class _Clock:
 
 
 @dataclass(frozen=True, slots=True)
-class Local:
-    """What all local models have in common; each kind does what its `purpose` says."""
+class LocalBackend:
+    """The part that all local models have in common; each kind does what its `purpose` says."""
 
     purpose: ClassVar[Purpose]
     name: str
     created: int
     worker: Worker
 
-    def events(self, ask: Ask) -> AsyncGenerator[Event, None]:
+    def events(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         raise other_purpose(self)
 
     async def count(self, chat: Chat) -> int:
         raise other_purpose(self)
 
-    async def embed(self, ask: Embedding) -> Vectors:
+    async def embed(self, request: Embedding) -> Vectors:
         raise other_purpose(self)
 
-    async def score(self, ask: Ranking) -> Scores:
+    async def rerank(self, request: Ranking) -> Scores:
         raise other_purpose(self)
 
     def status(self) -> Status:
@@ -89,7 +89,7 @@ class Local:
 
 
 @dataclass(frozen=True, slots=True)
-class Writer(Local):
+class GenerationBackend(LocalBackend):
     """A model that writes answers, of `max_tokens` tokens at most."""
 
     purpose: ClassVar[Purpose] = "generate"
@@ -102,19 +102,19 @@ class Writer(Local):
         prompt = await asyncio.to_thread(self.renderer.conversation, chat, sys.maxsize)
         return len(prompt.tokens)
 
-    async def events(self, ask: Ask) -> AsyncGenerator[Event, None]:
+    async def events(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         ready = await self.worker.available(RESTART_PATIENCE)
         context, patience = ready.plan.context, self.patience
-        prompts = await asyncio.to_thread(self.renderer.prompts, ask, context)
+        prompts = await asyncio.to_thread(self.renderer.prompts, request, context)
         bounds = Bounds(context, self.max_tokens, ready.defaults)
-        seed = secrets.randbits(63) if ask.options.seed is None else ask.options.seed
+        seed = secrets.randbits(63) if request.options.seed is None else request.options.seed
         number, tokenizer = self.worker.number, self.renderer.tokenizer
-        answer = AnswerStream(ask, prompts, tokenizer, bounds, number, seed)
+        answer = AnswerStream(request, prompts, tokenizer, bounds, number, seed)
         clock = _Clock(patience)
-        ticket = self.worker.open(answer.requests, min(patience.heartbeat, patience.timeout / 4))
+        stream = self.worker.open(answer.requests, min(patience.heartbeat, patience.timeout / 4))
         try:
             while not answer.over:
-                event = await ticket.next()
+                event = await stream.next()
                 if event is not None:
                     clock.token()
                     for each in answer.take(event):
@@ -123,26 +123,26 @@ class Writer(Local):
                     yield Heartbeat()
             yield Done(answer.usage)
         finally:
-            ticket.close()
+            stream.close()
 
 
 @dataclass(frozen=True, slots=True)
-class Embedder(Local):
+class EmbeddingBackend(LocalBackend):
     """A model that makes vectors of texts; its worker tokenizes."""
 
     purpose: ClassVar[Purpose] = "embed"
 
-    async def embed(self, ask: Embedding) -> Vectors:
-        request = engine.Embed(
+    async def embed(self, request: Embedding) -> Vectors:
+        work = engine.Embed(
             id=self.worker.number(),
-            inputs=[each if isinstance(each, str) else list(each) for each in ask.inputs],
-            dimensions=ask.dimensions,
-            prompt=ask.prompt,
-            truncate=ask.truncate,
-            client=ask.client,
+            inputs=[each if isinstance(each, str) else list(each) for each in request.inputs],
+            dimensions=request.dimensions,
+            prompt=request.prompt,
+            truncate=request.truncate,
+            client=request.client,
         )
-        rows, tokens = [b""] * len(request.inputs), 0
-        async with aclosing(_results(self.worker, request)) as events:
+        rows, tokens = [b""] * len(work.inputs), 0
+        async with aclosing(_results(self.worker, work)) as events:
             async for event in events:
                 assert isinstance(event, engine.Embedded)
                 size = len(event.vectors) // len(event.rows)
@@ -153,22 +153,22 @@ class Embedder(Local):
 
 
 @dataclass(frozen=True, slots=True)
-class Reranker(Local):
+class RerankBackend(LocalBackend):
     """A model that scores pairs of texts; its worker tokenizes."""
 
     purpose: ClassVar[Purpose] = "rerank"
 
-    async def score(self, ask: Ranking) -> Scores:
-        request = engine.Rank(
+    async def rerank(self, request: Ranking) -> Scores:
+        work = engine.Rank(
             id=self.worker.number(),
-            query=ask.query,
-            documents=list(ask.documents),
-            prompt=ask.prompt,
-            truncate=ask.truncate,
-            client=ask.client,
+            query=request.query,
+            documents=list(request.documents),
+            prompt=request.prompt,
+            truncate=request.truncate,
+            client=request.client,
         )
-        values, tokens = [0.0] * len(ask.documents), 0
-        async with aclosing(_results(self.worker, request)) as events:
+        values, tokens = [0.0] * len(work.documents), 0
+        async with aclosing(_results(self.worker, work)) as events:
             async for event in events:
                 assert isinstance(event, engine.Ranked)
                 for row, score in zip(event.rows, event.scores, strict=True):
@@ -178,19 +178,19 @@ class Reranker(Local):
 
 
 async def _results(
-    worker: Worker, request: engine.Embed | engine.Rank
+    worker: Worker, work: engine.Embed | engine.Rank
 ) -> AsyncGenerator[engine.Event, None]:
-    """What the worker makes of a request, up to the last."""
+    """Yield all events of one request. Raises Refusal if the worker refuses it."""
     await worker.available(RESTART_PATIENCE)
-    ticket = worker.open([request], TICK)
+    stream = worker.open([work], TICK)
     try:
         over = False
         while not over:
-            event = await ticket.next()
+            event = await stream.next()
             if isinstance(event, engine.Refused):
                 raise event.refusal()
             if event is not None:
                 over = event.over
                 yield event
     finally:
-        ticket.close()
+        stream.close()

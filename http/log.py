@@ -1,4 +1,4 @@
-"""The log: lines put down by the event loop and written to stderr by a thread, so nothing waits."""
+"""The log: lines from the event loop, written to stderr by a thread so that nothing waits."""
 
 import sys
 import threading
@@ -13,10 +13,10 @@ PAUSE = 0.05  # seconds between two writes: under load a wake-up a line would co
 
 
 class Log:
-    """Lines at or above `level`. Keys and bodies are never given to it. Close it at the end."""
+    """A log of lines at or above `level`, to be closed at the end; never give it keys or bodies."""
 
     def __init__(self, level: str = "info", stream: BinaryIO | None = None) -> None:
-        self._least = LEVELS.index(level)
+        self._level = LEVELS.index(level)
         self._stream = stream or sys.stderr.buffer
         self._lines: deque[str] = deque()
         self._dropped = 0
@@ -26,9 +26,6 @@ class Log:
         self._writer = threading.Thread(target=self._write, name="log", daemon=True)
         self._writer.start()
 
-    def debug(self, text: str) -> None:
-        self._put(0, text)
-
     def info(self, text: str) -> None:
         self._put(1, text)
 
@@ -36,15 +33,15 @@ class Log:
         self._put(2, f"warning: {text}")
 
     def error(self, text: str, error: BaseException | None = None) -> None:
-        """With an exception, its traceback follows."""
+        """Log an error and the traceback of the exception, if there is one."""
         trace = "\n" + "".join(traceback.format_exception(error)).rstrip() if error else ""
         self._put(3, f"error: {text}{trace}")
 
     def access(
         self, client: str, line: str, status: int, seconds: float, sent: int, name: str
     ) -> None:
-        """A request that is over; `line` is its method and path, without the query."""
-        if self._least <= 1:
+        """Log a request that is over; `line` is its method and path, without the query."""
+        if self._level <= 1:
             self._put(1, f'{client} "{line}" {status} {seconds * 1000:.1f} ms {sent} B {name}')
 
     def close(self) -> None:
@@ -60,7 +57,7 @@ class Log:
         self.close()
 
     def _put(self, level: int, text: str) -> None:
-        if level < self._least:
+        if level < self._level:
             return
         if len(self._lines) >= BACKLOG:
             self._dropped += 1

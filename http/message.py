@@ -1,11 +1,12 @@
-"""What a handler receives and returns: one HTTP exchange without its socket."""
+"""The request that a handler receives and the reply that it returns, without a socket."""
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from msgspec import Struct
 
 Headers = tuple[tuple[bytes, bytes], ...]
+JSON: Headers = ((b"content-type", b"application/json"),)
 
 
 class HttpRequest(Struct, frozen=True):
@@ -24,7 +25,7 @@ class HttpRequest(Struct, frozen=True):
     caller: str = ""
 
     def header(self, name: bytes) -> bytes | None:
-        """The first value of a header; `name` in lower case."""
+        """Return the first value of a header; `name` is in lower case."""
         return next((value for key, value in self.headers if key == name), None)
 
 
@@ -32,7 +33,7 @@ class HttpRequest(Struct, frozen=True):
 class Response:
     status: int
     body: bytes
-    headers: Headers = ((b"content-type", b"application/json"),)
+    headers: Headers = JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +42,7 @@ class StreamingResponse:
 
     chunks: AsyncGenerator[bytes, None]
     status: int = 200
-    headers: Headers = field(
-        default=((b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache"))
-    )
+    headers: Headers = ()
 
 
 Reply = Response | StreamingResponse

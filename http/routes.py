@@ -1,4 +1,4 @@
-"""The routing table: (method, path) to a handler and the way in which it speaks of errors."""
+"""The table of routes: (method, path) to a handler and the way in which it speaks of errors."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ REST = "{id}"  # last in a path: everything from there on, slashes included
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`public` routes ask for no key and count against no limit."""
+    """A path's handler; a `public` one asks for no key and counts against no limit."""
 
     handler: Handler
     encode_error: EncodeError = openai_error
@@ -25,12 +25,12 @@ class Route:
 
 
 async def root(_: HttpRequest) -> Response:
-    """What clients ask to see whether anybody is there."""
+    """Answer clients that look whether anybody is there."""
     return Response(200, b'{"name":"bessemer"}')
 
 
-class Router:
-    """Paths are matched without `/v1` and slashes at either end; HEAD is answered as GET."""
+class RouteTable:
+    """The routes by path, without `/v1` and slashes at either end; HEAD is answered as GET."""
 
     def __init__(self, routes: Mapping[tuple[str, str], Route]) -> None:
         self._exact: dict[str, dict[str, Route]] = {"/": {"GET": Route(root, public=True)}}
@@ -54,12 +54,12 @@ class Router:
         return methods[method]
 
     def allowed(self, path: str) -> tuple[str, ...]:
-        """The methods of a path, for the Allow header."""
+        """Return the methods of a path, for the Allow header."""
         methods = sorted(self._methods(path))
         return (*methods, "HEAD") if "GET" in methods else tuple(methods)
 
     def encode_error(self, request: HttpRequest) -> EncodeError:
-        """An endpoint's own; elsewhere that of the client, as far as it shows."""
+        """Return the endpoint's own encoder; where there is none, one that suits the client."""
         for route in self._methods(request.path).values():
             return route.encode_error
         return anthropic_error if request.header(b"anthropic-version") else openai_error
@@ -73,7 +73,7 @@ class Router:
 
 
 def plain(path: str) -> str:
-    """One spelling for all that mean the same path."""
+    """Return one spelling for all that mean the same path."""
     path = "/" + path.strip("/")
     if path == VERSION or path.startswith(VERSION + "/"):
         path = "/" + path.removeprefix(VERSION).strip("/")
@@ -81,5 +81,5 @@ def plain(path: str) -> str:
 
 
 def rest(request: HttpRequest, prefix: str) -> str:
-    """What stands for {id} in a path that begins with `prefix`, percent-decoded."""
+    """Return what stands for {id} in a path that begins with `prefix`, percent-decoded."""
     return unquote(plain(request.path).removeprefix(plain(prefix)).strip("/"))

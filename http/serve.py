@@ -14,18 +14,18 @@ from .app import Application
 from .auth import Auth
 from .backends import DOES, Backend, Backends
 from .config import Config, warning
-from .connection import Limits
+from .connection import ConnectionLimits
 from .cors import Cors
 from .endpoints import endpoints
 from .limits import RateLimit
 from .listen import Shutdown, address, bind, listen, run
 from .local import Patience
 from .log import Log
-from .routes import Router
+from .routes import RouteTable
 from .startup import started
 
 QUESTION = "How do I serve a model?"
-TRIED: Mapping[Purpose, Mapping[str, Any]] = {
+EXAMPLES: Mapping[Purpose, Mapping[str, Any]] = {
     "generate": {"stream": True, "messages": [{"role": "user", "content": QUESTION}]},
     "embed": {"input": QUESTION},
     "rerank": {"query": QUESTION, "documents": ["By bessemer serve.", "It rains."]},
@@ -33,7 +33,7 @@ TRIED: Mapping[Purpose, Mapping[str, Any]] = {
 
 
 def serve(config: Config) -> int:
-    """Serve until told to stop; the exit code. Raises UsageError."""
+    """Serve until told to stop; return the exit code. Raises UsageError."""
     models = hub.models(config)
     sockets = bind(config.host, config.port)
     with Log(config.log_level) as log:
@@ -53,7 +53,7 @@ async def _serve(
         await listen(
             _application(config, backends, log),
             sockets,
-            Limits(body=config.body_limit),
+            ConnectionLimits(body=config.body_limit),
             shutdown,
             grace=config.grace,
             interrupt=lambda: _interrupt(backends),
@@ -63,7 +63,7 @@ async def _serve(
 
 def _application(config: Config, backends: Backends, log: Log) -> Application:
     return Application(
-        Router(endpoints(backends)),
+        RouteTable(endpoints(backends)),
         Auth(config.api_key),
         RateLimit(config.rate_limit),
         Cors(config.cors_origin),
@@ -78,7 +78,7 @@ def _interrupt(backends: Backends) -> None:
 
 
 def banner(backends: Backends, url: str, keyed: bool) -> str:
-    """What a person wants to know once the server is up, with a line to try it."""
+    """Say what a person wants to know once the server is up, with a line to try it."""
     lines = [f"Bessemer serves on {url}"]
     for name, model in backends.models.items():
         status = model.status()
@@ -91,6 +91,6 @@ def banner(backends: Backends, url: str, keyed: bool) -> str:
 
 def curl(url: str, model: Backend, keyed: bool) -> str:
     _, path = DOES[model.purpose]
-    body = json.dumps({"model": model.name, **TRIED[model.purpose]})
+    body = json.dumps({"model": model.name, **EXAMPLES[model.purpose]})
     key = ' -H "Authorization: Bearer $BESSEMER_API_KEY"' if keyed else ""
     return f"curl -N {url}{path}{key} -d {shlex.quote(body)}"

@@ -10,29 +10,28 @@ from pathlib import Path
 import psutil
 from msgspec import structs
 
-from ..engine import tokenizer
 from ..engine.embedding.sentence_transformers import SentenceError, describe
 from ..engine.settings import Settings
+from ..engine.tokenizer import TokenizerError, load
 from ..translate.parsers.formats import choose
 from ..translate.renderer import Renderer
 from ..translate.template import ChatTemplate, pick
 from .backends import Backend, Backends
 from .config import Config, UsageError
 from .fleet import StartError, Worker
-from .local import Embedder, Patience, Reranker, Writer
+from .local import EmbeddingBackend, GenerationBackend, Patience, RerankBackend
 from .log import Log
 
 SHARE = 0.8  # of the memory that is free at start; the rest is the system's and other programs'
 
-
-MEASURES = {"embed": Embedder, "rerank": Reranker}
+POOLING = {"embed": EmbeddingBackend, "rerank": RerankBackend}
 
 
 @asynccontextmanager
 async def started(
     models: Mapping[str, Path], config: Config, log: Log, patience: Patience | None = None
 ) -> AsyncIterator[Backends]:
-    """All models, loaded and supervised. Raises UsageError if one of them cannot be served."""
+    """Load and supervise all models. Raises UsageError if one of them cannot be served."""
     budgets = shares(models, int(psutil.virtual_memory().available * SHARE))
     settings = with_threads(config.model, len(models))
     workers = {
@@ -40,13 +39,13 @@ async def started(
         for name, path in models.items()
     }
     try:
-        opened = await asyncio.gather(
+        served = await asyncio.gather(
             *(
                 _open(worker, models[name], config.max_tokens, patience or Patience())
                 for name, worker in workers.items()
             )
         )
-        yield Backends({model.name: model for model in opened})
+        yield Backends({model.name: model for model in served})
     except StartError as error:
         raise UsageError(str(error)) from None
     finally:
@@ -54,48 +53,48 @@ async def started(
 
 
 def cores() -> int:
-    """Physical cores that this process may use: a core's second thread adds nothing but waiting."""
+    """Count the physical cores of this process: a core's second thread adds only waiting."""
     physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
     return min(physical, allowed)
 
 
 def shares(models: Mapping[str, Path], memory: int) -> dict[str, int]:
-    """Bytes for each model: its weights, and an equal share of what all the weights leave."""
+    """Give each model the bytes of its weights, and an equal share of what all weights leave."""
     weights = {name: _weights(path) for name, path in models.items()}
     left = max(memory - sum(weights.values()), 0)
     return {name: size + left // len(models) for name, size in weights.items()}
 
 
 def _weights(path: Path) -> int:
-    """In bytes; sentence-transformers may keep them in a folder of their own."""
+    """Return the bytes of the weights, which sentence-transformers may keep in a folder."""
     files = [*path.glob("*.safetensors")] or [*path.glob("*/*.safetensors")]
     return sum(file.stat().st_size for file in files)
 
 
 def with_threads(settings: Settings, models: int) -> Settings:
-    """Its share of the cores for each of so many models, where the user names no number."""
+    """Return the settings with a model's share of the cores where the user names no number."""
     return structs.replace(settings, threads=settings.threads or max(cores() // models, 1))
 
 
 async def _open(worker: Worker, path: Path, max_tokens: int, patience: Patience) -> Backend:
-    """Worker and tokenizer load side by side."""
-    described = asyncio.to_thread(_described, worker, path, max_tokens, patience)
-    _, model = await asyncio.gather(worker.start(), described)
+    """Load worker and tokenizer side by side."""
+    backend = asyncio.to_thread(_backend, worker, path, max_tokens, patience)
+    _, model = await asyncio.gather(worker.start(), backend)
     return model
 
 
-def _described(worker: Worker, path: Path, max_tokens: int, patience: Patience) -> Backend:
+def _backend(worker: Worker, path: Path, max_tokens: int, patience: Patience) -> Backend:
     created = int(time.time())
     try:
-        kind = describe(path).purpose
-        if kind != "generate":
-            return MEASURES[kind](worker.name, created, worker)
-        words = tokenizer.load(path)
-    except (SentenceError, tokenizer.TokenizerError) as error:
+        purpose = describe(path).purpose
+        if purpose != "generate":
+            return POOLING[purpose](worker.name, created, worker)
+        tokenizer = load(path)
+    except (SentenceError, TokenizerError) as error:
         raise StartError(f"{worker.name}: {error}") from None
-    source = words.chat_template
+    source = tokenizer.chat_template
     text = None if source is None else pick(source)
-    template = ChatTemplate(text, special_tokens=words.special_tokens)
-    renderer = Renderer(words, template, choose(text or "", words.special_names.values()))
-    return Writer(worker.name, created, worker, renderer, max_tokens, patience)
+    template = ChatTemplate(text, special_tokens=tokenizer.special_tokens)
+    renderer = Renderer(tokenizer, template, choose(text or "", tokenizer.special_names.values()))
+    return GenerationBackend(worker.name, created, worker, renderer, max_tokens, patience)

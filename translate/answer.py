@@ -1,21 +1,28 @@
-"""From requests to a model and the tokens that come back to the events of an answer."""
+"""An answer: the engine's requests behind it, and the events of the tokens that come back."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..engine.request import Event as EngineEvent
-from ..engine.request import Refused, Request, Sampling, Token, TokenLogprobs
-from ..engine.request import Started as Admitted
+from ..engine.request import Refused, Request, Sampling, Started, Token, TokenLogprobs
 from ..engine.text import Detokenizer, StopMatcher
 from ..engine.tokenizer import Tokenizer
-from .chat import Ask, Event, Options, Started, TextDelta, TokenText, Usage
+from .chat import (
+    AnswerStarted,
+    Event,
+    GenerateRequest,
+    GenerationOptions,
+    TextDelta,
+    TokenText,
+    Usage,
+)
 from .output import ChoiceOutput
 from .renderer import Prompt
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a model leaves to an answer: its context and the server's cap, both in tokens.
+    """The bounds of an answer: the model's context and the server's cap, both in tokens.
 
     `defaults` are the model's own settings for what a request leaves open.
     """
@@ -45,7 +52,7 @@ class AnswerStream:
 
     def __init__(
         self,
-        ask: Ask,
+        request: GenerateRequest,
         prompts: Sequence[Prompt],
         tokenizer: Tokenizer,
         bounds: Bounds,
@@ -53,17 +60,17 @@ class AnswerStream:
         seed: int,
     ) -> None:
         self.requests: list[Request] = []
-        self._ask = ask
+        self._options = request.options
         self._prompts = prompts
         self._tokenizer = tokenizer
         self._started = False
         self._choices: dict[int, _Choice] = {}
-        self._running = len(prompts) * ask.options.n
+        self._running = len(prompts) * request.options.n
         for index in range(self._running):
-            prompt = prompts[index // ask.options.n]
-            request = _request(number(), ask, prompt, bounds, (seed + index) % 2**64)
-            self.requests.append(request)
-            self._choices[request.id] = self._choice(index, prompt)
+            prompt = prompts[index // request.options.n]
+            choice = _request(number(), request, prompt, bounds, (seed + index) % 2**64)
+            self.requests.append(choice)
+            self._choices[choice.id] = self._choice(index, prompt)
 
     @property
     def over(self) -> bool:
@@ -71,25 +78,25 @@ class AnswerStream:
 
     @property
     def usage(self) -> Usage:
-        """Each prompt counts once, however many answers it gets."""
+        """The tokens so far; each prompt counts once, however many answers it gets."""
         choices = self._choices.values()
         return Usage(
             prompt=sum(len(prompt.tokens) for prompt in self._prompts),
             completion=sum(choice.completion for choice in choices),
-            cached=sum(c.cached for c in choices if c.number % self._ask.options.n == 0),
+            cached=sum(c.cached for c in choices if c.number % self._options.n == 0),
             reasoning=sum(choice.output.reasoning_tokens for choice in choices),
         )
 
     def take(self, event: EngineEvent) -> Iterator[Event]:
-        """The events that one of the engine's brings. Raises Refusal if the engine refused."""
+        """Yield the events that one of the engine's brings. Raises Refusal if it refused."""
         match event:
             case Refused():
                 raise event.refusal()
-            case Admitted(number, cached):
+            case Started(number, cached):
                 self._choices[number].cached = cached
                 if not self._started:
                     self._started = True
-                    yield Started(self.usage)
+                    yield AnswerStarted(self.usage)
                     yield from self._echoes()
             case Token():
                 choice = self._choices[event.request]
@@ -98,7 +105,7 @@ class AnswerStream:
                 yield from self._generated(choice, event)
 
     def _choice(self, index: int, prompt: Prompt) -> _Choice:
-        options, tokenizer = self._ask.options, self._tokenizer
+        options, tokenizer = self._options, self._tokenizer
         output = ChoiceOutput(
             index,
             prompt.parser(index),
@@ -110,11 +117,11 @@ class AnswerStream:
         return _Choice(index, prompt, output, tokenizer.detokenizer())
 
     def _echoes(self) -> Iterator[TextDelta]:
-        """The prompts as they stand; with logprobs only the first token, which has none."""
+        """Echo the prompts as they stand; with logprobs only the first token, which has none."""
         for choice in self._choices.values():
             if choice.prompt.echo is None:
                 continue
-            if self._ask.options.logprobs is None:
+            if self._options.logprobs is None:
                 yield TextDelta(choice.number, choice.prompt.echo)
                 continue
             first = choice.prompt.tokens[0]
@@ -122,7 +129,7 @@ class AnswerStream:
             yield TextDelta(choice.number, choice.echo.add(first), (entry,))
 
     def _echoed(self, choice: _Choice, event: Token) -> Iterator[TextDelta]:
-        """The prompt's other tokens, as their log probabilities come."""
+        """Echo the prompt's other tokens, as their log probabilities come."""
         for entry in event.prompt:
             piece = choice.echo.add(entry.token)
             yield TextDelta(choice.number, piece, (_shown(entry, self._tokenizer),))
@@ -142,8 +149,10 @@ class AnswerStream:
             yield from choice.output.finish(event.finish, event.stop)
 
 
-def _request(number: int, ask: Ask, prompt: Prompt, bounds: Bounds, seed: int) -> Request:
-    options = ask.options
+def _request(
+    number: int, request: GenerateRequest, prompt: Prompt, bounds: Bounds, seed: int
+) -> Request:
+    options = request.options
     return Request(
         id=number,
         tokens=prompt.tokens,
@@ -155,25 +164,22 @@ def _request(number: int, ask: Ask, prompt: Prompt, bounds: Bounds, seed: int) -
         sampling=_sampling(options, bounds.defaults, seed),
         logprobs=options.logprobs,
         prompt_logprobs=None if prompt.echo is None else options.logprobs,
-        client=ask.client,
+        client=request.client,
         thought=prompt.thought,
     )
 
 
-def _max_tokens(options: Options, prompt: int, bounds: Bounds) -> int:
-    """How many tokens an answer may have, within the server's cap and the context."""
+def _max_tokens(options: GenerationOptions, prompt: int, bounds: Bounds) -> int:
+    """Return how many tokens an answer may have, within the server's cap and the context."""
     cap = bounds.max_tokens
-    asked = cap if options.max_tokens is None else min(options.max_tokens, cap)
-    return max(min(asked, bounds.context - prompt), min(asked, 1))
+    limit = cap if options.max_tokens is None else min(options.max_tokens, cap)
+    return max(min(limit, bounds.context - prompt), min(limit, 1))
 
 
-def _sampling(options: Options, defaults: Sampling, seed: int) -> Sampling:
-    """What was asked for, and the model's own defaults for the rest."""
+def _sampling(options: GenerationOptions, defaults: Sampling, seed: int) -> Sampling:
+    """Return what was asked for, and the model's own defaults for the rest."""
     names = [name for name in Sampling.__struct_fields__ if name not in ("seed", "logit_bias")]
-    asked = {name: getattr(options, name) for name in names}
-    chosen = {
-        name: getattr(defaults, name) if value is None else value for name, value in asked.items()
-    }
+    chosen = {n: getattr(defaults if getattr(options, n) is None else options, n) for n in names}
     return Sampling(seed=seed, logit_bias=options.logit_bias, **chosen)
 
 

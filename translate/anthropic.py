@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 from ..engine.request import Refusal
 from .chat import (
     Answer,
+    AnswerStarted,
     ArgumentsDelta,
     Chat,
     Content,
@@ -16,12 +17,11 @@ from .chat import (
     Event,
     Failure,
     Finish,
+    GenerationOptions,
     Heartbeat,
     Identity,
     Message,
-    Options,
     ReasoningDelta,
-    Started,
     Text,
     TextDelta,
     ToolCallBegun,
@@ -29,7 +29,7 @@ from .chat import (
     said,
 )
 from .decode import decode, invalid, shown, unsupported
-from .dialect import Count, Dialect, ServerEvent
+from .dialect import CountDialect, Dialect, ServerEvent
 from .errors import anthropic_error
 from .sampling import Nucleus, Positive, SamplingFields, StopStrings, Temperature, TopK, options
 
@@ -52,7 +52,7 @@ UNBUILT_BLOCKS = {
 UNBUILT = {"tools": "tool calls", "mcp_servers": "MCP servers", "container": "containers"}
 
 
-class Block(Struct):
+class InputBlock(Struct):
     type: str
     text: str | None = None
     thinking: str | None = None
@@ -60,38 +60,38 @@ class Block(Struct):
 
 class InputMessage(Struct):
     role: str
-    content: str | list[Block]
+    content: str | list[InputBlock]
 
 
 class Thinking(Struct):
     type: str
 
 
-class Format(Struct):
+class OutputFormat(Struct):
     type: str | None = None
 
 
 class OutputConfig(Struct):
-    format: Format | None = None
+    format: OutputFormat | None = None
 
 
 class Metadata(Struct):
     user_id: str | None = None
 
 
-class ToolChoice(Struct):
+class InputToolChoice(Struct):
     type: str
 
 
 class CountRequest(Struct, kw_only=True):
-    """What is counted; a request for an answer says more."""
+    """The body of a conversation to be counted; a request for an answer says more."""
 
     model: str
     messages: Annotated[list[InputMessage], Meta(min_length=1)]
-    system: str | list[Block] | None = None
+    system: str | list[InputBlock] | None = None
     thinking: Thinking | None = None
     tools: list[Any] | None = None
-    tool_choice: ToolChoice | None = None
+    tool_choice: InputToolChoice | None = None
     mcp_servers: list[Any] | None = None
     container: Any = None
     output_config: OutputConfig | None = None
@@ -215,8 +215,8 @@ def decode_request(body: bytes) -> Chat:
 
 
 def decode_count(body: bytes) -> Chat:
-    """The body of count_tokens: a conversation whose prompt is to be measured."""
-    return _chat(decode(body, COUNT_DECODER), Options())
+    """Decode the body of count_tokens: a conversation whose prompt is to be counted."""
+    return _chat(decode(body, COUNT_DECODER), GenerationOptions())
 
 
 def encode_response(answer: Answer, identity: Identity) -> bytes:
@@ -247,7 +247,7 @@ def encode_count(tokens: int) -> bytes:
 class Stream:
     """The events of one answer: blocks one after the other, each opened, filled and closed."""
 
-    def __init__(self, identity: Identity, options: Options) -> None:
+    def __init__(self, identity: Identity, options: GenerationOptions) -> None:
         self._identity = identity
         self._open: type[OutputBlock] | None = None
         self._index = -1  # of the newest block
@@ -257,11 +257,11 @@ class Stream:
     def encode(self, event: Event) -> Events:
         return self.handlers[type(event)](self, event)
 
-    def _start(self, event: Started) -> Events:
+    def _start(self, event: AnswerStarted) -> Events:
         self._started = True
         who = self._identity
         message = MessageBody(who.id, who.model, [], _usage(event.usage))
-        return (_named("message_start", MessageStart(message)), PING)
+        return (_server_event("message_start", MessageStart(message)), PING)
 
     def _text_delta(self, event: TextDelta) -> Events:
         return (*self._switch(TextBlock("")), self._delta(TextPiece(event.text)))
@@ -283,7 +283,7 @@ class Stream:
 
     def _done(self, event: Done) -> Events:
         delta = MessageDelta(self._ending, _usage(event.usage))
-        return (_named("message_delta", delta), MESSAGE_STOP)
+        return (_server_event("message_delta", delta), MESSAGE_STOP)
 
     def _heartbeat(self, event: Heartbeat) -> Events:
         return (PING,) if self._started else ()
@@ -298,21 +298,21 @@ class Stream:
         closing = self._close()
         self._open = type(block)
         self._index += 1
-        return (*closing, _named("content_block_start", BlockStart(self._index, block)))
+        return (*closing, _server_event("content_block_start", BlockStart(self._index, block)))
 
     def _close(self) -> Events:
         if self._open is None:
             return ()
-        stop = _named("content_block_stop", BlockStop(self._index))
+        stop = _server_event("content_block_stop", BlockStop(self._index))
         signed = (self._delta(SIGNED),) if self._open is ThinkingBlock else ()
         self._open = None
         return (*signed, stop)
 
     def _delta(self, piece: Piece) -> ServerEvent:
-        return _named("content_block_delta", BlockDelta(self._index, piece))
+        return _server_event("content_block_delta", BlockDelta(self._index, piece))
 
     handlers: ClassVar[Mapping[type[Event], Callable[[Any, Any], Events]]] = {
-        Started: _start,
+        AnswerStarted: _start,
         TextDelta: _text_delta,
         ReasoningDelta: _reasoning_delta,
         ToolCallBegun: _tool_call,
@@ -324,18 +324,18 @@ class Stream:
     }
 
 
-def _chat(request: CountRequest, options: Options) -> Chat:
+def _chat(request: CountRequest, options: GenerationOptions) -> Chat:
     _refuse_unbuilt(request)
     system = (_system(request.system),) if request.system else ()
     messages = (_message(m, f"messages[{i}]") for i, m in enumerate(request.messages))
-    whole = (*system, *messages)
+    turns = (*system, *messages)
     return Chat(
         model=request.model,
-        messages=whole,
+        messages=turns,
         options=options,
         template=_template(request.thinking),
         # A last turn of the assistant is a beginning that the model goes on from.
-        continue_final=whole[-1].role == "assistant" and bool(whole[-1].text),
+        continue_final=turns[-1].role == "assistant" and bool(turns[-1].text),
     )
 
 
@@ -359,7 +359,7 @@ def _template(thinking: Thinking | None) -> dict[str, Any]:
     return {"enable_thinking": THINKING[thinking.type]}
 
 
-def _system(system: str | list[Block]) -> Message:
+def _system(system: str | list[InputBlock]) -> Message:
     return Message("system", _parts(system, "system", "system")[0])
 
 
@@ -371,8 +371,8 @@ def _message(message: InputMessage, place: str) -> Message:
     return Message(message.role, content, reasoning or None)
 
 
-def _parts(content: str | list[Block], place: str, role: str) -> tuple[Content, str]:
-    """The content and the earlier thinking of a turn; only an assistant has thought."""
+def _parts(content: str | list[InputBlock], place: str, role: str) -> tuple[Content, str]:
+    """Return the content and the earlier thinking of a turn; only an assistant has thought."""
     if isinstance(content, str):
         return said(content), ""
     texts: list[Text] = []
@@ -408,7 +408,7 @@ def _usage(usage: Usage) -> UsageBody:
     return UsageBody(usage.prompt - usage.cached, 0, usage.cached, usage.completion)
 
 
-def _named(name: str, body: Struct) -> ServerEvent:
+def _server_event(name: str, body: Struct) -> ServerEvent:
     return ServerEvent(encode_json(body), name)
 
 
@@ -418,5 +418,5 @@ DIALECT = Dialect(
     encode_response=encode_response,
     stream=Stream,
     encode_error=anthropic_error,
-    count=Count(decode_count, encode_count),
+    count=CountDialect(decode_count, encode_count),
 )

@@ -1,4 +1,4 @@
-"""The conversation vocabulary between dialects and backends: what is asked, what is answered."""
+"""The conversation vocabulary between dialects and backends: requests, events, answers."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -15,7 +15,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Media:
-    """What is no text, by its bytes or by its address; `media_type` as in RFC 6838."""
+    """A part that is no text, by its bytes or by its address; `media_type` as in RFC 6838."""
 
     media_type: str
     data: bytes = b""
@@ -42,13 +42,13 @@ Content = tuple[Part, ...]
 
 
 def said(text: str) -> Content:
-    """The content of a turn that is one text; an empty one has no parts."""
+    """Return the content of a turn that is one text; an empty one has no parts."""
     return (Text(text),) if text else ()
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """What a model may call; `parameters` is a JSON schema, which `strict` calls keep to."""
+    """A tool that a model may call; `parameters` is a JSON schema, which `strict` calls keep to."""
 
     name: str
     description: str | None = None
@@ -58,7 +58,7 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class ToolChoice:
-    """Whether a model may or must call tools; `names` are those allowed (none: all of them)."""
+    """A rule whether a model may or must call tools; `names` are those allowed (none: all)."""
 
     mode: Literal["auto", "none", "required"] = "auto"
     names: tuple[str, ...] = ()
@@ -76,7 +76,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ResponseFormat:
-    """What a whole answer must be: text of a grammar, which a `strict` one keeps to the letter."""
+    """The grammar of a whole answer, which a `strict` one keeps to the letter."""
 
     kind: Grammar
     definition: str  # a JSON schema, a regular expression, a grammar; JSON of the choices
@@ -106,8 +106,8 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """How to generate; None leaves it to the model's own defaults."""
+class GenerationOptions:
+    """The settings of an answer; None leaves one to the model's own defaults."""
 
     max_tokens: int | None = None
     min_tokens: int = 0
@@ -136,7 +136,7 @@ class Chat:
 
     model: str
     messages: tuple[Message, ...]
-    options: Options = Options()
+    options: GenerationOptions = GenerationOptions()
     template: dict[str, Any] = field(default_factory=dict)  # chat_template_kwargs
     continue_final: bool = False  # go on in the last message instead of opening a new one
     tools: tuple[Tool, ...] = ()
@@ -151,7 +151,7 @@ class Completion:
 
     model: str
     prompts: tuple[str | tuple[int, ...], ...]
-    options: Options = Options()
+    options: GenerationOptions = GenerationOptions()
     echo: bool = False
     response_format: ResponseFormat | None = None
     client: str = ""
@@ -173,7 +173,7 @@ class Usage(Struct, frozen=True):
     reasoning: int = 0  # of the completion, spent on thinking
 
 
-class Started(Struct, frozen=True):
+class AnswerStarted(Struct, frozen=True):
     """The first event of an answer: prompts are counted and admitted, nothing is generated yet."""
 
     usage: Usage
@@ -192,7 +192,7 @@ class ReasoningDelta(Struct, frozen=True):
 
 
 class ToolCallBegun(Struct, frozen=True):
-    """The choice's call number `index` (from 0) has a name; its arguments follow."""
+    """The name of the choice's call number `index` (from 0); its arguments follow."""
 
     choice: int
     index: int
@@ -209,7 +209,7 @@ class ArgumentsDelta(Struct, frozen=True):
 
 
 class Finish(Struct, frozen=True):
-    """A choice is over; reason is stop, length or tool_calls, `stop` the stop string met."""
+    """The end of a choice; `reason` is stop, length or tool_calls, `stop` the stop string met."""
 
     choice: int
     reason: str
@@ -223,22 +223,22 @@ class Done(Struct, frozen=True):
 
 
 class Heartbeat(Struct, frozen=True):
-    """Nothing happened for a while; tells the client that the connection lives."""
+    """A sign, after a while without an event, that the connection lives."""
 
 
 class Failure(Struct, frozen=True):
-    """The answer broke off after it had begun."""
+    """The reason why an answer broke off after it had begun."""
 
     refusal: Refusal
 
 
 Delta = TextDelta | ReasoningDelta | ToolCallBegun | ArgumentsDelta
-Event = Started | Delta | Finish | Done | Heartbeat | Failure
-Ask = Chat | Completion
+Event = AnswerStarted | Delta | Finish | Done | Heartbeat | Failure
+GenerateRequest = Chat | Completion
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class AnswerChoice:
     """A finished choice of an answer that is not streamed."""
 
     text: str
@@ -251,13 +251,13 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    choices: tuple[Choice, ...]
+    choices: tuple[AnswerChoice, ...]
     usage: Usage
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What every piece of one answer repeats. `created` is in Unix seconds."""
+    """The head that every piece of one answer repeats; `created` is in Unix seconds."""
 
     id: str
     created: int

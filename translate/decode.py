@@ -1,4 +1,4 @@
-"""JSON bytes to a typed request, or a Refusal that names the field at fault."""
+"""Decoding of JSON bytes into a typed request, or a Refusal that names the field at fault."""
 
 import re
 from itertools import accumulate
@@ -10,7 +10,7 @@ from ..engine.request import Refusal
 
 Body = TypeVar("Body")
 
-DEEPEST = 64  # levels of nesting; real requests, tool schemas included, stay below 20
+MAX_DEPTH = 64  # levels of nesting; real requests, tool schemas included, stay below 20
 BRACKETS = b"[]{}"
 ALL_BUT_QUOTES_AND_BRACKETS = bytes(set(range(256)) - set(b'"' + BRACKETS))
 STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # +1 and -1 as signed bytes
@@ -22,7 +22,7 @@ LONE_SURROGATE = re.compile(
     rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
 )
 # msgspec's reasons where a string holds such an escape.
-OF_SURROGATES = re.compile(r"surrogate|hex escape|truncated")
+SURROGATE_REASON = re.compile(r"surrogate|hex escape|truncated")
 
 TYPES = {
     "str": "a string",
@@ -35,20 +35,20 @@ TYPES = {
 }
 BOUNDS = {">=": "at least", "<=": "at most", ">": "greater than", "<": "less than"}
 
-# The sentences of msgspec.ValidationError, as of msgspec 0.22.
+# The sentences of msgspec.ValidationError, unchanged from msgspec 0.18.6 to 0.23.
 PLACE = re.compile(r"(?P<what>.*?)(?: - at (?P<key>`key` in )?`\$\.?(?P<path>.*)`)?", re.DOTALL)
-WRONG_TYPE = re.compile(r"Expected `(?P<wanted>.*)`, got `(?P<got>.*)`")
+WRONG_TYPE = re.compile(r"Expected `(?P<types>.*)`, got `(?P<got>.*)`")
 OUT_OF_BOUNDS = re.compile(r"Expected `(?:int|float)` (?P<sign>[<>]=?) (?P<bound>\S+)")
 WRONG_LENGTH = re.compile(r"Expected `\w+` of length (?P<sign>[<>]=?) (?P<bound>\d+)")
 MISSING = re.compile(r"Object missing required field `(?P<name>.*)`")
 
 
 def decode(body: bytes, decoder: msgspec.json.Decoder[Body]) -> Body:
-    """The body as the decoder's type; unknown fields are ignored, any flaw is a Refusal."""
+    """Return the body as the decoder's type; unknown fields are ignored. Raises Refusal."""
     _check_text(body)
-    if depth(body) > DEEPEST:
+    if depth(body) > MAX_DEPTH:
         raise Refusal(
-            400, "invalid_json", f"The request is nested more than {DEEPEST} levels deep."
+            400, "invalid_json", f"The request is nested more than {MAX_DEPTH} levels deep."
         )
     try:
         return decoder.decode(body)
@@ -59,8 +59,8 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[Body]) -> Body:
 
 
 def depth(body: bytes) -> int:
-    """The deepest nesting of brackets outside strings, in linear time and without recursion."""
-    if sum(map(body.count, (b"[", b"{"))) <= DEEPEST:
+    """Count the deepest nesting of brackets outside strings, in linear time, without recursion."""
+    if sum(map(body.count, (b"[", b"{"))) <= MAX_DEPTH:
         return 0  # too few brackets to go too deep, so it does not matter how deep
     unescaped = body.replace(rb"\\", b"").replace(rb"\"", b"")
     marks = unescaped.translate(None, ALL_BUT_QUOTES_AND_BRACKETS).replace(b'""', b"")
@@ -69,7 +69,7 @@ def depth(body: bytes) -> int:
 
 
 def invalid(field: str, problem: str, code: str = "invalid_value") -> Refusal:
-    """A Refusal of one field; `problem` goes on from its name, without the full stop."""
+    """Refuse one field; `problem` goes on from its name, without the full stop."""
     return Refusal(400, code, f"{field} {problem}.", field)
 
 
@@ -79,7 +79,7 @@ def unsupported(field: str, what: str) -> Refusal:
 
 
 def shown(text: str) -> str:
-    """A caller's text quoted in a message, short enough for a log line."""
+    """Quote a caller's text for a message, short enough for a log line."""
     return repr(text if len(text) <= 40 else text[:40] + "...")
 
 
@@ -97,7 +97,7 @@ def _check_text(body: bytes) -> None:
 def _malformed(body: bytes, reason: str) -> Refusal:
     if not body.strip():
         message = "The request has no body; send a JSON object."
-    elif OF_SURROGATES.search(reason) and LONE_SURROGATE.search(body):
+    elif SURROGATE_REASON.search(reason) and LONE_SURROGATE.search(body):
         message = r"The request has half of a surrogate pair (\ud800 to \udfff) in a string."
     elif "truncated" in reason:
         message = "The request's JSON ends too early; its Content-Length may be wrong."
@@ -106,22 +106,22 @@ def _malformed(body: bytes, reason: str) -> Refusal:
     return Refusal(400, "invalid_json", message)
 
 
-def _wrong_field(sentence: str) -> Refusal:
-    place = PLACE.fullmatch(sentence)
-    assert place, sentence
+def _wrong_field(reason: str) -> Refusal:
+    place = PLACE.fullmatch(reason)
+    assert place, reason
     what, path = place["what"], place["path"] or ""
     if missing := MISSING.fullmatch(what):
         field = f"{path}.{missing['name']}".lstrip(".")
         return invalid(field, "is required", "missing_required_parameter")
-    subject = f"A key of {path}" if place["key"] else path or "The request's body"
+    where = f"A key of {path}" if place["key"] else path or "The request's body"
     code, problem = _problem(what)
-    return Refusal(400, code, f"{subject} {problem}.", path or None)
+    return Refusal(400, code, f"{where} {problem}.", path or None)
 
 
 def _problem(what: str) -> tuple[str, str]:
     if match := WRONG_TYPE.fullmatch(what):
-        wanted = _either(match["wanted"].split(" | "))
-        return "invalid_type", f"must be {wanted}, not {_either([match['got']])}"
+        types = _either(match["types"].split(" | "))
+        return "invalid_type", f"must be {types}, not {_either([match['got']])}"
     if match := OUT_OF_BOUNDS.fullmatch(what):
         bound = match["bound"].removesuffix(".0")
         return "invalid_value", f"must be {BOUNDS[match['sign']]} {bound}"
@@ -135,5 +135,5 @@ def _problem(what: str) -> tuple[str, str]:
 
 
 def _either(names: list[str]) -> str:
-    kept = [name for name in names if name != "null"] or names
-    return " or ".join(TYPES.get(name, name) for name in kept)
+    names = [name for name in names if name != "null"] or names
+    return " or ".join(TYPES.get(name, name) for name in names)

@@ -1,11 +1,11 @@
-"""What a dialect is: one record of all that an endpoint must know to speak it."""
+"""A dialect: one record of all that an endpoint must know to speak it."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from ..engine.request import Refusal
-from .chat import Answer, Ask, Chat, Event, Identity, Options
+from .chat import Answer, Chat, Event, GenerateRequest, GenerationOptions, Identity
 
 Framing = Literal["sse", "ndjson", "json"]  # the last: a stream that is one JSON document
 
@@ -29,14 +29,14 @@ class StreamEncoder(Protocol):
 
 
 class StreamDecoder(Protocol):
-    """The inverse, for an upstream that speaks the dialect: what it sent, as events."""
+    """An upstream's stream in the dialect, which is fed what was sent and says the events."""
 
     def decode(self, event: ServerEvent) -> Iterable[Event]: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
-    """How an endpoint reads a conversation that is only to be counted, and says its tokens."""
+class CountDialect:
+    """The way to read a conversation that is only to be counted, and to say its tokens."""
 
     decode_request: Callable[[bytes], Chat]
     encode_response: Callable[[int], bytes]
@@ -44,20 +44,18 @@ class Count:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """How requests are read and answers written, whole or streamed; decoders raise Refusal.
+    """The way to read requests and write answers, whole or streamed; decoders raise Refusal.
 
     The last three are the inverse, for upstreams that speak the dialect; None: none does.
     """
 
     prefix: str  # of an answer's id
-    decode_request: Callable[[bytes], Ask]
+    decode_request: Callable[[bytes], GenerateRequest]
     encode_response: Callable[[Answer, Identity], bytes]
-    stream: Callable[[Identity, Options], StreamEncoder]
-    encode_error: Callable[
-        [Refusal, str | None], bytes
-    ]  # the id of the request, where there is one
+    stream: Callable[[Identity, GenerationOptions], StreamEncoder]
+    encode_error: Callable[[Refusal, str | None], bytes]  # with the request's id, where it has one
     framing: Framing = "sse"
-    count: Count | None = None
-    encode_request: Callable[[Ask], bytes] | None = None
+    count: CountDialect | None = None
+    encode_request: Callable[[GenerateRequest], bytes] | None = None
     decode_response: Callable[[bytes], Answer] | None = None
     decode_stream: Callable[[], StreamDecoder] | None = None

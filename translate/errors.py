@@ -1,4 +1,4 @@
-"""A Refusal as the error body of each dialect."""
+"""The error body of a Refusal, in each dialect."""
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -48,14 +48,14 @@ class AnthropicErrorBody(Struct, tag="error"):
 
 
 def openai_error(refusal: Refusal, request_id: str | None = None) -> bytes:
-    """The body, which has no place for the id."""
+    """Encode the body, which has no place for the id."""
     kind = _kind(OPENAI_TYPES, refusal.status, "server_error")
     error = OpenAIError(refusal.message, kind, refusal.field, refusal.code)
     return msgspec.json.encode(OpenAIErrorBody(error))
 
 
 def anthropic_error(refusal: Refusal, request_id: str | None = None) -> bytes:
-    """The body; without an id (in a stream, where the answer has begun) it is left out."""
+    """Encode the body, with the id where there is one: in a stream the answer has told it."""
     error = AnthropicError(_kind(ANTHROPIC_TYPES, refusal.status, "api_error"), refusal.message)
     return msgspec.json.encode(AnthropicErrorBody(error, request_id or UNSET))
 

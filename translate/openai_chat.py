@@ -7,9 +7,10 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from .chat import (
     Answer,
+    AnswerChoice,
+    AnswerStarted,
     ArgumentsDelta,
     Chat,
-    Choice,
     Content,
     Done,
     Failure,
@@ -18,7 +19,6 @@ from .chat import (
     Identity,
     Message,
     ReasoningDelta,
-    Started,
     Text,
     TextDelta,
     TokenText,
@@ -29,6 +29,7 @@ from .decode import decode, invalid, shown, unsupported
 from .dialect import Dialect
 from .errors import openai_error
 from .openai_shape import (
+    AnswerBody,
     ChunkStream,
     Events,
     TextRequest,
@@ -54,7 +55,7 @@ UNBUILT_PARTS = {
 }
 
 
-class Part(Struct):
+class InputPart(Struct):
     type: str
     text: str | None = None
     refusal: str | None = None
@@ -62,7 +63,7 @@ class Part(Struct):
 
 class InputMessage(Struct):
     role: str
-    content: str | list[Part] | None = None
+    content: str | list[InputPart] | None = None
     name: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
@@ -92,7 +93,7 @@ class TokenLogprob(TopLogprob):
     top_logprobs: list[TopLogprob]
 
 
-class Logprobs(Struct):
+class LogprobsBody(Struct):
     content: list[TokenLogprob]
     refusal: None = None
 
@@ -112,7 +113,7 @@ class OutputCall(Struct):
 
 
 class OutputMessage(Struct):
-    """Reasoning goes by two names, because clients look for either."""
+    """A message whose reasoning goes by two names, because clients look for either."""
 
     role: str
     content: str | None
@@ -125,14 +126,11 @@ class OutputMessage(Struct):
 class OutputChoice(Struct):
     index: int
     message: OutputMessage
-    logprobs: Logprobs | None
+    logprobs: LogprobsBody | None
     finish_reason: str
 
 
-class ChatResponse(Struct, tag_field="object", tag="chat.completion"):
-    id: str
-    created: int
-    model: str
+class ChatResponse(AnswerBody, tag_field="object", tag="chat.completion"):
     choices: list[OutputChoice]
     usage: UsageBody
 
@@ -148,14 +146,11 @@ class Delta(Struct):
 class ChunkChoice(Struct):
     index: int
     delta: Delta
-    logprobs: Logprobs | None = None
+    logprobs: LogprobsBody | None = None
     finish_reason: str | None = None
 
 
-class Chunk(Struct, tag_field="object", tag="chat.completion.chunk"):
-    id: str
-    created: int
-    model: str
+class Chunk(AnswerBody, tag_field="object", tag="chat.completion.chunk"):
     choices: list[ChunkChoice]
     usage: UsageBody | UnsetType | None = UNSET
 
@@ -184,7 +179,7 @@ def encode_response(answer: Answer, identity: Identity) -> bytes:
 class Stream(ChunkStream):
     body = Chunk
 
-    def _started(self, event: Started) -> Events:
+    def _started(self, event: AnswerStarted) -> Events:
         opening = Delta(role="assistant", content="")
         return tuple(self._send(ChunkChoice(i, opening)) for i in self._choices)
 
@@ -211,7 +206,7 @@ class Stream(ChunkStream):
         return (self._send(ChunkChoice(0, Delta(content=""))),)
 
     handlers: ClassVar = {
-        Started: _started,
+        AnswerStarted: _started,
         TextDelta: _text_delta,
         ReasoningDelta: _reasoning_delta,
         ToolCallBegun: _tool_call,
@@ -238,16 +233,16 @@ def _logprobs(request: ChatRequest) -> int | None:
 
 
 def _template(request: ChatRequest) -> dict[str, Any]:
-    given: dict[str, Any] = {}
+    kwargs: dict[str, Any] = {}
     if request.reasoning_effort == "none":
-        given["enable_thinking"] = False
+        kwargs["enable_thinking"] = False
     elif request.reasoning_effort is not None:
-        given["reasoning_effort"] = request.reasoning_effort
+        kwargs["reasoning_effort"] = request.reasoning_effort
     if request.enable_thinking is not None:
-        given["enable_thinking"] = request.enable_thinking
+        kwargs["enable_thinking"] = request.enable_thinking
     if request.add_generation_prompt is not None and not request.continue_final_message:
-        given["add_generation_prompt"] = request.add_generation_prompt
-    return given | (request.chat_template_kwargs or {})
+        kwargs["add_generation_prompt"] = request.add_generation_prompt
+    return kwargs | (request.chat_template_kwargs or {})
 
 
 def _continue_final(request: ChatRequest) -> bool:
@@ -281,7 +276,7 @@ def _content(message: InputMessage, place: str) -> Content:
     return tuple(_part(part, f"{place}[{i}]") for i, part in parts)
 
 
-def _part(part: Part, place: str) -> Text:
+def _part(part: InputPart, place: str) -> Text:
     if part.type in UNBUILT_PARTS:
         raise unsupported(f"{place}.type", UNBUILT_PARTS[part.type])
     texts = {
@@ -298,7 +293,7 @@ def _part(part: Part, place: str) -> Text:
     return Text(text)
 
 
-def _choice(index: int, choice: Choice) -> OutputChoice:
+def _choice(index: int, choice: AnswerChoice) -> OutputChoice:
     reasoning = choice.reasoning or UNSET
     calls = [
         OutputCall(Function(c.name, c.arguments), UNSET, c.id, "function") for c in choice.calls
@@ -307,8 +302,8 @@ def _choice(index: int, choice: Choice) -> OutputChoice:
     return OutputChoice(index, message, _logprobs_body(choice.tokens), choice.reason)
 
 
-def _logprobs_body(tokens: tuple[TokenText, ...]) -> Logprobs | None:
-    return Logprobs([_token(token) for token in tokens]) if tokens else None
+def _logprobs_body(tokens: tuple[TokenText, ...]) -> LogprobsBody | None:
+    return LogprobsBody([_token(token) for token in tokens]) if tokens else None
 
 
 def _token(token: TokenText) -> TokenLogprob:

@@ -7,16 +7,16 @@ from msgspec import UNSET, Struct, UnsetType
 
 from .chat import (
     Answer,
-    Choice,
+    AnswerChoice,
+    AnswerStarted,
     Completion,
     Done,
     Failure,
     Finish,
+    GenerationOptions,
     Heartbeat,
     Identity,
-    Options,
     ReasoningDelta,
-    Started,
     TextDelta,
     TokenText,
 )
@@ -24,6 +24,7 @@ from .decode import decode, invalid, unsupported
 from .dialect import Dialect
 from .errors import openai_error
 from .openai_shape import (
+    AnswerBody,
     ChunkStream,
     Events,
     Prompts,
@@ -38,7 +39,7 @@ from .openai_shape import (
 from .sampling import Alternatives, Count, options
 
 DEFAULT_MAX_TOKENS = 16  # https://platform.openai.com/docs/api-reference/completions
-MOST_PROMPTS = 1024  # evaluation harnesses send batches of some hundred
+MAX_PROMPTS = 1024  # evaluation harnesses send batches of some hundred
 
 
 class CompletionRequest(TextRequest, kw_only=True):
@@ -50,7 +51,7 @@ class CompletionRequest(TextRequest, kw_only=True):
     suffix: str | None = None
 
 
-class Logprobs(Struct):
+class LogprobsBody(Struct):
     tokens: list[str]
     token_logprobs: list[float | None]
     top_logprobs: list[dict[str, float] | None] | None
@@ -60,16 +61,13 @@ class Logprobs(Struct):
 class OutputChoice(Struct):
     text: str
     index: int
-    logprobs: Logprobs | None = None
+    logprobs: LogprobsBody | None = None
     finish_reason: str | None = None
 
 
-class CompletionBody(Struct, tag_field="object", tag="text_completion"):
-    """A whole answer and a chunk of a stream have one shape."""
+class CompletionBody(AnswerBody, tag_field="object", tag="text_completion"):
+    """A whole answer, or a chunk of a stream, which has the same fields."""
 
-    id: str
-    created: int
-    model: str
     choices: list[OutputChoice]
     usage: UsageBody | UnsetType | None = UNSET
 
@@ -85,7 +83,7 @@ def decode_request(body: bytes) -> Completion:
         raise unsupported("suffix", "filling in before a suffix")
     if request.best_of not in (None, request.n or 1):
         raise invalid("best_of", f"must equal n, which is {request.n or 1}")
-    prompts = each_prompt("prompt", request.prompt, MOST_PROMPTS)
+    prompts = each_prompt("prompt", request.prompt, MAX_PROMPTS)
     return Completion(
         model=request.model,
         prompts=prompts,
@@ -101,15 +99,15 @@ def encode_response(answer: Answer, identity: Identity) -> bytes:
 
 
 class Stream(ChunkStream):
-    """The offsets of an answer's tokens go on from chunk to chunk."""
+    """The chunks of one answer; the offsets of its tokens go on from chunk to chunk."""
 
     body = CompletionBody
 
-    def __init__(self, identity: Identity, options: Options) -> None:
+    def __init__(self, identity: Identity, options: GenerationOptions) -> None:
         super().__init__(identity, options)
         self._offsets: dict[int, int] = {}
 
-    def _started(self, event: Started) -> Events:
+    def _started(self, event: AnswerStarted) -> Events:
         return ()
 
     def _text_delta(self, event: TextDelta | ReasoningDelta) -> Events:
@@ -122,13 +120,13 @@ class Stream(ChunkStream):
     def _heartbeat(self, event: Heartbeat) -> Events:
         return (self._send(OutputChoice("", 0)),)
 
-    def _logprobs(self, choice: int, tokens: tuple[TokenText, ...]) -> Logprobs:
+    def _logprobs(self, choice: int, tokens: tuple[TokenText, ...]) -> LogprobsBody:
         start = self._offsets.get(choice, 0)
         self._offsets[choice] = start + sum(map(_characters, tokens))
         return _logprobs_body(tokens, start)
 
     handlers: ClassVar = {
-        Started: _started,
+        AnswerStarted: _started,
         TextDelta: _text_delta,
         ReasoningDelta: _text_delta,
         Finish: _finish,
@@ -150,34 +148,34 @@ def _logprobs(asked: int | bool | None) -> int | None:
     return None if asked is None or asked is False else int(asked)
 
 
-def _choice(index: int, choice: Choice) -> OutputChoice:
+def _choice(index: int, choice: AnswerChoice) -> OutputChoice:
     logprobs = _logprobs_body(choice.tokens, 0) if choice.tokens else None
     return OutputChoice(choice.reasoning + choice.text, index, logprobs, choice.reason)
 
 
-def _logprobs_body(tokens: tuple[TokenText, ...], start: int) -> Logprobs:
+def _logprobs_body(tokens: tuple[TokenText, ...], start: int) -> LogprobsBody:
     offsets = [start]
     for token in tokens[:-1]:
         offsets.append(offsets[-1] + _characters(token))
     values = [None if token.logprob is None else finite(token) for token in tokens]
     tops = [_top(token) for token in tokens] if any(token.top for token in tokens) else None
-    return Logprobs([_name(token) for token in tokens], values, tops, offsets)
+    return LogprobsBody([_name(token) for token in tokens], values, tops, offsets)
 
 
 def _top(token: TokenText) -> dict[str, float] | None:
-    """The alternatives and the token itself, as OpenAI has it: up to one more than asked for."""
+    """Map the alternatives and the token itself, as OpenAI does: up to one more than asked for."""
     if token.logprob is None:
         return None
     return {_name(t): finite(t) for t in (*token.top, token)}
 
 
 def _characters(token: TokenText) -> int:
-    """How many characters begin in a token; some tokens hold only a part of one."""
+    """Count the characters that begin in a token; some tokens hold only a part of one."""
     return len(token.raw.translate(None, CONTINUATION_BYTES))
 
 
 def _name(token: TokenText) -> str:
-    """A token that is no whole text is spelled by its bytes, so that names stay apart."""
+    """Spell a token that is no whole text by its bytes, so that names stay apart."""
     if "\ufffd" not in token.text:
         return token.text
     return "bytes:" + "".join(f"\\x{byte:02x}" for byte in token.raw)

@@ -12,12 +12,12 @@ from msgspec import Meta, Struct
 from .decode import decode, invalid
 from .openai_shape import Prompts, each_prompt, encode_json
 
-MOST_INPUTS = 2048  # https://platform.openai.com/docs/api-reference/embeddings
+MAX_INPUTS = 2048  # https://platform.openai.com/docs/api-reference/embeddings
 
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
-    """Texts, or lists of token ids, to be made vectors of; `prompt` names one of the model's.
+    """A request for vectors of texts or lists of token ids; `prompt` names one of the model's.
 
     `truncate` cuts what is too long for the model, which is refused otherwise.
     """
@@ -33,14 +33,14 @@ class Embedding:
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """One of float32 for each input, as bytes; `tokens` is how many the inputs had in all."""
+    """A row of float32 for each input, as bytes; `tokens` is how many the inputs had in all."""
 
     rows: Sequence[bytes]
     tokens: int
 
 
-class PassageRequest(Struct, kw_only=True):
-    """What may be said of texts: how they are cut to the model's length, in our word and vLLM's."""
+class PoolingRequest(Struct, kw_only=True):
+    """The fields that embedding, rerank and score share: how inputs are cut, as we and vLLM say."""
 
     model: str
     prompt_name: str | None = None
@@ -48,13 +48,13 @@ class PassageRequest(Struct, kw_only=True):
     truncate_prompt_tokens: int | None = None
 
     @property
-    def cuts(self) -> bool:
+    def truncates(self) -> bool:
         if self.truncate_prompt_tokens not in (None, -1):
             raise invalid("truncate_prompt_tokens", "must be -1, which is the model's own length")
         return self.truncate or self.truncate_prompt_tokens is not None
 
 
-class EmbeddingRequest(PassageRequest, kw_only=True):
+class EmbeddingRequest(PoolingRequest, kw_only=True):
     input: Prompts
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Meta(ge=1)] | None = None
@@ -82,7 +82,7 @@ DECODER = msgspec.json.Decoder(EmbeddingRequest)
 
 def decode_request(body: bytes) -> Embedding:
     request = decode(body, DECODER)
-    inputs = each_prompt("input", request.input, MOST_INPUTS)
+    inputs = each_prompt("input", request.input, MAX_INPUTS)
     if "" in inputs:
         raise invalid("input", "must not hold an empty text")
     return Embedding(
@@ -91,13 +91,13 @@ def decode_request(body: bytes) -> Embedding:
         dimensions=request.dimensions,
         base64=request.encoding_format == "base64",
         prompt=request.prompt_name,
-        truncate=request.cuts,
+        truncate=request.truncates,
     )
 
 
-def encode_response(ask: Embedding, vectors: Vectors, model: str) -> bytes:
-    """Vector by vector: other threads have a turn in between."""
-    show = _base64 if ask.base64 else _numbers
+def encode_response(request: Embedding, vectors: Vectors, model: str) -> bytes:
+    """Encode vector by vector, so that other threads can run in between."""
+    show = _base64 if request.base64 else _numbers
     data = [
         msgspec.Raw(encode_json(EmbeddingBody(index, show(row))))
         for index, row in enumerate(vectors.rows)

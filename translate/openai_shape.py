@@ -1,4 +1,4 @@
-"""What OpenAI's two text dialects have in common: refused fields, usage, failures."""
+"""The part that OpenAI's two text dialects share: refused fields, usage, failures."""
 
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar
@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 import msgspec
 from msgspec import UNSET, Meta, Struct
 
-from .chat import Done, Event, Failure, Identity, Options, TokenText, Usage
+from .chat import Done, Event, Failure, GenerationOptions, Identity, TokenText, Usage
 from .decode import invalid, unsupported
 from .dialect import ServerEvent
 from .errors import openai_error
@@ -80,25 +80,33 @@ class UsageBody(Struct):
     completion_tokens_details: CompletionDetails
 
 
+class AnswerBody(Struct):
+    """The fields that every body and chunk of one answer repeats."""
+
+    id: str
+    created: int
+    model: str
+
+
 DONE = ServerEvent(b"[DONE]", mark=True)
 
 
-def each_prompt(field: str, given: Prompts, most: int) -> tuple[str | tuple[int, ...], ...]:
-    """A list is several texts, several lists of token ids, or the token ids of one prompt."""
-    found = (given,) if isinstance(given, str) else _each_of(field, given)
-    if len(found) > most:
-        raise invalid(field, f"must hold at most {most} texts")
-    return found
+def each_prompt(field: str, value: Prompts, limit: int) -> tuple[str | tuple[int, ...], ...]:
+    """Return one prompt or several, at most `limit`; a flat list of token ids is one prompt."""
+    prompts = (value,) if isinstance(value, str) else _each_of(field, value)
+    if len(prompts) > limit:
+        raise invalid(field, f"must hold at most {limit} texts")
+    return prompts
 
 
-def _each_of(field: str, given: list[Any]) -> tuple[str | tuple[int, ...], ...]:
-    kinds = {type(item) for item in given}
+def _each_of(field: str, items: list[Any]) -> tuple[str | tuple[int, ...], ...]:
+    kinds = {type(item) for item in items}
     if kinds == {int}:
-        return (tuple(given),)
+        return (tuple(items),)
     if kinds == {str}:
-        return tuple(given)
+        return tuple(items)
     if kinds == {list}:
-        return tuple(map(tuple, given))
+        return tuple(map(tuple, items))
     raise invalid(field, "must not mix texts, token ids and lists of token ids")
 
 
@@ -128,7 +136,7 @@ class ChunkStream:
     body: ClassVar[Callable[..., Struct]]
     handlers: ClassVar[Mapping[type[Event], Callable[[Any, Any], Events]]]
 
-    def __init__(self, identity: Identity, options: Options) -> None:
+    def __init__(self, identity: Identity, options: GenerationOptions) -> None:
         self._identity = identity
         self._include_usage = options.include_usage
         self._choices = range(options.n)
@@ -151,5 +159,5 @@ class ChunkStream:
 
 
 def finite(token: TokenText) -> float:
-    """JSON has no infinity; OpenAI says -9999 for what cannot happen."""
+    """Return the log probability, or OpenAI's -9999 for minus infinity, which JSON has not."""
     return -9999.0 if token.logprob is None else max(token.logprob, -9999.0)

@@ -1,4 +1,4 @@
-"""The tokens of an answer to events, and events to a whole answer."""
+"""An answer's output: its tokens become events, its events a whole answer."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from ..engine.text import Detokenizer, StopMatcher
 from .chat import (
     Answer,
+    AnswerChoice,
     ArgumentsDelta,
-    Choice,
     Delta,
     Done,
     Event,
@@ -20,7 +20,7 @@ from .chat import (
     ToolCallBegun,
     Usage,
 )
-from .parsers.parser import AnswerToken, Parser
+from .parsers.parser import AnswerParser, AnswerToken
 
 
 class ChoiceOutput:
@@ -34,7 +34,7 @@ class ChoiceOutput:
     def __init__(
         self,
         choice: int,
-        parser: Parser,
+        parser: AnswerParser,
         detokenizer: Detokenizer,
         stops: StopMatcher,
         special_tokens: Mapping[int, str],
@@ -52,7 +52,7 @@ class ChoiceOutput:
     def feed(
         self, token: int, shown: tuple[TokenText, ...] = (), hidden: bool = False
     ) -> Sequence[Event]:
-        """The events that the next token makes certain; `shown` is the token with its logprobs.
+        """Return the events that the next token makes certain; `shown` is it with its logprobs.
 
         A `hidden` one, such as an end of sequence, is seen by the parser, and no part of the text.
         """
@@ -68,7 +68,7 @@ class ChoiceOutput:
         return self._read(deltas, exempt=self._exempt >= 0)
 
     def finish(self, reason: str, stop: str | None = None) -> Sequence[Event]:
-        """The rest of the choice, with all that was held back."""
+        """Return the rest of the choice, with all that was held back."""
         rest = AnswerToken(None, self._detokenizer.flush())
         events = self._read([*self._parser.feed(rest), *self._parser.close()])
         events += self._text(self._stops.flush())
@@ -79,7 +79,7 @@ class ChoiceOutput:
         return events
 
     def _read(self, deltas: Sequence[Delta], exempt: bool = False) -> list[Event]:
-        """The deltas as the client reads them, up to the first stop string, with their tokens."""
+        """Return the deltas as the client reads them, up to the first stop string, with tokens."""
         events: list[Event] = []
         for delta in deltas:
             if isinstance(delta, TextDelta):
@@ -100,7 +100,7 @@ class ChoiceOutput:
 
 
 class Collector:
-    """Fed all events of an answer of `n` choices; a Failure raises its Refusal."""
+    """A collector of all events of an answer of `n` choices; a Failure raises its Refusal."""
 
     def __init__(self, n: int) -> None:
         self._text: list[list[str]] = [[] for _ in range(n)]
@@ -131,13 +131,13 @@ class Collector:
                 raise refusal
 
     def answer(self) -> Answer:
-        """The whole answer, once Done has come."""
+        """Return the whole answer, once Done has come."""
         assert self._usage is not None, "an answer is whole after Done"
         return Answer(tuple(map(self._choice, range(len(self._text)))), self._usage)
 
-    def _choice(self, index: int) -> Choice:
+    def _choice(self, index: int) -> AnswerChoice:
         end = self._ends[index]
-        return Choice(
+        return AnswerChoice(
             "".join(self._text[index]),
             "".join(self._reasoning[index]),
             end.reason,

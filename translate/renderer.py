@@ -1,12 +1,12 @@
-"""From what is asked to one model's prompts: its template, its tokenizer, its answer format."""
+"""One model's renderer: requests to prompts by its template, tokenizer and answer format."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..engine.request import Refusal, Thought
 from ..engine.tokenizer import Tokenizer
-from .chat import Ask, Chat
-from .parsers.parser import Format, Parser, PlainParser
+from .chat import Chat, GenerateRequest
+from .parsers.parser import AnswerFormat, AnswerParser, PlainParser
 from .template import ChatTemplate
 
 
@@ -18,23 +18,23 @@ class Prompt:
     """
 
     tokens: list[int]
-    parser: Callable[[int], Parser] = PlainParser
+    parser: Callable[[int], AnswerParser] = PlainParser
     thought: Thought | None = None
     echo: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Renderer:
-    """All that turns a request into prompts; what cannot fit `context` tokens is refused."""
+    """A renderer of requests as prompts, which refuses what cannot fit `context` tokens."""
 
     tokenizer: Tokenizer
     template: ChatTemplate
-    format: Format
+    format: AnswerFormat
 
-    def prompts(self, ask: Ask, context: int) -> list[Prompt]:
-        if isinstance(ask, Chat):
-            return [self.conversation(ask, context)]
-        return [self._bare(prompt, ask.echo, context) for prompt in ask.prompts]
+    def prompts(self, request: GenerateRequest, context: int) -> list[Prompt]:
+        if isinstance(request, Chat):
+            return [self.conversation(request, context)]
+        return [self._bare(prompt, request.echo, context) for prompt in request.prompts]
 
     def conversation(self, chat: Chat, context: int) -> Prompt:
         text = self.template.render(chat)

@@ -9,15 +9,15 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from .chat import Identity
 from .decode import decode, invalid
-from .openai_embeddings import InputUsage, PassageRequest
-from .openai_shape import encode_json
+from .openai_embeddings import InputUsage, PoolingRequest
+from .openai_shape import AnswerBody, encode_json
 
-MOST_DOCUMENTS = 10_000  # https://docs.cohere.com/docs/reranking-best-practices
+MAX_DOCUMENTS = 10_000  # https://docs.cohere.com/docs/reranking-best-practices
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Documents to be ordered by what they are worth to a query; all, or the `top` of them.
+    """A request to order documents by what they are worth to a query; all, or the `top` of them.
 
     `prompt` and `truncate` as in Embedding, of a query and a document together.
     """
@@ -34,28 +34,28 @@ class Ranking:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """One for each document; `tokens` is how many all pairs had."""
+    """A score for each document; `tokens` is how many all pairs had."""
 
     values: Sequence[float]
     tokens: int
 
 
-class Document(Struct):
+class RerankDocument(Struct):
     text: str
 
 
-Documents = Annotated[list[str | Document], Meta(min_length=1, max_length=MOST_DOCUMENTS)]
-Texts = Annotated[list[str], Meta(min_length=1, max_length=MOST_DOCUMENTS)]
+Documents = Annotated[list[str | RerankDocument], Meta(min_length=1, max_length=MAX_DOCUMENTS)]
+Texts = Annotated[list[str], Meta(min_length=1, max_length=MAX_DOCUMENTS)]
 
 
-class RerankRequest(PassageRequest, kw_only=True):
+class RerankRequest(PoolingRequest, kw_only=True):
     query: str
     documents: Documents
     top_n: Annotated[int, Meta(ge=1)] | None = None
     return_documents: bool | None = None
 
 
-class ScoreRequest(PassageRequest, kw_only=True):
+class ScoreRequest(PoolingRequest, kw_only=True):
     text_1: str | Annotated[list[str], Meta(min_length=1)]
     text_2: str | Texts
 
@@ -63,7 +63,7 @@ class ScoreRequest(PassageRequest, kw_only=True):
 class Result(Struct):
     index: int
     relevance_score: float
-    document: Document | UnsetType = UNSET
+    document: RerankDocument | UnsetType = UNSET
 
 
 class RerankBody(Struct):
@@ -73,16 +73,13 @@ class RerankBody(Struct):
     usage: InputUsage
 
 
-class Score(Struct, tag_field="object", tag="score"):
+class ScoreBody(Struct, tag_field="object", tag="score"):
     index: int
     score: float
 
 
-class ScoreList(Struct, tag_field="object", tag="list"):
-    id: str
-    created: int
-    model: str
-    data: list[Score]
+class ScoreList(AnswerBody, tag_field="object", tag="list"):
+    data: list[ScoreBody]
     usage: InputUsage
 
 
@@ -94,19 +91,19 @@ def decode_request(body: bytes) -> Ranking:
     request = decode(body, RERANK)
     return Ranking(
         model=request.model,
-        query=_given("query", request.query),
+        query=_not_empty("query", request.query),
         documents=tuple(each if isinstance(each, str) else each.text for each in request.documents),
         top=request.top_n,
         show=request.return_documents or False,
         prompt=request.prompt_name,
-        truncate=request.cuts,
+        truncate=request.truncates,
     )
 
 
-def encode_response(ask: Ranking, scores: Scores, identity: Identity) -> bytes:
-    """The best first; of those that are worth the same, the one that was given first."""
-    order = sorted(range(len(scores.values)), key=lambda row: -scores.values[row])[: ask.top]
-    results = [Result(row, scores.values[row], _shown(ask, row)) for row in order]
+def encode_response(request: Ranking, scores: Scores, identity: Identity) -> bytes:
+    """Encode the best first; of equals, the one that came first in the request."""
+    order = sorted(range(len(scores.values)), key=lambda row: -scores.values[row])[: request.top]
+    results = [Result(row, scores.values[row], _shown(request, row)) for row in order]
     usage = InputUsage(scores.tokens, scores.tokens)
     return encode_json(RerankBody(identity.id, identity.model, results, usage))
 
@@ -119,25 +116,25 @@ def decode_score(body: bytes) -> Ranking:
         raise invalid("text_1", "must be one text, which is scored with each of text_2")
     return Ranking(
         model=request.model,
-        query=_given("text_1", first[0]),
+        query=_not_empty("text_1", first[0]),
         documents=tuple(second),
         prompt=request.prompt_name,
-        truncate=request.cuts,
+        truncate=request.truncates,
     )
 
 
-def encode_score(ask: Ranking, scores: Scores, identity: Identity) -> bytes:
-    """In the order in which the texts were given."""
-    data = [Score(row, value) for row, value in enumerate(scores.values)]
+def encode_score(_: Ranking, scores: Scores, identity: Identity) -> bytes:
+    """Encode the scores in the order of the request's texts."""
+    data = [ScoreBody(row, value) for row, value in enumerate(scores.values)]
     usage = InputUsage(scores.tokens, scores.tokens)
     return encode_json(ScoreList(identity.id, identity.created, identity.model, data, usage))
 
 
-def _given(field: str, text: str) -> str:
+def _not_empty(field: str, text: str) -> str:
     if not text:
         raise invalid(field, "must not be empty")
     return text
 
 
-def _shown(ask: Ranking, row: int) -> Document | UnsetType:
-    return Document(ask.documents[row]) if ask.show else UNSET
+def _shown(request: Ranking, row: int) -> RerankDocument | UnsetType:
+    return RerankDocument(request.documents[row]) if request.show else UNSET

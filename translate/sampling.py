@@ -1,10 +1,10 @@
-"""The sampling fields of a request: their ranges, and the Options they amount to."""
+"""The sampling fields of a request: their ranges, and the options that they amount to."""
 
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from .chat import Options
+from .chat import GenerationOptions
 from .decode import invalid
 
 INT32 = 2**31 - 1  # token ids and counts fit in the engine's int32 arrays
@@ -30,7 +30,7 @@ class StreamOptions(Struct, kw_only=True):
 
 
 class SamplingFields(Struct, kw_only=True):
-    """What all text dialects share; null is absent."""
+    """The fields that all text dialects share; null is absent."""
 
     max_tokens: Positive | None = None
     min_tokens: Count | None = None
@@ -52,9 +52,11 @@ class SamplingFields(Struct, kw_only=True):
     stream_options: StreamOptions | None = None
 
 
-def options(fields: SamplingFields, max_tokens: int | None, logprobs: int | None) -> Options:
-    """`max_tokens` and `logprobs` are spelled differently in each dialect."""
-    return Options(
+def options(
+    fields: SamplingFields, max_tokens: int | None, logprobs: int | None
+) -> GenerationOptions:
+    """Return the options; `max_tokens` and `logprobs` are spelled differently in each dialect."""
+    return GenerationOptions(
         max_tokens=max_tokens,
         min_tokens=_min_tokens(fields.min_tokens or 0, max_tokens),
         ignore_eos=fields.ignore_eos or False,
@@ -77,10 +79,10 @@ def options(fields: SamplingFields, max_tokens: int | None, logprobs: int | None
     )
 
 
-def _min_tokens(least: int, most: int | None) -> int:
-    if most is not None and least > most:
-        raise invalid("min_tokens", f"must be at most max_tokens, which is {most}")
-    return least
+def _min_tokens(min_tokens: int, max_tokens: int | None) -> int:
+    if max_tokens is not None and min_tokens > max_tokens:
+        raise invalid("min_tokens", f"must be at most max_tokens, which is {max_tokens}")
+    return min_tokens
 
 
 def _seed(seed: int | None) -> int | None:

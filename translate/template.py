@@ -1,46 +1,39 @@
-"""A model's chat template: Chat to prompt, in a sandbox."""
+"""A model's chat template, which turns a Chat into a prompt, in a sandbox."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, TypedDict
+from typing import Any
 
 from jinja2 import Template, TemplateSyntaxError
 from msgspec import json
 
 from ..engine.request import Refusal
 from ..engine.sandbox import FAULTS, Objection, sandbox
+from ..engine.tokenizer import NamedTemplate
 from .chat import Chat, Message, Tool, ToolCall, said
 
 # Marks where the last message's content ends, for a prompt that goes on in it.
 END_OF_FINAL = "\ue000end of final message\ue000"
 
 
-class NamedTemplate(TypedDict):
-    name: str
-    template: str
-
-
 class ChatTemplate:
-    """`source` is None for a model that comes without a template."""
+    """A model's template; `source` is None for a model that comes without one."""
 
     def __init__(
         self,
         source: str | None,
-        bos_token: str | None = None,
-        eos_token: str | None = None,
         special_tokens: Mapping[str, str] | None = None,
         now: Callable[[], datetime] = datetime.now,
     ) -> None:
-        tokens = {"bos_token": bos_token, "eos_token": eos_token, **(special_tokens or {})}
-        self._tokens = {name: token for name, token in tokens.items() if token is not None}
+        self._tokens = special_tokens or {}
         self._fault = ""
         self._template: Template | None = None
         if source is not None:
             self._compile(source, now)
 
     def render(self, chat: Chat) -> str:
-        """The prompt; a conversation that the template objects to is tidied and tried again."""
+        """Return the prompt; a conversation that the template refuses is tidied and tried again."""
         template = self._compiled()
         context = self._context(chat)
         try:
@@ -74,13 +67,13 @@ class ChatTemplate:
         raise Refusal(400, "no_chat_template", message, "model")
 
     def _context(self, chat: Chat) -> dict[str, Any]:
-        own = {**self._tokens, "tools": [*map(_function, chat.tools)] or None, "messages": None}
+        fixed = {**self._tokens, "tools": [*map(_function, chat.tools)] or None, "messages": None}
         for name in chat.template:
-            if name in own:
+            if name in fixed:
                 message = f"chat_template_kwargs must not set {name}; the server sets it."
                 raise Refusal(400, "invalid_value", message, "chat_template_kwargs")
         # Templates ask whether documents are none, as transformers lets them.
-        return {"add_generation_prompt": True, "documents": None, **chat.template, **own}
+        return {"add_generation_prompt": True, "documents": None, **chat.template, **fixed}
 
     def _render(self, template: Template, context: dict[str, Any], chat: Chat) -> str:
         messages = [_fields(message) for message in chat.messages]
@@ -95,15 +88,15 @@ class ChatTemplate:
 
 
 def pick(source: str | Sequence[NamedTemplate]) -> str | None:
-    """The template to use of tokenizer_config.json's `chat_template`, which may be several."""
+    """Return the template to use of tokenizer_config.json's `chat_template`, maybe several."""
     if isinstance(source, str):
         return source
-    named = {entry["name"]: entry["template"] for entry in source}
-    return named.get("default") or next(iter(named.values()), None)
+    templates = {entry["name"]: entry["template"] for entry in source}
+    return templates.get("default") or next(iter(templates.values()), None)
 
 
 def tidy(chat: Chat) -> Chat:
-    """The conversation in the order that strict templates want: one system message, then turns."""
+    """Order a conversation as strict templates want it: one system message, then turns."""
     ordered = sorted(chat.messages, key=lambda message: message.role != "system")
     merged: list[Message] = []
     for message in ordered:
@@ -125,12 +118,12 @@ def _fields(message: Message) -> dict[str, Any]:
     thought = {"thinking": message.reasoning, "reasoning_content": message.reasoning}
     calls = [*map(_call, message.calls)] or None
     names = {"name": message.name, "tool_call_id": message.result_of, "tool_calls": calls}
-    given = {key: value for key, value in {**thought, **names}.items() if value is not None}
-    return {"role": message.role, "content": message.text, **given}
+    more = {key: value for key, value in {**thought, **names}.items() if value is not None}
+    return {"role": message.role, "content": message.text, **more}
 
 
 def _function(tool: Tool) -> dict[str, Any]:
-    """A tool as transformers' templates know it, which is OpenAI's way."""
+    """Return a tool as transformers' templates know it, which is OpenAI's way."""
     fields = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
     function = {key: value for key, value in fields.items() if value is not None}
     return {"type": "function", "function": function}

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from ...engine.request import Refusal
-from ...translate.chat import Answer, Ask, Completion, Event, Failure, Identity
-from ...translate.dialect import Count, Dialect, StreamEncoder
+from ...translate.chat import Answer, Completion, Event, Failure, GenerateRequest, Identity
+from ...translate.dialect import CountDialect, Dialect, StreamEncoder
 from ...translate.output import Collector
 from ..backends import Backend, Backends
 from ..framing import FRAMINGS, Framer
@@ -21,20 +21,21 @@ Decoded = TypeVar("Decoded")
 
 
 @dataclass(frozen=True, slots=True)
-class Generates:
+class Generate:
     """POST a conversation or a prompt, get an answer."""
 
     dialect: Dialect
     backends: Backends
 
     async def __call__(self, request: HttpRequest) -> Reply:
-        ask = await decoded(self.dialect.decode_request, request.body)
-        backend = self.backends.find(ask.model)
+        generate = await decode_body(self.dialect.decode_request, request.body)
+        backend = self.backends.find(generate.model)
         who = identity(self.dialect.prefix, backend)
-        events = backend.events(replace(ask, client=request.caller))
-        if not ask.options.stream:
-            return Response(200, self.dialect.encode_response(await _collect(events, ask), who))
-        encoder = self.dialect.stream(who, ask.options)
+        events = backend.events(replace(generate, client=request.caller))
+        if not generate.options.stream:
+            answer = await _collect(events, generate)
+            return Response(200, self.dialect.encode_response(answer, who))
+        encoder = self.dialect.stream(who, generate.options)
         framer = FRAMINGS[self.dialect.framing]()
         first = await anext(events)  # what is refused before it still has its own status
         headers = ((b"content-type", framer.media_type), (b"cache-control", b"no-cache"))
@@ -42,31 +43,31 @@ class Generates:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class CountTokens:
     """POST a conversation, get the length of its prompt as the model would see it."""
 
-    dialect: Count
+    dialect: CountDialect
     backends: Backends
 
     async def __call__(self, request: HttpRequest) -> Response:
-        chat = await decoded(self.dialect.decode_request, request.body)
+        chat = await decode_body(self.dialect.decode_request, request.body)
         tokens = await self.backends.find(chat.model).count(chat)
         return Response(200, self.dialect.encode_response(tokens))
 
 
 def identity(prefix: str, backend: Backend) -> Identity:
-    """Who answers, under a new id."""
+    """Return who answers, under a new id."""
     return Identity(prefix + secrets.token_hex(12), int(time.time()), backend.name)
 
 
-async def decoded(decode: Callable[[bytes], Decoded], body: bytes) -> Decoded:
-    """On the event loop only as long as nobody would notice."""
+async def decode_body(decode: Callable[[bytes], Decoded], body: bytes) -> Decoded:
+    """Decode a body, on the event loop only where nobody would notice."""
     return decode(body) if len(body) < QUICK else await asyncio.to_thread(decode, body)
 
 
-async def _collect(events: AsyncGenerator[Event, None], ask: Ask) -> Answer:
-    prompts = len(ask.prompts) if isinstance(ask, Completion) else 1
-    collector = Collector(prompts * ask.options.n)
+async def _collect(events: AsyncGenerator[Event, None], request: GenerateRequest) -> Answer:
+    prompts = len(request.prompts) if isinstance(request, Completion) else 1
+    collector = Collector(prompts * request.options.n)
     async with aclosing(events):
         async for event in events:
             collector.add(event)
@@ -76,7 +77,7 @@ async def _collect(events: AsyncGenerator[Event, None], ask: Ask) -> Answer:
 async def _body(
     first: Event, events: AsyncGenerator[Event, None], encoder: StreamEncoder, framer: Framer
 ) -> AsyncGenerator[bytes, None]:
-    """The answer piece by piece; what goes wrong after the first event is one of them."""
+    """Yield the answer piece by piece; what goes wrong after the first event is one of them."""
 
     def framed(event: Event) -> bytes:
         return b"".join(map(framer.frame, encoder.encode(event)))

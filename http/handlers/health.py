@@ -10,7 +10,7 @@ from ..message import HttpRequest, Response
 
 
 class Health(Struct):
-    """status is ok, degraded (some worker is being restarted) or down (all are)."""
+    """The models' states; `status` is ok, degraded (one is being restarted) or down (all are)."""
 
     status: str
     models: dict[str, str]

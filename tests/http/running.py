@@ -45,7 +45,7 @@ class Server:
     def ask(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
     ) -> tuple[int, Any, dict[str, str]]:
-        """Status, decoded JSON and headers; `body` may be bytes that are no JSON at all."""
+        """Return status, decoded JSON and headers; `body` may be bytes that are no JSON at all."""
         connection = self.connect()
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         connection.request(method, path, data, headers or {})
@@ -59,7 +59,7 @@ class Server:
         )
 
     def stream(self, path: str, body: Any) -> Iterator[tuple[str | None, Any]]:
-        """The server-sent events of an answer: name and data ("[DONE]" as it stands)."""
+        """Yield the server-sent events of an answer: name and data ("[DONE]" as it stands)."""
         with closing(self.connect()) as connection:
             connection.request("POST", path, json.dumps(body | {"stream": True}).encode())
             with connection.getresponse() as response:
@@ -81,7 +81,7 @@ def events(lines: Iterable[bytes]) -> Iterator[tuple[str | None, Any]]:
 
 @contextmanager
 def serving(*arguments: str, **environment: str) -> Iterator[Server]:
-    """`bessemer serve` on a free port until the block ends; it must then end by itself."""
+    """Run `bessemer serve` on a free port until the block ends; it must then end by itself."""
     process = subprocess.Popen(
         [*COMMAND, "serve", "--port", "0", "--log-level", "warning", *arguments],
         stdout=subprocess.PIPE,
@@ -94,10 +94,10 @@ def serving(*arguments: str, **environment: str) -> Iterator[Server]:
         lines.append(line)
         if line.startswith("  curl"):
             break
-    found = re.search(r"http://127\.0\.0\.1:(\d+)", "".join(lines))
-    assert found, lines
+    match = re.search(r"http://127\.0\.0\.1:(\d+)", "".join(lines))
+    assert match, lines
     try:
-        yield Server(process, int(found[1]), "".join(lines))
+        yield Server(process, int(match[1]), "".join(lines))
     finally:
         process.terminate()
         try:
@@ -109,7 +109,7 @@ def serving(*arguments: str, **environment: str) -> Iterator[Server]:
 
 
 def eventually(condition: Any, seconds: float = 20) -> bool:
-    """Whether a condition comes true while there is any hope; timing decides nothing else."""
+    """Return whether a condition comes true while there is any hope; timing decides no more."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
@@ -119,7 +119,7 @@ def eventually(condition: Any, seconds: float = 20) -> bool:
 
 
 def guide_copy(directory: Path, **changes: Any) -> Path:
-    """The built-in model under another directory; `changes` go into its tokenizer_config.json."""
+    """Copy the built-in model to another directory; `changes` go into its tokenizer_config.json."""
     shutil.copytree(BUILT_IN, directory)
     path = directory / "tokenizer_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))

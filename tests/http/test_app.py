@@ -15,7 +15,7 @@ from bessemer.http.cors import Cors
 from bessemer.http.limits import RateLimit
 from bessemer.http.log import Log
 from bessemer.http.message import HttpRequest, Reply, Response, StreamingResponse
-from bessemer.http.routes import Route, Router
+from bessemer.http.routes import Route, RouteTable
 from bessemer.translate.errors import anthropic_error
 
 KEY = (b"x-api-key", b"secret")
@@ -53,7 +53,7 @@ ROUTES = {
 
 def application(stream: io.BytesIO, timeout: float = 60) -> Application:
     return Application(
-        Router(ROUTES),
+        RouteTable(ROUTES),
         Auth(["secret"]),
         RateLimit(2, lambda: 0.0),
         Cors(("https://app.example",)),

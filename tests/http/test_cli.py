@@ -14,13 +14,13 @@ BESSEMER = Path(sys.executable).parent / "bessemer"
 
 
 def bessemer(*arguments: str, stdin: str = "", **environment: str) -> tuple[int, str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("BESSEMER_", "HF_"))}
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("BESSEMER_", "HF_"))}
     done = subprocess.run(
         [str(BESSEMER), *arguments],
         input=stdin,
         capture_output=True,
         text=True,
-        env=kept | environment,
+        env=clean | environment,
         timeout=60,
     )
     return done.returncode, done.stdout, done.stderr
@@ -31,6 +31,20 @@ def test_help(arguments: tuple[str, ...]) -> None:
     code, out, err = bessemer(*arguments)
     assert (code, err) == (0, "")
     assert all(command in out for command in ("serve", "run", "version"))
+
+
+@pytest.mark.parametrize(
+    "command", ["", "serve", "run", "quantize", "version", "bench", "bench decode", "kernels"]
+)
+def test_every_command_shows_its_help_for_h_too(
+    command: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shown = []
+    for flag in ("--help", "-h"):
+        assert cli.main([*command.split(), flag]) == 0
+        shown.append(capfd.readouterr())
+    assert shown[0] == shown[1] and not shown[0].err
+    assert shown[0].out.lower().startswith(f"usage: bessemer {command}".strip())
 
 
 def test_help_of_serve_names_every_setting() -> None:

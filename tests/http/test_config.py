@@ -196,7 +196,7 @@ main(["run", "--help"])
 
 
 def test_a_new_setting_is_its_field_and_its_use(tmp_path: Path) -> None:
-    """One line added to a copy of the package is a flag that reaches a worker."""
+    """Add one line to a copy of the package: it is a flag that reaches a worker."""
     package = tmp_path / "bessemer"
     for folder in ("kernels", "architectures", "engine", "translate", "http"):
         ignored = shutil.ignore_patterns("__pycache__", "guide")

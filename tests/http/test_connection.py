@@ -237,7 +237,7 @@ def test_a_client_that_leaves_ends_the_stream(half: bool) -> None:
         endless = Endless(10, waits=True)
         async with client(endless.handler) as c:
             await c.send(GET)
-            assert endless.made == 1 and not endless.cleaned
+            assert endless.produced == 1 and not endless.cleaned
             if half:
                 await c.end()
             else:

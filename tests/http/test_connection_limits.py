@@ -7,7 +7,7 @@ from bessemer.http.connection import LINGER, READ_AHEAD
 from bessemer.http.message import HttpRequest, Reply, Response
 from tests.http.wire import CHUNKED, GET, POST, Endless, client, run, settle
 
-# Limits.
+# ConnectionLimits.
 
 
 def test_a_declared_length_is_refused_before_the_body() -> None:
@@ -127,10 +127,10 @@ def test_nothing_is_produced_for_a_client_that_does_not_read() -> None:
         async with client(endless.handler, stall=60) as c:
             c.wire.reading = False
             await c.send(GET)
-            assert endless.made == 7
+            assert endless.produced == 7
             c.wire.take(10_000)
             await settle()
-            assert endless.made == 8
+            assert endless.produced == 8
             for _ in range(5):  # slow, but it reads
                 await c.later(59)
                 c.wire.take(100)

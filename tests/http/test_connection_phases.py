@@ -13,7 +13,7 @@ from bessemer.http.connection import (
     LINGER,
     OVERDUE,
     Connection,
-    Limits,
+    ConnectionLimits,
     Phase,
 )
 from bessemer.http.message import HttpRequest, Reply, Response
@@ -47,8 +47,10 @@ PHASES = {"whole": ANSWERING, "idle": IDLE, "408": LINGERING}  # where an outcom
 
 @asynccontextmanager
 async def client_in(phase: Phase) -> AsyncGenerator[tuple[Client, asyncio.Event], None]:
-    """A client whose connection is in `phase`, and what lets the handler answer. In CLOSING it
-    has read nothing of the answer."""
+    """Yield a client whose connection is in `phase`, and what lets the handler answer.
+
+    In CLOSING it has read nothing of the answer.
+    """
     gate = asyncio.Event()
 
     async def handler(request: HttpRequest) -> Reply:
@@ -64,7 +66,7 @@ async def client_in(phase: Phase) -> AsyncGenerator[tuple[Client, asyncio.Event]
 
 
 def outcome(c: Client, due: float, writes: int) -> str:
-    """What an event did, as far as it shows at once."""
+    """Return what an event did, as far as it shows at once."""
     task, now = c.connection._task, c.connection._deadline._due
     if c.wire.aborted:
         return "abort"
@@ -93,8 +95,8 @@ def test_every_event_in_every_phase(phase: Phase, event: str) -> None:
                 await settle()
             elif event == "DATA":
                 act(c.connection, RESTS.get(phase, b"more"))
-                kept = c.connection._http.trailing_data[0].endswith(b"more")
-                assert (kept, c.wire.aborted) == (expected == "keep", False)
+                ahead = c.connection._http.trailing_data[0].endswith(b"more")
+                assert (ahead, c.wire.aborted) == (expected == "keep", False)
             else:
                 c.connection._deadline.set(1000)  # so that another or none shows
                 due, writes = c.connection._deadline._due, len(c.wire.writes)
@@ -114,7 +116,7 @@ def test_the_tables_have_a_place_for_every_phase() -> None:
     for event, row in rows.items():
         assert len(row) == len(OUTCOMES[event]) == len(Phase)
     assert set(OVERDUE) == {phase for phase in Phase if OUTCOMES["LATE"][phase] == "408"}
-    assert all(hasattr(Limits(), field) for field in DEADLINES.values())
+    assert all(hasattr(ConnectionLimits(), field) for field in DEADLINES.values())
 
 
 @pytest.mark.parametrize("before", Phase)

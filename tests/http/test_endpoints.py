@@ -1,72 +1,19 @@
 """What a new backend and a new dialect need: a toy of each behind a whole server, over sockets."""
 
-import asyncio
-import io
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import replace
-from http.client import HTTPConnection
 from typing import Any
 
 import anthropic
 import openai
-import pytest
 
-from bessemer.http.app import Application
-from bessemer.http.auth import Auth
-from bessemer.http.backends import Backend, Backends
-from bessemer.http.connection import Limits
-from bessemer.http.cors import Cors
-from bessemer.http.endpoints import DIALECTS, endpoints
-from bessemer.http.limits import RateLimit
-from bessemer.http.listen import Shutdown, bind, listen
-from bessemer.http.log import Log
-from bessemer.http.routes import Router
 from bessemer.translate.chat import Chat, Completion
-from bessemer.translate.dialect import Dialect
-
-from . import toy
-from .toy import CALL, ToyBackend
+from bessemer.translate.openai_embeddings import Embedding
+from bessemer.translate.rerank import Ranking
+from tests.http import toy
+from tests.http.toy import CALL, ToyBackend
+from tests.http.toy_server import post, serving
 
 HI: list[Any] = [{"role": "user", "content": "Hi"}]
-
-
-@contextmanager
-def serving(*models: Backend, dialects: dict[str, Dialect] | None = None) -> Iterator[int]:
-    """The port of a server of these models, with dialects of its own besides the usual ones."""
-    routes = endpoints(
-        Backends({model.name: model for model in models}), {**DIALECTS, **(dialects or {})}
-    )
-    with Log("info", io.BytesIO()) as log:
-        app = Application(Router(routes), Auth([]), RateLimit(0), Cors(()), log, 60)
-        sockets, ready = bind("127.0.0.1", 0), threading.Event()
-        stop: list[Any] = []
-
-        async def run() -> None:
-            shutdown = Shutdown()
-            loop = asyncio.get_running_loop()
-            stop.append(lambda: loop.call_soon_threadsafe(shutdown.ask))
-            ready.set()
-            await listen(app, sockets, Limits(), shutdown, grace=5, interrupt=lambda: None)
-
-        thread = threading.Thread(target=lambda: asyncio.run(run()))
-        thread.start()
-        ready.wait()
-        try:
-            yield sockets[0].getsockname()[1]
-        finally:
-            stop[0]()
-            thread.join()
-
-
-def ask(port: int, path: str, body: Any) -> tuple[int, dict[str, str], bytes]:
-    with closing(HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
-        connection.request("POST", path, json.dumps(body))
-        response = connection.getresponse()
-        headers = {name.lower(): value for name, value in response.getheaders()}
-        return response.status, headers, response.read()
 
 
 def test_a_toy_backend_in_every_dialect() -> None:
@@ -74,8 +21,8 @@ def test_a_toy_backend_in_every_dialect() -> None:
     with serving(model) as port:
         url = f"http://127.0.0.1:{port}"
         with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
-            whole = client.chat.completions.create(model="toy", messages=HI)
-            assert whole.choices[0].message.content == "Hello there"
+            reply = client.chat.completions.create(model="toy", messages=HI)
+            assert reply.choices[0].message.content == "Hello there"
             chunks = list(client.chat.completions.create(model="toy", messages=HI, stream=True))
             assert "".join(c.choices[0].delta.content or "" for c in chunks) == "Hello there"
             text = client.completions.create(model="toy", prompt="Hi").choices[0].text
@@ -93,11 +40,11 @@ def test_a_toy_backend_in_every_dialect() -> None:
             counted = other.messages.count_tokens(model="toy", messages=HI)
             assert counted.input_tokens == 42
         ranked = {"model": "toy", "query": "q", "documents": ["x", "y"]}
-        results = json.loads(ask(port, "/v1/rerank", ranked)[2])["results"]
+        results = json.loads(post(port, "/v1/rerank", ranked)[2])["results"]
         assert [(r["index"], r["relevance_score"]) for r in results] == [(1, 1.0), (0, 0.0)]
-    assert {type(each) for each in model.asked} == {Chat, Completion}
+    assert {type(each) for each in model.asked} == {Chat, Completion, Embedding, Ranking}
     assert {each.client for each in model.asked} == {"127.0.0.1"}
-    assert model.closed == len(model.asked) == 6
+    assert model.closed == len(model.asked) - 2 == 6
 
 
 def test_calls_reach_both_packages() -> None:
@@ -119,38 +66,13 @@ def test_calls_reach_both_packages() -> None:
             assert (block.id, block.name, block.input) == ("call_1", "add", {"a": 1})
 
 
-@pytest.mark.parametrize("path", [*DIALECTS, "/toy"])
-def test_a_backend_that_refuses_before_its_first_event_and_after(path: str) -> None:
-    body = {"model": "toy", "messages": HI, "max_tokens": 9, "prompt": "Hi", "say": "Hi"}
-    dialect = {**DIALECTS, "/toy": toy.DIALECT}[path]
-    for breaks, streams in ((0, False), (0, True), (3, False)):
-        model = ToyBackend("toy", breaks=breaks)
-        with serving(model, dialects={"/toy": toy.DIALECT}) as port:
-            status, headers, answer = ask(port, path, body | {"stream": streams})
-        assert (status, headers["retry-after"]) == (503, "1")
-        assert b"Toys break." in answer and model.closed == 1
-    model = ToyBackend("toy", breaks=3)
-    with serving(model, dialects={"/toy": toy.DIALECT}) as port:
-        status, _, answer = ask(port, path, body | {"stream": True})
-    assert status == 200 and b"Toys break." in answer.rstrip().splitlines()[-1]
-    assert model.closed == 1 and dialect.framing in ("sse", "ndjson")
-
-
 def test_a_toy_dialect_is_one_file_and_one_row() -> None:
     with serving(ToyBackend("toy"), dialects={"/toy": toy.DIALECT}) as port:
-        status, _, body = ask(port, "/toy", {"model": "toy", "say": "Hi"})
+        status, _, body = post(port, "/toy", {"model": "toy", "say": "Hi"})
         assert (status, json.loads(body)) == (200, {"by": "toy", "said": "Hello there"})
-        status, headers, body = ask(port, "/toy", {"model": "toy", "say": "Hi", "stream": True})
+        status, headers, body = post(port, "/toy", {"model": "toy", "say": "Hi", "stream": True})
         assert headers["content-type"] == "application/x-ndjson"
         pieces: list[dict[str, str]] = [{"piece": "Hello "}, {"piece": "there"}, {"by": "toy"}]
         assert [json.loads(line) for line in body.splitlines()] == pieces
-        status, _, body = ask(port, "/toy", {"model": "none", "say": "Hi"})
+        status, _, body = post(port, "/toy", {"model": "none", "say": "Hi"})
         assert status == 404 and "no model" in json.loads(body)["no"]
-
-
-def test_a_dialect_may_want_its_stream_as_one_document() -> None:
-    dialect = replace(toy.DIALECT, framing="json")
-    with serving(ToyBackend("toy"), dialects={"/toy": dialect}) as port:
-        _, headers, body = ask(port, "/toy", {"model": "toy", "say": "Hi", "stream": True})
-    assert headers["content-type"] == "application/json"
-    assert [list(each) for each in json.loads(body)] == [["piece"], ["piece"], ["by"]]

@@ -34,7 +34,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 def worker_of(server: Server, model: str) -> psutil.Process:
-    """The worker that works when the model is asked."""
+    """Return the worker that works when the model is asked."""
     before = {each.pid: sum(each.cpu_times()[:2]) for each in server.workers()}
     list(server.stream("/v1/chat/completions", LONG | {"model": model, "max_tokens": 60}))
     spent = {each: sum(each.cpu_times()[:2]) - before[each.pid] for each in server.workers()}

@@ -43,7 +43,7 @@ def fill(folder: Path, *, shards: int = 0) -> Path:
 
 
 def store(cache: Path, model: str = "org/name", **kind: Any) -> Path:
-    """A model as Hugging Face's cache holds it."""
+    """Store a model as Hugging Face's cache holds it."""
     folder = cache / f"models--{model.replace('/', '--')}"
     (folder / "refs").mkdir(parents=True)
     (folder / "refs" / "main").write_text(COMMIT)
@@ -107,7 +107,7 @@ def test_a_broken_index_is_incomplete(tmp_path: Path, index: str) -> None:
 
 
 def test_a_model_in_a_folder_of_its_own(tmp_path: Path) -> None:
-    """As older versions of sentence-transformers saved them."""
+    """Older versions of sentence-transformers saved models so."""
     path = tmp_path / "embedder"
     fill(path / "0_Transformer")
     with pytest.raises(UsageError, match="no config"):

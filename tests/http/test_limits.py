@@ -89,9 +89,9 @@ def test_an_answer_in_time_and_an_error_of_its_own() -> None:
     async def quick() -> Reply:
         return Response(200, b"")
 
-    async def own() -> Reply:
+    async def times_out() -> Reply:
         raise TimeoutError("its own")
 
     assert asyncio.run(within(60, quick())) == Response(200, b"")
     with pytest.raises(TimeoutError, match="its own"):
-        asyncio.run(within(60, own()))
+        asyncio.run(within(60, times_out()))

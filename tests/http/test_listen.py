@@ -18,7 +18,7 @@ import pytest
 from bessemer.engine.request import Refusal
 from bessemer.http import listen as listening
 from bessemer.http.config import UsageError
-from bessemer.http.connection import Limits
+from bessemer.http.connection import ConnectionLimits
 from bessemer.http.listen import Shutdown, address, bind, listen
 from bessemer.http.message import HttpRequest, Reply, Response, StreamingResponse
 
@@ -75,7 +75,7 @@ class Served:
         self.port = self.sockets[0].getsockname()[1]
         self.ready = threading.Event()
         self.grace = grace
-        self.opened: list[http.client.HTTPConnection | http.client.HTTPResponse] = []
+        self.open: list[http.client.HTTPConnection | http.client.HTTPResponse] = []
         self.thread = threading.Thread(target=listening.run, args=(self.main(),))
         self.thread.start()
         assert self.ready.wait(PATIENCE)
@@ -87,7 +87,7 @@ class Served:
         await listen(
             self.app,
             self.sockets,
-            Limits(),
+            ConnectionLimits(),
             self.shutdown,
             grace=self.grace,
             interrupt=self.app.interrupted.set,
@@ -101,7 +101,7 @@ class Served:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         connection.request("GET", path)
         answer = connection.getresponse()
-        self.opened += [connection, answer]
+        self.open += [connection, answer]
         return connection, answer
 
     def join(self) -> None:
@@ -116,10 +116,10 @@ def served(grace: float = PATIENCE) -> Iterator[Served]:
         yield server
     finally:
         with suppress(RuntimeError):  # its loop is closed already
-            server.call(server.shutdown.ask)
-            server.call(server.shutdown.ask)
-        for opened in server.opened:
-            opened.close()
+            server.call(server.shutdown.request)
+            server.call(server.shutdown.request)
+        for each in server.open:
+            each.close()
         server.join()
 
 
@@ -148,7 +148,7 @@ def test_a_stop_lets_streams_end_and_closes_what_is_idle() -> None:
         answer.read()
         stream = server.get("/stream")[1]
         assert stream.read1() == b"begun "
-        server.call(server.shutdown.ask)
+        server.call(server.shutdown.request)
         assert idle.sock.recv(1) == b""  # closed by the server
         with pytest.raises(ConnectionError):
             server.get("/")
@@ -161,7 +161,7 @@ def test_after_the_grace_period_streams_are_interrupted() -> None:
     with served(grace=0.05) as server:
         stream = server.get("/stream")[1]
         assert stream.read1() == b"begun "
-        server.call(server.shutdown.ask)
+        server.call(server.shutdown.request)
         assert stream.read() == b"interrupted"  # with the terminating chunk
         server.join()
 
@@ -171,7 +171,7 @@ def test_what_does_not_listen_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> N
     with served(grace=0.05) as server:
         stream = server.get("/deaf")[1]
         assert stream.read1() == b"begun "
-        server.call(server.shutdown.ask)
+        server.call(server.shutdown.request)
         with pytest.raises(http.client.IncompleteRead):
             stream.read()
         server.join()
@@ -182,8 +182,8 @@ def test_asked_twice_it_stops_at_once() -> None:
     with served(grace=1000) as server:
         stream = server.get("/deaf")[1]
         assert stream.read1() == b"begun "
-        server.call(server.shutdown.ask)
-        server.call(server.shutdown.ask)
+        server.call(server.shutdown.request)
+        server.call(server.shutdown.request)
         with pytest.raises(http.client.IncompleteRead):
             stream.read()
         server.join()
@@ -191,7 +191,7 @@ def test_asked_twice_it_stops_at_once() -> None:
 
 PROGRAM = """
 import asyncio, sys
-from bessemer.http.connection import Limits
+from bessemer.http.connection import ConnectionLimits
 from bessemer.http.listen import Shutdown, bind, listen, run
 from bessemer.http.message import Response
 
@@ -209,7 +209,7 @@ async def main():
     shutdown.on_signals()
     sockets = bind("127.0.0.1", 0)
     print(sockets[0].getsockname()[1], flush=True)
-    await listen(App(), sockets, Limits(), shutdown, grace=1000, interrupt=lambda: None)
+    await listen(App(), sockets, ConnectionLimits(), shutdown, grace=1000, interrupt=lambda: None)
     return 7
 
 sys.exit(run(main()))

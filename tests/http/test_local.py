@@ -19,21 +19,29 @@ from bessemer.engine.request import (
     Refused,
     Request,
     Sampling,
+    Started,
     StepReport,
     Token,
 )
-from bessemer.engine.request import Started as Admitted
 from bessemer.engine.wire import VERSION, Ready
 from bessemer.http.backends import Status
-from bessemer.http.local import Embedder, Patience, Reranker, Writer
-from bessemer.translate.chat import Ask, Chat, Completion, Done, Heartbeat, Options, Started
+from bessemer.http.local import EmbeddingBackend, GenerationBackend, Patience, RerankBackend
+from bessemer.translate.chat import (
+    AnswerStarted,
+    Chat,
+    Completion,
+    Done,
+    GenerateRequest,
+    GenerationOptions,
+    Heartbeat,
+)
 from bessemer.translate.chat import Event as Said
 from bessemer.translate.openai_embeddings import Embedding, Vectors
 from bessemer.translate.rerank import Ranking, Scores
 from tests.translate.test_answer import HELLO, RENDERER, Script, says, text
 
 
-class ScriptedTicket:
+class ScriptedStream:
     def __init__(self, events: Iterable[Event | None]) -> None:
         self.events = iter(events)
         self.closed = False
@@ -47,7 +55,7 @@ class ScriptedTicket:
 
 
 class ScriptedWorker:
-    """What http.fleet.Worker shows to a backend."""
+    """A worker that follows a script, as far as a backend sees it."""
 
     def __init__(self, script: Any, plan: Plan | None = None) -> None:
         self.script = script
@@ -57,49 +65,51 @@ class ScriptedWorker:
         self.ready: Ready | None = Ready(
             VERSION, plan or Plan(0, 0, 0, 0, 0, 200), "llama", Sampling()
         )
-        self.ticket = ScriptedTicket([])
+        self.stream = ScriptedStream([])
         self.number = count(1).__next__
 
     async def available(self, patience: float) -> Ready:
         assert self.ready is not None
         return self.ready
 
-    def open(self, requests: Iterable[Any], tick: float) -> ScriptedTicket:
+    def open(self, requests: Iterable[Any], tick: float) -> ScriptedStream:
         self.asked = list(requests)
-        self.ticket = ScriptedTicket(self.script(self.asked))
-        return self.ticket
+        self.stream = ScriptedStream(self.script(self.asked))
+        return self.stream
 
     def refuse_all(self, refusal: Refusal) -> None:
         self.refused.append(refusal)
 
 
-def writer(script: Script, patience: Patience | None = None) -> tuple[Writer, ScriptedWorker]:
+def writer(
+    script: Script, patience: Patience | None = None
+) -> tuple[GenerationBackend, ScriptedWorker]:
     worker: Any = ScriptedWorker(script)
-    return Writer("m", 7, worker, RENDERER, 50, patience or Patience()), worker
+    return GenerationBackend("m", 7, worker, RENDERER, 50, patience or Patience()), worker
 
 
-def events(model: Writer, ask: Ask) -> list[Said]:
+def events(model: GenerationBackend, request: GenerateRequest) -> list[Said]:
     async def run() -> list[Said]:
-        async with aclosing(model.events(ask)) as found:
-            return [event async for event in found]
+        async with aclosing(model.events(request)) as answer:
+            return [event async for event in answer]
 
     return asyncio.run(run())
 
 
 def test_an_answer_from_started_to_done() -> None:
     model, worker = writer(says("Hello there"))
-    found = events(model, Chat("m", HELLO))
-    assert isinstance(found[0], Started) and found[0].usage.cached == 32
-    assert text(found) == "Hello there" and isinstance(found[-1], Done)
-    assert found[-1].usage.prompt == len(worker.asked[0].tokens)
-    assert worker.ticket.closed
+    answer = events(model, Chat("m", HELLO))
+    assert isinstance(answer[0], AnswerStarted) and answer[0].usage.cached == 32
+    assert text(answer) == "Hello there" and isinstance(answer[-1], Done)
+    assert answer[-1].usage.prompt == len(worker.asked[0].tokens)
+    assert worker.stream.closed
 
 
 def test_a_seed_is_the_requests_or_a_new_one() -> None:
     model, worker = writer(says("Hi"))
     seeds = set()
     for seed in (7, None, None):
-        events(model, Chat("m", HELLO, Options(seed=seed)))
+        events(model, Chat("m", HELLO, GenerationOptions(seed=seed)))
         seeds.add(worker.asked[0].sampling.seed)
     assert 7 in seeds and len(seeds) == 3
 
@@ -109,7 +119,7 @@ def test_a_refusal_before_the_first_event_and_after() -> None:
         yield Refused(requests[0].id, 503, "overloaded", "later")
 
     def break_off(requests: list[Request]) -> Iterable[Event]:
-        yield Admitted(requests[0].id, 0)
+        yield Started(requests[0].id, 0)
         yield Token(requests[0].id, [300])
         yield Refused(requests[0].id, 503, "worker_died", "gone")
 
@@ -117,24 +127,24 @@ def test_a_refusal_before_the_first_event_and_after() -> None:
         model, worker = writer(script)
         with pytest.raises(Refusal) as caught:
             events(model, Chat("m", HELLO))
-        assert caught.value.status == 503 and worker.ticket.closed
+        assert caught.value.status == 503 and worker.stream.closed
 
 
 def test_silence_brings_heartbeats_and_then_a_504() -> None:
     def silent(requests: list[Request]) -> Iterable[Event]:
-        yield Admitted(requests[0].id, 0)
+        yield Started(requests[0].id, 0)
 
     async def run() -> list[Said]:
         model, _ = writer(silent, Patience(heartbeat=0.01, timeout=0.1))
-        found: list[Said] = []
+        answer: list[Said] = []
         with pytest.raises(Refusal) as caught:
             async for event in model.events(Chat("m", HELLO)):
-                found.append(event)
+                answer.append(event)
         assert (caught.value.status, caught.value.code) == (504, "timeout")
-        return found
+        return answer
 
-    found = asyncio.run(run())
-    assert len(found) > 1 and all(isinstance(event, Heartbeat) for event in found[1:])
+    answer = asyncio.run(run())
+    assert len(answer) > 1 and all(isinstance(event, Heartbeat) for event in answer[1:])
 
 
 def test_closing_the_answer_closes_the_ticket() -> None:
@@ -144,7 +154,7 @@ def test_closing_the_answer_closes_the_ticket() -> None:
 
     model, worker = writer(says("Hello there, all of you"))
     asyncio.run(run(model.events(Chat("m", HELLO))))
-    assert worker.ticket.closed
+    assert worker.stream.closed
 
 
 def test_hopeless_prompts_never_reach_the_worker() -> None:
@@ -156,10 +166,10 @@ def test_hopeless_prompts_never_reach_the_worker() -> None:
 
 def test_counting_takes_what_is_too_long_too() -> None:
     model, worker = writer(says("Hi"))
-    expected = len(RENDERER.prompts(Chat("m", HELLO), 200)[0].tokens)
-    assert asyncio.run(model.count(Chat("m", HELLO))) == expected
+    tokens = len(RENDERER.prompts(Chat("m", HELLO), 200)[0].tokens)
+    assert asyncio.run(model.count(Chat("m", HELLO))) == tokens
     worker.ready = Ready(VERSION, Plan(0, 0, 0, 0, 0, 1), "llama", Sampling())
-    assert asyncio.run(model.count(Chat("m", HELLO))) == expected and not worker.asked
+    assert asyncio.run(model.count(Chat("m", HELLO))) == tokens and not worker.asked
 
 
 def test_vectors_and_scores_come_in_the_order_of_what_was_asked() -> None:
@@ -175,20 +185,20 @@ def test_vectors_and_scores_come_in_the_order_of_what_was_asked() -> None:
         yield Ranked(1, [0], [0.25], 2, True)
 
     embeds: Any = ScriptedWorker(vectors)
-    found = asyncio.run(
-        Embedder("e", 0, embeds).embed(Embedding("e", ("a", (5,), "b"), client="c"))
+    answer = asyncio.run(
+        EmbeddingBackend("e", 0, embeds).embed(Embedding("e", ("a", (5,), "b"), client="c"))
     )
-    assert found == Vectors([b"aaaa", b"bbbb", b"cccc"], 5) and embeds.ticket.closed
+    assert answer == Vectors([b"aaaa", b"bbbb", b"cccc"], 5) and embeds.stream.closed
     ranks: Any = ScriptedWorker(scores)
     ranking = Ranking("r", "q", ("x", "y"), client="c")
-    assert asyncio.run(Reranker("r", 0, ranks).score(ranking)) == Scores([0.25, 0.5], 5)
-    assert ranks.ticket.closed
+    assert asyncio.run(RerankBackend("r", 0, ranks).rerank(ranking)) == Scores([0.25, 0.5], 5)
+    assert ranks.stream.closed
 
 
 def test_a_model_is_asked_for_what_it_is_for_alone() -> None:
     model, fleet = writer(says(""))
     worker: Any = fleet
-    embeds, ranks = Embedder("e", 0, worker), Reranker("r", 0, worker)
+    embeds, ranks = EmbeddingBackend("e", 0, worker), RerankBackend("r", 0, worker)
     chat, texts, ranking = Chat("m", HELLO), Embedding("m", ("a",)), Ranking("m", "q", ("d",))
     wrong: list[tuple[Any, str]] = [
         (lambda: embeds.events(chat), "embeds texts"),
@@ -196,7 +206,7 @@ def test_a_model_is_asked_for_what_it_is_for_alone() -> None:
         (lambda: asyncio.run(embeds.count(chat)), "embeds texts"),
         (lambda: asyncio.run(model.embed(texts)), "writes answers"),
         (lambda: asyncio.run(ranks.embed(texts)), "ranks documents"),
-        (lambda: asyncio.run(embeds.score(ranking)), "embeds texts"),
+        (lambda: asyncio.run(embeds.rerank(ranking)), "embeds texts"),
     ]
     for call, does in wrong:
         with pytest.raises(Refusal, match=does) as caught:

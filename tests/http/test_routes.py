@@ -6,7 +6,7 @@ import pytest
 
 from bessemer.engine.request import Refusal
 from bessemer.http.message import HttpRequest, Reply, Response
-from bessemer.http.routes import Route, Router, plain, rest
+from bessemer.http.routes import Route, RouteTable, plain, rest
 from bessemer.translate.errors import anthropic_error, openai_error
 
 
@@ -30,7 +30,7 @@ async def health(_: HttpRequest) -> Reply:
     return Response(200, b"health")
 
 
-ROUTER = Router(
+ROUTER = RouteTable(
     {
         ("POST", "/v1/chat/completions"): Route(chat),
         ("GET", "/v1/models"): Route(models),
@@ -47,8 +47,8 @@ def request(method: str, path: str, *headers: tuple[bytes, bytes]) -> HttpReques
 
 def answer(method: str, path: str) -> bytes:
     async def reply() -> Reply:
-        asked = request(method, path)
-        return await ROUTER.find(asked).handler(asked)
+        message = request(method, path)
+        return await ROUTER.find(message).handler(message)
 
     response = asyncio.run(reply())
     assert isinstance(response, Response)
@@ -120,14 +120,14 @@ def test_the_dialect_of_an_error() -> None:
 
 
 def test_a_given_root_wins() -> None:
-    router = Router({("GET", "/"): Route(health)})
+    router = RouteTable({("GET", "/"): Route(health)})
     assert router.find(request("GET", "/")).handler is health
 
 
 def test_the_longest_prefix_wins() -> None:
     routes = {("GET", "/a/{id}"): Route(chat), ("GET", "/a/b/{id}"): Route(health)}
     for order in (routes, dict(reversed(routes.items()))):
-        router = Router(order)
+        router = RouteTable(order)
         assert router.find(request("GET", "/a/b/c")).handler is health
         assert router.find(request("GET", "/a/bc")).handler is chat
 

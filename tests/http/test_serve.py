@@ -135,14 +135,14 @@ def test_stop_strings_and_their_inclusion(client: openai.OpenAI, answer: str) ->
     stop = answer[10:14]
     reply = client.chat.completions.create(model=MODEL, messages=MESSAGES, stop=["~~", stop])
     assert reply.choices[0].message.content == answer[: answer.index(stop)]
-    kept = client.chat.completions.create(
+    chunks = client.chat.completions.create(
         model=MODEL,
         messages=MESSAGES,
         stop=stop,
         stream=True,
         extra_body={"include_stop_str_in_output": True},
     )
-    text = "".join(chunk.choices[0].delta.content or "" for chunk in kept)
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
     assert text == answer[: answer.index(stop) + len(stop)]
 
 
@@ -208,12 +208,12 @@ def test_completions_echo_with_logprobs(client: openai.OpenAI) -> None:
 
 def test_completions_streamed(client: openai.OpenAI) -> None:
     settings: Any = {"model": MODEL, "prompt": ["a", "b"], "max_tokens": 6, "temperature": 0}
-    whole = client.completions.create(**settings)
+    reply = client.completions.create(**settings)
     texts = {0: "", 1: ""}
     for chunk in client.completions.create(**settings, stream=True):
         for choice in chunk.choices:
             texts[choice.index] += choice.text
-    assert texts == {choice.index: choice.text for choice in whole.choices}
+    assert texts == {choice.index: choice.text for choice in reply.choices}
 
 
 # Models
@@ -430,8 +430,8 @@ def test_a_timeout_is_a_504_before_the_answer_and_an_event_after() -> None:
 
 def test_without_a_template_chat_is_refused_and_completions_work(tmp_path: Path) -> None:
     plain = guide_copy(tmp_path / "plain", chat_template=None)
-    named = guide_copy(tmp_path / "named")
-    with serving("--model", str(plain), "--model", f"other={named}") as server:
+    renamed = guide_copy(tmp_path / "named")
+    with serving("--model", str(plain), "--model", f"other={renamed}") as server:
         assert [m["id"] for m in server.ask("GET", "/v1/models")[1]["data"]] == ["other", "plain"]
         status, body, _ = server.ask("POST", "/v1/chat/completions", CHAT | {"model": "plain"})
         assert (status, body["error"]["code"]) == (400, "no_chat_template")

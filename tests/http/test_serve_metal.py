@@ -21,12 +21,12 @@ def ask(server: Server, question: str) -> Any:
 def test_a_served_answer_is_the_same_in_the_simulator() -> None:
     question = "How do I serve a model?"
     with serving("--cpu-precision", "exact") as server:
-        wanted = ask(server, question)
+        first = ask(server, question)
     with serving(BESSEMER_METAL="simulator") as server:
-        found = ask(server, question)
-    assert found["message"]["content"] == wanted["message"]["content"] != ""
+        again = ask(server, question)
+    assert again["message"]["content"] == first["message"]["content"] != ""
     scores = [
-        [token["logprob"] for token in each["logprobs"]["content"]] for each in (wanted, found)
+        [token["logprob"] for token in each["logprobs"]["content"]] for each in (first, again)
     ]
     assert max(abs(a - b) for a, b in zip(*scores, strict=True)) < 0.05
     assert scores[0] != scores[1]  # or it was not another path at all

@@ -11,18 +11,18 @@ from bessemer.engine.request import Refusal
 from bessemer.http.backends import Status
 from bessemer.translate.chat import (
     Answer,
+    AnswerStarted,
     ArgumentsDelta,
-    Ask,
     Chat,
     Done,
     Event,
     Failure,
     Finish,
+    GenerateRequest,
+    GenerationOptions,
     Identity,
     Message,
-    Options,
     ReasoningDelta,
-    Started,
     TextDelta,
     ToolCallBegun,
     Usage,
@@ -33,7 +33,7 @@ from bessemer.translate.openai_embeddings import Embedding, Vectors
 from bessemer.translate.rerank import Ranking, Scores
 
 TEXT: tuple[Event, ...] = (
-    Started(Usage(3, 0)),
+    AnswerStarted(Usage(3, 0)),
     ReasoningDelta(0, "Hm."),
     TextDelta(0, "Hello "),
     TextDelta(0, "there"),
@@ -41,7 +41,7 @@ TEXT: tuple[Event, ...] = (
     Done(Usage(3, 4, reasoning=1)),
 )
 CALL: tuple[Event, ...] = (
-    Started(Usage(3, 0)),
+    AnswerStarted(Usage(3, 0)),
     ToolCallBegun(0, 0, "call_1", "add"),
     ArgumentsDelta(0, 0, '{"a":'),
     ArgumentsDelta(0, 0, "1}"),
@@ -59,11 +59,11 @@ class ToyBackend:
     said: tuple[Event, ...] = TEXT
     breaks: int | None = None  # events after which it refuses to go on
     created: int = 1
-    asked: list[Ask] = field(default_factory=list)
+    asked: list[GenerateRequest | Embedding | Ranking] = field(default_factory=list)
     closed: int = 0
 
-    async def events(self, ask: Ask) -> AsyncGenerator[Event, None]:
-        self.asked.append(ask)
+    async def events(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
+        self.asked.append(request)
         try:
             for event in self.said[: self.breaks]:
                 yield event
@@ -75,11 +75,13 @@ class ToyBackend:
     async def count(self, chat: Chat) -> int:
         return 42
 
-    async def embed(self, ask: Embedding) -> Vectors:
-        return Vectors([b"\0\0\x80?"] * len(ask.inputs), 5)
+    async def embed(self, request: Embedding) -> Vectors:
+        self.asked.append(request)
+        return Vectors([b"\0\0\x80?"] * len(request.inputs), 5)
 
-    async def score(self, ask: Ranking) -> Scores:
-        return Scores([float(at) for at in range(len(ask.documents))], 6)
+    async def rerank(self, request: Ranking) -> Scores:
+        self.asked.append(request)
+        return Scores([float(at) for at in range(len(request.documents))], 6)
 
     def status(self) -> Status:
         return Status(True, context=99)
@@ -97,7 +99,7 @@ class ToyRequest(msgspec.Struct):
 def decode_request(body: bytes) -> Chat:
     request = msgspec.json.decode(body, type=ToyRequest)
     message = Message("user", said(request.say))
-    return Chat(request.model, (message,), Options(stream=request.stream))
+    return Chat(request.model, (message,), GenerationOptions(stream=request.stream))
 
 
 def encode_response(answer: Answer, identity: Identity) -> bytes:
@@ -109,7 +111,7 @@ def encode_error(refusal: Refusal, request_id: str | None) -> bytes:
 
 
 class Stream:
-    def __init__(self, identity: Identity, options: Options) -> None:
+    def __init__(self, identity: Identity, options: GenerationOptions) -> None:
         self._identity = identity
 
     def encode(self, event: Event) -> list[ServerEvent]:

@@ -10,7 +10,7 @@ from http.client import HTTPResponse
 from typing import Any, cast
 
 from bessemer.engine.request import Refusal
-from bessemer.http.connection import Connection, Limits
+from bessemer.http.connection import Connection, ConnectionLimits
 from bessemer.http.message import HttpRequest, Reply, Response, StreamingResponse
 
 HIGH_WATER = 65536
@@ -111,7 +111,9 @@ class Echo:
         if self.handler is not None:
             return await self.handler(request)
         if request.path == "/stream":
-            return StreamingResponse(counting(3))
+            return StreamingResponse(
+                counting(3), headers=((b"content-type", b"text/event-stream"),)
+            )
         return Response(200, b"%b %b" % (request.path.encode(), request.body))
 
     def refuse(self, request: HttpRequest, refusal: Refusal) -> Response:
@@ -128,7 +130,7 @@ class Echo:
 class Client:
     """The other end: feeds bytes to a connection and reads its answers with http.client."""
 
-    def __init__(self, app: Echo, limits: Limits) -> None:
+    def __init__(self, app: Echo, limits: ConnectionLimits) -> None:
         self.app = app
         self.open: set[Connection] = set()
         self.connection = Connection(app, limits, self.open)
@@ -155,31 +157,31 @@ class Client:
         return parse(self.wire.data, *methods)
 
 
-class Stored:
-    """As much of a socket as http.client wants."""
+class FakeSocket:
+    """A socket, as far as http.client needs one."""
 
     def __init__(self, data: bytes) -> None:
-        self.file = Kept(data)
+        self.file = OpenBytes(data)
 
     def makefile(self, mode: str) -> io.BytesIO:
         return self.file
 
 
-class Kept(io.BytesIO):
+class OpenBytes(io.BytesIO):
     def close(self) -> None:  # http.client closes after each answer; the next one follows here
         pass
 
 
 def parse(data: bytes, *methods: str) -> list[tuple[int, dict[str, str], bytes]]:
-    sock = Stored(data)
-    found: list[tuple[int, dict[str, str], bytes]] = []
+    sock = FakeSocket(data)
+    answers: list[tuple[int, dict[str, str], bytes]] = []
     while sock.file.tell() < len(data):
-        method = methods[len(found)] if len(found) < len(methods) else "GET"
+        method = methods[len(answers)] if len(answers) < len(methods) else "GET"
         answer = HTTPResponse(cast(socket.socket, sock), method=method)
         answer.begin()
         headers = {key.lower(): value for key, value in answer.getheaders()}
-        found.append((answer.status, headers, answer.read()))
-    return found
+        answers.append((answer.status, headers, answer.read()))
+    return answers
 
 
 async def settle() -> None:
@@ -197,15 +199,15 @@ async def counting(count: int) -> AsyncGenerator[bytes, None]:
 async def client(
     handler: Callable[[HttpRequest], Awaitable[Reply]] | None = None, **limits: Any
 ) -> AsyncGenerator[Client, None]:
-    """A client whose loop must end without a complaint and without a forgotten connection."""
+    """Yield a client whose loop must end without a complaint or a forgotten connection."""
     complaints: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
-    made = Client(Echo(handler), Limits(**limits))
-    yield made
-    made.wire.abort()
+    open_client = Client(Echo(handler), ConnectionLimits(**limits))
+    yield open_client
+    open_client.wire.abort()
     await settle()
     assert complaints == []
-    assert made.open == set()
+    assert open_client.open == set()
 
 
 def run(main: Callable[[], Any]) -> None:
@@ -218,15 +220,15 @@ class Endless:
 
     def __init__(self, size: int, *, waits: bool) -> None:
         self.size, self.waits = size, waits
-        self.made = 0
+        self.produced = 0
         self.cleaned = False
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         try:
             while True:
-                if self.waits and self.made:
+                if self.waits and self.produced:
                     await asyncio.Event().wait()
-                self.made += 1
+                self.produced += 1
                 yield b"x" * self.size
         finally:
             await asyncio.sleep(0)

@@ -5,20 +5,28 @@ from itertools import count
 
 import pytest
 
-from bessemer.engine.request import Event, Refusal, Refused, Request, Sampling, Token, TokenLogprobs
-from bessemer.engine.request import Started as Admitted
+from bessemer.engine.request import (
+    Event,
+    Refusal,
+    Refused,
+    Request,
+    Sampling,
+    Started,
+    Token,
+    TokenLogprobs,
+)
 from bessemer.engine.tokenizer import Tokenizer, load
 from bessemer.http.hub import BUILT_IN
 from bessemer.translate.answer import AnswerStream, Bounds
 from bessemer.translate.chat import (
-    Ask,
+    AnswerStarted,
     Chat,
     Completion,
     Finish,
+    GenerateRequest,
+    GenerationOptions,
     Message,
-    Options,
     ReasoningDelta,
-    Started,
     TextDelta,
     Usage,
     said,
@@ -36,19 +44,23 @@ HELLO = (Message("user", said("Hello")),)
 Script = Callable[[list[Request]], Iterable[Event]]
 
 
-def stream(ask: Ask, defaults: Sampling = Sampling(), seed: int = 0) -> AnswerStream:  # noqa: B008
-    prompts, bounds = RENDERER.prompts(ask, 200), Bounds(200, 50, defaults)
+def stream(
+    request: GenerateRequest,
+    defaults: Sampling = Sampling(),  # noqa: B008
+    seed: int = 0,
+) -> AnswerStream:
+    prompts, bounds = RENDERER.prompts(request, 200), Bounds(200, 50, defaults)
     numbers = count(1)
-    return AnswerStream(ask, prompts, TOKENIZER, bounds, lambda: next(numbers), seed)
+    return AnswerStream(request, prompts, TOKENIZER, bounds, lambda: next(numbers), seed)
 
 
 def says(text: str, finish: str = "stop") -> Script:
-    """Every request is answered with this text, a token a step."""
+    """Answer every request with this text, a token a step."""
 
     def script(requests: list[Request]) -> Iterable[Event]:
         tokens = TOKENIZER.encode(text, special=False)
         for request in requests:
-            yield Admitted(request.id, 32)
+            yield Started(request.id, 32)
         for at, token in enumerate(tokens):
             for request in requests:
                 yield Token(request.id, [token], finish if at == len(tokens) - 1 else None)
@@ -56,65 +68,69 @@ def says(text: str, finish: str = "stop") -> Script:
     return script
 
 
-def events(script: Script, ask: Ask) -> list[Said]:
-    answer = stream(ask)
-    found = [each for event in script(answer.requests) for each in answer.take(event)]
+def events(script: Script, request: GenerateRequest) -> list[Said]:
+    answer = stream(request)
+    answered = [each for event in script(answer.requests) for each in answer.take(event)]
     assert answer.over
-    return found
+    return answered
 
 
-def text(found: list[Said], choice: int = 0) -> str:
-    return "".join(e.text for e in found if isinstance(e, TextDelta) and e.choice == choice)
+def text(answered: list[Said], choice: int = 0) -> str:
+    return "".join(e.text for e in answered if isinstance(e, TextDelta) and e.choice == choice)
 
 
 def test_started_first_then_text_and_finish_and_usage() -> None:
     answer = stream(Chat("m", HELLO))
-    found = [each for event in says("Hello there")(answer.requests) for each in answer.take(event)]
+    answered = [
+        each for event in says("Hello there")(answer.requests) for each in answer.take(event)
+    ]
     prompt = len(answer.requests[0].tokens)
-    assert found[0] == Started(Usage(prompt, 0, 32))
-    assert text(found) == "Hello there" and found[-1] == Finish(0, "stop")
+    assert answered[0] == AnswerStarted(Usage(prompt, 0, 32))
+    assert text(answered) == "Hello there" and answered[-1] == Finish(0, "stop")
     completion = len(TOKENIZER.encode("Hello there", special=False))
     assert answer.usage == Usage(prompt, completion, 32)
 
 
 def test_what_is_not_asked_for_comes_from_the_models_defaults() -> None:
     defaults = Sampling(temperature=0.6, top_k=20, repetition_penalty=1.1)
-    ask = Chat("m", HELLO, Options(temperature=0.0, max_tokens=5))
-    (request,) = stream(ask, defaults, seed=7).requests
+    chat = Chat("m", HELLO, GenerationOptions(temperature=0.0, max_tokens=5))
+    (request,) = stream(chat, defaults, seed=7).requests
     assert request.sampling == Sampling(temperature=0, top_k=20, repetition_penalty=1.1, seed=7)
 
 
 def test_a_request_names_its_client_and_carries_what_ends_it() -> None:
-    options = Options(stop=("END",), stop_token_ids=(5,), min_tokens=2, ignore_eos=True, logprobs=3)
-    for ask in (
+    options = GenerationOptions(
+        stop=("END",), stop_token_ids=(5,), min_tokens=2, ignore_eos=True, logprobs=3
+    )
+    for generate in (
         Chat("m", HELLO, options, client="c"),
         Completion("m", ("a",), options, client="c"),
     ):
-        (request,) = stream(ask).requests
+        (request,) = stream(generate).requests
         assert (request.client, request.stop, request.stop_token_ids) == ("c", ["END"], [5])
         assert (request.min_tokens, request.ignore_eos, request.logprobs) == (2, True, 3)
 
 
 def test_an_answer_is_cut_to_the_cap_and_to_the_context() -> None:
     for asked, expected in ((None, 50), (10, 10), (10_000, 50)):
-        (request,) = stream(Chat("m", HELLO, Options(max_tokens=asked))).requests
+        (request,) = stream(Chat("m", HELLO, GenerationOptions(max_tokens=asked))).requests
         assert request.max_tokens == expected
     ids = tuple([300] * 190)
-    (request,) = stream(Completion("m", (ids,), Options(max_tokens=40))).requests
+    (request,) = stream(Completion("m", (ids,), GenerationOptions(max_tokens=40))).requests
     assert request.max_tokens == 10
 
 
 def test_choices_have_seeds_of_their_own() -> None:
-    ask = Completion("m", ("a", "b"), Options(n=2))
-    answer = stream(ask, seed=2**64 - 1)
+    request = Completion("m", ("a", "b"), GenerationOptions(n=2))
+    answer = stream(request, seed=2**64 - 1)
     assert [r.sampling.seed for r in answer.requests] == [2**64 - 1, 0, 1, 2]
-    found = events(says("Hi"), ask)
-    assert [text(found, choice) for choice in range(4)] == ["Hi"] * 4
+    answered = events(says("Hi"), request)
+    assert [text(answered, choice) for choice in range(4)] == ["Hi"] * 4
     assert answer.usage.prompt == sum(len(TOKENIZER.encode(p)) for p in "ab")
 
 
 def test_a_refusal_is_raised_before_the_first_event_and_after() -> None:
-    for before in ([], [Admitted(1, 0), Token(1, [300])]):
+    for before in ([], [Started(1, 0), Token(1, [300])]):
         answer = stream(Chat("m", HELLO))
         for event in before:
             list(answer.take(event))
@@ -126,28 +142,28 @@ def test_a_refusal_is_raised_before_the_first_event_and_after() -> None:
 def test_hidden_tokens_and_what_stop_strings_cut_are_not_shown() -> None:
     def script(requests: list[Request]) -> Iterable[Event]:
         (request,) = requests
-        yield Admitted(request.id, 0)
+        yield Started(request.id, 0)
         for token in TOKENIZER.encode("one two STOP", special=False):
             yield Token(request.id, [token])
         yield Token(request.id, [300], "stop", None, hidden=1)
 
-    ask = Completion("m", ("a",), Options(stop=(" two",)))
-    assert text(events(script, ask)) == "one"
+    request = Completion("m", ("a",), GenerationOptions(stop=(" two",)))
+    assert text(events(script, request)) == "one"
     assert text(events(script, Completion("m", ("a",)))) == "one two STOP"
 
 
 def test_a_thought_is_reasoning_in_a_chat_and_text_in_a_completion() -> None:
     script = says("<think>Hm.</think>Hi")
-    found = events(script, Chat("m", HELLO))
-    assert "".join(e.text for e in found if isinstance(e, ReasoningDelta)) == "Hm."
-    assert text(found) == "Hi"
+    answered = events(script, Chat("m", HELLO))
+    assert "".join(e.text for e in answered if isinstance(e, ReasoningDelta)) == "Hm."
+    assert text(answered) == "Hi"
     assert text(events(script, Completion("m", ("a",)))) == "<think>Hm.</think>Hi"
 
 
 def test_echo_with_logprobs_shows_every_prompt_token_once() -> None:
     def script(requests: list[Request]) -> Iterable[Event]:
         (request,) = requests
-        yield Admitted(request.id, 0)
+        yield Started(request.id, 0)
         entries = [TokenLogprobs(token, -1.0) for token in request.tokens[1:]]
         yield Token(request.id, [], prompt=entries[:2])
         yield Token(
@@ -155,9 +171,9 @@ def test_echo_with_logprobs_shows_every_prompt_token_once() -> None:
         )
 
     prompt = "naïve 東京 café"
-    found = events(script, Completion("m", (prompt,), Options(logprobs=0), echo=True))
-    tokens = [t for e in found if isinstance(e, TextDelta) for t in e.tokens]
-    assert text(found) == prompt + TOKENIZER.decode([301])
+    answered = events(script, Completion("m", (prompt,), GenerationOptions(logprobs=0), echo=True))
+    tokens = [t for e in answered if isinstance(e, TextDelta) for t in e.tokens]
+    assert text(answered) == prompt + TOKENIZER.decode([301])
     count_ = len(TOKENIZER.encode(prompt))
     assert [t.logprob for t in tokens] == [None] + [-1.0] * (count_ - 1) + [-2]
     assert b"".join(t.raw for t in tokens[:-1]).decode() == prompt

@@ -21,19 +21,19 @@ from bessemer.translate.anthropic import (
 )
 from bessemer.translate.chat import (
     Answer,
+    AnswerChoice,
+    AnswerStarted,
     ArgumentsDelta,
     Chat,
-    Choice,
     Done,
     Event,
     Failure,
     Finish,
+    GenerationOptions,
     Heartbeat,
     Identity,
     Message,
-    Options,
     ReasoningDelta,
-    Started,
     Text,
     TextDelta,
     ToolCall,
@@ -97,7 +97,7 @@ def test_the_sdks_request_type() -> None:
             Message("assistant", said("Yes?"), "Hm."),
             Message("user", said("Well.")),
         ),
-        options=Options(
+        options=GenerationOptions(
             max_tokens=9, temperature=0.5, top_p=0.9, top_k=40, stop=("END",), stream=True
         ),
         template={"enable_thinking": True},
@@ -196,8 +196,8 @@ def test_max_tokens_is_required() -> None:
     ],
 )
 def test_what_is_not_built_yet_is_refused_by_name(fields: dict[str, Any], field: str) -> None:
-    found = refused(**fields)
-    assert (found.code, found.field) == ("unsupported", field)
+    error = refused(**fields)
+    assert (error.code, error.field) == ("unsupported", field)
 
 
 def test_counting() -> None:
@@ -225,7 +225,7 @@ def test_counting() -> None:
     ],
 )
 def test_a_response_as_the_sdk_reads_it(reason: str, stop: str | None, stop_reason: str) -> None:
-    choice = Choice("Hello", "Hm.", reason, stop)
+    choice = AnswerChoice("Hello", "Hm.", reason, stop)
     body = encode_response(Answer((choice,), Usage(10, 4, 8)), WHO)
     read = AnthropicMessage.model_validate_json(body, strict=True)
     assert (read.id, read.type, read.role, read.model) == ("msg_1", "message", "assistant", "tiny")
@@ -244,17 +244,17 @@ def test_a_response_as_the_sdk_reads_it(reason: str, stop: str | None, stop_reas
 
 
 def test_an_empty_response_has_a_text_block() -> None:
-    body = encode_response(Answer((Choice("", "", "stop"),), Usage(1, 1)), WHO)
+    body = encode_response(Answer((AnswerChoice("", "", "stop"),), Usage(1, 1)), WHO)
     assert msgspec.json.decode(body)["content"] == [{"type": "text", "text": ""}]
 
 
 def sent(events: Iterable[Event]) -> list[dict[str, Any]]:
-    """What is sent, each event read by the SDK and named as its type."""
-    stream = Stream(WHO, Options())
-    found = [e for event in events for e in stream.encode(event)]
-    bodies: list[dict[str, Any]] = [msgspec.json.decode(e.data) for e in found]
-    assert [e.name for e in found] == [body["type"] for body in bodies]
-    for event in found:
+    """Return what is sent, each event read by the SDK and named as its type."""
+    stream = Stream(WHO, GenerationOptions())
+    out = [e for event in events for e in stream.encode(event)]
+    bodies: list[dict[str, Any]] = [msgspec.json.decode(e.data) for e in out]
+    assert [e.name for e in out] == [body["type"] for body in bodies]
+    for event in out:
         assert b"\n" not in event.data
         if event.name not in ("ping", "error"):
             EVENTS.validate_json(event.data, strict=True)
@@ -262,7 +262,7 @@ def sent(events: Iterable[Event]) -> list[dict[str, Any]]:
 
 
 def legal(bodies: list[dict[str, Any]]) -> None:
-    """Blocks come one after the other with indexes 0, 1, ...; deltas fit the open block."""
+    """Check that blocks come in turn, with indexes 0, 1, ..., and deltas fit the open one."""
     pieces = {
         "text": {"text_delta"},
         "thinking": {"thinking_delta", "signature_delta"},
@@ -289,7 +289,7 @@ def test_a_stream_with_thinking() -> None:
     bodies = sent(
         [
             Heartbeat(),
-            Started(Usage(10, 0, 8)),
+            AnswerStarted(Usage(10, 0, 8)),
             ReasoningDelta(0, "H"),
             ReasoningDelta(0, "m."),
             Heartbeat(),
@@ -346,7 +346,7 @@ def test_a_stream_with_thinking() -> None:
 def test_a_stream_with_calls() -> None:
     bodies = sent(
         [
-            Started(Usage(1, 0)),
+            AnswerStarted(Usage(1, 0)),
             TextDelta(0, "Let me see."),
             ToolCallBegun(0, 0, "toolu_1", "f"),
             ArgumentsDelta(0, 0, '{"a"'),
@@ -371,7 +371,7 @@ def test_a_stream_with_calls() -> None:
 def test_calls_of_a_whole_answer() -> None:
     calls = (ToolCall("toolu_1", "f", '{"a":1}'), ToolCall("toolu_2", "g", ""))
     for text, before in (("", []), ("Hm", [{"type": "text", "text": "Hm"}])):
-        answer = Answer((Choice(text, "", "tool_calls", calls=calls),), Usage(1, 2))
+        answer = Answer((AnswerChoice(text, "", "tool_calls", calls=calls),), Usage(1, 2))
         body = encode_response(answer, WHO)
         assert AnthropicMessage.model_validate_json(body, strict=True).stop_reason == "tool_use"
         assert msgspec.json.decode(body)["content"] == [
@@ -383,8 +383,8 @@ def test_calls_of_a_whole_answer() -> None:
 
 @pytest.mark.parametrize("deltas", [[], [ReasoningDelta(0, "Hm.")], [TextDelta(0, "Hi")]])
 def test_every_stream_has_one_text_block(deltas: list[Event]) -> None:
-    ends: list[Event] = [Finish(0, "length"), Done(Usage(1, 1))]
-    bodies = sent([Started(Usage(1, 0)), *deltas, *ends])
+    last: list[Event] = [Finish(0, "length"), Done(Usage(1, 1))]
+    bodies = sent([AnswerStarted(Usage(1, 0)), *deltas, *last])
     legal(bodies)
     blocks = [b["content_block"]["type"] for b in bodies if b["type"] == "content_block_start"]
     assert blocks.count("text") == 1
@@ -392,7 +392,7 @@ def test_every_stream_has_one_text_block(deltas: list[Event]) -> None:
 
 
 def test_a_failure_is_an_error_event() -> None:
-    bodies = sent([Started(Usage(1, 0)), Failure(Refusal(503, "overloaded", "Busy."))])
+    bodies = sent([AnswerStarted(Usage(1, 0)), Failure(Refusal(503, "overloaded", "Busy."))])
     assert bodies[-1] == {
         "type": "error",
         "error": {"type": "overloaded_error", "message": "Busy."},

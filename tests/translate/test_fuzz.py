@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 
 from bessemer.engine.request import Refusal
 from bessemer.translate import anthropic, openai_chat, openai_completions
-from bessemer.translate.chat import Chat, Completion, Message, Options
+from bessemer.translate.chat import Chat, Completion, GenerateRequest, GenerationOptions, Message
 from bessemer.translate.errors import anthropic_error, openai_error
 
-Asked = Chat | Completion
-Decode = Callable[[bytes], Asked]
+Decode = Callable[[bytes], GenerateRequest]
 
 SAMPLING = {
     "temperature": 0.7,
@@ -103,13 +102,14 @@ JSON = st.recursive(
 )
 
 
-def check(decode: Decode, body: bytes) -> Asked | None:
+def check(decode: Decode, body: bytes) -> GenerateRequest | None:
     try:
         asked = decode(body)
     except Refusal as refusal:
         assert 400 <= refusal.status < 500
         assert refusal.message.endswith(".")
         assert len(refusal.message) < 400
+        assert "`" not in refusal.message and "is not valid: " not in refusal.message
         openai_error(refusal)
         anthropic_error(refusal, "req_1")
         return None
@@ -121,7 +121,7 @@ def check(decode: Decode, body: bytes) -> Asked | None:
     return asked
 
 
-def _check_options(options: Options) -> None:
+def _check_options(options: GenerationOptions) -> None:
     msgspec.msgpack.encode(options)  # what goes to the worker must fit its wire
     assert options.max_tokens is None or 0 <= options.min_tokens <= max(options.max_tokens, 0)
     assert 1 <= options.n <= 64
@@ -156,7 +156,7 @@ def _check_completion(completion: Completion) -> None:
 
 
 def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The paths of all fields and items, at any depth."""
+    """Return the paths of all fields and items, at any depth."""
     items: Iterable[tuple[Any, Any]] = ()
     if isinstance(value, dict):
         items = value.items()

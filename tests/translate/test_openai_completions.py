@@ -11,24 +11,24 @@ from openai.types import Completion as OpenAICompletion
 from bessemer.engine.request import Refusal
 from bessemer.translate.chat import (
     Answer,
-    Choice,
+    AnswerChoice,
+    AnswerStarted,
     Completion,
     Done,
     Event,
     Failure,
     Finish,
+    GenerationOptions,
     Heartbeat,
     Identity,
-    Options,
     ReasoningDelta,
-    Started,
     TextDelta,
     TokenText,
     Usage,
 )
 from bessemer.translate.openai_completions import Stream, decode_request, encode_response
 
-PLAIN = Options()
+PLAIN = GenerationOptions()
 WHO = Identity("cmpl-1", 1_700_000_000, "tiny")
 
 
@@ -80,13 +80,13 @@ def test_prompts(prompt: Any, prompts: tuple[Any, ...]) -> None:
     ],
 )
 def test_flawed_prompts(prompt: Any, field: str, says: str) -> None:
-    found = refused(prompt)
-    assert found.field == field
-    assert says in found.message
+    error = refused(prompt)
+    assert error.field == field
+    assert says in error.message
 
 
 def test_defaults() -> None:
-    assert decoded().options == Options(max_tokens=16)
+    assert decoded().options == GenerationOptions(max_tokens=16)
     assert not decoded().echo
     assert decoded(user="u") == decoded()
 
@@ -98,11 +98,11 @@ def test_no_tokens_only_with_echo() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"),
+    ("value", "count"),
     [(None, None), (False, None), (True, 1), (0, 0), (5, 5), (20, 20)],
 )
-def test_logprobs_asked(given: Any, kept: int | None) -> None:
-    assert decoded(logprobs=given).options.logprobs == kept
+def test_logprobs_asked(value: Any, count: int | None) -> None:
+    assert decoded(logprobs=value).options.logprobs == count
 
 
 def test_logprobs_refused() -> None:
@@ -117,11 +117,6 @@ def test_best_of_and_suffix() -> None:
     assert refused(best_of=3).message == "best_of must equal n, which is 1."
     assert refused(best_of=1, n=2).field == "best_of"
     assert (refused(suffix="end").code, refused(suffix="end").field) == ("unsupported", "suffix")
-
-
-def test_constrained_output_is_refused() -> None:
-    assert refused(guided_regex="a+").code == "unsupported"
-    assert refused(response_format={"type": "json_object"}).field == "response_format"
 
 
 def token(text: str, logprob: float | None = -1.0, *top: TokenText) -> TokenText:
@@ -139,7 +134,7 @@ TOKENS = (
 
 
 def test_a_response_as_the_sdk_reads_it() -> None:
-    choices = (Choice("néxé!", "", "length", None, TOKENS), Choice("b", "Hm. ", "stop"))
+    choices = (AnswerChoice("néxé!", "", "length", None, TOKENS), AnswerChoice("b", "Hm. ", "stop"))
     body = encode_response(Answer(choices, Usage(3, 5, 1)), WHO)
     read = OpenAICompletion.model_validate(msgspec.json.decode(body) | {"choices": []}, strict=True)
     assert (read.id, read.object, read.model) == ("cmpl-1", "text_completion", "tiny")
@@ -161,7 +156,7 @@ def test_a_response_as_the_sdk_reads_it() -> None:
 
 
 def test_without_alternatives_there_are_no_tops() -> None:
-    choice = Choice("ab", "", "stop", None, (token("a"), token("b")))
+    choice = AnswerChoice("ab", "", "stop", None, (token("a"), token("b")))
     read = OpenAICompletion.model_validate_json(
         encode_response(Answer((choice,), Usage(1, 2)), WHO), strict=True
     )
@@ -169,23 +164,23 @@ def test_without_alternatives_there_are_no_tops() -> None:
     assert read.choices[0].logprobs.text_offset == [0, 1]
 
 
-def sent(events: Iterable[Event], options: Options = PLAIN) -> list[Any]:
+def sent(events: Iterable[Event], options: GenerationOptions = PLAIN) -> list[Any]:
     stream = Stream(WHO, options)
-    found = [e for event in events for e in stream.encode(event)]
-    assert all(e.name is None and b"\n" not in e.data for e in found)
-    return [e.data if e.data == b"[DONE]" else msgspec.json.decode(e.data) for e in found]
+    out = [e for event in events for e in stream.encode(event)]
+    assert all(e.name is None and b"\n" not in e.data for e in out)
+    return [e.data if e.data == b"[DONE]" else msgspec.json.decode(e.data) for e in out]
 
 
 def test_a_stream() -> None:
     events: list[Event] = [
-        Started(Usage(2, 0)),
+        AnswerStarted(Usage(2, 0)),
         TextDelta(0, "On"),
         ReasoningDelta(1, "ce"),
         Finish(0, "stop"),
         Finish(1, "length"),
         Done(Usage(2, 3)),
     ]
-    *data, last = sent(events, Options(n=2))
+    *data, last = sent(events, GenerationOptions(n=2))
     assert last == b"[DONE]"
     # As the SDK reads a stream: its type does not allow the null that OpenAI itself sends.
     read = [OpenAICompletion.construct(**d) for d in data]
@@ -201,7 +196,7 @@ def test_a_stream() -> None:
 
 def test_usage_where_it_is_asked_for() -> None:
     events: list[Event] = [TextDelta(0, "a"), Done(Usage(2, 3, 1))]
-    text, usage, _ = sent(events, Options(include_usage=True))
+    text, usage, _ = sent(events, GenerationOptions(include_usage=True))
     assert text["usage"] is None
     assert usage["choices"] == []
     assert usage["usage"]["prompt_tokens_details"] == {"cached_tokens": 1}

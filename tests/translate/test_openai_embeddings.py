@@ -15,19 +15,19 @@ ROWS = [(0.5, -1.25, 3e-8), (1.0, 0.0, -0.0)]
 VECTORS = Vectors([struct.pack("<3f", *row) for row in ROWS], 7)
 
 
-def decoded(given: Any = "Once", **fields: Any) -> Embedding:
-    return decode_request(json.dumps({"model": "m", "input": given, **fields}).encode())
+def decoded(value: Any = "Once", **fields: Any) -> Embedding:
+    return decode_request(json.dumps({"model": "m", "input": value, **fields}).encode())
 
 
-def refused(given: Any = "Once", **fields: Any) -> Refusal:
+def refused(value: Any = "Once", **fields: Any) -> Refusal:
     with pytest.raises(Refusal) as caught:
-        decoded(given, **fields)
+        decoded(value, **fields)
     assert caught.value.status == 400
     return caught.value
 
 
 @pytest.mark.parametrize(
-    ("given", "inputs"),
+    ("value", "inputs"),
     [
         ("Once", ("Once",)),
         (["a", "b"], ("a", "b")),
@@ -37,16 +37,16 @@ def refused(given: Any = "Once", **fields: Any) -> Refusal:
         ([" "] * 2048, (" ",) * 2048),
     ],
 )
-def test_inputs(given: Any, inputs: tuple[Any, ...]) -> None:
-    assert decoded(given).inputs == inputs
+def test_inputs(value: Any, inputs: tuple[Any, ...]) -> None:
+    assert decoded(value).inputs == inputs
 
 
 def test_fields_and_their_defaults() -> None:
     assert decoded() == Embedding("m", ("Once",))
-    given = decoded(
+    value = decoded(
         dimensions=3, encoding_format="base64", user="u", prompt_name="query", truncate=True, new=1
     )
-    assert given == Embedding("m", ("Once",), 3, True, "query", True)
+    assert value == Embedding("m", ("Once",), 3, True, "query", True)
     assert decoded(truncate_prompt_tokens=-1).truncate
     nothing = dict.fromkeys(
         ["dimensions", "encoding_format", "user", "truncate", "truncate_prompt_tokens"]
@@ -56,7 +56,7 @@ def test_fields_and_their_defaults() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "fields", "field", "words"),
+    ("value", "fields", "field", "words"),
     [
         ("", {}, "input", "empty"),
         (["a", ""], {}, "input", "empty"),
@@ -73,8 +73,8 @@ def test_fields_and_their_defaults() -> None:
         ("a", {"truncate": "END"}, "truncate", "true or false"),
     ],
 )
-def test_mistakes_name_the_field(given: Any, fields: Any, field: str, words: str) -> None:
-    refusal = refused(given, **fields)
+def test_mistakes_name_the_field(value: Any, fields: Any, field: str, words: str) -> None:
+    refusal = refused(value, **fields)
     assert refusal.field == field
     assert words in refusal.message
 

@@ -11,8 +11,9 @@ from bessemer.engine.request import Refusal, Thought
 from bessemer.engine.text import AnswerText, StopMatcher
 from bessemer.translate.chat import (
     Answer,
+    AnswerChoice,
+    AnswerStarted,
     ArgumentsDelta,
-    Choice,
     Delta,
     Done,
     Event,
@@ -20,7 +21,6 @@ from bessemer.translate.chat import (
     Finish,
     Heartbeat,
     ReasoningDelta,
-    Started,
     TextDelta,
     TokenText,
     ToolCall,
@@ -28,11 +28,11 @@ from bessemer.translate.chat import (
     Usage,
 )
 from bessemer.translate.output import ChoiceOutput, Collector
-from bessemer.translate.parsers.parser import AnswerToken, Parser, PlainParser
+from bessemer.translate.parsers.parser import AnswerParser, AnswerToken, PlainParser
 from bessemer.translate.parsers.think import CLOSE, OPEN, ThinkParser
 
 Thinking = Literal["no", "may", "open"]
-PARSERS: dict[Thinking, Callable[[int], Parser]] = {
+PARSERS: dict[Thinking, Callable[[int], AnswerParser]] = {
     "no": PlainParser,
     "may": lambda choice: ThinkParser(choice, Thought(OPEN, CLOSE)),
     "open": lambda choice: ThinkParser(choice, Thought(OPEN, CLOSE, opened=True)),
@@ -77,7 +77,7 @@ def run(thinking: Thinking, tokens: list[str], output: ChoiceOutput | None = Non
 
 
 def spoken(output: ChoiceOutput, tokens: int) -> tuple[str, str]:
-    """Thought and text of so many tokens, one after the other."""
+    """Return thought and text of so many tokens, one after the other."""
     events = [e for at in range(tokens) for e in output.feed(at)]
     events += output.finish("stop")
     thought = "".join(e.text for e in events if isinstance(e, ReasoningDelta))
@@ -163,7 +163,7 @@ def test_stop_strings_are_looked_for_in_text_and_in_no_thought(
     text: str,
     stop: str | None,
 ) -> None:
-    """At whatever places the answer is cut into tokens; the worker stops where the text does."""
+    """Cut the answer into tokens at any place; the worker stops where the text does."""
     marks = None if thinking == "no" else Thought(OPEN, CLOSE, thinking == "open")
     for pieces in (
         [answer],
@@ -185,7 +185,7 @@ def test_a_stop_string_may_be_shown_and_may_come_too_early_to_count() -> None:
 
 
 class Watching(PlainParser):
-    """Remembers what it was shown, and makes a call of the token <call>."""
+    """A parser that remembers what it was shown, and makes a call of the token <call>."""
 
     def __init__(self, choice: int) -> None:
         super().__init__(choice)
@@ -244,7 +244,7 @@ def collected(events: list[Event], n: int) -> Answer:
 def test_collecting() -> None:
     usage = Usage(3, 4, 1, 2)
     events: list[Event] = [
-        Started(Usage(3, 0, 1)),
+        AnswerStarted(Usage(3, 0, 1)),
         ReasoningDelta(1, "Hm", (token("Hm"),)),
         TextDelta(0, "a", (token("a"),)),
         Heartbeat(),
@@ -254,8 +254,8 @@ def test_collecting() -> None:
         Finish(0, "length"),
         Done(usage),
     ]
-    first = Choice("ab", "", "length", None, (token("a"), token("b")))
-    second = Choice("x", "Hm", "stop", "END", (token("Hm"),))
+    first = AnswerChoice("ab", "", "length", None, (token("a"), token("b")))
+    second = AnswerChoice("x", "Hm", "stop", "END", (token("Hm"),))
     assert collected(events, 2) == Answer((first, second), usage)
 
 
@@ -270,7 +270,7 @@ def test_calls_are_collected_with_their_arguments() -> None:
     ]
     calls = (ToolCall("call_1", "f", '{"a":1}'), ToolCall("call_2", "g", ""))
     assert collected(events, 1) == Answer(
-        (Choice("", "", "tool_calls", None, (), calls),), Usage(1, 2)
+        (AnswerChoice("", "", "tool_calls", None, (), calls),), Usage(1, 2)
     )
 
 

@@ -7,8 +7,7 @@ from bessemer.translate.chat import Chat, Completion, Message, ReasoningDelta, s
 from bessemer.translate.parsers.parser import AnswerToken, PlainParser
 from bessemer.translate.renderer import Renderer
 from bessemer.translate.template import ChatTemplate
-
-from .test_answer import HELLO, RENDERER, TEMPLATE, TOKENIZER
+from tests.translate.test_answer import HELLO, RENDERER, TEMPLATE, TOKENIZER
 
 
 def test_a_conversation_is_the_models_own_template_without_more_special_tokens() -> None:
@@ -42,7 +41,7 @@ def test_what_is_no_prompt(prompt: str | tuple[int, ...], says: str) -> None:
 
 def test_hopeless_prompts_never_reach_the_tokenizer() -> None:
     text = "x" * (200 * TOKENIZER.longest + 1)
-    for ask in (Completion("m", (text,)), Chat("m", (Message("user", said(text)),))):
+    for request in (Completion("m", (text,)), Chat("m", (Message("user", said(text)),))):
         with pytest.raises(Refusal) as caught:
-            RENDERER.prompts(ask, 200)
+            RENDERER.prompts(request, 200)
         assert caught.value.code == "context_length_exceeded"

@@ -22,21 +22,21 @@ DOCUMENTS: list[Any] = ["a", {"text": "b", "title": "t"}, "", "d"]
 
 
 def decoded(**fields: Any) -> Ranking:
-    given = {"model": "m", "query": "q", "documents": DOCUMENTS} | fields
-    return decode_request(json.dumps(given).encode())
+    body = {"model": "m", "query": "q", "documents": DOCUMENTS} | fields
+    return decode_request(json.dumps(body).encode())
 
 
 def scored(**fields: Any) -> Ranking:
-    given = {"model": "m", "text_1": "q", "text_2": ["a", "b"]} | fields
-    return decode_score(json.dumps(given).encode())
+    body = {"model": "m", "text_1": "q", "text_2": ["a", "b"]} | fields
+    return decode_score(json.dumps(body).encode())
 
 
 def test_fields_and_their_defaults() -> None:
     assert decoded() == Ranking("m", "q", ("a", "b", "", "d"))
-    given = decoded(
+    body = decoded(
         top_n=2, return_documents=True, truncate=True, prompt_name="web", max_chunks_per_doc=3
     )
-    assert given == Ranking("m", "q", ("a", "b", "", "d"), 2, True, "web", True)
+    assert body == Ranking("m", "q", ("a", "b", "", "d"), 2, True, "web", True)
     assert decoded(top_n=None, return_documents=None, truncate_prompt_tokens=-1).truncate
 
 

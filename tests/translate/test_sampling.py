@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from bessemer.engine.request import Refusal
-from bessemer.translate.chat import Options
+from bessemer.translate.chat import GenerationOptions
 from bessemer.translate.openai_chat import decode_request
 
 
-def asked(**fields: Any) -> Options:
+def asked(**fields: Any) -> GenerationOptions:
     messages = [{"role": "user", "content": "Hi"}]
     return decode_request(
         json.dumps({"model": "m", "messages": messages, **fields}).encode()
@@ -60,12 +60,12 @@ def test_what_is_out_of_range_is_refused_by_name(name: str, value: Any) -> None:
 
 def test_null_is_absent() -> None:
     assert asked(**dict.fromkeys([*EDGES, "logprobs", "max_completion_tokens"])) == asked()
-    assert asked() == Options()
+    assert asked() == GenerationOptions()
 
 
-@pytest.mark.parametrize(("given", "kept"), [(-1, 0), (0, 0), (7, 7)])
-def test_top_k_off(given: int, kept: int) -> None:
-    assert asked(top_k=given).top_k == kept
+@pytest.mark.parametrize(("value", "top_k"), [(-1, 0), (0, 0), (7, 7)])
+def test_top_k_off(value: int, top_k: int) -> None:
+    assert asked(top_k=value).top_k == top_k
 
 
 def test_a_negative_seed_is_stored_modulo_64_bits() -> None:

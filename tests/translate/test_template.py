@@ -81,10 +81,11 @@ ASSISTANT = Message("assistant", said("Hello! "))
 THOUGHTFUL = Message("assistant", said("Hello! "), "\nThe user greets.\n")
 AGAIN = Message("user", said("Émile 😀?"))
 TOOL = Tool("é<f>", parameters={})
+TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 
 
 def template(source: str | None) -> ChatTemplate:
-    return ChatTemplate(source, "<s>", "</s>", now=lambda: datetime(2024, 7, 26))
+    return ChatTemplate(source, TOKENS, now=lambda: datetime(2024, 7, 26))
 
 
 def render(
@@ -173,9 +174,9 @@ def test_going_on_opens_no_turn() -> None:
 
 
 def test_going_on_where_the_template_drops_the_message() -> None:
-    found = refusal("{{ messages[0].content }}", USER, ASSISTANT, go_on=True)
-    assert found.status == 400
-    assert "last message" in found.message
+    fault = refusal("{{ messages[0].content }}", USER, ASSISTANT, go_on=True)
+    assert fault.status == 400
+    assert "last message" in fault.message
 
 
 def test_a_refused_order_is_tidied() -> None:
@@ -190,9 +191,9 @@ def test_what_the_template_accepts_is_left_alone() -> None:
 
 
 def test_what_cannot_be_tidied_gets_the_templates_own_words() -> None:
-    found = refusal(INST, ASSISTANT)
-    assert (found.status, found.code, found.field) == (400, "invalid_conversation", "messages")
-    assert "Roles must alternate user/assistant/user/assistant." in found.message
+    fault = refusal(INST, ASSISTANT)
+    assert (fault.status, fault.code, fault.field) == (400, "invalid_conversation", "messages")
+    assert "Roles must alternate user/assistant/user/assistant." in fault.message
 
 
 def test_tidy() -> None:
@@ -207,9 +208,9 @@ def test_tidy() -> None:
 
 
 def test_no_template() -> None:
-    found = refusal(None)
-    assert (found.status, found.code) == (400, "no_chat_template")
-    assert "/v1/completions" in found.message
+    fault = refusal(None)
+    assert (fault.status, fault.code) == (400, "no_chat_template")
+    assert "/v1/completions" in fault.message
 
 
 @pytest.mark.parametrize(
@@ -233,9 +234,9 @@ def test_no_template() -> None:
     ],
 )
 def test_a_broken_template(source: str, says: str) -> None:
-    found = refusal(source)
-    assert (found.status, found.code) == (500, "broken_chat_template")
-    assert says in found.message
+    fault = refusal(source)
+    assert (fault.status, fault.code) == (500, "broken_chat_template")
+    assert says in fault.message
 
 
 def test_a_message_of_the_template_can_always_be_sent() -> None:
@@ -244,8 +245,8 @@ def test_a_message_of_the_template_can_always_be_sent() -> None:
 
 def test_undefined_is_empty_and_special_tokens_are_known() -> None:
     assert ChatTemplate("{{ bos_token }}{{ missing }}|").render(Chat("m", (USER,))) == "|"
-    named = ChatTemplate("{{ pad_token }}", special_tokens={"pad_token": "<pad>"})
-    assert named.render(Chat("m", (USER,))) == "<pad>"
+    pad = ChatTemplate("{{ pad_token }}", special_tokens={"pad_token": "<pad>"})
+    assert pad.render(Chat("m", (USER,))) == "<pad>"
 
 
 def test_there_are_no_documents() -> None:

@@ -3,13 +3,13 @@
 from collections.abc import Collection, Sequence
 
 from . import think
-from .parser import Format
+from .parser import AnswerFormat
 
-FORMATS: Sequence[Format] = (think.FORMAT,)
+FORMATS: Sequence[AnswerFormat] = (think.FORMAT,)
 
 
 def choose(
-    template: str, special_tokens: Collection[str], formats: Sequence[Format] = FORMATS
-) -> Format:
-    """The format of a model; the last row of the table suits every one."""
+    template: str, special_tokens: Collection[str], formats: Sequence[AnswerFormat] = FORMATS
+) -> AnswerFormat:
+    """Return a model's format; the last row of the table suits every one."""
     return next(format for format in formats if format.suits(template, special_tokens))

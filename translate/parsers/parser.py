@@ -1,4 +1,4 @@
-"""What parses an answer: tokens in, with their ids, texts and special names; deltas out."""
+"""Parsers of answers: tokens in, with their ids, texts and special names; deltas out."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ class AnswerToken(Struct, frozen=True, gc=False):
     special: str | None = None
 
 
-class Parser(Protocol):
-    """Fed the tokens of one choice in order, it says what the client is to read.
+class AnswerParser(Protocol):
+    """A parser that is fed the tokens of one choice and says what the client is to read.
 
     No text is lost: what may still become a mark is held back until it is certain. `reasoning`:
     whether what comes next belongs to a thought.
@@ -34,12 +34,12 @@ class Parser(Protocol):
     def feed(self, token: AnswerToken) -> Sequence[Delta]: ...
 
     def close(self) -> Sequence[Delta]:
-        """What was held back when the answer ended."""
+        """Return what was held back when the answer ended."""
         ...
 
 
 class PlainParser:
-    """All text is for the client, and special tokens are not."""
+    """A parser that shows the client all text, and no special tokens."""
 
     reasoning = False
 
@@ -54,8 +54,8 @@ class PlainParser:
 
 
 @dataclass(frozen=True, slots=True)
-class Format:
-    """How a family of models marks what it thinks and calls.
+class AnswerFormat:
+    """The way in which a family of models marks what it thinks and calls.
 
     `suits`: whether a model writes it, by its chat template (empty: it has none) and the names of
     its special tokens. `thought`: how the answer to a rendered prompt marks thoughts, in which no
@@ -64,5 +64,5 @@ class Format:
 
     name: str
     suits: Callable[[str, Collection[str]], bool]
-    parser: Callable[[int, Thought], Parser]
+    parser: Callable[[int, Thought], AnswerParser]
     thought: Callable[[str, Chat], Thought]

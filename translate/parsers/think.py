@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from ...engine.request import Thought
 from ...engine.text import ThoughtSplitter
 from ..chat import Chat, Delta, ReasoningDelta, TextDelta
-from .parser import AnswerToken, Format
+from .parser import AnswerFormat, AnswerToken
 
 OPEN, CLOSE = "<think>", "</think>"
 
 
 class ThinkParser:
-    """The splitter's pieces as deltas of a choice; special tokens are not for the client."""
+    """A parser that makes the splitter's pieces deltas of a choice, without special tokens."""
 
     def __init__(self, choice: int, thought: Thought) -> None:
         self._choice = choice
@@ -33,23 +33,16 @@ class ThinkParser:
         return (thought, TextDelta(self._choice, text)) if text else (thought,)
 
 
-def opens_reasoning(prompt: str, chat: Chat | None = None) -> bool:
-    """Whether the answer begins inside a <think> block that the prompt has opened.
+def thought(prompt: str, chat: Chat) -> Thought:
+    """Return the marks, and whether the answer begins inside a block that the prompt has opened.
 
     A tag elsewhere in the prompt is a matter of the conversation; but a final message that is
     continued (`chat` says so) may have opened a block as well.
     """
-    if prompt.rstrip().endswith(OPEN):
-        return True
-    if chat is None or not chat.continue_final:
-        return False
-    content = chat.messages[-1].text
-    return content.lstrip().startswith(OPEN) and CLOSE not in content
-
-
-def thought(prompt: str, chat: Chat) -> Thought:
-    return Thought(OPEN, CLOSE, opens_reasoning(prompt, chat))
+    final = chat.messages[-1].text if chat.continue_final else ""
+    goes_on = final.lstrip().startswith(OPEN) and CLOSE not in final
+    return Thought(OPEN, CLOSE, goes_on or prompt.rstrip().endswith(OPEN))
 
 
 # Any model may think so, whatever its template shows, and most that think do.
-FORMAT = Format("think", lambda template, special_tokens: True, ThinkParser, thought)
+FORMAT = AnswerFormat("think", lambda template, special_tokens: True, ThinkParser, thought)

@@ -7,7 +7,7 @@ from bessemer.engine.text import StopMatcher
 from bessemer.translate.chat import Chat, Delta, Event, Finish, ReasoningDelta, TextDelta
 from bessemer.translate.output import ChoiceOutput
 from bessemer.translate.parsers.formats import FORMATS, choose
-from bessemer.translate.parsers.parser import AnswerToken, Format
+from bessemer.translate.parsers.parser import AnswerFormat, AnswerToken
 from bessemer.translate.parsers.think import FORMAT, ThinkParser
 
 
@@ -30,7 +30,7 @@ class ChannelParser:
         return ()
 
 
-CHANNELS = Format(
+CHANNELS = AnswerFormat(
     "channels",
     lambda template, special: "<|final|>" in special,
     ChannelParser,

@@ -8,13 +8,13 @@ from bessemer.engine.request import Thought
 from bessemer.engine.text import ThoughtSplitter
 from bessemer.translate.chat import Chat, Message, ReasoningDelta, TextDelta, said
 from bessemer.translate.parsers.parser import AnswerToken
-from bessemer.translate.parsers.think import CLOSE, FORMAT, OPEN, ThinkParser, opens_reasoning
+from bessemer.translate.parsers.think import CLOSE, FORMAT, OPEN, ThinkParser, thought
 
 
 def split(opened: bool, pieces: list[str]) -> tuple[str, str]:
     splitter = ThoughtSplitter(Thought(OPEN, CLOSE, opened))
-    found = [*map(splitter.feed, pieces), splitter.close()]
-    return "".join(r for r, _ in found), "".join(t for _, t in found)
+    pairs = [*map(splitter.feed, pieces), splitter.close()]
+    return "".join(r for r, _ in pairs), "".join(t for _, t in pairs)
 
 
 CASES = [
@@ -55,17 +55,17 @@ PIECES = st.lists(
 
 @given(st.booleans(), PIECES)
 def test_pieces_do_not_matter(opened: bool, pieces: list[str]) -> None:
-    whole = "".join(pieces)
-    assert split(opened, pieces) == split(opened, [whole]) == split(opened, list(whole))
+    answer = "".join(pieces)
+    assert split(opened, pieces) == split(opened, [answer]) == split(opened, list(answer))
 
 
 @given(PIECES)
 def test_nothing_but_the_tags_and_their_newlines_is_lost(pieces: list[str]) -> None:
-    whole = "".join(pieces)
+    answer = "".join(pieces)
     reasoning, text = split(False, pieces)
-    bare = whole.replace("<think>", "", 1).replace("</think>", "", 1)
-    kept = reasoning + text
-    assert kept == whole or "".join(kept.split()) == "".join(bare.split())
+    bare = answer.replace("<think>", "", 1).replace("</think>", "", 1)
+    parts = reasoning + text
+    assert parts == answer or "".join(parts.split()) == "".join(bare.split())
 
 
 def test_nothing_is_held_back_without_need() -> None:
@@ -92,13 +92,13 @@ def test_nothing_is_held_back_without_need() -> None:
     ],
 )
 def test_opens_reasoning(prompt: str, opened: bool) -> None:
-    assert opens_reasoning(prompt) is opened
+    assert thought(prompt, Chat("m", ())).opened is opened
 
 
 def test_going_on_in_a_thought() -> None:
     def opened(content: str, go_on: bool = True) -> bool:
         chat = Chat("m", (Message("assistant", said(content)),), continue_final=go_on)
-        return opens_reasoning(f"assistant: {content}", chat)
+        return thought(f"assistant: {content}", chat).opened
 
     assert opened("<think>\nHm, so")
     assert not opened("<think>\nHm, so", go_on=False)

@@ -1,5 +1,6 @@
 """Embedding and reranking models behind the whole server, asked by the official package."""
 
+import asyncio
 import base64
 import json
 import os
@@ -19,28 +20,33 @@ import psutil
 import pytest
 
 from bessemer.engine.embedding.model import Embedder, Reranker
+from bessemer.http.backends import Backends
+from bessemer.http.handlers.embeddings import RERANK, SCORE, CreateEmbeddings, RankDocuments
+from bessemer.http.message import HttpRequest
+from bessemer.translate.openai_embeddings import Embedding
+from bessemer.translate.rerank import Ranking
 from tests.engine.loading import load_embedder, load_reranker
 from tests.engine.minilm import ALIKE, PACKAGE, SENTENCES, directory
 from tests.engine.tiny_sentence import EMBEDDERS, QUERY, RERANKERS, TEXTS
-
-from .running import COMMAND, Server, eventually, serving
+from tests.http.running import COMMAND, Server, eventually, serving
+from tests.http.toy import ToyBackend
 
 CUT, FOLDER = "mean_normalized_cut", "three_modes_lower_case_own_folder"
-# Reads passages of any length, so that one request can keep it busy for seconds.
+# Takes inputs of any length, so that one request can keep it busy for seconds.
 LONG = replace(EMBEDDERS["no_modules"], limit=160)
-GIVEN = [text for text in TEXTS if text]
+INPUTS = [text for text in TEXTS if text]
 HELLO: list[Any] = [{"role": "user", "content": "Hello"}]
 
 
 @pytest.fixture(scope="module")
 def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    made = {
+    models = {
         "cut": EMBEDDERS[CUT],
         "folder": EMBEDDERS[FOLDER],
         "long": LONG,
         "rank": RERANKERS["raw"],
     }
-    return {name: each.write(tmp_path_factory.mktemp(name)) for name, each in made.items()}
+    return {name: each.write(tmp_path_factory.mktemp(name)) for name, each in models.items()}
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +61,8 @@ def reranker(paths: dict[str, Path]) -> Reranker:
 
 @pytest.fixture(scope="module")
 def server(paths: dict[str, Path]) -> Iterator[Server]:
-    named = [part for name, path in paths.items() for part in ("--model", f"{name}={path}")]
-    with serving(*named, "--model", "guide") as running:
+    flags = [part for name, path in paths.items() for part in ("--model", f"{name}={path}")]
+    with serving(*flags, "--model", "guide") as running:
         yield running
 
 
@@ -64,6 +70,28 @@ def server(paths: dict[str, Path]) -> Iterator[Server]:
 def client(server: Server) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as each:
         yield each
+
+
+def test_requests_reach_the_backend_with_their_caller_and_scores_their_encoder() -> None:
+    backends = Backends({"toy": ToyBackend("toy")})
+
+    def ask(handler: Any, **body: Any) -> Any:
+        data = json.dumps({"model": "toy", **body}).encode()
+        request = HttpRequest("POST", "/", "", (), data, "192.0.2.7", "req_1", "key:a")
+        return json.loads(asyncio.run(handler(request)).body)
+
+    vectors = ask(CreateEmbeddings(backends), input=["a", "b"], encoding_format="base64")
+    assert [each["embedding"] for each in vectors["data"]] == ["AACAPw=="] * 2
+    assert (vectors["model"], vectors["usage"]["total_tokens"]) == ("toy", 5)
+    ranked = ask(RankDocuments(RERANK, backends), query="q", documents=["x", "y"], top_n=1)
+    assert ranked["id"].startswith("rerank-")
+    assert ranked["results"] == [{"index": 1, "relevance_score": 1.0}]
+    scored = ask(RankDocuments(SCORE, backends), text_1="q", text_2=["x", "y"])
+    assert scored["id"].startswith("score-")
+    assert [each["score"] for each in scored["data"]] == [0.0, 1.0]
+    asked = backends.find("toy").asked  # type: ignore[attr-defined]
+    assert [type(each) for each in asked] == [Embedding, Ranking, Ranking]
+    assert {each.client for each in asked} == {"key:a"}
 
 
 def test_the_banner_shows_how_to_ask_and_what_it_takes(server: Server) -> None:
@@ -85,19 +113,19 @@ def test_vectors(client: openai.OpenAI, embedder: Embedder, kind: Any) -> None:
     more: dict[str, Any] = {"extra_body": {"truncate": True}}
     if kind is not None:
         more["encoding_format"] = kind
-    reply = client.embeddings.create(model="cut", input=GIVEN, **more)
+    reply = client.embeddings.create(model="cut", input=INPUTS, **more)
     shown: list[Any] = [each.embedding for each in reply.data]
     if kind == "base64":  # which the package leaves as it is where it was asked for
         shown = [np.frombuffer(base64.b64decode(each), "<f4") for each in shown]
-    assert np.abs(np.array(shown) - embedder.embed(GIVEN)).max() < 1e-5
-    assert [each.index for each in reply.data] == list(range(len(GIVEN)))
+    assert np.abs(np.array(shown) - embedder.embed(INPUTS)).max() < 1e-5
+    assert [each.index for each in reply.data] == list(range(len(INPUTS)))
     assert reply.model == "cut" and reply.object == "list"
-    tokens = sum(len(passage.tokens) for passage in embedder.passages(GIVEN))
+    tokens = sum(len(each.tokens) for each in embedder.passages(INPUTS))
     assert (reply.usage.prompt_tokens, reply.usage.total_tokens) == (tokens, tokens)
 
 
 def test_tokens_a_prompt_and_fewer_dimensions(client: openai.OpenAI, embedder: Embedder) -> None:
-    wanted: list[tuple[Any, dict[str, Any], Any]] = [
+    cases: list[tuple[Any, dict[str, Any], Any]] = [
         ([5, 6, 7], {}, embedder.embed([[5, 6, 7]])),
         ([[5, 6], [9]], {"dimensions": 7}, embedder.embed([[5, 6], [9]], dimensions=7)),
         (
@@ -106,64 +134,64 @@ def test_tokens_a_prompt_and_fewer_dimensions(client: openai.OpenAI, embedder: E
             embedder.embed(["fish"], prompt="query"),
         ),
     ]
-    for given, more, expected in wanted:
-        reply = client.embeddings.create(model="cut", input=given, **more)
-        found = np.array([each.embedding for each in reply.data])
-        assert found.shape == expected.shape and np.abs(found - expected).max() < 1e-5
+    for value, more, oracle in cases:
+        reply = client.embeddings.create(model="cut", input=value, **more)
+        vectors = np.array([each.embedding for each in reply.data])
+        assert vectors.shape == oracle.shape and np.abs(vectors - oracle).max() < 1e-5
 
 
 def test_a_model_in_a_folder_of_its_own(client: openai.OpenAI, paths: dict[str, Path]) -> None:
     reply = client.embeddings.create(model="folder", input="the DOG")
-    expected = load_embedder(paths["folder"]).embed(["the DOG"])
-    assert np.abs(np.array(reply.data[0].embedding) - expected).max() < 1e-5
+    oracle = load_embedder(paths["folder"]).embed(["the DOG"])
+    assert np.abs(np.array(reply.data[0].embedding) - oracle).max() < 1e-5
 
 
 def test_an_answer_that_comes_in_parts(client: openai.OpenAI, paths: dict[str, Path]) -> None:
-    texts = [f"{'the cat ' * (number % 7)} {GIVEN[number % 6]}" for number in range(60)]
+    texts = [f"{'the cat ' * (number % 7)} {INPUTS[number % 6]}" for number in range(60)]
     reply = client.embeddings.create(model="long", input=texts)
     embedder = load_embedder(paths["long"])
-    tokens = sum(len(passage.tokens) for passage in embedder.passages(texts))
+    tokens = sum(len(each.tokens) for each in embedder.passages(texts))
     assert reply.usage.prompt_tokens == tokens > 2 * 256
-    found = np.array([each.embedding for each in reply.data])
-    assert np.abs(found - embedder.embed(texts)).max() < 1e-5
+    vectors = np.array([each.embedding for each in reply.data])
+    assert np.abs(vectors - embedder.embed(texts)).max() < 1e-5
 
 
 def test_many_clients_at_once(client: openai.OpenAI, embedder: Embedder) -> None:
     def ask(number: int) -> list[float]:
-        texts = [GIVEN[(number + at) % len(GIVEN)] for at in range(5)]
+        texts = [INPUTS[(number + at) % len(INPUTS)] for at in range(5)]
         more: dict[str, Any] = {"extra_body": {"truncate": True}}
         return client.embeddings.create(model="cut", input=texts, **more).data[0].embedding
 
     with ThreadPoolExecutor(12) as pool:
-        found = list(pool.map(ask, range(36)))
-    expected = embedder.embed(GIVEN)
-    for number, vector in enumerate(found):
-        assert np.abs(np.array(vector) - expected[number % len(GIVEN)]).max() < 1e-5
+        vectors = list(pool.map(ask, range(36)))
+    oracle = embedder.embed(INPUTS)
+    for number, vector in enumerate(vectors):
+        assert np.abs(np.array(vector) - oracle[number % len(INPUTS)]).max() < 1e-5
 
 
 def test_rerank(server: Server, reranker: Reranker) -> None:
-    scores = reranker.score(QUERY, GIVEN)
-    order = sorted(range(len(GIVEN)), key=lambda row: -scores[row])
-    body = {"model": "rank", "query": QUERY, "documents": GIVEN, "truncate": True}
+    scores = reranker.score(QUERY, INPUTS)
+    order = sorted(range(len(INPUTS)), key=lambda row: -scores[row])
+    body = {"model": "rank", "query": QUERY, "documents": INPUTS, "truncate": True}
     for path in ("/v1/rerank", "/rerank", "/v2/rerank"):
         status, reply, _ = server.ask("POST", path, body)
         assert status == 200, reply
         assert [each["index"] for each in reply["results"]] == order
-        found = [each["relevance_score"] for each in reply["results"]]
-        assert found == pytest.approx([scores[row] for row in order], abs=1e-5)
-    documents = [{"text": text} for text in GIVEN]
+        shown = [each["relevance_score"] for each in reply["results"]]
+        assert shown == pytest.approx([scores[row] for row in order], abs=1e-5)
+    documents = [{"text": text} for text in INPUTS]
     more = {"documents": documents, "top_n": 2, "return_documents": True}
     shown = server.ask("POST", "/v1/rerank", body | more)[1]["results"]
-    assert [each["document"]["text"] for each in shown] == [GIVEN[row] for row in order[:2]]
-    tokens = sum(len(pair.tokens) for pair in reranker.passages(QUERY, GIVEN))
+    assert [each["document"]["text"] for each in shown] == [INPUTS[row] for row in order[:2]]
+    tokens = sum(len(pair.tokens) for pair in reranker.passages(QUERY, INPUTS))
     assert reply["usage"]["total_tokens"] == tokens
 
 
 def test_score(server: Server, reranker: Reranker) -> None:
-    body = {"model": "rank", "text_1": QUERY, "text_2": GIVEN, "truncate_prompt_tokens": -1}
-    found = server.ask("POST", "/v1/score", body)[1]["data"]
-    assert [each["score"] for each in found] == pytest.approx(
-        reranker.score(QUERY, GIVEN), abs=1e-5
+    body = {"model": "rank", "text_1": QUERY, "text_2": INPUTS, "truncate_prompt_tokens": -1}
+    data = server.ask("POST", "/v1/score", body)[1]["data"]
+    assert [each["score"] for each in data] == pytest.approx(
+        reranker.score(QUERY, INPUTS), abs=1e-5
     )
 
 
@@ -209,12 +237,12 @@ def test_mistakes_of_a_ranking(server: Server) -> None:
 
 
 def test_what_is_no_chat_model_says_what_it_is_for(server: Server) -> None:
-    ask = {"messages": HELLO, "max_tokens": 5}
+    chat = {"messages": HELLO, "max_tokens": 5}
     for model, where in (("cut", "/v1/embeddings"), ("rank", "/v1/rerank")):
         asked: dict[str, dict[str, Any]] = {
-            "/v1/chat/completions": ask,
+            "/v1/chat/completions": chat,
             "/v1/completions": {"prompt": "a"},
-            "/v1/messages": ask,
+            "/v1/messages": chat,
             "/v1/messages/count_tokens": {"messages": HELLO},
         }
         for path, body in asked.items():
@@ -225,15 +253,15 @@ def test_what_is_no_chat_model_says_what_it_is_for(server: Server) -> None:
 
 def test_run_says_that_it_writes_nothing(paths: dict[str, Path]) -> None:
     command = [*COMMAND, "run", "hello", "--model", str(paths["cut"])]
-    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert said.returncode == 2 and "embeds texts and does nothing else" in said.stderr
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2 and "embeds texts and does nothing else" in done.stderr
 
 
 # What goes wrong while it computes
 
 
 def worker_of(server: Server, model: str) -> psutil.Process:
-    """The worker that works when the model is asked."""
+    """Return the worker that works when the model is asked."""
     before = {each.pid: sum(each.cpu_times()[:2]) for each in server.workers()}
     texts = ["the cat sleeps " * 40] * 200
     body = {"model": model, "input": texts, "truncate": True}

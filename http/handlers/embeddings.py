@@ -1,0 +1,50 @@
+"""POST /v1/embeddings, /v1/rerank and /v1/score: the endpoints of embedding models."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from ...translate import openai_embeddings, rerank
+from ...translate.chat import Identity
+from ...translate.rerank import Ranking, Scores
+from ..backends import Backends
+from ..message import HttpRequest, Response
+from .answers import decode_body, identity
+
+
+@dataclass(frozen=True, slots=True)
+class CreateEmbeddings:
+    backends: Backends
+
+    async def __call__(self, request: HttpRequest) -> Response:
+        embedding = await decode_body(openai_embeddings.decode_request, request.body)
+        backend = self.backends.find(embedding.model)
+        vectors = await backend.embed(replace(embedding, client=request.caller))
+        encode = openai_embeddings.encode_response
+        return Response(200, await asyncio.to_thread(encode, embedding, vectors, backend.name))
+
+
+@dataclass(frozen=True, slots=True)
+class RerankDialect:
+    """The way to read a request of an endpoint that scores, and to write its answer."""
+
+    prefix: str  # of an answer's id
+    decode_request: Callable[[bytes], Ranking]
+    encode_response: Callable[[Ranking, Scores, Identity], bytes]
+
+
+RERANK = RerankDialect("rerank-", rerank.decode_request, rerank.encode_response)
+SCORE = RerankDialect("score-", rerank.decode_score, rerank.encode_score)
+
+
+@dataclass(frozen=True, slots=True)
+class RankDocuments:
+    dialect: RerankDialect
+    backends: Backends
+
+    async def __call__(self, request: HttpRequest) -> Response:
+        ranking = await decode_body(self.dialect.decode_request, request.body)
+        backend = self.backends.find(ranking.model)
+        scores = await backend.rerank(replace(ranking, client=request.caller))
+        who = identity(self.dialect.prefix, backend)
+        return Response(200, self.dialect.encode_response(ranking, scores, who))

@@ -1,0 +1,112 @@
+"""Answers whole, streamed, refused and counted, by a toy backend; where a body is decoded."""
+
+import asyncio
+import json
+import threading
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bessemer.engine.request import Refusal
+from bessemer.http.backends import Backends
+from bessemer.http.endpoints import DIALECTS
+from bessemer.http.handlers.answers import QUICK, CountTokens, Generate, decode_body, identity
+from bessemer.http.message import HttpRequest, Response, StreamingResponse
+from bessemer.translate import anthropic
+from tests.http import toy
+from tests.http.toy import ToyBackend
+from tests.http.toy_server import post, serving
+
+HI: list[Any] = [{"role": "user", "content": "Hi"}]
+
+
+def request(body: Any) -> HttpRequest:
+    return HttpRequest(
+        "POST", "/", "", (), json.dumps(body).encode(), "192.0.2.7", "req_1", "key:a"
+    )
+
+
+def test_an_answer_is_whole_or_a_stream_and_its_backend_knows_the_caller() -> None:
+    model = ToyBackend("toy")
+    generate = Generate(toy.DIALECT, Backends({"org/toy": model}))
+
+    async def chunks(stream: bool) -> list[bytes]:
+        reply = await generate(request({"model": "toy", "say": "Hi", "stream": stream}))
+        if isinstance(reply, Response):
+            return [reply.body]
+        assert dict(reply.headers)[b"cache-control"] == b"no-cache"
+        return [chunk async for chunk in reply.chunks]
+
+    assert asyncio.run(chunks(False)) == [b'{"by":"toy","said":"Hello there"}']
+    pieces = [b'{"piece":"Hello "}\n', b'{"piece":"there"}\n', b'{"by":"toy"}\n']
+    assert asyncio.run(chunks(True)) == pieces
+    assert [each.client for each in model.asked] == ["key:a"] * 2 and model.closed == 2
+
+
+def test_a_stream_that_is_given_up_gives_up_its_backend() -> None:
+    model = ToyBackend("toy")
+
+    async def run() -> None:
+        generate = Generate(toy.DIALECT, Backends({"toy": model}))
+        reply = await generate(request({"model": "toy", "say": "Hi", "stream": True}))
+        assert isinstance(reply, StreamingResponse)
+        await anext(reply.chunks)
+        assert model.closed == 0
+        await reply.chunks.aclose()
+
+    asyncio.run(run())
+    assert model.closed == 1
+
+
+def test_tokens_are_counted_by_the_model_that_is_named() -> None:
+    dialect = anthropic.DIALECT.count
+    assert dialect is not None
+    count = CountTokens(dialect, Backends({"toy": ToyBackend("toy")}))
+    reply = asyncio.run(count(request({"model": "toy", "messages": HI})))
+    assert (reply.status, reply.body) == (200, b'{"input_tokens":42}')
+    with pytest.raises(Refusal) as caught:
+        asyncio.run(count(request({"model": "none", "messages": HI})))
+    assert caught.value.code == "model_not_found"
+
+
+def test_only_a_large_body_leaves_the_event_loop() -> None:
+    async def threads() -> list[int]:
+        return [
+            await decode_body(lambda _: threading.get_ident(), b"x" * size)
+            for size in (0, QUICK - 1, QUICK)
+        ]
+
+    empty, small, large = asyncio.run(threads())
+    assert empty == small == threading.get_ident() != large
+
+
+def test_every_answer_has_an_id_of_its_own() -> None:
+    first, second = (identity("cmpl-", ToyBackend("toy")) for _ in range(2))
+    assert first.id != second.id and len(first.id) == len("cmpl-") + 24
+    assert first.id.startswith("cmpl-") and first.model == "toy" and first.created > 1_700_000_000
+
+
+@pytest.mark.parametrize("path", [*DIALECTS, "/toy"])
+def test_a_backend_that_refuses_before_its_first_event_and_after(path: str) -> None:
+    body = {"model": "toy", "messages": HI, "max_tokens": 9, "prompt": "Hi", "say": "Hi"}
+    dialect = {**DIALECTS, "/toy": toy.DIALECT}[path]
+    for breaks, streams in ((0, False), (0, True), (3, False)):
+        model = ToyBackend("toy", breaks=breaks)
+        with serving(model, dialects={"/toy": toy.DIALECT}) as port:
+            status, headers, answer = post(port, path, body | {"stream": streams})
+        assert (status, headers["retry-after"]) == (503, "1")
+        assert b"Toys break." in answer and model.closed == 1
+    model = ToyBackend("toy", breaks=3)
+    with serving(model, dialects={"/toy": toy.DIALECT}) as port:
+        status, _, answer = post(port, path, body | {"stream": True})
+    assert status == 200 and b"Toys break." in answer.rstrip().splitlines()[-1]
+    assert model.closed == 1 and dialect.framing in ("sse", "ndjson")
+
+
+def test_a_dialect_may_want_its_stream_as_one_document() -> None:
+    dialect = replace(toy.DIALECT, framing="json")
+    with serving(ToyBackend("toy"), dialects={"/toy": dialect}) as port:
+        _, headers, body = post(port, "/toy", {"model": "toy", "say": "Hi", "stream": True})
+    assert headers["content-type"] == "application/json"
+    assert [list(each) for each in json.loads(body)] == [["piece"], ["piece"], ["by"]]

@@ -1,0 +1,71 @@
+"""`bessemer run`: where its words go, by a toy backend; and one answer by the real model."""
+
+import subprocess
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from bessemer.http import oneshot
+from bessemer.http.backends import Backends
+from bessemer.http.config import Config, UsageError
+from bessemer.translate.chat import Chat, GenerationOptions, Message, said
+from tests.http.running import COMMAND
+from tests.http.toy import ToyBackend
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> ToyBackend:
+    backend = ToyBackend("bessemer-guide")
+
+    @asynccontextmanager
+    async def started(*_: Any) -> AsyncGenerator[Backends, None]:
+        yield Backends({backend.name: backend})
+
+    monkeypatch.setattr(oneshot, "started", started)
+    return backend
+
+
+def test_the_answer_goes_to_stdout_and_thinking_to_stderr(
+    model: ToyBackend, capfd: pytest.CaptureFixture[str]
+) -> None:
+    options = GenerationOptions(temperature=0.5, seed=7)
+    assert oneshot.run(Config(log_level="error"), "Hi", options, "Be brief.") == 0
+    out, err = capfd.readouterr()
+    assert (out, err) == ("Hello there\n", "Hm.")
+    (chat,) = model.asked
+    assert isinstance(chat, Chat) and chat.messages == (
+        Message("system", said("Be brief.")),
+        Message("user", said("Hi")),
+    )
+    assert chat.options == GenerationOptions(temperature=0.5, seed=7, stream=True)
+    assert oneshot.run(Config(), "Hi", options, None) == 0
+    assert [message.role for message in model.asked[1].messages] == ["user"]  # type: ignore[union-attr]
+
+
+def test_a_refusal_is_a_users_mistake(model: ToyBackend) -> None:
+    model.breaks = 3
+    with pytest.raises(UsageError, match=r"Toys break\."):
+        oneshot.run(Config(log_level="error"), "Hi", GenerationOptions(), None)
+    assert model.closed == 1
+
+
+def test_one_model_answers() -> None:
+    with pytest.raises(UsageError, match="run answers with one model; give --model once"):
+        oneshot.run(Config(models=("a", "b")), "Hi", GenerationOptions(), None)
+
+
+def test_run_answers_once() -> None:
+    result = subprocess.run(
+        [*COMMAND, "run", "How do I serve a model?"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0 and "bessemer serve --model" in result.stdout
+    said = [line for line in result.stderr.splitlines() if "CPU kernels" not in line]
+    assert not said  # but for the kernels that are compiled, or cannot be
+    again = subprocess.run(
+        [*COMMAND, "run", "-", "--max-tokens", "3"],
+        input="How do I serve a model?", capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert again.returncode == 0 and result.stdout.startswith(again.stdout.rstrip("\n"))

@@ -1,0 +1,87 @@
+"""The conversation vocabulary: contents, what a request leaves open, and what crosses to a log."""
+
+import dataclasses
+
+import msgspec
+import pytest
+
+from bessemer.engine.request import Refusal
+from bessemer.translate.chat import (
+    AnswerStarted,
+    ArgumentsDelta,
+    Audio,
+    Chat,
+    Completion,
+    Document,
+    Done,
+    Event,
+    Failure,
+    Finish,
+    GenerationOptions,
+    Heartbeat,
+    Image,
+    Message,
+    ReasoningDelta,
+    Text,
+    TextDelta,
+    ToolCallBegun,
+    ToolChoice,
+    Usage,
+    said,
+)
+
+EVENTS: list[Event] = [
+    AnswerStarted(Usage(3, 0)),
+    TextDelta(0, "a"),
+    ReasoningDelta(0, "a"),
+    ToolCallBegun(0, 0, "call_1", "add"),
+    ArgumentsDelta(0, 0, "{}"),
+    Finish(0, "stop"),
+    Done(Usage(3, 4)),
+    Heartbeat(),
+    Failure(Refusal(503, "overloaded", "Later.")),
+]
+
+
+def test_a_text_is_one_part_and_an_empty_one_is_none() -> None:
+    assert said("Hi") == (Text("Hi"),) and said("") == ()
+
+
+def test_the_text_of_a_message_is_its_text_parts_a_line_each() -> None:
+    image = Image(media_type="image/png", data=b"x", detail="low")
+    document = Document(media_type="application/pdf", url="https://example.org/a.pdf", title="A")
+    audio = Audio(media_type="audio/wav")
+    message = Message("user", (Text("one"), image, Text("two"), document, audio))
+    assert message.text == "one\ntwo"
+    assert Message("user", (image,)).text == Message("assistant").text == ""
+
+
+def test_what_a_request_does_not_say_is_left_open() -> None:
+    options = GenerationOptions()
+    left_open = {name for name in options.__slots__ if getattr(options, name) is None}
+    assert left_open == {
+        *("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "logprobs"),
+        *("repetition_penalty", "presence_penalty", "frequency_penalty"),
+    }
+    chat, completion = Chat("m", ()), Completion("m", ())
+    assert chat.options == completion.options == options and options.n == 1
+    assert chat.response_format is completion.response_format is None
+    assert chat.tool_choice == ToolChoice("auto", (), parallel=True)
+    assert not (chat.continue_final or chat.tools or chat.client or completion.echo)
+
+
+def test_requests_share_nothing_that_can_be_changed() -> None:
+    first, second = Chat("m", ()), Chat("m", ())
+    assert first == second and first.template is not second.template
+    assert GenerationOptions().logit_bias is not GenerationOptions().logit_bias
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        first.model = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_events_cannot_be_changed_and_are_all_there(event: Event) -> None:
+    assert {type(each) for each in EVENTS} == set(Event.__args__)
+    assert isinstance(event, msgspec.Struct)
+    for name in event.__struct_fields__:
+        with pytest.raises(AttributeError):
+            setattr(event, name, None)

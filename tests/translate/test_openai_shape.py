@@ -1,0 +1,178 @@
+"""The part that OpenAI's two text dialects share: refused fields, prompts, usage, chunks."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from openai.types import CompletionUsage
+
+from bessemer.engine.request import Refusal
+from bessemer.translate import openai_chat, openai_completions
+from bessemer.translate.chat import (
+    Done,
+    Event,
+    Failure,
+    Finish,
+    GenerateRequest,
+    GenerationOptions,
+    Identity,
+    TokenText,
+    Usage,
+)
+from bessemer.translate.dialect import ServerEvent
+from bessemer.translate.openai_shape import (
+    AnswerBody,
+    ChunkStream,
+    UsageBody,
+    each_prompt,
+    encode_json,
+    finite,
+    usage_body,
+)
+
+DIALECTS: dict[str, tuple[Callable[[bytes], GenerateRequest], dict[str, Any]]] = {
+    "chat": (openai_chat.decode_request, {"messages": [{"role": "user", "content": "Hi"}]}),
+    "completions": (openai_completions.decode_request, {"prompt": "Hi"}),
+}
+every_dialect = pytest.mark.parametrize("dialect", DIALECTS)
+
+
+def decoded(dialect: str, **fields: Any) -> GenerateRequest:
+    decode, body = DIALECTS[dialect]
+    return decode(json.dumps({"model": "m", **body, **fields}).encode())
+
+
+@every_dialect
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("tools", [{"type": "function", "function": {"name": "f"}}]),
+        ("tool_choice", "required"),
+        ("tool_choice", {"type": "function", "function": {"name": "f"}}),
+        ("functions", [{"name": "f"}]),
+        ("function_call", {"name": "f"}),
+        ("response_format", {"type": "json_object"}),
+        ("response_format", {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}}),
+        ("response_format", "json"),
+        ("structured_outputs", {"regex": "a"}),
+        ("guided_json", {"type": "object"}),
+        ("guided_regex", "a+"),
+        ("guided_choice", ["a"]),
+        ("guided_grammar", "root ::= a"),
+        ("grammar", "root ::= a"),
+        ("json_schema", {"type": "object"}),
+        ("modalities", ["text", "audio"]),
+        ("audio", {"voice": "a"}),
+        ("chat_template", "{{ messages }}"),
+    ],
+)
+def test_what_is_not_built_yet_is_refused_by_name(dialect: str, name: str, value: Any) -> None:
+    with pytest.raises(Refusal) as caught:
+        decoded(dialect, **{name: value})
+    error = caught.value
+    assert (error.status, error.code, error.field) == (400, "unsupported", name)
+    assert "does not have" in error.message
+    assert name in error.message
+
+
+@every_dialect
+def test_what_asks_for_nothing_is_let_through(dialect: str) -> None:
+    assert decoded(
+        dialect,
+        tools=[],
+        tool_choice="none",
+        functions=[],
+        function_call="auto",
+        response_format={"type": "text"},
+        guided_json=None,
+        modalities=["text"],
+        user="u",
+        unknown={"a": [1]},
+    ) == decoded(dialect)
+
+
+@pytest.mark.parametrize(
+    ("value", "prompts"),
+    [
+        ("a", ("a",)),
+        (["a", "b"], ("a", "b")),
+        ([1, 2], ((1, 2),)),
+        ([[1], [2, 3]], ((1,), (2, 3))),
+        ([1, 2, 3], ((1, 2, 3),)),  # one prompt, however many ids
+    ],
+)
+def test_each_prompt_of_a_field(value: Any, prompts: tuple[Any, ...]) -> None:
+    assert each_prompt("input", value, 2) == prompts
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (["a", "b", "c"], "input must hold at most 2 texts."),
+        ([[1], [2], [3]], "input must hold at most 2 texts."),
+        (["a", 1], "input must not mix texts, token ids and lists of token ids."),
+        ([[1], 1], "input must not mix texts, token ids and lists of token ids."),
+    ],
+)
+def test_prompts_that_are_refused(value: Any, says: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        each_prompt("input", value, 2)
+    assert (caught.value.field, caught.value.message) == ("input", says)
+
+
+def test_usage_as_the_sdk_reads_it() -> None:
+    body = encode_json(usage_body(Usage(prompt=10, completion=4, cached=8, reasoning=3)))
+    usage = CompletionUsage.model_validate_json(body, strict=True)
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (10, 4, 14)
+    assert usage.prompt_tokens_details and usage.prompt_tokens_details.cached_tokens == 8
+    assert usage.completion_tokens_details
+    assert usage.completion_tokens_details.reasoning_tokens == 3
+
+
+@pytest.mark.parametrize(
+    ("logprob", "value"), [(-0.5, -0.5), (float("-inf"), -9999.0), (None, -9999.0), (-1e5, -9999.0)]
+)
+def test_a_log_probability_is_finite(logprob: float | None, value: float) -> None:
+    assert finite(TokenText("x", b"x", logprob)) == value
+
+
+class ToyChunk(AnswerBody):
+    choices: list[str]
+    usage: UsageBody | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class ToyStream(ChunkStream):
+    body = ToyChunk
+
+    def _finish(self, event: Finish) -> tuple[ServerEvent, ...]:
+        return (self._send(event.reason),)  # type: ignore[arg-type]
+
+    handlers = {  # noqa: RUF012
+        Finish: _finish,
+        Done: ChunkStream._done,
+        Failure: ChunkStream._failure,
+    }
+
+
+@pytest.mark.parametrize("include_usage", [False, True])
+def test_chunks_repeat_who_answers_and_the_last_may_have_the_usage(include_usage: bool) -> None:
+    options = GenerationOptions(include_usage=include_usage)
+    stream = ToyStream(Identity("x-1", 7, "m"), options)
+    events: list[Event] = [Finish(0, "stop"), Done(Usage(2, 3))]
+    *chunks, mark = [each for event in events for each in stream.encode(event)]
+    assert (mark.data, mark.mark) == (b"[DONE]", True) and not any(each.mark for each in chunks)
+    bodies = [msgspec.json.decode(each.data) for each in chunks]
+    head = {"id": "x-1", "created": 7, "model": "m"}
+    if not include_usage:
+        assert bodies == [head | {"choices": ["stop"]}]
+        return
+    assert bodies[0] == head | {"choices": ["stop"], "usage": None}
+    assert bodies[1]["choices"] == [] and bodies[1]["usage"]["total_tokens"] == 5
+
+
+def test_a_failure_is_the_last_chunk() -> None:
+    stream = ToyStream(Identity("x-1", 7, "m"), GenerationOptions())
+    (event,) = stream.encode(Failure(Refusal(503, "overloaded", "Later.")))
+    assert msgspec.json.decode(event.data)["error"]["message"] == "Later." and not event.mark
