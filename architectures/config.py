@@ -35,7 +35,7 @@ class Rope:
     long_factors: tuple[float, ...] = ()
     long_attention_factor: float | None = None  # where it is another in long sequences
     context: int = 0
-    turning: int = 0  # dimensions that do, of `proportional`
+    rotated_dims: int = 0  # dimensions that do, of `proportional`
 
     @property
     def varies(self) -> bool:
@@ -478,7 +478,7 @@ class ModelConfig:
         return tuple(None if b.mixer is None else b.mixer.cache for b in self.blocks)
 
     @property
-    def homes(self) -> tuple[int, ...]:
+    def cache_index(self) -> tuple[int, ...]:
         """For each block the one that keeps what it attends to: itself, unless it borrows."""
         mixers = [block.mixer for block in self.blocks]
         return tuple(

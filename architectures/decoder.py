@@ -36,19 +36,24 @@ from .layers.moe import LatentMoE, MoE
 from .layers.norm import AnyNorm, fused, settled
 from .layers.norm import load as load_norm
 from .layers.per_layer import Gate, Inputs
-from .layers.rope import Rotary, still
+from .layers.rope import Rotary, no_rope_table
 from .layers.sharing_attention import SharingAttention
 from .layers.short_conv import ShortConv
 from .layers.ssm import Ssm
 from .parameters import Parameters
-from .step import Cache, Residual, Step, Turns
+from .step import Cache, Residual, StepContext, StepRows
 
 
 class Mixer(Protocol):
     """The part of a block in which tokens see others."""
 
     def __call__(
-        self, x: mx.array, norm: AnyNorm | None, residual: Residual, turns: Turns, cache: Cache
+        self,
+        x: mx.array,
+        norm: AnyNorm | None,
+        residual: Residual,
+        context: StepContext,
+        cache: Cache,
     ) -> tuple[mx.array, Cache]:
         """The layer of norm(x), plus the residual; and the next cache."""
         ...
@@ -105,18 +110,18 @@ class Block:
             None if places.factor is None else parameters.vector(f"{name}.{places.factor}", 1),
         )
 
-    def __call__(self, x: mx.array, turns: Turns, cache: Cache) -> tuple[mx.array, Cache]:
-        x, cache = self._parts(x, turns, cache)
+    def __call__(self, x: mx.array, context: StepContext, cache: Cache) -> tuple[mx.array, Cache]:
+        x, cache = self._parts(x, context, cache)
         if self.last is not None:
-            x = x + self.last(x, turns)
+            x = x + self.last(x, context)
         return (x if self.factor is None else x * self.factor), cache
 
-    def _parts(self, x: mx.array, turns: Turns, cache: Cache) -> tuple[mx.array, Cache]:
+    def _parts(self, x: mx.array, context: StepContext, cache: Cache) -> tuple[mx.array, Cache]:
         if self.parallel:
-            return self._side_by_side(x, turns, cache)
+            return self._side_by_side(x, context, cache)
         if self.mixer is not None:
             apart = self._apart(self.after_mixer)
-            y, cache = self.mixer(x, self.before_mixer, None if apart else x, turns, cache)
+            y, cache = self.mixer(x, self.before_mixer, None if apart else x, context, cache)
             x = self._sum(x, y, self.after_mixer) if apart else y
         if self.feed_forward is not None:
             apart = self._apart(self.after_feed_forward)
@@ -124,11 +129,13 @@ class Block:
             x = self._sum(x, y, self.after_feed_forward) if apart else y
         return x, cache
 
-    def _side_by_side(self, x: mx.array, turns: Turns, cache: Cache) -> tuple[mx.array, Cache]:
+    def _side_by_side(
+        self, x: mx.array, context: StepContext, cache: Cache
+    ) -> tuple[mx.array, Cache]:
         assert self.mixer is not None and self.feed_forward is not None
         assert self.before_mixer is not None
         normed = self.before_mixer(x)
-        x, cache = self.mixer(normed, None, x, turns, cache)
+        x, cache = self.mixer(normed, None, x, context, cache)
         return self.feed_forward(normed, None, x), cache
 
     def _apart(self, after: AnyNorm | None) -> bool:
@@ -185,8 +192,8 @@ class Decoder:
     ropes: tuple[Rotary, ...]
     inputs: Inputs | None  # each layer's own embeddings
     streams: Streams | None
-    homes: tuple[int, ...]  # of each block, the number of its cache
-    unturned: bool  # some layers have no positions
+    cache_index: tuple[int, ...]  # of each block, the number of its cache
+    no_rope: bool  # some layers have no positions
     config: ModelConfig
     dtype: mx.Dtype  # of activations; what a cache should hold
 
@@ -207,7 +214,7 @@ class Decoder:
             tuple(Rotary.of(rope) for rope in config.ropes),
             None if config.per_layer is None else Inputs.load(parameters, config, config.per_layer),
             None if config.altup is None else Streams.load(parameters, config, config.altup),
-            config.homes,
+            config.cache_index,
             any(isinstance(m, AttentionConfig) and m.rope is None for m in mixers),
             config,
             parameters.dtype,
@@ -222,7 +229,7 @@ class Decoder:
         return [mixer.heads if isinstance(mixer, Attention) else None for mixer in mixers]
 
     def __call__(
-        self, tokens: mx.array, step: Step, caches: Sequence[Cache], rows: mx.array
+        self, tokens: mx.array, step: StepRows, caches: Sequence[Cache], rows: mx.array
     ) -> tuple[mx.array, list[Cache]]:
         """tokens: (rows,) int32; gives float32 logits of the wanted `rows`, and the next caches.
 
@@ -232,19 +239,21 @@ class Decoder:
         return self.logits(x if rows.size == x.shape[0] else x[rows]), written
 
     def hidden(
-        self, tokens: mx.array, step: Step, caches: Sequence[Cache]
+        self, tokens: mx.array, step: StepRows, caches: Sequence[Cache]
     ) -> tuple[mx.array, list[Cache]]:
         """(rows, hidden_size), before the last norm."""
         x = embedding(tokens, self.embed, self.dtype)
         if self.config.embed_scale != 1:
             x = x * self.config.embed_scale
-        tables = tuple(rope.table(step.positions, step.reaches) for rope in self.ropes)
+        tables = tuple(rope.table(step.positions, step.max_lens) for rope in self.ropes)
         inputs = None if self.inputs is None else self.inputs(tokens, x)
-        turns = Turns(step, tables, still(step.positions) if self.unturned else None, inputs)
+        context = StepContext(
+            step, tables, no_rope_table(step.positions) if self.no_rope else None, inputs
+        )
         x = x if self.streams is None else self.streams.spread(x)
         written = list(caches)
-        for block, home in zip(self.blocks, self.homes, strict=True):
-            x, written[home] = block(x, turns, written[home])
+        for block, index in zip(self.blocks, self.cache_index, strict=True):
+            x, written[index] = block(x, context, written[index])
         return (x if self.streams is None else self.streams.gather(x)), written
 
     def logits(self, x: mx.array) -> mx.array:

@@ -32,7 +32,7 @@ def read_rope(
     fields.ignore(ORIGINAL)  # what the kind has no use for
     kind = scaling.choice(name, SPELLINGS, KINDS[0])
     if kind == "proportional":  # pairs are of the whole head, though but a share of them turns
-        return Rope(head_dim, theta, kind, scaling.number("factor", 1.0), turning=dims)
+        return Rope(head_dim, theta, kind, scaling.number("factor", 1.0), rotated_dims=dims)
     return READERS[kind](fields, scaling, Rope(dims, theta))
 
 

@@ -6,7 +6,7 @@ import mlx.core as mx
 
 from ..config import AltUpConfig, MlpConfig, ModelConfig, PerLayerConfig, SharingConfig
 from ..parameters import Parameters
-from ..step import Cache, Turns
+from ..step import Cache, StepContext
 from .linear import Linear
 from .mlp import MLP, AnyMLP
 from .norm import AnyNorm
@@ -158,16 +158,16 @@ class AltUpBlock:
             Gate.load(parameters, config, per_layer, layer),
         )
 
-    def __call__(self, x: mx.array, turns: Turns, cache: Cache) -> tuple[mx.array, Cache]:
+    def __call__(self, x: mx.array, context: StepContext, cache: Cache) -> tuple[mx.array, Cache]:
         """x: (rows, streams, hidden_size)."""
         predicted = self.altup.predict(x)
         active = predicted[:, self.altup.active]
         before, after, before_ffn, after_ffn = self.norms
         normed = before(active)
-        attended, cache = self.attention(normed, None, None, turns, cache)
+        attended, cache = self.attention(normed, None, None, context, cache)
         active = (active + after(attended) + self.laurel(normed)) * 0.5**0.5
         active = active + after_ffn(self.feed_forward(active, before_ffn, None))
         x = self.altup.correct(predicted, active)
         seen = x[:, self.altup.active]
-        added = self.gate(seen if self.scale is None else seen * self.scale, turns)
+        added = self.gate(seen if self.scale is None else seen * self.scale, context)
         return mx.concatenate([x[:, :1], x[:, 1:] + added[:, None]], axis=1), cache

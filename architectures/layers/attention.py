@@ -15,7 +15,7 @@ from ...kernels.rope import rope
 from ...kernels.weight import take_rows
 from ..config import AttentionConfig, ModelConfig
 from ..parameters import Parameters
-from ..step import Cache, Residual, Turns
+from ..step import Cache, Residual, StepContext
 from .linear import Linear
 from .norm import AnyNorm, HeadNorms, scale
 
@@ -58,7 +58,12 @@ class Attention:
         )
 
     def __call__(
-        self, x: mx.array, norm: AnyNorm | None, residual: Residual, turns: Turns, cache: Cache
+        self,
+        x: mx.array,
+        norm: AnyNorm | None,
+        residual: Residual,
+        context: StepContext,
+        cache: Cache,
     ) -> tuple[mx.array, Cache]:
         """The attention of norm(x), plus the residual."""
         qkv = self.projections(x, norm=norm)
@@ -68,16 +73,16 @@ class Attention:
         if self.joint_norms is not None:
             qkv = self._normed(qkv, *self.joint_norms)
         if self.temper:
-            qkv = self._tempered(qkv, turns.step.positions)
-        attended, cache = self._attend(qkv, turns, cache)
+            qkv = self._tempered(qkv, context.rows.positions)
+        attended, cache = self._attend(qkv, context, cache)
         if gates is not None:
             attended = opened(attended, gates)
         return self.output(attended, residual), cache
 
-    def _attend(self, qkv: mx.array, turns: Turns, cache: Cache) -> tuple[mx.array, Cache]:
+    def _attend(self, qkv: mx.array, context: StepContext, cache: Cache) -> tuple[mx.array, Cache]:
         assert isinstance(cache, Pages)
-        layout = turns.step.layouts[self.group]
-        return attention(qkv, self.heads, turns.table(self.rope), cache, layout)
+        layout = context.rows.layouts[self.group]
+        return attention(qkv, self.heads, context.table(self.rope), cache, layout)
 
     @property
     def _queries(self) -> int:
@@ -98,15 +103,15 @@ class Attention:
 class TwoWayAttention(Attention):
     """The same where a row sees those after it too; the step has whole sequences, and no cache."""
 
-    def _attend(self, qkv: mx.array, turns: Turns, cache: Cache) -> tuple[mx.array, Cache]:
-        heads, runs = self.heads, turns.step.runs
+    def _attend(self, qkv: mx.array, context: StepContext, cache: Cache) -> tuple[mx.array, Cache]:
+        heads, runs = self.heads, context.rows.runs
         assert cache is None and runs is not None
         assert heads.sinks is None and heads.softcap is None and heads.value_dim == heads.head_dim
         rows, (count, shared) = qkv.shape[0], (heads.heads, heads.kv_heads)
         q, k, v = mx.split(qkv.reshape(rows, -1, heads.head_dim), [count, count + shared], axis=1)
         q = q if heads.q_norm is None else rms_norm(q, heads.q_norm, heads.eps)
         k = k if heads.k_norm is None else rms_norm(k, heads.k_norm, heads.eps)
-        table = turns.table(self.rope)
+        table = context.table(self.rope)
         q, k = (rope(x, table, heads.interleaved, heads.turned_from) for x in (q, k))
         k, v = (mx.repeat(x, count // shared, axis=1) for x in (k, v))
         each = mx.concatenate([q, k, v], axis=1).reshape(rows, -1)

@@ -14,7 +14,7 @@ from ...kernels.runs import States
 from ...kernels.weight import Dense, Quantized, take_rows
 from ..config import DeltaConfig, ModelConfig
 from ..parameters import Parameters
-from ..step import Cache, Residual, Turns
+from ..step import Cache, Residual, StepContext
 from . import convolution
 from .linear import Linear
 from .norm import AnyNorm
@@ -48,10 +48,15 @@ class DeltaNet:
         )
 
     def __call__(
-        self, x: mx.array, norm: AnyNorm | None, residual: Residual, turns: Turns, cache: Cache
+        self,
+        x: mx.array,
+        norm: AnyNorm | None,
+        residual: Residual,
+        context: StepContext,
+        cache: Cache,
     ) -> tuple[mx.array, Cache]:
         """The layer of norm(x), plus the residual."""
-        runs, own = turns.step.runs, self.sizes
+        runs, own = context.rows.runs, self.sizes
         assert isinstance(cache, States) and runs is not None
         rows, values, keys = x.shape[0], own.heads * own.value_dim, own.key_heads * own.key_dim
         ends = np.cumsum([own.channels, values, own.heads]).tolist()

@@ -14,7 +14,7 @@ from ...kernels.rms_norm import Norm
 from ...kernels.weight import Dense, Quantized, Weight, take_rows, widen
 from ..config import LatentConfig, ModelConfig
 from ..parameters import Parameters
-from ..step import Cache, Residual, Turns
+from ..step import Cache, Residual, StepContext
 from .linear import Linear
 from .norm import AnyNorm
 
@@ -63,7 +63,12 @@ class LatentAttention:
         )
 
     def __call__(
-        self, x: mx.array, norm: AnyNorm | None, residual: Residual, turns: Turns, cache: Cache
+        self,
+        x: mx.array,
+        norm: AnyNorm | None,
+        residual: Residual,
+        context: StepContext,
+        cache: Cache,
     ) -> tuple[mx.array, Cache]:
         """The attention of norm(x), plus the residual."""
         assert isinstance(cache, Pages)
@@ -74,7 +79,7 @@ class LatentAttention:
             q = self.queries(q, norm=self.query_norm)
         rest = of.head_dim - of.value_dim
         q = shaped(head_linear(shaped(q, rows, of.heads, -1), self.absorb, rest), rows, -1)
-        table, layout = turns.table(self.rope), turns.step.layouts[self.group]
+        table, layout = context.table(self.rope), context.rows.layouts[self.group]
         found, cache = latent_attention(q, latent, of, table, cache, layout)
         values = head_linear(shaped(found, rows, of.heads, of.value_dim), self.expand)
         return self.output(shaped(values, rows, -1), residual), cache

@@ -10,7 +10,7 @@ from ...kernels.embedding import embedding
 from ...kernels.weight import Weight, pack
 from ..config import ModelConfig, PerLayerConfig
 from ..parameters import Parameters
-from ..step import Turns
+from ..step import StepContext
 from .linear import Linear
 from .norm import AnyNorm
 from .norm import load as load_norm
@@ -72,8 +72,8 @@ class Gate:
             own.activation,
         )
 
-    def __call__(self, x: mx.array, turns: Turns) -> mx.array:
+    def __call__(self, x: mx.array, context: StepContext) -> mx.array:
         """What is to be added to x."""
-        assert turns.inputs is not None
+        assert context.inputs is not None
         gate = activate_plain(self.gate(x), self.activation)
-        return self.norm(self.projection(gate * turns.inputs[:, self.layer]))
+        return self.norm(self.projection(gate * context.inputs[:, self.layer]))

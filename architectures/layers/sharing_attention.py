@@ -10,7 +10,7 @@ from ...kernels.parts import join, shaped, split
 from ...kernels.rms_norm import Norm
 from ..config import ModelConfig, SharingConfig
 from ..parameters import Parameters
-from ..step import Cache, Residual, Turns
+from ..step import Cache, Residual, StepContext
 from .linear import Linear
 from .norm import AnyNorm, scale
 
@@ -53,21 +53,26 @@ class SharingAttention:
         )
 
     def __call__(
-        self, x: mx.array, norm: AnyNorm | None, residual: Residual, turns: Turns, cache: Cache
+        self,
+        x: mx.array,
+        norm: AnyNorm | None,
+        residual: Residual,
+        context: StepContext,
+        cache: Cache,
     ) -> tuple[mx.array, Cache]:
         """The attention of norm(x), plus the residual; the cache is the lender's, if it borrows."""
         assert isinstance(cache, Pages)
         q, k, v = self._split(self.projections(x, norm=norm))
         if self.norms is None:
             assert self.source is not None
-            kept = turns.lent[self.source]
+            kept = context.shared_kv[self.source]
         else:
             kept = self._normed(k, v, *self.norms)
             if self.source is not None:
-                turns.lent[self.source] = kept
+                context.shared_kv[self.source] = kept
         qkv = join([q, kept])
-        layout = turns.step.layouts[self.group]
-        attended, cache = attention(qkv, self.heads, turns.table(self.rope), cache, layout)
+        layout = context.rows.layouts[self.group]
+        attended, cache = attention(qkv, self.heads, context.table(self.rope), cache, layout)
         return self.output(attended, residual), cache
 
     def _split(self, projected: mx.array) -> tuple[mx.array, mx.array, mx.array]:

@@ -9,7 +9,7 @@ from ...kernels.parts import split
 from ...kernels.runs import States
 from ..config import ConvConfig, ModelConfig
 from ..parameters import Parameters
-from ..step import Cache, Residual, Turns
+from ..step import Cache, Residual, StepContext
 from . import convolution
 from .linear import Linear
 from .norm import AnyNorm
@@ -33,10 +33,15 @@ class ShortConv:
         )
 
     def __call__(
-        self, x: mx.array, norm: AnyNorm | None, residual: Residual, turns: Turns, cache: Cache
+        self,
+        x: mx.array,
+        norm: AnyNorm | None,
+        residual: Residual,
+        context: StepContext,
+        cache: Cache,
     ) -> tuple[mx.array, Cache]:
         """The layer of norm(x), plus the residual."""
-        runs = turns.step.runs
+        runs = context.rows.runs
         assert isinstance(cache, States) and runs is not None
         size = self.convolution.weight.shape[1]
         before, after, inputs = split(self.projections(x, norm=norm), [size, 2 * size])

@@ -11,7 +11,7 @@ from ...kernels.runs import States
 from ...kernels.ssm_scan import Scan, ssm_scan
 from ..config import ModelConfig, SsmConfig
 from ..parameters import Parameters
-from ..step import Cache, Residual, Turns
+from ..step import Cache, Residual, StepContext
 from . import convolution
 from .linear import Linear
 from .norm import AnyNorm
@@ -50,10 +50,15 @@ class Ssm:
         )
 
     def __call__(
-        self, x: mx.array, norm: AnyNorm | None, residual: Residual, turns: Turns, cache: Cache
+        self,
+        x: mx.array,
+        norm: AnyNorm | None,
+        residual: Residual,
+        context: StepContext,
+        cache: Cache,
     ) -> tuple[mx.array, Cache]:
         """The layer of norm(x), plus the residual."""
-        runs, own = turns.step.runs, self.sizes
+        runs, own = context.rows.runs, self.sizes
         assert isinstance(cache, States) and runs is not None
         ends = [own.inner, own.inner + own.channels]
         gates, mixed, steps = split(self.projections(x, norm=norm), ends)

@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 
 from bessemer.architectures.config import Paged, Recurrent
-from bessemer.architectures.step import Cache, Step
+from bessemer.architectures.step import Cache, StepRows
 from bessemer.engine.model import Model
 from bessemer.kernels.pages import PAGE, Layout, Pages, Prefill
 from bessemer.kernels.runs import Runs, States
@@ -25,9 +25,9 @@ class Session:
     """
 
     def __init__(
-        self, model: Model, reach: Callable[[int], int], pages: int = POOL, seed: int = 0
+        self, model: Model, max_len: Callable[[int], int], pages: int = POOL, seed: int = 0
     ) -> None:
-        self.model, self.reach = model, reach
+        self.model, self.max_len = model, max_len
         config = model.config
         self.windows = config.windows
         self.cache = [stale(kept, pages) for kept in config.caches]
@@ -66,14 +66,14 @@ class Session:
             for group in range(len(self.windows))
         )
         flat = mx.array([position for each in positions for position in each], mx.int32)
-        reaches = [self.reach(s) for s, run in runs.items() for _ in run]
+        max_lens = [self.max_len(s) for s, run in runs.items() for _ in run]
         lengths, slots = [len(run) for run in runs.values()], [self.slots[s] for s in runs]
         varies = any(rope.varies for rope in self.model.config.ropes)
-        step = Step(
+        step = StepRows(
             layouts,
             flat,
             Runs.of(lengths, slots, fresh) if self.recurrent else None,
-            mx.array(reaches, mx.int32) if varies else None,
+            mx.array(max_lens, mx.int32) if varies else None,
         )
         tokens = mx.array([token for run in runs.values() for token in run], mx.int32)
         wanted = mx.arange(tokens.size, dtype=mx.int32)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from bessemer.architectures.config import Paged
-from bessemer.architectures.step import Step
+from bessemer.architectures.step import StepRows
 from bessemer.engine.model import Model
 from bessemer.kernels.pages import PAGE, Format, Layout, Pages, Prefill, zeros
 
@@ -25,14 +25,14 @@ def test_a_row_among_64_is_the_row_alone(name: str) -> None:
     assert all((found[i][0] == expected[i + 5]).all() for i in range(64))
 
 
-def step_of(tokens: list[int]) -> tuple[mx.array, Step]:
+def step_of(tokens: list[int]) -> tuple[mx.array, StepRows]:
     """A prompt of its own on pages 1 and on."""
     count = len(tokens)
     table = mx.array([list(range(1, 2 + (count - 1) // PAGE))], mx.int32)
     positions, slots = (mx.array(np.arange(count, dtype=np.int32) + n) for n in (0, PAGE))
     owners = mx.array(np.zeros(count, np.int32))
     layout = Layout(positions, slots, owners, table, 0, (Prefill(0, count, count),))
-    return mx.array(tokens, mx.int32), Step((layout,), positions)
+    return mx.array(tokens, mx.int32), StepRows((layout,), positions)
 
 
 @pytest.mark.parametrize("name", ["llama_llama3", "llama_affine"])

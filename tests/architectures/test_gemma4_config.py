@@ -159,7 +159,7 @@ def mixers(config: ModelConfig) -> list[SharingConfig]:
 
 def test_gemma_3n_borrows_from_the_last_layer_of_each_kind_before() -> None:
     config = configure(GEMMA_3N_E2B)
-    assert config.homes == (*range(20), *([18] * 4 + [19]) * 2)
+    assert config.cache_index == (*range(20), *([18] * 4 + [19]) * 2)
     assert [cache is None for cache in config.caches] == [False] * 20 + [True] * 10
     assert config.altup == AltUpConfig(4, 0, 64, scaled=True)
     assert config.per_layer == PerLayerConfig(262144, 256, "gelu_tanh")
@@ -172,9 +172,9 @@ def test_gemma_4_has_larger_heads_where_it_sees_all() -> None:
     config = configure(GEMMA_4_E2B)
     found = mixers(config)
     assert [m.head_dim for m in found] == ([256] * 4 + [512]) * 7
-    assert found[4].rope == Rope(512, 1e6, "proportional", turning=128)
+    assert found[4].rope == Rope(512, 1e6, "proportional", rotated_dims=128)
     assert found[3].rope == Rope(256, 1e4)
-    assert config.homes == (*range(15), *([13] * 4 + [14]) * 4)
+    assert config.cache_index == (*range(15), *([13] * 4 + [14]) * 4)
     widths = [b.feed_forward.width for b in config.blocks if isinstance(b.feed_forward, MlpConfig)]
     assert widths == [6144] * 15 + [12288] * 20
     assert config.caches[4] == Paged(1, 512, 512)

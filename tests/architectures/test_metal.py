@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bessemer.architectures.config import Recurrent
-from bessemer.architectures.step import Cache, Step
+from bessemer.architectures.step import Cache, StepRows
 from bessemer.engine.model import Model, load
 from bessemer.engine.weights import Reading
 from bessemer.kernels.linear_rows import MAX_ROWS
@@ -112,14 +112,14 @@ def fed(session: Session) -> dict[int, Floats]:
     return {s: np.concatenate([step[s] for step in steps if s in step]) for s in (0, 6)}
 
 
-def reach(sequence: int) -> int:
+def max_len(sequence: int) -> int:
     return len(prompts()[sequence])
 
 
 @pytest.mark.parametrize("name", often(KINDS.keys() - SELDOM))
 def test_the_reference_by_kernels_with_every_access_checked(name: str) -> None:
     with using(Simulator(Options(mode="check"))), watching() as launches:
-        found = differences(name, fed(Session(loaded(name), reach)))
+        found = differences(name, fed(Session(loaded(name), max_len)))
     ran = {launch.source.name for launch in launches}
     assert ran >= KINDS[name] and (ran & PLAIN or name in ("llama_mxfp8", "llama_nvfp4"))
     assert len(found) == 7 and max(found) <= TOLERANCE
@@ -129,7 +129,7 @@ def test_the_reference_by_kernels_with_every_access_checked(name: str) -> None:
 @pytest.mark.parametrize("name", OTHERS)
 def test_the_reference_of_every_other_case(name: str) -> None:
     with using(Simulator(Options(mode="check"))):
-        found = differences(name, fed(Session(loaded(name), reach)))
+        found = differences(name, fed(Session(loaded(name), max_len)))
     assert len(found) == 7 and max(found) <= TOLERANCE
 
 
@@ -158,7 +158,7 @@ def hidden(model: Model) -> mx.array:
     owners = mx.zeros(count, mx.int32)
     layout = Layout(positions, PAGE + positions, owners, mx.array([[1]], mx.int32), 0, runs)
     recurrent = any(isinstance(kept, Recurrent) for kept in config.caches)
-    step = Step(
+    step = StepRows(
         (layout,) * len(config.windows),
         positions,
         Runs.of([count], [0], [True]) if recurrent else None,
@@ -172,7 +172,7 @@ def hidden(model: Model) -> mx.array:
 def test_activations_of_16_bits_stay_so_and_near_the_reference(name: str) -> None:
     with using(Simulator(Options(mode="fast"))):
         model = stored_in_half(name)
-        session = Session(model, reach)
+        session = Session(model, max_len)
         session.cache = [in_half(cache) for cache in session.cache]
         found = differences(name, fed(session))
         assert model.decoder.dtype == hidden(model).dtype == mx.float16

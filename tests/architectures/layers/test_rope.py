@@ -18,10 +18,10 @@ def of(rope: Rope) -> np.ndarray:
     return np.array(fixed)
 
 
-def turned(rope: Rope, *reaches: int) -> np.ndarray:
+def turned(rope: Rope, *max_lens: int) -> np.ndarray:
     """The angle of each dimension, of a token at position 1 of sequences of these reaches."""
-    positions = mx.ones((len(reaches),), mx.int32)
-    table = Rotary.of(rope).table(positions, mx.array(reaches, mx.int32))
+    positions = mx.ones((len(max_lens),), mx.int32)
+    table = Rotary.of(rope).table(positions, mx.array(max_lens, mx.int32))
     return np.arctan2(np.array(table.sin), np.array(table.cos))[:, 0]
 
 
@@ -69,9 +69,9 @@ def test_longrope_may_have_another_size_in_long_sequences() -> None:
         short_factors=factors,
         long_factors=factors,
     )
-    positions, reaches = mx.zeros((2,), mx.int32), mx.array([32, 33], mx.int32)
+    positions, max_lens = mx.zeros((2,), mx.int32), mx.array([32, 33], mx.int32)
     for longer, sizes in ((None, [1.5, 1.5]), (2.5, [1.5, 2.5])):
-        table = Rotary.of(replace(rope, long_attention_factor=longer)).table(positions, reaches)
+        table = Rotary.of(replace(rope, long_attention_factor=longer)).table(positions, max_lens)
         assert np.array(table.cos)[:, 0, 0].tolist() == sizes
 
 
