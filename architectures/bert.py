@@ -6,15 +6,14 @@ from typing import Any
 from .config import NormConfig
 from .encoder_config import (
     EncoderConfig,
+    LayerKind,
     Names,
     Positions,
-    Seen,
     activation,
     classifier,
-    head_count,
+    sizes,
 )
 from .fields import Fields
-from .read import read_quantization
 
 NAMES = Names(
     layers="encoder.layer",
@@ -76,22 +75,16 @@ def learned(
     fields.expect("position_embedding_type", "absolute")
     fields.expect("is_decoder", False)
     fields.ignore(*IGNORED.split())
-    hidden = fields.integer(keys["hidden"])
     return EncoderConfig(
-        model_type=fields.raw["model_type"],
-        vocab_size=fields.integer("vocab_size"),
-        hidden_size=hidden,
-        width=fields.integer(keys["width"]),
-        heads=head_count(fields, keys["heads"], hidden),
         context=positions.rows - positions.first,
-        layers=(Seen(),) * fields.integer(keys["layers"], most=1000),
+        layers=(LayerKind(),) * fields.integer(keys["layers"], maximum=1000),
         norm=NormConfig(fields.number("layer_norm_eps", 1e-12), "layer", bias=True),
         activation=activation(fields, keys["activation"]),
         names=names,
         positions=positions,
-        quantization=read_quantization(fields),
         renames=(*RENAMES, (rf"^{prefix}\.", "")),
         unused=UNUSED,
+        **sizes(fields, keys),
         **different,
     )
 

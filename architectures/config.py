@@ -54,7 +54,7 @@ class NormConfig:
     eps: float
     kind: Literal["root", "layer"] = "root"
     zero_centred: bool = False
-    turned: str | None = None
+    conversion_mark: str | None = None
     bias: bool = False
     weight: bool = True
 
@@ -101,8 +101,8 @@ class AttentionConfig:
     output_bias: bool = False
     output: str = "o_proj"
     qk_norm: Literal["head", "all", "centred"] | None = None
-    temper: float = 0.0
-    temper_from: int = 0
+    attention_temperature: float = 0.0
+    temperature_from: int = 0
     query_norm: str = "q_norm"
     key_norm: str = "k_norm"
 
@@ -132,15 +132,15 @@ class SharingConfig:
     bias: bool = False
     keys_as_values: bool = False
     source: int | None = None
-    lends: bool = False
+    shares_kv: bool = False
 
     @property
-    def borrows(self) -> bool:
-        return self.source is not None and not self.lends
+    def reuses_kv(self) -> bool:
+        return self.source is not None and not self.shares_kv
 
     @property
     def cache(self) -> Paged | None:
-        if self.borrows:
+        if self.reuses_kv:
             return None
         return Paged(self.kv_heads, self.head_dim, self.head_dim, self.window)
 
@@ -207,8 +207,8 @@ class DeltaConfig:
 class SsmConfig:
     """Mamba 2 (arXiv 2405.21060): a selective state space behind a short convolution.
 
-    `least` and `most` bound the time step; the norm before the output projection is of each of
-    `norm_groups` parts by itself, and has the gate in it.
+    `min_step` and `max_step` bound the time step; the norm before the output projection takes each
+    of `norm_groups` parts by itself, and has the gate in it.
     """
 
     heads: int
@@ -216,8 +216,8 @@ class SsmConfig:
     groups: int
     state: int
     width: int  # of the convolution
-    least: float
-    most: float
+    min_step: float
+    max_step: float
     norm_groups: int
     bias: bool = False
     conv_bias: bool = True
@@ -310,14 +310,14 @@ class MoeConfig:
     up: str = "up_proj"
     down: str = "down_proj"
     alternating: bool = False  # a joint gate_up_proj has the gate in its even rows
-    turned: bool = False  # stacks that are no modules have inputs before outputs
+    transposed: bool = False  # stacks that are no modules have inputs before outputs
     latent: int = 0
     shared_width: int = 0
     shared_gate: bool = False
     shared: str = "shared_experts"
     shared_joint: str = "gate_up_proj"
     shared_down: str = "down_proj"
-    beside: bool = False
+    shared_outside: bool = False
 
     @property
     def row_width(self) -> int:
@@ -331,12 +331,12 @@ class MoeConfig:
         return slice(0, self.width), slice(self.width, None)
 
 
-Attending = AttentionConfig | SharingConfig | LatentConfig
-Mixer = Attending | DeltaConfig | SsmConfig | ConvConfig
+AnyAttentionConfig = AttentionConfig | SharingConfig | LatentConfig
+MixerConfig = AnyAttentionConfig | DeltaConfig | SsmConfig | ConvConfig
 
 
 @dataclass(frozen=True, slots=True)
-class BothConfig:
+class ParallelFeedForwardConfig:
     """A feed-forward layer and experts side by side, with norms of their own (Gemma 4)."""
 
     dense: MlpConfig
@@ -347,11 +347,11 @@ class BothConfig:
         return self.dense.row_width + self.sparse.row_width
 
 
-FeedForward = MlpConfig | MoeConfig | BothConfig
+FeedForwardConfig = MlpConfig | MoeConfig | ParallelFeedForwardConfig
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class BlockNames:
     """The names of a block's parts, below the block's own; None: it has no such norm.
 
     Norms are before and after each of the two parts; `parallel` gives the first norm to both. At
@@ -368,19 +368,19 @@ class Places:
     factor: str | None = None
 
 
-PRE = Places()
-SANDWICH = Places(
+PRE = BlockNames()
+SANDWICH = BlockNames(
     after_mixer="post_attention_layernorm",
     before_feed_forward="pre_feedforward_layernorm",
     after_feed_forward="post_feedforward_layernorm",
 )
-POST = Places(
+POST = BlockNames(
     before_mixer=None,
     after_mixer="post_attention_layernorm",
     before_feed_forward=None,
     after_feed_forward="post_feedforward_layernorm",
 )
-PARALLEL = Places(before_feed_forward=None, parallel=True)
+PARALLEL = BlockNames(before_feed_forward=None, parallel=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,9 +407,9 @@ class AltUpConfig:
 
 @dataclass(frozen=True, slots=True)
 class BlockConfig:
-    mixer: Mixer | None
-    feed_forward: FeedForward | None
-    places: Places = PRE
+    mixer: MixerConfig | None
+    feed_forward: FeedForwardConfig | None
+    names: BlockNames = PRE
 
     @property
     def row_width(self) -> int:
@@ -420,16 +420,16 @@ class BlockConfig:
     @property
     def experts(self) -> MoeConfig | None:
         layer = self.feed_forward
-        layer = layer.sparse if isinstance(layer, BothConfig) else layer
+        layer = layer.sparse if isinstance(layer, ParallelFeedForwardConfig) else layer
         return layer if isinstance(layer, MoeConfig) else None
 
     @property
     def gates(self) -> tuple[str, ...]:
         """The names of what chooses experts or opens the shared part, below the block's own."""
-        own, name = self.experts, self.places.feed_forward
+        own, name = self.experts, self.names.feed_forward
         if own is None:
             return ()
-        if isinstance(self.feed_forward, BothConfig):
+        if isinstance(self.feed_forward, ParallelFeedForwardConfig):
             return (own.router,)
         return (f"{name}.{own.router}", f"{name}.shared_expert_gate")
 
@@ -496,5 +496,5 @@ class ModelConfig:
     def ropes(self) -> tuple[Rope, ...]:
         """The distinct rotary positions of the blocks, in their order."""
         mixers = (block.mixer for block in self.blocks)
-        found = (mixer.rope for mixer in mixers if isinstance(mixer, Attending))
+        found = (mixer.rope for mixer in mixers if isinstance(mixer, AnyAttentionConfig))
         return tuple(dict.fromkeys(rope for rope in found if rope is not None))

@@ -15,7 +15,6 @@ from ..kernels.weight import Weight, pack
 from .config import (
     AttentionConfig,
     BlockConfig,
-    BothConfig,
     ConvConfig,
     DeltaConfig,
     LatentConfig,
@@ -23,18 +22,19 @@ from .config import (
     ModelConfig,
     MoeConfig,
     Paged,
+    ParallelFeedForwardConfig,
     SharingConfig,
     SsmConfig,
 )
 from .layers.altup import AltUpBlock, Streams
 from .layers.attention import Attention, TwoWayAttention
-from .layers.both import Both
 from .layers.delta_net import DeltaNet
 from .layers.mla import LatentAttention
 from .layers.mlp import MLP
 from .layers.moe import LatentMoE, MoE
 from .layers.norm import AnyNorm, fused, settled
 from .layers.norm import load as load_norm
+from .layers.parallel import ParallelFeedForward
 from .layers.per_layer import Gate, Inputs
 from .layers.rope import Rotary, no_rope_table
 from .layers.sharing_attention import SharingAttention
@@ -87,8 +87,8 @@ class Block:
 
     @classmethod
     def load(cls, parameters: Parameters, config: ModelConfig, layer: int) -> "Block":
-        own, name = config.blocks[layer], f"{config.model}.layers.{layer}"
-        places = own.places
+        block, name = config.blocks[layer], f"{config.model}.layers.{layer}"
+        names = block.names
 
         def norm(place: str | None) -> AnyNorm | None:
             if place is None:
@@ -96,18 +96,18 @@ class Block:
             return load_norm(parameters, f"{name}.{place}", config.hidden_size, config.norm)
 
         return cls(
-            _mixer(parameters, config, own, f"{name}.{places.mixer}"),
-            _feed_forward(parameters, config, own, f"{name}.{places.feed_forward}"),
-            norm(places.before_mixer),
-            norm(places.after_mixer),
-            norm(places.before_feed_forward),
-            norm(places.after_feed_forward),
-            places.parallel,
+            _mixer(parameters, config, block, f"{name}.{names.mixer}"),
+            _feed_forward(parameters, config, block, f"{name}.{names.feed_forward}"),
+            norm(names.before_mixer),
+            norm(names.after_mixer),
+            norm(names.before_feed_forward),
+            norm(names.after_feed_forward),
+            names.parallel,
             config.residual_scale,
             None
             if config.per_layer is None
             else Gate.load(parameters, config, config.per_layer, layer),
-            None if places.factor is None else parameters.vector(f"{name}.{places.factor}", 1),
+            None if names.factor is None else parameters.vector(f"{name}.{names.factor}", 1),
         )
 
     def __call__(self, x: mx.array, context: StepContext, cache: Cache) -> tuple[mx.array, Cache]:
@@ -147,39 +147,39 @@ class Block:
 
 
 def _mixer(
-    parameters: Parameters, config: ModelConfig, own: BlockConfig, name: str
+    parameters: Parameters, config: ModelConfig, block: BlockConfig, name: str
 ) -> Mixer | None:
-    match own.mixer:
+    match block.mixer:
         case None:
             return None
-        case AttentionConfig() as found:
+        case AttentionConfig() as part:
             attention = TwoWayAttention if config.bidirectional else Attention
-            return attention.load(parameters, config, found, name)
-        case SharingConfig() as found:
-            return SharingAttention.load(parameters, config, found, name)
-        case LatentConfig() as found:
-            return LatentAttention.load(parameters, config, found, name)
-        case DeltaConfig() as found:
-            return DeltaNet.load(parameters, config, found, name)
-        case ConvConfig() as found:
-            return ShortConv.load(parameters, config, found, name)
-        case SsmConfig() as found:
-            return Ssm.load(parameters, config, found, name)
+            return attention.load(parameters, config, part, name)
+        case SharingConfig() as part:
+            return SharingAttention.load(parameters, config, part, name)
+        case LatentConfig() as part:
+            return LatentAttention.load(parameters, config, part, name)
+        case DeltaConfig() as part:
+            return DeltaNet.load(parameters, config, part, name)
+        case ConvConfig() as part:
+            return ShortConv.load(parameters, config, part, name)
+        case SsmConfig() as part:
+            return Ssm.load(parameters, config, part, name)
 
 
 def _feed_forward(
-    parameters: Parameters, config: ModelConfig, own: BlockConfig, name: str
+    parameters: Parameters, config: ModelConfig, block: BlockConfig, name: str
 ) -> FeedForward | None:
-    match own.feed_forward:
+    match block.feed_forward:
         case None:
             return None
-        case MlpConfig() as found:
-            return MLP.load(parameters, config, found, name)
-        case MoeConfig() as found:
-            moe = LatentMoE if found.latent else MoE
-            return moe.load(parameters, config, found, name)
-        case BothConfig() as found:
-            return Both.load(parameters, config, found, name)
+        case MlpConfig() as part:
+            return MLP.load(parameters, config, part, name)
+        case MoeConfig() as part:
+            moe = LatentMoE if part.latent else MoE
+            return moe.load(parameters, config, part, name)
+        case ParallelFeedForwardConfig() as part:
+            return ParallelFeedForward.load(parameters, config, part, name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,5 +36,5 @@ def further(
     fields: Fields, name: str = "num_nextn_predict_layers", count: int = 1
 ) -> tuple[str, ...]:
     """Of tensors in the layers after the last, which predict further tokens."""
-    layers, more = layer_count(fields), fields.integer(name, count, least=0)
+    layers, more = layer_count(fields), fields.integer(name, count, minimum=0)
     return tuple(rf"model\.layers\.{layer}\." for layer in range(layers, layers + more))

@@ -13,7 +13,7 @@ from ..kernels.embedding import embedding
 from ..kernels.encoder_attention import encoder_attention
 from ..kernels.rope import Table, rope
 from ..kernels.weight import Weight, pack
-from .encoder_config import Activation, ClassifierConfig, EncoderConfig, Positions, Seen
+from .encoder_config import Activation, ClassifierConfig, EncoderConfig, LayerKind, Positions
 from .layers.linear import Linear, halves
 from .layers.norm import AnyNorm
 from .layers.norm import load as load_norm
@@ -30,14 +30,14 @@ ACTIVATIONS: dict[Activation, Callable[[mx.array], mx.array]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class FeedForward:
+class EncoderFeedForward:
     up: Linear
     down: Linear
     activation: Activation
     gated: bool
 
     @classmethod
-    def load(cls, parameters: Parameters, config: EncoderConfig, name: str) -> "FeedForward":
+    def load(cls, parameters: Parameters, config: EncoderConfig, name: str) -> "EncoderFeedForward":
         down = [(f"{name}.{config.names.down}", config.hidden_size)]
         return cls(
             _up(parameters, config, [f"{name}.{part}" for part in config.names.up]),
@@ -70,7 +70,7 @@ def _up(parameters: Parameters, config: EncoderConfig, modules: Sequence[str]) -
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Place:
+class EncoderContext:
     """Where rows are, as far as a layer's attention is told; see kernels.encoder_attention."""
 
     lengths: Sequence[int]
@@ -80,13 +80,13 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Attention:
+class EncoderAttention:
     projections: Linear  # queries, keys and values, one after the other
     output: Linear
     heads: int
 
     @classmethod
-    def load(cls, parameters: Parameters, config: EncoderConfig, name: str) -> "Attention":
+    def load(cls, parameters: Parameters, config: EncoderConfig, name: str) -> "EncoderAttention":
         hidden, names = config.hidden_size, config.names.projections
         each = 3 * hidden // len(names)
         modules = [(f"{name}.{part}", each) for part in names]
@@ -97,49 +97,49 @@ class Attention:
             config.heads,
         )
 
-    def __call__(self, x: mx.array, residual: mx.array, place: Place) -> mx.array:
+    def __call__(self, x: mx.array, residual: mx.array, context: EncoderContext) -> mx.array:
         rows, hidden = x.shape
         head_dim = hidden // self.heads
         qkv = self.projections(x)
-        if place.table is not None:
+        if context.table is not None:
             qk, v = mx.split(qkv, [2 * hidden], axis=1)
-            turned = rope(qk.reshape(rows, 2 * self.heads, head_dim), place.table)
-            qkv = mx.concatenate([turned.reshape(rows, 2 * hidden), v], axis=1)
+            rotated = rope(qk.reshape(rows, 2 * self.heads, head_dim), context.table)
+            qkv = mx.concatenate([rotated.reshape(rows, 2 * hidden), v], axis=1)
         attended = encoder_attention(
-            qkv, self.heads, head_dim**-0.5, place.lengths, place.window, place.bias
+            qkv, self.heads, head_dim**-0.5, context.lengths, context.window, context.bias
         )
         return self.output(attended, residual)
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    attention: Attention
+class EncoderBlock:
+    attention: EncoderAttention
     attention_norm: AnyNorm | None
-    feed_forward: FeedForward
+    feed_forward: EncoderFeedForward
     feed_forward_norm: AnyNorm
-    before: bool
+    pre_norm: bool
 
     @classmethod
-    def load(cls, parameters: Parameters, config: EncoderConfig, layer: int) -> "Block":
+    def load(cls, parameters: Parameters, config: EncoderConfig, layer: int) -> "EncoderBlock":
         name, size = f"{config.names.layers}.{layer}", config.hidden_size
         first, second = (
             f"{name}.{part}"
             for part in (config.names.attention_norm, config.names.feed_forward_norm)
         )
-        bare = config.before and layer == 0  # the embeddings' norm has just been
+        bare = config.pre_norm and layer == 0  # the embeddings' norm has just been
         return cls(
-            Attention.load(parameters, config, name),
+            EncoderAttention.load(parameters, config, name),
             None if bare else load_norm(parameters, first, size, config.norm),
-            FeedForward.load(parameters, config, name),
+            EncoderFeedForward.load(parameters, config, name),
             load_norm(parameters, second, size, config.norm),
-            config.before,
+            config.pre_norm,
         )
 
-    def __call__(self, x: mx.array, place: Place) -> mx.array:
-        if self.before:
-            x = self.attention(_normed(x, self.attention_norm), x, place)
+    def __call__(self, x: mx.array, context: EncoderContext) -> mx.array:
+        if self.pre_norm:
+            x = self.attention(_normed(x, self.attention_norm), x, context)
             return self.feed_forward(self.feed_forward_norm(x), x)
-        x = _normed(self.attention(x, x, place), self.attention_norm)
+        x = _normed(self.attention(x, x, context), self.attention_norm)
         return self.feed_forward_norm(self.feed_forward(x, x))
 
 
@@ -214,9 +214,9 @@ class Classifier:
 class Encoder:
     config: EncoderConfig
     embeddings: Embeddings
-    rotary: dict[Seen, Rotary]
+    rotary: dict[LayerKind, Rotary]
     distances: mx.array | None  # (buckets, heads)
-    blocks: tuple[Block, ...]
+    blocks: tuple[EncoderBlock, ...]
     norm: AnyNorm | None
     classifier: Classifier | None
     dtype: mx.Dtype  # of activations
@@ -228,9 +228,11 @@ class Encoder:
         return cls(
             config,
             Embeddings.load(parameters, config),
-            {seen: Rotary.of(seen.rope) for seen in kinds if seen.rope is not None},
+            {kind: Rotary.of(kind.rope) for kind in kinds if kind.rope is not None},
             _distances(parameters, config),
-            tuple(Block.load(parameters, config, layer) for layer in range(len(config.layers))),
+            tuple(
+                EncoderBlock.load(parameters, config, layer) for layer in range(len(config.layers))
+            ),
             load_norm(parameters, final, config.hidden_size, config.norm) if final else None,
             None if own is None else Classifier.load(parameters, config, own),
             parameters.dtype,
@@ -252,18 +254,22 @@ class Encoder:
         if self.config.positions is not None:
             rows = np.concatenate([_rows(self.config.positions, s) for s in sequences])
         x = self.embeddings(mx.array(tokens), mx.array(rows), mx.array(kinds), self.dtype)
-        places = self._places(lengths, mx.array(positions))
-        for seen, block in zip(self.config.layers, self.blocks, strict=True):
-            x = block(x, places[seen])
+        contexts = self._places(lengths, mx.array(positions))
+        for kind, block in zip(self.config.layers, self.blocks, strict=True):
+            x = block(x, contexts[kind])
         ends = np.cumsum(lengths)[:-1].tolist()
         return list(mx.split(_normed(x, self.norm), ends))
 
-    def _places(self, lengths: Sequence[int], positions: mx.array) -> dict[Seen, Place]:
+    def _places(
+        self, lengths: Sequence[int], positions: mx.array
+    ) -> dict[LayerKind, EncoderContext]:
         """For each kind of layer."""
         bias = None if self.distances is None else by_distance(max(lengths), self.distances)
-        tables = {seen: rotary.table(positions, None) for seen, rotary in self.rotary.items()}
+        tables = {kind: rotary.table(positions, None) for kind, rotary in self.rotary.items()}
         kinds = dict.fromkeys(self.config.layers)
-        return {seen: Place(lengths, seen.window, tables.get(seen), bias) for seen in kinds}
+        return {
+            kind: EncoderContext(lengths, kind.window, tables.get(kind), bias) for kind in kinds
+        }
 
 
 def _distances(parameters: Parameters, config: EncoderConfig) -> mx.array | None:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from .config import ConfigError, NormConfig, Rope
 from .fields import Fields
+from .read import read_quantization
 from .storage import Quantization
 
 Activation = Literal["gelu", "gelu_tanh", "relu", "silu", "tanh"]
@@ -69,7 +70,7 @@ class Positions:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class LayerKind:
     """What a layer's rows see: all, or as many tokens as `window` before and after themselves."""
 
     window: int | None = None
@@ -104,13 +105,13 @@ class EncoderConfig:
     width: int
     heads: int
     context: int
-    layers: tuple[Seen, ...]
+    layers: tuple[LayerKind, ...]
     norm: NormConfig
     activation: Activation
     names: Names
     quantization: Quantization
     gated: bool = False
-    before: bool = False
+    pre_norm: bool = False
     attention_bias: bool = True
     up_bias: bool = True
     down_bias: bool = True
@@ -162,11 +163,20 @@ def labels(fields: Fields) -> int:
     return fields.integer("num_labels", 2)
 
 
-def head_count(fields: Fields, name: str, hidden: int) -> int:
+def sizes(fields: Fields, keys: Mapping[str, str]) -> dict[str, Any]:
+    """Return what EncoderConfig has of all families; `keys` are the config's names of sizes."""
+    hidden, name = fields.integer(keys["hidden"]), keys["heads"]
     heads = fields.integer(name)
     if hidden % heads:
         raise fields.refuse(name, f"a divisor of the hidden size, {hidden}")
-    return heads
+    return {
+        "model_type": fields.raw["model_type"],
+        "vocab_size": fields.integer("vocab_size"),
+        "hidden_size": hidden,
+        "width": fields.integer(keys["width"]),
+        "heads": heads,
+        "quantization": read_quantization(fields),
+    }
 
 
 def activation(fields: Fields, name: str, default: str = "gelu") -> Activation:

@@ -65,13 +65,13 @@ class Fields:
         return ConfigError(f"config.json: {self.within}{name} is {found}, expected {expected}")
 
     def integer(
-        self, name: str, default: int | None = None, least: int = 1, most: int = 2**31 - 1
+        self, name: str, default: int | None = None, minimum: int = 1, maximum: int = 2**31 - 1
     ) -> int:
         value = self.get(name)
         if value is None and default is not None:
             return default
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise self.refuse(name, f"a whole number from {least} to {most}")
+        if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
+            raise self.refuse(name, f"a whole number from {minimum} to {maximum}")
         return value
 
     def number(self, name: str, default: float | None = None) -> float:

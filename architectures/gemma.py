@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from .config import PRE, AttentionConfig, BlockConfig, MlpConfig, ModelConfig, Places
+from .config import PRE, AttentionConfig, BlockConfig, BlockNames, MlpConfig, ModelConfig
 from .fields import Fields
 from .read import attention, decoder, layer_count, mlp, rms
 
@@ -36,11 +36,11 @@ def gemma(
     fields: Fields,
     mixers: Sequence[AttentionConfig],
     feed_forward: MlpConfig,
-    places: Places = PRE,
+    names: BlockNames = PRE,
     **different: Any,
 ) -> ModelConfig:
     """The model around its mixers, which all have the same feed-forward layer."""
-    blocks = [BlockConfig(each, feed_forward, places) for each in mixers]
+    blocks = [BlockConfig(each, feed_forward, names) for each in mixers]
     size = fields.integer("hidden_size")
     norm = rms(fields, zero_centred=True)
     return decoder(fields, blocks, norm, embed_scale=size**0.5, **different)

@@ -24,11 +24,11 @@ def text(fields: Fields, **different: Any) -> ModelConfig:
     both = fields.flag("use_bidirectional_attention", False)
     # Tokens on both sides share the window that the config gives.
     window = fields.integer("sliding_window") // 2 + 1 if both else read_window(fields)
-    windows, turns = {SLIDING: window, FULL: None}, ropes(fields)
+    windows, rope_of = {SLIDING: window, FULL: None}, ropes(fields)
     fields.ignore("_sliding_window_pattern")
     kinds = windowed(fields, fields.integer("sliding_window_pattern", 6))
     mixers = [
-        scaled(fields, qk_norm="head", rope=turns[kind], window=windows[kind]) for kind in kinds
+        scaled(fields, qk_norm="head", rope=rope_of[kind], window=windows[kind]) for kind in kinds
     ]
     return sandwich(fields, mixers, bidirectional=both, **different)
 

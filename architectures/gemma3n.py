@@ -54,18 +54,18 @@ def _assume(fields: Fields) -> None:
 
 def _mixers(fields: Fields) -> list[SharingConfig]:
     kinds = windowed(fields, 5)
-    windows, turns = {SLIDING: read_window(fields), FULL: None}, ropes(fields)
+    windows, rope_of = {SLIDING: read_window(fields), FULL: None}, ropes(fields)
     biased, lent = fields.flag("attention_bias", False), sources(fields, kinds)
     return [
         SharingConfig(
             fields.integer("num_attention_heads"),
             fields.integer("num_key_value_heads"),
             fields.integer("head_dim"),
-            turns[kind],
+            rope_of[kind],
             windows[kind],
             biased,
             source=lent[layer],
-            lends=lent[layer] == layer,
+            shares_kv=lent[layer] == layer,
         )
         for layer, kind in enumerate(kinds)
     ]
@@ -103,10 +103,10 @@ def _sparsities(fields: Fields) -> list[float]:
 
 
 def _altup(fields: Fields) -> AltUpConfig:
-    streams = fields.integer("altup_num_inputs", 4, least=2, most=64)
+    streams = fields.integer("altup_num_inputs", 4, minimum=2, maximum=64)
     return AltUpConfig(
         streams,
-        fields.integer("altup_active_idx", 0, least=0, most=streams - 1),
+        fields.integer("altup_active_idx", 0, minimum=0, maximum=streams - 1),
         fields.integer("laurel_rank", 64),
         fields.flag("altup_correct_scale", True),
     )

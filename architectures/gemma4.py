@@ -7,10 +7,10 @@ from typing import Any
 from .config import (
     SANDWICH,
     BlockConfig,
-    BothConfig,
-    FeedForward,
+    FeedForwardConfig,
     MlpConfig,
     ModelConfig,
+    ParallelFeedForwardConfig,
     SharingConfig,
 )
 from .fields import Fields
@@ -77,7 +77,7 @@ def _mixers(fields: Fields) -> list[SharingConfig]:
             biased,
             keys_as_values=reused and kinds[layer] == FULL,
             source=lent[layer],
-            lends=lent[layer] == layer,
+            shares_kv=lent[layer] == layer,
         )
         for layer, (kv_heads, dim) in enumerate(_sizes(fields, kinds, reused))
     ]
@@ -97,17 +97,17 @@ def _sizes(fields: Fields, kinds: Sequence[str], reused: bool) -> list[tuple[int
     own = {int(name): table.table(name) for name in table.raw if name.isdecimal()}
     none = Fields({})
     return [
-        (layer.integer("num_key_value_heads", heads), layer.integer("head_dim", dim, most=4096))
+        (layer.integer("num_key_value_heads", heads), layer.integer("head_dim", dim, maximum=4096))
         for layer in (own.get(number, none) for number in range(len(kinds)))
     ]
 
 
-def _feed_forward(fields: Fields, mixer: SharingConfig) -> FeedForward:
+def _feed_forward(fields: Fields, mixer: SharingConfig) -> FeedForwardConfig:
     activation = read_activation(fields, TANH, "hidden_activation")
-    twice = fields.flag("use_double_wide_mlp", False) and mixer.borrows
+    twice = fields.flag("use_double_wide_mlp", False) and mixer.reuses_kv
     dense = MlpConfig(fields.integer("intermediate_size") * (1 + twice), activation)
     fields.ignore("num_experts", "top_k_experts", "moe_intermediate_size")
     if not fields.flag("enable_moe_block", False):
         return dense
     experts = mixture(fields, chosen="top_k_experts", activation=activation, router="router.proj")
-    return BothConfig(dense, experts)
+    return ParallelFeedForwardConfig(dense, experts)

@@ -41,7 +41,7 @@ def configure(fields: Fields) -> ModelConfig:
         router="router",
         router_bias=True,
         alternating=True,
-        turned=True,
+        transposed=True,
     )
     fields.expect("swiglu_alpha", 1.702)
     blocks = [BlockConfig(mixers[kind], experts) for kind in kinds]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .config import ModelConfig, MoeConfig, Places
+from .config import BlockNames, ModelConfig, MoeConfig
 from .fields import Fields
 from .granite import MLX_LM, multipliers, scaled
 from .read import alike, decoder, local_experts, rms
@@ -16,7 +16,7 @@ RENAMES = (
 
 
 def configure(fields: Fields) -> ModelConfig:
-    blocks = alike(fields, scaled(fields), routed(fields), Places(feed_forward=MODULE))
+    blocks = alike(fields, scaled(fields), routed(fields), BlockNames(feed_forward=MODULE))
     return decoder(
         fields, blocks, rms(fields), renames=RENAMES, mlx_lm=MLX_LM, **multipliers(fields)
     )

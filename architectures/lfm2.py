@@ -5,13 +5,13 @@ from typing import Any
 
 from .config import (
     BlockConfig,
+    BlockNames,
     ConvConfig,
-    FeedForward,
-    Mixer,
+    FeedForwardConfig,
+    MixerConfig,
     MlpConfig,
     ModelConfig,
     NormConfig,
-    Places,
 )
 from .fields import Fields
 from .read import FULL, attention, decoder, layer_count, layer_kinds
@@ -19,7 +19,7 @@ from .rope import read_rope
 
 CONVOLUTION = "conv"
 PLACES = {
-    kind: Places(mixer, "feed_forward", "operator_norm", before_feed_forward="ffn_norm")
+    kind: BlockNames(mixer, "feed_forward", "operator_norm", before_feed_forward="ffn_norm")
     for kind, mixer in ((FULL, "self_attn"), (CONVOLUTION, "conv"))
 }
 
@@ -35,7 +35,9 @@ def configure(fields: Fields) -> ModelConfig:
     return hybrid(fields, [mlp] * layer_count(fields))
 
 
-def hybrid(fields: Fields, feed_forwards: Sequence[FeedForward], **different: Any) -> ModelConfig:
+def hybrid(
+    fields: Fields, feed_forwards: Sequence[FeedForwardConfig], **different: Any
+) -> ModelConfig:
     """Blocks of both kinds, one around each of these feed-forward layers."""
     fields.assume(
         num_attention_heads=32,
@@ -45,7 +47,7 @@ def hybrid(fields: Fields, feed_forwards: Sequence[FeedForward], **different: An
     )
     fields.expect("hidden_act", "silu")
     size, heads = fields.integer("hidden_size"), fields.integer("num_attention_heads")
-    mixers: dict[str, Mixer] = {
+    mixers: dict[str, MixerConfig] = {
         FULL: attention(
             fields,
             rope=read_rope(fields, fields.integer("head_dim", size // heads), theta=1e6),
@@ -56,7 +58,7 @@ def hybrid(fields: Fields, feed_forwards: Sequence[FeedForward], **different: An
         ),
         CONVOLUTION: ConvConfig(
             size,
-            fields.integer("conv_L_cache", 3, least=2, most=8),
+            fields.integer("conv_L_cache", 3, minimum=2, maximum=8),
             fields.flag("conv_bias", False),
         ),
     }
@@ -79,8 +81,8 @@ def _width(fields: Fields) -> int:
     """Of the feed-forward layer: adjusted to three matrices, scaled, and rounded up."""
     width = fields.integer("block_ff_dim", fields.integer("intermediate_size"))
     times = fields.number("block_ffn_dim_multiplier", 1.0)
-    least = fields.integer("block_multiple_of", 256)
+    multiple = fields.integer("block_multiple_of", 256)
     if not fields.flag("block_auto_adjust_ff_dim", True):
         return width
     width = int(times * int(2 * width / 3))
-    return -(-width // least) * least
+    return -(-width // multiple) * multiple

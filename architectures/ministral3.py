@@ -27,8 +27,8 @@ def configure(fields: Fields) -> ModelConfig:
     mixer = attention(
         fields,
         window=read_window(fields),
-        temper=_temper(scaling),
-        temper_from=scaling.integer(ORIGINAL),
+        attention_temperature=_temper(scaling),
+        temperature_from=scaling.integer(ORIGINAL),
     )
     kind = SLIDING if "sliding_window" in fields else FULL
     layer_kinds(fields, [kind], lambda layer: kind)

@@ -1,10 +1,10 @@
 """Mixtral: experts on every layer, whose weights add up to 1."""
 
-from .config import ModelConfig, Places
+from .config import BlockNames, ModelConfig
 from .fields import Fields
 from .read import META, alike, attention, decoder, local_experts, read_window, rms
 
-EXPERTS = Places(feed_forward="block_sparse_moe")
+EXPERTS = BlockNames(feed_forward="block_sparse_moe")
 
 
 def configure(fields: Fields) -> ModelConfig:

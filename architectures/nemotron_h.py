@@ -5,19 +5,19 @@ import math
 from .config import (
     Activation,
     BlockConfig,
+    BlockNames,
     MlpConfig,
     ModelConfig,
     MoeConfig,
     NormConfig,
-    Places,
     SsmConfig,
 )
 from .deepseek_v2 import grouped
 from .fields import Fields
 from .read import attention, decoder, mixture, read_activation, state_space, time_limits
 
-MIXER = Places("mixer", before_mixer="norm", before_feed_forward=None)
-FEED_FORWARD = Places(feed_forward="mixer", before_mixer=None, before_feed_forward="norm")
+MIXER = BlockNames("mixer", before_mixer="norm", before_feed_forward=None)
+FEED_FORWARD = BlockNames(feed_forward="mixer", before_mixer=None, before_feed_forward="norm")
 LETTERS = {
     "linear_attention": "M",
     "mamba": "M",
@@ -93,8 +93,8 @@ def _mamba(fields: Fields) -> SsmConfig:
         heads=fields.integer("mamba_num_heads", 128),
         head_dim=fields.integer("mamba_head_dim", 64),
         state=fields.integer("ssm_state_size", 128),
-        least=fields.number("time_step_min", 0.001),  # as transformers takes it; there is no most
-        most=math.inf,
+        min_step=fields.number("time_step_min", 0.001),  # as transformers takes it
+        max_step=math.inf,
     )
 
 

@@ -28,11 +28,11 @@ class Parameters(Protocol):
         ...
 
     def stack(
-        self, module: str, count: int, rows: int, columns: int, turned: bool = False
+        self, module: str, count: int, rows: int, columns: int, transposed: bool = False
     ) -> Dense | Quantized | None:
         """`count` matrices stored as one tensor, one below the other; None if not so.
 
-        `turned`: if the tensor has the module's own name, columns come before rows there.
+        `transposed`: if the tensor has the module's own name, columns come before rows there.
         """
         ...
 

@@ -14,7 +14,7 @@ def configure(fields: Fields) -> ModelConfig:
     experts = beside_shared(fields, 5632, counts=60, chosens=4, widths=1408, normalise=normalise)
     chosen, biased = sparse(fields), fields.flag("qkv_bias", True)
     # every second layer of the first ones, where Qwen 2 has all but the first ones
-    windows = read_windows(fields, lambda layer, most: layer < most and layer % 2 == 0)
+    windows = read_windows(fields, lambda layer, limit: layer < limit and layer % 2 == 0)
     blocks = [
         BlockConfig(
             attention(fields, window=window, bias=biased),

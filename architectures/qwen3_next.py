@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from .config import BlockConfig, DeltaConfig, FeedForward, ModelConfig, Places
+from .config import BlockConfig, BlockNames, DeltaConfig, FeedForwardConfig, ModelConfig
 from .fields import Fields
 from .qwen2_moe import beside_shared
 from .qwen3_moe import sparse
@@ -13,7 +13,7 @@ from .rope import read_rope
 from .storage import MlxLm
 
 LINEAR = "linear_attention"
-DELTA = Places(mixer="linear_attn")
+DELTA = BlockNames(mixer="linear_attn")
 FURTHER = r"(language_model\.)?(model\.)?mtp\."  # layers that predict further tokens
 # What mlx_lm turns and adds by itself only if experts are apart.
 MLX_LM = MlxLm(
@@ -35,7 +35,10 @@ def configure(fields: Fields) -> ModelConfig:
 
 
 def hybrid(
-    fields: Fields, feed_forwards: Sequence[FeedForward], model: str = "model", **different: Any
+    fields: Fields,
+    feed_forwards: Sequence[FeedForwardConfig],
+    model: str = "model",
+    **different: Any,
 ) -> ModelConfig:
     """Blocks of both kinds, one around each of these feed-forward layers."""
     fields.assume(head_dim=256, max_position_embeddings=32_768)
@@ -61,8 +64,8 @@ def hybrid(
         for kind, feed_forward in zip(found, feed_forwards, strict=True)
     ]
     first = next((layer for layer, kind in enumerate(found) if kind == LINEAR), None)
-    turned = None if first is None else f"{model}.layers.{first}.linear_attn.conv1d.weight"
-    norm = replace(rms(fields, zero_centred=True), turned=turned)
+    mark = None if first is None else f"{model}.layers.{first}.linear_attn.conv1d.weight"
+    norm = replace(rms(fields, zero_centred=True), conversion_mark=mark)
     return decoder(fields, blocks, norm, **({"model": model, "unused": (FURTHER,)} | different))
 
 
@@ -76,5 +79,5 @@ def _delta(fields: Fields) -> DeltaConfig:
         heads,
         fields.integer("linear_key_head_dim", 128),
         fields.integer("linear_value_head_dim", 128),
-        fields.integer("linear_conv_kernel_dim", 4, least=2, most=8),
+        fields.integer("linear_conv_kernel_dim", 4, minimum=2, maximum=8),
     )

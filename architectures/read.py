@@ -9,14 +9,14 @@ from .config import (
     Activation,
     AttentionConfig,
     BlockConfig,
-    FeedForward,
+    BlockNames,
+    FeedForwardConfig,
     LatentConfig,
-    Mixer,
+    MixerConfig,
     MlpConfig,
     ModelConfig,
     MoeConfig,
     NormConfig,
-    Places,
     SsmConfig,
 )
 from .fields import Fields
@@ -46,7 +46,7 @@ LARGEST = 3.4e38  # of float32: above it, a limit is none
 
 
 def layer_count(fields: Fields) -> int:
-    return fields.integer("num_hidden_layers", most=10_000)
+    return fields.integer("num_hidden_layers", maximum=10_000)
 
 
 def attention(
@@ -62,7 +62,7 @@ def attention(
     kv_heads = fields.integer("num_key_value_heads", heads)
     if heads % kv_heads:
         raise fields.refuse("num_key_value_heads", f"a divisor of {heads} attention heads")
-    dim = fields.integer("head_dim", head_dim or hidden // heads, most=4096)
+    dim = fields.integer("head_dim", head_dim or hidden // heads, maximum=4096)
     if dim % 2:
         raise fields.refuse("head_dim", "an even number")
     rope = different.pop("rope") if "rope" in different else read_rope(fields, dim, share=share)
@@ -88,8 +88,8 @@ def decoder(
     fields: Fields, blocks: Sequence[BlockConfig], norm: NormConfig, **different: Any
 ) -> ModelConfig:
     """The model around its blocks. A window as long as the context is none."""
-    turned = (AttentionConfig, LatentConfig)
-    ropes = [block.mixer.rope for block in blocks if isinstance(block.mixer, turned)]
+    roped = (AttentionConfig, LatentConfig)
+    ropes = [block.mixer.rope for block in blocks if isinstance(block.mixer, roped)]
     context = longest(fields)
     stretched = [rope.factor for rope in ropes if rope is not None and rope.kind == "dynamic"]
     values: dict[str, Any] = {
@@ -113,7 +113,7 @@ def _both_ways(fields: Fields, blocks: Sequence[BlockConfig]) -> bool:
     return True
 
 
-def _plain(mixer: Mixer | None) -> bool:
+def _plain(mixer: MixerConfig | None) -> bool:
     if not isinstance(mixer, AttentionConfig):
         return False
     return mixer.window is None and mixer.softcap is None and not mixer.sinks
@@ -134,10 +134,10 @@ def text_side(fields: Fields, tied: bool) -> dict[str, Any]:
 
 
 def alike(
-    fields: Fields, mixer: AttentionConfig, feed_forward: FeedForward, places: Places = PRE
+    fields: Fields, mixer: AttentionConfig, feed_forward: FeedForwardConfig, names: BlockNames = PRE
 ) -> list[BlockConfig]:
     """As many blocks as the config has layers, all the same."""
-    return [BlockConfig(mixer, feed_forward, places)] * layer_count(fields)
+    return [BlockConfig(mixer, feed_forward, names)] * layer_count(fields)
 
 
 def read_window(fields: Fields, name: str = "sliding_window", default: int = 0) -> int | None:
@@ -171,7 +171,7 @@ def needed_window(fields: Fields) -> int | None:
 
 
 def read_windows(
-    fields: Fields, slides: Callable[[int, int], bool] = lambda layer, most: layer >= most
+    fields: Fields, slides: Callable[[int, int], bool] = lambda layer, limit: layer >= limit
 ) -> list[int | None]:
     """Qwen's spelling: layer_types says which layers have a window, else `slides`.
 
@@ -183,8 +183,8 @@ def read_windows(
     if not fields.flag("use_sliding_window", False) or "sliding_window" not in fields:
         return [None] * layers
     window = read_window(fields)
-    most = fields.integer("max_window_layers", 28, least=0)
-    usual = [SLIDING if slides(layer, most) else FULL for layer in range(layers)]
+    limit = fields.integer("max_window_layers", 28, minimum=0)
+    usual = [SLIDING if slides(layer, limit) else FULL for layer in range(layers)]
     kinds = layer_kinds(fields, (FULL, SLIDING), lambda layer: usual[layer])
     return [None if kind == FULL else window for kind in kinds]
 
@@ -203,11 +203,11 @@ def mixture(
     """Experts, by the names of their three sizes and the defaults of these (0: none)."""
     if count not in fields:
         count = SAVED_AS.get(count, count)
-    experts = fields.integer(count, counts or None, most=4096)
+    experts = fields.integer(count, counts or None, maximum=4096)
     values: dict[str, Any] = {"activation": read_activation(fields, "silu")} | different
     return MoeConfig(
         experts,
-        fields.integer(chosen, chosens or None, most=experts),
+        fields.integer(chosen, chosens or None, maximum=experts),
         fields.integer(width, widths or None),
         **values,
     )
@@ -226,10 +226,10 @@ def time_limits(fields: Fields) -> tuple[float, float]:
         return 0.0, math.inf
     if not isinstance(found, list) or len(found) != 2:
         raise fields.refuse(name, expected)
-    least, most = (math.inf if each == {"__float__": "Infinity"} else each for each in found)
-    if type(least) not in (int, float) or type(most) not in (int, float) or not 0 <= least <= most:
+    low, high = (math.inf if each == {"__float__": "Infinity"} else each for each in found)
+    if type(low) not in (int, float) or type(high) not in (int, float) or not 0 <= low <= high:
         raise fields.refuse(name, expected)
-    return float(least), math.inf if most > LARGEST else float(most)
+    return float(low), math.inf if high > LARGEST else float(high)
 
 
 def state_space(fields: Fields, *, heads: int, **sizes: Any) -> SsmConfig:
@@ -241,7 +241,7 @@ def state_space(fields: Fields, *, heads: int, **sizes: Any) -> SsmConfig:
         heads=heads,
         groups=groups,
         norm_groups=groups,
-        width=fields.integer("conv_kernel", 4, least=2, most=8),
+        width=fields.integer("conv_kernel", 4, minimum=2, maximum=8),
         bias=fields.flag("use_bias", False),
         conv_bias=fields.flag("use_conv_bias", True),
         **sizes,

@@ -14,7 +14,7 @@ def sources(fields: Fields, kinds: Sequence[str]) -> list[int | None]:
 
     The last layers take those of the last one before them that is of their kind.
     """
-    borrowers = fields.integer("num_kv_shared_layers", 0, least=0, most=len(kinds) - 1)
+    borrowers = fields.integer("num_kv_shared_layers", 0, minimum=0, maximum=len(kinds) - 1)
     first = len(kinds) - borrowers
     lenders = {kind: layer for layer, kind in enumerate(kinds[:first])}
     if not set(kinds[first:]) <= set(lenders):
@@ -28,7 +28,7 @@ def sources(fields: Fields, kinds: Sequence[str]) -> list[int | None]:
 
 def borrowed(mixers: Sequence[SharingConfig]) -> tuple[str, ...]:
     """The tensors that published checkpoints have for layers which do not use them."""
-    layers = "|".join(str(layer) for layer, mixer in enumerate(mixers) if mixer.borrows)
+    layers = "|".join(str(layer) for layer, mixer in enumerate(mixers) if mixer.reuses_kv)
     return (rf".*\.layers\.({layers})\.self_attn\.(k_proj|v_proj|k_norm)\.",) if layers else ()
 
 
@@ -46,7 +46,7 @@ def around(fields: Fields, blocks: Sequence[BlockConfig], **different: Any) -> M
 
 
 def _per_layer(fields: Fields) -> PerLayerConfig | None:
-    width = fields.integer("hidden_size_per_layer_input", 256, least=0)
+    width = fields.integer("hidden_size_per_layer_input", 256, minimum=0)
     size = fields.integer("vocab_size_per_layer_input", 262_144)
     activation = read_activation(fields, TANH, "hidden_activation")
     return PerLayerConfig(size, width, activation) if width else None

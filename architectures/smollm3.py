@@ -19,13 +19,13 @@ def configure(fields: Fields) -> ModelConfig:
     mixer = attention(fields, bias=biased, output_bias=biased)
     feed_forward = mlp(fields, bias=fields.flag("mlp_bias", False))
     blocks = [
-        BlockConfig(replace(mixer, rope=mixer.rope if turns else None, window=window), feed_forward)
-        for turns, window in zip(_turned(fields), _windows(fields), strict=True)
+        BlockConfig(replace(mixer, rope=mixer.rope if roped else None, window=window), feed_forward)
+        for roped, window in zip(_with_rope(fields), _windows(fields), strict=True)
     ]
     return decoder(fields, blocks, rms(fields))
 
 
-def _turned(fields: Fields) -> list[bool]:
+def _with_rope(fields: Fields) -> list[bool]:
     """By layer: whether it knows positions. The config's own list may be longer."""
     layers, name = layer_count(fields), "no_rope_layers"
     every = fields.integer("no_rope_layer_interval", 4)
@@ -44,6 +44,6 @@ def _windows(fields: Fields) -> list[int | None]:
     if not slides:
         layer_kinds(fields, [FULL], lambda layer: FULL)
         return [None] * layer_count(fields)
-    turned, window = _turned(fields), read_window(fields)
-    kinds = layer_kinds(fields, (FULL, SLIDING), lambda i: FULL if turned[i] else SLIDING)
+    with_rope, window = _with_rope(fields), read_window(fields)
+    kinds = layer_kinds(fields, (FULL, SLIDING), lambda i: FULL if with_rope[i] else SLIDING)
     return [window if kind == SLIDING else None for kind in kinds]

@@ -190,7 +190,7 @@ def _convolution(source: Source, found: re.Match[str]) -> Iterator[Tensor]:
 def _norm(source: Source, found: re.Match[str]) -> Iterator[Tensor]:
     """Stored less 1, unless a convolution shows that it has been added."""
     old, norm = found[0], source.config.norm
-    less = norm.turned is not None and source.shape(norm.turned)[2:] != (1,)
+    less = norm.conversion_mark is not None and source.shape(norm.conversion_mark)[2:] != (1,)
     yield source.tensor(old, old, change=_more if less else None)
 
 
@@ -216,7 +216,7 @@ def _own(source: Source) -> MoeConfig:
 
 def _turned(source: Source, name: str) -> bool:
     """Whether inputs come before outputs; they do not in modules and biases."""
-    return _own(source).turned and not name.endswith((".weight", "bias"))
+    return _own(source).transposed and not name.endswith((".weight", "bias"))
 
 
 def _half(array: mx.array, half: slice, turned: bool = False) -> mx.array:

@@ -25,10 +25,10 @@ class Streams:
     back: tuple[Linear, ...]
 
     @classmethod
-    def load(cls, parameters: Parameters, config: ModelConfig, own: AltUpConfig) -> "Streams":
-        hidden, others = config.hidden_size, range(own.streams - 1)
+    def load(cls, parameters: Parameters, model: ModelConfig, config: AltUpConfig) -> "Streams":
+        hidden, others = model.hidden_size, range(config.streams - 1)
         into, back = (
-            [(f"{config.model}.{name}.{i}", hidden) for i in others]
+            [(f"{model.model}.{name}.{i}", hidden) for i in others]
             for name in ("altup_projections", "altup_unembed_projections")
         )
         return cls(
@@ -67,19 +67,19 @@ class AltUp:
 
     @classmethod
     def load(
-        cls, parameters: Parameters, config: ModelConfig, own: AltUpConfig, name: str
+        cls, parameters: Parameters, model: ModelConfig, config: AltUpConfig, name: str
     ) -> "AltUp":
-        hidden, streams = config.hidden_size, own.streams
+        hidden, streams = model.hidden_size, config.streams
 
         def linear(part: str, outputs: int, inputs: int) -> Linear:
             return Linear.load(parameters, [(f"{name}.{part}", outputs)], inputs, bias=False)
 
         return cls(
-            load_norm(parameters, f"{name}.router_norm", hidden, config.norm),
+            load_norm(parameters, f"{name}.router_norm", hidden, model.norm),
             linear("modality_router", streams, hidden),
             linear("prediction_coefs", streams**2, streams),
             linear("correction_coefs", streams, streams),
-            own.active,
+            config.active,
         )
 
     def predict(self, x: mx.array) -> mx.array:
@@ -112,13 +112,13 @@ class Laurel:
 
     @classmethod
     def load(
-        cls, parameters: Parameters, config: ModelConfig, own: AltUpConfig, name: str
+        cls, parameters: Parameters, model: ModelConfig, config: AltUpConfig, name: str
     ) -> "Laurel":
-        hidden = config.hidden_size
+        hidden = model.hidden_size
         return cls(
-            Linear.load(parameters, [(f"{name}.linear_left", own.rank)], hidden, bias=False),
-            Linear.load(parameters, [(f"{name}.linear_right", hidden)], own.rank, bias=False),
-            load_norm(parameters, f"{name}.post_laurel_norm", hidden, config.norm),
+            Linear.load(parameters, [(f"{name}.linear_left", config.rank)], hidden, bias=False),
+            Linear.load(parameters, [(f"{name}.linear_right", hidden)], config.rank, bias=False),
+            load_norm(parameters, f"{name}.post_laurel_norm", hidden, model.norm),
         )
 
     def __call__(self, x: mx.array) -> mx.array:
@@ -136,26 +136,26 @@ class AltUpBlock:
     gate: Gate
 
     @classmethod
-    def load(cls, parameters: Parameters, config: ModelConfig, layer: int) -> "AltUpBlock":
-        own, name = config.blocks[layer], f"{config.model}.layers.{layer}"
-        altup, per_layer, places = config.altup, config.per_layer, own.places
-        assert isinstance(own.mixer, SharingConfig) and isinstance(own.feed_forward, MlpConfig)
+    def load(cls, parameters: Parameters, model: ModelConfig, layer: int) -> "AltUpBlock":
+        block, name = model.blocks[layer], f"{model.model}.layers.{layer}"
+        altup, per_layer, names = model.altup, model.per_layer, block.names
+        assert isinstance(block.mixer, SharingConfig) and isinstance(block.feed_forward, MlpConfig)
         assert altup is not None and isinstance(per_layer, PerLayerConfig)
         norms = (
-            places.before_mixer,
-            places.after_mixer,
-            places.before_feed_forward,
-            places.after_feed_forward,
+            names.before_mixer,
+            names.after_mixer,
+            names.before_feed_forward,
+            names.after_feed_forward,
         )
-        hidden, scale = config.hidden_size, f"{name}.altup.correct_output_scale"
+        hidden, scale = model.hidden_size, f"{name}.altup.correct_output_scale"
         return cls(
-            AltUp.load(parameters, config, altup, f"{name}.altup"),
-            Laurel.load(parameters, config, altup, f"{name}.laurel"),
-            SharingAttention.load(parameters, config, own.mixer, f"{name}.{places.mixer}"),
-            MLP.load(parameters, config, own.feed_forward, f"{name}.{places.feed_forward}"),
-            tuple(load_norm(parameters, f"{name}.{each}", hidden, config.norm) for each in norms),
+            AltUp.load(parameters, model, altup, f"{name}.altup"),
+            Laurel.load(parameters, model, altup, f"{name}.laurel"),
+            SharingAttention.load(parameters, model, block.mixer, f"{name}.{names.mixer}"),
+            MLP.load(parameters, model, block.feed_forward, f"{name}.{names.feed_forward}"),
+            tuple(load_norm(parameters, f"{name}.{each}", hidden, model.norm) for each in norms),
             parameters.vector(scale, hidden) if altup.scaled else None,
-            Gate.load(parameters, config, per_layer, layer),
+            Gate.load(parameters, model, per_layer, layer),
         )
 
     def __call__(self, x: mx.array, context: StepContext, cache: Cache) -> tuple[mx.array, Cache]:

@@ -33,28 +33,28 @@ class Attention:
     rope: int | None
     joint_norms: tuple[JointNorm, JointNorm] | None  # of all queries, and of all keys
     gated: bool
-    temper: float
-    temper_from: int
+    attention_temperature: float
+    temperature_from: int
 
     @classmethod
     def load(
-        cls, parameters: Parameters, config: ModelConfig, own: AttentionConfig, name: str
+        cls, parameters: Parameters, model: ModelConfig, config: AttentionConfig, name: str
     ) -> Self:
         return cls(
-            _projections(parameters, config, own, name),
+            _projections(parameters, model, config, name),
             Linear.load(
                 parameters,
-                [(f"{name}.{own.output}", config.hidden_size)],
-                own.heads * own.head_dim,
-                own.output_bias,
+                [(f"{name}.{config.output}", model.hidden_size)],
+                config.heads * config.head_dim,
+                config.output_bias,
             ),
-            _heads(parameters, config, own, name),
-            config.windows.index(own.window),
-            None if own.rope is None else config.ropes.index(own.rope),
-            _joint_norms(parameters, config, own, name),
-            own.gated,
-            own.temper,
-            own.temper_from,
+            _heads(parameters, model, config, name),
+            model.windows.index(config.window),
+            None if config.rope is None else model.ropes.index(config.rope),
+            _joint_norms(parameters, model, config, name),
+            config.gated,
+            config.attention_temperature,
+            config.temperature_from,
         )
 
     def __call__(
@@ -72,7 +72,7 @@ class Attention:
             qkv, gates = split(qkv, [qkv.shape[1] - self._queries])
         if self.joint_norms is not None:
             qkv = self._normed(qkv, *self.joint_norms)
-        if self.temper:
+        if self.attention_temperature:
             qkv = self._tempered(qkv, context.rows.positions)
         attended, cache = self._attend(qkv, context, cache)
         if gates is not None:
@@ -94,7 +94,9 @@ class Attention:
         return join([q_norm(q), k_norm(k), v])
 
     def _tempered(self, qkv: mx.array, positions: mx.array) -> mx.array:
-        heat = 1 + self.temper * mx.log(1 + mx.floor(positions / self.temper_from))
+        heat = 1 + self.attention_temperature * mx.log(
+            1 + mx.floor(positions / self.temperature_from)
+        )
         q, rest = split(qkv, [self._queries])
         return join([q * heat[:, None].astype(q.dtype), rest])
 
@@ -121,75 +123,79 @@ class TwoWayAttention(Attention):
 
 
 def _projections(
-    parameters: Parameters, config: ModelConfig, own: AttentionConfig, name: str
+    parameters: Parameters, model: ModelConfig, config: AttentionConfig, name: str
 ) -> Linear:
-    queries, keys = own.heads * own.head_dim, own.kv_heads * own.head_dim
-    hidden = config.hidden_size
+    queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
+    hidden = model.hidden_size
     if parameters.has(f"{name}.qkv_proj.weight"):
-        return Linear.load(parameters, [(f"{name}.qkv_proj", queries + 2 * keys)], hidden, own.bias)
+        return Linear.load(
+            parameters, [(f"{name}.qkv_proj", queries + 2 * keys)], hidden, config.bias
+        )
     modules = [(f"{name}.q_proj", queries), (f"{name}.k_proj", keys), (f"{name}.v_proj", keys)]
-    if not own.gated:
-        return Linear.load(parameters, modules, hidden, own.bias)
-    return _gated(parameters, modules, own, hidden)
+    if not config.gated:
+        return Linear.load(parameters, modules, hidden, config.bias)
+    return _gated(parameters, modules, config, hidden)
 
 
 def _gated(
-    parameters: Parameters, modules: list[tuple[str, int]], own: AttentionConfig, hidden: int
+    parameters: Parameters, modules: list[tuple[str, int]], config: AttentionConfig, hidden: int
 ) -> Linear:
     """q_proj has each head's queries and then its gates; here all gates come last."""
     (q_name, queries), *others = modules
-    rows = np.arange(2 * queries).reshape(own.heads, 2, own.head_dim)
+    rows = np.arange(2 * queries).reshape(config.heads, 2, config.head_dim)
     both = parameters.matrix(q_name, 2 * queries, hidden)
-    bias = [parameters.vector(f"{q_name}.bias", 2 * queries)] if own.bias else []
+    bias = [parameters.vector(f"{q_name}.bias", 2 * queries)] if config.bias else []
     orders = [rows[:, part].reshape(-1) for part in (0, 1)]
     taken = [take_rows(both, order) for order in orders]
     weights = [parameters.matrix(module, size, hidden) for module, size in others]
-    biases = [parameters.vector(f"{module}.bias", size) for module, size in others if own.bias]
+    biases = [parameters.vector(f"{module}.bias", size) for module, size in others if config.bias]
     halves = [each[mx.array(order)] for each in bias for order in orders]
     return Linear.joined([taken[0], *weights, taken[1]], [*halves[:1], *biases, *halves[1:]])
 
 
-def _heads(parameters: Parameters, config: ModelConfig, own: AttentionConfig, name: str) -> Heads:
+def _heads(parameters: Parameters, model: ModelConfig, config: AttentionConfig, name: str) -> Heads:
     q_norm, k_norm = (
-        scale(parameters, f"{name}.{part}.weight", own.head_dim, config.norm)
-        if own.qk_norm == "head"
+        scale(parameters, f"{name}.{part}.weight", config.head_dim, model.norm)
+        if config.qk_norm == "head"
         else None
-        for part in (own.query_norm, own.key_norm)
+        for part in (config.query_norm, config.key_norm)
     )
-    sinks = parameters.vector(f"{name}.sinks", own.heads, dtype=mx.float32) if own.sinks else None
+    sinks = (
+        parameters.vector(f"{name}.sinks", config.heads, dtype=mx.float32) if config.sinks else None
+    )
     return Heads(
-        own.heads,
-        own.kv_heads,
-        own.head_dim,
-        own.scale,
-        own.head_dim,
-        own.window,
-        softcap=own.softcap,
+        config.heads,
+        config.kv_heads,
+        config.head_dim,
+        config.scale,
+        config.head_dim,
+        config.window,
+        softcap=config.softcap,
         sinks=sinks,
         q_norm=q_norm,
         k_norm=k_norm,
-        eps=config.norm.eps,
-        interleaved=own.interleaved,
+        eps=model.norm.eps,
+        interleaved=config.interleaved,
     )
 
 
 def _joint_norms(
-    parameters: Parameters, config: ModelConfig, own: AttentionConfig, name: str
+    parameters: Parameters, model: ModelConfig, config: AttentionConfig, name: str
 ) -> tuple[JointNorm, JointNorm] | None:
-    sizes = {own.query_norm: own.heads, own.key_norm: own.kv_heads}
-    if own.qk_norm == "all":
+    sizes = {config.query_norm: config.heads, config.key_norm: config.kv_heads}
+    if config.qk_norm == "all":
         q_norm, k_norm = (
             Norm(
-                scale(parameters, f"{name}.{part}.weight", count * own.head_dim, config.norm),
-                config.norm.eps,
+                scale(parameters, f"{name}.{part}.weight", count * config.head_dim, model.norm),
+                model.norm.eps,
             )
             for part, count in sizes.items()
         )
         return q_norm, k_norm
-    if own.qk_norm == "centred":
+    if config.qk_norm == "centred":
         q_each, k_each = (
             HeadNorms(
-                parameters.vector(f"{name}.{part}.weight", count, own.head_dim), config.norm.eps
+                parameters.vector(f"{name}.{part}.weight", count, config.head_dim), model.norm.eps
             )
             for part, count in sizes.items()
         )

@@ -11,7 +11,7 @@ def load(
 ) -> Convolution:
     """The one of a module, in float32."""
     name = f"{module}.weight"
-    shape = (channels, width, 1) if is_turned(parameters, name) else (channels, 1, width)
+    shape = (channels, width, 1) if has_mlx_layout(parameters, name) else (channels, 1, width)
     weight = parameters.vector(name, *shape, dtype=mx.float32).reshape(channels, width)
     weight = mx.contiguous(weight.T)
     mx.eval(weight)
@@ -19,6 +19,6 @@ def load(
     return Convolution(weight, added, silu)
 
 
-def is_turned(parameters: Parameters, name: str) -> bool:
+def has_mlx_layout(parameters: Parameters, name: str) -> bool:
     """Whether it lies as MLX wants it, (channels, width, 1), not (channels, 1, width)."""
     return parameters.shape(name)[2:] == (1,)

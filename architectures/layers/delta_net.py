@@ -32,19 +32,21 @@ class DeltaNet:
 
     @classmethod
     def load(
-        cls, parameters: Parameters, config: ModelConfig, own: DeltaConfig, name: str
+        cls, parameters: Parameters, model: ModelConfig, config: DeltaConfig, name: str
     ) -> "DeltaNet":
-        hidden, values = config.hidden_size, own.heads * own.value_dim
-        rates = -mx.exp(parameters.vector(f"{name}.A_log", own.heads, dtype=mx.float32))
+        hidden, values = model.hidden_size, config.heads * config.value_dim
+        rates = -mx.exp(parameters.vector(f"{name}.A_log", config.heads, dtype=mx.float32))
         mx.eval(rates)
         return cls(
-            _projections(parameters, own, name, hidden),
-            convolution.load(parameters, f"{name}.conv1d", own.channels, own.width, bias=False),
+            _projections(parameters, config, name, hidden),
+            convolution.load(
+                parameters, f"{name}.conv1d", config.channels, config.width, bias=False
+            ),
             rates,
-            parameters.vector(f"{name}.dt_bias", own.heads, dtype=mx.float32),
-            GatedNorm(parameters.vector(f"{name}.norm.weight", own.value_dim), config.norm.eps),
+            parameters.vector(f"{name}.dt_bias", config.heads, dtype=mx.float32),
+            GatedNorm(parameters.vector(f"{name}.norm.weight", config.value_dim), model.norm.eps),
             Linear.load(parameters, [(f"{name}.out_proj", hidden)], values, bias=False),
-            own,
+            config,
         )
 
     def __call__(
@@ -56,39 +58,51 @@ class DeltaNet:
         cache: Cache,
     ) -> tuple[mx.array, Cache]:
         """The layer of norm(x), plus the residual."""
-        runs, own = context.rows.runs, self.sizes
+        runs, config = context.rows.runs, self.sizes
         assert isinstance(cache, States) and runs is not None
-        rows, values, keys = x.shape[0], own.heads * own.value_dim, own.key_heads * own.key_dim
-        ends = np.cumsum([own.channels, values, own.heads]).tolist()
+        rows, values, keys = (
+            x.shape[0],
+            config.heads * config.value_dim,
+            config.key_heads * config.key_dim,
+        )
+        ends = np.cumsum([config.channels, values, config.heads]).tolist()
         qkv, z, correction, decay = split(self.projections(x, norm=norm), ends)
         inputs, state = cache.arrays
         mixed, inputs = conv1d(qkv, self.convolution, inputs, runs)
         q, k, v = split(mixed, [keys, 2 * keys])
         y, state = gated_delta(
-            shaped(q, rows, own.key_heads, own.key_dim),
-            shaped(k, rows, own.key_heads, own.key_dim),
-            shaped(v, rows, own.heads, own.value_dim),
+            shaped(q, rows, config.key_heads, config.key_dim),
+            shaped(k, rows, config.key_heads, config.key_dim),
+            shaped(v, rows, config.heads, config.value_dim),
             delta_gates(decay, correction, self.rates, self.offsets),
             state,
             runs,
-            Rule(own.key_dim**-0.5),
+            Rule(config.key_dim**-0.5),
         )
         y = gated_norm(y, shaped(z, *y.shape), self.norm)
         return self.output(shaped(y, rows, values), residual), States((inputs, state))
 
 
-def _projections(parameters: Parameters, own: DeltaConfig, name: str, hidden: int) -> Linear:
+def _projections(parameters: Parameters, config: DeltaConfig, name: str, hidden: int) -> Linear:
     """Two modules in the order of key heads (Qwen3-Next), or four (Qwen3.5)."""
-    values = own.heads * own.value_dim
+    values = config.heads * config.value_dim
     if parameters.has(f"{name}.in_proj_qkvz.weight"):
-        joint = parameters.matrix(f"{name}.in_proj_qkvz", own.channels + values, hidden)
-        both = parameters.matrix(f"{name}.in_proj_ba", 2 * own.heads, hidden)
-        shared = own.heads // own.key_heads
-        wide = (own.key_dim, own.key_dim, shared * own.value_dim, shared * own.value_dim)
-        return Linear.joined(
-            [_by_part(joint, own.key_heads, wide), _by_part(both, own.key_heads, (shared, shared))]
+        joint = parameters.matrix(f"{name}.in_proj_qkvz", config.channels + values, hidden)
+        both = parameters.matrix(f"{name}.in_proj_ba", 2 * config.heads, hidden)
+        shared = config.heads // config.key_heads
+        wide = (
+            config.key_dim,
+            config.key_dim,
+            shared * config.value_dim,
+            shared * config.value_dim,
         )
-    sizes = {"qkv": own.channels, "z": values, "b": own.heads, "a": own.heads}
+        return Linear.joined(
+            [
+                _by_part(joint, config.key_heads, wide),
+                _by_part(both, config.key_heads, (shared, shared)),
+            ]
+        )
+    sizes = {"qkv": config.channels, "z": values, "b": config.heads, "a": config.heads}
     modules = [(f"{name}.in_proj_{part}", size) for part, size in sizes.items()]
     return Linear.load(parameters, modules, hidden, bias=False)
 

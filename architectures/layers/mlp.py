@@ -20,18 +20,22 @@ class MLP:
 
     @classmethod
     def load(
-        cls, parameters: Parameters, config: ModelConfig, own: MlpConfig, name: str
+        cls, parameters: Parameters, model: ModelConfig, config: MlpConfig, name: str
     ) -> "AnyMLP":
-        hidden, width = config.hidden_size, own.width
-        gate, up = (f"{name}.{own.gate}", width), (f"{name}.{own.up}", width)
+        hidden, width = model.hidden_size, config.width
+        gate, up = (f"{name}.{config.gate}", width), (f"{name}.{config.up}", width)
         # Read last, so that a wrong width is told of the first projection.
-        down = partial(Linear.load, parameters, [(f"{name}.{own.down}", hidden)], width, own.bias)
-        if not own.gated:
-            return PlainMLP(Linear.load(parameters, [up], hidden, own.bias), down(), own.activation)
-        if own.cut is not None:
-            gate_up = Linear.load(parameters, [gate, up], hidden, own.bias)
-            return SparseMLP(gate_up, down(), own.activation, own.cut)
-        return cls(_gate_up(parameters, own, name, hidden), down(), own.activation)
+        down = partial(
+            Linear.load, parameters, [(f"{name}.{config.down}", hidden)], width, config.bias
+        )
+        if not config.gated:
+            return PlainMLP(
+                Linear.load(parameters, [up], hidden, config.bias), down(), config.activation
+            )
+        if config.cut is not None:
+            gate_up = Linear.load(parameters, [gate, up], hidden, config.bias)
+            return SparseMLP(gate_up, down(), config.activation, config.cut)
+        return cls(_gate_up(parameters, config, name, hidden), down(), config.activation)
 
     def __call__(self, x: mx.array, norm: AnyNorm | None, residual: mx.array | None) -> mx.array:
         """The layer of norm(x), plus the residual."""
@@ -68,12 +72,12 @@ class SparseMLP:
 AnyMLP = MLP | PlainMLP | SparseMLP
 
 
-def _gate_up(parameters: Parameters, own: MlpConfig, name: str, hidden: int) -> Linear:
+def _gate_up(parameters: Parameters, config: MlpConfig, name: str, hidden: int) -> Linear:
     """Two modules, or one that has the gate in its first half."""
     joint = f"{name}.gate_up_proj"
     if parameters.has(f"{joint}.weight"):
-        gate, up = halves(parameters.matrix(joint, 2 * own.width, hidden))
-        biases = [parameters.vector(f"{joint}.bias", 2 * own.width)] if own.bias else []
+        gate, up = halves(parameters.matrix(joint, 2 * config.width, hidden))
+        biases = [parameters.vector(f"{joint}.bias", 2 * config.width)] if config.bias else []
         return Linear.paired(gate, up, biases)
-    modules = [f"{name}.{own.gate}", f"{name}.{own.up}"]
-    return Linear.load_pair(parameters, modules, own.width, hidden, own.bias)
+    modules = [f"{name}.{config.gate}", f"{name}.{config.up}"]
+    return Linear.load_pair(parameters, modules, config.width, hidden, config.bias)

@@ -8,7 +8,7 @@ from ...kernels.layer_norm import LayerNorm, layer_norm
 from ...kernels.rms_norm import Norm
 from ..config import NormConfig
 from ..parameters import Parameters
-from .convolution import is_turned
+from .convolution import has_mlx_layout
 
 AnyNorm = Norm | LayerNorm
 
@@ -29,7 +29,7 @@ class HeadNorms:
 
 def settled(parameters: Parameters, config: NormConfig) -> NormConfig:
     """With the question answered whether a conversion has added the 1 to zero-centred weights."""
-    if config.turned is None or not is_turned(parameters, config.turned):
+    if config.conversion_mark is None or not has_mlx_layout(parameters, config.conversion_mark):
         return config
     return replace(config, zero_centred=False)
 

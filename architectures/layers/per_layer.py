@@ -27,15 +27,15 @@ class Inputs:
     size: int  # of the vocabulary; what is beyond it counts as token 0
 
     @classmethod
-    def load(cls, parameters: Parameters, config: ModelConfig, own: PerLayerConfig) -> "Inputs":
-        model, width = config.model, config.layers * own.width
-        modules = [(f"{model}.per_layer_model_projection", width)]
+    def load(cls, parameters: Parameters, model: ModelConfig, config: PerLayerConfig) -> "Inputs":
+        base, width = model.model, model.layers * config.width
+        modules = [(f"{base}.per_layer_model_projection", width)]
         return cls(
-            pack(parameters.matrix(f"{model}.embed_tokens_per_layer", own.vocab_size, width)),
-            Linear.load(parameters, modules, config.hidden_size, bias=False),
-            load_norm(parameters, f"{model}.per_layer_projection_norm", own.width, config.norm),
-            own.width,
-            own.vocab_size,
+            pack(parameters.matrix(f"{base}.embed_tokens_per_layer", config.vocab_size, width)),
+            Linear.load(parameters, modules, model.hidden_size, bias=False),
+            load_norm(parameters, f"{base}.per_layer_projection_norm", config.width, model.norm),
+            config.width,
+            config.vocab_size,
         )
 
     def __call__(self, tokens: mx.array, x: mx.array) -> mx.array:
@@ -59,17 +59,17 @@ class Gate:
 
     @classmethod
     def load(
-        cls, parameters: Parameters, config: ModelConfig, own: PerLayerConfig, layer: int
+        cls, parameters: Parameters, model: ModelConfig, config: PerLayerConfig, layer: int
     ) -> "Gate":
-        name, hidden = f"{config.model}.layers.{layer}", config.hidden_size
-        into = [(f"{name}.per_layer_input_gate", own.width)]
+        name, hidden = f"{model.model}.layers.{layer}", model.hidden_size
+        into = [(f"{name}.per_layer_input_gate", config.width)]
         back = [(f"{name}.per_layer_projection", hidden)]
         return cls(
             layer,
             Linear.load(parameters, into, hidden, bias=False),
-            Linear.load(parameters, back, own.width, bias=False),
-            load_norm(parameters, f"{name}.post_per_layer_input_norm", hidden, config.norm),
-            own.activation,
+            Linear.load(parameters, back, config.width, bias=False),
+            load_norm(parameters, f"{name}.post_per_layer_input_norm", hidden, model.norm),
+            config.activation,
         )
 
     def __call__(self, x: mx.array, context: StepContext) -> mx.array:

@@ -33,23 +33,23 @@ class SharingAttention:
 
     @classmethod
     def load(
-        cls, parameters: Parameters, config: ModelConfig, own: SharingConfig, name: str
+        cls, parameters: Parameters, model: ModelConfig, config: SharingConfig, name: str
     ) -> "SharingAttention":
-        queries, keys = own.heads * own.head_dim, own.kv_heads * own.head_dim
+        queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
         modules = [(f"{name}.q_proj", queries)]
-        if not own.borrows:
+        if not config.reuses_kv:
             modules.append((f"{name}.k_proj", keys))
-            modules += [] if own.keys_as_values else [(f"{name}.v_proj", keys)]
-        output = [(f"{name}.o_proj", config.hidden_size)]
+            modules += [] if config.keys_as_values else [(f"{name}.v_proj", keys)]
+        output = [(f"{name}.o_proj", model.hidden_size)]
         return cls(
-            Linear.load(parameters, modules, config.hidden_size, own.bias),
-            Linear.load(parameters, output, queries, own.bias),
-            _heads(parameters, config, own, name),
-            config.windows.index(own.window),
-            config.ropes.index(own.rope),
-            None if own.borrows else _norms(parameters, config, own, name),
-            own.source,
-            own.keys_as_values,
+            Linear.load(parameters, modules, model.hidden_size, config.bias),
+            Linear.load(parameters, output, queries, config.bias),
+            _heads(parameters, model, config, name),
+            model.windows.index(config.window),
+            model.ropes.index(config.rope),
+            None if config.reuses_kv else _norms(parameters, model, config, name),
+            config.source,
+            config.keys_as_values,
         )
 
     def __call__(
@@ -88,24 +88,24 @@ class SharingAttention:
         return join([shaped(part, *flat) for part in parts])
 
 
-def _heads(parameters: Parameters, config: ModelConfig, own: SharingConfig, name: str) -> Heads:
+def _heads(parameters: Parameters, model: ModelConfig, config: SharingConfig, name: str) -> Heads:
     """Scores are not scaled; keys come normalised, since borrowers have no norm of them."""
     return Heads(
-        own.heads,
-        own.kv_heads,
-        own.head_dim,
+        config.heads,
+        config.kv_heads,
+        config.head_dim,
         1.0,
-        own.head_dim,
-        own.window,
-        q_norm=scale(parameters, f"{name}.q_norm.weight", own.head_dim, config.norm),
-        eps=config.norm.eps,
+        config.head_dim,
+        config.window,
+        q_norm=scale(parameters, f"{name}.q_norm.weight", config.head_dim, model.norm),
+        eps=model.norm.eps,
     )
 
 
 def _norms(
-    parameters: Parameters, config: ModelConfig, own: SharingConfig, name: str
+    parameters: Parameters, model: ModelConfig, config: SharingConfig, name: str
 ) -> tuple[Norm, Norm]:
-    weight = scale(parameters, f"{name}.k_norm.weight", own.head_dim, config.norm)
-    plain = mx.ones((own.head_dim,), parameters.dtype)
+    weight = scale(parameters, f"{name}.k_norm.weight", config.head_dim, model.norm)
+    plain = mx.ones((config.head_dim,), parameters.dtype)
     mx.eval(plain)
-    return Norm(weight, config.norm.eps), Norm(plain, config.norm.eps)
+    return Norm(weight, model.norm.eps), Norm(plain, model.norm.eps)

@@ -23,13 +23,15 @@ class ShortConv:
 
     @classmethod
     def load(
-        cls, parameters: Parameters, config: ModelConfig, own: ConvConfig, name: str
+        cls, parameters: Parameters, model: ModelConfig, config: ConvConfig, name: str
     ) -> "ShortConv":
-        hidden, size = config.hidden_size, own.channels
+        hidden, size = model.hidden_size, config.channels
         return cls(
-            Linear.load(parameters, [(f"{name}.in_proj", 3 * size)], hidden, own.bias),
-            convolution.load(parameters, f"{name}.conv", size, own.width, own.bias, silu=False),
-            Linear.load(parameters, [(f"{name}.out_proj", hidden)], size, own.bias),
+            Linear.load(parameters, [(f"{name}.in_proj", 3 * size)], hidden, config.bias),
+            convolution.load(
+                parameters, f"{name}.conv", size, config.width, config.bias, silu=False
+            ),
+            Linear.load(parameters, [(f"{name}.out_proj", hidden)], size, config.bias),
         )
 
     def __call__(

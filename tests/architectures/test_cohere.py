@@ -89,7 +89,7 @@ PLUS = {
 
 def test_published_configs() -> None:
     found, plus = configure(PUBLISHED), configure(PUBLISHED | PLUS)
-    assert {block.places for block in found.blocks} == {PARALLEL}
+    assert {block.names for block in found.blocks} == {PARALLEL}
     assert (found.norm, found.tied) == (NormConfig(1e-5, "layer"), True)
     assert (found.logit_scale, plus.logit_scale) == (0.0625, 0.8333333333333334)
     norms = [config.blocks[0].mixer for config in (found, plus)]

@@ -112,7 +112,7 @@ PUBLISHED: dict[str, Any] = {  # CohereForAI/c4ai-command-r7b-12-2024
 
 def test_a_published_config() -> None:
     found = configure(PUBLISHED)
-    assert {block.places for block in found.blocks} == {PARALLEL}
+    assert {block.names for block in found.blocks} == {PARALLEL}
     mixers = [block.mixer for block in found.blocks[:4]]
     kept = [(m.window, m.rope is None) for m in mixers if isinstance(m, AttentionConfig)]
     assert kept == [(4096, False)] * 3 + [(None, True)]

@@ -102,7 +102,7 @@ PUBLISHED: dict[str, Any] = {  # LGAI-EXAONE/EXAONE-4.0-32B
 
 def test_a_published_config() -> None:
     found = configure(PUBLISHED)
-    assert {block.places for block in found.blocks} == {POST}
+    assert {block.names for block in found.blocks} == {POST}
     mixers = [block.mixer for block in found.blocks[:4]]
     kept = [(m.window, m.rope is None) for m in mixers if isinstance(m, AttentionConfig)]
     assert kept == [(4096, False)] * 3 + [(None, True)]

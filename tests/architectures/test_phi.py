@@ -85,7 +85,7 @@ def test_a_published_config() -> None:
     found = configure(PUBLISHED)
     assert found.caches == (Paged(32, 80, 80),) * 32
     assert (found.ropes[0].dims, found.head_bias, found.norm.kind) == (32, True, "layer")
-    assert all(block.places == PARALLEL for block in found.blocks)
+    assert all(block.names == PARALLEL for block in found.blocks)
 
 
 def test_normalised_queries_are_refused() -> None:

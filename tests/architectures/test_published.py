@@ -10,13 +10,13 @@ import pytest
 from bessemer.architectures import encoder_config
 from bessemer.architectures.config import (
     AttentionConfig,
-    BothConfig,
     ConfigError,
     DeltaConfig,
-    FeedForward,
+    FeedForwardConfig,
     LatentConfig,
     ModelConfig,
     MoeConfig,
+    ParallelFeedForwardConfig,
     SharingConfig,
     SsmConfig,
 )
@@ -154,8 +154,8 @@ REFUSED = {
 
 
 def mixture(config: ModelConfig) -> tuple[int, int] | None:
-    def sparse(part: FeedForward | None) -> FeedForward | None:
-        return part.sparse if isinstance(part, BothConfig) else part
+    def sparse(part: FeedForwardConfig | None) -> FeedForwardConfig | None:
+        return part.sparse if isinstance(part, ParallelFeedForwardConfig) else part
 
     parts = [sparse(block.feed_forward) for block in config.blocks]
     found = {(part.count, part.per_token) for part in parts if isinstance(part, MoeConfig)}
@@ -231,7 +231,11 @@ def test_queries_that_do_not_grow() -> None:
         name: read(f"mistralai/{name}").blocks[0].mixer
         for name in ("Devstral-2-123B-Instruct-2512", "Devstral-Small-2-24B-Instruct-2512")
     }
-    tempers = [mixer.temper for mixer in mixers.values() if isinstance(mixer, AttentionConfig)]
+    tempers = [
+        mixer.attention_temperature
+        for mixer in mixers.values()
+        if isinstance(mixer, AttentionConfig)
+    ]
     assert tempers == [0.0, 0.1]
 
 

@@ -113,14 +113,14 @@ PUBLISHED: dict[str, Any] = {  # HuggingFaceTB/SmolLM3-3B
 }
 
 
-def turned(found: ModelConfig) -> list[bool]:
+def with_rope(found: ModelConfig) -> list[bool]:
     mixers = [block.mixer for block in found.blocks]
     return [isinstance(each, AttentionConfig) and each.rope is not None for each in mixers]
 
 
 def test_a_published_config() -> None:
     found = configure(PUBLISHED)
-    assert turned(found) == [True, True, True, False] * 9
+    assert with_rope(found) == [True, True, True, False] * 9
     assert (found.windows, found.tied, found.ropes[0].theta) == ((None,), True, 5e6)
 
 

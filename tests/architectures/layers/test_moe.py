@@ -43,7 +43,7 @@ class Held:
         raise KeyError(name)
 
     def stack(
-        self, module: str, count: int, rows: int, columns: int, turned: bool = False
+        self, module: str, count: int, rows: int, columns: int, transposed: bool = False
     ) -> Dense | Quantized | None:
         return self.matrices.get(module)
 

@@ -18,7 +18,7 @@ def of(rope: Rope) -> np.ndarray:
     return np.array(fixed)
 
 
-def turned(rope: Rope, *max_lens: int) -> np.ndarray:
+def angles(rope: Rope, *max_lens: int) -> np.ndarray:
     """The angle of each dimension, of a token at position 1 of sequences of these reaches."""
     positions = mx.ones((len(max_lens),), mx.int32)
     table = Rotary.of(rope).table(positions, mx.array(max_lens, mx.int32))
@@ -53,7 +53,7 @@ def test_longrope_divides_by_what_the_reach_of_a_sequence_asks_for() -> None:
     rope = Rope(
         64, 10_000.0, "longrope", original_context=32, short_factors=short, long_factors=long
     )
-    found = turned(rope, 32, 33)
+    found = angles(rope, 32, 33)
     assert np.allclose(found[0] * 2, of(PLAIN), atol=1e-6)
     assert np.allclose(found[1] * 4, of(PLAIN), atol=1e-6)
 
@@ -77,7 +77,7 @@ def test_longrope_may_have_another_size_in_long_sequences() -> None:
 
 def test_dynamic_scaling_begins_beyond_the_context() -> None:
     rope = Rope(64, 10_000.0, "dynamic", factor=4.0, context=100)
-    within, beyond, far = turned(rope, 100, 101, 400)
+    within, beyond, far = angles(rope, 100, 101, 400)
     assert np.allclose(within, of(PLAIN), atol=1e-6)
     assert (beyond[1:] < within[1:]).all() and (far[1:] < beyond[1:]).all()
     assert beyond[0] == within[0]

@@ -7,7 +7,7 @@ import mlx.core as mx
 from ...kernels.moe import moe
 from ...kernels.rms_norm import Norm
 from ...kernels.route import choose
-from ..config import BothConfig, ModelConfig
+from ..config import ModelConfig, ParallelFeedForwardConfig
 from ..parameters import Parameters
 from .mlp import MLP, AnyMLP
 from .moe import MoE
@@ -16,7 +16,7 @@ from .norm import load as load_norm
 
 
 @dataclass(frozen=True, slots=True)
-class Both:
+class ParallelFeedForward:
     """The router normalises its input by itself, and each expert has a factor of its own."""
 
     dense: AnyMLP
@@ -29,22 +29,26 @@ class Both:
 
     @classmethod
     def load(
-        cls, parameters: Parameters, config: ModelConfig, own: BothConfig, name: str
-    ) -> "Both":
-        block, hidden = name.rpartition(".")[0], config.hidden_size
+        cls,
+        parameters: Parameters,
+        model: ModelConfig,
+        config: ParallelFeedForwardConfig,
+        name: str,
+    ) -> "ParallelFeedForward":
+        block, hidden = name.rpartition(".")[0], model.hidden_size
 
         def norm(place: str) -> AnyNorm:
-            return load_norm(parameters, f"{block}.{place}", hidden, config.norm)
+            return load_norm(parameters, f"{block}.{place}", hidden, model.norm)
 
         factors = f"{block}.router.per_expert_scale"
         return cls(
-            MLP.load(parameters, config, own.dense, name),
+            MLP.load(parameters, model, config.dense, name),
             norm("post_feedforward_layernorm_1"),
-            _router_norm(parameters, config, f"{block}.router.scale"),
+            _router_norm(parameters, model, f"{block}.router.scale"),
             norm("pre_feedforward_layernorm_2"),
-            MoE.load(parameters, config, own.sparse, block),
+            MoE.load(parameters, model, config.sparse, block),
             norm("post_feedforward_layernorm_2"),
-            parameters.vector(factors, own.sparse.count, dtype=mx.float32),
+            parameters.vector(factors, config.sparse.count, dtype=mx.float32),
         )
 
     def __call__(self, x: mx.array, norm: AnyNorm | None, residual: mx.array | None) -> mx.array:
@@ -57,9 +61,9 @@ class Both:
         return dense + sparse if residual is None else dense + sparse + residual
 
 
-def _router_norm(parameters: Parameters, config: ModelConfig, name: str) -> Norm:
+def _router_norm(parameters: Parameters, model: ModelConfig, name: str) -> Norm:
     """To the length 1, and then times what is stored."""
-    hidden = config.hidden_size
+    hidden = model.hidden_size
     weight = parameters.vector(name, hidden, dtype=mx.float32) * hidden**-0.5
     mx.eval(weight)
-    return Norm(weight, config.norm.eps)
+    return Norm(weight, model.norm.eps)
