@@ -18,24 +18,22 @@ from .config import (
     ConvConfig,
     DeltaConfig,
     LatentConfig,
-    MlpConfig,
     ModelConfig,
-    MoeConfig,
     Paged,
-    ParallelFeedForwardConfig,
     SharingConfig,
     SsmConfig,
 )
+from .feed_forward_config import MlpConfig, MoeConfig, ParallelConfig
 from .layers.altup import AltUpBlock, Streams
 from .layers.attention import Attention, TwoWayAttention
 from .layers.delta_net import DeltaNet
 from .layers.mla import LatentAttention
 from .layers.mlp import MLP
 from .layers.moe import LatentMoE, MoE
-from .layers.norm import AnyNorm, fused, settled
+from .layers.norm import AnyNorm, fused, resolved
 from .layers.norm import load as load_norm
 from .layers.parallel import ParallelFeedForward
-from .layers.per_layer import Gate, Inputs
+from .layers.per_layer import PerLayerGate, PerLayerInputs
 from .layers.rope import Rotary, no_rope_table
 from .layers.sharing_attention import SharingAttention
 from .layers.short_conv import ShortConv
@@ -45,33 +43,28 @@ from .step import Cache, Residual, StepContext, StepRows
 
 
 class Mixer(Protocol):
-    """The part of a block in which tokens see others."""
+    """A block's part in which tokens see others."""
 
     def __call__(
-        self,
-        x: mx.array,
-        norm: AnyNorm | None,
-        residual: Residual,
-        context: StepContext,
-        cache: Cache,
+        self, x: mx.array, norm: AnyNorm | None, residual: Residual, step: StepContext, cache: Cache
     ) -> tuple[mx.array, Cache]:
-        """The layer of norm(x), plus the residual; and the next cache."""
+        """Return the layer of norm(x) plus the residual, and the next cache."""
         ...
 
 
 class FeedForward(Protocol):
-    """The part of a block that takes each token by itself."""
+    """A block's part that takes each token by itself."""
 
     def __call__(self, x: mx.array, norm: AnyNorm | None, residual: mx.array | None) -> mx.array:
-        """The layer of norm(x), plus the residual."""
+        """Return the layer of norm(x), plus the residual."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Two parts, of which one may be missing, with norms before and after each; then what is last.
+    """Two parts, of which one may be missing, with norms before and after each.
 
-    `last` adds the layer's own embedding, and all is multiplied by `factor`, (1,).
+    `last` then adds the layer's own embedding, and all is multiplied by `factor`, (1,).
     """
 
     mixer: Mixer | None
@@ -82,7 +75,7 @@ class Block:
     after_feed_forward: AnyNorm | None
     parallel: bool
     scale: float  # of what a part adds
-    last: Gate | None
+    last: PerLayerGate | None
     factor: mx.array | None
 
     @classmethod
@@ -106,44 +99,42 @@ class Block:
             config.residual_scale,
             None
             if config.per_layer is None
-            else Gate.load(parameters, config, config.per_layer, layer),
+            else PerLayerGate.load(parameters, config, config.per_layer, layer),
             None if names.factor is None else parameters.vector(f"{name}.{names.factor}", 1),
         )
 
-    def __call__(self, x: mx.array, context: StepContext, cache: Cache) -> tuple[mx.array, Cache]:
-        x, cache = self._parts(x, context, cache)
+    def __call__(self, x: mx.array, step: StepContext, cache: Cache) -> tuple[mx.array, Cache]:
+        x, cache = self._parts(x, step, cache)
         if self.last is not None:
-            x = x + self.last(x, context)
+            x = x + self.last(x, step)
         return (x if self.factor is None else x * self.factor), cache
 
-    def _parts(self, x: mx.array, context: StepContext, cache: Cache) -> tuple[mx.array, Cache]:
+    def _parts(self, x: mx.array, step: StepContext, cache: Cache) -> tuple[mx.array, Cache]:
         if self.parallel:
-            return self._side_by_side(x, context, cache)
+            return self._in_parallel(x, step, cache)
         if self.mixer is not None:
-            apart = self._apart(self.after_mixer)
-            y, cache = self.mixer(x, self.before_mixer, None if apart else x, context, cache)
-            x = self._sum(x, y, self.after_mixer) if apart else y
+            later = self._adds_later(self.after_mixer)
+            y, cache = self.mixer(x, self.before_mixer, None if later else x, step, cache)
+            x = self._sum(x, y, self.after_mixer) if later else y
         if self.feed_forward is not None:
-            apart = self._apart(self.after_feed_forward)
-            y = self.feed_forward(x, self.before_feed_forward, None if apart else x)
-            x = self._sum(x, y, self.after_feed_forward) if apart else y
+            later = self._adds_later(self.after_feed_forward)
+            y = self.feed_forward(x, self.before_feed_forward, None if later else x)
+            x = self._sum(x, y, self.after_feed_forward) if later else y
         return x, cache
 
-    def _side_by_side(
-        self, x: mx.array, context: StepContext, cache: Cache
-    ) -> tuple[mx.array, Cache]:
+    def _in_parallel(self, x: mx.array, step: StepContext, cache: Cache) -> tuple[mx.array, Cache]:
         assert self.mixer is not None and self.feed_forward is not None
         assert self.before_mixer is not None
         normed = self.before_mixer(x)
-        x, cache = self.mixer(normed, None, x, context, cache)
+        x, cache = self.mixer(normed, None, x, step, cache)
         return self.feed_forward(normed, None, x), cache
 
-    def _apart(self, after: AnyNorm | None) -> bool:
-        """Whether something happens to a part's result before it is added."""
-        return after is not None or self.scale != 1
+    def _adds_later(self, norm: AnyNorm | None) -> bool:
+        """Return whether something happens to a part's result before it is added."""
+        return norm is not None or self.scale != 1
 
-    def _sum(self, x: mx.array, y: mx.array, after: AnyNorm | None) -> mx.array:
-        return add(x, y if after is None else after(y), self.scale)
+    def _sum(self, x: mx.array, y: mx.array, norm: AnyNorm | None) -> mx.array:
+        return add(x, y if norm is None else norm(y), self.scale)
 
 
 def _mixer(
@@ -178,7 +169,7 @@ def _feed_forward(
         case MoeConfig() as part:
             moe = LatentMoE if part.latent else MoE
             return moe.load(parameters, config, part, name)
-        case ParallelFeedForwardConfig() as part:
+        case ParallelConfig() as part:
             return ParallelFeedForward.load(parameters, config, part, name)
 
 
@@ -190,16 +181,16 @@ class Decoder:
     head: Weight
     head_bias: mx.array | None
     ropes: tuple[Rotary, ...]
-    inputs: Inputs | None  # each layer's own embeddings
+    inputs: PerLayerInputs | None
     streams: Streams | None
-    cache_index: tuple[int, ...]  # of each block, the number of its cache
+    cache_index: tuple[int, ...]  # as ModelConfig has it
     no_rope: bool  # some layers have no positions
     config: ModelConfig
     dtype: mx.Dtype  # of activations; what a cache should hold
 
     @classmethod
     def load(cls, config: ModelConfig, parameters: Parameters) -> "Decoder":
-        config = replace(config, norm=settled(parameters, config.norm))
+        config = replace(config, norm=resolved(parameters, config.norm))
         vocabulary, hidden = config.vocab_size, config.hidden_size
         model, head = config.model, config.head
         block = Block if config.altup is None else AltUpBlock
@@ -212,7 +203,9 @@ class Decoder:
             embed if config.tied else pack(parameters.matrix(head, vocabulary, hidden)),
             parameters.vector(f"{head}.bias", vocabulary) if config.head_bias else None,
             tuple(Rotary.of(rope) for rope in config.ropes),
-            None if config.per_layer is None else Inputs.load(parameters, config, config.per_layer),
+            None
+            if config.per_layer is None
+            else PerLayerInputs.load(parameters, config, config.per_layer),
             None if config.altup is None else Streams.load(parameters, config, config.altup),
             config.cache_index,
             any(isinstance(m, AttentionConfig) and m.rope is None for m in mixers),
@@ -222,7 +215,7 @@ class Decoder:
 
     @property
     def paged_heads(self) -> list[Heads | None]:
-        """Of the layers that keep pages; None for those that are more than attention by heads."""
+        """The heads of layers with pages; None for those that are more than attention by heads."""
         pairs = zip(self.blocks, self.config.caches, strict=True)
         paged = (block for block, cache in pairs if isinstance(cache, Paged))
         mixers = (block.mixer if isinstance(block, Block) else None for block in paged)
@@ -231,7 +224,7 @@ class Decoder:
     def __call__(
         self, tokens: mx.array, step: StepRows, caches: Sequence[Cache], rows: mx.array
     ) -> tuple[mx.array, list[Cache]]:
-        """tokens: (rows,) int32; gives float32 logits of the wanted `rows`, and the next caches.
+        """Return the float32 logits of these `rows` of tokens (rows,) int32, and the next caches.
 
         Caches are written in place if the caller drops the old ones before evaluating anything.
         """
@@ -241,7 +234,7 @@ class Decoder:
     def hidden(
         self, tokens: mx.array, step: StepRows, caches: Sequence[Cache]
     ) -> tuple[mx.array, list[Cache]]:
-        """(rows, hidden_size), before the last norm."""
+        """Return (rows, hidden_size), before the last norm, and the next caches."""
         x = embedding(tokens, self.embed, self.dtype)
         if self.config.embed_scale != 1:
             x = x * self.config.embed_scale
@@ -257,7 +250,7 @@ class Decoder:
         return (x if self.streams is None else self.streams.gather(x)), written
 
     def logits(self, x: mx.array) -> mx.array:
-        """(rows, hidden_size) to (rows, vocab_size) float32."""
+        """Return (rows, vocab_size) float32 of (rows, hidden_size)."""
         x, norm = fused(x, self.norm)
         logits = linear(x, self.head, Epilogue(self.head_bias), norm).astype(mx.float32)
         if self.config.logit_scale != 1:

@@ -3,7 +3,8 @@
 from dataclasses import replace
 from typing import Any, Literal
 
-from .config import BlockConfig, LatentConfig, MixerConfig, ModelConfig, MoeConfig
+from .config import BlockConfig, LatentConfig, MixerConfig, ModelConfig
+from .feed_forward_config import MoeConfig
 from .fields import Fields
 from .read import decoder, layer_count, mixture, mlp, rms
 from .rope import read_rope, score_scale

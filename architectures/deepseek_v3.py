@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from .config import ModelConfig, MoeConfig
+from .config import ModelConfig
 from .deepseek_v2 import grouped, latent, mixed, routed
+from .feed_forward_config import MoeConfig
 from .fields import Fields
 from .read import decoder, layer_count, rms
 from .storage import MlxLm

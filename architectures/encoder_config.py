@@ -120,13 +120,8 @@ class EncoderConfig:
     pairs: bool = False
     buckets: int = 0
     classifier: ClassifierConfig | None = None
-    tied: bool = False
     renames: tuple[tuple[str, str], ...] = ()
     unused: tuple[str, ...] = ()
-
-    @property
-    def head_dim(self) -> int:
-        return self.hidden_size // self.heads
 
 
 def configure(raw: Mapping[str, Any]) -> EncoderConfig:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from .config import PRE, AttentionConfig, BlockConfig, BlockNames, MlpConfig, ModelConfig
+from .config import PRE, AttentionConfig, BlockConfig, BlockNames, ModelConfig
+from .feed_forward_config import MlpConfig
 from .fields import Fields
 from .read import attention, decoder, layer_count, mlp, rms
 

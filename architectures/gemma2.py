@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from .config import SANDWICH, AttentionConfig, MlpConfig, ModelConfig
+from .config import SANDWICH, AttentionConfig, ModelConfig
+from .feed_forward_config import MlpConfig
 from .fields import Fields
 from .gemma import TANH, assume, gemma, mixer
 from .read import FULL, SLIDING, read_activation, read_window, windowed

@@ -3,7 +3,8 @@
 from statistics import NormalDist
 from typing import Any
 
-from .config import SANDWICH, AltUpConfig, BlockConfig, MlpConfig, ModelConfig, SharingConfig
+from .config import SANDWICH, AltUpConfig, BlockConfig, ModelConfig, SharingConfig
+from .feed_forward_config import MlpConfig
 from .fields import Fields
 from .gemma import TANH, assume
 from .gemma3 import BARE, beside_senses, ropes

@@ -4,15 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from .config import (
-    SANDWICH,
-    BlockConfig,
-    FeedForwardConfig,
-    MlpConfig,
-    ModelConfig,
-    ParallelFeedForwardConfig,
-    SharingConfig,
-)
+from .config import SANDWICH, BlockConfig, ModelConfig, SharingConfig
+from .feed_forward_config import FeedForwardConfig, MlpConfig, ParallelConfig
 from .fields import Fields
 from .gemma import TANH, assume
 from .gemma3 import BARE, beside_senses
@@ -110,4 +103,4 @@ def _feed_forward(fields: Fields, mixer: SharingConfig) -> FeedForwardConfig:
     if not fields.flag("enable_moe_block", False):
         return dense
     experts = mixture(fields, chosen="top_k_experts", activation=activation, router="router.proj")
-    return ParallelFeedForwardConfig(dense, experts)
+    return ParallelConfig(dense, experts)

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from .config import BlockNames, ModelConfig, MoeConfig
+from .config import BlockNames, ModelConfig
+from .feed_forward_config import MoeConfig
 from .fields import Fields
 from .granite import MLX_LM, multipliers, scaled
 from .read import alike, decoder, local_experts, rms

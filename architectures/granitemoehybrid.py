@@ -1,15 +1,7 @@
 """Granite 4: Mamba 2 or attention in a layer, then experts and a shared part, or that alone."""
 
-from .config import (
-    AttentionConfig,
-    BlockConfig,
-    BlockNames,
-    FeedForwardConfig,
-    MixerConfig,
-    MlpConfig,
-    ModelConfig,
-    SsmConfig,
-)
+from .config import AttentionConfig, BlockConfig, BlockNames, MixerConfig, ModelConfig, SsmConfig
+from .feed_forward_config import FeedForwardConfig, MlpConfig
 from .fields import Fields
 from .granite import multipliers, scaled
 from .granitemoe import MODULE, RENAMES, routed

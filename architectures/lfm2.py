@@ -3,16 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from .config import (
-    BlockConfig,
-    BlockNames,
-    ConvConfig,
-    FeedForwardConfig,
-    MixerConfig,
-    MlpConfig,
-    ModelConfig,
-    NormConfig,
-)
+from .config import BlockConfig, BlockNames, ConvConfig, MixerConfig, ModelConfig, NormConfig
+from .feed_forward_config import FeedForwardConfig, MlpConfig
 from .fields import Fields
 from .read import FULL, attention, decoder, layer_count, layer_kinds
 from .rope import read_rope

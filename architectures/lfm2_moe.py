@@ -1,6 +1,7 @@
 """LFM2 with experts in all but the first layers."""
 
-from .config import MlpConfig, ModelConfig
+from .config import ModelConfig
+from .feed_forward_config import MlpConfig
 from .fields import Fields
 from .lfm2 import hybrid
 from .read import META, layer_count, mixture

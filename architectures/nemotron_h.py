@@ -2,17 +2,9 @@
 
 import math
 
-from .config import (
-    Activation,
-    BlockConfig,
-    BlockNames,
-    MlpConfig,
-    ModelConfig,
-    MoeConfig,
-    NormConfig,
-    SsmConfig,
-)
+from .config import BlockConfig, BlockNames, ModelConfig, NormConfig, SsmConfig
 from .deepseek_v2 import grouped
+from .feed_forward_config import Activation, MlpConfig, MoeConfig
 from .fields import Fields
 from .read import attention, decoder, mixture, read_activation, state_space, time_limits
 

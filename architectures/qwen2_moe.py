@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from .config import BlockConfig, ModelConfig, MoeConfig
+from .config import BlockConfig, ModelConfig
+from .feed_forward_config import MoeConfig
 from .fields import Fields
 from .qwen3_moe import sparse
 from .read import attention, decoder, mixture, mlp, read_windows, rms

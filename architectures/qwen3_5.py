@@ -1,6 +1,7 @@
 """Qwen 3.5 and 3.6: Qwen3-Next's layers with projections apart, the text side of what sees too."""
 
-from .config import ModelConfig, MoeConfig
+from .config import ModelConfig
+from .feed_forward_config import MoeConfig
 from .fields import Fields
 from .qwen2_moe import beside_shared
 from .qwen3_next import FURTHER, hybrid

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from .config import BlockConfig, BlockNames, DeltaConfig, FeedForwardConfig, ModelConfig
+from .config import BlockConfig, BlockNames, DeltaConfig, ModelConfig
+from .feed_forward_config import FeedForwardConfig
 from .fields import Fields
 from .qwen2_moe import beside_shared
 from .qwen3_moe import sparse

@@ -6,19 +6,16 @@ from typing import Any, cast
 
 from .config import (
     PRE,
-    Activation,
     AttentionConfig,
     BlockConfig,
     BlockNames,
-    FeedForwardConfig,
     LatentConfig,
     MixerConfig,
-    MlpConfig,
     ModelConfig,
-    MoeConfig,
     NormConfig,
     SsmConfig,
 )
+from .feed_forward_config import Activation, FeedForwardConfig, MlpConfig, MoeConfig
 from .fields import Fields
 from .rope import longest, read_rope
 from .storage import Mode, Quantization, Stored

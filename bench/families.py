@@ -26,10 +26,10 @@ from bessemer.architectures.config import (
     DeltaConfig,
     LatentConfig,
     ModelConfig,
-    MoeConfig,
     SsmConfig,
 )
 from bessemer.architectures.decoder import Decoder
+from bessemer.architectures.feed_forward_config import MoeConfig
 from bessemer.architectures.registry import configure
 from bessemer.architectures.step import Cache, StepRows
 from bessemer.bench.drawn import Drawn

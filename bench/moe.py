@@ -14,8 +14,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from bessemer.architectures.config import MoeConfig
 from bessemer.architectures.decoder import Block, Decoder
+from bessemer.architectures.feed_forward_config import MoeConfig
 from bessemer.architectures.layers.moe import MoE
 from bessemer.architectures.step import StepRows
 from bessemer.bench.machine import cpu_tier

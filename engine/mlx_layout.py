@@ -9,7 +9,8 @@ from types import MappingProxyType
 
 import mlx.core as mx
 
-from ..architectures.config import LatentConfig, ModelConfig, MoeConfig
+from ..architectures.config import LatentConfig, ModelConfig
+from ..architectures.feed_forward_config import MoeConfig
 from ..architectures.storage import Arrangement, Stored
 from ..kernels.fp8 import from_fp8
 from .checkpoint import Checkpoint

@@ -24,7 +24,10 @@ JointNorm = Norm | HeadNorms
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """`rope` and `group` are numbers of a step's tables and layouts; None: no positions."""
+    """Attention of queries, keys and values; `rope` and `group` index a step's tables and layouts.
+
+    A rope of None has no positions.
+    """
 
     projections: Linear  # queries, keys and values, then gates, one after the other
     output: Linear
@@ -40,13 +43,11 @@ class Attention:
     def load(
         cls, parameters: Parameters, model: ModelConfig, config: AttentionConfig, name: str
     ) -> Self:
+        width = config.heads * config.head_dim
         return cls(
             _projections(parameters, model, config, name),
-            Linear.load(
-                parameters,
-                [(f"{name}.{config.output}", model.hidden_size)],
-                config.heads * config.head_dim,
-                config.output_bias,
+            Linear.one(
+                parameters, f"{name}.{config.output}", model.hidden_size, width, config.output_bias
             ),
             _heads(parameters, model, config, name),
             model.windows.index(config.window),
@@ -58,14 +59,9 @@ class Attention:
         )
 
     def __call__(
-        self,
-        x: mx.array,
-        norm: AnyNorm | None,
-        residual: Residual,
-        context: StepContext,
-        cache: Cache,
+        self, x: mx.array, norm: AnyNorm | None, residual: Residual, step: StepContext, cache: Cache
     ) -> tuple[mx.array, Cache]:
-        """The attention of norm(x), plus the residual."""
+        """Return the attention of norm(x), plus the residual."""
         qkv = self.projections(x, norm=norm)
         gates = None
         if self.gated:
@@ -73,16 +69,16 @@ class Attention:
         if self.joint_norms is not None:
             qkv = self._normed(qkv, *self.joint_norms)
         if self.attention_temperature:
-            qkv = self._tempered(qkv, context.rows.positions)
-        attended, cache = self._attend(qkv, context, cache)
+            qkv = self._scaled_queries(qkv, step.rows.positions)
+        attended, cache = self._attend(qkv, step, cache)
         if gates is not None:
             attended = opened(attended, gates)
         return self.output(attended, residual), cache
 
-    def _attend(self, qkv: mx.array, context: StepContext, cache: Cache) -> tuple[mx.array, Cache]:
+    def _attend(self, qkv: mx.array, step: StepContext, cache: Cache) -> tuple[mx.array, Cache]:
         assert isinstance(cache, Pages)
-        layout = context.rows.layouts[self.group]
-        return attention(qkv, self.heads, context.table(self.rope), cache, layout)
+        layout = step.rows.layouts[self.group]
+        return attention(qkv, self.heads, step.table(self.rope), cache, layout)
 
     @property
     def _queries(self) -> int:
@@ -93,27 +89,26 @@ class Attention:
         q, k, v = split(qkv, [self._queries, keys])
         return join([q_norm(q), k_norm(k), v])
 
-    def _tempered(self, qkv: mx.array, positions: mx.array) -> mx.array:
-        heat = 1 + self.attention_temperature * mx.log(
-            1 + mx.floor(positions / self.temperature_from)
-        )
+    def _scaled_queries(self, qkv: mx.array, positions: mx.array) -> mx.array:
+        steps = mx.floor(positions / self.temperature_from)
+        scales = 1 + self.attention_temperature * mx.log(1 + steps)
         q, rest = split(qkv, [self._queries])
-        return join([q * heat[:, None].astype(q.dtype), rest])
+        return join([q * scales[:, None].astype(q.dtype), rest])
 
 
 @dataclass(frozen=True, slots=True)
 class TwoWayAttention(Attention):
-    """The same where a row sees those after it too; the step has whole sequences, and no cache."""
+    """Attention of rows that see later ones too; a step has whole sequences, and no cache."""
 
-    def _attend(self, qkv: mx.array, context: StepContext, cache: Cache) -> tuple[mx.array, Cache]:
-        heads, runs = self.heads, context.rows.runs
+    def _attend(self, qkv: mx.array, step: StepContext, cache: Cache) -> tuple[mx.array, Cache]:
+        heads, runs = self.heads, step.rows.runs
         assert cache is None and runs is not None
         assert heads.sinks is None and heads.softcap is None and heads.value_dim == heads.head_dim
         rows, (count, shared) = qkv.shape[0], (heads.heads, heads.kv_heads)
         q, k, v = mx.split(qkv.reshape(rows, -1, heads.head_dim), [count, count + shared], axis=1)
         q = q if heads.q_norm is None else rms_norm(q, heads.q_norm, heads.eps)
         k = k if heads.k_norm is None else rms_norm(k, heads.k_norm, heads.eps)
-        table = context.table(self.rope)
+        table = step.table(self.rope)
         q, k = (rope(x, table, heads.interleaved, heads.turned_from) for x in (q, k))
         k, v = (mx.repeat(x, count // shared, axis=1) for x in (k, v))
         each = mx.concatenate([q, k, v], axis=1).reshape(rows, -1)
@@ -128,9 +123,7 @@ def _projections(
     queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
     hidden = model.hidden_size
     if parameters.has(f"{name}.qkv_proj.weight"):
-        return Linear.load(
-            parameters, [(f"{name}.qkv_proj", queries + 2 * keys)], hidden, config.bias
-        )
+        return Linear.one(parameters, f"{name}.qkv_proj", queries + 2 * keys, hidden, config.bias)
     modules = [(f"{name}.q_proj", queries), (f"{name}.k_proj", keys), (f"{name}.v_proj", keys)]
     if not config.gated:
         return Linear.load(parameters, modules, hidden, config.bias)
@@ -140,7 +133,7 @@ def _projections(
 def _gated(
     parameters: Parameters, modules: list[tuple[str, int]], config: AttentionConfig, hidden: int
 ) -> Linear:
-    """q_proj has each head's queries and then its gates; here all gates come last."""
+    """Put all gates last; q_proj has each head's queries and then its gates."""
     (q_name, queries), *others = modules
     rows = np.arange(2 * queries).reshape(config.heads, 2, config.head_dim)
     both = parameters.matrix(q_name, 2 * queries, hidden)

@@ -11,9 +11,9 @@ from ...kernels.gated_delta import Rule, gated_delta
 from ...kernels.gated_norm import GatedNorm, gated_norm
 from ...kernels.parts import shaped, split
 from ...kernels.runs import States
-from ...kernels.weight import Dense, Quantized, take_rows
+from ...kernels.weight import take_rows
 from ..config import DeltaConfig, ModelConfig
-from ..parameters import Parameters
+from ..parameters import Matrix, Parameters
 from ..step import Cache, Residual, StepContext
 from . import convolution
 from .linear import Linear
@@ -45,28 +45,23 @@ class DeltaNet:
             rates,
             parameters.vector(f"{name}.dt_bias", config.heads, dtype=mx.float32),
             GatedNorm(parameters.vector(f"{name}.norm.weight", config.value_dim), model.norm.eps),
-            Linear.load(parameters, [(f"{name}.out_proj", hidden)], values, bias=False),
+            Linear.one(parameters, f"{name}.out_proj", hidden, values),
             config,
         )
 
     def __call__(
-        self,
-        x: mx.array,
-        norm: AnyNorm | None,
-        residual: Residual,
-        context: StepContext,
-        cache: Cache,
+        self, x: mx.array, norm: AnyNorm | None, residual: Residual, step: StepContext, cache: Cache
     ) -> tuple[mx.array, Cache]:
-        """The layer of norm(x), plus the residual."""
-        runs, config = context.rows.runs, self.sizes
+        """Return the layer of norm(x), plus the residual."""
+        runs, config = step.rows.runs, self.sizes
         assert isinstance(cache, States) and runs is not None
         rows, values, keys = (
             x.shape[0],
             config.heads * config.value_dim,
             config.key_heads * config.key_dim,
         )
-        ends = np.cumsum([config.channels, values, config.heads]).tolist()
-        qkv, z, correction, decay = split(self.projections(x, norm=norm), ends)
+        bounds = np.cumsum([config.channels, values, config.heads]).tolist()
+        qkv, z, correction, decay = split(self.projections(x, norm=norm), bounds)
         inputs, state = cache.arrays
         mixed, inputs = conv1d(qkv, self.convolution, inputs, runs)
         q, k, v = split(mixed, [keys, 2 * keys])
@@ -84,7 +79,7 @@ class DeltaNet:
 
 
 def _projections(parameters: Parameters, config: DeltaConfig, name: str, hidden: int) -> Linear:
-    """Two modules in the order of key heads (Qwen3-Next), or four (Qwen3.5)."""
+    """Read two modules in the order of key heads (Qwen3-Next), or four (Qwen3.5)."""
     values = config.heads * config.value_dim
     if parameters.has(f"{name}.in_proj_qkvz.weight"):
         joint = parameters.matrix(f"{name}.in_proj_qkvz", config.channels + values, hidden)
@@ -107,8 +102,8 @@ def _projections(parameters: Parameters, config: DeltaConfig, name: str, hidden:
     return Linear.load(parameters, modules, hidden, bias=False)
 
 
-def _by_part(weight: Dense | Quantized, heads: int, sizes: tuple[int, ...]) -> Dense | Quantized:
-    """Rows that have each head's parts together, put so that each part's heads are."""
+def _by_part(weight: Matrix, heads: int, sizes: tuple[int, ...]) -> Matrix:
+    """Reorder rows that have each head's parts together, so that each part's heads are."""
     rows = np.arange(weight.outputs).reshape(heads, sum(sizes))
     parts = np.split(rows, np.cumsum(sizes)[:-1], axis=1)
     return take_rows(weight, np.concatenate([part.reshape(-1) for part in parts]))

@@ -13,17 +13,15 @@ from ...kernels.parts import shaped, split
 from ...kernels.rms_norm import Norm
 from ...kernels.weight import Dense, Quantized, Weight, take_rows, widen
 from ..config import LatentConfig, ModelConfig
-from ..parameters import Parameters
+from ..parameters import Matrix, Parameters
 from ..step import Cache, Residual, StepContext
 from .linear import Linear
 from .norm import AnyNorm
 
-Stored = Dense | Quantized
-
 
 @dataclass(frozen=True, slots=True)
 class LatentAttention:
-    """Queries are taken into the latent space, what they attend to is taken back to values."""
+    """Attention within the latent space: queries are led into it, and the result back to values."""
 
     inputs: Linear  # queries or their latent, then keys' and values' latent and its rotary part
     query_norm: Norm | None
@@ -41,56 +39,43 @@ class LatentAttention:
     ) -> "LatentAttention":
         absorb, expand = _split(parameters, config, name)
         rank, dim = config.query_rank, config.nope_dim + config.rope_dim
+        values = config.heads * config.value_dim
         return cls(
             _inputs(parameters, model, config, name),
             Norm(parameters.vector(f"{name}.q_a_layernorm.weight", rank), config.eps)
             if rank
             else None,
-            Linear.load(parameters, [(f"{name}.q_b_proj", config.heads * dim)], rank, False)
-            if rank
-            else None,
+            Linear.one(parameters, f"{name}.q_b_proj", config.heads * dim, rank) if rank else None,
             pack_experts(absorb, config.heads),
             pack_experts(expand, config.heads),
-            Linear.load(
-                parameters,
-                [(f"{name}.o_proj", model.hidden_size)],
-                config.heads * config.value_dim,
-                config.bias,
-            ),
+            Linear.one(parameters, f"{name}.o_proj", model.hidden_size, values, config.bias),
             _heads(parameters, config, name),
             model.windows.index(None),
             model.ropes.index(config.rope),
         )
 
     def __call__(
-        self,
-        x: mx.array,
-        norm: AnyNorm | None,
-        residual: Residual,
-        context: StepContext,
-        cache: Cache,
+        self, x: mx.array, norm: AnyNorm | None, residual: Residual, step: StepContext, cache: Cache
     ) -> tuple[mx.array, Cache]:
-        """The attention of norm(x), plus the residual."""
+        """Return the attention of norm(x), plus the residual."""
         assert isinstance(cache, Pages)
-        of, rows = self.heads, x.shape[0]
-        both = self.inputs(x, norm=norm)
-        q, latent = split(both, [both.shape[1] - of.head_dim])
+        heads, rows = self.heads, x.shape[0]
+        inputs = self.inputs(x, norm=norm)
+        q, latent = split(inputs, [inputs.shape[1] - heads.head_dim])
         if self.queries is not None:
             q = self.queries(q, norm=self.query_norm)
-        rest = of.head_dim - of.value_dim
-        q = shaped(head_linear(shaped(q, rows, of.heads, -1), self.absorb, rest), rows, -1)
-        table, layout = context.table(self.rope), context.rows.layouts[self.group]
-        found, cache = latent_attention(q, latent, of, table, cache, layout)
-        values = head_linear(shaped(found, rows, of.heads, of.value_dim), self.expand)
+        rest = heads.head_dim - heads.value_dim
+        q = shaped(head_linear(shaped(q, rows, heads.heads, -1), self.absorb, rest), rows, -1)
+        table, layout = step.table(self.rope), step.rows.layouts[self.group]
+        attended, cache = latent_attention(q, latent, heads, table, cache, layout)
+        values = head_linear(shaped(attended, rows, heads.heads, heads.value_dim), self.expand)
         return self.output(shaped(values, rows, -1), residual), cache
 
 
 def _inputs(parameters: Parameters, model: ModelConfig, config: LatentConfig, name: str) -> Linear:
-    """Queries that have no latent have no bias either."""
-    hidden, latent = (
-        model.hidden_size,
-        (f"{name}.kv_a_proj_with_mqa", config.rank + config.rope_dim),
-    )
+    """Join the projections of the layer's input; queries without a latent have no bias."""
+    hidden = model.hidden_size
+    latent = (f"{name}.kv_a_proj_with_mqa", config.rank + config.rope_dim)
     if config.query_rank:
         modules = [(f"{name}.q_a_proj", config.query_rank), latent]
         return Linear.load(parameters, modules, hidden, config.bias)
@@ -102,8 +87,8 @@ def _inputs(parameters: Parameters, model: ModelConfig, config: LatentConfig, na
     return Linear.joined(weights, [mx.zeros((queries[1],), bias.dtype), bias])
 
 
-def _split(parameters: Parameters, config: LatentConfig, name: str) -> tuple[Stored, Stored]:
-    """What takes queries into the latent space, and values out of it: apart, or as published."""
+def _split(parameters: Parameters, config: LatentConfig, name: str) -> tuple[Matrix, Matrix]:
+    """Return the ways into the latent space and out of it, which most checkpoints have joined."""
     heads, nope, value, rank = config.heads, config.nope_dim, config.value_dim, config.rank
     absorb = parameters.stack(f"{name}.embed_q", heads, rank, nope)
     expand = parameters.stack(f"{name}.unembed_out", heads, value, rank)
@@ -115,8 +100,8 @@ def _split(parameters: Parameters, config: LatentConfig, name: str) -> tuple[Sto
     return _transposed(keys, heads), values
 
 
-def _transposed(keys: Stored, heads: int) -> Dense:
-    """(heads * nope_dim, rank) to (heads * rank, nope_dim); groups of codes cannot be turned."""
+def _transposed(keys: Matrix, heads: int) -> Dense:
+    """Return (heads * rank, nope_dim) of (heads * nope_dim, rank), dense: codes lie in groups."""
     wide = keys.weight if isinstance(keys, Dense) else widen(keys)
     if isinstance(keys, Quantized) and not keys.exact:
         wide = wide.astype(mx.float16)
@@ -127,7 +112,7 @@ def _transposed(keys: Stored, heads: int) -> Dense:
 
 
 def _heads(parameters: Parameters, config: LatentConfig, name: str) -> Heads:
-    """One key head for all; its first dimensions, which are the value, do not turn."""
+    """Describe the one key head for all; its first dimensions, the value, do not rotate."""
     norm = parameters.vector(f"{name}.kv_a_layernorm.weight", config.rank, dtype=mx.float32)
     return Heads(
         config.heads,

@@ -6,7 +6,8 @@ from functools import partial
 import mlx.core as mx
 
 from ...kernels.activation import Activation, activate_plain
-from ..config import MlpConfig, ModelConfig
+from ..config import ModelConfig
+from ..feed_forward_config import MlpConfig
 from ..parameters import Parameters
 from .linear import Linear, halves
 from .norm import AnyNorm
@@ -22,23 +23,19 @@ class MLP:
     def load(
         cls, parameters: Parameters, model: ModelConfig, config: MlpConfig, name: str
     ) -> "AnyMLP":
-        hidden, width = model.hidden_size, config.width
+        hidden, width, bias = model.hidden_size, config.width, config.bias
         gate, up = (f"{name}.{config.gate}", width), (f"{name}.{config.up}", width)
         # Read last, so that a wrong width is told of the first projection.
-        down = partial(
-            Linear.load, parameters, [(f"{name}.{config.down}", hidden)], width, config.bias
-        )
+        down = partial(Linear.one, parameters, f"{name}.{config.down}", hidden, width, bias)
         if not config.gated:
-            return PlainMLP(
-                Linear.load(parameters, [up], hidden, config.bias), down(), config.activation
-            )
+            return PlainMLP(Linear.one(parameters, *up, hidden, bias), down(), config.activation)
         if config.cut is not None:
-            gate_up = Linear.load(parameters, [gate, up], hidden, config.bias)
+            gate_up = Linear.load(parameters, [gate, up], hidden, bias)
             return SparseMLP(gate_up, down(), config.activation, config.cut)
         return cls(_gate_up(parameters, config, name, hidden), down(), config.activation)
 
     def __call__(self, x: mx.array, norm: AnyNorm | None, residual: mx.array | None) -> mx.array:
-        """The layer of norm(x), plus the residual."""
+        """Return the layer of norm(x), plus the residual."""
         return self.down(self.gate_up.gated(x, self.activation, norm=norm), residual)
 
 
@@ -49,7 +46,7 @@ class PlainMLP:
     activation: Activation
 
     def __call__(self, x: mx.array, norm: AnyNorm | None, residual: mx.array | None) -> mx.array:
-        """The layer of norm(x), plus the residual."""
+        """Return the layer of norm(x), plus the residual."""
         return self.down(activate_plain(self.up(x, norm=norm), self.activation), residual)
 
 
@@ -61,7 +58,7 @@ class SparseMLP:
     cut: float
 
     def __call__(self, x: mx.array, norm: AnyNorm | None, residual: mx.array | None) -> mx.array:
-        """The layer of norm(x), plus the residual."""
+        """Return the layer of norm(x), plus the residual."""
         gate, up = mx.split(self.gate_up(x, norm=norm), 2, axis=-1)
         mean = mx.mean(gate, axis=-1, keepdims=True)
         spread = mx.sqrt(mx.mean(mx.square(gate - mean), axis=-1, keepdims=True))
@@ -73,7 +70,7 @@ AnyMLP = MLP | PlainMLP | SparseMLP
 
 
 def _gate_up(parameters: Parameters, config: MlpConfig, name: str, hidden: int) -> Linear:
-    """Two modules, or one that has the gate in its first half."""
+    """Read two modules, or one that has the gate in its first half."""
     joint = f"{name}.gate_up_proj"
     if parameters.has(f"{joint}.weight"):
         gate, up = halves(parameters.matrix(joint, 2 * config.width, hidden))

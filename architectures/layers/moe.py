@@ -10,14 +10,15 @@ from ...kernels.moe import Experts, Shared, moe, pack_experts
 from ...kernels.parts import weighed
 from ...kernels.rms_norm import Norm, once
 from ...kernels.route import Gate, Picks, Router, choose
-from ...kernels.weight import Dense, Quantized, pack, storage, take_rows, widen
-from ..config import MlpConfig, ModelConfig, MoeConfig
-from ..parameters import Parameters
+from ...kernels.weight import Dense, pack, storage, take_rows, widen
+from ..config import ModelConfig
+from ..feed_forward_config import MlpConfig, MoeConfig
+from ..parameters import Matrix, Parameters
 from .linear import Linear, join
 from .mlp import MLP, AnyMLP
 from .norm import AnyNorm, fused
 
-Stored = Dense | Quantized
+STACKS = ("switch_mlp", "experts", "experts.switch_glu")  # modules that hold all experts in one
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class MoE:
     gate: Gate
     router: Router
     experts: Experts
-    apart: "Apart | None" = None
+    shared: "SharedExpert | None" = None
 
     @classmethod
     def load(
@@ -52,41 +53,39 @@ class MoE:
                 config.group_score,
                 config.jitter,
             ),
-            _experts(
-                parameters, model, config, name, shared if isinstance(shared, Shared) else None
-            ),
-            shared if isinstance(shared, Apart) else None,
+            _experts(parameters, model, config, name, shared),
+            shared if isinstance(shared, SharedExpert) else None,
         )
 
     def __call__(self, x: mx.array, norm: AnyNorm | None, residual: mx.array | None) -> mx.array:
-        """The layer of norm(x), plus the residual."""
+        """Return the layer of norm(x), plus the residual."""
         x, norm = once(*fused(x, norm))
         picks = self.choose(x, norm)
-        if self.apart is not None:
-            residual = self.apart(x, norm, residual)
+        if self.shared is not None:
+            residual = self.shared(x, norm, residual)
         return moe(x, self.experts, picks, residual, norm)
 
     def choose(self, x: mx.array, norm: Norm | None) -> Picks:
-        """The experts of each token of norm(x), and their weights."""
+        """Choose the experts of each token of norm(x), and their weights."""
         return choose(x, self.gate, self.router, norm)
 
 
 @dataclass(frozen=True, slots=True)
-class Apart:
+class SharedExpert:
     """Shared experts whose gate and up are stored in different ways: a layer of their own.
 
-    open: as in kernels.moe.Shared.
+    gate: as `open` of kernels.moe.Shared.
     """
 
     layer: MLP
-    open: mx.array | None
+    gate: mx.array | None
 
     def __call__(self, x: mx.array, norm: Norm | None, residual: mx.array | None) -> mx.array:
-        """What norm(x) gets of them, plus the residual."""
-        if self.open is None:
+        """Return what norm(x) gets of them, plus the residual."""
+        if self.gate is None:
             return self.layer(x, norm, residual)
         x = x if norm is None else norm(x)
-        return weighed(self.layer(x, None, None), linear(x, Dense(self.open)), residual)
+        return weighed(self.layer(x, None, None), linear(x, Dense(self.gate)), residual)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,26 +105,26 @@ class LatentMoE:
         shared = MlpConfig(config.shared_width, config.activation, config.gated)
         return cls(
             MoE.load(parameters, model, config, name),
-            Linear.load(
-                parameters, [(f"{name}.fc1_latent_proj", config.latent)], hidden, bias=False
-            ),
-            Linear.load(
-                parameters, [(f"{name}.fc2_latent_proj", hidden)], config.latent, bias=False
-            ),
+            Linear.one(parameters, f"{name}.fc1_latent_proj", config.latent, hidden),
+            Linear.one(parameters, f"{name}.fc2_latent_proj", hidden, config.latent),
             MLP.load(parameters, model, shared, f"{name}.{config.shared}")
             if config.shared_width
             else None,
         )
 
     def __call__(self, x: mx.array, norm: AnyNorm | None, residual: mx.array | None) -> mx.array:
-        """The layer of norm(x), plus the residual."""
+        """Return the layer of norm(x), plus the residual."""
         x = x if norm is None else norm(x)
         y = moe(self.into(x), self.routed.experts, self.routed.choose(x, None))
         return self.back(y, residual if self.shared is None else self.shared(x, None, residual))
 
 
 def _experts(
-    parameters: Parameters, model: ModelConfig, config: MoeConfig, name: str, shared: Shared | None
+    parameters: Parameters,
+    model: ModelConfig,
+    config: MoeConfig,
+    name: str,
+    shared: "Shared | SharedExpert | None",
 ) -> Experts:
     hidden = config.latent or model.hidden_size
     gate, up = _gate_up(parameters, config, name, hidden)
@@ -138,14 +137,14 @@ def _experts(
         *_biases(parameters, config, name, hidden),
         activation=config.activation,
         limit=config.limit,
-        shared=shared,
+        shared=shared if isinstance(shared, Shared) else None,
     )
 
 
 def _gate_up(
     parameters: Parameters, config: MoeConfig, name: str, hidden: int
-) -> tuple[Stored | None, Stored]:
-    """Two stacks, or one whose matrices have the gate's rows and the others."""
+) -> tuple[Matrix | None, Matrix]:
+    """Read two stacks, or one whose matrices have the gate's rows and the others."""
     count, width = config.count, config.width
     joint = parameters.stack(
         f"{name}.experts.gate_up_proj", count, 2 * width, hidden, config.transposed
@@ -162,10 +161,9 @@ def _gate_up(
 
 def _stacked(
     parameters: Parameters, config: MoeConfig, name: str, part: str, rows: int, columns: int
-) -> Stored:
-    """As mlx_lm stores experts, as transformers holds them, or one by one."""
-    names = ("switch_mlp", "experts", "experts.switch_glu")
-    for module in (f"{name}.{place}.{part}" for place in names):
+) -> Matrix:
+    """Read experts as mlx_lm stores them, as transformers holds them, or one by one."""
+    for module in (f"{name}.{stack}.{part}" for stack in STACKS):
         stacked = parameters.stack(module, config.count, rows, columns, config.transposed)
         if stacked is not None:
             return stacked
@@ -181,7 +179,7 @@ def _stacked(
 def _biases(
     parameters: Parameters, config: MoeConfig, name: str, hidden: int
 ) -> tuple[mx.array | None, mx.array | None, mx.array | None]:
-    """Of gate, up and down."""
+    """Read the biases of gate, up and down."""
     if not config.bias:
         return None, None, None
     joint, parts = f"{name}.experts.gate_up_proj_bias", f"{name}.experts"
@@ -202,7 +200,7 @@ def _biases(
 
 def _shared(
     parameters: Parameters, model: ModelConfig, config: MoeConfig, name: str
-) -> Shared | Apart:
+) -> Shared | SharedExpert:
     hidden, width = model.hidden_size, config.shared_width
     shared = f"{name.rpartition('.')[0] if config.shared_outside else name}.{config.shared}"
     joint = f"{shared}.{config.shared_joint}"
@@ -212,14 +210,14 @@ def _shared(
         parts = ["gate_proj", "up_proj"] if config.gated else ["up_proj"]
         inner = [parameters.matrix(f"{shared}.{part}", width, hidden) for part in parts]
     down = parameters.matrix(f"{shared}.{config.shared_down}", hidden, width)
-    opened = None
+    gate = None
     if config.shared_gate:
-        opened = widen(parameters.matrix(f"{name}.shared_expert_gate", 1, hidden))
-        mx.eval(opened)
+        gate = widen(parameters.matrix(f"{name}.shared_expert_gate", 1, hidden))
+        mx.eval(gate)
     gate_up = join(inner)
     if len(gate_up) == 1:
-        return Shared(pack(gate_up[0]), pack(down), opened)
-    return Apart(MLP(Linear.joined(gate_up), Linear.joined([down]), config.activation), opened)
+        return Shared(pack(gate_up[0]), pack(down), gate)
+    return SharedExpert(MLP(Linear.joined(gate_up), Linear.joined([down]), config.activation), gate)
 
 
 def _float(parameters: Parameters, name: str, *shape: int) -> mx.array:

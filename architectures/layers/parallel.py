@@ -1,4 +1,4 @@
-"""A feed-forward layer and experts side by side, each with norms of its own, as in Gemma 4."""
+"""A feed-forward layer and experts in parallel, each with norms of its own, as in Gemma 4."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,8 @@ import mlx.core as mx
 from ...kernels.moe import moe
 from ...kernels.rms_norm import Norm
 from ...kernels.route import choose
-from ..config import ModelConfig, ParallelFeedForwardConfig
+from ..config import ModelConfig
+from ..feed_forward_config import ParallelConfig
 from ..parameters import Parameters
 from .mlp import MLP, AnyMLP
 from .moe import MoE
@@ -17,7 +18,7 @@ from .norm import load as load_norm
 
 @dataclass(frozen=True, slots=True)
 class ParallelFeedForward:
-    """The router normalises its input by itself, and each expert has a factor of its own."""
+    """A dense layer and experts; the router has a norm, and each expert a factor, of its own."""
 
     dense: AnyMLP
     after_dense: AnyNorm
@@ -29,11 +30,7 @@ class ParallelFeedForward:
 
     @classmethod
     def load(
-        cls,
-        parameters: Parameters,
-        model: ModelConfig,
-        config: ParallelFeedForwardConfig,
-        name: str,
+        cls, parameters: Parameters, model: ModelConfig, config: ParallelConfig, name: str
     ) -> "ParallelFeedForward":
         block, hidden = name.rpartition(".")[0], model.hidden_size
 
@@ -52,17 +49,17 @@ class ParallelFeedForward:
         )
 
     def __call__(self, x: mx.array, norm: AnyNorm | None, residual: mx.array | None) -> mx.array:
-        """The layers of x, plus the residual; the norm is of the dense one alone."""
+        """Return both layers of x, plus the residual; the norm is the dense one's alone."""
         dense = self.after_dense(self.dense(x, norm, None))
         chosen, weights = choose(x, self.sparse.gate, self.sparse.router, self.router_norm)
-        given, before = fused(x, self.before_sparse)
+        x, before = fused(x, self.before_sparse)
         picks = chosen, weights * self.factors[chosen]
-        sparse = self.after_sparse(moe(given, self.sparse.experts, picks, None, before))
+        sparse = self.after_sparse(moe(x, self.sparse.experts, picks, None, before))
         return dense + sparse if residual is None else dense + sparse + residual
 
 
 def _router_norm(parameters: Parameters, model: ModelConfig, name: str) -> Norm:
-    """To the length 1, and then times what is stored."""
+    """Return the norm to the length 1, times what is stored."""
     hidden = model.hidden_size
     weight = parameters.vector(name, hidden, dtype=mx.float32) * hidden**-0.5
     mx.eval(weight)

@@ -1,4 +1,4 @@
-"""Attention whose values are normalised, and whose keys and values later blocks take as theirs."""
+"""Attention whose values are normalised, and whose keys and values later blocks reuse."""
 
 from dataclasses import dataclass
 
@@ -17,9 +17,10 @@ from .norm import AnyNorm, scale
 
 @dataclass(frozen=True, slots=True)
 class SharingAttention:
-    """Whoever borrows writes the lender's keys and values into its pages again, bit by bit alike.
+    """Attention that may reuse an earlier block's keys and values, and that block's cache.
 
-    So the kernels, which append and attend in one call, need not know of it.
+    It writes them into the same pages again, bit by bit alike, so that the kernels, which append
+    and attend in one call, need not know of it.
     """
 
     projections: Linear  # queries, then keys and values, as far as it has them
@@ -27,7 +28,7 @@ class SharingAttention:
     heads: Heads
     group: int
     rope: int
-    norms: tuple[Norm, Norm] | None  # of keys and of values; None: it borrows
+    norms: tuple[Norm, Norm] | None  # of keys and of values; None: it reuses both
     source: int | None
     keys_as_values: bool
 
@@ -40,10 +41,9 @@ class SharingAttention:
         if not config.reuses_kv:
             modules.append((f"{name}.k_proj", keys))
             modules += [] if config.keys_as_values else [(f"{name}.v_proj", keys)]
-        output = [(f"{name}.o_proj", model.hidden_size)]
         return cls(
             Linear.load(parameters, modules, model.hidden_size, config.bias),
-            Linear.load(parameters, output, queries, config.bias),
+            Linear.one(parameters, f"{name}.o_proj", model.hidden_size, queries, config.bias),
             _heads(parameters, model, config, name),
             model.windows.index(config.window),
             model.ropes.index(config.rope),
@@ -53,26 +53,21 @@ class SharingAttention:
         )
 
     def __call__(
-        self,
-        x: mx.array,
-        norm: AnyNorm | None,
-        residual: Residual,
-        context: StepContext,
-        cache: Cache,
+        self, x: mx.array, norm: AnyNorm | None, residual: Residual, step: StepContext, cache: Cache
     ) -> tuple[mx.array, Cache]:
-        """The attention of norm(x), plus the residual; the cache is the lender's, if it borrows."""
+        """Return the attention of norm(x), plus the residual; the cache may be another block's."""
         assert isinstance(cache, Pages)
         q, k, v = self._split(self.projections(x, norm=norm))
         if self.norms is None:
             assert self.source is not None
-            kept = context.shared_kv[self.source]
+            kv = step.shared_kv[self.source]
         else:
-            kept = self._normed(k, v, *self.norms)
+            kv = self._normed(k, v, *self.norms)
             if self.source is not None:
-                context.shared_kv[self.source] = kept
-        qkv = join([q, kept])
-        layout = context.rows.layouts[self.group]
-        attended, cache = attention(qkv, self.heads, context.table(self.rope), cache, layout)
+                step.shared_kv[self.source] = kv
+        qkv = join([q, kv])
+        layout = step.rows.layouts[self.group]
+        attended, cache = attention(qkv, self.heads, step.table(self.rope), cache, layout)
         return self.output(attended, residual), cache
 
     def _split(self, projected: mx.array) -> tuple[mx.array, mx.array, mx.array]:
@@ -82,14 +77,14 @@ class SharingAttention:
         return q, k, k if self.keys_as_values else v
 
     def _normed(self, k: mx.array, v: mx.array, k_norm: Norm, v_norm: Norm) -> mx.array:
-        """(rows, keys and values), each head by itself."""
+        """Return (rows, keys and values), each head normalised by itself."""
         each, flat = (-1, self.heads.kv_heads, self.heads.head_dim), (k.shape[0], -1)
         parts = [k_norm(shaped(k, *each)), v_norm(shaped(v, *each))]
         return join([shaped(part, *flat) for part in parts])
 
 
 def _heads(parameters: Parameters, model: ModelConfig, config: SharingConfig, name: str) -> Heads:
-    """Scores are not scaled; keys come normalised, since borrowers have no norm of them."""
+    """Describe heads: scores are not scaled, and keys come normalised, as they are shared."""
     return Heads(
         config.heads,
         config.kv_heads,

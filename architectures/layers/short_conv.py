@@ -27,26 +27,21 @@ class ShortConv:
     ) -> "ShortConv":
         hidden, size = model.hidden_size, config.channels
         return cls(
-            Linear.load(parameters, [(f"{name}.in_proj", 3 * size)], hidden, config.bias),
+            Linear.one(parameters, f"{name}.in_proj", 3 * size, hidden, config.bias),
             convolution.load(
                 parameters, f"{name}.conv", size, config.width, config.bias, silu=False
             ),
-            Linear.load(parameters, [(f"{name}.out_proj", hidden)], size, config.bias),
+            Linear.one(parameters, f"{name}.out_proj", hidden, size, config.bias),
         )
 
     def __call__(
-        self,
-        x: mx.array,
-        norm: AnyNorm | None,
-        residual: Residual,
-        context: StepContext,
-        cache: Cache,
+        self, x: mx.array, norm: AnyNorm | None, residual: Residual, step: StepContext, cache: Cache
     ) -> tuple[mx.array, Cache]:
-        """The layer of norm(x), plus the residual."""
-        runs = context.rows.runs
+        """Return the layer of norm(x), plus the residual."""
+        runs = step.rows.runs
         assert isinstance(cache, States) and runs is not None
         size = self.convolution.weight.shape[1]
-        before, after, inputs = split(self.projections(x, norm=norm), [size, 2 * size])
+        input_gate, output_gate, inputs = split(self.projections(x, norm=norm), [size, 2 * size])
         (state,) = cache.arrays
-        y, state = conv1d(before * inputs, self.convolution, state, runs)
-        return self.output(after * y, residual), States((state,))
+        y, state = conv1d(input_gate * inputs, self.convolution, state, runs)
+        return self.output(output_gate * y, residual), States((state,))

@@ -34,11 +34,11 @@ class Ssm:
             return parameters.vector(f"{name}.{part}", config.heads, dtype=mx.float32)
 
         hidden = model.hidden_size
-        inputs = [(f"{name}.in_proj", config.inner + config.channels + config.heads)]
+        width = config.inner + config.channels + config.heads
         rates = -mx.exp(each("A_log"))
         mx.eval(rates)
         return cls(
-            Linear.load(parameters, inputs, hidden, config.bias),
+            Linear.one(parameters, f"{name}.in_proj", width, hidden, config.bias),
             convolution.load(
                 parameters, f"{name}.conv1d", config.channels, config.width, config.conv_bias
             ),
@@ -49,23 +49,18 @@ class Ssm:
                 config.norm_groups,
                 gate_first=True,
             ),
-            Linear.load(parameters, [(f"{name}.out_proj", hidden)], config.inner, config.bias),
+            Linear.one(parameters, f"{name}.out_proj", hidden, config.inner, config.bias),
             config,
         )
 
     def __call__(
-        self,
-        x: mx.array,
-        norm: AnyNorm | None,
-        residual: Residual,
-        context: StepContext,
-        cache: Cache,
+        self, x: mx.array, norm: AnyNorm | None, residual: Residual, step: StepContext, cache: Cache
     ) -> tuple[mx.array, Cache]:
-        """The layer of norm(x), plus the residual."""
-        runs, config = context.rows.runs, self.sizes
+        """Return the layer of norm(x), plus the residual."""
+        runs, config = step.rows.runs, self.sizes
         assert isinstance(cache, States) and runs is not None
-        ends = [config.inner, config.inner + config.channels]
-        gates, mixed, steps = split(self.projections(x, norm=norm), ends)
+        bounds = [config.inner, config.inner + config.channels]
+        gates, mixed, steps = split(self.projections(x, norm=norm), bounds)
         inputs, state = cache.arrays
         mixed, inputs = conv1d(mixed, self.convolution, inputs, runs)
         values, b, c = split(mixed, [config.inner, config.inner + config.groups * config.state])

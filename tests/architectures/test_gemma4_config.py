@@ -9,14 +9,13 @@ import pytest
 from bessemer.architectures.config import (
     AltUpConfig,
     ConfigError,
-    MlpConfig,
     ModelConfig,
     Paged,
-    ParallelFeedForwardConfig,
     PerLayerConfig,
     Rope,
     SharingConfig,
 )
+from bessemer.architectures.feed_forward_config import MlpConfig, ParallelConfig
 from bessemer.architectures.registry import configure
 from bessemer.engine.checkpoint import CheckpointError
 from bessemer.engine.model import load
@@ -185,7 +184,7 @@ def test_gemma_4_with_experts_takes_keys_as_values_where_it_sees_all() -> None:
     found = mixers(config)
     assert [(m.kv_heads, m.keys_as_values) for m in found[:6]] == [(8, False)] * 5 + [(2, True)]
     both = config.blocks[0].feed_forward
-    assert isinstance(both, ParallelFeedForwardConfig) and config.per_layer is None
+    assert isinstance(both, ParallelConfig) and config.per_layer is None
     assert (both.dense.width, both.sparse.width) == (2112, 704)
     assert (both.sparse.count, both.sparse.per_token) == (128, 8)
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from bessemer.architectures.config import AttentionConfig, ConfigError, MlpConfig, ModelConfig, Rope
+from bessemer.architectures.config import AttentionConfig, ConfigError, ModelConfig, Rope
+from bessemer.architectures.feed_forward_config import MlpConfig
 from bessemer.architectures.registry import configure
 from bessemer.engine.model import load
 

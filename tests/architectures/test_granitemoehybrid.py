@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from bessemer.architectures.config import AttentionConfig, ConfigError, MoeConfig, SsmConfig
+from bessemer.architectures.config import AttentionConfig, ConfigError, SsmConfig
+from bessemer.architectures.feed_forward_config import MoeConfig
 from bessemer.architectures.registry import configure
 
 from .parity import Parity

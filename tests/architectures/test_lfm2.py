@@ -4,13 +4,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from bessemer.architectures.config import (
-    AttentionConfig,
-    ConfigError,
-    ConvConfig,
-    MlpConfig,
-    MoeConfig,
-)
+from bessemer.architectures.config import AttentionConfig, ConfigError, ConvConfig
+from bessemer.architectures.feed_forward_config import MlpConfig, MoeConfig
 from bessemer.architectures.registry import configure
 
 from .parity import Parity

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from bessemer.architectures.config import AttentionConfig, BlockConfig, ConfigError, MlpConfig, Rope
+from bessemer.architectures.config import AttentionConfig, BlockConfig, ConfigError, Rope
+from bessemer.architectures.feed_forward_config import MlpConfig
 from bessemer.architectures.registry import configure
 
 from .parity import Parity

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from bessemer.architectures.config import ConfigError, MoeConfig
+from bessemer.architectures.config import ConfigError
+from bessemer.architectures.feed_forward_config import MoeConfig
 from bessemer.architectures.registry import configure
 
 from .parity import Parity

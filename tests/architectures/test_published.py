@@ -12,13 +12,15 @@ from bessemer.architectures.config import (
     AttentionConfig,
     ConfigError,
     DeltaConfig,
-    FeedForwardConfig,
     LatentConfig,
     ModelConfig,
-    MoeConfig,
-    ParallelFeedForwardConfig,
     SharingConfig,
     SsmConfig,
+)
+from bessemer.architectures.feed_forward_config import (
+    FeedForwardConfig,
+    MoeConfig,
+    ParallelConfig,
 )
 from bessemer.architectures.registry import configure
 from bessemer.architectures.storage import Stored
@@ -155,7 +157,7 @@ REFUSED = {
 
 def mixture(config: ModelConfig) -> tuple[int, int] | None:
     def sparse(part: FeedForwardConfig | None) -> FeedForwardConfig | None:
-        return part.sparse if isinstance(part, ParallelFeedForwardConfig) else part
+        return part.sparse if isinstance(part, ParallelConfig) else part
 
     parts = [sparse(block.feed_forward) for block in config.blocks]
     found = {(part.count, part.per_token) for part in parts if isinstance(part, MoeConfig)}

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from bessemer.architectures.config import AttentionConfig, BlockConfig, MlpConfig, Rope
+from bessemer.architectures.config import AttentionConfig, BlockConfig, Rope
+from bessemer.architectures.feed_forward_config import MlpConfig
 from bessemer.architectures.registry import configure
 
 from .parity import Parity

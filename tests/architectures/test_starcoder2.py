@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from bessemer.architectures.config import MlpConfig
+from bessemer.architectures.feed_forward_config import MlpConfig
 from bessemer.architectures.registry import configure
 
 from .parity import Parity

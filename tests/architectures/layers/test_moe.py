@@ -7,7 +7,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.architectures.config import MoeConfig
+from bessemer.architectures.feed_forward_config import MoeConfig
 from bessemer.architectures.layers.moe import MoE
 from bessemer.architectures.registry import configure
 from bessemer.engine.checkpoint import CheckpointError
