@@ -1,6 +1,6 @@
 """A decoder-only language model: embed, blocks, norm, head, over one ragged step of rows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -14,16 +14,16 @@ from ..kernels.product import Epilogue
 from ..kernels.weight import Weight, pack
 from .config import (
     AttentionConfig,
-    BlockConfig,
     ConvConfig,
     DeltaConfig,
     LatentConfig,
+    MixerConfig,
     ModelConfig,
     Paged,
     SharingConfig,
     SsmConfig,
 )
-from .feed_forward_config import MlpConfig, MoeConfig, ParallelConfig
+from .feed_forward_config import FeedForwardConfig, MlpConfig, MoeConfig, ParallelConfig
 from .layers.altup import AltUpBlock, Streams
 from .layers.attention import Attention, TwoWayAttention
 from .layers.delta_net import DeltaNet
@@ -89,8 +89,8 @@ class Block:
             return load_norm(parameters, f"{name}.{place}", config.hidden_size, config.norm)
 
         return cls(
-            _mixer(parameters, config, block, f"{name}.{names.mixer}"),
-            _feed_forward(parameters, config, block, f"{name}.{names.feed_forward}"),
+            _mixer(parameters, config, block.mixer, f"{name}.{names.mixer}"),
+            _feed_forward(parameters, config, block.feed_forward, f"{name}.{names.feed_forward}"),
             norm(names.before_mixer),
             norm(names.after_mixer),
             norm(names.before_feed_forward),
@@ -137,40 +137,35 @@ class Block:
         return add(x, y if norm is None else norm(y), self.scale)
 
 
+MIXERS: dict[type, Callable[..., Mixer]] = {
+    AttentionConfig: Attention.load,
+    SharingConfig: SharingAttention.load,
+    LatentConfig: LatentAttention.load,
+    DeltaConfig: DeltaNet.load,
+    ConvConfig: ShortConv.load,
+    SsmConfig: Ssm.load,
+}
+FEED_FORWARDS: dict[type, Callable[..., FeedForward]] = {
+    MlpConfig: MLP.load,
+    MoeConfig: MoE.load,
+    ParallelConfig: ParallelFeedForward.load,
+}
+
+
 def _mixer(
-    parameters: Parameters, config: ModelConfig, block: BlockConfig, name: str
+    parameters: Parameters, model: ModelConfig, config: MixerConfig | None, name: str
 ) -> Mixer | None:
-    match block.mixer:
-        case None:
-            return None
-        case AttentionConfig() as part:
-            attention = TwoWayAttention if config.bidirectional else Attention
-            return attention.load(parameters, config, part, name)
-        case SharingConfig() as part:
-            return SharingAttention.load(parameters, config, part, name)
-        case LatentConfig() as part:
-            return LatentAttention.load(parameters, config, part, name)
-        case DeltaConfig() as part:
-            return DeltaNet.load(parameters, config, part, name)
-        case ConvConfig() as part:
-            return ShortConv.load(parameters, config, part, name)
-        case SsmConfig() as part:
-            return Ssm.load(parameters, config, part, name)
+    if isinstance(config, AttentionConfig) and model.bidirectional:
+        return TwoWayAttention.load(parameters, model, config, name)
+    return None if config is None else MIXERS[type(config)](parameters, model, config, name)
 
 
 def _feed_forward(
-    parameters: Parameters, config: ModelConfig, block: BlockConfig, name: str
+    parameters: Parameters, model: ModelConfig, config: FeedForwardConfig | None, name: str
 ) -> FeedForward | None:
-    match block.feed_forward:
-        case None:
-            return None
-        case MlpConfig() as part:
-            return MLP.load(parameters, config, part, name)
-        case MoeConfig() as part:
-            moe = LatentMoE if part.latent else MoE
-            return moe.load(parameters, config, part, name)
-        case ParallelConfig() as part:
-            return ParallelFeedForward.load(parameters, config, part, name)
+    if isinstance(config, MoeConfig) and config.latent:
+        return LatentMoE.load(parameters, model, config, name)
+    return None if config is None else FEED_FORWARDS[type(config)](parameters, model, config, name)
 
 
 @dataclass(frozen=True, slots=True)

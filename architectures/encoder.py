@@ -14,7 +14,7 @@ from ..kernels.encoder_attention import encoder_attention
 from ..kernels.rope import Table, rope
 from ..kernels.weight import Weight, pack
 from .encoder_config import Activation, ClassifierConfig, EncoderConfig, LayerKind, Positions
-from .layers.linear import Linear, halves
+from .layers.linear import Linear
 from .layers.norm import AnyNorm
 from .layers.norm import load as load_norm
 from .layers.rope import Rotary
@@ -38,10 +38,10 @@ class EncoderFeedForward:
 
     @classmethod
     def load(cls, parameters: Parameters, config: EncoderConfig, name: str) -> "EncoderFeedForward":
-        down = [(f"{name}.{config.names.down}", config.hidden_size)]
+        hidden, down = config.hidden_size, f"{name}.{config.names.down}"
         return cls(
             _up(parameters, config, [f"{name}.{part}" for part in config.names.up]),
-            Linear.load(parameters, down, config.width, config.down_bias),
+            Linear.one(parameters, down, hidden, config.width, config.down_bias),
             config.activation,
             config.gated,
         )
@@ -54,24 +54,16 @@ class EncoderFeedForward:
 
 
 def _up(parameters: Parameters, config: EncoderConfig, modules: Sequence[str]) -> Linear:
-    """Of a gated layer for `Linear.gated`."""
-    width, hidden = config.width, config.hidden_size
+    """Read the up projection; that of a gated layer is for `Linear.gated`."""
+    width, hidden, bias = config.width, config.hidden_size, config.up_bias
     if not config.gated:
-        return Linear.load(parameters, [(modules[0], width)], hidden, config.up_bias)
-    if len(modules) == 2:
-        return Linear.load_pair(parameters, modules, width, hidden, config.up_bias)
-    gate, up = halves(parameters.matrix(modules[0], 2 * width, hidden))
-    biases: list[mx.array] = []
-    if config.up_bias:
-        biases = list(mx.split(parameters.vector(f"{modules[0]}.bias", 2 * width), 2))
-    if config.names.gate_last:
-        return Linear.paired(up, gate, biases[::-1])
-    return Linear.paired(gate, up, biases)
+        return Linear.one(parameters, modules[0], width, hidden, bias)
+    return Linear.load_pair(parameters, modules, width, hidden, bias, config.names.gate_last)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncoderContext:
-    """Where rows are, as far as a layer's attention is told; see kernels.encoder_attention."""
+    """What the attention of a layer's kind is told of the rows; see kernels.encoder_attention."""
 
     lengths: Sequence[int]
     window: int | None
@@ -90,10 +82,10 @@ class EncoderAttention:
         hidden, names = config.hidden_size, config.names.projections
         each = 3 * hidden // len(names)
         modules = [(f"{name}.{part}", each) for part in names]
-        output = [(f"{name}.{config.names.attended}", hidden)]
+        output, bias = f"{name}.{config.names.attended}", config.attention_bias
         return cls(
-            Linear.load(parameters, modules, hidden, config.attention_bias),
-            Linear.load(parameters, output, hidden, config.attention_bias),
+            Linear.load(parameters, modules, hidden, bias),
+            Linear.one(parameters, output, hidden, hidden, bias),
             config.heads,
         )
 
@@ -149,7 +141,7 @@ def _normed(x: mx.array, norm: AnyNorm | None) -> mx.array:
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """Of tokens, and where there are such, of positions and of types of tokens."""
+    """The embeddings of tokens and, where there are such, of positions and of token types."""
 
     tokens: Weight
     positions: Weight | None
@@ -183,7 +175,7 @@ class Embeddings:
 
 @dataclass(frozen=True, slots=True)
 class Classifier:
-    """Scores of a sequence by its hidden states."""
+    """The scorer of a sequence by its hidden states."""
 
     config: ClassifierConfig
     dense: Linear
@@ -192,18 +184,18 @@ class Classifier:
 
     @classmethod
     def load(
-        cls, parameters: Parameters, config: EncoderConfig, own: ClassifierConfig
+        cls, parameters: Parameters, config: EncoderConfig, head: ClassifierConfig
     ) -> "Classifier":
         size = config.hidden_size
         return cls(
-            own,
-            Linear.load(parameters, [(own.dense, size)], size, own.dense_bias),
-            load_norm(parameters, own.norm, size, config.norm) if own.norm else None,
-            Linear.load(parameters, [(own.output, own.labels)], size, True),
+            head,
+            Linear.one(parameters, head.dense, size, size, head.dense_bias),
+            load_norm(parameters, head.norm, size, config.norm) if head.norm else None,
+            Linear.one(parameters, head.output, head.labels, size, True),
         )
 
     def __call__(self, hidden: Sequence[mx.array]) -> mx.array:
-        """Each (tokens, width), to (sequences, labels) float32."""
+        """Return (sequences, labels) float32 of each sequence's (tokens, width)."""
         first = self.config.pooling == "cls"
         x = mx.stack([rows[0] if first else rows.mean(axis=0) for rows in hidden])
         x = _normed(ACTIVATIONS[self.config.activation](self.dense(x)), self.norm)
@@ -223,7 +215,7 @@ class Encoder:
 
     @classmethod
     def load(cls, config: EncoderConfig, parameters: Parameters) -> "Encoder":
-        final, own = config.names.final_norm, config.classifier
+        final, head = config.names.final_norm, config.classifier
         kinds = dict.fromkeys(config.layers)
         return cls(
             config,
@@ -234,14 +226,14 @@ class Encoder:
                 EncoderBlock.load(parameters, config, layer) for layer in range(len(config.layers))
             ),
             load_norm(parameters, final, config.hidden_size, config.norm) if final else None,
-            None if own is None else Classifier.load(parameters, config, own),
+            None if head is None else Classifier.load(parameters, config, head),
             parameters.dtype,
         )
 
     def __call__(
         self, sequences: Sequence[Sequence[int]], types: Sequence[Sequence[int]] = ()
     ) -> list[mx.array]:
-        """Each sequence's hidden states, (tokens, width), in the dtype of activations.
+        """Return each sequence's hidden states, (tokens, width), in the dtype of activations.
 
         Sequences are not empty and not longer than the config's context; neighbours of one length
         are the cheapest. `types` has one for each token, or is left out for 0.
@@ -257,13 +249,13 @@ class Encoder:
         contexts = self._places(lengths, mx.array(positions))
         for kind, block in zip(self.config.layers, self.blocks, strict=True):
             x = block(x, contexts[kind])
-        ends = np.cumsum(lengths)[:-1].tolist()
-        return list(mx.split(_normed(x, self.norm), ends))
+        bounds = np.cumsum(lengths)[:-1].tolist()
+        return list(mx.split(_normed(x, self.norm), bounds))
 
     def _places(
         self, lengths: Sequence[int], positions: mx.array
     ) -> dict[LayerKind, EncoderContext]:
-        """For each kind of layer."""
+        """Return what each kind of layer is told."""
         bias = None if self.distances is None else by_distance(max(lengths), self.distances)
         tables = {kind: rotary.table(positions, None) for kind, rotary in self.rotary.items()}
         kinds = dict.fromkeys(self.config.layers)
@@ -280,7 +272,7 @@ def _distances(parameters: Parameters, config: EncoderConfig) -> mx.array | None
 
 
 def by_distance(longest: int, table: mx.array) -> mx.array:
-    """(heads, 2 longest - 1): what a key 1 - longest, ..., longest - 1 tokens further on is given.
+    """Return (heads, 2 longest - 1): biases of keys 1 - longest, ..., longest - 1 tokens ahead.
 
     table: (buckets, heads). T5's buckets (arXiv 1910.10683, section 2.1): half of them for each
     direction, of these half for a distance each, the others ever wider up to 128 tokens.
@@ -297,7 +289,7 @@ def by_distance(longest: int, table: mx.array) -> mx.array:
 
 
 def _rows(positions: Positions, sequence: Sequence[int]) -> NDArray[np.int32]:
-    """Of the position embeddings."""
+    """Return each token's row of the position embeddings."""
     if positions.padding is None:
         return np.arange(len(sequence), dtype=np.int32)
     counted = np.asarray(sequence) != positions.padding

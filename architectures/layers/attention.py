@@ -175,22 +175,12 @@ def _heads(parameters: Parameters, model: ModelConfig, config: AttentionConfig, 
 def _joint_norms(
     parameters: Parameters, model: ModelConfig, config: AttentionConfig, name: str
 ) -> tuple[JointNorm, JointNorm] | None:
-    sizes = {config.query_norm: config.heads, config.key_norm: config.kv_heads}
-    if config.qk_norm == "all":
-        q_norm, k_norm = (
-            Norm(
-                scale(parameters, f"{name}.{part}.weight", count * config.head_dim, model.norm),
-                model.norm.eps,
-            )
-            for part, count in sizes.items()
-        )
-        return q_norm, k_norm
-    if config.qk_norm == "centred":
-        q_each, k_each = (
-            HeadNorms(
-                parameters.vector(f"{name}.{part}.weight", count, config.head_dim), model.norm.eps
-            )
-            for part, count in sizes.items()
-        )
-        return q_each, k_each
-    return None
+    def norm(part: str, count: int) -> JointNorm:
+        weight, dim, eps = f"{name}.{part}.weight", config.head_dim, model.norm.eps
+        if config.qk_norm == "all":
+            return Norm(scale(parameters, weight, count * dim, model.norm), eps)
+        return HeadNorms(parameters.vector(weight, count, dim), eps)
+
+    if config.qk_norm not in ("all", "centred"):
+        return None
+    return norm(config.query_norm, config.heads), norm(config.key_norm, config.kv_heads)

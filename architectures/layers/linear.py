@@ -51,12 +51,25 @@ class Linear:
 
     @classmethod
     def load_pair(
-        cls, parameters: Parameters, modules: Sequence[str], rows: int, columns: int, bias: bool
+        cls,
+        parameters: Parameters,
+        modules: Sequence[str],
+        rows: int,
+        columns: int,
+        bias: bool,
+        gate_last: bool = False,
     ) -> "Linear":
-        """Read a gate and its up projection, each of `rows` outputs, for `gated` alone."""
-        gate, up = (parameters.matrix(name, rows, columns) for name in modules)
-        biases = [parameters.vector(f"{name}.bias", rows) for name in modules if bias]
-        return cls.paired(gate, up, biases)
+        """Read a gate and its up projection, each of `rows` outputs, for `gated` alone.
+
+        They are two modules, or one whose first half is the gate, or its last.
+        """
+        size = 2 * rows // len(modules)
+        weights = [parameters.matrix(name, size, columns) for name in modules]
+        biases = [parameters.vector(f"{name}.bias", size) for name in modules if bias]
+        gate, up = halves(weights[0]) if len(weights) == 1 else weights
+        if not gate_last:
+            return cls.paired(gate, up, biases)
+        return cls.paired(up, gate, [half for each in biases for half in mx.split(each, 2)[::-1]])
 
     @classmethod
     def paired(cls, gate: Matrix, up: Matrix, biases: Sequence[mx.array] = ()) -> "Linear":

@@ -9,7 +9,7 @@ from ...kernels.activation import Activation, activate_plain
 from ..config import ModelConfig
 from ..feed_forward_config import MlpConfig
 from ..parameters import Parameters
-from .linear import Linear, halves
+from .linear import Linear
 from .norm import AnyNorm
 
 
@@ -70,11 +70,7 @@ AnyMLP = MLP | PlainMLP | SparseMLP
 
 
 def _gate_up(parameters: Parameters, config: MlpConfig, name: str, hidden: int) -> Linear:
-    """Read two modules, or one that has the gate in its first half."""
-    joint = f"{name}.gate_up_proj"
-    if parameters.has(f"{joint}.weight"):
-        gate, up = halves(parameters.matrix(joint, 2 * config.width, hidden))
-        biases = [parameters.vector(f"{joint}.bias", 2 * config.width)] if config.bias else []
-        return Linear.paired(gate, up, biases)
-    modules = [f"{name}.{config.gate}", f"{name}.{config.up}"]
+    modules = [f"{name}.gate_up_proj"]
+    if not parameters.has(f"{modules[0]}.weight"):
+        modules = [f"{name}.{config.gate}", f"{name}.{config.up}"]
     return Linear.load_pair(parameters, modules, config.width, hidden, config.bias)
