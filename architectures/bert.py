@@ -31,7 +31,7 @@ KEYS = {
     "layers": "num_hidden_layers",
     "activation": "hidden_act",
 }
-# Of other uses of the checkpoint: a masked word's head, the pooler of an encoder by itself.
+# Tensors for other uses: a masked word's head, the pooler of an encoder by itself.
 UNUSED = (
     r"pooler\..*",
     r"cls\..*",
@@ -68,7 +68,7 @@ def learned(
     keys: Mapping[str, str] = KEYS,
     **different: Any,
 ) -> EncoderConfig:
-    """An encoder of these learned positions; `keys` are its config's names of what KEYS has.
+    """Return an encoder of these learned positions; `keys` as KEYS, by the config's names.
 
     `prefix` stands before the names of its tensors where a head was saved with it.
     """
@@ -90,12 +90,12 @@ def learned(
 
 
 def rows(fields: Fields) -> int:
-    """Of the learned positions."""
+    """Return the number of learned positions."""
     return fields.integer("max_position_embeddings", 512)
 
 
 def after_padding(fields: Fields, padding: int) -> Positions:
-    """Positions that begin after the padding token's id."""
+    """Return positions that begin after the padding token's id."""
     count = rows(fields)
     if count <= padding + 1:
         raise fields.refuse("max_position_embeddings", f"more than {padding + 1}")

@@ -261,9 +261,9 @@ MixerConfig = AnyAttentionConfig | DeltaConfig | SsmConfig | ConvConfig
 
 @dataclass(frozen=True, slots=True)
 class BlockNames:
-    """The names of a block's parts, below the block's own; None: it has no such norm.
+    """The names of a block's parts, below the block's name; None: it has no such norm.
 
-    Norms are before and after each of the two parts; `parallel` gives the first norm to both. At
+    Norms are before and after each of the two parts; in parallel, both take the first norm. At
     the end all is multiplied by the number that `factor` names.
     """
 
@@ -294,7 +294,7 @@ PARALLEL = BlockNames(before_feed_forward=None, parallel=True)
 
 @dataclass(frozen=True, slots=True)
 class PerLayerConfig:
-    """Each layer's own embedding of a token, `width` numbers that gate what the block adds last."""
+    """Embeddings of tokens for each layer: `width` numbers gate what the block adds last."""
 
     vocab_size: int
     width: int
@@ -334,7 +334,7 @@ class BlockConfig:
 
     @property
     def gates(self) -> tuple[str, ...]:
-        """The names of router and shared expert's gate, below the block's own."""
+        """The names of router and shared expert's gate, below the block's name."""
         experts, name = self.experts, self.names.feed_forward
         if experts is None:
             return ()

@@ -29,7 +29,7 @@ def latent(
     value_dim: int = 128,
     interleaved: bool = True,
 ) -> LatentConfig:
-    """The ranks and sizes are of what the config lacks; a query rank of null is none."""
+    """Read latent attention; the sizes stand in for absent fields, a null query rank is none."""
     heads, rope_dim = fields.integer("num_attention_heads"), fields.integer("qk_rope_head_dim", 64)
     fields.expect("num_key_value_heads", heads)
     fields.ignore("head_dim", "qk_head_dim")  # they follow from what is read
@@ -52,7 +52,7 @@ def latent(
 
 
 def routed(fields: Fields, shared: int = 1, scale: float = 1.0, **different: Any) -> MoeConfig:
-    """Experts, and shared ones in one of their width; `different` as of `mixture`."""
+    """Read experts, and shared ones as one of their joint width; `different` as in `mixture`."""
     scale = fields.number("routed_scaling_factor", scale)
     experts = mixture(fields, count="n_routed_experts", scale=scale, **different)
     width = fields.integer("n_shared_experts", shared, minimum=0) * experts.width
@@ -64,20 +64,20 @@ def grouped(
     experts: MoeConfig,
     score: Literal["best", "best_two"],
     groups: int = 1,
-    kept: int = 1,
+    kept_groups: int = 1,
 ) -> MoeConfig:
-    """Experts in `groups`, of which a token sees the best `kept`."""
+    """Put experts in groups, of which a token sees the best `kept_groups`."""
     groups = fields.integer("n_group", groups)
     if experts.count % groups:
         raise fields.refuse("n_group", f"a divisor of {experts.count} experts")
-    kept = fields.integer("topk_group", kept, maximum=groups)
-    if experts.per_token > experts.count // groups * kept:
+    kept_groups = fields.integer("topk_group", kept_groups, maximum=groups)
+    if experts.per_token > experts.count // groups * kept_groups:
         raise fields.refuse("topk_group", f"groups of at least {experts.per_token} experts")
-    return replace(experts, groups=groups, kept_groups=kept, group_score=score)
+    return replace(experts, groups=groups, kept_groups=kept_groups, group_score=score)
 
 
 def mixed(fields: Fields, mixer: MixerConfig, experts: MoeConfig, first: int) -> list[BlockConfig]:
-    """Blocks with experts from the `first` on, if the config does not say from which."""
+    """Return blocks with experts from the `first` on, if the config does not say from which."""
     first = fields.integer("first_k_dense_replace", first, minimum=0)
     step = fields.integer("moe_layer_freq", 1)
     fields.ignore("intermediate_size")  # if no layer is dense

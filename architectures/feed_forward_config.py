@@ -1,4 +1,4 @@
-"""What a model's feed-forward layers compute, dense or of experts."""
+"""The configs of feed-forward layers: dense, of experts, or both in parallel."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -33,8 +33,8 @@ class MoeConfig:
     """Experts in place of a feed-forward layer, with a `shared_width` that every token takes.
 
     `correction` names a tensor added to the scores for the choice alone. `shared_gate`: a token
-    takes sigmoid(gate) of the shared part. `shared` names its module, within the experts' own or,
-    if `beside`, next to it; it has a gate_proj and an up_proj, or both in `shared_joint`, and
+    takes sigmoid(gate) of the shared part. `shared` names its module, within the experts' or, if
+    `shared_outside`, next to it; it has a gate_proj and an up_proj, or both in `shared_joint`, and
     `shared_down`. With `latent` the experts work on so many numbers, to which fc1_latent_proj leads
     and from which fc2_latent_proj leads back.
     """

@@ -7,7 +7,7 @@ from typing import Any
 from .config import PRE, AttentionConfig, BlockConfig, BlockNames, ModelConfig
 from .feed_forward_config import MlpConfig
 from .fields import Fields
-from .read import attention, decoder, layer_count, mlp, rms
+from .read import attention, biases, decoder, layer_count, mlp, rms
 
 TANH = "gelu_pytorch_tanh"
 
@@ -23,14 +23,13 @@ def configure(fields: Fields) -> ModelConfig:
 
 
 def assume(fields: Fields, **different: Any) -> None:
-    """transformers' defaults, which published configs rely on."""
+    """Assume transformers' defaults, which published configs rely on."""
     sizes = {"head_dim": 256, "max_position_embeddings": 8192, "tie_word_embeddings": True}
     fields.assume(**(sizes | different))
 
 
 def mixer(fields: Fields, **different: Any) -> AttentionConfig:
-    biased = fields.flag("attention_bias", False)
-    return attention(fields, bias=biased, output_bias=biased, **different)
+    return attention(fields, **biases(fields), **different)
 
 
 def gemma(
@@ -40,7 +39,7 @@ def gemma(
     names: BlockNames = PRE,
     **different: Any,
 ) -> ModelConfig:
-    """The model around its mixers, which all have the same feed-forward layer."""
+    """Return the model of these mixers, which all have the same feed-forward layer."""
     blocks = [BlockConfig(each, feed_forward, names) for each in mixers]
     size = fields.integer("hidden_size")
     norm = rms(fields, zero_centred=True)

@@ -1,4 +1,4 @@
-"""GLM 4 of 2025: norms around both parts, half of each head turned by neighbours."""
+"""GLM 4 of 2025: norms around both parts, interleaved rotary pairs in half of each head."""
 
 from .config import BlockNames, ModelConfig
 from .fields import Fields

@@ -24,12 +24,6 @@ def configure(fields: Fields) -> ModelConfig:
 
 
 def routed(fields: Fields, **different: Any) -> MoeConfig:
-    """Experts whose weights add up to 1."""
-    return local_experts(
-        fields,
-        counts=8,
-        chosens=2,
-        widths=11_008,
-        router="router.layer",
-        **different,
-    )
+    """Read experts whose weights add up to 1."""
+    sizes = {"counts": 8, "chosens": 2, "widths": 11_008}
+    return local_experts(fields, router="router.layer", **sizes, **different)

@@ -30,7 +30,7 @@ def configure(fields: Fields) -> ModelConfig:
 def hybrid(
     fields: Fields, feed_forwards: Sequence[FeedForwardConfig], **different: Any
 ) -> ModelConfig:
-    """Blocks of both kinds, one around each of these feed-forward layers."""
+    """Return the model of blocks of both kinds, one around each of these feed-forward layers."""
     fields.assume(
         num_attention_heads=32,
         num_key_value_heads=8,
@@ -64,13 +64,13 @@ def hybrid(
 
 
 def _kinds(fields: Fields) -> list[str]:
-    """By name, or older configs by the numbers of those with attention."""
+    """Read layers' kinds by name, or as older configs by the numbers of those with attention."""
     full = fields.indices("full_attn_idxs") or range(layer_count(fields))
     return layer_kinds(fields, tuple(PLACES), lambda layer: FULL if layer in full else CONVOLUTION)
 
 
 def _width(fields: Fields) -> int:
-    """Of the feed-forward layer: adjusted to three matrices, scaled, and rounded up."""
+    """Read the feed-forward layer's width: adjusted to three matrices, scaled, and rounded up."""
     width = fields.integer("block_ff_dim", fields.integer("intermediate_size"))
     times = fields.number("block_ffn_dim_multiplier", 1.0)
     multiple = fields.integer("block_multiple_of", 256)

@@ -46,7 +46,7 @@ def configure(fields: Fields) -> EncoderConfig:
     norm = NormConfig(
         fields.number("norm_eps", 1e-5), "layer", bias=fields.flag("norm_bias", False)
     )
-    own = _classifier(fields)
+    head = _classifier(fields)
     return EncoderConfig(
         context=fields.integer("max_position_embeddings", 8192),
         layers=_layers(fields, alike["hidden_size"] // alike["heads"]),
@@ -58,15 +58,15 @@ def configure(fields: Fields) -> EncoderConfig:
         attention_bias=fields.flag("attention_bias", False),
         up_bias=fields.flag("mlp_bias", False),
         down_bias=fields.flag("mlp_bias", False),
-        classifier=own,
+        classifier=head,
         renames=((r"^model\.", ""),),
-        unused=UNUSED if own is None else (),
+        unused=UNUSED if head is None else (),
         **alike,
     )
 
 
 def _layers(fields: Fields, head_dim: int) -> tuple[LayerKind, ...]:
-    """Every third sees all, unless the config says otherwise."""
+    """Read the layers' kinds; every third sees all, unless the config says otherwise."""
     if head_dim % 2:
         raise fields.refuse("num_attention_heads", "one that gives heads an even size")
     every = fields.integer("global_attn_every_n_layers", 3)
@@ -84,12 +84,12 @@ def _layers(fields: Fields, head_dim: int) -> tuple[LayerKind, ...]:
 
 def _classifier(fields: Fields) -> ClassifierConfig | None:
     pooling = fields.choice("classifier_pooling", ("cls", "mean"), "cls")
-    bias, found = fields.flag("classifier_bias", False), activation(fields, "classifier_activation")
+    bias = fields.flag("classifier_bias", False)
     return classifier(
         fields,
         "head.dense",
         "classifier",
-        activation=found,
+        activation=activation(fields, "classifier_activation"),
         pooling=pooling,
         dense_bias=bias,
         norm="head.norm",

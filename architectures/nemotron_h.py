@@ -63,7 +63,7 @@ def configure(fields: Fields) -> ModelConfig:
 
 
 def _pattern(fields: Fields) -> str:
-    """A letter for each block, or a list of words."""
+    """Read a letter for each block, or a list of kinds by name."""
     pattern = fields.get("hybrid_override_pattern")
     for name in ("layers_block_type", "layer_types"):
         listed = fields.get(name)

@@ -94,7 +94,7 @@ def rotary(
     types: int,
     **different: Any,
 ) -> EncoderConfig:
-    """A gated encoder of rotary positions; `theta` and `types` if the config says none."""
+    """Return a gated encoder of rotary positions; `theta` and `types` if the config says none."""
     for name, value in ONLY.items():
         fields.expect(name, value)
     fields.ignore(*IGNORED.split())
