@@ -20,7 +20,7 @@ SLOTS = 80  # for states
 class Session:
     """Sequences over one cache; pages are dealt out in a scattered order.
 
-    `reach` says how many tokens a sequence may come to have. Pages that a window has left behind
+    `max_len` says how many tokens a sequence may come to have. Pages that a window has left behind
     are taken out of its table: what stands there instead is full of NaN.
     """
 
@@ -30,8 +30,8 @@ class Session:
         self.model, self.max_len = model, max_len
         config = model.config
         self.windows = config.windows
-        self.cache = [stale(kept, pages) for kept in config.caches]
-        self.recurrent = any(isinstance(kept, Recurrent) for kept in config.caches)
+        self.cache = [stale(spec, pages) for spec in config.caches]
+        self.recurrent = any(isinstance(spec, Recurrent) for spec in config.caches)
         random = np.random.RandomState(seed)
         self.free = [[int(p) + 1 for p in random.permutation(pages - 1)] for _ in self.windows]
         self.slots = [int(slot) for slot in random.permutation(SLOTS)]
@@ -76,10 +76,10 @@ class Session:
             mx.array(max_lens, mx.int32) if varies else None,
         )
         tokens = mx.array([token for run in runs.values() for token in run], mx.int32)
-        wanted = mx.arange(tokens.size, dtype=mx.int32)
-        logits, self.cache = self.model.decoder(tokens, step, self.cache, wanted)
-        found = np.array(logits)
-        return {sequence: found[start:stop] for sequence, (start, stop) in rows.items()}
+        every_row = mx.arange(tokens.size, dtype=mx.int32)
+        logits, self.cache = self.model.decoder(tokens, step, self.cache, every_row)
+        flat_logits = np.array(logits)
+        return {sequence: flat_logits[start:stop] for sequence, (start, stop) in rows.items()}
 
     def layout(
         self,
@@ -108,18 +108,18 @@ class Session:
         )
 
 
-def stale(kept: Paged | Recurrent | None, pages: int) -> Cache:
+def stale(spec: Paged | Recurrent | None, pages: int) -> Cache:
     """A layer's cache, full of NaN."""
     nan = float("nan")
-    match kept:
+    match spec:
         case None:
             return None
         case Recurrent(shapes):
             return States(tuple(mx.full((SLOTS, *shape), nan) for shape in shapes))
         case Paged():
-            keys = mx.full((pages, kept.kv_heads, kept.head_dim, PAGE), nan)
-            values = mx.full((pages, kept.kv_heads, PAGE, kept.value_dim), nan)
-            return Pages(keys, values if kept.value_dim else None)
+            keys = mx.full((pages, spec.kv_heads, spec.head_dim, PAGE), nan)
+            values = mx.full((pages, spec.kv_heads, PAGE, spec.value_dim), nan)
+            return Pages(keys, values if spec.value_dim else None)
 
 
 def prefill(model: Model, prompt: Sequence[int], chunk: int | None = None) -> Floats:

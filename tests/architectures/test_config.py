@@ -26,8 +26,8 @@ QWEN3 = BASE | {"model_type": "qwen3"}
 
 def rope(raw: dict[str, Any]) -> Rope:
     """The one that all layers share."""
-    (found,) = configure(raw).ropes
-    return found
+    (shared,) = configure(raw).ropes
+    return shared
 
 
 def windows(config: ModelConfig) -> tuple[int | None, ...]:

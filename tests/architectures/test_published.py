@@ -160,9 +160,9 @@ def mixture(config: ModelConfig) -> tuple[int, int] | None:
         return part.sparse if isinstance(part, ParallelConfig) else part
 
     parts = [sparse(block.feed_forward) for block in config.blocks]
-    found = {(part.count, part.per_token) for part in parts if isinstance(part, MoeConfig)}
-    assert len(found) <= 1
-    return found.pop() if found else None
+    sizes = {(part.count, part.per_token) for part in parts if isinstance(part, MoeConfig)}
+    assert len(sizes) <= 1
+    return sizes.pop() if sizes else None
 
 
 def read(name: str) -> ModelConfig:
@@ -242,9 +242,9 @@ def test_queries_that_do_not_grow() -> None:
 
 
 def test_the_parts_of_a_quantized_checkpoint() -> None:
-    found = read("mlx-community/Qwen3-30B-A3B-4bit").quantization
-    assert found.default == Stored(64, 4)
-    assert found.modules["model.layers.1.mlp.gate"] == Stored(64, 8)
+    config = read("mlx-community/Qwen3-30B-A3B-4bit").quantization
+    assert config.default == Stored(64, 4)
+    assert config.modules["model.layers.1.mlp.gate"] == Stored(64, 8)
     assert read("mlx-community/gemma-3-4b-it-4bit").quantization.default == Stored(64, 4)
     assert read("deepseek-ai/DeepSeek-V3").quantization.method == "fp8"
     assert read("openai/gpt-oss-20b").quantization.method == "mxfp4"
@@ -301,5 +301,5 @@ def test_fields_of_consequence(name: str) -> None:
 def test_modules_that_another_tool_left_alone() -> None:
     raw = PUBLISHED["deepseek-ai/DeepSeek-V3"]
     layout = raw["quantization_config"] | {"ignored_layers": ["lm_head"]}
-    found = configure(raw | {"quantization_config": layout})
-    assert found == read("deepseek-ai/DeepSeek-V3")
+    config = configure(raw | {"quantization_config": layout})
+    assert config == read("deepseek-ai/DeepSeek-V3")

@@ -87,7 +87,7 @@ PUBLISHED: dict[str, Any] = {  # Qwen/Qwen2.5-0.5B-Instruct
 
 
 def test_a_published_config() -> None:
-    found = configure(PUBLISHED)
+    config = configure(PUBLISHED)
     mixer = AttentionConfig(14, 2, 64, 64**-0.5, Rope(64, 1e6), bias=True)
-    assert found.blocks == (BlockConfig(mixer, MlpConfig(4864)),) * 24
-    assert found.tied
+    assert config.blocks == (BlockConfig(mixer, MlpConfig(4864)),) * 24
+    assert config.tied

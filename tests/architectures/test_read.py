@@ -195,8 +195,8 @@ def test_bounds_that_cannot_be(value: Any) -> None:
 
 def test_a_state_space() -> None:
     sizes: dict[str, Any] = {"head_dim": 8, "state": 16, "min_step": 0.0, "max_step": 1.0}
-    found = state_space(fields(n_groups=2, use_bias=True, use_conv_bias=False), heads=4, **sizes)
-    assert found == SsmConfig(4, 8, 2, 16, 4, 0.0, 1.0, 2, bias=True, conv_bias=False)
+    config = state_space(fields(n_groups=2, use_bias=True, use_conv_bias=False), heads=4, **sizes)
+    assert config == SsmConfig(4, 8, 2, 16, 4, 0.0, 1.0, 2, bias=True, conv_bias=False)
     with pytest.raises(ConfigError, match="n_groups is 3, expected a divisor of 4 heads"):
         state_space(fields(n_groups=3), heads=4, **sizes)
 
@@ -231,8 +231,8 @@ def test_quantization_is_read_from_either_name() -> None:
     ],
 )
 def test_layouts_of_quantized_checkpoints(written: Any, oracle: Quantization) -> None:
-    found = fields(quantization_config=written)
-    assert read_quantization(found) == oracle
+    config = fields(quantization_config=written)
+    assert read_quantization(config) == oracle
 
 
 @pytest.mark.parametrize(

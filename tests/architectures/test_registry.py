@@ -61,7 +61,7 @@ class One:
 
         three.
         """
-        pass  # said beside it
+        pass  # said next to it
 ''')
     assert code_lines(path) == 7
 

@@ -16,8 +16,8 @@ LLAMA = BASE | {"model_type": "llama"}
 
 def rope(raw: dict[str, Any]) -> Rope:
     """The one that all layers share."""
-    (found,) = configure(raw).ropes
-    return found
+    (rope_read,) = configure(raw).ropes
+    return rope_read
 
 
 def read(scaling: dict[str, Any], context: int = 131_072, dim: int = 64, **fields: Any) -> Rope:
@@ -39,8 +39,8 @@ def test_rope_spellings_agree(scaling: dict[str, Any] | None) -> None:
 def test_original_context_is_looked_for_where_transformers_does() -> None:
     yarn = {"rope_type": "yarn", "factor": 2.0}
     assert rope(LLAMA | {"rope_scaling": yarn}).original_context == 256
-    beside = {"rope_scaling": YARN, "original_max_position_embeddings": 128}
-    assert rope(LLAMA | beside).original_context == 128
+    outside = {"rope_scaling": YARN, "original_max_position_embeddings": 128}
+    assert rope(LLAMA | outside).original_context == 128
 
 
 def test_yarn_finds_its_factor_from_the_contexts() -> None:
@@ -79,29 +79,30 @@ def test_yarn() -> None:
     parts = {"mscale": 0.707, "mscale_all_dim": 1.414}
     assert read(scaling | parts).attention_factor == pytest.approx(1.0980110 / 1.1960220)
     others = {"beta_fast": 16, "beta_slow": 2, "truncate": False}
-    found = read(scaling | others)
-    assert (found.fast, found.slow, found.truncate) == (16, 2, False)
+    config = read(scaling | others)
+    assert (config.fast, config.slow, config.truncate) == (16, 2, False)
 
 
 def test_deepseek_scales_scores() -> None:
     """V3's softmax_scale: mscale_all_dim 1.0 at factor 40, squared."""
     yarn = {"type": "yarn", "factor": 40.0, "original_max_position_embeddings": 4096}
     fields = Fields({"rope_scaling": yarn | {"mscale": 1.0, "mscale_all_dim": 1.0}})
-    found = read_rope(fields, 64)
-    assert score_scale(fields, found) == pytest.approx(1.3688879454**2)
-    assert found.attention_factor == 1
-    assert score_scale(Fields({"rope_scaling": yarn}), found) == 1
+    rope_read = read_rope(fields, 64)
+    assert score_scale(fields, rope_read) == pytest.approx(1.3688879454**2)
+    assert rope_read.attention_factor == 1
+    assert score_scale(Fields({"rope_scaling": yarn}), rope_read) == 1
     assert magnitude(1.0, 1.0) == magnitude(0.5, 3.0) == 1
 
 
 @pytest.mark.parametrize("kind", ["longrope", "su"])
 def test_longrope(kind: str) -> None:
     """Phi-3's 128k: its size is 1.1902380714 in the model's own code."""
-    factors = {"short_factor": [1.0] * 32, "long_factor": [2.5] * 32}
-    found = read({"type": kind} | factors, original_max_position_embeddings=4096)
-    assert found.kind == "longrope" and found.varies
-    assert (found.short_factors, found.long_factors) == ((1.0,) * 32, (2.5,) * 32)
-    assert found.attention_factor == pytest.approx(1.1902380714238083)
+    short, long = ([n + i for i in range(32)] for n in (1.0, 2.5))
+    factors = {"short_factor": short, "long_factor": long}
+    config = read({"type": kind} | factors, original_max_position_embeddings=4096)
+    assert config.kind == "longrope" and config.varies
+    assert (config.short_factors, config.long_factors) == (tuple(short), tuple(long))
+    assert config.attention_factor == pytest.approx(1.1902380714238083)
     assert read({"type": kind} | factors).attention_factor == 1  # a context that is not longer
     with pytest.raises(ConfigError, match="expected 32 positive numbers"):
         read({"type": kind} | factors | {"long_factor": [1.0]})

@@ -115,8 +115,8 @@ def test_prediction_and_correction() -> None:
     altup = AltUp.load(held(ARRAYS), MODEL, CONFIG, f"{NAME}.altup")
     before = predicted(wide(X))
     assert near(altup.predict(mx.array(X)), before)
-    found = altup.correct(mx.array(before.astype(np.float32)), mx.array(COMPUTED))
-    assert near(found, corrected(before, wide(COMPUTED)))
+    actual = altup.correct(mx.array(before.astype(np.float32)), mx.array(COMPUTED))
+    assert near(actual, corrected(before, wide(COMPUTED)))
 
 
 def laurel(x: Array) -> Array:
@@ -131,7 +131,7 @@ def test_the_path_of_few_dimensions() -> None:
 
 @pytest.mark.parametrize("scaled", [True, False])
 def test_a_block(scaled: bool) -> None:
-    """Attention, the feed-forward layer and the gate have tests of their own, and are used here."""
+    """Attention, feed-forward layer and gate have other tests, and are used here."""
     inputs = mx.array(draw("inputs", (ROWS, 1, WIDTH)))
     step, cache = prompt(ROWS, ROPE, inputs=inputs), stale(Paged(2, DIM, DIM), 4)
     model = replace(MODEL, altup=replace(CONFIG, scaled=scaled))
@@ -153,5 +153,5 @@ def test_a_block(scaled: bool) -> None:
     out = corrected(before, active + norm(fed, "post_feedforward"))
     seen = out[:, ACTIVE] * (part("altup.correct_output_scale") if scaled else 1)
     out[:, 1:] += run(block.gate, seen, step)[:, None]
-    found, _ = block(mx.array(X), step, stale(Paged(2, DIM, DIM), 4))
-    assert near(found, out, 5e-5)
+    actual, _ = block(mx.array(X), step, stale(Paged(2, DIM, DIM), 4))
+    assert near(actual, out, 5e-5)

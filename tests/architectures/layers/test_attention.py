@@ -123,7 +123,7 @@ def test_a_temperature_that_grows_with_the_position() -> None:
 
 
 def test_sinks_take_part_of_the_softmax() -> None:
-    """A sink is a score whose value is nothing: a key of its own that only one head sees."""
+    """A sink is a score whose value is nothing: one more key that only one head sees."""
     sinks = draw("sinks", (HEADS,))
     q, k = rotated(Q), rotated(K)
     out = attend(q, k, V, 0.5).reshape(ROWS, HEADS, DIM)
@@ -142,7 +142,7 @@ def test_in_both_directions(window: int | None) -> None:
     config = replace(PLAIN, window=window)
     model = model_of(config)
     loaded = TwoWayAttention.load(held(ARRAYS), model, config, "a")
-    found, cache = loaded(mx.array(X), None, mx.array(RESIDUAL), prompt(ROWS, ROPE), None)
+    actual, cache = loaded(mx.array(X), None, mx.array(RESIDUAL), prompt(ROWS, ROPE), None)
     q, k = rotated(Q), rotated(K)
     oracle = attend(q, k, V, 0.5, two_way=True)
     if window is not None:
@@ -152,4 +152,4 @@ def test_in_both_directions(window: int | None) -> None:
             for row, seen in enumerate(near_rows)
         ]
         oracle = np.stack(alone)
-    assert cache is None and near(found, oracle @ OUT.T + RESIDUAL)
+    assert cache is None and near(actual, oracle @ OUT.T + RESIDUAL)

@@ -63,8 +63,8 @@ def test_the_absorbed_form_is_the_published_one(
     config = replace(CONFIG, query_rank=query_rank, bias=bias, interleaved=interleaved)
     loaded = LatentAttention.load(held(ARRAYS), model_of(config), config, "a")
     cache = stale(config.cache, 4)
-    found, _ = loaded(mx.array(X), None, mx.array(RESIDUAL), prompt(ROWS, ROPE), cache)
-    assert near(found, oracle(config))
+    actual, _ = loaded(mx.array(X), None, mx.array(RESIDUAL), prompt(ROWS, ROPE), cache)
+    assert near(actual, oracle(config))
 
 
 def test_projections_that_mlx_lm_has_split() -> None:
@@ -74,5 +74,5 @@ def test_projections_that_mlx_lm_has_split() -> None:
     arrays |= {"a.embed_q": keys, "a.unembed_out": both[:, NOPE:].reshape(-1, RANK)}
     loaded = LatentAttention.load(held(arrays), model_of(CONFIG), CONFIG, "a")
     cache = stale(CONFIG.cache, 4)
-    found, _ = loaded(mx.array(X), None, mx.array(RESIDUAL), prompt(ROWS, ROPE), cache)
-    assert near(found, oracle(CONFIG))
+    actual, _ = loaded(mx.array(X), None, mx.array(RESIDUAL), prompt(ROWS, ROPE), cache)
+    assert near(actual, oracle(CONFIG))

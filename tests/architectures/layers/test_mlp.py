@@ -48,8 +48,8 @@ def test_gate_and_up_in_one_module(bias: bool) -> None:
     for part in ("gate_proj", "up_proj"):
         del arrays[f"m.{part}"]
     config = MlpConfig(WIDTH, bias=bias)
-    found = np.array(layer(config, mx.array(X), arrays))
-    assert np.abs(found - np.array(layer(config, mx.array(X)))).max() < 1e-5
+    rows = np.array(layer(config, mx.array(X), arrays))
+    assert np.abs(rows - np.array(layer(config, mx.array(X)))).max() < 1e-5
 
 
 def test_a_norm_comes_first() -> None:
@@ -80,5 +80,5 @@ def test_modules_have_the_names_of_the_config() -> None:
     arrays = {f"m.{new}": PARTS[f"m.{old}"] for old, new in names.items()}
     config = MlpConfig(WIDTH)
     renamed = replace(config, gate="w1", up="w3", down="w2")
-    found = layer(renamed, mx.array(X), arrays)
-    assert (np.array(found) == np.array(layer(config, mx.array(X)))).all()
+    actual = layer(renamed, mx.array(X), arrays)
+    assert (np.array(actual) == np.array(layer(config, mx.array(X)))).all()

@@ -62,9 +62,9 @@ def test_both_parts_and_their_norms(added: bool) -> None:
     weight = draw("norm", (HIDDEN,))
     layer = ParallelFeedForward.load(held(ARRAYS), model_of(None), CONFIG, "b.mlp")
     residual = mx.array(RESIDUAL) if added else None
-    found = layer(mx.array(X), Norm(mx.array(weight), EPS), residual)
+    actual = layer(mx.array(X), Norm(mx.array(weight), EPS), residual)
     names = ("gate", "up", "down")
     dense = gated(rms(wide(X), weight, EPS), *(part(f"mlp.{name}_proj") for name in names))
     oracle = rms(dense, part("post_feedforward_layernorm_1.weight"), EPS)
     oracle = oracle + np.stack([sparse(row) for row in wide(X)]) + added * RESIDUAL
-    assert near(found, oracle)
+    assert near(actual, oracle)

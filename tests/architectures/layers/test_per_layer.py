@@ -1,4 +1,4 @@
-"""Each layer's own embeddings against what transformers' Gemma 3n writes of them."""
+"""Each layer's embeddings against what transformers' Gemma 3n writes of them."""
 
 from dataclasses import replace
 

@@ -19,7 +19,7 @@ def of(rope: Rope) -> np.ndarray:
 
 
 def angles(rope: Rope, *max_lens: int) -> np.ndarray:
-    """The angle of each dimension, of a token at position 1 of sequences of these reaches."""
+    """The angle of each dimension, of a token at position 1 of sequences of these lengths."""
     positions = mx.ones((len(max_lens),), mx.int32)
     table = Rotary.of(rope).table(positions, mx.array(max_lens, mx.int32))
     return np.arctan2(np.array(table.sin), np.array(table.cos))[:, 0]
@@ -36,26 +36,26 @@ def test_linear_slows_all_alike() -> None:
 
 @pytest.mark.parametrize("kind", ["llama3", "yarn"])
 def test_fast_rotations_are_kept_and_slow_ones_stretched(kind: str) -> None:
-    found = of(Rope(64, 10_000.0, kind, 8.0, original_context=2048))
-    ratio = found / of(PLAIN)
+    frequencies = of(Rope(64, 10_000.0, kind, 8.0, original_context=2048))
+    ratio = frequencies / of(PLAIN)
     assert ratio[0] == 1
     assert ratio[-1] == pytest.approx(1 / 8)
     assert (np.diff(ratio) <= 1e-6).all()
 
 
 def test_a_ramp_of_no_width() -> None:
-    found = of(Rope(64, 10_000.0, "yarn", 8.0, original_context=2048, fast=5.0, slow=5.0))
-    assert np.isfinite(found).all()
+    frequencies = of(Rope(64, 10_000.0, "yarn", 8.0, original_context=2048, fast=5.0, slow=5.0))
+    assert np.isfinite(frequencies).all()
 
 
-def test_longrope_divides_by_what_the_reach_of_a_sequence_asks_for() -> None:
+def test_longrope_divides_by_what_the_length_of_a_sequence_asks_for() -> None:
     short, long = (2.0,) * 32, (4.0,) * 32
     rope = Rope(
         64, 10_000.0, "longrope", original_context=32, short_factors=short, long_factors=long
     )
-    found = angles(rope, 32, 33)
-    assert np.allclose(found[0] * 2, of(PLAIN), atol=1e-6)
-    assert np.allclose(found[1] * 4, of(PLAIN), atol=1e-6)
+    frequencies = angles(rope, 32, 33)
+    assert np.allclose(frequencies[0] * 2, of(PLAIN), atol=1e-6)
+    assert np.allclose(frequencies[1] * 4, of(PLAIN), atol=1e-6)
 
 
 def test_longrope_may_have_another_size_in_long_sequences() -> None:

@@ -50,8 +50,8 @@ def test_values_are_normalised_and_scores_not_scaled(values: str, window: int | 
     config = replace(ONE, window=window, keys_as_values=values == "k")
     loaded = SharingAttention.load(held(ARRAYS), model_of(config), config, "a")
     cache = stale(Paged(SHARED, DIM, DIM), 4)
-    found, _ = loaded(mx.array(X), None, None, prompt(ROWS, ROPE), cache)
-    assert near(found, out(attend(queries(X), *keys_and_values(X, values), 1.0, window)))
+    actual, _ = loaded(mx.array(X), None, None, prompt(ROWS, ROPE), cache)
+    assert near(actual, out(attend(queries(X), *keys_and_values(X, values), 1.0, window)))
 
 
 def test_a_later_block_attends_to_an_earlier_ones_keys_and_values() -> None:
@@ -62,5 +62,5 @@ def test_a_later_block_attends_to_an_earlier_ones_keys_and_values() -> None:
     source = SharingAttention.load(held(ARRAYS), model, first, "a")
     reusing = SharingAttention.load(held(arrays), model, second, "b")
     _, cache = source(mx.array(X), None, None, step, cache)
-    found, _ = reusing(mx.array(Y), None, mx.array(X), step, cache)
-    assert near(found, out(attend(queries(Y), *keys_and_values(X, "v"), 1.0)) + X)
+    actual, _ = reusing(mx.array(Y), None, mx.array(X), step, cache)
+    assert near(actual, out(attend(queries(Y), *keys_and_values(X, "v"), 1.0)) + X)

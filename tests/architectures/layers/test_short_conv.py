@@ -28,12 +28,12 @@ ARRAYS = drawn(
 def test_the_layer_is_its_formula(bias: bool) -> None:
     config = ConvConfig(CHANNELS, WIDTH, bias)
     loaded = ShortConv.load(held(ARRAYS), model_of(config), config, "c")
-    found, cache = loaded(
+    actual, cache = loaded(
         mx.array(X), None, mx.array(RESIDUAL), prompt(ROWS), stale(config.cache, 0)
     )
     inputs = wide(X) @ wide(ARRAYS["c.in_proj"]).T + bias * ARRAYS["c.in_proj.bias"]
     b, c, x = np.split(inputs, 3, axis=1)
     y = c * (convolve(b * x, ARRAYS["c.conv.weight"][:, 0]) + bias * ARRAYS["c.conv.bias"])
     oracle = y @ wide(ARRAYS["c.out_proj"]).T + bias * ARRAYS["c.out_proj.bias"] + RESIDUAL
-    assert near(found, oracle)
+    assert near(actual, oracle)
     assert isinstance(cache, States) and near(cache.arrays[0][0], (b * x)[1 - WIDTH :])

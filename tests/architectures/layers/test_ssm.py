@@ -68,7 +68,7 @@ def oracle(config: SsmConfig) -> tuple[Array, Array]:
 def test_the_layer_is_its_recurrence(config: SsmConfig) -> None:
     loaded = Ssm.load(held(ARRAYS), model_of(config), config, "s")
     cache = stale(config.cache, 0)
-    found, cache = loaded(mx.array(X), None, mx.array(RESIDUAL), prompt(ROWS), cache)
+    actual, cache = loaded(mx.array(X), None, mx.array(RESIDUAL), prompt(ROWS), cache)
     out, state = oracle(config)
-    assert near(found, out)
+    assert near(actual, out)
     assert isinstance(cache, States) and near(cache.arrays[1][0], state)
