@@ -383,12 +383,12 @@ class ModelConfig:
 
     @property
     def caches(self) -> tuple[Paged | Recurrent | None, ...]:
-        """What each block caches of a sequence."""
+        """The cache of each block, None where it has none."""
         return tuple(None if b.mixer is None else b.mixer.cache for b in self.blocks)
 
     @property
     def cache_index(self) -> tuple[int, ...]:
-        """For each block the one whose cache it attends to: itself, unless it reuses another's."""
+        """The block whose cache each block attends to: itself, unless it reuses another's."""
         mixers = [block.mixer for block in self.blocks]
         return tuple(
             m.source if isinstance(m, SharingConfig) and m.source is not None else layer

@@ -63,7 +63,7 @@ def _up(parameters: Parameters, config: EncoderConfig, modules: Sequence[str]) -
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncoderContext:
-    """What the attention of a layer's kind is told of the rows; see kernels.encoder_attention."""
+    """The rows as attention of one kind of layer is told of them; see kernels.encoder_attention."""
 
     lengths: Sequence[int]
     window: int | None

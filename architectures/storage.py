@@ -22,7 +22,7 @@ class Stored:
 
     @property
     def entry(self) -> dict[str, int | str]:
-        """The same by the names of a config and of mx.quantize."""
+        """The fields by their names in a config and in mx.quantize."""
         return {"group_size": self.group, "bits": self.bits, "mode": self.mode}
 
 

@@ -23,7 +23,7 @@ MOVED = 1e-2
 
 @dataclass(frozen=True)
 class Golden:
-    """What the reference computed, of which config, on tensors of which names and shapes."""
+    """The logits that the reference computed, with the config and the tensors it had."""
 
     logits: Floats
     config: dict[str, Any]

@@ -53,7 +53,7 @@ class Session:
     def step(
         self, decodes: dict[int, int], prefills: dict[int, Sequence[int]]
     ) -> dict[int, Floats]:
-        """One token for each of `decodes`, a run for each of `prefills`: all their logits."""
+        """Feed a token of each of `decodes` and a run of each of `prefills`; return all logits."""
         runs = {s: [token] for s, token in decodes.items()} | {
             s: list(r) for s, r in prefills.items()
         }

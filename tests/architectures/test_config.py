@@ -31,7 +31,7 @@ def rope(raw: dict[str, Any]) -> Rope:
 
 
 def windows(config: ModelConfig) -> tuple[int | None, ...]:
-    """Of each layer."""
+    """Each layer's window."""
     return tuple(cache.window for cache in config.caches if isinstance(cache, Paged))
 
 

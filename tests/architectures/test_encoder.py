@@ -52,7 +52,7 @@ def run(encoder: Encoder, texts: Sequence[Sequence[int]]) -> tuple[list[Floats],
 
 
 def results(encoder: Encoder, case: Golden) -> Floats:
-    """What is most of all looked at: scores, or hidden states."""
+    """Return scores, or hidden states where there are none."""
     hidden, scores = run(encoder, sequences(case.config["model_type"]))
     return np.stack([sampled(rows) for rows in hidden]) if scores is None else scores
 

@@ -119,7 +119,7 @@ def spread(scales: Floats, shape: tuple[int, ...]) -> Floats:
 
 
 def to_nearest_16(values: Floats) -> Floats:
-    """What bfloat16 holds, ties to even."""
+    """Round to bfloat16, ties to even."""
     bits = values.view(np.uint32)
     return ((bits + 0x7FFF + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
 

@@ -86,7 +86,7 @@ EVEN = LITE | {
 
 
 class TestEvenLatents(Parity):
-    """Of the widths that the kernel for latents takes, and more heads than a threadgroup has."""
+    """Latents of widths that the kernel takes, with more heads than a threadgroup has."""
 
     family = "deepseek_v2"
     cases = {"even": Case(EVEN, {"rope_theta": 1300.0, "rms_norm_eps": 0.01})}
@@ -134,7 +134,7 @@ def test_the_reference_of_every_other_case(name: str) -> None:
 
 
 def stored_in_half(name: str) -> Model:
-    """With every float of the checkpoint in float16."""
+    """Load the checkpoint with all its floats in float16."""
     checkpoint = tiny(name)
     half = {
         n: a.astype(np.float16) if a.dtype == np.float32 else a
@@ -153,7 +153,7 @@ def in_half(cache: Cache) -> Cache:
 
 
 def hidden(model: Model) -> mx.array:
-    """Of a prompt, of more rows than kernels take for products."""
+    """Return the hidden states of a prompt that has more rows than kernels take for products."""
     config, count = model.config, MAX_ROWS + 1
     positions, runs = mx.arange(count, dtype=mx.int32), (Prefill(0, count, count),)
     owners = mx.zeros(count, mx.int32)

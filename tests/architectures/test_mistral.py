@@ -112,7 +112,7 @@ def test_published_configs() -> None:
 
 
 def test_a_mistral_with_kinds_of_layers_is_a_ministral() -> None:
-    """As transformers takes Ministral-8B-Instruct-2410, which was published as a Mistral."""
+    """Transformers takes Ministral-8B-Instruct-2410 so, which was published as a Mistral."""
     kinds = {"num_hidden_layers": 4, "layer_types": [FULL, SLIDING, SLIDING, FULL]}
     config = configure(PUBLISHED | kinds)
     assert config.windows == (None, 4096)

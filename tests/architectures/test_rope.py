@@ -55,7 +55,7 @@ def test_linear_and_dynamic() -> None:
 
 
 def test_llama_3() -> None:
-    """As meta-llama/Llama-3.1-8B says it."""
+    """The values are those of meta-llama/Llama-3.1-8B."""
     scaling = {
         "factor": 8.0,
         "high_freq_factor": 4.0,

@@ -46,7 +46,7 @@ VOCABULARY = 80
 
 @dataclass(frozen=True)
 class Case:
-    """A tiny model, and what of its config matters.
+    """A tiny model, and the fields of its config that matter.
 
     `matters` are other values by field (`a.b` within a table); each moves the logits, and none of
     them changes a tensor's shape. `source` writes the golden logits: of checkpoints by Hugging
@@ -170,14 +170,14 @@ def _codes(
 
 
 def blocks_or_scales(name: str, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Of gpt-oss's experts: codes of 4 bits, two a byte, or a scale for each 32 of them."""
+    """Draw gpt-oss's experts: codes of 4 bits, two a byte, or a scale for each 32 of them."""
     if name.endswith("_blocks"):
         return stream(name).randint(0, 256, shape).astype(np.uint8)
     return _codes("mxfp4", 1.5 / np.sqrt(32 * shape[-1]), stream(name), shape)
 
 
 def rounded(values: Floats) -> Floats:
-    """To what bfloat16 holds exactly, by truncation."""
+    """Truncate to what bfloat16 holds exactly."""
     return (values.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
 
 
