@@ -6,15 +6,14 @@ from typing import Any
 from .config import NormConfig
 from .encoder_config import (
     EncoderConfig,
+    LayerKind,
     Names,
     Positions,
-    Seen,
     activation,
     classifier,
-    head_count,
+    sizes,
 )
 from .fields import Fields
-from .read import read_quantization
 
 NAMES = Names(
     layers="encoder.layer",
@@ -32,7 +31,7 @@ KEYS = {
     "layers": "num_hidden_layers",
     "activation": "hidden_act",
 }
-# Of other uses of the checkpoint: a masked word's head, the pooler of an encoder by itself.
+# Tensors for other uses: a masked word's head, the pooler of an encoder by itself.
 UNUSED = (
     r"pooler\..*",
     r"cls\..*",
@@ -69,40 +68,34 @@ def learned(
     keys: Mapping[str, str] = KEYS,
     **different: Any,
 ) -> EncoderConfig:
-    """An encoder of these learned positions; `keys` are its config's names of what KEYS has.
+    """Return an encoder of these learned positions; `keys` as KEYS, by the config's names.
 
     `prefix` stands before the names of its tensors where a head was saved with it.
     """
     fields.expect("position_embedding_type", "absolute")
     fields.expect("is_decoder", False)
     fields.ignore(*IGNORED.split())
-    hidden = fields.integer(keys["hidden"])
     return EncoderConfig(
-        model_type=fields.raw["model_type"],
-        vocab_size=fields.integer("vocab_size"),
-        hidden_size=hidden,
-        width=fields.integer(keys["width"]),
-        heads=head_count(fields, keys["heads"], hidden),
         context=positions.rows - positions.first,
-        layers=(Seen(),) * fields.integer(keys["layers"], most=1000),
+        layers=(LayerKind(),) * fields.integer(keys["layers"], maximum=1000),
         norm=NormConfig(fields.number("layer_norm_eps", 1e-12), "layer", bias=True),
         activation=activation(fields, keys["activation"]),
         names=names,
         positions=positions,
-        quantization=read_quantization(fields),
         renames=(*RENAMES, (rf"^{prefix}\.", "")),
         unused=UNUSED,
+        **sizes(fields, keys),
         **different,
     )
 
 
 def rows(fields: Fields) -> int:
-    """Of the learned positions."""
+    """Return the number of learned positions."""
     return fields.integer("max_position_embeddings", 512)
 
 
 def after_padding(fields: Fields, padding: int) -> Positions:
-    """Positions that begin after the padding token's id."""
+    """Return positions that begin after the padding token's id."""
     count = rows(fields)
     if count <= padding + 1:
         raise fields.refuse("max_position_embeddings", f"more than {padding + 1}")

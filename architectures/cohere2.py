@@ -1,13 +1,13 @@
-"""Command R7B and A: layers with a window turn what they compare, the others know no positions."""
+"""Command R7B and A: layers with a window have rotary positions, the others have none."""
 
 from dataclasses import replace
 
-from .cohere import mixer, side_by_side
+from .cohere import in_parallel, mixer
 from .config import ModelConfig
 from .fields import Fields
 from .read import FULL, SLIDING, needed_window, windowed
 
-# What the first published configs also say, in words of Cohere's own.
+# What the first published configs also say, by names that only Cohere has.
 BUILT = {
     "order_of_interleaved_layers": "local_attn_first",
     "position_embedding_type": "rope_gptj",
@@ -28,5 +28,8 @@ def configure(fields: Fields) -> ModelConfig:
     local = mixer(fields)
     if local.head_dim * local.heads != fields.integer("hidden_size"):
         raise fields.refuse("head_dim", "hidden_size / num_attention_heads")
-    own = {FULL: replace(local, rope=None), SLIDING: replace(local, window=needed_window(fields))}
-    return side_by_side(fields, [own[kind] for kind in windowed(fields, every)])
+    mixers = {
+        FULL: replace(local, rope=None),
+        SLIDING: replace(local, window=needed_window(fields)),
+    }
+    return in_parallel(fields, [mixers[kind] for kind in windowed(fields, every)])

@@ -1,12 +1,11 @@
-"""What a model computes, as one frozen ModelConfig in which all vendors' spellings end."""
+"""What a model computes, as one frozen ModelConfig to which all vendors' spellings lead."""
 
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .feed_forward_config import Activation, FeedForwardConfig, MoeConfig, ParallelConfig
 from .recipe import Recipe
 from .storage import MlxLm, Quantization
-
-Activation = Literal["silu", "gelu", "gelu_tanh", "swiglu_clamped", "relu2"]
 
 
 class ConfigError(ValueError):
@@ -35,11 +34,11 @@ class Rope:
     long_factors: tuple[float, ...] = ()
     long_attention_factor: float | None = None  # where it is another in long sequences
     context: int = 0
-    turning: int = 0  # dimensions that do, of `proportional`
+    rotated_dims: int = 0  # of `proportional`, where the others stay as they are
 
     @property
     def varies(self) -> bool:
-        """Whether a token's turn depends on how long its sequence may become (its reach)."""
+        """Its angles depend on how long a sequence may become (its max_len)."""
         return self.kind in ("longrope", "dynamic")
 
 
@@ -48,20 +47,20 @@ class NormConfig:
     """`root` divides by the root mean square, `layer` also takes the mean away.
 
     `zero_centred` weights are stored less 1, unless MLX's conversion has added it: it has where the
-    weight of the convolution `turned` is stored the other way round.
+    weight of the convolution `conversion_mark` is stored in MLX's layout.
     """
 
     eps: float
     kind: Literal["root", "layer"] = "root"
     zero_centred: bool = False
-    turned: str | None = None
+    conversion_mark: str | None = None
     bias: bool = False
     weight: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Paged:
-    """What a layer keeps: each token's key and value; value_dim 0: a value begins its key."""
+    """A layer's cache of each token's key and value; value_dim 0: a key begins with its value."""
 
     kv_heads: int
     head_dim: int
@@ -71,7 +70,7 @@ class Paged:
 
 @dataclass(frozen=True, slots=True)
 class Recurrent:
-    """What a layer keeps: float32 arrays of these shapes, for each sequence."""
+    """A layer's cache of float32 arrays of these shapes, for each sequence."""
 
     shapes: tuple[tuple[int, ...], ...]
 
@@ -80,11 +79,10 @@ class Recurrent:
 class AttentionConfig:
     """Attention of queries, keys and values.
 
-    `qk_norm`: of each head by itself, or of all heads as one vector; `centred`: of each head by
-    itself, with its mean taken away and a weight of its own. `gated`: what is attended is
-    multiplied by the sigmoid of as many more outputs of q_proj, head by head. A row at a position
-    from `temper_from` on has its queries multiplied by 1 + temper * ln(1 + position // temper_from)
-    (Llama 4's scheme).
+    `qk_norm` takes each head by itself, or all heads as one vector; `centred` each head by itself,
+    with its mean taken away and a weight of its own. `gated`: what is attended is multiplied by the
+    sigmoid of as many more outputs of q_proj, head by head. Queries at position p are multiplied by
+    1 + attention_temperature * ln(1 + p // temperature_from) (Llama 4's scheme).
     """
 
     heads: int
@@ -101,8 +99,8 @@ class AttentionConfig:
     output_bias: bool = False
     output: str = "o_proj"
     qk_norm: Literal["head", "all", "centred"] | None = None
-    temper: float = 0.0
-    temper_from: int = 0
+    attention_temperature: float = 0.0
+    temperature_from: int = 0
     query_norm: str = "q_norm"
     key_norm: str = "k_norm"
 
@@ -112,7 +110,7 @@ class AttentionConfig:
 
     @property
     def row_width(self) -> int:
-        """Numbers of the widest that the layer makes of a row."""
+        """The width of the widest array that the layer makes of a row, in numbers."""
         return self.heads * self.head_dim
 
 
@@ -120,8 +118,8 @@ class AttentionConfig:
 class SharingConfig:
     """Attention whose values are normalised too, and whose keys and values blocks may share.
 
-    `source` is the block whose keys and values several take: its own number if it `lends` them.
-    With `keys_as_values` a value is its key before that is normalised and turned.
+    `source` is the block whose keys and values several take; it `shares_kv` if it is that block
+    itself. With `keys_as_values` a value is its key before its norm and its rotation.
     """
 
     heads: int
@@ -132,15 +130,15 @@ class SharingConfig:
     bias: bool = False
     keys_as_values: bool = False
     source: int | None = None
-    lends: bool = False
+    shares_kv: bool = False
 
     @property
-    def borrows(self) -> bool:
-        return self.source is not None and not self.lends
+    def reuses_kv(self) -> bool:
+        return self.source is not None and not self.shares_kv
 
     @property
     def cache(self) -> Paged | None:
-        if self.borrows:
+        if self.reuses_kv:
             return None
         return Paged(self.kv_heads, self.head_dim, self.head_dim, self.window)
 
@@ -166,7 +164,7 @@ class LatentConfig:
     rope: Rope
     interleaved: bool = True
     bias: bool = False
-    eps: float = 1e-6  # of the norms of latents
+    eps: float = 1e-6  # of the latents' norms
 
     @property
     def cache(self) -> Paged:
@@ -189,7 +187,7 @@ class DeltaConfig:
 
     @property
     def channels(self) -> int:
-        """Of the convolution: queries, keys, values."""
+        """The convolution's channels: queries, keys, values."""
         return 2 * self.key_heads * self.key_dim + self.heads * self.value_dim
 
     @property
@@ -207,8 +205,8 @@ class DeltaConfig:
 class SsmConfig:
     """Mamba 2 (arXiv 2405.21060): a selective state space behind a short convolution.
 
-    `least` and `most` bound the time step; the norm before the output projection is of each of
-    `norm_groups` parts by itself, and has the gate in it.
+    `min_step` and `max_step` bound the time step; the norm before the output projection takes each
+    of `norm_groups` parts by itself, and has the gate in it.
     """
 
     heads: int
@@ -216,8 +214,8 @@ class SsmConfig:
     groups: int
     state: int
     width: int  # of the convolution
-    least: float
-    most: float
+    min_step: float
+    max_step: float
     norm_groups: int
     bias: bool = False
     conv_bias: bool = True
@@ -228,7 +226,7 @@ class SsmConfig:
 
     @property
     def channels(self) -> int:
-        """Of the convolution: values, B, C."""
+        """The convolution's channels: values, B, C."""
         return self.inner + 2 * self.groups * self.state
 
     @property
@@ -257,104 +255,15 @@ class ConvConfig:
         return 3 * self.channels
 
 
-@dataclass(frozen=True, slots=True)
-class MlpConfig:
-    """A feed-forward layer; `gated` has a gate beside the up projection, as silu(gate) * up.
-
-    With `cut` a gate counts by how much it is more than so many standard deviations above the mean
-    of its token's gates.
-    """
-
-    width: int
-    activation: Activation = "silu"
-    gated: bool = True
-    bias: bool = False
-    cut: float | None = None
-    gate: str = "gate_proj"
-    up: str = "up_proj"
-    down: str = "down_proj"
-
-    @property
-    def row_width(self) -> int:
-        return self.width
+AnyAttentionConfig = AttentionConfig | SharingConfig | LatentConfig
+MixerConfig = AnyAttentionConfig | DeltaConfig | SsmConfig | ConvConfig
 
 
 @dataclass(frozen=True, slots=True)
-class MoeConfig:
-    """Experts in place of a feed-forward layer, with a `shared_width` that every token takes.
+class BlockNames:
+    """The names of a block's parts, below the block's name; None: it has no such norm.
 
-    `correction` names a tensor added to the scores for the choice alone. `shared_gate`: a token
-    takes sigmoid(gate) of the shared part. `shared` names its module, within the experts' own or,
-    if `beside`, next to it; it has a gate_proj and an up_proj, or both in `shared_joint`, and
-    `shared_down`. With `latent` the experts work on so many numbers, to which fc1_latent_proj leads
-    and from which fc2_latent_proj leads back.
-    """
-
-    count: int
-    per_token: int
-    width: int
-    activation: Activation = "silu"
-    gated: bool = True
-    limit: float = 7.0
-    bias: bool = False
-    scoring: Literal["softmax", "sigmoid", "sparsemixer"] = "softmax"
-    jitter: float = 0.01  # of `sparsemixer`
-    normalise: bool = True  # the weights of a token's experts add up to `scale`
-    scale: float = 1.0
-    groups: int = 1
-    kept_groups: int = 1
-    group_score: Literal["best", "best_two"] = "best"
-    correction: str | None = None
-    router: str = "gate"
-    router_bias: bool = False
-    up: str = "up_proj"
-    down: str = "down_proj"
-    alternating: bool = False  # a joint gate_up_proj has the gate in its even rows
-    turned: bool = False  # stacks that are no modules have inputs before outputs
-    latent: int = 0
-    shared_width: int = 0
-    shared_gate: bool = False
-    shared: str = "shared_experts"
-    shared_joint: str = "gate_up_proj"
-    shared_down: str = "down_proj"
-    beside: bool = False
-
-    @property
-    def row_width(self) -> int:
-        return self.per_token * self.width + self.shared_width
-
-    @property
-    def halves(self) -> tuple[slice, slice]:
-        """Where a joint matrix of an expert has its gate, and where the rest."""
-        if self.alternating:
-            return slice(0, None, 2), slice(1, None, 2)
-        return slice(0, self.width), slice(self.width, None)
-
-
-Attending = AttentionConfig | SharingConfig | LatentConfig
-Mixer = Attending | DeltaConfig | SsmConfig | ConvConfig
-
-
-@dataclass(frozen=True, slots=True)
-class BothConfig:
-    """A feed-forward layer and experts side by side, with norms of their own (Gemma 4)."""
-
-    dense: MlpConfig
-    sparse: MoeConfig
-
-    @property
-    def row_width(self) -> int:
-        return self.dense.row_width + self.sparse.row_width
-
-
-FeedForward = MlpConfig | MoeConfig | BothConfig
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """The names of a block's parts, below the block's own; None: it has no such norm.
-
-    Norms are before and after each of the two parts; `parallel` gives the first norm to both. At
+    Norms are before and after each of the two parts; in parallel, both take the first norm. At
     the end all is multiplied by the number that `factor` names.
     """
 
@@ -368,24 +277,24 @@ class Places:
     factor: str | None = None
 
 
-PRE = Places()
-SANDWICH = Places(
+PRE = BlockNames()
+SANDWICH = BlockNames(
     after_mixer="post_attention_layernorm",
     before_feed_forward="pre_feedforward_layernorm",
     after_feed_forward="post_feedforward_layernorm",
 )
-POST = Places(
+POST = BlockNames(
     before_mixer=None,
     after_mixer="post_attention_layernorm",
     before_feed_forward=None,
     after_feed_forward="post_feedforward_layernorm",
 )
-PARALLEL = Places(before_feed_forward=None, parallel=True)
+PARALLEL = BlockNames(before_feed_forward=None, parallel=True)
 
 
 @dataclass(frozen=True, slots=True)
 class PerLayerConfig:
-    """Each layer's own embedding of a token, `width` numbers that gate what the block adds last."""
+    """Embeddings of tokens for each layer: `width` numbers gate what the block adds last."""
 
     vocab_size: int
     width: int
@@ -396,7 +305,7 @@ class PerLayerConfig:
 class AltUpConfig:
     """Several streams of hidden states, of which the `active` one is computed (Gemma 3n).
 
-    `rank` is of the path beside attention.
+    `rank` is the width of the path parallel to attention (Laurel).
     """
 
     streams: int
@@ -407,40 +316,40 @@ class AltUpConfig:
 
 @dataclass(frozen=True, slots=True)
 class BlockConfig:
-    mixer: Mixer | None
-    feed_forward: FeedForward | None
-    places: Places = PRE
+    mixer: MixerConfig | None
+    feed_forward: FeedForwardConfig | None
+    names: BlockNames = PRE
 
     @property
     def row_width(self) -> int:
-        """Numbers of the widest that one of its layers makes of a row."""
+        """The width of the widest array that one of its layers makes of a row, in numbers."""
         layers = (self.mixer, self.feed_forward)
         return max(layer.row_width for layer in layers if layer is not None)
 
     @property
     def experts(self) -> MoeConfig | None:
         layer = self.feed_forward
-        layer = layer.sparse if isinstance(layer, BothConfig) else layer
+        layer = layer.sparse if isinstance(layer, ParallelConfig) else layer
         return layer if isinstance(layer, MoeConfig) else None
 
     @property
     def gates(self) -> tuple[str, ...]:
-        """The names of what chooses experts or opens the shared part, below the block's own."""
-        own, name = self.experts, self.places.feed_forward
-        if own is None:
+        """The names of router and shared expert's gate, below the block's name."""
+        experts, name = self.experts, self.names.feed_forward
+        if experts is None:
             return ()
-        if isinstance(self.feed_forward, BothConfig):
-            return (own.router,)
-        return (f"{name}.{own.router}", f"{name}.shared_expert_gate")
+        if isinstance(self.feed_forward, ParallelConfig):
+            return (experts.router,)
+        return (f"{name}.{experts.router}", f"{name}.shared_expert_gate")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """All that the mathematics of a model depends on.
+    """All that a model's mathematics depends on.
 
     Names are those that mlx_lm gives to weights; `renames` are the patterns and replacements that
     lead there from Hugging Face's, `unused` the patterns of tensors that belong to what is not run
-    (a vision tower, layers that predict further tokens). `recipe`: of its rerankers.
+    (a vision tower, layers that predict further tokens). `recipe` is how its rerankers are asked.
     """
 
     model_type: str
@@ -458,7 +367,7 @@ class ModelConfig:
     head_bias: bool = False
     per_layer: PerLayerConfig | None = None
     altup: AltUpConfig | None = None
-    bidirectional: bool = False  # tokens see those after them too: it embeds text
+    bidirectional: bool = False  # tokens see later ones too: it embeds text
     model: str = "model"  # the module that holds embeddings, layers and norm
     head: str = "lm_head"
     embed: str = "embed_tokens"
@@ -474,12 +383,12 @@ class ModelConfig:
 
     @property
     def caches(self) -> tuple[Paged | Recurrent | None, ...]:
-        """What each block keeps of a sequence."""
+        """The cache of each block, None where it has none."""
         return tuple(None if b.mixer is None else b.mixer.cache for b in self.blocks)
 
     @property
-    def homes(self) -> tuple[int, ...]:
-        """For each block the one that keeps what it attends to: itself, unless it borrows."""
+    def cache_index(self) -> tuple[int, ...]:
+        """The block whose cache each block attends to: itself, unless it reuses another's."""
         mixers = [block.mixer for block in self.blocks]
         return tuple(
             m.source if isinstance(m, SharingConfig) and m.source is not None else layer
@@ -489,12 +398,12 @@ class ModelConfig:
     @property
     def windows(self) -> tuple[int | None, ...]:
         """The distinct windows of paged layers, widest first (None: all): the cache's groups."""
-        found = {cache.window for cache in self.caches if isinstance(cache, Paged)}
-        return tuple(sorted(found, key=lambda window: -(window or 1 << 62)))
+        windows = {cache.window for cache in self.caches if isinstance(cache, Paged)}
+        return tuple(sorted(windows, key=lambda window: -(window or 1 << 62)))
 
     @property
     def ropes(self) -> tuple[Rope, ...]:
         """The distinct rotary positions of the blocks, in their order."""
         mixers = (block.mixer for block in self.blocks)
-        found = (mixer.rope for mixer in mixers if isinstance(mixer, Attending))
-        return tuple(dict.fromkeys(rope for rope in found if rope is not None))
+        ropes = (mixer.rope for mixer in mixers if isinstance(mixer, AnyAttentionConfig))
+        return tuple(dict.fromkeys(rope for rope in ropes if rope is not None))

@@ -1,6 +1,6 @@
 """A decoder-only language model: embed, blocks, norm, head, over one ragged step of rows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -14,59 +14,57 @@ from ..kernels.linear.parts import add
 from ..kernels.linear.weight import Weight, pack
 from .config import (
     AttentionConfig,
-    BlockConfig,
-    BothConfig,
     ConvConfig,
     DeltaConfig,
     LatentConfig,
-    MlpConfig,
+    MixerConfig,
     ModelConfig,
-    MoeConfig,
     Paged,
     SharingConfig,
     SsmConfig,
 )
+from .feed_forward_config import FeedForwardConfig, MlpConfig, MoeConfig, ParallelConfig
 from .layers.altup import AltUpBlock, Streams
 from .layers.attention import Attention, TwoWayAttention
-from .layers.both import Both
 from .layers.delta_net import DeltaNet
 from .layers.mla import LatentAttention
 from .layers.mlp import MLP
 from .layers.moe import LatentMoE, MoE
-from .layers.norm import AnyNorm, fused, settled
+from .layers.norm import AnyNorm, fused, resolved
 from .layers.norm import load as load_norm
-from .layers.per_layer import Gate, Inputs
-from .layers.rope import Rotary, still
+from .layers.parallel import ParallelFeedForward
+from .layers.per_layer import PerLayerGate, PerLayerInputs
+from .layers.rope import Rotary, no_rope_table
 from .layers.sharing_attention import SharingAttention
 from .layers.short_conv import ShortConv
 from .layers.ssm import Ssm
 from .parameters import Parameters
-from .step import Cache, Residual, Step, Turns
+from .step import Cache, Residual, StepContext, StepRows
 
 
 class Mixer(Protocol):
-    """The part of a block in which tokens see others."""
+    """A block's part in which tokens see others."""
 
     def __call__(
-        self, x: mx.array, norm: AnyNorm | None, residual: Residual, turns: Turns, cache: Cache
+        self, x: mx.array, norm: AnyNorm | None, residual: Residual, step: StepContext, cache: Cache
     ) -> tuple[mx.array, Cache]:
-        """The layer of norm(x), plus the residual; and the next cache."""
+        """Return the layer of norm(x) plus the residual, and the next cache."""
         ...
 
 
 class FeedForward(Protocol):
-    """The part of a block that takes each token by itself."""
+    """A block's part that takes each token by itself."""
 
     def __call__(self, x: mx.array, norm: AnyNorm | None, residual: mx.array | None) -> mx.array:
-        """The layer of norm(x), plus the residual."""
+        """Return the layer of norm(x), plus the residual."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Two parts, of which one may be missing, with norms before and after each; then what is last.
+    """Two parts, of which one may be missing, with norms before and after each.
 
-    `last` adds the layer's own embedding, and all is multiplied by `factor`, (1,).
+    `last` then adds the layer's own embedding, and all is multiplied by `factor`, (1,).
     """
 
     mixer: Mixer | None
@@ -77,13 +75,13 @@ class Block:
     after_feed_forward: AnyNorm | None
     parallel: bool
     scale: float  # of what a part adds
-    last: Gate | None
+    last: PerLayerGate | None
     factor: mx.array | None
 
     @classmethod
     def load(cls, parameters: Parameters, config: ModelConfig, layer: int) -> "Block":
-        own, name = config.blocks[layer], f"{config.model}.layers.{layer}"
-        places = own.places
+        block, name = config.blocks[layer], f"{config.model}.layers.{layer}"
+        names = block.names
 
         def norm(place: str | None) -> AnyNorm | None:
             if place is None:
@@ -91,88 +89,83 @@ class Block:
             return load_norm(parameters, f"{name}.{place}", config.hidden_size, config.norm)
 
         return cls(
-            _mixer(parameters, config, own, f"{name}.{places.mixer}"),
-            _feed_forward(parameters, config, own, f"{name}.{places.feed_forward}"),
-            norm(places.before_mixer),
-            norm(places.after_mixer),
-            norm(places.before_feed_forward),
-            norm(places.after_feed_forward),
-            places.parallel,
+            _mixer(parameters, config, block.mixer, f"{name}.{names.mixer}"),
+            _feed_forward(parameters, config, block.feed_forward, f"{name}.{names.feed_forward}"),
+            norm(names.before_mixer),
+            norm(names.after_mixer),
+            norm(names.before_feed_forward),
+            norm(names.after_feed_forward),
+            names.parallel,
             config.residual_scale,
             None
             if config.per_layer is None
-            else Gate.load(parameters, config, config.per_layer, layer),
-            None if places.factor is None else parameters.vector(f"{name}.{places.factor}", 1),
+            else PerLayerGate.load(parameters, config, config.per_layer, layer),
+            None if names.factor is None else parameters.vector(f"{name}.{names.factor}", 1),
         )
 
-    def __call__(self, x: mx.array, turns: Turns, cache: Cache) -> tuple[mx.array, Cache]:
-        x, cache = self._parts(x, turns, cache)
+    def __call__(self, x: mx.array, step: StepContext, cache: Cache) -> tuple[mx.array, Cache]:
+        x, cache = self._parts(x, step, cache)
         if self.last is not None:
-            x = x + self.last(x, turns)
+            x = x + self.last(x, step)
         return (x if self.factor is None else x * self.factor), cache
 
-    def _parts(self, x: mx.array, turns: Turns, cache: Cache) -> tuple[mx.array, Cache]:
+    def _parts(self, x: mx.array, step: StepContext, cache: Cache) -> tuple[mx.array, Cache]:
         if self.parallel:
-            return self._side_by_side(x, turns, cache)
+            return self._in_parallel(x, step, cache)
         if self.mixer is not None:
-            apart = self._apart(self.after_mixer)
-            y, cache = self.mixer(x, self.before_mixer, None if apart else x, turns, cache)
-            x = self._sum(x, y, self.after_mixer) if apart else y
+            later = self._adds_later(self.after_mixer)
+            y, cache = self.mixer(x, self.before_mixer, None if later else x, step, cache)
+            x = self._sum(x, y, self.after_mixer) if later else y
         if self.feed_forward is not None:
-            apart = self._apart(self.after_feed_forward)
-            y = self.feed_forward(x, self.before_feed_forward, None if apart else x)
-            x = self._sum(x, y, self.after_feed_forward) if apart else y
+            later = self._adds_later(self.after_feed_forward)
+            y = self.feed_forward(x, self.before_feed_forward, None if later else x)
+            x = self._sum(x, y, self.after_feed_forward) if later else y
         return x, cache
 
-    def _side_by_side(self, x: mx.array, turns: Turns, cache: Cache) -> tuple[mx.array, Cache]:
+    def _in_parallel(self, x: mx.array, step: StepContext, cache: Cache) -> tuple[mx.array, Cache]:
         assert self.mixer is not None and self.feed_forward is not None
         assert self.before_mixer is not None
         normed = self.before_mixer(x)
-        x, cache = self.mixer(normed, None, x, turns, cache)
+        x, cache = self.mixer(normed, None, x, step, cache)
         return self.feed_forward(normed, None, x), cache
 
-    def _apart(self, after: AnyNorm | None) -> bool:
-        """Whether something happens to a part's result before it is added."""
-        return after is not None or self.scale != 1
+    def _adds_later(self, norm: AnyNorm | None) -> bool:
+        """Return whether something happens to a part's result before it is added."""
+        return norm is not None or self.scale != 1
 
-    def _sum(self, x: mx.array, y: mx.array, after: AnyNorm | None) -> mx.array:
-        return add(x, y if after is None else after(y), self.scale)
+    def _sum(self, x: mx.array, y: mx.array, norm: AnyNorm | None) -> mx.array:
+        return add(x, y if norm is None else norm(y), self.scale)
+
+
+MIXERS: dict[type, Callable[..., Mixer]] = {
+    AttentionConfig: Attention.load,
+    SharingConfig: SharingAttention.load,
+    LatentConfig: LatentAttention.load,
+    DeltaConfig: DeltaNet.load,
+    ConvConfig: ShortConv.load,
+    SsmConfig: Ssm.load,
+}
+FEED_FORWARDS: dict[type, Callable[..., FeedForward]] = {
+    MlpConfig: MLP.load,
+    MoeConfig: MoE.load,
+    ParallelConfig: ParallelFeedForward.load,
+}
 
 
 def _mixer(
-    parameters: Parameters, config: ModelConfig, own: BlockConfig, name: str
+    parameters: Parameters, model: ModelConfig, config: MixerConfig | None, name: str
 ) -> Mixer | None:
-    match own.mixer:
-        case None:
-            return None
-        case AttentionConfig() as found:
-            attention = TwoWayAttention if config.bidirectional else Attention
-            return attention.load(parameters, config, found, name)
-        case SharingConfig() as found:
-            return SharingAttention.load(parameters, config, found, name)
-        case LatentConfig() as found:
-            return LatentAttention.load(parameters, config, found, name)
-        case DeltaConfig() as found:
-            return DeltaNet.load(parameters, config, found, name)
-        case ConvConfig() as found:
-            return ShortConv.load(parameters, config, found, name)
-        case SsmConfig() as found:
-            return Ssm.load(parameters, config, found, name)
+    if isinstance(config, AttentionConfig) and model.bidirectional:
+        return TwoWayAttention.load(parameters, model, config, name)
+    return None if config is None else MIXERS[type(config)](parameters, model, config, name)
 
 
 def _feed_forward(
-    parameters: Parameters, config: ModelConfig, own: BlockConfig, name: str
+    parameters: Parameters, model: ModelConfig, config: FeedForwardConfig | None, name: str
 ) -> FeedForward | None:
-    match own.feed_forward:
-        case None:
-            return None
-        case MlpConfig() as found:
-            return MLP.load(parameters, config, found, name)
-        case MoeConfig() as found:
-            moe = LatentMoE if found.latent else MoE
-            return moe.load(parameters, config, found, name)
-        case BothConfig() as found:
-            return Both.load(parameters, config, found, name)
+    if isinstance(config, MoeConfig) and config.latent:
+        return LatentMoE.load(parameters, model, config, name)
+    return None if config is None else FEED_FORWARDS[type(config)](parameters, model, config, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,16 +176,16 @@ class Decoder:
     head: Weight
     head_bias: mx.array | None
     ropes: tuple[Rotary, ...]
-    inputs: Inputs | None  # each layer's own embeddings
+    inputs: PerLayerInputs | None
     streams: Streams | None
-    homes: tuple[int, ...]  # of each block, the number of its cache
-    unturned: bool  # some layers have no positions
+    cache_index: tuple[int, ...]  # as ModelConfig has it
+    no_rope: bool  # some layers have no positions
     config: ModelConfig
     dtype: mx.Dtype  # of activations; what a cache should hold
 
     @classmethod
     def load(cls, config: ModelConfig, parameters: Parameters) -> "Decoder":
-        config = replace(config, norm=settled(parameters, config.norm))
+        config = replace(config, norm=resolved(parameters, config.norm))
         vocabulary, hidden = config.vocab_size, config.hidden_size
         model, head = config.model, config.head
         block = Block if config.altup is None else AltUpBlock
@@ -205,9 +198,11 @@ class Decoder:
             embed if config.tied else pack(parameters.matrix(head, vocabulary, hidden)),
             parameters.vector(f"{head}.bias", vocabulary) if config.head_bias else None,
             tuple(Rotary.of(rope) for rope in config.ropes),
-            None if config.per_layer is None else Inputs.load(parameters, config, config.per_layer),
+            None
+            if config.per_layer is None
+            else PerLayerInputs.load(parameters, config, config.per_layer),
             None if config.altup is None else Streams.load(parameters, config, config.altup),
-            config.homes,
+            config.cache_index,
             any(isinstance(m, AttentionConfig) and m.rope is None for m in mixers),
             config,
             parameters.dtype,
@@ -215,16 +210,16 @@ class Decoder:
 
     @property
     def paged_heads(self) -> list[Heads | None]:
-        """Of the layers that keep pages; None for those that are more than attention by heads."""
+        """The heads of layers with pages; None for those that are more than attention by heads."""
         pairs = zip(self.blocks, self.config.caches, strict=True)
         paged = (block for block, cache in pairs if isinstance(cache, Paged))
         mixers = (block.mixer if isinstance(block, Block) else None for block in paged)
         return [mixer.heads if isinstance(mixer, Attention) else None for mixer in mixers]
 
     def __call__(
-        self, tokens: mx.array, step: Step, caches: Sequence[Cache], rows: mx.array
+        self, tokens: mx.array, step: StepRows, caches: Sequence[Cache], rows: mx.array
     ) -> tuple[mx.array, list[Cache]]:
-        """tokens: (rows,) int32; gives float32 logits of the wanted `rows`, and the next caches.
+        """Return the float32 logits of these `rows` of tokens (rows,) int32, and the next caches.
 
         Caches are written in place if the caller drops the old ones before evaluating anything.
         """
@@ -232,23 +227,25 @@ class Decoder:
         return self.logits(x if rows.size == x.shape[0] else x[rows]), written
 
     def hidden(
-        self, tokens: mx.array, step: Step, caches: Sequence[Cache]
+        self, tokens: mx.array, step: StepRows, caches: Sequence[Cache]
     ) -> tuple[mx.array, list[Cache]]:
-        """(rows, hidden_size), before the last norm."""
+        """Return (rows, hidden_size), before the last norm, and the next caches."""
         x = embedding(tokens, self.embed, self.dtype)
         if self.config.embed_scale != 1:
             x = x * self.config.embed_scale
-        tables = tuple(rope.table(step.positions, step.reaches) for rope in self.ropes)
+        tables = tuple(rope.table(step.positions, step.max_lens) for rope in self.ropes)
         inputs = None if self.inputs is None else self.inputs(tokens, x)
-        turns = Turns(step, tables, still(step.positions) if self.unturned else None, inputs)
+        context = StepContext(
+            step, tables, no_rope_table(step.positions) if self.no_rope else None, inputs
+        )
         x = x if self.streams is None else self.streams.spread(x)
         written = list(caches)
-        for block, home in zip(self.blocks, self.homes, strict=True):
-            x, written[home] = block(x, turns, written[home])
+        for block, index in zip(self.blocks, self.cache_index, strict=True):
+            x, written[index] = block(x, context, written[index])
         return (x if self.streams is None else self.streams.gather(x)), written
 
     def logits(self, x: mx.array) -> mx.array:
-        """(rows, hidden_size) to (rows, vocab_size) float32."""
+        """Return (rows, vocab_size) float32 of (rows, hidden_size)."""
         x, norm = fused(x, self.norm)
         logits = linear(x, self.head, Epilogue(self.head_bias), norm).astype(mx.float32)
         if self.config.logit_scale != 1:

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from .config import ModelConfig, MoeConfig
+from .config import ModelConfig
 from .deepseek_v2 import grouped, latent, mixed, routed
+from .feed_forward_config import MoeConfig
 from .fields import Fields
 from .read import decoder, layer_count, rms
 from .storage import MlxLm
@@ -18,8 +19,8 @@ def configure(fields: Fields) -> ModelConfig:
     return decoder(fields, blocks, rms(fields), unused=further(fields), mlx_lm=MLX_LM)
 
 
-def corrected(fields: Fields, groups: int = 1, kept: int = 1, **different: Any) -> MoeConfig:
-    """Experts in so many groups, of which so many are kept; `different` as of `routed`."""
+def corrected(fields: Fields, groups: int = 1, kept_groups: int = 1, **different: Any) -> MoeConfig:
+    """Read experts in groups whose scores are corrected; `different` as in `routed`."""
     fields.expect("scoring_func", "sigmoid")
     fields.expect("topk_method", "noaux_tc")
     experts = routed(
@@ -29,12 +30,12 @@ def corrected(fields: Fields, groups: int = 1, kept: int = 1, **different: Any) 
         correction="gate.e_score_correction_bias",
         **different,
     )
-    return grouped(fields, experts, "best_two", groups, kept)
+    return grouped(fields, experts, "best_two", groups, kept_groups)
 
 
 def further(
     fields: Fields, name: str = "num_nextn_predict_layers", count: int = 1
 ) -> tuple[str, ...]:
-    """Of tensors in the layers after the last, which predict further tokens."""
-    layers, more = layer_count(fields), fields.integer(name, count, least=0)
+    """Return patterns of the layers after the last, which predict further tokens."""
+    layers, more = layer_count(fields), fields.integer(name, count, minimum=0)
     return tuple(rf"model\.layers\.{layer}\." for layer in range(layers, layers + more))

@@ -1,4 +1,4 @@
-"""DistilBERT: BERT without types of tokens, by names of its own."""
+"""DistilBERT: BERT without types of tokens, under different names."""
 
 from .bert import learned, rows
 from .encoder_config import EncoderConfig, Names, Positions, classifier

@@ -13,8 +13,8 @@ from ..kernels.attention.rope import Table, rope
 from ..kernels.linear.activation import activate_plain
 from ..kernels.linear.embedding import embedding
 from ..kernels.linear.weight import Weight, pack
-from .encoder_config import Activation, ClassifierConfig, EncoderConfig, Positions, Seen
-from .layers.linear import Linear, halves
+from .encoder_config import Activation, ClassifierConfig, EncoderConfig, LayerKind, Positions
+from .layers.linear import Linear
 from .layers.norm import AnyNorm
 from .layers.norm import load as load_norm
 from .layers.rope import Rotary
@@ -30,18 +30,18 @@ ACTIVATIONS: dict[Activation, Callable[[mx.array], mx.array]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class FeedForward:
+class EncoderFeedForward:
     up: Linear
     down: Linear
     activation: Activation
     gated: bool
 
     @classmethod
-    def load(cls, parameters: Parameters, config: EncoderConfig, name: str) -> "FeedForward":
-        down = [(f"{name}.{config.names.down}", config.hidden_size)]
+    def load(cls, parameters: Parameters, config: EncoderConfig, name: str) -> "EncoderFeedForward":
+        hidden, down = config.hidden_size, f"{name}.{config.names.down}"
         return cls(
             _up(parameters, config, [f"{name}.{part}" for part in config.names.up]),
-            Linear.load(parameters, down, config.width, config.down_bias),
+            Linear.one(parameters, down, hidden, config.width, config.down_bias),
             config.activation,
             config.gated,
         )
@@ -54,24 +54,16 @@ class FeedForward:
 
 
 def _up(parameters: Parameters, config: EncoderConfig, modules: Sequence[str]) -> Linear:
-    """Of a gated layer for `Linear.gated`."""
-    width, hidden = config.width, config.hidden_size
+    """Read the up projection; that of a gated layer is for `Linear.gated`."""
+    width, hidden, bias = config.width, config.hidden_size, config.up_bias
     if not config.gated:
-        return Linear.load(parameters, [(modules[0], width)], hidden, config.up_bias)
-    if len(modules) == 2:
-        return Linear.load_pair(parameters, modules, width, hidden, config.up_bias)
-    gate, up = halves(parameters.matrix(modules[0], 2 * width, hidden))
-    biases: list[mx.array] = []
-    if config.up_bias:
-        biases = list(mx.split(parameters.vector(f"{modules[0]}.bias", 2 * width), 2))
-    if config.names.gate_last:
-        return Linear.paired(up, gate, biases[::-1])
-    return Linear.paired(gate, up, biases)
+        return Linear.one(parameters, modules[0], width, hidden, bias)
+    return Linear.load_pair(parameters, modules, width, hidden, bias, config.names.gate_last)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Place:
-    """Where rows are, as far as a layer's attention is told; see kernels.encoder_attention."""
+class EncoderContext:
+    """The rows as attention of one kind of layer is told of them; see kernels.encoder_attention."""
 
     lengths: Sequence[int]
     window: int | None
@@ -80,66 +72,66 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Attention:
+class EncoderAttention:
     projections: Linear  # queries, keys and values, one after the other
     output: Linear
     heads: int
 
     @classmethod
-    def load(cls, parameters: Parameters, config: EncoderConfig, name: str) -> "Attention":
+    def load(cls, parameters: Parameters, config: EncoderConfig, name: str) -> "EncoderAttention":
         hidden, names = config.hidden_size, config.names.projections
         each = 3 * hidden // len(names)
         modules = [(f"{name}.{part}", each) for part in names]
-        output = [(f"{name}.{config.names.attended}", hidden)]
+        output, bias = f"{name}.{config.names.attended}", config.attention_bias
         return cls(
-            Linear.load(parameters, modules, hidden, config.attention_bias),
-            Linear.load(parameters, output, hidden, config.attention_bias),
+            Linear.load(parameters, modules, hidden, bias),
+            Linear.one(parameters, output, hidden, hidden, bias),
             config.heads,
         )
 
-    def __call__(self, x: mx.array, residual: mx.array, place: Place) -> mx.array:
+    def __call__(self, x: mx.array, residual: mx.array, context: EncoderContext) -> mx.array:
         rows, hidden = x.shape
         head_dim = hidden // self.heads
         qkv = self.projections(x)
-        if place.table is not None:
+        if context.table is not None:
             qk, v = mx.split(qkv, [2 * hidden], axis=1)
-            turned = rope(qk.reshape(rows, 2 * self.heads, head_dim), place.table)
-            qkv = mx.concatenate([turned.reshape(rows, 2 * hidden), v], axis=1)
+            rotated = rope(qk.reshape(rows, 2 * self.heads, head_dim), context.table)
+            qkv = mx.concatenate([rotated.reshape(rows, 2 * hidden), v], axis=1)
         attended = encoder_attention(
-            qkv, self.heads, head_dim**-0.5, place.lengths, place.window, place.bias
+            qkv, self.heads, head_dim**-0.5, context.lengths, context.window, context.bias
         )
         return self.output(attended, residual)
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    attention: Attention
+class EncoderBlock:
+    attention: EncoderAttention
     attention_norm: AnyNorm | None
-    feed_forward: FeedForward
+    feed_forward: EncoderFeedForward
     feed_forward_norm: AnyNorm
-    before: bool
+    pre_norm: bool
 
     @classmethod
-    def load(cls, parameters: Parameters, config: EncoderConfig, layer: int) -> "Block":
+    def load(cls, parameters: Parameters, config: EncoderConfig, layer: int) -> "EncoderBlock":
         name, size = f"{config.names.layers}.{layer}", config.hidden_size
         first, second = (
             f"{name}.{part}"
             for part in (config.names.attention_norm, config.names.feed_forward_norm)
         )
-        bare = config.before and layer == 0  # the embeddings' norm has just been
+        bare = config.pre_norm and layer == 0  # the embeddings' norm has just been
         return cls(
-            Attention.load(parameters, config, name),
+            EncoderAttention.load(parameters, config, name),
             None if bare else load_norm(parameters, first, size, config.norm),
-            FeedForward.load(parameters, config, name),
+            EncoderFeedForward.load(parameters, config, name),
             load_norm(parameters, second, size, config.norm),
-            config.before,
+            config.pre_norm,
         )
 
-    def __call__(self, x: mx.array, place: Place) -> mx.array:
-        if self.before:
-            x = self.attention(_normed(x, self.attention_norm), x, place)
+    def __call__(self, x: mx.array, context: EncoderContext) -> mx.array:
+        if self.pre_norm:
+            x = self.attention(_normed(x, self.attention_norm), x, context)
             return self.feed_forward(self.feed_forward_norm(x), x)
-        x = _normed(self.attention(x, x, place), self.attention_norm)
+        x = _normed(self.attention(x, x, context), self.attention_norm)
         return self.feed_forward_norm(self.feed_forward(x, x))
 
 
@@ -149,7 +141,7 @@ def _normed(x: mx.array, norm: AnyNorm | None) -> mx.array:
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """Of tokens, and where there are such, of positions and of types of tokens."""
+    """The embeddings of tokens and, where there are such, of positions and of token types."""
 
     tokens: Weight
     positions: Weight | None
@@ -183,7 +175,7 @@ class Embeddings:
 
 @dataclass(frozen=True, slots=True)
 class Classifier:
-    """Scores of a sequence by its hidden states."""
+    """The scorer of a sequence by its hidden states."""
 
     config: ClassifierConfig
     dense: Linear
@@ -192,18 +184,18 @@ class Classifier:
 
     @classmethod
     def load(
-        cls, parameters: Parameters, config: EncoderConfig, own: ClassifierConfig
+        cls, parameters: Parameters, config: EncoderConfig, head: ClassifierConfig
     ) -> "Classifier":
         size = config.hidden_size
         return cls(
-            own,
-            Linear.load(parameters, [(own.dense, size)], size, own.dense_bias),
-            load_norm(parameters, own.norm, size, config.norm) if own.norm else None,
-            Linear.load(parameters, [(own.output, own.labels)], size, True),
+            head,
+            Linear.one(parameters, head.dense, size, size, head.dense_bias),
+            load_norm(parameters, head.norm, size, config.norm) if head.norm else None,
+            Linear.one(parameters, head.output, head.labels, size, True),
         )
 
     def __call__(self, hidden: Sequence[mx.array]) -> mx.array:
-        """Each (tokens, width), to (sequences, labels) float32."""
+        """Return (sequences, labels) float32 of each sequence's (tokens, width)."""
         first = self.config.pooling == "cls"
         x = mx.stack([rows[0] if first else rows.mean(axis=0) for rows in hidden])
         x = _normed(ACTIVATIONS[self.config.activation](self.dense(x)), self.norm)
@@ -214,32 +206,34 @@ class Classifier:
 class Encoder:
     config: EncoderConfig
     embeddings: Embeddings
-    rotary: dict[Seen, Rotary]
+    rotary: dict[LayerKind, Rotary]
     distances: mx.array | None  # (buckets, heads)
-    blocks: tuple[Block, ...]
+    blocks: tuple[EncoderBlock, ...]
     norm: AnyNorm | None
     classifier: Classifier | None
     dtype: mx.Dtype  # of activations
 
     @classmethod
     def load(cls, config: EncoderConfig, parameters: Parameters) -> "Encoder":
-        final, own = config.names.final_norm, config.classifier
+        final, head = config.names.final_norm, config.classifier
         kinds = dict.fromkeys(config.layers)
         return cls(
             config,
             Embeddings.load(parameters, config),
-            {seen: Rotary.of(seen.rope) for seen in kinds if seen.rope is not None},
+            {kind: Rotary.of(kind.rope) for kind in kinds if kind.rope is not None},
             _distances(parameters, config),
-            tuple(Block.load(parameters, config, layer) for layer in range(len(config.layers))),
+            tuple(
+                EncoderBlock.load(parameters, config, layer) for layer in range(len(config.layers))
+            ),
             load_norm(parameters, final, config.hidden_size, config.norm) if final else None,
-            None if own is None else Classifier.load(parameters, config, own),
+            None if head is None else Classifier.load(parameters, config, head),
             parameters.dtype,
         )
 
     def __call__(
         self, sequences: Sequence[Sequence[int]], types: Sequence[Sequence[int]] = ()
     ) -> list[mx.array]:
-        """Each sequence's hidden states, (tokens, width), in the dtype of activations.
+        """Return each sequence's hidden states, (tokens, width), in the dtype of activations.
 
         Sequences are not empty and not longer than the config's context; neighbours of one length
         are the cheapest. `types` has one for each token, or is left out for 0.
@@ -252,18 +246,22 @@ class Encoder:
         if self.config.positions is not None:
             rows = np.concatenate([_rows(self.config.positions, s) for s in sequences])
         x = self.embeddings(mx.array(tokens), mx.array(rows), mx.array(kinds), self.dtype)
-        places = self._places(lengths, mx.array(positions))
-        for seen, block in zip(self.config.layers, self.blocks, strict=True):
-            x = block(x, places[seen])
-        ends = np.cumsum(lengths)[:-1].tolist()
-        return list(mx.split(_normed(x, self.norm), ends))
+        contexts = self._places(lengths, mx.array(positions))
+        for kind, block in zip(self.config.layers, self.blocks, strict=True):
+            x = block(x, contexts[kind])
+        bounds = np.cumsum(lengths)[:-1].tolist()
+        return list(mx.split(_normed(x, self.norm), bounds))
 
-    def _places(self, lengths: Sequence[int], positions: mx.array) -> dict[Seen, Place]:
-        """For each kind of layer."""
+    def _places(
+        self, lengths: Sequence[int], positions: mx.array
+    ) -> dict[LayerKind, EncoderContext]:
+        """Return what each kind of layer is told."""
         bias = None if self.distances is None else by_distance(max(lengths), self.distances)
-        tables = {seen: rotary.table(positions, None) for seen, rotary in self.rotary.items()}
+        tables = {kind: rotary.table(positions, None) for kind, rotary in self.rotary.items()}
         kinds = dict.fromkeys(self.config.layers)
-        return {seen: Place(lengths, seen.window, tables.get(seen), bias) for seen in kinds}
+        return {
+            kind: EncoderContext(lengths, kind.window, tables.get(kind), bias) for kind in kinds
+        }
 
 
 def _distances(parameters: Parameters, config: EncoderConfig) -> mx.array | None:
@@ -274,7 +272,7 @@ def _distances(parameters: Parameters, config: EncoderConfig) -> mx.array | None
 
 
 def by_distance(longest: int, table: mx.array) -> mx.array:
-    """(heads, 2 longest - 1): what a key 1 - longest, ..., longest - 1 tokens further on is given.
+    """Return (heads, 2 longest - 1): biases of keys 1 - longest, ..., longest - 1 tokens ahead.
 
     table: (buckets, heads). T5's buckets (arXiv 1910.10683, section 2.1): half of them for each
     direction, of these half for a distance each, the others ever wider up to 128 tokens.
@@ -291,7 +289,7 @@ def by_distance(longest: int, table: mx.array) -> mx.array:
 
 
 def _rows(positions: Positions, sequence: Sequence[int]) -> NDArray[np.int32]:
-    """Of the position embeddings."""
+    """Return each token's row of the position embeddings."""
     if positions.padding is None:
         return np.arange(len(sequence), dtype=np.int32)
     counted = np.asarray(sequence) != positions.padding

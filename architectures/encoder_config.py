@@ -1,4 +1,4 @@
-"""What the mathematics of an encoder depends on, and which module reads which model_type."""
+"""The config of an encoder, and the module that reads each model_type of one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from .config import ConfigError, NormConfig, Rope
 from .fields import Fields
+from .read import read_quantization
 from .storage import Quantization
 
 Activation = Literal["gelu", "gelu_tanh", "relu", "silu", "tanh"]
@@ -37,7 +38,7 @@ CLASSIFIES = "ForSequenceClassification"
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What a checkpoint calls its modules; of a layer's, the part below `layers` and its number.
+    """A checkpoint's names of modules; a layer's are below `layers` and its number.
 
     `projections` are queries, keys and values, in one module or in three; `up` of a gated layer the
     gate and what it lets through, in one (with `gate_last` the other way round) or in two.
@@ -61,7 +62,7 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class Positions:
-    """Learned ones, from row `first` on; `padding` tokens take their own row and do not count."""
+    """Learned positions, from row `first` on; `padding` tokens take theirs and do not count."""
 
     rows: int
     first: int = 0
@@ -69,8 +70,8 @@ class Positions:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What a layer's rows see: all, or as many tokens as `window` before and after themselves."""
+class LayerKind:
+    """A kind of layer: its rows see all, or `window` tokens before and after themselves."""
 
     window: int | None = None
     rope: Rope | None = None
@@ -78,7 +79,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class ClassifierConfig:
-    """A classifier: pooled, through `dense`, activated, normalized if there is a norm, `output`."""
+    """A classifier: pooled, through `dense`, activated, normalised if there is a norm, `output`."""
 
     labels: int
     dense: str
@@ -91,9 +92,9 @@ class ClassifierConfig:
 
 @dataclass(frozen=True, slots=True)
 class EncoderConfig:
-    """All that the mathematics of an encoder depends on; `layers` has one entry a layer.
+    """All that an encoder's mathematics depends on; `layers` has one entry a layer.
 
-    `before`: norms stand before attention and feed-forward layer (but not the first), else after
+    `pre_norm`: norms stand before attention and feed-forward layer (but not the first), else after
     their sums. `types`: rows of the embeddings of token types, of which `pairs` use the second.
     `buckets`: of distances, whose biases attention adds. Renames and unused as in ModelConfig.
     """
@@ -104,13 +105,13 @@ class EncoderConfig:
     width: int
     heads: int
     context: int
-    layers: tuple[Seen, ...]
+    layers: tuple[LayerKind, ...]
     norm: NormConfig
     activation: Activation
     names: Names
     quantization: Quantization
     gated: bool = False
-    before: bool = False
+    pre_norm: bool = False
     attention_bias: bool = True
     up_bias: bool = True
     down_bias: bool = True
@@ -119,17 +120,12 @@ class EncoderConfig:
     pairs: bool = False
     buckets: int = 0
     classifier: ClassifierConfig | None = None
-    tied: bool = False
     renames: tuple[tuple[str, str], ...] = ()
     unused: tuple[str, ...] = ()
 
-    @property
-    def head_dim(self) -> int:
-        return self.hidden_size // self.heads
-
 
 def configure(raw: Mapping[str, Any]) -> EncoderConfig:
-    """Reads a parsed config.json through its family's module."""
+    """Read a parsed config.json through its family's module; ConfigError where it cannot be."""
     model_type = raw.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise ConfigError(
@@ -146,27 +142,36 @@ def configure(raw: Mapping[str, Any]) -> EncoderConfig:
 def classifier(
     fields: Fields, dense: str, output: str, **different: Any
 ) -> ClassifierConfig | None:
-    """None if the checkpoint has none behind its encoder; `different` as in ClassifierConfig."""
-    found = fields.get("architectures")
-    names = found if isinstance(found, list) else []
+    """Return the classifier, None if there is none; `different` as in ClassifierConfig."""
+    value = fields.get("architectures")
+    names = value if isinstance(value, list) else []
     if not any(isinstance(name, str) and name.endswith(CLASSIFIES) for name in names):
         return None
     return ClassifierConfig(labels(fields), dense, output, **different)
 
 
 def labels(fields: Fields) -> int:
-    """Of a classifier; transformers writes names for them unless there are two."""
-    found = fields.get("id2label")
-    if isinstance(found, dict) and found:
-        return len(found)
+    """Return how many labels there are; transformers writes their names unless there are two."""
+    names = fields.get("id2label")
+    if isinstance(names, dict) and names:
+        return len(names)
     return fields.integer("num_labels", 2)
 
 
-def head_count(fields: Fields, name: str, hidden: int) -> int:
+def sizes(fields: Fields, keys: Mapping[str, str]) -> dict[str, Any]:
+    """Return what EncoderConfig has of all families; `keys` are the config's names of sizes."""
+    hidden, name = fields.integer(keys["hidden"]), keys["heads"]
     heads = fields.integer(name)
     if hidden % heads:
         raise fields.refuse(name, f"a divisor of the hidden size, {hidden}")
-    return heads
+    return {
+        "model_type": fields.raw["model_type"],
+        "vocab_size": fields.integer("vocab_size"),
+        "hidden_size": hidden,
+        "width": fields.integer(keys["width"]),
+        "heads": heads,
+        "quantization": read_quantization(fields),
+    }
 
 
 def activation(fields: Fields, name: str, default: str = "gelu") -> Activation:
@@ -174,8 +179,8 @@ def activation(fields: Fields, name: str, default: str = "gelu") -> Activation:
 
 
 def gate(fields: Fields, name: str, default: str = "gelu") -> Activation:
-    """An activation that gates have a kernel for."""
-    found = activation(fields, name, default)
-    if found not in GATES:
+    """Read an activation that gates have a kernel for."""
+    known = activation(fields, name, default)
+    if known not in GATES:
         raise fields.refuse(name, "one of " + ", ".join(GATES))
-    return found
+    return known

@@ -1,4 +1,4 @@
-"""EXAONE 4: norms after both parts, windows by a pattern of letters, positions below them alone."""
+"""EXAONE 4: norms after both parts; windows by a pattern of letters, positions only there."""
 
 from dataclasses import replace
 
@@ -20,17 +20,17 @@ def configure(fields: Fields) -> ModelConfig:
     usual = _pattern(fields)
     kinds = layer_kinds(fields, (FULL, SLIDING), lambda layer: usual[layer])
     window = read_window(fields)
-    own = {FULL: replace(mixer, rope=None), SLIDING: replace(mixer, window=window)}
-    return normed_after(fields, [own[kind] for kind in kinds])
+    mixers = {FULL: replace(mixer, rope=None), SLIDING: replace(mixer, window=window)}
+    return normed_after(fields, [mixers[kind] for kind in kinds])
 
 
 def _pattern(fields: Fields) -> list[str]:
-    """Letters that are repeated, or the number of layers from one that sees all to the next."""
+    """Read letters that are repeated, or the distance from one layer that sees all to the next."""
     name, layers = "sliding_window_pattern", layer_count(fields)
-    found = fields.get(name)
-    if isinstance(found, str):
-        if not found or set(found) - set(LETTERS):
+    pattern = fields.get(name)
+    if isinstance(pattern, str):
+        if not pattern or set(pattern) - set(LETTERS):
             raise fields.refuse(name, "letters L and G")
-        return [LETTERS[found[layer % len(found)]] for layer in range(layers)]
+        return [LETTERS[pattern[layer % len(pattern)]] for layer in range(layers)]
     every = fields.integer(name, 4)
     return [SLIDING if (layer + 1) % every else FULL for layer in range(layers)]

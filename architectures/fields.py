@@ -5,8 +5,8 @@ from typing import Any
 
 from .config import ConfigError
 
-# What says nothing of the mathematics of a forward pass: bookkeeping, training, generation.
-_WORDS = """
+# Fields without effect on a forward pass: bookkeeping, training, generation.
+_HARMLESS = """
 _attn_implementation _attn_implementation_autoset _attn_implementation_internal _commit_hash
 _flash_attn_2_enabled _from_model_config _name_or_path _num_labels add_bos_token
 add_cross_attention add_eos_token architectures attention_dropout attn_implementation
@@ -30,11 +30,11 @@ transformers.js_config transformers_version typical_p unsloth_fixed unsloth_vers
 use_cache use_return_dict video_token_id vision_end_token_id vision_feature_layer
 vision_start_token_id
 """
-HARMLESS = frozenset(_WORDS.split())
+HARMLESS = frozenset(_HARMLESS.split())
 
 
 class Fields:
-    """A JSON object; an absent or null field gives the default, if any.
+    """The fields of a JSON object; an absent or null one gives the default, if any.
 
     What is read, by whatever method, counts as understood; `leave` refuses the rest.
     """
@@ -50,7 +50,7 @@ class Fields:
         return self.get(name) is not None
 
     def assume(self, **values: Any) -> None:
-        """What absent fields are to be, unless it was said before; a null stays one."""
+        """Give absent fields these values, unless they have one by now; a null stays one."""
         self._assumed = values | self._assumed
 
     def get(self, name: str) -> Any:
@@ -58,24 +58,25 @@ class Fields:
         return self.raw.get(name, self._assumed.get(name))
 
     def refuse(self, name: str, expected: str) -> ConfigError:
+        """Return an error to raise, which names the field, its value and what is expected."""
         if self.raw.get(name) is None:
             return ConfigError(f"config.json: {self.within}{name} is missing, expected {expected}")
-        found = repr(self.raw[name])
-        found = found if len(found) <= 80 else found[:77] + "..."
-        return ConfigError(f"config.json: {self.within}{name} is {found}, expected {expected}")
+        value = repr(self.raw[name])
+        value = value if len(value) <= 80 else value[:77] + "..."
+        return ConfigError(f"config.json: {self.within}{name} is {value}, expected {expected}")
 
     def integer(
-        self, name: str, default: int | None = None, least: int = 1, most: int = 2**31 - 1
+        self, name: str, default: int | None = None, minimum: int = 1, maximum: int = 2**31 - 1
     ) -> int:
         value = self.get(name)
         if value is None and default is not None:
             return default
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise self.refuse(name, f"a whole number from {least} to {most}")
+        if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
+            raise self.refuse(name, f"a whole number from {minimum} to {maximum}")
         return value
 
     def number(self, name: str, default: float | None = None) -> float:
-        """More than 0."""
+        """Read a number above 0."""
         value = self.get(name)
         if value is None and default is not None:
             return default
@@ -86,7 +87,7 @@ class Fields:
         return float(value)
 
     def optional(self, name: str) -> float | None:
-        """A number that is off when it is null or 0."""
+        """Read a number that is off when it is null or 0."""
         return self.number(name) if self.get(name) else None
 
     def flag(self, name: str, default: bool) -> bool:
@@ -106,16 +107,16 @@ class Fields:
         return value
 
     def kinds(self, name: str, count: int, allowed: Iterable[str]) -> list[str]:
-        """A list of `count` of the `allowed` words."""
+        """Read a list of `count` of the `allowed` strings."""
         value = self.get(name)
-        words = list(allowed)
-        known = isinstance(value, list) and all(kind in words for kind in value)
+        allowed = list(allowed)
+        known = isinstance(value, list) and all(kind in allowed for kind in value)
         if not known or len(value) != count:
-            raise self.refuse(name, f"{count} of " + " or ".join(words))
+            raise self.refuse(name, f"{count} of " + " or ".join(allowed))
         return list(value)
 
     def numbers(self, name: str, count: int) -> tuple[float, ...]:
-        """A list of `count` positive numbers."""
+        """Read a list of `count` positive numbers."""
         value = self.get(name)
         if not isinstance(value, list) or len(value) != count:
             raise self.refuse(name, f"{count} positive numbers")
@@ -123,19 +124,19 @@ class Fields:
         return tuple(within.number(str(i)) for i in range(count))
 
     def indices(self, name: str) -> frozenset[int]:
-        """A list of whole numbers from 0 on; none if it is absent."""
+        """Read a list of whole numbers; an absent one is empty."""
         value = self.get(name) or []
         if not isinstance(value, list) or not all(type(each) is int for each in value):
             raise self.refuse(name, "a list of whole numbers")
         return frozenset(value)
 
     def expect(self, name: str, value: Any) -> None:
-        """Refuses any other value than this one, which is the only one that is built."""
+        """Refuse any other value than this one, which is the only one that is built."""
         if self.get(name) not in (None, value):
             raise self.refuse(name, repr(value) if value is not False else "false")
 
     def ignore(self, *names: str) -> None:
-        """These are understood to make no difference here."""
+        """Count these as read: they make no difference here."""
         self._read.update(names)
 
     def table(self, name: str) -> "Fields":
@@ -144,11 +145,11 @@ class Fields:
             return self._tables[name]
         if value is not None and not isinstance(value, dict):
             raise self.refuse(name, "an object")
-        found = self._tables[name] = Fields(value or {}, f"{self.within}{name}.")
-        return found
+        table = self._tables[name] = Fields(value or {}, f"{self.within}{name}.")
+        return table
 
     def leave(self) -> None:
-        """Refuses what is set, was not read, and might change what the model computes."""
+        """Refuse what is set, was not read, and might change what the model computes."""
         for name, value in self.raw.items():
             off = value is None or value is False or value in ("", 0) or value in ([], {})
             if name not in self._read and name not in HARMLESS and not off:

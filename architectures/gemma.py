@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from .config import PRE, AttentionConfig, BlockConfig, MlpConfig, ModelConfig, Places
+from .config import PRE, AttentionConfig, BlockConfig, BlockNames, ModelConfig
+from .feed_forward_config import MlpConfig
 from .fields import Fields
-from .read import attention, decoder, layer_count, mlp, rms
+from .read import attention, biases, decoder, layer_count, mlp, rms
 
 TANH = "gelu_pytorch_tanh"
 
@@ -22,25 +23,24 @@ def configure(fields: Fields) -> ModelConfig:
 
 
 def assume(fields: Fields, **different: Any) -> None:
-    """transformers' defaults, which published configs rely on."""
+    """Assume transformers' defaults, which published configs rely on."""
     sizes = {"head_dim": 256, "max_position_embeddings": 8192, "tie_word_embeddings": True}
     fields.assume(**(sizes | different))
 
 
 def mixer(fields: Fields, **different: Any) -> AttentionConfig:
-    biased = fields.flag("attention_bias", False)
-    return attention(fields, bias=biased, output_bias=biased, **different)
+    return attention(fields, **biases(fields), **different)
 
 
 def gemma(
     fields: Fields,
     mixers: Sequence[AttentionConfig],
     feed_forward: MlpConfig,
-    places: Places = PRE,
+    names: BlockNames = PRE,
     **different: Any,
 ) -> ModelConfig:
-    """The model around its mixers, which all have the same feed-forward layer."""
-    blocks = [BlockConfig(each, feed_forward, places) for each in mixers]
+    """Return the model of these mixers, which all have the same feed-forward layer."""
+    blocks = [BlockConfig(each, feed_forward, names) for each in mixers]
     size = fields.integer("hidden_size")
     norm = rms(fields, zero_centred=True)
     return decoder(fields, blocks, norm, embed_scale=size**0.5, **different)

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from .config import SANDWICH, AttentionConfig, MlpConfig, ModelConfig
+from .config import SANDWICH, AttentionConfig, ModelConfig
+from .feed_forward_config import MlpConfig
 from .fields import Fields
 from .gemma import TANH, assume, gemma, mixer
 from .read import FULL, SLIDING, read_activation, read_window, windowed
@@ -26,13 +27,13 @@ def configure(fields: Fields) -> ModelConfig:
 
 
 def scaled(fields: Fields, **different: Any) -> AttentionConfig:
-    """Scores are scaled by what the config says, whatever the size of a head."""
+    """Read attention whose scores are scaled as the config says, whatever the size of a head."""
     return mixer(fields, scale=fields.number("query_pre_attn_scalar", 256.0) ** -0.5, **different)
 
 
 def sandwich(fields: Fields, mixers: Sequence[AttentionConfig], **different: Any) -> ModelConfig:
-    """The model around its mixers, with norms on both sides of each part."""
-    fields.ignore("hidden_act", "sliding_window_size")  # of older configs, beside the true ones
+    """Return the model of these mixers, with norms on both sides of each part."""
+    fields.ignore("hidden_act", "sliding_window_size")  # of older configs, next to the true ones
     width = fields.integer("intermediate_size")
     feed_forward = MlpConfig(width, read_activation(fields, TANH, "hidden_activation"))
     softcap = fields.optional("final_logit_softcapping")

@@ -15,26 +15,26 @@ BARE = ((r"^(embed_tokens|layers|norm)\.", r"model.\1."),)  # of a model saved w
 
 def configure(fields: Fields) -> ModelConfig:
     if fields.get("model_type") == "gemma3":
-        return beside_senses(fields, text)
+        return with_senses(fields, text)
     return text(fields, renames=BARE)
 
 
 def text(fields: Fields, **different: Any) -> ModelConfig:
     _assume(fields)
-    both = fields.flag("use_bidirectional_attention", False)
+    bidirectional = fields.flag("use_bidirectional_attention", False)
     # Tokens on both sides share the window that the config gives.
-    window = fields.integer("sliding_window") // 2 + 1 if both else read_window(fields)
-    windows, turns = {SLIDING: window, FULL: None}, ropes(fields)
+    window = fields.integer("sliding_window") // 2 + 1 if bidirectional else read_window(fields)
+    windows, rope_of = {SLIDING: window, FULL: None}, ropes(fields)
     fields.ignore("_sliding_window_pattern")
     kinds = windowed(fields, fields.integer("sliding_window_pattern", 6))
     mixers = [
-        scaled(fields, qk_norm="head", rope=turns[kind], window=windows[kind]) for kind in kinds
+        scaled(fields, qk_norm="head", rope=rope_of[kind], window=windows[kind]) for kind in kinds
     ]
-    return sandwich(fields, mixers, bidirectional=both, **different)
+    return sandwich(fields, mixers, bidirectional=bidirectional, **different)
 
 
 def _assume(fields: Fields) -> None:
-    """A config within another leaves out what transformers assumes."""
+    """Assume what a config within another leaves out."""
     assume(
         fields,
         vocab_size=262_208,
@@ -49,7 +49,7 @@ def _assume(fields: Fields) -> None:
 
 
 def ropes(fields: Fields) -> dict[str, Rope]:
-    """Of each kind of layer."""
+    """Read the rope of each kind of layer."""
     dim, theta = fields.integer("head_dim"), fields.number("rope_local_base_freq", 10_000.0)
     return {
         SLIDING: read_local(fields, dim, theta, SLIDING),
@@ -57,10 +57,8 @@ def ropes(fields: Fields) -> dict[str, Rope]:
     }
 
 
-def beside_senses(
-    fields: Fields, text: Callable[..., ModelConfig], **different: Any
-) -> ModelConfig:
-    """The text side of a model that sees or hears too, of whose config it has a part."""
+def with_senses(fields: Fields, text: Callable[..., ModelConfig], **different: Any) -> ModelConfig:
+    """Return the text side of a model that sees or hears too, which has a config within it."""
     inner = fields.table("text_config")
     if "vocab_size" in fields:
         inner.assume(vocab_size=fields.integer("vocab_size"))

@@ -1,25 +1,26 @@
-"""Gemma 3n: streams of hidden states, sparse gates, and last layers that borrow keys and values."""
+"""Gemma 3n: streams of hidden states, sparse gates, and last layers that reuse keys and values."""
 
 from statistics import NormalDist
 from typing import Any
 
-from .config import SANDWICH, AltUpConfig, BlockConfig, MlpConfig, ModelConfig, SharingConfig
+from .config import SANDWICH, AltUpConfig, BlockConfig, ModelConfig, SharingConfig
+from .feed_forward_config import MlpConfig
 from .fields import Fields
 from .gemma import TANH, assume
-from .gemma3 import BARE, beside_senses, ropes
+from .gemma3 import BARE, ropes, with_senses
 from .read import FULL, SLIDING, layer_count, read_activation, read_window, windowed
-from .sharing import around, borrowed, sources
+from .sharing import around, sources, unused_kv
 from .storage import MlxLm
 
 SCALE = r".*\.altup\.correct_output_scale$"  # stored, whether it is used or not
-# mlx_lm has layers that borrow keys and values load their own all the same.
+# mlx_lm has layers that reuse keys and values load projections for them all the same.
 MLX_LM = MlxLm(unused=r"model\.language_model\.", dense=r".*\.altup\.\w+")
 
 
 def configure(fields: Fields) -> ModelConfig:
     if fields.get("model_type") == "gemma3n_text":
         return text(fields, renames=BARE)
-    return beside_senses(fields, text, model="model.language_model", head="lm_head", renames=())
+    return with_senses(fields, text, model="model.language_model", head="lm_head", renames=())
 
 
 def text(fields: Fields, *, unused: tuple[str, ...] = (), **different: Any) -> ModelConfig:
@@ -32,7 +33,7 @@ def text(fields: Fields, *, unused: tuple[str, ...] = (), **different: Any) -> M
         BlockConfig(mixer, feed_forward, SANDWICH)
         for mixer, feed_forward in zip(mixers, _feed_forwards(fields), strict=True)
     ]
-    unused = (*unused, *borrowed(mixers), SCALE)
+    unused = (*unused, *unused_kv(mixers), SCALE)
     return around(fields, blocks, altup=_altup(fields), unused=unused, mlx_lm=MLX_LM, **different)
 
 
@@ -54,18 +55,18 @@ def _assume(fields: Fields) -> None:
 
 def _mixers(fields: Fields) -> list[SharingConfig]:
     kinds = windowed(fields, 5)
-    windows, turns = {SLIDING: read_window(fields), FULL: None}, ropes(fields)
-    biased, lent = fields.flag("attention_bias", False), sources(fields, kinds)
+    windows, rope_of = {SLIDING: read_window(fields), FULL: None}, ropes(fields)
+    biased, kv_sources = fields.flag("attention_bias", False), sources(fields, kinds)
     return [
         SharingConfig(
             fields.integer("num_attention_heads"),
             fields.integer("num_key_value_heads"),
             fields.integer("head_dim"),
-            turns[kind],
+            rope_of[kind],
             windows[kind],
             biased,
-            source=lent[layer],
-            lends=lent[layer] == layer,
+            source=kv_sources[layer],
+            shares_kv=kv_sources[layer] == layer,
         )
         for layer, kind in enumerate(kinds)
     ]
@@ -80,7 +81,7 @@ def _feed_forwards(fields: Fields) -> list[MlpConfig]:
 
 
 def _widths(fields: Fields) -> list[int]:
-    """One for all layers, or one for each."""
+    """Read one width for all layers, or one for each."""
     name, layers = "intermediate_size", layer_count(fields)
     value = fields.get(name)
     if not isinstance(value, list):
@@ -91,7 +92,7 @@ def _widths(fields: Fields) -> list[int]:
 
 
 def _sparsities(fields: Fields) -> list[float]:
-    """The share of a layer's gates that are cut; without a list that of the first ten layers."""
+    """Read the share of each layer's gates that are cut; by default the first ten have one."""
     name, layers = "activation_sparsity_pattern", layer_count(fields)
     if name not in fields:
         return [0.95 if layers > 10 and layer < 10 else 0.0 for layer in range(layers)]
@@ -103,10 +104,10 @@ def _sparsities(fields: Fields) -> list[float]:
 
 
 def _altup(fields: Fields) -> AltUpConfig:
-    streams = fields.integer("altup_num_inputs", 4, least=2, most=64)
+    streams = fields.integer("altup_num_inputs", 4, minimum=2, maximum=64)
     return AltUpConfig(
         streams,
-        fields.integer("altup_active_idx", 0, least=0, most=streams - 1),
+        fields.integer("altup_active_idx", 0, minimum=0, maximum=streams - 1),
         fields.integer("laurel_rank", 64),
         fields.flag("altup_correct_scale", True),
     )

@@ -1,24 +1,17 @@
-"""Gemma 4: layers that see all have larger heads, and the last layers borrow keys and values."""
+"""Gemma 4: layers that see all have larger heads, and the last layers reuse keys and values."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from .config import (
-    SANDWICH,
-    BlockConfig,
-    BothConfig,
-    FeedForward,
-    MlpConfig,
-    ModelConfig,
-    SharingConfig,
-)
+from .config import SANDWICH, BlockConfig, ModelConfig, SharingConfig
+from .feed_forward_config import FeedForwardConfig, MlpConfig, ParallelConfig
 from .fields import Fields
 from .gemma import TANH, assume
-from .gemma3 import BARE, beside_senses
+from .gemma3 import BARE, with_senses
 from .read import FULL, SLIDING, mixture, read_activation, read_window, windowed
 from .rope import read_rope
-from .sharing import around, borrowed, sources
+from .sharing import around, sources, unused_kv
 from .storage import MlxLm
 
 PLACES = replace(SANDWICH, factor="layer_scalar")
@@ -31,7 +24,7 @@ ROPES = {
 
 def configure(fields: Fields) -> ModelConfig:
     if fields.get("model_type") == "gemma4":
-        return beside_senses(fields, text)
+        return with_senses(fields, text)
     return text(fields, renames=BARE)
 
 
@@ -41,12 +34,12 @@ def text(fields: Fields, *, unused: tuple[str, ...] = (), **different: Any) -> M
     fields.choice("use_bidirectional_attention", ("vision",), "vision")
     mixers = _mixers(fields)
     blocks = [BlockConfig(each, _feed_forward(fields, each), PLACES) for each in mixers]
-    unused = (*unused, *borrowed(mixers))
+    unused = (*unused, *unused_kv(mixers))
     return around(fields, blocks, unused=unused, mlx_lm=MLX_LM, **different)
 
 
 def _assume(fields: Fields) -> None:
-    """A config within another leaves out what transformers assumes."""
+    """Assume what a config within another leaves out."""
     assume(
         fields,
         vocab_size=262_144,
@@ -66,7 +59,7 @@ def _mixers(fields: Fields) -> list[SharingConfig]:
     kinds[-1] = FULL  # transformers has it so, whatever the config says
     windows = {SLIDING: read_window(fields), FULL: None}
     biased, reused = fields.flag("attention_bias", False), fields.flag("attention_k_eq_v", False)
-    lent = sources(fields, kinds)
+    kv_sources = sources(fields, kinds)
     return [
         SharingConfig(
             fields.integer("num_attention_heads"),
@@ -76,15 +69,15 @@ def _mixers(fields: Fields) -> list[SharingConfig]:
             windows[kinds[layer]],
             biased,
             keys_as_values=reused and kinds[layer] == FULL,
-            source=lent[layer],
-            lends=lent[layer] == layer,
+            source=kv_sources[layer],
+            shares_kv=kv_sources[layer] == layer,
         )
         for layer, (kv_heads, dim) in enumerate(_sizes(fields, kinds, reused))
     ]
 
 
 def _sizes(fields: Fields, kinds: Sequence[str], reused: bool) -> list[tuple[int, int]]:
-    """Each layer's key heads and their size; transformers 5 saves how layers differ."""
+    """Read each layer's key heads and their size; transformers 5 saves how layers differ."""
     heads, dim = fields.integer("num_key_value_heads"), fields.integer("head_dim")
     few = fields.integer("num_global_key_value_heads", heads)
     wide = {
@@ -94,20 +87,20 @@ def _sizes(fields: Fields, kinds: Sequence[str], reused: bool) -> list[tuple[int
     seeing_all = [str(layer) for layer, kind in enumerate(kinds) if kind == FULL]
     fields.assume(per_layer_config=dict.fromkeys(seeing_all, wide))
     table = fields.table("per_layer_config")
-    own = {int(name): table.table(name) for name in table.raw if name.isdecimal()}
+    sizes = {int(name): table.table(name) for name in table.raw if name.isdecimal()}
     none = Fields({})
     return [
-        (layer.integer("num_key_value_heads", heads), layer.integer("head_dim", dim, most=4096))
-        for layer in (own.get(number, none) for number in range(len(kinds)))
+        (layer.integer("num_key_value_heads", heads), layer.integer("head_dim", dim, maximum=4096))
+        for layer in (sizes.get(number, none) for number in range(len(kinds)))
     ]
 
 
-def _feed_forward(fields: Fields, mixer: SharingConfig) -> FeedForward:
+def _feed_forward(fields: Fields, mixer: SharingConfig) -> FeedForwardConfig:
     activation = read_activation(fields, TANH, "hidden_activation")
-    twice = fields.flag("use_double_wide_mlp", False) and mixer.borrows
+    twice = fields.flag("use_double_wide_mlp", False) and mixer.reuses_kv
     dense = MlpConfig(fields.integer("intermediate_size") * (1 + twice), activation)
     fields.ignore("num_experts", "top_k_experts", "moe_intermediate_size")
     if not fields.flag("enable_moe_block", False):
         return dense
     experts = mixture(fields, chosen="top_k_experts", activation=activation, router="router.proj")
-    return BothConfig(dense, experts)
+    return ParallelConfig(dense, experts)

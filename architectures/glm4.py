@@ -1,10 +1,10 @@
-"""GLM 4 of 2025: norms around both parts, half of each head turned by neighbours."""
+"""GLM 4 of 2025: norms around both parts, interleaved rotary pairs in half of each head."""
 
-from .config import ModelConfig, Places
+from .config import BlockNames, ModelConfig
 from .fields import Fields
 from .read import alike, attention, decoder, mlp, rms
 
-SANDWICH = Places(
+SANDWICH = BlockNames(
     after_mixer="post_self_attn_layernorm",
     before_feed_forward="post_attention_layernorm",
     after_feed_forward="post_mlp_layernorm",

@@ -1,4 +1,4 @@
-"""GLM 4.5 and 4.6: DeepSeek V3's experts below grouped attention that turns half of each head."""
+"""GLM 4.5 and 4.6: DeepSeek V3's experts, rotary positions in half of each head."""
 
 from .config import ModelConfig
 from .deepseek_v2 import mixed

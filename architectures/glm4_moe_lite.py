@@ -1,4 +1,4 @@
-"""GLM 4.7 Flash: DeepSeek V3's latent attention and experts in sizes of its own."""
+"""GLM 4.7 Flash: DeepSeek V3's latent attention and experts in other sizes."""
 
 from .config import BlockConfig, ModelConfig
 from .deepseek_v2 import latent, mixed

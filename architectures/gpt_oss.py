@@ -2,10 +2,20 @@
 
 from .config import BlockConfig, ModelConfig
 from .fields import Fields
-from .read import FULL, SLIDING, attention, decoder, local_experts, read_window, rms, windowed
+from .read import (
+    FULL,
+    SLIDING,
+    attention,
+    biases,
+    decoder,
+    local_experts,
+    read_window,
+    rms,
+    windowed,
+)
 from .storage import MlxLm
 
-# transformers' own, where a config says nothing of rotary positions.
+# transformers' default, where a config says nothing of rotary positions.
 YARN = {
     "rope_type": "yarn",
     "factor": 32.0,
@@ -23,11 +33,11 @@ def configure(fields: Fields) -> ModelConfig:
     if "rope_scaling" not in fields:
         fields.assume(rope_parameters=YARN)
     fields.ignore("experts_per_token", "initial_context_length")  # said twice
-    biased = fields.flag("attention_bias", True)
+    biased = biases(fields, True)
     kinds = windowed(fields, 2)
     windows = {FULL: None, SLIDING: read_window(fields, default=128)}
     mixers = {
-        kind: attention(fields, sinks=True, bias=biased, output_bias=biased, window=window)
+        kind: attention(fields, sinks=True, window=window, **biased)
         for kind, window in windows.items()
     }
     experts = local_experts(
@@ -41,7 +51,7 @@ def configure(fields: Fields) -> ModelConfig:
         router="router",
         router_bias=True,
         alternating=True,
-        turned=True,
+        transposed=True,
     )
     fields.expect("swiglu_alpha", 1.702)
     blocks = [BlockConfig(mixers[kind], experts) for kind in kinds]

@@ -4,7 +4,7 @@ from typing import Any
 
 from .config import AttentionConfig, ModelConfig
 from .fields import Fields
-from .read import alike, attention, decoder, mlp, rms
+from .read import alike, attention, biases, decoder, mlp, rms
 from .storage import MlxLm
 
 MLX_LM = MlxLm(small=r".*\.(self_attn\.o_proj|mlp\.down_proj)|lm_head")
@@ -17,15 +17,14 @@ def configure(fields: Fields) -> ModelConfig:
 
 
 def scaled(fields: Fields, **different: Any) -> AttentionConfig:
-    """Attention, whose scores the config says how to scale."""
+    """Read attention whose scores are scaled as the config says."""
     fields.expect("activation_function", fields.get("hidden_act") or "silu")  # PowerMoE's
-    biased = fields.flag("attention_bias", False)
     scale = fields.number("attention_multiplier", 1.0)
-    return attention(fields, scale=scale, bias=biased, output_bias=biased, **different)
+    return attention(fields, scale=scale, **biases(fields), **different)
 
 
 def multipliers(fields: Fields) -> dict[str, float]:
-    """As ModelConfig has them."""
+    """Read the multipliers that ModelConfig has."""
     return {
         "embed_scale": fields.number("embedding_multiplier", 1.0),
         "residual_scale": fields.number("residual_multiplier", 1.0),

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from .config import ModelConfig, MoeConfig, Places
+from .config import BlockNames, ModelConfig
+from .feed_forward_config import MoeConfig
 from .fields import Fields
 from .granite import MLX_LM, multipliers, scaled
 from .read import alike, decoder, local_experts, rms
@@ -16,19 +17,13 @@ RENAMES = (
 
 
 def configure(fields: Fields) -> ModelConfig:
-    blocks = alike(fields, scaled(fields), routed(fields), Places(feed_forward=MODULE))
+    blocks = alike(fields, scaled(fields), routed(fields), BlockNames(feed_forward=MODULE))
     return decoder(
         fields, blocks, rms(fields), renames=RENAMES, mlx_lm=MLX_LM, **multipliers(fields)
     )
 
 
 def routed(fields: Fields, **different: Any) -> MoeConfig:
-    """Experts whose weights add up to 1."""
-    return local_experts(
-        fields,
-        counts=8,
-        chosens=2,
-        widths=11_008,
-        router="router.layer",
-        **different,
-    )
+    """Read experts whose weights add up to 1."""
+    sizes = {"counts": 8, "chosens": 2, "widths": 11_008}
+    return local_experts(fields, router="router.layer", **sizes, **different)

@@ -1,15 +1,7 @@
 """Granite 4: Mamba 2 or attention in a layer, then experts and a shared part, or that alone."""
 
-from .config import (
-    AttentionConfig,
-    BlockConfig,
-    FeedForward,
-    Mixer,
-    MlpConfig,
-    ModelConfig,
-    Places,
-    SsmConfig,
-)
+from .config import AttentionConfig, BlockConfig, BlockNames, MixerConfig, ModelConfig, SsmConfig
+from .feed_forward_config import FeedForwardConfig, MlpConfig
 from .fields import Fields
 from .granite import multipliers, scaled
 from .granitemoe import MODULE, RENAMES, routed
@@ -40,15 +32,15 @@ def configure(fields: Fields) -> ModelConfig:
     fields.expect("normalization_function", "rmsnorm")
     fields.expect("mlp_bias", False)
     kinds = _kinds(fields)
-    mixers: dict[str, Mixer] = {ATTENTION: _attention(fields)}
+    mixers: dict[str, MixerConfig] = {ATTENTION: _attention(fields)}
     if MAMBA in kinds:
         mixers[MAMBA] = _mamba(fields)
-    sparse = fields.integer("num_local_experts", 8, least=0) > 0
-    places = {kind: Places(kind, MODULE if sparse else "mlp") for kind in mixers}
+    sparse = fields.integer("num_local_experts", 8, minimum=0) > 0
+    names = {kind: BlockNames(kind, MODULE if sparse else "mlp") for kind in mixers}
     feed_forward = _feed_forward(fields, sparse)
     return decoder(
         fields,
-        [BlockConfig(mixers[kind], feed_forward, places[kind]) for kind in kinds],
+        [BlockConfig(mixers[kind], feed_forward, names[kind]) for kind in kinds],
         rms(fields),
         renames=RENAMES if sparse else DENSE,
         mlx_lm=MLX_LM,
@@ -80,22 +72,22 @@ def _mamba(fields: Fields) -> SsmConfig:
         raise fields.refuse("mamba_n_heads", f"as many as give {inner} numbers of {dim} each")
     if heads % groups:
         raise fields.refuse("mamba_n_groups", f"a divisor of {heads} heads")
-    least, most = time_limits(fields)
+    min_step, max_step = time_limits(fields)
     return SsmConfig(
         heads,
         dim,
         groups,
         fields.integer("mamba_d_state", 256),
-        fields.integer("mamba_d_conv", 4, least=2, most=8),
-        least,
-        most,
+        fields.integer("mamba_d_conv", 4, minimum=2, maximum=8),
+        min_step,
+        max_step,
         norm_groups=groups,
         bias=fields.flag("mamba_proj_bias", False),
         conv_bias=fields.flag("mamba_conv_bias", True),
     )
 
 
-def _feed_forward(fields: Fields, sparse: bool) -> FeedForward:
+def _feed_forward(fields: Fields, sparse: bool) -> FeedForwardConfig:
     width = fields.integer("shared_intermediate_size", 1024)
     if not sparse:
         fields.ignore("intermediate_size", "num_experts_per_tok")
@@ -106,5 +98,5 @@ def _feed_forward(fields: Fields, sparse: bool) -> FeedForward:
         shared="shared_mlp",
         shared_joint="input_linear",
         shared_down="output_linear",
-        beside=True,
+        shared_outside=True,
     )

@@ -3,23 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
-from .config import (
-    BlockConfig,
-    ConvConfig,
-    FeedForward,
-    Mixer,
-    MlpConfig,
-    ModelConfig,
-    NormConfig,
-    Places,
-)
+from .config import BlockConfig, BlockNames, ConvConfig, MixerConfig, ModelConfig, NormConfig
+from .feed_forward_config import FeedForwardConfig, MlpConfig
 from .fields import Fields
 from .read import FULL, attention, decoder, layer_count, layer_kinds
 from .rope import read_rope
 
 CONVOLUTION = "conv"
 PLACES = {
-    kind: Places(mixer, "feed_forward", "operator_norm", before_feed_forward="ffn_norm")
+    kind: BlockNames(mixer, "feed_forward", "operator_norm", before_feed_forward="ffn_norm")
     for kind, mixer in ((FULL, "self_attn"), (CONVOLUTION, "conv"))
 }
 
@@ -35,8 +27,10 @@ def configure(fields: Fields) -> ModelConfig:
     return hybrid(fields, [mlp] * layer_count(fields))
 
 
-def hybrid(fields: Fields, feed_forwards: Sequence[FeedForward], **different: Any) -> ModelConfig:
-    """Blocks of both kinds, one around each of these feed-forward layers."""
+def hybrid(
+    fields: Fields, feed_forwards: Sequence[FeedForwardConfig], **different: Any
+) -> ModelConfig:
+    """Return the model of blocks of both kinds, one around each of these feed-forward layers."""
     fields.assume(
         num_attention_heads=32,
         num_key_value_heads=8,
@@ -45,7 +39,7 @@ def hybrid(fields: Fields, feed_forwards: Sequence[FeedForward], **different: An
     )
     fields.expect("hidden_act", "silu")
     size, heads = fields.integer("hidden_size"), fields.integer("num_attention_heads")
-    mixers: dict[str, Mixer] = {
+    mixers: dict[str, MixerConfig] = {
         FULL: attention(
             fields,
             rope=read_rope(fields, fields.integer("head_dim", size // heads), theta=1e6),
@@ -56,7 +50,7 @@ def hybrid(fields: Fields, feed_forwards: Sequence[FeedForward], **different: An
         ),
         CONVOLUTION: ConvConfig(
             size,
-            fields.integer("conv_L_cache", 3, least=2, most=8),
+            fields.integer("conv_L_cache", 3, minimum=2, maximum=8),
             fields.flag("conv_bias", False),
         ),
     }
@@ -70,17 +64,17 @@ def hybrid(fields: Fields, feed_forwards: Sequence[FeedForward], **different: An
 
 
 def _kinds(fields: Fields) -> list[str]:
-    """By name, or older configs by the numbers of those with attention."""
+    """Read layers' kinds by name, or as older configs by the numbers of those with attention."""
     full = fields.indices("full_attn_idxs") or range(layer_count(fields))
     return layer_kinds(fields, tuple(PLACES), lambda layer: FULL if layer in full else CONVOLUTION)
 
 
 def _width(fields: Fields) -> int:
-    """Of the feed-forward layer: adjusted to three matrices, scaled, and rounded up."""
+    """Read the feed-forward layer's width: adjusted to three matrices, scaled, and rounded up."""
     width = fields.integer("block_ff_dim", fields.integer("intermediate_size"))
     times = fields.number("block_ffn_dim_multiplier", 1.0)
-    least = fields.integer("block_multiple_of", 256)
+    multiple = fields.integer("block_multiple_of", 256)
     if not fields.flag("block_auto_adjust_ff_dim", True):
         return width
     width = int(times * int(2 * width / 3))
-    return -(-width // least) * least
+    return -(-width // multiple) * multiple

@@ -1,6 +1,7 @@
 """LFM2 with experts in all but the first layers."""
 
-from .config import MlpConfig, ModelConfig
+from .config import ModelConfig
+from .feed_forward_config import MlpConfig
 from .fields import Fields
 from .lfm2 import hybrid
 from .read import META, layer_count, mixture
@@ -19,7 +20,7 @@ def configure(fields: Fields) -> ModelConfig:
         correction="expert_bias" if fields.flag("use_expert_bias", True) else None,
     )
     dense = MlpConfig(fields.integer("intermediate_size"))
-    first = fields.integer("num_dense_layers", 2, least=0)
+    first = fields.integer("num_dense_layers", 2, minimum=0)
     layers = range(layer_count(fields))
     feed_forwards = [dense if layer < first else experts for layer in layers]
     return hybrid(fields, feed_forwards, renames=META)

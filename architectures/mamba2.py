@@ -19,14 +19,14 @@ def configure(fields: Fields) -> ModelConfig:
     fields.ignore(*IGNORED.split())
     fields.expect("rms_norm", True)
     fields.expect("hidden_act", "silu")
-    least, most = time_limits(fields)
+    min_step, max_step = time_limits(fields)
     mixer = state_space(
         fields,
         heads=fields.integer("num_heads"),
         head_dim=fields.integer("head_dim"),
         state=fields.integer("state_size"),
-        least=least,
-        most=most,
+        min_step=min_step,
+        max_step=max_step,
     )
     hidden, expand = fields.integer("hidden_size"), fields.integer("expand", 2)
     if mixer.inner != expand * hidden:

@@ -41,8 +41,8 @@ def configure(fields: Fields) -> ModelConfig:
         correction="e_score_correction_bias",
     )
     dim = fields.integer("head_dim")
-    turned = fields.integer("rotary_dim", dim, most=dim)
-    mixer = attention(fields, qk_norm="all", share=turned / dim)
+    rotary_dim = fields.integer("rotary_dim", dim, maximum=dim)
+    mixer = attention(fields, qk_norm="all", share=rotary_dim / dim)
     return decoder(
         fields,
         alike(fields, mixer, experts, EXPERTS),

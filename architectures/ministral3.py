@@ -27,15 +27,15 @@ def configure(fields: Fields) -> ModelConfig:
     mixer = attention(
         fields,
         window=read_window(fields),
-        temper=_temper(scaling),
-        temper_from=scaling.integer(ORIGINAL),
+        attention_temperature=_temperature(scaling),
+        temperature_from=scaling.integer(ORIGINAL),
     )
     kind = SLIDING if "sliding_window" in fields else FULL
     layer_kinds(fields, [kind], lambda layer: kind)
     return decoder(fields, alike(fields, mixer, mlp(fields)), rms(fields))
 
 
-def _temper(scaling: Fields) -> float:
-    """Devstral says 0: its queries do not grow."""
+def _temperature(scaling: Fields) -> float:
+    """Read how fast queries grow; Devstral says 0, they do not."""
     name = "llama_4_scaling_beta"
     return 0.0 if scaling.get(name) == 0 else scaling.number(name)

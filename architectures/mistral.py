@@ -6,7 +6,7 @@ from .read import FULL, SLIDING, attention, decoder, layer_kinds, mlp, read_wind
 
 
 def configure(fields: Fields) -> ModelConfig:
-    """transformers takes a Mistral with layer_types for a Ministral."""
+    """Read a Mistral, which transformers takes for a Ministral if it has layer_types."""
     fields.assume(num_key_value_heads=8, max_position_embeddings=131_072)
     off = "sliding_window" in fields.raw and "sliding_window" not in fields
     usual, allowed = (FULL, [FULL]) if off else (SLIDING, [FULL, SLIDING])

@@ -1,18 +1,19 @@
 """ModernBERT (arXiv 2412.13663): norms first, rotary positions, most layers see a window."""
 
+from .bert import KEYS
 from .config import NormConfig
 from .encoder_config import (
     ClassifierConfig,
     EncoderConfig,
+    LayerKind,
     Names,
-    Seen,
     activation,
     classifier,
     gate,
-    head_count,
+    sizes,
 )
 from .fields import Fields
-from .read import FULL, SLIDING, layer_kinds, read_quantization
+from .read import FULL, SLIDING, layer_kinds
 from .rope import read_rope
 
 NAMES = Names(
@@ -41,58 +42,54 @@ sparse_prediction tie_word_embeddings unk_token_id
 
 def configure(fields: Fields) -> EncoderConfig:
     fields.ignore(*IGNORED.split())
-    hidden = fields.integer("hidden_size")
-    heads = head_count(fields, "num_attention_heads", hidden)
+    alike = sizes(fields, KEYS)
     norm = NormConfig(
         fields.number("norm_eps", 1e-5), "layer", bias=fields.flag("norm_bias", False)
     )
-    own = _classifier(fields)
+    head = _classifier(fields)
     return EncoderConfig(
-        model_type=fields.raw["model_type"],
-        vocab_size=fields.integer("vocab_size"),
-        hidden_size=hidden,
-        width=fields.integer("intermediate_size"),
-        heads=heads,
         context=fields.integer("max_position_embeddings", 8192),
-        layers=_layers(fields, hidden // heads),
+        layers=_layers(fields, alike["hidden_size"] // alike["heads"]),
         norm=norm,
         activation=gate(fields, "hidden_activation"),
         names=NAMES,
         gated=True,
-        before=True,
+        pre_norm=True,
         attention_bias=fields.flag("attention_bias", False),
         up_bias=fields.flag("mlp_bias", False),
         down_bias=fields.flag("mlp_bias", False),
-        classifier=own,
-        quantization=read_quantization(fields),
+        classifier=head,
         renames=((r"^model\.", ""),),
-        unused=UNUSED if own is None else (),
+        unused=UNUSED if head is None else (),
+        **alike,
     )
 
 
-def _layers(fields: Fields, head_dim: int) -> tuple[Seen, ...]:
-    """Every third sees all, unless the config says otherwise."""
+def _layers(fields: Fields, head_dim: int) -> tuple[LayerKind, ...]:
+    """Read the layers' kinds; every third sees all, unless the config says otherwise."""
     if head_dim % 2:
         raise fields.refuse("num_attention_heads", "one that gives heads an even size")
     every = fields.integer("global_attn_every_n_layers", 3)
     kinds = layer_kinds(fields, (FULL, SLIDING), lambda layer: SLIDING if layer % every else FULL)
-    windows = {FULL: None, SLIDING: fields.integer("local_attention", 128, least=0) // 2}
-    seen = {}
+    windows = {FULL: None, SLIDING: fields.integer("local_attention", 128, minimum=0) // 2}
+    layer_kind = {}
     for kind in dict.fromkeys(kinds):
         name, default = THETAS[kind]
         theta = fields.number(name, default)
-        seen[kind] = Seen(windows[kind], read_rope(fields, head_dim, layers=kind, theta=theta))
-    return tuple(seen[kind] for kind in kinds)
+        layer_kind[kind] = LayerKind(
+            windows[kind], read_rope(fields, head_dim, layers=kind, theta=theta)
+        )
+    return tuple(layer_kind[kind] for kind in kinds)
 
 
 def _classifier(fields: Fields) -> ClassifierConfig | None:
     pooling = fields.choice("classifier_pooling", ("cls", "mean"), "cls")
-    bias, found = fields.flag("classifier_bias", False), activation(fields, "classifier_activation")
+    bias = fields.flag("classifier_bias", False)
     return classifier(
         fields,
         "head.dense",
         "classifier",
-        activation=found,
+        activation=activation(fields, "classifier_activation"),
         pooling=pooling,
         dense_bias=bias,
         norm="head.norm",

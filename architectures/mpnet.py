@@ -1,17 +1,17 @@
 """MPNet: BERT without types of tokens, whose attention adds a bias for each distance."""
 
+from dataclasses import replace
+
+from .bert import NAMES as BERT_NAMES
 from .bert import after_padding, learned
-from .encoder_config import EncoderConfig, Names, classifier
+from .encoder_config import EncoderConfig, classifier
 from .fields import Fields
 
-NAMES = Names(
-    layers="encoder.layer",
+NAMES = replace(
+    BERT_NAMES,
     projections=("attention.attn.q", "attention.attn.k", "attention.attn.v"),
     attended="attention.attn.o",
     attention_norm="attention.LayerNorm",
-    up=("intermediate.dense",),
-    down="output.dense",
-    feed_forward_norm="output.LayerNorm",
 )
 BUCKETS, PADDING = 32, 1  # of distances, and the padding token's id, whatever the config says
 

@@ -2,22 +2,14 @@
 
 import math
 
-from .config import (
-    Activation,
-    BlockConfig,
-    MlpConfig,
-    ModelConfig,
-    MoeConfig,
-    NormConfig,
-    Places,
-    SsmConfig,
-)
+from .config import BlockConfig, BlockNames, ModelConfig, NormConfig, SsmConfig
 from .deepseek_v2 import grouped
+from .feed_forward_config import Activation, MlpConfig, MoeConfig
 from .fields import Fields
 from .read import attention, decoder, mixture, read_activation, state_space, time_limits
 
-MIXER = Places("mixer", before_mixer="norm", before_feed_forward=None)
-FEED_FORWARD = Places(feed_forward="mixer", before_mixer=None, before_feed_forward="norm")
+MIXER = BlockNames("mixer", before_mixer="norm", before_feed_forward=None)
+FEED_FORWARD = BlockNames(feed_forward="mixer", before_mixer=None, before_feed_forward="norm")
 LETTERS = {
     "linear_attention": "M",
     "mamba": "M",
@@ -71,7 +63,7 @@ def configure(fields: Fields) -> ModelConfig:
 
 
 def _pattern(fields: Fields) -> str:
-    """A letter for each block, or a list of words."""
+    """Read a letter for each block, or a list of kinds by name."""
     pattern = fields.get("hybrid_override_pattern")
     for name in ("layers_block_type", "layer_types"):
         listed = fields.get(name)
@@ -93,8 +85,8 @@ def _mamba(fields: Fields) -> SsmConfig:
         heads=fields.integer("mamba_num_heads", 128),
         head_dim=fields.integer("mamba_head_dim", 64),
         state=fields.integer("ssm_state_size", 128),
-        least=fields.number("time_step_min", 0.001),  # as transformers takes it; there is no most
-        most=math.inf,
+        min_step=fields.number("time_step_min", 0.001),  # as transformers takes it
+        max_step=math.inf,
     )
 
 

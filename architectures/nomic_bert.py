@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from .bert import KEYS as BERT_KEYS
 from .config import NormConfig
-from .encoder_config import Activation, EncoderConfig, Names, Seen, classifier, gate, head_count
+from .encoder_config import Activation, EncoderConfig, LayerKind, Names, classifier, gate, sizes
 from .fields import Fields
-from .read import read_quantization
 from .rope import read_rope
 
 NAMES = Names(
@@ -19,11 +19,7 @@ NAMES = Names(
     feed_forward_norm="norm2",
     embedding_norm="emb_ln",
 )
-KEYS = {
-    "hidden": "hidden_size",
-    "width": "intermediate_size",
-    "heads": "num_attention_heads",
-    "layers": "num_hidden_layers",
+KEYS = BERT_KEYS | {
     "context": "max_position_embeddings",
     "eps": "layer_norm_eps",
     "theta": "rope_theta",
@@ -98,31 +94,26 @@ def rotary(
     types: int,
     **different: Any,
 ) -> EncoderConfig:
-    """A gated encoder of rotary positions; `theta` and `types` if the config says none."""
+    """Return a gated encoder of rotary positions; `theta` and `types` if the config says none."""
     for name, value in ONLY.items():
         fields.expect(name, value)
     fields.ignore(*IGNORED.split())
-    hidden, layers = fields.integer(keys["hidden"]), fields.integer(keys["layers"], most=1000)
-    heads = head_count(fields, keys["heads"], hidden)
-    fields.expect("head_dim", hidden // heads)
-    rope = read_rope(fields, hidden // heads, theta=fields.number(keys["theta"], theta))
+    alike, layers = sizes(fields, keys), fields.integer(keys["layers"], maximum=1000)
+    head_dim = alike["hidden_size"] // alike["heads"]
+    fields.expect("head_dim", head_dim)
+    rope = read_rope(fields, head_dim, theta=fields.number(keys["theta"], theta))
     return EncoderConfig(
-        model_type=fields.raw["model_type"],
-        vocab_size=fields.integer("vocab_size"),
-        hidden_size=hidden,
-        width=fields.integer(keys["width"]),
-        heads=heads,
         context=fields.integer(keys["context"], 8192),
-        layers=(Seen(rope=rope),) * layers,
+        layers=(LayerKind(rope=rope),) * layers,
         norm=NormConfig(fields.number(keys["eps"], 1e-12), "layer", bias=True),
         names=names,
-        quantization=read_quantization(fields),
         gated=True,
         up_bias=False,
-        types=fields.integer("type_vocab_size", types, least=0),
+        types=fields.integer("type_vocab_size", types, minimum=0),
         pairs=True,
         classifier=classifier(fields, "pooler.dense", "classifier"),
         renames=((prefix, ""),),
         unused=(r"pooler\..*", r"cls\..*", r"lm_head\..*"),
+        **alike,
         **different,
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 from .config import POST, AttentionConfig, BlockConfig, ModelConfig
 from .fields import Fields
-from .read import attention, decoder, layer_count, mlp, rms
+from .read import attention, biases, decoder, layer_count, mlp, rms
 
 
 def configure(fields: Fields) -> ModelConfig:
@@ -13,11 +13,10 @@ def configure(fields: Fields) -> ModelConfig:
 
 
 def mixer(fields: Fields, **different: Any) -> AttentionConfig:
-    biased = fields.flag("attention_bias", False)
-    return attention(fields, qk_norm="all", bias=biased, output_bias=biased, **different)
+    return attention(fields, qk_norm="all", **biases(fields), **different)
 
 
 def normed_after(fields: Fields, mixers: Sequence[AttentionConfig]) -> ModelConfig:
-    """The model around its mixers, with norms after each part."""
+    """Return the model of these mixers, with norms after each part."""
     blocks = [BlockConfig(each, mlp(fields), POST) for each in mixers]
     return decoder(fields, blocks, rms(fields, 1e-5))

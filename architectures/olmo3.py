@@ -11,10 +11,10 @@ from .rope import read_local, read_rope
 
 def configure(fields: Fields) -> ModelConfig:
     fields.assume(rope_theta=500_000.0, sliding_window=4096)
-    whole = mixer(fields, rope=None)
-    local = read_local(fields, whole.head_dim, fields.number("rope_theta"), SLIDING)
-    own = {
-        FULL: replace(whole, rope=read_rope(fields, whole.head_dim, layers=FULL)),
-        SLIDING: replace(whole, rope=local, window=needed_window(fields)),
+    usual = mixer(fields, rope=None)
+    local = read_local(fields, usual.head_dim, fields.number("rope_theta"), SLIDING)
+    mixers = {
+        FULL: replace(usual, rope=read_rope(fields, usual.head_dim, layers=FULL)),
+        SLIDING: replace(usual, rope=local, window=needed_window(fields)),
     }
-    return normed_after(fields, [own[kind] for kind in windowed(fields, 4)])
+    return normed_after(fields, [mixers[kind] for kind in windowed(fields, 4)])

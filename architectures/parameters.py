@@ -1,4 +1,4 @@
-"""Where a model's weights come from, as far as its layers are concerned."""
+"""A model's weights, as far as its layers ask for them."""
 
 from typing import Protocol
 
@@ -6,40 +6,42 @@ import mlx.core as mx
 
 from ..kernels.linear.weight import Dense, Quantized
 
+Matrix = Dense | Quantized  # a weight as it is stored
+
 
 class Parameters(Protocol):
-    """Each tensor is taken once, by the name that mlx_lm gives it."""
+    """The tensors of a checkpoint, each taken once by the name that mlx_lm gives it."""
 
     @property
     def dtype(self) -> mx.Dtype:
-        """Of activations, and so of vectors."""
+        """The dtype of activations, and so of vectors."""
         ...
 
     def has(self, name: str) -> bool:
-        """Whether there is a tensor of this name: checkpoints split or join some in two ways."""
+        """Return whether there is such a tensor: some checkpoints split what others join."""
         ...
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Of a tensor that was not taken yet: convolutions are stored in two orders."""
+        """Return the shape of a tensor not yet taken: convolutions are stored in two orders."""
         ...
 
     def vector(self, name: str, *shape: int, dtype: mx.Dtype | None = None) -> mx.array:
-        """A norm's weight or a bias, in the dtype of activations or the one given, evaluated."""
+        """Return a norm's weight or a bias, of dtype `dtype` or that of activations, evaluated."""
         ...
 
     def stack(
-        self, module: str, count: int, rows: int, columns: int, turned: bool = False
-    ) -> Dense | Quantized | None:
-        """`count` matrices stored as one tensor, one below the other; None if not so.
+        self, module: str, count: int, rows: int, columns: int, transposed: bool = False
+    ) -> Matrix | None:
+        """Return `count` matrices stored as one tensor, one below the other; None if not so.
 
-        `turned`: if the tensor has the module's own name, columns come before rows there.
+        `transposed`: if the tensor has the module's name, columns come before rows there.
         """
         ...
 
-    def matrix(self, module: str, rows: int, columns: int) -> Dense | Quantized:
-        """The weight of a module as stored, dense or quantized, evaluated."""
+    def matrix(self, module: str, rows: int, columns: int) -> Matrix:
+        """Return the weight of a module as it is stored, dense or quantized, evaluated."""
         ...
 
     def refuse(self, module: str, why: str) -> ValueError:
-        """To be raised: one sentence on a module that cannot be run as it is stored."""
+        """Return an error to raise: one sentence on a module that cannot be run as it is stored."""
         ...

@@ -1,6 +1,7 @@
-"""Phi 1, 1.5 and 2: both parts of a block side by side, part of a head turned, biases all over."""
+"""Phi 1, 1.5 and 2: both parts of a block in parallel, partial rotary positions, biases."""
 
-from .config import PARALLEL, MlpConfig, ModelConfig, NormConfig
+from .config import PARALLEL, ModelConfig, NormConfig
+from .feed_forward_config import MlpConfig
 from .fields import Fields
 from .read import alike, attention, decoder, read_activation
 

@@ -1,4 +1,4 @@
-"""Phi 3, 3.5 and 4: fused projections, and divisors of its own for each rotary dimension."""
+"""Phi 3, 3.5 and 4: fused projections, and a divisor for each rotary dimension."""
 
 from .config import ModelConfig
 from .fields import Fields

@@ -1,11 +1,11 @@
-"""Phi 3.5 with experts: a router of its own, norms with a mean, biases as the config says."""
+"""Phi 3.5 with experts: another kind of router, norms with a mean, biases as the config says."""
 
 from dataclasses import replace
 
 from .config import ModelConfig, NormConfig, Rope
 from .fields import Fields
 from .mixtral import EXPERTS
-from .read import META, alike, attention, decoder, local_experts, read_window
+from .read import META, alike, attention, biases, decoder, local_experts, read_window
 from .rope import scaling_of
 
 
@@ -21,8 +21,7 @@ def configure(fields: Fields) -> ModelConfig:
         jitter=fields.number("router_jitter_noise", 0.01),
         normalise=False,
     )
-    biased = fields.flag("attention_bias", False)
-    mixer = attention(fields, window=read_window(fields), bias=biased, output_bias=biased)
+    mixer = attention(fields, window=read_window(fields), **biases(fields))
     assert mixer.rope is not None
     mixer = replace(mixer, rope=_sized(fields, mixer.rope))
     return decoder(
@@ -35,7 +34,7 @@ def configure(fields: Fields) -> ModelConfig:
 
 
 def _sized(fields: Fields, rope: Rope) -> Rope:
-    """A scaled rope has its attention factors in the config, for short and for long sequences."""
+    """Add a scaled rope's attention factors, of short and of long sequences."""
     if rope.kind == "default":
         return rope
     scaling = scaling_of(fields)

@@ -1,4 +1,4 @@
-"""Qwen 2 and 2.5: biases on queries, keys and values alone; windows from a given layer on."""
+"""Qwen 2 and 2.5: biases on queries, keys and values alone; windows from some layer on."""
 
 from .config import BlockConfig, ModelConfig
 from .fields import Fields

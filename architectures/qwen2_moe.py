@@ -1,8 +1,9 @@
-"""Qwen 1.5 and 2 with experts, beside one that every token takes as far as a gate lets it."""
+"""Qwen 1.5 and 2 with experts, and a shared one that a gate lets through in part."""
 
 from typing import Any
 
-from .config import BlockConfig, ModelConfig, MoeConfig
+from .config import BlockConfig, ModelConfig
+from .feed_forward_config import MoeConfig
 from .fields import Fields
 from .qwen3_moe import sparse
 from .read import attention, decoder, mixture, mlp, read_windows, rms
@@ -11,10 +12,10 @@ from .read import attention, decoder, mixture, mlp, read_windows, rms
 def configure(fields: Fields) -> ModelConfig:
     fields.assume(intermediate_size=5632, max_position_embeddings=32_768)
     normalise = fields.flag("norm_topk_prob", False)
-    experts = beside_shared(fields, 5632, counts=60, chosens=4, widths=1408, normalise=normalise)
+    experts = with_shared(fields, 5632, counts=60, chosens=4, widths=1408, normalise=normalise)
     chosen, biased = sparse(fields), fields.flag("qkv_bias", True)
     # every second layer of the first ones, where Qwen 2 has all but the first ones
-    windows = read_windows(fields, lambda layer, most: layer < most and layer % 2 == 0)
+    windows = read_windows(fields, lambda layer, limit: layer < limit and layer % 2 == 0)
     blocks = [
         BlockConfig(
             attention(fields, window=window, bias=biased),
@@ -25,8 +26,8 @@ def configure(fields: Fields) -> ModelConfig:
     return decoder(fields, blocks, rms(fields))
 
 
-def beside_shared(fields: Fields, width: int, **different: Any) -> MoeConfig:
-    """Experts, and one that a gate opens, of this width if the config says none."""
+def with_shared(fields: Fields, width: int, **different: Any) -> MoeConfig:
+    """Read experts and a gated shared one, of this width if the config says none."""
     return mixture(
         fields,
         shared_width=fields.integer("shared_expert_intermediate_size", width),

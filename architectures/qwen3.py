@@ -2,7 +2,7 @@
 
 from .config import AttentionConfig, BlockConfig, ModelConfig
 from .fields import Fields
-from .read import attention, decoder, mlp, read_windows, rms
+from .read import attention, biases, decoder, mlp, read_windows, rms
 from .recipe import Recipe
 
 # Qwen3-Reranker's, from its card.
@@ -20,12 +20,12 @@ RECIPE = Recipe(
 
 
 def mixers(fields: Fields, head_dim: int = 0) -> list[AttentionConfig]:
-    """One a layer; `head_dim` if the config says none."""
+    """Read each layer's attention; `head_dim` if the config says none."""
     fields.assume(max_position_embeddings=32_768)
     fields.expect("use_qk_norm", True)
-    biased = fields.flag("attention_bias", False)
+    biased = biases(fields)
     return [
-        attention(fields, head_dim, qk_norm="head", bias=biased, output_bias=biased, window=window)
+        attention(fields, head_dim, qk_norm="head", window=window, **biased)
         for window in read_windows(fields)
     ]
 

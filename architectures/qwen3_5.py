@@ -1,8 +1,9 @@
-"""Qwen 3.5 and 3.6: Qwen3-Next's layers with projections apart, the text side of what sees too."""
+"""Qwen 3.5 and 3.6: Qwen3-Next's layers with separate projections, as the text side of a model."""
 
-from .config import ModelConfig, MoeConfig
+from .config import ModelConfig
+from .feed_forward_config import MoeConfig
 from .fields import Fields
-from .qwen2_moe import beside_shared
+from .qwen2_moe import with_shared
 from .qwen3_next import FURTHER, hybrid
 from .read import INNER, SENSES, layer_count, mlp, text_side
 from .storage import MlxLm
@@ -28,11 +29,11 @@ def _sparse(text: Fields) -> MoeConfig:
     text.ignore("intermediate_size")
     text.expect("norm_topk_prob", True)
     text.expect("decoder_sparse_step", 1)
-    return beside_shared(text, 512, counts=256, chosens=8, widths=512, normalise=True)
+    return with_shared(text, 512, counts=256, chosens=8, widths=512, normalise=True)
 
 
 def _assume(text: Fields, sparsely: bool) -> None:
-    """A config within another leaves out what transformers assumes."""
+    """Assume what a config within another leaves out."""
     text.assume(
         vocab_size=248_320,
         hidden_size=2048 if sparsely else 4096,

@@ -19,7 +19,7 @@ def configure(fields: Fields) -> ModelConfig:
 
 
 def sparse(fields: Fields) -> set[int]:
-    """Which layers have experts: every so many of them, but for those that are named."""
+    """Return the layers that have experts: every so many of them, without those in a list."""
     step, dense = fields.integer("decoder_sparse_step", 1), fields.indices("mlp_only_layers")
     fields.ignore("intermediate_size")  # if no layer is dense
     return {i for i in range(layer_count(fields)) if i not in dense and (i + 1) % step == 0}

@@ -1,4 +1,4 @@
-"""What most families spell alike in a config.json: sizes, layers' kinds, experts, quantization."""
+"""The fields that most families spell alike: sizes, layers' kinds, experts, quantization."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -6,19 +6,16 @@ from typing import Any, cast
 
 from .config import (
     PRE,
-    Activation,
     AttentionConfig,
     BlockConfig,
-    FeedForward,
+    BlockNames,
     LatentConfig,
-    Mixer,
-    MlpConfig,
+    MixerConfig,
     ModelConfig,
-    MoeConfig,
     NormConfig,
-    Places,
     SsmConfig,
 )
+from .feed_forward_config import Activation, FeedForwardConfig, MlpConfig, MoeConfig
 from .fields import Fields
 from .rope import longest, read_rope
 from .storage import Mode, Quantization, Stored
@@ -46,15 +43,15 @@ LARGEST = 3.4e38  # of float32: above it, a limit is none
 
 
 def layer_count(fields: Fields) -> int:
-    return fields.integer("num_hidden_layers", most=10_000)
+    return fields.integer("num_hidden_layers", maximum=10_000)
 
 
 def attention(
     fields: Fields, head_dim: int = 0, share: float = 1.0, **different: Any
 ) -> AttentionConfig:
-    """Llama's attention; `head_dim` if the config says none, `different` what is settled otherwise.
+    """Read Llama's attention; `head_dim` if the config says none, `different` as AttentionConfig.
 
-    Without "rope" in `different` it is the config's own, of so large a `share` of a head.
+    Without "rope" in `different` it is the config's, of so large a `share` of a head.
     """
     hidden, heads = fields.integer("hidden_size"), fields.integer("num_attention_heads")
     if not head_dim and "head_dim" not in fields and hidden % heads:
@@ -62,7 +59,7 @@ def attention(
     kv_heads = fields.integer("num_key_value_heads", heads)
     if heads % kv_heads:
         raise fields.refuse("num_key_value_heads", f"a divisor of {heads} attention heads")
-    dim = fields.integer("head_dim", head_dim or hidden // heads, most=4096)
+    dim = fields.integer("head_dim", head_dim or hidden // heads, maximum=4096)
     if dim % 2:
         raise fields.refuse("head_dim", "an even number")
     rope = different.pop("rope") if "rope" in different else read_rope(fields, dim, share=share)
@@ -70,8 +67,14 @@ def attention(
     return AttentionConfig(heads, kv_heads, dim, **values)
 
 
+def biases(fields: Fields, default: bool = False) -> dict[str, bool]:
+    """Read whether all of attention's projections have biases, as AttentionConfig has it."""
+    biased = fields.flag("attention_bias", default)
+    return {"bias": biased, "output_bias": biased}
+
+
 def mlp(fields: Fields, activation: str = "silu", **different: Any) -> MlpConfig:
-    """The gated feed-forward layer; `activation` if the config says none."""
+    """Read the gated feed-forward layer; `activation` if the config says none."""
     width = fields.integer("intermediate_size")
     return MlpConfig(width, read_activation(fields, activation), **different)
 
@@ -87,9 +90,9 @@ def rms(fields: Fields, default: float = 1e-6, zero_centred: bool = False) -> No
 def decoder(
     fields: Fields, blocks: Sequence[BlockConfig], norm: NormConfig, **different: Any
 ) -> ModelConfig:
-    """The model around its blocks. A window as long as the context is none."""
-    turned = (AttentionConfig, LatentConfig)
-    ropes = [block.mixer.rope for block in blocks if isinstance(block.mixer, turned)]
+    """Return the model of these blocks; `different` as ModelConfig."""
+    roped = (AttentionConfig, LatentConfig)
+    ropes = [block.mixer.rope for block in blocks if isinstance(block.mixer, roped)]
     context = longest(fields)
     stretched = [rope.factor for rope in ropes if rope is not None and rope.kind == "dynamic"]
     values: dict[str, Any] = {
@@ -105,7 +108,7 @@ def decoder(
 
 
 def _both_ways(fields: Fields, blocks: Sequence[BlockConfig]) -> bool:
-    """What transformers lets a config say of any decoder; built where all layers see all."""
+    """Read whether tokens see later ones too, which is built where all layers see all."""
     if fields.flag("is_causal", True):
         return False
     if not all(_plain(block.mixer) for block in blocks):
@@ -113,14 +116,14 @@ def _both_ways(fields: Fields, blocks: Sequence[BlockConfig]) -> bool:
     return True
 
 
-def _plain(mixer: Mixer | None) -> bool:
+def _plain(mixer: MixerConfig | None) -> bool:
     if not isinstance(mixer, AttentionConfig):
         return False
     return mixer.window is None and mixer.softcap is None and not mixer.sinks
 
 
 def text_side(fields: Fields, tied: bool) -> dict[str, Any]:
-    """What ModelConfig has of the text side of a model that sees or hears too."""
+    """Return ModelConfig's fields for the text side of a model that sees or hears too."""
     fields.ignore("vision_config")
     return {
         "model_type": fields.get("model_type"),
@@ -134,14 +137,14 @@ def text_side(fields: Fields, tied: bool) -> dict[str, Any]:
 
 
 def alike(
-    fields: Fields, mixer: AttentionConfig, feed_forward: FeedForward, places: Places = PRE
+    fields: Fields, mixer: AttentionConfig, feed_forward: FeedForwardConfig, names: BlockNames = PRE
 ) -> list[BlockConfig]:
-    """As many blocks as the config has layers, all the same."""
-    return [BlockConfig(mixer, feed_forward, places)] * layer_count(fields)
+    """Return as many blocks as the config has layers, all the same."""
+    return [BlockConfig(mixer, feed_forward, names)] * layer_count(fields)
 
 
 def read_window(fields: Fields, name: str = "sliding_window", default: int = 0) -> int | None:
-    """A window; None where it is absent, null, or no shorter than the context."""
+    """Read a window; None where it is absent, null, or no shorter than the context."""
     if name in fields.raw and fields.get(name) is None:
         return None
     if name not in fields and not default:
@@ -151,7 +154,7 @@ def read_window(fields: Fields, name: str = "sliding_window", default: int = 0) 
 
 
 def layer_kinds(fields: Fields, allowed: Sequence[str], default: Callable[[int], str]) -> list[str]:
-    """`layer_types`, or by the number of a layer where the config has none."""
+    """Read `layer_types`, or `default` of each layer's number where the config has none."""
     layers = layer_count(fields)
     if "layer_types" not in fields:
         return [default(layer) for layer in range(layers)]
@@ -159,23 +162,23 @@ def layer_kinds(fields: Fields, allowed: Sequence[str], default: Callable[[int],
 
 
 def windowed(fields: Fields, every: int) -> list[str]:
-    """By layer: with a window, but for each `every`th, if the config has no list of kinds."""
+    """Read layers' kinds; by default they have a window, but for each `every`th."""
     usual = (FULL, SLIDING)
     return layer_kinds(fields, usual, lambda layer: SLIDING if (layer + 1) % every else FULL)
 
 
 def needed_window(fields: Fields) -> int | None:
-    """A window that may not be null, because without one its layers are not defined."""
+    """Read a window that may not be null, because without one its layers are not defined."""
     fields.integer("sliding_window")
     return read_window(fields)
 
 
 def read_windows(
-    fields: Fields, slides: Callable[[int, int], bool] = lambda layer, most: layer >= most
+    fields: Fields, slides: Callable[[int, int], bool] = lambda layer, limit: layer >= limit
 ) -> list[int | None]:
-    """Qwen's spelling: layer_types says which layers have a window, else `slides`.
+    """Read Qwen's spelling: layer_types says which layers have a window, else `slides`.
 
-    It is asked for each layer's number, with max_window_layers.
+    That takes a layer's number and max_window_layers.
     """
     layers = layer_count(fields)
     fields.assume(sliding_window=4096)
@@ -183,8 +186,8 @@ def read_windows(
     if not fields.flag("use_sliding_window", False) or "sliding_window" not in fields:
         return [None] * layers
     window = read_window(fields)
-    most = fields.integer("max_window_layers", 28, least=0)
-    usual = [SLIDING if slides(layer, most) else FULL for layer in range(layers)]
+    limit = fields.integer("max_window_layers", 28, minimum=0)
+    usual = [SLIDING if slides(layer, limit) else FULL for layer in range(layers)]
     kinds = layer_kinds(fields, (FULL, SLIDING), lambda layer: usual[layer])
     return [None if kind == FULL else window for kind in kinds]
 
@@ -200,40 +203,40 @@ def mixture(
     widths: int = 0,
     **different: Any,
 ) -> MoeConfig:
-    """Experts, by the names of their three sizes and the defaults of these (0: none)."""
+    """Read experts, by the names of their three sizes and the defaults of these (0: none)."""
     if count not in fields:
         count = SAVED_AS.get(count, count)
-    experts = fields.integer(count, counts or None, most=4096)
+    experts = fields.integer(count, counts or None, maximum=4096)
     values: dict[str, Any] = {"activation": read_activation(fields, "silu")} | different
     return MoeConfig(
         experts,
-        fields.integer(chosen, chosens or None, most=experts),
+        fields.integer(chosen, chosens or None, maximum=experts),
         fields.integer(width, widths or None),
         **values,
     )
 
 
 def local_experts(fields: Fields, **different: Any) -> MoeConfig:
-    """Experts as Mixtral's config spells their sizes; `different` as of `mixture`."""
+    """Read experts as Mixtral's config spells their sizes; `different` as in `mixture`."""
     return mixture(fields, count="num_local_experts", width="intermediate_size", **different)
 
 
 def time_limits(fields: Fields) -> tuple[float, float]:
-    """Of a state space's time steps; infinity is a number to Python, an object to transformers."""
+    """Read the bounds of time steps; infinity is a number to Python, an object to transformers."""
     name, expected = "time_step_limit", "two numbers from 0 on, the least first"
-    found = fields.get(name)
-    if found is None:
+    limits = fields.get(name)
+    if limits is None:
         return 0.0, math.inf
-    if not isinstance(found, list) or len(found) != 2:
+    if not isinstance(limits, list) or len(limits) != 2:
         raise fields.refuse(name, expected)
-    least, most = (math.inf if each == {"__float__": "Infinity"} else each for each in found)
-    if type(least) not in (int, float) or type(most) not in (int, float) or not 0 <= least <= most:
+    low, high = (math.inf if each == {"__float__": "Infinity"} else each for each in limits)
+    if type(low) not in (int, float) or type(high) not in (int, float) or not 0 <= low <= high:
         raise fields.refuse(name, expected)
-    return float(least), math.inf if most > LARGEST else float(most)
+    return float(low), math.inf if high > LARGEST else float(high)
 
 
 def state_space(fields: Fields, *, heads: int, **sizes: Any) -> SsmConfig:
-    """What Nemotron-H and Mamba 2 spell alike of it; `sizes` are the others."""
+    """Read a state space as Nemotron-H and Mamba 2 spell it; `sizes` are what they do not."""
     groups = fields.integer("n_groups", 8)
     if heads % groups:
         raise fields.refuse("n_groups", f"a divisor of {heads} heads")
@@ -241,7 +244,7 @@ def state_space(fields: Fields, *, heads: int, **sizes: Any) -> SsmConfig:
         heads=heads,
         groups=groups,
         norm_groups=groups,
-        width=fields.integer("conv_kernel", 4, least=2, most=8),
+        width=fields.integer("conv_kernel", 4, minimum=2, maximum=8),
         bias=fields.flag("use_bias", False),
         conv_bias=fields.flag("use_conv_bias", True),
         **sizes,
@@ -249,51 +252,51 @@ def state_space(fields: Fields, *, heads: int, **sizes: Any) -> SsmConfig:
 
 
 def read_quantization(fields: Fields) -> Quantization:
-    """MLX writes the same object twice; other tools' quantization_config has a quant_method."""
+    """Read MLX's object, which it writes twice, or the one of other tools, with a quant_method."""
     name = "quantization" if "quantization" in fields else "quantization_config"
     if name not in fields:
         return Quantization()
-    found = fields.table(name)
-    if "quant_method" in found:
-        return _foreign(found)
-    if "quant_algo" in found:
-        raise found.refuse("quant_algo", "a quant_method, fp8 or mxfp4")
-    default = _stored(found)
+    table = fields.table(name)
+    if "quant_method" in table:
+        return _foreign(table)
+    if "quant_algo" in table:
+        raise table.refuse("quant_algo", "a quant_method, fp8 or mxfp4")
+    default = _stored(table)
     modules: dict[str, Stored | None] = {}
-    for module, value in found.raw.items():
+    for module, value in table.raw.items():
         if isinstance(value, dict):
-            modules[module] = _stored(found.table(module))
+            modules[module] = _stored(table.table(module))
         elif isinstance(value, bool):
-            found.ignore(module)
+            table.ignore(module)
             modules[module] = default if value else None
     return Quantization(default, modules)
 
 
-def _stored(found: Fields) -> Stored:
-    mode = cast(Mode, found.choice("mode", ("affine", *FLOATING), "affine"))
+def _stored(table: Fields) -> Stored:
+    mode = cast(Mode, table.choice("mode", ("affine", *FLOATING), "affine"))
     if mode != "affine":
         group, bits = FLOATING[mode]
-        found.expect("group_size", group)
-        found.expect("bits", bits)
+        table.expect("group_size", group)
+        table.expect("bits", bits)
         return Stored(group, bits, mode)
-    group, bits = found.integer("group_size"), found.integer("bits")
+    group, bits = table.integer("group_size"), table.integer("bits")
     if group not in AFFINE_GROUPS:
-        raise found.refuse("group_size", "one of " + ", ".join(map(str, AFFINE_GROUPS)))
+        raise table.refuse("group_size", "one of " + ", ".join(map(str, AFFINE_GROUPS)))
     if bits not in AFFINE_BITS:
-        raise found.refuse("bits", "one of " + ", ".join(map(str, AFFINE_BITS)))
+        raise table.refuse("bits", "one of " + ", ".join(map(str, AFFINE_BITS)))
     return Stored(group, bits)
 
 
-def _foreign(found: Fields) -> Quantization:
-    """Layouts that are read as they are: DeepSeek's FP8 and gpt-oss's MXFP4."""
-    method = found.choice("quant_method", ("fp8", "mxfp4"), "fp8")
-    found.ignore("activation_scheme", "fmt", "modules_to_not_convert", "scale_fmt", "dequantize")
-    found.ignore("ignored_layers")
+def _foreign(table: Fields) -> Quantization:
+    """Read a layout that is used as it is stored: DeepSeek's FP8 and gpt-oss's MXFP4."""
+    method = table.choice("quant_method", ("fp8", "mxfp4"), "fp8")
+    table.ignore("activation_scheme", "fmt", "modules_to_not_convert", "scale_fmt", "dequantize")
+    table.ignore("ignored_layers")
     if method == "mxfp4":
         return Quantization(method="mxfp4")
-    if "weight_block_size" in found.raw and "weight_block_size" not in found:
+    if "weight_block_size" in table.raw and "weight_block_size" not in table:
         return Quantization(method="fp8", block=None)
-    block = found.get("weight_block_size") or [128, 128]
+    block = table.get("weight_block_size") or [128, 128]
     if not isinstance(block, list) or len(block) != 2 or not all(type(b) is int for b in block):
-        raise found.refuse("weight_block_size", "two whole numbers")
+        raise table.refuse("weight_block_size", "two whole numbers")
     return Quantization(method="fp8", block=(block[0], block[1]))

@@ -1,4 +1,4 @@
-"""What a reranker is asked whose checkpoint says nothing of it, as its card has it."""
+"""The prompt of rerankers whose checkpoints say nothing of it, as their cards have it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How to ask a model that says nothing of it whether a document answers a query.
+    """The prompt that asks a model whether a document answers a query.
 
     `text` has places for an instruction, a query and a document; the score is the logit of the
     token `yes` as the next one, less that of `no`.

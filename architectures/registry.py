@@ -1,4 +1,4 @@
-"""Which module knows which model_type that writes text; importable without mlx, for a server."""
+"""The module of each model_type that writes text; importable without mlx, for a server."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -62,12 +62,12 @@ FAMILIES = {
 
 
 def supported() -> list[str]:
-    """All families, the encoders among them, which embed and rank but write no text."""
+    """Return all families, among them the encoders, which embed and rank but write no text."""
     return sorted({*FAMILIES, *ENCODERS})
 
 
 def configure(raw: Mapping[str, Any]) -> ModelConfig:
-    """Reads a parsed config.json through its family's module."""
+    """Read a parsed config.json through its family's module; ConfigError where it cannot be."""
     model_type = raw.get("model_type")
     if isinstance(model_type, str) and model_type in ENCODERS:
         raise ConfigError(

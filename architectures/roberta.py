@@ -9,7 +9,7 @@ def configure(fields: Fields) -> EncoderConfig:
     return learned(
         fields,
         "roberta",
-        after_padding(fields, fields.integer("pad_token_id", 1, least=0)),
+        after_padding(fields, fields.integer("pad_token_id", 1, minimum=0)),
         types=fields.integer("type_vocab_size", 2),
         classifier=classifier(fields, "classifier.dense", "classifier.out_proj"),
     )

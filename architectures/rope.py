@@ -1,6 +1,7 @@
-"""The spellings of rotary positions in a config.json, as `Rope`."""
+"""The spellings of rotary positions in a config.json, read as one `Rope`."""
 
 import math
+from dataclasses import replace
 
 from .config import Rope
 from .fields import Fields
@@ -13,10 +14,10 @@ ORIGINAL = "original_max_position_embeddings"
 def read_rope(
     fields: Fields, head_dim: int, *, share: float = 1.0, layers: str = "", theta: float = 10_000.0
 ) -> Rope:
-    """transformers 5 keeps all in rope_parameters; 4 has rope_theta beside rope_scaling.
+    """Read rope_parameters, as transformers 5 has all, or 4's rope_theta and rope_scaling.
 
-    `share` of the head turns if the config does not say how much; `layers` is the kind of layer
-    whose values are wanted, where a config has several sets of them.
+    `share` of the head rotates if the config does not say how much; `layers` is the kind of layer
+    whose values are read, where a config has several sets of them.
     """
     scaling = scaling_of(fields, layers)
     theta = scaling.number("rope_theta", fields.number("rope_theta", theta))
@@ -31,13 +32,15 @@ def read_rope(
     scaling.ignore("type", "mrope_section", "mrope_interleaved")  # of images alone
     fields.ignore(ORIGINAL)  # what the kind has no use for
     kind = scaling.choice(name, SPELLINGS, KINDS[0])
-    if kind == "proportional":  # pairs are of the whole head, though but a share of them turns
-        return Rope(head_dim, theta, kind, scaling.number("factor", 1.0), turning=dims)
-    return READERS[kind](fields, scaling, Rope(dims, theta))
+    if kind == "proportional":  # pairs span the head, though only a share of them rotates
+        return Rope(head_dim, theta, kind, scaling.number("factor", 1.0), rotated_dims=dims)
+    if kind not in READERS:
+        return Rope(dims, theta)
+    return READERS[kind](fields, scaling, Rope(dims, theta, kind))
 
 
 def read_local(fields: Fields, head_dim: int, theta: float, layers: str) -> Rope:
-    """Of the kind of layers that is not scaled by configs with one set of values."""
+    """Read the rope of layers that a config with one set of values does not scale."""
     name = "rope_parameters"
     if name not in fields:
         return Rope(head_dim, theta)
@@ -49,6 +52,7 @@ def read_local(fields: Fields, head_dim: int, theta: float, layers: str) -> Rope
 
 
 def scaling_of(fields: Fields, layers: str = "") -> Fields:
+    """Return the table that says how positions are scaled, of these layers if it has several."""
     name = "rope_scaling" if "rope_scaling" in fields else "rope_parameters"
     scaling = fields.table(name)
     sets = [key for key, value in scaling.raw.items() if isinstance(value, dict)]
@@ -61,39 +65,29 @@ def scaling_of(fields: Fields, layers: str = "") -> Fields:
 
 
 def longest(fields: Fields) -> int:
+    """Return the context, in tokens."""
     return fields.integer("max_position_embeddings", 2048)
 
 
 def _original(fields: Fields, scaling: Fields) -> int:
-    """Where transformers looks for it, in its order."""
+    """Return the context before scaling, from where transformers looks for it, in its order."""
     return fields.integer(ORIGINAL, scaling.integer(ORIGINAL, longest(fields)))
 
 
-def _default(fields: Fields, scaling: Fields, rope: Rope) -> Rope:
-    return rope
-
-
 def _linear(fields: Fields, scaling: Fields, rope: Rope) -> Rope:
-    return Rope(rope.dims, rope.theta, "linear", scaling.number("factor"))
+    return replace(rope, factor=scaling.number("factor"))
 
 
 def _dynamic(fields: Fields, scaling: Fields, rope: Rope) -> Rope:
-    return Rope(rope.dims, rope.theta, "dynamic", scaling.number("factor"), context=longest(fields))
+    return replace(rope, factor=scaling.number("factor"), context=longest(fields))
 
 
 def _llama3(fields: Fields, scaling: Fields, rope: Rope) -> Rope:
     low, high = scaling.number("low_freq_factor"), scaling.number("high_freq_factor")
     if high <= low:
         raise scaling.refuse("high_freq_factor", f"more than low_freq_factor, {low}")
-    return Rope(
-        rope.dims,
-        rope.theta,
-        "llama3",
-        factor=scaling.number("factor"),
-        original_context=_original(fields, scaling),
-        low=low,
-        high=high,
-    )
+    factor, original = scaling.number("factor"), _original(fields, scaling)
+    return replace(rope, factor=factor, original_context=original, low=low, high=high)
 
 
 def _yarn(fields: Fields, scaling: Fields, rope: Rope) -> Rope:
@@ -103,10 +97,8 @@ def _yarn(fields: Fields, scaling: Fields, rope: Rope) -> Rope:
     some, every = scaling.optional("mscale"), scaling.optional("mscale_all_dim")
     if some and every:
         attention = magnitude(factor, some) / magnitude(factor, every)
-    return Rope(
-        rope.dims,
-        rope.theta,
-        "yarn",
+    return replace(
+        rope,
         factor=factor,
         original_context=original,
         fast=scaling.number("beta_fast", 32.0),
@@ -117,7 +109,7 @@ def _yarn(fields: Fields, scaling: Fields, rope: Rope) -> Rope:
 
 
 def _longrope(fields: Fields, scaling: Fields, rope: Rope) -> Rope:
-    """Phi-3's scheme: a divisor for each dimension, one set of them for short sequences."""
+    """Phi-3's scheme has a divisor for each dimension, and a set of them for short sequences."""
     original = _original(fields, scaling)
     if original < 2:
         raise (fields if ORIGINAL in fields else scaling).refuse(ORIGINAL, "more than 1")
@@ -125,10 +117,9 @@ def _longrope(fields: Fields, scaling: Fields, rope: Rope) -> Rope:
     attention = 1.0
     if factor > 1:
         attention = math.sqrt(1 + math.log(factor) / math.log(original))
-    return Rope(
-        rope.dims,
-        rope.theta,
-        "longrope",
+    return replace(
+        rope,
+        kind="longrope",
         original_context=original,
         attention_factor=scaling.number("attention_factor", attention),
         short_factors=scaling.numbers("short_factor", rope.dims // 2),
@@ -137,19 +128,18 @@ def _longrope(fields: Fields, scaling: Fields, rope: Rope) -> Rope:
 
 
 def score_scale(fields: Fields, rope: Rope) -> float:
-    """What DeepSeek multiplies scores by where positions are stretched: a magnitude, squared."""
+    """Return what DeepSeek multiplies scores by where positions are stretched."""
     scale = scaling_of(fields).optional("mscale_all_dim")
     return magnitude(rope.factor, scale) ** 2 if scale and rope.kind != "default" else 1.0
 
 
 def magnitude(factor: float, scale: float) -> float:
-    """Section 3.4 of the YaRN paper (arXiv 2309.00071)."""
+    """Return YaRN's size of queries and keys (arXiv 2309.00071, section 3.4)."""
     return 1.0 if factor <= 1 else 0.1 * scale * math.log(factor) + 1.0
 
 
+# What the kinds need besides dims and theta.
 READERS = {
-    "default": _default,
-    "mrope": _default,
     "linear": _linear,
     "dynamic": _dynamic,
     "llama3": _llama3,

@@ -1,4 +1,4 @@
-"""Seed-OSS: Llama with heads of a width of their own, and biases below queries, keys and values."""
+"""Seed-OSS: Llama with a width of heads in the config, and biases on queries, keys and values."""
 
 from .config import ModelConfig
 from .fields import Fields

@@ -1,4 +1,4 @@
-"""What Gemma 3n and 4 share: layers that lend keys and values, and embeddings for each layer."""
+"""What Gemma 3n and 4 have alike: layers that share keys and values, embeddings for each layer."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,30 +10,30 @@ from .read import decoder, read_activation, rms
 
 
 def sources(fields: Fields, kinds: Sequence[str]) -> list[int | None]:
-    """Of each layer the block whose keys and values it takes, or its own number if it lends them.
+    """Return for each layer the block whose keys and values it takes, if several take these.
 
     The last layers take those of the last one before them that is of their kind.
     """
-    borrowers = fields.integer("num_kv_shared_layers", 0, least=0, most=len(kinds) - 1)
-    first = len(kinds) - borrowers
-    lenders = {kind: layer for layer, kind in enumerate(kinds[:first])}
-    if not set(kinds[first:]) <= set(lenders):
-        raise fields.refuse("num_kv_shared_layers", "layers of each kind before those that borrow")
-    lent = {lenders[kind] for kind in kinds[first:]}
+    name = "num_kv_shared_layers"
+    first = len(kinds) - fields.integer(name, 0, minimum=0, maximum=len(kinds) - 1)
+    last = {kind: layer for layer, kind in enumerate(kinds[:first])}
+    if not set(kinds[first:]) <= set(last):
+        raise fields.refuse(name, "layers of each kind before those that share")
+    shared = {last[kind] for kind in kinds[first:]}
     return [
-        lenders[kind] if layer >= first or layer in lent else None
+        last[kind] if layer >= first or layer in shared else None
         for layer, kind in enumerate(kinds)
     ]
 
 
-def borrowed(mixers: Sequence[SharingConfig]) -> tuple[str, ...]:
-    """The tensors that published checkpoints have for layers which do not use them."""
-    layers = "|".join(str(layer) for layer, mixer in enumerate(mixers) if mixer.borrows)
+def unused_kv(mixers: Sequence[SharingConfig]) -> tuple[str, ...]:
+    """Return patterns of tensors that checkpoints have for layers which reuse keys and values."""
+    layers = "|".join(str(layer) for layer, mixer in enumerate(mixers) if mixer.reuses_kv)
     return (rf".*\.layers\.({layers})\.self_attn\.(k_proj|v_proj|k_norm)\.",) if layers else ()
 
 
 def around(fields: Fields, blocks: Sequence[BlockConfig], **different: Any) -> ModelConfig:
-    """The model around its blocks."""
+    """Return the model of these blocks."""
     return decoder(
         fields,
         blocks,
@@ -46,7 +46,7 @@ def around(fields: Fields, blocks: Sequence[BlockConfig], **different: Any) -> M
 
 
 def _per_layer(fields: Fields) -> PerLayerConfig | None:
-    width = fields.integer("hidden_size_per_layer_input", 256, least=0)
+    width = fields.integer("hidden_size_per_layer_input", 256, minimum=0)
     size = fields.integer("vocab_size_per_layer_input", 262_144)
     activation = read_activation(fields, TANH, "hidden_activation")
     return PerLayerConfig(size, width, activation) if width else None

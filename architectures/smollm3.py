@@ -4,7 +4,18 @@ from dataclasses import replace
 
 from .config import BlockConfig, ModelConfig
 from .fields import Fields
-from .read import FULL, SLIDING, attention, decoder, layer_count, layer_kinds, mlp, read_window, rms
+from .read import (
+    FULL,
+    SLIDING,
+    attention,
+    biases,
+    decoder,
+    layer_count,
+    layer_kinds,
+    mlp,
+    read_window,
+    rms,
+)
 
 
 def configure(fields: Fields) -> ModelConfig:
@@ -15,35 +26,34 @@ def configure(fields: Fields) -> ModelConfig:
         tie_word_embeddings=True,
     )
     fields.ignore("is_llama_config", "max_window_layers", "sliding_window")
-    biased = fields.flag("attention_bias", False)
-    mixer = attention(fields, bias=biased, output_bias=biased)
+    mixer = attention(fields, **biases(fields))
     feed_forward = mlp(fields, bias=fields.flag("mlp_bias", False))
     blocks = [
-        BlockConfig(replace(mixer, rope=mixer.rope if turns else None, window=window), feed_forward)
-        for turns, window in zip(_turned(fields), _windows(fields), strict=True)
+        BlockConfig(replace(mixer, rope=mixer.rope if roped else None, window=window), feed_forward)
+        for roped, window in zip(_with_rope(fields), _windows(fields), strict=True)
     ]
     return decoder(fields, blocks, rms(fields))
 
 
-def _turned(fields: Fields) -> list[bool]:
-    """By layer: whether it knows positions. The config's own list may be longer."""
+def _with_rope(fields: Fields) -> list[bool]:
+    """Return which layers have positions; the config's list may be longer than its layers."""
     layers, name = layer_count(fields), "no_rope_layers"
     every = fields.integer("no_rope_layer_interval", 4)
     if name not in fields:
         return [(layer + 1) % every != 0 for layer in range(layers)]
-    found = fields.get(name)
-    known = isinstance(found, list) and all(each in (0, 1) for each in found)
-    if not known or len(found) < layers:
+    listed = fields.get(name)
+    known = isinstance(listed, list) and all(each in (0, 1) for each in listed)
+    if not known or len(listed) < layers:
         raise fields.refuse(name, f"{layers} numbers, 1 for a layer that has positions, else 0")
-    return [bool(each) for each in found[:layers]]
+    return [bool(each) for each in listed[:layers]]
 
 
 def _windows(fields: Fields) -> list[int | None]:
-    """By layer. Layers without positions have one, unless the config has a list of kinds."""
+    """Return each layer's window: of those without positions, if the config lists no kinds."""
     slides = fields.flag("use_sliding_window", False) and "sliding_window" in fields
     if not slides:
         layer_kinds(fields, [FULL], lambda layer: FULL)
         return [None] * layer_count(fields)
-    turned, window = _turned(fields), read_window(fields)
-    kinds = layer_kinds(fields, (FULL, SLIDING), lambda i: FULL if turned[i] else SLIDING)
+    with_rope, window = _with_rope(fields), read_window(fields)
+    kinds = layer_kinds(fields, (FULL, SLIDING), lambda i: FULL if with_rope[i] else SLIDING)
     return [window if kind == SLIDING else None for kind in kinds]

@@ -1,6 +1,7 @@
 """StarCoder 2: norms with a mean, a feed-forward layer without a gate, biases everywhere."""
 
-from .config import MlpConfig, ModelConfig, NormConfig
+from .config import ModelConfig, NormConfig
+from .feed_forward_config import MlpConfig
 from .fields import Fields
 from .read import alike, attention, decoder, read_activation, read_window
 

@@ -13,35 +13,37 @@ Cache = Pages | States | None  # one a block, as ModelConfig.caches describes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Step:
+class StepRows:
     """The rows of a step, one a token.
 
     `layouts` has one for each of ModelConfig.windows; they differ in slots and tables alone.
-    `runs`, where layers keep a state or see both ways: the same rows, by sequence. `reaches`
+    `runs`, where layers keep a state or see both ways: the same rows, by sequence. `max_lens`
     (rows,) int32, where a rope varies: how many tokens the row's sequence may come to have.
     """
 
     layouts: tuple[Layout, ...]
     positions: mx.array  # (rows,) int32
     runs: Runs | None = None
-    reaches: mx.array | None = None
+    max_lens: mx.array | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Turns:
-    """A step, with the rotary positions of its rows: a table for each of ModelConfig.ropes.
+class StepContext:
+    """A step's rows with what every layer needs of them, computed once.
 
-    `inputs`: (rows, layers, width), each layer's own embeddings. `lent`: by number of their block,
-    the keys and values of these rows that later blocks take.
+    `tables` has the rotary positions for each of ModelConfig.ropes, `no_rope` the empty ones of
+    layers without positions, where there are any. `inputs`: (rows, layers, width), each layer's own
+    embeddings. `shared_kv`: by number of their block, keys and values of these rows that later
+    blocks take.
     """
 
-    step: Step
+    rows: StepRows
     tables: tuple[Table, ...]
-    still: Table | None  # of layers without positions, where there are any
+    no_rope: Table | None
     inputs: mx.array | None = None
-    lent: dict[int, mx.array] = field(default_factory=dict)
+    shared_kv: dict[int, mx.array] = field(default_factory=dict)
 
     def table(self, rope: int | None) -> Table:
-        table = self.still if rope is None else self.tables[rope]
+        table = self.no_rope if rope is None else self.tables[rope]
         assert table is not None
         return table

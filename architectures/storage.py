@@ -1,4 +1,4 @@
-"""How a checkpoint's numbers are stored: quantized modules, and what mlx_lm does with a family."""
+"""How a checkpoint's numbers are stored: quantized modules, and families in mlx_lm's layout."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ NOTHING = r"\Z."  # a pattern that nothing matches
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """How one module is quantized, in the layout of MLX."""
+    """The quantization of one module, in the layout of MLX."""
 
     group: int
     bits: int
@@ -22,13 +22,13 @@ class Stored:
 
     @property
     def entry(self) -> dict[str, int | str]:
-        """As a config says it, and mx.quantize takes it."""
+        """The fields by their names in a config and in mx.quantize."""
         return {"group_size": self.group, "bits": self.bits, "mode": self.mode}
 
 
 @dataclass(frozen=True, slots=True)
 class Quantization:
-    """`modules` holds the exceptions by module name; None there means not quantized.
+    """A checkpoint's quantization; `modules` has the exceptions by name, None if not quantized.
 
     `method` is a foreign layout ("fp8": DeepSeek's, in blocks of `block`, which is a whole matrix
     where it is None) or "mlx".
@@ -42,7 +42,7 @@ class Quantization:
 
 @dataclass(frozen=True, slots=True)
 class MlxLm:
-    """What sets a family apart where a checkpoint is written for mlx_lm.
+    """The rules of a family where a checkpoint is written for mlx_lm.
 
     `model_type` is mlx_lm's name of it, if that is another one; `experts` the module that has
     them, below the feed-forward layer's. The others are patterns of whole names: `rules` of tensors

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from ..architectures.step import Step
+from ..architectures.step import StepRows
 from ..kernels.attention.pages import PAGE, Layout, Prefill
 from ..kernels.recurrent.runs import Runs
 from .scheduler import Work
@@ -20,7 +20,7 @@ class Batch:
     """
 
     tokens: mx.array  # (rows,) int32
-    step: Step
+    step: StepRows
     rows: mx.array  # (wanted,) int32
     sequences: tuple[int, ...]  # the requests that the work is of
     positions: np.ndarray  # as in the step
@@ -44,7 +44,7 @@ def build(work: Sequence[Work], copies: Sequence[tuple[int, int]] = ()) -> Batch
         Layout(placed, _slots(table, owners, positions), belong, mx.array(table), decodes, prefills)
         for table in tables
     )
-    step = Step(layouts, placed, _runs(work), _reaches(work, counts))
+    step = StepRows(layouts, placed, _runs(work), _reaches(work, counts))
     tokens = np.concatenate([_tokens(item) for item in work]).astype(np.int32)
     return Batch(
         mx.array(tokens),

@@ -7,7 +7,7 @@ import mlx.core as mx
 
 from ..architectures.config import Paged
 from ..architectures.decoder import Decoder
-from ..architectures.step import Cache, Step
+from ..architectures.step import Cache, StepRows
 from ..kernels.attention.pages import PAGE, TAIL_PAGES, Pages, flush
 from ..kernels.recurrent.runs import States
 from .batch import Batch
@@ -54,7 +54,7 @@ class Runner:
         mx.eval(arrays_of(caches))
         self._caches = caches
 
-    def _turn(self, batch: Batch) -> Step:
+    def _turn(self, batch: Batch) -> StepRows:
         """Brings into the pools what has to be there before the step, and begins its tails."""
         positions, decoding = batch.positions.tolist(), batch.decodes == len(batch.sequences)
         turns = [

@@ -4,45 +4,44 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from ..config import AltUpConfig, MlpConfig, ModelConfig, PerLayerConfig, SharingConfig
+from ..config import AltUpConfig, ModelConfig, PerLayerConfig, SharingConfig
+from ..feed_forward_config import MlpConfig
 from ..parameters import Parameters
-from ..step import Cache, Turns
+from ..step import Cache, StepContext
 from .linear import Linear
 from .mlp import MLP, AnyMLP
 from .norm import AnyNorm
 from .norm import load as load_norm
-from .per_layer import Gate
+from .per_layer import PerLayerGate
 from .sharing_attention import SharingAttention
 
-LEAST = 1e-5  # of the mean square of what is scaled
+MIN_MEAN_SQUARE = 1e-5  # of what is scaled
 
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """From a token's embedding to its streams, and from these back to one hidden state."""
+    """The projections from a token's embedding to its streams, and back to one hidden state."""
 
-    into: Linear  # of all streams but the first
+    into: Linear  # all streams but the first
     back: tuple[Linear, ...]
 
     @classmethod
-    def load(cls, parameters: Parameters, config: ModelConfig, own: AltUpConfig) -> "Streams":
-        hidden, others = config.hidden_size, range(own.streams - 1)
-        into, back = (
-            [(f"{config.model}.{name}.{i}", hidden) for i in others]
-            for name in ("altup_projections", "altup_unembed_projections")
-        )
+    def load(cls, parameters: Parameters, model: ModelConfig, config: AltUpConfig) -> "Streams":
+        hidden, others = model.hidden_size, range(config.streams - 1)
+        into = [(f"{model.model}.altup_projections.{i}", hidden) for i in others]
+        back = (f"{model.model}.altup_unembed_projections.{i}" for i in others)
         return cls(
             Linear.load(parameters, into, hidden, bias=False),
-            tuple(Linear.load(parameters, [each], hidden, bias=False) for each in back),
+            tuple(Linear.one(parameters, each, hidden, hidden) for each in back),
         )
 
     def spread(self, x: mx.array) -> mx.array:
-        """(rows, hidden_size) to (rows, streams, hidden_size)."""
+        """Return (rows, streams, hidden_size) of (rows, hidden_size)."""
         others = self.into(x).reshape(x.shape[0], -1, x.shape[1])
         return mx.concatenate([x[:, None], _as_large(others, x[:, None])], axis=1)
 
     def gather(self, x: mx.array) -> mx.array:
-        """The reverse; streams count alike."""
+        """Return (rows, hidden_size), to which all streams count alike."""
         total = first = x[:, 0]
         for stream, back in enumerate(self.back, 1):
             total = total + _as_large(back(x[:, stream]), first)
@@ -50,14 +49,14 @@ class Streams:
 
 
 def _as_large(x: mx.array, like: mx.array) -> mx.array:
-    """x by the root mean square of `like`."""
+    """Scale x to the root mean square of `like`."""
     size = mx.sqrt(mx.mean(like * like, axis=-1, keepdims=True))
-    return x * size / mx.sqrt(mx.maximum(mx.mean(x * x, axis=-1, keepdims=True), LEAST))
+    return x * size / mx.sqrt(mx.maximum(mx.mean(x * x, axis=-1, keepdims=True), MIN_MEAN_SQUARE))
 
 
 @dataclass(frozen=True, slots=True)
 class AltUp:
-    """How streams are predicted before a block, and corrected after it."""
+    """The prediction of streams before a block, and their correction after it."""
 
     norm: AnyNorm
     router: Linear
@@ -67,23 +66,23 @@ class AltUp:
 
     @classmethod
     def load(
-        cls, parameters: Parameters, config: ModelConfig, own: AltUpConfig, name: str
+        cls, parameters: Parameters, model: ModelConfig, config: AltUpConfig, name: str
     ) -> "AltUp":
-        hidden, streams = config.hidden_size, own.streams
+        hidden, streams = model.hidden_size, config.streams
 
         def linear(part: str, outputs: int, inputs: int) -> Linear:
-            return Linear.load(parameters, [(f"{name}.{part}", outputs)], inputs, bias=False)
+            return Linear.one(parameters, f"{name}.{part}", outputs, inputs)
 
         return cls(
-            load_norm(parameters, f"{name}.router_norm", hidden, config.norm),
+            load_norm(parameters, f"{name}.router_norm", hidden, model.norm),
             linear("modality_router", streams, hidden),
             linear("prediction_coefs", streams**2, streams),
             linear("correction_coefs", streams, streams),
-            own.active,
+            config.active,
         )
 
     def predict(self, x: mx.array) -> mx.array:
-        """(rows, streams, hidden_size) alike: each with a share of every one."""
+        """Return (rows, streams, hidden_size), each stream with a share of every one."""
         rows, streams, _ = x.shape
         shares = self.prediction(self._modes(x[:, self.active])).reshape(rows, streams, streams)
         mixed = x[:, None, 0] * shares[:, :, 0, None]
@@ -92,19 +91,19 @@ class AltUp:
         return mixed + x
 
     def correct(self, predicted: mx.array, computed: mx.array) -> mx.array:
-        """Each stream goes its share of the way that the computed one, (rows, hidden), went."""
+        """Move each stream its share of the way that the computed one, (rows, hidden), went."""
         way = computed - predicted[:, self.active]
         shares = self.correction(self._modes(computed)) + 1
         return predicted + shares[:, :, None] * way[:, None]
 
     def _modes(self, x: mx.array) -> mx.array:
-        """(rows, streams)"""
+        """Return (rows, streams)."""
         return mx.tanh(self.router(self.norm(x) / x.shape[1]))
 
 
 @dataclass(frozen=True, slots=True)
 class Laurel:
-    """A path beside attention through few dimensions."""
+    """A path parallel to attention, through few dimensions."""
 
     left: Linear
     right: Linear
@@ -112,13 +111,13 @@ class Laurel:
 
     @classmethod
     def load(
-        cls, parameters: Parameters, config: ModelConfig, own: AltUpConfig, name: str
+        cls, parameters: Parameters, model: ModelConfig, config: AltUpConfig, name: str
     ) -> "Laurel":
-        hidden = config.hidden_size
+        hidden = model.hidden_size
         return cls(
-            Linear.load(parameters, [(f"{name}.linear_left", own.rank)], hidden, bias=False),
-            Linear.load(parameters, [(f"{name}.linear_right", hidden)], own.rank, bias=False),
-            load_norm(parameters, f"{name}.post_laurel_norm", hidden, config.norm),
+            Linear.one(parameters, f"{name}.linear_left", config.rank, hidden),
+            Linear.one(parameters, f"{name}.linear_right", hidden, config.rank),
+            load_norm(parameters, f"{name}.post_laurel_norm", hidden, model.norm),
         )
 
     def __call__(self, x: mx.array) -> mx.array:
@@ -131,43 +130,43 @@ class AltUpBlock:
     laurel: Laurel
     attention: SharingAttention
     feed_forward: AnyMLP
-    norms: tuple[AnyNorm, ...]  # before and after attention, before and after the feed-forward part
+    norms: tuple[AnyNorm, ...]  # before and after attention, then the feed-forward part
     scale: mx.array | None  # of the computed stream, as the layer's own embedding sees it
-    gate: Gate
+    gate: PerLayerGate
 
     @classmethod
-    def load(cls, parameters: Parameters, config: ModelConfig, layer: int) -> "AltUpBlock":
-        own, name = config.blocks[layer], f"{config.model}.layers.{layer}"
-        altup, per_layer, places = config.altup, config.per_layer, own.places
-        assert isinstance(own.mixer, SharingConfig) and isinstance(own.feed_forward, MlpConfig)
+    def load(cls, parameters: Parameters, model: ModelConfig, layer: int) -> "AltUpBlock":
+        block, name = model.blocks[layer], f"{model.model}.layers.{layer}"
+        altup, per_layer, names = model.altup, model.per_layer, block.names
+        assert isinstance(block.mixer, SharingConfig) and isinstance(block.feed_forward, MlpConfig)
         assert altup is not None and isinstance(per_layer, PerLayerConfig)
         norms = (
-            places.before_mixer,
-            places.after_mixer,
-            places.before_feed_forward,
-            places.after_feed_forward,
+            names.before_mixer,
+            names.after_mixer,
+            names.before_feed_forward,
+            names.after_feed_forward,
         )
-        hidden, scale = config.hidden_size, f"{name}.altup.correct_output_scale"
+        hidden, scale = model.hidden_size, f"{name}.altup.correct_output_scale"
         return cls(
-            AltUp.load(parameters, config, altup, f"{name}.altup"),
-            Laurel.load(parameters, config, altup, f"{name}.laurel"),
-            SharingAttention.load(parameters, config, own.mixer, f"{name}.{places.mixer}"),
-            MLP.load(parameters, config, own.feed_forward, f"{name}.{places.feed_forward}"),
-            tuple(load_norm(parameters, f"{name}.{each}", hidden, config.norm) for each in norms),
+            AltUp.load(parameters, model, altup, f"{name}.altup"),
+            Laurel.load(parameters, model, altup, f"{name}.laurel"),
+            SharingAttention.load(parameters, model, block.mixer, f"{name}.{names.mixer}"),
+            MLP.load(parameters, model, block.feed_forward, f"{name}.{names.feed_forward}"),
+            tuple(load_norm(parameters, f"{name}.{each}", hidden, model.norm) for each in norms),
             parameters.vector(scale, hidden) if altup.scaled else None,
-            Gate.load(parameters, config, per_layer, layer),
+            PerLayerGate.load(parameters, model, per_layer, layer),
         )
 
-    def __call__(self, x: mx.array, turns: Turns, cache: Cache) -> tuple[mx.array, Cache]:
-        """x: (rows, streams, hidden_size)."""
+    def __call__(self, x: mx.array, step: StepContext, cache: Cache) -> tuple[mx.array, Cache]:
+        """Return the block of x, (rows, streams, hidden_size)."""
         predicted = self.altup.predict(x)
         active = predicted[:, self.altup.active]
         before, after, before_ffn, after_ffn = self.norms
         normed = before(active)
-        attended, cache = self.attention(normed, None, None, turns, cache)
+        attended, cache = self.attention(normed, None, None, step, cache)
         active = (active + after(attended) + self.laurel(normed)) * 0.5**0.5
         active = active + after_ffn(self.feed_forward(active, before_ffn, None))
         x = self.altup.correct(predicted, active)
         seen = x[:, self.altup.active]
-        added = self.gate(seen if self.scale is None else seen * self.scale, turns)
+        added = self.gate(seen if self.scale is None else seen * self.scale, step)
         return mx.concatenate([x[:, :1], x[:, 1:] + added[:, None]], axis=1), cache

@@ -9,9 +9,9 @@ from ..parameters import Parameters
 def load(
     parameters: Parameters, module: str, channels: int, width: int, bias: bool, silu: bool = True
 ) -> Convolution:
-    """The one of a module, in float32."""
+    """Return a module's convolution, in float32."""
     name = f"{module}.weight"
-    shape = (channels, width, 1) if is_turned(parameters, name) else (channels, 1, width)
+    shape = (channels, width, 1) if has_mlx_layout(parameters, name) else (channels, 1, width)
     weight = parameters.vector(name, *shape, dtype=mx.float32).reshape(channels, width)
     weight = mx.contiguous(weight.T)
     mx.eval(weight)
@@ -19,6 +19,6 @@ def load(
     return Convolution(weight, added, silu)
 
 
-def is_turned(parameters: Parameters, name: str) -> bool:
-    """Whether it lies as MLX wants it, (channels, width, 1), not (channels, 1, width)."""
+def has_mlx_layout(parameters: Parameters, name: str) -> bool:
+    """Return whether a weight is stored (channels, width, 1), not (channels, 1, width)."""
     return parameters.shape(name)[2:] == (1,)

@@ -10,8 +10,6 @@ from ...kernels.linear.activation import Activation, activate
 from ...kernels.linear.linear import gated_linear, linear
 from ...kernels.linear.linear_mlx import Epilogue
 from ...kernels.linear.weight import (
-    Dense,
-    Quantized,
     Weight,
     arrays_of,
     pack,
@@ -20,13 +18,13 @@ from ...kernels.linear.weight import (
     take_rows,
     with_arrays,
 )
-from ..parameters import Parameters
+from ..parameters import Matrix, Parameters
 from .norm import AnyNorm, fused
 
 
 @dataclass(frozen=True, slots=True)
 class Linear:
-    """More than one part where they could not be joined; their outputs follow one another."""
+    """A linear layer, in several parts where they could not be joined."""
 
     parts: tuple[tuple[Weight, mx.array | None], ...]  # a weight and its bias
 
@@ -34,32 +32,48 @@ class Linear:
     def load(
         cls, parameters: Parameters, modules: Sequence[tuple[str, int]], columns: int, bias: bool
     ) -> "Linear":
-        """modules: names and output sizes, in the order of the result."""
+        """Read modules, given by name and outputs, whose outputs follow one another."""
         weights = [parameters.matrix(name, rows, columns) for name, rows in modules]
         biases = [parameters.vector(f"{name}.bias", rows) for name, rows in modules if bias]
         return cls.joined(weights, biases)
 
     @classmethod
-    def joined(
-        cls, weights: Sequence[Dense | Quantized], biases: Sequence[mx.array] = ()
+    def one(
+        cls, parameters: Parameters, module: str, rows: int, columns: int, bias: bool = False
     ) -> "Linear":
-        """Weights of the same input, with a bias each or with none."""
+        """Read one module, of `rows` outputs."""
+        return cls.load(parameters, [(module, rows)], columns, bias)
+
+    @classmethod
+    def joined(cls, weights: Sequence[Matrix], biases: Sequence[mx.array] = ()) -> "Linear":
+        """Join weights of the same input, with a bias each or with none."""
         return cls(_with_biases([pack(weight) for weight in join(weights)], list(biases)))
 
     @classmethod
     def load_pair(
-        cls, parameters: Parameters, modules: Sequence[str], rows: int, columns: int, bias: bool
+        cls,
+        parameters: Parameters,
+        modules: Sequence[str],
+        rows: int,
+        columns: int,
+        bias: bool,
+        gate_last: bool = False,
     ) -> "Linear":
-        """A gate and its up projection, each of `rows` outputs, for `gated` alone."""
-        gate, up = (parameters.matrix(name, rows, columns) for name in modules)
-        biases = [parameters.vector(f"{name}.bias", rows) for name in modules if bias]
-        return cls.paired(gate, up, biases)
+        """Read a gate and its up projection, each of `rows` outputs, for `gated` alone.
+
+        They are two modules, or one whose first half is the gate, or its last.
+        """
+        size = 2 * rows // len(modules)
+        weights = [parameters.matrix(name, size, columns) for name in modules]
+        biases = [parameters.vector(f"{name}.bias", size) for name in modules if bias]
+        gate, up = halves(weights[0]) if len(weights) == 1 else weights
+        if not gate_last:
+            return cls.paired(gate, up, biases)
+        return cls.paired(up, gate, [half for each in biases for half in mx.split(each, 2)[::-1]])
 
     @classmethod
-    def paired(
-        cls, gate: Dense | Quantized, up: Dense | Quantized, biases: Sequence[mx.array] = ()
-    ) -> "Linear":
-        """A gate and its up projection, for `gated` alone."""
+    def paired(cls, gate: Matrix, up: Matrix, biases: Sequence[mx.array] = ()) -> "Linear":
+        """Join a gate and its up projection, for `gated` alone."""
         paired = pack_pair(gate, up) if storage(gate) == storage(up) else None
         weights = join([gate, up]) if paired is None else ()
         packed = [paired] if paired else [pack(each) for each in weights]
@@ -68,7 +82,7 @@ class Linear:
     def __call__(
         self, x: mx.array, residual: mx.array | None = None, norm: AnyNorm | None = None
     ) -> mx.array:
-        """norm(x) times weight, + bias, + residual."""
+        """Return norm(x) times weight, + bias, + residual."""
         x, norm = fused(x, norm)
         if len(self.parts) == 1:
             ((weight, bias),) = self.parts
@@ -81,7 +95,7 @@ class Linear:
     def gated(
         self, x: mx.array, activation: Activation = "silu", norm: AnyNorm | None = None
     ) -> mx.array:
-        """The same of a gate and what it lets through, joined by the activation."""
+        """Return activation(gate) * up of norm(x), where the parts are a gate and its up part."""
         x, norm = fused(x, norm)
         if len(self.parts) == 1:
             ((weight, bias),) = self.parts
@@ -92,15 +106,15 @@ class Linear:
 def _with_biases(
     weights: Sequence[Weight], biases: list[mx.array]
 ) -> tuple[tuple[Weight, mx.array | None], ...]:
-    """Each weight with its bias, one bias if there is but one weight."""
+    """Return each weight with its bias, one bias if there is but one weight."""
     if biases and len(weights) == 1:
         biases = [_stack(biases)]
-    given: Sequence[mx.array | None] = biases or [None] * len(weights)
-    return tuple(zip(weights, given, strict=True))
+    each: Sequence[mx.array | None] = biases or [None] * len(weights)
+    return tuple(zip(weights, each, strict=True))
 
 
-def join(weights: Sequence[Dense | Quantized]) -> tuple[Dense | Quantized, ...]:
-    """One weight where kind, dtype, bits and group agree, else the parts as they are."""
+def join(weights: Sequence[Matrix]) -> tuple[Matrix, ...]:
+    """Return one weight where kind, dtype, bits and group agree, else the parts as they are."""
     first = weights[0]
     if len(weights) == 1 or any(storage(weight) != storage(first) for weight in weights):
         return tuple(weights)
@@ -109,13 +123,13 @@ def join(weights: Sequence[Dense | Quantized]) -> tuple[Dense | Quantized, ...]:
 
 
 def _stack(parts: Sequence[mx.array]) -> mx.array:
-    """Evaluated at once: what it joins is free before the next layer is read."""
+    """Join arrays and evaluate at once, so that they are free before the next layer is read."""
     joined = parts[0] if len(parts) == 1 else mx.concatenate(list(parts), axis=0)
     mx.eval(joined)
     return joined
 
 
-def halves(weight: Dense | Quantized) -> tuple[Dense | Quantized, Dense | Quantized]:
-    """The first and the last half of a weight's rows."""
+def halves(weight: Matrix) -> tuple[Matrix, Matrix]:
+    """Return the first and the last half of a weight's rows."""
     first, last = np.split(np.arange(weight.outputs), 2)
     return take_rows(weight, first), take_rows(weight, last)

@@ -13,17 +13,15 @@ from ...kernels.linear.weight import Dense, Quantized, Weight, take_rows, widen
 from ...kernels.moe.moe import pack_experts
 from ...kernels.norm.rms_norm import Norm
 from ..config import LatentConfig, ModelConfig
-from ..parameters import Parameters
-from ..step import Cache, Residual, Turns
+from ..parameters import Matrix, Parameters
+from ..step import Cache, Residual, StepContext
 from .linear import Linear
 from .norm import AnyNorm
-
-Stored = Dense | Quantized
 
 
 @dataclass(frozen=True, slots=True)
 class LatentAttention:
-    """Queries are taken into the latent space, what they attend to is taken back to values."""
+    """Attention within the latent space: queries are led into it, and the result back to values."""
 
     inputs: Linear  # queries or their latent, then keys' and values' latent and its rotary part
     query_norm: Norm | None
@@ -37,66 +35,61 @@ class LatentAttention:
 
     @classmethod
     def load(
-        cls, parameters: Parameters, config: ModelConfig, own: LatentConfig, name: str
+        cls, parameters: Parameters, model: ModelConfig, config: LatentConfig, name: str
     ) -> "LatentAttention":
-        absorb, expand = _split(parameters, own, name)
-        rank, dim = own.query_rank, own.nope_dim + own.rope_dim
+        absorb, expand = _split(parameters, config, name)
+        rank, dim = config.query_rank, config.nope_dim + config.rope_dim
+        values = config.heads * config.value_dim
         return cls(
-            _inputs(parameters, config, own, name),
-            Norm(parameters.vector(f"{name}.q_a_layernorm.weight", rank), own.eps)
+            _inputs(parameters, model, config, name),
+            Norm(parameters.vector(f"{name}.q_a_layernorm.weight", rank), config.eps)
             if rank
             else None,
-            Linear.load(parameters, [(f"{name}.q_b_proj", own.heads * dim)], rank, False)
-            if rank
-            else None,
-            pack_experts(absorb, own.heads),
-            pack_experts(expand, own.heads),
-            Linear.load(
-                parameters,
-                [(f"{name}.o_proj", config.hidden_size)],
-                own.heads * own.value_dim,
-                own.bias,
-            ),
-            _heads(parameters, own, name),
-            config.windows.index(None),
-            config.ropes.index(own.rope),
+            Linear.one(parameters, f"{name}.q_b_proj", config.heads * dim, rank) if rank else None,
+            pack_experts(absorb, config.heads),
+            pack_experts(expand, config.heads),
+            Linear.one(parameters, f"{name}.o_proj", model.hidden_size, values, config.bias),
+            _heads(parameters, config, name),
+            model.windows.index(None),
+            model.ropes.index(config.rope),
         )
 
     def __call__(
-        self, x: mx.array, norm: AnyNorm | None, residual: Residual, turns: Turns, cache: Cache
+        self, x: mx.array, norm: AnyNorm | None, residual: Residual, step: StepContext, cache: Cache
     ) -> tuple[mx.array, Cache]:
-        """The attention of norm(x), plus the residual."""
+        """Return the attention of norm(x), plus the residual."""
         assert isinstance(cache, Pages)
-        of, rows = self.heads, x.shape[0]
-        both = self.inputs(x, norm=norm)
-        q, latent = split(both, [both.shape[1] - of.head_dim])
+        heads, rows = self.heads, x.shape[0]
+        inputs = self.inputs(x, norm=norm)
+        q, latent = split(inputs, [inputs.shape[1] - heads.head_dim])
         if self.queries is not None:
             q = self.queries(q, norm=self.query_norm)
-        rest = of.head_dim - of.value_dim
-        q = shaped(head_linear(shaped(q, rows, of.heads, -1), self.absorb, rest), rows, -1)
-        table, layout = turns.table(self.rope), turns.step.layouts[self.group]
-        found, cache = latent_attention(q, latent, of, table, cache, layout)
-        values = head_linear(shaped(found, rows, of.heads, of.value_dim), self.expand)
+        rest = heads.head_dim - heads.value_dim
+        q = shaped(head_linear(shaped(q, rows, heads.heads, -1), self.absorb, rest), rows, -1)
+        table, layout = step.table(self.rope), step.rows.layouts[self.group]
+        attended, cache = latent_attention(q, latent, heads, table, cache, layout)
+        values = head_linear(shaped(attended, rows, heads.heads, heads.value_dim), self.expand)
         return self.output(shaped(values, rows, -1), residual), cache
 
 
-def _inputs(parameters: Parameters, config: ModelConfig, own: LatentConfig, name: str) -> Linear:
-    """Queries that have no latent have no bias either."""
-    hidden, latent = config.hidden_size, (f"{name}.kv_a_proj_with_mqa", own.rank + own.rope_dim)
-    if own.query_rank:
-        modules = [(f"{name}.q_a_proj", own.query_rank), latent]
-        return Linear.load(parameters, modules, hidden, own.bias)
-    queries = (f"{name}.q_proj", own.heads * (own.nope_dim + own.rope_dim))
+def _inputs(parameters: Parameters, model: ModelConfig, config: LatentConfig, name: str) -> Linear:
+    """Join the projections of the layer's input; queries without a latent have no bias."""
+    hidden = model.hidden_size
+    latent = (f"{name}.kv_a_proj_with_mqa", config.rank + config.rope_dim)
+    if config.query_rank:
+        modules = [(f"{name}.q_a_proj", config.query_rank), latent]
+        return Linear.load(parameters, modules, hidden, config.bias)
+    queries = (f"{name}.q_proj", config.heads * (config.nope_dim + config.rope_dim))
     weights = [parameters.matrix(module, rows, hidden) for module, rows in (queries, latent)]
-    if not own.bias:
+    if not config.bias:
         return Linear.joined(weights)
     bias = parameters.vector(f"{latent[0]}.bias", latent[1])
     return Linear.joined(weights, [mx.zeros((queries[1],), bias.dtype), bias])
 
 
-def _split(parameters: Parameters, own: LatentConfig, name: str) -> tuple[Stored, Stored]:
-    """What takes queries into the latent space, and values out of it: apart, or as published."""
-    heads, nope, value, rank = own.heads, own.nope_dim, own.value_dim, own.rank
+def _split(parameters: Parameters, config: LatentConfig, name: str) -> tuple[Matrix, Matrix]:
+    """Return the ways into the latent space and out of it, which most checkpoints have joined."""
+    heads, nope, value, rank = config.heads, config.nope_dim, config.value_dim, config.rank
     absorb = parameters.stack(f"{name}.embed_q", heads, rank, nope)
     expand = parameters.stack(f"{name}.unembed_out", heads, value, rank)
     if absorb is not None and expand is not None:
@@ -104,31 +97,31 @@ def _split(parameters: Parameters, own: LatentConfig, name: str) -> tuple[Stored
     both = parameters.matrix(f"{name}.kv_b_proj", heads * (nope + value), rank)
     rows = np.arange(heads * (nope + value)).reshape(heads, nope + value)
     keys, values = (take_rows(both, part.reshape(-1)) for part in np.split(rows, [nope], axis=1))
-    return _turned(keys, heads), values
+    return _transposed(keys, heads), values
 
 
-def _turned(keys: Stored, heads: int) -> Dense:
-    """(heads * nope_dim, rank) to (heads * rank, nope_dim); groups of codes cannot be turned."""
+def _transposed(keys: Matrix, heads: int) -> Dense:
+    """Return (heads * rank, nope_dim) of (heads * nope_dim, rank), dense: codes lie in groups."""
     wide = keys.weight if isinstance(keys, Dense) else widen(keys)
     if isinstance(keys, Quantized) and not keys.exact:
         wide = wide.astype(mx.float16)
-    turned = mx.unflatten(wide, 0, (heads, -1)).swapaxes(1, 2)
-    turned = mx.contiguous(turned.reshape(-1, turned.shape[-1]))
-    mx.eval(turned)
-    return Dense(turned)
+    out = mx.unflatten(wide, 0, (heads, -1)).swapaxes(1, 2)
+    out = mx.contiguous(out.reshape(-1, out.shape[-1]))
+    mx.eval(out)
+    return Dense(out)
 
 
-def _heads(parameters: Parameters, own: LatentConfig, name: str) -> Heads:
-    """One key head for all; its first dimensions, which are the value, do not turn."""
-    norm = parameters.vector(f"{name}.kv_a_layernorm.weight", own.rank, dtype=mx.float32)
+def _heads(parameters: Parameters, config: LatentConfig, name: str) -> Heads:
+    """Describe the one key head for all; its first dimensions, the value, do not rotate."""
+    norm = parameters.vector(f"{name}.kv_a_layernorm.weight", config.rank, dtype=mx.float32)
     return Heads(
-        own.heads,
+        config.heads,
         1,
-        own.rank + own.rope_dim,
-        own.scale,
-        own.rank,
+        config.rank + config.rope_dim,
+        config.scale,
+        config.rank,
         k_norm=norm,
-        eps=own.eps,
-        interleaved=own.interleaved,
-        turned_from=own.rank,
+        eps=config.eps,
+        interleaved=config.interleaved,
+        turned_from=config.rank,
     )

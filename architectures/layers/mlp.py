@@ -6,9 +6,10 @@ from functools import partial
 import mlx.core as mx
 
 from ...kernels.linear.activation import Activation, activate_plain
-from ..config import MlpConfig, ModelConfig
+from ..config import ModelConfig
+from ..feed_forward_config import MlpConfig
 from ..parameters import Parameters
-from .linear import Linear, halves
+from .linear import Linear
 from .norm import AnyNorm
 
 
@@ -20,21 +21,21 @@ class MLP:
 
     @classmethod
     def load(
-        cls, parameters: Parameters, config: ModelConfig, own: MlpConfig, name: str
+        cls, parameters: Parameters, model: ModelConfig, config: MlpConfig, name: str
     ) -> "AnyMLP":
-        hidden, width = config.hidden_size, own.width
-        gate, up = (f"{name}.{own.gate}", width), (f"{name}.{own.up}", width)
+        hidden, width, bias = model.hidden_size, config.width, config.bias
+        gate, up = (f"{name}.{config.gate}", width), (f"{name}.{config.up}", width)
         # Read last, so that a wrong width is told of the first projection.
-        down = partial(Linear.load, parameters, [(f"{name}.{own.down}", hidden)], width, own.bias)
-        if not own.gated:
-            return PlainMLP(Linear.load(parameters, [up], hidden, own.bias), down(), own.activation)
-        if own.cut is not None:
-            gate_up = Linear.load(parameters, [gate, up], hidden, own.bias)
-            return SparseMLP(gate_up, down(), own.activation, own.cut)
-        return cls(_gate_up(parameters, own, name, hidden), down(), own.activation)
+        down = partial(Linear.one, parameters, f"{name}.{config.down}", hidden, width, bias)
+        if not config.gated:
+            return PlainMLP(Linear.one(parameters, *up, hidden, bias), down(), config.activation)
+        if config.cut is not None:
+            gate_up = Linear.load(parameters, [gate, up], hidden, bias)
+            return SparseMLP(gate_up, down(), config.activation, config.cut)
+        return cls(_gate_up(parameters, config, name, hidden), down(), config.activation)
 
     def __call__(self, x: mx.array, norm: AnyNorm | None, residual: mx.array | None) -> mx.array:
-        """The layer of norm(x), plus the residual."""
+        """Return the layer of norm(x), plus the residual."""
         return self.down(self.gate_up.gated(x, self.activation, norm=norm), residual)
 
 
@@ -45,7 +46,7 @@ class PlainMLP:
     activation: Activation
 
     def __call__(self, x: mx.array, norm: AnyNorm | None, residual: mx.array | None) -> mx.array:
-        """The layer of norm(x), plus the residual."""
+        """Return the layer of norm(x), plus the residual."""
         return self.down(activate_plain(self.up(x, norm=norm), self.activation), residual)
 
 
@@ -57,7 +58,7 @@ class SparseMLP:
     cut: float
 
     def __call__(self, x: mx.array, norm: AnyNorm | None, residual: mx.array | None) -> mx.array:
-        """The layer of norm(x), plus the residual."""
+        """Return the layer of norm(x), plus the residual."""
         gate, up = mx.split(self.gate_up(x, norm=norm), 2, axis=-1)
         mean = mx.mean(gate, axis=-1, keepdims=True)
         spread = mx.sqrt(mx.mean(mx.square(gate - mean), axis=-1, keepdims=True))
@@ -68,12 +69,8 @@ class SparseMLP:
 AnyMLP = MLP | PlainMLP | SparseMLP
 
 
-def _gate_up(parameters: Parameters, own: MlpConfig, name: str, hidden: int) -> Linear:
-    """Two modules, or one that has the gate in its first half."""
-    joint = f"{name}.gate_up_proj"
-    if parameters.has(f"{joint}.weight"):
-        gate, up = halves(parameters.matrix(joint, 2 * own.width, hidden))
-        biases = [parameters.vector(f"{joint}.bias", 2 * own.width)] if own.bias else []
-        return Linear.paired(gate, up, biases)
-    modules = [f"{name}.{own.gate}", f"{name}.{own.up}"]
-    return Linear.load_pair(parameters, modules, own.width, hidden, own.bias)
+def _gate_up(parameters: Parameters, config: MlpConfig, name: str, hidden: int) -> Linear:
+    modules = [f"{name}.gate_up_proj"]
+    if not parameters.has(f"{modules[0]}.weight"):
+        modules = [f"{name}.{config.gate}", f"{name}.{config.up}"]
+    return Linear.load_pair(parameters, modules, config.width, hidden, config.bias)

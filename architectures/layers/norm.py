@@ -1,4 +1,4 @@
-"""Norms as a checkpoint names them, and who takes them into its own work."""
+"""Norms as a checkpoint names them, and which of them the next operation takes along."""
 
 from dataclasses import dataclass, replace
 
@@ -8,28 +8,28 @@ from ...kernels.norm.layer_norm import LayerNorm, layer_norm
 from ...kernels.norm.rms_norm import Norm
 from ..config import NormConfig
 from ..parameters import Parameters
-from .convolution import is_turned
+from .convolution import has_mlx_layout
 
 AnyNorm = Norm | LayerNorm
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeadNorms:
-    """Of each head by itself, with its mean taken away. weight: (heads, head_dim)."""
+    """A norm of each head by itself, its mean taken away; weight: (heads, head_dim)."""
 
     weight: mx.array
     eps: float
 
     def __call__(self, x: mx.array) -> mx.array:
-        """(rows, heads * head_dim) alike."""
+        """Return (rows, heads * head_dim), as x is."""
         each = x.reshape(-1, *self.weight.shape)
         plain = layer_norm(each, mx.ones((each.shape[-1],), x.dtype), None, self.eps)
         return (plain * self.weight).reshape(x.shape)
 
 
-def settled(parameters: Parameters, config: NormConfig) -> NormConfig:
-    """With the question answered whether a conversion has added the 1 to zero-centred weights."""
-    if config.turned is None or not is_turned(parameters, config.turned):
+def resolved(parameters: Parameters, config: NormConfig) -> NormConfig:
+    """Return the config for a checkpoint whose conversion may have added 1 to the weights."""
+    if config.conversion_mark is None or not has_mlx_layout(parameters, config.conversion_mark):
         return config
     return replace(config, zero_centred=False)
 
@@ -43,7 +43,7 @@ def load(parameters: Parameters, module: str, size: int, config: NormConfig) -> 
 
 
 def scale(parameters: Parameters, name: str, size: int, config: NormConfig) -> mx.array:
-    """What a normalised vector is multiplied by; 1 plus a weight stays in float32."""
+    """Return what a normalised vector is multiplied by; 1 plus a weight stays in float32."""
     if not config.weight:
         return mx.ones((size,), parameters.dtype)
     if not config.zero_centred:
@@ -54,7 +54,7 @@ def scale(parameters: Parameters, name: str, size: int, config: NormConfig) -> m
 
 
 def fused(x: mx.array, norm: AnyNorm | None) -> tuple[mx.array, Norm | None]:
-    """x and the norm that the next operation is to take; only root mean square ones can be."""
+    """Return x and the norm that the next operation is to take; a LayerNorm is done here."""
     if isinstance(norm, LayerNorm):
         return norm(x), None
     return x, norm

@@ -9,7 +9,7 @@ from ...kernels.recurrent.conv1d import Convolution, conv1d
 from ...kernels.recurrent.runs import States
 from ..config import ConvConfig, ModelConfig
 from ..parameters import Parameters
-from ..step import Cache, Residual, Turns
+from ..step import Cache, Residual, StepContext
 from . import convolution
 from .linear import Linear
 from .norm import AnyNorm
@@ -23,23 +23,25 @@ class ShortConv:
 
     @classmethod
     def load(
-        cls, parameters: Parameters, config: ModelConfig, own: ConvConfig, name: str
+        cls, parameters: Parameters, model: ModelConfig, config: ConvConfig, name: str
     ) -> "ShortConv":
-        hidden, size = config.hidden_size, own.channels
+        hidden, size = model.hidden_size, config.channels
         return cls(
-            Linear.load(parameters, [(f"{name}.in_proj", 3 * size)], hidden, own.bias),
-            convolution.load(parameters, f"{name}.conv", size, own.width, own.bias, silu=False),
-            Linear.load(parameters, [(f"{name}.out_proj", hidden)], size, own.bias),
+            Linear.one(parameters, f"{name}.in_proj", 3 * size, hidden, config.bias),
+            convolution.load(
+                parameters, f"{name}.conv", size, config.width, config.bias, silu=False
+            ),
+            Linear.one(parameters, f"{name}.out_proj", hidden, size, config.bias),
         )
 
     def __call__(
-        self, x: mx.array, norm: AnyNorm | None, residual: Residual, turns: Turns, cache: Cache
+        self, x: mx.array, norm: AnyNorm | None, residual: Residual, step: StepContext, cache: Cache
     ) -> tuple[mx.array, Cache]:
-        """The layer of norm(x), plus the residual."""
-        runs = turns.step.runs
+        """Return the layer of norm(x), plus the residual."""
+        runs = step.rows.runs
         assert isinstance(cache, States) and runs is not None
         size = self.convolution.weight.shape[1]
-        before, after, inputs = split(self.projections(x, norm=norm), [size, 2 * size])
+        input_gate, output_gate, inputs = split(self.projections(x, norm=norm), [size, 2 * size])
         (state,) = cache.arrays
-        y, state = conv1d(before * inputs, self.convolution, state, runs)
-        return self.output(after * y, residual), States((state,))
+        y, state = conv1d(input_gate * inputs, self.convolution, state, runs)
+        return self.output(output_gate * y, residual), States((state,))

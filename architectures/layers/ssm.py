@@ -11,7 +11,7 @@ from ...kernels.recurrent.runs import States
 from ...kernels.recurrent.ssm_scan import Scan, ssm_scan
 from ..config import ModelConfig, SsmConfig
 from ..parameters import Parameters
-from ..step import Cache, Residual, Turns
+from ..step import Cache, Residual, StepContext
 from . import convolution
 from .linear import Linear
 from .norm import AnyNorm
@@ -27,43 +27,47 @@ class Ssm:
     sizes: SsmConfig
 
     @classmethod
-    def load(cls, parameters: Parameters, config: ModelConfig, own: SsmConfig, name: str) -> "Ssm":
+    def load(
+        cls, parameters: Parameters, model: ModelConfig, config: SsmConfig, name: str
+    ) -> "Ssm":
         def each(part: str) -> mx.array:
-            return parameters.vector(f"{name}.{part}", own.heads, dtype=mx.float32)
+            return parameters.vector(f"{name}.{part}", config.heads, dtype=mx.float32)
 
-        hidden = config.hidden_size
-        inputs = [(f"{name}.in_proj", own.inner + own.channels + own.heads)]
+        hidden = model.hidden_size
+        width = config.inner + config.channels + config.heads
         rates = -mx.exp(each("A_log"))
         mx.eval(rates)
         return cls(
-            Linear.load(parameters, inputs, hidden, own.bias),
-            convolution.load(parameters, f"{name}.conv1d", own.channels, own.width, own.conv_bias),
-            Scan(each("dt_bias"), rates, each("D"), own.least, own.most),
+            Linear.one(parameters, f"{name}.in_proj", width, hidden, config.bias),
+            convolution.load(
+                parameters, f"{name}.conv1d", config.channels, config.width, config.conv_bias
+            ),
+            Scan(each("dt_bias"), rates, each("D"), config.min_step, config.max_step),
             GatedNorm(
-                parameters.vector(f"{name}.norm.weight", own.inner),
-                config.norm.eps,
-                own.norm_groups,
+                parameters.vector(f"{name}.norm.weight", config.inner),
+                model.norm.eps,
+                config.norm_groups,
                 gate_first=True,
             ),
-            Linear.load(parameters, [(f"{name}.out_proj", hidden)], own.inner, own.bias),
-            own,
+            Linear.one(parameters, f"{name}.out_proj", hidden, config.inner, config.bias),
+            config,
         )
 
     def __call__(
-        self, x: mx.array, norm: AnyNorm | None, residual: Residual, turns: Turns, cache: Cache
+        self, x: mx.array, norm: AnyNorm | None, residual: Residual, step: StepContext, cache: Cache
     ) -> tuple[mx.array, Cache]:
-        """The layer of norm(x), plus the residual."""
-        runs, own = turns.step.runs, self.sizes
+        """Return the layer of norm(x), plus the residual."""
+        runs, config = step.rows.runs, self.sizes
         assert isinstance(cache, States) and runs is not None
-        ends = [own.inner, own.inner + own.channels]
-        gates, mixed, steps = split(self.projections(x, norm=norm), ends)
+        bounds = [config.inner, config.inner + config.channels]
+        gates, mixed, steps = split(self.projections(x, norm=norm), bounds)
         inputs, state = cache.arrays
         mixed, inputs = conv1d(mixed, self.convolution, inputs, runs)
-        values, b, c = split(mixed, [own.inner, own.inner + own.groups * own.state])
+        values, b, c = split(mixed, [config.inner, config.inner + config.groups * config.state])
         y, state = ssm_scan(
-            shaped(values, -1, own.heads, own.head_dim),
-            shaped(b, -1, own.groups, own.state),
-            shaped(c, -1, own.groups, own.state),
+            shaped(values, -1, config.heads, config.head_dim),
+            shaped(b, -1, config.groups, config.state),
+            shaped(c, -1, config.groups, config.state),
             steps,
             self.scan,
             state,

@@ -19,7 +19,7 @@ import mlx.core as mx
 import numpy as np
 
 from bessemer.architectures.decoder import Decoder
-from bessemer.architectures.step import Cache, Step
+from bessemer.architectures.step import Cache, StepRows
 from bessemer.bench.compare.contest import Unavailable
 from bessemer.bench.kernels import graph
 from bessemer.bench.kernels.latent_layer import step as latent_step
@@ -56,7 +56,7 @@ def _step(
     placed: Layout,
     tokens: mx.array,
 ) -> mx.array:
-    step = Step((placed,) * len(decoder.config.windows), placed.positions)
+    step = StepRows((placed,) * len(decoder.config.windows), placed.positions)
     logits, _ = decoder(tokens, step, caches, mx.zeros((1,), mx.int32))
     return logits
 

@@ -14,10 +14,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from bessemer.architectures.config import MoeConfig
 from bessemer.architectures.decoder import Block, Decoder
+from bessemer.architectures.feed_forward_config import MoeConfig
 from bessemer.architectures.layers.moe import MoE
-from bessemer.architectures.step import Step
+from bessemer.architectures.step import StepRows
 from bessemer.bench.compare.machine import cpu_tier
 from bessemer.bench.compare.options import numbers
 from bessemer.bench.compare.stats import paired, rotated, summary
@@ -105,7 +105,7 @@ def prefill(model: Model, decoder: Decoder, tokens: int) -> Work:
     )
     words = mx.array(np.random.default_rng(1).integers(1, 500, tokens).astype(np.int32))
     last = mx.array(np.array([tokens - 1], np.int32))
-    step = Step((layout,) * len(windows), layout.positions)
+    step = StepRows((layout,) * len(windows), layout.positions)
     return lambda: mx.eval(decoder(words, step, caches, last)[0])
 
 

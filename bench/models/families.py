@@ -26,12 +26,12 @@ from bessemer.architectures.config import (
     DeltaConfig,
     LatentConfig,
     ModelConfig,
-    MoeConfig,
     SsmConfig,
 )
 from bessemer.architectures.decoder import Decoder
+from bessemer.architectures.feed_forward_config import MoeConfig
 from bessemer.architectures.registry import configure
-from bessemer.architectures.step import Cache, Step
+from bessemer.architectures.step import Cache, StepRows
 from bessemer.bench.compare.machine import cpu_tier
 from bessemer.bench.compare.show import console
 from bessemer.bench.compare.stats import paired, rotated
@@ -101,7 +101,7 @@ def caches(config: ModelConfig, tokens: int) -> list[Cache]:
     return allocate(config, CacheSizes(config.windows, pages, states=1), Format.FLOAT16)
 
 
-def step(config: ModelConfig, start: int, count: int) -> Step:
+def step(config: ModelConfig, start: int, count: int) -> StepRows:
     """The next `count` tokens of the sequence, a run or a single one."""
     positions = mx.array(np.arange(start, start + count, dtype=np.int32))
     table = mx.array(1 + np.arange(-(-(start + count) // PAGE), dtype=np.int32))[None]
@@ -109,7 +109,7 @@ def step(config: ModelConfig, start: int, count: int) -> Step:
     owners = mx.zeros((count,), mx.int32)
     layout = Layout(positions, positions + PAGE, owners, table, int(count == 1), runs)
     mx.eval(positions, table, owners, layout.slots)
-    return Step(
+    return StepRows(
         (layout,) * len(config.windows),
         positions,
         Runs.of([count], [1], [not start]),

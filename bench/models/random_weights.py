@@ -38,7 +38,7 @@ class Drawn:
         return made
 
     def stack(
-        self, module: str, count: int, rows: int, columns: int, turned: bool = False
+        self, module: str, count: int, rows: int, columns: int, transposed: bool = False
     ) -> Dense | Quantized | None:
         if "switch_mlp" not in module and "embed_q" not in module and "unembed_out" not in module:
             return None

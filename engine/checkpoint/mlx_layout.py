@@ -9,7 +9,8 @@ from types import MappingProxyType
 
 import mlx.core as mx
 
-from ...architectures.config import LatentConfig, ModelConfig, MoeConfig
+from ...architectures.config import LatentConfig, ModelConfig
+from ...architectures.feed_forward_config import MoeConfig
 from ...architectures.storage import Arrangement, Stored
 from ...kernels.linear.fp8 import from_fp8
 from .checkpoint import Checkpoint
@@ -190,7 +191,7 @@ def _convolution(source: Source, found: re.Match[str]) -> Iterator[Tensor]:
 def _norm(source: Source, found: re.Match[str]) -> Iterator[Tensor]:
     """Stored less 1, unless a convolution shows that it has been added."""
     old, norm = found[0], source.config.norm
-    less = norm.turned is not None and source.shape(norm.turned)[2:] != (1,)
+    less = norm.conversion_mark is not None and source.shape(norm.conversion_mark)[2:] != (1,)
     yield source.tensor(old, old, change=_more if less else None)
 
 
@@ -216,7 +217,7 @@ def _own(source: Source) -> MoeConfig:
 
 def _turned(source: Source, name: str) -> bool:
     """Whether inputs come before outputs; they do not in modules and biases."""
-    return _own(source).turned and not name.endswith((".weight", "bias"))
+    return _own(source).transposed and not name.endswith((".weight", "bias"))
 
 
 def _half(array: mx.array, half: slice, turned: bool = False) -> mx.array:

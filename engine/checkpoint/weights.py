@@ -93,11 +93,11 @@ class Weights:
         return vector
 
     def stack(
-        self, module: str, count: int, rows: int, columns: int, turned: bool = False
+        self, module: str, count: int, rows: int, columns: int, transposed: bool = False
     ) -> Dense | Quantized | None:
         if f"{module}_blocks" in self._headers:
             return self._blocks(module, count, rows, columns)
-        if turned and module in self._headers:
+        if transposed and module in self._headers:
             return self._turned(module, count, rows, columns)
         for name in (f"{module}.weight", module):  # transformers' stacks are no modules
             if name in self._headers:

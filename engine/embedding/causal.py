@@ -8,7 +8,7 @@ import numpy as np
 
 from ...architectures.config import ModelConfig, Recurrent
 from ...architectures.decoder import Decoder
-from ...architectures.step import Cache, Step
+from ...architectures.step import Cache, StepRows
 from ...kernels.attention.pages import FORMATS, PAGE, Layout, Prefill
 from ...kernels.recurrent.runs import Runs
 from .. import kv_cache
@@ -82,7 +82,7 @@ class TwoWay:
         positions = np.concatenate([np.arange(length) for length in lengths])
         runs = Runs.of(lengths, list(range(len(lengths))), [True] * len(lengths))
         placed = mx.array(positions.astype(np.int32))
-        step = Step((), placed, runs, _reaches(config, lengths, lengths))
+        step = StepRows((), placed, runs, _reaches(config, lengths, lengths))
         x, _ = self.decoder.hidden(_tokens(passages), step, [None] * config.layers)
         mx.eval(x)
         return _split(x, passages)
@@ -111,7 +111,7 @@ def forwards(lengths: Sequence[int], most: int, sequences: int) -> list[list[Pie
     return found
 
 
-def _step(config: ModelConfig, pieces: Sequence[Piece], reaches: Sequence[int]) -> Step:
+def _step(config: ModelConfig, pieces: Sequence[Piece], reaches: Sequence[int]) -> StepRows:
     """Pages and states are dealt out anew: a passage in parts has the same ones each time."""
     counts = [piece.stop - piece.start for piece in pieces]
     owners = np.repeat(np.arange(len(pieces), dtype=np.int32), counts)
@@ -125,7 +125,7 @@ def _step(config: ModelConfig, pieces: Sequence[Piece], reaches: Sequence[int]) 
     layout = Layout(placed, mx.array(slots), mx.array(owners), mx.array(tables), 0, runs)
     fresh = [piece.start == 0 for piece in pieces]
     recurrent = any(isinstance(kept, Recurrent) for kept in config.caches)
-    return Step(
+    return StepRows(
         (layout,) * len(config.windows),
         placed,
         Runs.of(counts, list(range(1, len(pieces) + 1)), fresh) if recurrent else None,

@@ -50,35 +50,35 @@ def by_transformers(case: Case, directory: Path) -> tuple[list[Floats], Shapes]:
 
     auto = getattr(transformers, case.auto)
     fields = json.loads(json.dumps(case.config))
-    made = AutoConfig.for_model(**fields)
-    model = auto.from_config(made, attn_implementation="eager").float()
+    config = AutoConfig.for_model(**fields)
+    model = auto.from_config(config, attn_implementation="eager").float()
     model.save_pretrained(directory / "saved")
     saved = load_file(directory / "saved" / "model.safetensors")
     shapes = {name: ("F32", tuple(array.shape)) for name, array in saved.items()}
     if case.config.get("quantization_config", {}).get("quant_method") == "mxfp4":
         shapes = in_blocks(shapes)
     path = Tiny(case.config, tensors(shapes, case.config)).write(directory / "drawn")
-    made.save_pretrained(path)
+    config.save_pretrained(path)
     model = auto.from_pretrained(path, attn_implementation="eager", dtype=torch.float32).eval()
-    found = {}
+    logits = {}
     with torch.no_grad():
         # The shortest first: dynamic rotary positions remember the longest sequence they have seen.
         for prompt in sorted(prompts(), key=len):
-            found[tuple(prompt)] = model(torch.tensor([prompt])).logits[0].numpy()
-    return [found[tuple(prompt)] for prompt in prompts()], shapes
+            logits[tuple(prompt)] = model(torch.tensor([prompt])).logits[0].numpy()
+    return [logits[tuple(prompt)] for prompt in prompts()], shapes
 
 
 def in_blocks(shapes: Shapes) -> Shapes:
     """gpt-oss's experts, (experts, inputs, outputs) each, as OpenAI publishes them."""
-    found: dict[str, tuple[str, tuple[int, ...]]] = {}
+    out: dict[str, tuple[str, tuple[int, ...]]] = {}
     for name, (dtype, shape) in shapes.items():
         if name.endswith((".experts.gate_up_proj", ".experts.down_proj")):
             experts, inputs, outputs = shape
             grouped = (experts, outputs, inputs // 32)
-            found |= {f"{name}_blocks": ("U8", (*grouped, 16)), f"{name}_scales": ("U8", grouped)}
+            out |= {f"{name}_blocks": ("U8", (*grouped, 16)), f"{name}_scales": ("U8", grouped)}
         else:
-            found[name] = (dtype, shape)
-    return found
+            out[name] = (dtype, shape)
+    return out
 
 
 def by_mlx_lm(case: Case, directory: Path) -> tuple[list[Floats], Shapes]:
@@ -144,21 +144,23 @@ def fresh(name: str, case: Case) -> bool:
     return path.exists() and Golden.read(name).config == case.config
 
 
-def main(wanted: list[str]) -> None:
+def main(prefixes: list[str]) -> None:
     from tests.architectures.parity import Golden
 
     for name, case in cases():
-        asked = any(name.startswith(each) for each in wanted)
-        if not asked and (wanted or fresh(name, case)):
+        asked = any(name.startswith(each) for each in prefixes)
+        if not asked and (prefixes or fresh(name, case)):
             continue
         with tempfile.TemporaryDirectory() as directory:
             source = by_transformers if case.source == "transformers" else by_mlx_lm
             logits, shapes = source(case, Path(directory))
         rows = golden_rows()
-        kept = np.stack([logits[prompt][position] for prompt, position in rows])
-        assert kept.std() >= 1, f"{name}: logits have a standard deviation of {kept.std():.2f}"
-        Golden(kept.astype(np.float32), case.config, shapes).write(name)
-        print(f"{name}: std {kept.std():.2f}, largest {np.abs(kept).max():.1f}", flush=True)
+        sampled = np.stack([logits[prompt][position] for prompt, position in rows])
+        assert sampled.std() >= 1, (
+            f"{name}: logits have a standard deviation of {sampled.std():.2f}"
+        )
+        Golden(sampled.astype(np.float32), case.config, shapes).write(name)
+        print(f"{name}: std {sampled.std():.2f}, largest {np.abs(sampled).max():.1f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,15 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.architectures.tiny import Config, Floats, Tiny
-from tests.architectures.tiny_encoders import CASES, GOLDEN, TYPED, kept, sequences, tensor, types
+from tests.architectures.tiny_encoders import (
+    CASES,
+    GOLDEN,
+    TYPED,
+    sampled,
+    sequences,
+    tensor,
+    types,
+)
 
 
 def run(kind: str, config: Config) -> tuple[dict[str, Any], Floats, Floats | None]:
@@ -26,10 +34,10 @@ def run(kind: str, config: Config) -> tuple[dict[str, Any], Floats, Floats | Non
     from safetensors import safe_open
 
     cls = getattr(transformers, kind)
-    made = transformers.AutoConfig.for_model(**config)
+    model_config = transformers.AutoConfig.for_model(**config)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory)
-        cls(made).save_pretrained(path)
+        cls(model_config).save_pretrained(path)
         saved = json.loads((path / "config.json").read_text())
         with safe_open(path / "model.safetensors", framework="numpy") as file:
             shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
@@ -41,15 +49,15 @@ def run(kind: str, config: Config) -> tuple[dict[str, Any], Floats, Floats | Non
     hidden, scores = [], []
     with torch.no_grad():
         for sequence in sequences(config["model_type"]):
-            given = {"input_ids": torch.tensor([sequence])}
+            inputs = {"input_ids": torch.tensor([sequence])}
             if config["model_type"] in TYPED:
-                given["token_type_ids"] = torch.tensor([types(config["model_type"], sequence)])
-            found = model.eval()(**given, output_hidden_states=True)
+                inputs["token_type_ids"] = torch.tensor([types(config["model_type"], sequence)])
+            out = model.eval()(**inputs, output_hidden_states=True)
             base = getattr(model, model.base_model_prefix, model)
-            last = base(**given).last_hidden_state
-            hidden.append(kept(last[0].numpy()))
+            last = base(**inputs).last_hidden_state
+            hidden.append(sampled(last[0].numpy()))
             if kind.endswith("ForSequenceClassification"):
-                scores.append(found.logits[0].numpy())
+                scores.append(out.logits[0].numpy())
     about = {"config": saved, "shapes": shapes}
     return about, np.stack(hidden), np.stack(scores) if scores else None
 

@@ -23,7 +23,7 @@ MOVED = 1e-2
 
 @dataclass(frozen=True)
 class Golden:
-    """What the reference computed, of which config, on tensors of which names and shapes."""
+    """The logits that the reference computed, with the config and the tensors it had."""
 
     logits: Floats
     config: dict[str, Any]
@@ -52,17 +52,17 @@ def differences(name: str, logits: Mapping[int, Floats]) -> list[float]:
     """The largest of each row of the golden file that was computed; logits by prompt."""
     golden = Golden.read(name).logits
     return [
-        float(np.abs(expected - logits[prompt][position]).max())
-        for expected, (prompt, position) in zip(golden, golden_rows(), strict=True)
+        float(np.abs(reference - logits[prompt][position]).max())
+        for reference, (prompt, position) in zip(golden, golden_rows(), strict=True)
         if prompt in logits and position < len(logits[prompt])
     ]
 
 
 def difference(name: str, logits: list[Floats]) -> float:
     """The largest of all rows of the golden file that are of these prompts, the first ones."""
-    found = differences(name, dict(enumerate(logits)))
-    assert len(found) == sum(prompt < len(logits) for prompt, _ in golden_rows())
-    return max(found)
+    errors = differences(name, dict(enumerate(logits)))
+    assert len(errors) == sum(prompt < len(logits) for prompt, _ in golden_rows())
+    return max(errors)
 
 
 def tiny(name: str, changes: Mapping[str, Any] | None = None) -> Tiny:
@@ -90,8 +90,8 @@ def model(name: str) -> Model:
 
 
 @cache
-def whole(name: str) -> tuple[Floats, ...]:
-    """Logits of all prompts, each by itself and whole."""
+def alone(name: str) -> tuple[Floats, ...]:
+    """Logits of all prompts, each by itself in one piece."""
     return tuple(prefill(model(name), prompt) for prompt in prompts())
 
 
@@ -108,22 +108,22 @@ class Parity:
 
     def test_logits_equal_the_reference(self, case: str) -> None:
         name = f"{self.family}_{case}"
-        assert difference(name, list(whole(name))) <= TOLERANCE
+        assert difference(name, list(alone(name))) <= TOLERANCE
 
     def test_chunks_and_single_tokens_give_the_same_bits(self, case: str) -> None:
         name = f"{self.family}_{case}"
-        text, expected = prompts()[0], whole(name)[0]
+        text, reference = prompts()[0], alone(name)[0]
         for chunk in (7, 33, 64):
-            assert (prefill(model(name), text, chunk) == expected).all()
-        assert (token_by_token(model(name), text) == expected).all()
+            assert (prefill(model(name), text, chunk) == reference).all()
+        assert (token_by_token(model(name), text) == reference).all()
 
     def test_a_crowd_gives_the_same_bits(self, case: str) -> None:
         name = f"{self.family}_{case}"
         together = crowd(model(name), prompts(), chunk=19)
-        assert all((a == b).all() for a, b in zip(whole(name), together, strict=True))
+        assert all((a == b).all() for a, b in zip(alone(name), together, strict=True))
 
     def test_a_field_of_the_config_matters(self, case: str, field: str) -> None:
         name = f"{self.family}_{case}"
         other = loaded(name, {field: self.cases[case].matters[field]})
-        moved = np.abs(prefill(other, prompts()[0]) - whole(name)[0]).max()
+        moved = np.abs(prefill(other, prompts()[0]) - alone(name)[0]).max()
         assert moved > MOVED

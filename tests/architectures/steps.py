@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 
 from bessemer.architectures.config import Paged, Recurrent
-from bessemer.architectures.step import Cache, Step
+from bessemer.architectures.step import Cache, StepRows
 from bessemer.engine.model import Model
 from bessemer.kernels.attention.pages import PAGE, Layout, Pages, Prefill
 from bessemer.kernels.recurrent.runs import Runs, States
@@ -20,18 +20,18 @@ SLOTS = 80  # for states
 class Session:
     """Sequences over one cache; pages are dealt out in a scattered order.
 
-    `reach` says how many tokens a sequence may come to have. Pages that a window has left behind
+    `max_len` says how many tokens a sequence may come to have. Pages that a window has left behind
     are taken out of its table: what stands there instead is full of NaN.
     """
 
     def __init__(
-        self, model: Model, reach: Callable[[int], int], pages: int = POOL, seed: int = 0
+        self, model: Model, max_len: Callable[[int], int], pages: int = POOL, seed: int = 0
     ) -> None:
-        self.model, self.reach = model, reach
+        self.model, self.max_len = model, max_len
         config = model.config
         self.windows = config.windows
-        self.cache = [stale(kept, pages) for kept in config.caches]
-        self.recurrent = any(isinstance(kept, Recurrent) for kept in config.caches)
+        self.cache = [stale(spec, pages) for spec in config.caches]
+        self.recurrent = any(isinstance(spec, Recurrent) for spec in config.caches)
         random = np.random.RandomState(seed)
         self.free = [[int(p) + 1 for p in random.permutation(pages - 1)] for _ in self.windows]
         self.slots = [int(slot) for slot in random.permutation(SLOTS)]
@@ -53,7 +53,7 @@ class Session:
     def step(
         self, decodes: dict[int, int], prefills: dict[int, Sequence[int]]
     ) -> dict[int, Floats]:
-        """One token for each of `decodes`, a run for each of `prefills`: all their logits."""
+        """Feed a token of each of `decodes` and a run of each of `prefills`; return all logits."""
         runs = {s: [token] for s, token in decodes.items()} | {
             s: list(r) for s, r in prefills.items()
         }
@@ -66,20 +66,20 @@ class Session:
             for group in range(len(self.windows))
         )
         flat = mx.array([position for each in positions for position in each], mx.int32)
-        reaches = [self.reach(s) for s, run in runs.items() for _ in run]
+        max_lens = [self.max_len(s) for s, run in runs.items() for _ in run]
         lengths, slots = [len(run) for run in runs.values()], [self.slots[s] for s in runs]
         varies = any(rope.varies for rope in self.model.config.ropes)
-        step = Step(
+        step = StepRows(
             layouts,
             flat,
             Runs.of(lengths, slots, fresh) if self.recurrent else None,
-            mx.array(reaches, mx.int32) if varies else None,
+            mx.array(max_lens, mx.int32) if varies else None,
         )
         tokens = mx.array([token for run in runs.values() for token in run], mx.int32)
-        wanted = mx.arange(tokens.size, dtype=mx.int32)
-        logits, self.cache = self.model.decoder(tokens, step, self.cache, wanted)
-        found = np.array(logits)
-        return {sequence: found[start:stop] for sequence, (start, stop) in rows.items()}
+        every_row = mx.arange(tokens.size, dtype=mx.int32)
+        logits, self.cache = self.model.decoder(tokens, step, self.cache, every_row)
+        flat_logits = np.array(logits)
+        return {sequence: flat_logits[start:stop] for sequence, (start, stop) in rows.items()}
 
     def layout(
         self,
@@ -108,18 +108,18 @@ class Session:
         )
 
 
-def stale(kept: Paged | Recurrent | None, pages: int) -> Cache:
+def stale(spec: Paged | Recurrent | None, pages: int) -> Cache:
     """A layer's cache, full of NaN."""
     nan = float("nan")
-    match kept:
+    match spec:
         case None:
             return None
         case Recurrent(shapes):
             return States(tuple(mx.full((SLOTS, *shape), nan) for shape in shapes))
         case Paged():
-            keys = mx.full((pages, kept.kv_heads, kept.head_dim, PAGE), nan)
-            values = mx.full((pages, kept.kv_heads, PAGE, kept.value_dim), nan)
-            return Pages(keys, values if kept.value_dim else None)
+            keys = mx.full((pages, spec.kv_heads, spec.head_dim, PAGE), nan)
+            values = mx.full((pages, spec.kv_heads, PAGE, spec.value_dim), nan)
+            return Pages(keys, values if spec.value_dim else None)
 
 
 def prefill(model: Model, prompt: Sequence[int], chunk: int | None = None) -> Floats:

@@ -111,16 +111,16 @@ PUBLISHED: dict[str, Any] = {  # CohereForAI/c4ai-command-r7b-12-2024
 
 
 def test_a_published_config() -> None:
-    found = configure(PUBLISHED)
-    assert {block.places for block in found.blocks} == {PARALLEL}
-    mixers = [block.mixer for block in found.blocks[:4]]
-    kept = [(m.window, m.rope is None) for m in mixers if isinstance(m, AttentionConfig)]
-    assert kept == [(4096, False)] * 3 + [(None, True)]
-    assert (found.logit_scale, found.tied, found.norm.kind) == (0.25, True, "layer")
+    config = configure(PUBLISHED)
+    assert {block.names for block in config.blocks} == {PARALLEL}
+    mixers = [block.mixer for block in config.blocks[:4]]
+    layers = [(m.window, m.rope is None) for m in mixers if isinstance(m, AttentionConfig)]
+    assert layers == [(4096, False)] * 3 + [(None, True)]
+    assert (config.logit_scale, config.tied, config.norm.kind) == (0.25, True, "layer")
 
 
 def test_a_config_as_saved_again() -> None:
-    """transformers 4.5x adds the list of kinds, and the pattern under a name of its own."""
+    """transformers 4.5x adds the list of kinds, and the pattern under another name."""
     again = {"layer_types": ([SLIDING] * 3 + [FULL]) * 8, "_sliding_window_pattern": 4}
     assert configure(PUBLISHED | again) == configure(PUBLISHED)
 
@@ -130,8 +130,8 @@ def test_defaults_are_those_of_transformers() -> None:
     bare = {name: value for name, value in PUBLISHED.items() if name not in left}
     assert configure(bare) == configure(PUBLISHED)
     del bare["rope_theta"], bare["logit_scale"]
-    found = configure(bare)
-    assert (found.ropes[0].theta, found.logit_scale) == (10_000.0, 0.0625)
+    config = configure(bare)
+    assert (config.ropes[0].theta, config.logit_scale) == (10_000.0, 0.0625)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,11 @@
-"""Steps of a decoder: which rows have logits, who is beside whom, what is copied."""
+"""Steps of a decoder: which rows have logits, which rows are together, what is copied."""
 
 import mlx.core as mx
 import numpy as np
 import pytest
 
 from bessemer.architectures.config import Paged
-from bessemer.architectures.step import Step
+from bessemer.architectures.step import StepRows
 from bessemer.engine.model import Model
 from bessemer.kernels.attention.pages import PAGE, Format, Layout, Pages, Prefill, zeros
 
@@ -18,54 +18,54 @@ from .tiny import prompts
 def test_a_row_among_64_is_the_row_alone(name: str) -> None:
     text = prompts()[0]
     session = Session(model(name), lambda _: len(text), pages=256)
-    expected = prefill(model(name), text)
+    reference = prefill(model(name), text)
     for i in range(64):
         session.step({}, {i: text[: i + 5]})
-    found = session.step({i: text[i + 5] for i in range(64)}, {})
-    assert all((found[i][0] == expected[i + 5]).all() for i in range(64))
+    rows = session.step({i: text[i + 5] for i in range(64)}, {})
+    assert all((rows[i][0] == reference[i + 5]).all() for i in range(64))
 
 
-def step_of(tokens: list[int]) -> tuple[mx.array, Step]:
-    """A prompt of its own on pages 1 and on."""
+def step_of(tokens: list[int]) -> tuple[mx.array, StepRows]:
+    """A prompt alone, on pages from 1 on."""
     count = len(tokens)
     table = mx.array([list(range(1, 2 + (count - 1) // PAGE))], mx.int32)
     positions, slots = (mx.array(np.arange(count, dtype=np.int32) + n) for n in (0, PAGE))
     owners = mx.array(np.zeros(count, np.int32))
     layout = Layout(positions, slots, owners, table, 0, (Prefill(0, count, count),))
-    return mx.array(tokens, mx.int32), Step((layout,), positions)
+    return mx.array(tokens, mx.int32), StepRows((layout,), positions)
 
 
 @pytest.mark.parametrize("name", ["llama_llama3", "llama_affine"])
 def test_only_the_wanted_rows_have_logits(name: str) -> None:
-    text, found = prompts()[0], model(name)
+    text, loaded = prompts()[0], model(name)
     tokens, step = step_of(text)
-    cache = Session(found, lambda _: len(text)).cache
-    expected = prefill(found, text)
+    cache = Session(loaded, lambda _: len(text)).cache
+    reference = prefill(loaded, text)
     for rows in ([74], [3, 40], []):
-        wanted = mx.array(rows, mx.int32)
-        logits, written = found.decoder(tokens, step, cache, wanted)
-        mx.eval(logits, [array for kept in written if kept for array in kept.arrays])
+        positions = mx.array(rows, mx.int32)
+        logits, written = loaded.decoder(tokens, step, cache, positions)
+        mx.eval(logits, [array for paged in written if paged for array in paged.arrays])
         assert logits.shape == (len(rows), 80)
         assert logits.dtype == mx.float32
-        assert (np.array(logits) == expected[rows]).all()
+        assert (np.array(logits) == reference[rows]).all()
 
 
-def pools(found: Model, pages: int) -> list[Pages]:
-    kept = [cache for cache in found.config.caches if isinstance(cache, Paged)]
-    sizes = [(cache.kv_heads, cache.head_dim, cache.value_dim) for cache in kept]
+def pools(loaded: Model, pages: int) -> list[Pages]:
+    paged = [cache for cache in loaded.config.caches if isinstance(cache, Paged)]
+    sizes = [(cache.kv_heads, cache.head_dim, cache.value_dim) for cache in paged]
     return [zeros(pages, *size, Format.FLOAT32) for size in sizes]
 
 
 def test_a_step_copies_no_pool() -> None:
-    found = model("llama_llama3")
-    cache = pools(found, 8000)
+    loaded = model("llama_llama3")
+    cache = pools(loaded, 8000)
     mx.eval([array for pool in cache for array in pool.arrays])
     tokens, step = step_of(prompts()[0])
     size = cache[0].keys.nbytes
     for _ in range(3):
         mx.reset_peak_memory()
         before = mx.get_active_memory()
-        logits, written = found.decoder(tokens, step, cache, mx.array([0]))
+        logits, written = loaded.decoder(tokens, step, cache, mx.array([0]))
         cache = [pool for pool in written if isinstance(pool, Pages)]
         mx.eval(logits, [array for pool in cache for array in pool.arrays])
         assert mx.get_peak_memory() - before < size / 8

@@ -1,6 +1,7 @@
 """DeepSeek V2 against transformers and mlx_lm."""
 
-from bessemer.architectures.config import LatentConfig, MlpConfig, MoeConfig
+from bessemer.architectures.config import LatentConfig
+from bessemer.architectures.feed_forward_config import MlpConfig, MoeConfig
 from bessemer.architectures.registry import configure
 
 from .parity import Parity

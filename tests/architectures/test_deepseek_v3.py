@@ -1,6 +1,7 @@
 """DeepSeek V3 and Kimi K2 against transformers, and quantized against mlx_lm."""
 
-from bessemer.architectures.config import LatentConfig, MlpConfig, MoeConfig
+from bessemer.architectures.config import LatentConfig
+from bessemer.architectures.feed_forward_config import MlpConfig, MoeConfig
 from bessemer.architectures.registry import configure
 
 from .parity import Parity

@@ -12,14 +12,14 @@ from safetensors.numpy import load_file
 
 from bessemer.architectures.config import ConfigError, NormConfig
 from bessemer.architectures.encoder import Encoder
-from bessemer.architectures.encoder_config import FAMILIES, Positions, Seen, configure
+from bessemer.architectures.encoder_config import FAMILIES, LayerKind, Positions, configure
 from bessemer.architectures.gte import NAMES as GTE
 from bessemer.engine.checkpoint.checkpoint import CheckpointError, open_checkpoint
 from bessemer.engine.checkpoint.weights import Reading, Weights, named
 from tests.kernels.tiers import in_turns, use
 
 from .tiny import Config, Floats, Tiny
-from .tiny_encoders import CASES, GOLDEN, Golden, golden, kept, sequences, types
+from .tiny_encoders import CASES, GOLDEN, Golden, golden, sampled, sequences, types
 
 CLOSE, MOVED = 2e-4, 1e-2
 NAMES = list(CASES)
@@ -43,18 +43,18 @@ def load(path: Path, strict: bool = True, **changes: Any) -> Encoder:
     return encoder
 
 
-def run(encoder: Encoder, given: Sequence[Sequence[int]]) -> tuple[list[Floats], Floats | None]:
+def run(encoder: Encoder, texts: Sequence[Sequence[int]]) -> tuple[list[Floats], Floats | None]:
     """Hidden states of each sequence, and scores where there is a classifier."""
     kind = encoder.config.model_type if encoder.config.pairs else ""
-    found = encoder(given, [types(kind, list(sequence)) for sequence in given])
-    scores = None if encoder.classifier is None else np.array(encoder.classifier(found))
-    return [np.array(rows) for rows in found], scores
+    hidden = encoder(texts, [types(kind, list(sequence)) for sequence in texts])
+    scores = None if encoder.classifier is None else np.array(encoder.classifier(hidden))
+    return [np.array(rows) for rows in hidden], scores
 
 
 def results(encoder: Encoder, case: Golden) -> Floats:
-    """What is most of all looked at: scores, or hidden states."""
+    """Return scores, or hidden states where there are none."""
     hidden, scores = run(encoder, sequences(case.config["model_type"]))
-    return np.stack([kept(rows) for rows in hidden]) if scores is None else scores
+    return np.stack([sampled(rows) for rows in hidden]) if scores is None else scores
 
 
 def test_every_family_has_a_case() -> None:
@@ -66,7 +66,7 @@ def test_every_family_has_a_case() -> None:
 def test_hidden_states_and_scores_are_those_of_transformers(name: str, write: Write) -> None:
     case = golden(name)
     hidden, scores = run(load(write(case.tiny())), sequences(case.config["model_type"]))
-    assert np.abs(np.stack([kept(rows) for rows in hidden]) - case.hidden).max() < CLOSE
+    assert np.abs(np.stack([sampled(rows) for rows in hidden]) - case.hidden).max() < CLOSE
     assert (scores is None) == (case.scores is None)
     if scores is not None and case.scores is not None:
         assert np.abs(scores - case.scores).max() < CLOSE
@@ -79,20 +79,20 @@ def test_on_lower_tiers_too(
     use(monkeypatch, tier)
     case = golden(name)
     hidden, _ = run(load(write(case.tiny())), sequences(case.config["model_type"]))
-    assert np.abs(np.stack([kept(rows) for rows in hidden]) - case.hidden).max() < CLOSE
+    assert np.abs(np.stack([sampled(rows) for rows in hidden]) - case.hidden).max() < CLOSE
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_company_changes_nothing(name: str, write: Write) -> None:
     case = golden(name)
-    encoder, given = load(write(case.tiny())), sequences(case.config["model_type"])
-    together, scores = run(encoder, given)
-    for index, sequence in enumerate(given):
+    encoder, texts = load(write(case.tiny())), sequences(case.config["model_type"])
+    together, scores = run(encoder, texts)
+    for index, sequence in enumerate(texts):
         (alone,), score = run(encoder, [sequence])
         assert np.abs(alone - together[index]).max() < 1e-6
         if score is not None and scores is not None:
             assert np.abs(score[0] - scores[index]).max() < 1e-5
-    mixed, _ = run(encoder, given[::-1])
+    mixed, _ = run(encoder, texts[::-1])
     assert all(np.abs(a - b).max() < 1e-6 for a, b in zip(mixed[::-1], together, strict=True))
 
 
@@ -140,13 +140,13 @@ SAME = {("modernbert", ("layer_types",))}  # the default is what the case has
 @pytest.mark.parametrize(("name", "changes"), FIELDS)
 def test_a_field_of_the_config(name: str, changes: Config, write: Write) -> None:
     case = golden(name)
-    before = results(load(write(case.tiny())), case)
-    after = results(load(write(case.tiny(**changes)), strict=False), case)
-    moved = float(np.abs(after - before).max())
+    plain = results(load(write(case.tiny())), case)
+    changed = results(load(write(case.tiny(**changes)), strict=False), case)
+    moved = float(np.abs(changed - plain).max())
     assert moved == 0 if (name, tuple(changes)) in SAME else moved > MOVED
 
 
-# What a forgetful implementation would do, said in our own config.
+# What a forgetful implementation would do, said in our config.
 LAYER = "layer"
 FORGOTTEN: list[tuple[str, dict[str, Any]]] = [
     ("bert", {"types": 0}),
@@ -163,7 +163,7 @@ FORGOTTEN: list[tuple[str, dict[str, Any]]] = [
     ("mpnet", {"buckets": 0}),
     ("nomic_bert", {"types": 0}),
     ("nomic_bert", {"pairs": False}),
-    ("nomic_bert", {"layers": (Seen(), Seen())}),
+    ("nomic_bert", {"layers": (LayerKind(), LayerKind())}),
     ("gte", {"types": 0}),
     ("gte", {"names": replace(GTE, gate_last=False)}),
     ("gte", {"attention_bias": False}),
@@ -187,13 +187,13 @@ def test_a_forgotten_feature(name: str, changes: dict[str, Any], write: Write) -
 def test_a_forgotten_part_of_the_classifier(forgotten: str, write: Write) -> None:
     case = golden("modernbert_reranker")
     path = write(case.tiny())
-    whole = load(path)
-    assert whole.config.classifier is not None
+    complete = load(path)
+    assert complete.config.classifier is not None
     less = replace(
-        whole.config.classifier, **{forgotten: False if forgotten == "dense_bias" else None}
+        complete.config.classifier, **{forgotten: False if forgotten == "dense_bias" else None}
     )
     forgetful = load(path, strict=False, classifier=less)
-    assert np.abs(results(forgetful, case) - results(whole, case)).max() > MOVED
+    assert np.abs(results(forgetful, case) - results(complete, case)).max() > MOVED
 
 
 @pytest.mark.parametrize(("name", "prefix"), [("bert", "bert."), ("roberta", "roberta.")])
@@ -210,8 +210,8 @@ def test_the_names_of_older_norms(write: Write) -> None:
     arrays = case.tensors()
     for new, old in older.items():
         arrays = {name.replace(new, old): value for name, value in arrays.items()}
-    found = results(load(write(Tiny(case.config, arrays))), case)
-    assert np.abs(found - case.hidden).max() < CLOSE
+    out = results(load(write(Tiny(case.config, arrays))), case)
+    assert np.abs(out - case.hidden).max() < CLOSE
 
 
 def test_the_fields_of_nomics_first_files(write: Write) -> None:
@@ -231,16 +231,16 @@ def test_the_fields_of_nomics_first_files(write: Write) -> None:
         "scale_attn_weights": True,
         "summary_type": "cls_index",
     }
-    own = {name: case.config[name] for name in ("model_type", "vocab_size", "architectures")}
-    encoder = load(write(Tiny(own | first, case.tensors())))
+    required = {name: case.config[name] for name in ("model_type", "vocab_size", "architectures")}
+    encoder = load(write(Tiny(required | first, case.tensors())))
     assert np.abs(results(encoder, case) - case.hidden).max() < CLOSE
     assert encoder.config.context == 160
 
 
 def test_camembert_is_roberta(write: Write) -> None:
     case = golden("roberta")
-    found = results(load(write(case.tiny(model_type="camembert"))), case)
-    assert np.abs(found - case.hidden).max() < CLOSE
+    out = results(load(write(case.tiny(model_type="camembert"))), case)
+    assert np.abs(out - case.hidden).max() < CLOSE
 
 
 def test_quantized_weights_are_their_numbers(tmp_path: Path, write: Write) -> None:
@@ -263,8 +263,8 @@ def test_quantized_weights_are_their_numbers(tmp_path: Path, write: Write) -> No
     config = case.config | sizes
     path = write(Tiny(config | {"quantization": {"group_size": 32, "bits": 8}}))
     mx.save_safetensors(str(path / "model.safetensors"), packed)
-    expected = results(load(write(Tiny(config, dense))), case)
-    assert np.abs(results(load(path), case) - expected).max() < CLOSE
+    reference = results(load(write(Tiny(config, dense))), case)
+    assert np.abs(results(load(path), case) - reference).max() < CLOSE
 
 
 @pytest.mark.parametrize(

@@ -101,11 +101,11 @@ PUBLISHED: dict[str, Any] = {  # LGAI-EXAONE/EXAONE-4.0-32B
 
 
 def test_a_published_config() -> None:
-    found = configure(PUBLISHED)
-    assert {block.places for block in found.blocks} == {POST}
-    mixers = [block.mixer for block in found.blocks[:4]]
-    kept = [(m.window, m.rope is None) for m in mixers if isinstance(m, AttentionConfig)]
-    assert kept == [(4096, False)] * 3 + [(None, True)]
+    config = configure(PUBLISHED)
+    assert {block.names for block in config.blocks} == {POST}
+    mixers = [block.mixer for block in config.blocks[:4]]
+    layers = [(m.window, m.rope is None) for m in mixers if isinstance(m, AttentionConfig)]
+    assert layers == [(4096, False)] * 3 + [(None, True)]
 
 
 def test_kinds_may_be_said_in_three_ways() -> None:
@@ -117,8 +117,8 @@ def test_kinds_may_be_said_in_three_ways() -> None:
 
 def test_without_a_window_all_layers_know_positions() -> None:
     small = {"sliding_window": None, "sliding_window_pattern": None, "layer_types": [FULL] * 64}
-    found = configure(PUBLISHED | small)
-    assert len({block.mixer for block in found.blocks}) == len(found.ropes) == 1
+    config = configure(PUBLISHED | small)
+    assert len({block.mixer for block in config.blocks}) == len(config.ropes) == 1
     with pytest.raises(ConfigError, match="layer_types is"):
         configure(PUBLISHED | {"sliding_window": None})
 

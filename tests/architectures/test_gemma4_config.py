@@ -8,15 +8,14 @@ import pytest
 
 from bessemer.architectures.config import (
     AltUpConfig,
-    BothConfig,
     ConfigError,
-    MlpConfig,
     ModelConfig,
     Paged,
     PerLayerConfig,
     Rope,
     SharingConfig,
 )
+from bessemer.architectures.feed_forward_config import MlpConfig, ParallelConfig
 from bessemer.architectures.registry import configure
 from bessemer.engine.checkpoint.checkpoint import CheckpointError
 from bessemer.engine.model import load
@@ -159,7 +158,7 @@ def mixers(config: ModelConfig) -> list[SharingConfig]:
 
 def test_gemma_3n_borrows_from_the_last_layer_of_each_kind_before() -> None:
     config = configure(GEMMA_3N_E2B)
-    assert config.homes == (*range(20), *([18] * 4 + [19]) * 2)
+    assert config.cache_index == (*range(20), *([18] * 4 + [19]) * 2)
     assert [cache is None for cache in config.caches] == [False] * 20 + [True] * 10
     assert config.altup == AltUpConfig(4, 0, 64, scaled=True)
     assert config.per_layer == PerLayerConfig(262144, 256, "gelu_tanh")
@@ -170,11 +169,11 @@ def test_gemma_3n_borrows_from_the_last_layer_of_each_kind_before() -> None:
 
 def test_gemma_4_has_larger_heads_where_it_sees_all() -> None:
     config = configure(GEMMA_4_E2B)
-    found = mixers(config)
-    assert [m.head_dim for m in found] == ([256] * 4 + [512]) * 7
-    assert found[4].rope == Rope(512, 1e6, "proportional", turning=128)
-    assert found[3].rope == Rope(256, 1e4)
-    assert config.homes == (*range(15), *([13] * 4 + [14]) * 4)
+    layers = mixers(config)
+    assert [m.head_dim for m in layers] == ([256] * 4 + [512]) * 7
+    assert layers[4].rope == Rope(512, 1e6, "proportional", rotated_dims=128)
+    assert layers[3].rope == Rope(256, 1e4)
+    assert config.cache_index == (*range(15), *([13] * 4 + [14]) * 4)
     widths = [b.feed_forward.width for b in config.blocks if isinstance(b.feed_forward, MlpConfig)]
     assert widths == [6144] * 15 + [12288] * 20
     assert config.caches[4] == Paged(1, 512, 512)
@@ -182,20 +181,22 @@ def test_gemma_4_has_larger_heads_where_it_sees_all() -> None:
 
 def test_gemma_4_with_experts_takes_keys_as_values_where_it_sees_all() -> None:
     config = configure(GEMMA_4_26B)
-    found = mixers(config)
-    assert [(m.kv_heads, m.keys_as_values) for m in found[:6]] == [(8, False)] * 5 + [(2, True)]
+    layers = mixers(config)
+    assert [(m.kv_heads, m.keys_as_values) for m in layers[:6]] == [(8, False)] * 5 + [(2, True)]
     both = config.blocks[0].feed_forward
-    assert isinstance(both, BothConfig) and config.per_layer is None
+    assert isinstance(both, ParallelConfig) and config.per_layer is None
     assert (both.dense.width, both.sparse.width) == (2112, 704)
     assert (both.sparse.count, both.sparse.per_token) == (128, 8)
 
 
 def test_what_transformers_saves_of_single_layers_means_the_same() -> None:
     names = ("global_head_dim", "num_global_key_value_heads")
-    own = {f"{layer:02}": {"head_dim": 512, "num_key_value_heads": 2} for layer in range(5, 30, 6)}
+    per_layer = {
+        f"{layer:02}": {"head_dim": 512, "num_key_value_heads": 2} for layer in range(5, 30, 6)
+    }
     text = GEMMA_4_26B["text_config"]
     saved = {name: value for name, value in text.items() if name not in names}
-    saved |= {"per_layer_config": own}
+    saved |= {"per_layer_config": per_layer}
     assert configure(GEMMA_4_26B | {"text_config": saved}) == configure(GEMMA_4_26B)
 
 
@@ -234,8 +235,8 @@ def test_keys_of_layers_that_borrow_are_left_alone(
     for part in ("k_proj.weight", "v_proj.weight", "k_norm.weight"):
         like = model.tensors[f"model.layers.{lender}.self_attn.{part}"]
         model.tensors[f"model.layers.{borrower}.self_attn.{part}"] = np.zeros_like(like)
-    found = load(model.write(tmp_path / "more"))
-    assert difference(name, [prefill(found, prompts()[0])]) <= 2e-4
+    other = load(model.write(tmp_path / "more"))
+    assert difference(name, [prefill(other, prompts()[0])]) <= 2e-4
     del model.tensors[f"model.layers.{lender}.self_attn.k_proj.weight"]
     with pytest.raises(CheckpointError, match="lacks the tensor"):
         load(model.write(tmp_path / "less"))

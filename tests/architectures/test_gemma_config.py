@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from bessemer.architectures.config import AttentionConfig, ConfigError, MlpConfig, ModelConfig, Rope
+from bessemer.architectures.config import AttentionConfig, ConfigError, ModelConfig, Rope
+from bessemer.architectures.feed_forward_config import MlpConfig
 from bessemer.architectures.registry import configure
 from bessemer.engine.model import load
 
@@ -147,27 +148,27 @@ def test_gelu_of_the_first_release_is_the_tanh_form() -> None:
 
 def test_gemma_2_alternates() -> None:
     config = configure(GEMMA_2_27B)
-    found = mixers(config)
-    assert [m.window for m in found] == [4096, None] * 23
-    assert {(m.scale, m.softcap) for m in found} == {(1 / 12, 50.0)}
+    layers = mixers(config)
+    assert [m.window for m in layers] == [4096, None] * 23
+    assert {(m.scale, m.softcap) for m in layers} == {(1 / 12, 50.0)}
     assert config.logit_softcap == 30.0
 
 
 def test_gemma_3_turns_layers_with_a_window_more_slowly() -> None:
-    found = mixers(configure(GEMMA_3_1B))
-    assert [m.window for m in found] == ([512] * 5 + [None]) * 4 + [512] * 2
+    layers = mixers(configure(GEMMA_3_1B))
+    assert [m.window for m in layers] == ([512] * 5 + [None]) * 4 + [512] * 2
     near, far = Rope(256, 10_000.0), Rope(256, 1_000_000.0)
-    assert [m.rope for m in found] == ([near] * 5 + [far]) * 4 + [near] * 2
+    assert [m.rope for m in layers] == ([near] * 5 + [far]) * 4 + [near] * 2
 
 
 def test_a_config_within_another_leaves_defaults_out() -> None:
     config = configure(GEMMA_3_27B)
-    found = mixers(config)
+    layers = mixers(config)
     assert (config.layers, config.context, config.vocab_size) == (62, 131_072, 262_208)
     assert (config.tied, config.model_type) == (True, "gemma3")
-    assert found[5].rope == Rope(128, 1_000_000.0, "linear", 8.0)
-    assert (found[0].rope, found[0].window) == (Rope(128, 10_000.0), 1024)
-    assert {m.scale for m in found} == {168**-0.5}
+    assert layers[5].rope == Rope(128, 1_000_000.0, "linear", 8.0)
+    assert (layers[0].rope, layers[0].window) == (Rope(128, 10_000.0), 1024)
+    assert {m.scale for m in layers} == {168**-0.5}
     least = {"text_config": {"hidden_size": 2560}, "model_type": "gemma3"}
     assert {(m.heads, m.kv_heads, m.head_dim) for m in mixers(configure(least))} == {(8, 4, 256)}
 
@@ -234,5 +235,5 @@ def test_other_names_of_tensors_lead_to_the_same_weights(name: str, tmp_path: Pa
             tensor = re.sub(pattern, into, tensor)
         renamed[tensor] = array
     assert not set(renamed) & set(model.tensors)
-    found = load(Tiny(model.config, renamed).write(tmp_path))
-    assert difference(name, [prefill(found, prompts()[0])]) <= 2e-4
+    other = load(Tiny(model.config, renamed).write(tmp_path))
+    assert difference(name, [prefill(other, prompts()[0])]) <= 2e-4

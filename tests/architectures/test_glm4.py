@@ -91,8 +91,8 @@ class TestGlm4(Parity):
         assert config.norm.eps == 1e-5
 
     def test_what_a_config_leaves_out(self) -> None:
-        named = ("attention_bias", "head_dim", "partial_rotary_factor", "rms_norm_eps")
-        config = configure({name: PUBLISHED[name] for name in PUBLISHED if name not in named})
+        required = ("attention_bias", "head_dim", "partial_rotary_factor", "rms_norm_eps")
+        config = configure({name: PUBLISHED[name] for name in PUBLISHED if name not in required})
         mixer = config.blocks[0].mixer
         assert isinstance(mixer, AttentionConfig) and mixer.head_dim == 128 and mixer.bias
         assert mixer.rope is not None and mixer.rope.dims == 64

@@ -1,6 +1,7 @@
 """GLM 4.5 to 4.7 against transformers, and quantized against mlx_lm."""
 
-from bessemer.architectures.config import AttentionConfig, LatentConfig, MlpConfig, MoeConfig
+from bessemer.architectures.config import AttentionConfig, LatentConfig
+from bessemer.architectures.feed_forward_config import MlpConfig, MoeConfig
 from bessemer.architectures.registry import configure
 
 from .parity import Parity

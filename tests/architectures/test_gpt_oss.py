@@ -2,7 +2,8 @@
 
 import pytest
 
-from bessemer.architectures.config import AttentionConfig, ConfigError, MoeConfig
+from bessemer.architectures.config import AttentionConfig, ConfigError
+from bessemer.architectures.feed_forward_config import MoeConfig
 from bessemer.architectures.registry import configure
 
 from .parity import Parity

@@ -1,6 +1,7 @@
 """Granite 3, dense and with experts, against transformers, and quantized against mlx_lm."""
 
-from bessemer.architectures.config import AttentionConfig, MoeConfig
+from bessemer.architectures.config import AttentionConfig
+from bessemer.architectures.feed_forward_config import MoeConfig
 from bessemer.architectures.registry import configure
 
 from .parity import Parity

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from bessemer.architectures.config import AttentionConfig, ConfigError, MoeConfig, SsmConfig
+from bessemer.architectures.config import AttentionConfig, ConfigError, SsmConfig
+from bessemer.architectures.feed_forward_config import MoeConfig
 from bessemer.architectures.registry import configure
 
 from .parity import Parity
@@ -191,7 +192,7 @@ def test_published_configs_are_understood() -> None:
     config = configure(PUBLISHED)
     first, sixth = config.blocks[0].mixer, config.blocks[5].mixer
     assert isinstance(first, SsmConfig) and isinstance(sixth, AttentionConfig)
-    assert (first.least, first.most, first.channels) == (0, math.inf, 8448)
+    assert (first.min_step, first.max_step, first.channels) == (0, math.inf, 8448)
     assert sixth.rope is None and sixth.scale == 1 / 128
     experts = config.blocks[39].feed_forward
     assert isinstance(experts, MoeConfig) and experts.shared_width == 1536

@@ -27,8 +27,8 @@ NAME = "deepseek_v3_groups_yarn"
 BLOCK = (16, 12)
 
 
-def logits(found: Tiny, path: Path) -> Floats:
-    return prefill(load(found.write(path), Reading(exact=True)), prompts()[0])
+def logits(checkpoint: Tiny, path: Path) -> Floats:
+    return prefill(load(checkpoint.write(path), Reading(exact=True)), prompts()[0])
 
 
 @pytest.mark.parametrize(
@@ -48,49 +48,49 @@ def test_what_is_not_built_is_refused(field: str, value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "named"),
+    ("field", "value", "refused"),
     [("n_group", 3, "n_group"), ("topk_group", 9, "topk_group"), ("n_group", 64, "topk_group")],
 )
-def test_groups_that_cannot_be(field: str, value: int, named: str) -> None:
+def test_groups_that_cannot_be(field: str, value: int, refused: str) -> None:
     limited = {"topk_method": "group_limited_greedy", "n_group": 8, "topk_group": 3}
     configure(PUBLISHED | limited)
-    with pytest.raises(ConfigError, match=named):
+    with pytest.raises(ConfigError, match=refused):
         configure(PUBLISHED | limited | {field: value})
 
 
 def test_layers_that_predict_further_tokens_are_left_out(tmp_path: Path) -> None:
-    found = tiny(NAME)
+    checkpoint = tiny(NAME)
     more = {f"model.layers.3.{part}.weight": np.ones((2, 2), np.float32) for part in ("enorm", "x")}
-    found.tensors |= more
-    assert (logits(found, tmp_path / "a") == logits(tiny(NAME), tmp_path / "b")).all()
-    found.tensors["model.layers.4.enorm.weight"] = np.ones(2, np.float32)
+    checkpoint.tensors |= more
+    assert (logits(checkpoint, tmp_path / "a") == logits(tiny(NAME), tmp_path / "b")).all()
+    checkpoint.tensors["model.layers.4.enorm.weight"] = np.ones(2, np.float32)
     with pytest.raises(CheckpointError, match=r"model\.layers\.4\.enorm"):
-        load(found.write(tmp_path / "c"))
+        load(checkpoint.write(tmp_path / "c"))
 
 
 def test_split_projections_are_the_joint_one(tmp_path: Path) -> None:
-    """MLX's checkpoints hold the keys' part turned, and the values' part by itself."""
-    found = tiny(NAME)
+    """MLX's checkpoints hold the keys' part transposed, and the values' part by itself."""
+    checkpoint = tiny(NAME)
     nope, rank = V3["qk_nope_head_dim"], V3["kv_lora_rank"]
     for layer in range(3):
         name = f"model.layers.{layer}.self_attn"
-        both = found.tensors.pop(f"{name}.kv_b_proj.weight").reshape(4, -1, rank)
+        both = checkpoint.tensors.pop(f"{name}.kv_b_proj.weight").reshape(4, -1, rank)
         keys = np.ascontiguousarray(both[:, :nope].transpose(0, 2, 1))
-        found.tensors[f"{name}.embed_q.weight"] = keys
-        found.tensors[f"{name}.unembed_out.weight"] = np.ascontiguousarray(both[:, nope:])
-    assert (logits(found, tmp_path / "a") == logits(tiny(NAME), tmp_path / "b")).all()
+        checkpoint.tensors[f"{name}.embed_q.weight"] = keys
+        checkpoint.tensors[f"{name}.unembed_out.weight"] = np.ascontiguousarray(both[:, nope:])
+    assert (logits(checkpoint, tmp_path / "a") == logits(tiny(NAME), tmp_path / "b")).all()
 
 
 def test_a_quantized_joint_projection_is_widened_to_16_bits(tmp_path: Path) -> None:
     path = tiny("deepseek_v2_affine").write(tmp_path)
-    found = []
+    absorbed = []
     for exact in (True, False):
         block = load(path, Reading(exact=exact)).decoder.blocks[0]
         assert isinstance(block, Block)
         mixer = block.mixer
         assert isinstance(mixer, LatentAttention) and isinstance(mixer.absorb, Packed)
-        found.append((np.array(widen(mixer.absorb)), mixer.absorb.arrays[0].nbytes))
-    (wide, size), (narrow, half) = found
+        absorbed.append((np.array(widen(mixer.absorb)), mixer.absorb.arrays[0].nbytes))
+    (wide, size), (narrow, half) = absorbed
     assert size == wide.size * 4 and half == wide.size * 2
     assert (narrow == wide.astype(np.float16)).all()
 
@@ -114,12 +114,12 @@ def values_of(codes: NDArray[np.uint8]) -> Floats:
 
 def spread(scales: Floats, shape: tuple[int, ...]) -> Floats:
     """Each scale over its block."""
-    whole = scales.repeat(BLOCK[0], axis=0).repeat(BLOCK[1], axis=1)
-    return whole[: shape[0], : shape[1]]
+    spread_out = scales.repeat(BLOCK[0], axis=0).repeat(BLOCK[1], axis=1)
+    return spread_out[: shape[0], : shape[1]]
 
 
 def to_nearest_16(values: Floats) -> Floats:
-    """What bfloat16 holds, ties to even."""
+    """Round to bfloat16, ties to even."""
     bits = values.view(np.uint32)
     return ((bits + 0x7FFF + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
 
@@ -139,7 +139,7 @@ def relabel(file: Path, names: list[str]) -> None:
     ("model", "chosen"), [(NAME, r"_proj"), ("minimax_m2_half", r"_proj|\.w[123]\.")]
 )
 def test_eight_bit_floats_in_blocks(tmp_path: Path, model: str, chosen: str) -> None:
-    """DeepSeek's own layout, of all projections; the router and the head are as they were."""
+    """DeepSeek's layout of all projections; the router and the head are as they were."""
     plain, coded = tiny(model), tiny(model)
     raw = {"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": list(BLOCK)}
     coded.config = coded.config | {"quantization_config": raw}
@@ -150,6 +150,6 @@ def test_eight_bit_floats_in_blocks(tmp_path: Path, model: str, chosen: str) -> 
         plain.tensors[name] = to_nearest_16(values_of(codes) * spread(scales, codes.shape))
     path = coded.write(tmp_path / "coded")
     relabel(path / "model.safetensors", names)
-    found = prefill(load(path, Reading(exact=True)), prompts()[0])
-    expected = logits(plain, tmp_path / "plain")
-    assert expected.std() > 1 and np.abs(found - expected).max() < 1e-4
+    out = prefill(load(path, Reading(exact=True)), prompts()[0])
+    reference = logits(plain, tmp_path / "plain")
+    assert reference.std() > 1 and np.abs(out - reference).max() < 1e-4

@@ -4,13 +4,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from bessemer.architectures.config import (
-    AttentionConfig,
-    ConfigError,
-    ConvConfig,
-    MlpConfig,
-    MoeConfig,
-)
+from bessemer.architectures.config import AttentionConfig, ConfigError, ConvConfig
+from bessemer.architectures.feed_forward_config import MlpConfig, MoeConfig
 from bessemer.architectures.registry import configure
 
 from .parity import Parity
@@ -255,7 +250,7 @@ def test_transformers_5_spells_the_same_otherwise() -> None:
 
 
 def test_widths_as_published() -> None:
-    """Of LFM2-350M (6656 adjusted) and LFM2-2.6B (not adjusted)."""
+    """The widths are those of LFM2-350M (6656 adjusted) and LFM2-2.6B (not adjusted)."""
     small = {"block_ff_dim": 6656, "hidden_size": 1024, "block_dim": 1024}
     small |= {"conv_dim": 1024, "conv_dim_out": 1024}
     large = {"block_auto_adjust_ff_dim": False, "block_ff_dim": 10752}

@@ -26,5 +26,5 @@ def test_logits_equal_the_reference(tier: str, name: str, monkeypatch: pytest.Mo
     """Fed in one way a model, another from model to model and from tier to tier."""
     use(monkeypatch, tier)
     way = FED[(NAMES.index(name) + LOWER.index(tier)) % len(FED)]
-    found = differences(name, way(loaded(name)))
-    assert found and max(found) <= TOLERANCE
+    errors = differences(name, way(loaded(name)))
+    assert errors and max(errors) <= TOLERANCE

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bessemer.architectures.config import Recurrent
-from bessemer.architectures.step import Cache, Step
+from bessemer.architectures.step import Cache, StepRows
 from bessemer.engine.checkpoint.weights import Reading
 from bessemer.engine.model import Model, load
 from bessemer.kernels.attention.pages import PAGE, Layout, Pages, Prefill
@@ -29,10 +29,10 @@ TOLERANCE = 3e-4
 # see this token differ by as much as logits do; half of the rows do not.
 HALF_MEDIAN, HALF_FIRST = 0.1, 0.05
 
-# The kernels that each must launch, beside those of plain products.
+# The kernels that each must launch, apart from those of plain products.
 KINDS = {
     "llama_llama3": {"attention", "prefill_attention"},
-    "llama_dynamic": {"attention"},  # whose turns differ by sequence
+    "llama_dynamic": {"attention"},  # whose rotations differ by sequence
     "gemma3_text_older": {"attention", "prefill_attention"},  # a group of windows
     "gemma2_alternating": {"attention", "prefill_attention"},  # scores that are capped
     "gpt_oss_yarn": {"attention", "route", "moe_inner", "moe_outer"},  # sinks, clamped experts
@@ -49,10 +49,10 @@ KINDS = {
     "nemotron_h_experts": {"ssm_scan", "choose"},  # experts without a gate
     "nemotron_h_odd_latent": {"ssm_scan", "choose"},
     "phimoe_longrope_biased": {"attention", "moe_inner"},  # a mixer that no kernel has
-    "cohere2_pattern": {"attention"},  # means taken away, parts side by side, neighbours turned
+    "cohere2_pattern": {"attention"},  # means taken away, parts in parallel, interleaved pairs
     "cohere_mqa_normed_biased_untied": {"attention"},  # each head's mean taken away
     "olmo2_mha": {"attention", "rms_norm"},  # norms of all queries, and of all keys
-    "glm4_biased": {"attention", "rms_norm"},  # neighbours turned, in half of a head
+    "glm4_biased": {"attention", "rms_norm"},  # interleaved pairs, in half of a head
     "starcoder2_window_tied": {"attention"},  # no gate
     "gemma3n_sparse_lending": {"attention", "rms_norm"},  # streams, borrowed keys
     "gemma4_per_layer_lending": {"attention", "rms_norm"},
@@ -86,7 +86,7 @@ EVEN = LITE | {
 
 
 class TestEvenLatents(Parity):
-    """Of the widths that the kernel for latents takes, and more heads than a threadgroup has."""
+    """Latents of widths that the kernel takes, with more heads than a threadgroup has."""
 
     family = "deepseek_v2"
     cases = {"even": Case(EVEN, {"rope_theta": 1300.0, "rms_norm_eps": 0.01})}
@@ -99,7 +99,7 @@ def often(chosen: Set[str]) -> list[Any]:
 
 
 def fed(session: Session) -> dict[int, Floats]:
-    """Two prompts: one in two runs, then a token of it beside the other; both; each alone."""
+    """Two prompts: one in two runs, then a token of it with the other; both; each alone."""
     long, short = prompts()[0], prompts()[6]
     steps = [
         session.step({}, {0: long[:42]}),
@@ -112,35 +112,36 @@ def fed(session: Session) -> dict[int, Floats]:
     return {s: np.concatenate([step[s] for step in steps if s in step]) for s in (0, 6)}
 
 
-def reach(sequence: int) -> int:
+def max_len(sequence: int) -> int:
     return len(prompts()[sequence])
 
 
 @pytest.mark.parametrize("name", often(KINDS.keys() - SELDOM))
 def test_the_reference_by_kernels_with_every_access_checked(name: str) -> None:
     with using(Simulator(Options(mode="check"))), watching() as launches:
-        found = differences(name, fed(Session(loaded(name), reach)))
+        errors = differences(name, fed(Session(loaded(name), max_len)))
     ran = {launch.source.name for launch in launches}
     assert ran >= KINDS[name] and (ran & PLAIN or name in ("llama_mxfp8", "llama_nvfp4"))
-    assert len(found) == 7 and max(found) <= TOLERANCE
+    assert len(errors) == 7 and max(errors) <= TOLERANCE
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", OTHERS)
 def test_the_reference_of_every_other_case(name: str) -> None:
     with using(Simulator(Options(mode="check"))):
-        found = differences(name, fed(Session(loaded(name), reach)))
-    assert len(found) == 7 and max(found) <= TOLERANCE
+        errors = differences(name, fed(Session(loaded(name), max_len)))
+    assert len(errors) == 7 and max(errors) <= TOLERANCE
 
 
 def stored_in_half(name: str) -> Model:
-    """With every float of the checkpoint in float16."""
-    whole = tiny(name)
+    """Load the checkpoint with all its floats in float16."""
+    checkpoint = tiny(name)
     half = {
-        n: a.astype(np.float16) if a.dtype == np.float32 else a for n, a in whole.tensors.items()
+        n: a.astype(np.float16) if a.dtype == np.float32 else a
+        for n, a in checkpoint.tensors.items()
     }
     with tempfile.TemporaryDirectory() as directory:
-        return load(Tiny(whole.config, half).write(Path(directory)), Reading(exact=True))
+        return load(Tiny(checkpoint.config, half).write(Path(directory)), Reading(exact=True))
 
 
 def in_half(cache: Cache) -> Cache:
@@ -152,19 +153,19 @@ def in_half(cache: Cache) -> Cache:
 
 
 def hidden(model: Model) -> mx.array:
-    """Of a prompt, of more rows than kernels take for products."""
+    """Return the hidden states of a prompt that has more rows than kernels take for products."""
     config, count = model.config, MAX_ROWS + 1
     positions, runs = mx.arange(count, dtype=mx.int32), (Prefill(0, count, count),)
     owners = mx.zeros(count, mx.int32)
     layout = Layout(positions, PAGE + positions, owners, mx.array([[1]], mx.int32), 0, runs)
-    recurrent = any(isinstance(kept, Recurrent) for kept in config.caches)
-    step = Step(
+    recurrent = any(isinstance(spec, Recurrent) for spec in config.caches)
+    step = StepRows(
         (layout,) * len(config.windows),
         positions,
         Runs.of([count], [0], [True]) if recurrent else None,
         mx.full((count,), count, mx.int32) if any(rope.varies for rope in config.ropes) else None,
     )
-    caches = [in_half(stale(kept, 2)) for kept in config.caches]
+    caches = [in_half(stale(spec, 2)) for spec in config.caches]
     return model.decoder.hidden(positions, step, caches)[0]
 
 
@@ -172,8 +173,8 @@ def hidden(model: Model) -> mx.array:
 def test_activations_of_16_bits_stay_so_and_near_the_reference(name: str) -> None:
     with using(Simulator(Options(mode="fast"))):
         model = stored_in_half(name)
-        session = Session(model, reach)
+        session = Session(model, max_len)
         session.cache = [in_half(cache) for cache in session.cache]
-        found = differences(name, fed(session))
+        errors = differences(name, fed(session))
         assert model.decoder.dtype == hidden(model).dtype == mx.float16
-    assert np.median(found) <= HALF_MEDIAN and found[0] <= HALF_FIRST
+    assert np.median(errors) <= HALF_MEDIAN and errors[0] <= HALF_FIRST

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from bessemer.architectures.config import AttentionConfig, ConfigError, MoeConfig
+from bessemer.architectures.config import AttentionConfig, ConfigError
+from bessemer.architectures.feed_forward_config import MoeConfig
 from bessemer.architectures.registry import configure
 
 from .parity import Parity
@@ -122,15 +123,15 @@ PUBLISHED: dict[str, Any] = {  # MiniMaxAI/MiniMax-M2
 
 
 def test_a_published_config() -> None:
-    found = configure(PUBLISHED)
-    experts, mixer = found.blocks[61].feed_forward, found.blocks[61].mixer
+    config = configure(PUBLISHED)
+    experts, mixer = config.blocks[61].feed_forward, config.blocks[61].mixer
     assert isinstance(experts, MoeConfig) and isinstance(mixer, AttentionConfig)
     assert (experts.count, experts.per_token, experts.width) == (256, 8, 1536)
     assert (experts.scoring, experts.correction) == ("sigmoid", "e_score_correction_bias")
-    assert (mixer.qk_norm, mixer.rope) == ("all", found.ropes[0])
-    assert (found.ropes[0].dims, found.ropes[0].theta) == (64, 5e6)
-    assert found.quantization.method == "fp8"
-    assert found.unused == tuple(rf"model\.layers\.{layer}\." for layer in (62, 63, 64))
+    assert (mixer.qk_norm, mixer.rope) == ("all", config.ropes[0])
+    assert (config.ropes[0].dims, config.ropes[0].theta) == (64, 5e6)
+    assert config.quantization.method == "fp8"
+    assert config.unused == tuple(rf"model\.layers\.{layer}\." for layer in (62, 63, 64))
 
 
 def test_defaults_are_those_of_transformers() -> None:

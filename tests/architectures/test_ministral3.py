@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from bessemer.architectures.config import AttentionConfig, BlockConfig, ConfigError, MlpConfig, Rope
+from bessemer.architectures.config import AttentionConfig, BlockConfig, ConfigError, Rope
+from bessemer.architectures.feed_forward_config import MlpConfig
 from bessemer.architectures.registry import configure
 
 from .parity import Parity
@@ -103,11 +104,13 @@ PUBLISHED: dict[str, Any] = {  # the text_config of mistralai/Ministral-3-3B-Ins
 
 
 def test_a_published_config() -> None:
-    found = configure(PUBLISHED)
+    config = configure(PUBLISHED)
     rope = Rope(128, 1e6, "yarn", 16.0, original_context=16384)
-    mixer = AttentionConfig(32, 8, 128, 128**-0.5, rope, temper=0.1, temper_from=16384)
-    assert found.blocks == (BlockConfig(mixer, MlpConfig(9216)),) * 26
-    assert (found.context, found.tied) == (262144, True)
+    mixer = AttentionConfig(
+        32, 8, 128, 128**-0.5, rope, attention_temperature=0.1, temperature_from=16384
+    )
+    assert config.blocks == (BlockConfig(mixer, MlpConfig(9216)),) * 26
+    assert (config.context, config.tied) == (262144, True)
 
 
 def test_defaults_are_those_of_transformers() -> None:

@@ -112,8 +112,8 @@ def test_published_configs() -> None:
 
 
 def test_a_mistral_with_kinds_of_layers_is_a_ministral() -> None:
-    """As transformers takes Ministral-8B-Instruct-2410, which was published as a Mistral."""
+    """Transformers takes Ministral-8B-Instruct-2410 so, which was published as a Mistral."""
     kinds = {"num_hidden_layers": 4, "layer_types": [FULL, SLIDING, SLIDING, FULL]}
-    found = configure(PUBLISHED | kinds)
-    assert found.windows == (None, 4096)
-    assert found.blocks == configure(PUBLISHED | kinds | {"model_type": "ministral"}).blocks
+    config = configure(PUBLISHED | kinds)
+    assert config.windows == (None, 4096)
+    assert config.blocks == configure(PUBLISHED | kinds | {"model_type": "ministral"}).blocks

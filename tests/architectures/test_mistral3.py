@@ -132,22 +132,22 @@ PUBLISHED: dict[str, Any] = {  # mistralai/Mistral-Small-3.1-24B-Instruct-2503
 
 def test_the_names_of_transformers_5_are_the_same_weights(tmp_path: Path) -> None:
     golden = Golden.read("mistral3_mistral")
-    named = {
+    arrays = {
         re.sub(r"^language_model\.model\.", "model.language_model.", name): array
         for name, array in tensors(golden.shapes, golden.config).items()
     }
-    named["lm_head.weight"] = named.pop("language_model.lm_head.weight")
-    named["model.vision_tower.ln_pre.weight"] = named.pop("vision_tower.ln_pre.weight")
-    path = Tiny(golden.config, named).write(tmp_path)
+    arrays["lm_head.weight"] = arrays.pop("language_model.lm_head.weight")
+    arrays["model.vision_tower.ln_pre.weight"] = arrays.pop("vision_tower.ln_pre.weight")
+    path = Tiny(golden.config, arrays).write(tmp_path)
     text = prompts()[1]
     renamed = prefill(load(path, Reading(exact=True)), text)
     assert (renamed == prefill(model("mistral3_mistral"), text)).all()
 
 
 def test_published_configs() -> None:
-    found = configure(PUBLISHED)
-    assert (found.model_type, found.layers, found.tied) == ("mistral3", 40, False)
-    assert (found.ropes[0].theta, found.windows) == (1e9, (None,))
+    config = configure(PUBLISHED)
+    assert (config.model_type, config.layers, config.tied) == ("mistral3", 40, False)
+    assert (config.ropes[0].theta, config.windows) == (1e9, (None,))
     small = configure(PUBLISHED | {"text_config": test_ministral3.PUBLISHED})
     assert small.blocks == configure(test_ministral3.PUBLISHED).blocks
     assert small.tied

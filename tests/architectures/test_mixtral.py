@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from bessemer.architectures.config import MoeConfig
+from bessemer.architectures.feed_forward_config import MoeConfig
 from bessemer.architectures.registry import configure
 
 from .parity import Parity
@@ -82,9 +82,9 @@ PUBLISHED: dict[str, Any] = {  # mistralai/Mixtral-8x7B-Instruct-v0.1
 
 
 def test_a_published_config() -> None:
-    found = configure(PUBLISHED)
-    assert {block.feed_forward for block in found.blocks} == {MoeConfig(8, 2, 14336)}
-    assert (found.windows, found.norm.eps) == ((None,), 1e-5)
+    config = configure(PUBLISHED)
+    assert {block.feed_forward for block in config.blocks} == {MoeConfig(8, 2, 14336)}
+    assert (config.windows, config.norm.eps) == ((None,), 1e-5)
 
 
 def test_defaults_are_those_of_transformers() -> None:

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from bessemer.architectures.config import ConfigError, MoeConfig, Recurrent, SsmConfig
+from bessemer.architectures.config import ConfigError, Recurrent, SsmConfig
+from bessemer.architectures.feed_forward_config import MoeConfig
 from bessemer.architectures.registry import configure
 
 from .parity import Parity

@@ -70,10 +70,10 @@ PUBLISHED: dict[str, Any] = {  # allenai/OLMo-2-1124-7B
 
 
 def test_a_published_config() -> None:
-    found = configure(PUBLISHED)
-    assert found.caches == (Paged(32, 128, 128),) * 32
-    assert {block.places for block in found.blocks} == {POST}
-    assert (found.ropes[0].theta, found.context, found.tied) == (500_000.0, 4096, False)
+    config = configure(PUBLISHED)
+    assert config.caches == (Paged(32, 128, 128),) * 32
+    assert {block.names for block in config.blocks} == {POST}
+    assert (config.ropes[0].theta, config.context, config.tied) == (500_000.0, 4096, False)
 
 
 def test_defaults_are_those_of_transformers() -> None:

@@ -104,11 +104,11 @@ PUBLISHED: dict[str, Any] = {  # allenai/Olmo-3-1025-7B
 
 
 def test_a_published_config() -> None:
-    found = configure(PUBLISHED)
-    local, full = found.ropes
+    config = configure(PUBLISHED)
+    local, full = config.ropes
     assert local == Rope(128, 500_000.0)
     assert (full.kind, full.factor, full.attention_factor) == ("yarn", 8.0, 1.2079441541679836)
-    assert found.windows == (None, 4096)
+    assert config.windows == (None, 4096)
 
 
 def test_defaults_are_those_of_transformers() -> None:

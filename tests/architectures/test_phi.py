@@ -82,10 +82,10 @@ PUBLISHED: dict[str, Any] = {  # microsoft/phi-2
 
 
 def test_a_published_config() -> None:
-    found = configure(PUBLISHED)
-    assert found.caches == (Paged(32, 80, 80),) * 32
-    assert (found.ropes[0].dims, found.head_bias, found.norm.kind) == (32, True, "layer")
-    assert all(block.places == PARALLEL for block in found.blocks)
+    config = configure(PUBLISHED)
+    assert config.caches == (Paged(32, 80, 80),) * 32
+    assert (config.ropes[0].dims, config.head_bias, config.norm.kind) == (32, True, "layer")
+    assert all(block.names == PARALLEL for block in config.blocks)
 
 
 def test_normalised_queries_are_refused() -> None:

@@ -183,6 +183,6 @@ def test_defaults_are_those_of_transformers() -> None:
     bare = {name: value for name, value in PUBLISHED.items() if name not in left}
     assert configure(bare) == configure(PUBLISHED)
     scaled = {"max_position_embeddings": 8192, "rope_scaling": PHI4_MINI["rope_scaling"]}
-    found = configure(PHI4_MINI | scaled | {"original_max_position_embeddings": 4096})
+    config = configure(PHI4_MINI | scaled | {"original_max_position_embeddings": 4096})
     bare = {name: value for name, value in PHI4_MINI.items() if name not in left[:1]}
-    assert configure(bare | scaled) == found
+    assert configure(bare | scaled) == config

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from bessemer.architectures.config import ConfigError, MoeConfig
+from bessemer.architectures.config import ConfigError
+from bessemer.architectures.feed_forward_config import MoeConfig
 from bessemer.architectures.registry import configure
 
 from .parity import Parity
@@ -150,12 +151,12 @@ PUBLISHED: dict[
 
 
 def test_a_published_config() -> None:
-    found = configure(PUBLISHED)
+    config = configure(PUBLISHED)
     experts = MoeConfig(16, 2, 6400, scoring="sparsemixer", normalise=False)
-    assert {block.feed_forward for block in found.blocks} == {experts}
-    assert (found.norm.kind, found.norm.bias, found.head_bias) == ("layer", True, True)
-    assert (found.windows, found.ropes[0].original_context) == ((None,), 4096)
-    assert found.ropes[0].long_attention_factor == 1.243163121016122
+    assert {block.feed_forward for block in config.blocks} == {experts}
+    assert (config.norm.kind, config.norm.bias, config.head_bias) == ("layer", True, True)
+    assert (config.windows, config.ropes[0].original_context) == ((None,), 4096)
+    assert config.ropes[0].long_attention_factor == 1.243163121016122
 
 
 def test_defaults_are_those_of_transformers() -> None:

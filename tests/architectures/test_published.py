@@ -10,15 +10,17 @@ import pytest
 from bessemer.architectures import encoder_config
 from bessemer.architectures.config import (
     AttentionConfig,
-    BothConfig,
     ConfigError,
     DeltaConfig,
-    FeedForward,
     LatentConfig,
     ModelConfig,
-    MoeConfig,
     SharingConfig,
     SsmConfig,
+)
+from bessemer.architectures.feed_forward_config import (
+    FeedForwardConfig,
+    MoeConfig,
+    ParallelConfig,
 )
 from bessemer.architectures.registry import configure
 from bessemer.architectures.storage import Stored
@@ -154,13 +156,13 @@ REFUSED = {
 
 
 def mixture(config: ModelConfig) -> tuple[int, int] | None:
-    def sparse(part: FeedForward | None) -> FeedForward | None:
-        return part.sparse if isinstance(part, BothConfig) else part
+    def sparse(part: FeedForwardConfig | None) -> FeedForwardConfig | None:
+        return part.sparse if isinstance(part, ParallelConfig) else part
 
     parts = [sparse(block.feed_forward) for block in config.blocks]
-    found = {(part.count, part.per_token) for part in parts if isinstance(part, MoeConfig)}
-    assert len(found) <= 1
-    return found.pop() if found else None
+    sizes = {(part.count, part.per_token) for part in parts if isinstance(part, MoeConfig)}
+    assert len(sizes) <= 1
+    return sizes.pop() if sizes else None
 
 
 def read(name: str) -> ModelConfig:
@@ -231,14 +233,18 @@ def test_queries_that_do_not_grow() -> None:
         name: read(f"mistralai/{name}").blocks[0].mixer
         for name in ("Devstral-2-123B-Instruct-2512", "Devstral-Small-2-24B-Instruct-2512")
     }
-    tempers = [mixer.temper for mixer in mixers.values() if isinstance(mixer, AttentionConfig)]
+    tempers = [
+        mixer.attention_temperature
+        for mixer in mixers.values()
+        if isinstance(mixer, AttentionConfig)
+    ]
     assert tempers == [0.0, 0.1]
 
 
 def test_the_parts_of_a_quantized_checkpoint() -> None:
-    found = read("mlx-community/Qwen3-30B-A3B-4bit").quantization
-    assert found.default == Stored(64, 4)
-    assert found.modules["model.layers.1.mlp.gate"] == Stored(64, 8)
+    config = read("mlx-community/Qwen3-30B-A3B-4bit").quantization
+    assert config.default == Stored(64, 4)
+    assert config.modules["model.layers.1.mlp.gate"] == Stored(64, 8)
     assert read("mlx-community/gemma-3-4b-it-4bit").quantization.default == Stored(64, 4)
     assert read("deepseek-ai/DeepSeek-V3").quantization.method == "fp8"
     assert read("openai/gpt-oss-20b").quantization.method == "mxfp4"
@@ -295,5 +301,5 @@ def test_fields_of_consequence(name: str) -> None:
 def test_modules_that_another_tool_left_alone() -> None:
     raw = PUBLISHED["deepseek-ai/DeepSeek-V3"]
     layout = raw["quantization_config"] | {"ignored_layers": ["lm_head"]}
-    found = configure(raw | {"quantization_config": layout})
-    assert found == read("deepseek-ai/DeepSeek-V3")
+    config = configure(raw | {"quantization_config": layout})
+    assert config == read("deepseek-ai/DeepSeek-V3")

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from bessemer.architectures.config import AttentionConfig, BlockConfig, MlpConfig, Rope
+from bessemer.architectures.config import AttentionConfig, BlockConfig, Rope
+from bessemer.architectures.feed_forward_config import MlpConfig
 from bessemer.architectures.registry import configure
 
 from .parity import Parity
@@ -86,7 +87,7 @@ PUBLISHED: dict[str, Any] = {  # Qwen/Qwen2.5-0.5B-Instruct
 
 
 def test_a_published_config() -> None:
-    found = configure(PUBLISHED)
+    config = configure(PUBLISHED)
     mixer = AttentionConfig(14, 2, 64, 64**-0.5, Rope(64, 1e6), bias=True)
-    assert found.blocks == (BlockConfig(mixer, MlpConfig(4864)),) * 24
-    assert found.tied
+    assert config.blocks == (BlockConfig(mixer, MlpConfig(4864)),) * 24
+    assert config.tied

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from bessemer.architectures.config import AttentionConfig, BlockConfig, MlpConfig, MoeConfig, Rope
+from bessemer.architectures.config import AttentionConfig, BlockConfig, Rope
+from bessemer.architectures.feed_forward_config import MlpConfig, MoeConfig
 from bessemer.architectures.registry import configure
 
 from .parity import Parity
@@ -128,17 +129,17 @@ PUBLISHED: dict[str, Any] = {  # Qwen/Qwen1.5-MoE-A2.7B-Chat
 
 
 def test_a_published_config() -> None:
-    found = configure(PUBLISHED)
+    config = configure(PUBLISHED)
     experts = MoeConfig(
         60, 4, 1408, normalise=False, shared_width=5632, shared_gate=True, shared="shared_expert"
     )
     mixer = AttentionConfig(16, 16, 128, 128**-0.5, Rope(128, 1e6), bias=True)
-    assert found.blocks == (BlockConfig(mixer, experts),) * 24
+    assert config.blocks == (BlockConfig(mixer, experts),) * 24
 
 
 def test_dense_layers_are_of_their_own_width() -> None:
-    found = configure(PUBLISHED | {"mlp_only_layers": [0, 23], "intermediate_size": 20480})
-    assert [i for i, b in enumerate(found.blocks) if b.feed_forward == MlpConfig(20480)] == [0, 23]
+    config = configure(PUBLISHED | {"mlp_only_layers": [0, 23], "intermediate_size": 20480})
+    assert [i for i, b in enumerate(config.blocks) if b.feed_forward == MlpConfig(20480)] == [0, 23]
 
 
 def test_defaults_are_those_of_transformers() -> None:

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from bessemer.architectures.config import AttentionConfig, BlockConfig, MlpConfig, Rope
+from bessemer.architectures.config import AttentionConfig, BlockConfig, Rope
+from bessemer.architectures.feed_forward_config import MlpConfig
 from bessemer.architectures.registry import configure
 
 from .parity import Parity
@@ -101,7 +102,7 @@ PUBLISHED: dict[str, Any] = {  # Qwen/Qwen3-0.6B
 
 
 def test_a_published_config() -> None:
-    found = configure(PUBLISHED)
+    config = configure(PUBLISHED)
     mixer = AttentionConfig(16, 8, 128, 128**-0.5, Rope(128, 1e6), qk_norm="head")
-    assert found.blocks == (BlockConfig(mixer, MlpConfig(3072)),) * 28
-    assert (found.tied, found.context) == (True, 40960)
+    assert config.blocks == (BlockConfig(mixer, MlpConfig(3072)),) * 28
+    assert (config.tied, config.context) == (True, 40960)

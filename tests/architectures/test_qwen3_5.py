@@ -5,7 +5,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from bessemer.architectures.config import AttentionConfig, ConfigError, DeltaConfig, MoeConfig
+from bessemer.architectures.config import AttentionConfig, ConfigError, DeltaConfig
+from bessemer.architectures.feed_forward_config import MoeConfig
 from bessemer.architectures.registry import configure
 
 from .parity import Parity

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from bessemer.architectures.config import MoeConfig
+from bessemer.architectures.feed_forward_config import MoeConfig
 from bessemer.architectures.registry import configure
 
 from .parity import Parity
@@ -109,9 +109,9 @@ PUBLISHED: dict[str, Any] = {  # Qwen/Qwen3-30B-A3B
 
 
 def test_a_published_config() -> None:
-    found = configure(PUBLISHED)
-    assert {block.feed_forward for block in found.blocks} == {MoeConfig(128, 8, 768)}
-    assert not found.tied
+    config = configure(PUBLISHED)
+    assert {block.feed_forward for block in config.blocks} == {MoeConfig(128, 8, 768)}
+    assert not config.tied
 
 
 def test_the_spelling_of_transformers_5() -> None:

@@ -24,7 +24,7 @@ def test_supported_families_are_sorted_and_have_modules() -> None:
 
 
 def code_lines(path: Path) -> int:
-    """Without blank lines, comments and docstrings."""
+    """Count lines without blank ones, comments and docstrings."""
     documented = set[int]()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
@@ -61,7 +61,7 @@ class One:
 
         three.
         """
-        pass  # said beside it
+        pass  # said next to it
 ''')
     assert code_lines(path) == 7
 

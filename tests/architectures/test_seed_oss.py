@@ -82,9 +82,9 @@ PUBLISHED: dict[str, Any] = {  # ByteDance-Seed/Seed-OSS-36B-Instruct
 
 
 def test_a_published_config() -> None:
-    found = configure(PUBLISHED)
-    assert found.caches == (Paged(8, 128, 128),) * 64
-    mixer = found.blocks[0].mixer
+    config = configure(PUBLISHED)
+    assert config.caches == (Paged(8, 128, 128),) * 64
+    mixer = config.blocks[0].mixer
     assert isinstance(mixer, AttentionConfig)
     assert (mixer.heads, mixer.bias, mixer.output_bias) == (80, True, False)
 

@@ -113,15 +113,15 @@ PUBLISHED: dict[str, Any] = {  # HuggingFaceTB/SmolLM3-3B
 }
 
 
-def turned(found: ModelConfig) -> list[bool]:
-    mixers = [block.mixer for block in found.blocks]
+def with_rope(config: ModelConfig) -> list[bool]:
+    mixers = [block.mixer for block in config.blocks]
     return [isinstance(each, AttentionConfig) and each.rope is not None for each in mixers]
 
 
 def test_a_published_config() -> None:
-    found = configure(PUBLISHED)
-    assert turned(found) == [True, True, True, False] * 9
-    assert (found.windows, found.tied, found.ropes[0].theta) == ((None,), True, 5e6)
+    config = configure(PUBLISHED)
+    assert with_rope(config) == [True, True, True, False] * 9
+    assert (config.windows, config.tied, config.ropes[0].theta) == ((None,), True, 5e6)
 
 
 def test_defaults_are_those_of_transformers() -> None:
@@ -129,14 +129,14 @@ def test_defaults_are_those_of_transformers() -> None:
     bare = {name: value for name, value in PUBLISHED.items() if name not in left}
     assert configure(bare) == configure(PUBLISHED)
     del bare["rope_theta"], bare["max_position_embeddings"]
-    found = configure(bare)
-    assert (found.ropes[0].theta, found.context) == (2e6, 32_768)
+    config = configure(bare)
+    assert (config.ropes[0].theta, config.context) == (2e6, 32_768)
 
 
-@pytest.mark.parametrize("found", [[1, 0], [1, 2] * 18, "1110" * 9])
-def test_a_list_of_positions_that_fits_no_layers_is_refused(found: object) -> None:
+@pytest.mark.parametrize("layers", [[1, 0], [1, 2] * 18, "1110" * 9])
+def test_a_list_of_positions_that_fits_no_layers_is_refused(layers: object) -> None:
     with pytest.raises(ConfigError, match="no_rope_layers is"):
-        configure(PUBLISHED | {"no_rope_layers": found})
+        configure(PUBLISHED | {"no_rope_layers": layers})
 
 
 def test_windows_that_are_switched_off_are_refused() -> None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from bessemer.architectures.config import MlpConfig
+from bessemer.architectures.feed_forward_config import MlpConfig
 from bessemer.architectures.registry import configure
 
 from .parity import Parity
@@ -90,10 +90,10 @@ PUBLISHED: dict[str, Any] = {  # bigcode/starcoder2-3b
 
 
 def test_a_published_config() -> None:
-    found = configure(PUBLISHED)
+    config = configure(PUBLISHED)
     wide = MlpConfig(12288, "gelu_tanh", gated=False, bias=True, up="c_fc", down="c_proj")
-    assert {block.feed_forward for block in found.blocks} == {wide}
-    assert (found.windows, found.tied, found.norm.kind) == ((4096,), True, "layer")
+    assert {block.feed_forward for block in config.blocks} == {wide}
+    assert (config.windows, config.tied, config.norm.kind) == ((4096,), True, "layer")
 
 
 def test_defaults_are_those_of_transformers() -> None:

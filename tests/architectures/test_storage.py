@@ -55,12 +55,12 @@ def test_it_is_loaded_and_runs(source: Path, tmp_path: Path) -> None:
 def test_it_is_quantized_as_its_module_says_and_read_again(source: Path, tmp_path: Path) -> None:
     eight, llama = Recipe.of(32, 8), tiny(LLAMA).write(tmp_path / "llama")
     config, tensors = quantized(source, tmp_path / "into", eight)
-    _, expected = quantized(llama, tmp_path / "expected", eight)
+    _, mlx_names = quantized(llama, tmp_path / "expected", eight)
     assert config["model_type"] == "llama"
-    head = {name for name in expected if name.startswith("lm_head")}
-    assert tensors.keys() == expected.keys() - head | {"lm_head.weight"}
+    head = {name for name in mlx_names if name.startswith("lm_head")}
+    assert tensors.keys() == mlx_names.keys() - head | {"lm_head.weight"}
     assert tensors["lm_head.weight"].dtype == mx.float32
-    assert all(mx.array_equal(tensors[name], expected[name]) for name in expected.keys() - head)
+    assert all(mx.array_equal(tensors[name], mlx_names[name]) for name in mlx_names.keys() - head)
     before, after = logits(source), logits(tmp_path / "into")
     assert 0 < np.median(np.abs(after - before)) <= 0.05 * before.std()
 

@@ -18,7 +18,7 @@ Config = dict[str, Any]
 Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
 
 LENGTHS = (75, 70, 65, 64, 33, 32, 7, 1)  # of the eight golden prompts
-POSITIONS = (0, 5, 31, 32, 63, 64, 70)  # of the first prompt, beside the last of each
+POSITIONS = (0, 5, 31, 32, 63, 64, 70)  # of the first prompt, and the last of each
 
 LLAMA3 = {
     "rope_type": "llama3",
@@ -46,7 +46,7 @@ VOCABULARY = 80
 
 @dataclass(frozen=True)
 class Case:
-    """A tiny model, and what of its config matters.
+    """A tiny model, and the fields of its config that matter.
 
     `matters` are other values by field (`a.b` within a table); each moves the logits, and none of
     them changes a tensor's shape. `source` writes the golden logits: of checkpoints by Hugging
@@ -133,10 +133,10 @@ def tensors(shapes: Shapes, config: Config) -> dict[str, NDArray[Any]]:
 def stored(config: Config, module: str) -> dict[str, Any]:
     """Mode, group and bits of a quantized module."""
     quantization = config["quantization"]
-    found = quantization.get(module)
+    exception = quantization.get(module)
     default = {key: quantization[key] for key in ("group_size", "bits")}
     default["mode"] = quantization.get("mode", "affine")
-    return default | found if isinstance(found, dict) else default
+    return default | exception if isinstance(exception, dict) else default
 
 
 def quantized(module: str, shape: tuple[int, ...], how: dict[str, Any]) -> dict[str, NDArray[Any]]:
@@ -155,29 +155,29 @@ def quantized(module: str, shape: tuple[int, ...], how: dict[str, Any]) -> dict[
         if mode == "mxfp8":
             words &= np.uint32(0xBFBFBFBF)  # else some of the codes would be NaN
         rest = {"scales": _codes(mode, spread, random, groups)}
-    named = {"weight": words, **rest}
-    return {f"{module}.{part}": values for part, values in named.items()}
+    arrays = {"weight": words, **rest}
+    return {f"{module}.{part}": values for part, values in arrays.items()}
 
 
 def _codes(
     mode: str, spread: float, random: np.random.RandomState, shape: tuple[int, ...]
 ) -> NDArray[np.uint8]:
     """Scales of 8 bits: powers of 2, or, for nvfp4, with 3 bits of mantissa."""
-    wanted = np.log2(spread / (0.6 if mode == "mxfp8" else 3.0))
+    exponent = np.log2(spread / (0.6 if mode == "mxfp8" else 3.0))
     if mode == "nvfp4":
-        return (8 * int(np.round(wanted + 7)) + random.randint(0, 8, shape)).astype(np.uint8)
-    return (127 + int(np.round(wanted)) + random.randint(0, 2, shape)).astype(np.uint8)
+        return (8 * int(np.round(exponent + 7)) + random.randint(0, 8, shape)).astype(np.uint8)
+    return (127 + int(np.round(exponent)) + random.randint(0, 2, shape)).astype(np.uint8)
 
 
 def blocks_or_scales(name: str, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Of gpt-oss's experts: codes of 4 bits, two a byte, or a scale for each 32 of them."""
+    """Draw gpt-oss's experts: codes of 4 bits, two a byte, or a scale for each 32 of them."""
     if name.endswith("_blocks"):
         return stream(name).randint(0, 256, shape).astype(np.uint8)
     return _codes("mxfp4", 1.5 / np.sqrt(32 * shape[-1]), stream(name), shape)
 
 
 def rounded(values: Floats) -> Floats:
-    """To what bfloat16 holds exactly, by truncation."""
+    """Truncate to what bfloat16 holds exactly."""
     return (values.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
 
 

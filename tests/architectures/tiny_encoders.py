@@ -210,14 +210,14 @@ class Golden:
         return Tiny(self.config | changes, self.tensors())
 
 
-def kept(hidden: Floats) -> Floats:
+def sampled(hidden: Floats) -> Floats:
     """(tokens, width) to (4, width)"""
     return np.stack([hidden[0], hidden[len(hidden) // 2], hidden[-1], hidden.mean(axis=0)])
 
 
 def golden(name: str) -> Golden:
-    with np.load(GOLDEN / f"encoder_{name}.npz") as found:
-        about = json.loads(str(found["about"]))
+    with np.load(GOLDEN / f"encoder_{name}.npz") as file:
+        about = json.loads(str(file["about"]))
         shapes = {name: tuple(shape) for name, shape in about["shapes"].items()}
-        scores = found.get("scores")
-        return Golden(about["config"], shapes, found["hidden"], scores)
+        scores = file.get("scores")
+        return Golden(about["config"], shapes, file["hidden"], scores)

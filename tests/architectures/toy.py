@@ -1,4 +1,4 @@
-"""A family as one module: Llama's mathematics under names of its own, half of its layers joint."""
+"""A family as one module: Llama's mathematics under other names, half of its layers joint."""
 
 from bessemer.architectures.config import ModelConfig
 from bessemer.architectures.fields import Fields

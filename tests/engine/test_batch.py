@@ -53,13 +53,13 @@ def test_groups_have_tables_of_their_own_and_sequences_slots_and_reaches() -> No
     assert batch.step.positions.tolist() == full.positions.tolist() == [40, 0, 1, 2]
     assert (window.decodes, window.prefills) == (full.decodes, full.prefills)
     runs = batch.step.runs
-    assert runs is not None and batch.step.reaches is not None
+    assert runs is not None and batch.step.max_lens is not None
     assert (runs.starts.tolist(), runs.slots.tolist()) == ([0, 1, 4], [4, 1])
     assert runs.fresh.tolist() == [0, 1]
-    assert batch.step.reaches.tolist() == [46, 100, 100, 100]
+    assert batch.step.max_lens.tolist() == [46, 100, 100, 100]
     assert batch.copies == ((3, 4),)
 
 
 def test_without_states_and_ropes_that_vary_there_is_nothing_of_them() -> None:
     step = build([Work(sequence(1, 3, 2, [9]), 1)]).step
-    assert step.runs is None and step.reaches is None
+    assert step.runs is None and step.max_lens is None

@@ -142,7 +142,7 @@ import re, sys
 from pathlib import Path
 import mlx.core as mx, numpy as np, safetensors
 from bessemer.engine.model import load
-from bessemer.architectures.step import Step
+from bessemer.architectures.step import StepRows
 from bessemer.kernels.attention.pages import PAGE, Format, Layout, zeros
 
 def peak():
@@ -158,7 +158,7 @@ cache = [zeros(4, *size, Format.FLOAT32) for size in sizes]
 one, zero = mx.array([1], mx.int32), mx.array([0], mx.int32)
 layout = Layout(zero, one * PAGE, zero, one[None], 1, ())
 mx.eval(layout.slots, layout.tables)
-logits, cache = model.decoder(one, Step((layout,), zero), cache, mx.array([0]))
+logits, cache = model.decoder(one, StepRows((layout,), zero), cache, mx.array([0]))
 mx.eval(logits)
 print(before, loaded, peak(), model.weight_bytes)
 """

@@ -187,7 +187,7 @@ def test_a_prefix_is_not_found_where_its_rope_differs(rope: Rope, expected: list
     model = PaperModel(room)
 
     def forward(batch):  # type: ignore[no-untyped-def]
-        reached = batch.step.reaches
+        reached = batch.step.max_lens
         reaches.append(None if reached is None else sorted(set(reached.tolist())))
         return model(batch)
 

@@ -1,13 +1,13 @@
 """Experts that are stored in different ways: what is run as it is, and what is refused by name."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.architectures.config import MoeConfig
+from bessemer.architectures.feed_forward_config import MoeConfig
 from bessemer.architectures.layers.moe import MoE
 from bessemer.architectures.registry import configure
 from bessemer.engine.checkpoint.checkpoint import CheckpointError
@@ -18,6 +18,7 @@ from bessemer.kernels.moe.moe import moe_reference
 from bessemer.kernels.norm.rms_norm import Norm
 from tests.kernels.arrays import close, dense, normal, quantized
 
+from ..held import Held
 from ..parity import TOLERANCE, difference, tiny
 from ..steps import prefill
 from ..tiny import Tiny, prompts
@@ -26,41 +27,13 @@ COUNT, HIDDEN, WIDTH, SHARED = 3, 64, 32, 96
 CHOICE = ".mlp.switch_mlp."
 
 
-@dataclass(frozen=True)
-class Held:
-    """Parameters by name; matrices are handed out as they are."""
-
-    matrices: dict[str, Dense | Quantized]
-    dtype: mx.Dtype = mx.float32
-
-    def has(self, name: str) -> bool:
-        return False
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        raise KeyError(name)
-
-    def vector(self, name: str, *shape: int, dtype: mx.Dtype | None = None) -> mx.array:
-        raise KeyError(name)
-
-    def stack(
-        self, module: str, count: int, rows: int, columns: int, turned: bool = False
-    ) -> Dense | Quantized | None:
-        return self.matrices.get(module)
-
-    def matrix(self, module: str, rows: int, columns: int) -> Dense | Quantized:
-        return self.matrices[module]
-
-    def refuse(self, module: str, why: str) -> ValueError:
-        return ValueError(f"{module} {why}")
-
-
-@pytest.mark.parametrize("opened", [False, True])
+@pytest.mark.parametrize("gated", [False, True])
 @pytest.mark.parametrize("normed", [False, True])
-def test_shared_experts_of_unequal_parts_keep_every_digit(opened: bool, normed: bool) -> None:
+def test_shared_experts_of_unequal_parts_keep_every_digit(gated: bool, normed: bool) -> None:
     """The up projection's values are more than 16 bits hold."""
     gate = replace(quantized(SHARED, HIDDEN, 64, 4), exact=True)
     up, down = Dense(normal(SHARED, HIDDEN) * 1e5), dense(HIDDEN, SHARED)
-    opening = dense(1, HIDDEN)
+    shared_gate = dense(1, HIDDEN)
     matrices: dict[str, Dense | Quantized] = {
         "m.gate": dense(COUNT, HIDDEN),
         "m.switch_mlp.gate_proj": dense(COUNT * WIDTH, HIDDEN),
@@ -69,35 +42,35 @@ def test_shared_experts_of_unequal_parts_keep_every_digit(opened: bool, normed: 
         "m.one.gate_proj": gate,
         "m.one.up_proj": up,
         "m.one.down_proj": down,
-        "m.shared_expert_gate": opening,
+        "m.shared_expert_gate": shared_gate,
     }
     a, b, c = (
         mx.array(np.array(widen(each))) for each in (gate, up, down)
     )  # before they are packed
-    own = MoeConfig(COUNT, 2, WIDTH, shared_width=SHARED, shared="one", shared_gate=opened)
-    layer = MoE.load(Held(matrices), configure(tiny("qwen2_moe_shared").config), own, "m")
+    config = MoeConfig(COUNT, 2, WIDTH, shared_width=SHARED, shared="one", shared_gate=gated)
+    layer = MoE.load(Held(matrices), configure(tiny("qwen2_moe_shared").config), config, "m")
     x, residual, norm = normal(5, HIDDEN), normal(5, HIDDEN, seed=1), Norm(normal(HIDDEN), 1e-5)
-    given = norm(x) if normed else x
-    inner = given @ a.T
-    shared = (inner * mx.sigmoid(inner) * (given @ b.T)) @ c.T
-    if opened:
-        shared = shared * mx.sigmoid(given @ opening.weight.T)
-    picks = layer.choose(given, None)
-    expected = moe_reference(given, layer.experts, picks, residual) + shared
-    found = layer(x, norm if normed else None, residual)
-    assert float(mx.abs(expected).max()) > 65504
-    assert close(found, expected)
+    rows = norm(x) if normed else x
+    inner = rows @ a.T
+    shared = (inner * mx.sigmoid(inner) * (rows @ b.T)) @ c.T
+    if gated:
+        shared = shared * mx.sigmoid(rows @ shared_gate.weight.T)
+    picks = layer.choose(rows, None)
+    oracle = moe_reference(rows, layer.experts, picks, residual) + shared
+    out = layer(x, norm if normed else None, residual)
+    assert float(mx.abs(oracle).max()) > 65504
+    assert close(out, oracle)
 
 
 def one_by_one(name: str) -> Tiny:
     """The checkpoint of a golden file, each expert's matrices by themselves."""
-    whole = tiny(name)
-    arrays = {name: value for name, value in whole.tensors.items() if CHOICE not in name}
-    for name, stack in whole.tensors.items():
+    stacked = tiny(name)
+    arrays = {name: value for name, value in stacked.tensors.items() if CHOICE not in name}
+    for name, stack in stacked.tensors.items():
         if CHOICE in name:
             for expert, value in enumerate(stack):
                 arrays[name.replace(CHOICE, f".mlp.experts.{expert}.")] = value.copy()
-    return Tiny(whole.config, arrays)
+    return Tiny(stacked.config, arrays)
 
 
 def test_experts_one_by_one_are_the_stack(tmp_path: Path) -> None:
@@ -107,11 +80,11 @@ def test_experts_one_by_one_are_the_stack(tmp_path: Path) -> None:
 
 
 def test_an_expert_unlike_the_first_is_refused_by_name(tmp_path: Path) -> None:
-    made = one_by_one("qwen2_moe_affine")
+    checkpoint = one_by_one("qwen2_moe_affine")
     module = "model.layers.1.mlp.experts.3.up_proj"
     for part in ("scales", "biases"):
-        del made.tensors[f"{module}.{part}"]
-    made.tensors[f"{module}.weight"] = np.zeros((WIDTH, HIDDEN), np.float32)
+        del checkpoint.tensors[f"{module}.{part}"]
+    checkpoint.tensors[f"{module}.weight"] = np.zeros((WIDTH, HIDDEN), np.float32)
     message = f"{module} is stored in another way than model.layers.1.mlp.experts.0.up_proj$"
     with pytest.raises(CheckpointError, match=message):
-        load(made.write(tmp_path), Reading(exact=True))
+        load(checkpoint.write(tmp_path), Reading(exact=True))

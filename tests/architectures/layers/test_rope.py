@@ -18,10 +18,10 @@ def of(rope: Rope) -> np.ndarray:
     return np.array(fixed)
 
 
-def turned(rope: Rope, *reaches: int) -> np.ndarray:
-    """The angle of each dimension, of a token at position 1 of sequences of these reaches."""
-    positions = mx.ones((len(reaches),), mx.int32)
-    table = Rotary.of(rope).table(positions, mx.array(reaches, mx.int32))
+def angles(rope: Rope, *max_lens: int) -> np.ndarray:
+    """The angle of each dimension, of a token at position 1 of sequences of these lengths."""
+    positions = mx.ones((len(max_lens),), mx.int32)
+    table = Rotary.of(rope).table(positions, mx.array(max_lens, mx.int32))
     return np.arctan2(np.array(table.sin), np.array(table.cos))[:, 0]
 
 
@@ -36,26 +36,26 @@ def test_linear_slows_all_alike() -> None:
 
 @pytest.mark.parametrize("kind", ["llama3", "yarn"])
 def test_fast_rotations_are_kept_and_slow_ones_stretched(kind: str) -> None:
-    found = of(Rope(64, 10_000.0, kind, 8.0, original_context=2048))
-    ratio = found / of(PLAIN)
+    frequencies = of(Rope(64, 10_000.0, kind, 8.0, original_context=2048))
+    ratio = frequencies / of(PLAIN)
     assert ratio[0] == 1
     assert ratio[-1] == pytest.approx(1 / 8)
     assert (np.diff(ratio) <= 1e-6).all()
 
 
 def test_a_ramp_of_no_width() -> None:
-    found = of(Rope(64, 10_000.0, "yarn", 8.0, original_context=2048, fast=5.0, slow=5.0))
-    assert np.isfinite(found).all()
+    frequencies = of(Rope(64, 10_000.0, "yarn", 8.0, original_context=2048, fast=5.0, slow=5.0))
+    assert np.isfinite(frequencies).all()
 
 
-def test_longrope_divides_by_what_the_reach_of_a_sequence_asks_for() -> None:
+def test_longrope_divides_by_what_the_length_of_a_sequence_asks_for() -> None:
     short, long = (2.0,) * 32, (4.0,) * 32
     rope = Rope(
         64, 10_000.0, "longrope", original_context=32, short_factors=short, long_factors=long
     )
-    found = turned(rope, 32, 33)
-    assert np.allclose(found[0] * 2, of(PLAIN), atol=1e-6)
-    assert np.allclose(found[1] * 4, of(PLAIN), atol=1e-6)
+    frequencies = angles(rope, 32, 33)
+    assert np.allclose(frequencies[0] * 2, of(PLAIN), atol=1e-6)
+    assert np.allclose(frequencies[1] * 4, of(PLAIN), atol=1e-6)
 
 
 def test_longrope_may_have_another_size_in_long_sequences() -> None:
@@ -69,15 +69,15 @@ def test_longrope_may_have_another_size_in_long_sequences() -> None:
         short_factors=factors,
         long_factors=factors,
     )
-    positions, reaches = mx.zeros((2,), mx.int32), mx.array([32, 33], mx.int32)
+    positions, max_lens = mx.zeros((2,), mx.int32), mx.array([32, 33], mx.int32)
     for longer, sizes in ((None, [1.5, 1.5]), (2.5, [1.5, 2.5])):
-        table = Rotary.of(replace(rope, long_attention_factor=longer)).table(positions, reaches)
+        table = Rotary.of(replace(rope, long_attention_factor=longer)).table(positions, max_lens)
         assert np.array(table.cos)[:, 0, 0].tolist() == sizes
 
 
 def test_dynamic_scaling_begins_beyond_the_context() -> None:
     rope = Rope(64, 10_000.0, "dynamic", factor=4.0, context=100)
-    within, beyond, far = turned(rope, 100, 101, 400)
+    within, beyond, far = angles(rope, 100, 101, 400)
     assert np.allclose(within, of(PLAIN), atol=1e-6)
     assert (beyond[1:] < within[1:]).all() and (far[1:] < beyond[1:]).all()
     assert beyond[0] == within[0]

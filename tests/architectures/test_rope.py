@@ -1,0 +1,136 @@
+"""The spellings of rotary positions, and the constants that models were published with."""
+
+from typing import Any
+
+import pytest
+
+from bessemer.architectures.config import ConfigError, Rope
+from bessemer.architectures.fields import Fields
+from bessemer.architectures.registry import configure
+from bessemer.architectures.rope import magnitude, read_local, read_rope, score_scale
+
+from .tiny import BASE, LLAMA3, YARN
+
+LLAMA = BASE | {"model_type": "llama"}
+
+
+def rope(raw: dict[str, Any]) -> Rope:
+    """The one that all layers share."""
+    (rope_read,) = configure(raw).ropes
+    return rope_read
+
+
+def read(scaling: dict[str, Any], context: int = 131_072, dim: int = 64, **fields: Any) -> Rope:
+    raw = {"rope_theta": 1e6, "max_position_embeddings": context, "rope_scaling": scaling}
+    return read_rope(Fields(raw | fields), dim)
+
+
+@pytest.mark.parametrize("scaling", [None, LLAMA3, YARN, {"type": "linear", "factor": 2.0}])
+def test_rope_spellings_agree(scaling: dict[str, Any] | None) -> None:
+    old = LLAMA | {"rope_scaling": scaling, "torch_dtype": "float32"}
+    within = {"rope_theta": 1000.0, "rope_type": "default", **(scaling or {})}
+    if "type" in within:
+        within["rope_type"] = within.pop("type")
+    new = {key: value for key, value in LLAMA.items() if key != "rope_theta"}
+    new |= {"rope_parameters": within, "dtype": "float32"}
+    assert configure(old) == configure(new)
+
+
+def test_original_context_is_looked_for_where_transformers_does() -> None:
+    yarn = {"rope_type": "yarn", "factor": 2.0}
+    assert rope(LLAMA | {"rope_scaling": yarn}).original_context == 256
+    outside = {"rope_scaling": YARN, "original_max_position_embeddings": 128}
+    assert rope(LLAMA | outside).original_context == 128
+
+
+def test_yarn_finds_its_factor_from_the_contexts() -> None:
+    yarn = {"rope_type": "yarn", "original_max_position_embeddings": 64}
+    assert rope(LLAMA | {"rope_scaling": yarn}).factor == 4
+
+
+def test_linear_and_dynamic() -> None:
+    assert read({"type": "linear", "factor": 4.0}) == Rope(64, 1e6, "linear", 4.0)
+    dynamic = read({"type": "dynamic", "factor": 4.0}, context=2048)
+    assert dynamic == Rope(64, 1e6, "dynamic", 4.0, context=2048) and dynamic.varies
+
+
+def test_llama_3() -> None:
+    """The values are those of meta-llama/Llama-3.1-8B."""
+    scaling = {
+        "factor": 8.0,
+        "high_freq_factor": 4.0,
+        "low_freq_factor": 1.0,
+        "original_max_position_embeddings": 8192,
+        "rope_type": "llama3",
+    }
+    oracle = Rope(64, 1e6, "llama3", 8.0, original_context=8192, low=1.0, high=4.0)
+    assert read(scaling) == oracle
+    with pytest.raises(ConfigError, match=r"high_freq_factor is 1.0, expected more than low_freq"):
+        read(scaling | {"high_freq_factor": 1.0})
+
+
+def test_yarn() -> None:
+    """The paper's size, 0.1 ln(s) + 1, unless the config has one or DeepSeek's two parts of one."""
+    scaling = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32_768}
+    plain = read(scaling)
+    assert (plain.fast, plain.slow, plain.truncate, plain.original_context) == (32, 1, True, 32_768)
+    assert plain.attention_factor == pytest.approx(1.138629436)
+    assert read(scaling | {"attention_factor": 0.9}).attention_factor == 0.9
+    parts = {"mscale": 0.707, "mscale_all_dim": 1.414}
+    assert read(scaling | parts).attention_factor == pytest.approx(1.0980110 / 1.1960220)
+    others = {"beta_fast": 16, "beta_slow": 2, "truncate": False}
+    config = read(scaling | others)
+    assert (config.fast, config.slow, config.truncate) == (16, 2, False)
+
+
+def test_deepseek_scales_scores() -> None:
+    """V3's softmax_scale: mscale_all_dim 1.0 at factor 40, squared."""
+    yarn = {"type": "yarn", "factor": 40.0, "original_max_position_embeddings": 4096}
+    fields = Fields({"rope_scaling": yarn | {"mscale": 1.0, "mscale_all_dim": 1.0}})
+    rope_read = read_rope(fields, 64)
+    assert score_scale(fields, rope_read) == pytest.approx(1.3688879454**2)
+    assert rope_read.attention_factor == 1
+    assert score_scale(Fields({"rope_scaling": yarn}), rope_read) == 1
+    assert magnitude(1.0, 1.0) == magnitude(0.5, 3.0) == 1
+
+
+@pytest.mark.parametrize("kind", ["longrope", "su"])
+def test_longrope(kind: str) -> None:
+    """Phi-3's 128k: its size is 1.1902380714 in the model's own code."""
+    short, long = ([n + i for i in range(32)] for n in (1.0, 2.5))
+    factors = {"short_factor": short, "long_factor": long}
+    config = read({"type": kind} | factors, original_max_position_embeddings=4096)
+    assert config.kind == "longrope" and config.varies
+    assert (config.short_factors, config.long_factors) == (tuple(short), tuple(long))
+    assert config.attention_factor == pytest.approx(1.1902380714238083)
+    assert read({"type": kind} | factors).attention_factor == 1  # a context that is not longer
+    with pytest.raises(ConfigError, match="expected 32 positive numbers"):
+        read({"type": kind} | factors | {"long_factor": [1.0]})
+
+
+def test_a_part_of_the_head() -> None:
+    assert read({}, partial_rotary_factor=0.5).dims == 32
+    assert read_rope(Fields({}), 64, share=0.25).dims == 16
+    spelt = {"rope_type": "proportional", "partial_rotary_factor": 0.25}
+    assert read(spelt) == Rope(64, 1e6, "proportional", rotated_dims=16)
+    for share in (1.5, 0.05):
+        with pytest.raises(ConfigError, match="expected an even part of head_dim, 64"):
+            read({}, partial_rotary_factor=share)
+
+
+def test_text_takes_the_one_axis_of_several() -> None:
+    assert read({"type": "mrope", "mrope_section": [16, 24, 24]}) == Rope(64, 1e6)
+
+
+def test_sets_of_values_for_kinds_of_layers() -> None:
+    sets = {"a": {"rope_theta": 10.0}, "b": {"rope_type": "linear", "factor": 2.0}}
+    fields = Fields({"rope_parameters": sets, "rope_theta": 50.0})
+    assert read_rope(fields, 8, layers="a") == Rope(8, 10.0)
+    assert read_rope(fields, 8, layers="b") == Rope(8, 50.0, "linear", 2.0)
+    assert read_local(fields, 8, 70.0, "a") == Rope(8, 10.0)
+    assert read_local(fields, 8, 70.0, "b") == Rope(8, 70.0, "linear", 2.0)
+    assert read_local(Fields({}), 8, 70.0, "a") == Rope(8, 70.0)
+    with pytest.raises(ConfigError, match="expected one set of values for all layers"):
+        read_rope(fields, 8)
+    with pytest.raises(ConfigError, match="expected a set of values for each kind of layer"):
+        read_local(fields, 8, 70.0, "c")
