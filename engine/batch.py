@@ -14,15 +14,15 @@ from .scheduler import Work
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Flat rows, one a token; `rows` are those whose logits are wanted, in the work's order.
+    """The arrays of a step: flat rows, one a token, and the numbers of those that get logits.
 
-    `copies` of states come first, each from one slot to another, in their order.
+    `copies` of states come first, each from one state slot to another, in their order.
     """
 
     tokens: mx.array  # (rows,) int32
     step: Step
-    rows: mx.array  # (wanted,) int32
-    sequences: tuple[int, ...]  # the requests that the work is of
+    rows: mx.array  # (logits,) int32, in the work's order
+    sequences: tuple[int, ...]  # request numbers, in the work's order
     positions: np.ndarray  # as in the step
     tables: tuple[np.ndarray, ...]  # as in the step's layouts
     decodes: int  # sequences with one token each, which come first
@@ -30,7 +30,10 @@ class Batch:
 
 
 def build(work: Sequence[Work], copies: Sequence[tuple[int, int]] = ()) -> Batch:
-    """Work of one token first, as layouts want it; the scheduler gives it in that order."""
+    """Build a step's arrays; work of one token comes first, in which order the scheduler gives it.
+
+    Layouts ask for that order.
+    """
     counts = [item.count for item in work]
     owners = np.repeat(np.arange(len(work), dtype=np.int32), counts)
     positions = np.concatenate(
@@ -41,15 +44,22 @@ def build(work: Sequence[Work], copies: Sequence[tuple[int, int]] = ()) -> Batch
     placed, belong = mx.array(positions), mx.array(owners)
     prefills = _prefills(work[decodes:], decodes)
     layouts = tuple(
-        Layout(placed, _slots(table, owners, positions), belong, mx.array(table), decodes, prefills)
+        Layout(
+            placed,
+            _slot_mapping(table, owners, positions),
+            belong,
+            mx.array(table),
+            decodes,
+            prefills,
+        )
         for table in tables
     )
-    step = Step(layouts, placed, _runs(work), _reaches(work, counts))
+    step = Step(layouts, placed, _runs(work), _max_lens(work, counts))
     tokens = np.concatenate([_tokens(item) for item in work]).astype(np.int32)
     return Batch(
         mx.array(tokens),
         step,
-        mx.array(np.array(_wanted(work), dtype=np.int32)),
+        mx.array(np.array(_logit_rows(work), dtype=np.int32)),
         tuple(item.sequence.request.id for item in work),
         positions,
         tables,
@@ -58,8 +68,8 @@ def build(work: Sequence[Work], copies: Sequence[tuple[int, int]] = ()) -> Batch
     )
 
 
-def wanted(item: Work) -> int:
-    """How many rows of logits an item of work asks for."""
+def logit_count(item: Work) -> int:
+    """Count the rows of logits that an item of work asks for."""
     if item.sequence.request.prompt_logprobs is not None and not item.sequence.generated:
         return item.count
     return int(item.last)
@@ -71,7 +81,7 @@ def _tokens(item: Work) -> np.ndarray:
 
 
 def _tables(work: Sequence[Work]) -> tuple[np.ndarray, ...]:
-    """(sequences, most pages) of each cache group, padded with page 0."""
+    """Return each cache group's page tables, (sequences, longest), padded with the null page."""
     used = [-(-(item.sequence.computed + item.count) // PAGE) for item in work]
     groups = range(len(work[0].sequence.pages.tables))
     tables = tuple(np.zeros((len(work), max(used)), dtype=np.int32) for _ in groups)
@@ -81,12 +91,12 @@ def _tables(work: Sequence[Work]) -> tuple[np.ndarray, ...]:
     return tables
 
 
-def _slots(table: np.ndarray, owners: np.ndarray, positions: np.ndarray) -> mx.array:
+def _slot_mapping(table: np.ndarray, owners: np.ndarray, positions: np.ndarray) -> mx.array:
     return mx.array(table[owners, positions // PAGE] * PAGE + positions % PAGE)
 
 
 def _runs(work: Sequence[Work]) -> Runs | None:
-    """The sequences' states, where they have any."""
+    """Return the runs of the sequences' states; None where layers keep none."""
     if not work[0].sequence.pages.state_slot:
         return None
     return Runs.of(
@@ -96,12 +106,12 @@ def _runs(work: Sequence[Work]) -> Runs | None:
     )
 
 
-def _reaches(work: Sequence[Work], counts: Sequence[int]) -> mx.array | None:
-    """Where sequences know theirs."""
-    if not work[0].sequence.reach:
+def _max_lens(work: Sequence[Work], counts: Sequence[int]) -> mx.array | None:
+    """Return each row's max_len, (rows,) int32; None where no rope asks for it."""
+    if not work[0].sequence.max_len:
         return None
-    reaches = np.array([item.sequence.reach for item in work], dtype=np.int32)
-    return mx.array(np.repeat(reaches, counts))
+    max_lens = np.array([item.sequence.max_len for item in work], dtype=np.int32)
+    return mx.array(np.repeat(max_lens, counts))
 
 
 def _prefills(work: Sequence[Work], start: int) -> tuple[Prefill, ...]:
@@ -113,10 +123,10 @@ def _prefills(work: Sequence[Work], start: int) -> tuple[Prefill, ...]:
     return tuple(prefills)
 
 
-def _wanted(work: Sequence[Work]) -> list[int]:
+def _logit_rows(work: Sequence[Work]) -> list[int]:
     rows: list[int] = []
     end = 0
     for item in work:
         end += item.count
-        rows += range(end - wanted(item), end)
+        rows += range(end - logit_count(item), end)
     return rows

@@ -10,9 +10,9 @@ from pathlib import Path
 import psutil
 from msgspec import structs
 
-from ..engine import tokenizer
-from ..engine.embedding.sentence_transformers import SentenceError, describe
+from ..engine.embedding.sentence_transformers import DescriptionError, describe
 from ..engine.settings import Settings
+from ..engine.tokenizer import TokenizerError, load_tokenizer
 from ..translate.parsers.formats import choose
 from ..translate.renderer import Renderer
 from ..translate.template import ChatTemplate, pick
@@ -91,11 +91,11 @@ def _described(worker: Worker, path: Path, max_tokens: int, patience: Patience) 
         kind = describe(path).purpose
         if kind != "generate":
             return MEASURES[kind](worker.name, created, worker)
-        words = tokenizer.load(path)
-    except (SentenceError, tokenizer.TokenizerError) as error:
+        tokenizer = load_tokenizer(path)
+    except (DescriptionError, TokenizerError) as error:
         raise StartError(f"{worker.name}: {error}") from None
-    source = words.chat_template
+    source = tokenizer.chat_template
     text = None if source is None else pick(source)
-    template = ChatTemplate(text, special_tokens=words.special_tokens)
-    renderer = Renderer(words, template, choose(text or "", words.special_names.values()))
+    template = ChatTemplate(text, special_tokens=tokenizer.special_tokens)
+    renderer = Renderer(tokenizer, template, choose(text or "", tokenizer.special_names.values()))
     return Writer(worker.name, created, worker, renderer, max_tokens, patience)

@@ -20,7 +20,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[2] / ".venv" / "link"))
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bessemer.engine.checkpoint.quantize import Recipe, quantize
+from bessemer.engine.checkpoint.quantize import QuantRecipe, quantize
 from tests.architectures.tiny import prompts
 from tests.engine.quantized import CASES, GOLDEN, ROWS, Case
 
@@ -62,7 +62,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as directory:
             source = case.tiny().write(Path(directory) / "source")
             into = Path(directory) / "into"
-            quantize(source, into, Recipe.of(*case.recipe))
+            quantize(source, into, QuantRecipe.of(*case.recipe))
             found[name] = logits(into, case)
             if case.recipe[-1]:
                 found[f"{name} bits"] = np.array(json.dumps(bits(source, case)))

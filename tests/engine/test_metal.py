@@ -13,7 +13,7 @@ from msgspec import structs
 from bessemer.engine.batch import Batch
 from bessemer.engine.request import Event, Refused, Request, Sampling, Token
 from bessemer.engine.runner import Runner
-from bessemer.engine.serving import Serving, load
+from bessemer.engine.serving import LoadedModel, load
 from bessemer.engine.settings import Pattern, Settings
 from bessemer.http.hub import BUILT_IN
 from bessemer.kernels.metal.device import Nowhere, Options, Simulator, using
@@ -31,7 +31,7 @@ BY_PATTERN = {"attention_tail", "append_pages"}  # the kernels of the two that n
 LENGTH = {"tail": 40, "in-place": 12, "functional": 12}  # tokens; 40 cross a page's end
 
 
-def serving(pattern: Pattern = "tail", exact: bool = False) -> Serving:
+def serving(pattern: Pattern = "tail", exact: bool = False) -> LoadedModel:
     settings = Settings(
         max_batch=4,
         queue=8,
@@ -42,7 +42,7 @@ def serving(pattern: Pattern = "tail", exact: bool = False) -> Serving:
     return load(BUILT_IN, settings, memory=10**9)
 
 
-def answers(model: Serving, length: int) -> tuple[tuple[int, ...], ...]:
+def answers(model: LoadedModel, length: int) -> tuple[tuple[int, ...], ...]:
     """The second question comes while the first is being answered."""
     found: dict[int, list[int]] = {}
     prompts = [model.tokenizer.encode(PROMPT.format(q), special=False) for q in QUESTIONS]

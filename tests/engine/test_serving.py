@@ -11,7 +11,7 @@ from bessemer.engine.checkpoint.checkpoint import CheckpointError
 from bessemer.engine.memory import DoesNotFit
 from bessemer.engine.request import Event, Request, Sampling, Started, Token
 from bessemer.engine.runner import Runner
-from bessemer.engine.serving import Serving, load
+from bessemer.engine.serving import LoadedModel, load
 from bessemer.engine.settings import Settings
 from bessemer.kernels.metal.device import Options, Simulator, using
 from tests.architectures.parity import tiny
@@ -23,12 +23,12 @@ FILE = "tokenizer.json"
 GREEDY = Sampling(temperature=0)
 
 
-def serving(pool: int = 0, chunk: int = 64, directory: Path = GUIDE) -> Serving:
+def serving(pool: int = 0, chunk: int = 64, directory: Path = GUIDE) -> LoadedModel:
     settings = Settings(kv_cache=pool, max_batch=8, queue=64, chunk=chunk)
     return load(directory, settings, memory=10**10)
 
 
-def words(model: Serving, seed: int, count: int) -> list[int]:
+def words(model: LoadedModel, seed: int, count: int) -> list[int]:
     text = " ".join(f"{seed} models serve {n}" for n in range(count))
     return model.tokenizer.encode(text)[:count]
 

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer as Encoding
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from bessemer.engine.text import ByteDetokenizer, WindowDetokenizer
-from bessemer.engine.tokenizer import Tokenizer, TokenizerError, load
+from bessemer.engine.tokenizer import Tokenizer, TokenizerError, load_tokenizer
 
 TEXTS = [
     "Hello, world! How are you?",
@@ -119,22 +119,22 @@ def test_special_tokens_are_no_text_and_unknown_ids_do_no_harm() -> None:
 
 def test_load_reads_what_checkpoints_hold(tmp_path: Path) -> None:
     with pytest.raises(TokenizerError, match=r"no tokenizer\.json"):
-        load(tmp_path)
+        load_tokenizer(tmp_path)
     byte_level().save(str(tmp_path / "tokenizer.json"))
-    assert load(tmp_path).chat_template is None
+    assert load_tokenizer(tmp_path).chat_template is None
     settings = {"bos_token": {"content": "<s>"}, "eos_token": "<|end|>", "chat_template": "old"}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
-    words = load(tmp_path)
+    words = load_tokenizer(tmp_path)
     assert words.special_tokens == {"bos_token": "<s>", "eos_token": "<|end|>"}
     assert (words.eos, words.chat_template) == (words.id_of("<|end|>"), "old")
     (tmp_path / "chat_template.json").write_text('{"chat_template": "beside"}')
-    assert load(tmp_path).chat_template == "old"
+    assert load_tokenizer(tmp_path).chat_template == "old"
     (tmp_path / "chat_template.jinja").write_text("neu: ü", encoding="utf-8")
-    assert load(tmp_path).chat_template == "neu: ü"
+    assert load_tokenizer(tmp_path).chat_template == "neu: ü"
     more = tmp_path / "additional_chat_templates"
     more.mkdir()
     (more / "rag.jinja").write_text("found")
-    found = load(tmp_path).chat_template
+    found = load_tokenizer(tmp_path).chat_template
     assert msgspec.to_builtins(found) == [
         {"name": "default", "template": "neu: ü"},
         {"name": "rag", "template": "found"},
@@ -142,17 +142,17 @@ def test_load_reads_what_checkpoints_hold(tmp_path: Path) -> None:
     (more / "rag.jinja").unlink()
     (tmp_path / "chat_template.jinja").unlink()
     (tmp_path / "tokenizer_config.json").write_text("{}")
-    assert load(tmp_path).chat_template == "beside"
+    assert load_tokenizer(tmp_path).chat_template == "beside"
     older = {"eos_token": {"content": "<|end|>"}}
     (tmp_path / "special_tokens_map.json").write_text(json.dumps(older))
-    assert load(tmp_path).eos == words.id_of("<|end|>")
+    assert load_tokenizer(tmp_path).eos == words.id_of("<|end|>")
     (tmp_path / "tokenizer_config.json").write_text('{"chat_template": [{"name": 3}]}')
     with pytest.raises(TokenizerError, match="chat_template makes no sense"):
-        load(tmp_path)
+        load_tokenizer(tmp_path)
     for name in ("tokenizer_config.json", "tokenizer.json"):
         (tmp_path / name).write_text('{"half')
         with pytest.raises(TokenizerError, match=name):
-            load(tmp_path)
+            load_tokenizer(tmp_path)
 
 
 def test_the_longest_token_bounds_a_text_from_below() -> None:

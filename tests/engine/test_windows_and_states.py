@@ -7,8 +7,8 @@ import pytest
 from bessemer.architectures.config import Rope
 from bessemer.engine.cache_sizes import CacheSizes, first_seen, max_held
 from bessemer.engine.engine import Engine
+from bessemer.engine.max_len import max_len_of, rope_key
 from bessemer.engine.prefix_cache import STATES as STATE_GROUP
-from bessemer.engine.reach import reach_class, reach_of
 from bessemer.engine.request import Event, Started, Token
 from bessemer.engine.runner import together
 from bessemer.engine.scheduler import Limits
@@ -171,10 +171,12 @@ DYNAMIC = Rope(64, kind="dynamic", context=100)
 
 
 def test_sequences_share_keys_where_ropes_turn_them_alike() -> None:
-    assert [reach_class([LONG], reach) for reach in (1, 100, 101, 900)] == ["", "", "long", "long"]
-    assert [reach_class([DYNAMIC], r) for r in (1, 100, 101, 900)] == ["", "", "101", "900"]
-    assert reach_class([Rope(64), Rope(64, kind="yarn")], 10**6) == ""
-    assert reach_of(ask(1, [5] * 30, 50), 100) == 80 and reach_of(ask(1, [5] * 30, 90), 100) == 100
+    assert [rope_key([LONG], reach) for reach in (1, 100, 101, 900)] == ["", "", "long", "long"]
+    assert [rope_key([DYNAMIC], r) for r in (1, 100, 101, 900)] == ["", "", "101", "900"]
+    assert rope_key([Rope(64), Rope(64, kind="yarn")], 10**6) == ""
+    assert (
+        max_len_of(ask(1, [5] * 30, 50), 100) == 80 and max_len_of(ask(1, [5] * 30, 90), 100) == 100
+    )
 
 
 @pytest.mark.parametrize(

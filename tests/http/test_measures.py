@@ -92,7 +92,7 @@ def test_vectors(client: openai.OpenAI, embedder: Embedder, kind: Any) -> None:
     assert np.abs(np.array(shown) - embedder.embed(GIVEN)).max() < 1e-5
     assert [each.index for each in reply.data] == list(range(len(GIVEN)))
     assert reply.model == "cut" and reply.object == "list"
-    tokens = sum(len(passage.tokens) for passage in embedder.passages(GIVEN))
+    tokens = sum(len(passage.tokens) for passage in embedder.read(GIVEN))
     assert (reply.usage.prompt_tokens, reply.usage.total_tokens) == (tokens, tokens)
 
 
@@ -122,7 +122,7 @@ def test_an_answer_that_comes_in_parts(client: openai.OpenAI, paths: dict[str, P
     texts = [f"{'the cat ' * (number % 7)} {GIVEN[number % 6]}" for number in range(60)]
     reply = client.embeddings.create(model="long", input=texts)
     embedder = load_embedder(paths["long"])
-    tokens = sum(len(passage.tokens) for passage in embedder.passages(texts))
+    tokens = sum(len(passage.tokens) for passage in embedder.read(texts))
     assert reply.usage.prompt_tokens == tokens > 2 * 256
     found = np.array([each.embedding for each in reply.data])
     assert np.abs(found - embedder.embed(texts)).max() < 1e-5
@@ -155,7 +155,7 @@ def test_rerank(server: Server, reranker: Reranker) -> None:
     more = {"documents": documents, "top_n": 2, "return_documents": True}
     shown = server.ask("POST", "/v1/rerank", body | more)[1]["results"]
     assert [each["document"]["text"] for each in shown] == [GIVEN[row] for row in order[:2]]
-    tokens = sum(len(pair.tokens) for pair in reranker.passages(QUERY, GIVEN))
+    tokens = sum(len(pair.tokens) for pair in reranker.read(QUERY, GIVEN))
     assert reply["usage"]["total_tokens"] == tokens
 
 

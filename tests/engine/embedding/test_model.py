@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bessemer.architectures.config import ConfigError
-from bessemer.engine.embedding.inputs import Passage, PassageError
+from bessemer.engine.embedding.inputs import Input, InputError
 from bessemer.engine.embedding.model import Embedder, Reranker, batches
 from bessemer.engine.embedding.pooling import Floats, Normalize, Pipeline, Pooling
-from bessemer.engine.embedding.sentence_transformers import SentenceError
+from bessemer.engine.embedding.sentence_transformers import DescriptionError
 from tests.architectures.tiny_encoders import golden
 from tests.engine.loading import load_embedder, load_reranker
 
@@ -63,7 +63,7 @@ def test_scores_are_those_of_sentence_transformers(
 def test_a_sigmoid_of_any_logit(reranker: Callable[[str], Reranker]) -> None:
     logits = [-1e4, -3.0, 0.0, 2.0, 1e4]
     made = replace(reranker("sigmoid_by_default"), scorer=lambda batch: logits)
-    found = made.scores([Passage([5], [0])] * len(logits))
+    found = made.scores([Input([5], [0])] * len(logits))
     assert found == pytest.approx([0, 1 / (1 + np.exp(3)), 0.5, 1 / (1 + np.exp(-2)), 1])
 
 
@@ -97,13 +97,13 @@ def test_fewer_dimensions_of_vectors_of_any_length(embedder: Embedders) -> None:
 
 @pytest.mark.parametrize("dimensions", [0, -1, 49])
 def test_dimensions_that_are_refused(dimensions: int, embedder: Embedders) -> None:
-    with pytest.raises(PassageError, match=f"dimensions is {dimensions}; the model has 1 to 48"):
+    with pytest.raises(InputError, match=f"dimensions is {dimensions}; the model has 1 to 48"):
         embedder(CUT).embed(TEXTS, dimensions=dimensions)
 
 
 def test_tokens_are_taken_as_they_are(embedder: Embedders) -> None:
     made = embedder("no_modules")
-    tokens = [passage.tokens for passage in made.passages(TEXTS)]
+    tokens = [read.tokens for read in made.read(TEXTS)]
     assert (made.embed(tokens) == made.embed(TEXTS)).all()
     assert np.abs(made.embed([[0, 9, 2]]) - made.embed([[9]])).max() > 0.1
     cut = made.embed([[7] * 30])
@@ -119,7 +119,7 @@ def test_tokens_are_taken_as_they_are(embedder: Embedders) -> None:
     ],
 )
 def test_tokens_that_are_refused(tokens: list[int], message: str, embedder: Embedders) -> None:
-    with pytest.raises(PassageError, match=message):
+    with pytest.raises(InputError, match=message):
         embedder("no_modules").embed([[5], tokens])
 
 
@@ -127,14 +127,14 @@ def test_what_is_too_long_is_cut_or_refused(
     embedder: Embedders, reranker: Callable[[str], Reranker]
 ) -> None:
     made, long = embedder(CUT), TEXTS[4]
-    (passage,) = made.passages([long])
-    assert len(passage.tokens) == 12 and passage.tokens[-1] == 2  # [SEP] stays
-    with pytest.raises(PassageError, match="an input has 53 tokens, and the model takes 12"):
-        made.passages([long], truncate=False)
-    with pytest.raises(PassageError, match="an input has 13 tokens, and the model takes 12"):
-        made.passages([[7] * 13], truncate=False)
+    (read,) = made.read([long])
+    assert len(read.tokens) == 12 and read.tokens[-1] == 2  # [SEP] stays
+    with pytest.raises(InputError, match="an input has 53 tokens, and the model takes 12"):
+        made.read([long], truncate=False)
+    with pytest.raises(InputError, match="an input has 13 tokens, and the model takes 12"):
+        made.read([[7] * 13], truncate=False)
     assert made.embed(["fish"], truncate=False).shape == (1, 48)
-    with pytest.raises(PassageError, match="tokens, and the model takes 16"):
+    with pytest.raises(InputError, match="tokens, and the model takes 16"):
         reranker("raw").score(QUERY, ["fish", long], truncate=False)
 
 
@@ -146,14 +146,14 @@ def test_prompts_by_name(embedder: Embedders) -> None:
     plain = replace(made, reader=replace(made.reader, default_prompt="find : the"))
     assert (plain.embed([" cat"]) == before).all()
     assert (plain.embed(["cat"], prompt="") == made.embed(["cat"])).all()
-    with pytest.raises(PassageError, match="no prompt named 'passage'; its prompts: query"):
+    with pytest.raises(InputError, match="no prompt named 'passage'; its prompts: query"):
         made.embed(["cat"], prompt="passage")
 
 
 def test_a_prompt_longer_than_the_model_leaves_the_last_token(embedder: Embedders) -> None:
     reader = replace(embedder(DENSE).reader, prompts={"long": TEXTS[4] * 4})
-    (passage,) = replace(embedder(DENSE), reader=reader).passages(["cat"], prompt="long")
-    assert passage.prompted >= len(passage.tokens) - 1
+    (read,) = replace(embedder(DENSE), reader=reader).read(["cat"], prompt="long")
+    assert read.prompted >= len(read.tokens) - 1
     hidden = np.arange(8, dtype=np.float32).reshape(4, 2)
     assert (Pooling(("mean",), False)(hidden, 99) == hidden[-1]).all()
 
@@ -164,7 +164,7 @@ def test_a_backbone_of_any_kind(embedder: Embedders) -> None:
     class Numbers:
         width = 3
 
-        def __call__(self, batch: Sequence[Passage]) -> list[Floats]:
+        def __call__(self, batch: Sequence[Input]) -> list[Floats]:
             return [np.array([[t, 1, 2] for t in p.tokens], np.float32) for p in batch]
 
     pipeline = Pipeline(Pooling(("lasttoken",), True), (Normalize(),), 3)
@@ -176,15 +176,17 @@ def test_a_backbone_of_any_kind(embedder: Embedders) -> None:
 
 
 @given(st.lists(st.integers(1, 50)), st.integers(1, 100))
-def test_batches_hold_everything_once_and_not_too_much(lengths: list[int], most: int) -> None:
-    found = batches(lengths, most)
+def test_batches_hold_everything_once_and_not_too_much(
+    lengths: list[int], batch_tokens: int
+) -> None:
+    found = batches(lengths, batch_tokens)
     assert sorted(index for batch in found for index in batch) == list(range(len(lengths)))
     ordered = [lengths[index] for batch in found for index in batch]
     assert ordered == sorted(lengths)
     totals = [sum(lengths[index] for index in batch) for batch in found]
-    assert all(t <= most or len(b) == 1 for t, b in zip(totals, found, strict=True))
+    assert all(t <= batch_tokens or len(b) == 1 for t, b in zip(totals, found, strict=True))
     following = zip(totals, found[1:], strict=False)
-    assert all(total + lengths[batch[0]] > most for total, batch in following)
+    assert all(total + lengths[batch[0]] > batch_tokens for total, batch in following)
 
 
 def test_a_classifier_of_three_is_no_reranker(tmp_path: Path) -> None:
@@ -202,7 +204,7 @@ def test_an_unknown_activation(tmp_path: Path) -> None:
     named = {"sentence_transformers": {"activation_fn": "torch.nn.modules.activation.GELU"}}
     path = Sentence("bert_reranker", config=named).write(tmp_path)
     with pytest.raises(
-        SentenceError, match=r"activation is 'torch\.nn\.modules\.activation\.GELU'"
+        DescriptionError, match=r"activation is 'torch\.nn\.modules\.activation\.GELU'"
     ):
         load_reranker(path)
 

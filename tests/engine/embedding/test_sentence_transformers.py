@@ -11,11 +11,11 @@ import pytest
 from safetensors.numpy import save_file
 
 from bessemer.engine.checkpoint.checkpoint import CheckpointError
-from bessemer.engine.embedding.inputs import PassageError
+from bessemer.engine.embedding.inputs import InputError
 from bessemer.engine.embedding.sentence_transformers import (
+    DescriptionError,
     PoolingFile,
     Purpose,
-    SentenceError,
     describe,
     read_modules,
 )
@@ -44,7 +44,7 @@ def with_dense(**changes: Any) -> dict[str, Any]:
 
 
 def refusal(path: Path, files: dict[str, Any]) -> str:
-    with pytest.raises((SentenceError, CheckpointError)) as caught:
+    with pytest.raises((DescriptionError, CheckpointError)) as caught:
         load_embedder(Sentence("bert", files).write(path))
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -88,7 +88,7 @@ def test_dense_weights_of_another_shape(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is missing"):
         load_embedder(path)
     (path / "2_Dense/config.json").unlink()
-    with pytest.raises(SentenceError, match="is missing"):
+    with pytest.raises(DescriptionError, match="is missing"):
         load_embedder(path)
 
 
@@ -130,8 +130,8 @@ def test_the_shortest_limit_counts(tmp_path: Path) -> None:
         assert load_embedder(path).reader.longest == longest
     roberta = load_embedder(Sentence("roberta").write(tmp_path / "roberta"))
     assert roberta.reader.longest == 158
-    with pytest.raises(PassageError, match="159 tokens, and the model takes 158"):
-        roberta.passages([[5] * 159], truncate=False)
+    with pytest.raises(InputError, match="159 tokens, and the model takes 158"):
+        roberta.read([[5] * 159], truncate=False)
     assert np.isfinite(roberta.embed([[5] * 158])).all()
 
 
@@ -171,11 +171,11 @@ def test_a_server_may_ask_without_mlx(tmp_path: Path) -> None:
     path = EMBEDDERS["mean_normalized_cut"].write(tmp_path)
     code = (
         "import sys; from pathlib import Path;"
-        "from bessemer.engine.embedding.inputs import load;"
-        "from bessemer.engine.embedding.sentence_transformers import About, describe;"
+        "from bessemer.engine.embedding.inputs import load_reader;"
+        "from bessemer.engine.embedding.sentence_transformers import ModelOptions, describe;"
         "found = describe(Path(sys.argv[1]));"
-        "passage = load(found, About(), 160, 90).text('the cat');"
-        "print(found.purpose, len(passage.tokens), 'mlx' in sys.modules, 'numpy' in sys.modules)"
+        "read = load_reader(found, ModelOptions(), 160, 90).text('the cat');"
+        "print(found.purpose, len(read.tokens), 'mlx' in sys.modules, 'numpy' in sys.modules)"
     )
     command = [sys.executable, "-P", "-c", code, str(path)]
     out = subprocess.run(command, capture_output=True, text=True, check=True)

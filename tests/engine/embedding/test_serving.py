@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from msgspec import structs
 
-from bessemer.engine.embedding.sentence_transformers import Purpose, SentenceError, describe
-from bessemer.engine.embedding.serving import PassageServing, load
+from bessemer.engine.embedding.sentence_transformers import DescriptionError, Purpose, describe
+from bessemer.engine.embedding.serving import LoadedEmbeddingModel, load_embedding_model
 from bessemer.engine.memory import DoesNotFit
 from bessemer.engine.request import Embed, Embedded, Event, Rank, Ranked, Refusal, Refused
 from bessemer.engine.settings import Settings
@@ -25,16 +25,16 @@ MEMORY = 10**9  # bytes
 
 def serving(
     path: Path, kind: Purpose, settings: Settings = SETTINGS, memory: int = MEMORY
-) -> PassageServing:
+) -> LoadedEmbeddingModel:
     description = describe(path)
     assert kind != "generate" and description.purpose == kind
-    return load(description, settings, memory, lambda: None)
+    return load_embedding_model(description, settings, memory, lambda: None)
 
 
 def test_an_embedder_in_a_folder_of_its_own(tmp_path: Path) -> None:
     path = EMBEDDERS["three_modes_lower_case_own_folder"].write(tmp_path)
     made, woken = serving(path, "embed"), SimpleQueue[None]()
-    made = load(describe(path), SETTINGS, MEMORY, lambda: woken.put(None))
+    made = load_embedding_model(describe(path), SETTINGS, MEMORY, lambda: woken.put(None))
     made.engine.submit(Embed(id=1, inputs=["the cat", "DOG"]))
     woken.get(timeout=20)
     (event,) = made.engine.step()
@@ -50,7 +50,7 @@ def test_an_embedder_in_a_folder_of_its_own(tmp_path: Path) -> None:
 def test_a_reranker(tmp_path: Path) -> None:
     woken = SimpleQueue[None]()
     path = RERANKERS["raw"].write(tmp_path)
-    made = load(describe(path), SETTINGS, MEMORY, lambda: woken.put(None))
+    made = load_embedding_model(describe(path), SETTINGS, MEMORY, lambda: woken.put(None))
     made.engine.submit(Rank(id=1, query=QUERY, documents=["fish"]))
     woken.get(timeout=20)
     assert [type(event) for event in made.engine.step()] == [Ranked]
@@ -61,7 +61,7 @@ def test_a_step_takes_a_chunk_of_tokens(tmp_path: Path) -> None:
     for chunk, steps in ((8, 4), (16, 2), (64, 1)):
         woken = SimpleQueue[None]()
         settings = structs.replace(SETTINGS, chunk=chunk)
-        made = load(describe(path), settings, MEMORY, lambda: woken.put(None))  # noqa: B023
+        made = load_embedding_model(describe(path), settings, MEMORY, lambda: woken.put(None))  # noqa: B023
         made.engine.submit(Embed(id=1, inputs=[[5] * 8] * 4))
         woken.get(timeout=20)
         events = [made.engine.step() for _ in range(steps)]
@@ -96,13 +96,13 @@ def test_more_tokens_at_a_time_need_more_memory(tmp_path: Path) -> None:
     assert 2 * small < large < 10 * small
 
 
-def test_memory_for_shorter_passages_alone(tmp_path: Path) -> None:
+def test_memory_for_shorter_inputs_alone(tmp_path: Path) -> None:
     path = replace(EMBEDDERS["no_modules"], limit=160).write(tmp_path)
     whole = serving(path, "embed").plan
     assert whole.context == 160
     woken = SimpleQueue[None]()
     less = whole.weights + whole.working * 15 // 16
-    made = load(describe(path), SETTINGS, less, lambda: woken.put(None))
+    made = load_embedding_model(describe(path), SETTINGS, less, lambda: woken.put(None))
     assert 128 <= made.plan.context < 160
     assert made.plan.weights + made.plan.working <= less
     events: list[Event] = []
@@ -124,7 +124,7 @@ def test_a_decoder_that_embeds(tmp_path: Path) -> None:
     (path / "1_Pooling").mkdir()
     (path / "1_Pooling" / "config.json").write_text('{"pooling_mode": "lasttoken"}')
     woken = SimpleQueue[None]()
-    made = load(describe(path), SETTINGS, MEMORY, lambda: woken.put(None))
+    made = load_embedding_model(describe(path), SETTINGS, MEMORY, lambda: woken.put(None))
     made.engine.submit(Embed(id=1, inputs=["the cat", "serve a model"]))
     woken.get(timeout=20)
     (event,) = made.engine.step()
@@ -134,11 +134,11 @@ def test_a_decoder_that_embeds(tmp_path: Path) -> None:
     assert np.abs(found - expected).max() < 1e-5
     assert (made.model_type, made.plan.context) == ("llama", 2048)
     with pytest.raises(DoesNotFit):
-        load(describe(path), SETTINGS, made.plan.weights + 10**6, lambda: None)
+        load_embedding_model(describe(path), SETTINGS, made.plan.weights + 10**6, lambda: None)
 
 
 def test_files_that_make_no_sense_are_named(tmp_path: Path) -> None:
     path = EMBEDDERS["mean_normalized_cut"].write(tmp_path)
     (path / "1_Pooling" / "config.json").write_text('{"pooling_mode": "median"}')
-    with pytest.raises(SentenceError, match="1_Pooling"):
+    with pytest.raises(DescriptionError, match="1_Pooling"):
         serving(path, "embed")
