@@ -30,41 +30,60 @@ class Batch:
 
 
 def build(work: Sequence[Work], copies: Sequence[tuple[int, int]] = ()) -> Batch:
-    """Build a step's arrays; work of one token comes first, in which order the scheduler gives it.
-
-    Layouts ask for that order.
-    """
-    counts = [item.count for item in work]
-    owners = np.repeat(np.arange(len(work), dtype=np.int32), counts)
-    positions = np.concatenate(
-        [np.arange(item.sequence.computed, item.sequence.computed + item.count) for item in work]
-    ).astype(np.int32)
-    decodes = sum(item.sequence.pending == 1 for item in work)
+    """Build a step's arrays; the scheduler gives work of one token first, as layouts ask for it."""
+    counts, sequences = [item.count for item in work], [item.sequence for item in work]
+    positions = positions_of([sequence.computed for sequence in sequences], counts)
+    decodes = sum(sequence.pending == 1 for sequence in sequences)
     tables = _tables(work)
-    placed, belong = mx.array(positions), mx.array(owners)
-    prefills = _prefills(work[decodes:], decodes)
-    layouts = tuple(
-        Layout(
-            placed,
-            _slot_mapping(table, owners, positions),
-            belong,
-            mx.array(table),
-            decodes,
-            prefills,
-        )
-        for table in tables
-    )
-    step = Step(layouts, placed, _runs(work), _max_lens(work, counts))
-    tokens = np.concatenate([_tokens(item) for item in work]).astype(np.int32)
+    state_slots = [sequence.pages.state_slot for sequence in sequences]
+    max_lens = [sequence.max_len for sequence in sequences]
     return Batch(
-        mx.array(tokens),
-        step,
+        mx.array(np.concatenate([_tokens(item) for item in work]).astype(np.int32)),
+        build_step(positions, counts, tables, decodes, state_slots, max_lens),
         mx.array(np.array(_logit_rows(work), dtype=np.int32)),
-        tuple(item.sequence.request.id for item in work),
+        tuple(sequence.request.id for sequence in sequences),
         positions,
         tables,
         decodes,
         tuple(copies),
+    )
+
+
+def positions_of(starts: Sequence[int], counts: Sequence[int]) -> np.ndarray:
+    """Return (rows,) int32: for each sequence so many positions from its start on."""
+    each = zip(starts, counts, strict=True)
+    return np.concatenate([np.arange(start, start + n) for start, n in each]).astype(np.int32)
+
+
+def build_step(
+    positions: np.ndarray,
+    counts: Sequence[int],
+    tables: Sequence[np.ndarray],
+    decodes: int,
+    state_slots: Sequence[int],
+    max_lens: Sequence[int],
+) -> Step:
+    """Build a step of the rows at these positions, `counts` of them a sequence.
+
+    tables: a group's pages by sequence. `decodes` sequences with one row come first. State slots
+    are 0, or there are none, where layers keep no states; max_lens likewise where no rope varies.
+    """
+    owners = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    stops = np.cumsum(counts).tolist()
+    runs = [(stop - count, stop) for stop, count in zip(stops, counts, strict=True)]
+    prefills = tuple(Prefill(*run, int(positions[run[1] - 1]) + 1) for run in runs[decodes:])
+    placed, belong = mx.array(positions), mx.array(owners)
+    slots = [table[owners, positions // PAGE] * PAGE + positions % PAGE for table in tables]
+    layouts = tuple(
+        Layout(placed, mx.array(slot_mapping), belong, mx.array(table), decodes, prefills)
+        for slot_mapping, table in zip(slots, tables, strict=True)
+    )
+    fresh = [bool(positions[start] == 0) for start, _ in runs]
+    return Step(
+        layouts,
+        placed,
+        Runs.of(list(counts), list(state_slots), fresh) if any(state_slots) else None,
+        mx.array(np.repeat(np.array(max_lens, np.int32), counts)) if any(max_lens) else None,
     )
 
 
@@ -89,38 +108,6 @@ def _tables(work: Sequence[Work]) -> tuple[np.ndarray, ...]:
         for row, item, count in zip(table, work, used, strict=True):
             row[:count] = item.sequence.pages.tables[group][:count]
     return tables
-
-
-def _slot_mapping(table: np.ndarray, owners: np.ndarray, positions: np.ndarray) -> mx.array:
-    return mx.array(table[owners, positions // PAGE] * PAGE + positions % PAGE)
-
-
-def _runs(work: Sequence[Work]) -> Runs | None:
-    """Return the runs of the sequences' states; None where layers keep none."""
-    if not work[0].sequence.pages.state_slot:
-        return None
-    return Runs.of(
-        [item.count for item in work],
-        [item.sequence.pages.state_slot for item in work],
-        [item.sequence.computed == 0 for item in work],
-    )
-
-
-def _max_lens(work: Sequence[Work], counts: Sequence[int]) -> mx.array | None:
-    """Return each row's max_len, (rows,) int32; None where no rope asks for it."""
-    if not work[0].sequence.max_len:
-        return None
-    max_lens = np.array([item.sequence.max_len for item in work], dtype=np.int32)
-    return mx.array(np.repeat(max_lens, counts))
-
-
-def _prefills(work: Sequence[Work], start: int) -> tuple[Prefill, ...]:
-    prefills = []
-    for item in work:
-        context = item.sequence.computed + item.count
-        prefills.append(Prefill(start, start + item.count, context))
-        start += item.count
-    return tuple(prefills)
 
 
 def _logit_rows(work: Sequence[Work]) -> list[int]:

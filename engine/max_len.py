@@ -12,10 +12,7 @@ def max_len_of(request: Request, context: int) -> int:
 
 
 def rope_key(ropes: Sequence[Rope], max_len: int) -> str:
-    """Return a key that is equal for sequences whose positions are rotated alike.
-
-    Only they can share keys and values.
-    """
+    """Return a key that is equal where positions are rotated alike, so that pages can be shared."""
     return ",".join(filter(None, (_rope_key(rope, max_len) for rope in ropes)))
 
 

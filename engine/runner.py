@@ -16,10 +16,7 @@ from .tails import Tails, TailUpdate
 
 
 class Runner:
-    """A callable that holds the caches; where `tailed`, steps that only decode leave pools alone.
-
-    Their new keys and values wait in tails (kernels.attention.pages.Tail).
-    """
+    """The runner of steps; if `tailed`, those that only decode leave pools alone (pages.Tail)."""
 
     def __init__(self, decoder: Decoder, caches: Sequence[Cache], tailed: bool = False) -> None:
         config = decoder.config
@@ -73,19 +70,16 @@ class Runner:
             mx.eval(arrays_of(caches))
             self._caches = caches
         layouts = tuple(
-            replace(
-                layout, tails=None if update.starts is None else mx.array(update.starts, mx.int32)
-            )
-            for layout, update in zip(batch.step.layouts, updates, strict=True)
+            replace(layout, tails=None if each.starts is None else mx.array(each.starts, mx.int32))
+            for layout, each in zip(batch.step.layouts, updates, strict=True)
         )
         return replace(batch.step, layouts=layouts)
 
 
-def _flushed(cache: Cache, update: TailUpdate | None) -> Cache:
-    if update is None or not isinstance(cache, Pages):
+def _flushed(cache: Cache, tails: TailUpdate | None) -> Cache:
+    if tails is None or not isinstance(cache, Pages):
         return cache
-    moves = [(move.row, move.part, move.into) for move in update.moves]
-    return flush(cache, moves, update.continued)
+    return flush(cache, [(move.row, move.part, move.into) for move in tails.moves], tails.continued)
 
 
 def together(copies: Sequence[tuple[int, int]]) -> list[tuple[list[int], list[int]]]:

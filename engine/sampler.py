@@ -39,10 +39,7 @@ def sample(logits: mx.array, sequences: Seq[Sequence]) -> list[Sampled]:
 
 
 def logprobs_of(logits: mx.array, tokens: Seq[int], top: int) -> list[TokenLogprobs]:
-    """Return the log probability of each row's token and of the `top` likeliest.
-
-    logits: (tokens, vocabulary) float32, before any sampling setting.
-    """
+    """Return each row's log probabilities, before any setting: its token's and the top ones."""
     if not len(tokens):
         return []
     scores = logprobs(logits, range(len(tokens)), tokens, MAX_LOGPROBS)

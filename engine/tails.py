@@ -115,23 +115,19 @@ class Tails:
         return tuple(moves)
 
     def _all(self) -> tuple[Move, ...]:
-        return tuple(
-            Move(number, part, into)
-            for number, row in enumerate(self._rows)
-            for part, into in enumerate(row.pages)
-            if into != GONE
-        )
+        rows = enumerate(self._rows)
+        return tuple(move for number, row in rows for move in _moves(number, row.pages))
 
     def _full(self) -> tuple[Move, ...]:
         """Move every row's full pages; its tail then begins after them."""
-        moves = []
+        moves: list[Move] = []
         for number, row in enumerate(self._rows):
             full = (row.stop - row.start) // self._page
-            moves += [
-                Move(number, part, into)
-                for part, into in enumerate(row.pages[:full])
-                if into != GONE
-            ]
+            moves += _moves(number, row.pages[:full])
             row.start += full * self._page
             row.pages = row.pages[full:]
         return tuple(moves)
+
+
+def _moves(row: int, pages: Sequence[int]) -> list[Move]:
+    return [Move(row, part, into) for part, into in enumerate(pages) if into != GONE]

@@ -35,10 +35,7 @@ class Checkpoint:
 
 
 def open_checkpoint(path: Path, config: dict[str, Any] | None = None) -> Checkpoint:
-    """Open a checkpoint without reading a tensor; `config` is its config.json if read already.
-
-    Raises CheckpointError.
-    """
+    """Open a checkpoint without reading a tensor; `config` is its config.json if read already."""
     if not path.is_dir():
         raise CheckpointError(f"{path} is not a directory")
     config = read_json(path / "config.json") if config is None else config

@@ -174,11 +174,8 @@ def _latent(source: SourceCheckpoint, match: re.Match[str]) -> Iterator[MlxTenso
     """Split a latent's expansion as mlx_lm does: by head, with the keys' part transposed."""
     latent = next(b.mixer for b in source.config.blocks if isinstance(b.mixer, LatentConfig))
     heads, rank = latent.heads, latent.rank
-    shapes = {
-        "embed_q": (heads, rank, latent.nope_dim),
-        "unembed_out": (heads, latent.value_dim, rank),
-    }
-    for name, shape in shapes.items():
+    keys, values = (heads, rank, latent.nope_dim), (heads, latent.value_dim, rank)
+    for name, shape in {"embed_q": keys, "unembed_out": values}.items():
         change = partial(_heads, latent=latent, keys=name == "embed_q")
         yield source.tensor(f"{match[1]}.{name}.weight", match[0], shape, change)
 

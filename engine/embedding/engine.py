@@ -56,20 +56,16 @@ class EmbeddingEngine:
     """An embedding or reranking model; every call is made from one thread, as Engine's are.
 
     Inputs go through it up to `batch_tokens` at a time, or one that has more; there may be
-    `max_requests` at a time. Texts are tokenized by threads of its own, which call `wake` when one
-    is done: a step is due then.
+    `queue` requests at a time. Texts are tokenized by threads of its own, which call `wake` when
+    one is done: a step is due then.
     """
 
     def __init__(
-        self,
-        model: Embedder | Reranker,
-        batch_tokens: int,
-        max_requests: int,
-        wake: Callable[[], None],
+        self, model: Embedder | Reranker, batch_tokens: int, queue: int, wake: Callable[[], None]
     ) -> None:
         self._model = model
         self._batch_tokens = batch_tokens
-        self._max_requests = max_requests
+        self._queue = queue
         self._wake = wake
         self._states: dict[int, RequestState] = {}
         self._ready: deque[RequestState] = deque()  # tokenized; the next to be served comes first
@@ -84,7 +80,7 @@ class EmbeddingEngine:
     def submit(self, request: Embed | Rank) -> None:
         """Queue a request; raises Refusal if there are too many, or the model cannot answer it."""
         check(self._model, request)
-        if len(self._states) >= self._max_requests:
+        if len(self._states) >= self._queue:
             raise overloaded()
         state = self._states[request.id] = RequestState(request)
         state.reading = self._readers.submit(self._inputs, request)
@@ -186,8 +182,7 @@ class EmbeddingEngine:
         over = not share.state.waits
         if over:
             self.cancel(share.state.request.id)
-        tokens = sum(len(input.tokens) for input in share.inputs)
-        return answer(share.state.request, share.rows, values, tokens, over)
+        return answer(share, values, over)
 
     def _refused(self, state: RequestState, refusal: Refusal) -> Refused:
         self.cancel(state.request.id)
@@ -249,9 +244,9 @@ def compute(model: Embedder | Reranker, inputs: Sequence[Input], dimensions: int
     return np.array(model.scores(inputs), np.float32)[:, None]
 
 
-def answer(
-    request: Embed | Rank, rows: list[int], values: Floats, tokens: int, over: bool
-) -> Embedded | Ranked:
+def answer(share: Share, values: Floats, over: bool) -> Embedded | Ranked:
+    request, rows = share.state.request, share.rows
+    tokens = sum(len(each.tokens) for each in share.inputs)
     if isinstance(request, Embed):
         return Embedded(request.id, rows, values.astype("<f4").tobytes(), tokens, over)
     return Ranked(request.id, rows, [float(value) for value in values[:, 0]], tokens, over)

@@ -1,7 +1,7 @@
 """The hidden states of inputs that go through a decoder, over caches that last a batch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mlx.core as mx
 import numpy as np
@@ -9,8 +9,8 @@ import numpy as np
 from ...architectures.config import ModelConfig, Recurrent
 from ...architectures.decoder import Decoder
 from ...architectures.step import Cache, Step
-from ...kernels.attention.pages import FORMATS, PAGE, Layout, Prefill
-from ...kernels.recurrent.runs import Runs
+from ...kernels.attention.pages import FORMATS, PAGE
+from ..batch import build_step, positions_of
 from ..cache_sizes import CacheSizes
 from ..kv_cache import allocate, arrays_of
 
@@ -76,11 +76,9 @@ class Bidirectional:
     def __call__(self, inputs: Sequence[Sequence[int]]) -> list[mx.array]:
         """Return each input's hidden states, (tokens, width), evaluated, before the last norm."""
         lengths = [len(tokens) for tokens in inputs]
-        config = self.decoder.config
-        positions = np.concatenate([np.arange(length) for length in lengths])
-        runs = Runs.of(lengths, list(range(len(lengths))), [True] * len(lengths))
-        placed = mx.array(positions.astype(np.int32))
-        step = Step((), placed, runs, _max_lens(config, lengths, lengths))
+        config, positions = self.decoder.config, positions_of([0] * len(lengths), lengths)
+        numbers = range(1, len(lengths) + 1)
+        step = build_step(positions, lengths, (), 0, numbers, _varying(config, lengths))
         x, _ = self.decoder.hidden(_tokens(inputs), step, [None] * config.layers)
         mx.eval(x)
         return _split(x, inputs)
@@ -112,41 +110,25 @@ def forwards(lengths: Sequence[int], batch_tokens: int, sequences: int) -> list[
 def _step(config: ModelConfig, pieces: Sequence[Piece], max_lens: Sequence[int]) -> Step:
     """Deal out pages and states anew; an input in parts has the same ones each time."""
     counts = [piece.stop - piece.start for piece in pieces]
-    owners = np.repeat(np.arange(len(pieces), dtype=np.int32), counts)
-    positions = np.concatenate([np.arange(p.start, p.stop) for p in pieces]).astype(np.int32)
     tables = _tables([-(-piece.stop // PAGE) for piece in pieces])
-    slot_mapping = tables[owners, positions // PAGE] * PAGE + positions % PAGE
-    stops = np.cumsum(counts).tolist()
-    each = zip(pieces, counts, stops, strict=True)
-    runs = tuple(Prefill(stop - count, stop, piece.stop) for piece, count, stop in each)
-    placed = mx.array(positions)
-    layout = Layout(placed, mx.array(slot_mapping), mx.array(owners), mx.array(tables), 0, runs)
-    fresh = [piece.start == 0 for piece in pieces]
     recurrent = any(isinstance(spec, Recurrent) for spec in config.caches)
-    return Step(
-        (layout,) * len(config.windows),
-        placed,
-        Runs.of(counts, list(range(1, len(pieces) + 1)), fresh) if recurrent else None,
-        _max_lens(config, max_lens, counts),
-    )
+    state_slots = range(1, len(pieces) + 1) if recurrent else ()
+    positions = positions_of([piece.start for piece in pieces], counts)
+    step = build_step(positions, counts, [tables], 0, state_slots, _varying(config, max_lens))
+    return replace(step, layouts=step.layouts * len(config.windows))
 
 
 def _tables(counts: Sequence[int]) -> np.ndarray:
     """Return (sequences, longest) int32: pages 1 and on in order, padded with the null page."""
     tables = np.zeros((len(counts), max(counts)), dtype=np.int32)
-    first = 1
-    for table, count in zip(tables, counts, strict=True):
-        table[:count] = np.arange(first, first + count)
-        first += count
+    for table, count, stop in zip(tables, counts, np.cumsum(counts), strict=True):
+        table[:count] = np.arange(stop - count, stop) + 1
     return tables
 
 
-def _max_lens(
-    config: ModelConfig, max_lens: Sequence[int], counts: Sequence[int]
-) -> mx.array | None:
-    if not any(rope.varies for rope in config.ropes):
-        return None
-    return mx.array(np.repeat(np.array(max_lens, dtype=np.int32), counts))
+def _varying(config: ModelConfig, max_lens: Sequence[int]) -> Sequence[int]:
+    """Return `max_lens` where a rope depends on them."""
+    return max_lens if any(rope.varies for rope in config.ropes) else ()
 
 
 def _tokens(parts: Sequence[Sequence[int]]) -> mx.array:

@@ -169,20 +169,12 @@ def load_reader(
     transformer = read_transformer_file(backbone)
     tokenizer = load_tokenizer(backbone, partial(_prepare, lower=transformer.do_lower_case))
     file = convert(backbone / "tokenizer_config.json", tokenizer.settings, TokenizerFile)
-    message = transformer.message
+    message, plain = transformer.message, tokenizer.encoding
+    template = None if message is None else load_chat_template(backbone, tokenizer, message)
     longest = min(context, transformer.max_seq_length or file.longest)
-    prompts, default_prompt = _prompts(description.directory, options)
-    return InputReader(
-        tokenizer.encoding,
-        _truncating(tokenizer.encoding, longest),
-        longest,
-        vocabulary,
-        file.typed,
-        frozenset(tokenizer.special_names),
-        prompts,
-        default_prompt,
-        None if message is None else load_chat_template(backbone, tokenizer, message),
-    )
+    encodings, special = (plain, _truncating(plain, longest)), frozenset(tokenizer.special_names)
+    prompts = _prompts(description.directory, options)
+    return InputReader(*encodings, longest, vocabulary, file.typed, special, *prompts, template)
 
 
 def _prepare(encoding: tokenizers.Tokenizer, lower: bool) -> None:

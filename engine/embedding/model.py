@@ -111,10 +111,7 @@ class Embedder:
         prompt: str | None = None,
         truncate: bool = True,
     ) -> Floats:
-        """Embed texts, after a prompt if one is named, or bare tokens: (inputs, dimension).
-
-        `dimensions` and `truncate` are as in `vectors` and `read`.
-        """
+        """Embed texts, after a prompt if one is named, or bare tokens: (inputs, dimension)."""
         return self.vectors(self.read(inputs, prompt, truncate), dimensions)
 
     def read(
@@ -133,7 +130,8 @@ class Embedder:
 
     def vectors(self, inputs: Sequence[Input], dimensions: int | None = None) -> Floats:
         """Return (inputs, dimension), or the first `dimensions`, of length 1 if all were."""
-        self._check(dimensions)
+        if dimensions is not None and not 1 <= dimensions <= self.dimension:
+            raise InputError(f"dimensions is {dimensions}; the model has 1 to {self.dimension}")
         vectors = np.zeros((len(inputs), self.dimension), np.float32)
         for batch in batches([len(each.tokens) for each in inputs], self.batch_tokens):
             chosen = [inputs[i] for i in batch]
@@ -142,10 +140,6 @@ class Embedder:
             return vectors
         cut = vectors[:, :dimensions]
         return Normalize()(cut) if self.pipeline.normalizes else cut
-
-    def _check(self, dimensions: int | None) -> None:
-        if dimensions is not None and not 1 <= dimensions <= self.dimension:
-            raise InputError(f"dimensions is {dimensions}; the model has 1 to {self.dimension}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -169,10 +163,7 @@ class Reranker:
         truncate: bool = True,
         prompt: str | None = None,
     ) -> list[Input]:
-        """Tokenize pairs with the prompt of that name or the default one, which says what to seek.
-
-        Without `truncate` raise InputError for one that is too long.
-        """
+        """Tokenize pairs; a prompt, or the model's default one, may say what to seek."""
         return [self.reader.pair(query, document, truncate, prompt) for document in documents]
 
     def scores(self, inputs: Sequence[Input]) -> list[float]:

@@ -10,14 +10,13 @@ from ...kernels.attention.encoder_attention import ROWS
 from ...kernels.attention.pages import PAGE, Format
 from ...kernels.cpu.library import use_threads
 from ...kernels.metal.device import Gpu, device
-from ..checkpoint.checkpoint import Checkpoint
 from ..checkpoint.weights import Reading, weight_bytes
 from ..kv_cache import page_bytes
 from ..memory import DoesNotFit, Plan, size
 from ..request import Sampling
 from ..settings import Settings
 from .engine import EmbeddingEngine
-from .model import BATCH, load_embedder, load_reranker, read_files
+from .model import BATCH, ModelFiles, load_embedder, load_reranker, read_files
 from .sentence_transformers import Description
 
 MIN_CONTEXT = 128  # tokens of an input, for which there must be memory
@@ -41,15 +40,12 @@ def load_embedding_model(
     Raises ValueError, in one sentence for the user, if the checkpoint cannot be served.
     """
     files = read_files(description)
-    batch_tokens = (
-        BATCH if isinstance(device(), Gpu) else settings.chunk
-    )  # a CPU's caches are small
+    # A CPU's caches are small.
+    batch_tokens = BATCH if isinstance(device(), Gpu) else settings.chunk
     if settings.threads:
         use_threads(settings.threads)
     reading = Reading(settings.cpu_precision == "exact", settings.check_weights)
-    plan = plan_embedding(
-        memory, files.checkpoint, files.config, files.reader.longest, batch_tokens
-    )
+    plan = plan_embedding(memory, files, batch_tokens)
     files = replace(files, reader=files.reader.shortened(plan.context))
     load_model = load_embedder if description.purpose == "embed" else load_reranker
     model = load_model(files, reading)
@@ -57,30 +53,25 @@ def load_embedding_model(
     return LoadedEmbeddingModel(engine, plan, files.config.model_type, Sampling())
 
 
-def plan_embedding(
-    budget: int,
-    checkpoint: Checkpoint,
-    config: EncoderConfig | ModelConfig,
-    longest: int,
-    batch_tokens: int,
-) -> Plan:
+def plan_embedding(budget: int, files: ModelFiles, batch_tokens: int) -> Plan:
     """Plan the memory for batches of so many tokens; raises DoesNotFit.
 
-    The plan's context, in tokens, is `longest` or what there is memory for.
+    The plan's context, in tokens, is the reader's longest input or what there is memory for.
     """
-    weights = weight_bytes(checkpoint, config)
-    left = budget - weights
-    fits = (
-        bisect_right(range(longest + 1), left, key=lambda n: _working(config, n, batch_tokens)) - 1
-    )
+
+    def working(longest: int) -> int:
+        return _working(files.config, longest, batch_tokens)
+
+    weights, longest = weight_bytes(files.checkpoint, files.config), files.reader.longest
+    fits = bisect_right(range(longest + 1), budget - weights, key=working) - 1
     needed = min(longest, MIN_CONTEXT)
     if fits < needed:
-        working = size(_working(config, needed, batch_tokens))
         raise DoesNotFit(
-            f"the model needs {size(weights)} for weights and about {working} to work in, but it "
-            f"was given {size(budget)}; choose a smaller model"
+            f"the model needs {size(weights)} for weights and about "
+            f"{size(working(needed))} to work in, but it was given {size(budget)}; "
+            "choose a smaller model"
         )
-    return Plan(budget, weights, _working(config, fits, batch_tokens), 0, 0, fits)
+    return Plan(budget, weights, working(fits), 0, 0, fits)
 
 
 def _working(config: EncoderConfig | ModelConfig, longest: int, batch_tokens: int) -> int:

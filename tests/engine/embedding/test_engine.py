@@ -45,11 +45,9 @@ def reranker(tmp_path_factory: pytest.TempPathFactory) -> Reranker:
 class Desk:
     """An engine as the worker drives it, but step by step."""
 
-    def __init__(self, model: Embedder | Reranker, batch_tokens: int, max_requests: int) -> None:
+    def __init__(self, model: Embedder | Reranker, batch_tokens: int, queue: int) -> None:
         self.woken: SimpleQueue[None] = SimpleQueue()
-        self.engine = EmbeddingEngine(
-            model, batch_tokens, max_requests, lambda: self.woken.put(None)
-        )
+        self.engine = EmbeddingEngine(model, batch_tokens, queue, lambda: self.woken.put(None))
 
     def submit(self, *requests: Embed | Rank) -> None:
         """And wait until all of them are read."""
@@ -67,10 +65,8 @@ class Desk:
 
 
 @contextmanager
-def desk(
-    model: Embedder | Reranker, batch_tokens: int = 40, max_requests: int = 50
-) -> Iterator[Desk]:
-    opened = Desk(model, batch_tokens, max_requests)
+def desk(model: Embedder | Reranker, batch_tokens: int = 40, queue: int = 50) -> Iterator[Desk]:
+    opened = Desk(model, batch_tokens, queue)
     try:
         yield opened
     finally:
@@ -149,7 +145,7 @@ def test_a_small_request_does_not_wait_for_a_large_one(embedder: Embedder) -> No
 
 
 def test_what_is_cancelled_is_never_heard_of_again(embedder: Embedder) -> None:
-    with desk(embedder, batch_tokens=24, max_requests=2) as each:
+    with desk(embedder, batch_tokens=24, queue=2) as each:
         each.submit(embed(1, [[5] * 12] * 5), embed(2, [[6] * 12]))
         each.engine.step()
         each.engine.cancel(1)
@@ -162,7 +158,7 @@ def test_what_is_cancelled_is_never_heard_of_again(embedder: Embedder) -> None:
 
 
 def test_too_many_are_refused(embedder: Embedder) -> None:
-    with desk(embedder, max_requests=2) as each:
+    with desk(embedder, queue=2) as each:
         each.submit(embed(1), embed(2))
         with pytest.raises(Refusal) as caught:
             each.engine.submit(embed(3))
