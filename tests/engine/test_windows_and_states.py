@@ -1,7 +1,5 @@
 """Caches beside full attention's: what is found again, what is given back, what is computed."""
 
-import random
-
 import pytest
 
 from bessemer.architectures.config import Rope
@@ -10,7 +8,6 @@ from bessemer.engine.engine import Engine
 from bessemer.engine.max_len import max_len_of, rope_key
 from bessemer.engine.prefix_cache import STATES as STATE_GROUP
 from bessemer.engine.request import Event, Started, Token
-from bessemer.engine.runner import together
 from bessemer.engine.scheduler import Limits
 from bessemer.kernels.attention.pages import PAGE
 
@@ -148,22 +145,6 @@ def test_with_slots_for_running_sequences_alone_nothing_is_kept_and_all_is_right
         door.submit(ask(number, prompt(number % 2, 70), 40))
     assert answers(door.run()) == {n: greedy(prompt(n % 2, 70), 40, room) for n in range(5)}
     assert door.pager.states_free == 2
-
-
-def test_copies_that_depend_on_one_another_are_made_in_turn() -> None:
-    assert together([(1, 2), (3, 1), (4, 5)]) == [([1, 3, 4], [2, 1, 5])]
-    assert together([(1, 2), (2, 3), (4, 3)]) == [([1], [2]), ([2], [3]), ([4], [3])]
-    chance = random.Random(1)
-    for _ in range(300):
-        copies = [(chance.randrange(5), chance.randrange(5)) for _ in range(chance.randrange(9))]
-        one, batched = list(range(5)), list(range(5))
-        for source, into in copies:
-            one[into] = one[source]
-        for sources, targets in together(copies):
-            read = [batched[source] for source in sources]
-            for value, into in zip(read, targets, strict=True):
-                batched[into] = value
-        assert one == batched
 
 
 LONG = Rope(64, kind="longrope", original_context=100, context=1000)

@@ -17,7 +17,6 @@ import pytest
 from bessemer.architectures.registry import FAMILIES
 from bessemer.engine.checkpoint.checkpoint import INDEX, CheckpointError, open_checkpoint
 from bessemer.engine.checkpoint.quantize import QuantRecipe, main, quantize
-from bessemer.engine.checkpoint.shards import Shards
 from bessemer.engine.checkpoint.weights import Reading
 from bessemer.engine.model import load
 from tests.architectures.parity import tiny
@@ -174,16 +173,6 @@ def test_shards_have_an_index(tmp_path: Path) -> None:
     assert len(files) > 1 and files[0] == f"model-00001-of-{len(files):05}.safetensors"
     assert (tmp_path / "many" / INDEX).exists()
     assert (logits(tmp_path / "one") == logits(tmp_path / "many")).all()
-
-
-def test_a_shard_holds_what_fits(tmp_path: Path) -> None:
-    shards = Shards(tmp_path, limit=100)
-    for i, count in enumerate((10, 15, 1, 40, 5, 5)):
-        shards.add(f"x{i}", mx.zeros((count,), mx.float32))
-    shards.finish()
-    places = json.loads((tmp_path / INDEX).read_text())["weight_map"]
-    assert [places[f"x{i}"][6:11] for i in range(6)] == [f"0000{n}" for n in (1, 1, 2, 3, 4, 4)]
-    assert shards.bytes == 4 * 76
 
 
 def test_files_of_the_model_go_along(tmp_path: Path) -> None:
