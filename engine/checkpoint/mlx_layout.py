@@ -13,7 +13,7 @@ from ...architectures.config import LatentConfig, ModelConfig, MoeConfig
 from ...architectures.storage import Arrangement, Stored
 from ...kernels.linear.fp8 import from_fp8
 from .checkpoint import Checkpoint
-from .weights import FLOATS, Files, is_unused
+from .weights import FLOATS, TensorFiles, is_unused
 
 SCALES = "_scale_inv"  # after the name of a weight in 8-bit floats
 GATE_UP = ("gate_proj", "up_proj")
@@ -56,7 +56,7 @@ class SourceCheckpoint:
     def __init__(self, checkpoint: Checkpoint, config: ModelConfig) -> None:
         self.config = config
         self._tensors = checkpoint.tensors
-        self._files = Files()
+        self._files = TensorFiles()
 
     def names(self) -> list[str]:
         """List the tensors in the order of layers and experts."""

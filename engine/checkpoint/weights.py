@@ -40,7 +40,7 @@ class Reading:
 PLAIN = Reading()
 
 
-class Files:
+class TensorFiles:
     """The tensors of a checkpoint's files; MLX reads one when it is evaluated, none is held here.
 
     A file is opened once, and again only for what was taken from it before.
@@ -79,7 +79,7 @@ class Weights:
         self._check = reading.check
         self._headers = dict(checkpoint.tensors)
         self._path = checkpoint.path
-        self._files = Files()
+        self._files = TensorFiles()
 
     def has(self, name: str) -> bool:
         return name in self._headers
@@ -119,7 +119,7 @@ class Weights:
                 f"{self._headers[left[0]].file} has the tensor {left[0]}{more}, "
                 f"which {self.config.model_type} does not use as configured"
             )
-        self._files = Files()
+        self._files = TensorFiles()
 
     def _read(
         self, module: str, name: str, rows: tuple[int, ...], columns: int

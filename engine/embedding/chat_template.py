@@ -17,7 +17,7 @@ PARTS = ("content[0]", ".content[", ".type", "'type'", '"type"')
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ChatTemplate:
+class EmbeddingTemplate:
     """A model's own template; with `parts` contents are lists of typed parts."""
 
     template: jinja2.Template
@@ -38,7 +38,9 @@ class ChatTemplate:
         )
 
 
-def load_chat_template(directory: Path, tokenizer: Tokenizer, modality: Modality) -> ChatTemplate:
+def load_chat_template(
+    directory: Path, tokenizer: Tokenizer, modality: Modality
+) -> EmbeddingTemplate:
     """Compile the chat template in a model's directory; raises DescriptionError."""
     source = _source(tokenizer.chat_template)
     if source is None:
@@ -49,7 +51,7 @@ def load_chat_template(directory: Path, tokenizer: Tokenizer, modality: Modality
         raise DescriptionError(f"{directory}: the chat template is broken ({error})") from None
     format = modality.format
     parts = any(mark in source for mark in PARTS) if format == "auto" else format == "structured"
-    return ChatTemplate(template, tokenizer.special_tokens, parts)
+    return EmbeddingTemplate(template, tokenizer.special_tokens, parts)
 
 
 def check_pairs(directory: Path, template: Template) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoint.checkpoint import SINGLE, CheckpointError, read_headers
-from ..checkpoint.weights import FLOATS, Files
+from ..checkpoint.weights import FLOATS, TensorFiles
 from .sentence_transformers import (
     MODULES,
     DenseFile,
@@ -158,7 +158,7 @@ def _arrays(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Floa
     stored = {name: header.shape for name, header in headers.items()}
     if stored != shapes or any(header.dtype not in FLOATS for header in headers.values()):
         raise CheckpointError(f"{path} has the tensors {stored}, where its config implies {shapes}")
-    files = Files()
+    files = TensorFiles()
     return {name: np.array(files.take(each).astype(mx.float32)) for name, each in headers.items()}
 
 

@@ -26,15 +26,15 @@ def main() -> None:
     for name, sentence in EMBEDDERS.items():
         with tempfile.TemporaryDirectory() as directory:
             model = SentenceTransformer(str(sentence.write(Path(directory))), device="cpu")
-            found = model.encode(list(TEXTS), prompt_name=sentence.prompt)
-        arrays[name] = found
-        print(f"{name}: {found.shape}, {found.std():.2f}")
+            out = model.encode(list(TEXTS), prompt_name=sentence.prompt)
+        arrays[name] = out
+        print(f"{name}: {out.shape}, {out.std():.2f}")
     for name, sentence in RERANKERS.items():
         with tempfile.TemporaryDirectory() as directory:
             ranker = CrossEncoder(str(sentence.write(Path(directory))), device="cpu")
-            found = ranker.predict([(QUERY, text) for text in TEXTS])
-        arrays[name] = found
-        print(f"{name}: {found.shape}, {found.std():.2f}")
+            out = ranker.predict([(QUERY, text) for text in TEXTS])
+        arrays[name] = out
+        print(f"{name}: {out.shape}, {out.std():.2f}")
     np.savez_compressed(GOLDEN / "sentence.npz", **arrays)
     vectors = SentenceTransformer(sys.argv[1], device="cpu").encode(list(SENTENCES))
     np.savez_compressed(GOLDEN / "minilm.npz", vectors=vectors)

@@ -28,18 +28,18 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as directory:
             path = str(decoder.write(Path(directory)))
             model = SentenceTransformer(path, device="cpu", model_kwargs=exact)
-            found = model.encode(list(TEXTS), prompt_name=decoder.prompt, batch_size=1)
-        arrays[name] = found
-        print(f"{name}: {found.shape}, {found.std(axis=0).mean():.3f}")
+            out = model.encode(list(TEXTS), prompt_name=decoder.prompt, batch_size=1)
+        arrays[name] = out
+        print(f"{name}: {out.shape}, {out.std(axis=0).mean():.3f}")
     for name, decoder in RERANKERS.items():
         with tempfile.TemporaryDirectory() as directory:
             path = decoder.write(Path(directory))
             if name == RECIPE:  # the same as a template, which later checkpoints have
                 (path / "chat_template.jinja").write_text(JUDGE)
             ranker = CrossEncoder(str(path), device="cpu", model_kwargs=exact)
-            found = ranker.predict([(QUERY, text) for text in DOCUMENTS], batch_size=1)
-        arrays[name] = found
-        print(f"{name}: {found.shape}, {found.std():.2f}, {found.round(2)}")
+            out = ranker.predict([(QUERY, text) for text in DOCUMENTS], batch_size=1)
+        arrays[name] = out
+        print(f"{name}: {out.shape}, {out.std():.2f}, {out.round(2)}")
     np.savez_compressed(GOLDEN / "sentence_decoders.npz", **arrays)
 
 

@@ -130,9 +130,9 @@ def test_traffic_with_preemption_is_edited_as_by_the_dicts(
         door, _ = engine(pages=pages, batch=4, chunk=48)
         for number in range(12):
             door.submit(ask(number, prompt(number, 60), 90, **random_settings(chance)))
-        found = answers(door.run())
+        out = answers(door.run())
         assert bool(door.scheduler.preemptions) == (pages < 20)
-        return found
+        return out
 
     auditor = Auditor(monkeypatch)
     assert run(12) == run(64)

@@ -12,8 +12,8 @@ from .paper_model import ask, clear, prompt
 CHUNK = 2 * PAGE
 
 
-def pager(room: CacheSizes) -> Pager:
-    return Pager(room, PAGE, CHUNK)
+def pager(sizes: CacheSizes) -> Pager:
+    return Pager(sizes, PAGE, CHUNK)
 
 
 def sequence(length: int, seed: int = 1, **more: object) -> Sequence:

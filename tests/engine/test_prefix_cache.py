@@ -11,8 +11,8 @@ from .paper_model import clear
 PAGE = 1  # a letter is a page
 
 
-def pager(room: CacheSizes) -> Pager:
-    return Pager(room, PAGE, chunk=1)
+def pager(sizes: CacheSizes) -> Pager:
+    return Pager(sizes, PAGE, chunk=1)
 
 
 def plain(pages: int) -> Pager:

@@ -52,8 +52,8 @@ def test_presence_and_frequency_count_the_answer_alone() -> None:
 def test_bias_comes_before_the_penalty() -> None:
     logits = np.full(10, -1.0, dtype=np.float32)
     sequence = sequence_of([3], logit_bias={3: 5.0, 4: -100.0}, repetition_penalty=2.0)
-    found = edited(sequence, logits)
-    assert (found[3], found[4], found[5]) == (2.0, -101.0, -1.0)
+    out = edited(sequence, logits)
+    assert (out[3], out[4], out[5]) == (2.0, -101.0, -1.0)
 
 
 def test_ends_are_banned_until_there_are_enough_tokens() -> None:

@@ -35,12 +35,12 @@ def words(model: LoadedModel, seed: int, count: int) -> list[int]:
 
 def scores(events: Iterable[Event]) -> dict[int, list[tuple[int, float]]]:
     """Each request's tokens with their exact log probabilities."""
-    found: dict[int, list[tuple[int, float]]] = {}
+    out: dict[int, list[tuple[int, float]]] = {}
     for event in events:
         if isinstance(event, Token):
             entries = [(entry.token, entry.logprob) for entry in event.logprobs]
-            found.setdefault(event.request, []).extend(entries)
-    return found
+            out.setdefault(event.request, []).extend(entries)
+    return out
 
 
 def ask(number: int, tokens: list[int], count: int = 12) -> Request:
@@ -92,7 +92,7 @@ def test_preemption_is_bit_identical(cold: list[tuple[int, float]]) -> None:
     pages.engine.submit(ask(1, words(model, 1, 150)))
     events += pages.engine.run()
     assert scores(events)[1] == cold
-    assert {number: len(found) for number, found in scores(events).items()} == {
+    assert {number: len(out) for number, out in scores(events).items()} == {
         1: 12,
         **dict.fromkeys(range(2, 5), 100),
     }
@@ -138,7 +138,7 @@ def test_every_kind_of_cache_is_planned_and_served(name: str, said: str, tmp_pat
     asked = [ask(number, [5, 6, 7] * (10 + number)) for number in range(3)]
     for request in asked:
         model.engine.submit(request)
-    assert {n: len(found) for n, found in scores(model.engine.run()).items()} == {
+    assert {n: len(out) for n, out in scores(model.engine.run()).items()} == {
         0: 12,
         1: 12,
         2: 12,

@@ -64,9 +64,9 @@ def tokenizer(encoding: Encoding) -> Tokenizer:
 
 
 def id_of(words: Tokenizer, name: str) -> int:
-    found = words.id_of(name)
-    assert found is not None
-    return found
+    out = words.id_of(name)
+    assert out is not None
+    return out
 
 
 @pytest.mark.parametrize("build", [byte_level, sentencepiece])
@@ -134,8 +134,8 @@ def test_load_reads_what_checkpoints_hold(tmp_path: Path) -> None:
     more = tmp_path / "additional_chat_templates"
     more.mkdir()
     (more / "rag.jinja").write_text("found")
-    found = load_tokenizer(tmp_path).chat_template
-    assert msgspec.to_builtins(found) == [
+    out = load_tokenizer(tmp_path).chat_template
+    assert msgspec.to_builtins(out) == [
         {"name": "default", "template": "neu: ü"},
         {"name": "rag", "template": "found"},
     ]

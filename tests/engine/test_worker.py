@@ -176,15 +176,15 @@ def test_an_embedding_model_answers_refuses_and_goes_on(tmp_path: Path) -> None:
         events = server.events()
         server.send(Submit([Embed(id=1, inputs=["the " * 30]), ask(2, 3)]))
         server.send(Submit([Embed(id=3, inputs=["the cat", [5, 6]])]))
-        found = {event.request: event for event in (next(events) for _ in range(3))}
-        assert isinstance(found[1], Refused) and found[1].code == "context_length_exceeded"
-        assert isinstance(found[2], Refused) and found[2].code == "unsupported_model"
-        assert isinstance(found[3], Embedded) and len(found[3].vectors) == 2 * 48 * 4
+        out = {event.request: event for event in (next(events) for _ in range(3))}
+        assert isinstance(out[1], Refused) and out[1].code == "context_length_exceeded"
+        assert isinstance(out[2], Refused) and out[2].code == "unsupported_model"
+        assert isinstance(out[3], Embedded) and len(out[3].vectors) == 2 * 48 * 4
         server.send(Submit([Embed(id=4, inputs=["the cat"] * 5000)]))
         server.send(Cancel([4]))
         server.send(Submit([Embed(id=5, inputs=["the cat", [5, 6]])]))
         again = next(event for event in events if event.request == 5)
-        assert again.vectors == found[3].vectors
+        assert again.vectors == out[3].vectors
 
 
 def test_a_reranking_model_answers(tmp_path: Path) -> None:

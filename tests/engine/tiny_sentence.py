@@ -77,17 +77,17 @@ class Sentence:
 def tokenizer() -> Tokenizer:
     """With what its last user had set: padding and a limit, which nobody should heed."""
     vocabulary = {word: index for index, word in enumerate((*SPECIAL, *WORDS.split()))}
-    made = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
-    made.add_special_tokens(list(SPECIAL))
-    made.pre_tokenizer = Whitespace()
-    made.post_processor = TemplateProcessing(
+    loaded = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
+    loaded.add_special_tokens(list(SPECIAL))
+    loaded.pre_tokenizer = Whitespace()
+    loaded.post_processor = TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[("[CLS]", 0), ("[SEP]", 2)],
     )
-    made.enable_truncation(5)
-    made.enable_padding(length=40, pad_id=1, pad_token="[PAD]")
-    return made
+    loaded.enable_truncation(5)
+    loaded.enable_padding(length=40, pad_id=1, pad_token="[PAD]")
+    return loaded
 
 
 def dense(config: Mapping[str, Any]) -> dict[str, Floats]:
@@ -198,5 +198,5 @@ RERANKERS = {
 
 
 def expected(name: str) -> Floats:
-    with np.load(GOLDEN / "sentence.npz") as found:
-        return np.asarray(found[name], np.float32)
+    with np.load(GOLDEN / "sentence.npz") as out:
+        return np.asarray(out[name], np.float32)

@@ -128,11 +128,11 @@ def test_matrices_that_stay(name: str, dense: str, tmp_path: Path) -> None:
 
 def test_what_the_model_has_no_use_for_is_left_out(tmp_path: Path) -> None:
     found = tiny("gemma3_with_images")
-    none, whole = np.ones((64, 64), np.float32), np.ones((8,), np.float32)
+    none, complete = np.ones((64, 64), np.float32), np.ones((8,), np.float32)
     more = {
         "lm_head.weight": np.ones((80, 64), np.float32),
         "model.vision_tower.layers.0.weight": none,
-        "language_model.model.layers.0.self_attn.rotary_emb.inv_freq": whole,
+        "language_model.model.layers.0.self_attn.rotary_emb.inv_freq": complete,
     }
     source = Tiny(found.config, found.tensors | more).write(tmp_path / "source")
     quantize(source, tmp_path / "into", FOUR)

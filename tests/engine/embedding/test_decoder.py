@@ -40,37 +40,37 @@ BOTH_WAYS = (EMBEDDING_GEMMA, "both_ways_with_a_head")
 
 @pytest.fixture(scope="module")
 def embedder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Embedder]:
-    made = {
+    loaded = {
         name: load_embedder(decoder.write(tmp_path_factory.mktemp("embedder")))
         for name, decoder in EMBEDDERS.items()
     }
-    return made.__getitem__
+    return loaded.__getitem__
 
 
 @pytest.fixture(scope="module")
 def reranker(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Reranker]:
-    made = {
+    loaded = {
         name: load_reranker(decoder.write(tmp_path_factory.mktemp("reranker")))
         for name, decoder in RERANKERS.items()
     }
-    return made.__getitem__
+    return loaded.__getitem__
 
 
 @pytest.mark.parametrize("name", list(EMBEDDERS))
 def test_vectors_are_those_of_sentence_transformers(
     name: str, embedder: Callable[[str], Embedder]
 ) -> None:
-    found = embedder(name).embed(TEXTS, prompt=EMBEDDERS[name].prompt)
-    assert found.dtype == np.float32 and found.shape == (len(TEXTS), embedder(name).dimension)
-    assert np.abs(found - expected(name)).max() < CLOSE
+    out = embedder(name).embed(TEXTS, prompt=EMBEDDERS[name].prompt)
+    assert out.dtype == np.float32 and out.shape == (len(TEXTS), embedder(name).dimension)
+    assert np.abs(out - expected(name)).max() < CLOSE
 
 
 @pytest.mark.parametrize("name", list(RERANKERS))
 def test_scores_are_those_of_sentence_transformers(
     name: str, reranker: Callable[[str], Reranker]
 ) -> None:
-    found = reranker(name).score(QUERY, DOCUMENTS)
-    assert np.abs(np.array(found) - expected(name)).max() < CLOSE
+    out = reranker(name).score(QUERY, DOCUMENTS)
+    assert np.abs(np.array(out) - expected(name)).max() < CLOSE
 
 
 @pytest.mark.parametrize("name", list(EMBEDDERS))
@@ -107,18 +107,18 @@ def test_layers_that_cannot_see_both_ways(tmp_path: Path) -> None:
 def test_a_head_costs_nothing(tmp_path: Path) -> None:
     decoder = EMBEDDERS["both_ways_with_a_head"]
     arrays = decoder.tiny().tensors
-    made = load_embedder(decoder.write(tmp_path))
+    loaded = load_embedder(decoder.write(tmp_path))
     assert "lm_head.weight" in arrays
     sizes = {name: array.nbytes for name, array in arrays.items() if name != "lm_head.weight"}
-    assert made.weight_bytes == sum(sizes.values())
+    assert loaded.weight_bytes == sum(sizes.values())
 
 
 def test_what_a_decoder_lacks_is_named(tmp_path: Path) -> None:
     decoder = EMBEDDERS[QWEN_EMBEDDING]
     path = decoder.write(tmp_path)
-    made = decoder.tiny()
-    del made.tensors["layers.1.mlp.up_proj.weight"]
-    made.write(path)
+    loaded = decoder.tiny()
+    del loaded.tensors["layers.1.mlp.up_proj.weight"]
+    loaded.write(path)
     with pytest.raises(CheckpointError, match=r"layers\.1\.mlp\.up_proj\.weight"):
         load_embedder(path)
 
@@ -143,9 +143,9 @@ def test_a_pooling_goes_before_the_files(tmp_path: Path) -> None:
 
 
 def test_fewer_dimensions(embedder: Callable[[str], Embedder]) -> None:
-    found = embedder(QWEN_EMBEDDING).embed(TEXTS, dimensions=16, prompt="query")
+    out = embedder(QWEN_EMBEDDING).embed(TEXTS, dimensions=16, prompt="query")
     cut = expected(QWEN_EMBEDDING)[:, :16]
-    assert found == pytest.approx(cut / np.linalg.norm(cut, axis=1, keepdims=True), abs=1e-5)
+    assert out == pytest.approx(cut / np.linalg.norm(cut, axis=1, keepdims=True), abs=1e-5)
 
 
 def test_prompts_of_a_reranker(reranker: Callable[[str], Reranker]) -> None:
@@ -166,9 +166,9 @@ def test_prompts_of_a_reranker(reranker: Callable[[str], Reranker]) -> None:
 def test_the_recipe_is_the_template_of_later_checkpoints(
     reranker: Callable[[str], Reranker],
 ) -> None:
-    made, later = reranker(RECIPE), reranker(JUDGED)
+    loaded, later = reranker(RECIPE), reranker(JUDGED)
     for text in DOCUMENTS[:3]:
-        pairs = [each.read(QUERY, [text], prompt="") for each in (made, later)]
+        pairs = [each.read(QUERY, [text], prompt="") for each in (loaded, later)]
         assert pairs[0] == pairs[1]
 
 
@@ -277,5 +277,5 @@ def test_a_score_needs_its_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [*EMBEDDERS, *RERANKERS])
 def test_what_they_are_for(name: str, tmp_path: Path) -> None:
-    found = describe((EMBEDDERS | RERANKERS)[name].write(tmp_path)).purpose
-    assert found == ("embed" if name in EMBEDDERS else "generate" if name == RECIPE else "rerank")
+    out = describe((EMBEDDERS | RERANKERS)[name].write(tmp_path)).purpose
+    assert out == ("embed" if name in EMBEDDERS else "generate" if name == RECIPE else "rerank")

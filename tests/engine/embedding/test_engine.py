@@ -83,13 +83,13 @@ def flat(steps: list[list[Event]]) -> list[Event]:
 
 
 def vectors(events: list[Event], number: int) -> Floats:
-    found: dict[int, Floats] = {}
+    out: dict[int, Floats] = {}
     mine = [each for each in events if isinstance(each, Embedded) and each.request == number]
     for event in mine:
         parts = np.frombuffer(event.vectors, "<f4").reshape(len(event.rows), -1)
-        found |= dict(zip(event.rows, parts, strict=True))
+        out |= dict(zip(event.rows, parts, strict=True))
     assert [event.over for event in mine] == [False] * (len(mine) - 1) + [True]
-    return np.stack([found[row] for row in range(len(found))])
+    return np.stack([out[row] for row in range(len(out))])
 
 
 def test_many_at_once_are_as_good_as_alone(embedder: Embedder) -> None:
@@ -119,8 +119,8 @@ def test_scores_at_once_are_as_good_as_alone(reranker: Reranker) -> None:
     alone = reranker.score(QUERY, TEXTS)
     for number in (1, 2):
         mine = [e for e in events if isinstance(e, Ranked) and e.request == number]
-        found = {row: score for e in mine for row, score in zip(e.rows, e.scores, strict=True)}
-        assert [found[row] for row in range(len(TEXTS))] == pytest.approx(alone, abs=1e-5)
+        out = {row: score for e in mine for row, score in zip(e.rows, e.scores, strict=True)}
+        assert [out[row] for row in range(len(TEXTS))] == pytest.approx(alone, abs=1e-5)
         pairs = reranker.read(QUERY, TEXTS)
         assert sum(e.tokens for e in mine) == sum(len(pair.tokens) for pair in pairs)
 
@@ -219,9 +219,9 @@ class Broken:
         return int(self.inner.width)
 
     def __call__(self, batch: Sequence[Input]) -> list[Floats]:
-        found: list[Floats] = self.inner(batch)
+        out: list[Floats] = self.inner(batch)
         return [
-            self.does(rows) if 7 in p.tokens else rows for p, rows in zip(batch, found, strict=True)
+            self.does(rows) if 7 in p.tokens else rows for p, rows in zip(batch, out, strict=True)
         ]
 
 

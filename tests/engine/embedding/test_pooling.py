@@ -45,8 +45,8 @@ def test_an_input_of_nothing_but_a_prompt_keeps_its_last_token() -> None:
 
 
 def test_lengths_are_1_and_nothing_is_divided_by_0() -> None:
-    found = Normalize()(np.array([[3, 4], [0, 0], [-5, 0]], np.float32))
-    assert found == pytest.approx(np.array([[0.6, 0.8], [0, 0], [-1, 0]]))
+    out = Normalize()(np.array([[3, 4], [0, 0], [-5, 0]], np.float32))
+    assert out == pytest.approx(np.array([[0.6, 0.8], [0, 0], [-1, 0]]))
 
 
 def dense(bias: Floats | None = None) -> DenseModule:
@@ -54,8 +54,8 @@ def dense(bias: Floats | None = None) -> DenseModule:
 
 
 def test_a_dense_module_is_its_formula() -> None:
-    found = dense(np.array([0, 0.5, -2], np.float32))(np.array([[0.25, 0.5]], np.float32))
-    assert found == pytest.approx(np.array([[math.tanh(1.25), math.tanh(0), math.tanh(-1.25)]]))
+    out = dense(np.array([0, 0.5, -2], np.float32))(np.array([[0.25, 0.5]], np.float32))
+    assert out == pytest.approx(np.array([[math.tanh(1.25), math.tanh(0), math.tanh(-1.25)]]))
     assert dense()(np.array([[0.25, 0.5]], np.float32))[0, 1] == pytest.approx(math.tanh(-0.5))
 
 

@@ -79,8 +79,8 @@ def test_files_that_are_refused(files: dict[str, Any], message: str, tmp_path: P
 
 def test_dense_weights_of_another_shape(tmp_path: Path) -> None:
     path = Sentence("bert", with_dense()).write(tmp_path)
-    found = load_embedder(path)
-    assert found.dimension == 4
+    result = load_embedder(path)
+    assert result.dimension == 4
     save_file({"linear.weight": np.ones((4, 47), np.float32)}, path / "2_Dense/model.safetensors")
     with pytest.raises(CheckpointError, match=r"\(4, 47\).*where its config implies"):
         load_embedder(path)
@@ -136,7 +136,7 @@ def test_the_shortest_limit_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "files", "found"),
+    ("config", "files", "result"),
     [
         ({"model_type": "bert", "architectures": ["BertModel"]}, {}, "embed"),
         ({"model_type": "bert"}, {}, "embed"),
@@ -152,11 +152,11 @@ def test_the_shortest_limit_counts(tmp_path: Path) -> None:
     ],
 )
 def test_what_a_checkpoint_is_for(
-    config: dict[str, Any], files: dict[str, Any], found: Purpose, tmp_path: Path
+    config: dict[str, Any], files: dict[str, Any], result: Purpose, tmp_path: Path
 ) -> None:
     for name, value in ({"config.json": config} | files).items():
         (tmp_path / name).write_text(json.dumps(value))
-    assert describe(tmp_path).purpose == found
+    assert describe(tmp_path).purpose == result
 
 
 @pytest.mark.parametrize("name", [*EMBEDDERS, *RERANKERS])
