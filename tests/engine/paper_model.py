@@ -57,7 +57,7 @@ class PaperModel:
         return mx.array(np.stack(rows) if rows else np.zeros((0, VOCABULARY), dtype=np.float32))
 
     def _contexts(self, batch: Batch) -> list[list[int]]:
-        """All that each row sees, a group after the other, and then its state."""
+        """Return all that each row sees, a group after the other, and then its state."""
         out: list[list[int]] = [[] for _ in batch.positions]
         parts = zip(self.sizes.windows, self.pools, batch.step.layouts, strict=True)
         for window, pool, layout in parts:
@@ -82,7 +82,7 @@ class PaperModel:
 
 
 def rows_of(batch: Batch) -> list[int]:
-    """How many each sequence of a batch has."""
+    """Count the rows of each sequence of a batch."""
     if batch.step.runs is not None:
         return np.diff(batch.step.runs.starts).tolist()  # type: ignore[no-any-return]
     return np.bincount(np.array(batch.step.layouts[0].owners)).tolist()  # type: ignore[no-any-return]
@@ -97,7 +97,7 @@ def logits_after(tokens: Sequence[int]) -> np.ndarray:
 
 
 def greedy(prompt: Sequence[int], count: int, sizes: CacheSizes = FULL) -> list[int]:
-    """What the model answers when nothing else runs."""
+    """Return what the model answers when nothing else runs."""
     tokens = list(prompt)
     for _ in range(count):
         seen = [tokens[-(window or 0) :] for window in sizes.windows]
@@ -110,7 +110,7 @@ def greedy(prompt: Sequence[int], count: int, sizes: CacheSizes = FULL) -> list[
 def engine(
     pages: int = 64, sizes: CacheSizes | None = None, **limits: int
 ) -> tuple[Engine, PaperModel]:
-    """Over full attention with so many pages, or pools of these sizes."""
+    """Make an engine over full attention with so many pages, or over pools of these sizes."""
     sizes = sizes or replace(FULL, pages=(pages,))
     model = PaperModel(sizes)
     settings = Limits(**({"context": pages * PAGE} | limits))

@@ -83,7 +83,7 @@ def requests(count: int = 7, longest: int = 70) -> Iterator[Request]:
 
 
 def served(out: Model, pattern: Pattern, chunk: int, asked: list[Request]) -> Served:
-    """In pools that are too small, a request every 12 steps."""
+    """Serve a request every 12 steps, in pools that are too small."""
     config = out.config
     states = 5 if any(isinstance(kept, Recurrent) for kept in config.caches) else 0
     pages = tuple(9 if window is None else 7 for window in config.windows)

@@ -22,7 +22,7 @@ Entry = tuple[float, float, float]
 
 
 def oracle(request: Request, tokens: Seq[int], eos_ids: Seq[int]) -> dict[int, Entry]:
-    """What happens to each token: an addend, then a divisor, then a subtrahend."""
+    """Return what happens to each token: an addend, then a divisor, then a subtrahend."""
     sampling, answer = request.sampling, tokens[len(request.tokens) :]
     bias = dict(sampling.logit_bias)
     if len(answer) < request.min_tokens:

@@ -66,7 +66,7 @@ def answers(model: LoadedModel, length: int) -> tuple[tuple[int, ...], ...]:
 
 @cache
 def reference(length: int) -> tuple[tuple[int, ...], ...]:
-    """In float32 on the CPU."""
+    """Compute the reference in float32 on the CPU."""
     with using(Nowhere()):
         return answers(serving(exact=True), length)
 

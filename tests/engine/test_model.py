@@ -40,7 +40,7 @@ def test_shards_equal_one_file(count: int, tmp_path: Path) -> None:
 
 
 def even(name: str) -> Tiny:
-    """With values that bfloat16 holds exactly."""
+    """Return tensors of values that bfloat16 holds exactly."""
     out = tiny(name)
     arrays = {
         key: rounded(value) if value.dtype == np.float32 else value
@@ -208,7 +208,7 @@ def large(path: Path, config: dict[str, Any]) -> int:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("config", [BFLOAT16, FOUR_BITS], ids=["bfloat16", "4 bits"])
 def test_peak_memory(config: dict[str, Any], tmp_path: Path) -> None:
-    """To load, at most 1.1 times the files (1.04 measured); a step of a row may take 24 MB more."""
+    """Loading takes at most 1.1 times the files (1.04 measured); a step of a row 24 MB more."""
     size = large(tmp_path / "model", config)
     assert 270e6 < size < 330e6
     ran = subprocess.run(

@@ -76,7 +76,7 @@ def slots(table: np.ndarray, positions: np.ndarray) -> np.ndarray:
 
 
 def signatures(tokens: Sequence[int]) -> np.ndarray:
-    """Of the first 0, 1, 2, ... tokens."""
+    """Return the signatures of the first 0, 1, 2, ... tokens."""
     names = [0]
     for token in tokens:
         names.append(zlib.crc32(token.to_bytes(4, "little"), names[-1] + 1))

@@ -17,8 +17,8 @@ STATES = CacheSizes((), (), 20)
 HYBRID = CacheSizes((None,), (200,), 20)
 
 
-def out(events: list[Event]) -> list[int]:
-    """Of each request, in the order of their admission, the tokens found in the cache."""
+def cached(events: list[Event]) -> list[int]:
+    """Return each request's tokens found in the cache, in the order of their admission."""
     return [event.cached for event in events if isinstance(event, Started)]
 
 
@@ -53,7 +53,7 @@ def test_a_window_is_found_again_where_all_of_it_is_there() -> None:
     door.submit(ask(2, more, 3))
     door.submit(ask(3, words[:96], 3))  # of the pages before, windows went to nobody
     events = [*first, *door.run()]
-    assert out(events) == [0, 320, 0]
+    assert cached(events) == [0, 320, 0]
     assert answers(events)[2] == greedy(more, 3, sizes)
 
 
@@ -68,7 +68,7 @@ def test_a_prompt_and_what_follows_it_are_found(sizes: CacheSizes, length: int) 
         door.submit(ask(number, each, 2))
         events += door.run()
     last = (length - 1) // PAGE * PAGE
-    assert out(events) == [0, length // PAGE * PAGE, last]
+    assert cached(events) == [0, length // PAGE * PAGE, last]
     assert answers(events) == {n: greedy(each, 2, sizes) for n, each in enumerate(asked)}
 
 
@@ -81,7 +81,7 @@ def test_a_long_prompt_leaves_states_on_the_way(sizes: CacheSizes) -> None:
         door.submit(ask(number, [*words[:length], *prompt(9, 50)], 1))
         events += door.run()
     # Chunks of 250 end at pages: states are of 672, 1344, 2016 and 2048 tokens; then 1248; 544.
-    assert out(events) == [0, 672, 0]
+    assert cached(events) == [0, 672, 0]
     assert door.pager.pools[STATE_GROUP].free == 20 - 6
     assert max(model.steps) <= 250
 
@@ -99,12 +99,12 @@ def test_an_answer_keeps_its_last_state_alone_but_for_those_that_were_found() ->
     assert states == 2
     door.submit(ask(2, [*words, *answer[:60], 5], 1))  # begins with the state of the third page
     events = list(door.run())
-    assert out(events) == [96] and answers(events)[2] == greedy(
+    assert cached(events) == [96] and answers(events)[2] == greedy(
         [*words, *answer[:60], 5], 1, STATES
     )
     assert 20 - door.pager.pools[STATE_GROUP].free == 3
     door.submit(ask(3, [*words, *answer], 1))
-    assert out(list(door.run())) == [(40 + 200 - 1) // PAGE * PAGE]
+    assert cached(list(door.run())) == [(40 + 200 - 1) // PAGE * PAGE]
 
 
 @pytest.mark.parametrize("sizes", [STATES, HYBRID], ids=["states", "hybrid"])
@@ -123,7 +123,7 @@ def test_who_shares_a_beginning_alone_waits_for_its_state() -> None:
     for number in range(3):
         door.submit(ask(number, [*words, *prompt(10 + number, 30)], 2))
     events = list(door.run())
-    assert out(events) == [0, 1536, 1536]  # states come every 512 tokens
+    assert cached(events) == [0, 1536, 1536]  # states come every 512 tokens
     assert answers(events) == {
         n: greedy([*words, *prompt(10 + n, 30)], 2, STATES) for n in range(3)
     }
@@ -135,7 +135,7 @@ def test_nobody_waits_for_a_state_that_is_lost() -> None:
     door.step()
     assert door.pager.tree.evict(STATE_GROUP)
     door.submit(ask(2, prompt(1, 100), 2))
-    assert out(door.step()) == [0]
+    assert cached(door.step()) == [0]
 
 
 def test_with_slots_for_running_sequences_alone_nothing_is_kept_and_all_is_right() -> None:
@@ -179,7 +179,7 @@ def test_a_prefix_is_not_found_where_its_rope_differs(rope: Rope, expected: list
     for number, count in enumerate((5, 6, 60, 70)):
         door.submit(ask(number, prompt(1, 70), count))
         events += door.run()
-    assert out(events) == expected
+    assert cached(events) == expected
     assert all(isinstance(event, Started | Token) for event in events)
     seen = [reach for reach in reaches if reach is not None]
     assert {reach for each in seen for reach in each} == (

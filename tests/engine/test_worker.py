@@ -29,7 +29,7 @@ from bessemer.kernels.cpu import library
 from bessemer.kernels.simulator import compiler
 from bessemer.kernels.simulator.options import SimulatorError
 
-from .tiny_sentence import EMBEDDERS, RERANKERS
+from .tiny_embedders import EMBEDDERS, RERANKERS
 
 GUIDE = Path(__file__).parents[2] / "engine" / "guide"
 SETTINGS = Settings(threads=1, max_batch=8, queue=2, chunk=64)

@@ -16,7 +16,7 @@ from tokenizers.processors import TemplateProcessing
 
 from tests.architectures.tiny import Floats, Tiny, tensor, tensors
 
-from .tiny_sentence import (
+from .tiny_embedders import (
     DENSE,
     GOLDEN,
     IDENTITY,
@@ -127,7 +127,7 @@ class Decoder:
 
 
 def tokenizer(around: str) -> Tokenizer:
-    """Of bytes, with a few words and special tokens."""
+    """Build a tokenizer of bytes, with a few words and special tokens."""
     alphabet = sorted(ByteLevel.alphabet())
     words = [*alphabet, *(a + b for a, b in MERGES)]
     loaded = Tokenizer(BPE({w: i for i, w in enumerate(words)}, list(MERGES)))
@@ -314,5 +314,5 @@ RERANKERS = {
 
 
 def expected(name: str) -> Floats:
-    with np.load(GOLDEN / "sentence_decoders.npz") as out:
+    with np.load(GOLDEN / "embedding_decoders.npz") as out:
         return np.asarray(out[name], np.float32)

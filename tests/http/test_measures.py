@@ -21,7 +21,7 @@ import pytest
 from bessemer.engine.embedding.model import Embedder, Reranker
 from tests.engine.loading import load_embedder, load_reranker
 from tests.engine.minilm import ALIKE, PACKAGE, SENTENCES, directory
-from tests.engine.tiny_sentence import EMBEDDERS, QUERY, RERANKERS, TEXTS
+from tests.engine.tiny_embedders import EMBEDDERS, QUERY, RERANKERS, TEXTS
 
 from .running import COMMAND, Server, eventually, serving
 

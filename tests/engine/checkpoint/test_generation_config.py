@@ -1,4 +1,4 @@
-"""What generation_config.json and its neighbours say."""
+"""generation_config.json and its neighbours: sampling defaults and the ids that end an answer."""
 
 import json
 from pathlib import Path

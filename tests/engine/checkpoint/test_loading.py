@@ -11,7 +11,7 @@ import pytest
 
 from tests.architectures.parity import tiny
 
-from .. import tiny_decoders, tiny_sentence
+from .. import tiny_decoders, tiny_embedders
 from ..test_serving import worded
 
 # Python says of each file that it opens. What libraries in other languages open is counted where we
@@ -93,8 +93,8 @@ def guide(path: Path) -> Path:
     return Path(shutil.copytree(source, path, dirs_exist_ok=True))
 
 
-EMBEDDERS = tiny_sentence.EMBEDDERS | tiny_decoders.EMBEDDERS
-RERANKERS = tiny_sentence.RERANKERS | tiny_decoders.RERANKERS
+EMBEDDERS = tiny_embedders.EMBEDDERS | tiny_decoders.EMBEDDERS
+RERANKERS = tiny_embedders.RERANKERS | tiny_decoders.RERANKERS
 # With some of the files that have to be read.
 CASES: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a decoder": (guide, "config.json generation_config.json tokenizer_config.json"),

@@ -142,7 +142,7 @@ def test_what_the_model_has_no_use_for_is_left_out(tmp_path: Path) -> None:
 
 
 def test_rows_that_are_no_whole_number_of_groups_stay(tmp_path: Path) -> None:
-    """Of nvfp4, whose groups have 16, MLX and we want two."""
+    """A row has two groups of nvfp4 at least, of 16 each: MLX and we ask for that."""
     source = tiny("llama_mqa_linear_biased_tied").write(tmp_path / "source")
     quantize(source, tmp_path / "into", QuantRecipe.of(16, 4, "nvfp4"))
     tensors = open_checkpoint(tmp_path / "into").tensors
@@ -185,7 +185,7 @@ def test_files_of_the_model_go_along(tmp_path: Path) -> None:
 
 
 def refusal(source: Path, into: Path, recipe: QuantRecipe = FOUR) -> str:
-    """Of which nothing is left but the source."""
+    """Return the refusal, after which nothing is left but the source."""
     before = sorted(into.parent.iterdir()) if into.parent.exists() else None
     with pytest.raises(CheckpointError) as caught:
         quantize(source, into, recipe)

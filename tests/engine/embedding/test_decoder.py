@@ -31,7 +31,7 @@ from ..tiny_decoders import (
     expected,
     logits,
 )
-from ..tiny_sentence import QUERY, TEXTS
+from ..tiny_embedders import QUERY, TEXTS
 
 CLOSE = 1e-4
 JUDGED, PLAIN = "next_token_in_a_template_cut", "one_token_of_a_plain_pair"

@@ -26,7 +26,7 @@ from bessemer.engine.request import (
 )
 from tests.engine.loading import load_embedder, load_reranker
 
-from ..tiny_sentence import EMBEDDERS, QUERY, RERANKERS, TEXTS
+from ..tiny_embedders import EMBEDDERS, QUERY, RERANKERS, TEXTS
 
 CUT = "mean_normalized_cut"
 GIVEN = [text for text in TEXTS if text]
@@ -50,7 +50,7 @@ class Desk:
         self.engine = EmbeddingEngine(model, batch_tokens, queue, lambda: self.woken.put(None))
 
     def submit(self, *requests: Embed | Rank) -> None:
-        """And wait until all of them are read."""
+        """Submit requests, and wait until all of them are read."""
         for request in requests:
             self.engine.submit(request)
         for _ in requests:

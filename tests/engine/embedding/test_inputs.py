@@ -7,7 +7,7 @@ import pytest
 from bessemer.engine.embedding.inputs import InputError, load_reader
 from bessemer.engine.embedding.sentence_transformers import ModelOptions, describe
 
-from ..tiny_sentence import EMBEDDERS
+from ..tiny_embedders import EMBEDDERS
 
 TEXT = "the cat sleeps on the old stone and the dog runs"
 

@@ -18,7 +18,7 @@ from tests.architectures.tiny_encoders import golden
 from tests.engine.loading import load_embedder, load_reranker
 
 from ..minilm import ALIKE, PACKAGE, SENTENCES, directory
-from ..tiny_sentence import EMBEDDERS, GOLDEN, QUERY, RERANKERS, TEXTS, Sentence, expected
+from ..tiny_embedders import EMBEDDERS, GOLDEN, QUERY, RERANKERS, TEXTS, TinyModel, expected
 
 CLOSE = 1e-4
 CUT = "mean_normalized_cut"
@@ -159,7 +159,7 @@ def test_a_prompt_longer_than_the_model_leaves_the_last_token(embedder: Embedder
 
 
 def test_a_backbone_of_any_kind(embedder: Embedders) -> None:
-    """What a decoder will be: hidden states of tokens, of which pooling takes the last."""
+    """Any hidden states of tokens do, of which pooling takes the last."""
 
     class Numbers:
         width = 3
@@ -190,19 +190,19 @@ def test_batches_hold_everything_once_and_not_too_much(
 
 
 def test_a_classifier_of_three_is_no_reranker(tmp_path: Path) -> None:
-    path = Sentence("xlm_roberta_classifier").write(tmp_path)
+    path = TinyModel("xlm_roberta_classifier").write(tmp_path)
     with pytest.raises(ConfigError, match="scores 3 labels, and a reranker has one"):
         load_reranker(path)
 
 
 def test_an_encoder_alone_is_no_reranker(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="scores 0 labels"):
-        load_reranker(Sentence("bert").write(tmp_path))
+        load_reranker(TinyModel("bert").write(tmp_path))
 
 
 def test_an_unknown_activation(tmp_path: Path) -> None:
     named = {"sentence_transformers": {"activation_fn": "torch.nn.modules.activation.GELU"}}
-    path = Sentence("bert_reranker", config=named).write(tmp_path)
+    path = TinyModel("bert_reranker", config=named).write(tmp_path)
     with pytest.raises(
         DescriptionError, match=r"activation is 'torch\.nn\.modules\.activation\.GELU'"
     ):
@@ -211,7 +211,7 @@ def test_an_unknown_activation(tmp_path: Path) -> None:
 
 def test_weight_bytes(tmp_path: Path) -> None:
     arrays = golden("bert_reranker").tensors().values()
-    loaded = load_reranker(Sentence("bert_reranker").write(tmp_path))
+    loaded = load_reranker(TinyModel("bert_reranker").write(tmp_path))
     assert loaded.weight_bytes == sum(array.nbytes for array in arrays)
 
 

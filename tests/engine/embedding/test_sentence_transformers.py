@@ -21,7 +21,7 @@ from bessemer.engine.embedding.sentence_transformers import (
 )
 from tests.engine.loading import load_embedder
 
-from ..tiny_sentence import (
+from ..tiny_embedders import (
     DENSE,
     EMBEDDERS,
     IDENTITY,
@@ -29,7 +29,7 @@ from ..tiny_sentence import (
     POOLING,
     RERANKERS,
     TRANSFORMER,
-    Sentence,
+    TinyModel,
     modules,
 )
 
@@ -45,7 +45,7 @@ def with_dense(**changes: Any) -> dict[str, Any]:
 
 def refusal(path: Path, files: dict[str, Any]) -> str:
     with pytest.raises((DescriptionError, CheckpointError)) as caught:
-        load_embedder(Sentence("bert", files).write(path))
+        load_embedder(TinyModel("bert", files).write(path))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -78,7 +78,7 @@ def test_files_that_are_refused(files: dict[str, Any], message: str, tmp_path: P
 
 
 def test_dense_weights_of_another_shape(tmp_path: Path) -> None:
-    path = Sentence("bert", with_dense()).write(tmp_path)
+    path = TinyModel("bert", with_dense()).write(tmp_path)
     result = load_embedder(path)
     assert result.dimension == 4
     save_file({"linear.weight": np.ones((4, 47), np.float32)}, path / "2_Dense/model.safetensors")
@@ -94,8 +94,8 @@ def test_dense_weights_of_another_shape(tmp_path: Path) -> None:
 
 def test_dropout_is_nothing_here(tmp_path: Path) -> None:
     dropped = modules(("1_Pooling", POOLING), ("2_Dropout", "sentence_transformers.models.Dropout"))
-    plain = load_embedder(Sentence("bert", POOLED).write(tmp_path / "plain"))
-    other = Sentence("bert", POOLED | {"modules.json": dropped}).write(tmp_path / "dropout")
+    plain = load_embedder(TinyModel("bert", POOLED).write(tmp_path / "plain"))
+    other = TinyModel("bert", POOLED | {"modules.json": dropped}).write(tmp_path / "dropout")
     assert (load_embedder(other).embed(["a cat"]) == plain.embed(["a cat"])).all()
 
 
@@ -126,9 +126,9 @@ def test_the_shortest_limit_counts(tmp_path: Path) -> None:
     cases = [(settings, 20, 12), ({}, 20, 20), ({}, 10**30, 160)]
     cases.append(({"sentence_bert_config.json": {"max_seq_length": 999}}, 20, 160))
     for index, (files, limit, longest) in enumerate(cases):
-        path = Sentence("bert", files, limit=limit).write(tmp_path / str(index))
+        path = TinyModel("bert", files, limit=limit).write(tmp_path / str(index))
         assert load_embedder(path).reader.longest == longest
-    roberta = load_embedder(Sentence("roberta").write(tmp_path / "roberta"))
+    roberta = load_embedder(TinyModel("roberta").write(tmp_path / "roberta"))
     assert roberta.reader.longest == 158
     with pytest.raises(InputError, match="159 tokens, and the model takes 158"):
         roberta.read([[5] * 159], truncate=False)
@@ -167,7 +167,7 @@ def test_what_the_tiny_ones_are_for(name: str, tmp_path: Path) -> None:
 
 
 def test_a_server_may_ask_without_mlx(tmp_path: Path) -> None:
-    """What a text is in tokens, and what a checkpoint is for, needs no weights."""
+    """A text's tokens and a checkpoint's purpose need no weights."""
     path = EMBEDDERS["mean_normalized_cut"].write(tmp_path)
     code = (
         "import sys; from pathlib import Path;"

@@ -17,7 +17,7 @@ from bessemer.engine.settings import Settings
 from tests.engine.loading import load_embedder
 from tests.http.running import guide_copy
 
-from ..tiny_sentence import EMBEDDERS, NORMALIZE, POOLING, QUERY, RERANKERS, modules
+from ..tiny_embedders import EMBEDDERS, NORMALIZE, POOLING, QUERY, RERANKERS, modules
 
 SETTINGS = Settings(max_batch=4, queue=4, chunk=64)
 MEMORY = 10**9  # bytes

@@ -1,4 +1,4 @@
-"""Writes golden/sentence_decoders.npz, run by hand with sentence-transformers 6.2.0.
+"""Writes golden/embedding_decoders.npz, run by hand with sentence-transformers 6.2.0.
 
 With torch 2.13.0 and transformers 5.23.0.
 """
@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 
 from tests.engine.tiny_decoders import DOCUMENTS, EMBEDDERS, JUDGE, RECIPE, RERANKERS
-from tests.engine.tiny_sentence import GOLDEN, QUERY, TEXTS
+from tests.engine.tiny_embedders import GOLDEN, QUERY, TEXTS
 
 
 def main() -> None:
@@ -40,7 +40,7 @@ def main() -> None:
             out = ranker.predict([(QUERY, text) for text in DOCUMENTS], batch_size=1)
         arrays[name] = out
         print(f"{name}: {out.shape}, {out.std():.2f}, {out.round(2)}")
-    np.savez_compressed(GOLDEN / "sentence_decoders.npz", **arrays)
+    np.savez_compressed(GOLDEN / "embedding_decoders.npz", **arrays)
 
 
 if __name__ == "__main__":
