@@ -1,4 +1,4 @@
-"""How much memory sequences share: pages of each cache group, and slots for recurrent states."""
+"""How much memory sequences share: pages of each cache group, and state slots."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The arrays behind pages and slots: one cache a block, allocated once."""
+"""The arrays behind pages and state slots: one cache a block, allocated once."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -48,8 +48,8 @@ class Plan(Struct, frozen=True):
     @property
     def pool(self) -> int:
         windows = sum(each.page * each.pages for each in self.windows)
-        slots = self.states + 1 if self.state else 0
-        return self.page * self.pages + windows + self.state * slots
+        state_slots = self.states + 1 if self.state else 0
+        return self.page * self.pages + windows + self.state * state_slots
 
     @property
     def sizes(self) -> CacheSizes:
@@ -109,12 +109,12 @@ def plan_memory(
     groups = _Groups(page, page_tokens, tuple(windows), batch + SPARE, chunk)
     left = budget - weights - working
     max_pages = POOLED_CONTEXTS * context // page_tokens
-    slots = batch + 1 + IDLE_STATES
-    pool_bytes = pool or min(groups.cost(max_pages) + slots * state, left // 2)
+    state_slots = batch + 1 + IDLE_STATES
+    pool_bytes = pool or min(groups.cost(max_pages) + state_slots * state, left // 2)
     if state:
         share = pool_bytes // 2 if page or windows else pool_bytes
-        slots = min(max(share // state, MIN_STATES + 1), slots)
-    rest = pool_bytes - slots * state
+        state_slots = min(max(share // state, MIN_STATES + 1), state_slots)
+    rest = pool_bytes - state_slots * state
     pages = groups.fitting(rest) if pool else min(max_pages, groups.fitting(rest))
     fits = groups.context(pages, context)
     if (not pool and left <= 0) or rest < 0 or fits < min(context, SHORTEST * page_tokens):
@@ -133,7 +133,7 @@ def plan_memory(
         fits,
         groups.plans(pages),
         state,
-        slots - 1 if state else 0,
+        state_slots - 1 if state else 0,
     )
 
 

@@ -176,9 +176,9 @@ class Pager:
         held.saved, held.mark = computed, None
         if node.state:
             self.tree.touch(node)
-        elif slot := self.allocate(STATES):
-            self.tree.save(node, slot)
-            self._copies.append((held.state_slot, slot))
+        elif state_slot := self.allocate(STATES):
+            self.tree.save(node, state_slot)
+            self._copies.append((held.state_slot, state_slot))
             held.mark = node if answering else None
 
     def _stop(self, sequence: Sequence) -> int:

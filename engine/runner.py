@@ -44,7 +44,7 @@ class Runner:
         return logits
 
     def _copy(self, copies: Sequence[tuple[int, int]]) -> None:
-        """Copy states from slot to slot."""
+        """Copy states from state slot to state slot."""
         caches, self._caches = self._caches, []
         for source, into in together(copies):
             caches = [
@@ -85,7 +85,7 @@ def _flushed(cache: Cache, tails: TailUpdate | None) -> Cache:
 def together(copies: Sequence[tuple[int, int]]) -> list[tuple[list[int], list[int]]]:
     """Group copies into as few batches as it takes: none touches again what it has written.
 
-    A batch reads everything before it writes, so it may read a slot and write it.
+    A batch reads everything before it writes, so it may read a state slot and write it.
     """
     batches: list[tuple[list[int], list[int]]] = []
     for source, into in copies:

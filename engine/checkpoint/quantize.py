@@ -61,8 +61,8 @@ class QuantRecipe:
             return self.usual.bits
         match = _LAYER.search(module)
         layer = int(match[1]) if match else 0
-        ends = layer < layers // 8 or layer >= 7 * layers // 8
-        chosen = ends or (layer - layers // 8) % 3 == 2
+        edge = layer < layers // 8 or layer >= 7 * layers // 8
+        chosen = edge or (layer - layers // 8) % 3 == 2
         careful = "lm_head" in module or (chosen and any(part in module for part in CAREFUL))
         return self.high if careful else self.usual.bits
 

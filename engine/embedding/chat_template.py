@@ -17,8 +17,8 @@ PARTS = ("content[0]", ".content[", ".type", "'type'", '"type"')
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class EmbeddingTemplate:
-    """A model's own template; with `parts` contents are lists of typed parts."""
+class RoleTemplate:
+    """A model's template for texts by role; with `parts` contents are lists of typed parts."""
 
     template: jinja2.Template
     special_tokens: Mapping[str, str]
@@ -38,9 +38,7 @@ class EmbeddingTemplate:
         )
 
 
-def load_chat_template(
-    directory: Path, tokenizer: Tokenizer, modality: Modality
-) -> EmbeddingTemplate:
+def load_chat_template(directory: Path, tokenizer: Tokenizer, modality: Modality) -> RoleTemplate:
     """Compile the chat template in a model's directory; raises DescriptionError."""
     source = _source(tokenizer.chat_template)
     if source is None:
@@ -51,7 +49,7 @@ def load_chat_template(
         raise DescriptionError(f"{directory}: the chat template is broken ({error})") from None
     format = modality.format
     parts = any(mark in source for mark in PARTS) if format == "auto" else format == "structured"
-    return EmbeddingTemplate(template, tokenizer.special_tokens, parts)
+    return RoleTemplate(template, tokenizer.special_tokens, parts)
 
 
 def check_pairs(directory: Path, template: Template) -> None:

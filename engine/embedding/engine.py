@@ -170,8 +170,8 @@ class EmbeddingEngine:
             traceback.print_exc()
             return [self._refused(share.state, _failed()) for share in shares]
         computed = perf_counter()
-        ends = np.cumsum([len(share.rows) for share in shares])
-        parts = np.split(values, ends[:-1])
+        stops = np.cumsum([len(share.rows) for share in shares])
+        parts = np.split(values, stops[:-1])
         events = [self._answered(*pair) for pair in zip(shares, parts, strict=True)]
         self._cost = built - began, computed - built, perf_counter() - computed, rows
         return events
