@@ -14,15 +14,15 @@ from .scheduler import Work
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Flat rows, one a token; `rows` are those whose logits are wanted, in the work's order.
+    """The arrays of a step: flat rows, one a token, and the numbers of those that get logits.
 
-    `copies` of states come first, each from one slot to another, in their order.
+    `copies` of states come first, each from one state slot to another, in their order.
     """
 
     tokens: mx.array  # (rows,) int32
     step: StepRows
-    rows: mx.array  # (wanted,) int32
-    sequences: tuple[int, ...]  # the requests that the work is of
+    rows: mx.array  # (logits,) int32, in the work's order
+    sequences: tuple[int, ...]  # request numbers, in the work's order
     positions: np.ndarray  # as in the step
     tables: tuple[np.ndarray, ...]  # as in the step's layouts
     decodes: int  # sequences with one token each, which come first
@@ -30,27 +30,18 @@ class Batch:
 
 
 def build(work: Sequence[Work], copies: Sequence[tuple[int, int]] = ()) -> Batch:
-    """Work of one token first, as layouts want it; the scheduler gives it in that order."""
-    counts = [item.count for item in work]
-    owners = np.repeat(np.arange(len(work), dtype=np.int32), counts)
-    positions = np.concatenate(
-        [np.arange(item.sequence.computed, item.sequence.computed + item.count) for item in work]
-    ).astype(np.int32)
-    decodes = sum(item.sequence.pending == 1 for item in work)
+    """Build a step's arrays; the scheduler gives work of one token first, as layouts ask for it."""
+    counts, sequences = [item.count for item in work], [item.sequence for item in work]
+    positions = positions_of([sequence.computed for sequence in sequences], counts)
+    decodes = sum(sequence.pending == 1 for sequence in sequences)
     tables = _tables(work)
-    placed, belong = mx.array(positions), mx.array(owners)
-    prefills = _prefills(work[decodes:], decodes)
-    layouts = tuple(
-        Layout(placed, _slots(table, owners, positions), belong, mx.array(table), decodes, prefills)
-        for table in tables
-    )
-    step = StepRows(layouts, placed, _runs(work), _reaches(work, counts))
-    tokens = np.concatenate([_tokens(item) for item in work]).astype(np.int32)
+    state_slots = [sequence.pages.state_slot for sequence in sequences]
+    max_lens = [sequence.max_len for sequence in sequences]
     return Batch(
-        mx.array(tokens),
-        step,
-        mx.array(np.array(_wanted(work), dtype=np.int32)),
-        tuple(item.sequence.request.id for item in work),
+        mx.array(np.concatenate([_tokens(item) for item in work]).astype(np.int32)),
+        build_step(positions, counts, tables, decodes, state_slots, max_lens),
+        mx.array(np.array(_logit_rows(work), dtype=np.int32)),
+        tuple(sequence.request.id for sequence in sequences),
         positions,
         tables,
         decodes,
@@ -58,8 +49,46 @@ def build(work: Sequence[Work], copies: Sequence[tuple[int, int]] = ()) -> Batch
     )
 
 
-def wanted(item: Work) -> int:
-    """How many rows of logits an item of work asks for."""
+def positions_of(starts: Sequence[int], counts: Sequence[int]) -> np.ndarray:
+    """Return (rows,) int32: for each sequence so many positions from its start on."""
+    each = zip(starts, counts, strict=True)
+    return np.concatenate([np.arange(start, start + n) for start, n in each]).astype(np.int32)
+
+
+def build_step(
+    positions: np.ndarray,
+    counts: Sequence[int],
+    tables: Sequence[np.ndarray],
+    decodes: int,
+    state_slots: Sequence[int],
+    max_lens: Sequence[int],
+) -> StepRows:
+    """Build a step of the rows at these positions, `counts` of them a sequence.
+
+    tables: a group's pages by sequence. `decodes` sequences with one row come first. State slots
+    are 0, or there are none, where layers keep no states; max_lens likewise where no rope varies.
+    """
+    owners = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    stops = np.cumsum(counts).tolist()
+    runs = [(stop - count, stop) for stop, count in zip(stops, counts, strict=True)]
+    prefills = tuple(Prefill(*run, int(positions[run[1] - 1]) + 1) for run in runs[decodes:])
+    placed, belong = mx.array(positions), mx.array(owners)
+    slots = [table[owners, positions // PAGE] * PAGE + positions % PAGE for table in tables]
+    layouts = tuple(
+        Layout(placed, mx.array(slot_mapping), belong, mx.array(table), decodes, prefills)
+        for slot_mapping, table in zip(slots, tables, strict=True)
+    )
+    fresh = [bool(positions[start] == 0) for start, _ in runs]
+    return StepRows(
+        layouts,
+        placed,
+        Runs.of(list(counts), list(state_slots), fresh) if any(state_slots) else None,
+        mx.array(np.repeat(np.array(max_lens, np.int32), counts)) if any(max_lens) else None,
+    )
+
+
+def logit_count(item: Work) -> int:
+    """Count the rows of logits that an item of work asks for."""
     if item.sequence.request.prompt_logprobs is not None and not item.sequence.generated:
         return item.count
     return int(item.last)
@@ -71,7 +100,7 @@ def _tokens(item: Work) -> np.ndarray:
 
 
 def _tables(work: Sequence[Work]) -> tuple[np.ndarray, ...]:
-    """(sequences, most pages) of each cache group, padded with page 0."""
+    """Return each cache group's page tables, (sequences, longest), padded with the null page."""
     used = [-(-(item.sequence.computed + item.count) // PAGE) for item in work]
     groups = range(len(work[0].sequence.pages.tables))
     tables = tuple(np.zeros((len(work), max(used)), dtype=np.int32) for _ in groups)
@@ -81,42 +110,10 @@ def _tables(work: Sequence[Work]) -> tuple[np.ndarray, ...]:
     return tables
 
 
-def _slots(table: np.ndarray, owners: np.ndarray, positions: np.ndarray) -> mx.array:
-    return mx.array(table[owners, positions // PAGE] * PAGE + positions % PAGE)
-
-
-def _runs(work: Sequence[Work]) -> Runs | None:
-    """The sequences' states, where they have any."""
-    if not work[0].sequence.pages.state_slot:
-        return None
-    return Runs.of(
-        [item.count for item in work],
-        [item.sequence.pages.state_slot for item in work],
-        [item.sequence.computed == 0 for item in work],
-    )
-
-
-def _reaches(work: Sequence[Work], counts: Sequence[int]) -> mx.array | None:
-    """Where sequences know theirs."""
-    if not work[0].sequence.reach:
-        return None
-    reaches = np.array([item.sequence.reach for item in work], dtype=np.int32)
-    return mx.array(np.repeat(reaches, counts))
-
-
-def _prefills(work: Sequence[Work], start: int) -> tuple[Prefill, ...]:
-    prefills = []
-    for item in work:
-        context = item.sequence.computed + item.count
-        prefills.append(Prefill(start, start + item.count, context))
-        start += item.count
-    return tuple(prefills)
-
-
-def _wanted(work: Sequence[Work]) -> list[int]:
+def _logit_rows(work: Sequence[Work]) -> list[int]:
     rows: list[int] = []
     end = 0
     for item in work:
         end += item.count
-        rows += range(end - wanted(item), end)
+        rows += range(end - logit_count(item), end)
     return rows

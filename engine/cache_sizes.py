@@ -1,14 +1,14 @@
-"""How much sequences share: the pages of each cache group, and slots for recurrent states."""
+"""How much memory sequences share: pages of each cache group, and state slots."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class CacheSizes:
-    """How many pages each group has, and how many states there are, null page and slot apart.
+    """The number of pages that each group has and of states, null page and state not counted.
 
-    `windows` are ModelConfig's: how many tokens a group's layers see (None: all). No `states`: no
-    layer keeps one.
+    `windows` are ModelConfig's: the tokens that a group's layers see (None: all). `states` is 0
+    where no layer keeps one.
     """
 
     windows: tuple[int | None, ...]
@@ -17,7 +17,7 @@ class CacheSizes:
 
 
 def first_seen(window: int | None, computed: int, page: int) -> int:
-    """Give the first page that the token at position `computed`, or any later one, sees."""
+    """Return the first page that the token at position `computed`, or any later one, sees."""
     return 0 if window is None else max(0, computed + 1 - window) // page
 
 

@@ -1,28 +1,29 @@
 """The engine's door: submit requests, cancel them, step; in-process for tests and benches too."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from collections.abc import Sequence as Seq
 from time import perf_counter
 
 import mlx.core as mx
 
 from ..architectures.config import Rope
-from .batch import Batch, build, wanted
+from .batch import Batch, build, logit_count
 from .cache_sizes import CacheSizes
 from .logit_edits import LogitEdits
+from .max_len import max_len_of, rope_key
 from .pager import Pager
-from .reach import reach_class, reach_of
 from .request import Event, Refusal, Refused, Request, Started, StepReport, Token, TokenLogprobs
-from .sampler import Drawn, broken_numbers, draw, logprobs_of
+from .sampler import Sampled, broken_numbers, logprobs_of, sample
 from .scheduler import Limits, Scheduler, Work
-from .sequence import Sequence as State
+from .sequence import Sequence
 from .text import AnswerText
 
 
 class Engine:
     """Continuous batching over one model; every call is made from one thread.
 
-    `forward` runs a batch (engine.runner) over pools of these `sizes`, `ends` are the ids that end
-    an answer; `text` looks for a request's stop strings in its answer; `ropes` are the model's.
+    `forward` runs a batch (engine.runner) over pools of these `sizes`, `eos_ids` end an answer;
+    `text` looks for a request's stop strings in its answer; `ropes` are the model's.
     """
 
     def __init__(
@@ -30,17 +31,17 @@ class Engine:
         forward: Callable[[Batch], mx.array],
         limits: Limits,
         sizes: CacheSizes,
-        ends: Sequence[int],
+        eos_ids: Seq[int],
         text: Callable[[Request], AnswerText],
-        ropes: Sequence[Rope] = (),
+        ropes: Seq[Rope] = (),
     ) -> None:
         self.pager = Pager(sizes, limits.page, limits.chunk)
         self.scheduler = Scheduler(self.pager, limits)
         self._forward = forward
-        self._ends = tuple(ends)
+        self._eos_ids = tuple(eos_ids)
         self._text = text
         self._ropes = [rope for rope in ropes if rope.varies]
-        self._active: dict[int, State] = {}
+        self._active: dict[int, Sequence] = {}
         self._cost = 0.0, 0.0, 0.0, 0  # seconds and rows of the last step, as in StepReport
 
     @property
@@ -53,23 +54,23 @@ class Engine:
             message = "This version of Bessemer cannot hold an answer to a grammar yet."
             raise Refusal(400, "unsupported", message, "response_format")
         text = self._text(request) if request.stop else None
-        reach = reach_of(request, self.scheduler.limits.context) if self._ropes else 0
-        state = State.of(request, text, reach, reach_class(self._ropes, reach))
-        self.scheduler.add(state)
-        state.edits = LogitEdits.of(request, state.tokens, self._ends)
-        self._active[request.id] = state
+        max_len = max_len_of(request, self.scheduler.limits.context) if self._ropes else 0
+        sequence = Sequence.of(request, text, max_len, rope_key(self._ropes, max_len))
+        self.scheduler.add(sequence)
+        sequence.edits = LogitEdits.of(request, sequence.tokens, self._eos_ids)
+        self._active[request.id] = sequence
 
     def cancel(self, request: int) -> None:
         """Forget a request before the next step; one that is over already is no mistake."""
-        state = self._active.pop(request, None)
-        if state is not None:
-            self.scheduler.finish(state)
+        sequence = self._active.pop(request, None)
+        if sequence is not None:
+            self.scheduler.finish(sequence)
 
     def step(self) -> list[Event]:
-        """Compute one step of everything that runs; what came of it, in order."""
+        """Compute one step of everything that runs; return its events, in order."""
         began, self._cost = perf_counter(), (0.0, 0.0, 0.0, 0)
         work, admitted = self.scheduler.schedule()
-        events: list[Event] = [Started(state.request.id, state.cached) for state in admitted]
+        events: list[Event] = [Started(each.request.id, each.cached) for each in admitted]
         if not work:
             return events
         batch = build(work, self.pager.take_copies())
@@ -78,18 +79,18 @@ class Engine:
         computed = perf_counter()
         prompts, ready = self._split(work, logits)
         self.scheduler.commit(work)
-        drawing = [(state, row) for state, row in ready if state.request.max_tokens]
-        drawn = iter(self._draw(logits, drawing))
-        for state, _ in ready:
-            token = next(drawn) if state.request.max_tokens else None
-            events.append(self._accept(state, token, prompts.pop(state.request.id, [])))
+        drawing = [(sequence, row) for sequence, row in ready if sequence.request.max_tokens]
+        sampled = iter(self._sample(logits, drawing))
+        for sequence, _ in ready:
+            token = next(sampled) if sequence.request.max_tokens else None
+            events.append(self._accept(sequence, token, prompts.pop(sequence.request.id, [])))
         events += [Token(request, [], prompt=entries) for request, entries in prompts.items()]
         rows = sum(item.count for item in work)
         self._cost = built - began, computed - built, perf_counter() - computed, rows
         return events
 
     def report(self) -> StepReport:
-        """What the last step cost, and how things stand now."""
+        """Report what the last step cost, and how things stand now."""
         scheduler, pager = self.scheduler, self.pager
         return StepReport(
             *self._cost,
@@ -103,70 +104,72 @@ class Engine:
         )
 
     def run(self) -> Iterator[Event]:
-        """Step until nothing is left to do."""
+        """Step until nothing is left to do, yielding the events."""
         while self.busy:
             yield from self.step()
 
     def _split(
-        self, work: Sequence[Work], logits: mx.array
-    ) -> tuple[dict[int, list[TokenLogprobs]], list[tuple[State, int]]]:
-        """Logprobs of prompt tokens by request; sequences ready to draw and their rows."""
+        self, work: Seq[Work], logits: mx.array
+    ) -> tuple[dict[int, list[TokenLogprobs]], list[tuple[Sequence, int]]]:
+        """Return prompt tokens' logprobs by request, and sequences to sample with their rows."""
         prompts: dict[int, list[TokenLogprobs]] = {}
-        ready: list[tuple[State, int]] = []
+        ready: list[tuple[Sequence, int]] = []
         end = 0
         for item in work:
-            start, end = end, end + wanted(item)
+            start, end = end, end + logit_count(item)
             if item.last:
                 ready.append((item.sequence, end - 1))
             if item.sequence.request.prompt_logprobs is not None and not item.sequence.generated:
                 prompts[item.sequence.request.id] = _prompt_logprobs(item, logits[start:end])
         return prompts, ready
 
-    def _draw(self, logits: mx.array, ready: Sequence[tuple[State, int]]) -> list[Drawn]:
+    def _sample(self, logits: mx.array, ready: Seq[tuple[Sequence, int]]) -> list[Sampled]:
         if not ready:
             return []
         rows = [row for _, row in ready]
         picked = logits if rows == list(range(logits.shape[0])) else logits[mx.array(rows)]
-        return draw(picked, [state for state, _ in ready])
+        return sample(picked, [sequence for sequence, _ in ready])
 
-    def _accept(self, state: State, drawn: Drawn | None, prompt: list[TokenLogprobs]) -> Event:
-        request = state.request
-        if drawn is None:
+    def _accept(
+        self, sequence: Sequence, sampled: Sampled | None, prompt: list[TokenLogprobs]
+    ) -> Event:
+        request = sequence.request
+        if sampled is None:
             self.cancel(request.id)
             return Token(request.id, [], "length", prompt=prompt)
-        if drawn.token < 0:
+        if sampled.token < 0:
             self.cancel(request.id)
             return Refused.of(request.id, broken_numbers())
-        state.tokens.append(drawn.token)
-        finish, stop, hidden = self._ending(state, drawn.token)
+        sequence.tokens.append(sampled.token)
+        finish, stop, hidden = self._ending(sequence, sampled.token)
         if finish:
             self.cancel(request.id)
-        logprobs = [drawn.logprobs] if drawn.logprobs else []
-        return Token(request.id, [drawn.token], finish, stop, hidden, logprobs, prompt)
+        logprobs = [sampled.logprobs] if sampled.logprobs else []
+        return Token(request.id, [sampled.token], finish, stop, hidden, logprobs, prompt)
 
-    def _ending(self, state: State, token: int) -> tuple[str | None, str | None, int]:
-        """Why the answer is over, if it is: reason, stop string, tokens that are not its text."""
-        request = state.request
-        ends = () if request.ignore_eos else self._ends
-        if token in ends or token in request.stop_token_ids:
+    def _ending(self, sequence: Sequence, token: int) -> tuple[str | None, str | None, int]:
+        """Return why the answer is over, or None; its stop string; tokens that are not its text."""
+        request = sequence.request
+        eos_ids = () if request.ignore_eos else self._eos_ids
+        if token in eos_ids or token in request.stop_token_ids:
             return "stop", None, 1
-        if state.text is not None:
-            state.text.add(token)
-            if state.text.stop is not None:
-                return "stop", state.text.stop, 0
-        full = len(state.tokens) >= self.scheduler.limits.context
-        over = full or state.generated >= request.max_tokens
+        if sequence.text is not None:
+            sequence.text.add(token)
+            if sequence.text.stop is not None:
+                return "stop", sequence.text.stop, 0
+        full = len(sequence.tokens) >= self.scheduler.limits.context
+        over = full or sequence.generated >= request.max_tokens
         return ("length" if over else None), None, 0
 
 
 def _prompt_logprobs(item: Work, logits: mx.array) -> list[TokenLogprobs]:
-    """Of the prompt tokens that follow the computed rows, each reported once."""
-    state = item.sequence
-    first = max(state.computed + 1, state.reported)
-    last = min(state.computed + item.count + 1, len(state.request.tokens))
+    """Return the logprobs of the prompt tokens after the computed rows, each reported once."""
+    sequence = item.sequence
+    first = max(sequence.computed + 1, sequence.reported)
+    last = min(sequence.computed + item.count + 1, len(sequence.request.tokens))
     if first >= last:
         return []
-    rows = logits[first - state.computed - 1 : last - state.computed - 1]
-    state.reported = last
-    most = state.request.prompt_logprobs or 0
-    return logprobs_of(rows, state.tokens[first:last].tolist(), most)
+    rows = logits[first - sequence.computed - 1 : last - sequence.computed - 1]
+    sequence.reported = last
+    top = sequence.request.prompt_logprobs or 0
+    return logprobs_of(rows, sequence.tokens[first:last].tolist(), top)

@@ -1,4 +1,4 @@
-"""The arrays behind pages and slots: one cache a block, allocated once."""
+"""The arrays behind pages and state slots: one cache a block, allocated once."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,9 +19,9 @@ from .settings import Pattern
 def allocate(
     config: ModelConfig, sizes: CacheSizes, format: Format, pattern: Pattern = "functional"
 ) -> list[Cache]:
-    """A cache for each block, filled with zeros and resident; the pattern is of the pages."""
+    """Allocate a cache for each block, filled with zeros and resident; `pattern` is of pages."""
     pages = dict(zip(sizes.windows, sizes.pages, strict=True))
-    caches = [_allocated(kept, pages, sizes.states, format, pattern) for kept in config.caches]
+    caches = [_allocate(spec, pages, sizes.states, format, pattern) for spec in config.caches]
     arrays = arrays_of(caches)
     mx.eval(arrays)
     in_large_pages(arrays)
@@ -29,39 +29,39 @@ def allocate(
 
 
 def arrays_of(caches: Sequence[Cache]) -> list[mx.array]:
-    """All that has to be evaluated."""
+    """List all arrays that have to be evaluated."""
     return [array for cache in caches if cache is not None for array in cache.arrays]
 
 
 def page_bytes(config: ModelConfig, window: int | None, format: Format) -> int:
-    """What one page costs over all layers with such a window, keys, values and scales."""
+    """Return the bytes of one page over all layers with such a window: keys, values, scales."""
     return sum(
-        kernel.page_bytes(kept.kv_heads, kept.head_dim, kept.value_dim, format)
-        for kept in config.caches
-        if isinstance(kept, Paged) and kept.window == window
+        kernel.page_bytes(spec.kv_heads, spec.head_dim, spec.value_dim, format)
+        for spec in config.caches
+        if isinstance(spec, Paged) and spec.window == window
     )
 
 
 def state_bytes(config: ModelConfig) -> int:
-    """What one sequence's states cost over all layers that keep one."""
-    kept = [cache for cache in config.caches if isinstance(cache, Recurrent)]
-    return sum(mx.float32.size * prod(shape) for cache in kept for shape in cache.shapes)
+    """Return the bytes of one sequence's states over all layers that keep one."""
+    specs = [spec for spec in config.caches if isinstance(spec, Recurrent)]
+    return sum(mx.float32.size * prod(shape) for spec in specs for shape in spec.shapes)
 
 
-def _allocated(
-    kept: Paged | Recurrent | None,
+def _allocate(
+    spec: Paged | Recurrent | None,
     pages: dict[int | None, int],
     states: int,
     format: Format,
     pattern: Pattern,
 ) -> Cache:
-    """With page 0 and slot 0, which are nobody's."""
-    if kept is None:
+    """Allocate one block's cache, with a null page or state more than can be allocated."""
+    if spec is None:
         return None
-    if isinstance(kept, Recurrent):
-        return States(tuple(mx.zeros((states + 1, *shape)) for shape in kept.shapes))
-    count = pages[kept.window] + 1
-    pool = kernel.zeros(count, kept.kv_heads, kept.head_dim, kept.value_dim, format)
+    if isinstance(spec, Recurrent):
+        return States(tuple(mx.zeros((states + 1, *shape)) for shape in spec.shapes))
+    count = pages[spec.window] + 1
+    pool = kernel.zeros(count, spec.kv_heads, spec.head_dim, spec.value_dim, format)
     return _in_place(pool) if pattern == "in-place" else pool
 
 

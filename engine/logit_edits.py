@@ -1,4 +1,4 @@
-"""What a request changes at single tokens of its logits: biases, bans and penalties."""
+"""A request's changes to the logits of single tokens: biases, bans and penalties."""
 
 from array import array
 from collections import Counter
@@ -12,7 +12,7 @@ ID, BIAS, PENALTY, LESS = range(4)  # columns: a token, and what kernels.edit do
 
 
 class LogitEdits:
-    """A table of one sequence's edits that follows its tokens, each of them looked at once.
+    """A table of one sequence's edits, which follows its tokens and looks at each of them once.
 
     It is built at the start, and anew when `min_tokens` are generated: the ids that end an answer,
     banned until then, may be drawn.
@@ -26,7 +26,7 @@ class LogitEdits:
         self._build()
 
     def _build(self) -> None:
-        """The table before the first generated token."""
+        """Build the table as it is before the first generated token."""
         request, sampling = self._request, self._request.sampling
         seen = dict.fromkeys(request.tokens if sampling.repetition_penalty != 1 else ())
         bias = sampling.logit_bias | self._banned
@@ -44,13 +44,13 @@ class LogitEdits:
     def of(
         cls, request: Request, tokens: "array[int]", eos_ids: Iterable[int]
     ) -> "LogitEdits | None":
-        """The edits of a sequence whose `tokens` grow; None where its logits stay as they are."""
+        """Return the edits of a sequence whose `tokens` grow; None where nothing is edited."""
         banned = [*eos_ids, *request.stop_token_ids] if request.min_tokens > 0 else []
         edited = banned or request.sampling.logit_bias or _penalizes(request.sampling)
         return cls(request, tokens, banned) if edited else None
 
     def table(self) -> np.ndarray:
-        """(entries, 4) float64, no id twice, for the next token; valid until the next call."""
+        """Return (entries, 4) float64, no id twice, for the next token, until the next call."""
         request, length = self._request, len(self._tokens)
         if self._banned and length - len(request.tokens) >= request.min_tokens:
             self._banned = {}
@@ -62,7 +62,7 @@ class LogitEdits:
         return self._table[: len(self._places)]
 
     def _count(self, token: int) -> None:
-        """One more of a generated token."""
+        """Count one more of a generated token."""
         sampling = self._request.sampling
         place = self._places.setdefault(token, len(self._places))
         if place == len(self._table):

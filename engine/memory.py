@@ -1,4 +1,4 @@
-"""The byte plan of a model, settled before anything is allocated: weights, KV pool, scratch."""
+"""The byte plan of a model, made before anything is allocated: weights, KV pool, scratch."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -9,9 +9,9 @@ from msgspec import Struct
 from .cache_sizes import CacheSizes, max_held
 
 POOLED_CONTEXTS = 4  # full conversations that the automatic pool holds, where memory allows
-SPARE = 8  # sequences more than run at a time, whose windows stay to be found again
-LEAST_STATES = 2  # one to work on, one to go on from
-FOUND_STATES = 63  # that stay to be found again, where memory allows
+SPARE = 8  # sequences beyond those that run, whose windows stay to be found again
+MIN_STATES = 2  # one to work on, one to go on from
+IDLE_STATES = 63  # states that stay to be found again, where memory allows
 SHORTEST = 8  # pages of a short conversation
 
 
@@ -20,18 +20,19 @@ class DoesNotFit(ValueError):
 
 
 class Windowed(Struct, frozen=True):
-    """Pages, of so many bytes, of the layers that see no more than `window` tokens."""
+    """The pages of the layers that see no more than `window` tokens."""
 
     window: int
-    page: int
+    page: int  # bytes
     pages: int
 
 
 class Plan(Struct, frozen=True):
-    """All in bytes but `pages` and `context` (tokens: the longest prompt and answer together).
+    """What a model's memory goes to, in bytes, with counts of pages and states.
 
-    `page` and `pages` are those of full attention, if any; `state` is what all layers' recurrent
-    states of a sequence take, for `states` of which, and one that is nobody's, there is room.
+    `context` is in tokens: the longest prompt and answer together. `page` and `pages` are those of
+    full attention, if any; `state` is what all layers' recurrent states of one sequence take, of
+    which there are `states` and a null one.
     """
 
     budget: int
@@ -47,8 +48,8 @@ class Plan(Struct, frozen=True):
     @property
     def pool(self) -> int:
         windows = sum(each.page * each.pages for each in self.windows)
-        slots = self.states + 1 if self.state else 0
-        return self.page * self.pages + windows + self.state * slots
+        state_slots = self.states + 1 if self.state else 0
+        return self.page * self.pages + windows + self.state * state_slots
 
     @property
     def sizes(self) -> CacheSizes:
@@ -76,7 +77,7 @@ class Plan(Struct, frozen=True):
 
 
 def size(count: float) -> str:
-    """Bytes for people: 1.5 GB."""
+    """Write a number of bytes for people: 1.5 GB."""
     for unit in ("B", "KB", "MB"):
         if count < 1000:
             return f"{count:.3g} {unit}"
@@ -84,7 +85,7 @@ def size(count: float) -> str:
     return f"{count:.3g} GB"
 
 
-def plan(
+def plan_memory(
     *,
     budget: int,
     weights: int,
@@ -98,7 +99,7 @@ def plan(
     batch: int = 64,
     chunk: int = 256,
 ) -> Plan:
-    """How many pages and states there will be: `pool` bytes of them, or as use and budget suggest.
+    """Plan the pages and states: `pool` bytes of them, or as many as use and budget suggest.
 
     `page`, and that of each (window, page), in bytes; `state` too, of one sequence; batch and chunk
     as in Limits. Automatic: enough for a few full contexts, at most half of what the weights leave.
@@ -107,17 +108,17 @@ def plan(
     """
     groups = _Groups(page, page_tokens, tuple(windows), batch + SPARE, chunk)
     left = budget - weights - working
-    most = POOLED_CONTEXTS * context // page_tokens
-    slots = batch + 1 + FOUND_STATES
-    given = pool or min(groups.cost(most) + slots * state, left // 2)
+    max_pages = POOLED_CONTEXTS * context // page_tokens
+    state_slots = batch + 1 + IDLE_STATES
+    pool_bytes = pool or min(groups.cost(max_pages) + state_slots * state, left // 2)
     if state:
-        share = given // 2 if page or windows else given
-        slots = min(max(share // state, LEAST_STATES + 1), slots)
-    rest = given - slots * state
-    pages = groups.fitting(rest) if pool else min(most, groups.fitting(rest))
+        share = pool_bytes // 2 if page or windows else pool_bytes
+        state_slots = min(max(share // state, MIN_STATES + 1), state_slots)
+    rest = pool_bytes - state_slots * state
+    pages = groups.fitting(rest) if pool else min(max_pages, groups.fitting(rest))
     fits = groups.context(pages, context)
     if (not pool and left <= 0) or rest < 0 or fits < min(context, SHORTEST * page_tokens):
-        least = groups.cost(SHORTEST) + (LEAST_STATES + 1) * state
+        least = groups.cost(SHORTEST) + (MIN_STATES + 1) * state
         raise DoesNotFit(
             f"the model needs {size(weights)} for weights, about {size(working)} to work in and at "
             f"least {size(least)} for its KV pool, but it was given {size(budget)}; choose a "
@@ -132,13 +133,13 @@ def plan(
         fits,
         groups.plans(pages),
         state,
-        slots - 1 if state else 0,
+        state_slots - 1 if state else 0,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Groups:
-    """Pages of full attention, and those that windows get beside so many of them."""
+    """The cache groups: windows get their pages by the number of those of full attention."""
 
     page: int
     page_tokens: int
@@ -148,7 +149,7 @@ class _Groups:
 
     @property
     def held(self) -> list[int]:
-        """By one sequence, of each window."""
+        """Count the pages of each window that one sequence holds at most."""
         return [max_held(window, self.chunk, self.page_tokens) for window, _ in self.windows]
 
     def windowed(self, pages: int) -> list[int]:
@@ -161,16 +162,16 @@ class _Groups:
     def cost(self, pages: int) -> int:
         return self.page * pages + sum(each.page * each.pages for each in self.plans(pages))
 
-    def fitting(self, given: int) -> int:
-        """As many as these bytes are enough for; windows alone have a most."""
-        if given < 0:
+    def fitting(self, size: int) -> int:
+        """Count the pages for which `size` bytes are enough; windows alone have a maximum."""
+        if size < 0:
             return 0
-        most = given // self.page if self.page else self.sequences * max(self.held, default=0)
-        return bisect_right(range(most + 1), given, key=self.cost) - 1
+        limit = size // self.page if self.page else self.sequences * max(self.held, default=0)
+        return bisect_right(range(limit + 1), size, key=self.cost) - 1
 
     def context(self, pages: int, longest: int) -> int:
-        """Tokens of a sequence for which there is room whatever else runs."""
-        found = [pages * self.page_tokens] if self.page else []
+        """Count the tokens of a sequence that fit whatever else runs, `longest` at most."""
+        counts = [pages * self.page_tokens] if self.page else []
         for count, held in zip(self.windowed(pages), self.held, strict=True):
-            found += [count * self.page_tokens] if count < held else []
-        return min([longest, *found])
+            counts += [count * self.page_tokens] if count < held else []
+        return min([longest, *counts])

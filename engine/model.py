@@ -1,4 +1,4 @@
-"""A model directory, loaded: its config and its decoder."""
+"""Loading of a model directory: its config and its decoder."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +7,7 @@ from ..architectures.config import ConfigError, ModelConfig
 from ..architectures.decoder import Decoder
 from ..architectures.registry import configure
 from .checkpoint.checkpoint import Checkpoint, open_checkpoint
-from .checkpoint.weights import PLAIN, Reading, Weights, named
+from .checkpoint.weights import PLAIN, Reading, Weights, rename_tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,14 +18,14 @@ class Model:
 
 
 def load(path: Path, reading: Reading = PLAIN) -> Model:
-    """Raises ConfigError or CheckpointError, both ValueErrors with one sentence for the user."""
+    """Load a model; raises ConfigError or CheckpointError, with one sentence for the user."""
     checkpoint = open_checkpoint(path)
     config = configure(checkpoint.config)
-    return build(named(checkpoint, config), config, reading)
+    return build(rename_tensors(checkpoint, config), config, reading)
 
 
 def build(checkpoint: Checkpoint, config: ModelConfig, reading: Reading = PLAIN) -> Model:
-    """Reads the weights of a `named` checkpoint, layer by layer."""
+    """Build a model, reading the weights of a checkpoint with renamed tensors layer by layer."""
     if config.bidirectional:
         raise ConfigError(
             f"{checkpoint.path}: tokens see those after them too: it embeds texts, and writes none"

@@ -5,11 +5,11 @@ from .page_allocator import PageAllocator
 from .prefix_cache import STATES, PrefixCache
 from .sequence import Holdings, Sequence
 
-SAVED = 512  # tokens of a prompt, at least, between two states that the tree is given
+SAVED = 512  # the fewest tokens of a prompt between two states that the tree is given
 
 
 class Pager:
-    """A sequence has a page table for each cache group while it runs, and a slot for its state.
+    """The page tables, one a cache group, and the state slot of each sequence that runs.
 
     Full pages are shared through the tree, which is given copies of states at the ends of pages.
     Copies are made in their order, before the next step. Sizes are in tokens: `page`, and `chunk`,
@@ -40,14 +40,14 @@ class Pager:
         return self.pools[group].free + self.tree.idle(group)
 
     def allocate(self, group: int) -> int:
-        """Take a page, or a state's slot, for one sequence alone; 0 where all are in use."""
+        """Take a page, or a state slot, for one sequence alone; 0 where all are in use."""
         pool = self.pools[group]
         return pool.allocate() if pool.free or self.tree.evict(group) else 0
 
     def match(self, sequence: Sequence) -> Holdings:
         """Find what the tree has of a waiting sequence's tokens, all but the last of them."""
-        whole = sequence.request.prompt_logprobs is not None  # every position is computed
-        full = 0 if whole else (len(sequence.tokens) - 1) // self._page
+        matches = sequence.request.prompt_logprobs is None  # else every position is computed
+        full = (len(sequence.tokens) - 1) // self._page if matches else 0
         keys = [sequence.page_key(index, self._page) for index in range(full)]
         path = self.tree.match(sequence.salt, keys)
         matched = len(path) * self._page
@@ -55,7 +55,7 @@ class Pager:
         return Holdings([], firsts, path, begun=len(sequence.tokens), saved=matched)
 
     def fits(self, match: Holdings) -> bool:
-        """Whether a sequence that starts with the match could compute all that it has."""
+        """Return whether a sequence that starts with the match could compute all its tokens."""
         for group, (window, first) in enumerate(zip(self.sizes.windows, match.firsts, strict=True)):
             shared, needed = match.path[first:], -(-(match.begun + 1) // self._page) - first
             if window is not None:
@@ -67,7 +67,7 @@ class Pager:
         return not self.sizes.states or self.states_free > 0
 
     def start(self, sequence: Sequence, match: Holdings) -> None:
-        """Give a waiting sequence the pages of its match, and a slot with a copy of its state."""
+        """Give a waiting sequence its match's pages, and a state slot with a copy of its state."""
         self.tree.enter(match.path, match.firsts)
         match.tables = [
             [0] * first + [node.pages[group] for node in match.path[first:]]
@@ -95,7 +95,7 @@ class Pager:
         return True
 
     def commit(self, sequence: Sequence, count: int) -> None:
-        """The next `count` tokens are computed: share full pages, release what nobody sees."""
+        """Count the next tokens as computed: share full pages, release what nobody sees."""
         sequence.computed += count
         self._leave_behind(sequence)
         for index in range(len(sequence.pages.path), sequence.computed // self._page):
@@ -104,7 +104,7 @@ class Pager:
             self._save(sequence)
 
     def release(self, sequence: Sequence) -> None:
-        """Take back all that a sequence holds, if anything; its full pages stay in the tree."""
+        """Take back everything that a sequence holds; its full pages stay in the tree."""
         held = sequence.pages
         for table, pool in zip(held.tables, self.pools, strict=False):
             for page in table[len(held.path) :]:
@@ -115,7 +115,7 @@ class Pager:
         sequence.pages, sequence.computed = Holdings(), 0
 
     def take_copies(self) -> list[tuple[int, int]]:
-        """What has to be copied before the next step: from and to which state slot, in order."""
+        """Return the copies to make before the next step: from and to a state slot, in order."""
         copies, self._copies = self._copies, []
         return copies
 
@@ -129,7 +129,7 @@ class Pager:
         return (aligned if aligned > computed else end) - computed
 
     def next_shared(self, sequence: Sequence) -> int:
-        """After how many of its tokens a prompt that is being computed can next be found; or 0."""
+        """Count the tokens after which a prompt in progress can next be found; 0: no more."""
         held, size = sequence.pages, self._page
         if not self.sizes.states:
             soon = (len(held.path) + 1) * size
@@ -139,7 +139,7 @@ class Pager:
         return soon if soon > sequence.computed else 0
 
     def _leave_behind(self, sequence: Sequence) -> None:
-        """Release the pages that no token to come sees."""
+        """Release the pages that no later token sees."""
         held = sequence.pages
         for group, window in enumerate(self.sizes.windows):
             table, last = held.tables[group], first_seen(window, sequence.computed, self._page)
@@ -152,7 +152,7 @@ class Pager:
             held.firsts[group] = last
 
     def _share(self, sequence: Sequence, index: int) -> None:
-        """Give the tree a page that is full."""
+        """Give the tree a full page."""
         path, tables = sequence.pages.path, sequence.pages.tables
         parent = path[-1] if path else self.tree.root(sequence.salt)
         private = [table[index] for table in tables]
@@ -176,11 +176,11 @@ class Pager:
         held.saved, held.mark = computed, None
         if node.state:
             self.tree.touch(node)
-        elif slot := self.allocate(STATES):
-            self.tree.save(node, slot)
-            self._copies.append((held.state_slot, slot))
+        elif state_slot := self.allocate(STATES):
+            self.tree.save(node, state_slot)
+            self._copies.append((held.state_slot, state_slot))
             held.mark = node if answering else None
 
     def _stop(self, sequence: Sequence) -> int:
-        """The end of the last page that a prompt like this one could find in the tree."""
+        """Return the end of the last page that a prompt like this one could find in the tree."""
         return (sequence.pages.begun - 1) // self._page * self._page

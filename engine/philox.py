@@ -9,13 +9,13 @@ MASK = 2**64 - 1
 
 
 def uniform(seed: int, position: int) -> float:
-    """The draw in [0, 1) for the token after `position` generated ones; of 64 bits of the seed."""
+    """Return the number in [0, 1) for the token after `position` generated ones; seed: 64 bits."""
     return _block(seed & MASK, position // 4)[position % 4]
 
 
 @lru_cache(maxsize=1024)  # four tokens share a block
 def _block(key: int, index: int) -> tuple[float, ...]:
-    """Draws 4 * index to 4 * index + 3; NumPy counts blocks from 1."""
+    """Return numbers 4 * index to 4 * index + 3 of the stream; NumPy counts blocks from 1."""
     a, b, c, d = index + 1, 0, 0, 0
     other = 0
     for _ in range(ROUNDS):

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from .cache_sizes import CacheSizes, first_seen
 from .page_allocator import PageAllocator
 
-STATES = -1  # the last group is not of pages, but of slots for recurrent states
+STATES = -1  # the last group is not of pages, but of state slots
 
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """The tokens of one page, keyed below its parent by their bytes, and what is kept of them.
+    """The tokens of one page, keyed below its parent by their bytes, and their pages and state.
 
     `pages` and `users` (running sequences that read the page) have an entry a group; page 0 is
     none. The state is that after the last token, and is never read in place but copied.
@@ -38,7 +38,7 @@ class Node:
 
 
 class PrefixCache:
-    """Keeps pages and states by (salt, tokens before, tokens within) until they are evicted.
+    """The pages and states by (salt, tokens before, tokens within), until they are evicted.
 
     It allocates nothing: what the pager hands it goes back to `pools`, an allocator a group.
     """
@@ -49,7 +49,7 @@ class PrefixCache:
         self._page = page
         self._pools = pools
         self._roots: dict[Hashable, Node] = {}
-        # By page or slot, least recently used first.
+        # By page or state slot, least recently used first.
         self._idle = tuple(OrderedDict[int, Node]() for _ in pools)
 
     def idle(self, group: int) -> int:
@@ -57,7 +57,7 @@ class PrefixCache:
         return len(self._idle[group])
 
     def root(self, salt: Hashable) -> Node:
-        """The node before the first pages of this salt: all that must be alike beside tokens."""
+        """Return the node before the first pages of a salt, which must be alike beside tokens."""
         none = [0] * len(self._pools)
         return self._roots.setdefault(salt, Node(salt, None, none, none))
 
@@ -73,7 +73,7 @@ class PrefixCache:
         return path if plain else path[: self._usable(path)]
 
     def _usable(self, path: Sequence[Node]) -> int:
-        """After how many of the nodes there is all that the next token needs."""
+        """Count the nodes after which there is all that the next token needs."""
         usable, unbroken = 0, [0] * len(self._sizes.windows)
         for count, node in enumerate(path, 1):
             enough = bool(node.state or not self._sizes.states)
@@ -85,7 +85,7 @@ class PrefixCache:
         return usable
 
     def enter(self, path: Sequence[Node], firsts: Sequence[int]) -> None:
-        """A sequence goes on from a match; of each group it reads the nodes from firsts[group]."""
+        """Count in a sequence that goes on from a match; it reads each group from firsts[group]."""
         for group, first in enumerate(firsts):
             idle = self._idle[group]
             for node in path[first:]:
@@ -98,7 +98,7 @@ class PrefixCache:
                 self.touch(path[-1])
 
     def leave(self, path: Sequence[Node], firsts: Sequence[int]) -> None:
-        """The reverse of `enter`, wherever the sequence has come to."""
+        """Reverse `enter`, wherever the sequence has come to."""
         for group, first in enumerate(firsts):
             for node in reversed(path[first:]):
                 self.let_go(node, group)
@@ -107,13 +107,13 @@ class PrefixCache:
             self._prune(path[-1])
 
     def let_go(self, node: Node, group: int) -> None:
-        """A sequence does not read the node's page any more."""
+        """Note that a sequence does not read the node's page any more."""
         node.users[group] -= 1
         if not node.users[group]:
             self._idle[group][node.pages[group]] = node
 
     def insert(self, parent: Node, key: bytes, pages: Sequence[int]) -> Node:
-        """Give the node for a full page, where the caller stood at its parent, to the caller's use.
+        """Return the node for a full page, now in use by the caller, who stood at its parent.
 
         pages: one a group, or 0 where the caller has none any more. Where the tree has those tokens
         already, that page is used and the caller's goes back to the free list: the caller reads
@@ -136,17 +136,17 @@ class PrefixCache:
         parent.guests -= parent.parent is not None
         return node
 
-    def save(self, node: Node, slot: int) -> None:
-        """Keep the state after a node, which will be copied to the slot; it had none."""
-        node.pages[STATES], node.reused = slot, False
-        self._idle[STATES][slot] = node
+    def save(self, node: Node, state_slot: int) -> None:
+        """Keep the state after a node, which will be copied to the state slot; it had none."""
+        node.pages[STATES], node.reused = state_slot, False
+        self._idle[STATES][state_slot] = node
 
     def touch(self, node: Node) -> None:
         """Count the node's state as used just now."""
         self._idle[STATES].move_to_end(node.state)
 
     def forget(self, node: Node) -> None:
-        """Give the slot of a node's state back."""
+        """Give a node's state slot back."""
         self._drop(node, STATES)
         self._prune(node)
 
@@ -169,7 +169,7 @@ class PrefixCache:
         self._pools[group].release(page)
 
     def _prune(self, node: Node) -> None:
-        """A node that nothing is kept of, and nobody below or at it, is gone; its parents alike."""
+        """Remove a node that has nothing, and nobody at or below it; then its parents alike."""
         while node.parent is not None:
             if node.guests or node.children or any(node.pages):
                 return

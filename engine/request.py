@@ -1,11 +1,11 @@
-"""The token vocabulary: what an engine is asked, answers and refuses; imports nothing of ours."""
+"""The requests to an engine and its events, in tokens; imports nothing of ours."""
 
 from dataclasses import astuple, dataclass
 from typing import Literal
 
 from msgspec import Struct, structs
 
-# What an answer can be held to; each is defined by a text of its own kind.
+# The kinds of grammars that an answer can be held to; each is defined by a text of its own.
 Grammar = Literal["json_schema", "json_object", "regex", "choice", "lark", "gbnf"]
 
 
@@ -27,7 +27,7 @@ class Refusal(Exception):
 
 
 class Sampling(Struct, frozen=True, kw_only=True):
-    """How a token is drawn from its logits; the defaults change nothing. Applied in field order.
+    """The settings by which a token is sampled, applied in field order; defaults change nothing.
 
     The order of truncation is that of vLLM and transformers; top_p is over what top_k leaves.
     """
@@ -44,7 +44,7 @@ class Sampling(Struct, frozen=True, kw_only=True):
 
 
 class Constraint(Struct, frozen=True, kw_only=True):
-    """What an answer is held to while it is drawn: from its start, or after a token or a text."""
+    """The grammar that an answer is held to: from its start, or after a token or a text."""
 
     grammar: Grammar
     definition: str
@@ -79,7 +79,7 @@ class Request(Struct, frozen=True, kw_only=True, tag="continue"):
 
 
 class Embed(Struct, frozen=True, kw_only=True, tag="embed"):
-    """Texts, or bare tokens, to be made vectors of; `prompt` names one of the model's."""
+    """Texts, or bare tokens, to be embedded; `prompt` names one of the model's."""
 
     id: int
     inputs: list[str | list[int]]
@@ -90,7 +90,7 @@ class Embed(Struct, frozen=True, kw_only=True, tag="embed"):
 
 
 class Rank(Struct, frozen=True, kw_only=True, tag="rank"):
-    """Documents to be scored by what they are worth to a query."""
+    """Documents to be scored by their worth as answers to a query."""
 
     id: int
     query: str
@@ -101,7 +101,7 @@ class Rank(Struct, frozen=True, kw_only=True, tag="rank"):
 
 
 class TokenLogprobs(Struct, frozen=True, array_like=True):
-    """Natural log probabilities at a position, before any sampling setting."""
+    """The natural log probabilities at a position, before any sampling setting."""
 
     token: int
     logprob: float
@@ -142,9 +142,9 @@ class Token(Struct, frozen=True, array_like=True, tag="token"):
 
 
 class Embedded(Struct, frozen=True, array_like=True, tag="embedded"):
-    """Vectors of some inputs, `rows`: float32, least byte first, one vector after the other.
+    """The vectors of the inputs `rows`: float32, least byte first, one vector after the other.
 
-    `tokens` is how many these inputs had; `over`: nothing more comes.
+    `tokens` counts these inputs' tokens; `over`: nothing more comes.
     """
 
     request: int
@@ -155,7 +155,7 @@ class Embedded(Struct, frozen=True, array_like=True, tag="embedded"):
 
 
 class Ranked(Struct, frozen=True, array_like=True, tag="ranked"):
-    """Scores of some documents, as in Embedded; a pair's query counts among its tokens."""
+    """The scores of the documents `rows`, as in Embedded; a pair's query counts as tokens too."""
 
     request: int
     rows: list[int]
@@ -187,7 +187,7 @@ class Refused(Struct, frozen=True, array_like=True, tag="refused"):
 
 
 class StepReport(Struct, frozen=True, array_like=True):
-    """What an engine's last step cost, and how its queue and its caches stand after it.
+    """The cost of an engine's last step, and the state of its queue and its caches after it.
 
     `prepare` (scheduling, building the batch), `forward` (the model) and `accept` (drawing) are
     seconds. Pages and states in use are those of running sequences: what the prefix cache alone
@@ -213,5 +213,5 @@ def overloaded() -> Refusal:
     )
 
 
-Ask = Request | Embed | Rank
+AnyRequest = Request | Embed | Rank
 Event = Started | Token | Embedded | Ranked | Refused  # `over`: it is its request's last

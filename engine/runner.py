@@ -12,31 +12,31 @@ from ..kernels.attention.pages import PAGE, TAIL_PAGES, Pages, flush
 from ..kernels.recurrent.runs import States
 from .batch import Batch
 from .kv_cache import arrays_of
-from .tails import Tails, Turn
+from .tails import Tails, TailUpdate
 
 
 class Runner:
-    """With tails, steps that only decode leave the pools alone (kernels.pages.Tail)."""
+    """The runner of steps; if `tailed`, those that only decode leave pools alone (pages.Tail)."""
 
     def __init__(self, decoder: Decoder, caches: Sequence[Cache], tailed: bool = False) -> None:
         config = decoder.config
         self._decoder = decoder
         self._caches = list(caches)
         self._groups = [
-            config.windows.index(kept.window) if isinstance(kept, Paged) else None
-            for kept in config.caches
+            config.windows.index(spec.window) if isinstance(spec, Paged) else None
+            for spec in config.caches
         ]
         self._tails = [Tails(PAGE, TAIL_PAGES) for _ in config.windows] if tailed else []
 
     def __call__(self, batch: Batch) -> mx.array:
-        """The wanted rows' logits, (wanted, vocabulary) float32, evaluated.
+        """Return the logits of `batch.rows`, (rows, vocabulary) float32, evaluated.
 
-        Evaluated together with the caches, and the old caches dropped first: only so does MLX
-        append in place rather than to a copy.
+        They are evaluated together with the caches, and the old caches are dropped first: only so
+        does MLX append in place rather than to a copy.
         """
         if batch.copies:
             self._copy(batch.copies)
-        step = self._turn(batch) if self._tails else batch.step
+        step = self._update_tails(batch) if self._tails else batch.step
         caches, self._caches = self._caches, []
         logits, caches = self._decoder(batch.tokens, step, caches, batch.rows)
         mx.eval(logits, arrays_of(caches))
@@ -44,7 +44,7 @@ class Runner:
         return logits
 
     def _copy(self, copies: Sequence[tuple[int, int]]) -> None:
-        """Of states, from slot to slot."""
+        """Copy states from state slot to state slot."""
         caches, self._caches = self._caches, []
         for source, into in together(copies):
             caches = [
@@ -54,38 +54,38 @@ class Runner:
         mx.eval(arrays_of(caches))
         self._caches = caches
 
-    def _turn(self, batch: Batch) -> StepRows:
-        """Brings into the pools what has to be there before the step, and begins its tails."""
+    def _update_tails(self, batch: Batch) -> StepRows:
+        """Bring into the pools what has to be there before the step, and begin its tails."""
         positions, decoding = batch.positions.tolist(), batch.decodes == len(batch.sequences)
-        turns = [
-            tails.turn(batch.sequences, positions, tables.tolist(), decoding)
+        updates = [
+            tails.update(batch.sequences, positions, tables.tolist(), decoding)
             for tails, tables in zip(self._tails, batch.tables, strict=True)
         ]
-        if not all(turn.continued and not turn.moves for turn in turns):
+        if not all(update.continued and not update.moves for update in updates):
             caches, self._caches = self._caches, []
             caches = [
-                _flushed(cache, None if group is None else turns[group])
+                _flushed(cache, None if group is None else updates[group])
                 for cache, group in zip(caches, self._groups, strict=True)
             ]
             mx.eval(arrays_of(caches))
             self._caches = caches
         layouts = tuple(
-            replace(layout, tails=None if turn.starts is None else mx.array(turn.starts, mx.int32))
-            for layout, turn in zip(batch.step.layouts, turns, strict=True)
+            replace(layout, tails=None if each.starts is None else mx.array(each.starts, mx.int32))
+            for layout, each in zip(batch.step.layouts, updates, strict=True)
         )
         return replace(batch.step, layouts=layouts)
 
 
-def _flushed(cache: Cache, turn: Turn | None) -> Cache:
-    if turn is None or not isinstance(cache, Pages):
+def _flushed(cache: Cache, tails: TailUpdate | None) -> Cache:
+    if tails is None or not isinstance(cache, Pages):
         return cache
-    return flush(cache, [(move.row, move.part, move.into) for move in turn.moves], turn.continued)
+    return flush(cache, [(move.row, move.part, move.into) for move in tails.moves], tails.continued)
 
 
 def together(copies: Sequence[tuple[int, int]]) -> list[tuple[list[int], list[int]]]:
-    """The same in as few batches as it takes: none reads or writes again what it has written.
+    """Group copies into as few batches as it takes: none touches again what it has written.
 
-    A batch reads all before it writes, so that a slot may be read and written by it.
+    A batch reads everything before it writes, so it may read a state slot and write it.
     """
     batches: list[tuple[list[int], list[int]]] = []
     for source, into in copies:

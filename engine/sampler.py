@@ -1,6 +1,6 @@
 """Logits to tokens for a whole step: biases, bans and penalties of each row, the draw, logprobs."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -8,52 +8,49 @@ import numpy as np
 
 from ..kernels.sampling.edit import Edits
 from ..kernels.sampling.logprobs import Logprobs, logprobs
-from ..kernels.sampling.sample import Draws
-from ..kernels.sampling.sample import draw as draw_rows
+from ..kernels.sampling.sample import Draws, draw
 from .philox import uniform
 from .request import Refusal, TokenLogprobs
-from .sequence import Sequence as State
+from .sequence import Sequence
 
-MOST_LOGPROBS = 20  # OpenAI's limit, kept by the dialects
+MAX_LOGPROBS = 20  # OpenAI's limit, kept by the dialects
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class Sampled:
     token: int
     logprobs: TokenLogprobs | None = None
 
 
-def draw(logits: mx.array, sequences: Sequence[State]) -> list[Drawn]:
-    """(rows, vocabulary) float32 logits, a row a sequence -> the next token of each.
+def sample(logits: mx.array, sequences: Seq[Sequence]) -> list[Sampled]:
+    """Sample the next token of each sequence; logits: (sequences, vocabulary) float32.
 
     Raises nothing: a row of NaN gives token -1.
     """
-    wanted = [sequence.request.logprobs for sequence in sequences]
-    rows = [row for row, most in enumerate(wanted) if most is not None]
-    tokens, found = draw_rows(
-        logits, _edits(sequences), _draws(sequences), None, rows, MOST_LOGPROBS
-    )
+    tops = [sequence.request.logprobs for sequence in sequences]
+    rows = [row for row, top in enumerate(tops) if top is not None]
+    tokens, scores = draw(logits, _edits(sequences), _draws(sequences), None, rows, MAX_LOGPROBS)
     ids: list[int] = tokens.tolist()
-    drawn = [Drawn(token) for token in ids]
-    for place, row in enumerate(rows if found is not None else ()):
-        assert found is not None
-        drawn[row] = Drawn(ids[row], _entry(found, place, ids[row], wanted[row] or 0))
-    return drawn
+    sampled = [Sampled(token) for token in ids]
+    for place, row in enumerate(rows if scores is not None else ()):
+        assert scores is not None
+        sampled[row] = Sampled(ids[row], _entry(scores, place, ids[row], tops[row] or 0))
+    return sampled
 
 
-def logprobs_of(logits: mx.array, tokens: Sequence[int], most: int) -> list[TokenLogprobs]:
-    """The log probability of each row's token and of the `most` likeliest, before any setting."""
+def logprobs_of(logits: mx.array, tokens: Seq[int], top: int) -> list[TokenLogprobs]:
+    """Return each row's log probabilities, before any setting: its token's and the top ones."""
     if not len(tokens):
         return []
-    found = logprobs(logits, range(len(tokens)), tokens, MOST_LOGPROBS)
-    return [_entry(found, row, token, most) for row, token in enumerate(tokens)]
+    scores = logprobs(logits, range(len(tokens)), tokens, MAX_LOGPROBS)
+    return [_entry(scores, row, token, top) for row, token in enumerate(tokens)]
 
 
 def broken_numbers() -> Refusal:
     return Refusal(500, "numerics", "The model computed NaN; its weights or its config are broken.")
 
 
-def _draws(sequences: Sequence[State]) -> Draws:
+def _draws(sequences: Seq[Sequence]) -> Draws:
     settings = [sequence.request.sampling for sequence in sequences]
     return Draws(
         temperature=np.array([s.temperature for s in settings]),
@@ -64,14 +61,14 @@ def _draws(sequences: Sequence[State]) -> Draws:
     )
 
 
-def _uniform(sequence: State) -> float:
-    """The next token's draw, which depends on the seed and the position alone."""
+def _uniform(sequence: Sequence) -> float:
+    """Return the next token's random number, which depends on seed and position alone."""
     sampling = sequence.request.sampling
     # No kernel reads it of a greedy row.
     return uniform(sampling.seed, sequence.generated) if sampling.temperature else 0.0
 
 
-def _edits(sequences: Sequence[State]) -> Edits | None:
+def _edits(sequences: Seq[Sequence]) -> Edits | None:
     tables = {row: s.edits.table() for row, s in enumerate(sequences) if s.edits is not None}
     if not any(map(len, tables.values())):
         return None
@@ -79,6 +76,6 @@ def _edits(sequences: Sequence[State]) -> Edits | None:
     return Edits(rows, *np.concatenate(list(tables.values())).T)
 
 
-def _entry(found: Logprobs, place: int, token: int, most: int) -> TokenLogprobs:
-    ids, scores = found.ids[place, :most].tolist(), found.scores[place, :most].tolist()
-    return TokenLogprobs(token, float(found.own[place]), list(zip(ids, scores, strict=True)))
+def _entry(scores: Logprobs, place: int, token: int, top: int) -> TokenLogprobs:
+    ids, values = scores.ids[place, :top].tolist(), scores.scores[place, :top].tolist()
+    return TokenLogprobs(token, float(scores.own[place]), list(zip(ids, values, strict=True)))

@@ -1,4 +1,4 @@
-"""Where a checkpoint's templates are run: a sandbox, with what transformers gives them."""
+"""The sandbox in which a checkpoint's templates run, with what transformers gives them."""
 
 import json
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 LONGEST_REPEAT, LARGEST_PRODUCT = 1_000_000, 2**64
 SEQUENCES = (str, bytes, list, tuple)
 
-# What a faulty template raises besides jinja's own errors: it computes with Python's objects.
+# The errors of a faulty template besides jinja's own: it computes with Python's objects.
 FAULTS = (
     TemplateError,
     ArithmeticError,
@@ -74,7 +74,7 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """jinja's own tojson escapes <, >, & and ' for HTML; models are trained without."""
+    """Write JSON as models are trained with it; jinja's own tojson escapes <, >, & and '."""
     return json.dumps(
         value,
         ensure_ascii=ensure_ascii,

@@ -11,25 +11,25 @@ from .sequence import Sequence
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """All in tokens but `batch` (sequences decoded together) and `queue` (sequences waiting)."""
+    """The bounds of a step, in tokens but `batch` (sequences decoded together) and `queue`."""
 
     context: int  # the longest prompt and answer together
     batch: int = 64
-    queue: int = 256
+    queue: int = 256  # sequences that may wait
     chunk: int = 256  # prompt tokens a step; bounds how long a step keeps running streams waiting
     page: int = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Compute the next `count` pending tokens of a sequence."""
+    """An item of a step: the next `count` pending tokens of a sequence are computed."""
 
     sequence: Sequence
     count: int
 
     @property
     def last(self) -> bool:
-        """Whether the step computes all that is pending, so that a token can be drawn."""
+        """Whether the step computes all pending tokens, so that the next one can be sampled."""
         return self.count == self.sequence.pending
 
 
@@ -79,7 +79,7 @@ class Scheduler:
         self.waiting.append(sequence)
 
     def schedule(self) -> tuple[list[Work], list[Sequence]]:
-        """The next step's work, decoding first, and the sequences admitted for the first time."""
+        """Return the next step's work, decoding first, and the newly admitted sequences."""
         admitted = self._admit()
         for sequence in list(self.running):
             if sequence.pending == 1 and sequence in self.running:
@@ -89,7 +89,7 @@ class Scheduler:
         return decodes + prefills, admitted
 
     def commit(self, work: Seq[Work]) -> None:
-        """The step ran: its tokens are computed, and pages that became full are shared."""
+        """Count a step's tokens as computed, and share pages that became full."""
         for item in work:
             self._pager.commit(item.sequence, item.count)
 
@@ -117,7 +117,7 @@ class Scheduler:
         return admitted
 
     def _in_flight(self, sequence: Sequence, matched: int) -> bool:
-        """Whether a running prompt is about to compute more of this one than was matched."""
+        """Return whether a running prompt will soon share more of this one than was matched."""
         if sequence.request.prompt_logprobs is not None:
             return False
         return any(
@@ -142,7 +142,7 @@ class Scheduler:
         return [item for item in work if item.sequence in self.running]
 
     def _grow(self, sequence: Sequence, count: int) -> bool:
-        """Have pages for the next `count` tokens, preempting the youngest where need be.
+        """Get pages for the next `count` tokens, preempting the youngest where need be.
 
         That one goes back to the head of the queue with all its tokens, to be computed again.
         False if the sequence itself was the youngest and had to go.

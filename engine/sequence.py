@@ -11,7 +11,7 @@ from .text import AnswerText
 
 @dataclass(slots=True)
 class Holdings:
-    """Pages and a state's slot, which the pager alone gives to a running sequence and takes back.
+    """The pages and the state slot of a running sequence; the pager alone gives and takes them.
 
     `tables` has a list for each cache group, by page: the tree's for those that `path` goes
     through, private ones after it, and 0 before `firsts`, which the group does not see any more.
@@ -21,14 +21,14 @@ class Holdings:
     firsts: list[int] = field(default_factory=list)
     path: list[Node] = field(default_factory=list)
     state_slot: int = 0  # 0 where no layer keeps a state
-    begun: int = 0  # tokens that there were when it last began to run
+    begun: int = 0  # tokens that the sequence had when it last began to run
     saved: int = 0  # tokens that the tree had when it began, or when it last got the state
     mark: Node | None = None  # where the tree got it while answering
 
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """`tokens` is prompt and answer; of the first `computed` there are keys, values and states.
+    """A request in the engine: `tokens` are prompt and answer, the first `computed` are cached.
 
     `computed` and `pages` are the pager's to write; a sequence that waits has none.
     """
@@ -37,7 +37,7 @@ class Sequence:
     tokens: "array[int]"
     text: AnswerText | None = None  # where stop strings have to be looked for
     salt: tuple[str, ...] = ()  # what must be alike, beside tokens, to share pages
-    reach: int = 0  # tokens that it may come to have, where a rope asks for them
+    max_len: int = 0  # the most tokens that it may come to have, where a rope asks for that
     computed: int = 0
     cached: int = -1  # tokens found in the prefix cache when first admitted
     reported: int = 1  # prompt positions whose logprobs are out; the first token has none
@@ -46,10 +46,10 @@ class Sequence:
 
     @classmethod
     def of(
-        cls, request: Request, text: AnswerText | None = None, reach: int = 0, kind: str = ""
+        cls, request: Request, text: AnswerText | None = None, max_len: int = 0, kind: str = ""
     ) -> "Sequence":
-        """`kind`: prefixes are shared only among sequences of the same one."""
-        return cls(request, array("I", request.tokens), text, (request.salt, kind), reach)
+        """Return the sequence of a request; prefixes are shared only within one `kind`."""
+        return cls(request, array("I", request.tokens), text, (request.salt, kind), max_len)
 
     @property
     def pending(self) -> int:
@@ -60,8 +60,9 @@ class Sequence:
         return len(self.tokens) - len(self.request.tokens)
 
     def page_key(self, index: int, size: int) -> bytes:
+        """Return the key of page `index`, of `size` tokens: what distinguishes it from others."""
         return self.tokens[index * size : (index + 1) * size].tobytes()
 
     def alike(self, other: "Sequence", count: int) -> bool:
-        """Whether the two could share the pages of so many tokens."""
+        """Return whether the two could share the pages of their first `count` tokens."""
         return self.salt == other.salt and self.tokens[:count] == other.tokens[:count]

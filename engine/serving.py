@@ -14,26 +14,28 @@ from ..kernels.attention.pages import FORMATS, PAGE, Format
 from ..kernels.cpu.library import compiled, use_threads
 from ..kernels.linear.weight import activation_dtype
 from ..kernels.metal.device import Gpu, device
-from . import kv_cache, tokenizer
-from .checkpoint import generation_config as generation
 from .checkpoint.checkpoint import Checkpoint, CheckpointError, open_checkpoint
-from .checkpoint.weights import Reading, named, stored_dtype, weight_bytes
+from .checkpoint.generation_config import read_generation_config
+from .checkpoint.weights import Reading, rename_tensors, stored_dtype, weight_bytes
 from .embedding.sentence_transformers import Description, describe
 from .engine import Engine
-from .memory import Plan, plan
+from .kv_cache import allocate, page_bytes, state_bytes
+from .memory import Plan, plan_memory
 from .model import Model, build
 from .request import Sampling
 from .runner import Runner
 from .scheduler import Limits
 from .settings import Pattern, Settings
-from .tokenizer import Tokenizer
+from .tokenizer import Tokenizer, load_tokenizer
 
 SELF_TESTS = 1000  # steps of writing in place on a GPU, before it is trusted
 QUANTIZED = {4: Format.INT4, 8: Format.INT8}
 
 
 @dataclass(frozen=True, slots=True)
-class Serving:
+class LoadedModel:
+    """A model that is ready to serve; `plan` is its memory's."""
+
     engine: Engine
     plan: Plan
     tokenizer: Tokenizer
@@ -41,56 +43,57 @@ class Serving:
     defaults: Sampling
 
 
-def load(directory: Path, settings: Settings, memory: int) -> Serving:
-    """As `load_described`, of a directory of which nothing was read."""
+def load(directory: Path, settings: Settings, memory: int) -> LoadedModel:
+    """Load a model as `load_described` does, from a directory of which nothing was read."""
     return load_described(describe(directory), settings, memory)
 
 
-def load_described(description: Description, settings: Settings, memory: int) -> Serving:
-    """A model that takes `memory` bytes at most.
+def load_described(description: Description, settings: Settings, memory: int) -> LoadedModel:
+    """Load a model that takes `memory` bytes at most.
 
     Raises ValueError, in one sentence for the user, if the checkpoint cannot be served.
     """
     directory = description.modules.backbone
     checkpoint = open_checkpoint(directory, description.config)
     config = configure(checkpoint.config)
-    checkpoint = named(checkpoint, config)
-    words = tokenizer.load(directory)
-    if words.size > config.vocab_size:
+    checkpoint = rename_tensors(checkpoint, config)
+    tokenizer = load_tokenizer(directory)
+    if tokenizer.size > config.vocab_size:
         raise CheckpointError(
-            f"{directory / 'tokenizer.json'} has {words.size} ids, but config.json says that "
+            f"{directory / 'tokenizer.json'} has {tokenizer.size} ids, but config.json says that "
             f"vocab_size is {config.vocab_size}: the files belong to different models"
         )
-    wishes = generation.load(directory, checkpoint.config, words.eos)
+    generation = read_generation_config(directory, checkpoint.config, tokenizer.eos)
     format = _format(stored_dtype(checkpoint), settings)
     if settings.threads:
         use_threads(settings.threads)
-    settled = _plan(checkpoint, config, settings, memory, format)
+    plan = _plan(checkpoint, config, settings, memory, format)
     reading = Reading(settings.cpu_precision == "exact", settings.check_weights)
     model = build(checkpoint, config, reading)
     pattern = _pattern(model, format, settings)
-    caches = kv_cache.allocate(config, settled.sizes, format, pattern)
+    caches = allocate(config, plan.sizes, format, pattern)
     runner = Runner(model.decoder, caches, tailed=pattern == "tail")
-    limits = Limits(settled.context, settings.max_batch, settings.queue, settings.chunk, PAGE)
-    engine = Engine(runner, limits, settled.sizes, wishes.ends, words.answer_text, config.ropes)
-    return Serving(engine, settled, words, config.model_type, wishes.defaults)
+    limits = Limits(plan.context, settings.max_batch, settings.queue, settings.chunk, PAGE)
+    text, eos_ids = tokenizer.answer_text, generation.eos_ids
+    engine = Engine(runner, limits, plan.sizes, eos_ids, text, config.ropes)
+    return LoadedModel(engine, plan, tokenizer, config.model_type, generation.defaults)
 
 
 def _pattern(model: Model, format: Format, settings: Settings) -> Pattern:
-    """Only Metal kernels append in another way than the functional one, if all layers have them."""
+    """Choose how to append: functionally, unless all layers have Metal kernels for another way."""
     heads = model.decoder.paged_heads
-    if not all(found and is_fused(found, format, model.decoder.dtype) for found in heads):
+    if not all(each and is_fused(each, format, model.decoder.dtype) for each in heads):
         return "functional"
-    wanted = settings.metal_kv
-    if wanted == "in-place" and isinstance(device(), Gpu) and not self_test(SELF_TESTS):
+    pattern = settings.metal_kv
+    if pattern == "in-place" and isinstance(device(), Gpu) and not self_test(SELF_TESTS):
         message = "warning: this GPU does not keep to writing in place, so --metal-kv is tail"
         print(message, file=sys.stderr)
         return "tail"
-    return wanted
+    return pattern
 
 
 def _format(stored: mx.Dtype, settings: Settings) -> Format:
-    """On a CPU keys and values of 16-bit models are binary16, which is finer than bfloat16."""
+    """Choose the KV cache's format; on a CPU 16 bits are binary16, which is finer than bfloat16."""
     if settings.kv_bits in QUANTIZED:
         return QUANTIZED[settings.kv_bits]
     computed = activation_dtype(stored)
@@ -104,8 +107,8 @@ def _format(stored: mx.Dtype, settings: Settings) -> Format:
 def _plan(
     checkpoint: Checkpoint, config: ModelConfig, settings: Settings, memory: int, format: Format
 ) -> Plan:
-    pages = [(window, kv_cache.page_bytes(config, window, format)) for window in config.windows]
-    return plan(
+    pages = [(window, page_bytes(config, window, format)) for window in config.windows]
+    return plan_memory(
         budget=memory,
         weights=weight_bytes(checkpoint, config),
         working=_working(config, settings),
@@ -114,14 +117,14 @@ def _plan(
         context=config.context,
         pool=settings.kv_cache,
         windows=[(window, page) for window, page in pages if window is not None],
-        state=kv_cache.state_bytes(config),
+        state=state_bytes(config),
         batch=settings.max_batch,
         chunk=settings.chunk,
     )
 
 
 def _working(config: ModelConfig, settings: Settings) -> int:
-    """An estimate, in float32: a few activations of a step's rows, and its logits three times."""
+    """Estimate bytes, in float32: a few activations of a step's rows, its logits three times."""
     rows = settings.chunk + settings.max_batch
     streams = config.altup.streams if config.altup else 1
     widest = max(block.row_width for block in config.blocks)

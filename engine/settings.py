@@ -1,4 +1,4 @@
-"""How a worker runs its model: each setting is one field, and its flag has the field's name."""
+"""The settings of a model's run: each is one field, and its flag has the field's name."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -12,7 +12,7 @@ Pattern = Literal["tail", "in-place", "functional"]
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """What a command line says of a field beside its name, type and default.
+    """A field's flag on a command line, beside the name, type and default of the field.
 
     The metavar names the unit, as in BYTES; `auto` is a word for 0. Field `kv_cache` is --kv-cache
     and BESSEMER_KV_CACHE, unless `name` is the flag's; `variable` is one more of the environment.
@@ -28,7 +28,7 @@ class Flag:
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """What the user decides of a model's run; 0 is auto where a flag takes that word."""
+    """A user's choices for a model's run; 0 is auto where a flag takes that word."""
 
     # fmt: off
     kv_cache: Annotated[int, Flag(

@@ -9,12 +9,12 @@ A page that a window has left is brought there too, for it may be found again un
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-GONE = 0  # page 0 is nobody's: what would go there is not wanted any more
+GONE = 0  # the null page: what would go there is not wanted any more
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """Page number `part` of the tail of row `row` belongs into page `into` of the pool."""
+    """A page to be brought into the pool: number `part` of row `row`'s tail goes to page `into`."""
 
     row: int
     part: int
@@ -22,10 +22,10 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """What a step does first, whether its rows go on with their tails, and where those begin.
+class TailUpdate:
+    """What a step has to do to the tails: its moves come first, then rows go on or begin anew.
 
-    `starts` are positions, of each row's tail after the step; None where the step has no tails.
+    `starts` are the positions of each row's tail after the step; None where it has no tails.
     """
 
     moves: tuple[Move, ...]
@@ -34,47 +34,49 @@ class Turn:
 
 
 @dataclass(slots=True)
-class Row:
+class TailRow:
+    """One row's tail: the positions `start` to `stop` of a sequence."""
+
     sequence: int
-    start: int  # position of the tail's first token
-    stop: int  # the next one's
-    pages: list[int]  # where the tail's pages belong, in order
+    start: int
+    stop: int
+    pages: list[int]  # the pool's pages that the tail's belong into, in order
 
 
 class Tails:
-    """The tails of the step before; `page` tokens a page, `most` pages a tail."""
+    """The tails of the step before; `page` tokens a page, `max_pages` pages a tail."""
 
-    def __init__(self, page: int, most: int) -> None:
+    def __init__(self, page: int, max_pages: int) -> None:
         self._page = page
-        self._most = most
-        self._rows: list[Row] = []
+        self._max_pages = max_pages
+        self._rows: list[TailRow] = []
 
-    def turn(
+    def update(
         self,
         sequences: Sequence[int],
         positions: Sequence[int],
         tables: Sequence[Sequence[int]],
         decoding: bool,
-    ) -> Turn:
-        """For a step whose rows, if it is `decoding` only, are one token of each sequence.
+    ) -> TailUpdate:
+        """Plan the tails of a step, which is `decoding` if each row is one token of its sequence.
 
-        tables: the pages of each sequence in order; what follows the token's own is no matter.
+        tables: the pages of each sequence in order; what follows the token's own does not matter.
         """
         if not decoding or not self._goes_on(sequences, positions):
             moves = self._all()
             self._rows = []
             if not decoding:
-                return Turn(moves, False, None)
+                return TailUpdate(moves, False, None)
             self._begin(sequences, positions, tables)
-            return Turn(moves, False, tuple(row.start for row in self._rows))
+            return TailUpdate(moves, False, tuple(row.start for row in self._rows))
         added = self._added(tables)
         moves = self._follow(tables, {page for pages in added for page in pages})
-        if any(row.stop - row.start == self._most * self._page for row in self._rows):
+        if any(row.stop - row.start == self._max_pages * self._page for row in self._rows):
             moves += self._full()
         for row, pages in zip(self._rows, added, strict=True):
             row.pages = [*row.pages, *pages]
             row.stop += 1
-        return Turn(moves, True, tuple(row.start for row in self._rows))
+        return TailUpdate(moves, True, tuple(row.start for row in self._rows))
 
     def _goes_on(self, sequences: Sequence[int], positions: Sequence[int]) -> bool:
         now = list(zip(sequences, positions, strict=True))
@@ -86,10 +88,10 @@ class Tails:
         for sequence, position, table in zip(sequences, positions, tables, strict=True):
             first = position // self._page
             pages = list(table[first : first + 1])
-            self._rows.append(Row(sequence, first * self._page, position + 1, pages))
+            self._rows.append(TailRow(sequence, first * self._page, position + 1, pages))
 
     def _added(self, tables: Sequence[Sequence[int]]) -> list[list[int]]:
-        """The pages that each row's new token begins."""
+        """List the pages that each row's new token begins."""
         known = [row.start // self._page + len(row.pages) for row in self._rows]
         return [
             list(table[first : row.stop // self._page + 1])
@@ -97,9 +99,9 @@ class Tails:
         ]
 
     def _follow(self, tables: Sequence[Sequence[int]], taken: set[int]) -> tuple[Move, ...]:
-        """What becomes of pages that are not in their row's table any more.
+        """Give up pages that are not in their row's table any more.
 
-        A full one that turned out to exist already was exchanged for that one: let it be. One that
+        A full one that the tree had already was exchanged for that one, and needs no move. One that
         a window has left waits like the others, unless another row takes it: then it moves now.
         """
         moves = []
@@ -113,23 +115,19 @@ class Tails:
         return tuple(moves)
 
     def _all(self) -> tuple[Move, ...]:
-        return tuple(
-            Move(number, part, into)
-            for number, row in enumerate(self._rows)
-            for part, into in enumerate(row.pages)
-            if into != GONE
-        )
+        rows = enumerate(self._rows)
+        return tuple(move for number, row in rows for move in _moves(number, row.pages))
 
     def _full(self) -> tuple[Move, ...]:
-        """Every row's full pages, which its tail then begins after."""
-        moves = []
+        """Move every row's full pages; its tail then begins after them."""
+        moves: list[Move] = []
         for number, row in enumerate(self._rows):
             full = (row.stop - row.start) // self._page
-            moves += [
-                Move(number, part, into)
-                for part, into in enumerate(row.pages[:full])
-                if into != GONE
-            ]
+            moves += _moves(number, row.pages[:full])
             row.start += full * self._page
             row.pages = row.pages[full:]
         return tuple(moves)
+
+
+def _moves(row: int, pages: Sequence[int]) -> list[Move]:
+    return [Move(row, part, into) for part, into in enumerate(pages) if into != GONE]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Protocol
 
-from tokenizers import Tokenizer as Encoding
+import tokenizers
 
 from .request import Thought
 
@@ -22,7 +22,7 @@ class Detokenizer(Protocol):
 
 
 class ByteDetokenizer:
-    """For byte-level vocabularies: the bytes of each token through an incremental UTF-8 decoder."""
+    """A detokenizer of byte-level vocabularies: an incremental UTF-8 decoder of tokens' bytes."""
 
     def __init__(self, table: Sequence[bytes]) -> None:
         self._table = table
@@ -37,16 +37,16 @@ class ByteDetokenizer:
 
 
 class WindowDetokenizer:
-    """For any other vocabulary: decode a short window twice, with and without the newest token.
+    """A detokenizer of any other vocabulary, which decodes a short window of tokens twice.
 
-    What the newest token adds is the difference; a window that ends in the replacement character
-    may be half a character, so it waits for the next token.
+    What the newest token adds is the difference with and without it; a window that ends in the
+    replacement character may be half a character, so it waits for the next token.
     """
 
-    def __init__(self, encoding: Encoding) -> None:
+    def __init__(self, encoding: tokenizers.Tokenizer) -> None:
         self._encoding = encoding
         self._window: list[int] = []
-        self._settled = 0  # tokens of the window whose text is out
+        self._shown = 0  # tokens of the window whose text is out
 
     def add(self, token: int) -> str:
         self._window.append(token)
@@ -56,17 +56,17 @@ class WindowDetokenizer:
         return self._advance(final=True)
 
     def _advance(self, final: bool) -> str:
-        before = self._encoding.decode(self._window[: self._settled])
+        before = self._encoding.decode(self._window[: self._shown])
         text = self._encoding.decode(self._window)
         if len(text) <= len(before) or (text.endswith(REPLACEMENT) and not final):
             return ""
-        self._window = self._window[self._settled :]
-        self._settled = len(self._window)
+        self._window = self._window[self._shown :]
+        self._shown = len(self._window)
         return text[len(before) :]
 
 
 class StopMatcher:
-    """Finds the first stop string in text that comes in pieces, never letting a part of one out."""
+    """A search for the first stop string in text that comes in pieces; no part of one gets out."""
 
     def __init__(self, stops: Sequence[str], include: bool = False) -> None:
         self.stops = tuple(stops)
@@ -75,18 +75,15 @@ class StopMatcher:
         self.matched: str | None = None
 
     def add(self, piece: str) -> str:
-        """The text that is safe to show; nothing more once `matched` is set."""
+        """Return the text that is safe to show; nothing more once `matched` is set."""
         if self.matched is not None:
             return ""
         if not self.stops:
             return piece
         text = self._held + piece
-        found = min(
-            ((at, -len(stop), stop) for stop in self.stops if (at := text.find(stop)) >= 0),
-            default=None,
-        )
-        if found is not None:
-            at, _, self.matched = found
+        places = ((text.find(stop), -len(stop), stop) for stop in self.stops if stop in text)
+        if (match := min(places, default=None)) is not None:
+            at, _, self.matched = match
             self._held = ""
             return text[: at + len(self.matched) if self._include else at]
         keep = max(_overlap(text, stop) for stop in self.stops)
@@ -94,18 +91,18 @@ class StopMatcher:
         return text[: len(text) - keep]
 
     def flush(self) -> str:
-        """What was held back, when the answer ended otherwise."""
+        """Return what was held back, when the answer ended otherwise."""
         held, self._held = self._held, ""
         return held
 
 
 def _overlap(text: str, stop: str) -> int:
-    """How many of the last characters of `text` could begin `stop`."""
-    most = min(len(text), len(stop) - 1)
-    return next((n for n in range(most, 0, -1) if stop.startswith(text[-n:])), 0)
+    """Count the last characters of `text` that could begin `stop`."""
+    longest = min(len(text), len(stop) - 1)
+    return next((n for n in range(longest, 0, -1) if stop.startswith(text[-n:])), 0)
 
 
-class State(Enum):
+class ThoughtState(Enum):
     START = auto()  # nothing but white space so far; a mark may come
     OPENED = auto()  # inside, at the newlines that follow the mark
     INSIDE = auto()
@@ -114,55 +111,56 @@ class State(Enum):
 
 
 class ThoughtSplitter:
-    """Only a thought at the very start is one; later marks are plain text.
+    """A splitter of an answer into the thought that it may begin with, and text.
 
-    Newlines right after either mark belong to the mark. What may still become a mark is held back.
-    Worker and server hold one each: the one looks for stop strings where the other shows text.
+    Later marks are plain text. Newlines right after either mark belong to the mark. What may still
+    become a mark is held back. Worker and server hold one each: the one looks for stop strings
+    where the other shows text.
     """
 
     def __init__(self, thought: Thought) -> None:
         self._open, self._close = thought.open, thought.close
-        self._state = State.OPENED if thought.opened else State.START
+        self._state = ThoughtState.OPENED if thought.opened else ThoughtState.START
         self._held = ""
 
     @property
     def inside(self) -> bool:
-        return self._state is State.INSIDE or self._state is State.OPENED
+        return self._state is ThoughtState.INSIDE or self._state is ThoughtState.OPENED
 
     def feed(self, piece: str) -> tuple[str, str]:
-        """The reasoning and the text, in this order, that are now certain."""
-        if self._state is State.TEXT:
+        """Return the reasoning and the text, in this order, that are now certain."""
+        if self._state is ThoughtState.TEXT:
             return "", piece
         text = self._held + piece
         self._held = ""
-        if self._state is State.START:
+        if self._state is ThoughtState.START:
             text = self._start(text)
-        if self._state is State.OPENED:
-            text = self._skip_newlines(text, State.INSIDE)
+        if self._state is ThoughtState.OPENED:
+            text = self._skip_newlines(text, ThoughtState.INSIDE)
         reasoning = ""
-        if self._state is State.INSIDE:
+        if self._state is ThoughtState.INSIDE:
             reasoning, text = self._inside(text)
-        if self._state is State.CLOSED:
-            text = self._skip_newlines(text, State.TEXT)
+        if self._state is ThoughtState.CLOSED:
+            text = self._skip_newlines(text, ThoughtState.TEXT)
         return reasoning, text
 
     def close(self) -> tuple[str, str]:
-        """What was held back when the answer ended."""
+        """Return what was held back when the answer ended, as in `feed`."""
         held, self._held = self._held, ""
         return (held, "") if self.inside else ("", held)
 
     def _start(self, text: str) -> str:
         body = text.lstrip()
         if body.startswith(self._open):
-            self._state = State.OPENED
+            self._state = ThoughtState.OPENED
             return body[len(self._open) :]
         if self._open.startswith(body):
             self._held = text
             return ""
-        self._state = State.TEXT
+        self._state = ThoughtState.TEXT
         return text
 
-    def _skip_newlines(self, text: str, then: State) -> str:
+    def _skip_newlines(self, text: str, then: ThoughtState) -> str:
         text = text.lstrip(NEWLINES)
         if text:
             self._state = then
@@ -171,15 +169,15 @@ class ThoughtSplitter:
     def _inside(self, text: str) -> tuple[str, str]:
         reasoning, mark, rest = text.partition(self._close)
         if mark:
-            self._state = State.CLOSED
+            self._state = ThoughtState.CLOSED
             return reasoning, rest
-        kept = len(text) - _overlap(text, self._close)
-        self._held = text[kept:]
-        return text[:kept], ""
+        safe = len(text) - _overlap(text, self._close)
+        self._held = text[safe:]
+        return text[:safe], ""
 
 
 class AnswerText:
-    """An answer's text in the worker, token by token: none is generated past a stop string.
+    """An answer's text in the worker, token by token: no token is generated past a stop string.
 
     Stop strings count from the token number `min_tokens` on, and only in what is no thought.
     """

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import msgspec
-from tokenizers import Tokenizer as Encoding
+import tokenizers
 
 from .checkpoint.json_files import read_object
 from .request import Request
@@ -27,7 +27,7 @@ class TokenizerError(ValueError):
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """The byte behind each character of a byte-level vocabulary, as GPT-2 defined it."""
+    """Return the byte behind each character of a byte-level vocabulary, as GPT-2 defined it."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {
@@ -39,13 +39,13 @@ def _byte_alphabet() -> dict[str, int]:
 class Tokenizer:
     """A checkpoint's tokenizer.json and the settings beside it."""
 
-    encoding: Encoding
+    encoding: tokenizers.Tokenizer
     special_tokens: Mapping[str, str]  # bos_token, eos_token and the like to their texts
     chat_template: ChatTemplates
     settings: Mapping[str, Any] = field(default_factory=dict)  # all of tokenizer_config.json
 
     def encode(self, text: str, special: bool = True) -> list[int]:
-        """Token ids; `special` adds what the model expects around a bare text, such as a BOS."""
+        """Return token ids; `special` adds what a model expects around a bare text, as a BOS."""
         return list(self.encoding.encode(text, add_special_tokens=special).ids)
 
     def decode(self, tokens: Sequence[int]) -> str:
@@ -58,7 +58,7 @@ class Tokenizer:
         return WindowDetokenizer(self.encoding)
 
     def answer_text(self, request: Request) -> AnswerText:
-        """What looks for the request's stop strings."""
+        """Return the text of a request's answer, which looks for its stop strings."""
         stops = StopMatcher(request.stop)
         return AnswerText(self.detokenizer(), stops, request.min_tokens, request.thought)
 
@@ -71,7 +71,7 @@ class Tokenizer:
         return None if token is None else self.encoding.token_to_id(token)
 
     def token_bytes(self, token: int) -> bytes:
-        """The bytes that a token stands for, special tokens by their name."""
+        """Return the bytes that a token stands for, of special tokens those of their name."""
         if self._byte_level:
             return self._bytes[token] or self._name(token).encode()
         name = self._name(token)
@@ -105,7 +105,7 @@ class Tokenizer:
 
     @cached_property
     def _bytes(self) -> list[bytes]:
-        """The bytes of each id as they are shown: special tokens are not."""
+        """The bytes of each id that are shown; special tokens have none."""
         alphabet = _byte_alphabet()
         table = [b""] * self.size
         for name, token in self.encoding.get_vocab(with_added_tokens=True).items():
@@ -121,7 +121,7 @@ class Tokenizer:
 
 
 def _special_tokens(settings: dict[str, Any]) -> dict[str, str]:
-    """Each is a string or an object that holds one."""
+    """Return special tokens' texts by name; each is a string or an object that holds one."""
     values = {name: value for name, value in settings.items() if name.endswith("_token")}
     texts = {n: v.get("content") if isinstance(v, dict) else v for n, v in values.items()}
     return {name: text for name, text in texts.items() if isinstance(text, str)}
@@ -137,21 +137,23 @@ def _chat_template(directory: Path, value: Any) -> ChatTemplates:
 
 
 def _templates(directory: Path, settings: dict[str, Any]) -> Any:
-    """Files of templates count for more than what tokenizer_config.json holds."""
+    """Read chat templates; their own files count for more than tokenizer_config.json."""
     files = {"default": directory / "chat_template.jinja"}
     files |= {
         path.stem: path for path in sorted(directory.glob("additional_chat_templates/*.jinja"))
     }
-    found = {name: path.read_text("utf-8") for name, path in files.items() if path.is_file()}
-    if found.keys() == {"default"}:
-        return found["default"]
-    if found:
-        return [{"name": name, "template": source} for name, source in found.items()]
-    beside = read_object(directory / "chat_template.json", TokenizerError) or {}  # of what sees too
-    return settings.get("chat_template") or beside.get("chat_template")
+    sources = {name: path.read_text("utf-8") for name, path in files.items() if path.is_file()}
+    if sources.keys() == {"default"}:
+        return sources["default"]
+    if sources:
+        return [{"name": name, "template": source} for name, source in sources.items()]
+    processor = read_object(directory / "chat_template.json", TokenizerError) or {}
+    return settings.get("chat_template") or processor.get("chat_template")
 
 
-def load(directory: Path, prepare: Callable[[Encoding], None] | None = None) -> Tokenizer:
+def load_tokenizer(
+    directory: Path, prepare: Callable[[tokenizers.Tokenizer], None] | None = None
+) -> Tokenizer:
     """Read tokenizer.json, what names its special tokens, and chat templates from a checkpoint.
 
     `prepare` changes the tokenizer while nobody else has it.
@@ -163,7 +165,7 @@ def load(directory: Path, prepare: Callable[[Encoding], None] | None = None) -> 
             "AutoTokenizer.save_pretrained"
         )
     try:
-        encoding = Encoding.from_file(str(path))
+        encoding = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exception
         raise TokenizerError(f"{path} cannot be read ({error}); fetch it again") from None
     if prepare is not None:

@@ -1,4 +1,4 @@
-"""What server and worker say to each other: msgspec messages in length-prefixed frames."""
+"""The messages of server and worker: msgspec structs in length-prefixed frames."""
 
 import struct
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from .memory import Plan
-from .request import Ask, Embedded, Ranked, Refused, Sampling, Started, StepReport, Token
+from .request import AnyRequest, Event, Sampling, StepReport
 from .settings import Settings
 
 VERSION = 7
@@ -25,7 +25,7 @@ class Configure(Struct, frozen=True, tag="configure"):
 
 
 class Submit(Struct, frozen=True, tag="submit"):
-    requests: list[Ask]
+    requests: list[AnyRequest]
 
 
 class Cancel(Struct, frozen=True, tag="cancel"):
@@ -41,21 +41,21 @@ class Ready(Struct, frozen=True, tag="ready"):
     defaults: Sampling
 
 
-class Failed(Struct, frozen=True, tag="failed"):
+class LoadFailed(Struct, frozen=True, tag="failed"):
     """The model cannot be served; `message` is for the person at the command line."""
 
     message: str
 
 
-class Step(Struct, frozen=True, tag="step"):
-    """All that one step brought, in one frame."""
+class StepResult(Struct, frozen=True, tag="step"):
+    """Everything that came of one step, in one frame."""
 
-    events: list[Started | Token | Embedded | Ranked | Refused]
+    events: list[Event]
     report: StepReport
 
 
 ToWorker = Configure | Submit | Cancel
-FromWorker = Ready | Failed | Step
+FromWorker = Ready | LoadFailed | StepResult
 
 
 class WireError(Exception):
@@ -63,7 +63,7 @@ class WireError(Exception):
 
 
 class Channel:
-    """Frames one way and reads them the other: bytes in, messages out, no socket."""
+    """A framing of messages one way and a reading of frames the other, without a socket."""
 
     def __init__(self, incoming: Any) -> None:
         self._encode = msgspec.msgpack.Encoder().encode
@@ -75,7 +75,7 @@ class Channel:
         return _LENGTH.pack(len(body)) + body
 
     def feed(self, data: bytes) -> Iterator[Any]:
-        """The messages that `data` completes. Raises WireError for what is none."""
+        """Yield the messages that `data` completes. Raises WireError for what is none."""
         self._buffer += data
         while len(self._buffer) >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._buffer)

@@ -17,28 +17,26 @@ from pathlib import Path
 from ..kernels.cpu.library import use_tier
 from ..kernels.metal.device import Device, Nowhere, Options, Simulator, use
 from ..kernels.simulator.options import SimulatorError
-from . import serving
-from .embedding import serving as passage_serving
-from .embedding.engine import PassageEngine
+from .embedding.engine import EmbeddingEngine
 from .embedding.sentence_transformers import describe
-from .embedding.serving import PassageServing
+from .embedding.serving import LoadedEmbeddingModel, load_embedding_model
 from .engine import Engine
-from .request import Ask, Embed, Event, Rank, Refusal, Refused, Request
-from .serving import Serving
+from .request import AnyRequest, Embed, Event, Rank, Refusal, Refused, Request
+from .serving import LoadedModel, load_described
 from .wire import (
     VERSION,
     Cancel,
     Configure,
-    Failed,
     FromWorker,
+    LoadFailed,
     Ready,
-    Step,
+    StepResult,
     Submit,
     ToWorker,
     worker_channel,
 )
 
-# What `--metal` names; where it is "auto", the GPU if there is one.
+# The devices that `--metal` names; for "auto" it is the GPU, if there is one.
 DEVICES: Mapping[str, Device | Nowhere] = {
     "simulator": Simulator(),
     "checked": Simulator(Options(mode="check")),
@@ -50,8 +48,8 @@ SIMULATED = (
 LAST = b""  # after this frame, which is none, the writer ends
 
 
-class Link:
-    """The worker's end of the socket, read and written by threads of its own."""
+class SocketChannel:
+    """The worker's end of the socket, read and written by two threads."""
 
     def __init__(self, sock: socket.socket, gone: Callable[[], None]) -> None:
         self._socket = sock
@@ -67,11 +65,11 @@ class Link:
         self._outbox.put(self._channel.frame(message))
 
     def receive(self, wait: bool) -> list[ToWorker]:
-        """All messages that are there; with `wait` it waits for one, or to be woken."""
-        found = [self._inbox.get()] if wait else []
+        """Return the messages that are there; `wait` for one, or to be woken."""
+        messages = [self._inbox.get()] if wait else []
         while not self._inbox.empty():
-            found.append(self._inbox.get())
-        return [message for message in found if message is not None]
+            messages.append(self._inbox.get())
+        return [message for message in messages if message is not None]
 
     def wake(self) -> None:
         """End a wait, from any thread: there is something else to do."""
@@ -106,22 +104,22 @@ class Link:
                 self._gone()
 
 
-def serve(link: Link, engine: Engine | PassageEngine) -> None:
+def serve(channel: SocketChannel, engine: Engine | EmbeddingEngine) -> None:
     """Step as long as there is work, and listen between steps; never returns.
 
-    A step's frame is left out where it only found requests that are still tokenized.
+    A step sends no frame where all its requests are still being tokenized.
     """
     while True:
         events: list[Event] = []
-        for message in link.receive(wait=not engine.busy):
+        for message in channel.receive(wait=not engine.busy):
             events += _obey(engine, message)
         events += engine.step()
         report = engine.report()
         if events or report.rows or not report.waiting:
-            link.send(Step(events, report))
+            channel.send(StepResult(events, report))
 
 
-def _obey(engine: Engine | PassageEngine, message: ToWorker) -> list[Event]:
+def _obey(engine: Engine | EmbeddingEngine, message: ToWorker) -> list[Event]:
     refused: list[Event] = []
     match message:
         case Submit(requests):
@@ -136,62 +134,62 @@ def _obey(engine: Engine | PassageEngine, message: ToWorker) -> list[Event]:
     return refused
 
 
-def _submit(engine: Engine | PassageEngine, request: Ask) -> None:
+def _submit(engine: Engine | EmbeddingEngine, request: AnyRequest) -> None:
     match engine, request:
-        case (Engine() as writer, Request() as ask):
-            writer.submit(ask)
-        case (PassageEngine() as reader, (Embed() | Rank()) as ask):
-            reader.submit(ask)
+        case (Engine(), Request()):
+            engine.submit(request)
+        case (EmbeddingEngine(), Embed() | Rank()):
+            engine.submit(request)
         case _:
             raise Refusal(400, "unsupported_model", "This model has another purpose.", "model")
 
 
-def start(link: Link) -> Engine | PassageEngine | None:
-    """Load the model that the first message names and say so; None if it cannot be served."""
-    (configure, *_) = link.receive(wait=True)
+def start(channel: SocketChannel) -> Engine | EmbeddingEngine | None:
+    """Load the model that the first message names, and say so; None if it cannot be served."""
+    (configure, *_) = channel.receive(wait=True)
     if not isinstance(configure, Configure) or configure.version != VERSION:
-        link.send(Failed(f"server and worker disagree on the wire's version ({VERSION})"))
+        channel.send(LoadFailed(f"server and worker disagree on the wire's version ({VERSION})"))
         return None
     try:
         use_tier(configure.settings.cpu_tier)
         _choose_device(configure.settings.metal)
-        loaded = _load(configure, link)
+        loaded = _load(configure, channel)
     except (ValueError, OSError, SimulatorError) as error:
-        link.send(Failed(str(error)))
+        channel.send(LoadFailed(str(error)))
         return None
-    link.send(Ready(VERSION, loaded.plan, loaded.model_type, loaded.defaults))
+    channel.send(Ready(VERSION, loaded.plan, loaded.model_type, loaded.defaults))
     return loaded.engine
 
 
-def _load(configure: Configure, link: Link) -> Serving | PassageServing:
+def _load(configure: Configure, channel: SocketChannel) -> LoadedModel | LoadedEmbeddingModel:
     description = describe(Path(configure.directory))
     settings, memory = configure.settings, configure.memory
     if description.purpose == "generate":
-        return serving.load_described(description, settings, memory)
-    return passage_serving.load(description, settings, memory, link.wake)
+        return load_described(description, settings, memory)
+    return load_embedding_model(description, settings, memory, channel.wake)
 
 
 def _choose_device(name: str) -> None:
-    """Raises SimulatorError where the simulator is asked for and has no compiler."""
-    if (chosen := DEVICES.get(name)) is not None:
-        if isinstance(chosen, Simulator):
+    """Use the device that `--metal` names; raises SimulatorError where it has no compiler."""
+    if (device := DEVICES.get(name)) is not None:
+        if isinstance(device, Simulator):
             from ..kernels.simulator.compiler import require
 
             require()
             print(SIMULATED, file=sys.stderr, flush=True)
-        use(chosen)
+        use(device)
 
 
 def main(descriptor: int) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us too; the server decides
-    link = Link(socket.socket(fileno=descriptor), gone=lambda: os._exit(0))
-    engine = start(link)
+    channel = SocketChannel(socket.socket(fileno=descriptor), gone=lambda: os._exit(0))
+    engine = start(channel)
     if engine is not None:
         try:
-            serve(link, engine)
+            serve(channel, engine)
         except Exception:  # noqa: BLE001 - the worker's loop: say why, end, and be restarted
             traceback.print_exc()
-    link.finish()
+    channel.finish()
     return 1
 
 

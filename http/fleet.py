@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import cast
 
-from ..engine.request import Ask, Event, Refusal, Refused, StepReport
+from ..engine.request import AnyRequest, Event, Refusal, Refused, StepReport
 from ..engine.settings import Settings
 from ..engine.wire import (
     VERSION,
     Cancel,
     Configure,
-    Failed,
+    LoadFailed,
     Ready,
-    Step,
+    StepResult,
     Submit,
     ToWorker,
     WireError,
@@ -78,7 +78,9 @@ class _Pipe(asyncio.Protocol):
     """The server's end of a worker's socket."""
 
     def __init__(
-        self, on_message: Callable[[Ready | Failed | Step], None], on_lost: Callable[[], None]
+        self,
+        on_message: Callable[[Ready | LoadFailed | StepResult], None],
+        on_lost: Callable[[], None],
     ) -> None:
         self._channel = server_channel()
         self._on_message = on_message
@@ -164,7 +166,7 @@ class Worker:
         """Return an id for a new request, never used before in this server."""
         return next(self._numbers)
 
-    def open(self, requests: Iterable[Ask], tick: float) -> EventStream:
+    def open(self, requests: Iterable[AnyRequest], tick: float) -> EventStream:
         """Send requests off; their events come through the stream."""
         batch = list(requests)
         stream = EventStream(self, [request.id for request in batch], tick)
@@ -240,16 +242,16 @@ class Worker:
             self._process.kill()
             await self._process.wait()
 
-    def _receive(self, message: Ready | Failed | Step) -> None:
+    def _receive(self, message: Ready | LoadFailed | StepResult) -> None:
         match message:
-            case Step(events, report):
+            case StepResult(events, report):
                 self.report = report
                 for event in events:
                     self._deliver(event)
             case Ready():
                 self.ready, self.report = message, None
                 self._serving.set()
-            case Failed(reason):
+            case LoadFailed(reason):
                 self._failure = reason
                 self._log.error(f"{self.name}: {reason}")
 

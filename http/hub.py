@@ -5,7 +5,7 @@ import os
 import re
 from pathlib import Path
 
-from ..engine.embedding.sentence_transformers import MODULES, SentenceError, read_modules
+from ..engine.embedding.sentence_transformers import MODULES, DescriptionError, read_modules
 from .config import Config, UsageError, hub_cache
 
 BUILT_IN = Path(__file__).parents[1] / "engine" / "guide"
@@ -94,7 +94,7 @@ def cached(model: str, cache: Path) -> Path | None:
 def is_complete(path: Path) -> bool:
     try:
         path = read_modules(path).backbone
-    except SentenceError:
+    except DescriptionError:
         return False
     if not (path / CONFIG).is_file():
         return False

@@ -10,9 +10,9 @@ from pathlib import Path
 import psutil
 from msgspec import structs
 
-from ..engine.embedding.sentence_transformers import SentenceError, describe
+from ..engine.embedding.sentence_transformers import DescriptionError, describe
 from ..engine.settings import Settings
-from ..engine.tokenizer import TokenizerError, load
+from ..engine.tokenizer import TokenizerError, load_tokenizer
 from ..translate.parsers.formats import choose
 from ..translate.renderer import Renderer
 from ..translate.template import ChatTemplate, pick
@@ -90,8 +90,8 @@ def _backend(worker: Worker, path: Path, max_tokens: int, patience: Patience) ->
         purpose = describe(path).purpose
         if purpose != "generate":
             return POOLING[purpose](worker.name, created, worker)
-        tokenizer = load(path)
-    except (SentenceError, TokenizerError) as error:
+        tokenizer = load_tokenizer(path)
+    except (DescriptionError, TokenizerError) as error:
         raise StartError(f"{worker.name}: {error}") from None
     source = tokenizer.chat_template
     text = None if source is None else pick(source)

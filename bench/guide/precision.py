@@ -15,7 +15,7 @@ from pathlib import Path
 from bessemer.bench.compare.machine import cpu_tier
 from bessemer.bench.guide.corpus import entries, held_out
 from bessemer.engine.request import Request, Sampling, Token
-from bessemer.engine.serving import Serving, load
+from bessemer.engine.serving import LoadedModel, load
 from bessemer.engine.settings import Settings
 
 GUIDE = Path(__file__).parents[2] / "engine" / "guide"
@@ -36,12 +36,12 @@ class Precision:
         return self.fast / self.exact - 1
 
 
-def served(directory: Path, exact: bool) -> Serving:
+def served(directory: Path, exact: bool) -> LoadedModel:
     settings = Settings(queue=4096, cpu_precision="exact" if exact else "fast")
     return load(directory, settings, memory=8 * 10**9)
 
 
-def answers(model: Serving, questions: Sequence[str]) -> list[list[int]]:
+def answers(model: LoadedModel, questions: Sequence[str]) -> list[list[int]]:
     """The greedy answer of each, in tokens."""
     found: dict[int, list[int]] = {}
     for number, question in enumerate(questions):
@@ -55,7 +55,7 @@ def answers(model: Serving, questions: Sequence[str]) -> list[list[int]]:
     return [found[number] for number in range(len(questions))]
 
 
-def perplexity(model: Serving, pairs: Sequence[tuple[str, str]]) -> float:
+def perplexity(model: LoadedModel, pairs: Sequence[tuple[str, str]]) -> float:
     """Of the answers' tokens, each given its question."""
     asked: dict[int, int] = {}
     for number, (question, answer) in enumerate(pairs):

@@ -17,7 +17,7 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a file says of one tensor; name and dtype in the spelling of the file."""
+    """One tensor's entry in a file; name and dtype in the spelling of the file."""
 
     file: Path
     name: str
@@ -27,7 +27,7 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Tensors are by the names in the files, until `weights.named` has renamed them."""
+    """A directory's config and tensors, by their names in the files until they are renamed."""
 
     path: Path
     config: dict[str, Any]
@@ -35,7 +35,7 @@ class Checkpoint:
 
 
 def open_checkpoint(path: Path, config: dict[str, Any] | None = None) -> Checkpoint:
-    """Reads no tensor; `config` is what its config.json holds, if that was read already."""
+    """Open a checkpoint without reading a tensor; `config` is its config.json if read already."""
     if not path.is_dir():
         raise CheckpointError(f"{path} is not a directory")
     config = read_json(path / "config.json") if config is None else config
@@ -52,7 +52,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_headers(path: Path) -> dict[str, Header]:
-    """The library checks that the header is sound and that the file is as long as it says."""
+    """Read a file's headers; the library checks that they are sound and the file long enough."""
     try:
         with safe_open(path, framework="numpy") as file:
             parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def read_object(path: Path, error: type[ValueError]) -> dict[str, Any] | None:
-    """The JSON object in a file, or None if there is no such file; raises `error` for any flaw.
+    """Read the JSON object in a file, None if there is no such file; raises `error` for a flaw.
 
     Python's own parser takes the NaN and Infinity that some config.json hold.
     """

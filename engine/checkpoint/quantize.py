@@ -1,4 +1,4 @@
-"""Writes a checkpoint in fewer bits, in mlx_lm's layout and names, so that it loads there too."""
+"""Writing of a checkpoint in fewer bits, in mlx_lm's layout and names, so that it loads there."""
 
 # `python -P -m bessemer.engine.checkpoint.quantize` is the process behind `bessemer quantize`.
 
@@ -21,9 +21,9 @@ from ...architectures.read import FLOATING
 from ...architectures.registry import configure
 from ...architectures.storage import Mode, Stored
 from .checkpoint import INDEX, Checkpoint, CheckpointError, open_checkpoint
-from .mlx_layout import Source, Tensor, tensors
+from .mlx_layout import MlxTensor, SourceCheckpoint, mlx_tensors
 from .shards import SHARD, Shards
-from .weights import LEAST_COLUMNS, named
+from .weights import MIN_COLUMNS, rename_tensors
 
 USAGE, INTERRUPTED, TERMINATED = 2, 130, 143
 # Low and high bits, of mlx_lm's recipes (mlx_lm/convert.py, after llama.cpp's Q4_K_M).
@@ -31,27 +31,27 @@ RECIPES: Mapping[str, tuple[int, int]] = MappingProxyType(
     {"mixed_2_6": (2, 6), "mixed_3_4": (3, 4), "mixed_3_6": (3, 6), "mixed_4_6": (4, 6)}
 )
 CAREFUL = ("v_proj", "v_a_proj", "v_b_proj", "down_proj")  # in some layers of a mixed recipe
-EIGHT = Stored(64, 8)  # mlx_lm's, of what has numbers too small for a floating mode
-KEPT = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken")  # what goes along as it is
+EIGHT = Stored(64, 8)  # mlx_lm's storage of numbers that are too small for a floating mode
+COPIED = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken")  # files that go along as they are
 _LAYER = re.compile(r"\.layers\.(\d+)\.")
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """How modules are quantized; `high`: bits of those that a mixed recipe is careful with."""
+class QuantRecipe:
+    """How modules are quantized; `high`: the bits of those that a mixed recipe is careful with."""
 
     usual: Stored
     high: int = 0
 
     @classmethod
-    def of(cls, group: int, bits: int, mode: Mode = "affine", mixed: str = "") -> "Recipe":
+    def of(cls, group: int, bits: int, mode: Mode = "affine", mixed: str = "") -> "QuantRecipe":
         if mode != "affine":
             return cls(Stored(*FLOATING[mode], mode))
         low, high = RECIPES[mixed] if mixed else (bits, 0)
         return cls(Stored(group, low), high)
 
     def at(self, module: str, config: ModelConfig) -> Stored:
-        """How this module is."""
+        """Return how a module is quantized."""
         if self.usual.mode != "affine" and re.fullmatch(config.mlx_lm.small, module):
             return EIGHT
         return replace(self.usual, bits=self._bits(module, config.layers))
@@ -59,39 +59,39 @@ class Recipe:
     def _bits(self, module: str, layers: int) -> int:
         if not self.high:
             return self.usual.bits
-        found = _LAYER.search(module)
-        layer = int(found[1]) if found else 0
-        ends = layer < layers // 8 or layer >= 7 * layers // 8
-        chosen = ends or (layer - layers // 8) % 3 == 2
+        match = _LAYER.search(module)
+        layer = int(match[1]) if match else 0
+        edge = layer < layers // 8 or layer >= 7 * layers // 8
+        chosen = edge or (layer - layers // 8) % 3 == 2
         careful = "lm_head" in module or (chosen and any(part in module for part in CAREFUL))
         return self.high if careful else self.usual.bits
 
 
-def quantize(source: Path, into: Path, recipe: Recipe, limit: int = SHARD) -> int:
-    """The bytes written to the new directory `into`, which appears when all of it is there.
+def quantize(source: Path, into: Path, recipe: QuantRecipe, limit: int = SHARD) -> int:
+    """Write the new directory `into`, which appears when it is complete; return its bytes.
 
     Files have at most `limit` bytes. Raises ValueError or OSError, in one sentence for the user.
     """
     checkpoint = open_checkpoint(source)
     config = configure(checkpoint.config)
-    found = tensors(Source(named(checkpoint, config), config))
-    _require(checkpoint, config, recipe, found)
+    tensors = mlx_tensors(SourceCheckpoint(rename_tensors(checkpoint, config), config))
+    _require(checkpoint, config, recipe, tensors)
     with _new(into) as part:
         shards = Shards(part, limit)
-        entries = _convert(found, config, recipe, shards)
+        entries = _convert(tensors, config, recipe, shards)
         shards.finish()
         _describe(checkpoint, config, recipe, entries, part)
     return shards.bytes
 
 
 def _require(
-    checkpoint: Checkpoint, config: ModelConfig, recipe: Recipe, found: Sequence[Tensor]
+    checkpoint: Checkpoint, config: ModelConfig, recipe: QuantRecipe, tensors: Sequence[MlxTensor]
 ) -> None:
     if config.quantization.default is not None:
         raise CheckpointError(
             f"{checkpoint.path} is quantized already; give the checkpoint it was made from"
         )
-    if recipe.high and not any(each.module.endswith("down_proj") for each in found):
+    if recipe.high and not any(each.module.endswith("down_proj") for each in tensors):
         raise CheckpointError(
             f"a mixed recipe goes by modules named down_proj, of which {config.model_type} has none"
         )
@@ -99,12 +99,12 @@ def _require(
 
 @contextmanager
 def _new(into: Path) -> Iterator[Path]:
-    """A directory that becomes `into` if all goes well; else nothing of it is left."""
+    """Make a directory that becomes `into` if all goes well; else nothing of it is left."""
     part = into.with_name(f"{into.name}.part")
     for each in (into, part):
         if each.exists():
             raise CheckpointError(f"{each} exists already; name a new directory")
-    made = [parent for parent in into.parents if not parent.exists()]
+    missing = [parent for parent in into.parents if not parent.exists()]
     try:
         part.mkdir(parents=True)
         yield part
@@ -112,18 +112,18 @@ def _new(into: Path) -> Iterator[Path]:
     finally:
         if not into.exists():
             shutil.rmtree(part, ignore_errors=True)
-            for parent in made:
+            for parent in missing:
                 with suppress(OSError):  # never made, or somebody else has put something there
                     parent.rmdir()
 
 
 def _convert(
-    found: Sequence[Tensor], config: ModelConfig, recipe: Recipe, shards: Shards
+    tensors: Sequence[MlxTensor], config: ModelConfig, recipe: QuantRecipe, shards: Shards
 ) -> dict[str, dict[str, Any]]:
-    """Writes all tensors; gives the entries of modules that differ from the recipe's usual ones."""
+    """Write all tensors; return the entries of modules that differ from the recipe's usual ones."""
     entries: dict[str, dict[str, Any]] = {}
     dense = re.compile("|".join([config.mlx_lm.dense, *_gates(config)]))
-    for each in found:
+    for each in tensors:
         how = each.stored or recipe.at(each.module, config)
         quantizes = _divides(each, how) and not dense.fullmatch(each.module)
         for name, array in _parts(each, how if quantizes else None):
@@ -134,13 +134,13 @@ def _convert(
     return entries
 
 
-def _divides(tensor: Tensor, how: Stored) -> bool:
-    """Whether it can be quantized so, and be read by us and by mlx_lm."""
-    return tensor.is_matrix and tensor.shape[-1] % max(how.group, LEAST_COLUMNS) == 0
+def _divides(tensor: MlxTensor, how: Stored) -> bool:
+    """Return whether a tensor can be quantized so, and be read by us and by mlx_lm."""
+    return tensor.is_matrix and tensor.shape[-1] % max(how.group, MIN_COLUMNS) == 0
 
 
-def _parts(tensor: Tensor, how: Stored | None) -> Iterator[tuple[str, mx.array]]:
-    """As it is, or quantized: then experts are one by one, so that no more is in memory."""
+def _parts(tensor: MlxTensor, how: Stored | None) -> Iterator[tuple[str, mx.array]]:
+    """Yield a tensor as it is, or quantized: experts one by one, so that no more is in memory."""
     if how is None:
         yield tensor.name, _stacked([read() for read in tensor.reads])
         return
@@ -156,7 +156,7 @@ def _evaluated(arrays: Sequence[mx.array]) -> Sequence[mx.array]:
 
 
 def _gates(config: ModelConfig) -> Iterator[str]:
-    """Patterns of modules that are small, decide much, and so keep their numbers."""
+    """Yield patterns of modules that are small, decide much, and so keep their numbers."""
     for layer, block in enumerate(config.blocks):
         for gate in block.gates:
             yield re.escape(f"{config.model}.layers.{layer}.{gate}")
@@ -169,25 +169,25 @@ def _stacked(parts: list[mx.array]) -> mx.array:
 def _describe(
     checkpoint: Checkpoint,
     config: ModelConfig,
-    recipe: Recipe,
+    recipe: QuantRecipe,
     entries: Mapping[str, Any],
     into: Path,
 ) -> None:
-    """The config with what was done, and the files that belong to the model."""
+    """Write the config with how modules are quantized; copy the files that belong to the model."""
     how = {**recipe.usual.entry, **entries}
     name = config.mlx_lm.model_type or config.model_type
     more = {"model_type": name, "quantization": how, "quantization_config": how}
     (into / "config.json").write_text(json.dumps(checkpoint.config | more, indent=2))
-    for pattern in KEPT:
+    for pattern in COPIED:
         for file in checkpoint.path.glob(pattern):
             if file.name not in ("config.json", INDEX):
                 shutil.copy(file, into / file.name)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """source, into, bits, group, mode and recipe ("" for none), checked by `bessemer quantize`."""
-    source, into, bits, group, mode, mixed = arguments
-    recipe = Recipe.of(int(group), int(bits), cast(Mode, mode), mixed)
+    """Quantize by source, into, bits, group, mode and recipe, checked by `bessemer quantize`."""
+    source, into, bits, group, mode, mixed = arguments  # mixed: a recipe, "" for none
+    recipe = QuantRecipe.of(int(group), int(bits), cast(Mode, mode), mixed)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(TERMINATED))
     try:
         written = quantize(Path(source), Path(into), recipe)

@@ -14,9 +14,9 @@ SHARD = 5 * 10**9  # bytes of a file at most, as on the hub
 
 @dataclass(slots=True)
 class Shards:
-    """Tensors are held until `limit` bytes of them make a file; a larger one is a file by itself.
+    """A new checkpoint's files: tensors are held until `limit` bytes of them make one.
 
-    `bytes` counts all that was added.
+    A larger tensor is a file by itself. `bytes` counts all tensors that were added.
     """
 
     folder: Path
@@ -35,7 +35,7 @@ class Shards:
         self.bytes += array.nbytes
 
     def finish(self) -> None:
-        """Gives the files their names, and writes the index where there are several."""
+        """Give the files their names, and write the index where there are several."""
         self._write()
         count = len(self._files)
         names = [f"model-{i + 1:05}-of-{count:05}.safetensors" for i in range(count)]
@@ -59,6 +59,6 @@ class Shards:
     def _part(self, number: int) -> Path:
         return self.folder / f"part-{number}.safetensors"
 
-    def _index(self, where: Mapping[str, str]) -> None:
-        index = {"metadata": {"total_size": self.bytes}, "weight_map": where}
+    def _index(self, files: Mapping[str, str]) -> None:
+        index = {"metadata": {"total_size": self.bytes}, "weight_map": files}
         (self.folder / INDEX).write_text(json.dumps(index, indent=1))

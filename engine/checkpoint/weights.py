@@ -1,7 +1,7 @@
 """A checkpoint's tensors for a decoder: each is checked, read once and then forgotten.
 
 The seam for other formats: `_read` gives a module's weight as it is stored, by how the config says
-that modules are quantized; what a format calls its tensors ends in `named`.
+that modules are quantized; a format's own names of tensors end in `rename_tensors`.
 """
 
 import math
@@ -24,14 +24,14 @@ PACKED = {"U32": mx.uint32}
 BYTES = {"U8": mx.uint8}
 FP8 = {"F8_E4M3": mx.uint8}
 ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "U32": 4, "U8": 1, "F8_E4M3": 2}  # once loaded
-LEAST_COLUMNS = 32  # of which a row has a whole multiple: what MLX and the kernels ask of nvfp4
+MIN_COLUMNS = 32  # a row has a multiple of these: MLX and the kernels ask for that of nvfp4
 # A buffer that older exporters saved although it follows from the config.
 HARMLESS = ".rotary_emb.inv_freq"
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """`exact` as in kernels.weight.Quantized; `check`: numbers that are none are refused."""
+    """How weights are read: `exact` as in kernels.linear.weight.Quantized; `check` refuses NaN."""
 
     exact: bool = False
     check: bool = False
@@ -40,8 +40,8 @@ class Reading:
 PLAIN = Reading()
 
 
-class Files:
-    """Tensors of a checkpoint's files; MLX reads one when it is evaluated, and none is held here.
+class TensorFiles:
+    """The tensors of a checkpoint's files; MLX reads one when it is evaluated, none is held here.
 
     A file is opened once, and again only for what was taken from it before.
     """
@@ -50,7 +50,7 @@ class Files:
         self._tensors: dict[Path, dict[str, mx.array]] = {}
 
     def take(self, header: Header) -> mx.array:
-        """Evaluated."""
+        """Read a tensor, evaluated; raises CheckpointError."""
         try:
             if header.name not in self._tensors.get(header.file, {}):
                 loaded = mx.load(str(header.file), format="safetensors")
@@ -64,7 +64,7 @@ class Files:
 
 
 class Weights:
-    """`Parameters` for a model, over one `named` checkpoint; `finish` when it has all it needs."""
+    """A model's `Parameters`, from a checkpoint with renamed tensors; `finish` ends the loading."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Weights:
         self._check = reading.check
         self._headers = dict(checkpoint.tensors)
         self._path = checkpoint.path
-        self._files = Files()
+        self._files = TensorFiles()
 
     def has(self, name: str) -> bool:
         return name in self._headers
@@ -98,7 +98,7 @@ class Weights:
         if f"{module}_blocks" in self._headers:
             return self._blocks(module, count, rows, columns)
         if transposed and module in self._headers:
-            return self._turned(module, count, rows, columns)
+            return self._transposed(module, count, rows, columns)
         for name in (f"{module}.weight", module):  # transformers' stacks are no modules
             if name in self._headers:
                 return self._read(module, name, (count, rows), columns)
@@ -111,7 +111,7 @@ class Weights:
         return CheckpointError(f"{self._path}: {module} {why}")
 
     def finish(self) -> None:
-        """Refuses tensors that the model has no use for: they are another model's."""
+        """Refuse tensors that the model has no use for: they are another model's."""
         left = [name for name in self._headers if not is_unused(self.config, name)]
         if left:
             more = f" and {len(left) - 1} more" if len(left) > 1 else ""
@@ -119,12 +119,12 @@ class Weights:
                 f"{self._headers[left[0]].file} has the tensor {left[0]}{more}, "
                 f"which {self.config.model_type} does not use as configured"
             )
-        self._files = Files()
+        self._files = TensorFiles()
 
     def _read(
         self, module: str, name: str, rows: tuple[int, ...], columns: int
     ) -> Dense | Quantized:
-        """Of more dimensions of rows one is made."""
+        """Read a module's weight as it is stored; dimensions of rows become one."""
         stored = self._stored(module)
         if stored is not None:
             return self._quantized(module, stored, rows, columns)
@@ -136,47 +136,47 @@ class Weights:
         self, module: str, stored: Stored, rows: tuple[int, ...], columns: int
     ) -> Quantized:
         group, bits = stored.group, stored.bits
-        unit = max(group, LEAST_COLUMNS)
+        unit = max(group, MIN_COLUMNS)
         if columns % unit:
             raise CheckpointError(
                 f"{self._path}: {module} has {columns} columns, quantized by {unit} at a time"
             )
         grouped = (*rows, columns // group)
-        words = self._flat(f"{module}.weight", (*rows, columns * bits // 32), PACKED)
+        codes = self._flat(f"{module}.weight", (*rows, columns * bits // 32), PACKED)
         if stored.mode != "affine":
-            codes = self._flat(f"{module}.scales", grouped, BYTES)
-            return Quantized(words, codes, None, group, bits, stored.mode, self.exact)
+            scales = self._flat(f"{module}.scales", grouped, BYTES)
+            return Quantized(codes, scales, None, group, bits, stored.mode, self.exact)
         scales, biases = (
             self._flat(f"{module}.{part}", grouped, FLOATS) for part in ("scales", "biases")
         )
         if scales.dtype != biases.dtype:  # kernels take them in one type, and float32 holds both
             scales, biases = scales.astype(mx.float32), biases.astype(mx.float32)
             mx.eval(scales, biases)
-        return Quantized(words, scales, biases, group, bits, exact=self.exact)
+        return Quantized(codes, scales, biases, group, bits, exact=self.exact)
 
     def _fp8(self, module: str, rows: int, columns: int) -> Dense:
-        """DeepSeek's 8-bit numbers, with a scale for each block of rows and columns."""
+        """Read DeepSeek's 8-bit numbers, with a scale for each block of rows and columns."""
         block = self.config.quantization.block
         sizes = () if block is None else (-(-rows // block[0]), -(-columns // block[1]))
         codes = self._take(f"{module}.weight", (rows, columns), FP8)
         scales = self._take(f"{module}.weight_scale_inv", sizes, FLOATS)
         return Dense(from_fp8(codes, scales, block))
 
-    def _turned(self, name: str, count: int, rows: int, columns: int) -> Dense:
+    def _transposed(self, name: str, count: int, rows: int, columns: int) -> Dense:
         array = self._take(name, (count, columns, rows), FLOATS).swapaxes(1, 2)
         array = mx.contiguous(array).reshape(count * rows, columns)
         mx.eval(array)
         return Dense(array)
 
     def _blocks(self, module: str, count: int, rows: int, columns: int) -> Quantized:
-        """gpt-oss's experts as OpenAI published them: 16 bytes to 32 numbers."""
+        """Read gpt-oss's experts as OpenAI published them: 16 bytes to 32 numbers."""
         groups = columns // 32
         blocks = self._take(f"{module}_blocks", (count, rows, groups, 16), BYTES)
         scales = self._take(f"{module}_scales", (count, rows, groups), BYTES)
         return replace(from_mxfp4_blocks(blocks, scales), exact=self.exact)
 
     def _stored(self, module: str) -> Stored | None:
-        """As mlx_lm decides: by the module's own entry, else by whether there are scales."""
+        """Decide as mlx_lm does: by the module's own entry, else by whether there are scales."""
         quantization = self.config.quantization
         if module in quantization.modules:
             return quantization.modules[module]
@@ -219,14 +219,14 @@ class Weights:
 
 
 def is_unused(config: ModelConfig | EncoderConfig, name: str) -> bool:
-    """Whether a tensor, by the name that layers would ask for, belongs to what is not run."""
+    """Return whether a tensor, by the name that layers ask for, belongs to what is not run."""
     tied = isinstance(config, ModelConfig) and config.tied and name.startswith(f"{config.head}.")
     unused = any(re.match(pattern, name) for pattern in config.unused)
     return name.endswith(HARMLESS) or tied or unused
 
 
-def named(checkpoint: Checkpoint, config: ModelConfig | EncoderConfig) -> Checkpoint:
-    """The same one, its tensors by the names that the layers ask for."""
+def rename_tensors(checkpoint: Checkpoint, config: ModelConfig | EncoderConfig) -> Checkpoint:
+    """Return the checkpoint with its tensors by the names that the layers ask for."""
     patterns = [(re.compile(pattern), into) for pattern, into in config.renames]
     tensors: dict[str, Header] = {}
     for header in checkpoint.tensors.values():
@@ -243,7 +243,7 @@ def named(checkpoint: Checkpoint, config: ModelConfig | EncoderConfig) -> Checkp
 
 
 def weight_bytes(checkpoint: Checkpoint, config: ModelConfig | EncoderConfig) -> int:
-    """Once loaded, of a `named` one."""
+    """Count the bytes of a checkpoint's weights once they are loaded; its tensors are renamed."""
     return sum(
         math.prod(header.shape) * ITEM_BYTES.get(header.dtype, 4)
         for name, header in checkpoint.tensors.items()
@@ -252,7 +252,7 @@ def weight_bytes(checkpoint: Checkpoint, config: ModelConfig | EncoderConfig) ->
 
 
 def stored_dtype(checkpoint: Checkpoint) -> mx.Dtype:
-    """The floating dtype that most tensors have; scales of 8-bit floats do not count."""
+    """Return the floating dtype that most tensors have; scales of 8-bit floats do not count."""
     counts = Counter(
         header.dtype
         for header in checkpoint.tensors.values()

@@ -1,26 +1,26 @@
-"""The text that a model is given for texts in roles: a chat template's."""
+"""The chat template of an embedding or reranking model, into which texts are put by role."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Template
+import jinja2
 
 from ..sandbox import FAULTS, sandbox
 from ..tokenizer import ChatTemplates, Tokenizer
-from .sentence_transformers import Modality, SentenceError
+from .sentence_transformers import DescriptionError, Modality
 
 Turns = Sequence[tuple[str, str]]  # roles, and what is said in them
-Form = Callable[[Turns], str]
-# What a template has in it that takes contents as lists of typed parts.
+Template = Callable[[Turns], str]  # a model's chat template, or the recipe of its family
+# Marks of a template that takes contents as lists of typed parts.
 PARTS = ("content[0]", ".content[", ".type", "'type'", '"type"')
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ChatForm:
-    """`parts`: contents are lists of typed parts."""
+class RoleTemplate:
+    """A model's template for texts by role; with `parts` contents are lists of typed parts."""
 
-    template: Template
+    template: jinja2.Template
     special_tokens: Mapping[str, str]
     parts: bool
 
@@ -38,33 +38,35 @@ class ChatForm:
         )
 
 
-def chat_form(directory: Path, tokenizer: Tokenizer, modality: Modality) -> ChatForm:
-    """Of the chat template in a model's directory."""
+def load_chat_template(directory: Path, tokenizer: Tokenizer, modality: Modality) -> RoleTemplate:
+    """Compile the chat template in a model's directory; raises DescriptionError."""
     source = _source(tokenizer.chat_template)
     if source is None:
-        raise SentenceError(f"{directory} has no chat template, and its settings ask for one")
+        raise DescriptionError(f"{directory} has no chat template, and its settings ask for one")
     try:
         template = sandbox().from_string(source)
     except FAULTS as error:
-        raise SentenceError(f"{directory}: the chat template is broken ({error})") from None
-    shown = modality.format
-    parts = any(mark in source for mark in PARTS) if shown == "auto" else shown == "structured"
-    return ChatForm(template, tokenizer.special_tokens, parts)
+        raise DescriptionError(f"{directory}: the chat template is broken ({error})") from None
+    format = modality.format
+    parts = any(mark in source for mark in PARTS) if format == "auto" else format == "structured"
+    return RoleTemplate(template, tokenizer.special_tokens, parts)
 
 
-def check_pairs(directory: Path, form: Form) -> None:
-    """Refuses a form in which a query or a document is not to be found."""
+def check_pairs(directory: Path, template: Template) -> None:
+    """Refuse a template in which a query or a document is not to be found."""
     probes = (("alpha", "beta"), ("gamma", "beta"), ("alpha", "gamma"))
     try:
-        shown = {form((("query", query), ("document", text))) for query, text in probes}
+        texts = {template((("query", query), ("document", text))) for query, text in probes}
     except FAULTS as error:
-        raise SentenceError(f"{directory}: the chat template fails for a pair: {error}") from None
-    if len(shown) < len(probes):
-        raise SentenceError(f"{directory}: the chat template leaves out a query or a document")
+        raise DescriptionError(
+            f"{directory}: the chat template fails for a pair: {error}"
+        ) from None
+    if len(texts) < len(probes):
+        raise DescriptionError(f"{directory}: the chat template leaves out a query or a document")
 
 
 def _source(templates: ChatTemplates) -> str | None:
     if templates is None or isinstance(templates, str):
         return templates
-    named = {entry["name"]: entry["template"] for entry in templates}
-    return named.get("default") or next(iter(named.values()), None)
+    sources = {entry["name"]: entry["template"] for entry in templates}
+    return sources.get("default") or next(iter(sources.values()), None)

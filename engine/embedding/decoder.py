@@ -12,54 +12,54 @@ from ...architectures.decoder import Decoder
 from ...architectures.layers.linear import Linear
 from ...architectures.registry import configure
 from ..checkpoint.weights import Weights
-from .causal import Causal, TwoWay
-from .inputs import Passage
+from .hidden_states import Bidirectional, Causal
+from .inputs import Input
 from .pooling import Floats
 
-Tokens = tuple[int, int | None]  # whose logits are compared, or one of them alone
-States = Callable[[Sequence[Sequence[int]]], list[mx.array]]
+Tokens = tuple[int, int | None]  # the tokens whose logits are compared, or one of them alone
+HiddenStates = Callable[[Sequence[Sequence[int]]], list[mx.array]]
 LABELS = "score"  # the module that transformers puts behind a decoder which classifies
-# Of sentence-transformers, in a model's config.json: what becomes of a score.
-AFTERWARDS = ("sentence_transformers", "sbert_ce_default_activation_function")
+# Fields of sentence-transformers in a model's config.json, which say what becomes of a score.
+SCORE_FIELDS = ("sentence_transformers", "sbert_ce_default_activation_function")
 
 
-class Score(Protocol):
+class ScoreHead(Protocol):
     def __call__(self, last: mx.array) -> mx.array:
-        """Hidden states before the last norm, (passages, width), to (passages,) float32."""
+        """Turn hidden states before the last norm, (inputs, width), into (inputs,) float32."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class DecoderBackbone:
     decoder: Decoder
-    states: States
+    states: HiddenStates
 
     @property
     def width(self) -> int:
         return self.decoder.config.hidden_size
 
-    def __call__(self, batch: Sequence[Passage]) -> list[Floats]:
-        rows = self.states([passage.tokens for passage in batch])
-        found = [self.decoder.norm(each).astype(mx.float32) for each in rows]
-        mx.eval(found)
-        return [np.array(each) for each in found]
+    def __call__(self, batch: Sequence[Input]) -> list[Floats]:
+        rows = self.states([each.tokens for each in batch])
+        normed = [self.decoder.norm(each).astype(mx.float32) for each in rows]
+        mx.eval(normed)
+        return [np.array(each) for each in normed]
 
 
 @dataclass(frozen=True, slots=True)
 class DecoderScorer:
-    """By what follows a passage's last token."""
+    """A scorer by what follows an input's last token."""
 
     decoder: Decoder
-    states: States
-    score: Score
+    states: HiddenStates
+    head: ScoreHead
 
-    def __call__(self, batch: Sequence[Passage]) -> list[float]:
-        rows = self.states([passage.tokens for passage in batch])
-        return [float(score) for score in np.array(self.score(mx.stack([r[-1] for r in rows])))]
+    def __call__(self, batch: Sequence[Input]) -> list[float]:
+        rows = self.states([each.tokens for each in batch])
+        return [float(score) for score in np.array(self.head(mx.stack([r[-1] for r in rows])))]
 
 
 @dataclass(frozen=True, slots=True)
-class TokenScore:
+class TokenHead:
     """The logit of a token, less that of another if there is one."""
 
     decoder: Decoder
@@ -72,8 +72,8 @@ class TokenScore:
 
 
 @dataclass(frozen=True, slots=True)
-class LabelScore:
-    """By a classifier of one label."""
+class LabelHead:
+    """The one label of a classifier."""
 
     decoder: Decoder
     label: Linear
@@ -82,40 +82,41 @@ class LabelScore:
         return self.label(self.decoder.norm(last)).astype(mx.float32)[:, 0]
 
 
-def load_backbone(config: ModelConfig, weights: Weights, most: int) -> DecoderBackbone:
-    """Of a `headless` config; `most` tokens go through it together."""
+def load_backbone(config: ModelConfig, weights: Weights, batch_tokens: int) -> DecoderBackbone:
+    """Load a `headless` config's decoder; `batch_tokens` go through it together."""
     decoder = Decoder.load(config, weights)
-    return DecoderBackbone(decoder, _states(decoder, most))
+    return DecoderBackbone(decoder, _states(decoder, batch_tokens))
 
 
 def load_scorer(
-    config: ModelConfig, weights: Weights, tokens: Tokens | None, most: int
+    config: ModelConfig, weights: Weights, tokens: Tokens | None, batch_tokens: int
 ) -> DecoderScorer:
-    """By these tokens; without any by a classifier, of a `headless` config."""
+    """Load a scorer by these tokens; without any by the classifier of a `headless` config."""
     decoder = Decoder.load(config, weights)
-    score: Score
+    head: ScoreHead
     if tokens is None:
         label = Linear.load(weights, [(LABELS, 1)], config.hidden_size, False)
-        score = LabelScore(decoder, label)
+        head = LabelHead(decoder, label)
     else:
-        score = TokenScore(decoder, *tokens)
-    return DecoderScorer(decoder, _states(decoder, most), score)
+        head = TokenHead(decoder, *tokens)
+    return DecoderScorer(decoder, _states(decoder, batch_tokens), head)
 
 
-def configured(raw: Mapping[str, Any]) -> ModelConfig:
-    """A decoder's config, whatever is said in it of what comes after.
+def configure_decoder(raw: Mapping[str, Any]) -> ModelConfig:
+    """Read a decoder's config, without what it says of the modules that follow.
 
     Its tensors may have been saved without the module that holds them all.
     """
-    config = configure({name: raw[name] for name in raw if name not in AFTERWARDS})
+    config = configure({name: raw[name] for name in raw if name not in SCORE_FIELDS})
     inner = rf"^({config.embed}|layers|{config.final_norm})\."
     return replace(config, renames=((inner, rf"{config.model}.\1."), *config.renames))
 
 
 def headless(config: ModelConfig) -> ModelConfig:
-    """Without a head: it is said to be the embeddings, which costs nothing, and is not asked."""
+    """Return the config without a head: it is said to be the embeddings, and never asked."""
     return replace(config, tied=True, head_bias=False)
 
 
-def _states(decoder: Decoder, most: int) -> States:
-    return TwoWay(decoder) if decoder.config.bidirectional else Causal(decoder, most)
+def _states(decoder: Decoder, batch_tokens: int) -> HiddenStates:
+    bidirectional = decoder.config.bidirectional
+    return Bidirectional(decoder) if bidirectional else Causal(decoder, batch_tokens)

@@ -6,26 +6,32 @@ from functools import partial
 from pathlib import Path
 
 import msgspec
-from tokenizers import Encoding as Encoded
-from tokenizers import Tokenizer as Encoding
+import tokenizers
 from tokenizers.normalizers import Lowercase, Normalizer
 from tokenizers.normalizers import Sequence as Normalizers
 
 from ..sandbox import FAULTS
-from ..tokenizer import load as load_tokenizer
-from .chat_template import Form, Turns, chat_form
-from .sentence_transformers import ABOUT, About, Description, SentenceError, convert, read_settings
+from ..tokenizer import load_tokenizer
+from .chat_template import Template, Turns, load_chat_template
+from .sentence_transformers import (
+    OPTIONS,
+    Description,
+    DescriptionError,
+    ModelOptions,
+    convert,
+    read_transformer_file,
+)
 
 UNLIMITED = 1 << 30  # tokenizers that know no limit say more than that
 FILLERS = ("0", "1 2 3 4")  # texts that have no last token in common
 
 
-class PassageError(ValueError):
-    """What was given cannot be embedded or ranked; the message says why."""
+class InputError(ValueError):
+    """An input cannot be embedded or ranked; the message says why."""
 
 
 class TokenizerFile(msgspec.Struct, frozen=True):
-    """What tokenizer_config.json says beside the names of tokens."""
+    """The settings in tokenizer_config.json beside the names of tokens."""
 
     model_max_length: float | None = None
     model_input_names: list[str] | None = None
@@ -41,8 +47,8 @@ class TokenizerFile(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Passage:
-    """Tokens with what belongs around them; the first `prompted` of them are a prompt's.
+class Input:
+    """A text or a pair in tokens, with special ones; the first `prompted` of them are a prompt's.
 
     `types`, one for each token, tell a second text from the first.
     """
@@ -53,80 +59,83 @@ class Passage:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PassageReader:
-    """`longest` is in tokens; `prompts` are texts to put before others, by name.
+class InputReader:
+    """A model's tokenizer with its prompts: texts to put before others, by name.
 
-    With a `form` texts are put into it, and prompts are what it has for a system's words.
+    With a `template` texts are put into it, and prompts are said by its system.
     """
 
-    whole: Encoding
-    cut: Encoding  # the same, but it shortens to `longest`
-    longest: int
+    tokenizer: tokenizers.Tokenizer
+    truncating: tokenizers.Tokenizer  # the same one, which shortens to `longest`
+    longest: int  # tokens
     vocabulary: int
     typed: bool
     special: frozenset[int]
     prompts: Mapping[str, str]
     default_prompt: str
-    form: Form | None = None
+    template: Template | None = None
 
-    def text(self, text: str, prompt: str | None = None, truncate: bool = True) -> Passage:
-        """A text after the prompt of that name, or after the model's default one; "" is none."""
+    def text(self, text: str, prompt: str | None = None, truncate: bool = True) -> Input:
+        """Read a text after the prompt of that name, or the model's default one; "" is none."""
         before = self._prompt(prompt)
-        if self.form is not None:
-            return self._formed(self.form, (("user", text),), before, truncate)
-        encoded = (self.cut if truncate else self.whole).encode(before + text)
+        if self.template is not None:
+            return self._templated(self.template, (("user", text),), before, truncate)
+        encoded = self._encode(truncate, before + text)
         return self._checked(encoded.ids, self._types(encoded), self._length(before))
 
     def pair(
         self, first: str, second: str, truncate: bool = True, prompt: str | None = None
-    ) -> Passage:
-        """A query and a document in one; the longer one is cut first, or in a form the end."""
+    ) -> Input:
+        """Read a query and a document; the longer one is cut first, or in a template the end."""
         before = self._prompt(prompt)
-        if self.form is not None:
+        if self.template is not None:
             turns = (("query", first), ("document", second))
-            return self._formed(self.form, turns, before, truncate)
-        encoded = (self.cut if truncate else self.whole).encode(before + first, second)
+            return self._templated(self.template, turns, before, truncate)
+        encoded = self._encode(truncate, before + first, second)
         return self._checked(encoded.ids, self._types(encoded))
 
-    def tokens(self, tokens: Sequence[int], truncate: bool = True) -> Passage:
-        """Tokens as they are, with nothing put around them."""
+    def tokens(self, tokens: Sequence[int], truncate: bool = True) -> Input:
+        """Read tokens as they are, with nothing put around them."""
         unknown = next((token for token in tokens if not 0 <= token < self.vocabulary), None)
         if unknown is not None:
-            raise PassageError(f"token {unknown} is not one of the model's {self.vocabulary}")
-        given = tokens[: self.longest] if truncate else tokens
-        return self._checked(given, [0] * len(given))
-
-    def shortened(self, longest: int) -> "PassageReader":
-        """For passages of no more than `longest` tokens."""
-        if longest >= self.longest:
-            return self
-        return replace(self, cut=_cut(self.whole, longest), longest=longest)
-
-    def _formed(self, form: Form, turns: Turns, prompt: str, truncate: bool) -> Passage:
-        """What follows the last text in the form stays where this is cut."""
-        system = (("system", prompt),) if prompt else ()
-        try:
-            tokens = self._rendered(form, (*system, *turns))
-            if truncate and len(tokens) > self.longest:
-                ending = self._ending(form, system, turns)[-self.longest :]
-                tokens = [*tokens[: self.longest - len(ending)], *ending]
-        except FAULTS as error:
-            raise PassageError(f"the model's chat template refuses this: {error}") from None
+            raise InputError(f"token {unknown} is not one of the model's {self.vocabulary}")
+        tokens = tokens[: self.longest] if truncate else tokens
         return self._checked(tokens, [0] * len(tokens))
 
-    def _rendered(self, form: Form, turns: Turns) -> list[int]:
-        return list(self.whole.encode(form(turns), add_special_tokens=False).ids)
+    def shortened(self, longest: int) -> "InputReader":
+        """Return a reader of inputs of no more than `longest` tokens."""
+        if longest >= self.longest:
+            return self
+        return replace(self, truncating=_truncating(self.tokenizer, longest), longest=longest)
 
-    def _ending(self, form: Form, system: Turns, turns: Turns) -> list[int]:
-        """The last tokens, as far as they do not depend on the texts."""
+    def _encode(self, truncate: bool, text: str, pair: str | None = None) -> tokenizers.Encoding:
+        return (self.truncating if truncate else self.tokenizer).encode(text, pair)
+
+    def _templated(self, template: Template, turns: Turns, prompt: str, truncate: bool) -> Input:
+        """Read turns in the template; where it is cut, what follows the last text stays."""
+        system = (("system", prompt),) if prompt else ()
+        try:
+            tokens = self._rendered(template, (*system, *turns))
+            if truncate and len(tokens) > self.longest:
+                ending = self._ending(template, system, turns)[-self.longest :]
+                tokens = [*tokens[: self.longest - len(ending)], *ending]
+        except FAULTS as error:
+            raise InputError(f"the model's chat template refuses this: {error}") from None
+        return self._checked(tokens, [0] * len(tokens))
+
+    def _rendered(self, template: Template, turns: Turns) -> list[int]:
+        return list(self.tokenizer.encode(template(turns), add_special_tokens=False).ids)
+
+    def _ending(self, template: Template, system: Turns, turns: Turns) -> list[int]:
+        """Return the last tokens, as far as they do not depend on the texts."""
         filled = (tuple((role, text) for role, _ in turns) for text in FILLERS)
-        one, other = (self._rendered(form, (*system, *each)) for each in filled)
+        one, other = (self._rendered(template, (*system, *each)) for each in filled)
         shorter = min(len(one), len(other))
-        same = (i for i in range(shorter) if one[-1 - i] != other[-1 - i])
-        count = next(same, 0)  # 0: nothing of the texts is in there
+        differing = (i for i in range(shorter) if one[-1 - i] != other[-1 - i])
+        count = next(differing, 0)  # 0: nothing of the texts is in there
         return one[len(one) - count :]
 
-    def _types(self, encoded: Encoded) -> list[int]:
+    def _types(self, encoded: tokenizers.Encoding) -> list[int]:
         return encoded.type_ids if self.typed else [0] * len(encoded.ids)
 
     def _prompt(self, name: str | None) -> str:
@@ -134,62 +143,64 @@ class PassageReader:
             return self.default_prompt
         if name and name not in self.prompts:
             known = ", ".join(sorted(self.prompts)) or "none"
-            raise PassageError(f"the model has no prompt named {name!r}; its prompts: {known}")
+            raise InputError(f"the model has no prompt named {name!r}; its prompts: {known}")
         return self.prompts[name] if name else ""
 
     def _length(self, prompt: str) -> int:
-        """In tokens, without the special one that would end it."""
-        tokens = self.cut.encode(prompt).ids if prompt else []
+        """Count a prompt's tokens, without the special one that would end it."""
+        tokens = self.truncating.encode(prompt).ids if prompt else []
         return len(tokens) - (bool(tokens) and tokens[-1] in self.special)
 
-    def _checked(self, tokens: Sequence[int], types: Sequence[int], prompted: int = 0) -> Passage:
+    def _checked(self, tokens: Sequence[int], types: Sequence[int], prompted: int = 0) -> Input:
         if not tokens:
-            raise PassageError("an input is empty")
+            raise InputError("an input is empty")
         if len(tokens) > self.longest:
-            raise PassageError(
+            raise InputError(
                 f"an input has {len(tokens)} tokens, and the model takes {self.longest}"
             )
-        return Passage(tokens, types, prompted)
+        return Input(tokens, types, prompted)
 
 
-def load(description: Description, about: About, context: int, vocabulary: int) -> PassageReader:
-    """No passage exceeds `context` tokens, nor what the model's files say."""
+def load_reader(
+    description: Description, options: ModelOptions, context: int, vocabulary: int
+) -> InputReader:
+    """Load a reader whose inputs exceed neither `context` tokens nor what the model's files say."""
     backbone = description.modules.backbone
-    settings = read_settings(backbone)
-    tokenizer = load_tokenizer(backbone, partial(_prepare, lower=settings.do_lower_case))
+    transformer = read_transformer_file(backbone)
+    tokenizer = load_tokenizer(backbone, partial(_prepare, lower=transformer.do_lower_case))
     file = convert(backbone / "tokenizer_config.json", tokenizer.settings, TokenizerFile)
-    whole, message = tokenizer.encoding, settings.message
-    form = None if message is None else chat_form(backbone, tokenizer, message)
-    longest = min(context, settings.max_seq_length or file.longest)
-    added = whole.get_added_tokens_decoder().items()
-    special = frozenset(token for token, each in added if each.special)
-    cut, prompts = _cut(whole, longest), _prompts(description.directory, about)
-    return PassageReader(whole, cut, longest, vocabulary, file.typed, special, *prompts, form)
+    message, plain = transformer.message, tokenizer.encoding
+    template = None if message is None else load_chat_template(backbone, tokenizer, message)
+    longest = min(context, transformer.max_seq_length or file.longest)
+    encodings, special = (plain, _truncating(plain, longest)), frozenset(tokenizer.special_names)
+    prompts = _prompts(description.directory, options)
+    return InputReader(*encodings, longest, vocabulary, file.typed, special, *prompts, template)
 
 
-def _prepare(encoding: Encoding, lower: bool) -> None:
-    """Files hold what their last user had set: padding, and limits shorter than the model's."""
+def _prepare(encoding: tokenizers.Tokenizer, lower: bool) -> None:
+    """Undo what a file's last user had set: padding, and limits shorter than the model's."""
     encoding.no_padding()
     encoding.no_truncation()
     if lower:
         encoding.normalizer = _lowered(encoding.normalizer)
 
 
-def _cut(whole: Encoding, longest: int) -> Encoding:
-    cut = Encoding.from_str(whole.to_str())
-    cut.enable_truncation(longest)
-    return cut
+def _truncating(tokenizer: tokenizers.Tokenizer, longest: int) -> tokenizers.Tokenizer:
+    """Return a copy that shortens to `longest` tokens."""
+    copy = tokenizers.Tokenizer.from_str(tokenizer.to_str())
+    copy.enable_truncation(longest)
+    return copy
 
 
-def _prompts(directory: Path, about: About) -> tuple[dict[str, str], str]:
-    """All by name, and the text of the default one."""
-    texts = {name: text or "" for name, text in about.prompts.items()}
-    if about.default_prompt_name is None:
+def _prompts(directory: Path, options: ModelOptions) -> tuple[dict[str, str], str]:
+    """Return the prompts by name, and the text of the default one."""
+    texts = {name: text or "" for name, text in options.prompts.items()}
+    if options.default_prompt_name is None:
         return texts, ""
-    if about.default_prompt_name not in texts:
-        found = f"no prompt is named {about.default_prompt_name!r}"
-        raise SentenceError(f"{directory / ABOUT}: {found}")
-    return texts, texts[about.default_prompt_name]
+    if options.default_prompt_name not in texts:
+        flaw = f"no prompt is named {options.default_prompt_name!r}"
+        raise DescriptionError(f"{directory / OPTIONS}: {flaw}")
+    return texts, texts[options.default_prompt_name]
 
 
 def _lowered(normalizer: Normalizer | None) -> Normalizer:

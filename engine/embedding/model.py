@@ -1,4 +1,4 @@
-"""Vectors of texts and scores of pairs: what an embedding or a reranking model is loaded for."""
+"""Embedding and reranking models, loaded: vectors of texts and scores of pairs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,52 +13,50 @@ from ...architectures.encoder import Encoder
 from ...architectures.encoder_config import FAMILIES, EncoderConfig, configure
 from ...architectures.recipe import Recipe
 from ..checkpoint.checkpoint import Checkpoint, open_checkpoint
-from ..checkpoint.weights import PLAIN, Reading, Weights, named
-from . import inputs as passages
+from ..checkpoint.weights import PLAIN, Reading, Weights, rename_tensors
 from .chat_template import check_pairs
-from .decoder import LABELS, Tokens, configured, headless, load_backbone, load_scorer
-from .inputs import Passage, PassageError, PassageReader
-from .pooling import Floats, Normalize, Pipeline, Pooling
-from .pooling import load as load_pipeline
+from .decoder import LABELS, Tokens, configure_decoder, headless, load_backbone, load_scorer
+from .inputs import Input, InputError, InputReader, load_reader
+from .pooling import Floats, Normalize, Pipeline, Pooling, load_pipeline
 from .sentence_transformers import (
     CONFIG,
     LOGIT_SCORE,
-    About,
     Description,
+    DescriptionError,
     LogitFile,
     Mode,
-    SentenceError,
+    ModelOptions,
     classifies,
-    read_about,
+    read_options,
 )
 
 BATCH = 4096  # tokens that go through a model together
-Score = Literal["sigmoid", "raw"]
-# What sentence-transformers' CrossEncoder does to a logit, by the names that checkpoints give it.
+Activation = Literal["sigmoid", "raw"]
+# Activations of sentence-transformers' CrossEncoder, by the names that checkpoints give them.
 SIGMOID = "torch.nn.modules.activation.Sigmoid"
-SCORES: dict[str, Score] = {SIGMOID: "sigmoid", "torch.nn.modules.linear.Identity": "raw"}
-Pooled = Literal["mean", "last"]
-POOLED: dict[Pooled, Mode] = {"mean": "mean", "last": "lasttoken"}
+ACTIVATIONS: dict[str, Activation] = {SIGMOID: "sigmoid", "torch.nn.modules.linear.Identity": "raw"}
+PoolingName = Literal["mean", "last"]
+POOLING: dict[PoolingName, Mode] = {"mean": "mean", "last": "lasttoken"}
 
 
 class Backbone(Protocol):
-    """What comes before pooling, be it an encoder or a decoder."""
+    """The part before pooling, be it an encoder or a decoder."""
 
     @property
     def width(self) -> int:
-        """Of a hidden state."""
+        """The width of a hidden state."""
         ...
 
-    def __call__(self, batch: Sequence[Passage]) -> list[Floats]:
-        """Each passage's hidden states, (tokens, width), whatever else is in the batch."""
+    def __call__(self, batch: Sequence[Input]) -> list[Floats]:
+        """Return each input's hidden states, (tokens, width), whatever else is in the batch."""
         ...
 
 
 class Scorer(Protocol):
-    """What a pair of texts is worth, by an encoder's classifier or by a decoder's next token."""
+    """The part that scores pairs of texts: an encoder's classifier, or a decoder and its head."""
 
-    def __call__(self, batch: Sequence[Passage]) -> list[float]:
-        """Each passage's logit, whatever else is in the batch."""
+    def __call__(self, batch: Sequence[Input]) -> list[float]:
+        """Return each input's logit, whatever else is in the batch."""
         ...
 
 
@@ -70,24 +68,24 @@ class EncoderBackbone:
     def width(self) -> int:
         return self.encoder.config.hidden_size
 
-    def __call__(self, batch: Sequence[Passage]) -> list[Floats]:
-        found = [rows.astype(mx.float32) for rows in self.states(batch)]
-        mx.eval(found)
-        return [np.array(rows) for rows in found]
+    def __call__(self, batch: Sequence[Input]) -> list[Floats]:
+        states = [rows.astype(mx.float32) for rows in self.states(batch)]
+        mx.eval(states)
+        return [np.array(rows) for rows in states]
 
-    def states(self, batch: Sequence[Passage]) -> list[mx.array]:
+    def states(self, batch: Sequence[Input]) -> list[mx.array]:
         config = self.encoder.config
-        types = [passage.types for passage in batch] if config.pairs and config.types > 1 else ()
-        return self.encoder([passage.tokens for passage in batch], types)
+        types = [each.types for each in batch] if config.pairs and config.types > 1 else ()
+        return self.encoder([each.tokens for each in batch], types)
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderScorer:
-    """By a classifier of one label."""
+    """A scorer by a classifier of one label."""
 
     backbone: EncoderBackbone
 
-    def __call__(self, batch: Sequence[Passage]) -> list[float]:
+    def __call__(self, batch: Sequence[Input]) -> list[float]:
         classifier = self.backbone.encoder.classifier
         assert classifier is not None
         scores = classifier(self.backbone.states(batch))
@@ -97,7 +95,7 @@ class EncoderScorer:
 @dataclass(frozen=True, slots=True, eq=False)
 class Embedder:
     backbone: Backbone
-    reader: PassageReader
+    reader: InputReader
     pipeline: Pipeline
     weight_bytes: int
     batch_tokens: int = BATCH
@@ -113,16 +111,16 @@ class Embedder:
         prompt: str | None = None,
         truncate: bool = True,
     ) -> Floats:
-        """(inputs, dimension): of texts, after a prompt if one is named, or of bare tokens."""
-        return self.vectors(self.passages(inputs, prompt, truncate), dimensions)
+        """Embed texts, after a prompt if one is named, or bare tokens: (inputs, dimension)."""
+        return self.vectors(self.read(inputs, prompt, truncate), dimensions)
 
-    def passages(
+    def read(
         self,
         inputs: Sequence[str | Sequence[int]],
         prompt: str | None = None,
         truncate: bool = True,
-    ) -> list[Passage]:
-        """Without `truncate` what is too long is refused."""
+    ) -> list[Input]:
+        """Tokenize inputs; without `truncate` raise InputError for one that is too long."""
         return [
             self.reader.text(each, prompt, truncate)
             if isinstance(each, str)
@@ -130,94 +128,91 @@ class Embedder:
             for each in inputs
         ]
 
-    def vectors(self, given: Sequence[Passage], dimensions: int | None = None) -> Floats:
-        """(passages, dimension), or the first of these `dimensions`, of length 1 if all were."""
-        self._check(dimensions)
-        found = np.zeros((len(given), self.dimension), np.float32)
-        for batch in batches([len(passage.tokens) for passage in given], self.batch_tokens):
-            chosen = [given[i] for i in batch]
-            found[batch] = self.pipeline(self.backbone(chosen), [p.prompted for p in chosen])
-        if dimensions is None or dimensions == self.dimension:
-            return found
-        cut = found[:, :dimensions]
-        return Normalize()(cut) if self.pipeline.normalizes else cut
-
-    def _check(self, dimensions: int | None) -> None:
+    def vectors(self, inputs: Sequence[Input], dimensions: int | None = None) -> Floats:
+        """Return (inputs, dimension), or the first `dimensions`, of length 1 if all were."""
         if dimensions is not None and not 1 <= dimensions <= self.dimension:
-            raise PassageError(f"dimensions is {dimensions}; the model has 1 to {self.dimension}")
+            raise InputError(f"dimensions is {dimensions}; the model has 1 to {self.dimension}")
+        vectors = np.zeros((len(inputs), self.dimension), np.float32)
+        for batch in batches([len(each.tokens) for each in inputs], self.batch_tokens):
+            chosen = [inputs[i] for i in batch]
+            vectors[batch] = self.pipeline(self.backbone(chosen), [i.prompted for i in chosen])
+        if dimensions is None or dimensions == self.dimension:
+            return vectors
+        cut = vectors[:, :dimensions]
+        return Normalize()(cut) if self.pipeline.normalizes else cut
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reranker:
-    """`activation`: what is done to the model's logit; a raw one has no bounds."""
+    """A reranking model; `activation` is of its logit, a raw one has no bounds."""
 
     scorer: Scorer
-    reader: PassageReader
-    activation: Score
+    reader: InputReader
+    activation: Activation
     weight_bytes: int
     batch_tokens: int = BATCH
 
     def score(self, query: str, documents: Sequence[str], truncate: bool = True) -> list[float]:
-        """What each document is worth as an answer to the query: the more the better."""
-        return self.scores(self.passages(query, documents, truncate))
+        """Score each document by its worth as an answer to the query: the more the better."""
+        return self.scores(self.read(query, documents, truncate))
 
-    def passages(
+    def read(
         self,
         query: str,
         documents: Sequence[str],
         truncate: bool = True,
         prompt: str | None = None,
-    ) -> list[Passage]:
-        """Of the prompt by that name, or of the model's default one, which may say what to seek."""
+    ) -> list[Input]:
+        """Tokenize pairs; a prompt, or the model's default one, may say what to seek."""
         return [self.reader.pair(query, document, truncate, prompt) for document in documents]
 
-    def scores(self, given: Sequence[Passage]) -> list[float]:
-        found = np.zeros(len(given))
-        for batch in batches([len(passage.tokens) for passage in given], self.batch_tokens):
-            found[batch] = self.scorer([given[i] for i in batch])
+    def scores(self, inputs: Sequence[Input]) -> list[float]:
+        scores = np.zeros(len(inputs))
+        for batch in batches([len(each.tokens) for each in inputs], self.batch_tokens):
+            scores[batch] = self.scorer([inputs[i] for i in batch])
         if self.activation == "sigmoid":
-            found = 0.5 * (1 + np.tanh(found / 2))  # no overflow, wherever the logit is
-        return [float(score) for score in found]
+            scores = 0.5 * (1 + np.tanh(scores / 2))  # no overflow, wherever the logit is
+        return [float(score) for score in scores]
 
 
-def batches(lengths: Sequence[int], most: int) -> list[list[int]]:
-    """Indices of what goes together: shortest first, up to `most` tokens, or one that has more."""
-    found: list[list[int]] = []
-    total = most
+def batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
+    """Group indices, shortest first, up to so many tokens, or one that has more."""
+    groups: list[list[int]] = []
+    total = batch_tokens
     for index in sorted(range(len(lengths)), key=lengths.__getitem__):
         total += lengths[index]
-        if total > most:
-            found.append([])
+        if total > batch_tokens:
+            groups.append([])
             total = lengths[index]
-        found[-1].append(index)
-    return found
+        groups[-1].append(index)
+    return groups
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelFiles:
-    """What a model's files say, but for its weights; the checkpoint is a `named` one."""
+    """A model's files, read but for its weights; the checkpoint's tensors are renamed."""
 
     description: Description
     checkpoint: Checkpoint
     config: EncoderConfig | ModelConfig
-    about: About
-    reader: PassageReader
+    options: ModelOptions
+    reader: InputReader
 
 
 def read_files(description: Description) -> ModelFiles:
-    """Raises ValueErrors with one sentence for the user."""
+    """Read a model's files; raises ValueErrors with one sentence for the user."""
     checkpoint = open_checkpoint(description.modules.backbone, description.config)
     encodes = str(checkpoint.config.get("model_type")) in FAMILIES
-    config = (configure if encodes else configured)(checkpoint.config)
-    about = read_about(description.directory)
-    reader = passages.load(description, about, config.context, config.vocab_size)
-    return ModelFiles(description, named(checkpoint, config), config, about, reader)
+    config = (configure if encodes else configure_decoder)(checkpoint.config)
+    options = read_options(description.directory)
+    reader = load_reader(description, options, config.context, config.vocab_size)
+    return ModelFiles(description, rename_tensors(checkpoint, config), config, options, reader)
 
 
 def load_embedder(
-    files: ModelFiles, reading: Reading = PLAIN, pooling: Pooled | None = None
+    files: ModelFiles, reading: Reading = PLAIN, pooling: PoolingName | None = None
 ) -> Embedder:
-    """Raises ValueErrors with one sentence for the user.
+    """Load an embedding model; raises ValueErrors with one sentence for the user.
 
     `pooling` is needed where no files of sentence-transformers are with a decoder, and goes before
     them: vectors are the mean of a text's hidden states, or the last one, made as long as 1.
@@ -229,7 +224,7 @@ def load_embedder(
         backbone = EncoderBackbone(Encoder.load(files.config, weights))
     else:
         if pooling is None and not description.modules.listed:
-            raise SentenceError(
+            raise DescriptionError(
                 f"{description.directory} says nothing of how it embeds: "
                 "it does if pooling is given as mean or last"
             )
@@ -240,12 +235,12 @@ def load_embedder(
     if pooling is None:
         pipeline = load_pipeline(description, backbone.width)
     else:
-        pipeline = Pipeline(Pooling((POOLED[pooling],), True), (Normalize(),), backbone.width)
+        pipeline = Pipeline(Pooling((POOLING[pooling],), True), (Normalize(),), backbone.width)
     return Embedder(backbone, files.reader, pipeline, weights.bytes)
 
 
 def load_reranker(files: ModelFiles, reading: Reading = PLAIN) -> Reranker:
-    """Raises ValueErrors with one sentence for the user."""
+    """Load a reranking model; raises ValueErrors with one sentence for the user."""
     scorer: Scorer
     reader = files.reader
     if isinstance(files.config, EncoderConfig):
@@ -255,15 +250,15 @@ def load_reranker(files: ModelFiles, reading: Reading = PLAIN) -> Reranker:
         scorer = EncoderScorer(EncoderBackbone(Encoder.load(files.config, weights)))
     else:
         tokens, recipe = _compared(files, files.config)
-        if form := reader.form or recipe:
-            check_pairs(files.description.directory, form)
-            reader = replace(reader, form=form)
+        if template := reader.template or recipe:
+            check_pairs(files.description.directory, template)
+            reader = replace(reader, template=template)
         config = files.config if tokens else headless(files.config)
         weights = Weights(files.checkpoint, config, reading)
         if tokens is None:
             _check_labels(files.checkpoint.path, weights.shape(f"{LABELS}.weight")[0])
         elif max(tokens[0], tokens[1] or 0) >= config.vocab_size:
-            raise SentenceError(
+            raise DescriptionError(
                 f"{files.checkpoint.path} scores by the tokens {tokens[0]} and {tokens[1]}, "
                 f"and the model has {config.vocab_size}"
             )
@@ -278,41 +273,43 @@ def _check_labels(path: Path, labels: int) -> None:
 
 
 def _compared(files: ModelFiles, config: ModelConfig) -> tuple[Tokens | None, Recipe | None]:
-    """The tokens that a decoder scores by, None if it has a classifier; the recipe if it has one.
+    """Return the tokens that a decoder scores by, None if it has a classifier, and its recipe.
 
-    As its files say, else as its family's recipe.
+    The tokens are those of its files, else of its family's recipe, which is returned only then.
     """
     description, recipe = files.description, config.recipe
     logit = dict(description.modules.after).get(LOGIT_SCORE)
     if logit is not None:
         file = description.module(logit, LogitFile)
         if file is None:
-            raise SentenceError(f"{logit / CONFIG} is missing")
+            raise DescriptionError(f"{logit / CONFIG} is missing")
         return (file.true_token_id, file.false_token_id), None
     if classifies(files.checkpoint.config):
         return None, None
     if recipe is None or description.modules.listed:
-        raise SentenceError(
+        raise DescriptionError(
             f"{description.directory} says nothing of how it scores a document for a query"
         )
-    yes, no = map(files.reader.whole.token_to_id, (recipe.yes, recipe.no))
+    yes, no = map(files.reader.tokenizer.token_to_id, (recipe.yes, recipe.no))
     if yes is None or no is None:
         names = f"{recipe.yes!r} and {recipe.no!r}"
-        raise SentenceError(f"{description.directory} has no tokens {names} to score by")
+        raise DescriptionError(f"{description.directory} has no tokens {names} to score by")
     return (yes, no), recipe
 
 
-def activation(files: ModelFiles) -> Score:
-    """Of a score of one label; three versions of sentence-transformers name it in three places."""
+def activation(files: ModelFiles) -> Activation:
+    """Return a score's activation, which versions of sentence-transformers name in three places."""
     raw = files.checkpoint.config
     inner = raw.get("sentence_transformers")
     names = (
-        files.about.activation_fn,
+        files.options.activation_fn,
         inner.get("activation_fn") if isinstance(inner, dict) else None,
         raw.get("sbert_ce_default_activation_function"),
     )
     name = next((name for name in names if name is not None), SIGMOID)
-    if name not in SCORES:
-        path, known = files.description.directory, ", ".join(SCORES)
-        raise SentenceError(f"{path}: the scores' activation is {name!r}, expected one of {known}")
-    return SCORES[name]
+    if name not in ACTIVATIONS:
+        path, known = files.description.directory, ", ".join(ACTIVATIONS)
+        raise DescriptionError(
+            f"{path}: the scores' activation is {name!r}, expected one of {known}"
+        )
+    return ACTIVATIONS[name]

@@ -1,4 +1,4 @@
-"""From the hidden states of a passage to its vector, as sentence-transformers' modules say."""
+"""From the hidden states of an input to its vector, as sentence-transformers' modules say."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,11 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoint.checkpoint import SINGLE, CheckpointError, read_headers
-from ..checkpoint.weights import FLOATS, Files
-from .sentence_transformers import MODULES, DenseFile, Description, Mode, PoolingFile, SentenceError
+from ..checkpoint.weights import FLOATS, TensorFiles
+from .sentence_transformers import (
+    MODULES,
+    DenseFile,
+    Description,
+    DescriptionError,
+    Mode,
+    PoolingFile,
+)
 
 Floats = NDArray[np.float32]
-SMALLEST = 1e-12  # length by which a vector is divided
+MIN_LENGTH = 1e-12  # of a vector, when it is divided by its length
 FUNCTIONS: Mapping[str, Callable[[Floats], Floats]] = {
     "torch.nn.modules.linear.Identity": lambda x: x,
     "torch.nn.modules.activation.Tanh": np.tanh,
@@ -33,13 +40,13 @@ MODES: Mapping[Mode, Callable[[Floats, int], Floats]] = {
 
 @dataclass(frozen=True, slots=True)
 class Pooling:
-    """`include_prompt`: a prompt's tokens count like the text's."""
+    """The modes of pooling; with `include_prompt` a prompt's tokens count like the text's."""
 
     modes: tuple[Mode, ...]
     include_prompt: bool
 
     def __call__(self, hidden: Floats, prompted: int) -> Floats:
-        """(tokens, width), of which the first are a prompt's, to (modes * width,)."""
+        """Pool (tokens, width), of which the first are a prompt's, to (modes * width,)."""
         first = 0 if self.include_prompt else min(prompted, len(hidden) - 1)
         return np.concatenate([MODES[mode](hidden, first) for mode in self.modes])
 
@@ -48,19 +55,19 @@ class Pooling:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Dense:
+class DenseModule:
     weight: Floats  # (outputs, inputs)
     bias: Floats | None
     function: Callable[[Floats], Floats]
 
     def __call__(self, vectors: Floats) -> Floats:
-        """(vectors, inputs) to (vectors, outputs)."""
+        """Turn (vectors, inputs) into (vectors, outputs)."""
         y = vectors @ self.weight.T
         return self.function(y if self.bias is None else y + self.bias)
 
     def width(self, width: int) -> int:
         if width != self.weight.shape[1]:
-            raise SentenceError(
+            raise DescriptionError(
                 f"a Dense module takes {self.weight.shape[1]} numbers, and it is given {width}"
             )
         return int(self.weight.shape[0])
@@ -69,9 +76,9 @@ class Dense:
 @dataclass(frozen=True, slots=True)
 class Normalize:
     def __call__(self, vectors: Floats) -> Floats:
-        """(vectors, width) alike, each of length 1."""
+        """Return the vectors, (vectors, width), each of length 1."""
         lengths = np.sqrt((vectors * vectors).sum(axis=-1, keepdims=True))
-        unit: Floats = vectors / np.maximum(lengths, np.float32(SMALLEST))
+        unit: Floats = vectors / np.maximum(lengths, np.float32(MIN_LENGTH))
         return unit
 
     def width(self, width: int) -> int:
@@ -80,15 +87,15 @@ class Normalize:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pipeline:
-    """What follows a model of that `width`."""
+    """The modules that follow a model of that `width`."""
 
     pooling: Pooling
-    after: tuple[Dense | Normalize, ...]
+    after: tuple[DenseModule | Normalize, ...]
     width: int
 
     @property
     def dimension(self) -> int:
-        """Of a vector."""
+        """The numbers of a vector."""
         width = self.pooling.width(self.width)
         for step in self.after:
             width = step.width(width)
@@ -99,18 +106,18 @@ class Pipeline:
         return any(isinstance(step, Normalize) for step in self.after)
 
     def __call__(self, hidden: Sequence[Floats], prompted: Sequence[int]) -> Floats:
-        """Each (tokens, width), to (passages, dimension)."""
+        """Turn hidden states, each (tokens, width), into vectors, (inputs, dimension)."""
         vectors = np.stack([self.pooling(*each) for each in zip(hidden, prompted, strict=True)])
         for step in self.after:
             vectors = step(vectors)
         return vectors
 
 
-def load(description: Description, width: int) -> Pipeline:
-    """Of the modules that follow a model."""
+def load_pipeline(description: Description, width: int) -> Pipeline:
+    """Load the modules that follow a model; raises DescriptionError or CheckpointError."""
     modules = description.modules.after
     if not modules or modules[0][0] != "Pooling":
-        raise SentenceError(f"{MODULES}: after the Transformer there is no Pooling")
+        raise DescriptionError(f"{MODULES}: after the Transformer there is no Pooling")
     file = description.module(modules[0][1], PoolingFile) or PoolingFile()
     after = tuple(_step(description, *each) for each in modules[1:] if each[0] != "Dropout")
     pipeline = Pipeline(Pooling(file.modes, file.include_prompt), after, width)
@@ -118,22 +125,22 @@ def load(description: Description, width: int) -> Pipeline:
     return pipeline
 
 
-def _step(description: Description, kind: str, path: Path) -> Dense | Normalize:
+def _step(description: Description, kind: str, path: Path) -> DenseModule | Normalize:
     if kind == "Normalize":
         return Normalize()
     if kind == "Dense":
         return _dense(path, description.module(path, DenseFile))
-    raise SentenceError(
+    raise DescriptionError(
         f"{MODULES}: {kind} is not built; Pooling, Dense, Normalize and Dropout are"
     )
 
 
-def _dense(path: Path, file: DenseFile | None) -> Dense:
+def _dense(path: Path, file: DenseFile | None) -> DenseModule:
     if file is None:
-        raise SentenceError(f"{path / 'config.json'} is missing")
+        raise DescriptionError(f"{path / 'config.json'} is missing")
     if file.activation_function not in FUNCTIONS:
         known = ", ".join(FUNCTIONS)
-        raise SentenceError(
+        raise DescriptionError(
             f"{path / 'config.json'}: activation_function is {file.activation_function!r}, "
             f"expected one of {known}"
         )
@@ -142,21 +149,21 @@ def _dense(path: Path, file: DenseFile | None) -> Dense:
         shapes["linear.bias"] = (file.out_features,)
     arrays = _arrays(path / SINGLE, shapes)
     function = FUNCTIONS[file.activation_function]
-    return Dense(arrays["linear.weight"], arrays.get("linear.bias"), function)
+    return DenseModule(arrays["linear.weight"], arrays.get("linear.bias"), function)
 
 
 def _arrays(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Floats]:
-    """A file's tensors, which are these and no others."""
+    """Read a file's tensors, which are these and no others."""
     headers = read_headers(path)
-    found = {name: header.shape for name, header in headers.items()}
-    if found != shapes or any(header.dtype not in FLOATS for header in headers.values()):
-        raise CheckpointError(f"{path} has the tensors {found}, where its config implies {shapes}")
-    files = Files()
+    stored = {name: header.shape for name, header in headers.items()}
+    if stored != shapes or any(header.dtype not in FLOATS for header in headers.values()):
+        raise CheckpointError(f"{path} has the tensors {stored}, where its config implies {shapes}")
+    files = TensorFiles()
     return {name: np.array(files.take(each).astype(mx.float32)) for name, each in headers.items()}
 
 
 def _weighted(rows: Floats, first: int) -> Floats:
-    """Later tokens weigh more, by their position in the passage."""
+    """Return a mean in which later tokens weigh more, by their position in the input."""
     weights = np.arange(first + 1, len(rows) + 1, dtype=np.float32)
     pooled: Floats = weights @ rows[first:] / weights.sum()
     return pooled

@@ -1,4 +1,4 @@
-"""The files that sentence-transformers keeps beside a model, which say how vectors come of it."""
+"""The files of sentence-transformers beside a model, which say how vectors are made with it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ import msgspec
 from ...architectures.encoder_config import CLASSIFIES, FAMILIES
 from ..checkpoint.json_files import read_object
 
-# What it has called its settings of a model, in the order in which it looks for them.
-SETTINGS = tuple(
+# The names of its Transformer module's settings, in the order in which it looks for them.
+TRANSFORMERS = tuple(
     f"sentence_{name}_config.json"
     for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
-MODULES, ABOUT = "modules.json", "config_sentence_transformers.json"
+MODULES, OPTIONS = "modules.json", "config_sentence_transformers.json"
 CONFIG = "config.json"
 Mode = Literal["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
 # The flags of earlier versions, in the order in which their results follow one another.
@@ -33,26 +33,28 @@ Token = Annotated[int, msgspec.Meta(ge=0)]
 LOGIT_SCORE = "LogitScore"  # the module that makes a reranker of a decoder
 
 
-class SentenceError(ValueError):
-    """A file of sentence-transformers is damaged, or asks for what is not built; names the file."""
+class DescriptionError(ValueError):
+    """A file that describes a model is damaged, or asks for what is not built; names the file."""
 
 
 class Modality(msgspec.Struct, frozen=True):
     format: Literal["auto", "flat", "structured"] = "auto"  # of a message's content
 
 
-class Settings(msgspec.Struct, frozen=True):
+class TransformerFile(msgspec.Struct, frozen=True):
     max_seq_length: Size | None = None
     do_lower_case: bool = False
     modality_config: dict[str, Modality] = {}
 
     @property
     def message(self) -> Modality | None:
-        """How texts are put into the model's chat template; None: they are taken as they are."""
+        """The way to put texts into the model's chat template; None: they are taken as they are."""
         return self.modality_config.get("message")
 
 
-class About(msgspec.Struct, frozen=True):
+class ModelOptions(msgspec.Struct, frozen=True):
+    """The options of a whole model, in config_sentence_transformers.json."""
+
     prompts: dict[str, str | None] = {}
     default_prompt_name: str | None = None
     activation_fn: str | None = None  # of a reranker's scores
@@ -70,12 +72,12 @@ class PoolingFile(msgspec.Struct, frozen=True):
 
     @property
     def modes(self) -> tuple[Mode, ...]:
-        """Whose results follow one another in the vector."""
+        """The modes, whose results follow one another in the vector."""
         if isinstance(self.pooling_mode, str):
             return (self.pooling_mode,)
         flags = msgspec.structs.asdict(self)
-        found = self.pooling_mode or [mode for flag, mode in FLAGS if flags[flag]]
-        return tuple(found) or ("mean",)
+        modes = self.pooling_mode or [mode for flag, mode in FLAGS if flags[flag]]
+        return tuple(modes) or ("mean",)
 
 
 class DenseFile(msgspec.Struct, frozen=True):
@@ -89,7 +91,7 @@ class DenseFile(msgspec.Struct, frozen=True):
 
 
 class LogitFile(msgspec.Struct, frozen=True):
-    """A score is the logit of one token as the next, less that of another if there is one."""
+    """The tokens of a score: the logit of one as the next, less that of another if any."""
 
     true_token_id: Token
     false_token_id: Token | None = None
@@ -104,13 +106,13 @@ class Module(msgspec.Struct, frozen=True):
 
     @property
     def kind(self) -> str:
-        """The class, wherever that version kept it."""
+        """The class's name, wherever that version kept it."""
         return self.type.rsplit(".", 1)[-1]
 
 
 @dataclass(frozen=True, slots=True)
 class Modules:
-    """The directory of the model proper, and what follows it, in order, with its directory.
+    """The model proper's directory, and the modules after it, in order, with their directories.
 
     `listed`: there is a modules.json.
     """
@@ -120,14 +122,14 @@ class Modules:
     listed: bool = True
 
 
-Read = TypeVar("Read", bound=msgspec.Struct)
+File = TypeVar("File", bound=msgspec.Struct)
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What was read of a model's directory to know what it is for.
+    """A model's directory, as far as it was read to know what the model is for.
 
-    `config` is what the config.json of the model proper holds, None if there is no such file.
+    `config` holds the config.json of the model proper, None if there is no such file.
     """
 
     directory: Path
@@ -136,7 +138,7 @@ class Description:
 
     @property
     def purpose(self) -> Purpose:
-        """A decoder embeds if sentence-transformers' files are with it."""
+        """The model's purpose; a decoder embeds if sentence-transformers' files are with it."""
         config, modules = self.config or {}, self.modules
         kind = config.get("model_type")
         if classifies(config) or any(module == LOGIT_SCORE for module, _ in modules.after):
@@ -144,60 +146,60 @@ class Description:
         encodes = isinstance(kind, str) and kind in FAMILIES
         return "embed" if encodes or modules.listed else "generate"
 
-    def module(self, path: Path, kind: type[Read]) -> Read | None:
-        """The config.json of a module; one beside the model has the model's."""
+    def module(self, path: Path, kind: type[File]) -> File | None:
+        """Read the config.json of a module; one beside the model has the model's."""
         if path == self.modules.backbone and self.config is not None:
             return convert(path / CONFIG, self.config, kind)
         return read(path / CONFIG, kind)
 
 
 def read_modules(directory: Path) -> Modules:
-    """Without a modules.json it is the model and the mean of its tokens."""
+    """Read modules.json; without it there are the model and the mean of its tokens."""
     path = directory / MODULES
     if not path.is_file():
         return Modules(directory, (("Pooling", directory),), listed=False)
     try:
         modules = msgspec.json.decode(path.read_bytes(), type=list[Module])
     except (msgspec.DecodeError, OSError) as error:
-        raise SentenceError(f"{path} makes no sense ({error})") from None
+        raise DescriptionError(f"{path} makes no sense ({error})") from None
     if not modules or modules[0].kind != "Transformer":
-        raise SentenceError(f"{path} does not begin with a Transformer")
+        raise DescriptionError(f"{path} does not begin with a Transformer")
     if any(not (directory / m.path).resolve().is_relative_to(directory.resolve()) for m in modules):
-        raise SentenceError(f"{path} names a folder outside of its own")
+        raise DescriptionError(f"{path} names a folder outside of its own")
     after = tuple((module.kind, directory / module.path) for module in modules[1:])
     return Modules(directory / modules[0].path, after)
 
 
-def read_settings(backbone: Path) -> Settings:
-    found = (read(backbone / name, Settings) for name in SETTINGS)
-    return next((settings for settings in found if settings is not None), Settings())
+def read_transformer_file(backbone: Path) -> TransformerFile:
+    files = (read(backbone / name, TransformerFile) for name in TRANSFORMERS)
+    return next((file for file in files if file is not None), TransformerFile())
 
 
-def read_about(directory: Path) -> About:
-    return read(directory / ABOUT, About) or About()
+def read_options(directory: Path) -> ModelOptions:
+    return read(directory / OPTIONS, ModelOptions) or ModelOptions()
 
 
-def read(path: Path, kind: type[Read]) -> Read | None:
-    """None if there is no such file."""
-    raw = read_object(path, SentenceError)
+def read(path: Path, kind: type[File]) -> File | None:
+    """Read a file; None if there is no such file."""
+    raw = read_object(path, DescriptionError)
     return None if raw is None else convert(path, raw, kind)
 
 
-def convert(path: Path, raw: Mapping[str, Any], kind: type[Read]) -> Read:
-    """What was read of the file `path`."""
+def convert(path: Path, raw: Mapping[str, Any], kind: type[File]) -> File:
+    """Convert what was read of the file `path`; raises DescriptionError."""
     try:
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
-        raise SentenceError(f"{path} makes no sense ({error})") from None
+        raise DescriptionError(f"{path} makes no sense ({error})") from None
 
 
 def describe(directory: Path) -> Description:
     modules = read_modules(directory)
-    config = read_object(modules.backbone / CONFIG, SentenceError)
+    config = read_object(modules.backbone / CONFIG, DescriptionError)
     return Description(directory, modules, config)
 
 
 def classifies(config: Mapping[str, Any]) -> bool:
-    """Whether a model's config.json says that it has a classifier."""
+    """Return whether a model's config.json says that it has a classifier."""
     names = config.get("architectures")
     return isinstance(names, list) and any(str(name).endswith(CLASSIFIES) for name in names)

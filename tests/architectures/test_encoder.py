@@ -15,7 +15,7 @@ from bessemer.architectures.encoder import Encoder
 from bessemer.architectures.encoder_config import FAMILIES, LayerKind, Positions, configure
 from bessemer.architectures.gte import NAMES as GTE
 from bessemer.engine.checkpoint.checkpoint import CheckpointError, open_checkpoint
-from bessemer.engine.checkpoint.weights import Reading, Weights, named
+from bessemer.engine.checkpoint.weights import Reading, Weights, rename_tensors
 from tests.kernels.tiers import in_turns, use
 
 from .tiny import Config, Floats, Tiny
@@ -36,7 +36,7 @@ def load(path: Path, strict: bool = True, **changes: Any) -> Encoder:
     """Without `strict` tensors may be left over, as a forgetful implementation would."""
     checkpoint = open_checkpoint(path)
     config = replace(configure(checkpoint.config), **changes)
-    weights = Weights(named(checkpoint, config), config, Reading(exact=True))
+    weights = Weights(rename_tensors(checkpoint, config), config, Reading(exact=True))
     encoder = Encoder.load(config, weights)
     if strict:
         weights.finish()

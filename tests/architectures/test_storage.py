@@ -11,7 +11,7 @@ import pytest
 
 from bessemer.architectures.registry import FAMILIES
 from bessemer.architectures.storage import Stored
-from bessemer.engine.checkpoint.quantize import Recipe, quantize
+from bessemer.engine.checkpoint.quantize import QuantRecipe, quantize
 from bessemer.engine.checkpoint.weights import Reading
 from bessemer.engine.model import load
 
@@ -40,7 +40,9 @@ def logits(path: Path) -> Floats:
     return prefill(load(path, Reading(exact=True)), prompts()[0])
 
 
-def quantized(source: Path, into: Path, recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]:
+def quantized(
+    source: Path, into: Path, recipe: QuantRecipe
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """The new config, and the new tensors."""
     quantize(source, into, recipe)
     tensors = mx.load(str(into / "model.safetensors"))
@@ -53,7 +55,7 @@ def test_it_is_loaded_and_runs(source: Path, tmp_path: Path) -> None:
 
 
 def test_it_is_quantized_as_its_module_says_and_read_again(source: Path, tmp_path: Path) -> None:
-    eight, llama = Recipe.of(32, 8), tiny(LLAMA).write(tmp_path / "llama")
+    eight, llama = QuantRecipe.of(32, 8), tiny(LLAMA).write(tmp_path / "llama")
     config, tensors = quantized(source, tmp_path / "into", eight)
     _, mlx_names = quantized(llama, tmp_path / "expected", eight)
     assert config["model_type"] == "llama"
@@ -66,7 +68,7 @@ def test_it_is_quantized_as_its_module_says_and_read_again(source: Path, tmp_pat
 
 
 def test_small_numbers_have_8_bits_where_scales_are_floats(source: Path, tmp_path: Path) -> None:
-    config, _ = quantized(source, tmp_path / "floats", Recipe.of(16, 4, "nvfp4"))
+    config, _ = quantized(source, tmp_path / "floats", QuantRecipe.of(16, 4, "nvfp4"))
     names = {f"model.layers.{layer}.self_attn.o_proj" for layer in range(2)}
     modules = {
         name: how for name, how in config["quantization"].items() if name.startswith("model")

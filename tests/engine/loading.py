@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from bessemer.engine.embedding import model as embed
-from bessemer.engine.embedding.model import Embedder, Pooled, Reranker, read_files
+from bessemer.engine.embedding import model
+from bessemer.engine.embedding.model import Embedder, PoolingName, Reranker, read_files
 from bessemer.engine.embedding.sentence_transformers import describe
 
 
-def load_embedder(path: Path, pooling: Pooled | None = None) -> Embedder:
-    return embed.load_embedder(read_files(describe(path)), pooling=pooling)
+def load_embedder(path: Path, pooling: PoolingName | None = None) -> Embedder:
+    return model.load_embedder(read_files(describe(path)), pooling=pooling)
 
 
 def load_reranker(path: Path) -> Reranker:
-    return embed.load_reranker(read_files(describe(path)))
+    return model.load_reranker(read_files(describe(path)))

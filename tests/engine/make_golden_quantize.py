@@ -20,7 +20,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[2] / ".venv" / "link"))
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bessemer.engine.checkpoint.quantize import Recipe, quantize
+from bessemer.engine.checkpoint.quantize import QuantRecipe, quantize
 from tests.architectures.tiny import prompts
 from tests.engine.quantized import CASES, GOLDEN, ROWS, Case
 
@@ -34,8 +34,8 @@ def logits(path: Path, case: Case) -> Any:
     with ExitStack() as stack:
         for name, other in case.instead.items():
             stack.enter_context(patch(name, resolve_name(other)))
-        found = model(mx.array([prompts()[0]]), cache=make_prompt_cache(model))[0]
-        return np.array(found.astype(mx.float32))[ROWS]
+        out = model(mx.array([prompts()[0]]), cache=make_prompt_cache(model))[0]
+        return np.array(out.astype(mx.float32))[ROWS]
 
 
 def bits(path: Path, case: Case) -> dict[str, int]:
@@ -57,17 +57,17 @@ def main() -> None:
     import mlx.core as mx
 
     mx.set_default_device(mx.cpu)
-    found = {}
+    out = {}
     for name, case in CASES.items():
         with tempfile.TemporaryDirectory() as directory:
             source = case.tiny().write(Path(directory) / "source")
             into = Path(directory) / "into"
-            quantize(source, into, Recipe.of(*case.recipe))
-            found[name] = logits(into, case)
+            quantize(source, into, QuantRecipe.of(*case.recipe))
+            out[name] = logits(into, case)
             if case.recipe[-1]:
-                found[f"{name} bits"] = np.array(json.dumps(bits(source, case)))
-        print(name, found[name].std())
-    np.savez_compressed(GOLDEN, **found)
+                out[f"{name} bits"] = np.array(json.dumps(bits(source, case)))
+        print(name, out[name].std())
+    np.savez_compressed(GOLDEN, **out)
 
 
 if __name__ == "__main__":

@@ -35,13 +35,13 @@ class Letters:
 class PaperModel:
     """Writes tokens where keys and values would go, and reads them back through the tables.
 
-    Where the room has states, one is the tokens so far.
+    Where there are states, one is the tokens so far.
     """
 
-    def __init__(self, room: CacheSizes) -> None:
-        self.room = room
-        self.pools = [np.full((pages + 1) * PAGE, -1) for pages in room.pages]
-        self.states: list[list[int]] = [[-1] for _ in range(room.states + 1)]
+    def __init__(self, sizes: CacheSizes) -> None:
+        self.sizes = sizes
+        self.pools = [np.full((pages + 1) * PAGE, -1) for pages in sizes.pages]
+        self.states: list[list[int]] = [[-1] for _ in range(sizes.states + 1)]
         self.steps: list[int] = []  # rows of each step
         self.computed = 0
 
@@ -57,20 +57,20 @@ class PaperModel:
         return mx.array(np.stack(rows) if rows else np.zeros((0, VOCABULARY), dtype=np.float32))
 
     def _contexts(self, batch: Batch) -> list[list[int]]:
-        """All that each row sees, a group after the other, and then its state."""
-        found: list[list[int]] = [[] for _ in batch.positions]
-        parts = zip(self.room.windows, self.pools, batch.step.layouts, strict=True)
+        """Return all that each row sees, a group after the other, and then its state."""
+        out: list[list[int]] = [[] for _ in batch.positions]
+        parts = zip(self.sizes.windows, self.pools, batch.step.layouts, strict=True)
         for window, pool, layout in parts:
             tables, owners = np.array(layout.tables), np.array(layout.owners)
             for row, position in enumerate(np.array(layout.positions)):
                 first = 0 if window is None else max(0, position + 1 - window)
                 seen = np.arange(first, position + 1)
                 pages = tables[owners[row]][seen // PAGE]
-                found[row] += pool[pages * PAGE + seen % PAGE].tolist()
+                out[row] += pool[pages * PAGE + seen % PAGE].tolist()
         if batch.step.runs is not None:
             for row, state in enumerate(self._states(batch.step.runs, np.array(batch.tokens))):
-                found[row] += state
-        return found
+                out[row] += state
+        return out
 
     def _states(self, runs: Runs, tokens: np.ndarray) -> Iterator[list[int]]:
         for i, slot in enumerate(runs.slots):
@@ -82,7 +82,7 @@ class PaperModel:
 
 
 def rows_of(batch: Batch) -> list[int]:
-    """How many each sequence of a batch has."""
+    """Count the rows of each sequence of a batch."""
     if batch.step.runs is not None:
         return np.diff(batch.step.runs.starts).tolist()  # type: ignore[no-any-return]
     return np.bincount(np.array(batch.step.layouts[0].owners)).tolist()  # type: ignore[no-any-return]
@@ -96,25 +96,25 @@ def logits_after(tokens: Sequence[int]) -> np.ndarray:
     return logits
 
 
-def greedy(prompt: Sequence[int], count: int, room: CacheSizes = FULL) -> list[int]:
-    """What the model answers when nothing else runs."""
+def greedy(prompt: Sequence[int], count: int, sizes: CacheSizes = FULL) -> list[int]:
+    """Return what the model answers when nothing else runs."""
     tokens = list(prompt)
     for _ in range(count):
-        seen = [tokens[-(window or 0) :] for window in room.windows]
-        whole = [tokens] if room.states else []
-        logits = logits_after([token for part in [*seen, *whole] for token in part])
+        seen = [tokens[-(window or 0) :] for window in sizes.windows]
+        complete = [tokens] if sizes.states else []
+        logits = logits_after([token for part in [*seen, *complete] for token in part])
         tokens.append(int(np.argmax(logits)))
     return tokens[len(prompt) :]
 
 
 def engine(
-    pages: int = 64, room: CacheSizes | None = None, **limits: int
+    pages: int = 64, sizes: CacheSizes | None = None, **limits: int
 ) -> tuple[Engine, PaperModel]:
-    """Over full attention with so many pages, or what the room says."""
-    room = room or replace(FULL, pages=(pages,))
-    model = PaperModel(room)
+    """Make an engine over full attention with so many pages, or over pools of these sizes."""
+    sizes = sizes or replace(FULL, pages=(pages,))
+    model = PaperModel(sizes)
     settings = Limits(**({"context": pages * PAGE} | limits))
-    return Engine(model, settings, room, [END], text), model
+    return Engine(model, settings, sizes, [END], text), model
 
 
 def text(request: Request) -> AnswerText:
@@ -133,12 +133,12 @@ def prompt(seed: int, length: int) -> list[int]:
 
 def answers(events: Iterable[Event]) -> dict[int, list[int]]:
     """All tokens of each request; a refusal is a failure of the test."""
-    found: dict[int, list[int]] = {}
+    out: dict[int, list[int]] = {}
     for event in events:
         assert not isinstance(event, Refused), event
         if isinstance(event, Token):
-            found.setdefault(event.request, []).extend(event.tokens)
-    return found
+            out.setdefault(event.request, []).extend(event.tokens)
+    return out
 
 
 def clear(pager: Pager) -> int:

@@ -31,12 +31,12 @@ class Case:
     instead: Mapping[str, str] = field(default_factory=dict)
 
     def tiny(self) -> Tiny:
-        found = tiny(self.golden, self.changes)
+        out = tiny(self.golden, self.changes)
         more = {name: tensor(name, shape) for name, shape in self.more.items()}
         if not self.within:
-            return Tiny(found.config, found.tensors | more)
-        config = {"model_type": self.within, "text_config": found.config}
-        every = (found.tensors | more).items()
+            return Tiny(out.config, out.tensors | more)
+        config = {"model_type": self.within, "text_config": out.config}
+        every = (out.tensors | more).items()
         return Tiny(config, {name.replace("model.", INSIDE, 1): value for name, value in every})
 
 

@@ -40,12 +40,12 @@ def test_rows_lie_where_their_sequence_says() -> None:
     assert {str(a.dtype) for a in arrays} == {"mlx.core.int32"}
 
 
-def test_groups_have_tables_of_their_own_and_sequences_slots_and_reaches() -> None:
+def test_groups_have_tables_of_their_own_and_sequences_state_slots_and_lengths() -> None:
     decoding, starting = sequence(1, 41, 40, [9, 3]), sequence(2, 40, 0, [5])
     decoding.pages.tables.append([0, 8])  # the window is past its first page
     starting.pages.tables.append([2])
     decoding.pages.state_slot, starting.pages.state_slot = 4, 1
-    decoding.reach, starting.reach = 46, 100
+    decoding.max_len, starting.max_len = 46, 100
     batch = build([Work(decoding, 1), Work(starting, 3)], [(3, 4)])
     full, window = batch.step.layouts
     assert full.tables.tolist() == [[9, 3], [5, 0]] and window.tables.tolist() == [[0, 8], [2, 0]]

@@ -61,12 +61,12 @@ def test_a_running_stream_waits_for_one_chunk_at_most() -> None:
 
 def test_when_pages_run_out_the_youngest_waits_and_nothing_is_lost() -> None:
     door, model = engine(pages=12)
-    wanted = {n: (prompt(n, 60), 100) for n in range(4)}  # 5 pages each where 12 are
-    for number, (words, count) in wanted.items():
+    asked = {n: (prompt(n, 60), 100) for n in range(4)}  # 5 pages each where 12 are
+    for number, (words, count) in asked.items():
         door.submit(ask(number, words, count))
-    found = answers(door.run())
-    assert found == {n: greedy(words, count) for n, (words, count) in wanted.items()}
-    assert model.computed > sum(len(words) + count for words, count in wanted.values())
+    out = answers(door.run())
+    assert out == {n: greedy(words, count) for n, (words, count) in asked.items()}
+    assert model.computed > sum(len(words) + count for words, count in asked.values())
     assert door.pager.pages_free == 12
 
 
@@ -142,8 +142,8 @@ def test_answers_to_one_prompt_share_its_prefill() -> None:
     for number in range(4):
         sampling = Sampling(temperature=1, seed=number)
         door.submit(ask(number, words, 3, sampling=sampling))
-    found = answers(door.run())
-    assert len({tuple(answer) for answer in found.values()}) > 1
+    out = answers(door.run())
+    assert len({tuple(answer) for answer in out.values()}) > 1
     assert model.computed <= 200 + 3 * (200 % PAGE) + 4 * 3
 
 
@@ -238,10 +238,10 @@ def test_the_end_token_ends_unless_ignored_and_is_no_text() -> None:
     door.submit(ask(3, [5], 9, sampling=greedy_end, min_tokens=4))
     events = [e for e in door.run() if isinstance(e, Token)]
     last = {e.request: e for e in events}
-    found = answers(events)
-    assert (found[1], last[1].finish, last[1].hidden) == ([END], "stop", 1)
-    assert (found[2], last[2].finish) == ([END] * 9, "length")
-    assert END not in found[3][:4] and found[3][4:] == [END]
+    out = answers(events)
+    assert (out[1], last[1].finish, last[1].hidden) == ([END], "stop", 1)
+    assert (out[2], last[2].finish) == ([END] * 9, "length")
+    assert END not in out[3][:4] and out[3][4:] == [END]
 
 
 def test_stop_token_ids_end_the_answer() -> None:
@@ -328,7 +328,7 @@ def test_a_report_counts_rows_sequences_and_pages() -> None:
 
 
 def test_a_report_has_the_pages_of_all_groups_and_the_states() -> None:
-    door, _ = engine(room=CacheSizes((None, 40), (18, 9), 6), context=200)
+    door, _ = engine(sizes=CacheSizes((None, 40), (18, 9), 6), context=200)
     door.submit(ask(1, prompt(1, 100), 30))
     door.step()  # 96 tokens, and then the others
     door.step()

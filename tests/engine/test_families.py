@@ -58,8 +58,8 @@ class Served(NamedTuple):
 class Recorded:
     """A runner, and the logits that it gave."""
 
-    def __init__(self, model: Model, room: CacheSizes, pattern: Pattern) -> None:
-        caches = allocate(model.config, room, Format.FLOAT32, pattern)
+    def __init__(self, model: Model, cache_sizes: CacheSizes, pattern: Pattern) -> None:
+        caches = allocate(model.config, cache_sizes, Format.FLOAT32, pattern)
         self.runner = Runner(model.decoder, caches, tailed=pattern == "tail")
         self.logits: dict[tuple[int, int], Floats] = {}  # by request and position
 
@@ -67,8 +67,8 @@ class Recorded:
         logits = self.runner(batch)
         owners = np.repeat(np.array(batch.sequences), rows_of(batch))
         rows = np.array(batch.rows)
-        for row, found in zip(rows, np.array(logits), strict=True):
-            self.logits[int(owners[row]), int(batch.positions[row])] = found
+        for row, out in zip(rows, np.array(logits), strict=True):
+            self.logits[int(owners[row]), int(batch.positions[row])] = out
         return logits
 
 
@@ -82,15 +82,15 @@ def requests(count: int = 7, longest: int = 70) -> Iterator[Request]:
         yield ask(number, beginning[:shared] + ending, min(most, longest), ignore_eos=True)
 
 
-def served(found: Model, pattern: Pattern, chunk: int, asked: list[Request]) -> Served:
-    """In a room that is too small, a request every 12 steps."""
-    config = found.config
+def served(out: Model, pattern: Pattern, chunk: int, asked: list[Request]) -> Served:
+    """Serve a request every 12 steps, in pools that are too small."""
+    config = out.config
     states = 5 if any(isinstance(kept, Recurrent) for kept in config.caches) else 0
     pages = tuple(9 if window is None else 7 for window in config.windows)
-    room = CacheSizes(config.windows, pages, states)
-    forward = Recorded(found, room, pattern)
+    cache_sizes = CacheSizes(config.windows, pages, states)
+    forward = Recorded(out, cache_sizes, pattern)
     limits = Limits(CONTEXT, batch=4, chunk=chunk)
-    door = Engine(forward, limits, room, [], text, config.ropes)
+    door = Engine(forward, limits, cache_sizes, [], text, config.ropes)
     events: list[Event] = []
     for request in asked:
         door.submit(request)
@@ -100,16 +100,16 @@ def served(found: Model, pattern: Pattern, chunk: int, asked: list[Request]) -> 
     return Served(events, forward.logits)
 
 
-def compared(found: Served, reference: Model, asked: list[Request]) -> Iterator[Pair]:
+def compared(out: Served, reference: Model, asked: list[Request]) -> Iterator[Pair]:
     """Each request's logits where a token was drawn, and what they are alone."""
-    given = answers(found.events)
+    given = answers(out.events)
     for request in asked:
         most = min(request.max_tokens, CONTEXT - len(request.tokens))
         assert len(given[request.id]) == most
         tokens = [*request.tokens, *given[request.id]]
         expected = prefill(reference, tokens)
         for position in range(len(request.tokens) - 1, len(tokens) - 1):
-            logits = found.logits[request.id, position]
+            logits = out.logits[request.id, position]
             assert tokens[position + 1] == logits.argmax()
             yield logits, expected[position]
 
@@ -118,9 +118,9 @@ def compared(found: Served, reference: Model, asked: list[Request]) -> Iterator[
 @pytest.mark.parametrize("chunk", [19, 64])
 def test_each_request_has_the_logits_it_has_alone(name: str, chunk: int) -> None:
     asked = list(requests())
-    found = served(model(name), "functional", chunk, asked)
-    assert all((one == other).all() for one, other in compared(found, model(name), asked))
-    shared = any(event.cached for event in found.events if isinstance(event, Started))
+    out = served(model(name), "functional", chunk, asked)
+    assert all((one == other).all() for one, other in compared(out, model(name), asked))
+    shared = any(event.cached for event in out.events if isinstance(event, Started))
     assert shared == (name != "llama_dynamic")  # where requests of no two reaches are turned alike
 
 
@@ -128,8 +128,8 @@ def test_each_request_has_the_logits_it_has_alone(name: str, chunk: int) -> None
 def test_on_lower_tiers_too(tier: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, tier)
     asked, of_tier = list(requests()), loaded(name)
-    found = served(of_tier, "functional", 19, asked)
-    assert all((one == other).all() for one, other in compared(found, of_tier, asked))
+    out = served(of_tier, "functional", 19, asked)
+    assert all((one == other).all() for one, other in compared(out, of_tier, asked))
 
 
 @pytest.mark.parametrize(
@@ -144,6 +144,6 @@ def test_on_lower_tiers_too(tier: str, name: str, monkeypatch: pytest.MonkeyPatc
 def test_by_metal_kernels_they_are_as_good_as_equal(name: str, pattern: Pattern) -> None:
     asked = list(requests(3, 36))  # tails are full after 32 steps
     with using(Simulator(Options(mode="fast"))):
-        found = served(loaded(name), pattern, 64, asked)
-    for one, other in compared(found, model(name), asked):
+        out = served(loaded(name), pattern, 64, asked)
+    for one, other in compared(out, model(name), asked):
         assert np.abs(one - other).max() <= 1e-3

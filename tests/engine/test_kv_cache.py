@@ -24,19 +24,19 @@ NAMES = [
 @pytest.mark.parametrize("format", Format)
 def test_bytes_are_those_of_the_plan(name: str, format: Format) -> None:
     config = configure(Golden.read(name).config)
-    room = CacheSizes(config.windows, tuple(range(5, 5 + len(config.windows))), 3)
-    pages = zip(room.windows, room.pages, strict=True)
+    sizes = CacheSizes(config.windows, tuple(range(5, 5 + len(config.windows))), 3)
+    pages = zip(sizes.windows, sizes.pages, strict=True)
     planned = sum(page_bytes(config, window, format) * (count + 1) for window, count in pages)
-    found = arrays_of(allocate(config, room, format))
-    assert sum(array.nbytes for array in found) == planned + 4 * state_bytes(config)
+    arrays = arrays_of(allocate(config, sizes, format))
+    assert sum(array.nbytes for array in arrays) == planned + 4 * state_bytes(config)
 
 
 def test_each_layer_has_the_pages_of_its_window() -> None:
     config = configure(Golden.read("qwen3_layer_types_tied").config)
-    room = CacheSizes(config.windows, (9, 4))
-    for kept, cache in zip(config.caches, allocate(config, room, Format.FLOAT16), strict=True):
-        assert isinstance(kept, Paged) and isinstance(cache, Pages) and cache.token is None
-        assert cache.keys.shape[0] == (10 if kept.window is None else 5)
-    written = allocate(config, room, Format.FLOAT16, "in-place")
+    sizes = CacheSizes(config.windows, (9, 4))
+    for spec, cache in zip(config.caches, allocate(config, sizes, Format.FLOAT16), strict=True):
+        assert isinstance(spec, Paged) and isinstance(cache, Pages) and cache.token is None
+        assert cache.keys.shape[0] == (10 if spec.window is None else 5)
+    written = allocate(config, sizes, Format.FLOAT16, "in-place")
     assert all(isinstance(cache, Pages) and cache.token is not None for cache in written)
     assert len(arrays_of(written)) == 3 * config.layers

@@ -3,7 +3,7 @@
 import random
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence as Seq
 from typing import Any
 
 import mlx.core as mx
@@ -14,15 +14,15 @@ from bessemer.engine import engine as engine_module
 from bessemer.engine import sampler
 from bessemer.engine.logit_edits import LogitEdits
 from bessemer.engine.request import Request, Sampling
-from bessemer.engine.sequence import Sequence as State
+from bessemer.engine.sequence import Sequence
 from bessemer.kernels.sampling.edit import Edits, edit
 from tests.engine.paper_model import END, VOCABULARY, answers, ask, engine, prompt
 
 Entry = tuple[float, float, float]
 
 
-def oracle(request: Request, tokens: Sequence[int], eos_ids: Sequence[int]) -> dict[int, Entry]:
-    """What happens to each token: an addend, then a divisor, then a subtrahend."""
+def oracle(request: Request, tokens: Seq[int], eos_ids: Seq[int]) -> dict[int, Entry]:
+    """Return what happens to each token: an addend, then a divisor, then a subtrahend."""
     sampling, answer = request.sampling, tokens[len(request.tokens) :]
     bias = dict(sampling.logit_bias)
     if len(answer) < request.min_tokens:
@@ -91,16 +91,16 @@ class Auditor:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.edited = 0
-        self.sequences: Sequence[State] = ()
-        self._draw, self._draw_rows = sampler.draw, sampler.draw_rows
-        monkeypatch.setattr(engine_module, "draw", self.draw)
-        monkeypatch.setattr(sampler, "draw_rows", self.draw_rows)
+        self.sequences: Seq[Sequence] = ()
+        self._sample, self._draw = sampler.sample, sampler.draw
+        monkeypatch.setattr(engine_module, "sample", self.sample)
+        monkeypatch.setattr(sampler, "draw", self.draw)
 
-    def draw(self, logits: mx.array, sequences: Sequence[State]) -> Any:
+    def sample(self, logits: mx.array, sequences: Seq[Sequence]) -> Any:
         self.sequences = sequences
-        return self._draw(logits, sequences)
+        return self._sample(logits, sequences)
 
-    def draw_rows(self, logits: mx.array, edits: Edits | None, *settings: Any) -> Any:
+    def draw(self, logits: mx.array, edits: Edits | None, *settings: Any) -> Any:
         table = [
             (row, token, *entry)
             for row, sequence in enumerate(self.sequences)
@@ -111,10 +111,10 @@ class Auditor:
             assert sorted(zip(*map(np.ndarray.tolist, vars_of(edits)), strict=True)) == sorted(
                 table
             )
-            wanted, edited = edit(logits, Edits(*np.array(table).T)), edit(logits, edits)
-            assert np.array(wanted).tobytes() == np.array(edited).tobytes()
+            reference, edited = edit(logits, Edits(*np.array(table).T)), edit(logits, edits)
+            assert np.array(reference).tobytes() == np.array(edited).tobytes()
             self.edited += 1
-        return self._draw_rows(logits, edits, *settings)
+        return self._draw(logits, edits, *settings)
 
 
 def vars_of(edits: Edits) -> list[np.ndarray]:
@@ -130,9 +130,9 @@ def test_traffic_with_preemption_is_edited_as_by_the_dicts(
         door, _ = engine(pages=pages, batch=4, chunk=48)
         for number in range(12):
             door.submit(ask(number, prompt(number, 60), 90, **random_settings(chance)))
-        found = answers(door.run())
+        out = answers(door.run())
         assert bool(door.scheduler.preemptions) == (pages < 20)
-        return found
+        return out
 
     auditor = Auditor(monkeypatch)
     assert run(12) == run(64)

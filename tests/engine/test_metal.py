@@ -13,7 +13,7 @@ from msgspec import structs
 from bessemer.engine.batch import Batch
 from bessemer.engine.request import Event, Refused, Request, Sampling, Token
 from bessemer.engine.runner import Runner
-from bessemer.engine.serving import Serving, load
+from bessemer.engine.serving import LoadedModel, load
 from bessemer.engine.settings import Pattern, Settings
 from bessemer.http.hub import BUILT_IN
 from bessemer.kernels.metal.device import Nowhere, Options, Simulator, using
@@ -31,7 +31,7 @@ BY_PATTERN = {"attention_tail", "append_pages"}  # the kernels of the two that n
 LENGTH = {"tail": 40, "in-place": 12, "functional": 12}  # tokens; 40 cross a page's end
 
 
-def serving(pattern: Pattern = "tail", exact: bool = False) -> Serving:
+def serving(pattern: Pattern = "tail", exact: bool = False) -> LoadedModel:
     settings = Settings(
         max_batch=4,
         queue=8,
@@ -42,9 +42,9 @@ def serving(pattern: Pattern = "tail", exact: bool = False) -> Serving:
     return load(BUILT_IN, settings, memory=10**9)
 
 
-def answers(model: Serving, length: int) -> tuple[tuple[int, ...], ...]:
+def answers(model: LoadedModel, length: int) -> tuple[tuple[int, ...], ...]:
     """The second question comes while the first is being answered."""
-    found: dict[int, list[int]] = {}
+    out: dict[int, list[int]] = {}
     prompts = [model.tokenizer.encode(PROMPT.format(q), special=False) for q in QUESTIONS]
     waiting = list(enumerate(prompts))
     for step in range(1000):
@@ -58,15 +58,15 @@ def answers(model: Serving, length: int) -> tuple[tuple[int, ...], ...]:
         for event in model.engine.step():
             assert not isinstance(event, Refused)
             if isinstance(event, Token):
-                found.setdefault(event.request, []).extend(event.tokens)
+                out.setdefault(event.request, []).extend(event.tokens)
         if not model.engine.busy and not waiting:
             break
-    return tuple(tuple(found[number]) for number in sorted(found))
+    return tuple(tuple(out[number]) for number in sorted(out))
 
 
 @cache
 def reference(length: int) -> tuple[tuple[int, ...], ...]:
-    """In float32 on the CPU."""
+    """Compute the reference in float32 on the CPU."""
     with using(Nowhere()):
         return answers(serving(exact=True), length)
 
@@ -74,8 +74,8 @@ def reference(length: int) -> tuple[tuple[int, ...], ...]:
 @pytest.mark.parametrize("pattern", ["tail", "in-place", "functional"])
 def test_the_same_greedy_answers_with_every_access_checked(pattern: Pattern) -> None:
     with using(Simulator(Options(mode="check"))), watching() as launches:
-        found = answers(serving(pattern), LENGTH[pattern])
-    assert found == reference(LENGTH[pattern]) and len(found) == len(QUESTIONS)
+        out = answers(serving(pattern), LENGTH[pattern])
+    assert out == reference(LENGTH[pattern]) and len(out) == len(QUESTIONS)
     ran = {launch.source.name for launch in launches}
     assert {"linear", "linear_rows", "sample"} <= ran
     assert {"tail": "attention_tail", "in-place": "append_pages"}.get(pattern, "attention") in ran
@@ -144,9 +144,9 @@ def test_models_of_every_cache_say_the_same_when_pages_run_out(
     name: str, pattern: Pattern, kernel: str, tmp_path: Path
 ) -> None:
     with using(Simulator(Options(mode="fast"))), watching() as launches:
-        found, seen = crowded(worded(tmp_path, name), pattern)
+        out, seen = crowded(worded(tmp_path, name), pattern)
     ran = {launch.source.name for launch in launches}
-    assert found == without_kernels(name) and set(map(len, found.values())) == {LONG}
+    assert out == without_kernels(name) and set(map(len, out.values())) == {LONG}
     assert kernel in ran and ran & BY_PATTERN <= {kernel}
     assert max(seen.computed.values()) > 1  # a sequence was preempted
     assert seen.given_back == name.startswith(WINDOWED)

@@ -24,37 +24,37 @@ PLAIN = ("llama_mqa_linear_biased_tied", "mistral_window_wide_head", "qwen3_moe_
 
 
 def test_weight_bytes_are_the_tensors(tmp_path: Path) -> None:
-    found = tiny(NAME)
-    model = load(found.write(tmp_path))
-    assert model.weight_bytes == sum(array.nbytes for array in found.tensors.values())
+    out = tiny(NAME)
+    model = load(out.write(tmp_path))
+    assert model.weight_bytes == sum(array.nbytes for array in out.tensors.values())
     assert model.config.model_type == "qwen3"
     assert model.decoder.dtype == mx.float32
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])
 def test_shards_equal_one_file(count: int, tmp_path: Path) -> None:
-    whole = load(tiny(NAME).write(tmp_path / "whole"))
+    complete = load(tiny(NAME).write(tmp_path / "whole"))
     parts = load(tiny(NAME).write_shards(tmp_path / "parts", count))
-    assert (prefill(whole, PROMPT) == prefill(parts, PROMPT)).all()
-    assert parts.weight_bytes == whole.weight_bytes
+    assert (prefill(complete, PROMPT) == prefill(parts, PROMPT)).all()
+    assert parts.weight_bytes == complete.weight_bytes
 
 
 def even(name: str) -> Tiny:
-    """With values that bfloat16 holds exactly."""
-    found = tiny(name)
+    """Return tensors of values that bfloat16 holds exactly."""
+    out = tiny(name)
     arrays = {
         key: rounded(value) if value.dtype == np.float32 else value
-        for key, value in found.tensors.items()
+        for key, value in out.tensors.items()
     }
-    return Tiny(found.config, arrays)
+    return Tiny(out.config, arrays)
 
 
 def narrow(path: Path, dtype: mx.Dtype) -> None:
     """Rewrites a checkpoint's floating tensors in 16 bits."""
     file = str(path / "model.safetensors")
-    found = mx.load(file)
-    assert isinstance(found, dict)
-    arrays = {n: a.astype(dtype) if a.dtype == mx.float32 else a for n, a in found.items()}
+    out = mx.load(file)
+    assert isinstance(out, dict)
+    arrays = {n: a.astype(dtype) if a.dtype == mx.float32 else a for n, a in out.items()}
     mx.eval(list(arrays.values()))
     mx.save_safetensors(file, arrays)
 
@@ -81,9 +81,9 @@ def test_float16_weights_are_close(tmp_path: Path) -> None:
     assert np.abs(prefill(load(half), PROMPT) - prefill(load(wide), PROMPT)).max() < 0.05
 
 
-def refusal(found: Tiny, path: Path) -> str:
+def refusal(out: Tiny, path: Path) -> str:
     with pytest.raises((CheckpointError, ConfigError)) as caught:
-        load(found.write(path))
+        load(out.write(path))
     message = str(caught.value)
     assert "\n" not in message
     return message
@@ -115,9 +115,9 @@ def test_a_config_of_another_model(change: dict[str, Any], message: str, tmp_pat
 
 
 def test_a_missing_tensor(tmp_path: Path) -> None:
-    found = tiny(NAME)
-    del found.tensors["model.layers.1.mlp.down_proj.weight"]
-    message = refusal(found, tmp_path)
+    out = tiny(NAME)
+    del out.tensors["model.layers.1.mlp.down_proj.weight"]
+    message = refusal(out, tmp_path)
     assert f"{tmp_path} lacks the tensor model.layers.1.mlp.down_proj.weight" in message
 
 
@@ -208,7 +208,7 @@ def large(path: Path, config: dict[str, Any]) -> int:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("config", [BFLOAT16, FOUR_BITS], ids=["bfloat16", "4 bits"])
 def test_peak_memory(config: dict[str, Any], tmp_path: Path) -> None:
-    """To load, at most 1.1 times the files (1.04 measured); a step of a row may take 24 MB more."""
+    """Loading takes at most 1.1 times the files (1.04 measured); a step of a row 24 MB more."""
     size = large(tmp_path / "model", config)
     assert 270e6 < size < 330e6
     ran = subprocess.run(

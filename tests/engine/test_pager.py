@@ -1,4 +1,4 @@
-"""What a sequence holds of the pager from its start to its release, step by step."""
+"""The pages and states of a sequence from its start to its release, step by step."""
 
 import pytest
 
@@ -12,8 +12,8 @@ from .paper_model import ask, clear, prompt
 CHUNK = 2 * PAGE
 
 
-def pager(room: CacheSizes) -> Pager:
-    return Pager(room, PAGE, CHUNK)
+def pager(sizes: CacheSizes) -> Pager:
+    return Pager(sizes, PAGE, CHUNK)
 
 
 def sequence(length: int, seed: int = 1, **more: object) -> Sequence:
@@ -93,7 +93,7 @@ def test_a_sequence_has_a_slot_and_a_copy_of_the_state_it_goes_on_from() -> None
     second = begun(pages, sequence(PAGE + 9))
     assert pages.take_copies() == [(kept, second.pages.state_slot)] and second.computed == PAGE
     assert pages.fits(pages.match(sequence(5, seed=3)))
-    third = begun(pages, sequence(PAGE + 9))  # takes the very slot that it goes on from
+    third = begun(pages, sequence(PAGE + 9))  # takes the very state slot that it goes on from
     assert third.pages.state_slot == kept and pages.take_copies() == []
     assert not pages.fits(pages.match(sequence(5, seed=3)))
     for state in (first, second, third):

@@ -11,12 +11,12 @@ from .paper_model import clear
 PAGE = 1  # a letter is a page
 
 
-def pager(room: CacheSizes) -> Pager:
-    return Pager(room, PAGE, chunk=1)
+def pager(sizes: CacheSizes) -> Pager:
+    return Pager(sizes, PAGE, chunk=1)
 
 
 def plain(pages: int) -> Pager:
-    """Of full attention alone."""
+    """Make a cache of full attention alone."""
     return pager(CacheSizes((None,), (pages,)))
 
 
@@ -100,7 +100,7 @@ def windowed(count: int = 20, states: int = 0) -> Pager:
 
 
 def fill(pages: Pager, text: str, states: str = "") -> tuple[list[Node], list[int]]:
-    """As `put`, over both groups; pages that the window leaves behind go to the tree alone."""
+    """Do as `put`, over both groups; pages that the window leaves behind go to the tree alone."""
     path, cache = list[Node](), pages.tree
     for letter in text:
         parent = path[-1] if path else cache.root("")

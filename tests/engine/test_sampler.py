@@ -9,13 +9,13 @@ import pytest
 from bessemer.engine import sampler
 from bessemer.engine.logit_edits import LogitEdits
 from bessemer.engine.request import Request, Sampling
-from bessemer.engine.sampler import draw
+from bessemer.engine.sampler import sample
 from bessemer.engine.sequence import Sequence
 
 GOLDEN = np.load(Path(__file__).parents[1] / "kernels" / "golden" / "sample.npz")
 
 
-def state(tokens: list[int], generated: list[int] = (), **settings: object) -> Sequence:  # type: ignore[assignment]
+def sequence_of(tokens: list[int], generated: list[int] = (), **settings: object) -> Sequence:  # type: ignore[assignment]
     """A sequence in the middle of its answer."""
     limits = {name: settings.pop(name) for name in ("min_tokens", "logprobs") if name in settings}
     sampling = Sampling(**({"temperature": 0} | settings))  # type: ignore[arg-type]
@@ -28,7 +28,7 @@ def state(tokens: list[int], generated: list[int] = (), **settings: object) -> S
 
 
 def edited(sequence: Sequence, logits: np.ndarray) -> np.ndarray:
-    """What the draw saw, read back through log probabilities of a biased copy."""
+    """Return the logits that were sampled, read back through log probabilities of a biased copy."""
     from bessemer.engine.sampler import _edits
     from bessemer.kernels.sampling.edit import edit
 
@@ -37,13 +37,13 @@ def edited(sequence: Sequence, logits: np.ndarray) -> np.ndarray:
 
 
 def test_repetition_penalty_is_transformers() -> None:
-    sequence = state(GOLDEN["history"].tolist(), repetition_penalty=1.7)
+    sequence = sequence_of(GOLDEN["history"].tolist(), repetition_penalty=1.7)
     assert edited(sequence, GOLDEN["logits"][0]) == pytest.approx(GOLDEN["penalized"], abs=1e-5)
 
 
 def test_presence_and_frequency_count_the_answer_alone() -> None:
     logits = np.zeros(10, dtype=np.float32)
-    sequence = state([5, 5, 6], [7, 7, 8], presence_penalty=0.5, frequency_penalty=0.25)
+    sequence = sequence_of([5, 5, 6], [7, 7, 8], presence_penalty=0.5, frequency_penalty=0.25)
     expected = np.zeros(10)
     expected[7], expected[8] = -1.0, -0.75
     assert edited(sequence, logits) == pytest.approx(expected)
@@ -51,31 +51,35 @@ def test_presence_and_frequency_count_the_answer_alone() -> None:
 
 def test_bias_comes_before_the_penalty() -> None:
     logits = np.full(10, -1.0, dtype=np.float32)
-    sequence = state([3], logit_bias={3: 5.0, 4: -100.0}, repetition_penalty=2.0)
-    found = edited(sequence, logits)
-    assert (found[3], found[4], found[5]) == (2.0, -101.0, -1.0)
+    sequence = sequence_of([3], logit_bias={3: 5.0, 4: -100.0}, repetition_penalty=2.0)
+    out = edited(sequence, logits)
+    assert (out[3], out[4], out[5]) == (2.0, -101.0, -1.0)
 
 
 def test_ends_are_banned_until_there_are_enough_tokens() -> None:
     logits = np.zeros(10, dtype=np.float32)
-    assert edited(state([1], [4], min_tokens=2), logits)[2] == -np.inf
-    assert edited(state([1], [4, 4], min_tokens=2), logits)[2] == 0
+    assert edited(sequence_of([1], [4], min_tokens=2), logits)[2] == -np.inf
+    assert edited(sequence_of([1], [4, 4], min_tokens=2), logits)[2] == 0
 
 
 def test_rows_of_one_step_keep_their_own_settings() -> None:
     logits = mx.array(np.tile(np.array([0.0, 1.0, 0.5, 0.9], dtype=np.float32), (3, 1)))
-    sequences = [state([1]), state([1], logit_bias={1: -9.0}), state([1], logit_bias={0: 9.0})]
-    assert [drawn.token for drawn in draw(logits, sequences)] == [1, 3, 0]
+    sequences = [
+        sequence_of([1]),
+        sequence_of([1], logit_bias={1: -9.0}),
+        sequence_of([1], logit_bias={0: 9.0}),
+    ]
+    assert [sampled.token for sampled in sample(logits, sequences)] == [1, 3, 0]
 
 
 def test_logprobs_are_of_the_model_not_of_the_settings() -> None:
     logits = np.array([0.0, 1.0, 2.0, 3.0], dtype=np.float32)
-    sequence = state([1], logit_bias={0: 100.0}, logprobs=2)
-    (drawn,) = draw(mx.array(logits[None]), [sequence])
+    sequence = sequence_of([1], logit_bias={0: 100.0}, logprobs=2)
+    (sampled,) = sample(mx.array(logits[None]), [sequence])
     scores = logits - np.log(np.exp(logits).sum())
-    assert drawn.token == 0 and drawn.logprobs is not None
-    assert drawn.logprobs.logprob == pytest.approx(scores[0], abs=1e-5)
-    assert drawn.logprobs.top == [
+    assert sampled.token == 0 and sampled.logprobs is not None
+    assert sampled.logprobs.logprob == pytest.approx(scores[0], abs=1e-5)
+    assert sampled.logprobs.top == [
         (3, pytest.approx(scores[3], abs=1e-5)),
         (2, pytest.approx(scores[2], abs=1e-5)),
     ]
@@ -85,15 +89,15 @@ def test_a_row_of_nan_is_told_apart() -> None:
     logits = mx.array(
         np.array([[0.0, np.nan, 1.0], [0.0, 5.0, 1.0]], dtype=np.float32) * [[np.nan], [1]]
     )
-    assert [d.token for d in draw(logits, [state([1]), state([1])])] == [-1, 1]
+    assert [d.token for d in sample(logits, [sequence_of([1]), sequence_of([1])])] == [-1, 1]
 
 
 def test_draws_are_the_philox_stream_of_the_seed() -> None:
     logits = mx.zeros((1, 1000))
-    sequence = state([1], temperature=1.0, seed=2**63 + 11)
+    sequence = sequence_of([1], temperature=1.0, seed=2**63 + 11)
     tokens = []
     for _ in range(5):
-        tokens.append(draw(logits, [sequence])[0].token)
+        tokens.append(sample(logits, [sequence])[0].token)
         sequence.tokens.append(tokens[-1])
     stream = np.random.Generator(np.random.Philox(key=2**63 + 11)).random(5)
     assert tokens == pytest.approx((stream * 1000).astype(int), abs=1)
@@ -102,6 +106,6 @@ def test_draws_are_the_philox_stream_of_the_seed() -> None:
 def test_a_greedy_row_needs_no_draw(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(sampler, "uniform", lambda *place: asked.append(place) or 0.5)
-    rows = [state([1], [3]), state([1], [3, 3], temperature=1.0, seed=9)]
-    draw(mx.zeros((2, 10)), rows)
+    rows = [sequence_of([1], [3]), sequence_of([1], [3, 3], temperature=1.0, seed=9)]
+    sample(mx.zeros((2, 10)), rows)
     assert asked == [(9, 2)]

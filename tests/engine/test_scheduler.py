@@ -23,10 +23,10 @@ from bessemer.engine.scheduler import share
 def test_half_for_the_oldest_the_rest_shortest_first(
     budget: int, pending: list[int], expected: list[int]
 ) -> None:
-    found = share(budget, pending)
-    assert sum(found) == min(budget, sum(pending))
-    assert found == expected
-    assert not pending or found[0] >= min(pending[0], -(-budget // 2))
+    out = share(budget, pending)
+    assert sum(out) == min(budget, sum(pending))
+    assert out == expected
+    assert not pending or out[0] >= min(pending[0], -(-budget // 2))
 
 
 def test_no_budget_is_left_while_somebody_waits() -> None:

@@ -11,7 +11,7 @@ from bessemer.engine.checkpoint.checkpoint import CheckpointError
 from bessemer.engine.memory import DoesNotFit
 from bessemer.engine.request import Event, Request, Sampling, Started, Token
 from bessemer.engine.runner import Runner
-from bessemer.engine.serving import Serving, load
+from bessemer.engine.serving import LoadedModel, load
 from bessemer.engine.settings import Settings
 from bessemer.kernels.metal.device import Options, Simulator, using
 from tests.architectures.parity import tiny
@@ -23,24 +23,24 @@ FILE = "tokenizer.json"
 GREEDY = Sampling(temperature=0)
 
 
-def serving(pool: int = 0, chunk: int = 64, directory: Path = GUIDE) -> Serving:
+def serving(pool: int = 0, chunk: int = 64, directory: Path = GUIDE) -> LoadedModel:
     settings = Settings(kv_cache=pool, max_batch=8, queue=64, chunk=chunk)
     return load(directory, settings, memory=10**10)
 
 
-def words(model: Serving, seed: int, count: int) -> list[int]:
+def words(model: LoadedModel, seed: int, count: int) -> list[int]:
     text = " ".join(f"{seed} models serve {n}" for n in range(count))
     return model.tokenizer.encode(text)[:count]
 
 
 def scores(events: Iterable[Event]) -> dict[int, list[tuple[int, float]]]:
     """Each request's tokens with their exact log probabilities."""
-    found: dict[int, list[tuple[int, float]]] = {}
+    out: dict[int, list[tuple[int, float]]] = {}
     for event in events:
         if isinstance(event, Token):
             entries = [(entry.token, entry.logprob) for entry in event.logprobs]
-            found.setdefault(event.request, []).extend(entries)
-    return found
+            out.setdefault(event.request, []).extend(entries)
+    return out
 
 
 def ask(number: int, tokens: list[int], count: int = 12) -> Request:
@@ -92,7 +92,7 @@ def test_preemption_is_bit_identical(cold: list[tuple[int, float]]) -> None:
     pages.engine.submit(ask(1, words(model, 1, 150)))
     events += pages.engine.run()
     assert scores(events)[1] == cold
-    assert {number: len(found) for number, found in scores(events).items()} == {
+    assert {number: len(out) for number, out in scores(events).items()} == {
         1: 12,
         **dict.fromkeys(range(2, 5), 100),
     }
@@ -138,7 +138,7 @@ def test_every_kind_of_cache_is_planned_and_served(name: str, said: str, tmp_pat
     asked = [ask(number, [5, 6, 7] * (10 + number)) for number in range(3)]
     for request in asked:
         model.engine.submit(request)
-    assert {n: len(found) for n, found in scores(model.engine.run()).items()} == {
+    assert {n: len(out) for n, out in scores(model.engine.run()).items()} == {
         0: 12,
         1: 12,
         2: 12,

@@ -1,4 +1,4 @@
-"""How a worker runs its model: the declarations agree with themselves, and travel whole."""
+"""The settings of a worker: the declarations agree with themselves, and travel whole."""
 
 from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 

@@ -12,7 +12,7 @@ PAGE, MOST = 4, 2
 
 
 class World:
-    """A pool and tails of token names; obeys turns as the runner and the kernels do."""
+    """A pool and tails of token names; obeys updates as the runner and the kernels do."""
 
     def __init__(self, window: int | None = None) -> None:
         self.window = window
@@ -25,30 +25,30 @@ class World:
         """rows: sequence, position of its token, table."""
         sequences, positions, tables = (list(part) for part in zip(*rows, strict=True))
         padded = [table + [0] * (12 - len(table)) for table in tables]
-        turn = self.tails.turn(sequences, positions, padded, decoding)
-        for move in turn.moves:
+        update = self.tails.update(sequences, positions, padded, decoding)
+        for move in update.moves:
             first = self.starts[move.row] + move.part * PAGE
             for offset in range(PAGE):
                 token = self.kept[move.row].get(first + offset)
                 self.pool[move.into, offset] = token or "garbage"
-        old = self.kept if turn.continued else []
-        self.kept, self.starts = [], list(turn.starts or ())
+        old = self.kept if update.continued else []
+        self.kept, self.starts = [], list(update.starts or ())
         for number, (sequence, position, table) in enumerate(rows):
             name = f"{sequence}.{position}"
-            if turn.starts is None:
+            if update.starts is None:
                 self.pool[table[position // PAGE], position % PAGE] = name
                 continue
-            start = turn.starts[number]
+            start = update.starts[number]
             assert start % PAGE == 0 and 0 <= position - start < MOST * PAGE
             tail = {
-                p: old[number][p] if turn.continued else self.pool[table[p // PAGE], p % PAGE]
+                p: old[number][p] if update.continued else self.pool[table[p // PAGE], p % PAGE]
                 for p in range(start, position)
             }
             self.kept.append(tail | {position: name})
             self.check(number, sequence, position, table)
 
     def check(self, number: int, sequence: int, position: int, table: list[int]) -> None:
-        """All that row `number` attends to is its own sequence, token by token."""
+        """Assert that all that row `number` attends to is its own sequence, token by token."""
         for p in range(
             0 if self.window is None else max(0, position + 1 - self.window), position + 1
         ):
@@ -73,7 +73,7 @@ def test_full_tails_are_emptied_together_and_seldom() -> None:
         tables = [
             [100 * row + i + 1 for i in range(p // PAGE + 1)] for row, p in enumerate(positions)
         ]
-        moves.append(tails.turn([1, 2, 3, 4], positions, tables, True).moves)
+        moves.append(tails.update([1, 2, 3, 4], positions, tables, True).moves)
     busy = [step for step, done in enumerate(moves) if done]
     assert all(b - a >= PAGE for a, b in itertools.pairwise(busy)) and len(busy) <= 8
 
@@ -81,29 +81,29 @@ def test_full_tails_are_emptied_together_and_seldom() -> None:
 def test_a_page_that_was_exchanged_for_a_shared_one_is_left_alone() -> None:
     tails = Tails(PAGE, MOST)
     for position in range(PAGE):
-        tails.turn([1], [position], [[5]], True)
-    tails.turn([1], [PAGE], [[6, 2]], True)  # page 5 was given back; another had the same tokens
-    assert tails.turn([9], [0], [[4]], True).moves == (Move(0, 1, 2),)
+        tails.update([1], [position], [[5]], True)
+    tails.update([1], [PAGE], [[6, 2]], True)  # page 5 was given back; another had the same tokens
+    assert tails.update([9], [0], [[4]], True).moves == (Move(0, 1, 2),)
     assert GONE == 0
 
 
 def test_nothing_but_decoding_leaves_no_tails() -> None:
     tails = Tails(PAGE, MOST)
-    assert tails.turn([1, 2], [0, 1], [[1], [2]], False).starts is None
-    assert tails.turn([1, 2], [1, 2], [[1], [2]], True).starts == (0, 0)
-    turn = tails.turn([1, 2], [2, 3], [[1], [2]], False)
-    assert turn.moves == (Move(0, 0, 1), Move(1, 0, 2)) and not turn.continued
+    assert tails.update([1, 2], [0, 1], [[1], [2]], False).starts is None
+    assert tails.update([1, 2], [1, 2], [[1], [2]], True).starts == (0, 0)
+    update = tails.update([1, 2], [2, 3], [[1], [2]], False)
+    assert update.moves == (Move(0, 0, 1), Move(1, 0, 2)) and not update.continued
 
 
 def test_a_page_that_a_window_left_is_kept_until_another_takes_it() -> None:
     tails = Tails(PAGE, MOST)
     for position in range(PAGE):
-        tails.turn([1, 2], [position, position], [[5], [6]], True)
-    left = tails.turn([1, 2], [PAGE, PAGE], [[0, 7], [0, 8]], True)
+        tails.update([1, 2], [position, position], [[5], [6]], True)
+    left = tails.update([1, 2], [PAGE, PAGE], [[0, 7], [0, 8]], True)
     assert left.moves == () and left.starts == (0, 0)
     for position in range(PAGE + 1, 2 * PAGE):
-        tails.turn([1, 2], [position, position], [[0, 7], [0, 8]], True)
-    full = tails.turn([1, 2], [2 * PAGE, 2 * PAGE], [[0, 7, 6], [0, 8, 9]], True)
+        tails.update([1, 2], [position, position], [[0, 7], [0, 8]], True)
+    full = tails.update([1, 2], [2 * PAGE, 2 * PAGE], [[0, 7, 6], [0, 8, 9]], True)
     assert full.moves[0] == Move(1, 0, 6)
     assert set(full.moves[1:]) == {Move(0, 0, 5), Move(0, 1, 7), Move(1, 1, 8)}
 

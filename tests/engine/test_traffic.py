@@ -37,11 +37,11 @@ ROOMS = {
 class Witness(PaperModel):
     """Signs what it writes with all tokens before it, and looks at the signatures it reads."""
 
-    def __init__(self, room: CacheSizes) -> None:
-        super().__init__(room)
+    def __init__(self, cache_sizes: CacheSizes) -> None:
+        super().__init__(cache_sizes)
         self.tokens_of: Callable[[int], Sequence[int]]
         self.signed = [np.zeros(len(pool), np.int64) for pool in self.pools]
-        self.signed_states = np.zeros(room.states + 1, np.int64)
+        self.signed_states = np.zeros(cache_sizes.states + 1, np.int64)
 
     def __call__(self, batch: Batch) -> mx.array:
         for source, into in batch.copies:
@@ -54,7 +54,7 @@ class Witness(PaperModel):
         return super().__call__(batch)
 
     def _look(self, batch: Batch, row: int, positions: np.ndarray, names: np.ndarray) -> None:
-        groups = zip(self.signed, batch.tables, self.room.windows, strict=True)
+        groups = zip(self.signed, batch.tables, self.sizes.windows, strict=True)
         for signed, tables, window in groups:
             into = slots(tables[row], positions)
             assert (into >= PAGE).all()
@@ -63,7 +63,7 @@ class Witness(PaperModel):
             seen = np.arange(first, positions[-1] + 1)
             assert (signed[slots(tables[row], seen)] == names[seen + 1]).all()
         runs = batch.step.runs
-        assert (runs is not None) == (self.room.states > 0)
+        assert (runs is not None) == (self.sizes.states > 0)
         if runs is not None:
             slot = runs.slots[row]
             assert slot and runs.fresh[row] == (positions[0] == 0)
@@ -76,16 +76,16 @@ def slots(table: np.ndarray, positions: np.ndarray) -> np.ndarray:
 
 
 def signatures(tokens: Sequence[int]) -> np.ndarray:
-    """Of the first 0, 1, 2, ... tokens."""
+    """Return the signatures of the first 0, 1, 2, ... tokens."""
     names = [0]
     for token in tokens:
         names.append(zlib.crc32(token.to_bytes(4, "little"), names[-1] + 1))
     return np.array(names)
 
 
-def made(room: CacheSizes, **limits: int) -> tuple[Engine, Witness]:
-    model = Witness(room)
-    door = Engine(model, Limits(context=CONTEXT, **limits), room, [END], text)
+def paper_engine(cache_sizes: CacheSizes, **limits: int) -> tuple[Engine, Witness]:
+    model = Witness(cache_sizes)
+    door = Engine(model, Limits(context=CONTEXT, **limits), cache_sizes, [END], text)
     model.tokens_of = lambda request: door._active[request].tokens
     return door, model
 
@@ -102,9 +102,9 @@ def nodes(door: Engine) -> Iterator[Node]:
 
 def check(door: Engine) -> None:
     """Every page and slot is free, the tree's or one sequence's, and counted right."""
-    pager, running, room = door.pager, door.scheduler.running, door.pager.sizes
+    pager, running, cache_sizes = door.pager, door.scheduler.running, door.pager.sizes
     tree = list(nodes(door))
-    for group, window in enumerate(room.windows):
+    for group, window in enumerate(cache_sizes.windows):
         readers = Counter[int]()
         private: list[int] = []
         for sequence in running:
@@ -127,30 +127,30 @@ def check(door: Engine) -> None:
         kept = [node for node in tree if node.pages[group]]
         assert len(kept) == len(shared)
         assert len({*private, *shared}) == len(private) + len(shared)
-        assert pager.pools[group].free + len(private) + len(shared) == room.pages[group]
+        assert pager.pools[group].free + len(private) + len(shared) == cache_sizes.pages[group]
     states = [node.state for node in tree if node.state]
-    live = [sequence.pages.state_slot for sequence in running] if room.states else []
+    live = [sequence.pages.state_slot for sequence in running] if cache_sizes.states else []
     assert all(live) and len({*live, *states}) == len(live) + len(states)
-    assert pager.pools[STATES].free + len(live) + len(states) == room.states
+    assert pager.pools[STATES].free + len(live) + len(states) == cache_sizes.states
     assert set(pager.tree._idle[STATES]) == set(states)
     guests = Counter(id(s.pages.path[-1]) for s in running if s.pages.path)
     for node in tree:
         assert node.guests == guests[id(node)]
         assert any(node.pages) or node.guests or node.children
-        assert None not in room.windows or node.pages[0]
+        assert None not in cache_sizes.windows or node.pages[0]
 
 
 class Traffic:
     """Requests for prompts that begin alike, now and then taken back."""
 
-    def __init__(self, room: CacheSizes, seed: int) -> None:
+    def __init__(self, cache_sizes: CacheSizes, seed: int) -> None:
         self.chance = random.Random(seed)
         chunk = self.chance.choice([5, 32, 48, 64])
-        self.door, self.model = made(room, batch=4, chunk=chunk)
+        self.door, self.model = paper_engine(cache_sizes, batch=4, chunk=chunk)
         self.number = 0
         self.expected: dict[int, list[int]] = {}
         self.events: list[Event] = []
-        self.room = room
+        self.cache_sizes = cache_sizes
 
     def words(self) -> list[int]:
         """One of two beginnings, or the one within the other's, and an ending."""
@@ -162,7 +162,7 @@ class Traffic:
         self.number += 1
         number, words, count = self.number, self.words(), self.chance.choice([1, 5, 80, 100])
         logprobs = {"prompt_logprobs": 0} if self.chance.random() < 0.1 else {}
-        self.expected[number] = greedy(words, count, self.room)
+        self.expected[number] = greedy(words, count, self.cache_sizes)
         self.door.submit(ask(number, words, count, **logprobs))
 
     def cancel(self) -> None:
@@ -193,9 +193,12 @@ class Traffic:
 def test_nothing_is_lost_shared_by_writers_or_read_too_late(kind: str, seed: int) -> None:
     traffic = Traffic(ROOMS[kind], seed)
     traffic.run(150)
-    found = answers(event for event in traffic.events)
-    assert {number: found[number] for number in traffic.expected} == traffic.expected
+    out = answers(event for event in traffic.events)
+    assert {number: out[number] for number in traffic.expected} == traffic.expected
     pager = traffic.door.pager
     clear(pager)
     assert not list(nodes(traffic.door)) and not pager.tree._roots
-    assert [pool.free for pool in pager.pools] == [*traffic.room.pages, traffic.room.states]
+    assert [pool.free for pool in pager.pools] == [
+        *traffic.cache_sizes.pages,
+        traffic.cache_sizes.states,
+    ]

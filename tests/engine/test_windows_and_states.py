@@ -1,16 +1,13 @@
 """Caches beside full attention's: what is found again, what is given back, what is computed."""
 
-import random
-
 import pytest
 
 from bessemer.architectures.config import Rope
 from bessemer.engine.cache_sizes import CacheSizes, first_seen, max_held
 from bessemer.engine.engine import Engine
+from bessemer.engine.max_len import max_len_of, rope_key
 from bessemer.engine.prefix_cache import STATES as STATE_GROUP
-from bessemer.engine.reach import reach_class, reach_of
 from bessemer.engine.request import Event, Started, Token
-from bessemer.engine.runner import together
 from bessemer.engine.scheduler import Limits
 from bessemer.kernels.attention.pages import PAGE
 
@@ -20,8 +17,8 @@ STATES = CacheSizes((), (), 20)
 HYBRID = CacheSizes((None,), (200,), 20)
 
 
-def found(events: list[Event]) -> list[int]:
-    """Of each request, in the order of their admission, the tokens found in the cache."""
+def cached(events: list[Event]) -> list[int]:
+    """Return each request's tokens found in the cache, in the order of their admission."""
     return [event.cached for event in events if isinstance(event, Started)]
 
 
@@ -36,7 +33,7 @@ def test_the_first_page_that_a_token_sees(window: int) -> None:
 
 
 def test_a_window_needs_few_pages_however_long_the_sequence() -> None:
-    door, _ = engine(room=CacheSizes((64,), (5,)), context=2000, chunk=48)
+    door, _ = engine(sizes=CacheSizes((64,), (5,)), context=2000, chunk=48)
     door.submit(ask(1, prompt(1, 1200), 300))
     door.submit(ask(2, prompt(2, 900), 100))
     expected = {
@@ -47,8 +44,8 @@ def test_a_window_needs_few_pages_however_long_the_sequence() -> None:
 
 
 def test_a_window_is_found_again_where_all_of_it_is_there() -> None:
-    room = CacheSizes((None, 64), (60, 20))
-    door, _ = engine(room=room, context=1000)
+    sizes = CacheSizes((None, 64), (60, 20))
+    door, _ = engine(sizes=sizes, context=1000)
     words = prompt(1, 320)
     door.submit(ask(1, words, 2))
     first = list(door.run())
@@ -56,14 +53,14 @@ def test_a_window_is_found_again_where_all_of_it_is_there() -> None:
     door.submit(ask(2, more, 3))
     door.submit(ask(3, words[:96], 3))  # of the pages before, windows went to nobody
     events = [*first, *door.run()]
-    assert found(events) == [0, 320, 0]
-    assert answers(events)[2] == greedy(more, 3, room)
+    assert cached(events) == [0, 320, 0]
+    assert answers(events)[2] == greedy(more, 3, sizes)
 
 
-@pytest.mark.parametrize("room", [STATES, HYBRID], ids=["states", "hybrid"])
+@pytest.mark.parametrize("sizes", [STATES, HYBRID], ids=["states", "hybrid"])
 @pytest.mark.parametrize("length", [50, 64, 65, 100])
-def test_a_prompt_and_what_follows_it_are_found(room: CacheSizes, length: int) -> None:
-    door, _ = engine(room=room, context=1000)
+def test_a_prompt_and_what_follows_it_are_found(sizes: CacheSizes, length: int) -> None:
+    door, _ = engine(sizes=sizes, context=1000)
     words = prompt(1, length)
     asked = [words, [*words, *prompt(2, 40)], words]
     events: list[Event] = []
@@ -71,26 +68,26 @@ def test_a_prompt_and_what_follows_it_are_found(room: CacheSizes, length: int) -
         door.submit(ask(number, each, 2))
         events += door.run()
     last = (length - 1) // PAGE * PAGE
-    assert found(events) == [0, length // PAGE * PAGE, last]
-    assert answers(events) == {n: greedy(each, 2, room) for n, each in enumerate(asked)}
+    assert cached(events) == [0, length // PAGE * PAGE, last]
+    assert answers(events) == {n: greedy(each, 2, sizes) for n, each in enumerate(asked)}
 
 
-@pytest.mark.parametrize("room", [STATES, HYBRID], ids=["states", "hybrid"])
-def test_a_long_prompt_leaves_states_on_the_way(room: CacheSizes) -> None:
-    door, model = engine(room=room, context=3000, chunk=250)
+@pytest.mark.parametrize("sizes", [STATES, HYBRID], ids=["states", "hybrid"])
+def test_a_long_prompt_leaves_states_on_the_way(sizes: CacheSizes) -> None:
+    door, model = engine(sizes=sizes, context=3000, chunk=250)
     words = prompt(1, 2000)
     events: list[Event] = []
     for number, length in enumerate((2000, 1200, 520)):
         door.submit(ask(number, [*words[:length], *prompt(9, 50)], 1))
         events += door.run()
     # Chunks of 250 end at pages: states are of 672, 1344, 2016 and 2048 tokens; then 1248; 544.
-    assert found(events) == [0, 672, 0]
+    assert cached(events) == [0, 672, 0]
     assert door.pager.pools[STATE_GROUP].free == 20 - 6
     assert max(model.steps) <= 250
 
 
 def test_an_answer_keeps_its_last_state_alone_but_for_those_that_were_found() -> None:
-    door, _ = engine(room=STATES, context=1000)
+    door, _ = engine(sizes=STATES, context=1000)
     words = prompt(1, 40)
     answer = greedy(words, 200, STATES)
     door.submit(ask(1, words, 200))
@@ -102,68 +99,52 @@ def test_an_answer_keeps_its_last_state_alone_but_for_those_that_were_found() ->
     assert states == 2
     door.submit(ask(2, [*words, *answer[:60], 5], 1))  # begins with the state of the third page
     events = list(door.run())
-    assert found(events) == [96] and answers(events)[2] == greedy(
+    assert cached(events) == [96] and answers(events)[2] == greedy(
         [*words, *answer[:60], 5], 1, STATES
     )
     assert 20 - door.pager.pools[STATE_GROUP].free == 3
     door.submit(ask(3, [*words, *answer], 1))
-    assert found(list(door.run())) == [(40 + 200 - 1) // PAGE * PAGE]
+    assert cached(list(door.run())) == [(40 + 200 - 1) // PAGE * PAGE]
 
 
-@pytest.mark.parametrize("room", [STATES, HYBRID], ids=["states", "hybrid"])
-def test_answers_to_one_prompt_share_its_prefill(room: CacheSizes) -> None:
-    door, model = engine(room=room, context=1000, chunk=64)
+@pytest.mark.parametrize("sizes", [STATES, HYBRID], ids=["states", "hybrid"])
+def test_answers_to_one_prompt_share_its_prefill(sizes: CacheSizes) -> None:
+    door, model = engine(sizes=sizes, context=1000, chunk=64)
     words = prompt(1, 200)
     for number in range(4):
         door.submit(ask(number, words, 3))
-    assert answers(door.run()) == dict.fromkeys(range(4), greedy(words, 3, room))
+    assert answers(door.run()) == dict.fromkeys(range(4), greedy(words, 3, sizes))
     assert model.computed <= 200 + 3 * (200 % PAGE) + 4 * 3
 
 
 def test_who_shares_a_beginning_alone_waits_for_its_state() -> None:
-    door, _ = engine(room=STATES, context=6000, chunk=256)
+    door, _ = engine(sizes=STATES, context=6000, chunk=256)
     words = prompt(1, 2000)
     for number in range(3):
         door.submit(ask(number, [*words, *prompt(10 + number, 30)], 2))
     events = list(door.run())
-    assert found(events) == [0, 1536, 1536]  # states come every 512 tokens
+    assert cached(events) == [0, 1536, 1536]  # states come every 512 tokens
     assert answers(events) == {
         n: greedy([*words, *prompt(10 + n, 30)], 2, STATES) for n in range(3)
     }
 
 
 def test_nobody_waits_for_a_state_that_is_lost() -> None:
-    door, _ = engine(room=STATES, context=1000, chunk=96)
+    door, _ = engine(sizes=STATES, context=1000, chunk=96)
     door.submit(ask(1, prompt(1, 100), 2))
     door.step()
     assert door.pager.tree.evict(STATE_GROUP)
     door.submit(ask(2, prompt(1, 100), 2))
-    assert found(door.step()) == [0]
+    assert cached(door.step()) == [0]
 
 
 def test_with_slots_for_running_sequences_alone_nothing_is_kept_and_all_is_right() -> None:
-    room = CacheSizes((), (), 2)
-    door, _ = engine(room=room, context=1000)
+    sizes = CacheSizes((), (), 2)
+    door, _ = engine(sizes=sizes, context=1000)
     for number in range(5):
         door.submit(ask(number, prompt(number % 2, 70), 40))
-    assert answers(door.run()) == {n: greedy(prompt(n % 2, 70), 40, room) for n in range(5)}
+    assert answers(door.run()) == {n: greedy(prompt(n % 2, 70), 40, sizes) for n in range(5)}
     assert door.pager.states_free == 2
-
-
-def test_copies_that_depend_on_one_another_are_made_in_turn() -> None:
-    assert together([(1, 2), (3, 1), (4, 5)]) == [([1, 3, 4], [2, 1, 5])]
-    assert together([(1, 2), (2, 3), (4, 3)]) == [([1], [2]), ([2], [3]), ([4], [3])]
-    chance = random.Random(1)
-    for _ in range(300):
-        copies = [(chance.randrange(5), chance.randrange(5)) for _ in range(chance.randrange(9))]
-        one, batched = list(range(5)), list(range(5))
-        for source, into in copies:
-            one[into] = one[source]
-        for sources, targets in together(copies):
-            read = [batched[source] for source in sources]
-            for value, into in zip(read, targets, strict=True):
-                batched[into] = value
-        assert one == batched
 
 
 LONG = Rope(64, kind="longrope", original_context=100, context=1000)
@@ -171,10 +152,12 @@ DYNAMIC = Rope(64, kind="dynamic", context=100)
 
 
 def test_sequences_share_keys_where_ropes_turn_them_alike() -> None:
-    assert [reach_class([LONG], reach) for reach in (1, 100, 101, 900)] == ["", "", "long", "long"]
-    assert [reach_class([DYNAMIC], r) for r in (1, 100, 101, 900)] == ["", "", "101", "900"]
-    assert reach_class([Rope(64), Rope(64, kind="yarn")], 10**6) == ""
-    assert reach_of(ask(1, [5] * 30, 50), 100) == 80 and reach_of(ask(1, [5] * 30, 90), 100) == 100
+    assert [rope_key([LONG], reach) for reach in (1, 100, 101, 900)] == ["", "", "long", "long"]
+    assert [rope_key([DYNAMIC], r) for r in (1, 100, 101, 900)] == ["", "", "101", "900"]
+    assert rope_key([Rope(64), Rope(64, kind="yarn")], 10**6) == ""
+    assert (
+        max_len_of(ask(1, [5] * 30, 50), 100) == 80 and max_len_of(ask(1, [5] * 30, 90), 100) == 100
+    )
 
 
 @pytest.mark.parametrize(
@@ -182,21 +165,21 @@ def test_sequences_share_keys_where_ropes_turn_them_alike() -> None:
     [(LONG, [0, 64, 0, 64]), (DYNAMIC, [0, 64, 0, 0]), (Rope(64), [0, 64, 64, 64])],
 )
 def test_a_prefix_is_not_found_where_its_rope_differs(rope: Rope, expected: list[int]) -> None:
-    room = CacheSizes((None,), (64,))
+    sizes = CacheSizes((None,), (64,))
     reaches: list[list[int] | None] = []
-    model = PaperModel(room)
+    model = PaperModel(sizes)
 
     def forward(batch):  # type: ignore[no-untyped-def]
         reached = batch.step.max_lens
         reaches.append(None if reached is None else sorted(set(reached.tolist())))
         return model(batch)
 
-    door = Engine(forward, Limits(400), room, [END], text, [rope])
+    door = Engine(forward, Limits(400), sizes, [END], text, [rope])
     events: list[Event] = []
     for number, count in enumerate((5, 6, 60, 70)):
         door.submit(ask(number, prompt(1, 70), count))
         events += door.run()
-    assert found(events) == expected
+    assert cached(events) == expected
     assert all(isinstance(event, Started | Token) for event in events)
     seen = [reach for reach in reaches if reach is not None]
     assert {reach for each in seen for reach in each} == (

@@ -24,9 +24,9 @@ from bessemer.engine.wire import (
     VERSION,
     Cancel,
     Configure,
-    Failed,
+    LoadFailed,
     Ready,
-    Step,
+    StepResult,
     Submit,
     WireError,
     server_channel,
@@ -52,8 +52,8 @@ TO_WORKER = [
 ]
 TO_SERVER = [
     Ready(VERSION, Plan(1, 2, 3, 4, 5, 6), "llama", Sampling()),
-    Failed("no"),
-    Step(
+    LoadFailed("no"),
+    StepResult(
         [
             Started(1, 64),
             Token(1, [5], "stop", "END", 0, [TokenLogprobs(5, -0.5, [(5, -0.5)])]),
@@ -63,7 +63,7 @@ TO_SERVER = [
         ],
         StepReport(1e-5, 0.25, 1e-4, 300, 64, 256, 900, 1000, 3, 8, 2**40),
     ),
-    Step([], StepReport()),
+    StepResult([], StepReport()),
 ]
 
 

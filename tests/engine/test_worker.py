@@ -19,9 +19,9 @@ from bessemer.engine.wire import (
     VERSION,
     Cancel,
     Configure,
-    Failed,
+    LoadFailed,
     Ready,
-    Step,
+    StepResult,
     Submit,
     server_channel,
 )
@@ -29,7 +29,7 @@ from bessemer.kernels.cpu import library
 from bessemer.kernels.simulator import compiler
 from bessemer.kernels.simulator.options import SimulatorError
 
-from .tiny_sentence import EMBEDDERS, RERANKERS
+from .tiny_embedders import EMBEDDERS, RERANKERS
 
 GUIDE = Path(__file__).parents[2] / "engine" / "guide"
 SETTINGS = Settings(threads=1, max_batch=8, queue=2, chunk=64)
@@ -57,7 +57,7 @@ class Server:
     def events(self) -> Iterator[Any]:
         while True:
             message = self.receive()
-            assert isinstance(message, Step)
+            assert isinstance(message, StepResult)
             yield from message.events
 
 
@@ -164,7 +164,7 @@ def test_what_cannot_be_loaded_is_said_and_ends_it(tmp_path: Path) -> None:
     for wrong in (configure(tmp_path), configure(version=VERSION + 1)):
         with worker() as server:
             server.send(wrong)
-            assert isinstance(server.receive(), Failed)
+            assert isinstance(server.receive(), LoadFailed)
             assert server.process.wait(20) == 1
 
 
@@ -176,15 +176,15 @@ def test_an_embedding_model_answers_refuses_and_goes_on(tmp_path: Path) -> None:
         events = server.events()
         server.send(Submit([Embed(id=1, inputs=["the " * 30]), ask(2, 3)]))
         server.send(Submit([Embed(id=3, inputs=["the cat", [5, 6]])]))
-        found = {event.request: event for event in (next(events) for _ in range(3))}
-        assert isinstance(found[1], Refused) and found[1].code == "context_length_exceeded"
-        assert isinstance(found[2], Refused) and found[2].code == "unsupported_model"
-        assert isinstance(found[3], Embedded) and len(found[3].vectors) == 2 * 48 * 4
+        out = {event.request: event for event in (next(events) for _ in range(3))}
+        assert isinstance(out[1], Refused) and out[1].code == "context_length_exceeded"
+        assert isinstance(out[2], Refused) and out[2].code == "unsupported_model"
+        assert isinstance(out[3], Embedded) and len(out[3].vectors) == 2 * 48 * 4
         server.send(Submit([Embed(id=4, inputs=["the cat"] * 5000)]))
         server.send(Cancel([4]))
         server.send(Submit([Embed(id=5, inputs=["the cat", [5, 6]])]))
         again = next(event for event in events if event.request == 5)
-        assert again.vectors == found[3].vectors
+        assert again.vectors == out[3].vectors
 
 
 def test_a_reranking_model_answers(tmp_path: Path) -> None:
@@ -201,11 +201,11 @@ def test_an_embedding_model_that_does_not_fit_is_refused(tmp_path: Path) -> None
     with worker() as server:
         server.send(small)
         failed = server.receive()
-        assert isinstance(failed, Failed) and "it was given 1 KB" in failed.message
+        assert isinstance(failed, LoadFailed) and "it was given 1 KB" in failed.message
 
 
 class Listener:
-    """Stands for a link: one message in, what is sent is kept."""
+    """Stands for a channel: one message in, what is sent is kept."""
 
     def __init__(self, message: Configure) -> None:
         self._message = message
@@ -224,9 +224,9 @@ def test_the_simulator_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyP
         raise SimulatorError("no clang; pip install 'bessemer[simulator]'")
 
     monkeypatch.setattr(compiler, "require", missing)
-    link: Any = Listener(structs.replace(configure(), settings=Settings(metal="simulator")))
-    assert module.start(link) is None
-    assert link.sent == [Failed("no clang; pip install 'bessemer[simulator]'")]
+    channel: Any = Listener(structs.replace(configure(), settings=Settings(metal="simulator")))
+    assert module.start(channel) is None
+    assert channel.sent == [LoadFailed("no clang; pip install 'bessemer[simulator]'")]
 
 
 @pytest.mark.skipif(sys.platform != "linux" or not library.compiled(), reason="no C kernels to see")

@@ -16,7 +16,7 @@ from tokenizers.processors import TemplateProcessing
 
 from tests.architectures.tiny import Floats, Tiny, tensor, tensors
 
-from .tiny_sentence import (
+from .tiny_embedders import (
     DENSE,
     GOLDEN,
     IDENTITY,
@@ -127,19 +127,19 @@ class Decoder:
 
 
 def tokenizer(around: str) -> Tokenizer:
-    """Of bytes, with a few words and special tokens."""
+    """Build a tokenizer of bytes, with a few words and special tokens."""
     alphabet = sorted(ByteLevel.alphabet())
     words = [*alphabet, *(a + b for a, b in MERGES)]
-    made = Tokenizer(BPE({w: i for i, w in enumerate(words)}, list(MERGES)))
-    made.add_special_tokens(list(SPECIAL))
-    made.pre_tokenizer = ByteLevel(add_prefix_space=False)
-    made.decoder = Bytes()
-    made.post_processor = TemplateProcessing(
+    loaded = Tokenizer(BPE({w: i for i, w in enumerate(words)}, list(MERGES)))
+    loaded.add_special_tokens(list(SPECIAL))
+    loaded.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    loaded.decoder = Bytes()
+    loaded.post_processor = TemplateProcessing(
         single=around,
         pair=f"{around} $B:1",
-        special_tokens=[(t, made.token_to_id(t)) for t in SPECIAL],
+        special_tokens=[(t, loaded.token_to_id(t)) for t in SPECIAL],
     )
-    return made
+    return loaded
 
 
 def pooled(**pooling: Any) -> dict[str, Any]:
@@ -314,5 +314,5 @@ RERANKERS = {
 
 
 def expected(name: str) -> Floats:
-    with np.load(GOLDEN / "sentence_decoders.npz") as found:
-        return np.asarray(found[name], np.float32)
+    with np.load(GOLDEN / "embedding_decoders.npz") as out:
+        return np.asarray(out[name], np.float32)

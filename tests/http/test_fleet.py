@@ -15,7 +15,7 @@ import pytest
 
 from bessemer.engine.memory import Plan
 from bessemer.engine.request import Sampling, StepReport
-from bessemer.engine.wire import VERSION, Ready, Step
+from bessemer.engine.wire import VERSION, Ready, StepResult
 from bessemer.http.fleet import Worker
 from bessemer.http.log import Log
 from tests.http.running import Server, eventually, guide_copy, serving
@@ -139,7 +139,7 @@ def test_the_last_steps_report_is_the_running_workers() -> None:
         worker._receive(ready)
         assert worker.report is None
         for report in (StepReport(rows=9, waiting=3), StepReport(rows=1, waiting=2)):
-            worker._receive(Step([], report))
+            worker._receive(StepResult([], report))
             assert worker.report == report
         worker._receive(ready)  # of the next process
         assert worker.report is None

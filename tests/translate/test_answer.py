@@ -15,7 +15,7 @@ from bessemer.engine.request import (
     Token,
     TokenLogprobs,
 )
-from bessemer.engine.tokenizer import Tokenizer, load
+from bessemer.engine.tokenizer import Tokenizer, load_tokenizer
 from bessemer.http.hub import BUILT_IN
 from bessemer.translate.answer import AnswerStream, Bounds
 from bessemer.translate.chat import (
@@ -36,7 +36,7 @@ from bessemer.translate.parsers.formats import choose
 from bessemer.translate.renderer import Renderer
 from bessemer.translate.template import ChatTemplate, pick
 
-TOKENIZER: Tokenizer = load(BUILT_IN)
+TOKENIZER: Tokenizer = load_tokenizer(BUILT_IN)
 SOURCE = pick(TOKENIZER.chat_template or "")
 TEMPLATE = ChatTemplate(SOURCE, special_tokens=TOKENIZER.special_tokens)
 RENDERER = Renderer(TOKENIZER, TEMPLATE, choose(SOURCE or "", ()))

@@ -32,11 +32,11 @@ def refusal(path: Path) -> str:
 
 def test_headers(path: Path, sharded: Path) -> None:
     for directory in (path, sharded):
-        found = open_checkpoint(directory)
-        assert found.config == CONFIG
-        assert found.tensors.keys() == tiny(NAME).tensors.keys()
-        assert found.tensors["lm_head.weight"].shape == (80, 64)
-        assert found.tensors["lm_head.weight"].dtype == "F32"
+        out = open_checkpoint(directory)
+        assert out.config == CONFIG
+        assert out.tensors.keys() == tiny(NAME).tensors.keys()
+        assert out.tensors["lm_head.weight"].shape == (80, 64)
+        assert out.tensors["lm_head.weight"].dtype == "F32"
 
 
 def test_no_directory(tmp_path: Path) -> None:
@@ -63,8 +63,8 @@ def test_a_config_that_is_no_object(path: Path) -> None:
 
 @pytest.mark.parametrize("kept", [0, 4, 8, 100, 5000, -1])
 def test_a_truncated_file(kept: int, path: Path) -> None:
-    whole = (path / SINGLE).read_bytes()
-    (path / SINGLE).write_bytes(whole[:kept])
+    full = (path / SINGLE).read_bytes()
+    (path / SINGLE).write_bytes(full[:kept])
     assert f"{SINGLE} is damaged" in refusal(path)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.architectures.parity import tiny
 
-from .. import tiny_decoders, tiny_sentence
+from .. import tiny_decoders, tiny_embedders
 from ..test_serving import worded
 
 # Python says of each file that it opens. What libraries in other languages open is counted where we
@@ -23,7 +23,7 @@ from collections import Counter
 import mlx.core as mx
 from bessemer.engine import serving, tokenizer, worker
 from bessemer.engine.checkpoint import checkpoint
-from bessemer.engine.embedding import model as embed
+import bessemer.engine.embedding.model
 from bessemer.engine.settings import Settings
 from bessemer.engine.wire import VERSION, Configure
 
@@ -37,10 +37,10 @@ def count(how, path):
         counts[f"{how} {os.path.relpath(path, directory)}"] += 1
 
 
-def counted(how, function, path=lambda given: given):
-    def call(given, *rest, **named):
-        count(how, path(given))
-        return function(given, *rest, **named)
+def counted(how, function, path=lambda first: first):
+    def call(first, *rest, **keywords):
+        count(how, path(first))
+        return function(first, *rest, **keywords)
     return call
 
 
@@ -50,11 +50,15 @@ def heard(event, arguments):
             count("open", arguments[0])
 
 
-class Encoding:
-    from_file = staticmethod(counted("tokenizer", tokenizer.Encoding.from_file))
+class Tokenizer:
+    from_file = staticmethod(counted("tokenizer", tokenizer.tokenizers.Tokenizer.from_file))
 
 
-class Link:
+class Library:
+    Tokenizer = Tokenizer
+
+
+class Channel:
     def receive(self, wait):
         return [Configure(VERSION, directory, 10**9, Settings(max_batch=4, threads=1))]
 
@@ -67,11 +71,11 @@ class Link:
 
 checkpoint.safe_open = counted("header", checkpoint.safe_open)
 mx.load = counted("tensors", mx.load)
-tokenizer.Encoding = Encoding
-for module in (embed, serving):
-    module.named = counted("named", module.named, lambda found: found.path)
+tokenizer.tokenizers = Library
+for module in (bessemer.engine.embedding.model, serving):
+    module.rename_tensors = counted("renamed", module.rename_tensors, lambda each: each.path)
 sys.addaudithook(heard)
-assert worker.start(Link()) is not None
+assert worker.start(Channel()) is not None
 print(json.dumps(counts))
 sys.stdout.flush()
 os._exit(0)
@@ -89,8 +93,8 @@ def guide(path: Path) -> Path:
     return Path(shutil.copytree(source, path, dirs_exist_ok=True))
 
 
-EMBEDDERS = tiny_sentence.EMBEDDERS | tiny_decoders.EMBEDDERS
-RERANKERS = tiny_sentence.RERANKERS | tiny_decoders.RERANKERS
+EMBEDDERS = tiny_embedders.EMBEDDERS | tiny_decoders.EMBEDDERS
+RERANKERS = tiny_embedders.RERANKERS | tiny_decoders.RERANKERS
 # With some of the files that have to be read.
 CASES: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a decoder": (guide, "config.json generation_config.json tokenizer_config.json"),
@@ -129,9 +133,9 @@ def test_each_file_is_read_once(case: str, tmp_path: Path) -> None:
     counts: dict[str, int] = json.loads(ran.stdout)
     assert set(counts.values()) == {1}, counts
     files = sorted(str(file.relative_to(path)) for file in path.rglob("*.safetensors"))
-    backbone = next(name for name in counts if name.startswith("named"))
+    backbone = next(name for name in counts if name.startswith("renamed"))
     library = {f"{how} {file}" for how in ("header", "tensors") for file in files}
-    folder = backbone.removeprefix("named ")
+    folder = backbone.removeprefix("renamed ")
     tokens = "tokenizer.json" if folder == "." else f"{folder}/tokenizer.json"
     opened = {f"open {file}" for file in read.split()}
     assert counts.keys() >= opened | library | {f"tokenizer {tokens}"}

@@ -16,8 +16,7 @@ import pytest
 
 from bessemer.architectures.registry import FAMILIES
 from bessemer.engine.checkpoint.checkpoint import INDEX, CheckpointError, open_checkpoint
-from bessemer.engine.checkpoint.quantize import Recipe, main, quantize
-from bessemer.engine.checkpoint.shards import Shards
+from bessemer.engine.checkpoint.quantize import QuantRecipe, main, quantize
 from bessemer.engine.checkpoint.weights import Reading
 from bessemer.engine.model import load
 from tests.architectures.parity import tiny
@@ -27,7 +26,7 @@ from tests.engine.test_model import BFLOAT16, large
 
 from ..quantized import CASES, GOLDEN, ROWS, Case
 
-FOUR, EIGHT = Recipe.of(32, 4), Recipe.of(128, 8)
+FOUR, EIGHT = QuantRecipe.of(32, 4), QuantRecipe.of(128, 8)
 # mlx_lm has no such families; what becomes of them is for us alone.
 OURS = {"gemma3n_text": Case("gemma3n_odd_biased"), "ministral": Case("mistral_ministral_by_layer")}
 ALL = CASES | OURS
@@ -49,7 +48,7 @@ def written(path: Path) -> dict[str, Any]:
 def test_logits_are_those_of_mlx_lm_from_the_same_files(name: str, tmp_path: Path) -> None:
     case = CASES[name]
     source, into = case.tiny().write(tmp_path / "source"), tmp_path / "into"
-    size = quantize(source, into, Recipe.of(*case.recipe))
+    size = quantize(source, into, QuantRecipe.of(*case.recipe))
     with np.load(GOLDEN) as file:
         assert np.abs(logits(into)[ROWS] - file[name]).max() <= 2e-4
     tensors = open_checkpoint(into).tensors.values()
@@ -78,7 +77,9 @@ def test_logits_are_about_the_source_s(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.recipe[-1]])
 def test_a_mixed_recipe_chooses_as_mlx_lm_does(name: str, tmp_path: Path) -> None:
     case = CASES[name]
-    quantize(case.tiny().write(tmp_path / "source"), tmp_path / "into", Recipe.of(*case.recipe))
+    quantize(
+        case.tiny().write(tmp_path / "source"), tmp_path / "into", QuantRecipe.of(*case.recipe)
+    )
     with np.load(GOLDEN) as file:
         expected: dict[str, int] = json.loads(str(file[f"{name} bits"]))
     how = written(tmp_path / "into")["quantization"]
@@ -127,11 +128,11 @@ def test_matrices_that_stay(name: str, dense: str, tmp_path: Path) -> None:
 
 def test_what_the_model_has_no_use_for_is_left_out(tmp_path: Path) -> None:
     found = tiny("gemma3_with_images")
-    none, whole = np.ones((64, 64), np.float32), np.ones((8,), np.float32)
+    none, complete = np.ones((64, 64), np.float32), np.ones((8,), np.float32)
     more = {
         "lm_head.weight": np.ones((80, 64), np.float32),
         "model.vision_tower.layers.0.weight": none,
-        "language_model.model.layers.0.self_attn.rotary_emb.inv_freq": whole,
+        "language_model.model.layers.0.self_attn.rotary_emb.inv_freq": complete,
     }
     source = Tiny(found.config, found.tensors | more).write(tmp_path / "source")
     quantize(source, tmp_path / "into", FOUR)
@@ -141,9 +142,9 @@ def test_what_the_model_has_no_use_for_is_left_out(tmp_path: Path) -> None:
 
 
 def test_rows_that_are_no_whole_number_of_groups_stay(tmp_path: Path) -> None:
-    """Of nvfp4, whose groups have 16, MLX and we want two."""
+    """A row has two groups of nvfp4 at least, of 16 each: MLX and we ask for that."""
     source = tiny("llama_mqa_linear_biased_tied").write(tmp_path / "source")
-    quantize(source, tmp_path / "into", Recipe.of(16, 4, "nvfp4"))
+    quantize(source, tmp_path / "into", QuantRecipe.of(16, 4, "nvfp4"))
     tensors = open_checkpoint(tmp_path / "into").tensors
     assert tensors["model.layers.0.self_attn.q_proj.weight"].shape == (48, 48)
     assert "model.layers.0.mlp.down_proj.scales" in tensors
@@ -157,7 +158,7 @@ def test_a_text_model_has_the_name_that_mlx_lm_knows(tmp_path: Path) -> None:
 
 def test_granite_s_small_numbers_have_8_bits_in_floating_modes(tmp_path: Path) -> None:
     source = tiny("granite_multiplied").write(tmp_path / "source")
-    quantize(source, tmp_path / "into", Recipe.of(16, 4, "nvfp4"))
+    quantize(source, tmp_path / "into", QuantRecipe.of(16, 4, "nvfp4"))
     how = written(tmp_path / "into")["quantization"]
     eight = {"group_size": 64, "bits": 8, "mode": "affine"}
     assert how["lm_head"] == how["model.layers.0.self_attn.o_proj"] == eight
@@ -174,16 +175,6 @@ def test_shards_have_an_index(tmp_path: Path) -> None:
     assert (logits(tmp_path / "one") == logits(tmp_path / "many")).all()
 
 
-def test_a_shard_holds_what_fits(tmp_path: Path) -> None:
-    shards = Shards(tmp_path, limit=100)
-    for i, count in enumerate((10, 15, 1, 40, 5, 5)):
-        shards.add(f"x{i}", mx.zeros((count,), mx.float32))
-    shards.finish()
-    places = json.loads((tmp_path / INDEX).read_text())["weight_map"]
-    assert [places[f"x{i}"][6:11] for i in range(6)] == [f"0000{n}" for n in (1, 1, 2, 3, 4, 4)]
-    assert shards.bytes == 4 * 76
-
-
 def test_files_of_the_model_go_along(tmp_path: Path) -> None:
     source = tiny("llama_llama3").write(tmp_path / "source")
     for name in ("tokenizer.json", "chat_template.jinja", "generation_config.json"):
@@ -193,8 +184,8 @@ def test_files_of_the_model_go_along(tmp_path: Path) -> None:
     assert {"tokenizer.json", "chat_template.jinja", "generation_config.json"} <= found
 
 
-def refusal(source: Path, into: Path, recipe: Recipe = FOUR) -> str:
-    """Of which nothing is left but the source."""
+def refusal(source: Path, into: Path, recipe: QuantRecipe = FOUR) -> str:
+    """Return the refusal, after which nothing is left but the source."""
     before = sorted(into.parent.iterdir()) if into.parent.exists() else None
     with pytest.raises(CheckpointError) as caught:
         quantize(source, into, recipe)
@@ -210,7 +201,7 @@ def test_refusals(tmp_path: Path) -> None:
     (tmp_path / "again.part").mkdir()
     assert "again.part exists already" in refusal(source, tmp_path / "again")
     plain = tiny("starcoder2_window_tied").write(tmp_path / "plain")
-    mixed = Recipe.of(32, 4, mixed="mixed_3_6")
+    mixed = QuantRecipe.of(32, 4, mixed="mixed_3_6")
     assert "of which starcoder2 has none" in refusal(plain, tmp_path / "x", mixed)
 
 
@@ -323,7 +314,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from bessemer.engine.checkpoint.quantize import Recipe, quantize
+from bessemer.engine.checkpoint.quantize import QuantRecipe, quantize
 from bessemer.engine.checkpoint.weights import Reading
 
 
@@ -334,7 +325,7 @@ def peak():
 
 mx.eval(mx.quantize(mx.ones((64, 64))))
 before = peak()
-size = quantize(Path(sys.argv[1]), Path(sys.argv[2]), Recipe.of(64, 4), limit=20_000_000)
+size = quantize(Path(sys.argv[1]), Path(sys.argv[2]), QuantRecipe.of(64, 4), limit=20_000_000)
 print(before, peak(), size)
 """
 

@@ -43,18 +43,18 @@ def test_quantized_grid(bits: int, group: int, dtype: mx.Dtype, tmp_path: Path) 
     words = random.randint(0, 2**32, (24, 256 * bits // 32), dtype=np.uint32)
     scales, biases = (mx.array(random.randn(24, 256 // group)).astype(dtype) for _ in range(2))
     path = write(tmp_path, {"m.weight": mx.array(words), "m.scales": scales, "m.biases": biases})
-    found = weights(path, Quantization(Stored(group, bits))).matrix("m", 24, 256)
-    assert isinstance(found, Quantized)
-    assert (found.scales.dtype, found.group, found.bits) == (dtype, group, bits)
+    out = weights(path, Quantization(Stored(group, bits))).matrix("m", 24, 256)
+    assert isinstance(out, Quantized)
+    assert (out.scales.dtype, out.group, out.bits) == (dtype, group, bits)
     stream = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")
     integers = stream.reshape(24, 256, bits) @ (1 << np.arange(bits))
     wide = [
         np.repeat(np.array(part.astype(mx.float32)), group, axis=1) for part in (scales, biases)
     ]
     expected = integers * wide[0] + wide[1]
-    assert np.allclose(np.array(widen(found)), expected, rtol=1e-6, atol=1e-5)
+    assert np.allclose(np.array(widen(out)), expected, rtol=1e-6, atol=1e-5)
     x = random.randn(3, 256).astype(np.float32)
-    product = np.array(linear(mx.array(x), replace(found, exact=True)))
+    product = np.array(linear(mx.array(x), replace(out, exact=True)))
     assert np.abs(product - x @ expected.T).max() <= 1e-5 * np.abs(product).max()
 
 
@@ -62,9 +62,9 @@ def test_quantized_grid(bits: int, group: int, dtype: mx.Dtype, tmp_path: Path) 
 def test_dense_matrices_stay_as_they_are_stored(dtype: mx.Dtype, tmp_path: Path) -> None:
     path = write(tmp_path, {"m.weight": mx.ones((8, 16), dtype), "n": mx.ones((16,), dtype)})
     reader = weights(path)
-    found = reader.matrix("m", 8, 16)
-    assert isinstance(found, Dense)
-    assert found.weight.dtype == dtype
+    out = reader.matrix("m", 8, 16)
+    assert isinstance(out, Dense)
+    assert out.weight.dtype == dtype
     assert reader.vector("n", 16).dtype == reader.dtype == mx.float32
     assert reader.bytes == (8 * 16 + 16) * dtype.size
 

@@ -1,4 +1,4 @@
-"""Vectors and scores of decoders against sentence-transformers, however passages are fed."""
+"""Vectors and scores of decoders against sentence-transformers, however inputs are fed."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -6,22 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import mlx.core as mx
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bessemer.architectures import qwen3
 from bessemer.architectures.config import ConfigError
 from bessemer.engine.checkpoint.checkpoint import CheckpointError
-from bessemer.engine.embedding.causal import SEQUENCES, Causal, forwards
-from bessemer.engine.embedding.decoder import DecoderBackbone
-from bessemer.engine.embedding.inputs import PassageError
+from bessemer.engine.embedding.inputs import InputError
 from bessemer.engine.embedding.model import Embedder, Reranker
-from bessemer.engine.embedding.sentence_transformers import SentenceError, describe
+from bessemer.engine.embedding.sentence_transformers import DescriptionError, describe
 from bessemer.engine.model import load
-from bessemer.kernels.attention.pages import PAGE
 from tests.engine.loading import load_embedder, load_reranker
 
 from ..tiny_decoders import (
@@ -37,7 +31,7 @@ from ..tiny_decoders import (
     expected,
     logits,
 )
-from ..tiny_sentence import QUERY, TEXTS
+from ..tiny_embedders import QUERY, TEXTS
 
 CLOSE = 1e-4
 JUDGED, PLAIN = "next_token_in_a_template_cut", "one_token_of_a_plain_pair"
@@ -46,37 +40,37 @@ BOTH_WAYS = (EMBEDDING_GEMMA, "both_ways_with_a_head")
 
 @pytest.fixture(scope="module")
 def embedder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Embedder]:
-    made = {
+    loaded = {
         name: load_embedder(decoder.write(tmp_path_factory.mktemp("embedder")))
         for name, decoder in EMBEDDERS.items()
     }
-    return made.__getitem__
+    return loaded.__getitem__
 
 
 @pytest.fixture(scope="module")
 def reranker(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Reranker]:
-    made = {
+    loaded = {
         name: load_reranker(decoder.write(tmp_path_factory.mktemp("reranker")))
         for name, decoder in RERANKERS.items()
     }
-    return made.__getitem__
+    return loaded.__getitem__
 
 
 @pytest.mark.parametrize("name", list(EMBEDDERS))
 def test_vectors_are_those_of_sentence_transformers(
     name: str, embedder: Callable[[str], Embedder]
 ) -> None:
-    found = embedder(name).embed(TEXTS, prompt=EMBEDDERS[name].prompt)
-    assert found.dtype == np.float32 and found.shape == (len(TEXTS), embedder(name).dimension)
-    assert np.abs(found - expected(name)).max() < CLOSE
+    out = embedder(name).embed(TEXTS, prompt=EMBEDDERS[name].prompt)
+    assert out.dtype == np.float32 and out.shape == (len(TEXTS), embedder(name).dimension)
+    assert np.abs(out - expected(name)).max() < CLOSE
 
 
 @pytest.mark.parametrize("name", list(RERANKERS))
 def test_scores_are_those_of_sentence_transformers(
     name: str, reranker: Callable[[str], Reranker]
 ) -> None:
-    found = reranker(name).score(QUERY, DOCUMENTS)
-    assert np.abs(np.array(found) - expected(name)).max() < CLOSE
+    out = reranker(name).score(QUERY, DOCUMENTS)
+    assert np.abs(np.array(out) - expected(name)).max() < CLOSE
 
 
 @pytest.mark.parametrize("name", list(EMBEDDERS))
@@ -97,72 +91,6 @@ def test_a_pair_has_one_score_whatever_is_beside_it(reranker: Callable[[str], Re
         assert together == pytest.approx(alone, abs=1e-5)
 
 
-@pytest.mark.parametrize("most", [32, 40, 200])
-@pytest.mark.parametrize(
-    "name", [name for name in EMBEDDERS if name not in (*BOTH_WAYS, "in_a_chat_template")]
-)
-def test_a_long_passage_goes_in_parts(
-    name: str, most: int, embedder: Callable[[str], Embedder]
-) -> None:
-    made = embedder(name).backbone
-    assert isinstance(made, DecoderBackbone)
-    random = np.random.RandomState(5)
-    passages = [random.randint(0, 272, length).tolist() for length in (7, 250, 33, 1, 201, 32)]
-    whole, parts = Causal(made.decoder, 4096), Causal(made.decoder, most)
-    for _ in range(2):  # the second time over what the first has left in the caches
-        pairs = list(zip(parts(passages), whole(passages), strict=True))
-        assert [a.shape for a, _ in pairs] == [(len(each), made.width) for each in passages]
-        assert all(mx.allclose(a, b, atol=1e-4) for a, b in pairs)
-        passages = passages[::-1]
-    grown = Causal(made.decoder, most)
-    for passage in ([5], passages[1], [5, 6, 7]):  # caches grow, and are used again
-        assert mx.allclose(grown([passage])[0], whole([passage])[0], atol=1e-4)
-
-
-def test_more_sequences_than_states(embedder: Callable[[str], Embedder]) -> None:
-    made = embedder("hybrid")
-    many = [[5 + i] * (1 + i % 3) for i in range(SEQUENCES + 5)]
-    alone = np.concatenate([made.embed([each]) for each in many])
-    assert np.abs(made.embed(many) - alone).max() < 1e-5
-
-
-@pytest.mark.parametrize("name", list(EMBEDDERS))
-def test_passages_in_any_order(name: str, embedder: Callable[[str], Embedder]) -> None:
-    made = embedder(name).backbone
-    assert isinstance(made, DecoderBackbone)
-    passages = [list(range(9, 9 + length)) for length in (40, 3, 70, 1, 3)]
-    alone = [made.states([passage])[0] for passage in passages]
-    pairs = zip(made.states(passages), alone, strict=True)
-    assert all(mx.allclose(a, b, atol=1e-4) for a, b in pairs)
-
-
-@given(st.lists(st.integers(1, 200)), st.integers(1, 100), st.integers(1, 5))
-def test_forwards_hold_everything_once_and_not_too_much(
-    lengths: list[int], most: int, sequences: int
-) -> None:
-    found = forwards(lengths, most, sequences)
-    parts: list[list[tuple[int, int]]] = [[] for _ in lengths]
-    for pieces in found:
-        assert 1 <= len(pieces) <= sequences
-        if len(pieces) > 1:
-            pages = sum(-(-(piece.stop - piece.start) // PAGE) for piece in pieces)
-            assert pages <= -(-most // PAGE)
-        for piece in pieces:
-            assert piece.stop - piece.start <= -(-most // PAGE) * PAGE
-            parts[piece.passage].append((piece.start, piece.stop))
-    for length, each in zip(lengths, parts, strict=True):
-        starts, stops = zip(*each, strict=True)
-        assert starts == (0, *stops[:-1]) and stops[-1] == length
-
-
-@pytest.mark.parametrize("name", list(EMBEDDERS))
-def test_who_sees_what_comes_later(name: str, embedder: Callable[[str], Embedder]) -> None:
-    made = embedder(name).backbone
-    assert isinstance(made, DecoderBackbone)
-    before, after = (made.states([[5, 6, 7, last]])[0][0] for last in (8, 9))
-    assert (before == after).all().item() == (name not in BOTH_WAYS)
-
-
 @pytest.mark.parametrize("name", BOTH_WAYS)
 def test_who_sees_both_ways_does_not_write(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="it embeds texts, and writes none"):
@@ -179,18 +107,18 @@ def test_layers_that_cannot_see_both_ways(tmp_path: Path) -> None:
 def test_a_head_costs_nothing(tmp_path: Path) -> None:
     decoder = EMBEDDERS["both_ways_with_a_head"]
     arrays = decoder.tiny().tensors
-    made = load_embedder(decoder.write(tmp_path))
+    loaded = load_embedder(decoder.write(tmp_path))
     assert "lm_head.weight" in arrays
     sizes = {name: array.nbytes for name, array in arrays.items() if name != "lm_head.weight"}
-    assert made.weight_bytes == sum(sizes.values())
+    assert loaded.weight_bytes == sum(sizes.values())
 
 
 def test_what_a_decoder_lacks_is_named(tmp_path: Path) -> None:
     decoder = EMBEDDERS[QWEN_EMBEDDING]
     path = decoder.write(tmp_path)
-    made = decoder.tiny()
-    del made.tensors["layers.1.mlp.up_proj.weight"]
-    made.write(path)
+    loaded = decoder.tiny()
+    del loaded.tensors["layers.1.mlp.up_proj.weight"]
+    loaded.write(path)
     with pytest.raises(CheckpointError, match=r"layers\.1\.mlp\.up_proj\.weight"):
         load_embedder(path)
 
@@ -201,7 +129,7 @@ def test_what_a_decoder_lacks_is_named(tmp_path: Path) -> None:
 def test_a_pooling_that_is_asked_for(name: str, pooling: Any, tmp_path: Path) -> None:
     bare = replace(EMBEDDERS[name], files={})
     path = bare.write(tmp_path)
-    with pytest.raises(SentenceError, match="if pooling is given as mean or last"):
+    with pytest.raises(DescriptionError, match="if pooling is given as mean or last"):
         load_embedder(path)
     assert np.abs(load_embedder(path, pooling=pooling).embed(TEXTS) - expected(name)).max() < CLOSE
 
@@ -215,32 +143,32 @@ def test_a_pooling_goes_before_the_files(tmp_path: Path) -> None:
 
 
 def test_fewer_dimensions(embedder: Callable[[str], Embedder]) -> None:
-    found = embedder(QWEN_EMBEDDING).embed(TEXTS, dimensions=16, prompt="query")
+    out = embedder(QWEN_EMBEDDING).embed(TEXTS, dimensions=16, prompt="query")
     cut = expected(QWEN_EMBEDDING)[:, :16]
-    assert found == pytest.approx(cut / np.linalg.norm(cut, axis=1, keepdims=True), abs=1e-5)
+    assert out == pytest.approx(cut / np.linalg.norm(cut, axis=1, keepdims=True), abs=1e-5)
 
 
 def test_prompts_of_a_reranker(reranker: Callable[[str], Reranker]) -> None:
-    judge = reranker(JUDGED)
-    with pytest.raises(PassageError, match="no prompt named 'other'; its prompts: query"):
-        judge.passages(QUERY, DOCUMENTS, prompt="other")
-    default = judge.passages(QUERY, DOCUMENTS)
-    assert default == judge.passages(QUERY, DOCUMENTS, prompt="query")
-    assert default != judge.passages(QUERY, DOCUMENTS, prompt="")
-    text = judge.reader.whole.decode(judge.passages("a", ["b"], prompt="")[0].tokens)
+    model = reranker(JUDGED)
+    with pytest.raises(InputError, match="no prompt named 'other'; its prompts: query"):
+        model.read(QUERY, DOCUMENTS, prompt="other")
+    default = model.read(QUERY, DOCUMENTS)
+    assert default == model.read(QUERY, DOCUMENTS, prompt="query")
+    assert default != model.read(QUERY, DOCUMENTS, prompt="")
+    text = model.reader.tokenizer.decode(model.read("a", ["b"], prompt="")[0].tokens)
     assert "Given a web search query, retrieve relevant passages that answer the query" in text
     plain = reranker(PLAIN)
-    without, with_it = (plain.passages("a", ["b"], prompt=name)[0] for name in ("", "query"))
-    assert plain.reader.whole.decode(without.tokens) == "ab"
-    assert plain.reader.whole.decode(with_it.tokens) == "seek:ab"
+    without, with_it = (plain.read("a", ["b"], prompt=name)[0] for name in ("", "query"))
+    assert plain.reader.tokenizer.decode(without.tokens) == "ab"
+    assert plain.reader.tokenizer.decode(with_it.tokens) == "seek:ab"
 
 
 def test_the_recipe_is_the_template_of_later_checkpoints(
     reranker: Callable[[str], Reranker],
 ) -> None:
-    made, later = reranker(RECIPE), reranker(JUDGED)
+    loaded, later = reranker(RECIPE), reranker(JUDGED)
     for text in DOCUMENTS[:3]:
-        pairs = [each.passages(QUERY, [text], prompt="") for each in (made, later)]
+        pairs = [each.read(QUERY, [text], prompt="") for each in (loaded, later)]
         assert pairs[0] == pairs[1]
 
 
@@ -252,25 +180,25 @@ def test_a_recipe_takes_another_instruction() -> None:
 
 
 def test_what_is_too_long_keeps_its_ending(reranker: Callable[[str], Reranker]) -> None:
-    judge = reranker(JUDGED)
-    with pytest.raises(PassageError, match="an input has 463 tokens, and the model takes 400"):
-        judge.passages(QUERY, [TEXTS[4]], truncate=False)
-    (passage,) = judge.passages(QUERY, [TEXTS[4]])
-    text = judge.reader.whole.decode(passage.tokens, skip_special_tokens=False)
-    assert len(passage.tokens) == 400
+    model = reranker(JUDGED)
+    with pytest.raises(InputError, match="an input has 463 tokens, and the model takes 400"):
+        model.read(QUERY, [TEXTS[4]], truncate=False)
+    (read,) = model.read(QUERY, [TEXTS[4]])
+    text = model.reader.tokenizer.decode(read.tokens, skip_special_tokens=False)
+    assert len(read.tokens) == 400
     assert text.endswith("<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n")
-    tiny = replace(judge, reader=replace(judge.reader, longest=3))
-    (least,) = tiny.passages(QUERY, [TEXTS[4]])
-    assert list(least.tokens) == list(passage.tokens)[-3:]
+    tiny = replace(model, reader=replace(model.reader, longest=3))
+    (least,) = tiny.read(QUERY, [TEXTS[4]])
+    assert list(least.tokens) == list(read.tokens)[-3:]
 
 
 def test_a_template_may_refuse_a_text(reranker: Callable[[str], Reranker]) -> None:
-    def form(turns: Sequence[tuple[str, str]]) -> str:
+    def template(turns: Sequence[tuple[str, str]]) -> str:
         raise RuntimeError("not this one")
 
-    judge = reranker(JUDGED)
-    with pytest.raises(PassageError, match="chat template refuses this: not this one"):
-        replace(judge, reader=replace(judge.reader, form=form)).passages("a", ["b"])
+    model = reranker(JUDGED)
+    with pytest.raises(InputError, match="chat template refuses this: not this one"):
+        replace(model, reader=replace(model.reader, template=template)).read("a", ["b"])
 
 
 SCORES = {"true_token_id": YES, "false_token_id": NO}
@@ -325,7 +253,7 @@ REFUSED: list[tuple[Decoder, str]] = [
 
 @pytest.mark.parametrize(("decoder", "message"), REFUSED, ids=[m[:40] for _, m in REFUSED])
 def test_rerankers_that_are_refused(decoder: Decoder, message: str, tmp_path: Path) -> None:
-    with pytest.raises((SentenceError, ConfigError)) as caught:
+    with pytest.raises((DescriptionError, ConfigError)) as caught:
         load_reranker(decoder.write(tmp_path))
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
@@ -336,18 +264,18 @@ def test_a_recipe_needs_its_answers(tmp_path: Path) -> None:
     del words["model"]["vocab"]["no"]
     words["model"]["merges"] = [m for m in words["model"]["merges"] if "".join(m) != "no"]
     (path / "tokenizer.json").write_text(json.dumps(words))
-    with pytest.raises(SentenceError, match="has no tokens 'yes' and 'no' to score by"):
+    with pytest.raises(DescriptionError, match="has no tokens 'yes' and 'no' to score by"):
         load_reranker(path)
 
 
 def test_a_score_needs_its_file(tmp_path: Path) -> None:
     path = RERANKERS[PLAIN].write(tmp_path)
     (path / "1_LogitScore/config.json").unlink()
-    with pytest.raises(SentenceError, match=r"1_LogitScore/config\.json is missing"):
+    with pytest.raises(DescriptionError, match=r"1_LogitScore/config\.json is missing"):
         load_reranker(path)
 
 
 @pytest.mark.parametrize("name", [*EMBEDDERS, *RERANKERS])
 def test_what_they_are_for(name: str, tmp_path: Path) -> None:
-    found = describe((EMBEDDERS | RERANKERS)[name].write(tmp_path)).purpose
-    assert found == ("embed" if name in EMBEDDERS else "generate" if name == RECIPE else "rerank")
+    out = describe((EMBEDDERS | RERANKERS)[name].write(tmp_path)).purpose
+    assert out == ("embed" if name in EMBEDDERS else "generate" if name == RECIPE else "rerank")

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bessemer.engine.embedding.engine import PassageEngine
-from bessemer.engine.embedding.inputs import Passage
+from bessemer.engine.embedding.engine import EmbeddingEngine
+from bessemer.engine.embedding.inputs import Input
 from bessemer.engine.embedding.model import Embedder, Reranker
 from bessemer.engine.embedding.pooling import Floats
 from bessemer.engine.request import (
@@ -26,7 +26,7 @@ from bessemer.engine.request import (
 )
 from tests.engine.loading import load_embedder, load_reranker
 
-from ..tiny_sentence import EMBEDDERS, QUERY, RERANKERS, TEXTS
+from ..tiny_embedders import EMBEDDERS, QUERY, RERANKERS, TEXTS
 
 CUT = "mean_normalized_cut"
 GIVEN = [text for text in TEXTS if text]
@@ -45,15 +45,15 @@ def reranker(tmp_path_factory: pytest.TempPathFactory) -> Reranker:
 class Desk:
     """An engine as the worker drives it, but step by step."""
 
-    def __init__(self, model: Embedder | Reranker, most: int, room: int) -> None:
+    def __init__(self, model: Embedder | Reranker, batch_tokens: int, queue: int) -> None:
         self.woken: SimpleQueue[None] = SimpleQueue()
-        self.engine = PassageEngine(model, most, room, lambda: self.woken.put(None))
+        self.engine = EmbeddingEngine(model, batch_tokens, queue, lambda: self.woken.put(None))
 
-    def submit(self, *asks: Embed | Rank) -> None:
-        """And wait until all of them are read."""
-        for ask in asks:
-            self.engine.submit(ask)
-        for _ in asks:
+    def submit(self, *requests: Embed | Rank) -> None:
+        """Submit requests, and wait until all of them are read."""
+        for request in requests:
+            self.engine.submit(request)
+        for _ in requests:
             self.woken.get(timeout=20)
 
     def run(self) -> list[list[Event]]:
@@ -65,12 +65,12 @@ class Desk:
 
 
 @contextmanager
-def desk(model: Embedder | Reranker, most: int = 40, room: int = 50) -> Iterator[Desk]:
-    made = Desk(model, most, room)
+def desk(model: Embedder | Reranker, batch_tokens: int = 40, queue: int = 50) -> Iterator[Desk]:
+    opened = Desk(model, batch_tokens, queue)
     try:
-        yield made
+        yield opened
     finally:
-        made.engine.close()
+        opened.engine.close()
 
 
 def embed(number: int, inputs: Sequence[str | list[int]] = ("the cat",), **more: Any) -> Embed:
@@ -83,31 +83,31 @@ def flat(steps: list[list[Event]]) -> list[Event]:
 
 
 def vectors(events: list[Event], number: int) -> Floats:
-    found: dict[int, Floats] = {}
+    out: dict[int, Floats] = {}
     mine = [each for each in events if isinstance(each, Embedded) and each.request == number]
     for event in mine:
         parts = np.frombuffer(event.vectors, "<f4").reshape(len(event.rows), -1)
-        found |= dict(zip(event.rows, parts, strict=True))
+        out |= dict(zip(event.rows, parts, strict=True))
     assert [event.over for event in mine] == [False] * (len(mine) - 1) + [True]
-    return np.stack([found[row] for row in range(len(found))])
+    return np.stack([out[row] for row in range(len(out))])
 
 
 def test_many_at_once_are_as_good_as_alone(embedder: Embedder) -> None:
-    asks = [
+    requests = [
         embed(1, GIVEN),
         embed(2, GIVEN[:2], prompt="query"),
         embed(3, GIVEN[::-1], dimensions=7),
         embed(4, [[5, 9, 11], [4]]),
     ]
     with desk(embedder) as each:
-        each.submit(*asks)
+        each.submit(*requests)
         events = flat(each.run())
-    for ask in asks:
-        alone = embedder.embed(ask.inputs, ask.dimensions, ask.prompt)
-        assert vectors(events, ask.id).shape == alone.shape
-        assert np.abs(vectors(events, ask.id) - alone).max() < 1e-5
+    for request in requests:
+        alone = embedder.embed(request.inputs, request.dimensions, request.prompt)
+        assert vectors(events, request.id).shape == alone.shape
+        assert np.abs(vectors(events, request.id) - alone).max() < 1e-5
     tokens = sum(e.tokens for e in events if isinstance(e, Embedded) and e.request == 2)
-    assert tokens == sum(len(p.tokens) for p in embedder.passages(GIVEN[:2], "query"))
+    assert tokens == sum(len(p.tokens) for p in embedder.read(GIVEN[:2], "query"))
 
 
 def test_scores_at_once_are_as_good_as_alone(reranker: Reranker) -> None:
@@ -119,24 +119,24 @@ def test_scores_at_once_are_as_good_as_alone(reranker: Reranker) -> None:
     alone = reranker.score(QUERY, TEXTS)
     for number in (1, 2):
         mine = [e for e in events if isinstance(e, Ranked) and e.request == number]
-        found = {row: score for e in mine for row, score in zip(e.rows, e.scores, strict=True)}
-        assert [found[row] for row in range(len(TEXTS))] == pytest.approx(alone, abs=1e-5)
-        pairs = reranker.passages(QUERY, TEXTS)
+        out = {row: score for e in mine for row, score in zip(e.rows, e.scores, strict=True)}
+        assert [out[row] for row in range(len(TEXTS))] == pytest.approx(alone, abs=1e-5)
+        pairs = reranker.read(QUERY, TEXTS)
         assert sum(e.tokens for e in mine) == sum(len(pair.tokens) for pair in pairs)
 
 
 def test_batches_hold_so_many_tokens_and_no_more(embedder: Embedder) -> None:
-    with desk(embedder, most=20) as each:
+    with desk(embedder, batch_tokens=20) as each:
         each.submit(embed(1, [[4] * length for length in (12, 12, 8, 3, 5, 9)]))
         taken = [[e.rows for e in step if isinstance(e, Embedded)] for step in each.run()]
     assert taken == [[[0]], [[1, 2]], [[3, 4, 5]]]
-    with desk(embedder, most=5) as each:
+    with desk(embedder, batch_tokens=5) as each:
         each.submit(embed(1, [[4] * 12, [4] * 3]))
         assert len(each.run()) == 2
 
 
 def test_a_small_request_does_not_wait_for_a_large_one(embedder: Embedder) -> None:
-    with desk(embedder, most=24) as each:
+    with desk(embedder, batch_tokens=24) as each:
         each.submit(embed(1, [[5] * 12] * 9))
         each.submit(embed(2, [[6] * 12]))
         each.submit(embed(3, [[7] * 12], dimensions=5))
@@ -145,7 +145,7 @@ def test_a_small_request_does_not_wait_for_a_large_one(embedder: Embedder) -> No
 
 
 def test_what_is_cancelled_is_never_heard_of_again(embedder: Embedder) -> None:
-    with desk(embedder, most=24, room=2) as each:
+    with desk(embedder, batch_tokens=24, queue=2) as each:
         each.submit(embed(1, [[5] * 12] * 5), embed(2, [[6] * 12]))
         each.engine.step()
         each.engine.cancel(1)
@@ -158,7 +158,7 @@ def test_what_is_cancelled_is_never_heard_of_again(embedder: Embedder) -> None:
 
 
 def test_too_many_are_refused(embedder: Embedder) -> None:
-    with desk(embedder, room=2) as each:
+    with desk(embedder, queue=2) as each:
         each.submit(embed(1), embed(2))
         with pytest.raises(Refusal) as caught:
             each.engine.submit(embed(3))
@@ -168,7 +168,7 @@ def test_too_many_are_refused(embedder: Embedder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ask", "code", "words"),
+    ("bad", "code", "words"),
     [
         (embed(1, ["fish", "the " * 50], truncate=False), "context_length_exceeded", "input[1]: "),
         (embed(1, [[5], [4] * 13], truncate=False), "context_length_exceeded", "takes 12; shorten"),
@@ -179,10 +179,10 @@ def test_too_many_are_refused(embedder: Embedder) -> None:
     ],
 )
 def test_a_bad_input_refuses_its_own_request(
-    embedder: Embedder, ask: Embed, code: str, words: str
+    embedder: Embedder, bad: Embed, code: str, words: str
 ) -> None:
     with desk(embedder) as each:
-        each.submit(ask, embed(2))
+        each.submit(bad, embed(2))
         events = flat(each.run())
     refused = next(event for event in events if isinstance(event, Refused))
     assert (refused.request, refused.status, refused.code) == (1, 400, code)
@@ -199,17 +199,17 @@ def test_what_needs_no_reading_is_refused_at_once(embedder: Embedder, reranker: 
         (reranker, Rank(id=1, query="a", documents=[]), None),
         (reranker, embed(1), "model"),
     ]
-    for model, ask, named in wrong:
+    for model, request, named in wrong:
         with desk(model) as each:
             with pytest.raises(Refusal) as caught:
-                each.engine.submit(ask)
+                each.engine.submit(request)
             assert (caught.value.status, caught.value.field) == (400, named)
             assert not each.engine.busy
 
 
 @dataclass
 class Broken:
-    """A backbone that does badly what it is told to, for passages with a certain token."""
+    """A backbone that does badly what it is told to, for inputs with a certain token."""
 
     inner: Any
     does: Any
@@ -218,10 +218,10 @@ class Broken:
     def width(self) -> int:
         return int(self.inner.width)
 
-    def __call__(self, batch: Sequence[Passage]) -> list[Floats]:
-        found: list[Floats] = self.inner(batch)
+    def __call__(self, batch: Sequence[Input]) -> list[Floats]:
+        out: list[Floats] = self.inner(batch)
         return [
-            self.does(rows) if 7 in p.tokens else rows for p, rows in zip(batch, found, strict=True)
+            self.does(rows) if 7 in p.tokens else rows for p, rows in zip(batch, out, strict=True)
         ]
 
 
@@ -231,7 +231,7 @@ def test_a_batch_that_fails_refuses_what_was_in_it(
     def fail(rows: Floats) -> Floats:
         raise RuntimeError("[malloc] no memory")
 
-    with desk(replace(embedder, backbone=Broken(embedder.backbone, fail)), most=3) as each:
+    with desk(replace(embedder, backbone=Broken(embedder.backbone, fail)), batch_tokens=3) as each:
         each.submit(embed(1, [[7], [7] * 3]), embed(2, [[5] * 3]))
         events = flat(each.run())
     assert [(e.request, e.status) for e in events if isinstance(e, Refused)] == [(1, 500)]
@@ -256,13 +256,13 @@ class SlowReader:
     begun: threading.Event = field(default_factory=threading.Event)
     may: threading.Event = field(default_factory=threading.Event)
 
-    def text(self, text: str, prompt: str | None, truncate: bool) -> Passage:
+    def text(self, text: str, prompt: str | None, truncate: bool) -> Input:
         self.seen.append(text)
         self.begun.set()
         self.may.wait(20)
         if text == "bad":
             raise Exception("what the tokenizers package raises")
-        return Passage([5], [0])
+        return Input([5], [0])
 
 
 def test_a_cancelled_request_is_not_read_to_its_end(embedder: Embedder) -> None:
@@ -294,7 +294,7 @@ def test_a_tokenizer_that_fails_refuses_its_own_request(
 
 
 def test_a_report_counts_what_waits_for_the_tokenizer_and_what_runs(embedder: Embedder) -> None:
-    with desk(embedder, most=40) as each:
+    with desk(embedder, batch_tokens=40) as each:
         each.submit(embed(1, [[5] * 10] * 6), embed(2, [[5] * 10]))
         assert each.engine.report() == StepReport(waiting=2)
         each.engine.step()

@@ -11,17 +11,17 @@ import pytest
 from safetensors.numpy import save_file
 
 from bessemer.engine.checkpoint.checkpoint import CheckpointError
-from bessemer.engine.embedding.inputs import PassageError
+from bessemer.engine.embedding.inputs import InputError
 from bessemer.engine.embedding.sentence_transformers import (
+    DescriptionError,
     PoolingFile,
     Purpose,
-    SentenceError,
     describe,
     read_modules,
 )
 from tests.engine.loading import load_embedder
 
-from ..tiny_sentence import (
+from ..tiny_embedders import (
     DENSE,
     EMBEDDERS,
     IDENTITY,
@@ -29,7 +29,7 @@ from ..tiny_sentence import (
     POOLING,
     RERANKERS,
     TRANSFORMER,
-    Sentence,
+    TinyModel,
     modules,
 )
 
@@ -44,8 +44,8 @@ def with_dense(**changes: Any) -> dict[str, Any]:
 
 
 def refusal(path: Path, files: dict[str, Any]) -> str:
-    with pytest.raises((SentenceError, CheckpointError)) as caught:
-        load_embedder(Sentence("bert", files).write(path))
+    with pytest.raises((DescriptionError, CheckpointError)) as caught:
+        load_embedder(TinyModel("bert", files).write(path))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -78,9 +78,9 @@ def test_files_that_are_refused(files: dict[str, Any], message: str, tmp_path: P
 
 
 def test_dense_weights_of_another_shape(tmp_path: Path) -> None:
-    path = Sentence("bert", with_dense()).write(tmp_path)
-    found = load_embedder(path)
-    assert found.dimension == 4
+    path = TinyModel("bert", with_dense()).write(tmp_path)
+    result = load_embedder(path)
+    assert result.dimension == 4
     save_file({"linear.weight": np.ones((4, 47), np.float32)}, path / "2_Dense/model.safetensors")
     with pytest.raises(CheckpointError, match=r"\(4, 47\).*where its config implies"):
         load_embedder(path)
@@ -88,14 +88,14 @@ def test_dense_weights_of_another_shape(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is missing"):
         load_embedder(path)
     (path / "2_Dense/config.json").unlink()
-    with pytest.raises(SentenceError, match="is missing"):
+    with pytest.raises(DescriptionError, match="is missing"):
         load_embedder(path)
 
 
 def test_dropout_is_nothing_here(tmp_path: Path) -> None:
     dropped = modules(("1_Pooling", POOLING), ("2_Dropout", "sentence_transformers.models.Dropout"))
-    plain = load_embedder(Sentence("bert", POOLED).write(tmp_path / "plain"))
-    other = Sentence("bert", POOLED | {"modules.json": dropped}).write(tmp_path / "dropout")
+    plain = load_embedder(TinyModel("bert", POOLED).write(tmp_path / "plain"))
+    other = TinyModel("bert", POOLED | {"modules.json": dropped}).write(tmp_path / "dropout")
     assert (load_embedder(other).embed(["a cat"]) == plain.embed(["a cat"])).all()
 
 
@@ -126,17 +126,17 @@ def test_the_shortest_limit_counts(tmp_path: Path) -> None:
     cases = [(settings, 20, 12), ({}, 20, 20), ({}, 10**30, 160)]
     cases.append(({"sentence_bert_config.json": {"max_seq_length": 999}}, 20, 160))
     for index, (files, limit, longest) in enumerate(cases):
-        path = Sentence("bert", files, limit=limit).write(tmp_path / str(index))
+        path = TinyModel("bert", files, limit=limit).write(tmp_path / str(index))
         assert load_embedder(path).reader.longest == longest
-    roberta = load_embedder(Sentence("roberta").write(tmp_path / "roberta"))
+    roberta = load_embedder(TinyModel("roberta").write(tmp_path / "roberta"))
     assert roberta.reader.longest == 158
-    with pytest.raises(PassageError, match="159 tokens, and the model takes 158"):
-        roberta.passages([[5] * 159], truncate=False)
+    with pytest.raises(InputError, match="159 tokens, and the model takes 158"):
+        roberta.read([[5] * 159], truncate=False)
     assert np.isfinite(roberta.embed([[5] * 158])).all()
 
 
 @pytest.mark.parametrize(
-    ("config", "files", "found"),
+    ("config", "files", "result"),
     [
         ({"model_type": "bert", "architectures": ["BertModel"]}, {}, "embed"),
         ({"model_type": "bert"}, {}, "embed"),
@@ -152,11 +152,11 @@ def test_the_shortest_limit_counts(tmp_path: Path) -> None:
     ],
 )
 def test_what_a_checkpoint_is_for(
-    config: dict[str, Any], files: dict[str, Any], found: Purpose, tmp_path: Path
+    config: dict[str, Any], files: dict[str, Any], result: Purpose, tmp_path: Path
 ) -> None:
     for name, value in ({"config.json": config} | files).items():
         (tmp_path / name).write_text(json.dumps(value))
-    assert describe(tmp_path).purpose == found
+    assert describe(tmp_path).purpose == result
 
 
 @pytest.mark.parametrize("name", [*EMBEDDERS, *RERANKERS])
@@ -167,15 +167,15 @@ def test_what_the_tiny_ones_are_for(name: str, tmp_path: Path) -> None:
 
 
 def test_a_server_may_ask_without_mlx(tmp_path: Path) -> None:
-    """What a text is in tokens, and what a checkpoint is for, needs no weights."""
+    """A text's tokens and a checkpoint's purpose need no weights."""
     path = EMBEDDERS["mean_normalized_cut"].write(tmp_path)
     code = (
         "import sys; from pathlib import Path;"
-        "from bessemer.engine.embedding.inputs import load;"
-        "from bessemer.engine.embedding.sentence_transformers import About, describe;"
+        "from bessemer.engine.embedding.inputs import load_reader;"
+        "from bessemer.engine.embedding.sentence_transformers import ModelOptions, describe;"
         "found = describe(Path(sys.argv[1]));"
-        "passage = load(found, About(), 160, 90).text('the cat');"
-        "print(found.purpose, len(passage.tokens), 'mlx' in sys.modules, 'numpy' in sys.modules)"
+        "read = load_reader(found, ModelOptions(), 160, 90).text('the cat');"
+        "print(found.purpose, len(read.tokens), 'mlx' in sys.modules, 'numpy' in sys.modules)"
     )
     command = [sys.executable, "-P", "-c", code, str(path)]
     out = subprocess.run(command, capture_output=True, text=True, check=True)

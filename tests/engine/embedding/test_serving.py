@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from msgspec import structs
 
-from bessemer.engine.embedding.sentence_transformers import Purpose, SentenceError, describe
-from bessemer.engine.embedding.serving import PassageServing, load
+from bessemer.engine.embedding.sentence_transformers import DescriptionError, Purpose, describe
+from bessemer.engine.embedding.serving import LoadedEmbeddingModel, load_embedding_model
 from bessemer.engine.memory import DoesNotFit
 from bessemer.engine.request import Embed, Embedded, Event, Rank, Ranked, Refusal, Refused
 from bessemer.engine.settings import Settings
 from tests.engine.loading import load_embedder
 from tests.http.running import guide_copy
 
-from ..tiny_sentence import EMBEDDERS, NORMALIZE, POOLING, QUERY, RERANKERS, modules
+from ..tiny_embedders import EMBEDDERS, NORMALIZE, POOLING, QUERY, RERANKERS, modules
 
 SETTINGS = Settings(max_batch=4, queue=4, chunk=64)
 MEMORY = 10**9  # bytes
@@ -25,35 +25,35 @@ MEMORY = 10**9  # bytes
 
 def serving(
     path: Path, kind: Purpose, settings: Settings = SETTINGS, memory: int = MEMORY
-) -> PassageServing:
+) -> LoadedEmbeddingModel:
     description = describe(path)
     assert kind != "generate" and description.purpose == kind
-    return load(description, settings, memory, lambda: None)
+    return load_embedding_model(description, settings, memory, lambda: None)
 
 
 def test_an_embedder_in_a_folder_of_its_own(tmp_path: Path) -> None:
     path = EMBEDDERS["three_modes_lower_case_own_folder"].write(tmp_path)
-    made, woken = serving(path, "embed"), SimpleQueue[None]()
-    made = load(describe(path), SETTINGS, MEMORY, lambda: woken.put(None))
-    made.engine.submit(Embed(id=1, inputs=["the cat", "DOG"]))
+    loaded, woken = serving(path, "embed"), SimpleQueue[None]()
+    loaded = load_embedding_model(describe(path), SETTINGS, MEMORY, lambda: woken.put(None))
+    loaded.engine.submit(Embed(id=1, inputs=["the cat", "DOG"]))
     woken.get(timeout=20)
-    (event,) = made.engine.step()
+    (event,) = loaded.engine.step()
     assert isinstance(event, Embedded) and event.over
-    found = np.frombuffer(event.vectors, "<f4").reshape(2, -1)
-    assert np.abs(found - load_embedder(path).embed(["the cat", "DOG"])).max() < 1e-5
-    assert (made.model_type, made.plan.context, made.plan.pool) == ("modernbert", 30, 0)
-    assert made.plan.context == load_embedder(path).reader.longest
-    assert made.plan.weights == load_embedder(path).weight_bytes
-    assert "KV pool" not in str(made.plan) and "context 30 tokens" in str(made.plan)
+    out = np.frombuffer(event.vectors, "<f4").reshape(2, -1)
+    assert np.abs(out - load_embedder(path).embed(["the cat", "DOG"])).max() < 1e-5
+    assert (loaded.model_type, loaded.plan.context, loaded.plan.pool) == ("modernbert", 30, 0)
+    assert loaded.plan.context == load_embedder(path).reader.longest
+    assert loaded.plan.weights == load_embedder(path).weight_bytes
+    assert "KV pool" not in str(loaded.plan) and "context 30 tokens" in str(loaded.plan)
 
 
 def test_a_reranker(tmp_path: Path) -> None:
     woken = SimpleQueue[None]()
     path = RERANKERS["raw"].write(tmp_path)
-    made = load(describe(path), SETTINGS, MEMORY, lambda: woken.put(None))
-    made.engine.submit(Rank(id=1, query=QUERY, documents=["fish"]))
+    loaded = load_embedding_model(describe(path), SETTINGS, MEMORY, lambda: woken.put(None))
+    loaded.engine.submit(Rank(id=1, query=QUERY, documents=["fish"]))
     woken.get(timeout=20)
-    assert [type(event) for event in made.engine.step()] == [Ranked]
+    assert [type(event) for event in loaded.engine.step()] == [Ranked]
 
 
 def test_a_step_takes_a_chunk_of_tokens(tmp_path: Path) -> None:
@@ -61,11 +61,11 @@ def test_a_step_takes_a_chunk_of_tokens(tmp_path: Path) -> None:
     for chunk, steps in ((8, 4), (16, 2), (64, 1)):
         woken = SimpleQueue[None]()
         settings = structs.replace(SETTINGS, chunk=chunk)
-        made = load(describe(path), settings, MEMORY, lambda: woken.put(None))  # noqa: B023
-        made.engine.submit(Embed(id=1, inputs=[[5] * 8] * 4))
+        loaded = load_embedding_model(describe(path), settings, MEMORY, lambda: woken.put(None))  # noqa: B023
+        loaded.engine.submit(Embed(id=1, inputs=[[5] * 8] * 4))
         woken.get(timeout=20)
-        events = [made.engine.step() for _ in range(steps)]
-        assert all(events) and not made.engine.busy
+        events = [loaded.engine.step() for _ in range(steps)]
+        assert all(events) and not loaded.engine.busy
 
 
 def test_so_many_requests_may_wait(tmp_path: Path) -> None:
@@ -96,25 +96,25 @@ def test_more_tokens_at_a_time_need_more_memory(tmp_path: Path) -> None:
     assert 2 * small < large < 10 * small
 
 
-def test_memory_for_shorter_passages_alone(tmp_path: Path) -> None:
+def test_memory_for_shorter_inputs_alone(tmp_path: Path) -> None:
     path = replace(EMBEDDERS["no_modules"], limit=160).write(tmp_path)
-    whole = serving(path, "embed").plan
-    assert whole.context == 160
+    full = serving(path, "embed").plan
+    assert full.context == 160
     woken = SimpleQueue[None]()
-    less = whole.weights + whole.working * 15 // 16
-    made = load(describe(path), SETTINGS, less, lambda: woken.put(None))
-    assert 128 <= made.plan.context < 160
-    assert made.plan.weights + made.plan.working <= less
+    less = full.weights + full.working * 15 // 16
+    loaded = load_embedding_model(describe(path), SETTINGS, less, lambda: woken.put(None))
+    assert 128 <= loaded.plan.context < 160
+    assert loaded.plan.weights + loaded.plan.working <= less
     events: list[Event] = []
     for number, truncate in enumerate((True, False)):
-        made.engine.submit(Embed(id=number, inputs=["the " * 300], truncate=truncate))
+        loaded.engine.submit(Embed(id=number, inputs=["the " * 300], truncate=truncate))
         woken.get(timeout=20)
-        events += made.engine.step()
+        events += loaded.engine.step()
     cut, refused = events
-    assert isinstance(cut, Embedded) and cut.tokens == made.plan.context
-    assert isinstance(refused, Refused) and f"takes {made.plan.context}" in refused.message
+    assert isinstance(cut, Embedded) and cut.tokens == loaded.plan.context
+    assert isinstance(refused, Refused) and f"takes {loaded.plan.context}" in refused.message
     with pytest.raises(DoesNotFit):
-        serving(path, "embed", memory=whole.weights + whole.working // 2)
+        serving(path, "embed", memory=full.weights + full.working // 2)
 
 
 def test_a_decoder_that_embeds(tmp_path: Path) -> None:
@@ -124,21 +124,21 @@ def test_a_decoder_that_embeds(tmp_path: Path) -> None:
     (path / "1_Pooling").mkdir()
     (path / "1_Pooling" / "config.json").write_text('{"pooling_mode": "lasttoken"}')
     woken = SimpleQueue[None]()
-    made = load(describe(path), SETTINGS, MEMORY, lambda: woken.put(None))
-    made.engine.submit(Embed(id=1, inputs=["the cat", "serve a model"]))
+    loaded = load_embedding_model(describe(path), SETTINGS, MEMORY, lambda: woken.put(None))
+    loaded.engine.submit(Embed(id=1, inputs=["the cat", "serve a model"]))
     woken.get(timeout=20)
-    (event,) = made.engine.step()
+    (event,) = loaded.engine.step()
     assert isinstance(event, Embedded)
-    found = np.frombuffer(event.vectors, "<f4").reshape(2, -1)
+    out = np.frombuffer(event.vectors, "<f4").reshape(2, -1)
     expected = load_embedder(path).embed(["the cat", "serve a model"])
-    assert np.abs(found - expected).max() < 1e-5
-    assert (made.model_type, made.plan.context) == ("llama", 2048)
+    assert np.abs(out - expected).max() < 1e-5
+    assert (loaded.model_type, loaded.plan.context) == ("llama", 2048)
     with pytest.raises(DoesNotFit):
-        load(describe(path), SETTINGS, made.plan.weights + 10**6, lambda: None)
+        load_embedding_model(describe(path), SETTINGS, loaded.plan.weights + 10**6, lambda: None)
 
 
 def test_files_that_make_no_sense_are_named(tmp_path: Path) -> None:
     path = EMBEDDERS["mean_normalized_cut"].write(tmp_path)
     (path / "1_Pooling" / "config.json").write_text('{"pooling_mode": "median"}')
-    with pytest.raises(SentenceError, match="1_Pooling"):
+    with pytest.raises(DescriptionError, match="1_Pooling"):
         serving(path, "embed")

@@ -27,7 +27,7 @@ from bessemer.translate.openai_embeddings import Embedding
 from bessemer.translate.rerank import Ranking
 from tests.engine.loading import load_embedder, load_reranker
 from tests.engine.minilm import ALIKE, PACKAGE, SENTENCES, directory
-from tests.engine.tiny_sentence import EMBEDDERS, QUERY, RERANKERS, TEXTS
+from tests.engine.tiny_embedders import EMBEDDERS, QUERY, RERANKERS, TEXTS
 from tests.http.running import COMMAND, Server, eventually, serving
 from tests.http.toy import ToyBackend
 
@@ -120,7 +120,7 @@ def test_vectors(client: openai.OpenAI, embedder: Embedder, kind: Any) -> None:
     assert np.abs(np.array(shown) - embedder.embed(INPUTS)).max() < 1e-5
     assert [each.index for each in reply.data] == list(range(len(INPUTS)))
     assert reply.model == "cut" and reply.object == "list"
-    tokens = sum(len(each.tokens) for each in embedder.passages(INPUTS))
+    tokens = sum(len(each.tokens) for each in embedder.read(INPUTS))
     assert (reply.usage.prompt_tokens, reply.usage.total_tokens) == (tokens, tokens)
 
 
@@ -150,7 +150,7 @@ def test_an_answer_that_comes_in_parts(client: openai.OpenAI, paths: dict[str, P
     texts = [f"{'the cat ' * (number % 7)} {INPUTS[number % 6]}" for number in range(60)]
     reply = client.embeddings.create(model="long", input=texts)
     embedder = load_embedder(paths["long"])
-    tokens = sum(len(each.tokens) for each in embedder.passages(texts))
+    tokens = sum(len(each.tokens) for each in embedder.read(texts))
     assert reply.usage.prompt_tokens == tokens > 2 * 256
     vectors = np.array([each.embedding for each in reply.data])
     assert np.abs(vectors - embedder.embed(texts)).max() < 1e-5
@@ -183,7 +183,7 @@ def test_rerank(server: Server, reranker: Reranker) -> None:
     more = {"documents": documents, "top_n": 2, "return_documents": True}
     shown = server.ask("POST", "/v1/rerank", body | more)[1]["results"]
     assert [each["document"]["text"] for each in shown] == [INPUTS[row] for row in order[:2]]
-    tokens = sum(len(pair.tokens) for pair in reranker.passages(QUERY, INPUTS))
+    tokens = sum(len(pair.tokens) for pair in reranker.read(QUERY, INPUTS))
     assert reply["usage"]["total_tokens"] == tokens
 
 

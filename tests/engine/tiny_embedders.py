@@ -45,7 +45,7 @@ TRANSFORMER, POOLING, NORMALIZE, DENSE = (
 
 
 @dataclass(frozen=True)
-class Sentence:
+class TinyModel:
     """An encoder of tests.architectures, and what is beside it: JSON by the name of its file."""
 
     encoder: str
@@ -75,19 +75,19 @@ class Sentence:
 
 
 def tokenizer() -> Tokenizer:
-    """With what its last user had set: padding and a limit, which nobody should heed."""
+    """Build one with what its last user had set: padding and a limit, which nobody should heed."""
     vocabulary = {word: index for index, word in enumerate((*SPECIAL, *WORDS.split()))}
-    made = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
-    made.add_special_tokens(list(SPECIAL))
-    made.pre_tokenizer = Whitespace()
-    made.post_processor = TemplateProcessing(
+    loaded = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
+    loaded.add_special_tokens(list(SPECIAL))
+    loaded.pre_tokenizer = Whitespace()
+    loaded.post_processor = TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[("[CLS]", 0), ("[SEP]", 2)],
     )
-    made.enable_truncation(5)
-    made.enable_padding(length=40, pad_id=1, pad_token="[PAD]")
-    return made
+    loaded.enable_truncation(5)
+    loaded.enable_padding(length=40, pad_id=1, pad_token="[PAD]")
+    return loaded
 
 
 def dense(config: Mapping[str, Any]) -> dict[str, Floats]:
@@ -107,7 +107,7 @@ def modules(*following: tuple[str, str], folder: str = "") -> list[dict[str, Any
 
 
 EMBEDDERS = {
-    "mean_normalized_cut": Sentence(
+    "mean_normalized_cut": TinyModel(
         "bert",
         {
             "modules.json": modules(("1_Pooling", POOLING), ("2_Normalize", NORMALIZE)),
@@ -120,7 +120,7 @@ EMBEDDERS = {
             "config_sentence_transformers.json": {"prompts": {"query": "find : the"}},
         },
     ),
-    "two_dense_behind_two_modes_prompt_left_out": Sentence(
+    "two_dense_behind_two_modes_prompt_left_out": TinyModel(
         "mpnet",
         {
             "modules.json": modules(
@@ -155,7 +155,7 @@ EMBEDDERS = {
         },
         prompt="query",
     ),
-    "three_modes_lower_case_own_folder": Sentence(
+    "three_modes_lower_case_own_folder": TinyModel(
         "modernbert",
         {
             "modules.json": modules(("1_Pooling", POOLING), folder="0_Transformer"),
@@ -173,30 +173,30 @@ EMBEDDERS = {
         limit=30,
         folder="0_Transformer",
     ),
-    "no_modules": Sentence("distilbert", limit=20),
+    "no_modules": TinyModel("distilbert", limit=20),
 }
 RERANKERS = {
-    "untyped": Sentence(
+    "untyped": TinyModel(
         "bert_reranker",
         config={"sentence_transformers": {"activation_fn": IDENTITY}},
         limit=16,
         typed=False,
     ),
-    "raw": Sentence(
+    "raw": TinyModel(
         "bert_reranker",
         config={"sentence_transformers": {"activation_fn": IDENTITY, "version": "5.0.0"}},
         limit=16,
     ),
-    "sigmoid_by_default": Sentence("mpnet_reranker"),
-    "raw_by_the_old_name": Sentence(
+    "sigmoid_by_default": TinyModel("mpnet_reranker"),
+    "raw_by_the_old_name": TinyModel(
         "modernbert_reranker", config={"sbert_ce_default_activation_function": IDENTITY}
     ),
-    "sigmoid_by_name": Sentence(
+    "sigmoid_by_name": TinyModel(
         "mpnet_reranker", config={"sentence_transformers": {"activation_fn": SIGMOID}}, limit=15
     ),
 }
 
 
 def expected(name: str) -> Floats:
-    with np.load(GOLDEN / "sentence.npz") as found:
-        return np.asarray(found[name], np.float32)
+    with np.load(GOLDEN / "embeddings.npz") as out:
+        return np.asarray(out[name], np.float32)

@@ -1,4 +1,4 @@
-"""Writes golden/sentence_decoders.npz, run by hand with sentence-transformers 6.2.0.
+"""Writes golden/embedding_decoders.npz, run by hand with sentence-transformers 6.2.0.
 
 With torch 2.13.0 and transformers 5.23.0.
 """
@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 
 from tests.engine.tiny_decoders import DOCUMENTS, EMBEDDERS, JUDGE, RECIPE, RERANKERS
-from tests.engine.tiny_sentence import GOLDEN, QUERY, TEXTS
+from tests.engine.tiny_embedders import GOLDEN, QUERY, TEXTS
 
 
 def main() -> None:
@@ -28,19 +28,19 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as directory:
             path = str(decoder.write(Path(directory)))
             model = SentenceTransformer(path, device="cpu", model_kwargs=exact)
-            found = model.encode(list(TEXTS), prompt_name=decoder.prompt, batch_size=1)
-        arrays[name] = found
-        print(f"{name}: {found.shape}, {found.std(axis=0).mean():.3f}")
+            out = model.encode(list(TEXTS), prompt_name=decoder.prompt, batch_size=1)
+        arrays[name] = out
+        print(f"{name}: {out.shape}, {out.std(axis=0).mean():.3f}")
     for name, decoder in RERANKERS.items():
         with tempfile.TemporaryDirectory() as directory:
             path = decoder.write(Path(directory))
             if name == RECIPE:  # the same as a template, which later checkpoints have
                 (path / "chat_template.jinja").write_text(JUDGE)
             ranker = CrossEncoder(str(path), device="cpu", model_kwargs=exact)
-            found = ranker.predict([(QUERY, text) for text in DOCUMENTS], batch_size=1)
-        arrays[name] = found
-        print(f"{name}: {found.shape}, {found.std():.2f}, {found.round(2)}")
-    np.savez_compressed(GOLDEN / "sentence_decoders.npz", **arrays)
+            out = ranker.predict([(QUERY, text) for text in DOCUMENTS], batch_size=1)
+        arrays[name] = out
+        print(f"{name}: {out.shape}, {out.std():.2f}, {out.round(2)}")
+    np.savez_compressed(GOLDEN / "embedding_decoders.npz", **arrays)
 
 
 if __name__ == "__main__":

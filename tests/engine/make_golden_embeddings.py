@@ -1,4 +1,4 @@
-"""Writes golden/sentence.npz and golden/minilm.npz, run by hand with sentence-transformers 6.2.0.
+"""Writes golden/embeddings.npz and golden/minilm.npz, run by hand with sentence-transformers 6.2.0.
 
 With torch 2.13.0 and transformers 5.23.0; the argument is the folder of all-MiniLM-L6-v2.
 """
@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 
 from tests.engine.minilm import SENTENCES
-from tests.engine.tiny_sentence import EMBEDDERS, GOLDEN, QUERY, RERANKERS, TEXTS
+from tests.engine.tiny_embedders import EMBEDDERS, GOLDEN, QUERY, RERANKERS, TEXTS
 
 
 def main() -> None:
@@ -26,16 +26,16 @@ def main() -> None:
     for name, sentence in EMBEDDERS.items():
         with tempfile.TemporaryDirectory() as directory:
             model = SentenceTransformer(str(sentence.write(Path(directory))), device="cpu")
-            found = model.encode(list(TEXTS), prompt_name=sentence.prompt)
-        arrays[name] = found
-        print(f"{name}: {found.shape}, {found.std():.2f}")
+            out = model.encode(list(TEXTS), prompt_name=sentence.prompt)
+        arrays[name] = out
+        print(f"{name}: {out.shape}, {out.std():.2f}")
     for name, sentence in RERANKERS.items():
         with tempfile.TemporaryDirectory() as directory:
             ranker = CrossEncoder(str(sentence.write(Path(directory))), device="cpu")
-            found = ranker.predict([(QUERY, text) for text in TEXTS])
-        arrays[name] = found
-        print(f"{name}: {found.shape}, {found.std():.2f}")
-    np.savez_compressed(GOLDEN / "sentence.npz", **arrays)
+            out = ranker.predict([(QUERY, text) for text in TEXTS])
+        arrays[name] = out
+        print(f"{name}: {out.shape}, {out.std():.2f}")
+    np.savez_compressed(GOLDEN / "embeddings.npz", **arrays)
     vectors = SentenceTransformer(sys.argv[1], device="cpu").encode(list(SENTENCES))
     np.savez_compressed(GOLDEN / "minilm.npz", vectors=vectors)
 
