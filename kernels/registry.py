@@ -20,7 +20,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 import mlx.core as mx
 
 from .cpu.library import CompileError, Function, Library, cache_folder, library
-from .metal.device import Gpu, Nowhere, device, gpu, used
+from .metal.device import Device, Nowhere, Simulator, device, gpu, used
 from .metal.source import metal_files, stripped
 
 RUNS = 15  # timings of each, taken in turns; their median counts
@@ -66,6 +66,18 @@ def in_c(
     return lambda form: InC(name, types, takes, form)
 
 
+def in_numpy(takes: Predicate) -> Callable[[Callable[P, R]], InC[P, R]]:
+    """Makes a form of NumPy's operations, for where the larger operations run in C."""
+
+    def wrapped(form: Callable[P, R]) -> InC[P, R]:
+        def call(_native: Function, /, *arguments: P.args, **named: P.kwargs) -> R:
+            return form(*arguments, **named)
+
+        return InC("", (), takes, call)
+
+    return wrapped
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class InMetal(Generic[P, R]):
     """An operation's Metal form, the files of its kernels, and how it is verified.
@@ -101,9 +113,10 @@ class Operation(Generic[P, R]):
     metal: InMetal[P, R] | None = None
 
     def __call__(self, *arguments: P.args, **named: P.kwargs) -> R:
-        where = used.get() or gpu()  # as device() says, without a call
+        where, metal = used.get() or gpu(), self.metal  # as device() says, without a call
         if where is not None and not isinstance(where, Nowhere):
-            return self._on_gpu(*arguments, **named)
+            form = self.mlx if metal is None else self._on_metal(where, metal, arguments, named)
+            return form(*arguments, **named)
         loaded, c = library(), self.c
         if loaded is not None and c is not None:
             if c.takes is None:
@@ -115,24 +128,50 @@ class Operation(Generic[P, R]):
                 return c.form(function(loaded, c), *arguments, **named)
         return self.mlx(*arguments, **named)
 
-    def _on_gpu(self, *arguments: P.args, **named: P.kwargs) -> R:
-        metal = self.metal
-        if metal is None or not (metal.takes is None or metal.takes(*arguments, **named)):
-            return self.mlx(*arguments, **named)
-        decided = metal.decided is not None and metal.decided(*arguments, **named)
-        custom = decided or uses_custom(self, arguments, named)
-        return (metal.form if custom else self.mlx)(*arguments, **named)
+    @property
+    def in_metal(self) -> bool:
+        """Whether Metal kernels may run it in this context."""
+        return self.metal is not None and device() is not None
+
+    def is_custom(self, *arguments: P.args, **named: P.kwargs) -> bool:
+        """Whether a call with these arguments runs the Metal form."""
+        where, metal = device(), self.metal
+        if where is None or metal is None:
+            return False
+        return self._on_metal(where, metal, arguments, named) is metal.form
+
+    def _on_metal(
+        self, where: Device, metal: InMetal[P, R], arguments: Arguments, named: Mapping[str, Any]
+    ) -> Callable[P, R]:
+        """The form for these arguments; in the simulator the kernel's, whatever it is worth."""
+        if metal.takes is not None and not metal.takes(*arguments, **named):
+            return self.mlx
+        if isinstance(where, Simulator) or where.trusted:
+            return metal.form
+        if metal.decided is not None and metal.decided(*arguments, **named):
+            return metal.form
+        return metal.form if registry().verdict(self, arguments, named).custom else self.mlx
 
 
 @cache
 def function(loaded: Library, c: InC[..., Any]) -> Function:
-    """The C function of a form, declared once."""
-    return loaded.function(c.name, *c.types)
+    """The C function of a form, declared once; one that does nothing where it has none."""
+    return loaded.function(c.name, *c.types) if c.name else lambda *_: 0
 
 
-def c_library() -> Library | None:
-    """The C kernels, where operations run in C."""
-    return library() if device() is None else None
+def on_cpu() -> bool:
+    """Whether MLX's own operations run on a CPU."""
+    return mx.default_device().type == mx.DeviceType.cpu
+
+
+def activation_dtype(stored: mx.Dtype) -> mx.Dtype:
+    """What to compute in: MLX's 16-bit products on a CPU are slow and, quantized, off by 4 %."""
+    return mx.float32 if device() is None and on_cpu() else stored
+
+
+def anything(*_: object, **__: object) -> bool:
+    """What a form takes that takes all."""
+    return True
 
 
 def is_filled(x: mx.array, *_: object, **__: object) -> int:
@@ -155,16 +194,6 @@ def widened(value: object) -> object:
     if isinstance(value, mx.array) and mx.issubdtype(value.dtype, mx.floating):
         return value.astype(mx.float32)
     return value
-
-
-def uses_custom(
-    operation: Operation[..., Any], arguments: Arguments, named: Mapping[str, Any] = NO_NAMES
-) -> bool:
-    """Whether the custom kernel runs; in the simulator it does, whatever it is worth."""
-    where = device()
-    if not isinstance(where, Gpu) or where.trusted:
-        return True
-    return registry().verdict(operation, arguments, named).custom
 
 
 def bucket(rows: int) -> int:

@@ -11,9 +11,8 @@ import numpy as np
 
 from ..cpu.library import POINTER, Function, address, array, optional, output, ready
 from ..linear.parts import join, split
-from ..metal.device import device
 from ..norm.rms_norm import rms_norm, rms_norm_reference
-from ..registry import InMetal, Key, Operation, bucket, in_c, uses_custom
+from ..registry import InMetal, Key, Operation, anything, bucket, in_c
 from .attention_metal import attention_metal, covered
 from .latent_attention import Place, covers, latent_attention_metal
 from .paged_attention import append, paged_attention, paged_attention_reference
@@ -144,11 +143,7 @@ latent_attention_mlx = BY_MLX.latent_attention
 latent_attention_reference = BY_DEFINITION.latent_attention
 
 
-def _always(*_: object) -> bool:
-    return True
-
-
-@in_c("op_attention", ctypes.POINTER(Call), takes=_always)
+@in_c("op_attention", ctypes.POINTER(Call), takes=anything)
 def _attention_c(
     native: Function, qkv: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout
 ) -> tuple[mx.array, Pages]:
@@ -160,7 +155,7 @@ def _attention_c(
     return _run(native, (start, k, v), (width, width), (heads, table, pages, layout))
 
 
-@in_c("op_attention", ctypes.POINTER(Call), takes=_always)
+@in_c("op_attention", ctypes.POINTER(Call), takes=anything)
 def _latent_attention_c(
     native: Function,
     q: mx.array,
@@ -227,9 +222,7 @@ def _run(
 
 def is_fused(heads: Heads, format: Format, dtype: mx.Dtype) -> bool:
     """Whether decoding rows go through Metal kernels here, so that tails or tokens may be used."""
-    if device() is None or not covered(heads, format):
-        return False
-    return uses_custom(attention, _case(heads, format, dtype, (33, 7)))
+    return attention.in_metal and attention.is_custom(*_case(heads, format, dtype, (33, 7)))
 
 
 Arguments = tuple[mx.array, Heads, Table, Pages, Layout]

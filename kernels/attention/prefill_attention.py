@@ -5,10 +5,9 @@ from dataclasses import replace
 
 import mlx.core as mx
 
-from ..metal.device import Gpu, device
 from ..metal.library import kernel, nothing, padded, scalar
 from ..norm.rms_norm import rms_norm
-from ..registry import InMetal, Key, Operation, bucket, in_float32
+from ..registry import InMetal, Key, Operation, bucket, in_float32, on_cpu
 from .gather_pages import gather_pages
 from .pages import PAGE, Heads, Layout, Pages, Prefill
 from .rope import Table, rope
@@ -139,7 +138,7 @@ def _fused(heads: Heads) -> bool:
 
 def _wide(x: mx.array) -> mx.array:
     """MLX's 16-bit products on a CPU are rounded many times over."""
-    return x if isinstance(device(), Gpu) else x.astype(mx.float32)
+    return x.astype(mx.float32) if on_cpu() else x
 
 
 def _tile(q: mx.array, heads: Heads) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from ..registry import c_library
+from ..registry import Operation, anything, in_numpy
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -16,10 +16,8 @@ class Table:
     sin: mx.array
 
 
-def rope_table(positions: mx.array, frequencies: mx.array, factor: float) -> Table:
-    """positions: (rows,); frequencies: (pairs,) float32, in radians a token."""
-    if c_library() is None:
-        return rope_table_reference(positions, frequencies, factor)
+@in_numpy(takes=anything)
+def _rope_table_numpy(positions: mx.array, frequencies: mx.array, factor: float) -> Table:
     angles = np.asarray(positions).astype(np.float32)[:, None] * np.asarray(frequencies)
     angles = angles[:, None, :]
     size = np.float32(factor)
@@ -27,9 +25,13 @@ def rope_table(positions: mx.array, frequencies: mx.array, factor: float) -> Tab
 
 
 def rope_table_reference(positions: mx.array, frequencies: mx.array, factor: float) -> Table:
-    """The definition, and what runs where there are no C kernels."""
+    """The definition."""
     angles = (positions.astype(mx.float32)[:, None] * frequencies)[:, None, :]
     return Table(mx.cos(angles) * factor, mx.sin(angles) * factor)
+
+
+# positions: (rows,); frequencies: (pairs,) float32, in radians a token.
+rope_table = Operation("rope", rope_table_reference, rope_table_reference, _rope_table_numpy)
 
 
 def rope(x: mx.array, table: Table, interleaved: bool = False, start: int = 0) -> mx.array:

@@ -10,33 +10,48 @@ import mlx.core as mx
 import numpy as np
 
 from ..cpu.library import ARRAY, INT, LARGE, VALUES, Function, array, output, ready
-from ..registry import Operation, c_library, in_c
+from ..registry import Operation, in_c, in_numpy
 
 
-def split(x: mx.array, ends: Sequence[int]) -> list[mx.array]:
-    """(rows, width) to parts of it by columns, which begin at 0 and at `ends`."""
-    if not _direct(x):
-        return list(mx.split(x, list(ends), axis=1))
+def _is_few(x: mx.array, *_: object) -> bool:
+    """Whether values are few enough to be taken at once, rather than by a graph of MLX's."""
+    return 0 < x.size < LARGE and x.dtype == mx.float32
+
+
+def _split_mlx(x: mx.array, ends: Sequence[int]) -> list[mx.array]:
+    return list(mx.split(x, list(ends), axis=1))
+
+
+@in_numpy(takes=_is_few)
+def _split_numpy(x: mx.array, ends: Sequence[int]) -> list[mx.array]:
     whole = np.asarray(ready(x))
     return [mx.array(whole[:, a:b]) for a, b in pairwise([0, *ends, x.shape[1]])]
 
 
-def join(parts: Sequence[mx.array]) -> mx.array:
-    """Parts of (rows, width) each, side by side."""
-    if not all(map(_direct, parts)):
-        return mx.concatenate(list(parts), axis=1)
+def _join_mlx(parts: Sequence[mx.array]) -> mx.array:
+    return mx.concatenate(list(parts), axis=1)
+
+
+@in_numpy(takes=lambda parts: all(map(_is_few, parts)))
+def _join_numpy(parts: Sequence[mx.array]) -> mx.array:
     return mx.array(np.concatenate([np.asarray(ready(part)) for part in parts], axis=1))
 
 
-def shaped(x: mx.array, *shape: int) -> mx.array:
-    """The same values in another shape, of which -1 is what comes out even."""
-    return mx.array(np.asarray(ready(x)).reshape(shape)) if _direct(x) else x.reshape(shape)
+def _shaped_mlx(x: mx.array, *shape: int) -> mx.array:
+    return x.reshape(shape)
 
 
-def add(x: mx.array, y: mx.array, scale: float = 1.0) -> mx.array:
-    """x + scale * y, of the same shape."""
-    if not (_direct(x) and _direct(y)):
-        return x + (y if scale == 1 else y * scale)
+@in_numpy(takes=_is_few)
+def _shaped_numpy(x: mx.array, *shape: int) -> mx.array:
+    return mx.array(np.asarray(ready(x)).reshape(shape))
+
+
+def _add_mlx(x: mx.array, y: mx.array, scale: float = 1.0) -> mx.array:
+    return x + (y if scale == 1 else y * scale)
+
+
+@in_numpy(takes=lambda x, y, scale=1.0: _is_few(x) and _is_few(y))
+def _add_numpy(x: mx.array, y: mx.array, scale: float = 1.0) -> mx.array:
     a, b = np.asarray(ready(x)), np.asarray(ready(y))
     return mx.array(a + (b if scale == 1 else b * np.float32(scale)))
 
@@ -53,20 +68,30 @@ def _opened_c(native: Function, x: mx.array, gates: mx.array) -> mx.array:
     return array(out)
 
 
-# x * sigmoid(gates), (rows, width) each.
-opened = Operation("opened", opened_reference, opened_reference, _opened_c)
+def _shares(y: mx.array, gates: mx.array) -> mx.array:
+    return opened(mx.array(np.ones(gates.shape, np.float32)).astype(y.dtype), gates)
 
 
-def weighed(y: mx.array, gates: mx.array, residual: mx.array | None) -> mx.array:
-    """y * sigmoid(gates), plus the residual: (rows, width), with a gate of (rows, 1) for each."""
-    shares = opened(mx.array(np.ones(gates.shape, np.float32)).astype(y.dtype), gates)
-    if not _direct(y):
-        return y * shares if residual is None else y * shares + residual
-    out = np.asarray(ready(y)) * np.asarray(shares)
+def _weighed_mlx(y: mx.array, gates: mx.array, residual: mx.array | None) -> mx.array:
+    out = y * _shares(y, gates)
+    return out if residual is None else out + residual
+
+
+@in_numpy(takes=_is_few)
+def _weighed_numpy(y: mx.array, gates: mx.array, residual: mx.array | None) -> mx.array:
+    out = np.asarray(ready(y)) * np.asarray(_shares(y, gates))
     return mx.array(out if residual is None else out + np.asarray(ready(residual)))
 
 
-def _direct(x: mx.array) -> bool:
-    """Whether its values are few enough to be taken at once, rather than by a graph of MLX's."""
-    few = 0 < x.size < LARGE and x.dtype == mx.float32
-    return few and c_library() is not None
+# (rows, width) to parts of it by columns, which begin at 0 and at `ends`.
+split = Operation("split", _split_mlx, _split_mlx, _split_numpy)
+# Parts of (rows, width) each, side by side.
+join = Operation("join", _join_mlx, _join_mlx, _join_numpy)
+# The same values in another shape, of which -1 is what comes out even.
+shaped = Operation("shaped", _shaped_mlx, _shaped_mlx, _shaped_numpy)
+# x + scale * y, of the same shape.
+add = Operation("add", _add_mlx, _add_mlx, _add_numpy)
+# x * sigmoid(gates), (rows, width) each.
+opened = Operation("opened", opened_reference, opened_reference, _opened_c)
+# y * sigmoid(gates), plus the residual: (rows, width), with a gate of (rows, 1) for each.
+weighed = Operation("weighed", _weighed_mlx, _weighed_mlx, _weighed_numpy)

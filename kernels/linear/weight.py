@@ -8,10 +8,20 @@ from typing import Literal
 import mlx.core as mx
 import numpy as np
 
-from ..cpu.library import ARRAY, E4M3, E8M0, INT, NUMBERS, POINTER, address, empty, library
+from ..cpu.library import (
+    ARRAY,
+    E4M3,
+    E8M0,
+    INT,
+    NUMBERS,
+    POINTER,
+    Function,
+    address,
+    empty,
+    library,
+)
 from ..cpu.library import optional as optional_address
-from ..metal.device import device
-from ..registry import c_library
+from ..registry import Operation, in_c
 
 RUN = 32  # codes that lie together in the C kernels
 BLOCK = 16  # bytes of a group of gpt-oss's codes
@@ -91,11 +101,6 @@ class Packed:
 Weight = Dense | Quantized | Packed
 
 
-def activation_dtype(stored: mx.Dtype) -> mx.Dtype:
-    """What to compute in: MLX's 16-bit products on a CPU are slow and, quantized, off by 4 %."""
-    return mx.float32 if device() is None and on_cpu() else stored
-
-
 def widen(weight: Weight) -> mx.array:
     """(outputs, inputs) in float32."""
     if isinstance(weight, Packed):
@@ -114,18 +119,27 @@ def widen(weight: Weight) -> mx.array:
     )
 
 
-def pack(weight: Weight) -> Weight:
-    """The same weight as the C kernels read it fastest, in the same memory: drop the one given.
+def _unpacked(weight: Weight) -> Weight:
+    return weight
 
-    Where there are no C kernels it is the one given, untouched.
-    """
-    found = c_library()
-    if found is None or isinstance(weight, Packed):
-        return weight
-    native = found.function("op_pack", MATRIX)
+
+@in_c("op_pack", MATRIX, takes=lambda weight: not isinstance(weight, Packed))
+def _pack_c(native: Function, weight: Weight) -> Weight:
+    assert not isinstance(weight, Packed)
     packed = Packed(arrays_of(weight), matrix(weight))
     native(packed.matrix)
     return packed
+
+
+# The same weight as the C kernels read it fastest, in the same memory: drop the one given. Where
+# there are no C kernels it is the one given, untouched.
+pack = Operation("pack", _unpacked, _unpacked, _pack_c)
+
+
+def _lanes() -> int:
+    """Rows of a panel of the C kernels; 0 without them."""
+    loaded = library()
+    return 0 if loaded is None else loaded.lanes
 
 
 def is_whole_panels(rows: int) -> bool:
@@ -134,31 +148,37 @@ def is_whole_panels(rows: int) -> bool:
     All that is laid out or read in panels asks this: gate and up, experts, heads. False without
     C kernels.
     """
-    found = library()
-    return found is not None and not rows % found.lanes
+    lanes = _lanes()
+    return lanes > 0 and not rows % lanes
 
 
-def pack_pair(gate: Dense | Quantized, up: Dense | Quantized) -> Packed | None:
-    """A gate and its up projection as `gated_linear` reads them fastest, in memory of their own.
+def _unpaired(gate: Dense | Quantized, up: Dense | Quantized) -> Packed | None:
+    return None
 
-    Their panels lie in turns, so only `gated_linear` understands the result. None where there are
-    no C kernels, or where their rows are no whole number of panels.
-    """
-    found = c_library()
-    if found is None:
-        return None
-    if gate.outputs != up.outputs or not is_whole_panels(gate.outputs):
-        return None
+
+def _can_pair(gate: Dense | Quantized, up: Dense | Quantized) -> bool:
+    return gate.outputs == up.outputs and is_whole_panels(gate.outputs)
+
+
+@in_c("op_pack", MATRIX, takes=_can_pair)
+def _pack_pair_c(native: Function, gate: Dense | Quantized, up: Dense | Quantized) -> Packed | None:
+    lanes = _lanes()
     parts = [
-        mx.stack([array.reshape(-1, found.lanes, array.shape[-1]) for array in pair], axis=1)
+        mx.stack([array.reshape(-1, lanes, array.shape[-1]) for array in pair], axis=1)
         for pair in zip(arrays_of(gate), arrays_of(up), strict=True)
     ]
     joined = [part.reshape(-1, part.shape[-1]) for part in parts]
     mx.eval(joined)
-    packed = pack(with_arrays(gate, joined))
+    packed = _pack_c.form(native, with_arrays(gate, joined))
     assert isinstance(packed, Packed)
     packed.matrix.paired = 1
     return packed if packed.matrix.packed else None  # rows of an odd number of 16-bit values
+
+
+# A gate and its up projection as `gated_linear` reads them fastest, in memory of their own. Their
+# panels lie in turns, so only `gated_linear` understands the result. None where there are no C
+# kernels, or where their rows are no whole number of panels.
+pack_pair = Operation("pack_pair", _unpaired, _unpaired, _pack_pair_c)
 
 
 def matrix(weight: Weight) -> Matrix:
@@ -244,8 +264,3 @@ def storage(weight: Weight) -> tuple[str | int | mx.Dtype, ...]:
     if isinstance(weight, Packed):
         return ("packed",)
     return (weight.mode, weight.scales.dtype, weight.group, weight.bits, weight.exact)
-
-
-def on_cpu() -> bool:
-    """Whether MLX's own operations run on a CPU."""
-    return mx.default_device().type == mx.DeviceType.cpu

@@ -29,13 +29,12 @@ from ..linear.weight import (
     inputs_of,
     is_whole_panels,
     matrix,
-    on_cpu,
     pack,
     storage,
     widen,
 )
 from ..norm.rms_norm import Norm, rms_norm_reference
-from ..registry import InMetal, Key, Operation, bucket, in_c, in_float32
+from ..registry import InMetal, Key, Operation, bucket, in_c, in_float32, on_cpu
 from .moe_metal import Way, is_alike, moe_gathered, moe_tiled, way
 from .route import Picks
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from ..cpu.library import ARRAY, FLOAT, INT, NUMBERS, VALUES, Function, array, output
-from ..metal.device import device
 from ..metal.library import kernel, padded, scalar
 from ..registry import InMetal, Key, Operation, bucket, in_c, in_float32
 
@@ -23,13 +22,6 @@ class Norm:
     def __call__(self, x: mx.array) -> mx.array:
         """(..., width) alike."""
         return rms_norm(x, self.weight, self.eps)
-
-
-def once(x: mx.array, norm: Norm | None) -> tuple[mx.array, Norm | None]:
-    """x and its norm, for several operations: on a CPU, where none takes it in, the norm of x."""
-    if norm is None or device() is not None:
-        return x, norm
-    return norm(x), None
 
 
 def rms_norm_mlx(x: mx.array, weight: mx.array, eps: float) -> mx.array:
@@ -103,3 +95,10 @@ rms_norm = Operation(
         ("rms_norm.metal",), rms_norm_metal, _key, _edges, oracle=in_float32(rms_norm_reference)
     ),
 )
+
+
+def once(x: mx.array, norm: Norm | None) -> tuple[mx.array, Norm | None]:
+    """x and its norm, for several operations: on a CPU, where none takes it in, the norm of x."""
+    if norm is None or rms_norm.in_metal:
+        return x, norm
+    return norm(x), None

@@ -187,7 +187,6 @@ def test_the_simulator_runs_the_kernel_whatever_it_is_worth(
 def test_on_a_gpu_the_verdict_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = Registry(None)
     monkeypatch.setattr(module, "registry", lambda: tried)
-    monkeypatch.setattr(module, "device", lambda: Gpu())
     found = operation(tmp_path, GOOD)
     assert found.metal is not None
     name = " ".join(map(str, ("double", *found.metal.key(*X))))
@@ -200,9 +199,11 @@ def test_on_a_gpu_the_verdict_decides(tmp_path: Path, monkeypatch: pytest.Monkey
     for used in (True, False):
         tried._verdicts[name] = Verdict(used, "")
         tried._known.clear()
-        assert watched(*X) == ("custom" if used else "composed")
-    monkeypatch.setattr(module, "device", lambda: Gpu(trusted=True))
-    assert watched(*X) == "custom"
+        with using(Gpu()):
+            assert watched(*X) == ("custom" if used else "composed")
+            assert watched.is_custom(*X) == used
+    with using(Gpu(trusted=True)):
+        assert watched(*X) == "custom"
 
 
 @in_c("op_opened", VALUES, VALUES, INT, INT, ARRAY)
@@ -238,12 +239,16 @@ def test_metal_runs_what_its_form_takes() -> None:
     x = mx.ones((2,))
     assert forms()(x) == forms(takes=lambda x: x.size == 2)(x) == "metal"
     assert forms(takes=lambda x: x.size == 3)(x) == "mlx"
+    assert forms().in_metal and forms().is_custom(x)
+    assert not forms(takes=lambda x: x.size == 3).is_custom(x)
+    with using(Nowhere()):
+        assert not forms().in_metal and not forms().is_custom(x)
 
 
 def test_what_is_decided_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "device", lambda: Gpu())
     monkeypatch.setattr(module, "registry", lambda: pytest.fail("nothing is tried here"))
-    assert forms(decided=lambda x: True)(mx.ones((2,))) == "metal"
+    with using(Gpu()):
+        assert forms(decided=lambda x: True)(mx.ones((2,))) == "metal"
 
 
 def test_named_arguments_have_the_verdict_of_those_by_position(tmp_path: Path) -> None:
