@@ -107,7 +107,7 @@ class TwoWayAttention(Attention):
         q = q if heads.q_norm is None else rms_norm(q, heads.q_norm, heads.eps)
         k = k if heads.k_norm is None else rms_norm(k, heads.k_norm, heads.eps)
         table = turns.table(self.rope)
-        q, k = (rope(x, table, heads.interleaved, heads.turned_from) for x in (q, k))
+        q, k = (rope(x, table, heads.interleaved, heads.rope_offset) for x in (q, k))
         k, v = (mx.repeat(x, count // shared, axis=1) for x in (k, v))
         each = mx.concatenate([q, k, v], axis=1).reshape(rows, -1)
         lengths = np.diff(runs.starts).tolist()

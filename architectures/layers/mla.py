@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from ...kernels.attention.attention import latent_attention
+from ...kernels.attention.latent_attention import latent_attention
 from ...kernels.attention.pages import Heads, Pages
 from ...kernels.linear.head_linear import head_linear
 from ...kernels.linear.parts import shaped, split
@@ -130,5 +130,5 @@ def _heads(parameters: Parameters, own: LatentConfig, name: str) -> Heads:
         k_norm=norm,
         eps=own.eps,
         interleaved=own.interleaved,
-        turned_from=own.rank,
+        rope_offset=own.rank,
     )

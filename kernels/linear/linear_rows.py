@@ -6,6 +6,7 @@
 import mlx.core as mx
 
 from ..metal.library import kernel, scalar
+from ..metal.occupancy import BUSY
 from ..norm.rms_norm import Norm
 from .linear_mlx import PLAIN, Epilogue
 from .weight import Dense, Quantized, Weight
@@ -15,7 +16,6 @@ MIN_ROWS, MAX_ROWS = 2, 16  # rows
 DENSE_GROUP = 32
 THREADS = 256  # 8 simdgroups, which share a threadgroup's inputs
 TILE = 8  # outputs
-FILLED = 128  # threadgroups that keep a GPU busy for 8 rows; half as many where they take 16
 REGISTERS = 64  # for what grows with a threadgroup's height
 
 
@@ -76,6 +76,6 @@ def tiles_of(weight: Dense | Quantized, columns: int) -> int:
     registers = columns // 4 + codes + 2  # a lane's sums, codes, and scale and bias, for a tile
     for tiles in (8, 4):
         threadgroups = weight.outputs // (TILE * tiles)
-        if threadgroups * columns >= FILLED * 8 and tiles * registers <= REGISTERS:
+        if threadgroups * columns >= BUSY["linear_rows"] * 8 and tiles * registers <= REGISTERS:
             return tiles
     return 2

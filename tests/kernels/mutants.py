@@ -23,7 +23,7 @@ from pathlib import Path
 
 from bessemer.kernels.metal import library, source
 from bessemer.kernels.metal.device import Options, Simulator, using
-from bessemer.kernels.metal.source import HERE, Line, Source, metal_files, sources
+from bessemer.kernels.metal.source import HERE, KernelSource, SourceLine, metal_files, sources
 from bessemer.kernels.simulator.options import CompileError
 from tests.kernels.metal_cases import Case
 
@@ -143,10 +143,10 @@ def mutants(file: str) -> Iterator[Mutant]:
                         yield Mutant(file, line.number, name, line.text, after)
 
 
-def mutated(original: dict[str, Source], mutant: Mutant) -> dict[str, Source]:
+def mutated(original: dict[str, KernelSource], mutant: Mutant) -> dict[str, KernelSource]:
     """The kernels with the mutant's line in place of the original's."""
 
-    def change(lines: tuple[Line, ...]) -> tuple[Line, ...]:
+    def change(lines: tuple[SourceLine, ...]) -> tuple[SourceLine, ...]:
         return tuple(
             replace(line, text=mutant.after)
             if (line.file, line.number, line.text) == (mutant.file, mutant.number, mutant.before)
@@ -164,7 +164,7 @@ def mutated(original: dict[str, Source], mutant: Mutant) -> dict[str, Source]:
 def planted(mutant: Mutant) -> Iterator[None]:
     """Kernels are built from the mutant's text within the block."""
 
-    def found(path: Path) -> dict[str, Source]:
+    def found(path: Path) -> dict[str, KernelSource]:
         return mutated(sources(path), mutant)
 
     original = library.sources

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from bessemer.kernels.attention.attention import (
-    Call,
     attention,
     attention_mlx,
     attention_reference,
+)
+from bessemer.kernels.attention.attention_c import AttentionStruct
+from bessemer.kernels.attention.latent_attention import (
     latent_attention,
     latent_attention_mlx,
     latent_attention_reference,
@@ -183,7 +185,7 @@ def test_options(attend: Attend, name: str) -> None:
 @pytest.mark.parametrize(("pairs", "start"), [(0, 0), (8, 0), (12, 0), (12, 24), (16, 32)])
 @pytest.mark.parametrize("interleaved", [False, True])
 def test_partial_rotation(attend: Attend, pairs: int, start: int, interleaved: bool) -> None:
-    heads = heads_of(2, 1, 64, interleaved=interleaved, turned_from=start)
+    heads = heads_of(2, 1, 64, interleaved=interleaved, rope_offset=start)
     check(attend, heads, [(20, 1), (40, 2)], pairs=pairs)
 
 
@@ -233,7 +235,7 @@ def test_a_row_is_the_same_bits_alone_in_chunks_and_in_company(
 
 
 def test_python_and_c_lay_out_the_call_alike(library: Library) -> None:
-    assert library.handle.attention_size() == ctypes.sizeof(Call)
+    assert library.handle.attention_size() == ctypes.sizeof(AttentionStruct)
 
 
 def test_threads_change_nothing(library: Library) -> None:
@@ -280,7 +282,7 @@ def test_a_row_before_the_beginning_sees_nothing(library: Library) -> None:
 def test_latent_attention(tier: str, heads: int, dim: int, values: int, format: Format) -> None:
     """One key head whose first values are the value, positions in its last dimensions."""
     attend = latent_attention_mlx if tier == "mlx" else in_library(latent_attention, loaded(tier))
-    options = heads_of(heads, 1, dim, values, turned_from=values, interleaved=True)
+    options = heads_of(heads, 1, dim, values, rope_offset=values, interleaved=True)
     runs = [(2, 1), (45, 1), (71, 30)]
     dealt = tables([context for context, _ in runs])
     results = []

@@ -11,9 +11,10 @@ from bessemer.kernels.attention import attention_metal as module
 from bessemer.kernels.attention.attention import attention_reference
 from bessemer.kernels.attention.attention_metal import attention_metal, self_test
 from bessemer.kernels.attention.pages import (
+    FENCE,
     PAGE,
     TAIL_PAGES,
-    TOKEN,
+    Append,
     Format,
     Heads,
     Layout,
@@ -60,7 +61,10 @@ class Engine:
         self.lengths: list[int] = []
         self._fill()
         if way == "in place":
-            self.pools = [replace(pool, token=mx.zeros((TOKEN,))) for pool in self.pools]
+            fence = mx.zeros((FENCE,))
+            self.pools = [replace(pool, append=Append.IN_PLACE, fence=fence) for pool in self.pools]
+        if way == "tail":
+            self.pools = [replace(pool, append=Append.TAIL) for pool in self.pools]
         mx.eval([pool.arrays for pool in self.pools])
 
     def _fill(self) -> None:
@@ -157,13 +161,13 @@ def test_any_order_that_mlx_allows(way: Way) -> None:
     assert tried == 12
 
 
-def test_a_lost_token_is_noticed() -> None:
-    """What the test before relies on: without the edges that tokens make, results change."""
+def test_a_lost_fence_is_noticed() -> None:
+    """The test before relies on it: without the edges that fences make, results change."""
     with using(FAST):
         engine = Engine("in place")
         with recording() as dispatches:
             for number in range(len(STEPS)):
-                engine.pools = [replace(pool, token=mx.zeros((TOKEN,))) for pool in engine.pools]
+                engine.pools = [replace(pool, fence=mx.zeros((FENCE,))) for pool in engine.pools]
                 found = engine.step(number) if number else [*engine.step(0)]
                 del found
         wanted = [dispatch.outputs[0] for dispatch in dispatches]
