@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import mlx.core as mx
-import numpy as np
 import pytest
 
 from bessemer.kernels.attention import attention_metal as module
@@ -18,11 +17,7 @@ from bessemer.kernels.attention.pages import (
     Format,
     Heads,
     Layout,
-    Pages,
-    Tail,
     flush,
-    pages_of,
-    zeros,
 )
 from bessemer.kernels.metal.device import Options, Simulator, using
 from bessemer.kernels.simulator.reorder import Recorded, recording
@@ -194,44 +189,3 @@ def test_the_self_test_notices_a_device_that_keeps_writes_to_itself(
     monkeypatch.setattr(module, "_launch", forgetful)
     with using(FAST):
         assert not self_test(90)
-
-
-def random_pages(count: int, format: Format) -> Pages:
-    pages = zeros(count, 2, 32, 32, format)
-    parts = [
-        None
-        if part is None
-        else mx.array(np.random.RandomState(i).randint(0, 100, part.shape)).astype(part.dtype)
-        for i, part in enumerate(pages.parts)
-    ]
-    made = pages_of(parts)
-    mx.eval(made.arrays)
-    return made
-
-
-@pytest.mark.parametrize("format", [Format.BFLOAT16, Format.INT8, Format.INT4])
-def test_tails_are_brought_into_the_pool(format: Format) -> None:
-    pool, tail = random_pages(7, format), random_pages(3 * TAIL_PAGES, format)
-    pages = replace(pool, tail=Tail(tail, mx.array([0, 32, 64])))
-    moved = flush(pages, [(0, 1, 5), (2, 0, 3)], keep=True)
-    assert moved.tail is pages.tail
-    assert moved.arrays[len(pool.arrays) :] == tail.arrays
-    for old, new, late in zip(pool.arrays, moved.arrays, tail.arrays, strict=False):
-        for page in range(7):
-            want = {5: late[1], 3: late[2 * TAIL_PAGES]}.get(page, old[page])
-            assert bool(mx.array_equal(new[page], want))
-    assert flush(pages, [(0, 0, 1)], keep=False).tail is None
-    untouched = flush(pages, [], keep=False)
-    assert untouched.tail is None and untouched.keys is pages.keys
-
-
-def test_tails_are_brought_into_the_pool_in_place() -> None:
-    pages = zeros(3000, 8, 64, 64, Format.FLOAT32)
-    tail = zeros(2 * TAIL_PAGES, 8, 64, 64, Format.FLOAT32)
-    mx.eval(pages.arrays, tail.arrays)
-    pages = replace(pages, tail=Tail(tail, mx.array([0, 0])))
-    address = np.asarray(pages.keys).ctypes.data
-    for page in (1, 2, 3):
-        pages = flush(pages, [(0, 0, page), (1, 1, page + 10)], keep=True)
-        mx.eval(pages.arrays)
-        assert np.asarray(pages.keys).ctypes.data == address
