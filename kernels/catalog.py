@@ -31,10 +31,10 @@ OPERATIONS: Mapping[str, Row] = MappingProxyType(
             ("gated_linear",),
         ),
         "head_linear": Row("head_linear.c", ("head_linear.metal",)),
-        "rms_norm": Row("norm.c", ("rms_norm.metal",)),
-        "layer_norm": Row("norm.c"),
+        "rms_norm": Row("rms_norm.c", ("rms_norm.metal",)),
+        "layer_norm": Row("layer_norm.c"),
         "gated_norm": Row("gated_norm.c"),
-        "opened": Row("parts.c"),
+        "sigmoid_gate": Row("sigmoid_gate.c"),
         "attention": Row(
             "attention.c",
             (
@@ -59,7 +59,7 @@ OPERATIONS: Mapping[str, Row] = MappingProxyType(
         "embedding": Row("embedding.c"),
         "rope": Row(),
         "activation": Row("activation.c"),
-        "edit": Row("sample.c"),
+        "edit": Row("edit.c"),
     }
 )
 

@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 
 from ...kernels.linear.linear import linear
-from ...kernels.linear.parts import weighed
+from ...kernels.linear.rows import gated_add
 from ...kernels.linear.weight import Dense, Quantized, pack, storage, take_rows, widen
 from ...kernels.moe.moe import Experts, Shared, moe, pack_experts
 from ...kernels.moe.route import Gate, Picks, Router, choose
@@ -82,7 +82,7 @@ class Apart:
         if self.open is None:
             return self.layer(x, norm, residual)
         x = x if norm is None else norm(x)
-        return weighed(self.layer(x, None, None), linear(x, Dense(self.open)), residual)
+        return gated_add(self.layer(x, None, None), linear(x, Dense(self.open)), residual)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..cpu.library import POINTER, Function, address, array, optional, output, ready
-from ..linear.parts import join, split
+from ..linear.rows import join, split
 from ..metal.device import device
 from ..norm.rms_norm import rms_norm, rms_norm_reference
 from ..registry import InMetal, Key, Operation, bucket, in_c, uses_custom

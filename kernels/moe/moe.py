@@ -18,7 +18,7 @@ from ..linear.activation import (
 )
 from ..linear.linear import gated_linear, linear, linear_reference
 from ..linear.linear_mlx import Epilogue, Residual, linear_mlx
-from ..linear.parts import weighed
+from ..linear.rows import gated_add
 from ..linear.weight import (
     Dense,
     Matrix,
@@ -220,7 +220,7 @@ def _and_shared(
     if shared.open is None:
         return linear(inner, shared.down, Epilogue(residual=residual))
     gates = opening(x, Dense(shared.open.astype(x.dtype)))
-    return weighed(linear(inner, shared.down), gates, residual)
+    return gated_add(linear(inner, shared.down), gates, residual)
 
 
 def moe_mlx(

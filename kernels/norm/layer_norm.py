@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from ..cpu.library import ARRAY, FLOAT, INT, VALUES, Function
+from ..cpu.library import ARRAY, FLOAT, INT, NUMBERS, VALUES, Function, array, output
 from ..registry import Operation, in_c
-from .rms_norm import norm_c
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,11 +21,15 @@ class LayerNorm:
         return layer_norm(x, self.weight, self.bias, self.eps)
 
 
-@in_c("op_norm", VALUES, ARRAY, INT, ARRAY, *(INT,) * 4, FLOAT, ARRAY)
+@in_c("op_layer_norm", VALUES, ARRAY, INT, ARRAY, *(INT,) * 3, FLOAT, ARRAY)
 def _layer_norm_c(
     native: Function, x: mx.array, weight: mx.array, bias: mx.array | None, eps: float
 ) -> mx.array:
-    return norm_c(native, x, weight, bias, eps, True)
+    mx.eval(weight, bias)
+    out, width = output(*x.shape), x.shape[-1]
+    kinds = (NUMBERS[weight.dtype], 0 if bias is None else NUMBERS[bias.dtype])
+    native(x, weight, kinds[0], bias, kinds[1], x.size // width, width, eps, out)
+    return array(out)
 
 
 def _layer_norm_mlx(x: mx.array, weight: mx.array, bias: mx.array | None, eps: float) -> mx.array:

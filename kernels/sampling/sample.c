@@ -1,4 +1,4 @@
-/* Draws one token a row, and the sparse edits before it; rows in parallel, none seeing another.
+/* Draws one token a row; rows in parallel, none seeing another.
 
    A draw that cuts the tail puts the chances into bins by how far below the likeliest they lie, in
    order of rank; only the bin where the cut falls and the one where the draw falls are looked into. */
@@ -278,18 +278,4 @@ EXPORT int op_sample(const float *logits, int rows, int vocabulary, const float 
     else
         parallel(rows, run, &step);
     return atomic_load(&step.failed);
-}
-
-/* At each (row, id): the bias is added, the sum divided by the penalty where it is positive and
-   multiplied by it where it is not, and `less` taken off. */
-EXPORT int op_edit(float *logits, int rows, int vocabulary, int entries, const int32_t *row,
-                   const int32_t *id, const float *bias, const float *penalty, const float *less) {
-    for (int i = 0; i < entries; i++) {
-        if (row[i] < 0 || row[i] >= rows || id[i] < 0 || id[i] >= vocabulary)
-            continue;
-        float *place = logits + (ptrdiff_t)row[i] * vocabulary + id[i];
-        const float sum = *place + bias[i];
-        *place = (sum > 0 ? sum / penalty[i] : sum * penalty[i]) - less[i];
-    }
-    return 0;
 }
