@@ -9,7 +9,7 @@ from ...kernels.linear.linear import linear
 from ...kernels.linear.rows import gated_add
 from ...kernels.linear.weight import Dense, Quantized, pack, storage, take_rows, widen
 from ...kernels.moe.moe import Experts, Shared, moe, pack_experts
-from ...kernels.moe.route import Gate, Picks, Router, choose
+from ...kernels.moe.route import Gate, Picks, Routing, choose
 from ...kernels.norm.rms_norm import Norm, once
 from ..config import MlpConfig, ModelConfig, MoeConfig
 from ..parameters import Parameters
@@ -23,7 +23,7 @@ Stored = Dense | Quantized
 @dataclass(frozen=True, slots=True)
 class MoE:
     gate: Gate
-    router: Router
+    router: Routing
     experts: Experts
     apart: "Apart | None" = None
 
@@ -40,7 +40,7 @@ class MoE:
                 _float(parameters, f"{router}.bias", count) if own.router_bias else None,
                 _float(parameters, correction, count) if correction else None,
             ),
-            Router(
+            Routing(
                 own.per_token,
                 own.scoring,
                 own.normalise,

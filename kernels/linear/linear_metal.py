@@ -1,4 +1,4 @@
-"""A linear layer's product on a GPU: which kernel takes which rows of which weight."""
+"""A linear layer's product on a GPU: each kernel takes some numbers of rows of some weights."""
 
 import mlx.core as mx
 
@@ -8,7 +8,7 @@ from .activation import IN_METAL
 from .linear_mlx import PLAIN, Epilogue, linear_mlx
 from .linear_rows import covers, linear_rows
 from .weight import Dense, Packed, Quantized, Weight
-from .weight_metal import format_of, stored
+from .weight_metal import format_of, metal_weight
 
 ROWS = 4  # rows of a weight that a simdgroup sums at once
 SIMD = 32  # its lanes
@@ -23,7 +23,7 @@ SHARED = ((2560, 1), (640, 2), (0, 4))
 def linear_metal(
     x: mx.array, weight: Weight, epilogue: Epilogue = PLAIN, norm: Norm | None = None
 ) -> mx.array:
-    """As `linear`: a row by linear.metal, a few of them by linear_rows.metal, many by MLX."""
+    """Run `linear` for one row by linear.metal, for a few by linear_rows.metal, for many by MLX."""
     if epilogue.activation is None or epilogue.activation in IN_METAL:
         if _is_row(x, weight):
             return _row(x, weight, epilogue, norm)
@@ -33,19 +33,19 @@ def linear_metal(
 
 
 def _is_row(x: mx.array, weight: Weight) -> bool:
-    """Whether there is one row, and a kernel for it."""
+    """Say whether there is one row, and a kernel for it."""
     known = not isinstance(weight, Quantized) or format_of(weight) is not None
     return x.shape[0] == 1 and bool(x.size) and known
 
 
 def _row(x: mx.array, weight: Weight, epilogue: Epilogue, norm: Norm | None) -> mx.array:
-    """One row of x by the kernel for the weight's storage."""
+    """Multiply one row of x by the kernel for the weight's storage."""
     assert not isinstance(weight, Packed)
     dtype, inputs, outputs = x.dtype, x.shape[1], weight.outputs
     activation = epilogue.number
     results = outputs // 2 if activation else outputs
     split = next(share for rows, share in SHARED if outputs >= rows)
-    name, arrays, storage = _stored(weight, inputs)
+    name, arrays, storage = _storage(weight, inputs)
     around = (x if norm is None else norm.weight, epilogue.bias, epilogue.residual)
     gain, bias, residual = (x if array is None else array for array in around)
     operands = [*arrays, gain, bias.astype(dtype), residual.astype(dtype)]
@@ -54,7 +54,7 @@ def _row(x: mx.array, weight: Weight, epilogue: Epilogue, norm: Norm | None) -> 
     tiles = -(-results // (ROWS // 2 if activation else ROWS))
     groups = tiles if split > 1 else -(-tiles // 2)
     threads = SIMD * max(2, split)
-    made = kernel(name)(
+    (y,) = kernel(name)(
         [*(padded(array) for array in (x, *operands)), *numbers],
         [((1, results), dtype)],
         (threads * groups, 1, 1),
@@ -68,16 +68,17 @@ def _row(x: mx.array, weight: Weight, epilogue: Epilogue, norm: Norm | None) -> 
         RESIDUAL=epilogue.residual is not None,
         **storage,
     )
-    return made[0]
+    return y
 
 
-def _stored(weight: Dense | Quantized, inputs: int) -> tuple[str, list[mx.array], dict[str, Value]]:
-    """The kernel for a storage, and what it wants to be told of it."""
+def _storage(
+    weight: Dense | Quantized, inputs: int
+) -> tuple[str, list[mx.array], dict[str, Value]]:
+    """Name the kernel for a storage, the arrays that it reads and its template."""
     array = weight.weight
     if isinstance(weight, Dense):
         widest = WIDEST // array.dtype.size
         count = widest if inputs % widest == 0 else 1
         return "linear_dense", [array], {"W": array.dtype, "COUNT": count}
-    held = stored(weight)
-    assert held is not None
-    return "linear", [*held.arrays], held.codes
+    stored = metal_weight(weight)
+    return "linear", [*stored.arrays], stored.codes

@@ -17,7 +17,7 @@ class LayerNorm:
     eps: float
 
     def __call__(self, x: mx.array) -> mx.array:
-        """(..., width) alike."""
+        """Normalise (..., width)."""
         return layer_norm(x, self.weight, self.bias, self.eps)
 
 
@@ -39,7 +39,7 @@ def _layer_norm_mlx(x: mx.array, weight: mx.array, bias: mx.array | None, eps: f
 def layer_norm_reference(
     x: mx.array, weight: mx.array, bias: mx.array | None, eps: float
 ) -> mx.array:
-    """The definition, in float32."""
+    """Compute the definition, in float32."""
     wide = x.astype(mx.float32)
     wide = wide - mx.mean(wide, axis=-1, keepdims=True)
     scale = mx.rsqrt(mx.mean(wide * wide, axis=-1, keepdims=True) + eps)

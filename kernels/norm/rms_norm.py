@@ -21,24 +21,24 @@ class Norm:
     eps: float
 
     def __call__(self, x: mx.array) -> mx.array:
-        """(..., width) alike."""
+        """Normalise (..., width)."""
         return rms_norm(x, self.weight, self.eps)
 
 
 def once(x: mx.array, norm: Norm | None) -> tuple[mx.array, Norm | None]:
-    """x and its norm, for several operations: on a CPU, where none takes it in, the norm of x."""
+    """Return x and its norm for several operations; on a CPU, where none takes it in, norm(x)."""
     if norm is None or device() is not None:
         return x, norm
     return norm(x), None
 
 
 def rms_norm_mlx(x: mx.array, weight: mx.array, eps: float) -> mx.array:
-    """By MLX's own operation, which gives float32 where either of the two is."""
+    """Normalise by MLX's own operation, which gives float32 where either of the two is."""
     return mx.fast.rms_norm(x, weight, eps).astype(x.dtype)
 
 
 def rms_norm_reference(x: mx.array, weight: mx.array, eps: float) -> mx.array:
-    """The definition, in float32."""
+    """Compute the definition, in float32."""
     wide = x.astype(mx.float32)
     scale = mx.rsqrt(mx.mean(wide * wide, axis=-1, keepdims=True) + eps)
     return ((wide * scale) * weight.astype(mx.float32)).astype(x.dtype)
@@ -62,7 +62,7 @@ def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, mx.array, float]]:
 
 
 def rms_norm_metal(x: mx.array, weight: mx.array, eps: float) -> mx.array:
-    """As `rms_norm`, by kernels/norm/rms_norm.metal."""
+    """Run `rms_norm` by our kernel."""
     if not x.size:
         return x
     width = x.shape[-1]

@@ -152,23 +152,23 @@ static int draw_ranked(const View *view, float top_p, float min_p, double unifor
     for (int bin = 0; bin < BINS; bin++)
         total += s->sums[bin];
     const double limit = top_p < 1 ? below(top_p * total) : INFINITY;
-    int end = last_bin(view, min_p), kept;
+    int end = last_bin(view, min_p), left;
     end = bin_of(s->sums, end, limit, &before);
     if (collect(view, end, min_p, &s->list))
         return 1;
-    kept = cross(s->list.items, s->list.count, before, limit);
-    kept = kept < s->list.count ? kept + 1 : kept;
-    const double whole = before + mass_of(s->list.items, kept);
-    const double goal = fmin(uniform * whole, below(whole));
+    left = cross(s->list.items, s->list.count, before, limit);
+    left = left < s->list.count ? left + 1 : left;
+    const double mass_left = before + mass_of(s->list.items, left);
+    const double goal = fmin(uniform * mass_left, below(mass_left));
     const int bin = bin_of(s->sums, end, goal, &sum);
     *token = view->peak.id;
     if (bin < end) {
         if (collect(view, bin, 0, &s->list))
             return 1;
-        kept = s->list.count;
+        left = s->list.count;
     }
-    if (kept)
-        *token = item_at(s->list.items, kept, sum, goal);
+    if (left)
+        *token = item_at(s->list.items, left, sum, goal);
     return 0;
 }
 
