@@ -207,10 +207,7 @@ def _loaded(
 
 
 def build(name: str, files: Sequence[Path], flags: Sequence[str], notice: str = "") -> Path:
-    """Return the path of a shared library of these files; compiled, after a notice, if not cached.
-
-    Raises CompileError.
-    """
+    """Return a library's path, compiled after a notice if not cached. Raises CompileError."""
     command = compiler()
     if command[1:] == [*ZIG]:
         flags = [ZIG_FLAGS.get(flag, flag) for flag in flags]

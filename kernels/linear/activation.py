@@ -81,8 +81,5 @@ def _activated(x: mx.array, activation: Activation) -> mx.array:
 activate = Operation("activation", _activate_mlx, activate_reference, _activate_c)
 # (rows, width) alike, without a gate; `swiglu_clamped` always has one.
 activate_plain = Operation(
-    "activation",
-    _activate_plain_mlx,
-    activate_plain_reference,
-    _activate_plain_c,
+    "activation", _activate_plain_mlx, activate_plain_reference, _activate_plain_c
 )

@@ -7,7 +7,8 @@ import mlx.core as mx
 from ..cpu.library import ARRAY, INT, VALUES, Function, array, output
 from ..metal.library import kernel, scalar
 from ..registry import InMetal, Key, Operation, bucket, in_c, in_float32
-from .weight import MATRIX, Quantized, Weight, matrix, widen
+from .linear_mlx import product
+from .weight import MATRIX, Quantized, Weight, arrays_of, matrix, widen, with_arrays
 from .weight_metal import FLOATS, RUN, as_metal, metal_weight
 
 MAX_ROWS = 16  # the kernel reads a weight once for all of them, and x from a cache
@@ -86,21 +87,8 @@ def _product(x: mx.array, weight: Weight, heads: int) -> mx.array:
     if not isinstance(weight, Quantized):
         wide = widen(weight).astype(x.dtype)
         return x @ mx.unflatten(wide, 0, (heads, -1)).swapaxes(1, 2)
-    parts = (weight.weight, weight.scales, weight.biases)
-    codes, scales, biases = (
-        None if part is None else mx.unflatten(part, 0, (heads, -1)) for part in parts
-    )
-    assert codes is not None and scales is not None
-    return mx.quantized_matmul(
-        x,
-        codes,
-        scales,
-        biases,
-        transpose=True,
-        group_size=weight.group,
-        bits=weight.bits,
-        mode=weight.mode,
-    )
+    parts = [mx.unflatten(part, 0, (heads, -1)) for part in arrays_of(weight)]
+    return product(x, with_arrays(weight, parts))
 
 
 def _key(x: mx.array, weight: Weight, rest: int = 0) -> Key:

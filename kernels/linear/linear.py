@@ -95,13 +95,7 @@ METAL = InMetal(
 )
 # (rows, inputs) to (rows, outputs), in the dtype of x: x times weight, and the epilogue. With a
 # norm, the product is of norm(x).
-linear = Operation(
-    "linear",
-    linear_mlx,
-    linear_reference,
-    _linear_c,
-    METAL,
-)
+linear = Operation("linear", linear_mlx, linear_reference, _linear_c, METAL)
 # The same where the epilogue has an activation, tried by itself: (rows, outputs / 2).
 gated_linear = replace(
     linear,

@@ -92,9 +92,7 @@ Weight = Dense | Quantized | Packed
 
 
 def activation_dtype(stored: mx.Dtype) -> mx.Dtype:
-    """Return the dtype to compute in: float32 on a CPU, where MLX's 16-bit products are slow
-    and, quantized, off by 4 %.
-    """
+    """Return what to compute in: MLX's 16-bit products on a CPU are slow and up to 4 % off."""
     return mx.float32 if device() is None and on_cpu() else stored
 
 

@@ -46,11 +46,6 @@ class Extent:
         return self.low < other.low + other.size and other.low < self.low + self.size
 
 
-def extent(array: mx.array) -> Extent:
-    """Return the extent of an evaluated array, as it lies."""
-    return extent_of(viewed(array))
-
-
 def extent_of(view: np.ndarray) -> Extent:
     if not view.size:
         return Extent(view, 0, 0, 0)

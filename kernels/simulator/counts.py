@@ -16,7 +16,7 @@ from .report import (
     BufferFlow,
     DispatchReport,
     Flow,
-    LineTraffic,
+    LineFlow,
     SharedFlow,
     Threadgroup,
     simd_operation,
@@ -79,7 +79,7 @@ def _operations(finished: FinishedDispatch) -> dict[str, int]:
     return {name: count for name, count in sorted(total.items()) if count}
 
 
-def _threadgroup(dispatch: Dispatch, lines: Sequence[LineTraffic]) -> Threadgroup:
+def _threadgroup(dispatch: Dispatch, lines: Sequence[LineFlow]) -> Threadgroup:
     traffic: Traffic = dispatch.threadgroup
     flows = [SharedFlow(traffic.requested[kind], traffic.moved[kind]) for kind in range(3)]
     cycles = sum(line.bank_cycles for line in lines)
@@ -111,7 +111,7 @@ def _unique(buffer: NativeBuffer, kind: int) -> int:
     return int(np.bitwise_count(np.ctypeslib.as_array(bits)).sum(dtype=np.int64))
 
 
-def _lines(finished: FinishedDispatch) -> tuple[LineTraffic, ...]:
+def _lines(finished: FinishedDispatch) -> tuple[LineFlow, ...]:
     """Add up the sites of one line and kind, in the order of the source."""
     totals: defaultdict[tuple[str, int, int, int], Counter[str]] = defaultdict(Counter)
     texts: dict[tuple[str, int], str] = {}
@@ -132,10 +132,10 @@ def _lines(finished: FinishedDispatch) -> tuple[LineTraffic, ...]:
     )
 
 
-def _line(key: tuple[str, int, int, int], text: str, total: Counter[str], size: int) -> LineTraffic:
+def _line(key: tuple[str, int, int, int], text: str, total: Counter[str], size: int) -> LineFlow:
     file, line, space, kind = key
     lines = total["lines"]
-    return LineTraffic(
+    return LineFlow(
         file=file,
         line=line,
         text=text,

@@ -19,18 +19,7 @@ from .options import MetalCompileError, Mode, SimulatorError, SimulatorOptions
 from .reorder import Recorded, copies, note
 from .report import DispatchReport
 from .signature import MAX_BUFFERS, Definition, Operand, Signature, TemplateValue, sign, text
-from .standalone import compile_standalone, compiled_text
-
-__all__ = [
-    "DispatchReport",
-    "MetalCompileError",
-    "MetalKernel",
-    "SimulatorError",
-    "SimulatorOptions",
-    "compile_standalone",
-    "compiled_ir",
-    "metal_kernel",
-]
+from .standalone import compiled_text
 
 MAX_THREADS = 1024  # in a threadgroup
 LARGEST = (1 << 31) - 1  # integer in a template

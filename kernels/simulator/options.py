@@ -16,8 +16,7 @@ class MetalCompileError(SimulatorError):
 
 @dataclass(frozen=True, slots=True)
 class SimulatorOptions:
-    """Options of a run: `contract` lets clang fuse multiplications and additions, `order` is that
-    of simdgroups.
+    """Options of a run; `contract` lets clang fuse products and sums, `order` is simdgroups'.
 
     A kernel that takes longer than `seconds` is said to be endless.
     """

@@ -58,7 +58,7 @@ class Threadgroup:
 
 
 @dataclass(frozen=True, slots=True)
-class LineTraffic:
+class LineFlow:
     """The accesses of one kind in one line of the source."""
 
     file: str
@@ -96,7 +96,7 @@ class DispatchReport:
     program_constant_bytes: int
     operations: dict[str, int]
     buffers: tuple[BufferFlow, ...]
-    lines: tuple[LineTraffic, ...]
+    lines: tuple[LineFlow, ...]
 
     def buffer(self, name: str) -> BufferFlow:
         return next(buffer for buffer in self.buffers if buffer.name == name)

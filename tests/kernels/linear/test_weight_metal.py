@@ -13,7 +13,7 @@ from bessemer.kernels.linear.weight_metal import (
     metal_weight,
 )
 
-from ..arrays import dense, normal, quantized
+from ..arrays import dense, floats, quantized
 
 
 def test_affine_weights_are_taken_by_their_bits() -> None:
@@ -24,8 +24,7 @@ def test_affine_weights_are_taken_by_their_bits() -> None:
 
 
 def test_a_mode_without_biases_has_its_scales_there() -> None:
-    codes, scales = mx.quantize(normal(8, 64), mode="mxfp4")
-    weight = Quantized(codes, scales, None, 32, 4, "mxfp4")
+    weight = floats("mxfp4", 8, 64)
     stored = metal_weight(weight)
     assert stored.kind == MXFP4 == format_of(weight)
     assert mx.array_equal(stored.arrays[2], stored.arrays[1])
@@ -41,8 +40,7 @@ def test_dense_weights_are_taken_in_whole_runs(dtype: mx.Dtype) -> None:
 
 
 def test_what_no_kernel_takes() -> None:
-    codes, scales = mx.quantize(normal(8, 64), mode="mxfp8")
-    eight = Quantized(codes, scales, None, 32, 8, "mxfp8")
+    eight = floats("mxfp8", 8, 64)
     assert format_of(eight) is None and as_metal(eight) is None
     assert as_metal(Dense(mx.zeros((4, 24), mx.int32))) is None
     packed = pack(quantized(64, 64, 32, 4))

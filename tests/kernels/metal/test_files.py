@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from bessemer.kernels.metal.source import HERE, metal_files, sources
-from bessemer.kernels.simulator.kernel import MetalCompileError, compile_standalone
+from bessemer.kernels.simulator.options import MetalCompileError
+from bessemer.kernels.simulator.standalone import compile_standalone
 
 FILES = list(metal_files().values())
 LONGEST = 8192  # characters of a kernel's text, which MLX hashes at every launch

@@ -6,7 +6,7 @@ import mlx.core as mx
 import pytest
 
 from bessemer.kernels.simulator.kernel import DispatchReport, SimulatorOptions, metal_kernel
-from bessemer.kernels.simulator.report import BufferFlow, Flow, LineTraffic, SharedFlow
+from bessemer.kernels.simulator.report import BufferFlow, Flow, LineFlow, SharedFlow
 
 I = "uint i = thread_position_in_grid.x;\n"  # noqa: E741
 BARRIER = "threadgroup_barrier(mem_flags::mem_threadgroup);\n"
@@ -27,7 +27,7 @@ def counted(source: str, size: int = 64, group: int = 64, **given: Any) -> Dispa
     return kernel.report
 
 
-def only(report: DispatchReport, kind: str, space: str = "device") -> LineTraffic:
+def only(report: DispatchReport, kind: str, space: str = "device") -> LineFlow:
     (found,) = [line for line in report.lines if (line.kind, line.space) == (kind, space)]
     return found
 

@@ -7,10 +7,10 @@ import pytest
 
 from bessemer.kernels.simulator.kernel import (
     MetalCompileError,
-    compile_standalone,
     compiled_ir,
     metal_kernel,
 )
+from bessemer.kernels.simulator.standalone import compile_standalone
 
 from .running import I
 
