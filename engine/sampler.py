@@ -7,7 +7,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..kernels.sampling.edit import Edits
-from ..kernels.sampling.logprobs import Logprobs, logprobs
+from ..kernels.sampling.logprobs import RowLogprobs, logprobs
 from ..kernels.sampling.sample import Draws
 from ..kernels.sampling.sample import draw as draw_rows
 from .philox import uniform
@@ -79,6 +79,6 @@ def _edits(sequences: Sequence[State]) -> Edits | None:
     return Edits(rows, *np.concatenate(list(tables.values())).T)
 
 
-def _entry(found: Logprobs, place: int, token: int, most: int) -> TokenLogprobs:
+def _entry(found: RowLogprobs, place: int, token: int, most: int) -> TokenLogprobs:
     ids, scores = found.ids[place, :most].tolist(), found.scores[place, :most].tolist()
-    return TokenLogprobs(token, float(found.own[place]), list(zip(ids, scores, strict=True)))
+    return TokenLogprobs(token, float(found.chosen[place]), list(zip(ids, scores, strict=True)))

@@ -31,10 +31,10 @@ OPERATIONS: Mapping[str, Files] = MappingProxyType(
             ("gated_linear",),
         ),
         "head_linear": Files("head_linear.c", ("head_linear.metal",)),
-        "rms_norm": Files("norm.c", ("rms_norm.metal",)),
-        "layer_norm": Files("norm.c"),
+        "rms_norm": Files("rms_norm.c", ("rms_norm.metal",)),
+        "layer_norm": Files("layer_norm.c"),
         "gated_norm": Files("gated_norm.c"),
-        "opened": Files("parts.c"),
+        "sigmoid_gate": Files("sigmoid_gate.c"),
         "attention": Files(
             "attention.c",
             (
@@ -59,7 +59,7 @@ OPERATIONS: Mapping[str, Files] = MappingProxyType(
         "embedding": Files("embedding.c"),
         "rope": Files(),
         "activation": Files("activation.c"),
-        "edit": Files("sample.c"),
+        "edit": Files("edit.c"),
     }
 )
 

@@ -10,7 +10,8 @@ from ...kernels.attention.attention import attention
 from ...kernels.attention.encoder_attention import encoder_attention
 from ...kernels.attention.pages import Heads, Pages
 from ...kernels.attention.rope import rope
-from ...kernels.linear.parts import join, opened, split
+from ...kernels.linear.rows import join, split
+from ...kernels.linear.sigmoid_gate import sigmoid_gate
 from ...kernels.linear.weight import take_rows
 from ...kernels.norm.rms_norm import Norm, rms_norm
 from ..config import AttentionConfig, ModelConfig
@@ -71,7 +72,7 @@ class Attention:
             qkv = self._tempered(qkv, turns.step.positions)
         attended, cache = self._attend(qkv, turns, cache)
         if gates is not None:
-            attended = opened(attended, gates)
+            attended = sigmoid_gate(attended, gates)
         return self.output(attended, residual), cache
 
     def _attend(self, qkv: mx.array, turns: Turns, cache: Cache) -> tuple[mx.array, Cache]:

@@ -8,7 +8,7 @@ import numpy as np
 from ...kernels.attention.latent_attention import latent_attention
 from ...kernels.attention.pages import Heads, Pages
 from ...kernels.linear.head_linear import head_linear
-from ...kernels.linear.parts import shaped, split
+from ...kernels.linear.rows import shaped, split
 from ...kernels.linear.weight import Dense, Quantized, Weight, take_rows, widen
 from ...kernels.moe.moe import pack_experts
 from ...kernels.norm.rms_norm import Norm

@@ -6,10 +6,10 @@ import mlx.core as mx
 import numpy as np
 
 from ...kernels.linear.linear import linear
-from ...kernels.linear.parts import weighed
+from ...kernels.linear.rows import gated_add
 from ...kernels.linear.weight import Dense, Quantized, pack, storage, take_rows, widen
 from ...kernels.moe.moe import Experts, Shared, moe, pack_experts
-from ...kernels.moe.route import Gate, Picks, Router, choose
+from ...kernels.moe.route import Gate, Picks, Routing, choose
 from ...kernels.norm.rms_norm import Norm, once
 from ..config import MlpConfig, ModelConfig, MoeConfig
 from ..parameters import Parameters
@@ -23,7 +23,7 @@ Stored = Dense | Quantized
 @dataclass(frozen=True, slots=True)
 class MoE:
     gate: Gate
-    router: Router
+    router: Routing
     experts: Experts
     apart: "Apart | None" = None
 
@@ -40,7 +40,7 @@ class MoE:
                 _float(parameters, f"{router}.bias", count) if own.router_bias else None,
                 _float(parameters, correction, count) if correction else None,
             ),
-            Router(
+            Routing(
                 own.per_token,
                 own.scoring,
                 own.normalise,
@@ -82,7 +82,7 @@ class Apart:
         if self.open is None:
             return self.layer(x, norm, residual)
         x = x if norm is None else norm(x)
-        return weighed(self.layer(x, None, None), linear(x, Dense(self.open)), residual)
+        return gated_add(self.layer(x, None, None), linear(x, Dense(self.open)), residual)
 
 
 @dataclass(frozen=True, slots=True)

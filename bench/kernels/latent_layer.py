@@ -15,7 +15,7 @@ from bessemer.kernels.linear.linear import linear
 from bessemer.kernels.linear.linear_mlx import Epilogue
 from bessemer.kernels.linear.weight import Dense, Quantized
 from bessemer.kernels.moe.moe import Experts, Shared, moe
-from bessemer.kernels.moe.route import Gate, Router, choose
+from bessemer.kernels.moe.route import Gate, Routing, choose
 from bessemer.kernels.norm.rms_norm import Norm
 
 EPS = 1e-6
@@ -83,7 +83,7 @@ def step(of: Dimensions, layout: Layout) -> Callable[[mx.array], mx.array]:
         found, _ = latent_attention(q, joined[:, cut:], heads, table, pages, layout)
         values = head_linear(found.reshape(-1, of.heads, of.latent), weights.expand)
         x = linear(values.flatten(1), weights.output, Epilogue(residual=x))
-        chosen, shares = choose(x, Gate(weights.gate), Router(2), weights.norm)
+        chosen, shares = choose(x, Gate(weights.gate), Routing(2), weights.norm)
         return moe(x, weights.experts, (chosen, shares), x, weights.norm)
 
     return run

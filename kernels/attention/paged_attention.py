@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import mlx.core as mx
 
-from ..linear.parts import join, split
+from ..linear.rows import join, split
 from ..norm.rms_norm import rms_norm, rms_norm_reference
 from .pages import GROUP, PAGE, Format, Heads, Layout, Pages, Prefill
 from .rope import Table, rope, rope_reference

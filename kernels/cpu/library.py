@@ -65,7 +65,7 @@ NUMBERS = {mx.float32: 0, mx.float16: 1, mx.bfloat16: 2}  # as in simd.h
 E8M0, E4M3 = 3, 4  # the same, of scales of 8 bits
 
 NOTICE = "Compiling the CPU kernels for this machine (once)."
-KEPT_SECONDS = 60 * 86_400.0
+CACHE_SECONDS = 60 * 86_400.0
 LARGE = 1 << 18  # floats that are copied in as long as MLX takes to hand out zeros
 
 POINTER, INT, FLOAT = ctypes.c_void_p, ctypes.c_int, ctypes.c_float  # numbers, as C takes them
@@ -105,7 +105,7 @@ def _checked(status: int) -> int:
 
 @cache
 def library() -> Library | None:
-    """Return the C kernels; None on a GPU and, with one warning, where nothing compiles."""
+    """Return this process's C kernels; None on a GPU, or with a warning if nothing compiles."""
     if mx.default_device().type != mx.DeviceType.cpu:
         return None
     try:
@@ -123,7 +123,7 @@ def library() -> Library | None:
 
 
 def compiled() -> bool:
-    """Return whether operations run in C here."""
+    """Say whether operations run in C here."""
     return library() is not None
 
 
@@ -144,20 +144,20 @@ def use_threads(count: int) -> None:
 
 def features() -> set[str]:
     """Return what the processor has of what tiers need. Raises CompileError or OSError."""
-    handle = _opened("probe", [HERE / "probe.c"], ())
+    handle = _loaded("probe", [HERE / "probe.c"], ())
     handle.features.restype = ctypes.c_char_p
     names: bytes = handle.features()
     return set(names.decode().split())
 
 
 def tiers() -> list[str]:
-    """Return the tiers that this machine runs, best first. Raises CompileError or OSError."""
+    """List the tiers that this machine runs, best first. Raises CompileError or OSError."""
     has = features()
     return [name for name, tier in TIERS.items() if tier.needs <= has]
 
 
 def use_tier(name: str) -> None:
-    """Compile and load this tier for all of the process, in the place of the best one.
+    """Compile and load this tier for the whole process, in the place of the best one.
 
     name: "auto", which changes nothing, or one of TIERS; on a GPU none is loaded. Raises, in one
     sentence, ValueError where the machine lacks it, RuntimeError where another is loaded already.
@@ -185,19 +185,19 @@ def tier() -> str:
 
 def load(tier: str) -> Library:
     """Load a tier, compiled unless the cache has it. Raises CompileError or OSError."""
-    handle = _opened(tier, sources(), TIERS[tier].flags, NOTICE)
+    handle = _loaded(tier, sources(), TIERS[tier].flags, NOTICE)
     return Library(tier, handle, handle.op_lanes())
 
 
 def sources() -> list[Path]:
-    """Return all but the probe: this folder's files, and the operations' in their rooms."""
+    """List all C files but the probe: this folder's, and the operations' in their rooms."""
     return sorted(path for path in HERE.parent.glob("*/*.c") if path.name != "probe.c")
 
 
-def _opened(
+def _loaded(
     name: str, files: Sequence[Path], flags: Sequence[str], notice: str = ""
 ) -> ctypes.CDLL:
-    """Load a library; a file that does not load, as after a crash, is built once more."""
+    """Build and load; a file that does not load, as it may be after a crash, is built again."""
     path = build(name, files, flags, notice)
     try:
         return ctypes.CDLL(str(path))
@@ -207,7 +207,7 @@ def _opened(
 
 
 def build(name: str, files: Sequence[Path], flags: Sequence[str], notice: str = "") -> Path:
-    """Return the path of a shared library of these files; built, after a notice, if not cached."""
+    """Return a library's path, compiled after a notice if not cached. Raises CompileError."""
     command = compiler()
     if command[1:] == [*ZIG]:
         flags = [ZIG_FLAGS.get(flag, flag) for flag in flags]
@@ -225,15 +225,15 @@ def build(name: str, files: Sequence[Path], flags: Sequence[str], notice: str = 
 
 
 def forget(paths: Iterable[Path]) -> None:
-    """Delete old files: they belong to a version that nobody runs, or are built again."""
+    """Remove what no version in use has needed for so long; else it is built again."""
     for path in paths:
         with suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > KEPT_SECONDS:
+            if time.time() - path.stat().st_mtime > CACHE_SECONDS:
                 path.unlink()
 
 
 def compiler() -> list[str]:
-    """Return the system's C compiler, or the clang that comes with ziglang."""
+    """Return the system's C compiler, or ziglang's clang. Raises CompileError for neither."""
     for name in ("cc", "gcc", "clang"):
         if path := shutil.which(name):
             return [path]
@@ -267,7 +267,7 @@ def _key(command: Sequence[str], files: Sequence[Path]) -> str:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock: one process compiles, others wait for what it makes."""
+    """Hold a lock by which one process compiles, and others wait for what it builds."""
     import fcntl
 
     with path.open("w") as file:
@@ -277,7 +277,7 @@ def locked(path: Path) -> Iterator[None]:
 
 def _compile(command: list[str], files: Sequence[Path], flags: Sequence[str], path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        objects = [Path(folder) / f"{path.stem}.o" for path in files]
+        objects = [Path(folder) / f"{source.stem}.o" for source in files]
         steps = [
             [*command, *FLAGS, *flags, f"-I{HERE}", "-c", str(source), "-o", str(target)]
             for source, target in zip(files, objects, strict=True)
@@ -310,7 +310,7 @@ def optional(array: mx.array | None) -> int | None:
 
 
 class ARRAY:
-    """A C function's argument: an array as `address` takes it, or None."""
+    """A C function's argument type: an array as `address` takes it, or None."""
 
     @staticmethod
     def from_param(array: Any) -> Any:
@@ -318,7 +318,7 @@ class ARRAY:
 
 
 class VALUES:
-    """A C function's argument: an array that is not empty, passed in float32, or None."""
+    """A C function's argument type: any array that is not empty, passed in float32, or None."""
 
     @staticmethod
     def from_param(array: Any) -> Any:
@@ -329,7 +329,7 @@ class VALUES:
 
 
 def ready(x: mx.array) -> mx.array:
-    """Return the values in float32, evaluated and in one piece: what `address` takes."""
+    """Return the same values in float32, evaluated and contiguous: what `address` takes."""
     if x.dtype != mx.float32:
         x = x.astype(mx.float32)
     mx.eval(x)
@@ -341,12 +341,12 @@ def ready(x: mx.array) -> mx.array:
 
 
 def empty(*shape: int) -> np.ndarray:
-    """Return memory for float32; `mx.array` copies it quickly, `mx.zeros` waits 50 us."""
+    """Allocate float32 results; `mx.array` copies them quickly, `mx.zeros` would wait 50 us."""
     return np.empty(shape, np.float32)
 
 
 def output(*shape: int) -> "mx.array | np.ndarray":
-    """Return `empty`, or where its copy would cost more than the wait, an MLX array already."""
+    """Allocate float32 results, as an MLX array where a copy would cost more than the wait."""
     if math.prod(shape) < LARGE:
         return empty(*shape)
     out = mx.zeros(shape)
@@ -355,5 +355,5 @@ def output(*shape: int) -> "mx.array | np.ndarray":
 
 
 def array(out: "mx.array | np.ndarray") -> mx.array:
-    """Return as an MLX array what `empty` or `output` gave, once it is written."""
+    """Turn what `empty` or `output` gave into an MLX array, once it is written."""
     return out if isinstance(out, mx.array) else mx.array(out)

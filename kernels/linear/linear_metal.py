@@ -1,4 +1,4 @@
-"""A linear layer's product on a GPU: which kernel takes which rows of which weight."""
+"""A linear layer's product on a GPU: each kernel takes some numbers of rows of some weights."""
 
 from functools import lru_cache
 
@@ -26,7 +26,7 @@ SHARED = ((8 * BUSY["linear"], 1), (2 * BUSY["linear"], 2), (0, 4))
 def linear_metal(
     x: mx.array, weight: Weight, epilogue: Epilogue = PLAIN, norm: Norm | None = None
 ) -> mx.array:
-    """As `linear`: a row by linear.metal, a few of them by linear_rows.metal, many by MLX."""
+    """Run `linear` for one row by linear.metal, for a few by linear_rows.metal, for many by MLX."""
     if epilogue.activation is None or epilogue.activation in IN_METAL:
         if _is_row(x, weight):
             return _row(x, weight, epilogue, norm)
@@ -36,7 +36,7 @@ def linear_metal(
 
 
 def _is_row(x: mx.array, weight: Weight) -> bool:
-    """Whether there is one row, and a kernel for it."""
+    """Say whether there is one row, and a kernel for it."""
     known = not isinstance(weight, Quantized) or format_of(weight) is not None
     return x.shape[0] == 1 and bool(x.size) and known
 

@@ -1,6 +1,6 @@
 """A linear layer's product for 2 to 16 rows, on Metal: every weight is decoded once for all rows.
 
-`linear` hands over to it; the definition is its own.
+`linear_metal` hands such rows over to it; the definition is that of `linear`.
 """
 
 import mlx.core as mx
@@ -10,7 +10,7 @@ from ..metal.occupancy import BUSY
 from ..norm.rms_norm import Norm
 from .linear_mlx import PLAIN, Epilogue
 from .weight import Dense, Quantized, Weight
-from .weight_metal import FLOATS, format_of, stored
+from .weight_metal import FLOATS, format_of, metal_weight
 
 MIN_ROWS, MAX_ROWS = 2, 16  # rows
 DENSE_GROUP = 32
@@ -20,7 +20,7 @@ REGISTERS = 64  # for what grows with a threadgroup's height
 
 
 def covers(rows: int, weight: Weight, dtype: mx.Dtype) -> bool:
-    """Whether the kernel takes this; a dense weight must have a multiple of 32 inputs."""
+    """Say whether the kernel takes these; a dense weight must have a multiple of 32 inputs."""
     if not MIN_ROWS <= rows <= MAX_ROWS or dtype not in FLOATS:
         return False
     if isinstance(weight, Dense):
@@ -31,20 +31,19 @@ def covers(rows: int, weight: Weight, dtype: mx.Dtype) -> bool:
 def linear_rows(
     x: mx.array, weight: Weight, epilogue: Epilogue = PLAIN, norm: Norm | None = None
 ) -> mx.array:
-    """As `linear`, where `covers` says so."""
+    """Run `linear` for what `covers` says yes to."""
     assert isinstance(weight, Dense | Quantized)
     rows, inputs = x.shape
     bias, residual, activation = epilogue.bias, epilogue.residual, epilogue.number
     width = weight.outputs // 2 if activation else weight.outputs
     columns = 8 if rows <= 8 else 16
     tiles = tiles_of(weight, columns)
-    made = TILE * (tiles // 2 if activation else tiles)
-    held = stored(weight)
-    assert held is not None
+    outputs = TILE * (tiles // 2 if activation else tiles)
+    stored = metal_weight(weight)
     (y,) = kernel("linear_rows")(
         [
             x,
-            *held.arrays,
+            *stored.arrays,
             x if bias is None else bias,
             x if residual is None else residual,
             x if norm is None else norm.weight,
@@ -55,11 +54,11 @@ def linear_rows(
             scalar(width, mx.int32),
         ],
         [((rows, width), x.dtype)],
-        (-(-width // made) * THREADS, 1, 1),
+        (-(-width // outputs) * THREADS, 1, 1),
         (THREADS, 1, 1),
         T=x.dtype,
-        FORMAT=held.kind,
-        GROUP=held.group,
+        FORMAT=stored.kind,
+        GROUP=stored.group,
         TILES=tiles,
         COLUMNS=columns,
         ACTIVATION=activation,
@@ -71,7 +70,7 @@ def linear_rows(
 
 
 def tiles_of(weight: Dense | Quantized, columns: int) -> int:
-    """A threadgroup's tiles of outputs: the more, the fewer threadgroups read x."""
+    """Count a threadgroup's tiles of outputs: the more, the fewer threadgroups read x."""
     codes = -(-weight.group * weight.bits // 128) if isinstance(weight, Quantized) else 1
     registers = columns // 4 + codes + 2  # a lane's sums, codes, and scale and bias, for a tile
     for tiles in (8, 4):

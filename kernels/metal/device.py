@@ -8,7 +8,7 @@ from functools import cache
 
 import mlx.core as mx
 
-from ..simulator.options import Options as Options
+from ..simulator.options import SimulatorOptions as SimulatorOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Gpu:
 class Simulator:
     """A CPU model of Metal: not Apple's compiler, not a GPU."""
 
-    options: Options = field(default_factory=Options)
+    options: SimulatorOptions = field(default_factory=SimulatorOptions)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from .source import KernelSource, metal_files, sources
 
 if TYPE_CHECKING:  # the simulator is loaded where it is used
     from ..simulator.kernel import MetalKernel as SimulatedKernel
-    from ..simulator.report import Report
+    from ..simulator.report import DispatchReport
 
 SMALLEST = 8  # elements; MLX hands smaller arrays over in constant memory, with another signature
 
@@ -30,7 +30,7 @@ class LaunchRecord:
     source: KernelSource
     grid: Size
     threadgroup: Size
-    report: "Report"
+    report: "DispatchReport"
     code: Callable[[], str]  # what it compiles to there, as LLVM's text
 
 

@@ -73,7 +73,7 @@ class PaperModel:
         return found
 
     def _states(self, runs: Runs, tokens: np.ndarray) -> Iterator[list[int]]:
-        for i, slot in enumerate(runs.slots):
+        for i, slot in enumerate(runs.state_slots):
             state = [] if runs.fresh[i] else self.states[slot]
             for row in range(runs.starts[i], runs.starts[i + 1]):
                 state = [*state, int(tokens[row])]

@@ -54,7 +54,7 @@ def test_groups_have_tables_of_their_own_and_sequences_slots_and_reaches() -> No
     assert (window.decodes, window.prefills) == (full.decodes, full.prefills)
     runs = batch.step.runs
     assert runs is not None and batch.step.reaches is not None
-    assert (runs.starts.tolist(), runs.slots.tolist()) == ([0, 1, 4], [4, 1])
+    assert (runs.starts.tolist(), runs.state_slots.tolist()) == ([0, 1, 4], [4, 1])
     assert runs.fresh.tolist() == [0, 1]
     assert batch.step.reaches.tolist() == [46, 100, 100, 100]
     assert batch.copies == ((3, 4),)

@@ -206,7 +206,7 @@ def test_on_a_gpu_the_verdict_decides(tmp_path: Path, monkeypatch: pytest.Monkey
         assert watched(*X) == "custom"
 
 
-@in_c("op_opened", VALUES, VALUES, INT, INT, ARRAY)
+@in_c("op_sigmoid_gate", VALUES, VALUES, INT, INT, ARRAY)
 def _in_c(native: Function, x: mx.array) -> str:
     assert native is not None
     return "c"

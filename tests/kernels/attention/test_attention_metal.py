@@ -27,7 +27,7 @@ from bessemer.kernels.attention.pages import (
     zeros,
 )
 from bessemer.kernels.attention.rope import Table, rope_table_reference
-from bessemer.kernels.metal.device import Options, Simulator, using
+from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from bessemer.kernels.metal.library import watching
 
 from ..arrays import normal
@@ -45,7 +45,7 @@ STORED = {
     Format.INT8: 1e-2,
     Format.INT4: 8e-2,
 }
-CHECK = Simulator(Options(mode="check"))
+CHECK = Simulator(SimulatorOptions(mode="check"))
 Way = Literal["replaced", "tail", "in place"]
 
 
@@ -241,11 +241,14 @@ def test_against_the_definition(sample: Sample) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [Options(mode="check", contract=True), Options(mode="check", order="reverse")],
+    [
+        SimulatorOptions(mode="check", contract=True),
+        SimulatorOptions(mode="check", order="reverse"),
+    ],
     ids=["contracted", "reversed"],
 )
 @pytest.mark.parametrize("number", [0, -1])
-def test_whatever_the_compiler_and_the_order(options: Options, number: int) -> None:
+def test_whatever_the_compiler_and_the_order(options: SimulatorOptions, number: int) -> None:
     check(SAMPLES[number], Simulator(options))
 
 

@@ -19,7 +19,7 @@ from bessemer.kernels.attention.pages import (
     Layout,
     flush,
 )
-from bessemer.kernels.metal.device import Options, Simulator, using
+from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from bessemer.kernels.simulator.reorder import Recorded, recording
 
 from ..arrays import normal
@@ -28,7 +28,7 @@ from ..steps import layout_of, stale
 from .test_attention_metal import CHECK, Way, heads_of, turned, width
 
 F = mx.float32
-FAST = Simulator(Options(mode="fast"))
+FAST = Simulator(SimulatorOptions(mode="fast"))
 HEADS = heads_of(2, 1, 32)
 LAYERS = 2
 # Rows of a step: their pages and their lengths. Two sequences go on side by side over the ends of

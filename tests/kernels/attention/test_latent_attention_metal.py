@@ -27,7 +27,7 @@ from bessemer.kernels.attention.pages import (
     flush,
 )
 from bessemer.kernels.attention.rope import Table, rope_table_reference
-from bessemer.kernels.metal.device import Options, Simulator, using
+from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from bessemer.kernels.metal.library import watching
 
 from ..arrays import normal
@@ -35,7 +35,7 @@ from ..metal_cases import Case
 from ..steps import layout_of, stale, tables
 
 F, H, B = mx.float32, mx.float16, mx.bfloat16
-CHECK = Simulator(Options(mode="check"))
+CHECK = Simulator(SimulatorOptions(mode="check"))
 # Against the largest value: weights and outputs are rounded to the dtype. What is stored of a new
 # latent may be rounded to the other side of a tie, here and there.
 TOLERANCE = {F: 1e-5, H: 2e-3, B: 1e-2}
@@ -303,9 +303,10 @@ def test_a_broken_latent_shows() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [Options("check", contract=True), Options("check", order="reverse")]
+    "options",
+    [SimulatorOptions("check", contract=True), SimulatorOptions("check", order="reverse")],
 )
-def test_neither_contraction_nor_order_matters(options: Options) -> None:
+def test_neither_contraction_nor_order_matters(options: SimulatorOptions) -> None:
     with using(Simulator(options)):
         decode(KINDS[2])
 

@@ -1,4 +1,4 @@
-"""Rows taken apart, put together, gated and added: what lies between a layer's larger operations.
+"""Rows are split, joined, gated and added: what lies between a layer's larger operations.
 
 On a CPU each of MLX's own operations would wait 10 to 20 us for its turn, more than its work.
 """
@@ -9,23 +9,24 @@ from itertools import pairwise
 import mlx.core as mx
 import numpy as np
 
-from ..cpu.library import ARRAY, INT, LARGE, VALUES, Function, array, output, ready
-from ..registry import Operation, in_c, in_numpy
+from ..cpu.library import LARGE, ready
+from ..registry import Operation, in_numpy
+from .sigmoid_gate import sigmoid_gate
 
 
 def _is_few(x: mx.array, *_: object) -> bool:
-    """Whether values are few enough to be taken at once, rather than by a graph of MLX's."""
+    """Say whether x has so few values that they are taken at once, not by a graph of MLX's."""
     return 0 < x.size < LARGE and x.dtype == mx.float32
 
 
-def _split_mlx(x: mx.array, ends: Sequence[int]) -> list[mx.array]:
-    return list(mx.split(x, list(ends), axis=1))
+def _split_mlx(x: mx.array, bounds: Sequence[int]) -> list[mx.array]:
+    return list(mx.split(x, list(bounds), axis=1))
 
 
 @in_numpy(takes=_is_few)
-def _split_numpy(x: mx.array, ends: Sequence[int]) -> list[mx.array]:
-    whole = np.asarray(ready(x))
-    return [mx.array(whole[:, a:b]) for a, b in pairwise([0, *ends, x.shape[1]])]
+def _split_numpy(x: mx.array, bounds: Sequence[int]) -> list[mx.array]:
+    values = np.asarray(ready(x))
+    return [mx.array(values[:, a:b]) for a, b in pairwise([0, *bounds, x.shape[1]])]
 
 
 def _join_mlx(parts: Sequence[mx.array]) -> mx.array:
@@ -56,42 +57,28 @@ def _add_numpy(x: mx.array, y: mx.array, scale: float = 1.0) -> mx.array:
     return mx.array(a + (b if scale == 1 else b * np.float32(scale)))
 
 
-def opened_reference(x: mx.array, gates: mx.array) -> mx.array:
-    """The definition."""
-    return x * mx.sigmoid(gates)
-
-
-@in_c("op_opened", VALUES, VALUES, INT, INT, ARRAY)
-def _opened_c(native: Function, x: mx.array, gates: mx.array) -> mx.array:
-    out = output(*x.shape)
-    native(x, gates, *x.shape, out)
-    return array(out)
-
-
 def _shares(y: mx.array, gates: mx.array) -> mx.array:
-    return opened(mx.array(np.ones(gates.shape, np.float32)).astype(y.dtype), gates)
+    return sigmoid_gate(mx.array(np.ones(gates.shape, np.float32)).astype(y.dtype), gates)
 
 
-def _weighed_mlx(y: mx.array, gates: mx.array, residual: mx.array | None) -> mx.array:
+def _gated_add_mlx(y: mx.array, gates: mx.array, residual: mx.array | None) -> mx.array:
     out = y * _shares(y, gates)
     return out if residual is None else out + residual
 
 
 @in_numpy(takes=_is_few)
-def _weighed_numpy(y: mx.array, gates: mx.array, residual: mx.array | None) -> mx.array:
+def _gated_add_numpy(y: mx.array, gates: mx.array, residual: mx.array | None) -> mx.array:
     out = np.asarray(ready(y)) * np.asarray(_shares(y, gates))
     return mx.array(out if residual is None else out + np.asarray(ready(residual)))
 
 
-# (rows, width) to parts of it by columns, which begin at 0 and at `ends`.
+# (rows, width) to parts of it by columns, which begin at 0 and at `bounds`.
 split = Operation("split", _split_mlx, _split_mlx, _split_numpy)
 # Parts of (rows, width) each, side by side.
 join = Operation("join", _join_mlx, _join_mlx, _join_numpy)
-# The same values in another shape, of which -1 is what comes out even.
+# The same values in another shape; -1 stands for the length that comes out even.
 shaped = Operation("shaped", _shaped_mlx, _shaped_mlx, _shaped_numpy)
 # x + scale * y, of the same shape.
 add = Operation("add", _add_mlx, _add_mlx, _add_numpy)
-# x * sigmoid(gates), (rows, width) each.
-opened = Operation("opened", opened_reference, opened_reference, _opened_c)
-# y * sigmoid(gates), plus the residual: (rows, width), with a gate of (rows, 1) for each.
-weighed = Operation("weighed", _weighed_mlx, _weighed_mlx, _weighed_numpy)
+# y * sigmoid(gates), plus the residual: (rows, width), with gates (rows, 1).
+gated_add = Operation("gated_add", _gated_add_mlx, _gated_add_mlx, _gated_add_numpy)
