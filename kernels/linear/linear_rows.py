@@ -3,9 +3,11 @@
 `linear_metal` hands such rows over to it; the definition is that of `linear`.
 """
 
+from functools import lru_cache
+
 import mlx.core as mx
 
-from ..metal.library import kernel, scalar
+from ..metal.library import BoundKernel, kernel, scalar
 from ..metal.occupancy import BUSY
 from ..norm.rms_norm import Norm
 from .linear_mlx import PLAIN, Epilogue
@@ -33,40 +35,54 @@ def linear_rows(
 ) -> mx.array:
     """Run `linear` for what `covers` says yes to."""
     assert isinstance(weight, Dense | Quantized)
-    rows, inputs = x.shape
-    bias, residual, activation = epilogue.bias, epilogue.residual, epilogue.number
-    width = weight.outputs // 2 if activation else weight.outputs
-    columns = 8 if rows <= 8 else 16
-    tiles = tiles_of(weight, columns)
-    outputs = TILE * (tiles // 2 if activation else tiles)
-    stored = metal_weight(weight)
-    (y,) = kernel("linear_rows")(
-        [
-            x,
-            *stored.arrays,
-            x if bias is None else bias,
-            x if residual is None else residual,
-            x if norm is None else norm.weight,
-            scalar(0.0 if norm is None else norm.eps),
-            scalar(epilogue.limit),
-            scalar(rows, mx.int32),
-            scalar(inputs, mx.int32),
-            scalar(width, mx.int32),
-        ],
-        [((rows, width), x.dtype)],
-        (-(-width // outputs) * THREADS, 1, 1),
+    bias, residual = epilogue.bias, epilogue.residual
+    stored, columns = metal_weight(weight), 8 if x.shape[0] <= 8 else 16
+    bound, numbers = _plan(
+        *(stored.kind, stored.group, weight.outputs, tiles_of(weight, columns), columns),
+        *(*x.shape, x.dtype, epilogue.number, epilogue.limit, None if norm is None else norm.eps),
+        *(bias is not None, residual is not None),
+    )
+    optional = (bias, residual, None if norm is None else norm.weight)
+    return bound(
+        [x, *stored.arrays, *(x if part is None else part for part in optional), *numbers]
+    )[0]
+
+
+@lru_cache(maxsize=1024)
+def _plan(
+    kind: int,
+    group: int,
+    outputs: int,
+    tiles: int,
+    columns: int,
+    rows: int,
+    inputs: int,
+    dtype: mx.Dtype,
+    activation: int,
+    limit: float,
+    eps: float | None,
+    bias: bool,
+    residual: bool,
+) -> tuple[BoundKernel, list[mx.array]]:
+    """Plan a launch; the numbers come after its arrays."""
+    width = outputs // 2 if activation else outputs
+    results = TILE * (tiles // 2 if activation else tiles)
+    bound = kernel("linear_rows").bound(
+        [((rows, width), dtype)],
+        (-(-width // results) * THREADS, 1, 1),
         (THREADS, 1, 1),
-        T=x.dtype,
-        FORMAT=stored.kind,
-        GROUP=stored.group,
+        T=dtype,
+        FORMAT=kind,
+        GROUP=group,
         TILES=tiles,
         COLUMNS=columns,
         ACTIVATION=activation,
-        BIAS=bias is not None,
-        RESIDUAL=residual is not None,
-        NORM=norm is not None,
+        BIAS=bias,
+        RESIDUAL=residual,
+        NORM=eps is not None,
     )
-    return y
+    sizes = [scalar(size, mx.int32) for size in (rows, inputs, width)]
+    return bound, [scalar(eps or 0.0), scalar(limit), *sizes]
 
 
 def tiles_of(weight: Dense | Quantized, columns: int) -> int:
