@@ -1,20 +1,11 @@
 """Latent attention on Metal: rows that decode, from a new latent to the heads' values."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import mlx.core as mx
 
-from ..metal.library import (
-    SMALLEST,
-    BoundKernel,
-    Value,
-    kernel,
-    nothing,
-    padded,
-    scalar,
-)
+from ..metal.library import SMALLEST, BoundKernel, Value, kernel, nothing, padded, scalar
 from ..metal.occupancy import BUSY
 from ..norm.rms_norm import rms_norm
 from .paged_attention import append
@@ -28,7 +19,6 @@ from .pages import (
     Layout,
     Pages,
     Tail,
-    pages_of,
     part_sizes,
 )
 from .prefill_attention import with_prompts
@@ -69,8 +59,9 @@ def latent_attention_metal(
     if not layout.prefills and pages.append is Append.TAIL:
         assert layout.tails is not None
         out, _, (keys, scales, biases) = _launch(TAIL, q, latent, heads, table, pages, layout)
-        new = [keys, None, *_stored((scales, biases), pages), None, None]
-        return out, pages.after(tail=Tail(pages_of(new), layout.tails))
+        scaled, biased = pages.key_scales is not None, pages.key_biases is not None
+        new = Pages(keys, None, scales if scaled else None, biases if biased else None)
+        return out, pages.after(tail=Tail(new, layout.tails))
     if not layout.prefills and pages.append is Append.IN_PLACE and heads.heads <= HEADS:
         out, fence, _ = _launch(IN_PLACE, q, latent, heads, table, pages, layout)
         return out, pages.after(fence=fence)
@@ -228,12 +219,6 @@ def _new(latent: mx.array, heads: Heads, table: Table) -> list[mx.array]:
 def _arrays(pages: Pages) -> list[mx.array]:
     parts = (pages.key_scales, pages.key_biases)
     return [pages.keys, *(nothing(mx.float16) if part is None else part for part in parts)]
-
-
-def _stored(new: Sequence[mx.array], like: Pages) -> list[mx.array | None]:
-    """Return the scales and biases that a pool like this has."""
-    old = (like.key_scales, like.key_biases)
-    return [part if part_of is not None else None for part, part_of in zip(new, old, strict=True)]
 
 
 def _names(pages: Pages) -> tuple[str, ...]:
