@@ -10,7 +10,7 @@ from ..kernels.attention.pages import Heads
 from ..kernels.linear.embedding import embedding
 from ..kernels.linear.linear import linear
 from ..kernels.linear.linear_mlx import Epilogue
-from ..kernels.linear.parts import add
+from ..kernels.linear.rows import add
 from ..kernels.linear.weight import Weight, pack
 from .config import (
     AttentionConfig,

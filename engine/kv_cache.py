@@ -1,7 +1,6 @@
 """The arrays behind pages and state slots: one cache a block, allocated once."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from math import prod
 
 import mlx.core as mx
@@ -9,7 +8,7 @@ import mlx.core as mx
 from ..architectures.config import ModelConfig, Paged, Recurrent
 from ..architectures.step import Cache
 from ..kernels.attention import pages as kernel
-from ..kernels.attention.pages import Format, Pages
+from ..kernels.attention.pages import Append, Format
 from ..kernels.cpu.library import in_large_pages
 from ..kernels.recurrent.runs import States
 from .cache_sizes import CacheSizes
@@ -61,9 +60,5 @@ def _allocate(
     if isinstance(spec, Recurrent):
         return States(tuple(mx.zeros((states + 1, *shape)) for shape in spec.shapes))
     count = pages[spec.window] + 1
-    pool = kernel.zeros(count, spec.kv_heads, spec.head_dim, spec.value_dim, format)
-    return _in_place(pool) if pattern == "in-place" else pool
-
-
-def _in_place(pool: Pages) -> Pages:
-    return replace(pool, token=mx.zeros((kernel.TOKEN,)))
+    sizes = (count, spec.kv_heads, spec.head_dim, spec.value_dim)
+    return kernel.zeros(*sizes, format, Append(pattern))

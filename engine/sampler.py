@@ -7,7 +7,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..kernels.sampling.edit import Edits
-from ..kernels.sampling.logprobs import Logprobs, logprobs
+from ..kernels.sampling.logprobs import RowLogprobs, logprobs
 from ..kernels.sampling.sample import Draws, draw
 from .philox import uniform
 from .request import Refusal, TokenLogprobs
@@ -76,6 +76,6 @@ def _edits(sequences: Seq[Sequence]) -> Edits | None:
     return Edits(rows, *np.concatenate(list(tables.values())).T)
 
 
-def _entry(scores: Logprobs, place: int, token: int, top: int) -> TokenLogprobs:
+def _entry(scores: RowLogprobs, place: int, token: int, top: int) -> TokenLogprobs:
     ids, values = scores.ids[place, :top].tolist(), scores.scores[place, :top].tolist()
-    return TokenLogprobs(token, float(scores.own[place]), list(zip(ids, values, strict=True)))
+    return TokenLogprobs(token, float(scores.chosen[place]), list(zip(ids, values, strict=True)))

@@ -12,8 +12,8 @@ from ..kernels.attention.attention import is_fused
 from ..kernels.attention.attention_metal import self_test
 from ..kernels.attention.pages import FORMATS, PAGE, Format
 from ..kernels.cpu.library import compiled, use_threads
-from ..kernels.linear.weight import activation_dtype
 from ..kernels.metal.device import Gpu, device
+from ..kernels.registry import activation_dtype
 from .checkpoint.checkpoint import Checkpoint, CheckpointError, open_checkpoint
 from .checkpoint.generation_config import read_generation_config
 from .checkpoint.weights import Reading, rename_tensors, stored_dtype, weight_bytes

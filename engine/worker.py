@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ..kernels.cpu.library import use_tier
-from ..kernels.metal.device import Device, Nowhere, Options, Simulator, use
+from ..kernels.metal.device import Device, Nowhere, Simulator, SimulatorOptions, use
 from ..kernels.simulator.options import SimulatorError
 from .embedding.engine import EmbeddingEngine
 from .embedding.sentence_transformers import describe
@@ -39,7 +39,7 @@ from .wire import (
 # The devices that `--metal` names; for "auto" it is the GPU, if there is one.
 DEVICES: Mapping[str, Device | Nowhere] = {
     "simulator": Simulator(),
-    "checked": Simulator(Options(mode="check")),
+    "checked": Simulator(SimulatorOptions(mode="check")),
     "off": Nowhere(),
 }
 SIMULATED = (

@@ -12,7 +12,7 @@ from .registry import Verdict, registry
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Files:
     """An operation's C file and .metal files; where there is none, MLX's operations run.
 
     The registry tries its kernels under its own name and those of `more`.
@@ -23,50 +23,50 @@ class Row:
     more: tuple[str, ...] = ()
 
 
-OPERATIONS: Mapping[str, Row] = MappingProxyType(
+OPERATIONS: Mapping[str, Files] = MappingProxyType(
     {
-        "linear": Row(
+        "linear": Files(
             "linear.c",
             ("linear.metal", "linear_dense.metal", "linear_rows.metal"),
             ("gated_linear",),
         ),
-        "head_linear": Row("head_linear.c", ("head_linear.metal",)),
-        "rms_norm": Row("norm.c", ("rms_norm.metal",)),
-        "layer_norm": Row("norm.c"),
-        "gated_norm": Row("gated_norm.c"),
-        "opened": Row("parts.c"),
-        "attention": Row(
+        "head_linear": Files("head_linear.c", ("head_linear.metal",)),
+        "rms_norm": Files("rms_norm.c", ("rms_norm.metal",)),
+        "layer_norm": Files("layer_norm.c"),
+        "gated_norm": Files("gated_norm.c"),
+        "sigmoid_gate": Files("sigmoid_gate.c"),
+        "attention": Files(
             "attention.c",
             (
                 *("attention.metal", "attention_quantized.metal", "attention_merge.metal"),
                 *("append_pages.metal", "gather_pages.metal"),
             ),
         ),
-        "latent_attention": Row(
+        "latent_attention": Files(
             "attention.c",
             ("latent_attention.metal", "latent_merge.metal", "latent_append.metal"),
         ),
-        "prefill_attention": Row("attention.c", ("prefill_attention.metal",)),
-        "encoder_attention": Row("encoder_attention.c"),
-        "route": Row("route.c", ("route.metal",), ("choose",)),
-        "moe": Row("moe.c", ("moe_decode.metal", "moe_sort.metal", "moe_prefill.metal")),
-        "gated_delta": Row("gated_delta.c", ("gated_delta.metal",)),
-        "delta_gates": Row("delta_gates.c"),
-        "ssm_scan": Row("ssm_scan.c", ("ssm_scan.metal",)),
-        "conv1d": Row("conv1d.c", ("conv1d.metal",)),
-        "sample": Row("sample.c", ("sample.metal",)),
-        "logprobs": Row("logprobs.c", ("logprobs.metal",)),
-        "embedding": Row("embedding.c"),
-        "rope": Row(),
-        "activation": Row("activation.c"),
-        "edit": Row("sample.c"),
+        "prefill_attention": Files("attention.c", ("prefill_attention.metal",)),
+        "encoder_attention": Files("encoder_attention.c"),
+        "route": Files("route.c", ("route.metal",), ("choose",)),
+        "moe": Files("moe.c", ("moe_decode.metal", "moe_sort.metal", "moe_prefill.metal")),
+        "gated_delta": Files("gated_delta.c", ("gated_delta.metal",)),
+        "delta_gates": Files("delta_gates.c"),
+        "ssm_scan": Files("ssm_scan.c", ("ssm_scan.metal",)),
+        "conv1d": Files("conv1d.c", ("conv1d.metal",)),
+        "sample": Files("sample.c", ("sample.metal",)),
+        "logprobs": Files("logprobs.c", ("logprobs.metal",)),
+        "embedding": Files("embedding.c"),
+        "rope": Files(),
+        "activation": Files("activation.c"),
+        "edit": Files("edit.c"),
     }
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """`here` is what this process would use, `because` why."""
+class CatalogEntry:
+    """An operation in the catalog: `here` is what this process would use, `because` why."""
 
     operation: str
     c: str
@@ -78,40 +78,40 @@ class Entry:
         return asdict(self)
 
 
-def catalog() -> list[Entry]:
-    """All operations, in the order of the table."""
-    return [_entry(name, row) for name, row in OPERATIONS.items()]
+def catalog() -> list[CatalogEntry]:
+    """List all operations, in the order of the table."""
+    return [_entry(name, files) for name, files in OPERATIONS.items()]
 
 
-def _entry(name: str, row: Row) -> Entry:
-    files = metal_files()
-    names = tuple(kernel for file in row.metal for kernel in sources(files[file]))
+def _entry(name: str, files: Files) -> CatalogEntry:
+    paths = metal_files()
+    names = tuple(kernel for file in files.metal for kernel in sources(paths[file]))
     match device():
         case Simulator():
             here, because = ("simulator", "asked for") if names else ("MLX", "no kernel")
         case Gpu():
-            here, because = _on_gpu(name, row)
+            here, because = _on_gpu(name, files)
         case _:
-            quick = bool(row.c) and compiled()
+            quick = bool(files.c) and compiled()
             here = "C" if quick else "MLX"
-            because = "no Metal device" if quick or not row.c else "no C compiler"
-    return Entry(name, row.c, names, here, because)
+            because = "no Metal device" if quick or not files.c else "no C compiler"
+    return CatalogEntry(name, files.c, names, here, because)
 
 
-def _on_gpu(name: str, row: Row) -> tuple[str, str]:
-    if not row.metal:
+def _on_gpu(name: str, files: Files) -> tuple[str, str]:
+    if not files.metal:
         return "MLX", "no kernel"
-    trials = (name, *row.more)
-    found = [v for key, v in registry().verdicts.items() if key.split()[0] in trials]
-    if not found:
+    trials = (name, *files.more)
+    verdicts = [v for key, v in registry().verdicts.items() if key.split()[0] in trials]
+    if not verdicts:
         return "undecided", "not used yet: each kernel is tried at its first use"
-    used = sum(verdict.custom for verdict in found)
-    return ("Metal" if used else "MLX"), f"{used} of {len(found)} shapes; {_reason(found)}"
+    used = sum(verdict.custom for verdict in verdicts)
+    return ("Metal" if used else "MLX"), f"{used} of {len(verdicts)} shapes; {_reason(verdicts)}"
 
 
-def _reason(found: list[Verdict]) -> str:
-    reasons = sorted({verdict.reason for verdict in found if verdict.reason})
+def _reason(verdicts: list[Verdict]) -> str:
+    reasons = sorted({verdict.reason for verdict in verdicts if verdict.reason})
     if reasons:
         return "; ".join(reasons)
-    gains = sorted(verdict.composed_time / max(verdict.custom_time, 1e-9) for verdict in found)
+    gains = sorted(verdict.mlx_time / max(verdict.custom_time, 1e-9) for verdict in verdicts)
     return f"{gains[len(gains) // 2]:.2f} times as fast in the middle"

@@ -20,7 +20,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 import mlx.core as mx
 
 from .cpu.library import CompileError, Function, Library, cache_folder, library
-from .metal.device import Gpu, Nowhere, device, gpu, used
+from .metal.device import Device, Nowhere, Simulator, device, gpu, used
 from .metal.source import metal_files, stripped
 
 RUNS = 15  # timings of each, taken in turns; their median counts
@@ -28,7 +28,7 @@ MLX = str(mx.__version__)  # type: ignore[attr-defined]
 Key = tuple[int | str | bool | mx.Dtype, ...]
 Arguments = tuple[Any, ...]
 Predicate = Callable[..., Any]  # of an operation's arguments
-NO_NAMES: Mapping[str, Any] = MappingProxyType({})
+NO_KEYWORDS: Mapping[str, Any] = MappingProxyType({})
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -38,12 +38,12 @@ TOLERANCE = {mx.float32: 1e-4, mx.float16: 4e-3, mx.bfloat16: 3e-2}
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a trial found; times are microseconds, 0 where the kernel was not worth timing."""
+    """A trial's result; times are microseconds, 0 where the kernel was not worth timing."""
 
     custom: bool
     reason: str
     custom_time: float = 0.0
-    composed_time: float = 0.0
+    mlx_time: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,8 +62,20 @@ class InC(Generic[P, R]):
 def in_c(
     name: str, *types: type, takes: Predicate | None = None
 ) -> Callable[[Callable[Concatenate[Function, P], R]], InC[P, R]]:
-    """Makes a C form of what calls the function of that name, with arguments of these types."""
+    """Make a C form of what calls the function of that name, with arguments of these types."""
     return lambda form: InC(name, types, takes, form)
+
+
+def in_numpy(takes: Predicate) -> Callable[[Callable[P, R]], InC[P, R]]:
+    """Make a form of NumPy's operations, for where the larger operations run in C."""
+
+    def wrapped(form: Callable[P, R]) -> InC[P, R]:
+        def call(_native: Function, /, *arguments: P.args, **keywords: P.kwargs) -> R:
+            return form(*arguments, **keywords)
+
+        return InC("", (), takes, call)
+
+    return wrapped
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,82 +112,99 @@ class Operation(Generic[P, R]):
     c: InC[P, R] | None = None
     metal: InMetal[P, R] | None = None
 
-    def __call__(self, *arguments: P.args, **named: P.kwargs) -> R:
-        where = used.get() or gpu()  # as device() says, without a call
+    def __call__(self, *arguments: P.args, **keywords: P.kwargs) -> R:
+        where, metal = used.get() or gpu(), self.metal  # as device() says, without a call
         if where is not None and not isinstance(where, Nowhere):
-            return self._on_gpu(*arguments, **named)
+            form = self.mlx if metal is None else self._on_metal(where, metal, arguments, keywords)
+            return form(*arguments, **keywords)
         loaded, c = library(), self.c
         if loaded is not None and c is not None:
             if c.takes is None:
                 x: Any = arguments[0]
                 fits = x.dtype == mx.float32 and x.size
             else:
-                fits = c.takes(*arguments, **named)
+                fits = c.takes(*arguments, **keywords)
             if fits:
-                return c.form(function(loaded, c), *arguments, **named)
-        return self.mlx(*arguments, **named)
+                return c.form(function(loaded, c), *arguments, **keywords)
+        return self.mlx(*arguments, **keywords)
 
-    def _on_gpu(self, *arguments: P.args, **named: P.kwargs) -> R:
-        metal = self.metal
-        if metal is None or not (metal.takes is None or metal.takes(*arguments, **named)):
-            return self.mlx(*arguments, **named)
-        decided = metal.decided is not None and metal.decided(*arguments, **named)
-        custom = decided or uses_custom(self, arguments, named)
-        return (metal.form if custom else self.mlx)(*arguments, **named)
+    @property
+    def in_metal(self) -> bool:
+        """Whether Metal kernels may run it in this context."""
+        return self.metal is not None and device() is not None
+
+    def is_custom(self, *arguments: P.args, **keywords: P.kwargs) -> bool:
+        """Return whether a call with these arguments runs the Metal form."""
+        where, metal = device(), self.metal
+        if where is None or metal is None:
+            return False
+        return self._on_metal(where, metal, arguments, keywords) is metal.form
+
+    def _on_metal(
+        self, where: Device, metal: InMetal[P, R], arguments: Arguments, keywords: Mapping[str, Any]
+    ) -> Callable[P, R]:
+        """Choose the form; in the simulator the kernel's, whatever it is worth."""
+        if metal.takes is not None and not metal.takes(*arguments, **keywords):
+            return self.mlx
+        if isinstance(where, Simulator) or where.trusted:
+            return metal.form
+        if metal.decided is not None and metal.decided(*arguments, **keywords):
+            return metal.form
+        return metal.form if registry().verdict(self, arguments, keywords).custom else self.mlx
 
 
 @cache
 def function(loaded: Library, c: InC[..., Any]) -> Function:
-    """The C function of a form, declared once."""
-    return loaded.function(c.name, *c.types)
+    """Return the C function of a form, declared once; one that does nothing where it has none."""
+    return loaded.function(c.name, *c.types) if c.name else lambda *_: 0
 
 
-def c_library() -> Library | None:
-    """The C kernels, where operations run in C."""
-    return library() if device() is None else None
+def on_cpu() -> bool:
+    """Return whether MLX's own operations run on a CPU."""
+    return mx.default_device().type == mx.DeviceType.cpu
+
+
+def activation_dtype(stored: mx.Dtype) -> mx.Dtype:
+    """Return float32 on a CPU, where MLX's 16-bit products are slow and, quantized, off by 4 %."""
+    return mx.float32 if device() is None and on_cpu() else stored
+
+
+def anything(*_: object, **__: object) -> bool:
+    """Return True: what a form takes that takes all arguments."""
+    return True
 
 
 def is_filled(x: mx.array, *_: object, **__: object) -> int:
-    """What a C form takes that casts its arguments: all that is not empty."""
+    """Return whether x is not empty: what a C form takes that casts its arguments."""
     return x.size
 
 
 def in_float32(form: Callable[P, R]) -> Callable[P, R]:
-    """The same form of its floating arrays in float32: an oracle for results of any dtype."""
+    """Return the form of its floating arrays in float32: an oracle for results of any dtype."""
 
-    def oracle(*arguments: P.args, **named: P.kwargs) -> R:
+    def oracle(*arguments: P.args, **keywords: P.kwargs) -> R:
         wide: Any = (widened(each) for each in arguments)
-        return form(*wide, **named)
+        return form(*wide, **keywords)
 
     return oracle
 
 
 def widened(value: object) -> object:
-    """A floating array in float32, anything else as it is."""
+    """Return a floating array in float32, anything else as it is."""
     if isinstance(value, mx.array) and mx.issubdtype(value.dtype, mx.floating):
         return value.astype(mx.float32)
     return value
 
 
-def uses_custom(
-    operation: Operation[..., Any], arguments: Arguments, named: Mapping[str, Any] = NO_NAMES
-) -> bool:
-    """Whether the custom kernel runs; in the simulator it does, whatever it is worth."""
-    where = device()
-    if not isinstance(where, Gpu) or where.trusted:
-        return True
-    return registry().verdict(operation, arguments, named).custom
-
-
 def bucket(rows: int) -> int:
-    """The power of two that is no less: rows for which one verdict does."""
+    """Return the next power of two: rows for which one verdict does."""
     return 1 << max(0, rows - 1).bit_length()
 
 
 def arrays(result: Any) -> list[mx.array]:
-    """An array, or those of a tuple."""
-    found = result if isinstance(result, tuple) else (result,)
-    return [each for each in found if isinstance(each, mx.array)]
+    """Return the arrays of a result, which may be a tuple."""
+    parts = result if isinstance(result, tuple) else (result,)
+    return [part for part in parts if isinstance(part, mx.array)]
 
 
 @dataclass(slots=True)
@@ -194,24 +223,24 @@ class Registry:
 
     @property
     def verdicts(self) -> dict[str, Verdict]:
-        """By operation and key, as they are written to the file."""
+        """All verdicts by operation and key, as they are written to the file."""
         return dict(self._verdicts)
 
     def verdict(
         self,
         operation: Operation[..., Any],
         arguments: Arguments,
-        named: Mapping[str, Any] = NO_NAMES,
+        keywords: Mapping[str, Any] = NO_KEYWORDS,
     ) -> Verdict:
-        """What was found before, else what a trial with these arguments finds now."""
+        """Return the known verdict, else that of a trial with these arguments."""
         assert operation.metal is not None
-        key = (operation.name, *operation.metal.key(*arguments, **named))
+        key = (operation.name, *operation.metal.key(*arguments, **keywords))
         if (known := self._known.get(key)) is None:  # looked up at every call: no text is made
-            arguments = signature(operation.mlx).bind(*arguments, **named).args
-            known = self._known[key] = self._settled(operation, arguments, key)
+            arguments = signature(operation.mlx).bind(*arguments, **keywords).args
+            known = self._known[key] = self._decide(operation, arguments, key)
         return known
 
-    def _settled(self, operation: Operation[..., Any], arguments: Arguments, key: Key) -> Verdict:
+    def _decide(self, operation: Operation[..., Any], arguments: Arguments, key: Key) -> Verdict:
         name = " ".join(map(str, key))
         if (known := self._verdicts.get(name)) is None:
             known = self._verdicts[name] = self._trial(operation, arguments)
@@ -228,28 +257,28 @@ class Registry:
             reason = f"it does not run ({str(error).strip().splitlines()[0]})"
         if reason:
             return Verdict(False, reason)
-        custom, composed = self._times(operation, arguments)
-        return Verdict(custom <= composed, "", custom, composed)
+        custom, mlx = self._times(operation, arguments)
+        return Verdict(custom <= mlx, "", custom, mlx)
 
     def _times(self, operation: Operation[..., Any], arguments: Arguments) -> tuple[float, float]:
-        """Medians in microseconds, taken in turns; both have run before."""
+        """Return medians in microseconds, taken alternately; both have run before."""
         assert operation.metal is not None
         times: tuple[list[float], list[float]] = ([], [])
         for _ in range(RUNS):
-            for taken, call in zip(times, (operation.metal.form, operation.mlx), strict=True):
+            for durations, call in zip(times, (operation.metal.form, operation.mlx), strict=True):
                 start = self.clock()
                 mx.eval(operation.metal.results(call(*arguments)))
-                taken.append(self.clock() - start)
-        custom, composed = (sorted(taken)[RUNS // 2] * 1e6 for taken in times)
-        return custom, composed
+                durations.append(self.clock() - start)
+        custom, mlx = (sorted(durations)[RUNS // 2] * 1e6 for durations in times)
+        return custom, mlx
 
     def _read(self) -> dict[str, Verdict]:
-        """A file that cannot be read is as good as none: the trials are made again."""
+        """Read the file; one that cannot be read is as good as none: the trials are made again."""
         if self.file is None:
             return {}
         with suppress(OSError, ValueError, TypeError):
-            kept = json.loads(self.file.read_text())
-            return {name: Verdict(**kept[name]) for name in kept}
+            table = json.loads(self.file.read_text())
+            return {name: Verdict(**table[name]) for name in table}
         return {}
 
     def _write(self) -> None:
@@ -263,45 +292,45 @@ class Registry:
 
 
 def _disagreement(operation: Operation[..., Any], arguments: Arguments) -> str:
-    """Where custom and reference differ, in words; empty where they do not."""
+    """Return where custom and reference differ, in words; empty where they do not."""
     metal = operation.metal
     assert metal is not None
     oracle = metal.oracle or operation.reference
     dtype = next(each.dtype for each in arguments if isinstance(each, mx.array))
     for case in (*metal.edges(dtype), arguments):
         forms = (oracle, metal.form, operation.mlx)
-        wanted, made, composed = (metal.results(form(*case)) for form in forms)
-        mx.eval(wanted, made, composed)
-        for want, have in zip(wanted, made, strict=True):
-            if (off := _difference(have, want)) > TOLERANCE.get(have.dtype, 0):
+        exact, custom, mlx = (metal.results(form(*case)) for form in forms)
+        mx.eval(exact, custom, mlx)
+        for x, oracle_x in zip(custom, exact, strict=True):
+            if (off := _difference(x, oracle_x)) > TOLERANCE.get(x.dtype, 0):
                 key = " ".join(map(str, metal.key(*case)))
                 return f"it is off by {off:.2g} of the largest value (case {key})"
     return ""
 
 
-def _difference(have: mx.array, want: mx.array) -> float:
-    """The largest, against the largest wanted value; infinite where only one is NaN."""
-    have, want = have.astype(mx.float32), want.astype(mx.float32)
-    if have.shape != want.shape or mx.any(mx.isnan(have) != mx.isnan(want)).item():
+def _difference(x: mx.array, oracle: mx.array) -> float:
+    """Return the largest difference against the largest value; infinite where only one is NaN."""
+    x, oracle = x.astype(mx.float32), oracle.astype(mx.float32)
+    if x.shape != oracle.shape or mx.any(mx.isnan(x) != mx.isnan(oracle)).item():
         return float("inf")
-    known = mx.isfinite(want)
-    same = mx.where(known, 0, have != want).astype(mx.bool_)
-    if mx.any(same & ~mx.isnan(want)).item():
+    finite = mx.isfinite(oracle)
+    differs = mx.where(finite, 0, x != oracle).astype(mx.bool_)
+    if mx.any(differs & ~mx.isnan(oracle)).item():
         return float("inf")
-    off = mx.max(mx.where(known, mx.abs(have - want), 0)).item()
-    most = mx.max(mx.where(known, mx.abs(want), 0)).item()
-    assert isinstance(off, float) and isinstance(most, float)
-    return off / most if most else off
+    off = mx.max(mx.where(finite, mx.abs(x - oracle), 0)).item()
+    largest = mx.max(mx.where(finite, mx.abs(oracle), 0)).item()
+    assert isinstance(off, float) and isinstance(largest, float)
+    return off / largest if largest else off
 
 
 @cache
 def registry() -> Registry:
-    """This process's, of the GPU in use."""
+    """Return this process's registry, of the GPU in use."""
     return Registry(verdict_file(str(mx.device_info()["device_name"])))
 
 
 def verdict_file(chip: str) -> Path | None:
-    """Where the verdicts of a chip are kept; None where nothing can be."""
+    """Return the file of a chip's verdicts; None where nothing can be written."""
     digest = hashlib.sha256()
     for path in metal_files().values():
         text = "\n".join(line.text for line in stripped(path))

@@ -10,7 +10,8 @@ from ...kernels.attention.attention import attention
 from ...kernels.attention.encoder_attention import encoder_attention
 from ...kernels.attention.pages import Heads, Pages
 from ...kernels.attention.rope import rope
-from ...kernels.linear.parts import join, opened, split
+from ...kernels.linear.rows import join, split
+from ...kernels.linear.sigmoid_gate import sigmoid_gate
 from ...kernels.linear.weight import take_rows
 from ...kernels.norm.rms_norm import Norm, rms_norm
 from ..config import AttentionConfig, ModelConfig
@@ -72,7 +73,7 @@ class Attention:
             qkv = self._scaled_queries(qkv, step.rows.positions)
         attended, cache = self._attend(qkv, step, cache)
         if gates is not None:
-            attended = opened(attended, gates)
+            attended = sigmoid_gate(attended, gates)
         return self.output(attended, residual), cache
 
     def _attend(self, qkv: mx.array, step: StepContext, cache: Cache) -> tuple[mx.array, Cache]:
@@ -109,7 +110,7 @@ class TwoWayAttention(Attention):
         q = q if heads.q_norm is None else rms_norm(q, heads.q_norm, heads.eps)
         k = k if heads.k_norm is None else rms_norm(k, heads.k_norm, heads.eps)
         table = step.table(self.rope)
-        q, k = (rope(x, table, heads.interleaved, heads.turned_from) for x in (q, k))
+        q, k = (rope(x, table, heads.interleaved, heads.rope_offset) for x in (q, k))
         k, v = (mx.repeat(x, count // shared, axis=1) for x in (k, v))
         each = mx.concatenate([q, k, v], axis=1).reshape(rows, -1)
         lengths = np.diff(runs.starts).tolist()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from ...kernels.linear.parts import shaped, split
+from ...kernels.linear.rows import shaped, split
 from ...kernels.linear.weight import take_rows
 from ...kernels.norm.gated_norm import GatedNorm, gated_norm
 from ...kernels.recurrent.conv1d import Convolution, conv1d

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from ...kernels.attention.attention import latent_attention
+from ...kernels.attention.latent_attention import latent_attention
 from ...kernels.attention.pages import Heads, Pages
 from ...kernels.linear.head_linear import head_linear
-from ...kernels.linear.parts import shaped, split
+from ...kernels.linear.rows import shaped, split
 from ...kernels.linear.weight import Dense, Quantized, Weight, take_rows, widen
 from ...kernels.moe.moe import pack_experts
 from ...kernels.norm.rms_norm import Norm
@@ -123,5 +123,5 @@ def _heads(parameters: Parameters, config: LatentConfig, name: str) -> Heads:
         k_norm=norm,
         eps=config.eps,
         interleaved=config.interleaved,
-        turned_from=config.rank,
+        rope_offset=config.rank,
     )

@@ -6,10 +6,10 @@ import mlx.core as mx
 import numpy as np
 
 from ...kernels.linear.linear import linear
-from ...kernels.linear.parts import weighed
+from ...kernels.linear.rows import gated_add
 from ...kernels.linear.weight import Dense, pack, storage, take_rows, widen
 from ...kernels.moe.moe import Experts, Shared, moe, pack_experts
-from ...kernels.moe.route import Gate, Picks, Router, choose
+from ...kernels.moe.route import Gate, Picks, Routing, choose
 from ...kernels.norm.rms_norm import Norm, once
 from ..config import ModelConfig
 from ..feed_forward_config import MlpConfig, MoeConfig
@@ -24,7 +24,7 @@ STACKS = ("switch_mlp", "experts", "experts.switch_glu")  # modules that hold al
 @dataclass(frozen=True, slots=True)
 class MoE:
     gate: Gate
-    router: Router
+    router: Routing
     experts: Experts
     shared: "SharedExpert | None" = None
 
@@ -43,7 +43,7 @@ class MoE:
                 _float(parameters, f"{router}.bias", count) if config.router_bias else None,
                 _float(parameters, correction, count) if correction else None,
             ),
-            Router(
+            Routing(
                 config.per_token,
                 config.scoring,
                 config.normalise,
@@ -85,7 +85,7 @@ class SharedExpert:
         if self.gate is None:
             return self.layer(x, norm, residual)
         x = x if norm is None else norm(x)
-        return weighed(self.layer(x, None, None), linear(x, Dense(self.gate)), residual)
+        return gated_add(self.layer(x, None, None), linear(x, Dense(self.gate)), residual)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import mlx.core as mx
 
 from ...kernels.attention.attention import attention
 from ...kernels.attention.pages import Heads, Pages
-from ...kernels.linear.parts import join, shaped, split
+from ...kernels.linear.rows import join, shaped, split
 from ...kernels.norm.rms_norm import Norm
 from ..config import ModelConfig, SharingConfig
 from ..parameters import Parameters

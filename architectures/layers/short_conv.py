@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from ...kernels.linear.parts import split
+from ...kernels.linear.rows import split
 from ...kernels.recurrent.conv1d import Convolution, conv1d
 from ...kernels.recurrent.runs import States
 from ..config import ConvConfig, ModelConfig

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from ...kernels.linear.parts import shaped, split
+from ...kernels.linear.rows import shaped, split
 from ...kernels.norm.gated_norm import GatedNorm, gated_norm
 from ...kernels.recurrent.conv1d import Convolution, conv1d
 from ...kernels.recurrent.runs import States

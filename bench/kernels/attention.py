@@ -9,10 +9,11 @@ import numpy as np
 from bessemer.bench.kernels.workload import Arrays, Demand, Workload, decoding
 from bessemer.kernels.attention.attention import attention, attention_mlx
 from bessemer.kernels.attention.pages import (
+    FENCE,
     FORMATS,
     PAGE,
     TAIL_PAGES,
-    TOKEN,
+    Append,
     Heads,
     Layout,
     Pages,
@@ -41,8 +42,8 @@ def workloads(demand: Demand) -> Iterator[Workload]:
     layout = decoding(demand.rows, demand.context)
     table = rope_table_reference(layout.positions, mx.ones((of.head_dim // 2,)), 1.0)
     count = demand.rows * layout.tables.shape[1] + 1
-    pool, token = _pages(arrays, count), mx.zeros((TOKEN,), demand.dtype)
-    mx.eval(table.cos, table.sin, token)
+    pool, fence = _pages(arrays, count), mx.zeros((FENCE,), demand.dtype)
+    mx.eval(table.cos, table.sin, fence)
     start = (demand.context - 1) // PAGE * PAGE
     starts = mx.full((demand.rows,), start, mx.int32)
     tail = Tail(_pages(arrays, demand.rows * TAIL_PAGES), starts)
@@ -52,10 +53,10 @@ def workloads(demand: Demand) -> Iterator[Workload]:
     around = qkv.nbytes + table.cos.nbytes + table.sin.nbytes + out
     read = (demand.context - 1) * one + around
     ways = (
-        ("in place", replace(pool, token=token), layout, read + one),
+        ("in place", replace(pool, append=Append.IN_PLACE, fence=fence), layout, read + one),
         (
             "tails",
-            replace(pool, tail=tail),
+            replace(pool, append=Append.TAIL, tail=tail),
             replace(layout, tails=starts),
             read + (demand.context - start) * one,
         ),

@@ -25,7 +25,7 @@ from bessemer.bench.kernels.workload import Demand, Dimensions
 from bessemer.bench.kernels.workloads import MODULES, workloads
 from bessemer.bench.models.hardware import Chip, chips
 from bessemer.bench.models.shapes import published, shape
-from bessemer.kernels.catalog import Entry, catalog
+from bessemer.kernels.catalog import CatalogEntry, catalog
 from bessemer.kernels.metal.device import Gpu, device
 from bessemer.kernels.simulator.options import SimulatorError
 
@@ -57,7 +57,7 @@ def list_operations(options: argparse.Namespace) -> int:
     return 0
 
 
-def _cells(entry: Entry) -> tuple[str, ...]:
+def _cells(entry: CatalogEntry) -> tuple[str, ...]:
     metal = ", ".join(entry.kernels) or "MLX's own"
     return entry.operation, entry.c or "MLX's own", metal, entry.here, entry.because
 

@@ -44,7 +44,7 @@ def ours(found: Shape) -> "Counter[str]":
         model = load(path)
         config = model.config
         sizes = CacheSizes(config.windows, (CONTEXT // PAGE + 1,) * len(config.windows))
-        caches = kv_cache.allocate(config, sizes, FORMATS[model.decoder.dtype])
+        caches = kv_cache.allocate(config, sizes, FORMATS[model.decoder.dtype], "tail")
         step = partial(_step, model.decoder, caches, layout(CONTEXT))
         with graph.fast_as_one():
             return graph.launches(step, mx.zeros((1,), mx.int32))

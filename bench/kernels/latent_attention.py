@@ -8,13 +8,14 @@ import mlx.core as mx
 import numpy as np
 
 from bessemer.bench.kernels.workload import Arrays, Demand, Workload, decoding, stored_bytes
-from bessemer.kernels.attention.attention import latent_attention, latent_attention_mlx
 from bessemer.kernels.attention.gather_pages import gather_pages
+from bessemer.kernels.attention.latent_attention import latent_attention, latent_attention_mlx
 from bessemer.kernels.attention.pages import (
+    FENCE,
     FORMATS,
     PAGE,
     TAIL_PAGES,
-    TOKEN,
+    Append,
     Heads,
     Layout,
     Pages,
@@ -55,22 +56,22 @@ def _decode(demand: Demand) -> Iterator[Workload]:
         k_norm=norm,
         eps=1e-6,
         interleaved=True,
-        turned_from=of.latent,
+        rope_offset=of.latent,
     )
     layout = decoding(rows, demand.context)
     table = rope_table_reference(layout.positions, mx.ones((of.latent_rope // 2,)), 1.0)
-    token, start = mx.zeros((TOKEN,)), (demand.context - 1) // PAGE * PAGE
+    fence, start = mx.zeros((FENCE,)), (demand.context - 1) // PAGE * PAGE
     starts = mx.full((rows,), start, mx.int32)
     tail = Tail(Pages(arrays.normal(rows * TAIL_PAGES, 1, dim, PAGE), None), starts)
-    mx.eval(table.cos, table.sin, token, starts)
+    mx.eval(table.cos, table.sin, fence, starts)
     around = q.nbytes + latent.nbytes + norm.nbytes + table.cos.nbytes + table.sin.nbytes
     around += rows * of.heads * of.latent * dtype.size
     read, one = rows * (demand.context - 1) * dim * dtype.size, rows * dim * dtype.size
     ways = (
-        ("in place", Pages(keys, None, token=token), layout, one),
+        ("in place", Pages(keys, None, append=Append.IN_PLACE, fence=fence), layout, one),
         (
             "tails",
-            Pages(keys, None, tail=tail),
+            Pages(keys, None, append=Append.TAIL, tail=tail),
             replace(layout, tails=starts),
             one * (demand.context - start),
         ),

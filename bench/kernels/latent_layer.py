@@ -7,15 +7,15 @@ import mlx.core as mx
 import numpy as np
 
 from bessemer.bench.kernels.workload import Arrays, Demand, Dimensions
-from bessemer.kernels.attention.attention import latent_attention
-from bessemer.kernels.attention.pages import Format, Heads, Layout, zeros
+from bessemer.kernels.attention.latent_attention import latent_attention
+from bessemer.kernels.attention.pages import Append, Format, Heads, Layout, zeros
 from bessemer.kernels.attention.rope import rope_table_reference
 from bessemer.kernels.linear.head_linear import head_linear
 from bessemer.kernels.linear.linear import linear
 from bessemer.kernels.linear.linear_mlx import Epilogue
 from bessemer.kernels.linear.weight import Dense, Quantized
 from bessemer.kernels.moe.moe import Experts, Shared, moe
-from bessemer.kernels.moe.route import Gate, Router, choose
+from bessemer.kernels.moe.route import Gate, Routing, choose
 from bessemer.kernels.norm.rms_norm import Norm
 
 EPS = 1e-6
@@ -69,9 +69,9 @@ def step(of: Dimensions, layout: Layout) -> Callable[[mx.array], mx.array]:
         k_norm=mx.ones((of.latent,)),
         eps=EPS,
         interleaved=True,
-        turned_from=of.latent,
+        rope_offset=of.latent,
     )
-    pages = zeros(layout.tables.shape[1] + 1, 1, dim, 0, Format.FLOAT16)
+    pages = zeros(layout.tables.shape[1] + 1, 1, dim, 0, Format.FLOAT16, Append.TAIL)
     table = rope_table_reference(layout.positions, mx.ones((of.latent_rope // 2,)), 1.0)
     mx.eval(heads.k_norm, pages.arrays, table.cos, table.sin)
     cut = of.heads * (of.head_dim + of.latent_rope)
@@ -83,7 +83,7 @@ def step(of: Dimensions, layout: Layout) -> Callable[[mx.array], mx.array]:
         found, _ = latent_attention(q, joined[:, cut:], heads, table, pages, layout)
         values = head_linear(found.reshape(-1, of.heads, of.latent), weights.expand)
         x = linear(values.flatten(1), weights.output, Epilogue(residual=x))
-        chosen, shares = choose(x, Gate(weights.gate), Router(2), weights.norm)
+        chosen, shares = choose(x, Gate(weights.gate), Routing(2), weights.norm)
         return moe(x, weights.experts, (chosen, shares), x, weights.norm)
 
     return run

@@ -9,7 +9,7 @@ from bessemer.bench.kernels.workload import Arrays, Demand, Workload
 from bessemer.kernels.linear.linear_mlx import linear_mlx
 from bessemer.kernels.linear.weight import Dense, Quantized, Weight, arrays_of
 from bessemer.kernels.moe.moe import Experts, Shared, moe, moe_mlx
-from bessemer.kernels.moe.route import Gate, Router, choose, route_reference
+from bessemer.kernels.moe.route import Gate, Routing, choose, route_reference
 from bessemer.kernels.norm.rms_norm import Norm
 
 EPS = 1e-6
@@ -30,7 +30,7 @@ def _router(demand: Demand, arrays: Arrays, x: mx.array, norm: Norm) -> Workload
     """Its weight is not quantized, as most models' is not."""
     of = demand.dimensions
     weight = Dense(arrays.normal(of.experts, of.hidden, size=of.hidden**-0.5))
-    router = Router(of.per_token)
+    router = Routing(of.per_token)
     results = demand.rows * of.per_token * (mx.int32.size + mx.float32.size)
     mx.eval(x, norm.weight, weight.weight)
 

@@ -97,7 +97,7 @@ def prefill(model: Model, decoder: Decoder, tokens: int) -> Work:
     table = np.arange(1, pages + 1, dtype=np.int32)[None]
     layout = Layout(
         positions=mx.array(positions),
-        slots=mx.array(positions + PAGE),
+        slot_mapping=mx.array(positions + PAGE),
         owners=mx.array(np.zeros_like(positions)),
         tables=mx.array(table),
         decodes=0,

@@ -8,10 +8,10 @@ import mlx.core as mx
 
 from bessemer.bench.kernels.workload import Workload
 from bessemer.bench.models.hardware import Chip
-from bessemer.kernels.metal.device import Options, Simulator, using
-from bessemer.kernels.metal.library import Launch, watching
-from bessemer.kernels.metal.source import Line
-from bessemer.kernels.simulator.report import SMALL, Report
+from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
+from bessemer.kernels.metal.library import LaunchRecord, watching
+from bessemer.kernels.metal.source import SourceLine
+from bessemer.kernels.simulator.report import SMALL, DispatchReport
 
 DISCLAIMER = "counted by a CPU model of Metal: not Apple's compiler, not a GPU"
 
@@ -98,7 +98,7 @@ class Profile:
 
 def profile(workload: Workload, vectors: int = 1) -> Profile:
     """Runs it once, counting; `vectors` of at most 32 KB may lie in one buffer, a row each."""
-    with using(Simulator(Options(mode="count"))), watching() as launches:
+    with using(Simulator(SimulatorOptions(mode="count"))), watching() as launches:
         mx.eval(workload.call())
     reports = [(launch, launch.report) for launch in launches if launch.report is not None]
     return Profile(
@@ -111,7 +111,7 @@ def profile(workload: Workload, vectors: int = 1) -> Profile:
     )
 
 
-def _kernel(launch: Launch, report: Report, small: int) -> Kernel:
+def _kernel(launch: LaunchRecord, report: DispatchReport, small: int) -> Kernel:
     return Kernel(
         launch.source.name,
         launch.grid,
@@ -126,17 +126,17 @@ def _kernel(launch: Launch, report: Report, small: int) -> Kernel:
     )
 
 
-def _buffers(launch: Launch, report: Report) -> Iterator[Buffer]:
+def _buffers(launch: LaunchRecord, report: DispatchReport) -> Iterator[Buffer]:
     for each in report.buffers:
         loaded, stored = each.loads.moved, each.stores.moved + each.atomics.moved
         yield Buffer(launch.source.name, each.name, each.size, loaded, stored, each.unique)
 
 
-def _spots(reports: Iterable[tuple[Launch, Report]]) -> Iterator[Spot]:
+def _spots(reports: Iterable[tuple[LaunchRecord, DispatchReport]]) -> Iterator[Spot]:
     """Lines of the text that MLX is given, brought back to the files they come from."""
     found: dict[tuple[str, int, str], list[tuple[str, int, int, int, int]]] = defaultdict(list)
     for launch, report in reports:
-        parts: Mapping[str, Sequence[Line]] = {
+        parts: Mapping[str, Sequence[SourceLine]] = {
             "header": launch.source.header,
             "kernel": launch.source.body,
         }

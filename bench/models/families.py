@@ -108,7 +108,7 @@ def step(config: ModelConfig, start: int, count: int) -> StepRows:
     runs = () if count == 1 else (Prefill(0, count, start + count),)
     owners = mx.zeros((count,), mx.int32)
     layout = Layout(positions, positions + PAGE, owners, table, int(count == 1), runs)
-    mx.eval(positions, table, owners, layout.slots)
+    mx.eval(positions, table, owners, layout.slot_mapping)
     return StepRows(
         (layout,) * len(config.windows),
         positions,

@@ -16,7 +16,8 @@ from ...architectures.config import ModelConfig
 from ...architectures.encoder_config import EncoderConfig
 from ...architectures.storage import Stored
 from ...kernels.linear.fp8 import from_fp8
-from ...kernels.linear.weight import Dense, Quantized, activation_dtype, from_mxfp4_blocks
+from ...kernels.linear.weight import Dense, Quantized, from_mxfp4_blocks
+from ...kernels.registry import activation_dtype
 from .checkpoint import Checkpoint, CheckpointError, Header
 
 FLOATS = {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}

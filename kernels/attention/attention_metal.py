@@ -1,15 +1,29 @@
 """Attention of a step by Metal kernels: decoding rows fused in one launch, two where it splits."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import mlx.core as mx
 
-from ..metal.library import Value, kernel, nothing, padded, scalar
+from ..metal.library import BoundKernel, Output, Value, kernel, nothing, padded, scalar
+from ..metal.occupancy import BUSY
 from ..norm.rms_norm import rms_norm
 from .paged_attention import append
-from .pages import PAGE, TAIL_PAGES, TOKEN, Format, Heads, Layout, Pages, Tail, pages_of, zeros
+from .pages import (
+    FENCE,
+    PAGE,
+    TAIL_PAGES,
+    Append,
+    Format,
+    Heads,
+    Layout,
+    Pages,
+    Tail,
+    pages_of,
+    part_sizes,
+    zeros,
+)
 from .prefill_attention import with_prompts
 from .rope import Table, rope
 
@@ -20,14 +34,13 @@ THREADS = 128
 READ, TAIL, IN_PLACE = range(3)  # as in metal/page.h
 POOL = ("keys", "values", "key_scales", "key_biases", "value_scales", "value_biases")
 SPLITS = 32  # at most, so that one simdgroup merges them
-BUSY = 256  # threadgroups that are enough for a GPU
 HEADER = 12  # numbers before the norms in `layer`, as in attention.metal
 FAR = 1 << 30  # beyond all positions
 LOG2E = 1.4426950408889634
 
 
-def covered(heads: Heads, format: Format) -> bool:
-    """Whether the kernels are for heads of this width; others are left to the composition."""
+def covers(heads: Heads, format: Format) -> bool:
+    """Return whether the kernels are for heads of this width; others are left to MLX."""
     multiple = MULTIPLES.get(format, 4)
     return heads.head_dim % multiple == 0 and heads.value_dim % multiple == 0
 
@@ -35,54 +48,54 @@ def covered(heads: Heads, format: Format) -> bool:
 def attention_metal(
     qkv: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout
 ) -> tuple[mx.array, Pages]:
-    """As `attention`. Which way the pool is brought up to date is seen from the pages and layout:
+    """Compute `attention`.
 
-    with the layout's tails, for steps of decoding rows alone, the pool stays and the result has
-    the next tail; with a token, the pool is written in place and the output is the next token;
-    else the pool is replaced. Prompts among the rows are attended to by `prefill_attention`, once
-    all of the step is in the pool.
+    Where the step only decodes, a pool with tails stays and the result has the next tail; one that
+    is written in place is written by the same launch, whose output is the next fence. Prompts among
+    the rows are attended to by `prefill_attention`, once all of the step is in the pool.
     """
     rows, decodes = layout.positions.shape[0], layout.decodes
     if not rows:
         return mx.zeros((0, heads.heads * heads.value_dim), qkv.dtype), pages
-    if layout.tails is not None:
-        assert decodes == rows and pages.token is None
-        return _tailed(qkv, heads, table, pages, layout)
+    if not layout.prefills and pages.append is Append.TAIL:
+        assert layout.tails is not None
+        out, *parts = _launch(TAIL, qkv, heads, table, pages, layout)
+        return out, pages.after(tail=Tail(_pages(parts, pages), layout.tails))
     assert pages.tail is None
-    if pages.token is not None and decodes == rows:
-        out = _launch(IN_PLACE, qkv, heads, table, pages, layout)[0]
-        return out, replace(pages, token=out)
+    if not layout.prefills and pages.append is Append.IN_PLACE:
+        (out,) = _launch(IN_PLACE, qkv, heads, table, pages, layout)
+        return out, pages.after(fence=out)
     pages = _appended(qkv, heads, table, pages, layout)
     decoded = [_launch(READ, qkv[:decodes], heads, table, pages, layout)[0]] if decodes else []
     return with_prompts(decoded, qkv, heads, table, pages, layout)
 
 
 def self_test(iterations: int) -> bool:
-    """Whether this device keeps to writing in place: what a kernel wrote, the next one reads.
+    """Return whether this device keeps to writing in place: the next kernel reads what one wrote.
 
     A sequence of 40 tokens over two pages begins anew again and again, the pages changing places,
     with two steps in flight. Keys are 0, so that a step's output is the mean of the values so far.
     """
     length, heads = 40, Heads(4, 1, 32, 1.0, 32)
-    pages = replace(zeros(3, 1, 32, 32, Format.FLOAT32), token=mx.zeros((TOKEN,)))
+    pages = zeros(3, 1, 32, 32, Format.FLOAT32, Append.IN_PLACE)
     mx.eval(pages.arrays)
-    found, wanted = [], []
+    outs, means = [], []
     for i in range(iterations):
-        turn, position = divmod(i, length)
+        times, position = divmod(i, length)
         values = [float((7 * j) % 61 - 30) for j in range(i - position, i + 1)]
-        wanted.append(sum(values) / len(values))
+        means.append(sum(values) / len(values))
         out, pages = attention_metal(
             mx.concatenate([mx.zeros((1, 160)), mx.full((1, 32), values[-1])], axis=1),
             heads,
             Table(mx.zeros((1, 1, 0)), mx.zeros((1, 1, 0))),
             pages,
-            _alone(position, (1 + turn % 2, 2 - turn % 2)),
+            _alone(position, (1 + times % 2, 2 - times % 2)),
         )
-        found.append(out)
+        outs.append(out)
         mx.async_eval(out)  # type: ignore[no-untyped-call]
         if i > 1:
-            mx.eval(found[i - 2])
-    error = mx.abs(mx.concatenate(found) - mx.array(wanted)[:, None])
+            mx.eval(outs[i - 2])
+    error = mx.abs(mx.concatenate(outs) - mx.array(means)[:, None])
     return bool(mx.all(error < 1e-3))  # False for NaN
 
 
@@ -92,36 +105,28 @@ def _alone(position: int, table: tuple[int, ...]) -> Layout:
     return Layout(positions, slots, owners, mx.array([table], mx.int32), 1, ())
 
 
-def _tailed(
-    qkv: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout
-) -> tuple[mx.array, Pages]:
-    assert layout.tails is not None
-    out, *new = _launch(TAIL, qkv, heads, table, pages, layout)
-    tail = Tail(_pages(new, pages), layout.tails)
-    return out, replace(pages, tail=tail)
-
-
 def _pages(parts: Sequence[mx.array], like: Pages) -> Pages:
-    """The arrays that a pool like this has; the others were made for form's sake."""
-    every = [*parts, *[None] * (len(like.parts) - len(parts))]
-    pairs = zip(every, like.parts, strict=True)
-    return pages_of(new if old is not None else None for new, old in pairs)
+    """Return the arrays that a pool like this has; the others were made for form's sake."""
+    if len(parts) == 2:  # codes alone
+        return Pages(parts[0], None if like.values is None else parts[1])
+    pairs = zip(parts, like.parts, strict=True)
+    return pages_of(None if old is None else new for new, old in pairs)
 
 
 def _appended(qkv: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout) -> Pages:
-    """In float32 up to what is stored, as the kernels do it; in place where there is a token."""
+    """Append a step's keys and values: in float32 up to what is stored, as the kernels do it."""
     start = heads.heads * heads.head_dim
     stop = start + heads.kv_heads * heads.head_dim
     k = qkv[:, start:stop].reshape(-1, heads.kv_heads, heads.head_dim).astype(mx.float32)
     v = qkv[:, stop:].reshape(-1, heads.kv_heads, heads.value_dim)
     if heads.k_norm is not None:
         k = rms_norm(k, heads.k_norm, heads.eps)
-    k = rope(k, table, heads.interleaved, heads.turned_from)
-    if pages.token is None:
+    k = rope(k, table, heads.interleaved, heads.rope_offset)
+    if pages.append is not Append.IN_PLACE:
         return append(k, v, pages, layout)
-    (done,) = kernel("append_pages", in_place=_written(pages))(
-        [*map(padded, (k, v, layout.slots)), *_all(pages), _token(pages, qkv.dtype)],
-        [((TOKEN,), mx.float32)],
+    (fence,) = kernel("append_pages", in_place=_names(pages.parts))(
+        [*map(padded, (k, v, layout.slot_mapping)), *_all(pages), _fence(pages, qkv.dtype)],
+        [((FENCE,), mx.float32)],
         (32, heads.kv_heads, qkv.shape[0]),
         (32, 1, 1),
         T=qkv.dtype,
@@ -130,121 +135,134 @@ def _appended(qkv: mx.array, heads: Heads, table: Table, pages: Pages, layout: L
         D=heads.head_dim,
         V=heads.value_dim,
     )
-    return replace(pages, token=done)
+    return pages.after(fence=fence)
 
 
 def _launch(
     mode: int, qkv: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout
 ) -> list[mx.array]:
-    """The output, and what the kernel gives besides."""
-    group, dtype, rows = heads.heads // heads.kv_heads, qkv.dtype, qkv.shape[0]
-    together = _together(group, heads.value_dim)
-    blocks = -(-group // together)
-    pairs = table.cos.shape[-1]
-    layer = _layer(heads, pairs)
-    splits = _splits(layout, heads, pages.format, rows * heads.kv_heads * blocks)
-    outputs: list[tuple[Sequence[int], mx.Dtype]] = [
-        ((rows, heads.heads * heads.value_dim), dtype)
-        if splits == 1
-        else ((rows, heads.heads, splits, heads.value_dim + 4), dtype)
-    ]
-    starts = None if pages.tail is None else pages.tail.starts
-    step = _step(layout, starts)  # pyright: ignore[reportArgumentType]  # hashed by identity
-    inputs = [qkv, layer, padded(table.cos), padded(table.sin), step]
-    inputs += _parts(pages)
-    name = "attention_quantized" if pages.format in BITS else "attention"
-    template: dict[str, Value] = {"T": dtype, "S": pages.keys.dtype, "SPLIT": splits > 1}
-    template |= {"D": heads.head_dim, "V": heads.value_dim, "G": group, "H": together}
-    if pages.format in BITS:
-        template["BITS"] = BITS[pages.format]
+    """Return the output, and what the kernel gives besides."""
+    cos, format = table.cos, pages.format
+    sizes = (qkv.shape[0], layout.tables.shape[1], cos.shape[-1])
+    plan = _plan(mode, heads, format, qkv.dtype, *sizes)
+    tail = pages.tail
+    step = layout.once(_step_table, None if tail is None else tail.starts)
+    inputs = [qkv, plan.layer, padded(cos), padded(table.sin), step, *_parts(pages, format)]
     if mode == TAIL:
-        chosen = kernel(name, f"{name}_tail")
-        inputs += _parts(pages if pages.tail is None else pages.tail.pages)
-        outputs += _tail_outputs(pages, rows)
+        inputs += _parts(pages if tail is None else tail.pages, format)
     else:
-        chosen = kernel(name, in_place=_written(pages) if mode == IN_PLACE else ())
-        inputs.append(_token(pages, dtype))
-        template["MODE"] = mode
-    found = chosen(
-        inputs,
-        outputs,
-        (splits * THREADS, heads.kv_heads * blocks, rows),
-        (THREADS, 1, 1),
-        **template,
-    )
-    if splits > 1:
-        found[0] = _merged(found[0], heads, layer)
-    return found
-
-
-def _merged(parts: mx.array, heads: Heads, layer: mx.array) -> mx.array:
-    rows = parts.shape[0]
-    sinks = 0 if heads.sinks is None else HEADER + 2 * heads.head_dim
-    (out,) = kernel("attention_merge")(
-        [parts, layer, scalar(sinks, mx.int32)],
-        [((rows, heads.heads * heads.value_dim), parts.dtype)],
-        (32, heads.heads, rows),
-        (32, 1, 1),
-        T=parts.dtype,
-        V=heads.value_dim,
-    )
+        inputs.append(_fence(pages, qkv.dtype))
+    out = plan.attend(inputs)
+    if plan.merge is not None:
+        (out[0],) = plan.merge([out[0], plan.layer, plan.sinks])
     return out
 
 
-def _token(pages: Pages, dtype: mx.Dtype) -> mx.array:
-    """In the one type that the kernels are compiled for; a pool's first one may have another."""
-    if pages.token is None:
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """The launches of a layer for rows that decode, but for their arrays."""
+
+    layer: mx.array  # see `_layer`
+    sinks: mx.array  # where they begin in it
+    attend: BoundKernel
+    merge: BoundKernel | None  # where each row's tokens are split
+
+
+@lru_cache(maxsize=1024)
+def _plan(
+    mode: int, heads: Heads, format: Format, dtype: mx.Dtype, rows: int, width: int, pairs: int
+) -> Plan:
+    """Plan a layer's launches for these sizes: `width` pages a row, `pairs` that positions rotate.
+
+    It follows from the arguments alone; the next step with the same sizes finds it again.
+    """
+    group = heads.heads // heads.kv_heads
+    together = _together(group, heads.value_dim)
+    blocks = -(-group // together)
+    splits = _splits(width, heads, format, rows * heads.kv_heads * blocks)
+    outs: Output = ((rows, heads.heads * heads.value_dim), dtype)
+    parts: Output = ((rows, heads.heads, splits, heads.value_dim + 4), dtype)
+    template: dict[str, Value] = {"T": dtype, "S": format.dtype, "SPLIT": splits > 1}
+    template |= {"D": heads.head_dim, "V": heads.value_dim, "G": group, "H": together}
+    if format in BITS:
+        template["BITS"] = BITS[format]
+    name = "attention_quantized" if format in BITS else "attention"
+    sizes = part_sizes(heads.kv_heads, heads.head_dim, heads.value_dim, format)
+    tails: list[Output] = []
+    if mode == TAIL:
+        chosen = kernel(name, f"{name}_tail")
+        tails = [
+            ((rows * TAIL_PAGES,), mx.float16)
+            if size is None
+            else ((rows * TAIL_PAGES, *size[0]), size[1])
+            for size in (sizes if format in BITS else sizes[:2])
+        ]
+    else:
+        chosen = kernel(name, in_place=_names(sizes) if mode == IN_PLACE else ())
+        template["MODE"] = mode
+    grid = (splits * THREADS, heads.kv_heads * blocks, rows)
+    attend = chosen.bound(
+        [outs if splits == 1 else parts, *tails], grid, (THREADS, 1, 1), **template
+    )
+    merge = kernel("attention_merge").bound(
+        [outs], (32, heads.heads, rows), (32, 1, 1), T=dtype, V=heads.value_dim
+    )
+    sinks = scalar(0 if heads.sinks is None else HEADER + 2 * heads.head_dim, mx.int32)
+    return Plan(_layer(heads, pairs), sinks, attend, merge if splits > 1 else None)
+
+
+def _fence(pages: Pages, dtype: mx.Dtype) -> mx.array:
+    """Return it in the one type that the kernels are compiled for; a first one may have another."""
+    if pages.fence is None:
         return nothing(dtype)
-    return pages.token if pages.token.dtype == dtype else pages.token.astype(dtype)
+    return pages.fence if pages.fence.dtype == dtype else pages.fence.astype(dtype)
 
 
-def _written(pages: Pages) -> tuple[str, ...]:
-    pairs = zip(POOL, pages.parts, strict=True)
-    return tuple(name for name, array in pairs if array is not None)
+def _names(parts: Sequence[object]) -> tuple[str, ...]:
+    """Return the kernels' names for the parts that a pool has."""
+    return tuple(name for name, part in zip(POOL, parts, strict=True) if part is not None)
 
 
 def _together(group: int, value_dim: int) -> int:
-    """Heads of a threadgroup, so that all threadgroups of a key head have about as many."""
+    """Return a threadgroup's heads, so that all of a key head's have about as many."""
     most = max(1, SUMS // (4 * -(-value_dim // 128)))
     return -(-group // -(-group // most))
 
 
-def _splits(layout: Layout, heads: Heads, format: Format, groups: int) -> int:
-    """A power of two, from what is known without waiting for the GPU.
+def _splits(width: int, heads: Heads, format: Format, groups: int) -> int:
+    """Return a power of two, from what is known without waiting for the GPU.
 
     A split costs 2 * heads * value_dim values, so that it should have many tokens; and its four
     simdgroups want a page each.
     """
-    longest = layout.tables.shape[1] * PAGE
+    longest = width * PAGE
     if heads.window is not None:
         longest = min(longest, heads.window + 2 * PAGE)
     wide = 32 * (heads.heads // heads.kv_heads) * 16 // BITS.get(format, 16)
-    most = min(SPLITS, BUSY // groups, longest // max(4 * PAGE, wide))
+    most = min(SPLITS, BUSY["attention"] // groups, longest // max(4 * PAGE, wide))
     return 1 << max(0, most.bit_length() - 1)
 
 
 def _all(pages: Pages) -> list[mx.array]:
-    """A pool's arrays, and something of the right type for those that it lacks."""
+    """Return a pool's arrays, and something of the right type for those that it lacks."""
     absent = nothing(mx.float16)
     return [absent if array is None else array for array in pages.parts]
 
 
-def _parts(pages: Pages) -> list[mx.array]:
-    """What the kernel for such pages takes: codes alone, or all."""
-    return _all(pages) if pages.format in BITS else _all(pages)[:2]
-
-
-def _tail_outputs(pages: Pages, rows: int) -> list[tuple[Sequence[int], mx.Dtype]]:
-    return [((rows * TAIL_PAGES, *array.shape[1:]), array.dtype) for array in _parts(pages)]
+def _parts(pages: Pages, format: Format) -> list[mx.array]:
+    """Return what the kernel for such pages takes: codes alone, or all."""
+    if format in BITS:
+        return _all(pages)
+    return [pages.keys, nothing(mx.float16) if pages.values is None else pages.values]
 
 
 @lru_cache(maxsize=1024)
 def _layer(heads: Heads, pairs: int) -> mx.array:
-    """What is the same in every step, in the order of attention.metal."""
+    """Return what is the same in every step, in the order of attention.metal."""
     cap = heads.softcap or 0.0
     numbers = [
         *(heads.scale / cap if cap else heads.scale * LOG2E, cap * LOG2E, heads.eps),
-        *(pairs, heads.turned_from, heads.interleaved, heads.window or 0),
+        *(pairs, heads.rope_offset, heads.interleaved, heads.window or 0),
         *(array is not None for array in (heads.q_norm, heads.k_norm, heads.sinks)),
     ]
     header = mx.array([*map(float, numbers), *[0.0] * (HEADER - len(numbers))], mx.float32)
@@ -253,14 +271,13 @@ def _layer(heads: Heads, pairs: int) -> mx.array:
         for norm in (heads.q_norm, heads.k_norm)
     )
     sinks = mx.zeros((heads.heads,)) if heads.sinks is None else heads.sinks
-    made = mx.concatenate([header, *norms, sinks])
-    mx.eval(made)
-    return made
+    out = mx.concatenate([header, *norms, sinks])
+    mx.eval(out)
+    return out
 
 
-@lru_cache(maxsize=4)  # the layers of a step ask for the same one after the other
-def _step(layout: Layout, before: mx.array | None) -> mx.array:
-    """(decodes, 4 + pages): position, start of the tail, start of the tail before, 0, pages."""
+def _step_table(layout: Layout, before: mx.array | None) -> mx.array:
+    """Lay out (decodes, 4 + pages): position, starts of the tail and the one before, 0, pages."""
     rows = layout.decodes
     far = mx.full((rows,), FAR, mx.int32)
     starts = (far if array is None else array for array in (layout.tails, before))

@@ -41,21 +41,21 @@ def encoder_attention_reference(
     window: int | None = None,
     bias: mx.array | None = None,
 ) -> mx.array:
-    """The definition, in float32: sequence by sequence, all scores at once."""
+    """Define it in float32: sequence by sequence, all scores at once."""
     parts = mx.split(qkv.astype(mx.float32), np.cumsum(lengths)[:-1].tolist())
-    found = []
+    outs = []
     for part in parts:
         length = part.shape[0]
         q, k, v = part.reshape(length, 3, heads, -1).transpose(1, 2, 0, 3)
-        apart = mx.arange(length) - mx.arange(length)[:, None]
+        distance = mx.arange(length) - mx.arange(length)[:, None]
         scores = scale * q @ k.swapaxes(1, 2)
         if bias is not None:
-            scores = scores + bias[:, apart + (bias.shape[1] - 1) // 2]
+            scores = scores + bias[:, distance + (bias.shape[1] - 1) // 2]
         if window is not None:
-            scores = mx.where(mx.abs(apart) <= window, scores, -mx.inf)
+            scores = mx.where(mx.abs(distance) <= window, scores, -mx.inf)
         attended = mx.softmax(scores, axis=-1) @ v
-        found.append(attended.swapaxes(0, 1).reshape(length, -1))
-    return mx.concatenate(found).astype(qkv.dtype)
+        outs.append(attended.swapaxes(0, 1).reshape(length, -1))
+    return mx.concatenate(outs).astype(qkv.dtype)
 
 
 def encoder_attention_mlx(
@@ -66,9 +66,9 @@ def encoder_attention_mlx(
     window: int | None = None,
     bias: mx.array | None = None,
 ) -> mx.array:
-    """By MLX's own operations, for neighbours of one length at once."""
+    """Compute it by MLX's own operations, for neighbours of one length at once."""
     assert sum(lengths) == qkv.shape[0] and all(length > 0 for length in lengths)
-    found, start = [], 0
+    outs, start = [], 0
     for length, alike in groupby(lengths):
         count = len(list(alike))
         stop = start + count * length
@@ -83,13 +83,13 @@ def encoder_attention_mlx(
             )
             for queries, keys in _spans(length, window)
         ]
-        found.append(mx.concatenate(parts, axis=2).swapaxes(1, 2).reshape(stop - start, -1))
+        outs.append(mx.concatenate(parts, axis=2).swapaxes(1, 2).reshape(stop - start, -1))
         start = stop
-    return mx.concatenate(found) if found else qkv[:, : qkv.shape[1] // 3]
+    return mx.concatenate(outs) if outs else qkv[:, : qkv.shape[1] // 3]
 
 
 def _spans(length: int, window: int | None) -> Iterator[tuple[slice, slice]]:
-    """Queries, and the keys that any of them sees."""
+    """Yield queries, and the keys that any of them sees."""
     seen = length if window is None else window
     for start in range(0, length, ROWS):
         stop = min(start + ROWS, length)
@@ -99,22 +99,22 @@ def _spans(length: int, window: int | None) -> Iterator[tuple[slice, slice]]:
 def _mask(
     queries: slice, keys: slice, window: int | None, bias: mx.array | None, dtype: mx.Dtype
 ) -> mx.array | None:
-    """What is added to scores, (queries, keys) or with heads before; None for nothing."""
+    """Return what is added to scores, (queries, keys) or with heads before; None for nothing."""
     sizes = (queries.stop - queries.start, keys.stop - keys.start)
     within = None if window is None else _window(*sizes, keys.start - queries.start, window)
     if bias is None:
         return within
-    apart = np.arange(keys.start, keys.stop) - np.arange(queries.start, queries.stop)[:, None]
-    added = bias[:, mx.array((apart + (bias.shape[1] - 1) // 2).astype(np.int32))]
+    distance = np.arange(keys.start, keys.stop) - np.arange(queries.start, queries.stop)[:, None]
+    added = bias[:, mx.array((distance + (bias.shape[1] - 1) // 2).astype(np.int32))]
     hidden = mx.array(-mx.inf)
     return (added if within is None else mx.where(within, added, hidden)).astype(dtype)
 
 
 @lru_cache(maxsize=64)
 def _window(queries: int, keys: int, offset: int, window: int) -> mx.array | None:
-    """Whether a query sees a key, which begin `offset` further on; None if it always does."""
-    apart = abs(np.arange(keys) + offset - np.arange(queries)[:, None]).astype(np.int32)
-    return None if apart.max() <= window else mx.array(apart) <= window
+    """Mask the keys that a query sees, which begin `offset` further on; None: all."""
+    distance = abs(np.arange(keys) + offset - np.arange(queries)[:, None]).astype(np.int32)
+    return None if distance.max() <= window else mx.array(distance) <= window
 
 
 # (rows, 3 * heads * head_dim), queries first, to (rows, heads * head_dim). A row sees `window` rows

@@ -1,16 +1,14 @@
 """Attention of a prompt's run against its paged context, on Metal: gathered, then in tiles."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import mlx.core as mx
 
-from ..metal.device import Gpu, device
 from ..metal.library import kernel, nothing, padded, scalar
 from ..norm.rms_norm import rms_norm
-from ..registry import InMetal, Key, Operation, bucket, in_float32
+from ..registry import InMetal, Key, Operation, bucket, in_float32, on_cpu
 from .gather_pages import gather_pages
-from .pages import PAGE, Heads, Layout, Pages, Prefill
+from .pages import PAGE, Append, Heads, Layout, Pages, Prefill
 from .rope import Table, rope
 
 # What MLX attends to in tiles of its own; it leaves the rest unfused on M1 to M4.
@@ -25,7 +23,7 @@ TILES = ((4, 32), (4, 16), (2, 16), (2, 8))  # simdgroups of 8 rows; keys. The f
 def with_prompts(
     parts: list[mx.array], q: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout
 ) -> tuple[mx.array, Pages]:
-    """A step's output, of which `parts` are the decoding rows, and its pages.
+    """Return a step's output, of which `parts` are the decoding rows, and its pages.
 
     q: (rows, heads * head_dim or more), of which the prompts' runs are attended to, once all of the
     step is in the pages.
@@ -34,17 +32,26 @@ def with_prompts(
         rows = slice(run.start, run.stop)
         part = q[rows, : heads.heads * heads.head_dim].reshape(-1, heads.heads, heads.head_dim)
         part = part if heads.q_norm is None else rms_norm(part, heads.q_norm, heads.eps)
-        turned = Table(table.cos[rows], table.sin[rows])
-        part = rope(part, turned, heads.interleaved, heads.turned_from)
-        parts.append(prefill_attention(part, pages, layout.tables[sequence], run, heads).flatten(1))
+        angles = layout.once(_angles_of, table, run)
+        part = rope(part, angles, heads.interleaved, heads.rope_offset)
+        run_table = layout.once(_table_of, sequence)
+        parts.append(prefill_attention(part, pages, run_table, run, heads).flatten(1))
     out = parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=0)
-    return out, pages if pages.token is None else replace(pages, token=out)
+    return out, pages.after(fence=out) if pages.append is Append.IN_PLACE else pages
+
+
+def _angles_of(_: Layout, table: Table, run: Prefill) -> Table:
+    return Table(table.cos[run.start : run.stop], table.sin[run.start : run.stop])
+
+
+def _table_of(layout: Layout, sequence: int) -> mx.array:
+    return layout.tables[sequence]
 
 
 def prefill_attention(
     q: mx.array, pages: Pages, table: mx.array, run: Prefill, heads: Heads
 ) -> mx.array:
-    """(rows, heads, head_dim) to (rows, heads, value_dim), over pages that hold the run too.
+    """Attend from (rows, heads, head_dim) to pages that hold the run too: (rows, heads, value_dim).
 
     table: (pages,), of the run's sequence; those up to ceil(run.context / PAGE) are read, but none
     that lies before the windows of all rows.
@@ -57,13 +64,13 @@ def prefill_attention(
 
 
 def covers(q: mx.array, heads: Heads) -> bool:
-    """Whether the kernel knows heads of this size."""
+    """Return whether the kernel knows heads of this size."""
     sizes = (heads.head_dim, heads.value_dim)
     return max(sizes) <= WIDEST and all(size % 8 == 0 for size in sizes) and _tile(q, heads) != ()
 
 
 def prefill_metal(q: mx.array, k: mx.array, v: mx.array, context: int, heads: Heads) -> mx.array:
-    """By the kernel; k and v: (kv_heads, tokens, width), tokens a multiple of PAGE."""
+    """Attend by the kernel; k and v: (kv_heads, tokens, width), tokens a multiple of PAGE."""
     rows = q.shape[0]
     simds, keys = _tile(q, heads)
     return kernel("prefill_attention")(
@@ -92,7 +99,7 @@ def prefill_metal(q: mx.array, k: mx.array, v: mx.array, context: int, heads: He
 
 
 def prefill_mlx(q: mx.array, k: mx.array, v: mx.array, context: int, heads: Heads) -> mx.array:
-    """By MLX's own attention; in tiles of rows where it makes all of a tile's scores."""
+    """Attend by MLX's own operation, in tiles of rows where it makes all of a tile's scores."""
     rows, dtype = q.shape[0], q.dtype
     k, v, q = (_wide(x) for x in (k[:, :context], v[:, :context], q.swapaxes(0, 1)))
     tile = rows if _fused(heads) else max(1, SCORES // (heads.heads * context))
@@ -105,13 +112,13 @@ def prefill_mlx(q: mx.array, k: mx.array, v: mx.array, context: int, heads: Head
 
 
 def _attended(q: mx.array, k: mx.array, v: mx.array, heads: Heads) -> mx.array:
-    """(heads, rows, head_dim) whose last row sees all of k."""
+    """Attend from (heads, rows, head_dim), whose last row sees all of k."""
     rows, context = q.shape[1], k.shape[1]
-    places = mx.arange(context - rows, context)[:, None]
-    slots = mx.arange(context)
-    seen = slots <= places
+    positions = mx.arange(context - rows, context)[:, None]
+    tokens = mx.arange(context)
+    seen = tokens <= positions
     if heads.window is not None:
-        seen = seen & (slots > places - heads.window)
+        seen = seen & (tokens > positions - heads.window)
     if not heads.softcap:
         return mx.fast.scaled_dot_product_attention(
             q[None],
@@ -132,18 +139,18 @@ def _attended(q: mx.array, k: mx.array, v: mx.array, heads: Heads) -> mx.array:
 
 
 def _fused(heads: Heads) -> bool:
-    """Whether MLX attends in tiles of its own."""
+    """Return whether MLX attends in tiles of its own."""
     plain = heads.window is None and heads.sinks is None and not heads.softcap
     return plain and heads.head_dim == heads.value_dim and heads.head_dim in FUSED
 
 
 def _wide(x: mx.array) -> mx.array:
-    """MLX's 16-bit products on a CPU are rounded many times over."""
-    return x if isinstance(device(), Gpu) else x.astype(mx.float32)
+    """Widen x on a CPU, where MLX's 16-bit products are rounded many times over."""
+    return x.astype(mx.float32) if on_cpu() else x
 
 
 def _tile(q: mx.array, heads: Heads) -> tuple[int, ...]:
-    """Simdgroups and keys of a threadgroup; none that fits its memory, nothing."""
+    """Return simdgroups and keys of a threadgroup; nothing if none fits its memory."""
     for simds, keys in TILES:
         wide, deep = (size + 16 // q.dtype.size for size in (heads.head_dim, heads.value_dim))
         size = (8 * simds * wide + keys * max(wide, deep)) * q.dtype.size
@@ -162,7 +169,7 @@ def _key(q: mx.array, k: mx.array, v: mx.array, context: int, heads: Heads) -> K
 def _edges(
     dtype: mx.Dtype,
 ) -> Iterator[tuple[mx.array, mx.array, mx.array, int, Heads]]:
-    """A run's last tile is not full, and its context ends within a page."""
+    """Yield runs whose last tile is not full, and whose context ends within a page."""
     for rows, context in ((1, 7), (9, 33)):
         tokens = -(-context // PAGE) * PAGE
         heads = Heads(2, 1, 192, 192**-0.5, 128, softcap=30.0)

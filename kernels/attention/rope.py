@@ -5,21 +5,19 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from ..registry import c_library
+from ..registry import Operation, anything, in_numpy
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Table:
-    """cos and sin: (rows, 1, pairs) float32, the attention factor multiplied in."""
+    """A step's cos and sin: (rows, 1, pairs) float32, the attention factor multiplied in."""
 
     cos: mx.array
     sin: mx.array
 
 
-def rope_table(positions: mx.array, frequencies: mx.array, factor: float) -> Table:
-    """positions: (rows,); frequencies: (pairs,) float32, in radians a token."""
-    if c_library() is None:
-        return rope_table_reference(positions, frequencies, factor)
+@in_numpy(takes=anything)
+def _rope_table_numpy(positions: mx.array, frequencies: mx.array, factor: float) -> Table:
     angles = np.asarray(positions).astype(np.float32)[:, None] * np.asarray(frequencies)
     angles = angles[:, None, :]
     size = np.float32(factor)
@@ -27,25 +25,29 @@ def rope_table(positions: mx.array, frequencies: mx.array, factor: float) -> Tab
 
 
 def rope_table_reference(positions: mx.array, frequencies: mx.array, factor: float) -> Table:
-    """The definition, and what runs where there are no C kernels."""
+    """Define `rope_table`."""
     angles = (positions.astype(mx.float32)[:, None] * frequencies)[:, None, :]
     return Table(mx.cos(angles) * factor, mx.sin(angles) * factor)
 
 
+# positions: (rows,); frequencies: (pairs,) float32, in radians a token.
+rope_table = Operation("rope", rope_table_reference, rope_table_reference, _rope_table_numpy)
+
+
 def rope(x: mx.array, table: Table, interleaved: bool = False, start: int = 0) -> mx.array:
-    """Turns (rows, heads, head_dim) from dimension `start` on; i pairs with i + pairs.
+    """Rotate (rows, heads, head_dim) from dimension `start` on; i pairs with i + pairs.
 
     Interleaved, it pairs with its neighbour; dimensions that the table has no pairs for stay.
     """
     pairs = table.cos.shape[-1]
-    left, turned, right = mx.split(x, [start, start + 2 * pairs], axis=-1)
+    left, middle, right = mx.split(x, [start, start + 2 * pairs], axis=-1)
     if interleaved:
-        a, b = turned[..., ::2], turned[..., 1::2]
+        a, b = middle[..., ::2], middle[..., 1::2]
     else:
-        a, b = mx.split(turned, 2, axis=-1)
+        a, b = mx.split(middle, 2, axis=-1)
     cos, sin = table.cos, table.sin
-    ends = [a * cos - b * sin, b * cos + a * sin]
-    joined = mx.stack(ends, axis=-1).flatten(-2) if interleaved else mx.concatenate(ends, axis=-1)
+    pair = [a * cos - b * sin, b * cos + a * sin]
+    joined = mx.stack(pair, axis=-1).flatten(-2) if interleaved else mx.concatenate(pair, axis=-1)
     parts = [part for part in (left, joined, right) if part.shape[-1]]
     return mx.concatenate(parts, axis=-1).astype(x.dtype)
 
@@ -53,12 +55,12 @@ def rope(x: mx.array, table: Table, interleaved: bool = False, start: int = 0) -
 def rope_reference(
     x: mx.array, table: Table, interleaved: bool = False, start: int = 0
 ) -> mx.array:
-    """The definition: each pair is a complex number, multiplied by its phase."""
+    """Define `rope`: each pair is a complex number, multiplied by its phase."""
     pairs = table.cos.shape[-1]
     first = mx.arange(pairs) * 2 if interleaved else mx.arange(pairs)
-    first, apart = first + start, 1 if interleaved else pairs
+    first, stride = first + start, 1 if interleaved else pairs
     wide = x.astype(mx.float32)
-    turned = (wide[..., first] + 1j * wide[..., first + apart]) * (table.cos + 1j * table.sin)
-    wide[..., first] = mx.real(turned)
-    wide[..., first + apart] = mx.imag(turned)
+    rotated = (wide[..., first] + 1j * wide[..., first + stride]) * (table.cos + 1j * table.sin)
+    wide[..., first] = mx.real(rotated)
+    wide[..., first + stride] = mx.imag(rotated)
     return wide.astype(x.dtype)

@@ -65,7 +65,7 @@ NUMBERS = {mx.float32: 0, mx.float16: 1, mx.bfloat16: 2}  # as in simd.h
 E8M0, E4M3 = 3, 4  # the same, of scales of 8 bits
 
 NOTICE = "Compiling the CPU kernels for this machine (once)."
-KEPT_SECONDS = 60 * 86_400.0
+CACHE_SECONDS = 60 * 86_400.0
 LARGE = 1 << 18  # floats that are copied in as long as MLX takes to hand out zeros
 
 POINTER, INT, FLOAT = ctypes.c_void_p, ctypes.c_int, ctypes.c_float  # numbers, as C takes them
@@ -87,13 +87,13 @@ class Library:
     lanes: int  # floats of a vector, and so rows of a panel
 
     def function(self, name: str, *types: type) -> Function:
-        found: Function = getattr(self.handle, name)
-        found.argtypes = types  # type: ignore[attr-defined]
-        found.restype = _checked  # type: ignore[attr-defined]
-        return found
+        native: Function = getattr(self.handle, name)
+        native.argtypes = types  # type: ignore[attr-defined]
+        native.restype = _checked  # type: ignore[attr-defined]
+        return native
 
     def resize(self, threads: int) -> None:
-        """How many threads an operation may use, the caller's included."""
+        """Set how many threads an operation may use, the caller's included."""
         self.handle.pool_resize(threads)
 
 
@@ -105,7 +105,7 @@ def _checked(status: int) -> int:
 
 @cache
 def library() -> Library | None:
-    """This process's C kernels; None on a GPU, and, with one warning, where nothing compiles."""
+    """Return this process's C kernels; None on a GPU, or with a warning if nothing compiles."""
     if mx.default_device().type != mx.DeviceType.cpu:
         return None
     try:
@@ -123,41 +123,41 @@ def library() -> Library | None:
 
 
 def compiled() -> bool:
-    """Whether operations run in C here."""
+    """Say whether operations run in C here."""
     return library() is not None
 
 
 def in_large_pages(arrays: Sequence[mx.array]) -> None:
-    """Asks the system to keep evaluated arrays in large pages, which are read a little faster."""
-    if (found := library()) is None:
+    """Ask the system to keep evaluated arrays in large pages, which are read a little faster."""
+    if (loaded := library()) is None:
         return
-    collapse = found.function("op_collapse", POINTER, ctypes.c_ssize_t)
+    collapse = loaded.function("op_collapse", POINTER, ctypes.c_ssize_t)
     for array in arrays:
         collapse(address(array), array.nbytes)
 
 
 def use_threads(count: int) -> None:
-    """How many threads an operation may use from now on, the caller's included."""
-    if found := library():
-        found.resize(count)
+    """Set how many threads an operation may use from now on, the caller's included."""
+    if loaded := library():
+        loaded.resize(count)
 
 
 def features() -> set[str]:
-    """What the processor has of what tiers need. Raises CompileError or OSError."""
-    handle = _opened("probe", [HERE / "probe.c"], ())
+    """Return what the processor has of what tiers need. Raises CompileError or OSError."""
+    handle = _loaded("probe", [HERE / "probe.c"], ())
     handle.features.restype = ctypes.c_char_p
     names: bytes = handle.features()
     return set(names.decode().split())
 
 
 def tiers() -> list[str]:
-    """The tiers that this machine runs, best first. Raises CompileError or OSError."""
+    """List the tiers that this machine runs, best first. Raises CompileError or OSError."""
     has = features()
     return [name for name, tier in TIERS.items() if tier.needs <= has]
 
 
 def use_tier(name: str) -> None:
-    """Compiles and loads this tier for the whole process, in the place of the best one.
+    """Compile and load this tier for the whole process, in the place of the best one.
 
     name: "auto", which changes nothing, or one of TIERS; on a GPU none is loaded. Raises, in one
     sentence, ValueError where the machine lacks it, RuntimeError where another is loaded already.
@@ -178,62 +178,62 @@ def use_tier(name: str) -> None:
 
 
 def tier() -> str:
-    """The name of the tier in use; empty where operations do not run in C."""
+    """Return the name of the tier in use; empty where operations do not run in C."""
     loaded = library()
     return "" if loaded is None else loaded.tier
 
 
 def load(tier: str) -> Library:
-    """Compiles a tier unless the cache has it. Raises CompileError or OSError."""
-    handle = _opened(tier, sources(), TIERS[tier].flags, NOTICE)
+    """Load a tier, compiled unless the cache has it. Raises CompileError or OSError."""
+    handle = _loaded(tier, sources(), TIERS[tier].flags, NOTICE)
     return Library(tier, handle, handle.op_lanes())
 
 
 def sources() -> list[Path]:
-    """All but the probe: this folder's files, and the operations' in their rooms."""
+    """List all C files but the probe: this folder's, and the operations' in their rooms."""
     return sorted(path for path in HERE.parent.glob("*/*.c") if path.name != "probe.c")
 
 
-def _opened(
+def _loaded(
     name: str, files: Sequence[Path], flags: Sequence[str], notice: str = ""
 ) -> ctypes.CDLL:
-    """A file that does not load, as it may be after a crash, is made once more."""
-    made = build(name, files, flags, notice)
+    """Build and load; a file that does not load, as it may be after a crash, is built again."""
+    path = build(name, files, flags, notice)
     try:
-        return ctypes.CDLL(str(made))
+        return ctypes.CDLL(str(path))
     except OSError:
-        made.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         return ctypes.CDLL(str(build(name, files, flags, notice)))
 
 
 def build(name: str, files: Sequence[Path], flags: Sequence[str], notice: str = "") -> Path:
-    """The path of a shared library of these files; made, after a notice, if it is not cached."""
+    """Return a library's path, compiled after a notice if not cached. Raises CompileError."""
     command = compiler()
     if command[1:] == [*ZIG]:
         flags = [ZIG_FLAGS.get(flag, flag) for flag in flags]
     key = _key([*command, *FLAGS, *flags], files)
     folder = cache_folder()
-    made = folder / f"{name}-{key}.so"
-    if not made.exists():
+    path = folder / f"{name}-{key}.so"
+    if not path.exists():
         with locked(folder / f"{name}.lock"):
-            if not made.exists():
+            if not path.exists():
                 if notice:
                     print(notice, file=sys.stderr)
-                _compile(command, files, flags, made)
+                _compile(command, files, flags, path)
                 forget(folder.glob(f"{name}-*.so"))
-    return made
+    return path
 
 
 def forget(paths: Iterable[Path]) -> None:
-    """What was made so long ago belongs to a version that nobody runs; if so, it is made again."""
+    """Remove what no version in use has needed for so long; else it is built again."""
     for path in paths:
         with suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > KEPT_SECONDS:
+            if time.time() - path.stat().st_mtime > CACHE_SECONDS:
                 path.unlink()
 
 
 def compiler() -> list[str]:
-    """The system's C compiler, or the clang that comes with ziglang."""
+    """Return the system's C compiler, or ziglang's clang. Raises CompileError for neither."""
     for name in ("cc", "gcc", "clang"):
         if path := shutil.which(name):
             return [path]
@@ -243,7 +243,7 @@ def compiler() -> list[str]:
 
 
 def cache_folder() -> Path:
-    """~/.cache/bessemer, or a folder of this user's below the temporary one."""
+    """Return ~/.cache/bessemer, or a folder of this user's below the temporary one."""
     for folder in (
         Path("~/.cache/bessemer"),
         Path(tempfile.gettempdir()) / f"bessemer-{os.getuid()}",
@@ -267,7 +267,7 @@ def _key(command: Sequence[str], files: Sequence[Path]) -> str:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """One process compiles; others wait for what it makes."""
+    """Hold a lock by which one process compiles, and others wait for what it builds."""
     import fcntl
 
     with path.open("w") as file:
@@ -275,20 +275,20 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _compile(command: list[str], files: Sequence[Path], flags: Sequence[str], made: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=made.parent) as folder:
-        objects = [Path(folder) / f"{path.stem}.o" for path in files]
+def _compile(command: list[str], files: Sequence[Path], flags: Sequence[str], path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        objects = [Path(folder) / f"{source.stem}.o" for source in files]
         steps = [
             [*command, *FLAGS, *flags, f"-I{HERE}", "-c", str(source), "-o", str(target)]
             for source, target in zip(files, objects, strict=True)
         ]
         with ThreadPoolExecutor(os.cpu_count()) as threads:
             list(threads.map(_run, steps))
-        linked = Path(folder) / made.name
+        linked = Path(folder) / path.name
         _run([*command, "-shared", "-pthread", *map(str, objects), "-lm", "-o", str(linked)])
         with linked.open("rb") as file:
             os.fsync(file.fileno())  # loading half a file ends the process: it must not appear
-        linked.replace(made)
+        linked.replace(path)
 
 
 def _run(step: list[str]) -> None:
@@ -300,7 +300,7 @@ def _run(step: list[str]) -> None:
 
 
 def address(array: "mx.array | np.ndarray") -> int:
-    """Where an array's values begin: it must be evaluated, contiguous and not empty."""
+    """Return where an array's values begin: it must be evaluated, contiguous and not empty."""
     buffer: Any = array  # MLX's stubs do not say that it is one
     return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
 
@@ -310,7 +310,7 @@ def optional(array: mx.array | None) -> int | None:
 
 
 class ARRAY:
-    """Of a C function's arguments: an array as `address` takes it, or None."""
+    """A C function's argument type: an array as `address` takes it, or None."""
 
     @staticmethod
     def from_param(array: Any) -> Any:
@@ -318,7 +318,7 @@ class ARRAY:
 
 
 class VALUES:
-    """The same, of any array that is not empty, whose values it gets in float32."""
+    """A C function's argument type: any array that is not empty, passed in float32, or None."""
 
     @staticmethod
     def from_param(array: Any) -> Any:
@@ -329,7 +329,7 @@ class VALUES:
 
 
 def ready(x: mx.array) -> mx.array:
-    """The same values in float32, evaluated and in one piece: what `address` takes."""
+    """Return the same values in float32, evaluated and contiguous: what `address` takes."""
     if x.dtype != mx.float32:
         x = x.astype(mx.float32)
     mx.eval(x)
@@ -341,19 +341,19 @@ def ready(x: mx.array) -> mx.array:
 
 
 def empty(*shape: int) -> np.ndarray:
-    """Where a kernel writes float32; `mx.array` of it is a quick copy, `mx.zeros` waits 50 us."""
+    """Allocate float32 results; `mx.array` copies them quickly, `mx.zeros` would wait 50 us."""
     return np.empty(shape, np.float32)
 
 
 def output(*shape: int) -> "mx.array | np.ndarray":
-    """The same, but where the copy would cost more than the wait it is an MLX array already."""
+    """Allocate float32 results, as an MLX array where a copy would cost more than the wait."""
     if math.prod(shape) < LARGE:
         return empty(*shape)
-    made = mx.zeros(shape)
-    mx.eval(made)
-    return made
+    out = mx.zeros(shape)
+    mx.eval(out)
+    return out
 
 
-def array(made: "mx.array | np.ndarray") -> mx.array:
-    """What `empty` or `output` gave, once it is written."""
-    return made if isinstance(made, mx.array) else mx.array(made)
+def array(out: "mx.array | np.ndarray") -> mx.array:
+    """Turn what `empty` or `output` gave into an MLX array, once it is written."""
+    return out if isinstance(out, mx.array) else mx.array(out)

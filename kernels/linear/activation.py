@@ -1,4 +1,4 @@
-"""The activation of a feed-forward layer, and of one whose gate and up come as one matrix."""
+"""The activation of a feed-forward layer, with a gate and up in one matrix or without a gate."""
 
 from typing import Literal
 
@@ -16,7 +16,7 @@ ACTIVATIONS: dict[Activation, int] = {  # as in kernels/cpu/activation.h
     "relu2": 5,
 }
 IN_METAL = frozenset[Activation](("silu", "gelu", "gelu_tanh", "swiglu_clamped"))
-ALPHA = 1.702  # of gpt-oss, whose activation is the clamped one
+ALPHA = 1.702  # gpt-oss has it in its clamped activation
 
 
 def _activate_mlx(x: mx.array, activation: Activation = "silu", limit: float = 7.0) -> mx.array:
@@ -50,14 +50,14 @@ def _activate_plain_c(native: Function, x: mx.array, activation: Activation = "s
 
 
 def activate_plain_reference(x: mx.array, activation: Activation = "silu") -> mx.array:
-    """The definition, in float32."""
+    """Compute the definition, in float32."""
     return _activated(x.astype(mx.float32), activation).astype(x.dtype)
 
 
 def activate_reference(
     x: mx.array, activation: Activation = "silu", limit: float = 7.0
 ) -> mx.array:
-    """The definition, in float32."""
+    """Compute the definition, in float32."""
     gate, up = mx.split(x.astype(mx.float32), 2, axis=-1)
     if activation == "swiglu_clamped":
         gate, up = mx.minimum(gate, limit), mx.clip(up, -limit, limit)
@@ -77,12 +77,9 @@ def _activated(x: mx.array, activation: Activation) -> mx.array:
     return x * share
 
 
-# (rows, 2 * width), gate then up, to (rows, width); `limit` is of `swiglu_clamped` alone.
+# (rows, 2 * width), gate then up, to (rows, width); only `swiglu_clamped` reads `limit`.
 activate = Operation("activation", _activate_mlx, activate_reference, _activate_c)
-# (rows, width) to the same, without a gate; `swiglu_clamped` is none without one.
+# (rows, width) alike, without a gate; `swiglu_clamped` always has one.
 activate_plain = Operation(
-    "activation",
-    _activate_plain_mlx,
-    activate_plain_reference,
-    _activate_plain_c,
+    "activation", _activate_plain_mlx, activate_plain_reference, _activate_plain_c
 )

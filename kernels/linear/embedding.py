@@ -1,4 +1,4 @@
-"""Rows of an embedding matrix, dense, quantized or packed, by token."""
+"""An embedding looks up rows of a matrix, dense, quantized or packed, by token."""
 
 import mlx.core as mx
 import numpy as np
@@ -19,16 +19,16 @@ def _embedding_c(native: Function, tokens: mx.array, weight: Weight, dtype: mx.D
 
 
 def _embedding_mlx(tokens: mx.array, weight: Weight, dtype: mx.Dtype) -> mx.array:
-    """By MLX's own operations."""
+    """Look rows up by MLX's own operations."""
     if isinstance(weight, Dense):
         return weight.weight[tokens].astype(dtype)
     assert isinstance(weight, Quantized)  # what is packed has a C kernel
-    chosen = with_arrays(weight, [part[tokens] for part in arrays_of(weight)])
-    return widen(chosen).astype(dtype)
+    stored = with_arrays(weight, [part[tokens] for part in arrays_of(weight)])
+    return widen(stored).astype(dtype)
 
 
 def embedding_reference(tokens: mx.array, weight: Weight, dtype: mx.Dtype) -> mx.array:
-    """The definition: the whole matrix restored, then its rows."""
+    """Compute the definition: restore the whole matrix, then take its rows."""
     return widen(weight)[tokens].astype(dtype)
 
 

@@ -1,4 +1,4 @@
-// A linear layer of each head's own: y[h] = W[h] x[h], for the few rows of a decoding step.
+// A linear layer with a matrix a head: y[h] = W[h] x[h], for the few rows of a decoding step.
 //
 // Heads are narrow (128 to 512), so a lane takes 32 values of one of W's rows, and a simdgroup as
 // many neighbouring rows as fit: 512 contiguous bytes of 4 bits, 8 rows of 128 or 2 of 512. What
@@ -73,10 +73,10 @@ template <
   int part = lane % LANES;
   int simd = threadgroup_position_in_grid.x * SIMDGROUPS + simdgroup_index_in_threadgroup;
   constexpr int NEAR = 32 / LANES;
-  int found = simd * SETS * NEAR + lane / LANES;
-  int output = min(found, HEADS * OUTPUTS - 1 - (SETS - 1) * NEAR);
+  int first_output = simd * SETS * NEAR + lane / LANES;
+  int output = min(first_output, HEADS * OUTPUTS - 1 - (SETS - 1) * NEAR);
   int head = output / OUTPUTS;
-  bool stores = found == output;
+  bool stores = first_output == output;
   float values[SETS][RUN];
 #pragma unroll
   for (int s = 0; place_of<FORMAT>(0, part, LANES) < INPUTS && s < SETS; ++s) {

@@ -1,4 +1,4 @@
-"""A linear layer of each head's own: latent attention's way into its latent space and back."""
+"""A linear layer with a matrix a head: latent attention's way into its latent space and back."""
 
 from collections.abc import Iterator
 
@@ -7,11 +7,12 @@ import mlx.core as mx
 from ..cpu.library import ARRAY, INT, VALUES, Function, array, output
 from ..metal.library import kernel, scalar
 from ..registry import InMetal, Key, Operation, bucket, in_c, in_float32
-from .weight import MATRIX, Quantized, Weight, matrix, widen
-from .weight_metal import FLOATS, RUN, stored
+from .linear_mlx import product
+from .weight import MATRIX, Quantized, Weight, arrays_of, matrix, widen, with_arrays
+from .weight_metal import FLOATS, RUN, as_metal, metal_weight
 
-FEW = 16  # rows for which the kernel is: it reads a weight once for all, and x from a cache
-TAKEN = 32  # values of a row that a lane takes
+MAX_ROWS = 16  # the kernel reads a weight once for all of them, and x from a cache
+LANE_VALUES = 32  # values of a row that a lane takes
 SIMD, THREADS = 32, 128
 
 
@@ -24,14 +25,14 @@ def _head_linear_c(native: Function, x: mx.array, weight: Weight, rest: int = 0)
 
 
 def covers(x: mx.array, weight: Weight, rest: int = 0) -> bool:
-    """Whether the kernel is for so many rows of this size."""
+    """Say whether the Metal kernel takes so many rows of this size and storage."""
     rows, _, width = x.shape
-    unit = RUN if not isinstance(weight, Quantized) else TAKEN
+    unit = RUN if not isinstance(weight, Quantized) else LANE_VALUES
     return (
-        0 < rows <= FEW
+        0 < rows <= MAX_ROWS
         and x.dtype in FLOATS
-        and stored(weight) is not None
-        and 0 < width - rest <= SIMD * TAKEN
+        and as_metal(weight) is not None
+        and 0 < width - rest <= SIMD * LANE_VALUES
         and not (width - rest) % unit
         and not rest % 4
         and x.size >= RUN
@@ -39,21 +40,20 @@ def covers(x: mx.array, weight: Weight, rest: int = 0) -> bool:
 
 
 def head_linear_metal(x: mx.array, weight: Weight, rest: int = 0) -> mx.array:
-    """As `head_linear`, for what it `covers`."""
-    held = stored(weight)
-    assert held is not None
+    """Run `head_linear` by our kernel, for what it `covers`."""
+    stored = metal_weight(weight)
     rows, heads, width = x.shape
     inputs, outputs = width - rest, weight.outputs // heads
-    lanes = 1 << max(0, -(-inputs // TAKEN) - 1).bit_length()
+    lanes = 1 << max(0, -(-inputs // LANE_VALUES) - 1).bit_length()
     near = SIMD // lanes
     sets = 2 if rows > 1 and not outputs % (2 * near) else 1
     results = THREADS // SIMD * near * sets
     return kernel("head_linear")(
-        [x, *held.arrays, scalar(rows, mx.int32)],
+        [x, *stored.arrays, scalar(rows, mx.int32)],
         [((rows, heads, outputs + rest), x.dtype)],
         (-(-weight.outputs // results) * THREADS, 1, 1),
         (THREADS, 1, 1),
-        **held.template,
+        **stored.template,
         T=x.dtype,
         HEADS=heads,
         INPUTS=inputs,
@@ -65,18 +65,17 @@ def head_linear_metal(x: mx.array, weight: Weight, rest: int = 0) -> mx.array:
 
 
 def head_linear_mlx(x: mx.array, weight: Weight, rest: int = 0) -> mx.array:
-    """By MLX's own operations: a product with as many matrices as there are heads."""
+    """Multiply by MLX's own operation, with as many matrices as there are heads."""
     rows, heads, width = x.shape
     if not rows:
         return mx.zeros((0, heads, weight.outputs // heads + rest), x.dtype)
     head, passed = mx.split(x, [width - rest], axis=-1)
-    turned = head.swapaxes(0, 1)
-    y = _product(turned, weight, heads).swapaxes(0, 1).astype(x.dtype)
+    y = _product(head.swapaxes(0, 1), weight, heads).swapaxes(0, 1).astype(x.dtype)
     return mx.concatenate([y, passed], axis=-1) if rest else y
 
 
 def head_linear_reference(x: mx.array, weight: Weight, rest: int = 0) -> mx.array:
-    """The definition, in float32."""
+    """Compute the definition, in float32."""
     _, heads, width = x.shape
     wide = widen(weight).reshape(heads, -1, width - rest)
     y = mx.sum(x[:, :, None, : width - rest].astype(mx.float32) * wide[None], axis=-1)
@@ -84,25 +83,12 @@ def head_linear_reference(x: mx.array, weight: Weight, rest: int = 0) -> mx.arra
 
 
 def _product(x: mx.array, weight: Weight, heads: int) -> mx.array:
-    """(heads, rows, inputs) to (heads, rows, outputs)."""
+    """Multiply (heads, rows, inputs) to (heads, rows, outputs)."""
     if not isinstance(weight, Quantized):
         wide = widen(weight).astype(x.dtype)
         return x @ mx.unflatten(wide, 0, (heads, -1)).swapaxes(1, 2)
-    parts = (weight.weight, weight.scales, weight.biases)
-    words, scales, biases = (
-        None if part is None else mx.unflatten(part, 0, (heads, -1)) for part in parts
-    )
-    assert words is not None and scales is not None
-    return mx.quantized_matmul(
-        x,
-        words,
-        scales,
-        biases,
-        transpose=True,
-        group_size=weight.group,
-        bits=weight.bits,
-        mode=weight.mode,
-    )
+    parts = [mx.unflatten(part, 0, (heads, -1)) for part in arrays_of(weight)]
+    return product(x, with_arrays(weight, parts))
 
 
 def _key(x: mx.array, weight: Weight, rest: int = 0) -> Key:

@@ -21,7 +21,7 @@ WIDENED = 1 << 24  # values of a weight that is worth restoring to verify a kern
 def linear_reference(
     x: mx.array, weight: Weight, epilogue: Epilogue = PLAIN, norm: Norm | None = None
 ) -> mx.array:
-    """The definition, in float32."""
+    """Compute the definition, in float32."""
     wide = x.astype(mx.float32)
     wide = wide if norm is None else rms_norm_reference(wide, norm.weight, norm.eps)
     y = wide @ widen(weight).T
@@ -60,7 +60,7 @@ def _is_short(x: mx.array, *_: object, **__: object) -> bool:
 def _oracle(
     x: mx.array, weight: Weight, epilogue: Epilogue = PLAIN, norm: Norm | None = None
 ) -> mx.array:
-    """The definition; of large weights MLX's product in float32, which restores no matrix."""
+    """Compute the definition, or for large weights MLX's product, which restores no matrix."""
     is_small = weight.outputs * x.shape[1] <= WIDENED
     return (linear_reference if is_small else linear_mlx)(
         x.astype(mx.float32), weight, epilogue, norm
@@ -68,7 +68,7 @@ def _oracle(
 
 
 def _key(x: mx.array, weight: Weight, epilogue: Epilogue = PLAIN, norm: Norm | None = None) -> Key:
-    """Of the rest only which parts there are: their sizes follow from these."""
+    """Tell the other operands apart only by whether they are there: their sizes follow."""
     parts = (epilogue.bias, epilogue.residual, epilogue.activation, norm)
     kinds = "".join(str(int(part is not None)) for part in parts)
     return (bucket(x.shape[0]), weight.outputs, x.shape[1], *storage(weight), x.dtype, kinds)
@@ -77,7 +77,7 @@ def _key(x: mx.array, weight: Weight, epilogue: Epilogue = PLAIN, norm: Norm | N
 def _edges(
     dtype: mx.Dtype, epilogue: Epilogue = PLAIN
 ) -> Iterator[tuple[mx.array, Weight, Epilogue]]:
-    """Few outputs, none of them in whole tiles, and few inputs."""
+    """Cases have few outputs, none of them in whole tiles, and few inputs."""
     for rows, outputs, inputs in ((1, 7, 64), (1, 9, 128), (3, 10, 64)):
         x = mx.random.normal((rows, inputs)).astype(dtype)
         outputs = outputs if epilogue.activation is None else 2 * outputs
@@ -95,13 +95,7 @@ METAL = InMetal(
 )
 # (rows, inputs) to (rows, outputs), in the dtype of x: x times weight, and the epilogue. With a
 # norm, the product is of norm(x).
-linear = Operation(
-    "linear",
-    linear_mlx,
-    linear_reference,
-    _linear_c,
-    METAL,
-)
+linear = Operation("linear", linear_mlx, linear_reference, _linear_c, METAL)
 # The same where the epilogue has an activation, tried by itself: (rows, outputs / 2).
 gated_linear = replace(
     linear,

@@ -37,9 +37,9 @@ template <
   uint tile = threadgroup_position_in_grid.x;
   tile = SPLIT > 1 ? tile : 2 * tile + simdgroup;
   uint first = tile * tile_of<ACTIVATION>();
-  uint turn = SPLIT > 1 ? simdgroup : 0;
+  uint share = SPLIT > 1 ? simdgroup : 0;
   float sums[ROWS + 1] = {0};
-  for (uint k = (turn * 32 + lane) * COUNT; k < uint(inputs); k += SPLIT * 32 * COUNT) {
+  for (uint k = (share * 32 + lane) * COUNT; k < uint(inputs); k += SPLIT * 32 * COUNT) {
     float values[COUNT];
     load_input<NORM, COUNT>(x, gain, k, values, sums[ROWS]);
     for (uint r = 0; r < ROWS; r++) {
@@ -52,7 +52,7 @@ template <
   }
   reduce<SPLIT, NORM ? ROWS + 1 : ROWS>(sums, parts, simdgroup, lane);
   float factor = NORM ? rsqrt(sums[ROWS] / float(inputs) + eps) : 1.0f;
-  if (turn == 0) {
+  if (share == 0) {
     finish<ACTIVATION, BIAS, RESIDUAL>(
         sums, factor, bias, residual, limit, first, results, lane, y);
   }

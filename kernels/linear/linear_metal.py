@@ -1,29 +1,32 @@
-"""A linear layer's product on a GPU: which kernel takes which rows of which weight."""
+"""A linear layer's product on a GPU: each kernel takes some numbers of rows of some weights."""
+
+from functools import lru_cache
 
 import mlx.core as mx
 
-from ..metal.library import Value, kernel, padded, scalar
+from ..metal.library import SMALLEST, BoundKernel, Value, kernel, padded, scalar
+from ..metal.occupancy import BUSY
 from ..norm.rms_norm import Norm
-from .activation import IN_METAL
+from .activation import ACTIVATIONS, IN_METAL, Activation
 from .linear_mlx import PLAIN, Epilogue, linear_mlx
 from .linear_rows import covers, linear_rows
-from .weight import Dense, Packed, Quantized, Weight
-from .weight_metal import format_of, stored
+from .weight import Packed, Quantized, Weight
+from .weight_metal import format_of
 
 ROWS = 4  # rows of a weight that a simdgroup sums at once
 SIMD = 32  # its lanes
 WIDEST = 16  # bytes that a lane loads at once
+Codes = tuple[mx.Dtype, int, int]  # a quantized weight's dtype of scales, format and group
 
-# Simdgroups that share the rows of a weight, by its number of rows. Memory is busy from about
-# 8 threadgroups a core on: on the 40 cores of the largest chips of one die, 320. Two simdgroups
-# with 4 rows each make so many of 2,560 rows; fewer rows are shared by more simdgroups.
-SHARED = ((2560, 1), (640, 2), (0, 4))
+# Simdgroups that share the rows of a weight, by its number of rows. Two simdgroups with 4 rows each
+# make enough threadgroups of 8 times as many rows; fewer rows are shared by more simdgroups.
+SHARED = ((8 * BUSY["linear"], 1), (2 * BUSY["linear"], 2), (0, 4))
 
 
 def linear_metal(
     x: mx.array, weight: Weight, epilogue: Epilogue = PLAIN, norm: Norm | None = None
 ) -> mx.array:
-    """As `linear`: a row by linear.metal, a few of them by linear_rows.metal, many by MLX."""
+    """Run `linear` for one row by linear.metal, for a few by linear_rows.metal, for many by MLX."""
     if epilogue.activation is None or epilogue.activation in IN_METAL:
         if _is_row(x, weight):
             return _row(x, weight, epilogue, norm)
@@ -33,51 +36,72 @@ def linear_metal(
 
 
 def _is_row(x: mx.array, weight: Weight) -> bool:
-    """Whether there is one row, and a kernel for it."""
+    """Say whether there is one row, and a kernel for it."""
     known = not isinstance(weight, Quantized) or format_of(weight) is not None
     return x.shape[0] == 1 and bool(x.size) and known
 
 
 def _row(x: mx.array, weight: Weight, epilogue: Epilogue, norm: Norm | None) -> mx.array:
-    """One row of x by the kernel for the weight's storage."""
+    """Multiply one row of x by the kernel for the weight's storage."""
     assert not isinstance(weight, Packed)
-    dtype, inputs, outputs = x.dtype, x.shape[1], weight.outputs
-    activation = epilogue.number
-    results = outputs // 2 if activation else outputs
+    dtype, bias, residual = x.dtype, epilogue.bias, epilogue.residual
+    gain = x if norm is None else norm.weight
+    arrays: tuple[mx.array, ...] = (weight.weight,)
+    codes: Codes | None = None
+    if isinstance(weight, Quantized):
+        biases = weight.scales if weight.biases is None else weight.biases
+        arrays = (weight.weight, weight.scales, biases)
+        format = format_of(weight)
+        assert format is not None
+        codes = (weight.scales.dtype, format, weight.group)
+    bound, numbers = _plan(
+        *(weight.weight.dtype, codes, x.shape[1], weight.outputs, dtype, gain.dtype),
+        *(epilogue.activation, epilogue.limit, None if norm is None else norm.eps),
+        *(bias is not None, residual is not None),
+    )
+    added = (x if bias is None else bias.astype(dtype), x if residual is None else residual)
+    operands = (x, *arrays, gain, added[0], added[1].astype(dtype))
+    wide = [array if array.size >= SMALLEST else padded(array) for array in operands]
+    return bound([*wide, *numbers])[0]
+
+
+@lru_cache(maxsize=1024)
+def _plan(
+    stored: mx.Dtype,
+    codes: Codes | None,
+    inputs: int,
+    outputs: int,
+    dtype: mx.Dtype,
+    gain: mx.Dtype,
+    kind: Activation | None,
+    limit: float,
+    eps: float | None,
+    bias: bool,
+    residual: bool,
+) -> tuple[BoundKernel, list[mx.array]]:
+    """Plan a row's launch; the numbers come after its arrays."""
+    results = outputs // 2 if kind else outputs
     split = next(share for rows, share in SHARED if outputs >= rows)
-    name, arrays, storage = _stored(weight, inputs)
-    around = (x if norm is None else norm.weight, epilogue.bias, epilogue.residual)
-    gain, bias, residual = (x if array is None else array for array in around)
-    operands = [*arrays, gain, bias.astype(dtype), residual.astype(dtype)]
-    sizes = [scalar(inputs, mx.int32), scalar(results, mx.int32)]
-    numbers = [scalar(0.0 if norm is None else norm.eps), scalar(epilogue.limit), *sizes]
-    tiles = -(-results // (ROWS // 2 if activation else ROWS))
+    tiles = -(-results // (ROWS // 2 if kind else ROWS))
     groups = tiles if split > 1 else -(-tiles // 2)
     threads = SIMD * max(2, split)
-    made = kernel(name)(
-        [*(padded(array) for array in (x, *operands)), *numbers],
+    if codes is None:
+        widest = WIDEST // stored.size
+        storage: dict[str, Value] = {"W": stored, "COUNT": 1 if inputs % widest else widest}
+    else:
+        storage = dict(zip(("S", "FORMAT", "GROUP"), codes, strict=True))
+    bound = kernel("linear_dense" if codes is None else "linear").bound(
         [((1, results), dtype)],
         (threads * groups, 1, 1),
         (threads, 1, 1),
         T=dtype,
-        G=gain.dtype,
+        G=gain,
         SPLIT=split,
-        ACTIVATION=activation,
-        NORM=norm is not None,
-        BIAS=epilogue.bias is not None,
-        RESIDUAL=epilogue.residual is not None,
+        ACTIVATION=0 if kind is None else ACTIVATIONS[kind],
+        NORM=eps is not None,
+        BIAS=bias,
+        RESIDUAL=residual,
         **storage,
     )
-    return made[0]
-
-
-def _stored(weight: Dense | Quantized, inputs: int) -> tuple[str, list[mx.array], dict[str, Value]]:
-    """The kernel for a storage, and what it wants to be told of it."""
-    array = weight.weight
-    if isinstance(weight, Dense):
-        widest = WIDEST // array.dtype.size
-        count = widest if inputs % widest == 0 else 1
-        return "linear_dense", [array], {"W": array.dtype, "COUNT": count}
-    held = stored(weight)
-    assert held is not None
-    return "linear", [*held.arrays], held.codes
+    sizes = [scalar(inputs, mx.int32), scalar(results, mx.int32)]
+    return bound, [scalar(eps or 0.0), scalar(limit), *sizes]

@@ -17,8 +17,8 @@ WIDENED = 1 << 18
 class Epilogue:
     """What happens to a product: + bias, then either + residual or an activation.
 
-    With one, the product's first half is the gate of its second, and `limit` is of
-    `swiglu_clamped` alone.
+    With an activation the product's first half is the gate of its second; only `swiglu_clamped`
+    reads `limit`.
     """
 
     bias: mx.array | None = None
@@ -28,7 +28,7 @@ class Epilogue:
 
     @property
     def number(self) -> int:
-        """The kernels' number of the activation, 0 for none."""
+        """The activation's number in the kernels, 0 for none."""
         return 0 if self.activation is None else ACTIVATIONS[self.activation]
 
 
@@ -39,7 +39,7 @@ Residual = mx.array | None
 def linear_mlx(
     x: mx.array, weight: Weight, epilogue: Epilogue = PLAIN, norm: Norm | None = None
 ) -> mx.array:
-    """As `linear`."""
+    """Run `linear` by MLX's own operations."""
     y = product(x if norm is None else rms_norm_mlx(x, norm.weight, norm.eps), weight)
     y = y if epilogue.bias is None else y + epilogue.bias
     if epilogue.activation is not None:
@@ -48,7 +48,7 @@ def linear_mlx(
 
 
 def product(x: mx.array, weight: Weight) -> mx.array:
-    """(rows, inputs) to (rows, outputs)."""
+    """Multiply (rows, inputs) to (rows, outputs)."""
     if x.shape[0] == 0:  # MLX 0.32's quantized product on a CPU divides by the number of rows
         return mx.zeros((0, weight.outputs), x.dtype)
     assert not isinstance(weight, Packed)
@@ -69,11 +69,11 @@ def product(x: mx.array, weight: Weight) -> mx.array:
 
 
 def _widened(x: mx.array, weight: mx.array) -> mx.array:
-    """Block by block, each waiting for the one before, so that only one is ever widened."""
-    block = max(1, WIDENED // weight.shape[1])
+    """Widen rows of the weight a part at a time, each part waiting for the one before it."""
+    height = max(1, WIDENED // weight.shape[1])
     parts: list[mx.array] = []
-    for start in range(0, weight.shape[0], block):
-        rows = weight[start : start + block]
+    for start in range(0, weight.shape[0], height):
+        rows = weight[start : start + height]
         if parts:
             (rows,) = mx.depends([rows], [parts[-1]])
         parts.append(x @ rows.astype(x.dtype).T)

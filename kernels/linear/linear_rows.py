@@ -1,26 +1,28 @@
 """A linear layer's product for 2 to 16 rows, on Metal: every weight is decoded once for all rows.
 
-`linear` hands over to it; the definition is its own.
+`linear_metal` hands such rows over to it; the definition is that of `linear`.
 """
+
+from functools import lru_cache
 
 import mlx.core as mx
 
-from ..metal.library import kernel, scalar
+from ..metal.library import BoundKernel, kernel, scalar
+from ..metal.occupancy import BUSY
 from ..norm.rms_norm import Norm
 from .linear_mlx import PLAIN, Epilogue
 from .weight import Dense, Quantized, Weight
-from .weight_metal import FLOATS, format_of, stored
+from .weight_metal import FLOATS, format_of, metal_weight
 
 MIN_ROWS, MAX_ROWS = 2, 16  # rows
 DENSE_GROUP = 32
 THREADS = 256  # 8 simdgroups, which share a threadgroup's inputs
 TILE = 8  # outputs
-FILLED = 128  # threadgroups that keep a GPU busy for 8 rows; half as many where they take 16
 REGISTERS = 64  # for what grows with a threadgroup's height
 
 
 def covers(rows: int, weight: Weight, dtype: mx.Dtype) -> bool:
-    """Whether the kernel takes this; a dense weight must have a multiple of 32 inputs."""
+    """Say whether the kernel takes these; a dense weight must have a multiple of 32 inputs."""
     if not MIN_ROWS <= rows <= MAX_ROWS or dtype not in FLOATS:
         return False
     if isinstance(weight, Dense):
@@ -31,51 +33,64 @@ def covers(rows: int, weight: Weight, dtype: mx.Dtype) -> bool:
 def linear_rows(
     x: mx.array, weight: Weight, epilogue: Epilogue = PLAIN, norm: Norm | None = None
 ) -> mx.array:
-    """As `linear`, where `covers` says so."""
+    """Run `linear` for what `covers` says yes to."""
     assert isinstance(weight, Dense | Quantized)
-    rows, inputs = x.shape
-    bias, residual, activation = epilogue.bias, epilogue.residual, epilogue.number
-    width = weight.outputs // 2 if activation else weight.outputs
-    columns = 8 if rows <= 8 else 16
-    tiles = tiles_of(weight, columns)
-    made = TILE * (tiles // 2 if activation else tiles)
-    held = stored(weight)
-    assert held is not None
-    (y,) = kernel("linear_rows")(
-        [
-            x,
-            *held.arrays,
-            x if bias is None else bias,
-            x if residual is None else residual,
-            x if norm is None else norm.weight,
-            scalar(0.0 if norm is None else norm.eps),
-            scalar(epilogue.limit),
-            scalar(rows, mx.int32),
-            scalar(inputs, mx.int32),
-            scalar(width, mx.int32),
-        ],
-        [((rows, width), x.dtype)],
-        (-(-width // made) * THREADS, 1, 1),
+    bias, residual = epilogue.bias, epilogue.residual
+    stored, columns = metal_weight(weight), 8 if x.shape[0] <= 8 else 16
+    bound, numbers = _plan(
+        *(stored.kind, stored.group, weight.outputs, tiles_of(weight, columns), columns),
+        *(*x.shape, x.dtype, epilogue.number, epilogue.limit, None if norm is None else norm.eps),
+        *(bias is not None, residual is not None),
+    )
+    optional = (bias, residual, None if norm is None else norm.weight)
+    return bound(
+        [x, *stored.arrays, *(x if part is None else part for part in optional), *numbers]
+    )[0]
+
+
+@lru_cache(maxsize=1024)
+def _plan(
+    kind: int,
+    group: int,
+    outputs: int,
+    tiles: int,
+    columns: int,
+    rows: int,
+    inputs: int,
+    dtype: mx.Dtype,
+    activation: int,
+    limit: float,
+    eps: float | None,
+    bias: bool,
+    residual: bool,
+) -> tuple[BoundKernel, list[mx.array]]:
+    """Plan a launch; the numbers come after its arrays."""
+    width = outputs // 2 if activation else outputs
+    results = TILE * (tiles // 2 if activation else tiles)
+    bound = kernel("linear_rows").bound(
+        [((rows, width), dtype)],
+        (-(-width // results) * THREADS, 1, 1),
         (THREADS, 1, 1),
-        T=x.dtype,
-        FORMAT=held.kind,
-        GROUP=held.group,
+        T=dtype,
+        FORMAT=kind,
+        GROUP=group,
         TILES=tiles,
         COLUMNS=columns,
         ACTIVATION=activation,
-        BIAS=bias is not None,
-        RESIDUAL=residual is not None,
-        NORM=norm is not None,
+        BIAS=bias,
+        RESIDUAL=residual,
+        NORM=eps is not None,
     )
-    return y
+    sizes = [scalar(size, mx.int32) for size in (rows, inputs, width)]
+    return bound, [scalar(eps or 0.0), scalar(limit), *sizes]
 
 
 def tiles_of(weight: Dense | Quantized, columns: int) -> int:
-    """A threadgroup's tiles of outputs: the more, the fewer threadgroups read x."""
+    """Count a threadgroup's tiles of outputs: the more, the fewer threadgroups read x."""
     codes = -(-weight.group * weight.bits // 128) if isinstance(weight, Quantized) else 1
     registers = columns // 4 + codes + 2  # a lane's sums, codes, and scale and bias, for a tile
     for tiles in (8, 4):
         threadgroups = weight.outputs // (TILE * tiles)
-        if threadgroups * columns >= FILLED * 8 and tiles * registers <= REGISTERS:
+        if threadgroups * columns >= BUSY["linear_rows"] * 8 and tiles * registers <= REGISTERS:
             return tiles
     return 2

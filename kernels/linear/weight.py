@@ -1,4 +1,4 @@
-"""The weight of a linear layer as it is stored, and as the C kernels want it."""
+"""The weight of a linear layer as it is stored, and as the C kernels take it."""
 
 import ctypes
 from collections.abc import Sequence
@@ -8,16 +8,26 @@ from typing import Literal
 import mlx.core as mx
 import numpy as np
 
-from ..cpu.library import ARRAY, E4M3, E8M0, INT, NUMBERS, POINTER, address, empty, library
+from ..cpu.library import (
+    ARRAY,
+    E4M3,
+    E8M0,
+    INT,
+    NUMBERS,
+    POINTER,
+    Function,
+    address,
+    empty,
+    library,
+)
 from ..cpu.library import optional as optional_address
-from ..metal.device import device
-from ..registry import c_library
+from ..registry import Operation, in_c
 
 RUN = 32  # codes that lie together in the C kernels
-BLOCK = 16  # bytes of a group of gpt-oss's codes
+GROUP_BYTES = 16  # a group of gpt-oss's codes
 
 Mode = Literal["affine", "mxfp4", "mxfp8", "nvfp4"]
-# Of the scales of modes without biases, whose codes are floats themselves: E2M1, and E4M3 in mxfp8.
+# The scales' types of modes without biases, whose codes are floats: E2M1, and E4M3 in mxfp8.
 SCALES: dict[Mode, int] = {"mxfp4": E8M0, "mxfp8": E8M0, "nvfp4": E4M3}
 
 
@@ -44,7 +54,7 @@ MATRIX = ctypes.POINTER(Matrix)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dense:
-    """weight: (outputs, inputs), any floating dtype."""
+    """A plain weight: (outputs, inputs), any floating dtype."""
 
     weight: mx.array
 
@@ -55,7 +65,7 @@ class Dense:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Quantized:
-    """MLX's layout: (outputs, inputs * bits / 32) words, (outputs, inputs / group) scales, biases.
+    """A weight in MLX's layout: (outputs, inputs * bits / 32), (outputs, inputs / group) the rest.
 
     Modes but `affine` have no biases and scales of 8 bits: `mxfp4` has 4 bits and groups of 32,
     `mxfp8` 8 bits and the same, `nvfp4` 4 bits and groups of 16. `exact` keeps the activations in
@@ -91,13 +101,8 @@ class Packed:
 Weight = Dense | Quantized | Packed
 
 
-def activation_dtype(stored: mx.Dtype) -> mx.Dtype:
-    """What to compute in: MLX's 16-bit products on a CPU are slow and, quantized, off by 4 %."""
-    return mx.float32 if device() is None and on_cpu() else stored
-
-
 def widen(weight: Weight) -> mx.array:
-    """(outputs, inputs) in float32."""
+    """Restore (outputs, inputs) in float32."""
     if isinstance(weight, Packed):
         return _restored(weight)
     if isinstance(weight, Dense):
@@ -114,55 +119,70 @@ def widen(weight: Weight) -> mx.array:
     )
 
 
-def pack(weight: Weight) -> Weight:
-    """The same weight as the C kernels read it fastest, in the same memory: drop the one given.
+def _unpacked(weight: Weight) -> Weight:
+    return weight
 
-    Where there are no C kernels it is the one given, untouched.
-    """
-    found = c_library()
-    if found is None or isinstance(weight, Packed):
-        return weight
-    native = found.function("op_pack", MATRIX)
+
+@in_c("op_pack", MATRIX, takes=lambda weight: not isinstance(weight, Packed))
+def _pack_c(native: Function, weight: Weight) -> Weight:
+    assert not isinstance(weight, Packed)
     packed = Packed(arrays_of(weight), matrix(weight))
     native(packed.matrix)
     return packed
 
 
+# The same weight as the C kernels read it fastest, in the same memory: drop the one given. Where
+# there are no C kernels it is the one given, untouched.
+pack = Operation("pack", _unpacked, _unpacked, _pack_c)
+
+
+def _lanes() -> int:
+    """Rows of a panel of the C kernels; 0 without them."""
+    loaded = library()
+    return 0 if loaded is None else loaded.lanes
+
+
 def is_whole_panels(rows: int) -> bool:
-    """Whether matrices of so many rows, one below the other, all begin at a panel of the C kernels.
+    """Say whether matrices of so many rows, one below the other, all begin at a C kernels' panel.
 
     All that is laid out or read in panels asks this: gate and up, experts, heads. False without
     C kernels.
     """
-    found = library()
-    return found is not None and not rows % found.lanes
+    lanes = _lanes()
+    return lanes > 0 and not rows % lanes
 
 
-def pack_pair(gate: Dense | Quantized, up: Dense | Quantized) -> Packed | None:
-    """A gate and its up projection as `gated_linear` reads them fastest, in memory of their own.
+def _unpaired(gate: Dense | Quantized, up: Dense | Quantized) -> Packed | None:
+    return None
 
-    Their panels lie in turns, so only `gated_linear` understands the result. None where there are
-    no C kernels, or where their rows are no whole number of panels.
-    """
-    found = c_library()
-    if found is None:
-        return None
-    if gate.outputs != up.outputs or not is_whole_panels(gate.outputs):
-        return None
+
+def _can_pair(gate: Dense | Quantized, up: Dense | Quantized) -> bool:
+    return gate.outputs == up.outputs and is_whole_panels(gate.outputs)
+
+
+@in_c("op_pack", MATRIX, takes=_can_pair)
+def _pack_pair_c(native: Function, gate: Dense | Quantized, up: Dense | Quantized) -> Packed | None:
+    lanes = _lanes()
     parts = [
-        mx.stack([array.reshape(-1, found.lanes, array.shape[-1]) for array in pair], axis=1)
+        mx.stack([array.reshape(-1, lanes, array.shape[-1]) for array in pair], axis=1)
         for pair in zip(arrays_of(gate), arrays_of(up), strict=True)
     ]
     joined = [part.reshape(-1, part.shape[-1]) for part in parts]
     mx.eval(joined)
-    packed = pack(with_arrays(gate, joined))
+    packed = _pack_c.form(native, with_arrays(gate, joined))
     assert isinstance(packed, Packed)
     packed.matrix.paired = 1
     return packed if packed.matrix.packed else None  # rows of an odd number of 16-bit values
 
 
+# A gate and its up projection as `gated_linear` reads them fastest, in memory of their own. Their
+# panels lie in turns, so only `gated_linear` understands the result. None where there are no C
+# kernels, or where their rows are no whole number of panels.
+pack_pair = Operation("pack_pair", _unpaired, _unpaired, _pack_pair_c)
+
+
 def matrix(weight: Weight) -> Matrix:
-    """The C kernels' description, true as long as the weight lives: evaluated arrays stay put."""
+    """Describe a weight to C, for as long as the weight lives: evaluated arrays stay put."""
     if isinstance(weight, Packed):
         return weight.matrix
     arrays = arrays_of(weight)
@@ -184,7 +204,7 @@ def matrix(weight: Weight) -> Matrix:
 
 
 def inputs_of(weight: Weight) -> int:
-    """The columns of the matrix that it stands for."""
+    """Return the number of columns of the matrix that a weight stands for."""
     if isinstance(weight, Packed):
         return int(weight.matrix.inputs)
     columns = weight.weight.shape[-1]
@@ -192,15 +212,15 @@ def inputs_of(weight: Weight) -> int:
 
 
 def take_rows(weight: Dense | Quantized, rows: np.ndarray) -> Dense | Quantized:
-    """These rows (count,) of it, in this order, as they are stored; evaluated."""
-    places = mx.array(rows.astype(np.int32))
-    arrays = [array[places] for array in arrays_of(weight)]
+    """Take rows (count,) in this order, as they are stored; evaluated."""
+    indices = mx.array(rows.astype(np.int32))
+    arrays = [array[indices] for array in arrays_of(weight)]
     mx.eval(arrays)
     return with_arrays(weight, arrays)
 
 
 def with_arrays(weight: Dense | Quantized, arrays: Sequence[mx.array]) -> Dense | Quantized:
-    """The same storage of other values, whose arrays come in the order of `arrays_of`."""
+    """Store other values alike; their arrays come in the order of `arrays_of`."""
     if isinstance(weight, Dense):
         return Dense(arrays[0])
     biases = arrays[2] if weight.biases is not None else None
@@ -208,19 +228,19 @@ def with_arrays(weight: Dense | Quantized, arrays: Sequence[mx.array]) -> Dense 
 
 
 def from_mxfp4_blocks(blocks: mx.array, scales: mx.array) -> Quantized:
-    """What gpt-oss's checkpoints hold of its experts, one below the other, in mode `mxfp4`.
+    """Stack gpt-oss's experts, as its checkpoints hold them, one below the other, as `mxfp4`.
 
     blocks: (experts, rows, groups, 16) uint8, two codes a byte, the first in its low half; scales:
     (experts, rows, groups) uint8, E8M0. Both lie in memory as the result's arrays do.
     """
-    experts, rows, groups, block = blocks.shape
-    assert block == BLOCK and scales.shape == (experts, rows, groups)
-    words = blocks.reshape(experts * rows, groups * BLOCK).view(mx.uint32)
-    return Quantized(words, scales.reshape(experts * rows, groups), None, 32, 4, "mxfp4")
+    experts, rows, groups, size = blocks.shape
+    assert size == GROUP_BYTES and scales.shape == (experts, rows, groups)
+    codes = blocks.reshape(experts * rows, groups * GROUP_BYTES).view(mx.uint32)
+    return Quantized(codes, scales.reshape(experts * rows, groups), None, 32, 4, "mxfp4")
 
 
 def arrays_of(weight: Dense | Quantized) -> tuple[mx.array, ...]:
-    """What it is stored in, the weight first."""
+    """Return the arrays that a weight is stored in, the weight first."""
     if isinstance(weight, Dense):
         return (weight.weight,)
     arrays = (weight.weight, weight.scales, weight.biases)
@@ -231,21 +251,16 @@ def _restored(weight: Packed) -> mx.array:
     found = library()
     assert found is not None
     native = found.function("op_embedding", MATRIX, ARRAY, INT, ARRAY)
-    every = np.arange(weight.outputs, dtype=np.int32)
+    rows = np.arange(weight.outputs, dtype=np.int32)
     out = empty(weight.outputs, weight.matrix.inputs)
-    native(weight.matrix, every, every.size, out)
+    native(weight.matrix, rows, rows.size, out)
     return mx.array(out)
 
 
 def storage(weight: Weight) -> tuple[str | int | mx.Dtype, ...]:
-    """What weights have in common that can be joined, and that the same kernels read."""
+    """Return what is equal for weights that can be joined, and that the same kernels read."""
     if isinstance(weight, Dense):
         return (weight.weight.dtype,)
     if isinstance(weight, Packed):
         return ("packed",)
     return (weight.mode, weight.scales.dtype, weight.group, weight.bits, weight.exact)
-
-
-def on_cpu() -> bool:
-    """Whether MLX's own operations run on a CPU."""
-    return mx.default_device().type == mx.DeviceType.cpu

@@ -1,4 +1,4 @@
-"""A weight as Metal kernels take it that work on dense and quantized rows alike."""
+"""A weight as those Metal kernels take it that work on dense and quantized rows alike."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ DENSE, RUN = 0, 8  # a format (kernels/metal/weight.h), and the numbers that a l
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class MetalWeight:
     """A weight as kernels/metal/weight.h takes it."""
 
     arrays: tuple[mx.array, mx.array, mx.array]
@@ -26,29 +26,36 @@ class Stored:
 
     @property
     def codes(self) -> dict[str, Value]:
-        """The template of kernels whose words can only be codes."""
+        """The template of kernels that take no dense weights."""
         return {"S": self.arrays[1].dtype, "FORMAT": self.kind, "GROUP": self.group}
 
 
 def format_of(weight: Quantized) -> int | None:
-    """Its number in kernels/metal/quantized.h; None where no kernel takes it."""
+    """Return the format's number in kernels/metal/quantized.h; None where no kernel takes it."""
     if weight.mode == "affine":
         return weight.bits
     return MXFP4 if weight.mode == "mxfp4" else None
 
 
-def stored(weight: Weight) -> Stored | None:
-    """None for a weight that the kernels do not take."""
+def metal_weight(weight: Weight) -> MetalWeight:
+    """Return a weight that the kernels take as they take it."""
+    stored = as_metal(weight)
+    assert stored is not None
+    return stored
+
+
+def as_metal(weight: Weight) -> MetalWeight | None:
+    """Return the weight as the kernels take it; None where they do not."""
     if isinstance(weight, Quantized):
         biases = weight.scales if weight.biases is None else weight.biases
         kind = format_of(weight)
         if kind is None:
             return None
         arrays = (padded(weight.weight), padded(weight.scales), padded(biases))
-        return Stored(arrays, kind, weight.group)
+        return MetalWeight(arrays, kind, weight.group)
     if not isinstance(weight, Dense) or weight.weight.dtype not in FLOATS:
         return None
     values = weight.weight
     if values.shape[-1] % RUN:
         return None
-    return Stored((values, values, values), DENSE, 32)
+    return MetalWeight((values, values, values), DENSE, 32)

@@ -8,7 +8,7 @@ from functools import cache
 
 import mlx.core as mx
 
-from ..simulator.options import Options as Options
+from ..simulator.options import SimulatorOptions as SimulatorOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +22,12 @@ class Gpu:
 class Simulator:
     """A CPU model of Metal: not Apple's compiler, not a GPU."""
 
-    options: Options = field(default_factory=Options)
+    options: SimulatorOptions = field(default_factory=SimulatorOptions)
 
 
 @dataclass(frozen=True, slots=True)
 class Nowhere:
-    """MLX's own operations, though there may be a GPU."""
+    """No Metal kernels: MLX's own operations, though there may be a GPU."""
 
 
 Device = Gpu | Simulator
@@ -36,19 +36,19 @@ used: ContextVar[Device | Nowhere | None] = ContextVar("device", default=None)
 
 
 def device() -> Device | None:
-    """What custom Metal kernels run on in this context; None where there is nothing."""
+    """Return what custom Metal kernels run on in this context; None where there is nothing."""
     where = used.get() or gpu()
     return None if isinstance(where, Nowhere) else where
 
 
 def use(device: Device | Nowhere) -> None:
-    """What runs in this context from now on."""
+    """Run this context's kernels on this device from now on."""
     used.set(device)
 
 
 @contextmanager
 def using(device: Device | Nowhere) -> Iterator[None]:
-    """Runs the block's kernels on this device."""
+    """Run the block's kernels on this device."""
     token = used.set(device)
     try:
         yield
@@ -58,6 +58,6 @@ def using(device: Device | Nowhere) -> Iterator[None]:
 
 @cache
 def gpu() -> Gpu | None:
-    """This machine's, where MLX computes on it."""
+    """Return this machine's GPU, where MLX computes on it."""
     on_gpu = mx.default_device().type == mx.DeviceType.gpu
     return Gpu() if on_gpu and mx.metal.is_available() else None

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
-from .device import Device, Gpu, Simulator, device
-from .source import Source, metal_files, sources
+from .device import Gpu, Simulator, device
+from .source import KernelSource, metal_files, sources
 
 if TYPE_CHECKING:  # the simulator is loaded where it is used
-    from ..simulator.kernel import MetalKernel
-    from ..simulator.report import Report
+    from ..simulator.kernel import MetalKernel as SimulatedKernel
+    from ..simulator.report import DispatchReport
 
 SMALLEST = 8  # elements; MLX hands smaller arrays over in constant memory, with another signature
 
@@ -24,24 +24,24 @@ Size = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Launch:
+class LaunchRecord:
     """One dispatch in the simulator, for those who count."""
 
-    source: Source
+    source: KernelSource
     grid: Size
     threadgroup: Size
-    report: "Report"
+    report: "DispatchReport"
     code: Callable[[], str]  # what it compiles to there, as LLVM's text
 
 
-_watched: ContextVar[tuple[list[Launch], ...]] = ContextVar("watched", default=())
+_watched: ContextVar[tuple[list[LaunchRecord], ...]] = ContextVar("watched", default=())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Kernel:
+class KernelFunction:
     """A kernel of a .metal file; `in_place` names inputs whose constness it casts away."""
 
-    source: Source
+    source: KernelSource
     in_place: tuple[str, ...] = ()
 
     def __call__(
@@ -52,55 +52,71 @@ class Kernel:
         threadgroup: Size,
         **template: Value,
     ) -> list[mx.array]:
-        """Inputs and outputs in the order of the file's parameters; grid counts threads.
+        """Launch it; inputs and outputs in the order of the file's parameters.
 
-        Template values by name, all of them.
+        grid counts threads; template: values by name, all of them.
         """
-        where = device()
-        assert where is not None and template.keys() == {name for _, name in self.source.template}
-        assert len(inputs) == len(self.source.inputs) and len(outputs) == len(self.source.outputs)
-        built = _built(self, where)
-        values = [(name, template[name]) for _, name in self.source.template]
-        made: list[mx.array] = built(
-            inputs=list(inputs),
-            output_shapes=[tuple(shape) for shape, _ in outputs],
-            output_dtypes=[dtype for _, dtype in outputs],
-            grid=grid,
-            threadgroup=threadgroup,
-            template=values,
+        return self.bound(outputs, grid, threadgroup, **template)(list(inputs))
+
+    def bound(
+        self, outputs: Sequence[Output], grid: Size, threadgroup: Size, **template: Value
+    ) -> "BoundKernel":
+        """Return the same launch, but for its inputs."""
+        names = [name for _, name in self.source.template]
+        assert template.keys() == set(names) and len(outputs) == len(self.source.outputs)
+        return BoundKernel(
+            self,
+            {
+                "output_shapes": [tuple(shape) for shape, _ in outputs],
+                "output_dtypes": [dtype for _, dtype in outputs],
+                "grid": grid,
+                "threadgroup": threadgroup,
+                "template": [(name, template[name]) for name in names],
+            },
         )
-        if _watched.get() and isinstance(where, Simulator):
-            _note(self.source, built, inputs, outputs, values, (grid, threadgroup))
-        return made
 
 
-def _note(
-    source: Source,
-    built: "MetalKernel",
-    inputs: Sequence[mx.array],
-    outputs: Sequence[Output],
-    template: list[tuple[str, Value]],
-    sizes: tuple[Size, Size],
-) -> None:
-    from ..simulator.kernel import compiled_ir
+@dataclass(frozen=True, slots=True, eq=False)
+class BoundKernel:
+    """A launch but for its inputs: what is the same in every step of the same shapes."""
 
-    dtypes = [dtype for _, dtype in outputs]
-    code = partial(compiled_ir, built, inputs=list(inputs), output_dtypes=dtypes, template=template)
-    launch = Launch(source, *sizes, built.report, code)
-    for launches in _watched.get():
-        launches.append(launch)
+    kernel: KernelFunction
+    arguments: dict[str, Any]
+
+    def __call__(self, inputs: list[mx.array]) -> list[mx.array]:
+        """Launch it; inputs in the order of the file's parameters."""
+        where = device()
+        assert where is not None and len(inputs) == len(self.kernel.source.inputs)
+        if isinstance(where, Gpu):
+            on_gpu: list[mx.array] = _built_on_gpu(self.kernel)(inputs=inputs, **self.arguments)
+            return on_gpu
+        built = _simulated(self.kernel, where)
+        out = built(inputs=inputs, **self.arguments)
+        if _watched.get():
+            self._note(built, inputs)
+        return out
+
+    def _note(self, built: "SimulatedKernel", inputs: list[mx.array]) -> None:
+        from ..simulator.kernel import compiled_ir
+
+        template, dtypes = self.arguments["template"], self.arguments["output_dtypes"]
+        code = partial(compiled_ir, built, inputs=inputs, output_dtypes=dtypes, template=template)
+        sizes = (self.arguments["grid"], self.arguments["threadgroup"])
+        record = LaunchRecord(self.kernel.source, *sizes, built.report, code)
+        for records in _watched.get():
+            records.append(record)
 
 
 @cache
-def kernel(operation: str, name: str = "", in_place: tuple[str, ...] = ()) -> Kernel:
-    """The kernel of that name (by default the operation's) in OPERATION.metal."""
-    return Kernel(sources(metal_files()[f"{operation}.metal"])[name or operation], in_place)
+def kernel(operation: str, name: str = "", in_place: tuple[str, ...] = ()) -> KernelFunction:
+    """Return the kernel of that name (by default the operation's) in OPERATION.metal."""
+    return KernelFunction(sources(metal_files()[f"{operation}.metal"])[name or operation], in_place)
 
 
 @contextmanager
-def watching() -> Iterator[list[Launch]]:
-    """Notes the launches of the block, for whoever watches around it too."""
-    launches: list[Launch] = []
+def watching() -> Iterator[list[LaunchRecord]]:
+    """Note the launches of the block, for whoever watches around it too."""
+    launches: list[LaunchRecord] = []
     token = _watched.set((*_watched.get(), launches))
     try:
         yield launches
@@ -110,22 +126,22 @@ def watching() -> Iterator[list[Launch]]:
 
 @lru_cache(maxsize=4096)
 def scalar(value: float, dtype: mx.Dtype = mx.float32) -> mx.array:
-    """A parameter `constant T& name`: made once, since making an array costs a microsecond."""
-    made = mx.array(value, dtype)
-    mx.eval(made)
-    return made
+    """Return a parameter `constant T& name`: made once, for making an array costs a microsecond."""
+    out = mx.array(value, dtype)
+    mx.eval(out)
+    return out
 
 
 @lru_cache(maxsize=256)
 def nothing(dtype: mx.Dtype = mx.float32, value: int = 0, size: int = SMALLEST) -> mx.array:
-    """For an input that a kernel's template says is not there."""
-    made = mx.full((size,), value, dtype)
-    mx.eval(made)
-    return made
+    """Return what stands for an input that a kernel's template says is not there."""
+    out = mx.full((size,), value, dtype)
+    mx.eval(out)
+    return out
 
 
 def padded(values: mx.array) -> mx.array:
-    """At least 8 elements, so that a kernel sees them in device memory whatever their number."""
+    """Return 8 elements at least: so a kernel sees them in device memory, whatever their number."""
     short = SMALLEST - values.size
     if short <= 0:
         return values
@@ -133,23 +149,18 @@ def padded(values: mx.array) -> mx.array:
 
 
 @cache
-def _built(kernel: Kernel, where: Device) -> Any:
+def _built_on_gpu(kernel: KernelFunction) -> Any:
     source = kernel.source
-    parts = (source.name, source.inputs, source.outputs, source.body_text, source.header_text)
-    name, inputs, outputs, body, header = parts
-    if isinstance(where, Simulator):
-        from ..simulator.kernel import metal_kernel
+    build: Any = mx.fast.metal_kernel  # MLX's stubs say that it gives an object
+    names = (source.name, list(source.inputs), list(source.outputs))
+    return build(*names, source.body_text, source.header_text)
 
-        return metal_kernel(
-            name,
-            inputs,
-            outputs,
-            body,
-            header,
-            options=where.options,
-            in_place=kernel.in_place,
-        )
-    assert isinstance(where, Gpu)
-    built: Any = mx.fast.metal_kernel  # MLX's stubs say that it gives an object
-    made: Callable[..., list[mx.array]] = built(name, list(inputs), list(outputs), body, header)
-    return made
+
+@cache
+def _simulated(kernel: KernelFunction, where: Simulator) -> "SimulatedKernel":
+    from ..simulator.kernel import metal_kernel
+
+    source, written = kernel.source, kernel.in_place
+    names = (source.name, source.inputs, source.outputs)
+    texts = (source.body_text, source.header_text)
+    return metal_kernel(*names, *texts, options=where.options, in_place=written)

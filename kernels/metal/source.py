@@ -39,7 +39,7 @@ class SourceError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class SourceLine:
     """A line of text, and where it stands in the files."""
 
     text: str
@@ -48,15 +48,15 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Source:
+class KernelSource:
     """One kernel: parameters by name, and the two texts that MLX joins with its own signature."""
 
     name: str
     template: tuple[tuple[str, str], ...]  # kind (typename, int, bool) and name
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    header: tuple[Line, ...]
-    body: tuple[Line, ...]
+    header: tuple[SourceLine, ...]
+    body: tuple[SourceLine, ...]
 
     @property
     def header_text(self) -> str:
@@ -68,18 +68,18 @@ class Source:
 
 
 def squeezed(text: str) -> str:
-    """Without the blanks that no compiler needs: MLX hashes a kernel's text at every launch."""
+    """Drop the blanks that no compiler needs: MLX hashes a kernel's text at every launch."""
     return text if text.startswith("#") else _BLANKS.sub(lambda match: match[1] or "", text)
 
 
 def metal_files() -> dict[str, Path]:
-    """The operations' .metal files by name, whichever room they are in."""
+    """Return the operations' .metal files by name, whichever room they are in."""
     return {path.name: path for path in sorted(FOLDER.glob("*/*.metal"), key=lambda p: p.name)}
 
 
 @cache
-def sources(path: Path) -> dict[str, Source]:
-    """The kernels of a file by name. Raises SourceError."""
+def sources(path: Path) -> dict[str, KernelSource]:
+    """Return the kernels of a file by name. Raises SourceError."""
     lines = stripped(path)
     text = "\n".join(line.text for line in lines)
     spans = list(_kernels(text, path))
@@ -100,13 +100,13 @@ def _source(
     text: str,
     start: int,
     stop: int,
-    lines: Sequence[Line],
-    rest: Sequence[Line],
-) -> Source:
+    lines: Sequence[SourceLine],
+    rest: Sequence[SourceLine],
+) -> KernelSource:
     opening = _closing(text, match.end() - 1, "()")
     brace = text.index("{", opening)
     inputs, outputs = _parameters(text[match.end() : opening], path, match[2])
-    return Source(
+    return KernelSource(
         match[2],
         tuple(_template(match[1] or "", path, match[2])),
         inputs,
@@ -116,29 +116,29 @@ def _source(
     )
 
 
-def _called(lines: Sequence[Line], body: str) -> Iterator[Line]:
-    """Without the functions that neither the body nor a function it calls mentions."""
+def _called(lines: Sequence[SourceLine], body: str) -> Iterator[SourceLine]:
+    """Drop the functions that neither the body nor a function it calls mentions."""
     pieces = list(_pieces(lines))
     texts = ["\n".join(line.text for line in piece) for piece in pieces]
     names = [_function(text) for text in texts]
     known = " ".join([body, *(text for text, name in zip(texts, names, strict=True) if not name)])
-    kept = [not name for name in names]
+    called = [not name for name in names]
     while True:
-        words = set(re.findall(r"\w+", known))
-        new = [i for i, name in enumerate(names) if not kept[i] and name in words]
+        identifiers = set(re.findall(r"\w+", known))
+        new = [i for i, name in enumerate(names) if not called[i] and name in identifiers]
         if not new:
             break
         for i in new:
-            kept[i] = True
+            called[i] = True
             known += texts[i]
-    for piece, wanted in zip(pieces, kept, strict=True):
-        if wanted:
+    for piece, is_called in zip(pieces, called, strict=True):
+        if is_called:
             yield from piece
 
 
-def _pieces(lines: Sequence[Line]) -> Iterator[list[Line]]:
-    """What stands between two places outside of all braces: functions, types, constants."""
-    piece: list[Line] = []
+def _pieces(lines: Sequence[SourceLine]) -> Iterator[list[SourceLine]]:
+    """Yield what stands between two places outside of all braces: functions, types, constants."""
+    piece: list[SourceLine] = []
     depth = 0
     for line in lines:
         piece.append(line)
@@ -151,14 +151,14 @@ def _pieces(lines: Sequence[Line]) -> Iterator[list[Line]]:
 
 
 def _function(text: str) -> str:
-    """The name of the function that a piece defines; empty if it is none."""
-    found = re.match(r"(?:template\s*<[^{}]*?>\s*)?[\w:<>,*& ]*?\b(\w+)\(", text)
-    is_one = found and "{" in text and not text.startswith(("#", "struct", "enum"))
-    return found[1] if found and is_one and "struct" not in text[: found.start(1)] else ""
+    """Return the name of the function that a piece defines; empty if it is none."""
+    match = re.match(r"(?:template\s*<[^{}]*?>\s*)?[\w:<>,*& ]*?\b(\w+)\(", text)
+    is_one = match and "{" in text and not text.startswith(("#", "struct", "enum"))
+    return match[1] if match and is_one and "struct" not in text[: match.start(1)] else ""
 
 
 def _kernels(text: str, path: Path) -> Iterator[tuple["re.Match[str]", int, int]]:
-    """Each kernel's signature, and where its text starts and stops."""
+    """Yield each kernel's signature, and where its text starts and stops."""
     for match in _KERNEL.finditer(text):
         try:
             brace = text.index("{", _closing(text, match.end() - 1, "()"))
@@ -168,7 +168,7 @@ def _kernels(text: str, path: Path) -> Iterator[tuple["re.Match[str]", int, int]
 
 
 def _closing(text: str, start: int, pair: str) -> int:
-    """Where the bracket that opens at `start` closes."""
+    """Return where the bracket that opens at `start` closes."""
     depth = 0
     for place in range(start, len(text)):
         depth += (text[place] == pair[0]) - (text[place] == pair[1])
@@ -178,16 +178,16 @@ def _closing(text: str, start: int, pair: str) -> int:
 
 
 def _numbers(text: str, start: int, stop: int) -> range:
-    """The numbers of the lines that a stretch of text covers."""
+    """Return the numbers of the lines that a stretch of text covers."""
     return range(text.count("\n", 0, start), text.count("\n", 0, stop) + 1)
 
 
-def _cut(text: str, start: int, stop: int, lines: Sequence[Line]) -> Iterator[Line]:
-    """The lines of a stretch, its first and last cut short."""
+def _cut(text: str, start: int, stop: int, lines: Sequence[SourceLine]) -> Iterator[SourceLine]:
+    """Yield the lines of a stretch, its first and last cut short."""
     numbers = _numbers(text, start, stop)
     for number, part in zip(numbers, text[start:stop].split("\n"), strict=True):
         if part.strip():
-            yield Line(part.strip(), lines[number].file, lines[number].number)
+            yield SourceLine(part.strip(), lines[number].file, lines[number].number)
 
 
 def _template(text: str, path: Path, kernel: str) -> Iterator[tuple[str, str]]:
@@ -199,13 +199,13 @@ def _template(text: str, path: Path, kernel: str) -> Iterator[tuple[str, str]]:
 
 
 def _parameters(text: str, path: Path, kernel: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of inputs (const, or in constant memory) and of outputs, which MLX binds after them.
+    """Return names of inputs (const, or in constant memory) and of outputs, bound after them.
 
     It binds an input's shape, strides and ndim after the input, where the body mentions them.
     """
     inputs: list[str] = []
     outputs: list[str] = []
-    given = 0
+    buffer = 0
     for parameter in (part.strip() for part in text.split(",")):
         match = re.fullmatch(r"(.*?)\s*([&*]?)\s*(\w+)\s*\[\[(.*)\]\]", parameter, re.DOTALL)
         if match is None:
@@ -216,22 +216,22 @@ def _parameters(text: str, path: Path, kernel: str) -> tuple[tuple[str, ...], tu
         if not attribute.startswith("buffer") or not reference:
             raise SourceError(f"{path.name}: {kernel}: MLX passes no {name} [[{attribute}]]")
         is_input = "const" in kind.split() or "constant" in kind.split()
-        if attribute != f"buffer({given})" or (is_input and outputs):
+        if attribute != f"buffer({buffer})" or (is_input and outputs):
             raise SourceError(f"{path.name}: {kernel}: MLX has another place for {name}")
-        given += 1
+        buffer += 1
         if inputs and name in (f"{inputs[-1]}{suffix}" for suffix in OF_AN_INPUT):
             continue
         (inputs if is_input else outputs).append(name)
     return tuple(inputs), tuple(outputs)
 
 
-def _included(path: Path, seen: set[str]) -> Iterator[Line]:
-    """The file's lines, with our own includes in place of their lines, each once."""
+def _included(path: Path, seen: set[str]) -> Iterator[SourceLine]:
+    """Yield the file's lines, with our own includes in place of their lines, each once."""
     for number, text in enumerate(path.read_text().splitlines(), 1):
         if text.startswith(_INSTANTIATIONS):
             return
         if (match := _INCLUDE.match(text)) is None:
-            yield Line(text, path.name, number)
+            yield SourceLine(text, path.name, number)
         elif match[1] not in seen:
             seen.add(match[1])
             if not (HERE / match[1]).exists():
@@ -239,18 +239,18 @@ def _included(path: Path, seen: set[str]) -> Iterator[Line]:
             yield from _included(HERE / match[1], seen)
 
 
-def _without_comments(lines: Iterator[Line]) -> list[Line]:
-    """MLX hashes a kernel's text at every launch: only what a compiler needs is kept."""
-    kept = []
+def _without_comments(lines: Iterator[SourceLine]) -> list[SourceLine]:
+    """Keep only what a compiler needs: MLX hashes a kernel's text at every launch."""
+    rest = []
     for line in lines:
         text = line.text.split("//", 1)[0].strip()
         if "/*" in text:
             raise SourceError(f"{line.file}:{line.number}: only comments of // are understood")
         if text and not text.startswith("#pragma once"):
-            kept.append(Line(text, line.file, line.number))
-    return kept
+            rest.append(SourceLine(text, line.file, line.number))
+    return rest
 
 
-def stripped(path: Path) -> list[Line]:
-    """What of a file, and of what it includes, reaches a compiler."""
+def stripped(path: Path) -> list[SourceLine]:
+    """Return what of a file, and of what it includes, reaches a compiler."""
     return _without_comments(_included(path, set()))

@@ -24,8 +24,8 @@ typedef struct {
     Segment *segments;
     int count, each; /* segments; tiles of a task */
     int rows;        /* of a matrix that an expert has */
-    Input input, own;    /* the second for a gate that takes activations of another kind than up */
-    const Input *of_gate; /* one of the two */
+    Input input, gate_input; /* the second for a gate that takes other activations than up */
+    const Input *gate_used; /* one of the two */
     float *inner;  /* (pairs, width): gate and up, joined; or what `activated` makes of up */
     float *outer;  /* (pairs, hidden) */
 } Pass;
@@ -140,7 +140,7 @@ static void inner_task(void *context, int task) {
     vf gate[ROWS * VECTORS], up[ROWS * VECTORS];
     for (int tile = w.first; tile < w.last; tile++) {
         const int column = tile * TILE, row = w.expert * e->width + column;
-        product(e->gate, row, p->of_gate, w.row, w.count, gate);
+        product(e->gate, row, p->gate_used, w.row, w.count, gate);
         product(e->up, row, &p->input, w.row, w.count, up);
         for (int v = 0; v < VECTORS; v++) {
             const int at = column + v * LANES;
@@ -222,15 +222,16 @@ static int alike(const Matrix *a, const Matrix *b) {
 
 static int inner_pass(Pass *p, const float *x, const int *ends) {
     const Experts *e = p->experts;
-    const int apart = e->gate && !alike(e->gate, e->up);
-    p->of_gate = apart ? &p->own : &p->input;
+    const int separate = e->gate && !alike(e->gate, e->up);
+    p->gate_used = separate ? &p->gate_input : &p->input;
     if (input_ready(&p->input, e->up, x, p->tokens, ends, p->count))
         return 1;
-    const int failed = apart && input_ready(&p->own, e->gate, x, p->tokens, ends, p->count);
+    const int failed =
+        separate && input_ready(&p->gate_input, e->gate, x, p->tokens, ends, p->count);
     if (!failed)
         parallel(share(p, e->width), e->gate ? inner_task : plain_task, p);
     input_done(&p->input);
-    input_done(&p->own);
+    input_done(&p->gate_input);
     return failed;
 }
 

@@ -1,4 +1,4 @@
-"""A mixture of experts: each token through its chosen few, whose results are added up."""
+"""A mixture of experts: each token goes through its chosen few, whose results are added up."""
 
 import ctypes
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from ..linear.activation import (
 )
 from ..linear.linear import gated_linear, linear, linear_reference
 from ..linear.linear_mlx import Epilogue, Residual, linear_mlx
-from ..linear.parts import weighed
+from ..linear.rows import gated_add
 from ..linear.weight import (
     Dense,
     Matrix,
@@ -29,18 +29,17 @@ from ..linear.weight import (
     inputs_of,
     is_whole_panels,
     matrix,
-    on_cpu,
     pack,
     storage,
     widen,
 )
 from ..norm.rms_norm import Norm, rms_norm_reference
-from ..registry import InMetal, Key, Operation, bucket, in_c, in_float32
+from ..registry import InMetal, Key, Operation, bucket, in_c, in_float32, on_cpu
 from .moe_metal import Way, is_alike, moe_gathered, moe_tiled, way
 from .route import Picks
 
 
-class Call(ctypes.Structure):
+class NativeExperts(ctypes.Structure):
     """The experts as the C kernel sees them (kernels/moe/moe.c)."""
 
     _fields_ = (
@@ -53,16 +52,16 @@ class Call(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shared:
-    """What every token goes through: experts side by side, as one feed-forward layer.
+    """Experts that every token goes through, side by side as one feed-forward layer.
 
     gate_up: (2 * width, hidden), the gate first, or (width, hidden), up alone where there is no
-    gate; down: (hidden, width). With `open` (1, hidden), a token gets sigmoid(open . x) of it
+    gate; down: (hidden, width). With `gate` (1, hidden), a token gets sigmoid(gate . x) of it
     (Qwen2-MoE's shared_expert_gate).
     """
 
     gate_up: Weight
     down: Weight
-    open: mx.array | None = None
+    gate: mx.array | None = None
 
     @property
     def width(self) -> int:
@@ -109,16 +108,16 @@ class Experts:
 
     @property
     def epilogue(self) -> Epilogue:
-        """What joins the gate and up of shared experts."""
+        """The epilogue of the shared experts' gate and up, which joins them."""
         return Epilogue(activation=self.activation, limit=self.limit)
 
 
 def pack_experts(weight: Weight, count: int) -> Weight:
-    """As `pack`, unless an expert would begin in the middle of a panel."""
+    """Run `pack`, unless an expert would begin in the middle of a panel."""
     return pack(weight) if is_whole_panels(weight.outputs // count) else weight
 
 
-@in_c("op_moe", ctypes.POINTER(Call), VALUES, INT, ARRAY, VALUES, INT, VALUES, INT, ARRAY)
+@in_c("op_moe", ctypes.POINTER(NativeExperts), VALUES, INT, ARRAY, VALUES, INT, VALUES, INT, ARRAY)
 def _moe_c(
     native: Function,
     x: mx.array,
@@ -128,9 +127,9 @@ def _moe_c(
     norm: Norm | None = None,
 ) -> mx.array:
     x = x if norm is None else norm(x)
-    residual = _and_shared(x, experts, residual, linear)
+    residual = _add_shared(x, experts, residual, linear)
     out, (rows, k) = output(*x.shape), picks[0].shape
-    native(_call(experts), x, rows, *picks, k, residual, experts.in_order, out)
+    native(_native_experts(experts), x, rows, *picks, k, residual, experts.in_order, out)
     return array(out)
 
 
@@ -141,12 +140,12 @@ def _is_in_metal(x: mx.array, experts: Experts, picks: Picks, *_: object, **__: 
 def moe_metal(
     x: mx.array, experts: Experts, picks: Picks, residual: Residual = None, norm: Norm | None = None
 ) -> mx.array:
-    """As `moe`, by our kernels, in the `way` for so many pairs."""
+    """Run `moe` by our kernels, in the `way` for so many pairs."""
     gathered = way(x, experts, picks[0]) == Way.GATHERED
     if gathered and is_alike(experts):
         return moe_gathered(x, experts, experts.shared, picks, residual, norm)
     x = x if norm is None else norm(x)
-    residual = _and_shared(x, experts, residual)
+    residual = _add_shared(x, experts, residual)
     if gathered:
         return moe_gathered(x, experts, None, picks, residual)
     return moe_tiled(x, experts, picks, residual)
@@ -155,15 +154,15 @@ def moe_metal(
 def moe_reference(
     x: mx.array, experts: Experts, picks: Picks, residual: Residual = None, norm: Norm | None = None
 ) -> mx.array:
-    """The definition, token by token, in float32."""
+    """Compute the definition, token by token, in float32."""
     x = x if norm is None else rms_norm_reference(x, norm.weight, norm.eps)
     matrices = [
         widen(weight).reshape(experts.count, -1, inputs_of(weight)) for weight in experts.weights
     ]
     rows, (chosen, weights) = [], picks
-    for token, own in enumerate(np.array(chosen).tolist()):
+    for token, experts_of in enumerate(np.array(chosen).tolist()):
         total = mx.zeros(x.shape[-1])
-        for place, pick in enumerate(own):
+        for place, pick in enumerate(experts_of):
             *before, down = (each[pick] for each in matrices)
             inner = _inner_reference(x[token].astype(mx.float32), experts, before, pick)
             part = _plus(down @ inner, experts.down_bias, pick)
@@ -178,7 +177,7 @@ def moe_reference(
 def _inner_reference(
     x: mx.array, experts: Experts, matrices: list[mx.array], expert: int
 ) -> mx.array:
-    """Of one token and expert, whose matrices are those before `down`."""
+    """Take one token through one expert's matrices before `down`."""
     up = _plus(matrices[-1] @ x, experts.up_bias, expert)
     if len(matrices) == 1:
         return activate_plain_reference(up, experts.activation)
@@ -197,18 +196,18 @@ def _shared_reference(x: mx.array, experts: Experts, shared: Shared) -> mx.array
     else:
         inner = activate_plain_reference(linear_reference(x, shared.gate_up), experts.activation)
     y = linear_reference(inner, shared.down)
-    return y if shared.open is None else y * mx.sigmoid(x @ shared.open.astype(x.dtype).T)
+    return y if shared.gate is None else y * mx.sigmoid(x @ shared.gate.astype(x.dtype).T)
 
 
-def _and_shared(
+def _add_shared(
     x: mx.array,
     experts: Experts,
     residual: Residual,
-    opening: Callable[[mx.array, Weight], mx.array] = linear_mlx,
+    gate_product: Callable[[mx.array, Weight], mx.array] = linear_mlx,
 ) -> mx.array | None:
-    """What is to be added to the chosen experts' sum: the shared experts' part and the residual.
+    """Return what is added to the chosen experts' sum: the shared experts' part and the residual.
 
-    `opening` is the product that opens the shared experts.
+    `gate_product` multiplies x by the gate of the shared experts.
     """
     shared = experts.shared
     if shared is None:
@@ -217,18 +216,18 @@ def _and_shared(
         inner = gated_linear(x, shared.gate_up, experts.epilogue)
     else:
         inner = activate_plain(linear(x, shared.gate_up), experts.activation)
-    if shared.open is None:
+    if shared.gate is None:
         return linear(inner, shared.down, Epilogue(residual=residual))
-    gates = opening(x, Dense(shared.open.astype(x.dtype)))
-    return weighed(linear(inner, shared.down), gates, residual)
+    gates = gate_product(x, Dense(shared.gate.astype(x.dtype)))
+    return gated_add(linear(inner, shared.down), gates, residual)
 
 
 def moe_mlx(
     x: mx.array, experts: Experts, picks: Picks, residual: Residual = None, norm: Norm | None = None
 ) -> mx.array:
-    """As `moe`, by MLX's gathered products over pairs of token and expert."""
+    """Run `moe` by MLX's gathered products over pairs of token and expert."""
     x = x if norm is None else norm(x)
-    residual = _and_shared(x, experts, residual)
+    residual = _add_shared(x, experts, residual)
     chosen, weights = picks
     k, flat = chosen.shape[1], chosen.flatten().astype(mx.uint32)
     order = mx.argsort(flat) if experts.in_order else mx.arange(flat.size)
@@ -254,7 +253,7 @@ def _gathered(
     picks: mx.array,
     bias: mx.array | None,
 ) -> mx.array:
-    """(pairs, 1, inputs) to (pairs, 1, outputs)."""
+    """Multiply (pairs, 1, inputs) to (pairs, 1, outputs), each by its expert's matrix."""
     assert not isinstance(weight, Packed)
     stacked = [part.reshape(experts.count, -1, part.shape[-1]) for part in arrays_of(weight)]
     if isinstance(weight, Dense):
@@ -281,11 +280,11 @@ def _gathered(
     return y if bias is None else y + bias[picks][:, None, :].astype(y.dtype)
 
 
-def _call(experts: Experts) -> Call:
+def _native_experts(experts: Experts) -> NativeExperts:
     biases = (experts.gate_bias, experts.up_bias, experts.down_bias)
     gate = None if experts.gate is None else matrix(experts.gate)
     up = matrix(experts.up)
-    return Call(
+    return NativeExperts(
         None if gate is None else ctypes.pointer(gate),
         *(ctypes.pointer(each) for each in (up, matrix(experts.down))),
         *(optional(bias) for bias in biases),
@@ -304,7 +303,7 @@ def _key(x: mx.array, experts: Experts, picks: Picks, *_: object, **__: object) 
 
 
 def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Experts, Picks]]:
-    """One token; two of the same expert; enough for tiles that are not full."""
+    """Cases are one token, two of the same expert, and enough for tiles that are not full."""
     gate, up, down = (
         Quantized(*mx.quantize(mx.random.normal((4 * 64, 64)).astype(dtype), 64, 4), 64, 4)
         for _ in range(3)
@@ -315,8 +314,8 @@ def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Experts, Picks]]:
         yield mx.random.normal((rows, 64)).astype(dtype), experts, (chosen, mx.ones((rows, 2)) / 2)
 
 
-# (rows, hidden) to the same: of picks (chosen, weights), the sum over j of weights[:, j] times
-# expert chosen[:, j]. With a norm, the experts get norm(x).
+# (rows, hidden) alike. For picks (chosen, weights) it is the sum over j of weights[:, j] times what
+# expert chosen[:, j] makes of x. With a norm, the experts get norm(x).
 moe = Operation(
     "moe",
     moe_mlx,

@@ -16,7 +16,7 @@ using namespace metal;
 #include "weight.h"
 
 // The shared expert's gate and up are one weight, the gate's rows first. Its part of each token is
-// as large as `open` says: a linear function of x, through a sigmoid.
+// as large as `shared_gate` says: a linear function of x, through a sigmoid.
 template <
     typename T,
     typename W,
@@ -31,7 +31,7 @@ template <
     int ACTIVATION,
     bool BIASED,
     bool NORMED,
-    bool OPENED>
+    bool GATED>
 [[kernel]] void moe_inner(
     const device T* x [[buffer(0)]],
     const device int* chosen [[buffer(1)]],
@@ -49,7 +49,7 @@ template <
     const device W* shared [[buffer(13)]],
     const device S* shared_scales [[buffer(14)]],
     const device S* shared_biases [[buffer(15)]],
-    const device T* open [[buffer(16)]],
+    const device T* shared_gate [[buffer(16)]],
     device T* inner [[buffer(17)]],
     uint3 threadgroup_position_in_grid [[threadgroup_position_in_grid]],
     uint simdgroup_index_in_threadgroup [[simdgroup_index_in_threadgroup]],
@@ -60,10 +60,10 @@ template <
   uint slice = threadgroup_position_in_grid.y;
   uint token = threadgroup_position_in_grid.z;
   bool routed = slice < PICKS;
-  uint turn = (threadgroup_position_in_grid.x * 2 + simdgroup_index_in_threadgroup) * ROWS;
+  uint start = (threadgroup_position_in_grid.x * 2 + simdgroup_index_in_threadgroup) * ROWS;
   uint begin = routed ? 0 : (slice - PICKS) * WIDTH;
   uint rows = routed ? WIDTH : min(uint(WIDTH), SHARED - begin);
-  uint row = begin + min(turn, rows - ROWS);
+  uint row = begin + min(start, rows - ROWS);
   size_t expert = routed ? chosen[token * PICKS + slice] : 0;
   Rows<W, S> gates = {shared, shared_scales, shared_biases};
   Rows<W, S> ups = from_row<FORMAT, GROUP>(gates, SHARED + row, HIDDEN);
@@ -77,7 +77,7 @@ template <
   float gate_sums[ROWS] = {0};
   float up_sums[ROWS] = {0};
   float squares = 0;
-  float opening = 0;
+  float gate_sum = 0;
   for (uint first = lane * RUN; first < HIDDEN; first += 32 * RUN) {
     float values[RUN];
     load_values<RUN>(x + token * HIDDEN + first, values);
@@ -89,11 +89,11 @@ template <
         values[i] *= factors[i];
       }
     }
-    if (OPENED && !routed) {
+    if (GATED && !routed) {
       float factors[RUN];
-      load_values<RUN>(open + first, factors);
+      load_values<RUN>(shared_gate + first, factors);
       for (int i = 0; i < RUN; i++) {
-        opening = fma(values[i], factors[i], opening);
+        gate_sum = fma(values[i], factors[i], gate_sum);
       }
     }
     float sum = prepare<FORMAT, RUN>(values);
@@ -103,7 +103,7 @@ template <
     }
   }
   float factor = NORMED ? rsqrt(simd_sum(squares) / HIDDEN + eps) : 1.0f;
-  float share = OPENED && !routed ? sigmoid(simd_sum(opening) * factor) : 1.0f;
+  float share = GATED && !routed ? sigmoid(simd_sum(gate_sum) * factor) : 1.0f;
   float mine = 0;
   for (uint r = 0; r < ROWS; r++) {
     float left = simd_sum(gate_sums[r]) * factor;
@@ -114,7 +114,7 @@ template <
     }
     mine = lane == r ? share * activated<ACTIVATION>(left, right, limit) : mine;
   }
-  if (lane < ROWS && row + lane >= begin + turn) {
+  if (lane < ROWS && row + lane >= begin + start) {
     uint place = (routed ? slice : PICKS) * WIDTH + row + lane;
     inner[token * size_t(PICKS * WIDTH + SHARED) + place] = T(mine);
   }

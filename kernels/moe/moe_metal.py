@@ -1,4 +1,4 @@
-"""The experts on Metal: two launches for a few tokens, four for the tiles of a prompt's pairs."""
+"""The experts on Metal take two launches for a few tokens, four for a prompt's tiles of pairs."""
 
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -8,10 +8,10 @@ import mlx.core as mx
 from ..linear.activation import ACTIVATIONS, IN_METAL
 from ..linear.linear_mlx import Residual
 from ..linear.weight import Quantized, Weight
-from ..linear.weight_metal import FLOATS, Stored, stored
+from ..linear.weight_metal import FLOATS, MetalWeight, as_metal, metal_weight
 from ..metal.library import kernel, nothing, scalar
 from ..norm.rms_norm import Norm
-from .route import MOST_EXPERTS, PAIRS, Picks, sorted_pairs
+from .route import MAX_EXPERTS, MAX_PAIRS, Picks, sorted_pairs
 
 if TYPE_CHECKING:
     from .moe import Experts, Shared
@@ -35,7 +35,7 @@ class Way(Enum):
 
 
 def way(x: mx.array, experts: "Experts", chosen: mx.array) -> Way:
-    """How these pairs go through the experts."""
+    """Choose how these pairs go through the experts."""
     if experts.gate is None or experts.activation not in IN_METAL:
         return Way.MLX
     if (
@@ -47,21 +47,21 @@ def way(x: mx.array, experts: "Experts", chosen: mx.array) -> Way:
     each = chosen.size // experts.count
     if each < TILED_FROM:
         return Way.GATHERED
-    sortable = experts.count <= MOST_EXPERTS and chosen.size <= PAIRS
+    sortable = experts.count <= MAX_EXPERTS and chosen.size <= MAX_PAIRS
     covered = isinstance(experts.up, Quantized) and sortable and each < TILED_BELOW
     return Way.TILED if covered else Way.MLX
 
 
 def _alike(*weights: Weight) -> bool:
-    """Whether one kernel takes all of these."""
-    first, *others = (stored(weight) for weight in weights)
+    """Say whether one kernel takes all of these."""
+    first, *others = map(as_metal, weights)
     return first is not None and all(
         other is not None and other.template == first.template for other in others
     )
 
 
 def is_alike(experts: "Experts") -> bool:
-    """Whether the shared experts, if there are any, can go through the chosen ones' launches."""
+    """Say whether shared experts, if there are any, can go through the chosen ones' launches."""
     shared = experts.shared
     if shared is None:
         return True
@@ -78,10 +78,10 @@ def moe_gathered(
     residual: Residual = None,
     norm: Norm | None = None,
 ) -> mx.array:
-    """As `moe`, for a few tokens; shared experts are stored alike (`is_alike`)."""
+    """Run `moe` for a few tokens; shared experts are stored alike (`is_alike`)."""
     inner = _gathered_inner(x, experts, shared, picks[0], norm)
-    down = _stored(experts.down)
-    extra = down if shared is None else _stored(shared.down)
+    down = metal_weight(experts.down)
+    extra = down if shared is None else metal_weight(shared.down)
     (y,) = kernel("moe_decode", "moe_outer")(
         [
             inner,
@@ -109,10 +109,10 @@ def moe_gathered(
 def _gathered_inner(
     x: mx.array, experts: "Experts", shared: "Shared | None", chosen: mx.array, norm: Norm | None
 ) -> mx.array:
-    """(rows, k * width + the shared experts' width): activated, the shared ones' last."""
-    gate, up = _gate(experts), _stored(experts.up)
-    extra = gate if shared is None else _stored(shared.gate_up)
-    opening = None if shared is None else shared.open
+    """Return (rows, k * width + the shared experts' width), activated, the shared ones' last."""
+    gate, up = _gate(experts), metal_weight(experts.up)
+    extra = gate if shared is None else metal_weight(shared.gate_up)
+    shared_gate = None if shared is None else shared.gate
     (rows, k), wide = chosen.shape, 0 if shared is None else shared.width
     (inner,) = kernel("moe_decode", "moe_inner")(
         [
@@ -126,7 +126,7 @@ def _gathered_inner(
             _or_unused(experts.up_bias),
             scalar(experts.limit),
             *extra.arrays,
-            x if opening is None else opening.astype(x.dtype),
+            x if shared_gate is None else shared_gate.astype(x.dtype),
         ],
         [((rows, k * experts.width + wide), x.dtype)],
         (-(-experts.width // INNER_ROWS) * INNER_THREADS, k - (-wide // experts.width), rows),
@@ -140,19 +140,19 @@ def _gathered_inner(
         ACTIVATION=ACTIVATIONS[experts.activation],
         BIASED=experts.gate_bias is not None,
         NORMED=norm is not None,
-        OPENED=opening is not None,
+        GATED=shared_gate is not None,
         **gate.template,
     )
     return inner
 
 
 def moe_tiled(x: mx.array, experts: "Experts", picks: Picks, residual: Residual = None) -> mx.array:
-    """The chosen experts' sum, for a prompt's tokens and quantized experts."""
+    """Run `moe` without shared experts, for a prompt's tokens and quantized experts."""
     chosen, weights = picks
     rows, k = chosen.shape
     _, _, tiles = pairs = sorted_pairs(chosen, experts.count, TILE)
     inner = _inner_tiles(x, experts, k, pairs)
-    down = _stored(experts.down)
+    down = metal_weight(experts.down)
     (parts,) = kernel("moe_prefill", "moe_outer_tiles")(
         [inner, *pairs, *down.arrays, _or_unused(experts.down_bias)],
         [((rows * k, experts.hidden), x.dtype)],
@@ -180,9 +180,9 @@ def moe_tiled(x: mx.array, experts: "Experts", picks: Picks, residual: Residual 
 def _inner_tiles(
     x: mx.array, experts: "Experts", k: int, pairs: tuple[mx.array, mx.array, mx.array]
 ) -> mx.array:
-    """(pairs, width), activated, in the order of experts."""
+    """Return (pairs, width), activated, in the order of experts."""
     order, _, tiles = pairs
-    gate, up = _gate(experts), _stored(experts.up)
+    gate, up = _gate(experts), metal_weight(experts.up)
     (inner,) = kernel("moe_prefill", "moe_inner_tiles")(
         [
             *(x, *pairs, *gate.arrays, *up.arrays),
@@ -203,15 +203,9 @@ def _inner_tiles(
     return inner
 
 
-def _gate(experts: "Experts") -> Stored:
+def _gate(experts: "Experts") -> MetalWeight:
     assert experts.gate is not None
-    return _stored(experts.gate)
-
-
-def _stored(weight: Weight) -> Stored:
-    found = stored(weight)
-    assert found is not None
-    return found
+    return metal_weight(experts.gate)
 
 
 def _or_unused(bias: mx.array | None) -> mx.array:

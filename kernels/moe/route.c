@@ -40,12 +40,12 @@ static void score(const Router *r, const float *logits, float *scores) {
 
 /* The first of the highest; NaN counts as the lowest. What was `taken` is left out. */
 static int highest(const float *values, const char *taken, int count) {
-    int found = -1;
+    int best_at = -1;
     for (int i = 0; i < count; i++)
-        if (!taken[i] && (found < 0 || values[i] > values[found] ||
-                          (values[found] != values[found] && values[i] == values[i])))
-            found = i;
-    return found;
+        if (!taken[i] && (best_at < 0 || values[i] > values[best_at] ||
+                          (values[best_at] != values[best_at] && values[i] == values[i])))
+            best_at = i;
+    return best_at;
 }
 
 static float score_of_group(const float *choice, int size, int top_two) {
@@ -60,16 +60,16 @@ static float score_of_group(const float *choice, int size, int top_two) {
 }
 
 /* Marks the experts of the lesser groups as taken. */
-static void limit_groups(const Router *r, const float *choice, float *scores, char *kept,
+static void limit_groups(const Router *r, const float *choice, float *scores, char *allowed,
                          char *taken) {
     const int size = r->experts / r->groups;
     for (int i = 0; i < r->groups; i++)
         scores[i] = score_of_group(choice + i * size, size, r->top_two);
-    memset(kept, 0, (size_t)r->groups);
+    memset(allowed, 0, (size_t)r->groups);
     for (int i = 0; i < r->kept_groups; i++)
-        kept[highest(scores, kept, r->groups)] = 1;
+        allowed[highest(scores, allowed, r->groups)] = 1;
     for (int i = 0; i < r->experts; i++)
-        taken[i] = !kept[i / size];
+        taken[i] = !allowed[i / size];
 }
 
 /* The share of the best among those that are not taken and close to it: within 2 * jitter of the
@@ -102,8 +102,8 @@ static void mix(const Router *r, int token, char *taken) {
 }
 
 static void route(const Router *r, int token, float *scratch, char *marks) {
-    float *scores = scratch, *choice = scratch + r->experts, sum = 0, whole = 0;
-    char *taken = marks, *kept = marks + r->experts;
+    float *scores = scratch, *choice = scratch + r->experts, sum = 0, score_sum = 0;
+    char *taken = marks, *allowed = marks + r->experts;
     int32_t *indices = r->indices + (ptrdiff_t)token * r->k;
     float *weights = r->weights + (ptrdiff_t)token * r->k;
     if (r->scoring == SPARSEMIXER) {
@@ -113,11 +113,11 @@ static void route(const Router *r, int token, float *scratch, char *marks) {
     score(r, r->logits + (ptrdiff_t)token * r->experts, scores);
     for (int i = 0; i < r->experts; i++) {
         choice[i] = r->correction ? scores[i] + r->correction[i] : scores[i];
-        whole += scores[i];
+        score_sum += scores[i];
     }
     memset(taken, 0, (size_t)r->experts);
     if (r->groups > 1)
-        limit_groups(r, choice, choice + r->experts, kept, taken);
+        limit_groups(r, choice, choice + r->experts, allowed, taken);
     for (int i = 0; i < r->k; i++) {
         indices[i] = highest(choice, taken, r->experts);
         taken[indices[i]] = 1;
@@ -126,7 +126,8 @@ static void route(const Router *r, int token, float *scratch, char *marks) {
     }
     for (int i = 0; i < r->k; i++) {
         weights[i] = weights[i] / (r->normalise ? sum : 1) * r->scale;
-        weights[i] = whole == whole ? weights[i] : NAN; /* NaN must not hide at another expert */
+        if (score_sum != score_sum) /* NaN must not hide at another expert */
+            weights[i] = NAN;
     }
 }
 

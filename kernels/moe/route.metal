@@ -43,8 +43,8 @@ template <
   uint lane = thread_index_in_simdgroup;
   uint token = threadgroup_position_in_grid.y;
   uint step = simdgroups_per_threadgroup * ROWS;
-  for (uint turn = simdgroup_index_in_threadgroup * ROWS; turn < EXPERTS; turn += step) {
-    uint row = min(turn, uint(EXPERTS - ROWS));
+  for (uint start = simdgroup_index_in_threadgroup * ROWS; start < EXPERTS; start += step) {
+    uint row = min(start, uint(EXPERTS - ROWS));
     Rows<W, S> rows = from_row<FORMAT, GROUP>(Rows<W, S>{weight, scales, biases}, row, HIDDEN);
     float sums[ROWS] = {0};
     float squares = 0;
@@ -67,7 +67,7 @@ template <
     float factor = NORMED ? rsqrt(simd_sum(squares) / HIDDEN + eps) : 1.0f;
     for (uint r = 0; r < ROWS; r++) {
       float logit = simd_sum(sums[r]) * factor;
-      if (lane == 0 && row + r >= turn) {
+      if (lane == 0 && row + r >= start) {
         logits[row + r] = logit;
       }
     }

@@ -11,7 +11,7 @@ from .rms_norm import rms_norm
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GatedNorm:
-    """The norm over each of `groups` equal parts of y * silu(gate). weight: (width,).
+    """A norm over each of `groups` equal parts of y * silu(gate). weight: (width,).
 
     Unless `gate_first`, silu(gate) multiplies the norm of y instead.
     """
@@ -33,31 +33,31 @@ def _gated_norm_c(native: Function, y: mx.array, gate: mx.array, norm: GatedNorm
 
 
 def gated_norm_reference(y: mx.array, gate: mx.array, norm: GatedNorm) -> mx.array:
-    """The definition, in float32."""
+    """Compute the definition, in float32."""
     wide, gate = y.astype(mx.float32), gate.astype(mx.float32)
-    opened = gate / (1 + mx.exp(-gate))
-    wide = wide * opened if norm.gate_first else wide
+    silu = gate / (1 + mx.exp(-gate))
+    wide = wide * silu if norm.gate_first else wide
     parts = wide.reshape(*y.shape[:-1], norm.groups, y.shape[-1] // norm.groups)
     parts = parts * mx.rsqrt(mx.mean(parts * parts, axis=-1, keepdims=True) + norm.eps)
     normed = parts.reshape(y.shape) * norm.weight.astype(mx.float32)
-    return (normed if norm.gate_first else normed * opened).astype(y.dtype)
+    return (normed if norm.gate_first else normed * silu).astype(y.dtype)
 
 
 def _gated_norm_mlx(y: mx.array, gate: mx.array, norm: GatedNorm) -> mx.array:
-    """In float32, for 16 bits would be rounded to four times."""
+    """Run `gated_norm` by MLX's operations in float32, for 16 bits would be rounded four times."""
     weight, groups = norm.weight, norm.groups
     assert y.shape == gate.shape and y.shape[-1:] == weight.shape and len(weight) % groups == 0
     wide, gate = y.astype(mx.float32), gate.astype(mx.float32)
-    opened = gate * mx.sigmoid(gate)
-    wide = wide * opened if norm.gate_first else wide
+    silu = gate * mx.sigmoid(gate)
+    wide = wide * silu if norm.gate_first else wide
     if groups == 1:
         normed = rms_norm(wide, weight, norm.eps)
     else:
         size = len(weight) // groups
         parts = rms_norm(wide.reshape(*y.shape[:-1], groups, size), mx.ones((size,)), norm.eps)
         normed = parts.reshape(y.shape) * norm.weight.astype(mx.float32)
-    return (normed if norm.gate_first else normed * opened).astype(y.dtype)
+    return (normed if norm.gate_first else normed * silu).astype(y.dtype)
 
 
-# (..., width) as y.
+# (..., width) like y.
 gated_norm = Operation("gated_norm", _gated_norm_mlx, gated_norm_reference, _gated_norm_c)

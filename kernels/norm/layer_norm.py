@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from ..cpu.library import ARRAY, FLOAT, INT, VALUES, Function
+from ..cpu.library import ARRAY, FLOAT, INT, NUMBERS, VALUES, Function, array, output
 from ..registry import Operation, in_c
-from .rms_norm import norm_c
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -18,15 +17,19 @@ class LayerNorm:
     eps: float
 
     def __call__(self, x: mx.array) -> mx.array:
-        """(..., width) alike."""
+        """Normalise (..., width)."""
         return layer_norm(x, self.weight, self.bias, self.eps)
 
 
-@in_c("op_norm", VALUES, ARRAY, INT, ARRAY, *(INT,) * 4, FLOAT, ARRAY)
+@in_c("op_layer_norm", VALUES, ARRAY, INT, ARRAY, *(INT,) * 3, FLOAT, ARRAY)
 def _layer_norm_c(
     native: Function, x: mx.array, weight: mx.array, bias: mx.array | None, eps: float
 ) -> mx.array:
-    return norm_c(native, x, weight, bias, eps, True)
+    mx.eval(weight, bias)
+    out, width = output(*x.shape), x.shape[-1]
+    kinds = (NUMBERS[weight.dtype], 0 if bias is None else NUMBERS[bias.dtype])
+    native(x, weight, kinds[0], bias, kinds[1], x.size // width, width, eps, out)
+    return array(out)
 
 
 def _layer_norm_mlx(x: mx.array, weight: mx.array, bias: mx.array | None, eps: float) -> mx.array:
@@ -36,7 +39,7 @@ def _layer_norm_mlx(x: mx.array, weight: mx.array, bias: mx.array | None, eps: f
 def layer_norm_reference(
     x: mx.array, weight: mx.array, bias: mx.array | None, eps: float
 ) -> mx.array:
-    """The definition, in float32."""
+    """Compute the definition, in float32."""
     wide = x.astype(mx.float32)
     wide = wide - mx.mean(wide, axis=-1, keepdims=True)
     scale = mx.rsqrt(mx.mean(wide * wide, axis=-1, keepdims=True) + eps)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from ..cpu.library import ARRAY, FLOAT, INT, NUMBERS, VALUES, Function, array, output
-from ..metal.device import device
 from ..metal.library import kernel, padded, scalar
 from ..registry import InMetal, Key, Operation, bucket, in_c, in_float32
 
@@ -21,48 +20,27 @@ class Norm:
     eps: float
 
     def __call__(self, x: mx.array) -> mx.array:
-        """(..., width) alike."""
+        """Normalise (..., width)."""
         return rms_norm(x, self.weight, self.eps)
 
 
-def once(x: mx.array, norm: Norm | None) -> tuple[mx.array, Norm | None]:
-    """x and its norm, for several operations: on a CPU, where none takes it in, the norm of x."""
-    if norm is None or device() is not None:
-        return x, norm
-    return norm(x), None
-
-
 def rms_norm_mlx(x: mx.array, weight: mx.array, eps: float) -> mx.array:
-    """By MLX's own operation, which gives float32 where either of the two is."""
+    """Normalise by MLX's own operation, which gives float32 where either of the two is."""
     return mx.fast.rms_norm(x, weight, eps).astype(x.dtype)
 
 
 def rms_norm_reference(x: mx.array, weight: mx.array, eps: float) -> mx.array:
-    """The definition, in float32."""
+    """Compute the definition, in float32."""
     wide = x.astype(mx.float32)
     scale = mx.rsqrt(mx.mean(wide * wide, axis=-1, keepdims=True) + eps)
     return ((wide * scale) * weight.astype(mx.float32)).astype(x.dtype)
 
 
-@in_c("op_norm", VALUES, ARRAY, INT, ARRAY, *(INT,) * 4, FLOAT, ARRAY)
+@in_c("op_rms_norm", VALUES, ARRAY, *(INT,) * 3, FLOAT, ARRAY)
 def _rms_norm_c(native: Function, x: mx.array, weight: mx.array, eps: float) -> mx.array:
-    return norm_c(native, x, weight, None, eps, False)
-
-
-def norm_c(
-    native: Function,
-    x: mx.array,
-    weight: mx.array,
-    bias: mx.array | None,
-    eps: float,
-    is_centred: bool,
-) -> mx.array:
-    """Either norm in C; float32 but for weight and bias, which may have 16 bits."""
-    mx.eval(weight, bias)
-    kinds = (NUMBERS[weight.dtype], 0 if bias is None else NUMBERS[bias.dtype])
-    out = output(*x.shape)
-    sizes = (x.size // x.shape[-1], x.shape[-1], is_centred, eps)
-    native(x, weight, kinds[0], bias, kinds[1], *sizes, out)
+    mx.eval(weight)
+    out, width = output(*x.shape), x.shape[-1]
+    native(x, weight, NUMBERS[weight.dtype], x.size // width, width, eps, out)
     return array(out)
 
 
@@ -76,7 +54,7 @@ def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, mx.array, float]]:
 
 
 def rms_norm_metal(x: mx.array, weight: mx.array, eps: float) -> mx.array:
-    """As `rms_norm`, by kernels/norm/rms_norm.metal."""
+    """Run `rms_norm` by our kernel."""
     if not x.size:
         return x
     width = x.shape[-1]
@@ -103,3 +81,10 @@ rms_norm = Operation(
         ("rms_norm.metal",), rms_norm_metal, _key, _edges, oracle=in_float32(rms_norm_reference)
     ),
 )
+
+
+def once(x: mx.array, norm: Norm | None) -> tuple[mx.array, Norm | None]:
+    """x and its norm, for several operations: on a CPU, where none takes it in, the norm of x."""
+    if norm is None or rms_norm.in_metal:
+        return x, norm
+    return norm(x), None

@@ -3,13 +3,13 @@
 #include "export.h"
 #include "threads.h"
 
-enum { MOST_WIDTH = 8, CHANNELS = 512 }; /* channels of a task */
+enum { MAX_WIDTH = 8, CHANNELS = 512 }; /* channels of a task */
 
 typedef struct {
     const float *x;             /* (rows, channels) */
     const float *weight, *bias; /* (width, channels), oldest first; (channels,) or null */
     float *state;               /* (slots, width - 1, channels), oldest first */
-    const int32_t *starts, *slots, *fresh; /* (sequences + 1,), (sequences,), (sequences,) */
+    const int32_t *starts, *state_slots, *fresh; /* (sequences + 1,), (sequences,), (sequences,) */
     float *out;
     int channels, width, silu;
 } Conv;
@@ -18,8 +18,8 @@ typedef struct {
 static void convolve(const Conv *c, int sequence, int at) {
     const int left = c->channels - at, width = c->width;
     const int start = c->starts[sequence], stop = c->starts[sequence + 1];
-    float *state = c->state + (ptrdiff_t)c->slots[sequence] * (width - 1) * c->channels + at;
-    vf window[MOST_WIDTH], weight[MOST_WIDTH], bias = {0};
+    float *state = c->state + (ptrdiff_t)c->state_slots[sequence] * (width - 1) * c->channels + at;
+    vf window[MAX_WIDTH], weight[MAX_WIDTH], bias = {0};
     for (int i = 0; i < width; i++)
         weight[i] = vf_next(c->weight + (ptrdiff_t)i * c->channels + at, left);
     for (int i = 1; i < width; i++)
@@ -51,9 +51,9 @@ static void run(void *context, int index) {
 }
 
 EXPORT int op_conv1d(const float *x, const float *weight, const float *bias, float *state,
-                     const int32_t *starts, const int32_t *slots, const int32_t *fresh,
+                     const int32_t *starts, const int32_t *state_slots, const int32_t *fresh,
                      int sequences, int channels, int width, int silu, float *out) {
-    Conv c = {x, weight, bias, state, starts, slots, fresh, out, channels, width, silu};
+    Conv c = {x, weight, bias, state, starts, state_slots, fresh, out, channels, width, silu};
     const int tasks = sequences * ((channels - 1) / CHANNELS + 1);
     if ((int64_t)starts[sequences] * channels * width < 1 << 16)
         for (int i = 0; i < tasks; i++)

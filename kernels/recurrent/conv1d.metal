@@ -23,12 +23,12 @@ template <typename T, int WIDTH, bool BIAS, bool SILU>
   const uint size = uint(channels);
   const uint channel = 4 * thread_position_in_grid.x;
   const uint run = thread_position_in_grid.y;
-  const device int* own = runs + 4 * run; // first row, last row, slot, whether it is fresh
-  const int start = own[0] + int(thread_position_in_grid.z) * STRETCH;
-  const int stop = min(start + STRETCH, own[1]);
-  const bool begins = start == own[0];
-  if (begins || start < own[1]) {
-    const device float* before = state + size_t(own[2]) * (WIDTH - 1) * size;
+  const device int* sequence = runs + 4 * run; // first row, last row, slot, whether it is fresh
+  const int start = sequence[0] + int(thread_position_in_grid.z) * STRETCH;
+  const int stop = min(start + STRETCH, sequence[1]);
+  const bool begins = start == sequence[0];
+  if (begins || start < sequence[1]) {
+    const device float* before = state + size_t(sequence[2]) * (WIDTH - 1) * size;
     float4 window[WIDTH]; // the row's input last; here still the row before
     float4 weights[WIDTH];
     for (int i = 0; i < WIDTH; ++i) {
@@ -38,7 +38,7 @@ template <typename T, int WIDTH, bool BIAS, bool SILU>
     for (int i = 1; i < WIDTH; ++i) {
       if (!begins) {
         window[i] = load_four(x + size_t(start - WIDTH + i) * size, channel, size);
-      } else if (!own[3]) {
+      } else if (!sequence[3]) {
         window[i] = load_four(before + (i - 1) * size, channel, size);
       }
     }
@@ -55,7 +55,7 @@ template <typename T, int WIDTH, bool BIAS, bool SILU>
       sum = SILU ? sum / (1.0f + exp(-sum)) : sum;
       store_four(out + size_t(row) * size, channel, size, sum);
     }
-    if (stop == own[1]) {
+    if (stop == sequence[1]) {
       for (int i = 1; i < WIDTH; ++i) {
         device float* after = next + (size_t(run) * (WIDTH - 1) + i - 1) * size;
         store_four(after, channel, size, window[i]);

@@ -1,4 +1,4 @@
-"""A causal convolution of each channel, whose last inputs are a sequence's state."""
+"""A causal convolution of each channel; its last inputs are a sequence's state."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from .runs import Runs
 MAX_WIDTH = 8  # as in conv1d.c
 
 STRETCH = 32  # rows of a thread, as in conv1d.metal
-THREADS = 64  # of a threadgroup: few, for one sequence's must spread over cores
+THREADS = 64  # a threadgroup has few, for one sequence's must spread over cores
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Convolution:
-    """weight: (width, channels) float32, its last row for the token itself; bias: (channels,)."""
+    """Taps (width, channels) float32, the last row for the token itself; bias: (channels,)."""
 
     weight: mx.array
     bias: mx.array | None = None
@@ -36,14 +36,14 @@ def _conv1d_c(
     mx.eval(state)
     assert state.shape[1:] == (weight.shape[0] - 1, channels)
     out, sizes = output(*x.shape), (channels, weight.shape[0], convolution.silu)
-    native(x, weight, convolution.bias, state, *runs.arrays, len(runs.slots), *sizes, out)
+    native(x, weight, convolution.bias, state, *runs.arrays, len(runs.state_slots), *sizes, out)
     return array(out), state
 
 
 def conv1d_metal(
     x: mx.array, convolution: Convolution, state: mx.array, runs: Runs
 ) -> tuple[mx.array, mx.array]:
-    """The same; a long run in stretches that do not wait for each other."""
+    """Run `conv1d` by our kernel, a long run in stretches that do not wait for each other."""
     weight, bias, channels = convolution.weight, convolution.bias, x.shape[1]
     assert state.shape[1:] == (weight.shape[0] - 1, channels)
     parts = (weight, weight if bias is None else bias, state)
@@ -54,41 +54,41 @@ def conv1d_metal(
             runs.table(),
             scalar(channels, mx.int32),
         ],
-        [(x.shape, x.dtype), ((len(runs.slots), *state.shape[1:]), mx.float32)],
-        (-(-channels // 4), len(runs.slots), max(1, -(-runs.longest // STRETCH))),
+        [(x.shape, x.dtype), ((len(runs.state_slots), *state.shape[1:]), mx.float32)],
+        (-(-channels // 4), len(runs.state_slots), max(1, -(-runs.longest // STRETCH))),
         (THREADS, 1, 1),
         T=x.dtype,
         WIDTH=weight.shape[0],
         BIAS=bias is not None,
         SILU=convolution.silu,
     )
-    return out, runs.stored(state, new)
+    return out, runs.updated(state, new)
 
 
 def conv1d_reference(
     x: mx.array, convolution: Convolution, state: mx.array, runs: Runs
 ) -> tuple[mx.array, mx.array]:
-    """The definition: a sequence's inputs follow its state, and a window slides over both."""
+    """Compute the definition: inputs follow the state, and a window slides over both."""
     weight, bias, width = convolution.weight, convolution.bias, convolution.weight.shape[0]
     outputs = [mx.zeros((0, x.shape[1]), x.dtype)]
-    kept = []
+    states = []
     for before, rows in runs.each(state):
         inputs, length = mx.concatenate([before, x[rows]], axis=0), rows.stop - rows.start
         windows = [inputs[j : j + length] * weight[j] for j in range(width)]
         y = sum(windows[1:], windows[0])
         y = y if bias is None else y + bias
         outputs.append((y * mx.sigmoid(y) if convolution.silu else y).astype(x.dtype))
-        kept.append(inputs[length:])
-    return mx.concatenate(outputs, axis=0), runs.stored(state, kept)
+        states.append(inputs[length:])
+    return mx.concatenate(outputs, axis=0), runs.updated(state, states)
 
 
 def _key(x: mx.array, convolution: Convolution, state: mx.array, runs: Runs) -> Key:
-    steps = (bucket(len(runs.slots)), bucket(runs.longest))
+    steps = (bucket(len(runs.state_slots)), bucket(runs.longest))
     return (*steps, *convolution.weight.shape, x.dtype, convolution.bias is not None)
 
 
 def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Convolution, mx.array, Runs]]:
-    """One token each, and a run that is longer than a thread's stretch; odd numbers of channels."""
+    """Cases are one token each, and a run longer than a thread's stretch; channels are odd."""
     for lengths, channels in (([1, 1], 7), ([STRETCH + 1, 2], 9)):
         x = mx.random.normal((sum(lengths), channels)).astype(dtype)
         convolution = Convolution(mx.random.normal((4, channels)))
@@ -97,7 +97,7 @@ def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Convolution, mx.array, R
 
 
 # (rows, channels) alike, and the next state: drop the old one, it may be written in place. state:
-# (slots, width - 1, channels) float32, oldest first.
+# (state_slots, width - 1, channels) float32, oldest first.
 conv1d = Operation(
     "conv1d",
     conv1d_reference,

@@ -1,4 +1,4 @@
-"""What each token of the gated delta rule forgets of a state, and how far it corrects it."""
+"""Gates by which a token of the gated delta rule lets a state decay and corrects it."""
 
 import mlx.core as mx
 
@@ -18,7 +18,7 @@ def _delta_gates_c(
 def delta_gates_reference(
     decay: mx.array, correction: mx.array, rates: mx.array, offsets: mx.array
 ) -> tuple[mx.array, mx.array]:
-    """The definition, in float32."""
+    """Compute the definition, in float32."""
     steps = mx.logaddexp(decay.astype(mx.float32) + offsets, 0.0)
     return rates * steps, mx.sigmoid(correction.astype(mx.float32))
 

@@ -18,7 +18,7 @@ typedef struct {
     const float *v;         /* (rows, heads, value_dim) */
     const float *g, *beta;  /* (rows, heads) */
     float *state;           /* (slots, heads, key_dim, value_dim) */
-    const int32_t *starts, *slots, *fresh; /* (sequences + 1,), (sequences,), (sequences,) */
+    const int32_t *starts, *state_slots, *fresh; /* (sequences + 1,), (sequences,), (sequences,) */
     float *out;             /* (rows, heads, value_dim) */
     int key_heads, heads, key_dim, value_dim, normalise;
     float scale; /* of q */
@@ -66,7 +66,7 @@ INLINE void token(const Delta *d, float *state, const float *q, const float *k, 
 static void walk(const Delta *d, int sequence, int head, int column, float *scratch) {
     const int left = d->value_dim - column;
     const int key_head = head / (d->heads / d->key_heads);
-    float *state = d->state + ((ptrdiff_t)d->slots[sequence] * d->heads + head) * d->key_dim *
+    float *state = d->state + ((ptrdiff_t)d->state_slots[sequence] * d->heads + head) * d->key_dim *
                                   d->value_dim + column;
     float *q = scratch, *k = scratch + d->key_dim;
     for (int row = d->starts[sequence]; row < d->starts[sequence + 1]; row++) {
@@ -93,7 +93,7 @@ static int parts(const Delta *d) {
 static void clear(const Delta *d, int sequence, int head, int column) {
     const int count = d->value_dim - column < COLUMNS * LANES ? d->value_dim - column
                                                               : COLUMNS * LANES;
-    float *state = d->state + ((ptrdiff_t)d->slots[sequence] * d->heads + head) * d->key_dim *
+    float *state = d->state + ((ptrdiff_t)d->state_slots[sequence] * d->heads + head) * d->key_dim *
                                   d->value_dim + column;
     for (int i = 0; i < d->key_dim; i++)
         memset(state + (ptrdiff_t)i * d->value_dim, 0, sizeof(float) * (size_t)count);
@@ -116,10 +116,10 @@ static void run(void *context, int index) {
 
 EXPORT int op_gated_delta(const float *q, const float *k, const float *v, const float *g,
                           const float *beta, float *state, const int32_t *starts,
-                          const int32_t *slots, const int32_t *fresh, int sequences, int key_heads,
+                          const int32_t *state_slots, const int32_t *fresh, int sequences, int key_heads,
                           int heads, int key_dim, int value_dim, int normalise, float scale,
                           float *out) {
-    Delta d = {q,     k,   v,         g,     beta,    state,     starts,    slots,
+    Delta d = {q,     k,   v,         g,     beta,    state,     starts,    state_slots,
                fresh, out, key_heads, heads, key_dim, value_dim, normalise, scale, 0};
     const int tasks = sequences * heads * parts(&d);
     if ((int64_t)starts[sequences] * heads * key_dim * value_dim < 1 << 15)

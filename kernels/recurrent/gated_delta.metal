@@ -58,17 +58,17 @@ template <typename T, int KEYS, int VALUES, int SHARED, bool NORMALISE>
   const uint head = thread_position_in_grid.y;
   const uint heads = threads_per_grid.y;
   const uint run = thread_position_in_grid.z;
-  const device int* own = runs + 4 * run; // first row, last row, slot, whether it is fresh
-  const device float* before = state + (size_t(own[2]) * heads + head) * KEYS * VALUES;
+  const device int* sequence = runs + 4 * run; // first row, last row, slot, whether it is fresh
+  const device float* before = state + (size_t(sequence[2]) * heads + head) * KEYS * VALUES;
   float4 s[ROWS];
 #pragma clang loop unroll(full)
   for (uint i = 0; i < ROWS; ++i) {
     s[i] = 0.0f;
-    if (!own[3] && first + i < KEYS) {
+    if (!sequence[3] && first + i < KEYS) {
       s[i] = load_four(before + (first + i) * VALUES, column, VALUES);
     }
   }
-  for (int row = own[0]; row < own[1]; ++row) {
+  for (int row = sequence[0]; row < sequence[1]; ++row) {
     const size_t gate = size_t(row) * heads + head;
     const size_t key = (size_t(row) * (heads / SHARED) + head / SHARED) * KEYS;
     float a[ROWS];

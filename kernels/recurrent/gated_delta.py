@@ -1,4 +1,4 @@
-"""The gated delta rule (Qwen3-Next, Qwen3.5): a state per sequence that each token corrects."""
+"""The gated delta rule (Qwen3-Next, Qwen3.5) keeps a state a sequence, which tokens correct."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from .runs import Runs
 
 NORM_EPS = 1e-6  # as in flash-linear-attention and gated_delta.c
 
-COLUMNS = 16  # of a state to a simdgroup, as in gated_delta.metal
-SIMDGROUPS = 4  # of a threadgroup: few, for one head's must spread over cores
+COLUMNS = 16  # columns of a state to a simdgroup, as in gated_delta.metal
+SIMDGROUPS = 4  # a threadgroup has few, for one head's must spread over cores
 
 
 Gates = tuple[mx.array, mx.array]  # g, the logarithm of the decay, and beta: (rows, heads)
@@ -21,7 +21,7 @@ Gates = tuple[mx.array, mx.array]  # g, the logarithm of the decay, and beta: (r
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """q is scaled, after q and k are brought to length 1 if so wanted."""
+    """How q and k are prepared: both brought to length 1 if `normalise`, then q scaled."""
 
     scale: float
     normalise: bool = True
@@ -42,7 +42,7 @@ def _gated_delta_c(
 ) -> tuple[mx.array, mx.array]:
     mx.eval(state)
     assert state.shape[1:] == (v.shape[1], q.shape[2], v.shape[2]) and v.shape[1] % q.shape[1] == 0
-    sizes = (len(runs.slots), q.shape[1], v.shape[1], q.shape[2], v.shape[2])
+    sizes = (len(runs.state_slots), q.shape[1], v.shape[1], q.shape[2], v.shape[2])
     out = output(*v.shape)
     native(q, k, v, *gates, state, *runs.arrays, *sizes, rule.normalise, rule.scale, out)
     return array(out), state
@@ -51,7 +51,7 @@ def _gated_delta_c(
 def gated_delta_metal(
     q: mx.array, k: mx.array, v: mx.array, gates: Gates, state: mx.array, runs: Runs, rule: Rule
 ) -> tuple[mx.array, mx.array]:
-    """The same, q and k taken in v's format. Each run in one go, whatever its length."""
+    """Run `gated_delta` by our kernel, each run in one go; q and k are cast to v's dtype."""
     heads, values = v.shape[1:]
     keys, shared = q.shape[2], heads // q.shape[1]
     slices = -(-values // COLUMNS)
@@ -62,8 +62,8 @@ def gated_delta_metal(
             runs.table(),
             scalar(rule.scale),
         ],
-        [(v.shape, v.dtype), ((len(runs.slots), *state.shape[1:]), mx.float32)],
-        (32 * slices, heads, len(runs.slots)),
+        [(v.shape, v.dtype), ((len(runs.state_slots), *state.shape[1:]), mx.float32)],
+        (32 * slices, heads, len(runs.state_slots)),
         (32 * min(slices, SIMDGROUPS), 1, 1),
         T=v.dtype,
         KEYS=keys,
@@ -71,20 +71,20 @@ def gated_delta_metal(
         SHARED=shared,
         NORMALISE=rule.normalise,
     )
-    return out, runs.stored(state, new)
+    return out, runs.updated(state, new)
 
 
 def gated_delta_reference(
     q: mx.array, k: mx.array, v: mx.array, gates: Gates, state: mx.array, runs: Runs, rule: Rule
 ) -> tuple[mx.array, mx.array]:
-    """The definition, token by token in float32."""
+    """Compute the definition, token by token in float32."""
     dtype = v.dtype
     q, k, v, g, beta = (x.astype(mx.float32) for x in (q, k, v, *gates))
     if rule.normalise:
         q, k = (x * mx.rsqrt(mx.sum(x * x, axis=-1, keepdims=True) + NORM_EPS) for x in (q, k))
     shared = v.shape[1] // q.shape[1]
     q, k = mx.repeat(q * rule.scale, shared, axis=1), mx.repeat(k, shared, axis=1)
-    outputs, kept = [], []
+    outputs, states = [], []
     for s, rows in runs.each(state):
         for row in range(rows.start, rows.stop):
             s = s * mx.exp(g[row])[:, None, None]
@@ -92,22 +92,22 @@ def gated_delta_reference(
             change = (v[row] - known) * beta[row][:, None]
             s = s + k[row][:, :, None] * change[:, None, :]
             outputs.append(mx.sum(s * q[row][:, :, None], axis=1))
-        kept.append(s)
+        states.append(s)
     out = mx.stack(outputs).astype(dtype) if outputs else v.astype(dtype)
-    return out, runs.stored(state, kept)
+    return out, runs.updated(state, states)
 
 
 def _key(
     q: mx.array, k: mx.array, v: mx.array, gates: Gates, state: mx.array, runs: Runs, rule: Rule
 ) -> Key:
-    steps = (bucket(len(runs.slots)), bucket(runs.longest))
+    steps = (bucket(len(runs.state_slots)), bucket(runs.longest))
     return (*steps, *q.shape[1:], *v.shape[1:], v.dtype, rule.normalise)
 
 
 def _edges(
     dtype: mx.Dtype,
 ) -> Iterator[tuple[mx.array, mx.array, mx.array, Gates, mx.array, Runs, Rule]]:
-    """Two heads of values to one of keys; one token each, and a run beside one."""
+    """Cases have two heads of values to one of keys; one token each, and a run beside one."""
     for lengths in ([1, 1], [5, 1]):
         rows = sum(lengths)
         q, k = (mx.random.normal((rows, 1, 32)).astype(dtype) for _ in "qk")
@@ -119,7 +119,7 @@ def _edges(
 
 # (rows, heads, value_dim) as v, and the next state: drop the old one, which may be written. q, k:
 # (rows, key_heads, key_dim), each of them serving heads / key_heads consecutive heads; state:
-# (slots, heads, key_dim, value_dim) float32.
+# (state_slots, heads, key_dim, value_dim) float32.
 gated_delta = Operation(
     "gated_delta",
     gated_delta_reference,

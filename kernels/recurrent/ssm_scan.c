@@ -15,15 +15,15 @@ typedef struct {
     const float *dt;              /* (rows, heads) */
     const float *dt_bias, *a, *d; /* (heads,) */
     float *state;                 /* (slots, heads, head_dim, state_dim) */
-    const int32_t *starts, *slots, *fresh; /* (sequences + 1,), (sequences,), (sequences,) */
+    const int32_t *starts, *state_slots, *fresh; /* (sequences + 1,), (sequences,), (sequences,) */
     float *out;                   /* (rows, heads, head_dim) */
     int groups, heads, head_dim, state_dim;
-    float least, most; /* of a step */
+    float min_step, max_step; /* of a step */
 } Scan;
 
 /* NaN of NaN. */
-static float cut(float v, float least, float most) {
-    return v < least ? least : v > most ? most : v;
+static float cut(float v, float min_step, float max_step) {
+    return v < min_step ? min_step : v > max_step ? max_step : v;
 }
 
 /* LANES columns of `count` rows from `state` on, or the `left` of them that there are. */
@@ -62,7 +62,7 @@ static void batch(const Scan *s, float *state, int row, int count, int head) {
     float step[TOKENS], decay[TOKENS];
     for (int i = 0; i < count; i++) {
         const float dt = s->dt[(ptrdiff_t)(row + i) * s->heads + head];
-        step[i] = cut(softplus(dt + s->dt_bias[head]), s->least, s->most);
+        step[i] = cut(softplus(dt + s->dt_bias[head]), s->min_step, s->max_step);
         decay[i] = expf(step[i] * s->a[head]);
     }
     for (int p = 0; p < s->head_dim; p += ROWS)
@@ -70,12 +70,12 @@ static void batch(const Scan *s, float *state, int row, int count, int head) {
             const ptrdiff_t gate = ((ptrdiff_t)(row + i) * s->groups + group) * s->state_dim;
             const ptrdiff_t place = ((ptrdiff_t)(row + i) * s->heads + head) * s->head_dim + p;
             const float *b = s->b + gate, *c = s->c + gate, *x = s->x + place, d = s->d[head];
-            float *own = state + (ptrdiff_t)p * s->state_dim, *out = s->out + place;
+            float *states = state + (ptrdiff_t)p * s->state_dim, *out = s->out + place;
             if (p + ROWS <= s->head_dim)
-                token(own, s->state_dim, b, c, x, step[i], decay[i], d, ROWS, out);
+                token(states, s->state_dim, b, c, x, step[i], decay[i], d, ROWS, out);
             else
                 for (int r = 0; p + r < s->head_dim; r++)
-                    token(own + (ptrdiff_t)r * s->state_dim, s->state_dim, b, c, x + r, step[i],
+                    token(states + (ptrdiff_t)r * s->state_dim, s->state_dim, b, c, x + r, step[i],
                           decay[i], d, 1, out + r);
         }
 }
@@ -84,7 +84,8 @@ static void run(void *context, int index) {
     const Scan *s = context;
     const int sequence = index / s->heads, head = index % s->heads;
     const size_t size = (size_t)s->head_dim * (size_t)s->state_dim;
-    float *state = s->state + ((size_t)s->slots[sequence] * (size_t)s->heads + (size_t)head) * size;
+    const size_t place = (size_t)s->state_slots[sequence] * (size_t)s->heads + (size_t)head;
+    float *state = s->state + place * size;
     const int stop = s->starts[sequence + 1];
     if (s->fresh[sequence])
         memset(state, 0, sizeof(float) * size);
@@ -94,11 +95,11 @@ static void run(void *context, int index) {
 
 EXPORT int op_ssm_scan(const float *x, const float *b, const float *c, const float *dt,
                        const float *dt_bias, const float *a, const float *d, float *state,
-                       const int32_t *starts, const int32_t *slots, const int32_t *fresh,
+                       const int32_t *starts, const int32_t *state_slots, const int32_t *fresh,
                        int sequences, int groups, int heads, int head_dim, int state_dim,
-                       float least, float most, float *out) {
-    Scan s = {x,     b,   c,      dt,    dt_bias,  a,         d,     state, starts, slots,
-              fresh, out, groups, heads, head_dim, state_dim, least, most};
+                       float min_step, float max_step, float *out) {
+    Scan s = {x,     b,   c,      dt,    dt_bias,  a,         d,     state, starts, state_slots,
+              fresh, out, groups, heads, head_dim, state_dim, min_step, max_step};
     const int tasks = sequences * heads;
     if ((int64_t)starts[sequences] * heads * head_dim * state_dim < 1 << 15)
         for (int i = 0; i < tasks; i++)

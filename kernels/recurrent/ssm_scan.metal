@@ -25,8 +25,8 @@ inline float softplus(float x) {
 }
 
 // As Metal's clamp, but NaN of NaN.
-inline float cut(float x, float least, float most) {
-  return x < least ? least : x > most ? most : x;
+inline float cut(float x, float min_step, float max_step) {
+  return x < min_step ? min_step : x > max_step ? max_step : x;
 }
 
 template <typename T, int DIM, int WIDTH, int SHARED, int ROWS>
@@ -40,8 +40,8 @@ template <typename T, int DIM, int WIDTH, int SHARED, int ROWS>
     const device float* d [[buffer(6)]],
     const device float* state [[buffer(7)]],
     const device int* runs [[buffer(8)]],
-    constant float& least [[buffer(9)]],
-    constant float& most [[buffer(10)]],
+    constant float& min_step [[buffer(9)]],
+    constant float& max_step [[buffer(10)]],
     device T* out [[buffer(11)]],
     device float* next [[buffer(12)]],
     uint3 thread_position_in_grid [[thread_position_in_grid]],
@@ -54,23 +54,23 @@ template <typename T, int DIM, int WIDTH, int SHARED, int ROWS>
   const uint head = thread_position_in_grid.y;
   const uint heads = threads_per_grid.y;
   const uint run = thread_position_in_grid.z;
-  const device int* own = runs + 4 * run; // first row, last row, slot, whether it is fresh
-  const device float* before = state + (size_t(own[2]) * heads + head) * DIM * WIDTH;
+  const device int* sequence = runs + 4 * run; // first row, last row, slot, whether it is fresh
+  const device float* before = state + (size_t(sequence[2]) * heads + head) * DIM * WIDTH;
   float4 s[ROWS][PARTS];
 #pragma clang loop unroll(full)
   for (uint r = 0; r < ROWS; ++r) {
 #pragma clang loop unroll(full)
     for (uint j = 0; j < PARTS; ++j) {
       s[r][j] = 0.0f;
-      if (!own[3] && first + r < DIM) {
+      if (!sequence[3] && first + r < DIM) {
         s[r][j] = load_four(before + (first + r) * WIDTH, 32 * j + column, WIDTH);
       }
     }
   }
-  for (int row = own[0]; row < own[1]; ++row) {
+  for (int row = sequence[0]; row < sequence[1]; ++row) {
     const size_t gate = size_t(row) * heads + head;
     const size_t key = (size_t(row) * (heads / SHARED) + head / SHARED) * WIDTH;
-    const float step = cut(softplus(float(dt[gate]) + dt_bias[head]), least, most);
+    const float step = cut(softplus(float(dt[gate]) + dt_bias[head]), min_step, max_step);
     const float decay = exp(step * a[head]);
     float4 in[PARTS];
     float4 seen[PARTS];

@@ -1,4 +1,4 @@
-"""The selective scan of Mamba 2: a state per sequence that decays as fast as each token says."""
+"""The selective scan of Mamba 2 keeps a state a sequence; each token says how fast it decays."""
 
 import math
 from collections.abc import Iterator
@@ -11,9 +11,9 @@ from ..metal.library import kernel, padded, scalar
 from ..registry import InMetal, Key, Operation, bucket, in_c, is_filled
 from .runs import Runs
 
-LANES = 8  # of a simdgroup that share a row of a state, as in ssm_scan.metal
-MOST_ROWS, MOST_FOURS = 4, 16  # of a lane: what it keeps in registers
-SIMDGROUPS = 4  # of a threadgroup: few, for one head's must spread over cores
+LANES = 8  # lanes of a simdgroup that share a row of a state, as in ssm_scan.metal
+MAX_ROWS, MAX_FOURS = 4, 16  # a lane keeps them in registers
+SIMDGROUPS = 4  # a threadgroup has few, for one head's must spread over cores
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,7 +32,7 @@ class Scan:
 
     @property
     def arrays(self) -> tuple[mx.array, mx.array, mx.array]:
-        """In the order of the kernels."""
+        """The arrays in the order of the kernels."""
         return self.dt_bias, self.a, self.d
 
 
@@ -53,7 +53,7 @@ def _ssm_scan_c(
 ) -> tuple[mx.array, mx.array]:
     mx.eval(state)
     assert state.shape[1:] == (*x.shape[1:], b.shape[2]) and x.shape[1] % b.shape[1] == 0
-    arrays, sizes = (*scan.arrays, state, *runs.arrays), (len(runs.slots), b.shape[1])
+    arrays, sizes = (*scan.arrays, state, *runs.arrays), (len(runs.state_slots), b.shape[1])
     out = output(*x.shape)
     native(x, b, c, dt, *arrays, *sizes, *state.shape[1:], scan.min_step, scan.max_step, out)
     return array(out), state
@@ -62,7 +62,7 @@ def _ssm_scan_c(
 def ssm_scan_metal(
     x: mx.array, b: mx.array, c: mx.array, dt: mx.array, scan: Scan, state: mx.array, runs: Runs
 ) -> tuple[mx.array, mx.array]:
-    """The same, b, c and dt taken in x's format. Each run in one go, whatever its length."""
+    """Run `ssm_scan` by our kernel, each run in one go; b, c and dt are cast to x's dtype."""
     count, dim, width = state.shape[1:]
     rows = _rows(width)
     slices = -(-dim // (32 // LANES * rows))
@@ -74,8 +74,8 @@ def ssm_scan_metal(
             scalar(scan.min_step),
             scalar(scan.max_step),
         ],
-        [(x.shape, x.dtype), ((len(runs.slots), count, dim, width), mx.float32)],
-        (32 * slices, count, len(runs.slots)),
+        [(x.shape, x.dtype), ((len(runs.state_slots), count, dim, width), mx.float32)],
+        (32 * slices, count, len(runs.state_slots)),
         (32 * min(slices, SIMDGROUPS), 1, 1),
         T=x.dtype,
         DIM=dim,
@@ -83,42 +83,42 @@ def ssm_scan_metal(
         SHARED=count // b.shape[1],
         ROWS=rows,
     )
-    return out, runs.stored(state, new)
+    return out, runs.updated(state, new)
 
 
 def _rows(width: int) -> int:
-    """Of a head's state, so many to a lane."""
+    """Return how many rows of a head's state a lane takes."""
     fours = -(-width // (4 * LANES))
-    return max(1, min(MOST_ROWS, MOST_FOURS // fours))
+    return max(1, min(MAX_ROWS, MAX_FOURS // fours))
 
 
 def ssm_scan_reference(
     x: mx.array, b: mx.array, c: mx.array, dt: mx.array, scan: Scan, state: mx.array, runs: Runs
 ) -> tuple[mx.array, mx.array]:
-    """The definition, token by token in float32."""
+    """Compute the definition, token by token in float32."""
     dtype, shared = x.dtype, x.shape[1] // b.shape[1]
     x, b, c, dt = (each.astype(mx.float32) for each in (x, b, c, dt))
     b, c = mx.repeat(b, shared, axis=1), mx.repeat(c, shared, axis=1)
     steps = mx.clip(mx.logaddexp(dt + scan.dt_bias, 0.0), scan.min_step, scan.max_step)
-    outputs, kept = [], []
+    outputs, states = [], []
     for s, rows in runs.each(state):
         for row in range(rows.start, rows.stop):
             s = s * mx.exp(steps[row] * scan.a)[:, None, None]
             s = s + (steps[row][:, None] * x[row])[:, :, None] * b[row][:, None, :]
             outputs.append(mx.sum(s * c[row][:, None, :], axis=2) + scan.d[:, None] * x[row])
-        kept.append(s)
+        states.append(s)
     out = mx.stack(outputs).astype(dtype) if outputs else x.astype(dtype)
-    return out, runs.stored(state, kept)
+    return out, runs.updated(state, states)
 
 
 def _key(
     x: mx.array, b: mx.array, c: mx.array, dt: mx.array, scan: Scan, state: mx.array, runs: Runs
 ) -> Key:
-    return bucket(len(runs.slots)), bucket(runs.longest), *x.shape[1:], *b.shape[1:], x.dtype
+    return bucket(len(runs.state_slots)), bucket(runs.longest), *x.shape[1:], *b.shape[1:], x.dtype
 
 
 def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array | Scan | Runs, ...]]:
-    """Two heads to a group; one token each, and a run beside one; steps at both limits."""
+    """Cases have two heads to a group, one token each or a run beside one, steps at both limits."""
     for lengths, dim, width in (([1, 1], 5, 33), ([5, 1], 20, 32)):
         rows = sum(lengths)
         x = mx.random.normal((rows, 2, dim)).astype(dtype)

@@ -1,4 +1,4 @@
-"""Changes at single places of a step's logits: biases, bans and penalties, before the draw."""
+"""Edits change single logits of a step before the draw: biases, bans and penalties."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from ..registry import Operation, in_c
 
 @dataclass(frozen=True, slots=True)
 class Edits:
-    """All (entries,): the place, which no other entry has, and what happens to the logit there.
+    """Edits, all (entries,): each has a place of its own, and what happens to the logit there.
 
     The bias is added, the sum divided by the penalty where positive and else multiplied by it, and
     `less` taken off. Places outside the logits are passed over.
@@ -38,7 +38,7 @@ def _edit_c(native: Function, logits: mx.array, edits: Edits) -> mx.array:
 
 
 def edit_reference(logits: mx.array, edits: Edits) -> mx.array:
-    """The definition."""
+    """Compute the definition."""
     height, width = logits.shape
     inside = (edits.rows >= 0) & (edits.rows < height) & (edits.ids >= 0) & (edits.ids < width)
     if not inside.any():

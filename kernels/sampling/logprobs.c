@@ -9,7 +9,7 @@ typedef struct {
     const float *logits;         /* (any, vocabulary) */
     const int32_t *rows, *tokens; /* (count,) each */
     int vocabulary, most;
-    float *own;      /* (count,) */
+    float *chosen;      /* (count,) */
     int32_t *ids;    /* (count, most) */
     float *scores;   /* (count, most) */
     atomic_int failed;
@@ -30,14 +30,14 @@ static void run(void *context, int index) {
     float *scores = s->scores + (ptrdiff_t)index * s->most;
     const Peak peak = peak_of(values, s->vocabulary);
     if (peak.nan) {
-        s->own[index] = NAN;
+        s->chosen[index] = NAN;
         for (int i = 0; i < s->most; i++) {
             ids[i] = i;
             scores[i] = NAN;
         }
         return;
     }
-    const double whole = log_of_sum(values, s->vocabulary, peak.most);
+    const double log_sum = log_of_sum(values, s->vocabulary, peak.most);
     List list = {0};
     if (best(values, s->vocabulary, s->most, &list))
         atomic_store(&s->failed, 1);
@@ -45,16 +45,16 @@ static void run(void *context, int index) {
         sort_few(list.items, list.count);
     for (int i = 0; i < list.count; i++) {
         ids[i] = list.items[i].id;
-        scores[i] = (float)(list.items[i].value - whole);
+        scores[i] = (float)(list.items[i].value - log_sum);
     }
-    s->own[index] = (float)(values[token < s->vocabulary ? token : 0] - whole);
+    s->chosen[index] = (float)(values[token < s->vocabulary ? token : 0] - log_sum);
     free(list.items);
 }
 
 /* `most` is at most the vocabulary. */
 EXPORT int op_logprobs(const float *logits, const int32_t *rows, const int32_t *tokens, int count,
-                       int vocabulary, int most, float *own, int32_t *ids, float *scores) {
-    Scores s = {logits, rows, tokens, vocabulary, most, own, ids, scores, 0};
+                       int vocabulary, int most, float *chosen, int32_t *ids, float *scores) {
+    Scores s = {logits, rows, tokens, vocabulary, most, chosen, ids, scores, 0};
     parallel(count, run, &s);
     return atomic_load(&s.failed);
 }

@@ -15,7 +15,7 @@ template <typename T>
     const device int* tokens [[buffer(2)]],
     constant int& vocabulary [[buffer(3)]],
     constant int& most [[buffer(4)]],
-    device float* own [[buffer(5)]],
+    device float* chosen [[buffer(5)]],
     device int* ids [[buffer(6)]],
     device float* scores [[buffer(7)]],
     uint3 threadgroup_position_in_grid [[threadgroup_position_in_grid]],
@@ -31,7 +31,7 @@ template <typename T>
   const uint simd = simdgroup_index_in_threadgroup;
   const uint pick = threadgroup_position_in_grid.x;
   const uint size = uint(vocabulary);
-  const uint wanted = uint(most);
+  const uint top_count = uint(most);
   const device T* row = logits + size_t(rows[pick]) * size;
   if (index == 0) {
     atomic_store_explicit(count, 0, memory_order_relaxed);
@@ -66,11 +66,11 @@ template <typename T>
   for (uint i = 0; i < SIMDS; ++i) {
     sum += sums[i];
   }
-  const float whole = peak.broken ? NAN : isinf(top) ? top : top + log(sum);
+  const float log_sum = peak.broken ? NAN : isinf(top) ? top : top + log(sum);
   if (index == 0) {
-    own[pick] = float(row[max(tokens[pick], 0)]) - whole;
+    chosen[pick] = float(row[max(tokens[pick], 0)]) - log_sum;
   }
-  if (wanted > 0) {
+  if (top_count > 0) {
     for (uint at = index * EACH; at < size; at += THREADS * EACH) {
       load_each(row, size, at, v);
       for (uint i = 0; i < EACH; ++i) {
@@ -82,15 +82,15 @@ template <typename T>
     }
     threadgroup_barrier(mem_flags::mem_threadgroup);
     uint listed = atomic_load_explicit(count, memory_order_relaxed);
-    if (listed >= wanted && listed <= MOST) {
+    if (listed >= top_count && listed <= MOST) {
       rank_items(items, listed, index);
-      for (uint i = index; i < wanted; i += THREADS) {
-        ids[pick * wanted + i] = int(~uint(items[i]));
-        scores[pick * wanted + i] = value_of(uint(items[i] >> 32)) - whole;
+      for (uint i = index; i < top_count; i += THREADS) {
+        ids[pick * top_count + i] = int(~uint(items[i]));
+        scores[pick * top_count + i] = value_of(uint(items[i] >> 32)) - log_sum;
       }
     } else {
       ulong last = ~ulong(0);
-      for (uint rank = 0; rank < wanted; ++rank) {
+      for (uint rank = 0; rank < top_count; ++rank) {
         mine.key = 0;
         mine.id = 0;
         for (uint at = index * EACH; at < size; at += THREADS * EACH) {
@@ -107,8 +107,8 @@ template <typename T>
         Peak next = peak_of(mine, size, parts, lane, simd);
         last = candidate(next.key, next.id);
         if (index == 0) {
-          ids[pick * wanted + rank] = int(next.id);
-          scores[pick * wanted + rank] = value_of(next.key) - whole;
+          ids[pick * top_count + rank] = int(next.id);
+          scores[pick * top_count + rank] = value_of(next.key) - log_sum;
         }
       }
     }

@@ -1,4 +1,4 @@
-"""Log probabilities out of logits: of one token a row, and of the likeliest."""
+"""Log probabilities of logits: a row's chosen token and its likeliest ones."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,24 +11,29 @@ from ..metal.library import kernel, padded, scalar
 from ..registry import InMetal, Key, Operation, bucket, in_c, in_float32
 
 THREADS = 512  # as in logprobs.metal
-Parts = tuple[mx.array, mx.array, mx.array]  # of Logprobs
+Parts = tuple[mx.array, mx.array, mx.array]  # the fields of RowLogprobs, perhaps not evaluated
 
 
 @dataclass(frozen=True, slots=True)
-class Logprobs:
-    """own: (rows,) float32; ids, scores: (rows, most), likeliest first, equal ones by id."""
+class RowLogprobs:
+    """chosen: (rows,) float32; ids, scores: (rows, most), likeliest first, equal ones by id."""
 
-    own: np.ndarray
+    chosen: np.ndarray
     ids: np.ndarray
     scores: np.ndarray
 
 
-def logprobs(logits: mx.array, rows: Sequence[int], tokens: Sequence[int], most: int) -> Logprobs:
-    """Of the given rows of (any, vocabulary) float32 logits, a token each; below 0 counts as 0."""
+def logprobs(
+    logits: mx.array, rows: Sequence[int], tokens: Sequence[int], most: int
+) -> RowLogprobs:
+    """Score a token each of some rows of (any, vocabulary) float32 logits, and `most` likeliest.
+
+    A token below 0 counts as 0.
+    """
     most = min(most, logits.shape[-1])
     parts = LOGPROBS(logits, rows, mx.array(list(tokens), mx.int32), most)
     mx.eval(parts)
-    return Logprobs(*(np.array(part) for part in parts))
+    return RowLogprobs(*(np.array(part) for part in parts))
 
 
 def _has_rows(logits: mx.array, rows: Sequence[int], *_: object) -> int:
@@ -39,18 +44,18 @@ def _has_rows(logits: mx.array, rows: Sequence[int], *_: object) -> int:
 def _logprobs_c(
     native: Function, logits: mx.array, rows: Sequence[int], tokens: mx.array, most: int
 ) -> Parts:
-    picked, chosen = np.array(rows, np.int32), np.array(tokens, np.int32)
-    own, scores = empty(len(rows)), empty(len(rows), most)
+    indices, token_ids = np.array(rows, np.int32), np.array(tokens, np.int32)
+    chosen, scores = empty(len(rows)), empty(len(rows), most)
     ids = np.empty((len(rows), most), np.int32)
     best = (ids, scores) if most else (None, None)
-    native(logits, picked, chosen, len(rows), logits.shape[-1], most, own, *best)
-    return mx.array(own), mx.array(ids), mx.array(scores)
+    native(logits, indices, token_ids, len(rows), logits.shape[-1], most, chosen, *best)
+    return mx.array(chosen), mx.array(ids), mx.array(scores)
 
 
 def logprobs_metal(logits: mx.array, rows: Sequence[int], tokens: mx.array, most: int) -> Parts:
-    """The parts of Logprobs, not yet evaluated, of logits in any float format; some rows."""
+    """Run `LOGPROBS` by our kernel, for logits of any floating dtype."""
     picks, most = len(rows), min(most, logits.shape[-1])
-    own, ids, scores = kernel("logprobs")(
+    chosen, ids, scores = kernel("logprobs")(
         [
             padded(logits),
             padded(mx.array(list(rows), mx.int32)),
@@ -67,16 +72,16 @@ def logprobs_metal(logits: mx.array, rows: Sequence[int], tokens: mx.array, most
         (THREADS, 1, 1),
         T=logits.dtype,
     )
-    return own, ids[:, :most], scores[:, :most]
+    return chosen, ids[:, :most], scores[:, :most]
 
 
 def logprobs_mlx(logits: mx.array, rows: Sequence[int], tokens: mx.array, most: int) -> Parts:
-    """The parts of Logprobs, not yet evaluated, of MLX's operations."""
+    """Run `LOGPROBS` by MLX's operations, which define it."""
     picked = logits[mx.array(list(rows), mx.int32)]
     scores = picked - mx.logsumexp(picked, axis=-1, keepdims=True)
-    own = mx.take_along_axis(scores, mx.maximum(tokens, 0)[:, None], axis=-1)[:, 0]
+    chosen = mx.take_along_axis(scores, mx.maximum(tokens, 0)[:, None], axis=-1)[:, 0]
     best = mx.argsort(-scores, axis=-1)[:, :most]
-    return own, best.astype(mx.int32), mx.take_along_axis(scores, best, axis=-1)
+    return chosen, best.astype(mx.int32), mx.take_along_axis(scores, best, axis=-1)
 
 
 def _key(logits: mx.array, rows: Sequence[int], tokens: mx.array, most: int) -> Key:

@@ -1,4 +1,4 @@
-/* Draws one token a row, and the sparse edits before it; rows in parallel, none seeing another.
+/* Draws one token a row; rows in parallel, none seeing another.
 
    A draw that cuts the tail puts the chances into bins by how far below the likeliest they lie, in
    order of rank; only the bin where the cut falls and the one where the draw falls are looked into. */
@@ -152,23 +152,23 @@ static int draw_ranked(const View *view, float top_p, float min_p, double unifor
     for (int bin = 0; bin < BINS; bin++)
         total += s->sums[bin];
     const double limit = top_p < 1 ? below(top_p * total) : INFINITY;
-    int end = last_bin(view, min_p), kept;
+    int end = last_bin(view, min_p), left;
     end = bin_of(s->sums, end, limit, &before);
     if (collect(view, end, min_p, &s->list))
         return 1;
-    kept = cross(s->list.items, s->list.count, before, limit);
-    kept = kept < s->list.count ? kept + 1 : kept;
-    const double whole = before + mass_of(s->list.items, kept);
-    const double goal = fmin(uniform * whole, below(whole));
+    left = cross(s->list.items, s->list.count, before, limit);
+    left = left < s->list.count ? left + 1 : left;
+    const double mass_left = before + mass_of(s->list.items, left);
+    const double goal = fmin(uniform * mass_left, below(mass_left));
     const int bin = bin_of(s->sums, end, goal, &sum);
     *token = view->peak.id;
     if (bin < end) {
         if (collect(view, bin, 0, &s->list))
             return 1;
-        kept = s->list.count;
+        left = s->list.count;
     }
-    if (kept)
-        *token = item_at(s->list.items, kept, sum, goal);
+    if (left)
+        *token = item_at(s->list.items, left, sum, goal);
     return 0;
 }
 
@@ -278,18 +278,4 @@ EXPORT int op_sample(const float *logits, int rows, int vocabulary, const float 
     else
         parallel(rows, run, &step);
     return atomic_load(&step.failed);
-}
-
-/* At each (row, id): the bias is added, the sum divided by the penalty where it is positive and
-   multiplied by it where it is not, and `less` taken off. */
-EXPORT int op_edit(float *logits, int rows, int vocabulary, int entries, const int32_t *row,
-                   const int32_t *id, const float *bias, const float *penalty, const float *less) {
-    for (int i = 0; i < entries; i++) {
-        if (row[i] < 0 || row[i] >= rows || id[i] < 0 || id[i] >= vocabulary)
-            continue;
-        float *place = logits + (ptrdiff_t)row[i] * vocabulary + id[i];
-        const float sum = *place + bias[i];
-        *place = (sum > 0 ? sum / penalty[i] : sum * penalty[i]) - less[i];
-    }
-    return 0;
 }

@@ -131,17 +131,17 @@ struct Row {
   }
 
   // Lists the tokens whose keys lie in [low, high], or, by id, weighs those of each span. Returns
-  // what this thread's tokens weigh, whatever their keys; `kept`: those of at least `least`.
+  // what this thread's tokens weigh, whatever their keys; `likely`: those of at least `min_chance`.
   ulong gather(
       uint low,
       uint high,
       bool by_id,
-      float least,
+      float min_chance,
       threadgroup ulong* items,
       threadgroup atomic_uint* count,
       uint lane,
       uint simd,
-      thread ulong& kept) const {
+      thread ulong& likely) const {
     if (simd == 0 && lane == 0) {
       atomic_store_explicit(count, 0, memory_order_relaxed);
     }
@@ -156,7 +156,7 @@ struct Row {
         for (uint i = 0; i < EACH; ++i) {
           ulong mass = weight(v[i]);
           all += mass;
-          kept += chance(v[i]) >= least ? mass : 0;
+          likely += chance(v[i]) >= min_chance ? mass : 0;
           if (inside(v[i], low, high)) {
             here += mass;
             if (!by_id) {
@@ -178,8 +178,8 @@ struct Row {
 
   // What an item of such a list weighs.
   ulong item(const threadgroup ulong* items, uint i, uint count, bool by_id) const {
-    ulong found = i < count ? items[i] : 0;
-    return by_id || found == 0 ? found : weight(value_of(uint(found >> 32)));
+    ulong item = i < count ? items[i] : 0;
+    return by_id || item == 0 ? item : weight(value_of(uint(item >> 32)));
   }
 
   // How many tokens with keys in [low, high] fall into each bin, and what they weigh.
@@ -232,14 +232,14 @@ template <typename T, bool EDITED, bool MASKED>
   threadgroup uint touched[MOST];
   threadgroup ulong part[SIMDS];
   threadgroup uint parts[4 * SIMDS];
-  threadgroup ulong found[4];
+  threadgroup ulong broadcast[4];
   threadgroup atomic_uint count[1];
   const uint index = thread_index_in_threadgroup;
   const uint lane = thread_index_in_simdgroup;
   const uint simd = simdgroup_index_in_threadgroup;
   const uint size = uint(vocabulary);
   const uint here = threadgroup_position_in_grid.x;
-  const device uint* own = settings + 8 * here; // mode, rate, top-k, top-p, min-p, uniform, edits
+  const device uint* row_settings = settings + 8 * here; // mode, rate, top-k, top-p, min-p, uniform, edits
   Row<T, EDITED, MASKED> row;
   row.logits = logits + size_t(here) * size;
   row.ids = ids;
@@ -247,9 +247,9 @@ template <typename T, bool EDITED, bool MASKED>
   row.allowed = allowed + size_t(here) * ((size + 31) / 32);
   row.touched = touched;
   row.size = size;
-  row.first = own[6];
-  row.last = own[7];
-  row.rate = as_type<float>(own[1]);
+  row.first = row_settings[6];
+  row.last = row_settings[7];
+  row.rate = as_type<float>(row_settings[1]);
   if (EDITED) {
     touched[index] = 0;
     touched[index + THREADS] = 0;
@@ -274,18 +274,18 @@ template <typename T, bool EDITED, bool MASKED>
   }
   Peak peak = peak_of(mine, size, parts, lane, simd);
   int token = peak.broken || peak.key <= LOWEST ? -1 : int(peak.id);
-  if (own[0] != GREEDY && token >= 0 && peak.key < key_of(INFINITY)) {
-    const float least = as_type<float>(own[4]);
+  if (row_settings[0] != GREEDY && token >= 0 && peak.key < key_of(INFINITY)) {
+    const float min_chance = as_type<float>(row_settings[4]);
     row.peak = value_of(peak.key);
-    bool by_id = own[0] == PLAIN;
+    bool by_id = row_settings[0] == PLAIN;
     uint low = by_id ? 0 : peak.reached;
     uint high = peak.key;
-    ulong kept = 0;
-    ulong all = row.gather(low, high, by_id, least, items, count, lane, simd, kept);
+    ulong likely = 0;
+    ulong all = row.gather(low, high, by_id, min_chance, items, count, lane, simd, likely);
     ulong total;
     ulong limit; // what min-p leaves
     running(all, part, lane, simd, total);
-    running(kept, part, lane, simd, limit);
+    running(likely, part, lane, simd, limit);
     const uint spans = (size + SPAN - 1) / SPAN;
     uint listed = by_id ? spans : atomic_load_explicit(count, memory_order_relaxed);
     ulong before = 0; // the weight of what ranks before the items
@@ -306,12 +306,12 @@ template <typename T, bool EDITED, bool MASKED>
     ulong whole = total;
     for (uint step = by_id ? 2 : 0; step < 3; ++step) { // top-k, top-p, the draw
       bool by_count = step == 0;
-      bool idle = by_count && (own[2] == 0 || (own[2] > listed && inside == total));
-      if (idle || (step == 1 && own[3] == 0xffffffffu)) {
+      bool idle = by_count && (row_settings[2] == 0 || (row_settings[2] > listed && inside == total));
+      if (idle || (step == 1 && row_settings[3] == 0xffffffffu)) {
         continue;
       }
       whole = step == 2 ? max(min(whole, limit), ulong(1)) : whole;
-      ulong goal = by_count ? own[2] - 1 : step == 1 ? share(whole, own[3]) : share(whole, own[5]);
+      ulong goal = by_count ? row_settings[2] - 1 : step == 1 ? share(whole, row_settings[3]) : share(whole, row_settings[5]);
       goal -= step == 1 && goal ? 1 : 0;
       uint behind = 0;
       bool covered = by_count ? goal < listed : goal >= before && goal < before + inside;
@@ -336,16 +336,16 @@ template <typename T, bool EDITED, bool MASKED>
           ulong number = behind + running(words[0], part, lane, simd, many);
           goal = by_count && first ? min(goal, many - 1) : goal;
           if (by_count ? number > goal && number - words[0] <= goal : sum > goal && sum - a <= goal) {
-            found[0] = index;
-            found[1] = sum - a;
-            found[2] = number - words[0];
-            found[3] = words[0];
+            broadcast[0] = index;
+            broadcast[1] = sum - a;
+            broadcast[2] = number - words[0];
+            broadcast[3] = words[0];
           }
           threadgroup_barrier(mem_flags::mem_threadgroup);
-          uint bin = uint(found[0]);
-          before = found[1];
-          behind = uint(found[2]);
-          listed = uint(found[3]);
+          uint bin = uint(broadcast[0]);
+          before = broadcast[1];
+          behind = uint(broadcast[2]);
+          listed = uint(broadcast[3]);
           if (first) {
             high = bin ? row.edge(bin - 1) - 1 : high;
             low = row.edge(bin);
@@ -361,7 +361,7 @@ template <typename T, bool EDITED, bool MASKED>
           by_count = false;
         }
         listed = by_id ? spans : listed;
-        row.gather(low, high, by_id, least, items, count, lane, simd, kept);
+        row.gather(low, high, by_id, min_chance, items, count, lane, simd, likely);
         if (!by_id) {
           rank_items(items, listed, index);
         }
@@ -374,14 +374,14 @@ template <typename T, bool EDITED, bool MASKED>
       uint wanted = uint(goal) - behind;
       bool second = by_count ? wanted > i : goal >= start + a;
       if (by_count ? wanted / 2 == index : goal >= start && goal < before + upto) {
-        found[0] = by_id ? i + second : ~uint(items[i + second]);
-        found[1] = start + (second ? a : 0);
-        found[2] = start + a + (second ? b : 0);
+        broadcast[0] = by_id ? i + second : ~uint(items[i + second]);
+        broadcast[1] = start + (second ? a : 0);
+        broadcast[2] = start + a + (second ? b : 0);
       }
       threadgroup_barrier(mem_flags::mem_threadgroup);
-      uint place = uint(found[0]);
-      ulong sum = found[1];
-      whole = found[2];
+      uint place = uint(broadcast[0]);
+      ulong sum = broadcast[1];
+      whole = broadcast[2];
       threadgroup_barrier(mem_flags::mem_threadgroup);
       if (by_id) {
         uint at = place * SPAN + index * EACH;
@@ -398,14 +398,14 @@ template <typename T, bool EDITED, bool MASKED>
         sum += running(span, part, lane, simd, ignored) - span;
         for (uint j = 0; j < EACH; ++j) {
           if (goal >= sum && goal < sum + weights[j]) {
-            found[0] = at + j;
-            found[1] = sum + weights[j];
+            broadcast[0] = at + j;
+            broadcast[1] = sum + weights[j];
           }
           sum += weights[j];
         }
         threadgroup_barrier(mem_flags::mem_threadgroup);
-        place = uint(found[0]);
-        whole = found[1];
+        place = uint(broadcast[0]);
+        whole = broadcast[1];
         threadgroup_barrier(mem_flags::mem_threadgroup);
       }
       token = int(place);

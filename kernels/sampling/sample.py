@@ -19,23 +19,23 @@ from ..cpu.library import ARRAY, INT, VALUES, Function
 from ..metal.library import kernel, nothing, padded, scalar
 from ..registry import InMetal, Key, Operation, bucket, in_c, is_filled
 from .edit import Edits, edit, edit_reference
-from .logprobs import LOGPROBS, Logprobs
+from .logprobs import LOGPROBS, RowLogprobs
 
 SHORT = 64  # sorting a partition of 64 takes a fourteenth of the time of sorting 152k logits here
 
 # As in sample.metal.
 THREADS = 512
-LARGEST = 262_144  # tokens
+MAX_VOCABULARY = 262_144
 GREEDY, PLAIN, RANKED = 0, 1, 2
 FRACTION = 2.0**32
 NO_CUT = 2**32 - 1
-DTYPES = (np.float32, np.int32, np.float32, np.float32, np.float64)  # of Draws, in sample.c
-HALVINGS = math.log2(math.e)  # of a chance, for each unit that a logit is less
+DTYPES = (np.float32, np.int32, np.float32, np.float32, np.float64)  # Draws' columns in sample.c
+HALVINGS = math.log2(math.e)  # a chance's halvings for each unit that a logit is less
 
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """Settings of each row, all (rows,): see engine.request.Sampling; `uniform` lies in [0, 1)."""
+    """Settings a row, all (rows,): see engine.request.Sampling; `uniform` lies in [0, 1)."""
 
     temperature: np.ndarray
     top_k: np.ndarray
@@ -59,22 +59,22 @@ def draw(
     allowed: np.ndarray | None,
     scored: Sequence[int],
     most: int,
-) -> tuple[np.ndarray, Logprobs | None]:
-    """sample(), and of the rows in `scored` logprobs() of the logits before the edits."""
+) -> tuple[np.ndarray, RowLogprobs | None]:
+    """Run `sample`, and `logprobs` of the rows in `scored` on the logits before the edits."""
     drawn = sample(logits, draws, allowed, edits)
     if not len(scored):
         return np.array(drawn), None
     most = min(most, logits.shape[-1])
     scores = LOGPROBS(logits, scored, drawn[mx.array(list(scored), mx.int32)], most)
     mx.eval(drawn, *scores)  # one submission for both kernels
-    return np.array(drawn), Logprobs(*(np.array(score) for score in scores))
+    return np.array(drawn), RowLogprobs(*(np.array(score) for score in scores))
 
 
 def sample_mlx(
     logits: mx.array, draws: Draws, allowed: np.ndarray | None = None, edits: Edits | None = None
 ) -> mx.array:
-    """The same of MLX's operations."""
-    logits = _settled(logits, allowed, edits)
+    """Run `sample` by MLX's operations."""
+    logits = _masked(logits, allowed, edits)
     groups = _group(draws, logits.shape[-1])
     if len(groups) == 1:
         ((method, _),) = groups.items()
@@ -89,8 +89,8 @@ def sample_mlx(
 def sample_reference(
     logits: mx.array, draws: Draws, allowed: np.ndarray | None = None, edits: Edits | None = None
 ) -> mx.array:
-    """The same, every row through one sort of its whole vocabulary."""
-    logits = _settled(logits, allowed, edits)
+    """Compute the definition: every row goes through one sort of its whole vocabulary."""
+    logits = _masked(logits, allowed, edits)
     drawn = mx.where(
         mx.array(draws.temperature) == 0, _greedy(logits, draws), _draw_sorted(logits, draws)
     )
@@ -100,17 +100,17 @@ def sample_reference(
 def sample_metal(
     logits: mx.array, draws: Draws, allowed: np.ndarray | None = None, edits: Edits | None = None
 ) -> mx.array:
-    """The same of logits in any float format, once edited; vocabularies over LARGEST by MLX."""
+    """Run `sample` by our kernel, on any floating dtype; MLX takes larger vocabularies."""
     rows, size = logits.shape
-    if size > LARGEST:
+    if size > MAX_VOCABULARY:
         return sample_mlx(logits, draws, allowed, edits)
     assert allowed is None or allowed.shape == (rows, (size + 31) // 32)
     if not rows:
         return mx.zeros((0,), mx.int32)
     settings, ids, changes = _settings(draws, edits, rows, size)
-    words = settings if allowed is None else padded(mx.array(allowed.astype(np.uint32)))
+    mask = settings if allowed is None else padded(mx.array(allowed.astype(np.uint32)))
     (tokens,) = kernel("sample")(
-        [padded(logits), settings, ids, changes, words, scalar(size, mx.int32)],
+        [padded(logits), settings, ids, changes, mask, scalar(size, mx.int32)],
         [((rows,), mx.int32)],
         (THREADS * rows, 1, 1),
         (THREADS, 1, 1),
@@ -124,10 +124,10 @@ def sample_metal(
 def _settings(
     draws: Draws, edits: Edits | None, rows: int, size: int
 ) -> tuple[mx.array, mx.array, mx.array]:
-    """Eight words a row, as sample.metal reads them, and the edits' ids and changes."""
+    """Return eight uint32 a row, as sample.metal reads them, and the edits' ids and changes."""
     ids, changes, bounds = _by_row(edits, rows, size)
     each = zip(*(column.tolist() for column in draws.columns), strict=True)
-    words = [
+    numbers = [
         (
             *_cuts(temperature, top_k, top_p, min_p, size),
             int(uniform * FRACTION),
@@ -135,20 +135,20 @@ def _settings(
         )
         for i, (temperature, top_k, top_p, min_p, uniform) in enumerate(each)
     ]
-    return mx.array(np.array(words, np.uint32)), ids, changes
+    return mx.array(np.array(numbers, np.uint32)), ids, changes
 
 
 @lru_cache(maxsize=1024)
 def _cuts(
     temperature: float, top_k: int, top_p: float, min_p: float, size: int
 ) -> tuple[int, int, int, int, int]:
-    """Mode, halvings to a unit of a logit, and the cuts; floats as the words they are made of."""
+    """Return the mode, halvings to a unit of a logit, and the cuts; floats as their bits."""
     plain = top_k <= 0 and top_p >= 1 and min_p <= 0
-    warmth = min(max(temperature, 1e-37), 1e37)  # what it divides may be 0 and must stay it
+    divisor = min(max(temperature, 1e-37), 1e37)  # what it divides may be 0 and must stay it
     cut = float(np.float32(top_p))  # as the reference sees it
     return (
         GREEDY if temperature <= 0 else PLAIN if plain else RANKED,
-        int(np.float32(HALVINGS / warmth).view(np.uint32)),
+        int(np.float32(HALVINGS / divisor).view(np.uint32)),
         max(top_k, 0) if top_k < size else 0,
         int(max(cut, 0) * FRACTION) if cut < 1 else NO_CUT,
         int(np.float32(min_p).view(np.uint32)),
@@ -156,7 +156,7 @@ def _cuts(
 
 
 def _by_row(edits: Edits | None, rows: int, size: int) -> tuple[mx.array, mx.array, Sequence[int]]:
-    """The edits' ids and changes, ascending; where each row's begin, and where the last's end."""
+    """Return the edits' ids and changes, ascending, and the bounds of each row's among them."""
     if edits is None:
         return nothing(mx.int32), nothing(mx.float32), [0] * (rows + 1)
     inside = (edits.rows >= 0) & (edits.rows < rows) & (edits.ids >= 0) & (edits.ids < size)
@@ -202,7 +202,7 @@ def _draw_sorted(logits: mx.array, draws: Draws) -> mx.array:
 
 
 def _draw_ranked(logits: mx.array, ids: mx.array | None, draws: Draws) -> mx.array:
-    """Rank the candidates, cut the tail, draw; `ids` names them where they are not 0, 1, 2, ..."""
+    """Rank the candidates, cut the tail and draw; `ids` are theirs if they are not 0, 1, 2, ..."""
     order = mx.argsort(-logits, axis=-1)
     scaled = _scaled(mx.take_along_axis(logits, order, axis=-1), draws)
     top_k = np.where(draws.top_k > 0, draws.top_k, logits.shape[-1])
@@ -224,14 +224,14 @@ def _scaled(logits: mx.array, draws: Draws) -> mx.array:
 
 
 def _invert(chances: mx.array, draws: Draws) -> mx.array:
-    """The first index whose running sum exceeds `uniform` of the total; never one of chance 0."""
+    """Find the first index whose running sum exceeds `uniform` of the total, no chance being 0."""
     sums = mx.cumsum(chances, axis=-1)
     goal = mx.minimum(_column(draws.uniform) * sums[:, -1:], _below(sums[:, -1:]))
     return mx.sum(sums <= goal, axis=-1).astype(mx.int32)
 
 
 def _below(total: mx.array) -> mx.array:
-    """The next float32 below, so that rounding up cannot run past the last candidate."""
+    """Return the next float32 below, so that rounding up cannot pass the last candidate."""
     return (total.view(mx.int32) - 1).view(mx.float32)
 
 
@@ -244,8 +244,8 @@ def _checked(logits: mx.array, tokens: mx.array) -> mx.array:
     return mx.where(broken, -1, tokens)
 
 
-def _settled(logits: mx.array, allowed: np.ndarray | None, edits: Edits | None) -> mx.array:
-    """In float32, edited, and without what may not be drawn."""
+def _masked(logits: mx.array, allowed: np.ndarray | None, edits: Edits | None) -> mx.array:
+    """Return the logits in float32, edited, without what may not be drawn."""
     logits = logits.astype(mx.float32)
     logits = logits if edits is None else edit_reference(logits, edits)
     return logits if allowed is None else _hide(logits, allowed)
@@ -267,11 +267,11 @@ def _sample_c(
 ) -> mx.array:
     logits = logits if edits is None else edit(logits, edits)
     settings = map(np.ascontiguousarray, draws.columns, DTYPES)
-    words = None if allowed is None else np.ascontiguousarray(allowed, np.uint32)
+    mask = None if allowed is None else np.ascontiguousarray(allowed, np.uint32)
     rows, vocabulary = logits.shape
-    assert words is None or words.shape == (rows, (vocabulary + 31) // 32)
+    assert mask is None or mask.shape == (rows, (vocabulary + 31) // 32)
     tokens = np.empty(rows, np.int32)
-    native(logits, rows, vocabulary, *settings, words, tokens)
+    native(logits, rows, vocabulary, *settings, mask, tokens)
     return mx.array(tokens)
 
 
@@ -283,7 +283,7 @@ def _key(
 
 
 def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Draws, np.ndarray | None, Edits | None]]:
-    """Greedy, plain and cut rows; a bias and a mask; fewer tokens than threads, and more."""
+    """Cases are greedy, plain and cut rows, a bias and a mask, few tokens and many."""
     rows = ([0, 1, 0.7], [0, 0, 5], [1, 1, 0.9], [0, 0, 0], [0.4, 0.4, 0.4])
     draws = Draws(*map(np.array, rows))
     edits = Edits(*(np.array([part]) for part in (0, 2, 9.0, 1.0, 0.0)))

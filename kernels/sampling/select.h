@@ -13,7 +13,7 @@ typedef struct {
 
 typedef struct {
     Item *items;
-    int count, room;
+    int count, capacity;
 } List;
 
 /* LANES values from `at` on; what lies beyond `count` is -infinity. */
@@ -31,21 +31,21 @@ INLINE int ranks_before(Item a, Item b) {
 }
 
 INLINE void swap(Item *a, Item *b) {
-    Item kept = *a;
+    Item first_item = *a;
     *a = *b;
-    *b = kept;
+    *b = first_item;
 }
 
 /* Makes room for `more` items; 0, or 1 where memory is short. */
 INLINE int reserve(List *list, int more) {
-    if (list->count + more <= list->room)
+    if (list->count + more <= list->capacity)
         return 0;
-    const int room = 2 * list->room + more;
-    Item *items = realloc(list->items, (size_t)room * sizeof *items);
+    const int capacity = 2 * list->capacity + more;
+    Item *items = realloc(list->items, (size_t)capacity * sizeof *items);
     if (!items)
         return 1;
     list->items = items;
-    list->room = room;
+    list->capacity = capacity;
     return 0;
 }
 
@@ -105,7 +105,7 @@ INLINE int best(const float *values, int count, int wanted, List *list) {
             const int id = at + __builtin_ctz(bits);
             list->items[list->count++] = (Item){values[id], id, 0};
         }
-        if (list->count + LANES > list->room) {
+        if (list->count + LANES > list->capacity) {
             bring_forward(list->items, list->count, wanted);
             list->count = wanted;
             float least = list->items[0].value;
@@ -133,7 +133,7 @@ INLINE int end_of_span(int start, int count) {
 
 INLINE Peak peak_of(const float *values, int count) {
     Peak peak = {-INFINITY, 0, 0};
-    int found = 0;
+    int peak_start = 0;
     vi nan = {0};
     for (int start = 0; start < count; start += SPAN) {
         vf most = vf_set(-INFINITY);
@@ -144,11 +144,11 @@ INLINE Peak peak_of(const float *values, int count) {
         }
         if (vf_most(most) > peak.most) {
             peak.most = vf_most(most);
-            found = start;
+            peak_start = start;
         }
     }
     peak.nan = vi_bits(nan) != 0;
-    for (int i = found; !peak.nan && i < end_of_span(found, count); i++)
+    for (int i = peak_start; !peak.nan && i < end_of_span(peak_start, count); i++)
         if (values[i] == peak.most) {
             peak.id = i;
             break;

@@ -1,4 +1,4 @@
-"""MLX arrays as memory: where their bytes lie, copies of those, and arrays made of bytes."""
+"""MLX arrays as memory: where their bytes lie, copies of those, and arrays from bytes."""
 
 import ctypes
 from collections.abc import Sequence
@@ -46,11 +46,6 @@ class Extent:
         return self.low < other.low + other.size and other.low < self.low + self.size
 
 
-def extent(array: mx.array) -> Extent:
-    """Of an evaluated array, as it lies."""
-    return extent_of(viewed(array))
-
-
 def extent_of(view: np.ndarray) -> Extent:
     if not view.size:
         return Extent(view, 0, 0, 0)
@@ -62,7 +57,7 @@ def extent_of(view: np.ndarray) -> Extent:
 
 
 def viewed(array: mx.array) -> np.ndarray:
-    """The array's own memory; bfloat16 as its bits."""
+    """View the memory of the array itself; bfloat16 as its bits."""
     buffer: Any = array.view(mx.uint16) if array.dtype == mx.bfloat16 else array
     mx.eval(buffer)
     return np.asarray(memoryview(buffer))
@@ -76,16 +71,16 @@ def output_bytes(shape: Sequence[int], dtype: mx.Dtype) -> int:
 
 
 def filled(shape: Sequence[int], dtype: mx.Dtype, value: float) -> np.ndarray:
-    made = viewed(mx.full(tuple(shape), value, dtype=dtype))
-    return np.ascontiguousarray(made).reshape(-1).view(np.uint8)
+    values = viewed(mx.full(tuple(shape), value).astype(dtype))
+    return np.ascontiguousarray(values).reshape(-1).view(np.uint8)
 
 
-def made_of(memory: np.ndarray, shape: Sequence[int], dtype: mx.Dtype) -> mx.array:
-    """A new array with a copy of these bytes."""
-    made = mx.array(memory.view(NUMPY[dtype]).reshape(tuple(shape)))
-    made = made.view(mx.bfloat16) if dtype == mx.bfloat16 else made
-    mx.eval(made)
-    return made
+def from_bytes(memory: np.ndarray, shape: Sequence[int], dtype: mx.Dtype) -> mx.array:
+    """Return a new array with a copy of these bytes."""
+    array = mx.array(memory.view(NUMPY[dtype]).reshape(tuple(shape)))
+    array = array.view(mx.bfloat16) if dtype == mx.bfloat16 else array
+    mx.eval(array)
+    return array
 
 
 def copy_in(extent: Extent, to: int) -> None:
@@ -93,7 +88,7 @@ def copy_in(extent: Extent, to: int) -> None:
         ctypes.memmove(to, extent.low, extent.size)
 
 
-def copy_out(extent: Extent, of: int) -> None:
-    """Into the memory of the array itself."""
+def copy_out(extent: Extent, source: int) -> None:
+    """Copy into the memory of the array itself."""
     if extent.size:
-        ctypes.memmove(extent.low, of, extent.size)
+        ctypes.memmove(extent.low, source, extent.size)

@@ -14,7 +14,7 @@ ALIGNMENT = 16
 POISON = 0xFF
 POISONED = bytes([POISON]) * (PAGE + ALIGNMENT)
 READ_WRITE, NOTHING = 3, 0
-KEPT_BYTES = 64 << 20  # of mappings kept for the next dispatch
+FREE_BYTES = 64 << 20  # mappings that wait for the next dispatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Guarded:
 
     @property
     def pages(self) -> int:
-        """Between the guards."""
+        """The number of pages between the guards."""
         return (self.high - self.low) // PAGE - 2
 
     def values(self) -> np.ndarray:
@@ -44,47 +44,47 @@ class Guarded:
         )
 
     def _slack(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """What lies between the guards and the memory: poisoned, and looked at afterwards."""
+        """Return what lies between the guards and the memory, poisoned and looked at afterwards."""
         first, end = self.low + PAGE, self.base + self.size
         return (first, self.base - first), (end, self.high - PAGE - end)
 
 
-class Pool:
-    """Mappings by their number of pages; those given back are used again."""
+class Mappings:
+    """Mappings by their number of pages, which are used again once they are given back."""
 
     def __init__(self) -> None:
         self._free: dict[int, list[int]] = {}
-        self._kept = 0
+        self._free_bytes = 0
 
     def take(self, size: int) -> Guarded:
         pages = max(1, -(-(max(size, 1) + ALIGNMENT - 1) // PAGE))
         free = self._free.get(pages)
         if free:
-            self._kept -= pages * PAGE
+            self._free_bytes -= pages * PAGE
         low = free.pop() if free else _map(pages)
         high = low + (pages + 2) * PAGE
-        made = Guarded(low, high, (high - PAGE - max(size, 1)) & -ALIGNMENT, size)
-        made.poison()
-        return made
+        memory = Guarded(low, high, (high - PAGE - max(size, 1)) & -ALIGNMENT, size)
+        memory.poison()
+        return memory
 
     def give(self, memory: Guarded) -> None:
         pages = memory.pages
-        if self._kept + pages * PAGE > KEPT_BYTES:
+        if self._free_bytes + pages * PAGE > FREE_BYTES:
             _libc().munmap(memory.low, (pages + 2) * PAGE)
             return
-        self._kept += pages * PAGE
+        self._free_bytes += pages * PAGE
         self._free.setdefault(pages, []).append(memory.low)
 
 
 @contextmanager
 def borrowed() -> Iterator["Borrower"]:
-    """Memory for one dispatch."""
+    """Lend memory for one dispatch."""
     borrower = Borrower([])
     try:
         yield borrower
     finally:
         for memory in borrower.taken:
-            _pool().give(memory)
+            _mappings().give(memory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +92,12 @@ class Borrower:
     taken: list[Guarded]
 
     def take(self, size: int) -> Guarded:
-        self.taken.append(_pool().take(size))
+        self.taken.append(_mappings().take(size))
         return self.taken[-1]
 
 
 def _bytes(at: int, size: int) -> np.ndarray:
-    """A view of memory: the caller keeps it mapped."""
+    """View memory that the caller keeps mapped."""
     if not size:
         return np.empty(0, np.uint8)
     return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(at))
@@ -115,8 +115,8 @@ def _map(pages: int) -> int:
 
 
 @cache
-def _pool() -> Pool:
-    return Pool()
+def _mappings() -> Mappings:
+    return Mappings()
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Clang, found on this machine; what it makes of a kernel, kept in a cache.
+"""Clang on this machine, and a cache of what it compiles kernels to.
 
 Flags: every operation rounds once to its own type, literals are float, and the language is that of
 clang's SYCL device mode, whose plain references take Metal's address spaces.
@@ -22,7 +22,7 @@ from pathlib import Path
 from ..cpu.library import cache_folder, forget, locked
 from .host import HEADER_LINE
 from .instrument import Site, instrument
-from .options import CompileError, Mode, SimulatorError
+from .options import MetalCompileError, Mode, SimulatorError
 
 HERE = Path(__file__).parent
 HEADERS = HERE  # where msl_preamble.h is
@@ -104,7 +104,7 @@ class Toolchain:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class CompiledKernel:
     """A compiled kernel; sites and blocks where it is instrumented."""
 
     path: Path
@@ -114,10 +114,10 @@ class Made:
 
 @cache
 def toolchain() -> Toolchain:
-    """The clang of ziglang, else a system's that is new enough."""
-    found = importlib.util.find_spec("ziglang")
-    if found and found.origin:
-        zig = str(Path(found.origin).parent / ("zig.exe" if os.name == "nt" else "zig"))
+    """Return ziglang's clang, else a system's that is new enough. Raises SimulatorError."""
+    package = importlib.util.find_spec("ziglang")
+    if package and package.origin:
+        zig = str(Path(package.origin).parent / ("zig.exe" if os.name == "nt" else "zig"))
         return _with_linker((zig, "clang"), (zig, "ld.lld"), (zig, "cc"), zig)
     for suffix in (*(f"-{number}" for number in range(NEWEST, OLDEST - 1, -1)), ""):
         clang, lld = shutil.which(f"clang{suffix}"), shutil.which(f"ld.lld{suffix}")
@@ -127,7 +127,7 @@ def toolchain() -> Toolchain:
 
 
 def require() -> None:
-    """Raises SimulatorError where nothing can compile kernels."""
+    """Raise SimulatorError where nothing can compile kernels."""
     toolchain()
 
 
@@ -149,23 +149,23 @@ def _version(clang: str) -> int:
 
 @cache
 def _processor() -> str:
-    """Code for this machine's instructions does not run on another."""
+    """Describe the processor: code for this machine's instructions does not run on another."""
     described = Path("/proc/cpuinfo")
     lines = described.read_text().split("\n\n")[0].splitlines() if described.exists() else []
-    kept = [line for line in lines if line.startswith(("model name", "flags", "Features"))]
-    return " ".join([platform.machine(), platform.processor(), *kept])
+    facts = [line for line in lines if line.startswith(("model name", "flags", "Features"))]
+    return " ".join([platform.machine(), platform.processor(), *facts])
 
 
 @cache
 def folder() -> Path:
-    made = cache_folder() / "simulator"
-    made.mkdir(exist_ok=True)
-    return made
+    path = cache_folder() / "simulator"
+    path.mkdir(exist_ok=True)
+    return path
 
 
 @cache
 def _digest(*patterns: str) -> str:
-    """Of the compiler and of our own files that decide what it makes of a text."""
+    """Digest the compiler and those of our files that decide what it compiles a text to."""
     digest = hashlib.sha256(toolchain().identity.encode())
     for path in sorted({path for pattern in patterns for path in HERE.glob(pattern)}):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
@@ -173,51 +173,51 @@ def _digest(*patterns: str) -> str:
 
 
 def _key(*parts: str) -> str:
-    made_of = _digest("msl_*.h", "compiler.py", "host.py", "instrument.py")
-    return hashlib.sha256("\0".join([made_of, *parts]).encode()).hexdigest()[:24]
+    tools = _digest("msl_*.h", "compiler.py", "host.py", "instrument.py")
+    return hashlib.sha256("\0".join([tools, *parts]).encode()).hexdigest()[:24]
 
 
 @cache
 def _forwarding() -> Path:
-    made = folder() / f"include-{_key()}"
-    if made.exists():
-        return made
+    path = folder() / f"include-{_key()}"
+    if path.exists():
+        return path
     with tempfile.TemporaryDirectory(dir=folder()) as temporary:
         inside = Path(temporary) / "include"
         inside.mkdir()
         for name in FORWARDED:
             (inside / name).write_text('#include "msl_stdlib.h"\n')
         with locked(folder() / "include.lock"):
-            if not made.exists():
-                inside.replace(made)
-    return made
+            if not path.exists():
+                inside.replace(path)
+    return path
 
 
 def runtime_library() -> Path:
-    made = folder() / f"runtime-{_digest('runtime*', 'compiler.py')[:24]}.so"
-    if not made.exists():
+    path = folder() / f"runtime-{_digest('runtime*', 'compiler.py')[:24]}.so"
+    if not path.exists():
         with locked(folder() / "runtime.lock"):
-            if not made.exists():
-                _build_runtime(made)
+            if not path.exists():
+                _build_runtime(path)
                 for pattern in ("*.so", "*.json"):
                     forget(folder().glob(pattern))
-    return made
+    return path
 
 
-def _build_runtime(made: Path) -> None:
+def _build_runtime(path: Path) -> None:
     sources = sorted(map(str, HERE.glob("runtime*.cpp")))
-    with tempfile.TemporaryDirectory(dir=made.parent) as temporary:
-        linked = Path(temporary) / made.name
+    with tempfile.TemporaryDirectory(dir=path.parent) as temporary:
+        linked = Path(temporary) / path.name
         execute([*toolchain().build, *RUNTIME, *_native(), *sources, "-o", str(linked)], temporary)
-        _publish(linked, made)
+        _publish(linked, path)
 
 
 def _native() -> tuple[str, ...]:
     return NATIVE.get(platform.machine(), NATIVE_ELSEWHERE)
 
 
-def kernel_library(text: str, mode: Mode, contract: bool) -> Made:
-    """What `host_text` made, as a shared library."""
+def kernel_library(text: str, mode: Mode, contract: bool) -> CompiledKernel:
+    """Compile a `host_text` to a shared library. Raises MetalCompileError."""
     key = _key(text, mode, str(contract))
     library, notes = folder() / f"{key}.so", folder() / f"{key}.json"
     if not (library.exists() and notes.exists()):
@@ -226,10 +226,12 @@ def kernel_library(text: str, mode: Mode, contract: bool) -> Made:
                 with tempfile.TemporaryDirectory(dir=folder()) as temporary:
                     _make(text, mode, contract, Path(temporary), (library, notes))
     read = json.loads(notes.read_text())
-    return Made(library, tuple(Site(*site) for site in read["sites"]), tuple(read["blocks"]))
+    return CompiledKernel(
+        library, tuple(Site(*site) for site in read["sites"]), tuple(read["blocks"])
+    )
 
 
-def _make(text: str, mode: Mode, contract: bool, inside: Path, made: tuple[Path, Path]) -> None:
+def _make(text: str, mode: Mode, contract: bool, inside: Path, targets: tuple[Path, Path]) -> None:
     checked = mode == "check"
     (inside / "kernel.cpp").write_text(UNROLLED.sub("", text) if checked else text)
     check_spaces("kernel.cpp", inside, ())
@@ -250,8 +252,8 @@ def _make(text: str, mode: Mode, contract: bool, inside: Path, made: tuple[Path,
     execute([*toolchain().link, "kernel.o", "-o", "kernel.so"], inside)
     notes = inside / "notes.json"
     notes.write_text(json.dumps({"sites": [astuple(site) for site in sites], "blocks": blocks}))
-    _publish(notes, made[1])
-    _publish(inside / "kernel.so", made[0])
+    _publish(notes, targets[1])
+    _publish(inside / "kernel.so", targets[0])
 
 
 def language(contract: bool) -> tuple[str, ...]:
@@ -264,13 +266,13 @@ def _includes() -> tuple[str, ...]:
 
 
 def check_spaces(name: str, inside: Path, include: Sequence[str]) -> None:
-    """Raises CompileError where a pointer loses its address space."""
+    """Raise MetalCompileError where a pointer loses its address space."""
     command = [*toolchain().compile, *STRICT, *_includes(), *include, name]
     done = subprocess.run(command, capture_output=True, text=True, cwd=inside, check=False)
     wrong = [group for group in GROUP.findall(done.stderr) if _is_foreign(group)]
     wrong += [f"{line}\n{NO_BFLOAT}" for line in TO_BFLOAT.findall(done.stderr)]
     if wrong:
-        raise CompileError(readable("\n".join(wrong), inside))
+        raise MetalCompileError(readable("\n".join(wrong), inside))
 
 
 def _is_foreign(group: str) -> bool:
@@ -282,19 +284,19 @@ def _is_foreign(group: str) -> bool:
     )
 
 
-def _publish(made: Path, wanted: Path) -> None:
-    with made.open("rb") as file:
+def _publish(source: Path, target: Path) -> None:
+    with source.open("rb") as file:
         os.fsync(file.fileno())  # loading half a file ends the process: it must not appear
-    made.replace(wanted)
+    source.replace(target)
 
 
 def execute(command: Sequence[str], inside: Path | str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, cwd=inside, check=False)
     if done.returncode:
-        raise CompileError(readable(done.stderr or done.stdout, inside))
+        raise MetalCompileError(readable(done.stderr or done.stdout, inside))
 
 
 def readable(said: str, inside: Path | str) -> str:
-    """Without the temporary folder, and with the header's lines as they are in the header."""
+    """Drop the temporary folder from a message, and number the header's lines as in the header."""
     said = said.replace(f"{inside}/", "").strip()
     return HEADER_PLACE.sub(lambda at: f"{at[1]}{int(at[2]) % HEADER_LINE}", said)

@@ -1,4 +1,4 @@
-"""A report out of the runtime's structures after a dispatch."""
+"""A dispatch's report is read out of the runtime's structures."""
 
 import ctypes
 from collections import Counter, defaultdict
@@ -7,18 +7,27 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .dispatch import LINE_BYTES, MAX_ATOMIC_SITES, Buffer, Dispatch, Traffic
+from .dispatch import LINE_BYTES, MAX_ATOMIC_SITES, Dispatch, NativeBuffer, Traffic
 from .host import HEADER_LINE
 from .instrument import Site
 from .options import Mode
-from .report import SPACES, BufferFlow, Flow, Line, Report, SharedFlow, Threadgroup, simd_operation
+from .report import (
+    SPACES,
+    BufferFlow,
+    DispatchReport,
+    Flow,
+    LineFlow,
+    SharedFlow,
+    Threadgroup,
+    simd_operation,
+)
 
 KIND_NAMES = ("load", "store", "atomic")
 SUMMED = ("accesses", "instances", "requested", "moved", "lines", "bank_cycles")
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
+class FinishedDispatch:
     """A finished dispatch and what belongs to it."""
 
     kernel: str
@@ -32,14 +41,14 @@ class Ran:
     source_line: Callable[[int], tuple[str, int, str]]
 
 
-def report(ran: Ran) -> Report:
-    dispatch = ran.dispatch
-    counted = ran.mode != "fast"
-    lines = _lines(ran) if counted else ()
-    return Report(
-        kernel=ran.kernel,
-        mode=ran.mode,
-        seconds=ran.seconds,
+def report(finished: FinishedDispatch) -> DispatchReport:
+    dispatch = finished.dispatch
+    counted = finished.mode != "fast"
+    lines = _lines(finished) if counted else ()
+    return DispatchReport(
+        kernel=finished.kernel,
+        mode=finished.mode,
+        seconds=finished.seconds,
         threads=dispatch.threads,
         threadgroups=dispatch.threadgroups,
         threadgroup_barriers=dispatch.threadgroup_barriers,
@@ -56,45 +65,45 @@ def report(ran: Ran) -> Report:
         switches=dispatch.switches,
         threadgroup=_threadgroup(dispatch, lines),
         program_constant_bytes=dispatch.global_constant_bytes,
-        operations=_operations(ran),
-        buffers=_buffers(ran) if counted else (),
+        operations=_operations(finished),
+        buffers=_buffers(finished) if counted else (),
         lines=lines,
     )
 
 
-def _operations(ran: Ran) -> dict[str, int]:
+def _operations(finished: FinishedDispatch) -> dict[str, int]:
     total: Counter[str] = Counter()
-    for block, times in zip(ran.blocks, ran.block_counts, strict=False):
+    for block, times in zip(finished.blocks, finished.block_counts, strict=False):
         for name, count in block.items():
             total[name] += count * times
     return {name: count for name, count in sorted(total.items()) if count}
 
 
-def _threadgroup(dispatch: Dispatch, lines: Sequence[Line]) -> Threadgroup:
+def _threadgroup(dispatch: Dispatch, lines: Sequence[LineFlow]) -> Threadgroup:
     traffic: Traffic = dispatch.threadgroup
     flows = [SharedFlow(traffic.requested[kind], traffic.moved[kind]) for kind in range(3)]
     cycles = sum(line.bank_cycles for line in lines)
     return Threadgroup(dispatch.threadgroup_bytes, flows[0], flows[1], flows[2], cycles)
 
 
-def _buffers(ran: Ran) -> tuple[BufferFlow, ...]:
-    made: list[BufferFlow] = []
-    for index, name in enumerate(ran.names):
-        buffer = ran.dispatch.buffers[index]
+def _buffers(finished: FinishedDispatch) -> tuple[BufferFlow, ...]:
+    rows: list[BufferFlow] = []
+    for index, name in enumerate(finished.names):
+        buffer = finished.dispatch.buffers[index]
         flows = [
             Flow(buffer.traffic.requested[kind], buffer.traffic.moved[kind], _unique(buffer, kind))
             for kind in range(3)
         ]
-        made.append(BufferFlow(name, buffer.size, flows[0], flows[1], flows[2]))
-    return tuple(made)
+        rows.append(BufferFlow(name, buffer.size, flows[0], flows[1], flows[2]))
+    return tuple(rows)
 
 
 def seen_words(base: int, size: int) -> int:
-    """64-bit words of a bitmap over a buffer: one for each 64 bytes of address."""
+    """Count the 64-bit words of a bitmap over a buffer: one for each 64 bytes of address."""
     return (base + size + LINE_BYTES - 1) // LINE_BYTES - base // LINE_BYTES
 
 
-def _unique(buffer: Buffer, kind: int) -> int:
+def _unique(buffer: NativeBuffer, kind: int) -> int:
     words = seen_words(buffer.base, buffer.size)
     if not words or not buffer.traffic.moved[kind]:
         return 0
@@ -102,31 +111,31 @@ def _unique(buffer: Buffer, kind: int) -> int:
     return int(np.bitwise_count(np.ctypeslib.as_array(bits)).sum(dtype=np.int64))
 
 
-def _lines(ran: Ran) -> tuple[Line, ...]:
-    """Sites of one line and kind together, in the order of the source."""
+def _lines(finished: FinishedDispatch) -> tuple[LineFlow, ...]:
+    """Add up the sites of one line and kind, in the order of the source."""
     totals: defaultdict[tuple[str, int, int, int], Counter[str]] = defaultdict(Counter)
     texts: dict[tuple[str, int], str] = {}
-    for index in range(len(ran.sites) + MAX_ATOMIC_SITES):
-        count = ran.dispatch.counts[index]
+    for index in range(len(finished.sites) + MAX_ATOMIC_SITES):
+        count = finished.dispatch.counts[index]
         if not count.accesses:
             continue
-        site = ran.dispatch.sites[index]
-        file, line, text = ran.source_line(site.line)
-        if index < len(ran.sites) and ran.sites[index].file not in ("kernel", "header"):
-            file, line, text = ran.sites[index].file, site.line % HEADER_LINE, ""
+        site = finished.dispatch.sites[index]
+        file, line, text = finished.source_line(site.line)
+        if index < len(finished.sites) and finished.sites[index].file not in ("kernel", "header"):
+            file, line, text = finished.sites[index].file, site.line % HEADER_LINE, ""
         texts[file, line] = text
         total = totals[file, line, site.space, site.kind]
         total.update({name: getattr(count, name) for name in SUMMED})
     return tuple(
-        _line(key, texts[key[0], key[1]], total, ran.dispatch.line_bytes)
+        _line(key, texts[key[0], key[1]], total, finished.dispatch.line_bytes)
         for key, total in sorted(totals.items())
     )
 
 
-def _line(key: tuple[str, int, int, int], text: str, total: Counter[str], size: int) -> Line:
+def _line(key: tuple[str, int, int, int], text: str, total: Counter[str], size: int) -> LineFlow:
     file, line, space, kind = key
     lines = total["lines"]
-    return Line(
+    return LineFlow(
         file=file,
         line=line,
         text=text,

@@ -1,4 +1,4 @@
-"""What a dispatch did wrong, in words, with the line of the source."""
+"""A dispatch's problems in words, each with its line of the source."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ WITH_OTHER = (2, 4, 10)
 
 
 def source_line(definition: Definition, raw: int) -> tuple[str, int, str]:
-    """The file, its line, and what stands there."""
+    """Return the file, its line, and what stands there."""
     file, number = ("header", raw - HEADER_LINE) if raw >= HEADER_LINE else ("kernel", raw)
     text = definition.header if file == "header" else definition.source
     lines = text.split("\n")
@@ -23,25 +23,25 @@ def explained(
     definition: Definition, dispatch: Dispatch, names: Sequence[str], sites: Sequence[Site]
 ) -> str:
     count = dispatch.problem_count
-    found = [dispatch.problems[i] for i in range(min(count, MAX_PROBLEMS))]
+    problems = [dispatch.problems[i] for i in range(min(count, MAX_PROBLEMS))]
     first = f"[simulator] kernel '{definition.name}': {count} problem(s)"
-    return "\n".join([first, *(_explained(definition, each, names, sites) for each in found)])
+    return "\n".join([first, *(_explained(definition, each, names, sites) for each in problems)])
 
 
 def _explained(
     definition: Definition, problem: Problem, names: Sequence[str], sites: Sequence[Site]
 ) -> str:
-    words = [f"  {PROBLEMS[problem.kind]}:", problem.message.decode()]
+    parts = [f"  {PROBLEMS[problem.kind]}:", problem.message.decode()]
     if 0 <= problem.buffer < len(names):
-        words.append(f"{names[problem.buffer]}[byte {problem.offset}]")
+        parts.append(f"{names[problem.buffer]}[byte {problem.offset}]")
     if problem.size:
-        words.append(f"size {problem.size}")
-    words.append(f"by thread {problem.thread} of threadgroup {tuple(problem.group)}")
+        parts.append(f"size {problem.size}")
+    parts.append(f"by thread {problem.thread} of threadgroup {tuple(problem.group)}")
     if problem.kind in WITH_OTHER:
-        words.append(f"(other thread: {problem.other_thread})")
-    said = " ".join(word for word in words if word)
+        parts.append(f"(other thread: {problem.other_thread})")
+    text = " ".join(part for part in parts if part)
     place = _place(definition, problem, sites)
-    return f"{said}\n      at {place}" if place else said
+    return f"{text}\n      at {place}" if place else text
 
 
 def _place(definition: Definition, problem: Problem, sites: Sequence[Site]) -> str:

@@ -1,4 +1,4 @@
-"""The runtime's structures as ctypes sees them, and the call (runtime.h)."""
+"""The runtime's structures and its call, as ctypes sees them (runtime.h)."""
 
 import ctypes
 import threading
@@ -14,7 +14,7 @@ POINTER = ctypes.c_void_p
 
 MAX_OPERATIONS, MAX_ATOMIC_SITES, MAX_PROBLEMS, MESSAGE_BYTES = 64, 64, 16, 160
 KINDS = ("loads", "stores", "atomics")
-CELL_BYTES = 16  # of shadow for each byte
+CELL_BYTES = 16  # a shadow's bytes for each byte
 LINE_BYTES = 64  # a word of a `seen` bitmap stands for so many bytes of address
 MODES = {"fast": 0, "count": 1, "check": 3}
 
@@ -38,7 +38,7 @@ class Traffic(ctypes.Structure):
     _fields_ = (("requested", UINT64 * 3), ("moved", UINT64 * 3))
 
 
-class Buffer(ctypes.Structure):
+class NativeBuffer(ctypes.Structure):
     _fields_ = (
         ("base", UINT64),
         ("size", UINT64),
@@ -53,7 +53,7 @@ class Buffer(ctypes.Structure):
     )
 
 
-class Site(ctypes.Structure):
+class NativeSite(ctypes.Structure):
     _fields_ = (("space", UINT32), ("kind", UINT32), ("line", UINT32), ("size", UINT32))
 
 
@@ -90,10 +90,10 @@ class Dispatch(ctypes.Structure):
         ("arguments", POINTER),
         ("grid", UINT32 * 3),
         ("group", UINT32 * 3),
-        ("buffers", ctypes.POINTER(Buffer)),
+        ("buffers", ctypes.POINTER(NativeBuffer)),
         ("buffer_count", UINT32),
         ("mode", UINT32),
-        ("sites", ctypes.POINTER(Site)),
+        ("sites", ctypes.POINTER(NativeSite)),
         ("counts", ctypes.POINTER(SiteCount)),
         ("site_count", UINT32),
         ("reverse", UINT32),
@@ -122,18 +122,18 @@ class Dispatch(ctypes.Structure):
 
 @cache
 def one_at_a_time() -> threading.Lock:
-    """The runtime's state is the process's: it has one dispatch at a time."""
+    """Return the runtime's lock: its state is the process's, so it has one dispatch at a time."""
     return threading.Lock()
 
 
 @cache
 def _runtime() -> ctypes.CDLL:
-    """Kernels find its functions in it, and those of the C library's mathematics."""
+    """Load the runtime, and the C library's mathematics, for kernels to find functions in."""
     ctypes.CDLL(None, mode=ctypes.RTLD_GLOBAL)
     _mathematics()
     loaded = ctypes.CDLL(str(runtime_library()), mode=ctypes.RTLD_GLOBAL)
     loaded.msl_dispatch.argtypes = (ctypes.POINTER(Dispatch),)
-    mirrors = (Dispatch, Buffer, Problem, Site, SiteCount)
+    mirrors = (Dispatch, NativeBuffer, Problem, NativeSite, SiteCount)
     for which, mirror in enumerate(mirrors):
         assert loaded.msl_size(which) == ctypes.sizeof(mirror), mirror
     assert loaded.msl_size(len(mirrors)) == CELL_BYTES

@@ -1,4 +1,4 @@
-"""Metal text as clang can compile it for a CPU, with the function that each thread runs."""
+"""Metal text is rewritten so that clang compiles it for a CPU, with the entry of each thread."""
 
 import re
 
@@ -69,21 +69,21 @@ def host_text(definition: Definition, signature: Signature) -> str:
 
 
 def without_comments(text: str) -> str:
-    """Their words are no code to be rewritten; the rest stays in its lines and columns."""
+    """Blank comments, whose words are no code to be rewritten; all else keeps its place."""
     return COMMENT.sub(
         lambda at: at[0] if at[0].startswith('"') else re.sub(r"[^\n]", " ", at[0]), text
     )
 
 
 def with_constructors(text: str) -> str:
-    """`vec<T, N>(...)` is a cast to clang: the call of a function instead."""
+    """Turn `vec<T, N>(...)`, a cast to clang, into the call of a function."""
     text = ARRAY_PARAMETER.sub(r"\1*\2", text)
     text = DECLARED.sub(r"\1 \2 = metal::__mk<\1>(\3);", text)
     return QUALIFIER.sub(r"\1", CONSTRUCTOR.sub(r"metal::__mk<\1>(", text))
 
 
 def with_arena(text: str) -> str:
-    """Threadgroup variables as references into the runtime's arena, each with its number."""
+    """Turn threadgroup variables into numbered references into the runtime's arena."""
     number = 0
 
     def rewrite(match: re.Match[str]) -> str:
@@ -98,13 +98,13 @@ def with_arena(text: str) -> str:
 
 
 def _reference(type_name: str, declarator: str, number: int) -> str:
-    found = DECLARATOR.match(declarator)
-    assert found is not None
-    name, extent = found[1], found[2].strip()
+    match = DECLARATOR.match(declarator)
+    assert match is not None
+    name, extent = match[1], match[2].strip()
     reference = f"(&{name}){extent}" if extent else f"&{name}"
     pointer = f"(*){extent}" if extent else "*"
-    whole = f"{type_name} {extent}"
-    memory = f'__msl_tg_alloc({number}u, sizeof({whole}), alignof({type_name}), "{name}")'
+    array = f"{type_name} {extent}"
+    memory = f'__msl_tg_alloc({number}u, sizeof({array}), alignof({type_name}), "{name}")'
     return (
         f"threadgroup {type_name} {reference} = "
         f"*(threadgroup {type_name} {pointer})(unsigned long){memory};"

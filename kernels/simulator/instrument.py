@@ -1,4 +1,4 @@
-"""Calls into the runtime added to LLVM's text: before each access to memory, and a counter a block.
+"""LLVM's text gets calls into the runtime before each access to memory, and a counter a block.
 
 Pointers of Metal's address spaces say so in their type. A plain pointer is followed to where it
 came from; what may be either is looked up by its address when the kernel runs (space 0).
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 DEVICE, CONSTANT, THREADGROUP = 1, 2, 3
 UNKNOWN, PRIVATE = 0, 4
-# Of clang; in 1 it keeps what it makes of its own accord, such as the values of an array.
+# Clang's; in 1 it has what it adds of its own accord, such as the values of an array.
 SPACES = {3: THREADGROUP, 5: DEVICE, 6: CONSTANT}
 LOAD, STORE = 0, 1  # as in runtime.h
 COUNTERS = "__msl_bb"
@@ -113,7 +113,7 @@ class Location:
 
 
 class Locations:
-    """Debug information: in which line of the kernel an instruction is, seen through inlining."""
+    """Debug information, which says in which line of the kernel an instruction is."""
 
     def __init__(self, text: str) -> None:
         self._locations: dict[str, Location] = {}
@@ -125,12 +125,13 @@ class Locations:
                 scope, caller = _reference(body, "scope"), _reference(body, "inlinedAt")
                 self._locations[number] = Location(line, scope, caller)
             elif kind == "DIFile":
-                found = FILE.search(body)
-                self._files[number] = found[1].rsplit("/", 1)[-1] if found else "?"
+                name = FILE.search(body)
+                self._files[number] = name[1].rsplit("/", 1)[-1] if name else "?"
             else:
                 self._scopes[number] = _reference(body, "file")
 
-    def of(self, line: str) -> tuple[str, int]:
+    def find(self, line: str) -> tuple[str, int]:
+        """Return an instruction's file and line, seen through inlining."""
         at = _reference(line, "dbg", " ")
         file, number = "?", 0
         while at in self._locations:
@@ -144,9 +145,9 @@ class Locations:
 
 
 def instrument(text: str, private: bool) -> Instrumented:
-    """`private`: with checks of the bounds of a thread's own arrays."""
+    """Instrument LLVM's text; `private` adds checks of the bounds of threads' private arrays."""
     # Metal has no pointers to functions: one whose address is taken serves a whole simdgroup.
-    writer = Writer(Locations(text), frozenset(TAKEN.findall(text)), private)
+    writer = Instrumenter(Locations(text), frozenset(TAKEN.findall(text)), private)
     function: list[str] = []
     for line in text.split("\n"):
         if line.startswith("define ") or function:
@@ -167,12 +168,12 @@ def instrument(text: str, private: bool) -> Instrumented:
     return Instrumented("\n".join(writer.lines), writer.sites, [dict(b) for b in writer.blocks])
 
 
-class Writer:
+class Instrumenter:
     def __init__(self, locations: Locations, unchecked: frozenset[str], private: bool) -> None:
         self._private_bounds = private
         self._locations = locations
         self._unchecked = unchecked
-        self._made = 0
+        self._accesses_seen = 0
         self.lines: list[str] = []
         self.sites: list[Site] = []
         self.blocks: list[Counter[str]] = []
@@ -198,11 +199,11 @@ class Writer:
     def _block(self) -> None:
         number = len(self.blocks)
         self.blocks.append(Counter())
-        slot = f"ptr getelementptr (i64, ptr @{COUNTERS}, i64 {number}), align 8"
+        counter = f"ptr getelementptr (i64, ptr @{COUNTERS}, i64 {number}), align 8"
         self.lines += [
-            f"  %mslc{number} = load i64, {slot}",
+            f"  %mslc{number} = load i64, {counter}",
             f"  %mslk{number} = add i64 %mslc{number}, 1",
-            f"  store i64 %mslk{number}, {slot}",
+            f"  store i64 %mslk{number}, {counter}",
         ]
 
     def _count(self, operation: str, rest: str) -> None:
@@ -217,14 +218,14 @@ class Writer:
             self.blocks[-1][CALLED[callee[1]]] += 1
 
     def _accesses(self, line: str, operation: str, roots: "Roots") -> None:
-        if operation == "load" and (found := LOADED.match(line)):
-            self._access(LOAD, found[2], found[3], _size(found[1]), line, roots)
-        elif operation == "store" and (found := STORED.match(line)):
-            self._access(STORE, found[2], found[3], _size(found[1]), line, roots)
-        elif operation == "call" and (found := COPIED.search(line)):
-            operands = found[2].split(", ")
+        if operation == "load" and (match := LOADED.match(line)):
+            self._access(LOAD, match[2], match[3], _size(match[1]), line, roots)
+        elif operation == "store" and (match := STORED.match(line)):
+            self._access(STORE, match[2], match[3], _size(match[1]), line, roots)
+        elif operation == "call" and (match := COPIED.search(line)):
+            operands = match[2].split(", ")
             size = operands[2].removeprefix("i64 ")
-            kinds = (STORE,) if found[1] == "set" else (STORE, LOAD)
+            kinds = (STORE,) if match[1] == "set" else (STORE, LOAD)
             for kind, operand in zip(kinds, operands, strict=False):
                 if pointer := COPY_OPERAND.match(operand):
                     known = int(size) if size.isdigit() else size
@@ -233,14 +234,14 @@ class Writer:
     def _access(
         self, kind: int, space: str | None, at: str, size: int | str, line: str, roots: "Roots"
     ) -> None:
-        """`size` is a number, or the value that holds it."""
+        """Add a call before an access; `size` is a number, or the value that holds it."""
         where = SPACES.get(int(space), PRIVATE) if space else roots.space(at)
         if where == PRIVATE:
             if not space:
                 self._inside(kind, at, size, line, roots)
             return
-        number = self._made
-        self._made += 1
+        number = self._accesses_seen
+        self._accesses_seen += 1
         if space:
             self.lines.append(f"  %mslp{number} = addrspacecast ptr addrspace({space}) {at} to ptr")
             at = f"%mslp{number}"
@@ -252,43 +253,43 @@ class Writer:
         self.lines.append(f"  call void @{name}(ptr {at}, i32 {amount}, i32 {site})")
 
     def _inside(self, kind: int, at: str, size: int | str, line: str, roots: "Roots") -> None:
-        """A check that an access by a pointer into one private array is inside of it."""
+        """Check that an access by a pointer into one private array is inside of it."""
         array, type_name = roots.array(at) if self._private_bounds else ("", "")
         if not array or array == at:
             return
         site = self._site(PRIVATE, kind, line, size if isinstance(size, int) else 0)
-        whole = f"ptrtoint (ptr getelementptr ({type_name}, ptr null, i64 1) to i64)"
+        length = f"ptrtoint (ptr getelementptr ({type_name}, ptr null, i64 1) to i64)"
         self.lines.append(
-            f"  call void @{INSIDE}(ptr {at}, i64 {size}, ptr {array}, i64 {whole}, i32 {site})"
+            f"  call void @{INSIDE}(ptr {at}, i64 {size}, ptr {array}, i64 {length}, i32 {site})"
         )
 
     def _site(self, space: int, kind: int, line: str, size: int) -> int:
-        file, number = self._locations.of(line)
+        file, number = self._locations.find(line)
         self.sites.append(Site(space, kind, file, number, size))
         return len(self.sites) - 1
 
     def _overrun(self, line: str) -> str:
-        """Where clang's own check calls its handler: a call of the runtime's, or nothing."""
-        found = OVERRUN.search(line)
-        if not found:
+        """Return a call of the runtime's for one of clang's handler of bounds, else nothing."""
+        call = OVERRUN.search(line)
+        if not call:
             return ""
         site = self._site(PRIVATE, LOAD, line, 0)
-        return f"  call void @__msl_overrun(ptr {found[1]}, i64 {found[2]}, i32 {site})"
+        return f"  call void @__msl_overrun(ptr {call[1]}, i64 {call[2]}, i32 {site})"
 
 
 class Roots:
-    """Where the plain pointers of one function come from."""
+    """The origins of one function's plain pointers."""
 
     def __init__(self, lines: Sequence[str]) -> None:
         self._private_arguments = ENTRY in lines[0]
-        self._made = {
-            found[1]: (found[2], found[3])
+        self._defined = {
+            match[1]: (match[2], match[3])
             for line in lines[1:]
-            if (found := OPERATION.match(line)) and found[1]
+            if (match := OPERATION.match(line)) and match[1]
         }
         # What atomics do by plain pointers they have told the runtime already.
         atomics = (ATOMIC.search(line) for line in lines)
-        self._atomics = frozenset(found[1] for found in atomics if found)
+        self._atomics = frozenset(match[1] for match in atomics if match)
         self._spaces: dict[str, int] = {}
 
     def space(self, value: str) -> int:
@@ -297,45 +298,47 @@ class Roots:
         return self._spaces[value]
 
     def array(self, value: str) -> tuple[str, str]:
-        """The one variable that a pointer leads into, and its type; or nothing."""
+        """Return the one variable that a pointer leads into, and its type; or nothing."""
         origins = self._origins(value)
         variable = origins.pop() if len(origins) == 1 else ""
-        operation, rest = self._made.get(variable, ("", ""))
-        found = VARIABLE.match(rest) if operation == "alloca" else None
-        return (variable, found[1]) if found else ("", "")
+        operation, rest = self._defined.get(variable, ("", ""))
+        match = VARIABLE.match(rest) if operation == "alloca" else None
+        return (variable, match[1]) if match else ("", "")
 
     def _origins(self, value: str) -> set[str]:
-        """Where a pointer comes from, through what only moves it."""
-        seen, found, waiting = {value}, set[str](), [value]
+        """Follow a pointer back through what only moves it, to all that it may come from."""
+        seen, origins, waiting = {value}, set[str](), [value]
         while waiting:
             each = waiting.pop()
-            operation, rest = self._made.get(each, ("", ""))
+            operation, rest = self._defined.get(each, ("", ""))
             sources = [] if each in self._atomics else _sources(operation, rest)
             if not sources:
-                found.add(each)
+                origins.add(each)
             waiting += [source for source in sources if source not in seen]
             seen.update(sources)
-        return found
+        return origins
 
     def _space(self, value: str) -> int:
         if value in self._atomics or not value.startswith("%"):
             return PRIVATE  # or a variable of the program, or null
-        if value not in self._made:
+        if value not in self._defined:
             return PRIVATE if self._private_arguments else UNKNOWN
-        operation, rest = self._made[value]
+        operation, rest = self._defined[value]
         if operation in ("alloca", "inttoptr"):  # only atomics make a plain pointer of an integer
             return PRIVATE
-        found = CAST.match(rest) if operation == "addrspacecast" else None
-        return SPACES.get(int(found[1]), PRIVATE) if found and found[1] else UNKNOWN
+        cast = CAST.match(rest) if operation == "addrspacecast" else None
+        return SPACES.get(int(cast[1]), PRIVATE) if cast and cast[1] else UNKNOWN
 
 
 def _joined(spaces: Iterator[int]) -> int:
-    found = set(spaces)
-    return found.pop() if len(found) == 1 else UNKNOWN if found - {PRIVATE} else PRIVATE
+    distinct = set(spaces)
+    if len(distinct) == 1:
+        return distinct.pop()
+    return UNKNOWN if distinct - {PRIVATE} else PRIVATE
 
 
 def _sources(operation: str, rest: str) -> list[str]:
-    """The plain pointers that a pointer is made of."""
+    """List the plain pointers that a pointer is computed from."""
     if operation == "phi":
         return re.findall(r"\[ ([^,\]]+), %", rest)
     return PLAIN.findall(rest)[: MOVED.get(operation, 0)]
@@ -346,8 +349,8 @@ def _is_comment(line: str) -> bool:
 
 
 def _field(body: str, pattern: str) -> str | None:
-    found = re.search(pattern, body)
-    return found[1] if found else None
+    match = re.search(pattern, body)
+    return match[1] if match else None
 
 
 def _reference(body: str, name: str, separator: str = ": ") -> str:
@@ -355,20 +358,20 @@ def _reference(body: str, name: str, separator: str = ": ") -> str:
 
 
 def _lanes(rest: str) -> tuple[int, str]:
-    found = ELEMENT.match(rest, FLAGS.match(rest).end())  # type: ignore[union-attr]
-    if found is None:
+    match = ELEMENT.match(rest, FLAGS.match(rest).end())  # type: ignore[union-attr]
+    if match is None:
         return 1, ""
-    return (int(found[1]), found[2]) if found[1] else (1, found[3])
+    return (int(match[1]), match[2]) if match[1] else (1, match[3])
 
 
 def _size(type_name: str) -> int:
     type_name = type_name.strip()
     if type_name in SIZES:
         return SIZES[type_name]
-    if found := re.fullmatch(r"i(\d+)", type_name):
-        return (int(found[1]) + 7) // 8
-    if found := re.fullmatch(r"[<\[](\d+) x (.+)[>\]]", type_name):
-        return int(found[1]) * _size(found[2])
+    if match := re.fullmatch(r"i(\d+)", type_name):
+        return (int(match[1]) + 7) // 8
+    if match := re.fullmatch(r"[<\[](\d+) x (.+)[>\]]", type_name):
+        return int(match[1]) * _size(match[2])
     if type_name.startswith("{"):
         return sum(_size(part) for part in type_name.strip("{} ").split(","))
     return SIZES["ptr"]

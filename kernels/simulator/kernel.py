@@ -12,31 +12,20 @@ import mlx.core as mx
 import numpy as np
 
 from .arrays import Extent, extent_of, viewed
-from .compiler import Made, kernel_library
+from .compiler import CompiledKernel, kernel_library
 from .host import host_text
-from .launch import Launch, Size, check_aliases, launch
-from .options import CompileError, Mode, Options, SimulatorError
+from .launch import CheckedCall, Size, check_aliases, launch
+from .options import MetalCompileError, Mode, SimulatorError, SimulatorOptions
 from .reorder import Recorded, copies, note
-from .report import Report
-from .signature import MOST_BUFFERS, Definition, Operand, Signature, TemplateValue, sign, text
-from .standalone import compile_standalone, compiled_text
+from .report import DispatchReport
+from .signature import MAX_BUFFERS, Definition, Operand, Signature, TemplateValue, sign, text
+from .standalone import compiled_text
 
-__all__ = [
-    "CompileError",
-    "MetalKernel",
-    "Options",
-    "Report",
-    "SimulatorError",
-    "compile_standalone",
-    "compiled_ir",
-    "metal_kernel",
-]
-
-MOST_THREADS = 1024  # of a threadgroup
+MAX_THREADS = 1024  # in a threadgroup
 LARGEST = (1 << 31) - 1  # integer in a template
 INCOMPATIBLE = "__call__(): incompatible function arguments:"
 MATH_MODES = ("safe", "relaxed", "fast")
-FOUND_BY_CHECKING = frozenset(("out-of-bounds", "fault"))  # and then with the line
+RUN_AGAIN = frozenset(("out-of-bounds", "fault"))  # the check mode adds the line
 
 Scalar = bool | int | float | complex
 Input = mx.array | Scalar | np.ndarray | np.generic
@@ -52,10 +41,10 @@ def metal_kernel(
     atomic_outputs: bool = False,
     compile_options: Mapping[str, object] | None = None,
     *,
-    options: Options = Options(),  # noqa: B008 - frozen
+    options: SimulatorOptions = SimulatorOptions(),  # noqa: B008 - frozen
     in_place: Sequence[str] = (),
 ) -> "MetalKernel":
-    """As `mx.fast.metal_kernel`. Inputs named in `in_place` may be written to, where they lie.
+    """Return what `mx.fast.metal_kernel` would; inputs in `in_place` may be written to.
 
     The math modes of `compile_options` change nothing here: all are "safe".
     """
@@ -73,12 +62,12 @@ def metal_kernel(
     return MetalKernel(definition, ensure_row_contiguous, options, written)
 
 
-def _check_compile_options(given: Mapping[str, object] | None) -> None:
-    if given is None:
+def _check_compile_options(options: Mapping[str, object] | None) -> None:
+    if options is None:
         return
-    if not isinstance(given, dict):
+    if not isinstance(options, dict):
         raise ValueError("[metal_kernel] Expected `compile_options` to be a dict.")
-    for name, value in given.items():
+    for name, value in options.items():
         if name != "math_mode":
             raise ValueError(f"[metal_kernel] Unknown compile option `{name}`.")
         if value not in MATH_MODES:
@@ -87,32 +76,32 @@ def _check_compile_options(given: Mapping[str, object] | None) -> None:
             )
 
 
-def _check_options(options: Options) -> None:
+def _check_options(options: SimulatorOptions) -> None:
     size = options.line_bytes
     if not 16 <= size <= 4096 or size & (size - 1):
         raise ValueError(f"[simulator] line_bytes is {size}: a power of two of 16 to 4096")
 
 
 class MetalKernel:
-    """Call it as what `mx.fast.metal_kernel` returns; `report` is then of that call."""
+    """A kernel, called as MLX's own is; its `report` is that of the last call."""
 
     def __init__(
         self,
         definition: Definition,
         ensure_row_contiguous: bool,
-        options: Options,
+        options: SimulatorOptions,
         in_place: frozenset[int],
     ) -> None:
         self.definition = definition
         self.options = options
         self.in_place = in_place
         self._ensure_row_contiguous = ensure_row_contiguous
-        self._report: Report | None = None
+        self._report: DispatchReport | None = None
         self._signatures: dict[object, Signature] = {}
-        self._libraries: dict[tuple[Signature, Mode, bool], Made] = {}
+        self._libraries: dict[tuple[Signature, Mode, bool], CompiledKernel] = {}
 
     @property
-    def report(self) -> Report:
+    def report(self) -> DispatchReport:
         if self._report is None:
             raise SimulatorError(f"[simulator] kernel '{self.definition.name}' has not run")
         return self._report
@@ -139,7 +128,7 @@ class MetalKernel:
         if verbose:
             generated = text(self.definition, signature)
             print(f"Generated source code for `{self.definition.name}`:\n```\n{generated}\n```")
-        call = Launch(
+        call = CheckedCall(
             definition=self.definition,
             signature=signature,
             inputs=self._laid_out(arrays),
@@ -165,13 +154,13 @@ class MetalKernel:
         note(Recorded(self, tuple(inputs), self.in_place, before, tuple(outputs), arguments))
         return outputs
 
-    def _run(self, call: Launch) -> list[mx.array]:
+    def _run(self, call: CheckedCall) -> list[mx.array]:
         mode = self.options.mode
         outcome = launch(call, self._library(call.signature, mode), mode)
         self._report = outcome.report
         if not outcome.problem:
             return outcome.outputs
-        if mode == "fast" and outcome.kinds & FOUND_BY_CHECKING:
+        if mode == "fast" and outcome.kinds & RUN_AGAIN:
             again = launch(call, self._library(call.signature, "check"), "check")
             raise SimulatorError(again.problem or outcome.problem)
         raise SimulatorError(outcome.problem)
@@ -186,29 +175,29 @@ class MetalKernel:
         kinds = tuple((name, type(value), value) for name, value in template)
         key = (operands, tuple(output_dtypes), kinds)
         if key not in self._signatures:
-            made = sign(self.definition, operands, output_dtypes, template)
-            if len(made.arguments) > MOST_BUFFERS:
+            signature = sign(self.definition, operands, output_dtypes, template)
+            if len(signature.arguments) > MAX_BUFFERS:
                 raise SimulatorError(
-                    f"[simulator] kernel '{self.definition.name}' has {len(made.arguments)} "
-                    f"buffers: Metal allows {MOST_BUFFERS}"
+                    f"[simulator] kernel '{self.definition.name}' has {len(signature.arguments)} "
+                    f"buffers: Metal allows {MAX_BUFFERS}"
                 )
-            self._signatures[key] = made
+            self._signatures[key] = signature
         return self._signatures[key]
 
-    def _library(self, signature: Signature, mode: Mode) -> Made:
+    def _library(self, signature: Signature, mode: Mode) -> CompiledKernel:
         key = (signature, mode, self.options.contract)
         if key not in self._libraries:
             written = host_text(self.definition, signature)
             try:
                 self._libraries[key] = kernel_library(written, *key[1:])
-            except CompileError as error:
-                raise CompileError(
+            except MetalCompileError as error:
+                raise MetalCompileError(
                     f"[simulator] kernel '{self.definition.name}' does not compile:\n{error}"
                 ) from None
         return self._libraries[key]
 
     def _laid_out(self, arrays: Sequence[mx.array]) -> list[Extent]:
-        """Row-contiguous, copied where they are not, as MLX does; or as they are."""
+        """Return the inputs' memory, row-contiguous by a copy if so asked, as MLX does."""
         mx.eval(arrays)
         views = [viewed(array) for array in arrays]
         for index in self.in_place:
@@ -230,15 +219,15 @@ class MetalKernel:
         output_dtypes: Sequence[mx.Dtype],
     ) -> None:
         inputs, outputs = self.definition.input_names, self.definition.output_names
-        for name, given, wanted in (
+        for name, count, expected in (
             ("inputs", len(arrays), len(inputs)),
             ("output_shapes", len(output_shapes), len(outputs)),
             ("output_dtypes", len(output_dtypes), len(outputs)),
         ):
-            if given != wanted:
+            if count != expected:
                 raise ValueError(
-                    f"[metal_kernel] Expected `{name}` to have size {wanted} "
-                    f"but got size {given}.\n"
+                    f"[metal_kernel] Expected `{name}` to have size {expected} "
+                    f"but got size {count}.\n"
                 )
 
 
@@ -249,7 +238,7 @@ def compiled_ir(
     output_dtypes: Sequence[mx.Dtype],
     template: Sequence[tuple[str, TemplateValue]] | None = None,
 ) -> str:
-    """LLVM's text of one specialisation: equal texts mean that the code is the same."""
+    """Return LLVM's text of one specialisation: equal texts mean that the code is the same."""
     arrays = [_array(value) for value in inputs]
     signature = kernel.signature(arrays, output_dtypes, _template(template or ()))
     return compiled_text(host_text(kernel.definition, signature), kernel.options.contract)
@@ -267,9 +256,9 @@ def _array(value: Input) -> mx.array:
 
 
 def _template(
-    given: Sequence[tuple[str, TemplateValue]],
+    template: Sequence[tuple[str, TemplateValue]],
 ) -> tuple[tuple[str, TemplateValue], ...]:
-    for _, value in given:
+    for _, value in template:
         if not isinstance(value, bool | int | mx.Dtype) or (
             isinstance(value, int) and not -LARGEST - 1 <= value <= LARGEST
         ):
@@ -277,13 +266,13 @@ def _template(
                 "[metal_kernel] Invalid template argument. "
                 "Must be `mlx.core.Dtype`, `int` or `bool`."
             )
-    return tuple((name, value) for name, value in given)
+    return tuple((name, value) for name, value in template)
 
 
 def _check_types(
     output_dtypes: Sequence[mx.Dtype], sizes: Sequence[Size], init_value: float | None
 ) -> None:
-    """MLX's functions are called from C++: they take these types and no others."""
+    """Raise TypeError for types that MLX, called in C++, does not take."""
     right = all(isinstance(dtype, mx.Dtype) for dtype in output_dtypes)
     right &= all(len(size) == 3 and all(isinstance(n, int) for n in size) for size in sizes)
     if not right or not isinstance(init_value, float | int | None):
@@ -300,12 +289,12 @@ def _check_stream(stream: object) -> None:
 
 def _group(threadgroup: Size, grid: Size) -> Size:
     size = math.prod(threadgroup)
-    if size > MOST_THREADS:
+    if size > MAX_THREADS:
         raise ValueError(
             f"Thread group size ({size}) is greater than "
-            f" the maximum allowed threads per threadgroup ({MOST_THREADS})."
+            f" the maximum allowed threads per threadgroup ({MAX_THREADS})."
         )
     if min(*threadgroup, *grid) < 0:
         raise ValueError(f"[simulator] a size is negative: {threadgroup}, {grid}")
-    x, y, z = (min(wanted, whole) for wanted, whole in zip(threadgroup, grid, strict=True))
+    x, y, z = map(min, threadgroup, grid)
     return x, y, z

@@ -1,4 +1,4 @@
-"""One dispatch: memory for each argument, the run, and what came of it."""
+"""One dispatch gets memory for each argument, runs, and gives outputs and a report."""
 
 import ctypes
 import time
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from .arrays import Extent, copy_in, copy_out, extent_of, filled, made_of, output_bytes
+from .arrays import Extent, copy_in, copy_out, extent_of, filled, from_bytes, output_bytes
 from .buffers import POISON, Borrower, Guarded, borrowed
-from .compiler import Made
-from .counts import Ran, report, seen_words
+from .compiler import CompiledKernel
+from .counts import FinishedDispatch, report, seen_words
 from .diagnose import explained, source_line
 from .dispatch import (
     CELL_BYTES,
     MAX_ATOMIC_SITES,
     MODES,
     PROBLEMS,
-    Buffer,
     Dispatch,
-    Site,
+    NativeBuffer,
+    NativeSite,
     SiteCount,
     block_counters,
     entry,
@@ -28,15 +28,15 @@ from .dispatch import (
     one_at_a_time,
     run,
 )
-from .options import Mode, Options, SimulatorError
-from .report import Report
+from .options import Mode, SimulatorError, SimulatorOptions
+from .report import DispatchReport
 from .signature import Argument, Definition, Signature
 
 Size = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Launch:
+class CheckedCall:
     """A checked call: the inputs lie as the kernel shall see them."""
 
     definition: Definition
@@ -48,19 +48,19 @@ class Launch:
     grid: Size
     threadgroup: Size
     init_value: float | None
-    options: Options
+    options: SimulatorOptions
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class LaunchResult:
     outputs: list[mx.array]
-    report: Report
+    report: DispatchReport
     problem: str  # in words, or empty
     kinds: frozenset[str]  # of the problems
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ArgumentMemory:
     """An argument's memory."""
 
     argument: Argument
@@ -75,37 +75,37 @@ class Place:
         return self.memory.base + self.first
 
 
-def launch(call: Launch, made: Made, mode: Mode) -> Outcome:
+def launch(call: CheckedCall, compiled: CompiledKernel, mode: Mode) -> LaunchResult:
     with one_at_a_time(), borrowed() as borrower:
         places = [_place(call, argument, borrower) for argument in call.signature.arguments]
         names = [place.argument.name for place in places]
         tracked = [_tracked(place, mode) for place in places]
-        dispatch, keep = _dispatch(call, made, mode, places, tracked)
-        library = load(made.path)
-        counters = block_counters(library, len(made.blocks)) if mode != "fast" else None
+        dispatch, keep = _dispatch(call, compiled, mode, places, tracked)
+        library = load(compiled.path)
+        counters = block_counters(library, len(compiled.blocks)) if mode != "fast" else None
         if counters is not None:
             ctypes.memset(counters, 0, ctypes.sizeof(counters))
         dispatch.entry = entry(library)
         began = time.perf_counter()
         run(dispatch)
         seconds = time.perf_counter() - began
-        counted = Ran(
+        counted = FinishedDispatch(
             call.definition.name,
             mode,
             seconds,
             dispatch,
             names,
-            made.sites,
-            made.blocks,
+            compiled.sites,
+            compiled.blocks,
             list(counters or ()),
             lambda line: source_line(call.definition, line),
         )
         result = report(counted)
         del keep, tracked
-        return _outcome(call, dispatch, places, made, result)
+        return _outcome(call, dispatch, places, compiled, result)
 
 
-def _place(call: Launch, argument: Argument, borrower: Borrower) -> Place:
+def _place(call: CheckedCall, argument: Argument, borrower: Borrower) -> ArgumentMemory:
     if argument.role == "output":
         return _output(call, argument, borrower)
     source = call.inputs[argument.index]
@@ -118,10 +118,10 @@ def _place(call: Launch, argument: Argument, borrower: Borrower) -> Place:
     memory = borrower.take(source.size)
     copy_in(source, memory.base)
     writable = argument.role == "input" and argument.index in call.in_place
-    return Place(argument, memory, source.first, writable, True, source)
+    return ArgumentMemory(argument, memory, source.first, writable, True, source)
 
 
-def _output(call: Launch, argument: Argument, borrower: Borrower) -> Place:
+def _output(call: CheckedCall, argument: Argument, borrower: Borrower) -> ArgumentMemory:
     shape, dtype = call.output_shapes[argument.index], call.output_dtypes[argument.index]
     memory = borrower.take(output_bytes(shape, dtype))
     initialised = call.init_value is not None
@@ -130,11 +130,11 @@ def _output(call: Launch, argument: Argument, borrower: Borrower) -> Place:
         values.fill(POISON)
     elif values.size:
         values[:] = filled(shape, dtype, call.init_value)
-    return Place(argument, memory, 0, True, initialised, None)
+    return ArgumentMemory(argument, memory, 0, True, initialised, None)
 
 
-def _tracked(place: Place, mode: Mode) -> list[np.ndarray]:
-    """The bitmaps of bytes seen, and shadow cells; none where nothing asks for them."""
+def _tracked(place: ArgumentMemory, mode: Mode) -> list[np.ndarray]:
+    """Allocate the bitmaps of bytes seen, and shadow cells, where the mode asks for them."""
     if mode == "fast":
         return []
     words = seen_words(place.memory.base, place.memory.size)
@@ -144,32 +144,34 @@ def _tracked(place: Place, mode: Mode) -> list[np.ndarray]:
     return bitmaps
 
 
-def _buffer(place: Place, tracked: Sequence[np.ndarray]) -> Buffer:
+def _buffer(place: ArgumentMemory, tracked: Sequence[np.ndarray]) -> NativeBuffer:
     memory = place.memory
-    made = Buffer(memory.base, memory.size, memory.low, memory.high, place.origin)
-    made.writable = place.writable
-    made.initialised = place.initialised
+    buffer = NativeBuffer(memory.base, memory.size, memory.low, memory.high, place.origin)
+    buffer.writable = place.writable
+    buffer.initialised = place.initialised
     for kind, bitmap in enumerate(tracked[:3]):
-        made.seen[kind] = bitmap.ctypes.data
+        buffer.seen[kind] = bitmap.ctypes.data
     if len(tracked) > 3:
-        made.shadow = tracked[3].ctypes.data
-    return made
+        buffer.shadow = tracked[3].ctypes.data
+    return buffer
 
 
 def _dispatch(
-    call: Launch,
-    made: Made,
+    call: CheckedCall,
+    compiled: CompiledKernel,
     mode: Mode,
-    places: Sequence[Place],
+    places: Sequence[ArgumentMemory],
     tracked: Sequence[list[np.ndarray]],
 ) -> tuple[Dispatch, list[object]]:
-    """The structure, and what must live as long as it."""
+    """Fill the structure; also return what must live as long as it."""
     options = call.options
-    buffers = (Buffer * len(places))(*map(_buffer, places, tracked))
+    buffers = (NativeBuffer * len(places))(*map(_buffer, places, tracked))
     arguments = (ctypes.c_void_p * len(places))(*(place.origin for place in places))
-    room = len(made.sites) + MAX_ATOMIC_SITES
-    sites = (Site * room)(*(Site(s.space, s.kind, s.line, s.size) for s in made.sites))
-    counts = (SiteCount * room)()
+    capacity = len(compiled.sites) + MAX_ATOMIC_SITES
+    sites = (NativeSite * capacity)(
+        *(NativeSite(s.space, s.kind, s.line, s.size) for s in compiled.sites)
+    )
+    counts = (SiteCount * capacity)()
     dispatch = Dispatch()
     dispatch.arguments = ctypes.addressof(arguments)
     dispatch.grid[:] = call.grid
@@ -179,7 +181,7 @@ def _dispatch(
     dispatch.mode = MODES[mode]
     dispatch.sites = sites
     dispatch.counts = counts
-    dispatch.site_count = len(made.sites)
+    dispatch.site_count = len(compiled.sites)
     dispatch.reverse = options.order == "reverse"
     dispatch.strict_simd = options.strict_simd
     dispatch.line_bytes = options.line_bytes
@@ -188,31 +190,35 @@ def _dispatch(
 
 
 def _outcome(
-    call: Launch, dispatch: Dispatch, places: Sequence[Place], made: Made, result: Report
-) -> Outcome:
-    found = min(dispatch.problem_count, len(dispatch.problems))
-    kinds = {PROBLEMS[dispatch.problems[i].kind] for i in range(found)}
+    call: CheckedCall,
+    dispatch: Dispatch,
+    places: Sequence[ArgumentMemory],
+    compiled: CompiledKernel,
+    result: DispatchReport,
+) -> LaunchResult:
+    count = min(dispatch.problem_count, len(dispatch.problems))
+    kinds = {PROBLEMS[dispatch.problems[i].kind] for i in range(count)}
     dirty = [place.argument.name for place in places if not place.memory.clean()]
     names = [place.argument.name for place in places]
-    problem = explained(call.definition, dispatch, names, made.sites) if kinds else ""
+    problem = explained(call.definition, dispatch, names, compiled.sites) if kinds else ""
     if dirty and not problem:
         kinds.add("out-of-bounds")
         problem = f"[simulator] kernel '{call.definition.name}': out-of-bounds: bytes beside "
         problem += f"{', '.join(dirty)} changed"
     if problem:
-        return Outcome([], result, problem, frozenset(kinds))
+        return LaunchResult([], result, problem, frozenset(kinds))
     for place in places:
         if place.writable and place.source is not None:
             copy_out(place.source, place.memory.base)
     outputs = [
-        made_of(place.memory.values(), call.output_shapes[i], call.output_dtypes[i])
+        from_bytes(place.memory.values(), call.output_shapes[i], call.output_dtypes[i])
         for i, place in enumerate(place for place in places if place.source is None)
     ]
-    return Outcome(outputs, result, "", frozenset())
+    return LaunchResult(outputs, result, "", frozenset())
 
 
-def check_aliases(call: Launch) -> None:
-    """An input that is written to must not be another's memory too: here each has its own copy."""
+def check_aliases(call: CheckedCall) -> None:
+    """Raise SimulatorError for a written input that shares memory: here each has its own copy."""
     for written in call.in_place:
         for other, lies in enumerate(call.inputs):
             if other != written and call.inputs[written].overlaps(lies):

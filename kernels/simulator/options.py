@@ -1,4 +1,4 @@
-"""What the simulator may be asked for, and how it complains: cheap to import, for every start."""
+"""The simulator's options and errors: cheap to import, for every start."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,13 +10,13 @@ class SimulatorError(RuntimeError):
     """A kernel did what Metal forbids, or leaves undefined."""
 
 
-class CompileError(SimulatorError):
+class MetalCompileError(SimulatorError):
     """Clang refused the text; the message holds what it said."""
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """`contract` lets clang fuse multiplications and additions; `order` is that of simdgroups.
+class SimulatorOptions:
+    """Options of a run; `contract` lets clang fuse products and sums, `order` is simdgroups'.
 
     A kernel that takes longer than `seconds` is said to be endless.
     """

@@ -1,4 +1,4 @@
-"""Dispatches of the simulator, recorded so that they can be run again in another order."""
+"""The simulator's dispatches are recorded so that they can run again in another order."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,11 +28,11 @@ class Recorded:
 
 @contextmanager
 def recording() -> Iterator[list[Recorded]]:
-    """Notes every dispatch of the simulator that this context makes, in the list it gives."""
-    made: list[Recorded] = []
-    token = RECORDINGS.set((*RECORDINGS.get(), made))
+    """Note every dispatch of the simulator that this context makes, in the list it yields."""
+    dispatches: list[Recorded] = []
+    token = RECORDINGS.set((*RECORDINGS.get(), dispatches))
     try:
-        yield made
+        yield dispatches
     finally:
         RECORDINGS.reset(token)
 
@@ -43,7 +43,7 @@ def note(dispatch: Recorded) -> None:
 
 
 def copies(inputs: Sequence[Any], in_place: frozenset[int]) -> dict[int, np.ndarray]:
-    """What `before` is made of; nothing where nobody records."""
+    """Copy inputs for a record's `before`; nothing where nobody records."""
     if not RECORDINGS.get():
         return {}
     return {index: np.array(viewed(inputs[index])) for index in in_place}

@@ -1,7 +1,6 @@
-"""What one dispatch did, counted: bytes, lines, barriers, operations."""
+"""Counts of what one dispatch did: bytes, lines, barriers, operations."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from .options import Mode
 
@@ -59,7 +58,7 @@ class Threadgroup:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class LineFlow:
     """The accesses of one kind in one line of the source."""
 
     file: str
@@ -77,8 +76,8 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """Of the fast mode, only what costs nothing: no buffers, lines or operations."""
+class DispatchReport:
+    """A dispatch's counts; in the fast mode without buffers, lines and operations."""
 
     kernel: str
     mode: Mode
@@ -97,21 +96,18 @@ class Report:
     program_constant_bytes: int
     operations: dict[str, int]
     buffers: tuple[BufferFlow, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[LineFlow, ...]
 
     def buffer(self, name: str) -> BufferFlow:
         return next(buffer for buffer in self.buffers if buffer.name == name)
 
     def moved(self, small: int = SMALL) -> int:
-        """Bytes to and from device memory, if a small buffer's travel once."""
+        """Return the bytes to and from device memory, if a small buffer's travel once."""
         return sum(each.unique if each.size <= small else each.moved for each in self.buffers)
 
     def reread(self, small: int = SMALL) -> int:
-        """What `moved` leaves out: small buffers' bytes after the first time."""
+        """Return the bytes that `moved` leaves out: small buffers' after the first time."""
         return sum(each.moved - each.unique for each in self.buffers if each.size <= small)
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def simd_operation(number: int) -> str:

@@ -10,7 +10,7 @@ from typing import Literal
 import mlx.core as mx
 
 CONSTANT_SIZE = 8  # inputs with fewer elements are in the constant address space
-MOST_BUFFERS = 31  # of a Metal function
+MAX_BUFFERS = 31  # of a Metal function
 
 TYPE_NAMES = {
     mx.bool_: "bool",
@@ -63,7 +63,7 @@ SHAPE_TYPES: dict[Role, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """What `metal_kernel` was given."""
+    """A kernel as `metal_kernel` was told of it."""
 
     name: str
     input_names: tuple[str, ...]
@@ -75,7 +75,7 @@ class Definition:
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """Of an input, all that the text depends on."""
+    """All of an input that the text depends on."""
 
     dtype: mx.Dtype
     scalar: bool
@@ -131,7 +131,7 @@ def sign(
 
 
 def text(definition: Definition, signature: Signature) -> str:
-    """What MLX compiles, after its own preamble."""
+    """Return what MLX compiles, after its own preamble."""
     return definition.header + signature.opening + definition.source + signature.closing
 
 
@@ -159,14 +159,14 @@ def _outputs(definition: Definition, dtypes: Sequence[mx.Dtype]) -> list[Argumen
 
 
 def _parameters(arguments: Sequence[Argument], attributes: Sequence[str], arrays: int) -> str:
-    """MLX ends the list at the wrong output where there are shapes and no attributes: so do we."""
+    """List the parameters as MLX does, which ends early if there are shapes and no attributes."""
     pieces = [
         f"  {argument.type} {argument.name} [[buffer({number})]]"
         + (",\n" if argument.role != "output" or number < arrays - 1 or attributes else ") {\n")
         for number, argument in enumerate(arguments)
     ]
-    named = [f"  {ATTRIBUTES[name]} {name} [[{name}]]" for name in attributes]
-    return "".join(pieces) + ",\n".join(named) + (") {\n" if named else "")
+    last = [f"  {ATTRIBUTES[name]} {name} [[{name}]]" for name in attributes]
+    return "".join(pieces) + ",\n".join(last) + (") {\n" if last else "")
 
 
 def _function(

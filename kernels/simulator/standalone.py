@@ -1,4 +1,4 @@
-"""Texts compiled only to see whether they compile, or to what."""
+"""Texts are compiled only to see whether they compile, or to what."""
 
 import re
 import tempfile
@@ -16,13 +16,13 @@ PREAMBLE = '#include "msl_preamble.h"\n#line 1 "{}"\n'
 WITHOUT_PLACES = ("-D__builtin_LINE()=1u", "-D__builtin_COLUMN()=1u")
 TEXTUAL = ("-O2", "-S", "-emit-llvm", "-fno-unwind-tables", "-fno-asynchronous-unwind-tables")
 NAME = re.compile(r'@(?:"[^"]*"|[\w.$-]+)')
-KEPT = ("@llvm.", "@__msl_")
+GLOBAL = ("@llvm.", "@__msl_")
 DROPPED = ("$", "; ModuleID", "source_filename", "!", "attributes ", "; Function Attrs")
 METADATA = re.compile(r",? ?!\w+(?:\.\w+)* !\d+|, !srcloc !\d+| #\d+")
 
 
 def compile_standalone(text: str, include: Sequence[Path] = ()) -> None:
-    """A complete Metal file with its explicit instantiations. Raises CompileError.
+    """Check a complete Metal file with its explicit instantiations. Raises MetalCompileError.
 
     `include`: folders for what it includes by a name in quotes.
     """
@@ -39,7 +39,7 @@ def compile_standalone(text: str, include: Sequence[Path] = ()) -> None:
 
 
 def compiled_text(text: str, contract: bool) -> str:
-    """The optimised code of a host text, without what depends on the text and not on the code."""
+    """Return a host text's optimised code, without what depends on the text alone."""
     with tempfile.TemporaryDirectory() as temporary:
         inside = Path(temporary)
         (inside / "kernel.cpp").write_text(text)
@@ -53,13 +53,13 @@ def _host(text: str) -> str:
 
 
 def _included(text: str, folders: Sequence[Path]) -> Iterator[tuple[str, Path]]:
-    """What can be found of the files that the text, and these files, include."""
+    """Yield those files that the text, and such files themselves, include and that exist."""
     seen: set[str] = set()
     waiting = [(name, Path()) for name in INCLUDED.findall(text)]
     while waiting:
-        name, beside = waiting.pop()
+        name, parent = waiting.pop()
         for folder in folders:
-            for relative in (name, (beside / name).as_posix()):
+            for relative in (name, (parent / name).as_posix()):
                 path = folder / relative
                 if relative in seen or not path.is_file():
                     continue
@@ -70,12 +70,12 @@ def _included(text: str, folders: Sequence[Path]) -> Iterator[tuple[str, Path]]:
 
 
 def _normal(text: str) -> str:
-    """Functions and variables by the order in which they are named."""
+    """Number functions and variables in the order in which they are named."""
     numbers: dict[str, str] = {}
 
     def number(match: re.Match[str]) -> str:
         name = match[0]
-        if name.startswith(KEPT):
+        if name.startswith(GLOBAL):
             return name
         return numbers.setdefault(name, f"@{len(numbers)}")
 

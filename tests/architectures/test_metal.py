@@ -15,7 +15,7 @@ from bessemer.engine.checkpoint.weights import Reading
 from bessemer.engine.model import Model, load
 from bessemer.kernels.attention.pages import PAGE, Layout, Pages, Prefill
 from bessemer.kernels.linear.linear_rows import MAX_ROWS
-from bessemer.kernels.metal.device import Options, Simulator, using
+from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from bessemer.kernels.metal.library import watching
 from bessemer.kernels.recurrent.runs import Runs
 
@@ -118,7 +118,7 @@ def max_len(sequence: int) -> int:
 
 @pytest.mark.parametrize("name", often(KINDS.keys() - SELDOM))
 def test_the_reference_by_kernels_with_every_access_checked(name: str) -> None:
-    with using(Simulator(Options(mode="check"))), watching() as launches:
+    with using(Simulator(SimulatorOptions(mode="check"))), watching() as launches:
         errors = differences(name, fed(Session(loaded(name), max_len)))
     ran = {launch.source.name for launch in launches}
     assert ran >= KINDS[name] and (ran & PLAIN or name in ("llama_mxfp8", "llama_nvfp4"))
@@ -128,7 +128,7 @@ def test_the_reference_by_kernels_with_every_access_checked(name: str) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("name", OTHERS)
 def test_the_reference_of_every_other_case(name: str) -> None:
-    with using(Simulator(Options(mode="check"))):
+    with using(Simulator(SimulatorOptions(mode="check"))):
         errors = differences(name, fed(Session(loaded(name), max_len)))
     assert len(errors) == 7 and max(errors) <= TOLERANCE
 
@@ -171,7 +171,7 @@ def hidden(model: Model) -> mx.array:
 
 @pytest.mark.parametrize("name", often(IN_HALF))
 def test_activations_of_16_bits_stay_so_and_near_the_reference(name: str) -> None:
-    with using(Simulator(Options(mode="fast"))):
+    with using(Simulator(SimulatorOptions(mode="fast"))):
         model = stored_in_half(name)
         session = Session(model, max_len)
         session.cache = [in_half(cache) for cache in session.cache]

@@ -49,7 +49,7 @@ class PaperModel:
         for source, into in batch.copies:
             self.states[into] = self.states[source]
         for pool, layout in zip(self.pools, batch.step.layouts, strict=True):
-            pool[np.array(layout.slots)] = np.array(batch.tokens)
+            pool[np.array(layout.slot_mapping)] = np.array(batch.tokens)
         self.steps.append(batch.tokens.shape[0])
         self.computed += batch.tokens.shape[0]
         contexts = self._contexts(batch)
@@ -73,7 +73,7 @@ class PaperModel:
         return out
 
     def _states(self, runs: Runs, tokens: np.ndarray) -> Iterator[list[int]]:
-        for i, slot in enumerate(runs.slots):
+        for i, slot in enumerate(runs.state_slots):
             state = [] if runs.fresh[i] else self.states[slot]
             for row in range(runs.starts[i], runs.starts[i + 1]):
                 state = [*state, int(tokens[row])]

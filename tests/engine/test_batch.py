@@ -28,7 +28,7 @@ def test_rows_lie_where_their_sequence_says() -> None:
     pages = [9, 4, 4, 7, 7, 5, 5]
     assert layout.positions.tolist() == positions
     assert layout.owners.tolist() == [0, 1, 1, 1, 1, 2, 2]
-    assert layout.slots.tolist() == [
+    assert layout.slot_mapping.tolist() == [
         page * PAGE + p % PAGE for page, p in zip(pages, positions, strict=True)
     ]
     assert layout.tables.tolist() == [[9, 0], [4, 7], [5, 0]]
@@ -36,7 +36,7 @@ def test_rows_lie_where_their_sequence_says() -> None:
     expected = [*decoding.tokens[2:3], *prompts[0].tokens[30:34], *prompts[1].tokens[:2]]
     assert np.array(batch.tokens).tolist() == expected
     assert batch.rows.tolist() == [0]
-    arrays = (batch.tokens, layout.positions, layout.owners, layout.slots, layout.tables)
+    arrays = (batch.tokens, layout.positions, layout.owners, layout.slot_mapping, layout.tables)
     assert {str(a.dtype) for a in arrays} == {"mlx.core.int32"}
 
 
@@ -49,12 +49,12 @@ def test_groups_have_tables_of_their_own_and_sequences_state_slots_and_lengths()
     batch = build([Work(decoding, 1), Work(starting, 3)], [(3, 4)])
     full, window = batch.step.layouts
     assert full.tables.tolist() == [[9, 3], [5, 0]] and window.tables.tolist() == [[0, 8], [2, 0]]
-    assert window.slots.tolist() == [8 * PAGE + 8, *(2 * PAGE + i for i in range(3))]
+    assert window.slot_mapping.tolist() == [8 * PAGE + 8, *(2 * PAGE + i for i in range(3))]
     assert batch.step.positions.tolist() == full.positions.tolist() == [40, 0, 1, 2]
     assert (window.decodes, window.prefills) == (full.decodes, full.prefills)
     runs = batch.step.runs
     assert runs is not None and batch.step.max_lens is not None
-    assert (runs.starts.tolist(), runs.slots.tolist()) == ([0, 1, 4], [4, 1])
+    assert (runs.starts.tolist(), runs.state_slots.tolist()) == ([0, 1, 4], [4, 1])
     assert runs.fresh.tolist() == [0, 1]
     assert batch.step.max_lens.tolist() == [46, 100, 100, 100]
     assert batch.copies == ((3, 4),)

@@ -18,7 +18,7 @@ from bessemer.engine.runner import Runner
 from bessemer.engine.scheduler import Limits
 from bessemer.engine.settings import Pattern
 from bessemer.kernels.attention.pages import Format
-from bessemer.kernels.metal.device import Options, Simulator, using
+from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from tests.architectures.parity import loaded, model
 from tests.architectures.steps import prefill
 from tests.architectures.tiny import VOCABULARY, Floats
@@ -143,7 +143,7 @@ def test_on_lower_tiers_too(tier: str, name: str, monkeypatch: pytest.MonkeyPatc
 )
 def test_by_metal_kernels_they_are_as_good_as_equal(name: str, pattern: Pattern) -> None:
     asked = list(requests(3, 36))  # tails are full after 32 steps
-    with using(Simulator(Options(mode="fast"))):
+    with using(Simulator(SimulatorOptions(mode="fast"))):
         out = served(loaded(name), pattern, 64, asked)
     for one, other in compared(out, model(name), asked):
         assert np.abs(one - other).max() <= 1e-3

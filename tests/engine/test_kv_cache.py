@@ -35,8 +35,8 @@ def test_each_layer_has_the_pages_of_its_window() -> None:
     config = configure(Golden.read("qwen3_layer_types_tied").config)
     sizes = CacheSizes(config.windows, (9, 4))
     for spec, cache in zip(config.caches, allocate(config, sizes, Format.FLOAT16), strict=True):
-        assert isinstance(spec, Paged) and isinstance(cache, Pages) and cache.token is None
+        assert isinstance(spec, Paged) and isinstance(cache, Pages) and cache.fence is None
         assert cache.keys.shape[0] == (10 if spec.window is None else 5)
     written = allocate(config, sizes, Format.FLOAT16, "in-place")
-    assert all(isinstance(cache, Pages) and cache.token is not None for cache in written)
+    assert all(isinstance(cache, Pages) and cache.fence is not None for cache in written)
     assert len(arrays_of(written)) == 3 * config.layers

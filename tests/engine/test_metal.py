@@ -16,7 +16,7 @@ from bessemer.engine.runner import Runner
 from bessemer.engine.serving import LoadedModel, load
 from bessemer.engine.settings import Pattern, Settings
 from bessemer.http.hub import BUILT_IN
-from bessemer.kernels.metal.device import Nowhere, Options, Simulator, using
+from bessemer.kernels.metal.device import Nowhere, Simulator, SimulatorOptions, using
 from bessemer.kernels.metal.library import watching
 
 from .paper_model import answers as told
@@ -73,7 +73,7 @@ def reference(length: int) -> tuple[tuple[int, ...], ...]:
 
 @pytest.mark.parametrize("pattern", ["tail", "in-place", "functional"])
 def test_the_same_greedy_answers_with_every_access_checked(pattern: Pattern) -> None:
-    with using(Simulator(Options(mode="check"))), watching() as launches:
+    with using(Simulator(SimulatorOptions(mode="check"))), watching() as launches:
         out = answers(serving(pattern), LENGTH[pattern])
     assert out == reference(LENGTH[pattern]) and len(out) == len(QUESTIONS)
     ran = {launch.source.name for launch in launches}
@@ -143,7 +143,7 @@ def without_kernels(name: str) -> dict[int, list[int]]:
 def test_models_of_every_cache_say_the_same_when_pages_run_out(
     name: str, pattern: Pattern, kernel: str, tmp_path: Path
 ) -> None:
-    with using(Simulator(Options(mode="fast"))), watching() as launches:
+    with using(Simulator(SimulatorOptions(mode="fast"))), watching() as launches:
         out, seen = crowded(worded(tmp_path, name), pattern)
     ran = {launch.source.name for launch in launches}
     assert out == without_kernels(name) and set(map(len, out.values())) == {LONG}

@@ -157,7 +157,7 @@ sizes = [(kept.kv_heads, kept.head_dim, kept.value_dim) for kept in config.cache
 cache = [zeros(4, *size, Format.FLOAT32) for size in sizes]
 one, zero = mx.array([1], mx.int32), mx.array([0], mx.int32)
 layout = Layout(zero, one * PAGE, zero, one[None], 1, ())
-mx.eval(layout.slots, layout.tables)
+mx.eval(layout.slot_mapping, layout.tables)
 logits, cache = model.decoder(one, StepRows((layout,), zero), cache, mx.array([0]))
 mx.eval(logits)
 print(before, loaded, peak(), model.weight_bytes)

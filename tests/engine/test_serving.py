@@ -13,7 +13,7 @@ from bessemer.engine.request import Event, Request, Sampling, Started, Token
 from bessemer.engine.runner import Runner
 from bessemer.engine.serving import LoadedModel, load
 from bessemer.engine.settings import Settings
-from bessemer.kernels.metal.device import Options, Simulator, using
+from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from tests.architectures.parity import tiny
 from tests.architectures.tiny import VOCABULARY
 from tests.http.running import guide_copy
@@ -152,6 +152,6 @@ def test_every_kind_of_cache_is_planned_and_served(name: str, said: str, tmp_pat
     [("qwen3_layer_types_tied", 2), ("qwen3_next_shared_keys", 1), ("deepseek_v2_lite_yarn", 0)],
 )
 def test_tails_are_for_what_metal_kernels_know(name: str, tailed: int, tmp_path: Path) -> None:
-    with using(Simulator(Options(mode="fast"))):
+    with using(Simulator(SimulatorOptions(mode="fast"))):
         runner = serving(directory=worded(tmp_path, name)).engine._forward
     assert isinstance(runner, Runner) and len(runner._tails) == tailed

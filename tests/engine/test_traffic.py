@@ -65,7 +65,7 @@ class Witness(PaperModel):
         runs = batch.step.runs
         assert (runs is not None) == (self.sizes.states > 0)
         if runs is not None:
-            slot = runs.slots[row]
+            slot = runs.state_slots[row]
             assert slot and runs.fresh[row] == (positions[0] == 0)
             assert runs.fresh[row] or self.signed_states[slot] == names[positions[0]]
             self.signed_states[slot] = names[positions[-1] + 1]

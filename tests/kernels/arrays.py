@@ -1,9 +1,13 @@
 """Random arrays for kernel tests, and equality to the last bit."""
 
+from collections.abc import Sequence
+
 import mlx.core as mx
 import numpy as np
 
-from bessemer.kernels.linear.weight import Dense, Quantized, Weight
+from bessemer.kernels.linear.weight import Dense, Mode, Quantized, Weight
+
+GROUPS: dict[Mode, tuple[int, int]] = {"mxfp4": (32, 4), "mxfp8": (32, 8), "nvfp4": (16, 4)}
 
 
 def normal(*shape: int, seed: int = 0) -> mx.array:
@@ -21,6 +25,14 @@ def quantized(
         normal(rows, columns, seed=seed), group_size=group, bits=bits, mode="affine"
     )
     return Quantized(words, scales.astype(dtype), biases.astype(dtype), group, bits)
+
+
+def floats(mode: Mode, rows: int, columns: int, seed: int = 1, exact: bool = True) -> Quantized:
+    """Rows of unlike size, so that scales are unlike."""
+    size = mx.array(np.exp2(np.arange(rows) % 11 - 5).astype(np.float32))
+    values = normal(rows, columns, seed=seed) * size[:, None]
+    parts: Sequence[mx.array] = mx.quantize(values, mode=mode)
+    return Quantized(parts[0], parts[1], None, *GROUPS[mode], mode, exact)
 
 
 def every_storage(rows: int, columns: int) -> list[Weight]:

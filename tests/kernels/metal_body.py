@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from bessemer.kernels.simulator.kernel import Options, metal_kernel
+from bessemer.kernels.simulator.kernel import SimulatorOptions, metal_kernel
 from bessemer.kernels.simulator.report import Mode
 
 Array = NDArray[np.generic]
@@ -50,7 +50,7 @@ def body(
         source=source,
         header=header,
         atomic_outputs=atomic,
-        options=Options(mode=mode),
+        options=SimulatorOptions(mode=mode),
     )
     return kernel(
         inputs=list(inputs.values()),

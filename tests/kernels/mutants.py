@@ -22,9 +22,9 @@ from importlib import import_module
 from pathlib import Path
 
 from bessemer.kernels.metal import library, source
-from bessemer.kernels.metal.device import Options, Simulator, using
-from bessemer.kernels.metal.source import HERE, Line, Source, metal_files, sources
-from bessemer.kernels.simulator.options import CompileError
+from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
+from bessemer.kernels.metal.source import HERE, KernelSource, SourceLine, metal_files, sources
+from bessemer.kernels.simulator.options import MetalCompileError
 from tests.kernels.metal_cases import Case
 
 SECONDS = 120.0  # a mutant that runs longer has been noticed
@@ -143,10 +143,10 @@ def mutants(file: str) -> Iterator[Mutant]:
                         yield Mutant(file, line.number, name, line.text, after)
 
 
-def mutated(original: dict[str, Source], mutant: Mutant) -> dict[str, Source]:
+def mutated(original: dict[str, KernelSource], mutant: Mutant) -> dict[str, KernelSource]:
     """The kernels with the mutant's line in place of the original's."""
 
-    def change(lines: tuple[Line, ...]) -> tuple[Line, ...]:
+    def change(lines: tuple[SourceLine, ...]) -> tuple[SourceLine, ...]:
         return tuple(
             replace(line, text=mutant.after)
             if (line.file, line.number, line.text) == (mutant.file, mutant.number, mutant.before)
@@ -164,26 +164,34 @@ def mutated(original: dict[str, Source], mutant: Mutant) -> dict[str, Source]:
 def planted(mutant: Mutant) -> Iterator[None]:
     """Kernels are built from the mutant's text within the block."""
 
-    def found(path: Path) -> dict[str, Source]:
+    def found(path: Path) -> dict[str, KernelSource]:
         return mutated(sources(path), mutant)
 
     original = library.sources
-    library.kernel.cache_clear()
+    _forget_kernels()
     library.sources = found  # type: ignore[assignment]
     try:
         yield
     finally:
         library.sources = original
-        library.kernel.cache_clear()
+        _forget_kernels()
+
+
+def _forget_kernels() -> None:
+    """Clear all that holds kernels of the files as they were: plans of launches do too."""
+    library.kernel.cache_clear()
+    for name, module in sys.modules.copy().items():
+        if name.startswith("bessemer.kernels.") and hasattr(module, "_plan"):
+            module._plan.cache_clear()
 
 
 def fate(mutant: Mutant, cases: Sequence[Case]) -> Fate:
     """Whether any case notices."""
-    with planted(mutant), using(Simulator(Options(mode="check"))):
+    with planted(mutant), using(Simulator(SimulatorOptions(mode="check"))):
         for case in cases:
             try:
                 case.run()
-            except CompileError:
+            except MetalCompileError:
                 return Fate(mutant, "invalid")
             except (AssertionError, RuntimeError, ValueError) as error:
                 del error
@@ -193,7 +201,7 @@ def fate(mutant: Mutant, cases: Sequence[Case]) -> Fate:
 
 def _same_code(mutant: Mutant, cases: Sequence[Case]) -> bool:
     """Whether every specialisation that the cases use compiles to the original's code."""
-    device = Simulator(Options(mode="check"))
+    device = Simulator(SimulatorOptions(mode="check"))
     codes = []
     for plant in (False, True):
         with using(device), library.watching() as launches:

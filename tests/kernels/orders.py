@@ -11,7 +11,7 @@ from itertools import islice
 import mlx.core as mx
 import numpy as np
 
-from bessemer.kernels.simulator.arrays import copy_out, extent
+from bessemer.kernels.simulator.arrays import copy_out, extent_of, viewed
 from bessemer.kernels.simulator.reorder import RECORDINGS, Recorded
 
 
@@ -79,7 +79,7 @@ def replay(dispatches: Sequence[Recorded], order: Sequence[int]) -> list[list[mx
     token = RECORDINGS.set(())
     try:
         for array, before in _external(dispatches).values():
-            copy_out(extent(array), before.ctypes.data)
+            copy_out(extent_of(viewed(array)), before.ctypes.data)
         return _run(dispatches, order)
     finally:
         RECORDINGS.reset(token)

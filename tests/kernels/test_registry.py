@@ -12,7 +12,7 @@ from bessemer.kernels import registry as module
 from bessemer.kernels.cpu.library import ARRAY, INT, VALUES, Function
 from bessemer.kernels.metal import source
 from bessemer.kernels.metal.device import Gpu, Nowhere, Simulator, using
-from bessemer.kernels.metal.library import Kernel
+from bessemer.kernels.metal.library import KernelFunction
 from bessemer.kernels.metal.source import sources
 from bessemer.kernels.registry import (
     InMetal,
@@ -57,7 +57,7 @@ class Clock:
 def operation(folder: Path, formula: str, edges: tuple[int, ...] = ()) -> Operation:
     path = folder / f"{abs(hash(formula))}.metal"
     path.write_text(DOUBLE.replace("FORMULA", formula))
-    kernel = Kernel(sources(path)["double_it"])
+    kernel = KernelFunction(sources(path)["double_it"])
 
     def custom(x: mx.array) -> mx.array:
         (y,) = kernel([x], [(x.shape, x.dtype)], (x.size, 1, 1), (32, 1, 1), T=x.dtype)
@@ -94,14 +94,14 @@ def test_the_faster_of_two_that_agree_is_used(tmp_path: Path) -> None:
     tried, warnings = made(None, 1e-6, 2e-6)
     verdict = tried.verdict(operation(tmp_path, GOOD), X)
     assert verdict.custom and not verdict.reason
-    assert (verdict.custom_time, verdict.composed_time) == pytest.approx((1.0, 2.0))
+    assert (verdict.custom_time, verdict.mlx_time) == pytest.approx((1.0, 2.0))
     assert warnings == []
 
 
 def test_a_slower_kernel_is_left_out_in_silence(tmp_path: Path) -> None:
     tried, warnings = made(None, 3e-6, 2e-6)
     verdict = tried.verdict(operation(tmp_path, GOOD), X)
-    assert not verdict.custom and verdict.custom_time > verdict.composed_time
+    assert not verdict.custom and verdict.custom_time > verdict.mlx_time
     assert warnings == []
 
 
@@ -187,7 +187,6 @@ def test_the_simulator_runs_the_kernel_whatever_it_is_worth(
 def test_on_a_gpu_the_verdict_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = Registry(None)
     monkeypatch.setattr(module, "registry", lambda: tried)
-    monkeypatch.setattr(module, "device", lambda: Gpu())
     found = operation(tmp_path, GOOD)
     assert found.metal is not None
     name = " ".join(map(str, ("double", *found.metal.key(*X))))
@@ -200,12 +199,14 @@ def test_on_a_gpu_the_verdict_decides(tmp_path: Path, monkeypatch: pytest.Monkey
     for used in (True, False):
         tried._verdicts[name] = Verdict(used, "")
         tried._known.clear()
-        assert watched(*X) == ("custom" if used else "composed")
-    monkeypatch.setattr(module, "device", lambda: Gpu(trusted=True))
-    assert watched(*X) == "custom"
+        with using(Gpu()):
+            assert watched(*X) == ("custom" if used else "composed")
+            assert watched.is_custom(*X) == used
+    with using(Gpu(trusted=True)):
+        assert watched(*X) == "custom"
 
 
-@in_c("op_opened", VALUES, VALUES, INT, INT, ARRAY)
+@in_c("op_sigmoid_gate", VALUES, VALUES, INT, INT, ARRAY)
 def _in_c(native: Function, x: mx.array) -> str:
     assert native is not None
     return "c"
@@ -238,12 +239,16 @@ def test_metal_runs_what_its_form_takes() -> None:
     x = mx.ones((2,))
     assert forms()(x) == forms(takes=lambda x: x.size == 2)(x) == "metal"
     assert forms(takes=lambda x: x.size == 3)(x) == "mlx"
+    assert forms().in_metal and forms().is_custom(x)
+    assert not forms(takes=lambda x: x.size == 3).is_custom(x)
+    with using(Nowhere()):
+        assert not forms().in_metal and not forms().is_custom(x)
 
 
 def test_what_is_decided_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "device", lambda: Gpu())
     monkeypatch.setattr(module, "registry", lambda: pytest.fail("nothing is tried here"))
-    assert forms(decided=lambda x: True)(mx.ones((2,))) == "metal"
+    with using(Gpu()):
+        assert forms(decided=lambda x: True)(mx.ones((2,))) == "metal"
 
 
 def test_named_arguments_have_the_verdict_of_those_by_position(tmp_path: Path) -> None:

@@ -1,8 +1,7 @@
 """Attention in C and in MLX's operations against its definition, and a row's bits in company."""
 
-import ctypes
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
@@ -10,17 +9,12 @@ import numpy as np
 import pytest
 
 from bessemer.kernels.attention.attention import (
-    Call,
     attention,
     attention_mlx,
     attention_reference,
-    latent_attention,
-    latent_attention_mlx,
-    latent_attention_reference,
 )
 from bessemer.kernels.attention.pages import Format, Heads, Layout, Pages
 from bessemer.kernels.attention.rope import Table, rope_table_reference
-from bessemer.kernels.cpu.library import Library
 
 from ..arrays import normal, same
 from ..steps import layout_of, stale, tables
@@ -42,11 +36,6 @@ def attend(request: pytest.FixtureRequest) -> Attend:
     if request.param == "mlx":
         return attention_mlx
     return in_library(attention, loaded(request.param))
-
-
-@pytest.fixture(params=NATIVE)
-def library(request: pytest.FixtureRequest) -> Library:
-    return loaded(request.param)
 
 
 def heads_of(heads: int, kv_heads: int, dim: int, value_dim: int = 0, **more: Any) -> Heads:
@@ -183,7 +172,7 @@ def test_options(attend: Attend, name: str) -> None:
 @pytest.mark.parametrize(("pairs", "start"), [(0, 0), (8, 0), (12, 0), (12, 24), (16, 32)])
 @pytest.mark.parametrize("interleaved", [False, True])
 def test_partial_rotation(attend: Attend, pairs: int, start: int, interleaved: bool) -> None:
-    heads = heads_of(2, 1, 64, interleaved=interleaved, turned_from=start)
+    heads = heads_of(2, 1, 64, interleaved=interleaved, rope_offset=start)
     check(attend, heads, [(20, 1), (40, 2)], pairs=pairs)
 
 
@@ -230,87 +219,3 @@ def test_a_row_is_the_same_bits_alone_in_chunks_and_in_company(
         assert same(feed(sizes, False), whole)
     for sizes in ([context], [50, 51], [97, 1, 1, 1, 1]):
         assert same(feed(sizes, True), whole)
-
-
-def test_python_and_c_lay_out_the_call_alike(library: Library) -> None:
-    assert library.handle.attention_size() == ctypes.sizeof(Call)
-
-
-def test_threads_change_nothing(library: Library) -> None:
-    heads = heads_of(16, 1, 64)
-    qkv = normal(90, width(heads))
-    found = []
-    for threads in (1, 2, 5):
-        library.resize(threads)
-        attend = in_library(attention, library)
-        past = Past.of(attend, heads, [(198, 90)])
-        found.append(past.step(attend, qkv, layout_of([(past.tables[0], 198, 90)])))
-    assert same(found[0], found[1]) and same(found[0], found[2])
-
-
-@pytest.mark.parametrize("format", [Format.FLOAT32, Format.FLOAT16, Format.INT8])
-def test_what_others_left_in_a_page_is_never_seen(library: Library, format: Format) -> None:
-    """Slots after a row may hold NaN, whether in its last page or between rows of its block."""
-    heads, attend = heads_of(4, 2, 64), in_library(attention, library)
-    past = Past.of(attend, heads, [(40, 8)], format)
-    qkv = normal(8, width(heads))
-    bad = mx.concatenate([qkv[:5], qkv[5:] * float("nan")])
-    layout = layout_of([(past.tables[0], 40, 8)])
-    good = past.step(attend, qkv, layout)
-    spoiled = past.step(attend, bad, layout)
-    assert same(spoiled[:5], good[:5])
-    assert bool(mx.all(mx.isnan(spoiled[5:])))
-
-
-def test_a_row_before_the_beginning_sees_nothing(library: Library) -> None:
-    heads = heads_of(2, 1, 64)
-    pages = stale(3, 1, 64, 64, Format.FLOAT32)
-    zero = mx.array(np.zeros(1, np.int32))
-    layout = Layout(mx.array(np.array([-1], np.int32)), zero, zero, zero[None], 1, ())
-    mx.eval(layout.tables)
-    out, _ = in_library(attention, library)(
-        normal(1, width(heads)), heads, table_of(layout, 0), pages, layout
-    )
-    assert float(mx.max(mx.abs(out))) == 0
-
-
-@pytest.mark.parametrize("format", [Format.FLOAT32, Format.FLOAT16, Format.INT8, Format.INT4])
-@pytest.mark.parametrize(("heads", "dim", "values"), [(16, 576, 512), (3, 72, 40)])
-@pytest.mark.parametrize("tier", [*NATIVE, "mlx"])
-def test_latent_attention(tier: str, heads: int, dim: int, values: int, format: Format) -> None:
-    """One key head whose first values are the value, positions in its last dimensions."""
-    attend = latent_attention_mlx if tier == "mlx" else in_library(latent_attention, loaded(tier))
-    options = heads_of(heads, 1, dim, values, turned_from=values, interleaved=True)
-    runs = [(2, 1), (45, 1), (71, 30)]
-    dealt = tables([context for context, _ in runs])
-    results = []
-    for by in (attend, latent_attention_reference):
-        pages = replace(stale(9, 1, dim, 0, format), values=None)
-        for rows in ([1, 44, 41], [1, 1, 30]):
-            ends = [rows[0] + (rows[1] == 1), 44 + (rows[1] == 1), 41 + 30 * (rows[1] == 1)]
-            layout = layout_of(list(zip(dealt, ends, rows, strict=True)))
-            count = sum(rows)
-            q, latent = normal(count, heads * dim, seed=count), normal(count, dim, seed=count + 1)
-            table = table_of(layout, (dim - values) // 2)
-            out, pages = by(q, latent, options, table, pages, layout)
-            mx.eval(out, pages.arrays)
-        results.append(out)
-    a, b = results
-    assert float(mx.max(mx.abs(a - b))) <= TOLERANCE[format] * float(mx.max(mx.abs(b)))
-
-
-@pytest.mark.parametrize("format", [Format.INT8, Format.INT4])
-def test_both_implementations_store_alike(library: Library, format: Format) -> None:
-    """Up to a code or two that lie on a tie."""
-    heads = heads_of(2, 2, 72)
-    runs = layout_of([(tables([60])[0], 60, 60)])
-    qkv = normal(60, width(heads))
-    qkv[3] = 0
-    pools = []
-    for by in (in_library(attention, library), attention_mlx):
-        pages = stale(3, 2, 72, 72, format)
-        _, pages = by(qkv, heads, table_of(runs, 36), pages, runs)
-        mx.eval(pages.arrays)
-        pools.append([np.nan_to_num(np.array(array).astype(np.float32)) for array in pages.arrays])
-    for a, b in zip(*pools, strict=True):
-        assert (a != b).mean() < 0.01

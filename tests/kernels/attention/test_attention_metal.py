@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from bessemer.kernels.attention.attention import attention, attention_reference
-from bessemer.kernels.attention.attention_metal import attention_metal, covered
+from bessemer.kernels.attention.attention_metal import attention_metal, covers
 from bessemer.kernels.attention.paged_attention import append, gathered
 from bessemer.kernels.attention.pages import (
+    FENCE,
     PAGE,
     TAIL_PAGES,
-    TOKEN,
+    Append,
     Format,
     Heads,
     Layout,
@@ -26,7 +27,7 @@ from bessemer.kernels.attention.pages import (
     zeros,
 )
 from bessemer.kernels.attention.rope import Table, rope_table_reference
-from bessemer.kernels.metal.device import Options, Simulator, using
+from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from bessemer.kernels.metal.library import watching
 
 from ..arrays import normal
@@ -44,7 +45,7 @@ STORED = {
     Format.INT8: 1e-2,
     Format.INT4: 8e-2,
 }
-CHECK = Simulator(Options(mode="check"))
+CHECK = Simulator(SimulatorOptions(mode="check"))
 Way = Literal["replaced", "tail", "in place"]
 
 
@@ -133,9 +134,11 @@ class Step:
         pages, layout = filled(self.sample, self.dealt), self.layout
         if self.sample.way == "tail":
             layout = replace(layout, tails=mx.array(self.starts(), mx.int32))
+            pages = replace(pages, append=Append.TAIL)
             pages = self.tailed(pages) if self.sample.tailed else pages
         if self.sample.way == "in place":
-            pages = replace(pages, token=mx.zeros((TOKEN,), self.sample.dtype))
+            fence = mx.zeros((FENCE,), self.sample.dtype)
+            pages = replace(pages, append=Append.IN_PLACE, fence=fence)
         with using(device):
             out, pages = attention_metal(self.qkv, self.sample.heads, self.table, pages, layout)
             mx.eval(out, pages.arrays)
@@ -211,7 +214,7 @@ SAMPLES = [
     Sample(heads_of(2, 2, 96, window=33), Format.FLOAT32, H, "replaced", SHORT, 0),
     Sample(heads_of(9, 1, 20, 12, sinks=SINKS), Format.FLOAT32, B, "in place", (700, 2), splits=2),
     Sample(heads_of(4, 2, 64, **norms(64), window=5), Format.INT8, H, "tail", SHORT, tailed=True),
-    Sample(heads_of(2, 1, 72, 40, turned_from=8), Format.INT8, F, "replaced", SHORT, 10),
+    Sample(heads_of(2, 1, 72, 40, rope_offset=8), Format.INT8, F, "replaced", SHORT, 10),
     Sample(heads_of(2, 1, 40, 136), Format.INT8, B, "in place", SPLIT, splits=2),
     Sample(
         heads_of(2, 1, 72, 40, interleaved=True),
@@ -238,11 +241,14 @@ def test_against_the_definition(sample: Sample) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [Options(mode="check", contract=True), Options(mode="check", order="reverse")],
+    [
+        SimulatorOptions(mode="check", contract=True),
+        SimulatorOptions(mode="check", order="reverse"),
+    ],
     ids=["contracted", "reversed"],
 )
 @pytest.mark.parametrize("number", [0, -1])
-def test_whatever_the_compiler_and_the_order(options: Options, number: int) -> None:
+def test_whatever_the_compiler_and_the_order(options: SimulatorOptions, number: int) -> None:
     check(SAMPLES[number], Simulator(options))
 
 
@@ -260,7 +266,7 @@ def nobody(sinks: mx.array | None, most: int = 1) -> None:
     layout = layout_of([(table, context, 1) for table, context in zip(tables, (3, 1), strict=True)])
     layout = replace(layout, positions=mx.array([2, -1], mx.int32))
     layout = replace(layout, tails=mx.zeros((2,), mx.int32))
-    pages = zeros(2, 1, 32, 32, Format.FLOAT32)
+    pages = zeros(2, 1, 32, 32, Format.FLOAT32, Append.TAIL)
     out, after = launched(heads, layout, pages, normal(2, width(heads)))
     assert after.tail is not None
     assert float(mx.max(mx.abs(out[1]))) == 0 and float(mx.max(mx.abs(out[0]))) > 0
@@ -278,7 +284,7 @@ def broken_head(dim: int, format: Format) -> None:
     heads = heads_of(2, 1, dim)
     qkv = normal(1, width(heads))
     qkv[:, dim : 2 * dim] = float("nan")
-    pages = replace(zeros(2, 1, dim, dim, format), token=mx.zeros((TOKEN,)))
+    pages = zeros(2, 1, dim, dim, format, Append.IN_PLACE)
     mx.eval(pages.arrays)
     out, _ = launched(heads, layout_of([([1], 1, 1)]), pages, qkv)
     assert bool(mx.all(mx.isfinite(out[:, :dim]))) and bool(mx.all(mx.isnan(out[:, dim:])))
@@ -293,11 +299,10 @@ def test_a_row_of_nan_is_alone_with_it() -> None:
     heads = heads_of(2, 1, 32)
     layout = layout_of([([1], 9, 1), ([2], 5, 1)])
     qkv = mx.concatenate([normal(1, width(heads)), mx.full((1, width(heads)), float("nan"))])
-    token = mx.zeros((TOKEN,))
-    pages = replace(zeros(3, 1, 32, 32, Format.FLOAT32), token=token)
+    pages = zeros(3, 1, 32, 32, Format.FLOAT32, Append.IN_PLACE)
     mx.eval(pages.arrays)
     out, after = launched(heads, layout, pages, qkv)
-    assert after.token is not None and after.keys is pages.keys
+    assert after.fence is not pages.fence and after.keys is pages.keys
     assert bool(mx.all(mx.isfinite(out[0]))) and bool(mx.all(mx.isnan(out[1])))
 
 
@@ -312,8 +317,8 @@ def test_a_step_of_nobody() -> None:
 
 def test_heads_of_other_widths_are_left_to_mlx() -> None:
     heads = heads_of(2, 1, 36)
-    assert covered(heads, Format.INT8)
-    assert not covered(heads, Format.INT4)
+    assert covers(heads, Format.INT8)
+    assert not covers(heads, Format.INT4)
     heads = heads_of(2, 1, 30)
     layout, qkv = layout_of([([1], 1, 1)]), normal(1, width(heads))
     pages = zeros(2, 1, 30, 30, Format.FLOAT32)
@@ -345,7 +350,7 @@ def mixed(format: Format, way: Way, dim: int = 72, value_dim: int = 40) -> None:
             outs.append(out)
             continue
         if way == "in place":
-            pages = replace(pages, token=mx.zeros((TOKEN,)))
+            pages = replace(pages, append=Append.IN_PLACE, fence=mx.zeros((FENCE,)))
         for _ in range(2):
             with using(CHECK):
                 out, pages = attention(qkv, heads, turns, pages, layout)

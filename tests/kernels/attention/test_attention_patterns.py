@@ -4,26 +4,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import mlx.core as mx
-import numpy as np
 import pytest
 
 from bessemer.kernels.attention import attention_metal as module
 from bessemer.kernels.attention.attention import attention_reference
 from bessemer.kernels.attention.attention_metal import attention_metal, self_test
 from bessemer.kernels.attention.pages import (
+    FENCE,
     PAGE,
     TAIL_PAGES,
-    TOKEN,
+    Append,
     Format,
     Heads,
     Layout,
-    Pages,
-    Tail,
     flush,
-    pages_of,
-    zeros,
 )
-from bessemer.kernels.metal.device import Options, Simulator, using
+from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from bessemer.kernels.simulator.reorder import Recorded, recording
 
 from ..arrays import normal
@@ -32,7 +28,7 @@ from ..steps import layout_of, stale
 from .test_attention_metal import CHECK, Way, heads_of, turned, width
 
 F = mx.float32
-FAST = Simulator(Options(mode="fast"))
+FAST = Simulator(SimulatorOptions(mode="fast"))
 HEADS = heads_of(2, 1, 32)
 LAYERS = 2
 # Rows of a step: their pages and their lengths. Two sequences go on side by side over the ends of
@@ -60,7 +56,10 @@ class Engine:
         self.lengths: list[int] = []
         self._fill()
         if way == "in place":
-            self.pools = [replace(pool, token=mx.zeros((TOKEN,))) for pool in self.pools]
+            fence = mx.zeros((FENCE,))
+            self.pools = [replace(pool, append=Append.IN_PLACE, fence=fence) for pool in self.pools]
+        if way == "tail":
+            self.pools = [replace(pool, append=Append.TAIL) for pool in self.pools]
         mx.eval([pool.arrays for pool in self.pools])
 
     def _fill(self) -> None:
@@ -157,13 +156,13 @@ def test_any_order_that_mlx_allows(way: Way) -> None:
     assert tried == 12
 
 
-def test_a_lost_token_is_noticed() -> None:
-    """What the test before relies on: without the edges that tokens make, results change."""
+def test_a_lost_fence_is_noticed() -> None:
+    """The test before relies on it: without the edges that fences make, results change."""
     with using(FAST):
         engine = Engine("in place")
         with recording() as dispatches:
             for number in range(len(STEPS)):
-                engine.pools = [replace(pool, token=mx.zeros((TOKEN,))) for pool in engine.pools]
+                engine.pools = [replace(pool, fence=mx.zeros((FENCE,))) for pool in engine.pools]
                 found = engine.step(number) if number else [*engine.step(0)]
                 del found
         wanted = [dispatch.outputs[0] for dispatch in dispatches]
@@ -190,44 +189,3 @@ def test_the_self_test_notices_a_device_that_keeps_writes_to_itself(
     monkeypatch.setattr(module, "_launch", forgetful)
     with using(FAST):
         assert not self_test(90)
-
-
-def random_pages(count: int, format: Format) -> Pages:
-    pages = zeros(count, 2, 32, 32, format)
-    parts = [
-        None
-        if part is None
-        else mx.array(np.random.RandomState(i).randint(0, 100, part.shape)).astype(part.dtype)
-        for i, part in enumerate(pages.parts)
-    ]
-    made = pages_of(parts)
-    mx.eval(made.arrays)
-    return made
-
-
-@pytest.mark.parametrize("format", [Format.BFLOAT16, Format.INT8, Format.INT4])
-def test_tails_are_brought_into_the_pool(format: Format) -> None:
-    pool, tail = random_pages(7, format), random_pages(3 * TAIL_PAGES, format)
-    pages = replace(pool, tail=Tail(tail, mx.array([0, 32, 64])))
-    moved = flush(pages, [(0, 1, 5), (2, 0, 3)], keep=True)
-    assert moved.tail is pages.tail
-    assert moved.arrays[len(pool.arrays) :] == tail.arrays
-    for old, new, late in zip(pool.arrays, moved.arrays, tail.arrays, strict=False):
-        for page in range(7):
-            want = {5: late[1], 3: late[2 * TAIL_PAGES]}.get(page, old[page])
-            assert bool(mx.array_equal(new[page], want))
-    assert flush(pages, [(0, 0, 1)], keep=False).tail is None
-    untouched = flush(pages, [], keep=False)
-    assert untouched.tail is None and untouched.keys is pages.keys
-
-
-def test_tails_are_brought_into_the_pool_in_place() -> None:
-    pages = zeros(3000, 8, 64, 64, Format.FLOAT32)
-    tail = zeros(2 * TAIL_PAGES, 8, 64, 64, Format.FLOAT32)
-    mx.eval(pages.arrays, tail.arrays)
-    pages = replace(pages, tail=Tail(tail, mx.array([0, 0])))
-    address = np.asarray(pages.keys).ctypes.data
-    for page in (1, 2, 3):
-        pages = flush(pages, [(0, 0, page), (1, 1, page + 10)], keep=True)
-        mx.eval(pages.arrays)
-        assert np.asarray(pages.keys).ctypes.data == address

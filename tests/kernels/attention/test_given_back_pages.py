@@ -7,16 +7,16 @@ import pytest
 
 from bessemer.kernels.attention.attention import attention, attention_mlx, attention_reference
 from bessemer.kernels.attention.attention_metal import attention_metal
-from bessemer.kernels.attention.pages import PAGE, TOKEN, Format, Heads, Layout, Pages
+from bessemer.kernels.attention.pages import FENCE, PAGE, Append, Format, Heads, Layout, Pages
 from bessemer.kernels.attention.rope import Table
-from bessemer.kernels.metal.device import Options, Simulator, using
+from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 
 from ..arrays import normal
 from ..steps import layout_of
 from ..tiers import NATIVE, in_library, loaded
 from .test_attention import TOLERANCE, Past, heads_of, width
 
-CHECK = Simulator(Options(mode="check"))
+CHECK = Simulator(SimulatorOptions(mode="check"))
 DECODES = [(130, 1), (97, 1), (33, 1), (64, 1)]
 MIXED = [*DECODES, (200, 40), (120, 7), (96, 33)]  # contexts and, of those, the step's rows
 WAYS = [*NATIVE, "mlx", "replaced", "in place", "tail"]
@@ -30,8 +30,9 @@ def attended(
     if way == "mlx":
         return attention_mlx(qkv, heads, table, pages, layout)
     if way == "in place":
-        pages = replace(pages, token=mx.zeros((TOKEN,)))
+        pages = replace(pages, append=Append.IN_PLACE, fence=mx.zeros((FENCE,)))
     if way == "tail":
+        pages = replace(pages, append=Append.TAIL)
         layout = replace(layout, tails=layout.positions // PAGE * PAGE)
     with using(CHECK):
         out, pages = attention_metal(qkv, heads, table, pages, layout)

@@ -9,16 +9,17 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.kernels.attention.attention import (
+from bessemer.kernels.attention.latent_attention import (
     latent_attention,
     latent_attention_mlx,
     latent_attention_reference,
 )
-from bessemer.kernels.attention.latent_attention import SHARE, covers, latent_attention_metal
+from bessemer.kernels.attention.latent_attention_metal import SHARE, covers, latent_attention_metal
 from bessemer.kernels.attention.pages import (
+    FENCE,
     PAGE,
     TAIL_PAGES,
-    TOKEN,
+    Append,
     Format,
     Heads,
     Layout,
@@ -26,7 +27,7 @@ from bessemer.kernels.attention.pages import (
     flush,
 )
 from bessemer.kernels.attention.rope import Table, rope_table_reference
-from bessemer.kernels.metal.device import Options, Simulator, using
+from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from bessemer.kernels.metal.library import watching
 
 from ..arrays import normal
@@ -34,7 +35,7 @@ from ..metal_cases import Case
 from ..steps import layout_of, stale, tables
 
 F, H, B = mx.float32, mx.float16, mx.bfloat16
-CHECK = Simulator(Options(mode="check"))
+CHECK = Simulator(SimulatorOptions(mode="check"))
 # Against the largest value: weights and outputs are rounded to the dtype. What is stored of a new
 # latent may be rounded to the other side of a tie, here and there.
 TOLERANCE = {F: 1e-5, H: 2e-3, B: 1e-2}
@@ -46,6 +47,7 @@ TIES = {
     Format.INT4: 1.5e-1,
 }
 Way = Literal["replaced", "tails", "in place"]
+APPEND = {"replaced": Append.FUNCTIONAL, "tails": Append.TAIL, "in place": Append.IN_PLACE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ class Kind:
             k_norm=weight,
             eps=1e-3,
             interleaved=self.interleaved,
-            turned_from=self.values,
+            rope_offset=self.values,
         )
 
     def table(self, layout: Layout) -> Table:
@@ -132,8 +134,8 @@ class Past:
             for part in (pages.keys, pages.key_scales, pages.key_biases)
         )
         assert keys is not None
-        token = mx.zeros((TOKEN,)) if kind.way == "in place" else None
-        found = Pages(keys, None, scales, biases, token=token)
+        fence = mx.zeros((FENCE,)) if kind.way == "in place" else None
+        found = Pages(keys, None, scales, biases, append=APPEND[kind.way], fence=fence)
         mx.eval(pages.arrays, found.arrays)
         return cls(kind, dealt, list(before), found, pages)
 
@@ -249,13 +251,13 @@ def test_a_prompt_beside_streams(kind: Kind) -> None:
 
 
 def test_in_place_it_is_the_pool_that_is_written() -> None:
-    """And nobody else's array: what comes back is the pool that was given, and a new token."""
+    """And nobody else's array: what comes back is the pool that was given, and a new fence."""
     kind = KINDS[5]
     past = Past.of(kind, BEFORE, 1)
     given = past.found
     with using(CHECK):
         past.check(past.layout([1] * len(BEFORE)), 20)
-    assert past.found.keys is given.keys and past.found.token is not given.token
+    assert past.found.keys is given.keys and past.found.fence is not given.fence
 
 
 @pytest.mark.parametrize("width", [1, SHARE, SHARE + 1])
@@ -301,9 +303,10 @@ def test_a_broken_latent_shows() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [Options("check", contract=True), Options("check", order="reverse")]
+    "options",
+    [SimulatorOptions("check", contract=True), SimulatorOptions("check", order="reverse")],
 )
-def test_neither_contraction_nor_order_matters(options: Options) -> None:
+def test_neither_contraction_nor_order_matters(options: SimulatorOptions) -> None:
     with using(Simulator(options)):
         decode(KINDS[2])
 
@@ -320,8 +323,8 @@ def test_other_attention_is_left_to_the_composition() -> None:
         replace(heads, q_norm=normal(kind.dim)),
         replace(heads, head_dim=80),
         replace(heads, kv_heads=3),
-        replace(heads, k_norm=normal(kind.values), turned_from=8),
-        replace(heads, interleaved=True, turned_from=63),
+        replace(heads, k_norm=normal(kind.values), rope_offset=8),
+        replace(heads, interleaved=True, rope_offset=63),
     ):
         assert not covers(q, other, table, pages)
     assert not covers(q[:0], heads, table, pages)

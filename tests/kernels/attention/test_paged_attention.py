@@ -11,7 +11,7 @@ from bessemer.kernels.attention.paged_attention import (
     paged_attention,
     paged_attention_reference,
 )
-from bessemer.kernels.attention.pages import PAGE, Format, Heads, Layout, Pages, page_bytes, zeros
+from bessemer.kernels.attention.pages import PAGE, Format, Heads, Layout, Pages, zeros
 
 from ..arrays import close, normal, same
 from ..steps import layout_of, stale, tables
@@ -107,14 +107,6 @@ def test_a_narrower_pool_is_read_in_the_dtype_of_the_queries() -> None:
     found = paged_attention(q, pages, layout, heads_of(4))
     assert found.dtype == mx.float32
     assert close(found, paged_attention_reference(q, pages, layout, heads_of(4)))
-
-
-@pytest.mark.parametrize("format", Format)
-@pytest.mark.parametrize(("dim", "values"), [(64, 64), (72, 40), (96, 0)])
-def test_the_size_of_a_page(format: Format, dim: int, values: int) -> None:
-    pages = zeros(5, 3, dim, values, format)
-    size = sum(array.nbytes for array in pages.arrays)
-    assert 5 * page_bytes(3, dim, values, format) == size
 
 
 def test_appends_are_in_place() -> None:

@@ -14,7 +14,7 @@ from bessemer.kernels.linear.activation import (
 )
 from bessemer.kernels.linear.linear import gated_linear, linear_reference
 from bessemer.kernels.linear.linear_mlx import Epilogue
-from bessemer.kernels.metal.device import Options, Simulator, using
+from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from bessemer.kernels.metal.library import watching
 
 from ..arrays import close, normal, quantized, same
@@ -71,7 +71,7 @@ def test_plain_ones_by_hand() -> None:
 
 def test_a_gate_that_no_kernel_of_metal_knows() -> None:
     weight, epilogue = quantized(64, 64, 32, 4), Epilogue(activation="relu2")
-    with using(Simulator(Options("check"))), watching() as launches:
+    with using(Simulator(SimulatorOptions("check"))), watching() as launches:
         for rows in (1, 3):
             x = normal(rows, 64)
             found = gated_linear(x, weight, epilogue)

@@ -7,31 +7,27 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.kernels.linear import weight as storage
 from bessemer.kernels.linear.embedding import embedding, embedding_reference
 from bessemer.kernels.linear.head_linear import head_linear, head_linear_mlx, head_linear_reference
 from bessemer.kernels.linear.linear import gated_linear, linear, linear_reference
 from bessemer.kernels.linear.linear_mlx import Epilogue
 from bessemer.kernels.linear.weight import (
-    Dense,
     Mode,
     Packed,
     Quantized,
     Weight,
     pack,
     pack_pair,
-    take_rows,
     widen,
 )
-from bessemer.kernels.metal.device import Options, Simulator, using
+from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from bessemer.kernels.metal.library import watching
 from bessemer.kernels.moe.moe import Experts, Shared, moe, moe_mlx, moe_reference
-from bessemer.kernels.moe.route import Gate, Router, choose, choose_reference
+from bessemer.kernels.moe.route import Gate, Routing, choose, choose_reference
 
-from ..arrays import close, dense, normal, quantized, same
+from ..arrays import GROUPS, close, floats, normal, quantized, same
 from ..tiers import NATIVE, PATHS, use
 
-GROUPS: dict[Mode, tuple[int, int]] = {"mxfp4": (32, 4), "mxfp8": (32, 8), "nvfp4": (16, 4)}
 NEW: tuple[Mode, ...] = ("mxfp8", "nvfp4")
 AFFINE = [(bits, group) for bits in (2, 3, 4, 5, 6, 8) for group in (32, 64, 128)]
 EXACT, FAST = 2e-5, 1.5e-2  # against the largest value; relative error of the whole
@@ -52,14 +48,6 @@ def native(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
 
 SILU = Epilogue(activation="silu")
-
-
-def floats(mode: Mode, rows: int, columns: int, seed: int = 1, exact: bool = True) -> Quantized:
-    """Rows of unlike size, so that scales are unlike."""
-    size = mx.array(np.exp2(np.arange(rows) % 11 - 5).astype(np.float32))
-    values = normal(rows, columns, seed=seed) * size[:, None]
-    parts: Sequence[mx.array] = mx.quantize(values, mode=mode)
-    return Quantized(parts[0], parts[1], None, *GROUPS[mode], mode, exact)
 
 
 def affine(rows: int, columns: int, group: int, bits: int, seed: int = 1) -> Quantized:
@@ -222,7 +210,7 @@ def test_on_metal_mlx_multiplies(mode: Mode) -> None:
     shared = Shared(floats(mode, 64, 64), floats(mode, 64, 32))
     chosen, shares = routed(3)
     x = normal(3, 64)
-    with using(Simulator(Options("check"))), watching() as launches:
+    with using(Simulator(SimulatorOptions("check"))), watching() as launches:
         for rows in (1, 3):
             found = linear(x[:rows], weight)
             assert close(found, linear_reference(x[:rows], weight), EXACT)
@@ -237,31 +225,7 @@ def test_on_metal_mlx_multiplies(mode: Mode) -> None:
         found = head_linear(heads, weight)
         assert close(found, head_linear_reference(heads, weight), EXACT)
         assert not launches
-        router = Router(2)
+        router = Routing(2)
         weights = choose(x, Gate(weight), router)[1]
         assert close(weights, choose_reference(x, Gate(weight), router)[1], EXACT)
         assert [launch.source.name for launch in launches] == ["route"]
-
-
-@pytest.mark.parametrize("mode", [*GROUPS, "affine", "dense"])
-def test_rows_are_taken_as_they_are_stored(path: str | None, mode: str) -> None:
-    weight: Dense | Quantized
-    if mode == "dense":
-        weight = dense(40, 64, mx.bfloat16)
-    elif mode == "affine":
-        weight = quantized(40, 64, 32, 3)
-    else:
-        weight = floats(mode, 40, 64)  # type: ignore[arg-type]
-    for rows in (np.arange(1, 40, 2), np.random.RandomState(0).permutation(40), np.arange(8, 12)):
-        found = take_rows(weight, rows)
-        assert storage.storage(found) == storage.storage(weight)
-        assert found.outputs == len(rows)
-        assert same(widen(found), mx.contiguous(widen(weight)[mx.array(rows)]))
-        if mode != "dense":
-            assert same(widen(pack(found)), mx.contiguous(widen(weight)[mx.array(rows)]))
-
-
-def test_what_is_stored_unlike_is_told_apart() -> None:
-    kinds = [floats(mode, 32, 64) for mode in GROUPS]
-    kinds += [quantized(32, 64, 32, 4), quantized(32, 64, 32, 8), quantized(32, 64, 64, 8)]
-    assert len({storage.storage(kind) for kind in kinds}) == len(kinds)

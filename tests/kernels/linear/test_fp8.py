@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from bessemer.kernels.linear.fp8 import from_fp8
-from bessemer.kernels.linear.weight import from_mxfp4_blocks, take_rows, widen
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "formats.npz"
 
@@ -50,14 +49,3 @@ def test_a_large_matrix_takes_little_more_than_itself() -> None:
     found = from_fp8(codes, scales)
     assert mx.get_peak_memory() - before < 1.5 * found.nbytes
     assert found[::128, ::128].tolist() == scales.astype(mx.bfloat16).tolist()
-
-
-def test_experts_of_gpt_oss() -> None:
-    with np.load(GOLDEN) as golden:
-        blocks, scales = mx.array(golden["expert_blocks"]), mx.array(golden["expert_scales"])
-        expected = golden["experts"]
-    found = from_mxfp4_blocks(blocks, scales)
-    assert found.weight.dtype == mx.uint32 and found.mode == "mxfp4"
-    assert np.array_equal(np.array(widen(found)), expected)
-    odd = take_rows(found, np.arange(1, len(expected), 2))  # gate and up lie in turns
-    assert np.array_equal(np.array(widen(odd)), expected[1::2])

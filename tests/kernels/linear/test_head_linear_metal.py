@@ -8,21 +8,21 @@ import numpy as np
 import pytest
 
 from bessemer.kernels.linear.head_linear import (
-    FEW,
+    MAX_ROWS,
     covers,
     head_linear,
     head_linear_mlx,
     head_linear_reference,
 )
 from bessemer.kernels.linear.weight import Quantized, Weight
-from bessemer.kernels.metal.device import Options, Simulator, using
+from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from bessemer.kernels.metal.library import watching
 
 from ..arrays import close, dense, normal, quantized
 from ..metal_cases import Case
 
 F, H, B = mx.float32, mx.float16, mx.bfloat16
-CHECK = Simulator(Options(mode="check"))
+CHECK = Simulator(SimulatorOptions(mode="check"))
 # Against the largest value: sums in float32, then one rounding to the dtype.
 TOLERANCE = {F: 5e-6, H: 1e-3, B: 6e-3}
 
@@ -86,7 +86,7 @@ def check(kind: Kind, rows: int) -> None:
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_rows(kind: Kind) -> None:
     with using(CHECK):
-        for rows in (1, 3) if kind.outputs == 512 else (2, FEW):
+        for rows in (1, 3) if kind.outputs == 512 else (2, MAX_ROWS):
             check(kind, rows)
 
 
@@ -111,14 +111,14 @@ def test_composition(kind: Kind) -> None:
 def test_what_the_kernel_is_not_for() -> None:
     kind = KINDS[2]
     weight = kind.weight()
-    assert not covers(normal(FEW + 1, 3, 100), weight, 4)
+    assert not covers(normal(MAX_ROWS + 1, 3, 100), weight, 4)
     assert not covers(normal(1, 3, 99), weight, 3)
     assert not covers(normal(0, 3, 100), weight, 4)
     assert not covers(normal(1, 3, 100).astype(mx.int32), weight, 4)
     assert not covers(normal(1, 2, 1152), quantized(4, 1152, 64, 4), 0)
     assert not covers(normal(1, 3, 36), dense(6, 36), 0)
     with using(CHECK), watching() as launches:
-        mx.eval(head_linear(normal(FEW + 1, 3, 100), weight, 4))
+        mx.eval(head_linear(normal(MAX_ROWS + 1, 3, 100), weight, 4))
     assert not launches
 
 
@@ -134,7 +134,7 @@ def test_a_broken_head_stays_alone(broken: float) -> None:
 
 
 def test_the_order_of_simdgroups_does_not_matter() -> None:
-    with using(Simulator(Options("check", order="reverse"))):
+    with using(Simulator(SimulatorOptions("check", order="reverse"))):
         check(KINDS[2], 2)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from bessemer.kernels.linear.activation import ACTIVATIONS, Activation, activate_reference
 from bessemer.kernels.linear.linear import gated_linear, linear, linear_reference
-from bessemer.kernels.linear.linear_mlx import WIDENED, Epilogue
+from bessemer.kernels.linear.linear_mlx import Epilogue
 from bessemer.kernels.linear.weight import Dense, Packed, Quantized, Weight, pack, pack_pair, widen
 
 from ..arrays import close, dense, every_storage, normal, quantized, same
@@ -223,29 +223,6 @@ def test_rows_of_nothing_and_next_to_nothing(path: str | None) -> None:
             assert np.isfinite(found).all()
 
 
-def test_a_matrix_without_its_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, None)
-    weight = quantized(32, 64, 32, 4)
-    assert pack(weight) is weight
-
-
-def test_a_16_bit_matrix_is_widened_block_by_block(path: str | None) -> None:
-    weight = Dense(mx.zeros((100 * WIDENED // 1024 + 3, 1024), mx.bfloat16))
-    x = normal(2, 1024)
-    mx.eval(weight.weight, x)
-    mx.reset_peak_memory()
-    before = mx.get_active_memory()
-    mx.eval(linear(x, weight))
-    assert mx.get_peak_memory() - before < 25 * 4 * WIDENED
-
-
-def test_blocks_join_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, None)
-    weight = dense(3 * WIDENED // 1024 + 5, 1024, mx.bfloat16)
-    x = normal(2, 1024)
-    assert same(linear(x, weight), x @ weight.weight.astype(mx.float32).T)
-
-
 @pytest.mark.parametrize("activation", ["silu", "gelu", "swiglu_clamped"])
 def test_a_gate_and_its_up_projection_in_turns(native: str, activation: Activation) -> None:
     """The same bits as one below the other, for any rows."""
@@ -278,12 +255,6 @@ def test_whatever_their_width_gate_and_up_are_multiplied(native: str, width: int
         assert same(y, gated_linear(x, below, epilogue))
         exact = replace(below, exact=True) if isinstance(below, Quantized) else below
         assert close(gated_linear(x, exact, epilogue), linear_reference(x, below, epilogue), EXACT)
-
-
-def test_rows_of_an_odd_number_of_16_bit_values_are_not_joined(native: str) -> None:
-    gate, up = dense(48, 319, mx.float16), dense(48, 319, mx.float16)
-    assert pack_pair(gate, up) is None
-    assert pack_pair(dense(48, 319), dense(48, 319)) is not None
 
 
 def pairs() -> Iterator[tuple[Dense | Quantized, Dense | Quantized]]:

@@ -13,7 +13,7 @@ from bessemer.kernels.linear.activation import ACTIVATIONS, Activation
 from bessemer.kernels.linear.linear import gated_linear, linear, linear_reference
 from bessemer.kernels.linear.linear_mlx import Epilogue, linear_mlx
 from bessemer.kernels.linear.weight import Dense, Quantized, Weight
-from bessemer.kernels.metal.device import Options, Simulator, using
+from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from bessemer.kernels.metal.library import watching
 from bessemer.kernels.norm.rms_norm import Norm
 
@@ -28,7 +28,7 @@ EPS, LIMIT = 1e-3, 0.7
 # Outputs for which so many simdgroups share the rows: the fewest of their plan, and some with
 # a last tile that is not full.
 OUTPUTS = {1: (2560, 2566), 2: (640, 650), 4: (2, 38)}
-CHECK = Simulator(Options(mode="check"))
+CHECK = Simulator(SimulatorOptions(mode="check"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,9 +257,9 @@ def test_contraction_and_the_order_of_lanes(variant: Variant | Floats) -> None:
     wanted = expected(of, variant.activation)
     with using(CHECK):
         forward = found(of, variant.activation)
-    with using(Simulator(Options(mode="check", order="reverse"))):
+    with using(Simulator(SimulatorOptions(mode="check", order="reverse"))):
         assert same(found(of, variant.activation).astype(F), forward.astype(F))
-    with using(Simulator(Options(mode="check", contract=True))):
+    with using(Simulator(SimulatorOptions(mode="check", contract=True))):
         contracted = found(of, variant.activation)
     assert error(contracted, wanted) <= TOLERANCE[variant.dtype]
 
@@ -302,7 +302,7 @@ def test_weights_move_once(form: int) -> None:
     """Several lanes ask for a scale in one instruction, and no instruction asks for it again."""
     variant = one(QUANTIZED, form=form, share=4)
     of = operands(variant, 40, 4096)
-    with using(Simulator(Options(mode="count"))), watching() as launches:
+    with using(Simulator(SimulatorOptions(mode="count"))), watching() as launches:
         found(of, variant.activation)
     report = launches[0].report
     assert report is not None
@@ -315,7 +315,7 @@ def check_loads(variant: Variant | Floats, per_run: int, run: int) -> None:
     """How often a lane loads for a run of `run` inputs: a plan that a result alone cannot show."""
     inputs = 32 * run * variant.share
     of = operands(variant, 40, inputs)
-    with using(Simulator(Options(mode="count"))), watching() as launches:
+    with using(Simulator(SimulatorOptions(mode="count"))), watching() as launches:
         found(of, variant.activation)
     report = launches[0].report
     assert report is not None

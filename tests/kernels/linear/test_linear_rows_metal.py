@@ -10,9 +10,9 @@ import pytest
 from bessemer.kernels.linear.activation import ACTIVATIONS, Activation
 from bessemer.kernels.linear.linear import linear_reference
 from bessemer.kernels.linear.linear_mlx import Epilogue
-from bessemer.kernels.linear.linear_rows import covers, linear_rows, tiles_of
+from bessemer.kernels.linear.linear_rows import linear_rows, tiles_of
 from bessemer.kernels.linear.weight import Dense, Quantized
-from bessemer.kernels.metal.device import Options, Simulator, using
+from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from bessemer.kernels.metal.library import watching
 from bessemer.kernels.norm.rms_norm import Norm
 
@@ -24,7 +24,7 @@ F, H, B = mx.float32, mx.float16, mx.bfloat16
 TOLERANCE = {F: 5e-6, H: 1e-3, B: 6e-3}
 KINDS: dict[int, Activation] = {number: name for name, number in ACTIVATIONS.items()}
 EPS = 1e-3
-CHECK = Options(mode="check")
+CHECK = SimulatorOptions(mode="check")
 LIMIT = 0.7
 EDGES = ((2, 40, 1), (7, 9, 9), (8, 33, 3))  # rows, outputs, groups of inputs
 WIDE_EDGES = ((9, 40, 1), (13, 7, 9), (16, 33, 3))
@@ -110,7 +110,7 @@ def operands(
 
 
 def expect(
-    variant: Variant, rows: int, outputs: int, groups: int, options: Options = CHECK
+    variant: Variant, rows: int, outputs: int, groups: int, options: SimulatorOptions = CHECK
 ) -> None:
     """Runs it, and raises where it is not the definition."""
     x, weight, rest = operands(variant, rows, outputs, groups)
@@ -189,18 +189,12 @@ def test_many_outputs(tiles: int, outputs: int) -> None:
         expect(variant, 9, made, 1)
 
 
-def test_tiles_that_fit() -> None:
-    """Taller ones only where there are enough, and codes do not take too many registers."""
-    tiles = {bits: tiles_of(quantized(1 << 13, 128, 128, bits), 8) for bits in (2, 4, 8)}
-    assert tiles == {2: 8, 4: 8, 8: 4}
-    assert tiles_of(quantized(1 << 13, 128, 128, 4), 16) == 4
-    assert tiles_of(dense((1 << 13) - 1, 32), 8) == 4
-
-
 @pytest.mark.parametrize(
-    "options", [Options("check", contract=True), Options("check", order="reverse")], ids=str
+    "options",
+    [SimulatorOptions("check", contract=True), SimulatorOptions("check", order="reverse")],
+    ids=str,
 )
-def test_contraction_and_order_do_not_matter(options: Options) -> None:
+def test_contraction_and_order_do_not_matter(options: SimulatorOptions) -> None:
     expect(PLAIN, 13, 40, 9, options)
 
 
@@ -250,15 +244,6 @@ def test_weights_are_read_once() -> None:
         for name in ("weight", "scales", "biases", "residual", "y"):
             flow = launch.report.buffer(name)
             assert flow.moved == flow.unique == flow.size
-
-
-def test_what_is_covered() -> None:
-    weight = quantized(8, 64, 32, 4)
-    assert [rows for rows in range(40) if covers(rows, weight, H)] == list(range(2, 17))
-    assert covers(2, weight_of(Variant("mxfp4", 32, H, H, False), 8, 64), B)
-    assert covers(2, dense(8, 96, B), F)
-    assert not covers(2, dense(8, 40), F)
-    assert not covers(2, weight, mx.int32)
 
 
 @pytest.mark.long

@@ -9,7 +9,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.kernels.simulator.kernel import Options, SimulatorError, metal_kernel
+from bessemer.kernels.simulator.kernel import SimulatorError, SimulatorOptions, metal_kernel
 
 from ..mlx_metal import header
 
@@ -41,7 +41,7 @@ def run(
         output_names=list(outputs),
         source=call,
         header=header(*files, constants=constants),
-        options=Options(mode="check"),
+        options=SimulatorOptions(mode="check"),
     )
     return kernel(
         inputs=list(inputs.values()),

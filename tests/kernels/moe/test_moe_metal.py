@@ -9,11 +9,11 @@ import pytest
 
 from bessemer.kernels.linear.activation import Activation
 from bessemer.kernels.linear.weight import Dense, Quantized, Weight
-from bessemer.kernels.metal.device import Options, Simulator, using
+from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from bessemer.kernels.metal.library import watching
 from bessemer.kernels.moe.moe import Experts, Shared, moe, moe_mlx, moe_reference
 from bessemer.kernels.moe.moe_metal import TILE, TILED_BELOW, TILED_FROM, Way, moe_tiled, way
-from bessemer.kernels.moe.route import MOST_EXPERTS, PAIRS, Picks
+from bessemer.kernels.moe.route import MAX_EXPERTS, MAX_PAIRS, Picks
 from bessemer.kernels.norm.rms_norm import Norm
 
 from ..arrays import normal, quantized
@@ -24,7 +24,7 @@ F, H, B = mx.float32, mx.float16, mx.bfloat16
 # and each expert's part, rounded to the dtype.
 TOLERANCE = {F: 3e-6, H: 2e-3, B: 1.2e-2}
 EPS = 1e-3
-CHECK = Options("check")
+CHECK = SimulatorOptions("check")
 LIMIT = 0.7
 DECODE, PREFILL = ["moe_inner", "moe_outer"], ["moe_sort", "moe_inner_tiles", "moe_outer_tiles"]
 
@@ -143,7 +143,7 @@ def largest(values: mx.array) -> float:
 def expect(
     variant: Variant,
     rows: int,
-    options: Options = CHECK,
+    options: SimulatorOptions = CHECK,
     routing: tuple[mx.array, mx.array] | None = None,
 ) -> None:
     """Runs it, and raises where it is not the definition or went another way."""
@@ -170,7 +170,7 @@ def crowded(rows: int, variant: Variant) -> tuple[mx.array, mx.array]:
 def check_bytes() -> None:
     """Each scale and bias of a group is read once, though the group takes several steps."""
     experts, (x, _) = experts_of(MANY[1]), operands(MANY[1], 12)
-    with using(Simulator(Options("count"))), watching() as launches:
+    with using(Simulator(SimulatorOptions("count"))), watching() as launches:
         mx.eval(moe(x, experts, routed(12, MANY[1].count, MANY[1].k)))
     _, inner, outer, _ = (launch.report for launch in launches)
     assert inner is not None and outer is not None
@@ -259,9 +259,11 @@ def test_many_tokens_and_a_shared_expert() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [Options("check", contract=True), Options("check", order="reverse")], ids=str
+    "options",
+    [SimulatorOptions("check", contract=True), SimulatorOptions("check", order="reverse")],
+    ids=str,
 )
-def test_contraction_and_order_do_not_matter(options: Options) -> None:
+def test_contraction_and_order_do_not_matter(options: SimulatorOptions) -> None:
     expect(FEW[0], 5, options)
     expect(MANY[0], 37, options)
 
@@ -292,7 +294,7 @@ def test_a_few_tokens_read_each_chosen_row_once() -> None:
     variant = Variant(4, 64, H, H, 6, 640, 128, 6, 128)
     experts, (x, _) = experts_of(variant), operands(variant, 1)
     chosen = mx.array([[3, 0, 5, 1, 4, 2]], mx.int32)
-    with using(Simulator(Options("count"))), watching() as launches:
+    with using(Simulator(SimulatorOptions("count"))), watching() as launches:
         mx.eval(moe(x, experts, (chosen, mx.ones((1, 6)))))
     inner, outer = (launch.report for launch in launches)
     assert inner is not None and outer is not None
@@ -310,7 +312,7 @@ def test_many_tokens_read_an_expert_once_a_tile() -> None:
     experts, (x, _) = experts_of(variant), operands(variant, 481)
     random = np.random.RandomState(0)
     chosen = np.stack([random.permutation(64)[:6] for _ in range(481)]).astype(np.int32)
-    with using(Simulator(Options("count"))), watching() as launches:
+    with using(Simulator(SimulatorOptions("count"))), watching() as launches:
         mx.eval(moe(x, experts, (mx.array(chosen), mx.ones((481, 6)))))
     _, inner, outer, _ = (launch.report for launch in launches)
     assert inner is not None and outer is not None
@@ -333,10 +335,10 @@ def test_the_way_taken() -> None:
     assert way(x.astype(mx.int32), few, many) == Way.MLX
     other = replace(few, down=dense.down)
     assert way(x, other, many[:1]) == Way.MLX
-    vast = replace(few, count=MOST_EXPERTS + 1)
+    vast = replace(few, count=MAX_EXPERTS + 1)
     assert way(x, vast, mx.zeros((TILED_FROM * vast.count, 1), mx.int32)) == Way.MLX
-    wide = replace(few, count=MOST_EXPERTS)
-    assert way(x, wide, mx.zeros((PAIRS + 1, 1), mx.int32)) == Way.MLX
+    wide = replace(few, count=MAX_EXPERTS)
+    assert way(x, wide, mx.zeros((MAX_PAIRS + 1, 1), mx.int32)) == Way.MLX
 
 
 def test_more_tokens_than_tiles_are_for_are_composed() -> None:

@@ -10,7 +10,7 @@ from bessemer.kernels.linear.weight import Dense
 from bessemer.kernels.metal.device import Simulator, using
 from bessemer.kernels.moe.route import (
     Gate,
-    Router,
+    Routing,
     choose,
     choose_reference,
     route,
@@ -29,19 +29,19 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 ROUTERS = [
-    (8, Router(2)),
-    (60, Router(4, normalise=False)),
-    (128, Router(8)),
-    (33, Router(33)),
-    (1, Router(1)),
-    (16, Router(1, "sigmoid", normalise=False)),
-    (160, Router(6, normalise=False, scale=16.0, groups=8, kept_groups=3)),
-    (256, Router(8, "sigmoid", True, 2.5, 8, 4, "best_two")),
+    (8, Routing(2)),
+    (60, Routing(4, normalise=False)),
+    (128, Routing(8)),
+    (33, Routing(33)),
+    (1, Routing(1)),
+    (16, Routing(1, "sigmoid", normalise=False)),
+    (160, Routing(6, normalise=False, scale=16.0, groups=8, kept_groups=3)),
+    (256, Routing(8, "sigmoid", True, 2.5, 8, 4, "best_two")),
 ]
 MIXERS = [
-    (16, Router(2, "sparsemixer", normalise=False)),
-    (33, Router(3, "sparsemixer", scale=2.0, jitter=0.2)),
-    (2, Router(2, "sparsemixer", normalise=False, jitter=0.0)),
+    (16, Routing(2, "sparsemixer", normalise=False)),
+    (33, Routing(3, "sparsemixer", scale=2.0, jitter=0.2)),
+    (2, Routing(2, "sparsemixer", normalise=False, jitter=0.0)),
 ]
 
 
@@ -64,7 +64,7 @@ def check_golden(found: tuple[mx.array, mx.array], expected: tuple[mx.array, mx.
 
 @pytest.mark.parametrize(("experts", "router"), ROUTERS)
 @pytest.mark.parametrize("corrected", [False, True])
-def test_against_the_definition(experts: int, router: Router, corrected: bool) -> None:
+def test_against_the_definition(experts: int, router: Routing, corrected: bool) -> None:
     logits = normal(70, experts) * 2
     correction = normal(experts, seed=5) * 0.1 if corrected else None
     indices, weights = route(logits, router, correction)
@@ -77,7 +77,7 @@ def test_against_the_definition(experts: int, router: Router, corrected: bool) -
 
 
 @pytest.mark.parametrize(("experts", "router"), MIXERS)
-def test_a_sparse_mixer_against_the_definition(experts: int, router: Router) -> None:
+def test_a_sparse_mixer_against_the_definition(experts: int, router: Routing) -> None:
     logits = normal(70, experts) * 0.1 + 1
     logits[35:] = normal(35, experts)
     indices, weights = route(logits, router)
@@ -92,7 +92,7 @@ def test_a_sparse_mixer_against_the_definition(experts: int, router: Router) -> 
 
 def test_transformers_sparse_mixer() -> None:
     indices, logits, weights = golden("phi")[1], golden("phi")[0], golden("phi")[2]
-    found = route(logits, Router(2, "sparsemixer", normalise=False))
+    found = route(logits, Routing(2, "sparsemixer", normalise=False))
     assert same(found[0], indices.astype(mx.int32))
     assert close(found[1], weights)
     assert np.unique(np.array(weights) < 0.9).tolist() == [False, True], "some are shared"
@@ -101,7 +101,7 @@ def test_transformers_sparse_mixer() -> None:
 def test_transformers_groups_of_experts() -> None:
     """What is outside the kept groups is never taken, however low the corrections are."""
     x, weight, correction, indices, weights = golden("deepseek")
-    router = Router(4, "sigmoid", True, 2.5, 4, 2, "best_two")
+    router = Routing(4, "sigmoid", True, 2.5, 4, 2, "best_two")
     assert float(mx.max(mx.sigmoid(x @ weight.T) + correction)) < 0
     for made in (choose, choose_reference):
         check_golden(
@@ -115,18 +115,18 @@ def test_transformers_groups_of_experts() -> None:
 
 def test_transformers_router_with_a_bias() -> None:
     x, weight, bias, indices, weights = golden("gpt")
-    found = choose(x, Gate(Dense(weight), bias), Router(4))
+    found = choose(x, Gate(Dense(weight), bias), Routing(4))
     check_golden(found, (indices, weights))
-    check_golden(choose_reference(x, Gate(Dense(weight), bias), Router(4)), (indices, weights))
-    assert not same(choose(x, Gate(Dense(weight)), Router(4))[0], found[0])
+    check_golden(choose_reference(x, Gate(Dense(weight), bias), Routing(4)), (indices, weights))
+    assert not same(choose(x, Gate(Dense(weight)), Routing(4))[0], found[0])
     for rows in (3, 40):
         with using(Simulator()):
-            on_metal = choose(x[:rows], Gate(Dense(weight), bias), Router(4))
+            on_metal = choose(x[:rows], Gate(Dense(weight), bias), Routing(4))
         check_golden(on_metal, (indices[:rows], weights[:rows]))
 
 
 def test_deepseek_v3_by_hand() -> None:
-    router = Router(2, "sigmoid", True, 2.5, 2, 1, "best_two")
+    router = Routing(2, "sigmoid", True, 2.5, 2, 1, "best_two")
     logits = np.array([[2.0, -9.0, 1.0, 0.9]], np.float32)  # 0 is best, 2 and 3 the best pair
     indices, weights = route(mx.array(logits), router)
     scores = 1 / (1 + np.exp(-logits[0]))
@@ -143,15 +143,15 @@ def test_deepseek_v3_by_hand() -> None:
 
 
 def test_of_equals_the_first_is_taken() -> None:
-    indices, weights = route(mx.zeros((3, 20)), Router(3))
+    indices, weights = route(mx.zeros((3, 20)), Routing(3))
     assert indices.tolist() == [[0, 1, 2]] * 3
     assert np.array(weights)[0].tolist() == pytest.approx([1 / 3] * 3)
-    grouped = route(mx.zeros((1, 20)), Router(3, groups=4, kept_groups=2))
+    grouped = route(mx.zeros((1, 20)), Routing(3, groups=4, kept_groups=2))
     assert grouped[0].tolist() == [[0, 1, 2]]
 
 
 def test_a_sparse_mixer_of_nan_and_infinities() -> None:
-    router = Router(2, "sparsemixer", normalise=False)
+    router = Routing(2, "sparsemixer", normalise=False)
     indices, weights = route(mx.array([[1.0, mx.nan, 2], [1, -mx.inf, 2], [0, 0, 0]]), router)
     assert mx.isnan(weights).all(axis=-1).tolist() == [True, False, False]
     assert indices[1:].tolist() == [[2, 0], [0, 1]]
@@ -163,7 +163,7 @@ def test_a_sparse_mixer_of_nan_and_infinities() -> None:
 def test_nan_is_seen_and_stays_in_its_row(scoring: str) -> None:
     logits = normal(3, 24)
     logits[1, 7] = mx.nan
-    router = Router(4, scoring, groups=4, kept_groups=2)  # type: ignore[arg-type]
+    router = Routing(4, scoring, groups=4, kept_groups=2)  # type: ignore[arg-type]
     indices, weights = route(logits, router)
     assert mx.isnan(weights).all(axis=-1).tolist() == [False, True, False]
     assert len(set(np.array(indices)[1].tolist())) == 4 and min(np.array(indices)[1].tolist()) >= 0
@@ -171,9 +171,9 @@ def test_nan_is_seen_and_stays_in_its_row(scoring: str) -> None:
 
 
 def test_huge_logits_do_not_overflow() -> None:
-    _, weights = route(mx.array([[3000.0, 0.0, 2999.0]]), Router(2))
+    _, weights = route(mx.array([[3000.0, 0.0, 2999.0]]), Routing(2))
     assert np.array(weights)[0].tolist() == pytest.approx([0.7310586, 0.2689414])
 
 
 def test_no_tokens() -> None:
-    assert route(mx.zeros((0, 8)), Router(2))[0].shape == (0, 2)
+    assert route(mx.zeros((0, 8)), Routing(2))[0].shape == (0, 2)

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from bessemer.kernels.linear.weight import Quantized, Weight
-from bessemer.kernels.metal.device import Options, Simulator, using
+from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from bessemer.kernels.metal.library import watching
 from bessemer.kernels.moe.route import (
-    FEW,
+    MAX_FUSED,
     Gate,
-    Router,
+    Routing,
     choose,
     choose_reference,
     route,
@@ -25,22 +25,22 @@ from ..arrays import dense, normal, quantized
 from ..metal_cases import Case
 
 F, H, B = mx.float32, mx.float16, mx.bfloat16
-CHECK = Options("check")
+CHECK = SimulatorOptions("check")
 # Weights are float32 from float32 logits whatever the dtype of x; against the largest weight.
 TOLERANCE = 1e-5
 CLOSE = 1e-6  # of experts whose scores differ by less, either may be chosen
 
-SOFTMAX = Router(2)
+SOFTMAX = Routing(2)
 ROUTERS = (
-    (4, Router(2)),
-    (4, Router(4, "sigmoid", True, 0.5)),
-    (60, Router(4, normalise=False)),
-    (60, Router(1, "sigmoid", normalise=False)),
-    (60, Router(16, "sigmoid", normalise=False, scale=3.0)),
-    (60, Router(3, groups=20, kept_groups=2, group_score="best_two")),
-    (256, Router(8, "sigmoid", True, 2.5, 8, 4, "best_two")),
-    (256, Router(6, normalise=False, scale=16.0, groups=8, kept_groups=3)),
-    (256, Router(2, groups=32, kept_groups=31, group_score="best_two")),
+    (4, Routing(2)),
+    (4, Routing(4, "sigmoid", True, 0.5)),
+    (60, Routing(4, normalise=False)),
+    (60, Routing(1, "sigmoid", normalise=False)),
+    (60, Routing(16, "sigmoid", normalise=False, scale=3.0)),
+    (60, Routing(3, groups=20, kept_groups=2, group_score="best_two")),
+    (256, Routing(8, "sigmoid", True, 2.5, 8, 4, "best_two")),
+    (256, Routing(6, normalise=False, scale=16.0, groups=8, kept_groups=3)),
+    (256, Routing(2, groups=32, kept_groups=31, group_score="best_two")),
 )
 
 
@@ -71,7 +71,7 @@ OTHERS = (  # behind the mark `long`
     Variant(512, 64, 5, 32, F, F, H),
 )
 PLAIN = Variant(21, 1024, 4, 64, F, H, F)
-PLAIN_ROUTER = Router(3, "sigmoid", True, 1.5, 3, 2, "best_two")
+PLAIN_ROUTER = Routing(3, "sigmoid", True, 1.5, 3, 2, "best_two")
 
 
 def weight_of(variant: Variant) -> Weight:
@@ -96,7 +96,11 @@ def compare(
 
 
 def expect_choice(
-    variant: Variant, router: Router, tokens: int, corrected: bool, options: Options = CHECK
+    variant: Variant,
+    router: Routing,
+    tokens: int,
+    corrected: bool,
+    options: SimulatorOptions = CHECK,
 ) -> None:
     x = (normal(tokens, variant.hidden) / variant.hidden**0.5).astype(variant.dtype)
     weight = weight_of(variant)
@@ -117,7 +121,10 @@ def expect_choice(
 
 
 def expect_route(
-    logits: mx.array, router: Router, correction: mx.array | None = None, options: Options = CHECK
+    logits: mx.array,
+    router: Routing,
+    correction: mx.array | None = None,
+    options: SimulatorOptions = CHECK,
 ) -> None:
     with using(Simulator(options)), watching() as launches:
         found = route(logits, router, correction)
@@ -126,7 +133,9 @@ def expect_route(
     compare(found, route_reference(logits, router, correction), logits)
 
 
-def expect_sorted(indices: np.ndarray, experts: int, tile: int, options: Options = CHECK) -> None:
+def expect_sorted(
+    indices: np.ndarray, experts: int, tile: int, options: SimulatorOptions = CHECK
+) -> None:
     """Order and offsets to the bit, and a tile for each `tile` pairs of an expert."""
     chosen = mx.array(indices.astype(np.int32))
     with using(Simulator(options)):
@@ -149,7 +158,7 @@ def check_nan() -> None:
     logits = normal(4, 60)
     sound = mx.array(logits)
     logits[1, 7], logits[2, 59] = mx.nan, mx.inf
-    for router in (Router(4), Router(4, "sigmoid", groups=4, kept_groups=2)):
+    for router in (Routing(4), Routing(4, "sigmoid", groups=4, kept_groups=2)):
         with using(Simulator(CHECK)):
             indices, weights = route(logits, router)
             before = route(sound, router)
@@ -164,8 +173,8 @@ def check_nan() -> None:
 def check_ties() -> None:
     """Of equals the first is taken."""
     with using(Simulator(CHECK)):
-        indices, weights = route(mx.zeros((3, 60)), Router(3))
-        grouped = route(mx.zeros((1, 60)), Router(3, groups=30, kept_groups=2))
+        indices, weights = route(mx.zeros((3, 60)), Routing(3))
+        grouped = route(mx.zeros((1, 60)), Routing(3, groups=30, kept_groups=2))
     assert indices.tolist() == [[0, 1, 2]] * 3 and grouped[0].tolist() == [[0, 1, 2]]
     assert np.array(weights)[0].tolist() == pytest.approx([1 / 3] * 3)
 
@@ -175,7 +184,7 @@ def check_huge() -> None:
     logits = mx.full((1, 60), -3e38)
     logits[0, 3], logits[0, 50] = 3000.0, 2999.0
     with using(Simulator(CHECK)):
-        indices, weights = route(logits, Router(2))
+        indices, weights = route(logits, Routing(2))
     assert indices.tolist() == [[3, 50]]
     assert np.array(weights)[0].tolist() == pytest.approx([0.7310586, 0.2689414])
 
@@ -184,7 +193,7 @@ def check_bytes() -> None:
     """The router's weight is read once."""
     weight = weight_of(VARIANTS[3])
     assert isinstance(weight, Quantized)
-    with using(Simulator(Options("count"))), watching() as launches:
+    with using(Simulator(SimulatorOptions("count"))), watching() as launches:
         mx.eval(choose(normal(1, 96).astype(H), Gate(weight), SOFTMAX))
     (launch,) = launches
     assert launch.report is not None
@@ -200,8 +209,8 @@ def picks(tokens: int, k: int, experts: int) -> np.ndarray:
 def cases() -> list[Case]:
     """A few that together notice a fault."""
     logits = normal(3, 60)
-    pairs = Router(3, groups=20, kept_groups=2, group_score="best_two")
-    each = Router(2, groups=4, kept_groups=2, group_score="best_two")
+    pairs = Routing(3, groups=20, kept_groups=2, group_score="best_two")
+    each = Routing(2, groups=4, kept_groups=2, group_score="best_two")
     sunk = normal(60, seed=1) * 0.1 - 2  # below what is no expert
     return [
         Case("choose", "route.metal", lambda: expect_choice(PLAIN, PLAIN_ROUTER, 2, True)),
@@ -212,7 +221,7 @@ def cases() -> list[Case]:
         Case("ties", "route.metal", check_ties),
         Case("huge", "route.metal", check_huge),
         Case("bytes", "route.metal", check_bytes),
-        Case("plain", "route.metal", lambda: expect_route(logits, Router(16, normalise=False))),
+        Case("plain", "route.metal", lambda: expect_route(logits, Routing(16, normalise=False))),
         Case("nan", "route.metal", check_nan),
         Case("sort", "moe_sort.metal", lambda: expect_sorted(picks(411, 3, 65), 65, 8)),
         Case("short", "moe_sort.metal", lambda: expect_sorted(picks(9, 4, 300), 300, 2)),
@@ -226,22 +235,22 @@ def test_case(case: Case) -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 def test_every_storage(variant: Variant) -> None:
-    router = Router(min(8, variant.experts))
+    router = Routing(min(8, variant.experts))
     for tokens, corrected in ((1, False), (3, True)):
         expect_choice(variant, router, tokens, corrected)
-    expect_choice(variant, Router(2, "sigmoid", normalise=False), 2, False)
+    expect_choice(variant, Routing(2, "sigmoid", normalise=False), 2, False)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("variant", OTHERS, ids=str)
 def test_more_storages(variant: Variant) -> None:
-    expect_choice(variant, Router(8), 3, True)
-    expect_route(normal(9, variant.experts).astype(variant.dtype).astype(F), Router(8))
+    expect_choice(variant, Routing(8), 3, True)
+    expect_route(normal(9, variant.experts).astype(variant.dtype).astype(F), Routing(8))
 
 
 @pytest.mark.parametrize(("experts", "router"), ROUTERS)
 @pytest.mark.parametrize("corrected", [False, True])
-def test_routers(experts: int, router: Router, corrected: bool) -> None:
+def test_routers(experts: int, router: Routing, corrected: bool) -> None:
     correction = normal(experts, seed=5) * 0.1 if corrected else None
     expect_route(normal(9, experts) * 2, router, correction)
 
@@ -250,13 +259,13 @@ def test_a_correction_changes_the_choice_alone() -> None:
     with using(Simulator(CHECK)):
         raised = mx.zeros((60,))
         raised[9] = 5.0
-        indices, weights = route(mx.zeros((1, 60)), Router(2, normalise=False), raised)
+        indices, weights = route(mx.zeros((1, 60)), Routing(2, normalise=False), raised)
     assert indices.tolist() == [[9, 0]]
     assert np.array(weights)[0].tolist() == pytest.approx([1 / 60] * 2)
 
 
 def test_many_tokens_share_a_product() -> None:
-    x, weight, router = normal(FEW + 1, 256), dense(60, 256), Router(4, scale=3.0)
+    x, weight, router = normal(MAX_FUSED + 1, 256), dense(60, 256), Routing(4, scale=3.0)
     with using(Simulator(CHECK)), watching() as launches:
         found = choose(x, Gate(weight), router)
         mx.eval(found)
@@ -274,9 +283,11 @@ def test_a_token_does_not_depend_on_the_others() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [Options("check", contract=True), Options("check", order="reverse")], ids=str
+    "options",
+    [SimulatorOptions("check", contract=True), SimulatorOptions("check", order="reverse")],
+    ids=str,
 )
-def test_contraction_and_order_do_not_matter(options: Options) -> None:
+def test_contraction_and_order_do_not_matter(options: SimulatorOptions) -> None:
     expect_choice(PLAIN, PLAIN_ROUTER, 2, True, options)
     if options.order == "reverse":  # it has no numbers to contract
         expect_sorted(picks(411, 3, 65), 65, 8, options)

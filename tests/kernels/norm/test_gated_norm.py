@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.kernels.metal.device import Options, Simulator, using
+from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from bessemer.kernels.norm.gated_norm import GatedNorm, gated_norm, gated_norm_reference
 
 from ..arrays import close, normal, same
@@ -56,7 +56,7 @@ def test_formats(dtype: mx.Dtype, groups: int, gate_first: bool) -> None:
     assert close(gated_norm(wide, gate, GatedNorm(weight, 0.02, groups, gate_first)), expected)
     y, narrow = wide.astype(dtype), gate.astype(dtype)
     expected = gated_norm_reference(y, narrow, GatedNorm(weight, 0.02, groups, gate_first))
-    with using(Simulator(Options(mode="check"))):
+    with using(Simulator(SimulatorOptions(mode="check"))):
         simulated = gated_norm(y, narrow, GatedNorm(weight, 0.02, groups, gate_first))
     for found in (gated_norm(y, narrow, GatedNorm(weight, 0.02, groups, gate_first)), simulated):
         assert found.dtype == dtype

@@ -7,7 +7,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.kernels.metal.device import Options, Simulator, using
+from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from bessemer.kernels.metal.library import watching
 from bessemer.kernels.norm.rms_norm import Norm, rms_norm, rms_norm_reference
 
@@ -17,7 +17,7 @@ from ..metal_cases import Case
 F, H, B = mx.float32, mx.float16, mx.bfloat16
 # Against the largest value: sums in float32, then one rounding to the dtype.
 TOLERANCE = {F: 5e-6, H: 1e-3, B: 6e-3}
-CHECK = Simulator(Options(mode="check"))
+CHECK = Simulator(SimulatorOptions(mode="check"))
 EPS = 0.02
 
 
@@ -114,9 +114,10 @@ def test_a_slice() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [Options("check", contract=True), Options("check", order="reverse")]
+    "options",
+    [SimulatorOptions("check", contract=True), SimulatorOptions("check", order="reverse")],
 )
-def test_contraction_and_the_order_of_lanes(options: Options) -> None:
+def test_contraction_and_the_order_of_lanes(options: SimulatorOptions) -> None:
     x, weight = normal(2, 576), normal(576, seed=1)
     with using(CHECK):
         wanted = rms_norm(x, weight, EPS)

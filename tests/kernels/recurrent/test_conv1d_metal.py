@@ -6,14 +6,14 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.kernels.metal.device import Options, Simulator, using
+from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from bessemer.kernels.recurrent.conv1d import STRETCH, Convolution, conv1d, conv1d_reference
 from bessemer.kernels.recurrent.runs import Runs
 
 from ..arrays import close, normal, same
 from ..metal_cases import Case
 
-CHECK = Simulator(Options(mode="check"))
+CHECK = Simulator(SimulatorOptions(mode="check"))
 TOLERANCES = {mx.float32: 2e-5, mx.float16: 2e-3, mx.bfloat16: 2e-2}
 RAGGED = ([1, 2 * STRETCH + 1, STRETCH, 0, 3], [4, 0, 2, 5, 6], [False, True, False, False, True])
 EVERY = ([2, 1], [0, 1], [False, True])  # every slot, in order
@@ -104,8 +104,10 @@ def test_nan_stays_in_its_sequence_and_a_fresh_one_sees_no_state() -> None:
     assert mx.isnan(found).any(axis=-1).tolist() == [True, True, False, False]
 
 
-@pytest.mark.parametrize("options", [Options("check", True), Options("check", False, "reverse")])
-def test_contraction_and_order(options: Options) -> None:
+@pytest.mark.parametrize(
+    "options", [SimulatorOptions("check", True), SimulatorOptions("check", False, "reverse")]
+)
+def test_contraction_and_order(options: SimulatorOptions) -> None:
     check(70, 4, mx.float32, True, True, simulator=Simulator(options))
 
 

@@ -7,7 +7,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.kernels.metal.device import Options, Simulator, using
+from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from bessemer.kernels.metal.library import watching
 from bessemer.kernels.recurrent.gated_delta import Rule, gated_delta, gated_delta_reference
 from bessemer.kernels.recurrent.runs import Runs
@@ -19,7 +19,7 @@ Arrays = tuple[mx.array, mx.array, mx.array, mx.array, mx.array]
 Dims = tuple[int, int, int, int]  # key heads, heads, key_dim, value_dim
 Spans = tuple[list[int], list[int], list[bool]]
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "gated_delta.npz")
-CHECK = Simulator(Options(mode="check"))
+CHECK = Simulator(SimulatorOptions(mode="check"))
 TOLERANCES = {mx.float32: 2e-5, mx.float16: 2e-3, mx.bfloat16: 2e-2}
 STATE_TOLERANCE = 2e-5  # float32 in every format
 RAGGED: Spans = ([4, 1, 0, 3], [3, 0, 4, 1], [False, True, False, False])
@@ -144,15 +144,17 @@ def test_nan_stays_in_its_sequence_and_a_fresh_one_sees_no_state() -> None:
     assert mx.isnan(state).any(axis=(1, 2, 3)).tolist() == [True, False]
 
 
-@pytest.mark.parametrize("options", [Options("check", True), Options("check", False, "reverse")])
-def test_contraction_and_order(options: Options) -> None:
+@pytest.mark.parametrize(
+    "options", [SimulatorOptions("check", True), SimulatorOptions("check", False, "reverse")]
+)
+def test_contraction_and_order(options: SimulatorOptions) -> None:
     check((2, 4, 16, 64), mx.float16, True, simulator=Simulator(options))
 
 
 def test_the_state_moves_once_each_way() -> None:
     dims, runs = (2, 4, 128, 128), Runs.of([1, 1], [0, 1], [False, False])
     arrays, state = inputs(2, dims, mx.float16), normal(2, *dims[1:])
-    with using(Simulator(Options(mode="count"))), watching() as launches:
+    with using(Simulator(SimulatorOptions(mode="count"))), watching() as launches:
         mx.eval(gated_delta(*arrays[:3], arrays[3:], state, runs, Rule(1.0)))
     (report,) = [launch.report for launch in launches]
     assert report is not None

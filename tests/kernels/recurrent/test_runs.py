@@ -53,7 +53,7 @@ def test_states_of_some_sequences_are_replaced_in_place() -> None:
     del states
     mx.reset_peak_memory()
     before = mx.get_active_memory()
-    array = runs.stored(array, mx.full((2, WIDTH), -1.0))
+    array = runs.updated(array, mx.full((2, WIDTH), -1.0))
     mx.eval(array)
     assert mx.get_peak_memory() - before < array.nbytes / 8
     found = np.array(array[:, 0])

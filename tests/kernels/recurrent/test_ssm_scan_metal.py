@@ -8,7 +8,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.kernels.metal.device import Options, Simulator, using
+from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from bessemer.kernels.metal.library import watching
 from bessemer.kernels.recurrent.runs import Runs
 from bessemer.kernels.recurrent.ssm_scan import Scan, ssm_scan, ssm_scan_reference
@@ -22,7 +22,7 @@ Dims = tuple[int, int, int, int]  # groups, heads, head_dim, state_dim
 Spans = tuple[list[int], list[int], list[bool]]
 Limits = tuple[float, float]
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "ssm_scan.npz")
-CHECK = Simulator(Options(mode="check"))
+CHECK = Simulator(SimulatorOptions(mode="check"))
 TOLERANCES = {mx.float32: 2e-5, mx.float16: 2e-3, mx.bfloat16: 2e-2}
 STATE_TOLERANCE = 2e-5  # float32 in every format
 RAGGED: Spans = ([4, 1, 0, 3], [3, 0, 4, 1], [False, True, False, False])
@@ -147,15 +147,17 @@ def test_nan_stays_in_its_sequence_and_a_fresh_one_sees_no_state(of: str) -> Non
     assert mx.isnan(state).any(axis=(1, 2, 3)).tolist() == [True, False]
 
 
-@pytest.mark.parametrize("options", [Options("check", True), Options("check", False, "reverse")])
-def test_contraction_and_order(options: Options) -> None:
+@pytest.mark.parametrize(
+    "options", [SimulatorOptions("check", True), SimulatorOptions("check", False, "reverse")]
+)
+def test_contraction_and_order(options: SimulatorOptions) -> None:
     check((2, 4, 16, 64), mx.float16, simulator=Simulator(options))
 
 
 def test_the_state_moves_once_each_way() -> None:
     dims, runs = (1, 4, 64, 128), Runs.of([1, 1], [0, 1], [False, False])
     (tokens, heads), state = inputs(2, dims, mx.float16), normal(2, *dims[1:])
-    with using(Simulator(Options(mode="count"))), watching() as launches:
+    with using(Simulator(SimulatorOptions(mode="count"))), watching() as launches:
         mx.eval(ssm_scan(*tokens, Scan(*heads), state, runs))
     (report,) = [launch.report for launch in launches]
     assert report is not None

@@ -4,7 +4,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.kernels.sampling.logprobs import Logprobs, logprobs, logprobs_mlx
+from bessemer.kernels.sampling.logprobs import RowLogprobs, logprobs, logprobs_mlx
 
 from ..arrays import normal
 from ..tiers import PATHS, use
@@ -21,8 +21,10 @@ def test_against_the_definition(vocabulary: int, most: int) -> None:
     logits = normal(6, vocabulary) * 5
     tokens = [0, vocabulary - 1, vocabulary // 2, -1]
     found = logprobs(logits, [5, 0, 3, 3], tokens, most)
-    expected = Logprobs(*map(np.array, logprobs_mlx(logits, [5, 0, 3, 3], mx.array(tokens), most)))
-    assert found.own == pytest.approx(expected.own, abs=2e-5)
+    expected = RowLogprobs(
+        *map(np.array, logprobs_mlx(logits, [5, 0, 3, 3], mx.array(tokens), most))
+    )
+    assert found.chosen == pytest.approx(expected.chosen, abs=2e-5)
     assert found.ids.tolist() == expected.ids.tolist()
     assert found.scores == pytest.approx(expected.scores, abs=2e-5)
     assert found.ids.shape == (4, min(most, vocabulary))
@@ -32,14 +34,14 @@ def test_equals_rank_by_id_and_the_banned_come_last() -> None:
     logits = mx.array([[-mx.inf, 1.0, 1.0, -mx.inf, 1.0]])
     found = logprobs(logits, [0], [0], 5)
     assert found.ids.tolist() == [[1, 2, 4, 0, 3]]
-    assert found.own.tolist() == [-np.inf]
+    assert found.chosen.tolist() == [-np.inf]
     assert found.scores[0, :3] == pytest.approx(np.log([1 / 3] * 3), abs=1e-6)
 
 
 def test_equal_logits_over_a_whole_vocabulary() -> None:
     found = logprobs(mx.zeros((1, 3000)), [0], [2999], 20)
     assert found.ids.tolist() == [list(range(20))]
-    assert found.own == pytest.approx([-np.log(3000)], abs=1e-5)
+    assert found.chosen == pytest.approx([-np.log(3000)], abs=1e-5)
 
 
 def test_ascending_logits() -> None:
@@ -52,7 +54,7 @@ def test_a_row_does_not_depend_on_its_neighbours() -> None:
     together = logprobs(logits, range(9), [7] * 9, 20)
     for row in range(9):
         alone = logprobs(mx.array(np.array(logits)[row : row + 1]), [0], [7], 20)
-        assert alone.own.tobytes() == together.own[row : row + 1].tobytes()
+        assert alone.chosen.tobytes() == together.chosen[row : row + 1].tobytes()
         assert alone.scores.tobytes() == together.scores[row : row + 1].tobytes()
 
 
@@ -60,5 +62,5 @@ def test_nan_is_seen_and_stays_in_its_row() -> None:
     logits = normal(2, 40)
     logits[0, 39] = mx.nan
     found = logprobs(logits, [0, 1], [3, 3], 4)
-    assert np.isnan(found.own).tolist() == [True, False]
+    assert np.isnan(found.chosen).tolist() == [True, False]
     assert np.isnan(found.scores).tolist() == [[True] * 4, [False] * 4]

@@ -6,15 +6,15 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.kernels.metal.device import Options, Simulator, using
+from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from bessemer.kernels.metal.library import watching
-from bessemer.kernels.sampling.logprobs import Logprobs, logprobs, logprobs_mlx
+from bessemer.kernels.sampling.logprobs import RowLogprobs, logprobs, logprobs_mlx
 
 from ..arrays import normal
 from ..metal_cases import Case
 from .test_sample_metal import listed
 
-CHECK = Simulator(Options(mode="check"))
+CHECK = Simulator(SimulatorOptions(mode="check"))
 # Absolute, and in rounding steps of the largest logit, for scores are differences of such numbers.
 TOLERANCE, STEP = 1e-5, 2.0**-23
 
@@ -32,14 +32,14 @@ def check(
     with using(simulator):
         found = logprobs(logits, rows, tokens, most)
     wide = logprobs_mlx(logits.astype(mx.float32), rows, mx.array(tokens), most)
-    expected = Logprobs(*map(np.array, wide))
+    expected = RowLogprobs(*map(np.array, wide))
     given = np.array(logits.astype(mx.float32))[rows]
     scores = exact(given)
     tolerance = TOLERANCE + STEP * float(np.abs(given[np.isfinite(given)]).max())
     own = scores[np.arange(len(rows)), np.maximum(tokens, 0)]
     assert ((found.ids >= 0) & (found.ids < logits.shape[-1])).all()
     top = np.take_along_axis(scores, found.ids.astype(np.int64), axis=1)
-    assert found.own == pytest.approx(own, abs=tolerance, nan_ok=True)
+    assert found.chosen == pytest.approx(own, abs=tolerance, nan_ok=True)
     assert found.scores == pytest.approx(top, abs=tolerance, nan_ok=True)
     assert found.ids.shape == found.scores.shape == (len(rows), min(most, logits.shape[-1]))
     if not mx.isnan(logits).any():
@@ -94,7 +94,7 @@ def test_ascending_logits_rescale_the_sum() -> None:
 def test_nothing_above_minus_infinity_is_nan() -> None:
     with using(CHECK):
         found = logprobs(mx.full((1, 40), -mx.inf), [0], [3], 3)
-    assert np.isnan(found.own).all() and np.isnan(found.scores).all()
+    assert np.isnan(found.chosen).all() and np.isnan(found.scores).all()
 
 
 def test_nan_is_seen_and_stays_in_its_row() -> None:
@@ -115,8 +115,10 @@ def test_what_ranks_last_is_of_the_row(size: int) -> None:
     assert found.ids.tolist() == [[5, 6, 7, 0, 1, 2, 3, 4, 8, 9, 10, 11]]
 
 
-@pytest.mark.parametrize("options", [Options("check", True), Options("check", False, "reverse")])
-def test_contraction_and_order(options: Options) -> None:
+@pytest.mark.parametrize(
+    "options", [SimulatorOptions("check", True), SimulatorOptions("check", False, "reverse")]
+)
+def test_contraction_and_order(options: SimulatorOptions) -> None:
     for size in (1300, 5000):
         check(normal(2, size), [1, 0], [3, 2], 20, Simulator(options))
 
@@ -131,7 +133,7 @@ def test_the_logits_are_read_twice_at_most() -> None:
         *((mx.array(banned), 20, 2), (normal(1, 1304), 5, 2), (normal(1, 1024), 1000, 2)),
     )
     for logits, most, times in table:
-        with using(Simulator(Options(mode="count"))), watching() as launches:
+        with using(Simulator(SimulatorOptions(mode="count"))), watching() as launches:
             logprobs(logits, [0], [5], most)
         (report,) = [launch.report for launch in launches]
         assert report is not None

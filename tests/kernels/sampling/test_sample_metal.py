@@ -9,17 +9,17 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.kernels.metal.device import Options, Simulator, using
+from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from bessemer.kernels.metal.library import watching
 from bessemer.kernels.sampling.edit import Edits, edit_reference
-from bessemer.kernels.sampling.logprobs import Logprobs, logprobs_mlx
+from bessemer.kernels.sampling.logprobs import RowLogprobs, logprobs_mlx
 from bessemer.kernels.sampling.sample import Draws, draw, sample, sample_metal, sample_reference
 
 from ..metal_cases import Case
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "sample.npz")
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray]  # logits, settings, uniforms
-CHECK = Simulator(Options(mode="check"))
+CHECK = Simulator(SimulatorOptions(mode="check"))
 FLOATS = (mx.float32, mx.float16, mx.bfloat16)
 # Chances come from float32 exponentials; against float64 they and their sums differ by this much.
 TOLERANCE = 2e-6
@@ -392,8 +392,8 @@ def test_edited_drawn_and_scored_in_one_call() -> None:
     assert [launch.source.name for launch in launches] == ["sample", "logprobs", "sample"]
     assert nothing is None and alone.shape == tokens.shape
     picked = mx.array(tokens[[5, 0, 3]])
-    expected = Logprobs(*map(np.array, logprobs_mlx(given, scored, picked, 20)))
-    assert scores is not None and scores.own == pytest.approx(expected.own, abs=2e-5)
+    expected = RowLogprobs(*map(np.array, logprobs_mlx(given, scored, picked, 20)))
+    assert scores is not None and scores.chosen == pytest.approx(expected.chosen, abs=2e-5)
     assert scores.ids.tolist() == expected.ids.tolist()
     hidden, same_scores = draw(given, edits, draws(settings, uniform), allowed, scored, 20)
     ranked = settings[:, 1:].tolist() != [0, 1, 0]
@@ -410,8 +410,10 @@ def test_the_definition_agrees() -> None:
     assert found.tolist() == sample_reference(given, draws(settings, uniform)).tolist()
 
 
-@pytest.mark.parametrize("options", [Options("check", True), Options("check", False, "reverse")])
-def test_contraction_and_order_change_no_draw(options: Options) -> None:
+@pytest.mark.parametrize(
+    "options", [SimulatorOptions("check", True), SimulatorOptions("check", False, "reverse")]
+)
+def test_contraction_and_order_change_no_draw(options: SimulatorOptions) -> None:
     for settings, size in ((SETTINGS, 3000), (FLAT, 5003)):
         assert (
             check(*rows(size, settings, 1), simulator=Simulator(options)).tolist()
@@ -433,7 +435,7 @@ def test_the_logits_are_read_twice_at_most() -> None:
 def times_read(logits: np.ndarray, settings: np.ndarray, uniform: np.ndarray) -> float:
     """float16 logits."""
     given = mx.array(logits).astype(mx.float16)
-    with using(Simulator(Options(mode="count"))), watching() as launches:
+    with using(Simulator(SimulatorOptions(mode="count"))), watching() as launches:
         mx.eval(sample(given, draws(settings, uniform)))
     (report,) = [launch.report for launch in launches]
     assert report is not None

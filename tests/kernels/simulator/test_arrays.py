@@ -1,171 +1,97 @@
-"""Arrays of a known length, a thread's own above all: what overruns them is found in its line."""
-
-from typing import Any
+"""Arrays as memory: strided inputs as they lie, copies of their bytes, arrays from bytes."""
 
 import mlx.core as mx
 import pytest
 
-from bessemer.kernels.simulator.kernel import Options, SimulatorError, metal_kernel
+from bessemer.kernels.simulator.arrays import (
+    copy_out,
+    extent_of,
+    filled,
+    from_bytes,
+    output_bytes,
+    viewed,
+)
+from bessemer.kernels.simulator.kernel import SimulatorError, SimulatorOptions, metal_kernel
+from bessemer.kernels.simulator.report import Mode
 
-I = "uint i = thread_position_in_grid.x;\n"  # noqa: E741
-HEADER = """template <typename T>
-inline void fill(thread T* x, int n) {
-  for (int k = 0; k < n; k++)
-    x[k] = T(k);
-}
-inline void unrolled(thread float* x) {
-  _Pragma("unroll") for (int k = 0; k < 5; k++)
-    x[k] = k;
-}
-struct Parts {
-  float part[3];
-  int last;
-};
-constant float table[2][4] = {{1, 2, 3, 4}, {5, 6, 7, 8}};
-"""
+from .running import COPY, I, run
+
+BY_STRIDES = f"{I}o[i] = a[elem_to_loc(int64_t(i), a_shape, a_strides, a_ndim)];"
 
 
-def run(source: str, mode: Any = "check") -> tuple[list[float], int]:
-    """A thread for each of 8 values, and the bytes of file scope it read."""
-    kernel = metal_kernel("arrays", ["a"], ["o"], source, HEADER, options=Options(mode=mode))
-    (made,) = kernel(
-        inputs=[mx.arange(8, dtype=mx.float32)],
-        output_shapes=[(8,)],
-        output_dtypes=[mx.float32],
-        grid=(8, 1, 1),
-        threadgroup=(8, 1, 1),
+def strided(name: str) -> mx.array:
+    x = mx.arange(64, dtype=mx.float32)
+    array = {
+        "transposed": lambda: x.reshape(8, 8).T,
+        "reversed": lambda: x[::-1],
+        "every other": lambda: mx.arange(128, dtype=mx.float32)[1::2],
+        "broadcast": lambda: mx.broadcast_to(mx.arange(8, dtype=mx.float32), (8, 8)),
+        "part": lambda: mx.arange(256, dtype=mx.float32).reshape(16, 16)[2:10, 3:11],
+        "backwards": lambda: mx.arange(256, dtype=mx.float32).reshape(16, 16)[10:2:-1, 11:3:-1],
+        "half": lambda: x.reshape(8, 8).astype(mx.bfloat16).T,
+    }[name]()
+    mx.eval(array)
+    return array
+
+
+NAMES = ["transposed", "reversed", "every other", "broadcast", "part", "backwards", "half"]
+
+
+@pytest.mark.parametrize("mode", ["fast", "check"])
+@pytest.mark.parametrize("name", NAMES)
+def test_strided_inputs_as_they_lie(name: str, mode: Mode) -> None:
+    a = strided(name)
+    kernel = metal_kernel(
+        "s",
+        ["a"],
+        ["o"],
+        BY_STRIDES,
+        ensure_row_contiguous=False,
+        options=SimulatorOptions(mode=mode),
     )
-    values: Any = made.tolist()
-    return values, kernel.report.program_constant_bytes
+    assert run(kernel, a).tolist() == a.flatten().astype(mx.float32).tolist()
 
 
-# source, the words, the line
-PLANTED = {
-    "a loop": (
-        "float x[4];\nfor (int k = 0; k <= 4; k++)\nx[k] = a[i];\no[i] = x[i % 4];",
-        r"index 4 of a private array, float\[4\] by thread 0",
-        "kernel:4",
-    ),
-    "an index of some threads": (
-        "float x[4] = {1, 2, 3, 4};\no[i] = x[i];",
-        r"index 4 of a private array, float\[4\] by thread 4",
-        "kernel:3",
-    ),
-    "before": (
-        "float x[4] = {1, 2, 3, 4};\nint k = i;\no[i] = x[k - 1];",
-        "index -1 of a private array",
-        "kernel:4",
-    ),
-    "a row of two dimensions": (
-        "float x[2][3] = {};\nx[i % 2][i % 4] = 1;\no[i] = x[1][2];",
-        r"index 3 of a private array, float\[3\] by thread 3",
-        "kernel:3",
-    ),
-    "a structure's": (
-        "Parts x = {};\nx.part[i] = 1;\no[i] = x.last;",
-        r"index 3 of a private array, float\[3\]",
-        "kernel:3",
-    ),
-    "a pointer in a function": (
-        "half x[5];\nfill(x, i + 2);\no[i] = x[i % 5];",
-        "byte offset 10 by a pointer into a private array by thread 4",
-        "header:4",
-    ),
-    "a constant length in a function": (
-        "float x[5];\nfill(x, 6);\no[i] = x[i % 5];",
-        "byte offset 20 by a pointer into a private array by thread 0",
-        "header:4",
-    ),
-    "a loop to be unrolled": (
-        "float x[4];\nunrolled(x);\no[i] = x[i % 4];",
-        "byte offset 16 by a pointer into a private array",
-        "header:8",
-    ),
-    "a pointer that steps": (
-        "float x[5] = {};\nthread float* p = x + 4;\nfor (uint k = 0; k < i; k++)\n*p-- += a[k];\n"
-        "o[i] = x[i % 5];",
-        "byte offset -4 by a pointer into a private array by thread 6",
-        "kernel:5",
-    ),
-    "zeros": (
-        "float x[5];\nthread float* p = x;\nfor (uint k = 0; k < 6; k++) p[k] = 0;\no[i] = x[1];",
-        "byte offset 20 by a pointer into a private array",
-        "kernel:4",
-    ),
-    "of file scope": (
-        "o[i] = table[1][i];",
-        r"index 4 of a constant array, float\[4\] by thread 4",
-        "kernel:2",
-    ),
-}
+def test_strides_are_those_of_the_memory() -> None:
+    source = "uint i = thread_position_in_grid.x; o[i] = a_strides[i];"
+    lies = metal_kernel("s", ["a"], ["o"], source, ensure_row_contiguous=False)
+    copied = metal_kernel("s", ["a"], ["o"], source)
+    for name, strides in (("transposed", [1, 8]), ("backwards", [-16, -1]), ("broadcast", [0, 1])):
+        a = strided(name)
+        assert run(lies, a, size=2).tolist() == strides
+        assert run(copied, a, size=2).tolist() == [8, 1]
 
 
-@pytest.mark.parametrize("name", PLANTED)
-def test_planted(name: str) -> None:
-    source, words, line = PLANTED[name]
-    with pytest.raises(SimulatorError, match=f"out-of-bounds: {words}") as caught:
-        run(f"{I}{source}")
-    assert f"at {line}  `" in str(caught.value)
+@pytest.mark.parametrize("name", NAMES)
+def test_inputs_are_made_contiguous(name: str) -> None:
+    a = strided(name)
+    assert run(metal_kernel("c", ["a"], ["o"], COPY), a).tolist() == a.flatten().tolist()
 
 
-def test_what_stays_inside() -> None:
-    """To the last element of each, by every way at once."""
-    source = """
-Parts x = {{}, 7};
-fill(x.part, 3);
-Parts y[2] = {x, x};
-float m[2][4], u[5];
-unrolled(u);
-fill(&m[0][0], 4);
-fill(m[1], i % 5);
-for (uint k = i % 5; k < 4; k++) m[1][k] = 9;
-thread float* p = u + 4;
-for (int k = 0; k < 4; k++) p--;
-o[i] = y[i % 2].last + y[1].part[i % 3] * 10 + m[1][i % 4] * 100 + p[i % 5] * 1000;
-"""
-    expected = [
-        7 + 10 * (i % 3) + 100 * (i % 4 if i % 4 < i % 5 else 9) + 1000 * (i % 5) for i in range(8)
-    ]
-    for mode in ("fast", "check"):
-        assert run(f"{I}{source}", mode)[0] == expected
+def test_beside_a_strided_input_is_a_guard() -> None:
+    kernel = metal_kernel("g", ["a"], ["o"], f"{I}o[i] = a[-int(i)];", ensure_row_contiguous=False)
+    assert run(kernel, strided("reversed")).tolist() == list(range(63, -1, -1))
+    with pytest.raises(SimulatorError, match="out-of-bounds: a"):
+        run(metal_kernel("g", ["a"], ["o"], COPY, ensure_row_contiguous=False), strided("reversed"))
 
 
-def test_tables_at_file_scope() -> None:
-    source = "constant float* row = table[i % 2];\no[i] = row[i / 2];"
-    for mode in ("fast", "count", "check"):
-        values, read = run(f"{I}{source}", mode)
-        assert values == [1, 5, 2, 6, 3, 7, 4, 8]
-        assert read == (0 if mode == "fast" else 32)
+def test_an_extent_is_all_the_memory_between_its_ends() -> None:
+    x = mx.arange(16, dtype=mx.float32).reshape(4, 4)
+    mx.eval(x)
+    reverse = extent_of(viewed(x[::-1]))
+    assert (reverse.size, reverse.first) == (64, 48)
+    assert reverse.shape.tolist() == [4, 4] and reverse.strides.tolist() == [-4, 1]
+    assert extent_of(viewed(x)).overlaps(extent_of(viewed(x))) and not extent_of(
+        viewed(x)
+    ).overlaps(extent_of(viewed(mx.zeros((4, 4)) + 1)))
+    assert extent_of(viewed(mx.zeros((0, 3)))).size == 0
 
 
-def test_copies_by_the_compiler() -> None:
-    """Loops that clang makes memset and memcpy of are counted and checked as any access."""
-    source = f"""threadgroup float s[64];
-{I}for (uint k = 0; k < 8; k++) s[i * 8 + k] = 0;
-threadgroup_barrier(mem_flags::mem_threadgroup);
-float x[2];
-for (uint k = 0; k < 2; k++) x[k] = a[i / 2 * 2 + k];
-o[i] = s[63 - i] + x[i % 2];"""
-    for mode in ("count", "check"):
-        assert run(source, mode)[0] == list(range(8))
-    with pytest.raises(SimulatorError, match=r"out-of-bounds: a\[byte 32\]"):
-        run(source.replace("i / 2 * 2 + k", "i + k"))
-
-
-def test_an_atomic_in_the_body() -> None:
-    source = f"""threadgroup atomic_uint count[1];
-{I}if (i == 0) atomic_store_explicit(count, 0, memory_order_relaxed);
-threadgroup_barrier(mem_flags::mem_threadgroup);
-uint place = atomic_fetch_add_explicit(count, 1, memory_order_relaxed);
-o[place] = a[place];"""
-    assert run(source)[0] == list(range(8))
-
-
-def test_words_in_comments_are_no_code() -> None:
-    source = f"""// A threadgroup takes 8 rows; vec<float, 2>(1, 2) is a value;
-/* So does a threadgroup of
-   another kind; */ {I}o[i] = a[i]; // threadgroup float s[4];
-o[9] = 1;"""
-    with pytest.raises(SimulatorError, match="out-of-bounds") as caught:
-        run(source)
-    assert "at kernel:5  `o[9] = 1;`" in str(caught.value)
+@pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16, mx.bool_, mx.int64])
+def test_arrays_from_bytes(dtype: mx.Dtype) -> None:
+    memory = filled((2, 3), dtype, 1.0)
+    assert memory.size == output_bytes((2, 3), dtype)
+    array = from_bytes(memory, (2, 3), dtype)
+    assert array.dtype == dtype and array.tolist() == [[1] * 3] * 2
+    copy_out(extent_of(viewed(array)), filled((2, 3), dtype, 0.0).ctypes.data)
+    assert array.astype(mx.float32).tolist() == [[0] * 3] * 2

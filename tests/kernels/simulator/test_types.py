@@ -4,7 +4,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.kernels.simulator.kernel import CompileError
+from bessemer.kernels.simulator.kernel import MetalCompileError
 
 from ..metal_body import FLOATS, NAMES, body, columns, exact
 
@@ -239,5 +239,5 @@ REFUSED = {
 def test_refused(name: str) -> None:
     source, header = REFUSED[name]
     inputs = {"x": EIGHT, "small": mx.zeros(4)}
-    with pytest.raises(CompileError):
+    with pytest.raises(MetalCompileError):
         body(source, inputs, {"out": ((8,), mx.float32)}, 1, header=header)

@@ -16,6 +16,9 @@ float *noises(size_t count, float scale);
 uint16_t to_bf16(float value);
 uint16_t to_f16(float value);
 
+/* The ids of values, largest first, equal ones by id; the caller frees them. */
+int32_t *ranked(const float *values, int count);
+
 /* Prints the case and ends the program with 1 unless |found - expected| <= bound * (1 + |expected|)
    everywhere. */
 void compare(const char *name, const float *found, const float *expected, size_t count, float bound);

@@ -5,9 +5,9 @@
 #include "threads.h"
 
 #define CASES(X)                                                                                    \
-    X(activation) X(attention) X(conv1d) X(delta_gates) X(embedding) X(encoder_attention)           \
-    X(gated_delta) X(gated_norm) X(head_linear) X(linear) X(moe) X(norm) X(parts) X(pool)           \
-    X(route) X(sample) X(ssm_scan)
+    X(activation) X(attention) X(conv1d) X(delta_gates) X(edit) X(embedding) X(encoder_attention)   \
+    X(gated_delta) X(gated_norm) X(head_linear) X(layer_norm) X(linear) X(logprobs) X(moe)          \
+    X(rms_norm) X(route) X(sample) X(sigmoid_gate) X(ssm_scan) X(threads)
 #define DECLARE(name) void check_##name(void);
 CASES(DECLARE)
 
@@ -45,6 +45,24 @@ uint16_t to_f16(float value) {
     if (size < 0x38800000)
         return (uint16_t)(bits >> 16 & 0x8000);
     return (uint16_t)((bits >> 16 & 0x8000) | (size - 0x38000000 + 0xfff + (size >> 13 & 1)) >> 13);
+}
+
+static const float *sorting;
+
+static int by_rank(const void *a, const void *b) {
+    const int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+    if (sorting[x] != sorting[y])
+        return sorting[x] > sorting[y] ? -1 : 1;
+    return x < y ? -1 : 1;
+}
+
+int32_t *ranked(const float *logits, int count) {
+    int32_t *order = malloc((size_t)count * 4);
+    for (int i = 0; i < count; i++)
+        order[i] = i;
+    sorting = logits;
+    qsort(order, (size_t)count, 4, by_rank);
+    return order;
 }
 
 void compare(const char *name, const float *found, const float *expected, size_t count,

@@ -50,7 +50,7 @@ static void meet(void *context, int index) {
         sched_yield();
 }
 
-void check_pool(void) {
+void check_threads(void) {
     const int threads = pool_threads();
     atomic_int *counts = malloc(sizeof *counts * (MOST + 1)), met = 0;
     static const int sizes[] = {0, 1, 2, 3, MOST, 1};

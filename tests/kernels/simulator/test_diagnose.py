@@ -1,36 +1,15 @@
 """Each diagnostic: the fault is planted, found, and found in its line."""
 
-from typing import Any
-
 import mlx.core as mx
 import pytest
 
-from bessemer.kernels.simulator.kernel import CompileError, Options, SimulatorError, metal_kernel
+from bessemer.kernels.simulator.kernel import SimulatorError, SimulatorOptions, metal_kernel
 
-I = "uint i = thread_position_in_grid.x;\n"  # noqa: E741
+from .running import I, planted
+
 BARRIER = "threadgroup_barrier(mem_flags::mem_threadgroup);\n"
 SHARED = "threadgroup float s[64];\n"
 PASSED_ON = f"{SHARED}{I}s[i] = a[i];\n%s\no[i] = s[(i + 32) %% 64];"
-
-
-def run(source: str, mode: Any = "check", **given: Any) -> list[mx.array]:
-    """64 threads, an input `a` and an output `o` of 64 floats, in groups of `group` threads."""
-    group = given.pop("group", 64)
-    made: dict[str, Any] = {
-        name: given.pop(name)
-        for name in ("header", "atomic_outputs", "in_place", "ensure_row_contiguous")
-        if name in given
-    }
-    options = Options(mode=mode, **given.pop("options", {}))
-    kernel = metal_kernel("planted", ["a"], ["o"], source, options=options, **made)
-    call: dict[str, Any] = {
-        "inputs": [mx.arange(64, dtype=mx.float32)],
-        "output_shapes": [(64,)],
-        "output_dtypes": [mx.float32],
-        "grid": (64, 1, 1),
-        "threadgroup": (group, 1, 1),
-    }
-    return kernel(**(call | given))
 
 
 # source, group, the words, the line
@@ -157,7 +136,7 @@ IN_ANY_MODE = {
 def test_planted(name: str) -> None:
     source, group, words, line = PLANTED[name]
     with pytest.raises(SimulatorError, match=words) as caught:
-        run(source, group=group)
+        planted(source, group=group)
     text = source.split("\n")[line - 1].strip()
     assert f"at kernel:{line}  `{text}`" in str(caught.value)
 
@@ -167,7 +146,7 @@ def test_planted(name: str) -> None:
 def test_in_any_mode(name: str, mode: str) -> None:
     source, words, line = IN_ANY_MODE[name]
     with pytest.raises(SimulatorError, match=words) as caught:
-        run(source, mode)
+        planted(source, mode)
     assert f"at kernel:{line}  `" in str(caught.value)
 
 
@@ -175,7 +154,7 @@ def test_in_any_mode(name: str, mode: str) -> None:
 def test_the_fast_mode_looks_again_for_the_line(name: str) -> None:
     source, group, words, line = PLANTED[name]
     with pytest.raises(SimulatorError, match=words) as caught:
-        run(source, "fast", group=group)
+        planted(source, "fast", group=group)
     assert f"at kernel:{line}  `" in str(caught.value)
 
 
@@ -196,7 +175,7 @@ RIGHT = {
 
 @pytest.mark.parametrize("name", RIGHT)
 def test_nothing_is_wrong(name: str) -> None:
-    run(RIGHT[name])
+    planted(RIGHT[name])
 
 
 def test_a_threadgroup_reads_what_another_will_write() -> None:
@@ -207,7 +186,7 @@ def test_a_threadgroup_reads_what_another_will_write() -> None:
         ["k"],
         ["o"],
         f"device float* k_ = (device float*)k;\n{source}".replace("k[i]", "k_[i]"),
-        options=Options(mode="check"),
+        options=SimulatorOptions(mode="check"),
         in_place=["k"],
     )
     with pytest.raises(SimulatorError, match="write to memory another threadgroup read") as caught:
@@ -227,7 +206,7 @@ def test_a_threadgroup_reads_again_what_another_read() -> None:
         "if (i == 63) p[0] = 1;"
     )
     kernel = metal_kernel(
-        "again", ["k"], ["o"], source, options=Options(mode="check"), in_place=["k"]
+        "again", ["k"], ["o"], source, options=SimulatorOptions(mode="check"), in_place=["k"]
     )
     with pytest.raises(SimulatorError, match="write to memory another threadgroup read"):
         kernel(
@@ -241,7 +220,7 @@ def test_a_threadgroup_reads_again_what_another_read() -> None:
 
 def test_atomics_need_no_barrier() -> None:
     source = f"{I}atomic_fetch_add_explicit(&o[i % 4], 1, memory_order_relaxed);"
-    (counts,) = run(
+    (counts,) = planted(
         source,
         group=32,
         atomic_outputs=True,
@@ -255,7 +234,7 @@ def test_atomics_need_no_barrier() -> None:
 def test_a_line_of_the_header() -> None:
     header = "// one\ninline float f(device const float* p, uint i) {\n  return p[i + 1];\n}\n"
     with pytest.raises(SimulatorError, match=r"out-of-bounds") as caught:
-        run(f"{I}o[i] = f(a, i);", header=header)
+        planted(f"{I}o[i] = f(a, i);", header=header)
     assert "at header:3  `return p[i + 1];`" in str(caught.value)
 
 
@@ -264,88 +243,28 @@ def test_a_barrier_in_the_header() -> None:
         "inline void f(uint i) {\n  if (i < 3)\n    threadgroup_barrier(mem_flags::mem_none);\n}\n"
     )
     with pytest.raises(SimulatorError, match="3 of 64 threads wait at line 3") as caught:
-        run(f"{I}f(i); o[i] = 0;", "fast", header=header)
+        planted(f"{I}f(i); o[i] = 0;", "fast", header=header)
     assert "at header:3  `threadgroup_barrier(mem_flags::mem_none);`" in str(caught.value)
 
 
 def test_divergent_operations_if_wanted() -> None:
     source = f"{I}float v = 1;\nif (i % 2) v = simd_sum(v);\no[i] = v;"
-    (o,) = run(source, "fast", options={"strict_simd": False})
+    (o,) = planted(source, "fast", options={"strict_simd": False})
     assert o[:2].tolist() == [1, 16]
 
 
 def test_threadgroup_memory() -> None:
     with pytest.raises(SimulatorError, match=r"36000 bytes exceeds 32 KiB \(at 's'\)"):
-        run("threadgroup float s[9000];\ns[0] = 0; o[0] = s[0];", "fast")
-    run("threadgroup float s[8192];\nuint i = thread_position_in_grid.x; s[i] = 0; o[i] = s[i];")
+        planted("threadgroup float s[9000];\ns[0] = 0; o[0] = s[0];", "fast")
+    planted(
+        "threadgroup float s[8192];\nuint i = thread_position_in_grid.x; s[i] = 0; o[i] = s[i];"
+    )
 
 
 def test_a_write_beside_a_threadgroup_array_in_the_fast_mode() -> None:
     with pytest.raises(SimulatorError, match="threadgroup array 's'") as caught:
-        run(
+        planted(
             f"threadgroup float s[63];\n{I}threadgroup float* p = s;\np[i] = a[i];\no[i] = 0;",
             "fast",
         )
     assert "kernel:4" in str(caught.value)
-
-
-def test_endless() -> None:
-    forever = f"{I}volatile uint n = i;\nwhile (n != 70) n = (n + 1) % 64;\no[i] = n;"
-    with pytest.raises(SimulatorError, match=r"endless kernel: .*not ended after 0\.2 seconds"):
-        run(forever, "fast", options={"seconds": 0.2})
-    run(f"{I}o[i] = a[i];", "fast")  # the process is as it was
-
-
-def test_division_by_zero() -> None:
-    with pytest.raises(SimulatorError, match="fault: integer division by zero"):
-        run(f"{I}volatile int zero = 0;\no[i] = 3 / zero;", "fast")
-
-
-def test_poison() -> None:
-    (o,) = run(f"{I}if (i % 2) o[i] = a[i];", "fast")
-    bits = o.view(mx.uint32)
-    assert bits[0].item() == 0xFFFFFFFF and bits[1].item() != 0xFFFFFFFF
-    (o,) = run(f"{SHARED}{I}o[i] = s[i];", "fast")
-    assert mx.all(o.view(mx.uint32) == 0xFFFFFFFF)
-
-
-BROKEN = {
-    "a device pointer for a threadgroup's": (
-        "o[0] = f(a);",
-        "inline float f(threadgroup const float* p) { return p[0]; }\n",
-        "",
-    ),
-    "a device pointer for a thread's": (
-        "o[0] = f(a);",
-        "inline float f(thread const float* p) { return p[0]; }\n",
-        "",
-    ),
-    "double": ("double d = a[0]; o[0] = d;", "", "double"),
-    "an array in a function": (
-        "o[0] = f(a[0]);",
-        "inline float f(float x) { threadgroup float s[4]; s[0] = x; return s[0]; }\n",
-        "",
-    ),
-    "which max": ("o[0] = max(half(a[0]), 1.0f);", "", "kernel.metal:1:"),
-    "64 bits": ("o[0] = simd_sum(long(a[0]));", "", ""),
-    "an unknown name": ("\n\no[0] = b;", "", "kernel.metal:3:8: error: use of undeclared"),
-    "an unknown name in the header": (
-        "o[0] = 0;",
-        "\nconstant int x = y;\n",
-        "header.metal:2:18: error: use of undeclared",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_what_does_not_compile(name: str) -> None:
-    source, header, words = BROKEN[name]
-    with pytest.raises(CompileError, match=f"kernel 'planted' does not compile:\n(?s:.*){words}"):
-        run(source, "fast", header=header)
-
-
-def test_small_inputs_are_constant() -> None:
-    header = "inline float f(device const float* p) { return p[0]; }\n"
-    with pytest.raises(CompileError, match="no matching function"):
-        run("o[0] = f(a);", "fast", header=header, inputs=[mx.zeros((7,))])
-    run("o[0] = f(a);", "fast", header=header, inputs=[mx.zeros((8,))])

@@ -17,7 +17,7 @@ from bessemer.kernels.attention.prefill_attention import (
     prefill_metal,
     prefill_mlx,
 )
-from bessemer.kernels.metal.device import Options, Simulator, using
+from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from bessemer.kernels.metal.library import watching
 
 from ..arrays import normal
@@ -25,7 +25,7 @@ from ..metal_cases import Case
 from ..steps import layout_of, stale, tables
 
 F, H, B = mx.float32, mx.float16, mx.bfloat16
-CHECK = Simulator(Options(mode="check"))
+CHECK = Simulator(SimulatorOptions(mode="check"))
 # Against the largest value: keys, values and the result are rounded to the dtype.
 TOLERANCE = {F: 1e-5, H: 2e-3, B: 2e-2}
 
@@ -208,7 +208,7 @@ def test_gathering(kind: Kind) -> None:
 
 
 def test_the_order_of_simdgroups_does_not_matter() -> None:
-    with using(Simulator(Options("check", order="reverse"))):
+    with using(Simulator(SimulatorOptions("check", order="reverse"))):
         check(KERNEL[5], custom=True)
 
 

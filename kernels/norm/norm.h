@@ -1,5 +1,5 @@
-/* Norms over the last axis. */
-#include "export.h"
+/* What norms over the last axis share. */
+#pragma once
 #include "threads.h"
 #include "simd.h"
 
@@ -9,20 +9,13 @@ typedef struct {
     const float *x;             /* (rows, width) */
     const void *weight, *bias;  /* (width,); the second may be null */
     float *out;                 /* (rows, width) */
-    int rows, width, centred;   /* centred: the mean is taken off first */
+    int rows, width;
     int weight_type, bias_type; /* F32, F16 or BF16 */
     float eps;
     int each; /* rows of a task */
 } Norm;
 
-static float mean_of(const float *x, int width) {
-    vf sum = {0};
-    for (int i = 0; i < width; i += LANES)
-        sum += vf_next(x + i, width - i);
-    return vf_sum(sum) / (float)width;
-}
-
-static float mean_square(const float *x, int width, float mean) {
+INLINE float mean_square(const float *x, int width, float mean) {
     vf sum = {0};
     int i = 0;
     for (; i + LANES <= width; i += LANES) {
@@ -35,11 +28,11 @@ static float mean_square(const float *x, int width, float mean) {
     return (vf_sum(sum) + rest) / (float)width;
 }
 
-static void normalise(const Norm *n, int row) {
+/* Writes one row less its mean, scaled to a mean square of 1, times the weight, plus the bias. */
+INLINE void normalise(const Norm *n, int row, float mean) {
     const ptrdiff_t start = (ptrdiff_t)row * n->width;
     const float *x = n->x + start;
     float *out = n->out + start;
-    const float mean = n->centred ? mean_of(x, n->width) : 0;
     const float scale = 1 / sqrtf(mean_square(x, n->width, mean) + n->eps);
     for (int i = 0; i < n->width; i += LANES) {
         const int left = n->width - i;
@@ -51,17 +44,13 @@ static void normalise(const Norm *n, int row) {
     }
 }
 
-static void run(void *context, int index) {
-    const Norm *n = context;
-    for (int row = index * n->each; row < n->rows && row < (index + 1) * n->each; row++)
-        normalise(n, row);
+INLINE int last_row(const Norm *n, int task) {
+    const int end = (task + 1) * n->each;
+    return end < n->rows ? end : n->rows;
 }
 
-/* out receives the norm of x; see Norm. */
-EXPORT int op_norm(const float *x, const void *weight, int weight_type, const void *bias,
-                   int bias_type, int rows, int width, int centred, float eps, float *out) {
-    Norm n = {x, weight, bias, out, rows, width, centred, weight_type, bias_type, eps, 0};
-    n.each = 1 + (1 << 15) / width; /* waking a thread costs as much as 32k elements */
-    parallel((rows - 1) / n.each + 1, run, &n);
-    return 0;
+/* Runs tasks of `each` rows, from task * each to last_row. */
+INLINE void in_tasks(Norm *n, Task task) {
+    n->each = 1 + (1 << 15) / n->width; /* waking a thread costs as much as 32k elements */
+    parallel((n->rows - 1) / n->each + 1, task, n);
 }

@@ -1,18 +1,10 @@
-"""Rows taken apart, put together, gated and added, on every path."""
+"""Rows are split, joined, gated and added alike on every path."""
 
 import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.kernels.linear.parts import (
-    add,
-    join,
-    opened,
-    opened_reference,
-    shaped,
-    split,
-    weighed,
-)
+from bessemer.kernels.linear.rows import add, gated_add, join, shaped, split
 from bessemer.kernels.metal.device import Simulator, using
 
 from ..arrays import close, normal, same
@@ -26,14 +18,14 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("rows", [0, 1, 3])
 @pytest.mark.parametrize("dtype", [mx.float32, mx.float16])
-def test_apart_and_together(rows: int, dtype: mx.Dtype) -> None:
+def test_parts_join_again(rows: int, dtype: mx.Dtype) -> None:
     x = normal(rows, 10).astype(dtype)
-    apart = split(x, [3, 7])
-    assert [part.shape for part in apart] == [(rows, 3), (rows, 4), (rows, 3)]
-    assert all(part.dtype == dtype for part in apart)
-    assert same(apart[1], x[:, 3:7])
-    assert same(join(apart), x)
-    assert join(apart).dtype == dtype
+    parts = split(x, [3, 7])
+    assert [part.shape for part in parts] == [(rows, 3), (rows, 4), (rows, 3)]
+    assert all(part.dtype == dtype for part in parts)
+    assert same(parts[1], x[:, 3:7])
+    assert same(join(parts), x)
+    assert join(parts).dtype == dtype
 
 
 def test_another_shape() -> None:
@@ -50,24 +42,13 @@ def test_a_sum(scale: float) -> None:
     assert add(x.astype(mx.bfloat16), y.astype(mx.bfloat16), scale).dtype == mx.bfloat16
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (3, 37), (5, 4096)])
-def test_a_gate(shape: tuple[int, int]) -> None:
-    x, gates = normal(*shape), normal(*shape, seed=1) * 5
-    found = opened(x, gates)
-    assert found.shape == shape and opened(x[:0], gates[:0]).shape == (0, shape[1])
-    assert close(found, opened_reference(x, gates))
-    for row in range(shape[0]):
-        alone = opened(x[row : row + 1], gates[row : row + 1])
-        assert same(alone, found[row : row + 1])
-
-
 @pytest.mark.parametrize("rows", [1, 3, 300])
 def test_a_gate_of_a_row(rows: int) -> None:
     y, residual, gates = normal(rows, 1024), normal(rows, 1024, seed=1), normal(rows, 1, seed=2)
-    found = weighed(y, gates, residual)
-    assert close(found, y * mx.sigmoid(gates) + residual)
-    assert close(weighed(y, gates, None), y * mx.sigmoid(gates))
-    assert same(weighed(y[:1], gates[:1], residual[:1]), found[:1])
+    out = gated_add(y, gates, residual)
+    assert close(out, y * mx.sigmoid(gates) + residual)
+    assert close(gated_add(y, gates, None), y * mx.sigmoid(gates))
+    assert same(gated_add(y[:1], gates[:1], residual[:1]), out[:1])
 
 
 def test_on_a_device_they_stay_in_its_graph() -> None:
