@@ -56,9 +56,9 @@ INLINE void multiply_panel(const Matrix *m, int row, Rows x, int rows, int of, v
     const int kind = of == FP4_HALVES ? FP4 : of, part = of == FP4_HALVES ? RUN / 2 : RUN;
     const int bits = (kind == FP4 ? 4 : kind) * part / RUN, groups = m->inputs / m->group;
     const int runs = least(m->group, BLOCK) / part, blocks = m->group / part / runs;
-    vf total[GROUP] = {0}, scales[MOST_GROUPS], biases[MOST_GROUPS];
-    for (int first = 0; first < groups; first += MOST_GROUPS) {
-        const int count = least(MOST_GROUPS, groups - first);
+    vf total[GROUP] = {0}, scales[MAX_GROUPS], biases[MAX_GROUPS];
+    for (int first = 0; first < groups; first += MAX_GROUPS) {
+        const int count = least(MAX_GROUPS, groups - first);
         panel_scales(m, row, first, count, scales, biases);
         for (int i = 0; i < count * blocks; i++) {
             const int group = blocks == 1 ? i : i / 2;
@@ -210,7 +210,7 @@ static void product_of_panels(const Matrix *m, int row, const Input *x, int firs
 static void product_of_codes(const Matrix *m, int row, const Input *x, int first, int rows,
                              vf *sums) {
     vi codes[BYTES_DEPTH / 4 * VECTORS];
-    vf scales[MOST_GROUPS * VECTORS], biases[MOST_GROUPS * VECTORS];
+    vf scales[MAX_GROUPS * VECTORS], biases[MAX_GROUPS * VECTORS];
     for (int start = 0; start < m->inputs; start += BYTES_DEPTH) {
         const int depth = least(BYTES_DEPTH, m->inputs - start);
         unpack_codes(m, row, start, depth, codes);

@@ -11,7 +11,7 @@
 enum { VECTORS = 2, TILE = VECTORS * LANES };
 
 /* Inputs that are unpacked at a time; a tile of them stays in the first cache. */
-enum { BYTES_DEPTH = 512, FLOATS_DEPTH = 128, MOST_GROUPS = BYTES_DEPTH / 16 };
+enum { BYTES_DEPTH = 512, FLOATS_DEPTH = 128, MAX_GROUPS = BYTES_DEPTH / 16 };
 
 /* Quantized activations share a scale among so many, or among a group of weights if that is less. */
 enum { BLOCK = 64 };
@@ -245,7 +245,7 @@ static inline void panel_scales(const Matrix *m, int row, int first, int count, 
 INLINE void unpack_scales(const Matrix *m, int row, int start, int depth, vf *scales, vf *biases) {
     const int first = start / m->group, count = (start + depth - 1) / m->group - first + 1;
     for (int v = 0; v < VECTORS; v++) {
-        vf panel[2][MOST_GROUPS];
+        vf panel[2][MAX_GROUPS];
         panel_scales(m, row + v * LANES, first, count, panel[0], panel[1]);
         for (int i = 0; i < count; i++) {
             scales[i * VECTORS + v] = panel[0][i];
@@ -257,7 +257,7 @@ INLINE void unpack_scales(const Matrix *m, int row, int start, int depth, vf *sc
 /* `fp8` is a constant where this is called, so that the loop holds one kind of code. */
 INLINE void unpack_quantized(const Matrix *m, int row, int start, int depth, int fp8, vf *out) {
     vi codes[FLOATS_DEPTH / 4 * VECTORS];
-    vf scales[MOST_GROUPS * VECTORS], biases[MOST_GROUPS * VECTORS];
+    vf scales[MAX_GROUPS * VECTORS], biases[MAX_GROUPS * VECTORS];
     unpack_codes(m, row, start, depth, codes);
     unpack_scales(m, row, start, depth, scales, biases);
     for (int i = 0; i < depth; i++) {

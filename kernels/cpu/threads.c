@@ -125,7 +125,7 @@ void parallel(int count, Task task, void *context) {
 void cut_in_parts(int items, int threads, Parts *parts) {
     int count = 0, start = 0;
     while (start < items) {
-        const int left = items - start, last = count == MOST_PARTS - 1;
+        const int left = items - start, last = count == MAX_PARTS - 1;
         parts->starts[count++] = start;
         start += threads < 2 || last ? left : 1 + (left - 1) / (3 * threads);
     }
@@ -134,7 +134,7 @@ void cut_in_parts(int items, int threads, Parts *parts) {
 }
 
 EXPORT void pool_resize(int threads) {
-    threads = threads < 1 ? 1 : threads > MOST_THREADS ? MOST_THREADS : threads;
+    threads = threads < 1 ? 1 : threads > MAX_THREADS ? MAX_THREADS : threads;
     pthread_mutex_lock(&pool.caller);
     for (; pool.started < threads - 1; pool.started++) {
         pthread_t thread;

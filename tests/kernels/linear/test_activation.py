@@ -32,38 +32,38 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("width", [1, 7, 8, 96, 100, 3000])
 def test_activation(kind: Activation, width: int) -> None:
     x = normal(9, 2 * width) * 4
-    found = activate(x, kind)
-    assert found.shape == (9, width)
-    assert close(found, activate_reference(x, kind), 2e-6)
-    assert all(same(activate(x[i : i + 1], kind), found[i : i + 1]) for i in range(9))
+    out = activate(x, kind)
+    assert out.shape == (9, width)
+    assert close(out, activate_reference(x, kind), 2e-6)
+    assert all(same(activate(x[i : i + 1], kind), out[i : i + 1]) for i in range(9))
 
 
 @pytest.mark.parametrize("kind", PLAIN)
 @pytest.mark.parametrize("width", [1, 7, 96, 3000])
 def test_without_a_gate(kind: Activation, width: int) -> None:
     x = normal(9, width) * 4
-    found = activate_plain(x, kind)
-    assert close(found, activate_plain_reference(x, kind), 2e-6)
-    assert all(same(activate_plain(x[i : i + 1], kind), found[i : i + 1]) for i in range(9))
+    out = activate_plain(x, kind)
+    assert close(out, activate_plain_reference(x, kind), 2e-6)
+    assert all(same(activate_plain(x[i : i + 1], kind), out[i : i + 1]) for i in range(9))
     ones = mx.concatenate([x, mx.ones(x.shape)], axis=1)
-    assert close(found, activate(ones, kind), 2e-6)
+    assert close(out, activate(ones, kind), 2e-6)
     half = activate_plain(x.astype(mx.float16), kind)
     assert half.dtype == mx.float16
-    assert close(half.astype(mx.float32), found, 2e-3)
+    assert close(half.astype(mx.float32), out, 2e-3)
 
 
 def test_plain_ones_by_hand() -> None:
     """Squares; and the values of two functions that tables have."""
     x = mx.array([[-3.0, 0.0, 3.0, -mx.inf, mx.nan]])
-    found = np.array(activate_plain(x, "relu2"))[0]
-    assert np.array_equal(found, [0, 0, 9, 0, np.nan], equal_nan=True)
+    out = np.array(activate_plain(x, "relu2"))[0]
+    assert np.array_equal(out, [0, 0, 9, 0, np.nan], equal_nan=True)
     ones = mx.array([[1.0, -1.0]])
     tables: dict[Activation, list[float]] = {
         "silu": [0.7310586, -0.2689414],
         "gelu": [0.8413447, -0.1586553],
     }
-    for kind, expected in tables.items():
-        assert np.array(activate_plain(ones, kind))[0].tolist() == pytest.approx(expected, abs=1e-6)
+    for kind, oracle in tables.items():
+        assert np.array(activate_plain(ones, kind))[0].tolist() == pytest.approx(oracle, abs=1e-6)
     assert activate_plain(mx.zeros((0, 4)), "relu2").shape == (0, 4)
     with pytest.raises(AssertionError):
         activate_plain(ones, "swiglu_clamped")
@@ -74,8 +74,8 @@ def test_a_gate_that_no_kernel_of_metal_knows() -> None:
     with using(Simulator(SimulatorOptions("check"))), watching() as launches:
         for rows in (1, 3):
             x = normal(rows, 64)
-            found = gated_linear(x, weight, epilogue)
-            assert close(found, linear_reference(x, weight, epilogue), 2e-5)
+            out = gated_linear(x, weight, epilogue)
+            assert close(out, linear_reference(x, weight, epilogue), 2e-5)
     assert not launches
 
 
@@ -88,18 +88,18 @@ def test_an_element_does_not_depend_on_its_place() -> None:
 
 
 def test_large_gates_saturate() -> None:
-    found = activate(mx.array([[-200.0, 200.0, 3.0, 3.0]]))
-    assert abs(float(found[0, 0])) < 1e-30
-    assert float(found[0, 1]) == 600
+    out = activate(mx.array([[-200.0, 200.0, 3.0, 3.0]]))
+    assert abs(float(out[0, 0])) < 1e-30
+    assert float(out[0, 1]) == 600
 
 
 def test_the_limits_of_gpt_oss() -> None:
-    found = activate(mx.array([[9.0, 9.0, -100.0, 9.0, -9.0, 0.0]]), "swiglu_clamped", 7.0)
-    assert np.array(found)[0].tolist()[:2] == [
+    out = activate(mx.array([[9.0, 9.0, -100.0, 9.0, -9.0, 0.0]]), "swiglu_clamped", 7.0)
+    assert np.array(out)[0].tolist()[:2] == [
         pytest.approx(56, rel=1e-4),
         pytest.approx(-42, rel=1e-4),
     ]
-    assert abs(np.array(found)[0].tolist()[2]) < 1e-30
+    assert abs(np.array(out)[0].tolist()[2]) < 1e-30
 
 
 @pytest.mark.parametrize("kind", ACTIVATIONS)

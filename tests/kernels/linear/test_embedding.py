@@ -29,17 +29,17 @@ TOKENS = mx.array([3, 49, 0, 3, 31, 47, -1], mx.int32)
 def test_rows(path: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, path)
     for weight in weights():
-        found = embedding(TOKENS, weight, mx.float32)
-        assert same(found, embedding_reference(TOKENS, weight, mx.float32))
-        assert same(found[1:2], embedding(TOKENS[1:2], weight, mx.float32))
+        out = embedding(TOKENS, weight, mx.float32)
+        assert same(out, embedding_reference(TOKENS, weight, mx.float32))
+        assert same(out[1:2], embedding(TOKENS[1:2], weight, mx.float32))
 
 
 @pytest.mark.parametrize("path", NATIVE)
 def test_rows_of_a_packed_matrix(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, path)
     for weight, again in zip(weights(), weights(), strict=True):
-        expected = embedding_reference(TOKENS, weight, mx.float32)
-        assert same(embedding(TOKENS, pack(again), mx.float32), expected)
+        oracle = embedding_reference(TOKENS, weight, mx.float32)
+        assert same(embedding(TOKENS, pack(again), mx.float32), oracle)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -49,10 +49,10 @@ def test_all_codes_and_scales_of_mxfp4(path: str | None, monkeypatch: pytest.Mon
     scales = mx.array(np.arange(255, dtype=np.uint8)[:, None])
     weight = Quantized(words, scales, None, 32, 4, "mxfp4")
     tokens = mx.array(np.arange(253, dtype=np.int32))
-    found = np.array(embedding(tokens, weight, mx.float32))
+    out = np.array(embedding(tokens, weight, mx.float32))
     sizes = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6], np.float32)
     row = np.concatenate([sizes, -sizes] * 2)
-    assert (found == (row[None] * 2.0 ** (np.arange(253)[:, None] - 127))).all()
+    assert (out == (row[None] * 2.0 ** (np.arange(253)[:, None] - 127))).all()
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -68,6 +68,6 @@ def test_a_token_out_of_range_reads_no_foreign_memory(
 ) -> None:
     use(monkeypatch, path)
     for weight in weights():
-        found = embedding(mx.array([50, 2**31 - 1, -(2**31)], mx.int32), weight, mx.float32)
-        expected = embedding(mx.array([49, 49, 0], mx.int32), weight, mx.float32)
-        assert same(found, expected)
+        out = embedding(mx.array([50, 2**31 - 1, -(2**31)], mx.int32), weight, mx.float32)
+        oracle = embedding(mx.array([49, 49, 0], mx.int32), weight, mx.float32)
+        assert same(out, oracle)

@@ -72,11 +72,11 @@ def test_all_codes_under_all_scales(path: str | None, mode: Mode) -> None:
     scales = np.tile(scales, (len(words) // 256, 1))
     weight = Quantized(mx.array(words), mx.array(scales), None, group, bits, mode)
     every = mx.arange(len(words), dtype=mx.int32)
-    expected = decoded(weight)
-    assert np.isnan(expected).any() and (expected < 0).any()
-    found = np.array(embedding(every, weight, mx.float32))
-    assert np.array_equal(found, expected, equal_nan=True)
-    assert np.array_equal(np.array(widen(pack(weight))), expected, equal_nan=True)
+    oracle = decoded(weight)
+    assert np.isnan(oracle).any() and (oracle < 0).any()
+    out = np.array(embedding(every, weight, mx.float32))
+    assert np.array_equal(out, oracle, equal_nan=True)
+    assert np.array_equal(np.array(widen(pack(weight))), oracle, equal_nan=True)
 
 
 @pytest.mark.parametrize("mode", NEW)
@@ -87,10 +87,10 @@ def test_linear(path: str | None, mode: Mode, packed: bool) -> None:
         taken = pack(floats(mode, outputs, inputs)) if packed else weight
         for rows in (1, 13, 60):
             x, bias, residual = normal(rows, inputs), normal(outputs), normal(rows, outputs, seed=3)
-            found = linear(x, taken, Epilogue(bias, residual))
-            assert close(found, linear_reference(x, weight, Epilogue(bias, residual)), EXACT)
+            out = linear(x, taken, Epilogue(bias, residual))
+            assert close(out, linear_reference(x, weight, Epilogue(bias, residual)), EXACT)
             if path:
-                assert same(linear(x[-1:], taken, Epilogue(bias, residual[-1:])), found[-1:])
+                assert same(linear(x[-1:], taken, Epilogue(bias, residual[-1:])), out[-1:])
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -103,20 +103,20 @@ def test_rounded_activations(native: str, packed: bool) -> None:
             taken = pack(other) if packed else other
             for rows in (1, 13, 60):
                 x = normal(rows, inputs)
-                found = linear(x, taken)
-                expected = np.array(linear_reference(x, weight))
-                off = np.sqrt(((found - expected) ** 2).mean() / (expected**2).mean())
+                out = linear(x, taken)
+                oracle = np.array(linear_reference(x, weight))
+                off = np.sqrt(((out - oracle) ** 2).mean() / (oracle**2).mean())
                 assert least <= off < most
-                assert same(found[-1:], linear(x[-1:], weight))
+                assert same(out[-1:], linear(x[-1:], weight))
 
 
 @pytest.mark.parametrize("mode", NEW)
 def test_gate_and_up(path: str | None, mode: Mode) -> None:
     for outputs in (64, 70):
         x, weight = normal(14, 96), floats(mode, outputs, 96)
-        expected = linear_reference(x, weight, SILU)
-        assert close(gated_linear(x, weight, SILU), expected, EXACT)
-        assert close(gated_linear(x, pack(floats(mode, outputs, 96)), SILU), expected, EXACT)
+        oracle = linear_reference(x, weight, SILU)
+        assert close(gated_linear(x, weight, SILU), oracle, EXACT)
+        assert close(gated_linear(x, pack(floats(mode, outputs, 96)), SILU), oracle, EXACT)
 
 
 @pytest.mark.parametrize("mode", GROUPS)
@@ -157,9 +157,9 @@ def routed(rows: int) -> tuple[mx.array, mx.array]:
 
 def check_experts(weights: Sequence[Weight], x: mx.array) -> None:
     made, (chosen, shares) = mixture(weights), routed(x.shape[0])
-    expected = moe_reference(x, made, (chosen, shares))
-    assert close(moe(x, made, (chosen, shares)), expected, EXACT)
-    assert close(moe_mlx(x, made, (chosen, shares)), expected, EXACT)
+    oracle = moe_reference(x, made, (chosen, shares))
+    assert close(moe(x, made, (chosen, shares)), oracle, EXACT)
+    assert close(moe_mlx(x, made, (chosen, shares)), oracle, EXACT)
 
 
 @pytest.mark.parametrize("mode", GROUPS)
@@ -184,22 +184,22 @@ def test_affine_in_every_operation(path: str | None, bits: int, group: int) -> N
     both = affine(64, columns, group, bits)
     assert close(gated_linear(x, both, SILU), linear_reference(x, both, SILU), EXACT)
     tokens = mx.array([39, 0, -1, 17], mx.int32)
-    found = embedding(tokens, weight, mx.float32)
-    assert same(found, embedding_reference(tokens, weight, mx.float32))
+    out = embedding(tokens, weight, mx.float32)
+    assert same(out, embedding_reference(tokens, weight, mx.float32))
     check_experts([affine(4 * 128, columns, group, bits, seed=seed) for seed in (1, 2)]
                   + [affine(4 * columns, 128, group, bits, seed=3)], x)  # fmt: skip
     heads = normal(5, 4, columns + 8)
-    expected = head_linear_reference(heads, weight, 8)
-    assert close(head_linear(heads, weight, 8), expected, EXACT)
-    assert close(head_linear_mlx(heads, weight, 8), expected, EXACT)
+    oracle = head_linear_reference(heads, weight, 8)
+    assert close(head_linear(heads, weight, 8), oracle, EXACT)
+    assert close(head_linear_mlx(heads, weight, 8), oracle, EXACT)
 
 
 @pytest.mark.parametrize("mode", GROUPS)
 def test_heads(path: str | None, mode: Mode) -> None:
     x, weight = normal(5, 4, 100), floats(mode, 64, 96)
-    expected = head_linear_reference(x, weight, 4)
-    assert close(head_linear(x, weight, 4), expected, EXACT)
-    assert close(head_linear_mlx(x, weight, 4), expected, EXACT)
+    oracle = head_linear_reference(x, weight, 4)
+    assert close(head_linear(x, weight, 4), oracle, EXACT)
+    assert close(head_linear_mlx(x, weight, 4), oracle, EXACT)
 
 
 @pytest.mark.parametrize("mode", NEW)
@@ -212,18 +212,18 @@ def test_on_metal_mlx_multiplies(mode: Mode) -> None:
     x = normal(3, 64)
     with using(Simulator(SimulatorOptions("check"))), watching() as launches:
         for rows in (1, 3):
-            found = linear(x[:rows], weight)
-            assert close(found, linear_reference(x[:rows], weight), EXACT)
-            found = gated_linear(x[:rows], weight, SILU)
-            assert close(found, linear_reference(x[:rows], weight, SILU), EXACT)
+            out = linear(x[:rows], weight)
+            assert close(out, linear_reference(x[:rows], weight), EXACT)
+            out = gated_linear(x[:rows], weight, SILU)
+            assert close(out, linear_reference(x[:rows], weight, SILU), EXACT)
         for made in (experts, replace(experts, shared=shared)):
-            found = moe(x, made, (chosen, shares))
-            assert close(found, moe_reference(x, made, (chosen, shares)), EXACT)
+            out = moe(x, made, (chosen, shares))
+            assert close(out, moe_reference(x, made, (chosen, shares)), EXACT)
         rows_of = embedding(mx.array([3, 5], mx.int32), weight, mx.float32)
         assert np.array_equal(np.array(rows_of), decoded(weight)[[3, 5]])
         heads = normal(2, 4, 64)
-        found = head_linear(heads, weight)
-        assert close(found, head_linear_reference(heads, weight), EXACT)
+        out = head_linear(heads, weight)
+        assert close(out, head_linear_reference(heads, weight), EXACT)
         assert not launches
         router = Routing(2)
         weights = choose(x, Gate(weight), router)[1]

@@ -16,11 +16,11 @@ def test_blocks_as_torch_has_them(dtype: mx.Dtype) -> None:
     """All codes, NaN among them; the last blocks are cut."""
     with np.load(GOLDEN) as golden:
         codes, scales = mx.array(golden["codes"]), mx.array(golden["scales"])
-        expected = golden[str(dtype).removeprefix("mlx.core.")]
-    found = from_fp8(codes, scales, (32, 64), dtype)
-    assert found.dtype == dtype
-    assert np.isnan(expected).any()
-    assert np.array_equal(np.array(found.astype(mx.float32)), expected, equal_nan=True)
+        oracle = golden[str(dtype).removeprefix("mlx.core.")]
+    out = from_fp8(codes, scales, (32, 64), dtype)
+    assert out.dtype == dtype
+    assert np.isnan(oracle).any()
+    assert np.array_equal(np.array(out.astype(mx.float32)), oracle, equal_nan=True)
 
 
 @pytest.mark.parametrize("block", [(1, 90), (70, 90), (70, 1), (7, 11), (128, 128)])
@@ -31,8 +31,8 @@ def test_other_blocks(block: tuple[int, int]) -> None:
     shape = (-(-70 // block[0]), -(-90 // block[1]))
     scales = random.rand(*shape).astype(np.float32)
     every = [[scales[i // block[0], j // block[1]] for j in range(90)] for i in range(70)]
-    expected = np.array(mx.from_fp8(codes, mx.float32)) * np.array(every)
-    assert np.array_equal(np.array(from_fp8(codes, mx.array(scales), block, mx.float32)), expected)
+    oracle = np.array(mx.from_fp8(codes, mx.float32)) * np.array(every)
+    assert np.array_equal(np.array(from_fp8(codes, mx.array(scales), block, mx.float32)), oracle)
 
 
 def test_scales_of_another_shape_are_refused() -> None:
@@ -46,6 +46,6 @@ def test_a_large_matrix_takes_little_more_than_itself() -> None:
     mx.eval(codes, scales)
     mx.reset_peak_memory()
     before = mx.get_active_memory()
-    found = from_fp8(codes, scales)
-    assert mx.get_peak_memory() - before < 1.5 * found.nbytes
-    assert found[::128, ::128].tolist() == scales.astype(mx.bfloat16).tolist()
+    out = from_fp8(codes, scales)
+    assert mx.get_peak_memory() - before < 1.5 * out.nbytes
+    assert out[::128, ::128].tolist() == scales.astype(mx.bfloat16).tolist()

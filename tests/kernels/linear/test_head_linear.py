@@ -38,10 +38,10 @@ def exact(weight: Weight) -> Weight:
 def test_every_storage(path: str | None, rows: int, heads: int, outputs: int, rest: int) -> None:
     x = normal(rows, heads, 128 + rest)
     for weight in map(exact, every_storage(heads * outputs, 128)):
-        found = head_linear(x, weight, rest)
-        assert found.shape == (rows, heads, outputs + rest)
-        assert close(found, head_linear_reference(x, weight, rest), EXACT)
-        passed = mx.contiguous(found[..., outputs:])
+        out = head_linear(x, weight, rest)
+        assert out.shape == (rows, heads, outputs + rest)
+        assert close(out, head_linear_reference(x, weight, rest), EXACT)
+        passed = mx.contiguous(out[..., outputs:])
         assert not rest or same(passed, mx.contiguous(x[..., 128:]))
 
 
@@ -55,8 +55,8 @@ def test_any_number_of_rows(path: str | None, rows: int) -> None:
 def test_rounded_activations_stay_close(native: str) -> None:
     for weight in every_storage(4 * 48, 128)[3:]:
         x = normal(30, 4, 128)
-        expected = head_linear_reference(x, weight)
-        error = mx.sqrt(mx.mean((head_linear(x, weight) - expected) ** 2) / mx.mean(expected**2))
+        oracle = head_linear_reference(x, weight)
+        error = mx.sqrt(mx.mean((head_linear(x, weight) - oracle) ** 2) / mx.mean(oracle**2))
         assert 1e-4 < float(error) < FAST
 
 
@@ -80,10 +80,10 @@ def test_rows_and_heads_do_not_affect_one_another(native: str, broken: float) ->
         alone = np.array(head_linear(mx.array(values[7:8]), weight, 4))
         assert np.array_equal(alone, whole[7:8])
         values[7, 2, 5] = broken
-        found = np.array(head_linear(mx.array(values), weight, 4))
-        assert not np.isfinite(found[7, 2, :40]).any()
-        found[7, 2], whole[7, 2] = 0, 0
-        assert np.array_equal(found, whole)
+        out = np.array(head_linear(mx.array(values), weight, 4))
+        assert not np.isfinite(out[7, 2, :40]).any()
+        out[7, 2], whole[7, 2] = 0, 0
+        assert np.array_equal(out, whole)
 
 
 def test_no_rows_and_operands_of_another_order(path: str | None) -> None:

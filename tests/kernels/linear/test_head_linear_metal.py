@@ -73,14 +73,14 @@ def check(kind: Kind, rows: int) -> None:
     weight = kind.weight()
     assert covers(x, weight, kind.rest)
     with watching() as launches:
-        found = head_linear(x, weight, kind.rest)
-        mx.eval(found)
+        out = head_linear(x, weight, kind.rest)
+        mx.eval(out)
     assert [launch.source.name for launch in launches] == ["head_linear"]
-    expected = head_linear_reference(x.astype(F), weight, kind.rest)
-    assert found.dtype == kind.dtype
-    assert close(found.astype(F), expected, TOLERANCE[kind.dtype])
+    oracle = head_linear_reference(x.astype(F), weight, kind.rest)
+    assert out.dtype == kind.dtype
+    assert close(out.astype(F), oracle, TOLERANCE[kind.dtype])
     passed = x[..., kind.inputs :].astype(F)
-    assert np.array_equal(np.array(found[..., kind.outputs :].astype(F)), np.array(passed))
+    assert np.array_equal(np.array(out[..., kind.outputs :].astype(F)), np.array(passed))
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
@@ -103,9 +103,9 @@ def test_all_forms(bits: int, group: int, dtype: mx.Dtype) -> None:
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_composition(kind: Kind) -> None:
     x, weight = normal(5, kind.heads, kind.inputs + kind.rest), kind.weight()
-    found = head_linear_mlx(x, weight, kind.rest)
-    assert close(found, head_linear_reference(x, weight, kind.rest), 1e-5)
-    assert head_linear_mlx(x[:0], weight, kind.rest).shape == (0, *found.shape[1:])
+    out = head_linear_mlx(x, weight, kind.rest)
+    assert close(out, head_linear_reference(x, weight, kind.rest), 1e-5)
+    assert head_linear_mlx(x[:0], weight, kind.rest).shape == (0, *out.shape[1:])
 
 
 def test_what_the_kernel_is_not_for() -> None:
@@ -128,9 +128,9 @@ def test_a_broken_head_stays_alone(broken: float) -> None:
     values = np.array(normal(2, 3, 96))
     values[1, 2, 95] = broken
     with using(CHECK):
-        found = np.array(head_linear(mx.array(values), kind.weight()))
-    assert not np.isfinite(found[1, 2]).any()
-    assert np.isfinite(found[0]).all() and np.isfinite(found[1, :2]).all()
+        out = np.array(head_linear(mx.array(values), kind.weight()))
+    assert not np.isfinite(out[1, 2]).any()
+    assert np.isfinite(out[0]).all() and np.isfinite(out[1, :2]).all()
 
 
 def test_the_order_of_simdgroups_does_not_matter() -> None:

@@ -67,18 +67,18 @@ def error(found: mx.array, expected: mx.array) -> float:
 def test_quantized(path: str | None, bits: int) -> None:
     for turn, weight in enumerate(grid(bits)):
         x = normal(ROWS[turn % 6], widen(weight).shape[1])
-        expected = linear_reference(x, weight)
-        assert close(linear(x, replace(weight, exact=True)), expected, EXACT)
-        assert error(linear(x, weight), expected) < FAST
+        oracle = linear_reference(x, weight)
+        assert close(linear(x, replace(weight, exact=True)), oracle, EXACT)
+        assert error(linear(x, weight), oracle) < FAST
 
 
 @pytest.mark.parametrize("outputs", [1, 16, 40])
 def test_mxfp4(path: str | None, outputs: int) -> None:
     for inputs, rows in ((32, 2), (96, 13), (544, 1), (1152, 37)):
         weight, x = microscaled(outputs, inputs), normal(rows, inputs)
-        expected = linear_reference(x, weight)
-        assert close(linear(x, replace(weight, exact=True)), expected, EXACT)
-        assert error(linear(x, weight), expected) < FAST
+        oracle = linear_reference(x, weight)
+        assert close(linear(x, replace(weight, exact=True)), oracle, EXACT)
+        assert error(linear(x, weight), oracle) < FAST
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -93,9 +93,9 @@ def test_dense(path: str | None, dtype: mx.Dtype) -> None:
 def test_any_number_of_rows(path: str | None, rows: int) -> None:
     x = normal(rows, 576)
     for weight in (quantized(70, 576, 64, 4), microscaled(33, 576)):
-        expected = linear_reference(x, weight)
-        assert close(linear(x, replace(weight, exact=True)), expected, EXACT)
-        assert error(linear(x, weight), expected) < FAST
+        oracle = linear_reference(x, weight)
+        assert close(linear(x, replace(weight, exact=True)), oracle, EXACT)
+        assert error(linear(x, weight), oracle) < FAST
     floats = dense(70, 576)
     assert close(linear(x, floats), linear_reference(x, floats), EXACT)
 
@@ -103,8 +103,8 @@ def test_any_number_of_rows(path: str | None, rows: int) -> None:
 def test_no_rows(path: str | None) -> None:
     x = mx.zeros((0, 320))
     for weight in samples(exact=False) + [pack(weight) for weight in samples(exact=False)]:
-        found = linear(x, weight, Epilogue(normal(52), mx.zeros((0, 52))))
-        assert found.shape == (0, 52)
+        out = linear(x, weight, Epilogue(normal(52), mx.zeros((0, 52))))
+        assert out.shape == (0, 52)
         assert gated_linear(x, weight, SILU).shape == (0, 26)
 
 
@@ -131,8 +131,8 @@ def test_bias_and_residual(path: str | None, exact: bool) -> None:
 def test_operands_of_another_type_or_order(path: str | None) -> None:
     weight, bias = dense(24, 40), normal(24).astype(mx.bfloat16)
     x, residual = normal(40, 6).T, normal(24, 6).T
-    found = linear(x, weight, Epilogue(bias, residual))
-    assert close(found, linear_reference(x, weight, Epilogue(bias, residual)), EXACT)
+    out = linear(x, weight, Epilogue(bias, residual))
+    assert close(out, linear_reference(x, weight, Epilogue(bias, residual)), EXACT)
 
 
 @pytest.mark.parametrize("kind", ACTIVATIONS)
@@ -143,9 +143,9 @@ def test_gate_and_up(path: str | None, kind: Activation) -> None:
             fast = quantized(outputs, 192, 64, 4)
             exact = replace(fast, exact=True)
             for weight in (exact, dense(outputs, 192)):
-                found = gated_linear(x, weight, Epilogue(bias, None, kind, 1.5))
-                expected = linear_reference(x, weight, Epilogue(bias, None, kind, 1.5))
-                assert close(found, expected, EXACT)
+                out = gated_linear(x, weight, Epilogue(bias, None, kind, 1.5))
+                oracle = linear_reference(x, weight, Epilogue(bias, None, kind, 1.5))
+                assert close(out, oracle, EXACT)
             joined = activate_reference(linear(x, fast), kind, 7)
             assert close(gated_linear(x, fast, Epilogue(None, None, kind, 7)), joined, EXACT)
 
@@ -203,10 +203,10 @@ def test_a_broken_row_shows_and_stays_alone(native: str, broken: float, packed: 
         sound = np.array(linear(mx.array(values), weight))
         values[[2, 17], [9, 300]] = broken
         values[17, 310] = broken
-        found = np.array(linear(mx.array(values), weight))
-        assert not np.isfinite(found[[2, 17]]).any()
+        out = np.array(linear(mx.array(values), weight))
+        assert not np.isfinite(out[[2, 17]]).any()
         others = [row for row in range(40) if row not in (2, 17)]
-        assert np.array_equal(found[others], sound[others])
+        assert np.array_equal(out[others], sound[others])
         alone = np.array(linear(mx.array(values[2:3]), weight))
         assert not np.isfinite(alone).any()
 
@@ -217,10 +217,10 @@ def test_rows_of_nothing_and_next_to_nothing(path: str | None) -> None:
     values[5] *= np.float32(1e-42)
     for exact in (False, True):
         for weight in (quantized(52, 320, 64, 4), microscaled(52, 320)):
-            found = np.array(linear(mx.array(values), replace(weight, exact=exact)))
-            assert (found[3] == 0).all()
-            assert (np.abs(found[5]) < 1e-38).all()
-            assert np.isfinite(found).all()
+            out = np.array(linear(mx.array(values), replace(weight, exact=exact)))
+            assert (out[3] == 0).all()
+            assert (np.abs(out[5]) < 1e-38).all()
+            assert np.isfinite(out).all()
 
 
 @pytest.mark.parametrize("activation", ["silu", "gelu", "swiglu_clamped"])
@@ -228,14 +228,14 @@ def test_a_gate_and_its_up_projection_in_turns(native: str, activation: Activati
     """The same bits as one below the other, for any rows."""
     x = normal(41, 320, seed=5)
     for gate, up in pairs():
-        below, found, bias = joined(gate, up), pack_pair(gate, up), normal(2 * gate.outputs, seed=6)
-        assert found is not None
+        below, out, bias = joined(gate, up), pack_pair(gate, up), normal(2 * gate.outputs, seed=6)
+        assert out is not None
         for some in (None, bias):
             epilogue = Epilogue(some, None, activation)
-            expected = gated_linear(x, below, epilogue)
-            assert same(gated_linear(x, found, epilogue), expected)
-            assert same(gated_linear(x[7:8], found, epilogue), expected[7:8])
-            assert gated_linear(x[:0], found, epilogue).shape == (0, gate.outputs)
+            oracle = gated_linear(x, below, epilogue)
+            assert same(gated_linear(x, out, epilogue), oracle)
+            assert same(gated_linear(x[7:8], out, epilogue), oracle[7:8])
+            assert gated_linear(x[:0], out, epilogue).shape == (0, gate.outputs)
     with pytest.raises(AssertionError):
         linear(x, paired_of(48, 320))
 
@@ -248,10 +248,10 @@ def test_whatever_their_width_gate_and_up_are_multiplied(native: str, width: int
         (dense(width, 64), Dense(normal(width, 64, seed=2))),
         (quantized(width, 64, 32, 4), quantized(width, 64, 32, 4, seed=2)),
     ):
-        below, found = joined(gate, up), pack_pair(gate, up)
+        below, out = joined(gate, up), pack_pair(gate, up)
         epilogue = Epilogue(bias, None, "silu")
-        assert (found is None) == bool(width % loaded(native).lanes)
-        y = gated_linear(x, found or pack(joined(gate, up)), epilogue)
+        assert (out is None) == bool(width % loaded(native).lanes)
+        y = gated_linear(x, out or pack(joined(gate, up)), epilogue)
         assert same(y, gated_linear(x, below, epilogue))
         exact = replace(below, exact=True) if isinstance(below, Quantized) else below
         assert close(gated_linear(x, exact, epilogue), linear_reference(x, below, epilogue), EXACT)
@@ -279,6 +279,6 @@ def joined(gate: Dense | Quantized, up: Dense | Quantized) -> Dense | Quantized:
 
 
 def paired_of(outputs: int, inputs: int) -> Packed:
-    found = pack_pair(*(quantized(outputs, inputs, 64, 4) for _ in range(2)))
-    assert found is not None
-    return found
+    out = pack_pair(*(quantized(outputs, inputs, 64, 4) for _ in range(2)))
+    assert out is not None
+    return out

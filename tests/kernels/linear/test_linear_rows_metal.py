@@ -115,12 +115,12 @@ def expect(
     """Runs it, and raises where it is not the definition."""
     x, weight, rest = operands(variant, rows, outputs, groups)
     with using(Simulator(options)):
-        found = linear_rows(x, weight, **rest)
-        mx.eval(found)
+        out = linear_rows(x, weight, **rest)
+        mx.eval(out)
     wide = {name: widened(value) for name, value in rest.items()}
-    expected = linear_reference(x.astype(F), weight, **wide)
-    assert found.dtype == variant.dtype and found.shape == (rows, outputs)
-    assert largest(found.astype(F) - expected) <= TOLERANCE[variant.dtype] * largest(expected)
+    oracle = linear_reference(x.astype(F), weight, **wide)
+    assert out.dtype == variant.dtype and out.shape == (rows, outputs)
+    assert largest(out.astype(F) - oracle) <= TOLERANCE[variant.dtype] * largest(oracle)
 
 
 def widened(value: Any) -> Any:
@@ -216,10 +216,10 @@ def test_a_broken_row_shows_and_stays_alone(broken: float) -> None:
     values[[2, 12], [9, 300]] = broken
     with using(Simulator(CHECK)):
         sound = np.array(linear_rows(x, weight, **rest))
-        found = np.array(linear_rows(mx.array(values), weight, **rest))
-    assert not np.isfinite(found[[2, 12]]).any()
+        out = np.array(linear_rows(mx.array(values), weight, **rest))
+    assert not np.isfinite(out[[2, 12]]).any()
     others = [row for row in range(13) if row not in (2, 12)]
-    assert (found[others] == sound[others]).all()
+    assert (out[others] == sound[others]).all()
 
 
 def test_a_norm_of_large_values_does_not_overflow() -> None:
@@ -228,9 +228,9 @@ def test_a_norm_of_large_values_does_not_overflow() -> None:
     x, norm = x * 20000, Norm(mx.full((576,), 90, H), EPS)
     assert largest(x * norm.weight) == np.inf
     with using(Simulator(CHECK)):
-        found = linear_rows(x, weight, norm=norm)
-    expected = linear_reference(x.astype(F), weight, norm=widened(norm))
-    assert largest(found.astype(F) - expected) <= TOLERANCE[H] * largest(expected)
+        out = linear_rows(x, weight, norm=norm)
+    oracle = linear_reference(x.astype(F), weight, norm=widened(norm))
+    assert largest(out.astype(F) - oracle) <= TOLERANCE[H] * largest(oracle)
 
 
 def test_weights_are_read_once() -> None:

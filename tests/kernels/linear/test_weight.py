@@ -49,12 +49,12 @@ def test_rows_are_taken_as_they_are_stored(path: str | None, mode: str) -> None:
     else:
         weight = floats(mode, 40, 64)  # type: ignore[arg-type]
     for rows in (np.arange(1, 40, 2), np.random.RandomState(0).permutation(40), np.arange(8, 12)):
-        found = take_rows(weight, rows)
-        assert storage(found) == storage(weight)
-        assert found.outputs == len(rows)
-        assert same(widen(found), mx.contiguous(widen(weight)[mx.array(rows)]))
+        out = take_rows(weight, rows)
+        assert storage(out) == storage(weight)
+        assert out.outputs == len(rows)
+        assert same(widen(out), mx.contiguous(widen(weight)[mx.array(rows)]))
         if mode != "dense":
-            assert same(widen(pack(found)), mx.contiguous(widen(weight)[mx.array(rows)]))
+            assert same(widen(pack(out)), mx.contiguous(widen(weight)[mx.array(rows)]))
 
 
 def test_what_is_stored_unlike_is_told_apart() -> None:
@@ -78,12 +78,12 @@ def test_rows_of_an_odd_number_of_16_bit_values_are_not_joined(native: str) -> N
 def test_experts_of_gpt_oss() -> None:
     with np.load(GOLDEN) as golden:
         blocks, scales = mx.array(golden["expert_blocks"]), mx.array(golden["expert_scales"])
-        expected = golden["experts"]
-    found = from_mxfp4_blocks(blocks, scales)
-    assert found.weight.dtype == mx.uint32 and found.mode == "mxfp4"
-    assert np.array_equal(np.array(widen(found)), expected)
-    odd = take_rows(found, np.arange(1, len(expected), 2))  # gate and up lie in turns
-    assert np.array_equal(np.array(widen(odd)), expected[1::2])
+        oracle = golden["experts"]
+    out = from_mxfp4_blocks(blocks, scales)
+    assert out.weight.dtype == mx.uint32 and out.mode == "mxfp4"
+    assert np.array_equal(np.array(widen(out)), oracle)
+    odd = take_rows(out, np.arange(1, len(oracle), 2))  # gate and up lie in turns
+    assert np.array_equal(np.array(widen(odd)), oracle[1::2])
 
 
 def test_every_storage_is_restored_alike_packed_or_not(native: str) -> None:

@@ -62,15 +62,15 @@ def test_the_sum_of_the_chosen(
 ) -> None:
     made = experts(count, hidden, width, bits)
     x, (chosen, weights) = normal(rows, hidden), routed(rows, count, k)
-    expected = moe_reference(x, made, (chosen, weights))
-    found = moe(x, made, (chosen, weights))
-    assert distance(found, expected) < 1e-5
-    assert distance(moe_mlx(x, made, (chosen, weights)), expected) < 1e-5
+    oracle = moe_reference(x, made, (chosen, weights))
+    out = moe(x, made, (chosen, weights))
+    assert distance(out, oracle) < 1e-5
+    assert distance(moe_mlx(x, made, (chosen, weights)), oracle) < 1e-5
     unsorted = replace(made, in_order=False)
-    assert (np.array(moe(x, unsorted, (chosen, weights))) == np.array(found)).all()
-    assert distance(moe_mlx(x, unsorted, (chosen, weights)), expected) < 1e-5
+    assert (np.array(moe(x, unsorted, (chosen, weights))) == np.array(out)).all()
+    assert distance(moe_mlx(x, unsorted, (chosen, weights)), oracle) < 1e-5
     alone = moe(x[-1:], made, (chosen[-1:], weights[-1:]))
-    assert (np.array(alone)[0] == np.array(found)[-1]).all()
+    assert (np.array(alone)[0] == np.array(out)[-1]).all()
 
 
 @pytest.mark.parametrize("activation", ["silu", "gelu_tanh", "swiglu_clamped"])
@@ -85,9 +85,9 @@ def test_biases_activation_and_residual(activation: Activation) -> None:
         limit=1.5,
     )
     x, residual, (chosen, weights) = normal(9, 64), normal(9, 64, seed=7), routed(9, 4, 2)
-    expected = moe_reference(x, made, (chosen, weights), residual)
-    assert distance(moe(x, made, (chosen, weights), residual), expected) < 1e-5
-    assert distance(moe(x, plain, (chosen, weights), residual), expected) > 1e-2
+    oracle = moe_reference(x, made, (chosen, weights), residual)
+    assert distance(moe(x, made, (chosen, weights), residual), oracle) < 1e-5
+    assert distance(moe(x, plain, (chosen, weights), residual), oracle) > 1e-2
 
 
 @pytest.mark.parametrize("bits", [0, 4])
@@ -102,11 +102,11 @@ def test_experts_without_a_gate(bits: int, activation: Activation) -> None:
     norm = Norm(normal(64, seed=11), 1e-5)
     assert not shared.is_gated and shared.width == 96
     for made in (plain, replace(plain, shared=shared), replace(plain, in_order=False)):
-        expected = moe_reference(x, made, (chosen, weights), residual, norm)
-        assert distance(moe(x, made, (chosen, weights), residual, norm), expected) < 1e-5
-        assert distance(moe_mlx(x, made, (chosen, weights), residual, norm), expected) < 1e-5
+        oracle = moe_reference(x, made, (chosen, weights), residual, norm)
+        assert distance(moe(x, made, (chosen, weights), residual, norm), oracle) < 1e-5
+        assert distance(moe_mlx(x, made, (chosen, weights), residual, norm), oracle) < 1e-5
         with using(Simulator()), watching() as launches:
-            assert distance(moe(x, made, (chosen, weights), residual, norm), expected) < 1e-5
+            assert distance(moe(x, made, (chosen, weights), residual, norm), oracle) < 1e-5
         assert all("moe" not in launch.source.name for launch in launches)
     by_hand = mx.zeros((64,))
     for place, expert in enumerate(np.array(chosen)[0].tolist()):
@@ -116,11 +116,11 @@ def test_experts_without_a_gate(bits: int, activation: Activation) -> None:
         )
         down = widen(plain.down)[expert * 64 : expert * 64 + 64]
         by_hand = by_hand + weights[0, place] * ((inner @ down.T)[0] + outer[expert])
-    found = moe(x, plain, (chosen, weights))
-    assert distance(found[0], by_hand) < 1e-5
+    out = moe(x, plain, (chosen, weights))
+    assert distance(out[0], by_hand) < 1e-5
     up, down = (pack_experts(weight, 4) for weight in (gated.up, gated.down))
     packed = moe(x, replace(plain, up=up, down=down), (chosen, weights))
-    assert (np.array(packed) == np.array(found)).all()
+    assert (np.array(packed) == np.array(out)).all()
 
 
 @pytest.mark.parametrize(("activation", "launched"), [("relu2", 0), ("silu", 2)])
@@ -129,9 +129,9 @@ def test_what_metal_has_no_kernel_for(activation: Activation, launched: int) -> 
     shared = Shared(matrix(96, 64, 4, True, 8), matrix(64, 96, 4, True, 9))
     made = replace(experts(4, 64, 32), activation=activation, shared=shared)
     x, (chosen, weights) = normal(2, 64), routed(2, 4, 2)
-    expected = moe_reference(x, made, (chosen, weights))
+    oracle = moe_reference(x, made, (chosen, weights))
     with using(Simulator()), watching() as launches:
-        assert distance(moe(x, made, (chosen, weights)), expected) < 1e-5
+        assert distance(moe(x, made, (chosen, weights)), oracle) < 1e-5
     assert sum(launch.source.name.startswith("moe") for launch in launches) == launched
 
 
@@ -160,28 +160,28 @@ def test_a_gate_stored_in_another_way_than_up(
     if turned:
         made = replace(made, gate=made.up, up=gate)
     x, (chosen, weights) = normal(rows, 64), routed(rows, 4, 2)
-    expected = moe_reference(x, made, (chosen, weights))
+    oracle = moe_reference(x, made, (chosen, weights))
     with using(Simulator()), watching() as launches:
-        assert distance(moe(x, made, (chosen, weights)), expected) < 1e-5
+        assert distance(moe(x, made, (chosen, weights)), oracle) < 1e-5
     assert any("moe" in launch.source.name for launch in launches) == (kind == "exactness")
     bound = 1e-5 if exact and kind != "exactness" else 2e-2
-    found = moe(x, made, (chosen, weights))
-    assert distance(found, expected) < bound
+    out = moe(x, made, (chosen, weights))
+    assert distance(out, oracle) < bound
     gate, up, down = (pack_experts(each, 4) for each in made.weights)
     packed = moe(x, replace(made, gate=gate, up=up, down=down), (chosen, weights))
-    assert (np.array(packed) == np.array(found)).all()
+    assert (np.array(packed) == np.array(out)).all()
 
 
 @pytest.mark.parametrize("width", [20, 32, 40])  # of 20 rows an expert ends within a panel
 def test_packed_weights_give_the_same_bits(native: str, width: int) -> None:
     made = experts(4, 64, width, bits=4 if width == 32 else 0, exact=False)
     x, (chosen, weights) = normal(50, 64), routed(50, 4, 2)
-    found = np.array(moe(x, made, (chosen, weights)))
-    assert distance(mx.array(found), moe_reference(x, made, (chosen, weights))) < 2e-2
+    out = np.array(moe(x, made, (chosen, weights)))
+    assert distance(mx.array(out), moe_reference(x, made, (chosen, weights))) < 2e-2
     gate, up, down = (pack_experts(w, 4) for w in made.weights)
     assert isinstance(up, Packed) == (width % loaded(native).lanes == 0)
     packed = replace(made, gate=gate, up=up, down=down)
-    assert (np.array(moe(x, packed, (chosen, weights))) == found).all()
+    assert (np.array(moe(x, packed, (chosen, weights))) == out).all()
 
 
 @pytest.mark.parametrize(
@@ -196,10 +196,10 @@ def test_shared_experts_are_every_tokens(native: str, opened: bool, width: int, 
     norm, residual = Norm(normal(64, seed=11), 1e-5), normal(9, 64, seed=7)
     x, (chosen, weights) = normal(9, 64), routed(9, 4, 2)
     for rest in ((residual, norm), (residual, None), (None, None)):
-        expected = moe_reference(x, made, (chosen, weights), *rest)
-        assert distance(moe(x, made, (chosen, weights), *rest), expected) < 1e-5
-        assert distance(moe_mlx(x, made, (chosen, weights), *rest), expected) < 1e-5
-        assert distance(moe(x, plain, (chosen, weights), *rest), expected) > 1e-2
+        oracle = moe_reference(x, made, (chosen, weights), *rest)
+        assert distance(moe(x, made, (chosen, weights), *rest), oracle) < 1e-5
+        assert distance(moe_mlx(x, made, (chosen, weights), *rest), oracle) < 1e-5
+        assert distance(moe(x, plain, (chosen, weights), *rest), oracle) > 1e-2
 
 
 def test_experts_on_metal_are_left_as_they_are() -> None:
@@ -211,10 +211,10 @@ def test_experts_on_metal_are_left_as_they_are() -> None:
 def test_rounded_activations_stay_close() -> None:
     x, (chosen, weights) = normal(20, 128), routed(20, 4, 2)
     made = experts(4, 128, 64, bits=4, exact=False)
-    expected = moe_reference(x, made, (chosen, weights))
-    found = distance(moe(x, made, (chosen, weights)), expected)
-    assert found < 2e-2
-    assert found > 1e-4 or not compiled(), "they were not rounded"
+    oracle = moe_reference(x, made, (chosen, weights))
+    out = distance(moe(x, made, (chosen, weights)), oracle)
+    assert out < 2e-2
+    assert out > 1e-4 or not compiled(), "they were not rounded"
 
 
 def test_a_broken_row_breaks_no_other() -> None:
@@ -222,6 +222,6 @@ def test_a_broken_row_breaks_no_other() -> None:
     x = np.array(normal(6, 64))
     whole = np.array(moe(mx.array(x), made, (chosen, weights)))
     x[2, 5] = np.nan
-    found = np.array(moe(mx.array(x), made, (chosen, weights)))
-    assert np.isnan(found[2]).any()
-    assert (np.delete(found, 2, axis=0) == np.delete(whole, 2, axis=0)).all()
+    out = np.array(moe(mx.array(x), made, (chosen, weights)))
+    assert np.isnan(out[2]).any()
+    assert (np.delete(out, 2, axis=0) == np.delete(whole, 2, axis=0)).all()

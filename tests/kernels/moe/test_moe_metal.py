@@ -150,14 +150,14 @@ def expect(
     experts, (x, rest) = experts_of(variant), operands(variant, rows)
     routing = routing or routed(rows, variant.count, variant.k)
     with using(Simulator(options)), watching() as launches:
-        found = moe(x, experts, routing, **rest)
-        mx.eval(found)
+        out = moe(x, experts, routing, **rest)
+        mx.eval(out)
     many = rows * variant.k >= TILED_FROM * variant.count
     names = [launch.source.name for launch in launches]
     assert names == ([*PREFILL, "moe_combine"] if many else DECODE)
-    assert found.dtype == variant.dtype and found.shape == x.shape
-    expected = definition(x, experts, routing, **rest)
-    assert largest(found.astype(F) - expected) <= TOLERANCE[variant.dtype] * largest(expected)
+    assert out.dtype == variant.dtype and out.shape == x.shape
+    oracle = definition(x, experts, routing, **rest)
+    assert largest(out.astype(F) - oracle) <= TOLERANCE[variant.dtype] * largest(oracle)
 
 
 def crowded(rows: int, variant: Variant) -> tuple[mx.array, mx.array]:
@@ -239,11 +239,11 @@ def test_experts_that_are_not_alike_run_apart() -> None:
     experts = replace(experts, shared=replace(experts.shared, gate_up=both))
     (x, rest), routing = operands(variant, 18), routed(18, 20, variant.k)
     with using(Simulator(CHECK)), watching() as launches:
-        found = moe(x, experts, routing, **rest)
+        out = moe(x, experts, routing, **rest)
     names = [launch.source.name for launch in launches]
     assert names[-2:] == DECODE
-    expected = definition(x, experts, routing, **rest)
-    assert largest(found.astype(F) - expected) <= 4 * TOLERANCE[H] * largest(expected)
+    oracle = definition(x, experts, routing, **rest)
+    assert largest(out.astype(F) - oracle) <= 4 * TOLERANCE[H] * largest(oracle)
 
 
 def test_many_tokens_and_a_shared_expert() -> None:
@@ -251,11 +251,11 @@ def test_many_tokens_and_a_shared_expert() -> None:
     experts, (x, rest) = experts_of(variant), operands(variant, 37)
     routing = routed(37, variant.count, variant.k)
     with using(Simulator(CHECK)), watching() as launches:
-        found = moe(x, experts, routing, **rest)
-        mx.eval(found)
+        out = moe(x, experts, routing, **rest)
+        mx.eval(out)
     assert [launch.source.name for launch in launches] == [*PREFILL, "moe_combine"]
-    expected = definition(x, experts, routing, **rest)
-    assert largest(found - expected) <= TOLERANCE[F] * largest(expected)
+    oracle = definition(x, experts, routing, **rest)
+    assert largest(out - oracle) <= TOLERANCE[F] * largest(oracle)
 
 
 @pytest.mark.parametrize(
@@ -285,9 +285,9 @@ def test_a_broken_token_shows_and_stays_alone() -> None:
         with using(Simulator(CHECK)):
             sound = np.array(moe(x, experts, (chosen, weights), **rest))
             x[2, 5], weights[7] = mx.nan, mx.nan
-            found = np.array(moe(x, experts, (chosen, weights), **rest))
-        assert np.isnan(found[[2, 7]]).all()
-        assert (np.delete(found, [2, 7], axis=0) == np.delete(sound, [2, 7], axis=0)).all()
+            out = np.array(moe(x, experts, (chosen, weights), **rest))
+        assert np.isnan(out[[2, 7]]).all()
+        assert (np.delete(out, [2, 7], axis=0) == np.delete(sound, [2, 7], axis=0)).all()
 
 
 def test_a_few_tokens_read_each_chosen_row_once() -> None:
@@ -345,8 +345,8 @@ def test_more_tokens_than_tiles_are_for_are_composed() -> None:
     experts, routing = experts_of(MANY[0]), routed(TILED_BELOW * 4, 4, 2)
     x, rest = operands(MANY[0], TILED_BELOW * 4)
     with using(Simulator(CHECK)), watching() as launches:
-        found = moe(x, experts, routing, **rest)
+        out = moe(x, experts, routing, **rest)
         assert not launches
-        assert (found == moe_mlx(x, experts, routing, **rest)).all()
+        assert (out == moe_mlx(x, experts, routing, **rest)).all()
         tiled = moe_tiled(x, experts, routing, **rest)
-    assert largest(tiled - found) <= TOLERANCE[F] * largest(found)
+    assert largest(tiled - out) <= TOLERANCE[F] * largest(out)

@@ -46,8 +46,8 @@ MIXERS = [
 
 
 def golden(name: str) -> tuple[mx.array, ...]:
-    with np.load(GOLDEN) as found:
-        return tuple(mx.array(found[key]) for key in found if key.startswith(name))
+    with np.load(GOLDEN) as out:
+        return tuple(mx.array(out[key]) for key in out if key.startswith(name))
 
 
 def in_order(indices: mx.array, weights: mx.array) -> list[list[tuple[int, float]]]:
@@ -68,8 +68,8 @@ def test_against_the_definition(experts: int, router: Routing, corrected: bool) 
     logits = normal(70, experts) * 2
     correction = normal(experts, seed=5) * 0.1 if corrected else None
     indices, weights = route(logits, router, correction)
-    expected, expected_weights = route_reference(logits, router, correction)
-    assert indices.dtype == mx.int32 and same(indices, expected)
+    oracle, expected_weights = route_reference(logits, router, correction)
+    assert indices.dtype == mx.int32 and same(indices, oracle)
     assert close(weights, expected_weights)
     for i in range(0, 70, 9):
         alone = route(logits[i : i + 1], router, correction)
@@ -81,8 +81,8 @@ def test_a_sparse_mixer_against_the_definition(experts: int, router: Routing) ->
     logits = normal(70, experts) * 0.1 + 1
     logits[35:] = normal(35, experts)
     indices, weights = route(logits, router)
-    expected, expected_weights = route_reference(logits, router)
-    assert indices.dtype == mx.int32 and same(indices, expected)
+    oracle, expected_weights = route_reference(logits, router)
+    assert indices.dtype == mx.int32 and same(indices, oracle)
     assert close(weights, expected_weights)
     with using(Simulator()):  # no kernel of Metal's: the definition, as on a GPU
         assert same(route(logits, router)[1], expected_weights)
@@ -92,9 +92,9 @@ def test_a_sparse_mixer_against_the_definition(experts: int, router: Routing) ->
 
 def test_transformers_sparse_mixer() -> None:
     indices, logits, weights = golden("phi")[1], golden("phi")[0], golden("phi")[2]
-    found = route(logits, Routing(2, "sparsemixer", normalise=False))
-    assert same(found[0], indices.astype(mx.int32))
-    assert close(found[1], weights)
+    out = route(logits, Routing(2, "sparsemixer", normalise=False))
+    assert same(out[0], indices.astype(mx.int32))
+    assert close(out[1], weights)
     assert np.unique(np.array(weights) < 0.9).tolist() == [False, True], "some are shared"
 
 
@@ -115,10 +115,10 @@ def test_transformers_groups_of_experts() -> None:
 
 def test_transformers_router_with_a_bias() -> None:
     x, weight, bias, indices, weights = golden("gpt")
-    found = choose(x, Gate(Dense(weight), bias), Routing(4))
-    check_golden(found, (indices, weights))
+    out = choose(x, Gate(Dense(weight), bias), Routing(4))
+    check_golden(out, (indices, weights))
     check_golden(choose_reference(x, Gate(Dense(weight), bias), Routing(4)), (indices, weights))
-    assert not same(choose(x, Gate(Dense(weight)), Routing(4))[0], found[0])
+    assert not same(choose(x, Gate(Dense(weight)), Routing(4))[0], out[0])
     for rows in (3, 40):
         with using(Simulator()):
             on_metal = choose(x[:rows], Gate(Dense(weight), bias), Routing(4))
@@ -155,8 +155,8 @@ def test_a_sparse_mixer_of_nan_and_infinities() -> None:
     indices, weights = route(mx.array([[1.0, mx.nan, 2], [1, -mx.inf, 2], [0, 0, 0]]), router)
     assert mx.isnan(weights).all(axis=-1).tolist() == [True, False, False]
     assert indices[1:].tolist() == [[2, 0], [0, 1]]
-    expected = [[1, 1], [1 / 3, 1 / 2]]
-    assert np.array(weights)[1:].tolist() == [pytest.approx(row) for row in expected]
+    oracle = [[1, 1], [1 / 3, 1 / 2]]
+    assert np.array(weights)[1:].tolist() == [pytest.approx(row) for row in oracle]
 
 
 @pytest.mark.parametrize("scoring", ["softmax", "sigmoid"])

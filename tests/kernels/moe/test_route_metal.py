@@ -111,13 +111,13 @@ def expect_choice(
         norm = Norm(factors.astype(variant.norm), 1e-3)
         wide = Norm(norm.weight.astype(F), norm.eps)
     with using(Simulator(options)), watching() as launches:
-        found = choose(x, Gate(weight, None, correction), router, norm)
-        mx.eval(found)
+        out = choose(x, Gate(weight, None, correction), router, norm)
+        mx.eval(out)
     assert [launch.source.name for launch in launches] == ["choose"]
-    expected = choose_reference(x.astype(F), Gate(weight, None, correction), router, wide)
+    oracle = choose_reference(x.astype(F), Gate(weight, None, correction), router, wide)
     everything = replace(router, k=variant.experts, normalise=False, groups=1)
     places, scores = choose_reference(x.astype(F), Gate(weight), everything, wide)
-    compare(found, expected, mx.take_along_axis(scores, mx.argsort(places, axis=1), 1))
+    compare(out, oracle, mx.take_along_axis(scores, mx.argsort(places, axis=1), 1))
 
 
 def expect_route(
@@ -127,10 +127,10 @@ def expect_route(
     options: SimulatorOptions = CHECK,
 ) -> None:
     with using(Simulator(options)), watching() as launches:
-        found = route(logits, router, correction)
-        mx.eval(found)
+        out = route(logits, router, correction)
+        mx.eval(out)
     assert [launch.source.name for launch in launches] == ["route"]
-    compare(found, route_reference(logits, router, correction), logits)
+    compare(out, route_reference(logits, router, correction), logits)
 
 
 def expect_sorted(
@@ -139,18 +139,18 @@ def expect_sorted(
     """Order and offsets to the bit, and a tile for each `tile` pairs of an expert."""
     chosen = mx.array(indices.astype(np.int32))
     with using(Simulator(options)):
-        found = [np.array(each) for each in sorted_pairs(chosen, experts, tile)]
+        out = [np.array(each) for each in sorted_pairs(chosen, experts, tile)]
     flat = indices.reshape(-1)
     offsets = np.concatenate([[0], np.cumsum(np.bincount(flat, minlength=experts))]).tolist()
-    assert (found[0] == np.argsort(flat, kind="stable")).all() and found[1].tolist() == offsets
+    assert (out[0] == np.argsort(flat, kind="stable")).all() and out[1].tolist() == offsets
     begins, ends = offsets[:-1], offsets[1:]
     tiles = [
         [expert, first]
         for expert, (begin, end) in enumerate(zip(begins, ends, strict=True))
         for first in range(begin, end, tile)
     ]
-    assert found[2][0] == len(tiles)
-    assert found[2][1 : 1 + 2 * len(tiles)].reshape(-1, 2).tolist() == tiles
+    assert out[2][0] == len(tiles)
+    assert out[2][1 : 1 + 2 * len(tiles)].reshape(-1, 2).tolist() == tiles
 
 
 def check_nan() -> None:
@@ -267,10 +267,10 @@ def test_a_correction_changes_the_choice_alone() -> None:
 def test_many_tokens_share_a_product() -> None:
     x, weight, router = normal(MAX_FUSED + 1, 256), dense(60, 256), Routing(4, scale=3.0)
     with using(Simulator(CHECK)), watching() as launches:
-        found = choose(x, Gate(weight), router)
-        mx.eval(found)
+        out = choose(x, Gate(weight), router)
+        mx.eval(out)
     assert [launch.source.name for launch in launches] == ["route"]
-    compare(found, choose_reference(x, Gate(weight), router), x @ weight.weight.T)
+    compare(out, choose_reference(x, Gate(weight), router), x @ weight.weight.T)
 
 
 def test_a_token_does_not_depend_on_the_others() -> None:

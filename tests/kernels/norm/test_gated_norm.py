@@ -27,8 +27,8 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 )
 def test_transformers_says_the_same(name: str, groups: int, gate_first: bool) -> None:
     y, gate, weight = (mx.array(GOLDEN[each]) for each in ("y", "gate", "weight"))
-    found = gated_norm(y, gate, GatedNorm(weight, float(GOLDEN["eps"]), groups, gate_first))
-    assert np.array(found) == pytest.approx(GOLDEN[name], abs=1e-5)
+    out = gated_norm(y, gate, GatedNorm(weight, float(GOLDEN["eps"]), groups, gate_first))
+    assert np.array(out) == pytest.approx(GOLDEN[name], abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -37,14 +37,14 @@ def test_transformers_says_the_same(name: str, groups: int, gate_first: bool) ->
 @pytest.mark.parametrize("gate_first", [False, True])
 def test_against_the_definition(shape: tuple[int, ...], groups: int, gate_first: bool) -> None:
     y, gate, weight = normal(*shape), normal(*shape, seed=1) * 3, normal(shape[-1], seed=2)
-    found = gated_norm(y, gate, GatedNorm(weight, 0.02, groups, gate_first))
-    assert found.shape == y.shape
-    assert close(found, gated_norm_reference(y, gate, GatedNorm(weight, 0.02, groups, gate_first)))
+    out = gated_norm(y, gate, GatedNorm(weight, 0.02, groups, gate_first))
+    assert out.shape == y.shape
+    assert close(out, gated_norm_reference(y, gate, GatedNorm(weight, 0.02, groups, gate_first)))
     for i in range(len(y)):
         alone = gated_norm(
             y[i : i + 1], gate[i : i + 1], GatedNorm(weight, 0.02, groups, gate_first)
         )
-        assert same(alone, mx.contiguous(found[i : i + 1]))
+        assert same(alone, mx.contiguous(out[i : i + 1]))
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
@@ -52,15 +52,15 @@ def test_against_the_definition(shape: tuple[int, ...], groups: int, gate_first:
 def test_formats(dtype: mx.Dtype, groups: int, gate_first: bool) -> None:
     """A weight of the format alone, and all in it; also where the norm is a Metal kernel's."""
     wide, gate, weight = normal(4, 45), normal(4, 45, seed=1), normal(45, seed=2).astype(dtype)
-    expected = gated_norm_reference(wide, gate, GatedNorm(weight, 0.02, groups, gate_first))
-    assert close(gated_norm(wide, gate, GatedNorm(weight, 0.02, groups, gate_first)), expected)
+    oracle = gated_norm_reference(wide, gate, GatedNorm(weight, 0.02, groups, gate_first))
+    assert close(gated_norm(wide, gate, GatedNorm(weight, 0.02, groups, gate_first)), oracle)
     y, narrow = wide.astype(dtype), gate.astype(dtype)
-    expected = gated_norm_reference(y, narrow, GatedNorm(weight, 0.02, groups, gate_first))
+    oracle = gated_norm_reference(y, narrow, GatedNorm(weight, 0.02, groups, gate_first))
     with using(Simulator(SimulatorOptions(mode="check"))):
         simulated = gated_norm(y, narrow, GatedNorm(weight, 0.02, groups, gate_first))
-    for found in (gated_norm(y, narrow, GatedNorm(weight, 0.02, groups, gate_first)), simulated):
-        assert found.dtype == dtype
-        assert close(found.astype(mx.float32), expected.astype(mx.float32), TOLERANCES[dtype])
+    for out in (gated_norm(y, narrow, GatedNorm(weight, 0.02, groups, gate_first)), simulated):
+        assert out.dtype == dtype
+        assert close(out.astype(mx.float32), oracle.astype(mx.float32), TOLERANCES[dtype])
 
 
 def test_parts_and_rows_of_another_array() -> None:

@@ -19,22 +19,22 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_norm(shape: tuple[int, ...], with_bias: bool) -> None:
     x, weight = normal(*shape) * 3 + 10, normal(shape[-1], seed=1)
     bias = normal(shape[-1], seed=2) if with_bias else None
-    found = layer_norm(x, weight, bias, 0.02)
-    assert close(found, layer_norm_reference(x, weight, bias, 0.02))
+    out = layer_norm(x, weight, bias, 0.02)
+    assert close(out, layer_norm_reference(x, weight, bias, 0.02))
     for i in range(len(x)):
-        assert same(layer_norm(x[i : i + 1], weight, bias, 0.02), found[i : i + 1])
+        assert same(layer_norm(x[i : i + 1], weight, bias, 0.02), out[i : i + 1])
 
 
 def test_a_large_mean_does_not_spoil_the_variance() -> None:
     x = normal(2, 1000) + 1000
-    found = layer_norm(x, mx.ones(1000), None, 0)
-    assert abs(float(mx.std(found)) - 1) < 1e-3
+    out = layer_norm(x, mx.ones(1000), None, 0)
+    assert abs(float(mx.std(out)) - 1) < 1e-3
 
 
 def test_a_bias_of_16_bits() -> None:
     x, weight, bias = normal(5, 100), normal(100, seed=1), normal(100, seed=3).astype(mx.bfloat16)
-    found = layer_norm(x, weight, bias, 1e-5)
-    assert close(found, layer_norm_reference(x, weight, bias, 1e-5))
+    out = layer_norm(x, weight, bias, 1e-5)
+    assert close(out, layer_norm_reference(x, weight, bias, 1e-5))
 
 
 def test_x_of_16_bits_stays_so() -> None:

@@ -19,10 +19,10 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 )
 def test_norm(shape: tuple[int, ...]) -> None:
     x, weight = normal(*shape) * 3, normal(shape[-1], seed=1)
-    found = rms_norm(x, weight, 0.02)
-    assert found.shape == x.shape
-    assert close(found, rms_norm_reference(x, weight, 0.02))
-    assert all(same(rms_norm(x[i : i + 1], weight, 0.02), found[i : i + 1]) for i in range(len(x)))
+    out = rms_norm(x, weight, 0.02)
+    assert out.shape == x.shape
+    assert close(out, rms_norm_reference(x, weight, 0.02))
+    assert all(same(rms_norm(x[i : i + 1], weight, 0.02), out[i : i + 1]) for i in range(len(x)))
 
 
 @pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16])
@@ -51,6 +51,6 @@ def test_eps_keeps_zeros_finite() -> None:
 def test_nan_stays_in_its_row() -> None:
     x = normal(3, 40)
     x[1, 39] = mx.nan
-    found = rms_norm(x, mx.ones(40), 1e-6)
-    assert mx.isnan(found).all(axis=-1).tolist() == [False, True, False]
-    assert not mx.isnan(found[0]).any() and not mx.isnan(found[2]).any()
+    out = rms_norm(x, mx.ones(40), 1e-6)
+    assert mx.isnan(out).all(axis=-1).tolist() == [False, True, False]
+    assert not mx.isnan(out[0]).any() and not mx.isnan(out[2]).any()

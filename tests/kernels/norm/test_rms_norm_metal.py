@@ -54,11 +54,11 @@ def check(variant: Variant, *shape: int) -> None:
     x = (normal(*shape) * 3).astype(variant.dtype)
     weight = (normal(shape[-1], seed=1) + 0.5).astype(variant.weight)
     with using(CHECK), watching() as launches:
-        found = rms_norm(x, weight, EPS)
+        out = rms_norm(x, weight, EPS)
     assert [launch.source.name for launch in launches] == ["rms_norm"]
-    assert found.shape == x.shape and found.dtype == variant.dtype
+    assert out.shape == x.shape and out.dtype == variant.dtype
     wanted = np.array(rms_norm_reference(x.astype(F), weight, EPS))
-    off = np.abs(np.array(found.astype(F)) - wanted).max()
+    off = np.abs(np.array(out.astype(F)) - wanted).max()
     assert off <= TOLERANCE[variant.dtype] * np.abs(wanted).max()
 
 
@@ -97,20 +97,20 @@ def test_zeros_nan_and_large_values_stay_in_their_rows() -> None:
     x[3] = 1e25
     weight = mx.ones(100)
     with using(CHECK):
-        found = rms_norm(x, weight, EPS)
+        out = rms_norm(x, weight, EPS)
         alone = rms_norm(x[4:], weight, EPS)
-    assert mx.isnan(found).all(axis=-1).tolist() == [False, False, True, False, False]
-    assert mx.isfinite(found).all(axis=-1).tolist() == [True, True, False, True, True]
-    assert not found[1].any()
-    assert same(found[4:], alone)
+    assert mx.isnan(out).all(axis=-1).tolist() == [False, False, True, False, False]
+    assert mx.isfinite(out).all(axis=-1).tolist() == [True, True, False, True, True]
+    assert not out[1].any()
+    assert same(out[4:], alone)
 
 
 def test_a_slice() -> None:
     x, weight = normal(4, 60)[:, 20:40], normal(20, seed=1)
     with using(CHECK):
-        found = rms_norm(x, weight, EPS)
+        out = rms_norm(x, weight, EPS)
         again = Norm(weight, EPS)(x + 0)
-    assert same(found, again)
+    assert same(out, again)
 
 
 @pytest.mark.parametrize(
@@ -122,8 +122,8 @@ def test_contraction_and_the_order_of_lanes(options: SimulatorOptions) -> None:
     with using(CHECK):
         wanted = rms_norm(x, weight, EPS)
     with using(Simulator(options)):
-        found = rms_norm(x, weight, EPS)
-    assert float(mx.abs(found - wanted).max()) <= 1e-6 * float(mx.abs(wanted).max())
+        out = rms_norm(x, weight, EPS)
+    assert float(mx.abs(out - wanted).max()) <= 1e-6 * float(mx.abs(wanted).max())
 
 
 def cases() -> list[Case]:

@@ -28,19 +28,19 @@ def test_against_the_definition(channels: int, width: int, silu: bool) -> None:
     x, weight = normal(13, channels), normal(width, channels, seed=1)
     bias = normal(channels, seed=2) if silu else None
     state = normal(5, width - 1, channels, seed=3)
-    expected, expected_state = conv1d_reference(x, Convolution(weight, bias, silu), state, runs)
-    found, found_state = conv1d(x, Convolution(weight, bias, silu), copied(state), runs)
-    assert close(found, expected) and same(found_state, expected_state)
+    oracle, expected_state = conv1d_reference(x, Convolution(weight, bias, silu), state, runs)
+    out, found_state = conv1d(x, Convolution(weight, bias, silu), copied(state), runs)
+    assert close(out, oracle) and same(found_state, expected_state)
 
 
 def test_numpy_says_the_same() -> None:
     x, weight = normal(20, 3), normal(4, 3, seed=1)
     runs = Runs.of([20], [0], [True])
-    found, _ = conv1d(x, Convolution(weight, silu=False), mx.full((1, 3, 3), mx.nan), runs)
+    out, _ = conv1d(x, Convolution(weight, silu=False), mx.full((1, 3, 3), mx.nan), runs)
     for channel in range(3):
         kernel = np.array(weight)[::-1, channel]
         whole = np.convolve(np.array(x)[:, channel], kernel)[:20]
-        assert np.array(found)[:, channel] == pytest.approx(whole, abs=1e-5)
+        assert np.array(out)[:, channel] == pytest.approx(whole, abs=1e-5)
 
 
 @pytest.mark.parametrize("chunks", [[12], [1] * 12, [2, 7, 3], [11, 1]])
@@ -65,5 +65,5 @@ def test_nan_stays_in_its_sequence() -> None:
     x = normal(4, 20)
     x[0, 3] = mx.nan
     runs = Runs.of([2, 2], [0, 1], [True, True])
-    found, _ = conv1d(x, Convolution(normal(4, 20, seed=1)), mx.zeros((2, 3, 20)), runs)
-    assert mx.isnan(found).any(axis=-1).tolist() == [True, True, False, False]
+    out, _ = conv1d(x, Convolution(normal(4, 20, seed=1)), mx.zeros((2, 3, 20)), runs)
+    assert mx.isnan(out).any(axis=-1).tolist() == [True, True, False, False]

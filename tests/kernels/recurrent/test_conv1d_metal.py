@@ -37,13 +37,13 @@ def check(
     weight, bias = normal(width, channels, seed=1), normal(channels, seed=2) if biased else None
     state = normal(max(spans[1]) + 1, width - 1, channels, seed=3)
     wide = x.astype(mx.float32)
-    expected, expected_state = conv1d_reference(
+    oracle, expected_state = conv1d_reference(
         wide, Convolution(weight, bias, silu), copied(state), runs
     )
     with using(simulator):
-        found, found_state = conv1d(x, Convolution(weight, bias, silu), copied(state), runs)
-    assert found.dtype == dtype
-    assert close(found.astype(mx.float32), expected, TOLERANCES[dtype])
+        out, found_state = conv1d(x, Convolution(weight, bias, silu), copied(state), runs)
+    assert out.dtype == dtype
+    assert close(out.astype(mx.float32), oracle, TOLERANCES[dtype])
     assert same(found_state, expected_state)
 
 
@@ -100,8 +100,8 @@ def test_nan_stays_in_its_sequence_and_a_fresh_one_sees_no_state() -> None:
     x[0, 3] = mx.nan
     runs = Runs.of([2, 2], [0, 1], [True, True])
     with using(CHECK):
-        found, _ = conv1d(x, Convolution(normal(4, 20, seed=1)), mx.full((2, 3, 20), mx.nan), runs)
-    assert mx.isnan(found).any(axis=-1).tolist() == [True, True, False, False]
+        out, _ = conv1d(x, Convolution(normal(4, 20, seed=1)), mx.full((2, 3, 20), mx.nan), runs)
+    assert mx.isnan(out).any(axis=-1).tolist() == [True, True, False, False]
 
 
 @pytest.mark.parametrize(

@@ -46,11 +46,11 @@ def test_a_row_alone_has_the_same_bits() -> None:
 def test_gates_of_16_bits_are_given_in_32(dtype: mx.Dtype) -> None:
     decay, correction, rates, offsets = inputs(4, 6)
     decay, correction = decay.astype(dtype), correction.astype(dtype)
-    found = delta_gates(decay, correction, rates, offsets)
+    out = delta_gates(decay, correction, rates, offsets)
     decay, correction = decay.astype(mx.float32), correction.astype(mx.float32)
     wide = delta_gates(decay, correction, rates, offsets)
-    assert all(same(a, b) for a, b in zip(found, wide, strict=True))
-    assert all(each.dtype == mx.float32 for each in found)
+    assert all(same(a, b) for a, b in zip(out, wide, strict=True))
+    assert all(each.dtype == mx.float32 for each in out)
 
 
 def test_columns_of_another_array() -> None:

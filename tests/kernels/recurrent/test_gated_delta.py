@@ -69,13 +69,13 @@ def test_against_the_definition(dims: tuple[int, int, int, int], normalise: bool
     arrays = inputs(7, *dims)
     state = normal(4, dims[1], dims[2], dims[3], seed=6)
     runs = Runs.of([4, 1, 2], [3, 0, 1], [False, True, False])
-    expected, expected_state = gated_delta_reference(
+    oracle, expected_state = gated_delta_reference(
         *arrays[:3], arrays[3:], state, runs, Rule(0.3, normalise)
     )
-    found, found_state = gated_delta(
+    out, found_state = gated_delta(
         *arrays[:3], arrays[3:], copied(state), runs, Rule(0.3, normalise)
     )
-    assert close(found, expected) and close(found_state, expected_state)
+    assert close(out, oracle) and close(found_state, expected_state)
     assert same(mx.contiguous(found_state[2]), mx.contiguous(state[2]))
 
 
@@ -102,14 +102,14 @@ def test_nan_stays_in_its_sequence() -> None:
     arrays = inputs(4, 1, 2, 8, 8)
     arrays[2][0, 0, 0] = mx.nan
     runs = Runs.of([2, 2], [0, 1], [True, True])
-    found, state = gated_delta(*arrays[:3], arrays[3:], mx.zeros((2, 2, 8, 8)), runs, Rule(1.0))
-    assert mx.isnan(found).any(axis=(1, 2)).tolist() == [True, True, False, False]
+    out, state = gated_delta(*arrays[:3], arrays[3:], mx.zeros((2, 2, 8, 8)), runs, Rule(1.0))
+    assert mx.isnan(out).any(axis=(1, 2)).tolist() == [True, True, False, False]
     assert mx.isnan(state).any(axis=(1, 2, 3)).tolist() == [True, False]
 
 
 def test_no_tokens() -> None:
     arrays = inputs(0, 1, 2, 8, 8)
-    found, _ = gated_delta(
+    out, _ = gated_delta(
         *arrays[:3], arrays[3:], mx.zeros((2, 2, 8, 8)), Runs.of([], [], []), Rule(1.0)
     )
-    assert found.shape == (0, 2, 8)
+    assert out.shape == (0, 2, 8)

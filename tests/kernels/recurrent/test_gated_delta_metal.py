@@ -57,15 +57,15 @@ def check(
         wide = (wide[0], wide[1] / dims[2], *wide[2:])
         arrays = (arrays[0], (arrays[1] / dims[2]).astype(dtype), *arrays[2:])
         wide = (wide[0], arrays[1].astype(mx.float32), *wide[2:])
-    expected, last = gated_delta_reference(
+    oracle, last = gated_delta_reference(
         *wide[:3], wide[3:], copied(state), runs, Rule(scale, normalise)
     )
     with using(simulator):
-        found, found_last = gated_delta(
+        out, found_last = gated_delta(
             *arrays[:3], arrays[3:], copied(state), runs, Rule(scale, normalise)
         )
-    assert found.dtype == dtype
-    assert close(found.astype(mx.float32), expected, TOLERANCES[dtype])
+    assert out.dtype == dtype
+    assert close(out.astype(mx.float32), oracle, TOLERANCES[dtype])
     assert close(found_last, last, STATE_TOLERANCE)
     untouched = sorted(set(range(len(state))) - set(spans[1]))
     assert all(same(mx.contiguous(found_last[i]), mx.contiguous(state[i])) for i in untouched)
@@ -137,10 +137,10 @@ def test_nan_stays_in_its_sequence_and_a_fresh_one_sees_no_state() -> None:
     arrays[2][0, 0, 0] = mx.nan
     runs = Runs.of([2, 2], [0, 1], [True, True])
     with using(CHECK):
-        found, state = gated_delta(
+        out, state = gated_delta(
             *arrays[:3], arrays[3:], mx.full((2, 2, 8, 8), mx.nan), runs, Rule(1.0)
         )
-    assert mx.isnan(found).any(axis=(1, 2)).tolist() == [True, True, False, False]
+    assert mx.isnan(out).any(axis=(1, 2)).tolist() == [True, True, False, False]
     assert mx.isnan(state).any(axis=(1, 2, 3)).tolist() == [True, False]
 
 

@@ -23,16 +23,16 @@ def held(states: States) -> list[list[float]]:
 
 @pytest.mark.parametrize(("source", "into"), [([3], [9]), ([1, 2], [2, 1]), ([5, 5, 6], [7, 8, 5])])
 def test_all_is_read_before_any_is_written(source: list[int], into: list[int]) -> None:
-    expected = list(range(SLOTS))
+    oracle = list(range(SLOTS))
     for a, b in zip(source, into, strict=True):
-        expected[b] = a
-    found = held(numbered().copied(source, into))
-    assert found == [expected, [100 + slot for slot in expected]]
+        oracle[b] = a
+    out = held(numbered().copied(source, into))
+    assert out == [oracle, [100 + slot for slot in oracle]]
 
 
 def test_one_after_the_other() -> None:
-    found = held(numbered().copied([3], [9]).copied([9], [4]))[0]
-    assert (found[9], found[4], found[5]) == (3, 3, 5)
+    out = held(numbered().copied([3], [9]).copied([9], [4]))[0]
+    assert (out[9], out[4], out[5]) == (3, 3, 5)
 
 
 def test_a_copy_takes_no_memory_but_its_own() -> None:
@@ -56,5 +56,5 @@ def test_states_of_some_sequences_are_replaced_in_place() -> None:
     array = runs.updated(array, mx.full((2, WIDTH), -1.0))
     mx.eval(array)
     assert mx.get_peak_memory() - before < array.nbytes / 8
-    found = np.array(array[:, 0])
-    assert found[[7, 2]].tolist() == [-1, -1] and found[3] == 3
+    out = np.array(array[:, 0])
+    assert out[[7, 2]].tolist() == [-1, -1] and out[3] == 3

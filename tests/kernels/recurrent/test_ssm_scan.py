@@ -72,9 +72,9 @@ def test_against_the_definition(dims: Dims, least: float, most: float) -> None:
     tokens, heads = inputs(23, dims)
     state = normal(5, *dims[1:], seed=8)
     runs = Runs.of([19, 1, 0, 3], [3, 0, 4, 1], [False, True, True, False])
-    expected, expected_state = ssm_scan_reference(*tokens, Scan(*heads, least, most), state, runs)
-    found, found_state = ssm_scan(*tokens, Scan(*heads, least, most), copied(state), runs)
-    assert close(found, expected) and close(found_state, expected_state)
+    oracle, expected_state = ssm_scan_reference(*tokens, Scan(*heads, least, most), state, runs)
+    out, found_state = ssm_scan(*tokens, Scan(*heads, least, most), copied(state), runs)
+    assert close(out, oracle) and close(found_state, expected_state)
     assert same(mx.contiguous(found_state[2]), mx.contiguous(state[2]))
     assert not mx.any(found_state[4])
 
@@ -97,8 +97,8 @@ def test_parts_of_a_projection() -> None:
     x, b, c = mx.split(row, [16, 32], axis=-1)
     x, b, c = x.reshape(3, 2, 8), b[:, None], c[:, None]
     state, runs = mx.zeros((1, 2, 8, 16)), Runs.of([3], [0], [False])
-    expected, _ = ssm_scan_reference(x, b, c, dt, Scan(*heads), copied(state), runs)
-    assert close(ssm_scan(x, b, c, dt, Scan(*heads), state, runs)[0], expected)
+    oracle, _ = ssm_scan_reference(x, b, c, dt, Scan(*heads), copied(state), runs)
+    assert close(ssm_scan(x, b, c, dt, Scan(*heads), state, runs)[0], oracle)
 
 
 @pytest.mark.parametrize("chunks", [[19], [1] * 19, [2, 14, 3], [18, 1]])
@@ -126,12 +126,12 @@ def test_nan_stays_in_its_sequence_and_a_fresh_one_sees_no_state(of: str) -> Non
     tokens, heads = inputs(4, (1, 2, 8, 8))
     tokens[0 if of == "x" else 3][0, 0] = mx.nan
     runs = Runs.of([2, 2], [0, 1], [True, True])
-    found, state = ssm_scan(*tokens, Scan(*heads, 0.1, 2.0), mx.full((2, 2, 8, 8), mx.nan), runs)
-    assert mx.isnan(found).any(axis=(1, 2)).tolist() == [True, True, False, False]
+    out, state = ssm_scan(*tokens, Scan(*heads, 0.1, 2.0), mx.full((2, 2, 8, 8), mx.nan), runs)
+    assert mx.isnan(out).any(axis=(1, 2)).tolist() == [True, True, False, False]
     assert mx.isnan(state).any(axis=(1, 2, 3)).tolist() == [True, False]
 
 
 def test_no_tokens() -> None:
     tokens, heads = inputs(0, (1, 2, 8, 8))
-    found, _ = ssm_scan(*tokens, Scan(*heads), mx.zeros((2, 2, 8, 8)), Runs.of([], [], []))
-    assert found.shape == (0, 2, 8)
+    out, _ = ssm_scan(*tokens, Scan(*heads), mx.zeros((2, 2, 8, 8)), Runs.of([], [], []))
+    assert out.shape == (0, 2, 8)

@@ -54,11 +54,11 @@ def check(
     tokens, heads = inputs(sum(spans[0]), dims, dtype)
     state, runs = normal(max(spans[1]) + 1, *dims[1:], seed=8), Runs.of(*spans)
     x, b, c, dt = (each.astype(mx.float32) for each in tokens)
-    expected, last = ssm_scan_reference(x, b, c, dt, Scan(*heads, *limits), copied(state), runs)
+    oracle, last = ssm_scan_reference(x, b, c, dt, Scan(*heads, *limits), copied(state), runs)
     with using(simulator):
-        found, found_last = ssm_scan(*tokens, Scan(*heads, *limits), copied(state), runs)
-    assert found.dtype == dtype
-    assert close(found.astype(mx.float32), expected, TOLERANCES[dtype])
+        out, found_last = ssm_scan(*tokens, Scan(*heads, *limits), copied(state), runs)
+    assert out.dtype == dtype
+    assert close(out.astype(mx.float32), oracle, TOLERANCES[dtype])
     assert close(found_last, last, STATE_TOLERANCE)
     untouched = sorted(set(range(len(state))) - set(spans[1]))
     assert all(same(mx.contiguous(found_last[i]), mx.contiguous(state[i])) for i in untouched)
@@ -140,10 +140,8 @@ def test_nan_stays_in_its_sequence_and_a_fresh_one_sees_no_state(of: str) -> Non
     tokens[0 if of == "x" else 3][0, 0] = mx.nan
     runs = Runs.of([2, 2], [0, 1], [True, True])
     with using(CHECK):
-        found, state = ssm_scan(
-            *tokens, Scan(*heads, 0.1, 2.0), mx.full((2, 2, 8, 8), mx.nan), runs
-        )
-    assert mx.isnan(found).any(axis=(1, 2)).tolist() == [True, True, False, False]
+        out, state = ssm_scan(*tokens, Scan(*heads, 0.1, 2.0), mx.full((2, 2, 8, 8), mx.nan), runs)
+    assert mx.isnan(out).any(axis=(1, 2)).tolist() == [True, True, False, False]
     assert mx.isnan(state).any(axis=(1, 2, 3)).tolist() == [True, False]
 
 

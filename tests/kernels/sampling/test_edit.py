@@ -25,8 +25,8 @@ def test_by_hand_and_the_source_is_untouched() -> None:
             [1, 1, 0.0, 1.0, 3.0],
         ]
     )
-    found = edit(logits, Edits(*table.T))
-    assert found.tolist() == [[1.0, -2.5, 3.0], [0.0, 1.0, -np.inf]]
+    out = edit(logits, Edits(*table.T))
+    assert out.tolist() == [[1.0, -2.5, 3.0], [0.0, 1.0, -np.inf]]
     assert logits.tolist() == [[1.0, -2.0, 3.0], [0.0, 4.0, -1.0]]
 
 

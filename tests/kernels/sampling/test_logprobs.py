@@ -20,33 +20,31 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_against_the_definition(vocabulary: int, most: int) -> None:
     logits = normal(6, vocabulary) * 5
     tokens = [0, vocabulary - 1, vocabulary // 2, -1]
-    found = logprobs(logits, [5, 0, 3, 3], tokens, most)
-    expected = RowLogprobs(
-        *map(np.array, logprobs_mlx(logits, [5, 0, 3, 3], mx.array(tokens), most))
-    )
-    assert found.chosen == pytest.approx(expected.chosen, abs=2e-5)
-    assert found.ids.tolist() == expected.ids.tolist()
-    assert found.scores == pytest.approx(expected.scores, abs=2e-5)
-    assert found.ids.shape == (4, min(most, vocabulary))
+    out = logprobs(logits, [5, 0, 3, 3], tokens, most)
+    oracle = RowLogprobs(*map(np.array, logprobs_mlx(logits, [5, 0, 3, 3], mx.array(tokens), most)))
+    assert out.chosen == pytest.approx(oracle.chosen, abs=2e-5)
+    assert out.ids.tolist() == oracle.ids.tolist()
+    assert out.scores == pytest.approx(oracle.scores, abs=2e-5)
+    assert out.ids.shape == (4, min(most, vocabulary))
 
 
 def test_equals_rank_by_id_and_the_banned_come_last() -> None:
     logits = mx.array([[-mx.inf, 1.0, 1.0, -mx.inf, 1.0]])
-    found = logprobs(logits, [0], [0], 5)
-    assert found.ids.tolist() == [[1, 2, 4, 0, 3]]
-    assert found.chosen.tolist() == [-np.inf]
-    assert found.scores[0, :3] == pytest.approx(np.log([1 / 3] * 3), abs=1e-6)
+    out = logprobs(logits, [0], [0], 5)
+    assert out.ids.tolist() == [[1, 2, 4, 0, 3]]
+    assert out.chosen.tolist() == [-np.inf]
+    assert out.scores[0, :3] == pytest.approx(np.log([1 / 3] * 3), abs=1e-6)
 
 
 def test_equal_logits_over_a_whole_vocabulary() -> None:
-    found = logprobs(mx.zeros((1, 3000)), [0], [2999], 20)
-    assert found.ids.tolist() == [list(range(20))]
-    assert found.chosen == pytest.approx([-np.log(3000)], abs=1e-5)
+    out = logprobs(mx.zeros((1, 3000)), [0], [2999], 20)
+    assert out.ids.tolist() == [list(range(20))]
+    assert out.chosen == pytest.approx([-np.log(3000)], abs=1e-5)
 
 
 def test_ascending_logits() -> None:
-    found = logprobs(mx.array(np.arange(3000, dtype=np.float32)[None] / 100), [0], [0], 20)
-    assert found.ids.tolist() == [list(range(2999, 2979, -1))]
+    out = logprobs(mx.array(np.arange(3000, dtype=np.float32)[None] / 100), [0], [0], 20)
+    assert out.ids.tolist() == [list(range(2999, 2979, -1))]
 
 
 def test_a_row_does_not_depend_on_its_neighbours() -> None:
@@ -61,6 +59,6 @@ def test_a_row_does_not_depend_on_its_neighbours() -> None:
 def test_nan_is_seen_and_stays_in_its_row() -> None:
     logits = normal(2, 40)
     logits[0, 39] = mx.nan
-    found = logprobs(logits, [0, 1], [3, 3], 4)
-    assert np.isnan(found.chosen).tolist() == [True, False]
-    assert np.isnan(found.scores).tolist() == [[True] * 4, [False] * 4]
+    out = logprobs(logits, [0, 1], [3, 3], 4)
+    assert np.isnan(out.chosen).tolist() == [True, False]
+    assert np.isnan(out.scores).tolist() == [[True] * 4, [False] * 4]

@@ -30,20 +30,20 @@ def check(
     logits: mx.array, rows: list[int], tokens: list[int], most: int, simulator: Simulator = CHECK
 ) -> None:
     with using(simulator):
-        found = logprobs(logits, rows, tokens, most)
+        out = logprobs(logits, rows, tokens, most)
     wide = logprobs_mlx(logits.astype(mx.float32), rows, mx.array(tokens), most)
-    expected = RowLogprobs(*map(np.array, wide))
+    oracle = RowLogprobs(*map(np.array, wide))
     given = np.array(logits.astype(mx.float32))[rows]
     scores = exact(given)
     tolerance = TOLERANCE + STEP * float(np.abs(given[np.isfinite(given)]).max())
     own = scores[np.arange(len(rows)), np.maximum(tokens, 0)]
-    assert ((found.ids >= 0) & (found.ids < logits.shape[-1])).all()
-    top = np.take_along_axis(scores, found.ids.astype(np.int64), axis=1)
-    assert found.chosen == pytest.approx(own, abs=tolerance, nan_ok=True)
-    assert found.scores == pytest.approx(top, abs=tolerance, nan_ok=True)
-    assert found.ids.shape == found.scores.shape == (len(rows), min(most, logits.shape[-1]))
+    assert ((out.ids >= 0) & (out.ids < logits.shape[-1])).all()
+    top = np.take_along_axis(scores, out.ids.astype(np.int64), axis=1)
+    assert out.chosen == pytest.approx(own, abs=tolerance, nan_ok=True)
+    assert out.scores == pytest.approx(top, abs=tolerance, nan_ok=True)
+    assert out.ids.shape == out.scores.shape == (len(rows), min(most, logits.shape[-1]))
     if not mx.isnan(logits).any():
-        assert found.ids.tolist() == expected.ids.tolist()
+        assert out.ids.tolist() == oracle.ids.tolist()
 
 
 @pytest.mark.parametrize(
@@ -93,8 +93,8 @@ def test_ascending_logits_rescale_the_sum() -> None:
 
 def test_nothing_above_minus_infinity_is_nan() -> None:
     with using(CHECK):
-        found = logprobs(mx.full((1, 40), -mx.inf), [0], [3], 3)
-    assert np.isnan(found.chosen).all() and np.isnan(found.scores).all()
+        out = logprobs(mx.full((1, 40), -mx.inf), [0], [3], 3)
+    assert np.isnan(out.chosen).all() and np.isnan(out.scores).all()
 
 
 def test_nan_is_seen_and_stays_in_its_row() -> None:
@@ -111,8 +111,8 @@ def test_what_ranks_last_is_of_the_row(size: int) -> None:
     logits = np.full((1, size), np.copysign(np.nan, -1), np.float32)
     logits[0, 5:8] = 1.0
     with using(CHECK):
-        found = logprobs(mx.array(logits), [0], [3], 12)
-    assert found.ids.tolist() == [[5, 6, 7, 0, 1, 2, 3, 4, 8, 9, 10, 11]]
+        out = logprobs(mx.array(logits), [0], [3], 12)
+    assert out.ids.tolist() == [[5, 6, 7, 0, 1, 2, 3, 4, 8, 9, 10, 11]]
 
 
 @pytest.mark.parametrize(

@@ -26,14 +26,14 @@ def draws(settings: np.ndarray, uniform: np.ndarray) -> Draws:
 
 def test_a_sweep_of_the_uniform_gives_transformers_distribution() -> None:
     sweep = (np.arange(GRID) + 0.5) / GRID
-    for logits, settings, expected in zip(
+    for logits, settings, oracle in zip(
         GOLDEN["logits"], GOLDEN["settings"], GOLDEN["chances"], strict=True
     ):
         rows = mx.array(np.repeat(logits[None], GRID, axis=0))
-        found = np.array(sample(rows, draws(np.repeat(settings[None], GRID, axis=0), sweep)))
-        share = np.bincount(found, minlength=logits.size) / GRID
-        assert np.abs(share - expected).max() <= 1.5 / GRID
-        assert not share[expected == 0].any()
+        out = np.array(sample(rows, draws(np.repeat(settings[None], GRID, axis=0), sweep)))
+        share = np.bincount(out, minlength=logits.size) / GRID
+        assert np.abs(share - oracle).max() <= 1.5 / GRID
+        assert not share[oracle == 0].any()
 
 
 def test_fast_paths_agree_with_the_reference() -> None:
@@ -44,8 +44,8 @@ def test_fast_paths_agree_with_the_reference() -> None:
     wanted = draws(settings, state.uniform(size=len(settings)))
     plain = (settings[:, 1] == 0) & (settings[:, 2] == 1) & (settings[:, 3] == 0)
     ranked = ~plain | (settings[:, 0] == 0)  # a plain draw walks the vocabulary in its own order
-    found, expected = np.array(sample(logits, wanted)), np.array(sample_reference(logits, wanted))
-    assert (found[ranked] == expected[ranked]).all()
+    out, oracle = np.array(sample(logits, wanted)), np.array(sample_reference(logits, wanted))
+    assert (out[ranked] == oracle[ranked]).all()
 
 
 def test_a_row_does_not_depend_on_its_neighbours() -> None:
@@ -156,9 +156,9 @@ def test_only_what_is_allowed_is_drawn() -> None:
         settings = np.repeat(GOLDEN["settings"], 7, axis=0)[:60]
         settings[::5, 0] = 0
         wanted = draws(settings, state.uniform(size=60))
-        found = sample(mx.array(logits), wanted, words)
+        out = sample(mx.array(logits), wanted, words)
         hidden = mx.array(np.where(allowed, logits, -np.inf).astype(np.float32))
-        assert found.tolist() == sample(hidden, wanted).tolist()
+        assert out.tolist() == sample(hidden, wanted).tolist()
     none = np.zeros((1, 1), np.uint32)
     greedy = draws(np.array([[0, 0, 1, 0.0]]), np.array([0.5]))
     assert sample(mx.zeros((1, 9)), greedy, none).tolist() == [-1]
@@ -175,11 +175,11 @@ def test_large_rows_agree_with_the_reference(size: int, scale: float) -> None:
     settings = np.repeat(settings, 15, axis=0)
     logits = (state.normal(size=(len(settings), size)) * scale).round(2).astype(np.float32)
     wanted = draws(settings, state.uniform(size=len(settings)))
-    found = np.array(sample(mx.array(logits), wanted))
-    expected = np.array(sample_reference(mx.array(logits), wanted))
+    out = np.array(sample(mx.array(logits), wanted))
+    oracle = np.array(sample_reference(mx.array(logits), wanted))
     ranks = np.argsort(np.argsort(-logits, axis=1, kind="stable"), axis=1, kind="stable")
     rows = np.arange(len(settings))
-    distance = np.abs(ranks[rows, found] - ranks[rows, expected])
+    distance = np.abs(ranks[rows, out] - ranks[rows, oracle])
     assert distance.max() <= 3
     assert (distance > 0).sum() <= (1 if size == 70 or scale >= 2 else 15)
 
@@ -197,10 +197,10 @@ def test_frequencies_are_the_chances() -> None:
         chances[order[top_k or 200 :]] = 0
         before = np.cumsum(chances[order] / chances.sum()) - chances[order] / chances.sum()
         chances[order[before >= top_p]] = 0
-        expected = chances / chances.sum() * 20000
-        cells = expected > 0
+        oracle = chances / chances.sum() * 20000
+        cells = oracle > 0
         assert not counts[~cells].any()
-        statistic = ((counts[cells] - expected[cells]) ** 2 / expected[cells]).sum()
+        statistic = ((counts[cells] - oracle[cells]) ** 2 / oracle[cells]).sum()
         freedom = cells.sum() - 1
         assert abs(statistic - freedom) < 6 * (2 * freedom) ** 0.5
 
@@ -210,8 +210,8 @@ def test_tiers_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = np.repeat(GOLDEN["settings"], 10, axis=0)
     logits = mx.array(state.normal(size=(len(settings), 2000)).astype(np.float32))
     wanted = draws(settings, state.uniform(size=len(settings)))
-    found = []
+    out = []
     for tier in NATIVE:
         use(monkeypatch, tier)
-        found.append(np.array(sample(logits, wanted)))
-    assert all((other != found[0]).sum() <= 1 for other in found)
+        out.append(np.array(sample(logits, wanted)))
+    assert all((other != out[0]).sum() <= 1 for other in out)

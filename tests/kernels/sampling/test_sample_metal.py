@@ -104,11 +104,11 @@ def check(
 ) -> np.ndarray:
     rounded = mx.array(logits.astype(np.float32)).astype(dtype)
     with using(simulator):
-        found = np.array(sample(rounded, draws(settings, uniform)))
+        out = np.array(sample(rounded, draws(settings, uniform)))
     exact = np.array(rounded.astype(mx.float32))
-    wrong = [i for i in range(len(found)) if not allow(found[i], exact[i], settings[i], uniform[i])]
-    assert not wrong, [(found[i], settings[i], uniform[i]) for i in wrong]
-    return found
+    wrong = [i for i in range(len(out)) if not allow(out[i], exact[i], settings[i], uniform[i])]
+    assert not wrong, [(out[i], settings[i], uniform[i]) for i in wrong]
+    return out
 
 
 def rows(vocabulary: int, settings: np.ndarray, each: int, seed: int = 0) -> Rows:
@@ -161,8 +161,8 @@ def test_cuts_at_the_end_of_a_bin() -> None:
     cuts = ([1200, 1], [1201, 1], [2399, 1], [0, 0.6666], [0, 0.6], [1201, 0.999])
     settings = np.array([[1.0, *cut, 0] for cut in cuts])
     every = np.repeat(logits, len(settings), axis=0)
-    found = check(every, settings, np.full(len(settings), 1 - 1e-9))
-    assert found.tolist() == [1199, 1200, 2398, 1199, 1080, 1199]
+    out = check(every, settings, np.full(len(settings), 1 - 1e-9))
+    assert out.tolist() == [1199, 1200, 2398, 1199, 1080, 1199]
     banned = np.where(np.arange(4000) < 1500, 0.0, -np.inf)[None]
     assert check(banned, np.array([[1.0, 2000, 1, 0]]), np.array([1 - 1e-9])).tolist() == [1499]
 
@@ -176,8 +176,8 @@ def test_a_tail_of_little_weight(depth: int) -> None:
         tail = count * np.exp(-depth)
         with using(CHECK):
             uniform = np.array([1 - 0.4 * tail / (1 + tail)])
-            found = sample(mx.array(logits.astype(np.float32)), draws(np.array([setting]), uniform))
-        assert np.array(found) == pytest.approx([0.6 * count], abs=4)
+            out = sample(mx.array(logits.astype(np.float32)), draws(np.array([setting]), uniform))
+        assert np.array(out) == pytest.approx([0.6 * count], abs=4)
 
 
 def test_a_goal_between_two_bins() -> None:
@@ -241,15 +241,15 @@ def test_one_thread_s_tokens_are_all_the_likeliest() -> None:
 def test_a_sweep_of_the_uniform_gives_transformers_distribution() -> None:
     grid = 60
     sweep = (np.arange(grid) + 0.5) / grid
-    for logits, settings, expected in zip(
+    for logits, settings, oracle in zip(
         GOLDEN["logits"], GOLDEN["settings"], GOLDEN["chances"], strict=True
     ):
         every = mx.array(np.repeat(logits[None], grid, axis=0))
         with using(Simulator()):
-            found = sample(every, draws(np.repeat(settings[None], grid, axis=0), sweep))
-        share = np.bincount(np.array(found), minlength=logits.size) / grid
-        assert np.abs(share - expected).max() <= 1.5 / grid
-        assert not share[expected == 0].any()
+            out = sample(every, draws(np.repeat(settings[None], grid, axis=0), sweep))
+        share = np.bincount(np.array(out), minlength=logits.size) / grid
+        assert np.abs(share - oracle).max() <= 1.5 / grid
+        assert not share[oracle == 0].any()
 
 
 def test_frequencies_are_the_chances() -> None:
@@ -259,14 +259,14 @@ def test_frequencies_are_the_chances() -> None:
     every = mx.array(np.repeat(logits[None], 500, axis=0).astype(np.float32))
     for setting in ([1.0, 0, 1, 0], [0.8, 20, 0.95, 0]):
         with using(Simulator()):
-            found = sample(every, draws(np.repeat([setting], 500, axis=0), uniform))
-        counts = np.bincount(np.array(found), minlength=24)
+            out = sample(every, draws(np.repeat([setting], 500, axis=0), uniform))
+        counts = np.bincount(np.array(out), minlength=24)
         wanted = kept(logits.astype(np.float32), int(setting[1]), setting[2], 0, setting[0])
-        expected = np.zeros(24)
-        expected[wanted.ids] = np.diff(wanted.ends, prepend=0) * 500
-        cells = expected > 0
+        oracle = np.zeros(24)
+        oracle[wanted.ids] = np.diff(wanted.ends, prepend=0) * 500
+        cells = oracle > 0
         assert not counts[~cells].any()
-        statistic = ((counts[cells] - expected[cells]) ** 2 / expected[cells]).sum()
+        statistic = ((counts[cells] - oracle[cells]) ** 2 / oracle[cells]).sum()
         freedom = cells.sum() - 1
         assert abs(statistic - freedom) < 5 * (2 * freedom) ** 0.5
 
@@ -282,8 +282,8 @@ def test_cuts_that_leave_no_doubt() -> None:
     ]
     every = mx.array(np.repeat(logits[None], len(table), axis=0).astype(np.float32))
     with using(CHECK):
-        found = sample(every, draws(np.array(table), np.full(len(table), last)))
-    assert found.tolist() == [*(1, 3, 4, 0, 2) * 2, 1, 3, 4, 0, 2, 4, 3, 1, 1]
+        out = sample(every, draws(np.array(table), np.full(len(table), last)))
+    assert out.tolist() == [*(1, 3, 4, 0, 2) * 2, 1, 3, 4, 0, 2, 4, 3, 1, 1]
 
 
 def test_extremes() -> None:
@@ -314,10 +314,8 @@ def test_nothing_to_draw_from(size: int) -> None:
     broken[4, 1:] = -np.inf
     for setting in SETTINGS[:4]:
         with using(CHECK):
-            found = sample(
-                mx.array(broken), draws(np.repeat([setting], 6, axis=0), np.full(6, 0.99))
-            )
-        assert np.array(found).tolist()[:5] == [-1, -1, -1, -1, 0] and np.array(found)[5] >= 0
+            out = sample(mx.array(broken), draws(np.repeat([setting], 6, axis=0), np.full(6, 0.99)))
+        assert np.array(out).tolist()[:5] == [-1, -1, -1, -1, 0] and np.array(out)[5] >= 0
 
 
 def test_greedy_takes_the_first_of_equals() -> None:
@@ -347,8 +345,8 @@ def test_only_what_is_allowed_is_drawn(size: int, dtype: mx.Dtype) -> None:
     rounded = mx.array(logits).astype(dtype)
     hidden = mx.where(mx.array(allowed.tolist()), rounded, -mx.inf)
     with using(CHECK):
-        found = sample(rounded, draws(settings, uniform), packed(allowed))
-        assert found.tolist() == sample(hidden, draws(settings, uniform)).tolist()
+        out = sample(rounded, draws(settings, uniform), packed(allowed))
+        assert out.tolist() == sample(hidden, draws(settings, uniform)).tolist()
         none = np.zeros((2, -(-size // 32)), np.uint32)
         assert sample(rounded[:2], draws(settings[:2], uniform[:2]), none).tolist() == [-1, -1]
 
@@ -371,9 +369,9 @@ def test_edits_come_before_the_draw(size: int, count: int, masked: bool) -> None
     edits, given = edits_of(len(logits), size, count), mx.array(logits.astype(np.float32))
     allowed = packed(np.random.RandomState(6).uniform(size=logits.shape) < 0.8) if masked else None
     with using(CHECK):
-        found = sample_metal(given, draws(settings, uniform), allowed, edits)
+        out = sample_metal(given, draws(settings, uniform), allowed, edits)
         edited = edit_reference(given, edits)
-        assert found.tolist() == sample(edited, draws(settings, uniform), allowed).tolist()
+        assert out.tolist() == sample(edited, draws(settings, uniform), allowed).tolist()
         nothing = Edits(*np.zeros((5, 0)))
         assert (
             sample_metal(given, draws(settings, uniform), None, nothing).tolist()
@@ -392,9 +390,9 @@ def test_edited_drawn_and_scored_in_one_call() -> None:
     assert [launch.source.name for launch in launches] == ["sample", "logprobs", "sample"]
     assert nothing is None and alone.shape == tokens.shape
     picked = mx.array(tokens[[5, 0, 3]])
-    expected = RowLogprobs(*map(np.array, logprobs_mlx(given, scored, picked, 20)))
-    assert scores is not None and scores.chosen == pytest.approx(expected.chosen, abs=2e-5)
-    assert scores.ids.tolist() == expected.ids.tolist()
+    oracle = RowLogprobs(*map(np.array, logprobs_mlx(given, scored, picked, 20)))
+    assert scores is not None and scores.chosen == pytest.approx(oracle.chosen, abs=2e-5)
+    assert scores.ids.tolist() == oracle.ids.tolist()
     hidden, same_scores = draw(given, edits, draws(settings, uniform), allowed, scored, 20)
     ranked = settings[:, 1:].tolist() != [0, 1, 0]
     assert (hidden == tokens)[ranked].all() and same_scores is not None
@@ -406,8 +404,8 @@ def test_the_definition_agrees() -> None:
     logits, settings, uniform = rows(300, SETTINGS[[0, 2, 3, 4, 5, 6]], 6)
     given = mx.array(logits.astype(np.float32))
     with using(CHECK):
-        found = sample(given, draws(settings, uniform))
-    assert found.tolist() == sample_reference(given, draws(settings, uniform)).tolist()
+        out = sample(given, draws(settings, uniform))
+    assert out.tolist() == sample_reference(given, draws(settings, uniform)).tolist()
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,8 @@ def counted(source: str, size: int = 64, group: int = 64, **given: Any) -> Dispa
 
 
 def only(report: DispatchReport, kind: str, space: str = "device") -> LineFlow:
-    (found,) = [line for line in report.lines if (line.kind, line.space) == (kind, space)]
-    return found
+    (out,) = [line for line in report.lines if (line.kind, line.space) == (kind, space)]
+    return out
 
 
 @pytest.mark.parametrize("mode", ["count", "check"])

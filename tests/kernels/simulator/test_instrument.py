@@ -125,11 +125,11 @@ thread float* p = u + 4;
 for (int k = 0; k < 4; k++) p--;
 o[i] = y[i % 2].last + y[1].part[i % 3] * 10 + m[1][i % 4] * 100 + p[i % 5] * 1000;
 """
-    expected = [
+    oracle = [
         7 + 10 * (i % 3) + 100 * (i % 4 if i % 4 < i % 5 else 9) + 1000 * (i % 5) for i in range(8)
     ]
     for mode in ("fast", "check"):
-        assert run(f"{I}{source}", mode)[0] == expected
+        assert run(f"{I}{source}", mode)[0] == oracle
 
 
 def test_tables_at_file_scope() -> None:

@@ -74,8 +74,8 @@ def test_reductions_and_prefixes(dtype: mx.Dtype) -> None:
                 calls += [f"{group}_prefix_{kind}_{name}(x)", f"{group}_prefix_{kind}_{name}(v)[1]"]
                 wanted += [wrapped(each, dtype) for each in results]
     got = columns(calls, {"a": a, "b": b}, dtype, TEMPLATE, GROUP, [("T", dtype)])
-    for name, out, expected in zip(calls, got, wanted, strict=True):
-        assert np.array_equal(exact(out), expected), name
+    for name, out, oracle in zip(calls, got, wanted, strict=True):
+        assert np.array_equal(exact(out), oracle), name
 
 
 Source = Callable[[int, int], int | None]
@@ -127,8 +127,8 @@ def test_shuffles(dtype: mx.Dtype) -> None:
                 source = at + (-3 if "_up" in name else 3)
                 if source % width < len(members):
                     filled = 0 <= source < width
-                    expected = members[source % width] + (1 if filled else 61)
-                    assert exact(out)[m] == expected, name
+                    oracle = members[source % width] + (1 if filled else 61)
+                    assert exact(out)[m] == oracle, name
 
 
 def test_votes() -> None:

@@ -53,8 +53,8 @@ def test_an_edge_that_it_does_not() -> None:
     dispatches, pool = written_and_read(with_token=False)
     assert edges(dispatches) == [frozenset(), frozenset()]
     assert list(orders(dispatches, 10)) == [(0, 1), (1, 0)]
-    found = [replay(dispatches, order)[1][0].tolist() for order in orders(dispatches, 10)]
-    assert found == [[i + 1.0 for i in range(8)], [1.0] * 8]
+    out = [replay(dispatches, order)[1][0].tolist() for order in orders(dispatches, 10)]
+    assert out == [[i + 1.0 for i in range(8)], [1.0] * 8]
     assert pool.tolist() == list(range(8))
 
 

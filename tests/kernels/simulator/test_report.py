@@ -23,11 +23,11 @@ def report(*buffers: BufferFlow) -> DispatchReport:
 
 
 def test_a_small_buffer_travels_once() -> None:
-    found = report(SMALL, LARGE)
-    assert found.buffer("large") is LARGE
+    out = report(SMALL, LARGE)
+    assert out.buffer("large") is LARGE
     assert (LARGE.moved, LARGE.unique, SMALL.moved, SMALL.unique) == (8196, 4100, 648, 72)
-    assert (found.moved(64), found.reread(64)) == (72 + 8196, 648 - 72)
-    assert (found.moved(63), found.reread(63)) == (648 + 8196, 0)
+    assert (out.moved(64), out.reread(64)) == (72 + 8196, 648 - 72)
+    assert (out.moved(63), out.reread(63)) == (648 + 8196, 0)
 
 
 def test_operations_have_names() -> None:

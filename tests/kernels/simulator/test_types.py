@@ -203,8 +203,8 @@ def test_what_mlx_prepends() -> None:
         i + 300,
         np.full(120, 9),
     ]
-    for number, (got, expected) in enumerate(zip(flat, wanted, strict=True)):
-        assert np.allclose(exact(got), expected.astype(float), rtol=2e-6), number
+    for number, (got, oracle) in enumerate(zip(flat, wanted, strict=True)):
+        assert np.allclose(exact(got), oracle.astype(float), rtol=2e-6), number
 
 
 READ = "float f({} const float* p) {{ return p[0]; }}"
