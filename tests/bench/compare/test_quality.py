@@ -8,8 +8,15 @@ from typing import Any
 import pytest
 
 from bessemer.bench.compare import quality
-from bessemer.bench.compare.contest import Failed
-from bessemer.bench.compare.quality import Score, Verdict, incoherence, reasoned, scores, violation
+from bessemer.bench.compare.contest import CaseFailed
+from bessemer.bench.compare.quality import (
+    AnswerVerdict,
+    QualityScore,
+    incoherence,
+    reasoned,
+    scores,
+    violation,
+)
 from tests.http.running import Server, serving
 
 QUESTIONS = tomllib.loads(quality.FILE.read_text())
@@ -91,8 +98,9 @@ def test_coherence_is_seen_on_sight(text: str, words: str) -> None:
 
 
 def test_scores_count_what_was_refused() -> None:
-    verdicts = [Verdict("passed"), Verdict("refused", "no"), Verdict("refused", "no")]
-    score = Score("structured output", verdicts)
+    refused = AnswerVerdict("refused", "no")
+    verdicts = [AnswerVerdict("passed"), refused, refused]
+    score = QualityScore("structured output", verdicts)
     assert score.shown == "1/3, 2 refused" and score.reasons == ["refused: no (2 times)"]
 
 
@@ -113,5 +121,5 @@ def test_a_real_server(server: Server) -> None:
 
 
 def test_nobody_there() -> None:
-    with pytest.raises(Failed, match="does not list its models"):
+    with pytest.raises(CaseFailed, match="does not list its models"):
         list(scores("http://127.0.0.1:1"))

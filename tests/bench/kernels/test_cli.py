@@ -87,7 +87,7 @@ def test_a_page_with_source_and_roofline(tmp_path: Path) -> None:
         (["profile", "linear", *SMALL, "--capture", "x.gputrace"], "there is none here"),
         (["profile"], "NAME"),
         (["bench"], "no Metal device here, so there are no times to offer"),
-        (["play"], "invalid choice"),
+        (["play"], "No such command 'play'"),
     ],
 )
 def test_mistakes_are_one_sentence(

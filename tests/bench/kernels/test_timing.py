@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bessemer.bench.kernels import timing
-from bessemer.bench.kernels.timing import KEY, Choice, Chosen
+from bessemer.bench.kernels.timing import KEY, Selection, SelectionPlugin
 from bessemer.bench.kernels.workload import Demand, Dimensions
 from bessemer.bench.kernels.workloads import MODULES
 from bessemer.bench.models.shapes import shape
@@ -47,7 +47,7 @@ class Asked:
 def rows(monkeypatch: pytest.MonkeyPatch, gpu: bool) -> Asked:
     monkeypatch.setattr(timing, "device", lambda: Gpu() if gpu else None)
     asked = Asked()
-    Choice(Chosen(SMALL, ("linear", "attention"))).pytest_configure(asked.config)
+    SelectionPlugin(Selection(SMALL, ("linear", "attention"))).pytest_configure(asked.config)
     assert asked.config.stash[KEY].operations == ("linear", "attention")
     metafunc: Any = asked
     timing.pytest_generate_tests(metafunc)

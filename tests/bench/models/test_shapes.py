@@ -27,7 +27,7 @@ def test_some_sizes_that_everybody_knows() -> None:
 
 def test_fewer_layers_are_marked() -> None:
     small = shape("llama-3.1-8b").scaled(2)
-    assert (small.layers, small.whole, small.mark) == (2, 32, "scaled: 2 of 32 layers")
+    assert (small.layers, small.published_layers, small.mark) == (2, 32, "scaled: 2 of 32 layers")
     with pytest.raises(Unavailable, match="has 32 layers"):
         shape("llama-3.1-8b").scaled(33)
     with pytest.raises(Unavailable, match=r"llama-3\.2-1b"):
