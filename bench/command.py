@@ -12,6 +12,7 @@ from typing import Annotated, Any, Protocol, TypeVar, cast, get_args, get_origin
 import typer
 
 from bessemer.bench.compare.contest import CaseFailed, Unavailable
+from bessemer.engine.command_line import STYLE
 from bessemer.http.config import UsageError
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
@@ -29,13 +30,7 @@ class Main(Protocol):
 
 def application(description: str) -> typer.Typer:
     """Return an app without commands; it is run by `run`."""
-    return typer.Typer(
-        add_completion=False,
-        rich_markup_mode=None,
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
-        help=description,
-    )
+    return typer.Typer(help=description, **STYLE)
 
 
 def run(
