@@ -1,9 +1,11 @@
 """Every command of bench shows its help alike, and says a mistake in one sentence."""
 
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -12,6 +14,7 @@ from typer import Option
 from bessemer.bench.command import NAMES, NUMBERS, command, flags_of, one_of, with_flags
 from bessemer.bench.compare.contest import Unavailable
 
+BENCH = Path(__file__).parents[2] / "bench"
 SINGLE = (
     "compare.regression", "guide.evaluate", "guide.precision", "guide.train", "kernels.dispatches",
     "kernels.moe_prefill", "kernels.traffic", "models.families", "serving.lifecycle",
@@ -118,3 +121,24 @@ def test_one_of_some() -> None:
         return len(name)
 
     assert [main(["--name", "a", "--name", "b"]), main(["--name", "c"])] == [2, 2]
+
+
+def in_pages() -> list[str]:
+    """Return the commands that bench's pages name, but for those of other programs."""
+    lines: list[str] = []
+    for page in (BENCH / "LOG.md", BENCH / "contestants" / "peers.md"):
+        text = page.read_text().replace("\\\n", " ").replace("--url\n", "--url ")
+        lines += re.findall(r"^(?:python|bessemer) .*", text, re.MULTILINE)
+        lines += re.findall(r"`((?:python|bessemer) [^`\n]+)`", text)
+    commands = dict.fromkeys(line.partition(" # ")[0].strip() for line in lines)
+    return [each for each in commands if " bench " in each or "bessemer.bench" in each]
+
+
+@pytest.mark.parametrize("line", in_pages())
+def test_the_pages_name_commands_that_are_there(
+    line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Their flags are known, that is; -h at the end leaves it at that."""
+    words = shlex.split(line.replace("bessemer bench", "python -m bessemer.bench.compare.cli"))
+    module, *arguments = words[words.index("-m") + 1 :]
+    assert import_module(module).main([*arguments, "-h"]) == 0, capsys.readouterr().err
