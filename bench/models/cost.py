@@ -39,10 +39,6 @@ class ModelCost:
         touched = self.experts * (1 - (1 - self.chosen) ** streams)
         return self.shared + touched + streams * context * self.kv_bytes
 
-    @property
-    def bits_per_weight(self) -> float:
-        return self.bytes * 8 / self.parameters
-
 
 def cost(folder: Path) -> ModelCost:
     checkpoint = open_checkpoint(folder)

@@ -139,6 +139,6 @@ def test_the_pages_name_commands_that_are_there(
     line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Their flags are known, that is; -h at the end leaves it at that."""
-    words = shlex.split(line.replace("bessemer bench", "python -m bessemer.bench.compare.cli"))
-    module, *arguments = words[words.index("-m") + 1 :]
+    argv = shlex.split(line.replace("bessemer bench", "python -m bessemer.bench.compare.cli"))
+    module, *arguments = argv[argv.index("-m") + 1 :]
     assert import_module(module).main([*arguments, "-h"]) == 0, capsys.readouterr().err

@@ -66,7 +66,7 @@ def test_help_and_shapes(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "excerpt"),
     [
         (["frob"], "No such command 'frob'"),
         (["decode", "--rounds", "0"], "'--rounds': Input should be greater than or equal to 1"),
@@ -87,11 +87,11 @@ def test_help_and_shapes(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_a_mistake_is_one_sentence(
-    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], excerpt: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(arguments) == 2
     out, err = capsys.readouterr()
-    assert out == "" and err.count("\n") == 1 and words in err
+    assert out == "" and err.count("\n") == 1 and excerpt in err
     assert err.startswith("bessemer bench: ") and err.endswith(".\n")
 
 

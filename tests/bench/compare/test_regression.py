@@ -98,7 +98,7 @@ def test_noise_is_no_verdict(
 def test_mistakes_are_one_sentence(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = RegressionOptions(base="x", only=names("decode,server"))
     assert [case.benchmark for case in cases(options)] == ["decode", "server"]
-    for arguments, words in (
+    for arguments, excerpt in (
         ([], "--base"),
         (["--base", str(base), "--only", "speed"], "--only knows decode, prefill"),
         (["--base", str(base / "none")], "has no .venv: run `make"),
@@ -106,4 +106,4 @@ def test_mistakes_are_one_sentence(base: Path, capsys: pytest.CaptureFixture[str
     ):
         assert main(arguments) == 2
         error = capsys.readouterr().err
-        assert words in error and error.count("\n") == 1
+        assert excerpt in error and error.count("\n") == 1

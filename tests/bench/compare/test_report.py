@@ -58,14 +58,13 @@ def measured(name: str, **values: float) -> report.BenchReport:
 
 
 def test_ratios_floors_and_marks() -> None:
-    found = measured("decode", speed=75.0)
-    ours, llama, mlx_lm = found.find("context 32", "speed")
+    ours, llama, mlx_lm = measured("decode", speed=75.0).find("context 32", "speed")
     assert ours.median == pytest.approx(157.5) and ours.samples == [150.0, 165.0]
     assert ours.ratio is None and llama.ratio is not None and mlx_lm.ratio is not None
     assert (llama.ratio.median, mlx_lm.ratio.median) == (pytest.approx(2), pytest.approx(4))
-    expected = 21e9 / (100e6 + 64 * 1e3)
-    assert ours.floor == pytest.approx(expected)
-    assert ours.of_floor == pytest.approx(157.5 / expected)
+    limit = 21e9 / (100e6 + 64 * 1e3)
+    assert ours.floor == pytest.approx(limit)
+    assert ours.of_floor == pytest.approx(157.5 / limit)
     assert llama.of_floor is not None and mlx_lm.of_floor is None  # its weights are others
 
 
@@ -78,9 +77,9 @@ def test_the_floor_of_each_subject() -> None:
 
 
 def test_a_saved_report_is_the_same_and_names_nobody() -> None:
-    found = measured("serve", speed=100.0, ttft=12.0)
-    content = report.write(found)
-    assert report.read(content) == found
+    original = measured("serve", speed=100.0, ttft=12.0)
+    content = report.write(original)
+    assert report.read(content) == original
     assert b"somebody" not in content and b"/home" not in content
     saved = json.loads(content)
     assert saved["schema"] == 1 and saved["command"][-1] == "--html=x.html"
@@ -94,20 +93,20 @@ def test_a_saved_report_is_the_same_and_names_nobody() -> None:
 def test_a_command_for_everybody() -> None:
     line = ["decode", "--against", "llama.cpp,http://gpu7.lab:80/v1,http://127.0.0.1:9"]
     line += ["--model", "Qwen/Qwen3-0.6B", "--gguf=~/models/x.gguf", "--context", "0,4096"]
-    kept = ["decode", "--against", "llama.cpp,URL,http://127.0.0.1:9"]
-    kept += ["--model", "Qwen/Qwen3-0.6B", "--gguf=x.gguf", "--context", "0,4096"]
-    assert report.public(line) == kept
+    public = ["decode", "--against", "llama.cpp,URL,http://127.0.0.1:9"]
+    public += ["--model", "Qwen/Qwen3-0.6B", "--gguf=x.gguf", "--context", "0,4096"]
+    assert report.public(line) == public
 
 
 def test_the_table_says_everything(capsys: pytest.CaptureFixture[str]) -> None:
     console().print(table(measured("decode", speed=75.0)))
     out = " ".join(capsys.readouterr().out.split())
-    for words in (
+    for excerpt in (
         "context 32, tok/s", "157.5", "2.00 (2.00 to 2.00)", "cut to 4 of 64", "BLAS OpenBLAS 0.3",
         "read, GB/s 21.0", "by numpy", "late: toy is not for it", "2 interleaved rounds",
         "(4.51 bits each)",
     ):  # fmt: skip
-        assert words in out, words
+        assert excerpt in out, excerpt
 
 
 def test_the_markdown_goes_above_the_newest_entry(tmp_path: Path) -> None:
@@ -155,10 +154,10 @@ def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_scaled_models_are_marked_everywhere() -> None:
-    found = measured("decode", speed=75.0)
+    unscaled = measured("decode", speed=75.0)
     model = report.model("toy", "4 bits", "scaled: 2 of 32 layers", dataclasses.replace(COST))
     assert "scaled: 2 of 32 layers" in model.title
-    assert found.model is not None and found.model.title == "toy, 4 bits"
+    assert unscaled.model is not None and unscaled.model.title == "toy, 4 bits"
 
 
 def test_numbers_keep_three_digits() -> None:

@@ -29,10 +29,10 @@ BATCHED = (RECORDED / "llama_batched_bench.jsonl").read_text()
 def test_llama_bench_is_understood() -> None:
     assert bench_speed(DECODE).values["speed"] == pytest.approx(8 / 58456802e-9, rel=1e-5)
     assert bench_speed(PREFILL).values["speed"] == pytest.approx(64 / 347018e-9, rel=1e-5)
-    found = about("llama.cpp", DECODE, "the same weights")
-    assert (found.version, found.bytes) == ("build 1 (0c1e570)", 216211584)
-    assert found.settings["threads"] == "2" and found.settings["KV"] == "f16/f16"
-    assert found.settings["backend"] == "CPU" and found.settings["flash attention"] == "auto"
+    llama = about("llama.cpp", DECODE, "the same weights")
+    assert (llama.version, llama.bytes) == ("build 1 (0c1e570)", 216211584)
+    assert llama.settings["threads"] == "2" and llama.settings["KV"] == "f16/f16"
+    assert llama.settings["backend"] == "CPU" and llama.settings["flash attention"] == "auto"
 
 
 def test_llama_batched_bench_is_understood() -> None:
@@ -81,8 +81,8 @@ def ours(path: Path = BUILT_IN) -> Child:
 def test_our_engine_in_a_process_of_its_own() -> None:
     child = ours()
     try:
-        found = child.start()
-        assert found.version == "0.1.0" and found.settings["more"] == "yes"
+        facts = child.start()
+        assert facts.version == "0.1.0" and facts.settings["more"] == "yes"
         for case in (
             Case("decode", "", 4, 20),
             Case("prefill", "", 30),
@@ -120,15 +120,15 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> BenchModel:
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("name", "excerpt"),
     [
         ("exllama", "is no peer; there are mlx_lm"),
         ("mlx_lm:int8", "is no peer"),
         ("mlx_lm+mkl", "is no peer"),
     ],
 )
-def test_unknown_peers(name: str, words: str) -> None:
-    with pytest.raises(Unavailable, match=words):
+def test_unknown_peers(name: str, excerpt: str) -> None:
+    with pytest.raises(Unavailable, match=excerpt):
         mlx_lm(name, PeerOptions())
 
 

@@ -71,11 +71,11 @@ def test_the_words_are_as_many_as_the_shape_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "words"),
+    ("values", "excerpt"),
     [((7, 64, "bfloat16"), "--bits is 7"), ((4, 48, "bfloat16"), "--group is 48")],
 )
-def test_what_cannot_be_stored_is_refused(values: tuple[Any, ...], words: str) -> None:
-    with pytest.raises(Unavailable, match=words):
+def test_what_cannot_be_stored_is_refused(values: tuple[Any, ...], excerpt: str) -> None:
+    with pytest.raises(Unavailable, match=excerpt):
         Storage(*values)
 
 
