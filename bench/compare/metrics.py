@@ -37,7 +37,7 @@ METRICS: Mapping[str, tuple[Metric, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Amounts:
-    """How much is measured, as the flags of a command say."""
+    """The amounts that are measured, as the flags of a command say."""
 
     tokens: int
     contexts: Sequence[int]

@@ -44,7 +44,7 @@ STREAMS = {"batch": (1, 2, 4, 8), "serve": (1, 2, 4, 8, 16)}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destinations:
-    """Where a report goes."""
+    """The places that a report goes to."""
 
     json: Annotated[bool, Option("--json", help="Print JSON instead of a table.")] = False
     html: Annotated[str | None, Option(metavar="FILE", help="Write a page with plots.")] = None
@@ -55,7 +55,7 @@ class Destinations:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchOptions(Destinations):
-    """What a command measures: a model, by whom, how often, and how much of it."""
+    """A measurement: of which model, by whom, how often, and how much of it."""
 
     # fmt: off
     benchmark: str

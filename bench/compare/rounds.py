@@ -30,7 +30,7 @@ class RoundResults:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How often is measured; `budget` is in seconds for one measurement, `floor` once a round."""
+    """The number of rounds, seconds for one measurement, and the floor to measure each round."""
 
     rounds: int
     budget: float

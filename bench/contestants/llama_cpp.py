@@ -14,7 +14,7 @@ PATIENCE = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class LlamaCpp:
-    """Each measurement is a process of its own; it warms up before it counts."""
+    """llama.cpp, whose every measurement is a process that warms up before it counts."""
 
     label: str
     bench: Path

@@ -1,4 +1,4 @@
-"""What ours is compared with: mlx_lm, llama.cpp, or any URL; none of them is required."""
+"""The peers that ours is compared with: mlx_lm, llama.cpp, any URL; none is required."""
 
 import importlib.util
 import json
@@ -35,7 +35,7 @@ print(json.dumps({"mlx_lm": m.version("mlx-lm"), "mlx": m.version("mlx"), "blas"
 
 @dataclass(frozen=True, slots=True)
 class PeerOptions:
-    """Where peers are, as the user says (empty: here and on the PATH), and their threads."""
+    """The places of peers, as the user says (empty: here and on the PATH), and their threads."""
 
     mlx_lm_python: str = ""
     llama_cpp: str = ""

@@ -28,7 +28,7 @@ LOOK = 0.005  # seconds between looks at a starting server
 
 @dataclass(frozen=True, slots=True)
 class ServerCommand:
-    """How to start a server; PORT in its argv is replaced. `pool` is its KV pool in bytes.
+    """The start of a server; PORT in its argv is replaced. `pool` is its KV pool in bytes.
 
     `split` says that the model is in a child of the server's process, `run` is a command that
     prints one answer without a server, if there is one. Once `ready` is answered, it serves.

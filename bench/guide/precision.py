@@ -25,7 +25,7 @@ CHAT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """How many of `compared` greedy answers are the same, and both perplexities."""
+    """The number of `compared` greedy answers that are the same, and both perplexities."""
 
     same: int
     compared: int

@@ -311,7 +311,7 @@ def optimizer_for(torch: Any, parameters: list[TorchTensor]) -> Any:
 
 @dataclass(frozen=True)
 class Length:
-    """How long is trained: for so many minutes, or without those, so many steps."""
+    """The length of training: so many minutes, or without those, so many steps."""
 
     steps: int
     minutes: float

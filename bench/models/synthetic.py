@@ -36,7 +36,7 @@ VERSION = 2  # of what is written: another one leaves older caches unread
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """How weights are stored; 0 bits is dense. Scales, biases and norms have the dtype."""
+    """The storage of weights; 0 bits is dense. Scales, biases and norms have the dtype."""
 
     bits: int = 4
     group: int = 64

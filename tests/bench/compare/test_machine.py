@@ -1,4 +1,4 @@
-"""What a report says of its machine."""
+"""The facts about its machine in a report."""
 
 import msgspec
 import pytest

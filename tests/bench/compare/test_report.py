@@ -1,4 +1,4 @@
-"""From an results to a report, and the report as JSON, table, markdown and page."""
+"""A report of results, and the report as JSON, table, markdown and page."""
 
 import dataclasses
 import json

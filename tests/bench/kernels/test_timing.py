@@ -73,7 +73,7 @@ def test_a_row_runs_and_says_the_least_bytes(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("operation", MODULES)
 def test_every_operation_has_uses(operation: str) -> None:
-    """In one of three kinds of model, for a step of one or several rows, or for a prompt."""
+    """The uses are in one of three kinds of model, of a step or of a prompt."""
     tiny = SMALL.dimensions
     latent = replace(tiny, experts=4, per_token=2, expert_width=64, latent=64, latent_rope=32)
     latent = replace(latent, latent_value=32, shared_experts=1)
