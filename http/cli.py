@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar, cast
 
 import typer
 
+from ..engine.command_line import INTO, STYLE, Bits, GroupSize, Layout, Mixed, quantize_flags
 from ..engine.settings import Settings
 from .config import EXIT_USAGE, SETTINGS, UsageError, read_config
 
@@ -19,15 +20,6 @@ FIRST = ("models", "max_tokens", "kv_cache", "kv_bits")
 MANY = ("max_batch", "queue")
 MODEL = [name for name in Settings.__struct_fields__ if name not in MANY]
 ENGINE = dict.fromkeys([*FIRST, *MODEL, "offline", "log_level"])
-
-MIXED = "mixed_2_6, mixed_3_4, mixed_3_6, mixed_4_6"  # the recipes of mlx_lm
-MODES = "affine, mxfp4, mxfp8, nvfp4"
-QUANTIZE = {
-    "--bits": "2, 3, 4, 5, 6, 8",
-    "--group-size": "32, 64, 128",
-    "--mixed": MIXED,
-    "--mode": MODES,
-}
 
 FORWARD: Any = {  # all that follows a command's name, -h too, goes to its module
     "add_help_option": False,
@@ -39,10 +31,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 app = typer.Typer(
     name="bessemer",
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    **STYLE,
     help="Run open-weight language models behind one endpoint.",
 )
 
@@ -164,40 +153,27 @@ def kernels(context: typer.Context) -> int:
 @with_settings("offline")
 def quantize(
     source: Annotated[str, typer.Argument(help="A directory, or a Hugging Face id.")],
-    into: Annotated[str, typer.Argument(help="The directory to write, which must be new.")],
-    bits: Annotated[
-        int | None, typer.Option(help="Bits of a weight: 2, 3, 4 (the default), 5, 6 or 8.")
-    ] = None,
-    group_size: Annotated[
-        int | None, typer.Option(help="Weights a scale: 32, 64 (the default) or 128.")
-    ] = None,
-    mixed: Annotated[str | None, typer.Option(help=f"More bits where they count: {MIXED}.")] = None,
-    mode: Annotated[str, typer.Option(help=f"The layout: {MODES}.")] = "affine",
+    into: Annotated[str, typer.Argument(help=INTO)],
+    bits: Bits = None,
+    group_size: GroupSize = None,
+    mixed: Mixed = None,
+    mode: Layout = "affine",
     **flags: Any,
 ) -> int:
     """Write a checkpoint in fewer bits, for Bessemer and mlx_lm."""
     config = read_config(flags, os.environ)
-    recipe = {"--bits": bits, "--group-size": group_size, "--mixed": mixed, "--mode": mode}
-    _check_recipe({flag: value for flag, value in recipe.items() if value is not None})
+    try:
+        recipe = quantize_flags(bits=bits, group_size=group_size, mixed=mixed, mode=mode)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     if Path(into).exists():
         raise UsageError(f"{into} exists already; name a new directory")
     from . import hub
 
     path = hub.resolve(source, config.offline, config.hub_cache)
     where = [str(path.absolute()), str(Path(into).absolute())]
-    how = map(str, (bits or 4, group_size or 64, mode, mixed or ""))
+    how = (word for flag in recipe.items() for word in flag)
     return in_child("bessemer.engine.checkpoint.quantize", [*where, *how])
-
-
-def _check_recipe(recipe: dict[str, int | str]) -> None:
-    for flag, value in recipe.items():
-        if str(value) not in QUANTIZE[flag].split(", "):
-            raise UsageError(f"{flag} is {value}; choose one of {QUANTIZE[flag]}")
-    if "--mixed" in recipe and "--bits" in recipe:
-        raise UsageError("--mixed says the bits, so leave --bits out")
-    for flag in ("--bits", "--group-size", "--mixed"):
-        if flag in recipe and recipe["--mode"] != "affine":
-            raise UsageError(f"{flag} goes with --mode affine alone, not with {recipe['--mode']}")
 
 
 def in_child(module: str, arguments: Sequence[str]) -> int:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from bessemer.bench.compare.contest import About, Case, Failed, Measure, Metric
-from bessemer.bench.contestants.servers import Recipe, Started, started
+from bessemer.bench.compare.contest import About, Case, CaseFailed, Measure, Metric
+from bessemer.bench.contestants.servers import RunningServer, ServerCommand, running
 from bessemer.bench.serving.lean import gets
 from bessemer.bench.serving.processes import cost, peak
 from bessemer.bench.serving.serve import Load, load
@@ -65,13 +65,13 @@ class Checkout:
         return About(self.label, _said(described), {"CPU tier": _said(tier)})
 
     def measure(self, case: Case, seed: int) -> Measure:
-        return self._server(case, seed) if case.subject == "server" else self._bench(case, seed)
+        return self._server(case, seed) if case.benchmark == "server" else self._bench(case, seed)
 
     def close(self) -> None:
         """Nothing runs between two measurements."""
 
     def _bench(self, case: Case, seed: int) -> Measure:
-        amounts = [f"{flag}={getattr(case, name)}" for flag, name in FLAGS[case.subject].items()]
+        amounts = [f"{flag}={getattr(case, name)}" for flag, name in FLAGS[case.benchmark].items()]
         model = BUILT_IN_NAME if case.name == BUILT_IN_NAME else str(self.model)
         terms = [
             f"--rounds={REPEATS}",
@@ -80,13 +80,13 @@ class Checkout:
             f"--model={model}",
             "--json",
         ]
-        report = json.loads(_output([*self.command, "bench", case.subject, *amounts, *terms]))
+        report = json.loads(_output([*self.command, "bench", case.benchmark, *amounts, *terms]))
         return Measure({SPEED.name: report["rows"][0]["median"]})
 
     def _server(self, case: Case, seed: int) -> Measure:
-        command = [*self.command, "serve", "--port=PORT", "--log-level=error"]
-        recipe = Recipe(self.label, command, BUILT_IN_NAME, "", {}, 0, ready="/health")
-        with started(recipe) as server:
+        argv = [*self.command, "serve", "--port=PORT", "--log-level=error"]
+        command = ServerCommand(self.label, argv, BUILT_IN_NAME, "", {}, 0, ready="/health")
+        with running(command) as server:
             _stream(server, 1, 1, case.tokens, seed)  # what is imported or compiled once
             one = _stream(server, 1, STREAMS, case.tokens, seed + STREAMS)
             many = _stream(server, STREAMS, 1, case.tokens, seed + 3 * STREAMS)
@@ -98,41 +98,41 @@ class Checkout:
 
 
 def _stream(
-    server: Started, streams: int, times: int, tokens: int, seed: int
+    server: RunningServer, streams: int, times: int, tokens: int, seed: int
 ) -> tuple[float, float]:
-    """Tokens a second, and CPU microseconds a token of the server's process."""
+    """Return tokens a second, and CPU microseconds a token of the server's process."""
     loads = [
-        _whole(load(server.url, BUILT_IN_NAME, streams, WORDS, tokens, seed + n, plain=True))
+        _complete(load(server.url, BUILT_IN_NAME, streams, WORDS, tokens, seed + n, plain=True))
         for n in range(times)
     ]
     return fmean(each.throughput for each in loads), fmean(each.server_us or 0 for each in loads)
 
 
-def _whole(row: Load) -> Load:
+def _complete(row: Load) -> Load:
     if row.errors:
-        raise Failed(f"{row.errors} of {row.streams} streams failed")
+        raise CaseFailed(f"{row.errors} of {row.streams} streams failed")
     return row
 
 
-def _gets(server: Started, connections: int, seconds: float) -> tuple[float, float]:
-    """Answers a second, and CPU microseconds an answer of the server's process."""
+def _gets(server: RunningServer, connections: int, seconds: float) -> tuple[float, float]:
+    """Return answers a second, and CPU microseconds an answer of the server's process."""
     before = cost(server.process)
     try:
         answers, spent = gets(server.url, "/v1/models", connections, seconds)
     except (OSError, ValueError) as error:
-        raise Failed(f"GET /v1/models: {error}") from None
+        raise CaseFailed(f"GET /v1/models: {error}") from None
     return answers / spent, cost(server.process).since(before).server_cpu / answers * 1e6
 
 
 def _said(command: Sequence[str]) -> str:
     try:
         return _output(command).strip()
-    except Failed:
+    except CaseFailed:
         return "not said"
 
 
 def _output(command: Sequence[str]) -> str:
-    """What a command prints; it ends with us. Raises Failed with the last line of its errors."""
+    """Return what a command prints; CaseFailed has the last line of its errors. It ends with us."""
     try:
         process = subprocess.Popen(
             command,
@@ -142,12 +142,14 @@ def _output(command: Sequence[str]) -> str:
             text=True,
         )
     except OSError as error:
-        raise Failed(f"{command[0]} cannot be started: {error.strerror}") from None
+        raise CaseFailed(f"{command[0]} cannot be started: {error.strerror}") from None
     with process:
         try:
             output, errors = process.communicate()
         finally:
             process.terminate()
     if process.returncode:
-        raise Failed(errors.strip().rpartition("\n")[2] or f"it ended with {process.returncode}")
+        raise CaseFailed(
+            errors.strip().rpartition("\n")[2] or f"it ended with {process.returncode}"
+        )
     return output

@@ -3,88 +3,101 @@
 python -P -m bessemer.bench.compare.cli decode --shape llama-3.2-1b --against llama.cpp
 """
 
-import argparse
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated, Any
 
+import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from bessemer.bench.command import FAILED, application, flags_of, with_flags
+from bessemer.bench.command import run as run_app
 from bessemer.bench.compare import report as reports
-from bessemer.bench.compare.contest import Contestant, Failed, Unavailable
+from bessemer.bench.compare.contest import CaseFailed, Unavailable
 from bessemer.bench.compare.floor import meter
 from bessemer.bench.compare.machine import describe
 from bessemer.bench.compare.metrics import Amounts, cases
-from bessemer.bench.compare.options import parse
+from bessemer.bench.compare.options import (
+    ABOUT,
+    TAKEN,
+    BenchOptions,
+    Destinations,
+    QualityOptions,
+    flags,
+)
 from bessemer.bench.compare.page import page
-from bessemer.bench.compare.participants import OURS, prepare, roster
+from bessemer.bench.compare.participants import OURS, participants, prepare
 from bessemer.bench.compare.plots import require_matplotlib
-from bessemer.bench.compare.quality_report import judged
-from bessemer.bench.compare.report import Report
+from bessemer.bench.compare.quality_report import quality_report
+from bessemer.bench.compare.report import BenchReport
 from bessemer.bench.compare.rounds import Tell, Terms, run
 from bessemer.bench.compare.show import console, entry, prepend, table
-from bessemer.bench.compare.summary import Setting, tally
+from bessemer.bench.compare.summary import RunDescription, summarize
 from bessemer.bench.models.shapes import published, shape
-from bessemer.http.config import UsageError
 
-USAGE, FAILED, INTERRUPTED = 2, 1, 130
 WITH_FLOOR = ("decode", "prefill", "batch")
 LOG = Path(__file__).parents[1] / "LOG.md"
 
+app = application("Measure Bessemer, alone or beside others.")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code; a mistake or a missing peer is one sentence on stderr."""
+    """Run a command and return its exit code; a mistake or a missing peer is one sentence."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    try:
-        return command(given, parse(given))
-    except (Unavailable, UsageError, Failed) as error:
-        print(f"bessemer bench: {' '.join(str(error).split()).rstrip('.')}.", file=sys.stderr)
-        return USAGE
-    except KeyboardInterrupt:
-        print("bessemer bench: interrupted.", file=sys.stderr)
-        return INTERRUPTED
+    argv = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    return run_app(app, "bessemer bench", argv, prog_name="bessemer bench")
 
 
-def command(given: Sequence[str], options: argparse.Namespace) -> int:
-    if options.command == "shapes":
-        return list_shapes()
-    if options.command == "log":
-        return log([Path(file) for file in options.files], options)
-    if options.command == "html":
-        Path(options.page).write_text(page(load(Path(options.file))), encoding="utf-8")
-        return 0
-    if options.html:
-        require_matplotlib()  # before the work, not after it
-    line = ["bessemer", "bench", *given]
-    found = judged(line, options) if options.command == "quality" else measured(line, options)
-    deliver(found, options)
-    return FAILED if found.troubles else 0
+def add_measurement(benchmark: str) -> None:
+    """Add the command that measures contestants in rounds."""
+
+    @app.command(benchmark, help=ABOUT[benchmark])
+    @with_flags(flags(benchmark))
+    def call(ctx: typer.Context, **values: Any) -> int:
+        options = BenchOptions(benchmark=benchmark, **values)
+        return deliver(lambda line: measure(line, options), ctx, options)
 
 
-def measured(line: Sequence[str], options: argparse.Namespace) -> Report:
+for each in TAKEN:
+    add_measurement(each)
+
+
+@app.command(help=ABOUT["quality"])
+@with_flags(flags_of(QualityOptions))
+def quality(ctx: typer.Context, **values: Any) -> int:
+    options = QualityOptions(**values)
+    return deliver(lambda line: quality_report(line, options), ctx, options)
+
+
+def measure(line: Sequence[str], options: BenchOptions) -> BenchReport:
+    """Run all contestants; CaseFailed if none of them measured anything."""
     machine = describe()
-    under = prepare(options)
-    contestants: list[Contestant] = roster(options, under)
-    wanted = Amounts(options.tokens, options.context, options.lengths, options.streams)
-    planned = cases(options.command, wanted)
-    gauge = meter(options.threads) if options.command in WITH_FLOOR else None
+    model = prepare(options)
+    contestants = participants(options, model)
+    amounts = Amounts(options.tokens, options.context, options.lengths, options.streams)
+    planned = cases(options.benchmark, amounts)
+    gauge = meter(options.threads) if options.benchmark in WITH_FLOOR else None
     terms = Terms(options.rounds, options.budget, options.seed, gauge.measure if gauge else None)
     with progress() as tell:
-        outcome = run(contestants, planned, terms, tell)
-    if not outcome.found:
-        raise Failed("; ".join(f"{label}: {text}" for (label, _), text in outcome.troubles.items()))
+        results = run(contestants, planned, terms, tell)
+    if not results.measures:
+        raise CaseFailed(
+            "; ".join(f"{label}: {text}" for (label, _), text in results.troubles.items())
+        )
     note = gauge.note if gauge else ""
-    setting = Setting(options.command, line, machine, options.rounds, under, planned, OURS, note)
-    return tally(setting, outcome)
+    description = RunDescription(
+        options.benchmark, line, machine, options.rounds, model, planned, OURS, note
+    )
+    return summarize(description, results)
 
 
 @contextmanager
 def progress() -> Iterator[Tell]:
-    """Bars on stderr, if somebody looks."""
+    """Show bars on stderr, if somebody looks."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     screen = console(to_error=True)
     with Progress(
@@ -98,65 +111,89 @@ def progress() -> Iterator[Tell]:
         yield tell
 
 
-def deliver(found: Report, options: argparse.Namespace) -> None:
-    content = reports.write(found)
-    if options.json:
+def deliver(
+    work: Callable[[Sequence[str]], BenchReport], ctx: typer.Context, to: Destinations
+) -> int:
+    """Do the work for the command line as it was typed; print, save, draw and log its report."""
+    if to.html:
+        require_matplotlib()  # before the work, not after it
+    report = work(["bessemer", "bench", *ctx.obj])
+    content = reports.write(report)
+    if to.json:
         sys.stdout.write(content.decode())
     else:
-        console().print(table(found))
-    if options.save or options.save_to:
-        path = save(found, content, options.save_to)
-        print(f"saved as {path}", file=sys.stderr)
-    if options.html:
-        Path(options.html).write_text(page(found), encoding="utf-8")
-    if options.log:
-        prepend(the_log(None), entry(found))
+        console().print(table(report))
+    if to.save or to.save_to:
+        print(f"saved as {save(report, content, to.save_to)}", file=sys.stderr)
+    if to.html:
+        Path(to.html).write_text(page(report), encoding="utf-8")
+    if to.log:
+        prepend(log_file(None), entry(report))
+    return FAILED if report.troubles else 0
 
 
-def save(found: Report, content: bytes, folder: str | None) -> Path:
-    """Among the user's data, named by time, subject and model."""
+def save(report: BenchReport, content: bytes, folder: str | None) -> Path:
+    """Write a report among the user's data, named by time, benchmark and model."""
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     target = Path(folder).expanduser() if folder else Path(base) / "bessemer" / "bench"
     target.mkdir(parents=True, exist_ok=True)
-    model = f"-{found.model.name.replace('/', '-')}" if found.model else ""
-    path = target / f"{found.when.replace(':', '')}-{found.subject}{model}.json"
+    model = f"-{report.model.name.replace('/', '-')}" if report.model else ""
+    path = target / f"{report.when.replace(':', '')}-{report.benchmark}{model}.json"
     path.write_bytes(content)
     return path
 
 
-def load(path: Path) -> Report:
+def load(path: str) -> BenchReport:
     try:
-        return reports.read(path.read_bytes())
+        return reports.read(Path(path).read_bytes())
     except OSError as error:
         raise Unavailable(f"{path} cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise Unavailable(f"{path} is no saved result: {error}") from None
 
 
-def log(files: Sequence[Path], options: argparse.Namespace) -> int:
+@app.command()
+def log(
+    files: Annotated[list[str], typer.Argument(metavar="FILE.json")],
+    into: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Another log.", show_default="bench/LOG.md"),
+    ] = None,
+    show: Annotated[bool, typer.Option("--print", help="Print the entries instead.")] = False,
+) -> None:
+    """Write a saved result into bench/LOG.md."""
     entries = [entry(load(path)) for path in files]
-    if options.print:
+    if show:
         print("\n".join(entries), end="")
-        return 0
-    target = the_log(options.into)
+        return
+    target = log_file(into)
     for text in entries:
         prepend(target, text)
-    return 0
 
 
-def the_log(named: str | None) -> Path:
-    target = Path(named) if named else LOG
+def log_file(name: str | None) -> Path:
+    target = Path(name) if name else LOG
     if not target.is_file():
         raise Unavailable(f"{target} is not there; name a log with --into")
     return target
 
 
-def list_shapes() -> int:
-    for name, known in published().items():
-        found = shape(name)
-        size = f"{found.parameters / 1e6:,.0f} M parameters, {found.whole} layers"
-        print(f"{name:18} {size:38} {known['source']}")
-    return 0
+@app.command()
+def html(
+    file: Annotated[str, typer.Argument(metavar="FILE.json")],
+    target: Annotated[str, typer.Argument(metavar="FILE.html")],
+) -> None:
+    """Draw a saved result."""
+    Path(target).write_text(page(load(file)), encoding="utf-8")
+
+
+@app.command()
+def shapes() -> None:
+    """List the shapes that --shape knows."""
+    for name, row in published().items():
+        known = shape(name)
+        size = f"{known.parameters / 1e6:,.0f} M parameters, {known.published_layers} layers"
+        print(f"{name:18} {size:38} {row['source']}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What is compared and how: cases, contestants, and what a contestant measures of a case."""
+"""The words of a comparison: its cases, its contestants, and what these measure of a case."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ class Unavailable(Exception):
     """Something that a user asked for cannot be had; one sentence that says what to do."""
 
 
-class Failed(Exception):
+class CaseFailed(Exception):
     """A contestant cannot do a case; one sentence, shown in its place."""
 
 
@@ -30,7 +30,7 @@ class Metric:
 class Case:
     """One line of a table: `tokens` of each of `streams` are measured, after `context` others."""
 
-    subject: str
+    benchmark: str
     name: str
     tokens: int = 0
     context: int = 0
@@ -39,7 +39,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a reported figure must say of a contestant; `bytes` are its weights on disk."""
+    """The facts about a contestant beside its figures; `bytes` are its weights on disk."""
 
     label: str
     version: str
@@ -56,7 +56,7 @@ class Measure:
 
 
 class Contestant(Protocol):
-    """Something that runs a model. `start` and `measure` raise Failed."""
+    """Something that runs a model. `start` and `measure` raise CaseFailed."""
 
     @property
     def label(self) -> str: ...

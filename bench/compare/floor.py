@@ -34,7 +34,7 @@ WITHOUT_COMPILER = (
 
 @dataclass(frozen=True, slots=True)
 class Floors:
-    """In 10^9 a second; 0 is not measured."""
+    """Limits in 10^9 a second; 0 is not measured."""
 
     read: float
     read_one: float
@@ -57,21 +57,21 @@ def meter(threads: int, size: int = 0) -> Meter:
     path = library()
     if path is None:
         return Meter(lambda: _by_numpy(threads, size), WITHOUT_COMPILER)
-    found = ctypes.CDLL(str(path))
-    found.read_bandwidth.argtypes = [ctypes.c_int, ctypes.c_size_t, ctypes.c_int]
-    for function in (found.fma_flops, found.int8_ops):
+    lib = ctypes.CDLL(str(path))
+    lib.read_bandwidth.argtypes = [ctypes.c_int, ctypes.c_size_t, ctypes.c_int]
+    for function in (lib.fma_flops, lib.int8_ops):
         function.argtypes = [ctypes.c_int, ctypes.c_double]
-    for function in (found.read_bandwidth, found.fma_flops, found.int8_ops):
+    for function in (lib.read_bandwidth, lib.fma_flops, lib.int8_ops):
         function.restype = ctypes.c_double
-    return Meter(lambda: _by_c(found, threads, size))
+    return Meter(lambda: _by_c(lib, threads, size))
 
 
-def _by_c(found: ctypes.CDLL, threads: int, size: int) -> Floors:
+def _by_c(lib: ctypes.CDLL, threads: int, size: int) -> Floors:
     values = (
-        found.read_bandwidth(threads, size, REPEATS),
-        found.read_bandwidth(1, size, REPEATS),
-        found.fma_flops(threads, SECONDS),
-        found.int8_ops(threads, SECONDS),
+        lib.read_bandwidth(threads, size, REPEATS),
+        lib.read_bandwidth(1, size, REPEATS),
+        lib.fma_flops(threads, SECONDS),
+        lib.int8_ops(threads, SECONDS),
     )
     return Floors(*(max(value, 0) / 1e9 for value in values))
 
@@ -91,7 +91,7 @@ def _by_numpy(threads: int, size: int) -> Floors:
 
 
 def _by_mlx(size: int, side: int) -> Floors:
-    """On the device that models run on; there is no int8 product to be had."""
+    """Measure the device that models run on; there is no int8 product to be had."""
     data = mx.ones((size // 4,), mx.float32)
     matrix = mx.ones((side, side), mx.float16)
     mx.eval(data, matrix)
@@ -109,7 +109,7 @@ def _by_mlx(size: int, side: int) -> Floors:
 
 
 def library() -> Path | None:
-    """floor.c compiled for this machine, kept in the cache; None without a compiler."""
+    """Return floor.c compiled for this machine, kept in the cache; None without a compiler."""
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if compiler is None:
         return None
@@ -123,11 +123,11 @@ def library() -> Path | None:
 def _compile(compiler: str, target: Path) -> bool:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        made = Path(folder) / target.name
+        built = Path(folder) / target.name
         for native in NATIVE:
             flags = [*FLAGS, native] if native else [*FLAGS]
-            command = [compiler, *flags, "-o", str(made), str(SOURCE)]
+            command = [compiler, *flags, "-o", str(built), str(SOURCE)]
             if subprocess.run(command, capture_output=True).returncode == 0:
-                made.replace(target)
+                built.replace(target)
                 return True
     return False

@@ -1,4 +1,4 @@
-"""What a saved figure says of its machine: processor, memory, versions; no names, no paths."""
+"""The facts about a machine that a saved figure tells: no names, no paths."""
 
 import os
 import platform
@@ -15,7 +15,7 @@ from bessemer.kernels.cpu import library
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """Memory in bytes; `cores` are physical ones; `tier` is the C kernels' instruction set."""
+    """A machine: memory in bytes, physical `cores`, the C kernels' instruction set as `tier`."""
 
     cpu: str
     cores: int
@@ -51,9 +51,9 @@ def describe() -> Machine:
 
 
 def cpu_tier() -> str:
-    """The tier in use, which is BESSEMER_CPU_TIER's or the best; empty without C kernels.
+    """Choose the tier of BESSEMER_CPU_TIER, or the best, and return it; empty without C kernels.
 
-    To be called before anything is computed. Raises Unavailable where the machine lacks it.
+    Call it before anything is computed. Raises Unavailable where the machine lacks the tier.
     """
     try:
         library.use_tier(os.environ.get("BESSEMER_CPU_TIER") or library.AUTO)
@@ -74,7 +74,7 @@ def installed(package: str) -> str:
 
 
 def processor() -> str:
-    """The name by which it is sold."""
+    """Return the name by which the processor is sold."""
     if sys.platform == "darwin":
         command = ["sysctl", "-n", "machdep.cpu.brand_string"]
         return subprocess.run(command, capture_output=True, text=True).stdout.strip()

@@ -1,10 +1,10 @@
-"""What each command measures: its cases, its metrics, and the machine's limit of each."""
+"""The cases and metrics of each benchmark, and the machine's limit of each."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bessemer.bench.compare.contest import Case, Metric
-from bessemer.bench.models.cost import Cost
+from bessemer.bench.models.cost import ModelCost
 
 SPEED = (Metric("speed", "tok/s"),)
 METRICS: Mapping[str, tuple[Metric, ...]] = {
@@ -37,7 +37,7 @@ METRICS: Mapping[str, tuple[Metric, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Amounts:
-    """What the flags of a command say."""
+    """The amounts that are measured, as the flags of a command say."""
 
     tokens: int
     contexts: Sequence[int]
@@ -45,15 +45,15 @@ class Amounts:
     streams: Sequence[int]
 
 
-def cases(subject: str, amounts: Amounts) -> list[Case]:
+def cases(benchmark: str, amounts: Amounts) -> list[Case]:
     tokens, context = amounts.tokens, amounts.contexts[0]
-    if subject == "decode":
-        return [Case(subject, f"context {c}", tokens, c) for c in amounts.contexts]
-    if subject == "prefill":
-        return [Case(subject, f"prompt {length}", length) for length in amounts.lengths]
-    if subject in ("batch", "serve"):
-        return [Case(subject, plural(n), tokens, context, n) for n in amounts.streams]
-    return [Case(subject, subject, tokens, context)]
+    if benchmark == "decode":
+        return [Case(benchmark, f"context {c}", tokens, c) for c in amounts.contexts]
+    if benchmark == "prefill":
+        return [Case(benchmark, f"prompt {length}", length) for length in amounts.lengths]
+    if benchmark in ("batch", "serve"):
+        return [Case(benchmark, plural(n), tokens, context, n) for n in amounts.streams]
+    return [Case(benchmark, benchmark, tokens, context)]
 
 
 def plural(streams: int) -> str:
@@ -61,17 +61,17 @@ def plural(streams: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class MachineLimits:
     """Medians of the floors measured in the run: bytes and operations a second."""
 
     read: float
     operations: float
 
 
-def floor(case: Case, cost: Cost, limits: Limits) -> float | None:
-    """The tokens a second if only memory, or for a prompt arithmetic, had to be waited for.
+def floor(case: Case, cost: ModelCost, limits: MachineLimits) -> float | None:
+    """Return the tokens a second if only memory, or for a prompt arithmetic, took time.
 
-    While a token is made the cache grows: its context is counted in the middle.
+    The cache grows while tokens are generated: a context is counted in the middle.
     """
     known: Mapping[str, Callable[[], float]] = {
         "decode": lambda: limits.read / cost.read_at(case.context + case.tokens / 2),
@@ -80,5 +80,5 @@ def floor(case: Case, cost: Cost, limits: Limits) -> float | None:
         ),
         "prefill": lambda: limits.operations / cost.prompt_flops,
     }
-    found = known[case.subject]() if case.subject in known else 0.0
-    return found or None
+    limit = known[case.benchmark]() if case.benchmark in known else 0.0
+    return limit or None

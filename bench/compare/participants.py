@@ -1,6 +1,5 @@
-"""From the flags of a command to the model under test and all who run it."""
+"""The model under test and all who run it, by the flags of a command."""
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -8,11 +7,17 @@ from pathlib import Path
 
 from bessemer.bench.compare.contest import Contestant, Unavailable
 from bessemer.bench.compare.machine import installed
+from bessemer.bench.compare.options import BenchOptions
 from bessemer.bench.contestants.child import Child
 from bessemer.bench.contestants.endpoint import Endpoint, label_of
-from bessemer.bench.contestants.peers import Places, contestants, is_url, recipes
-from bessemer.bench.contestants.servers import BESSEMER, Life, Recipe, Serving
-from bessemer.bench.models.forms import UnderTest, real, synthetic
+from bessemer.bench.contestants.peers import PeerOptions, contestants, is_url, server_commands
+from bessemer.bench.contestants.servers import (
+    BESSEMER,
+    RestartedServer,
+    ServerCommand,
+    SteadyServer,
+)
+from bessemer.bench.models.forms import BenchModel, real, synthetic
 from bessemer.bench.models.shapes import kv_values, shape
 from bessemer.bench.models.synthetic import Storage
 from bessemer.engine.checkpoint.checkpoint import open_checkpoint
@@ -25,69 +30,75 @@ POOL = 64 << 20  # bytes of KV pool while memory is measured
 SERVED = ("serve", "load", "memory")
 
 
-def prepare(options: argparse.Namespace) -> UnderTest:
-    """The model, written first if it is a shape."""
+def prepare(options: BenchOptions) -> BenchModel:
+    """Return the model, which is written first if it is a shape."""
     if options.shape is None:
         return _real(options)
     bits = (0 if options.dtype else 4) if options.bits is None else options.bits
     storage = Storage(bits, options.group, options.dtype or "bfloat16")
-    wanted = shape(options.shape)
-    wanted = wanted.scaled(options.layers) if options.layers else wanted
-    return synthetic(wanted, storage, options.seed, options.head or "")
+    published = shape(options.shape)
+    scaled = published.scaled(options.layers) if options.layers else published
+    return synthetic(scaled, storage, options.seed, options.head or "")
 
 
-def _real(options: argparse.Namespace) -> UnderTest:
+def _real(options: BenchOptions) -> BenchModel:
     for flag in ("layers", "bits", "dtype", "head"):
         if getattr(options, flag) is not None:
             raise Unavailable(f"--{flag} goes with --shape, not with a model that is there")
-    asked = options.model or hub.BUILT_IN_NAME
-    path = hub.resolve(asked, False, hub_cache(os.environ))
     gguf = Path(options.gguf) if options.gguf else None
     if gguf is not None and not gguf.is_file():
         raise Unavailable(f"{gguf} is no file")
-    return real(hub.name_of(asked, path), path, gguf)
+    return load_real(options.model, gguf)
 
 
-def roster(options: argparse.Namespace, under: UnderTest) -> list[Contestant]:
-    """Ours first; the order of the rounds rotates."""
-    places = Places(options.mlx_lm_python, options.llama_cpp, options.threads)
-    if options.command not in SERVED:
-        ours: list[Contestant] = [] if options.without_ours else [_child(options, under)]
-        return _checked([*ours, *contestants(options.against, under, places)])
-    return _checked(_served(options, under, places))
+def load_real(name: str | None, gguf: Path | None = None) -> BenchModel:
+    """Return a model of the disk or the Hub, or the built-in one. Raises UsageError."""
+    source = name or hub.BUILT_IN_NAME
+    path = hub.resolve(source, False, hub_cache(os.environ))
+    return real(hub.name_of(source, path), path, gguf)
 
 
-def _served(options: argparse.Namespace, under: UnderTest, places: Places) -> list[Contestant]:
+def participants(options: BenchOptions, model: BenchModel) -> list[Contestant]:
+    """Return who is measured, ours first; the order of the rounds rotates."""
+    peers = PeerOptions(options.mlx_lm_python, options.llama_cpp, options.threads)
+    if options.benchmark not in SERVED:
+        ours: list[Contestant] = [] if options.without_ours else [_child(options, model)]
+        return _checked([*ours, *contestants(options.against, model, peers)])
+    return _checked(_served(options, model, peers))
+
+
+def _served(options: BenchOptions, model: BenchModel, peers: PeerOptions) -> list[Contestant]:
     streams = max(options.streams)
-    ours = [] if options.without_ours else [recipe(under, options)]
-    if options.command != "serve":
-        found = [*ours, *recipes(options.against, under, places, streams)]
-        return [Life(each) for each in found]
-    servers: list[Contestant] = [Serving(each) for each in ours]
+    ours = [] if options.without_ours else [_server(options, model)]
+    if options.benchmark != "serve":
+        commands = [*ours, *server_commands(options.against, model, peers, streams)]
+        return [RestartedServer(each) for each in commands]
+    servers: list[Contestant] = [SteadyServer(each) for each in ours]
     for number, name in enumerate(options.against):
         if is_url(name):
             servers.append(Endpoint(label_of(name, number + 1), name))
         else:
-            servers += [Serving(each) for each in recipes([name], under, places, streams)]
+            commands = server_commands([name], model, peers, streams)
+            servers += [SteadyServer(each) for each in commands]
     return servers
 
 
-def _checked(found: Sequence[Contestant]) -> list[Contestant]:
-    if not found:
+def _checked(contestants: Sequence[Contestant]) -> list[Contestant]:
+    if not contestants:
         raise Unavailable("there is nobody to measure: name somebody with --against")
-    if len({each.label for each in found}) < len(found):
+    if len({each.label for each in contestants}) < len(contestants):
         raise Unavailable("--against names somebody twice")
-    return list(found)
+    return list(contestants)
 
 
-def _child(options: argparse.Namespace, under: UnderTest) -> Child:
-    if options.command == "prefill":
+def _child(options: BenchOptions, model: BenchModel) -> Child:
+    if options.benchmark == "prefill":
         longest, streams = max(options.lengths), 1
     else:
         longest = max(options.context) + 2 * options.tokens
-        streams = max(options.streams) if options.command == "batch" else 1
+        streams = max(options.streams) if options.benchmark == "batch" else 1
     load = {
-        "path": str(under.path),
+        "path": str(model.path),
         "pool_tokens": streams * (longest + SPARE),
         "streams": streams,
         "threads": options.threads,
@@ -95,36 +106,37 @@ def _child(options: argparse.Namespace, under: UnderTest) -> Child:
         "chunk": options.chunk,
     }
     command = [sys.executable, "-P", "-m", "bessemer.bench.contestants.ours"]
-    return Child(OURS, command, load, _precision(options), size=under.cost.bytes)
+    environment = _precision(options.precision)
+    return Child(OURS, command, load, environment, size=model.cost.bytes)
 
 
-def _precision(options: argparse.Namespace) -> dict[str, str]:
-    return {"BESSEMER_CPU_PRECISION": options.precision}
+def _precision(precision: str) -> dict[str, str]:
+    return {"BESSEMER_CPU_PRECISION": precision}
 
 
-def recipe(under: UnderTest, options: argparse.Namespace) -> Recipe:
-    """Our server; with a small KV pool of known size where memory is measured."""
-    shared = ["--model", f"bench={under.path.absolute()}", "--log-level", "error"]
-    shared += ["--threads", str(options.threads)]
-    settings = {
-        "mlx": installed("mlx"),
-        "precision": options.precision,
-        "threads": str(options.threads),
-    }
+def _server(options: BenchOptions, model: BenchModel) -> ServerCommand:
+    """Return our server, with a small KV pool of known size where memory is measured."""
+    pool = _pool(model) if options.benchmark == "memory" else 0
+    return server(model, options.threads, options.precision, pool)
+
+
+def server(model: BenchModel, threads: int, precision: str, pool: int = 0) -> ServerCommand:
+    """Return how our server is started, with a KV pool of so many bytes if that is not 0."""
+    shared = ["--model", f"bench={model.path.absolute()}", "--log-level", "error"]
+    shared += ["--threads", str(threads)]
+    settings = {"mlx": installed("mlx"), "precision": precision, "threads": str(threads)}
     serve = [*BESSEMER, "serve", "--port", "PORT", *shared]
-    pool = 0
-    if options.command == "memory":
-        pool = _pool(under)
+    if pool:
         serve += ["--kv-cache", str(pool)]
         settings["KV pool"] = f"{pool / 1e6:.0f} MB"
     once = [*BESSEMER, "run", "Hello", "--temperature", "0", "--max-tokens", "16", *shared]
-    return Recipe(
-        OURS, serve, "bench", installed("bessemer"), settings, under.cost.bytes,
-        _precision(options), pool, split=True, run=once,
+    return ServerCommand(
+        OURS, serve, "bench", installed("bessemer"), settings, model.cost.bytes,
+        _precision(precision), pool, split=True, run=once,
     )  # fmt: skip
 
 
-def _pool(under: UnderTest) -> int:
-    """At least a few pages, of float32 at most."""
-    token = kv_values(open_checkpoint(under.path).config) * 4
+def _pool(model: BenchModel) -> int:
+    """Return the bytes of at least a few pages, of float32 at most."""
+    token = kv_values(open_checkpoint(model.path).config) * 4
     return max(POOL, token * 2 * SPARE)

@@ -1,6 +1,6 @@
-"""Whether an endpoint does what it says: structured output, reasoning apart, coherent text.
+"""The quality of an endpoint: structured output, reasoning apart from content, coherent text.
 
-Any OpenAI-compatible URL is asked; what it refuses is counted as refused, not as passed.
+Any OpenAI-compatible URL is first; what it refuses is counted as refused, not as passed.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from bessemer.bench.compare.contest import Failed, Metric
+from bessemer.bench.compare.contest import CaseFailed, Metric
 
 FILE = Path(__file__).with_name("quality.toml")
 METRIC = Metric("passed", "", digits=0)
@@ -30,17 +30,17 @@ REPEATED = 0.5  # of all words: above this share of one run of three, a text tur
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """Of one question: passed, failed or refused, and why."""
+class AnswerVerdict:
+    """The verdict on one answer: passed, failed or refused, and why."""
 
     result: str
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class QualityScore:
     name: str
-    verdicts: Sequence[Verdict]
+    verdicts: Sequence[AnswerVerdict]
 
     @property
     def passed(self) -> int:
@@ -54,93 +54,96 @@ class Score:
 
     @property
     def reasons(self) -> list[str]:
-        """Each once, with what it is a reason of."""
-        found = Counter(
+        """The reasons, each once, with its result."""
+        counts = Counter(
             f"{verdict.result}: {verdict.reason}" for verdict in self.verdicts if verdict.reason
         )
-        return [f"{text} ({count} times)" if count > 1 else text for text, count in found.items()]
+        return [f"{text} ({count} times)" if count > 1 else text for text, count in counts.items()]
 
 
-def scores(url: str, model: str = "") -> Iterator[Score]:
-    """Raises Failed if nobody answers there."""
-    listed = models(url)
-    asked = model or listed[0]
+def scores(url: str, model: str = "") -> Iterator[QualityScore]:
+    """Ask all questions. Raises CaseFailed if nobody answers there."""
+    names = [model] if model else models(url)
+    first = names[0]
     questions = tomllib.loads(FILE.read_text(encoding="utf-8"))
-    yield Score("structured output", [structured(url, asked, q) for q in questions["structured"]])
-    yield Score("reasoning", [reasoned(url, asked, q["ask"]) for q in questions["reasoning"]])
-    names = [model] if model else listed
-    yield Score("coherence", [coherent(url, name, questions["coherence"]) for name in names])
+    yield QualityScore(
+        "structured output", [structured(url, first, q) for q in questions["structured"]]
+    )
+    yield QualityScore(
+        "reasoning", [reasoned(url, first, q["ask"]) for q in questions["reasoning"]]
+    )
+    yield QualityScore("coherence", [coherent(url, name, questions["coherence"]) for name in names])
 
 
 def models(url: str) -> list[str]:
     try:
         with urlopen(f"{url.rstrip('/')}/v1/models", timeout=30) as response:
-            found = [str(each["id"]) for each in json.load(response)["data"]]
+            names = [str(each["id"]) for each in json.load(response)["data"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Failed(f"it does not list its models: {error}") from None
-    if not found:
-        raise Failed("it lists no model")
-    return found
+        raise CaseFailed(f"it does not list its models: {error}") from None
+    if not names:
+        raise CaseFailed("it lists no model")
+    return names
 
 
-def structured(url: str, model: str, question: Mapping[str, Any]) -> Verdict:
+def structured(url: str, model: str, question: Mapping[str, Any]) -> AnswerVerdict:
     schema = json.loads(question["schema"])
-    wanted = {"name": question["name"], "strict": True, "schema": schema}
+    response_schema = {"name": question["name"], "strict": True, "schema": schema}
     answer = ask(
         url,
         model,
         question["ask"],
-        response_format={"type": "json_schema", "json_schema": wanted},
+        response_format={"type": "json_schema", "json_schema": response_schema},
     )
-    if isinstance(answer, Verdict):
+    if isinstance(answer, AnswerVerdict):
         return answer
     try:
         value = json.loads(answer.get("content") or "")
     except ValueError:
-        return Verdict("failed", "the answer is no JSON")
+        return AnswerVerdict("failed", "the answer is no JSON")
     fault = violation(value, schema)
-    return Verdict("failed", fault) if fault else Verdict("passed")
+    return AnswerVerdict("failed", fault) if fault else AnswerVerdict("passed")
 
 
-def reasoned(url: str, model: str, text: str) -> Verdict:
+def reasoned(url: str, model: str, text: str) -> AnswerVerdict:
     answer = ask(url, model, text)
-    if isinstance(answer, Verdict):
+    if isinstance(answer, AnswerVerdict):
         return answer
     content = answer.get("content") or ""
     reasoning = answer.get("reasoning_content") or answer.get("reasoning") or ""
     if content.lstrip().startswith("<think>") or "</think>" in content:
-        return Verdict("failed", "the reasoning is left in the content")
+        return AnswerVerdict("failed", "the reasoning is left in the content")
     if not reasoning.strip():
-        return Verdict("failed", "no reasoning_content")
+        return AnswerVerdict("failed", "no reasoning_content")
     if not content.strip():
-        return Verdict("failed", "no content beside the reasoning")
-    return Verdict("passed")
+        return AnswerVerdict("failed", "no content beside the reasoning")
+    return AnswerVerdict("passed")
 
 
-def coherent(url: str, model: str, text: str) -> Verdict:
+def coherent(url: str, model: str, text: str) -> AnswerVerdict:
     answer = ask(url, model, text)
-    if isinstance(answer, Verdict):
+    if isinstance(answer, AnswerVerdict):
         return answer
     fault = incoherence(f"{answer.get('reasoning_content') or ''}{answer.get('content') or ''}")
-    return Verdict("failed", f"{model}: {fault}") if fault else Verdict("passed")
+    return AnswerVerdict("failed", f"{model}: {fault}") if fault else AnswerVerdict("passed")
 
 
 def incoherence(text: str) -> str:
-    """What is wrong with a text on sight; empty if nothing is."""
+    """Say what is wrong with a text on sight; empty if nothing is."""
     words = text.split()
     if not words:
         return "an empty answer"
     if "\ufffd" in text or any(not (c.isprintable() or c in "\n\t\r") for c in text):
         return "characters that cannot be printed"
     threes = Counter(zip(words, words[1:], words[2:], strict=False))
-    most = max(threes.values(), default=0)
-    if most > 2 and 3 * most > REPEATED * len(words):
+    count = max(threes.values(), default=0)
+    if count > 2 and 3 * count > REPEATED * len(words):
         return "the same words again and again"
     return ""
 
 
-def ask(url: str, model: str, text: str, **fields: Any) -> "dict[str, Any] | Verdict":
-    """The answer's message, or the verdict on not getting one."""
+def ask(url: str, model: str, text: str, **fields: Any) -> "dict[str, Any] | AnswerVerdict":
+    """Return the answer's message, or the verdict on not getting one."""
     body = {
         "model": model,
         "messages": [{"role": "user", "content": text}],
@@ -158,25 +161,25 @@ def ask(url: str, model: str, text: str, **fields: Any) -> "dict[str, Any] | Ver
             message = json.load(response)["choices"][0]["message"]
             return dict(message)
     except HTTPError as error:
-        said = _message(error.read())
-        return Verdict("refused" if 400 <= error.code < 500 else "failed", said)
+        reason = _message(error.read())
+        return AnswerVerdict("refused" if 400 <= error.code < 500 else "failed", reason)
     except (URLError, OSError) as error:
-        return Verdict("failed", f"no answer: {error}")
+        return AnswerVerdict("failed", f"no answer: {error}")
     except (ValueError, KeyError, IndexError, TypeError):
-        return Verdict("failed", "an answer that is no chat completion")
+        return AnswerVerdict("failed", "an answer that is no chat completion")
 
 
 def _message(body: bytes) -> str:
     try:
-        found = json.loads(body)["error"]
-        text = found["message"] if isinstance(found, dict) else found
+        error = json.loads(body)["error"]
+        text = error["message"] if isinstance(error, dict) else error
     except (ValueError, KeyError, TypeError):
         text = body.decode("utf-8", "replace")
     return " ".join(str(text).split())[:200]
 
 
 def violation(value: Any, schema: Mapping[str, Any], at: str = "the answer") -> str:
-    """Where a value breaks its schema; knows the keywords that quality.toml uses."""
+    """Say where a value breaks its schema; it knows the keywords that quality.toml uses."""
     kind = schema.get("type")
     if kind and not _is(value, kind):
         return f"{at} is no {kind}"
@@ -194,8 +197,8 @@ def violation(value: Any, schema: Mapping[str, Any], at: str = "the answer") -> 
 
 def _is(value: Any, kind: str) -> bool:
     if kind in ("number", "integer"):
-        whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-        fits = whole if kind == "integer" else isinstance(value, int | float)
+        integral = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+        fits = integral if kind == "integer" else isinstance(value, int | float)
         return fits and not isinstance(value, bool)
     return isinstance(value, TYPES[kind])
 

@@ -1,49 +1,45 @@
 """`bessemer bench quality`: the scores of our server, or of any URLs, as a report."""
 
-import argparse
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 
 from bessemer.bench.compare import report
-from bessemer.bench.compare.contest import About, Failed
-from bessemer.bench.compare.machine import describe
-from bessemer.bench.compare.participants import OURS, recipe
-from bessemer.bench.compare.quality import METRIC, Score, scores
-from bessemer.bench.compare.report import Point, Report, Row
+from bessemer.bench.compare.contest import About, CaseFailed
+from bessemer.bench.compare.machine import cores, describe
+from bessemer.bench.compare.options import QualityOptions
+from bessemer.bench.compare.participants import OURS, load_real, server
+from bessemer.bench.compare.quality import METRIC, QualityScore, scores
+from bessemer.bench.compare.report import BenchReport, Point, ResultRow
 from bessemer.bench.contestants.endpoint import label_of
-from bessemer.bench.contestants.servers import started
-from bessemer.bench.models.forms import real
-from bessemer.http import hub
-from bessemer.http.config import hub_cache
+from bessemer.bench.contestants.servers import running
 
 
-def judged(line: Sequence[str], options: argparse.Namespace) -> Report:
-    """Without a URL our own server is started on the model, or on the built-in one."""
+def quality_report(line: Sequence[str], options: QualityOptions) -> BenchReport:
+    """Ask all URLs; without one, our own server, started on the model or on the built-in one."""
     machine = describe()
     with ExitStack() as stack:
-        asked: list[tuple[About, str]] = []
-        for number, url in enumerate(options.url):
-            asked.append((About(label_of(url, number + 1), "not said", {}), url))
-        if not options.url:
-            asked.append(_ours(options, stack))
-        found: dict[str, list[Score]] = {}
+        endpoints = [
+            (About(label_of(url, number), "not said", {}), url)
+            for number, url in enumerate(options.url or (), 1)
+        ]
+        if not endpoints:
+            endpoints.append(_ours(options.model, stack))
+        rows: list[ResultRow] = []
         troubles = []
-        for about, url in asked:
+        for about, url in endpoints:
             try:
-                found[about.label] = list(scores(url, options.ask_for))
-            except Failed as failure:
+                rows += [_row(about.label, score) for score in list(scores(url, options.ask_for))]
+            except CaseFailed as failure:
                 troubles.append(f"{about.label}: {failure}")
-    rows = [_row(label, score) for label, each in found.items() for score in each]
-    return Report(
+    return BenchReport(
         schema=report.SCHEMA,
-        subject="quality",
+        benchmark="quality",
         command=report.public(line),
         when=report.moment(),
         machine=machine,
         rounds=1,
         model=None,
-        contestants=report.contestants([about for about, _ in asked]),
+        contestants=report.contestants([about for about, _ in endpoints]),
         metrics=report.columns([METRIC]),
         cases=[Point(case, 0, 0, 1) for case in dict.fromkeys(row.case for row in rows)],
         rows=rows,
@@ -52,16 +48,17 @@ def judged(line: Sequence[str], options: argparse.Namespace) -> Report:
     )
 
 
-def _ours(options: argparse.Namespace, stack: ExitStack) -> tuple[About, str]:
-    asked = options.model or hub.BUILT_IN_NAME
-    path = hub.resolve(asked, False, hub_cache(os.environ))
-    under = real(hub.name_of(asked, path), path, None)
-    ours = recipe(under, options)
-    server = stack.enter_context(started(ours))
-    return About(OURS, ours.version, {**ours.settings, "model": under.name}, ours.bytes), server.url
+def _ours(name: str, stack: ExitStack) -> tuple[About, str]:
+    model = load_real(name)
+    command = server(model, cores(), "fast")
+    url = stack.enter_context(running(command)).url
+    settings = {**command.settings, "model": model.name}
+    return About(OURS, command.version, settings, command.bytes), url
 
 
-def _row(label: str, score: Score) -> Row:
+def _row(label: str, score: QualityScore) -> ResultRow:
     passed = float(score.passed)
     numbers = ([passed], passed, passed, passed, passed, passed)
-    return Row(score.name, METRIC.name, label, *numbers, notes=score.reasons, shown=score.shown)
+    return ResultRow(
+        score.name, METRIC.name, label, *numbers, notes=score.reasons, shown=score.shown
+    )

@@ -8,24 +8,26 @@ unclear where only an end of it is, and after fewer than 6 rounds. Exit status: 
 figure is worse or missing.
 """
 
-import argparse
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Annotated, Any
 
 import msgspec
 from rich import box
 from rich.table import Table
+from typer import Option
 
+from bessemer.bench.command import FAILED, NAMES, command, flags_of, with_flags
 from bessemer.bench.compare.checkout import SERVER, SPEED, STREAMS, Checkout
-from bessemer.bench.compare.cli import FAILED, INTERRUPTED, USAGE, progress
+from bessemer.bench.compare.cli import progress
 from bessemer.bench.compare.contest import Case, Metric, Unavailable
 from bessemer.bench.compare.machine import Machine, describe
-from bessemer.bench.compare.options import Parser, names, positive
 from bessemer.bench.compare.report import Column, Ratio
-from bessemer.bench.compare.rounds import Outcome, Terms, run
+from bessemer.bench.compare.rounds import RoundResults, Terms, run
 from bessemer.bench.compare.show import console, number
 from bessemer.bench.compare.stats import paired, summary
 from bessemer.bench.compare.summary import troubles
@@ -39,6 +41,24 @@ MIN_ROUNDS = 6  # with fewer, even the extremes hold the median less often than 
 CONTEXT = 32  # tokens before those that are decoded
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegressionOptions:
+    """The two checkouts, what is measured of them, and how often."""
+
+    # fmt: off
+    base: Annotated[str, Option(metavar="DIR", help="The checkout before.")]
+    rounds: Annotated[int, Option(min=1, metavar="N", help="How often all is measured.")] = 10
+    only: Annotated[tuple[str, ...], Option(
+        **NAMES, help="decode, prefill, batch, built-in, server.",
+    )] = ()
+    shape: Annotated[str, Option(help="Of random 4-bit weights.")] = "llama-3.2-1b"
+    tokens: Annotated[int, Option(min=1, metavar="N", help="Of a decoding stream.")] = 128
+    prompt: Annotated[int, Option(min=1, metavar="N", help="Tokens of a prefill.")] = 512
+    seconds: Annotated[float, Option(help="Of GETs.")] = 2
+    json: Annotated[bool, Option("--json", help="Print JSON instead of a table.")] = False
+    # fmt: on
+
+
 class Figure(msgspec.Struct, frozen=True):
     """One metric of both checkouts, round by round; `ratio` is after / before."""
 
@@ -50,7 +70,7 @@ class Figure(msgspec.Struct, frozen=True):
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """`checkouts` holds what each says of itself."""
+    """All figures; `checkouts` holds what each says of itself."""
 
     machine: Machine
     rounds: int
@@ -59,8 +79,8 @@ class Comparison(msgspec.Struct, frozen=True):
     troubles: list[str]
 
 
-def cases(options: argparse.Namespace) -> list[Case]:
-    """Those that --only names, or all. Raises Unavailable for one that is not there."""
+def cases(options: RegressionOptions) -> list[Case]:
+    """Return the cases that --only names, or all; Unavailable for one that is not there."""
     tokens, model = options.tokens, options.shape
     known = {
         "decode": Case("decode", f"{model}: decode", tokens, CONTEXT),
@@ -74,8 +94,8 @@ def cases(options: argparse.Namespace) -> list[Case]:
     return [known[name] for name in options.only or known]
 
 
-def checkouts(options: argparse.Namespace) -> list[Checkout]:
-    """The base, then this one. Raises Unavailable where the base has no interpreter."""
+def checkouts(options: RegressionOptions) -> list[Checkout]:
+    """Return the base, then this one; Unavailable where the base has no interpreter."""
     base = Path(options.base).absolute()
     if not (base / ".venv" / "bin" / "python").exists():
         raise Unavailable(f"{base} has no .venv: run `make -C {base} .venv/installed`")
@@ -84,38 +104,38 @@ def checkouts(options: argparse.Namespace) -> list[Checkout]:
     return [Checkout(label, venv, model, options.seconds) for label, venv in venvs.items()]
 
 
-def compare(options: argparse.Namespace) -> Comparison:
+def compare(options: RegressionOptions) -> Comparison:
     planned, contestants, machine = cases(options), checkouts(options), describe()
     with progress() as tell:
-        outcome = run(contestants, planned, Terms(options.rounds, 0, seed=1), tell)
-    said = {
+        results = run(contestants, planned, Terms(options.rounds, 0, seed=1), tell)
+    descriptions = {
         about.label: ", ".join(
             [about.version, *(f"{name} {value}" for name, value in about.settings.items())]
         )
-        for about in outcome.abouts
+        for about in results.abouts
     }
-    measured = list(figures(planned, outcome))
-    return Comparison(machine, options.rounds, said, measured, troubles(outcome))
+    measured = list(figures(planned, results))
+    return Comparison(machine, options.rounds, descriptions, measured, troubles(results))
 
 
-def figures(planned: Sequence[Case], outcome: Outcome) -> Iterator[Figure]:
-    """What was measured of both in all rounds."""
+def figures(planned: Sequence[Case], results: RoundResults) -> Iterator[Figure]:
+    """Yield what was measured of both in all rounds."""
     for case in planned:
-        served = case.subject == "server"
+        served = case.benchmark == "server"
         for metric in SERVER if served else (SPEED,):
-            before, after = (_samples(outcome, case, metric, side) for side in (BEFORE, AFTER))
+            before, after = (_samples(results, case, metric, side) for side in (BEFORE, AFTER))
             if len(before) == len(after) and (ratios := paired(after, before)):
                 title = f"{case.name}: {metric}" if served else f"{case.name}, {metric.unit}"
                 names = (metric.name, metric.unit, title)
                 column = Column(*names, metric.more_is_better, metric.digits)
-                of = summary(ratios)
-                ratio = Ratio(of.median, of.low, of.high)
-                said = verdict(ratio, metric.more_is_better, len(ratios))
-                yield Figure(column, before, after, ratio, said)
+                spread = summary(ratios)
+                ratio = Ratio(spread.median, spread.low, spread.high)
+                result = verdict(ratio, metric.more_is_better, len(ratios))
+                yield Figure(column, before, after, ratio, result)
 
 
-def _samples(outcome: Outcome, case: Case, metric: Metric, label: str) -> list[float]:
-    samples = outcome.samples(case.name, label, metric.name)
+def _samples(results: RoundResults, case: Case, metric: Metric, label: str) -> list[float]:
+    samples = results.samples(case.name, label, metric.name)
     return [each for each in samples if each is not None]
 
 
@@ -129,7 +149,7 @@ def verdict(ratio: Ratio, more_is_better: bool, rounds: int) -> str:
 
 
 def table(comparison: Comparison) -> Table:
-    """A line for each figure, in markdown, so that it can stand in the log as it is."""
+    """Return a line for each figure, in markdown, so that it can stand in the log as it is."""
     headings = ("", BEFORE, AFTER, f"{AFTER} / {BEFORE} (95 %)", f"by over {LIMIT * 100:.0f} %")
     shown = Table(*headings, box=box.MARKDOWN)
     for each in comparison.figures:
@@ -141,40 +161,17 @@ def table(comparison: Comparison) -> Table:
 
 def facts(comparison: Comparison) -> Iterator[str]:
     machine = comparison.machine
-    yield from (f"{label}: {said}" for label, said in comparison.checkouts.items())
+    yield from (f"{label}: {text}" for label, text in comparison.checkouts.items())
     yield f"{comparison.rounds} interleaved rounds on {machine}; load before: {machine.load}"
     yield from comparison.troubles
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base", required=True, metavar="DIR", help="the checkout before")
-    parser.add_argument("--rounds", type=positive, default=10)
-    parser.add_argument(
-        "--only",
-        type=names,
-        default=[],
-        metavar="A,B",
-        help="decode, prefill, batch, built-in, server",
-    )
-    parser.add_argument("--shape", default="llama-3.2-1b", help="of random 4-bit weights")
-    parser.add_argument("--tokens", type=positive, default=128, help="of a decoding stream (128)")
-    parser.add_argument("--prompt", type=positive, default=512, help="tokens of a prefill (512)")
-    parser.add_argument("--seconds", type=float, default=2, help="of GETs (2)")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    return parser.parse_args(arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
+@command(__doc__)
+@with_flags(flags_of(RegressionOptions))
+def main(**values: Any) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        options = parse(arguments)
-        comparison = compare(options)
-    except Unavailable as error:
-        print(f"regression: {error}.", file=sys.stderr)
-        return USAGE
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    options = RegressionOptions(**values)
+    comparison = compare(options)
     if options.json:
         print(msgspec.json.encode(comparison).decode())
     else:

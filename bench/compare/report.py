@@ -1,4 +1,4 @@
-"""What a benchmark found, as one value that is printed, saved, logged and drawn alike."""
+"""The result of a benchmark, as one value that is printed, saved, logged and drawn alike."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from bessemer.bench.compare.contest import About, Metric
 from bessemer.bench.compare.floor import Floors
 from bessemer.bench.compare.machine import Machine
 from bessemer.bench.compare.stats import Summary, summary
-from bessemer.bench.models.cost import Cost
+from bessemer.bench.models.cost import ModelCost
 
 SCHEMA = 1
 LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -26,7 +26,7 @@ class Ratio(msgspec.Struct, frozen=True):
     high: float
 
 
-class Row(msgspec.Struct, frozen=True):
+class ResultRow(msgspec.Struct, frozen=True, rename={"minimum": "least", "maximum": "most"}):
     """One contestant's figures of one metric in one case. `floor` is the machine's limit of it."""
 
     case: str
@@ -36,8 +36,8 @@ class Row(msgspec.Struct, frozen=True):
     median: float
     low: float
     high: float
-    least: float
-    most: float
+    minimum: float
+    maximum: float
     ratio: Ratio | None = None
     floor: float | None = None
     of_floor: float | None = None
@@ -45,7 +45,7 @@ class Row(msgspec.Struct, frozen=True):
     shown: str = ""  # instead of the figures, where they are a count of something
 
 
-class Model(msgspec.Struct, frozen=True):
+class ReportedModel(msgspec.Struct, frozen=True):
     """Bytes and operations are those of one token without context."""
 
     name: str
@@ -64,7 +64,7 @@ class Model(msgspec.Struct, frozen=True):
         return f"{self.name}{stored}{mark}"
 
 
-class Contestant(msgspec.Struct, frozen=True):
+class ReportedContestant(msgspec.Struct, frozen=True):
     label: str
     version: str
     settings: dict[str, str]
@@ -87,7 +87,7 @@ class Column(msgspec.Struct, frozen=True):
 
 
 class Point(msgspec.Struct, frozen=True):
-    """What a case asked for, so that plots have their axes."""
+    """The amounts of a case, so that plots have their axes."""
 
     name: str
     tokens: int
@@ -95,23 +95,23 @@ class Point(msgspec.Struct, frozen=True):
     streams: int
 
 
-class Report(msgspec.Struct, frozen=True):
+class BenchReport(msgspec.Struct, frozen=True, rename={"benchmark": "subject"}):
     schema: int
-    subject: str
+    benchmark: str
     command: list[str]
     when: str
     machine: Machine
     rounds: int
-    model: Model | None
-    contestants: list[Contestant]
+    model: ReportedModel | None
+    contestants: list[ReportedContestant]
     metrics: list[Column]
     cases: list[Point]
-    rows: list[Row]
+    rows: list[ResultRow]
     floors: dict[str, list[float]]
     floor_note: str = ""
     troubles: list[str] = []
 
-    def find(self, case: str, metric: str) -> list[Row]:
+    def find(self, case: str, metric: str) -> list[ResultRow]:
         return [row for row in self.rows if row.case == case and row.metric == metric]
 
     def floor(self, name: str) -> Summary | None:
@@ -119,16 +119,16 @@ class Report(msgspec.Struct, frozen=True):
         return summary(samples) if samples and max(samples) > 0 else None
 
 
-def write(report: Report) -> bytes:
+def write(report: BenchReport) -> bytes:
     return msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n"
 
 
-def read(content: bytes) -> Report:
-    """Raises ValueError if this is no report of ours."""
-    found = msgspec.json.decode(content, type=Report)
-    if found.schema != SCHEMA:
-        raise ValueError(f"its schema is {found.schema}, this version reads {SCHEMA}")
-    return found
+def read(content: bytes) -> BenchReport:
+    """Parse a saved report; ValueError if this is none of ours."""
+    report = msgspec.json.decode(content, type=BenchReport)
+    if report.schema != SCHEMA:
+        raise ValueError(f"its schema is {report.schema}, this version reads {SCHEMA}")
+    return report
 
 
 def moment() -> str:
@@ -139,29 +139,30 @@ def columns(metrics: Sequence[Metric]) -> list[Column]:
     return [Column(m.name, m.unit, str(m), m.more_is_better, m.digits) for m in metrics]
 
 
-def contestants(abouts: Sequence[About]) -> list[Contestant]:
+def contestants(abouts: Sequence[About]) -> list[ReportedContestant]:
     return [
-        Contestant(each.label, each.version, dict(each.settings), each.bytes) for each in abouts
+        ReportedContestant(each.label, each.version, dict(each.settings), each.bytes)
+        for each in abouts
     ]
 
 
-def model(name: str, stored: str, mark: str, cost: Cost) -> Model:
+def model(name: str, stored: str, mark: str, cost: ModelCost) -> ReportedModel:
     numbers = (cost.parameters, cost.bytes, cost.read, cost.flops, cost.kv_bytes)
-    return Model(name, mark, *numbers, stored)
+    return ReportedModel(name, mark, *numbers, stored)
 
 
-def floors(found: Sequence[Floors]) -> dict[str, list[float]]:
+def floors(rounds: Sequence[Floors]) -> dict[str, list[float]]:
     names = {
         "read, GB/s": "read",
         "read with one thread, GB/s": "read_one",
         "float32, GFLOP/s": "flops",
         "int8, GOP/s": "int8",
     }
-    return {title: [getattr(each, name) for each in found] for title, name in names.items()}
+    return {title: [getattr(each, name) for each in rounds] for title, name in names.items()}
 
 
 def public(arguments: Sequence[str]) -> list[str]:
-    """A command as anybody may see it: a path by its last part, another machine as URL."""
+    """Return a command as anybody may see it: a path by its last part, other machines as URL."""
     return [_public(argument) for argument in arguments]
 
 
@@ -181,7 +182,7 @@ def _value(text: str) -> str:
 
 
 def plain(text: str, hidden: Mapping[str, str]) -> str:
-    """A sentence without the paths of whoever measured."""
+    """Return a sentence without the paths of whoever measured."""
     for path, name in hidden.items():
         text = text.replace(path, name)
     return text.replace(str(Path.home()), "~")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from bessemer.bench.compare.contest import About, Case, Contestant, Failed, Measure
+from bessemer.bench.compare.contest import About, Case, CaseFailed, Contestant, Measure
 from bessemer.bench.compare.floor import Floors
 from bessemer.bench.compare.stats import rotated
 
@@ -14,23 +14,23 @@ Tell = Callable[[str, int, int], None]
 
 
 @dataclass(slots=True)
-class Outcome:
-    """`found` has one entry a round for each case and label; None where that measurement failed."""
+class RoundResults:
+    """One entry a round of `measures`, by case and label; None where that measurement failed."""
 
     abouts: list[About] = field(default_factory=list)
-    found: dict[tuple[str, str], list[Measure | None]] = field(default_factory=dict)
+    measures: dict[tuple[str, str], list[Measure | None]] = field(default_factory=dict)
     floors: list[Floors] = field(default_factory=list)
     troubles: dict[tuple[str, str], str] = field(default_factory=dict)  # label and case, or ""
     notes: dict[tuple[str, str], list[str]] = field(default_factory=dict)
 
     def samples(self, case: str, label: str, metric: str) -> list[float | None]:
-        measures = self.found.get((case, label), [])
-        return [None if each is None else each.values.get(metric) for each in measures]
+        rounds = self.measures.get((case, label), [])
+        return [None if each is None else each.values.get(metric) for each in rounds]
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """`budget` is in seconds for one measurement; `floor` is measured once a round."""
+    """The number of rounds, seconds for one measurement, and the floor to measure each round."""
 
     rounds: int
     budget: float
@@ -40,48 +40,48 @@ class Terms:
 
 def run(
     contestants: Sequence[Contestant], cases: Sequence[Case], terms: Terms, tell: Tell
-) -> Outcome:
-    """The first round warms up and is not counted. A contestant that fails leaves its case."""
-    outcome = Outcome()
+) -> RoundResults:
+    """Measure all cases; a first round warms up and is not counted. Who fails leaves the case."""
+    results = RoundResults()
     total = (terms.rounds + 1) * len(cases) * len(contestants)
     try:
-        ready = _started(contestants, outcome, tell, total)
+        ready = _started(contestants, results, tell, total)
         planned: dict[tuple[str, str], Case] = {}
-        for turn in range(terms.rounds + 1):
+        for round_ in range(terms.rounds + 1):
             for number, case in enumerate(cases):
-                for place, contestant in enumerate(rotated(ready, turn)):
-                    done = (turn * len(cases) + number) * len(contestants) + place
-                    tell(_progress(turn, terms.rounds, case, contestant), done, total)
+                for place, contestant in enumerate(rotated(ready, round_)):
+                    done = (round_ * len(cases) + number) * len(contestants) + place
+                    tell(_progress(round_, terms.rounds, case, contestant), done, total)
                     # No prompt comes twice, or a prefix cache would know it.
-                    seed = terms.seed + (turn * len(cases) + number) * 1000
-                    _measure(contestant, case, seed, bool(turn), terms, planned, outcome)
-            if turn and terms.floor is not None:
-                done = (turn + 1) * len(cases) * len(contestants)
-                tell(f"round {turn} of {terms.rounds}: the machine's floor", done, total)
-                outcome.floors.append(terms.floor())
+                    seed = terms.seed + (round_ * len(cases) + number) * 1000
+                    _measure(contestant, case, seed, bool(round_), terms, planned, results)
+            if round_ and terms.floor is not None:
+                done = (round_ + 1) * len(cases) * len(contestants)
+                tell(f"round {round_} of {terms.rounds}: the machine's floor", done, total)
+                results.floors.append(terms.floor())
         tell("done", total, total)
     finally:
         for contestant in contestants:
             contestant.close()
-    return outcome
+    return results
 
 
 def _started(
-    contestants: Sequence[Contestant], outcome: Outcome, tell: Tell, total: int
+    contestants: Sequence[Contestant], results: RoundResults, tell: Tell, total: int
 ) -> list[Contestant]:
     ready = []
     for contestant in contestants:
         tell(f"{contestant.label} loads", 0, total)
         try:
-            outcome.abouts.append(contestant.start())
+            results.abouts.append(contestant.start())
             ready.append(contestant)
-        except Failed as failure:
-            outcome.troubles[contestant.label, ""] = str(failure)
+        except CaseFailed as failure:
+            results.troubles[contestant.label, ""] = str(failure)
     return ready
 
 
-def _progress(turn: int, rounds: int, case: Case, contestant: Contestant) -> str:
-    where = f"round {turn} of {rounds}" if turn else "warm-up"
+def _progress(round_: int, rounds: int, case: Case, contestant: Contestant) -> str:
+    where = f"round {round_} of {rounds}" if round_ else "warm-up"
     return f"{where}: {case.name}, {contestant.label}"
 
 
@@ -92,28 +92,28 @@ def _measure(
     counts: bool,
     terms: Terms,
     planned: dict[tuple[str, str], Case],
-    outcome: Outcome,
+    results: RoundResults,
 ) -> None:
     key = case.name, contestant.label
-    if (contestant.label, case.name) in outcome.troubles:
+    if (contestant.label, case.name) in results.troubles:
         return
     try:
         if key not in planned:
-            planned[key] = _affordable(contestant, case, terms, outcome)
+            planned[key] = _affordable(contestant, case, terms, results)
         measure = contestant.measure(planned[key], seed)
-    except Failed as failure:
-        outcome.troubles[contestant.label, case.name] = str(failure)
-        outcome.found.pop(key, None)
+    except CaseFailed as failure:
+        results.troubles[contestant.label, case.name] = str(failure)
+        results.measures.pop(key, None)
         return
     if counts:
-        outcome.found.setdefault(key, []).append(measure)
-        notes = outcome.notes.setdefault(key, [])
+        results.measures.setdefault(key, []).append(measure)
+        notes = results.notes.setdefault(key, [])
         notes += [note for note in measure.notes if note not in notes]
 
 
-def _affordable(contestant: Contestant, case: Case, terms: Terms, outcome: Outcome) -> Case:
-    """The case, with fewer tokens where all of them would take longer than the budget."""
-    probe = PROBES.get(case.subject, 0)
+def _affordable(contestant: Contestant, case: Case, terms: Terms, results: RoundResults) -> Case:
+    """Return the case, with fewer tokens where all of them would take longer than the budget."""
+    probe = PROBES.get(case.benchmark, 0)
     if not probe or probe >= case.tokens or not terms.budget:
         return case
     speed = contestant.measure(replace(case, tokens=probe), terms.seed).values["speed"]
@@ -122,14 +122,14 @@ def _affordable(contestant: Contestant, case: Case, terms: Terms, outcome: Outco
         return case
     tokens = max(fits, probe)
     note = f"cut to {tokens} of {case.tokens} tokens by --budget"
-    outcome.notes.setdefault((case.name, contestant.label), []).append(note)
+    results.notes.setdefault((case.name, contestant.label), []).append(note)
     return replace(case, tokens=tokens)
 
 
 def aligned(rounds: int, samples: Sequence[float | None]) -> list[float | None]:
-    """One entry a round, also of what was never measured."""
+    """Return one entry a round, also of what was never measured."""
     return [*samples, *[None] * (rounds - len(samples))]
 
 
-def labels(outcome: Outcome) -> Mapping[str, About]:
-    return {about.label: about for about in outcome.abouts}
+def labels(results: RoundResults) -> Mapping[str, About]:
+    return {about.label: about for about in results.abouts}

@@ -15,18 +15,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Of samples: the median, its bootstrap interval, and the extremes."""
+    """The median of samples, its bootstrap interval, and the extremes."""
 
     median: float
     low: float
     high: float
-    least: float
-    most: float
+    minimum: float
+    maximum: float
 
 
-def rotated(items: Sequence[T], turn: int) -> list[T]:
-    """The items in the order of one round: each is first equally often."""
-    start = turn % len(items) if items else 0
+def rotated(items: Sequence[T], round_: int) -> list[T]:
+    """Return the items in the order of one round: each is first equally often."""
+    start = round_ % len(items) if items else 0
     return [*items[start:], *items[:start]]
 
 
@@ -38,17 +38,17 @@ def summary(samples: Sequence[float], seed: int = 0) -> Summary:
 def bootstrap(
     samples: Sequence[float], statistic: Callable[[Sequence[float]], float], seed: int = 0
 ) -> tuple[float, float]:
-    """The percentile interval of a statistic over resamples; the same seed gives the same one."""
+    """Return the percentile interval of a statistic over resamples, which follow from the seed."""
     if len(samples) < 2:
         return samples[0], samples[0]
-    draw = random.Random(seed)
-    found = sorted(statistic(draw.choices(samples, k=len(samples))) for _ in range(RESAMPLES))
+    resampler = random.Random(seed)
+    values = sorted(statistic(resampler.choices(samples, k=len(samples))) for _ in range(RESAMPLES))
     tail = (1 - CONFIDENCE) / 2
-    return quantile(found, tail), quantile(found, 1 - tail)
+    return quantile(values, tail), quantile(values, 1 - tail)
 
 
 def quantile(samples: Sequence[float], share: float) -> float:
-    """Linear between neighbours, as numpy's default."""
+    """Interpolate linearly between neighbours, as numpy does by default."""
     ordered = sorted(samples)
     place = share * (len(ordered) - 1)
     below = math.floor(place)
@@ -57,6 +57,6 @@ def quantile(samples: Sequence[float], share: float) -> float:
 
 
 def paired(ours: Sequence[float | None], theirs: Sequence[float | None]) -> list[float]:
-    """The ratios of rounds in which both have a figure."""
+    """Return the ratios of rounds in which both have a figure."""
     pairs = zip(ours, theirs, strict=True)
     return [a / b for a, b in pairs if a is not None and b is not None and b > 0]

@@ -1,4 +1,4 @@
-"""From what the rounds found to a report: medians, intervals, ratios, shares of the floor."""
+"""A report of what the rounds measured: medians, intervals, ratios, shares of the floor."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,46 +10,46 @@ from bessemer.bench.compare import report
 from bessemer.bench.compare.contest import Case, Metric
 from bessemer.bench.compare.floor import Floors
 from bessemer.bench.compare.machine import Machine
-from bessemer.bench.compare.metrics import METRICS, Limits, floor
-from bessemer.bench.compare.report import Point, Ratio, Report, Row
-from bessemer.bench.compare.rounds import Outcome, aligned
+from bessemer.bench.compare.metrics import METRICS, MachineLimits, floor
+from bessemer.bench.compare.report import BenchReport, Point, Ratio, ResultRow
+from bessemer.bench.compare.rounds import RoundResults, aligned
 from bessemer.bench.compare.stats import paired, summary
-from bessemer.bench.models.forms import UnderTest
+from bessemer.bench.models.forms import BenchModel
 
 EQUAL = 0.05  # weights whose bytes differ by more have another floor than ours
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """All of a run but what was found."""
+class RunDescription:
+    """All that a report says of a run beside its figures."""
 
-    subject: str
+    benchmark: str
     command: Sequence[str]
     machine: Machine
     rounds: int
-    under: UnderTest
+    model: BenchModel
     cases: Sequence[Case]
     ours: str
     floor_note: str = ""
 
 
-def tally(setting: Setting, outcome: Outcome) -> Report:
-    under, hidden = setting.under, {str(setting.under.path): setting.under.name}
-    return Report(
+def summarize(run: RunDescription, results: RoundResults) -> BenchReport:
+    model, hidden = run.model, {str(run.model.path): run.model.name}
+    return BenchReport(
         schema=report.SCHEMA,
-        subject=setting.subject,
-        command=report.public(setting.command),
+        benchmark=run.benchmark,
+        command=report.public(run.command),
         when=report.moment(),
-        machine=setting.machine,
-        rounds=setting.rounds,
-        model=report.model(under.name, under.stored, under.mark, under.cost),
-        contestants=report.contestants(outcome.abouts),
-        metrics=report.columns(METRICS[setting.subject]),
-        cases=points(setting.cases),
-        rows=rows(setting, outcome),
-        floors=report.floors(outcome.floors),
-        floor_note=setting.floor_note,
-        troubles=[report.plain(text, hidden) for text in troubles(outcome)],
+        machine=run.machine,
+        rounds=run.rounds,
+        model=report.model(model.name, model.stored, model.mark, model.cost),
+        contestants=report.contestants(results.abouts),
+        metrics=report.columns(METRICS[run.benchmark]),
+        cases=points(run.cases),
+        rows=rows(run, results),
+        floors=report.floors(results.floors),
+        floor_note=run.floor_note,
+        troubles=[report.plain(text, hidden) for text in troubles(results)],
     )
 
 
@@ -57,41 +57,45 @@ def points(cases: Sequence[Case]) -> list[Point]:
     return [Point(case.name, case.tokens, case.context, case.streams) for case in cases]
 
 
-def troubles(outcome: Outcome) -> list[str]:
+def troubles(results: RoundResults) -> list[str]:
     return [
         f"{label}{f', {case}' if case else ''}: {text}"
-        for (label, case), text in outcome.troubles.items()
+        for (label, case), text in results.troubles.items()
     ]
 
 
-def rows(setting: Setting, outcome: Outcome) -> list[Row]:
-    limits = _limits(outcome.floors)
-    found: list[Row] = []
-    for case in setting.cases:
-        told: set[str] = set()  # remarks stand at a contestant's first figure of a case
-        for metric in METRICS[setting.subject]:
-            for row in _rows(setting, outcome, case, metric, limits):
-                notes = outcome.notes.get((case.name, row.contestant), [])
-                found.append(row if row.contestant in told else replace(row, notes=notes))
-                told.add(row.contestant)
-    return found
+def rows(run: RunDescription, results: RoundResults) -> list[ResultRow]:
+    limits = _limits(results.floors)
+    shown: list[ResultRow] = []
+    for case in run.cases:
+        remarked: set[str] = set()  # remarks stand at a contestant's first figure of a case
+        for metric in METRICS[run.benchmark]:
+            for row in _rows(run, results, case, metric, limits):
+                notes = results.notes.get((case.name, row.contestant), [])
+                shown.append(row if row.contestant in remarked else replace(row, notes=notes))
+                remarked.add(row.contestant)
+    return shown
 
 
 def _rows(
-    setting: Setting, outcome: Outcome, case: Case, metric: Metric, limits: Limits | None
-) -> list[Row]:
+    run: RunDescription,
+    results: RoundResults,
+    case: Case,
+    metric: Metric,
+    limits: MachineLimits | None,
+) -> list[ResultRow]:
     columns = {
-        about.label: aligned(setting.rounds, outcome.samples(case.name, about.label, metric.name))
-        for about in outcome.abouts
+        about.label: aligned(run.rounds, results.samples(case.name, about.label, metric.name))
+        for about in results.abouts
     }
-    least = floor(case, setting.under.cost, limits) if limits and metric.name == "speed" else None
-    found = []
-    for about in outcome.abouts:
-        equal = _equal(about.bytes, setting.under.cost.bytes)
-        row = _row(case.name, metric.name, about.label, columns, setting.ours)
+    limit = floor(case, run.model.cost, limits) if limits and metric.name == "speed" else None
+    shown = []
+    for about in results.abouts:
+        equal = _equal(about.bytes, run.model.cost.bytes)
+        row = _row(case.name, metric.name, about.label, columns, run.ours)
         if row is not None:
-            found.append(_with_floor(row, least) if equal else row)
-    return found
+            shown.append(_with_floor(row, limit) if equal else row)
+    return shown
 
 
 def _row(
@@ -100,32 +104,32 @@ def _row(
     label: str,
     columns: Mapping[str, Sequence[float | None]],
     ours: str,
-) -> Row | None:
+) -> ResultRow | None:
     samples = [each for each in columns[label] if each is not None]
     if not samples:
         return None
     ratio = None
     if label != ours and ours in columns and (pairs := paired(columns[ours], columns[label])):
-        of = summary(pairs)
-        ratio = Ratio(of.median, of.low, of.high)
-    of = summary(samples)
-    numbers = (samples, of.median, of.low, of.high, of.least, of.most)
-    return Row(case, metric, label, *numbers, ratio)
+        ratios = summary(pairs)
+        ratio = Ratio(ratios.median, ratios.low, ratios.high)
+    of_all = summary(samples)
+    numbers = (samples, of_all.median, of_all.low, of_all.high, of_all.minimum, of_all.maximum)
+    return ResultRow(case, metric, label, *numbers, ratio)
 
 
-def _with_floor(row: Row, least: float | None) -> Row:
-    if least is None:
+def _with_floor(row: ResultRow, limit: float | None) -> ResultRow:
+    if limit is None:
         return row
-    return replace(row, floor=least, of_floor=row.median / least)
+    return replace(row, floor=limit, of_floor=row.median / limit)
 
 
 def _equal(theirs: int, ours: int) -> bool:
     return not theirs or abs(theirs / ours - 1) <= EQUAL
 
 
-def _limits(found: Sequence[Floors]) -> Limits | None:
-    """In units, not in 10^9. Without an int8 or float figure there is no limit of a prompt."""
-    if not found:
+def _limits(floors: Sequence[Floors]) -> MachineLimits | None:
+    """Return limits in units, not in 10^9; without int8 or float figures a prompt has none."""
+    if not floors:
         return None
-    operations = median(max(each.flops, each.int8) for each in found)
-    return Limits(median(each.read for each in found) * 1e9, operations * 1e9)
+    operations = median(max(each.flops, each.int8) for each in floors)
+    return MachineLimits(median(each.read for each in floors) * 1e9, operations * 1e9)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from bessemer.bench.compare.contest import About, Case, Failed, Measure
+from bessemer.bench.compare.contest import About, Case, CaseFailed, Measure
 
 PATIENCE = 3600.0  # seconds for one answer; slow peers have budgets, hung ones are ended here
 LAST_WORDS = 300  # characters of a dead process's error output that are shown
@@ -17,7 +17,7 @@ LAST_WORDS = 300  # characters of a dead process's error output that are shown
 
 @dataclass(slots=True)
 class Child:
-    """`load` is the order that follows the start; `settings` is added to what it says of itself."""
+    """A process that follows orders: `load` is the first, `settings` are added to its own."""
 
     label: str
     command: Sequence[str]
@@ -40,23 +40,22 @@ class Child:
                 env={**os.environ, **self.environment},
             )
         except OSError as error:
-            raise Failed(f"{self.command[0]} cannot be started: {error.strerror}") from None
-        found = self._ask({"do": "load", **self.load})
-        return About(
-            self.label, found["version"], {**found["settings"], **self.settings}, self.size
-        )
+            raise CaseFailed(f"{self.command[0]} cannot be started: {error.strerror}") from None
+        answer = self._order({"do": "load", **self.load})
+        settings = {**answer["settings"], **self.settings}
+        return About(self.label, answer["version"], settings, self.size)
 
     def measure(self, case: Case, seed: int) -> Measure:
-        found = self._ask(
+        answer = self._order(
             {
-                "do": case.subject,
+                "do": case.benchmark,
                 "tokens": case.tokens,
                 "context": case.context,
                 "streams": case.streams,
                 "seed": seed,
             }
         )
-        return Measure({"speed": found["tokens"] / found["seconds"]})
+        return Measure({"speed": answer["tokens"] / answer["seconds"]})
 
     def close(self) -> None:
         if self._process is not None:
@@ -73,9 +72,9 @@ class Child:
             self._errors.close()
             self._errors = None
 
-    def _ask(self, order: Mapping[str, Any]) -> dict[str, Any]:
+    def _order(self, order: Mapping[str, Any]) -> dict[str, Any]:
         if self._process is None:
-            raise Failed("its process has ended")
+            raise CaseFailed("its process has ended")
         assert self._process.stdin is not None and self._process.stdout is not None
         try:
             self._process.stdin.write(json.dumps(dict(order)) + "\n")
@@ -84,25 +83,25 @@ class Child:
         except BrokenPipeError:
             line = ""
         if not line:
-            raise Failed(self._epitaph())
+            raise CaseFailed(self._epitaph())
         answer = json.loads(line)
         if "error" in answer:
-            raise Failed(" ".join(answer["error"].split()))
+            raise CaseFailed(" ".join(answer["error"].split()))
         return dict(answer["ok"])
 
     def _line(self, output: IO[str]) -> str:
         with selectors.DefaultSelector() as ready:
             ready.register(output, selectors.EVENT_READ)
             if not ready.select(PATIENCE):
-                raise Failed(f"it gave no answer within {PATIENCE:.0f} s")
+                raise CaseFailed(f"it gave no answer within {PATIENCE:.0f} s")
         return output.readline()
 
     def _epitaph(self) -> str:
-        """Why the process ended, from its own last words."""
+        """Say why the process ended, in its own last words."""
         assert self._process is not None and self._errors is not None
         code = self._process.wait()
         self._errors.seek(0)
         lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
-        said = lines[-1].strip()[-LAST_WORDS:] if lines else "without a word"
+        text = lines[-1].strip()[-LAST_WORDS:] if lines else "without a word"
         self.close()
-        return f"its process ended with {code}: {said}"
+        return f"its process ended with {code}: {text}"

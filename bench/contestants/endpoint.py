@@ -1,4 +1,4 @@
-"""Any OpenAI-compatible URL as a contestant: what its streams show of its model."""
+"""Any OpenAI-compatible URL as a contestant, measured by its streams."""
 
 import json
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bessemer.bench.compare.contest import About, Case, Failed, Measure
+from bessemer.bench.compare.contest import About, Case, CaseFailed, Measure
 from bessemer.bench.compare.report import LOCAL
 from bessemer.bench.serving import lean
 from bessemer.bench.serving.client import Reply
@@ -17,7 +17,7 @@ TOKENS_PER_WORD = 2  # a prompt of so many words has at least so many tokens; us
 
 @dataclass(slots=True)
 class Endpoint:
-    """Prompts are counted in tokens where the server says how many there were."""
+    """A URL; its prompts are counted in tokens where the server says how many there were."""
 
     label: str
     url: str
@@ -27,13 +27,13 @@ class Endpoint:
         try:
             self.model = self.model or first_model(self.url)
         except (OSError, HTTPException, ValueError, KeyError, IndexError) as error:
-            raise Failed(f"it does not list its models: {error}") from None
+            raise CaseFailed(f"it does not list its models: {error}") from None
         return About(self.label, "not said", {"model": Path(self.model).name})
 
     def measure(self, case: Case, seed: int) -> Measure:
-        if case.subject == "serve":
+        if case.benchmark == "serve":
             return self._load(case, seed)
-        if case.subject == "prefill":
+        if case.benchmark == "prefill":
             return self._prefill(case, seed)
         return self._generation(case, seed)
 
@@ -44,7 +44,7 @@ class Endpoint:
         words, tokens = case.context, case.tokens
         row = load(self.url, self.model, case.streams, words, tokens, seed * 1000, plain=True)
         if not row.tokens:
-            raise Failed(f"all of {row.errors} streams failed")
+            raise CaseFailed(f"all of {row.errors} streams failed")
         values = {
             "speed": row.throughput,
             "ttft": row.ttft_p50,
@@ -66,17 +66,17 @@ class Endpoint:
         return Measure({"speed": count / reply.ttft}, (note,))
 
     def _generation(self, case: Case, seed: int) -> Measure:
-        """From the moment at which every stream had begun to the first stream's end."""
+        """Measure from the moment at which every stream had begun to the first stream's end."""
         words = max(case.context // TOKENS_PER_WORD, 1)
         replies = self.streams(words, case.tokens + 1, case.streams, seed)
         began = max(reply.pieces[0] for reply in replies)
         ended = min(reply.pieces[-1] for reply in replies)
-        made = sum(began < moment <= ended for reply in replies for moment in reply.pieces)
-        if ended <= began or not made:
-            raise Failed("its streams do not overlap, so there is no speed of them together")
+        events = sum(began < moment <= ended for reply in replies for moment in reply.pieces)
+        if ended <= began or not events:
+            raise CaseFailed("its streams do not overlap, so there is no speed of them together")
         pieces = sum(len(reply.pieces) for reply in replies)
         tokens = sum(reply.tokens or len(reply.pieces) for reply in replies)
-        return Measure({"speed": made * (tokens / pieces) / (ended - began)})
+        return Measure({"speed": events * (tokens / pieces) / (ended - began)})
 
     def streams(self, words: int, tokens: int, streams: int, seed: int) -> list[Reply]:
         texts = [prompt(seed * 1000 + number, words) for number in range(streams)]
@@ -84,24 +84,24 @@ class Endpoint:
         try:
             replies = lean.streams(self.url, CHAT, bodies)
         except OSError as error:
-            raise Failed(str(error)) from None
+            raise CaseFailed(str(error)) from None
         for reply in replies:
             if reply.error or not reply.pieces:
-                raise Failed(_said(reply))
+                raise CaseFailed(_said(reply))
         return replies
 
 
 def _said(reply: Reply) -> str:
-    """The server's own words, out of their JSON where they are in one."""
+    """Return the server's own text, out of its JSON where it is in one."""
     try:
-        found = json.loads(reply.error)["error"]
-        text = str(found["message"] if isinstance(found, dict) else found)
+        error = json.loads(reply.error)["error"]
+        text = str(error["message"] if isinstance(error, dict) else error)
     except (ValueError, KeyError, TypeError):
         text = reply.error or "an answer without text"
     return f"status {reply.status}: {' '.join(text.split())[:200]}"
 
 
 def label_of(url: str, number: int) -> str:
-    """A saved figure names no other machine."""
+    """Return a label for a URL; it names no other machine, as reports are shown to others."""
     parts = urlsplit(url)
     return f"endpoint :{parts.port or 80}" if parts.hostname in LOCAL else f"endpoint {number}"

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bessemer.bench.compare.contest import About, Case, Failed, Measure
+from bessemer.bench.compare.contest import About, Case, CaseFailed, Measure
 
 PATIENCE = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class LlamaCpp:
-    """Each measurement is a process of its own; it warms up before it counts."""
+    """llama.cpp, whose every measurement is a process that warms up before it counts."""
 
     label: str
     bench: Path
@@ -24,11 +24,10 @@ class LlamaCpp:
     remark: str = ""
 
     def start(self) -> About:
-        found = self._bench(Case("prefill", "", tokens=1))
-        return about(self.label, found, self.remark)
+        return about(self.label, self._bench(Case("prefill", "", tokens=1)), self.remark)
 
     def measure(self, case: Case, seed: int) -> Measure:
-        if case.subject == "batch":
+        if case.benchmark == "batch":
             return batched_speed(self._run([str(self.batched), *self._batched_flags(case)]))
         return bench_speed(self._bench(case))
 
@@ -36,8 +35,8 @@ class LlamaCpp:
         pass
 
     def _bench(self, case: Case) -> str:
-        prompt, made = (case.tokens, 0) if case.subject == "prefill" else (0, case.tokens)
-        flags = f"-p {prompt} -n {made} -d {case.context} -t {self.threads} -r 1 -o json"
+        prompt, answer = (case.tokens, 0) if case.benchmark == "prefill" else (0, case.tokens)
+        flags = f"-p {prompt} -n {answer} -d {case.context} -t {self.threads} -r 1 -o json"
         return self._run([str(self.bench), "-m", str(self.model), *flags.split()])
 
     def _batched_flags(self, case: Case) -> list[str]:
@@ -52,17 +51,17 @@ class LlamaCpp:
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
         except subprocess.TimeoutExpired:
-            raise Failed(f"{self.label} gave no answer within {PATIENCE:.0f} s") from None
+            raise CaseFailed(f"{self.label} gave no answer within {PATIENCE:.0f} s") from None
         except OSError as error:
-            raise Failed(f"{command[0]} cannot be started: {error.strerror}") from None
+            raise CaseFailed(f"{command[0]} cannot be started: {error.strerror}") from None
         if done.returncode:
             lines = done.stderr.strip().splitlines() or ["no word of why"]
-            raise Failed(f"it ended with {done.returncode}: {lines[-1].strip()}")
+            raise CaseFailed(f"it ended with {done.returncode}: {lines[-1].strip()}")
         return done.stdout
 
 
 def about(label: str, output: str, remark: str = "") -> About:
-    """From llama-bench's JSON: its build and every setting that bears on speed."""
+    """Read from llama-bench's JSON its build and every setting that bears on speed."""
     row = _row(output)
     settings = {
         "backend": str(row["backends"]),
@@ -83,10 +82,10 @@ def bench_speed(output: str) -> Measure:
 
 
 def batched_speed(output: str) -> Measure:
-    """Of generation alone, over all streams; a zero time was too short to be seen."""
+    """Read the speed of generation alone, over all streams. Raises CaseFailed."""
     lines = [line for line in output.splitlines() if line.startswith("{")]
     if not lines:
-        raise Failed("llama-batched-bench printed no figures")
+        raise CaseFailed("llama-batched-bench printed no figures")
     row: Mapping[str, Any] = json.loads(lines[-1])
     return Measure({"speed": float(row["speed_tg"])})
 
@@ -97,6 +96,6 @@ def _row(output: str) -> Mapping[str, Any]:
     except ValueError:
         rows = []
     if not rows:
-        raise Failed("llama-bench printed no figures")
+        raise CaseFailed("llama-bench printed no figures")
     row: Mapping[str, Any] = rows[-1]
     return row

@@ -1,6 +1,6 @@
-"""Our engine as a contestant: a warm process that measures what it is told, in lines of JSON.
+"""Our engine as a contestant: a warm process that takes orders in lines of JSON.
 
-python -P -m bessemer.bench.contestants.ours    reads {"do": "load" | "decode" | ...} on its input
+It reads {"do": "load" | "decode" | ...} on its input, and is started by contestants/child.py.
 """
 
 import json
@@ -27,7 +27,7 @@ GREEDY = Sampling(temperature=0)
 FIRST_WORD = 16  # ids below are special in the tokenizers that we write
 
 
-class Run:
+class EngineRun:
     """A loaded model, and measurements of it."""
 
     def __init__(self, order: dict[str, Any]) -> None:
@@ -53,13 +53,13 @@ class Run:
         }
         self.settings |= {"CPU tier": tier} if tier else {}
 
-    def submit(self, tokens: Sequence[int], most: int) -> int:
+    def submit(self, tokens: Sequence[int], max_tokens: int) -> int:
         self.number += 1
         self.engine.submit(
             Request(
                 id=self.number,
                 tokens=list(tokens),
-                max_tokens=most,
+                max_tokens=max_tokens,
                 ignore_eos=True,
                 sampling=GREEDY,
             )
@@ -67,53 +67,53 @@ class Run:
         return self.number
 
     def step(self) -> Counter[int]:
-        """New tokens by request."""
-        made: Counter[int] = Counter()
+        """Return the new tokens by request. Raises ValueError for a refusal."""
+        tokens: Counter[int] = Counter()
         for event in self.engine.step():
             if isinstance(event, Refused):
                 raise ValueError(event.message)
             if isinstance(event, Token):
-                made[event.request] += len(event.tokens)
-        return made
+                tokens[event.request] += len(event.tokens)
+        return tokens
 
-    def words(self, count: int, seed: int) -> list[int]:
-        draw = np.random.default_rng(seed)
+    def random_tokens(self, count: int, seed: int) -> list[int]:
+        random = np.random.default_rng(seed)
         low = min(FIRST_WORD, self.vocabulary - 1)
-        return [int(token) for token in draw.integers(low, self.vocabulary, max(count, 1))]
+        return [int(token) for token in random.integers(low, self.vocabulary, max(count, 1))]
 
     def batch(self, order: dict[str, Any]) -> dict[str, float]:
-        """Streams that decode together, from the step in which the last of them began."""
+        """Time streams that decode together, from the step in which the last of them began."""
         streams, tokens = order["streams"], order["tokens"]
         waiting = {
-            self.submit(self.words(order["context"], order["seed"] + stream), 1 << 20)
+            self.submit(self.random_tokens(order["context"], order["seed"] + stream), 1 << 20)
             for stream in range(streams)
         }
         running = set(waiting)
         while waiting:
             waiting -= set(self.step())
-        made, began = 0, time.perf_counter()
-        while made < streams * tokens:
-            made += sum(self.step().values())
+        count, began = 0, time.perf_counter()
+        while count < streams * tokens:
+            count += sum(self.step().values())
         seconds = time.perf_counter() - began
         for request in running:
             self.engine.cancel(request)
-        return {"seconds": seconds, "tokens": made}
+        return {"seconds": seconds, "tokens": count}
 
-    def measure(self, subject: str, order: dict[str, Any]) -> dict[str, float]:
+    def measure(self, order: dict[str, Any]) -> dict[str, float]:
         known: dict[str, Callable[[dict[str, Any]], dict[str, float]]] = {
             "decode": self.decode,
             "prefill": self.prefill,
             "batch": self.batch,
         }
-        return known[subject](order)
+        return known[order["do"]](order)
 
     def decode(self, order: dict[str, Any]) -> dict[str, float]:
-        """The prompt is the same each round, so that a long one is computed once."""
+        """Time one stream; its prompt is the same each round, so a long one is computed once."""
         return self.batch({**order, "streams": 1, "seed": order["context"]})
 
     def prefill(self, order: dict[str, Any]) -> dict[str, float]:
-        """From the submission of a prompt that no cache knows to its first token."""
-        prompt = self.words(order["tokens"], order["seed"])
+        """Time from the submission of a prompt that no cache knows to its first token."""
+        prompt = self.random_tokens(order["tokens"], order["seed"])
         began = time.perf_counter()
         request = self.submit(prompt, 1)
         while not self.step()[request]:
@@ -125,17 +125,17 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us by closing our input
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a library prints is no answer
-    run: Run | None = None
+    run: EngineRun | None = None
     for line in sys.stdin:
         order = json.loads(line)
         answer: dict[str, Any]
         try:
             if order["do"] == "load":
-                run = Run(order)
+                run = EngineRun(order)
                 answer = {"ok": {"version": installed("bessemer"), "settings": run.settings}}
             else:
                 assert run is not None
-                answer = {"ok": run.measure(order["do"], order)}
+                answer = {"ok": run.measure(order)}
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
             answer = {"error": str(error)}
         except Refusal as refusal:

@@ -1,7 +1,8 @@
 """mlx_lm as a contestant; run as a file by any interpreter that has it, so it imports nothing else.
 
-It answers orders as bessemer.bench.contestants.ours does. Weights: "stored" leaves them as they
-are, "float32" makes scales, norms and biases float32 (its fast path on a CPU), "dense" all of it.
+That is why it is no typer command; child.py starts it, without arguments. It takes orders as
+bessemer.bench.contestants.ours does. Weights: "stored" leaves them as they are, "float32" makes
+scales, norms and biases float32 (its fast path on a CPU), "dense" all of it.
 """
 
 import json
@@ -24,7 +25,7 @@ FIRST_WORD = 16
 PREFILL_STEP = 512  # 2048 is its default, which only costs memory here
 
 
-class Run:
+class MlxLmRun:
     def __init__(self, order: dict[str, Any]) -> None:
         self.model, config = loading.load_model(Path(order["path"]))
         if order["weights"] == "dense":
@@ -34,17 +35,16 @@ class Run:
         mx.eval(self.model.parameters())
         self.vocabulary = config["vocab_size"]
 
-    def words(self, count: int, seed: int) -> list[int]:
+    def random_tokens(self, count: int, seed: int) -> list[int]:
         key = mx.random.key(seed)
         low = min(FIRST_WORD, self.vocabulary - 1)
-        found = mx.random.randint(low, self.vocabulary, (max(count, 1),), key=key)
-        tokens: Any = found.tolist()
-        return list(tokens)
+        ids: Any = mx.random.randint(low, self.vocabulary, (max(count, 1),), key=key).tolist()
+        return list(ids)
 
     def decode(self, order: dict[str, Any]) -> dict[str, float]:
-        """After a cache of random keys and values: a real one would take hours to compute."""
+        """Time one stream after random keys and values: real ones would take hours to compute."""
         cache = self.cache(order["context"])
-        prompt = mx.array(self.words(1, order["context"]))
+        prompt = mx.array(self.random_tokens(1, order["context"]))
         tokens = order["tokens"]
         steps = generating.generate_step(
             prompt, self.model, max_tokens=tokens + 1, prompt_cache=cache
@@ -61,7 +61,7 @@ class Run:
     def cache(self, context: int) -> list[Any]:
         cache: list[Any] = caching.make_prompt_cache(self.model)
         if context > 1:
-            self.model(mx.array([self.words(1, 0)]), cache=cache)
+            self.model(mx.array([self.random_tokens(1, 0)]), cache=cache)
             mx.eval([each.state for each in cache])
             for each in cache:
                 each.update_and_fetch(*_noise(each, context - 2))
@@ -69,7 +69,7 @@ class Run:
         return cache
 
     def prefill(self, order: dict[str, Any]) -> dict[str, float]:
-        prompt = mx.array(self.words(order["tokens"], order["seed"]))
+        prompt = mx.array(self.random_tokens(order["tokens"], order["seed"]))
         began = time.perf_counter()
         steps = generating.generate_step(
             prompt, self.model, max_tokens=0, prefill_step_size=PREFILL_STEP
@@ -85,26 +85,27 @@ class Run:
         batch = generating.BatchGenerator(
             self.model, completion_batch_size=streams, prefill_batch_size=streams
         )
-        prompts = [self.words(order["context"], order["seed"] + each) for each in range(streams)]
+        seeds = range(order["seed"], order["seed"] + streams)
+        prompts = [self.random_tokens(order["context"], seed) for seed in seeds]
         numbers = batch.insert(prompts, [1 << 20] * streams)
         waiting = set(numbers)
         while waiting:
             waiting -= {answer.uid for answer in batch.next_generated()}
-        made, began = 0, time.perf_counter()
-        while made < streams * tokens:
-            made += len(batch.next_generated())
+        count, began = 0, time.perf_counter()
+        while count < streams * tokens:
+            count += len(batch.next_generated())
         seconds = time.perf_counter() - began
         batch.remove(numbers)
         batch.close()
         mx.synchronize()
-        return {"seconds": seconds, "tokens": made}
+        return {"seconds": seconds, "tokens": count}
 
 
 def _noise(cache: Any, count: int) -> Iterator[mx.array]:
-    """Keys and values as the cache holds them, for `count` more tokens."""
-    for held in (cache.keys, cache.values):
-        shape = (*held.shape[:2], max(count, 1), held.shape[3])
-        yield mx.random.normal(shape).astype(held.dtype)
+    """Yield random keys and values as the cache holds them, for `count` more tokens."""
+    for array in (cache.keys, cache.values):
+        shape = (*array.shape[:2], max(count, 1), array.shape[3])
+        yield mx.random.normal(shape).astype(array.dtype)
 
 
 def main() -> int:
@@ -117,12 +118,11 @@ def main() -> int:
         answer: dict[str, Any]
         try:
             if order["do"] == "load":
-                run = Run(order)
+                run = MlxLmRun(order)
                 versions = {"mlx": metadata.version("mlx"), "python": sys.version.split()[0]}
-                found: Any = {"version": metadata.version("mlx-lm"), "settings": versions}
+                answer = {"ok": {"version": metadata.version("mlx-lm"), "settings": versions}}
             else:
-                found = getattr(run, order["do"])(order)
-            answer = {"ok": found}
+                answer = {"ok": getattr(run, order["do"])(order)}
         except (ValueError, OSError, RuntimeError, MemoryError, AttributeError) as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), file=answers)

@@ -1,4 +1,4 @@
-"""Finds what ours is compared with: mlx_lm, llama.cpp, or any URL; none of them is required."""
+"""The peers that ours is compared with: mlx_lm, llama.cpp, any URL; none is required."""
 
 import importlib.util
 import json
@@ -15,8 +15,8 @@ from bessemer.bench.compare.contest import Contestant, Unavailable
 from bessemer.bench.contestants.child import Child
 from bessemer.bench.contestants.endpoint import Endpoint, label_of
 from bessemer.bench.contestants.llama_cpp import LlamaCpp
-from bessemer.bench.contestants.servers import Recipe
-from bessemer.bench.models.forms import UnderTest
+from bessemer.bench.contestants.servers import ServerCommand
+from bessemer.bench.models.forms import BenchModel
 
 SEE = "see bench/contestants/peers.md"
 WEIGHTS = ("stored", "float32", "dense")
@@ -34,8 +34,8 @@ print(json.dumps({"mlx_lm": m.version("mlx-lm"), "mlx": m.version("mlx"), "blas"
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """Where the user says that peers are; empty: here and on the PATH."""
+class PeerOptions:
+    """The places of peers, as the user says (empty: here and on the PATH), and their threads."""
 
     mlx_lm_python: str = ""
     llama_cpp: str = ""
@@ -43,7 +43,7 @@ class Places:
 
 
 @dataclass(frozen=True, slots=True)
-class MlxLm:
+class MlxLmPeer:
     """mlx_lm in some interpreter, with its weights in one form and perhaps another BLAS."""
 
     python: str
@@ -54,38 +54,40 @@ class MlxLm:
     settings: Mapping[str, str]
 
 
-def contestants(names: Sequence[str], under: UnderTest, places: Places) -> list[Contestant]:
-    """Each runs the model directly, or is a URL that serves one."""
-    found: list[Contestant] = []
+def contestants(names: Sequence[str], model: BenchModel, peers: PeerOptions) -> list[Contestant]:
+    """Return who runs the model directly, and URLs that serve one. Raises Unavailable."""
+    runners: list[Contestant] = []
     for number, name in enumerate(names):
         if is_url(name):
-            found.append(Endpoint(label_of(name, number + 1), name))
+            runners.append(Endpoint(label_of(name, number + 1), name))
         elif name == "llama.cpp":
-            found.append(_llama_cpp(under, places))
+            runners.append(_llama_cpp(model, peers))
         else:
-            found.append(_mlx_lm_child(mlx_lm(name, places), under))
-    return found
+            runners.append(_mlx_lm_child(mlx_lm(name, peers), model))
+    return runners
 
 
-def recipes(names: Sequence[str], under: UnderTest, places: Places, streams: int) -> list[Recipe]:
-    """Each is a server to start."""
-    found = []
+def server_commands(
+    names: Sequence[str], model: BenchModel, peers: PeerOptions, streams: int
+) -> list[ServerCommand]:
+    """Return how the peers' servers are started. Raises Unavailable."""
+    commands = []
     for name in names:
         if is_url(name):
             raise Unavailable(f"{name} runs already, so its start and memory cannot be measured")
         if name == "llama.cpp":
-            found.append(_llama_server(under, places, streams))
+            commands.append(_llama_server(model, peers, streams))
         else:
-            found.append(_mlx_lm_server(mlx_lm(name, places), under))
-    return found
+            commands.append(_mlx_lm_server(mlx_lm(name, peers), model))
+    return commands
 
 
 def is_url(name: str) -> bool:
     return name.startswith(("http://", "https://"))
 
 
-def mlx_lm(name: str, places: Places) -> MlxLm:
-    """Of a name such as mlx_lm, mlx_lm:dense or mlx_lm:float32+openblas."""
+def mlx_lm(name: str, peers: PeerOptions) -> MlxLmPeer:
+    """Return the peer of a name such as mlx_lm, mlx_lm:dense or mlx_lm:float32+openblas."""
     plain, plus, extra = name.partition("+")
     base, _, weights = plain.partition(":")
     weights = weights or ("stored" if sys.platform == "darwin" else "float32")
@@ -94,26 +96,26 @@ def mlx_lm(name: str, places: Places) -> MlxLm:
             f"{name!r} is no peer; there are mlx_lm (also as mlx_lm:{', mlx_lm:'.join(WEIGHTS)}, "
             "each with +openblas), llama.cpp and any URL"
         )
-    python = interpreter(places)
+    python = interpreter(peers)
     environment = {"HF_HUB_OFFLINE": "1"}
     if plus:
-        environment |= {"LD_PRELOAD": openblas(), "OPENBLAS_NUM_THREADS": str(places.threads)}
+        environment |= {"LD_PRELOAD": openblas(), "OPENBLAS_NUM_THREADS": str(peers.threads)}
     versions = _probe(python, environment)
     if plus and not versions["blas"]:
         raise Unavailable(f"preloading OpenBLAS has no effect on {Path(python).name}; {SEE}")
-    own = "Accelerate" if sys.platform == "darwin" else "its wheel's own"
+    bundled = "Accelerate" if sys.platform == "darwin" else "its wheel's own"
     settings = {
         "weights": weights,
         "mlx": versions["mlx"],
-        "BLAS": versions["blas"] or own,
+        "BLAS": versions["blas"] or bundled,
     }
     label = f"mlx_lm {weights}{' + OpenBLAS' if plus else ''}"
-    return MlxLm(python, weights, environment, label, versions["mlx_lm"], settings)
+    return MlxLmPeer(python, weights, environment, label, versions["mlx_lm"], settings)
 
 
-def interpreter(places: Places) -> str:
-    if places.mlx_lm_python:
-        return places.mlx_lm_python
+def interpreter(peers: PeerOptions) -> str:
+    if peers.mlx_lm_python:
+        return peers.mlx_lm_python
     if importlib.util.find_spec("mlx_lm") is None:
         raise Unavailable(
             "mlx_lm is not installed here; install it in an environment of its own and name "
@@ -123,10 +125,10 @@ def interpreter(places: Places) -> str:
 
 
 def openblas() -> str:
-    found = find_library("openblas") if sys.platform == "linux" else None
-    if found is None:
+    library = find_library("openblas") if sys.platform == "linux" else None
+    if library is None:
         raise Unavailable(f"there is no OpenBLAS to preload on this machine; {SEE}")
-    return found
+    return library
 
 
 def _probe(python: str, environment: Mapping[str, str]) -> dict[str, str]:
@@ -144,65 +146,65 @@ def _probe(python: str, environment: Mapping[str, str]) -> dict[str, str]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def _mlx_lm_child(peer: MlxLm, under: UnderTest) -> Child:
+def _mlx_lm_child(peer: MlxLmPeer, model: BenchModel) -> Child:
     return Child(
         peer.label,
         [peer.python, "-P", str(CHILD)],
-        {"path": str(under.path), "weights": peer.weights},
+        {"path": str(model.path), "weights": peer.weights},
         peer.environment,
         peer.settings,
-        _bytes(peer.weights, under),
+        _bytes(peer.weights, model),
     )
 
 
-def _bytes(weights: str, under: UnderTest) -> int:
+def _bytes(weights: str, model: BenchModel) -> int:
     if weights == "dense":
-        return 4 * under.cost.parameters
-    return under.cost.bytes if weights == "stored" else under.float32_bytes
+        return 4 * model.cost.parameters
+    return model.cost.bytes if weights == "stored" else model.float32_bytes
 
 
-def _mlx_lm_server(peer: MlxLm, under: UnderTest) -> Recipe:
-    """Its server reads weights as they are stored, so other forms are written first."""
-    path = under.variant(peer.weights)
+def _mlx_lm_server(peer: MlxLmPeer, model: BenchModel) -> ServerCommand:
+    """Return its server, which reads weights as they are stored: other forms are written first."""
+    path = model.variant(peer.weights)
     settings = dict(peer.settings)
     if path is None:
-        path, settings["weights"] = under.path, "stored"
+        path, settings["weights"] = model.path, "stored"
     command = [peer.python, "-P", "-m", "mlx_lm", "server"]
     command += ["--model", str(path), "--port", "PORT", "--log-level", "ERROR"]
-    size = (path / "model.safetensors").stat().st_size if under.shape else under.cost.bytes
-    return Recipe(
+    size = (path / "model.safetensors").stat().st_size if model.shape else model.cost.bytes
+    return ServerCommand(
         peer.label, command, "default_model", peer.version, settings, size, peer.environment
     )
 
 
-def binary(name: str, places: Places) -> Path:
-    """One of llama.cpp's programs; in the folder that was named, or its build/bin, or the PATH."""
-    folders = [Path(places.llama_cpp), Path(places.llama_cpp) / "build" / "bin"]
-    path = os.pathsep.join(map(str, folders)) if places.llama_cpp else None
-    found = shutil.which(name, path=path)
-    if found is None:
-        where = f"in {places.llama_cpp}" if places.llama_cpp else "on the PATH"
+def binary(name: str, peers: PeerOptions) -> Path:
+    """Return one of llama.cpp's programs: of the folder given, its build/bin, or the PATH."""
+    folders = [Path(peers.llama_cpp), Path(peers.llama_cpp) / "build" / "bin"]
+    path = os.pathsep.join(map(str, folders)) if peers.llama_cpp else None
+    program = shutil.which(name, path=path)
+    if program is None:
+        where = f"in {peers.llama_cpp}" if peers.llama_cpp else "on the PATH"
         raise Unavailable(
             f"llama.cpp's {name} is not {where}; build it and name its folder with "
             f"--llama-cpp ({SEE})"
         )
-    return Path(found)
+    return Path(program)
 
 
-def _llama_cpp(under: UnderTest, places: Places) -> LlamaCpp:
-    bench, batched = binary("llama-bench", places), binary("llama-batched-bench", places)
-    model = under.gguf()
-    return LlamaCpp("llama.cpp", bench, batched, model, places.threads, under.gguf_remark)
+def _llama_cpp(model: BenchModel, peers: PeerOptions) -> LlamaCpp:
+    bench, batched = binary("llama-bench", peers), binary("llama-batched-bench", peers)
+    remark = model.gguf_remark
+    return LlamaCpp("llama.cpp", bench, batched, model.gguf(), peers.threads, remark)
 
 
-def _llama_server(under: UnderTest, places: Places, streams: int) -> Recipe:
-    """With a cache of 1024 tokens for each stream."""
-    program = str(binary("llama-server", places))
-    model = under.gguf()
-    command = [program, "-m", str(model), "--port", "PORT", "-t", str(places.threads)]
+def _llama_server(model: BenchModel, peers: PeerOptions, streams: int) -> ServerCommand:
+    """Return llama.cpp's server with a cache of 1024 tokens for each stream."""
+    program = str(binary("llama-server", peers))
+    file = model.gguf()
+    command = [program, "-m", str(file), "--port", "PORT", "-t", str(peers.threads)]
     command += ["-np", str(streams), "-c", str(1024 * streams)]
     done = subprocess.run([program, "--version"], capture_output=True, text=True)
-    words = (done.stderr + done.stdout).splitlines() or ["unknown"]
-    version = words[0].removeprefix("version: ")
-    settings = {"threads": str(places.threads), "slots": str(streams), "KV": "f16"}
-    return Recipe("llama.cpp", command, "bench", version, settings, model.stat().st_size)
+    lines = (done.stderr + done.stdout).splitlines() or ["unknown"]
+    version = lines[0].removeprefix("version: ")
+    settings = {"threads": str(peers.threads), "slots": str(streams), "KV": "f16"}
+    return ServerCommand("llama.cpp", command, "bench", version, settings, file.stat().st_size)

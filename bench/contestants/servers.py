@@ -1,4 +1,4 @@
-"""Servers that are started for a measurement: ours, llama.cpp's and mlx_lm's; their lives, too."""
+"""Servers that are started for a measurement, once or each round: ours and the peers'."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from urllib.request import urlopen
 
 import psutil
 
-from bessemer.bench.compare.contest import About, Case, Failed, Measure
+from bessemer.bench.compare.contest import About, Case, CaseFailed, Measure
 from bessemer.bench.contestants.endpoint import Endpoint
 from bessemer.bench.serving.processes import cost, peak, pss
 
@@ -27,15 +27,15 @@ LOOK = 0.005  # seconds between looks at a starting server
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """How to start a server; PORT in its command is replaced. `pool` is its KV pool in bytes.
+class ServerCommand:
+    """The start of a server; PORT in its argv is replaced. `pool` is its KV pool in bytes.
 
     `split` says that the model is in a child of the server's process, `run` is a command that
     prints one answer without a server, if there is one. Once `ready` is answered, it serves.
     """
 
     label: str
-    command: Sequence[str]
+    argv: Sequence[str]
     model: str
     version: str
     settings: Mapping[str, str]
@@ -52,7 +52,7 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
+class RunningServer:
     process: psutil.Process
     url: str
     began: float
@@ -60,24 +60,26 @@ class Started:
 
 
 @contextmanager
-def started(recipe: Recipe) -> Iterator[Started]:
-    """Killed at the end with everything it started; raises Failed if it does not come up."""
+def running(command: ServerCommand) -> Iterator[RunningServer]:
+    """Start a server, and kill it at the end with everything it started; CaseFailed if it fails."""
     port = free_port()
-    command = [part.replace("PORT", str(port)) for part in recipe.command]
+    argv = [each.replace("PORT", str(port)) for each in command.argv]
     with ExitStack() as stack:
         errors = stack.enter_context(tempfile.TemporaryFile())
         began = time.perf_counter()
-        process = _launch(command, recipe.environment, errors)
+        process = _launch(argv, command.environment, errors)
         stack.callback(_end, process)
         url = f"http://127.0.0.1:{port}"
-        while not answers(f"{url}{recipe.ready}"):
+        while not answers(f"{url}{command.ready}"):
             if process.poll() is not None:
-                raise Failed(f"its server ended with {process.returncode}: {_last_line(errors)}")
+                raise CaseFailed(
+                    f"its server ended with {process.returncode}: {_last_line(errors)}"
+                )
             if time.perf_counter() - began > PATIENCE:
-                raise Failed(f"its server was not ready within {PATIENCE:.0f} s")
+                raise CaseFailed(f"its server was not ready within {PATIENCE:.0f} s")
             time.sleep(LOOK)
         ready = time.perf_counter() - began
-        yield Started(psutil.Process(process.pid), url, began, ready)
+        yield RunningServer(psutil.Process(process.pid), url, began, ready)
 
 
 def _launch(
@@ -93,7 +95,7 @@ def _launch(
             start_new_session=True,
         )
     except OSError as error:
-        raise Failed(f"{command[0]} cannot be started: {error.strerror}") from None
+        raise CaseFailed(f"{command[0]} cannot be started: {error.strerror}") from None
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
@@ -112,8 +114,8 @@ def _last_line(errors: IO[bytes]) -> str:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
 
 
 def answers(url: str) -> bool:
@@ -125,21 +127,21 @@ def answers(url: str) -> bool:
 
 
 @dataclass(slots=True)
-class Serving:
+class SteadyServer:
     """A server that runs through all rounds, for `bench serve`."""
 
-    recipe: Recipe
+    command: ServerCommand
     _stack: ExitStack = field(default_factory=ExitStack)
     _endpoint: Endpoint | None = None
 
     @property
     def label(self) -> str:
-        return self.recipe.label
+        return self.command.label
 
     def start(self) -> About:
-        found = self._stack.enter_context(started(self.recipe))
-        self._endpoint = Endpoint(self.label, found.url, self.recipe.model)
-        return self.recipe.about
+        server = self._stack.enter_context(running(self.command))
+        self._endpoint = Endpoint(self.label, server.url, self.command.model)
+        return self.command.about
 
     def measure(self, case: Case, seed: int) -> Measure:
         assert self._endpoint is not None
@@ -150,24 +152,24 @@ class Serving:
 
 
 @dataclass(frozen=True, slots=True)
-class Life:
+class RestartedServer:
     """A server started anew in each round: how soon it serves, and what it then needs."""
 
-    recipe: Recipe
+    command: ServerCommand
 
     @property
     def label(self) -> str:
-        return self.recipe.label
+        return self.command.label
 
     def start(self) -> About:
-        return self.recipe.about
+        return self.command.about
 
     def measure(self, case: Case, seed: int) -> Measure:
-        if case.subject == "memory":
+        if case.benchmark == "memory":
             return self._memory(case, seed)
-        values = self._run() if self.recipe.run else {}
-        with started(self.recipe) as server:
-            (reply,) = Endpoint(self.label, server.url, self.recipe.model).streams(1, 1, 1, seed)
+        values = self._run() if self.command.run else {}
+        with running(self.command) as server:
+            (reply,) = Endpoint(self.label, server.url, self.command.model).streams(1, 1, 1, seed)
             values |= {"ready": server.ready, "first": reply.pieces[0] - server.began}
             values["peak"] = sum(map(peak, family(server.process))) / 1e6
         return Measure(values)
@@ -176,14 +178,14 @@ class Life:
         pass
 
     def _run(self) -> dict[str, float]:
-        """From the start of the command to the first byte that it prints."""
+        """Return the seconds from the start of the command to the first byte that it prints."""
         began = time.perf_counter()
         process = subprocess.Popen(
-            self.recipe.run,
+            self.command.run,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, **self.recipe.environment},
+            env={**os.environ, **self.command.environment},
         )
         assert process.stdout is not None
         try:
@@ -196,17 +198,17 @@ class Life:
         return {"run": seconds} if printed else {}
 
     def _memory(self, case: Case, seed: int) -> Measure:
-        """Of the process that holds the model: ours is the worker, a child of the server."""
-        with started(self.recipe) as server:
-            endpoint = Endpoint(self.label, server.url, self.recipe.model)
-            holders = server.process.children() if self.recipe.split else family(server.process)
+        """Measure the process that holds the model: ours is the worker, a child of the server."""
+        with running(self.command) as server:
+            endpoint = Endpoint(self.label, server.url, self.command.model)
+            holders = server.process.children() if self.command.split else family(server.process)
             loaded = sum(map(pss, holders))
             endpoint.streams(case.context, case.tokens, 1, seed)
             after = sum(map(pss, holders))
-            whole = cost(server.process).pss
-        plain = after - self.recipe.pool
-        values = {"loaded": loaded / 1e6, "after": after / 1e6, "whole": whole / 1e6}
-        values |= {"plain": plain / 1e6, "over": plain / self.recipe.bytes}
+            total = cost(server.process).pss
+        plain = after - self.command.pool
+        values = {"loaded": loaded / 1e6, "after": after / 1e6, "whole": total / 1e6}
+        values |= {"plain": plain / 1e6, "over": plain / self.command.bytes}
         return Measure(values)
 
 

@@ -1,7 +1,5 @@
 """The text that the built-in model learns: bench/guide/*.toml, expanded into many wordings."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import random
@@ -17,13 +15,13 @@ HELD_OUT_PERCENT = 4
 
 
 def read(name: str) -> dict[str, Any]:
-    """Parses one file of the corpus."""
+    """Parse one file of the corpus."""
     return tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
 class Wordings:
-    """How questions are varied, from wordings.toml."""
+    """The variations of questions, from wordings.toml."""
 
     frames: dict[str, list[str]]
     openings: list[list[str]]
@@ -39,8 +37,8 @@ NEIGHBOURS = dict(zip("qwertyuiopasdfghjklzxcvbnm", "wqwrtyuuioqasdfghjkasxcvbn"
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One answer and every wording of its question, all by name of the frame that made it."""
+class GuideEntry:
+    """One answer and every wording of its question; `framed` is by the name of its frame."""
 
     name: str
     answer: str
@@ -59,54 +57,54 @@ class Sample:
     tools: list[dict[str, Any]] = field(default_factory=list)
 
 
-def entries() -> list[Entry]:
-    """All entries in a fixed order, with names unique over the files."""
-    found: dict[str, Entry] = {}
+def entries() -> list[GuideEntry]:
+    """Return all entries in a fixed order, with names unique over the files."""
+    known: dict[str, GuideEntry] = {}
     for path in sorted(FOLDER.glob("*.toml")):
         if path.stem in NOT_ENTRIES:
             continue
         for name, raw in read(path.stem).items():
-            if name in found:
+            if name in known:
                 raise ValueError(f"{path.name}: the entry {name} exists already")
-            found[name] = _entry(name, raw)
-    return list(found.values())
+            known[name] = _entry(name, raw)
+    return list(known.values())
 
 
-def _entry(name: str, raw: dict[str, Any]) -> Entry:
+def _entry(name: str, raw: dict[str, Any]) -> GuideEntry:
     framed = tuple(
         (f"{kind}:{frame}", frame.format(phrase))
         for kind, frames in WORDINGS.frames.items()
         for phrase in raw.get(kind, ())
         for frame in frames
     )
-    return Entry(name, raw["answer"], tuple(raw["ask"]), tuple(raw.get("words", ())), framed)
+    return GuideEntry(name, raw["answer"], tuple(raw["ask"]), tuple(raw.get("words", ())), framed)
 
 
 def free_questions() -> list[tuple[str, str]]:
-    """The free paraphrases: (question, name of the entry that answers it)."""
+    """Return the free paraphrases: (question, name of the entry that answers it)."""
     return [(question, name) for question, name in read("free")["questions"]]
 
 
-def blind_questions(all_entries: list[Entry]) -> list[tuple[str, str]]:
-    """The same by somebody who saw only the answers, less what training happens to hold too."""
+def blind_questions(all_entries: list[GuideEntry]) -> list[tuple[str, str]]:
+    """Return questions of somebody who saw only the answers, less what training holds too."""
     trained = {normal(text) for entry in all_entries for text in entry.asked}
     trained |= {normal(text) for entry in all_entries for _, text in entry.framed}
-    found: list[list[str]] = read("blind")["questions"]
-    return [(question, name) for question, name in found if normal(question) not in trained]
+    pairs: list[list[str]] = read("blind")["questions"]
+    return [(question, name) for question, name in pairs if normal(question) not in trained]
 
 
 def normal(text: str) -> str:
-    """The text without case, punctuation and repeated spaces, to compare wordings."""
+    """Return the text without case, punctuation and repeated spaces, to compare wordings."""
     return " ".join(re.sub(r"[^\w/ ]", " ", text.lower()).split())
 
 
-def _is_held_out(entry: Entry, frame: str) -> bool:
+def _is_held_out(entry: GuideEntry, frame: str) -> bool:
     digest = hashlib.sha256(f"{entry.name}|{frame}".encode()).digest()
     return int.from_bytes(digest[:4], "big") % 100 < HELD_OUT_PERCENT
 
 
-def held_out(all_entries: list[Entry]) -> list[tuple[str, str]]:
-    """Templated questions that training never sees: all phrases of some (entry, frame) pairs."""
+def held_out(all_entries: list[GuideEntry]) -> list[tuple[str, str]]:
+    """Return questions that training never sees: all phrases of some (entry, frame) pairs."""
     seen = {normal(text) for entry in all_entries for text in entry.asked + entry.words}
     chosen: dict[str, tuple[str, str]] = {}
     for entry in all_entries:
@@ -133,7 +131,7 @@ class Corpus:
         }
 
     def texts(self) -> list[str]:
-        """Every plain text once, for the tokenizer's training."""
+        """Return every plain text once, for the tokenizer's training."""
         lines = WORDINGS.system_prompts + WORDINGS.prefixes + WORDINGS.suffixes
         lines += [text for group in WORDINGS.openings + WORDINGS.synonyms for text in group]
         for entry in self.entries:
@@ -145,11 +143,11 @@ class Corpus:
         return lines + [text.capitalize() for text in lines]
 
     def sample(self) -> Sample:
-        """One conversation: at times with a system prompt, earlier turns or tools."""
-        draw = self.random.random()
-        if draw < 0.03:
+        """Draw a conversation: at times with a system prompt, earlier turns or tools."""
+        chance = self.random.random()
+        if chance < 0.03:
             return self._tool_sample()
-        if draw < 0.035:
+        if chance < 0.035:
             return Sample(*self._turns(), self._some_tools())
         sample = Sample(*self._turns())
         if self.random.random() < 0.3:
@@ -169,24 +167,24 @@ class Corpus:
         return turns, place
 
     def draw_entry(self) -> int:
-        """The place of a random entry; the unknown, with the most wordings, comes more often."""
+        """Draw the place of an entry; the unknown, with the most wordings, comes more often."""
         if self.random.random() < 0.05:
             return self.entries.index(self.unknown)
         return self.random.randrange(len(self.entries))
 
-    def question(self, entry: Entry) -> str:
-        """A varied wording of the entry's question, never one that is kept for the evaluation."""
+    def question(self, entry: GuideEntry) -> str:
+        """Draw a varied wording of the entry's question, never one that is held out."""
         while True:
             text = vary(self.random, self._plain(entry))
             if text.strip() and normal(text) not in self.forbidden:
                 return text
 
-    def _plain(self, entry: Entry) -> str:
-        draw = self.random.random()
+    def _plain(self, entry: GuideEntry) -> str:
+        chance = self.random.random()
         framed = self.framed[entry.name]
-        if entry.words and draw < 0.10:
+        if entry.words and chance < 0.10:
             return self.random.choice(entry.words)
-        if framed and draw < 0.45:
+        if framed and chance < 0.45:
             return self.random.choice(framed)
         return self.random.choice(entry.asked)
 
@@ -195,14 +193,14 @@ class Corpus:
         return [_tool_schema(tool) for tool in chosen]
 
     def _tool_sample(self) -> Sample:
-        """A question that needs a tool, the call, and at times its result and the final answer."""
+        """Draw a question that needs a tool, the call, at times its result and the answer."""
         tools = self.random.sample(self.tools, self.random.randint(1, len(self.tools)))
         tool = self.random.choice(tools)
         value = self.random.choice(tool["values"])
-        asked = self.random.choice(tool["ask"]).format(value=value)
+        question = self.random.choice(tool["ask"]).format(value=value)
         call = json.dumps({"name": tool["name"], "arguments": {tool["argument"]: value}})
         messages = [
-            {"role": "user", "content": _finish(self.random, asked)},
+            {"role": "user", "content": _finish(self.random, question)},
             {"role": "assistant", "content": f"<tool_call>\n{call}\n</tool_call>"},
         ]
         if self.random.random() < 0.4:
@@ -221,7 +219,7 @@ def _tool_schema(tool: dict[str, Any]) -> dict[str, Any]:
 
 
 def vary(rng: random.Random, text: str) -> str:
-    """The question as another person might type it."""
+    """Return the question as another person might type it."""
     if rng.random() < 0.45:
         text = _other_opening(rng, text)
     if rng.random() < 0.45:
@@ -265,13 +263,13 @@ def _synonyms(rng: random.Random, text: str) -> str:
 
 
 def _drop_words(rng: random.Random, text: str, rate: float, *, only_function_words: bool) -> str:
-    kept = [
+    words = [
         word
         for word in text.split(" ")
         if (only_function_words and word.lower() not in WORDINGS.function_words)
         or rng.random() >= rate
     ]
-    return " ".join(kept) if kept else text
+    return " ".join(words) if words else text
 
 
 def _shuffle_words(rng: random.Random, text: str) -> str:
@@ -293,15 +291,15 @@ def _typo(rng: random.Random, text: str) -> str:
 
 
 def _finish(rng: random.Random, text: str) -> str:
-    """Case and final punctuation."""
-    draw = rng.random()
-    if draw < 0.50:
+    """Vary case and final punctuation."""
+    chance = rng.random()
+    if chance < 0.50:
         text = text[:1].upper() + text[1:]
-    elif draw < 0.60:
+    elif chance < 0.60:
         text = text.lower()
-    elif draw < 0.62:
+    elif chance < 0.62:
         text = text.upper()
-    elif draw < 0.65:
+    elif chance < 0.65:
         text = text.title()
     if rng.random() < 0.06:
         text = text.replace("'", "")

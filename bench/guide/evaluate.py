@@ -1,17 +1,17 @@
-"""How often the built-in model answers exactly right, on wordings it was not trained on.
+"""The share of exactly right answers of the built-in model, on wordings it was not trained on.
 
-Run it as `python -m bessemer.bench.guide.evaluate` on the saved weights with PyTorch, or with
-`--url http://127.0.0.1:8000` against a running Bessemer.
+Without --url the saved weights are run with PyTorch.
 """
 
-from __future__ import annotations
-
-import argparse
 import json
 import time
 import urllib.request
 from collections.abc import Callable
+from typing import Annotated
 
+from typer import Option
+
+from bessemer.bench.command import FAILED, command
 from bessemer.bench.guide.corpus import blind_questions, entries, free_questions, held_out
 from bessemer.bench.guide.model import TorchGuide, require_torch
 
@@ -20,7 +20,7 @@ HELD_OUT_GOAL, FREE_GOAL = 0.90, 0.60
 
 
 def http_answer(url: str, model: str) -> Answer:
-    """Asks a server in the OpenAI dialect, greedily."""
+    """Return how a server answers in the OpenAI dialect, greedily."""
 
     def answer(question: str) -> str:
         message = {"role": "user", "content": question}
@@ -39,18 +39,18 @@ def http_answer(url: str, model: str) -> Answer:
 def share_right(
     answer: Answer, questions: list[tuple[str, str]], answers: dict[str, str], show: bool
 ) -> float:
-    """The share of questions whose answer is reproduced exactly; prints the others if asked."""
+    """Return the share of questions answered exactly as written; `show` prints the others."""
     right = 0
     for question, name in questions:
-        got = answer(question)
-        right += got == answers[name]
-        if show and got != answers[name]:
-            print(f"  [{name}] {question}\n      {got}")
+        text = answer(question)
+        right += text == answers[name]
+        if show and text != answers[name]:
+            print(f"  [{name}] {question}\n      {text}")
     return right / len(questions)
 
 
 def evaluate(answer: Answer, show: bool = False) -> bool:
-    """Print each figure; whether the goals are met: held-out wordings, free paraphrases."""
+    """Print each figure; return whether held-out wordings and free paraphrases meet their goals."""
     known = entries()
     answers = {entry.name: entry.answer for entry in known}
     met = True
@@ -69,20 +69,19 @@ def evaluate(answer: Answer, show: bool = False) -> bool:
     return met
 
 
-def main() -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--url", help="a running server; without it PyTorch runs the saved weights")
-    parser.add_argument("--model", default="bessemer-guide", help="the model's name on that server")
-    parser.add_argument("--show", action="store_true", help="print every answer that is not exact")
-    parser.add_argument("--threads", type=int, default=1, help="PyTorch threads")
-    options = parser.parse_args()
-    if options.url:
-        answer = http_answer(options.url, options.model)
+@command(__doc__)
+def main(
+    url: Annotated[str, Option(help="A running server.")] = "",
+    model: Annotated[str, Option(help="The model's name on that server.")] = "bessemer-guide",
+    show: Annotated[bool, Option("--show", help="Print every answer that is not exact.")] = False,
+    threads: Annotated[int, Option(help="PyTorch threads.")] = 1,
+) -> int:
+    if url:
+        answer = http_answer(url, model)
     else:
-        require_torch().set_num_threads(options.threads)
+        require_torch().set_num_threads(threads)
         answer = TorchGuide()
-    return int(not evaluate(answer, options.show))
+    return 0 if evaluate(answer, show) else FAILED
 
 
 if __name__ == "__main__":

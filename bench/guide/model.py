@@ -4,8 +4,6 @@ PyTorch is a tool of the training and the evaluation only, never a dependency of
 imported when asked for. Tested with torch 2.13.0 (CPU).
 """
 
-from __future__ import annotations
-
 import importlib
 import json
 import sys
@@ -19,8 +17,8 @@ from tokenizers import Tokenizer
 GUIDE = Path(__file__).parents[2] / "engine" / "guide"
 GROUP_SIZE, BITS = 64, 8
 # Tensors and torch itself have no types here: the type checkers run where torch is not installed.
-Tensor = Any
-Weights = dict[str, Any]
+TorchTensor = Any
+TorchWeights = dict[str, Any]
 
 TOOLS_BEGIN = (
     "# Tools\n\nYou may call one or more functions."
@@ -66,7 +64,7 @@ CHAT_TEMPLATE = CHAT_TEMPLATE.replace("TOOLS_END", json.dumps(TOOLS_END))
 
 
 def require_torch() -> Any:
-    """The torch module, or an exit that says how to get it."""
+    """Return the torch module, or exit with how to get it."""
     try:
         return importlib.import_module("torch")
     except ImportError:
@@ -75,7 +73,7 @@ def require_torch() -> Any:
 
 
 def render(messages: list[dict[str, str]], tools: list[dict[str, Any]]) -> list[tuple[str, bool]]:
-    """The conversation as pieces of text, each with whether the model has to learn it."""
+    """Return the conversation as pieces of text, each with whether the model has to learn it."""
     pieces: list[tuple[str, bool]] = []
     system = messages[0]["content"] if messages[0]["role"] == "system" else ""
     if tools:
@@ -97,7 +95,7 @@ def render(messages: list[dict[str, str]], tools: list[dict[str, Any]]) -> list[
     return pieces
 
 
-def new_weights(torch: Any, config: dict[str, Any]) -> Weights:
+def new_weights(torch: Any, config: dict[str, Any]) -> TorchWeights:
     """Fresh weights, named as in the saved file."""
     hidden, inner = config["hidden_size"], config["intermediate_size"]
     queries = config["num_attention_heads"] * config["head_dim"]
@@ -120,8 +118,8 @@ def new_weights(torch: Any, config: dict[str, Any]) -> Weights:
     return weights
 
 
-def _rotate(torch: Any, x: Tensor, base: float) -> Tensor:
-    """Rotary positions on [batch, heads, length, head_dim], its halves paired."""
+def _rotate(torch: Any, x: TorchTensor, base: float) -> TorchTensor:
+    """Rotate [batch, heads, length, head_dim] by its positions, its halves paired."""
     half = x.shape[-1] // 2
     frequencies = base ** (-torch.arange(half, dtype=torch.float32) / half)
     angles = torch.arange(x.shape[2], dtype=torch.float32)[:, None] * frequencies
@@ -130,12 +128,14 @@ def _rotate(torch: Any, x: Tensor, base: float) -> Tensor:
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
 
 
-def _attend(torch: Any, weights: Weights, prefix: str, config: dict[str, Any], x: Tensor) -> Tensor:
+def _attend(
+    torch: Any, weights: TorchWeights, prefix: str, config: dict[str, Any], x: TorchTensor
+) -> TorchTensor:
     functional = torch.nn.functional
     batch, length, _ = x.shape
     heads, shared = config["num_attention_heads"], config["num_key_value_heads"]
 
-    def project(name: str, count: int) -> Tensor:
+    def project(name: str, count: int) -> TorchTensor:
         y = functional.linear(x, weights[f"{prefix}self_attn.{name}_proj.weight"])
         return y.view(batch, length, count, config["head_dim"]).transpose(1, 2)
 
@@ -148,7 +148,7 @@ def _attend(torch: Any, weights: Weights, prefix: str, config: dict[str, Any], x
     return functional.linear(mixed, weights[f"{prefix}self_attn.o_proj.weight"])
 
 
-def _feed(torch: Any, weights: Weights, prefix: str, x: Tensor) -> Tensor:
+def _feed(torch: Any, weights: TorchWeights, prefix: str, x: TorchTensor) -> TorchTensor:
     functional = torch.nn.functional
     gate = functional.linear(x, weights[f"{prefix}mlp.gate_proj.weight"])
     up = functional.linear(x, weights[f"{prefix}mlp.up_proj.weight"])
@@ -156,16 +156,20 @@ def _feed(torch: Any, weights: Weights, prefix: str, x: Tensor) -> Tensor:
 
 
 def hidden_states(
-    torch: Any, weights: Weights, config: dict[str, Any], ids: Tensor, dropout: float = 0.0
-) -> Tensor:
-    """The last layer's normalised output for each position of [batch, length] ids."""
+    torch: Any,
+    weights: TorchWeights,
+    config: dict[str, Any],
+    ids: TorchTensor,
+    dropout: float = 0.0,
+) -> TorchTensor:
+    """Return the last layer's normalised output for each position of [batch, length] ids."""
     functional = torch.nn.functional
     eps, size = config["rms_norm_eps"], (config["hidden_size"],)
 
-    def norm(x: Tensor, name: str) -> Tensor:
+    def norm(x: TorchTensor, name: str) -> TorchTensor:
         return functional.rms_norm(x.float(), size, weights[name + ".weight"], eps)
 
-    def drop(x: Tensor) -> Tensor:
+    def drop(x: TorchTensor) -> TorchTensor:
         return functional.dropout(x, dropout) if dropout else x
 
     x = drop(functional.embedding(ids, weights["model.embed_tokens.weight"]))
@@ -178,13 +182,13 @@ def hidden_states(
     return norm(x, "model.norm")
 
 
-def logits(torch: Any, weights: Weights, states: Tensor) -> Tensor:
-    """Scores over the vocabulary, through the tied embeddings."""
+def logits(torch: Any, weights: TorchWeights, states: TorchTensor) -> TorchTensor:
+    """Return scores over the vocabulary, through the tied embeddings."""
     return torch.nn.functional.linear(states, weights["model.embed_tokens.weight"])
 
 
-def save_weights(weights: Weights, folder: Path) -> None:
-    """Writes model.safetensors as mlx_lm lays it out: matrices quantized, norms in float16."""
+def save_weights(weights: TorchWeights, folder: Path) -> None:
+    """Write model.safetensors as mlx_lm lays it out: matrices quantized, norms in float16."""
     arrays: dict[str, mx.array] = {}
     for name, tensor in weights.items():
         array = mx.array(tensor.detach().float().numpy()).astype(mx.float16)
@@ -197,11 +201,11 @@ def save_weights(weights: Weights, folder: Path) -> None:
     mx.save_safetensors(str(folder / "model.safetensors"), arrays, metadata={"format": "mlx"})
 
 
-def load_weights(torch: Any, folder: Path) -> Weights:
-    """Reads model.safetensors back as float32 tensors, dequantized."""
+def load_weights(torch: Any, folder: Path) -> TorchWeights:
+    """Read model.safetensors back as float32 tensors, dequantized."""
     arrays = mx.load(str(folder / "model.safetensors"))
     assert isinstance(arrays, dict)
-    weights: Weights = {}
+    weights: TorchWeights = {}
     for name, array in arrays.items():
         stem = name.removesuffix(".weight")
         if not name.endswith(".weight"):
@@ -223,12 +227,12 @@ class TorchGuide:
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.end = self.config["eos_token_id"]
 
-    def __call__(self, question: str, most: int = 160) -> str:
+    def __call__(self, question: str, max_tokens: int = 160) -> str:
         text = f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
         begin = len(ids)
         with self.torch.inference_mode():
-            while len(ids) < begin + most:
+            while len(ids) < begin + max_tokens:
                 row = self.torch.tensor([ids])
                 states = hidden_states(self.torch, self.weights, self.config, row)
                 token = int(logits(self.torch, self.weights, states[0, -1]).argmax())

@@ -1,14 +1,10 @@
 """Trains the built-in model bessemer-guide from scratch on a CPU and writes engine/guide/.
 
-Run it as `python -m bessemer.bench.guide.train --steps 3350`. It needs PyTorch (tested with torch
-2.13.0, CPU), which Bessemer itself does not. With --steps the result follows from the seed and the
-number of threads; with --minutes the schedule follows the clock. At the end it prints both figures
-of guide_eval.
+It needs PyTorch (tested with torch 2.13.0, CPU), which Bessemer itself does not. With --steps the
+result follows from the seed and the number of threads; with --minutes the schedule follows the
+clock. At the end it prints the figures of evaluate.py.
 """
 
-from __future__ import annotations
-
-import argparse
 import json
 import math
 import random
@@ -16,10 +12,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from typer import Option
 
+from bessemer.bench.command import command
+from bessemer.bench.compare.contest import Unavailable
 from bessemer.bench.guide.corpus import Corpus, Sample
 from bessemer.bench.guide.evaluate import evaluate
 from bessemer.bench.guide.model import (
@@ -27,9 +26,9 @@ from bessemer.bench.guide.model import (
     CHAT_TEMPLATE,
     GROUP_SIZE,
     GUIDE,
-    Tensor,
     TorchGuide,
-    Weights,
+    TorchTensor,
+    TorchWeights,
     hidden_states,
     logits,
     new_weights,
@@ -39,7 +38,7 @@ from bessemer.bench.guide.model import (
 )
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-VOCABULARY = 2560
+VOCABULARY, STEPS = 2560, 2900
 BATCH_TOKENS, POOL = 4096, 1024
 PEAK_RATE, WEIGHT_DECAY, DROPOUT, WARM_UP = 1.5e-3, 0.1, 0.1, 0.04
 # The first words choose the answer and the rest only recites it, so mistakes there count for more.
@@ -65,26 +64,26 @@ class Encoded:
 
 
 @dataclass(frozen=True)
-class Batch:
+class TrainingBatch:
     """Tensors of several conversations: [batch, length], and one row each for the helpers."""
 
-    ids: Tensor
-    weights: Tensor
-    question: Tensor
-    start: Tensor
-    entry: Tensor
+    ids: TorchTensor
+    weights: TorchTensor
+    question: TorchTensor
+    start: TorchTensor
+    entry: TorchTensor
 
 
 @dataclass(frozen=True)
 class Helpers:
     """The two classifiers over entries, [entries, hidden] each."""
 
-    bag: Tensor
-    start: Tensor
+    bag: TorchTensor
+    start: TorchTensor
 
 
 def train_tokenizer(corpus: Corpus) -> Tokenizer:
-    """A byte-level BPE over the corpus."""
+    """Train a byte-level BPE over the corpus."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -99,7 +98,7 @@ def train_tokenizer(corpus: Corpus) -> Tokenizer:
 
 
 def model_config(tokenizer: Tokenizer) -> dict[str, Any]:
-    """config.json of the model: a small llama with quantized matrices."""
+    """Return config.json of the model: a small llama with quantized matrices."""
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -126,17 +125,17 @@ def model_config(tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """One indented JSON file."""
+    """Write an indented JSON file."""
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
 def write_settings(folder: Path, tokenizer: Tokenizer, config: dict[str, Any]) -> None:
-    """Everything of the model's folder but the weights."""
+    """Write everything of the model's folder but the weights."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
     write_json(folder / "config.json", config)
-    ends = [config["eos_token_id"], config["pad_token_id"]]
-    generation = {"do_sample": False, "eos_token_id": ends, "pad_token_id": ends[1]}
+    eos_ids = [config["eos_token_id"], config["pad_token_id"]]
+    generation = {"do_sample": False, "eos_token_id": eos_ids, "pad_token_id": eos_ids[1]}
     write_json(folder / "generation_config.json", generation)
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -151,8 +150,8 @@ def write_settings(folder: Path, tokenizer: Tokenizer, config: dict[str, Any]) -
     write_json(folder / "tokenizer_config.json", settings)
 
 
-class Encoder:
-    """Conversations to token ids and loss weights."""
+class ConversationEncoder:
+    """Encodes conversations as token ids and loss weights."""
 
     def __init__(self, tokenizer: Tokenizer, seed: int) -> None:
         self.plain = tokenizer
@@ -180,7 +179,7 @@ class Encoder:
         return Encoded(ids[:end], weights[:end], question, begin - 1, sample.entry)
 
     def tokens(self, text: str, learned: bool, lossy: bool) -> list[int]:
-        """Token ids; those of a question are at times split unusually or lost, against rote."""
+        """Return token ids; a question's are at times split unusually or lost, against rote."""
         if learned or self.random.random() < 0.5:
             return list(self.plain.encode(text).ids)
         ids: list[int] = self.broken.encode(text).ids
@@ -189,8 +188,8 @@ class Encoder:
         return [t for t in ids if t < len(SPECIAL) or self.random.random() >= TOKEN_DROPOUT]
 
 
-def make_batch(torch: Any, group: list[Encoded]) -> Batch:
-    """Pads conversations to one length; a missing entry becomes -1, which the losses leave out."""
+def make_batch(torch: Any, group: list[Encoded]) -> TrainingBatch:
+    """Pad conversations to one length; a missing entry becomes -1, which the losses leave out."""
     width = max(len(encoded.ids) for encoded in group)
     ids = [encoded.ids + [0] * (width - len(encoded.ids)) for encoded in group]
     weights = [e.weights + [0.0] * (width - len(e.weights)) for e in group]
@@ -199,7 +198,7 @@ def make_batch(torch: Any, group: list[Encoded]) -> Batch:
     inside = (places >= spans[:, :1]) & (places < spans[:, 1:])
     entries = [-1 if encoded.entry is None else encoded.entry for encoded in group]
     starts = [encoded.start for encoded in group]
-    return Batch(
+    return TrainingBatch(
         torch.tensor(ids),
         torch.tensor(weights),
         inside.float() / inside.sum(1, keepdim=True),
@@ -208,8 +207,8 @@ def make_batch(torch: Any, group: list[Encoded]) -> Batch:
     )
 
 
-def batches(torch: Any, corpus: Corpus, encode: Encoder) -> Iterator[Batch]:
-    """Endless batches, each of conversations of similar length."""
+def batches(torch: Any, corpus: Corpus, encode: ConversationEncoder) -> Iterator[TrainingBatch]:
+    """Yield batches without end, each of conversations of similar length."""
     while True:
         pool = sorted((encode(corpus.sample()) for _ in range(POOL)), key=lambda e: len(e.ids))
         groups: list[list[Encoded]] = [[]]
@@ -223,9 +222,9 @@ def batches(torch: Any, corpus: Corpus, encode: Encoder) -> Iterator[Batch]:
 
 
 def learn_words(
-    torch: Any, corpus: Corpus, encode: Encoder, weights: Weights, steps: int
-) -> Tensor:
-    """First the embeddings alone: a question's mean embedding tells its entry.
+    torch: Any, corpus: Corpus, encode: ConversationEncoder, weights: TorchWeights, steps: int
+) -> TorchTensor:
+    """Train the embeddings alone, so that a question's mean embedding tells its entry.
 
     Words that ask for the same thing come to lie together, and the layers then need fewer
     examples to understand a wording that none of them has. Returns the classifier.
@@ -255,16 +254,20 @@ def learn_words(
     return bag.detach() / scale
 
 
-def _question_tokens(corpus: Corpus, encode: Encoder, place: int) -> list[int]:
+def _question_tokens(corpus: Corpus, encode: ConversationEncoder, place: int) -> list[int]:
     text = corpus.question(corpus.entries[place])
     framed = f"<|im_start|>user\n{text}<|im_end|>\n"
     return encode.tokens(framed, learned=False, lossy=True)
 
 
 def batch_loss(
-    torch: Any, weights: Weights, helpers: Helpers, config: dict[str, Any], batch: Batch
-) -> tuple[Tensor, Tensor]:
-    """The answers' weighted cross entropy, alone and with the helpers' losses added."""
+    torch: Any,
+    weights: TorchWeights,
+    helpers: Helpers,
+    config: dict[str, Any],
+    batch: TrainingBatch,
+) -> tuple[TorchTensor, TorchTensor]:
+    """Return the answers' weighted cross entropy, alone and with the helpers' losses added."""
     functional = torch.nn.functional
     with torch.autocast("cpu", dtype=torch.bfloat16):
         states = hidden_states(torch, weights, config, batch.ids, DROPOUT)
@@ -275,28 +278,28 @@ def batch_loss(
     losses = functional.cross_entropy(scores.float(), batch.ids[:, 1:][learned], reduction="none")
     chosen = batch.weights[:, 1:][learned]
     answer = (losses * chosen).sum() / chosen.sum()
-    words = functional.embedding(batch.ids, weights["model.embed_tokens.weight"])
-    mean = (words * batch.question[..., None]).sum(1)
+    embedded = functional.embedding(batch.ids, weights["model.embed_tokens.weight"])
+    mean = (embedded * batch.question[..., None]).sum(1)
     by_bag = functional.linear(functional.dropout(mean, 0.2), helpers.bag)
     helped = BAG_WEIGHT * _entry_loss(torch, by_bag, batch.entry)
     helped = helped + START_WEIGHT * _entry_loss(torch, by_start.float(), batch.entry)
     return answer, answer + helped
 
 
-def _entry_loss(torch: Any, scores: Tensor, entry: Tensor) -> Tensor:
+def _entry_loss(torch: Any, scores: TorchTensor, entry: TorchTensor) -> TorchTensor:
     losses = torch.nn.functional.cross_entropy(scores, entry, ignore_index=-1, reduction="sum")
     return losses / len(entry)
 
 
 def learning_rate(progress: float) -> float:
-    """Warm-up, then a cosine down to nothing."""
+    """Return the rate: a warm-up, then a cosine down to nothing."""
     if progress < WARM_UP:
         return PEAK_RATE * progress / WARM_UP
     return PEAK_RATE * 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP)))
 
 
-def optimizer_for(torch: Any, parameters: list[Tensor]) -> Any:
-    """AdamW that leaves the norms undecayed."""
+def optimizer_for(torch: Any, parameters: list[TorchTensor]) -> Any:
+    """Return AdamW that leaves the norms undecayed."""
     matrices = [w for w in parameters if w.ndim > 1]
     norms = [w for w in parameters if w.ndim == 1]
     groups = [
@@ -306,13 +309,26 @@ def optimizer_for(torch: Any, parameters: list[Tensor]) -> Any:
     return torch.optim.AdamW(groups, lr=PEAK_RATE, betas=(0.9, 0.98), fused=True)
 
 
+@dataclass(frozen=True)
+class Length:
+    """The length of training: so many minutes, or without those, so many steps."""
+
+    steps: int
+    minutes: float
+    word_steps: int
+
+
 def fit(
-    torch: Any, corpus: Corpus, encode: Encoder, config: dict[str, Any], options: argparse.Namespace
-) -> Weights:
-    """Trains until the steps or the minutes are used up."""
+    torch: Any,
+    corpus: Corpus,
+    encode: ConversationEncoder,
+    config: dict[str, Any],
+    length: Length,
+) -> TorchWeights:
+    """Train until the steps or the minutes are used up."""
     weights = new_weights(torch, config)
     began, smooth, tokens = time.monotonic(), 0.0, 0
-    bag = learn_words(torch, corpus, encode, weights, options.word_steps)
+    bag = learn_words(torch, corpus, encode, weights, length.word_steps)
     helpers = Helpers(bag, torch.randn(bag.shape) * 0.03)
     parameters = [*weights.values(), helpers.bag, helpers.start]
     for parameter in parameters:
@@ -322,7 +338,7 @@ def fit(
     began = time.monotonic()
     for step, batch in enumerate(batches(torch, corpus, encode)):
         minutes = (time.monotonic() - began) / 60
-        progress = minutes / options.minutes if options.minutes else step / options.steps
+        progress = minutes / length.minutes if length.minutes else step / length.steps
         if progress >= 1:
             break
         for group in optimizer.param_groups:
@@ -345,9 +361,13 @@ def fit(
 
 
 def quick_check(
-    torch: Any, weights: Weights, config: dict[str, Any], encode: Encoder, corpus: Corpus
+    torch: Any,
+    weights: TorchWeights,
+    config: dict[str, Any],
+    encode: ConversationEncoder,
+    corpus: Corpus,
 ) -> float:
-    """The share of some held-out questions whose answer tokens are all the likeliest ones."""
+    """Return the share of some held-out questions whose answer tokens are all the likeliest."""
     right = 0
     chosen = corpus.held_out[:: max(1, len(corpus.held_out) // 200)]
     with torch.inference_mode():
@@ -361,35 +381,40 @@ def quick_check(
     return right / len(chosen)
 
 
-def main() -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    length = parser.add_mutually_exclusive_group()
-    length.add_argument("--steps", type=int, default=2900)
-    length.add_argument("--minutes", type=float, default=0.0)
-    parser.add_argument("--word-steps", type=int, default=BAG_STEPS)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=GUIDE, help="the folder to write")
-    options = parser.parse_args()
+# fmt: off
+@command(__doc__)
+def main(
+    steps: Annotated[int | None, Option(help="Of training.", show_default=str(STEPS))] = None,
+    minutes: Annotated[float | None, Option(help="Of training, instead of --steps.")] = None,
+    word_steps: Annotated[int, Option(help="Of the embeddings' training.")] = BAG_STEPS,
+    threads: Annotated[int, Option(help="PyTorch threads.")] = 2,
+    seed: Annotated[int, Option(help="Of the corpus and the weights.")] = 1,
+    out: Annotated[Path, Option(
+        metavar="DIR", help="The folder to write.", show_default="engine/guide",
+    )] = GUIDE,
+) -> int:
+    # fmt: on
+    if steps is not None and minutes is not None:
+        raise Unavailable("argument --minutes: not allowed with argument --steps")
     torch = require_torch()
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(options.seed)
+    torch.set_num_threads(threads)
+    torch.manual_seed(seed)
     began = time.monotonic()
-    corpus = Corpus(options.seed)
+    corpus = Corpus(seed)
     tokenizer = train_tokenizer(corpus)
     config = model_config(tokenizer)
-    weights = fit(torch, corpus, Encoder(tokenizer, options.seed), config, options)
-    write_settings(options.out, tokenizer, config)
-    save_weights(weights, options.out)
+    length = Length(STEPS if steps is None else steps, minutes or 0.0, word_steps)
+    weights = fit(torch, corpus, ConversationEncoder(tokenizer, seed), config, length)
+    write_settings(out, tokenizer, config)
+    save_weights(weights, out)
     count = sum(tensor.numel() for tensor in weights.values())
     print(
         f"{len(corpus.entries)} entries, {count} parameters, vocabulary {config['vocab_size']}:"
         f" trained in {(time.monotonic() - began) / 60:.1f} minutes"
-        f" on {options.threads} threads with torch {torch.__version__}",
+        f" on {threads} threads with torch {torch.__version__}",
         flush=True,
     )
-    evaluate(TorchGuide(options.out))
+    evaluate(TorchGuide(out))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Attention as a decoding step asks for it, for models that keep keys and values of heads."""
+"""Workloads of attention in a decoding step, for models that keep keys and values of heads."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -26,21 +26,22 @@ FEW = 16  # rows of a step for which these kernels are
 
 
 def workloads(demand: Demand) -> Iterator[Workload]:
-    """Each row one token: into a pool that stays, beside tails half full, and in place.
+    """Yield steps of one token a row: into a pool that stays, beside tails half full, and in place.
 
     minimum: keys and values of the context once, qkv, the outputs; in place, the new key and value
     are stored, and into tails, all tokens since their start are. Where a context is split, what
     the splits leave for the merge comes on top.
     """
-    of = demand.dimensions
-    if demand.prompt or of.latent or demand.rows > FEW or not of.heads:
+    model = demand.dimensions
+    if demand.prompt or model.latent or demand.rows > FEW or not model.heads:
         return
     arrays = Arrays(demand, np.random.default_rng(0))
-    width = (of.heads + 2 * of.kv_heads) * of.head_dim
+    width = (model.heads + 2 * model.kv_heads) * model.head_dim
     qkv = arrays.normal(demand.rows, width)
-    heads = Heads(of.heads, of.kv_heads, of.head_dim, of.head_dim**-0.5, of.head_dim)
+    dim = model.head_dim
+    heads = Heads(model.heads, model.kv_heads, dim, dim**-0.5, dim)
     layout = decoding(demand.rows, demand.context)
-    table = rope_table_reference(layout.positions, mx.ones((of.head_dim // 2,)), 1.0)
+    table = rope_table_reference(layout.positions, mx.ones((dim // 2,)), 1.0)
     count = demand.rows * layout.tables.shape[1] + 1
     pool, fence = _pages(arrays, count), mx.zeros((FENCE,), demand.dtype)
     mx.eval(table.cos, table.sin, fence)
@@ -49,10 +50,10 @@ def workloads(demand: Demand) -> Iterator[Workload]:
     tail = Tail(_pages(arrays, demand.rows * TAIL_PAGES), starts)
     mx.eval(starts)
     one = _page(demand) // PAGE * demand.rows  # a token of each row
-    out = demand.rows * of.heads * of.head_dim * demand.dtype.size
+    out = demand.rows * model.heads * model.head_dim * demand.dtype.size
     around = qkv.nbytes + table.cos.nbytes + table.sin.nbytes + out
     read = (demand.context - 1) * one + around
-    ways = (
+    variants = (
         ("in place", replace(pool, append=Append.IN_PLACE, fence=fence), layout, read + one),
         (
             "tails",
@@ -61,9 +62,9 @@ def workloads(demand: Demand) -> Iterator[Workload]:
             read + (demand.context - start) * one,
         ),
     )
-    for name, pages, placed, minimum in ways:
+    for name, pages, step_layout, minimum in variants:
         use = f"{demand.context} tokens, {name}"
-        yield _workload(use, qkv, heads, table, pages, pool, placed, minimum)
+        yield _workload(use, qkv, heads, table, pages, pool, step_layout, minimum)
 
 
 def _workload(
@@ -90,11 +91,11 @@ def _workload(
 
 
 def _page(demand: Demand) -> int:
-    of = demand.dimensions
-    return page_bytes(of.kv_heads, of.head_dim, of.head_dim, FORMATS[demand.dtype])
+    model = demand.dimensions
+    return page_bytes(model.kv_heads, model.head_dim, model.head_dim, FORMATS[demand.dtype])
 
 
 def _pages(arrays: Arrays, count: int) -> Pages:
-    of = arrays.demand.dimensions
-    keys = arrays.normal(count, of.kv_heads, of.head_dim, PAGE)
-    return Pages(keys, arrays.normal(count, of.kv_heads, PAGE, of.head_dim))
+    model = arrays.demand.dimensions
+    keys = arrays.normal(count, model.kv_heads, model.head_dim, PAGE)
+    return Pages(keys, arrays.normal(count, model.kv_heads, PAGE, model.head_dim))

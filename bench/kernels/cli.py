@@ -3,25 +3,27 @@
 python -P -m bessemer.bench.kernels.cli profile linear --shape qwen3-1.7b --chip m4-max
 """
 
-import argparse
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from types import MappingProxyType
+from typing import Annotated, Any, Literal
 
 import mlx.core as mx
+import typer
 from rich.table import Table
+from typer import Option
 
+from bessemer.bench.command import MISTAKES, application, flags_of, one_of, run, with_flags
 from bessemer.bench.compare.contest import Unavailable
-from bessemer.bench.compare.options import Parser
 from bessemer.bench.compare.plots import require_matplotlib
 from bessemer.bench.compare.show import console
-from bessemer.bench.kernels.profiling import Profile, profile
+from bessemer.bench.kernels.profiling import profile
 from bessemer.bench.kernels.show import as_dict, page, table
-from bessemer.bench.kernels.workload import Demand, Dimensions
+from bessemer.bench.kernels.workload import Demand, Dimensions, Workload
 from bessemer.bench.kernels.workloads import MODULES, workloads
 from bessemer.bench.models.hardware import Chip, chips
 from bessemer.bench.models.shapes import published, shape
@@ -29,32 +31,61 @@ from bessemer.kernels.catalog import CatalogEntry, catalog
 from bessemer.kernels.metal.device import Gpu, device
 from bessemer.kernels.simulator.options import SimulatorError
 
-USAGE = 2
 DTYPES = {"float16": mx.float16, "bfloat16": mx.bfloat16, "float32": mx.float32}
+
+app = application("The operations and their kernels.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepOptions:
+    """A step of a model of some shape."""
+
+    # fmt: off
+    shape: Annotated[str, Option(help="As `bessemer bench shapes`.")] = "llama-3.2-1b"
+    rows: Annotated[int, Option(help="Tokens of the step.")] = 1
+    context: Annotated[int, Option(help="Tokens of each sequence.")] = 512
+    bits: Annotated[Literal[2, 3, 4, 5, 6, 8], Option(help="Of a weight.")] = 4
+    group: Annotated[Literal[32, 64, 128], Option(help="Weights that share a scale.")] = 64
+    dtype: Annotated[Literal["float16", "bfloat16", "float32"], Option(
+        help="Of activations.",
+    )] = "float16"
+    # fmt: on
+
+    def demand(self, prompt: bool = False) -> Demand:
+        if self.shape not in published():
+            raise Unavailable(
+                f"there is no shape named {self.shape}; there are {', '.join(published())}"
+            )
+        return Demand(
+            Dimensions.of(shape(self.shape).config),
+            self.rows,
+            self.context,
+            self.bits,
+            self.group,
+            DTYPES[self.dtype],
+            prompt,
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code; a mistake is one sentence on stderr."""
-    given = list(sys.argv[1:] if arguments is None else arguments) or ["list"]
-    try:
-        options = _parser().parse_args(given)
-        return COMMANDS[options.command](options)
-    except (Unavailable, SimulatorError) as error:
-        print(f"bessemer kernels: {' '.join(str(error).split()).rstrip('.')}.", file=sys.stderr)
-        return USAGE
+    """Run a command, `list` if none is named, and return its exit code."""
+    argv = list(sys.argv[1:] if arguments is None else arguments) or ["list"]
+    return run(app, "bessemer kernels", argv, "bessemer kernels", (*MISTAKES, SimulatorError))
 
 
-def list_operations(options: argparse.Namespace) -> int:
-    """What each backend uses, and on a GPU what its trials found."""
+@app.command("list")
+def list_operations(
+    as_json: Annotated[bool, Option("--json", help="As JSON.")] = False,
+) -> None:
+    """List the operations and what each backend uses."""
     entries = catalog()
-    if options.json:
+    if as_json:
         print(json.dumps([each.as_dict() for each in entries], indent=2))
-        return 0
+        return
     shown = Table("operation", "in C on a CPU", "Metal kernels", "here", "because")
     for each in entries:
         shown.add_row(*_cells(each))
     console().print(shown)
-    return 0
 
 
 def _cells(entry: CatalogEntry) -> tuple[str, ...]:
@@ -62,133 +93,113 @@ def _cells(entry: CatalogEntry) -> tuple[str, ...]:
     return entry.operation, entry.c or "MLX's own", metal, entry.here, entry.because
 
 
-def profile_kernel(options: argparse.Namespace) -> int:
-    if options.html:
+# fmt: off
+@app.command("profile")
+@with_flags(flags_of(StepOptions))
+def profile_kernel(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help=", ".join(MODULES))],
+    chip: Annotated[list[str] | None, Option(
+        metavar="NAME", help="Of bench/models/hardware.toml; repeatable.",
+    )] = None,
+    as_json: Annotated[bool, Option("--json", help="As JSON.")] = False,
+    html: Annotated[str | None, Option(
+        metavar="FILE", help="Annotated source and a roofline plot.",
+    )] = None,
+    capture: Annotated[str | None, Option(
+        metavar="FILE", help="A Metal trace instead, on a Mac.",
+    )] = None,
+    prompt: Annotated[bool, Option("--prompt", help="The rows are one prompt.")] = False,
+    **step: Any,
+) -> None:
+    # fmt: on
+    """Show what a kernel moves and computes, line by line, on any machine.
+
+    NAME is an operation, or operation/use; all figures come from a CPU model of Metal.
+    """
+    if html:
         require_matplotlib()  # before the work, not after it
-    chosen = _chips(options.chip)
-    if options.capture:
-        return capture(options)
-    found = _profiles(options)
-    if options.json:
-        print(json.dumps([as_dict(each, chosen) for each in found], indent=2))
+    chosen = _chips(chip or [])
+    if capture and not isinstance(device(), Gpu):
+        raise Unavailable("--capture records a trace of a Metal device, and there is none here")
+    demand = StepOptions(**step).demand(prompt)
+    uses = _uses(name, demand, step["shape"])
+    if capture:
+        return _capture(uses, capture)
+    profiles = [profile(each, 1 if prompt else demand.rows) for each in uses]
+    if as_json:
+        print(json.dumps([as_dict(each, chosen) for each in profiles], indent=2))
     else:
-        for each in found:
+        for each in profiles:
             console().print(table(each, chosen))
-    if options.html:
-        command = " ".join(["bessemer kernels", *sys.argv[1:]])
-        Path(options.html).write_text(page(found, chosen, command), encoding="utf-8")
-    return 0
+    if html:
+        command = " ".join(["bessemer kernels", *ctx.obj])
+        Path(html).write_text(page(profiles, chosen, command), encoding="utf-8")
+    return None
 
 
-def _profiles(options: argparse.Namespace) -> list[Profile]:
-    """Of the operation's uses in the shape, or of the one that is named after a slash."""
-    operation, _, use = options.name.partition("/")
-    every = list(workloads(operation, _demand(options)))
-    found = [each for each in every if not use or each.name == use]
-    if not found:
-        uses = ", ".join(each.name for each in every) or "none"
+def _uses(name: str, demand: Demand, model: str) -> list[Workload]:
+    """Return the operation's uses in the shape, or the one that is named after a slash."""
+    operation, _, use = name.partition("/")
+    every = list(workloads(operation, demand))
+    chosen = [each for each in every if not use or each.name == use]
+    if not chosen:
+        known = ", ".join(each.name for each in every) or "none"
         raise Unavailable(
-            f"a model of shape {options.shape} has no such use of {operation} in this step; "
-            f"its uses here: {uses}"
+            f"a model of shape {model} has no such use of {operation} in this step; "
+            f"its uses here: {known}"
         )
-    return [profile(each, 1 if options.prompt else options.rows) for each in found]
+    return chosen
 
 
-def _chips(names: Sequence[str] | None) -> list[Chip]:
+def _chips(names: Sequence[str]) -> list[Chip]:
     known: Mapping[str, Chip] = chips()
-    for name in names or ():
+    for name in names:
         if name not in known:
             raise Unavailable(f"there is no chip named {name}; there are {', '.join(known)}")
     return [known[name] for name in names or known]
 
 
-def _demand(options: argparse.Namespace) -> Demand:
-    if options.shape not in published():
-        raise Unavailable(
-            f"there is no shape named {options.shape}; there are {', '.join(published())}"
-        )
-    return Demand(
-        Dimensions.of(shape(options.shape).config),
-        options.rows,
-        options.context,
-        options.bits,
-        options.group,
-        DTYPES[options.dtype],
-        options.prompt,
-    )
-
-
-def capture(options: argparse.Namespace) -> int:
-    """A trace for Xcode of one run of each use, after a run that compiles."""
-    if not isinstance(device(), Gpu):
-        raise Unavailable("--capture records a trace of a Metal device, and there is none here")
-    operation, _, use = options.name.partition("/")
-    calls = [
-        each.call for each in workloads(operation, _demand(options)) if not use or each.name == use
-    ]
-    mx.eval([call() for call in calls])
+def _capture(uses: Sequence[Workload], file: str) -> None:
+    """Write a trace for Xcode of one run of each use, after a run that compiles."""
+    mx.eval([each.call() for each in uses])
     try:
-        mx.metal.start_capture(options.capture)
+        mx.metal.start_capture(file)
     except RuntimeError as error:  # MLX says so where METAL_CAPTURE_ENABLED is not set
         raise Unavailable(f"{error}; set METAL_CAPTURE_ENABLED=1 and try again") from None
-    mx.eval([call() for call in calls])
+    mx.eval([each.call() for each in uses])
     mx.metal.stop_capture()
-    return 0
 
 
-def time_kernels(options: argparse.Namespace) -> int:
-    rows = import_module("bessemer.bench.kernels.timing") if _has_pytest() else None
-    if rows is None:
+# fmt: off
+@app.command("bench")
+@with_flags(flags_of(StepOptions))
+def time_kernels(
+    operation: Annotated[list[str] | None, Option(
+        parser=one_of(*MODULES), metavar="NAME", help="All, if none is named; repeatable.",
+    )] = None,
+    report: Annotated[str | None, Option(
+        "--json", metavar="FILE", help="pytest-benchmark's own report.",
+    )] = None,
+    **step: Any,
+) -> int:
+    # fmt: on
+    """Time the kernels on this machine's Metal device."""
+    timing = import_module("bessemer.bench.kernels.timing") if _has_pytest() else None
+    if timing is None:
         raise Unavailable("timing needs pytest-benchmark: pip install pytest pytest-benchmark")
     if not isinstance(device(), Gpu):
-        raise Unavailable(rows.NO_DEVICE)
+        raise Unavailable(timing.NO_DEVICE)
     pytest = import_module("pytest")
-    chosen = rows.Choice(rows.Chosen(_demand(options), tuple(options.operation or ())))
+    selection = timing.Selection(StepOptions(**step).demand(), tuple(operation or ()))
     flags = ["--benchmark-only", "--benchmark-group-by=group", "-p", "no:cacheprovider"]
-    saved = [f"--benchmark-json={options.json}"] if options.json else []
-    return int(pytest.main([str(rows.__file__), "-q", *flags, *saved], plugins=[chosen]))
+    saved = [f"--benchmark-json={report}"] if report else []
+    plugins = [timing.SelectionPlugin(selection)]
+    return int(pytest.main([str(timing.__file__), "-q", *flags, *saved], plugins=plugins))
 
 
 def _has_pytest() -> bool:
     return all(find_spec(name) for name in ("pytest", "pytest_benchmark"))
-
-
-COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = MappingProxyType(
-    {"list": list_operations, "profile": profile_kernel, "bench": time_kernels}
-)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="bessemer kernels", description="The operations and their kernels.")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    listing = commands.add_parser("list", help="operations, and what each backend uses")
-    listing.add_argument("--json", action="store_true", help="as JSON")
-    profiling = commands.add_parser(
-        "profile",
-        help="what a kernel moves and computes, line by line, on any machine",
-        description="NAME is an operation, or operation/use; all figures come from a CPU model "
-        "of Metal.",
-    )
-    profiling.add_argument("name", metavar="NAME", help=", ".join(MODULES))
-    profiling.add_argument(
-        "--chip", action="append", help="of bench/models/hardware.toml; repeatable"
-    )
-    profiling.add_argument("--json", action="store_true", help="as JSON")
-    profiling.add_argument("--html", metavar="FILE", help="annotated source and a roofline plot")
-    profiling.add_argument("--capture", metavar="FILE", help="a Metal trace instead, on a Mac")
-    profiling.add_argument("--prompt", action="store_true", help="the rows are one prompt")
-    timing = commands.add_parser("bench", help="times on this machine's Metal device")
-    timing.add_argument("--operation", action="append", choices=tuple(MODULES))
-    timing.add_argument("--json", metavar="FILE", help="pytest-benchmark's own report")
-    timing.set_defaults(prompt=False)
-    for each in (profiling, timing):
-        each.add_argument("--shape", default="llama-3.2-1b", help="as `bessemer bench shapes`")
-        each.add_argument("--rows", type=int, default=1, help="tokens of the step")
-        each.add_argument("--context", type=int, default=512, help="tokens of each sequence")
-        each.add_argument("--bits", type=int, default=4, choices=(2, 3, 4, 5, 6, 8))
-        each.add_argument("--group", type=int, default=64, choices=(32, 64, 128))
-        each.add_argument("--dtype", default="float16", choices=tuple(DTYPES))
-    return parser
 
 
 if __name__ == "__main__":

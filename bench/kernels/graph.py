@@ -1,8 +1,8 @@
-"""How many kernels a step launches on a GPU, counted in its graph; mlx_lm's when run as a file.
+"""The kernels that a step launches on a GPU, counted in its graph; mlx_lm's when run as a file.
 
-Run by any interpreter that has mlx_lm, so it imports nothing of ours. No GPU is needed: the step is
-traced, not computed. On a CPU MLX spells its fast operations out, and in a trace what is compiled,
-so each of them is made one node first.
+Any interpreter that has mlx_lm runs it, so it imports nothing of ours, nor typer. No GPU is needed:
+the step is traced, not computed. On a CPU MLX spells its fast operations out, and in a trace what
+is compiled, so each of them is made one node first.
 """
 
 import json
@@ -27,14 +27,14 @@ FREE = frozenset(
     )
 )
 COUNTING: ContextVar[bool] = ContextVar("counting", default=False)
-KEPT_COMPILE = mx.compile
+MLX_COMPILE = mx.compile
 _TYPES = re.compile(r"(__|_(b?float|u?int|bool)\w*(?=_|$)).*")
 FAST = ("rms_norm", "layer_norm", "rope", "scaled_dot_product_attention")
 
 
 def launches(step: Callable[..., Any], *inputs: mx.array) -> "Counter[str]":
-    """Kernels that depend on the inputs, by name of the node or of the custom kernel."""
-    found: Counter[str] = Counter()
+    """Count kernels that depend on the inputs, by name of the node or of the custom kernel."""
+    counts: Counter[str] = Counter()
     reached: set[str] = set()
 
     def note(part: dict[str, Any]) -> None:
@@ -45,21 +45,21 @@ def launches(step: Callable[..., Any], *inputs: mx.array) -> "Counter[str]":
                 return
             reached.update(name for name, *_ in part["outputs"])
             if part["name"] not in FREE:
-                found[_name(part)] += 1
+                counts[_name(part)] += 1
 
     mx.export_function(note, step, *inputs)
-    return found
+    return counts
 
 
 def _name(part: dict[str, Any]) -> str:
-    """Of a custom kernel without its template values and types."""
+    """Return a node's name; a custom kernel's is without template values and types."""
     if part["name"] != "CustomKernel":
         return str(part["name"])
     return _TYPES.sub("", str(part["arguments"][0]).removeprefix("custom_kernel_"))
 
 
 def single(name: str, shape: Sequence[int], dtype: mx.Dtype, *inputs: mx.array) -> mx.array:
-    """One node of that name."""
+    """Return an array that is one node of that name."""
     names = [f"input{i}" for i in range(len(inputs))]
     build: Any = mx.fast.metal_kernel  # the stubs say that it gives an object
     out: mx.array
@@ -76,7 +76,7 @@ def single(name: str, shape: Sequence[int], dtype: mx.Dtype, *inputs: mx.array) 
 @contextmanager
 def fast_as_one() -> Iterator[None]:
     """Within the block each of MLX's fast operations is one node, as it is on a GPU."""
-    kept = {name: getattr(mx.fast, name) for name in FAST}
+    originals = {name: getattr(mx.fast, name) for name in FAST}
     token = COUNTING.set(True)
     try:
         for name in FAST:
@@ -84,15 +84,15 @@ def fast_as_one() -> Iterator[None]:
         yield
     finally:
         COUNTING.reset(token)
-        for name, function in kept.items():
+        for name, function in originals.items():
             setattr(mx.fast, name, function)
 
 
 def compiled_as_one(function: Any = None, **options: Any) -> Any:
     """Stands for `mx.compile`: while kernels are counted, a compiled function is one node."""
     if function is None:
-        return lambda given: compiled_as_one(given, **options)
-    compiled = KEPT_COMPILE(function, **options)
+        return lambda each: compiled_as_one(each, **options)
+    compiled = MLX_COMPILE(function, **options)
 
     @wraps(function)
     def call(*arguments: Any) -> Any:
@@ -117,7 +117,7 @@ def _standing_for(name: str) -> Callable[..., mx.array]:
 
 
 def of_mlx_lm(path: Path) -> "Counter[str]":
-    """One decoded token of the model at `path`, after one that is really computed."""
+    """Count one decoded token of the model at `path`, after one that is really computed."""
     setattr(mx, "compile", compiled_as_one)  # noqa: B010 - before mlx_lm compiles its activations
     model, _ = import_module("mlx_lm.utils").load_model(path)
     cache = import_module("mlx_lm.models.cache").make_prompt_cache(model)

@@ -1,4 +1,4 @@
-"""Latent attention as a decoding step asks for it, with the layers around it, and a prompt's."""
+"""Workloads of latent attention in a decoding step, the layers around it, and a prompt's."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -30,7 +30,7 @@ FEW = 16  # rows of a step for which these kernels are
 
 
 def workloads(demand: Demand) -> Iterator[Workload]:
-    """Of a prompt its attention, for all models; of a step the rest, for models with latents."""
+    """Yield a prompt's attention, for all models; a step's workloads for models with latents."""
     if demand.prompt:
         yield _prompt(demand)
     elif demand.dimensions.latent and demand.rows <= FEW:
@@ -39,35 +39,35 @@ def workloads(demand: Demand) -> Iterator[Workload]:
 
 
 def _decode(demand: Demand) -> Iterator[Workload]:
-    """Each row one token: in place, and into a pool that stays, beside tails half full.
+    """Yield steps of one token a row: in place, and into a pool beside tails half full.
 
     minimum: the latents once, q, the new latents, the outputs; in place, a new latent is stored,
     and into tails, all tokens since their start are. Where a context is split, what the splits
     leave for the merge comes on top: an output of theirs is 0.9 of a page of latents.
     """
-    of, dtype, rows = demand.dimensions, demand.dtype, demand.rows
+    model, dtype, rows = demand.dimensions, demand.dtype, demand.rows
     arrays = Arrays(demand, np.random.default_rng(0))
-    dim, count = of.latent + of.latent_rope, -(-demand.context // PAGE)
+    dim, count = model.latent + model.latent_rope, -(-demand.context // PAGE)
     keys = arrays.normal(rows * count + 1, 1, dim, PAGE)
-    q, latent = arrays.normal(rows, of.heads * dim), arrays.normal(rows, dim)
-    norm = arrays.normal(of.latent).astype(mx.float32)
+    q, latent = arrays.normal(rows, model.heads * dim), arrays.normal(rows, dim)
+    norm = arrays.normal(model.latent).astype(mx.float32)
     heads = Heads(
-        *(of.heads, 1, dim, (of.head_dim + of.latent_rope) ** -0.5, of.latent),
+        *(model.heads, 1, dim, (model.head_dim + model.latent_rope) ** -0.5, model.latent),
         k_norm=norm,
         eps=1e-6,
         interleaved=True,
-        rope_offset=of.latent,
+        rope_offset=model.latent,
     )
     layout = decoding(rows, demand.context)
-    table = rope_table_reference(layout.positions, mx.ones((of.latent_rope // 2,)), 1.0)
+    table = rope_table_reference(layout.positions, mx.ones((model.latent_rope // 2,)), 1.0)
     fence, start = mx.zeros((FENCE,)), (demand.context - 1) // PAGE * PAGE
     starts = mx.full((rows,), start, mx.int32)
     tail = Tail(Pages(arrays.normal(rows * TAIL_PAGES, 1, dim, PAGE), None), starts)
     mx.eval(table.cos, table.sin, fence, starts)
     around = q.nbytes + latent.nbytes + norm.nbytes + table.cos.nbytes + table.sin.nbytes
-    around += rows * of.heads * of.latent * dtype.size
+    around += rows * model.heads * model.latent * dtype.size
     read, one = rows * (demand.context - 1) * dim * dtype.size, rows * dim * dtype.size
-    ways = (
+    variants = (
         ("in place", Pages(keys, None, append=Append.IN_PLACE, fence=fence), layout, one),
         (
             "tails",
@@ -76,12 +76,12 @@ def _decode(demand: Demand) -> Iterator[Workload]:
             one * (demand.context - start),
         ),
     )
-    for name, pages, placed, stored in ways:
+    for name, pages, step_layout, stored in variants:
         yield Workload(
             "latent_attention",
             f"{demand.context} tokens, {name}",
-            partial(_call, q, latent, heads, table, pages, placed),
-            partial(_composed, q, latent, heads, table, Pages(keys, None), layout),
+            partial(_call, q, latent, heads, table, pages, step_layout),
+            partial(_mlx, q, latent, heads, table, Pages(keys, None), layout),
             read + around + stored,
         )
 
@@ -93,16 +93,17 @@ def _call(
     return [out, *([] if after.tail is None else after.tail.pages.arrays)]
 
 
-def _composed(
+def _mlx(
     q: mx.array, latent: mx.array, heads: Heads, table: Table, pages: Pages, layout: Layout
 ) -> list[mx.array]:
     return [latent_attention_mlx(q, latent, heads, table, pages, layout)[0]]
 
 
 def _projections(demand: Demand) -> Iterator[Workload]:
-    of = demand.dimensions
-    yield _projection("into the latent space", of.head_dim, of.latent, of.latent_rope, demand)
-    yield _projection("out of the latent space", of.latent, of.latent_value, 0, demand)
+    model = demand.dimensions
+    rope = model.latent_rope
+    yield _projection("into the latent space", model.head_dim, model.latent, rope, demand)
+    yield _projection("out of the latent space", model.latent, model.latent_value, 0, demand)
 
 
 def _projection(name: str, inputs: int, outputs: int, rest: int, demand: Demand) -> Workload:
@@ -120,28 +121,28 @@ def _projection(name: str, inputs: int, outputs: int, rest: int, demand: Demand)
 
 
 def _prompt(demand: Demand) -> Workload:
-    """A prompt's last rows against its whole context; of latents, what they expand to.
+    """Return a prompt's last rows against its whole context; latents are expanded.
 
     minimum: each key and value once, q, the outputs. The kernels are bound by arithmetic: they
     read keys for every tile of rows.
     """
-    of, dtype = demand.dimensions, demand.dtype
+    model, dtype = demand.dimensions, demand.dtype
     arrays = Arrays(demand, np.random.default_rng(0))
     context = max(demand.context, demand.rows)
-    dim, value = of.head_dim + of.latent_rope, of.latent_value or of.head_dim
-    kv_heads = of.heads if of.latent else of.kv_heads
-    heads = Heads(of.heads, kv_heads, dim, dim**-0.5, value)
+    dim, value = model.head_dim + model.latent_rope, model.latent_value or model.head_dim
+    kv_heads = model.heads if model.latent else model.kv_heads
+    heads = Heads(model.heads, kv_heads, dim, dim**-0.5, value)
     count = -(-context // PAGE)
     pages = Pages(
         arrays.normal(count + 1, kv_heads, dim, PAGE),
         arrays.normal(count + 1, kv_heads, PAGE, value),
     )
     assert pages.format is FORMATS[dtype]
-    q = arrays.normal(demand.rows, of.heads, dim)
+    q = arrays.normal(demand.rows, model.heads, dim)
     table = mx.arange(1, count + 1, dtype=mx.int32)
     mx.eval(table)
 
-    def composed() -> list[mx.array]:
+    def mlx() -> list[mx.array]:
         k, v = gather_pages(pages, table, context, heads, dtype)
         return [prefill_mlx(q, k, v, context, heads)]
 
@@ -149,7 +150,7 @@ def _prompt(demand: Demand) -> Workload:
         "prefill_attention",
         f"{demand.rows} rows of {context} tokens",
         lambda: [prefill_attention(q, pages, table, Prefill(0, demand.rows, context), heads)],
-        composed,
+        mlx,
         q.nbytes
-        + (context * kv_heads * (dim + value) + demand.rows * of.heads * value) * dtype.size,
+        + (context * kv_heads * (dim + value) + demand.rows * model.heads * value) * dtype.size,
     )

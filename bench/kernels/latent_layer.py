@@ -22,8 +22,8 @@ EPS = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class Weights:
-    """Of one layer; all random."""
+class LatentLayerWeights:
+    """The random weights of one layer."""
 
     norm: Norm
     query_latent: Dense | Quantized  # queries of all heads, the latent, its rotary part
@@ -34,54 +34,54 @@ class Weights:
     experts: Experts
 
     @classmethod
-    def draw(cls, of: Dimensions) -> "Weights":
-        arrays = Arrays(Demand(of), np.random.default_rng(0))
-        query = of.heads * (of.head_dim + of.latent_rope)
+    def random(cls, model: Dimensions) -> "LatentLayerWeights":
+        arrays = Arrays(Demand(model), np.random.default_rng(0))
+        query = model.heads * (model.head_dim + model.latent_rope)
         few = 4  # how many experts there are changes no count
-        shared = of.shared_experts * of.expert_width
-        made = cls(
-            Norm(arrays.normal(of.hidden), EPS),
-            arrays.weight(query + of.latent + of.latent_rope, of.hidden),
-            arrays.weight(of.heads * of.latent, of.head_dim),
-            arrays.weight(of.heads * of.latent_value, of.latent),
-            arrays.weight(of.hidden, of.heads * of.latent_value),
-            Dense(arrays.normal(few, of.hidden)),
+        shared = model.shared_experts * model.expert_width
+        weights = cls(
+            Norm(arrays.normal(model.hidden), EPS),
+            arrays.weight(query + model.latent + model.latent_rope, model.hidden),
+            arrays.weight(model.heads * model.latent, model.head_dim),
+            arrays.weight(model.heads * model.latent_value, model.latent),
+            arrays.weight(model.hidden, model.heads * model.latent_value),
+            Dense(arrays.normal(few, model.hidden)),
             Experts(
                 few,
-                arrays.weight(few * of.expert_width, of.hidden),
-                arrays.weight(few * of.expert_width, of.hidden),
-                arrays.weight(few * of.hidden, of.expert_width),
+                arrays.weight(few * model.expert_width, model.hidden),
+                arrays.weight(few * model.expert_width, model.hidden),
+                arrays.weight(few * model.hidden, model.expert_width),
                 shared=Shared(
-                    arrays.weight(2 * shared, of.hidden), arrays.weight(of.hidden, shared)
+                    arrays.weight(2 * shared, model.hidden), arrays.weight(model.hidden, shared)
                 ),
             ),
         )
-        mx.eval(made.norm.weight)
-        return made
+        mx.eval(weights.norm.weight)
+        return weights
 
 
-def step(of: Dimensions, layout: Layout) -> Callable[[mx.array], mx.array]:
-    """What takes a token's (1, hidden) activations through the layer."""
-    weights = Weights.draw(of)
-    dim = of.latent + of.latent_rope
+def step(model: Dimensions, layout: Layout) -> Callable[[mx.array], mx.array]:
+    """Return what takes a token's (1, hidden) activations through the layer."""
+    weights = LatentLayerWeights.random(model)
+    dim = model.latent + model.latent_rope
     heads = Heads(
-        *(of.heads, 1, dim, (of.head_dim + of.latent_rope) ** -0.5, of.latent),
-        k_norm=mx.ones((of.latent,)),
+        *(model.heads, 1, dim, (model.head_dim + model.latent_rope) ** -0.5, model.latent),
+        k_norm=mx.ones((model.latent,)),
         eps=EPS,
         interleaved=True,
-        rope_offset=of.latent,
+        rope_offset=model.latent,
     )
     pages = zeros(layout.tables.shape[1] + 1, 1, dim, 0, Format.FLOAT16, Append.TAIL)
-    table = rope_table_reference(layout.positions, mx.ones((of.latent_rope // 2,)), 1.0)
+    table = rope_table_reference(layout.positions, mx.ones((model.latent_rope // 2,)), 1.0)
     mx.eval(heads.k_norm, pages.arrays, table.cos, table.sin)
-    cut = of.heads * (of.head_dim + of.latent_rope)
+    cut = model.heads * (model.head_dim + model.latent_rope)
 
     def run(x: mx.array) -> mx.array:
         joined = linear(x, weights.query_latent, norm=weights.norm)
-        q = joined[:, :cut].reshape(-1, of.heads, of.head_dim + of.latent_rope)
-        q = head_linear(q, weights.absorb, of.latent_rope).flatten(1)
-        found, _ = latent_attention(q, joined[:, cut:], heads, table, pages, layout)
-        values = head_linear(found.reshape(-1, of.heads, of.latent), weights.expand)
+        q = joined[:, :cut].reshape(-1, model.heads, model.head_dim + model.latent_rope)
+        q = head_linear(q, weights.absorb, model.latent_rope).flatten(1)
+        attended, _ = latent_attention(q, joined[:, cut:], heads, table, pages, layout)
+        values = head_linear(attended.reshape(-1, model.heads, model.latent), weights.expand)
         x = linear(values.flatten(1), weights.output, Epilogue(residual=x))
         chosen, shares = choose(x, Gate(weights.gate), Routing(2), weights.norm)
         return moe(x, weights.experts, (chosen, shares), x, weights.norm)

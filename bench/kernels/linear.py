@@ -1,4 +1,4 @@
-"""Linear layers as a decoding step asks for them, with the norms and sums around them."""
+"""Workloads of linear layers in a decoding step, with the norms and sums around them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ EPS = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class LinearUse:
     """A matrix of a model, and what is computed along with it."""
 
     name: str
@@ -27,30 +27,36 @@ class Layer:
 
 
 def workloads(demand: Demand) -> Iterator[Workload]:
-    """Nothing for prompts of more rows than our kernels take: those are MLX's."""
+    """Yield each layer; nothing for more rows than our kernels take: those are MLX's."""
     if demand.rows > MAX_ROWS:
         return
     for layer in _layers(demand.dimensions):
         yield _workload(layer, demand)
 
 
-def _layers(of: Dimensions) -> Iterator[Layer]:
-    """One of each kind; those of experts belong to the experts' own operation."""
-    if of.latent:
-        query = of.heads * (of.head_dim + of.latent_rope)
-        joined, attended = query + of.latent + of.latent_rope, of.heads * of.latent_value
-        yield Layer("query and latent", joined, of.hidden, normed=True)
+def _layers(model: Dimensions) -> Iterator[LinearUse]:
+    """Yield one of each kind; those of experts belong to the experts' operation."""
+    if model.latent:
+        query = model.heads * (model.head_dim + model.latent_rope)
+        joined, attended = (
+            query + model.latent + model.latent_rope,
+            model.heads * model.latent_value,
+        )
+        yield LinearUse("query and latent", joined, model.hidden, normed=True)
     else:
-        joined, attended = (of.heads + 2 * of.kv_heads) * of.head_dim, of.heads * of.head_dim
-        yield Layer("query, key, value", joined, of.hidden, normed=True)
-    yield Layer("output", of.hidden, attended, summed=True)
-    if not of.experts:
-        yield Layer("gate and up", 2 * of.width, of.hidden, normed=True, gated=True)
-        yield Layer("down", of.hidden, of.width, summed=True)
-    yield Layer("head", of.vocabulary, of.hidden, normed=True)
+        joined, attended = (
+            (model.heads + 2 * model.kv_heads) * model.head_dim,
+            model.heads * model.head_dim,
+        )
+        yield LinearUse("query, key, value", joined, model.hidden, normed=True)
+    yield LinearUse("output", model.hidden, attended, summed=True)
+    if not model.experts:
+        yield LinearUse("gate and up", 2 * model.width, model.hidden, normed=True, gated=True)
+        yield LinearUse("down", model.hidden, model.width, summed=True)
+    yield LinearUse("head", model.vocabulary, model.hidden, normed=True)
 
 
-def _workload(layer: Layer, demand: Demand) -> Workload:
+def _workload(layer: LinearUse, demand: Demand) -> Workload:
     arrays = Arrays(demand, np.random.default_rng(0))
     weight = arrays.weight(layer.outputs, layer.inputs)
     x = arrays.normal(demand.rows, layer.inputs)

@@ -1,25 +1,22 @@
-"""Prefill of a mixture of experts, with pairs of token and expert sorted by expert, and not.
+"""Prefill of a mixture of experts, with pairs of token and expert sorted by expert, and not."""
 
-python -m bessemer.bench.kernels.moe_prefill [--shape qwen3-30b-a3b] [--layers 4]
-        [--lengths 59,481,1831,4532] [--whole]
-"""
-
-import argparse
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Annotated
 
 import mlx.core as mx
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from typer import Option
 
 from bessemer.architectures.decoder import Block, Decoder
 from bessemer.architectures.feed_forward_config import MoeConfig
 from bessemer.architectures.layers.moe import MoE
 from bessemer.architectures.step import StepRows
+from bessemer.bench.command import NUMBERS, command
 from bessemer.bench.compare.machine import cpu_tier
-from bessemer.bench.compare.options import numbers
 from bessemer.bench.compare.stats import paired, rotated, summary
 from bessemer.bench.models.shapes import shape
 from bessemer.bench.models.synthetic import Storage, checkpoint
@@ -41,7 +38,7 @@ def moe_rows(
     rounds: int = 10,
     tell: Callable[[str], None] = print,
 ) -> Table:
-    """The table of tokens a second, sorted against unsorted, in interleaved rounds.
+    """Return the table of tokens a second, sorted against unsorted, in interleaved rounds.
 
     `make(tokens)` prepares one prompt's activations and routing and returns two functions that do
     the same expert layer on them, first with its rows sorted by expert, then without; each must
@@ -50,11 +47,11 @@ def moe_rows(
     table = Table("tokens", "sorted, tok/s", "unsorted, tok/s", "sorted / unsorted (95 %)")
     for tokens in lengths:
         tell(f"{tokens} tokens")
-        found = moe_speeds(make, tokens, rounds)
-        ratio = summary(paired(*found))
+        speeds = moe_speeds(make, tokens, rounds)
+        ratio = summary(paired(*speeds))
         cells = (
-            f"{each.median:.1f} ({each.least:.1f} to {each.most:.1f})"
-            for each in map(summary, found)
+            f"{each.median:.1f} ({each.minimum:.1f} to {each.maximum:.1f})"
+            for each in map(summary, speeds)
         )
         table.add_row(
             str(tokens), *cells, f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
@@ -63,21 +60,21 @@ def moe_rows(
 
 
 def moe_speeds(make: Make, tokens: int, rounds: int) -> tuple[list[float], list[float]]:
-    """Tokens a second of both, by round; the first round warms up and is not counted."""
-    ways = dict(zip(("sorted", "unsorted"), make(tokens), strict=True))
-    speeds: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(rounds + 1):
-        for name in rotated(list(ways), turn):
+    """Return tokens a second of both, by round; a first round warms up and is not counted."""
+    works = dict(zip(("sorted", "unsorted"), make(tokens), strict=True))
+    speeds: dict[str, list[float]] = {name: [] for name in works}
+    for round_ in range(rounds + 1):
+        for name in rotated(list(works), round_):
             began = time.perf_counter()
-            ways[name]()
+            works[name]()
             seconds = time.perf_counter() - began
-            if turn:
+            if round_:
                 speeds[name].append(tokens / seconds)
     return speeds["sorted"], speeds["unsorted"]
 
 
 def unsorted(decoder: Decoder) -> Decoder:
-    """The same weights, with every pair's experts read on their own."""
+    """Return the same weights, with every pair's experts read apart from the others."""
     blocks = []
     for block in decoder.blocks:
         layer = block.feed_forward
@@ -89,7 +86,7 @@ def unsorted(decoder: Decoder) -> Decoder:
 
 
 def prefill(model: Model, decoder: Decoder, tokens: int) -> Work:
-    """A whole prompt in one step, up to the logits of its last token."""
+    """Prepare a whole prompt in one step, up to the logits of its last token."""
     windows, pages = model.config.windows, -(-tokens // PAGE)
     sizes = CacheSizes(windows, (pages,) * len(windows))
     caches = kv_cache.allocate(model.config, sizes, Format.FLOAT16)
@@ -103,14 +100,14 @@ def prefill(model: Model, decoder: Decoder, tokens: int) -> Work:
         decodes=0,
         prefills=(Prefill(0, tokens, tokens),),
     )
-    words = mx.array(np.random.default_rng(1).integers(1, 500, tokens).astype(np.int32))
+    ids = mx.array(np.random.default_rng(1).integers(1, 500, tokens).astype(np.int32))
     last = mx.array(np.array([tokens - 1], np.int32))
     step = StepRows((layout,) * len(windows), layout.positions)
-    return lambda: mx.eval(decoder(words, step, caches, last)[0])
+    return lambda: mx.eval(decoder(ids, step, caches, last)[0])
 
 
 def experts_alone(model: Model, decoder: Decoder, tokens: int) -> Work:
-    """All layers' experts, each token's drawn evenly: what a trained router aims at."""
+    """Prepare all layers' experts; each token's are chosen evenly, as a trained router aims at."""
     random = np.random.default_rng(tokens)
     layers = (block.feed_forward for block in model.config.blocks)
     mixture = next(layer for layer in layers if isinstance(layer, MoeConfig))
@@ -119,30 +116,32 @@ def experts_alone(model: Model, decoder: Decoder, tokens: int) -> Work:
     weights = mx.array(np.full(chosen.shape, 1 / mixture.per_token, np.float32))
     shape = (tokens, model.config.hidden_size)
     x = mx.array(random.standard_normal(shape, dtype=np.float32))
-    parts = [block.feed_forward for block in decoder.blocks]
-    experts = [part.experts for part in parts if isinstance(part, MoE)]
+    mlps = [block.feed_forward for block in decoder.blocks]
+    experts = [mlp.experts for mlp in mlps if isinstance(mlp, MoE)]
     return lambda: mx.eval([moe(x, each, (chosen, weights)) for each in experts])
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--shape", default="qwen3-30b-a3b")
-    parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--lengths", type=numbers, default=list(LENGTHS))
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--whole", action="store_true", help="with attention, norms and head")
-    options = parser.parse_args()
-    chosen, tier = shape(options.shape).scaled(options.layers), cpu_tier()
-    model = load(checkpoint(chosen, Storage(), seed=1))
+# fmt: off
+@command(__doc__)
+def main(
+    name: Annotated[str, Option("--shape", help="Of random 4-bit weights.")] = "qwen3-30b-a3b",
+    layers: Annotated[int, Option(help="Of the shape.")] = 4,
+    lengths: Annotated[tuple[int, ...], Option(**NUMBERS, help="Of prompts.")] = LENGTHS,
+    rounds: int = 10,
+    whole: Annotated[bool, Option("--whole", help="With attention, norms and head.")] = False,
+) -> int:
+    # fmt: on
+    scaled, tier = shape(name).scaled(layers), cpu_tier()
+    model = load(checkpoint(scaled, Storage(), seed=1))
     plain = unsorted(model.decoder)
-    work = prefill if options.whole else experts_alone
+    work = prefill if whole else experts_alone
     table = moe_rows(
         lambda tokens: (work(model, model.decoder, tokens), work(model, plain, tokens)),
-        options.lengths,
-        options.rounds,
+        lengths,
+        rounds,
     )
-    what = "prefill of the whole model" if options.whole else "the experts of all layers"
-    table.title = f"{options.shape}, {chosen.mark or 'all layers'}: {what}, random weights"
+    what = "prefill of the whole model" if whole else "the experts of all layers"
+    table.title = f"{name}, {scaled.mark or 'all layers'}: {what}, random weights"
     table.title += f", CPU tier: {tier or 'none'}"
     Console().print(table)
     return 0

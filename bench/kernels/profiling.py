@@ -31,7 +31,7 @@ class Spot:
 
 
 @dataclass(frozen=True, slots=True)
-class Kernel:
+class KernelProfile:
     """One launch."""
 
     name: str
@@ -47,13 +47,13 @@ class Kernel:
 
     @property
     def flops(self) -> int:
-        """Of the ALUs: matrix work, and every operation on floats; a multiply-add counts as two."""
+        """The ALUs' matrix work, and every operation on floats; a multiply-add counts as two."""
         plain = sum(n for name, n in self.operations.items() if name.startswith("float_"))
         return self.matrix_flops + plain + 2 * self.operations.get("fma", 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Buffer:
+class BufferTraffic:
     """A kernel's argument: bytes, and what of them moved (re-reads of small ones apart)."""
 
     kernel: str
@@ -66,13 +66,13 @@ class Buffer:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Of one workload, all its launches together; `others` are MLX's own operations between."""
+    """The figures of one workload, all its launches together."""
 
     operation: str
     use: str
     minimum: int
-    kernels: tuple[Kernel, ...]
-    buffers: tuple[Buffer, ...]
+    kernels: tuple[KernelProfile, ...]
+    buffers: tuple[BufferTraffic, ...]
     spots: tuple[Spot, ...]
 
     @property
@@ -92,12 +92,12 @@ class Profile:
         return sum(kernel.flops for kernel in self.kernels)
 
     def seconds(self, chip: Chip) -> float:
-        """The roofline of each launch, one after the other; launching itself is not in it."""
+        """Return the rooflines of all launches, one after the other, without launching itself."""
         return sum(chip.seconds(kernel.moved, kernel.flops) for kernel in self.kernels)
 
 
 def profile(workload: Workload, vectors: int = 1) -> Profile:
-    """Runs it once, counting; `vectors` of at most 32 KB may lie in one buffer, a row each."""
+    """Run it once, counting; `vectors` of at most 32 KB may lie in one buffer, a row each."""
     with using(Simulator(SimulatorOptions(mode="count"))), watching() as launches:
         mx.eval(workload.call())
     reports = [(launch, launch.report) for launch in launches if launch.report is not None]
@@ -111,8 +111,8 @@ def profile(workload: Workload, vectors: int = 1) -> Profile:
     )
 
 
-def _kernel(launch: LaunchRecord, report: DispatchReport, small: int) -> Kernel:
-    return Kernel(
+def _kernel(launch: LaunchRecord, report: DispatchReport, small: int) -> KernelProfile:
+    return KernelProfile(
         launch.source.name,
         launch.grid,
         launch.threadgroup,
@@ -126,28 +126,28 @@ def _kernel(launch: LaunchRecord, report: DispatchReport, small: int) -> Kernel:
     )
 
 
-def _buffers(launch: LaunchRecord, report: DispatchReport) -> Iterator[Buffer]:
+def _buffers(launch: LaunchRecord, report: DispatchReport) -> Iterator[BufferTraffic]:
     for each in report.buffers:
         loaded, stored = each.loads.moved, each.stores.moved + each.atomics.moved
-        yield Buffer(launch.source.name, each.name, each.size, loaded, stored, each.unique)
+        yield BufferTraffic(launch.source.name, each.name, each.size, loaded, stored, each.unique)
 
 
 def _spots(reports: Iterable[tuple[LaunchRecord, DispatchReport]]) -> Iterator[Spot]:
-    """Lines of the text that MLX is given, brought back to the files they come from."""
-    found: dict[tuple[str, int, str], list[tuple[str, int, int, int, int]]] = defaultdict(list)
+    """Yield lines of the text that MLX gets, brought back to the files they come from."""
+    by_line: dict[tuple[str, int, str], list[tuple[str, int, int, int, int]]] = defaultdict(list)
     for launch, report in reports:
-        parts: Mapping[str, Sequence[SourceLine]] = {
+        texts: Mapping[str, Sequence[SourceLine]] = {
             "header": launch.source.header,
             "kernel": launch.source.body,
         }
         for line in report.lines:
-            if line.file in parts and line.line <= len(parts[line.file]):
-                place = parts[line.file][line.line - 1]
+            if line.file in texts and line.line <= len(texts[line.file]):
+                place = texts[line.file][line.line - 1]
                 key = (place.file, place.number, place.text)
-                found[key].append(
+                by_line[key].append(
                     (line.space, line.moved, line.accesses, line.lines, line.bank_cycles)
                 )
-    for (file, number, text), rows in found.items():
+    for (file, number, text), rows in by_line.items():
         device = sum(row[1] for row in rows if row[0] != "threadgroup")
         touched = 64 * sum(row[3] for row in rows)
         yield Spot(

@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from bessemer.bench.compare.plots import draw
-from bessemer.bench.kernels.profiling import DISCLAIMER, Kernel, Profile, Spot
+from bessemer.bench.kernels.profiling import DISCLAIMER, KernelProfile, Profile, Spot
 from bessemer.bench.models.hardware import Chip
 from bessemer.engine.memory import size
 from bessemer.kernels.metal.source import HERE, metal_files
@@ -45,8 +45,8 @@ def kernels(profile: Profile) -> Table:
     return shown
 
 
-def operations(found: Mapping[str, int]) -> str:
-    return ", ".join(f"{number} {name}" for name, number in found.items()) or "none"
+def operations(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{number} {name}" for name, number in counts.items()) or "none"
 
 
 def buffers(profile: Profile) -> Table:
@@ -79,7 +79,7 @@ def rooflines(profile: Profile, chips: Sequence[Chip]) -> Table:
 
 
 def bound(profile: Profile, chip: Chip) -> str:
-    """What takes longest."""
+    """Say what takes longest."""
     arithmetic = profile.flops > profile.moved * chip.ridge
     return "arithmetic" if arithmetic else "memory"
 
@@ -91,7 +91,7 @@ def as_dict(profile: Profile, chips: Sequence[Chip]) -> dict[str, Any]:
 
 
 def page(profiles: Sequence[Profile], chips: Sequence[Chip], command: str) -> str:
-    """One HTML file that needs nothing else. Raises Unavailable without matplotlib."""
+    """Return one HTML file that needs nothing else. Raises Unavailable without matplotlib."""
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     environment.filters["size"] = size
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
@@ -112,15 +112,15 @@ def files(profiles: Sequence[Profile]) -> list[str]:
 
 
 def annotated(name: str, profiles: Sequence[Profile]) -> Iterator[tuple[int, str, int, int, float]]:
-    """Number, text, device bytes, threadgroup bytes and heat (0 to 1) of each line of a file."""
-    found: dict[int, list[Spot]] = {}
+    """Yield number, text, device bytes, threadgroup bytes and heat (0 to 1) of a file's lines."""
+    by_line: dict[int, list[Spot]] = {}
     for spot in (spot for each in profiles for spot in each.spots if spot.file == name):
-        found.setdefault(spot.line, []).append(spot)
-    most = max(sum(map(_weight, spots)) for spots in found.values())
+        by_line.setdefault(spot.line, []).append(spot)
+    hottest = max(sum(map(_weight, spots)) for spots in by_line.values())
     for number, text in enumerate(metal_files().get(name, HERE / name).read_text().splitlines(), 1):
-        spots = found.get(number, [])
+        spots = by_line.get(number, [])
         device, shared = sum(s.device for s in spots), sum(s.threadgroup for s in spots)
-        yield number, text, device, shared, sum(map(_weight, spots)) / most
+        yield number, text, device, shared, sum(map(_weight, spots)) / hottest
 
 
 def _weight(spot: Spot) -> int:
@@ -128,7 +128,7 @@ def _weight(spot: Spot) -> int:
 
 
 def plot(profiles: Sequence[Profile], chips: Sequence[Chip]) -> str:
-    """Rooflines of the chips, and each launch where its operations a byte put it."""
+    """Draw rooflines of the chips, and each launch where its operations a byte put it."""
 
     def paint(figure: Any) -> None:
         axes = figure.subplots()
@@ -152,5 +152,5 @@ def plot(profiles: Sequence[Profile], chips: Sequence[Chip]) -> str:
     return draw(paint)
 
 
-def intensity(kernel: Kernel) -> float:
+def intensity(kernel: KernelProfile) -> float:
     return max(NARROW, kernel.flops / max(1, kernel.moved))

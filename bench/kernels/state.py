@@ -1,4 +1,4 @@
-"""Operations on a step's logits, and on the states of linear attention and state spaces."""
+"""Workloads on a step's logits, and on the states of linear attention and state spaces."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -16,7 +16,7 @@ from bessemer.kernels.sampling.sample import Draws, sample, sample_mlx
 
 Parts = Sequence[mx.array]
 
-MOST = 20  # likeliest tokens with their scores
+LIKELIEST = 20  # likeliest tokens with their scores
 DRAWS = {  # temperature, top_k, top_p, min_p
     "greedy": (0.0, 0, 1.0, 0.0),
     "temperature": (1.0, 0, 1.0, 0.0),
@@ -32,7 +32,7 @@ GROUPS, SSM_HEADS, SSM_DIM, SSM_STATE = 8, 64, 64, 128
 
 
 def workloads(demand: Demand) -> Iterator[Workload]:
-    """Sampling and scores of a step; for qwen3-30b-a3b's shape, what keeps a state."""
+    """Yield sampling and scores of a step; for qwen3-30b-a3b's shape, what keeps a state."""
     if not demand.prompt:
         yield from _logits(demand)
     if (demand.dimensions.hidden, demand.dimensions.experts) == STAND_IN:
@@ -50,14 +50,14 @@ def _logits(demand: Demand) -> Iterator[Workload]:
         draws = Draws(temperature, top_k.astype(np.int32), top_p, min_p, uniform)
         ours, mlx = (partial(_alone, each, logits, draws) for each in (sample, sample_mlx))
         yield Workload("sample", name, ours, mlx, logits.nbytes + 4 * rows)
-    each = (logits, range(rows), mx.zeros((rows,), mx.int32), MOST)
-    least = logits.nbytes + rows * (4 + 8 * MOST)
+    each = (logits, range(rows), mx.zeros((rows,), mx.int32), LIKELIEST)
+    minimum = logits.nbytes + rows * (4 + 8 * LIKELIEST)
     scored, by_mlx = partial(logprobs_metal, *each), partial(logprobs_mlx, *each)
-    yield Workload("logprobs", f"the {MOST} likeliest", scored, by_mlx, least)
+    yield Workload("logprobs", f"the {LIKELIEST} likeliest", scored, by_mlx, minimum)
 
 
-def _alone(draw: Callable[[mx.array, Draws], mx.array], logits: mx.array, draws: Draws) -> Parts:
-    return [draw(logits, draws)]
+def _alone(sampler: Callable[[mx.array, Draws], mx.array], logits: mx.array, draws: Draws) -> Parts:
+    return [sampler(logits, draws)]
 
 
 def _states(demand: Demand) -> Iterator[Workload]:
@@ -67,17 +67,17 @@ def _states(demand: Demand) -> Iterator[Workload]:
     weight, window = _normal(1, WIDTH, CHANNELS), _normal(2, count, WIDTH - 1, CHANNELS)
     mx.eval(x, weight, window)
     convolve = (x, Convolution(weight), window, runs)
-    least = 2 * x.nbytes + weight.nbytes + 2 * window.nbytes
+    minimum = 2 * x.nbytes + weight.nbytes + 2 * window.nbytes
     ours, mlx = partial(conv1d, *convolve), partial(conv1d_reference, *convolve)
-    yield Workload("conv1d", "before the gated delta rule", ours, mlx, least)
+    yield Workload("conv1d", "before the gated delta rule", ours, mlx, minimum)
     q, k = (_normal(seed, rows, KEY_HEADS, DIM).astype(dtype) for seed in (3, 4))
     v, state = _normal(5, rows, HEADS, DIM).astype(dtype), _normal(6, count, HEADS, DIM, DIM)
     g, beta = -mx.abs(_normal(7, rows, HEADS)), mx.sigmoid(_normal(8, rows, HEADS))
     mx.eval(q, k, v, g, beta, state)
     rule = (q, k, v, (g, beta), state, runs, Rule(DIM**-0.5))
-    least = sum(part.nbytes for part in (q, k, v, v, g, beta, state, state))
+    minimum = sum(part.nbytes for part in (q, k, v, v, g, beta, state, state))
     ours, mlx = partial(gated_delta, *rule), partial(gated_delta_reference, *rule)
-    yield Workload("gated_delta", "prompt" if demand.prompt else "token", ours, mlx, least)
+    yield Workload("gated_delta", "prompt" if demand.prompt else "token", ours, mlx, minimum)
 
 
 def _scan(demand: Demand) -> Iterator[Workload]:
@@ -85,19 +85,19 @@ def _scan(demand: Demand) -> Iterator[Workload]:
     x = _normal(9, rows, SSM_HEADS, SSM_DIM).astype(demand.dtype)
     b, c = (_normal(seed, rows, GROUPS, SSM_STATE).astype(demand.dtype) for seed in (10, 11))
     dt, bias, d = (
-        _normal(seed, *of, SSM_HEADS) for seed, of in ((12, (rows,)), (13, ()), (14, ()))
+        _normal(seed, *shape, SSM_HEADS) for seed, shape in ((12, (rows,)), (13, ()), (14, ()))
     )
     dt, a = dt.astype(demand.dtype), -mx.exp(_normal(15, SSM_HEADS))
     state = _normal(16, count, SSM_HEADS, SSM_DIM, SSM_STATE)
     mx.eval(x, b, c, dt, bias, a, d, state)
     scan = (x, b, c, dt, Scan(bias, a, d), state, runs)
-    least = sum(part.nbytes for part in (x, x, b, c, dt, bias, a, d, state, state))
+    minimum = sum(part.nbytes for part in (x, x, b, c, dt, bias, a, d, state, state))
     ours, mlx = partial(ssm_scan, *scan), partial(ssm_scan_reference, *scan)
-    yield Workload("ssm_scan", "prompt" if demand.prompt else "token", ours, mlx, least)
+    yield Workload("ssm_scan", "prompt" if demand.prompt else "token", ours, mlx, minimum)
 
 
 def _runs(demand: Demand) -> tuple[int, Runs]:
-    """How many sequences the rows are of, and where each lies."""
+    """Return how many sequences the rows are of, and where each lies."""
     count = 1 if demand.prompt else demand.rows
     lengths = [demand.rows // count] * count
     return count, Runs.of(lengths, list(range(count)), [False] * count)

@@ -23,8 +23,8 @@ PROMPT = 512  # tokens
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
-    """What is timed: a model's shape, a step, and operations (none: all)."""
+class Selection:
+    """The timed workloads: a model's shape, a step, and operations (none: all)."""
 
     demand: Demand = field(
         default_factory=lambda: Demand(Dimensions.of(shape("llama-3.2-1b").config))
@@ -32,37 +32,37 @@ class Chosen:
     operations: tuple[str, ...] = ()
 
     def every(self) -> Iterator[Workload]:
-        """A decode step's uses, then a prompt's."""
+        """Yield a decode step's uses, then a prompt's."""
         for demand in (self.demand, replace(self.demand, prompt=True, rows=PROMPT)):
             for name in self.operations or MODULES:
                 yield from workloads(name, demand)
 
 
-KEY = pytest.StashKey[Chosen]()
+KEY = pytest.StashKey[Selection]()
 
 
-class Choice:
-    """Hands what was chosen on the command line to pytest."""
+class SelectionPlugin:
+    """Hands the command line's selection to pytest."""
 
-    def __init__(self, chosen: Chosen) -> None:
-        self._chosen = chosen
+    def __init__(self, selection: Selection) -> None:
+        self._selection = selection
 
     def pytest_configure(self, config: pytest.Config) -> None:
-        config.stash[KEY] = self._chosen
+        config.stash[KEY] = self._selection
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """No arrays are made where nothing can be timed."""
+    """Make a row of ours and one of MLX; no arrays where nothing can be timed."""
     rows: list[tuple[Workload, str]] = []
     if isinstance(device(), Gpu):
-        chosen = metafunc.config.stash.get(KEY, None) or Chosen()
-        rows = [(each, kind) for each in chosen.every() for kind in ("ours", "mlx")]
+        selection = metafunc.config.stash.get(KEY, None) or Selection()
+        rows = [(each, kind) for each in selection.every() for kind in ("ours", "mlx")]
     names = [f"{each.operation}, {each.name}: {kind}" for each, kind in rows]
     metafunc.parametrize(("workload", "kind"), rows, ids=names)
 
 
 def test_operation(workload: Workload, kind: str, benchmark: Any) -> None:
-    call = workload.call if kind == "ours" else workload.composed
+    call = workload.call if kind == "ours" else workload.mlx
 
     def run() -> None:
         mx.eval(call())

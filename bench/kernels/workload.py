@@ -1,4 +1,4 @@
-"""Operations as a model of some shape asks for them: our call, MLX's, and the least bytes."""
+"""The use a model of some shape makes of an operation: our call, MLX's, and the least bytes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from bessemer.kernels.attention.pages import PAGE, Layout
 from bessemer.kernels.linear.weight import Dense, Quantized
 
 PLAIN = 16  # bits from which on weights are floats
-VARIETY = 1 << 20  # random words, over and over: nobody looks at more of them
-LEAST_SCALE = 0.5  # of random scales, against the largest
+VARIETY = 1 << 20  # random values, over and over: nobody looks at more of them
+MIN_SCALE = 0.5  # of random scales, against the largest
 
 Call = Callable[[], Sequence[mx.array]]
 
@@ -58,7 +58,7 @@ class Dimensions:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What is asked: weights of `bits`, and a step of `rows` sequences at `context` tokens each.
+    """A demand: weights of `bits`, and a step of `rows` sequences at `context` tokens each.
 
     With `prompt`, the rows are one sequence's prompt.
     """
@@ -74,7 +74,7 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """`call` runs our kernels on the device in use, `composed` MLX's operations; both evaluated.
+    """`call` runs our kernels on the device in use, `mlx` MLX's operations; both evaluated.
 
     minimum: bytes that must be loaded and stored once.
     """
@@ -82,7 +82,7 @@ class Workload:
     operation: str  # the module in kernels/
     name: str  # what a model uses it for
     call: Call
-    composed: Call
+    mlx: Call
     minimum: int
 
 
@@ -94,29 +94,28 @@ class Arrays:
     random: np.random.Generator
 
     def normal(self, *shape: int, size: float = 1.0) -> mx.array:
-        made = self.random.standard_normal(shape, np.float32) * size
-        found = mx.array(made).astype(self.demand.dtype)
-        mx.eval(found)
-        return found
+        values = self.random.standard_normal(shape, np.float32) * size
+        array = mx.array(values).astype(self.demand.dtype)
+        mx.eval(array)
+        return array
 
     def weight(self, outputs: int, inputs: int) -> Dense | Quantized:
-        """Of which a row's product is about as large as its input."""
+        """Return a weight of which a row's product is about as large as its input."""
         demand = self.demand
         if demand.bits >= PLAIN:
             return Dense(self.normal(outputs, inputs, size=inputs**-0.5))
         few = self.random.integers(0, 1 << 32, VARIETY, np.uint32)
-        words = np.resize(few, (outputs, inputs * demand.bits // 32))
-        shape, most = (outputs, inputs // demand.group), 3 / (1 << demand.bits) * inputs**-0.5
-        sizes = np.resize(self.random.uniform(LEAST_SCALE, 1, VARIETY) * most, shape)
+        packed = mx.array(np.resize(few, (outputs, inputs * demand.bits // 32)))
+        shape, max_scale = (outputs, inputs // demand.group), 3 / (1 << demand.bits) * inputs**-0.5
+        sizes = np.resize(self.random.uniform(MIN_SCALE, 1, VARIETY) * max_scale, shape)
         scales = mx.array(sizes.astype(np.float32)).astype(demand.dtype)
         biases = scales * -((1 << demand.bits) - 1) / 2
-        made = mx.array(words)
-        mx.eval(made, scales, biases)
-        return Quantized(made, scales, biases, demand.group, demand.bits)
+        mx.eval(packed, scales, biases)
+        return Quantized(packed, scales, biases, demand.group, demand.bits)
 
 
 def stored_bytes(weight: Dense | Quantized) -> int:
-    """Of a weight, its scales and biases."""
+    """Return the bytes of a weight with its scales and biases."""
     if isinstance(weight, Dense):
         return weight.weight.nbytes
     parts = (weight.weight, weight.scales, weight.biases)
@@ -124,7 +123,7 @@ def stored_bytes(weight: Dense | Quantized) -> int:
 
 
 def decoding(rows: int, context: int) -> Layout:
-    """Rows of one token each, the last of `context`, each over pages of its own."""
+    """Lay out rows of one token each, the last of `context`, each over pages of its own."""
     count = -(-context // PAGE)
     pages = 1 + np.arange(rows * count, dtype=np.int32).reshape(rows, count)
     last = pages[:, -1] * PAGE + (context - 1) % PAGE

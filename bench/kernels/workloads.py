@@ -25,7 +25,7 @@ MODULES = {
 
 
 def workloads(operation: str, demand: Demand) -> Iterator[Workload]:
-    """Each use that a model of that shape makes of the operation. Raises Unavailable."""
+    """Yield each use that a model of that shape makes of the operation. Raises Unavailable."""
     if operation not in MODULES:
         known = ", ".join(MODULES)
         raise Unavailable(f"there is no kernel named {operation}; there are {known}")

@@ -1,4 +1,4 @@
-"""What generating a token reads of a checkpoint, and how much arithmetic it is."""
+"""The cost of a token: the bytes it reads of a checkpoint, and its arithmetic."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ EXPERTS = ("switch_mlp.", ".experts.")
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
-    """Of one token without context, and of one more token of context."""
+class ModelCost:
+    """The cost of one token without context, and of one more token of context."""
 
     bytes: int  # of all weights
     shared: float  # bytes that every token reads
@@ -32,19 +32,15 @@ class Cost:
         return self.read_at(0)
 
     def read_at(self, context: float, streams: int = 1) -> float:
-        """Bytes that a step of so many streams reads: weights once, caches each.
+        """Return the bytes that a step of so many streams reads: weights once, caches each.
 
-        Of experts, those that at least one stream chooses, if all are chosen equally often.
+        Experts count that at least one stream chooses, if all are chosen equally often.
         """
         touched = self.experts * (1 - (1 - self.chosen) ** streams)
         return self.shared + touched + streams * context * self.kv_bytes
 
-    @property
-    def bits_per_weight(self) -> float:
-        return self.bytes * 8 / self.parameters
 
-
-def cost(folder: Path) -> Cost:
+def cost(folder: Path) -> ModelCost:
     checkpoint = open_checkpoint(folder)
     config = checkpoint.config
     tied = bool(config.get("tie_word_embeddings"))
@@ -64,7 +60,7 @@ def cost(folder: Path) -> Cost:
             flops += 2 * values
     cached = float(kv_values(config) * KV_BYTES)
     head = 2.0 * config["vocab_size"] * config["hidden_size"]
-    return Cost(
+    return ModelCost(
         everything, shared, experts, chosen, flops, cached, parameters, prompt_flops=flops - head
     )
 
@@ -75,10 +71,10 @@ def _chosen(config: Mapping[str, Any]) -> float:
 
 
 def _values(config: Mapping[str, Any], name: str, dtype: str, stored: int) -> int:
-    """Weights that an array holds: packed ones by their bits, scales and biases none."""
+    """Count the weights that an array holds: packed ones by their bits, scales and biases none."""
     if dtype == "U32":
         quantization = config.get("quantization") or {}
-        own = quantization.get(name.removesuffix(".weight"))
-        bits = own["bits"] if isinstance(own, dict) else quantization.get("bits", 32)
+        module = quantization.get(name.removesuffix(".weight"))
+        bits = module["bits"] if isinstance(module, dict) else quantization.get("bits", 32)
         return stored * 32 // int(bits)
     return 0 if name.endswith((".scales", ".biases")) else stored

@@ -1,24 +1,21 @@
 """Every family's layers beside Llama's: time for each multiplication and addition they mean.
 
-python -P -m bessemer.bench.models.families [FAMILY ...] [--rounds 10] [--tokens 256]
-        [--context 128] [--wide 2] [--most 1.3]
-
 Random 4-bit weights, float32 activations, one prompt; embeddings and head are left out. In each
 round all families take their turn, and each is divided by the Llama of its round.
 """
 
-import argparse
 import time
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Annotated, Any
 
 import mlx.core as mx
 import numpy as np
 from rich.table import Table
+from typer import Argument, Option
 
 from bessemer.architectures.config import (
     AttentionConfig,
@@ -32,10 +29,11 @@ from bessemer.architectures.decoder import Decoder
 from bessemer.architectures.feed_forward_config import MoeConfig
 from bessemer.architectures.registry import configure
 from bessemer.architectures.step import Cache, StepRows
+from bessemer.bench.command import command, one_of
 from bessemer.bench.compare.machine import cpu_tier
 from bessemer.bench.compare.show import console
 from bessemer.bench.compare.stats import paired, rotated
-from bessemer.bench.models.random_weights import Drawn
+from bessemer.bench.models.random_weights import RandomWeights
 from bessemer.engine.cache_sizes import CacheSizes
 from bessemer.engine.kv_cache import allocate
 from bessemer.kernels.attention.pages import PAGE, Format, Layout, Prefill
@@ -53,7 +51,7 @@ WIDTHS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class BenchFamily:
     """A family's decoder; `work` is a token's arithmetic in all layers' matrices."""
 
     name: str
@@ -62,47 +60,53 @@ class Subject:
 
 
 def families(wide: int = 1) -> Mapping[str, dict[str, Any]]:
-    """The config.json of each, by model_type."""
-    found = tomllib.loads(FILE.read_text())
-    base = found.pop("base")
-    every = {name: {**base, **own, "model_type": name} for name, own in found.items()}
+    """Return the config.json of each, by model_type, `wide` times as wide."""
+    tables = tomllib.loads(FILE.read_text())
+    base = tables.pop("base")
+    every = {name: {**base, **table, "model_type": name} for name, table in tables.items()}
     return {
         name: {key: each * wide if key in WIDTHS else each for key, each in config.items()}
         for name, config in every.items()
     }
 
 
-def subject(name: str, wide: int = 1) -> Subject:
+def load_family(name: str, wide: int = 1) -> BenchFamily:
     mx.random.seed(0)
     config = configure(families(wide)[name])
     experts = [b.feed_forward for b in config.blocks if isinstance(b.feed_forward, MoeConfig)]
-    drawn = Drawn(config, chosen={each.count: each.per_token for each in experts})
-    return Subject(name, Decoder.load(config, drawn), drawn.work)
+    weights = RandomWeights(config, chosen={each.count: each.per_token for each in experts})
+    return BenchFamily(name, Decoder.load(config, weights), weights.work)
 
 
-def attending(block: BlockConfig, context: float) -> float:
-    """The arithmetic between tokens, for one token that sees `context` of them."""
+def mixing_work(block: BlockConfig, context: float) -> float:
+    """Return the arithmetic between tokens, for one token that sees `context` of them."""
     match block.mixer:
-        case AttentionConfig() as own:
-            seen = min(context, own.window or context)
-            return 4.0 * seen * own.heads * own.head_dim
-        case LatentConfig() as own:
-            return 2.0 * context * own.heads * (2 * own.rank + own.rope_dim)
-        case DeltaConfig() as own:
-            return 8.0 * own.heads * own.key_dim * own.value_dim + 2.0 * own.width * own.channels
-        case SsmConfig() as own:
-            return 6.0 * own.heads * own.head_dim * own.state + 2.0 * own.width * own.channels
+        case AttentionConfig() as config:
+            seen = min(context, config.window or context)
+            return 4.0 * seen * config.heads * config.head_dim
+        case LatentConfig() as config:
+            return 2.0 * context * config.heads * (2 * config.rank + config.rope_dim)
+        case DeltaConfig() as config:
+            return (
+                8.0 * config.heads * config.key_dim * config.value_dim
+                + 2.0 * config.width * config.channels
+            )
+        case SsmConfig() as config:
+            return (
+                6.0 * config.heads * config.head_dim * config.state
+                + 2.0 * config.width * config.channels
+            )
     return 0.0
 
 
 def caches(config: ModelConfig, tokens: int) -> list[Cache]:
-    """For one sequence of so many tokens."""
+    """Allocate the caches of one sequence of so many tokens."""
     pages = (-(-tokens // PAGE),) * len(config.windows)
     return allocate(config, CacheSizes(config.windows, pages, states=1), Format.FLOAT16)
 
 
 def step(config: ModelConfig, start: int, count: int) -> StepRows:
-    """The next `count` tokens of the sequence, a run or a single one."""
+    """Lay out the next `count` tokens of the sequence, a run or a single one."""
     positions = mx.array(np.arange(start, start + count, dtype=np.int32))
     table = mx.array(1 + np.arange(-(-(start + count) // PAGE), dtype=np.int32))[None]
     runs = () if count == 1 else (Prefill(0, count, start + count),)
@@ -125,69 +129,72 @@ class Timed:
     work: float
 
 
-def prefill(found: Subject, tokens: int) -> Timed:
-    config = found.decoder.config
-    kept, at = caches(config, tokens), step(config, 0, tokens)
-    words = mx.array(np.random.default_rng(1).integers(0, config.vocab_size, tokens))
-    between = sum(attending(block, tokens / 2) for block in config.blocks)
-    work = tokens * (found.work + between)
-    return Timed(lambda: mx.eval(found.decoder.hidden(words, at, kept)[0]), work)
+def prefill(family: BenchFamily, tokens: int) -> Timed:
+    config = family.decoder.config
+    cache, at = caches(config, tokens), step(config, 0, tokens)
+    ids = mx.array(np.random.default_rng(1).integers(0, config.vocab_size, tokens))
+    between = sum(mixing_work(block, tokens / 2) for block in config.blocks)
+    work = tokens * (family.work + between)
+    return Timed(lambda: mx.eval(family.decoder.hidden(ids, at, cache)[0]), work)
 
 
-def decode(found: Subject, context: int) -> Timed:
-    config = found.decoder.config
-    kept = caches(config, context + 1)
-    words = mx.array(np.random.default_rng(1).integers(0, config.vocab_size, context))
-    mx.eval(found.decoder.hidden(words, step(config, 0, context), kept)[0])
+def decode(family: BenchFamily, context: int) -> Timed:
+    config = family.decoder.config
+    cache = caches(config, context + 1)
+    ids = mx.array(np.random.default_rng(1).integers(0, config.vocab_size, context))
+    mx.eval(family.decoder.hidden(ids, step(config, 0, context), cache)[0])
     at = step(config, context, 1)
-    work = found.work + sum(attending(block, context + 1) for block in config.blocks)
-    return Timed(lambda: mx.eval(found.decoder.hidden(words[:1], at, kept)[0]), work)
+    work = family.work + sum(mixing_work(block, context + 1) for block in config.blocks)
+    return Timed(lambda: mx.eval(family.decoder.hidden(ids[:1], at, cache)[0]), work)
 
 
-def measure(subjects: Mapping[str, Timed], rounds: int, times: int) -> dict[str, list[float]]:
-    """Nanoseconds for a thousand operations, by round; the first round warms up."""
-    found: dict[str, list[float]] = {name: [] for name in subjects}
-    for turn in range(rounds + 1):
-        for name in rotated(list(subjects), turn):
+def measure(runs: Mapping[str, Timed], rounds: int, times: int) -> dict[str, list[float]]:
+    """Return nanoseconds for a thousand operations, by round; the first round warms up."""
+    speeds: dict[str, list[float]] = {name: [] for name in runs}
+    for round_ in range(rounds + 1):
+        for name in rotated(list(runs), round_):
             began = time.perf_counter()
             for _ in range(times):
-                subjects[name].run()
+                runs[name].run()
             seconds = (time.perf_counter() - began) / times
-            if turn:
-                found[name].append(1e12 * seconds / subjects[name].work)
-    return found
+            if round_:
+                speeds[name].append(1e12 * seconds / runs[name].work)
+    return speeds
 
 
 def table(
-    prompts: Mapping[str, Sequence[float]], tokens: Mapping[str, Sequence[float]], most: float
+    prompts: Mapping[str, Sequence[float]], tokens: Mapping[str, Sequence[float]], max_ratio: float
 ) -> Table:
     shown = Table("family", "prefill, GFLOP/s", "x Llama", "decode, GFLOP/s", "x Llama", "")
     for name in prompts:
         cells, worst = [name], 0.0
-        for found in (prompts, tokens):
-            ratio = median(paired(found[name], found[FIRST]))
+        for speeds in (prompts, tokens):
+            ratio = median(paired(speeds[name], speeds[FIRST]))
             worst = max(worst, ratio)
-            cells += [f"{1000 / median(found[name]):.1f}", f"{ratio:.2f}"]
-        shown.add_row(*cells, "" if worst <= most else f"over {most}")
+            cells += [f"{1000 / median(speeds[name]):.1f}", f"{ratio:.2f}"]
+        shown.add_row(*cells, "" if worst <= max_ratio else f"over {max_ratio}")
     return shown
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("families", nargs="*", choices=[*families(), []], metavar="FAMILY")
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--tokens", type=int, default=256)
-    parser.add_argument("--context", type=int, default=128)
-    parser.add_argument("--wide", type=int, default=1)
-    parser.add_argument("--most", type=float, default=1.3)
-    options = parser.parse_args()
+# fmt: off
+@command(__doc__)
+def main(
+    chosen: Annotated[list[str] | None, Argument(
+        metavar="FAMILY", parser=one_of(*families()), help="All, if none is named.",
+    )] = None,
+    rounds: int = 10,
+    tokens: Annotated[int, Option(help="Of the prompt.")] = 256,
+    context: Annotated[int, Option(help="Tokens before the one that is decoded.")] = 128,
+    wide: Annotated[int, Option(help="How many times as wide.")] = 1,
+    most: Annotated[float, Option(help="The ratio from which on a family is marked.")] = 1.3,
+) -> int:
+    # fmt: on
     tier = cpu_tier()
-    names = list(dict.fromkeys([FIRST, *(options.families or families())]))
-    subjects = {name: subject(name, options.wide) for name in names}
-    prompts = {name: prefill(each, options.tokens) for name, each in subjects.items()}
-    tokens = {name: decode(each, options.context) for name, each in subjects.items()}
-    found = measure(prompts, options.rounds, 1), measure(tokens, options.rounds, 5)
-    shown = table(*found, options.most)
+    names = list(dict.fromkeys([FIRST, *(chosen or families())]))
+    loaded = {name: load_family(name, wide) for name in names}
+    prompts = {name: prefill(each, tokens) for name, each in loaded.items()}
+    steps = {name: decode(each, context) for name, each in loaded.items()}
+    shown = table(measure(prompts, rounds, 1), measure(steps, rounds, 5), most)
     shown.title = f"CPU tier: {tier or 'none'}"
     console().print(shown)
     return 0

@@ -5,22 +5,22 @@ from math import prod
 from pathlib import Path
 
 from bessemer.bench.compare.contest import Unavailable
-from bessemer.bench.models.cost import Cost, cost
+from bessemer.bench.models.cost import ModelCost, cost
 from bessemer.bench.models.gguf_file import gguf_file
-from bessemer.bench.models.shapes import Shape
+from bessemer.bench.models.shapes import ModelShape
 from bessemer.bench.models.synthetic import Storage, checkpoint
 from bessemer.engine.checkpoint.checkpoint import CheckpointError, open_checkpoint
 
 
 @dataclass(frozen=True, slots=True)
-class UnderTest:
+class BenchModel:
     """A checkpoint directory; `shape` and `storage` if its weights are random ones."""
 
     name: str
     path: Path
-    cost: Cost
+    cost: ModelCost
     stored: str
-    shape: Shape | None = None
+    shape: ModelShape | None = None
     storage: Storage = field(default_factory=Storage)
     seed: int = 0
     gguf_path: Path | None = None
@@ -38,7 +38,7 @@ class UnderTest:
 
     @property
     def float32_bytes(self) -> int:
-        """Of all weights when what is not packed becomes float32."""
+        """The size of all weights when what is not packed becomes float32."""
         return sum(4 * prod(each.shape) for each in open_checkpoint(self.path).tensors.values())
 
     def gguf(self) -> Path:
@@ -52,7 +52,7 @@ class UnderTest:
         return gguf_file(self.shape, self.storage, self.path, self.head)
 
     def variant(self, weights: str) -> Path | None:
-        """The directory of the same shape with its numbers in another form, if it can be made."""
+        """Return the directory of the same shape in another form, if there can be one."""
         if weights == "stored" or (not self.storage.bits and self.storage.dtype == "float32"):
             return self.path
         if self.shape is None:
@@ -62,9 +62,9 @@ class UnderTest:
         return checkpoint(self.shape, other, self.seed)
 
 
-def synthetic(shape: Shape, storage: Storage, seed: int, head: str) -> UnderTest:
+def synthetic(shape: ModelShape, storage: Storage, seed: int, head: str) -> BenchModel:
     path = checkpoint(shape, storage, seed)
-    return UnderTest(
+    return BenchModel(
         shape.name,
         path,
         cost(path),
@@ -76,13 +76,13 @@ def synthetic(shape: Shape, storage: Storage, seed: int, head: str) -> UnderTest
     )
 
 
-def real(name: str, path: Path, gguf_path: Path | None) -> UnderTest:
+def real(name: str, path: Path, gguf_path: Path | None) -> BenchModel:
     try:
         config = open_checkpoint(path).config
-        found = cost(path)
+        model_cost = cost(path)
     except (CheckpointError, KeyError, TypeError) as error:
         raise Unavailable(f"{name} is no checkpoint that can be measured: {error}") from None
     quantization = config.get("quantization") or {}
     bits = quantization.get("bits")
     stored = f"{bits} bits, groups of {quantization.get('group_size')}" if bits else "dense"
-    return UnderTest(name, path, found, stored, gguf_path=gguf_path)
+    return BenchModel(name, path, model_cost, stored, gguf_path=gguf_path)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bessemer.bench.compare.contest import Unavailable
-from bessemer.bench.models.shapes import Shape, Tensor, head_dim, tensors
+from bessemer.bench.models.shapes import ModelShape, TensorSpec, head_dim, tensors
 from bessemer.bench.models.synthetic import Array, Storage, as_float32, replacing
 
 ARCHITECTURES = {
@@ -27,8 +27,8 @@ ROWS = 1 << 23  # values converted at a time
 Q6_K = (256, 210)  # values and bytes of a block
 
 
-def gguf_file(shape: Shape, storage: Storage, checkpoint: Path, head: str = "") -> Path:
-    """The file beside other models in the cache, written from the checkpoint if it is not there."""
+def gguf_file(shape: ModelShape, storage: Storage, checkpoint: Path, head: str = "") -> Path:
+    """Return the file beside other models in the cache, written from the checkpoint if need be."""
     suffix = f"-{head}-head" if head else ""
     target = checkpoint.with_name(f"{checkpoint.name}{suffix}-gguf")
     if not target.exists():
@@ -38,27 +38,27 @@ def gguf_file(shape: Shape, storage: Storage, checkpoint: Path, head: str = "") 
 
 
 def format_name(storage: Storage) -> str:
-    """GGUF's name of blocks with exactly this content, or dense numbers."""
+    """Return GGUF's name of blocks with this very content, or of dense numbers."""
     if not storage.bits:
         return {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}[storage.dtype]
-    found = {4: "Q4_0", 8: "Q8_0"}.get(storage.bits)
-    if found is None:
+    kind = {4: "Q4_0", 8: "Q8_0"}.get(storage.bits)
+    if kind is None:
         raise Unavailable(
             f"GGUF has no format with the same content as MLX's {storage.bits} bits; "
             "compare at --bits 4 or 8, or leave llama.cpp out"
         )
-    return found
+    return kind
 
 
-def write(path: Path, shape: Shape, storage: Storage, checkpoint: Path, head: str) -> None:
+def write(path: Path, shape: ModelShape, storage: Storage, checkpoint: Path, head: str) -> None:
     gguf = require_gguf()
     architecture = ARCHITECTURES[shape.config["model_type"]]
     writer = gguf.GGUFWriter(path, architecture)
     _settings(writer, gguf, shape.config)
-    _words(writer, checkpoint)
+    _tokenizer(writer, checkpoint)
     kind = format_name(storage)
     jobs: list[Callable[[], Array]] = []
-    with Source(checkpoint / "model.safetensors") as source:
+    with MappedSafetensors(checkpoint / "model.safetensors") as source:
         for tensor in tensors(shape.config):
             job, dtype, raw = _plan(source, tensor, shape, storage, kind, head)
             name = f"{tensor.gguf}.{'bias' if tensor.kind == 'bias' else 'weight'}"
@@ -66,10 +66,10 @@ def write(path: Path, shape: Shape, storage: Storage, checkpoint: Path, head: st
             writer.add_tensor_info(name, raw[0], np.dtype(raw[1]), raw[2], number)
             jobs.append(job)
         if factors := list(llama3_factors(shape.config)):
-            made = np.array(factors, np.float32)
-            kind32 = gguf.GGMLQuantizationType.F32
-            writer.add_tensor_info("rope_freqs.weight", made.shape, made.dtype, made.nbytes, kind32)
-            jobs.append(lambda: made)
+            divisors = np.array(factors, np.float32)
+            info = (divisors.shape, divisors.dtype, divisors.nbytes, gguf.GGMLQuantizationType.F32)
+            writer.add_tensor_info("rope_freqs.weight", *info)
+            jobs.append(lambda: divisors)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
@@ -88,7 +88,7 @@ def require_gguf() -> Any:
         ) from None
 
 
-class Source:
+class MappedSafetensors:
     """The arrays of a safetensors file that synthetic wrote, mapped, not read."""
 
     def __init__(self, path: Path) -> None:
@@ -98,7 +98,7 @@ class Source:
         self._header = json.loads(self._map[8 : 8 + length])
         self._start = 8 + length
 
-    def __enter__(self) -> "Source":
+    def __enter__(self) -> "MappedSafetensors":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -116,9 +116,14 @@ Plan = tuple[Callable[[], Array], str, tuple[tuple[int, ...], str, int]]
 
 
 def _plan(
-    source: Source, tensor: Tensor, shape: Shape, storage: Storage, kind: str, head: str
+    source: MappedSafetensors,
+    tensor: TensorSpec,
+    shape: ModelShape,
+    storage: Storage,
+    kind: str,
+    head: str,
 ) -> Plan:
-    """How to make a tensor's bytes, its GGUF type, and (shape, dtype, bytes) of what is made."""
+    """Return how to make a tensor's bytes, its GGUF type, and (shape, dtype, bytes) of those."""
     order = _rope_order(shape.config, tensor)
     if not storage.quantizes(tensor):
         name = f"{tensor.name}.{'bias' if tensor.kind == 'bias' else 'weight'}"
@@ -134,9 +139,9 @@ def _plan(
 
 
 def _dense(
-    source: Source, tensor: Tensor, name: str, storage: Storage, order: Array | None
+    source: MappedSafetensors, tensor: TensorSpec, name: str, storage: Storage, order: Array | None
 ) -> Plan:
-    """Vectors and routers are float32 in GGUF whatever the rest is."""
+    """Plan numbers; vectors and routers are float32 in GGUF whatever the rest is."""
     small = tensor.kind in ("norm", "bias", "router")
     kind = (
         "F32" if small else {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}[storage.dtype]
@@ -144,15 +149,17 @@ def _dense(
     width = 4 if kind == "F32" else 2
 
     def make() -> Array:
-        found = source[name] if order is None else source[name][order]
-        return as_float32(found, storage.dtype) if small else np.ascontiguousarray(found)
+        rows = source[name] if order is None else source[name][order]
+        return as_float32(rows, storage.dtype) if small else np.ascontiguousarray(rows)
 
     dtype = {"F32": "float32", "F16": "float16", "BF16": "uint8"}[kind]
     shape = (*tensor.shape[:-1], tensor.shape[-1] * 2) if kind == "BF16" else tensor.shape
     return make, kind, (shape, dtype, tensor.size * width)
 
 
-def _blocks(source: Source, tensor: Tensor, storage: Storage, order: Array | None) -> Array:
+def _blocks(
+    source: MappedSafetensors, tensor: TensorSpec, storage: Storage, order: Array | None
+) -> Array:
     columns = tensor.shape[-1]
     packed = source[f"{tensor.name}.weight"].reshape(-1, columns * storage.bits // 32)
     scales = source[f"{tensor.name}.scales"].reshape(-1, columns // storage.group)
@@ -166,7 +173,7 @@ def _blocks(source: Source, tensor: Tensor, storage: Storage, order: Array | Non
 
 
 def _convert(packed: Array, scales: Array, storage: Storage) -> Array:
-    """Rows of MLX's little-endian packing to Q4_0 or Q8_0 blocks: a scale, then the levels."""
+    """Turn rows of MLX's little-endian packing into Q4_0 or Q8_0 blocks: a scale, then levels."""
     count = len(packed)
     levels = np.ascontiguousarray(packed).view(np.uint8).reshape(count, -1)
     scale = np.repeat(scales, storage.group // BLOCK, axis=1).astype(np.float16)
@@ -181,8 +188,8 @@ def _convert(packed: Array, scales: Array, storage: Storage) -> Array:
     return np.concatenate([head, body], axis=2).reshape(count, -1)
 
 
-def _six_bits(tensor: Tensor) -> Plan:
-    """Q6_K as llama.cpp's own quantizer gives a head; other weights of the same spread."""
+def _six_bits(tensor: TensorSpec) -> Plan:
+    """Plan a head in Q6_K, as llama.cpp's quantizer makes it: other weights of the same spread."""
     rows, columns = tensor.shape
     values, size = Q6_K
     if columns % values:
@@ -190,8 +197,8 @@ def _six_bits(tensor: Tensor) -> Plan:
     shape = (rows, columns // values * size)
 
     def make() -> Array:
-        draw = np.random.default_rng(0)
-        blocks = draw.integers(0, 256, (rows * columns // values, size), np.uint8)
+        random = np.random.default_rng(0)
+        blocks = random.integers(0, 256, (rows * columns // values, size), np.uint8)
         blocks[:, 192:208] = 16
         scale = 1 / (columns**0.5 * 18.5 * 16)
         blocks[:, 208:] = np.frombuffer(np.float16(scale).tobytes(), np.uint8)
@@ -200,8 +207,8 @@ def _six_bits(tensor: Tensor) -> Plan:
     return make, "Q6_K", (shape, "uint8", shape[0] * shape[1])
 
 
-def _rope_order(config: Mapping[str, Any], tensor: Tensor) -> Array | None:
-    """llama.cpp turns neighbouring pairs of a llama's heads, MLX halves: rows trade places."""
+def _rope_order(config: Mapping[str, Any], tensor: TensorSpec) -> Array | None:
+    """Return the order of rows: llama.cpp rotates neighbouring pairs of a head, MLX its halves."""
     if ARCHITECTURES[config["model_type"]] != "llama" or tensor.gguf[-2:] not in ("_q", "_k"):
         return None
     rows, size = tensor.shape[0], head_dim(config)
@@ -253,18 +260,18 @@ def _deepseek(writer: Any, gguf: Any, config: Mapping[str, Any]) -> None:
     writer.add_rope_scaling_yarn_log_mul(0.1 * scaling["mscale_all_dim"])
 
 
-def _words(writer: Any, checkpoint: Path) -> None:
-    """The checkpoint's own byte-level vocabulary, so that all contestants see the same tokens."""
-    words = json.loads((checkpoint / "tokenizer.json").read_text(encoding="utf-8"))
+def _tokenizer(writer: Any, checkpoint: Path) -> None:
+    """Write the checkpoint's byte-level vocabulary, so that all contestants see the same tokens."""
+    tokenizer = json.loads((checkpoint / "tokenizer.json").read_text(encoding="utf-8"))
     settings = json.loads((checkpoint / "tokenizer_config.json").read_text(encoding="utf-8"))
-    special = {token["content"] for token in words["added_tokens"]}
-    vocabulary = words["model"]["vocab"]
+    special = {token["content"] for token in tokenizer["added_tokens"]}
+    vocabulary = tokenizer["model"]["vocab"]
     names = sorted(vocabulary, key=vocabulary.__getitem__)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(names)
     writer.add_token_types([3 if name in special else 1 for name in names])
-    writer.add_token_merges([" ".join(pair) for pair in words["model"]["merges"]])
+    writer.add_token_merges([" ".join(pair) for pair in tokenizer["model"]["merges"]])
     writer.add_eos_token_id(vocabulary[settings["eos_token"]])
     writer.add_pad_token_id(vocabulary[settings["pad_token"]])
     writer.add_add_bos_token(False)
@@ -272,13 +279,13 @@ def _words(writer: Any, checkpoint: Path) -> None:
 
 
 def llama3_factors(config: Mapping[str, Any]) -> Iterator[float]:
-    """What Llama 3 divides each rotary frequency by; llama.cpp reads it as a tensor."""
+    """Yield what Llama 3 divides each rotary frequency by; llama.cpp reads it as a tensor."""
     scaling = config.get("rope_scaling", {})
     if scaling.get("rope_type") != "llama3":
         return
     low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
     for index in range(head_dim(config) // 2):
         frequency = config["rope_theta"] ** (-2 * index / head_dim(config))
-        turns = scaling["original_max_position_embeddings"] * frequency / tau
-        smooth = min(max((turns - low) / (high - low), 0), 1)
+        cycles = scaling["original_max_position_embeddings"] * frequency / tau
+        smooth = min(max((cycles - low) / (high - low), 0), 1)
         yield 1 / ((1 - smooth) / scaling["factor"] + smooth)

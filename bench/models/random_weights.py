@@ -1,4 +1,4 @@
-"""Random weights for any decoder, drawn as its layers ask for them, with the work they mean."""
+"""Random weights for any decoder, made as its layers ask for them, with the work they mean."""
 
 from dataclasses import dataclass, field
 from math import sqrt
@@ -13,10 +13,10 @@ POSITIVE = ("norm.weight", "layernorm.weight", ".D")  # around 1, so that activa
 
 
 @dataclass(slots=True)
-class Drawn:
+class RandomWeights:
     """`Parameters` of 4-bit weights; `work` counts a token's multiplications and additions.
 
-    Of a layer's matrices, and of the chosen ones among a stack's; embeddings and head not counted.
+    It counts a layer's matrices, and the chosen ones of a stack; no embeddings, no head.
     """
 
     config: ModelConfig
@@ -28,14 +28,14 @@ class Drawn:
         return False
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Of a convolution, which lies as Hugging Face stores it."""
+        """Return a convolution's shape, which lies as Hugging Face stores it."""
         return (0, 1, 0)
 
     def vector(self, name: str, *shape: int, dtype: mx.Dtype | None = None) -> mx.array:
         centre = 1.0 if name.endswith(POSITIVE) else 0.0
-        made = (centre + 0.1 * mx.random.normal(shape)).astype(dtype or self.dtype)
-        mx.eval(made)
-        return made
+        values = (centre + 0.1 * mx.random.normal(shape)).astype(dtype or self.dtype)
+        mx.eval(values)
+        return values
 
     def stack(
         self, module: str, count: int, rows: int, columns: int, transposed: bool = False
@@ -60,9 +60,9 @@ def _random(rows: int, columns: int) -> Dense | Quantized:
         dense = (mx.random.normal((rows, columns)) / sqrt(columns)).astype(mx.bfloat16)
         mx.eval(dense)
         return Dense(dense)
-    words = mx.random.randint(0, 1 << 32, (rows, columns * BITS // 32), mx.uint32)
+    packed = mx.random.randint(0, 1 << 32, (rows, columns * BITS // 32), mx.uint32)
     spread = sqrt(12 / columns) / 2**BITS
     scales = mx.full((rows, columns // GROUP), spread, mx.bfloat16)
     biases = scales * -(2**BITS - 1) / 2
-    mx.eval(words, scales, biases)
-    return Quantized(words, scales, biases, GROUP, BITS)
+    mx.eval(packed, scales, biases)
+    return Quantized(packed, scales, biases, GROUP, BITS)

@@ -16,7 +16,7 @@ FILE = Path(__file__).with_name("shapes.toml")
 
 
 @dataclass(frozen=True, slots=True)
-class Tensor:
+class TensorSpec:
     """One weight by module name; `share` is the part of it that generating a token reads."""
 
     name: str
@@ -31,12 +31,12 @@ class Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """A model's config.json without its weights; `whole` counts the layers of the published one."""
+class ModelShape:
+    """A model's config.json without its weights, perhaps with fewer layers than published."""
 
     name: str
     config: Mapping[str, Any]
-    whole: int
+    published_layers: int
 
     @property
     def layers(self) -> int:
@@ -44,18 +44,18 @@ class Shape:
 
     @property
     def mark(self) -> str:
-        """What every figure of a scaled-down model says."""
-        scaled = self.layers != self.whole
-        return f"scaled: {self.layers} of {self.whole} layers" if scaled else ""
+        """The remark that every figure of a scaled-down model bears."""
+        scaled = self.layers != self.published_layers
+        return f"scaled: {self.layers} of {self.published_layers} layers" if scaled else ""
 
     @property
     def parameters(self) -> int:
         return sum(tensor.size for tensor in tensors(self.config))
 
-    def scaled(self, layers: int) -> "Shape":
-        if not 1 <= layers <= self.whole:
+    def scaled(self, layers: int) -> "ModelShape":
+        if not 1 <= layers <= self.published_layers:
             raise Unavailable(
-                f"{self.name} has {self.whole} layers, so --layers cannot be {layers}"
+                f"{self.name} has {self.published_layers} layers, so --layers cannot be {layers}"
             )
         return replace(self, config={**self.config, "num_hidden_layers": layers})
 
@@ -65,20 +65,20 @@ def published() -> Mapping[str, dict[str, Any]]:
     return MappingProxyType(tomllib.loads(FILE.read_text(encoding="utf-8")))
 
 
-def shape(name: str) -> Shape:
-    found = published().get(name)
-    if found is None:
+def shape(name: str) -> ModelShape:
+    """Return a published shape. Raises Unavailable."""
+    row = published().get(name)
+    if row is None:
         raise Unavailable(f"no shape is called {name!r}; there are {', '.join(published())}")
-    return Shape(name, found["config"], found["config"]["num_hidden_layers"])
+    return ModelShape(name, row["config"], row["config"]["num_hidden_layers"])
 
 
 def head_dim(config: Mapping[str, Any]) -> int:
-    found = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
-    return int(found)
+    return int(config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"])
 
 
 def kv_values(config: Mapping[str, Any]) -> int:
-    """The numbers that a cache keeps of one token, over all layers."""
+    """Count the numbers that a cache holds of one token, over all layers."""
     layers = int(config["num_hidden_layers"])
     if "kv_lora_rank" in config:
         return layers * int(config["kv_lora_rank"] + config["qk_rope_head_dim"])
@@ -86,26 +86,27 @@ def kv_values(config: Mapping[str, Any]) -> int:
     return layers * 2 * heads * head_dim(config)
 
 
-def tensors(config: Mapping[str, Any]) -> Iterator[Tensor]:
-    """In the order of a file: embedding, layers, final norm, head."""
+def tensors(config: Mapping[str, Any]) -> Iterator[TensorSpec]:
+    """Yield a model's tensors in the order of a file: embedding, layers, final norm, head."""
     vocabulary, hidden = config["vocab_size"], config["hidden_size"]
     tied = bool(config.get("tie_word_embeddings"))
-    words = (vocabulary, hidden)
-    yield Tensor("model.embed_tokens", "token_embd", words, "embedding", 1.0 if tied else 0.0)
+    embedding = (vocabulary, hidden)
+    share = 1.0 if tied else 0.0
+    yield TensorSpec("model.embed_tokens", "token_embd", embedding, "embedding", share)
     for layer in range(config["num_hidden_layers"]):
         for tensor in _layer(config, layer):
             name, gguf = f"model.layers.{layer}.{tensor.name}", f"blk.{layer}.{tensor.gguf}"
             yield replace(tensor, name=name, gguf=gguf)
-    yield Tensor("model.norm", "output_norm", (hidden,), "norm")
+    yield TensorSpec("model.norm", "output_norm", (hidden,), "norm")
     if not tied:
-        yield Tensor("lm_head", "output", words)
+        yield TensorSpec("lm_head", "output", embedding)
 
 
-def _layer(config: Mapping[str, Any], layer: int) -> Iterator[Tensor]:
+def _layer(config: Mapping[str, Any], layer: int) -> Iterator[TensorSpec]:
     hidden = config["hidden_size"]
-    yield Tensor("input_layernorm", "attn_norm", (hidden,), "norm")
+    yield TensorSpec("input_layernorm", "attn_norm", (hidden,), "norm")
     yield from _latent_attention(config) if "kv_lora_rank" in config else _attention(config)
-    yield Tensor("post_attention_layernorm", "ffn_norm", (hidden,), "norm")
+    yield TensorSpec("post_attention_layernorm", "ffn_norm", (hidden,), "norm")
     if config["model_type"] == "qwen3_moe":
         yield from _experts(config, config["num_experts"])
     elif layer >= config.get("first_k_dense_replace", config["num_hidden_layers"]):
@@ -116,41 +117,41 @@ def _layer(config: Mapping[str, Any], layer: int) -> Iterator[Tensor]:
         yield from _mlp(hidden, config["intermediate_size"], "mlp.", "")
 
 
-def _attention(config: Mapping[str, Any]) -> Iterator[Tensor]:
+def _attention(config: Mapping[str, Any]) -> Iterator[TensorSpec]:
     hidden, size = config["hidden_size"], head_dim(config)
     rows = config["num_attention_heads"] * size
     shared = config.get("num_key_value_heads", config["num_attention_heads"]) * size
     biased = config["model_type"] == "qwen2"
     for letter, height in (("q", rows), ("k", shared), ("v", shared)):
-        yield Tensor(f"self_attn.{letter}_proj", f"attn_{letter}", (height, hidden))
+        yield TensorSpec(f"self_attn.{letter}_proj", f"attn_{letter}", (height, hidden))
         if biased:
-            yield Tensor(f"self_attn.{letter}_proj", f"attn_{letter}", (height,), "bias")
-    yield Tensor("self_attn.o_proj", "attn_output", (hidden, rows))
+            yield TensorSpec(f"self_attn.{letter}_proj", f"attn_{letter}", (height,), "bias")
+    yield TensorSpec("self_attn.o_proj", "attn_output", (hidden, rows))
     if config["model_type"].startswith("qwen3"):
-        yield Tensor("self_attn.q_norm", "attn_q_norm", (size,), "norm")
-        yield Tensor("self_attn.k_norm", "attn_k_norm", (size,), "norm")
+        yield TensorSpec("self_attn.q_norm", "attn_q_norm", (size,), "norm")
+        yield TensorSpec("self_attn.k_norm", "attn_k_norm", (size,), "norm")
 
 
-def _latent_attention(config: Mapping[str, Any]) -> Iterator[Tensor]:
+def _latent_attention(config: Mapping[str, Any]) -> Iterator[TensorSpec]:
     hidden, heads = config["hidden_size"], config["num_attention_heads"]
     rank, rope = config["kv_lora_rank"], config["qk_rope_head_dim"]
     plain, value = config["qk_nope_head_dim"], config["v_head_dim"]
-    yield Tensor("self_attn.q_proj", "attn_q", (heads * (plain + rope), hidden))
-    yield Tensor("self_attn.kv_a_proj_with_mqa", "attn_kv_a_mqa", (rank + rope, hidden))
-    yield Tensor("self_attn.kv_a_layernorm", "attn_kv_a_norm", (rank,), "norm")
-    yield Tensor("self_attn.kv_b_proj", "attn_kv_b", (heads * (plain + value), rank))
-    yield Tensor("self_attn.o_proj", "attn_output", (hidden, heads * value))
+    yield TensorSpec("self_attn.q_proj", "attn_q", (heads * (plain + rope), hidden))
+    yield TensorSpec("self_attn.kv_a_proj_with_mqa", "attn_kv_a_mqa", (rank + rope, hidden))
+    yield TensorSpec("self_attn.kv_a_layernorm", "attn_kv_a_norm", (rank,), "norm")
+    yield TensorSpec("self_attn.kv_b_proj", "attn_kv_b", (heads * (plain + value), rank))
+    yield TensorSpec("self_attn.o_proj", "attn_output", (hidden, heads * value))
 
 
-def _mlp(hidden: int, width: int, prefix: str, suffix: str) -> Iterator[Tensor]:
-    yield Tensor(f"{prefix}gate_proj", f"ffn_gate{suffix}", (width, hidden))
-    yield Tensor(f"{prefix}up_proj", f"ffn_up{suffix}", (width, hidden))
-    yield Tensor(f"{prefix}down_proj", f"ffn_down{suffix}", (hidden, width))
+def _mlp(hidden: int, width: int, prefix: str, suffix: str) -> Iterator[TensorSpec]:
+    yield TensorSpec(f"{prefix}gate_proj", f"ffn_gate{suffix}", (width, hidden))
+    yield TensorSpec(f"{prefix}up_proj", f"ffn_up{suffix}", (width, hidden))
+    yield TensorSpec(f"{prefix}down_proj", f"ffn_down{suffix}", (hidden, width))
 
 
-def _experts(config: Mapping[str, Any], count: int) -> Iterator[Tensor]:
+def _experts(config: Mapping[str, Any], count: int) -> Iterator[TensorSpec]:
     hidden, width = config["hidden_size"], config["moe_intermediate_size"]
     share = config["num_experts_per_tok"] / count
-    yield Tensor("mlp.gate", "ffn_gate_inp", (count, hidden), "router")
+    yield TensorSpec("mlp.gate", "ffn_gate_inp", (count, hidden), "router")
     for tensor in _mlp(hidden, width, "mlp.switch_mlp.", "_exps"):
         yield replace(tensor, shape=(count, *tensor.shape), share=share)

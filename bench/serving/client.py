@@ -67,7 +67,7 @@ async def _stream(url: str, path: str, body: dict[str, Any], reply: Reply) -> No
 
 
 def note(event: dict[str, Any], reply: Reply, moment: float) -> None:
-    """Adds to a reply what an event brought at this moment."""
+    """Add to a reply what an event brought at this moment."""
     if "error" in event:
         reply.error = str(event["error"])
     if usage := event.get("usage"):
@@ -82,7 +82,7 @@ def note(event: dict[str, Any], reply: Reply, moment: float) -> None:
 
 
 async def hammer(url: str, path: str, connections: int, seconds: float) -> tuple[int, int]:
-    """GET as often as possible over keep-alive connections; (answers, errors)."""
+    """GET as often as possible over keep-alive connections; return (answers, errors)."""
     counts = await asyncio.gather(
         *(_hammer(url, path, time.perf_counter() + seconds) for _ in range(connections))
     )

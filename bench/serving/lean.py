@@ -35,7 +35,7 @@ class Wire:
     error: str = ""
 
     def receive(self) -> bool:
-        """Whether more may come."""
+        """Receive what is there; return whether more may come."""
         try:
             data = self.socket.recv(1 << 18)
         except OSError as error:
@@ -66,7 +66,7 @@ def streams(
 
 
 def gets(url: str, path: str, connections: int, seconds: float) -> tuple[int, float]:
-    """GETs over keep-alive connections, each asked anew once it has answered.
+    """Send GETs over keep-alive connections, each asked anew once it has answered.
 
     Returns how many came in how many seconds. Raises OSError, and ValueError for any but a 200.
     """
@@ -90,9 +90,9 @@ def gets(url: str, path: str, connections: int, seconds: float) -> tuple[int, fl
 
 
 def _answer(connection: socket.socket) -> None:
-    """Receives one whole answer with a content-length."""
+    """Receive one whole answer with a content-length."""
     data = b""
-    while not _whole(data):
+    while not _complete(data):
         piece = connection.recv(1 << 16)
         if not piece:
             raise ValueError("a connection ended within an answer")
@@ -101,7 +101,7 @@ def _answer(connection: socket.socket) -> None:
         raise ValueError(f"an answer began with {data[:15]!r}")
 
 
-def _whole(data: bytes) -> bool:
+def _complete(data: bytes) -> bool:
     head, end, body = data.partition(b"\r\n\r\n")
     length = LENGTH.search(head)
     return bool(end) and len(body) >= (int(length[1]) if length else 0)
@@ -125,12 +125,12 @@ def _receive(wires: Sequence[Wire], deadline: float) -> None:
         for wire in wires:
             ready.register(wire.socket, selectors.EVENT_READ, wire)
         while ready.get_map():
-            found = ready.select(deadline - time.perf_counter())
-            if not found:
+            arrived = ready.select(deadline - time.perf_counter())
+            if not arrived:
                 for key in list(ready.get_map().values()):
                     key.data.error = "TimeoutError: no more came"
                 return
-            for key, _ in found:
+            for key, _ in arrived:
                 if not key.data.receive():
                     ready.unregister(key.fileobj)
 
@@ -147,41 +147,41 @@ def _request(url: str, path: str, body: dict[str, Any]) -> bytes:
 
 
 def reply(wire: Wire) -> Reply:
-    """Reads what arrived; every event has the time of its last byte."""
-    found = Reply(wire.began, error=wire.error)
-    found.ended = wire.times[-1] if wire.times else wire.began
+    """Read what arrived; every event has the time of its last byte."""
+    answer = Reply(wire.began, error=wire.error)
+    answer.ended = wire.times[-1] if wire.times else wire.began
     raw = b"".join(wire.pieces)
     head, _, body = raw.partition(b"\r\n\r\n")
-    words = head.split(maxsplit=2)
-    if len(words) < 2 or not words[1].isdigit():
-        found.error = found.error or "ValueError: no answer in HTTP"
-        return found
-    found.status = int(words[1])
+    status_line = head.split(maxsplit=2)
+    if len(status_line) < 2 or not status_line[1].isdigit():
+        answer.error = answer.error or "ValueError: no answer in HTTP"
+        return answer
+    answer.status = int(status_line[1])
     ends = list(accumulate(map(len, wire.pieces)))
     chunked = b"transfer-encoding: chunked" in head.lower()
     for start, line in _lines(body, len(raw) - len(body), chunked):
         if line.startswith(b"data: {"):
             moment = wire.times[bisect_left(ends, start + len(line))]
-            note(json.loads(line[6:]), found, moment)
-        elif found.status != 200:
-            found.error += line.decode("utf-8", "replace").strip()
-    return found
+            note(json.loads(line[6:]), answer, moment)
+        elif answer.status != 200:
+            answer.error += line.decode("utf-8", "replace").strip()
+    return answer
 
 
 def _lines(body: bytes, offset: int, chunked: bool) -> list[tuple[int, bytes]]:
-    """The lines of a body, each with where in the raw bytes its last chunk's part lies."""
+    """Return the lines of a body, each with where its last chunk's part lies in the raw bytes."""
     text, places = _unchunked(body, offset) if chunked else (body, [(0, offset)])
     starts = [start for start, _ in places]
-    found, at = [], 0
+    lines, at = [], 0
     for line in text.split(b"\n"):
         start, raw = places[max(bisect_left(starts, at + len(line)) - 1, 0)]
-        found.append((raw + at - start, line))
+        lines.append((raw + at - start, line))
         at += len(line) + 1
-    return found
+    return lines
 
 
 def _unchunked(body: bytes, offset: int) -> tuple[bytes, list[tuple[int, int]]]:
-    """The text, and for each chunk where it begins in the text and in the raw bytes."""
+    """Return the text, and for each chunk where it begins in the text and in the raw bytes."""
     text, places, at, length = [], [], 0, 0
     while (end := body.find(b"\r\n", at)) > 0:
         size = int(body[at:end].split(b";")[0], 16)

@@ -1,12 +1,9 @@
 """Measures a server's life: start to healthy, idle memory, 64 connects at once, and deaths.
 
-    python -m bessemer.bench.serving.lifecycle [--rounds 5] [--command "vllm-mlx serve M"]
-
 Without --command it is Bessemer with its built-in model, and then also: how soon a worker that is
 killed serves again, and how soon workers end when the server is killed.
 """
 
-import argparse
 import asyncio
 import os
 import shlex
@@ -17,13 +14,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Annotated
 from urllib.error import URLError
 from urllib.request import urlopen
 
 import psutil
 from rich.console import Console
 from rich.table import Table
+from typer import Option
 
+from bessemer.bench.command import command
 from bessemer.bench.serving.processes import cost
 
 BESSEMER = f"{shlex.quote(sys.executable)} -P -m bessemer.bench.serving.lifecycle --serve"
@@ -32,11 +32,11 @@ PATIENCE = 120.0  # seconds until a server counts as one that does not start
 
 
 @contextmanager
-def started(command: str, port: int) -> Iterator[tuple[psutil.Process, float]]:
-    """The process, and the seconds until it answered; killed at the end."""
+def running(line: str, port: int) -> Iterator[tuple[psutil.Process, float]]:
+    """Yield the process, and the seconds until it answered; it is killed at the end."""
     began = time.perf_counter()
     process = subprocess.Popen(
-        [*shlex.split(command), "--port", str(port)],
+        [*shlex.split(line), "--port", str(port)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -62,7 +62,7 @@ def answers(port: int) -> bool:
 
 
 def until(condition: Callable[[], bool], began: float) -> float:
-    """Seconds from `began` until the condition holds."""
+    """Wait until the condition holds; return the seconds from `began`."""
     while not condition():
         if time.perf_counter() - began > PATIENCE:
             raise SystemExit("the server does not come up")
@@ -71,7 +71,7 @@ def until(condition: Callable[[], bool], began: float) -> float:
 
 
 async def connects(port: int) -> list[float]:
-    """Milliseconds of each of many connections opened at once, to the end of a small answer."""
+    """Return milliseconds of many connections opened at once, to the end of a small answer."""
     request = f"GET /v1/models HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nconnection: close\r\n\r\n"
 
     async def one() -> float:
@@ -88,7 +88,7 @@ async def connects(port: int) -> list[float]:
 
 
 def worker_restart(server: psutil.Process, port: int) -> float:
-    """Seconds from a worker's kill until an answer was generated anew."""
+    """Kill the worker; return the seconds until an answer was generated anew."""
     began = time.perf_counter()
     (worker,) = server.children()
     worker.kill()
@@ -106,7 +106,7 @@ def generates(port: int) -> bool:
 
 
 def workers_end(server: psutil.Process) -> float:
-    """Seconds from the server's kill until its workers are gone."""
+    """Kill the server; return the seconds until its workers are gone."""
     workers = server.children()
     began = time.perf_counter()
     server.kill()
@@ -117,38 +117,42 @@ def _runs(process: psutil.Process) -> bool:
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
-def measure(command: str, port: int, rounds: int, ours: bool) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {}
+def measure(line: str, port: int, rounds: int, ours: bool) -> dict[str, list[float]]:
+    figures: dict[str, list[float]] = {}
     for _ in range(rounds):
-        with started(command, port) as (server, seconds):
-            found.setdefault("start to healthy, s", []).append(seconds)
+        with running(line, port) as (server, seconds):
+            figures.setdefault("start to healthy, s", []).append(seconds)
             time.sleep(1)
-            found.setdefault("idle PSS, MB", []).append(cost(server).pss / 1e6)
+            figures.setdefault("idle PSS, MB", []).append(cost(server).pss / 1e6)
             slowest = max(asyncio.run(connects(port)))
-            found.setdefault(f"slowest of {CONNECTS} connects, ms", []).append(slowest)
+            figures.setdefault(f"slowest of {CONNECTS} connects, ms", []).append(slowest)
             if ours:
                 restart = worker_restart(server, port)
-                found.setdefault("worker killed to serving again, s", []).append(restart)
+                figures.setdefault("worker killed to serving again, s", []).append(restart)
                 end = workers_end(server)
-                found.setdefault("server killed to workers gone, s", []).append(end)
-    return found
+                figures.setdefault("server killed to workers gone, s", []).append(end)
+    return figures
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Measures a server's life.")
-    parser.add_argument("--command", default=BESSEMER, help="a server; --port is added to it")
-    parser.add_argument("--port", type=int, default=8765)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.serve:
+# fmt: off
+@command(__doc__)
+def main(
+    line: Annotated[str, Option(
+        "--command", help="A server; --port is added to it.", show_default="Bessemer",
+    )] = BESSEMER,
+    port: Annotated[int, Option(help="The port to use.")] = 8765,
+    rounds: Annotated[int, Option(help="Lives of the server.")] = 5,
+    serve: Annotated[bool, Option("--serve", hidden=True)] = False,
+) -> int:
+    # fmt: on
+    if serve:
         from bessemer.http.cli import main as bessemer
 
-        return bessemer(["serve", "--port", str(arguments.port), "--log-level", "error"])
-    ours = arguments.command == BESSEMER
-    found = measure(arguments.command, arguments.port, arguments.rounds, ours)
-    table = Table("bessemer" if ours else arguments.command.split()[0], "median", "min", "max")
-    for name, values in found.items():
+        return bessemer(["serve", "--port", str(port), "--log-level", "error"])
+    ours = line == BESSEMER
+    figures = measure(line, port, rounds, ours)
+    table = Table("bessemer" if ours else line.split()[0], "median", "min", "max")
+    for name, values in figures.items():
         low, high = min(values), max(values)
         table.add_row(name, *(f"{v:.3g}" for v in (statistics.median(values), low, high)))
     Console().print(table)

@@ -1,4 +1,4 @@
-"""What the processes behind a local port cost: CPU seconds, and memory counted once (PSS)."""
+"""The cost of the processes behind a local port: CPU seconds, memory counted once (PSS)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,15 +7,15 @@ import psutil
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
-    """Of the process that listens, and of all it started. Bytes and seconds."""
+class ProcessCost:
+    """The cost of the process that listens, and of all it started. Bytes and seconds."""
 
     server_cpu: float
     children_cpu: float
     pss: int
 
-    def since(self, before: "Cost") -> "Cost":
-        return Cost(
+    def since(self, before: "ProcessCost") -> "ProcessCost":
+        return ProcessCost(
             self.server_cpu - before.server_cpu,
             self.children_cpu - before.children_cpu,
             self.pss,
@@ -23,7 +23,7 @@ class Cost:
 
 
 def listener(port: int) -> psutil.Process | None:
-    """The process that listens on a local port; None where it is not ours to see."""
+    """Return the process that listens on a local port; None where it is not ours to see."""
     try:
         connections = psutil.net_connections("tcp")
     except psutil.AccessDenied:  # macOS shows them to root only
@@ -36,9 +36,9 @@ def listener(port: int) -> psutil.Process | None:
     return None
 
 
-def cost(process: psutil.Process) -> Cost:
+def cost(process: psutil.Process) -> ProcessCost:
     children = process.children(recursive=True)
-    return Cost(
+    return ProcessCost(
         _cpu(process),
         sum(map(_cpu, children)),
         sum(map(pss, [process, *children])),
@@ -46,7 +46,7 @@ def cost(process: psutil.Process) -> Cost:
 
 
 def _cpu(process: psutil.Process) -> float:
-    """To the nanosecond where Linux says it; cpu_times counts in ticks of 10 ms."""
+    """Return seconds, exact where Linux says them; cpu_times counts in ticks of 10 ms."""
     try:
         stats = Path(f"/proc/{process.pid}/task").glob("*/schedstat")
         return sum(int(each.read_text().split()[0]) for each in stats) / 1e9
@@ -61,7 +61,7 @@ def pss(process: psutil.Process) -> int:
 
 
 def peak(process: psutil.Process) -> int:
-    """The most memory that a process ever held; what it holds now where nobody kept count."""
+    """Return the most memory a process ever held; what it holds now where nobody counted."""
     try:
         for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
             if line.startswith("VmHWM:"):

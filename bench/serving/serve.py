@@ -1,13 +1,10 @@
 """Measures OpenAI-compatible endpoints by URL, side by side in interleaved rounds.
 
-python -m bessemer.bench.serving.serve URL [URL ...] [--streams 1,8,64] [--tokens 64] [--rounds 3]
-
 Per number of streams: time to first token, gaps between tokens, total tokens a second, errors;
 then small requests a second (GET /v1/models; with wrk where it is installed) and, for a local
 server, its process's CPU time per streamed token and the memory of its process tree.
 """
 
-import argparse
 import asyncio
 import json
 import re
@@ -18,19 +15,21 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from rich.console import Console
 from rich.table import Table
+from typer import Argument, Option
 
+from bessemer.bench.command import NUMBERS, command, flags_of, with_flags
 from bessemer.bench.serving import lean
 from bessemer.bench.serving.client import Reply, hammer, stream
-from bessemer.bench.serving.processes import Cost, cost, listener
+from bessemer.bench.serving.processes import ProcessCost, cost, listener
 
 CHAT = "/v1/chat/completions"
-WORDS = ("iron", "steel", "furnace", "river", "bridge", "engine", "copper", "signal", "valley")
+VOCABULARY = ("iron", "steel", "furnace", "river", "bridge", "engine", "copper", "signal", "valley")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,9 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
-class Small:
+class SmallRequests:
+    """GETs that an endpoint answered in a second."""
+
     url: str
     connections: int
     per_second: float
@@ -64,14 +65,15 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 def prompt(number: int, words: int) -> str:
-    """Different from its first word on, so that no prefix cache helps."""
-    return " ".join([f"{number}.", *(WORDS[(number + i) % len(WORDS)] for i in range(words))])
+    """Return a prompt that is new from its first word on, so that no prefix cache helps."""
+    size = len(VOCABULARY)
+    return " ".join([f"{number}.", *(VOCABULARY[(number + i) % size] for i in range(words))])
 
 
 def load(
     url: str, model: str, streams: int, words: int, tokens: int, seed: int, plain: bool = False
 ) -> Load:
-    """`streams` requests at once, each answered with exactly `tokens` tokens where it can be.
+    """Send `streams` requests at once, each for exactly `tokens` tokens where that can be had.
 
     The plain client only reads sockets while it measures, and so takes the least of a shared CPU.
     """
@@ -101,7 +103,7 @@ def body(model: str, text: str, tokens: int) -> dict[str, Any]:
     }
 
 
-def summary(url: str, replies: Sequence[Reply], seconds: float, spent: Cost | None) -> Load:
+def summary(url: str, replies: Sequence[Reply], seconds: float, spent: ProcessCost | None) -> Load:
     good = [reply for reply in replies if reply.pieces and not reply.error]
     tokens = sum(reply.tokens or len(reply.pieces) for reply in good)
     firsts = [reply.ttft * 1e3 for reply in good]
@@ -121,18 +123,18 @@ def summary(url: str, replies: Sequence[Reply], seconds: float, spent: Cost | No
     )
 
 
-def small(url: str, connections: int, seconds: float) -> Small:
-    """GET /v1/models as often as it goes."""
+def small(url: str, connections: int, seconds: float) -> SmallRequests:
+    """Send GET /v1/models as often as it goes."""
     if shutil.which("wrk") and seconds >= 1:
         target = f"{url.rstrip('/')}/v1/models"
         arguments = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", target]
         output = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
-        found = re.search(r"Requests/sec:\s+([\d.]+)", output)
-        assert found and "Non-2xx" not in output, output
-        return Small(url, connections, float(found[1]), "wrk")
+        rate = re.search(r"Requests/sec:\s+([\d.]+)", output)
+        assert rate and "Non-2xx" not in output, output
+        return SmallRequests(url, connections, float(rate[1]), "wrk")
     answers, errors = asyncio.run(hammer(url, "/v1/models", connections, seconds))
     assert not errors, f"{errors} answers were no 200"
-    return Small(url, connections, answers / seconds, "bench.client")
+    return SmallRequests(url, connections, answers / seconds, "bench.client")
 
 
 def first_model(url: str) -> str:
@@ -141,7 +143,7 @@ def first_model(url: str) -> str:
 
 
 def median(rows: Sequence[Load]) -> Load:
-    """Field by field over the rounds; tokens and errors are summed."""
+    """Return the median of each field over the rounds; tokens and errors are summed."""
     values: dict[str, Any] = {}
     for name, value in asdict(rows[0]).items():
         column = [getattr(row, name) for row in rows]
@@ -172,23 +174,47 @@ def loads_table(rows: Sequence[Load]) -> Table:
     return table
 
 
-def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    urls: list[str] = arguments.urls
-    models = {url: arguments.model or first_model(url) for url in urls}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeOptions:
+    """The endpoints, and how much is asked of them."""
+
+    # fmt: off
+    urls: Annotated[list[str], Argument(metavar="URL")]
+    model: Annotated[str, Option(
+        help="The model to ask for.", show_default="the first that is listed",
+    )] = ""
+    streams: Annotated[tuple[int, ...], Option(
+        **NUMBERS, help="Requests at once.",
+    )] = (1, 2, 4, 8, 16, 32, 64)
+    words: Annotated[int, Option(help="Words of each prompt.")] = 30
+    tokens: Annotated[int, Option(help="Tokens of each answer.")] = 64
+    rounds: Annotated[int, Option(help="How often all is measured.")] = 3
+    connections: Annotated[tuple[int, ...], Option(
+        **NUMBERS, help="For small requests.",
+    )] = (1, 8)
+    seconds: Annotated[float, Option(help="Of hammering small requests.")] = 5
+    lean: Annotated[bool, Option("--lean", help="A client that only reads sockets.")] = False
+    json: Annotated[bool, Option("--json", help="Print JSON instead of tables.")] = False
+    # fmt: on
+
+
+def measure(options: ServeOptions) -> dict[str, Any]:
+    urls = options.urls
+    models = {url: options.model or first_model(url) for url in urls}
     loads = []
-    for streams in arguments.streams:
+    for streams in options.streams:
         rounds: dict[str, list[Load]] = {url: [] for url in urls}
-        for turn in range(arguments.rounds + 1):  # the first warms up and is not counted
+        for round_ in range(options.rounds + 1):  # the first warms up and is not counted
             for url in urls:
-                seed = turn * 1000 + streams * 100_000
-                wanted = (url, models[url], streams, arguments.words, arguments.tokens, seed)
-                row = load(*wanted, plain=arguments.lean)
-                if turn:
+                seed = round_ * 1000 + streams * 100_000
+                request = (url, models[url], streams, options.words, options.tokens, seed)
+                row = load(*request, plain=options.lean)
+                if round_:
                     rounds[url].append(row)
         loads += [median(rows) for rows in rounds.values()]
     smalls = [
-        max((small(url, n, arguments.seconds) for _ in range(2)), key=lambda s: s.per_second)
-        for n in arguments.connections
+        max((small(url, n, options.seconds) for _ in range(2)), key=lambda s: s.per_second)
+        for n in options.connections
         for url in urls
     ]
     processes = {url: listener(urlsplit(url).port or 80) for url in urls}
@@ -196,33 +222,21 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"loads": loads, "small": smalls, "pss": memory}
 
 
-def numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Measures OpenAI-compatible endpoints.")
-    parser.add_argument("urls", nargs="+", metavar="URL")
-    parser.add_argument("--model", help="the model to ask for (the first that is listed)")
-    parser.add_argument("--streams", type=numbers, default=[1, 2, 4, 8, 16, 32, 64])
-    parser.add_argument("--words", type=int, default=30, help="words of each prompt")
-    parser.add_argument("--tokens", type=int, default=64, help="tokens of each answer")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--connections", type=numbers, default=[1, 8])
-    parser.add_argument("--seconds", type=float, default=5, help="of hammering small requests")
-    parser.add_argument("--lean", action="store_true", help="a client that only reads sockets")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    found = measure(parser.parse_args())
-    if "--json" in sys.argv:
-        json.dump(found, sys.stdout, default=asdict, indent=1)
+@command(__doc__)
+@with_flags(flags_of(ServeOptions))
+def main(**values: Any) -> int:
+    options = ServeOptions(**values)
+    report = measure(options)
+    if options.json:
+        json.dump(report, sys.stdout, default=asdict, indent=1)
         return 0
     console = Console()
-    console.print(loads_table(found["loads"]))
+    console.print(loads_table(report["loads"]))
     table = Table("endpoint", "connections", "GET /v1/models per second", "client")
-    for row in found["small"]:
+    for row in report["small"]:
         table.add_row(row.url, str(row.connections), f"{row.per_second:.0f}", row.client)
     console.print(table)
-    for url, size in found["pss"].items():
+    for url, size in report["pss"].items():
         console.print(f"{url}: {size / 1e6:.0f} MB (PSS of the process tree)")
     return 0
 

@@ -12,20 +12,22 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import mlx.core as mx
+import typer
 
 from ...architectures.config import ModelConfig
 from ...architectures.read import FLOATING
 from ...architectures.registry import configure
 from ...architectures.storage import Mode, Stored
+from ..command_line import INTO, STYLE, Bits, GroupSize, Layout, Mixed, quantize_flags
 from .checkpoint import INDEX, Checkpoint, CheckpointError, open_checkpoint
 from .mlx_layout import MlxTensor, SourceCheckpoint, mlx_tensors
 from .shards import SHARD, Shards
 from .weights import MIN_COLUMNS, rename_tensors
 
-USAGE, INTERRUPTED, TERMINATED = 2, 130, 143
+USAGE, TERMINATED = 2, 143
 # Low and high bits, of mlx_lm's recipes (mlx_lm/convert.py, after llama.cpp's Q4_K_M).
 RECIPES: Mapping[str, tuple[int, int]] = MappingProxyType(
     {"mixed_2_6": (2, 6), "mixed_3_4": (3, 4), "mixed_3_6": (3, 6), "mixed_4_6": (4, 6)}
@@ -34,6 +36,8 @@ CAREFUL = ("v_proj", "v_a_proj", "v_b_proj", "down_proj")  # in some layers of a
 EIGHT = Stored(64, 8)  # mlx_lm's storage of numbers that are too small for a floating mode
 COPIED = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken")  # files that go along as they are
 _LAYER = re.compile(r"\.layers\.(\d+)\.")
+
+app = typer.Typer(**STYLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,21 +188,33 @@ def _describe(
                 shutil.copy(file, into / file.name)
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Quantize by source, into, bits, group, mode and recipe, checked by `bessemer quantize`."""
-    source, into, bits, group, mode, mixed = arguments  # mixed: a recipe, "" for none
-    recipe = QuantRecipe.of(int(group), int(bits), cast(Mode, mode), mixed)
+@app.command()
+def command(
+    source: Annotated[Path, typer.Argument(help="A directory.")],
+    into: Annotated[Path, typer.Argument(help=INTO)],
+    bits: Bits = None,
+    group_size: GroupSize = None,
+    mixed: Mixed = None,
+    mode: Layout = "affine",
+) -> None:
+    """Write a checkpoint in fewer bits; `bessemer quantize` also knows Hugging Face ids."""
+    quantize_flags(bits=bits, group_size=group_size, mixed=mixed, mode=mode)
+    recipe = QuantRecipe.of(group_size or 64, bits or 4, cast(Mode, mode), mixed or "")
+    print(f"{into}: {quantize(source, into, recipe) / 1e9:.3g} GB")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code; a mistake is one sentence on stderr."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(TERMINATED))
     try:
-        written = quantize(Path(source), Path(into), recipe)
+        return int(app(arguments, standalone_mode=False) or 0)
+    except typer.TyperException as error:
+        message = error.format_message()
     except (ValueError, OSError) as error:
-        print(f"bessemer: {' '.join(str(error).split()).rstrip('.')}.", file=sys.stderr)
-        return USAGE
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    print(f"{into}: {written / 1e9:.3g} GB")
-    return 0
+        message = str(error)
+    print(f"bessemer: {' '.join(message.split()).rstrip('.')}.", file=sys.stderr)
+    return USAGE
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(main())

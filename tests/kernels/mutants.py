@@ -1,13 +1,10 @@
 """Makes mutants of our Metal kernels by fixed operators, and counts how many the tests notice.
 
-    python -m tests.kernels.mutants [--file linear.metal] [--jobs 2] [--least 0.95]
-
 Every line of a kernel that an operator applies to gives a mutant. The cases of the tests
 (metal_cases.py) are run in check mode until one fails. What survives counts against the tests, but
 for mutants that compile to the very code of the original; what does not compile is no mutant.
 """
 
-import argparse
 import json
 import queue
 import re
@@ -20,10 +17,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from pathlib import Path
+from typing import Annotated
 
+from typer import Option
+
+from bessemer.bench.command import FAILED, command
 from bessemer.kernels.metal import library, source
 from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
-from bessemer.kernels.metal.source import HERE, KernelSource, SourceLine, metal_files, sources
+from bessemer.kernels.metal.source import HERE, SourceLine, metal_files, sources
 from bessemer.kernels.simulator.options import MetalCompileError
 from tests.kernels.metal_cases import Case
 
@@ -69,7 +70,7 @@ def weaker_barrier(line: str) -> Iterator[str]:
 
 
 def without_bound(line: str) -> Iterator[str]:
-    """A condition that always holds, and one without each of its parts."""
+    """Yield a condition that always holds, and one without each of its parts."""
     for match in _CONDITION.finditer(line):
         if "constexpr" in line or not _COMPARISON.search(match[2]):
             continue
@@ -94,7 +95,7 @@ def moved_bound(line: str) -> Iterator[str]:
 
 
 def swapped_index(line: str) -> Iterator[str]:
-    """The first two different names of a subscript change places."""
+    """Swap the first two different names of a subscript."""
     for match in _subscripts(line):
         names = list(dict.fromkeys(_NAME.findall(match[1])))
         if len(names) < 2:
@@ -113,7 +114,7 @@ def moved_index(line: str) -> Iterator[str]:
 
 
 def _subscripts(line: str) -> Iterator["re.Match[str]"]:
-    """None of attributes, and none that says how long an array is."""
+    """Yield subscripts: no attributes, and none that says how long an array is."""
     declared = _DECLARATION.match(line)
     for match in _SUBSCRIPT.finditer(line):
         inside = declared and match.end() <= declared.end()
@@ -132,7 +133,7 @@ OPERATORS: tuple[tuple[str, Callable[[str], Iterator[str]]], ...] = (
 
 
 def mutants(file: str) -> Iterator[Mutant]:
-    """All of a file's, in the order of its lines."""
+    """Yield all mutants of a file, in the order of its lines."""
     path = metal_files().get(file, HERE / file)
     lines = source.stripped(path)
     for line in lines:
@@ -144,7 +145,7 @@ def mutants(file: str) -> Iterator[Mutant]:
 
 
 def mutated(original: dict[str, KernelSource], mutant: Mutant) -> dict[str, KernelSource]:
-    """The kernels with the mutant's line in place of the original's."""
+    """Return the kernels with the mutant's line in place of the original's."""
 
     def change(lines: tuple[SourceLine, ...]) -> tuple[SourceLine, ...]:
         return tuple(
@@ -162,14 +163,14 @@ def mutated(original: dict[str, KernelSource], mutant: Mutant) -> dict[str, Kern
 
 @contextmanager
 def planted(mutant: Mutant) -> Iterator[None]:
-    """Kernels are built from the mutant's text within the block."""
+    """Build kernels from the mutant's text within the block."""
 
-    def found(path: Path) -> dict[str, KernelSource]:
+    def planted_sources(path: Path) -> dict[str, KernelSource]:
         return mutated(sources(path), mutant)
 
     original = library.sources
-    _forget_kernels()
-    library.sources = found  # type: ignore[assignment]
+    library.kernel.cache_clear()
+    library.sources = planted_sources  # type: ignore[assignment]
     try:
         yield
     finally:
@@ -186,7 +187,7 @@ def _forget_kernels() -> None:
 
 
 def fate(mutant: Mutant, cases: Sequence[Case]) -> Fate:
-    """Whether any case notices."""
+    """Run the cases until one notices."""
     with planted(mutant), using(Simulator(SimulatorOptions(mode="check"))):
         for case in cases:
             try:
@@ -200,7 +201,7 @@ def fate(mutant: Mutant, cases: Sequence[Case]) -> Fate:
 
 
 def _same_code(mutant: Mutant, cases: Sequence[Case]) -> bool:
-    """Whether every specialisation that the cases use compiles to the original's code."""
+    """Return whether every specialisation of the cases compiles to the original's code."""
     device = Simulator(SimulatorOptions(mode="check"))
     codes = []
     for plant in (False, True):
@@ -218,17 +219,17 @@ def _same_code(mutant: Mutant, cases: Sequence[Case]) -> bool:
 
 
 def all_cases() -> list[Case]:
-    """Of every test file that offers some."""
-    found: list[Case] = []
+    """Return the cases of every test file that offers some."""
+    every: list[Case] = []
     for path in sorted(Path(__file__).parent.glob("*/test_*_metal.py")):
         module = import_module(f"tests.kernels.{path.parent.name}.{path.stem}")
         if "cases" in vars(module):
-            found += module.cases()
-    return found
+            every += module.cases()
+    return every
 
 
 def serve() -> None:
-    """A worker: mutants come as lines of JSON, fates go out the same way."""
+    """Work: mutants come as lines of JSON, fates go out the same way."""
     by_file: dict[str, list[Case]] = {}
     for case in all_cases():
         by_file.setdefault(case.file, []).append(case)
@@ -237,12 +238,12 @@ def serve() -> None:
         cases = by_file.get(mutant.file) or [
             c for f in users(mutant.file) for c in by_file.get(f, [])
         ]
-        found = fate(mutant, cases)
-        print(json.dumps([found.how, found.case]), flush=True)
+        end = fate(mutant, cases)
+        print(json.dumps([end.how, end.case]), flush=True)
 
 
 def users(header: str) -> list[str]:
-    """The .metal files that include a shared header."""
+    """Return the .metal files that include a shared header."""
     names = []
     for path in metal_files().values():
         if any(line.file == header for line in source.stripped(path)):
@@ -286,7 +287,7 @@ class Worker:
 
 
 def run(chosen: Iterable[Mutant], jobs: int) -> list[Fate]:
-    """The fates of all, in any order."""
+    """Try all mutants; return their fates in any order."""
     todo: queue.SimpleQueue[Mutant] = queue.SimpleQueue()
     for mutant in chosen:
         todo.put(mutant)
@@ -317,31 +318,35 @@ def shown(mutant: Mutant) -> str:
     return f"{where}\n    {mutant.before}\n    {mutant.after}"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--file", action="append", help="only of this file; may be repeated")
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--least", type=float, default=0.95)
-    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.worker:
+# fmt: off
+@command(__doc__)
+def main(
+    files: Annotated[list[str] | None, Option(
+        "--file", metavar="NAME.metal", help="Only of this file; repeatable.",
+    )] = None,
+    jobs: Annotated[int, Option(help="Processes that try mutants.")] = 2,
+    least: Annotated[float, Option(help="The share that must be noticed.")] = 0.95,
+    worker: Annotated[bool, Option("--worker", hidden=True)] = False,
+) -> int:
+    # fmt: on
+    if worker:
         serve()
         return 0
     every = [path.name for path in sorted([*metal_files().values(), *HERE.glob("*.h")])]
-    fates = run((m for name in options.file or every for m in mutants(name)), options.jobs)
-    return report(fates, options.least)
+    fates = run((m for name in files or every for m in mutants(name)), jobs)
+    return report(fates, least)
 
 
-def report(fates: Sequence[Fate], least: float) -> int:
-    """Prints the tables; 1 if too many survived."""
+def report(fates: Sequence[Fate], min_share: float) -> int:
+    """Print the tables; return 1 if too many survived."""
     counted = [fate for fate in fates if fate.how in ("noticed", "survived")]
-    for title, of in (
+    for title, key in (
         ("file", lambda fate: fate.mutant.file),
         ("operator", lambda fate: fate.mutant.operator),
     ):
         every, noticed = (
-            Counter(map(of, counted)),
-            Counter(of(fate) for fate in counted if fate.how == "noticed"),
+            Counter(map(key, counted)),
+            Counter(key(fate) for fate in counted if fate.how == "noticed"),
         )
         for name, count in sorted(every.items()):
             print(f"{title:9} {name:28} {noticed[name]:5} of {count:5} noticed")
@@ -351,7 +356,7 @@ def report(fates: Sequence[Fate], least: float) -> int:
         f"{kinds['noticed']} of {len(counted)} mutants noticed ({share:.1%}); "
         f"{kinds['the same']} compile to the original's code, {kinds['invalid']} do not compile"
     )
-    return int(share < least)
+    return FAILED if share < min_share else 0
 
 
 if __name__ == "__main__":

@@ -17,9 +17,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
 def test_measured_by_c() -> None:
-    found = meter(2, 1 << 24)
-    assert found.note == ""
-    floors = found.measure()
+    gauge = meter(2, 1 << 24)
+    assert gauge.note == ""
+    floors = gauge.measure()
     assert floors.read > 0.5 and floors.read_one > 0.5 and floors.flops > 0.5
     first = floor.library()
     assert first is not None and floor.library() == first
@@ -27,9 +27,9 @@ def test_measured_by_c() -> None:
 
 def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CC", "no-such-compiler")
-    found = meter(2, 1 << 24)
-    assert "no C compiler" in found.note
-    floors = found.measure()
+    gauge = meter(2, 1 << 24)
+    assert "no C compiler" in gauge.note
+    floors = gauge.measure()
     assert floors.read > 0.1 and (floors.flops, floors.int8) == (0, 0)
 
 
@@ -41,5 +41,5 @@ def test_a_source_that_does_not_compile(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def test_measured_by_mlx() -> None:
-    found = floor._by_mlx(1 << 20, 64)
-    assert isinstance(found, Floors) and found.read > 0 and found.flops > 0
+    floors = floor._by_mlx(1 << 20, 64)
+    assert isinstance(floors, Floors) and floors.read > 0 and floors.flops > 0

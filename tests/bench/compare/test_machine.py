@@ -1,4 +1,4 @@
-"""What a report says of its machine."""
+"""The facts about its machine in a report."""
 
 import msgspec
 import pytest
@@ -11,8 +11,8 @@ from bessemer.kernels.cpu.library import tier
 def test_a_figure_names_the_tier_it_was_taken_on() -> None:
     machine = describe()
     assert machine.tier == cpu_tier() == tier()
-    named = msgspec.structs.replace(machine, cpu="AMD EPYC", tier="avx2")
-    assert f"{machine.cores} cores of AMD EPYC, CPU tier avx2, " in str(named)
+    epyc = msgspec.structs.replace(machine, cpu="AMD EPYC", tier="avx2")
+    assert f"{machine.cores} cores of AMD EPYC, CPU tier avx2, " in str(epyc)
     older = msgspec.convert(
         {key: value for key, value in msgspec.structs.asdict(machine).items() if key != "tier"},
         Machine,

@@ -8,8 +8,15 @@ from typing import Any
 import pytest
 
 from bessemer.bench.compare import quality
-from bessemer.bench.compare.contest import Failed
-from bessemer.bench.compare.quality import Score, Verdict, incoherence, reasoned, scores, violation
+from bessemer.bench.compare.contest import CaseFailed
+from bessemer.bench.compare.quality import (
+    AnswerVerdict,
+    QualityScore,
+    incoherence,
+    reasoned,
+    scores,
+    violation,
+)
 from tests.http.running import Server, serving
 
 QUESTIONS = tomllib.loads(quality.FILE.read_text())
@@ -51,15 +58,15 @@ def test_there_are_ten_schemas_and_five_questions() -> None:
 def test_schemas_take_what_is_right_and_nothing_else(question: dict[str, Any]) -> None:
     schema = json.loads(question["schema"])
     assert violation(GOOD[question["name"]], schema) == ""
-    for value, words in BAD[question["name"]]:
-        assert words in violation(value, schema)
+    for value, excerpt in BAD[question["name"]]:
+        assert excerpt in violation(value, schema)
     assert violation({**GOOD[question["name"]], "more": 1}, schema) == (
         "the answer has more, which is not allowed"
     )
 
 
 @pytest.mark.parametrize(
-    ("message", "result", "words"),
+    ("message", "result", "excerpt"),
     [
         ({"content": "210", "reasoning_content": "3.5 * 60"}, "passed", ""),
         ({"content": "210", "reasoning": "3.5 * 60"}, "passed", ""),
@@ -69,15 +76,15 @@ def test_schemas_take_what_is_right_and_nothing_else(question: dict[str, Any]) -
     ],
 )
 def test_reasoning(
-    message: dict[str, str], result: str, words: str, monkeypatch: pytest.MonkeyPatch
+    message: dict[str, str], result: str, excerpt: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(quality, "ask", lambda *_: message)
-    found = reasoned("", "", "")
-    assert found.result == result and words in found.reason
+    verdict = reasoned("", "", "")
+    assert verdict.result == result and excerpt in verdict.reason
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "excerpt"),
     [
         ("Air scatters blue light more than red. So the sky is blue.", ""),
         ("", "empty"),
@@ -86,13 +93,14 @@ def test_reasoning(
         ("so it is " * 20, "again and again"),
     ],
 )
-def test_coherence_is_seen_on_sight(text: str, words: str) -> None:
-    assert words in incoherence(text) and bool(words) == bool(incoherence(text))
+def test_coherence_is_seen_on_sight(text: str, excerpt: str) -> None:
+    assert excerpt in incoherence(text) and bool(excerpt) == bool(incoherence(text))
 
 
 def test_scores_count_what_was_refused() -> None:
-    verdicts = [Verdict("passed"), Verdict("refused", "no"), Verdict("refused", "no")]
-    score = Score("structured output", verdicts)
+    refused = AnswerVerdict("refused", "no")
+    verdicts = [AnswerVerdict("passed"), refused, refused]
+    score = QualityScore("structured output", verdicts)
     assert score.shown == "1/3, 2 refused" and score.reasons == ["refused: no (2 times)"]
 
 
@@ -103,15 +111,15 @@ def server() -> Iterator[Server]:
 
 
 def test_a_real_server(server: Server) -> None:
-    found = {score.name: score for score in scores(server.url)}
-    assert list(found) == ["structured output", "reasoning", "coherence"]
-    assert [len(score.verdicts) for score in found.values()] == [10, 5, 1]
-    assert found["coherence"].passed == 1
+    by_name = {score.name: score for score in scores(server.url)}
+    assert list(by_name) == ["structured output", "reasoning", "coherence"]
+    assert [len(score.verdicts) for score in by_name.values()] == [10, 5, 1]
+    assert by_name["coherence"].passed == 1
     assert all(
-        verdict.result != "failed" or verdict.reason for verdict in found["reasoning"].verdicts
+        verdict.result != "failed" or verdict.reason for verdict in by_name["reasoning"].verdicts
     )
 
 
 def test_nobody_there() -> None:
-    with pytest.raises(Failed, match="does not list its models"):
+    with pytest.raises(CaseFailed, match="does not list its models"):
         list(scores("http://127.0.0.1:1"))

@@ -6,11 +6,20 @@ from pathlib import Path
 
 import pytest
 
+from bessemer.bench.command import names
 from bessemer.bench.compare.checkout import SERVER, SPEED, Checkout
-from bessemer.bench.compare.contest import Case, Failed, Measure
-from bessemer.bench.compare.regression import Comparison, figures, main, parse, table, verdict
+from bessemer.bench.compare.contest import Case, CaseFailed, Measure
+from bessemer.bench.compare.regression import (
+    Comparison,
+    RegressionOptions,
+    cases,
+    figures,
+    main,
+    table,
+    verdict,
+)
 from bessemer.bench.compare.report import Ratio
-from bessemer.bench.compare.rounds import Outcome
+from bessemer.bench.compare.rounds import RoundResults
 from bessemer.bench.models.shapes import shape
 from bessemer.bench.models.synthetic import Storage, checkpoint
 
@@ -49,23 +58,23 @@ def test_a_model_is_run_by_the_command_line(base: Path, tmp_path: Path) -> None:
     assert "not said" not in checkout.start().settings["CPU tier"]
     assert checkout.measure(Case("batch", "tiny", 4, 8, 2), 1).values[SPEED.name] > 0
     missing = Checkout("before", base / ".venv", tmp_path / "none", 0.05)
-    with pytest.raises(Failed, match="neither a directory nor"):
+    with pytest.raises(CaseFailed, match="neither a directory nor"):
         missing.measure(Case("decode", "tiny", 4, 8), 1)
 
 
 def test_ratios_are_of_one_round_and_say_what_is_worse() -> None:
     case = Case("decode", "tiny")
-    outcome = Outcome()
-    outcome.found["tiny", "before"] = [Measure({SPEED.name: 100.0 * n}) for n in range(1, 7)]
-    outcome.found["tiny", "after"] = [Measure({SPEED.name: 50.0 * n}) for n in range(1, 7)]
-    (figure,) = figures([case], outcome)
+    results = RoundResults()
+    results.measures["tiny", "before"] = [Measure({SPEED.name: 100.0 * n}) for n in range(1, 7)]
+    results.measures["tiny", "after"] = [Measure({SPEED.name: 50.0 * n}) for n in range(1, 7)]
+    (figure,) = figures([case], results)
     assert figure.ratio == Ratio(0.5, 0.5, 0.5) and figure.verdict == "worse"
     shown = table(Comparison(None, 6, {}, [figure], []))  # type: ignore[arg-type]
     assert [next(iter(column.cells)) for column in shown.columns] == [
         "tiny, tok/s", "350.0", "175.0", "0.500 (0.500 to 0.500)", "worse",
     ]  # fmt: skip
-    del outcome.found["tiny", "after"]
-    assert list(figures([case], outcome)) == []
+    del results.measures["tiny", "after"]
+    assert list(figures([case], results)) == []
 
 
 @pytest.mark.parametrize(
@@ -87,8 +96,9 @@ def test_noise_is_no_verdict(
 
 
 def test_mistakes_are_one_sentence(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert parse(["--base", "x", "--only", "decode,server"]).only == ["decode", "server"]
-    for arguments, words in (
+    options = RegressionOptions(base="x", only=names("decode,server"))
+    assert [case.benchmark for case in cases(options)] == ["decode", "server"]
+    for arguments, excerpt in (
         ([], "--base"),
         (["--base", str(base), "--only", "speed"], "--only knows decode, prefill"),
         (["--base", str(base / "none")], "has no .venv: run `make"),
@@ -96,4 +106,4 @@ def test_mistakes_are_one_sentence(base: Path, capsys: pytest.CaptureFixture[str
     ):
         assert main(arguments) == 2
         error = capsys.readouterr().err
-        assert words in error and error.count("\n") == 1
+        assert excerpt in error and error.count("\n") == 1

@@ -1,4 +1,4 @@
-"""From an outcome to a report, and the report as JSON, table, markdown and page."""
+"""A report of results, and the report as JSON, table, markdown and page."""
 
 import dataclasses
 import json
@@ -11,23 +11,23 @@ from bessemer.bench.compare import plots, report
 from bessemer.bench.compare.contest import About, Case, Measure, Unavailable
 from bessemer.bench.compare.floor import Floors
 from bessemer.bench.compare.machine import describe
-from bessemer.bench.compare.metrics import METRICS, Amounts, Limits, cases, floor
+from bessemer.bench.compare.metrics import METRICS, Amounts, MachineLimits, cases, floor
 from bessemer.bench.compare.page import page
-from bessemer.bench.compare.rounds import Outcome
+from bessemer.bench.compare.rounds import RoundResults
 from bessemer.bench.compare.show import console, entry, number, prepend, table
-from bessemer.bench.compare.summary import Setting, tally
-from bessemer.bench.models.cost import Cost
-from bessemer.bench.models.forms import UnderTest
+from bessemer.bench.compare.summary import RunDescription, summarize
+from bessemer.bench.models.cost import ModelCost
+from bessemer.bench.models.forms import BenchModel
 
 # A model of 4-bit weights: a token reads 100 MB, does 0.4 G operations, keeps 1 kB.
-COST = Cost(120_000_000, 100e6, 0.0, 1.0, 0.4e9, 1e3, 213_000_000, 0.3e9)
-UNDER = UnderTest("toy", Path("/home/somebody/toy"), COST, "4 bits")
+COST = ModelCost(120_000_000, 100e6, 0.0, 1.0, 0.4e9, 1e3, 213_000_000, 0.3e9)
+UNDER = BenchModel("toy", Path("/home/somebody/toy"), COST, "4 bits")
 AMOUNTS = Amounts(64, [32], [512], [1, 4])
 
 
-def measured(subject: str, **values: float) -> report.Report:
-    planned = cases(subject, AMOUNTS)
-    outcome = Outcome(
+def measured(name: str, **values: float) -> report.BenchReport:
+    planned = cases(name, AMOUNTS)
+    results = RoundResults(
         abouts=[
             About("bessemer", "0.1.0", {"threads": "2"}, 120_000_000),
             About("llama.cpp", "b1", {"KV": "f16"}, 121_000_000),
@@ -38,31 +38,38 @@ def measured(subject: str, **values: float) -> report.Report:
     )
     for case in planned:
         for label, times in (("bessemer", 2.0), ("llama.cpp", 1.0), ("mlx_lm", 0.5)):
-            outcome.found[case.name, label] = [
+            results.measures[case.name, label] = [
                 Measure({name: value * times * n for name, value in values.items()})
                 for n in (1.0, 1.1)
             ]
-    outcome.notes[planned[0].name, "mlx_lm"] = ["cut to 4 of 64 tokens by --budget"]
-    command = ["bessemer", "bench", subject, "--model", "/home/somebody/toy", "--html=/tmp/x.html"]
-    return tally(
-        Setting(subject, command, describe(), 2, UNDER, planned, "bessemer", "by numpy"), outcome
+    results.notes[planned[0].name, "mlx_lm"] = ["cut to 4 of 64 tokens by --budget"]
+    command = [
+        "bessemer",
+        "bench",
+        name,
+        "--model",
+        "/home/somebody/toy",
+        "--html=/tmp/x.html",
+    ]
+    return summarize(
+        RunDescription(name, command, describe(), 2, UNDER, planned, "bessemer", "by numpy"),
+        results,
     )
 
 
 def test_ratios_floors_and_marks() -> None:
-    found = measured("decode", speed=75.0)
-    ours, llama, mlx_lm = found.find("context 32", "speed")
+    ours, llama, mlx_lm = measured("decode", speed=75.0).find("context 32", "speed")
     assert ours.median == pytest.approx(157.5) and ours.samples == [150.0, 165.0]
     assert ours.ratio is None and llama.ratio is not None and mlx_lm.ratio is not None
     assert (llama.ratio.median, mlx_lm.ratio.median) == (pytest.approx(2), pytest.approx(4))
-    expected = 21e9 / (100e6 + 64 * 1e3)
-    assert ours.floor == pytest.approx(expected)
-    assert ours.of_floor == pytest.approx(157.5 / expected)
+    limit = 21e9 / (100e6 + 64 * 1e3)
+    assert ours.floor == pytest.approx(limit)
+    assert ours.of_floor == pytest.approx(157.5 / limit)
     assert llama.of_floor is not None and mlx_lm.of_floor is None  # its weights are others
 
 
 def test_the_floor_of_each_subject() -> None:
-    limits = Limits(20e9, 900e9)
+    limits = MachineLimits(20e9, 900e9)
     assert floor(Case("prefill", "", 512), COST, limits) == pytest.approx(900 / 0.3)
     batch = floor(Case("batch", "", 64, 32, 4), COST, limits)
     assert batch == pytest.approx(4 * 20e9 / (100e6 + 4 * 64 * 1e3))
@@ -70,9 +77,9 @@ def test_the_floor_of_each_subject() -> None:
 
 
 def test_a_saved_report_is_the_same_and_names_nobody() -> None:
-    found = measured("serve", speed=100.0, ttft=12.0)
-    content = report.write(found)
-    assert report.read(content) == found
+    original = measured("serve", speed=100.0, ttft=12.0)
+    content = report.write(original)
+    assert report.read(content) == original
     assert b"somebody" not in content and b"/home" not in content
     saved = json.loads(content)
     assert saved["schema"] == 1 and saved["command"][-1] == "--html=x.html"
@@ -86,20 +93,20 @@ def test_a_saved_report_is_the_same_and_names_nobody() -> None:
 def test_a_command_for_everybody() -> None:
     line = ["decode", "--against", "llama.cpp,http://gpu7.lab:80/v1,http://127.0.0.1:9"]
     line += ["--model", "Qwen/Qwen3-0.6B", "--gguf=~/models/x.gguf", "--context", "0,4096"]
-    kept = ["decode", "--against", "llama.cpp,URL,http://127.0.0.1:9"]
-    kept += ["--model", "Qwen/Qwen3-0.6B", "--gguf=x.gguf", "--context", "0,4096"]
-    assert report.public(line) == kept
+    public = ["decode", "--against", "llama.cpp,URL,http://127.0.0.1:9"]
+    public += ["--model", "Qwen/Qwen3-0.6B", "--gguf=x.gguf", "--context", "0,4096"]
+    assert report.public(line) == public
 
 
 def test_the_table_says_everything(capsys: pytest.CaptureFixture[str]) -> None:
     console().print(table(measured("decode", speed=75.0)))
     out = " ".join(capsys.readouterr().out.split())
-    for words in (
+    for excerpt in (
         "context 32, tok/s", "157.5", "2.00 (2.00 to 2.00)", "cut to 4 of 64", "BLAS OpenBLAS 0.3",
         "read, GB/s 21.0", "by numpy", "late: toy is not for it", "2 interleaved rounds",
         "(4.51 bits each)",
     ):  # fmt: skip
-        assert words in out, words
+        assert excerpt in out, excerpt
 
 
 def test_the_markdown_goes_above_the_newest_entry(tmp_path: Path) -> None:
@@ -121,7 +128,7 @@ def test_the_markdown_goes_above_the_newest_entry(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("subject", "titles"),
+    ("name", "titles"),
     [
         ("decode", ["Speed", "Roofline"]),
         ("prefill", ["Speed", "Roofline"]),
@@ -130,10 +137,10 @@ def test_the_markdown_goes_above_the_newest_entry(tmp_path: Path) -> None:
         ("load", ["ready, s from start"]),
     ],
 )
-def test_the_page_stands_alone(subject: str, titles: list[str]) -> None:
+def test_the_page_stands_alone(name: str, titles: list[str]) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is in the extra `bench`")
-    values = {metric.name: 10.0 + place for place, metric in enumerate(METRICS[subject])}
-    text = page(measured(subject, **values))
+    values = {metric.name: 10.0 + place for place, metric in enumerate(METRICS[name])}
+    text = page(measured(name, **values))
     assert text.count("<svg") >= len(titles)
     for title in titles:
         assert f"<h2>{title}" in text
@@ -147,10 +154,10 @@ def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_scaled_models_are_marked_everywhere() -> None:
-    found = measured("decode", speed=75.0)
+    unscaled = measured("decode", speed=75.0)
     model = report.model("toy", "4 bits", "scaled: 2 of 32 layers", dataclasses.replace(COST))
     assert "scaled: 2 of 32 layers" in model.title
-    assert found.model is not None and found.model.title == "toy, 4 bits"
+    assert unscaled.model is not None and unscaled.model.title == "toy, 4 bits"
 
 
 def test_numbers_keep_three_digits() -> None:

@@ -1,4 +1,4 @@
-"""Medians, intervals and turns, against figures worked out by hand or by numpy."""
+"""Medians, intervals and rounds, against figures worked out by hand or by numpy."""
 
 import random
 
@@ -9,9 +9,9 @@ from bessemer.bench.compare.stats import bootstrap, paired, quantile, rotated, s
 
 
 def test_every_contestant_is_first_equally_often() -> None:
-    turns = [rotated("abc", turn) for turn in range(6)]
-    assert turns[:3] == [list("abc"), list("bca"), list("cab")]
-    assert [turn[0] for turn in turns] == list("abcabc")
+    rounds = [rotated("abc", number) for number in range(6)]
+    assert rounds[:3] == [list("abc"), list("bca"), list("cab")]
+    assert [order[0] for order in rounds] == list("abcabc")
     assert rotated([], 3) == []
 
 
@@ -22,13 +22,13 @@ def test_quantiles_are_numpys() -> None:
 
 
 def test_the_interval_holds_the_true_median_as_often_as_it_says() -> None:
-    draw = random.Random(5)
+    generator = random.Random(5)
     hits = 0
     for trial in range(60):
-        samples = [draw.gauss(10, 2) for _ in range(15)]
-        found = summary(samples, trial)
-        assert found.least <= found.low <= found.median <= found.high <= found.most
-        hits += found.low <= 10 <= found.high
+        samples = [generator.gauss(10, 2) for _ in range(15)]
+        spread = summary(samples, trial)
+        assert spread.minimum <= spread.low <= spread.median <= spread.high <= spread.maximum
+        hits += spread.low <= 10 <= spread.high
     assert 52 <= hits <= 60
 
 

@@ -5,7 +5,7 @@ from bessemer.kernels.cpu.library import compiled
 
 
 def test_the_built_in_model_answers_alike() -> None:
-    found = compare(GUIDE, 80)
-    assert (found.same, found.compared) == (80, 80)
-    assert found.fast != found.exact or not compiled()
-    assert abs(found.change) < 0.005
+    precision = compare(GUIDE, 80)
+    assert (precision.same, precision.compared) == (80, 80)
+    assert precision.fast != precision.exact or not compiled()
+    assert abs(precision.change) < 0.005

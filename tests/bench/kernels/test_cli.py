@@ -19,8 +19,8 @@ def test_every_operation_and_every_file_is_listed(capsys: pytest.CaptureFixture[
     assert main(["list", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
     assert [each["operation"] for each in listed] == list(OPERATIONS)
-    named = {file for row in OPERATIONS.values() for file in row.metal}
-    assert set(metal_files()) == named
+    files = {file for row in OPERATIONS.values() for file in row.metal}
+    assert set(metal_files()) == files
     assert {row.c for row in OPERATIONS.values()} - {""} == {
         path.name for path in sources() if path.parent.name != "cpu"
     }
@@ -40,12 +40,12 @@ def test_the_list_is_a_table_too(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_profile_says_what_moved_and_where(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["profile", "linear/down", *SMALL, "--chip", "m4-max", "--json"]) == 0
-    (found,) = json.loads(capsys.readouterr().out)
-    assert found["use"] == "down" and found["ratio"] == pytest.approx(1.0, abs=0.2)
-    words = next(each for each in found["buffers"] if each["name"] == "weight")
-    assert words["loaded"] == words["unique"] == words["size"] == 128 * 256 // 2
-    assert list(found["chips"]) == ["m4-max"]
-    spot = found["spots"][0]
+    (profile,) = json.loads(capsys.readouterr().out)
+    assert profile["use"] == "down" and profile["ratio"] == pytest.approx(1.0, abs=0.2)
+    weight = next(each for each in profile["buffers"] if each["name"] == "weight")
+    assert weight["loaded"] == weight["unique"] == weight["size"] == 128 * 256 // 2
+    assert list(profile["chips"]) == ["m4-max"]
+    spot = profile["spots"][0]
     text = metal_files().get(spot["file"]) or FOLDER / "metal" / spot["file"]
     assert spot["text"] in text.read_text().splitlines()[spot["line"] - 1]
 
@@ -55,9 +55,9 @@ def test_the_states_of_a_model_are_read_and_written_once(
 ) -> None:
     step = ("--shape", "qwen3-30b-a3b", "--rows", "1", "--json")
     assert main(["profile", "ssm_scan", *step, "--chip", "m1-ultra"]) == 0
-    (found,) = json.loads(capsys.readouterr().out)
-    assert found["use"] == "token" and found["ratio"] == pytest.approx(1.0, abs=0.2)
-    state = next(each for each in found["buffers"] if each["name"] == "state")
+    (profile,) = json.loads(capsys.readouterr().out)
+    assert profile["use"] == "token" and profile["ratio"] == pytest.approx(1.0, abs=0.2)
+    state = next(each for each in profile["buffers"] if each["name"] == "state")
     assert state["loaded"] == state["unique"] == state["size"] == 4 * 64 * 64 * 128
 
 
@@ -78,7 +78,7 @@ def test_a_page_with_source_and_roofline(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("arguments", "excerpt"),
     [
         (["profile", "lineal"], "there is no kernel named lineal"),
         (["profile", "linear/up", *SMALL], "its uses here: "),
@@ -87,15 +87,15 @@ def test_a_page_with_source_and_roofline(tmp_path: Path) -> None:
         (["profile", "linear", *SMALL, "--capture", "x.gputrace"], "there is none here"),
         (["profile"], "NAME"),
         (["bench"], "no Metal device here, so there are no times to offer"),
-        (["play"], "invalid choice"),
+        (["play"], "No such command 'play'"),
     ],
 )
 def test_mistakes_are_one_sentence(
-    given: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], excerpt: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(given) == 2
+    assert main(arguments) == 2
     error = capsys.readouterr().err
-    assert error.startswith("bessemer kernels: ") and said in error
+    assert error.startswith("bessemer kernels: ") and excerpt in error
     assert error.count("\n") == 1 and error.endswith(".\n")
 
 

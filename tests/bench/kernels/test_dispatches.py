@@ -50,8 +50,8 @@ def test_a_custom_kernel_goes_by_its_name() -> None:
 
 
 def test_a_layer_of_ours() -> None:
-    found = ours_a_layer(shape("tiny"))
-    assert found["linear"] == 4 and found.total() <= 6
+    layer = ours_a_layer(shape("tiny"))
+    assert layer["linear"] == 4 and layer.total() <= 6
 
 
 def test_too_many_are_an_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bessemer.bench.kernels import timing
-from bessemer.bench.kernels.timing import KEY, Choice, Chosen
+from bessemer.bench.kernels.timing import KEY, Selection, SelectionPlugin
 from bessemer.bench.kernels.workload import Demand, Dimensions
 from bessemer.bench.kernels.workloads import MODULES
 from bessemer.bench.models.shapes import shape
@@ -32,7 +32,7 @@ class Benchmark:
         run()
 
 
-class Asked:
+class Metafunc:
     """Stands for pytest's metafunc."""
 
     def __init__(self) -> None:
@@ -44,20 +44,20 @@ class Asked:
         self.rows, self.ids = rows, ids
 
 
-def rows(monkeypatch: pytest.MonkeyPatch, gpu: bool) -> Asked:
+def rows(monkeypatch: pytest.MonkeyPatch, gpu: bool) -> Metafunc:
     monkeypatch.setattr(timing, "device", lambda: Gpu() if gpu else None)
-    asked = Asked()
-    Choice(Chosen(SMALL, ("linear", "attention"))).pytest_configure(asked.config)
-    assert asked.config.stash[KEY].operations == ("linear", "attention")
-    metafunc: Any = asked
-    timing.pytest_generate_tests(metafunc)
-    return asked
+    metafunc = Metafunc()
+    SelectionPlugin(Selection(SMALL, ("linear", "attention"))).pytest_configure(metafunc.config)
+    assert metafunc.config.stash[KEY].operations == ("linear", "attention")
+    argument: Any = metafunc
+    timing.pytest_generate_tests(argument)
+    return metafunc
 
 
 def test_each_use_is_a_row_of_ours_and_one_of_mlx(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = rows(monkeypatch, gpu=True)
-    assert "linear, down: ours" in asked.ids and "linear, down: mlx" in asked.ids
-    assert {each.operation for each, _ in asked.rows} == {"linear", "attention"}
+    metafunc = rows(monkeypatch, gpu=True)
+    assert "linear, down: ours" in metafunc.ids and "linear, down: mlx" in metafunc.ids
+    assert {each.operation for each, _ in metafunc.rows} == {"linear", "attention"}
 
 
 def test_nothing_is_made_where_nothing_can_be_timed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,21 +73,21 @@ def test_a_row_runs_and_says_the_least_bytes(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("operation", MODULES)
 def test_every_operation_has_uses(operation: str) -> None:
-    """In one of three kinds of model, for a step of one or several rows, or for a prompt."""
+    """The uses are in one of three kinds of model, of a step or of a prompt."""
     tiny = SMALL.dimensions
     latent = replace(tiny, experts=4, per_token=2, expert_width=64, latent=64, latent_rope=32)
     latent = replace(latent, latent_value=32, shared_experts=1)
-    found = [
+    uses = [
         workload
-        for of in (tiny, latent, Dimensions.of(shape("qwen3-30b-a3b").config))
+        for model in (tiny, latent, Dimensions.of(shape("qwen3-30b-a3b").config))
         for rows in (1, 4)
         for prompt in (False, True)
-        if not (of.hidden > tiny.hidden and operation not in STATES)
+        if not (model.hidden > tiny.hidden and operation not in STATES)
         for workload in timing.workloads(
-            operation, replace(SMALL, dimensions=of, rows=rows, prompt=prompt)
+            operation, replace(SMALL, dimensions=model, rows=rows, prompt=prompt)
         )
     ]
-    assert found and all(each.operation == operation and each.minimum > 0 for each in found)
+    assert uses and all(each.operation == operation and each.minimum > 0 for each in uses)
 
 
 def test_pytest_over_the_file_finds_nothing_to_time_here() -> None:

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 
 from bessemer.bench.compare.contest import Unavailable
-from bessemer.bench.contestants.ours import Run
+from bessemer.bench.contestants.ours import EngineRun
 from bessemer.bench.models import gguf_file
-from bessemer.bench.models.shapes import Shape, shape
+from bessemer.bench.models.shapes import ModelShape, shape
 from bessemer.bench.models.synthetic import Storage, as_float32, checkpoint, stored
 from bessemer.engine.tokenizer import load_tokenizer
 
 ORDER = {"pool_tokens": 1024, "streams": 2, "threads": 1, "precision": "fast", "chunk": 64}
 
 
-def loaded(path: Path) -> Run:
-    return Run({"path": str(path), **ORDER})
+def loaded(path: Path) -> EngineRun:
+    return EngineRun({"path": str(path), **ORDER})
 
 
 @pytest.mark.parametrize(
@@ -28,10 +28,10 @@ def loaded(path: Path) -> Run:
 )
 def test_our_engine_generates_with_it(storage: Storage, tmp_path: Path) -> None:
     run = loaded(checkpoint(shape("tiny"), storage, 1, tmp_path))
-    for subject in ("decode", "prefill", "batch"):
-        order = {"tokens": 8, "context": 40, "streams": 2, "seed": 3}
-        found = run.measure(subject, order)
-        assert found["tokens"] >= 8 and found["seconds"] > 0, subject
+    for benchmark in ("decode", "prefill", "batch"):
+        order = {"do": benchmark, "tokens": 8, "context": 40, "streams": 2, "seed": 3}
+        answer = run.measure(order)
+        assert answer["tokens"] >= 8 and answer["seconds"] > 0, benchmark
         assert not run.engine.busy
 
 
@@ -63,17 +63,19 @@ def test_a_matrix_keeps_the_size_of_a_vector(tmp_path: Path) -> None:
 
 def test_the_words_are_as_many_as_the_shape_says(tmp_path: Path) -> None:
     path = checkpoint(shape("clients-5m"), Storage(0, 64, "float32"), 1, tmp_path)
-    words = load_tokenizer(path)
-    assert words.size == 8192 and words.decode([8000]) == "word8000"
-    assert words.decode(words.encode("How do I serve a model?")) == "How do I serve a model?"
+    tokenizer = load_tokenizer(path)
+    assert tokenizer.size == 8192 and tokenizer.decode([8000]) == "word8000"
+    assert (
+        tokenizer.decode(tokenizer.encode("How do I serve a model?")) == "How do I serve a model?"
+    )
 
 
 @pytest.mark.parametrize(
-    ("values", "words"),
+    ("values", "excerpt"),
     [((7, 64, "bfloat16"), "--bits is 7"), ((4, 48, "bfloat16"), "--group is 48")],
 )
-def test_what_cannot_be_stored_is_refused(values: tuple[Any, ...], words: str) -> None:
-    with pytest.raises(Unavailable, match=words):
+def test_what_cannot_be_stored_is_refused(values: tuple[Any, ...], excerpt: str) -> None:
+    with pytest.raises(Unavailable, match=excerpt):
         Storage(*values)
 
 
@@ -101,12 +103,11 @@ SMALL_MOE = {"vocab_size": 2560, "hidden_size": 64, "num_hidden_layers": 2, "hea
 def test_gguf_holds_the_same_weights(family: str, storage: Storage, tmp_path: Path) -> None:
     gguf = pytest.importorskip("gguf", reason="the gguf package is in the extra `bench`")
     small = SMALL_MOE if family != "tiny" else {}
-    found = Shape("small", {**shape(family).config, **small}, 2)
-    path = checkpoint(found, storage, 1, tmp_path)
-    reader = gguf.GGUFReader(gguf_file.gguf_file(found, storage, path))
+    model = ModelShape("small", {**shape(family).config, **small}, 2)
+    path = checkpoint(model, storage, 1, tmp_path)
+    reader = gguf.GGUFReader(gguf_file.gguf_file(model, storage, path))
     tensors = {tensor.name: tensor for tensor in reader.tensors}
-    words = reader.fields["tokenizer.ggml.tokens"]
-    assert len(words.data) == 2560
+    assert len(reader.fields["tokenizer.ggml.tokens"].data) == 2560
     last = "ffn_down_exps" if small else "ffn_down"
     for name, theirs in (
         ("token_embd", "model.embed_tokens"),
@@ -131,9 +132,8 @@ def dense(path: Path, name: str, storage: Storage) -> np.ndarray[Any, Any]:
 def test_gguf_trades_the_rows_of_a_llamas_queries(tmp_path: Path) -> None:
     gguf = pytest.importorskip("gguf", reason="the gguf package is in the extra `bench`")
     storage = Storage(0, 64, "float32")
-    found = shape("tiny")
-    path = checkpoint(found, storage, 1, tmp_path)
-    file = gguf_file.gguf_file(found, storage, path)
+    path = checkpoint(shape("tiny"), storage, 1, tmp_path)
+    file = gguf_file.gguf_file(shape("tiny"), storage, path)
     tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(file).tensors}
     rows = tensors["blk.0.attn_q.weight"].data.reshape(4, 16, 2, 128)
     ours = dense(path, "model.layers.0.self_attn.q_proj", storage).reshape(4, 2, 16, 128)
@@ -142,7 +142,7 @@ def test_gguf_trades_the_rows_of_a_llamas_queries(tmp_path: Path) -> None:
 
 def test_a_q6_k_head_and_what_gguf_lacks(tmp_path: Path) -> None:
     gguf = pytest.importorskip("gguf", reason="the gguf package is in the extra `bench`")
-    wide = Shape("wide", {**shape("tiny").config, "hidden_size": 256, "head_dim": 64}, 2)
+    wide = ModelShape("wide", {**shape("tiny").config, "hidden_size": 256, "head_dim": 64}, 2)
     path = checkpoint(wide, Storage(), 1, tmp_path)
     reader = gguf.GGUFReader(gguf_file.gguf_file(wide, Storage(), path, "q6_k"))
     (head,) = (tensor for tensor in reader.tensors if tensor.name == "token_embd.weight")
@@ -153,9 +153,9 @@ def test_a_q6_k_head_and_what_gguf_lacks(tmp_path: Path) -> None:
 
 
 def test_llama3_frequencies_are_the_engines(tmp_path: Path) -> None:
-    found = list(gguf_file.llama3_factors(shape("llama-3.2-1b").config))
-    assert len(found) == 32 and found[0] == 1.0 and found[-1] == 32.0
-    assert all(a <= b for a, b in pairwise(found))
+    factors = list(gguf_file.llama3_factors(shape("llama-3.2-1b").config))
+    assert len(factors) == 32 and factors[0] == 1.0 and factors[-1] == 32.0
+    assert all(a <= b for a, b in pairwise(factors))
     assert list(gguf_file.llama3_factors(shape("qwen3-4b").config)) == []
 
 

@@ -30,26 +30,26 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-def found(pieces: list[bytes]) -> tuple[int, list[float], int, int, str]:
-    held = wire(pieces)
-    answer = reply(held)
-    held.socket.close()
+def received(pieces: list[bytes]) -> tuple[int, list[float], int, int, str]:
+    connection = wire(pieces)
+    answer = reply(connection)
+    connection.socket.close()
     return answer.status, answer.pieces, answer.tokens, answer.prompt_tokens, answer.error
 
 
 def test_events_have_the_time_of_their_arrival() -> None:
-    assert found([PLAIN, *PARTS]) == (200, [3.0, 4.0], 2, 5, "")
-    assert found([CHUNKED, *map(chunk, PARTS)]) == (200, [3.0, 4.0], 2, 5, "")
+    assert received([PLAIN, *PARTS]) == (200, [3.0, 4.0], 2, 5, "")
+    assert received([CHUNKED, *map(chunk, PARTS)]) == (200, [3.0, 4.0], 2, 5, "")
 
 
 @pytest.mark.parametrize("size", [1, 7, 64])
 @pytest.mark.parametrize("chunks", [False, True])
 def test_however_the_bytes_are_cut(size: int, chunks: bool) -> None:
-    whole = b"".join(PARTS)
-    halves = [whole[:90], whole[90:]]  # a chunk's end within an event
-    raw = CHUNKED + b"".join(map(chunk, halves)) + chunk(b"") if chunks else PLAIN + whole
+    stream = b"".join(PARTS)
+    halves = [stream[:90], stream[90:]]  # a chunk's end within an event
+    raw = CHUNKED + b"".join(map(chunk, halves)) + chunk(b"") if chunks else PLAIN + stream
     pieces = [raw[at : at + size] for at in range(0, len(raw), size)]
-    status, moments, *rest = found(pieces)
+    status, moments, *rest = received(pieces)
     assert (status, rest) == (200, [2, 5, ""]) and len(moments) == 2
     for moment, part in zip(moments, PARTS[1:3], strict=True):
         end = raw.find(part[-20:-2]) + 18
@@ -59,8 +59,8 @@ def test_however_the_bytes_are_cut(size: int, chunks: bool) -> None:
 
 def test_errors_and_silence() -> None:
     body = b'{"error": {"message": "no"}}'
-    assert found([b"HTTP/1.1 400 Bad\r\n\r\n" + body])[-1] == body.decode()
-    assert found([b""])[-1] == "ValueError: no answer in HTTP"
+    assert received([b"HTTP/1.1 400 Bad\r\n\r\n" + body])[-1] == body.decode()
+    assert received([b""])[-1] == "ValueError: no answer in HTTP"
     with pytest.raises(OSError):
         streams("http://127.0.0.1:1", "/", [{}])
 
@@ -94,12 +94,12 @@ def test_gets_count_whole_answers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pieces", "words"),
+    ("pieces", "excerpt"),
     [
         ([b"HTTP/1.1 404 No\r\ncontent-length: 0\r\n\r\n"], "began with b'HTTP/1.1 404"),
         ([], "ended within an answer"),
     ],
 )
-def test_gets_say_what_is_no_answer(pieces: list[bytes], words: str) -> None:
-    with answering(*pieces) as url, pytest.raises(ValueError, match=words):
+def test_gets_say_what_is_no_answer(pieces: list[bytes], excerpt: str) -> None:
+    with answering(*pieces) as url, pytest.raises(ValueError, match=excerpt):
         gets(url, "/", 1, 5)

@@ -36,13 +36,13 @@ def test_a_refusal_and_a_dead_port_are_errors(server: Server) -> None:
 
 def test_the_command_prints_json(server: Server) -> None:
     arguments = ["--streams", "2", "--tokens", "4", "--rounds", "1", "--seconds", "0.3", "--json"]
-    found = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-P", "-m", "bessemer.bench.serving.serve", server.url, *arguments],
         capture_output=True,
         text=True,
         check=True,
     )
-    report = json.loads(found.stdout)
+    report = json.loads(done.stdout)
     assert [row["tokens"] for row in report["loads"]] == [8]
     assert {row["connections"] for row in report["small"]} == {1, 8}
     assert report["pss"][server.url] > 10_000_000

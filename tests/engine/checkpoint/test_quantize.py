@@ -226,7 +226,7 @@ def test_a_damaged_source(how: str, message: str, tmp_path: Path) -> None:
 
 
 def run(source: Path, into: Path) -> int:
-    return main([str(source), str(into), "4", "32", "affine", ""])
+    return main([str(source), str(into), "--bits", "4", "--group-size", "32"])
 
 
 def test_a_full_disk(
@@ -265,7 +265,7 @@ def test_nothing_is_left_of_what_was_stopped(
         f"mx.save_safetensors = lambda *_, **__: os.kill(os.getpid(), {int(stop)});"
         "sys.exit(main(sys.argv[1:]))"
     )
-    arguments = [str(source), str(tmp_path / "into"), "4", "32", "affine", ""]
+    arguments = [str(source), str(tmp_path / "into"), "--bits", "4", "--group-size", "32"]
     ran = subprocess.run(
         [sys.executable, "-P", "-c", program, *arguments], capture_output=True, text=True
     )
