@@ -116,7 +116,8 @@ def commands() -> Iterator[list[str]]:
         blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S)
         shell = "".join(block for language, block in blocks if not language)
         prose = re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
-        for line in (*shell.splitlines(), *re.findall(r"`([^`\n]+)`", prose)):
+        spans = (" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose))
+        for line in (*shell.splitlines(), *spans):
             if match := start.fullmatch(line):
                 yield shlex.split(match[1], comments=True)
 
