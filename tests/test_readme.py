@@ -1,52 +1,224 @@
-"""The README says what is there: its help text, its files, its Python."""
+"""The READMEs say what is there: maps, commands and flags, links, endpoints; their examples run."""
 
+import json
 import os
 import re
+import shlex
 import subprocess
 import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+from fnmatch import fnmatch
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from tests.http.running import COMMAND, serving
+from bessemer.architectures.encoder_config import FAMILIES as ENCODERS
+from bessemer.architectures.registry import FAMILIES, supported
+from bessemer.http.backends import Backends
+from bessemer.http.endpoints import endpoints
+from tests.engine.tiny_embedders import EMBEDDERS, RERANKERS
+from tests.http.running import COMMAND, Server, serving
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+MAPPED = ("kernels", "architectures", "engine", "translate", "http", "bench")
+SOURCES = (".py", ".c", ".cpp", ".metal")
+PAGES = {"README.md": (ROOT / "README.md").read_text()} | {
+    path.relative_to(ROOT).as_posix(): path.read_text()
+    for folder in (*MAPPED, "tests")
+    for pattern in ("README.md", "*/README.md", "*/peers.md")
+    for path in (ROOT / folder).glob(pattern)
+}
+FILES = {
+    path.relative_to(ROOT).as_posix()
+    for folder in (*MAPPED, "tests")
+    for path in (ROOT / folder).rglob("*.*")
+}
+URL = "http://127.0.0.1:8000"
 
 
-def test_the_help_text_is_the_commands() -> None:
-    found = subprocess.run(
-        [*COMMAND, "serve", "--help"],
+def rooms(folder: str) -> set[str]:
+    below = (path for path in (ROOT / folder).iterdir() if path.is_dir())
+    return {path.name for path in below if path.name != "__pycache__" and any(path.iterdir())}
+
+
+def section(text: str, heading: str) -> str:
+    return re.split(r"^#+ ", text.split(f"# {heading}\n")[1], maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def test_the_root_is_short() -> None:
+    assert len(PAGES["README.md"].splitlines()) <= 220
+
+
+@pytest.mark.parametrize("folder", MAPPED)
+def test_the_root_names_each_room(folder: str) -> None:
+    (row,) = re.findall(
+        rf"^\| \[{folder}/\]\({folder}/README.md\) \| (.*?) \|", PAGES["README.md"], re.M
+    )
+    assert set(re.findall(r"`(\w+)/`", row)) == rooms(folder)
+
+
+@pytest.mark.parametrize("folder", MAPPED)
+def test_the_map_is_the_disk(folder: str) -> None:
+    """Each source has a name or a pattern in its room's rows, and each of these some file."""
+    text = PAGES[f"{folder}/README.md"]
+    names, room = defaultdict(set), ""
+    for where, files in re.findall(r"^\| (?:`(\w+)/` )?\| (`.*?) \|", section(text, "Map"), re.M):
+        room = where or room
+        names[room] |= set(re.findall(r"`([\w*]+)`", files))
+    stems = {room: {path.stem for path in (ROOT / folder / room).iterdir()} for room in names}
+    for room, patterns in names.items():
+        for pattern in patterns:
+            assert any(fnmatch(stem, pattern) for stem in stems[room]), f"{room}/{pattern}"
+    families = {*FAMILIES.values(), *ENCODERS.values()} if folder == "architectures" else set()
+    for path in (ROOT / folder).rglob("*.*"):
+        if path.suffix in SOURCES and path.stem not in families:
+            room = "" if path.parent == ROOT / folder else path.parent.name
+            assert any(fnmatch(path.stem, pattern) for pattern in names[room]), path
+
+
+def test_the_table_of_models_is_the_registry() -> None:
+    table = section(PAGES["architectures/README.md"], "Models").split("| weights |")[0]
+    assert sorted(re.findall(r"`([\w-]+)`", table.split("|---|---|")[1])) == supported()
+
+
+def test_every_endpoint_is_there() -> None:
+    text = section(PAGES["http/README.md"], "Endpoints")
+    for _, path in endpoints(Backends({})):
+        assert f"{path}`" in text, path
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", PAGES[page]):
+        path, _, anchor = target.partition("#")
+        file = ((ROOT / page).parent / path).resolve() if path else ROOT / page
+        assert file.exists(), target
+        headings = re.findall(r"^#+ (.+)$", file.read_text(), re.M) if anchor else []
+        anchors = {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}
+        assert not anchor or anchor in anchors, target
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_that_are_named_exist(page: str) -> None:
+    text = PAGES[page].split("## Write a kernel in ten minutes")[0]
+    for name in re.findall(r"`([\w/]+\.(?:py|c|h|metal|toml|md))`", text):
+        known = any(f"/{file}".endswith(f"/{name}") for file in (*FILES, *PAGES))
+        assert known or "foo" in name, name
+
+
+def commands() -> Iterator[list[str]]:
+    """The command lines of all pages, without variables before them and the virtual environment."""
+    start = re.compile(r"(?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?((?:bessemer|python|make) .+)")
+    for text in PAGES.values():
+        blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S)
+        shell = "".join(block for language, block in blocks if not language)
+        prose = re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
+        spans = (" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose))
+        for line in (*shell.splitlines(), *spans):
+            if match := start.fullmatch(line):
+                yield shlex.split(match[1], comments=True)
+
+
+def helps() -> dict[tuple[str, ...], set[str]]:
+    """The flags that the pages give to each command of `bessemer`, and to each module of ours."""
+    flags: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for program, *rest in commands():
+        if program == "make":
+            continue
+        name: tuple[str, ...] = tuple(rest[:1])
+        if program == "python":
+            name = tuple(part for part in rest[:3] if part != "-P")[:2]
+            if name[0] != "-m" or not name[1].startswith(("bessemer.", "tests.")):
+                continue
+        elif name[0] in ("bench", "kernels"):
+            name = tuple(part for part in rest[:2] if part[0] not in "-/")
+        flags[name] |= {part for part in rest if part.startswith("--")}
+    return flags
+
+
+HELPS = helps()
+
+
+def test_the_pages_name_commands() -> None:
+    assert len(HELPS) > 20 and HELPS["serve",] and HELPS["bench", "decode"]
+
+
+def help_of(*command: str) -> str:
+    ours = command[:1] != ("-m",)
+    done = subprocess.run(
+        [*(COMMAND if ours else [sys.executable]), *command, "--help"],
+        cwd=ROOT,
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
         env=os.environ | {"COLUMNS": "80"},
-    ).stdout
-    assert found.strip() in README
-
-
-@pytest.mark.parametrize(
-    "folder", ["kernels", "architectures", "engine", "translate", "http", "bench"]
-)
-def test_the_file_map_is_complete(folder: str) -> None:
-    table = README.split("| folder | file |")[1].split("\n\n")[0]
-    rows = re.split(r"\| `(\w+)/` \|", table)
-    section = dict(zip(rows[1::2], rows[2::2], strict=True))[folder]
-    named = set(re.findall(r"`([\w.*]+)`", section)) | set(re.findall(r"`(\w+)/`", section))
-    for path in (ROOT / folder).glob("*.py"):
-        assert any(re.fullmatch(n.replace("*", ".*"), path.stem) for n in named), path
-    for name in named:
-        assert [*(ROOT / folder).glob(name), *(ROOT / folder).glob(f"{name}.py")], name
-
-
-def test_the_python_in_it_runs() -> None:
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 2
-    clients, in_process = blocks
-    found = subprocess.run(
-        [sys.executable, "-c", in_process], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert len(found.stdout) > 10
-    with serving() as server:
-        code = clients.replace("http://127.0.0.1:8000", server.url)
-        subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("command", [name for name in HELPS if HELPS[name]], ids=" ".join)
+def test_commands_take_their_flags(command: tuple[str, ...]) -> None:
+    text = help_of(*command)
+    assert HELPS[command] <= set(re.findall(r"--[\w-]+", text))
+    if command == ("serve",):
+        page = PAGES["http/README.md"]
+        assert text.strip() in page
+        tables = re.findall(r"^\| .*?`(--[\w-]+)", page, re.M)
+        assert tables and set(tables) <= set(re.findall(r"--[\w-]+", text))
+
+
+@pytest.mark.parametrize("group", [(), ("bench",), ("kernels",)], ids=" ".join)
+def test_commands_exist(group: tuple[str, ...]) -> None:
+    below = {name[len(group)] for name in HELPS if name[0] != "-m" and name[:-1] == group}
+    assert below and below <= set(re.findall(r"^ +(\w+)", help_of(*group), re.M))
+
+
+def test_modules_exist() -> None:
+    for name in HELPS:
+        assert name[0] != "-m" or find_spec(name[1]) is not None, name
+
+
+def test_targets_of_make_exist() -> None:
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
+    named = {rest[0] for program, *rest in commands() if program == "make"}
+    assert "test" in named and named <= targets
+
+
+def test_the_python_in_process_runs() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", PAGES["engine/README.md"], re.S)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert len(done.stdout) > 10
+
+
+def test_what_clients_send_is_answered(tmp_path: Path) -> None:
+    """The Python of http/README.md, and each curl; tiny models stand in for published ones."""
+    embedder = replace(EMBEDDERS["no_modules"], limit=160).write(tmp_path / "embedder")
+    reranker = RERANKERS["raw"].write(tmp_path / "reranker")
+    models = (f"all-MiniLM-L6-v2={embedder}", f"bge-reranker-base={reranker}", "guide")
+    with serving(*(part for model in models for part in ("--model", model))) as server:
+        (code,) = re.findall(r"```python\n(.*?)```", PAGES["http/README.md"], re.S)
+        subprocess.run([sys.executable, "-c", code.replace(URL, server.url)], cwd=ROOT, check=True)
+        assert [try_curl(server, *each) for each in curls()].count("stream") == 1
+
+
+def curls() -> list[tuple[str, str]]:
+    """The path and the body of each."""
+    pattern = rf"^curl(?: -N)? {URL}(\S+) -d '(.*?)'$"
+    return [found for text in PAGES.values() for found in re.findall(pattern, text, re.M | re.S)]
+
+
+def try_curl(server: Server, path: str, body: str) -> str:
+    request = json.loads(body)
+    if request.get("stream"):
+        events = list(server.stream(path, request))
+        assert len(events) > 5 and events[-1][1] == "[DONE]"
+        return "stream"
+    status, answer, _ = server.ask("POST", path, request)
+    assert status == 200, answer
+    return "whole"

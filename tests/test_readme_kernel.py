@@ -1,4 +1,4 @@
-"""The README on writing a kernel, followed to the letter in a copy of the repository."""
+"""The tutorial of kernels/README.md, followed to the letter in a copy of the repository."""
 
 import os
 import re
@@ -11,10 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SECTION = (
-    (ROOT / "README.md")
+    (ROOT / "kernels" / "README.md")
     .read_text()
-    .split("### Write a kernel in ten minutes\n")[1]
-    .split("\n### ")[0]
+    .split("## Write a kernel in ten minutes\n")[1]
     .split("\n## ")[0]
 )
 COPIED = ("kernels", "bench", "tests", "engine", "architectures", "translate", "http")
@@ -32,9 +31,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for path, text in re.findall(r"`([\w/.]+)`:\n\n```\w+\n(.*?)```", SECTION, re.DOTALL):
         assert not (root / path).exists()
         (root / path).write_text(text)
-    (rows,) = re.findall(r"tables, (.*?):\n\n```\n(.*?)```", SECTION, re.DOTALL)
-    tables = re.findall(r"`(\w+)` of `([\w/.]+)`", rows[0])
-    for (name, path), row in zip(tables, rows[1].splitlines(), strict=True):
+    for (name, path), row in zip(*tables(), strict=True):
         text = (root / path).read_text()
         start = text.index("{\n", text.index(f"\n{name}")) + 2
         (root / path).write_text(f"{text[:start]}{row}\n{text[start:]}")
@@ -42,8 +39,14 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_names_five_files_and_three_commands(copy: Path) -> None:
-    added = {p.name for p in copy.rglob("*softcap*") if p.is_file()}
+    added = {p.relative_to(copy) for p in copy.rglob("*softcap*") if p.is_file()}
     assert len(added) == 4 and len(commands()) == 3
+
+
+def tables() -> tuple[list[tuple[str, str]], list[str]]:
+    """The name and the file of each table that gets a row, and the rows."""
+    (match,) = re.findall(r"tables, (.*?):\n\n```\n(.*?)```", SECTION, re.DOTALL)
+    return re.findall(r"`(\w+)` of `([\w/.]+)`", match[0]), match[1].splitlines()
 
 
 def commands() -> list[str]:
@@ -63,12 +66,13 @@ def test_its_commands_work(number: int, copy: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    wanted = ("[100%]", "softcap, logits: ", "mutants noticed (100.0%)")
-    assert wanted[number] in done.stdout
+    expected = ("[100%]", "softcap, logits: ", "mutants noticed (100.0%)")
+    assert expected[number] in done.stdout
 
 
 def test_what_it_adds_keeps_the_style(copy: Path) -> None:
-    added = [str(p) for p in copy.rglob("*softcap*.py")]
+    added = [str(path) for path in copy.rglob("*softcap*.py")]
+    added += [str(copy / path) for _, path in tables()[0]]
     for command in (["check", "--select", "E,F,W,I,UP,B"], ["format", "--check"]):
         ruff = [sys.executable, "-m", "ruff", *command, "--config", str(copy / "pyproject.toml")]
         if subprocess.run([*ruff[:3], "--version"], capture_output=True, check=False).returncode:

@@ -24,7 +24,7 @@ from typer import Option
 from bessemer.bench.command import FAILED, command
 from bessemer.kernels.metal import library, source
 from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
-from bessemer.kernels.metal.source import HERE, SourceLine, metal_files, sources
+from bessemer.kernels.metal.source import HERE, KernelSource, SourceLine, metal_files, sources
 from bessemer.kernels.simulator.options import MetalCompileError
 from tests.kernels.metal_cases import Case
 
