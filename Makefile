@@ -3,18 +3,24 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 LOCKED := $(PIP) --constraint requirements.lock
 
-.PHONY: install serve test test-long mutants check fuzz clean
+.PHONY: install serve test test-quick test-long mutants check fuzz clean
 
 install: .venv/installed
 
 serve: .venv/installed
 	@$(BIN)/bessemer serve $(ARGS)
 
+# A file's tests share what they start, so they go to one process; the order spreads the long files.
+PYTEST := $(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder --benchmark-disable
+
 test: .venv/tested
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
+
+test-quick: .venv/tested
+	$(PYTEST) --quick -p no:unraisableexception $(ARGS)
 
 test-long: .venv/tested
-	$(BIN)/python -m pytest -m long $(ARGS)
+	$(PYTEST) -m long $(ARGS)
 
 mutants: .venv/tested
 	$(BIN)/python -m tests.kernels.mutants $(ARGS)

@@ -1,17 +1,23 @@
 """Hypothesis profiles: a quick one that is the same in every run, and a long one that explores.
 
-BESSEMER_CPU_TIER=avx2 runs everything on that instruction set, and on those below it.
+BESSEMER_CPU_TIER=avx2 runs everything on that instruction set, and on those below it. With --quick,
+what wants a compiler or another process is skipped as soon as it asks for one.
 """
 
 import os
+import subprocess
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from bessemer.kernels.cpu import library
 from bessemer.kernels.cpu.library import AUTO, use_tier
+from bessemer.kernels.simulator import kernel, standalone
 
 # Shared machines stall: a deadline would fail tests for what the machine did.
 settings.register_profile("quick", max_examples=300, deadline=None, derandomize=True)
+settings.register_profile("brief", max_examples=20, deadline=None, derandomize=True)
 settings.register_profile(
     "long",
     max_examples=10_000,
@@ -21,8 +27,36 @@ settings.register_profile(
 settings.load_profile("quick")
 
 
-def pytest_configure() -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="skip what needs a compiler or a process")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("quick"):
+        settings.load_profile("brief")
+        return
     try:
         use_tier(os.environ.get("BESSEMER_CPU_TIER") or AUTO)
     except ValueError as error:
         raise pytest.UsageError(str(error)) from error
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    if session.config.getoption("quick"):  # from now on: pytest itself starts processes before
+        for owner, name in WANTED:
+            setattr(owner, name, skip)
+
+
+# Where a test asks for a compiler, whether or not its work is in a cache, or for another process.
+WANTED: tuple[tuple[Any, str], ...] = (
+    (library, "compiler"),
+    (kernel, "kernel_library"),
+    (standalone, "toolchain"),
+    (subprocess.Popen, "__init__"),
+)
+
+
+def skip(*_: Any, **__: Any) -> NoReturn:
+    """Skip the test that runs, or the module that is read."""
+    pytest.skip("not with --quick", allow_module_level=True)
