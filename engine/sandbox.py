@@ -76,11 +76,7 @@ def _to_json(
 ) -> str:
     """Write JSON as models are trained with it; jinja's own tojson escapes <, >, & and '."""
     return json.dumps(
-        value,
-        ensure_ascii=ensure_ascii,
-        indent=indent,
-        separators=separators,
-        sort_keys=sort_keys,
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
     )
 
 

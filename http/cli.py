@@ -30,9 +30,7 @@ PATIENCE = 0.5  # seconds for a child to end that was told to
 F = TypeVar("F", bound=Callable[..., Any])
 
 app = typer.Typer(
-    name="bessemer",
-    **STYLE,
-    help="Run open-weight language models behind one endpoint.",
+    name="bessemer", **STYLE, help="Run open-weight language models behind one endpoint."
 )
 
 

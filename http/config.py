@@ -106,16 +106,8 @@ def switch(text: str) -> bool:
     return text.strip().lower() in YES
 
 
-BY_METAVAR: Mapping[str, Callable[[str], Any]] = {
-    "BYTES": size,
-    "SECONDS": seconds,
-    "LEVEL": level,
-}
-BY_TYPE: Mapping[Any, Callable[[str], Any]] = {
-    bool: switch,
-    str: word,
-    tuple[str, ...]: texts,
-}
+BY_METAVAR: Mapping[str, Callable[[str], Any]] = {"BYTES": size, "SECONDS": seconds, "LEVEL": level}
+BY_TYPE: Mapping[Any, Callable[[str], Any]] = {bool: switch, str: word, tuple[str, ...]: texts}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

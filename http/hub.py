@@ -15,10 +15,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII
 SNAPSHOT = re.compile(r"models--([^/]+)--([^/]+)/snapshots/[^/]+/*$")
 NAME_AND_MODEL = re.compile(r"([^=/\s]+)=(.+)")
 ALLOWED = ("*.json", "*.safetensors", "*.jinja", "*.txt", "tokenizer.model")
-IGNORED = (
-    "original/*",
-    "consolidated*",
-)  # the same weights again, in their makers' own layouts
+IGNORED = ("original/*", "consolidated*")  # the same weights again, in their makers' own layouts
 CONFIG = "config.json"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 

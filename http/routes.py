@@ -47,9 +47,7 @@ class RouteTable:
         if method not in methods:
             allowed = ", ".join(self.allowed(request.path))
             raise Refusal(
-                405,
-                "method_not_allowed",
-                f"{request.path} takes {allowed}, not {request.method}.",
+                405, "method_not_allowed", f"{request.path} takes {allowed}, not {request.method}."
             )
         return methods[method]
 

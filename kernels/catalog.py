@@ -43,8 +43,7 @@ OPERATIONS: Mapping[str, Files] = MappingProxyType(
             ),
         ),
         "latent_attention": Files(
-            "attention.c",
-            ("latent_attention.metal", "latent_merge.metal", "latent_append.metal"),
+            "attention.c", ("latent_attention.metal", "latent_merge.metal", "latent_append.metal")
         ),
         "prefill_attention": Files("attention.c", ("prefill_attention.metal",)),
         "encoder_attention": Files("encoder_attention.c"),

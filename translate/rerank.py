@@ -103,7 +103,8 @@ def decode_request(body: bytes) -> Ranking:
 def encode_response(request: Ranking, scores: Scores, identity: Identity) -> bytes:
     """Encode the best first; of equals, the one that came first in the request."""
     order = sorted(range(len(scores.values)), key=lambda row: -scores.values[row])[: request.top]
-    results = [Result(row, scores.values[row], _shown(request, row)) for row in order]
+    shown = [RerankDocument(text) if request.show else UNSET for text in request.documents]
+    results = [Result(row, scores.values[row], shown[row]) for row in order]
     usage = InputUsage(scores.tokens, scores.tokens)
     return encode_json(RerankBody(identity.id, identity.model, results, usage))
 
@@ -134,7 +135,3 @@ def _not_empty(field: str, text: str) -> str:
     if not text:
         raise invalid(field, "must not be empty")
     return text
-
-
-def _shown(request: Ranking, row: int) -> RerankDocument | UnsetType:
-    return RerankDocument(request.documents[row]) if request.show else UNSET

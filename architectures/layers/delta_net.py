@@ -55,11 +55,8 @@ class DeltaNet:
         """Return the layer of norm(x), plus the residual."""
         runs, config = step.rows.runs, self.sizes
         assert isinstance(cache, States) and runs is not None
-        rows, values, keys = (
-            x.shape[0],
-            config.heads * config.value_dim,
-            config.key_heads * config.key_dim,
-        )
+        rows, keys = x.shape[0], config.key_heads * config.key_dim
+        values = config.heads * config.value_dim
         bounds = np.cumsum([config.channels, values, config.heads]).tolist()
         qkv, z, correction, decay = split(self.projections(x, norm=norm), bounds)
         inputs, state = cache.arrays
@@ -85,18 +82,9 @@ def _projections(parameters: Parameters, config: DeltaConfig, name: str, hidden:
         joint = parameters.matrix(f"{name}.in_proj_qkvz", config.channels + values, hidden)
         both = parameters.matrix(f"{name}.in_proj_ba", 2 * config.heads, hidden)
         shared = config.heads // config.key_heads
-        wide = (
-            config.key_dim,
-            config.key_dim,
-            shared * config.value_dim,
-            shared * config.value_dim,
-        )
-        return Linear.joined(
-            [
-                _by_part(joint, config.key_heads, wide),
-                _by_part(both, config.key_heads, (shared, shared)),
-            ]
-        )
+        wide = (*[config.key_dim] * 2, *[shared * config.value_dim] * 2)
+        parts = ((joint, wide), (both, (shared, shared)))
+        return Linear.joined([_by_part(part, config.key_heads, sizes) for part, sizes in parts])
     sizes = {"qkv": config.channels, "z": values, "b": config.heads, "a": config.heads}
     modules = [(f"{name}.in_proj_{part}", size) for part, size in sizes.items()]
     return Linear.load(parameters, modules, hidden, bias=False)

@@ -193,7 +193,7 @@ def _norm(source: SourceCheckpoint, match: re.Match[str]) -> Iterator[MlxTensor]
     """Add 1 to a norm that is stored less 1; a convolution shows whether it is."""
     old, norm = match[0], source.config.norm
     less = norm.conversion_mark is not None and source.shape(norm.conversion_mark)[2:] != (1,)
-    yield source.tensor(old, old, change=_more if less else None)
+    yield source.tensor(old, old, change=(lambda array: array + 1) if less else None)
 
 
 Arrange = Callable[[SourceCheckpoint, "re.Match[str]"], Iterator[MlxTensor]]
@@ -232,10 +232,6 @@ def _words(array: mx.array, half: slice) -> mx.array:
 
 def _swapped(array: mx.array) -> mx.array:
     return array.swapaxes(1, 2)
-
-
-def _more(array: mx.array) -> mx.array:
-    return array + 1
 
 
 def _heads(array: mx.array, latent: LatentConfig, keys: bool) -> mx.array:

@@ -68,10 +68,7 @@ class Weights:
     """A model's `Parameters`, from a checkpoint with renamed tensors; `finish` ends the loading."""
 
     def __init__(
-        self,
-        checkpoint: Checkpoint,
-        config: ModelConfig | EncoderConfig,
-        reading: Reading = PLAIN,
+        self, checkpoint: Checkpoint, config: ModelConfig | EncoderConfig, reading: Reading = PLAIN
     ) -> None:
         self.config = config
         self.exact = reading.exact

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import tokenizers
-from tokenizers.normalizers import Lowercase, Normalizer
+from tokenizers.normalizers import Lowercase
 from tokenizers.normalizers import Sequence as Normalizers
 
 from ..sandbox import FAULTS
@@ -182,7 +182,8 @@ def _prepare(encoding: tokenizers.Tokenizer, lower: bool) -> None:
     encoding.no_padding()
     encoding.no_truncation()
     if lower:
-        encoding.normalizer = _lowered(encoding.normalizer)
+        steps = [] if encoding.normalizer is None else [encoding.normalizer]
+        encoding.normalizer = Normalizers([Lowercase(), *steps])
 
 
 def _truncating(tokenizer: tokenizers.Tokenizer, longest: int) -> tokenizers.Tokenizer:
@@ -201,7 +202,3 @@ def _prompts(directory: Path, options: ModelOptions) -> tuple[dict[str, str], st
         flaw = f"no prompt is named {options.default_prompt_name!r}"
         raise DescriptionError(f"{directory / OPTIONS}: {flaw}")
     return texts, texts[options.default_prompt_name]
-
-
-def _lowered(normalizer: Normalizer | None) -> Normalizer:
-    return Normalizers([Lowercase()] if normalizer is None else [Lowercase(), normalizer])

@@ -157,11 +157,7 @@ class Reranker:
         return self.scores(self.read(query, documents, truncate))
 
     def read(
-        self,
-        query: str,
-        documents: Sequence[str],
-        truncate: bool = True,
-        prompt: str | None = None,
+        self, query: str, documents: Sequence[str], truncate: bool = True, prompt: str | None = None
     ) -> list[Input]:
         """Tokenize pairs; a prompt, or the model's default one, may say what to seek."""
         return [self.reader.pair(query, document, truncate, prompt) for document in documents]

@@ -36,13 +36,7 @@ def describe(model: Backend) -> ModelBody:
     status = model.status()
     created = datetime.fromtimestamp(model.created, UTC).isoformat().replace("+00:00", "Z")
     return ModelBody(
-        model.name,
-        model.created,
-        created,
-        model.name,
-        status.context,
-        status.context,
-        status.ready,
+        model.name, model.created, created, model.name, status.context, status.context, status.ready
     )
 
 

@@ -10,13 +10,7 @@ from .pages import Format, Heads, Layout, Pages
 from .rope import Table
 
 # As in simd.h and attention.h.
-FORMATS = {
-    Format.FLOAT32: 0,
-    Format.FLOAT16: 1,
-    Format.BFLOAT16: 2,
-    Format.INT8: 4,
-    Format.INT4: 5,
-}
+FORMATS = {Format.FLOAT32: 0, Format.FLOAT16: 1, Format.BFLOAT16: 2, Format.INT8: 4, Format.INT4: 5}
 INT32 = ctypes.c_int32
 
 

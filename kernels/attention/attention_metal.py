@@ -124,7 +124,7 @@ def _appended(qkv: mx.array, heads: Heads, table: Table, pages: Pages, layout: L
     k = rope(k, table, heads.interleaved, heads.rope_offset)
     if pages.append is not Append.IN_PLACE:
         return append(k, v, pages, layout)
-    (fence,) = kernel("append_pages", in_place=_names(pages.parts))(
+    (fence,) = kernel("append_pages", in_place=part_names(pages.parts))(
         [*map(padded, (k, v, layout.slot_mapping)), *_all(pages), _fence(pages, qkv.dtype)],
         [((FENCE,), mx.float32)],
         (32, heads.kv_heads, qkv.shape[0]),
@@ -198,7 +198,7 @@ def _plan(
             for size in (sizes if format in BITS else sizes[:2])
         ]
     else:
-        chosen = kernel(name, in_place=_names(sizes) if mode == IN_PLACE else ())
+        chosen = kernel(name, in_place=part_names(sizes) if mode == IN_PLACE else ())
         template["MODE"] = mode
     grid = (splits * THREADS, heads.kv_heads * blocks, rows)
     attend = chosen.bound(
@@ -218,9 +218,9 @@ def _fence(pages: Pages, dtype: mx.Dtype) -> mx.array:
     return pages.fence if pages.fence.dtype == dtype else pages.fence.astype(dtype)
 
 
-def _names(parts: Sequence[object]) -> tuple[str, ...]:
+def part_names(parts: Sequence[object], names: Sequence[str] = POOL) -> tuple[str, ...]:
     """Return the kernels' names for the parts that a pool has."""
-    return tuple(name for name, part in zip(POOL, parts, strict=True) if part is not None)
+    return tuple(name for name, part in zip(names, parts, strict=True) if part is not None)
 
 
 def _together(group: int, value_dim: int) -> int:

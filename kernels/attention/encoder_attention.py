@@ -121,8 +121,5 @@ def _window(queries: int, keys: int, offset: int, window: int) -> mx.array | Non
 # before and after itself, or all of its sequence. bias: (heads, 2 * longest - 1) float32, added to
 # scores by how much further on a key is, 1 - longest first.
 encoder_attention = Operation(
-    "encoder_attention",
-    encoder_attention_mlx,
-    encoder_attention_reference,
-    _encoder_attention_c,
+    "encoder_attention", encoder_attention_mlx, encoder_attention_reference, _encoder_attention_c
 )

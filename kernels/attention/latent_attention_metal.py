@@ -8,32 +8,20 @@ import mlx.core as mx
 from ..metal.library import SMALLEST, BoundKernel, Value, kernel, nothing, padded, scalar
 from ..metal.occupancy import BUSY
 from ..norm.rms_norm import rms_norm
+from .attention_metal import IN_PLACE, LOG2E, READ, TAIL, part_names
 from .paged_attention import append
-from .pages import (
-    FENCE,
-    GROUP,
-    TAIL_PAGES,
-    Append,
-    Format,
-    Heads,
-    Layout,
-    Pages,
-    Tail,
-    part_sizes,
-)
+from .pages import FENCE, GROUP, TAIL_PAGES, Append, Format, Heads, Layout, Pages, Tail, part_sizes
 from .prefill_attention import with_prompts
 from .rope import Table, rope
 
 HEADS = 16  # of a threadgroup: two rows of 8x8 fragments
 SIMD = 32
 NOWHERE = 1 << 30  # where a tail begins that holds nothing
-LOG2_E = 1.4426950408889634
 
 # A split writes and the merge reads what 0.9 of a page has, so a threadgroup takes some pages; but
 # a page is 3 us of one core's arithmetic, so a short context is better shared than left to one.
 SHARE = 4  # pages of a threadgroup, at least
-READ, TAIL, IN_PLACE = range(3)  # how a new token is stored, in latent_attention.metal
-POOL = ("pool", "pool_scales", "pool_biases")
+LATENT = ("pool", "pool_scales", "pool_biases")  # a pool's parts, by the kernels' names
 
 
 def covers(q: mx.array, heads: Heads, table: Table, pages: Pages) -> bool:
@@ -77,7 +65,7 @@ def _appended(latent: mx.array, heads: Heads, table: Table, pages: Pages, layout
     if pages.append is not Append.IN_PLACE:
         return append(stored_latent(latent, heads, table)[:, None], None, pages, layout)
     assert pages.fence is not None
-    (fence,) = kernel("latent_append", in_place=_names(pages))(
+    (fence,) = kernel("latent_append", in_place=part_names(_latent_parts(pages), LATENT))(
         [
             *_new(latent, heads, table),
             *_arrays(pages),
@@ -170,8 +158,8 @@ def _plan(
     narrow = narrow and format not in (Format.FLOAT32, Format.BFLOAT16)
     keys, _, scales, biases, *_ = part_sizes(1, heads.head_dim, 0, format)
     parts = [keys, scales, biases]
-    written = tuple(name for name, part in zip(POOL, parts, strict=True) if part is not None)
-    attend = kernel("latent_attention", in_place=written if mode == IN_PLACE else ()).bound(
+    written = part_names(parts, LATENT) if mode == IN_PLACE else ()
+    attend = kernel("latent_attention", in_place=written).bound(
         [
             ((rows, splits, heads.heads, values), dtype),
             ((rows, splits, heads.heads), mx.float32),
@@ -201,7 +189,7 @@ def _plan(
         (min(values // 4, 128), 1, 1),
         T=dtype,
     )
-    numbers = (scalar(width, mx.int32), scalar(heads.scale * LOG2_E), scalar(heads.eps))
+    numbers = (scalar(width, mx.int32), scalar(heads.scale * LOG2E), scalar(heads.eps))
     return LatentPlan(numbers, scalar(splits, mx.int32), attend, merge if splits > 1 else None)
 
 
@@ -217,14 +205,12 @@ def _new(latent: mx.array, heads: Heads, table: Table) -> list[mx.array]:
 
 
 def _arrays(pages: Pages) -> list[mx.array]:
-    parts = (pages.key_scales, pages.key_biases)
-    return [pages.keys, *(nothing(mx.float16) if part is None else part for part in parts)]
+    absent = nothing(mx.float16)
+    return [absent if part is None else part for part in _latent_parts(pages)]
 
 
-def _names(pages: Pages) -> tuple[str, ...]:
-    """Return the kernels' names for the parts that a pool has."""
-    parts = (pages.keys, pages.key_scales, pages.key_biases)
-    return tuple(name for name, part in zip(POOL, parts, strict=True) if part is not None)
+def _latent_parts(pages: Pages) -> tuple[mx.array | None, ...]:
+    return pages.keys, pages.key_scales, pages.key_biases
 
 
 def _packing(heads: Heads, format: Format, pairs: int) -> dict[str, Value]:

@@ -16,9 +16,7 @@ from ..norm.rms_norm import rms_norm, rms_norm_reference
 from .pages import GROUP, PAGE, Format, Heads, Layout, Pages, Prefill
 from .rope import Table, rope, rope_reference
 
-SCORES = (
-    1 << 20
-)  # scores of a prompt that exist at a time: 4 MB, and MLX allocates some tiles ahead
+SCORES = 1 << 20  # of a prompt that exist at a time: 4 MB, and MLX allocates some tiles ahead
 MASKED = -3.0e38  # finite, so that a row with nothing to attend to is 0 and not NaN
 
 
@@ -136,11 +134,7 @@ def _encode_groups(x: mx.array, format: Format) -> tuple[mx.array, mx.array, mx.
 
 
 def _decoded(
-    codes: mx.array,
-    scales: mx.array | None,
-    biases: mx.array | None,
-    dim: int,
-    dtype: mx.Dtype,
+    codes: mx.array, scales: mx.array | None, biases: mx.array | None, dim: int, dtype: mx.Dtype
 ) -> mx.array:
     """Reverse `_encode`: (..., stored) to (..., dim)."""
     if scales is None:

@@ -8,9 +8,7 @@ from typing import Any, TypeVar, TypeVarTuple
 
 import mlx.core as mx
 
-PAGE = (
-    32  # tokens a page; 16 to 64 work alike, 32 keeps a page of one head at 8 KB (128 wide, 16 bit)
-)
+PAGE = 32  # tokens; 16 to 64 work alike, 32 keeps a page of one head at 8 KB (128 wide, 16 bit)
 TAIL_PAGES = 2  # so that tails are brought into the pool every 32 tokens, whoever is where
 FENCE = 8  # elements of a pool's first fence; what has fewer goes to Metal in constant memory
 GROUP = 32  # values of one head and token that share a scale, where they are quantized

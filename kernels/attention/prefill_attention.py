@@ -166,9 +166,7 @@ def _key(q: mx.array, k: mx.array, v: mx.array, context: int, heads: Heads) -> K
     return (*shape, *kind, heads.window or 0, q.dtype)
 
 
-def _edges(
-    dtype: mx.Dtype,
-) -> Iterator[tuple[mx.array, mx.array, mx.array, int, Heads]]:
+def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, mx.array, mx.array, int, Heads]]:
     """Yield runs whose last tile is not full, and whose context ends within a page."""
     for rows, context in ((1, 7), (9, 33)):
         tokens = -(-context // PAGE) * PAGE

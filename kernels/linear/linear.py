@@ -53,10 +53,6 @@ def _linear_c(
     return array(out)
 
 
-def _is_short(x: mx.array, *_: object, **__: object) -> bool:
-    return 0 < x.shape[0] <= MAX_ROWS
-
-
 def _oracle(
     x: mx.array, weight: Weight, epilogue: Epilogue = PLAIN, norm: Norm | None = None
 ) -> mx.array:
@@ -90,7 +86,7 @@ METAL = InMetal(
     linear_metal,
     _key,
     _edges,
-    takes=_is_short,
+    takes=lambda x, *_, **__: 0 < x.shape[0] <= MAX_ROWS,
     oracle=_oracle,
 )
 # (rows, inputs) to (rows, outputs), in the dtype of x: x times weight, and the epilogue. With a

@@ -133,10 +133,6 @@ def _moe_c(
     return array(out)
 
 
-def _is_in_metal(x: mx.array, experts: Experts, picks: Picks, *_: object, **__: object) -> bool:
-    return way(x, experts, picks[0]) != Way.MLX
-
-
 def moe_metal(
     x: mx.array, experts: Experts, picks: Picks, residual: Residual = None, norm: Norm | None = None
 ) -> mx.array:
@@ -247,11 +243,7 @@ def moe_mlx(
 
 
 def _gathered(
-    x: mx.array,
-    weight: Weight,
-    experts: Experts,
-    picks: mx.array,
-    bias: mx.array | None,
+    x: mx.array, weight: Weight, experts: Experts, picks: mx.array, bias: mx.array | None
 ) -> mx.array:
     """Multiply (pairs, 1, inputs) to (pairs, 1, outputs), each by its expert's matrix."""
     assert not isinstance(weight, Packed)
@@ -326,7 +318,7 @@ moe = Operation(
         moe_metal,
         _key,
         _edges,
-        takes=_is_in_metal,
+        takes=lambda x, experts, picks, *_, **__: way(x, experts, picks[0]) != Way.MLX,
         oracle=in_float32(moe_mlx),  # the definition restores every expert, which no memory holds
     ),
 )

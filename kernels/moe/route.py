@@ -281,12 +281,7 @@ choose = Operation(
     choose_mlx,
     choose_reference,
     metal=InMetal(
-        ("route.metal",),
-        choose_metal,
-        _key,
-        _edges,
-        takes=_is_chosen_in_one,
-        results=_weights,
+        ("route.metal",), choose_metal, _key, _edges, takes=_is_chosen_in_one, results=_weights
     ),
 )
 ROUTE = Operation(

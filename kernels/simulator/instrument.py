@@ -186,8 +186,8 @@ class Instrumenter:
         roots = Roots(lines)
         begins = True
         for line in lines:
-            operation = OPERATION.match(line)
-            if begins and operation and operation[2] != "phi" and not _is_comment(line):
+            operation, comment = OPERATION.match(line), line.strip().startswith((";", "#dbg"))
+            if begins and operation and operation[2] != "phi" and not comment:
                 self._block()
                 begins = False
             if operation and operation[2] != "phi":
@@ -342,10 +342,6 @@ def _sources(operation: str, rest: str) -> list[str]:
     if operation == "phi":
         return re.findall(r"\[ ([^,\]]+), %", rest)
     return PLAIN.findall(rest)[: MOVED.get(operation, 0)]
-
-
-def _is_comment(line: str) -> bool:
-    return line.strip().startswith((";", "#dbg"))
 
 
 def _field(body: str, pattern: str) -> str | None:
