@@ -38,7 +38,7 @@ class Rope:
 
     @property
     def varies(self) -> bool:
-        """Its angles depend on how long a sequence may become (its max_len)."""
+        """True if its angles depend on how long a sequence may become (its max_len)."""
         return self.kind in ("longrope", "dynamic")
 
 

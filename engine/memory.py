@@ -28,7 +28,7 @@ class Windowed(Struct, frozen=True):
 
 
 class Plan(Struct, frozen=True):
-    """What a model's memory goes to, in bytes, with counts of pages and states.
+    """The use of a model's memory, in bytes, with counts of pages and states.
 
     `context` is in tokens: the longest prompt and answer together. `page` and `pages` are those of
     full attention, if any; `state` is what all layers' recurrent states of one sequence take, of

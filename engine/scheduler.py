@@ -29,7 +29,7 @@ class Work:
 
     @property
     def last(self) -> bool:
-        """Whether the step computes all pending tokens, so that the next one can be sampled."""
+        """True if the step computes all pending tokens, so that the next one can be sampled."""
         return self.count == self.sequence.pending
 
 

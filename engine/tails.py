@@ -23,7 +23,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class TailUpdate:
-    """What a step has to do to the tails: its moves come first, then rows go on or begin anew.
+    """A step's change to the tails: its moves come first, then rows go on or begin anew.
 
     `starts` are the positions of each row's tail after the step; None where it has no tails.
     """

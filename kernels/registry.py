@@ -130,7 +130,7 @@ class Operation(Generic[P, R]):
 
     @property
     def in_metal(self) -> bool:
-        """Whether Metal kernels may run it in this context."""
+        """True where Metal kernels may run it in this context."""
         return self.metal is not None and device() is not None
 
     def is_custom(self, *arguments: P.args, **keywords: P.kwargs) -> bool:

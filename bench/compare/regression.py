@@ -70,7 +70,7 @@ class Figure(msgspec.Struct, frozen=True):
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """All figures; `checkouts` holds what each says of itself."""
+    """The figures of a run; `checkouts` holds what each says of itself."""
 
     machine: Machine
     rounds: int

@@ -21,7 +21,7 @@ EQUAL = 0.05  # weights whose bytes differ by more have another floor than ours
 
 @dataclass(frozen=True, slots=True)
 class RunDescription:
-    """All that a report says of a run beside its figures."""
+    """The words of a report on a run, beside its figures."""
 
     benchmark: str
     command: Sequence[str]

@@ -43,7 +43,7 @@ class MlxTensor:
 
     @property
     def is_matrix(self) -> bool:
-        """Whether mlx_lm can quantize it: the weight of a module, a matrix or a stack of them."""
+        """True if mlx_lm can quantize it: the weight of a module, a matrix or a stack of them."""
         stacked = len(self.shape) == 3 and self.shape[1] > 1 and self.shape[2] > 1
         return self.floating and self.name.endswith(".weight") and (len(self.shape) == 2 or stacked)
 

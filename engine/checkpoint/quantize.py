@@ -42,7 +42,7 @@ app = typer.Typer(**STYLE)
 
 @dataclass(frozen=True, slots=True)
 class QuantRecipe:
-    """How modules are quantized; `high`: the bits of those that a mixed recipe is careful with."""
+    """The bits of modules; `high` is for those that a mixed recipe is careful with."""
 
     usual: Stored
     high: int = 0

@@ -32,7 +32,7 @@ HARMLESS = ".rotary_emb.inv_freq"
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How weights are read: `exact` as in kernels.linear.weight.Quantized; `check` refuses NaN."""
+    """The way weights are read: `exact` as in linear.weight.Quantized; `check` refuses NaN."""
 
     exact: bool = False
     check: bool = False

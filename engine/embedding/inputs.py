@@ -42,7 +42,7 @@ class TokenizerFile(msgspec.Struct, frozen=True):
 
     @property
     def typed(self) -> bool:
-        """Whether the model is told a second text from the first."""
+        """True if the model is told a second text from the first."""
         return self.model_input_names is None or "token_type_ids" in self.model_input_names
 
 

@@ -47,7 +47,7 @@ class LayoutStruct(ctypes.Structure):
 
 
 class AttentionStruct(ctypes.Structure):
-    """All that the C kernel is told (kernels/attention/attention.h)."""
+    """The C kernel's only argument (kernels/attention/attention.h)."""
 
     _fields_ = (
         *((name, POINTER) for name in ("q", "k", "v", "out")),

@@ -15,7 +15,7 @@ GROUP = 32  # values of one head and token that share a scale, where they are qu
 
 
 class Format(StrEnum):
-    """How keys and values are stored; the quantized ones have a scale, `int4` a bias too."""
+    """The storage of keys and values; the quantized ones have a scale, `int4` a bias too."""
 
     FLOAT32 = "float32"
     FLOAT16 = "float16"
@@ -30,7 +30,7 @@ class Format(StrEnum):
 
 
 class Append(StrEnum):
-    """How new keys and values come into a pool: a property of the pool, set where it is made."""
+    """The way new keys and values come into a pool: set where the pool is allocated."""
 
     FUNCTIONAL = "functional"  # each step replaces the pool; in C, its contents
     TAIL = "tail"  # steps that only decode leave it alone: what is new is in tails
@@ -119,7 +119,7 @@ class Pages:
 
     @property
     def arrays(self) -> list[mx.array]:
-        """All that has to be evaluated: the pool's arrays, the tail's, the fence."""
+        """The arrays that have to be evaluated: the pool's, the tail's, the fence."""
         tail = [] if self.tail is None else self.tail.pages.arrays
         return [*(part for part in (*self.parts, self.fence) if part is not None), *tail]
 

@@ -15,7 +15,7 @@ WIDENED = 1 << 18
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Epilogue:
-    """What happens to a product: + bias, then either + residual or an activation.
+    """The last steps of a product: + bias, then either + residual or an activation.
 
     With an activation the product's first half is the gate of its second; only `swiglu_clamped`
     reads `limit`.

@@ -21,7 +21,7 @@ Gates = tuple[mx.array, mx.array]  # g, the logarithm of the decay, and beta: (r
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How q and k are prepared: both brought to length 1 if `normalise`, then q scaled."""
+    """The preparation of q and k: both get length 1 if `normalise`, then q is scaled."""
 
     scale: float
     normalise: bool = True

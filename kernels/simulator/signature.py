@@ -75,7 +75,7 @@ class Definition:
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """All of an input that the text depends on."""
+    """The part of an input that the text depends on."""
 
     dtype: mx.Dtype
     scalar: bool
