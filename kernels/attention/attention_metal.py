@@ -159,7 +159,7 @@ def _launch(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Plan:
+class DecodePlan:
     """The launches of a layer for rows that decode, but for their arrays."""
 
     layer: mx.array  # see `_layer`
@@ -171,7 +171,7 @@ class Plan:
 @lru_cache(maxsize=1024)
 def _plan(
     mode: int, heads: Heads, format: Format, dtype: mx.Dtype, rows: int, width: int, pairs: int
-) -> Plan:
+) -> DecodePlan:
     """Plan a layer's launches for these sizes: `width` pages a row, `pairs` that positions rotate.
 
     It follows from the arguments alone; the next step with the same sizes finds it again.
@@ -208,7 +208,7 @@ def _plan(
         [outs], (32, heads.heads, rows), (32, 1, 1), T=dtype, V=heads.value_dim
     )
     sinks = scalar(0 if heads.sinks is None else HEADER + 2 * heads.head_dim, mx.int32)
-    return Plan(_layer(heads, pairs), sinks, attend, merge if splits > 1 else None)
+    return DecodePlan(_layer(heads, pairs), sinks, attend, merge if splits > 1 else None)
 
 
 def _fence(pages: Pages, dtype: mx.Dtype) -> mx.array:
