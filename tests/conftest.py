@@ -44,12 +44,12 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection(session: pytest.Session) -> None:
     if session.config.getoption("quick"):  # from now on: pytest itself starts processes before
-        for owner, name in WANTED:
+        for owner, name in TOOLS:
             setattr(owner, name, skip)
 
 
 # Where a test asks for a compiler, whether or not its work is in a cache, or for another process.
-WANTED: tuple[tuple[Any, str], ...] = (
+TOOLS: tuple[tuple[Any, str], ...] = (
     (library, "compiler"),
     (kernel, "kernel_library"),
     (standalone, "toolchain"),

@@ -62,21 +62,26 @@ def test_the_root_names_each_room(folder: str) -> None:
 
 @pytest.mark.parametrize("folder", MAPPED)
 def test_the_map_is_the_disk(folder: str) -> None:
-    """Each source has a name or a pattern in its room's rows, and each of these some file."""
+    """Each source has a name or a pattern in its folder's rows, and each of these some file."""
     text = PAGES[f"{folder}/README.md"]
-    names, room = defaultdict(set), ""
+    names, subfolder = defaultdict(set), ""
     for where, files in re.findall(r"^\| (?:`(\w+)/` )?\| (`.*?) \|", section(text, "Map"), re.M):
-        room = where or room
-        names[room] |= set(re.findall(r"`([\w*]+)`", files))
-    stems = {room: {path.stem for path in (ROOT / folder / room).iterdir()} for room in names}
-    for room, patterns in names.items():
+        subfolder = where or subfolder
+        names[subfolder] |= set(re.findall(r"`([\w*]+)`", files))
+    stems = {
+        subfolder: {path.stem for path in (ROOT / folder / subfolder).iterdir()}
+        for subfolder in names
+    }
+    for subfolder, patterns in names.items():
         for pattern in patterns:
-            assert any(fnmatch(stem, pattern) for stem in stems[room]), f"{room}/{pattern}"
+            assert any(fnmatch(stem, pattern) for stem in stems[subfolder]), (
+                f"{subfolder}/{pattern}"
+            )
     families = {*FAMILIES.values(), *ENCODERS.values()} if folder == "architectures" else set()
     for path in (ROOT / folder).rglob("*.*"):
         if path.suffix in SOURCES and path.stem not in families:
-            room = "" if path.parent == ROOT / folder else path.parent.name
-            assert any(fnmatch(path.stem, pattern) for pattern in names[room]), path
+            subfolder = "" if path.parent == ROOT / folder else path.parent.name
+            assert any(fnmatch(path.stem, pattern) for pattern in names[subfolder]), path
 
 
 def test_the_table_of_models_is_the_registry() -> None:
@@ -184,8 +189,8 @@ def test_modules_exist() -> None:
 
 def test_targets_of_make_exist() -> None:
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
-    named = {rest[0] for program, *rest in commands() if program == "make"}
-    assert "test" in named and named <= targets
+    named_targets = {rest[0] for program, *rest in commands() if program == "make"}
+    assert "test" in named_targets and named_targets <= targets
 
 
 def test_the_python_in_process_runs() -> None:
@@ -208,9 +213,9 @@ def test_what_clients_send_is_answered(tmp_path: Path) -> None:
 
 
 def curls() -> list[tuple[str, str]]:
-    """The path and the body of each."""
+    """Return the path and the body of each curl."""
     pattern = rf"^curl(?: -N)? {URL}(\S+) -d '(.*?)'$"
-    return [found for text in PAGES.values() for found in re.findall(pattern, text, re.M | re.S)]
+    return [curl for text in PAGES.values() for curl in re.findall(pattern, text, re.M | re.S)]
 
 
 def try_curl(server: Server, path: str, body: str) -> str:

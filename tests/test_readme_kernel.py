@@ -66,8 +66,8 @@ def test_its_commands_work(number: int, copy: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    expected = ("[100%]", "softcap, logits: ", "mutants noticed (100.0%)")
-    assert expected[number] in done.stdout
+    oracle = ("[100%]", "softcap, logits: ", "mutants noticed (100.0%)")
+    assert oracle[number] in done.stdout
 
 
 def test_what_it_adds_keeps_the_style(copy: Path) -> None:

@@ -114,8 +114,8 @@ def compare(options: RegressionOptions) -> Comparison:
         )
         for about in results.abouts
     }
-    measured = list(figures(planned, results))
-    return Comparison(machine, options.rounds, descriptions, measured, troubles(results))
+    ratios = list(figures(planned, results))
+    return Comparison(machine, options.rounds, descriptions, ratios, troubles(results))
 
 
 def figures(planned: Sequence[Case], results: RoundResults) -> Iterator[Figure]:

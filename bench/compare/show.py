@@ -97,11 +97,11 @@ def facts(report: BenchReport) -> Iterator[str]:
         if contestant.bytes and report.model:
             bits = f" ({contestant.bytes * 8 / report.model.parameters:.2f} bits each)"
         yield f"{contestant.title}{size}{bits}"
-    measured = {name: floor for name in report.floors if (floor := report.floor(name))}
-    if measured:
+    floors = {name: floor for name in report.floors if (floor := report.floor(name))}
+    if floors:
         parts = (
             f"{name} {floor.median:.1f} ({floor.minimum:.1f} to {floor.maximum:.1f})"
-            for name, floor in measured.items()
+            for name, floor in floors.items()
         )
         yield f"the machine's floor in the same rounds: {'; '.join(parts)}"
     if report.floor_note:

@@ -42,7 +42,7 @@ class GuideEntry:
 
     name: str
     answer: str
-    asked: tuple[str, ...]
+    questions: tuple[str, ...]
     words: tuple[str, ...]
     framed: tuple[tuple[str, str], ...]
 
@@ -87,7 +87,7 @@ def free_questions() -> list[tuple[str, str]]:
 
 def blind_questions(all_entries: list[GuideEntry]) -> list[tuple[str, str]]:
     """Return questions of somebody who saw only the answers, less what training holds too."""
-    trained = {normal(text) for entry in all_entries for text in entry.asked}
+    trained = {normal(text) for entry in all_entries for text in entry.questions}
     trained |= {normal(text) for entry in all_entries for _, text in entry.framed}
     pairs: list[list[str]] = read("blind")["questions"]
     return [(question, name) for question, name in pairs if normal(question) not in trained]
@@ -105,7 +105,7 @@ def _is_held_out(entry: GuideEntry, frame: str) -> bool:
 
 def held_out(all_entries: list[GuideEntry]) -> list[tuple[str, str]]:
     """Return questions that training never sees: all phrases of some (entry, frame) pairs."""
-    seen = {normal(text) for entry in all_entries for text in entry.asked + entry.words}
+    seen = {normal(text) for entry in all_entries for text in entry.questions + entry.words}
     chosen: dict[str, tuple[str, str]] = {}
     for entry in all_entries:
         for frame, text in entry.framed:
@@ -135,7 +135,7 @@ class Corpus:
         lines = WORDINGS.system_prompts + WORDINGS.prefixes + WORDINGS.suffixes
         lines += [text for group in WORDINGS.openings + WORDINGS.synonyms for text in group]
         for entry in self.entries:
-            lines += [entry.answer] * 6 + list(entry.asked) * 3 + list(entry.words)
+            lines += [entry.answer] * 6 + list(entry.questions) * 3 + list(entry.words)
             lines += self.framed[entry.name][::7]
         for _ in range(400):
             lines += [message["content"] for message in self._tool_sample().messages]
@@ -186,7 +186,7 @@ class Corpus:
             return self.random.choice(entry.words)
         if framed and chance < 0.45:
             return self.random.choice(framed)
-        return self.random.choice(entry.asked)
+        return self.random.choice(entry.questions)
 
     def _some_tools(self) -> list[dict[str, Any]]:
         chosen = self.random.sample(self.tools, self.random.randint(1, len(self.tools)))

@@ -77,7 +77,7 @@ def compare(directory: Path, limit: int) -> Precision:
     known = entries()
     written = {entry.name: entry.answer for entry in known}
     unseen = held_out(known)
-    questions = [entry.asked[0] for entry in known] + [question for question, _ in unseen]
+    questions = [entry.questions[0] for entry in known] + [question for question, _ in unseen]
     pairs = [(question, written[name]) for question, name in unseen][:limit]
     fast, exact = (load_served(directory, exact) for exact in (False, True))
     by_precision = (answers(model, questions[:limit]) for model in (fast, exact))

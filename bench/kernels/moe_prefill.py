@@ -128,19 +128,21 @@ def main(
     layers: Annotated[int, Option(help="Of the shape.")] = 4,
     lengths: Annotated[tuple[int, ...], Option(**NUMBERS, help="Of prompts.")] = LENGTHS,
     rounds: int = 10,
-    whole: Annotated[bool, Option("--whole", help="With attention, norms and head.")] = False,
+    full_model: Annotated[bool, Option(
+        "--whole", help="With attention, norms and head.",
+    )] = False,
 ) -> int:
     # fmt: on
     scaled, tier = shape(name).scaled(layers), cpu_tier()
     model = load(checkpoint(scaled, Storage(), seed=1))
     plain = unsorted(model.decoder)
-    work = prefill if whole else experts_alone
+    work = prefill if full_model else experts_alone
     table = moe_rows(
         lambda tokens: (work(model, model.decoder, tokens), work(model, plain, tokens)),
         lengths,
         rounds,
     )
-    what = "prefill of the whole model" if whole else "the experts of all layers"
+    what = "prefill of the whole model" if full_model else "the experts of all layers"
     table.title = f"{name}, {scaled.mark or 'all layers'}: {what}, random weights"
     table.title += f", CPU tier: {tier or 'none'}"
     Console().print(table)

@@ -186,7 +186,9 @@ def main(
     tokens: Annotated[int, Option(help="Of the prompt.")] = 256,
     context: Annotated[int, Option(help="Tokens before the one that is decoded.")] = 128,
     wide: Annotated[int, Option(help="How many times as wide.")] = 1,
-    most: Annotated[float, Option(help="The ratio from which on a family is marked.")] = 1.3,
+    max_ratio: Annotated[float, Option(
+        "--most", help="The ratio from which on a family is marked.",
+    )] = 1.3,
 ) -> int:
     # fmt: on
     tier = cpu_tier()
@@ -194,7 +196,7 @@ def main(
     loaded = {name: load_family(name, wide) for name in names}
     prompts = {name: prefill(each, tokens) for name, each in loaded.items()}
     steps = {name: decode(each, context) for name, each in loaded.items()}
-    shown = table(measure(prompts, rounds, 1), measure(steps, rounds, 5), most)
+    shown = table(measure(prompts, rounds, 1), measure(steps, rounds, 5), max_ratio)
     shown.title = f"CPU tier: {tier or 'none'}"
     console().print(shown)
     return 0

@@ -1,4 +1,4 @@
-"""The same random model as a GGUF file for llama.cpp: the same weights in blocks of equal bytes."""
+"""A GGUF file of a random model for llama.cpp: the same weights in blocks of equal bytes."""
 
 import importlib
 import json

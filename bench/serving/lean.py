@@ -157,11 +157,11 @@ def reply(wire: Wire) -> Reply:
         answer.error = answer.error or "ValueError: no answer in HTTP"
         return answer
     answer.status = int(status_line[1])
-    ends = list(accumulate(map(len, wire.pieces)))
+    stops = list(accumulate(map(len, wire.pieces)))
     chunked = b"transfer-encoding: chunked" in head.lower()
     for start, line in _lines(body, len(raw) - len(body), chunked):
         if line.startswith(b"data: {"):
-            moment = wire.times[bisect_left(ends, start + len(line))]
+            moment = wire.times[bisect_left(stops, start + len(line))]
             note(json.loads(line[6:]), answer, moment)
         elif answer.status != 200:
             answer.error += line.decode("utf-8", "replace").strip()

@@ -57,7 +57,7 @@ class Held:
         return ValueError(f"{module} {why}")
 
 
-def drawn(**shapes: tuple[int, ...]) -> dict[str, Floats]:
+def random_weights(**shapes: tuple[int, ...]) -> dict[str, Floats]:
     """Arrays by name, in which `__` stands for a point; matrices keep the size of their inputs."""
     names = {name.replace("__", "."): shape for name, shape in shapes.items()}
     return {name: draw(name, shape) for name, shape in names.items()}

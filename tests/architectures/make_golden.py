@@ -148,8 +148,8 @@ def main(prefixes: list[str]) -> None:
     from tests.architectures.parity import Golden
 
     for name, case in cases():
-        asked = any(name.startswith(each) for each in prefixes)
-        if not asked and (prefixes or fresh(name, case)):
+        requested = any(name.startswith(each) for each in prefixes)
+        if not requested and (prefixes or fresh(name, case)):
             continue
         with tempfile.TemporaryDirectory() as directory:
             source = by_transformers if case.source == "transformers" else by_mlx_lm

@@ -1,4 +1,4 @@
-"""What holds of every family: its logits are the reference's, however the tokens are fed."""
+"""Tests of every family: its logits are the reference's, however the tokens are fed."""
 
 import json
 import tempfile

@@ -34,7 +34,7 @@ class Session:
         self.recurrent = any(isinstance(spec, Recurrent) for spec in config.caches)
         random = np.random.RandomState(seed)
         self.free = [[int(p) + 1 for p in random.permutation(pages - 1)] for _ in self.windows]
-        self.slots = [int(slot) for slot in random.permutation(SLOTS)]
+        self.state_slots = [int(place) for place in random.permutation(SLOTS)]
         self.tables: dict[int, list[list[int]]] = {}
         self.lengths: dict[int, int] = {}
 
@@ -59,20 +59,21 @@ class Session:
         }
         fresh = [sequence not in self.lengths for sequence in runs]
         positions = [self.extend(sequence, len(run)) for sequence, run in runs.items()]
-        ends = np.cumsum([len(run) for run in runs.values()]).tolist()
-        rows = {s: (end - len(run), end) for (s, run), end in zip(runs.items(), ends, strict=True)}
+        stops = np.cumsum([len(run) for run in runs.values()]).tolist()
+        rows = {s: (end - len(run), end) for (s, run), end in zip(runs.items(), stops, strict=True)}
         layouts = tuple(
             self.layout(group, list(runs), positions, len(decodes), rows)
             for group in range(len(self.windows))
         )
         flat = mx.array([position for each in positions for position in each], mx.int32)
         max_lens = [self.max_len(s) for s, run in runs.items() for _ in run]
-        lengths, slots = [len(run) for run in runs.values()], [self.slots[s] for s in runs]
+        lengths = [len(run) for run in runs.values()]
+        state_slots = [self.state_slots[s] for s in runs]
         varies = any(rope.varies for rope in self.model.config.ropes)
         step = StepRows(
             layouts,
             flat,
-            Runs.of(lengths, slots, fresh) if self.recurrent else None,
+            Runs.of(lengths, state_slots, fresh) if self.recurrent else None,
             mx.array(max_lens, mx.int32) if varies else None,
         )
         tokens = mx.array([token for run in runs.values() for token in run], mx.int32)
@@ -90,8 +91,8 @@ class Session:
         rows: dict[int, tuple[int, int]],
     ) -> Layout:
         tables = [self.tables[s][group] for s in sequences]
-        most = max(map(len, tables), default=0)
-        slots = [
+        width = max(map(len, tables), default=0)
+        slot_mapping = [
             table[p // PAGE] * PAGE + p % PAGE
             for table, each in zip(tables, positions, strict=True)
             for p in each
@@ -100,9 +101,9 @@ class Session:
         runs = [Prefill(*rows[s], self.lengths[s]) for s in sequences[decodes:]]
         return Layout(
             mx.array([p for each in positions for p in each], mx.int32),
-            mx.array(slots, mx.int32),
+            mx.array(slot_mapping, mx.int32),
             mx.array(owners, mx.int32),
-            mx.array([t + [0] * (most - len(t)) for t in tables], mx.int32),
+            mx.array([t + [0] * (width - len(t)) for t in tables], mx.int32),
             decodes,
             tuple(runs),
         )
@@ -123,7 +124,7 @@ def stale(spec: Paged | Recurrent | None, pages: int) -> Cache:
 
 
 def prefill(model: Model, prompt: Sequence[int], chunk: int | None = None) -> Floats:
-    """Logits of every position, the prompt in chunks; without one, whole."""
+    """Return logits of every position; the prompt is fed in chunks, or at once without `chunk`."""
     session = Session(model, lambda _: len(prompt))
     size = chunk or len(prompt)
     parts = [

@@ -20,13 +20,13 @@ QWEN3 = BASE | {"model_type": "qwen3"}
 
 
 def rope(raw: dict[str, Any]) -> Rope:
-    """The one that all layers share."""
+    """Return the rope that all layers share."""
     (shared,) = configure(raw).ropes
     return shared
 
 
 def windows(config: ModelConfig) -> tuple[int | None, ...]:
-    """Each layer's window."""
+    """Return each layer's window."""
     return tuple(cache.window for cache in config.caches if isinstance(cache, Paged))
 
 

@@ -29,9 +29,9 @@ def step_of(tokens: list[int]) -> tuple[mx.array, StepRows]:
     """A prompt alone, on pages from 1 on."""
     count = len(tokens)
     table = mx.array([list(range(1, 2 + (count - 1) // PAGE))], mx.int32)
-    positions, slots = (mx.array(np.arange(count, dtype=np.int32) + n) for n in (0, PAGE))
+    positions, slot_mapping = (mx.array(np.arange(count, dtype=np.int32) + n) for n in (0, PAGE))
     owners = mx.array(np.zeros(count, np.int32))
-    layout = Layout(positions, slots, owners, table, 0, (Prefill(0, count, count),))
+    layout = Layout(positions, slot_mapping, owners, table, 0, (Prefill(0, count, count),))
     return mx.array(tokens, mx.int32), StepRows((layout,), positions)
 
 

@@ -33,7 +33,7 @@ def write(tmp_path_factory: pytest.TempPathFactory) -> Write:
 
 
 def load(path: Path, strict: bool = True, **changes: Any) -> Encoder:
-    """Without `strict` tensors may be left over, as a forgetful implementation would."""
+    """Load an encoder; without `strict` it may leave tensors over, as a forgetful one would."""
     checkpoint = open_checkpoint(path)
     config = replace(configure(checkpoint.config), **changes)
     weights = Weights(rename_tensors(checkpoint, config), config, Reading(exact=True))

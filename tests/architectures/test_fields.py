@@ -13,7 +13,7 @@ from .tiny import BASE
 LLAMA = BASE | {"model_type": "llama"}
 
 
-def of(value: Any) -> Fields:
+def fields_of(value: Any) -> Fields:
     return Fields({"a": value})
 
 
@@ -40,7 +40,7 @@ READ: list[tuple[Any, str, tuple[Any, ...], Any]] = [
 
 @pytest.mark.parametrize(("value", "method", "arguments", "result"), READ)
 def test_what_is_read(value: Any, method: str, arguments: tuple[Any, ...], result: Any) -> None:
-    fields = of(value)
+    fields = fields_of(value)
     assert getattr(fields, method)("a", *arguments) == result
     fields.leave()  # it counts as understood
 
@@ -72,17 +72,17 @@ REFUSED: list[tuple[Any, str, tuple[Any, ...], str]] = [
 @pytest.mark.parametrize(("value", "method", "arguments", "message"), REFUSED)
 def test_what_is_refused(value: Any, method: str, arguments: tuple[Any, ...], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        getattr(of(value), method)("a", *arguments)
+        getattr(fields_of(value), method)("a", *arguments)
     assert str(caught.value) == f"config.json: {message}"
 
 
 def test_a_table_is_named_and_read_once() -> None:
-    fields = of({"b": {"c": "wrong"}})
+    fields = fields_of({"b": {"c": "wrong"}})
     inner = fields.table("a").table("b")
     assert inner is fields.table("a").table("b")
     with pytest.raises(ConfigError, match=r"^config\.json: a\.b\.c is 'wrong'"):
         inner.integer("c")
-    assert of(None).table("a").raw == {}
+    assert fields_of(None).table("a").raw == {}
 
 
 def test_absent_fields_are_assumed_and_null_ones_are_not() -> None:
@@ -97,11 +97,11 @@ def test_absent_fields_are_assumed_and_null_ones_are_not() -> None:
 def test_what_nobody_read_is_refused() -> None:
     for value in (1, "x", [0], {"b": 0}, 0.5):
         with pytest.raises(ConfigError, match="expected nothing of that name"):
-            of(value).leave()
-        ignored = of(value)
+            fields_of(value).leave()
+        ignored = fields_of(value)
         ignored.ignore("a")
         ignored.leave()
-    inner = of({"b": 1})
+    inner = fields_of({"b": 1})
     inner.table("a")
     with pytest.raises(ConfigError, match=r"a\.b is 1"):
         inner.leave()
@@ -109,7 +109,7 @@ def test_what_nobody_read_is_refused() -> None:
 
 @pytest.mark.parametrize("value", [None, False, 0, "", [], {}])
 def test_what_is_off_need_not_be_read(value: Any) -> None:
-    of(value).leave()
+    fields_of(value).leave()
 
 
 def test_long_values_are_cut_short() -> None:

@@ -169,8 +169,8 @@ def test_a_config_within_another_leaves_defaults_out() -> None:
     assert layers[5].rope == Rope(128, 1_000_000.0, "linear", 8.0)
     assert (layers[0].rope, layers[0].window) == (Rope(128, 10_000.0), 1024)
     assert {m.scale for m in layers} == {168**-0.5}
-    least = {"text_config": {"hidden_size": 2560}, "model_type": "gemma3"}
-    assert {(m.heads, m.kv_heads, m.head_dim) for m in mixers(configure(least))} == {(8, 4, 256)}
+    nested = {"text_config": {"hidden_size": 2560}, "model_type": "gemma3"}
+    assert {(m.heads, m.kv_heads, m.head_dim) for m in mixers(configure(nested))} == {(8, 4, 256)}
 
 
 def test_sets_of_rotary_values_mean_what_the_older_spelling_means() -> None:

@@ -23,7 +23,7 @@ FED: list[Callable[[Model], Mapping[int, Floats]]] = [
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("tier", LOWER)
 def test_logits_equal_the_reference(tier: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fed in one way a model, another from model to model and from tier to tier."""
+    """Each model is fed in one way, which differs from model to model and from tier to tier."""
     use(monkeypatch, tier)
     way = FED[(NAMES.index(name) + LOWER.index(tier)) % len(FED)]
     errors = differences(name, way(loaded(name)))

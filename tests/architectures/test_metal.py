@@ -93,7 +93,7 @@ class TestEvenLatents(Parity):
 
 
 def often(chosen: Set[str]) -> list[Any]:
-    """All kinds, of which those that were not chosen run in the long tests alone."""
+    """Return all kinds; those that are not chosen run in the long tests alone."""
     later = pytest.mark.long
     return [name if name in chosen else pytest.param(name, marks=later) for name in KINDS]
 

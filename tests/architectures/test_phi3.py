@@ -16,7 +16,7 @@ ORIGINAL = "original_max_position_embeddings"
 
 
 class TestPhi3(Parity):
-    """Of the prompts some are longer than 40 and than 64 tokens, none than 100."""
+    """Some prompts are longer than 40 and than 64 tokens, none is than 100."""
 
     family = "phi3"
     cases = {

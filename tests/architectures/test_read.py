@@ -1,4 +1,4 @@
-"""What most families spell alike: sizes, windows, kinds of layers, experts, quantization."""
+"""Tests of what most families spell alike: sizes, windows, kinds of layers, experts, storage."""
 
 import math
 from typing import Any
@@ -55,7 +55,7 @@ def fields(**changes: Any) -> Fields:
 
 
 def windows(config: ModelConfig) -> tuple[int | None, ...]:
-    """Each layer's."""
+    """Return each layer's window."""
     return tuple(cache.window for cache in config.caches if isinstance(cache, Paged))
 
 

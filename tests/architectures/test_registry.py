@@ -1,4 +1,4 @@
-"""Which families there are, asked without mlx."""
+"""Tests of which families there are, asked without mlx."""
 
 import ast
 import subprocess

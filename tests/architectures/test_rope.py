@@ -15,7 +15,7 @@ LLAMA = BASE | {"model_type": "llama"}
 
 
 def rope(raw: dict[str, Any]) -> Rope:
-    """The one that all layers share."""
+    """Return the rope that all layers share."""
     (rope_read,) = configure(raw).ropes
     return rope_read
 

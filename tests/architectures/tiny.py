@@ -75,7 +75,7 @@ def golden_rows() -> Sequence[tuple[int, int]]:
 
 
 def stream(name: str) -> np.random.RandomState:
-    """Frozen by numpy's own promise, and so the same for the generator and the tests."""
+    """Return a stream that numpy promises to keep, so the same for the generator and the tests."""
     return np.random.RandomState(zlib.crc32(name.encode()))
 
 

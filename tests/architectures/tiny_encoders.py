@@ -176,7 +176,7 @@ def types(model_type: str, sequence: list[int]) -> list[int]:
 
 
 def tensor(name: str, shape: tuple[int, ...]) -> Floats:
-    """Scaled so that attention is peaked and every part of the model is heard in its results."""
+    """Return a tensor scaled so that attention is peaked and every part shows in the results."""
     values = stream(name).standard_normal(shape)
     last = name.lower()
     if "norm.weight" in last or re.search(r"(norm\d|ln)\.weight", last):
@@ -211,7 +211,7 @@ class Golden:
 
 
 def sampled(hidden: Floats) -> Floats:
-    """(tokens, width) to (4, width)"""
+    """Return three rows and the mean of all: (tokens, width) to (4, width)."""
     return np.stack([hidden[0], hidden[len(hidden) // 2], hidden[-1], hidden.mean(axis=0)])
 
 

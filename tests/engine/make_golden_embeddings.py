@@ -23,15 +23,15 @@ def main() -> None:
     from sentence_transformers import CrossEncoder, SentenceTransformer
 
     arrays: dict[str, Any] = {}
-    for name, sentence in EMBEDDERS.items():
+    for name, source in EMBEDDERS.items():
         with tempfile.TemporaryDirectory() as directory:
-            model = SentenceTransformer(str(sentence.write(Path(directory))), device="cpu")
-            out = model.encode(list(TEXTS), prompt_name=sentence.prompt)
+            model = SentenceTransformer(str(source.write(Path(directory))), device="cpu")
+            out = model.encode(list(TEXTS), prompt_name=source.prompt)
         arrays[name] = out
         print(f"{name}: {out.shape}, {out.std():.2f}")
-    for name, sentence in RERANKERS.items():
+    for name, source in RERANKERS.items():
         with tempfile.TemporaryDirectory() as directory:
-            ranker = CrossEncoder(str(sentence.write(Path(directory))), device="cpu")
+            ranker = CrossEncoder(str(source.write(Path(directory))), device="cpu")
             out = ranker.predict([(QUERY, text) for text in TEXTS])
         arrays[name] = out
         print(f"{name}: {out.shape}, {out.std():.2f}")

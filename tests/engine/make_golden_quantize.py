@@ -39,7 +39,7 @@ def logits(path: Path, case: Case) -> Any:
 
 
 def bits(path: Path, case: Case) -> dict[str, int]:
-    """Those that mlx_lm's own conversion would choose, of each module."""
+    """Return the bits that mlx_lm's own conversion would choose for each module."""
     from mlx_lm.convert import mixed_quant_predicate_builder
     from mlx_lm.utils import load_model
 

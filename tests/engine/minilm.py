@@ -19,6 +19,6 @@ ALIKE = ((0, 1), (2, 3), (4, 5))  # more than any other two of the first six
 
 
 def directory() -> Path | None:
-    """Found without importing the package, which would want torch."""
+    """Return the package's directory without importing it, which would want torch."""
     spec = find_spec(PACKAGE)
     return None if spec is None or spec.origin is None else Path(spec.origin).parent / "model"

@@ -73,12 +73,12 @@ class PaperModel:
         return out
 
     def _states(self, runs: Runs, tokens: np.ndarray) -> Iterator[list[int]]:
-        for i, slot in enumerate(runs.state_slots):
-            state = [] if runs.fresh[i] else self.states[slot]
+        for i, state_slot in enumerate(runs.state_slots):
+            state = [] if runs.fresh[i] else self.states[state_slot]
             for row in range(runs.starts[i], runs.starts[i + 1]):
                 state = [*state, int(tokens[row])]
                 yield state
-            self.states[slot] = state
+            self.states[state_slot] = state
 
 
 def rows_of(batch: Batch) -> list[int]:
@@ -121,7 +121,7 @@ def text(request: Request) -> AnswerText:
     return AnswerText(Letters(), StopMatcher(request.stop), request.min_tokens, request.thought)
 
 
-def ask(number: int, prompt: Sequence[int], count: int, **more: object) -> Request:
+def request_for(number: int, prompt: Sequence[int], count: int, **more: object) -> Request:
     """A greedy request unless `more` says otherwise."""
     settings = {"sampling": Sampling(temperature=0)} | more
     return Request(id=number, tokens=list(prompt), max_tokens=count, **settings)  # type: ignore[arg-type]
@@ -142,7 +142,7 @@ def answers(events: Iterable[Event]) -> dict[int, list[int]]:
 
 
 def clear(pager: Pager) -> int:
-    """Evict every idle page and every state; how many there were."""
+    """Evict every idle page and every state; return how many there were."""
     groups = range(len(pager.pools))
     count = sum(pager.tree.idle(group) for group in groups)
     for group in groups:

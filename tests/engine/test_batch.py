@@ -9,11 +9,11 @@ from bessemer.engine.scheduler import Work
 from bessemer.engine.sequence import Holdings, Sequence
 from bessemer.kernels.attention.pages import PAGE, Prefill
 
-from .paper_model import ask, prompt
+from .paper_model import prompt, request_for
 
 
 def sequence(number: int, length: int, computed: int, pages: list[int]) -> Sequence:
-    state = Sequence.of(ask(number, prompt(number, length), 5))
+    state = Sequence.of(request_for(number, prompt(number, length), 5))
     assert state.tokens == array("I", prompt(number, length))
     state.computed, state.pages = computed, Holdings([pages])
     return state
@@ -33,8 +33,8 @@ def test_rows_lie_where_their_sequence_says() -> None:
     ]
     assert layout.tables.tolist() == [[9, 0], [4, 7], [5, 0]]
     assert (layout.decodes, layout.prefills) == (1, (Prefill(1, 5, 34), Prefill(5, 7, 2)))
-    expected = [*decoding.tokens[2:3], *prompts[0].tokens[30:34], *prompts[1].tokens[:2]]
-    assert np.array(batch.tokens).tolist() == expected
+    oracle = [*decoding.tokens[2:3], *prompts[0].tokens[30:34], *prompts[1].tokens[:2]]
+    assert np.array(batch.tokens).tolist() == oracle
     assert batch.rows.tolist() == [0]
     arrays = (batch.tokens, layout.positions, layout.owners, layout.slot_mapping, layout.tables)
     assert {str(a.dtype) for a in arrays} == {"mlx.core.int32"}

@@ -15,41 +15,41 @@ from bessemer.engine.request import (
     Token,
 )
 from bessemer.kernels.attention.pages import PAGE
-from tests.engine.paper_model import END, VOCABULARY, answers, ask, engine, greedy, prompt
+from tests.engine.paper_model import END, VOCABULARY, answers, engine, greedy, prompt, request_for
 
 
 def test_one_request_gives_the_models_greedy_answer() -> None:
     door, _ = engine()
-    door.submit(ask(1, prompt(1, 70), 40))
+    door.submit(request_for(1, prompt(1, 70), 40))
     assert answers(door.run()) == {1: greedy(prompt(1, 70), 40)}
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 32, 33, 256])
 def test_chunks_do_not_change_the_answer(chunk: int) -> None:
     door, model = engine(chunk=chunk)
-    door.submit(ask(1, prompt(1, 100), 10))
+    door.submit(request_for(1, prompt(1, 100), 10))
     assert answers(door.run()) == {1: greedy(prompt(1, 100), 10)}
     assert max(model.steps) <= chunk
 
 
 def test_requests_join_and_leave_a_running_batch() -> None:
     door, model = engine(chunk=16)
-    expected, events = {}, []
+    oracle, events = {}, []
     for number in range(20):
-        words, count = prompt(number, 5 + 7 * number % 90), 3 + number % 11
-        expected[number] = greedy(words, count)
-        door.submit(ask(number, words, count))
+        tokens, count = prompt(number, 5 + 7 * number % 90), 3 + number % 11
+        oracle[number] = greedy(tokens, count)
+        door.submit(request_for(number, tokens, count))
         events += door.step()
     events += list(door.run())
-    assert answers(events) == expected
-    assert len(model.steps) < sum(len(answer) for answer in expected.values())
+    assert answers(events) == oracle
+    assert len(model.steps) < sum(len(answer) for answer in oracle.values())
 
 
 def test_a_running_stream_waits_for_one_chunk_at_most() -> None:
     door, model = engine(chunk=32)
-    door.submit(ask(1, prompt(1, 4), 60))
+    door.submit(request_for(1, prompt(1, 4), 60))
     door.step()
-    door.submit(ask(2, prompt(2, 900), 2))
+    door.submit(request_for(2, prompt(2, 900), 2))
     while door.busy:
         before = len(model.steps)
         events = door.step()
@@ -61,19 +61,19 @@ def test_a_running_stream_waits_for_one_chunk_at_most() -> None:
 
 def test_when_pages_run_out_the_youngest_waits_and_nothing_is_lost() -> None:
     door, model = engine(pages=12)
-    asked = {n: (prompt(n, 60), 100) for n in range(4)}  # 5 pages each where 12 are
-    for number, (words, count) in asked.items():
-        door.submit(ask(number, words, count))
+    prompts = {n: (prompt(n, 60), 100) for n in range(4)}  # 5 pages each where 12 are
+    for number, (tokens, count) in prompts.items():
+        door.submit(request_for(number, tokens, count))
     out = answers(door.run())
-    assert out == {n: greedy(words, count) for n, (words, count) in asked.items()}
-    assert model.computed > sum(len(words) + count for words, count in asked.values())
+    assert out == {n: greedy(tokens, count) for n, (tokens, count) in prompts.items()}
+    assert model.computed > sum(len(tokens) + count for tokens, count in prompts.values())
     assert door.pager.pages_free == 12
 
 
 def test_the_oldest_request_is_never_interrupted() -> None:
     door, _ = engine(pages=12)
     for number in range(4):
-        door.submit(ask(number, prompt(number, 60), 100))
+        door.submit(request_for(number, prompt(number, 60), 100))
     steps = []
     while door.busy:
         steps.append([e.request for e in door.step() if isinstance(e, Token) and e.tokens])
@@ -88,7 +88,7 @@ def test_a_preempted_request_keeps_its_seeded_draws() -> None:
         door, _ = engine(pages=pages)
         for n in range(4):
             sampling = Sampling(temperature=1.5, seed=n, top_p=0.9)
-            door.submit(ask(n, prompt(n, 60), 100, sampling=sampling))
+            door.submit(request_for(n, prompt(n, 60), 100, sampling=sampling))
         return answers(door.run())
 
     assert run(12) == run(64)
@@ -97,51 +97,53 @@ def test_a_preempted_request_keeps_its_seeded_draws() -> None:
 def test_the_same_seed_gives_the_same_answer_whatever_else_runs() -> None:
     sampling = Sampling(temperature=2.0, seed=7, top_k=30)
     alone, _ = engine()
-    alone.submit(ask(1, prompt(5, 40), 30, sampling=sampling))
-    (expected,) = answers(alone.run()).values()
+    alone.submit(request_for(1, prompt(5, 40), 30, sampling=sampling))
+    (oracle,) = answers(alone.run()).values()
     busy, _ = engine(chunk=24)
     for n in range(2, 12):
-        busy.submit(ask(n, prompt(n, 9 * n), 25, sampling=Sampling(temperature=1, seed=n)))
+        busy.submit(request_for(n, prompt(n, 9 * n), 25, sampling=Sampling(temperature=1, seed=n)))
         busy.step()
-    busy.submit(ask(1, prompt(5, 40), 30, sampling=sampling))
-    assert answers(busy.run())[1] == expected
+    busy.submit(request_for(1, prompt(5, 40), 30, sampling=sampling))
+    assert answers(busy.run())[1] == oracle
     other, _ = engine()
-    other.submit(ask(1, prompt(5, 40), 30, sampling=Sampling(temperature=2.0, seed=8, top_k=30)))
-    assert answers(other.run())[1] != expected
+    other.submit(
+        request_for(1, prompt(5, 40), 30, sampling=Sampling(temperature=2.0, seed=8, top_k=30))
+    )
+    assert answers(other.run())[1] != oracle
 
 
 def test_a_prompt_seen_before_is_found_generated_tokens_included() -> None:
     door, model = engine()
-    words = prompt(1, 70)
-    door.submit(ask(1, words, 60))
+    tokens = prompt(1, 70)
+    door.submit(request_for(1, tokens, 60))
     first = answers(door.run())[1]
-    conversation = [*words, *first, *prompt(2, 20)]
+    conversation = [*tokens, *first, *prompt(2, 20)]
     before = model.computed
-    door.submit(ask(2, conversation, 10))
+    door.submit(request_for(2, conversation, 10))
     events = list(door.run())
     assert answers(events) == {2: greedy(conversation, 10)}
     cached = next(e.cached for e in events if isinstance(e, Started))
     # the last generated token was never computed, so it can fill no page
-    assert cached == (len(words) + len(first) - 1) // PAGE * PAGE
+    assert cached == (len(tokens) + len(first) - 1) // PAGE * PAGE
     assert model.computed - before == len(conversation) - cached + 10 - 1
 
 
 def test_the_last_token_of_a_prompt_is_always_computed() -> None:
     door, _ = engine()
-    words = prompt(1, 2 * PAGE)
+    tokens = prompt(1, 2 * PAGE)
     for number in (1, 2):
-        door.submit(ask(number, words, 5))
+        door.submit(request_for(number, tokens, 5))
         events = list(door.run())
-        assert answers(events) == {number: greedy(words, 5)}
+        assert answers(events) == {number: greedy(tokens, 5)}
     assert next(e.cached for e in events if isinstance(e, Started)) == PAGE
 
 
 def test_answers_to_one_prompt_share_its_prefill() -> None:
     door, model = engine(chunk=64)
-    words = prompt(1, 200)
+    tokens = prompt(1, 200)
     for number in range(4):
         sampling = Sampling(temperature=1, seed=number)
-        door.submit(ask(number, words, 3, sampling=sampling))
+        door.submit(request_for(number, tokens, 3, sampling=sampling))
     out = answers(door.run())
     assert len({tuple(answer) for answer in out.values()}) > 1
     assert model.computed <= 200 + 3 * (200 % PAGE) + 4 * 3
@@ -149,10 +151,10 @@ def test_answers_to_one_prompt_share_its_prefill() -> None:
 
 def test_salts_do_not_share() -> None:
     door, _ = engine()
-    words = prompt(1, 100)
+    tokens = prompt(1, 100)
     cached = []
     for number, salt in enumerate(["a", "b", "a"]):
-        door.submit(ask(number, words, 2, salt=salt))
+        door.submit(request_for(number, tokens, 2, salt=salt))
         cached += [e.cached for e in door.run() if isinstance(e, Started)]
     assert cached == [0, 0, 96]
 
@@ -160,15 +162,15 @@ def test_salts_do_not_share() -> None:
 def test_eviction_makes_room_and_answers_stay_right() -> None:
     door, _ = engine(pages=10)
     for number in range(12):
-        words = prompt(number % 5, 80)
-        door.submit(ask(number, words, 30))
-        assert answers(door.run()) == {number: greedy(words, 30)}
+        tokens = prompt(number % 5, 80)
+        door.submit(request_for(number, tokens, 30))
+        assert answers(door.run()) == {number: greedy(tokens, 30)}
 
 
 def test_cancel_takes_effect_before_the_next_step() -> None:
     door, model = engine(chunk=8)
-    door.submit(ask(1, prompt(1, 100), 50))
-    door.submit(ask(2, prompt(2, 10), 50))
+    door.submit(request_for(1, prompt(1, 100), 50))
+    door.submit(request_for(2, prompt(2, 10), 50))
     door.step()
     door.cancel(1)
     door.cancel(99)
@@ -180,12 +182,15 @@ def test_cancel_takes_effect_before_the_next_step() -> None:
 
 def test_a_request_that_can_never_fit_is_refused() -> None:
     door, _ = engine(pages=4)
-    for request in (ask(1, prompt(1, 128), 1), ask(2, prompt(1, 100), 90, min_tokens=40)):
+    for request in (
+        request_for(1, prompt(1, 128), 1),
+        request_for(2, prompt(1, 100), 90, min_tokens=40),
+    ):
         with pytest.raises(Refusal) as caught:
             door.submit(request)
         assert caught.value.code == "context_length_exceeded"
         assert "128 tokens" in caught.value.message
-    door.submit(ask(3, prompt(1, 127), 500))
+    door.submit(request_for(3, prompt(1, 127), 500))
     events = [e for e in door.run() if isinstance(e, Token)]
     assert (len(events[-1].tokens), events[-1].finish) == (1, "length")
 
@@ -194,36 +199,36 @@ def test_a_constraint_is_refused_not_ignored() -> None:
     door, _ = engine()
     held = Constraint(grammar="regex", definition="[a-z]+")
     with pytest.raises(Refusal) as caught:
-        door.submit(ask(1, [5], 5, constraint=held))
+        door.submit(request_for(1, [5], 5, constraint=held))
     assert caught.value.code == "unsupported" and not door.busy
 
 
 def test_the_queue_is_bounded() -> None:
     door, _ = engine(batch=1, queue=2)
     for number in (1, 2):
-        door.submit(ask(number, [5], 5))
+        door.submit(request_for(number, [5], 5))
     with pytest.raises(Refusal) as caught:
-        door.submit(ask(3, [5], 5))
+        door.submit(request_for(3, [5], 5))
     assert (caught.value.status, caught.value.retry_after) == (503, 1)
     assert set(answers(door.run())) == {1, 2}
 
 
 def test_a_stop_string_ends_the_answer_at_its_last_token() -> None:
-    words = prompt(3, 10)
-    answer = greedy(words, 30)
+    tokens = prompt(3, 10)
+    answer = greedy(tokens, 30)
     stop = "".join(chr(32 + token) for token in answer[4:7])
     door, _ = engine()
-    door.submit(ask(1, words, 30, stop=["~~~", stop]))
+    door.submit(request_for(1, tokens, 30, stop=["~~~", stop]))
     events = [e for e in door.run() if isinstance(e, Token)]
     assert [t for e in events for t in e.tokens] == answer[:7]
     assert (events[-1].finish, events[-1].stop) == ("stop", stop)
 
 
 def test_stop_strings_do_not_count_before_min_tokens() -> None:
-    words = prompt(3, 10)
-    answer = greedy(words, 30)
+    prompt_tokens = prompt(3, 10)
+    answer = greedy(prompt_tokens, 30)
     door, _ = engine()
-    door.submit(ask(1, words, 30, stop=[chr(32 + answer[2])], min_tokens=6))
+    door.submit(request_for(1, prompt_tokens, 30, stop=[chr(32 + answer[2])], min_tokens=6))
     events = [e for e in door.run() if isinstance(e, Token)]
     tokens = [t for e in events for t in e.tokens]
     assert len(tokens) >= 6 and tokens == answer[: len(tokens)]
@@ -233,9 +238,9 @@ def test_the_end_token_ends_unless_ignored_and_is_no_text() -> None:
     likely = {END: 100.0}
     door, _ = engine()
     greedy_end = Sampling(temperature=0, logit_bias=likely)
-    door.submit(ask(1, [5], 9, sampling=greedy_end))
-    door.submit(ask(2, [5], 9, sampling=greedy_end, ignore_eos=True))
-    door.submit(ask(3, [5], 9, sampling=greedy_end, min_tokens=4))
+    door.submit(request_for(1, [5], 9, sampling=greedy_end))
+    door.submit(request_for(2, [5], 9, sampling=greedy_end, ignore_eos=True))
+    door.submit(request_for(3, [5], 9, sampling=greedy_end, min_tokens=4))
     events = [e for e in door.run() if isinstance(e, Token)]
     last = {e.request: e for e in events}
     out = answers(events)
@@ -245,10 +250,10 @@ def test_the_end_token_ends_unless_ignored_and_is_no_text() -> None:
 
 
 def test_stop_token_ids_end_the_answer() -> None:
-    words = prompt(3, 10)
-    answer = greedy(words, 30)
+    tokens = prompt(3, 10)
+    answer = greedy(tokens, 30)
     door, _ = engine()
-    door.submit(ask(1, words, 30, stop_token_ids=[answer[3]]))
+    door.submit(request_for(1, tokens, 30, stop_token_ids=[answer[3]]))
     events = [e for e in door.run() if isinstance(e, Token)]
     assert [t for e in events for t in e.tokens] == answer[: answer.index(answer[3]) + 1]
     assert events[-1].hidden == 1
@@ -257,14 +262,14 @@ def test_stop_token_ids_end_the_answer() -> None:
 def test_logprobs_of_prompt_and_answer() -> None:
     from tests.engine.paper_model import logits_after
 
-    words = prompt(3, 70)
+    tokens = prompt(3, 70)
     door, _ = engine(chunk=20)
-    door.submit(ask(1, words, 5, logprobs=3, prompt_logprobs=2))
+    door.submit(request_for(1, tokens, 5, logprobs=3, prompt_logprobs=2))
     events = [e for e in door.run() if isinstance(e, Token)]
     entries = [entry for e in events for entry in e.prompt]
     answer = [entry for e in events for entry in e.logprobs]
-    history = list(words)
-    assert [entry.token for entry in entries] == words[1:]
+    history = list(tokens)
+    assert [entry.token for entry in entries] == tokens[1:]
     for position, entry in enumerate([*entries, *answer], start=1):
         logits = logits_after((history + [e.token for e in answer])[:position]).astype(float)
         scores = logits - np.log(np.exp(logits).sum())
@@ -275,7 +280,7 @@ def test_logprobs_of_prompt_and_answer() -> None:
 
 def test_no_token_at_all_where_only_the_prompt_was_asked_for() -> None:
     door, _ = engine()
-    door.submit(ask(1, prompt(1, 40), 0, prompt_logprobs=0))
+    door.submit(request_for(1, prompt(1, 40), 0, prompt_logprobs=0))
     events = [e for e in door.run() if isinstance(e, Token)]
     assert sum(len(e.prompt) for e in events) == 39
     assert (events[-1].tokens, events[-1].finish) == ([], "length")
@@ -292,8 +297,8 @@ def test_broken_numbers_refuse_one_request_and_no_other() -> None:
         return type(batch.rows)(logits)
 
     door._forward = forward
-    door.submit(ask(1, poisoned, 9))
-    door.submit(ask(2, prompt(1, 9), 5))
+    door.submit(request_for(1, poisoned, 9))
+    door.submit(request_for(2, prompt(1, 9), 5))
     events = list(door.run())
     refused = [e for e in events if isinstance(e, Refused)]
     assert [(e.request, e.status, e.code) for e in refused] == [(1, 500, "numerics")]
@@ -303,7 +308,7 @@ def test_broken_numbers_refuse_one_request_and_no_other() -> None:
 def test_logits_of_unused_vocabulary_cannot_be_biased_out_of_range() -> None:
     door, _ = engine()
     bias = {VOCABULARY + 5: 100.0, 7: 100.0}
-    door.submit(ask(1, [5], 2, sampling=Sampling(temperature=0, logit_bias=bias)))
+    door.submit(request_for(1, [5], 2, sampling=Sampling(temperature=0, logit_bias=bias)))
     assert answers(door.run()) == {1: [7, 7]}
 
 
@@ -311,7 +316,7 @@ def test_a_report_counts_rows_sequences_and_pages() -> None:
     door, _ = engine(batch=2, chunk=50)
     assert door.report() == StepReport(pages=64)
     for number in range(5):
-        door.submit(ask(number, prompt(number, 40), 4))
+        door.submit(request_for(number, prompt(number, 40), 4))
     assert (door.report().running, door.report().waiting) == (0, 5)
     door.step()
     first = door.report()
@@ -329,7 +334,7 @@ def test_a_report_counts_rows_sequences_and_pages() -> None:
 
 def test_a_report_has_the_pages_of_all_groups_and_the_states() -> None:
     door, _ = engine(sizes=CacheSizes((None, 40), (18, 9), 6), context=200)
-    door.submit(ask(1, prompt(1, 100), 30))
+    door.submit(request_for(1, prompt(1, 100), 30))
     door.step()  # 96 tokens, and then the others
     door.step()
     report = door.report()
@@ -343,7 +348,7 @@ def test_a_report_counts_preemptions() -> None:
     def run(pages: int) -> list[int]:
         door, _ = engine(pages=pages)
         for number in range(4):
-            door.submit(ask(number, prompt(number, 60), 100))
+            door.submit(request_for(number, prompt(number, 60), 100))
         counts = []
         while door.busy:
             door.step()
@@ -360,7 +365,7 @@ def test_a_report_has_the_seconds_of_each_part(monkeypatch: pytest.MonkeyPatch) 
     clock = iter([1.0, 1.25, 3.25, 6.25])
     monkeypatch.setattr(module, "perf_counter", lambda: next(clock))
     door, _ = engine()
-    door.submit(ask(1, prompt(1, 40), 4))
+    door.submit(request_for(1, prompt(1, 40), 4))
     door.step()
     report = door.report()
     assert (report.prepare, report.forward, report.accept) == (0.25, 2.0, 3.0)

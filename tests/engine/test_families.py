@@ -24,7 +24,7 @@ from tests.architectures.steps import prefill
 from tests.architectures.tiny import VOCABULARY, Floats
 from tests.kernels.tiers import in_turns, use
 
-from .paper_model import answers, ask, rows_of, text
+from .paper_model import answers, request_for, rows_of, text
 
 CONTEXT = 140  # llama_dynamic's is 144
 NAMES = [
@@ -72,27 +72,29 @@ class Recorded:
         return logits
 
 
-def requests(count: int = 7, longest: int = 70) -> Iterator[Request]:
-    """Prompts that begin alike, with answers of so many tokens at most."""
+def sample_requests(count: int = 7, longest: int = 70) -> Iterator[Request]:
+    """Yield requests whose prompts begin alike, with answers of so many tokens at most."""
     random = np.random.RandomState(5)
     beginning = random.randint(0, VOCABULARY, 70).tolist()
     sizes = [(70, 9, 50), (70, 20, 40), (33, 30, 60), (64, 0, 70), (70, 9, 3), (70, 40, 5)]
-    for number, (shared, own, most) in enumerate([*sizes, (5, 90, 20)][:count]):
-        ending = np.random.RandomState(own).randint(0, VOCABULARY, own).tolist()
-        yield ask(number, beginning[:shared] + ending, min(most, longest), ignore_eos=True)
+    for number, (shared, unshared, max_tokens) in enumerate([*sizes, (5, 90, 20)][:count]):
+        ending = np.random.RandomState(unshared).randint(0, VOCABULARY, unshared).tolist()
+        yield request_for(
+            number, beginning[:shared] + ending, min(max_tokens, longest), ignore_eos=True
+        )
 
 
-def served(out: Model, pattern: Pattern, chunk: int, asked: list[Request]) -> Served:
+def served(out: Model, pattern: Pattern, chunk: int, requests: list[Request]) -> Served:
     """Serve a request every 12 steps, in pools that are too small."""
     config = out.config
-    states = 5 if any(isinstance(kept, Recurrent) for kept in config.caches) else 0
+    states = 5 if any(isinstance(cache, Recurrent) for cache in config.caches) else 0
     pages = tuple(9 if window is None else 7 for window in config.windows)
     cache_sizes = CacheSizes(config.windows, pages, states)
     forward = Recorded(out, cache_sizes, pattern)
     limits = Limits(CONTEXT, batch=4, chunk=chunk)
     door = Engine(forward, limits, cache_sizes, [], text, config.ropes)
     events: list[Event] = []
-    for request in asked:
+    for request in requests:
         door.submit(request)
         for _ in range(12):
             events += door.step()
@@ -100,26 +102,26 @@ def served(out: Model, pattern: Pattern, chunk: int, asked: list[Request]) -> Se
     return Served(events, forward.logits)
 
 
-def compared(out: Served, reference: Model, asked: list[Request]) -> Iterator[Pair]:
+def compared(out: Served, reference: Model, requests: list[Request]) -> Iterator[Pair]:
     """Each request's logits where a token was drawn, and what they are alone."""
-    given = answers(out.events)
-    for request in asked:
-        most = min(request.max_tokens, CONTEXT - len(request.tokens))
-        assert len(given[request.id]) == most
-        tokens = [*request.tokens, *given[request.id]]
-        expected = prefill(reference, tokens)
+    generated = answers(out.events)
+    for request in requests:
+        count = min(request.max_tokens, CONTEXT - len(request.tokens))
+        assert len(generated[request.id]) == count
+        tokens = [*request.tokens, *generated[request.id]]
+        oracle = prefill(reference, tokens)
         for position in range(len(request.tokens) - 1, len(tokens) - 1):
             logits = out.logits[request.id, position]
             assert tokens[position + 1] == logits.argmax()
-            yield logits, expected[position]
+            yield logits, oracle[position]
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("chunk", [19, 64])
 def test_each_request_has_the_logits_it_has_alone(name: str, chunk: int) -> None:
-    asked = list(requests())
-    out = served(model(name), "functional", chunk, asked)
-    assert all((one == other).all() for one, other in compared(out, model(name), asked))
+    requests = list(sample_requests())
+    out = served(model(name), "functional", chunk, requests)
+    assert all((one == other).all() for one, other in compared(out, model(name), requests))
     shared = any(event.cached for event in out.events if isinstance(event, Started))
     assert shared == (name != "llama_dynamic")  # where requests of no two reaches are turned alike
 
@@ -127,9 +129,9 @@ def test_each_request_has_the_logits_it_has_alone(name: str, chunk: int) -> None
 @pytest.mark.parametrize(("tier", "name"), in_turns(NAMES))
 def test_on_lower_tiers_too(tier: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, tier)
-    asked, of_tier = list(requests()), loaded(name)
-    out = served(of_tier, "functional", 19, asked)
-    assert all((one == other).all() for one, other in compared(out, of_tier, asked))
+    requests, of_tier = list(sample_requests()), loaded(name)
+    out = served(of_tier, "functional", 19, requests)
+    assert all((one == other).all() for one, other in compared(out, of_tier, requests))
 
 
 @pytest.mark.parametrize(
@@ -142,8 +144,8 @@ def test_on_lower_tiers_too(tier: str, name: str, monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_by_metal_kernels_they_are_as_good_as_equal(name: str, pattern: Pattern) -> None:
-    asked = list(requests(3, 36))  # tails are full after 32 steps
+    requests = list(sample_requests(3, 36))  # tails are full after 32 steps
     with using(Simulator(SimulatorOptions(mode="fast"))):
-        out = served(loaded(name), pattern, 64, asked)
-    for one, other in compared(out, model(name), asked):
+        out = served(loaded(name), pattern, 64, requests)
+    for one, other in compared(out, model(name), requests):
         assert np.abs(one - other).max() <= 1e-3

@@ -16,7 +16,7 @@ from bessemer.engine.logit_edits import LogitEdits
 from bessemer.engine.request import Request, Sampling
 from bessemer.engine.sequence import Sequence
 from bessemer.kernels.sampling.edit import Edits, edit
-from tests.engine.paper_model import END, VOCABULARY, answers, ask, engine, prompt
+from tests.engine.paper_model import END, VOCABULARY, answers, engine, prompt, request_for
 
 Entry = tuple[float, float, float]
 
@@ -69,7 +69,9 @@ def test_after_every_token_it_has_what_the_dicts_have() -> None:
     chance = random.Random(3)
     kinds = Counter[bool]()
     for number in range(300):
-        request = ask(number, prompt(number, chance.choice([1, 30])), 60, **random_settings(chance))
+        request = request_for(
+            number, prompt(number, chance.choice([1, 30])), 60, **random_settings(chance)
+        )
         tokens = array("I", request.tokens)
         edits = LogitEdits.of(request, tokens, [END, 7])
         kinds[edits is None] += 1
@@ -82,7 +84,7 @@ def test_after_every_token_it_has_what_the_dicts_have() -> None:
 
 def test_what_changes_nothing_has_no_table() -> None:
     for settings in ({}, {"stop_token_ids": [3]}, {"sampling": Sampling(temperature=2, top_k=3)}):
-        request = ask(1, [5, 6], 9, **settings)
+        request = request_for(1, [5, 6], 9, **settings)
         assert LogitEdits.of(request, array("I", request.tokens), [END]) is None
 
 
@@ -129,7 +131,7 @@ def test_traffic_with_preemption_is_edited_as_by_the_dicts(
         chance = random.Random(seed)
         door, _ = engine(pages=pages, batch=4, chunk=48)
         for number in range(12):
-            door.submit(ask(number, prompt(number, 60), 90, **random_settings(chance)))
+            door.submit(request_for(number, prompt(number, 60), 90, **random_settings(chance)))
         out = answers(door.run())
         assert bool(door.scheduler.preemptions) == (pages < 20)
         return out

@@ -20,7 +20,7 @@ from bessemer.kernels.metal.device import Nowhere, Simulator, SimulatorOptions, 
 from bessemer.kernels.metal.library import watching
 
 from .paper_model import answers as told
-from .paper_model import ask, prompt, rows_of
+from .paper_model import prompt, request_for, rows_of
 from .test_serving import worded
 
 PROMPT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
@@ -111,9 +111,9 @@ def crowded(directory: Path, pattern: Pattern) -> tuple[dict[int, list[int]], Se
     assert isinstance(door._forward, Runner)
     seen = door._forward = Seen(door._forward)
     events: list[Event] = []
-    for number, (shared, own) in enumerate([(40, 30), (40, 12), (0, 50), (0, 80)]):
-        tokens = [*prompt(1, shared), *prompt(10 + number, own)]
-        door.submit(ask(number, tokens, LONG, ignore_eos=True))
+    for number, (shared, unshared) in enumerate([(40, 30), (40, 12), (0, 50), (0, 80)]):
+        tokens = [*prompt(1, shared), *prompt(10 + number, unshared)]
+        door.submit(request_for(number, tokens, LONG, ignore_eos=True))
         for _ in range(4):
             events += door.step()
     events += door.run()

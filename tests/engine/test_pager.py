@@ -7,7 +7,7 @@ from bessemer.engine.pager import Pager
 from bessemer.engine.sequence import Holdings, Sequence
 from bessemer.kernels.attention.pages import PAGE
 
-from .paper_model import ask, clear, prompt
+from .paper_model import clear, prompt, request_for
 
 CHUNK = 2 * PAGE
 
@@ -17,7 +17,7 @@ def pager(sizes: CacheSizes) -> Pager:
 
 
 def sequence(length: int, seed: int = 1, **more: object) -> Sequence:
-    return Sequence.of(ask(1, prompt(seed, length), 5, **more))
+    return Sequence.of(request_for(1, prompt(seed, length), 5, **more))
 
 
 def begun(pages: Pager, state: Sequence) -> Sequence:
@@ -87,14 +87,14 @@ def test_a_sequence_has_a_slot_and_a_copy_of_the_state_it_goes_on_from() -> None
     first = begun(pages, sequence(PAGE + 3))
     assert pages.take_copies() == [] and pages.states_free == 2
     computed(pages, first, PAGE)
-    ((source, kept),) = pages.take_copies()
-    assert source == first.pages.state_slot != kept
+    ((source, snapshot),) = pages.take_copies()
+    assert source == first.pages.state_slot != snapshot
     assert pages.take_copies() == []
     second = begun(pages, sequence(PAGE + 9))
-    assert pages.take_copies() == [(kept, second.pages.state_slot)] and second.computed == PAGE
+    assert pages.take_copies() == [(snapshot, second.pages.state_slot)] and second.computed == PAGE
     assert pages.fits(pages.match(sequence(5, seed=3)))
     third = begun(pages, sequence(PAGE + 9))  # takes the very state slot that it goes on from
-    assert third.pages.state_slot == kept and pages.take_copies() == []
+    assert third.pages.state_slot == snapshot and pages.take_copies() == []
     assert not pages.fits(pages.match(sequence(5, seed=3)))
     for state in (first, second, third):
         pages.release(state)

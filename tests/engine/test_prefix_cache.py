@@ -26,10 +26,10 @@ def keys(text: str) -> list[bytes]:
 
 def save(pager: Pager, node: Node) -> bool:
     """Give the tree a state, where there is a slot for it."""
-    slot = pager.allocate(STATES)
-    if slot:
-        pager.tree.save(node, slot)
-    return slot > 0
+    state_slot = pager.allocate(STATES)
+    if state_slot:
+        pager.tree.save(node, state_slot)
+    return state_slot > 0
 
 
 def put(pager: Pager, text: str) -> list[Node]:

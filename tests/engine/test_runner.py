@@ -17,7 +17,7 @@ from bessemer.engine.sequence import Sequence as EngineSequence
 from bessemer.kernels.attention.pages import TAIL_PAGES, Format, Pages, Tail, zeros
 from bessemer.kernels.recurrent.runs import States
 
-from .paper_model import ask, prompt
+from .paper_model import prompt, request_for
 
 
 class Scribe:
@@ -45,7 +45,7 @@ class Scribe:
 
 
 def sequence(number: int, computed: int, length: int, pages: list[int]) -> EngineSequence:
-    one = EngineSequence.of(ask(number, prompt(number, length), 5))
+    one = EngineSequence.of(request_for(number, prompt(number, length), 5))
     one.computed, one.pages = computed, Holdings([pages], state_slot=1)
     return one
 

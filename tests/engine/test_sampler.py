@@ -44,9 +44,9 @@ def test_repetition_penalty_is_transformers() -> None:
 def test_presence_and_frequency_count_the_answer_alone() -> None:
     logits = np.zeros(10, dtype=np.float32)
     sequence = sequence_of([5, 5, 6], [7, 7, 8], presence_penalty=0.5, frequency_penalty=0.25)
-    expected = np.zeros(10)
-    expected[7], expected[8] = -1.0, -0.75
-    assert edited(sequence, logits) == pytest.approx(expected)
+    oracle = np.zeros(10)
+    oracle[7], oracle[8] = -1.0, -0.75
+    assert edited(sequence, logits) == pytest.approx(oracle)
 
 
 def test_bias_comes_before_the_penalty() -> None:
@@ -104,8 +104,8 @@ def test_draws_are_the_philox_stream_of_the_seed() -> None:
 
 
 def test_a_greedy_row_needs_no_draw(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    monkeypatch.setattr(sampler, "uniform", lambda *place: asked.append(place) or 0.5)
+    places = []
+    monkeypatch.setattr(sampler, "uniform", lambda *place: places.append(place) or 0.5)
     rows = [sequence_of([1], [3]), sequence_of([1], [3, 3], temperature=1.0, seed=9)]
     sample(mx.zeros((2, 10)), rows)
-    assert asked == [(9, 2)]
+    assert places == [(9, 2)]

@@ -8,7 +8,7 @@ from bessemer.engine.scheduler import share
 
 
 @pytest.mark.parametrize(
-    ("budget", "pending", "expected"),
+    ("budget", "pending", "oracle"),
     [
         (256, [], []),
         (256, [1000], [256]),
@@ -21,11 +21,11 @@ from bessemer.engine.scheduler import share
     ],
 )
 def test_half_for_the_oldest_the_rest_shortest_first(
-    budget: int, pending: list[int], expected: list[int]
+    budget: int, pending: list[int], oracle: list[int]
 ) -> None:
     out = share(budget, pending)
     assert sum(out) == min(budget, sum(pending))
-    assert out == expected
+    assert out == oracle
     assert not pending or out[0] >= min(pending[0], -(-budget // 2))
 
 

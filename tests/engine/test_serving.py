@@ -28,7 +28,7 @@ def serving(pool: int = 0, chunk: int = 64, directory: Path = GUIDE) -> LoadedMo
     return load(directory, settings, memory=10**10)
 
 
-def words(model: LoadedModel, seed: int, count: int) -> list[int]:
+def random_tokens(model: LoadedModel, seed: int, count: int) -> list[int]:
     text = " ".join(f"{seed} models serve {n}" for n in range(count))
     return model.tokenizer.encode(text)[:count]
 
@@ -43,7 +43,7 @@ def scores(events: Iterable[Event]) -> dict[int, list[tuple[int, float]]]:
     return out
 
 
-def ask(number: int, tokens: list[int], count: int = 12) -> Request:
+def request_for(number: int, tokens: list[int], count: int = 12) -> Request:
     return Request(
         id=number, tokens=tokens, max_tokens=count, sampling=GREEDY, logprobs=0, ignore_eos=True
     )
@@ -52,22 +52,22 @@ def ask(number: int, tokens: list[int], count: int = 12) -> Request:
 @pytest.fixture(scope="module")
 def cold() -> list[tuple[int, float]]:
     model = serving(chunk=256)
-    model.engine.submit(ask(1, words(model, 1, 150)))
+    model.engine.submit(request_for(1, random_tokens(model, 1, 150)))
     return scores(model.engine.run())[1]
 
 
 @pytest.mark.parametrize("chunk", [13, 32, 64])
 def test_chunks_are_bit_identical(cold: list[tuple[int, float]], chunk: int) -> None:
     model = serving(chunk=chunk)
-    model.engine.submit(ask(1, words(model, 1, 150)))
+    model.engine.submit(request_for(1, random_tokens(model, 1, 150)))
     assert scores(model.engine.run())[1] == cold
 
 
 def test_a_cached_prefix_is_bit_identical(cold: list[tuple[int, float]]) -> None:
     model = serving()
-    model.engine.submit(ask(1, words(model, 1, 110), 3))
+    model.engine.submit(request_for(1, random_tokens(model, 1, 110), 3))
     list(model.engine.run())
-    model.engine.submit(ask(2, words(model, 1, 150)))
+    model.engine.submit(request_for(2, random_tokens(model, 1, 150)))
     events = list(model.engine.run())
     assert [event.cached for event in events if isinstance(event, Started)] == [96]
     assert scores(events)[2] == cold
@@ -76,9 +76,9 @@ def test_a_cached_prefix_is_bit_identical(cold: list[tuple[int, float]]) -> None
 def test_a_busy_batch_is_bit_identical(cold: list[tuple[int, float]]) -> None:
     model = serving(chunk=48)
     for number in range(2, 9):
-        model.engine.submit(ask(number, words(model, number, 20 * number), 30))
+        model.engine.submit(request_for(number, random_tokens(model, number, 20 * number), 30))
         model.engine.step()
-    model.engine.submit(ask(1, words(model, 1, 150)))
+    model.engine.submit(request_for(1, random_tokens(model, 1, 150)))
     assert scores(model.engine.run())[1] == cold
 
 
@@ -87,9 +87,9 @@ def test_preemption_is_bit_identical(cold: list[tuple[int, float]]) -> None:
     pages = serving(pool=16 * model.plan.page)
     events: list[Event] = []
     for number in range(2, 5):  # 21 pages where there are 16
-        pages.engine.submit(ask(number, words(model, number, 100), 100))
+        pages.engine.submit(request_for(number, random_tokens(model, number, 100), 100))
         events += pages.engine.step()
-    pages.engine.submit(ask(1, words(model, 1, 150)))
+    pages.engine.submit(request_for(1, random_tokens(model, 1, 150)))
     events += pages.engine.run()
     assert scores(events)[1] == cold
     assert {number: len(out) for number, out in scores(events).items()} == {
@@ -135,8 +135,8 @@ def test_every_kind_of_cache_is_planned_and_served(name: str, said: str, tmp_pat
     model = serving(directory=worded(tmp_path, name))
     assert said in str(model.plan)
     assert model.plan.sizes == model.engine.pager.sizes
-    asked = [ask(number, [5, 6, 7] * (10 + number)) for number in range(3)]
-    for request in asked:
+    requests = [request_for(number, [5, 6, 7] * (10 + number)) for number in range(3)]
+    for request in requests:
         model.engine.submit(request)
     assert {n: len(out) for n, out in scores(model.engine.run()).items()} == {
         0: 12,

@@ -18,7 +18,7 @@ class World:
         self.window = window
         self.tails = Tails(PAGE, MOST)
         self.pool: dict[tuple[int, int], str] = {}  # page and offset
-        self.kept: list[dict[int, str]] = []  # position to token, a row each
+        self.rows: list[dict[int, str]] = []  # position to token, a row each
         self.starts: list[int] = []
 
     def step(self, rows: list[tuple[int, int, list[int]]], decoding: bool = True) -> None:
@@ -29,10 +29,10 @@ class World:
         for move in update.moves:
             first = self.starts[move.row] + move.part * PAGE
             for offset in range(PAGE):
-                token = self.kept[move.row].get(first + offset)
+                token = self.rows[move.row].get(first + offset)
                 self.pool[move.into, offset] = token or "garbage"
-        old = self.kept if update.continued else []
-        self.kept, self.starts = [], list(update.starts or ())
+        old = self.rows if update.continued else []
+        self.rows, self.starts = [], list(update.starts or ())
         for number, (sequence, position, table) in enumerate(rows):
             name = f"{sequence}.{position}"
             if update.starts is None:
@@ -44,7 +44,7 @@ class World:
                 p: old[number][p] if update.continued else self.pool[table[p // PAGE], p % PAGE]
                 for p in range(start, position)
             }
-            self.kept.append(tail | {position: name})
+            self.rows.append(tail | {position: name})
             self.check(number, sequence, position, table)
 
     def check(self, number: int, sequence: int, position: int, table: list[int]) -> None:
@@ -52,7 +52,7 @@ class World:
         for p in range(
             0 if self.window is None else max(0, position + 1 - self.window), position + 1
         ):
-            held = self.kept[number].get(p)
+            held = self.rows[number].get(p)
             token = held if held is not None else self.pool[table[p // PAGE], p % PAGE]
             assert token == f"{sequence}.{p}", (sequence, position, p)
 

@@ -22,20 +22,20 @@ from bessemer.engine.text import StopMatcher
 )
 def test_stops_at_every_split(text: str, stops: list[str], include: bool) -> None:
     full = StopMatcher(stops, include)
-    expected = full.add(text)
-    expected += full.flush()
-    ends = [(text.find(s), -len(s), s) for s in stops if s in text]
-    first = min(ends, default=None)
+    oracle = full.add(text)
+    oracle += full.flush()
+    matches = [(text.find(s), -len(s), s) for s in stops if s in text]
+    first = min(matches, default=None)
     if first is not None:
         cut = first[0] + (len(first[2]) if include else 0)
-        assert (expected, full.matched) == (text[:cut], first[2])
+        assert (oracle, full.matched) == (text[:cut], first[2])
     for cuts in itertools.combinations(range(1, len(text)), min(3, len(text) - 1)):
         matcher = StopMatcher(stops, include)
         bounds = [0, *cuts, len(text)]
         pieces = [matcher.add(text[a:b]) for a, b in itertools.pairwise(bounds)]
         shown = "".join([*pieces, matcher.flush()])
         if matcher.matched == full.matched:
-            assert shown == expected
+            assert shown == oracle
         else:  # a shorter stop string that was whole before a longer one was
             assert matcher.matched in stops and shown == text[: len(shown)]
 

@@ -17,7 +17,7 @@ from bessemer.engine.request import Event
 from bessemer.engine.scheduler import Limits
 from bessemer.kernels.attention.pages import PAGE
 
-from .paper_model import END, PaperModel, answers, ask, clear, greedy, prompt, rows_of, text
+from .paper_model import END, PaperModel, answers, clear, greedy, prompt, request_for, rows_of, text
 
 CONTEXT = 10 * PAGE
 
@@ -56,22 +56,22 @@ class Witness(PaperModel):
     def _look(self, batch: Batch, row: int, positions: np.ndarray, names: np.ndarray) -> None:
         groups = zip(self.signed, batch.tables, self.sizes.windows, strict=True)
         for signed, tables, window in groups:
-            into = slots(tables[row], positions)
+            into = slot_mapping(tables[row], positions)
             assert (into >= PAGE).all()
             signed[into] = names[positions + 1]
             first = 0 if window is None else max(0, positions[0] + 1 - window)
             seen = np.arange(first, positions[-1] + 1)
-            assert (signed[slots(tables[row], seen)] == names[seen + 1]).all()
+            assert (signed[slot_mapping(tables[row], seen)] == names[seen + 1]).all()
         runs = batch.step.runs
         assert (runs is not None) == (self.sizes.states > 0)
         if runs is not None:
-            slot = runs.state_slots[row]
-            assert slot and runs.fresh[row] == (positions[0] == 0)
-            assert runs.fresh[row] or self.signed_states[slot] == names[positions[0]]
-            self.signed_states[slot] = names[positions[-1] + 1]
+            state_slot = runs.state_slots[row]
+            assert state_slot and runs.fresh[row] == (positions[0] == 0)
+            assert runs.fresh[row] or self.signed_states[state_slot] == names[positions[0]]
+            self.signed_states[state_slot] = names[positions[-1] + 1]
 
 
-def slots(table: np.ndarray, positions: np.ndarray) -> np.ndarray:
+def slot_mapping(table: np.ndarray, positions: np.ndarray) -> np.ndarray:
     return table[positions // PAGE] * PAGE + positions % PAGE  # type: ignore[no-any-return]
 
 
@@ -124,8 +124,8 @@ def check(door: Engine) -> None:
         assert pager.tree._idle[group].keys() == {
             page for page, users in shared.items() if not users
         }
-        kept = [node for node in tree if node.pages[group]]
-        assert len(kept) == len(shared)
+        owners = [node for node in tree if node.pages[group]]
+        assert len(owners) == len(shared)
         assert len({*private, *shared}) == len(private) + len(shared)
         assert pager.pools[group].free + len(private) + len(shared) == cache_sizes.pages[group]
     states = [node.state for node in tree if node.state]
@@ -148,34 +148,34 @@ class Traffic:
         chunk = self.chance.choice([5, 32, 48, 64])
         self.door, self.model = paper_engine(cache_sizes, batch=4, chunk=chunk)
         self.number = 0
-        self.expected: dict[int, list[int]] = {}
+        self.oracle: dict[int, list[int]] = {}
         self.events: list[Event] = []
         self.cache_sizes = cache_sizes
 
-    def words(self) -> list[int]:
-        """One of two beginnings, or the one within the other's, and an ending."""
+    def prompt(self) -> list[int]:
+        """Return part of one of two beginnings, and an ending."""
         beginning = prompt(self.chance.randrange(2), 4 * PAGE)
-        kept = beginning[: self.chance.choice([3, PAGE, 2 * PAGE, 70, 4 * PAGE])]
-        return kept + prompt(self.chance.randrange(3), self.chance.choice([0, 1, 9, 31, 64]))
+        start = beginning[: self.chance.choice([3, PAGE, 2 * PAGE, 70, 4 * PAGE])]
+        return start + prompt(self.chance.randrange(3), self.chance.choice([0, 1, 9, 31, 64]))
 
     def submit(self) -> None:
         self.number += 1
-        number, words, count = self.number, self.words(), self.chance.choice([1, 5, 80, 100])
+        number, tokens, count = self.number, self.prompt(), self.chance.choice([1, 5, 80, 100])
         logprobs = {"prompt_logprobs": 0} if self.chance.random() < 0.1 else {}
-        self.expected[number] = greedy(words, count, self.cache_sizes)
-        self.door.submit(ask(number, words, count, **logprobs))
+        self.oracle[number] = greedy(tokens, count, self.cache_sizes)
+        self.door.submit(request_for(number, tokens, count, **logprobs))
 
     def cancel(self) -> None:
-        number = self.chance.choice(list(self.expected))
+        number = self.chance.choice(list(self.oracle))
         if number in self.door._active:
             self.door.cancel(number)
-            del self.expected[number]
+            del self.oracle[number]
 
     def run(self, steps: int) -> None:
         for _ in range(steps):
             if self.chance.random() < 0.12 and len(self.door._active) < 8:
                 self.submit()
-            if self.expected and self.chance.random() < 0.01:
+            if self.oracle and self.chance.random() < 0.01:
                 self.cancel()
             self.step()
         while self.door.busy:
@@ -194,7 +194,7 @@ def test_nothing_is_lost_shared_by_writers_or_read_too_late(kind: str, seed: int
     traffic = Traffic(ROOMS[kind], seed)
     traffic.run(150)
     out = answers(event for event in traffic.events)
-    assert {number: out[number] for number in traffic.expected} == traffic.expected
+    assert {number: out[number] for number in traffic.oracle} == traffic.oracle
     pager = traffic.door.pager
     clear(pager)
     assert not list(nodes(traffic.door)) and not pager.tree._roots

@@ -82,7 +82,7 @@ def configure(directory: Path = GUIDE, version: int = VERSION) -> Configure:
     return Configure(version, str(directory), 10**9, SETTINGS)
 
 
-def ask(number: int, count: int) -> Request:
+def request_for(number: int, count: int) -> Request:
     greedy = Sampling(temperature=0)
     tokens = list(range(300, 330))
     return Request(id=number, tokens=tokens, max_tokens=count, sampling=greedy, ignore_eos=True)
@@ -93,7 +93,7 @@ def test_it_answers_cancels_and_ends_with_its_socket() -> None:
         server.send(configure())
         ready = server.receive()
         assert isinstance(ready, Ready) and ready.plan.context == 2048
-        server.send(Submit([ask(1, 10), ask(2, 1900)]))
+        server.send(Submit([request_for(1, 10), request_for(2, 1900)]))
         events = server.events()
         tokens: list[int] = []
         for event in events:
@@ -103,7 +103,7 @@ def test_it_answers_cancels_and_ends_with_its_socket() -> None:
                     break
         assert len(tokens) == 10
         server.send(Cancel([2]))
-        server.send(Submit([ask(3, 10)]))
+        server.send(Submit([request_for(3, 10)]))
         again = [t for e in _until_finished(events, 3) if e.request == 3 for t in e.tokens]
         assert again == tokens
 
@@ -112,7 +112,7 @@ def test_every_step_is_reported() -> None:
     with worker() as server:
         server.send(structs.replace(configure(), settings=structs.replace(SETTINGS, max_batch=1)))
         assert isinstance(server.receive(), Ready)
-        server.send(Submit([ask(1, 20), ask(2, 20)]))
+        server.send(Submit([request_for(1, 20), request_for(2, 20)]))
         steps = [server.receive()]
         while steps[-1].report.running or steps[-1].report.waiting:
             steps.append(server.receive())
@@ -124,7 +124,7 @@ def test_every_step_is_reported() -> None:
             report = step.report
             assert min(report.prepare, report.forward, report.accept) > 0
         assert sum(step.report.rows for step in steps) == 2 * (30 + 19)
-        server.send(Submit([ask(11, 1900)]))
+        server.send(Submit([request_for(11, 1900)]))
         while not server.receive().events:
             pass
         server.send(Cancel([11]))
@@ -146,7 +146,7 @@ def test_it_refuses_what_does_not_fit_and_goes_on() -> None:
         server.send(configure())
         assert isinstance(server.receive(), Ready)
         long = Request(id=1, tokens=[300] * 2048, max_tokens=5)
-        server.send(Submit([long, ask(2, 3)]))
+        server.send(Submit([long, request_for(2, 3)]))
         events = list(_first(server.events(), 5))
         assert isinstance(events[0], Refused) and events[0].code == "context_length_exceeded"
         assert any(isinstance(e, Token) and e.finish for e in events)
@@ -174,7 +174,7 @@ def test_an_embedding_model_answers_refuses_and_goes_on(tmp_path: Path) -> None:
         ready = server.receive()
         assert isinstance(ready, Ready) and ready.plan.context == 12 and not ready.plan.pool
         events = server.events()
-        server.send(Submit([Embed(id=1, inputs=["the " * 30]), ask(2, 3)]))
+        server.send(Submit([Embed(id=1, inputs=["the " * 30]), request_for(2, 3)]))
         server.send(Submit([Embed(id=3, inputs=["the cat", [5, 6]])]))
         out = {event.request: event for event in (next(events) for _ in range(3))}
         assert isinstance(out[1], Refused) and out[1].code == "context_length_exceeded"

@@ -313,6 +313,6 @@ RERANKERS = {
 }
 
 
-def expected(name: str) -> Floats:
+def oracle(name: str) -> Floats:
     with np.load(GOLDEN / "embedding_decoders.npz") as out:
         return np.asarray(out[name], np.float32)

@@ -197,6 +197,6 @@ RERANKERS = {
 }
 
 
-def expected(name: str) -> Floats:
+def oracle(name: str) -> Floats:
     with np.load(GOLDEN / "embeddings.npz") as out:
         return np.asarray(out[name], np.float32)

@@ -66,23 +66,23 @@ def request(method: str, path: str, *headers: tuple[bytes, bytes]) -> HttpReques
     return HttpRequest(method, path, "", headers, b"", "127.0.0.1", "req_1")
 
 
-def refusal(app: Application, asked: HttpRequest) -> tuple[int, dict[bytes, bytes], Any]:
+def refusal(app: Application, http_request: HttpRequest) -> tuple[int, dict[bytes, bytes], Any]:
     with pytest.raises(Refusal) as caught:
-        asyncio.run(app(asked))
-    reply = app.refuse(asked, caught.value)
+        asyncio.run(app(http_request))
+    reply = app.refuse(http_request, caught.value)
     return reply.status, dict(reply.headers), json.loads(reply.body)
 
 
 def test_keys_then_rates() -> None:
     app = application(io.BytesIO())
-    asked = request("POST", "/v1/chat/completions")
-    status, headers, body = refusal(app, asked)
+    http_request = request("POST", "/v1/chat/completions")
+    status, headers, body = refusal(app, http_request)
     assert (status, headers[b"www-authenticate"]) == (401, b"Bearer")
     assert body["error"]["code"] == "missing_api_key"
-    asked = request("POST", "/v1/chat/completions", KEY)
+    http_request = request("POST", "/v1/chat/completions", KEY)
     for _ in range(2):
-        assert isinstance(asyncio.run(app(asked)), StreamingResponse)
-    status, headers, _ = refusal(app, asked)
+        assert isinstance(asyncio.run(app(http_request)), StreamingResponse)
+    status, headers, _ = refusal(app, http_request)
     assert (status, headers[b"retry-after"]) == (429, b"30")
     assert headers[b"content-type"] == b"application/json"
 
@@ -127,10 +127,10 @@ def test_cross_origin_answers_and_errors_can_be_read() -> None:
 def test_the_log_has_neither_keys_nor_queries() -> None:
     stream = io.BytesIO()
     app = application(stream)
-    asked = HttpRequest("GET", "/x", "key=secret", (KEY,), b"secret", "127.0.0.1", "req_1")
-    app.finished(asked, 404, 10, 0.001)
+    http_request = HttpRequest("GET", "/x", "key=secret", (KEY,), b"secret", "127.0.0.1", "req_1")
+    app.finished(http_request, 404, 10, 0.001)
     app.finished(request("", ""), 400, 10, 0.0)
-    app.crashed(asked, ValueError("bug"))
+    app.crashed(http_request, ValueError("bug"))
     app.log.close()
     text = stream.getvalue().decode()
     assert '127.0.0.1 "GET /x" 404 1.0 ms 10 B req_1\n' in text

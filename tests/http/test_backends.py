@@ -1,4 +1,4 @@
-"""Which model answers to a name."""
+"""Tests of which model answers to a name."""
 
 from typing import Any
 

@@ -82,28 +82,28 @@ def outcome(c: Client, due: float, writes: int) -> str:
 @pytest.mark.parametrize("event", OUTCOMES)
 @pytest.mark.parametrize("phase", Phase)
 def test_every_event_in_every_phase(phase: Phase, event: str) -> None:
-    expected = OUTCOMES[event][phase]
+    oracle = OUTCOMES[event][phase]
 
     async def main() -> None:
         async with client_in(phase) as (c, gate):
             act = getattr(Connection, event)[phase]
-            if expected == "never":
+            if oracle == "never":
                 with pytest.raises(RuntimeError, match=phase.name):
                     act(c.connection)
-            elif expected == "idle":
+            elif oracle == "idle":
                 gate.set()
                 await settle()
             elif event == "DATA":
                 act(c.connection, RESTS.get(phase, b"more"))
                 ahead = c.connection._http.trailing_data[0].endswith(b"more")
-                assert (ahead, c.wire.aborted) == (expected == "keep", False)
+                assert (ahead, c.wire.aborted) == (oracle == "keep", False)
             else:
                 c.connection._deadline.set(1000)  # so that another or none shows
                 due, writes = c.connection._deadline._due, len(c.wire.writes)
                 act(c.connection)
-                assert outcome(c, due, writes) == expected
-            hung_up = expected == "close" and phase is IDLE
-            after = CLOSING if hung_up else PHASES.get(expected, phase)
+                assert outcome(c, due, writes) == oracle
+            hung_up = oracle == "close" and phase is IDLE
+            after = CLOSING if hung_up else PHASES.get(oracle, phase)
             assert c.connection._phase is after
 
     run(main)

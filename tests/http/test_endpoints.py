@@ -1,4 +1,4 @@
-"""What a new backend and a new dialect need: a toy of each behind a whole server, over sockets."""
+"""Tests of a new backend and a new dialect: a toy of each behind a whole server, over sockets."""
 
 import json
 from typing import Any
@@ -42,9 +42,9 @@ def test_a_toy_backend_in_every_dialect() -> None:
         ranked = {"model": "toy", "query": "q", "documents": ["x", "y"]}
         results = json.loads(post(port, "/v1/rerank", ranked)[2])["results"]
         assert [(r["index"], r["relevance_score"]) for r in results] == [(1, 1.0), (0, 0.0)]
-    assert {type(each) for each in model.asked} == {Chat, Completion, Embedding, Ranking}
-    assert {each.client for each in model.asked} == {"127.0.0.1"}
-    assert model.closed == len(model.asked) - 2 == 6
+    assert {type(each) for each in model.requests} == {Chat, Completion, Embedding, Ranking}
+    assert {each.client for each in model.requests} == {"127.0.0.1"}
+    assert model.closed == len(model.requests) - 2 == 6
 
 
 def test_calls_reach_both_packages() -> None:

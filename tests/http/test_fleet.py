@@ -82,8 +82,8 @@ def test_a_worker_that_dies_again_and_again_comes_back(server: Server) -> None:
         assert eventually(lambda: server.ask("GET", "/health")[1]["status"] != "ok")
         assert eventually(lambda: server.ask("GET", "/health")[1]["status"] == "ok")
     for model in ("second", "bessemer-guide"):
-        ask = LONG | {"model": model, "max_tokens": 3}
-        assert server.ask("POST", "/v1/chat/completions", ask)[0] == 200
+        body = LONG | {"model": model, "max_tokens": 3}
+        assert server.ask("POST", "/v1/chat/completions", body)[0] == 200
 
 
 def test_workers_do_not_outlive_a_killed_server(tmp_path: Path) -> None:
@@ -110,8 +110,8 @@ def test_a_graceful_stop_ends_streams_with_a_word_and_workers_too() -> None:
 
 def test_a_short_answer_is_finished_before_the_stop() -> None:
     with serving() as server:
-        ask = LONG | {"model": "bessemer-guide", "max_tokens": 40}
-        stream = server.stream("/v1/chat/completions", ask)
+        body = LONG | {"model": "bessemer-guide", "max_tokens": 40}
+        stream = server.stream("/v1/chat/completions", body)
         next(stream)
         server.process.send_signal(signal.SIGINT)
         assert list(stream)[-1][1] == "[DONE]"
@@ -127,8 +127,8 @@ def test_slow_readers_do_not_hold_up_others() -> None:
         )
         head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n"
         slow.sendall(head % len(body) + body)
-        ask = LONG | {"model": "bessemer-guide", "max_tokens": 5}
-        assert server.ask("POST", "/v1/chat/completions", ask)[0] == 200
+        request = LONG | {"model": "bessemer-guide", "max_tokens": 5}
+        assert server.ask("POST", "/v1/chat/completions", request)[0] == 200
 
 
 def test_the_last_steps_report_is_the_running_workers() -> None:

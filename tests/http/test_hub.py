@@ -141,7 +141,7 @@ ANSWER = httpx2.Response(404, request=httpx2.Request("GET", "https://huggingface
 
 
 @pytest.mark.parametrize(
-    ("error", "sentence"),
+    ("error", "message"),
     [
         (GatedRepoError("no", response=ANSWER), "gated; accept its terms .* and set HF_TOKEN"),
         (RepositoryNotFoundError("no", response=ANSWER), "Hugging Face has no org/name; "),
@@ -152,13 +152,13 @@ ANSWER = httpx2.Response(404, request=httpx2.Request("GET", "https://huggingface
     ],
 )
 def test_a_failed_download(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, sentence: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
 ) -> None:
     def download(model: str, **_: Any) -> str:
         raise error
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    with pytest.raises(UsageError, match=sentence) as caught:
+    with pytest.raises(UsageError, match=message) as caught:
         resolve("org/name", offline=False, cache=tmp_path)
     assert "\n" not in str(caught.value)
 

@@ -59,7 +59,7 @@ class ScriptedWorker:
 
     def __init__(self, script: Any, plan: Plan | None = None) -> None:
         self.script = script
-        self.asked: list[Any] = []
+        self.requests: list[Any] = []
         self.refused: list[Refusal] = []
         self.seconds, self.report = 1.5, StepReport(waiting=3)
         self.ready: Ready | None = Ready(
@@ -73,8 +73,8 @@ class ScriptedWorker:
         return self.ready
 
     def open(self, requests: Iterable[Any], tick: float) -> ScriptedStream:
-        self.asked = list(requests)
-        self.stream = ScriptedStream(self.script(self.asked))
+        self.requests = list(requests)
+        self.stream = ScriptedStream(self.script(self.requests))
         return self.stream
 
     def refuse_all(self, refusal: Refusal) -> None:
@@ -101,7 +101,7 @@ def test_an_answer_from_started_to_done() -> None:
     answer = events(model, Chat("m", HELLO))
     assert isinstance(answer[0], AnswerStarted) and answer[0].usage.cached == 32
     assert text(answer) == "Hello there" and isinstance(answer[-1], Done)
-    assert answer[-1].usage.prompt == len(worker.asked[0].tokens)
+    assert answer[-1].usage.prompt == len(worker.requests[0].tokens)
     assert worker.stream.closed
 
 
@@ -110,7 +110,7 @@ def test_a_seed_is_the_requests_or_a_new_one() -> None:
     seeds = set()
     for seed in (7, None, None):
         events(model, Chat("m", HELLO, GenerationOptions(seed=seed)))
-        seeds.add(worker.asked[0].sampling.seed)
+        seeds.add(worker.requests[0].sampling.seed)
     assert 7 in seeds and len(seeds) == 3
 
 
@@ -161,7 +161,7 @@ def test_hopeless_prompts_never_reach_the_worker() -> None:
     model, worker = writer(says("Hi"))
     with pytest.raises(Refusal) as caught:
         events(model, Completion("m", ("x" * (200 * RENDERER.tokenizer.longest + 1),)))
-    assert caught.value.code == "context_length_exceeded" and not worker.asked
+    assert caught.value.code == "context_length_exceeded" and not worker.requests
 
 
 def test_counting_takes_what_is_too_long_too() -> None:
@@ -169,7 +169,7 @@ def test_counting_takes_what_is_too_long_too() -> None:
     tokens = len(RENDERER.prompts(Chat("m", HELLO), 200)[0].tokens)
     assert asyncio.run(model.count(Chat("m", HELLO))) == tokens
     worker.ready = Ready(VERSION, Plan(0, 0, 0, 0, 0, 1), "llama", Sampling())
-    assert asyncio.run(model.count(Chat("m", HELLO))) == tokens and not worker.asked
+    assert asyncio.run(model.count(Chat("m", HELLO))) == tokens and not worker.requests
 
 
 def test_vectors_and_scores_come_in_the_order_of_what_was_asked() -> None:

@@ -1,4 +1,4 @@
-"""What a handler receives and returns."""
+"""Tests of what a handler receives and returns."""
 
 import pytest
 

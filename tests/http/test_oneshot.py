@@ -34,14 +34,14 @@ def test_the_answer_goes_to_stdout_and_thinking_to_stderr(
     assert oneshot.run(Config(log_level="error"), "Hi", options, "Be brief.") == 0
     out, err = capfd.readouterr()
     assert (out, err) == ("Hello there\n", "Hm.")
-    (chat,) = model.asked
+    (chat,) = model.requests
     assert isinstance(chat, Chat) and chat.messages == (
         Message("system", said("Be brief.")),
         Message("user", said("Hi")),
     )
     assert chat.options == GenerationOptions(temperature=0.5, seed=7, stream=True)
     assert oneshot.run(Config(), "Hi", options, None) == 0
-    assert [message.role for message in model.asked[1].messages] == ["user"]  # type: ignore[union-attr]
+    assert [message.role for message in model.requests[1].messages] == ["user"]  # type: ignore[union-attr]
 
 
 def test_a_refusal_is_a_users_mistake(model: ToyBackend) -> None:

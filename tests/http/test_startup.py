@@ -101,14 +101,14 @@ def test_weights_in_a_folder_of_their_own_count_too(tmp_path: Path) -> None:
     assert shares({"a": tmp_path}, 80) == {"a": 80} and shares({"a": tmp_path}, 10) == {"a": 50}
 
 
-@pytest.mark.parametrize(("memory", "expected"), [(1000, (400, 600)), (50, (50, 250))])
-def test_no_byte_is_promised_twice(tmp_path: Path, memory: int, expected: tuple[int, int]) -> None:
+@pytest.mark.parametrize(("memory", "oracle"), [(1000, (400, 600)), (50, (50, 250))])
+def test_no_byte_is_promised_twice(tmp_path: Path, memory: int, oracle: tuple[int, int]) -> None:
     models = {}
     for name, size in (("a", 50), ("b", 250)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "model.safetensors").write_bytes(b"x" * size)
         models[name] = tmp_path / name
-    assert tuple(shares(models, memory).values()) == expected
+    assert tuple(shares(models, memory).values()) == oracle
 
 
 def test_models_share_the_cores_unless_a_number_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

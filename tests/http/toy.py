@@ -59,11 +59,11 @@ class ToyBackend:
     said: tuple[Event, ...] = TEXT
     breaks: int | None = None  # events after which it refuses to go on
     created: int = 1
-    asked: list[GenerateRequest | Embedding | Ranking] = field(default_factory=list)
+    requests: list[GenerateRequest | Embedding | Ranking] = field(default_factory=list)
     closed: int = 0
 
     async def events(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
-        self.asked.append(request)
+        self.requests.append(request)
         try:
             for event in self.said[: self.breaks]:
                 yield event
@@ -76,11 +76,11 @@ class ToyBackend:
         return 42
 
     async def embed(self, request: Embedding) -> Vectors:
-        self.asked.append(request)
+        self.requests.append(request)
         return Vectors([b"\0\0\x80?"] * len(request.inputs), 5)
 
     async def rerank(self, request: Ranking) -> Scores:
-        self.asked.append(request)
+        self.requests.append(request)
         return Scores([float(at) for at in range(len(request.documents))], 6)
 
     def status(self) -> Status:

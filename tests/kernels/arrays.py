@@ -28,7 +28,7 @@ def quantized(
 
 
 def floats(mode: Mode, rows: int, columns: int, seed: int = 1, exact: bool = True) -> Quantized:
-    """Rows of unlike size, so that scales are unlike."""
+    """Return rows of unlike size, so that scales are unlike."""
     size = mx.array(np.exp2(np.arange(rows) % 11 - 5).astype(np.float32))
     values = normal(rows, columns, seed=seed) * size[:, None]
     parts: Sequence[mx.array] = mx.quantize(values, mode=mode)
@@ -48,5 +48,5 @@ def close(a: mx.array, b: mx.array, tolerance: float = 1e-5) -> bool:
 
 
 def same(a: mx.array, b: mx.array) -> bool:
-    """Bit for bit; only float32 and float16 are seen that way by numpy."""
+    """Compare bit for bit; numpy sees only float32 and float16 that way."""
     return a.dtype == b.dtype and np.array(a).tobytes() == np.array(b).tobytes()

@@ -18,22 +18,22 @@ def blocks_of_floats(state: np.random.RandomState) -> dict[str, np.ndarray]:
     scales = np.exp(state.standard_normal((3, 2))).astype(np.float32)
     spread = torch.tensor(scales).repeat_interleave(BLOCK[0], 0).repeat_interleave(BLOCK[1], 1)
     values = torch.tensor(codes).view(torch.float8_e4m3fn).to(torch.float32)
-    found = values * spread[:ROWS, :COLUMNS]
+    out = values * spread[:ROWS, :COLUMNS]
     return {
         "codes": codes,
         "scales": scales,
-        "float32": found.numpy(),
-        "bfloat16": found.to(torch.bfloat16).to(torch.float32).numpy(),
+        "float32": out.numpy(),
+        "bfloat16": out.to(torch.bfloat16).to(torch.float32).numpy(),
     }
 
 
 def experts(state: np.random.RandomState) -> dict[str, np.ndarray]:
     blocks = state.randint(0, 256, (EXPERTS, WIDTH, GROUPS, 16)).astype(np.uint8)
     scales = state.randint(110, 140, (EXPERTS, WIDTH, GROUPS)).astype(np.uint8)
-    found = convert_moe_packed_tensors(
+    out = convert_moe_packed_tensors(
         torch.tensor(blocks), torch.tensor(scales), dtype=torch.float32
     )
-    rows = found.transpose(1, 2).reshape(EXPERTS * WIDTH, GROUPS * 32)
+    rows = out.transpose(1, 2).reshape(EXPERTS * WIDTH, GROUPS * 32)
     return {"expert_blocks": blocks, "expert_scales": scales, "experts": rows.numpy()}
 
 

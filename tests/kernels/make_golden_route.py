@@ -19,7 +19,7 @@ def normal(state: np.random.RandomState, *shape: int) -> torch.Tensor:
 
 
 def deepseek(state: np.random.RandomState) -> dict[str, torch.Tensor]:
-    """With corrections so low that what is masked by 0 would be better than what is kept."""
+    """Corrections are so low that what is masked by 0 would be better than what is kept."""
     config = DeepseekV3Config(
         hidden_size=HIDDEN,
         n_routed_experts=EXPERTS,

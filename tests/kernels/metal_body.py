@@ -90,7 +90,7 @@ def columns(
 
 
 def exact(x: mx.array) -> NDArray[np.float64]:
-    """As numpy's widest numbers, which hold what is in x."""
+    """Return x as numpy's widest numbers, which hold what is in it."""
     with np.errstate(invalid="ignore"):  # of signalling NaN
         return np.array(x.astype(mx.float32)).astype(np.float64)
 
@@ -104,7 +104,7 @@ def bits(x: mx.array) -> NDArray[np.generic]:
 
 
 def rounded(values: NDArray[np.float64], dtype: mx.Dtype) -> NDArray[np.float64]:
-    """To the nearest number of the type, ties to even: the definition, on powers of two."""
+    """Round to the nearest number of the type, ties to even: the definition, on powers of two."""
     with np.errstate(all="ignore"):
         _, exponent = np.frexp(values)
         step = np.maximum(exponent - DIGITS[dtype], LEAST[dtype])
@@ -114,6 +114,6 @@ def rounded(values: NDArray[np.float64], dtype: mx.Dtype) -> NDArray[np.float64]
         return np.where(np.isfinite(values), near, values)
 
 
-def same(got: NDArray[np.float64], wanted: NDArray[np.float64]) -> bool:
-    """Number by number, NaN with NaN."""
-    return bool(((got == wanted) | (np.isnan(got) & np.isnan(wanted))).all())
+def same(got: NDArray[np.float64], oracle: NDArray[np.float64]) -> bool:
+    """Compare number by number, NaN with NaN."""
+    return bool(((got == oracle) | (np.isnan(got) & np.isnan(oracle))).all())

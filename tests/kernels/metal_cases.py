@@ -1,4 +1,4 @@
-"""What a Metal kernel's test file offers to the mutation test: small runs that notice a fault."""
+"""Cases that a Metal kernel's tests offer to the mutation test: small runs that notice a fault."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

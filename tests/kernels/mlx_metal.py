@@ -42,10 +42,10 @@ def header(*names: str, constants: Mapping[str, int] | None = None) -> str:
     A function constant is 0 unless given. Threadgroup variables get their place of the arena here:
     in a header the simulator, as Metal, takes none.
     """
-    given: Mapping[str, int] = constants or {}
+    values: Mapping[str, int] = constants or {}
 
     def define(match: re.Match[str]) -> str:
-        return f"constexpr constant {match[1]} {match[2]} = {int(given.get(match[2], 0))};"
+        return f"constexpr constant {match[1]} {match[2]} = {int(values.get(match[2], 0))};"
 
     text = CONSTANT.sub(define, _text(*names))
     return with_arena(ATTRIBUTE.sub("", text))

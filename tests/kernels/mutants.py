@@ -325,7 +325,7 @@ def main(
         "--file", metavar="NAME.metal", help="Only of this file; repeatable.",
     )] = None,
     jobs: Annotated[int, Option(help="Processes that try mutants.")] = 2,
-    least: Annotated[float, Option(help="The share that must be noticed.")] = 0.95,
+    min_share: Annotated[float, Option("--least", help="The share that must be noticed.")] = 0.95,
     worker: Annotated[bool, Option("--worker", hidden=True)] = False,
 ) -> int:
     # fmt: on
@@ -334,7 +334,7 @@ def main(
         return 0
     every = [path.name for path in sorted([*metal_files().values(), *HERE.glob("*.h")])]
     fates = run((m for name in files or every for m in mutants(name)), jobs)
-    return report(fates, least)
+    return report(fates, min_share)
 
 
 def report(fates: Sequence[Fate], min_share: float) -> int:

@@ -16,7 +16,7 @@ from bessemer.kernels.simulator.reorder import RECORDINGS, Recorded
 
 
 def edges(dispatches: Sequence[Recorded]) -> list[frozenset[int]]:
-    """For each dispatch, those that MLX runs before it.
+    """Return for each dispatch those that MLX runs before it.
 
     An output goes from kernel to kernel as it is: through MLX's operations it is not followed.
     """
@@ -34,14 +34,14 @@ def edges(dispatches: Sequence[Recorded]) -> list[frozenset[int]]:
 def orders(dispatches: Sequence[Recorded], limit: int, seed: int = 0) -> Iterator[tuple[int, ...]]:
     """All orders that MLX allows; of more than `limit`, the reverse-most and a draw."""
     needs = edges(dispatches)
-    found = list(islice(_all(needs, ()), limit + 1))
-    if len(found) <= limit:
-        yield from found
+    listed = list(islice(_all(needs, ()), limit + 1))
+    if len(listed) <= limit:
+        yield from listed
         return
     source = random.Random(seed)
     seen: set[tuple[int, ...]] = set()
     while len(seen) < limit:
-        order = _drawn(needs, None if not seen else source)
+        order = _random_order(needs, None if not seen else source)
         if order not in seen:
             seen.add(order)
             yield order
@@ -59,8 +59,8 @@ def _all(needs: Sequence[frozenset[int]], done: tuple[int, ...]) -> Iterator[tup
         yield from _all(needs, (*done, each))
 
 
-def _drawn(needs: Sequence[frozenset[int]], source: random.Random | None) -> tuple[int, ...]:
-    """Without a source of chance, always the last that is ready: the reverse-most order."""
+def _random_order(needs: Sequence[frozenset[int]], source: random.Random | None) -> tuple[int, ...]:
+    """Draw an order; without a source of chance the last that is ready, which is reverse-most."""
     done: list[int] = []
     while len(done) < len(needs):
         ready = _ready(needs, done)
@@ -69,7 +69,7 @@ def _drawn(needs: Sequence[frozenset[int]], source: random.Random | None) -> tup
 
 
 def replay(dispatches: Sequence[Recorded], order: Sequence[int]) -> list[list[mx.array]]:
-    """Runs them in this order, and gives the outputs of each, in the order of the recording.
+    """Run them in this order; return the outputs of each, in the order of the recording.
 
     Arrays from outside that are written in place begin as before the first dispatch; afterwards
     they hold what this run wrote.
@@ -86,25 +86,25 @@ def replay(dispatches: Sequence[Recorded], order: Sequence[int]) -> list[list[mx
 
 
 def _run(dispatches: Sequence[Recorded], order: Sequence[int]) -> list[list[mx.array]]:
-    made: dict[int, mx.array] = {}  # by the identity of the recorded output
+    arrays: dict[int, mx.array] = {}  # by the identity of the recorded output
     results: dict[int, list[mx.array]] = {}
     for number in order:
         dispatch = dispatches[number]
-        inputs = [made.get(id(array), array) for array in dispatch.inputs]
+        inputs = [arrays.get(id(array), array) for array in dispatch.inputs]
         results[number] = dispatch.kernel(inputs=inputs, **dispatch.arguments)
-        made.update(
+        arrays.update(
             (id(old), new) for old, new in zip(dispatch.outputs, results[number], strict=True)
         )
     return [results[number] for number in range(len(dispatches))]
 
 
 def _external(dispatches: Sequence[Recorded]) -> dict[int, tuple[mx.array, np.ndarray]]:
-    """What is written in place and no dispatch made: the array, and a copy from the beginning."""
-    made = {id(output) for dispatch in dispatches for output in dispatch.outputs}
-    found: dict[int, tuple[mx.array, np.ndarray]] = {}
+    """Return the arrays written in place that are no outputs, with copies from the beginning."""
+    outputs = {id(output) for dispatch in dispatches for output in dispatch.outputs}
+    arrays: dict[int, tuple[mx.array, np.ndarray]] = {}
     for dispatch in dispatches:
         for index in sorted(dispatch.in_place):
             array = dispatch.inputs[index]
-            if id(array) not in made:
-                found.setdefault(id(array), (array, dispatch.before[index]))
-    return found
+            if id(array) not in outputs:
+                arrays.setdefault(id(array), (array, dispatch.before[index]))
+    return arrays

@@ -17,8 +17,8 @@ def tables(contexts: Sequence[int]) -> list[list[int]]:
 
 def layout_of(runs: Sequence[tuple[list[int], int, int]]) -> Layout:
     """runs: (table, context once appended, rows); single rows first."""
-    most = max((len(table) for table, _, _ in runs), default=0)
-    padded = [table + [0] * (most - len(table)) for table, _, _ in runs]
+    width = max((len(table) for table, _, _ in runs), default=0)
+    padded = [table + [0] * (width - len(table)) for table, _, _ in runs]
     prefills: list[Prefill] = []
     places: list[int] = []
     into: list[int] = []
@@ -29,12 +29,12 @@ def layout_of(runs: Sequence[tuple[list[int], int, int]]) -> Layout:
         places += range(context - rows, context)
         into += [table[p // PAGE] * PAGE + p % PAGE for p in places[-rows:]]
         belong += [owner] * rows
-    positions, slots, owners, filled = (
+    positions, slot_mapping, owners, filled = (
         mx.array(np.array(array, np.int32))
-        for array in (places, into, belong, np.reshape(padded, (-1, most)))
+        for array in (places, into, belong, np.reshape(padded, (-1, width)))
     )
     decodes = len(runs) - len(prefills)
-    return Layout(positions, slots, owners, filled, decodes, tuple(prefills))
+    return Layout(positions, slot_mapping, owners, filled, decodes, tuple(prefills))
 
 
 def stale(count: int, kv_heads: int, head_dim: int, value_dim: int, format: Format) -> Pages:

@@ -1,4 +1,4 @@
-"""What `bessemer kernels` and `bessemer doctor` say about each operation, by device."""
+"""Tests of what `bessemer kernels` and `bessemer doctor` say about each operation, by device."""
 
 import pytest
 

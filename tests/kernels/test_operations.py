@@ -10,7 +10,7 @@ from bessemer.kernels.metal.device import Simulator, using
 from bessemer.kernels.metal.source import FOLDER, metal_files
 from bessemer.kernels.registry import InMetal, Operation, _disagreement
 
-FOUND = {
+METAL_OPERATIONS = {
     value.name: value
     for path in sorted(FOLDER.glob("*/*.py"))
     for value in vars(import_module(f"bessemer.kernels.{path.parent.name}.{path.stem}")).values()
@@ -26,20 +26,20 @@ def metal_of(operation: Operation) -> InMetal:
 DTYPES = (mx.float32, mx.float16, mx.bfloat16)
 
 
-@pytest.mark.parametrize(("turn", "name"), list(enumerate(FOUND)))
-def test_it_agrees_with_its_reference(turn: int, name: str) -> None:
-    """In one type each: the operations' own tests have them all."""
-    dtype = DTYPES[turn % len(DTYPES)]
-    operation = FOUND[name]
+@pytest.mark.parametrize(("number", "name"), list(enumerate(METAL_OPERATIONS)))
+def test_it_agrees_with_its_reference(number: int, name: str) -> None:
+    """Each operation is run in one type: its own tests have them all."""
+    dtype = DTYPES[number % len(DTYPES)]
+    operation = METAL_OPERATIONS[name]
     edges = list(metal_of(operation).edges(dtype))
     assert edges, "an operation without edges is verified on nothing that is hard"
     with using(Simulator()):
         assert _disagreement(operation, edges[-1]) == ""
 
 
-@pytest.mark.parametrize("name", FOUND)
+@pytest.mark.parametrize("name", METAL_OPERATIONS)
 def test_its_key_is_short_and_its_files_are_there(name: str) -> None:
-    operation = FOUND[name]
+    operation = METAL_OPERATIONS[name]
     for arguments in metal_of(operation).edges(mx.float32):
         assert all(
             isinstance(part, int | str | mx.Dtype) for part in metal_of(operation).key(*arguments)
@@ -48,8 +48,10 @@ def test_its_key_is_short_and_its_files_are_there(name: str) -> None:
 
 
 def test_every_metal_file_belongs_to_an_operation() -> None:
-    used = {file for operation in FOUND.values() for file in metal_of(operation).files}
+    used = {file for operation in METAL_OPERATIONS.values() for file in metal_of(operation).files}
     assert used == set(metal_files())
     assert used == {file for row in OPERATIONS.values() for file in row.metal}
     tried = {name for name, row in OPERATIONS.items() if row.metal}
-    assert set(FOUND) == tried | {name for row in OPERATIONS.values() for name in row.more}
+    assert set(METAL_OPERATIONS) == tried | {
+        name for row in OPERATIONS.values() for name in row.more
+    }

@@ -82,7 +82,7 @@ def simulator() -> Iterator[None]:
         yield
 
 
-def made(file: Path | None, *steps: float) -> tuple[Registry, list[str]]:
+def registry_of(file: Path | None, *steps: float) -> tuple[Registry, list[str]]:
     warnings: list[str] = []
     return Registry(file, Clock(*steps), warnings.append), warnings
 
@@ -91,7 +91,7 @@ X = (mx.arange(16).astype(mx.float32),)
 
 
 def test_the_faster_of_two_that_agree_is_used(tmp_path: Path) -> None:
-    tried, warnings = made(None, 1e-6, 2e-6)
+    tried, warnings = registry_of(None, 1e-6, 2e-6)
     verdict = tried.verdict(operation(tmp_path, GOOD), X)
     assert verdict.custom and not verdict.reason
     assert (verdict.custom_time, verdict.mlx_time) == pytest.approx((1.0, 2.0))
@@ -99,14 +99,14 @@ def test_the_faster_of_two_that_agree_is_used(tmp_path: Path) -> None:
 
 
 def test_a_slower_kernel_is_left_out_in_silence(tmp_path: Path) -> None:
-    tried, warnings = made(None, 3e-6, 2e-6)
+    tried, warnings = registry_of(None, 3e-6, 2e-6)
     verdict = tried.verdict(operation(tmp_path, GOOD), X)
     assert not verdict.custom and verdict.custom_time > verdict.mlx_time
     assert warnings == []
 
 
 def test_a_kernel_that_does_not_compile_is_left_out_with_one_warning(tmp_path: Path) -> None:
-    tried, warnings = made(None, 1e-6)
+    tried, warnings = registry_of(None, 1e-6)
     broken = operation(tmp_path, BROKEN)
     for size in (16, 17):
         assert not tried.verdict(broken, (mx.zeros((size,)),)).custom
@@ -115,7 +115,7 @@ def test_a_kernel_that_does_not_compile_is_left_out_with_one_warning(tmp_path: P
 
 
 def test_a_wrong_kernel_is_left_out_with_one_warning(tmp_path: Path) -> None:
-    tried, warnings = made(None, 1e-6)
+    tried, warnings = registry_of(None, 1e-6)
     assert not tried.verdict(operation(tmp_path, WRONG), X).custom
     assert warnings == [
         "the Metal kernel double is not used: it is off by 0.033 of the largest value "
@@ -126,29 +126,29 @@ def test_a_wrong_kernel_is_left_out_with_one_warning(tmp_path: Path) -> None:
 def test_an_edge_is_tried_before_what_is_asked(tmp_path: Path) -> None:
     """Nine elements would do, a tenth is wrong: only the edge of 10 shows it."""
     for edges, used in (((7, 8), True), ((7, 8, 10), False)):
-        tried, _ = made(None, 1e-6)
-        found = operation(tmp_path, WRONG, edges)
-        assert tried.verdict(found, (mx.arange(9).astype(mx.float32),)).custom is used
+        tried, _ = registry_of(None, 1e-6)
+        op = operation(tmp_path, WRONG, edges)
+        assert tried.verdict(op, (mx.arange(9).astype(mx.float32),)).custom is used
 
 
 def test_nan_where_there_should_be_none_is_wrong(tmp_path: Path) -> None:
-    tried, _ = made(None, 1e-6)
+    tried, _ = registry_of(None, 1e-6)
     assert not tried.verdict(operation(tmp_path, "x[i] / T(0) - x[i] / T(0)"), X).custom
 
 
 def test_infinities_have_to_agree(tmp_path: Path) -> None:
     infinite = (mx.array([float("inf"), -float("inf"), 1.0, 2.0, 3, 4, 5, 6]),)
     for formula, used in ((GOOD, True), ("-T(2) * x[i]", False)):
-        tried, _ = made(None, 1e-6)
+        tried, _ = registry_of(None, 1e-6)
         assert tried.verdict(operation(tmp_path, formula), infinite).custom is used
 
 
 def test_verdicts_are_remembered(tmp_path: Path) -> None:
     file = tmp_path / "verdicts.json"
-    first, _ = made(file, 1e-6, 2e-6)
-    found = first.verdict(operation(tmp_path, GOOD), X)
-    again, warnings = made(file, 9.0)
-    assert again.verdict(operation(tmp_path, BROKEN), X) == found  # nothing is tried anew
+    first, _ = registry_of(file, 1e-6, 2e-6)
+    verdict = first.verdict(operation(tmp_path, GOOD), X)
+    again, warnings = registry_of(file, 9.0)
+    assert again.verdict(operation(tmp_path, BROKEN), X) == verdict  # nothing is tried anew
     assert warnings == [] and again.verdicts == first.verdicts
     assert again.verdict(operation(tmp_path, BROKEN), (mx.zeros((5,)),)).custom is False
 
@@ -157,7 +157,7 @@ def test_verdicts_are_remembered(tmp_path: Path) -> None:
 def test_an_unreadable_file_is_as_good_as_none(tmp_path: Path, text: str) -> None:
     file = tmp_path / "verdicts.json"
     file.write_text(text)
-    tried, _ = made(file, 1e-6)
+    tried, _ = registry_of(file, 1e-6)
     assert tried.verdict(operation(tmp_path, GOOD), X).custom
     assert len(json.loads(file.read_text())) == 1
 
@@ -187,14 +187,14 @@ def test_the_simulator_runs_the_kernel_whatever_it_is_worth(
 def test_on_a_gpu_the_verdict_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = Registry(None)
     monkeypatch.setattr(module, "registry", lambda: tried)
-    found = operation(tmp_path, GOOD)
-    assert found.metal is not None
-    name = " ".join(map(str, ("double", *found.metal.key(*X))))
+    op = operation(tmp_path, GOOD)
+    assert op.metal is not None
+    name = " ".join(map(str, ("double", *op.metal.key(*X))))
     watched = Operation(
-        found.name,
+        op.name,
         lambda _: "composed",
-        found.reference,
-        metal=InMetal(found.metal.files, lambda _: "custom", found.metal.key),
+        op.reference,
+        metal=InMetal(op.metal.files, lambda _: "custom", op.metal.key),
     )
     for used in (True, False):
         tried._verdicts[name] = Verdict(used, "")
@@ -252,9 +252,9 @@ def test_what_is_decided_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_named_arguments_have_the_verdict_of_those_by_position(tmp_path: Path) -> None:
-    tried, _ = made(None, 1e-6, 2e-6)
-    found = operation(tmp_path, GOOD)
-    assert tried.verdict(found, (), {"x": X[0]}) is tried.verdict(found, X)
+    tried, _ = registry_of(None, 1e-6, 2e-6)
+    op = operation(tmp_path, GOOD)
+    assert tried.verdict(op, (), {"x": X[0]}) is tried.verdict(op, X)
 
 
 def test_an_oracle_takes_floats_wide_and_the_rest_as_it_is() -> None:

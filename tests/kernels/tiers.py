@@ -18,9 +18,9 @@ T = TypeVar("T")
 
 @cache
 def loaded(tier: str) -> Library:
-    found = load(tier)
-    found.resize(2)
-    return found
+    library = load(tier)
+    library.resize(2)
+    return library
 
 
 def runnable() -> list[str | None]:
@@ -55,8 +55,8 @@ def in_library(operation: Operation[P, T], library: Library) -> Callable[P, T]:
 
 def use(monkeypatch: pytest.MonkeyPatch, tier: str | None) -> None:
     """All operations run in this tier's library for this test, or in MLX's operations."""
-    found = None if tier is None else loaded(tier)
+    library = None if tier is None else loaded(tier)
     for name in [name for name in sys.modules if name.startswith("bessemer.kernels.")]:
         for attribute, value in vars(sys.modules[name]).copy().items():
             if attribute == "library" and callable(value):
-                monkeypatch.setattr(sys.modules[name], attribute, lambda: found)
+                monkeypatch.setattr(sys.modules[name], attribute, lambda: library)

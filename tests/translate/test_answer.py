@@ -1,4 +1,4 @@
-"""From a request to an answer's events, with a model that follows a script: no loop, no socket."""
+"""Tests from a request to an answer's events; the model follows a script: no loop, no socket."""
 
 from collections.abc import Callable, Iterable
 from itertools import count
@@ -112,9 +112,9 @@ def test_a_request_names_its_client_and_carries_what_ends_it() -> None:
 
 
 def test_an_answer_is_cut_to_the_cap_and_to_the_context() -> None:
-    for asked, expected in ((None, 50), (10, 10), (10_000, 50)):
-        (request,) = stream(Chat("m", HELLO, GenerationOptions(max_tokens=asked))).requests
-        assert request.max_tokens == expected
+    for cap, oracle in ((None, 50), (10, 10), (10_000, 50)):
+        (request,) = stream(Chat("m", HELLO, GenerationOptions(max_tokens=cap))).requests
+        assert request.max_tokens == oracle
     ids = tuple([300] * 190)
     (request,) = stream(Completion("m", (ids,), GenerationOptions(max_tokens=40))).requests
     assert request.max_tokens == 10

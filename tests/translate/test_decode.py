@@ -1,4 +1,4 @@
-"""What a flawed body is told, and that hostile bodies cost little."""
+"""Tests of what a flawed body is told, and that hostile bodies cost little."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""What every dialect of the server keeps to, whole and streamed."""
+"""Tests of what every dialect of the server keeps to, whole and streamed."""
 
 import json
 

@@ -104,7 +104,7 @@ JSON = st.recursive(
 
 def check(decode: Decode, body: bytes) -> GenerateRequest | None:
     try:
-        asked = decode(body)
+        request = decode(body)
     except Refusal as refusal:
         assert 400 <= refusal.status < 500
         assert refusal.message.endswith(".")
@@ -113,12 +113,12 @@ def check(decode: Decode, body: bytes) -> GenerateRequest | None:
         openai_error(refusal)
         anthropic_error(refusal, "req_1")
         return None
-    _check_options(asked.options)
-    if isinstance(asked, Chat):
-        _check_chat(asked)
+    _check_options(request.options)
+    if isinstance(request, Chat):
+        _check_chat(request)
     else:
-        _check_completion(asked)
-    return asked
+        _check_completion(request)
+    return request
 
 
 def _check_options(options: GenerationOptions) -> None:
@@ -220,5 +220,5 @@ def test_grafted_trees(name: str, data: st.DataObject) -> None:
 def test_unknown_fields_change_nothing(name: str, extra: dict[str, Any]) -> None:
     decode, request = DECODERS[name]
     plain = json.dumps(request).encode()
-    asked = check(decode, json.dumps({**extra, **request}).encode())
-    assert asked is None or asked == decode(plain)
+    out = check(decode, json.dumps({**extra, **request}).encode())
+    assert out is None or out == decode(plain)

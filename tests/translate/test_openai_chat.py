@@ -203,8 +203,8 @@ def test_messages_not_built_yet(message: Any, field: str) -> None:
     ],
 )
 def test_template_settings(fields: dict[str, Any], template: dict[str, Any] | None) -> None:
-    expected = fields["chat_template_kwargs"] if template is None else template
-    assert decoded(**fields).template == expected
+    oracle = fields["chat_template_kwargs"] if template is None else template
+    assert decoded(**fields).template == oracle
 
 
 def test_continuing() -> None:

@@ -203,8 +203,8 @@ def test_usage_where_it_is_asked_for() -> None:
 
 
 def test_offsets_go_on_from_chunk_to_chunk_in_each_choice() -> None:
-    turns = [(0, 0), (1, 1), (1, 1), *((0, i) for i in range(1, 5)), (1, 4)]
-    events = [TextDelta(choice, "", (TOKENS[i],)) for choice, i in turns]
+    pieces = [(0, 0), (1, 1), (1, 1), *((0, i) for i in range(1, 5)), (1, 4)]
+    events = [TextDelta(choice, "", (TOKENS[i],)) for choice, i in pieces]
     offsets = [d["choices"][0]["logprobs"]["text_offset"] for d in sent(events)]
     assert offsets == [[0], [0], [1], [2], [3], [4], [4], [2]]
 

@@ -10,7 +10,7 @@ from bessemer.translate.chat import GenerationOptions
 from bessemer.translate.openai_chat import decode_request
 
 
-def asked(**fields: Any) -> GenerationOptions:
+def options(**fields: Any) -> GenerationOptions:
     messages = [{"role": "user", "content": "Hi"}]
     return decode_request(
         json.dumps({"model": "m", "messages": messages, **fields}).encode()
@@ -46,57 +46,57 @@ BAD = [(name, value) for name, (_, bad) in EDGES.items() for value in bad]
 
 @pytest.mark.parametrize(("name", "value"), GOOD)
 def test_what_is_in_range_arrives(name: str, value: Any) -> None:
-    assert getattr(asked(**{name: value}), name) == value
+    assert getattr(options(**{name: value}), name) == value
 
 
 @pytest.mark.parametrize(("name", "value"), BAD)
 def test_what_is_out_of_range_is_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(Refusal) as caught:
-        asked(**{name: value})
+        options(**{name: value})
     assert caught.value.status == 400
     assert (caught.value.field or "").split("[")[0].split(".")[0] == name
     assert name in caught.value.message
 
 
 def test_null_is_absent() -> None:
-    assert asked(**dict.fromkeys([*EDGES, "logprobs", "max_completion_tokens"])) == asked()
-    assert asked() == GenerationOptions()
+    assert options(**dict.fromkeys([*EDGES, "logprobs", "max_completion_tokens"])) == options()
+    assert options() == GenerationOptions()
 
 
 @pytest.mark.parametrize(("value", "top_k"), [(-1, 0), (0, 0), (7, 7)])
 def test_top_k_off(value: int, top_k: int) -> None:
-    assert asked(top_k=value).top_k == top_k
+    assert options(top_k=value).top_k == top_k
 
 
 def test_a_negative_seed_is_stored_modulo_64_bits() -> None:
-    assert asked(seed=-1).seed == 2**64 - 1
-    assert asked(seed=-(2**63)).seed == 2**63
+    assert options(seed=-1).seed == 2**64 - 1
+    assert options(seed=-(2**63)).seed == 2**63
 
 
 def test_stop() -> None:
-    assert asked(stop="a").stop == ("a",)
-    assert asked(stop=["a", "b"]).stop == ("a", "b")
-    assert asked(stop=[]).stop == ()
-    assert len(asked(stop=["a"] * 64).stop) == 64
+    assert options(stop="a").stop == ("a",)
+    assert options(stop=["a", "b"]).stop == ("a", "b")
+    assert options(stop=[]).stop == ()
+    assert len(options(stop=["a"] * 64).stop) == 64
 
 
 def test_token_ids() -> None:
-    assert asked(logit_bias={"5": -100, "7": 1.5}).logit_bias == {5: -100.0, 7: 1.5}
-    assert asked(stop_token_ids=[0, 9]).stop_token_ids == (0, 9)
+    assert options(logit_bias={"5": -100, "7": 1.5}).logit_bias == {5: -100.0, 7: 1.5}
+    assert options(stop_token_ids=[0, 9]).stop_token_ids == (0, 9)
 
 
 def test_min_tokens_within_max_tokens() -> None:
-    assert asked(min_tokens=5, max_tokens=5).min_tokens == 5
+    assert options(min_tokens=5, max_tokens=5).min_tokens == 5
     with pytest.raises(Refusal, match="min_tokens must be at most max_tokens, which is 4"):
-        asked(min_tokens=5, max_tokens=4)
+        options(min_tokens=5, max_tokens=4)
 
 
 def test_the_newer_name_of_max_tokens_wins() -> None:
-    assert asked(max_tokens=5, max_completion_tokens=7).max_tokens == 7
-    assert asked(max_completion_tokens=7).max_tokens == 7
+    assert options(max_tokens=5, max_completion_tokens=7).max_tokens == 7
+    assert options(max_completion_tokens=7).max_tokens == 7
 
 
 def test_flags() -> None:
-    assert asked(include_stop_str_in_output=True).include_stop
-    assert asked(stream_options={"include_usage": True}).include_usage
-    assert not asked(stream_options={}).include_usage
+    assert options(include_stop_str_in_output=True).include_stop
+    assert options(stream_options={"include_usage": True}).include_usage
+    assert not options(stream_options={}).include_usage

@@ -19,7 +19,7 @@ from bessemer.architectures.feed_forward_config import MlpConfig
 from bessemer.architectures.layers.altup import AltUp, AltUpBlock, Laurel, Streams
 
 from ..formulas import Array, near, rms, wide
-from ..held import EPS, HIDDEN, draw, drawn, held, model_of, prompt
+from ..held import EPS, HIDDEN, draw, held, model_of, prompt, random_weights
 from ..steps import stale
 
 ROWS, STREAMS, ACTIVE, RANK, WIDTH, DIM, INNER = 5, 3, 1, 4, 6, 8, 40
@@ -55,7 +55,7 @@ SHAPES = {
     "per_layer_projection": (HIDDEN, WIDTH),
     "post_per_layer_input_norm__weight": (HIDDEN,),
 }
-ARRAYS = drawn(**{f"{L}{name}": shape for name, shape in SHAPES.items()})
+ARRAYS = random_weights(**{f"{L}{name}": shape for name, shape in SHAPES.items()})
 NAME = "model.layers.0"
 X, COMPUTED = draw("streams", (ROWS, STREAMS, HIDDEN)), draw("computed", (ROWS, HIDDEN))
 
@@ -96,7 +96,7 @@ def test_streams_are_as_large_as_the_first() -> None:
         for way in ("", "unembed_")
         for i in range(STREAMS - 1)
     }
-    arrays = drawn(**shapes)
+    arrays = random_weights(**shapes)
     streams, x = Streams.load(held(arrays), MODEL, CONFIG), wide(COMPUTED)
     into, back = (
         [wide(arrays[f"model.altup_{way}projections.{i}"]) for i in range(STREAMS - 1)]

@@ -11,7 +11,7 @@ from bessemer.architectures.config import AttentionConfig, Paged, Rope
 from bessemer.architectures.layers.attention import Attention, TwoWayAttention
 
 from ..formulas import attend, layer_norm, near, rms, rotate, sigmoid, wide
-from ..held import EPS, HIDDEN, draw, drawn, held, model_of, prompt
+from ..held import EPS, HIDDEN, draw, held, model_of, prompt, random_weights
 from ..steps import stale
 
 ROWS, HEADS, SHARED, DIM = 40, 4, 2, 8  # two pages of tokens
@@ -19,7 +19,7 @@ QUERIES, KEYS = HEADS * DIM, SHARED * DIM
 ROPE = Rope(DIM, 100.0)
 PLAIN = AttentionConfig(HEADS, SHARED, DIM, 0.5, ROPE)
 X, RESIDUAL = draw("x", (ROWS, HIDDEN)) * 2, draw("residual", (ROWS, HIDDEN))
-ARRAYS = drawn(
+ARRAYS = random_weights(
     a__q_proj=(QUERIES, HIDDEN),
     a__k_proj=(KEYS, HIDDEN),
     a__v_proj=(KEYS, HIDDEN),
@@ -74,7 +74,7 @@ def test_projections_in_one_module() -> None:
 
 
 def test_norms_of_each_head() -> None:
-    arrays = ARRAYS | drawn(a__qn__weight=(DIM,), a__kn__weight=(DIM,))
+    arrays = ARRAYS | random_weights(a__qn__weight=(DIM,), a__kn__weight=(DIM,))
     q, k = (
         rotated(rms(each, arrays[f"a.{name}.weight"], EPS)) for each, name in ((Q, "qn"), (K, "kn"))
     )
@@ -84,7 +84,7 @@ def test_norms_of_each_head() -> None:
 
 
 def test_norms_of_all_heads() -> None:
-    arrays = ARRAYS | drawn(a__q_norm__weight=(QUERIES,), a__k_norm__weight=(KEYS,))
+    arrays = ARRAYS | random_weights(a__q_norm__weight=(QUERIES,), a__k_norm__weight=(KEYS,))
     q, k = (
         rotated(
             rms(each.reshape(ROWS, -1), arrays[f"a.{part}_norm.weight"], EPS).reshape(each.shape)
@@ -96,7 +96,9 @@ def test_norms_of_all_heads() -> None:
 
 
 def test_centred_norms_of_each_head() -> None:
-    arrays = ARRAYS | drawn(a__q_norm__weight=(HEADS, DIM), a__k_norm__weight=(SHARED, DIM))
+    arrays = ARRAYS | random_weights(
+        a__q_norm__weight=(HEADS, DIM), a__k_norm__weight=(SHARED, DIM)
+    )
     q, k = (
         rotated(layer_norm(each, arrays[f"a.{part}_norm.weight"], EPS))
         for each, part in ((Q, "q"), (K, "k"))
@@ -115,7 +117,7 @@ def test_gates() -> None:
 
 
 def test_a_temperature_that_grows_with_the_position() -> None:
-    """Llama 4's: log(floor(position / start) + 1) * factor + 1."""
+    """It is Llama 4's: log(floor(position / start) + 1) * factor + 1."""
     config = replace(PLAIN, attention_temperature=0.3, temperature_from=9)
     scales = np.log(np.arange(ROWS) // 9 + 1.0) * 0.3 + 1
     q = rotated(Q * scales[:, None, None])

@@ -9,14 +9,14 @@ from bessemer.architectures.layers.delta_net import DeltaNet
 from bessemer.kernels.recurrent.runs import States
 
 from ..formulas import Array, convolve, near, rms, sigmoid, silu, wide
-from ..held import EPS, HIDDEN, draw, drawn, held, model_of, prompt
+from ..held import EPS, HIDDEN, draw, held, model_of, prompt, random_weights
 from ..steps import stale
 
 ROWS, KEYS, HEADS, KEY, VALUE, WIDTH = 20, 2, 4, 8, 6, 4
 CONFIG = DeltaConfig(KEYS, HEADS, KEY, VALUE, WIDTH)
 CHANNELS, VALUES = CONFIG.channels, HEADS * VALUE
 X, RESIDUAL = draw("x", (ROWS, HIDDEN)), draw("residual", (ROWS, HIDDEN))
-ARRAYS = drawn(
+ARRAYS = random_weights(
     d__in_proj_qkv=(CHANNELS, HIDDEN),
     d__in_proj_z=(VALUES, HIDDEN),
     d__in_proj_b=(HEADS, HIDDEN),
@@ -57,7 +57,7 @@ def oracle() -> tuple[Array, Array]:
 
 
 def by_key_head(parts: list[Array]) -> Array:
-    """Qwen3-Next's order: each head of keys, with all that is of it."""
+    """Return Qwen3-Next's order: each head of keys, with all that belongs to it."""
     return np.concatenate([each.reshape(KEYS, -1, HIDDEN) for each in parts], axis=1)
 
 

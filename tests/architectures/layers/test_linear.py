@@ -1,4 +1,4 @@
-"""What is joined at load and what stays in parts."""
+"""Tests of which weights are joined at load and which stay in parts."""
 
 import mlx.core as mx
 import numpy as np
@@ -10,7 +10,7 @@ from bessemer.kernels.linear.weight import Dense, Weight
 from tests.kernels.arrays import dense, normal, quantized, same
 
 from ..formulas import near, silu, wide
-from ..held import drawn, held
+from ..held import held, random_weights
 
 
 def unbiased(weights: tuple[Weight, ...]) -> Linear:
@@ -73,7 +73,7 @@ def test_a_gate_joined_and_in_parts() -> None:
 @pytest.mark.parametrize("bias", [False, True])
 def test_a_gate_and_its_up_projection_in_two_modules_or_one(bias: bool) -> None:
     """silu(gate) * up, wherever the gate is stored."""
-    arrays = drawn(g=(8, 32), g__bias=(8,), u=(8, 32), u__bias=(8,), x=(3, 32))
+    arrays = random_weights(g=(8, 32), g__bias=(8,), u=(8, 32), u__bias=(8,), x=(3, 32))
     gate, up = (wide(arrays["x"]) @ arrays[m].T + bias * arrays[f"{m}.bias"] for m in "gu")
     for order, gate_last in (("gu", False), ("ug", True)):
         joint = {

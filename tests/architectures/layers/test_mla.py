@@ -10,14 +10,14 @@ from bessemer.architectures.config import LatentConfig, Rope
 from bessemer.architectures.layers.mla import LatentAttention
 
 from ..formulas import Array, attend, near, rms, rotate, wide
-from ..held import HIDDEN, draw, drawn, held, model_of, prompt
+from ..held import HIDDEN, draw, held, model_of, prompt, random_weights
 from ..steps import stale
 
 ROWS, HEADS, RANK, QUERY_RANK, NOPE, ROTARY, VALUE = 35, 4, 16, 24, 8, 4, 12
 ROPE, EPS = Rope(ROTARY, 100.0), 1e-2
 CONFIG = LatentConfig(HEADS, QUERY_RANK, RANK, NOPE, ROTARY, VALUE, 0.4, ROPE, eps=EPS)
 X, RESIDUAL = draw("x", (ROWS, HIDDEN)), draw("residual", (ROWS, HIDDEN))
-ARRAYS = drawn(
+ARRAYS = random_weights(
     a__q_a_proj=(QUERY_RANK, HIDDEN),
     a__q_a_layernorm__weight=(QUERY_RANK,),
     a__q_b_proj=(HEADS * (NOPE + ROTARY), QUERY_RANK),

@@ -11,11 +11,11 @@ from bessemer.architectures.layers.mlp import MLP
 from bessemer.kernels.norm.rms_norm import Norm
 
 from ..formulas import gelu_tanh, near, rms, silu, wide
-from ..held import EPS, HIDDEN, draw, drawn, held, model_of
+from ..held import EPS, HIDDEN, draw, held, model_of, random_weights
 
 WIDTH = 48
 X, RESIDUAL = draw("x", (5, HIDDEN)), draw("residual", (5, HIDDEN))
-PARTS = drawn(
+PARTS = random_weights(
     m__gate_proj=(WIDTH, HIDDEN),
     m__up_proj=(WIDTH, HIDDEN),
     m__down_proj=(HIDDEN, WIDTH),
@@ -67,7 +67,7 @@ def test_without_a_gate() -> None:
 
 
 def test_gates_that_are_cut() -> None:
-    """Gemma 3n's: what a gate is above mean + cut * deviation of its token's gates."""
+    """Gemma 3n keeps what a gate is above mean + cut * deviation of its token's gates."""
     config = MlpConfig(WIDTH, "gelu_tanh", cut=0.5)
     gate = X @ GATE.T
     limit = gate.mean(axis=1, keepdims=True) + 0.5 * gate.std(axis=1, keepdims=True)

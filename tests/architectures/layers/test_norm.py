@@ -9,11 +9,11 @@ from bessemer.architectures.layers.norm import HeadNorms, fused, load, resolved
 from bessemer.kernels.norm.rms_norm import Norm
 
 from ..formulas import layer_norm, near, rms, wide
-from ..held import HIDDEN, draw, drawn, held
+from ..held import HIDDEN, draw, held, random_weights
 
 EPS = 0.1
 X = draw("x", (5, HIDDEN)) + 1
-PLAIN = drawn(n__weight=(HIDDEN,), n__bias=(HIDDEN,))
+PLAIN = random_weights(n__weight=(HIDDEN,), n__bias=(HIDDEN,))
 
 
 def test_root_mean_square() -> None:

@@ -9,13 +9,13 @@ from bessemer.architectures.layers.parallel import ParallelFeedForward
 from bessemer.kernels.norm.rms_norm import Norm
 
 from ..formulas import Array, gelu_tanh, near, rms, softmax, wide
-from ..held import EPS, HIDDEN, draw, drawn, held, model_of
+from ..held import EPS, HIDDEN, draw, held, model_of, random_weights
 
 ROWS, WIDTH, COUNT, CHOSEN, EXPERT = 6, 40, 5, 2, 32
 SPARSE = MoeConfig(COUNT, CHOSEN, EXPERT, "gelu_tanh", router="router.proj")
 CONFIG = ParallelConfig(MlpConfig(WIDTH, "gelu_tanh"), SPARSE)
 X, RESIDUAL = draw("x", (ROWS, HIDDEN)), draw("residual", (ROWS, HIDDEN))
-ARRAYS = drawn(
+ARRAYS = random_weights(
     b__mlp__gate_proj=(WIDTH, HIDDEN),
     b__mlp__up_proj=(WIDTH, HIDDEN),
     b__mlp__down_proj=(HIDDEN, WIDTH),

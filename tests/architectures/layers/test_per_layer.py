@@ -9,18 +9,18 @@ from bessemer.architectures.config import PerLayerConfig
 from bessemer.architectures.layers.per_layer import PerLayerGate, PerLayerInputs
 
 from ..formulas import gelu_tanh, near, rms, wide
-from ..held import EPS, HIDDEN, draw, drawn, held, model_of, prompt
+from ..held import EPS, HIDDEN, draw, held, model_of, prompt, random_weights
 
 ROWS, LAYERS, WIDTH, VOCABULARY = 5, 3, 8, 20
 CONFIG = PerLayerConfig(VOCABULARY, WIDTH, "gelu_tanh")
 MODEL = replace(model_of(*(None,) * LAYERS), per_layer=CONFIG)
 X = draw("x", (ROWS, HIDDEN))
-ARRAYS = drawn(
+ARRAYS = random_weights(
     model__embed_tokens_per_layer=(VOCABULARY, LAYERS * WIDTH),
     model__per_layer_model_projection=(LAYERS * WIDTH, HIDDEN),
     model__per_layer_projection_norm__weight=(WIDTH,),
 )
-GATE = drawn(
+GATE = random_weights(
     model__layers__1__per_layer_input_gate=(WIDTH, HIDDEN),
     model__layers__1__per_layer_projection=(HIDDEN, WIDTH),
     model__layers__1__post_per_layer_input_norm__weight=(HIDDEN,),

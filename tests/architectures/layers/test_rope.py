@@ -12,7 +12,7 @@ from bessemer.architectures.layers.rope import Rotary
 PLAIN = Rope(64, 10_000.0)
 
 
-def of(rope: Rope) -> np.ndarray:
+def frequencies_of(rope: Rope) -> np.ndarray:
     fixed = Rotary.of(rope).fixed
     assert fixed is not None
     return np.array(fixed)
@@ -26,25 +26,27 @@ def angles(rope: Rope, *max_lens: int) -> np.ndarray:
 
 
 def test_default_runs_from_1_to_almost_theta() -> None:
-    assert of(PLAIN)[0] == 1
-    assert of(PLAIN)[-1] == pytest.approx(10_000 ** (-62 / 64))
+    assert frequencies_of(PLAIN)[0] == 1
+    assert frequencies_of(PLAIN)[-1] == pytest.approx(10_000 ** (-62 / 64))
 
 
 def test_linear_slows_all_alike() -> None:
-    assert np.allclose(of(Rope(64, 10_000.0, "linear", 4.0)) * 4, of(PLAIN))
+    assert np.allclose(frequencies_of(Rope(64, 10_000.0, "linear", 4.0)) * 4, frequencies_of(PLAIN))
 
 
 @pytest.mark.parametrize("kind", ["llama3", "yarn"])
 def test_fast_rotations_are_kept_and_slow_ones_stretched(kind: str) -> None:
-    frequencies = of(Rope(64, 10_000.0, kind, 8.0, original_context=2048))
-    ratio = frequencies / of(PLAIN)
+    frequencies = frequencies_of(Rope(64, 10_000.0, kind, 8.0, original_context=2048))
+    ratio = frequencies / frequencies_of(PLAIN)
     assert ratio[0] == 1
     assert ratio[-1] == pytest.approx(1 / 8)
     assert (np.diff(ratio) <= 1e-6).all()
 
 
 def test_a_ramp_of_no_width() -> None:
-    frequencies = of(Rope(64, 10_000.0, "yarn", 8.0, original_context=2048, fast=5.0, slow=5.0))
+    frequencies = frequencies_of(
+        Rope(64, 10_000.0, "yarn", 8.0, original_context=2048, fast=5.0, slow=5.0)
+    )
     assert np.isfinite(frequencies).all()
 
 
@@ -54,8 +56,8 @@ def test_longrope_divides_by_what_the_length_of_a_sequence_asks_for() -> None:
         64, 10_000.0, "longrope", original_context=32, short_factors=short, long_factors=long
     )
     frequencies = angles(rope, 32, 33)
-    assert np.allclose(frequencies[0] * 2, of(PLAIN), atol=1e-6)
-    assert np.allclose(frequencies[1] * 4, of(PLAIN), atol=1e-6)
+    assert np.allclose(frequencies[0] * 2, frequencies_of(PLAIN), atol=1e-6)
+    assert np.allclose(frequencies[1] * 4, frequencies_of(PLAIN), atol=1e-6)
 
 
 def test_longrope_may_have_another_size_in_long_sequences() -> None:
@@ -78,7 +80,7 @@ def test_longrope_may_have_another_size_in_long_sequences() -> None:
 def test_dynamic_scaling_begins_beyond_the_context() -> None:
     rope = Rope(64, 10_000.0, "dynamic", factor=4.0, context=100)
     within, beyond, far = angles(rope, 100, 101, 400)
-    assert np.allclose(within, of(PLAIN), atol=1e-6)
+    assert np.allclose(within, frequencies_of(PLAIN), atol=1e-6)
     assert (beyond[1:] < within[1:]).all() and (far[1:] < beyond[1:]).all()
     assert beyond[0] == within[0]
 

@@ -9,14 +9,14 @@ from bessemer.architectures.config import Paged, Rope, SharingConfig
 from bessemer.architectures.layers.sharing_attention import SharingAttention
 
 from ..formulas import Array, attend, near, rms, rotate, wide
-from ..held import EPS, HIDDEN, draw, drawn, held, model_of, prompt
+from ..held import EPS, HIDDEN, draw, held, model_of, prompt, random_weights
 from ..steps import stale
 
 ROWS, HEADS, SHARED, DIM = 35, 4, 2, 8
 ROPE = Rope(DIM, 100.0)
 ONE = SharingConfig(HEADS, SHARED, DIM, ROPE)
 X, Y = draw("x", (ROWS, HIDDEN)), draw("y", (ROWS, HIDDEN))
-ARRAYS = drawn(
+ARRAYS = random_weights(
     a__q_proj=(HEADS * DIM, HIDDEN),
     a__k_proj=(SHARED * DIM, HIDDEN),
     a__v_proj=(SHARED * DIM, HIDDEN),

@@ -9,12 +9,12 @@ from bessemer.architectures.layers.short_conv import ShortConv
 from bessemer.kernels.recurrent.runs import States
 
 from ..formulas import convolve, near, wide
-from ..held import HIDDEN, draw, drawn, held, model_of, prompt
+from ..held import HIDDEN, draw, held, model_of, prompt, random_weights
 from ..steps import stale
 
 ROWS, CHANNELS, WIDTH = 9, 24, 3
 X, RESIDUAL = draw("x", (ROWS, HIDDEN)), draw("residual", (ROWS, HIDDEN))
-ARRAYS = drawn(
+ARRAYS = random_weights(
     c__in_proj=(3 * CHANNELS, HIDDEN),
     c__in_proj__bias=(3 * CHANNELS,),
     c__conv__weight=(CHANNELS, 1, WIDTH),

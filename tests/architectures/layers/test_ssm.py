@@ -11,14 +11,14 @@ from bessemer.architectures.layers.ssm import Ssm
 from bessemer.kernels.recurrent.runs import States
 
 from ..formulas import Array, convolve, near, rms, silu, wide
-from ..held import EPS, HIDDEN, draw, drawn, held, model_of, prompt
+from ..held import EPS, HIDDEN, draw, held, model_of, prompt, random_weights
 from ..steps import stale
 
 ROWS, HEADS, DIM, GROUPS, STATE, WIDTH = 20, 4, 6, 2, 8, 4
 CONFIG = SsmConfig(HEADS, DIM, GROUPS, STATE, WIDTH, 0.3, 1.2, GROUPS)
 INNER, CHANNELS = CONFIG.inner, CONFIG.channels
 X, RESIDUAL = draw("x", (ROWS, HIDDEN)), draw("residual", (ROWS, HIDDEN))
-ARRAYS = drawn(
+ARRAYS = random_weights(
     s__in_proj=(INNER + CHANNELS + HEADS, HIDDEN),
     s__in_proj__bias=(INNER + CHANNELS + HEADS,),
     s__conv1d__weight=(CHANNELS, 1, WIDTH),

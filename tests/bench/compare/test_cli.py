@@ -20,7 +20,7 @@ from tests.http.running import COMMAND, Server, serving
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One for all tests, so that C is compiled once."""
+    """Return one folder for all tests, so that C is compiled once."""
     return tmp_path_factory.mktemp("cache")
 
 

@@ -26,7 +26,7 @@ from bessemer.bench.models.synthetic import Storage, checkpoint
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One for all tests, so that C is compiled once."""
+    """Set one cache for all tests, so that C is compiled once."""
     return tmp_path_factory.mktemp("cache")
 
 

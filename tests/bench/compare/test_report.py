@@ -25,7 +25,7 @@ UNDER = BenchModel("toy", Path("/home/somebody/toy"), COST, "4 bits")
 AMOUNTS = Amounts(64, [32], [512], [1, 4])
 
 
-def measured(name: str, **values: float) -> report.BenchReport:
+def bench_report(name: str, **values: float) -> report.BenchReport:
     planned = cases(name, AMOUNTS)
     results = RoundResults(
         abouts=[
@@ -58,7 +58,7 @@ def measured(name: str, **values: float) -> report.BenchReport:
 
 
 def test_ratios_floors_and_marks() -> None:
-    ours, llama, mlx_lm = measured("decode", speed=75.0).find("context 32", "speed")
+    ours, llama, mlx_lm = bench_report("decode", speed=75.0).find("context 32", "speed")
     assert ours.median == pytest.approx(157.5) and ours.samples == [150.0, 165.0]
     assert ours.ratio is None and llama.ratio is not None and mlx_lm.ratio is not None
     assert (llama.ratio.median, mlx_lm.ratio.median) == (pytest.approx(2), pytest.approx(4))
@@ -77,7 +77,7 @@ def test_the_floor_of_each_subject() -> None:
 
 
 def test_a_saved_report_is_the_same_and_names_nobody() -> None:
-    original = measured("serve", speed=100.0, ttft=12.0)
+    original = bench_report("serve", speed=100.0, ttft=12.0)
     content = report.write(original)
     assert report.read(content) == original
     assert b"somebody" not in content and b"/home" not in content
@@ -99,7 +99,7 @@ def test_a_command_for_everybody() -> None:
 
 
 def test_the_table_says_everything(capsys: pytest.CaptureFixture[str]) -> None:
-    console().print(table(measured("decode", speed=75.0)))
+    console().print(table(bench_report("decode", speed=75.0)))
     out = " ".join(capsys.readouterr().out.split())
     for excerpt in (
         "context 32, tok/s", "157.5", "2.00 (2.00 to 2.00)", "cut to 4 of 64", "BLAS OpenBLAS 0.3",
@@ -112,7 +112,7 @@ def test_the_table_says_everything(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_markdown_goes_above_the_newest_entry(tmp_path: Path) -> None:
     log = tmp_path / "LOG.md"
     log.write_text("# What was measured\n\nNewest first.\n\n## 2020-01-01: old\n\ntext\n")
-    text = entry(measured("decode", speed=75.0))
+    text = entry(bench_report("decode", speed=75.0))
     prepend(log, text)
     prepend(log, text.replace("decode", "second"))
     lines = log.read_text().splitlines()
@@ -140,7 +140,7 @@ def test_the_markdown_goes_above_the_newest_entry(tmp_path: Path) -> None:
 def test_the_page_stands_alone(name: str, titles: list[str]) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is in the extra `bench`")
     values = {metric.name: 10.0 + place for place, metric in enumerate(METRICS[name])}
-    text = page(measured(name, **values))
+    text = page(bench_report(name, **values))
     assert text.count("<svg") >= len(titles)
     for title in titles:
         assert f"<h2>{title}" in text
@@ -154,14 +154,14 @@ def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_scaled_models_are_marked_everywhere() -> None:
-    unscaled = measured("decode", speed=75.0)
+    unscaled = bench_report("decode", speed=75.0)
     model = report.model("toy", "4 bits", "scaled: 2 of 32 layers", dataclasses.replace(COST))
     assert "scaled: 2 of 32 layers" in model.title
     assert unscaled.model is not None and unscaled.model.title == "toy, 4 bits"
 
 
 def test_numbers_keep_three_digits() -> None:
-    (column,) = measured("decode", speed=1.0).metrics
+    (column,) = bench_report("decode", speed=1.0).metrics
     assert [number(value, column) for value in (1234.56, 12.34, 0.5, 0.01234, 0)] == [
         "1234.6", "12.3", "0.50", "0.012", "0.0",
     ]  # fmt: skip

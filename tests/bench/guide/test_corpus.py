@@ -16,7 +16,7 @@ def test_there_are_enough_pairs_and_their_answers_differ() -> None:
 def test_free_questions_are_known_and_never_trained_on() -> None:
     known = entries()
     names = {entry.name for entry in known}
-    trained = {normal(question) for entry in known for question in entry.asked}
+    trained = {normal(question) for entry in known for question in entry.questions}
     free, blind = free_questions(), blind_questions(known)
     assert len(free) == 100 and len(blind) > 80
     for question, name in free + blind:

@@ -31,5 +31,5 @@ def test_the_roofline_is_the_slower_of_two() -> None:
 
 
 def test_published_figures() -> None:
-    """Apple's own bandwidths."""
+    """The bandwidths are Apple's own."""
     assert [chips()[key].bandwidth for key in ("m1-max", "m3-ultra", "m4-max")] == [410, 819, 546]

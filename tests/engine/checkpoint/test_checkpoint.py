@@ -61,10 +61,10 @@ def test_a_config_that_is_no_object(path: Path) -> None:
     assert "does not hold a JSON object" in refusal(path)
 
 
-@pytest.mark.parametrize("kept", [0, 4, 8, 100, 5000, -1])
-def test_a_truncated_file(kept: int, path: Path) -> None:
+@pytest.mark.parametrize("size", [0, 4, 8, 100, 5000, -1])
+def test_a_truncated_file(size: int, path: Path) -> None:
     full = (path / SINGLE).read_bytes()
-    (path / SINGLE).write_bytes(full[:kept])
+    (path / SINGLE).write_bytes(full[:size])
     assert f"{SINGLE} is damaged" in refusal(path)
 
 

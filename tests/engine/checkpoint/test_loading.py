@@ -137,5 +137,5 @@ def test_each_file_is_read_once(case: str, tmp_path: Path) -> None:
     library = {f"{how} {file}" for how in ("header", "tensors") for file in files}
     folder = backbone.removeprefix("renamed ")
     tokens = "tokenizer.json" if folder == "." else f"{folder}/tokenizer.json"
-    opened = {f"open {file}" for file in read.split()}
-    assert counts.keys() >= opened | library | {f"tokenizer {tokens}"}
+    events = {f"open {file}" for file in read.split()}
+    assert counts.keys() >= events | library | {f"tokenizer {tokens}"}

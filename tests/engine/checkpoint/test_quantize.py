@@ -69,9 +69,9 @@ def test_logits_are_about_the_source_s(name: str, tmp_path: Path) -> None:
     """
     source, into = ALL[name].tiny().write(tmp_path / "source"), tmp_path / "into"
     quantize(source, into, EIGHT)
-    expected, found = logits(source), logits(into)
+    oracle, out = logits(source), logits(into)
     dense = all(t.dtype == "F32" for t in open_checkpoint(into).tensors.values())
-    assert np.median(np.abs(found - expected)) <= (0 if dense else 0.05 * expected.std())
+    assert np.median(np.abs(out - oracle)) <= (0 if dense else 0.05 * oracle.std())
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.recipe[-1]])
@@ -81,14 +81,14 @@ def test_a_mixed_recipe_chooses_as_mlx_lm_does(name: str, tmp_path: Path) -> Non
         case.tiny().write(tmp_path / "source"), tmp_path / "into", QuantRecipe.of(*case.recipe)
     )
     with np.load(GOLDEN) as file:
-        expected: dict[str, int] = json.loads(str(file[f"{name} bits"]))
+        oracle: dict[str, int] = json.loads(str(file[f"{name} bits"]))
     how = written(tmp_path / "into")["quantization"]
     assert (how["group_size"], how["bits"]) == (32, 3)
     names = open_checkpoint(tmp_path / "into").tensors
     modules = [name.removesuffix(".scales") for name in names if name.endswith(".scales")]
-    found = {name: how.get(name, how)["bits"] for name in modules}
-    assert found == {name: expected[name] for name in modules}
-    assert set(found.values()) == {3, 6}
+    bits = {name: how.get(name, how)["bits"] for name in modules}
+    assert bits == {name: oracle[name] for name in modules}
+    assert set(bits.values()) == {3, 6}
 
 
 def test_what_decides_much_keeps_its_numbers(tmp_path: Path) -> None:
@@ -114,30 +114,30 @@ def test_what_decides_much_keeps_its_numbers(tmp_path: Path) -> None:
     ],
 )
 def test_matrices_that_stay(name: str, dense: str, tmp_path: Path) -> None:
-    """Widened to what would be whole groups."""
-    found = tiny(name)
-    array = found.tensors[f"{dense}.weight"]
+    """The matrices are widened to what would be whole groups."""
+    model = tiny(name)
+    array = model.tensors[f"{dense}.weight"]
     wide = np.resize(array, (*array.shape[:-1], 64))
-    source = Tiny(found.config, found.tensors | {f"{dense}.weight": wide}).write(
+    source = Tiny(model.config, model.tensors | {f"{dense}.weight": wide}).write(
         tmp_path / "source"
     )
     quantize(source, tmp_path / "into", FOUR)
-    kept = {n: t for n, t in open_checkpoint(tmp_path / "into").tensors.items() if dense in n}
-    assert kept[f"{dense}.weight"].dtype == "F32" and f"{dense}.scales" not in kept
+    tensors = {n: t for n, t in open_checkpoint(tmp_path / "into").tensors.items() if dense in n}
+    assert tensors[f"{dense}.weight"].dtype == "F32" and f"{dense}.scales" not in tensors
 
 
 def test_what_the_model_has_no_use_for_is_left_out(tmp_path: Path) -> None:
-    found = tiny("gemma3_with_images")
+    model = tiny("gemma3_with_images")
     none, complete = np.ones((64, 64), np.float32), np.ones((8,), np.float32)
     more = {
         "lm_head.weight": np.ones((80, 64), np.float32),
         "model.vision_tower.layers.0.weight": none,
         "language_model.model.layers.0.self_attn.rotary_emb.inv_freq": complete,
     }
-    source = Tiny(found.config, found.tensors | more).write(tmp_path / "source")
+    source = Tiny(model.config, model.tensors | more).write(tmp_path / "source")
     quantize(source, tmp_path / "into", FOUR)
     names = set(open_checkpoint(tmp_path / "into").tensors)
-    quantize(found.write(tmp_path / "plain"), tmp_path / "same", FOUR)
+    quantize(model.write(tmp_path / "plain"), tmp_path / "same", FOUR)
     assert names == set(open_checkpoint(tmp_path / "same").tensors)
 
 
@@ -180,8 +180,8 @@ def test_files_of_the_model_go_along(tmp_path: Path) -> None:
     for name in ("tokenizer.json", "chat_template.jinja", "generation_config.json"):
         (source / name).write_text("{}")
     quantize(source, tmp_path / "into", FOUR)
-    found = {path.name for path in (tmp_path / "into").iterdir()}
-    assert {"tokenizer.json", "chat_template.jinja", "generation_config.json"} <= found
+    names = {path.name for path in (tmp_path / "into").iterdir()}
+    assert {"tokenizer.json", "chat_template.jinja", "generation_config.json"} <= names
 
 
 def refusal(source: Path, into: Path, recipe: QuantRecipe = FOUR) -> str:
@@ -220,9 +220,9 @@ def damage(shard: Path, how: str) -> None:
     ("how", "message"), [("gone", "is missing"), ("short", "damaged"), ("strange", "damaged")]
 )
 def test_a_damaged_source(how: str, message: str, tmp_path: Path) -> None:
-    found = tiny("llama_llama3").write_shards(tmp_path / "source", 3)
-    damage(sorted(found.glob("*.safetensors"))[1], how)
-    assert message in refusal(found, tmp_path / "new" / "deep" / "into")
+    source = tiny("llama_llama3").write_shards(tmp_path / "source", 3)
+    damage(sorted(source.glob("*.safetensors"))[1], how)
+    assert message in refusal(source, tmp_path / "new" / "deep" / "into")
 
 
 def run(source: Path, into: Path) -> int:
@@ -350,7 +350,7 @@ def experts(path: Path) -> int:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("sparse", [False, True])
 def test_peak_memory(sparse: bool, tmp_path: Path) -> None:
-    """A shard, the matrix at hand and what becomes of it; not the source, nor the result."""
+    """The peak is a shard, a matrix and what becomes of it; not the source or the result."""
     size = experts(tmp_path / "source") if sparse else large(tmp_path / "source", BFLOAT16)
     assert size > 270e6
     ran = subprocess.run(
@@ -366,17 +366,17 @@ def test_peak_memory(sparse: bool, tmp_path: Path) -> None:
 
 def test_eight_bit_floats_are_read(tmp_path: Path) -> None:
     """DeepSeek's layout, quantized again: what its numbers stand for is what counts."""
-    found = tiny("llama_llama3")
+    model = tiny("llama_llama3")
     name = "model.layers.0.mlp.up_proj.weight"
-    codes = mx.to_fp8(mx.array(found.tensors[name]))
-    plain = dict(found.tensors) | {name: np.array(mx.from_fp8(codes, mx.float32))}
+    codes = mx.to_fp8(mx.array(model.tensors[name]))
+    plain = dict(model.tensors) | {name: np.array(mx.from_fp8(codes, mx.float32))}
     for kind in ("fp8", "plain"):
         path = tiny("llama_llama3").write(tmp_path / kind)
         arrays = {key: mx.array(value) for key, value in plain.items()}
         if kind == "fp8":
             arrays |= {name: codes, f"{name}_scale_inv": mx.ones((1, 1))}
             raw = {"quant_method": "fp8", "weight_block_size": [128, 128]}
-            config = found.config | {"quantization_config": raw}
+            config = model.config | {"quantization_config": raw}
             (path / "config.json").write_text(json.dumps(config))
         mx.save_safetensors(str(path / "model.safetensors"), arrays)
     if open_checkpoint(tmp_path / "fp8").tensors[name].dtype != "F8_E4M3":

@@ -38,7 +38,7 @@ def weights(path: Path, quantization: Quantization | None = None) -> Weights:
 @pytest.mark.parametrize("group", [32, 64, 128])
 @pytest.mark.parametrize("dtype", [mx.float32, mx.float16, mx.bfloat16])
 def test_quantized_grid(bits: int, group: int, dtype: mx.Dtype, tmp_path: Path) -> None:
-    """Against the words taken apart bit by bit: a row is one little-endian stream of integers."""
+    """The oracle takes words apart bit by bit: a row is one little-endian stream of integers."""
     random = np.random.RandomState(0)
     words = random.randint(0, 2**32, (24, 256 * bits // 32), dtype=np.uint32)
     scales, biases = (mx.array(random.randn(24, 256 // group)).astype(dtype) for _ in range(2))
@@ -51,11 +51,11 @@ def test_quantized_grid(bits: int, group: int, dtype: mx.Dtype, tmp_path: Path) 
     wide = [
         np.repeat(np.array(part.astype(mx.float32)), group, axis=1) for part in (scales, biases)
     ]
-    expected = integers * wide[0] + wide[1]
-    assert np.allclose(np.array(widen(out)), expected, rtol=1e-6, atol=1e-5)
+    oracle = integers * wide[0] + wide[1]
+    assert np.allclose(np.array(widen(out)), oracle, rtol=1e-6, atol=1e-5)
     x = random.randn(3, 256).astype(np.float32)
     product = np.array(linear(mx.array(x), replace(out, exact=True)))
-    assert np.abs(product - x @ expected.T).max() <= 1e-5 * np.abs(product).max()
+    assert np.abs(product - x @ oracle.T).max() <= 1e-5 * np.abs(product).max()
 
 
 @pytest.mark.parametrize("dtype", [mx.float32, mx.float16, mx.bfloat16])
@@ -165,7 +165,7 @@ def test_tensors_left_over(tmp_path: Path) -> None:
 
 
 def test_a_file_is_read_lazily_and_once(tmp_path: Path) -> None:
-    """Peak of taking one of many tensors: that one."""
+    """Taking one of many tensors peaks at that one."""
     many = {f"m{i}": mx.ones((1 << 20,)) for i in range(16)}
     path = write(tmp_path, many)
     del many

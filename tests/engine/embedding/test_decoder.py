@@ -28,8 +28,8 @@ from ..tiny_decoders import (
     RERANKERS,
     YES,
     Decoder,
-    expected,
     logits,
+    oracle,
 )
 from ..tiny_embedders import QUERY, TEXTS
 
@@ -62,7 +62,7 @@ def test_vectors_are_those_of_sentence_transformers(
 ) -> None:
     out = embedder(name).embed(TEXTS, prompt=EMBEDDERS[name].prompt)
     assert out.dtype == np.float32 and out.shape == (len(TEXTS), embedder(name).dimension)
-    assert np.abs(out - expected(name)).max() < CLOSE
+    assert np.abs(out - oracle(name)).max() < CLOSE
 
 
 @pytest.mark.parametrize("name", list(RERANKERS))
@@ -70,7 +70,7 @@ def test_scores_are_those_of_sentence_transformers(
     name: str, reranker: Callable[[str], Reranker]
 ) -> None:
     out = reranker(name).score(QUERY, DOCUMENTS)
-    assert np.abs(np.array(out) - expected(name)).max() < CLOSE
+    assert np.abs(np.array(out) - oracle(name)).max() < CLOSE
 
 
 @pytest.mark.parametrize("name", list(EMBEDDERS))
@@ -131,7 +131,7 @@ def test_a_pooling_that_is_asked_for(name: str, pooling: Any, tmp_path: Path) ->
     path = bare.write(tmp_path)
     with pytest.raises(DescriptionError, match="if pooling is given as mean or last"):
         load_embedder(path)
-    assert np.abs(load_embedder(path, pooling=pooling).embed(TEXTS) - expected(name)).max() < CLOSE
+    assert np.abs(load_embedder(path, pooling=pooling).embed(TEXTS) - oracle(name)).max() < CLOSE
 
 
 def test_a_pooling_goes_before_the_files(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_pooling_goes_before_the_files(tmp_path: Path) -> None:
 
 def test_fewer_dimensions(embedder: Callable[[str], Embedder]) -> None:
     out = embedder(QWEN_EMBEDDING).embed(TEXTS, dimensions=16, prompt="query")
-    cut = expected(QWEN_EMBEDDING)[:, :16]
+    cut = oracle(QWEN_EMBEDDING)[:, :16]
     assert out == pytest.approx(cut / np.linalg.norm(cut, axis=1, keepdims=True), abs=1e-5)
 
 
@@ -188,8 +188,8 @@ def test_what_is_too_long_keeps_its_ending(reranker: Callable[[str], Reranker]) 
     assert len(read.tokens) == 400
     assert text.endswith("<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n")
     tiny = replace(model, reader=replace(model.reader, longest=3))
-    (least,) = tiny.read(QUERY, [TEXTS[4]])
-    assert list(least.tokens) == list(read.tokens)[-3:]
+    (ending,) = tiny.read(QUERY, [TEXTS[4]])
+    assert list(ending.tokens) == list(read.tokens)[-3:]
 
 
 def test_a_template_may_refuse_a_text(reranker: Callable[[str], Reranker]) -> None:

@@ -66,11 +66,11 @@ class Desk:
 
 @contextmanager
 def desk(model: Embedder | Reranker, batch_tokens: int = 40, queue: int = 50) -> Iterator[Desk]:
-    opened = Desk(model, batch_tokens, queue)
+    out = Desk(model, batch_tokens, queue)
     try:
-        yield opened
+        yield out
     finally:
-        opened.engine.close()
+        out.engine.close()
 
 
 def embed(number: int, inputs: Sequence[str | list[int]] = ("the cat",), **more: Any) -> Embed:
@@ -199,11 +199,11 @@ def test_what_needs_no_reading_is_refused_at_once(embedder: Embedder, reranker: 
         (reranker, Rank(id=1, query="a", documents=[]), None),
         (reranker, embed(1), "model"),
     ]
-    for model, request, named in wrong:
+    for model, request, name in wrong:
         with desk(model) as each:
             with pytest.raises(Refusal) as caught:
                 each.engine.submit(request)
-            assert (caught.value.status, caught.value.field) == (400, named)
+            assert (caught.value.status, caught.value.field) == (400, name)
             assert not each.engine.busy
 
 

@@ -18,7 +18,7 @@ from tests.architectures.tiny_encoders import golden
 from tests.engine.loading import load_embedder, load_reranker
 
 from ..minilm import ALIKE, PACKAGE, SENTENCES, directory
-from ..tiny_embedders import EMBEDDERS, GOLDEN, QUERY, RERANKERS, TEXTS, TinyModel, expected
+from ..tiny_embedders import EMBEDDERS, GOLDEN, QUERY, RERANKERS, TEXTS, TinyModel, oracle
 
 CLOSE = 1e-4
 CUT = "mean_normalized_cut"
@@ -29,8 +29,8 @@ Embedders = Callable[[str], Embedder]
 @pytest.fixture(scope="module")
 def embedder(tmp_path_factory: pytest.TempPathFactory) -> Embedders:
     loaded = {
-        name: load_embedder(sentence.write(tmp_path_factory.mktemp("embedder")))
-        for name, sentence in EMBEDDERS.items()
+        name: load_embedder(source.write(tmp_path_factory.mktemp("embedder")))
+        for name, source in EMBEDDERS.items()
     }
     return loaded.__getitem__
 
@@ -38,8 +38,8 @@ def embedder(tmp_path_factory: pytest.TempPathFactory) -> Embedders:
 @pytest.fixture(scope="module")
 def reranker(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Reranker]:
     loaded = {
-        name: load_reranker(sentence.write(tmp_path_factory.mktemp("reranker")))
-        for name, sentence in RERANKERS.items()
+        name: load_reranker(source.write(tmp_path_factory.mktemp("reranker")))
+        for name, source in RERANKERS.items()
     }
     return loaded.__getitem__
 
@@ -48,7 +48,7 @@ def reranker(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Rerank
 def test_vectors_are_those_of_sentence_transformers(name: str, embedder: Embedders) -> None:
     out = embedder(name).embed(TEXTS, prompt=EMBEDDERS[name].prompt)
     assert out.dtype == np.float32 and out.shape == (len(TEXTS), embedder(name).dimension)
-    assert np.abs(out - expected(name)).max() < CLOSE
+    assert np.abs(out - oracle(name)).max() < CLOSE
 
 
 @pytest.mark.parametrize("name", list(RERANKERS))
@@ -56,7 +56,7 @@ def test_scores_are_those_of_sentence_transformers(
     name: str, reranker: Callable[[str], Reranker]
 ) -> None:
     out = reranker(name).score(QUERY, TEXTS)
-    assert np.abs(np.array(out) - expected(name)).max() < CLOSE
+    assert np.abs(np.array(out) - oracle(name)).max() < CLOSE
     assert reranker(name).activation == ("sigmoid" if name.startswith("sigmoid") else "raw")
 
 
@@ -201,8 +201,8 @@ def test_an_encoder_alone_is_no_reranker(tmp_path: Path) -> None:
 
 
 def test_an_unknown_activation(tmp_path: Path) -> None:
-    named = {"sentence_transformers": {"activation_fn": "torch.nn.modules.activation.GELU"}}
-    path = TinyModel("bert_reranker", config=named).write(tmp_path)
+    config = {"sentence_transformers": {"activation_fn": "torch.nn.modules.activation.GELU"}}
+    path = TinyModel("bert_reranker", config=config).write(tmp_path)
     with pytest.raises(
         DescriptionError, match=r"activation is 'torch\.nn\.modules\.activation\.GELU'"
     ):

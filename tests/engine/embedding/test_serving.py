@@ -81,10 +81,10 @@ def test_what_does_not_fit_is_refused_before_it_is_read(tmp_path: Path) -> None:
     path = EMBEDDERS["no_modules"].write(tmp_path)
     needed = serving(path, "embed").plan
     assert 0 < needed.working < 10**7
-    least = needed.weights + needed.working
+    min_budget = needed.weights + needed.working
     with pytest.raises(DoesNotFit, match="to work in, but it was given"):
-        serving(path, "embed", memory=least - 1)
-    assert serving(path, "embed", memory=least).plan.budget == least
+        serving(path, "embed", memory=min_budget - 1)
+    assert serving(path, "embed", memory=min_budget).plan.budget == min_budget
 
 
 def test_more_tokens_at_a_time_need_more_memory(tmp_path: Path) -> None:
@@ -130,8 +130,8 @@ def test_a_decoder_that_embeds(tmp_path: Path) -> None:
     (event,) = loaded.engine.step()
     assert isinstance(event, Embedded)
     out = np.frombuffer(event.vectors, "<f4").reshape(2, -1)
-    expected = load_embedder(path).embed(["the cat", "serve a model"])
-    assert np.abs(out - expected).max() < 1e-5
+    oracle = load_embedder(path).embed(["the cat", "serve a model"])
+    assert np.abs(out - oracle).max() < 1e-5
     assert (loaded.model_type, loaded.plan.context) == ("llama", 2048)
     with pytest.raises(DoesNotFit):
         load_embedding_model(describe(path), SETTINGS, loaded.plan.weights + 10**6, lambda: None)

@@ -41,7 +41,7 @@ def test_an_answer_is_whole_or_a_stream_and_its_backend_knows_the_caller() -> No
     assert asyncio.run(chunks(False)) == [b'{"by":"toy","said":"Hello there"}']
     pieces = [b'{"piece":"Hello "}\n', b'{"piece":"there"}\n', b'{"by":"toy"}\n']
     assert asyncio.run(chunks(True)) == pieces
-    assert [each.client for each in model.asked] == ["key:a"] * 2 and model.closed == 2
+    assert [each.client for each in model.requests] == ["key:a"] * 2 and model.closed == 2
 
 
 def test_a_stream_that_is_given_up_gives_up_its_backend() -> None:

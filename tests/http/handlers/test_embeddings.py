@@ -89,9 +89,9 @@ def test_requests_reach_the_backend_with_their_caller_and_scores_their_encoder()
     scored = ask(RankDocuments(SCORE, backends), text_1="q", text_2=["x", "y"])
     assert scored["id"].startswith("score-")
     assert [each["score"] for each in scored["data"]] == [0.0, 1.0]
-    asked = backends.find("toy").asked  # type: ignore[attr-defined]
-    assert [type(each) for each in asked] == [Embedding, Ranking, Ranking]
-    assert {each.client for each in asked} == {"key:a"}
+    requests = backends.find("toy").requests  # type: ignore[attr-defined]
+    assert [type(each) for each in requests] == [Embedding, Ranking, Ranking]
+    assert {each.client for each in requests} == {"key:a"}
 
 
 def test_the_banner_shows_how_to_ask_and_what_it_takes(server: Server) -> None:
@@ -239,13 +239,13 @@ def test_mistakes_of_a_ranking(server: Server) -> None:
 def test_what_is_no_chat_model_says_what_it_is_for(server: Server) -> None:
     chat = {"messages": HELLO, "max_tokens": 5}
     for model, where in (("cut", "/v1/embeddings"), ("rank", "/v1/rerank")):
-        asked: dict[str, dict[str, Any]] = {
+        bodies: dict[str, dict[str, Any]] = {
             "/v1/chat/completions": chat,
             "/v1/completions": {"prompt": "a"},
             "/v1/messages": chat,
             "/v1/messages/count_tokens": {"messages": HELLO},
         }
-        for path, body in asked.items():
+        for path, body in bodies.items():
             status, reply, _ = server.ask("POST", path, body | {"model": model})
             assert status == 400 and where in reply["error"]["message"]
             assert ("type" in reply) == ("messages" in path)

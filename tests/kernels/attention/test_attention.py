@@ -103,13 +103,11 @@ def check(
     pairs: int | None = None,
 ) -> None:
     """runs: (context, rows), single rows first; the past before is the reference's own."""
-    found, expected = (
-        Past.of(by, heads, runs, format, pairs) for by in (attend, attention_reference)
-    )
-    layout = layout_of([(t, c, r) for t, (c, r) in zip(found.tables, runs, strict=True)])
+    past, oracle = (Past.of(by, heads, runs, format, pairs) for by in (attend, attention_reference))
+    layout = layout_of([(t, c, r) for t, (c, r) in zip(past.tables, runs, strict=True)])
     qkv = normal(layout.positions.shape[0], width(heads)) * 1.5
-    a = found.step(attend, qkv, layout)
-    b = expected.step(attention_reference, qkv, layout)
+    a = past.step(attend, qkv, layout)
+    b = oracle.step(attention_reference, qkv, layout)
     error = float(mx.max(mx.abs(a - b))) / float(mx.max(mx.abs(b)))
     assert error <= TOLERANCE[format]
 
@@ -214,8 +212,8 @@ def test_a_row_is_the_same_bits_alone_in_chunks_and_in_company(
             start = stop
         return mx.concatenate(parts)
 
-    whole = feed([context], False)
+    oracle = feed([context], False)
     for sizes in ([1] * context, [13] * 7 + [10], [32, 33, 36], [64, 37]):
-        assert same(feed(sizes, False), whole)
+        assert same(feed(sizes, False), oracle)
     for sizes in ([context], [50, 51], [97, 1, 1, 1, 1]):
-        assert same(feed(sizes, True), whole)
+        assert same(feed(sizes, True), oracle)

@@ -32,13 +32,13 @@ def test_python_and_c_lay_out_the_call_alike(library: Library) -> None:
 def test_threads_change_nothing(library: Library) -> None:
     heads = heads_of(16, 1, 64)
     qkv = normal(90, width(heads))
-    found = []
+    outputs = []
     for threads in (1, 2, 5):
         library.resize(threads)
         attend = in_library(attention, library)
         past = Past.of(attend, heads, [(198, 90)])
-        found.append(past.step(attend, qkv, layout_of([(past.tables[0], 198, 90)])))
-    assert same(found[0], found[1]) and same(found[0], found[2])
+        outputs.append(past.step(attend, qkv, layout_of([(past.tables[0], 198, 90)])))
+    assert same(outputs[0], outputs[1]) and same(outputs[0], outputs[2])
 
 
 @pytest.mark.parametrize("format", [Format.FLOAT32, Format.FLOAT16, Format.INT8])
@@ -69,7 +69,7 @@ def test_a_row_before_the_beginning_sees_nothing(library: Library) -> None:
 
 @pytest.mark.parametrize("format", [Format.INT8, Format.INT4])
 def test_both_implementations_store_alike(library: Library, format: Format) -> None:
-    """Up to a code or two that lie on a tie."""
+    """They agree but for a code or two that lie on a tie."""
     heads = heads_of(2, 2, 72)
     runs = layout_of([(tables([60])[0], 60, 60)])
     qkv = normal(60, width(heads))

@@ -83,14 +83,14 @@ def norms(dim: int) -> dict[str, Any]:
     return {"q_norm": q_norm, "k_norm": k_norm, "eps": 1e-2}
 
 
-def turned(layout: Layout, heads: Heads, pairs: int | None) -> Table:
+def rope_table_of(layout: Layout, heads: Heads, pairs: int | None) -> Table:
     count = heads.head_dim // 2 if pairs is None else pairs
     frequencies = mx.array((0.1 ** np.linspace(0, 3, count)).astype(np.float32))
     return rope_table_reference(layout.positions, frequencies, 1.1)
 
 
 def filled(sample: Sample, dealt: Sequence[list[int]]) -> Pages:
-    """All tokens but the last of each sequence; NaN wherever nothing is."""
+    """Return pages with all tokens but each sequence's last, and NaN wherever nothing is."""
     heads = sample.heads
     count = sum(map(len, dealt)) + 1
     pages = stale(count, heads.kv_heads, heads.head_dim, heads.value_dim, sample.format)
@@ -108,7 +108,7 @@ def filled(sample: Sample, dealt: Sequence[list[int]]) -> Pages:
 
 @dataclass(slots=True)
 class Step:
-    """The same step, for the definition and for the kernel."""
+    """One step, for the definition and for the kernel."""
 
     sample: Sample
     dealt: list[list[int]] = field(init=False)
@@ -121,16 +121,16 @@ class Step:
         self.dealt = tables(sample.contexts)
         runs = zip(self.dealt, sample.contexts, strict=True)
         self.layout = layout_of([(t, c, 1) for t, c in runs])
-        self.table = turned(self.layout, sample.heads, sample.pairs)
+        self.table = rope_table_of(self.layout, sample.heads, sample.pairs)
         self.qkv = normal(len(sample.contexts), width(sample.heads), seed=3).astype(sample.dtype)
 
-    def expected(self) -> tuple[mx.array, Pages]:
+    def oracle(self) -> tuple[mx.array, Pages]:
         pages = filled(self.sample, self.dealt)
         wide = self.qkv.astype(F)
         return attention_reference(wide, self.sample.heads, self.table, pages, self.layout)
 
-    def found(self, device: Simulator) -> tuple[mx.array, Pages]:
-        """The pages with everything in the pool."""
+    def result(self, device: Simulator) -> tuple[mx.array, Pages]:
+        """Return the kernel's result, and pages with everything in the pool."""
         pages, layout = filled(self.sample, self.dealt), self.layout
         if self.sample.way == "tail":
             layout = replace(layout, tails=mx.array(self.starts(), mx.int32))
@@ -150,7 +150,7 @@ class Step:
         return [max(0, p - i % 2) * PAGE for i, p in enumerate(last)]
 
     def tailed(self, pages: Pages) -> Pages:
-        """With what is not in the pool yet in tails; some of those began a page before."""
+        """Move what is not in the pool yet to tails; some of those began a page before."""
         befores = [max(0, start - (i + 1) % 2 * PAGE) for i, start in enumerate(self.starts())]
         held = [
             [*table[before // PAGE :], 0, 0][:TAIL_PAGES]
@@ -174,7 +174,7 @@ class Step:
         ]
 
     def stored(self, pages: Pages) -> Iterator[np.ndarray]:
-        """What the pages hold of each sequence."""
+        """Yield what the pages hold of each sequence."""
         for table, context in zip(self.dealt, self.sample.contexts, strict=True):
             for array in gathered(pages, mx.array(table), self.sample.heads, F):
                 yield np.array(array[:, :context])
@@ -182,11 +182,11 @@ class Step:
 
 def check(sample: Sample, device: Simulator = CHECK) -> None:
     step = Step(sample)
-    a, held = step.found(device)
-    b, expected = step.expected()
+    a, held = step.result(device)
+    b, oracle = step.oracle()
     assert a.dtype == sample.dtype
     assert float(mx.max(mx.abs(a.astype(F) - b))) <= TOLERANCE[a.dtype] * float(mx.max(mx.abs(b)))
-    for one, other in zip(step.stored(held), step.stored(expected), strict=True):
+    for one, other in zip(step.stored(held), step.stored(oracle), strict=True):
         assert np.abs(one - other).max() <= STORED[sample.format] * np.abs(other).max()
 
 
@@ -256,13 +256,13 @@ def launched(
     heads: Heads, layout: Layout, pages: Pages, qkv: mx.array, pairs: int = 0
 ) -> tuple[mx.array, Pages]:
     with using(CHECK):
-        return attention_metal(qkv, heads, turned(layout, heads, pairs), pages, layout)
+        return attention_metal(qkv, heads, rope_table_of(layout, heads, pairs), pages, layout)
 
 
-def nobody(sinks: mx.array | None, most: int = 1) -> None:
+def nobody(sinks: mx.array | None, max_pages: int = 1) -> None:
     """A row at position -1 beside another; with tables of 8 pages, in two splits."""
     heads = heads_of(2, 1, 32, sinks=sinks)
-    tables = [[1] + [0] * (most - 1), [0] * most]
+    tables = [[1] + [0] * (max_pages - 1), [0] * max_pages]
     layout = layout_of([(table, context, 1) for table, context in zip(tables, (3, 1), strict=True)])
     layout = replace(layout, positions=mx.array([2, -1], mx.int32))
     layout = replace(layout, tails=mx.zeros((2,), mx.int32))
@@ -272,11 +272,11 @@ def nobody(sinks: mx.array | None, most: int = 1) -> None:
     assert float(mx.max(mx.abs(out[1]))) == 0 and float(mx.max(mx.abs(out[0]))) > 0
 
 
-@pytest.mark.parametrize("most", [1, 8])
+@pytest.mark.parametrize("max_pages", [1, 8])
 @pytest.mark.parametrize("sinks", [None, SINKS[:2]])
-def test_a_row_before_the_beginning_sees_nothing(sinks: mx.array | None, most: int) -> None:
-    """As an empty place of a step may be."""
-    nobody(sinks, most)
+def test_a_row_before_the_beginning_sees_nothing(sinks: mx.array | None, max_pages: int) -> None:
+    """An empty place of a step may be such a row."""
+    nobody(sinks, max_pages)
 
 
 def broken_head(dim: int, format: Format) -> None:
@@ -323,7 +323,7 @@ def test_heads_of_other_widths_are_left_to_mlx() -> None:
     layout, qkv = layout_of([([1], 1, 1)]), normal(1, width(heads))
     pages = zeros(2, 1, 30, 30, Format.FLOAT32)
     with using(CHECK), watching() as launches:
-        out, _ = attention(qkv, heads, turned(layout, heads, 0), pages, layout)
+        out, _ = attention(qkv, heads, rope_table_of(layout, heads, 0), pages, layout)
     assert not launches
     assert float(mx.max(mx.abs(out - mx.concatenate([qkv[:, -30:]] * 2, axis=1)))) < 1e-6
 
@@ -339,21 +339,21 @@ def mixed(format: Format, way: Way, dim: int = 72, value_dim: int = 40) -> None:
     first = layout_of([(tables[0], 32, 32), (tables[2], 73, 73), (tables[3], 31, 31)])
     layout = layout_of([(table, *run) for table, run in zip(tables, MIXED, strict=True)])
     past, qkv = normal(136, width(heads), seed=4), normal(13, width(heads), seed=5)
-    turns = turned(layout, heads, 8)
+    rope_table = rope_table_of(layout, heads, 8)
     outs = []
     for metal in (True, False):
         pages = stale(9, 2, dim, value_dim, format)
-        _, pages = attention_reference(past, heads, turned(first, heads, 8), pages, first)
+        _, pages = attention_reference(past, heads, rope_table_of(first, heads, 8), pages, first)
         mx.eval(pages.arrays)
         if not metal:
-            out, pages = attention_reference(qkv, heads, turns, pages, layout)
+            out, pages = attention_reference(qkv, heads, rope_table, pages, layout)
             outs.append(out)
             continue
         if way == "in place":
             pages = replace(pages, append=Append.IN_PLACE, fence=mx.zeros((FENCE,)))
         for _ in range(2):
             with using(CHECK):
-                out, pages = attention(qkv, heads, turns, pages, layout)
+                out, pages = attention(qkv, heads, rope_table, pages, layout)
             outs.append(out)
     largest = float(mx.max(mx.abs(outs[-1])))
     assert all(float(mx.max(mx.abs(out - outs[-1]))) <= 2e-3 * largest for out in outs)
@@ -374,16 +374,16 @@ def test_prompts_of_whole_groups() -> None:
 @pytest.mark.parametrize("group", range(1, 17))
 @pytest.mark.parametrize("dim", [64, 80, 96, 128, 192, 256])
 def test_all_shapes(format: Format, group: int, dim: int) -> None:
-    """The ways and dtypes in turns."""
-    turn = group + dim // 16 + list(Format).index(format)
-    way: Way = ("replaced", "tail", "in place")[turn % 3]  # type: ignore[assignment]
-    dtype = (F, H, B)[turn // 3 % 3]
+    """Ways and dtypes take turns from shape to shape."""
+    number = group + dim // 16 + list(Format).index(format)
+    way: Way = ("replaced", "tail", "in place")[number % 3]  # type: ignore[assignment]
+    dtype = (F, H, B)[number // 3 % 3]
     check(Sample(heads_of(2 * group, 2, dim), format, dtype, way, SHORT))
 
 
 def cases() -> list[Case]:
     """Each kernel over pages of its kinds, short of what costs much to run."""
-    found = [
+    out = [
         Case(
             sample.name,
             "attention_quantized.metal" if "INT" in sample.format.name else "attention.metal",
@@ -391,20 +391,20 @@ def cases() -> list[Case]:
         )
         for sample in SAMPLES
     ]
-    found += [
+    out += [
         Case(sample.name, "attention_merge.metal", partial(check, sample))
         for sample in SAMPLES
         if sample.splits > 1
     ]
-    found += [
+    out += [
         Case("a broken head", "attention.metal", partial(broken_head, 20, Format.FLOAT32)),
         Case("a broken head", "attention_quantized.metal", partial(broken_head, 40, Format.INT8)),
         Case("nobody", "attention_merge.metal", partial(nobody, None, 8)),
     ]
     appended = (Format.FLOAT16, Format.INT8, Format.INT4)
-    found += [
+    out += [
         Case(f"prompts {format}", "append_pages.metal", partial(mixed, format, "in place"))
         for format in appended
     ]
-    whole = partial(mixed, Format.INT4, "in place", 64, 32)
-    return [*found, Case("prompts of whole groups", "append_pages.metal", whole)]
+    whole_groups = partial(mixed, Format.INT4, "in place", 64, 32)
+    return [*out, Case("prompts of whole groups", "append_pages.metal", whole_groups)]

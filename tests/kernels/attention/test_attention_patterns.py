@@ -25,7 +25,7 @@ from bessemer.kernels.simulator.reorder import Recorded, recording
 from ..arrays import normal
 from ..orders import orders, replay
 from ..steps import layout_of, stale
-from .test_attention_metal import CHECK, Way, heads_of, turned, width
+from .test_attention_metal import CHECK, Way, heads_of, rope_table_of, width
 
 F = mx.float32
 FAST = Simulator(SimulatorOptions(mode="fast"))
@@ -63,11 +63,11 @@ class Engine:
         mx.eval([pool.arrays for pool in self.pools])
 
     def _fill(self) -> None:
-        """What was there before the first step."""
+        """Fill the pools with what is there before the first step."""
         runs = [(TABLES["a"], 30, 30), (TABLES["b"], 61, 61)]
         layout = layout_of(runs)
         qkv = normal(91, width(self.heads), seed=50)
-        table = turned(layout, self.heads, None)
+        table = rope_table_of(layout, self.heads, None)
         self.pools = [
             attention_reference(qkv + layer, self.heads, table, pool, layout)[1]
             for layer, pool in enumerate(self.pools)
@@ -78,7 +78,7 @@ class Engine:
         layout = layout_at(rows)
         if self.way == "tail":
             layout = replace(layout, tails=self._starts(rows))
-        table = turned(layout, self.heads, None)
+        table = rope_table_of(layout, self.heads, None)
         outs = []
         for layer in range(LAYERS):
             qkv = normal(len(rows), width(self.heads), seed=100 + 10 * number + layer)
@@ -111,16 +111,16 @@ class Engine:
         return [out for number in range(len(STEPS)) for out in self.step(number)]
 
 
-def expected(heads: Heads, format: Format) -> list[mx.array]:
+def oracle(heads: Heads, format: Format) -> list[mx.array]:
     engine = Engine("replaced", heads, format)
     return [out for number in range(len(STEPS)) for out in engine.step(number, reference=True)]
 
 
-def close(found: Sequence[mx.array], wanted: Sequence[mx.array], tolerance: float = 1e-5) -> bool:
+def close(out: Sequence[mx.array], oracle: Sequence[mx.array], tolerance: float = 1e-5) -> bool:
     """NaN is not close."""
     return all(
         float(mx.max(mx.abs(a - b))) <= tolerance * float(mx.max(mx.abs(b)))
-        for a, b in zip(found, wanted, strict=True)
+        for a, b in zip(out, oracle, strict=True)
     )
 
 
@@ -132,12 +132,12 @@ WAYS: tuple[Way, ...] = ("replaced", "tail", "in place")
 def test_steps_one_after_another(way: Way, format: Format) -> None:
     heads = HEADS if format == Format.FLOAT32 else replace(HEADS, window=35)
     with using(CHECK):
-        found = Engine(way, heads, format).run()
-    assert close(found, expected(heads, format))
+        out = Engine(way, heads, format).run()
+    assert close(out, oracle(heads, format))
 
 
 def attended(dispatches: Sequence[Recorded], results: Sequence[list[mx.array]]) -> list[mx.array]:
-    """The outputs of the attention kernels among them."""
+    """Return the output of the attention kernel of each dispatch."""
     assert len(dispatches) == LAYERS * len(STEPS)
     return [outputs[0] for outputs in results]
 
@@ -147,11 +147,11 @@ def test_any_order_that_mlx_allows(way: Way) -> None:
     with using(FAST):
         engine = Engine(way)
         with recording() as dispatches:
-            found = engine.run()
+            out = engine.run()
         tried = 0
         for order in orders(dispatches, limit=12, seed=1):
             again = attended(dispatches, replay(dispatches, order))
-            assert all(bool(mx.array_equal(a, b)) for a, b in zip(again, found, strict=True))
+            assert all(bool(mx.array_equal(a, b)) for a, b in zip(again, out, strict=True))
             tried += 1
     assert tried == 12
 
@@ -163,13 +163,13 @@ def test_a_lost_fence_is_noticed() -> None:
         with recording() as dispatches:
             for number in range(len(STEPS)):
                 engine.pools = [replace(pool, fence=mx.zeros((FENCE,))) for pool in engine.pools]
-                found = engine.step(number) if number else [*engine.step(0)]
-                del found
-        wanted = [dispatch.outputs[0] for dispatch in dispatches]
+                out = engine.step(number) if number else [*engine.step(0)]
+                del out
+        recorded = [dispatch.outputs[0] for dispatch in dispatches]
         changed = 0
         for order in orders(dispatches, limit=12, seed=1):
             again = attended(dispatches, replay(dispatches, order))
-            changed += not close(again, wanted)
+            changed += not close(again, recorded)
     assert changed >= 10
 
 

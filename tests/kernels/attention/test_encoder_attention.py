@@ -31,9 +31,9 @@ def case(heads: int, dim: int, lengths: tuple[int, ...] = LENGTHS) -> mx.array:
 @pytest.mark.parametrize(("heads", "dim"), [(1, 1), (3, 10), (2, 16), (1, 32), (2, 40), (1, 64)])
 def test_everything_is_seen(heads: int, dim: int) -> None:
     x, scale = case(heads, dim), 2 * dim**-0.5
-    found = encoder_attention(x, heads, scale, LENGTHS)
-    assert found.shape == (sum(LENGTHS), heads * dim) and found.dtype == mx.float32
-    assert close(found, encoder_attention_reference(x, heads, scale, LENGTHS))
+    out = encoder_attention(x, heads, scale, LENGTHS)
+    assert out.shape == (sum(LENGTHS), heads * dim) and out.dtype == mx.float32
+    assert close(out, encoder_attention_reference(x, heads, scale, LENGTHS))
 
 
 @pytest.mark.parametrize("window", WINDOWS)
@@ -42,8 +42,8 @@ def test_a_window_and_a_bias_by_distance(window: int | None, biased: bool) -> No
     heads, dim = 3, 24
     x, scale = case(heads, dim), 2 * dim**-0.5
     bias = 3 * normal(heads, 2 * max(LENGTHS) - 1, seed=1) if biased else None
-    found = encoder_attention(x, heads, scale, LENGTHS, window, bias)
-    assert close(found, encoder_attention_reference(x, heads, scale, LENGTHS, window, bias))
+    out = encoder_attention(x, heads, scale, LENGTHS, window, bias)
+    assert close(out, encoder_attention_reference(x, heads, scale, LENGTHS, window, bias))
 
 
 @pytest.mark.parametrize("window", [None, 5, 64])
@@ -69,19 +69,19 @@ def test_the_reference_is_a_mean_of_values_by_hand() -> None:
         np.eye(3, 2),
     )
     x = mx.array(np.concatenate([q, k, v], axis=1).astype(np.float32))
-    found = np.array(encoder_attention_reference(x, 2, 1.0, [3], 1))
+    out = np.array(encoder_attention_reference(x, 2, 1.0, [3], 1))
     for row in range(3):
         for head in range(2):
             seen = range(max(0, row - 1), min(3, row + 2))
             weights = np.exp([q[row, head] * k[j, head] for j in seen])
             value = sum(w * v[j, head] for w, j in zip(weights, seen, strict=True)) / weights.sum()
-            assert found[row, head] == pytest.approx(value, rel=1e-6)
+            assert out[row, head] == pytest.approx(value, rel=1e-6)
 
 
 def test_scores_of_any_size() -> None:
     x = case(2, 16, (70,)) * 100
-    found = encoder_attention(x, 2, 1.0, (70,))
-    assert close(found, encoder_attention_reference(x, 2, 1.0, (70,)))
+    out = encoder_attention(x, 2, 1.0, (70,))
+    assert close(out, encoder_attention_reference(x, 2, 1.0, (70,)))
     assert bool(mx.isfinite(encoder_attention(x * 1e8, 2, 1.0, (70,), 3)).all())
 
 
@@ -89,10 +89,10 @@ def test_scores_of_any_size() -> None:
 def test_16_bits(dtype: mx.Dtype) -> None:
     x = case(2, 32).astype(dtype)
     bias = normal(2, 2 * max(LENGTHS) - 1, seed=1)
-    found = encoder_attention(x, 2, 0.2, LENGTHS, 70, bias)
-    assert found.dtype == dtype
-    expected = encoder_attention_reference(x.astype(mx.float32), 2, 0.2, LENGTHS, 70, bias)
-    assert close(found.astype(mx.float32), expected, 0.02)
+    out = encoder_attention(x, 2, 0.2, LENGTHS, 70, bias)
+    assert out.dtype == dtype
+    oracle = encoder_attention_reference(x.astype(mx.float32), 2, 0.2, LENGTHS, 70, bias)
+    assert close(out.astype(mx.float32), oracle, 0.02)
 
 
 def test_no_rows() -> None:
@@ -100,7 +100,7 @@ def test_no_rows() -> None:
 
 
 def test_neighbours_of_one_length_go_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without padding: a call for each run of equal lengths, and for each stretch of rows."""
+    """Nothing is padded: each run of equal lengths is a call, and each stretch of rows."""
     calls: list[tuple[int, ...]] = []
     attend = mx.fast.scaled_dot_product_attention
 

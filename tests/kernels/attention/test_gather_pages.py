@@ -33,9 +33,9 @@ def test_keys_and_values_in_the_tables_order(values: bool) -> None:
     pages, heads = pool(), Heads(4, KV_HEADS, DIM, 1.0, VALUES)
     assert pages.values is not None
     keys = taken(np.array(pages.keys).swapaxes(2, 3))
-    wanted = taken(np.array(pages.values)) if values else keys[..., :VALUES]
+    oracle = taken(np.array(pages.values)) if values else keys[..., :VALUES]
     pages = pages if values else replace(pages, values=None)
     with using(Simulator(SimulatorOptions(mode="check"))):
         k, v = gather_pages(pages, mx.array(TABLE, mx.int32), CONTEXT, heads, mx.float32)
         assert np.array_equal(np.array(k), keys)
-        assert np.array_equal(np.array(v), wanted)
+        assert np.array_equal(np.array(v), oracle)

@@ -56,10 +56,10 @@ def check(way: str, heads: Heads, format: Format) -> None:
     assert 0 in tables[0] and bool(mx.all(mx.isnan(stored[0])))
     layout = layout_of([(t, c, r) for t, (c, r) in zip(tables, runs, strict=True)])
     qkv = normal(layout.positions.shape[0], width(heads)) * 1.5
-    whole = layout_of([(t, c, r) for t, (c, r) in zip(past.tables, runs, strict=True)])
-    expected = replace(past).step(attention_reference, qkv, whole)
-    found = past.step(lambda *arguments: attended(way, *arguments), qkv, layout)
-    error = float(mx.max(mx.abs(found - expected))) / float(mx.max(mx.abs(expected)))
+    full_layout = layout_of([(t, c, r) for t, (c, r) in zip(past.tables, runs, strict=True)])
+    oracle = replace(past).step(attention_reference, qkv, full_layout)
+    out = past.step(lambda *arguments: attended(way, *arguments), qkv, layout)
+    error = float(mx.max(mx.abs(out - oracle))) / float(mx.max(mx.abs(oracle)))
     assert error <= TOLERANCE[format]
 
 

@@ -31,8 +31,8 @@ def test_latent_attention(tier: str, heads: int, dim: int, values: int, format: 
     for by in (attend, latent_attention_reference):
         pages = replace(stale(9, 1, dim, 0, format), values=None)
         for rows in ([1, 44, 41], [1, 1, 30]):
-            ends = [rows[0] + (rows[1] == 1), 44 + (rows[1] == 1), 41 + 30 * (rows[1] == 1)]
-            layout = layout_of(list(zip(dealt, ends, rows, strict=True)))
+            contexts = [rows[0] + (rows[1] == 1), 44 + (rows[1] == 1), 41 + 30 * (rows[1] == 1)]
+            layout = layout_of(list(zip(dealt, contexts, rows, strict=True)))
             count = sum(rows)
             q, latent = normal(count, heads * dim, seed=count), normal(count, dim, seed=count + 1)
             table = table_of(layout, (dim - values) // 2)

@@ -52,7 +52,7 @@ APPEND = {"replaced": Append.FUNCTIONAL, "tails": Append.TAIL, "in place": Appen
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What latent_attention.metal is compiled for."""
+    """A case that latent_attention.metal is compiled for."""
 
     heads: int
     dim: int
@@ -62,7 +62,7 @@ class Kind:
     way: Way
     norm: bool = True
     interleaved: bool = True
-    turned: int = -1  # pairs; -1 for all that is no value
+    rope_pairs: int = -1  # pairs; -1 for all that is no value
 
     @property
     def name(self) -> str:
@@ -79,22 +79,22 @@ class Kind:
         )
 
     def table(self, layout: Layout) -> Table:
-        pairs = (self.dim - self.values) // 2 if self.turned < 0 else self.turned
+        pairs = (self.dim - self.values) // 2 if self.rope_pairs < 0 else self.rope_pairs
         frequencies = mx.array((0.1 ** np.linspace(0, 3, pairs)).astype(np.float32))
-        made = rope_table_reference(layout.positions, frequencies, 1.1)
-        mx.eval(made.cos, made.sin)
-        return made
+        out = rope_table_reference(layout.positions, frequencies, 1.1)
+        mx.eval(out.cos, out.sin)
+        return out
 
 
 KINDS = [
     Kind(16, 576, 512, Format.FLOAT16, H, "tails"),
     Kind(3, 96, 64, Format.FLOAT32, F, "replaced", interleaved=False),
-    Kind(9, 96, 32, Format.FLOAT32, F, "tails", turned=20),
+    Kind(9, 96, 32, Format.FLOAT32, F, "tails", rope_pairs=20),
     Kind(20, 128, 64, Format.INT8, H, "tails"),
     Kind(8, 128, 64, Format.INT4, B, "in place", interleaved=False),
     Kind(16, 96, 64, Format.BFLOAT16, B, "in place", interleaved=False),
     Kind(20, 128, 64, Format.INT4, F, "in place", norm=False),
-    Kind(4, 128, 128, Format.FLOAT16, F, "in place", turned=0),
+    Kind(4, 128, 128, Format.FLOAT16, F, "in place", rope_pairs=0),
     Kind(2, 64, 32, Format.INT8, F, "in place"),
     Kind(2, 160, 96, Format.INT4, H, "tails", norm=False),
 ]
@@ -117,13 +117,13 @@ class Past:
     kind: Kind
     dealt: list[list[int]]
     contexts: list[int]
-    found: Pages
-    expected: Pages
+    pages: Pages
+    oracle: Pages
 
     @classmethod
-    def of(cls, kind: Kind, before: Sequence[int], room: int) -> "Past":
-        """room: tokens that each sequence may grow by."""
-        dealt = tables([count + room for count in before])
+    def of(cls, kind: Kind, before: Sequence[int], growth: int) -> "Past":
+        """growth: tokens that each sequence may grow by."""
+        dealt = tables([count + growth for count in before])
         pages = stale(sum(map(len, dealt)) + 1, 1, kind.dim, 0, kind.format)
         pages = replace(pages, values=None)
         runs = [(t, n, n) for t, n in zip(dealt, before, strict=True) if n]
@@ -135,9 +135,9 @@ class Past:
         )
         assert keys is not None
         fence = mx.zeros((FENCE,)) if kind.way == "in place" else None
-        found = Pages(keys, None, scales, biases, append=APPEND[kind.way], fence=fence)
-        mx.eval(pages.arrays, found.arrays)
-        return cls(kind, dealt, list(before), found, pages)
+        copied = Pages(keys, None, scales, biases, append=APPEND[kind.way], fence=fence)
+        mx.eval(pages.arrays, copied.arrays)
+        return cls(kind, dealt, list(before), copied, pages)
 
     def layout(self, rows: Sequence[int]) -> Layout:
         """A step in which sequences grow by so many rows."""
@@ -146,34 +146,34 @@ class Past:
 
     def check(self, layout: Layout, seed: int, alike: float = 0.995) -> None:
         inputs = _inputs(self.kind, layout, seed)
-        assert covers(inputs[0], *inputs[2:], self.found)
-        out, self.found = latent_attention(*inputs, self.found, layout)
-        mx.eval(out, self.found.arrays)
-        expected, self.expected = latent_attention_reference(*inputs, self.expected, layout)
-        close(out, expected, self.kind, alike)
+        assert covers(inputs[0], *inputs[2:], self.pages)
+        out, self.pages = latent_attention(*inputs, self.pages, layout)
+        mx.eval(out, self.pages.arrays)
+        oracle, self.oracle = latent_attention_reference(*inputs, self.oracle, layout)
+        close(out, oracle, self.kind, alike)
 
     def check_elsewhere(self, layout: Layout) -> None:
-        """The C kernel, where there is one, or else MLX's operations."""
+        """Check the C kernel, where there is one, or else MLX's operations."""
         inputs = _inputs(self.kind, layout, 20)
-        expected, _ = latent_attention_reference(*inputs, self.expected, layout)
-        mx.eval(expected)
+        oracle, _ = latent_attention_reference(*inputs, self.oracle, layout)
+        mx.eval(oracle)
         for attend in (latent_attention_mlx, latent_attention):
-            found, _ = attend(*inputs, self.found, layout)
-            close(found, expected, self.kind)
+            out, _ = attend(*inputs, self.pages, layout)
+            close(out, oracle, self.kind)
 
     def check_stored(self) -> None:
-        """What the pools hold of the sequences, but for codes on a tie."""
-        for found, expected in zip(self.found.parts, self.expected.parts, strict=True):
-            if found is None or expected is None:
-                assert found is expected
+        """Assert that the pools hold the same of each sequence, but for codes on a tie."""
+        for out, oracle in zip(self.pages.parts, self.oracle.parts, strict=True):
+            if out is None or oracle is None:
+                assert out is oracle
                 continue
             for table, context in zip(self.dealt, self.contexts, strict=True):
                 a, b = (
                     np.array(x[mx.array(table)].swapaxes(1, 3).astype(mx.float32))
-                    for x in (found, expected)
+                    for x in (out, oracle)
                 )
                 a, b = (x.reshape(-1, x.shape[-1] * x.shape[-2])[:context] for x in (a, b))
-                coarse = max(np.abs(b).max() * 2e-2, 1 if found.dtype in (mx.int8,) else 0)
+                coarse = max(np.abs(b).max() * 2e-2, 1 if out.dtype in (mx.int8,) else 0)
                 assert (np.abs(a - b) <= coarse).mean() > 0.99
 
 
@@ -184,13 +184,13 @@ def _inputs(kind: Kind, layout: Layout, seed: int) -> tuple[mx.array, mx.array, 
     return q, latent, kind.attention(), kind.table(layout)
 
 
-def close(found: mx.array, expected: mx.array, kind: Kind, alike: float = 0.995) -> None:
+def close(out: mx.array, oracle: mx.array, kind: Kind, alike: float = 0.995) -> None:
     """`alike`: the part that no tie has changed, at least."""
-    assert found.dtype == kind.dtype and found.shape == expected.shape
-    a, b = (np.array(x.astype(mx.float32)) for x in (found, expected))
-    apart = np.abs(a - b) / np.abs(b).max()
-    assert (apart <= TOLERANCE[kind.dtype]).mean() > alike
-    assert apart.max() <= max(TOLERANCE[kind.dtype], TIES[kind.format])
+    assert out.dtype == kind.dtype and out.shape == oracle.shape
+    a, b = (np.array(x.astype(mx.float32)) for x in (out, oracle))
+    error = np.abs(a - b) / np.abs(b).max()
+    assert (error <= TOLERANCE[kind.dtype]).mean() > alike
+    assert error.max() <= max(TOLERANCE[kind.dtype], TIES[kind.format])
 
 
 def decode(
@@ -203,7 +203,7 @@ def decode(
         layout = past.layout([1] * len(before))
         if kind.way == "tails":
             if step == steps - 1:
-                past.found = flushed(past, starts)
+                past.pages = flushed(past, starts)
             layout = replace(layout, tails=mx.array(starts, mx.int32))
         past.check(layout, 20 + step, alike)
     if kind.way != "tails":
@@ -211,7 +211,7 @@ def decode(
 
 
 def _start(before: int, steps: int) -> int:
-    """The earliest for which a tail is full when the last of the steps comes, or nearly."""
+    """Return the earliest start for which a tail is full, or nearly, when the last step comes."""
     return max(0, -(-(before + steps - 1) // PAGE) - TAIL_PAGES) * PAGE
 
 
@@ -224,7 +224,7 @@ def flushed(past: Past, starts: list[int]) -> Pages:
             moves.append((row, part, past.dealt[row][start // PAGE + part]))
             starts[row] += PAGE
     assert moves
-    return flush(past.found, moves, keep=True)
+    return flush(past.pages, moves, keep=True)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
@@ -251,13 +251,13 @@ def test_a_prompt_beside_streams(kind: Kind) -> None:
 
 
 def test_in_place_it_is_the_pool_that_is_written() -> None:
-    """And nobody else's array: what comes back is the pool that was given, and a new fence."""
+    """The step returns the pool that it was called with, and a new fence."""
     kind = KINDS[5]
     past = Past.of(kind, BEFORE, 1)
-    given = past.found
+    pages = past.pages
     with using(CHECK):
         past.check(past.layout([1] * len(BEFORE)), 20)
-    assert past.found.keys is given.keys and past.found.fence is not given.fence
+    assert past.pages.keys is pages.keys and past.pages.fence is not pages.fence
 
 
 @pytest.mark.parametrize("width", [1, SHARE, SHARE + 1])
@@ -297,9 +297,9 @@ def test_a_broken_latent_shows() -> None:
     q, latent, heads, table = _inputs(kind, layout, 20)
     latent[1, 5] = float("nan")
     with using(CHECK):
-        out, _ = latent_attention_metal(q, latent, heads, table, past.found, layout)
-    found = np.array(out)
-    assert np.isfinite(found[0]).all() and np.isnan(found[1]).any()
+        out, _ = latent_attention_metal(q, latent, heads, table, past.pages, layout)
+    values = np.array(out)
+    assert np.isfinite(values[0]).all() and np.isnan(values[1]).any()
 
 
 @pytest.mark.parametrize(
@@ -338,10 +338,10 @@ def test_a_norm_on_a_cpu() -> None:
 
 
 def cases() -> list[Case]:
-    """Small enough for thousands of mutants."""
+    """Return cases small enough for thousands of mutants."""
     file = "latent_attention.metal"
     kinds = [KINDS[2], KINDS[3], KINDS[4], KINDS[5], KINDS[7]]
-    plain = Kind(20, 96, 64, Format.FLOAT32, F, "in place", interleaved=False, turned=12)
+    plain = Kind(20, 96, 64, Format.FLOAT32, F, "in place", interleaved=False, rope_pairs=12)
     return [
         *(Case(f"decode {kind.name}", file, partial(decode, kind)) for kind in kinds),
         Case(f"decode {KINDS[9].name}", file, partial(decode, KINDS[9], (31, 62))),

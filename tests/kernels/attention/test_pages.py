@@ -40,9 +40,9 @@ def random_pages(count: int, format: Format) -> Pages:
         else mx.array(np.random.RandomState(i).randint(0, 100, part.shape)).astype(part.dtype)
         for i, part in enumerate(pages.parts)
     ]
-    made = pages_of(parts)
-    mx.eval(made.arrays)
-    return made
+    out = pages_of(parts)
+    mx.eval(out.arrays)
+    return out
 
 
 @pytest.mark.parametrize("format", [Format.BFLOAT16, Format.INT8, Format.INT4])
@@ -97,16 +97,16 @@ def test_the_sizes_of_parts_are_those_of_a_pool(format: Format, value_dim: int) 
 
 
 def test_what_layers_share_is_made_once_a_step() -> None:
-    made: list[int] = []
+    calls: list[int] = []
 
     def prepare(layout: Layout, number: int, array: mx.array) -> mx.array:
-        made.append(number)
+        calls.append(number)
         return layout.positions + array
 
     one, layout = mx.array([1]), layout_of([([1], 9, 1)])
     first = layout.once(prepare, 1, one)
     assert layout.once(prepare, 1, one) is first and first.tolist() == [9]
-    assert layout.once(prepare, 2, one) is not first and made == [1, 2]
+    assert layout.once(prepare, 2, one) is not first and calls == [1, 2]
     assert layout.once(prepare, 1, mx.array([1])) is not first  # arrays are known by identity
     tailed = replace(layout, tails=mx.array([0]))
     assert tailed.once(prepare, 1, one) is not first, "another step has what is its own"

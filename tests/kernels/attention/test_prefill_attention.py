@@ -54,16 +54,16 @@ class Kind:
         return Heads(*sizes, **self.options)
 
     def pages(self) -> tuple[Pages, list[int]]:
-        """Full of NaN but for the sequence's tokens."""
+        """Return pages full of NaN but for the sequence's tokens."""
         (table,) = tables([self.context])
         count = len(table) + 1
         pages = stale(count, self.kv_heads, self.dim, self.values, self.format)
         layout = layout_of([(table, self.context, self.context)])
         k = normal(self.context, self.kv_heads, self.dim) * 2
         v = normal(self.context, self.kv_heads, self.values, seed=2)
-        made = append(k, v, pages, layout)
-        mx.eval(made.arrays)
-        return made, table
+        appended = append(k, v, pages, layout)
+        mx.eval(appended.arrays)
+        return appended, table
 
 
 SINKS = normal(4, seed=5) * 3
@@ -92,19 +92,19 @@ def check(kind: Kind, custom: bool) -> None:
     q = normal(kind.rows, kind.heads, kind.dim, seed=3).astype(kind.dtype)
     run = Prefill(0, kind.rows, kind.context)
     with watching() as launches:
-        found = prefill_attention(q, pages, layout.tables[0], run, heads)
-        mx.eval(found)
+        out = prefill_attention(q, pages, layout.tables[0], run, heads)
+        mx.eval(out)
     names = [launch.source.name for launch in launches]
     assert names == ["gather_keys", "gather_values", *(["prefill_attention"] if custom else [])]
-    assert found.dtype == kind.dtype
+    assert out.dtype == kind.dtype
     if kind.rows == 1 and not layout.prefills:
         layout = layout_of([(table, kind.context, 1)])
-    expected = paged_attention_reference(q.astype(F), pages, layout, heads)
-    close(found, expected, TOLERANCE[kind.dtype])
+    oracle = paged_attention_reference(q.astype(F), pages, layout, heads)
+    close(out, oracle, TOLERANCE[kind.dtype])
 
 
-def close(found: mx.array, expected: mx.array, tolerance: float) -> None:
-    a, b = (np.array(x.astype(F)) for x in (found, expected))
+def close(out: mx.array, oracle: mx.array, tolerance: float) -> None:
+    a, b = (np.array(x.astype(F)) for x in (out, oracle))
     assert a.shape == b.shape and np.abs(a - b).max() <= tolerance * np.abs(b).max()
 
 
@@ -141,33 +141,33 @@ def test_a_prompt_in_chunks_is_the_same(kind: Kind) -> None:
     q = normal(context, kind.heads, kind.dim, seed=3).astype(kind.dtype)
     with using(CHECK):
         k, v = gather_pages(pages, mx.array(table, mx.int32), context, heads, kind.dtype)
-        whole = prefill_metal(q, k, v, context, heads)
+        oracle = prefill_metal(q, k, v, context, heads)
         parts = [
             prefill_metal(q[start:stop], k, v, stop, heads)
             for start, stop in ((0, 1), (1, 17), (17, context))
         ]
-        composed = prefill_mlx(q, k, v, context, heads)
-    close(mx.concatenate(parts), whole, TOLERANCE[kind.dtype] / 2)
-    close(composed, whole, TOLERANCE[kind.dtype])
+        mlx = prefill_mlx(q, k, v, context, heads)
+    close(mx.concatenate(parts), oracle, TOLERANCE[kind.dtype] / 2)
+    close(mlx, oracle, TOLERANCE[kind.dtype])
 
 
 def gather(kind: Kind) -> None:
-    """Exactly what was stored, and zeros behind it: nothing of what others left there."""
+    """Assert that it gives what was stored, and zeros behind it: nothing that others left there."""
     pages, table = kind.pages()
     heads = kind.attention()
-    found = gather_pages(pages, mx.array(table, mx.int32), kind.context, heads, F)
-    mx.eval(found)
+    arrays = gather_pages(pages, mx.array(table, mx.int32), kind.context, heads, F)
+    mx.eval(arrays)
     layout = layout_of([(table, kind.context, kind.context)])
-    for made, values in zip(found, (False, True), strict=True):
+    for array, values in zip(arrays, (False, True), strict=True):
         width = kind.values if values else kind.dim
-        assert made.shape == (kind.kv_heads, len(table) * PAGE, width)
-        assert not np.array(made[:, kind.context :]).any()
-        expected = _stored(kind, pages, layout.tables[0], values)[:, : kind.context]
-        close(made[:, : kind.context], expected, 1e-6)
+        assert array.shape == (kind.kv_heads, len(table) * PAGE, width)
+        assert not np.array(array[:, kind.context :]).any()
+        oracle = _stored(kind, pages, layout.tables[0], values)[:, : kind.context]
+        close(array[:, : kind.context], oracle, 1e-6)
 
 
 def _stored(kind: Kind, pages: Pages, table: mx.array, values: bool) -> mx.array:
-    """By hand: (kv_heads, tokens, width) of keys or values."""
+    """Return the keys or values of a table's pages by hand: (kv_heads, tokens, width)."""
     names = ("values", "value_scales", "value_biases") if values else _KEYS
     codes, scales, biases = (getattr(pages, name) for name in names)
     parts = []
@@ -220,7 +220,7 @@ def test_what_the_kernel_is_not_for() -> None:
 
 
 def cases() -> list[Case]:
-    """Small enough for thousands of mutants."""
+    """Return cases small enough for thousands of mutants."""
     kinds = [KERNEL[5], KERNEL[4], KERNEL[6]]
     return [
         *(Case(k.name, "prefill_attention.metal", partial(check, k, True)) for k in kinds),

@@ -53,11 +53,11 @@ def answer(loaded: library.Library) -> int:
 def test_a_library_is_compiled_once(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert answer(library.load("plain")) == 42
     assert capsys.readouterr().err == library.NOTICE + "\n"
-    (made,) = library.cache_folder().glob("*.so")
-    written = made.stat().st_mtime_ns
+    (path,) = library.cache_folder().glob("*.so")
+    written = path.stat().st_mtime_ns
     assert answer(library.load("plain")) == 42
     assert capsys.readouterr().err == ""
-    assert made.stat().st_mtime_ns == written
+    assert path.stat().st_mtime_ns == written
 
 
 @compiles
@@ -65,15 +65,15 @@ def test_source_flags_and_compiler_make_another_library(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert CC is not None
-    made = [library.build("tiny", [tiny], ()), library.build("tiny", [tiny], ("-DMORE",))]
+    libraries = [library.build("tiny", [tiny], ()), library.build("tiny", [tiny], ("-DMORE",))]
     tiny.write_text(TINY % 43)
-    made.append(library.build("tiny", [tiny], ()))
+    libraries.append(library.build("tiny", [tiny], ()))
     other = tmp_path / "another-cc"
     other.symlink_to(CC)
     monkeypatch.setattr(library, "compiler", lambda: [str(other)])
-    made.append(library.build("tiny", [tiny], ()))
-    assert len(set(made)) == 4
-    assert all(path.exists() for path in made)
+    libraries.append(library.build("tiny", [tiny], ()))
+    assert len(set(libraries)) == 4
+    assert all(path.exists() for path in libraries)
 
 
 @compiles
@@ -110,8 +110,8 @@ def test_of_two_processes_one_compiles(tmp_path: Path) -> None:
 @compiles
 @pytest.mark.parametrize("content", [b"", b"not a library"])
 def test_a_broken_file_is_made_again(content: bytes, tiny: Path) -> None:
-    made = library.build("plain", [tiny], library.TIERS["plain"].flags)
-    made.write_bytes(content)
+    path = library.build("plain", [tiny], library.TIERS["plain"].flags)
+    path.write_bytes(content)
     assert answer(library.load("plain")) == 42
 
 
@@ -255,9 +255,9 @@ def test_a_home_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "home").touch()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    expected = tmp_path / f"bessemer-{os.getuid()}"
-    assert library.cache_folder() == expected
-    assert expected.stat().st_mode & 0o777 == 0o700
+    folder = tmp_path / f"bessemer-{os.getuid()}"
+    assert library.cache_folder() == folder
+    assert folder.stat().st_mode & 0o777 == 0o700
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "home"))
     with pytest.raises(library.CompileError, match="no folder"):
         library.cache_folder()
@@ -273,11 +273,11 @@ def test_a_user_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_every_source_is_compiled_and_packaged() -> None:
-    found = {path for path in (ROOT / "kernels").rglob("*.c") if path.name != "probe.c"}
-    assert set(library.sources()) == found
+    files = {path for path in (ROOT / "kernels").rglob("*.c") if path.name != "probe.c"}
+    assert set(library.sources()) == files
     setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     patterns = setup["package-data"]["bessemer.kernels"]
-    for path in (*found, library.HERE / "probe.c", *(ROOT / "kernels").rglob("*.h")):
+    for path in (*files, library.HERE / "probe.c", *(ROOT / "kernels").rglob("*.h")):
         name = path.relative_to(ROOT / "kernels").as_posix()
         assert any(fnmatch.fnmatch(name, pattern) for pattern in patterns), path
 
@@ -311,7 +311,7 @@ print(compiled(), sum(isinstance(event, Token) for event in model.engine.run()))
 
 @pytest.mark.skipif(not library.compiled(), reason="there are no C kernels")
 def test_threads_sleep_when_there_is_nothing_to_do() -> None:
-    """The quietest of several stretches, as other threads of this process may have work."""
+    """The quietest of several stretches counts, as other threads of this process may have work."""
     weight, x = Dense(mx.array(np.ones((512, 512), np.float32))), mx.ones((64, 512))
     shares: list[float] = []
     for _ in range(5):

@@ -54,8 +54,8 @@ class Build:
     emulated: bool = False
 
     def command(self) -> list[str]:
-        found = [CROSS] if self.emulated else compiler()
-        return [*found, *CHECKED, "-O1", "-g", f"-I{KERNELS / 'cpu'}", f"-I{HERE}", *self.flags]
+        cc = [CROSS] if self.emulated else compiler()
+        return [*cc, *CHECKED, "-O1", "-g", f"-I{KERNELS / 'cpu'}", f"-I{HERE}", *self.flags]
 
     def run(self, program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         emulator = [QEMU, "-L", "/usr/aarch64-linux-gnu"] if self.emulated else []
@@ -91,10 +91,10 @@ def programs(pytestconfig: pytest.Config) -> Iterator[dict[Build, Future[Path]]]
     files = [HERE / "driver.c", *in_cpu, *(HERE / f"{name}.c" for name in cases())]
     with (
         ThreadPoolExecutor(os.cpu_count()) as steps,
-        ThreadPoolExecutor(len(BUILDS)) as whole,
+        ThreadPoolExecutor(len(BUILDS)) as pool,
     ):
-        wanted = [build for build in BUILDS if lacks(build, folder) is None]
-        yield {build: whole.submit(program, build, files, folder, steps) for build in wanted}
+        builds = [build for build in BUILDS if lacks(build, folder) is None]
+        yield {build: pool.submit(program, build, files, folder, steps) for build in builds}
 
 
 def cases() -> list[str]:
@@ -102,7 +102,7 @@ def cases() -> list[str]:
 
 
 def program(build: Build, files: list[Path], folder: Path, steps: Executor) -> Path:
-    """Compiled and linked in the folder; fails on the compiler's first warning."""
+    """Compile and link it in the folder; fail on the compiler's first warning."""
     command = build.command()
     digest = hashlib.sha256("\0".join(command).encode())
     for header in sorted([*KERNELS.rglob("*.h"), *HERE.glob("*.h")]):
@@ -111,16 +111,16 @@ def program(build: Build, files: list[Path], folder: Path, steps: Executor) -> P
     def compiled(path: Path) -> Path:
         key = digest.copy()
         key.update(path.read_bytes())
-        made = folder / f"{path.stem}-{key.hexdigest()[:20]}.o"
-        return _made(made, [*command, "-c", str(path)])
+        target = folder / f"{path.stem}-{key.hexdigest()[:20]}.o"
+        return _built(target, [*command, "-c", str(path)])
 
     objects = list(steps.map(compiled, files))
-    linked = hashlib.sha256("\0".join(made.name for made in objects).encode()).hexdigest()[:20]
-    made = folder / f"{files[0].stem}-{linked}"
-    return _made(made, [*command, *map(str, objects), "-lm"])
+    linked = hashlib.sha256("\0".join(target.name for target in objects).encode()).hexdigest()[:20]
+    target = folder / f"{files[0].stem}-{linked}"
+    return _built(target, [*command, *map(str, objects), "-lm"])
 
 
-def _made(path: Path, step: list[str]) -> Path:
+def _built(path: Path, step: list[str]) -> Path:
     if not path.exists():
         partial = path.with_suffix(f".{os.getpid()}")
         _quietly([*step, "-o", str(partial)])
@@ -134,7 +134,7 @@ def _quietly(step: list[str]) -> None:
 
 
 def lacks(build: Build, folder: Path) -> str | None:
-    """What keeps this machine from the build: the compiler, the emulator or the sanitizer."""
+    """Return what keeps this machine from the build: a compiler, an emulator or a sanitizer."""
     if build.emulated and not (shutil.which(QEMU) and shutil.which(CROSS)):
         return f"there is no {CROSS} or no {QEMU}"
     empty = folder / "empty.c"

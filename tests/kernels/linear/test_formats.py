@@ -55,7 +55,7 @@ def affine(rows: int, columns: int, group: int, bits: int, seed: int = 1) -> Qua
 
 
 def decoded(weight: Quantized) -> np.ndarray:
-    """By MLX alone."""
+    """Return the numbers of a weight by MLX alone."""
     arrays = (weight.weight, weight.scales, weight.biases)
     return np.array(
         mx.dequantize(*arrays, weight.group, weight.bits, weight.mode, dtype=mx.float32)
@@ -95,9 +95,9 @@ def test_linear(path: str | None, mode: Mode, packed: bool) -> None:
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_rounded_activations(native: str, packed: bool) -> None:
-    """Of mxfp8 they stay as they are: its products are made in floats alone."""
+    """Beside mxfp8 they stay as they are: its products are made in floats alone."""
     bounds: dict[Mode, tuple[float, float]] = {"nvfp4": (1e-4, FAST), "mxfp8": (0, EXACT)}
-    for mode, (least, most) in bounds.items():
+    for mode, (low, high) in bounds.items():
         for outputs, inputs in ((37, 32), (52, 1120)):
             weight, other = (floats(mode, outputs, inputs, exact=False) for _ in range(2))
             taken = pack(other) if packed else other
@@ -106,7 +106,7 @@ def test_rounded_activations(native: str, packed: bool) -> None:
                 out = linear(x, taken)
                 oracle = np.array(linear_reference(x, weight))
                 off = np.sqrt(((out - oracle) ** 2).mean() / (oracle**2).mean())
-                assert least <= off < most
+                assert low <= off < high
                 assert same(out[-1:], linear(x[-1:], weight))
 
 
@@ -156,10 +156,10 @@ def routed(rows: int) -> tuple[mx.array, mx.array]:
 
 
 def check_experts(weights: Sequence[Weight], x: mx.array) -> None:
-    made, (chosen, shares) = mixture(weights), routed(x.shape[0])
-    oracle = moe_reference(x, made, (chosen, shares))
-    assert close(moe(x, made, (chosen, shares)), oracle, EXACT)
-    assert close(moe_mlx(x, made, (chosen, shares)), oracle, EXACT)
+    experts, (chosen, shares) = mixture(weights), routed(x.shape[0])
+    oracle = moe_reference(x, experts, (chosen, shares))
+    assert close(moe(x, experts, (chosen, shares)), oracle, EXACT)
+    assert close(moe_mlx(x, experts, (chosen, shares)), oracle, EXACT)
 
 
 @pytest.mark.parametrize("mode", GROUPS)
@@ -170,10 +170,10 @@ def test_experts(path: str | None, mode: Mode) -> None:
 
     x = normal(9, 96)
     check_experts(weights(), x)
-    made, (chosen, shares) = mixture(weights()), routed(9)
+    experts, (chosen, shares) = mixture(weights()), routed(9)
     if path:
         packed = mixture([pack(weight) for weight in weights()])
-        assert same(moe(x, packed, (chosen, shares)), moe(x, made, (chosen, shares)))
+        assert same(moe(x, packed, (chosen, shares)), moe(x, experts, (chosen, shares)))
 
 
 @pytest.mark.parametrize(("bits", "group"), AFFINE)
@@ -216,9 +216,9 @@ def test_on_metal_mlx_multiplies(mode: Mode) -> None:
             assert close(out, linear_reference(x[:rows], weight), EXACT)
             out = gated_linear(x[:rows], weight, SILU)
             assert close(out, linear_reference(x[:rows], weight, SILU), EXACT)
-        for made in (experts, replace(experts, shared=shared)):
-            out = moe(x, made, (chosen, shares))
-            assert close(out, moe_reference(x, made, (chosen, shares)), EXACT)
+        for each in (experts, replace(experts, shared=shared)):
+            out = moe(x, each, (chosen, shares))
+            assert close(out, moe_reference(x, each, (chosen, shares)), EXACT)
         rows_of = embedding(mx.array([3, 5], mx.int32), weight, mx.float32)
         assert np.array_equal(np.array(rows_of), decoded(weight)[[3, 5]])
         heads = normal(2, 4, 64)

@@ -76,14 +76,14 @@ def test_packed_is_the_same_to_the_last_bit(native: str, outputs: int) -> None:
 def test_rows_and_heads_do_not_affect_one_another(native: str, broken: float) -> None:
     for weight in (every_storage(4 * 40, 128)[7], dense(4 * 40, 128, mx.float16)):
         values = np.array(normal(60, 4, 132))
-        whole = np.array(head_linear(mx.array(values), weight, 4))
+        oracle = np.array(head_linear(mx.array(values), weight, 4))
         alone = np.array(head_linear(mx.array(values[7:8]), weight, 4))
-        assert np.array_equal(alone, whole[7:8])
+        assert np.array_equal(alone, oracle[7:8])
         values[7, 2, 5] = broken
         out = np.array(head_linear(mx.array(values), weight, 4))
         assert not np.isfinite(out[7, 2, :40]).any()
-        out[7, 2], whole[7, 2] = 0, 0
-        assert np.array_equal(out, whole)
+        out[7, 2], oracle[7, 2] = 0, 0
+        assert np.array_equal(out, oracle)
 
 
 def test_no_rows_and_operands_of_another_order(path: str | None) -> None:

@@ -29,7 +29,7 @@ TOLERANCE = {F: 5e-6, H: 1e-3, B: 6e-3}
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What head_linear.metal is compiled for."""
+    """A case that head_linear.metal is compiled for."""
 
     form: int | str | mx.Dtype  # bits, a storage, or the dtype of plain numbers
     group: int
@@ -139,6 +139,6 @@ def test_the_order_of_simdgroups_does_not_matter() -> None:
 
 
 def cases() -> list[Case]:
-    """Small enough for thousands of mutants."""
+    """Return cases small enough for thousands of mutants."""
     kinds = [KINDS[2], KINDS[6], KINDS[7], KINDS[8]]
     return [Case(kind.name, "head_linear.metal", partial(check, kind, 2)) for kind in kinds]

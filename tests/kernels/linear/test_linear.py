@@ -52,21 +52,21 @@ def grid(bits: int) -> Iterator[Quantized]:
 
 
 def samples(exact: bool) -> list[Weight]:
-    """One of each kind, made anew: `pack` overwrites what it is given."""
+    """Return one weight of each kind, made anew: `pack` overwrites its argument."""
     kinds = [*(quantized(52, 320, 64, bits) for bits in BITS), microscaled(52, 320)]
     floats = [dense(outputs, 330, dtype) for dtype in FLOATS for outputs in (48, 33)]
     return [*(replace(kind, exact=exact) for kind in kinds), *(floats if exact else [])]
 
 
-def error(found: mx.array, expected: mx.array) -> float:
-    difference = np.array(found - expected)
-    return float(np.sqrt((difference**2).mean() / (np.array(expected) ** 2).mean()))
+def error(out: mx.array, oracle: mx.array) -> float:
+    difference = np.array(out - oracle)
+    return float(np.sqrt((difference**2).mean() / (np.array(oracle) ** 2).mean()))
 
 
 @pytest.mark.parametrize("bits", BITS)
 def test_quantized(path: str | None, bits: int) -> None:
-    for turn, weight in enumerate(grid(bits)):
-        x = normal(ROWS[turn % 6], widen(weight).shape[1])
+    for number, weight in enumerate(grid(bits)):
+        x = normal(ROWS[number % 6], widen(weight).shape[1])
         oracle = linear_reference(x, weight)
         assert close(linear(x, replace(weight, exact=True)), oracle, EXACT)
         assert error(linear(x, weight), oracle) < FAST
@@ -168,10 +168,10 @@ def test_packed_is_the_same_to_the_last_bit(native: str, exact: bool) -> None:
 def test_packed_gate_and_up_are_the_same(native: str, packed: bool) -> None:
     for bits in BITS:
         weight = quantized(96, 128, 32, bits)
-        whole = gated_linear(normal(40, 128), weight, SILU)
+        oracle = gated_linear(normal(40, 128), weight, SILU)
         other = pack(weight) if packed else weight
         for start, stop in ((0, 1), (3, 20), (0, 40)):
-            assert same(gated_linear(normal(40, 128)[start:stop], other, SILU), whole[start:stop])
+            assert same(gated_linear(normal(40, 128)[start:stop], other, SILU), oracle[start:stop])
 
 
 @pytest.mark.parametrize("exact", [False, True])
@@ -180,18 +180,18 @@ def test_a_row_does_not_depend_on_the_others(native: str, exact: bool, packed: b
     for sample in samples(exact):
         weight = pack(sample) if packed else sample
         x = normal(300, 330 if isinstance(sample, Dense) else 320)
-        whole = linear(x, weight)
+        oracle = linear(x, weight)
         for start, stop in ((0, 1), (299, 300), (5, 7), (100, 113), (30, 66), (0, 37), (107, 300)):
-            assert same(linear(x[start:stop], weight), whole[start:stop])
+            assert same(linear(x[start:stop], weight), oracle[start:stop])
 
 
 def test_a_row_does_not_depend_on_the_others_in_mlx(monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, None)
     x = normal(65, 256)
     for weight in every_storage(64, 256):
-        whole = linear(x, weight)
+        oracle = linear(x, weight)
         for start, stop in ((0, 1), (7, 8), (3, 5), (1, 34), (33, 65)):
-            assert same(linear(x[start:stop], weight), whole[start:stop])
+            assert same(linear(x[start:stop], weight), oracle[start:stop])
 
 
 @pytest.mark.parametrize("broken", [float("nan"), float("inf"), -float("inf")])
@@ -225,7 +225,7 @@ def test_rows_of_nothing_and_next_to_nothing(path: str | None) -> None:
 
 @pytest.mark.parametrize("activation", ["silu", "gelu", "swiglu_clamped"])
 def test_a_gate_and_its_up_projection_in_turns(native: str, activation: Activation) -> None:
-    """The same bits as one below the other, for any rows."""
+    """They give the same bits as one below the other, for any rows."""
     x = normal(41, 320, seed=5)
     for gate, up in pairs():
         below, out, bias = joined(gate, up), pack_pair(gate, up), normal(2 * gate.outputs, seed=6)
@@ -242,7 +242,7 @@ def test_a_gate_and_its_up_projection_in_turns(native: str, activation: Activati
 
 @pytest.mark.parametrize("width", [4, 8, 12, 16, 20, 24, 40, 48, 56])
 def test_whatever_their_width_gate_and_up_are_multiplied(native: str, width: int) -> None:
-    """In turns where they fill whole panels, which differ by tier; else one below the other."""
+    """Whole panels, which differ by tier, are interleaved; else one lies below the other."""
     x, bias = normal(5, 64, seed=5), normal(2 * width, seed=6)
     for gate, up in (
         (dense(width, 64), Dense(normal(width, 64, seed=2))),

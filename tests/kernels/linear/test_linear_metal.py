@@ -33,7 +33,7 @@ CHECK = Simulator(SimulatorOptions(mode="check"))
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """What linear.metal is compiled for."""
+    """A case that linear.metal is compiled for."""
 
     form: int | str  # bits, or another storage
     group: int
@@ -64,7 +64,7 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Floats:
-    """What linear_dense.metal is compiled for."""
+    """A case that linear_dense.metal is compiled for."""
 
     stored: mx.Dtype
     even: bool  # rows begin at multiples of 16 bytes
@@ -146,7 +146,7 @@ class Operands:
 
 
 def operands(variant: Variant | Floats, outputs: int, inputs: int) -> Operands:
-    """Random, in the variant's dtypes, with products of about 1."""
+    """Return random operands in the variant's dtypes, with products of about 1."""
     small = 1 / inputs**0.5
     dtype, results = variant.dtype, outputs // 2 if variant.activation else outputs
     norm = None
@@ -162,56 +162,56 @@ def operands(variant: Variant | Floats, outputs: int, inputs: int) -> Operands:
     )
 
 
-def one(table: Sequence[Any], **wanted: object) -> Any:
+def one(table: Sequence[Any], **fields: object) -> Any:
     """The first variant that has these values."""
-    return next(v for v in table if all(getattr(v, k) == value for k, value in wanted.items()))
+    return next(v for v in table if all(getattr(v, k) == value for k, value in fields.items()))
 
 
-def found(of: Operands, activation: int) -> mx.array:
+def result_of(case: Operands, activation: int) -> mx.array:
     if activation:
         return gated_linear(
-            of.x, of.weight, Epilogue(of.bias, None, KINDS[activation], LIMIT), of.norm
+            case.x, case.weight, Epilogue(case.bias, None, KINDS[activation], LIMIT), case.norm
         )
-    return linear(of.x, of.weight, Epilogue(of.bias, of.residual), of.norm)
+    return linear(case.x, case.weight, Epilogue(case.bias, case.residual), case.norm)
 
 
-def expected(of: Operands, activation: int) -> mx.array:
-    """In float32, of the same rounded operands."""
+def oracle_of(case: Operands, activation: int) -> mx.array:
+    """Return the definition's result in float32, of the same rounded operands."""
     x, bias, residual = (
-        None if array is None else array.astype(F) for array in (of.x, of.bias, of.residual)
+        None if array is None else array.astype(F) for array in (case.x, case.bias, case.residual)
     )
     assert x is not None
     if activation:
         return linear_reference(
-            x, of.weight, Epilogue(bias, None, KINDS[activation], LIMIT), of.norm
+            x, case.weight, Epilogue(bias, None, KINDS[activation], LIMIT), case.norm
         )
-    return linear_reference(x, of.weight, Epilogue(bias, residual), of.norm)
+    return linear_reference(x, case.weight, Epilogue(bias, residual), case.norm)
 
 
-def error(result: mx.array, wanted: mx.array) -> float:
+def error(result: mx.array, oracle: mx.array) -> float:
     """The largest difference against the largest value, or what one value alone may cancel to."""
-    assert result.shape == wanted.shape
-    a, b = (np.array(array.astype(F)) for array in (result, wanted))
+    assert result.shape == oracle.shape
+    a, b = (np.array(array.astype(F)) for array in (result, oracle))
     return float(np.abs(a - b).max() / max(np.abs(b).max(), 0.1))
 
 
 def check(variant: Variant | Floats, outputs: int, inputs: int) -> None:
-    of = operands(variant, outputs, inputs)
+    case = operands(variant, outputs, inputs)
     with using(CHECK), watching() as launches:
-        result = found(of, variant.activation)
+        result = result_of(case, variant.activation)
     name = "linear" if isinstance(variant, Variant) else "linear_dense"
     assert [launch.source.name for launch in launches] == [name]
     threads = 32 * max(2, variant.share)
     assert launches[0].threadgroup == (threads, 1, 1)
     assert result.dtype == variant.dtype
-    assert error(result, expected(of, variant.activation)) <= TOLERANCE[variant.dtype]
+    assert error(result, oracle_of(case, variant.activation)) <= TOLERANCE[variant.dtype]
 
 
 @pytest.mark.parametrize("variant", [*QUANTIZED, *DENSE], ids=str)
 def test_a_row(variant: Variant | Floats) -> None:
     few, many = variant.inputs
-    least, more = OUTPUTS[variant.share]
-    for outputs, inputs in ((least, many), (more, few), (more, many)):
+    fewer, more = OUTPUTS[variant.share]
+    for outputs, inputs in ((fewer, many), (more, few), (more, many)):
         check(variant, outputs, inputs)
 
 
@@ -253,15 +253,15 @@ def test_fewer_than_eight_elements(variant: Variant | Floats) -> None:
     ids=str,
 )
 def test_contraction_and_the_order_of_lanes(variant: Variant | Floats) -> None:
-    of = operands(variant, OUTPUTS[variant.share][1], variant.inputs[1])
-    wanted = expected(of, variant.activation)
+    case = operands(variant, OUTPUTS[variant.share][1], variant.inputs[1])
+    oracle = oracle_of(case, variant.activation)
     with using(CHECK):
-        forward = found(of, variant.activation)
+        forward = result_of(case, variant.activation)
     with using(Simulator(SimulatorOptions(mode="check", order="reverse"))):
-        assert same(found(of, variant.activation).astype(F), forward.astype(F))
+        assert same(result_of(case, variant.activation).astype(F), forward.astype(F))
     with using(Simulator(SimulatorOptions(mode="check", contract=True))):
-        contracted = found(of, variant.activation)
-    assert error(contracted, wanted) <= TOLERANCE[variant.dtype]
+        contracted = result_of(case, variant.activation)
+    assert error(contracted, oracle) <= TOLERANCE[variant.dtype]
 
 
 @pytest.mark.parametrize(
@@ -269,41 +269,41 @@ def test_contraction_and_the_order_of_lanes(variant: Variant | Floats) -> None:
 )
 @pytest.mark.parametrize("broken", [float("nan"), float("inf")])
 def test_what_is_broken_shows(variant: Variant | Floats, broken: float) -> None:
-    of = operands(variant, 38, variant.inputs[1])
-    of.x[0, variant.inputs[1] - 1] = broken
+    case = operands(variant, 38, variant.inputs[1])
+    case.x[0, variant.inputs[1] - 1] = broken
     with using(CHECK):
-        assert not mx.isfinite(found(of, variant.activation)).any()
+        assert not mx.isfinite(result_of(case, variant.activation)).any()
 
 
 def test_a_broken_scale_stays_in_its_row() -> None:
-    of = operands(one(QUANTIZED, form=8, share=2, gated=False), 650, 128)
-    assert isinstance(of.weight, Quantized)
-    of.weight.scales[647, 1] = mx.nan
+    case = operands(one(QUANTIZED, form=8, share=2, gated=False), 650, 128)
+    assert isinstance(case.weight, Quantized)
+    case.weight.scales[647, 1] = mx.nan
     with using(CHECK):
-        result = found(of, 0)
+        result = result_of(case, 0)
     assert mx.isnan(result[0]).tolist() == [row == 647 for row in range(650)]
 
 
 def test_large_values_pass_the_norm_in_16_bits() -> None:
     """Times the norm's weight they would be no half."""
     variant = one(QUANTIZED, dtype=H, share=4, norm="same", gated=False)
-    of = operands(variant, 38, 2 * variant.group)
-    assert of.norm is not None
-    x = mx.clip(of.x * 60000, -60000, 60000)
+    case = operands(variant, 38, 2 * variant.group)
+    assert case.norm is not None
+    x = mx.clip(case.x * 60000, -60000, 60000)
     norm = Norm(mx.full(x.shape[1], 8.0, H), EPS)
-    large = replace(of, x=x, norm=norm)
+    large = replace(case, x=x, norm=norm)
     with using(CHECK):
-        result = found(large, 0)
-    assert error(result, expected(large, 0)) <= TOLERANCE[H]
+        result = result_of(large, 0)
+    assert error(result, oracle_of(large, 0)) <= TOLERANCE[H]
 
 
 @pytest.mark.parametrize("form", [3, 4])
 def test_weights_move_once(form: int) -> None:
     """Several lanes ask for a scale in one instruction, and no instruction asks for it again."""
     variant = one(QUANTIZED, form=form, share=4)
-    of = operands(variant, 40, 4096)
+    case = operands(variant, 40, 4096)
     with using(Simulator(SimulatorOptions(mode="count"))), watching() as launches:
-        found(of, variant.activation)
+        result_of(case, variant.activation)
     report = launches[0].report
     assert report is not None
     for name in ("weight", "scales", "biases"):
@@ -312,11 +312,11 @@ def test_weights_move_once(form: int) -> None:
 
 
 def check_loads(variant: Variant | Floats, per_run: int, run: int) -> None:
-    """How often a lane loads for a run of `run` inputs: a plan that a result alone cannot show."""
+    """Assert how often a lane loads for `run` inputs: a plan that a result alone cannot show."""
     inputs = 32 * run * variant.share
-    of = operands(variant, 40, inputs)
+    case = operands(variant, 40, inputs)
     with using(Simulator(SimulatorOptions(mode="count"))), watching() as launches:
-        found(of, variant.activation)
+        result_of(case, variant.activation)
     report = launches[0].report
     assert report is not None
     loads = [line for line in report.lines if (line.space, line.kind) == ("device", "load")]
@@ -363,7 +363,7 @@ def test_a_few_rows_are_decoded_together(rows: int) -> None:
 
 
 def cases() -> list[Case]:
-    """In float32, where faults show best: formats, shares, ends of tiles, each activation."""
+    """Return cases in float32, where faults show best: formats, shares, tiles, activations."""
     chosen = [variant for variant in (*QUANTIZED, *DENSE) if variant.dtype == F]
     return [
         Case(

@@ -1,4 +1,4 @@
-"""What the kernel for a few rows takes, and in how many tiles."""
+"""Tests of what the kernel for a few rows takes, and in how many tiles."""
 
 import mlx.core as mx
 

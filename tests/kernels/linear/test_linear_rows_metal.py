@@ -32,7 +32,7 @@ WIDE_EDGES = ((9, 40, 1), (13, 7, 9), (16, 33, 3))
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """What the kernel is compiled for; an activation by number, 0 for none."""
+    """A case that the kernel is compiled for; an activation by number, 0 for none."""
 
     form: int | str  # bits, or another storage
     group: int
@@ -138,7 +138,7 @@ def largest(values: mx.array) -> float:
 
 
 def cases() -> list[Case]:
-    """A few that together notice a fault."""
+    """Return a few cases that together notice a fault."""
     taken = (
         ("plain", PLAIN, (13, 9, 9)),
         ("gated", GATED, (7, 9, 1)),
@@ -172,7 +172,7 @@ def test_outputs_around_a_tile(variant: Variant, outputs: int) -> None:
 
 
 def test_arrays_so_small_that_they_are_constants() -> None:
-    """Of fewer than 8 elements."""
+    """Arrays of fewer than 8 elements are constants."""
     variant = Variant(2, 32, H, H, False, 0, bias=True, residual=True)
     for rows, outputs in ((1, 1), (3, 2)):
         expect(variant, rows, outputs, 1)
@@ -181,12 +181,12 @@ def test_arrays_so_small_that_they_are_constants() -> None:
 @pytest.mark.long  # the case "tall" has the most tiles
 @pytest.mark.parametrize(("tiles", "outputs"), [(2, 2047), (4, 2048 + 9), (8, 4096 + 9)])
 def test_many_outputs(tiles: int, outputs: int) -> None:
-    """Taller threadgroups, the last of them with fewer outputs."""
+    """Threadgroups are taller, and the last has fewer outputs."""
     for variant in (Variant(4, 32, F, H, True, 0), Variant(4, 32, F, H, True, 1)):
-        made = outputs // 2 if variant.activation else outputs
-        weight = weight_of(variant, made * 2 if variant.activation else made, 32)
+        width = outputs // 2 if variant.activation else outputs
+        weight = weight_of(variant, width * 2 if variant.activation else width, 32)
         assert tiles_of(weight, 16) == tiles
-        expect(variant, 9, made, 1)
+        expect(variant, 9, width, 1)
 
 
 @pytest.mark.parametrize(
@@ -201,12 +201,14 @@ def test_contraction_and_order_do_not_matter(options: SimulatorOptions) -> None:
 def test_a_row_does_not_depend_on_the_others() -> None:
     x, weight, rest = operands(PLAIN, 16, 24, 9)
     with using(Simulator(CHECK)):
-        whole = np.array(linear_rows(x, weight, **rest))
+        oracle = np.array(linear_rows(x, weight, **rest))
         for start, stop in ((0, 1), (3, 12), (7, 16)):
             epilogue = rest["epilogue"]
             mine = replace(epilogue, residual=epilogue.residual[start:stop])
             part = rest | {"epilogue": mine}
-            assert (np.array(linear_rows(x[start:stop], weight, **part)) == whole[start:stop]).all()
+            assert (
+                np.array(linear_rows(x[start:stop], weight, **part)) == oracle[start:stop]
+            ).all()
 
 
 @pytest.mark.parametrize("broken", [float("nan"), float("inf"), -float("inf")])
@@ -234,7 +236,7 @@ def test_a_norm_of_large_values_does_not_overflow() -> None:
 
 
 def test_weights_are_read_once() -> None:
-    """Whatever the number of rows; outputs here are whole tiles."""
+    """It holds whatever the number of rows; outputs here are whole tiles."""
     for rows in (9, 16):
         x, weight, rest = operands(PLAIN, rows, 64, 9)
         with using(Simulator(CHECK)), watching() as launches:

@@ -1,4 +1,4 @@
-"""Where Metal kernels run: one device a context, given back at the end of a block."""
+"""Tests of where Metal kernels run: one device a context, given back at the end of a block."""
 
 from contextvars import copy_context
 

@@ -66,8 +66,8 @@ def packed(layout: str, *values: float) -> mx.array:
     return mx.array(np.frombuffer(struct.pack(layout, *values), np.uint32))
 
 
-def close(got: mx.array, wanted: mx.array, dtype: mx.Dtype) -> None:
-    a, b = np.array(got.astype(mx.float32)), np.array(wanted.astype(mx.float32))
+def close(got: mx.array, oracle: mx.array, dtype: mx.Dtype) -> None:
+    a, b = np.array(got.astype(mx.float32)), np.array(oracle.astype(mx.float32))
     scale = float(np.abs(b).max())
     assert float(np.abs(a - b).max()) <= TOLERANCE[dtype] * scale
 
@@ -115,8 +115,8 @@ def test_sdpa_vector_in_two_passes(dtype: mx.Dtype) -> None:
     k = normal(1, kv_heads, length, size, dtype=dtype, seed=1)
     v = normal(1, kv_heads, length, size, dtype=dtype, seed=2)
     constants = {"blocks": blocks}
-    parts, sums, most = run(
-        "sdpa_vector_2pass_1<T, 64>(q, k, v, out, sums, most, n, head, token, head, token, scale,"
+    parts, sums, maxima = run(
+        "sdpa_vector_2pass_1<T, 64>(q, k, v, out, sums, maxima, n, head, token, head, token, scale,"
         " (const device bool*)0, q, n, n, n, q, threads_per_threadgroup,"
         " thread_position_in_threadgroup, threadgroup_position_in_grid, threadgroups_per_grid,"
         " thread_index_in_simdgroup);",
@@ -126,7 +126,7 @@ def test_sdpa_vector_in_two_passes(dtype: mx.Dtype) -> None:
         {"out": Output((heads, blocks, size), dtype)}
         | {
             "sums": Output((heads, blocks), mx.float32),
-            "most": Output((heads, blocks), mx.float32),
+            "maxima": Output((heads, blocks), mx.float32),
         },
         (kv_heads, 1, blocks),
         (32, heads // kv_heads, 1),
@@ -134,10 +134,10 @@ def test_sdpa_vector_in_two_passes(dtype: mx.Dtype) -> None:
         dtype,
     )
     (out,) = run(
-        "sdpa_vector_2pass_2<T, 64>(parts, sums, most, out, blocks_, threadgroup_position_in_grid,"
-        f" threadgroups_per_grid, {THREAD});",
+        "sdpa_vector_2pass_2<T, 64>(parts, sums, maxima, out, blocks_,"
+        f" threadgroup_position_in_grid, threadgroups_per_grid, {THREAD});",
         ATTENTION,
-        {"parts": parts, "sums": sums, "most": most, "blocks_": blocks},
+        {"parts": parts, "sums": sums, "maxima": maxima, "blocks_": blocks},
         {"out": Output((heads, 1, size), dtype)},
         (heads, 1, 1),
         (1024, 1, 1),
@@ -228,9 +228,9 @@ def test_softmax(kernel: str, size: int, dtype: mx.Dtype) -> None:
 @pytest.mark.parametrize("indices", (False, True))
 def test_block_sort(indices: bool) -> None:
     x = normal(3, 200)
-    made = "uint" if indices else "T"
+    kind = "uint" if indices else "T"
     (y,) = run(
-        f"block_sort<T, {made}, {str(indices).lower()}, 64, 4>(x, y, size, one, one, size, size,"
+        f"block_sort<T, {kind}, {str(indices).lower()}, 64, 4>(x, y, size, one, one, size, size,"
         " threadgroup_position_in_grid, thread_position_in_threadgroup);",
         ("sort.h",),
         {"x": x, "size": 200, "one": 1},
@@ -238,8 +238,8 @@ def test_block_sort(indices: bool) -> None:
         (1, 3, 1),
         (64, 1, 1),
     )
-    wanted = mx.argsort(x, axis=-1) if indices else mx.sort(x, axis=-1)
-    assert mx.array_equal(y, wanted)
+    oracle = mx.argsort(x, axis=-1) if indices else mx.sort(x, axis=-1)
+    assert mx.array_equal(y, oracle)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -393,7 +393,7 @@ def test_qmv_of_quadgroups() -> None:
 
 
 def test_the_overlapping_rows_of_qmv_are_seen() -> None:
-    """Of 13 rows MLX's last simdgroups compute some twice: the same numbers, but a race."""
+    """MLX's last simdgroups compute some of 13 rows twice: the same numbers, but a race."""
     w, scales, biases = quantized(13, 320, 4, mx.float16)
     with pytest.raises(SimulatorError, match="write after write"):
         run(

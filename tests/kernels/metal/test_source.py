@@ -45,13 +45,13 @@ def written(folder: Path, text: str, name: str = "made.metal") -> Path:
 
 
 def test_parameters_template_and_body(tmp_path: Path) -> None:
-    found = sources(written(tmp_path, SCALE))["scale"]
-    assert found.name == "scale"
-    assert found.template == (("typename", "T"), ("int", "D"))
-    assert found.inputs == ("x", "lengths", "factor", "sizes")
-    assert found.outputs == ("y", "z")
-    assert found.header_text == ""
-    assert [line.text for line in found.body] == [
+    kernel = sources(written(tmp_path, SCALE))["scale"]
+    assert kernel.name == "scale"
+    assert kernel.template == (("typename", "T"), ("int", "D"))
+    assert kernel.inputs == ("x", "lengths", "factor", "sizes")
+    assert kernel.outputs == ("y", "z")
+    assert kernel.header_text == ""
+    assert [line.text for line in kernel.body] == [
         "uint i = thread_position_in_grid.x;",
         "if (i < uint(sizes[0])) {",
         "y[i] = x[i] * T(factor);",
@@ -72,11 +72,11 @@ def test_lines_say_where_they_stand(tmp_path: Path) -> None:
 def test_several_kernels_of_a_file(tmp_path: Path) -> None:
     helper = "inline float one() {\n  return 1;\n}\n"
     text = SCALE.replace("template <typename", helper + OTHER + "template <typename", 1)
-    found = sources(written(tmp_path, text))
-    assert list(found) == ["other", "scale"]
-    assert found["other"].template == ()
-    assert found["other"].body_text == "y[0]=1;"
-    assert found["other"].header_text == found["scale"].header_text == ""
+    kernels = sources(written(tmp_path, text))
+    assert list(kernels) == ["other", "scale"]
+    assert kernels["other"].template == ()
+    assert kernels["other"].body_text == "y[0]=1;"
+    assert kernels["other"].header_text == kernels["scale"].header_text == ""
 
 
 def test_a_template_over_several_lines(tmp_path: Path) -> None:
@@ -134,9 +134,9 @@ def test_our_includes_come_in_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     written(tmp_path, '#pragma once\n#include "low.h"\nenum { HIGH = 1 };\n', "high.h")
     written(tmp_path, "#pragma once\nenum { LOW = 2 };  // low\n", "low.h")
     text = f'#include <metal_stdlib>\n#include "low.h"\n#include "high.h"\n{OTHER}'
-    found = sources(written(tmp_path, text))["other"]
-    assert found.header_text == "enum { LOW=2 };\nenum { HIGH=1 };\n"
-    assert [(line.file, line.number) for line in found.header] == [("low.h", 2), ("high.h", 3)]
+    kernel = sources(written(tmp_path, text))["other"]
+    assert kernel.header_text == "enum { LOW=2 };\nenum { HIGH=1 };\n"
+    assert [(line.file, line.number) for line in kernel.header] == [("low.h", 2), ("high.h", 3)]
 
 
 REFUSED = {
@@ -174,8 +174,8 @@ def test_what_is_refused(tmp_path: Path, case: str) -> None:
 
 @pytest.mark.parametrize("path", metal_files().values(), ids=lambda path: path.name)
 def test_our_files_keep_the_form(path: Path) -> None:
-    for name, found in sources(path).items():
-        assert found.outputs and found.body
+    for name, kernel in sources(path).items():
+        assert kernel.outputs and kernel.body
         assert f"void {name}(" in path.read_text()
     assert path.read_text().startswith("// ")
 

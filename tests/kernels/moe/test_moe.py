@@ -60,23 +60,23 @@ def distance(a: mx.array, b: mx.array) -> float:
 def test_the_sum_of_the_chosen(
     rows: int, count: int, hidden: int, width: int, k: int, bits: int
 ) -> None:
-    made = experts(count, hidden, width, bits)
+    layer = experts(count, hidden, width, bits)
     x, (chosen, weights) = normal(rows, hidden), routed(rows, count, k)
-    oracle = moe_reference(x, made, (chosen, weights))
-    out = moe(x, made, (chosen, weights))
+    oracle = moe_reference(x, layer, (chosen, weights))
+    out = moe(x, layer, (chosen, weights))
     assert distance(out, oracle) < 1e-5
-    assert distance(moe_mlx(x, made, (chosen, weights)), oracle) < 1e-5
-    unsorted = replace(made, in_order=False)
+    assert distance(moe_mlx(x, layer, (chosen, weights)), oracle) < 1e-5
+    unsorted = replace(layer, in_order=False)
     assert (np.array(moe(x, unsorted, (chosen, weights))) == np.array(out)).all()
     assert distance(moe_mlx(x, unsorted, (chosen, weights)), oracle) < 1e-5
-    alone = moe(x[-1:], made, (chosen[-1:], weights[-1:]))
+    alone = moe(x[-1:], layer, (chosen[-1:], weights[-1:]))
     assert (np.array(alone)[0] == np.array(out)[-1]).all()
 
 
 @pytest.mark.parametrize("activation", ["silu", "gelu_tanh", "swiglu_clamped"])
 def test_biases_activation_and_residual(activation: Activation) -> None:
     plain = experts(4, 64, 32)
-    made = replace(
+    layer = replace(
         plain,
         gate_bias=normal(4, 32, seed=4),
         up_bias=normal(4, 32, seed=5),
@@ -85,15 +85,15 @@ def test_biases_activation_and_residual(activation: Activation) -> None:
         limit=1.5,
     )
     x, residual, (chosen, weights) = normal(9, 64), normal(9, 64, seed=7), routed(9, 4, 2)
-    oracle = moe_reference(x, made, (chosen, weights), residual)
-    assert distance(moe(x, made, (chosen, weights), residual), oracle) < 1e-5
+    oracle = moe_reference(x, layer, (chosen, weights), residual)
+    assert distance(moe(x, layer, (chosen, weights), residual), oracle) < 1e-5
     assert distance(moe(x, plain, (chosen, weights), residual), oracle) > 1e-2
 
 
 @pytest.mark.parametrize("bits", [0, 4])
 @pytest.mark.parametrize("activation", ["relu2", "silu", "gelu"])
 def test_experts_without_a_gate(bits: int, activation: Activation) -> None:
-    """Nemotron-H's, the shared ones too; biases, an order of their own, and packed."""
+    """Nemotron-H has them, shared ones too; with biases, in an order of their own, and packed."""
     gated = experts(4, 64, 32, bits)
     shared = Shared(matrix(96, 64, bits, True, 8), matrix(64, 96, bits, True, 9))
     bias, outer = normal(4, 32, seed=5), normal(4, 64, seed=6)
@@ -101,12 +101,12 @@ def test_experts_without_a_gate(bits: int, activation: Activation) -> None:
     x, residual, (chosen, weights) = normal(9, 64), normal(9, 64, seed=7), routed(9, 4, 2)
     norm = Norm(normal(64, seed=11), 1e-5)
     assert not shared.is_gated and shared.width == 96
-    for made in (plain, replace(plain, shared=shared), replace(plain, in_order=False)):
-        oracle = moe_reference(x, made, (chosen, weights), residual, norm)
-        assert distance(moe(x, made, (chosen, weights), residual, norm), oracle) < 1e-5
-        assert distance(moe_mlx(x, made, (chosen, weights), residual, norm), oracle) < 1e-5
+    for layer in (plain, replace(plain, shared=shared), replace(plain, in_order=False)):
+        oracle = moe_reference(x, layer, (chosen, weights), residual, norm)
+        assert distance(moe(x, layer, (chosen, weights), residual, norm), oracle) < 1e-5
+        assert distance(moe_mlx(x, layer, (chosen, weights), residual, norm), oracle) < 1e-5
         with using(Simulator()), watching() as launches:
-            assert distance(moe(x, made, (chosen, weights), residual, norm), oracle) < 1e-5
+            assert distance(moe(x, layer, (chosen, weights), residual, norm), oracle) < 1e-5
         assert all("moe" not in launch.source.name for launch in launches)
     by_hand = mx.zeros((64,))
     for place, expert in enumerate(np.array(chosen)[0].tolist()):
@@ -127,28 +127,28 @@ def test_experts_without_a_gate(bits: int, activation: Activation) -> None:
 def test_what_metal_has_no_kernel_for(activation: Activation, launched: int) -> None:
     """Shared experts without a gate go by themselves; a gate of another activation by MLX."""
     shared = Shared(matrix(96, 64, 4, True, 8), matrix(64, 96, 4, True, 9))
-    made = replace(experts(4, 64, 32), activation=activation, shared=shared)
+    layer = replace(experts(4, 64, 32), activation=activation, shared=shared)
     x, (chosen, weights) = normal(2, 64), routed(2, 4, 2)
-    oracle = moe_reference(x, made, (chosen, weights))
+    oracle = moe_reference(x, layer, (chosen, weights))
     with using(Simulator()), watching() as launches:
-        assert distance(moe(x, made, (chosen, weights)), oracle) < 1e-5
+        assert distance(moe(x, layer, (chosen, weights)), oracle) < 1e-5
     assert sum(launch.source.name.startswith("moe") for launch in launches) == launched
 
 
 def in_nvfp4(rows: int, columns: int, exact: bool, seed: int) -> Quantized:
-    """Whose groups, and so blocks of activations, are half as long as others'."""
+    """Its groups, and so blocks of activations, are half as long as others'."""
     words, scales, *_ = mx.quantize(normal(rows, columns, seed=seed) * 0.1, mode="nvfp4")
     return Quantized(words, scales, None, 16, 4, "nvfp4", exact)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 40])
-@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("swapped", [False, True])
 @pytest.mark.parametrize("exact", [False, True])
 @pytest.mark.parametrize("kind", ["bits", "exactness", "dense", "blocks"])
 def test_a_gate_stored_in_another_way_than_up(
-    kind: str, exact: bool, turned: bool, rows: int
+    kind: str, exact: bool, swapped: bool, rows: int
 ) -> None:
-    """One that takes the same activations, and three that may take others."""
+    """One gate takes the same activations, and three may take others."""
     shape, seed = (4 * 32, 64), 11
     gate = {
         "bits": matrix(*shape, 8, exact, seed),
@@ -156,49 +156,51 @@ def test_a_gate_stored_in_another_way_than_up(
         "dense": matrix(*shape, 0, exact, seed),
         "blocks": in_nvfp4(*shape, exact, seed),
     }[kind]
-    made = replace(experts(4, 64, 32, 4, exact), gate=gate)
-    if turned:
-        made = replace(made, gate=made.up, up=gate)
+    layer = replace(experts(4, 64, 32, 4, exact), gate=gate)
+    if swapped:
+        layer = replace(layer, gate=layer.up, up=gate)
     x, (chosen, weights) = normal(rows, 64), routed(rows, 4, 2)
-    oracle = moe_reference(x, made, (chosen, weights))
+    oracle = moe_reference(x, layer, (chosen, weights))
     with using(Simulator()), watching() as launches:
-        assert distance(moe(x, made, (chosen, weights)), oracle) < 1e-5
+        assert distance(moe(x, layer, (chosen, weights)), oracle) < 1e-5
     assert any("moe" in launch.source.name for launch in launches) == (kind == "exactness")
     bound = 1e-5 if exact and kind != "exactness" else 2e-2
-    out = moe(x, made, (chosen, weights))
+    out = moe(x, layer, (chosen, weights))
     assert distance(out, oracle) < bound
-    gate, up, down = (pack_experts(each, 4) for each in made.weights)
-    packed = moe(x, replace(made, gate=gate, up=up, down=down), (chosen, weights))
+    gate, up, down = (pack_experts(each, 4) for each in layer.weights)
+    packed = moe(x, replace(layer, gate=gate, up=up, down=down), (chosen, weights))
     assert (np.array(packed) == np.array(out)).all()
 
 
 @pytest.mark.parametrize("width", [20, 32, 40])  # of 20 rows an expert ends within a panel
 def test_packed_weights_give_the_same_bits(native: str, width: int) -> None:
-    made = experts(4, 64, width, bits=4 if width == 32 else 0, exact=False)
+    layer = experts(4, 64, width, bits=4 if width == 32 else 0, exact=False)
     x, (chosen, weights) = normal(50, 64), routed(50, 4, 2)
-    out = np.array(moe(x, made, (chosen, weights)))
-    assert distance(mx.array(out), moe_reference(x, made, (chosen, weights))) < 2e-2
-    gate, up, down = (pack_experts(w, 4) for w in made.weights)
+    out = np.array(moe(x, layer, (chosen, weights)))
+    assert distance(mx.array(out), moe_reference(x, layer, (chosen, weights))) < 2e-2
+    gate, up, down = (pack_experts(w, 4) for w in layer.weights)
     assert isinstance(up, Packed) == (width % loaded(native).lanes == 0)
-    packed = replace(made, gate=gate, up=up, down=down)
+    packed = replace(layer, gate=gate, up=up, down=down)
     assert (np.array(moe(x, packed, (chosen, weights))) == out).all()
 
 
 @pytest.mark.parametrize(
-    ("opened", "width", "bits"), [(False, 96, 4), (True, 96, 4), (True, 40, 0)]
+    ("sigmoid_gate", "width", "bits"), [(False, 96, 4), (True, 96, 4), (True, 40, 0)]
 )
-def test_shared_experts_are_every_tokens(native: str, opened: bool, width: int, bits: int) -> None:
-    opening = normal(1, 64, seed=10) if opened else None
+def test_shared_experts_are_every_tokens(
+    native: str, sigmoid_gate: bool, width: int, bits: int
+) -> None:
+    opening = normal(1, 64, seed=10) if sigmoid_gate else None
     inner, outer = matrix(2 * width, 64, bits, True, 8), matrix(64, width, bits, True, 9)
     shared = Shared(pack(inner), pack(outer), opening)
     plain = experts(4, 64, 32)
-    made = replace(plain, shared=shared)
+    layer = replace(plain, shared=shared)
     norm, residual = Norm(normal(64, seed=11), 1e-5), normal(9, 64, seed=7)
     x, (chosen, weights) = normal(9, 64), routed(9, 4, 2)
     for rest in ((residual, norm), (residual, None), (None, None)):
-        oracle = moe_reference(x, made, (chosen, weights), *rest)
-        assert distance(moe(x, made, (chosen, weights), *rest), oracle) < 1e-5
-        assert distance(moe_mlx(x, made, (chosen, weights), *rest), oracle) < 1e-5
+        oracle = moe_reference(x, layer, (chosen, weights), *rest)
+        assert distance(moe(x, layer, (chosen, weights), *rest), oracle) < 1e-5
+        assert distance(moe_mlx(x, layer, (chosen, weights), *rest), oracle) < 1e-5
         assert distance(moe(x, plain, (chosen, weights), *rest), oracle) > 1e-2
 
 
@@ -210,18 +212,18 @@ def test_experts_on_metal_are_left_as_they_are() -> None:
 
 def test_rounded_activations_stay_close() -> None:
     x, (chosen, weights) = normal(20, 128), routed(20, 4, 2)
-    made = experts(4, 128, 64, bits=4, exact=False)
-    oracle = moe_reference(x, made, (chosen, weights))
-    out = distance(moe(x, made, (chosen, weights)), oracle)
+    layer = experts(4, 128, 64, bits=4, exact=False)
+    oracle = moe_reference(x, layer, (chosen, weights))
+    out = distance(moe(x, layer, (chosen, weights)), oracle)
     assert out < 2e-2
     assert out > 1e-4 or not compiled(), "they were not rounded"
 
 
 def test_a_broken_row_breaks_no_other() -> None:
-    made, (chosen, weights) = experts(4, 64, 32, exact=False), routed(6, 4, 2)
+    layer, (chosen, weights) = experts(4, 64, 32, exact=False), routed(6, 4, 2)
     x = np.array(normal(6, 64))
-    whole = np.array(moe(mx.array(x), made, (chosen, weights)))
+    oracle = np.array(moe(mx.array(x), layer, (chosen, weights)))
     x[2, 5] = np.nan
-    out = np.array(moe(mx.array(x), made, (chosen, weights)))
+    out = np.array(moe(mx.array(x), layer, (chosen, weights)))
     assert np.isnan(out[2]).any()
-    assert (np.delete(out, 2, axis=0) == np.delete(whole, 2, axis=0)).all()
+    assert (np.delete(out, 2, axis=0) == np.delete(oracle, 2, axis=0)).all()

@@ -31,7 +31,7 @@ DECODE, PREFILL = ["moe_inner", "moe_outer"], ["moe_sort", "moe_inner_tiles", "m
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """What the kernels are compiled for; forms are bits, or another storage."""
+    """A case that the kernels are compiled for; forms are bits, or another storage."""
 
     form: int | str
     group: int
@@ -42,7 +42,7 @@ class Variant:
     width: int
     k: int
     shared: int = 0  # width
-    opened: bool = False
+    sigmoid_gate: bool = False
     activation: Activation = "silu"
     bias: bool = False
     norm: mx.Dtype | None = None
@@ -72,17 +72,19 @@ OTHERS = tuple(  # behind the mark `long`
 
 
 def matrix(variant: Variant, rows: int, columns: int, seed: int) -> Weight:
-    """Of which products are about as large as their inputs."""
+    """Return a matrix whose products are about as large as their inputs."""
     size = columns**-0.5
     if variant.form == "dense":
         return Dense((normal(rows, columns, seed=seed) * size).astype(variant.stored))
     if variant.form == "mxfp4":
         parts = mx.quantize(normal(rows, columns, seed=seed) * size, mode="mxfp4")
         return Quantized(parts[0], parts[1], None, 32, 4, "mxfp4")
-    made = quantized(rows, columns, variant.group, int(variant.form), F, seed)
-    assert made.biases is not None
-    scales, biases = ((part * size).astype(variant.stored) for part in (made.scales, made.biases))
-    return replace(made, scales=scales, biases=biases)
+    weight = quantized(rows, columns, variant.group, int(variant.form), F, seed)
+    assert weight.biases is not None
+    scales, biases = (
+        (part * size).astype(variant.stored) for part in (weight.scales, weight.biases)
+    )
+    return replace(weight, scales=scales, biases=biases)
 
 
 def experts_of(variant: Variant) -> Experts:
@@ -92,7 +94,7 @@ def experts_of(variant: Variant) -> Experts:
     mx.eval(biases)
     shared = None
     if variant.shared:
-        opening = normal(1, hidden, seed=9).astype(variant.dtype) if variant.opened else None
+        opening = normal(1, hidden, seed=9).astype(variant.dtype) if variant.sigmoid_gate else None
         both = matrix(variant, 2 * variant.shared, hidden, 7)
         shared = Shared(both, matrix(variant, hidden, variant.shared, 8), opening)
     return Experts(
@@ -181,7 +183,7 @@ def check_bytes() -> None:
 
 
 def cases() -> list[Case]:
-    """A few that together notice a fault."""
+    """Return a few cases that together notice a fault."""
     few = (("plain", FEW[0], 5), ("all", FEW[3], 4), ("wide", FEW[2], 2), ("opened", FEW[1], 3))
     decode = [
         Case(name, "moe_decode.metal", lambda variant=variant, rows=rows: expect(variant, rows))
@@ -191,12 +193,12 @@ def cases() -> list[Case]:
         Case(f"tiles_{rows}", "moe_prefill.metal", lambda v=variant, rows=rows: expect(v, rows))
         for variant, rows in ((MANY[0], 37), (MANY[1], 50))
     ]
-    turns = Case(
+    crowded_case = Case(
         "crowded",
         "moe_prefill.metal",
         lambda: expect(MANY[0], 37, routing=crowded(37, MANY[0])),
     )
-    return [*decode, *prefill, turns, Case("bytes", "moe_prefill.metal", check_bytes)]
+    return [*decode, *prefill, crowded_case, Case("bytes", "moe_prefill.metal", check_bytes)]
 
 
 @pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
@@ -232,7 +234,7 @@ def test_every_storage(variant: Variant) -> None:
 
 def test_experts_that_are_not_alike_run_apart() -> None:
     """A shared expert of other storage goes through products of its own."""
-    variant = replace(FEW[1], count=20, opened=False)
+    variant = replace(FEW[1], count=20, sigmoid_gate=False)
     experts = experts_of(variant)
     assert experts.shared is not None
     both = matrix(replace(variant, form="dense"), 2 * variant.shared, variant.hidden, 7)
@@ -247,7 +249,7 @@ def test_experts_that_are_not_alike_run_apart() -> None:
 
 
 def test_many_tokens_and_a_shared_expert() -> None:
-    variant = replace(MANY[0], shared=64, opened=True)
+    variant = replace(MANY[0], shared=64, sigmoid_gate=True)
     experts, (x, rest) = experts_of(variant), operands(variant, 37)
     routing = routed(37, variant.count, variant.k)
     with using(Simulator(CHECK)), watching() as launches:
@@ -272,10 +274,10 @@ def test_a_token_does_not_depend_on_the_others() -> None:
     experts, (x, rest) = experts_of(FEW[0]), operands(FEW[0], 12)
     chosen, weights = routed(12, FEW[0].count, FEW[0].k)
     with using(Simulator(CHECK)):
-        whole = np.array(moe(x, experts, (chosen, weights), rest["residual"]))
+        oracle = np.array(moe(x, experts, (chosen, weights), rest["residual"]))
         part = slice(5, 10)
         alone = moe(x[part], experts, (chosen[part], weights[part]), rest["residual"][part])
-        assert (np.array(alone) == whole[part]).all()
+        assert (np.array(alone) == oracle[part]).all()
 
 
 def test_a_broken_token_shows_and_stays_alone() -> None:
@@ -307,7 +309,7 @@ def test_a_few_tokens_read_each_chosen_row_once() -> None:
 
 
 def test_many_tokens_read_an_expert_once_a_tile() -> None:
-    """At most a quarter of what pairs would read that each read their own, at a model's ratios."""
+    """They read at most a quarter of what pairs by themselves would, at a model's ratios."""
     variant = Variant(4, 32, H, H, 64, 64, 32, 6)
     experts, (x, _) = experts_of(variant), operands(variant, 481)
     random = np.random.RandomState(0)

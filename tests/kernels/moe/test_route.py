@@ -51,13 +51,13 @@ def golden(name: str) -> tuple[mx.array, ...]:
 
 
 def in_order(indices: mx.array, weights: mx.array) -> list[list[tuple[int, float]]]:
-    """Of each token its experts by number: two ways to choose need not list them alike."""
+    """Return each token's experts by number: two ways to choose need not list them alike."""
     both = zip(np.array(indices).tolist(), np.array(weights).tolist(), strict=True)
     return [sorted(zip(*row, strict=True)) for row in both]
 
 
-def check_golden(found: tuple[mx.array, mx.array], expected: tuple[mx.array, mx.array]) -> None:
-    for one, other in zip(in_order(*found), in_order(*expected), strict=True):
+def check_golden(out: tuple[mx.array, mx.array], oracle: tuple[mx.array, mx.array]) -> None:
+    for one, other in zip(in_order(*out), in_order(*oracle), strict=True):
         assert [expert for expert, _ in one] == [expert for expert, _ in other]
         assert [w for _, w in one] == pytest.approx([w for _, w in other], rel=1e-5)
 
@@ -68,9 +68,9 @@ def test_against_the_definition(experts: int, router: Routing, corrected: bool) 
     logits = normal(70, experts) * 2
     correction = normal(experts, seed=5) * 0.1 if corrected else None
     indices, weights = route(logits, router, correction)
-    oracle, expected_weights = route_reference(logits, router, correction)
+    oracle, oracle_weights = route_reference(logits, router, correction)
     assert indices.dtype == mx.int32 and same(indices, oracle)
-    assert close(weights, expected_weights)
+    assert close(weights, oracle_weights)
     for i in range(0, 70, 9):
         alone = route(logits[i : i + 1], router, correction)
         assert same(alone[0], indices[i : i + 1]) and same(alone[1], weights[i : i + 1])
@@ -81,11 +81,11 @@ def test_a_sparse_mixer_against_the_definition(experts: int, router: Routing) ->
     logits = normal(70, experts) * 0.1 + 1
     logits[35:] = normal(35, experts)
     indices, weights = route(logits, router)
-    oracle, expected_weights = route_reference(logits, router)
+    oracle, oracle_weights = route_reference(logits, router)
     assert indices.dtype == mx.int32 and same(indices, oracle)
-    assert close(weights, expected_weights)
+    assert close(weights, oracle_weights)
     with using(Simulator()):  # no kernel of Metal's: the definition, as on a GPU
-        assert same(route(logits, router)[1], expected_weights)
+        assert same(route(logits, router)[1], oracle_weights)
     alone = route(logits[4:5], router)
     assert same(alone[0], indices[4:5]) and same(alone[1], weights[4:5])
 
@@ -99,13 +99,13 @@ def test_transformers_sparse_mixer() -> None:
 
 
 def test_transformers_groups_of_experts() -> None:
-    """What is outside the kept groups is never taken, however low the corrections are."""
+    """An expert outside the kept groups is never taken, however low the corrections are."""
     x, weight, correction, indices, weights = golden("deepseek")
     router = Routing(4, "sigmoid", True, 2.5, 4, 2, "best_two")
     assert float(mx.max(mx.sigmoid(x @ weight.T) + correction)) < 0
-    for made in (choose, choose_reference):
+    for function in (choose, choose_reference):
         check_golden(
-            made(x, Gate(Dense(weight), correction=correction), router), (indices, weights)
+            function(x, Gate(Dense(weight), correction=correction), router), (indices, weights)
         )
     with using(Simulator()):
         check_golden(

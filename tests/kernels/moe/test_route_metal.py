@@ -46,7 +46,7 @@ ROUTERS = (
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """What `choose` is compiled for; forms are bits, or another storage."""
+    """A case that `choose` is compiled for; forms are bits, or another storage."""
 
     experts: int
     hidden: int
@@ -82,17 +82,19 @@ def weight_of(variant: Variant) -> Weight:
 
 
 def compare(
-    found: tuple[mx.array, mx.array], expected: tuple[mx.array, mx.array], scores: mx.array
+    out: tuple[mx.array, mx.array], oracle: tuple[mx.array, mx.array], scores: mx.array
 ) -> None:
-    """The same experts, but for those whose scores all but tie, with the same weights."""
-    indices, weights = (np.array(each) for each in found)
-    wanted, wanted_weights = (np.array(each) for each in expected)
+    """Assert the same experts, but for those whose scores all but tie, with the same weights."""
+    indices, weights = (np.array(each) for each in out)
+    oracle_indices, oracle_weights = (np.array(each) for each in oracle)
     assert indices.dtype == np.int32 and weights.dtype == np.float32
-    assert indices.shape == wanted.shape and weights.shape == wanted.shape
-    taken, due = (np.take_along_axis(np.array(scores), each, 1) for each in (indices, wanted))
-    assert np.abs(taken - due)[indices != wanted].max(initial=0) < CLOSE
+    assert indices.shape == oracle_indices.shape and weights.shape == oracle_indices.shape
+    taken, due = (
+        np.take_along_axis(np.array(scores), each, 1) for each in (indices, oracle_indices)
+    )
+    assert np.abs(taken - due)[indices != oracle_indices].max(initial=0) < CLOSE
     assert all(len(set(row)) == len(row) for row in indices.tolist())
-    assert np.abs(weights - wanted_weights).max() <= TOLERANCE * np.abs(wanted_weights).max()
+    assert np.abs(weights - oracle_weights).max() <= TOLERANCE * np.abs(oracle_weights).max()
 
 
 def expect_choice(
@@ -136,17 +138,17 @@ def expect_route(
 def expect_sorted(
     indices: np.ndarray, experts: int, tile: int, options: SimulatorOptions = CHECK
 ) -> None:
-    """Order and offsets to the bit, and a tile for each `tile` pairs of an expert."""
+    """Assert order and offsets to the bit, and a tile for each `tile` pairs of an expert."""
     chosen = mx.array(indices.astype(np.int32))
     with using(Simulator(options)):
         out = [np.array(each) for each in sorted_pairs(chosen, experts, tile)]
     flat = indices.reshape(-1)
     offsets = np.concatenate([[0], np.cumsum(np.bincount(flat, minlength=experts))]).tolist()
     assert (out[0] == np.argsort(flat, kind="stable")).all() and out[1].tolist() == offsets
-    begins, ends = offsets[:-1], offsets[1:]
+    starts, stops = offsets[:-1], offsets[1:]
     tiles = [
         [expert, first]
-        for expert, (begin, end) in enumerate(zip(begins, ends, strict=True))
+        for expert, (begin, end) in enumerate(zip(starts, stops, strict=True))
         for first in range(begin, end, tile)
     ]
     assert out[2][0] == len(tiles)
@@ -171,7 +173,7 @@ def check_nan() -> None:
 
 
 def check_ties() -> None:
-    """Of equals the first is taken."""
+    """The first of equals is taken."""
     with using(Simulator(CHECK)):
         indices, weights = route(mx.zeros((3, 60)), Routing(3))
         grouped = route(mx.zeros((1, 60)), Routing(3, groups=30, kept_groups=2))
@@ -207,7 +209,7 @@ def picks(tokens: int, k: int, experts: int) -> np.ndarray:
 
 
 def cases() -> list[Case]:
-    """A few that together notice a fault."""
+    """Return a few cases that together notice a fault."""
     logits = normal(3, 60)
     pairs = Routing(3, groups=20, kept_groups=2, group_score="best_two")
     each = Routing(2, groups=4, kept_groups=2, group_score="best_two")

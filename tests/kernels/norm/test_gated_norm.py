@@ -64,7 +64,7 @@ def test_formats(dtype: mx.Dtype, groups: int, gate_first: bool) -> None:
 
 
 def test_parts_and_rows_of_another_array() -> None:
-    """As a layer has them: slices of a projection's columns."""
+    """A layer has them so: slices of a projection's columns."""
     both, weight = normal(5, 80), normal(40, seed=2)
     y, gate = mx.split(both, 2, axis=-1)
     assert close(

@@ -23,7 +23,7 @@ EPS = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """What rms_norm.metal is compiled for."""
+    """A case that rms_norm.metal is compiled for."""
 
     dtype: mx.Dtype
     weight: mx.Dtype
@@ -57,9 +57,9 @@ def check(variant: Variant, *shape: int) -> None:
         out = rms_norm(x, weight, EPS)
     assert [launch.source.name for launch in launches] == ["rms_norm"]
     assert out.shape == x.shape and out.dtype == variant.dtype
-    wanted = np.array(rms_norm_reference(x.astype(F), weight, EPS))
-    off = np.abs(np.array(out.astype(F)) - wanted).max()
-    assert off <= TOLERANCE[variant.dtype] * np.abs(wanted).max()
+    oracle = np.array(rms_norm_reference(x.astype(F), weight, EPS))
+    off = np.abs(np.array(out.astype(F)) - oracle).max()
+    assert off <= TOLERANCE[variant.dtype] * np.abs(oracle).max()
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
@@ -120,14 +120,14 @@ def test_a_slice() -> None:
 def test_contraction_and_the_order_of_lanes(options: SimulatorOptions) -> None:
     x, weight = normal(2, 576), normal(576, seed=1)
     with using(CHECK):
-        wanted = rms_norm(x, weight, EPS)
+        oracle = rms_norm(x, weight, EPS)
     with using(Simulator(options)):
         out = rms_norm(x, weight, EPS)
-    assert float(mx.abs(out - wanted).max()) <= 1e-6 * float(mx.abs(wanted).max())
+    assert float(mx.abs(out - oracle).max()) <= 1e-6 * float(mx.abs(oracle).max())
 
 
 def cases() -> list[Case]:
-    """In float32, where faults show best."""
+    """Return cases in float32, where faults show best."""
     return [
         Case(f"{variant} {width}", "rms_norm.metal", partial(check, variant, 2, width))
         for variant in VARIANTS

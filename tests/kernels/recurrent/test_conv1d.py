@@ -28,9 +28,9 @@ def test_against_the_definition(channels: int, width: int, silu: bool) -> None:
     x, weight = normal(13, channels), normal(width, channels, seed=1)
     bias = normal(channels, seed=2) if silu else None
     state = normal(5, width - 1, channels, seed=3)
-    oracle, expected_state = conv1d_reference(x, Convolution(weight, bias, silu), state, runs)
-    out, found_state = conv1d(x, Convolution(weight, bias, silu), copied(state), runs)
-    assert close(out, oracle) and same(found_state, expected_state)
+    oracle, oracle_state = conv1d_reference(x, Convolution(weight, bias, silu), state, runs)
+    out, out_state = conv1d(x, Convolution(weight, bias, silu), copied(state), runs)
+    assert close(out, oracle) and same(out_state, oracle_state)
 
 
 def test_numpy_says_the_same() -> None:
@@ -39,15 +39,15 @@ def test_numpy_says_the_same() -> None:
     out, _ = conv1d(x, Convolution(weight, silu=False), mx.full((1, 3, 3), mx.nan), runs)
     for channel in range(3):
         kernel = np.array(weight)[::-1, channel]
-        whole = np.convolve(np.array(x)[:, channel], kernel)[:20]
-        assert np.array(out)[:, channel] == pytest.approx(whole, abs=1e-5)
+        oracle = np.convolve(np.array(x)[:, channel], kernel)[:20]
+        assert np.array(out)[:, channel] == pytest.approx(oracle, abs=1e-5)
 
 
 @pytest.mark.parametrize("chunks", [[12], [1] * 12, [2, 7, 3], [11, 1]])
 def test_chunks_and_neighbours_change_no_bit(chunks: list[int]) -> None:
     x, weight, bias = normal(12, 50), normal(4, 50, seed=1), normal(50, seed=2)
     other = normal(12, 50, seed=9)
-    whole, last = conv1d(
+    oracle, last = conv1d(
         x, Convolution(weight, bias), mx.zeros((3, 3, 50)), Runs.of([12], [1], [True])
     )
     state, parts, at = mx.array(np.ones((3, 3, 50), np.float32)), [], 0
@@ -57,7 +57,7 @@ def test_chunks_and_neighbours_change_no_bit(chunks: list[int]) -> None:
         y, state = conv1d(step, Convolution(weight, bias), state, runs)
         parts.append(y[2 : 2 + size])
         at += size
-    assert same(mx.concatenate(parts, axis=0), whole)
+    assert same(mx.concatenate(parts, axis=0), oracle)
     assert same(mx.contiguous(state[1]), mx.contiguous(last[1]))
 
 

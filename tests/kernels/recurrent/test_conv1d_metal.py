@@ -37,14 +37,14 @@ def check(
     weight, bias = normal(width, channels, seed=1), normal(channels, seed=2) if biased else None
     state = normal(max(spans[1]) + 1, width - 1, channels, seed=3)
     wide = x.astype(mx.float32)
-    oracle, expected_state = conv1d_reference(
+    oracle, oracle_state = conv1d_reference(
         wide, Convolution(weight, bias, silu), copied(state), runs
     )
     with using(simulator):
-        out, found_state = conv1d(x, Convolution(weight, bias, silu), copied(state), runs)
+        out, out_state = conv1d(x, Convolution(weight, bias, silu), copied(state), runs)
     assert out.dtype == dtype
     assert close(out.astype(mx.float32), oracle, TOLERANCES[dtype])
-    assert same(found_state, expected_state)
+    assert same(out_state, oracle_state)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_chunks_and_neighbours_change_no_bit(chunks: list[int]) -> None:
     x, weight, bias = normal(70, 50), normal(4, 50, seed=1), normal(50, seed=2)
     other = normal(70, 50, seed=9)
     with using(CHECK):
-        whole, last = conv1d(
+        oracle, last = conv1d(
             x, Convolution(weight, bias), mx.zeros((3, 3, 50)), Runs.of([70], [1], [True])
         )
         state, parts, at = mx.array(np.ones((3, 3, 50), np.float32)), [], 0
@@ -91,7 +91,7 @@ def test_chunks_and_neighbours_change_no_bit(chunks: list[int]) -> None:
             y, state = conv1d(step, Convolution(weight, bias), state, runs)
             parts.append(y[2 : 2 + size])
             at += size
-    assert same(mx.concatenate(parts, axis=0), whole)
+    assert same(mx.concatenate(parts, axis=0), oracle)
     assert same(mx.contiguous(state[1]), mx.contiguous(last[1]))
 
 

@@ -25,9 +25,9 @@ def inputs(rows: int, heads: int) -> tuple[mx.array, mx.array, mx.array, mx.arra
 
 @pytest.mark.parametrize(("rows", "heads"), [(1, 1), (3, 5), (70, 32), (200, 47)])
 def test_against_the_definition(rows: int, heads: int) -> None:
-    given = inputs(rows, heads)
-    g, beta = delta_gates(*given)
-    decay, correction, rates, offsets = (np.array(each).astype(np.float64) for each in given)
+    arrays = inputs(rows, heads)
+    g, beta = delta_gates(*arrays)
+    decay, correction, rates, offsets = (np.array(each).astype(np.float64) for each in arrays)
     assert np.array(g) == pytest.approx(rates * np.logaddexp(decay + offsets, 0), rel=1e-5, abs=0)
     assert np.array(beta) == pytest.approx(1 / (1 + np.exp(-correction)), rel=1e-5, abs=1e-35)
 
@@ -54,12 +54,12 @@ def test_gates_of_16_bits_are_given_in_32(dtype: mx.Dtype) -> None:
 
 
 def test_columns_of_another_array() -> None:
-    """As a layer has them: the last columns of a projection."""
+    """A layer has them so: the last columns of a projection."""
     _, _, rates, offsets = inputs(1, 4)
     correction, decay = mx.split(normal(5, 30)[:, 22:], 2, axis=1)
-    apart = delta_gates(mx.contiguous(decay), mx.contiguous(correction), rates, offsets)
+    contiguous = delta_gates(mx.contiguous(decay), mx.contiguous(correction), rates, offsets)
     together = delta_gates(decay, correction, rates, offsets)
-    assert all(same(a, b) for a, b in zip(together, apart, strict=True))
+    assert all(same(a, b) for a, b in zip(together, contiguous, strict=True))
 
 
 def test_no_rows() -> None:

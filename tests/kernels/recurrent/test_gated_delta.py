@@ -55,8 +55,8 @@ def test_transformers_says_the_same() -> None:
     state[2] = GOLDEN["state"]
     runs = Runs.of([len(GOLDEN["q"])], [2], [False])
     scale = GOLDEN["q"].shape[-1] ** -0.5
-    found, last = gated_delta(q, k, v, (g, beta), mx.array(state), runs, Rule(scale))
-    assert np.array(found) == pytest.approx(GOLDEN["out"], abs=1e-5)
+    out, last = gated_delta(q, k, v, (g, beta), mx.array(state), runs, Rule(scale))
+    assert np.array(out) == pytest.approx(GOLDEN["out"], abs=1e-5)
     assert np.array(last)[2] == pytest.approx(GOLDEN["last"], abs=1e-5)
     assert not np.array(last)[:2].any()
 
@@ -69,14 +69,12 @@ def test_against_the_definition(dims: tuple[int, int, int, int], normalise: bool
     arrays = inputs(7, *dims)
     state = normal(4, dims[1], dims[2], dims[3], seed=6)
     runs = Runs.of([4, 1, 2], [3, 0, 1], [False, True, False])
-    oracle, expected_state = gated_delta_reference(
+    oracle, oracle_state = gated_delta_reference(
         *arrays[:3], arrays[3:], state, runs, Rule(0.3, normalise)
     )
-    out, found_state = gated_delta(
-        *arrays[:3], arrays[3:], copied(state), runs, Rule(0.3, normalise)
-    )
-    assert close(out, oracle) and close(found_state, expected_state)
-    assert same(mx.contiguous(found_state[2]), mx.contiguous(state[2]))
+    out, out_state = gated_delta(*arrays[:3], arrays[3:], copied(state), runs, Rule(0.3, normalise))
+    assert close(out, oracle) and close(out_state, oracle_state)
+    assert same(mx.contiguous(out_state[2]), mx.contiguous(state[2]))
 
 
 @pytest.mark.parametrize("chunks", [[9], [1] * 9, [2, 4, 3], [8, 1]])
@@ -84,7 +82,7 @@ def test_chunks_and_neighbours_change_no_bit(chunks: list[int]) -> None:
     dims = (1, 2, 16, 40)
     mine = inputs(9, *dims)
     others = reversed_rows(mine)
-    whole, last = gated_delta(
+    oracle, last = gated_delta(
         *mine[:3], mine[3:], mx.zeros((3, 2, 16, 40)), Runs.of([9], [1], [True]), Rule(0.25)
     )
     state, parts, at = mx.array(np.ones((3, 2, 16, 40), np.float32)), [], 0
@@ -94,7 +92,7 @@ def test_chunks_and_neighbours_change_no_bit(chunks: list[int]) -> None:
         y, state = gated_delta(*step[:3], step[3:], state, runs, Rule(0.25))
         parts.append(y[2 : 2 + size])
         at += size
-    assert same(mx.concatenate(parts, axis=0), whole)
+    assert same(mx.concatenate(parts, axis=0), oracle)
     assert same(mx.contiguous(state[1]), mx.contiguous(last[1]))
 
 

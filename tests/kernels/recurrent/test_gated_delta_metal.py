@@ -61,14 +61,14 @@ def check(
         *wide[:3], wide[3:], copied(state), runs, Rule(scale, normalise)
     )
     with using(simulator):
-        out, found_last = gated_delta(
+        out, out_state = gated_delta(
             *arrays[:3], arrays[3:], copied(state), runs, Rule(scale, normalise)
         )
     assert out.dtype == dtype
     assert close(out.astype(mx.float32), oracle, TOLERANCES[dtype])
-    assert close(found_last, last, STATE_TOLERANCE)
+    assert close(out_state, last, STATE_TOLERANCE)
     untouched = sorted(set(range(len(state))) - set(spans[1]))
-    assert all(same(mx.contiguous(found_last[i]), mx.contiguous(state[i])) for i in untouched)
+    assert all(same(mx.contiguous(out_state[i]), mx.contiguous(state[i])) for i in untouched)
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,8 @@ def test_transformers_says_the_same() -> None:
     runs = Runs.of([len(GOLDEN["q"])], [2], [False])
     scale = GOLDEN["q"].shape[-1] ** -0.5
     with using(CHECK):
-        found, last = gated_delta(q, k, v, (g, beta), mx.array(state), runs, Rule(scale))
-    assert np.array(found) == pytest.approx(GOLDEN["out"], abs=1e-5)
+        out, last = gated_delta(q, k, v, (g, beta), mx.array(state), runs, Rule(scale))
+    assert np.array(out) == pytest.approx(GOLDEN["out"], abs=1e-5)
     assert np.array(last)[2] == pytest.approx(GOLDEN["last"], abs=1e-5)
     assert not np.array(last)[:2].any()
 
@@ -114,7 +114,7 @@ def test_chunks_and_neighbours_change_no_bit(chunks: list[int]) -> None:
     dims = (2, 4, 16, 64)
     mine, others = inputs(9, dims), inputs(3, dims)
     with using(CHECK):
-        whole, last = gated_delta(
+        oracle, last = gated_delta(
             *mine[:3], mine[3:], mx.zeros((3, 4, 16, 64)), Runs.of([9], [1], [True]), Rule(0.25)
         )
         state, parts, at = mx.array(np.ones((3, 4, 16, 64), np.float32)), [], 0
@@ -128,7 +128,7 @@ def test_chunks_and_neighbours_change_no_bit(chunks: list[int]) -> None:
             y, state = gated_delta(q, k, v, (g, beta), state, runs, Rule(0.25))
             parts.append(y[2 : 2 + size])
             at += size
-    assert same(mx.concatenate(parts, axis=0), whole)
+    assert same(mx.concatenate(parts, axis=0), oracle)
     assert same(mx.contiguous(state[1]), mx.contiguous(last[1]))
 
 
@@ -158,8 +158,8 @@ def test_the_state_moves_once_each_way() -> None:
         mx.eval(gated_delta(*arrays[:3], arrays[3:], state, runs, Rule(1.0)))
     (report,) = [launch.report for launch in launches]
     assert report is not None
-    least = 2 * state.nbytes + sum(x.nbytes for x in arrays) + arrays[2].nbytes
-    assert report.moved() <= 1.05 * least
+    min_bytes = 2 * state.nbytes + sum(x.nbytes for x in arrays) + arrays[2].nbytes
+    assert report.moved() <= 1.05 * min_bytes
 
 
 def cases() -> list[Case]:

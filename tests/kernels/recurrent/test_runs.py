@@ -27,7 +27,7 @@ def test_all_is_read_before_any_is_written(source: list[int], into: list[int]) -
     for a, b in zip(source, into, strict=True):
         oracle[b] = a
     out = held(numbered().copied(source, into))
-    assert out == [oracle, [100 + slot for slot in oracle]]
+    assert out == [oracle, [100 + state_slot for state_slot in oracle]]
 
 
 def test_one_after_the_other() -> None:

@@ -55,9 +55,11 @@ def test_transformers_says_the_same() -> None:
     x, b, c, dt, dt_bias, a, d = (mx.array(GOLDEN[name]) for name in names)
     state = np.zeros((3, *GOLDEN["state"].shape), np.float32)
     state[2] = GOLDEN["state"]
-    runs, (least, most) = Runs.of([len(x)], [2], [False]), GOLDEN["limits"].tolist()
-    found, last = ssm_scan(x, b, c, dt, Scan(dt_bias, a, d, least, most), mx.array(state), runs)
-    assert np.array(found) == pytest.approx(GOLDEN["out"], abs=1e-5)
+    runs, (min_step, max_step) = Runs.of([len(x)], [2], [False]), GOLDEN["limits"].tolist()
+    out, last = ssm_scan(
+        x, b, c, dt, Scan(dt_bias, a, d, min_step, max_step), mx.array(state), runs
+    )
+    assert np.array(out) == pytest.approx(GOLDEN["out"], abs=1e-5)
     assert np.array(last)[2] == pytest.approx(GOLDEN["last"], abs=1e-5)
     assert not np.array(last)[:2].any()
 
@@ -66,17 +68,19 @@ def test_transformers_says_the_same() -> None:
     "dims",
     [(1, 1, 1, 1), (1, 2, 5, 7), (2, 4, 16, 64), (2, 2, 33, 70), (3, 6, 3, 100), (1, 3, 64, 128)],
 )
-@pytest.mark.parametrize(("least", "most"), LIMITS)
-def test_against_the_definition(dims: Dims, least: float, most: float) -> None:
+@pytest.mark.parametrize(("min_step", "max_step"), LIMITS)
+def test_against_the_definition(dims: Dims, min_step: float, max_step: float) -> None:
     """The longest run is longer than the tokens that the C kernel takes at once."""
     tokens, heads = inputs(23, dims)
     state = normal(5, *dims[1:], seed=8)
     runs = Runs.of([19, 1, 0, 3], [3, 0, 4, 1], [False, True, True, False])
-    oracle, expected_state = ssm_scan_reference(*tokens, Scan(*heads, least, most), state, runs)
-    out, found_state = ssm_scan(*tokens, Scan(*heads, least, most), copied(state), runs)
-    assert close(out, oracle) and close(found_state, expected_state)
-    assert same(mx.contiguous(found_state[2]), mx.contiguous(state[2]))
-    assert not mx.any(found_state[4])
+    oracle, oracle_state = ssm_scan_reference(
+        *tokens, Scan(*heads, min_step, max_step), state, runs
+    )
+    out, out_state = ssm_scan(*tokens, Scan(*heads, min_step, max_step), copied(state), runs)
+    assert close(out, oracle) and close(out_state, oracle_state)
+    assert same(mx.contiguous(out_state[2]), mx.contiguous(state[2]))
+    assert not mx.any(out_state[4])
 
 
 def test_a_step_has_all_digits_however_small_or_large() -> None:
@@ -84,12 +88,12 @@ def test_a_step_has_all_digits_however_small_or_large() -> None:
     dt, one, nothing = mx.array([[-16.0, 100.0]]), mx.ones((1, 2, 1)), mx.zeros((2,))
     state, runs = mx.zeros((1, 2, 1, 1)), Runs.of([1], [0], [True])
     _, state = ssm_scan(one, one, one, dt, Scan(nothing, nothing, nothing), state, runs)
-    wanted = [math.log1p(math.exp(-16)), 100.0]
-    assert state.reshape(-1).tolist() == pytest.approx(wanted, rel=1e-6)
+    oracle = [math.log1p(math.exp(-16)), 100.0]
+    assert state.reshape(-1).tolist() == pytest.approx(oracle, rel=1e-6)
 
 
 def test_parts_of_a_projection() -> None:
-    """As a layer has them: x, b and c are columns of what the convolution gives."""
+    """A layer has them so: x, b and c are columns of what the convolution gives."""
     row, (dt, heads) = (
         normal(3, 2 * 8 + 2 * 16),
         (normal(3, 2, seed=4), inputs(3, (1, 2, 8, 16))[1]),
@@ -106,7 +110,7 @@ def test_chunks_and_neighbours_change_no_bit(chunks: list[int]) -> None:
     dims = (1, 2, 14, 40)
     mine, heads = inputs(19, dims)
     others = rows_of(mine, 5, 8)
-    whole, last = ssm_scan(
+    oracle, last = ssm_scan(
         *mine, Scan(*heads), mx.zeros((3, *dims[1:])), Runs.of([19], [1], [True])
     )
     state, parts, at = mx.array(np.ones((3, *dims[1:]), np.float32)), [], 0
@@ -117,14 +121,14 @@ def test_chunks_and_neighbours_change_no_bit(chunks: list[int]) -> None:
         y, state = ssm_scan(*step, Scan(*heads), state, runs)
         parts.append(y[2 : 2 + size])
         at += size
-    assert same(mx.concatenate(parts, axis=0), whole)
+    assert same(mx.concatenate(parts, axis=0), oracle)
     assert same(mx.contiguous(state[1]), mx.contiguous(last[1]))
 
 
-@pytest.mark.parametrize("of", ["x", "dt"])
-def test_nan_stays_in_its_sequence_and_a_fresh_one_sees_no_state(of: str) -> None:
+@pytest.mark.parametrize("tensor", ["x", "dt"])
+def test_nan_stays_in_its_sequence_and_a_fresh_one_sees_no_state(tensor: str) -> None:
     tokens, heads = inputs(4, (1, 2, 8, 8))
-    tokens[0 if of == "x" else 3][0, 0] = mx.nan
+    tokens[0 if tensor == "x" else 3][0, 0] = mx.nan
     runs = Runs.of([2, 2], [0, 1], [True, True])
     out, state = ssm_scan(*tokens, Scan(*heads, 0.1, 2.0), mx.full((2, 2, 8, 8), mx.nan), runs)
     assert mx.isnan(out).any(axis=(1, 2)).tolist() == [True, True, False, False]

@@ -56,12 +56,12 @@ def check(
     x, b, c, dt = (each.astype(mx.float32) for each in tokens)
     oracle, last = ssm_scan_reference(x, b, c, dt, Scan(*heads, *limits), copied(state), runs)
     with using(simulator):
-        out, found_last = ssm_scan(*tokens, Scan(*heads, *limits), copied(state), runs)
+        out, out_state = ssm_scan(*tokens, Scan(*heads, *limits), copied(state), runs)
     assert out.dtype == dtype
     assert close(out.astype(mx.float32), oracle, TOLERANCES[dtype])
-    assert close(found_last, last, STATE_TOLERANCE)
+    assert close(out_state, last, STATE_TOLERANCE)
     untouched = sorted(set(range(len(state))) - set(spans[1]))
-    assert all(same(mx.contiguous(found_last[i]), mx.contiguous(state[i])) for i in untouched)
+    assert all(same(mx.contiguous(out_state[i]), mx.contiguous(state[i])) for i in untouched)
 
 
 @pytest.mark.parametrize(
@@ -85,10 +85,12 @@ def test_transformers_says_the_same() -> None:
     x, b, c, dt, dt_bias, a, d = (mx.array(GOLDEN[name]) for name in names)
     state = np.zeros((3, *GOLDEN["state"].shape), np.float32)
     state[2] = GOLDEN["state"]
-    runs, (least, most) = Runs.of([len(x)], [2], [False]), GOLDEN["limits"].tolist()
+    runs, (min_step, max_step) = Runs.of([len(x)], [2], [False]), GOLDEN["limits"].tolist()
     with using(CHECK):
-        found, last = ssm_scan(x, b, c, dt, Scan(dt_bias, a, d, least, most), mx.array(state), runs)
-    assert np.array(found) == pytest.approx(GOLDEN["out"], abs=1e-5)
+        out, last = ssm_scan(
+            x, b, c, dt, Scan(dt_bias, a, d, min_step, max_step), mx.array(state), runs
+        )
+    assert np.array(out) == pytest.approx(GOLDEN["out"], abs=1e-5)
     assert np.array(last)[2] == pytest.approx(GOLDEN["last"], abs=1e-5)
     assert not np.array(last)[:2].any()
 
@@ -107,8 +109,8 @@ def test_a_step_has_all_digits_however_small_or_large() -> None:
     state, runs = mx.zeros((1, 2, 1, 1)), Runs.of([1], [0], [True])
     with using(CHECK):
         _, state = ssm_scan(one, one, one, dt, Scan(nothing, nothing, nothing), state, runs)
-    wanted = [math.log1p(math.exp(-16)), 100.0]
-    assert state.reshape(-1).tolist() == pytest.approx(wanted, rel=1e-6)
+    oracle = [math.log1p(math.exp(-16)), 100.0]
+    assert state.reshape(-1).tolist() == pytest.approx(oracle, rel=1e-6)
 
 
 @pytest.mark.parametrize("chunks", [[1] * 9, [2, 4, 3], [8, 1]])
@@ -116,7 +118,7 @@ def test_chunks_and_neighbours_change_no_bit(chunks: list[int]) -> None:
     dims = (2, 4, 20, 64)
     (mine, heads), (others, _) = inputs(9, dims), inputs(3, dims)
     with using(CHECK):
-        whole, last = ssm_scan(
+        oracle, last = ssm_scan(
             *mine, Scan(*heads), mx.zeros((3, *dims[1:])), Runs.of([9], [1], [True])
         )
         state, parts, at = mx.array(np.ones((3, *dims[1:]), np.float32)), [], 0
@@ -130,14 +132,14 @@ def test_chunks_and_neighbours_change_no_bit(chunks: list[int]) -> None:
             y, state = ssm_scan(x, b, c, dt, Scan(*heads), state, runs)
             parts.append(y[2 : 2 + size])
             at += size
-    assert same(mx.concatenate(parts, axis=0), whole)
+    assert same(mx.concatenate(parts, axis=0), oracle)
     assert same(mx.contiguous(state[1]), mx.contiguous(last[1]))
 
 
-@pytest.mark.parametrize("of", ["x", "dt"])
-def test_nan_stays_in_its_sequence_and_a_fresh_one_sees_no_state(of: str) -> None:
+@pytest.mark.parametrize("tensor", ["x", "dt"])
+def test_nan_stays_in_its_sequence_and_a_fresh_one_sees_no_state(tensor: str) -> None:
     tokens, heads = inputs(4, (1, 2, 8, 8))
-    tokens[0 if of == "x" else 3][0, 0] = mx.nan
+    tokens[0 if tensor == "x" else 3][0, 0] = mx.nan
     runs = Runs.of([2, 2], [0, 1], [True, True])
     with using(CHECK):
         out, state = ssm_scan(*tokens, Scan(*heads, 0.1, 2.0), mx.full((2, 2, 8, 8), mx.nan), runs)
@@ -159,8 +161,8 @@ def test_the_state_moves_once_each_way() -> None:
         mx.eval(ssm_scan(*tokens, Scan(*heads), state, runs))
     (report,) = [launch.report for launch in launches]
     assert report is not None
-    least = 2 * state.nbytes + sum(x.nbytes for x in (*tokens, *heads)) + tokens[0].nbytes
-    assert report.moved() <= 1.05 * least
+    min_bytes = 2 * state.nbytes + sum(x.nbytes for x in (*tokens, *heads)) + tokens[0].nbytes
+    assert report.moved() <= 1.05 * min_bytes
 
 
 def cases() -> list[Case]:

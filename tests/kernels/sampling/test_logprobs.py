@@ -16,16 +16,18 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("vocabulary", [1, 5, 20, 33, 1024, 5000])
-@pytest.mark.parametrize("most", [0, 1, 20])
-def test_against_the_definition(vocabulary: int, most: int) -> None:
+@pytest.mark.parametrize("count", [0, 1, 20])
+def test_against_the_definition(vocabulary: int, count: int) -> None:
     logits = normal(6, vocabulary) * 5
     tokens = [0, vocabulary - 1, vocabulary // 2, -1]
-    out = logprobs(logits, [5, 0, 3, 3], tokens, most)
-    oracle = RowLogprobs(*map(np.array, logprobs_mlx(logits, [5, 0, 3, 3], mx.array(tokens), most)))
+    out = logprobs(logits, [5, 0, 3, 3], tokens, count)
+    oracle = RowLogprobs(
+        *map(np.array, logprobs_mlx(logits, [5, 0, 3, 3], mx.array(tokens), count))
+    )
     assert out.chosen == pytest.approx(oracle.chosen, abs=2e-5)
     assert out.ids.tolist() == oracle.ids.tolist()
     assert out.scores == pytest.approx(oracle.scores, abs=2e-5)
-    assert out.ids.shape == (4, min(most, vocabulary))
+    assert out.ids.shape == (4, min(count, vocabulary))
 
 
 def test_equals_rank_by_id_and_the_banned_come_last() -> None:

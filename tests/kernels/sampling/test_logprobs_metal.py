@@ -22,41 +22,41 @@ TOLERANCE, STEP = 1e-5, 2.0**-23
 def exact(logits: np.ndarray) -> np.ndarray:
     """Scores in float64."""
     wide = logits.astype(np.float64)
-    most = wide.max(axis=1, keepdims=True)
-    return wide - (most + np.log(np.exp(wide - most).sum(axis=1, keepdims=True)))
+    largest = wide.max(axis=1, keepdims=True)
+    return wide - (largest + np.log(np.exp(wide - largest).sum(axis=1, keepdims=True)))
 
 
 def check(
-    logits: mx.array, rows: list[int], tokens: list[int], most: int, simulator: Simulator = CHECK
+    logits: mx.array, rows: list[int], tokens: list[int], count: int, simulator: Simulator = CHECK
 ) -> None:
     with using(simulator):
-        out = logprobs(logits, rows, tokens, most)
-    wide = logprobs_mlx(logits.astype(mx.float32), rows, mx.array(tokens), most)
+        out = logprobs(logits, rows, tokens, count)
+    wide = logprobs_mlx(logits.astype(mx.float32), rows, mx.array(tokens), count)
     oracle = RowLogprobs(*map(np.array, wide))
-    given = np.array(logits.astype(mx.float32))[rows]
-    scores = exact(given)
-    tolerance = TOLERANCE + STEP * float(np.abs(given[np.isfinite(given)]).max())
-    own = scores[np.arange(len(rows)), np.maximum(tokens, 0)]
+    values = np.array(logits.astype(mx.float32))[rows]
+    scores = exact(values)
+    tolerance = TOLERANCE + STEP * float(np.abs(values[np.isfinite(values)]).max())
+    chosen = scores[np.arange(len(rows)), np.maximum(tokens, 0)]
     assert ((out.ids >= 0) & (out.ids < logits.shape[-1])).all()
     top = np.take_along_axis(scores, out.ids.astype(np.int64), axis=1)
-    assert out.chosen == pytest.approx(own, abs=tolerance, nan_ok=True)
+    assert out.chosen == pytest.approx(chosen, abs=tolerance, nan_ok=True)
     assert out.scores == pytest.approx(top, abs=tolerance, nan_ok=True)
-    assert out.ids.shape == out.scores.shape == (len(rows), min(most, logits.shape[-1]))
+    assert out.ids.shape == out.scores.shape == (len(rows), min(count, logits.shape[-1]))
     if not mx.isnan(logits).any():
         assert out.ids.tolist() == oracle.ids.tolist()
 
 
 @pytest.mark.parametrize(
-    ("vocabulary", "most", "dtype"),
+    ("vocabulary", "count", "dtype"),
     [
         *((1, 20, mx.float32), (2, 2, mx.float16), (7, 0, mx.bfloat16), (33, 20, mx.float16)),
         *((1024, 1, mx.float32), (1025, 20, mx.bfloat16), (5003, 20, mx.float32)),
         *((32003, 20, mx.float16), (32000, 0, mx.float32)),
     ],
 )
-def test_against_the_definition(vocabulary: int, most: int, dtype: mx.Dtype) -> None:
+def test_against_the_definition(vocabulary: int, count: int, dtype: mx.Dtype) -> None:
     tokens = [0, vocabulary - 1, vocabulary // 2, -1]
-    check((normal(6, vocabulary) * 5).astype(dtype), [5, 0, 3, 3], tokens, most)
+    check((normal(6, vocabulary) * 5).astype(dtype), [5, 0, 3, 3], tokens, count)
 
 
 def test_a_large_vocabulary() -> None:
@@ -132,13 +132,13 @@ def test_the_logits_are_read_twice_at_most() -> None:
         *((many, 0, 1), (many, 20, 2), (many, count, 2)),
         *((mx.array(banned), 20, 2), (normal(1, 1304), 5, 2), (normal(1, 1024), 1000, 2)),
     )
-    for logits, most, times in table:
+    for logits, top, times in table:
         with using(Simulator(SimulatorOptions(mode="count"))), watching() as launches:
-            logprobs(logits, [0], [5], most)
+            logprobs(logits, [0], [5], top)
         (report,) = [launch.report for launch in launches]
         assert report is not None
-        own = logits.itemsize
-        assert report.buffer("logits").loads.moved <= times * logits.nbytes + own
+        itemsize = logits.itemsize
+        assert report.buffer("logits").loads.moved <= times * logits.nbytes + itemsize
 
 
 def cases() -> list[Case]:

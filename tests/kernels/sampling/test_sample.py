@@ -41,10 +41,10 @@ def test_fast_paths_agree_with_the_reference() -> None:
     settings = np.repeat(GOLDEN["settings"], 40, axis=0)
     settings[::7, 0] = 0
     logits = mx.array(state.normal(size=(len(settings), 500)).astype(np.float32) * 2)
-    wanted = draws(settings, state.uniform(size=len(settings)))
+    params = draws(settings, state.uniform(size=len(settings)))
     plain = (settings[:, 1] == 0) & (settings[:, 2] == 1) & (settings[:, 3] == 0)
     ranked = ~plain | (settings[:, 0] == 0)  # a plain draw walks the vocabulary in its own order
-    out, oracle = np.array(sample(logits, wanted)), np.array(sample_reference(logits, wanted))
+    out, oracle = np.array(sample(logits, params)), np.array(sample_reference(logits, params))
     assert (out[ranked] == oracle[ranked]).all()
 
 
@@ -68,8 +68,8 @@ def test_the_edges_of_the_uniform_and_of_top_k() -> None:
         for uniform in (0.0, almost_one):
             settings = np.array([[1.0, top_k, 1.0, 0.0]])
             token = int(sample(logits, draws(settings, np.array([uniform])))[0])
-            least = 0 if not top_k else max(0, SHORT + 20 - top_k)
-            assert least <= token < SHORT + 20
+            lowest = 0 if not top_k else max(0, SHORT + 20 - top_k)
+            assert lowest <= token < SHORT + 20
 
 
 def test_a_vocabulary_of_one_and_infinite_bans() -> None:
@@ -84,9 +84,9 @@ def test_a_vocabulary_of_one_and_infinite_bans() -> None:
 
 def one(logits: list[float] | np.ndarray, uniform: float = 0.5, **settings: float) -> int:
     """One row's token; temperature 1 and no cuts unless said."""
-    wanted = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0} | settings
+    params = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0} | settings
     row = mx.array(np.array(logits, np.float32)[None])
-    return int(sample(row, draws(np.array([list(wanted.values())]), np.array([uniform])))[0])
+    return int(sample(row, draws(np.array([list(params.values())]), np.array([uniform])))[0])
 
 
 def test_greedy_takes_the_first_of_equals() -> None:
@@ -140,8 +140,8 @@ def test_nothing_to_draw_from(settings: dict[str, float]) -> None:
         assert one(broken, **settings) == -1
     rows = np.zeros((3, 100), np.float32)
     rows[1, 99] = np.nan
-    wanted = draws(np.array([[1.0, 0, 0.9, 0.0]] * 3), np.array([0.2, 0.2, 0.2]))
-    assert (np.array(sample(mx.array(rows), wanted)) >= 0).tolist() == [True, False, True]
+    params = draws(np.array([[1.0, 0, 0.9, 0.0]] * 3), np.array([0.2, 0.2, 0.2]))
+    assert (np.array(sample(mx.array(rows), params)) >= 0).tolist() == [True, False, True]
 
 
 def test_only_what_is_allowed_is_drawn() -> None:
@@ -152,13 +152,13 @@ def test_only_what_is_allowed_is_drawn() -> None:
         allowed[:, size // 2] = True
         padded = np.zeros((60, (size + 31) // 32 * 32), bool)
         padded[:, :size] = allowed
-        words = np.packbits(padded, axis=1, bitorder="little").view(np.uint32)
+        bits = np.packbits(padded, axis=1, bitorder="little").view(np.uint32)
         settings = np.repeat(GOLDEN["settings"], 7, axis=0)[:60]
         settings[::5, 0] = 0
-        wanted = draws(settings, state.uniform(size=60))
-        out = sample(mx.array(logits), wanted, words)
+        params = draws(settings, state.uniform(size=60))
+        out = sample(mx.array(logits), params, bits)
         hidden = mx.array(np.where(allowed, logits, -np.inf).astype(np.float32))
-        assert out.tolist() == sample(hidden, wanted).tolist()
+        assert out.tolist() == sample(hidden, params).tolist()
     none = np.zeros((1, 1), np.uint32)
     greedy = draws(np.array([[0, 0, 1, 0.0]]), np.array([0.5]))
     assert sample(mx.zeros((1, 9)), greedy, none).tolist() == [-1]
@@ -167,16 +167,16 @@ def test_only_what_is_allowed_is_drawn() -> None:
 @pytest.mark.parametrize("scale", [0.0, 0.01, 2.0, 30.0])
 @pytest.mark.parametrize("size", [70, 3000])
 def test_large_rows_agree_with_the_reference(size: int, scale: float) -> None:
-    """To the token, but for draws within the rounding of a boundary, which fall a few ranks off."""
+    """Tokens are equal; draws within the rounding of a boundary may fall a few ranks off."""
     state = np.random.RandomState(7)
     settings = np.array(
         [[1.0, 0, 0.9, 0], [0.6, 0, 0.5, 0.01], [1.3, 50, 0.95, 0], [1.0, 2000, 1, 0.05]]
     )
     settings = np.repeat(settings, 15, axis=0)
     logits = (state.normal(size=(len(settings), size)) * scale).round(2).astype(np.float32)
-    wanted = draws(settings, state.uniform(size=len(settings)))
-    out = np.array(sample(mx.array(logits), wanted))
-    oracle = np.array(sample_reference(mx.array(logits), wanted))
+    params = draws(settings, state.uniform(size=len(settings)))
+    out = np.array(sample(mx.array(logits), params))
+    oracle = np.array(sample_reference(mx.array(logits), params))
     ranks = np.argsort(np.argsort(-logits, axis=1, kind="stable"), axis=1, kind="stable")
     rows = np.arange(len(settings))
     distance = np.abs(ranks[rows, out] - ranks[rows, oracle])
@@ -209,9 +209,9 @@ def test_tiers_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     state = np.random.RandomState(1)
     settings = np.repeat(GOLDEN["settings"], 10, axis=0)
     logits = mx.array(state.normal(size=(len(settings), 2000)).astype(np.float32))
-    wanted = draws(settings, state.uniform(size=len(settings)))
+    params = draws(settings, state.uniform(size=len(settings)))
     out = []
     for tier in NATIVE:
         use(monkeypatch, tier)
-        out.append(np.array(sample(logits, wanted)))
+        out.append(np.array(sample(logits, params)))
     assert all((other != out[0]).sum() <= 1 for other in out)

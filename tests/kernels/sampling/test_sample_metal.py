@@ -54,42 +54,44 @@ def draws(settings: np.ndarray, uniform: np.ndarray) -> Draws:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class Candidates:
     """Token ids in the order in which they are drawn from, and each one's share of [0, 1)."""
 
     ids: np.ndarray
-    ends: np.ndarray
+    cumulative: np.ndarray
 
     def may(self, token: int, uniform: float) -> bool:
         at = np.flatnonzero(self.ids == token)
         if not len(at):
             return False
-        start = self.ends[at[0] - 1] if at[0] else 0.0
-        return bool(start - TOLERANCE <= uniform <= self.ends[at[0]] + TOLERANCE)
+        start = self.cumulative[at[0] - 1] if at[0] else 0.0
+        return bool(start - TOLERANCE <= uniform <= self.cumulative[at[0]] + TOLERANCE)
 
 
-def kept(logits: np.ndarray, top_k: int, top_p: float, min_p: float, temperature: float) -> Kept:
-    """In float64, by a sort."""
+def candidates_of(
+    logits: np.ndarray, top_k: int, top_p: float, min_p: float, temperature: float
+) -> Candidates:
+    """Return the tokens that the cuts leave, in float64, by a sort."""
     chances = np.exp((logits - logits.max()) / temperature)
     if not top_k and top_p >= 1 and min_p <= 0:
-        return Kept(np.arange(len(logits)), np.cumsum(chances) / chances.sum())
+        return Candidates(np.arange(len(logits)), np.cumsum(chances) / chances.sum())
     ids = np.argsort(-logits, kind="stable")[: top_k or None]
     ids = ids[np.isfinite(logits[ids])]
     before = np.cumsum(chances[ids]) - chances[ids]
     keep = (before < top_p * chances[ids].sum()) if top_p < 1 else np.ones(len(ids), bool)
     keep &= chances[ids] >= min_p
     ids = ids[: max(int(keep.sum()), 1)]
-    return Kept(ids, np.cumsum(chances[ids]) / chances[ids].sum())
+    return Candidates(ids, np.cumsum(chances[ids]) / chances[ids].sum())
 
 
 def allow(token: int, logits: np.ndarray, setting: np.ndarray, uniform: float) -> bool:
-    """Whether some cut within the rounding of the given ones lets the token be drawn."""
+    """Return whether some cut within the rounding of the setting's lets the token be drawn."""
     temperature, top_k, top_p, min_p = (float(x) for x in setting)
     logits = logits.astype(np.float64)
     if not temperature:
         return token == int(np.argmax(logits))
     return any(
-        kept(logits, int(top_k), p, m, temperature).may(token, uniform)
+        candidates_of(logits, int(top_k), p, m, temperature).may(token, uniform)
         for p in (top_p, *((top_p - TOLERANCE, top_p + TOLERANCE) if top_p < 1 else ()))
         for m in (min_p, *((min_p * (1 - TOLERANCE), min_p * (1 + TOLERANCE)) if min_p else ()))
     )
@@ -112,7 +114,7 @@ def check(
 
 
 def rows(vocabulary: int, settings: np.ndarray, each: int, seed: int = 0) -> Rows:
-    """`each` rows a setting."""
+    """Return `each` rows a setting."""
     state = np.random.RandomState(seed)
     settings = np.repeat(settings, each, axis=0)
     logits = state.normal(size=(len(settings), vocabulary)) * 3
@@ -188,7 +190,7 @@ def test_a_goal_between_two_bins() -> None:
 
 
 def listed(logits: np.ndarray, threads: int = 512, each: int = 8, group: int = 8) -> int:
-    """How many tokens sample.metal and logprobs.metal list at once of a row of many."""
+    """Return how many tokens sample.metal and logprobs.metal list at once of a row of many."""
     owner = np.arange(logits.size) // each % threads // group
     largest = [logits[owner == i].max(initial=-np.inf) for i in range(threads // group)]
     return int((logits >= min(x for x in largest if x > -np.inf)).sum())
@@ -261,9 +263,11 @@ def test_frequencies_are_the_chances() -> None:
         with using(Simulator()):
             out = sample(every, draws(np.repeat([setting], 500, axis=0), uniform))
         counts = np.bincount(np.array(out), minlength=24)
-        wanted = kept(logits.astype(np.float32), int(setting[1]), setting[2], 0, setting[0])
+        candidates = candidates_of(
+            logits.astype(np.float32), int(setting[1]), setting[2], 0, setting[0]
+        )
         oracle = np.zeros(24)
-        oracle[wanted.ids] = np.diff(wanted.ends, prepend=0) * 500
+        oracle[candidates.ids] = np.diff(candidates.cumulative, prepend=0) * 500
         cells = oracle > 0
         assert not counts[~cells].any()
         statistic = ((counts[cells] - oracle[cells]) ** 2 / oracle[cells]).sum()
@@ -352,7 +356,7 @@ def test_only_what_is_allowed_is_drawn(size: int, dtype: mx.Dtype) -> None:
 
 
 def edits_of(height: int, width: int, count: int) -> Edits:
-    """At places in no order, some of them outside."""
+    """Return edits at places in no order, some of them outside."""
     state = np.random.RandomState(7)
     places = state.permutation((height + 1) * width)[:count]
     bias = np.where(state.uniform(size=count) < 0.1, -np.inf, state.normal(size=count) * 9)
@@ -366,46 +370,46 @@ def edits_of(height: int, width: int, count: int) -> Edits:
 def test_edits_come_before_the_draw(size: int, count: int, masked: bool) -> None:
     logits, settings, uniform = rows(size, SETTINGS, 2)
     logits -= 40  # so that penalties multiply them, and half of them make a token likely
-    edits, given = edits_of(len(logits), size, count), mx.array(logits.astype(np.float32))
+    edits, array = edits_of(len(logits), size, count), mx.array(logits.astype(np.float32))
     allowed = packed(np.random.RandomState(6).uniform(size=logits.shape) < 0.8) if masked else None
     with using(CHECK):
-        out = sample_metal(given, draws(settings, uniform), allowed, edits)
-        edited = edit_reference(given, edits)
+        out = sample_metal(array, draws(settings, uniform), allowed, edits)
+        edited = edit_reference(array, edits)
         assert out.tolist() == sample(edited, draws(settings, uniform), allowed).tolist()
         nothing = Edits(*np.zeros((5, 0)))
         assert (
-            sample_metal(given, draws(settings, uniform), None, nothing).tolist()
-            == sample(given, draws(settings, uniform)).tolist()
+            sample_metal(array, draws(settings, uniform), None, nothing).tolist()
+            == sample(array, draws(settings, uniform)).tolist()
         )
 
 
 def test_edited_drawn_and_scored_in_one_call() -> None:
     logits, settings, uniform = rows(1200, SETTINGS, 1)
-    edits, given = edits_of(len(logits), 1200, 2000), mx.array(logits.astype(np.float32))
+    edits, array = edits_of(len(logits), 1200, 2000), mx.array(logits.astype(np.float32))
     allowed = packed(np.random.RandomState(6).uniform(size=logits.shape) < 0.8)
     scored: Sequence[int] = [5, 0, 3]
     with using(CHECK), watching() as launches:
-        tokens, scores = draw(given, edits, draws(settings, uniform), allowed, scored, 20)
-        alone, nothing = draw(given, None, draws(settings, uniform), allowed, [], 20)
+        tokens, scores = draw(array, edits, draws(settings, uniform), allowed, scored, 20)
+        alone, nothing = draw(array, None, draws(settings, uniform), allowed, [], 20)
     assert [launch.source.name for launch in launches] == ["sample", "logprobs", "sample"]
     assert nothing is None and alone.shape == tokens.shape
     picked = mx.array(tokens[[5, 0, 3]])
-    oracle = RowLogprobs(*map(np.array, logprobs_mlx(given, scored, picked, 20)))
+    oracle = RowLogprobs(*map(np.array, logprobs_mlx(array, scored, picked, 20)))
     assert scores is not None and scores.chosen == pytest.approx(oracle.chosen, abs=2e-5)
     assert scores.ids.tolist() == oracle.ids.tolist()
-    hidden, same_scores = draw(given, edits, draws(settings, uniform), allowed, scored, 20)
+    hidden, same_scores = draw(array, edits, draws(settings, uniform), allowed, scored, 20)
     ranked = settings[:, 1:].tolist() != [0, 1, 0]
     assert (hidden == tokens)[ranked].all() and same_scores is not None
     assert scores.scores == pytest.approx(same_scores.scores, abs=2e-5)
 
 
 def test_the_definition_agrees() -> None:
-    """But for plain draws, which the definition takes in order of rank."""
+    """Plain draws are left out: the definition takes them in order of rank."""
     logits, settings, uniform = rows(300, SETTINGS[[0, 2, 3, 4, 5, 6]], 6)
-    given = mx.array(logits.astype(np.float32))
+    array = mx.array(logits.astype(np.float32))
     with using(CHECK):
-        out = sample(given, draws(settings, uniform))
-    assert out.tolist() == sample_reference(given, draws(settings, uniform)).tolist()
+        out = sample(array, draws(settings, uniform))
+    assert out.tolist() == sample_reference(array, draws(settings, uniform)).tolist()
 
 
 @pytest.mark.parametrize(
@@ -420,24 +424,24 @@ def test_contraction_and_order_change_no_draw(options: SimulatorOptions) -> None
 
 
 def test_the_logits_are_read_twice_at_most() -> None:
-    """Where the cuts leave a few hundred tokens; FLAT's leave thousands."""
+    """It holds where the cuts leave a few hundred tokens; FLAT's leave thousands."""
     logits, settings, uniform = rows(32768, np.concatenate([SETTINGS, FLAT]), 1)
-    for row, most in ((0, 1), (1, 2.01), (2, 2), (3, 2), (5, 2), (7, 7), (8, 6), (9, 8)):
+    for row, times in ((0, 1), (1, 2.01), (2, 2), (3, 2), (5, 2), (7, 7), (8, 6), (9, 8)):
         one = slice(row, row + 1)
-        given = logits[one] * (2 if row < 7 else 1)
-        assert times_read(given, settings[one], uniform[one]) <= most
+        row_logits = logits[one] * (2 if row < 7 else 1)
+        assert times_read(row_logits, settings[one], uniform[one]) <= times
     assert times_read(logits[2:3] * 2, settings[2:3], np.zeros(1)) <= 2  # the likeliest is drawn
     assert times_read(logits[:1, :1024], settings[2:3], uniform[2:3]) <= 2  # all are listed
 
 
 def times_read(logits: np.ndarray, settings: np.ndarray, uniform: np.ndarray) -> float:
-    """float16 logits."""
-    given = mx.array(logits).astype(mx.float16)
+    """Return how often float16 logits are read."""
+    array = mx.array(logits).astype(mx.float16)
     with using(Simulator(SimulatorOptions(mode="count"))), watching() as launches:
-        mx.eval(sample(given, draws(settings, uniform)))
+        mx.eval(sample(array, draws(settings, uniform)))
     (report,) = [launch.report for launch in launches]
     assert report is not None
-    return report.buffer("logits").loads.moved / given.nbytes
+    return report.buffer("logits").loads.moved / array.nbytes
 
 
 def _drawn(logits: np.ndarray, settings: np.ndarray, uniform: np.ndarray, dtype: mx.Dtype) -> None:
@@ -445,10 +449,10 @@ def _drawn(logits: np.ndarray, settings: np.ndarray, uniform: np.ndarray, dtype:
 
 
 def cases() -> list[Case]:
-    """A few that together notice a fault in sample.metal or rank.h."""
+    """Return a few cases that together notice a fault in sample.metal or rank.h."""
     short = rows(1300, SETTINGS, 1)
     logits, settings, uniform = rows(4500, FLAT, 1, seed=2)
-    named: dict[str, Callable[[], None]] = {
+    runs: dict[str, Callable[[], None]] = {
         "short": partial(_drawn, *short, mx.float32),
         "flat": partial(_drawn, np.round(logits), settings, uniform, mx.float32),
         "near": test_near_logits_far_from_zero,
@@ -469,4 +473,4 @@ def cases() -> list[Case]:
         "last": test_the_last_tokens_of_a_part_of_a_span,
         "allowed": partial(test_only_what_is_allowed_is_drawn, 33, mx.float32),
     }
-    return [Case(name, "sample.metal", run) for name, run in named.items()]
+    return [Case(name, "sample.metal", run) for name, run in runs.items()]

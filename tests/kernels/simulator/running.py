@@ -12,26 +12,28 @@ I = "uint i = thread_position_in_grid.x;\n"  # noqa: E741
 COPY = f"{I}o[i] = a[i];"
 
 
-def run(kernel: MetalKernel, *inputs: Any, size: int = 64, group: int = 64, **given: Any) -> Any:
+def run(
+    kernel: MetalKernel, *inputs: Any, size: int = 64, group: int = 64, **arguments: Any
+) -> Any:
     call: dict[str, Any] = {
         "output_shapes": [(size,)] * len(kernel.definition.output_names),
         "output_dtypes": [mx.float32] * len(kernel.definition.output_names),
         "grid": (size, 1, 1),
         "threadgroup": (group, 1, 1),
     }
-    outputs = kernel(inputs=list(inputs), **(call | given))
+    outputs = kernel(inputs=list(inputs), **(call | arguments))
     return outputs[0] if len(outputs) == 1 else outputs
 
 
-def planted(source: str, mode: Any = "check", **given: Any) -> list[mx.array]:
+def planted(source: str, mode: Any = "check", **arguments: Any) -> list[mx.array]:
     """Run 64 threads, `group` a threadgroup, with an input `a` and an output `o` of 64 floats."""
-    group = given.pop("group", 64)
+    group = arguments.pop("group", 64)
     definition: dict[str, Any] = {
-        name: given.pop(name)
+        name: arguments.pop(name)
         for name in ("header", "atomic_outputs", "in_place", "ensure_row_contiguous")
-        if name in given
+        if name in arguments
     }
-    options = SimulatorOptions(mode=mode, **given.pop("options", {}))
+    options = SimulatorOptions(mode=mode, **arguments.pop("options", {}))
     kernel = metal_kernel("planted", ["a"], ["o"], source, options=options, **definition)
     call: dict[str, Any] = {
         "inputs": [mx.arange(64, dtype=mx.float32)],
@@ -40,4 +42,4 @@ def planted(source: str, mode: Any = "check", **given: Any) -> list[mx.array]:
         "grid": (64, 1, 1),
         "threadgroup": (group, 1, 1),
     }
-    return kernel(**(call | given))
+    return kernel(**(call | arguments))

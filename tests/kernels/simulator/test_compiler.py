@@ -1,4 +1,4 @@
-"""What clang refuses of Metal text, and what it is asked for."""
+"""Tests of what clang refuses of Metal text, and what it is asked for."""
 
 import mlx.core as mx
 import pytest

@@ -12,10 +12,12 @@ I = "uint i = thread_position_in_grid.x;\n"  # noqa: E741
 BARRIER = "threadgroup_barrier(mem_flags::mem_threadgroup);\n"
 
 
-def counted(source: str, size: int = 64, group: int = 64, **given: Any) -> DispatchReport:
-    made = {name: given.pop(name) for name in ("atomic_outputs", "header") if name in given}
-    options = SimulatorOptions(mode=given.pop("mode", "count"), **given.pop("options", {}))
-    kernel = metal_kernel("counted", ["a"], ["o"], source, options=options, **made)
+def counted(source: str, size: int = 64, group: int = 64, **arguments: Any) -> DispatchReport:
+    definition = {
+        name: arguments.pop(name) for name in ("atomic_outputs", "header") if name in arguments
+    }
+    options = SimulatorOptions(mode=arguments.pop("mode", "count"), **arguments.pop("options", {}))
+    kernel = metal_kernel("counted", ["a"], ["o"], source, options=options, **definition)
     call: dict[str, Any] = {
         "inputs": [mx.zeros((1024,))],
         "output_shapes": [(1024,)],
@@ -23,7 +25,7 @@ def counted(source: str, size: int = 64, group: int = 64, **given: Any) -> Dispa
         "grid": (size, 1, 1),
         "threadgroup": (group, 1, 1),
     }
-    kernel(**(call | given))
+    kernel(**(call | arguments))
     return kernel.report
 
 

@@ -30,14 +30,14 @@ def run(source: str, mode: Any = "check") -> tuple[list[float], int]:
     kernel = metal_kernel(
         "arrays", ["a"], ["o"], source, HEADER, options=SimulatorOptions(mode=mode)
     )
-    (made,) = kernel(
+    (out,) = kernel(
         inputs=[mx.arange(8, dtype=mx.float32)],
         output_shapes=[(8,)],
         output_dtypes=[mx.float32],
         grid=(8, 1, 1),
         threadgroup=(8, 1, 1),
     )
-    values: Any = made.tolist()
+    values: Any = out.tolist()
     return values, kernel.report.program_constant_bytes
 
 
@@ -111,7 +111,7 @@ def test_planted(name: str) -> None:
 
 
 def test_what_stays_inside() -> None:
-    """To the last element of each, by every way at once."""
+    """Every way reaches the last element of each array at once."""
     source = """
 Parts x = {{}, 7};
 fill(x.part, 3);

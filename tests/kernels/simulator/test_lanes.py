@@ -30,12 +30,12 @@ JOINS: dict[str, Join] = {
 
 def groups(width: int) -> list[list[int]]:
     """The threads of each simdgroup or quadgroup."""
-    whole = [range(GROUP), range(GROUP, COUNT)]
-    return [list(g[at : at + width]) for g in whole for at in range(0, len(g), width)]
+    threadgroups = [range(GROUP), range(GROUP, COUNT)]
+    return [list(g[at : at + width]) for g in threadgroups for at in range(0, len(g), width)]
 
 
-def drawn(dtype: mx.Dtype, seed: int) -> tuple[mx.array, list[int]]:
-    """Of these every sum and product is exact in every type but 8 bits, where it wraps."""
+def random_numbers(dtype: mx.Dtype, seed: int) -> tuple[mx.array, list[int]]:
+    """Every sum and product of these is exact in every type but 8 bits, where it wraps."""
     rng = np.random.default_rng(seed)
     values = rng.integers(1, 3, COUNT) * rng.integers(0, 2, COUNT) + (rng.random(COUNT) < 0.9)
     return mx.array(values.astype(np.int32)).astype(dtype), [int(each) for each in values]
@@ -49,19 +49,19 @@ def wrapped(values: list[int], dtype: mx.Dtype) -> Numbers:
 def test_reductions_and_prefixes(dtype: mx.Dtype) -> None:
     names = [name for name in JOINS if dtype not in FLOATS or name not in ("and", "or", "xor")]
     widths = {"simd": 32, "quad": 4}
-    (a, p), (b, q) = drawn(dtype, 1), drawn(dtype, 2)
+    (a, p), (b, q) = random_numbers(dtype, 1), random_numbers(dtype, 2)
     calls: list[str] = []
-    wanted: list[Numbers] = []
+    oracles: list[Numbers] = []
     for group, width in widths.items():
         for name in names:
             results = [0] * COUNT, [0] * COUNT
             for members in groups(width):
                 for values, result in zip((p, q), results, strict=True):
-                    whole = reduce(JOINS[name], (values[m] for m in members))
+                    reduced = reduce(JOINS[name], (values[m] for m in members))
                     for m in members:
-                        result[m] = whole
+                        result[m] = reduced
             calls += [f"{group}_{name}(x)", f"{group}_{name}(v)[1]"]
-            wanted += [wrapped(each, dtype) for each in results]
+            oracles += [wrapped(each, dtype) for each in results]
         for name, start in (("sum", 0), ("product", 1)):
             for kind in ("inclusive", "exclusive"):
                 results = [0] * COUNT, [0] * COUNT
@@ -72,9 +72,9 @@ def test_reductions_and_prefixes(dtype: mx.Dtype) -> None:
                             before, total = total, JOINS[name](total, values[m])
                             result[m] = total if kind == "inclusive" else before
                 calls += [f"{group}_prefix_{kind}_{name}(x)", f"{group}_prefix_{kind}_{name}(v)[1]"]
-                wanted += [wrapped(each, dtype) for each in results]
+                oracles += [wrapped(each, dtype) for each in results]
     got = columns(calls, {"a": a, "b": b}, dtype, TEMPLATE, GROUP, [("T", dtype)])
-    for name, out, oracle in zip(calls, got, wanted, strict=True):
+    for name, out, oracle in zip(calls, got, oracles, strict=True):
         assert np.array_equal(exact(out), oracle), name
 
 
@@ -96,7 +96,7 @@ SHUFFLES: dict[str, Source] = {
 
 @pytest.mark.parametrize("dtype", (mx.int8, mx.uint16, mx.int32, *FLOATS))
 def test_shuffles(dtype: mx.Dtype) -> None:
-    """Of a lane that is not there, nothing is asked."""
+    """Nothing is asked of a lane that is not there."""
     values = np.arange(COUNT) + 1
     a, b = mx.array(values).astype(dtype), mx.array(values + 60).astype(dtype)
     calls = [f"{g}_{name}" for g in ("simd", "quad") for name in SHUFFLES]
@@ -179,7 +179,7 @@ def test_simdgroup_matrices(dtype: mx.Dtype) -> None:
     rng = np.random.default_rng(0)
     a, b = (rng.integers(-4, 5, (16, 20)).astype(np.float32) for _ in range(2))
     (out,) = body(
-        "device float* whole = (device float*)(out + 256); threadgroup T held[8 * 12];\n"
+        "device float* products = (device float*)(out + 256); threadgroup T held[8 * 12];\n"
         "simdgroup_matrix<T, 8, 8> m, n, t; simdgroup_matrix<float, 8, 8> c, d(2.0f);\n"
         "simdgroup_load(m, a, 20); simdgroup_load(n, b, 20, ulong2(5, 3));\n"
         "simdgroup_load(t, a + 3, 20, ulong2(8, 8), true);\n"
@@ -188,12 +188,12 @@ def test_simdgroup_matrices(dtype: mx.Dtype) -> None:
         "simdgroup_barrier(mem_flags::mem_threadgroup);\n"
         "simdgroup_load(n, held + 2, 12); simdgroup_store(n, out + 64);\n"
         "simdgroup_store(t, out + 128, 8, ulong2(0, 0), true);\n"
-        "simdgroup_multiply(c, m, n); simdgroup_store(c, whole, 8);\n"
-        "simdgroup_multiply_accumulate(c, m, n, d); simdgroup_store(c, whole + 64, 8);\n"
+        "simdgroup_multiply(c, m, n); simdgroup_store(c, products, 8);\n"
+        "simdgroup_multiply_accumulate(c, m, n, d); simdgroup_store(c, products + 64, 8);\n"
         "simdgroup_multiply_accumulate(t, m, n, t); simdgroup_store(t, out + 192, 8);\n"
         "c = make_filled_simdgroup_matrix<float, 8, 8>(3.0f);\n"
         "c.thread_elements()[1] += thread_index_in_simdgroup;\n"
-        "simdgroup_store(c, whole + 128, 8); simdgroup_store(d, whole + 192, 8);",
+        "simdgroup_store(c, products + 128, 8); simdgroup_store(d, products + 192, 8);",
         {"a": mx.array(a).astype(dtype), "b": mx.array(b).astype(dtype)},
         {"out": ((256 + 256 * 4 // dtype.size,), dtype)},
         32,
@@ -202,7 +202,7 @@ def test_simdgroup_matrices(dtype: mx.Dtype) -> None:
         mode="check",
     )
     short = exact(out[:256]).reshape(4, 8, 8)
-    whole = exact(out[256:].view(mx.float32)).reshape(4, 8, 8)
+    products = exact(out[256:].view(mx.float32)).reshape(4, 8, 8)
     m, n, t = a[:8, :8], b[3:11, 5:13], a[8:16, 11:19].T
     lanes = np.arange(32)
     rows = (lanes // 4 & 4) + lanes // 2 % 4
@@ -211,11 +211,11 @@ def test_simdgroup_matrices(dtype: mx.Dtype) -> None:
     assert np.array_equal(short[0], m)
     assert np.array_equal(short[1], n)
     assert np.array_equal(short[2], t.T)
-    assert np.array_equal(whole[0], m @ n)
-    assert np.array_equal(whole[1], m @ n + 2 * np.eye(8))
+    assert np.array_equal(products[0], m @ n)
+    assert np.array_equal(products[1], m @ n + 2 * np.eye(8))
     assert np.array_equal(short[3], exact(mx.array(m @ n + t).astype(dtype)))
-    assert np.array_equal(whole[2], filled)
-    assert np.array_equal(whole[3], 2 * np.eye(8))
+    assert np.array_equal(products[2], filled)
+    assert np.array_equal(products[3], 2 * np.eye(8))
 
 
 @pytest.mark.parametrize("dtype", (mx.int32, mx.uint32))
@@ -252,18 +252,18 @@ def test_atomics(dtype: mx.Dtype, memory: str) -> None:
         init=0,
     )
     total = int(values.sum())
-    least = (
+    minimum = (
         min(-1, *(int(v) & 0x7FFF for v in values))
         if dtype == mx.int32
         else int((values & 0x7FFF).min())
     )
-    wanted = [
-        *(total, -total, int(values.max()), least),
+    oracle = [
+        *(total, -total, int(values.max()), minimum),
         int(np.bitwise_and.reduce(values | 0xFF)),
         int(np.bitwise_or.reduce(values & 0xF0F0)),
         *(int(np.bitwise_xor.reduce(values)), total),
     ]
-    assert [int(v) % (1 << 32) for v in np.array(out)] == [v % (1 << 32) for v in wanted]
+    assert [int(v) % (1 << 32) for v in np.array(out)] == [v % (1 << 32) for v in oracle]
     assert mx.array_equal(out, seen)
 
 

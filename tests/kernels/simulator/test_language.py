@@ -28,15 +28,15 @@ SHORT = (mx.float16, mx.bfloat16)
 COUNT = 1024
 
 
-def drawn(low: float, high: float, dtype: mx.Dtype, seed: int = 0) -> mx.array:
+def random_numbers(low: float, high: float, dtype: mx.Dtype, seed: int = 0) -> mx.array:
     values = np.random.default_rng(seed).uniform(low, high, COUNT).astype(np.float32)
     return mx.array(values).astype(dtype)
 
 
 def patterns(dtype: mx.Dtype, count: int, seed: int) -> mx.array:
     """Any numbers of the type, subnormal, infinite and not a number as well."""
-    drawn = np.random.default_rng(seed).integers(0, 65536, count).astype(np.uint16)
-    return mx.array(drawn).view(dtype)
+    bits = np.random.default_rng(seed).integers(0, 65536, count).astype(np.uint16)
+    return mx.array(bits).view(dtype)
 
 
 # Each with the numbers it is tried on; x is in double precision.
@@ -80,7 +80,9 @@ MATH: tuple[tuple[str, float, float, Callable[[Numbers], Numbers]], ...] = (
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_functions_of_one_number(dtype: mx.Dtype) -> None:
-    inputs = {f"a{n}": drawn(low, high, dtype, n) for n, (_, low, high, _) in enumerate(MATH)}
+    inputs = {
+        f"a{n}": random_numbers(low, high, dtype, n) for n, (_, low, high, _) in enumerate(MATH)
+    }
     stacked = mx.stack(list(inputs.values()))
     scalar = [f"{name}(x[{n} * {COUNT} + i])" for n, (name, *_) in enumerate(MATH)]
     lanes = [f"{name}(vec<T, 4>(x[{n} * {COUNT} + i]))[3]" for n, (name, *_) in enumerate(MATH)]
@@ -88,9 +90,9 @@ def test_functions_of_one_number(dtype: mx.Dtype) -> None:
         [*scalar, *lanes], {"any": mx.zeros(COUNT), "x": stacked}, dtype, template=[("T", dtype)]
     )
     for number, (name, _, _, function) in enumerate(MATH):
-        wanted = rounded(function(exact(stacked[number])), dtype)
-        off = np.abs(exact(got[number]) - wanted)
-        ulp = np.ldexp(1.0, np.maximum(np.frexp(wanted)[1] - DIGITS[dtype], LEAST[dtype]))
+        oracle = rounded(function(exact(stacked[number])), dtype)
+        off = np.abs(exact(got[number]) - oracle)
+        ulp = np.ldexp(1.0, np.maximum(np.frexp(oracle)[1] - DIGITS[dtype], LEAST[dtype]))
         tolerance = 4 if dtype == mx.float32 else 1  # a float near a tie of 16 bits
         slack = 3e-7 if name in ("sinpi", "cospi") else 0.0
         assert (off <= tolerance * ulp + slack).all(), name
@@ -100,7 +102,7 @@ def test_functions_of_one_number(dtype: mx.Dtype) -> None:
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_functions_of_several_numbers(dtype: mx.Dtype) -> None:
-    x, y, z = (drawn(-4, 4, dtype, seed) for seed in range(3))
+    x, y, z = (random_numbers(-4, 4, dtype, seed) for seed in range(3))
     a, b, c = exact(x), exact(y), exact(z)
     near: dict[str, Numbers] = {
         "pow(fabs(x), y)": np.power(np.abs(a), b),
@@ -127,16 +129,16 @@ def test_functions_of_several_numbers(dtype: mx.Dtype) -> None:
         "nextafter(nextafter(x, T(9)), T(-9))": a,
     }
     read = "T x = p[i], y = q[i], z = r[i];"
-    whole = "".join(f"vec<T, 3> {n} = vec<T, 3>({n}_);" for n in "xyz")
+    vectors = "".join(f"vec<T, 3> {n} = vec<T, 3>({n}_);" for n in "xyz")
     inputs = {"p": x, "q": y, "r": z}
     template = [("T", dtype)]
     got = columns([*near, *equal], inputs, dtype, read, template=template)
-    for (name, wanted), out in zip({**near, **equal}.items(), got, strict=True):
+    for (name, oracle), out in zip({**near, **equal}.items(), got, strict=True):
         if name in near:
             relative, absolute = 2.0 ** (1 - DIGITS[dtype]), 2.0 ** LEAST[dtype]
-            assert np.allclose(exact(out), rounded(wanted, dtype), relative, absolute), name
+            assert np.allclose(exact(out), rounded(oracle, dtype), relative, absolute), name
         else:
-            assert same(exact(out), wanted), name
+            assert same(exact(out), oracle), name
     names = [
         name.replace("T(", "vec<T, 3>(").replace("ldexp(x, 3)", "ldexp(x, int3(3))")
         for name in {**near, **equal}
@@ -146,7 +148,7 @@ def test_functions_of_several_numbers(dtype: mx.Dtype) -> None:
         lanes,
         inputs,
         dtype,
-        read.replace("x", "x_").replace("y", "y_").replace("z", "z_") + whole,
+        read.replace("x", "x_").replace("y", "y_").replace("z", "z_") + vectors,
         template=template,
     )
     assert all(
@@ -161,7 +163,7 @@ def test_every_operation_of_16_bits_rounds_once(dtype: mx.Dtype) -> None:
     with np.errstate(all="ignore"):
         product = rounded(a * b, dtype)
         # Sums and quotients round the same through float32, which is wide enough.
-        wanted = {
+        oracles = {
             "x + y": rounded((a + b).astype(np.float32).astype(float), dtype),
             "x - y": rounded((a - b).astype(np.float32).astype(float), dtype),
             "x * y": product,
@@ -170,30 +172,30 @@ def test_every_operation_of_16_bits_rounds_once(dtype: mx.Dtype) -> None:
             "sqrt(x)": rounded(np.sqrt(a), dtype),
         }
     got = columns(
-        [*wanted, *(f"({name.replace('x', 'v')})[1]" for name in wanted)],
+        [*oracles, *(f"({name.replace('x', 'v')})[1]" for name in oracles)],
         {"p": x, "q": y, "r": z},
         dtype,
         "T x = p[i], y = q[i], z = r[i]; vec<T, 2> v = vec<T, 2>(x);",
         template=[("T", dtype)],
     )
-    for number, (name, values) in enumerate(wanted.items()):
+    for number, (name, values) in enumerate(oracles.items()):
         assert same(exact(got[number]), values), name
-        assert same(exact(got[len(wanted) + number]), values), f"vectors: {name}"
+        assert same(exact(got[len(oracles) + number]), values), f"vectors: {name}"
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_fma_rounds_once(dtype: mx.Dtype) -> None:
-    """Against rational numbers: those where a rounding of the product would show, among others."""
+    """The oracle is rational: a rounding of the product would show in some of the numbers."""
     rng = np.random.default_rng(4)
     size = {mx.float32: 20, mx.float16: 6, mx.bfloat16: 20}[dtype]
 
-    def made(spread: int) -> mx.array:
+    def numbers(spread: int) -> mx.array:
         significand = rng.uniform(1, 2, COUNT) * rng.choice((-1, 1), COUNT)
         return mx.array(
             np.ldexp(significand, rng.integers(-spread, spread, COUNT)).astype(np.float32)
         ).astype(dtype)
 
-    x, y, z = made(size // 2), made(size // 2), made(size)
+    x, y, z = numbers(size // 2), numbers(size // 2), numbers(size)
     (got,) = columns(["fma(p[i], q[i], r[i])"], {"p": x, "q": y, "r": z}, dtype)
     for a, b, c, out in zip(*(exact(each) for each in (x, y, z, got)), strict=True):
         true = Fraction(a) * Fraction(b) + Fraction(c)
@@ -220,9 +222,9 @@ INTEGER: dict[str, Callable[[int, int, int, int, bool], int]] = {
     "madhi(x, y, z)": lambda x, y, z, n, s: (x * y >> n) + z,
     "hadd(x, y)": lambda x, y, z, n, s: x + y >> 1,
     "rhadd(x, y)": lambda x, y, z, n, s: x + y + 1 >> 1,
-    "addsat(x, y)": lambda x, y, z, n, s: kept(x + y, n, s),
-    "subsat(x, y)": lambda x, y, z, n, s: kept(x - y, n, s),
-    "madsat(x, y, z)": lambda x, y, z, n, s: kept(x * y + z, n, s),
+    "addsat(x, y)": lambda x, y, z, n, s: saturated(x + y, n, s),
+    "subsat(x, y)": lambda x, y, z, n, s: saturated(x - y, n, s),
+    "madsat(x, y, z)": lambda x, y, z, n, s: saturated(x * y + z, n, s),
     "absdiff(x, y)": lambda x, y, z, n, s: abs(x - y),
     "abs(x)": lambda x, y, z, n, s: abs(x),
     "max(x, y)": lambda x, y, z, n, s: max(x, y),
@@ -235,7 +237,7 @@ INTEGER: dict[str, Callable[[int, int, int, int, bool], int]] = {
 }
 
 
-def kept(x: int, size: int, signed: bool) -> int:
+def saturated(x: int, size: int, signed: bool) -> int:
     low, high = (-(1 << size - 1), (1 << size - 1) - 1) if signed else (0, (1 << size) - 1)
     return min(max(x, low), high)
 
@@ -251,9 +253,9 @@ def test_functions_of_integers(dtype: mx.Dtype) -> None:
     low, high = (-(1 << size - 1), (1 << size - 1) - 1) if signed else (0, (1 << size) - 1)
     rng = np.random.default_rng(size)
     kind = f"{'iu'[not signed]}{dtype.size}"
-    ends = np.array([low, high, 0, 1, low, high, high, high], kind)
+    limits = np.array([low, high, 0, 1, low, high, high, high], kind)
     x, y, z = (
-        mx.array(np.concatenate((rng.integers(low, high, 120, kind, endpoint=True), ends)))
+        mx.array(np.concatenate((rng.integers(low, high, 120, kind, endpoint=True), limits)))
         for _ in range(3)
     )
     names = list(INTEGER)
@@ -265,24 +267,24 @@ def test_functions_of_integers(dtype: mx.Dtype) -> None:
     again = columns(vectors, inputs, dtype, wide, template=template)
     for name, one, two in zip(names, got, again, strict=True):
         triples = zip(integers(x), integers(y), integers(z), strict=True)
-        wanted = [signed_part(INTEGER[name](*each, size, signed), size, signed) for each in triples]
-        assert integers(one) == wanted, name
-        assert integers(two) == wanted, f"vectors: {name}"
+        oracle = [signed_part(INTEGER[name](*each, size, signed), size, signed) for each in triples]
+        assert integers(one) == oracle, name
+        assert integers(two) == oracle, f"vectors: {name}"
 
 
 def test_products_of_24_bits() -> None:
     x = mx.array(np.array([0x01ABCDEF, 0x00FFFFFF, 3, 0x7FFFFFFF] * 2, np.int32))
     low, high = columns(["mul24(p[i], 3)", "mad24(p[i], 3, 1)"], {"p": x}, mx.int32)
-    wanted = [signed_part(signed_part(each, 24, True) * 3, 32, True) for each in integers(x)]
-    assert integers(low) == wanted
-    assert integers(high) == [each + 1 for each in wanted]
+    oracle = [signed_part(signed_part(each, 24, True) * 3, 32, True) for each in integers(x)]
+    assert integers(low) == oracle
+    assert integers(high) == [each + 1 for each in oracle]
 
 
 def test_relations_and_geometry() -> None:
     x = mx.array([0.0, -0.0, 1.5, -2.0, math.inf, -math.inf, math.nan, 1e-40])
     a = np.array(x)
     with np.errstate(all="ignore"):
-        wanted = {
+        oracles = {
             "isnan(x)": np.isnan(a),
             "isinf(x)": np.isinf(a),
             "isfinite(x)": np.isfinite(a),
@@ -306,8 +308,8 @@ def test_relations_and_geometry() -> None:
             "all(reflect(float2(1, -1), float2(0, 1)) == float2(1, 1))": np.ones(8, bool),
             "all(faceforward(float2(1), float2(1), float2(1)) == float2(-1))": np.ones(8, bool),
         }
-    got = columns(list(wanted), {"p": x}, mx.uint8, "float x = p[i];")
-    for (name, values), out in zip(wanted.items(), got, strict=True):
+    got = columns(list(oracles), {"p": x}, mx.uint8, "float x = p[i];")
+    for (name, values), out in zip(oracles.items(), got, strict=True):
         assert np.array_equal(np.array(out).astype(bool), values), name
 
 
@@ -318,7 +320,7 @@ def test_packing() -> None:
     w = np.array(words)
     byte = [(w >> 8 * k) & 255 for k in range(4)]
     short = [(w >> 16 * k) & 65535 for k in range(2)]
-    wanted = {
+    oracles = {
         "unpack_unorm4x8_to_float(w)[2]": byte[2] / 255,
         "unpack_snorm4x8_to_float(w)[3]": np.maximum(byte[3].astype(np.int8) / 127, -1),
         "unpack_unorm2x16_to_float(w)[1]": short[1] / 65535,
@@ -328,8 +330,8 @@ def test_packing() -> None:
         "unpack_unorm565_to_float(ushort(w))[1]": ((w >> 5) & 63) / 63,
         "unpack_unorm4x8_to_half(w)[0]": (byte[0] / 255).astype(np.float16),
     }
-    got = columns(list(wanted), {"words": words}, mx.float32, "uint w = words[i];")
-    for (name, values), out in zip(wanted.items(), got, strict=True):
+    got = columns(list(oracles), {"words": words}, mx.float32, "uint w = words[i];")
+    for (name, values), out in zip(oracles.items(), got, strict=True):
         assert np.allclose(np.array(out), values.astype(np.float64), rtol=2e-7, atol=1e-9), name
     back = columns(
         [

@@ -20,8 +20,8 @@ def kernel(source: str, *names: str, in_place: tuple[str, ...] = ()) -> MetalKer
     return metal_kernel("k", names, ["o"], source, in_place=in_place)
 
 
-def run(made: MetalKernel, *inputs: Any, size: int = 8) -> mx.array:
-    (output,) = made(
+def run(kernel: MetalKernel, *inputs: Any, size: int = 8) -> mx.array:
+    (output,) = kernel(
         inputs=inputs,
         output_shapes=[(size,)],
         output_dtypes=[mx.float32],
@@ -90,7 +90,7 @@ def test_outputs_go_to_the_inputs_of_the_same_replay() -> None:
     assert edges(dispatches) == [frozenset(), frozenset({0}), frozenset({0, 1}), frozenset()]
     assert list(orders(dispatches, 4)) == [(0, 1, 2, 3), (0, 1, 3, 2), (0, 3, 1, 2), (3, 0, 1, 2)]
     for order in orders(dispatches, 4):
-        outputs = [made[0][0].item() for made in replay(dispatches, order)]
+        outputs = [results[0][0].item() for results in replay(dispatches, order)]
         assert outputs == [1.0, 2.0, 2.0, 1.0]
 
 
@@ -106,11 +106,11 @@ def many() -> list[Recorded]:
 
 def test_of_too_many_orders_a_draw_that_begins_with_the_reverse() -> None:
     dispatches = many()
-    drawn = list(orders(dispatches, 20))
-    assert len(set(drawn)) == len(drawn) == 20
-    assert drawn[0] == (6, 5, 4, 3, 2, 1, 0, 7)
-    assert all(order.index(0) < order.index(7) for order in drawn)
-    assert drawn == list(orders(dispatches, 20)) != list(orders(dispatches, 20, seed=1))
+    sample = list(orders(dispatches, 20))
+    assert len(set(sample)) == len(sample) == 20
+    assert sample[0] == (6, 5, 4, 3, 2, 1, 0, 7)
+    assert all(order.index(0) < order.index(7) for order in sample)
+    assert sample == list(orders(dispatches, 20)) != list(orders(dispatches, 20, seed=1))
 
 
 def test_nested_recordings_both_note() -> None:

@@ -1,4 +1,4 @@
-"""What a report adds up."""
+"""Tests of what a report adds up."""
 
 from bessemer.kernels.simulator.report import (
     BufferFlow,

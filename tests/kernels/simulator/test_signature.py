@@ -37,12 +37,12 @@ SOURCES = {
 
 
 def exported(path: Path, arguments: Mapping[str, Any], inputs: list[Any], **call: Any) -> bytes:
-    """What MLX writes of a kernel that it cannot run here."""
+    """Return what MLX writes of a kernel that it cannot run here."""
     kernel: Any = mx.fast.metal_kernel(**arguments)
     arrays = [x for x in inputs if isinstance(x, mx.array)]
 
-    def called(*given: mx.array) -> list[mx.array]:
-        rest = iter(given)
+    def called(*args: mx.array) -> list[mx.array]:
+        rest = iter(args)
         return kernel(inputs=[next(rest) if isinstance(x, mx.array) else x for x in inputs], **call)
 
     file = path / "kernel.mlxfn"
@@ -79,13 +79,13 @@ def test_text(tmp_path: Path, template: str, inputs: str, source: str, atomic: b
         output_shapes=[(16,), (2,)],
         output_dtypes=dtypes,
     )
-    made = generated(
+    text = generated(
         metal_kernel(**arguments),
         INPUTS[inputs],
         dtypes,
         TEMPLATES[template],  # type: ignore[arg-type]
     )
-    assert made.encode() in blob
+    assert text.encode() in blob
 
 
 @pytest.mark.parametrize("dtype", [mx.bool_, mx.uint16, mx.uint64, mx.int16, mx.int32, mx.bfloat16])
@@ -95,8 +95,8 @@ def test_every_dtype(tmp_path: Path, dtype: mx.Dtype) -> None:
     inputs = [mx.zeros((8,), dtype)]
     sizes: Any = {"grid": (1, 1, 1), "threadgroup": (1, 1, 1)}
     blob = exported(tmp_path, arguments, inputs, **call, **sizes)
-    made = generated(metal_kernel(**arguments), inputs, [dtype], [("T", dtype)])  # type: ignore[arg-type]
-    assert made.encode() in blob
+    text = generated(metal_kernel(**arguments), inputs, [dtype], [("T", dtype)])  # type: ignore[arg-type]
+    assert text.encode() in blob
 
 
 def test_verbose_prints_the_text(capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,14 +116,14 @@ def test_operands_of_python_numbers_are_scalars() -> None:
 
 
 def call(kernel: Any, **changed: Any) -> Any:
-    given: dict[str, Any] = {
+    arguments: dict[str, Any] = {
         "inputs": [mx.zeros((8,))],
         "output_shapes": [(8,)],
         "output_dtypes": [mx.float32],
         "grid": (8, 1, 1),
         "threadgroup": (8, 1, 1),
     }
-    return kernel(**(given | changed))
+    return kernel(**(arguments | changed))
 
 
 def raised(action: Callable[[], object]) -> tuple[type, str]:
@@ -142,9 +142,14 @@ def raised(action: Callable[[], object]) -> tuple[type, str]:
     ],
 )
 def test_misuse_at_construction(changed: dict[str, Any]) -> None:
-    given: dict[str, Any] = {"name": "m", "input_names": [], "output_names": ["o"], "source": ""}
-    ours = raised(lambda: metal_kernel(**(given | changed)))
-    assert ours == raised(lambda: mx.fast.metal_kernel(**(given | changed)))
+    definition: dict[str, Any] = {
+        "name": "m",
+        "input_names": [],
+        "output_names": ["o"],
+        "source": "",
+    }
+    ours = raised(lambda: metal_kernel(**(definition | changed)))
+    assert ours == raised(lambda: mx.fast.metal_kernel(**(definition | changed)))
 
 
 @pytest.mark.parametrize(

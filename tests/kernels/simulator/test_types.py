@@ -66,8 +66,8 @@ def test_vectors() -> None:
         header="constant float table[4] = {1, 4, 7, 9};\n"
         "template <int N> struct Ks { static constexpr constant int value = N; };\n",
     )
-    for (name, wanted), got in zip(CONSTRUCTED.items(), exact(out), strict=True):
-        assert got == wanted, name
+    for (name, oracle), got in zip(CONSTRUCTED.items(), exact(out), strict=True):
+        assert got == oracle, name
 
 
 @pytest.mark.parametrize("dtype", (mx.int8, mx.uint16, mx.int64, *FLOATS))
@@ -112,7 +112,7 @@ float total(device const Point& p) { return 100 + p.sum(); }
 
 
 def test_classes_in_every_memory() -> None:
-    """Copied by value out of and into device, threadgroup and constant memory."""
+    """They are copied by value out of and into device, threadgroup and constant memory."""
     points = np.array([(1.5, 2), (3.5, 4), (5.5, 6), (7.5, 8)], [("x", "f4"), ("n", "i4")])
     (out,) = body(
         "const device Point* from = (const device Point*)x;\n"
@@ -155,8 +155,8 @@ def test_complex_numbers() -> None:
         mode="check",
     )
     p, q = a.ravel().astype(np.complex128), b.ravel().astype(np.complex128)
-    wanted = np.stack((p * q, p / q, p + q - 2, 1 + 1j - p, (p.real >= q.real) + 1j, np.log1p(p)))
-    assert np.allclose(np.array(out), wanted, rtol=1e-5, atol=1e-6)
+    oracle = np.stack((p * q, p / q, p + q - 2, 1 + 1j - p, (p.real >= q.real) + 1j, np.log1p(p)))
+    assert np.allclose(np.array(out), oracle, rtol=1e-5, atol=1e-6)
 
 
 def test_what_mlx_prepends() -> None:
@@ -188,7 +188,7 @@ def test_what_mlx_prepends() -> None:
     )
     i = np.arange(120)
     shuffled = np.where(i % 32 == 31, i == 5, (i + 1) == 5)
-    wanted = [
+    oracles = [
         *[np.array(x).ravel()] * 3,
         -(-i // 7),
         np.log1p(1e-6 * i),
@@ -203,7 +203,7 @@ def test_what_mlx_prepends() -> None:
         i + 300,
         np.full(120, 9),
     ]
-    for number, (got, oracle) in enumerate(zip(flat, wanted, strict=True)):
+    for number, (got, oracle) in enumerate(zip(flat, oracles, strict=True)):
         assert np.allclose(exact(got), oracle.astype(float), rtol=2e-6), number
 
 
