@@ -28,6 +28,7 @@ from bessemer.engine.engine import Engine
 from bessemer.engine.request import Request, Sampling
 from bessemer.engine.settings import Settings
 from bessemer.kernels.metal.device import Gpu, using
+from bessemer.kernels.metal.library import built_on_gpu
 
 MEMORY = 1 << 32  # bytes that the engine may plan with
 POOL = 1 << 27  # of its KV cache: MLX copies a pool whenever tails are flushed into it
@@ -61,20 +62,18 @@ def empty_kernel(*_: Any, **__: Any) -> Callable[..., list[mx.array]]:
     return launch
 
 
-class Host(Gpu):
-    """A GPU of empty kernels; as a class of its own it shares no kernel with a real one."""
-
-
 @contextmanager
 def empty_kernels() -> Iterator[None]:
     """Within the block the Metal path runs without a GPU, and its kernels compute nothing."""
     real = mx.fast.metal_kernel
+    built_on_gpu.cache_clear()  # of real ones
     setattr(mx.fast, "metal_kernel", empty_kernel)  # noqa: B010 - MLX's stubs call it a function
     try:
-        with using(Host(trusted=True)):
+        with using(Gpu(trusted=True)):
             yield
     finally:
         setattr(mx.fast, "metal_kernel", real)  # noqa: B010
+        built_on_gpu.cache_clear()
 
 
 def decoding(layers: int, sequences: int) -> Engine:

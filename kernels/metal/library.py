@@ -88,7 +88,7 @@ class BoundKernel:
         where = device()
         assert where is not None and len(inputs) == len(self.kernel.source.inputs)
         if isinstance(where, Gpu):
-            on_gpu: list[mx.array] = _built_on_gpu(self.kernel)(inputs=inputs, **self.arguments)
+            on_gpu: list[mx.array] = built_on_gpu(self.kernel)(inputs=inputs, **self.arguments)
             return on_gpu
         built = _simulated(self.kernel, where)
         out = built(inputs=inputs, **self.arguments)
@@ -149,7 +149,7 @@ def padded(values: mx.array) -> mx.array:
 
 
 @cache
-def _built_on_gpu(kernel: KernelFunction) -> Any:
+def built_on_gpu(kernel: KernelFunction) -> Any:
     source = kernel.source
     build: Any = mx.fast.metal_kernel  # MLX's stubs say that it gives an object
     names = (source.name, list(source.inputs), list(source.outputs))
