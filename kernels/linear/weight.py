@@ -248,9 +248,9 @@ def arrays_of(weight: Dense | Quantized) -> tuple[mx.array, ...]:
 
 
 def _restored(weight: Packed) -> mx.array:
-    found = library()
-    assert found is not None
-    native = found.function("op_embedding", MATRIX, ARRAY, INT, ARRAY)
+    loaded = library()
+    assert loaded is not None
+    native = loaded.function("op_embedding", MATRIX, ARRAY, INT, ARRAY)
     rows = np.arange(weight.outputs, dtype=np.int32)
     out = empty(weight.outputs, weight.matrix.inputs)
     native(weight.matrix, rows, rows.size, out)

@@ -26,25 +26,10 @@ from bessemer.kernels.moe.moe import Experts, Shared, moe, moe_mlx, moe_referenc
 from bessemer.kernels.moe.route import Gate, Routing, choose, choose_reference
 
 from ..arrays import GROUPS, close, floats, normal, quantized, same
-from ..tiers import NATIVE, PATHS, use
 
 NEW: tuple[Mode, ...] = ("mxfp8", "nvfp4")
 AFFINE = [(bits, group) for bits in (2, 3, 4, 5, 6, 8) for group in (32, 64, 128)]
 EXACT, FAST = 2e-5, 1.5e-2  # against the largest value; relative error of the whole
-
-
-@pytest.fixture(params=PATHS)
-def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str | None:
-    chosen: str | None = request.param
-    use(monkeypatch, chosen)
-    return chosen
-
-
-@pytest.fixture(params=NATIVE)
-def native(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    chosen: str = request.param
-    use(monkeypatch, chosen)
-    return chosen
 
 
 SILU = Epilogue(activation="silu")

@@ -11,23 +11,9 @@ from bessemer.kernels.linear.weight import Dense, Packed, Quantized, Weight
 from bessemer.kernels.moe.moe import pack_experts
 
 from ..arrays import close, dense, every_storage, normal, same
-from ..tiers import NATIVE, PATHS, loaded, use
+from ..tiers import loaded
 
 EXACT, FAST = 2e-5, 1.5e-2  # against the largest value; relative error of the whole
-
-
-@pytest.fixture(params=PATHS)
-def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str | None:
-    chosen: str | None = request.param
-    use(monkeypatch, chosen)
-    return chosen
-
-
-@pytest.fixture(params=NATIVE)
-def native(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    chosen: str = request.param
-    use(monkeypatch, chosen)
-    return chosen
 
 
 def exact(weight: Weight) -> Weight:

@@ -13,7 +13,7 @@ from bessemer.kernels.linear.linear_mlx import Epilogue
 from bessemer.kernels.linear.weight import Dense, Packed, Quantized, Weight, pack, pack_pair, widen
 
 from ..arrays import close, dense, every_storage, normal, quantized, same
-from ..tiers import NATIVE, PATHS, loaded, use
+from ..tiers import loaded, use
 
 BITS = (2, 3, 4, 5, 6, 8)
 FLOATS = (mx.float32, mx.float16, mx.bfloat16)
@@ -21,21 +21,6 @@ FLOATS = (mx.float32, mx.float16, mx.bfloat16)
 ROWS = (1, 2, 12, 13, 36, 37, 193, 300)
 SILU = Epilogue(activation="silu")
 EXACT, FAST = 2e-5, 1.5e-2  # against the largest value; relative error of the whole
-
-
-@pytest.fixture(params=PATHS)
-def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str | None:
-    """Operations run in this tier, or in MLX's operations."""
-    chosen: str | None = request.param
-    use(monkeypatch, chosen)
-    return chosen
-
-
-@pytest.fixture(params=NATIVE)
-def native(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    chosen: str = request.param
-    use(monkeypatch, chosen)
-    return chosen
 
 
 def microscaled(outputs: int, inputs: int) -> Quantized:
