@@ -16,7 +16,7 @@ from .request import Event, Refusal, Refused, Request, Started, StepReport, Toke
 from .sampler import Sampled, broken_numbers, logprobs_of, sample
 from .scheduler import Limits, Scheduler, Work
 from .sequence import Sequence
-from .text import AnswerText
+from .text.answer_text import AnswerText
 
 
 class Engine:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from .logit_edits import LogitEdits
 from .prefix_cache import Node
 from .request import Request
-from .text import AnswerText
+from .text.answer_text import AnswerText
 
 
 @dataclass(slots=True)

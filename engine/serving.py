@@ -26,7 +26,8 @@ from .request import Sampling
 from .runner import Runner
 from .scheduler import Limits
 from .settings import Pattern, Settings
-from .tokenizer import Tokenizer, load_tokenizer
+from .text.loading import load_tokenizer
+from .text.tokenizer import Tokenizer
 
 SELF_TESTS = 1000  # steps of writing in place on a GPU, before it is trusted
 QUANTIZED = {4: Format.INT4, 8: Format.INT8}

@@ -12,7 +12,8 @@ from msgspec import structs
 
 from ..engine.embedding.sentence_transformers import DescriptionError, describe
 from ..engine.settings import Settings
-from ..engine.tokenizer import TokenizerError, load_tokenizer
+from ..engine.text.loading import load_tokenizer
+from ..engine.text.tokenizer import TokenizerError
 from ..translate.parsers.formats import choose
 from ..translate.renderer import Renderer
 from ..translate.template import ChatTemplate, pick

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from ..engine.request import Event as EngineEvent
 from ..engine.request import Refused, Request, Sampling, Started, Token, TokenLogprobs
-from ..engine.text import Detokenizer, StopMatcher
-from ..engine.tokenizer import Tokenizer
+from ..engine.text.detokenizer import Detokenizer
+from ..engine.text.stops import StopMatcher
+from ..engine.text.tokenizer import Tokenizer
 from .chat import (
     AnswerStarted,
     Event,

@@ -3,7 +3,8 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from ..engine.text import Detokenizer, StopMatcher
+from ..engine.text.detokenizer import Detokenizer
+from ..engine.text.stops import StopMatcher
 from .chat import (
     Answer,
     AnswerChoice,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..engine.request import Refusal, Thought
-from ..engine.tokenizer import Tokenizer
+from ..engine.text.tokenizer import Tokenizer
 from .chat import Chat, GenerateRequest
 from .parsers.parser import AnswerFormat, AnswerParser, PlainParser
 from .template import ChatTemplate

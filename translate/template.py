@@ -10,7 +10,7 @@ from msgspec import json
 
 from ..engine.request import Refusal
 from ..engine.sandbox import FAULTS, Objection, sandbox
-from ..engine.tokenizer import NamedTemplate
+from ..engine.text.tokenizer import NamedTemplate
 from .chat import Chat, Message, Tool, ToolCall, said
 
 # Marks where the last message's content ends, for a prompt that goes on in it.

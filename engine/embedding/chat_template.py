@@ -7,7 +7,7 @@ from pathlib import Path
 import jinja2
 
 from ..sandbox import FAULTS, sandbox
-from ..tokenizer import ChatTemplates, Tokenizer
+from ..text.tokenizer import ChatTemplates, Tokenizer
 from .sentence_transformers import DescriptionError, Modality
 
 Turns = Sequence[tuple[str, str]]  # roles, and what is said in them

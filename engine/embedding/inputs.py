@@ -11,7 +11,7 @@ from tokenizers.normalizers import Lowercase
 from tokenizers.normalizers import Sequence as Normalizers
 
 from ..sandbox import FAULTS
-from ..tokenizer import load_tokenizer
+from ..text.loading import load_tokenizer
 from .chat_template import Template, Turns, load_chat_template
 from .sentence_transformers import (
     OPTIONS,

@@ -13,7 +13,8 @@ from bessemer.engine.engine import Engine
 from bessemer.engine.pager import Pager
 from bessemer.engine.request import Event, Refused, Request, Sampling, Token
 from bessemer.engine.scheduler import Limits
-from bessemer.engine.text import AnswerText, StopMatcher
+from bessemer.engine.text.answer_text import AnswerText
+from bessemer.engine.text.stops import StopMatcher
 from bessemer.kernels.attention.pages import PAGE
 from bessemer.kernels.recurrent.runs import Runs
 

@@ -15,7 +15,8 @@ from bessemer.engine.request import (
     Token,
     TokenLogprobs,
 )
-from bessemer.engine.tokenizer import Tokenizer, load_tokenizer
+from bessemer.engine.text.loading import load_tokenizer
+from bessemer.engine.text.tokenizer import Tokenizer
 from bessemer.http.hub import BUILT_IN
 from bessemer.translate.answer import AnswerStream, Bounds
 from bessemer.translate.chat import (

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bessemer.engine.request import Refusal, Thought
-from bessemer.engine.text import AnswerText, StopMatcher
+from bessemer.engine.text.answer_text import AnswerText
+from bessemer.engine.text.stops import StopMatcher
 from bessemer.translate.chat import (
     Answer,
     AnswerChoice,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ...engine.request import Thought
-from ...engine.text import ThoughtSplitter
+from ...engine.text.thoughts import ThoughtSplitter
 from ..chat import Chat, Delta, ReasoningDelta, TextDelta
 from .parser import AnswerFormat, AnswerToken
 

@@ -14,7 +14,7 @@ from bessemer.bench.contestants.ours import EngineRun
 from bessemer.bench.models import gguf_file
 from bessemer.bench.models.shapes import ModelShape, shape
 from bessemer.bench.models.synthetic import Storage, as_float32, checkpoint, stored
-from bessemer.engine.tokenizer import load_tokenizer
+from bessemer.engine.text.loading import load_tokenizer
 
 ORDER = {"pool_tokens": 1024, "streams": 2, "threads": 1, "precision": "fast", "chunk": 64}
 

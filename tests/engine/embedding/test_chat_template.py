@@ -9,7 +9,7 @@ import tokenizers
 
 from bessemer.engine.embedding.chat_template import check_pairs, load_chat_template
 from bessemer.engine.embedding.sentence_transformers import DescriptionError, Modality
-from bessemer.engine.tokenizer import ChatTemplates, Tokenizer
+from bessemer.engine.text.tokenizer import ChatTemplates, Tokenizer
 
 HERE = Path("model")
 FLAT = "{{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m.content }};{% endfor %}"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from bessemer.engine.request import Thought
-from bessemer.engine.text import StopMatcher
+from bessemer.engine.text.stops import StopMatcher
 from bessemer.translate.chat import Chat, Delta, Event, Finish, ReasoningDelta, TextDelta
 from bessemer.translate.output import ChoiceOutput
 from bessemer.translate.parsers.formats import FORMATS, choose

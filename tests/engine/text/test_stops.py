@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from bessemer.engine.text import StopMatcher
+from bessemer.engine.text.stops import StopMatcher
 
 
 @pytest.mark.parametrize("include", [False, True])

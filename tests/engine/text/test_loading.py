@@ -1,0 +1,50 @@
+"""Tokenizers and templates are read from what checkpoints hold."""
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from bessemer.engine.text.loading import load_tokenizer
+from bessemer.engine.text.tokenizer import TokenizerError
+
+from .tiny_tokenizers import byte_level
+
+
+def test_load_reads_what_checkpoints_hold(tmp_path: Path) -> None:
+    with pytest.raises(TokenizerError, match=r"no tokenizer\.json"):
+        load_tokenizer(tmp_path)
+    byte_level().save(str(tmp_path / "tokenizer.json"))
+    assert load_tokenizer(tmp_path).chat_template is None
+    settings = {"bos_token": {"content": "<s>"}, "eos_token": "<|end|>", "chat_template": "old"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenizer.special_tokens == {"bos_token": "<s>", "eos_token": "<|end|>"}
+    assert (tokenizer.eos, tokenizer.chat_template) == (tokenizer.id_of("<|end|>"), "old")
+    (tmp_path / "chat_template.json").write_text('{"chat_template": "beside"}')
+    assert load_tokenizer(tmp_path).chat_template == "old"
+    (tmp_path / "chat_template.jinja").write_text("neu: ü", encoding="utf-8")
+    assert load_tokenizer(tmp_path).chat_template == "neu: ü"
+    more = tmp_path / "additional_chat_templates"
+    more.mkdir()
+    (more / "rag.jinja").write_text("found")
+    out = load_tokenizer(tmp_path).chat_template
+    assert msgspec.to_builtins(out) == [
+        {"name": "default", "template": "neu: ü"},
+        {"name": "rag", "template": "found"},
+    ]
+    (more / "rag.jinja").unlink()
+    (tmp_path / "chat_template.jinja").unlink()
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    assert load_tokenizer(tmp_path).chat_template == "beside"
+    older = {"eos_token": {"content": "<|end|>"}}
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps(older))
+    assert load_tokenizer(tmp_path).eos == tokenizer.id_of("<|end|>")
+    (tmp_path / "tokenizer_config.json").write_text('{"chat_template": [{"name": 3}]}')
+    with pytest.raises(TokenizerError, match="chat_template makes no sense"):
+        load_tokenizer(tmp_path)
+    for name in ("tokenizer_config.json", "tokenizer.json"):
+        (tmp_path / name).write_text('{"half')
+        with pytest.raises(TokenizerError, match=name):
+            load_tokenizer(tmp_path)
