@@ -11,7 +11,8 @@ import pytest
 from bessemer.architectures.config import ModelConfig
 from bessemer.architectures.registry import configure
 from bessemer.architectures.storage import Quantization, Stored
-from bessemer.engine.checkpoint.checkpoint import CheckpointError, open_checkpoint
+from bessemer.engine.checkpoint.checkpoint import open_checkpoint
+from bessemer.engine.checkpoint.weight_files import CheckpointError
 from bessemer.engine.checkpoint.weights import Reading, Weights
 from bessemer.kernels.linear.linear import linear
 from bessemer.kernels.linear.weight import Dense, Quantized, widen
