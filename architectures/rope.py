@@ -9,6 +9,10 @@ from .fields import Fields
 KINDS = ("default", "linear", "llama3", "yarn", "longrope", "dynamic", "proportional")
 SPELLINGS = (*KINDS, "su", "mrope")  # Phi-3's first name for longrope; text takes mrope's one axis
 ORIGINAL = "original_max_position_embeddings"
+PARAMETERS = (
+    *(ORIGINAL, "attention_factor", "beta_fast", "beta_slow", "factor", "high_freq_factor"),
+    *("long_factor", "low_freq_factor", "mscale", "mscale_all_dim", "short_factor", "truncate"),
+)
 
 
 def read_rope(
@@ -32,9 +36,12 @@ def read_rope(
     scaling.ignore("type", "mrope_section", "mrope_interleaved")  # of images alone
     fields.ignore(ORIGINAL)  # what the kind has no use for
     kind = scaling.choice(name, SPELLINGS, KINDS[0])
+    scaling.ignore(*PARAMETERS)  # transformers looks at what its kind needs, and so is done below
     if kind == "proportional":  # pairs span the head, though only a share of them rotates
         return Rope(head_dim, theta, kind, scaling.number("factor", 1.0), rotated_dims=dims)
     if kind not in READERS:
+        if scaling.get("factor") not in (None, 1):
+            raise scaling.refuse("factor", f"1, or a {name} that stretches positions")
         return Rope(dims, theta)
     return READERS[kind](fields, scaling, Rope(dims, theta, kind))
 
@@ -54,6 +61,8 @@ def read_local(fields: Fields, head_dim: int, theta: float, layers: str) -> Rope
 def scaling_of(fields: Fields, layers: str = "") -> Fields:
     """Return the table that says how positions are scaled, of these layers if it has several."""
     name = "rope_scaling" if "rope_scaling" in fields else "rope_parameters"
+    if name == "rope_scaling" and fields.raw.get("rope_parameters") is not None:
+        name = _said_twice(fields)
     scaling = fields.table(name)
     sets = [key for key, value in scaling.raw.items() if isinstance(value, dict)]
     if layers and layers in sets:
@@ -62,6 +71,19 @@ def scaling_of(fields: Fields, layers: str = "") -> Fields:
     if sets:
         raise fields.refuse(name, "one set of values for all layers")
     return scaling
+
+
+def _said_twice(fields: Fields) -> str:
+    """Return the newer name where it has all that the older one says too."""
+    tables = [fields.table(name) for name in ("rope_scaling", "rope_parameters")]
+    old, new = (
+        {"rope_type" if name == "type" else name: value for name, value in table.raw.items()}
+        for table in tables
+    )
+    if not old.items() <= new.items():
+        raise fields.refuse("rope_parameters", "what rope_scaling says too, or nothing")
+    tables[0].ignore(*tables[0].raw)
+    return "rope_parameters"
 
 
 def longest(fields: Fields) -> int:
