@@ -259,8 +259,8 @@ def read_quantization(fields: Fields) -> Quantization:
 
     It may be within the config of the text side.
     """
-    name = "quantization" if "quantization" in fields else "quantization_config"
-    if name not in fields:
+    name = "quantization" if fields.get("quantization") else "quantization_config"
+    if not fields.get(name):
         inner = "text_config" in fields
         return read_quantization(fields.table("text_config")) if inner else Quantization()
     table = fields.table(name)

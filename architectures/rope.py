@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 from .config import Rope
 from .fields import Fields
@@ -9,10 +10,12 @@ from .fields import Fields
 KINDS = ("default", "linear", "llama3", "yarn", "longrope", "dynamic", "proportional")
 SPELLINGS = (*KINDS, "su", "mrope")  # Phi-3's first name for longrope; text takes mrope's one axis
 ORIGINAL = "original_max_position_embeddings"
-PARAMETERS = (
-    *(ORIGINAL, "attention_factor", "beta_fast", "beta_slow", "factor", "high_freq_factor"),
-    *("long_factor", "low_freq_factor", "mscale", "mscale_all_dim", "short_factor", "truncate"),
-)
+# What the kinds are told in a table; each looks at what it needs.
+_PARAMETERS = """
+attention_factor beta_fast beta_slow factor high_freq_factor long_factor low_freq_factor
+max_position_embeddings mscale mscale_all_dim original_max_position_embeddings short_factor truncate
+"""
+PARAMETERS = tuple(_PARAMETERS.split())
 
 
 def read_rope(
@@ -61,9 +64,9 @@ def read_local(fields: Fields, head_dim: int, theta: float, layers: str) -> Rope
 def scaling_of(fields: Fields, layers: str = "") -> Fields:
     """Return the table that says how positions are scaled, of these layers if it has several."""
     name = "rope_scaling" if "rope_scaling" in fields else "rope_parameters"
-    if name == "rope_scaling" and fields.raw.get("rope_parameters") is not None:
-        name = _said_twice(fields)
     scaling = fields.table(name)
+    if name == "rope_scaling" and fields.raw.get("rope_parameters") is not None:
+        _add_parameters(fields, scaling)
     sets = [key for key, value in scaling.raw.items() if isinstance(value, dict)]
     if layers and layers in sets:
         scaling.ignore(*sets)
@@ -73,17 +76,26 @@ def scaling_of(fields: Fields, layers: str = "") -> Fields:
     return scaling
 
 
-def _said_twice(fields: Fields) -> str:
-    """Return the newer name where it has all that the older one says too."""
-    tables = [fields.table(name) for name in ("rope_scaling", "rope_parameters")]
-    old, new = (
-        {"rope_type" if name == "type" else name: value for name, value in table.raw.items()}
-        for table in tables
-    )
-    if not old.items() <= new.items():
+def _add_parameters(fields: Fields, scaling: Fields) -> None:
+    """Let rope_parameters say what rope_scaling does not, if the two do not contradict each other.
+
+    Whoever stretches positions adds rope_scaling to a config that has transformers 5's default.
+    """
+    table = fields.table("rope_parameters")
+    old, new = _by_newer_names(scaling), _by_newer_names(table)
+    new["rope_type"] = new.get("rope_type") or "default"
+    again = old.items() <= new.items()
+    nested = any(isinstance(value, dict) for value in new.values())
+    if nested or not (again or new["rope_type"] == "default"):
         raise fields.refuse("rope_parameters", "what rope_scaling says too, or nothing")
-    tables[0].ignore(*tables[0].raw)
-    return "rope_parameters"
+    table.ignore(*table.raw)
+    if not again:
+        del new["rope_type"]
+    scaling.assume(**new)
+
+
+def _by_newer_names(table: Fields) -> dict[str, Any]:
+    return {"rope_type" if name == "type" else name: value for name, value in table.raw.items()}
 
 
 def longest(fields: Fields) -> int:

@@ -120,6 +120,10 @@ def _checked(path: Path) -> Path:
     for file in (file for pattern in READ for file in path.glob(pattern)):
         if is_pointer(file):
             raise UsageError(pointer_flaw(file))
+    try:
+        weight_files(read_modules(path).backbone)
+    except (CheckpointError, DescriptionError) as error:
+        raise UsageError(str(error)) from None
     return path
 
 

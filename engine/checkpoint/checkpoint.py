@@ -7,7 +7,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from .json_files import is_pointer, pointer_flaw, read_object
-from .weight_files import INDEX, CheckpointError, WeightFiles, weight_files
+from .weight_files import INDEX, CheckpointError, WeightFiles, instead_of, weight_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Checkpoint:
 def open_checkpoint(path: Path, config: dict[str, Any] | None = None) -> Checkpoint:
     """Open a checkpoint without reading a tensor; `config` is its config.json if read already."""
     if not path.is_dir():
-        raise CheckpointError(f"{path} is not a directory")
+        raise CheckpointError(instead_of(path) or f"{path} is not a directory")
     config = read_json(path / "config.json") if config is None else config
     return Checkpoint(path, config, _tensors(weight_files(path)))
 

@@ -18,6 +18,7 @@ NUMBERED = (
     re.compile(r"(?P<before>.+-)(?P<number>\d+)(?P<after>-of-(?P<total>\d+)\.safetensors)"),
     re.compile(r"(?P<before>weights\.)(?P<number>\d+)(?P<after>\.safetensors)"),
 )
+PLAIN = "model-"  # the beginning of a numbered name that is the model's for sure
 # Files of weights that are another thing than the model, or the model again in another layout.
 OTHERS = ("adapter*", "consolidated*", "lora*", "pytorch_lora*", "optimizer*", ".*")
 # What a name without an index begins with; of these the first that there are count.
@@ -30,15 +31,18 @@ INSTEAD: tuple[tuple[str, str], ...] = (
         "is a GGUF file, and this version reads safetensors; give the directory of the model that "
         "it was made from, with its config.json and *.safetensors",
     ),
+    *(
+        (
+            pattern,
+            "is an adapter, not a model; merge it into its model (mlx_lm.fuse, or peft's "
+            "merge_and_unload) and give that one",
+        )
+        for pattern in ("adapter*.safetensors", "adapter*.bin", "adapter*.npz")
+    ),
     (
         "*.npz",
         "has MLX's first layout, which is not read; save it anew with "
         "mlx.core.save_safetensors('model.safetensors', mlx.core.load('weights.npz'))",
-    ),
-    (
-        "adapter*.safetensors",
-        "is an adapter, not a model; merge it into its model (mlx_lm.fuse, or peft's "
-        "merge_and_unload) and give that one",
     ),
     (
         "consolidated*.safetensors",
@@ -82,7 +86,7 @@ def weight_files(directory: Path) -> WeightFiles:
         promised: Mapping[str, str] = {}
         with suppress(CheckpointError):  # nobody needs it, so it may be damaged
             promised = _read_index(index)
-        if SINGLE not in promised.values():
+        if SINGLE not in promised.values() or set(promised.values()) == {SINGLE}:
             return WeightFiles((single,))
         return _promised(directory, promised)
     if index.exists():
@@ -104,11 +108,7 @@ def instead_of(path: Path) -> str | None:
 def stand_in(directory: Path) -> str | None:
     """Say in a sentence what a directory has in place of weights; None if there is no such file."""
     files = sorted(each for each in directory.glob("*") if each.is_file())
-    for pattern, what in INSTEAD:
-        for file in files:
-            if fnmatch(file.name.lower(), pattern):
-                return f"{file} {what}"
-    return None
+    return next(filter(None, map(instead_of, files)), None)
 
 
 def _read_index(index: Path) -> dict[str, str]:
@@ -128,8 +128,9 @@ def _promised(directory: Path, promised: Mapping[str, str]) -> WeightFiles:
             )
     absent = [file for file in files if not (directory / file).is_file()]
     if absent:
+        more = f", and so are {len(absent) - 1} more" if len(absent) > 1 else ""
         raise CheckpointError(
-            f"{_several(directory, absent)} missing, which {INDEX} names; fetch the model again"
+            f"{directory / absent[0]} is missing, which {INDEX} names{more}; fetch the model again"
         )
     return WeightFiles(tuple(directory / file for file in files), promised)
 
@@ -152,35 +153,29 @@ def _whole(files: list[Path]) -> list[Path]:
     for match in (pattern.fullmatch(file.name) for file in files for pattern in NUMBERED):
         if match is not None:
             sets.setdefault((match["before"], match["after"]), []).append(match)
-    absent = {key: _absent(matches) for key, matches in sets.items()}
-    whole = {key[0]: key for key, names in absent.items() if not names}
-    for (before, _), names in absent.items():
-        if names and before not in whole:
+    missing = {key: _missing(matches) for key, matches in sets.items()}
+    whole = {key[0]: key for key, name in missing.items() if name is None}
+    if PLAIN in whole:  # others are of another precision, or of another use
+        whole, missing = {PLAIN: whole[PLAIN]}, {}
+    for key, name in missing.items():
+        if name is not None and key[0] not in whole:
             raise CheckpointError(
-                f"{_several(files[0].parent, names)} missing, of a set of which other files are "
-                "there; fetch the model again"
+                f"{files[0].with_name(name)} is missing, of a numbered set of which "
+                f"{len(sets[key])} are there; fetch the model again"
             )
     return [files[0].with_name(m[0]) for key in whole.values() for m in sets[key]] or files
 
 
-def _absent(matches: list[re.Match[str]]) -> list[str]:
-    """Return the names that a numbered set lacks; it counts from 1, or from 0."""
+def _missing(matches: list[re.Match[str]]) -> str | None:
+    """Return the first name that a numbered set lacks, if any; it counts from 1, or from 0."""
     first, numbers = matches[0], {int(match["number"]) for match in matches}
     total = first.groupdict().get("total")
     start = 0 if total is None or 0 in numbers else 1
-    wanted = range(start, start + (max(numbers) + 1 if total is None else int(total)))
-    digits = len(first["number"])
-    return [
-        f"{first['before']}{number:0{digits}}{first['after']}"
-        for number in wanted
-        if number not in numbers
-    ]
-
-
-def _several(directory: Path, names: list[str]) -> str:
-    """Name a file or two with the verb that follows."""
-    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    return f"{directory / names[0]}{more} {'are' if more else 'is'}"
+    count = max(numbers) + 1 if total is None else int(total)
+    for number in range(start, start + count):
+        if number not in numbers:
+            return f"{first['before']}{number:0{len(first['number'])}}{first['after']}"
+    return None
 
 
 def _nothing(directory: Path) -> str:

@@ -212,6 +212,7 @@ def test_quantization_is_read_from_either_name() -> None:
     ("written", "oracle"),
     [
         (None, Quantization()),
+        ({}, Quantization()),
         ({"group_size": 32, "bits": 4, "mode": "mxfp4"}, Quantization(Stored(32, 4, "mxfp4"))),
         ({"group_size": 16, "bits": 4, "mode": "nvfp4"}, Quantization(Stored(16, 4, "nvfp4"))),
         (

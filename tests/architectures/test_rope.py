@@ -94,6 +94,12 @@ def test_both_spellings_may_say_the_same() -> None:
     plain = rope(LLAMA | {"rope_parameters": new})
     assert rope(LLAMA | {"rope_parameters": new, "rope_scaling": YARN}) == plain
     assert plain.theta == 500
+    assert rope(LLAMA | {"rope_parameters": new, "rope_scaling": {}}) == plain
+    stretched = {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}}
+    assert rope(LLAMA | stretched | {"rope_scaling": YARN}) == plain
+    sets = {"rope_parameters": {"full_attention": {"rope_theta": 500.0}}}
+    with pytest.raises(ConfigError, match="rope_parameters"):
+        configure(LLAMA | sets | {"rope_scaling": YARN})
     for other in (YARN | {"factor": 8.0}, {"type": "linear", "factor": 4.0}):
         with pytest.raises(ConfigError, match="rope_parameters is"):
             configure(LLAMA | {"rope_parameters": new, "rope_scaling": other})

@@ -129,7 +129,7 @@ def test_a_model_in_a_folder_of_its_own(tmp_path: Path) -> None:
     """Older versions of sentence-transformers saved models so."""
     path = tmp_path / "embedder"
     fill(path / "0_Transformer")
-    with pytest.raises(UsageError, match="no config"):
+    with pytest.raises(UsageError, match=r"no config\.json"):
         resolve(str(path), offline=True)
     listed = path / "modules.json"
     listed.write_text('[{"path": "0_Transformer", "type": "sentence_transformers.Transformer"}]')
@@ -211,6 +211,20 @@ def test_a_file_in_place_of_a_directory(name: str, said: str, tmp_path: Path) ->
         with pytest.raises(UsageError, match=r"is no model: it has no config\.json; ") as caught:
             resolve(str(tmp_path), offline=True)
         assert f"{path} {said}" in str(caught.value)
+
+
+def test_a_directory_without_weights(tmp_path: Path) -> None:
+    path = fill(tmp_path / "m")
+    (path / "model.safetensors").rename(path / "model.gguf")
+    (path / "tokenizer.json").unlink()
+    with pytest.raises(UsageError, match=r"model\.gguf is a GGUF file"):
+        resolve(str(path), offline=True)
+    (path / "model.gguf").unlink()
+    with pytest.raises(UsageError, match=r"model\.safetensors is missing"):
+        resolve(str(path), offline=True)
+    (path / "model-00002-of-00002.safetensors").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"model-00001-of-00002\.safetensors is missing"):
+        resolve(str(path), offline=True)
 
 
 def test_directories_that_are_near_a_model(tmp_path: Path) -> None:

@@ -64,6 +64,19 @@ FOUND = {
         [FIRST, SECOND, "model.fp16.safetensors"],
         [FIRST, SECOND],
     ),
+    "the plain set before those of other names": (
+        [
+            "model.fp16-00001-of-00001.safetensors",
+            "model-mtp-00001-of-00002.safetensors",
+            FIRST,
+            SECOND,
+        ],
+        [FIRST, SECOND],
+    ),
+    "sets of several names": (
+        ["model-a-00001-of-00001.safetensors", "model-b-00001-of-00001.safetensors"],
+        ["model-a-00001-of-00001.safetensors", "model-b-00001-of-00001.safetensors"],
+    ),
     "a whole set before one that lacks a file": (
         [FIRST, SECOND, "model-00002-of-00003.safetensors"],
         [FIRST, SECOND],
@@ -114,6 +127,8 @@ def test_one_whole_file_goes_before_an_index(tmp_path: Path) -> None:
     assert names(tmp_path) == [SINGLE]
     index(tmp_path, x=FIRST, y="gone.safetensors")
     assert names(tmp_path) == [SINGLE]
+    index(tmp_path, x=SINGLE)  # as MLX writes it, or of another conversion
+    assert names(tmp_path) == [SINGLE] and not weight_files(tmp_path).promised
     (tmp_path / INDEX).write_text("{")
     assert names(tmp_path) == [SINGLE]
 
@@ -141,8 +156,12 @@ def test_a_missing_one_of_a_set_is_named(there: list[str], lacks: str, tmp_path:
 
 
 def test_several_missing_ones_are_counted(tmp_path: Path) -> None:
-    said = refusal(fill(tmp_path, "model-00002-of-00004.safetensors"))
-    assert f"{tmp_path / 'model-00001-of-00004.safetensors'} and 2 more are missing" in said
+    said = refusal(fill(tmp_path, "model-00001-of-999999999.safetensors"))
+    assert "model-00002-of-999999999.safetensors is missing, of a numbered set of which 1" in said
+    index(tmp_path, x="a", y="b", z="c")
+    assert f"{tmp_path / 'a'} is missing, which {INDEX} names, and so are 2 more" in refusal(
+        tmp_path
+    )
 
 
 def test_a_link_that_leads_nowhere_is_missing(tmp_path: Path) -> None:
@@ -173,6 +192,8 @@ INSTEAD = {
     "consolidated.00.pth": "is PyTorch's file",
     "consolidated.safetensors": "by their maker's own names",
     "adapter_model.safetensors": "is an adapter, not a model",
+    "adapter_model.bin": "is an adapter, not a model",
+    "adapters.npz": "is an adapter, not a model",
     "adapters.safetensors": "is an adapter, not a model",
     "tf_model.h5": "another framework",
     "flax_model.msgpack": "another framework",
