@@ -9,28 +9,30 @@ from typing import Any
 _HARMLESS = """
 _commit_hash _from_model_config _name_or_path _num_labels add_bos_token add_cross_attention
 add_eos_token architectures auto_map bad_words_ids base_model_name_or_path begin_suppress_tokens
-cache_implementation chat_template chunk_size_feed_forward cross_attention_hidden_size
-diversity_penalty do_sample dtype early_stopping encoder_no_repeat_ngram_size ep_size
-exponential_decay_length_penalty ffn_dim_multiplier finetuned finetuning_task id2label
-input_jitter_noise is_decoder is_encoder_decoder is_llama_config keys_to_ignore_at_inference
-label2id language length_penalty library_name license max_length max_seq_len max_seq_length
-max_sequence_length max_window_layers min_length mm_tokens_per_image model_max_length model_type
+bos_token cache_implementation chat_template chunk_size_feed_forward cls_token
+cross_attention_hidden_size diversity_penalty do_sample dtype early_stopping
+encoder_no_repeat_ngram_size eos_token ep_size exponential_decay_length_penalty ffn_dim_multiplier
+finetuned finetuning_task id2label input_jitter_noise is_decoder is_encoder_decoder
+is_llama_config keys_to_ignore_at_inference label2id language length_penalty library_name license
+mask_token max_length max_new_tokens max_seq_len max_seq_length max_sequence_length
+max_window_layers min_length min_new_tokens min_p mm_tokens_per_image model_max_length model_type
 mtp_num_hidden_layers multiple_of n_ctx name_or_path no_repeat_ngram_size num_beam_groups
 num_beams num_key_value_groups num_labels num_logits_to_keep num_mtp_layers num_mtp_modules
 num_nextn_predict_layers num_return_sequences output_attentions output_hidden_states
-output_router_logits output_scores pipeline_tag pp_size prefix pretraining_tp problem_type
-pruned_heads quantization quantization_config remove_invalid_values repetition_penalty
-residual_in_fp32 return_dict return_dict_in_generate router_jitter_noise seq_aux seq_length
-suppress_tokens tags task_specific_params temperature tensor_parallel_size tie_encoder_decoder
-top_k top_p torch_dtype torchscript tp_size transformers.js_config typical_p use_bfloat16
-use_cache use_mamba_kernels use_return_dict vision_feature_layer
+output_router_logits output_scores pad_token pipeline_tag pp_size prefix pretraining_tp
+problem_type pruned_heads quantization quantization_config remove_invalid_values
+renormalize_logits repetition_penalty return_dict return_dict_in_generate router_jitter_noise
+sep_token seq_aux seq_length suppress_tokens tags task_specific_params temperature
+tensor_parallel_size tie_encoder_decoder top_k top_p torch_dtype torchscript tp_size
+transformers.js_config typical_p unk_token use_bfloat16 use_cache use_mamba_kernels
+use_return_dict vision_feature_layer
 """
 HARMLESS = frozenset(_HARMLESS.split())
 # The same by what is in their names.
 PATTERN = re.compile(
     r".*(dropout|pdrop|layerdrop|drop_path|loss|flash_attn|flash_attention).*"
     r"|.*(gradient_checkpointing|attn_implementation).*"
-    r"|.*_token(_id|_ids|_index|_type_id)|.*_version"
+    r"|.*_token(_id|_ids|_index|_type_id)|.*_version|.*_dtype|.*_in_fp32"
     r"|(initializer|summary|tokenizer|training|unsloth)_.*"
     r"|init_(method|range|std)|.*_init_(method|range|scheme|std)"
 )

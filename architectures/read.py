@@ -268,7 +268,9 @@ def read_quantization(fields: Fields) -> Quantization:
         return _foreign(table)
     if "quant_algo" in table:
         raise table.refuse("quant_algo", "a quant_method, fp8 or mxfp4")
-    default = _stored(table)
+    default = (
+        _stored(table) if any(key in table for key in ("group_size", "bits", "mode")) else None
+    )
     modules: dict[str, Stored | None] = {}
     table.ignore(*SKIPPED)
     for module, value in table.raw.items():

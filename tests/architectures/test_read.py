@@ -213,6 +213,8 @@ def test_quantization_is_read_from_either_name() -> None:
     [
         (None, Quantization()),
         ({}, Quantization()),
+        ({"quant_method": None, "modules_to_not_convert": ["a"]}, Quantization()),
+        ({"a": {"bits": 8}, "b": True}, Quantization(None, {"a": Stored(64, 8), "b": None})),
         ({"group_size": 32, "bits": 4, "mode": "mxfp4"}, Quantization(Stored(32, 4, "mxfp4"))),
         ({"group_size": 16, "bits": 4, "mode": "nvfp4"}, Quantization(Stored(16, 4, "nvfp4"))),
         (
