@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..engine.checkpoint.json_files import is_pointer, pointer_flaw
@@ -117,14 +118,17 @@ def _checked(path: Path) -> Path:
         raise UsageError(instead_of(path) or give)
     if not any((path / name).is_file() for name in (CONFIG, MODULES)):
         raise UsageError(f"{path} is no model: it has no {CONFIG}{_hint(path)}")
-    for file in (file for pattern in READ for file in path.glob(pattern)):
-        if is_pointer(file):
-            raise UsageError(pointer_flaw(file))
+    _refuse_pointers([file for pattern in READ for file in path.glob(pattern)])
     try:
-        weight_files(read_modules(path).backbone)
+        _refuse_pointers(weight_files(read_modules(path).backbone).files)
     except (CheckpointError, DescriptionError) as error:
         raise UsageError(str(error)) from None
     return path
+
+
+def _refuse_pointers(files: Iterable[Path]) -> None:
+    for file in filter(is_pointer, files):
+        raise UsageError(pointer_flaw(file))
 
 
 def _hint(path: Path) -> str:

@@ -235,7 +235,10 @@ def test_directories_that_are_near_a_model(tmp_path: Path) -> None:
         resolve(str(path.parents[1]), offline=True)
 
 
-@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer.model", "a.jinja"])
+@pytest.mark.parametrize(
+    "name",
+    ["config.json", "tokenizer.json", "tokenizer.model", "a.jinja", "model.safetensors"],
+)
 def test_a_git_lfs_pointer(name: str, tmp_path: Path) -> None:
     path = fill(tmp_path / "m")
     (path / "other.bin").write_text(POINTER)  # which nobody reads
