@@ -14,8 +14,9 @@ from ..kernels.attention.pages import FORMATS, PAGE, Format
 from ..kernels.cpu.library import compiled, use_threads
 from ..kernels.metal.device import Gpu, device
 from ..kernels.registry import activation_dtype
-from .checkpoint.checkpoint import Checkpoint, CheckpointError, open_checkpoint
+from .checkpoint.checkpoint import Checkpoint, open_checkpoint
 from .checkpoint.generation_config import read_generation_config
+from .checkpoint.weight_files import CheckpointError
 from .checkpoint.weights import Reading, rename_tensors, stored_dtype, weight_bytes
 from .embedding.sentence_transformers import Description, describe
 from .engine import Engine

@@ -7,7 +7,7 @@ import pytest
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
-from bessemer.engine.checkpoint.checkpoint import CheckpointError
+from bessemer.engine.checkpoint.weight_files import CheckpointError
 from bessemer.engine.memory import DoesNotFit
 from bessemer.engine.request import Event, Request, Sampling, Started, Token
 from bessemer.engine.runner import Runner
