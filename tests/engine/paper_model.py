@@ -14,6 +14,7 @@ from bessemer.engine.pager import Pager
 from bessemer.engine.request import Event, Refused, Request, Sampling, Token
 from bessemer.engine.scheduler import Limits
 from bessemer.engine.text import AnswerText, StopMatcher
+from bessemer.engine.token_rules import NO_RULES, GenerationRules
 from bessemer.kernels.attention.pages import PAGE
 from bessemer.kernels.recurrent.runs import Runs
 
@@ -108,13 +109,16 @@ def greedy(prompt: Sequence[int], count: int, sizes: CacheSizes = FULL) -> list[
 
 
 def engine(
-    pages: int = 64, sizes: CacheSizes | None = None, **limits: int
+    pages: int = 64,
+    sizes: CacheSizes | None = None,
+    rules: GenerationRules = NO_RULES,
+    **limits: int,
 ) -> tuple[Engine, PaperModel]:
     """Make an engine over full attention with so many pages, or over pools of these sizes."""
     sizes = sizes or replace(FULL, pages=(pages,))
     model = PaperModel(sizes)
     settings = Limits(**({"context": pages * PAGE} | limits))
-    return Engine(model, settings, sizes, [END], text), model
+    return Engine(model, settings, sizes, [END], text, rules=rules), model
 
 
 def text(request: Request) -> AnswerText:
