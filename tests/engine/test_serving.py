@@ -1,15 +1,24 @@
 """The built-in model in the real engine: the same bits, whatever was cached or interrupted."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
 from bessemer.engine.checkpoint.checkpoint import CheckpointError
 from bessemer.engine.memory import DoesNotFit
-from bessemer.engine.request import Event, Request, Sampling, Started, Token
+from bessemer.engine.request import (
+    Event,
+    GenerationDefaults,
+    Request,
+    Sampling,
+    Started,
+    Token,
+)
 from bessemer.engine.runner import Runner
 from bessemer.engine.serving import LoadedModel, load
 from bessemer.engine.settings import Settings
@@ -112,6 +121,31 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
     config.write_text(config.read_text().replace("2560", "2000"))
     with pytest.raises(CheckpointError, match="belong to different models"):
         serving(directory=model)
+
+
+def test_generation_config_is_followed_and_what_is_not_is_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = serving()
+    prompt = random_tokens(plain, 1, 40)
+    plain.engine.submit(request_for(1, prompt))
+    usual = [token for token, _ in scores(plain.engine.run())[1]]
+    assert not capsys.readouterr().err
+    directory = guide_copy(tmp_path / "model")
+    settings = {"do_sample": False, "eos_token_id": 2, "suppress_tokens": [usual[3], 10**6]}
+    settings |= {"begin_suppress_tokens": [usual[0]], "forced_eos_token_id": 7}
+    settings |= {"stop_strings": "END", "max_new_tokens": 30, "typical_p": 0.9, "num_beams": 4}
+    (directory / "generation_config.json").write_text(json.dumps(settings))
+    model = serving(directory=directory)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and said.endswith("typical_p, num_beams is not followed\n")
+    greedy = Sampling(temperature=0)
+    assert model.defaults == GenerationDefaults(sampling=greedy, stop=["END"], max_tokens=30)
+    model.engine.submit(structs.replace(request_for(1, prompt), ignore_eos=False))
+    model.engine.submit(request_for(2, prompt))
+    first, second = ([t for t, _ in each] for each in scores(model.engine.run()).values())
+    assert first[0] != usual[0] and usual[3] not in first + second
+    assert first[:11] == second[:11] and (first[11:], len(second)) == ([7], 12)
 
 
 def worded(directory: Path, name: str) -> Path:
