@@ -112,7 +112,7 @@ class LogitEdits:
         if self._forced():
             self._passing = []
             return self._table[:0]
-        return self._table[: self._put(self._passing_biases())]
+        return self._put(self._passing_biases())
 
     def mask(self, size: int) -> np.ndarray | None:
         """Return the bits of the ids that may be drawn next of so many; None where all may."""
@@ -135,7 +135,7 @@ class LogitEdits:
         if not forced:
             return ()
         banned = {*rules.suppress_tokens}
-        if length == len(request.tokens):
+        if length - len(request.tokens) == _begin(request, rules):
             banned.update(rules.begin_suppress_tokens)
         allowed = request.allowed_token_ids
         return tuple(i for i in forced if i not in banned and (allowed is None or i in allowed))
@@ -146,8 +146,8 @@ class LogitEdits:
             biases |= dict.fromkeys(self._ngrams.after(self._tokens), BANNED)
         return biases
 
-    def _put(self, biases: Mapping[int, float]) -> int:
-        """Add biases for the next token alone; return how many entries there now are."""
+    def _put(self, biases: Mapping[int, float]) -> np.ndarray:
+        """Return the table with biases for the next token alone, which may move it."""
         count = len(self._places)
         self._passing = []
         for token, bias in biases.items():
@@ -158,7 +158,7 @@ class LogitEdits:
                 self._table[place] = token, 0.0, 1.0, 0.0
             self._passing.append((place, float(self._table[place, BIAS])))
             self._table[place, BIAS] += bias
-        return count
+        return self._table[:count]
 
     def _count(self, token: int) -> None:
         """Count one more of a generated token."""
@@ -186,11 +186,16 @@ def _passing_bans(
     """Return the ids that are banned until so many tokens are generated."""
     bans: dict[int, tuple[int, ...]] = {}
     if rules.begin_suppress_tokens:
-        bans[1] = rules.begin_suppress_tokens
+        bans[_begin(request, rules) + 1] = rules.begin_suppress_tokens
     if request.min_tokens > 0:
         ends = *eos_ids, *request.stop_token_ids
         bans[request.min_tokens] = bans.get(request.min_tokens, ()) + ends
     return bans
+
+
+def _begin(request: Request, rules: GenerationRules) -> int:
+    """Return which generated token is taken for the first: not one that is forced."""
+    return int(len(request.tokens) == 1 and bool(rules.forced_bos_token_id))
 
 
 def _penalizes(sampling: Sampling) -> bool:

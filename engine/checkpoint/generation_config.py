@@ -105,8 +105,8 @@ def read_generation_config(
 
 def _defaults(fields: Fields) -> GenerationDefaults:
     """Convert what requests may leave open; `do_sample` false means greedy."""
-    names = [*Sampling.__struct_fields__]
-    values = {n: v for n in names if (v := getattr(fields, n, None)) is not None}
+    each = ((name, getattr(fields, name, None)) for name in Sampling.__struct_fields__)
+    values: dict[str, Any] = {name: value for name, value in each if value is not None}
     values["top_k"] = max(values.get("top_k", 0), 0)
     if fields.do_sample is False:
         draw = ("temperature", "top_k", "top_p", "min_p")
@@ -150,7 +150,8 @@ def _known(ids: Any, vocabulary: int) -> tuple[int, ...]:
 def _of_text(config: Mapping[str, Any], name: str) -> Any:
     """Return what config.json says of its whole model, or of the part that writes text."""
     part = config.get("text_config")
-    return config.get(name, part.get(name) if isinstance(part, dict) else None)
+    found = config.get(name)
+    return part.get(name) if found is None and isinstance(part, dict) else found
 
 
 def _odd(fields: Fields) -> str | None:

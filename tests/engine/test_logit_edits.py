@@ -197,7 +197,8 @@ def processed(
     if len(tokens) == max_length - 1 and rules.forced_eos_token_id and not request.ignore_eos:
         scores = forced(raw, rules.forced_eos_token_id)
     scores[[*rules.suppress_tokens]] = -np.inf
-    if not answer:
+    begin = int(len(request.tokens) == 1 and bool(rules.forced_bos_token_id))
+    if len(answer) == begin:
         scores[[*rules.begin_suppress_tokens]] = -np.inf
     if request.allowed_token_ids is not None:
         banned = [token for token in inside if token not in request.allowed_token_ids]
@@ -295,6 +296,14 @@ def test_a_bad_word_may_begin_in_the_prompt_and_is_never_completed() -> None:
         assert 8 not in drawable(tokens, generated, bad_words=[[5, 6, 7], [8]])
 
 
+def test_many_sequences_may_be_completed_at_once() -> None:
+    rules = GenerationRules(sequence_bias={(5, token): float(token) for token in range(40)})
+    oracle = RAW + np.where(np.arange(VOCABULARY) < 40, np.arange(VOCABULARY), 0)
+    assert scores_after([5], rules=rules) == pytest.approx(oracle)
+    assert scores_after([5, 6], rules=rules) == pytest.approx(RAW)
+    assert scores_after([5], [6, 5], rules=rules) == pytest.approx(oracle)
+
+
 def test_no_bias_lifts_a_ban_and_no_penalty_breaks_it() -> None:
     for sampling in (
         Sampling(logit_bias={7: 100.0}, repetition_penalty=1e-300),
@@ -324,6 +333,10 @@ def test_forced_ids_come_first_and_last() -> None:
     rules = GenerationRules(forced_bos_token_id=(8,), forced_eos_token_id=(END, 7))
     assert drawable([1], rules=rules) == [8]  # a prompt of one token, as transformers has it
     assert len(drawable([1, 2], rules=rules)) == VOCABULARY
+    late = GenerationRules(forced_bos_token_id=(8,), begin_suppress_tokens=(8, 9))
+    assert drawable([1], rules=late) == [8]  # then the second counts as the first
+    assert 8 in drawable([1, 2], [3], rules=late) and 8 not in drawable([1, 2], rules=late)
+    assert 8 not in drawable([1], [8], rules=late) and 8 in drawable([1], [8, 3], rules=late)
     assert drawable([1, 2], [3] * 8, rules=rules) == [END, 7]
     assert len(drawable([1, 2], [3] * 8, rules=rules, ignore_eos=True)) == VOCABULARY
     assert drawable([1, 2], [3], rules=rules, room=4) == [END, 7]

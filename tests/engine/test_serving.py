@@ -148,11 +148,34 @@ def test_generation_config_is_followed_and_what_is_not_is_said_once(
     assert first[:11] == second[:11] and (first[11:], len(second)) == ([7], 12)
 
 
-def worded(directory: Path, name: str) -> Path:
-    """A tiny model, with a tokenizer of its vocabulary."""
-    words = {f"w{number}": number for number in range(VOCABULARY)}
+def worded(directory: Path, name: str, count: int = VOCABULARY) -> Path:
+    """A tiny model, with a tokenizer of its vocabulary, or of its first ids."""
+    words = {f"w{number}": number for number in range(count)}
     Tokenizer(WordLevel(words, unk_token="w0")).save(str(tiny(name).write(directory) / FILE))
     return directory
+
+
+def test_ids_without_a_token_are_drawn_banned_and_scored_like_others(tmp_path: Path) -> None:
+    """A vocabulary is often padded: the model has ids that its tokenizer has no text for."""
+    model = serving(directory=worded(tmp_path, "qwen3_layer_types_tied", VOCABULARY - 20))
+    nameless = range(VOCABULARY - 20, VOCABULARY)
+    first, second = nameless[3], nameless[-1]
+    every = Request(id=1, tokens=[5, 6], max_tokens=6, logprobs=20, prompt_logprobs=20, stop=["w3"])
+    biased = Sampling(temperature=0, logit_bias={first: 90.0, second: 80.0})
+    allowed = [*nameless, 9]
+    for request in (
+        structs.replace(every, sampling=biased),
+        structs.replace(every, id=2, sampling=biased, bad_words=[[first], [second, second]]),
+        structs.replace(every, id=3, allowed_token_ids=allowed, tokens=[first, second]),
+    ):
+        model.engine.submit(request)
+    events = list(model.engine.run())
+    out = {number: [token for token, _ in each] for number, each in scores(events).items()}
+    assert out[1] == [first] * 6
+    assert out[2][::2] == [second] * 3 and {first, second}.isdisjoint(out[2][1::2])
+    assert len(out[3]) == 6 and {*out[3]} <= {*allowed}
+    entries = [e for event in events if isinstance(event, Token) for e in event.logprobs]
+    assert all(len(entry.top) == 20 and entry.logprob < 0 for entry in entries)
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,8 @@ def test_eos_ids_come_from_all_files(tmp_path: Path) -> None:
     assert read(tmp_path, settings, {"eos_token_id": 9}, 3).eos_ids == (3, 5, 7, 9)
     assert read(tmp_path, settings, {"eos_token_id": [9, 5]}).eos_ids == (5, 7, 9)
     assert read(tmp_path, settings, {"text_config": {"eos_token_id": [1]}}).eos_ids == (1, 5, 7)
+    config: dict[str, Any] = {"eos_token_id": None, "text_config": {"eos_token_id": 1}}
+    assert read(tmp_path, {}, config).eos_ids == (1,)
     config = {"eos_token_id": 2, "text_config": {"eos_token_id": 1}}
     assert read(tmp_path, {"eos_token_id": 8}, config).eos_ids == (2, 8)
     assert read(tmp_path, {}, {"eos_token_id": "</s>", "text_config": None}).eos_ids == ()
