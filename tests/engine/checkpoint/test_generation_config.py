@@ -130,6 +130,33 @@ def test_what_is_not_followed_is_named_where_it_means_something(tmp_path: Path) 
     assert read(tmp_path, followed | about | odd).ignored == tuple(odd)
 
 
+def test_each_field_of_transformers_that_is_not_followed_is_named(tmp_path: Path) -> None:
+    """These are all of transformers 5.24's GenerationConfig that change what is drawn."""
+    names = [
+        "constraints",
+        "dola_layers",
+        "encoder_no_repeat_ngram_size",
+        "encoder_repetition_penalty",
+        "epsilon_cutoff",
+        "eta_cutoff",
+        "exponential_decay_length_penalty",
+        "force_words_ids",
+        "guidance_scale",
+        "max_time",
+        "num_beams",
+        "num_return_sequences",
+        "penalty_alpha",
+        "remove_invalid_values",
+        "token_healing",
+        "top_h",
+        "typical_p",
+        "watermarking_config",
+    ]
+    assert read(tmp_path, dict.fromkeys(names, 0.5)).ignored == tuple(names)
+    assert read(tmp_path, dict.fromkeys(names)).ignored == ()
+    assert read(tmp_path, dict.fromkeys(names, 0)).ignored == ()
+
+
 @pytest.mark.parametrize(
     ("name", "values"),
     [
