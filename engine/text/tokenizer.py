@@ -133,18 +133,19 @@ class Tokenizer:
         return WindowDetokenizer(self.encoding, self._fallback)
 
     @cached_property
-    def _decoder(self) -> dict[str, Any]:
-        return msgspec.json.decode(self.encoding.to_str()).get("decoder") or {}
+    def _steps(self) -> list[str]:
+        """The kinds of the decoder's steps, in order."""
+        decoder = msgspec.json.decode(self.encoding.to_str()).get("decoder") or {}
+        return [step.get("type", "") for step in decoder.get("decoders", [decoder])]
 
     @property
     def _byte_level(self) -> bool:
-        return bool(self._decoder.get("type") == "ByteLevel")
+        return "ByteLevel" in self._steps and {"ByteLevel", "Fuse"}.issuperset(self._steps)
 
     @cached_property
     def _fallback(self) -> Mapping[int, bytes]:
         """The bytes of the tokens that stand for one, where no token stands for a character."""
-        steps = self._decoder.get("decoders", [self._decoder])
-        if not any(step.get("type") == "ByteFallback" for step in steps):
+        if "ByteFallback" not in self._steps:
             return {}
         names = self.encoding.get_vocab(with_added_tokens=False).items()
         found = [(token, BYTE.fullmatch(name)) for name, token in names]

@@ -15,7 +15,7 @@ from bessemer.engine.request import Event, Refused, Request, Sampling, Token
 from bessemer.engine.scheduler import Limits
 from bessemer.engine.text.answer_text import AnswerText, make_splitter
 from bessemer.engine.text.detokenizer import AnswerDetokenizer
-from bessemer.engine.text.specials import NONE
+from bessemer.engine.text.specials import Specials
 from bessemer.engine.text.stops import StopMatcher
 from bessemer.kernels.attention.pages import PAGE
 from bessemer.kernels.recurrent.runs import Runs
@@ -122,7 +122,9 @@ def engine(
 
 def text(request: Request) -> AnswerText:
     splitter = None if request.thought is None else make_splitter(request.thought)
-    letters, stops = AnswerDetokenizer(Letters(), NONE), StopMatcher(request.stop)
+    specials = Specials({END: "<end>"}, (), request.stop)
+    letters = AnswerDetokenizer(Letters(), specials)
+    stops = StopMatcher(request.stop, specials=specials)
     return AnswerText(letters, stops, request.min_tokens, splitter)
 
 

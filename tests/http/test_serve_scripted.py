@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine.text.tiny_tokenizers import sentencepiece
+from tests.engine.text.tiny_tokenizers import id_of, make_tokenizer, sentencepiece
 from tests.http.running import Server, serving
 from tests.http.scripted_checkpoint import write
 from tests.translate.scripted import Scripted
@@ -27,7 +27,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     harmony = Scripted(TURNS, CHANNELS, HARMONY)
     mistral = Scripted("", MISTRAL, ["[THINK]", "[/THINK]", "<|x|>", "</s>"])
     spaces = sentencepiece()
-    story = [spaces.token_to_id(name) for name in STORY]
+    story = [id_of(make_tokenizer(spaces), name) for name in STORY]
     models = {
         "harmony": write(
             folder / "h", harmony.tokenizer.encoding, harmony.script(1000), TURNS, "<|return|>"

@@ -32,6 +32,11 @@ def test_pieces_add_up_to_what_the_package_decodes(build, text: str) -> None:  #
 def test_each_vocabulary_gets_its_own_detokenizer() -> None:
     assert isinstance(make_tokenizer(byte_level()).detokenizer(), ByteDetokenizer)
     assert isinstance(make_tokenizer(sentencepiece()).detokenizer(), WindowDetokenizer)
+    steps = byte_level()
+    steps.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Fuse()])
+    assert isinstance(make_tokenizer(steps).detokenizer(), ByteDetokenizer)
+    bare = tokenizers.Tokenizer(models.WordLevel({"a": 0, "b": 1}, "a"))
+    assert make_tokenizer(bare).decode([1, 0]) == "b a"
 
 
 def test_the_two_detokenizers_agree_on_broken_utf8() -> None:
