@@ -161,12 +161,13 @@ class Engine:
         """Return why the answer is over, or None; its stop string; tokens that are not its text."""
         request = sequence.request
         eos_ids = () if request.ignore_eos else self._eos_ids
-        if token in eos_ids or token in request.stop_token_ids:
-            return "stop", None, 1
+        hidden = int(token in eos_ids or token in request.stop_token_ids)
         if sequence.text is not None:
-            sequence.text.add(token)
+            sequence.text.add(token, bool(hidden))
             if sequence.text.stop is not None:
-                return "stop", sequence.text.stop, 0
+                return "stop", sequence.text.stop, hidden
+        if hidden:
+            return "stop", None, hidden
         full = len(sequence.tokens) >= self.scheduler.limits.context
         over = full or sequence.generated >= request.max_tokens
         return ("length" if over else None), None, 0

@@ -62,16 +62,50 @@ class Constraint(Struct, frozen=True, kw_only=True):
     after: int | str | None = None
 
 
-class Thought(Struct, frozen=True):
-    """The marks of a thought that an answer may begin with, or that its prompt has `opened`."""
+class Thought(Struct, frozen=True, tag="thought"):
+    """The marks of a thought that an answer may begin with, and of the text after it, if any.
+
+    A mark is text or names special tokens. `place` says where the prompt leaves the answer: at its
+    start, inside a thought or in the text.
+    """
 
     open: str
     close: str
-    opened: bool = False
+    place: Literal["start", "thought", "text"] = "start"
+    begin: str = ""
+    end: str = ""
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        return self.open, self.close, self.begin, self.end
+
+
+class Channels(Struct, frozen=True, tag="channels"):
+    """The messages that an answer has, each on a channel of its own, as gpt-oss writes them.
+
+    `begun` is the head of the message that the prompt leaves the answer in, if any.
+    """
+
+    begun: str = ""
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        return "<|start|>", "<|channel|>", "<|constrain|>", "<|message|>", *self.ends
+
+    @property
+    def ends(self) -> tuple[str, ...]:
+        """The ends of a message: of one that is not the last, of the last, of a call."""
+        return "<|end|>", "<|return|>", "<|call|>"
+
+
+AnswerMarks = Thought | Channels
 
 
 class Request(Struct, frozen=True, kw_only=True, tag="continue"):
-    """One sequence to continue; `tokens` is the whole prompt. No `stop` counts in a thought."""
+    """One sequence to continue; `tokens` is the whole prompt.
+
+    A `stop` may name special tokens; none counts in a thought unless it is to `stop_in_reasoning`.
+    """
 
     id: int
     tokens: list[int]
@@ -79,15 +113,18 @@ class Request(Struct, frozen=True, kw_only=True, tag="continue"):
     min_tokens: int = 0
     ignore_eos: bool = False
     stop: list[str] = []
+    stop_in_reasoning: bool = False
     stop_token_ids: list[int] = []
     allowed_token_ids: list[int] | None = None  # None: any may be drawn
     bad_words: list[list[int]] = []  # ids in a row, the last of which is not drawn after the others
+    skip_special_tokens: bool = True  # leave their names out of the text
     sampling: Sampling = Sampling()
     logprobs: int | None = None  # alternatives reported beside each generated token
     prompt_logprobs: int | None = None  # the same for the prompt's own tokens
     salt: str = ""  # prefixes are shared only within one salt
     constraint: Constraint | None = None
-    thought: Thought | None = None  # None: it marks none
+    thought: AnswerMarks | None = None  # None: it marks none
+    goes_on: bool = False  # in the prompt's own text, whose words it may go on with
     client: str = ""  # whose request it is
 
 

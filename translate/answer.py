@@ -13,7 +13,6 @@ from ..engine.request import (
     Token,
     TokenLogprobs,
 )
-from ..engine.text.detokenizer import Detokenizer
 from ..engine.text.stops import StopMatcher
 from ..engine.text.tokenizer import Tokenizer
 from .chat import (
@@ -25,6 +24,7 @@ from .chat import (
     TokenText,
     Usage,
 )
+from .echo import Echo
 from .output import ChoiceOutput
 from .renderer import Prompt
 
@@ -43,12 +43,12 @@ class Bounds:
 
 @dataclass(slots=True)
 class _Choice:
-    """One answer on its way; `echo` is the text of the prompt's tokens as they come back."""
+    """One answer on its way; `echo` gives out the prompt as the tokens come back, if it is to."""
 
     number: int
     prompt: Prompt
     output: ChoiceOutput
-    echo: Detokenizer
+    echo: Echo | None
     cached: int = 0
     completion: int = 0
 
@@ -109,41 +109,45 @@ class AnswerStream:
                     yield from self._echoes()
             case Token():
                 choice = self._choices[event.request]
-                if choice.prompt.echo is not None:
-                    yield from self._echoed(choice, event)
+                if choice.echo is not None:
+                    yield from self._echoed(choice.echo, event.prompt)
                 yield from self._generated(choice, event)
 
     def _choice(self, index: int, prompt: Prompt, request: Request) -> _Choice:
-        options, tokenizer = self._options, self._tokenizer
+        """Read an answer as the worker does, which stops it: by what its request says."""
+        tokenizer, specials = self._tokenizer, self._tokenizer.specials(request)
         output = ChoiceOutput(
             index,
-            prompt.parser(index),
-            tokenizer.detokenizer(),
-            StopMatcher(request.stop, options.include_stop),
-            tokenizer.special_names,
+            prompt.parser(index, specials),
+            tokenizer.detokenizer(request.tokens if request.goes_on else ()),
+            StopMatcher(request.stop, self._options.include_stop, specials),
+            specials,
             request.min_tokens,
+            request.stop_in_reasoning,
+            len(prompt.text),
         )
-        return _Choice(index, prompt, output, tokenizer.detokenizer())
+        return _Choice(index, prompt, output, self._echo(index, prompt))
+
+    def _echo(self, index: int, prompt: Prompt) -> Echo | None:
+        """Return what echoes a prompt token by token, as it has to with logprobs alone."""
+        if not prompt.echo or self._options.logprobs is None:
+            return None
+        tokenizer, names = self._tokenizer, self._tokenizer.special_names
+        return Echo(index, prompt.text, len(prompt.tokens), tokenizer.detokenizer(), names)
 
     def _echoes(self) -> Iterator[TextDelta]:
         """Echo the prompts as they stand; with logprobs only the first token, which has none."""
         for choice in self._choices.values():
-            if choice.prompt.echo is None:
-                continue
-            if self._options.logprobs is None:
-                yield TextDelta(choice.number, choice.prompt.echo)
-                continue
-            first = choice.prompt.tokens[0]
-            entry = _token_text(first, None, self._tokenizer)
-            yield TextDelta(choice.number, choice.echo.add(first), (entry,))
+            if choice.echo is not None:
+                first = choice.prompt.tokens[0]
+                yield choice.echo.add(first, _token_text(first, None, self._tokenizer))
+            elif choice.prompt.echo:
+                yield TextDelta(choice.number, choice.prompt.text)
 
-    def _echoed(self, choice: _Choice, event: Token) -> Iterator[TextDelta]:
+    def _echoed(self, echo: Echo, entries: Sequence[TokenLogprobs]) -> Iterator[TextDelta]:
         """Echo the prompt's other tokens, as their log probabilities come."""
-        for entry in event.prompt:
-            piece = choice.echo.add(entry.token)
-            yield TextDelta(choice.number, piece, (_shown(entry, self._tokenizer),))
-        if event.tokens and (rest := choice.echo.flush()):
-            yield TextDelta(choice.number, rest)
+        for entry in entries:
+            yield echo.add(entry.token, _shown(entry, self._tokenizer))
 
     def _generated(self, choice: _Choice, event: Token) -> Iterator[Event]:
         choice.completion += len(event.tokens)
@@ -155,8 +159,9 @@ class AnswerStream:
             yield from choice.output.feed(token, shown, hidden=index >= visible)
         if event.finish is not None:
             self._running -= 1
-            asked = event.stop in self._options.stop  # else it is the model's own
-            yield from choice.output.finish(event.finish, event.stop if asked else None)
+            # A stop string of the model's own ends its answer as an end of sequence does.
+            stop = event.stop if event.stop in self._options.stop else None
+            yield from choice.output.finish(event.finish, stop)
 
 
 def _request(
@@ -171,12 +176,15 @@ def _request(
         min_tokens=_min_tokens(options, len(prompt.tokens), defaults, max_tokens),
         ignore_eos=options.ignore_eos,
         stop=list(dict.fromkeys([*options.stop, *defaults.stop])),
-        stop_token_ids=list(options.stop_token_ids),
+        stop_in_reasoning=options.stop_in_reasoning,
+        stop_token_ids=[*options.stop_token_ids, *(() if options.ignore_eos else prompt.ends)],
+        skip_special_tokens=options.skip_special_tokens,
         sampling=_sampling(options, defaults.sampling, seed),
         logprobs=options.logprobs,
-        prompt_logprobs=None if prompt.echo is None else options.logprobs,
+        prompt_logprobs=options.logprobs if prompt.echo else None,
         client=request.client,
         thought=prompt.thought,
+        goes_on=prompt.goes_on,
     )
 
 

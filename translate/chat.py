@@ -124,6 +124,8 @@ class GenerationOptions:
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
     include_stop: bool = False  # leave the stop string in the text
+    stop_in_reasoning: bool = False  # stop strings count in thoughts too
+    skip_special_tokens: bool = True  # leave their names out of the text
     n: int = 1
     logprobs: int | None = None  # alternatives a token; None: no logprobs at all
     stream: bool = False
@@ -164,6 +166,7 @@ class TokenText(Struct, frozen=True):
     raw: bytes
     logprob: float | None  # None: the first token of a prompt has none
     top: tuple["TokenText", ...] = ()
+    offset: int = 0  # characters of prompt and answer before the one that it is part of
 
 
 class Usage(Struct, frozen=True):

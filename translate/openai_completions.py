@@ -13,7 +13,6 @@ from .chat import (
     Done,
     Failure,
     Finish,
-    GenerationOptions,
     Heartbeat,
     Identity,
     ReasoningDelta,
@@ -73,7 +72,6 @@ class CompletionBody(AnswerBody, tag_field="object", tag="text_completion"):
 
 
 DECODER = msgspec.json.Decoder(CompletionRequest)
-CONTINUATION_BYTES = bytes(range(0x80, 0xC0))  # every other UTF-8 byte begins a character
 
 
 def decode_request(body: bytes) -> Completion:
@@ -99,31 +97,19 @@ def encode_response(answer: Answer, identity: Identity) -> bytes:
 
 
 class Stream(ChunkStream):
-    """The chunks of one answer; the offsets of its tokens go on from chunk to chunk."""
-
     body = CompletionBody
-
-    def __init__(self, identity: Identity, options: GenerationOptions) -> None:
-        super().__init__(identity, options)
-        self._offsets: dict[int, int] = {}
 
     def _started(self, event: AnswerStarted) -> Events:
         return ()
 
     def _text_delta(self, event: TextDelta | ReasoningDelta) -> Events:
-        logprobs = self._logprobs(event.choice, event.tokens) if event.tokens else None
-        return (self._send(OutputChoice(event.text, event.choice, logprobs)),)
+        return (self._send(OutputChoice(event.text, event.choice, _logprobs_body(event.tokens))),)
 
     def _finish(self, event: Finish) -> Events:
         return (self._send(OutputChoice("", event.choice, None, event.reason)),)
 
     def _heartbeat(self, event: Heartbeat) -> Events:
         return (self._send(OutputChoice("", 0)),)
-
-    def _logprobs(self, choice: int, tokens: tuple[TokenText, ...]) -> LogprobsBody:
-        start = self._offsets.get(choice, 0)
-        self._offsets[choice] = start + sum(map(_characters, tokens))
-        return _logprobs_body(tokens, start)
 
     handlers: ClassVar = {
         AnswerStarted: _started,
@@ -149,14 +135,14 @@ def _logprobs(asked: int | bool | None) -> int | None:
 
 
 def _choice(index: int, choice: AnswerChoice) -> OutputChoice:
-    logprobs = _logprobs_body(choice.tokens, 0) if choice.tokens else None
-    return OutputChoice(choice.reasoning + choice.text, index, logprobs, choice.reason)
+    text, logprobs = choice.reasoning + choice.text, _logprobs_body(choice.tokens)
+    return OutputChoice(text, index, logprobs, choice.reason)
 
 
-def _logprobs_body(tokens: tuple[TokenText, ...], start: int) -> LogprobsBody:
-    offsets = [start]
-    for token in tokens[:-1]:
-        offsets.append(offsets[-1] + _characters(token))
+def _logprobs_body(tokens: tuple[TokenText, ...]) -> LogprobsBody | None:
+    if not tokens:
+        return None
+    offsets = [token.offset for token in tokens]
     values = [None if token.logprob is None else finite(token) for token in tokens]
     tops = [_top(token) for token in tokens] if any(token.top for token in tokens) else None
     return LogprobsBody([_name(token) for token in tokens], values, tops, offsets)
@@ -167,11 +153,6 @@ def _top(token: TokenText) -> dict[str, float] | None:
     if token.logprob is None:
         return None
     return {_name(t): finite(t) for t in (*token.top, token)}
-
-
-def _characters(token: TokenText) -> int:
-    """Count the characters that begin in a token; some tokens hold only a part of one."""
-    return len(token.raw.translate(None, CONTINUATION_BYTES))
 
 
 def _name(token: TokenText) -> str:

@@ -1,9 +1,12 @@
 """An answer's output: its tokens become events, its events a whole answer."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
-from ..engine.text.detokenizer import Detokenizer
+from msgspec import structs
+
+from ..engine.text.detokenizer import AnswerDetokenizer, Detokenizer
+from ..engine.text.specials import NONE, Specials
 from ..engine.text.stops import StopMatcher
 from .chat import (
     Answer,
@@ -27,9 +30,10 @@ from .parsers.parser import AnswerParser, AnswerToken
 class ChoiceOutput:
     """One choice of an answer: its tokens become text, are parsed, and end at a stop string.
 
-    Stop strings are looked for in text, not in thoughts, from the token number `min_tokens` on; a
-    parser sees special tokens by their names (`special_tokens`, by id). Tokens whose text is held
-    back or dropped travel with the next piece, so that none is lost.
+    Stop strings are looked for in text, from the token number `min_tokens` on, and in thoughts only
+    if they are to `stop_in_reasoning`; a parser sees special tokens by their names. Tokens whose
+    text is held back or dropped travel with the next piece, so that none is lost. `position` is
+    where the answer begins, in characters.
     """
 
     def __init__(
@@ -38,16 +42,20 @@ class ChoiceOutput:
         parser: AnswerParser,
         detokenizer: Detokenizer,
         stops: StopMatcher,
-        special_tokens: Mapping[int, str],
+        specials: Specials = NONE,
         min_tokens: int = 0,
+        stop_in_reasoning: bool = False,
+        position: int = 0,
     ) -> None:
         self.reasoning_tokens = 0
         self._choice = choice
         self._parser = parser
-        self._detokenizer = detokenizer
-        self._special_tokens = special_tokens
-        self._stops = stops
+        self._detokenizer = AnswerDetokenizer(detokenizer, specials)
+        self._specials = specials
+        self._stops = stops if not stop_in_reasoning else StopMatcher(())
+        self._early = stops if stop_in_reasoning else None  # what stops before it is parsed
         self._exempt = min_tokens - 1  # tokens to come that no stop string may end
+        self._position = position
         self._tokens: tuple[TokenText, ...] = ()
 
     def feed(
@@ -59,19 +67,26 @@ class ChoiceOutput:
         """
         parser = self._parser
         before = parser.reasoning
-        text = "" if hidden else self._detokenizer.add(token)
-        deltas = parser.feed(AnswerToken(token, text, self._special_tokens.get(token)))
-        self.reasoning_tokens += not hidden and (before or parser.reasoning)
+        text = self._detokenizer.add(token, hidden)
         self._exempt -= 1
-        if not (self._stops.stops or shown or self._tokens):
+        exempt = self._exempt >= 0
+        if shown:
+            self._tokens += tuple(structs.replace(t, offset=self._position) for t in shown)
+            self._position += len(self._specials.plain(text))
+        if self._early is not None and not exempt:
+            text = self._early.add(text)
+        deltas = parser.feed(AnswerToken(token, text, self._specials.name(token)))
+        self.reasoning_tokens += not hidden and (before or parser.reasoning)
+        if not (self._stops.stops or self._tokens or self._specials.codes):
             return deltas
-        self._tokens += shown
-        return self._read(deltas, exempt=self._exempt >= 0)
+        return self._read(deltas, exempt)
 
     def finish(self, reason: str, stop: str | None = None) -> Sequence[Event]:
         """Return the rest of the choice, with all that was held back."""
-        rest = AnswerToken(None, self._detokenizer.flush())
-        events = self._read([*self._parser.feed(rest), *self._parser.close()])
+        rest = self._detokenizer.flush()
+        if self._early is not None:
+            rest = self._early.add(rest) + self._early.flush()
+        events = self._read([*self._parser.feed(AnswerToken(None, rest)), *self._parser.close()])
         events += self._text(self._stops.flush())
         if self._tokens:
             kind = ReasoningDelta if self._parser.reasoning else TextDelta
@@ -87,12 +102,14 @@ class ChoiceOutput:
                 events += self._text(delta.text if exempt else self._stops.add(delta.text))
                 continue
             events += self._text(self._stops.flush())  # what may have begun a stop string
-            if isinstance(delta, ReasoningDelta):
-                delta = ReasoningDelta(self._choice, delta.text, self._take_tokens())
-            events.append(delta)
+            if not isinstance(delta, ReasoningDelta):
+                events.append(delta)
+            elif text := self._specials.plain(delta.text):
+                events.append(ReasoningDelta(self._choice, text, self._take_tokens()))
         return events
 
     def _text(self, text: str) -> Iterable[Event]:
+        text = self._specials.plain(text)
         return (TextDelta(self._choice, text, self._take_tokens()),) if text else ()
 
     def _take_tokens(self) -> tuple[TokenText, ...]:

@@ -3,24 +3,30 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..engine.request import Refusal, Thought
+from ..engine.request import AnswerMarks, Refusal
+from ..engine.text.detokenizer import AnswerDetokenizer
+from ..engine.text.specials import Specials
 from ..engine.text.tokenizer import Tokenizer
-from .chat import Chat, GenerateRequest
+from .chat import Chat, Completion, GenerateRequest
 from .parsers.parser import AnswerFormat, AnswerParser, PlainParser
 from .template import ChatTemplate
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One prompt: its ids, what parses an answer to it (by choice), the text that an echo shows.
+    """One prompt: its ids, what parses an answer to it (by choice), its text where one is read on.
 
-    `thought`: how the answer marks what it thinks, if it does.
+    `thought`: how the answer marks what it thinks, if it does. `goes_on`: the answer goes on in the
+    prompt's text. `ends`: ids that end the answer, beside the model's own.
     """
 
     tokens: list[int]
-    parser: Callable[[int], AnswerParser] = PlainParser
-    thought: Thought | None = None
-    echo: str | None = None
+    parser: Callable[[int, Specials], AnswerParser] = PlainParser
+    thought: AnswerMarks | None = None
+    text: str = ""
+    echo: bool = False
+    goes_on: bool = False
+    ends: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +40,29 @@ class Renderer:
     def prompts(self, request: GenerateRequest, context: int) -> list[Prompt]:
         if isinstance(request, Chat):
             return [self.conversation(request, context)]
-        return [self._bare(prompt, request.echo, context) for prompt in request.prompts]
+        return [self._bare(prompt, request, context) for prompt in request.prompts]
 
     def conversation(self, chat: Chat, context: int) -> Prompt:
         text = self.template.render(chat)
         self._refuse_hopeless(text, context)
         tokens = self.tokenizer.encode(text, special=False)
-        thought = self.format.thought(text, chat)
-        return Prompt(tokens, lambda choice: self.format.parser(choice, thought), thought)
+        marks = self.format.marks(text, chat)
+        names = self.tokenizer.special_names.items()
+        return Prompt(
+            tokens,
+            lambda choice, specials: self.format.parser(choice, marks, specials),
+            marks,
+            goes_on=chat.continue_final,
+            ends=tuple(token for token, name in names if name in self.format.ends),
+        )
 
-    def _bare(self, prompt: str | tuple[int, ...], echo: bool, context: int) -> Prompt:
+    def _bare(self, prompt: str | tuple[int, ...], request: Completion, context: int) -> Prompt:
         if isinstance(prompt, str):
             self._refuse_hopeless(prompt, context)
             tokens = self.tokenizer.encode(prompt)
             if not tokens:
                 raise Refusal(400, "invalid_value", "The prompt must not be empty.", "prompt")
-            return Prompt(tokens, echo=prompt if echo else None)
+            return Prompt(tokens, text=prompt, echo=request.echo, goes_on=True)
         if (wrong := max(prompt)) >= self.tokenizer.size:
             raise Refusal(
                 400,
@@ -58,7 +71,18 @@ class Renderer:
                 f"{self.tokenizer.size - 1}.",
                 "prompt",
             )
-        return Prompt(list(prompt), echo=self.tokenizer.decode(prompt) if echo else None)
+        return Prompt(
+            list(prompt), text=self._text_of(prompt, request), echo=request.echo, goes_on=True
+        )
+
+    def _text_of(self, tokens: tuple[int, ...], request: Completion) -> str:
+        """Return the whole characters of a prompt of ids; a last half one belongs to the answer."""
+        options = request.options
+        if not request.echo and options.logprobs is None:
+            return ""
+        shown = Specials(self.tokenizer.special_names, shown=not options.skip_special_tokens)
+        stream = AnswerDetokenizer(self.tokenizer.detokenizer(), shown)
+        return "".join(map(stream.add, tokens))
 
     def _refuse_hopeless(self, text: str, context: int) -> None:
         """Spare the tokenizer a text that cannot fit however well it compresses."""

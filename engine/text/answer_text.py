@@ -1,37 +1,76 @@
 """An answer's text in the worker: thoughts apart, up to the first stop string."""
 
-from ..request import Thought
-from .detokenizer import Detokenizer
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from ..request import AnswerMarks, Channels, Thought
+from .channels import ChannelSplitter
+from .detokenizer import AnswerDetokenizer
+from .specials import NONE, Specials
 from .stops import StopMatcher
 from .thoughts import ThoughtSplitter
+
+
+class Splitter(Protocol):
+    """What tells an answer's thoughts from its text, both without marks, as it grows.
+
+    `inside`: what comes next belongs to a thought. Codes of special tokens that end the text stay
+    in it, for stop strings.
+    """
+
+    @property
+    def inside(self) -> bool: ...
+
+    def feed(self, piece: str) -> tuple[str, str]:
+        """Return the reasoning and the text, in this order, that are now certain."""
+        ...
+
+    def close(self) -> tuple[str, str]:
+        """Return what was held back when the answer ended, as in `feed`."""
+        ...
+
+
+# A kind of marks -> what tells them.
+SPLITTERS: Mapping[type[AnswerMarks], Callable[[Any, Specials], Splitter]] = {
+    Thought: ThoughtSplitter,
+    Channels: ChannelSplitter,
+}
+
+
+def make_splitter(marks: AnswerMarks, specials: Specials = NONE) -> Splitter:
+    return SPLITTERS[type(marks)](marks, specials)
 
 
 class AnswerText:
     """An answer's text in the worker, token by token: no token is generated past a stop string.
 
-    Stop strings count from the token number `min_tokens` on, and only in what is no thought.
+    Stop strings count from the token number `min_tokens` on, and only in what no `splitter` takes
+    for a thought.
     """
 
     def __init__(
         self,
-        detokenizer: Detokenizer,
+        detokenizer: AnswerDetokenizer,
         stops: StopMatcher,
         min_tokens: int = 0,
-        thought: Thought | None = None,
+        splitter: Splitter | None = None,
     ) -> None:
         self._detokenizer = detokenizer
         self._stops = stops
         self._exempt = min_tokens - 1  # tokens to come that no stop string may end
-        self._splitter = None if thought is None else ThoughtSplitter(thought)
+        self._splitter = splitter
 
     @property
     def stop(self) -> str | None:
         return self._stops.matched
 
-    def add(self, token: int) -> None:
+    def add(self, token: int, hidden: bool = False) -> None:
+        """Take the next token; of a `hidden` one, which ends the answer, only a name counts."""
         self._exempt -= 1
-        piece = self._detokenizer.add(token)
+        piece = self._detokenizer.add(token, hidden)
         if self._splitter is not None:
-            _, piece = self._splitter.feed(piece)
+            thought, piece = self._splitter.feed(piece)
+            if thought:  # it parts the text before it from the text after it
+                self._stops.flush()
         if self._exempt < 0:
             self._stops.add(piece)

@@ -1,12 +1,15 @@
 """Detokenizers: the tokens of a growing answer to text, in whole characters."""
 
 import codecs
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import tokenizers
 
+from .specials import Specials
+
 REPLACEMENT = "\ufffd"
+LONGEST = 4  # bytes of a character, so tokens that may have to wait for a whole one
 
 
 class Detokenizer(Protocol):
@@ -36,26 +39,62 @@ class WindowDetokenizer:
     """A detokenizer of any other vocabulary, which decodes a short window of tokens twice.
 
     What the newest token adds is the difference with and without it; a window that ends in the
-    replacement character may be half a character, so it waits for the next token.
+    replacement character may be half a character, so it waits for the next tokens, a few at most.
+    Tokens that stand for one of the `fallback` bytes are decoded as those.
     """
 
-    def __init__(self, encoding: tokenizers.Tokenizer) -> None:
+    def __init__(
+        self, encoding: tokenizers.Tokenizer, fallback: Mapping[int, bytes] | None = None
+    ) -> None:
         self._encoding = encoding
+        self._fallback = fallback or {}
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._window: list[int] = []
         self._shown = 0  # tokens of the window whose text is out
 
     def add(self, token: int) -> str:
+        if (byte := self._fallback.get(token)) is not None:
+            held = self._advance(final=True)
+            self._window, self._shown = [token], 1
+            return held + self._decoder.decode(byte)
         self._window.append(token)
-        return self._advance(final=False)
+        waits = len(self._window) - self._shown < LONGEST
+        piece = self._advance(final=not waits)
+        return self._decoder.decode(b"", final=True) + piece if piece else ""
 
     def flush(self) -> str:
-        return self._advance(final=True)
+        return self._decoder.decode(b"", final=True) + self._advance(final=True)
 
     def _advance(self, final: bool) -> str:
+        if self._shown == len(self._window):
+            return ""
         before = self._encoding.decode(self._window[: self._shown])
         text = self._encoding.decode(self._window)
-        if len(text) <= len(before) or (text.endswith(REPLACEMENT) and not final):
+        if text == before != "":  # the newest tokens add nothing, as unknown ids do
+            del self._window[self._shown :]
+            return ""
+        if not final and (len(text) <= len(before) or text.endswith(REPLACEMENT)):
             return ""
         self._window = self._window[self._shown :]
         self._shown = len(self._window)
         return text[len(before) :]
+
+
+class AnswerDetokenizer:
+    """A detokenizer that shows special tokens as an answer holds them, and no hidden tokens.
+
+    A special token that is something in the text ends the character before it.
+    """
+
+    def __init__(self, detokenizer: Detokenizer, specials: Specials) -> None:
+        self._detokenizer = detokenizer
+        self._specials = specials
+
+    def add(self, token: int, hidden: bool = False) -> str:
+        special = self._specials.text(token, hidden)
+        if special is None:
+            return "" if hidden else self._detokenizer.add(token)
+        return self._detokenizer.flush() + special if special else ""
+
+    def flush(self) -> str:
+        return self._detokenizer.flush()

@@ -1,17 +1,28 @@
 """A checkpoint's tokenizer: text to tokens and back; for server and worker alike, without mlx."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import Any, TypedDict
 
 import msgspec
 import tokenizers
 
 from ..request import Request
-from .answer_text import AnswerText
-from .detokenizer import ByteDetokenizer, Detokenizer, WindowDetokenizer
+from .answer_text import AnswerText, make_splitter
+from .detokenizer import (
+    LONGEST,
+    AnswerDetokenizer,
+    ByteDetokenizer,
+    Detokenizer,
+    WindowDetokenizer,
+)
+from .specials import Specials
 from .stops import StopMatcher
+
+BYTE = re.compile("<0x([0-9A-F]{2})>")  # a token that stands for a byte, by its name
 
 
 class NamedTemplate(TypedDict):
@@ -52,15 +63,33 @@ class Tokenizer:
         stream = self.detokenizer()
         return "".join([*map(stream.add, tokens), stream.flush()])
 
-    def detokenizer(self) -> Detokenizer:
-        if self._byte_level:
-            return ByteDetokenizer(self._bytes)
-        return WindowDetokenizer(self.encoding)
+    def detokenizer(self, before: Sequence[int] = ()) -> Detokenizer:
+        """Return a detokenizer of a text, or of one that goes on after the tokens `before`."""
+        stream = self._new_detokenizer()
+        texts = (token for token in reversed(before) if token not in self.special_names)
+        for token in reversed([*islice(texts, LONGEST)]):
+            stream.add(token)
+        return stream
+
+    def specials(self, request: Request) -> Specials:
+        """Return the special tokens of a request's answer."""
+        marks = () if request.thought is None else request.thought.marks
+        return Specials(self.special_names, marks, request.stop, not request.skip_special_tokens)
+
+    def answer_detokenizer(self, request: Request, specials: Specials) -> AnswerDetokenizer:
+        before = request.tokens if request.goes_on else ()
+        return AnswerDetokenizer(self.detokenizer(before), specials)
 
     def answer_text(self, request: Request) -> AnswerText:
         """Return the text of a request's answer, which looks for its stop strings."""
-        stops = StopMatcher(request.stop)
-        return AnswerText(self.detokenizer(), stops, request.min_tokens, request.thought)
+        specials = self.specials(request)
+        marks = None if request.stop_in_reasoning else request.thought
+        return AnswerText(
+            self.answer_detokenizer(request, specials),
+            StopMatcher(request.stop, specials=specials),
+            request.min_tokens,
+            None if marks is None else make_splitter(marks, specials),
+        )
 
     @property
     def eos(self) -> int | None:
@@ -74,9 +103,9 @@ class Tokenizer:
         """Return the bytes that a token stands for, of special tokens those of their name."""
         if self._byte_level:
             return self._bytes[token] or self._name(token).encode()
+        if (byte := self._fallback.get(token)) is not None:
+            return byte
         name = self._name(token)
-        if len(name) == 6 and name.startswith("<0x"):
-            return bytes([int(name[3:5], 16)])
         return name.replace("\u2581", " ").encode()
 
     @cached_property
@@ -98,10 +127,29 @@ class Tokenizer:
     def _name(self, token: int) -> str:
         return self.encoding.id_to_token(token) or ""
 
+    def _new_detokenizer(self) -> Detokenizer:
+        if self._byte_level:
+            return ByteDetokenizer(self._bytes)
+        return WindowDetokenizer(self.encoding, self._fallback)
+
     @cached_property
-    def _byte_level(self) -> bool:
+    def _steps(self) -> list[str]:
+        """The kinds of the decoder's steps, in order."""
         decoder = msgspec.json.decode(self.encoding.to_str()).get("decoder") or {}
-        return bool(decoder.get("type") == "ByteLevel")
+        return [step.get("type", "") for step in decoder.get("decoders", [decoder])]
+
+    @property
+    def _byte_level(self) -> bool:
+        return "ByteLevel" in self._steps and {"ByteLevel", "Fuse"}.issuperset(self._steps)
+
+    @cached_property
+    def _fallback(self) -> Mapping[int, bytes]:
+        """The bytes of the tokens that stand for one, where no token stands for a character."""
+        if "ByteFallback" not in self._steps:
+            return {}
+        names = self.encoding.get_vocab(with_added_tokens=False).items()
+        found = [(token, BYTE.fullmatch(name)) for name, token in names]
+        return {token: bytes.fromhex(match[1]) for token, match in found if match}
 
     @cached_property
     def _bytes(self) -> list[bytes]:

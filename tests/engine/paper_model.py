@@ -13,7 +13,9 @@ from bessemer.engine.engine import Engine
 from bessemer.engine.pager import Pager
 from bessemer.engine.request import Event, Refused, Request, Sampling, Token
 from bessemer.engine.scheduler import Limits
-from bessemer.engine.text.answer_text import AnswerText
+from bessemer.engine.text.answer_text import AnswerText, make_splitter
+from bessemer.engine.text.detokenizer import AnswerDetokenizer
+from bessemer.engine.text.specials import Specials
 from bessemer.engine.text.stops import StopMatcher
 from bessemer.engine.token_rules import NO_RULES, GenerationRules
 from bessemer.kernels.attention.pages import PAGE
@@ -123,7 +125,11 @@ def engine(
 
 
 def text(request: Request) -> AnswerText:
-    return AnswerText(Letters(), StopMatcher(request.stop), request.min_tokens, request.thought)
+    splitter = None if request.thought is None else make_splitter(request.thought)
+    specials = Specials({END: "<end>"}, (), request.stop)
+    letters = AnswerDetokenizer(Letters(), specials)
+    stops = StopMatcher(request.stop, specials=specials)
+    return AnswerText(letters, stops, request.min_tokens, splitter)
 
 
 def request_for(number: int, prompt: Sequence[int], count: int, **more: object) -> Request:

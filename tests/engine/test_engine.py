@@ -238,6 +238,15 @@ def test_a_stop_string_ends_the_answer_at_its_last_token() -> None:
     assert (events[-1].finish, events[-1].stop) == ("stop", stop)
 
 
+def test_the_end_token_may_be_a_stop_string_and_is_no_text() -> None:
+    door, _ = engine()
+    likely = Sampling(temperature=0, logit_bias={END: 100.0})
+    for number, stop in enumerate(("<end>", "end", "")):
+        door.submit(request_for(number, [5], 9, sampling=likely, stop=[stop] if stop else []))
+    ends = {e.request: (e.finish, e.stop, e.hidden) for e in door.run() if isinstance(e, Token)}
+    assert ends == {0: ("stop", "<end>", 1), 1: ("stop", None, 1), 2: ("stop", None, 1)}
+
+
 def test_stop_strings_do_not_count_before_min_tokens() -> None:
     prompt_tokens = prompt(3, 10)
     answer = greedy(prompt_tokens, 30)

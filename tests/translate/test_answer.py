@@ -13,6 +13,7 @@ from bessemer.engine.request import (
     Request,
     Sampling,
     Started,
+    Thought,
     Token,
     TokenLogprobs,
 )
@@ -228,3 +229,30 @@ def test_echo_with_logprobs_shows_every_prompt_token_once() -> None:
     count_ = len(TOKENIZER.encode(prompt))
     assert [t.logprob for t in tokens] == [None] + [-1.0] * (count_ - 1) + [-2]
     assert b"".join(t.raw for t in tokens[:-1]).decode() == prompt
+
+
+def test_a_stop_string_that_the_client_did_not_send_is_an_ordinary_end() -> None:
+    def script(requests: list[Request]) -> Iterable[Event]:
+        (request,) = requests
+        yield Started(request.id, 0)
+        yield Token(request.id, [300], "stop", "STOP")
+
+    for options, stop in ((GenerationOptions(), None), (GenerationOptions(stop=("STOP",)), "STOP")):
+        answered = events(script, Completion("m", ("a",), options))
+        assert answered[-1] == Finish(0, "stop", stop)
+
+
+def test_a_request_says_how_its_answer_is_read() -> None:
+    options = GenerationOptions(stop_in_reasoning=True, skip_special_tokens=False)
+    final = (*HELLO, Message("assistant", said("<think>Hm")))
+    chats = [
+        (Completion("m", ("a",), options), True, None),
+        (Completion("m", ((300,),), options), True, None),
+        (Chat("m", HELLO, options), False, Thought("<think>", "</think>")),
+        (Chat("m", final, continue_final=True), True, Thought("<think>", "</think>", "thought")),
+    ]
+    for generate, goes_on, marks in chats:
+        (request,) = stream(generate).requests
+        assert (request.goes_on, request.thought) == (goes_on, marks)
+        asked = request.stop_in_reasoning, not request.skip_special_tokens
+        assert asked == (generate.options is options,) * 2

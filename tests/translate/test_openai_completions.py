@@ -119,17 +119,17 @@ def test_best_of_and_suffix() -> None:
     assert (refused(suffix="end").code, refused(suffix="end").field) == ("unsupported", "suffix")
 
 
-def token(text: str, logprob: float | None = -1.0, *top: TokenText) -> TokenText:
-    return TokenText(text, text.encode(), logprob, top)
+def token(text: str, logprob: float | None = -1.0, *top: TokenText, offset: int = 0) -> TokenText:
+    return TokenText(text, text.encode(), logprob, top, offset)
 
 
 # The last character comes in two tokens, neither of which is a text.
 TOKENS = (
     token("né", None),
-    token("x", -0.5, token("y", -0.25), token("x", -0.5)),
-    TokenText("\ufffd", b"\xc3", -1.0, (token("z", -3.0),)),
-    TokenText("\ufffd", b"\xa9", -2.0, (token("w", float("-inf")),)),
-    token("!"),
+    token("x", -0.5, token("y", -0.25), token("x", -0.5), offset=2),
+    TokenText("\ufffd", b"\xc3", -1.0, (token("z", -3.0),), 3),
+    TokenText("\ufffd", b"\xa9", -2.0, (token("w", float("-inf")),), 3),
+    token("!", offset=4),
 )
 
 
@@ -150,13 +150,13 @@ def test_a_response_as_the_sdk_reads_it() -> None:
             {"w": -9999.0, "bytes:\\xa9": -2.0},
             {"!": -1.0},
         ],
-        "text_offset": [0, 2, 3, 4, 4],
+        "text_offset": [0, 2, 3, 3, 4],
     }
     assert second == {"text": "Hm. b", "index": 1, "logprobs": None, "finish_reason": "stop"}
 
 
 def test_without_alternatives_there_are_no_tops() -> None:
-    choice = AnswerChoice("ab", "", "stop", None, (token("a"), token("b")))
+    choice = AnswerChoice("ab", "", "stop", None, (token("a"), token("b", offset=1)))
     read = OpenAICompletion.model_validate_json(
         encode_response(Answer((choice,), Usage(1, 2)), WHO), strict=True
     )
@@ -202,11 +202,11 @@ def test_usage_where_it_is_asked_for() -> None:
     assert usage["usage"]["prompt_tokens_details"] == {"cached_tokens": 1}
 
 
-def test_offsets_go_on_from_chunk_to_chunk_in_each_choice() -> None:
-    pieces = [(0, 0), (1, 1), (1, 1), *((0, i) for i in range(1, 5)), (1, 4)]
-    events = [TextDelta(choice, "", (TOKENS[i],)) for choice, i in pieces]
-    offsets = [d["choices"][0]["logprobs"]["text_offset"] for d in sent(events)]
-    assert offsets == [[0], [0], [1], [2], [3], [4], [4], [2]]
+def test_each_chunk_has_the_offsets_of_its_tokens() -> None:
+    events = [TextDelta(0, "", TOKENS[:2]), TextDelta(1, "", TOKENS[:1]), TextDelta(0, "!")]
+    bodies = [d["choices"][0]["logprobs"] for d in sent(events)]
+    assert bodies[0]["text_offset"] == [0, 2] and bodies[1]["text_offset"] == [0]
+    assert bodies[2] is None
 
 
 def test_heartbeat_and_failure() -> None:

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bessemer.engine.request import Refusal, Thought
-from bessemer.engine.text.answer_text import AnswerText
+from bessemer.engine.text.answer_text import AnswerText, make_splitter
+from bessemer.engine.text.detokenizer import AnswerDetokenizer
+from bessemer.engine.text.specials import NONE, Specials
 from bessemer.engine.text.stops import StopMatcher
 from bessemer.translate.chat import (
     Answer,
@@ -29,14 +31,19 @@ from bessemer.translate.chat import (
     Usage,
 )
 from bessemer.translate.output import ChoiceOutput, Collector
-from bessemer.translate.parsers.parser import AnswerParser, AnswerToken, PlainParser
-from bessemer.translate.parsers.think import CLOSE, OPEN, ThinkParser
+from bessemer.translate.parsers.parser import (
+    AnswerParser,
+    AnswerToken,
+    PlainParser,
+    SplitParser,
+)
 
+OPEN, CLOSE = "<think>", "</think>"
 Thinking = Literal["no", "may", "open"]
 PARSERS: dict[Thinking, Callable[[int], AnswerParser]] = {
     "no": PlainParser,
-    "may": lambda choice: ThinkParser(choice, Thought(OPEN, CLOSE)),
-    "open": lambda choice: ThinkParser(choice, Thought(OPEN, CLOSE, opened=True)),
+    "may": lambda choice: SplitParser(choice, Thought(OPEN, CLOSE)),
+    "open": lambda choice: SplitParser(choice, Thought(OPEN, CLOSE, "thought")),
 }
 
 
@@ -64,22 +71,28 @@ def choice(
     rest: str = "",
 ) -> ChoiceOutput:
     detokenizer, matcher = Spelled(texts, rest), StopMatcher(stops, include)
-    return ChoiceOutput(number, PARSERS[thinking](number), detokenizer, matcher, {}, min_tokens)
+    return ChoiceOutput(number, PARSERS[thinking](number), detokenizer, matcher, NONE, min_tokens)
 
 
-def token(text: str) -> TokenText:
-    return TokenText(text, text.encode(), -1.0)
+def token(text: str, offset: int = 0) -> TokenText:
+    return TokenText(text, text.encode(), -1.0, (), offset)
 
 
-def run(thinking: Thinking, tokens: list[str], output: ChoiceOutput | None = None) -> list[Event]:
-    output = output or choice(thinking, tokens)
-    events = [e for at, text in enumerate(tokens) for e in output.feed(at, (token(text),))]
+def tokens(*names: str) -> tuple[TokenText, ...]:
+    """Tokens of a text, from its start."""
+    starts = [len("".join(names[:at])) for at in range(len(names))]
+    return tuple(map(token, names, starts))
+
+
+def run(thinking: Thinking, names: list[str], output: ChoiceOutput | None = None) -> list[Event]:
+    output = output or choice(thinking, names)
+    events = [e for at, text in enumerate(names) for e in output.feed(at, (token(text),))]
     return [*events, *output.finish("stop")]
 
 
-def spoken(output: ChoiceOutput, tokens: int) -> tuple[str, str]:
+def spoken(output: ChoiceOutput, count: int) -> tuple[str, str]:
     """Return thought and text of so many tokens, one after the other."""
-    events = [e for at in range(tokens) for e in output.feed(at)]
+    events = [e for at in range(count) for e in output.feed(at)]
     events += output.finish("stop")
     thought = "".join(e.text for e in events if isinstance(e, ReasoningDelta))
     return thought, "".join(e.text for e in events if isinstance(e, TextDelta))
@@ -88,7 +101,7 @@ def spoken(output: ChoiceOutput, tokens: int) -> tuple[str, str]:
 def test_a_plain_answer() -> None:
     assert run("no", ["Hel", "lo"]) == [
         TextDelta(0, "Hel", (token("Hel"),)),
-        TextDelta(0, "lo", (token("lo"),)),
+        TextDelta(0, "lo", (token("lo", 3),)),
         Finish(0, "stop"),
     ]
 
@@ -96,15 +109,15 @@ def test_a_plain_answer() -> None:
 def test_tokens_of_dropped_text_travel_with_the_next_piece() -> None:
     names = ["<think>", "\n", "Hm", "</", "think>", "\n\n", "Hi"]
     assert run("may", names) == [
-        ReasoningDelta(0, "Hm", tuple(map(token, names[:3]))),
-        TextDelta(0, "Hi", tuple(map(token, names[3:]))),
+        ReasoningDelta(0, "Hm", tokens(*names)[:3]),
+        TextDelta(0, "Hi", tokens(*names)[3:]),
         Finish(0, "stop"),
     ]
 
 
 def test_tokens_without_text_at_the_end_are_not_lost() -> None:
     assert run("open", ["Hm", "</think>", "\n"])[1] == TextDelta(
-        0, "", (token("</think>"), token("\n"))
+        0, "", tokens("Hm", "</think>", "\n")[1:]
     )
     assert run("open", ["\n"])[0] == ReasoningDelta(0, "", (token("\n"),))
 
@@ -165,14 +178,17 @@ def test_stop_strings_are_looked_for_in_text_and_in_no_thought(
     stop: str | None,
 ) -> None:
     """Cut the answer into tokens at any place; the worker stops where the text does."""
-    marks = None if thinking == "no" else Thought(OPEN, CLOSE, thinking == "open")
+    marks = Thought(OPEN, CLOSE, "thought" if thinking == "open" else "start")
     for pieces in (
         [answer],
         list(answer),
         [answer[at : at + 3] for at in range(0, len(answer), 3)],
     ):
         assert spoken(choice(thinking, pieces, *stops), len(pieces)) == (thought, text)
-        worker = AnswerText(Spelled(pieces), StopMatcher(stops), 0, marks)
+        splitter = None if thinking == "no" else make_splitter(marks)
+        worker = AnswerText(
+            AnswerDetokenizer(Spelled(pieces), NONE), StopMatcher(stops), 0, splitter
+        )
         for at in range(len(pieces)):
             worker.add(at)
         assert worker.stop == stop
@@ -201,7 +217,9 @@ class Watching(PlainParser):
 
 def test_a_parser_sees_special_tokens_by_name_hidden_ones_too() -> None:
     parser, names = Watching(0), {1: "<call>", 2: "<end>"}
-    output = ChoiceOutput(0, parser, Spelled(["aS", "", ""]), StopMatcher(["STOP"]), names)
+    output = ChoiceOutput(
+        0, parser, Spelled(["aS", "", ""]), StopMatcher(["STOP"]), Specials(names)
+    )
     events = [
         *output.feed(0),
         *output.feed(1),
@@ -232,7 +250,7 @@ PIECES = st.lists(st.sampled_from(["<think>", "</think>", "<", "\n", "a", "", "<
 def test_every_token_arrives_once_and_in_order(thinking: Thinking, names: list[str]) -> None:
     events = run(thinking, names)
     arrived = [t for e in events if isinstance(e, TextDelta | ReasoningDelta) for t in e.tokens]
-    assert arrived == [token(name) for name in names]
+    assert arrived == [*tokens(*names)]
 
 
 def collected(events: list[Event], n: int) -> Answer:

@@ -3,6 +3,7 @@
 import pytest
 
 from bessemer.engine.request import Refusal
+from bessemer.engine.text.specials import NONE
 from bessemer.translate.chat import Chat, Completion, Message, ReasoningDelta, said
 from bessemer.translate.parsers.parser import AnswerToken, PlainParser
 from bessemer.translate.renderer import Renderer
@@ -13,21 +14,22 @@ from tests.translate.test_answer import HELLO, RENDERER, TEMPLATE, TOKENIZER
 def test_a_conversation_is_the_models_own_template_without_more_special_tokens() -> None:
     (prompt,) = RENDERER.prompts(Chat("m", HELLO), 200)
     assert prompt.tokens == TOKENIZER.encode(TEMPLATE.render(Chat("m", HELLO)), special=False)
-    assert prompt.echo is None
+    assert not (prompt.echo or prompt.goes_on)
 
 
 def test_its_parser_begins_where_the_prompt_ends() -> None:
     template = ChatTemplate("{{ messages[0].content }}<think>")
     (prompt,) = Renderer(TOKENIZER, template, RENDERER.format).prompts(Chat("m", HELLO), 200)
-    assert prompt.parser(3).feed(AnswerToken(1, "Hm")) == (ReasoningDelta(3, "Hm"),)
+    assert prompt.parser(3, NONE).feed(AnswerToken(1, "Hm")) == (ReasoningDelta(3, "Hm"),)
 
 
 def test_texts_and_tokens() -> None:
     ids = tuple(TOKENIZER.encode("b c"))
     prompts = RENDERER.prompts(Completion("m", ("a", ids), echo=True), 200)
     assert [prompt.tokens for prompt in prompts] == [TOKENIZER.encode("a"), list(ids)]
-    assert [prompt.echo for prompt in prompts] == ["a", "b c"]
-    assert all(isinstance(prompt.parser(0), PlainParser) for prompt in prompts)
+    assert [prompt.text for prompt in prompts] == ["a", "b c"]
+    assert all(prompt.echo and prompt.goes_on for prompt in prompts)
+    assert all(isinstance(prompt.parser(0, NONE), PlainParser) for prompt in prompts)
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,10 @@
 
 from collections.abc import Collection, Sequence
 
-from . import think
+from . import channels, think
 from .parser import AnswerFormat
 
-FORMATS: Sequence[AnswerFormat] = (think.FORMAT,)
+FORMATS: Sequence[AnswerFormat] = (channels.FORMAT, *think.FAMILIES, think.FORMAT)
 
 
 def choose(

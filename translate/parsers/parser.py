@@ -6,14 +6,17 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from ...engine.request import Thought
-from ..chat import Chat, Delta, TextDelta
+from ...engine.request import AnswerMarks
+from ...engine.text.answer_text import make_splitter
+from ...engine.text.specials import NONE, Specials
+from ..chat import Chat, Delta, ReasoningDelta, TextDelta
 
 
 class AnswerToken(Struct, frozen=True, gc=False):
     """A token and the text that it made certain, which ends on a whole character.
 
-    A `special` token has its name there, and no text. After the last token may come what only the
+    A `special` token has its name there; its text is its code where the format or a stop string
+    names it (engine/text/specials.py), else nothing. After the last token may come what only the
     end made certain, without an id.
     """
 
@@ -25,8 +28,8 @@ class AnswerToken(Struct, frozen=True, gc=False):
 class AnswerParser(Protocol):
     """A parser that is fed the tokens of one choice and says what the client is to read.
 
-    No text is lost: what may still become a mark is held back until it is certain. `reasoning`:
-    whether what comes next belongs to a thought.
+    No text is lost: what may still become a mark is held back until it is certain. Codes may stay
+    in text: the client never sees them. `reasoning`: whether what comes next belongs to a thought.
     """
 
     reasoning: bool
@@ -39,11 +42,11 @@ class AnswerParser(Protocol):
 
 
 class PlainParser:
-    """A parser that shows the client all text, and no special tokens."""
+    """A parser that shows the client all text."""
 
     reasoning = False
 
-    def __init__(self, choice: int) -> None:
+    def __init__(self, choice: int, specials: Specials = NONE) -> None:
         self._choice = choice
 
     def feed(self, token: AnswerToken) -> Sequence[Delta]:
@@ -53,16 +56,41 @@ class PlainParser:
         return ()
 
 
+class SplitParser:
+    """A parser that makes deltas of thoughts and of text, told apart as in the worker."""
+
+    def __init__(self, choice: int, marks: AnswerMarks, specials: Specials = NONE) -> None:
+        self._choice = choice
+        self._splitter = make_splitter(marks, specials)
+        self.reasoning = self._splitter.inside
+
+    def feed(self, token: AnswerToken) -> Sequence[Delta]:
+        reasoning, text = self._splitter.feed(token.text)
+        self.reasoning = self._splitter.inside
+        return self._deltas(reasoning, text)
+
+    def close(self) -> Sequence[Delta]:
+        return self._deltas(*self._splitter.close())
+
+    def _deltas(self, reasoning: str, text: str) -> Sequence[Delta]:
+        if not reasoning:
+            return (TextDelta(self._choice, text),) if text else ()
+        thought = ReasoningDelta(self._choice, reasoning)
+        return (thought, TextDelta(self._choice, text)) if text else (thought,)
+
+
 @dataclass(frozen=True, slots=True)
 class AnswerFormat:
     """The way in which a family of models marks what it thinks and calls.
 
     `suits`: whether a model writes it, by its chat template (empty: it has none) and the names of
-    its special tokens. `thought`: how the answer to a rendered prompt marks thoughts, in which no
-    stop string counts; `parser`: for a choice of that answer.
+    its special tokens. `marks`: those of the answer to a rendered prompt; no stop string counts in
+    its thoughts. `parser`: for a choice of that answer. `ends`: special tokens that end it, whether
+    a checkpoint's settings say so or not.
     """
 
     name: str
     suits: Callable[[str, Collection[str]], bool]
-    parser: Callable[[int, Thought], AnswerParser]
-    thought: Callable[[str, Chat], Thought]
+    marks: Callable[[str, Chat], AnswerMarks]
+    parser: Callable[[int, AnswerMarks, Specials], AnswerParser] = SplitParser
+    ends: tuple[str, ...] = ()

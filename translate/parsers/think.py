@@ -1,48 +1,121 @@
-"""Thoughts between <think> tags, at the start of an answer or opened by its prompt."""
+"""Thoughts between an opening and a closing mark, at an answer's start or opened by its prompt."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection
+from typing import Literal
 
 from ...engine.request import Thought
-from ...engine.text.thoughts import ThoughtSplitter
-from ..chat import Chat, Delta, ReasoningDelta, TextDelta
-from .parser import AnswerFormat, AnswerToken
+from ..chat import Chat
+from .parser import AnswerFormat
 
-OPEN, CLOSE = "<think>", "</think>"
-
-
-class ThinkParser:
-    """A parser that makes the splitter's pieces deltas of a choice, without special tokens."""
-
-    def __init__(self, choice: int, thought: Thought) -> None:
-        self._choice = choice
-        self._splitter = ThoughtSplitter(thought)
-        self.reasoning = self._splitter.inside
-
-    def feed(self, token: AnswerToken) -> Sequence[Delta]:
-        reasoning, text = self._splitter.feed(token.text)
-        self.reasoning = self._splitter.inside
-        return self._deltas(reasoning, text)
-
-    def close(self) -> Sequence[Delta]:
-        return self._deltas(*self._splitter.close())
-
-    def _deltas(self, reasoning: str, text: str) -> Sequence[Delta]:
-        if not reasoning:
-            return (TextDelta(self._choice, text),) if text else ()
-        thought = ReasoningDelta(self._choice, reasoning)
-        return (thought, TextDelta(self._choice, text)) if text else (thought,)
+Suits = Callable[[str, Collection[str]], bool]
+Place = Literal["start", "thought", "text"]
 
 
-def thought(prompt: str, chat: Chat) -> Thought:
-    """Return the marks, and whether the answer begins inside a block that the prompt has opened.
+def think(
+    name: str,
+    suits: Suits,
+    open: str,
+    close: str,
+    begin: str = "",
+    end: str = "",
+    openings: tuple[str, ...] = (),
+) -> AnswerFormat:
+    """Return the format of a family, by the marks of its thought and of the text after it.
 
-    A tag elsewhere in the prompt is a matter of the conversation; but a final message that is
-    continued (`chat` says so) may have opened a block as well.
+    `openings` are what else a prompt may end with for the answer to begin inside a thought.
     """
-    final = chat.messages[-1].text if chat.continue_final else ""
-    goes_on = final.lstrip().startswith(OPEN) and CLOSE not in final
-    return Thought(OPEN, CLOSE, goes_on or prompt.rstrip().endswith(OPEN))
+
+    def marks(prompt: str, chat: Chat) -> Thought:
+        return Thought(open, close, place(prompt, chat), begin, end)
+
+    def place(prompt: str, chat: Chat) -> Place:
+        """A mark elsewhere in the prompt is a matter of the conversation, but a final message that
+        is continued (`chat` says so) is part of the answer."""
+        final = chat.messages[-1].text.lstrip() if chat.continue_final else ""
+        if final:
+            return "thought" if final.startswith(open) and close not in final else "text"
+        ending = prompt.rstrip()
+        if ending.endswith((open, *openings)):
+            return "thought"
+        return "text" if begin and ending.endswith(begin) else "start"
+
+    return AnswerFormat(name, suits, marks)
 
 
-# Any model may think so, whatever its template shows, and most that think do.
-FORMAT = AnswerFormat("think", lambda template, special_tokens: True, ThinkParser, thought)
+def named(*marks: str) -> Suits:
+    """Suit models whose template or special tokens have all of these."""
+
+    def suits(template: str, special_tokens: Collection[str]) -> bool:
+        return all(mark in template or mark in special_tokens for mark in marks)
+
+    return suits
+
+
+def kimi(template: str, special_tokens: Collection[str]) -> bool:
+    """Suit Moonshot's models whose template and tokenizer do not know of other marks."""
+    moonshot = named("<|im_middle|>")(template, special_tokens)
+    other = named("<think>")(template, special_tokens)
+    return named("◁think▷")(template, special_tokens) or (moonshot and not other)
+
+
+# Any model may think so, whatever its template shows, and most that think do: Qwen 3, DeepSeek,
+# GLM 4.5, MiniMax M2, SmolLM 3, LFM 2, Phi 4 reasoning, Magistral 2506, Nemotron, Kimi K2 ...
+FORMAT = think("think", lambda template, special_tokens: True, "<think>", "</think>")
+
+# A family's marks stand in its own template or tokenizer, which the row names.
+FAMILIES = (
+    # ByteDance-Seed/Seed-OSS-36B-Instruct, chat_template.jinja: with a thinking budget of 0 the
+    # prompt ends with both of the tokens.
+    think(
+        "seed",
+        named("<seed:think>"),
+        "<seed:think>",
+        "</seed:think>",
+        openings=("<seed:think><seed:cot_budget_reflect>",),
+    ),
+    # mistralai/Magistral-Small-2507 and Ministral-3: control tokens of tekken.json.
+    think("mistral", named("[THINK]"), "[THINK]", "[/THINK]"),
+    # CohereLabs/c4ai-command-r7b-12-2024 and command-a-reasoning-08-2025, tokenizer_config.json.
+    think(
+        "cohere",
+        named("<|START_THINKING|>"),
+        "<|START_THINKING|>",
+        "<|END_THINKING|>",
+        "<|START_RESPONSE|>",
+        "<|END_RESPONSE|>",
+    ),
+    # google/gemma-4-31B-it, chat_template.jinja: a prompt without thinking ends with an empty one.
+    think("gemma4", named("<|channel>"), "<|channel>thought", "<channel|>"),
+    # LGAI-EXAONE/EXAONE-Deep-32B, tokenizer_config.json; EXAONE 4 has <think>.
+    think("exaone-deep", named("<thought>"), "<thought>", "</thought>"),
+    # moonshotai/Kimi-VL-A3B-Thinking, README.md; its marks are plain text.
+    think("kimi-vl", kimi, "◁think▷", "◁/think▷"),
+    # ServiceNow-AI/Apriel-1.5-15b-Thinker, chat_template.jinja; prompts of 1.6 end with the mark.
+    think(
+        "apriel",
+        named("[BEGIN FINAL RESPONSE]"),
+        "Here are my reasoning steps:",
+        "[BEGIN FINAL RESPONSE]",
+        end="[END FINAL RESPONSE]",
+    ),
+    # ibm-granite/granite-3.2-8b-instruct, tokenizer_config.json: what the system turn asks for.
+    think(
+        "granite-3.2",
+        named("Here is my thought process:"),
+        "Here is my thought process:",
+        "Here is my response:",
+    ),
+    # ibm-granite/granite-3.3-8b-instruct, tokenizer_config.json; baidu/ERNIE-4.5-21B-A3B-Thinking.
+    think(
+        "think-response",
+        named("<think>", "<response>"),
+        "<think>",
+        "</think>",
+        "<response>",
+        "</response>",
+    ),
+    # tencent/Hunyuan-A13B-Instruct, chat_template.jinja.
+    think(
+        "think-answer", named("<think>", "<answer>"), "<think>", "</think>", "<answer>", "</answer>"
+    ),
+)

@@ -5,13 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bessemer.engine.request import Thought
+from bessemer.engine.text.specials import NONE, Specials
 from bessemer.engine.text.thoughts import ThoughtSplitter
 
 OPEN, CLOSE = "<think>", "</think>"
 
 
 def split(opened: bool, pieces: list[str]) -> tuple[str, str]:
-    splitter = ThoughtSplitter(Thought(OPEN, CLOSE, opened))
+    splitter = ThoughtSplitter(Thought(OPEN, CLOSE, "thought" if opened else "start"))
     pairs = [*map(splitter.feed, pieces), splitter.close()]
     return "".join(r for r, _ in pairs), "".join(t for _, t in pairs)
 
@@ -77,3 +78,59 @@ def test_nothing_is_held_back_without_need() -> None:
     assert not splitter.inside
     assert splitter.feed("\n") == ("", "")
     assert splitter.feed("x <") == ("", "x <")
+
+
+RESPONSE = Thought("<think>", "</think>", "start", "<response>", "</response>")
+IN_TEXT = Thought("<think>", "</think>", "text", "<response>", "</response>")
+AROUND = [
+    (RESPONSE, "<think>\nHm\n</think>\n<response>\nHi\n</response>\n", "Hm\n", "Hi"),
+    (RESPONSE, "<think>Hm</think><response>Hi</response>!", "Hm", "Hi!"),
+    (RESPONSE, "<think>Hm</think>\n\nHi </response>", "Hm", "Hi </response>"),
+    (RESPONSE, "<response>Hi\n\nyou</response>", "", "Hi\n\nyou"),
+    (RESPONSE, "<response>a\n</respond>", "", "a\n</respond>"),
+    (RESPONSE, "<response>a\n\n", "", "a\n\n"),
+    (RESPONSE, "<think>Hm</think>\n<resp", "Hm", "<resp"),
+    (RESPONSE, "<res> Hi", "", "<res> Hi"),
+    (IN_TEXT, "lo\n</response>", "", "lo"),
+    (Thought("A:", "B:", "start", "", "E."), "A:\nHm B:\nHi\nE.", "Hm ", "Hi"),
+]
+
+
+def split_by(thought: Thought, pieces: list[str], specials: Specials = NONE) -> tuple[str, str]:
+    splitter = ThoughtSplitter(thought, specials)
+    pairs = [*map(splitter.feed, pieces), splitter.close()]
+    return "".join(r for r, _ in pairs), "".join(t for _, t in pairs)
+
+
+@pytest.mark.parametrize(("thought", "answer", "reasoning", "text"), AROUND)
+def test_marks_around_the_text(thought: Thought, answer: str, reasoning: str, text: str) -> None:
+    assert split_by(thought, [answer]) == (reasoning, text)
+    assert split_by(thought, list(answer)) == (reasoning, text)
+
+
+CODES = Specials(dict(enumerate(RESPONSE.marks)), RESPONSE.marks)
+OPENED, CLOSED, BEGUN, ENDED = map(CODES.encode, RESPONSE.marks)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reasoning", "text"),
+    [
+        (f"{OPENED}\nHm </think> it{CLOSED}\nHi", "Hm </think> it", "Hi"),
+        ("<think>Hm</think>Hi", "", "<think>Hm</think>Hi"),
+        (f"One{OPENED}Hm{CLOSED}two{OPENED}so{CLOSED}", "Hmso", "Onetwo"),
+        (f"{OPENED}Hm{CLOSED}\n{BEGUN}Hi </response>\n{ENDED}", "Hm", f"Hi </response>{ENDED}"),
+    ],
+)
+def test_marks_that_are_special_tokens_are_nothing_else(
+    answer: str, reasoning: str, text: str
+) -> None:
+    assert split_by(RESPONSE, [answer], CODES) == (reasoning, text)
+    assert split_by(RESPONSE, list(answer), CODES) == (reasoning, text)
+
+
+def test_a_mark_may_be_a_special_token_and_text() -> None:
+    gemma = Thought("<|channel>thought", "<channel|>")
+    codes = Specials({100: "<|channel>", 101: "<channel|>"}, gemma.marks)
+    answer = codes.encode("<|channel>thought\nHm.\n<channel|>Hi")
+    assert split_by(gemma, list(answer), codes) == ("Hm.\n", "Hi")
+    assert split_by(gemma, list("channel>thought"), codes) == ("", "channel>thought")

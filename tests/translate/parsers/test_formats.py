@@ -2,26 +2,29 @@
 
 from collections.abc import Sequence
 
-from bessemer.engine.request import Thought
+import pytest
+
+from bessemer.engine.request import AnswerMarks, Thought
+from bessemer.engine.text.specials import NONE, Specials
 from bessemer.engine.text.stops import StopMatcher
 from bessemer.translate.chat import Chat, Delta, Event, Finish, ReasoningDelta, TextDelta
 from bessemer.translate.output import ChoiceOutput
 from bessemer.translate.parsers.formats import FORMATS, choose
-from bessemer.translate.parsers.parser import AnswerFormat, AnswerToken
-from bessemer.translate.parsers.think import FORMAT, ThinkParser
+from bessemer.translate.parsers.parser import AnswerFormat, AnswerToken, SplitParser
+from bessemer.translate.parsers.think import FORMAT
 
 
 class ChannelParser:
     """Thoughts up to the special token <|final|>."""
 
-    def __init__(self, choice: int, thought: Thought) -> None:
+    def __init__(self, choice: int, marks: AnswerMarks, specials: Specials) -> None:
         self._choice = choice
         self.reasoning = True
 
     def feed(self, token: AnswerToken) -> Sequence[Delta]:
         if token.special == "<|final|>":
             self.reasoning = False
-        if not token.text:
+        if token.special or not token.text:
             return ()
         kind = ReasoningDelta if self.reasoning else TextDelta
         return (kind(self._choice, token.text),)
@@ -33,8 +36,8 @@ class ChannelParser:
 CHANNELS = AnswerFormat(
     "channels",
     lambda template, special: "<|final|>" in special,
+    lambda prompt, chat: Thought("<|first|>", "<|final|>", "thought"),
     ChannelParser,
-    lambda prompt, chat: Thought("", "<|final|>", opened=True),
 )
 TABLE = (CHANNELS, *FORMATS)
 
@@ -55,8 +58,9 @@ def test_the_first_row_that_suits() -> None:
 
 def test_a_new_format_is_one_parser_and_one_row() -> None:
     chosen = choose("", ["<|final|>"], TABLE)
-    parser = chosen.parser(2, chosen.thought("prompt", Chat("m", ())))
-    output = ChoiceOutput(2, parser, Letters(), StopMatcher(["Z"]), {0: "<|final|>"})
+    parser = chosen.parser(2, chosen.marks("prompt", Chat("m", ())), NONE)
+    specials = Specials({0: "<|final|>"})
+    output = ChoiceOutput(2, parser, Letters(), StopMatcher(["Z"]), specials)
     events: list[Event] = [e for token in (65, 66, 0, 67, 90, 68) for e in output.feed(token)]
     assert [*events, *output.finish("stop", "Z")] == [
         ReasoningDelta(2, "A"),
@@ -69,4 +73,27 @@ def test_a_new_format_is_one_parser_and_one_row() -> None:
 
 def test_thoughts_in_tags_are_any_models() -> None:
     chosen = choose("", [])
-    assert isinstance(chosen.parser(0, chosen.thought("", Chat("m", ()))), ThinkParser)
+    marks = chosen.marks("", Chat("m", ()))
+    assert isinstance(chosen.parser(0, marks, NONE), SplitParser)
+
+
+@pytest.mark.parametrize(
+    ("template", "special", "name"),
+    [
+        ("{{ messages }}", ["<|start|>", "<|message|>", "<|channel|>"], "channels"),
+        ("'<seed:think>'", [], "seed"),
+        ("", ["[THINK]", "[/THINK]"], "mistral"),
+        ("", ["<|START_THINKING|>"], "cohere"),
+        ("'<|channel>thought\\n<channel|>'", ["<|channel>"], "gemma4"),
+        ("[|assistant|]<thought>", [], "exaone-deep"),
+        ("<|im_assistant|>assistant<|im_middle|>", [], "kimi-vl"),
+        ("<|im_assistant|>assistant<|im_middle|><think></think>", [], "think"),
+        ("[BEGIN FINAL RESPONSE] ... [END FINAL RESPONSE]", [], "apriel"),
+        ("after 'Here is my thought process:' and", [], "granite-3.2"),
+        ("between <think></think> and <response></response>", [], "think-response"),
+        ("<think>{{ a }}</think><answer>{{ b }}</answer>", [], "think-answer"),
+        ("<|im_start|>assistant\n<think>", [], "think"),
+    ],
+)
+def test_the_row_of_a_family(template: str, special: list[str], name: str) -> None:
+    assert choose(template, special).name == name

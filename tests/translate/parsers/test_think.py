@@ -1,54 +1,70 @@
-"""The reasoning split, whole and in any pieces."""
+"""The marks of thoughts, and where a prompt leaves the answer."""
 
 import pytest
 
 from bessemer.engine.request import Thought
-from bessemer.translate.chat import Chat, Message, ReasoningDelta, TextDelta, said
-from bessemer.translate.parsers.parser import AnswerToken
-from bessemer.translate.parsers.think import CLOSE, FORMAT, OPEN, ThinkParser, thought
+from bessemer.translate.chat import Chat, Message, said
+from bessemer.translate.parsers.think import FAMILIES, FORMAT, named, think
+
+ROWS = {row.name: row for row in (*FAMILIES, FORMAT)}
+
+
+def place(prompt: str, row: str = "think") -> str:
+    marks = ROWS[row].marks(prompt, Chat("m", ()))
+    assert isinstance(marks, Thought)
+    return marks.place
 
 
 @pytest.mark.parametrize(
-    ("prompt", "opened"),
+    ("prompt", "oracle"),
     [
-        ("<|im_start|>assistant\n<think>\n", True),
-        ("<|im_start|>assistant\n<think>", True),
-        ("<|im_start|>assistant\n", False),
-        ("<|im_start|>assistant\n<think>\n\n</think>\n\n", False),
-        ("What does <think> mean?<|im_end|>\n<|im_start|>assistant\n", False),
-        ("", False),
+        ("<|im_start|>assistant\n<think>\n", "thought"),
+        ("<|im_start|>assistant\n<think>", "thought"),
+        ("<|im_start|>assistant\n", "start"),
+        ("<|im_start|>assistant\n<think>\n\n</think>\n\n", "start"),
+        ("<|Assistant|></think>", "start"),
+        ("What does <think> mean?<|im_end|>\n<|im_start|>assistant\n", "start"),
+        ("", "start"),
     ],
 )
-def test_opens_reasoning(prompt: str, opened: bool) -> None:
-    assert thought(prompt, Chat("m", ())).opened is opened
+def test_a_prompt_may_open_a_thought(prompt: str, oracle: str) -> None:
+    assert place(prompt) == oracle
 
 
-def test_going_on_in_a_thought() -> None:
-    def opened(content: str, go_on: bool = True) -> bool:
+@pytest.mark.parametrize(
+    ("row", "prompt", "oracle"),
+    [
+        ("seed", "<seed:bos>assistant\n", "start"),
+        ("seed", "<seed:bos>assistant\n<seed:think><seed:cot_budget_reflect>", "thought"),
+        ("exaone-deep", "[|assistant|]<thought>\n", "thought"),
+        ("apriel", "<|assistant|>\nHere are my reasoning steps:\n", "thought"),
+        ("cohere", "<|CHATBOT_TOKEN|>", "start"),
+        ("cohere", "<|CHATBOT_TOKEN|><|START_RESPONSE|>", "text"),
+        ("cohere", "<|CHATBOT_TOKEN|><|START_THINKING|><|END_THINKING|>", "start"),
+        ("gemma4", "<|turn>model\n<|channel>thought\n<channel|>", "start"),
+        ("gemma4", "<|turn>model\n<|channel>thought\n", "thought"),
+    ],
+)
+def test_a_familys_prompt(row: str, prompt: str, oracle: str) -> None:
+    assert place(prompt, row) == oracle
+
+
+def test_going_on_in_a_final_message() -> None:
+    def place(content: str, go_on: bool = True) -> str:
         chat = Chat("m", (Message("assistant", said(content)),), continue_final=go_on)
-        return thought(f"assistant: {content}", chat).opened
+        marks = FORMAT.marks(f"assistant: {content}", chat)
+        assert isinstance(marks, Thought)
+        return marks.place
 
-    assert opened("<think>\nHm, so")
-    assert not opened("<think>\nHm, so", go_on=False)
-    assert not opened("<think>Hm</think>So")
-    assert not opened("A <think> tag is")
-
-
-def test_a_parser_starts_where_the_prompt_left_off() -> None:
-    chat = Chat("m", ())
-    opened, plain = (
-        FORMAT.parser(1, FORMAT.thought(prompt, chat)) for prompt in ("a: <think>\n", "a:")
-    )
-    tokens = [AnswerToken(1, "Hm</think>"), AnswerToken(2, "", "<|x|>"), AnswerToken(3, "\nHi")]
-    fed = [delta for token in tokens for delta in opened.feed(token)]
-    assert fed == [ReasoningDelta(1, "Hm"), TextDelta(1, "Hi")] and not opened.close()
-    fed = [delta for token in tokens for delta in plain.feed(token)]
-    assert fed == [TextDelta(1, "Hm</think>"), TextDelta(1, "\nHi")]
+    assert place("<think>\nHm, so") == "thought"
+    assert place("<think>\nHm, so", go_on=False) == "start"
+    assert place("<think>Hm</think>So") == "text"
+    assert place("A <think> tag is") == "text"
+    assert place("The tag is <think>") == "text"
+    assert place("") == "start"
 
 
-def test_thought_and_text_of_one_token_come_in_their_order() -> None:
-    parser = ThinkParser(0, Thought(OPEN, CLOSE))
-    assert parser.feed(AnswerToken(1, "<think>a</think>b")) == (
-        ReasoningDelta(0, "a"),
-        TextDelta(0, "b"),
-    )
+def test_a_row_says_all_of_a_format() -> None:
+    row = think("new", named("<a>", "<b>"), "<a>", "</a>", "<b>", "</b>")
+    assert row.suits("x <a> <b>", ()) and row.suits("<a>", ["<b>"]) and not row.suits("<a>", ())
+    assert row.marks("", Chat("m", ())) == Thought("<a>", "</a>", "start", "<b>", "</b>")

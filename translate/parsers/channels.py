@@ -1,0 +1,28 @@
+"""Answers of messages on channels, as gpt-oss writes them (harmony)."""
+
+from collections.abc import Collection
+
+from ...engine.request import Channels
+from ..chat import Chat
+from .parser import AnswerFormat
+
+START, MESSAGE, END = "<|start|>assistant", "<|message|>", "<|end|>"
+
+
+def suits(template: str, special_tokens: Collection[str]) -> bool:
+    marks = ("<|channel|>", MESSAGE, "<|start|>")
+    return all(mark in special_tokens for mark in marks) or all(mark in template for mark in marks)
+
+
+def marks(prompt: str, chat: Chat) -> Channels:
+    """Return the head of the message that the prompt leaves open; most prompts end with a role."""
+    _, start, rest = prompt.rpartition(START)
+    if not start or END in rest:
+        return Channels()
+    head, message, _ = rest.partition(MESSAGE)
+    return Channels(head + message)
+
+
+# openai/gpt-oss-20b: https://cookbook.openai.com/articles/openai-harmony, chat_template.jinja. Its
+# generation_config.json has both ends of an answer; conversions may lack it.
+FORMAT = AnswerFormat("channels", suits, marks, ends=("<|return|>", "<|call|>"))
