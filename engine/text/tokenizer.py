@@ -85,10 +85,10 @@ class Tokenizer:
         added = self.encoding.get_added_tokens_decoder()
         return {token: each.content for token, each in added.items() if each.special}
 
-    @property
+    @cached_property
     def size(self) -> int:
-        """The number of ids, added tokens included."""
-        return self.encoding.get_vocab_size(with_added_tokens=True)
+        """One more than the largest id; not every id below it need have a token."""
+        return 1 + max(self.encoding.get_vocab(with_added_tokens=True).values(), default=-1)
 
     @cached_property
     def longest(self) -> int:
@@ -109,8 +109,6 @@ class Tokenizer:
         alphabet = _byte_alphabet()
         table = [b""] * self.size
         for name, token in self.encoding.get_vocab(with_added_tokens=True).items():
-            if token >= len(table):
-                table.extend([b""] * (token + 1 - len(table)))
             try:
                 table[token] = bytes(alphabet[character] for character in name)
             except KeyError:
