@@ -11,7 +11,7 @@ from .memory import Plan
 from .request import AnyRequest, Event, Sampling, StepReport
 from .settings import Settings
 
-VERSION = 7
+VERSION = 8
 _LENGTH = struct.Struct("<I")
 
 
@@ -33,12 +33,16 @@ class Cancel(Struct, frozen=True, tag="cancel"):
 
 
 class Ready(Struct, frozen=True, tag="ready"):
-    """The worker serves. `defaults` are generation_config.json's sampling settings, if any."""
+    """The worker serves. `defaults` are generation_config.json's sampling settings, if any.
+
+    The model has ids below `vocabulary`, which need not be the tokenizer's.
+    """
 
     version: int
     plan: Plan
     model_type: str
     defaults: Sampling
+    vocabulary: int
 
 
 class LoadFailed(Struct, frozen=True, tag="failed"):

@@ -1,6 +1,6 @@
 """One model's renderer: requests to prompts by its template, tokenizer and answer format."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..engine.request import Refusal, Thought
@@ -31,10 +31,16 @@ class Renderer:
     template: ChatTemplate
     format: AnswerFormat
 
-    def prompts(self, request: GenerateRequest, context: int) -> list[Prompt]:
+    def prompts(self, request: GenerateRequest, context: int, vocabulary: int) -> list[Prompt]:
+        """Return a request's prompts; refuse ids that a model with that vocabulary lacks."""
         if isinstance(request, Chat):
-            return [self.conversation(request, context)]
-        return [self._bare(prompt, request.echo, context) for prompt in request.prompts]
+            field, prompts = "messages", [self.conversation(request, context)]
+        else:
+            field, echo = "prompt", request.echo
+            prompts = [self._bare(prompt, echo, context) for prompt in request.prompts]
+        for prompt in prompts:
+            self._refuse_unknown(prompt.tokens, vocabulary, field)
+        return prompts
 
     def conversation(self, chat: Chat, context: int) -> Prompt:
         text = self.template.render(chat)
@@ -50,15 +56,16 @@ class Renderer:
             if not tokens:
                 raise Refusal(400, "invalid_value", "The prompt must not be empty.", "prompt")
             return Prompt(tokens, echo=prompt if echo else None)
-        if (wrong := max(prompt)) >= self.tokenizer.size:
-            raise Refusal(
-                400,
-                "invalid_value",
-                f"{wrong} is no token id of this model; ids go from 0 to "
-                f"{self.tokenizer.size - 1}.",
-                "prompt",
-            )
         return Prompt(list(prompt), echo=self.tokenizer.decode(prompt) if echo else None)
+
+    def _refuse_unknown(self, tokens: Sequence[int], vocabulary: int, field: str) -> None:
+        """Refuse an id that the model lacks, though its tokenizer may know a token of it."""
+        if (wrong := max(tokens, default=0)) < vocabulary:
+            return
+        text = self.tokenizer.token_bytes(wrong).decode("utf-8", "replace")
+        named = f"{wrong} ({text!r})" if text else str(wrong)
+        message = f"{named} is no token id of this model; ids go from 0 to {vocabulary - 1}."
+        raise Refusal(400, "invalid_value", message, field)
 
     def _refuse_hopeless(self, text: str, context: int) -> None:
         """Spare the tokenizer a text that cannot fit however well it compresses."""

@@ -19,6 +19,7 @@ class NamedTemplate(TypedDict):
     template: str
 
 
+BYTE_NAMES = {f"<0x{byte:02X}>": byte for byte in range(256)}  # as SentencePiece has them
 ChatTemplates = str | list[NamedTemplate] | None
 
 
@@ -71,12 +72,16 @@ class Tokenizer:
         return None if token is None else self.encoding.token_to_id(token)
 
     def token_bytes(self, token: int) -> bytes:
-        """Return the bytes that a token stands for, of special tokens those of their name."""
-        if self._byte_level:
-            return self._bytes[token] or self._name(token).encode()
+        """Return the bytes that a token stands for, of special tokens those of their name.
+
+        An id without a token, as padded vocabularies have, stands for none.
+        """
         name = self._name(token)
-        if len(name) == 6 and name.startswith("<0x"):
-            return bytes([int(name[3:5], 16)])
+        if self._byte_level:
+            shown = self._bytes[token] if token < len(self._bytes) else b""
+            return shown or name.encode()
+        if name in BYTE_NAMES:
+            return bytes([BYTE_NAMES[name]])
         return name.replace("\u2581", " ").encode()
 
     @cached_property
