@@ -1,6 +1,7 @@
 """A checkpoint made ready to serve: byte plan first, then weights, KV pool, tokenizer, engine."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from .engine import Engine
 from .kv_cache import allocate, page_bytes, state_bytes
 from .memory import Plan, plan_memory
 from .model import Model, build
-from .request import Sampling
+from .request import GenerationDefaults
 from .runner import Runner
 from .scheduler import Limits
 from .settings import Pattern, Settings
@@ -41,7 +42,7 @@ class LoadedModel:
     plan: Plan
     tokenizer: Tokenizer
     model_type: str
-    defaults: Sampling
+    defaults: GenerationDefaults
     vocabulary: int  # the model's ids; its tokenizer may know more, or fewer
 
 
@@ -60,7 +61,11 @@ def load_described(description: Description, settings: Settings, memory: int) ->
     config = configure(checkpoint.config)
     checkpoint = rename_tensors(checkpoint, config)
     tokenizer = load_tokenizer(directory)
-    generation = read_generation_config(directory, checkpoint.config, tokenizer.eos)
+    generation = read_generation_config(
+        directory, checkpoint.config, tokenizer.eos, config.vocab_size
+    )
+    if generation.ignored:
+        print(f"warning: {_not_followed(directory, generation.ignored)}", file=sys.stderr)
     format = _format(stored_dtype(checkpoint), settings)
     if settings.threads:
         use_threads(settings.threads)
@@ -72,9 +77,14 @@ def load_described(description: Description, settings: Settings, memory: int) ->
     runner = Runner(model.decoder, caches, tailed=pattern == "tail")
     limits = Limits(plan.context, settings.max_batch, settings.queue, settings.chunk, PAGE)
     text, eos_ids = tokenizer.answer_text, generation.eos_ids
-    engine = Engine(runner, limits, plan.sizes, eos_ids, text, config.ropes)
+    engine = Engine(runner, limits, plan.sizes, eos_ids, text, config.ropes, generation.rules)
     about = config.model_type, generation.defaults, config.vocab_size
     return LoadedModel(engine, plan, tokenizer, *about)
+
+
+def _not_followed(directory: Path, fields: Sequence[str]) -> str:
+    names = ", ".join(fields)
+    return f"{directory / 'generation_config.json'}: what it says of {names} is not followed"
 
 
 def _pattern(model: Model, format: Format, settings: Settings) -> Pattern:
