@@ -17,7 +17,6 @@ from ..kernels.metal.device import Gpu, device
 from ..kernels.registry import activation_dtype
 from .checkpoint.checkpoint import Checkpoint, open_checkpoint
 from .checkpoint.generation_config import read_generation_config
-from .checkpoint.weight_files import CheckpointError
 from .checkpoint.weights import Reading, rename_tensors, stored_dtype, weight_bytes
 from .embedding.sentence_transformers import Description, describe
 from .engine import Engine
@@ -44,6 +43,7 @@ class LoadedModel:
     tokenizer: Tokenizer
     model_type: str
     defaults: GenerationDefaults
+    vocabulary: int  # the model's ids; its tokenizer may know more, or fewer
 
 
 def load(directory: Path, settings: Settings, memory: int) -> LoadedModel:
@@ -61,11 +61,6 @@ def load_described(description: Description, settings: Settings, memory: int) ->
     config = configure(checkpoint.config)
     checkpoint = rename_tensors(checkpoint, config)
     tokenizer = load_tokenizer(directory)
-    if tokenizer.size > config.vocab_size:
-        raise CheckpointError(
-            f"{directory / 'tokenizer.json'} has {tokenizer.size} ids, but config.json says that "
-            f"vocab_size is {config.vocab_size}: the files belong to different models"
-        )
     generation = read_generation_config(
         directory, checkpoint.config, tokenizer.eos, config.vocab_size
     )
@@ -83,7 +78,8 @@ def load_described(description: Description, settings: Settings, memory: int) ->
     limits = Limits(plan.context, settings.max_batch, settings.queue, settings.chunk, PAGE)
     text, eos_ids = tokenizer.answer_text, generation.eos_ids
     engine = Engine(runner, limits, plan.sizes, eos_ids, text, config.ropes, generation.rules)
-    return LoadedModel(engine, plan, tokenizer, config.model_type, generation.defaults)
+    about = config.model_type, generation.defaults, config.vocab_size
+    return LoadedModel(engine, plan, tokenizer, *about)
 
 
 def _not_followed(directory: Path, fields: Sequence[str]) -> str:

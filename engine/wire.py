@@ -11,7 +11,7 @@ from .memory import Plan
 from .request import AnyRequest, Event, GenerationDefaults, StepReport
 from .settings import Settings
 
-VERSION = 8
+VERSION = 9
 _LENGTH = struct.Struct("<I")
 
 
@@ -33,12 +33,16 @@ class Cancel(Struct, frozen=True, tag="cancel"):
 
 
 class Ready(Struct, frozen=True, tag="ready"):
-    """The worker serves. `defaults` are generation_config.json's, if there is one."""
+    """The worker serves. `defaults` are generation_config.json's, if there is one.
+
+    The model has ids below `vocabulary`, which need not be the tokenizer's.
+    """
 
     version: int
     plan: Plan
     model_type: str
     defaults: GenerationDefaults
+    vocabulary: int
 
 
 class LoadFailed(Struct, frozen=True, tag="failed"):

@@ -99,13 +99,17 @@ class GenerationBackend(LocalBackend):
     patience: Patience
 
     async def count(self, chat: Chat) -> int:
-        prompt = await asyncio.to_thread(self.renderer.conversation, chat, sys.maxsize)
+        ready = self.worker.ready
+        vocabulary = sys.maxsize if ready is None else ready.vocabulary
+        render = self.renderer.prompts
+        (prompt,) = await asyncio.to_thread(render, chat, sys.maxsize, vocabulary)
         return len(prompt.tokens)
 
     async def events(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         ready = await self.worker.available(RESTART_PATIENCE)
         context, patience = ready.plan.context, self.patience
-        prompts = await asyncio.to_thread(self.renderer.prompts, request, context)
+        render = self.renderer.prompts
+        prompts = await asyncio.to_thread(render, request, context, ready.vocabulary)
         bounds = Bounds(context, self.max_tokens, ready.defaults)
         seed = secrets.randbits(63) if request.options.seed is None else request.options.seed
         number, tokenizer = self.worker.number, self.renderer.tokenizer

@@ -1,6 +1,6 @@
 """One model's renderer: requests to prompts by its template, tokenizer and answer format."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..engine.request import AnswerMarks, Refusal
@@ -37,10 +37,16 @@ class Renderer:
     template: ChatTemplate
     format: AnswerFormat
 
-    def prompts(self, request: GenerateRequest, context: int) -> list[Prompt]:
+    def prompts(self, request: GenerateRequest, context: int, vocabulary: int) -> list[Prompt]:
+        """Return a request's prompts; refuse ids that a model with that vocabulary lacks."""
         if isinstance(request, Chat):
-            return [self.conversation(request, context)]
-        return [self._bare(prompt, request, context) for prompt in request.prompts]
+            field, prompts = "messages", [self.conversation(request, context)]
+        else:
+            field = "prompt"
+            prompts = [self._bare(prompt, request, context) for prompt in request.prompts]
+        for prompt in prompts:
+            self._refuse_unknown(prompt.tokens, vocabulary, field)
+        return prompts
 
     def conversation(self, chat: Chat, context: int) -> Prompt:
         text = self.template.render(chat)
@@ -63,14 +69,6 @@ class Renderer:
             if not tokens:
                 raise Refusal(400, "invalid_value", "The prompt must not be empty.", "prompt")
             return Prompt(tokens, text=prompt, echo=request.echo, goes_on=True)
-        if (wrong := max(prompt)) >= self.tokenizer.size:
-            raise Refusal(
-                400,
-                "invalid_value",
-                f"{wrong} is no token id of this model; ids go from 0 to "
-                f"{self.tokenizer.size - 1}.",
-                "prompt",
-            )
         return Prompt(
             list(prompt), text=self._text_of(prompt, request), echo=request.echo, goes_on=True
         )
@@ -83,6 +81,15 @@ class Renderer:
         shown = Specials(self.tokenizer.special_names, shown=not options.skip_special_tokens)
         stream = AnswerDetokenizer(self.tokenizer.detokenizer(), shown)
         return "".join(map(stream.add, tokens))
+
+    def _refuse_unknown(self, tokens: Sequence[int], vocabulary: int, field: str) -> None:
+        """Refuse an id that the model lacks, though its tokenizer may know a token of it."""
+        if (wrong := max(tokens, default=0)) < vocabulary:
+            return
+        text = self.tokenizer.token_bytes(wrong).decode("utf-8", "replace")
+        named = f"{wrong} ({text!r})" if text else str(wrong)
+        message = f"{named} is no token id of this model; ids go from 0 to {vocabulary - 1}."
+        raise Refusal(400, "invalid_value", message, field)
 
     def _refuse_hopeless(self, text: str, context: int) -> None:
         """Spare the tokenizer a text that cannot fit however well it compresses."""

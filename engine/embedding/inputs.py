@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import tokenizers
@@ -34,6 +34,7 @@ class TokenizerFile(msgspec.Struct, frozen=True):
     """The settings in tokenizer_config.json beside the names of tokens."""
 
     model_max_length: float | None = None
+    truncation_side: Literal["left", "right"] = "right"
     model_input_names: list[str] | None = None
 
     @property
@@ -96,9 +97,6 @@ class InputReader:
 
     def tokens(self, tokens: Sequence[int], truncate: bool = True) -> Input:
         """Read tokens as they are, with nothing put around them."""
-        unknown = next((token for token in tokens if not 0 <= token < self.vocabulary), None)
-        if unknown is not None:
-            raise InputError(f"token {unknown} is not one of the model's {self.vocabulary}")
         tokens = tokens[: self.longest] if truncate else tokens
         return self._checked(tokens, [0] * len(tokens))
 
@@ -106,7 +104,9 @@ class InputReader:
         """Return a reader of inputs of no more than `longest` tokens."""
         if longest >= self.longest:
             return self
-        return replace(self, truncating=_truncating(self.tokenizer, longest), longest=longest)
+        side = (self.truncating.truncation or {}).get("direction", "right")
+        cut = truncating(self.tokenizer, longest, side)
+        return replace(self, truncating=cut, longest=longest)
 
     def _encode(self, truncate: bool, text: str, pair: str | None = None) -> tokenizers.Encoding:
         return (self.truncating if truncate else self.tokenizer).encode(text, pair)
@@ -154,6 +154,11 @@ class InputReader:
     def _checked(self, tokens: Sequence[int], types: Sequence[int], prompted: int = 0) -> Input:
         if not tokens:
             raise InputError("an input is empty")
+        unknown = next((token for token in tokens if not 0 <= token < self.vocabulary), None)
+        if unknown is not None:
+            name = self.tokenizer.id_to_token(unknown) if unknown >= 0 else None
+            of = "" if name is None else f" ({name!r})"
+            raise InputError(f"token {unknown}{of} is not one of the model's {self.vocabulary}")
         if len(tokens) > self.longest:
             raise InputError(
                 f"an input has {len(tokens)} tokens, and the model takes {self.longest}"
@@ -167,29 +172,30 @@ def load_reader(
     """Load a reader whose inputs exceed neither `context` tokens nor what the model's files say."""
     backbone = description.modules.backbone
     transformer = read_transformer_file(backbone)
-    tokenizer = load_tokenizer(backbone, partial(_prepare, lower=transformer.do_lower_case))
+    tokenizer = load_tokenizer(backbone, _lowercase if transformer.do_lower_case else None)
     file = convert(backbone / "tokenizer_config.json", tokenizer.settings, TokenizerFile)
     message, plain = transformer.message, tokenizer.encoding
     template = None if message is None else load_chat_template(backbone, tokenizer, message)
     longest = min(context, transformer.max_seq_length or file.longest)
-    encodings, special = (plain, _truncating(plain, longest)), frozenset(tokenizer.special_names)
+    cut, special = truncating(plain, longest, file.truncation_side), tokenizer.special_names
     prompts = _prompts(description.directory, options)
-    return InputReader(*encodings, longest, vocabulary, file.typed, special, *prompts, template)
+    return InputReader(
+        plain, cut, longest, vocabulary, file.typed, frozenset(special), *prompts, template
+    )
 
 
-def _prepare(encoding: tokenizers.Tokenizer, lower: bool) -> None:
-    """Undo what a file's last user had set: padding, and limits shorter than the model's."""
-    encoding.no_padding()
-    encoding.no_truncation()
-    if lower:
-        steps = [] if encoding.normalizer is None else [encoding.normalizer]
-        encoding.normalizer = Normalizers([Lowercase(), *steps])
+def _lowercase(encoding: tokenizers.Tokenizer) -> None:
+    steps = [] if encoding.normalizer is None else [encoding.normalizer]
+    encoding.normalizer = Normalizers([Lowercase(), *steps])
 
 
-def _truncating(tokenizer: tokenizers.Tokenizer, longest: int) -> tokenizers.Tokenizer:
-    """Return a copy that shortens to `longest` tokens."""
+def truncating(
+    tokenizer: tokenizers.Tokenizer, longest: int, side: str = "right"
+) -> tokenizers.Tokenizer:
+    """Return a copy that shortens to `longest` tokens, special ones among them, at a side."""
     copy = tokenizers.Tokenizer.from_str(tokenizer.to_str())
-    copy.enable_truncation(longest)
+    copy.encode_special_tokens = tokenizer.encode_special_tokens
+    copy.enable_truncation(longest, direction=side)
     return copy
 
 

@@ -8,14 +8,9 @@ import msgspec
 import tokenizers
 
 from ..checkpoint.json_files import read_object
+from .special_tokens import read_special_tokens
 from .tokenizer import ChatTemplates, Tokenizer, TokenizerError
-
-
-def _special_tokens(settings: dict[str, Any]) -> dict[str, str]:
-    """Return special tokens' texts by name; each is a string or an object that holds one."""
-    values = {name: value for name, value in settings.items() if name.endswith("_token")}
-    texts = {n: v.get("content") if isinstance(v, dict) else v for n, v in values.items()}
-    return {name: text for name, text in texts.items() if isinstance(text, str)}
+from .tokenizer_classes import find_class
 
 
 def _chat_template(directory: Path, value: Any) -> ChatTemplates:
@@ -45,7 +40,7 @@ def _templates(directory: Path, settings: dict[str, Any]) -> Any:
 def load_tokenizer(
     directory: Path, prepare: Callable[[tokenizers.Tokenizer], None] | None = None
 ) -> Tokenizer:
-    """Read tokenizer.json, what names its special tokens, and chat templates from a checkpoint.
+    """Read a checkpoint's tokenizer and chat templates, as transformers' AutoTokenizer does.
 
     `prepare` changes the tokenizer while nobody else has it.
     """
@@ -56,13 +51,39 @@ def load_tokenizer(
             "AutoTokenizer.save_pretrained"
         )
     try:
-        encoding = tokenizers.Tokenizer.from_file(str(path))
+        encoding, special, settings = _follow(path)
+    except TokenizerError:
+        raise
     except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exception
         raise TokenizerError(f"{path} cannot be read ({error}); fetch it again") from None
     if prepare is not None:
         prepare(encoding)
-    settings = read_object(directory / "tokenizer_config.json", TokenizerError) or {}
-    older = read_object(directory / "special_tokens_map.json", TokenizerError) or {}
-    special = _special_tokens(older) | _special_tokens(settings)
     template = _chat_template(directory, _templates(directory, settings))
     return Tokenizer(encoding, special, template, settings)
+
+
+def _follow(path: Path) -> tuple[tokenizers.Tokenizer, dict[str, str], dict[str, Any]]:
+    """Return a tokenizer.json's tokenizer as the files beside it want it, and what they say."""
+    file, directory = tokenizers.Tokenizer.from_file(str(path)), path.parent
+    settings = read_object(directory / "tokenizer_config.json", TokenizerError) or {}
+    config = read_object(directory / "config.json", TokenizerError) or {}
+    padding, settings = _undo(file, settings)
+    kind, added = find_class(config, settings, file), file.get_added_tokens_decoder()
+    defaults = {**padding, **kind.tokens}
+    tokens = read_special_tokens(directory, settings, defaults, kind.extras, added)
+    encoding = kind.rebuild(file, settings)
+    tokens.add_to(encoding)
+    kind.finish(encoding, tokens, settings)
+    encoding.encode_special_tokens = bool(settings.get("split_special_tokens"))
+    return encoding, {name: each.content for name, each in tokens.named.items()}, settings
+
+
+def _undo(
+    file: tokenizers.Tokenizer, settings: dict[str, Any]
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """Undo what a file's last user had set; return its token for padding, and its side for cuts."""
+    padding, truncation = file.padding, file.truncation
+    file.no_padding()
+    file.no_truncation()
+    side = {} if truncation is None else {"truncation_side": truncation["direction"]}
+    return {} if padding is None else {"pad_token": padding["pad_token"]}, side | settings

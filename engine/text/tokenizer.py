@@ -100,12 +100,16 @@ class Tokenizer:
         return None if token is None else self.encoding.token_to_id(token)
 
     def token_bytes(self, token: int) -> bytes:
-        """Return the bytes that a token stands for, of special tokens those of their name."""
+        """Return the bytes that a token stands for, of special tokens those of their name.
+
+        An id without a token, as padded vocabularies have, stands for none.
+        """
+        name = self._name(token)
         if self._byte_level:
-            return self._bytes[token] or self._name(token).encode()
+            shown = self._bytes[token] if token < len(self._bytes) else b""
+            return shown or name.encode()
         if (byte := self._fallback.get(token)) is not None:
             return byte
-        name = self._name(token)
         return name.replace("\u2581", " ").encode()
 
     @cached_property
@@ -114,10 +118,10 @@ class Tokenizer:
         added = self.encoding.get_added_tokens_decoder()
         return {token: each.content for token, each in added.items() if each.special}
 
-    @property
+    @cached_property
     def size(self) -> int:
-        """The number of ids, added tokens included."""
-        return self.encoding.get_vocab_size(with_added_tokens=True)
+        """One more than the largest id; not every id below it need have a token."""
+        return 1 + max(self.encoding.get_vocab(with_added_tokens=True).values(), default=-1)
 
     @cached_property
     def longest(self) -> int:
@@ -157,8 +161,6 @@ class Tokenizer:
         alphabet = _byte_alphabet()
         table = [b""] * self.size
         for name, token in self.encoding.get_vocab(with_added_tokens=True).items():
-            if token >= len(table):
-                table.extend([b""] * (token + 1 - len(table)))
             try:
                 table[token] = bytes(alphabet[character] for character in name)
             except KeyError:

@@ -9,7 +9,6 @@ from msgspec import structs
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
-from bessemer.engine.checkpoint.weight_files import CheckpointError
 from bessemer.engine.memory import DoesNotFit
 from bessemer.engine.request import (
     Event,
@@ -115,12 +114,25 @@ def test_a_pool_decides_the_context() -> None:
         serving(pool=2 * page)
 
 
-def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
-    model = guide_copy(tmp_path / "mixed")
-    config = model / "config.json"
-    config.write_text(config.read_text().replace("2560", "2000"))
-    with pytest.raises(CheckpointError, match="belong to different models"):
-        serving(directory=model)
+def test_a_tokenizer_may_know_more_ids_than_the_model(tmp_path: Path) -> None:
+    directory, plain = guide_copy(tmp_path / "more"), serving()
+    settings = directory / "tokenizer_config.json"
+    more = {"image_token": "<image>", "eos_token": "<beyond>"}
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | more))
+    (directory / "generation_config.json").write_text('{"eos_token_id": [1000000]}')
+    model, tokens = serving(directory=directory), random_tokens(plain, 1, 40)
+    assert plain.vocabulary == model.vocabulary == plain.tokenizer.size
+    assert model.tokenizer.size == model.vocabulary + 2
+    drawn = []
+    for each in (plain, model):
+        request = request_for(1, tokens)
+        beyond = [model.vocabulary, 10**6]
+        banned = structs.replace(request, ignore_eos=False, min_tokens=6, stop_token_ids=beyond)
+        each.engine.submit(request)
+        each.engine.submit(structs.replace(banned, id=2))
+        drawn.append(scores(each.engine.run()))
+    assert drawn[0][1] == drawn[1][1] == drawn[1][2]
+    assert all(token < model.vocabulary for token, _ in drawn[1][2])
 
 
 def test_generation_config_is_followed_and_what_is_not_is_said_once(

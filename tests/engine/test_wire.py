@@ -54,7 +54,7 @@ TO_WORKER = [
     Cancel([1, 2**40]),
 ]
 TO_SERVER = [
-    Ready(VERSION, Plan(1, 2, 3, 4, 5, 6), "llama", GenerationDefaults()),
+    Ready(VERSION, Plan(1, 2, 3, 4, 5, 6), "llama", GenerationDefaults(), 7),
     Ready(
         VERSION,
         Plan(1, 2, 3, 4, 5, 6),
@@ -62,6 +62,7 @@ TO_SERVER = [
         GenerationDefaults(
             sampling=Sampling(top_k=3), stop=["é"], min_tokens=1, max_tokens=2, max_length=3
         ),
+        7,
     ),
     LoadFailed("no"),
     StepResult(

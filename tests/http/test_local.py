@@ -38,7 +38,7 @@ from bessemer.translate.chat import (
 from bessemer.translate.chat import Event as Said
 from bessemer.translate.openai_embeddings import Embedding, Vectors
 from bessemer.translate.rerank import Ranking, Scores
-from tests.translate.test_answer import HELLO, RENDERER, Script, says, text
+from tests.translate.test_answer import HELLO, RENDERER, VOCABULARY, Script, says, text
 
 
 class ScriptedStream:
@@ -63,7 +63,7 @@ class ScriptedWorker:
         self.refused: list[Refusal] = []
         self.seconds, self.report = 1.5, StepReport(waiting=3)
         self.ready: Ready | None = Ready(
-            VERSION, plan or Plan(0, 0, 0, 0, 0, 200), "llama", GenerationDefaults()
+            VERSION, plan or Plan(0, 0, 0, 0, 0, 200), "llama", GenerationDefaults(), VOCABULARY
         )
         self.stream = ScriptedStream([])
         self.number = count(1).__next__
@@ -166,9 +166,9 @@ def test_hopeless_prompts_never_reach_the_worker() -> None:
 
 def test_counting_takes_what_is_too_long_too() -> None:
     model, worker = writer(says("Hi"))
-    tokens = len(RENDERER.prompts(Chat("m", HELLO), 200)[0].tokens)
+    tokens = len(RENDERER.prompts(Chat("m", HELLO), 200, VOCABULARY)[0].tokens)
     assert asyncio.run(model.count(Chat("m", HELLO))) == tokens
-    worker.ready = Ready(VERSION, Plan(0, 0, 0, 0, 0, 1), "llama", GenerationDefaults())
+    worker.ready = Ready(VERSION, Plan(0, 0, 0, 0, 0, 1), "llama", GenerationDefaults(), VOCABULARY)
     assert asyncio.run(model.count(Chat("m", HELLO))) == tokens and not worker.requests
 
 

@@ -112,7 +112,7 @@ class Scripted:
         return self.ask(chat, self.script(size)[:cut])
 
     def ask(self, request: GenerateRequest, script: Sequence[int]) -> Heard:
-        prompts, numbers = self.renderer.prompts(request, 9999), count(1)
+        prompts, numbers = self.renderer.prompts(request, 9999, 9999), count(1)
         bounds = Bounds(9999, 9999, GenerationDefaults())
         stream = AnswerStream(request, prompts, self.tokenizer, bounds, lambda: next(numbers), 0)
         (asked,) = stream.requests
@@ -143,7 +143,7 @@ class Scripted:
 
     def _server_stop(self, request: GenerateRequest, script: Sequence[int]) -> int | None:
         """Return after how many tokens the server alone would find a stop string."""
-        prompts, numbers = self.renderer.prompts(request, 9999), count(1)
+        prompts, numbers = self.renderer.prompts(request, 9999, 9999), count(1)
         bounds = Bounds(9999, 9999, GenerationDefaults())
         stream = AnswerStream(request, prompts, self.tokenizer, bounds, lambda: next(numbers), 0)
         (asked,) = stream.requests

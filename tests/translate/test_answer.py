@@ -38,8 +38,10 @@ from bessemer.translate.chat import Event as Said
 from bessemer.translate.parsers.formats import choose
 from bessemer.translate.renderer import Renderer
 from bessemer.translate.template import ChatTemplate, pick
+from tests.engine.text.tiny_tokenizers import make_tokenizer, sentencepiece
 
 TOKENIZER: Tokenizer = load_tokenizer(BUILT_IN)
+VOCABULARY = TOKENIZER.size
 SOURCE = pick(TOKENIZER.chat_template or "")
 TEMPLATE = ChatTemplate(SOURCE, special_tokens=TOKENIZER.special_tokens)
 RENDERER = Renderer(TOKENIZER, TEMPLATE, choose(SOURCE or "", ()))
@@ -52,7 +54,7 @@ def stream(
     defaults: GenerationDefaults = GenerationDefaults(),  # noqa: B008
     seed: int = 0,
 ) -> AnswerStream:
-    prompts, bounds = RENDERER.prompts(request, 200), Bounds(200, 50, defaults)
+    prompts, bounds = RENDERER.prompts(request, 200, VOCABULARY), Bounds(200, 50, defaults)
     numbers = count(1)
     return AnswerStream(request, prompts, TOKENIZER, bounds, lambda: next(numbers), seed)
 
@@ -256,3 +258,35 @@ def test_a_request_says_how_its_answer_is_read() -> None:
         assert (request.goes_on, request.thought) == (goes_on, marks)
         asked = request.stop_in_reasoning, not request.skip_special_tokens
         assert asked == (generate.options is options,) * 2
+
+
+@pytest.mark.parametrize("tokenizer", [TOKENIZER, make_tokenizer(sentencepiece())])
+@pytest.mark.parametrize("stop", [(), ("!",)])
+def test_padded_ids_have_no_text_and_break_nothing(
+    tokenizer: Tokenizer, stop: tuple[str, ...]
+) -> None:
+    """A model's vocabulary may be padded: such ids are drawn, echoed and among the likeliest."""
+    padded = tokenizer.size + 7
+    hello = tokenizer.encode("Hello", special=False)
+    ids, options = (padded, hello[0]), GenerationOptions(logprobs=2, stop=stop)
+    renderer = Renderer(tokenizer, TEMPLATE, RENDERER.format)
+    request = Completion("m", (ids,), options, echo=True)
+    prompts = renderer.prompts(request, 200, padded + 1)
+    bounds = Bounds(200, 50, GenerationDefaults())
+    answer = AnswerStream(request, prompts, tokenizer, bounds, count(1).__next__, 0)
+    shown = [TokenLogprobs(token, -1.0, [(padded, -1.0), (token, -2.0)]) for token in hello]
+    middle = TokenLogprobs(padded, -0.5, [(padded, -0.5), (hello[0], -1.0)])
+    entry = TokenLogprobs(ids[1], -2.0, [(padded, -1.0)])
+    tokens = [*hello, padded]
+    sent = [
+        Started(1, 0),
+        Token(1, tokens, logprobs=[*shown, middle], prompt=[entry]),
+        Token(1, [padded], "length", logprobs=[middle]),
+    ]
+    answered = [each for event in sent for each in answer.take(event)]
+    assert answer.over and text(answered).endswith("Hello")
+    entries = [entry for e in answered if isinstance(e, TextDelta) for entry in e.tokens]
+    assert len(entries) == len(ids) + len(tokens) + 1
+    assert [entry.text for entry in entries].count("") == 3
+    assert all(entry.top[0].raw == b"" for entry in entries[1:])
+    assert answer.usage.completion == len(tokens) + 1

@@ -8,24 +8,26 @@ from bessemer.translate.chat import Chat, Completion, Message, ReasoningDelta, s
 from bessemer.translate.parsers.parser import AnswerToken, PlainParser
 from bessemer.translate.renderer import Renderer
 from bessemer.translate.template import ChatTemplate
-from tests.translate.test_answer import HELLO, RENDERER, TEMPLATE, TOKENIZER
+from tests.translate.test_answer import HELLO, RENDERER, TEMPLATE, TOKENIZER, VOCABULARY
 
 
 def test_a_conversation_is_the_models_own_template_without_more_special_tokens() -> None:
-    (prompt,) = RENDERER.prompts(Chat("m", HELLO), 200)
+    (prompt,) = RENDERER.prompts(Chat("m", HELLO), 200, VOCABULARY)
     assert prompt.tokens == TOKENIZER.encode(TEMPLATE.render(Chat("m", HELLO)), special=False)
     assert not (prompt.echo or prompt.goes_on)
 
 
 def test_its_parser_begins_where_the_prompt_ends() -> None:
     template = ChatTemplate("{{ messages[0].content }}<think>")
-    (prompt,) = Renderer(TOKENIZER, template, RENDERER.format).prompts(Chat("m", HELLO), 200)
+    (prompt,) = Renderer(TOKENIZER, template, RENDERER.format).prompts(
+        Chat("m", HELLO), 200, VOCABULARY
+    )
     assert prompt.parser(3, NONE).feed(AnswerToken(1, "Hm")) == (ReasoningDelta(3, "Hm"),)
 
 
 def test_texts_and_tokens() -> None:
     ids = tuple(TOKENIZER.encode("b c"))
-    prompts = RENDERER.prompts(Completion("m", ("a", ids), echo=True), 200)
+    prompts = RENDERER.prompts(Completion("m", ("a", ids), echo=True), 200, VOCABULARY)
     assert [prompt.tokens for prompt in prompts] == [TOKENIZER.encode("a"), list(ids)]
     assert [prompt.text for prompt in prompts] == ["a", "b c"]
     assert all(prompt.echo and prompt.goes_on for prompt in prompts)
@@ -37,13 +39,39 @@ def test_texts_and_tokens() -> None:
 )
 def test_what_is_no_prompt(prompt: str | tuple[int, ...], says: str) -> None:
     with pytest.raises(Refusal, match=says) as caught:
-        RENDERER.prompts(Completion("m", (prompt,)), 200)
+        RENDERER.prompts(Completion("m", (prompt,)), 200, VOCABULARY)
     assert (caught.value.status, caught.value.field) == (400, "prompt")
+
+
+def test_ids_that_the_model_lacks_are_refused_with_their_text() -> None:
+    known = TOKENIZER.encode("b c")
+    for request, field in (
+        (Completion("m", ("b c",)), "prompt"),
+        (Completion("m", ("b", tuple(known))), "prompt"),
+        (Chat("m", HELLO), "messages"),
+    ):
+        tokens = (
+            TOKENIZER.encode(TEMPLATE.render(Chat("m", HELLO))) if field == "messages" else known
+        )
+        wrong = max(tokens)
+        text = TOKENIZER.token_bytes(wrong).decode()
+        with pytest.raises(Refusal, match="is no token id of this model") as caught:
+            RENDERER.prompts(request, 200, wrong)
+        assert (caught.value.status, caught.value.field) == (400, field)
+        assert f"{wrong} ({text!r})" in caught.value.message
+
+
+def test_ids_that_the_tokenizer_lacks_are_the_clients_own() -> None:
+    padded = (VOCABULARY + 3, VOCABULARY + 9)
+    (prompt,) = RENDERER.prompts(Completion("m", (padded,), echo=True), 200, VOCABULARY + 10)
+    assert (prompt.tokens, prompt.text, prompt.echo) == ([*padded], "", True)
+    with pytest.raises(Refusal, match=f"^{VOCABULARY + 9} is no token id of this model"):
+        RENDERER.prompts(Completion("m", (padded,)), 200, VOCABULARY + 9)
 
 
 def test_hopeless_prompts_never_reach_the_tokenizer() -> None:
     text = "x" * (200 * TOKENIZER.longest + 1)
     for request in (Completion("m", (text,)), Chat("m", (Message("user", said(text)),))):
         with pytest.raises(Refusal) as caught:
-            RENDERER.prompts(request, 200)
+            RENDERER.prompts(request, 200, VOCABULARY)
         assert caught.value.code == "context_length_exceeded"

@@ -1,5 +1,10 @@
 """A tokenizer's ids, bytes and bounds."""
 
+from collections.abc import Callable
+
+import pytest
+import tokenizers
+
 from .tiny_tokenizers import TEXTS, byte_level, id_of, make_tokenizer, sentencepiece
 
 
@@ -18,6 +23,40 @@ def test_special_tokens_are_no_text_and_unknown_ids_do_no_harm() -> None:
     tokenizer = make_tokenizer(byte_level())
     end = id_of(tokenizer, "<|end|>")
     assert tokenizer.decode([*tokenizer.encode("a"), end, *tokenizer.encode("b"), 10**6]) == "ab"
+
+
+@pytest.mark.parametrize("build", [byte_level, sentencepiece])
+def test_ids_without_a_token_are_no_text(build: Callable[[], tokenizers.Tokenizer]) -> None:
+    tokenizer = make_tokenizer(build())
+    for padded in (tokenizer.size, tokenizer.size + 100, 2**31 - 1):
+        assert tokenizer.token_bytes(padded) == b""
+        hello = tokenizer.encode("Hello")
+        for tokens in ([padded, *hello], [*hello, padded], [hello[0], padded, *hello[1:]]):
+            assert tokenizer.decode(tokens) == "Hello"
+
+
+def test_ids_may_have_holes() -> None:
+    names = {"a": 0, "b": 7, "\u0120c": 9}
+    encoding = tokenizers.Tokenizer(tokenizers.models.BPE(names, []))
+    encoding.decoder = tokenizers.decoders.ByteLevel()
+    tokenizer = make_tokenizer(encoding)
+    assert tokenizer.size == 10
+    assert [tokenizer.token_bytes(each) for each in (0, 3, 7, 9, 10)] == [
+        b"a",
+        b"",
+        b"b",
+        b" c",
+        b"",
+    ]
+    assert tokenizer.decode([0, 3, 7, 9]) == "ab c"
+
+
+def test_names_like_bytes_are_bytes_only_as_sentencepiece_writes_them() -> None:
+    encoding = sentencepiece()
+    encoding.add_tokens([tokenizers.AddedToken("<0xzz>", normalized=False)])
+    tokenizer = make_tokenizer(encoding)
+    assert tokenizer.token_bytes(id_of(tokenizer, "<0xzz>")) == b"<0xzz>"
+    assert tokenizer.token_bytes(id_of(tokenizer, "<0xFF>")) == b"\xff"
 
 
 def test_the_longest_token_bounds_a_text_from_below() -> None:

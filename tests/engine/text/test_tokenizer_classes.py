@@ -1,0 +1,59 @@
+"""A tokenizer reads texts as transformers' does, whatever its class and its files say."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bessemer.engine.embedding.inputs import truncating
+from bessemer.engine.text.loading import load_tokenizer
+
+from .matrix_tokenizers import CUT, GOLDEN, KINDS, LONG, PAIR, TEXTS, build, write
+
+BOOK = json.loads(GOLDEN.read_text("utf-8"))
+ROWS: list[list[int]] = BOOK["rows"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_settings_give_the_ids_of_transformers(kind: str, tmp_path: Path) -> None:
+    cells = [cell for cell in BOOK["cells"] if cell["kind"] == kind]
+    assert len(cells) > 30
+    for at, cell in enumerate(cells):
+        directory = tmp_path / str(at)
+        directory.mkdir()
+        write(cell, directory)
+        tokenizer = load_tokenizer(directory)
+        assert tokenizer.special_tokens == cell["special_tokens"], cell
+        assert sorted(tokenizer.special_names) == ROWS[cell["hidden"]], cell
+        assert tokenizer.size == cell["size"], cell
+        for text, full, bare in zip(TEXTS, cell["with"], cell["without"], strict=True):
+            assert tokenizer.encode(text) == ROWS[full], (text, cell)
+            assert tokenizer.encode(text, special=False) == ROWS[bare], (text, cell)
+        assert tokenizer.encoding.encode(*PAIR).ids == ROWS[cell["pair"]], cell
+        short = truncating(tokenizer.encoding, CUT)
+        cut = [short.encode(LONG).ids, short.encode(PAIR[0], LONG).ids]
+        assert cut == [ROWS[row] for row in cell["cut"]], cell
+
+
+def _load(directory: Path, kind: str, model_type: str, **settings: Any) -> list[int]:
+    build(kind, "none", "none").save(str(directory / "tokenizer.json"))
+    (directory / "config.json").write_text(json.dumps({"model_type": model_type}))
+    (directory / "tokenizer_config.json").write_text(json.dumps(settings))
+    return load_tokenizer(directory).encode("  the")
+
+
+def test_a_class_counts_as_in_transformers_table(tmp_path: Path) -> None:
+    as_it_is = _load(tmp_path, "prepended", "llama")
+    rebuilt = _load(tmp_path, "prepended", "llama", tokenizer_class="LlamaTokenizer")
+    assert rebuilt != as_it_is
+    for model_type in ("mistral", "phi3", "granite"):  # whose checkpoints name what they are not
+        named = _load(tmp_path, "prepended", model_type, tokenizer_class="LlamaTokenizer")
+        assert named == as_it_is
+    # Where the vocabulary is of another kind than the class, tokenizer.json says it all.
+    for kind in ("unigram", "wordpiece"):
+        plain = _load(tmp_path, kind, "llama")
+        assert _load(tmp_path, kind, "llama", tokenizer_class="LlamaTokenizer") == plain
+    (tmp_path / "config.json").write_text('{"tokenizer_class": "LlamaTokenizer"}')
+    build("prepended", "none", "none").save(str(tmp_path / "tokenizer.json"))
+    assert load_tokenizer(tmp_path).encode("  the") != as_it_is  # a legacy of config.json's
