@@ -69,6 +69,8 @@ class Request(Struct, frozen=True, kw_only=True, tag="continue"):
     ignore_eos: bool = False
     stop: list[str] = []
     stop_token_ids: list[int] = []
+    allowed_token_ids: list[int] | None = None  # None: any may be drawn
+    bad_words: list[list[int]] = []  # ids in a row, the last of which is not drawn after the others
     sampling: Sampling = Sampling()
     logprobs: int | None = None  # alternatives reported beside each generated token
     prompt_logprobs: int | None = None  # the same for the prompt's own tokens

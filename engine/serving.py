@@ -42,6 +42,7 @@ class LoadedModel:
     tokenizer: Tokenizer
     model_type: str
     defaults: Sampling
+    vocabulary: int
 
 
 def load(directory: Path, settings: Settings, memory: int) -> LoadedModel:
@@ -77,7 +78,8 @@ def load_described(description: Description, settings: Settings, memory: int) ->
     limits = Limits(plan.context, settings.max_batch, settings.queue, settings.chunk, PAGE)
     text, eos_ids = tokenizer.answer_text, generation.eos_ids
     engine = Engine(runner, limits, plan.sizes, eos_ids, text, config.ropes)
-    return LoadedModel(engine, plan, tokenizer, config.model_type, generation.defaults)
+    kind, defaults = config.model_type, generation.defaults
+    return LoadedModel(engine, plan, tokenizer, kind, defaults, config.vocab_size)
 
 
 def _pattern(model: Model, format: Format, settings: Settings) -> Pattern:

@@ -33,12 +33,16 @@ class Cancel(Struct, frozen=True, tag="cancel"):
 
 
 class Ready(Struct, frozen=True, tag="ready"):
-    """The worker serves. `defaults` are generation_config.json's sampling settings, if any."""
+    """The worker serves a model of `vocabulary` ids.
+
+    `defaults` are generation_config.json's sampling settings, if any.
+    """
 
     version: int
     plan: Plan
     model_type: str
     defaults: Sampling
+    vocabulary: int
 
 
 class LoadFailed(Struct, frozen=True, tag="failed"):

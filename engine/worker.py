@@ -157,7 +157,8 @@ def start(channel: SocketChannel) -> Engine | EmbeddingEngine | None:
     except (ValueError, OSError, SimulatorError) as error:
         channel.send(LoadFailed(str(error)))
         return None
-    channel.send(Ready(VERSION, loaded.plan, loaded.model_type, loaded.defaults))
+    ready = Ready(VERSION, loaded.plan, loaded.model_type, loaded.defaults, loaded.vocabulary)
+    channel.send(ready)
     return loaded.engine
 
 

@@ -106,7 +106,7 @@ class GenerationBackend(LocalBackend):
         ready = await self.worker.available(RESTART_PATIENCE)
         context, patience = ready.plan.context, self.patience
         prompts = await asyncio.to_thread(self.renderer.prompts, request, context)
-        bounds = Bounds(context, self.max_tokens, ready.defaults)
+        bounds = Bounds(context, self.max_tokens, ready.defaults, ready.vocabulary)
         seed = secrets.randbits(63) if request.options.seed is None else request.options.seed
         number, tokenizer = self.worker.number, self.renderer.tokenizer
         answer = AnswerStream(request, prompts, tokenizer, bounds, number, seed)

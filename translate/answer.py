@@ -13,24 +13,30 @@ from .chat import (
     Event,
     GenerateRequest,
     GenerationOptions,
+    Progress,
+    PromptLogprobs,
+    RankedToken,
     TextDelta,
     TokenText,
     Usage,
 )
 from .output import ChoiceOutput
 from .renderer import Prompt
+from .token_rules import TokenRules, token_rules
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """The bounds of an answer: the model's context and the server's cap, both in tokens.
 
-    `defaults` are the model's own settings for what a request leaves open.
+    `defaults` are the model's own settings for what a request leaves open; `vocabulary` is how
+    many ids it has.
     """
 
     context: int
     max_tokens: int
     defaults: Sampling
+    vocabulary: int
 
 
 @dataclass(slots=True)
@@ -48,7 +54,8 @@ class _Choice:
 class AnswerStream:
     """All choices of one answer: the requests behind them, and the events of what comes back.
 
-    `number` gives each request an id; `seed` is the first choice's, the others count on from it.
+    `number` gives each request an id; `seed` is the first choice's, the others count on from it:
+    for each prompt anew, if the request chose it.
     """
 
     def __init__(
@@ -67,9 +74,11 @@ class AnswerStream:
         self._started = False
         self._choices: dict[int, _Choice] = {}
         self._running = len(prompts) * request.options.n
+        rules = token_rules(request.options, tokenizer, bounds.vocabulary)
         for index in range(self._running):
-            prompt = prompts[index // request.options.n]
-            choice = _request(number(), request, prompt, bounds, (seed + index) % 2**64)
+            prompt, of_prompt = prompts[index // request.options.n], index % request.options.n
+            own = (seed + (index if request.options.seed is None else of_prompt)) % 2**64
+            choice = _request(number(), request, prompt, bounds, own, rules, of_prompt == 0)
             self.requests.append(choice)
             self._choices[choice.id] = self._choice(index, prompt)
 
@@ -97,13 +106,16 @@ class AnswerStream:
                 self._choices[number].cached = cached
                 if not self._started:
                     self._started = True
-                    yield AnswerStarted(self.usage)
+                    yield AnswerStarted(self.usage, len(self._choices))
+                    yield from self._first_scores()
                     yield from self._echoes()
             case Token():
                 choice = self._choices[event.request]
-                if choice.prompt.echo is not None:
-                    yield from self._echoed(choice, event)
-                yield from self._generated(choice, event)
+                events: list[Event] = [*self._scores(choice, event), *self._echoed(choice, event)]
+                events += self._generated(choice, event)
+                if self._options.continuous_usage:
+                    yield Progress(self.usage)
+                yield from events
 
     def _choice(self, index: int, prompt: Prompt) -> _Choice:
         options, tokenizer = self._options, self._tokenizer
@@ -116,6 +128,18 @@ class AnswerStream:
             options.min_tokens,
         )
         return _Choice(index, prompt, output, tokenizer.detokenizer())
+
+    def _first_scores(self) -> Iterator[PromptLogprobs]:
+        """Say of the first tokens of prompts that they have no log probabilities."""
+        if self._options.prompt_logprobs is not None:
+            yield from (PromptLogprobs(c.number, ((),)) for c in self._choices.values())
+
+    def _scores(self, choice: _Choice, event: Token) -> Iterator[PromptLogprobs]:
+        """Report a prompt's log probabilities, which its first choice brings, for all of them."""
+        top, n = self._options.prompt_logprobs, self._options.n
+        if top is not None and event.prompt and choice.number % n == 0:
+            tokens = tuple(_ranked(entry, top, self._tokenizer) for entry in event.prompt)
+            yield from (PromptLogprobs(choice.number + at, tokens) for at in range(n))
 
     def _echoes(self) -> Iterator[TextDelta]:
         """Echo the prompts as they stand; with logprobs only the first token, which has none."""
@@ -131,8 +155,12 @@ class AnswerStream:
 
     def _echoed(self, choice: _Choice, event: Token) -> Iterator[TextDelta]:
         """Echo the prompt's other tokens, as their log probabilities come."""
+        top = self._options.logprobs
+        if choice.prompt.echo is None or top is None:
+            return
         for entry in event.prompt:
             piece = choice.echo.add(entry.token)
+            entry = TokenLogprobs(entry.token, entry.logprob, entry.top[:top])
             yield TextDelta(choice.number, piece, (_shown(entry, self._tokenizer),))
         if event.tokens and (rest := choice.echo.flush()):
             yield TextDelta(choice.number, rest)
@@ -151,9 +179,19 @@ class AnswerStream:
 
 
 def _request(
-    number: int, request: GenerateRequest, prompt: Prompt, bounds: Bounds, seed: int
+    number: int,
+    request: GenerateRequest,
+    prompt: Prompt,
+    bounds: Bounds,
+    seed: int,
+    rules: TokenRules,
+    first: bool,
 ) -> Request:
+    """Return a choice's request; the `first` one of a prompt asks for the prompt's logprobs."""
     options = request.options
+    echoed = None if prompt.echo is None else options.logprobs
+    scored = options.prompt_logprobs if first else None
+    tops = [top for top in (echoed, scored) if top is not None]
     return Request(
         id=number,
         tokens=prompt.tokens,
@@ -161,10 +199,13 @@ def _request(
         min_tokens=options.min_tokens,
         ignore_eos=options.ignore_eos,
         stop=list(options.stop),
-        stop_token_ids=list(options.stop_token_ids),
+        stop_token_ids=rules.stops,
+        allowed_token_ids=rules.allowed,
+        bad_words=rules.bad_words,
         sampling=_sampling(options, bounds.defaults, seed),
         logprobs=options.logprobs,
-        prompt_logprobs=None if prompt.echo is None else options.logprobs,
+        prompt_logprobs=max(tops, default=None),
+        salt=options.cache_salt,
         client=request.client,
         thought=prompt.thought,
     )
@@ -187,6 +228,16 @@ def _sampling(options: GenerationOptions, defaults: Sampling, seed: int) -> Samp
 def _shown(entry: TokenLogprobs, tokenizer: Tokenizer) -> TokenText:
     top = tuple(_token_text(token, logprob, tokenizer) for token, logprob in entry.top)
     return _token_text(entry.token, entry.logprob, tokenizer, top)
+
+
+def _ranked(entry: TokenLogprobs, top: int, tokenizer: Tokenizer) -> tuple[RankedToken, ...]:
+    """Return a prompt's token and its alternatives, with their ranks as far as they are known."""
+    ranks = {token: rank for rank, (token, _) in enumerate(entry.top, 1)}
+    others = [each for each in entry.top[:top] if each[0] != entry.token]
+    return tuple(
+        RankedToken(token, _token_text(token, logprob, tokenizer).text, logprob, ranks.get(token))
+        for token, logprob in ((entry.token, entry.logprob), *others)
+    )
 
 
 def _token_text(

@@ -44,12 +44,11 @@ class Renderer:
         return Prompt(tokens, lambda choice: self.format.parser(choice, thought), thought)
 
     def _bare(self, prompt: str | tuple[int, ...], echo: bool, context: int) -> Prompt:
-        if isinstance(prompt, str):
-            self._refuse_hopeless(prompt, context)
-            tokens = self.tokenizer.encode(prompt)
-            if not tokens:
-                raise Refusal(400, "invalid_value", "The prompt must not be empty.", "prompt")
-            return Prompt(tokens, echo=prompt if echo else None)
+        if isinstance(prompt, str) or not prompt:
+            text = prompt if isinstance(prompt, str) else ""
+            self._refuse_hopeless(text, context)
+            tokens = self.tokenizer.encode(text) or [self._document_start()]
+            return Prompt(tokens, echo=text if echo else None)
         if (wrong := max(prompt)) >= self.tokenizer.size:
             raise Refusal(
                 400,
@@ -59,6 +58,20 @@ class Renderer:
                 "prompt",
             )
         return Prompt(list(prompt), echo=self.tokenizer.decode(prompt) if echo else None)
+
+    def _document_start(self) -> int:
+        """Return the id that a document begins with, or else that the one before it ended with."""
+        tokenizer = self.tokenizer
+        names = (*map(tokenizer.special_tokens.get, ("bos_token", "eos_token")), "<|endoftext|>")
+        start = next(
+            (token for name in names if (token := tokenizer.id_of(name)) is not None), None
+        )
+        if start is None:
+            problem = (
+                "This model has no token for the beginning of a text, so prompt must have one."
+            )
+            raise Refusal(400, "invalid_value", problem, "prompt")
+        return start
 
     def _refuse_hopeless(self, text: str, context: int) -> None:
         """Spare the tokenizer a text that cannot fit however well it compresses."""

@@ -30,6 +30,7 @@ class LoadedEmbeddingModel:
     plan: Plan
     model_type: str
     defaults: Sampling
+    vocabulary: int
 
 
 def load_embedding_model(
@@ -50,7 +51,8 @@ def load_embedding_model(
     load_model = load_embedder if description.purpose == "embed" else load_reranker
     model = load_model(files, reading)
     engine = EmbeddingEngine(model, batch_tokens, settings.max_batch + settings.queue, wake)
-    return LoadedEmbeddingModel(engine, plan, files.config.model_type, Sampling())
+    kind, vocabulary = files.config.model_type, files.config.vocab_size
+    return LoadedEmbeddingModel(engine, plan, kind, Sampling(), vocabulary)
 
 
 def plan_embedding(budget: int, files: ModelFiles, batch_tokens: int) -> Plan:

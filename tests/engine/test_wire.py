@@ -51,7 +51,7 @@ TO_WORKER = [
     Cancel([1, 2**40]),
 ]
 TO_SERVER = [
-    Ready(VERSION, Plan(1, 2, 3, 4, 5, 6), "llama", Sampling()),
+    Ready(VERSION, Plan(1, 2, 3, 4, 5, 6), "llama", Sampling(), 512),
     LoadFailed("no"),
     StepResult(
         [

@@ -133,7 +133,7 @@ def test_slow_readers_do_not_hold_up_others() -> None:
 
 def test_the_last_steps_report_is_the_running_workers() -> None:
     settings: Any = None  # no process is started
-    ready = Ready(VERSION, Plan(1, 2, 3, 4, 5, 6), "llama", Sampling())
+    ready = Ready(VERSION, Plan(1, 2, 3, 4, 5, 6), "llama", Sampling(), 512)
     with closing(Log()) as log:
         worker = Worker("m", Path(), 0, settings, log)
         worker._receive(ready)
