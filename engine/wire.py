@@ -11,7 +11,7 @@ from .memory import Plan
 from .request import AnyRequest, Event, Sampling, StepReport
 from .settings import Settings
 
-VERSION = 7
+VERSION = 8
 _LENGTH = struct.Struct("<I")
 
 

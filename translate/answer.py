@@ -231,12 +231,12 @@ def _shown(entry: TokenLogprobs, tokenizer: Tokenizer) -> TokenText:
 
 
 def _ranked(entry: TokenLogprobs, top: int, tokenizer: Tokenizer) -> tuple[RankedToken, ...]:
-    """Return a prompt's token and its alternatives, with their ranks as far as they are known."""
-    ranks = {token: rank for rank, (token, _) in enumerate(entry.top, 1)}
-    others = [each for each in entry.top[:top] if each[0] != entry.token]
+    """Return a prompt's token and its alternatives, with their ranks."""
+    ranked = [(rank, *each) for rank, each in enumerate(entry.top[:top], 1)]
+    others = [each for each in ranked if each[1] != entry.token]
     return tuple(
-        RankedToken(token, _token_text(token, logprob, tokenizer).text, logprob, ranks.get(token))
-        for token, logprob in ((entry.token, entry.logprob), *others)
+        RankedToken(token, _token_text(token, logprob, tokenizer).text, logprob, rank)
+        for rank, token, logprob in ((entry.rank, entry.token, entry.logprob), *others)
     )
 
 

@@ -165,6 +165,7 @@ def test_prompts_are_scored(client: openai.OpenAI) -> None:
     first, second, *rest = (c.model_dump()["prompt_logprobs"] for c in reply.choices)
     assert first == second and first[0] is None and rest[0] == rest[1]
     assert all(2 <= len(entry) <= 3 for entry in first[1:])
+    assert all(entry["rank"] >= 1 for position in first[1:] for entry in position.values())
     echoed = (
         client.completions.create(model=MODEL, prompt=QUESTION, max_tokens=0, echo=True, logprobs=2)
         .choices[0]

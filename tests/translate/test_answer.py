@@ -176,7 +176,7 @@ def scored(requests: list[Request]) -> Iterable[Event]:
     for request in requests:
         top = request.prompt_logprobs
         entries = [
-            TokenLogprobs(token, -1.0, [(300, -0.5), (token, -1.0), (301, -2.0)][:top])
+            TokenLogprobs(token, -1.0, [(300, -0.5), (token, -1.0), (301, -2.0)][:top], 2)
             for token in (request.tokens[1:] if top is not None else ())
         ]
         yield Token(request.id, [], prompt=entries[:1])
