@@ -47,8 +47,8 @@ def logprobs_of(logits: mx.array, tokens: Seq[int], top: int) -> list[TokenLogpr
     if not len(tokens):
         return []
     scores = logprobs(logits, range(len(tokens)), tokens, MAX_LOGPROBS)
-    chosen = mx.take_along_axis(logits, mx.array(tokens)[:, None], axis=1)
-    ranks: list[int] = (1 + (logits > chosen).sum(axis=1)).tolist()
+    chosen = mx.take_along_axis(logits, mx.array(list(tokens))[:, None], axis=1)
+    ranks: list[int] = np.asarray(1 + mx.sum(logits > chosen, axis=1)).tolist()
     entries = [_entry(scores, row, token, top) for row, token in enumerate(tokens)]
     return [replace(entry, rank=rank) for entry, rank in zip(entries, ranks, strict=True)]
 
