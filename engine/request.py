@@ -151,11 +151,15 @@ class Rank(Struct, frozen=True, kw_only=True, tag="rank"):
 
 
 class TokenLogprobs(Struct, frozen=True, array_like=True):
-    """The natural log probabilities at a position, before any sampling setting."""
+    """The natural log probabilities at a position, before any sampling setting.
+
+    `rank` is a prompt's token's, 1 for the likeliest.
+    """
 
     token: int
     logprob: float
     top: list[tuple[int, float]] = []
+    rank: int | None = None
 
 
 class Started(Struct, frozen=True, array_like=True, tag="started"):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 import numpy as np
+from msgspec.structs import replace
 
 from ..kernels.sampling.edit import Edits
 from ..kernels.sampling.logprobs import RowLogprobs, logprobs
@@ -46,11 +47,17 @@ def sample(logits: mx.array, sequences: Seq[Sequence]) -> list[Sampled]:
 
 
 def logprobs_of(logits: mx.array, tokens: Seq[int], top: int) -> list[TokenLogprobs]:
-    """Return each row's log probabilities, before any setting: its token's and the top ones."""
+    """Return each row's log probabilities, before any setting: its token's and the top ones.
+
+    A prompt's tokens have their ranks too.
+    """
     if not len(tokens):
         return []
     scores = logprobs(logits, range(len(tokens)), tokens, MAX_LOGPROBS)
-    return [_entry(scores, row, token, top) for row, token in enumerate(tokens)]
+    chosen = mx.take_along_axis(logits, mx.array(list(tokens))[:, None], axis=1)
+    ranks: list[int] = np.asarray(1 + mx.sum(logits > chosen, axis=1)).tolist()
+    entries = [_entry(scores, row, token, top) for row, token in enumerate(tokens)]
+    return [replace(entry, rank=rank) for entry, rank in zip(entries, ranks, strict=True)]
 
 
 def broken_numbers() -> Refusal:

@@ -11,7 +11,7 @@ from .memory import Plan
 from .request import AnyRequest, Event, GenerationDefaults, StepReport
 from .settings import Settings
 
-VERSION = 9
+VERSION = 10
 _LENGTH = struct.Struct("<I")
 
 

@@ -109,6 +109,7 @@ class Connection(asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None
         self._ahead = 0  # bytes that arrived during the exchange
         self._stopping = False
+        self._failure: Callable[[Refusal], bytes] | None = None  # how the stream says it
         self._unsent = 0  # what waited for the client when it was last looked at
 
     # The transport's side.
@@ -233,7 +234,7 @@ class Connection(asyncio.Protocol):
 
     async def _exchange(self, request: HttpRequest) -> None:
         began = time.perf_counter()
-        self._status, self._sent = CLIENT_GONE, 0
+        self._status, self._sent, self._failure = CLIENT_GONE, 0, None
         try:
             reply = await self._app(request)
             if isinstance(reply, Response):
@@ -277,6 +278,7 @@ class Connection(asyncio.Protocol):
     async def _stream(self, request: HttpRequest, reply: StreamingResponse) -> None:
         """Await nothing before the first chunk: an iterator that was never started could not clean
         up after itself."""
+        self._failure = reply.failure
         try:
             self._write(self._open_reply(request, reply))
             if request.method != "HEAD":
@@ -296,13 +298,27 @@ class Connection(asyncio.Protocol):
                 await self._drained
 
     def _refuse(self, request: HttpRequest, refusal: Refusal) -> None:
-        """Answer with an error; where an answer has begun, break it off unfinished."""
+        """Answer with an error; a stream that has begun ends with it, or unfinished."""
         if self._transport.is_closing():
             return
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             self._send(request, self._app.refuse(request, refusal))
+        elif last := self._last_words(request, refusal):
+            self._sent += len(last)
+            self._write(self._http.send(h11.Data(data=last)))
+            self._write(self._http.send(h11.EndOfMessage()))
         else:
             self._hang_up()
+
+    def _last_words(self, request: HttpRequest, refusal: Refusal) -> bytes:
+        """Return what ends a stream that has begun, if it can say that."""
+        if self._failure is None or self._http.our_state is not h11.SEND_BODY:
+            return b""
+        try:
+            return self._failure(refusal)
+        except Exception as error:  # noqa: BLE001  what cannot even say this ends unfinished
+            self._app.crashed(request, error)
+            return b""
 
     def _turn_away(self, refusal: Refusal) -> None:
         """Answer a request that was not read to its end; hang up once the client has seen it."""

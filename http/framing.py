@@ -23,6 +23,8 @@ class ServerSentEvents(Framer):
     media_type: ClassVar[bytes] = b"text/event-stream"
 
     def frame(self, event: ServerEvent) -> bytes:
+        if event.comment:
+            return b": %b\n\n" % event.data
         if event.name is None:
             return b"data: %b\n\n" % event.data
         return b"event: %b\ndata: %b\n\n" % (event.name.encode(), event.data)
@@ -34,7 +36,7 @@ class JsonLines(Framer):
     media_type: ClassVar[bytes] = b"application/x-ndjson"
 
     def frame(self, event: ServerEvent) -> bytes:
-        return b"" if event.mark else event.data + b"\n"
+        return b"" if event.mark or event.comment else event.data + b"\n"
 
 
 class JsonArray(Framer):
@@ -46,7 +48,7 @@ class JsonArray(Framer):
         self._before = b"["
 
     def frame(self, event: ServerEvent) -> bytes:
-        if event.mark:
+        if event.mark or event.comment:
             return b""
         before, self._before = self._before, b","
         return before + event.data

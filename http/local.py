@@ -110,7 +110,7 @@ class GenerationBackend(LocalBackend):
         context, patience = ready.plan.context, self.patience
         render = self.renderer.prompts
         prompts = await asyncio.to_thread(render, request, context, ready.vocabulary)
-        bounds = Bounds(context, self.max_tokens, ready.defaults)
+        bounds = Bounds(context, self.max_tokens, ready.defaults, ready.vocabulary)
         seed = secrets.randbits(63) if request.options.seed is None else request.options.seed
         number, tokenizer = self.worker.number, self.renderer.tokenizer
         answer = AnswerStream(request, prompts, tokenizer, bounds, number, seed)

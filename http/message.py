@@ -1,9 +1,11 @@
 """The request that a handler receives and the reply that it returns, without a socket."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
 from msgspec import Struct
+
+from ..engine.request import Refusal
 
 Headers = tuple[tuple[bytes, bytes], ...]
 JSON: Headers = ((b"content-type", b"application/json"),)
@@ -38,11 +40,15 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class StreamingResponse:
-    """A body that comes piece by piece; the iterator is closed when the client goes away."""
+    """A body that comes piece by piece; the iterator is closed when the client goes away.
+
+    `failure` says, as the body's end, why it breaks off; None: it cannot say.
+    """
 
     chunks: AsyncGenerator[bytes, None]
     status: int = 200
     headers: Headers = ()
+    failure: Callable[[Refusal], bytes] | None = None
 
 
 Reply = Response | StreamingResponse

@@ -20,6 +20,9 @@ from .chat import (
     Event,
     GenerateRequest,
     GenerationOptions,
+    Progress,
+    PromptLogprobs,
+    RankedToken,
     TextDelta,
     TokenText,
     Usage,
@@ -27,18 +30,21 @@ from .chat import (
 from .echo import Echo
 from .output import ChoiceOutput
 from .renderer import Prompt
+from .token_rules import TokenRules, token_rules
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """The bounds of an answer: the model's context and the server's cap, both in tokens.
 
-    `defaults` are the model's own settings for what a request leaves open.
+    `defaults` are the model's own settings for what a request leaves open; `vocabulary` is how
+    many ids it has.
     """
 
     context: int
     max_tokens: int
     defaults: GenerationDefaults
+    vocabulary: int
 
 
 @dataclass(slots=True)
@@ -56,7 +62,8 @@ class _Choice:
 class AnswerStream:
     """All choices of one answer: the requests behind them, and the events of what comes back.
 
-    `number` gives each request an id; `seed` is the first choice's, the others count on from it.
+    `number` gives each request an id; `seed` is the first choice's, the others count on from it:
+    for each prompt anew, if the request chose it.
     """
 
     def __init__(
@@ -75,9 +82,11 @@ class AnswerStream:
         self._started = False
         self._choices: dict[int, _Choice] = {}
         self._running = len(prompts) * request.options.n
+        rules = token_rules(request.options, tokenizer, bounds.vocabulary)
         for index in range(self._running):
-            prompt = prompts[index // request.options.n]
-            choice = _request(number(), request, prompt, bounds, (seed + index) % 2**64)
+            prompt, of_prompt = prompts[index // request.options.n], index % request.options.n
+            own = (seed + (index if request.options.seed is None else of_prompt)) % 2**64
+            choice = _request(number(), request, prompt, bounds, own, rules, of_prompt == 0)
             self.requests.append(choice)
             self._choices[choice.id] = self._choice(index, prompt, choice)
 
@@ -105,13 +114,18 @@ class AnswerStream:
                 self._choices[number].cached = cached
                 if not self._started:
                     self._started = True
-                    yield AnswerStarted(self.usage)
+                    yield AnswerStarted(self.usage, len(self._choices))
+                    yield from self._first_scores()
                     yield from self._echoes()
             case Token():
                 choice = self._choices[event.request]
+                events: list[Event] = [*self._scores(choice, event)]
                 if choice.echo is not None:
-                    yield from self._echoed(choice.echo, event.prompt)
-                yield from self._generated(choice, event)
+                    events += self._echoed(choice.echo, event.prompt)
+                events += self._generated(choice, event)
+                if self._options.continuous_usage:
+                    yield Progress(self.usage)
+                yield from events
 
     def _choice(self, index: int, prompt: Prompt, request: Request) -> _Choice:
         """Read an answer as the worker does, which stops it: by what its request says."""
@@ -135,6 +149,18 @@ class AnswerStream:
         tokenizer, names = self._tokenizer, self._tokenizer.special_names
         return Echo(index, prompt.text, len(prompt.tokens), tokenizer.detokenizer(), names)
 
+    def _first_scores(self) -> Iterator[PromptLogprobs]:
+        """Say of the first tokens of prompts that they have no log probabilities."""
+        if self._options.prompt_logprobs is not None:
+            yield from (PromptLogprobs(c.number, ((),)) for c in self._choices.values())
+
+    def _scores(self, choice: _Choice, event: Token) -> Iterator[PromptLogprobs]:
+        """Report a prompt's log probabilities, which its first choice brings, for all of them."""
+        top, n = self._options.prompt_logprobs, self._options.n
+        if top is not None and event.prompt and choice.number % n == 0:
+            tokens = tuple(_ranked(entry, top, self._tokenizer) for entry in event.prompt)
+            yield from (PromptLogprobs(choice.number + at, tokens) for at in range(n))
+
     def _echoes(self) -> Iterator[TextDelta]:
         """Echo the prompts as they stand; with logprobs only the first token, which has none."""
         for choice in self._choices.values():
@@ -146,7 +172,9 @@ class AnswerStream:
 
     def _echoed(self, echo: Echo, entries: Sequence[TokenLogprobs]) -> Iterator[TextDelta]:
         """Echo the prompt's other tokens, as their log probabilities come."""
+        top = self._options.logprobs
         for entry in entries:
+            entry = TokenLogprobs(entry.token, entry.logprob, entry.top[:top])
             yield echo.add(entry.token, _shown(entry, self._tokenizer))
 
     def _generated(self, choice: _Choice, event: Token) -> Iterator[Event]:
@@ -165,10 +193,20 @@ class AnswerStream:
 
 
 def _request(
-    number: int, request: GenerateRequest, prompt: Prompt, bounds: Bounds, seed: int
+    number: int,
+    request: GenerateRequest,
+    prompt: Prompt,
+    bounds: Bounds,
+    seed: int,
+    rules: TokenRules,
+    first: bool,
 ) -> Request:
+    """Return a choice's request; the `first` one of a prompt asks for the prompt's logprobs."""
     options, defaults = request.options, bounds.defaults
     max_tokens = _max_tokens(options, len(prompt.tokens), bounds)
+    echoed = options.logprobs if prompt.echo else None
+    scored = options.prompt_logprobs if first else None
+    tops = [top for top in (echoed, scored) if top is not None]
     return Request(
         id=number,
         tokens=prompt.tokens,
@@ -177,11 +215,14 @@ def _request(
         ignore_eos=options.ignore_eos,
         stop=list(dict.fromkeys([*options.stop, *defaults.stop])),
         stop_in_reasoning=options.stop_in_reasoning,
-        stop_token_ids=[*options.stop_token_ids, *(() if options.ignore_eos else prompt.ends)],
+        stop_token_ids=[*rules.stops, *(() if options.ignore_eos else prompt.ends)],
         skip_special_tokens=options.skip_special_tokens,
+        allowed_token_ids=rules.allowed,
+        bad_words=rules.bad_words,
         sampling=_sampling(options, defaults.sampling, seed),
         logprobs=options.logprobs,
-        prompt_logprobs=options.logprobs if prompt.echo else None,
+        prompt_logprobs=max(tops, default=None),
+        salt=options.cache_salt,
         client=request.client,
         thought=prompt.thought,
         goes_on=prompt.goes_on,
@@ -217,6 +258,16 @@ def _sampling(options: GenerationOptions, defaults: Sampling, seed: int) -> Samp
 def _shown(entry: TokenLogprobs, tokenizer: Tokenizer) -> TokenText:
     top = tuple(_token_text(token, logprob, tokenizer) for token, logprob in entry.top)
     return _token_text(entry.token, entry.logprob, tokenizer, top)
+
+
+def _ranked(entry: TokenLogprobs, top: int, tokenizer: Tokenizer) -> tuple[RankedToken, ...]:
+    """Return a prompt's token and its alternatives, with their ranks."""
+    ranked = [(rank, *each) for rank, each in enumerate(entry.top[:top], 1)]
+    others = [each for each in ranked if each[1] != entry.token]
+    return tuple(
+        RankedToken(token, _token_text(token, logprob, tokenizer).text, logprob, rank)
+        for rank, token, logprob in ((entry.rank, entry.token, entry.logprob), *others)
+    )
 
 
 def _token_text(

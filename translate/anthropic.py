@@ -1,6 +1,7 @@
 """Anthropic's messages: request to Chat, answer and events to JSON."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
 import msgspec
@@ -28,10 +29,11 @@ from .chat import (
     Usage,
     said,
 )
-from .decode import decode, invalid, shown, unsupported
-from .dialect import CountDialect, Dialect, ServerEvent
+from .decode import invalid, shown, unsupported
+from .dialect import COMMENT, CountDialect, Dialect, ServerEvent
 from .errors import anthropic_error
-from .sampling import Nucleus, Positive, SamplingFields, StopStrings, Temperature, TopK, options
+from .fields import MESSAGES, RequestDecoder
+from .sampling import SamplingFields, StopStrings, max_tokens, options
 
 Events = tuple[ServerEvent, ...]
 
@@ -49,7 +51,6 @@ UNBUILT_BLOCKS = {
     "server_tool_use": "server tools",
     "web_search_tool_result": "server tools",
 }
-UNBUILT = {"tools": "tool calls", "mcp_servers": "MCP servers", "container": "containers"}
 
 
 class InputBlock(Struct):
@@ -67,44 +68,19 @@ class Thinking(Struct):
     type: str
 
 
-class OutputFormat(Struct):
-    type: str | None = None
-
-
-class OutputConfig(Struct):
-    format: OutputFormat | None = None
-
-
-class Metadata(Struct):
-    user_id: str | None = None
-
-
 class InputToolChoice(Struct):
     type: str
 
 
-class CountRequest(Struct, kw_only=True):
-    """The body of a conversation to be counted; a request for an answer says more."""
+class MessagesRequest(SamplingFields, kw_only=True):
+    """A request for an answer, or for its prompt to be counted."""
 
     model: str
     messages: Annotated[list[InputMessage], Meta(min_length=1)]
     system: str | list[InputBlock] | None = None
     thinking: Thinking | None = None
-    tools: list[Any] | None = None
     tool_choice: InputToolChoice | None = None
-    mcp_servers: list[Any] | None = None
-    container: Any = None
-    output_config: OutputConfig | None = None
-
-
-class MessagesRequest(CountRequest, kw_only=True):
-    max_tokens: Positive
     stop_sequences: StopStrings | None = None
-    temperature: Temperature | None = None
-    top_p: Nucleus | None = None
-    top_k: TopK | None = None
-    stream: bool | None = None
-    metadata: Metadata | None = None
 
 
 class UsageBody(Struct):
@@ -195,34 +171,32 @@ class CountBody(Struct):
     input_tokens: int
 
 
-REQUEST_DECODER = msgspec.json.Decoder(MessagesRequest)
-COUNT_DECODER = msgspec.json.Decoder(CountRequest)
+DECODER = RequestDecoder(MessagesRequest, MESSAGES)
 PING = ServerEvent(b'{"type":"ping"}', "ping")
 MESSAGE_STOP = ServerEvent(b'{"type":"message_stop"}', "message_stop")
 SIGNED = SignaturePiece("")  # clients send it back with the block; nobody checks it here
 
 
 def decode_request(body: bytes) -> Chat:
-    request = decode(body, REQUEST_DECODER)
-    fields = SamplingFields(
-        stop=request.stop_sequences,
-        temperature=request.temperature,
-        top_p=request.top_p,
-        top_k=request.top_k,
-        stream=request.stream,
-    )
-    return _chat(request, options(fields, request.max_tokens, None))
+    """Decode a request; one of no tokens only puts its prompt into the prefix cache."""
+    request = DECODER.decode(body)
+    limit = max_tokens(request, 0)
+    if limit is None:
+        raise invalid("max_tokens", "is required", "missing_required_parameter")
+    settings = options(request, limit)
+    return _chat(request, replace(settings, stop=tuple(request.stop_sequences or settings.stop)))
 
 
 def decode_count(body: bytes) -> Chat:
     """Decode the body of count_tokens: a conversation whose prompt is to be counted."""
-    return _chat(decode(body, COUNT_DECODER), GenerationOptions())
+    return _chat(DECODER.decode(body), GenerationOptions())
 
 
 def encode_response(answer: Answer, identity: Identity) -> bytes:
     choice = answer.choices[0]
     content: list[OutputBlock] = [ThinkingBlock(choice.reasoning)] if choice.reasoning else []
-    content += [TextBlock(choice.text)] if choice.text or not choice.calls else []
+    blank = not choice.calls and answer.usage.completion  # none at all for an answer of no tokens
+    content += [TextBlock(choice.text)] if choice.text or blank else []
     content += [
         ToolUseBlock(c.id, c.name, msgspec.Raw((c.arguments or "{}").encode()))
         for c in choice.calls
@@ -253,6 +227,7 @@ class Stream:
         self._index = -1  # of the newest block
         self._ending = Ending(None, None)
         self._started = False
+        self._tokens = options.max_tokens != 0
 
     def encode(self, event: Event) -> Events:
         return self.handlers[type(event)](self, event)
@@ -278,7 +253,8 @@ class Stream:
     def _finish(self, event: Finish) -> Events:
         self._ending = _ending(event.reason, event.stop)
         # Claude Code shows nothing for an answer without a text block.
-        text = () if self._open is ToolUseBlock else self._switch(TextBlock(""))
+        blank = self._tokens and self._open is not ToolUseBlock
+        text = self._switch(TextBlock("")) if blank else ()
         return (*text, *self._close())
 
     def _done(self, event: Done) -> Events:
@@ -286,7 +262,7 @@ class Stream:
         return (_server_event("message_delta", delta), MESSAGE_STOP)
 
     def _heartbeat(self, event: Heartbeat) -> Events:
-        return (PING,) if self._started else ()
+        return (PING if self._started else COMMENT,)
 
     def _failure(self, event: Failure) -> Events:
         return (ServerEvent(anthropic_error(event.refusal), "error"),)
@@ -324,8 +300,7 @@ class Stream:
     }
 
 
-def _chat(request: CountRequest, options: GenerationOptions) -> Chat:
-    _refuse_unbuilt(request)
+def _chat(request: MessagesRequest, options: GenerationOptions) -> Chat:
     system = (_system(request.system),) if request.system else ()
     messages = (_message(m, f"messages[{i}]") for i, m in enumerate(request.messages))
     turns = (*system, *messages)
@@ -333,24 +308,14 @@ def _chat(request: CountRequest, options: GenerationOptions) -> Chat:
         model=request.model,
         messages=turns,
         options=options,
-        template=_template(request.thinking),
+        template=thinking_kwargs(request.thinking),
         # A last turn of the assistant is a beginning that the model goes on from.
         continue_final=turns[-1].role == "assistant" and bool(turns[-1].text),
     )
 
 
-def _refuse_unbuilt(request: CountRequest) -> None:
-    fields = msgspec.structs.asdict(request)
-    for name, what in UNBUILT.items():
-        if fields[name]:
-            raise unsupported(name, what)
-    if request.tool_choice and request.tool_choice.type not in ("auto", "none"):
-        raise unsupported("tool_choice", "tool calls")
-    if request.output_config and request.output_config.format:
-        raise unsupported("output_config.format", "constrained output")
-
-
-def _template(thinking: Thinking | None) -> dict[str, Any]:
+def thinking_kwargs(thinking: Thinking | None) -> dict[str, Any]:
+    """Return what a template is told of it."""
     if thinking is None:
         return {}
     if thinking.type not in THINKING:

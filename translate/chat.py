@@ -123,13 +123,18 @@ class GenerationOptions:
     logit_bias: dict[int, float] = field(default_factory=dict)
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
+    stop_in_reasoning: bool = False  # look for stop strings in thoughts too
     include_stop: bool = False  # leave the stop string in the text
-    stop_in_reasoning: bool = False  # stop strings count in thoughts too
     skip_special_tokens: bool = True  # leave their names out of the text
+    allowed_token_ids: tuple[int, ...] | None = None  # None: all
+    bad_words: tuple[str, ...] = ()
+    cache_salt: str = ""  # prefixes are shared only within one salt
     n: int = 1
     logprobs: int | None = None  # alternatives a token; None: no logprobs at all
+    prompt_logprobs: int | None = None  # the same for the prompt
     stream: bool = False
     include_usage: bool = False
+    continuous_usage: bool = False  # in every piece of a stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,12 +154,17 @@ class Chat:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """Bare prompts to be continued, each a text or token ids; choice i belongs to prompt i // n."""
+    """Bare prompts to be continued, each a text or token ids; choice i belongs to prompt i // n.
+
+    An empty one is the beginning of a new document. Control tokens in a text are parsed as such,
+    unless `parse_special` is false.
+    """
 
     model: str
     prompts: tuple[str | tuple[int, ...], ...]
     options: GenerationOptions = GenerationOptions()
     echo: bool = False
+    parse_special: bool = True
     response_format: ResponseFormat | None = None
     client: str = ""
 
@@ -176,8 +186,34 @@ class Usage(Struct, frozen=True):
     reasoning: int = 0  # of the completion, spent on thinking
 
 
+class RankedToken(Struct, frozen=True):
+    """A token by its id, with its log probability and its rank, 1 for the likeliest, if known."""
+
+    token: int
+    text: str
+    logprob: float
+    rank: int | None
+
+
 class AnswerStarted(Struct, frozen=True):
-    """The first event of an answer: prompts are counted and admitted, nothing is generated yet."""
+    """The first event of an answer of so many `choices`: nothing is generated yet."""
+
+    usage: Usage
+    choices: int = 1
+
+
+class PromptLogprobs(Struct, frozen=True):
+    """The log probabilities of the prompt's next tokens: each with its alternatives.
+
+    The first token of a prompt has none.
+    """
+
+    choice: int
+    tokens: tuple[tuple[RankedToken, ...], ...]
+
+
+class Progress(Struct, frozen=True):
+    """The tokens so far, before the events that they brought; only where asked for."""
 
     usage: Usage
 
@@ -236,7 +272,7 @@ class Failure(Struct, frozen=True):
 
 
 Delta = TextDelta | ReasoningDelta | ToolCallBegun | ArgumentsDelta
-Event = AnswerStarted | Delta | Finish | Done | Heartbeat | Failure
+Event = AnswerStarted | PromptLogprobs | Progress | Delta | Finish | Done | Heartbeat | Failure
 GenerateRequest = Chat | Completion
 
 
@@ -250,6 +286,7 @@ class AnswerChoice:
     stop: str | None = None
     tokens: tuple[TokenText, ...] = ()
     calls: tuple[ToolCall, ...] = ()
+    prompt: tuple[tuple[RankedToken, ...], ...] = ()  # its prompt's, where asked for
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,16 @@ class ServerEvent:
     """One event of a stream: a name where the dialect has names, and data without a newline.
 
     A `mark` says only that the stream is over: framings that have an end of their own drop it.
+    A `comment` says nothing but that the connection lives: framings without comments drop it.
     """
 
     data: bytes
     name: str | None = None
     mark: bool = False
+    comment: bool = False
+
+
+COMMENT = ServerEvent(b"", comment=True)
 
 
 class StreamEncoder(Protocol):

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, ClassVar
 
-import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from .anthropic import Thinking, thinking_kwargs
 from .chat import (
     Answer,
     AnswerChoice,
@@ -25,21 +25,24 @@ from .chat import (
     ToolCallBegun,
     said,
 )
-from .decode import decode, invalid, shown, unsupported
+from .decode import invalid, shown, unsupported
 from .dialect import Dialect
 from .errors import openai_error
+from .fields import GENERATION, RequestDecoder
 from .openai_shape import (
     AnswerBody,
     ChunkStream,
     Events,
+    PromptLogprobsBody,
     TextRequest,
     UsageBody,
     encode_json,
     finite,
-    refuse_unbuilt,
+    prompt_body,
+    text_options,
     usage_body,
 )
-from .sampling import Alternatives, Positive, options
+from .sampling import Alternatives, max_tokens
 
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 UNBUILT_ROLES = {"tool": "tool calls", "function": "function calls"}
@@ -71,13 +74,20 @@ class InputMessage(Struct):
     function_call: Any = None
 
 
+class Reasoning(Struct):
+    effort: str | None = None
+    enabled: bool | None = None
+
+
 class ChatRequest(TextRequest, kw_only=True):
     messages: Annotated[list[InputMessage], Meta(min_length=1)]
-    max_completion_tokens: Positive | None = None
     logprobs: bool | None = None
     top_logprobs: Alternatives | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    documents: list[dict[str, Any]] | None = None
     enable_thinking: bool | None = None
+    thinking: Thinking | None = None
+    reasoning: Reasoning | None = None
     reasoning_effort: str | None = None
     continue_final_message: bool | None = None
     add_generation_prompt: bool | None = None
@@ -133,6 +143,7 @@ class OutputChoice(Struct):
 class ChatResponse(AnswerBody, tag_field="object", tag="chat.completion"):
     choices: list[OutputChoice]
     usage: UsageBody
+    prompt_logprobs: PromptLogprobsBody | UnsetType = UNSET
 
 
 class Delta(Struct):
@@ -155,16 +166,15 @@ class Chunk(AnswerBody, tag_field="object", tag="chat.completion.chunk"):
     usage: UsageBody | UnsetType | None = UNSET
 
 
-DECODER = msgspec.json.Decoder(ChatRequest)
+DECODER = RequestDecoder(ChatRequest, GENERATION)
 
 
 def decode_request(body: bytes) -> Chat:
-    request = decode(body, DECODER)
-    refuse_unbuilt(request)
+    request = DECODER.decode(body)
     return Chat(
         model=request.model,
         messages=tuple(_message(m, f"messages[{i}]") for i, m in enumerate(request.messages)),
-        options=options(request, _max_tokens(request), _logprobs(request)),
+        options=text_options(request, max_tokens(request, 1), _logprobs(request)),
         template=_template(request),
         continue_final=_continue_final(request),
     )
@@ -172,8 +182,8 @@ def decode_request(body: bytes) -> Chat:
 
 def encode_response(answer: Answer, identity: Identity) -> bytes:
     choices = [_choice(i, choice) for i, choice in enumerate(answer.choices)]
-    usage = usage_body(answer.usage)
-    return encode_json(ChatResponse(identity.id, identity.created, identity.model, choices, usage))
+    who, usage, prompt = identity, usage_body(answer.usage), prompt_body(answer.choices[0].prompt)
+    return encode_json(ChatResponse(who.id, who.created, who.model, choices, usage, prompt))
 
 
 class Stream(ChunkStream):
@@ -181,7 +191,7 @@ class Stream(ChunkStream):
 
     def _started(self, event: AnswerStarted) -> Events:
         opening = Delta(role="assistant", content="")
-        return tuple(self._send(ChunkChoice(i, opening)) for i in self._choices)
+        return tuple(self._send(ChunkChoice(i, opening)) for i in range(event.choices))
 
     def _text_delta(self, event: TextDelta) -> Events:
         delta = Delta(content=event.text)
@@ -203,7 +213,7 @@ class Stream(ChunkStream):
         return (self._send(ChunkChoice(event.choice, Delta(), None, event.reason)),)
 
     def _heartbeat(self, event: Heartbeat) -> Events:
-        return (self._send(ChunkChoice(0, Delta(content=""))),)
+        return (self._send(ChunkChoice(min(self._open), Delta(content=""))),)
 
     handlers: ClassVar = {
         AnswerStarted: _started,
@@ -218,12 +228,6 @@ class Stream(ChunkStream):
     }
 
 
-def _max_tokens(request: ChatRequest) -> int | None:
-    if request.max_completion_tokens is not None:
-        return request.max_completion_tokens
-    return request.max_tokens
-
-
 def _logprobs(request: ChatRequest) -> int | None:
     if request.logprobs:
         return request.top_logprobs or 0
@@ -233,13 +237,20 @@ def _logprobs(request: ChatRequest) -> int | None:
 
 
 def _template(request: ChatRequest) -> dict[str, Any]:
+    """Return what the template is told; what is said more exactly counts for more."""
     kwargs: dict[str, Any] = {}
-    if request.reasoning_effort == "none":
+    effort = request.reasoning_effort or (request.reasoning and request.reasoning.effort)
+    if effort == "none":
         kwargs["enable_thinking"] = False
-    elif request.reasoning_effort is not None:
-        kwargs["reasoning_effort"] = request.reasoning_effort
+    elif effort:
+        kwargs["reasoning_effort"] = effort
+    if request.reasoning and request.reasoning.enabled is not None:
+        kwargs["enable_thinking"] = request.reasoning.enabled
+    kwargs |= thinking_kwargs(request.thinking)  # as DeepSeek and GLM have it too
     if request.enable_thinking is not None:
         kwargs["enable_thinking"] = request.enable_thinking
+    if request.documents:
+        kwargs["documents"] = request.documents
     if request.add_generation_prompt is not None and not request.continue_final_message:
         kwargs["add_generation_prompt"] = request.add_generation_prompt
     return kwargs | (request.chat_template_kwargs or {})

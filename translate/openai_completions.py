@@ -2,7 +2,6 @@
 
 from typing import ClassVar
 
-import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from .chat import (
@@ -19,35 +18,36 @@ from .chat import (
     TextDelta,
     TokenText,
 )
-from .decode import decode, invalid, unsupported
+from .decode import invalid
 from .dialect import Dialect
 from .errors import openai_error
+from .fields import COMPLETIONS, RequestDecoder
 from .openai_shape import (
     AnswerBody,
     ChunkStream,
     Events,
-    Prompts,
+    PromptLogprobsBody,
     TextRequest,
     UsageBody,
     each_prompt,
     encode_json,
     finite,
-    refuse_unbuilt,
+    prompt_body,
+    text_options,
     usage_body,
 )
-from .sampling import Alternatives, Count, options
+from .sampling import Alternatives, TokenId, max_tokens
 
 DEFAULT_MAX_TOKENS = 16  # https://platform.openai.com/docs/api-reference/completions
 MAX_PROMPTS = 1024  # evaluation harnesses send batches of some hundred
 
 
 class CompletionRequest(TextRequest, kw_only=True):
-    prompt: Prompts
-    max_tokens: Count | None = None
+    prompt: str | list[str | TokenId | list[TokenId]] | None = None
     logprobs: Alternatives | bool | None = None
+    top_logprobs: Alternatives | None = None
     echo: bool | None = None
-    best_of: int | None = None
-    suffix: str | None = None
+    parse_special: bool | None = None
 
 
 class LogprobsBody(Struct):
@@ -62,6 +62,7 @@ class OutputChoice(Struct):
     index: int
     logprobs: LogprobsBody | None = None
     finish_reason: str | None = None
+    prompt_logprobs: PromptLogprobsBody | UnsetType = UNSET
 
 
 class CompletionBody(AnswerBody, tag_field="object", tag="text_completion"):
@@ -71,22 +72,21 @@ class CompletionBody(AnswerBody, tag_field="object", tag="text_completion"):
     usage: UsageBody | UnsetType | None = UNSET
 
 
-DECODER = msgspec.json.Decoder(CompletionRequest)
+DECODER = RequestDecoder(CompletionRequest, COMPLETIONS)
 
 
 def decode_request(body: bytes) -> Completion:
-    request = decode(body, DECODER)
-    refuse_unbuilt(request)
-    if request.suffix:
-        raise unsupported("suffix", "filling in before a suffix")
-    if request.best_of not in (None, request.n or 1):
-        raise invalid("best_of", f"must equal n, which is {request.n or 1}")
-    prompts = each_prompt("prompt", request.prompt, MAX_PROMPTS)
+    request = DECODER.decode(body)
+    limit = max_tokens(request, 0)
     return Completion(
         model=request.model,
-        prompts=prompts,
-        options=options(request, _max_tokens(request), _logprobs(request.logprobs)),
+        # As OpenAI has it, an empty list is an empty prompt too, as is none at all.
+        prompts=each_prompt("prompt", request.prompt or "", MAX_PROMPTS),
+        options=text_options(
+            request, DEFAULT_MAX_TOKENS if limit is None else limit, _logprobs(request)
+        ),
         echo=request.echo or False,
+        parse_special=request.parse_special is not False,
     )
 
 
@@ -109,7 +109,7 @@ class Stream(ChunkStream):
         return (self._send(OutputChoice("", event.choice, None, event.reason)),)
 
     def _heartbeat(self, event: Heartbeat) -> Events:
-        return (self._send(OutputChoice("", 0)),)
+        return (self._send(OutputChoice("", min(self._open))),)
 
     handlers: ClassVar = {
         AnswerStarted: _started,
@@ -122,21 +122,18 @@ class Stream(ChunkStream):
     }
 
 
-def _max_tokens(request: CompletionRequest) -> int:
-    if request.max_tokens is None:
-        return DEFAULT_MAX_TOKENS
-    if request.max_tokens == 0 and not request.echo:
-        raise invalid("max_tokens", "must be at least 1 unless echo is true")
-    return request.max_tokens
-
-
-def _logprobs(asked: int | bool | None) -> int | None:
-    return None if asked is None or asked is False else int(asked)
+def _logprobs(request: CompletionRequest) -> int | None:
+    """Return how many alternatives to show; chat's way of asking for them is understood too."""
+    if request.logprobs is None or request.logprobs is False:
+        if request.top_logprobs:
+            raise invalid("top_logprobs", "needs logprobs")
+        return None
+    return request.top_logprobs or int(request.logprobs)
 
 
 def _choice(index: int, choice: AnswerChoice) -> OutputChoice:
-    text, logprobs = choice.reasoning + choice.text, _logprobs_body(choice.tokens)
-    return OutputChoice(text, index, logprobs, choice.reason)
+    text, prompt = choice.reasoning + choice.text, prompt_body(choice.prompt)
+    return OutputChoice(text, index, _logprobs_body(choice.tokens), choice.reason, prompt)
 
 
 def _logprobs_body(tokens: tuple[TokenText, ...]) -> LogprobsBody | None:

@@ -1,6 +1,7 @@
 """OpenAI's embeddings: request to Embedding, vectors to JSON."""
 
 import base64
+import math
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from .decode import decode, invalid
+from .decode import invalid
+from .fields import EMBEDDINGS, RequestDecoder
 from .openai_shape import Prompts, each_prompt, encode_json
 
 MAX_INPUTS = 2048  # https://platform.openai.com/docs/api-reference/embeddings
@@ -19,7 +21,8 @@ MAX_INPUTS = 2048  # https://platform.openai.com/docs/api-reference/embeddings
 class Embedding:
     """A request for vectors of texts or lists of token ids; `prompt` names one of the model's.
 
-    `truncate` cuts what is too long for the model, which is refused otherwise.
+    `truncate` cuts what is too long for the model, which is refused otherwise; `normalize` makes
+    vectors of length 1, as some models do anyway.
     """
 
     model: str
@@ -28,6 +31,7 @@ class Embedding:
     base64: bool = False
     prompt: str | None = None
     truncate: bool = False
+    normalize: bool = False
     client: str = ""
 
 
@@ -58,7 +62,7 @@ class EmbeddingRequest(PoolingRequest, kw_only=True):
     input: Prompts
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Meta(ge=1)] | None = None
-    user: str | None = None
+    normalize: bool | None = None
 
 
 class InputUsage(Struct):
@@ -77,11 +81,11 @@ class EmbeddingList(Struct, tag_field="object", tag="list"):
     usage: InputUsage
 
 
-DECODER = msgspec.json.Decoder(EmbeddingRequest)
+DECODER = RequestDecoder(EmbeddingRequest, EMBEDDINGS)
 
 
 def decode_request(body: bytes) -> Embedding:
-    request = decode(body, DECODER)
+    request = DECODER.decode(body)
     inputs = each_prompt("input", request.input, MAX_INPUTS)
     if "" in inputs:
         raise invalid("input", "must not hold an empty text")
@@ -92,6 +96,7 @@ def decode_request(body: bytes) -> Embedding:
         base64=request.encoding_format == "base64",
         prompt=request.prompt_name,
         truncate=request.truncates,
+        normalize=request.normalize or False,
     )
 
 
@@ -99,10 +104,18 @@ def encode_response(request: Embedding, vectors: Vectors, model: str) -> bytes:
     """Encode vector by vector, so that other threads can run in between."""
     show = _base64 if request.base64 else _numbers
     data = [
-        msgspec.Raw(encode_json(EmbeddingBody(index, show(row))))
+        msgspec.Raw(
+            encode_json(EmbeddingBody(index, show(_unit(row) if request.normalize else row)))
+        )
         for index, row in enumerate(vectors.rows)
     ]
     return encode_json(EmbeddingList(data, model, InputUsage(vectors.tokens, vectors.tokens)))
+
+
+def _unit(row: bytes) -> bytes:
+    vector = array("f", row)
+    length = math.hypot(*vector)
+    return array("f", [x / length for x in vector]).tobytes() if length else row
 
 
 def _base64(row: bytes) -> str:

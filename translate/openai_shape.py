@@ -1,67 +1,47 @@
-"""The part that OpenAI's two text dialects share: refused fields, usage, failures."""
+"""The part that OpenAI's two text dialects share: fields, prompts, usage, chunks, failures."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
 import msgspec
-from msgspec import UNSET, Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
-from .chat import Done, Event, Failure, GenerationOptions, Identity, TokenText, Usage
-from .decode import invalid, unsupported
-from .dialect import ServerEvent
+from .chat import (
+    AnswerStarted,
+    Done,
+    Event,
+    Failure,
+    Finish,
+    GenerationOptions,
+    Heartbeat,
+    Identity,
+    Progress,
+    RankedToken,
+    TokenText,
+    Usage,
+)
+from .decode import invalid
+from .dialect import COMMENT, ServerEvent
 from .errors import openai_error
-from .sampling import SamplingFields, TokenId
+from .sampling import Alternatives, Choices, SamplingFields, TokenId, TokenIds, options
 
 Events = tuple[ServerEvent, ...]
-TokenIds = Annotated[list[TokenId], Meta(min_length=1)]
 Prompts = str | Annotated[list[str | TokenId | TokenIds], Meta(min_length=1)]
 
 encode_json = msgspec.json.Encoder().encode
 
-# Field -> what this version lacks. Values that ask for nothing are let through.
-UNBUILT = {
-    "tools": "tool calls",
-    "tool_choice": "tool calls",
-    "functions": "function calls",
-    "function_call": "function calls",
-    "response_format": "constrained output",
-    "structured_outputs": "constrained output",
-    "guided_json": "constrained output",
-    "guided_regex": "constrained output",
-    "guided_choice": "constrained output",
-    "guided_grammar": "constrained output",
-    "grammar": "constrained output",
-    "json_schema": "constrained output",
-    "audio": "audio output",
-    "modalities": "output other than text",
-    "chat_template": "templates sent with a request",
-}
-ASKS_NOTHING: dict[str, tuple[Any, ...]] = {
-    "tool_choice": ("none", "auto"),
-    "function_call": ("none", "auto"),
-    "response_format": ({"type": "text"},),
-    "modalities": (["text"],),
-}
+
+class StreamOptions(Struct, kw_only=True):
+    include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
 
 
 class TextRequest(SamplingFields, kw_only=True):
     model: str
-    user: str | None = None
-    tools: list[Any] | None = None
-    tool_choice: Any = None
-    functions: list[Any] | None = None
-    function_call: Any = None
-    response_format: Any = None
-    structured_outputs: Any = None
-    guided_json: Any = None
-    guided_regex: Any = None
-    guided_choice: Any = None
-    guided_grammar: Any = None
-    grammar: Any = None
-    json_schema: Any = None
-    audio: Any = None
-    modalities: Any = None
-    chat_template: Any = None
+    n: Choices | None = None
+    prompt_logprobs: Alternatives | None = None
+    stream_options: StreamOptions | None = None
 
 
 class PromptDetails(Struct):
@@ -78,6 +58,17 @@ class UsageBody(Struct):
     total_tokens: int
     prompt_tokens_details: PromptDetails
     completion_tokens_details: CompletionDetails
+
+
+class RankedBody(Struct):
+    """A token of a prompt, or an alternative to it, as vLLM shows it."""
+
+    logprob: float
+    rank: int | None
+    decoded_token: str
+
+
+PromptLogprobsBody = list[dict[int, RankedBody] | None]
 
 
 class AnswerBody(Struct):
@@ -110,11 +101,21 @@ def _each_of(field: str, items: list[Any]) -> tuple[str | tuple[int, ...], ...]:
     raise invalid(field, "must not mix texts, token ids and lists of token ids")
 
 
-def refuse_unbuilt(request: TextRequest) -> None:
-    fields = msgspec.structs.asdict(request)
-    for name, what in UNBUILT.items():
-        if fields[name] and fields[name] not in ASKS_NOTHING.get(name, ()):
-            raise unsupported(name, what)
+def text_options(
+    request: TextRequest, max_tokens: int | None, logprobs: int | None
+) -> GenerationOptions:
+    """Return the options; `max_tokens` and `logprobs` are spelled differently in each dialect."""
+    if request.stream and request.prompt_logprobs is not None:
+        raise invalid("prompt_logprobs", "cannot be had where stream is true")
+    stream = request.stream_options or StreamOptions()
+    return replace(
+        options(request, max_tokens),
+        n=request.n or 1,
+        logprobs=logprobs,
+        prompt_logprobs=request.prompt_logprobs,
+        include_usage=bool(stream.include_usage),
+        continuous_usage=bool(stream.include_usage and stream.continuous_usage_stats),
+    )
 
 
 def usage_body(usage: Usage) -> UsageBody:
@@ -130,7 +131,8 @@ def usage_body(usage: Usage) -> UsageBody:
 class ChunkStream:
     """The chunks of one answer, all of the shape `body`; `handlers` says what an event brings.
 
-    A delta takes under a microsecond, so nothing is kept encoded.
+    Nothing is sent for a choice after its end. A delta takes under a microsecond, so nothing is
+    kept encoded.
     """
 
     body: ClassVar[Callable[..., Struct]]
@@ -138,21 +140,38 @@ class ChunkStream:
 
     def __init__(self, identity: Identity, options: GenerationOptions) -> None:
         self._identity = identity
-        self._include_usage = options.include_usage
-        self._choices = range(options.n)
+        self._options = options
+        self._open = {0}  # choices that have not ended
+        self._usage: UsageBody | UnsetType | None = None if options.include_usage else UNSET
 
     def encode(self, event: Event) -> Events:
+        match event:
+            case AnswerStarted(usage, choices):
+                self._open = set(range(choices))
+                self._count(usage)
+            case Progress(usage):
+                self._count(usage)
+                return ()
+            case Finish(choice):
+                self._open.discard(choice)
+            case Heartbeat() if not self._open:
+                return (COMMENT,)
         return self.handlers[type(event)](self, event)
 
-    def _send(self, *choices: Struct, usage: UsageBody | None = None) -> ServerEvent:
-        who, shown = self._identity, usage if self._include_usage else UNSET
-        chunk = type(self).body(who.id, who.created, who.model, choices, shown)
+    def _count(self, usage: Usage) -> None:
+        if self._options.continuous_usage:
+            self._usage = usage_body(usage)
+
+    def _send(self, *choices: Struct) -> ServerEvent:
+        who = self._identity
+        chunk = type(self).body(who.id, who.created, who.model, choices, self._usage)
         return ServerEvent(encode_json(chunk))
 
     def _done(self, event: Done) -> Events:
-        if not self._include_usage:
+        if not self._options.include_usage:
             return (DONE,)
-        return (self._send(usage=usage_body(event.usage)), DONE)
+        self._usage = usage_body(event.usage)
+        return (self._send(), DONE)
 
     def _failure(self, event: Failure) -> Events:
         return (ServerEvent(openai_error(event.refusal)),)
@@ -161,3 +180,15 @@ class ChunkStream:
 def finite(token: TokenText) -> float:
     """Return the log probability, or OpenAI's -9999 for minus infinity, which JSON has not."""
     return -9999.0 if token.logprob is None else max(token.logprob, -9999.0)
+
+
+def prompt_body(
+    prompt: tuple[tuple[RankedToken, ...], ...],
+) -> PromptLogprobsBody | UnsetType:
+    """Return the log probabilities of a prompt's tokens, if they were asked for."""
+    return [_ranked(tokens) for tokens in prompt] or UNSET
+
+
+def _ranked(tokens: tuple[RankedToken, ...]) -> dict[int, RankedBody] | None:
+    """Map a token and its alternatives; the first of a prompt has nothing."""
+    return {t.token: RankedBody(max(t.logprob, -9999.0), t.rank, t.text) for t in tokens} or None

@@ -17,6 +17,8 @@ from .chat import (
     Event,
     Failure,
     Finish,
+    PromptLogprobs,
+    RankedToken,
     ReasoningDelta,
     TextDelta,
     TokenText,
@@ -126,6 +128,7 @@ class Collector:
         self._tokens: list[list[TokenText]] = [[] for _ in range(n)]
         self._calls: list[list[ToolCallBegun]] = [[] for _ in range(n)]
         self._arguments: dict[tuple[int, int], str] = defaultdict(str)
+        self._prompts: list[list[tuple[RankedToken, ...]]] = [[] for _ in range(n)]
         self._ends: dict[int, Finish] = {}
         self._usage: Usage | None = None
 
@@ -141,6 +144,8 @@ class Collector:
                 self._calls[choice].append(event)
             case ArgumentsDelta(choice, index, text):
                 self._arguments[choice, index] += text
+            case PromptLogprobs(choice, tokens):
+                self._prompts[choice] += tokens
             case Finish(choice):
                 self._ends[choice] = event
             case Done(usage):
@@ -165,4 +170,5 @@ class Collector:
                 ToolCall(call.id, call.name, self._arguments[index, call.index])
                 for call in self._calls[index]
             ),
+            tuple(self._prompts[index]),
         )

@@ -63,12 +63,11 @@ class Renderer:
         )
 
     def _bare(self, prompt: str | tuple[int, ...], request: Completion, context: int) -> Prompt:
-        if isinstance(prompt, str):
-            self._refuse_hopeless(prompt, context)
-            tokens = self.tokenizer.encode(prompt)
-            if not tokens:
-                raise Refusal(400, "invalid_value", "The prompt must not be empty.", "prompt")
-            return Prompt(tokens, text=prompt, echo=request.echo, goes_on=True)
+        if isinstance(prompt, str) or not prompt:
+            text = prompt if isinstance(prompt, str) else ""
+            self._refuse_hopeless(text, context)
+            tokens = self.tokenizer.encode(text) or [self._document_start()]
+            return Prompt(tokens, text=text, echo=request.echo, goes_on=True)
         return Prompt(
             list(prompt), text=self._text_of(prompt, request), echo=request.echo, goes_on=True
         )
@@ -90,6 +89,20 @@ class Renderer:
         named = f"{wrong} ({text!r})" if text else str(wrong)
         message = f"{named} is no token id of this model; ids go from 0 to {vocabulary - 1}."
         raise Refusal(400, "invalid_value", message, field)
+
+    def _document_start(self) -> int:
+        """Return the id that a document begins with, or else that the one before it ended with."""
+        tokenizer = self.tokenizer
+        names = (*map(tokenizer.special_tokens.get, ("bos_token", "eos_token")), "<|endoftext|>")
+        start = next(
+            (token for name in names if (token := tokenizer.id_of(name)) is not None), None
+        )
+        if start is None:
+            problem = (
+                "This model has no token for the beginning of a text, so prompt must have one."
+            )
+            raise Refusal(400, "invalid_value", problem, "prompt")
+        return start
 
     def _refuse_hopeless(self, text: str, context: int) -> None:
         """Spare the tokenizer a text that cannot fit however well it compresses."""

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from .chat import Identity
-from .decode import decode, invalid
+from .decode import invalid
+from .fields import RERANK, RequestDecoder
 from .openai_embeddings import InputUsage, PoolingRequest
 from .openai_shape import AnswerBody, encode_json
 
@@ -83,12 +83,12 @@ class ScoreList(AnswerBody, tag_field="object", tag="list"):
     usage: InputUsage
 
 
-RERANK = msgspec.json.Decoder(RerankRequest)
-SCORE = msgspec.json.Decoder(ScoreRequest)
+RERANK_DECODER = RequestDecoder(RerankRequest, RERANK)
+SCORE_DECODER = RequestDecoder(ScoreRequest, RERANK)
 
 
 def decode_request(body: bytes) -> Ranking:
-    request = decode(body, RERANK)
+    request = RERANK_DECODER.decode(body)
     return Ranking(
         model=request.model,
         query=_not_empty("query", request.query),
@@ -110,7 +110,7 @@ def encode_response(request: Ranking, scores: Scores, identity: Identity) -> byt
 
 
 def decode_score(body: bytes) -> Ranking:
-    request = decode(body, SCORE)
+    request = SCORE_DECODER.decode(body)
     first = [request.text_1] if isinstance(request.text_1, str) else request.text_1
     second = [request.text_2] if isinstance(request.text_2, str) else request.text_2
     if len(first) > 1:

@@ -14,7 +14,6 @@ Positive = Annotated[int, Meta(ge=1, le=INT32)]
 TokenId = Annotated[int, Meta(ge=0, le=INT32)]
 TopK = Annotated[int, Meta(ge=-1, le=INT32)]
 Temperature = Annotated[float, Meta(ge=0, le=100)]
-Nucleus = Annotated[float, Meta(gt=0, le=1)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Factor = Annotated[float, Meta(gt=0, le=100)]
@@ -23,59 +22,86 @@ StopString = Annotated[str, Meta(min_length=1)]
 StopStrings = Annotated[list[StopString], Meta(max_length=64)]
 Choices = Annotated[int, Meta(ge=1, le=64)]
 Alternatives = Annotated[int, Meta(ge=0, le=20)]
+Limit = Annotated[int, Meta(ge=-2, le=INT32)]  # -1 and -2 are none, as in llama.cpp and Ollama
+TokenIds = Annotated[list[TokenId], Meta(min_length=1)]
+BadWord = Annotated[str, Meta(min_length=1, max_length=128)]
+Salt = Annotated[str, Meta(max_length=1024)]
 
-
-class StreamOptions(Struct, kw_only=True):
-    include_usage: bool | None = None
+# The names of max_tokens; the first that is there counts.
+LIMITS = ("max_completion_tokens", "max_tokens", "n_predict", "num_predict")
 
 
 class SamplingFields(Struct, kw_only=True):
-    """The fields that all text dialects share; null is absent."""
+    """The fields that all text dialects share; null is absent.
 
-    max_tokens: Positive | None = None
+    `repeat_penalty`, `n_predict` and `num_predict` are what llama.cpp and Ollama call
+    `repetition_penalty` and `max_tokens`.
+    """
+
+    max_tokens: Count | None = None
+    max_completion_tokens: Count | None = None
+    n_predict: Limit | None = None
+    num_predict: Limit | None = None
     min_tokens: Count | None = None
     ignore_eos: bool | None = None
     temperature: Temperature | None = None
-    top_p: Nucleus | None = None
+    top_p: Fraction | None = None
     top_k: TopK | None = None
     min_p: Fraction | None = None
     seed: int | None = None
     repetition_penalty: Factor | None = None
+    repeat_penalty: Factor | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     logit_bias: dict[TokenId, Bias] | None = None
     stop: StopString | StopStrings | None = None
     stop_token_ids: Annotated[list[TokenId], Meta(max_length=64)] | None = None
+    stop_in_reasoning: bool | None = None
     include_stop_str_in_output: bool | None = None
-    n: Choices | None = None
+    allowed_token_ids: TokenIds | None = None
+    bad_words: Annotated[list[BadWord], Meta(max_length=128)] | None = None
+    skip_special_tokens: bool | None = None
+    cache_salt: Salt | None = None
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
 
 
-def options(
-    fields: SamplingFields, max_tokens: int | None, logprobs: int | None
-) -> GenerationOptions:
-    """Return the options; `max_tokens` and `logprobs` are spelled differently in each dialect."""
+def max_tokens(fields: SamplingFields, least: int) -> int | None:
+    """Return the limit, by whichever of its names."""
+    name = next((name for name in LIMITS if getattr(fields, name) is not None), None)
+    if name is None:
+        return None
+    limit: int = getattr(fields, name)
+    if 0 <= limit < least:
+        raise invalid(name, f"must be at least {least}")
+    return limit if limit >= 0 else INT32
+
+
+def options(fields: SamplingFields, max_tokens: int | None) -> GenerationOptions:
+    """Return the options, without what only some dialects have."""
+    penalty = fields.repetition_penalty
+    allowed = fields.allowed_token_ids
     return GenerationOptions(
         max_tokens=max_tokens,
         min_tokens=_min_tokens(fields.min_tokens or 0, max_tokens),
         ignore_eos=fields.ignore_eos or False,
-        temperature=fields.temperature,
-        top_p=fields.top_p,
+        temperature=0.0 if fields.top_p == 0 else fields.temperature,  # both: the likeliest token
+        top_p=fields.top_p or None,
         top_k=None if fields.top_k is None else max(fields.top_k, 0),
         min_p=fields.min_p,
         seed=_seed(fields.seed),
-        repetition_penalty=fields.repetition_penalty,
+        repetition_penalty=fields.repeat_penalty if penalty is None else penalty,
         presence_penalty=fields.presence_penalty,
         frequency_penalty=fields.frequency_penalty,
         logit_bias=fields.logit_bias or {},
         stop=_stop(fields.stop),
         stop_token_ids=tuple(fields.stop_token_ids or ()),
+        stop_in_reasoning=fields.stop_in_reasoning or False,
         include_stop=fields.include_stop_str_in_output or False,
-        n=fields.n or 1,
-        logprobs=logprobs,
+        allowed_token_ids=None if allowed is None else tuple(allowed),
+        bad_words=tuple(fields.bad_words or ()),
+        skip_special_tokens=fields.skip_special_tokens is not False,
+        cache_salt=fields.cache_salt or "",
         stream=fields.stream or False,
-        include_usage=bool(fields.stream_options and fields.stream_options.include_usage),
     )
 
 
@@ -86,7 +112,8 @@ def _min_tokens(min_tokens: int, max_tokens: int | None) -> int:
 
 
 def _seed(seed: int | None) -> int | None:
-    if seed is None:
+    """Return the seed in 64 bits; None, which is a random one, for -1 as in llama.cpp and vLLM."""
+    if seed is None or seed == -1:
         return None
     if not -(2**63) <= seed < 2**64:
         raise invalid("seed", "must fit in 64 bits")

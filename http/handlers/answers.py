@@ -35,11 +35,11 @@ class Generate:
         if not generate.options.stream:
             answer = await _collect(events, generate)
             return Response(200, self.dialect.encode_response(answer, who))
-        encoder = self.dialect.stream(who, generate.options)
         framer = FRAMINGS[self.dialect.framing]()
+        body = _Body(self.dialect.stream(who, generate.options), framer)
         first = await anext(events)  # what is refused before it still has its own status
         headers = ((b"content-type", framer.media_type), (b"cache-control", b"no-cache"))
-        return StreamingResponse(_body(first, events, encoder, framer), headers=headers)
+        return StreamingResponse(body.chunks(first, events), 200, headers, body.failure)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,22 +74,28 @@ async def _collect(events: AsyncGenerator[Event, None], request: GenerateRequest
     return collector.answer()
 
 
-async def _body(
-    first: Event, events: AsyncGenerator[Event, None], encoder: StreamEncoder, framer: Framer
-) -> AsyncGenerator[bytes, None]:
-    """Yield the answer piece by piece; what goes wrong after the first event is one of them."""
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """The body of a streamed answer: events in a dialect's words, framed."""
 
-    def framed(event: Event) -> bytes:
-        return b"".join(map(framer.frame, encoder.encode(event)))
+    encoder: StreamEncoder
+    framer: Framer
 
-    async with aclosing(events):
-        try:
-            if data := framed(first):
+    async def chunks(
+        self, first: Event, events: AsyncGenerator[Event, None]
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield the answer piece by piece. Raises what goes wrong, which `failure` can tell."""
+        async with aclosing(events):
+            if data := self._framed(first):
                 yield data
             async for event in events:
-                if data := framed(event):
+                if data := self._framed(event):
                     yield data
-        except Refusal as refusal:
-            yield framed(Failure(refusal))
-    if data := framer.end():
-        yield data
+        if data := self.framer.end():
+            yield data
+
+    def failure(self, refusal: Refusal) -> bytes:
+        return self._framed(Failure(refusal)) + self.framer.end()
+
+    def _framed(self, event: Event) -> bytes:
+        return b"".join(map(self.framer.frame, tuple(self.encoder.encode(event))))

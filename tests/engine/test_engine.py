@@ -296,6 +296,8 @@ def test_logprobs_of_prompt_and_answer() -> None:
         scores = logits - np.log(np.exp(logits).sum())
         assert entry.logprob == pytest.approx(scores[entry.token], abs=1e-4)
         assert [token for token, _ in entry.top] == np.argsort(-scores)[: len(entry.top)].tolist()
+        rank = 1 + int((logits > logits[entry.token]).sum())
+        assert entry.rank == (rank if position < len(tokens) else None)
     assert {len(entry.top) for entry in entries} == {2} and {len(e.top) for e in answer} == {3}
 
 

@@ -231,6 +231,67 @@ def test_a_stream_that_breaks_has_no_end(error: Exception) -> None:
     run(main)
 
 
+@pytest.mark.parametrize("error", [ValueError("bug"), Refusal(503, "overloaded", "late")])
+def test_a_stream_that_can_say_why_it_breaks_ends_with_that(error: Exception) -> None:
+    async def chunks() -> AsyncGenerator[bytes, None]:
+        yield b"one"
+        raise error
+
+    async def handler(request: HttpRequest) -> Reply:
+        if request.method == "POST":
+            return Response(200, b"next")
+        return StreamingResponse(chunks(), failure=lambda refusal: refusal.code.encode())
+
+    async def main() -> None:
+        async with client(handler) as c:
+            await c.send(GET + POST)
+            (_, _, broken), (_, _, after) = c.answers("GET", "POST")
+            bug = isinstance(error, ValueError)
+            assert broken == (b"oneinternal_error" if bug else b"oneoverloaded")
+            assert after == b"next" and not c.wire.closing
+            assert c.app.crashes == ([error] if bug else [])
+            assert c.app.done[0] == ("/a", 200, len(broken))
+
+    run(main)
+
+
+def test_a_stream_that_is_cut_says_so_if_it_can() -> None:
+    endless = Endless(10, waits=True)
+
+    async def handler(_: HttpRequest) -> Reply:
+        return StreamingResponse(endless.chunks(), failure=lambda refusal: refusal.code.encode())
+
+    async def main() -> None:
+        async with client(handler) as c:
+            await c.send(GET)
+            c.connection.cut()
+            await settle()
+            ((_, _, body),) = c.answers("GET")
+            assert body == b"x" * 10 + b"shutting_down" and c.wire.closed and endless.cleaned
+
+    run(main)
+
+
+def test_a_stream_that_cannot_even_say_why_has_no_end() -> None:
+    async def chunks() -> AsyncGenerator[bytes, None]:
+        yield b"one"
+        raise ValueError("first")
+
+    def failure(_: Refusal) -> bytes:
+        raise KeyError("second")
+
+    async def handler(_: HttpRequest) -> Reply:
+        return StreamingResponse(chunks(), failure=failure)
+
+    async def main() -> None:
+        async with client(handler) as c:
+            await c.send(GET)
+            assert c.wire.data.endswith(b"3\r\none\r\n") and c.wire.closed
+            assert [type(crash) for crash in c.app.crashes] == [ValueError, KeyError]
+
+    run(main)
+
+
 @pytest.mark.parametrize("half", [True, False])
 def test_a_client_that_leaves_ends_the_stream(half: bool) -> None:
     async def main() -> None:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from bessemer.http.framing import FRAMINGS
-from bessemer.translate.dialect import Framing, ServerEvent
+from bessemer.translate.dialect import COMMENT, Framing, ServerEvent
 
 DONE = ServerEvent(b"[DONE]", mark=True)
 
@@ -24,6 +24,13 @@ def test_server_sent_events() -> None:
 
 def test_lines() -> None:
     assert body("ndjson", ServerEvent(b"{}", "ping"), ServerEvent(b"1"), DONE) == b"{}\n1\n"
+
+
+def test_a_comment_is_only_for_those_that_have_comments() -> None:
+    one = ServerEvent(b"1")
+    assert body("sse", COMMENT, one) == b": \n\ndata: 1\n\n"
+    assert body("ndjson", COMMENT, one, COMMENT) == b"1\n"
+    assert body("json", COMMENT, one, COMMENT) == b"[1]"
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])

@@ -338,9 +338,7 @@ def test_prompts_that_cannot_fit(client: openai.OpenAI, claude: anthropic.Anthro
 
 
 def test_odd_texts_are_answered(client: openai.OpenAI) -> None:
-    with pytest.raises(openai.BadRequestError, match="NUL"):
-        client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "\x00"}])
-    for text in ("<|im_start|>", "🇨🇭" * 20, "\ufffd", " ", "{{ 7*7 }}"):
+    for text in ("\x00", "a\x00b", "<|im_start|>", "🇨🇭" * 20, "\ufffd", " ", "{{ 7*7 }}"):
         reply = client.chat.completions.create(
             model=MODEL, messages=[{"role": "user", "content": text}], max_tokens=3
         )

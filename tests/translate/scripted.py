@@ -113,7 +113,7 @@ class Scripted:
 
     def ask(self, request: GenerateRequest, script: Sequence[int]) -> Heard:
         prompts, numbers = self.renderer.prompts(request, 9999, 9999), count(1)
-        bounds = Bounds(9999, 9999, GenerationDefaults())
+        bounds = Bounds(9999, 9999, GenerationDefaults(), 9999)
         stream = AnswerStream(request, prompts, self.tokenizer, bounds, lambda: next(numbers), 0)
         (asked,) = stream.requests
         events: list[Said] = [*stream.take(Started(asked.id, 0))]
@@ -144,7 +144,7 @@ class Scripted:
     def _server_stop(self, request: GenerateRequest, script: Sequence[int]) -> int | None:
         """Return after how many tokens the server alone would find a stop string."""
         prompts, numbers = self.renderer.prompts(request, 9999, 9999), count(1)
-        bounds = Bounds(9999, 9999, GenerationDefaults())
+        bounds = Bounds(9999, 9999, GenerationDefaults(), 9999)
         stream = AnswerStream(request, prompts, self.tokenizer, bounds, lambda: next(numbers), 0)
         (asked,) = stream.requests
         output = stream._choices[asked.id].output

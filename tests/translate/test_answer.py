@@ -25,16 +25,20 @@ from bessemer.translate.chat import (
     AnswerStarted,
     Chat,
     Completion,
+    Done,
     Finish,
     GenerateRequest,
     GenerationOptions,
     Message,
+    Progress,
+    PromptLogprobs,
     ReasoningDelta,
     TextDelta,
     Usage,
     said,
 )
 from bessemer.translate.chat import Event as Said
+from bessemer.translate.output import Collector
 from bessemer.translate.parsers.formats import choose
 from bessemer.translate.renderer import Renderer
 from bessemer.translate.template import ChatTemplate, pick
@@ -54,7 +58,8 @@ def stream(
     defaults: GenerationDefaults = GenerationDefaults(),  # noqa: B008
     seed: int = 0,
 ) -> AnswerStream:
-    prompts, bounds = RENDERER.prompts(request, 200, VOCABULARY), Bounds(200, 50, defaults)
+    prompts = RENDERER.prompts(request, 200, VOCABULARY)
+    bounds = Bounds(200, 50, defaults, VOCABULARY)
     numbers = count(1)
     return AnswerStream(request, prompts, TOKENIZER, bounds, lambda: next(numbers), seed)
 
@@ -183,6 +188,98 @@ def test_choices_have_seeds_of_their_own() -> None:
     assert answer.usage.prompt == sum(len(TOKENIZER.encode(p)) for p in "ab")
 
 
+def seeds(request: GenerateRequest, seed: int = 0) -> list[int]:
+    return [each.sampling.seed for each in stream(request, seed=seed).requests]
+
+
+def test_a_chosen_seed_belongs_to_the_prompt_wherever_it_stands() -> None:
+    options = GenerationOptions(n=2, seed=7)
+    assert seeds(Completion("m", ("a", "b", "a"), options), 7) == [7, 8] * 3
+    assert seeds(Completion("m", ("b",), options), 7) == [7, 8]
+    assert seeds(Chat("m", HELLO, GenerationOptions(n=3, seed=2**64 - 1)), 2**64 - 1) == [
+        *(2**64 - 1, 0, 1)
+    ]
+
+
+def test_without_a_seed_no_two_answers_have_the_same() -> None:
+    assert len(set(seeds(Completion("m", ("a", "a", "a"), GenerationOptions(n=2))))) == 6
+
+
+def test_what_a_request_says_of_tokens_reaches_the_engine() -> None:
+    options = GenerationOptions(
+        allowed_token_ids=(5, 7), bad_words=("Hi",), stop_token_ids=(3, 10**6), cache_salt="s"
+    )
+    for generate in (Chat("m", HELLO, options), Completion("m", ("a",), options)):
+        (request,) = stream(generate).requests
+        assert (request.allowed_token_ids, request.salt) == ([5, 7], "s")
+        assert request.bad_words[0] == TOKENIZER.encode("Hi", special=False)
+        assert request.stop_token_ids == [3]  # what the model does not have never comes
+    (request,) = stream(Chat("m", HELLO)).requests
+    assert (request.allowed_token_ids, request.bad_words, request.salt) == (None, [], "")
+
+
+def test_the_first_event_says_how_many_choices_there_are() -> None:
+    request = Completion("m", ("a", "b"), GenerationOptions(n=3))
+    assert events(says("Hi"), request)[0] == AnswerStarted(Usage(2, 0, 32), 6)
+
+
+def scored(requests: list[Request]) -> Iterable[Event]:
+    """Answer with the log probabilities that a request asks for, and nothing else."""
+    for request in requests:
+        yield Started(request.id, 0)
+    for request in requests:
+        top = request.prompt_logprobs
+        entries = [
+            TokenLogprobs(token, -1.0, [(300, -0.5), (token, -1.0), (301, -2.0)][:top], 2)
+            for token in (request.tokens[1:] if top is not None else ())
+        ]
+        yield Token(request.id, [], prompt=entries[:1])
+        yield Token(request.id, [], "length", prompt=entries[1:])
+
+
+def test_a_prompt_is_scored_once_for_all_its_choices() -> None:
+    options = GenerationOptions(n=2, max_tokens=0, prompt_logprobs=2)
+    request = Completion("m", ("naïve", "b"), options)
+    answer = stream(request)
+    assert [each.prompt_logprobs for each in answer.requests] == [2, None, 2, None]
+    collector = Collector(4)
+    for event in scored(answer.requests):
+        for each in answer.take(event):
+            collector.add(each)
+    collector.add(Done(answer.usage))
+    first, second, third, fourth = (choice.prompt for choice in collector.answer().choices)
+    assert first == second and third == fourth == ((),)
+    ids = TOKENIZER.encode("naïve")
+    assert len(first) == len(ids) and first[0] == ()
+    for at, token in enumerate(ids[1:], 1):
+        assert [(t.token, t.logprob, t.rank) for t in first[at]] == [
+            (token, -1.0, 2),
+            (300, -0.5, 1),
+        ]
+
+
+@pytest.mark.parametrize(("logprobs", "tops"), [(None, None), (0, 0), (3, 3)])
+def test_a_prompt_is_scored_and_echoed_each_as_asked(
+    logprobs: int | None, tops: int | None
+) -> None:
+    options = GenerationOptions(max_tokens=0, logprobs=logprobs, prompt_logprobs=1)
+    answered = events(scored, Completion("m", ("naïve",), options, echo=True))
+    assert text(answered) == "naïve"
+    shown = [t for e in answered if isinstance(e, TextDelta) for t in e.tokens]
+    assert [len(t.top) for t in shown[1:]] == [tops] * (len(shown) - 1) if shown else tops is None
+    ranked = [t for e in answered if isinstance(e, PromptLogprobs) for t in e.tokens]
+    assert [len(tokens) for tokens in ranked] == [0] + [2] * (len(ranked) - 1)
+
+
+def test_the_usage_so_far_comes_before_what_it_counts_where_asked_for() -> None:
+    request = Chat("m", HELLO, GenerationOptions(continuous_usage=True))
+    counts = [
+        e.usage.completion for e in events(says("Hello there"), request) if type(e) is Progress
+    ]
+    assert counts == list(range(1, len(TOKENIZER.encode("Hello there", special=False)) + 1))
+    assert not any(type(e) is Progress for e in events(says("Hello there"), Chat("m", HELLO)))
+
+
 def test_a_refusal_is_raised_before_the_first_event_and_after() -> None:
     for before in ([], [Started(1, 0), Token(1, [300])]):
         answer = stream(Chat("m", HELLO))
@@ -272,7 +369,7 @@ def test_padded_ids_have_no_text_and_break_nothing(
     renderer = Renderer(tokenizer, TEMPLATE, RENDERER.format)
     request = Completion("m", (ids,), options, echo=True)
     prompts = renderer.prompts(request, 200, padded + 1)
-    bounds = Bounds(200, 50, GenerationDefaults())
+    bounds = Bounds(200, 50, GenerationDefaults(), padded + 1)
     answer = AnswerStream(request, prompts, tokenizer, bounds, count(1).__next__, 0)
     shown = [TokenLogprobs(token, -1.0, [(padded, -1.0), (token, -2.0)]) for token in hello]
     middle = TokenLogprobs(padded, -0.5, [(padded, -0.5), (hello[0], -1.0)])

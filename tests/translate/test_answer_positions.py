@@ -29,7 +29,7 @@ def answered(
     options = GenerationOptions(logprobs=0, skip_special_tokens=skip)
     request = Completion("m", (prompt,), options, echo)
     renderer = Renderer(tokenizer, ChatTemplate(None), choose("", ()))
-    numbers, bounds = count(1), Bounds(999, 999, GenerationDefaults())
+    numbers, bounds = count(1), Bounds(999, 999, GenerationDefaults(), 99999)
     prompts = renderer.prompts(request, 999, 99999)
     stream = AnswerStream(request, prompts, tokenizer, bounds, lambda: next(numbers), 0)
     (asked,) = stream.requests

@@ -41,6 +41,7 @@ from bessemer.translate.chat import (
     Usage,
     said,
 )
+from bessemer.translate.dialect import COMMENT
 
 USER = {"role": "user", "content": "Hi"}
 WHO = Identity("msg_1", 1_700_000_000, "tiny")
@@ -138,7 +139,7 @@ def test_a_last_turn_of_the_assistant_is_gone_on_with() -> None:
     ("fields", "field"),
     [
         ({"max_tokens": None}, "max_tokens"),
-        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": -1}, "max_tokens"),
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "user"}]}, "messages[0].content"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
@@ -164,8 +165,7 @@ def test_a_last_turn_of_the_assistant_is_gone_on_with() -> None:
         ({"system": 5}, "system"),
         ({"stop_sequences": [""]}, "stop_sequences[0]"),
         ({"temperature": -1}, "temperature"),
-        ({"top_p": 0}, "top_p"),
-        ({"metadata": 5}, "metadata"),
+        ({"top_p": -0.1}, "top_p"),
     ],
 )
 def test_flawed_requests(fields: dict[str, Any], field: str) -> None:
@@ -181,7 +181,7 @@ def test_max_tokens_is_required() -> None:
     ("fields", "field"),
     [
         ({"tools": [{"name": "f", "input_schema": {}}]}, "tools"),
-        ({"tool_choice": {"type": "any"}}, "tool_choice"),
+        ({"tool_choice": {"type": "any"}}, "tool_choice.type"),
         ({"mcp_servers": [{"url": "x"}]}, "mcp_servers"),
         ({"container": "c"}, "container"),
         ({"output_config": {"format": {"type": "json_schema"}}}, "output_config.format"),
@@ -248,9 +248,12 @@ def test_an_empty_response_has_a_text_block() -> None:
     assert msgspec.json.decode(body)["content"] == [{"type": "text", "text": ""}]
 
 
-def sent(events: Iterable[Event]) -> list[dict[str, Any]]:
+def sent(
+    events: Iterable[Event],
+    options: GenerationOptions = GenerationOptions(),  # noqa: B008
+) -> list[dict[str, Any]]:
     """Return what is sent, each event read by the SDK and named as its type."""
-    stream = Stream(WHO, GenerationOptions())
+    stream = Stream(WHO, options)
     out = [e for event in events for e in stream.encode(event)]
     bodies: list[dict[str, Any]] = [msgspec.json.decode(e.data) for e in out]
     assert [e.name for e in out] == [body["type"] for body in bodies]
@@ -288,7 +291,6 @@ def legal(bodies: list[dict[str, Any]]) -> None:
 def test_a_stream_with_thinking() -> None:
     bodies = sent(
         [
-            Heartbeat(),
             AnswerStarted(Usage(10, 0, 8)),
             ReasoningDelta(0, "H"),
             ReasoningDelta(0, "m."),
@@ -389,6 +391,27 @@ def test_every_stream_has_one_text_block(deltas: list[Event]) -> None:
     blocks = [b["content_block"]["type"] for b in bodies if b["type"] == "content_block_start"]
     assert blocks.count("text") == 1
     assert blocks[-1] == "text"
+
+
+def test_a_heartbeat_before_the_start_is_a_comment_and_no_ping() -> None:
+    assert Stream(WHO, GenerationOptions()).encode(Heartbeat()) == (COMMENT,)
+
+
+def test_an_answer_of_no_tokens_has_no_content() -> None:
+    assert decoded(max_tokens=0).options.max_tokens == 0
+    body = encode_response(Answer((AnswerChoice("", "", "length"),), Usage(9, 0)), WHO)
+    read = AnthropicMessage.model_validate_json(body, strict=True)
+    assert (read.content, read.stop_reason) == ([], "max_tokens")
+    events: list[Event] = [AnswerStarted(Usage(9, 0)), Finish(0, "length"), Done(Usage(9, 0))]
+    bodies = sent(events, GenerationOptions(max_tokens=0))
+    assert [b["type"] for b in bodies] == [
+        *("message_start", "ping", "message_delta", "message_stop")
+    ]
+
+
+def test_an_ended_answer_of_one_hidden_token_still_has_a_text() -> None:
+    body = encode_response(Answer((AnswerChoice("", "", "stop"),), Usage(9, 1)), WHO)
+    assert msgspec.json.decode(body)["content"] == [{"type": "text", "text": ""}]
 
 
 def test_a_failure_is_an_error_event() -> None:

@@ -21,6 +21,9 @@ from bessemer.translate.chat import (
     Heartbeat,
     Image,
     Message,
+    Progress,
+    PromptLogprobs,
+    RankedToken,
     ReasoningDelta,
     Text,
     TextDelta,
@@ -32,6 +35,8 @@ from bessemer.translate.chat import (
 
 EVENTS: list[Event] = [
     AnswerStarted(Usage(3, 0)),
+    PromptLogprobs(0, ((), (RankedToken(7, "a", -0.5, 1),))),
+    Progress(Usage(3, 1)),
     TextDelta(0, "a"),
     ReasoningDelta(0, "a"),
     ToolCallBegun(0, 0, "call_1", "add"),
@@ -62,6 +67,7 @@ def test_what_a_request_does_not_say_is_left_open() -> None:
     assert left_open == {
         *("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "logprobs"),
         *("repetition_penalty", "presence_penalty", "frequency_penalty"),
+        *("allowed_token_ids", "prompt_logprobs"),
     }
     chat, completion = Chat("m", ()), Completion("m", ())
     assert chat.options == completion.options == options and options.n == 1

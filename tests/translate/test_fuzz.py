@@ -139,19 +139,17 @@ def _check_chat(chat: Chat) -> None:
     for message in chat.messages:
         assert isinstance(message, Message)
         assert message.role in ("system", "user", "assistant")
-        assert "\0" not in message.text
         message.text.encode()
     json.dumps(chat.template, allow_nan=False)
 
 
 def _check_completion(completion: Completion) -> None:
     assert completion.prompts
-    assert completion.echo or completion.options.max_tokens
+    assert completion.options.max_tokens is not None
     for prompt in completion.prompts:
         if isinstance(prompt, str):
             prompt.encode()
         else:
-            assert prompt
             assert all(type(t) is int and 0 <= t < 2**31 for t in prompt)
 
 

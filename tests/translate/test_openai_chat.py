@@ -24,6 +24,8 @@ from bessemer.translate.chat import (
     Heartbeat,
     Identity,
     Message,
+    Progress,
+    RankedToken,
     ReasoningDelta,
     Text,
     TextDelta,
@@ -33,6 +35,7 @@ from bessemer.translate.chat import (
     Usage,
     said,
 )
+from bessemer.translate.dialect import COMMENT
 from bessemer.translate.openai_chat import Stream, decode_request, encode_response
 
 USER = {"role": "user", "content": "Hi"}
@@ -369,7 +372,7 @@ def test_usage_where_it_is_asked_for() -> None:
 
 def test_each_choice_is_opened_and_finished() -> None:
     events: list[Event] = [
-        AnswerStarted(Usage(1, 0)),
+        AnswerStarted(Usage(1, 0), 2),
         TextDelta(1, "b"),
         TextDelta(0, "a"),
         Finish(1, "length"),
@@ -384,8 +387,21 @@ def test_each_choice_is_opened_and_finished() -> None:
     ]
 
 
-def test_a_heartbeat_is_an_empty_delta() -> None:
-    assert chunks(sent([Heartbeat()]))[0].choices[0].delta.content == ""
+def test_a_heartbeat_is_an_empty_delta_of_an_open_choice() -> None:
+    stream = Stream(WHO, GenerationOptions(n=3))
+    before: list[tuple[Event, int]] = [
+        (Progress(Usage(1, 0)), 0),
+        (AnswerStarted(Usage(1, 0), 3), 0),
+        (Finish(1, "stop"), 0),
+        (Finish(0, "stop"), 2),
+    ]
+    for event_before, open_ in before:
+        stream.encode(event_before)
+        (event,) = stream.encode(Heartbeat())
+        (choice,) = chunks([event.data])[0].choices
+        assert (choice.index, choice.delta.content) == (open_, "")
+    stream.encode(Finish(2, "stop"))
+    assert stream.encode(Heartbeat()) == (COMMENT,)
 
 
 def test_a_failure_ends_the_stream_without_done() -> None:
@@ -393,6 +409,61 @@ def test_a_failure_ends_the_stream_without_done() -> None:
     assert msgspec.json.decode(data[-1]) == {
         "error": {"message": "Too slow.", "type": "timeout_error", "param": None, "code": "timeout"}
     }
+
+
+def test_every_piece_may_have_the_usage_so_far() -> None:
+    events: list[Event] = [
+        AnswerStarted(Usage(10, 0), 2),
+        Progress(Usage(10, 1)),
+        TextDelta(0, "a"),
+        Progress(Usage(10, 3)),
+        TextDelta(1, "b"),
+        Done(USAGE),
+    ]
+    options = GenerationOptions(n=2, include_usage=True, continuous_usage=True)
+    *data, _ = sent(events, options)
+    counts = [c.usage and c.usage.completion_tokens for c in chunks(data)]
+    assert counts == [0, 0, 1, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("fields", "template"),
+    [
+        ({"thinking": {"type": "enabled", "budget_tokens": 9}}, {"enable_thinking": True}),
+        ({"thinking": {"type": "disabled"}}, {"enable_thinking": False}),
+        ({"reasoning": {"effort": "high", "summary": "auto"}}, {"reasoning_effort": "high"}),
+        ({"reasoning": {"enabled": False}}, {"enable_thinking": False}),
+        ({"reasoning": {"effort": "none"}}, {"enable_thinking": False}),
+        ({"reasoning_effort": "low", "reasoning": {"effort": "high"}}, {"reasoning_effort": "low"}),
+        ({"enable_thinking": True, "thinking": {"type": "disabled"}}, {"enable_thinking": True}),
+        (
+            {"documents": [{"title": "a", "text": "b"}]},
+            {"documents": [{"title": "a", "text": "b"}]},
+        ),
+    ],
+)
+def test_what_a_template_is_told(fields: dict[str, Any], template: dict[str, Any]) -> None:
+    assert decoded(**fields).template == template
+
+
+def test_what_no_thinking_is() -> None:
+    assert refused(thinking={"type": "deep"}).field == "thinking.type"
+
+
+def test_prompt_logprobs_as_vllm_shows_them() -> None:
+    prompt = ((), (RankedToken(7, "a", float("-inf"), None), RankedToken(9, "b", -0.5, 1)))
+    answer = Answer((AnswerChoice("x", "", "stop", prompt=prompt),) * 2, USAGE)
+    body = encode_response(answer, WHO)
+    ChatCompletion.model_validate_json(body, strict=True)
+    assert msgspec.json.decode(body)["prompt_logprobs"] == [
+        None,
+        {
+            "7": {"logprob": -9999.0, "rank": None, "decoded_token": "a"},
+            "9": {"logprob": -0.5, "rank": 1, "decoded_token": "b"},
+        },
+    ]
+    plain = encode_response(Answer((AnswerChoice("x", "", "stop"),), USAGE), WHO)
+    assert "prompt_logprobs" not in msgspec.json.decode(plain)
 
 
 def test_what_cannot_happen_has_a_finite_logprob() -> None:

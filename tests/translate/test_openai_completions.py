@@ -21,11 +21,13 @@ from bessemer.translate.chat import (
     GenerationOptions,
     Heartbeat,
     Identity,
+    RankedToken,
     ReasoningDelta,
     TextDelta,
     TokenText,
     Usage,
 )
+from bessemer.translate.dialect import COMMENT
 from bessemer.translate.openai_completions import Stream, decode_request, encode_response
 
 PLAIN = GenerationOptions()
@@ -51,6 +53,12 @@ def refused(prompt: Any = "Once", **fields: Any) -> Refusal:
         ([1, 2, 0], ((1, 2, 0),)),
         ([[1], [2, 3]], ((1,), (2, 3))),
         ([[1]], ((1,),)),
+        (None, ("",)),  # the empty prompts, as OpenAI has them
+        ("", ("",)),
+        ([], ("",)),
+        (["", "a"], ("", "a")),
+        ([[]], ((),)),
+        ([[1], []], ((1,), ())),
     ],
 )
 def test_prompts(prompt: Any, prompts: tuple[Any, ...]) -> None:
@@ -60,12 +68,8 @@ def test_prompts(prompt: Any, prompts: tuple[Any, ...]) -> None:
 @pytest.mark.parametrize(
     ("prompt", "field", "says"),
     [
-        (None, "prompt", "a string or a list"),
         (5, "prompt", "a string or a list"),
         ({}, "prompt", "a string or a list"),
-        ([], "prompt", "not be empty"),
-        ([[]], "prompt[0]", "not be empty"),
-        ([[1], []], "prompt[1]", "not be empty"),
         ([-1], "prompt[0]", "at least 0"),
         ([[0, -1]], "prompt[0][1]", "at least 0"),
         ([2**31], "prompt[0]", "at most"),
@@ -91,9 +95,9 @@ def test_defaults() -> None:
     assert decoded(user="u") == decoded()
 
 
-def test_no_tokens_only_with_echo() -> None:
+def test_no_tokens_at_all() -> None:
     assert decoded(max_tokens=0, echo=True).options.max_tokens == 0
-    assert refused(max_tokens=0).message == "max_tokens must be at least 1 unless echo is true."
+    assert decoded(max_tokens=0).options.max_tokens == 0
     assert refused(max_tokens=-1, echo=True).field == "max_tokens"
 
 
@@ -114,8 +118,8 @@ def test_logprobs_refused() -> None:
 def test_best_of_and_suffix() -> None:
     assert decoded(best_of=1, suffix="").options.n == 1
     assert decoded(best_of=3, n=3).options.n == 3
-    assert refused(best_of=3).message == "best_of must equal n, which is 1."
-    assert refused(best_of=1, n=2).field == "best_of"
+    assert (refused(best_of=3).code, refused(best_of=3).field) == ("unsupported", "best_of")
+    assert refused(best_of=3, n=2).field == "best_of"
     assert (refused(suffix="end").code, refused(suffix="end").field) == ("unsupported", "suffix")
 
 
@@ -209,7 +213,28 @@ def test_each_chunk_has_the_offsets_of_its_tokens() -> None:
     assert bodies[2] is None
 
 
-def test_heartbeat_and_failure() -> None:
-    beat, failure = sent([Heartbeat(), Failure(Refusal(500, "oops", "Broke."))])
-    assert beat["choices"][0]["text"] == ""
+def test_a_heartbeat_is_an_empty_text_of_an_open_choice() -> None:
+    events = [Heartbeat(), AnswerStarted(Usage(1, 0), 2), Finish(0, "stop"), Heartbeat()]
+    stream = Stream(WHO, PLAIN)
+    first, _, _, last = (stream.encode(event) for event in events)
+    for beat, index in ((first, 0), (last, 1)):
+        (choice,) = msgspec.json.decode(beat[0].data)["choices"]
+        assert (choice["index"], choice["text"], choice["finish_reason"]) == (index, "", None)
+    stream.encode(Finish(1, "stop"))
+    assert stream.encode(Heartbeat()) == (COMMENT,)
+
+
+def test_prompt_logprobs_are_each_choices_own() -> None:
+    prompt = ((), (RankedToken(7, "a", -0.5, 1),))
+    choices = (AnswerChoice("x", "", "stop", prompt=prompt), AnswerChoice("y", "", "stop"))
+    body = encode_response(Answer(choices, Usage(2, 2)), WHO)
+    OpenAICompletion.model_validate_json(body, strict=True)
+    first, second = msgspec.json.decode(body)["choices"]
+    ranked = {"logprob": -0.5, "rank": 1, "decoded_token": "a"}
+    assert first["prompt_logprobs"] == [None, {"7": ranked}] and "prompt_logprobs" not in second
+    assert refused(prompt_logprobs=0, stream=True).field == "prompt_logprobs"
+
+
+def test_a_failure() -> None:
+    (failure,) = sent([Failure(Refusal(500, "oops", "Broke."))])
     assert failure["error"]["type"] == "server_error"

@@ -3,6 +3,7 @@
 import base64
 import json
 import struct
+from array import array
 from typing import Any
 
 import pytest
@@ -77,6 +78,14 @@ def test_mistakes_name_the_field(value: Any, fields: Any, field: str, words: str
     refusal = refused(value, **fields)
     assert refusal.field == field
     assert words in refusal.message
+
+
+def test_vectors_are_made_unit_where_asked_for() -> None:
+    vectors = Vectors([array("f", row).tobytes() for row in ([3.0, 4.0], [0.0, 0.0])], 7)
+    for normalize, rows in ((True, [[0.6, 0.8], [0, 0]]), (False, [[3, 4], [0, 0]])):
+        body = encode_response(decoded(["a", "b"], normalize=normalize), vectors, "m")
+        answer = CreateEmbeddingResponse.model_validate_json(body)
+        assert [each.embedding for each in answer.data] == [pytest.approx(row) for row in rows]
 
 
 def test_an_answer_as_numbers_and_as_base64() -> None:

@@ -1,7 +1,5 @@
-"""The part that OpenAI's two text dialects share: refused fields, prompts, usage, chunks."""
+"""The part that OpenAI's two text dialects share: prompts, usage, chunks."""
 
-import json
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -9,13 +7,11 @@ import pytest
 from openai.types import CompletionUsage
 
 from bessemer.engine.request import Refusal
-from bessemer.translate import openai_chat, openai_completions
 from bessemer.translate.chat import (
     Done,
     Event,
     Failure,
     Finish,
-    GenerateRequest,
     GenerationOptions,
     Identity,
     TokenText,
@@ -31,66 +27,6 @@ from bessemer.translate.openai_shape import (
     finite,
     usage_body,
 )
-
-DIALECTS: dict[str, tuple[Callable[[bytes], GenerateRequest], dict[str, Any]]] = {
-    "chat": (openai_chat.decode_request, {"messages": [{"role": "user", "content": "Hi"}]}),
-    "completions": (openai_completions.decode_request, {"prompt": "Hi"}),
-}
-every_dialect = pytest.mark.parametrize("dialect", DIALECTS)
-
-
-def decoded(dialect: str, **fields: Any) -> GenerateRequest:
-    decode, body = DIALECTS[dialect]
-    return decode(json.dumps({"model": "m", **body, **fields}).encode())
-
-
-@every_dialect
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("tools", [{"type": "function", "function": {"name": "f"}}]),
-        ("tool_choice", "required"),
-        ("tool_choice", {"type": "function", "function": {"name": "f"}}),
-        ("functions", [{"name": "f"}]),
-        ("function_call", {"name": "f"}),
-        ("response_format", {"type": "json_object"}),
-        ("response_format", {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}}),
-        ("response_format", "json"),
-        ("structured_outputs", {"regex": "a"}),
-        ("guided_json", {"type": "object"}),
-        ("guided_regex", "a+"),
-        ("guided_choice", ["a"]),
-        ("guided_grammar", "root ::= a"),
-        ("grammar", "root ::= a"),
-        ("json_schema", {"type": "object"}),
-        ("modalities", ["text", "audio"]),
-        ("audio", {"voice": "a"}),
-        ("chat_template", "{{ messages }}"),
-    ],
-)
-def test_what_is_not_built_yet_is_refused_by_name(dialect: str, name: str, value: Any) -> None:
-    with pytest.raises(Refusal) as caught:
-        decoded(dialect, **{name: value})
-    error = caught.value
-    assert (error.status, error.code, error.field) == (400, "unsupported", name)
-    assert "does not have" in error.message
-    assert name in error.message
-
-
-@every_dialect
-def test_what_asks_for_nothing_is_let_through(dialect: str) -> None:
-    assert decoded(
-        dialect,
-        tools=[],
-        tool_choice="none",
-        functions=[],
-        function_call="auto",
-        response_format={"type": "text"},
-        guided_json=None,
-        modalities=["text"],
-        user="u",
-        unknown={"a": [1]},
-    ) == decoded(dialect)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,10 @@
 """Prompts of a request: whole conversations, texts and token ids, and what cannot be one."""
 
+from dataclasses import replace
+
 import pytest
+from tokenizers import Tokenizer as Encoding
+from tokenizers.models import BPE
 
 from bessemer.engine.request import Refusal
 from bessemer.engine.text.specials import NONE
@@ -34,12 +38,35 @@ def test_texts_and_tokens() -> None:
     assert all(isinstance(prompt.parser(0, NONE), PlainParser) for prompt in prompts)
 
 
+def test_what_is_no_prompt() -> None:
+    with pytest.raises(Refusal, match="is no token id of this model") as caught:
+        RENDERER.prompts(Completion("m", ((10**6,),)), 200, VOCABULARY)
+    assert (caught.value.status, caught.value.field) == (400, "prompt")
+
+
 @pytest.mark.parametrize(
-    ("prompt", "says"), [("", "must not be empty"), ((10**6,), "is no token id of this model")]
+    ("special_tokens", "start"),
+    [
+        ({"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}, "<|im_start|>"),
+        ({"eos_token": "<|im_end|>"}, "<|im_end|>"),
+        ({"bos_token": "<unknown>", "eos_token": "<|im_end|>"}, "<|im_end|>"),
+        ({}, "<|endoftext|>"),
+    ],
 )
-def test_what_is_no_prompt(prompt: str | tuple[int, ...], says: str) -> None:
-    with pytest.raises(Refusal, match=says) as caught:
-        RENDERER.prompts(Completion("m", (prompt,)), 200, VOCABULARY)
+def test_an_empty_prompt_is_the_beginning_of_a_document(
+    special_tokens: dict[str, str], start: str
+) -> None:
+    tokenizer = replace(TOKENIZER, special_tokens=special_tokens)
+    renderer = replace(RENDERER, tokenizer=tokenizer)
+    for prompt in ("", ()):
+        (made,) = renderer.prompts(Completion("m", (prompt,), echo=True), 200, VOCABULARY)
+        assert (made.tokens, made.text) == ([tokenizer.id_of(start)], "")
+
+
+def test_an_empty_prompt_of_a_model_without_a_beginning_is_refused() -> None:
+    bare = replace(TOKENIZER, encoding=Encoding(BPE({"a": 0}, [])), special_tokens={})
+    with pytest.raises(Refusal, match="prompt must have one") as caught:
+        replace(RENDERER, tokenizer=bare).prompts(Completion("m", ("",)), 200, VOCABULARY)
     assert (caught.value.status, caught.value.field) == (400, "prompt")
 
 

@@ -17,9 +17,16 @@ def options(**fields: Any) -> GenerationOptions:
     ).options
 
 
+def refusal(**fields: Any) -> Refusal:
+    with pytest.raises(Refusal) as caught:
+        options(**fields)
+    assert caught.value.status == 400
+    return caught.value
+
+
 EDGES: dict[str, tuple[list[Any], list[Any]]] = {
     "temperature": ([0, 0.7, 100], [-0.01, 100.1, "1", True]),
-    "top_p": ([0.001, 1], [0, 1.01, -1]),
+    "top_p": ([0.001, 1], [1.01, -1]),
     "top_k": ([1, 50], [-2, 1.5, 2**31]),
     "min_p": ([0, 1], [-0.1, 1.1]),
     "repetition_penalty": ([0.01, 1, 2], [0, -1]),
@@ -69,8 +76,58 @@ def test_top_k_off(value: int, top_k: int) -> None:
 
 
 def test_a_negative_seed_is_stored_modulo_64_bits() -> None:
-    assert options(seed=-1).seed == 2**64 - 1
+    assert options(seed=-2).seed == 2**64 - 2
     assert options(seed=-(2**63)).seed == 2**63
+
+
+def test_minus_one_is_any_seed() -> None:
+    assert options(seed=-1).seed is None
+
+
+def test_a_nucleus_of_nothing_is_the_likeliest_token() -> None:
+    for temperature in (None, 0, 1.5):
+        greedy = options(top_p=0, temperature=temperature)
+        assert (greedy.temperature, greedy.top_p) == (0, None)
+
+
+def test_the_other_names_of_penalties_and_limits() -> None:
+    assert options(repeat_penalty=1.5).repetition_penalty == 1.5
+    assert options(repeat_penalty=1.5, repetition_penalty=1.2).repetition_penalty == 1.2
+    for name in ("n_predict", "num_predict", "max_completion_tokens"):
+        assert options(**{name: 7}).max_tokens == 7
+        assert refusal(**{name: 0}).message == f"{name} must be at least 1."
+    for name in ("n_predict", "num_predict"):
+        assert options(**{name: -1}).max_tokens == options(**{name: -2}).max_tokens == 2**31 - 1
+        assert refusal(**{name: -3}).field == name
+    assert options(max_tokens=5, n_predict=7).max_tokens == 5
+
+
+def test_what_concerns_single_tokens() -> None:
+    assert options(allowed_token_ids=[3, 3]).allowed_token_ids == (3, 3)
+    assert refusal(allowed_token_ids=[]).message == "allowed_token_ids must not be empty."
+    assert options(bad_words=["a", "b c"]).bad_words == ("a", "b c")
+    for words in ([""], "a", [5], ["a"] * 129, ["a" * 129]):
+        assert (refusal(bad_words=words).field or "").startswith("bad_words")
+    assert not options(skip_special_tokens=False).skip_special_tokens
+    assert options(stop_in_reasoning=True).stop_in_reasoning
+
+
+def test_a_salt_is_a_text_of_bounded_length() -> None:
+    assert options(cache_salt="s").cache_salt == "s"
+    assert refusal(cache_salt="s" * 1025).field == refusal(cache_salt=5).field == "cache_salt"
+
+
+def test_prompt_logprobs() -> None:
+    assert options(prompt_logprobs=0).prompt_logprobs == 0
+    for value in (-1, 21, True):
+        assert refusal(prompt_logprobs=value).field == "prompt_logprobs"
+    assert refusal(prompt_logprobs=1, stream=True).field == "prompt_logprobs"
+
+
+def test_usage_in_every_piece_needs_usage() -> None:
+    both = {"include_usage": True, "continuous_usage_stats": True}
+    assert options(stream_options=both).continuous_usage
+    assert not options(stream_options=both | {"include_usage": False}).continuous_usage
 
 
 def test_stop() -> None:

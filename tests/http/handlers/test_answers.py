@@ -3,21 +3,35 @@
 import asyncio
 import json
 import threading
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
+import openai
 import pytest
+from anthropic import Anthropic, APIStatusError
 
 from bessemer.engine.request import Refusal
 from bessemer.http.backends import Backends
 from bessemer.http.endpoints import DIALECTS
+from bessemer.http.framing import FRAMINGS
 from bessemer.http.handlers.answers import QUICK, CountTokens, Generate, decode_body, identity
 from bessemer.http.message import HttpRequest, Response, StreamingResponse
 from bessemer.translate import anthropic
+from bessemer.translate.chat import (
+    Answer,
+    Event,
+    Failure,
+    GenerationOptions,
+    Identity,
+    TextDelta,
+)
+from bessemer.translate.dialect import ServerEvent, StreamEncoder
 from tests.http import toy
 from tests.http.toy import ToyBackend
 from tests.http.toy_server import post, serving
 
+WHO, PLAIN = Identity("x-1", 7, "toy"), GenerationOptions()
 HI: list[Any] = [{"role": "user", "content": "Hi"}]
 
 
@@ -102,6 +116,78 @@ def test_a_backend_that_refuses_before_its_first_event_and_after(path: str) -> N
         status, _, answer = post(port, path, body | {"stream": True})
     assert status == 200 and b"Toys break." in answer.rstrip().splitlines()[-1]
     assert model.closed == 1 and dialect.framing in ("sse", "ndjson")
+
+
+@dataclass
+class Flawed:
+    """A stream whose dialect has a bug: it does not know what a deltas' event is."""
+
+    inner: StreamEncoder
+
+    def encode(self, event: Event) -> Iterator[ServerEvent]:
+        yield from self.inner.encode(event)
+        if isinstance(event, TextDelta):
+            raise KeyError("secret")
+
+
+@pytest.mark.parametrize("framing", ["sse", "ndjson", "json"])
+@pytest.mark.parametrize("path", DIALECTS)
+def test_a_bug_in_a_stream_ends_it_with_the_dialects_own_error(path: str, framing: Any) -> None:
+    dialect = DIALECTS[path]
+    flawed = replace(
+        dialect, framing=framing, stream=lambda who, options: Flawed(dialect.stream(who, options))
+    )
+    model = ToyBackend("toy")
+    body = {"model": "toy", "messages": HI, "max_tokens": 9, "prompt": "Hi", "stream": True}
+    if path == "/v1/completions":
+        del body["messages"]
+    else:
+        del body["prompt"]
+    with serving(model, dialects={path: flawed}) as port:
+        status, _, answer = post(port, path, body)
+        assert post(port, path, body)[0] == 200  # the server goes on
+    assert status == 200 and model.closed == 2 and b"secret" not in answer
+    refusal = Refusal(500, "internal_error", "Internal server error.")
+    (said,) = (event for event in dialect.stream(WHO, PLAIN).encode(Failure(refusal)))
+    assert said.data == dialect.encode_error(refusal, None)
+    framer = FRAMINGS[dialect.framing if framing == "sse" else framing]()
+    if framing == "json":
+        assert json.loads(answer)[-1] == json.loads(said.data)
+    else:
+        assert answer.endswith(framer.frame(said))
+    assert b"there" not in answer  # nothing after what went wrong
+
+
+@pytest.mark.parametrize("path", DIALECTS)
+def test_a_bug_in_a_whole_answer_is_a_500_in_the_dialects_words(path: str) -> None:
+    def broken(answer: Answer, who: Identity) -> bytes:
+        raise KeyError("secret")
+
+    dialect = replace(DIALECTS[path], encode_response=broken)
+    body = {"model": "toy", "messages": HI, "max_tokens": 9, "prompt": "Hi"}
+    with serving(ToyBackend("toy"), dialects={path: dialect}) as port:
+        status, headers, answer = post(port, path, body)
+    refusal = Refusal(500, "internal_error", "Internal server error.")
+    assert (status, answer) == (500, dialect.encode_error(refusal, headers["request-id"]))
+
+
+def test_both_packages_raise_what_a_broken_stream_says() -> None:
+    broken = (*toy.TEXT[:3], TextDelta(0, "\udc00"))  # half of a pair cannot be encoded
+    with serving(ToyBackend("toy", broken)) as port:
+        url = f"http://127.0.0.1:{port}"
+        with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
+            for create in (
+                lambda: client.chat.completions.create(model="toy", messages=HI, stream=True),
+                lambda: client.completions.create(model="toy", prompt="Hi", stream=True),
+            ):
+                with pytest.raises(openai.APIError, match="Internal server error"):
+                    list(create())
+        with (
+            Anthropic(base_url=url, api_key="none", max_retries=0) as claude,
+            pytest.raises(APIStatusError, match="Internal server error"),
+            claude.messages.stream(model="toy", messages=HI, max_tokens=9) as stream,
+        ):
+            stream.until_done()
 
 
 def test_a_dialect_may_want_its_stream_as_one_document() -> None:

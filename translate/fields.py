@@ -1,0 +1,221 @@
+"""The fields that requests may have: which this version refuses by name, and which it ignores.
+
+A part of a field is written with a point.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from .decode import decode, parse, unsupported
+
+Body = TypeVar("Body", bound=Struct)
+
+NOTHING: tuple[Any, ...] = (False, "", [], {})  # 0 too, which equals False
+
+
+@dataclass(frozen=True, slots=True)
+class Unbuilt:
+    """What a field asks for, and the values that ask for nothing, as null always does.
+
+    It also asks for nothing where it equals the field `like`, and where a field that it only adds
+    to has one of the values in `beside`.
+    """
+
+    what: str
+    neutral: tuple[Any, ...] = NOTHING
+    beside: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    like: str = ""
+
+    def asks(self, name: str, sent: Mapping[str, Any]) -> bool:
+        """Return whether a request that sent these fields asks for it."""
+        value = sent[name.partition(".")[0]]
+        if "." in name:
+            value = value.get(name.partition(".")[2]) if isinstance(value, dict) else None
+        if value is None or value in self.neutral or (self.like and value == sent[self.like]):
+            return False
+        return not any(sent[other] in values for other, values in self.beside.items())
+
+
+Table = Mapping[str, Unbuilt]
+
+
+def _rows(
+    what: str,
+    names: str,
+    neutral: tuple[Any, ...] = NOTHING,
+    beside: Mapping[str, tuple[Any, ...]] | None = None,
+) -> Table:
+    return {name: Unbuilt(what, neutral, beside or {}) for name in names.split()}
+
+
+_NO_PENALTY = {"repetition_penalty": (1,), "repeat_penalty": (1,)}
+_BREAKERS = (*NOTHING, ["\n", ":", '"', "*"])  # llama.cpp's own
+_FLOAT = (*NOTHING, "float", ["float"])
+
+# Of /v1/chat/completions, /v1/completions and /v1/messages, where they do not honour it.
+GENERATION: Table = {
+    **_rows("tool calls", "tools"),
+    **_rows("tool calls", "tool_choice", (*NOTHING, "none", "auto")),
+    **_rows("function calls", "functions"),
+    **_rows("function calls", "function_call", (*NOTHING, "none", "auto")),
+    **_rows("constrained output", "response_format", (*NOTHING, {"type": "text"})),
+    **_rows(
+        "constrained output",
+        "structured_outputs guided_json guided_regex guided_choice guided_grammar "
+        "guided_decoding_backend guided_whitespace_pattern grammar grammar_string json_schema "
+        "regex ebnf structural_tag",
+    ),
+    **_rows("output other than text", "modalities", (*NOTHING, ["text"])),
+    **_rows("audio output", "audio"),
+    **_rows("templates sent with a request", "chat_template"),
+    **_rows("filling in before a suffix", "suffix"),
+    "best_of": Unbuilt("choosing the best of several answers", (*NOTHING, 1), like="n"),
+    **_rows("beam search", "use_beam_search early_stopping diversity_penalty"),
+    **_rows("beam search", "num_beams length_penalty", (0, 1)),
+    **_rows("typical sampling", "typical_p typical typ_p", (1,)),
+    **_rows("tail-free sampling", "tfs_z tfs", (1,)),
+    **_rows("top-a sampling", "top_a"),
+    **_rows("top-n-sigma sampling", "top_n_sigma nsigma", (0, -1)),
+    **_rows("epsilon and eta cutoffs", "epsilon_cutoff eta_cutoff"),
+    **_rows("XTC sampling", "xtc_probability"),
+    **_rows("XTC sampling", "xtc_threshold", (0, 0.1), {"xtc_probability": (0,)}),
+    **_rows("DRY sampling", "dry_multiplier"),
+    **_rows("DRY sampling", "dry_base", (1.75,), {"dry_multiplier": (0,)}),
+    **_rows("DRY sampling", "dry_allowed_length", (2,), {"dry_multiplier": (0,)}),
+    **_rows("DRY sampling", "dry_penalty_last_n dry_range", (0, -1), {"dry_multiplier": (0,)}),
+    **_rows("DRY sampling", "dry_sequence_breakers", _BREAKERS, {"dry_multiplier": (0,)}),
+    **_rows("Mirostat sampling", "mirostat mirostat_mode"),
+    **_rows("Mirostat sampling", "mirostat_tau", (5,), {"mirostat": (0,), "mirostat_mode": (0,)}),
+    **_rows("Mirostat sampling", "mirostat_eta", (0.1,), {"mirostat": (0,), "mirostat_mode": (0,)}),
+    **_rows("dynamic temperatures", "dynatemp_range dynamic_temperature"),
+    **_rows("dynamic temperatures", "dynatemp_exponent", (1,), {"dynatemp_range": (0,)}),
+    **_rows("smoothed sampling", "smoothing_factor"),
+    **_rows("another order of samplers", "samplers sampler_priority"),
+    **_rows("penalties of another kind", "no_repeat_ngram_size"),
+    **_rows("penalties of another kind", "encoder_repetition_penalty", (0, 1)),
+    **_rows(
+        "penalties over the newest tokens alone",
+        "repetition_context_size repeat_last_n",
+        (-1,),
+        _NO_PENALTY,
+    ),
+    **_rows(
+        "penalties over the newest tokens alone",
+        "presence_context_size presence_penalty_context_size",
+        (-1,),
+        {"presence_penalty": (0,)},
+    ),
+    **_rows(
+        "penalties over the newest tokens alone",
+        "frequency_context_size frequency_penalty_context_size",
+        (-1,),
+        {"frequency_penalty": (0,)},
+    ),
+    **_rows("guidance", "guidance_scale cfg_scale", (0, 1)),
+    **_rows("guidance", "negative_prompt"),
+    **_rows("logits processors", "logits_processors custom_logit_processor vllm_xargs"),
+    **_rows("stop expressions", "stop_regex"),
+    **_rows("budgets of thinking", "thinking_budget thinking_token_budget", (-1,)),
+    **_rows("budgets of thinking", "reasoning_budget_tokens reasoning_budget", (-1,)),
+    **_rows("answers without their reasoning", "include_reasoning separate_reasoning", (True,)),
+    **_rows("adapters", "adapters adapter lora lora_path lora_request"),
+    **_rows("speculative decoding", "draft_model num_draft_tokens speculation"),
+    **_rows("web search", "web_search_options", ()),
+    **_rows("time limits of a request", "timeout"),
+    **_rows("time limits of a request", "t_max_predict_ms", (0, -1)),
+    **_rows("priorities", "priority"),
+    **_rows("prompts that are not cached", "cache_prompt", (True,)),
+    **_rows("cutting of prompts", "truncate_prompt_tokens truncation_length"),
+    **_rows("special tokens around a prompt as asked", "add_special_tokens", (False,)),
+    **_rows("control tokens in a conversation's texts", "parse_special"),
+    **_rows("the echo of a prompt here", "echo"),
+    **_rows("logprobs of chosen ids", "logprob_token_ids n_probs"),
+    **_rows("token ids in an answer", "return_token_ids return_tokens_as_token_ids"),
+    **_rows("hidden states", "return_hidden_states"),
+    **_rows("prompts as embeddings", "prompt_embeds"),
+    **_rows("image input", "images image_data mm_processor_kwargs media_io_kwargs"),
+}
+_TEMPLATES: Table = {
+    **_rows(
+        "chat templates at this endpoint",
+        "chat_template_kwargs enable_thinking thinking reasoning reasoning_effort documents "
+        "continue_final_message",
+    ),
+    **_rows("chat templates at this endpoint", "add_generation_prompt", (True,)),
+}
+COMPLETIONS: Table = {
+    **GENERATION,
+    **_rows("special tokens around a prompt as asked", "add_special_tokens", (True,)),
+    **_TEMPLATES,
+}
+_USAGE: tuple[Any, ...] = (*NOTHING, {"include_usage": True}, {"include_usage": False})
+MESSAGES: Table = {
+    **GENERATION,
+    **_TEMPLATES,
+    **_rows("chat templates at this endpoint", "enable_thinking", ()),  # `thinking` says that
+    **_rows("usage in every piece of a stream at this endpoint", "stream_options", _USAGE),
+    **_rows("tool calls", "tool_choice.type", ("auto", "none")),
+    **_rows("constrained output", "output_config.format"),
+    **_rows("MCP servers", "mcp_servers"),
+    **_rows("containers", "container"),
+    **_rows("several answers to one request", "n", (1,)),
+    **_rows("logprobs at this endpoint", "logprobs top_logprobs"),
+    **_rows("logprobs at this endpoint", "prompt_logprobs", ()),
+}
+EMBEDDINGS: Table = {
+    **_rows("embeddings of conversations", "messages"),
+    **_rows("prompts other than the model's own", "prompt instruction input_type task"),
+    **_rows("vectors of another type", "embedding_type embedding_types output_dtype", _FLOAT),
+    **_rows("vectors of another type", "embed_dtype", ("float32",)),
+    **_rows("late chunking", "late_chunking"),
+    **_rows("special tokens around a text as asked", "add_special_tokens", (True,)),
+    **_rows("priorities", "priority"),
+    **_rows("adapters", "adapters adapter lora"),
+}
+RERANK: Table = {
+    **_rows("prompts other than the model's own", "prompt instruction input_type task"),
+    **_rows("documents in several fields", "rank_fields"),
+    **_rows("documents cut by their own length", "max_tokens_per_doc"),
+    **_rows("scores of another kind", "activation use_activation raw_scores normalize"),
+    **_rows("special tokens around a text as asked", "add_special_tokens", (True,)),
+    **_rows("priorities", "priority"),
+    **_rows("adapters", "adapters adapter lora"),
+}
+
+# What clients send and an answer is as good without.
+_IGNORED = """
+user metadata store service_tier safety_identifier client_metadata session_id request_id verbosity
+prediction parallel_tool_calls prompt_cache_key prompt_cache_retention cache_control
+context_management inference_geo keep_alive ttl n_keep id_slot timings_per_token return_progress
+spaces_between_special_tokens stream_options.include_obfuscation thinking.budget_tokens
+reasoning.max_tokens reasoning.summary output_config.effort max_chunks_per_doc
+"""
+IGNORED = tuple(_IGNORED.split())
+
+
+class RequestDecoder(Generic[Body]):
+    """A decoder of an endpoint's requests: it honours the struct's fields and refuses a table's.
+
+    What neither has is ignored: IGNORED, and what no API has.
+    """
+
+    def __init__(self, request: type[Body], table: Table) -> None:
+        self.honoured = frozenset(each.encode_name for each in msgspec.structs.fields(request))
+        self.unbuilt = {name: row for name, row in table.items() if name not in self.honoured}
+        names = {name.partition(".")[0] for name in self.unbuilt}
+        names |= {name for row in self.unbuilt.values() for name in (*row.beside, row.like) if name}
+        fields = [(name, Any, None) for name in names]
+        self._unbuilt = msgspec.json.Decoder(msgspec.defstruct("UnbuiltFields", fields))
+        self._request = msgspec.json.Decoder(request)
+
+    def decode(self, body: bytes) -> Body:
+        """Return the request. Raises Refusal, first of all for what is not built."""
+        sent = msgspec.structs.asdict(decode(body, self._unbuilt))
+        for name, row in self.unbuilt.items():
+            if row.asks(name, sent):
+                raise unsupported(name, row.what)
+        return parse(body, self._request)
