@@ -1,13 +1,13 @@
-"""One model's renderer: requests to prompts by its template, tokenizer and answer format."""
+"""One model's renderer: rendered conversations and bare texts to prompts by its tokenizer."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..engine.request import Refusal, Thought
 from ..engine.tokenizer import Tokenizer
-from .chat import Chat, GenerateRequest
+from .chat import Chat, Completion
 from .parsers.parser import AnswerFormat, AnswerParser, PlainParser
-from .template import ChatTemplate
+from .template import LONGEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +28,22 @@ class Renderer:
     """A renderer of requests as prompts, which refuses what cannot fit `context` tokens."""
 
     tokenizer: Tokenizer
-    template: ChatTemplate
     format: AnswerFormat
 
-    def prompts(self, request: GenerateRequest, context: int) -> list[Prompt]:
-        if isinstance(request, Chat):
-            return [self.conversation(request, context)]
+    def limit(self, context: int) -> int:
+        """Return the characters at which a template is stopped, whatever it is about to write."""
+        return min(max(context * self.tokenizer.longest, 2**20), LONGEST)
+
+    def prompts(self, request: Completion, context: int) -> list[Prompt]:
         return [self._bare(prompt, request.echo, context) for prompt in request.prompts]
 
-    def conversation(self, chat: Chat, context: int) -> Prompt:
-        text = self.template.render(chat)
+    def conversation(self, chat: Chat, text: str, context: int) -> Prompt:
+        """Return the prompt of a conversation, which `text` is by the model's template."""
         self._refuse_hopeless(text, context)
         tokens = self.tokenizer.encode(text, special=False)
+        if not tokens:
+            message = "The chat template makes no prompt of this conversation: it is empty."
+            raise Refusal(400, "invalid_conversation", message, "messages")
         thought = self.format.thought(text, chat)
         return Prompt(tokens, lambda choice: self.format.parser(choice, thought), thought)
 

@@ -33,15 +33,21 @@ from bessemer.translate.chat import (
 )
 from bessemer.translate.chat import Event as Said
 from bessemer.translate.parsers.formats import choose
-from bessemer.translate.renderer import Renderer
+from bessemer.translate.renderer import Prompt, Renderer
 from bessemer.translate.template import ChatTemplate, pick
 
 TOKENIZER: Tokenizer = load_tokenizer(BUILT_IN)
 SOURCE = pick(TOKENIZER.chat_template or "")
 TEMPLATE = ChatTemplate(SOURCE, special_tokens=TOKENIZER.special_tokens)
-RENDERER = Renderer(TOKENIZER, TEMPLATE, choose(SOURCE or "", ()))
+RENDERER = Renderer(TOKENIZER, choose(SOURCE or "", ()))
 HELLO = (Message("user", said("Hello")),)
 Script = Callable[[list[Request]], Iterable[Event]]
+
+
+def prompts_of(request: GenerateRequest, context: int = 200) -> list[Prompt]:
+    if isinstance(request, Chat):
+        return [RENDERER.conversation(request, TEMPLATE.render(request), context)]
+    return RENDERER.prompts(request, context)
 
 
 def stream(
@@ -49,7 +55,7 @@ def stream(
     defaults: Sampling = Sampling(),  # noqa: B008
     seed: int = 0,
 ) -> AnswerStream:
-    prompts, bounds = RENDERER.prompts(request, 200), Bounds(200, 50, defaults)
+    prompts, bounds = prompts_of(request), Bounds(200, 50, defaults)
     numbers = count(1)
     return AnswerStream(request, prompts, TOKENIZER, bounds, lambda: next(numbers), seed)
 

@@ -1,0 +1,82 @@
+"""The process that holds a chat template, spoken to as the server does, and left alone."""
+
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+
+from bessemer.http.template_process import LENGTH, Answer, Loaded, Refused, Rendered, frame
+from bessemer.translate.chat import Chat, Message, said
+from tests.http.running import eventually
+
+HI = Chat("m", (Message("user", said("Hi")),))
+SOURCE = (
+    "{% for m in messages %}{{ bos_token }}{{ m.content }}{% if m.content == 'loop' %}"
+    "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}{% endif %}"
+    "{{ raise_exception('no') if m.content == 'no' }}{% endfor %}"
+)
+
+
+@contextmanager
+def process(source: str = SOURCE, seconds: int = 60) -> Iterator["subprocess.Popen[bytes]"]:
+    command = [sys.executable, "-P", "-m", "bessemer.http.template_process"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+        send(running, (source, {"bos_token": "<s>"}, 2**30, seconds))
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+def send(running: "subprocess.Popen[bytes]", job: object) -> None:
+    assert running.stdin
+    running.stdin.write(frame(pickle.dumps(job)))
+    running.stdin.flush()
+
+
+def reply(running: "subprocess.Popen[bytes]", kind: Any) -> Any:
+    assert running.stdout
+    (size,) = LENGTH.unpack(running.stdout.read(LENGTH.size))
+    return msgspec.msgpack.decode(running.stdout.read(size), type=kind)
+
+
+def test_it_answers_one_job_after_another() -> None:
+    with process() as running:
+        assert reply(running, Loaded) == Loaded("", ())
+        send(running, (HI, 100))
+        send(running, (Chat("m", (Message("user", said("no")),)), 100))
+        send(running, (HI, 1))
+        assert reply(running, Answer) == Rendered("<s>Hi")
+        refused = reply(running, Answer)
+        assert isinstance(refused, Refused)
+        assert (refused.status, refused.code) == (400, "invalid_conversation")
+        assert reply(running, Answer).code == "context_length_exceeded"
+
+
+def test_it_says_what_is_wrong_with_a_template() -> None:
+    with process("{% if %}") as running:
+        loaded = reply(running, Loaded)
+        assert "line 1" in loaded.fault and loaded.notes
+        send(running, (HI, 100))
+        assert reply(running, Answer).code == "broken_chat_template"
+
+
+def test_it_ends_when_nobody_speaks_to_it_any_more() -> None:
+    with process() as running:
+        reply(running, Loaded)
+        assert running.stdin
+        running.stdin.close()
+        assert running.wait(20) == 0
+
+
+def test_it_ends_in_the_middle_of_a_prompt_too() -> None:
+    with process(seconds=1000) as running:
+        reply(running, Loaded)
+        send(running, (Chat("m", (Message("user", said("loop")),)), 100))
+        assert running.stdin
+        running.stdin.close()
+        assert eventually(lambda: running.poll() == 0)
