@@ -2,23 +2,21 @@
 
 import asyncio
 import os
-import pickle
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 from typing import TypeVar
 
 import msgspec
 import psutil
 
 from ..engine.request import Refusal
-from ..translate.chat import Chat, GenerationOptions
+from ..translate.chat import Chat
 from ..translate.template import LONGEST, broken, no_template
 from .log import Log
-from .template_process import LENGTH, OUT_OF_MEMORY, Answer, Loaded, Refused, frame
+from .template_process import LENGTH, OUT_OF_MEMORY, Answer, Loaded, Refused, frame, packed
 
 MEMORY = 2**30  # bytes that a template may take
 SECONDS = 10  # of the processor that one prompt may take
@@ -75,11 +73,10 @@ class TemplateHost:
         """Return the prompt of a conversation, of `limit` characters at most."""
         if self._settings is None:
             raise no_template()
-        job = replace(chat, client="", options=GenerationOptions())
         async with self._turn:
             if self._process is None or _over(self._process):
                 await self._started()
-            answer = await self._ask(ANSWER, (job, limit), 4 * min(limit, LONGEST))
+            answer = await self._ask(ANSWER, (packed(chat), limit), 4 * min(limit, LONGEST))
         if isinstance(answer, Refused):
             raise Refusal(answer.status, answer.code, answer.message, answer.field)
         return answer.text
@@ -110,6 +107,7 @@ class TemplateHost:
                 start_new_session=True,  # a terminal's Ctrl-C is for the server, which ends it
             )
         except OSError as error:  # no process, no memory to be had just now
+            self._log.warning(f"{self._name}: no process for its chat template: {error}")
             raise _no_process(error) from None
         try:
             return await self._ask(LOADED, self._settings, REPLY)
@@ -121,7 +119,7 @@ class TemplateHost:
         """Send a job and return what comes of it; a process that gives no answer is ended."""
         process, answered = self._process, False
         assert process is not None and process.stdin is not None and process.stdout is not None
-        process.stdin.write(frame(pickle.dumps(job)))
+        process.stdin.write(frame(job))
         reading = asyncio.create_task(_read(process.stdout, size + REPLY))
         try:
             excess = await self._watch(reading, process.pid)

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from ..engine.request import Refusal
+from ..translate.chat import Chat, Message, Text, Tool, ToolCall
 from ..translate.template import ChatTemplate
 
 LENGTH = struct.Struct("<Q")
@@ -45,8 +46,43 @@ Answer = Rendered | Refused
 ENCODER = msgspec.msgpack.Encoder()
 
 
-def frame(body: bytes) -> bytes:
+def frame(job: object) -> bytes:
+    body = pickle.dumps(job)
     return LENGTH.pack(len(body)) + body
+
+
+def packed(chat: Chat) -> object:
+    """Return what a template reads of a conversation in plain tuples, which pickle is quick at."""
+    turns = [
+        (
+            turn.role,
+            [part.text for part in turn.content if isinstance(part, Text)],
+            turn.reasoning,
+            turn.name,
+            [(call.id, call.name, call.arguments) for call in turn.calls],
+            turn.result_of,
+        )
+        for turn in chat.messages
+    ]
+    tools = [(tool.name, tool.description, tool.parameters) for tool in chat.tools]
+    return turns, tools, chat.template, chat.continue_final
+
+
+def unpacked(job: Any) -> Chat:
+    turns, tools, template, continue_final = job
+    messages = tuple(
+        Message(
+            role,
+            tuple(map(Text, texts)),
+            reasoning,
+            name,
+            tuple(ToolCall(*call) for call in calls),
+            result,
+        )
+        for role, texts, reasoning, name, calls, result in turns
+    )
+    given = tuple(Tool(*tool) for tool in tools)
+    return Chat("", messages, template=template, continue_final=continue_final, tools=given)
 
 
 def main() -> None:
@@ -59,10 +95,10 @@ def main() -> None:
     template = ChatTemplate(source, special_tokens)
     _reply(Loaded(template.fault, template.notes))
     while True:
-        chat, limit = jobs.get()
+        job, limit = jobs.get()
         _allow(seconds)
         try:
-            _reply(Rendered(template.render(chat, limit)))
+            _reply(Rendered(template.render(unpacked(job), limit)))
         except Refusal as refusal:
             _reply(Refused(refusal.status, refusal.code, refusal.message, refusal.field))
 
@@ -75,7 +111,9 @@ def _read(source: BinaryIO, jobs: SimpleQueue[Any]) -> None:
 
 
 def _reply(reply: Loaded | Answer) -> None:
-    sys.stdout.buffer.write(frame(ENCODER.encode(reply)))
+    body = ENCODER.encode(reply)
+    sys.stdout.buffer.write(LENGTH.pack(len(body)))
+    sys.stdout.buffer.write(body)
     sys.stdout.buffer.flush()
 
 

@@ -14,7 +14,8 @@ import pytest
 from bessemer.engine.request import Refusal
 from bessemer.http import template_host
 from bessemer.http.template_host import TemplateHost
-from bessemer.translate.chat import Chat, GenerationOptions, Message, said
+from bessemer.http.template_process import LENGTH
+from bessemer.translate.chat import Chat, Message, said
 from tests.http.running import Server, eventually, guide_copy, serving
 
 CALM = "{% if messages[0].content != 'Hi' %}calm{% else %}"
@@ -22,7 +23,7 @@ FOREVER = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% 
 
 
 def ask(text: str) -> Chat:
-    return Chat("m", (Message("user", said(text)),), client="secret", options=GenerationOptions())
+    return Chat("m", (Message("user", said(text)),))
 
 
 def run(
@@ -257,7 +258,7 @@ def test_an_answer_that_makes_no_sense(monkeypatch: pytest.MonkeyPatch, answer: 
 def test_answers_are_read_no_further_than_they_may_be_long() -> None:
     async def read(size: int) -> bytes:
         source = asyncio.StreamReader()
-        source.feed_data(template_host.frame(b"x" * size))
+        source.feed_data(LENGTH.pack(size) + b"x" * size)
         return await template_host._read(source, 10)
 
     assert asyncio.run(read(10)) == b"x" * 10
