@@ -16,7 +16,7 @@ from ..engine.settings import Settings
 from .config import EXIT_USAGE, SETTINGS, UsageError, read_config
 
 # What `run` takes: no server's settings, nor what concerns many requests; in the order of --help.
-FIRST = ("models", "max_tokens", "kv_cache", "kv_bits")
+FIRST = ("models", "chat_template", "max_tokens", "kv_cache", "kv_bits")
 MANY = ("max_batch", "queue")
 MODEL = [name for name in Settings.__struct_fields__ if name not in MANY]
 ENGINE = dict.fromkeys([*FIRST, *MODEL, "offline", "log_level"])

@@ -121,6 +121,11 @@ class Config:
         "Without one: the built-in demonstration model.",
         name="--model",
     )] = ()
+    chat_template: Annotated[tuple[str, ...], Flag(
+        "FILE",
+        "A Jinja chat template to use instead of the checkpoint's own; NAME=FILE for one of "
+        "several models; may be repeated.",
+    )] = ()
     host: Annotated[str, Flag(
         "HOST", "The address to listen on.",
     )] = "127.0.0.1"
@@ -235,7 +240,7 @@ def read_config(
 
 def _parts(name: str, text: str) -> tuple[str, ...]:
     """Split at commas, which a path may have in its name, a key or an origin cannot."""
-    return (text,) if name == "models" else texts(text)
+    return (text,) if name in ("models", "chat_template") else texts(text)
 
 
 def _parse(source: ConfigField, where: str, text: str) -> object:

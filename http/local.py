@@ -14,10 +14,11 @@ from ..engine.request import Refusal
 from ..translate.answer import AnswerStream, Bounds
 from ..translate.chat import Chat, Done, Event, GenerateRequest, Heartbeat
 from ..translate.openai_embeddings import Embedding, Vectors
-from ..translate.renderer import Renderer
+from ..translate.renderer import Prompt, Renderer
 from ..translate.rerank import Ranking, Scores
 from .backends import Status, other_purpose
 from .fleet import Worker
+from .template_host import TemplateHost
 
 RESTART_PATIENCE = 5.0  # seconds a request waits for a dead worker's successor; it takes about 1
 TICK = 60.0  # seconds; nobody looks at the clock while inputs are embedded, limits.within does
@@ -94,6 +95,7 @@ class GenerationBackend(LocalBackend):
 
     purpose: ClassVar[Purpose] = "generate"
 
+    template: TemplateHost
     renderer: Renderer
     max_tokens: int
     patience: Patience
@@ -101,15 +103,13 @@ class GenerationBackend(LocalBackend):
     async def count(self, chat: Chat) -> int:
         ready = self.worker.ready
         vocabulary = sys.maxsize if ready is None else ready.vocabulary
-        render = self.renderer.prompts
-        (prompt,) = await asyncio.to_thread(render, chat, sys.maxsize, vocabulary)
+        (prompt,) = await self._prompts(chat, sys.maxsize, vocabulary)
         return len(prompt.tokens)
 
     async def events(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         ready = await self.worker.available(RESTART_PATIENCE)
         context, patience = ready.plan.context, self.patience
-        render = self.renderer.prompts
-        prompts = await asyncio.to_thread(render, request, context, ready.vocabulary)
+        prompts = await self._prompts(request, context, ready.vocabulary)
         bounds = Bounds(context, self.max_tokens, ready.defaults, ready.vocabulary)
         seed = secrets.randbits(63) if request.options.seed is None else request.options.seed
         number, tokenizer = self.worker.number, self.renderer.tokenizer
@@ -128,6 +128,15 @@ class GenerationBackend(LocalBackend):
             yield Done(answer.usage)
         finally:
             stream.close()
+
+    async def _prompts(
+        self, request: GenerateRequest, context: int, vocabulary: int
+    ) -> list[Prompt]:
+        renderer, bounds = self.renderer, (context, vocabulary)
+        if not isinstance(request, Chat):
+            return await asyncio.to_thread(renderer.prompts, request, *bounds)
+        text = await self.template.render(request, renderer.limit(context))
+        return [await asyncio.to_thread(renderer.conversation, request, text, *bounds)]
 
 
 @dataclass(frozen=True, slots=True)

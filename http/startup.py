@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -11,18 +11,24 @@ import psutil
 from msgspec import structs
 
 from ..engine.checkpoint.weight_files import CheckpointError, weight_files
-from ..engine.embedding.sentence_transformers import DescriptionError, describe, read_modules
+from ..engine.embedding.sentence_transformers import (
+    DescriptionError,
+    Purpose,
+    describe,
+    read_modules,
+)
 from ..engine.settings import Settings
 from ..engine.text.loading import load_tokenizer
-from ..engine.text.tokenizer import TokenizerError
+from ..engine.text.tokenizer import Tokenizer, TokenizerError
 from ..translate.parsers.formats import choose
 from ..translate.renderer import Renderer
-from ..translate.template import ChatTemplate, pick
+from ..translate.template import pick
 from .backends import Backend, Backends
 from .config import Config, UsageError
 from .fleet import StartError, Worker
 from .local import EmbeddingBackend, GenerationBackend, Patience, RerankBackend
 from .log import Log
+from .template_host import TemplateHost
 
 SHARE = 0.8  # of the memory that is free at start; the rest is the system's and other programs'
 
@@ -34,16 +40,19 @@ async def started(
     models: Mapping[str, Path], config: Config, log: Log, patience: Patience | None = None
 ) -> AsyncIterator[Backends]:
     """Load and supervise all models. Raises UsageError if one of them cannot be served."""
+    own = chat_templates(config.chat_template, models)
     budgets = shares(models, int(psutil.virtual_memory().available * SHARE))
     settings = with_threads(config.model, len(models))
     workers = {
         name: Worker(name, path.absolute(), budgets[name], settings, log)
         for name, path in models.items()
     }
+    hosts = {name: TemplateHost(name, log) for name in models}
+    patience = patience or Patience()
     try:
         served = await asyncio.gather(
             *(
-                _open(worker, models[name], config.max_tokens, patience or Patience())
+                _open(worker, hosts[name], models[name], own.get(name), config.max_tokens, patience)
                 for name, worker in workers.items()
             )
         )
@@ -51,7 +60,28 @@ async def started(
     except StartError as error:
         raise UsageError(str(error)) from None
     finally:
-        await asyncio.gather(*(worker.stop() for worker in workers.values()))
+        await asyncio.gather(
+            *(w.stop() for w in workers.values()), *(h.stop() for h in hosts.values())
+        )
+
+
+def chat_templates(entries: Sequence[str], models: Mapping[str, Path]) -> dict[str, str]:
+    """Read the templates that a user gives, FILE for all models or NAME=FILE. Raises UsageError."""
+    templates: dict[str, str] = {}
+    for entry in sorted(entries, key=lambda entry: entry.partition("=")[0] in models):
+        name, _, file = entry.partition("=")
+        named = name in models and bool(file)
+        path = Path(file if named else entry).expanduser()
+        try:
+            text = path.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise UsageError(
+                f"the chat template {path} cannot be read ({reason}); name a file, or NAME=FILE "
+                f"with NAME one of {', '.join(models)}"
+            ) from None
+        templates |= dict.fromkeys([name] if named else models, text)
+    return templates
 
 
 def cores() -> int:
@@ -82,24 +112,36 @@ def with_threads(settings: Settings, models: int) -> Settings:
     return structs.replace(settings, threads=settings.threads or max(cores() // models, 1))
 
 
-async def _open(worker: Worker, path: Path, max_tokens: int, patience: Patience) -> Backend:
-    """Load worker and tokenizer side by side."""
-    backend = asyncio.to_thread(_backend, worker, path, max_tokens, patience)
-    _, model = await asyncio.gather(worker.start(), backend)
+async def _open(
+    worker: Worker,
+    host: TemplateHost,
+    path: Path,
+    own: str | None,
+    max_tokens: int,
+    patience: Patience,
+) -> Backend:
+    """Load worker, tokenizer and chat template (`own` is the user's) side by side."""
+
+    async def backend() -> Backend:
+        created = int(time.time())
+        purpose, tokenizer = await asyncio.to_thread(_files, worker.name, path)
+        if tokenizer is None:
+            return POOLING[purpose](worker.name, created, worker)
+        source = own if own is not None else tokenizer.chat_template
+        text = None if source is None else pick(source)
+        if (fault := await host.start(text, tokenizer.special_tokens)) and own is not None:
+            raise StartError(f"{worker.name}: its --chat-template cannot be used: {fault}")
+        renderer = Renderer(tokenizer, choose(text or "", tokenizer.special_names.values()))
+        return GenerationBackend(worker.name, created, worker, host, renderer, max_tokens, patience)
+
+    _, model = await asyncio.gather(worker.start(), backend())
     return model
 
 
-def _backend(worker: Worker, path: Path, max_tokens: int, patience: Patience) -> Backend:
-    created = int(time.time())
+def _files(name: str, path: Path) -> tuple[Purpose, Tokenizer | None]:
+    """Read what a model is for, and the tokenizer of one that writes. Raises StartError."""
     try:
         purpose = describe(path).purpose
-        if purpose != "generate":
-            return POOLING[purpose](worker.name, created, worker)
-        tokenizer = load_tokenizer(path)
+        return purpose, load_tokenizer(path) if purpose == "generate" else None
     except (DescriptionError, TokenizerError) as error:
-        raise StartError(f"{worker.name}: {error}") from None
-    source = tokenizer.chat_template
-    text = None if source is None else pick(source)
-    template = ChatTemplate(text, special_tokens=tokenizer.special_tokens)
-    renderer = Renderer(tokenizer, template, choose(text or "", tokenizer.special_names.values()))
-    return GenerationBackend(worker.name, created, worker, renderer, max_tokens, patience)
+        raise StartError(f"{name}: {error}") from None

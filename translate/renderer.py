@@ -1,4 +1,4 @@
-"""One model's renderer: requests to prompts by its template, tokenizer and answer format."""
+"""One model's renderer: rendered conversations and bare texts to prompts by its tokenizer."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,9 +7,9 @@ from ..engine.request import AnswerMarks, Refusal
 from ..engine.text.detokenizer import AnswerDetokenizer
 from ..engine.text.specials import Specials
 from ..engine.text.tokenizer import Tokenizer
-from .chat import Chat, Completion, GenerateRequest
+from .chat import Chat, Completion
 from .parsers.parser import AnswerFormat, AnswerParser, PlainParser
-from .template import ChatTemplate
+from .template import LONGEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,24 +34,27 @@ class Renderer:
     """A renderer of requests as prompts, which refuses what cannot fit `context` tokens."""
 
     tokenizer: Tokenizer
-    template: ChatTemplate
     format: AnswerFormat
 
-    def prompts(self, request: GenerateRequest, context: int, vocabulary: int) -> list[Prompt]:
+    def limit(self, context: int) -> int:
+        """Return the characters at which a template is stopped, whatever it is about to write."""
+        return min(max(context * self.tokenizer.longest, 2**20), LONGEST)
+
+    def prompts(self, request: Completion, context: int, vocabulary: int) -> list[Prompt]:
         """Return a request's prompts; refuse ids that a model with that vocabulary lacks."""
-        if isinstance(request, Chat):
-            field, prompts = "messages", [self.conversation(request, context)]
-        else:
-            field = "prompt"
-            prompts = [self._bare(prompt, request, context) for prompt in request.prompts]
+        prompts = [self._bare(prompt, request, context) for prompt in request.prompts]
         for prompt in prompts:
-            self._refuse_unknown(prompt.tokens, vocabulary, field)
+            self._refuse_unknown(prompt.tokens, vocabulary, "prompt")
         return prompts
 
-    def conversation(self, chat: Chat, context: int) -> Prompt:
-        text = self.template.render(chat)
+    def conversation(self, chat: Chat, text: str, context: int, vocabulary: int) -> Prompt:
+        """Return the prompt of a conversation, which `text` is by the model's template."""
         self._refuse_hopeless(text, context)
         tokens = self.tokenizer.encode(text, special=False)
+        if not tokens:
+            message = "The chat template makes no prompt of this conversation: it is empty."
+            raise Refusal(400, "invalid_conversation", message, "messages")
+        self._refuse_unknown(tokens, vocabulary, "messages")
         marks = self.format.marks(text, chat)
         names = self.tokenizer.special_names.items()
         return Prompt(

@@ -1,24 +1,39 @@
 """A model's chat template, which turns a Chat into a prompt, in a sandbox."""
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Template, TemplateSyntaxError
 from msgspec import json
 
 from ..engine.request import Refusal
 from ..engine.sandbox import FAULTS, Objection, sandbox
-from ..engine.text.tokenizer import NamedTemplate
-from .chat import Chat, Message, Tool, ToolCall, said
+from .chat import Chat, Message, Text, Tool, ToolCall
+from .trial import Fields, Form, Habits, habits
+from .turns import Turns, arrangements
 
-# Marks where the last message's content ends, for a prompt that goes on in it.
-END_OF_FINAL = "\ue000end of final message\ue000"
+if TYPE_CHECKING:  # where templates are rendered there is no tokenizer
+    from ..engine.text.tokenizer import NamedTemplate
+
+LONGEST = 2**26  # characters of a prompt, of any model
+LONGEST_REASON = 1000  # characters of what a template says
+SERVERS_OWN = frozenset({"messages", "tools"})
+SPECIAL_TOKENS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+SWITCHES = ("enable_thinking", "add_generation_prompt")
+
+
+class _Overlong(Exception):
+    """A prompt went beyond its limit while it was rendered."""
 
 
 class ChatTemplate:
-    """A model's template; `source` is None for a model that comes without one."""
+    """A model's template; `source` is None for a model that comes without one.
+
+    `fault` says why it cannot be used, `habits` what it shows of a conversation.
+    """
 
     def __init__(
         self,
@@ -27,67 +42,108 @@ class ChatTemplate:
         now: Callable[[], datetime] = datetime.now,
     ) -> None:
         self._tokens = special_tokens or {}
-        self._fault = ""
+        self.fault = ""
+        self.habits = Habits()
         self._template: Template | None = None
+        self._reserved = SERVERS_OWN | {f"{name}_token" for name in SPECIAL_TOKENS}
         if source is not None:
             self._compile(source, now)
 
-    def render(self, chat: Chat) -> str:
-        """Return the prompt; a conversation that the template refuses is tidied and tried again."""
+    def render(self, chat: Chat, limit: int = LONGEST) -> str:
+        """Return the prompt, of `limit` characters at most; what is refused is arranged anew."""
         template = self._compiled()
         context = self._context(chat)
-        try:
-            return self._render(template, context, chat)
-        except FAULTS as error:
-            tidied = tidy(chat)
-            if tidied.messages == chat.messages:
-                raise _refusal(error) from None
-        try:
-            return self._render(template, context, tidied)
-        except FAULTS as error:
-            raise _refusal(error) from None
+        fault: Exception | None = None
+        for turns in arrangements(self.habits.settled(chat.messages)):
+            if chat.continue_final and turns[-1].role != chat.messages[-1].role:
+                continue
+            try:
+                return self._render(template, context, turns, chat.continue_final, limit)
+            except MemoryError:
+                raise broken("it takes too much memory") from None
+            except _Overlong:
+                raise _overlong(chat, limit) from None
+            except FAULTS as error:
+                fault = fault or error
+        fault = fault or Objection("the last message cannot be continued")
+        raise self._refusal(fault, chat, limit)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is worth a line in the log once."""
+        if self.fault:
+            return (f"the chat template cannot be used ({self.fault})",)
+        if self.habits.fault is not None:
+            return (f"the chat template cannot take a short question ({self.habits.fault})",)
+        if not self.habits.system:
+            return ("the chat template has no system message: the user's first turn has it",)
+        return ()
 
     def _compile(self, source: str, now: Callable[[], datetime]) -> None:
         try:
-            self._template = sandbox(now).from_string(source)
+            self._template = template = sandbox(now).from_string(source)
         except TemplateSyntaxError as error:
-            self._fault = f"line {error.lineno}: {error.message}"
+            self.fault = f"line {error.lineno}: {error.message}"
+            return
         except FAULTS as error:
-            self._fault = str(error) or type(error).__name__
+            self.fault = str(error) or type(error).__name__
+            return
+        self._reserved |= template.globals.keys()
+        context = self._context(Chat("", ()))
+        try:
+            self.habits = habits(lambda messages: _text(template, context, messages, LONGEST))
+        except _Overlong:
+            self._template, self.fault = None, f"it writes more than {LONGEST} characters"
 
     def _compiled(self) -> Template:
         if self._template is not None:
             return self._template
-        if self._fault:
-            raise _broken(self._fault)
-        message = (
-            "This model has no chat template, so it cannot hold a conversation; "
-            "/v1/completions works with it."
-        )
-        raise Refusal(400, "no_chat_template", message, "model")
+        if self.fault:
+            raise broken(self.fault)
+        raise no_template()
 
     def _context(self, chat: Chat) -> dict[str, Any]:
+        for name, value in chat.template.items():
+            if name in self._reserved or name in self._tokens:
+                raise _invalid(f"must not set {name}; the server sets it")
+            if name in SWITCHES and not isinstance(value, bool | None):
+                raise _invalid(f"must set {name} to true or false")
         fixed = {**self._tokens, "tools": [*map(_function, chat.tools)] or None, "messages": None}
-        for name in chat.template:
-            if name in fixed:
-                message = f"chat_template_kwargs must not set {name}; the server sets it."
-                raise Refusal(400, "invalid_value", message, "chat_template_kwargs")
         # Templates ask whether documents are none, as transformers lets them.
         return {"add_generation_prompt": True, "documents": None, **chat.template, **fixed}
 
-    def _render(self, template: Template, context: dict[str, Any], chat: Chat) -> str:
-        messages = [_fields(message) for message in chat.messages]
-        if not chat.continue_final:
-            return _encodable(template.render(context, messages=messages))
-        messages[-1]["content"] += END_OF_FINAL
-        context = {**context, "messages": messages, "add_generation_prompt": False}
-        prompt, mark, _ = _encodable(template.render(context)).rpartition(END_OF_FINAL)
-        if not mark:
+    def _render(
+        self, template: Template, context: Fields, turns: Turns, go_on: bool, limit: int
+    ) -> str:
+        messages = [_fields(turn, self.habits.form(turn.role)) for turn in turns]
+        if not go_on:
+            return _text(template, context, messages, limit)
+        mark = f"\ue000{secrets.token_hex(8)}\ue000"  # no client can have written it
+        _mark_end(messages[-1], f"{mark} ")
+        context = {**context, "add_generation_prompt": False}
+        prompt, found, after = _text(template, context, messages, limit).rpartition(mark)
+        if not found:
             raise Objection("the chat template does not show the last message, to be continued")
-        return prompt
+        # As transformers: where the template trims a content, what it goes on from is trimmed.
+        return prompt if after.startswith(" ") else prompt.rstrip()
+
+    def _refusal(self, fault: Exception, chat: Chat, limit: int) -> Refusal:
+        """Return what the client is told: its settings, its conversation or the template is odd."""
+        if chat.template:
+            try:
+                self.render(replace(chat, template={}), limit)
+            except Refusal:
+                pass
+            else:
+                names = ", ".join(map(repr, chat.template))
+                return _invalid(f"({names}) do not suit the chat template: {_reason(fault)}")
+        if not isinstance(fault, Objection):
+            return broken(_reason(fault))
+        message = f"The model's chat template refuses this conversation: {_reason(fault)}"
+        return Refusal(400, "invalid_conversation", message, "messages")
 
 
-def pick(source: str | Sequence[NamedTemplate]) -> str | None:
+def pick(source: str | Sequence["NamedTemplate"]) -> str | None:
     """Return the template to use of tokenizer_config.json's `chat_template`, maybe several."""
     if isinstance(source, str):
         return source
@@ -95,31 +151,14 @@ def pick(source: str | Sequence[NamedTemplate]) -> str | None:
     return templates.get("default") or next(iter(templates.values()), None)
 
 
-def tidy(chat: Chat) -> Chat:
-    """Order a conversation as strict templates want it: one system message, then turns."""
-    ordered = sorted(chat.messages, key=lambda message: message.role != "system")
-    merged: list[Message] = []
-    for message in ordered:
-        if merged and merged[-1].role == message.role:
-            merged[-1] = _merge(merged[-1], message)
-        else:
-            merged.append(message)
-    return replace(chat, messages=tuple(merged))
-
-
-def _merge(first: Message, second: Message) -> Message:
-    content = said("\n\n".join(m.text for m in (first, second) if m.text))
-    reasoning = "\n\n".join(m.reasoning for m in (first, second) if m.reasoning)
-    return replace(first, content=content, reasoning=reasoning or None)
-
-
-def _fields(message: Message) -> dict[str, Any]:
-    # Some templates know an earlier thought by the one name, some by the other.
-    thought = {"thinking": message.reasoning, "reasoning_content": message.reasoning}
+def _fields(message: Message, form: Form) -> Fields:
+    # Templates know an earlier thought by one name or another.
+    thought = dict.fromkeys(("thinking", "reasoning_content", "reasoning"), message.reasoning)
     calls = [*map(_call, message.calls)] or None
     names = {"name": message.name, "tool_call_id": message.result_of, "tool_calls": calls}
     more = {key: value for key, value in {**thought, **names}.items() if value is not None}
-    return {"role": message.role, "content": message.text, **more}
+    texts = [part.text for part in message.content if isinstance(part, Text)]
+    return {"role": message.role, "content": form.content(texts), **more}
 
 
 def _function(tool: Tool) -> dict[str, Any]:
@@ -134,19 +173,57 @@ def _call(call: ToolCall) -> dict[str, Any]:
     return {"type": "function", "id": call.id, "function": function}
 
 
-def _encodable(prompt: str) -> str:
+def _mark_end(message: Fields, mark: str) -> None:
+    content = message["content"]
+    if isinstance(content, str):
+        message["content"] = content + mark
+    else:
+        content[-1]["text"] += mark
+
+
+def _text(template: Template, context: Fields, messages: Sequence[Fields], limit: int) -> str:
+    pieces: list[str] = []
+    size = 0
+    for piece in template.generate(context, messages=messages):
+        size += len(piece)
+        if size > limit:
+            raise _Overlong
+        pieces.append(piece)
+    prompt = "".join(pieces)
     prompt.encode()  # a template's own "\ud800" would otherwise fail far from here
     return prompt
 
 
-def _refusal(error: Exception) -> Refusal:
-    text = str(error).encode(errors="replace").decode()
-    if not isinstance(error, Objection):
-        return _broken(f"{type(error).__name__}: {text}")
-    message = f"The model's chat template refuses this conversation: {text}"
-    return Refusal(400, "invalid_conversation", message, "messages")
+def _reason(fault: Exception) -> str:
+    text = str(fault)[:LONGEST_REASON].encode(errors="replace").decode()
+    return text if isinstance(fault, Objection) else f"{type(fault).__name__}: {text}"
 
 
-def _broken(reason: str) -> Refusal:
+def _invalid(problem: str) -> Refusal:
+    field = "chat_template_kwargs"
+    return Refusal(400, "invalid_value", f"{field} {problem}.", field)
+
+
+def _overlong(chat: Chat, limit: int) -> Refusal:
+    """Blame who wrote most of the prompt."""
+    given = len(json.encode((chat.messages, chat.tools, chat.template)))
+    if given * 8 < limit:
+        return broken(f"it writes more than {limit} characters for {given} of this request")
+    message = (
+        f"The prompt has more than {limit} characters, far more than this model's context can "
+        "hold: shorten it."
+    )
+    return Refusal(400, "context_length_exceeded", message)
+
+
+def no_template() -> Refusal:
+    message = (
+        "This model has no chat template, so it cannot hold a conversation; "
+        "/v1/completions works with it, and --chat-template gives it one."
+    )
+    return Refusal(400, "no_chat_template", message, "model")
+
+
+def broken(reason: str) -> Refusal:
     message = f"The model's chat template is broken ({reason}); /v1/completions works without it."
     return Refusal(500, "broken_chat_template", message)

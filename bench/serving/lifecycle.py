@@ -90,7 +90,7 @@ async def connects(port: int) -> list[float]:
 def worker_restart(server: psutil.Process, port: int) -> float:
     """Kill the worker; return the seconds until an answer was generated anew."""
     began = time.perf_counter()
-    (worker,) = server.children()
+    worker = next(each for each in server.children() if "bessemer.engine.worker" in each.cmdline())
     worker.kill()
     worker.wait()
     return until(lambda: generates(port), began)

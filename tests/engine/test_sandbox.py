@@ -19,13 +19,20 @@ RENDERED = [
     ("  {% if true %}\nyes\n  {% endif %}", "yes\n"),
     ("{{ strftime_now('%d %b %Y') }}", "02 Mar 2031"),
     ("{{ '=' * 3 }}{{ 7 * 6 }}", "===42"),
+    ("{{ 'a'.ljust(3) ~ 'b' + 'c' }}{{ [1] + [2] }}", "a  bc[1, 2]"),
+    ("{{ '%5.1f|%s%%' % (2.25, 'x') }}{{ '%3d' | format(7) }}", "  2.2|x%  7"),
+    ("{{ '{:>4}{}'.format('a', {'b': 1}) }}{{ 7 % 4 }}", "   a{'b': 1}3"),
+    ("{{ 'aXa' | replace('a', 'bc') }}{{ 'aXa'.replace('a', '') }}", "bcXbcX"),
+    ("{{ [1, 'b'] | join(', ') }}{{ ', '.join(items | map('string')) }}", "1, b1"),
+    ("{{ [{'n': 'a'}, {'n': 'b'}] | join('-', attribute='n') }}", "a-b"),
+    ("{{ 'a' | center(3) }}{{ 'a\nb' | indent(2) }}", " a a\n  b"),
 ]
 
 
 @pytest.mark.parametrize(("template", "text"), RENDERED)
 def test_what_a_template_renders(template: str, text: str) -> None:
     environment = sandbox(lambda: datetime(2031, 3, 2))
-    assert environment.from_string(template).render() == text
+    assert environment.from_string(template).render(items=[1]) == text
 
 
 @pytest.mark.parametrize(
@@ -37,6 +44,26 @@ def test_what_a_template_renders(template: str, text: str) -> None:
         "{{ items * 2000000 }}",
         "{{ 2**63 * 4 }}",
         "{{ 2 ** 3 }}",
+        "{{ 'a'.ljust(3000000000) }}",
+        "{{ 'a'.encode().rjust(3000000000) }}",
+        "{{ '\t'.expandtabs(3000000000) }}",
+        "{{ 'a' | center(3000000000) }}",
+        "{{ 'a' | indent(width=3000000000) }}",
+        "{{ items | tojson(indent=3000000000) }}",
+        "{{ '%3000000000d' % 1 }}",
+        "{{ '%.*f' % (3000000000, 1) }}",
+        "{{ '%3000000000d' | format(1) }}",
+        "{{ '{:3000000000}'.format(1) }}",
+        "{{ '{:{}}'.format(1, 3000000000) }}",
+        "{{ '{a:{b}}'.format_map({'a': 1, 'b': 3000000000}) }}",
+        "{% set x = 'a' * 1000000 %}{{ x | replace('a', x) }}",
+        "{% set x = 'a' * 1000000 %}{{ x.replace('a', x) }}",
+        "{% set x = 'a' * 1000000 %}{{ ([x] * 100) | join }}",
+        "{% set x = 'a' * 1000000 %}{{ x.join(x) }}",
+        "{% set n = namespace(x='ab') %}{% for i in range(40) %}{% set n.x = n.x ~ n.x %}"
+        "{% endfor %}",
+        "{% set n = namespace(x='ab') %}{% for i in range(40) %}{% set n.x = n.x + n.x %}"
+        "{% endfor %}",
     ],
 )
 def test_what_is_forbidden(template: str) -> None:

@@ -37,7 +37,15 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def workers(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children()
+        return self._children("bessemer.engine.worker")
+
+    def templates(self) -> list[psutil.Process]:
+        """Return the processes that hold the models' chat templates."""
+        return self._children("bessemer.http.template_process")
+
+    def _children(self, module: str) -> list[psutil.Process]:
+        children = psutil.Process(self.process.pid).children()
+        return [child for child in children if module in child.cmdline()]
 
     def connect(self, timeout: float = 30) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)

@@ -38,7 +38,16 @@ from bessemer.translate.chat import (
 from bessemer.translate.chat import Event as Said
 from bessemer.translate.openai_embeddings import Embedding, Vectors
 from bessemer.translate.rerank import Ranking, Scores
-from tests.translate.test_answer import HELLO, RENDERER, VOCABULARY, Script, says, text
+from tests.translate.test_answer import (
+    HELLO,
+    RENDERER,
+    TEMPLATE,
+    VOCABULARY,
+    Script,
+    prompts_of,
+    says,
+    text,
+)
 
 
 class ScriptedStream:
@@ -81,11 +90,19 @@ class ScriptedWorker:
         self.refused.append(refusal)
 
 
+class Here:
+    """A template that is rendered in the test's own process."""
+
+    async def render(self, chat: Chat, limit: int) -> str:
+        return TEMPLATE.render(chat, limit)
+
+
 def writer(
     script: Script, patience: Patience | None = None
 ) -> tuple[GenerationBackend, ScriptedWorker]:
     worker: Any = ScriptedWorker(script)
-    return GenerationBackend("m", 7, worker, RENDERER, 50, patience or Patience()), worker
+    here: Any = Here()
+    return GenerationBackend("m", 7, worker, here, RENDERER, 50, patience or Patience()), worker
 
 
 def events(model: GenerationBackend, request: GenerateRequest) -> list[Said]:
@@ -166,7 +183,7 @@ def test_hopeless_prompts_never_reach_the_worker() -> None:
 
 def test_counting_takes_what_is_too_long_too() -> None:
     model, worker = writer(says("Hi"))
-    tokens = len(RENDERER.prompts(Chat("m", HELLO), 200, VOCABULARY)[0].tokens)
+    tokens = len(prompts_of(Chat("m", HELLO))[0].tokens)
     assert asyncio.run(model.count(Chat("m", HELLO))) == tokens
     worker.ready = Ready(VERSION, Plan(0, 0, 0, 0, 0, 1), "llama", GenerationDefaults(), VOCABULARY)
     assert asyncio.run(model.count(Chat("m", HELLO))) == tokens and not worker.requests

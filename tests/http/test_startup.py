@@ -9,7 +9,8 @@ import pytest
 
 from bessemer.engine.settings import Settings
 from bessemer.http import startup
-from bessemer.http.startup import shares, with_threads
+from bessemer.http.config import UsageError
+from bessemer.http.startup import chat_templates, shares, with_threads
 from bessemer.kernels.cpu import library
 from tests.http.running import COMMAND, guide_copy
 
@@ -67,6 +68,40 @@ def test_two_models_of_one_name_and_paths_that_are_none(tmp_path: Path) -> None:
     said = message(start("serve", "--port", "0", "--model", model, "--model", model))
     assert "twin" in said and "NAME=" in said
     assert "config.json" in message(start("serve", "--model", str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "No such file"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b"Hi\n{% if %}", "line 2"),
+        (b"{{ 'a' | nothing }}", "No filter named"),
+    ],
+)
+def test_a_chat_template_that_cannot_be_used(
+    tmp_path: Path, text: bytes | None, words: str
+) -> None:
+    file = tmp_path / "own.jinja"
+    if text is not None:
+        file.write_bytes(text)
+    said = message(start("run", "hello", "--chat-template", str(file)))
+    assert "chat" in said and words in said
+
+
+def test_chat_templates_are_for_all_models_or_for_one(tmp_path: Path) -> None:
+    models = {"a": tmp_path, "Org/b": tmp_path}
+    for name in ("all", "one", "a=b"):
+        (tmp_path / name).write_text(name)
+    every, one, odd = (str(tmp_path / name) for name in ("all", "one", "a=b"))
+    assert chat_templates((), models) == {}
+    assert chat_templates((every,), models) == {"a": "all", "Org/b": "all"}
+    for entries in ((f"a={one}", every), (every, f"a={one}")):
+        assert chat_templates(entries, models) == {"a": "one", "Org/b": "all"}
+    assert chat_templates((f"Org/b={one}",), models) == {"Org/b": "one"}
+    assert chat_templates((odd,), models) == {"a": "a=b", "Org/b": "a=b"}
+    with pytest.raises(UsageError, match=r"NAME one of a, Org/b"):
+        chat_templates((f"c={one}",), models)
 
 
 def test_a_port_in_use() -> None:

@@ -40,7 +40,7 @@ from bessemer.translate.chat import (
 from bessemer.translate.chat import Event as Said
 from bessemer.translate.output import Collector
 from bessemer.translate.parsers.formats import choose
-from bessemer.translate.renderer import Renderer
+from bessemer.translate.renderer import Prompt, Renderer
 from bessemer.translate.template import ChatTemplate, pick
 from tests.engine.text.tiny_tokenizers import make_tokenizer, sentencepiece
 
@@ -48,9 +48,15 @@ TOKENIZER: Tokenizer = load_tokenizer(BUILT_IN)
 VOCABULARY = TOKENIZER.size
 SOURCE = pick(TOKENIZER.chat_template or "")
 TEMPLATE = ChatTemplate(SOURCE, special_tokens=TOKENIZER.special_tokens)
-RENDERER = Renderer(TOKENIZER, TEMPLATE, choose(SOURCE or "", ()))
+RENDERER = Renderer(TOKENIZER, choose(SOURCE or "", ()))
 HELLO = (Message("user", said("Hello")),)
 Script = Callable[[list[Request]], Iterable[Event]]
+
+
+def prompts_of(request: GenerateRequest, context: int = 200) -> list[Prompt]:
+    if isinstance(request, Chat):
+        return [RENDERER.conversation(request, TEMPLATE.render(request), context, VOCABULARY)]
+    return RENDERER.prompts(request, context, VOCABULARY)
 
 
 def stream(
@@ -58,8 +64,7 @@ def stream(
     defaults: GenerationDefaults = GenerationDefaults(),  # noqa: B008
     seed: int = 0,
 ) -> AnswerStream:
-    prompts = RENDERER.prompts(request, 200, VOCABULARY)
-    bounds = Bounds(200, 50, defaults, VOCABULARY)
+    prompts, bounds = prompts_of(request), Bounds(200, 50, defaults, VOCABULARY)
     numbers = count(1)
     return AnswerStream(request, prompts, TOKENIZER, bounds, lambda: next(numbers), seed)
 

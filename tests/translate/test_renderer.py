@@ -1,5 +1,6 @@
-"""Prompts of a request: whole conversations, texts and token ids, and what cannot be one."""
+"""Prompts of a request: rendered conversations, texts and token ids, and what cannot be one."""
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -8,24 +9,26 @@ from tokenizers.models import BPE
 
 from bessemer.engine.request import Refusal
 from bessemer.engine.text.specials import NONE
-from bessemer.translate.chat import Chat, Completion, Message, ReasoningDelta, said
+from bessemer.translate.chat import Chat, Completion, ReasoningDelta
 from bessemer.translate.parsers.parser import AnswerToken, PlainParser
-from bessemer.translate.renderer import Renderer
-from bessemer.translate.template import ChatTemplate
 from tests.translate.test_answer import HELLO, RENDERER, TEMPLATE, TOKENIZER, VOCABULARY
 
 
 def test_a_conversation_is_the_models_own_template_without_more_special_tokens() -> None:
-    (prompt,) = RENDERER.prompts(Chat("m", HELLO), 200, VOCABULARY)
-    assert prompt.tokens == TOKENIZER.encode(TEMPLATE.render(Chat("m", HELLO)), special=False)
+    text = TEMPLATE.render(Chat("m", HELLO))
+    prompt = RENDERER.conversation(Chat("m", HELLO), text, 200, VOCABULARY)
+    assert prompt.tokens == TOKENIZER.encode(text, special=False)
     assert not (prompt.echo or prompt.goes_on)
 
 
+def test_a_conversation_that_renders_to_nothing_is_refused() -> None:
+    with pytest.raises(Refusal, match="it is empty") as caught:
+        RENDERER.conversation(Chat("m", HELLO), "", 200, VOCABULARY)
+    assert (caught.value.status, caught.value.field) == (400, "messages")
+
+
 def test_its_parser_begins_where_the_prompt_ends() -> None:
-    template = ChatTemplate("{{ messages[0].content }}<think>")
-    (prompt,) = Renderer(TOKENIZER, template, RENDERER.format).prompts(
-        Chat("m", HELLO), 200, VOCABULARY
-    )
+    prompt = RENDERER.conversation(Chat("m", HELLO), "Hello<think>", 200, VOCABULARY)
     assert prompt.parser(3, NONE).feed(AnswerToken(1, "Hm")) == (ReasoningDelta(3, "Hm"),)
 
 
@@ -72,18 +75,24 @@ def test_an_empty_prompt_of_a_model_without_a_beginning_is_refused() -> None:
 
 def test_ids_that_the_model_lacks_are_refused_with_their_text() -> None:
     known = TOKENIZER.encode("b c")
-    for request, field in (
-        (Completion("m", ("b c",)), "prompt"),
-        (Completion("m", ("b", tuple(known))), "prompt"),
-        (Chat("m", HELLO), "messages"),
+    rendered = TEMPLATE.render(Chat("m", HELLO))
+    for tokens, field, refuse in (
+        (known, "prompt", lambda wrong: RENDERER.prompts(Completion("m", ("b c",)), 200, wrong)),
+        (
+            known,
+            "prompt",
+            lambda wrong: RENDERER.prompts(Completion("m", ("b", tuple(known))), 200, wrong),
+        ),
+        (
+            TOKENIZER.encode(rendered, special=False),
+            "messages",
+            lambda wrong: RENDERER.conversation(Chat("m", HELLO), rendered, 200, wrong),
+        ),
     ):
-        tokens = (
-            TOKENIZER.encode(TEMPLATE.render(Chat("m", HELLO))) if field == "messages" else known
-        )
         wrong = max(tokens)
         text = TOKENIZER.token_bytes(wrong).decode()
         with pytest.raises(Refusal, match="is no token id of this model") as caught:
-            RENDERER.prompts(request, 200, wrong)
+            refuse(wrong)
         assert (caught.value.status, caught.value.field) == (400, field)
         assert f"{wrong} ({text!r})" in caught.value.message
 
@@ -98,7 +107,16 @@ def test_ids_that_the_tokenizer_lacks_are_the_clients_own() -> None:
 
 def test_hopeless_prompts_never_reach_the_tokenizer() -> None:
     text = "x" * (200 * TOKENIZER.longest + 1)
-    for request in (Completion("m", (text,)), Chat("m", (Message("user", said(text)),))):
+    for take in (
+        lambda: RENDERER.prompts(Completion("m", (text,)), 200, VOCABULARY),
+        lambda: RENDERER.conversation(Chat("m", HELLO), text, 200, VOCABULARY),
+    ):
         with pytest.raises(Refusal) as caught:
-            RENDERER.prompts(request, 200, VOCABULARY)
+            take()
         assert caught.value.code == "context_length_exceeded"
+
+
+def test_a_template_is_stopped_beyond_what_a_context_can_hold_but_not_before_a_megabyte() -> None:
+    assert RENDERER.limit(200) == 2**20
+    assert RENDERER.limit(2**20) == 2**20 * TOKENIZER.longest
+    assert RENDERER.limit(sys.maxsize) == 2**26

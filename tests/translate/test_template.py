@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from bessemer.engine.request import Refusal
-from bessemer.translate.chat import Chat, Message, Tool, ToolCall, said
-from bessemer.translate.template import ChatTemplate, pick, tidy
+from bessemer.translate.chat import Chat, Message, Text, Tool, ToolCall, said
+from bessemer.translate.template import ChatTemplate, pick
 
 CHATML = """\
 {%- if messages[0].role == 'system' %}
@@ -162,10 +162,26 @@ def test_going_on_in_the_last_message() -> None:
     assert render(INST, USER, ASSISTANT, go_on=True) == "<s>[INST]   Hi there \n[/INST] Hello! "
 
 
-def test_going_on_keeps_the_end_that_a_template_would_trim() -> None:
-    # transformers cuts the last space here; what the caller wrote is what goes on.
+def test_going_on_after_an_end_that_the_template_trims_as_transformers_does() -> None:
     prompt = render(CHATML, USER, ASSISTANT, go_on=True)
-    assert prompt == "<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\nHello! "
+    assert prompt == "<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\nHello!"
+
+
+def test_going_on_in_the_last_of_several_parts() -> None:
+    walks = "{% for m in messages %}[{{ m.role }}]{% for p in m.content %}{{ p.text }}{% endfor %}"
+    two = Message("assistant", (Text("One. "), Text("Two ")))
+    assert render(walks + "!{% endfor %}", USER, two, go_on=True) == (
+        "[user]  Hi there \n![assistant]One. Two "
+    )
+    assert render(INST, USER, two, go_on=True) == "<s>[INST]   Hi there \n[/INST] One. \nTwo "
+
+
+def test_where_to_go_on_cannot_be_forged() -> None:
+    tells = "{{ raise_exception(messages[-1].content) if messages | length == 2 }}" + INST
+    marked = [refusal(tells, USER, ASSISTANT, go_on=True).message for _ in range(2)]
+    assert marked[0] != marked[1] and all("Hello! \ue000" in message for message in marked)
+    forged = [Message("assistant", said(message)) for message in marked]
+    assert render(INST, USER, forged[0], go_on=True).endswith(f"[/INST] {marked[0]}")
 
 
 def test_going_on_opens_no_turn() -> None:
@@ -177,34 +193,6 @@ def test_going_on_where_the_template_drops_the_message() -> None:
     fault = refusal("{{ messages[0].content }}", USER, ASSISTANT, go_on=True)
     assert fault.status == 400
     assert "last message" in fault.message
-
-
-def test_a_refused_order_is_tidied() -> None:
-    prompt = render(INST, USER, SYSTEM, AGAIN, Message("system", said("Really.")))
-    assert prompt == (
-        "<s>[INST] Be <brief> & 'kind'.\n\nReally.\n\n  Hi there \n\n\nÉmile 😀?[/INST]"
-    )
-
-
-def test_what_the_template_accepts_is_left_alone() -> None:
-    assert render(CHATML, USER, AGAIN).count("<|im_start|>user") == 2
-
-
-def test_what_cannot_be_tidied_gets_the_templates_own_words() -> None:
-    fault = refusal(INST, ASSISTANT)
-    assert (fault.status, fault.code, fault.field) == (400, "invalid_conversation", "messages")
-    assert "Roles must alternate user/assistant/user/assistant." in fault.message
-
-
-def test_tidy() -> None:
-    chat = Chat("m", (Message("user", said("a")), THOUGHTFUL, ASSISTANT, SYSTEM, USER))
-    assert tidy(chat).messages == (
-        SYSTEM,
-        Message("user", said("a")),
-        Message("assistant", said("Hello! \n\nHello! "), "\nThe user greets.\n"),
-        USER,
-    )
-    assert tidy(tidy(chat)) == tidy(chat)
 
 
 def test_no_template() -> None:
@@ -258,8 +246,8 @@ def test_small_products_are_allowed() -> None:
     assert render("{{ '-' * 3 }}{{ 6 * 7 }}{{ 2.5 * 2 }}", USER) == "---425.0"
 
 
-@pytest.mark.parametrize("name", ["reasoning_content", "thinking"])
-def test_an_earlier_thought_by_either_name(name: str) -> None:
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "thinking"])
+def test_an_earlier_thought_by_each_name(name: str) -> None:
     source = "{% for m in messages %}[{{ m.NAME }}]{{ m.NAME is defined }}{% endfor %}"
     prompt = render(source.replace("NAME", name), USER, THOUGHTFUL)
     assert prompt == "[]False[\nThe user greets.\n]True"
@@ -284,12 +272,62 @@ def test_names_and_lines() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["messages", "tools", "bos_token"])
+@pytest.mark.parametrize(
+    "name",
+    ["messages", "tools", "bos_token", "pad_token", "raise_exception", "strftime_now", "range",
+     "namespace", "dict", "lipsum", "cycler", "joiner"],
+)  # fmt: skip
 def test_what_the_server_sets_cannot_be_set(name: str) -> None:
     with pytest.raises(Refusal) as caught:
         template(CHATML).render(Chat("m", (USER,), template={name: "x"}))
     assert (caught.value.status, caught.value.field) == (400, "chat_template_kwargs")
     assert name in caught.value.message
+
+
+@pytest.mark.parametrize("name", ["enable_thinking", "add_generation_prompt"])
+@pytest.mark.parametrize("value", ["no", 0, [], {}])
+def test_switches_are_true_or_false(name: str, value: Any) -> None:
+    fault = refusal(CHATML, **{name: value})
+    assert (fault.status, fault.field) == (400, "chat_template_kwargs") and name in fault.message
+
+
+@pytest.mark.parametrize(
+    ("use", "value"),
+    [
+        ("'x' + level", 5),
+        ("'x' + level", ["high"]),
+        ("level.name.first", None),
+        ("raise_exception('no such level')", 1),
+        ("('%d' % level)", "x"),
+        ("range(level) | list", 10**12),
+        ("walk(level)", [[]]),
+        ("'x' * level", 10**12),
+    ],
+)
+def test_settings_that_do_not_suit_are_the_clients_mistake(use: str, value: Any) -> None:
+    walk = "{% macro walk(x) %}{{ walk(x) }}{% endmacro %}"
+    source = walk + "{% if level is defined %}{{ " + use + " }}{% endif %}{{ messages[0].content }}"
+    fault = refusal(source, level=value)
+    assert (fault.status, fault.field) == (400, "chat_template_kwargs")
+    assert "'level'" in fault.message
+    assert render(source, USER) == "  Hi there \n"
+
+
+def test_a_prompt_has_a_longest_length() -> None:
+    endless = "{{ messages[0].content }}{% for i in range(999) %}{{ 'x' * 99 }}{% endfor %}"
+    with pytest.raises(Refusal, match="more than 9000 characters for") as caught:
+        template(endless).render(Chat("m", (USER,)), 9000)
+    assert (caught.value.status, caught.value.code) == (500, "broken_chat_template")
+    long = Chat("m", (Message("user", said("x" * 2000)),))
+    with pytest.raises(Refusal, match="shorten it") as caught:
+        template(CHATML).render(long, 1000)
+    assert (caught.value.status, caught.value.code) == (400, "context_length_exceeded")
+    endless = "{% for i in range(99999) %}{{ 'x' * 9999 }}{% endfor %}"
+    assert "more than" in refusal(endless).message
+
+
+def test_what_a_template_says_is_cut() -> None:
+    assert len(refusal("{{ raise_exception('x' * 99999) }}").message) < 1200
 
 
 def test_pick() -> None:
