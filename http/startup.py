@@ -33,6 +33,8 @@ async def started(
     models: Mapping[str, Path], config: Config, log: Log, patience: Patience | None = None
 ) -> AsyncIterator[Backends]:
     """Load and supervise all models. Raises UsageError if one of them cannot be served."""
+    # Texts are tokenized one by one; threads for it would only be warned of when workers start.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     budgets = shares(models, int(psutil.virtual_memory().available * SHARE))
     settings = with_threads(config.model, len(models))
     workers = {
@@ -42,7 +44,7 @@ async def started(
     try:
         served = await asyncio.gather(
             *(
-                _open(worker, models[name], config.max_tokens, patience or Patience())
+                _open(worker, models[name], config, patience or Patience())
                 for name, worker in workers.items()
             )
         )
@@ -78,14 +80,14 @@ def with_threads(settings: Settings, models: int) -> Settings:
     return structs.replace(settings, threads=settings.threads or max(cores() // models, 1))
 
 
-async def _open(worker: Worker, path: Path, max_tokens: int, patience: Patience) -> Backend:
+async def _open(worker: Worker, path: Path, config: Config, patience: Patience) -> Backend:
     """Load worker and tokenizer side by side."""
-    backend = asyncio.to_thread(_backend, worker, path, max_tokens, patience)
+    backend = asyncio.to_thread(_backend, worker, path, config, patience)
     _, model = await asyncio.gather(worker.start(), backend)
     return model
 
 
-def _backend(worker: Worker, path: Path, max_tokens: int, patience: Patience) -> Backend:
+def _backend(worker: Worker, path: Path, config: Config, patience: Patience) -> Backend:
     created = int(time.time())
     try:
         purpose = describe(path).purpose
@@ -97,5 +99,6 @@ def _backend(worker: Worker, path: Path, max_tokens: int, patience: Patience) ->
     source = tokenizer.chat_template
     text = None if source is None else pick(source)
     template = ChatTemplate(text, special_tokens=tokenizer.special_tokens)
-    renderer = Renderer(tokenizer, template, choose(text or "", tokenizer.special_names.values()))
-    return GenerationBackend(worker.name, created, worker, renderer, max_tokens, patience)
+    format = choose(text or "", tokenizer.special_names.values())
+    renderer = Renderer(tokenizer, template, format, config.model.parse_special)
+    return GenerationBackend(worker.name, created, worker, renderer, config.max_tokens, patience)

@@ -26,6 +26,7 @@ class ChatTemplate:
         special_tokens: Mapping[str, str] | None = None,
         now: Callable[[], datetime] = datetime.now,
     ) -> None:
+        self.source = source or ""
         self._tokens = special_tokens or {}
         self._fault = ""
         self._template: Template | None = None
