@@ -75,4 +75,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     check_weights: Annotated[bool, Flag(
         "", "Refuse a model whose weights hold NaN or infinity; takes a moment more to load.",
     )] = False
+    parse_special: Annotated[bool, Flag(
+        "", "Let names of control tokens in messages, documents and other texts be these tokens; "
+        "a client may then forge turns.",
+    )] = False
     # fmt: on

@@ -135,8 +135,9 @@ class GenerationBackend(LocalBackend):
         renderer, bounds = self.renderer, (context, vocabulary)
         if not isinstance(request, Chat):
             return await asyncio.to_thread(renderer.prompts, request, *bounds)
-        text = await self.template.render(request, renderer.limit(context))
-        return [await asyncio.to_thread(renderer.conversation, request, text, *bounds)]
+        chat = await asyncio.to_thread(renderer.guarded, request)
+        text = await self.template.render(chat, renderer.limit(context))
+        return [await asyncio.to_thread(renderer.conversation, chat, text, *bounds)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,8 @@ async def started(
 ) -> AsyncIterator[Backends]:
     """Load and supervise all models. Raises UsageError if one of them cannot be served."""
     own = chat_templates(config.chat_template, models)
+    # Texts are tokenized one by one; threads for it would only be warned of when workers start.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     budgets = shares(models, int(psutil.virtual_memory().available * SHARE))
     settings = with_threads(config.model, len(models))
     workers = {
@@ -52,7 +54,7 @@ async def started(
     try:
         served = await asyncio.gather(
             *(
-                _open(worker, hosts[name], models[name], own.get(name), config.max_tokens, patience)
+                _open(worker, hosts[name], models[name], own.get(name), config, patience)
                 for name, worker in workers.items()
             )
         )
@@ -117,7 +119,7 @@ async def _open(
     host: TemplateHost,
     path: Path,
     own: str | None,
-    max_tokens: int,
+    config: Config,
     patience: Patience,
 ) -> Backend:
     """Load worker, tokenizer and chat template (`own` is the user's) side by side."""
@@ -131,8 +133,10 @@ async def _open(
         text = None if source is None else pick(source)
         if (fault := await host.start(text, tokenizer.special_tokens)) and own is not None:
             raise StartError(f"{worker.name}: its --chat-template cannot be used: {fault}")
-        renderer = Renderer(tokenizer, choose(text or "", tokenizer.special_names.values()))
-        return GenerationBackend(worker.name, created, worker, host, renderer, max_tokens, patience)
+        format = choose(text or "", tokenizer.special_names.values())
+        renderer = Renderer(tokenizer, format, text or "", config.model.parse_special)
+        limits = config.max_tokens, patience
+        return GenerationBackend(worker.name, created, worker, host, renderer, *limits)
 
     _, model = await asyncio.gather(worker.start(), backend())
     return model

@@ -150,6 +150,7 @@ class Chat:
     tool_choice: ToolChoice = ToolChoice()
     response_format: ResponseFormat | None = None  # None: any text
     client: str = ""  # on whose behalf, as http.auth names callers
+    guard: str = ""  # what keeps texts from becoming control tokens, where one spells some
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +165,7 @@ class Completion:
     prompts: tuple[str | tuple[int, ...], ...]
     options: GenerationOptions = GenerationOptions()
     echo: bool = False
-    parse_special: bool = True
+    parse_special: bool = True  # names of control tokens in the prompts are these tokens
     response_format: ResponseFormat | None = None
     client: str = ""
 

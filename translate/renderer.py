@@ -2,12 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
-from ..engine.request import AnswerMarks, Refusal
+from ..engine.request import AnswerMarks, Refusal, Thought
+from ..engine.text.control import ControlTokens, control_tokens
 from ..engine.text.detokenizer import AnswerDetokenizer
+from ..engine.text.prompt_encoder import PromptEncoder
 from ..engine.text.specials import Specials
 from ..engine.text.tokenizer import Tokenizer
 from .chat import Chat, Completion
+from .guard import ChatGuard, reading
 from .parsers.parser import AnswerFormat, AnswerParser, PlainParser
 from .template import LONGEST
 
@@ -29,12 +33,18 @@ class Prompt:
     ends: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Renderer:
-    """A renderer of requests as prompts, which refuses what cannot fit `context` tokens."""
+    """A renderer of requests as prompts, which refuses what cannot fit `context` tokens.
+
+    Control tokens are what the template writes, and what a bare prompt spells unless its request
+    says otherwise; with `parse_special` also what messages spell.
+    """
 
     tokenizer: Tokenizer
     format: AnswerFormat
+    source: str = ""  # of the chat template
+    parse_special: bool = False
 
     def limit(self, context: int) -> int:
         """Return the characters at which a template is stopped, whatever it is about to write."""
@@ -47,10 +57,14 @@ class Renderer:
             self._refuse_unknown(prompt.tokens, vocabulary, "prompt")
         return prompts
 
+    def guarded(self, chat: Chat) -> Chat:
+        """Return a conversation that may be rendered: no text in it can become a control token."""
+        return chat if self.parse_special else self._guard.guarded(chat)
+
     def conversation(self, chat: Chat, text: str, context: int, vocabulary: int) -> Prompt:
-        """Return the prompt of a conversation, which `text` is by the model's template."""
-        self._refuse_hopeless(text, context)
-        tokens = self.tokenizer.encode(text, special=False)
+        """Return the prompt of a guarded conversation, which `text` is by the model's template."""
+        self._refuse_hopeless(text.replace(chat.guard, "") if chat.guard else text, context)
+        tokens = self._encoder.continued(*self._control.settled(text, chat.guard), chat.client)
         if not tokens:
             message = "The chat template makes no prompt of this conversation: it is empty."
             raise Refusal(400, "invalid_conversation", message, "messages")
@@ -65,15 +79,38 @@ class Renderer:
             ends=tuple(token for token, name in names if name in self.format.ends),
         )
 
+    @cached_property
+    def _marks(self) -> tuple[str, ...]:
+        marks = self.format.marks("", Chat("", ()))
+        return (marks.open, marks.close) if isinstance(marks, Thought) else ()
+
+    @cached_property
+    def _control(self) -> ControlTokens:
+        return control_tokens(self.tokenizer, self.source, self._marks)
+
+    @cached_property
+    def _guard(self) -> ChatGuard:
+        return ChatGuard(self._control, reading(self._marks, self._control, self.source))
+
+    @cached_property
+    def _encoder(self) -> PromptEncoder:
+        return PromptEncoder(self.tokenizer, self._control)
+
     def _bare(self, prompt: str | tuple[int, ...], request: Completion, context: int) -> Prompt:
         if isinstance(prompt, str) or not prompt:
             text = prompt if isinstance(prompt, str) else ""
             self._refuse_hopeless(text, context)
-            tokens = self.tokenizer.encode(text) or [self._document_start()]
+            tokens = self._bare_tokens(text, request.parse_special) or [self._document_start()]
             return Prompt(tokens, text=text, echo=request.echo, goes_on=True)
         return Prompt(
             list(prompt), text=self._text_of(prompt, request), echo=request.echo, goes_on=True
         )
+
+    def _bare_tokens(self, prompt: str, parse_special: bool) -> list[int]:
+        if parse_special:
+            return self.tokenizer.encode(prompt)
+        (text,), guard = self._control.guard_all([prompt])
+        return self._encoder.encode(*self._control.settled(text, guard))
 
     def _text_of(self, tokens: tuple[int, ...], request: Completion) -> str:
         """Return the whole characters of a prompt of ids; a last half one belongs to the answer."""

@@ -10,7 +10,9 @@ import tokenizers
 from tokenizers.normalizers import Lowercase
 from tokenizers.normalizers import Sequence as Normalizers
 
+from ..request import Refusal
 from ..sandbox import FAULTS
+from ..text.control import ControlTokens, control_tokens
 from ..text.loading import load_tokenizer
 from .chat_template import Template, Turns, load_chat_template
 from .sentence_transformers import (
@@ -63,7 +65,8 @@ class Input:
 class InputReader:
     """A model's tokenizer with its prompts: texts to put before others, by name.
 
-    With a `template` texts are put into it, and prompts are said by its system.
+    With a `template` texts are put into it, and prompts are said by its system. Prompts may spell
+    control tokens, and texts may not.
     """
 
     tokenizer: tokenizers.Tokenizer
@@ -74,14 +77,16 @@ class InputReader:
     special: frozenset[int]
     prompts: Mapping[str, str]
     default_prompt: str
-    template: Template | None = None
+    template: Template | None
+    control: ControlTokens
 
     def text(self, text: str, prompt: str | None = None, truncate: bool = True) -> Input:
         """Read a text after the prompt of that name, or the model's default one; "" is none."""
         before = self._prompt(prompt)
         if self.template is not None:
             return self._templated(self.template, (("user", text),), before, truncate)
-        encoded = self._encode(truncate, before + text)
+        (text,), guard = self._guarded((text,))
+        encoded = self._encode(truncate, guard, before + text)
         return self._checked(encoded.ids, self._types(encoded), self._length(before))
 
     def pair(
@@ -92,7 +97,8 @@ class InputReader:
         if self.template is not None:
             turns = (("query", first), ("document", second))
             return self._templated(self.template, turns, before, truncate)
-        encoded = self._encode(truncate, before + first, second)
+        (first, second), guard = self._guarded((first, second))
+        encoded = self._encode(truncate, guard, before + first, second)
         return self._checked(encoded.ids, self._types(encoded))
 
     def tokens(self, tokens: Sequence[int], truncate: bool = True) -> Input:
@@ -108,8 +114,21 @@ class InputReader:
         cut = truncating(self.tokenizer, longest, side)
         return replace(self, truncating=cut, longest=longest)
 
-    def _encode(self, truncate: bool, text: str, pair: str | None = None) -> tokenizers.Encoding:
-        return (self.truncating if truncate else self.tokenizer).encode(text, pair)
+    def _guarded(self, texts: Sequence[str]) -> tuple[Sequence[str], str]:
+        try:
+            return self.control.guard_all(texts)
+        except Refusal as refusal:
+            raise InputError(refusal.message) from None
+
+    def _encode(
+        self, truncate: bool, guard: str, text: str, pair: str | None = None
+    ) -> tokenizers.Encoding:
+        text, kept = self.control.settled(text, guard)
+        if pair is not None:
+            pair, kept_too = self.control.settled(pair, guard)
+            kept = kept or kept_too
+        base = self.truncating if truncate else self.tokenizer
+        return self.control.encoding(kept, base).encode(text, pair)
 
     def _templated(self, template: Template, turns: Turns, prompt: str, truncate: bool) -> Input:
         """Read turns in the template; where it is cut, what follows the last text stays."""
@@ -124,7 +143,12 @@ class InputReader:
         return self._checked(tokens, [0] * len(tokens))
 
     def _rendered(self, template: Template, turns: Turns) -> list[int]:
-        return list(self.tokenizer.encode(template(turns), add_special_tokens=False).ids)
+        said, guard = self._guarded([text for role, text in turns if role != "system"])
+        rest = iter(said)
+        guarded = [(role, text if role == "system" else next(rest)) for role, text in turns]
+        text, kept = self.control.settled(template(guarded), guard)
+        encoding = self.control.encoding(kept, self.tokenizer)
+        return list(encoding.encode(text, add_special_tokens=False).ids)
 
     def _ending(self, template: Template, system: Turns, turns: Turns) -> list[int]:
         """Return the last tokens, as far as they do not depend on the texts."""
@@ -167,9 +191,16 @@ class InputReader:
 
 
 def load_reader(
-    description: Description, options: ModelOptions, context: int, vocabulary: int
+    description: Description,
+    options: ModelOptions,
+    context: int,
+    vocabulary: int,
+    parse_special: bool = False,
 ) -> InputReader:
-    """Load a reader whose inputs exceed neither `context` tokens nor what the model's files say."""
+    """Load a reader whose inputs exceed neither `context` tokens nor what the model's files say.
+
+    With `parse_special` names of control tokens in texts are these tokens.
+    """
     backbone = description.modules.backbone
     transformer = read_transformer_file(backbone)
     tokenizer = load_tokenizer(backbone, _lowercase if transformer.do_lower_case else None)
@@ -177,11 +208,14 @@ def load_reader(
     message, plain = transformer.message, tokenizer.encoding
     template = None if message is None else load_chat_template(backbone, tokenizer, message)
     longest = min(context, transformer.max_seq_length or file.longest)
-    cut, special = truncating(plain, longest, file.truncation_side), tokenizer.special_names
+    cut = truncating(plain, longest, file.truncation_side)
+    special = frozenset(tokenizer.special_names)
     prompts = _prompts(description.directory, options)
-    return InputReader(
-        plain, cut, longest, vocabulary, file.typed, frozenset(special), *prompts, template
-    )
+    control = ControlTokens(plain)
+    if not parse_special:
+        control = control_tokens(tokenizer, str(tokenizer.chat_template or ""))
+    limits = longest, vocabulary
+    return InputReader(plain, cut, *limits, file.typed, special, *prompts, template, control)
 
 
 def _lowercase(encoding: tokenizers.Tokenizer) -> None:

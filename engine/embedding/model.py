@@ -195,13 +195,14 @@ class ModelFiles:
     reader: InputReader
 
 
-def read_files(description: Description) -> ModelFiles:
+def read_files(description: Description, parse_special: bool = False) -> ModelFiles:
     """Read a model's files; raises ValueErrors with one sentence for the user."""
     checkpoint = open_checkpoint(description.modules.backbone, description.config)
     encodes = str(checkpoint.config.get("model_type")) in FAMILIES
     config = (configure if encodes else configure_decoder)(checkpoint.config)
     options = read_options(description.directory)
-    reader = load_reader(description, options, config.context, config.vocab_size)
+    about = (config.context, config.vocab_size, parse_special)
+    reader = load_reader(description, options, *about)
     return ModelFiles(description, rename_tensors(checkpoint, config), config, options, reader)
 
 

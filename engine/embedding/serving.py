@@ -40,7 +40,7 @@ def load_embedding_model(
 
     Raises ValueError, in one sentence for the user, if the checkpoint cannot be served.
     """
-    files = read_files(description)
+    files = read_files(description, settings.parse_special)
     # A CPU's caches are small.
     batch_tokens = BATCH if isinstance(device(), Gpu) else settings.chunk
     if settings.threads:

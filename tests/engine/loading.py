@@ -11,5 +11,5 @@ def load_embedder(path: Path, pooling: PoolingName | None = None) -> Embedder:
     return model.load_embedder(read_files(describe(path)), pooling=pooling)
 
 
-def load_reranker(path: Path) -> Reranker:
-    return model.load_reranker(read_files(describe(path)))
+def load_reranker(path: Path, parse_special: bool = False) -> Reranker:
+    return model.load_reranker(read_files(describe(path), parse_special))

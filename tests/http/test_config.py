@@ -59,6 +59,7 @@ VALUES: list[tuple[str, Any, str, Any]] = [
     ("metal", "simulator", "Simulator", "simulator"),
     ("metal_kv", "in-place", "in-place", "in-place"),
     ("check_weights", True, "yes", True),
+    ("parse_special", True, "yes", True),
     ("cors_origin", ["*"], "*", ("*",)),
     ("log_level", "DEBUG", "debug", "debug"),
     ("offline", True, "yes", True),

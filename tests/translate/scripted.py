@@ -24,8 +24,7 @@ from bessemer.translate.chat import (
 )
 from bessemer.translate.chat import Event as Said
 from bessemer.translate.parsers.formats import choose
-from bessemer.translate.renderer import Renderer
-from bessemer.translate.template import ChatTemplate
+from tests.translate.prompting import prompter
 
 SIZES = (1, 2, 3, 5, 8, 1000)  # characters of a token, at most
 
@@ -91,7 +90,7 @@ class Scripted:
         self.tokenizer = scripting_tokenizer([answer], special)
         self.eos = [self.tokenizer.id_of(name) for name in eos]
         format_ = choose(template, self.tokenizer.special_names.values())
-        self.renderer = Renderer(self.tokenizer, ChatTemplate(template), format_)
+        self.prompter = prompter(self.tokenizer, template, format=format_)
         alphabet = letters()
         self._name = lambda piece: "".join(alphabet[bytes([byte])] for byte in piece.encode())
 
@@ -112,7 +111,7 @@ class Scripted:
         return self.ask(chat, self.script(size)[:cut])
 
     def ask(self, request: GenerateRequest, script: Sequence[int]) -> Heard:
-        prompts, numbers = self.renderer.prompts(request, 9999, 9999), count(1)
+        prompts, numbers = self.prompter.prompts(request, 9999, 9999), count(1)
         bounds = Bounds(9999, 9999, GenerationDefaults(), 9999)
         stream = AnswerStream(request, prompts, self.tokenizer, bounds, lambda: next(numbers), 0)
         (asked,) = stream.requests
@@ -143,7 +142,7 @@ class Scripted:
 
     def _server_stop(self, request: GenerateRequest, script: Sequence[int]) -> int | None:
         """Return after how many tokens the server alone would find a stop string."""
-        prompts, numbers = self.renderer.prompts(request, 9999, 9999), count(1)
+        prompts, numbers = self.prompter.prompts(request, 9999, 9999), count(1)
         bounds = Bounds(9999, 9999, GenerationDefaults(), 9999)
         stream = AnswerStream(request, prompts, self.tokenizer, bounds, lambda: next(numbers), 0)
         (asked,) = stream.requests

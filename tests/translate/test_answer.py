@@ -43,20 +43,19 @@ from bessemer.translate.parsers.formats import choose
 from bessemer.translate.renderer import Prompt, Renderer
 from bessemer.translate.template import ChatTemplate, pick
 from tests.engine.text.tiny_tokenizers import make_tokenizer, sentencepiece
+from tests.translate.prompting import Prompter
 
 TOKENIZER: Tokenizer = load_tokenizer(BUILT_IN)
 VOCABULARY = TOKENIZER.size
 SOURCE = pick(TOKENIZER.chat_template or "")
 TEMPLATE = ChatTemplate(SOURCE, special_tokens=TOKENIZER.special_tokens)
-RENDERER = Renderer(TOKENIZER, choose(SOURCE or "", ()))
+RENDERER = Renderer(TOKENIZER, choose(SOURCE or "", ()), SOURCE or "")
 HELLO = (Message("user", said("Hello")),)
 Script = Callable[[list[Request]], Iterable[Event]]
 
 
 def prompts_of(request: GenerateRequest, context: int = 200) -> list[Prompt]:
-    if isinstance(request, Chat):
-        return [RENDERER.conversation(request, TEMPLATE.render(request), context, VOCABULARY)]
-    return RENDERER.prompts(request, context, VOCABULARY)
+    return Prompter(RENDERER, TEMPLATE).prompts(request, context, VOCABULARY)
 
 
 def stream(
@@ -371,7 +370,7 @@ def test_padded_ids_have_no_text_and_break_nothing(
     padded = tokenizer.size + 7
     hello = tokenizer.encode("Hello", special=False)
     ids, options = (padded, hello[0]), GenerationOptions(logprobs=2, stop=stop)
-    renderer = Renderer(tokenizer, TEMPLATE, RENDERER.format)
+    renderer = Renderer(tokenizer, RENDERER.format)
     request = Completion("m", (ids,), options, echo=True)
     prompts = renderer.prompts(request, 200, padded + 1)
     bounds = Bounds(200, 50, GenerationDefaults(), padded + 1)

@@ -12,7 +12,6 @@ from bessemer.translate.answer import AnswerStream, Bounds
 from bessemer.translate.chat import Completion, Finish, GenerationOptions, TextDelta, TokenText
 from bessemer.translate.parsers.formats import choose
 from bessemer.translate.renderer import Renderer
-from bessemer.translate.template import ChatTemplate
 from tests.engine.text.tiny_tokenizers import byte_level, id_of, make_tokenizer, sentencepiece
 
 Build = Callable[[], tokenizers.Tokenizer]
@@ -28,7 +27,7 @@ def answered(
 ) -> tuple[str, list[TokenText]]:
     options = GenerationOptions(logprobs=0, skip_special_tokens=skip)
     request = Completion("m", (prompt,), options, echo)
-    renderer = Renderer(tokenizer, ChatTemplate(None), choose("", ()))
+    renderer = Renderer(tokenizer, choose("", ()))
     numbers, bounds = count(1), Bounds(999, 999, GenerationDefaults(), 99999)
     prompts = renderer.prompts(request, 999, 99999)
     stream = AnswerStream(request, prompts, tokenizer, bounds, lambda: next(numbers), 0)

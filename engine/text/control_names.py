@@ -1,0 +1,92 @@
+"""The search for the names of control tokens in texts, whole or in halves."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
+
+NEVER = "(?!)"  # a pattern that nothing matches
+
+
+class ControlNames:
+    """Names, as texts may hold them; one of a single character has no inside to put a guard in.
+
+    A text that touches none of them cannot make one, alone or with what stands beside it.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = sorted({name for name in names if len(name) > 1})
+        tree = _tree(self._names) if self._names else NEVER
+        self._name = re.compile(tree, re.DOTALL)
+        self._begun = re.compile(f"(?={tree})(.)", re.DOTALL)
+        self._longest = max(map(len, self._names), default=0)
+        self._heads = {name[:end] for name in self._names for end in range(1, len(name))}
+        self._tails = {name[start:] for name in self._names for start in range(1, len(name))}
+        self._firsts = {name[0] for name in self._names}
+        self._lasts = {name[-1] for name in self._names}
+
+    def touched(self, text: str) -> bool:
+        """Return whether a name is in the text, or half of one at either of its ends."""
+        return self._name.search(text) is not None or next(self._ends(text), None) is not None
+
+    def inside(self, text: str) -> bool:
+        """Return whether a name has this text inside, so that what is around may make it whole."""
+        body = text.strip()
+        return 0 < len(body) < self._longest and any(body in name[1:-1] for name in self._names)
+
+    def count(self, text: str) -> int:
+        """Count all places where a name begins."""
+        places, at = 0, 0
+        while match := self._name.search(text, at):
+            places, at = places + 1, match.start() + 1
+        return places
+
+    def spans(self, text: str, start: int) -> list[tuple[int, int]]:
+        """Return where names begin and end, from `start` on, none inside another."""
+        return [match.span() for match in self._name.finditer(text, start)]
+
+    def guarded(self, text: str, guard: str) -> str:
+        """Put the guard into each name, after its first character, and at ends that are halves."""
+        if self._name.search(text):
+            text = self._begun.sub(rf"\1{guard}", text)
+        for at in sorted(set(self._ends(text)), reverse=True):
+            text = f"{text[:at]}{guard}{text[at:]}"
+        return text
+
+    def _ends(self, text: str) -> Iterator[int]:
+        """Yield where halves begin and end; templates may trim white space, so with and without."""
+        for at in {0, len(text) - len(text.lstrip())}:
+            start = text[at : at + self._longest]
+            if not self._lasts.isdisjoint(start) and _any(start, self._tails, forwards=True):
+                yield at
+        for at in {len(text), len(text.rstrip())}:
+            end = text[max(at - self._longest, 0) : at]
+            if not self._firsts.isdisjoint(end) and _any(end, self._heads, forwards=False):
+                yield at
+
+
+def common_length(one: str, other: str) -> int:
+    """Count the first characters that two texts have in common, by halves."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _any(text: str, halves: set[str], forwards: bool) -> bool:
+    sizes = range(1, len(text) + 1)
+    return any((text[:size] if forwards else text[-size:]) in halves for size in sizes)
+
+
+def _tree(names: Sequence[str]) -> str:
+    """Return a pattern of sorted names, the longest first, that compares a character once."""
+    head = names[0][: common_length(names[0], names[-1])]
+    rests = [name[len(head) :] for name in names]
+    branches = [_tree([*group]) for _, group in groupby(filter(None, rests), itemgetter(0))]
+    if not branches:
+        return re.escape(head)
+    return f"{re.escape(head)}(?:{'|'.join(branches)}){'' if rests[0] else '?'}"

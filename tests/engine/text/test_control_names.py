@@ -1,0 +1,56 @@
+"""The search for names, whole and in halves."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bessemer.engine.text.control_names import ControlNames, common_length
+
+NAMES = ["<s>", "</s>", "<|end|>", "<|endtext|>", "s><", "<pad> "]
+
+
+def test_names_and_halves_at_the_ends_are_touched() -> None:
+    names = ControlNames(NAMES)
+    for text in ("a<s>", "b</", "|> c", "a <|en \n", " \t>", "x<pad>"):
+        assert names.touched(text), text
+    for text in ("", "a < b > c", "|", "end", "a<|b", "b|>c d"):
+        assert not names.touched(text), text
+
+
+@given(st.text(st.sampled_from("<>/s|end")))
+def test_no_name_is_left_in_a_guarded_text(text: str) -> None:
+    guarded = ControlNames(NAMES).guarded(text, "!")
+    assert guarded.replace("!", "") == text
+    assert not any(name in guarded for name in NAMES)
+
+
+@given(st.lists(st.text(st.sampled_from("<>/s|end "), max_size=5), max_size=5))
+def test_guarded_texts_make_no_name_together(texts: list[str]) -> None:
+    names = ControlNames(NAMES)
+    for trimmed in (False, True):
+        guarded = [names.guarded(text, "!") for text in texts]
+        text = "".join(each.strip() if trimmed else each for each in guarded)
+        assert not any(name in text for name in NAMES)
+
+
+@pytest.mark.parametrize("names", [[], ["a"], [""]])
+def test_without_names_nothing_is_touched(names: list[str]) -> None:
+    assert not ControlNames(names).touched("abc")
+    assert ControlNames(names).guarded("abc", "!") == "abc"
+
+
+@given(st.text(st.sampled_from("<>/s|endtx"), max_size=30))
+def test_spans_are_where_the_longest_names_begin(text: str) -> None:
+    names = ControlNames(NAMES)
+    plain = re.compile("|".join(sorted(map(re.escape, NAMES), key=len, reverse=True)))
+    assert names.spans(text, 0) == [match.span() for match in plain.finditer(text)]
+    assert names.count(text) == sum(bool(plain.match(text, at)) for at in range(len(text)))
+
+
+@given(st.text(st.sampled_from("ab"), max_size=20), st.text(st.sampled_from("ab"), max_size=20))
+def test_what_two_texts_have_in_common(one: str, other: str) -> None:
+    length = common_length(one, other)
+    assert one[:length] == other[:length]
+    assert one[length : length + 1] != other[length : length + 1] or one == other
