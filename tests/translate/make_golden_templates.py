@@ -120,7 +120,7 @@ def best(tokenizer: Any, conversation: Conversation) -> tuple[str, Conversation]
         try:
             text = render(tokenizer, changed, tokenize=False)
         except FAULTS as error:
-            if len(sys.argv) > 1:
+            if len(sys.argv) > 2:
                 print(form or "plain", "->", type(error).__name__, error)
             continue
         if shown(text, changed):
@@ -130,8 +130,8 @@ def best(tokenizer: Any, conversation: Conversation) -> tuple[str, Conversation]
     return None if in_parts or not taken else taken[0]
 
 
-def golden(tokenizer: Any, conversation: Conversation) -> str:
-    """Return a digest of ids, `refused`, or `forged` where it holds control tokens' texts."""
+def honest(tokenizer: Any, conversation: Conversation) -> str | tuple[str, Conversation, list[int]]:
+    """Return a form and its ids, or `refused`, or `forged` where it holds control tokens' texts."""
     found = best(tokenizer, conversation)
     if found is None:
         return "refused"
@@ -141,7 +141,15 @@ def golden(tokenizer: Any, conversation: Conversation) -> str:
     clean = render(tokenizer, changed, sanitize_control_tokens=True)
     if [each for each in ids if each in added] != [each for each in clean if each in added]:
         return "forged"
-    return " ".join((digest(ids), *((f"({form})",) if form else ())))
+    return form, changed, ids
+
+
+def golden(tokenizer: Any, conversation: Conversation) -> str:
+    found = honest(tokenizer, conversation)
+    if isinstance(found, str):
+        return found
+    form, _, ids = found
+    return f"{digest(ids)} ({form})" if form else digest(ids)
 
 
 def show(name: str, key: str) -> None:

@@ -19,7 +19,11 @@ from tests.translate.stand_ins import save
 
 def prompt_ids(family: str, chat: Chat) -> list[int]:
     """Return the token ids that a model of this family is given for the conversation."""
-    return renderer(family).conversation(chat, 100_000).tokens
+    return ids_of(renderer(family), chat)
+
+
+def ids_of(renderer: Renderer, chat: Chat) -> list[int]:
+    return renderer.conversation(chat, 100_000).tokens
 
 
 @cache

