@@ -7,6 +7,7 @@ from pathlib import Path
 
 GOLDEN = Path(__file__).with_name("golden_templates.json")
 REAL_GOLDEN = Path(__file__).with_name("golden_tokenizers.json")
+MISTRAL_GOLDEN = Path(__file__).with_name("golden_mistral.json")
 TOKENIZERS = Path(__file__).with_name("tokenizers")
 NOW = datetime(2024, 7, 26, 12, 30, 15)  # when every prompt is rendered
 # Families whose real tokenizers give golden ids, and whether a reduced one may lie here.

@@ -8,6 +8,8 @@ python -m tests.translate.make_reduced_tokenizers DIRECTORY
 DIRECTORY has a checkpoint's tokenizer.json and tokenizer_config.json in a folder for each family.
 """
 
+# pyright: reportMissingImports=false
+
 import json
 import sys
 from collections.abc import Iterable, Iterator
@@ -44,7 +46,7 @@ def _between(text: str, names: Iterable[str]) -> list[str]:
     return [piece for piece in pieces if piece]
 
 
-def merged(word: str, ranks: dict[Pair, int]) -> Iterator[Pair]:
+def merged(word: str, ranks: Any) -> Iterator[Pair]:
     """Yield the merges that BPE applies to a word, in its order."""
     symbols = [*word]
     while pairs := [pair for pair in pairwise(symbols) if pair in ranks]:
@@ -61,8 +63,7 @@ def reduce(encoding: Tokenizer, texts: Iterable[str]) -> dict[str, Any]:
     """Return tokenizer.json without the merges and words that the texts do not use."""
     settings: dict[str, Any] = json.loads(encoding.to_str())
     model = settings["model"]
-    pairs = [tuple(m.split(" ", 1) if isinstance(m, str) else m) for m in model["merges"]]
-    ranks = {pair: rank for rank, pair in enumerate(pairs)}
+    ranks: dict[Pair, int] = {tuple(pair): rank for rank, pair in enumerate(model["merges"])}
     every = {word for text in texts for word in words(encoding, settings, text)}
     used = {pair for word in every for pair in merged(word, ranks)}
     keep = {"".join(pair) for pair in used} | {name for pair in used for name in pair} | every

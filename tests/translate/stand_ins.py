@@ -6,7 +6,16 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+)
 
 from tests.translate.families import TEMPLATES, Family
 
@@ -84,6 +93,12 @@ def build(family: Family) -> Tokenizer:
             for text in texts.split()
         ]
         (encoding.add_special_tokens if special else encoding.add_tokens)(tokens)
+    bos = family.names.get("bos_token")
+    if bos and (sentencepiece or bos in ("<s>", "<|begin_of_text|>")):  # before bare texts
+        token = encoding.token_to_id(bos)
+        encoding.post_processor = processors.TemplateProcessing(
+            single=f"{bos} $A", pair=f"{bos} $A $B", special_tokens=[(bos, token)]
+        )
     return encoding
 
 
