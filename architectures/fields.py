@@ -4,33 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .config import ConfigError
-
-# Fields without effect on a forward pass: bookkeeping, training, generation.
-_HARMLESS = """
-_attn_implementation _attn_implementation_autoset _attn_implementation_internal _commit_hash
-_flash_attn_2_enabled _from_model_config _name_or_path _num_labels add_bos_token
-add_cross_attention add_eos_token architectures attention_dropout attn_implementation
-audio_token_id auto_map aux_loss_alpha bad_words_ids base_model_name_or_path begin_suppress_tokens
-boa_token_id boi_token_id boi_token_index bos_token_id bot_token_id cache_implementation
-chat_template chunk_size_feed_forward classifier_dropout cross_attention_hidden_size
-decoder_start_token_id diversity_penalty do_sample dtype early_stopping embd_pdrop
-embedding_dropout encoder_no_repeat_ngram_size eoa_token_id eoa_token_index eoi_token_id
-eoi_token_index eos_token_id ep_size exponential_decay_length_penalty finetuning_task
-forced_bos_token_id forced_eos_token_id gradient_checkpointing hidden_dropout hidden_dropout_prob
-id2label image_token_id image_token_index initializer_factor initializer_range input_jitter_noise
-is_decoder is_encoder_decoder is_llama_config keys_to_ignore_at_inference label2id length_penalty
-max_length max_sequence_length min_length mm_tokens_per_image model_type name_or_path
-no_repeat_ngram_size num_beam_groups num_beams num_return_sequences output_attentions
-output_hidden_states output_router_logits output_scores pad_token_id prefix pretraining_tp
-problem_type pruned_heads quantization quantization_config remove_invalid_values repetition_penalty
-resid_pdrop residual_dropout return_dict return_dict_in_generate router_aux_loss_coef
-router_jitter_noise router_z_loss_coef sep_token_id seq_aux suppress_tokens task_specific_params
-temperature tf_legacy_loss tie_encoder_decoder tokenizer_class top_k top_p torch_dtype torchscript
-transformers.js_config transformers_version typical_p unsloth_fixed unsloth_version use_bfloat16
-use_cache use_return_dict video_token_id vision_end_token_id vision_feature_layer
-vision_start_token_id
-"""
-HARMLESS = frozenset(_HARMLESS.split())
+from .neutral import is_neutral
 
 
 class Fields:
@@ -151,8 +125,8 @@ class Fields:
     def leave(self) -> None:
         """Refuse what is set, was not read, and might change what the model computes."""
         for name, value in self.raw.items():
-            off = value is None or value is False or value in ("", 0) or value in ([], {})
-            if name not in self._read and name not in HARMLESS and not off:
+            off = self.raw.get(f"use_{name}") is False
+            if name not in self._read and not off and not is_neutral(name, value):
                 raise self.refuse(name, "nothing of that name: it may change what is computed")
         for table in self._tables.values():
             table.leave()

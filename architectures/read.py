@@ -32,6 +32,9 @@ ACTIVATIONS: dict[str, Activation] = {
 AFFINE_BITS, AFFINE_GROUPS = (2, 3, 4, 5, 6, 8), (32, 64, 128)
 # Group and bits of MLX's floating formats.
 FLOATING: dict[str, tuple[int, int]] = {"mxfp4": (32, 4), "mxfp8": (32, 8), "nvfp4": (16, 4)}
+FLOATS = ("float16", "bfloat16", "float32")  # of modules that are not quantized
+# Lists of modules that are not quantized, as each tensor shows by itself.
+SKIPPED = ("modules_to_not_convert", "ignored_layers", "ignore", "exclude_modules", "skip_modules")
 SAVED_AS = {"num_experts": "num_local_experts"}  # by transformers 5, for some families
 FULL, SLIDING = "full_attention", "sliding_attention"
 # Matrices of a feed-forward layer as Meta's first Llama called them.
@@ -252,24 +255,41 @@ def state_space(fields: Fields, *, heads: int, **sizes: Any) -> SsmConfig:
 
 
 def read_quantization(fields: Fields) -> Quantization:
-    """Read MLX's object, which it writes twice, or the one of other tools, with a quant_method."""
-    name = "quantization" if "quantization" in fields else "quantization_config"
-    if name not in fields:
-        return Quantization()
+    """Read MLX's object, which it writes twice, or the one of other tools, with a quant_method.
+
+    It may be within the config of the text side.
+    """
+    name = "quantization" if fields.get("quantization") else "quantization_config"
+    if not fields.get(name):
+        inner = "text_config" in fields
+        return read_quantization(fields.table("text_config")) if inner else Quantization()
     table = fields.table(name)
     if "quant_method" in table:
         return _foreign(table)
     if "quant_algo" in table:
         raise table.refuse("quant_algo", "a quant_method, fp8 or mxfp4")
-    default = _stored(table)
+    default = (
+        _stored(table) if any(key in table for key in ("group_size", "bits", "mode")) else None
+    )
     modules: dict[str, Stored | None] = {}
+    table.ignore(*SKIPPED)
     for module, value in table.raw.items():
         if isinstance(value, dict):
-            modules[module] = _stored(table.table(module))
-        elif isinstance(value, bool):
+            modules[module] = _entry(table.table(module))
+        elif isinstance(value, bool) or value in FLOATS:
             table.ignore(module)
-            modules[module] = default if value else None
+            modules[module] = default if value is True else None
     return Quantization(default, modules)
+
+
+def _entry(table: Fields) -> Stored | None:
+    """Read a module's entry, in which MLX has defaults; from 16 bits on it is not quantized."""
+    if table.integer("bits", 4) >= 16:
+        table.ignore(*table.raw)
+        return None
+    if table.choice("mode", ("affine", *FLOATING), "affine") == "affine":
+        table.assume(group_size=64, bits=4)
+    return _stored(table)
 
 
 def _stored(table: Fields) -> Stored:
@@ -290,8 +310,7 @@ def _stored(table: Fields) -> Stored:
 def _foreign(table: Fields) -> Quantization:
     """Read a layout that is used as it is stored: DeepSeek's FP8 and gpt-oss's MXFP4."""
     method = table.choice("quant_method", ("fp8", "mxfp4"), "fp8")
-    table.ignore("activation_scheme", "fmt", "modules_to_not_convert", "scale_fmt", "dequantize")
-    table.ignore("ignored_layers")
+    table.ignore("activation_scheme", "fmt", "scale_fmt", "dequantize", *SKIPPED)
     if method == "mxfp4":
         return Quantization(method="mxfp4")
     if "weight_block_size" in table.raw and "weight_block_size" not in table:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 from .config import Rope
 from .fields import Fields
@@ -9,6 +10,12 @@ from .fields import Fields
 KINDS = ("default", "linear", "llama3", "yarn", "longrope", "dynamic", "proportional")
 SPELLINGS = (*KINDS, "su", "mrope")  # Phi-3's first name for longrope; text takes mrope's one axis
 ORIGINAL = "original_max_position_embeddings"
+# What the kinds are told in a table; each looks at what it needs.
+_PARAMETERS = """
+attention_factor beta_fast beta_slow factor high_freq_factor long_factor low_freq_factor
+max_position_embeddings mscale mscale_all_dim original_max_position_embeddings short_factor truncate
+"""
+PARAMETERS = tuple(_PARAMETERS.split())
 
 
 def read_rope(
@@ -32,9 +39,12 @@ def read_rope(
     scaling.ignore("type", "mrope_section", "mrope_interleaved")  # of images alone
     fields.ignore(ORIGINAL)  # what the kind has no use for
     kind = scaling.choice(name, SPELLINGS, KINDS[0])
+    scaling.ignore(*PARAMETERS)  # transformers looks at what its kind needs, and so is done below
     if kind == "proportional":  # pairs span the head, though only a share of them rotates
         return Rope(head_dim, theta, kind, scaling.number("factor", 1.0), rotated_dims=dims)
     if kind not in READERS:
+        if scaling.get("factor") not in (None, 1):
+            raise scaling.refuse("factor", f"1, or a {name} that stretches positions")
         return Rope(dims, theta)
     return READERS[kind](fields, scaling, Rope(dims, theta, kind))
 
@@ -55,6 +65,8 @@ def scaling_of(fields: Fields, layers: str = "") -> Fields:
     """Return the table that says how positions are scaled, of these layers if it has several."""
     name = "rope_scaling" if "rope_scaling" in fields else "rope_parameters"
     scaling = fields.table(name)
+    if name == "rope_scaling" and fields.raw.get("rope_parameters") is not None:
+        _add_parameters(fields, scaling)
     sets = [key for key, value in scaling.raw.items() if isinstance(value, dict)]
     if layers and layers in sets:
         scaling.ignore(*sets)
@@ -62,6 +74,28 @@ def scaling_of(fields: Fields, layers: str = "") -> Fields:
     if sets:
         raise fields.refuse(name, "one set of values for all layers")
     return scaling
+
+
+def _add_parameters(fields: Fields, scaling: Fields) -> None:
+    """Let rope_parameters say what rope_scaling does not, if the two do not contradict each other.
+
+    Whoever stretches positions adds rope_scaling to a config that has transformers 5's default.
+    """
+    table = fields.table("rope_parameters")
+    old, new = _by_newer_names(scaling), _by_newer_names(table)
+    new["rope_type"] = new.get("rope_type") or "default"
+    again = old.items() <= new.items()
+    nested = any(isinstance(value, dict) for value in new.values())
+    if nested or not (again or new["rope_type"] == "default"):
+        raise fields.refuse("rope_parameters", "what rope_scaling says too, or nothing")
+    table.ignore(*table.raw)
+    if not again:
+        del new["rope_type"]
+    scaling.assume(**new)
+
+
+def _by_newer_names(table: Fields) -> dict[str, Any]:
+    return {"rope_type" if name == "type" else name: value for name, value in table.raw.items()}
 
 
 def longest(fields: Fields) -> int:

@@ -9,7 +9,7 @@ import mlx.core as mx
 from ..architectures.config import Rope
 from .batch import Batch, build, logit_count
 from .cache_sizes import CacheSizes
-from .logit_edits import LogitEdits
+from .logit_edits import LogitEdits, nothing_allowed
 from .max_len import max_len_of, rope_key
 from .pager import Pager
 from .request import Event, Refusal, Refused, Request, Started, StepReport, Token, TokenLogprobs
@@ -17,13 +17,14 @@ from .sampler import Sampled, broken_numbers, logprobs_of, sample
 from .scheduler import Limits, Scheduler, Work
 from .sequence import Sequence
 from .text.answer_text import AnswerText
+from .token_rules import NO_RULES, GenerationRules
 
 
 class Engine:
     """Continuous batching over one model; every call is made from one thread.
 
     `forward` runs a batch (engine.runner) over pools of these `sizes`, `eos_ids` end an answer;
-    `text` looks for a request's stop strings in its answer; `ropes` are the model's.
+    `text` looks for a request's stop strings in its answer; `ropes` and `rules` are the model's.
     """
 
     def __init__(
@@ -34,12 +35,14 @@ class Engine:
         eos_ids: Seq[int],
         text: Callable[[Request], AnswerText],
         ropes: Seq[Rope] = (),
+        rules: GenerationRules = NO_RULES,
     ) -> None:
         self.pager = Pager(sizes, limits.page, limits.chunk)
         self.scheduler = Scheduler(self.pager, limits)
         self._forward = forward
         self._eos_ids = tuple(eos_ids)
         self._text = text
+        self._rules = rules
         self._ropes = [rope for rope in ropes if rope.varies]
         self._active: dict[int, Sequence] = {}
         self._cost = 0.0, 0.0, 0.0, 0  # seconds and rows of the last step, as in StepReport
@@ -49,15 +52,19 @@ class Engine:
         return bool(self._active)
 
     def submit(self, request: Request) -> None:
-        """Queue a request; raises Refusal if it can never fit or the queue is full."""
+        """Queue a request.
+
+        Raises Refusal if it can never fit, if no token may be drawn, or if the queue is full.
+        """
         if request.constraint is not None:
             message = "This version of Bessemer cannot hold an answer to a grammar yet."
             raise Refusal(400, "unsupported", message, "response_format")
         text = self._text(request) if request.stop else None
         max_len = max_len_of(request, self.scheduler.limits.context) if self._ropes else 0
         sequence = Sequence.of(request, text, max_len, rope_key(self._ropes, max_len))
+        room = self.scheduler.limits.context
+        sequence.edits = LogitEdits.of(request, sequence.tokens, self._eos_ids, self._rules, room)
         self.scheduler.add(sequence)
-        sequence.edits = LogitEdits.of(request, sequence.tokens, self._eos_ids)
         self._active[request.id] = sequence
 
     def cancel(self, request: int) -> None:
@@ -139,7 +146,10 @@ class Engine:
             return Token(request.id, [], "length", prompt=prompt)
         if sampled.token < 0:
             self.cancel(request.id)
-            return Refused.of(request.id, broken_numbers())
+            if sampled.banned and sequence.generated:
+                return Token(request.id, [], "stop", prompt=prompt)
+            refusal = nothing_allowed() if sampled.banned else broken_numbers()
+            return Refused.of(request.id, refusal)
         sequence.tokens.append(sampled.token)
         finish, stop, hidden = self._ending(sequence, sampled.token)
         if finish:

@@ -43,6 +43,17 @@ class Sampling(Struct, frozen=True, kw_only=True):
     seed: int = 0  # 64 bits; the n-th token's draw depends on seed and n alone
 
 
+class GenerationDefaults(Struct, frozen=True, kw_only=True):
+    """A model's own settings for what a request leaves open; lengths count the prompt too."""
+
+    sampling: Sampling = Sampling()
+    stop: list[str] = []  # beside the request's
+    min_tokens: int = 0
+    max_tokens: int | None = None
+    min_length: int = 0
+    max_length: int | None = None
+
+
 class Constraint(Struct, frozen=True, kw_only=True):
     """The grammar that an answer is held to: from its start, or after a token or a text."""
 
@@ -69,6 +80,8 @@ class Request(Struct, frozen=True, kw_only=True, tag="continue"):
     ignore_eos: bool = False
     stop: list[str] = []
     stop_token_ids: list[int] = []
+    allowed_token_ids: list[int] | None = None  # None: any may be drawn
+    bad_words: list[list[int]] = []  # ids in a row, the last of which is not drawn after the others
     sampling: Sampling = Sampling()
     logprobs: int | None = None  # alternatives reported beside each generated token
     prompt_logprobs: int | None = None  # the same for the prompt's own tokens

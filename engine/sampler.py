@@ -1,4 +1,4 @@
-"""Logits to tokens for a whole step: biases, bans and penalties of each row, the draw, logprobs."""
+"""Logits to tokens for a whole step: each row's edits and what it may draw, the draw, logprobs."""
 
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
@@ -12,29 +12,36 @@ from ..kernels.sampling.sample import Draws, draw
 from .philox import uniform
 from .request import Refusal, TokenLogprobs
 from .sequence import Sequence
+from .token_rules import BITS
 
 MAX_LOGPROBS = 20  # OpenAI's limit, kept by the dialects
 
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    token: int
+    token: int  # below 0: none could be drawn
     logprobs: TokenLogprobs | None = None
+    banned: bool = False  # none could, though the model's numbers are sound
 
 
 def sample(logits: mx.array, sequences: Seq[Sequence]) -> list[Sampled]:
     """Sample the next token of each sequence; logits: (sequences, vocabulary) float32.
 
-    Raises nothing: a row of NaN gives token -1.
+    Raises nothing: a row of NaN gives token -1, and so does one of which nothing may be drawn.
     """
     tops = [sequence.request.logprobs for sequence in sequences]
     rows = [row for row, top in enumerate(tops) if top is not None]
-    tokens, scores = draw(logits, _edits(sequences), _draws(sequences), None, rows, MAX_LOGPROBS)
+    masks = _masks(sequences, logits.shape[-1])
+    tokens, scores = draw(logits, _edits(sequences), _draws(sequences), masks, rows, MAX_LOGPROBS)
     ids: list[int] = tokens.tolist()
-    sampled = [Sampled(token) for token in ids]
+    sampled = [
+        Sampled(token) if token >= 0 else Sampled(token, banned=_is_sound(logits[row]))
+        for row, token in enumerate(ids)
+    ]
     for place, row in enumerate(rows if scores is not None else ()):
         assert scores is not None
-        sampled[row] = Sampled(ids[row], _entry(scores, place, ids[row], tops[row] or 0))
+        if ids[row] >= 0:
+            sampled[row] = Sampled(ids[row], _entry(scores, place, ids[row], tops[row] or 0))
     return sampled
 
 
@@ -74,6 +81,23 @@ def _edits(sequences: Seq[Sequence]) -> Edits | None:
         return None
     rows = np.repeat(list(tables), list(map(len, tables.values())))
     return Edits(rows, *np.concatenate(list(tables.values())).T)
+
+
+def _masks(sequences: Seq[Sequence], size: int) -> np.ndarray | None:
+    """Return the bits of what each row may draw; None where all may draw everything."""
+    each = {row: s.edits.mask(size) for row, s in enumerate(sequences) if s.edits is not None}
+    masks = {row: mask for row, mask in each.items() if mask is not None}
+    if not masks:
+        return None
+    bits = np.full((len(sequences), -(-size // BITS)), 2**BITS - 1, np.uint32)
+    for row, mask in masks.items():
+        bits[row] = mask
+    return bits
+
+
+def _is_sound(logits: mx.array) -> bool:
+    """Return whether a row of the model's has no NaN, and something to draw."""
+    return bool(np.max(np.array(logits)) > -np.inf)
 
 
 def _entry(scores: RowLogprobs, place: int, token: int, top: int) -> TokenLogprobs:

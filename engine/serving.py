@@ -1,6 +1,7 @@
 """A checkpoint made ready to serve: byte plan first, then weights, KV pool, tokenizer, engine."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,15 +15,16 @@ from ..kernels.attention.pages import FORMATS, PAGE, Format
 from ..kernels.cpu.library import compiled, use_threads
 from ..kernels.metal.device import Gpu, device
 from ..kernels.registry import activation_dtype
-from .checkpoint.checkpoint import Checkpoint, CheckpointError, open_checkpoint
+from .checkpoint.checkpoint import Checkpoint, open_checkpoint
 from .checkpoint.generation_config import read_generation_config
+from .checkpoint.weight_files import CheckpointError
 from .checkpoint.weights import Reading, rename_tensors, stored_dtype, weight_bytes
 from .embedding.sentence_transformers import Description, describe
 from .engine import Engine
 from .kv_cache import allocate, page_bytes, state_bytes
 from .memory import Plan, plan_memory
 from .model import Model, build
-from .request import Sampling
+from .request import GenerationDefaults
 from .runner import Runner
 from .scheduler import Limits
 from .settings import Pattern, Settings
@@ -41,7 +43,7 @@ class LoadedModel:
     plan: Plan
     tokenizer: Tokenizer
     model_type: str
-    defaults: Sampling
+    defaults: GenerationDefaults
 
 
 def load(directory: Path, settings: Settings, memory: int) -> LoadedModel:
@@ -64,7 +66,11 @@ def load_described(description: Description, settings: Settings, memory: int) ->
             f"{directory / 'tokenizer.json'} has {tokenizer.size} ids, but config.json says that "
             f"vocab_size is {config.vocab_size}: the files belong to different models"
         )
-    generation = read_generation_config(directory, checkpoint.config, tokenizer.eos)
+    generation = read_generation_config(
+        directory, checkpoint.config, tokenizer.eos, config.vocab_size
+    )
+    if generation.ignored:
+        print(f"warning: {_not_followed(directory, generation.ignored)}", file=sys.stderr)
     format = _format(stored_dtype(checkpoint), settings)
     if settings.threads:
         use_threads(settings.threads)
@@ -76,8 +82,13 @@ def load_described(description: Description, settings: Settings, memory: int) ->
     runner = Runner(model.decoder, caches, tailed=pattern == "tail")
     limits = Limits(plan.context, settings.max_batch, settings.queue, settings.chunk, PAGE)
     text, eos_ids = tokenizer.answer_text, generation.eos_ids
-    engine = Engine(runner, limits, plan.sizes, eos_ids, text, config.ropes)
+    engine = Engine(runner, limits, plan.sizes, eos_ids, text, config.ropes, generation.rules)
     return LoadedModel(engine, plan, tokenizer, config.model_type, generation.defaults)
+
+
+def _not_followed(directory: Path, fields: Sequence[str]) -> str:
+    names = ", ".join(fields)
+    return f"{directory / 'generation_config.json'}: what it says of {names} is not followed"
 
 
 def _pattern(model: Model, format: Format, settings: Settings) -> Pattern:

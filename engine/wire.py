@@ -8,10 +8,10 @@ import msgspec
 from msgspec import Struct
 
 from .memory import Plan
-from .request import AnyRequest, Event, Sampling, StepReport
+from .request import AnyRequest, Event, GenerationDefaults, StepReport
 from .settings import Settings
 
-VERSION = 7
+VERSION = 8
 _LENGTH = struct.Struct("<I")
 
 
@@ -33,12 +33,12 @@ class Cancel(Struct, frozen=True, tag="cancel"):
 
 
 class Ready(Struct, frozen=True, tag="ready"):
-    """The worker serves. `defaults` are generation_config.json's sampling settings, if any."""
+    """The worker serves. `defaults` are generation_config.json's, if there is one."""
 
     version: int
     plan: Plan
     model_type: str
-    defaults: Sampling
+    defaults: GenerationDefaults
 
 
 class LoadFailed(Struct, frozen=True, tag="failed"):

@@ -1,10 +1,18 @@
 """Models by what a user calls them: their directories and public names."""
 
-import json
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
+from ..engine.checkpoint.json_files import is_pointer, pointer_flaw
+from ..engine.checkpoint.weight_files import (
+    OTHERS,
+    CheckpointError,
+    instead_of,
+    stand_in,
+    weight_files,
+)
 from ..engine.embedding.sentence_transformers import MODULES, DescriptionError, read_modules
 from .config import Config, UsageError, hub_cache
 
@@ -14,8 +22,9 @@ BUILT_IN_NAMES = frozenset({"guide", BUILT_IN_NAME})
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 SNAPSHOT = re.compile(r"models--([^/]+)--([^/]+)/snapshots/[^/]+/*$")
 NAME_AND_MODEL = re.compile(r"([^=/\s]+)=(.+)")
-ALLOWED = ("*.json", "*.safetensors", "*.jinja", "*.txt", "tokenizer.model")
-IGNORED = ("original/*", "consolidated*")  # the same weights again, in their makers' own layouts
+READ = ("*.json", "*.jinja", "*.txt", "tokenizer.model")
+ALLOWED = (*READ, "*.safetensors")
+IGNORED = ("original/*", *OTHERS)  # the same weights again, in their makers' own layouts
 CONFIG = "config.json"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 
@@ -97,22 +106,39 @@ def is_complete(path: Path) -> bool:
         return False
     if not any((path / name).is_file() for name in TOKENIZERS):
         return False
-    index = path / "model.safetensors.index.json"
-    if not index.is_file():
-        return any(each.is_file() for each in path.glob("*.safetensors"))
     try:
-        shards = set(json.loads(index.read_bytes())["weight_map"].values())
-    except (ValueError, KeyError, TypeError, AttributeError):
+        return bool(weight_files(path).files)
+    except CheckpointError:
         return False
-    return all((path / str(shard)).is_file() for shard in shards)
 
 
 def _checked(path: Path) -> Path:
     if not path.is_dir():
-        raise UsageError(f"{path} is a file; give the directory of the model")
+        give = f"{path} is a file; give the directory of the model, with its {CONFIG}"
+        raise UsageError(instead_of(path) or give)
     if not any((path / name).is_file() for name in (CONFIG, MODULES)):
-        raise UsageError(f"{path} is no model: it has no {CONFIG}")
+        raise UsageError(f"{path} is no model: it has no {CONFIG}{_hint(path)}")
+    _refuse_pointers([file for pattern in READ for file in path.glob(pattern)])
+    try:
+        _refuse_pointers(weight_files(read_modules(path).backbone).files)
+    except (CheckpointError, DescriptionError) as error:
+        raise UsageError(str(error)) from None
     return path
+
+
+def _refuse_pointers(files: Iterable[Path]) -> None:
+    for file in filter(is_pointer, files):
+        raise UsageError(pointer_flaw(file))
+
+
+def _hint(path: Path) -> str:
+    """Say what a directory without a config has instead, and so what to give."""
+    if (path / "snapshots").is_dir():
+        return f"; it is a folder of Hugging Face's cache: give one of {path / 'snapshots'}"
+    if not any(path.iterdir()):
+        return ", for it is empty"
+    reason = stand_in(path)
+    return f"; {reason}" if reason else ""
 
 
 def _download(model: str, cache: Path) -> Path:

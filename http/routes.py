@@ -11,7 +11,7 @@ from .message import HttpRequest, Reply, Response
 Handler = Callable[[HttpRequest], Awaitable[Reply]]
 EncodeError = Callable[[Refusal, str | None], bytes]
 
-VERSION = "/v1"  # may be left out: base URLs are given with and without it
+VERSION = "/v1"  # may be left out, or be there twice: base URLs are given with and without it
 REST = "{id}"  # last in a path: everything from there on, slashes included
 
 
@@ -42,7 +42,7 @@ class RouteTable:
     def find(self, request: HttpRequest) -> Route:
         methods = self._methods(request.path)
         if not methods:
-            raise Refusal(404, "not_found", f"There is no {request.path} here.")
+            raise self._unknown(request.path)
         method = "GET" if request.method == "HEAD" else request.method
         if method not in methods:
             allowed = ", ".join(self.allowed(request.path))
@@ -62,6 +62,18 @@ class RouteTable:
             return route.encode_error
         return anthropic_error if request.header(b"anthropic-version") else openai_error
 
+    def _unknown(self, path: str) -> Refusal:
+        """Refuse a path; where it ends like an endpoint's, its beginning is a wrong base URL's."""
+        ends = [end for end in self._exact if end != "/" and path.rstrip("/").endswith(end)]
+        longest = max(ends, key=len, default="")
+        message = f"There is no {path} here."
+        if longest:
+            message += (
+                f" The client's base URL seems to be wrong: it should end after the port or in "
+                f"{VERSION}, so that this is {VERSION}{longest}."
+            )
+        return Refusal(404, "not_found", message)
+
     def _methods(self, path: str) -> Mapping[str, Route]:
         path = plain(path)
         if path in self._exact:
@@ -73,7 +85,7 @@ class RouteTable:
 def plain(path: str) -> str:
     """Return one spelling for all that mean the same path."""
     path = "/" + path.strip("/")
-    if path == VERSION or path.startswith(VERSION + "/"):
+    while path == VERSION or path.startswith(VERSION + "/"):
         path = "/" + path.removeprefix(VERSION).strip("/")
     return path
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import psutil
 from msgspec import structs
 
-from ..engine.embedding.sentence_transformers import DescriptionError, describe
+from ..engine.checkpoint.weight_files import CheckpointError, weight_files
+from ..engine.embedding.sentence_transformers import DescriptionError, describe, read_modules
 from ..engine.settings import Settings
 from ..engine.text.loading import load_tokenizer
 from ..engine.text.tokenizer import TokenizerError
@@ -68,8 +69,11 @@ def shares(models: Mapping[str, Path], memory: int) -> dict[str, int]:
 
 
 def _weights(path: Path) -> int:
-    """Return the bytes of the weights, which sentence-transformers may keep in a folder."""
-    files = [*path.glob("*.safetensors")] or [*path.glob("*/*.safetensors")]
+    """Return the bytes of the weights; 0 where they are not sound, as the worker will say."""
+    try:
+        files = weight_files(read_modules(path).backbone).files
+    except (CheckpointError, DescriptionError):
+        return 0
     return sum(file.stat().st_size for file in files)
 
 

@@ -4,7 +4,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..engine.request import Event as EngineEvent
-from ..engine.request import Refused, Request, Sampling, Started, Token, TokenLogprobs
+from ..engine.request import (
+    GenerationDefaults,
+    Refused,
+    Request,
+    Sampling,
+    Started,
+    Token,
+    TokenLogprobs,
+)
 from ..engine.text.detokenizer import Detokenizer
 from ..engine.text.stops import StopMatcher
 from ..engine.text.tokenizer import Tokenizer
@@ -30,7 +38,7 @@ class Bounds:
 
     context: int
     max_tokens: int
-    defaults: Sampling
+    defaults: GenerationDefaults
 
 
 @dataclass(slots=True)
@@ -71,7 +79,7 @@ class AnswerStream:
             prompt = prompts[index // request.options.n]
             choice = _request(number(), request, prompt, bounds, (seed + index) % 2**64)
             self.requests.append(choice)
-            self._choices[choice.id] = self._choice(index, prompt)
+            self._choices[choice.id] = self._choice(index, prompt, choice)
 
     @property
     def over(self) -> bool:
@@ -105,15 +113,15 @@ class AnswerStream:
                     yield from self._echoed(choice, event)
                 yield from self._generated(choice, event)
 
-    def _choice(self, index: int, prompt: Prompt) -> _Choice:
+    def _choice(self, index: int, prompt: Prompt, request: Request) -> _Choice:
         options, tokenizer = self._options, self._tokenizer
         output = ChoiceOutput(
             index,
             prompt.parser(index),
             tokenizer.detokenizer(),
-            StopMatcher(options.stop, options.include_stop),
+            StopMatcher(request.stop, options.include_stop),
             tokenizer.special_names,
-            options.min_tokens,
+            request.min_tokens,
         )
         return _Choice(index, prompt, output, tokenizer.detokenizer())
 
@@ -147,22 +155,24 @@ class AnswerStream:
             yield from choice.output.feed(token, shown, hidden=index >= visible)
         if event.finish is not None:
             self._running -= 1
-            yield from choice.output.finish(event.finish, event.stop)
+            asked = event.stop in self._options.stop  # else it is the model's own
+            yield from choice.output.finish(event.finish, event.stop if asked else None)
 
 
 def _request(
     number: int, request: GenerateRequest, prompt: Prompt, bounds: Bounds, seed: int
 ) -> Request:
-    options = request.options
+    options, defaults = request.options, bounds.defaults
+    max_tokens = _max_tokens(options, len(prompt.tokens), bounds)
     return Request(
         id=number,
         tokens=prompt.tokens,
-        max_tokens=_max_tokens(options, len(prompt.tokens), bounds),
-        min_tokens=options.min_tokens,
+        max_tokens=max_tokens,
+        min_tokens=_min_tokens(options, len(prompt.tokens), defaults, max_tokens),
         ignore_eos=options.ignore_eos,
-        stop=list(options.stop),
+        stop=list(dict.fromkeys([*options.stop, *defaults.stop])),
         stop_token_ids=list(options.stop_token_ids),
-        sampling=_sampling(options, bounds.defaults, seed),
+        sampling=_sampling(options, defaults.sampling, seed),
         logprobs=options.logprobs,
         prompt_logprobs=None if prompt.echo is None else options.logprobs,
         client=request.client,
@@ -172,9 +182,21 @@ def _request(
 
 def _max_tokens(options: GenerationOptions, prompt: int, bounds: Bounds) -> int:
     """Return how many tokens an answer may have, within the server's cap and the context."""
-    cap = bounds.max_tokens
-    limit = cap if options.max_tokens is None else min(options.max_tokens, cap)
+    defaults, limit = bounds.defaults, options.max_tokens
+    if limit is None:
+        limit = defaults.max_tokens
+    if limit is None and defaults.max_length is not None and defaults.max_length > prompt:
+        limit = defaults.max_length - prompt
+    limit = bounds.max_tokens if limit is None else min(limit, bounds.max_tokens)
     return max(min(limit, bounds.context - prompt), min(limit, 1))
+
+
+def _min_tokens(
+    options: GenerationOptions, prompt: int, defaults: GenerationDefaults, max_tokens: int
+) -> int:
+    """Return how many tokens an answer must have; the model's own wish is no cause to refuse."""
+    own = defaults.min_tokens or max(defaults.min_length - prompt, 0)
+    return options.min_tokens or min(own, max_tokens)
 
 
 def _sampling(options: GenerationOptions, defaults: Sampling, seed: int) -> Sampling:

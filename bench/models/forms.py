@@ -9,7 +9,8 @@ from bessemer.bench.models.cost import ModelCost, cost
 from bessemer.bench.models.gguf_file import gguf_file
 from bessemer.bench.models.shapes import ModelShape
 from bessemer.bench.models.synthetic import Storage, checkpoint
-from bessemer.engine.checkpoint.checkpoint import CheckpointError, open_checkpoint
+from bessemer.engine.checkpoint.checkpoint import open_checkpoint
+from bessemer.engine.checkpoint.weight_files import CheckpointError
 
 
 @dataclass(frozen=True, slots=True)

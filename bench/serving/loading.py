@@ -24,6 +24,7 @@ from bessemer.bench.compare.show import console
 from bessemer.bench.models.shapes import shape
 from bessemer.bench.models.synthetic import Storage, checkpoint
 from bessemer.bench.serving.processes import peak
+from bessemer.engine.checkpoint.weight_files import weight_files
 from bessemer.engine.model import load
 
 MAX_SECONDS, MAX_MEMORY = 3.0, 1.1
@@ -73,7 +74,7 @@ def main(
         print(json.dumps(to_builtins(measure(here))))
         return 0
     path = checkpoint(shape(name), Storage(bits, group), seed=1)
-    size = sum(file.stat().st_size for file in path.glob("*.safetensors"))
+    size = sum(file.stat().st_size for file in weight_files(path).files)
     loads = rounds(path, count)
     seconds = median(each.seconds for each in loads)
     memory = median(each.peak for each in loads)

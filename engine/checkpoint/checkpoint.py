@@ -6,13 +6,8 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from .json_files import read_object
-
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that is damaged or contradicts itself; names the file and the tensor."""
+from .json_files import is_pointer, pointer_flaw, read_object
+from .weight_files import INDEX, CheckpointError, WeightFiles, instead_of, weight_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +32,9 @@ class Checkpoint:
 def open_checkpoint(path: Path, config: dict[str, Any] | None = None) -> Checkpoint:
     """Open a checkpoint without reading a tensor; `config` is its config.json if read already."""
     if not path.is_dir():
-        raise CheckpointError(f"{path} is not a directory")
+        raise CheckpointError(instead_of(path) or f"{path} is not a directory")
     config = read_json(path / "config.json") if config is None else config
-    if (path / SINGLE).exists() or not (path / INDEX).exists():
-        return Checkpoint(path, config, read_headers(path / SINGLE))
-    return Checkpoint(path, config, _sharded(path))
+    return Checkpoint(path, config, _tensors(weight_files(path)))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -63,19 +56,26 @@ def read_headers(path: Path) -> dict[str, Header]:
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing") from None
     except (OSError, SafetensorError) as error:
+        if is_pointer(path):
+            raise CheckpointError(pointer_flaw(path)) from None
         raise CheckpointError(f"{path} is damaged: {error}") from None
 
 
-def _sharded(path: Path) -> dict[str, Header]:
-    listed = read_json(path / INDEX).get("weight_map")
-    if not isinstance(listed, dict) or not all(isinstance(file, str) for file in listed.values()):
-        raise CheckpointError(f"{path / INDEX} has no weight_map of tensor names to file names")
+def _tensors(weights: WeightFiles) -> dict[str, Header]:
+    """Read all headers; of a tensor that several files hold an index says which one counts."""
     tensors: dict[str, Header] = {}
-    for file in sorted(set(listed.values())):
-        if Path(file).name != file:
-            raise CheckpointError(f"{path / INDEX} names {file!r}, which is not in the directory")
-        tensors |= read_headers(path / file)
-    for name, file in listed.items():
-        if name not in tensors or tensors[name].file.name != file:
-            raise CheckpointError(f"{path / file} lacks the tensor {name} that {INDEX} promises")
+    for file in weights.files:
+        for name, header in read_headers(file).items():
+            if weights.promised.get(name, file.name) != file.name:
+                continue
+            if name in tensors:
+                raise CheckpointError(
+                    f"{file} and {tensors[name].file.name} both hold the tensor {name}; keep the "
+                    "files of one model"
+                )
+            tensors[name] = header
+    for name, promised in weights.promised.items():
+        if name not in tensors:
+            file = weights.files[0].with_name(promised)
+            raise CheckpointError(f"{file} lacks the tensor {name} that {INDEX} promises")
     return tensors

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+POINTER = b"version https://git-lfs"  # how the small files begin that git-lfs has for large ones
+
 
 def read_object(path: Path, error: type[ValueError]) -> dict[str, Any] | None:
     """Read the JSON object in a file, None if there is no such file; raises `error` for a flaw.
@@ -15,7 +17,22 @@ def read_object(path: Path, error: type[ValueError]) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as flaw:
+        if is_pointer(path):
+            raise error(pointer_flaw(path)) from None
         raise error(f"{path} cannot be read ({flaw}); fetch it again") from None
     if not isinstance(value, dict):
         raise error(f"{path} does not hold a JSON object; fetch it again")
     return value
+
+
+def is_pointer(path: Path) -> bool:
+    """Return whether a file is what a clone without git-lfs has in place of the file."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(POINTER)) == POINTER
+    except OSError:
+        return False
+
+
+def pointer_flaw(path: Path) -> str:
+    return f"{path} is a git-lfs pointer, not the file itself; run git lfs pull in its directory"

@@ -22,9 +22,10 @@ from ...architectures.read import FLOATING
 from ...architectures.registry import configure
 from ...architectures.storage import Mode, Stored
 from ..command_line import INTO, STYLE, Bits, GroupSize, Layout, Mixed, quantize_flags
-from .checkpoint import INDEX, Checkpoint, CheckpointError, open_checkpoint
+from .checkpoint import Checkpoint, open_checkpoint
 from .mlx_layout import MlxTensor, SourceCheckpoint, mlx_tensors
 from .shards import SHARD, Shards
+from .weight_files import CheckpointError
 from .weights import MIN_COLUMNS, rename_tensors
 
 USAGE, TERMINATED = 2, 143
@@ -184,7 +185,7 @@ def _describe(
     (into / "config.json").write_text(json.dumps(checkpoint.config | more, indent=2))
     for pattern in COPIED:
         for file in checkpoint.path.glob(pattern):
-            if file.name not in ("config.json", INDEX):
+            if file.name != "config.json" and not file.name.endswith(".index.json"):
                 shutil.copy(file, into / file.name)
 
 

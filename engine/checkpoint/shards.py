@@ -7,7 +7,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from .checkpoint import INDEX, SINGLE, CheckpointError
+from .weight_files import INDEX, SINGLE, CheckpointError
 
 SHARD = 5 * 10**9  # bytes of a file at most, as on the hub
 

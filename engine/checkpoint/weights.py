@@ -18,7 +18,8 @@ from ...architectures.storage import Stored
 from ...kernels.linear.fp8 import from_fp8
 from ...kernels.linear.weight import Dense, Quantized, from_mxfp4_blocks
 from ...kernels.registry import activation_dtype
-from .checkpoint import Checkpoint, CheckpointError, Header
+from .checkpoint import Checkpoint, Header
+from .weight_files import CheckpointError
 
 FLOATS = {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}
 PACKED = {"U32": mx.uint32}
@@ -78,6 +79,7 @@ class Weights:
         self._headers = dict(checkpoint.tensors)
         self._path = checkpoint.path
         self._files = TensorFiles()
+        self._entries = rename_entries(config)
 
     def has(self, name: str) -> bool:
         return name in self._headers
@@ -123,7 +125,7 @@ class Weights:
         self, module: str, name: str, rows: tuple[int, ...], columns: int
     ) -> Dense | Quantized:
         """Read a module's weight as it is stored; dimensions of rows become one."""
-        stored = self._stored(module)
+        stored = self._stored(module, columns)
         if stored is not None:
             return self._quantized(module, stored, rows, columns)
         if f"{module}.weight_scale_inv" in self._headers:
@@ -173,19 +175,33 @@ class Weights:
         scales = self._take(f"{module}_scales", (count, rows, groups), BYTES)
         return replace(from_mxfp4_blocks(blocks, scales), exact=self.exact)
 
-    def _stored(self, module: str) -> Stored | None:
-        """Decide as mlx_lm does: by the module's own entry, else by whether there are scales."""
-        quantization = self.config.quantization
-        if module in quantization.modules:
-            return quantization.modules[module]
+    def _stored(self, module: str, columns: int) -> Stored | None:
+        """Decide as mlx_lm does: by the module's own entry, else by whether there are scales.
+
+        Without an entry the default holds, or what another entry says, if only that fits: whoever
+        splits and joins modules may have written entries by names that nobody asks for.
+        """
+        default = self.config.quantization.default
+        if module in self._entries:
+            return self._entries[module]
         if f"{module}.scales" not in self._headers:
             return None
-        if quantization.default is None:
+        if default is None:
             file = self._headers[f"{module}.scales"].file
             raise CheckpointError(
                 f"{file} has {module}.scales, but config.json says nothing of quantization"
             )
-        return quantization.default
+        known = dict.fromkeys([default, *filter(None, self._entries.values())])
+        return next((each for each in known if self._fits(module, each, columns)), default)
+
+    def _fits(self, module: str, stored: Stored, columns: int) -> bool:
+        """Return whether a module's tensors are of this storage: no two have the same shapes."""
+        weight, scales = self._header(f"{module}.weight"), self._header(f"{module}.scales")
+        widths = (columns * stored.bits // 32, columns // stored.group)
+        floating = scales.dtype in BYTES
+        return (weight.shape[-1], scales.shape[-1]) == widths and floating == (
+            stored.mode != "affine"
+        )
 
     def _flat(self, name: str, shape: tuple[int, ...], dtypes: dict[str, mx.Dtype]) -> mx.array:
         array = self._take(name, shape, dtypes)
@@ -225,12 +241,9 @@ def is_unused(config: ModelConfig | EncoderConfig, name: str) -> bool:
 
 def rename_tensors(checkpoint: Checkpoint, config: ModelConfig | EncoderConfig) -> Checkpoint:
     """Return the checkpoint with its tensors by the names that the layers ask for."""
-    patterns = [(re.compile(pattern), into) for pattern, into in config.renames]
     tensors: dict[str, Header] = {}
     for header in checkpoint.tensors.values():
-        name = header.name
-        for pattern, into in patterns:
-            name = pattern.sub(into, name)
+        name = _renamed(header.name, config)
         if name in tensors:
             raise CheckpointError(
                 f"{header.file} has both {header.name} and {tensors[name].name}, "
@@ -238,6 +251,25 @@ def rename_tensors(checkpoint: Checkpoint, config: ModelConfig | EncoderConfig) 
             )
         tensors[name] = header
     return replace(checkpoint, tensors=tensors)
+
+
+def rename_entries(config: ModelConfig | EncoderConfig) -> dict[str, Stored | None]:
+    """Return how modules are quantized by the names that the layers ask for.
+
+    A config may have them by its tensors' names, by those that layers ask for, or by both.
+    """
+    entries = {m.removesuffix(".weight"): how for m, how in config.quantization.modules.items()}
+    renamed = {
+        _renamed(f"{module}.weight", config).removesuffix(".weight"): stored
+        for module, stored in entries.items()
+    }
+    return renamed | entries
+
+
+def _renamed(name: str, config: ModelConfig | EncoderConfig) -> str:
+    for pattern, into in config.renames:
+        name = re.sub(pattern, into, name)
+    return name
 
 
 def weight_bytes(checkpoint: Checkpoint, config: ModelConfig | EncoderConfig) -> int:

@@ -8,7 +8,8 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checkpoint.checkpoint import SINGLE, CheckpointError, read_headers
+from ..checkpoint.checkpoint import read_headers
+from ..checkpoint.weight_files import CheckpointError, weight_files
 from ..checkpoint.weights import FLOATS, TensorFiles
 from .sentence_transformers import (
     MODULES,
@@ -147,7 +148,7 @@ def _dense(path: Path, file: DenseFile | None) -> DenseModule:
     shapes: dict[str, tuple[int, ...]] = {"linear.weight": (file.out_features, file.in_features)}
     if file.bias:
         shapes["linear.bias"] = (file.out_features,)
-    arrays = _arrays(path / SINGLE, shapes)
+    arrays = _arrays(weight_files(path).files[0], shapes)
     function = FUNCTIONS[file.activation_function]
     return DenseModule(arrays["linear.weight"], arrays.get("linear.bias"), function)
 

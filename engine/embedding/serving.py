@@ -13,7 +13,7 @@ from ...kernels.metal.device import Gpu, device
 from ..checkpoint.weights import Reading, weight_bytes
 from ..kv_cache import page_bytes
 from ..memory import DoesNotFit, Plan, size
-from ..request import Sampling
+from ..request import GenerationDefaults
 from ..settings import Settings
 from .engine import EmbeddingEngine
 from .model import BATCH, ModelFiles, load_embedder, load_reranker, read_files
@@ -29,7 +29,7 @@ class LoadedEmbeddingModel:
     engine: EmbeddingEngine
     plan: Plan
     model_type: str
-    defaults: Sampling
+    defaults: GenerationDefaults
 
 
 def load_embedding_model(
@@ -50,7 +50,7 @@ def load_embedding_model(
     load_model = load_embedder if description.purpose == "embed" else load_reranker
     model = load_model(files, reading)
     engine = EmbeddingEngine(model, batch_tokens, settings.max_batch + settings.queue, wake)
-    return LoadedEmbeddingModel(engine, plan, files.config.model_type, Sampling())
+    return LoadedEmbeddingModel(engine, plan, files.config.model_type, GenerationDefaults())
 
 
 def plan_embedding(budget: int, files: ModelFiles, batch_tokens: int) -> Plan:

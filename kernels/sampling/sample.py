@@ -219,8 +219,10 @@ def _draw_ranked(logits: mx.array, ids: mx.array | None, draws: Draws) -> mx.arr
 
 
 def _scaled(logits: mx.array, draws: Draws) -> mx.array:
+    """Return how far below the peak each logit is, scaled: the peak's own 0 is never infinite."""
     safe = np.maximum(draws.temperature, 1e-30)  # less would make infinities of logits
-    return logits / _column(np.where(draws.temperature > 0, safe, 1))
+    peak = mx.max(logits, axis=-1, keepdims=True)
+    return (logits - peak) / _column(np.where(draws.temperature > 0, safe, 1))
 
 
 def _invert(chances: mx.array, draws: Draws) -> mx.array:
@@ -240,8 +242,10 @@ def _column(values: np.ndarray) -> mx.array:
 
 
 def _checked(logits: mx.array, tokens: mx.array) -> mx.array:
+    """Return the tokens, -1 for a broken row; of infinite logits the first is certain."""
     broken = mx.any(mx.isnan(logits), axis=-1) | mx.all(logits == -mx.inf, axis=-1)
-    return mx.where(broken, -1, tokens)
+    endless = mx.any(logits == mx.inf, axis=-1)
+    return mx.where(broken, -1, mx.where(endless, mx.argmax(logits, axis=-1), tokens))
 
 
 def _masked(logits: mx.array, allowed: np.ndarray | None, edits: Edits | None) -> mx.array:

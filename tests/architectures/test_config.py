@@ -99,7 +99,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         LLAMA | {"quantization": {"group_size": 64, "bits": 4, "mode": "mxfp4"}},
         "quantization.group_size is 64",
     ),
-    (LLAMA | {"quantization": {"group_size": 32, "bits": 4, "a": {"bits": 3}}}, "quantization.a."),
+    (LLAMA | {"quantization": {"group_size": 32, "bits": 4, "a": {"bits": 7}}}, "quantization.a."),
     (LLAMA | {"quantization_config": {"quant_method": "awq"}}, "quant_method is 'awq'"),
     (MISTRAL | {"sliding_window": -1}, "sliding_window is -1"),
     (

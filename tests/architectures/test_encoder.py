@@ -14,7 +14,8 @@ from bessemer.architectures.config import ConfigError, NormConfig
 from bessemer.architectures.encoder import Encoder
 from bessemer.architectures.encoder_config import FAMILIES, LayerKind, Positions, configure
 from bessemer.architectures.gte import NAMES as GTE
-from bessemer.engine.checkpoint.checkpoint import CheckpointError, open_checkpoint
+from bessemer.engine.checkpoint.checkpoint import open_checkpoint
+from bessemer.engine.checkpoint.weight_files import CheckpointError
 from bessemer.engine.checkpoint.weights import Reading, Weights, rename_tensors
 from tests.kernels.tiers import in_turns, use
 

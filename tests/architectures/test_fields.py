@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bessemer.architectures.config import ConfigError
-from bessemer.architectures.fields import HARMLESS, Fields
+from bessemer.architectures.fields import Fields
 from bessemer.architectures.registry import configure
 
 from .tiny import BASE
@@ -118,6 +118,18 @@ def test_long_values_are_cut_short() -> None:
     assert len(str(caught.value)) < 200
 
 
-def test_bookkeeping_is_harmless() -> None:
-    assert {"architectures", "bos_token_id", "torch_dtype", "use_cache"} < HARMLESS
-    Fields(dict.fromkeys(HARMLESS, 1)).leave()
+def test_what_changes_nothing_need_not_be_read() -> None:
+    fields = Fields({"a": {"finetuned": True, "attn_factor": 1.0}, "logits_scaling": 1})
+    fields.table("a")
+    fields.leave()
+    fields = Fields({"a": {"finetuned": True, "attn_factor": 1.5}})
+    fields.table("a")
+    with pytest.raises(ConfigError, match=r"a\.attn_factor is 1\.5, expected nothing"):
+        fields.leave()
+
+
+def test_a_field_that_its_own_switch_has_off() -> None:
+    Fields({"sliding_window": 4096, "use_sliding_window": False}).leave()
+    for switch in ({}, {"use_sliding_window": None}, {"use_window": False}):
+        with pytest.raises(ConfigError, match="sliding_window is 4096"):
+            Fields({"sliding_window": 4096} | switch).leave()

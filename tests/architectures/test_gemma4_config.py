@@ -17,7 +17,7 @@ from bessemer.architectures.config import (
 )
 from bessemer.architectures.feed_forward_config import MlpConfig, ParallelConfig
 from bessemer.architectures.registry import configure
-from bessemer.engine.checkpoint.checkpoint import CheckpointError
+from bessemer.engine.checkpoint.weight_files import CheckpointError
 from bessemer.engine.model import load
 
 from .parity import difference, tiny

@@ -12,7 +12,7 @@ from bessemer.architectures.config import ConfigError
 from bessemer.architectures.decoder import Block
 from bessemer.architectures.layers.mla import LatentAttention
 from bessemer.architectures.registry import configure
-from bessemer.engine.checkpoint.checkpoint import CheckpointError
+from bessemer.engine.checkpoint.weight_files import CheckpointError
 from bessemer.engine.checkpoint.weights import Reading
 from bessemer.engine.model import load
 from bessemer.kernels.linear.weight import Packed, widen

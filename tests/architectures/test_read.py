@@ -212,13 +212,33 @@ def test_quantization_is_read_from_either_name() -> None:
     ("written", "oracle"),
     [
         (None, Quantization()),
+        ({}, Quantization()),
+        ({"quant_method": None, "modules_to_not_convert": ["a"]}, Quantization()),
+        ({"a": {"bits": 8}, "b": True}, Quantization(None, {"a": Stored(64, 8), "b": None})),
         ({"group_size": 32, "bits": 4, "mode": "mxfp4"}, Quantization(Stored(32, 4, "mxfp4"))),
         ({"group_size": 16, "bits": 4, "mode": "nvfp4"}, Quantization(Stored(16, 4, "nvfp4"))),
         (
             {"group_size": 64, "bits": 3, "a": True},
             Quantization(Stored(64, 3), {"a": Stored(64, 3)}),
         ),
-        ({"quant_method": "mxfp4"}, Quantization(method="mxfp4")),
+        (  # MLX's own defaults, and what other tools write of modules that they leave as they are
+            {
+                "group_size": 32,
+                "bits": 4,
+                "mode": "mxfp4",
+                "a": {"bits": 8},
+                "b": {"bits": 16, "data_type": "float"},
+                "c": "bfloat16",
+                "d": {"mode": "nvfp4"},
+                "modules_to_not_convert": ["e"],
+                "quant_method": None,
+            },
+            Quantization(
+                Stored(32, 4, "mxfp4"),
+                {"a": Stored(64, 8), "b": None, "c": None, "d": Stored(16, 4, "nvfp4")},
+            ),
+        ),
+        ({"quant_method": "mxfp4", "exclude_modules": ["a"]}, Quantization(method="mxfp4")),
         ({"quant_method": "fp8"}, Quantization(method="fp8")),
         (
             {"quant_method": "fp8", "weight_block_size": [64, 32]},
@@ -233,6 +253,14 @@ def test_quantization_is_read_from_either_name() -> None:
 def test_layouts_of_quantized_checkpoints(written: Any, oracle: Quantization) -> None:
     config = fields(quantization_config=written)
     assert read_quantization(config) == oracle
+
+
+def test_quantization_may_be_of_the_text_side() -> None:
+    written = {"group_size": 32, "bits": 4}
+    inner = fields(text_config={"quantization": written})
+    assert read_quantization(inner) == Quantization(Stored(32, 4))
+    both = fields(text_config={"quantization": written}, quantization=written | {"bits": 8})
+    assert read_quantization(both) == Quantization(Stored(32, 8))
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,75 @@ def test_rope_spellings_agree(scaling: dict[str, Any] | None) -> None:
     assert configure(old) == configure(new)
 
 
+# Every parameter of transformers 5.24's kinds, which it warns of and leaves where a kind has no use
+# for them, and what makes no difference to YaRN's own code and to vLLM.
+ALL = {
+    "original_max_position_embeddings": 64,
+    "attention_factor": None,
+    "beta_fast": 32,
+    "beta_slow": 1,
+    "mscale": 1.0,
+    "mscale_all_dim": 0,
+    "truncate": True,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "short_factor": [1.0] * 8,
+    "long_factor": [1.0] * 8,
+    "partial_rotary_factor": 1.0,
+    "attn_factor": 1.0,
+    "extrapolation_factor": 1,
+    "finetuned": True,
+    "mrope_section": [2, 3, 3],
+}
+NEEDED: dict[str, tuple[str, ...]] = {
+    "default": (),
+    "linear": (),
+    "dynamic": (),
+    "llama3": ("original_max_position_embeddings", "low_freq_factor", "high_freq_factor"),
+    "yarn": ("original_max_position_embeddings",),
+    "longrope": ("original_max_position_embeddings", "short_factor", "long_factor"),
+}
+
+
+@pytest.mark.parametrize("kind", NEEDED)
+@pytest.mark.parametrize("name", ["rope_scaling", "rope_parameters"])
+def test_what_a_kind_has_no_use_for_may_be_there(kind: str, name: str) -> None:
+    factor = 1.0 if kind == "default" else 4.0
+    needed = {"rope_type": kind, "factor": factor} | {key: ALL[key] for key in NEEDED[kind]}
+    plain = rope(LLAMA | {name: needed})
+    assert rope(LLAMA | {name: ALL | needed}) == plain
+    assert rope(LLAMA | {name: ALL | needed | {"type": kind}}) == plain
+    with pytest.raises(ConfigError, match=rf"{name}\.attn_factor is 2\.0, expected nothing"):
+        configure(LLAMA | {name: ALL | needed | {"attn_factor": 2.0}})
+
+
+@pytest.mark.parametrize(
+    "kind", [{"rope_type": "default"}, {"type": None}, {"rope_type": None}, {}]
+)
+def test_no_kind_stretches_nothing(kind: dict[str, Any]) -> None:
+    assert rope(LLAMA | {"rope_scaling": kind | ALL}) == rope(LLAMA)
+    assert rope(LLAMA | {"rope_scaling": kind | {"factor": 1}}) == rope(LLAMA)
+    with pytest.raises(ConfigError, match=r"rope_scaling\.factor is 8, expected 1, or a "):
+        configure(LLAMA | {"rope_scaling": kind | {"factor": 8}})
+
+
+def test_both_spellings_may_say_the_same() -> None:
+    new = {"rope_type": "yarn", "rope_theta": 500.0, **YARN}
+    del new["type"]
+    plain = rope(LLAMA | {"rope_parameters": new})
+    assert rope(LLAMA | {"rope_parameters": new, "rope_scaling": YARN}) == plain
+    assert plain.theta == 500
+    assert rope(LLAMA | {"rope_parameters": new, "rope_scaling": {}}) == plain
+    stretched = {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}}
+    assert rope(LLAMA | stretched | {"rope_scaling": YARN}) == plain
+    sets = {"rope_parameters": {"full_attention": {"rope_theta": 500.0}}}
+    with pytest.raises(ConfigError, match="rope_parameters"):
+        configure(LLAMA | sets | {"rope_scaling": YARN})
+    for other in (YARN | {"factor": 8.0}, {"type": "linear", "factor": 4.0}):
+        with pytest.raises(ConfigError, match="rope_parameters is"):
+            configure(LLAMA | {"rope_parameters": new, "rope_scaling": other})
+
+
 def test_original_context_is_looked_for_where_transformers_does() -> None:
     yarn = {"rope_type": "yarn", "factor": 2.0}
     assert rope(LLAMA | {"rope_scaling": yarn}).original_context == 256

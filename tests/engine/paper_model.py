@@ -15,6 +15,7 @@ from bessemer.engine.request import Event, Refused, Request, Sampling, Token
 from bessemer.engine.scheduler import Limits
 from bessemer.engine.text.answer_text import AnswerText
 from bessemer.engine.text.stops import StopMatcher
+from bessemer.engine.token_rules import NO_RULES, GenerationRules
 from bessemer.kernels.attention.pages import PAGE
 from bessemer.kernels.recurrent.runs import Runs
 
@@ -109,13 +110,16 @@ def greedy(prompt: Sequence[int], count: int, sizes: CacheSizes = FULL) -> list[
 
 
 def engine(
-    pages: int = 64, sizes: CacheSizes | None = None, **limits: int
+    pages: int = 64,
+    sizes: CacheSizes | None = None,
+    rules: GenerationRules = NO_RULES,
+    **limits: int,
 ) -> tuple[Engine, PaperModel]:
     """Make an engine over full attention with so many pages, or over pools of these sizes."""
     sizes = sizes or replace(FULL, pages=(pages,))
     model = PaperModel(sizes)
     settings = Limits(**({"context": pages * PAGE} | limits))
-    return Engine(model, settings, sizes, [END], text), model
+    return Engine(model, settings, sizes, [END], text, rules=rules), model
 
 
 def text(request: Request) -> AnswerText:

@@ -1,5 +1,7 @@
 """The engine end to end over a model without weights that notices every wrong page."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 
@@ -7,15 +9,27 @@ from bessemer.engine import engine as module
 from bessemer.engine.cache_sizes import CacheSizes
 from bessemer.engine.request import (
     Constraint,
+    Event,
     Refusal,
     Refused,
     Sampling,
     Started,
     StepReport,
     Token,
+    TokenLogprobs,
 )
+from bessemer.engine.token_rules import GenerationRules
 from bessemer.kernels.attention.pages import PAGE
-from tests.engine.paper_model import END, VOCABULARY, answers, engine, greedy, prompt, request_for
+from tests.engine.paper_model import (
+    END,
+    VOCABULARY,
+    answers,
+    engine,
+    greedy,
+    logits_after,
+    prompt,
+    request_for,
+)
 
 
 def test_one_request_gives_the_models_greedy_answer() -> None:
@@ -260,8 +274,6 @@ def test_stop_token_ids_end_the_answer() -> None:
 
 
 def test_logprobs_of_prompt_and_answer() -> None:
-    from tests.engine.paper_model import logits_after
-
     tokens = prompt(3, 70)
     door, _ = engine(chunk=20)
     door.submit(request_for(1, tokens, 5, logprobs=3, prompt_logprobs=2))
@@ -276,6 +288,63 @@ def test_logprobs_of_prompt_and_answer() -> None:
         assert entry.logprob == pytest.approx(scores[entry.token], abs=1e-4)
         assert [token for token, _ in entry.top] == np.argsort(-scores)[: len(entry.top)].tolist()
     assert {len(entry.top) for entry in entries} == {2} and {len(e.top) for e in answer} == {3}
+
+
+def prompt_entries(events: Iterable[Event]) -> dict[int, list[TokenLogprobs]]:
+    out: dict[int, list[TokenLogprobs]] = {}
+    for event in events:
+        assert not isinstance(event, Refused), event
+        if isinstance(event, Token):
+            out.setdefault(event.request, []).extend(event.prompt)
+    return out
+
+
+def entries_of(tokens: list[int], top: int) -> list[TokenLogprobs]:
+    """Return what the model says of a prompt's tokens, all but the first."""
+    out = []
+    for position in range(1, len(tokens)):
+        logits = logits_after(tokens[:position]).astype(float)
+        scores = logits - np.log(np.exp(logits).sum())
+        best = [(int(i), pytest.approx(scores[i], abs=1e-4)) for i in np.argsort(-scores)[:top]]
+        logprob = pytest.approx(scores[tokens[position]], abs=1e-4)
+        out.append(TokenLogprobs(tokens[position], logprob, best))  # type: ignore[arg-type]
+    return out
+
+
+@pytest.mark.parametrize("chunk", [5, 48, 256])
+def test_a_cached_prompt_has_all_its_logprobs(chunk: int) -> None:
+    tokens = prompt(3, 100)
+    door, model = engine(chunk=chunk)
+    door.submit(request_for(1, tokens, 5))
+    assert answers(door.run()) == {1: greedy(tokens, 5)}
+    computed = model.computed
+    door.submit(request_for(2, tokens, 5, prompt_logprobs=2))
+    door.submit(request_for(3, [*tokens[:70], 9], 0, prompt_logprobs=0))
+    door.submit(request_for(4, tokens, 5))
+    events = list(door.run())
+    assert prompt_entries(events)[2] == entries_of(tokens, 2)
+    assert prompt_entries(events)[3] == entries_of([*tokens[:70], 9], 0)
+    assert prompt_entries(events)[4] == []
+    cached = {e.request: e.cached for e in events if isinstance(e, Started)}
+    assert cached == {2: 0, 3: 0, 4: 96}  # as in vLLM, such a prompt is computed anew
+    assert model.computed - computed == 100 + 71 + 4 + 2 * 4
+
+
+def test_logprobs_of_prompts_are_whole_in_spite_of_preemption() -> None:
+    tokens = {number: prompt(number % 3, 60 + number) for number in range(6)}
+    door, _ = engine(pages=12, chunk=40)
+    for number, each in tokens.items():
+        top = None if number == 4 else number % 3
+        door.submit(request_for(number, each, 90, prompt_logprobs=top, logprobs=0))
+    events = list(door.run())
+    assert door.scheduler.preemptions
+    assert answers(events) == {number: greedy(each, 90) for number, each in tokens.items()}
+    entries = prompt_entries(events)
+    assert entries.pop(4) == []
+    assert entries == {n: entries_of(tokens[n], n % 3) for n in entries}
+    for number in tokens:  # those of the answer too, each once
+        scored = [e for e in events if isinstance(e, Token) and e.request == number]
+        assert [e.token for event in scored for e in event.logprobs] == greedy(tokens[number], 90)
 
 
 def test_no_token_at_all_where_only_the_prompt_was_asked_for() -> None:
@@ -303,6 +372,50 @@ def test_broken_numbers_refuse_one_request_and_no_other() -> None:
     refused = [e for e in events if isinstance(e, Refused)]
     assert [(e.request, e.status, e.code) for e in refused] == [(1, 500, "numerics")]
     assert answers(e for e in events if e.request == 2) == {2: greedy(prompt(1, 9), 5)}
+
+
+def test_what_the_checkpoint_bans_is_not_drawn() -> None:
+    tokens = prompt(3, 40)
+    first, second, *_ = greedy(tokens, 2)
+    rules = GenerationRules(suppress_tokens=(second,), begin_suppress_tokens=(first, 4000))
+    door, _ = engine(rules=rules)
+    door.submit(request_for(1, tokens, 60))
+    out = answers(door.run())[1]
+    assert len(out) == 60 and out[0] != first and second not in out
+
+
+def test_an_answer_for_which_nothing_is_left_is_over() -> None:
+    """Its only token may not come twice in a row: then none may, and it ends with what it has."""
+    door, _ = engine()
+    settings = {"allowed_token_ids": [7], "bad_words": [[7, 7]]}
+    for number, temperature in ((1, 0.0), (2, 1.0)):
+        sampling = Sampling(temperature=temperature, top_p=0.9)
+        door.submit(request_for(number, [5, 6], 9, sampling=sampling, logprobs=2, **settings))
+    door.submit(request_for(3, [5, 6], 9))
+    events = list(door.run())
+    for number in (1, 2):
+        first, last = (e for e in events if isinstance(e, Token) and e.request == number)
+        assert (first.tokens, first.finish) == ([7], None)
+        assert (last.tokens, last.finish, last.logprobs) == ([], "stop", [])
+    assert answers(events)[3] == greedy([5, 6], 9)
+
+
+def test_an_answer_that_cannot_begin_is_refused() -> None:
+    door, _ = engine()
+    with pytest.raises(Refusal) as caught:
+        door.submit(request_for(1, [5], 9, allowed_token_ids=[7], bad_words=[[7]]))
+    assert (caught.value.status, caught.value.field) == (400, "allowed_token_ids")
+    assert not door.busy
+    # What only the prompt's end bans, or only the vocabulary's, is seen at the first token.
+    door.submit(request_for(2, [5], 9, allowed_token_ids=[7], bad_words=[[5, 7]]))
+    door.submit(request_for(3, [5], 9, allowed_token_ids=[VOCABULARY, 2**31 - 1]))
+    door.submit(request_for(4, [5, 6], 9, allowed_token_ids=[7], bad_words=[[5, 7]]))
+    events = list(door.run())
+    refused = [(e.request, e.status, e.field) for e in events if isinstance(e, Refused)]
+    assert refused == [(2, 400, "allowed_token_ids"), (3, 400, "allowed_token_ids")]
+    assert answers(e for e in events if e.request == 4) == {4: [7] * 9}
+    door.submit(request_for(5, [5], 0, allowed_token_ids=[]))  # nothing is drawn
+    assert answers(door.run()) == {5: []}
 
 
 def test_logits_of_unused_vocabulary_cannot_be_biased_out_of_range() -> None:

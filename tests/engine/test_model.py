@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bessemer.architectures.config import ConfigError
-from bessemer.engine.checkpoint.checkpoint import CheckpointError
+from bessemer.engine.checkpoint.weight_files import CheckpointError
 from bessemer.engine.model import load
 from tests.architectures.parity import tiny
 from tests.architectures.steps import prefill

@@ -1,15 +1,24 @@
 """The built-in model in the real engine: the same bits, whatever was cached or interrupted."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
-from bessemer.engine.checkpoint.checkpoint import CheckpointError
+from bessemer.engine.checkpoint.weight_files import CheckpointError
 from bessemer.engine.memory import DoesNotFit
-from bessemer.engine.request import Event, Request, Sampling, Started, Token
+from bessemer.engine.request import (
+    Event,
+    GenerationDefaults,
+    Request,
+    Sampling,
+    Started,
+    Token,
+)
 from bessemer.engine.runner import Runner
 from bessemer.engine.serving import LoadedModel, load
 from bessemer.engine.settings import Settings
@@ -114,11 +123,59 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
         serving(directory=model)
 
 
-def worded(directory: Path, name: str) -> Path:
-    """A tiny model, with a tokenizer of its vocabulary."""
-    words = {f"w{number}": number for number in range(VOCABULARY)}
+def test_generation_config_is_followed_and_what_is_not_is_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = serving()
+    prompt = random_tokens(plain, 1, 40)
+    plain.engine.submit(request_for(1, prompt))
+    usual = [token for token, _ in scores(plain.engine.run())[1]]
+    assert not capsys.readouterr().err
+    directory = guide_copy(tmp_path / "model")
+    settings = {"do_sample": False, "eos_token_id": 2, "suppress_tokens": [usual[3], 10**6]}
+    settings |= {"begin_suppress_tokens": [usual[0]], "forced_eos_token_id": 7}
+    settings |= {"stop_strings": "END", "max_new_tokens": 30, "typical_p": 0.9, "num_beams": 4}
+    (directory / "generation_config.json").write_text(json.dumps(settings))
+    model = serving(directory=directory)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and said.endswith("typical_p, num_beams is not followed\n")
+    greedy = Sampling(temperature=0)
+    assert model.defaults == GenerationDefaults(sampling=greedy, stop=["END"], max_tokens=30)
+    model.engine.submit(structs.replace(request_for(1, prompt), ignore_eos=False))
+    model.engine.submit(request_for(2, prompt))
+    first, second = ([t for t, _ in each] for each in scores(model.engine.run()).values())
+    assert first[0] != usual[0] and usual[3] not in first + second
+    assert first[:11] == second[:11] and (first[11:], len(second)) == ([7], 12)
+
+
+def worded(directory: Path, name: str, count: int = VOCABULARY) -> Path:
+    """A tiny model, with a tokenizer of its vocabulary, or of its first ids."""
+    words = {f"w{number}": number for number in range(count)}
     Tokenizer(WordLevel(words, unk_token="w0")).save(str(tiny(name).write(directory) / FILE))
     return directory
+
+
+def test_ids_without_a_token_are_drawn_banned_and_scored_like_others(tmp_path: Path) -> None:
+    """A vocabulary is often padded: the model has ids that its tokenizer has no text for."""
+    model = serving(directory=worded(tmp_path, "qwen3_layer_types_tied", VOCABULARY - 20))
+    nameless = range(VOCABULARY - 20, VOCABULARY)
+    first, second = nameless[3], nameless[-1]
+    every = Request(id=1, tokens=[5, 6], max_tokens=6, logprobs=20, prompt_logprobs=20, stop=["w3"])
+    biased = Sampling(temperature=0, logit_bias={first: 90.0, second: 80.0})
+    allowed = [*nameless, 9]
+    for request in (
+        structs.replace(every, sampling=biased),
+        structs.replace(every, id=2, sampling=biased, bad_words=[[first], [second, second]]),
+        structs.replace(every, id=3, allowed_token_ids=allowed, tokens=[first, second]),
+    ):
+        model.engine.submit(request)
+    events = list(model.engine.run())
+    out = {number: [token for token, _ in each] for number, each in scores(events).items()}
+    assert out[1] == [first] * 6
+    assert out[2][::2] == [second] * 3 and {first, second}.isdisjoint(out[2][1::2])
+    assert len(out[3]) == 6 and {*out[3]} <= {*allowed}
+    entries = [e for event in events if isinstance(event, Token) for e in event.logprobs]
+    assert all(len(entry.top) == 20 and entry.logprob < 0 for entry in entries)
 
 
 @pytest.mark.parametrize(

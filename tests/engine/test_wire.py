@@ -8,6 +8,7 @@ from bessemer.engine.memory import Plan
 from bessemer.engine.request import (
     Embed,
     Embedded,
+    GenerationDefaults,
     Rank,
     Ranked,
     Refusal,
@@ -38,6 +39,8 @@ REQUEST = Request(
     tokens=list(range(3000)),
     max_tokens=9,
     stop=["\x00", "é"],
+    allowed_token_ids=[0, 2**31 - 1],
+    bad_words=[[1], [2, 3]],
     sampling=Sampling(seed=2**64 - 1, logit_bias={3: -1.5}),
     logprobs=0,
     client="é",
@@ -51,7 +54,15 @@ TO_WORKER = [
     Cancel([1, 2**40]),
 ]
 TO_SERVER = [
-    Ready(VERSION, Plan(1, 2, 3, 4, 5, 6), "llama", Sampling()),
+    Ready(VERSION, Plan(1, 2, 3, 4, 5, 6), "llama", GenerationDefaults()),
+    Ready(
+        VERSION,
+        Plan(1, 2, 3, 4, 5, 6),
+        "llama",
+        GenerationDefaults(
+            sampling=Sampling(top_k=3), stop=["é"], min_tokens=1, max_tokens=2, max_length=3
+        ),
+    ),
     LoadFailed("no"),
     StepResult(
         [

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from bessemer.engine.memory import Plan
-from bessemer.engine.request import Sampling, StepReport
+from bessemer.engine.request import GenerationDefaults, StepReport
 from bessemer.engine.wire import VERSION, Ready, StepResult
 from bessemer.http.fleet import Worker
 from bessemer.http.log import Log
@@ -133,7 +133,7 @@ def test_slow_readers_do_not_hold_up_others() -> None:
 
 def test_the_last_steps_report_is_the_running_workers() -> None:
     settings: Any = None  # no process is started
-    ready = Ready(VERSION, Plan(1, 2, 3, 4, 5, 6), "llama", Sampling())
+    ready = Ready(VERSION, Plan(1, 2, 3, 4, 5, 6), "llama", GenerationDefaults())
     with closing(Log()) as log:
         worker = Worker("m", Path(), 0, settings, log)
         worker._receive(ready)

@@ -19,6 +19,7 @@ from bessemer.http.config import Config, UsageError
 from bessemer.http.hub import BUILT_IN, is_complete, models, name_of, resolve
 
 COMMIT = "0123456789abcdef"
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 269060552\n"
 
 
 @pytest.fixture(autouse=True)
@@ -106,11 +107,29 @@ def test_a_broken_index_is_incomplete(tmp_path: Path, index: str) -> None:
     assert not is_complete(path)
 
 
+def test_a_cached_model_without_an_index(tmp_path: Path) -> None:
+    path = store(tmp_path)
+    (path / "model.safetensors").rename(path / "model-00002-of-00002.safetensors")
+    with pytest.raises(UsageError, match="org/name is not in the Hugging Face cache"):
+        resolve("org/name", offline=True, cache=tmp_path)
+    (path / "model-00001-of-00002.safetensors").write_bytes(b"")
+    assert resolve("org/name", offline=True, cache=tmp_path) == path
+
+
+def test_what_is_no_part_of_the_model_does_not_complete_it(tmp_path: Path) -> None:
+    path = store(tmp_path)
+    for name in ("consolidated.safetensors", "adapter_model.safetensors"):
+        (path / "model.safetensors").rename(path / name)
+        assert not is_complete(path)
+        (path / name).rename(path / "model.safetensors")
+    assert is_complete(path)
+
+
 def test_a_model_in_a_folder_of_its_own(tmp_path: Path) -> None:
     """Older versions of sentence-transformers saved models so."""
     path = tmp_path / "embedder"
     fill(path / "0_Transformer")
-    with pytest.raises(UsageError, match="no config"):
+    with pytest.raises(UsageError, match=r"no config\.json"):
         resolve(str(path), offline=True)
     listed = path / "modules.json"
     listed.write_text('[{"path": "0_Transformer", "type": "sentence_transformers.Transformer"}]')
@@ -133,6 +152,7 @@ def test_a_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert path.name == COMMIT
     assert seen[0]["cache_dir"] == tmp_path
     assert "*.safetensors" in seen[0]["allow_patterns"]
+    assert {"consolidated*", "adapter*"} < set(seen[0]["ignore_patterns"])
     assert resolve("org/name", offline=False, cache=tmp_path) == path
     assert len(seen) == 1
 
@@ -169,6 +189,63 @@ def test_what_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="is a file; give the directory"):
         resolve(str(tmp_path / "file"), offline=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("model.safetensors", "is a file; give the directory of the model, with its config.json"),
+        ("model-Q4_K_M.gguf", "is a GGUF file, and this version reads safetensors; give"),
+        ("pytorch_model.bin", "is PyTorch's file"),
+        ("weights.npz", "has MLX's first layout"),
+    ],
+)
+def test_a_file_in_place_of_a_directory(name: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"")
+    for model in (str(path), f"mine={path}"):
+        with pytest.raises(UsageError) as caught:
+            resolve(model, offline=True)
+        assert str(caught.value).startswith(f"{path} {said}")
+    if name != "model.safetensors":  # nor is the directory one, where there is nothing else
+        with pytest.raises(UsageError, match=r"is no model: it has no config\.json; ") as caught:
+            resolve(str(tmp_path), offline=True)
+        assert f"{path} {said}" in str(caught.value)
+
+
+def test_a_directory_without_weights(tmp_path: Path) -> None:
+    path = fill(tmp_path / "m")
+    (path / "model.safetensors").rename(path / "model.gguf")
+    (path / "tokenizer.json").unlink()
+    with pytest.raises(UsageError, match=r"model\.gguf is a GGUF file"):
+        resolve(str(path), offline=True)
+    (path / "model.gguf").unlink()
+    with pytest.raises(UsageError, match=r"model\.safetensors is missing"):
+        resolve(str(path), offline=True)
+    (path / "model-00002-of-00002.safetensors").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"model-00001-of-00002\.safetensors is missing"):
+        resolve(str(path), offline=True)
+
+
+def test_directories_that_are_near_a_model(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"has no config\.json, for it is empty"):
+        resolve(str(tmp_path), offline=True)
+    path = store(tmp_path)
+    with pytest.raises(UsageError, match=r"Hugging Face's cache: give one of .*snapshots"):
+        resolve(str(path.parents[1]), offline=True)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["config.json", "tokenizer.json", "tokenizer.model", "a.jinja", "model.safetensors"],
+)
+def test_a_git_lfs_pointer(name: str, tmp_path: Path) -> None:
+    path = fill(tmp_path / "m")
+    (path / "other.bin").write_text(POINTER)  # which nobody reads
+    assert resolve(str(path), offline=True) == path
+    (path / name).write_text(POINTER)
+    with pytest.raises(UsageError, match=rf"{name} is a git-lfs pointer, .* run git lfs pull"):
+        resolve(str(path), offline=True)
 
 
 @pytest.mark.parametrize(

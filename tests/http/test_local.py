@@ -13,12 +13,12 @@ from bessemer.engine.request import (
     Embed,
     Embedded,
     Event,
+    GenerationDefaults,
     Rank,
     Ranked,
     Refusal,
     Refused,
     Request,
-    Sampling,
     Started,
     StepReport,
     Token,
@@ -63,7 +63,7 @@ class ScriptedWorker:
         self.refused: list[Refusal] = []
         self.seconds, self.report = 1.5, StepReport(waiting=3)
         self.ready: Ready | None = Ready(
-            VERSION, plan or Plan(0, 0, 0, 0, 0, 200), "llama", Sampling()
+            VERSION, plan or Plan(0, 0, 0, 0, 0, 200), "llama", GenerationDefaults()
         )
         self.stream = ScriptedStream([])
         self.number = count(1).__next__
@@ -168,7 +168,7 @@ def test_counting_takes_what_is_too_long_too() -> None:
     model, worker = writer(says("Hi"))
     tokens = len(RENDERER.prompts(Chat("m", HELLO), 200)[0].tokens)
     assert asyncio.run(model.count(Chat("m", HELLO))) == tokens
-    worker.ready = Ready(VERSION, Plan(0, 0, 0, 0, 0, 1), "llama", Sampling())
+    worker.ready = Ready(VERSION, Plan(0, 0, 0, 0, 0, 1), "llama", GenerationDefaults())
     assert asyncio.run(model.count(Chat("m", HELLO))) == tokens and not worker.requests
 
 

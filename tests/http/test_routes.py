@@ -63,6 +63,10 @@ def answer(method: str, path: str) -> bytes:
         ("POST", "/v1/chat/completions/", b"chat"),
         ("POST", "//v1/chat/completions", b"chat"),
         ("POST", "/v1//chat/completions", b"chat"),
+        ("POST", "/v1/v1/chat/completions", b"chat"),
+        ("POST", "/v1/v1/v1//chat/completions", b"chat"),
+        ("GET", "/v1/v1/models", b"models"),
+        ("GET", "/v1/v1/models/qwen", b"qwen"),
         ("GET", "/v1/models", b"models"),
         ("GET", "/v1/models/", b"models"),
         ("HEAD", "/models", b"models"),
@@ -83,13 +87,23 @@ def test_paths(method: str, path: str, body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/v2/models", "/v1models", "/modelsx", "/health/x", "/v1/v1/models", "*", "/%76%31"]
+    "path", ["/v2/models", "/v1models", "/modelsx", "/health/x", "*", "/%76%31"]
 )
 def test_unknown_paths(path: str) -> None:
     with pytest.raises(Refusal) as caught:
         ROUTER.find(request("GET", path))
     assert (caught.value.status, caught.value.code) == (404, "not_found")
     assert path in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/messages/v1/messages", "/v1/chat/completions/chat/completions", "/api/v1/messages"],
+)
+def test_a_wrong_base_url_is_told(path: str) -> None:
+    with pytest.raises(Refusal, match="base URL") as caught:
+        ROUTER.find(request("POST", path))
+    assert caught.value.status == 404
 
 
 @pytest.mark.parametrize(

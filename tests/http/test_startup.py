@@ -94,10 +94,33 @@ def test_kernels_that_the_processor_cannot_run() -> None:
     assert f"the CPU tier {missing} does not run on this machine, which has: " in said
 
 
+def test_files_that_are_no_weights_to_read(tmp_path: Path) -> None:
+    model = guide_copy(tmp_path / "odd")
+    weights = model / "model.safetensors"
+    weights.rename(model / "model-00001-of-00002.safetensors")
+    said = message(start("run", "hello", "--model", str(model)))
+    assert "model-00002-of-00002.safetensors is missing" in said
+    (model / "model-00001-of-00002.safetensors").rename(model / "model.gguf")
+    assert "is a GGUF file" in message(start("run", "hello", "--model", str(model)))
+    assert "is a GGUF file" in message(start("serve", "--model", str(model / "model.gguf")))
+    weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 9\n")
+    said = message(start("quantize", str(model), str(tmp_path / "into")))
+    assert f"{weights} is a git-lfs pointer" in said
+
+
+def test_weights_under_a_number_are_served(tmp_path: Path) -> None:
+    model = guide_copy(tmp_path / "one")
+    (model / "model.safetensors").rename(model / "model-00001-of-00001.safetensors")
+    result = start("run", "hello", "--max-tokens", "2", "--model", str(model))
+    assert result.returncode == 0 and result.stdout.strip(), result.stderr
+
+
 def test_weights_in_a_folder_of_their_own_count_too(tmp_path: Path) -> None:
     inner = tmp_path / "0_Transformer"
     inner.mkdir()
+    (tmp_path / "modules.json").write_text('[{"path": "0_Transformer", "type": "Transformer"}]')
     (inner / "model.safetensors").write_bytes(b"x" * 50)
+    (inner / "consolidated.safetensors").write_bytes(b"x" * 50)
     assert shares({"a": tmp_path}, 80) == {"a": 80} and shares({"a": tmp_path}, 10) == {"a": 50}
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from bessemer.engine.request import (
     Event,
+    GenerationDefaults,
     Refusal,
     Refused,
     Request,
@@ -47,7 +48,7 @@ Script = Callable[[list[Request]], Iterable[Event]]
 
 def stream(
     request: GenerateRequest,
-    defaults: Sampling = Sampling(),  # noqa: B008
+    defaults: GenerationDefaults = GenerationDefaults(),  # noqa: B008
     seed: int = 0,
 ) -> AnswerStream:
     prompts, bounds = RENDERER.prompts(request, 200), Bounds(200, 50, defaults)
@@ -93,7 +94,8 @@ def test_started_first_then_text_and_finish_and_usage() -> None:
 
 
 def test_what_is_not_asked_for_comes_from_the_models_defaults() -> None:
-    defaults = Sampling(temperature=0.6, top_k=20, repetition_penalty=1.1)
+    sampling = Sampling(temperature=0.6, top_k=20, repetition_penalty=1.1)
+    defaults = GenerationDefaults(sampling=sampling)
     chat = Chat("m", HELLO, GenerationOptions(temperature=0.0, max_tokens=5))
     (request,) = stream(chat, defaults, seed=7).requests
     assert request.sampling == Sampling(temperature=0, top_k=20, repetition_penalty=1.1, seed=7)
@@ -119,6 +121,54 @@ def test_an_answer_is_cut_to_the_cap_and_to_the_context() -> None:
     ids = tuple([300] * 190)
     (request,) = stream(Completion("m", (ids,), GenerationOptions(max_tokens=40))).requests
     assert request.max_tokens == 10
+
+
+def lengths(options: GenerationOptions, prompt: int, **settings: int) -> tuple[int, int]:
+    """Return the least and the most tokens of an answer, of a context of 200 and a cap of 50."""
+    completion = Completion("m", (tuple([300] * prompt),), options)
+    (request,) = stream(completion, GenerationDefaults(**settings)).requests  # type: ignore[arg-type]
+    return request.min_tokens, request.max_tokens
+
+
+def test_lengths_that_a_request_leaves_open_are_the_models() -> None:
+    open, said = GenerationOptions(), GenerationOptions(min_tokens=2, max_tokens=30)
+    assert lengths(open, 9, max_tokens=7, min_tokens=3) == (3, 7)
+    assert lengths(said, 9, max_tokens=7, min_tokens=3) == (2, 30)  # a default, no cap
+    assert lengths(open, 9, max_tokens=70) == (0, 50)
+    assert lengths(open, 9, max_length=19, min_length=12) == (3, 10)
+    assert lengths(open, 9, max_length=19, max_tokens=20, min_length=12, min_tokens=1) == (1, 20)
+    assert lengths(open, 12, max_length=12, min_length=12) == (0, 50)  # nothing is left to say
+    # The model's wish for a long answer is no cause to refuse a short one.
+    assert lengths(GenerationOptions(max_tokens=4), 9, min_tokens=6) == (4, 4)
+    assert lengths(open, 195, min_tokens=40) == (5, 5)
+
+
+def test_an_answer_ends_at_the_models_own_stop_strings_as_at_its_end() -> None:
+    """The matchers of server and worker look for the same strings; a client's is told to it."""
+    defaults = GenerationDefaults(stop=["there", "END"])
+    for own, oracle in (((), None), (("there",), "there"), (("xx", "END"), None)):
+        chat = Chat("m", HELLO, GenerationOptions(stop=own))
+        answer = stream(chat, defaults)
+        (request,) = answer.requests
+        assert request.stop == list(dict.fromkeys([*own, "there", "END"]))
+        tokens = TOKENIZER.encode("Hello there, you", special=False)
+        answered = []
+        text_of = TOKENIZER.answer_text(request)
+        for token in tokens:
+            text_of.add(token)
+            stop, finish = text_of.stop, "stop" if text_of.stop else None
+            answered += answer.take(Token(request.id, [token], finish, stop))
+            if finish:
+                break
+        assert answer.over and text(answered) == "Hello "
+        assert answered[-1] == Finish(0, "stop", oracle)
+
+
+def test_stop_strings_count_after_the_models_own_fewest_tokens() -> None:
+    defaults = GenerationDefaults(stop=["l"], min_tokens=40)
+    answer = stream(Chat("m", HELLO), defaults)
+    answered = [each for e in says("Hello there")(answer.requests) for each in answer.take(e)]
+    assert answer.requests[0].min_tokens == 40 and text(answered) == "Hello there"
 
 
 def test_choices_have_seeds_of_their_own() -> None:

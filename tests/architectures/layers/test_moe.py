@@ -10,7 +10,7 @@ import pytest
 from bessemer.architectures.feed_forward_config import MoeConfig
 from bessemer.architectures.layers.moe import MoE
 from bessemer.architectures.registry import configure
-from bessemer.engine.checkpoint.checkpoint import CheckpointError
+from bessemer.engine.checkpoint.weight_files import CheckpointError
 from bessemer.engine.checkpoint.weights import Reading
 from bessemer.engine.model import load
 from bessemer.kernels.linear.weight import Dense, Quantized, widen

@@ -1,11 +1,15 @@
 """Directories that are no sound checkpoint, each told apart in one sentence."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
-from bessemer.engine.checkpoint.checkpoint import INDEX, SINGLE, CheckpointError, open_checkpoint
+from bessemer.engine.checkpoint.checkpoint import open_checkpoint
+from bessemer.engine.checkpoint.weight_files import INDEX, SINGLE, CheckpointError
 from tests.architectures.parity import tiny
 
 NAME = "llama_llama3"
@@ -41,6 +45,7 @@ def test_headers(path: Path, sharded: Path) -> None:
 
 def test_no_directory(tmp_path: Path) -> None:
     assert "is not a directory" in refusal(tmp_path / "absent")
+    assert "is a GGUF file" in refusal(tmp_path / "model.gguf")
 
 
 def test_missing_files(path: Path) -> None:
@@ -68,10 +73,53 @@ def test_a_truncated_file(size: int, path: Path) -> None:
     assert f"{SINGLE} is damaged" in refusal(path)
 
 
-@pytest.mark.parametrize("junk", [b"\xff" * 64, b"\x00" * 64, b"version https://git-lfs"])
+@pytest.mark.parametrize("junk", [b"\xff" * 64, b"\x00" * 64, b"version one"])
 def test_a_file_that_is_something_else(junk: bytes, path: Path) -> None:
     (path / SINGLE).write_bytes(junk)
     assert f"{SINGLE} is damaged" in refusal(path)
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 269060552\n"
+
+
+@pytest.mark.parametrize("name", [SINGLE, "config.json", INDEX])
+def test_a_git_lfs_pointer(name: str, path: Path) -> None:
+    if name == INDEX:
+        (path / SINGLE).unlink()
+    (path / name).write_text(POINTER)
+    said = refusal(path)
+    assert f"{path / name} is a git-lfs pointer" in said and "git lfs pull" in said
+
+
+def test_a_shard_that_is_a_git_lfs_pointer(sharded: Path) -> None:
+    victim = sorted(sharded.glob("*.safetensors"))[1]
+    victim.write_text(POINTER)
+    assert f"{victim} is a git-lfs pointer" in refusal(sharded)
+
+
+@pytest.mark.parametrize("rename", [str, lambda name: name.replace("model-", "x-")])
+def test_shards_without_an_index(rename: Callable[[str], str], sharded: Path) -> None:
+    (sharded / INDEX).unlink()
+    for file in sharded.glob("*.safetensors"):
+        file.rename(sharded / rename(file.name))
+    assert open_checkpoint(sharded).tensors.keys() == tiny(NAME).tensors.keys()
+
+
+def test_one_tensor_in_two_files(sharded: Path) -> None:
+    """An index says which one counts; without one it would be a guess."""
+    name = "model.norm.weight"
+    owner = open_checkpoint(sharded).tensors[name].file
+    for file in sharded.glob("*.safetensors"):
+        save_file({name: np.zeros(64, np.float32)} | load_file(file), file)
+    assert open_checkpoint(sharded).tensors[name].file == owner
+    (sharded / INDEX).unlink()
+    assert f"both hold the tensor {name}" in refusal(sharded)
+
+
+def test_files_beside_the_model_are_not_mixed_in(path: Path) -> None:
+    for name in ("consolidated.safetensors", "adapter_model.safetensors", "adapters.safetensors"):
+        save_file({"layers.0.wq.weight": np.zeros(64, np.float32)}, path / name)
+    assert open_checkpoint(path).tensors.keys() == tiny(NAME).tensors.keys()
 
 
 def test_a_header_that_points_past_the_end(path: Path) -> None:

@@ -9,8 +9,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from bessemer.architectures.storage import MlxLm
-from bessemer.engine.checkpoint.checkpoint import SINGLE, Checkpoint, read_headers
+from bessemer.engine.checkpoint.checkpoint import Checkpoint, read_headers
 from bessemer.engine.checkpoint.mlx_layout import MlxTensor, SourceCheckpoint, mlx_tensors
+from bessemer.engine.checkpoint.weight_files import SINGLE
 
 LAYER = "model.layers.0"
 

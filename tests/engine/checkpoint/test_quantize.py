@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from bessemer.architectures.registry import FAMILIES
-from bessemer.engine.checkpoint.checkpoint import INDEX, CheckpointError, open_checkpoint
+from bessemer.engine.checkpoint.checkpoint import open_checkpoint
 from bessemer.engine.checkpoint.quantize import QuantRecipe, main, quantize
+from bessemer.engine.checkpoint.weight_files import INDEX, CheckpointError
 from bessemer.engine.checkpoint.weights import Reading
 from bessemer.engine.model import load
 from tests.architectures.parity import tiny

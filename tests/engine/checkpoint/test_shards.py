@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from bessemer.engine.checkpoint.checkpoint import INDEX, SINGLE, CheckpointError
 from bessemer.engine.checkpoint.shards import Shards
+from bessemer.engine.checkpoint.weight_files import INDEX, SINGLE, CheckpointError
 
 
 def test_a_shard_holds_what_fits(tmp_path: Path) -> None:

@@ -9,13 +9,18 @@ import numpy as np
 import pytest
 
 from bessemer.architectures.config import ModelConfig
+from bessemer.architectures.encoder_config import configure as configure_encoder
 from bessemer.architectures.registry import configure
 from bessemer.architectures.storage import Quantization, Stored
-from bessemer.engine.checkpoint.checkpoint import CheckpointError, open_checkpoint
-from bessemer.engine.checkpoint.weights import Reading, Weights
+from bessemer.engine.checkpoint.checkpoint import open_checkpoint
+from bessemer.engine.checkpoint.weight_files import CheckpointError
+from bessemer.engine.checkpoint.weights import Reading, Weights, rename_entries
+from bessemer.engine.model import load
 from bessemer.kernels.linear.linear import linear
 from bessemer.kernels.linear.weight import Dense, Quantized, widen
-from tests.architectures.tiny import BASE, Tiny
+from tests.architectures.parity import tiny
+from tests.architectures.steps import prefill
+from tests.architectures.tiny import BASE, Tiny, prompts
 
 CONFIG = BASE | {"model_type": "llama"}
 
@@ -85,6 +90,150 @@ def test_entries_of_modules_come_before_the_default(tmp_path: Path) -> None:
 def test_what_has_no_scales_is_not_quantized(tmp_path: Path) -> None:
     reader = weights(write(tmp_path, {"m.weight": mx.ones((8, 16))}), Quantization(Stored(64, 4)))
     assert isinstance(reader.matrix("m", 8, 16), Dense)
+
+
+# A golden file's config, a name of a module in `quantization`, and the name that layers ask for.
+INNER = "language_model.model.layers.0"
+ENTRIES = [
+    (
+        "qwen3_5_affine",
+        "model.language_model.layers.0.linear_attn.in_proj_a",
+        f"{INNER}.linear_attn.in_proj_a",
+    ),
+    ("qwen3_5_affine", "model.layers.0.linear_attn.in_proj_a", f"{INNER}.linear_attn.in_proj_a"),
+    ("qwen3_5_affine", f"{INNER}.mlp.up_proj", f"{INNER}.mlp.up_proj"),
+    ("qwen3_5_affine", "lm_head", "language_model.lm_head"),
+    (
+        "qwen3_5_experts_affine",
+        "model.language_model.embed_tokens",
+        "language_model.model.embed_tokens",
+    ),
+    ("mistral3_affine", "model.language_model.layers.0.mlp.up_proj.weight", f"{INNER}.mlp.up_proj"),
+    ("gemma3_affine", "lm_head", "language_model.lm_head"),
+    ("gemma3_text_affine", "layers.0.mlp.up_proj", "model.layers.0.mlp.up_proj"),
+    ("gemma4_affine_per_layer", "embed_tokens", "model.embed_tokens"),
+    (
+        "mixtral_affine",
+        "model.layers.0.block_sparse_moe.experts.3.w2",
+        "model.layers.0.block_sparse_moe.experts.3.down_proj",
+    ),
+    (
+        "granitemoehybrid_affine_dense",
+        "model.layers.0.shared_mlp.input_linear",
+        "model.layers.0.mlp.gate_up_proj",
+    ),
+    (
+        "granitemoe_affine",
+        "model.layers.0.block_sparse_moe.router",
+        "model.layers.0.block_sparse_moe.router.layer",
+    ),
+    ("nemotron_h_affine", "model.layers.0.mixer.in_proj", "backbone.layers.0.mixer.in_proj"),
+    ("mamba2_affine", "backbone.embedding", "backbone.embeddings"),
+]
+
+
+@pytest.mark.parametrize(("golden", "written", "asked"), ENTRIES)
+def test_entries_follow_the_renames_of_tensors(golden: str, written: str, asked: str) -> None:
+    config = configure(tiny(golden).config)
+    for value in (Stored(64, 8), Stored(16, 4, "nvfp4"), None):
+        known = Quantization(Stored(32, 4), {written: value})
+        assert rename_entries(replace(config, quantization=known))[asked] == value
+
+
+@pytest.mark.parametrize(
+    ("kind", "written", "asked"),
+    [
+        ("bert", "bert.encoder.layer.0.output.dense", "encoder.layer.0.output.dense"),
+        ("xlm-roberta", "roberta.pooler.dense", "pooler.dense"),
+        ("modernbert", "model.layers.0.mlp.Wi", "layers.0.mlp.Wi"),
+        ("nomic_bert", "nomic_bert.encoder.layers.0.mlp.fc2", "encoder.layers.0.mlp.fc2"),
+    ],
+)
+def test_entries_of_encoders_too(kind: str, written: str, asked: str) -> None:
+    sizes = {"hidden_size": 48, "num_attention_heads": 3, "num_hidden_layers": 1}
+    sizes |= {"vocab_size": 90, "intermediate_size": 80, "pad_token_id": 1}
+    raw = {"model_type": kind, "quantization": {"group_size": 64, "bits": 4, written: {"bits": 8}}}
+    assert rename_entries(configure_encoder(raw | sizes))[asked] == Stored(64, 8)
+
+
+def test_the_name_that_layers_ask_for_goes_before_one_that_leads_there() -> None:
+    config = configure(tiny("qwen3_5_affine").config)
+    names = (f"{INNER}.mlp.up_proj", "model.language_model.layers.0.mlp.up_proj")
+    for order in (names, names[::-1]):
+        entries = {name: Stored(64, 8 if name == names[0] else 2) for name in order}
+        known = rename_entries(replace(config, quantization=Quantization(None, entries)))
+        assert known[names[0]] == Stored(64, 8)
+
+
+def by_hugging_face(name: str) -> str:
+    return name.replace("language_model.model.", "model.language_model.").replace(
+        "language_model.lm_head", "lm_head"
+    )
+
+
+@pytest.mark.parametrize("golden", ["qwen3_5_affine", "qwen3_5_experts_affine", "mistral3_affine"])
+def test_a_mixed_checkpoint_by_hugging_face_s_names(golden: str, tmp_path: Path) -> None:
+    made, text = tiny(golden), prompts()[0]
+    entries = {by_hugging_face(name): how for name, how in made.config["quantization"].items()}
+    tensors = {by_hugging_face(name): array for name, array in made.tensors.items()}
+    renamed = Tiny(made.config | {"quantization": entries}, tensors).write(tmp_path / "hf")
+    oracle = prefill(load(made.write(tmp_path / "mlx"), Reading(exact=True)), text)
+    assert (prefill(load(renamed, Reading(exact=True)), text) == oracle).all()
+
+
+def test_experts_one_by_one_with_entries_of_their_own(tmp_path: Path) -> None:
+    """As Mixtral's maker names them; MLX's files have them stacked."""
+    made, text = tiny("mixtral_affine"), prompts()[0]
+    meta = {"gate_proj": "w1", "down_proj": "w2", "up_proj": "w3"}
+    tensors, entries = {}, dict(made.config["quantization"])
+    for name, array in made.tensors.items():
+        stack, _, rest = name.partition(".switch_mlp.")
+        for i, part in enumerate(array if rest else ()):
+            module, leaf = rest.split(".")
+            tensors[f"{stack}.experts.{i}.{meta[module]}.{leaf}"] = np.ascontiguousarray(part)
+            entries[f"{stack}.experts.{i}.{meta[module]}"] = {"group_size": 32, "bits": 4}
+        if not rest:
+            tensors[name] = array
+            module = name.rpartition(".")[0]
+            if f"{module}.scales" in made.tensors and module not in entries:
+                entries[module] = {"group_size": 32, "bits": 4}
+    mixed = made.config | {"quantization": entries | {"group_size": 64, "bits": 8}}
+    path = Tiny(mixed, tensors).write(tmp_path / "apart")
+    oracle = prefill(load(made.write(tmp_path / "mlx"), Reading(exact=True)), text)
+    assert (prefill(load(path, Reading(exact=True)), text) == oracle).all()
+
+
+KINDS = [
+    Stored(64, 4),
+    Stored(32, 8),
+    Stored(64, 6),
+    Stored(32, 4, "mxfp4"),
+    Stored(16, 4, "nvfp4"),
+    Stored(32, 8, "mxfp8"),
+]
+
+
+@pytest.mark.parametrize("default", KINDS)
+def test_entries_under_names_that_nobody_asks_for(default: Stored, tmp_path: Path) -> None:
+    """What fits is found among what the config says, and never what it does not say."""
+    arrays = {"n": mx.ones((1,))}
+    for i, how in enumerate(KINDS):
+        entry: dict[str, Any] = how.entry
+        parts = mx.quantize(mx.random.normal((8, 128)), **entry)
+        for part, array in zip(("weight", "scales", "biases"), parts, strict=False):
+            arrays[f"m{i}.{part}"] = array
+    path = write(tmp_path, arrays)
+    others = {f"elsewhere.m{i}": how for i, how in enumerate(KINDS)}
+    reader = weights(path, Quantization(default, others))
+    for i, how in enumerate(KINDS):
+        read = reader.matrix(f"m{i}", 8, 128)
+        assert isinstance(read, Quantized)
+        assert (read.group, read.bits, read.mode) == (how.group, how.bits, how.mode)
+    silent = weights(path, Quantization(default, {"elsewhere.x": Stored(128, 2), "y": None}))
+    for i, how in enumerate(KINDS):
+        if how != default:
+            with pytest.raises(CheckpointError, match=rf"m{i}\.(weight|scales) (has shape|is )"):
+                silent.matrix(f"m{i}", 8, 128)
 
 
 def quantized_parts(**changes: Any) -> dict[str, mx.array]:

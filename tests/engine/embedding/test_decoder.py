@@ -11,7 +11,7 @@ import pytest
 
 from bessemer.architectures import qwen3
 from bessemer.architectures.config import ConfigError
-from bessemer.engine.checkpoint.checkpoint import CheckpointError
+from bessemer.engine.checkpoint.weight_files import CheckpointError
 from bessemer.engine.embedding.inputs import InputError
 from bessemer.engine.embedding.model import Embedder, Reranker
 from bessemer.engine.embedding.sentence_transformers import DescriptionError, describe

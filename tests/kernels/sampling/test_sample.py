@@ -6,6 +6,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from bessemer.kernels.sampling.edit import Edits
 from bessemer.kernels.sampling.sample import SHORT, Draws, sample, sample_reference
 
 from ..tiers import NATIVE, PATHS, use
@@ -132,6 +133,40 @@ def test_extremes_of_the_temperature() -> None:
 def test_huge_logits() -> None:
     assert one([3e38, -3e38, 3e38], 0.9) == 2
     assert one([3e38, -3e38, 3e38], 0.4, top_p=0.99) == 0
+    for temperature in (1.0, 1e-6, 1e-38):
+        for cut in ({}, {"top_p": 0.9}, {"top_k": 2}, {"min_p": 0.1}):
+            for peak in (2e38, np.inf):
+                row = [1.0, 1e38, peak, -1e38, -np.inf]
+                assert one(row, 0.99, temperature=temperature, **cut) == 2
+            assert one([1.0, np.inf, np.inf], 0.99, temperature=temperature, **cut) == 1
+
+
+LIKELIEST = ({"top_p": 0}, {"top_p": 1e-30}, {"top_k": 1}, {"top_k": 1, "min_p": 1})
+LIKELIEST += ({"top_p": 0, "top_k": 5}, {"top_p": 0, "min_p": 0.5}, {"top_p": 0, "min_p": 1})
+
+
+@pytest.mark.parametrize("size", [1, 3, 40, 700, 5000])
+def test_settings_that_leave_the_likeliest_alone(size: int) -> None:
+    """Of equal ones the first, at any temperature; min_p 1 on its own leaves all of them."""
+    state = np.random.RandomState(size)
+    normal = state.normal(size=size) * 3
+    for row in (normal, np.round(normal), np.zeros(size), np.where(normal < 1, -np.inf, 1.5)):
+        row[size // 2] = max(row.max(), 0.0)
+        for cut in LIKELIEST:
+            for temperature, uniform in ((1.0, 0.0), (100.0, 1 - 1e-9), (1e-6, 0.5), (1e30, 0.9)):
+                drawn = one(row, uniform, temperature=temperature, **cut)
+                assert drawn == int(np.argmax(row)), (cut, temperature)
+        assert row[one(row, 0.999, min_p=1)] == row.max()
+
+
+def test_extremes_of_the_penalty() -> None:
+    """What is divided by next to nothing is certain, what is divided by very much is even."""
+    logits = mx.array([[1.0, 2.0, 3.0, -1.0]])
+    for penalty, oracle in ((1e-37, 0), (1e37, 2)):
+        edits = Edits(*np.array([[0, 0, 0.0, penalty, 0.0], [0, 1, -np.inf, penalty, 0.0]]).T)
+        for top_p in (1.0, 0.9):
+            params = draws(np.array([[0.01, 0, top_p, 0.0]]), np.array([0.5]))
+            assert sample(logits, params, None, edits).tolist() == [oracle]
 
 
 @pytest.mark.parametrize("settings", [{"temperature": 0}, {}, {"top_p": 0.9}, {"top_k": 2}])

@@ -310,6 +310,23 @@ def test_extremes() -> None:
         assert sample(mx.array([[-0.0, 0.0]]), zeros).tolist() == [0]
 
 
+@pytest.mark.parametrize(
+    ("size", "dtype"), [(3, mx.float32), (700, mx.bfloat16), (3000, mx.float16)]
+)
+def test_settings_that_leave_the_likeliest_alone(size: int, dtype: mx.Dtype) -> None:
+    """Of equal ones the first, whatever their number and the temperature."""
+    cuts = ([0, 0, 0], [0, 1e-30, 0], [1, 1, 0], [5, 0, 0], [0, 0, 1], [1, 1, 1])
+    settings = np.array([[t, *cut] for t in (1e-6, 1.0, 100.0, 1e30) for cut in cuts])
+    normal = np.random.RandomState(size).normal(size=size) * 3
+    for row in (normal, np.round(normal), np.where(normal < 1, -np.inf, 1.5), np.zeros(size)):
+        row[size // 2] = max(row.max(), 0.0)
+        logits = mx.array(np.repeat(row[None], len(settings), axis=0)).astype(dtype)
+        likeliest = int(mx.argmax(logits[0]))
+        with using(CHECK):
+            out = sample(logits, draws(settings, np.linspace(0, 1 - 1e-9, len(settings))))
+        assert out.tolist() == [likeliest] * len(settings)
+
+
 @pytest.mark.parametrize("size", [3, 600, 9000])
 def test_nothing_to_draw_from(size: int) -> None:
     broken = np.zeros((6, size), np.float32)
