@@ -13,9 +13,8 @@ from ..engine.sandbox import FAULTS, Objection, sandbox
 from ..engine.text.tokenizer import NamedTemplate
 from .chat import Chat, Message, Tool, ToolCall, said
 
-# Marks where the last message's content ends, for a prompt that goes on in it. A template that
-# trims the mark's own space would have trimmed the content.
-END_OF_FINAL = "\ue000end of final message\ue000 "
+# Marks where the last message's content ends, for a prompt that goes on in it.
+END_OF_FINAL = "\ue000end of final message\ue000"
 
 
 class ChatTemplate:
@@ -82,11 +81,10 @@ class ChatTemplate:
             return _encodable(template.render(context, messages=messages))
         messages[-1]["content"] += END_OF_FINAL
         context = {**context, "messages": messages, "add_generation_prompt": False}
-        rendered = _encodable(template.render(context))
-        prompt, mark, rest = rendered.rpartition(END_OF_FINAL.strip())
+        prompt, mark, _ = _encodable(template.render(context)).rpartition(END_OF_FINAL)
         if not mark:
             raise Objection("the chat template does not show the last message, to be continued")
-        return prompt if rest.startswith(" ") else prompt.rstrip()
+        return prompt
 
 
 def pick(source: str | Sequence[NamedTemplate]) -> str | None:
