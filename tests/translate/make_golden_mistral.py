@@ -111,6 +111,8 @@ def reduce(tekken: Any, texts: list[str]) -> dict[str, Any]:
         for token in settings["added_tokens"]
         if token["content"] in controls
     ]
+    for each in settings["post_processor"]["special_tokens"].values():
+        each["ids"] = [controls[name] for name in each["tokens"]]
     model = settings["model"]
     model["vocab"] = {name: ranks[name] + count for name in sorted(names)} | controls
     model["merges"] = sorted(used, key=lambda pair: ranks["".join(pair)])

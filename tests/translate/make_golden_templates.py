@@ -113,6 +113,14 @@ def shown(text: str, conversation: Conversation) -> bool:
     return "{'type'" not in text and '"type": "text"' not in text
 
 
+def system_texts(conversation: Conversation) -> Iterator[str]:
+    for message in conversation.messages:
+        if message["role"] == "system":
+            content = message["content"]
+            texts = [{"text": content}] if isinstance(content, str) else content
+            yield from (part["text"] for part in texts)
+
+
 def best(tokenizer: Any, conversation: Conversation) -> tuple[str, Conversation] | None:
     """Return the first form that shows everything, else the first that the template takes."""
     taken: list[tuple[str, Conversation]] = []
@@ -131,12 +139,19 @@ def best(tokenizer: Any, conversation: Conversation) -> tuple[str, Conversation]
 
 
 def honest(tokenizer: Any, conversation: Conversation) -> str | tuple[str, Conversation, list[int]]:
-    """Return a form and its ids, or `refused`, or `forged` where it holds control tokens' texts."""
+    """Return a form and its ids, or why there are none to be had.
+
+    `refused`: by the template; `lost`: it drops what the system says, or everything; `forged`: the
+    conversation holds control tokens' texts.
+    """
     found = best(tokenizer, conversation)
     if found is None:
         return "refused"
     form, changed = found
     ids = render(tokenizer, changed)
+    text = render(tokenizer, changed, tokenize=False)
+    if not ids or not all(part.strip() in text for part in system_texts(conversation)):
+        return "lost"
     added = tokenizer.added_tokens_decoder
     clean = render(tokenizer, changed, sanitize_control_tokens=True)
     if [each for each in ids if each in added] != [each for each in clean if each in added]:

@@ -2,11 +2,13 @@
 
 import json
 import tempfile
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from bessemer.engine.text.loading import load_tokenizer
+from bessemer.engine.text.tokenizer import Tokenizer
 from bessemer.translate.chat import Chat, Message, Text, Tool, ToolCall, said
 from bessemer.translate.parsers.formats import choose
 from bessemer.translate.renderer import Renderer
@@ -17,28 +19,37 @@ from tests.translate.golden import NOW
 from tests.translate.stand_ins import save
 
 
-def prompt_ids(family: str, chat: Chat) -> list[int]:
-    """Return the token ids that a model of this family is given for the conversation."""
-    return ids_of(renderer(family), chat)
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint's renderer of prompts; its template's clock stands still."""
 
+    tokenizer: Tokenizer
+    template: ChatTemplate
+    renderer: Renderer
 
-def ids_of(renderer: Renderer, chat: Chat) -> list[int]:
-    return renderer.conversation(chat, 100_000).tokens
+    @classmethod
+    def load(cls, directory: Path) -> "Checkpoint":
+        tokenizer = load_tokenizer(directory)
+        source = pick(tokenizer.chat_template or "") or ""
+        template = ChatTemplate(source, tokenizer.special_tokens, lambda: NOW)
+        format_ = choose(source, tokenizer.special_names.values())
+        return cls(tokenizer, template, Renderer(tokenizer, template, format_))
+
+    def ids(self, chat: Chat) -> list[int]:
+        return self.renderer.conversation(chat, 100_000).tokens
 
 
 @cache
-def renderer(family: str) -> Renderer:
+def checkpoint(family: str) -> Checkpoint:
+    """Return a family's stand-in checkpoint."""
     with tempfile.TemporaryDirectory() as directory:
         save(FAMILIES[family], family, Path(directory))
-        return renderer_of(Path(directory))
+        return Checkpoint.load(Path(directory))
 
 
-def renderer_of(directory: Path) -> Renderer:
-    """Return the renderer of a checkpoint, whose clock stands still."""
-    tokenizer = load_tokenizer(directory)
-    source = pick(tokenizer.chat_template or "") or ""
-    template = ChatTemplate(source, tokenizer.special_tokens, lambda: NOW)
-    return Renderer(tokenizer, template, choose(source, tokenizer.special_names.values()))
+def prompt_ids(family: str, chat: Chat) -> list[int]:
+    """Return the token ids that a model of this family is given for the conversation."""
+    return checkpoint(family).ids(chat)
 
 
 def chat_of(conversation: Conversation) -> Chat:

@@ -13,12 +13,14 @@ from tests.translate.prompt_ids import chat_of, prompt_ids
 
 EXPECTED: dict[str, dict[str, str]] = json.loads(GOLDEN.read_text())
 
+REASONS = ("refused", "lost", "forged")  # why there are no golden ids
+
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_honest_conversations_have_the_ids_that_transformers_gives_them(family: str) -> None:
     wrong = {}
     for name, expected in EXPECTED[family].items():
-        if expected not in ("refused", "forged"):
+        if expected not in REASONS:
             found = _digest(family, name)
             if found != expected.split()[0]:
                 wrong[name] = f"{found}, not {expected}"
@@ -26,9 +28,11 @@ def test_honest_conversations_have_the_ids_that_transformers_gives_them(family: 
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_what_transformers_refuses_is_tidied_or_refused_and_nothing_worse(family: str) -> None:
+def test_what_a_template_refuses_or_drops_is_tidied_or_refused_and_nothing_worse(
+    family: str,
+) -> None:
     for name, expected in EXPECTED[family].items():
-        if expected == "refused":
+        if expected in ("refused", "lost"):
             with suppress(Refusal):
                 assert prompt_ids(family, chat_of(CONVERSATIONS[name]))
 
