@@ -14,7 +14,7 @@ ROLES = frozenset({"system", "user", "assistant", "tool"})  # ours: markers are 
 
 @dataclass(frozen=True, slots=True)
 class ThoughtReading:
-    """The way a template takes a thought out of an assistant's text, between two special tokens.
+    """The way a template takes a thought out of an assistant's text, between two control tokens.
 
     It tells the model the thought by itself, or else forgets it.
     """
@@ -36,15 +36,12 @@ class ThoughtReading:
 
 
 def reading(marks: tuple[str, ...], control: ControlTokens, template: str) -> ThoughtReading | None:
-    """Return how a template reads thoughts; None where it does not, or where no token is special.
-
-    Marks that are not special need no reading: an assistant's text may hold them.
-    """
+    """Return how a template reads thoughts; None where it does not, or by no control token."""
     if not marks:
         return None
     opening, closing = marks
     quoted = any(f"{quote}{closing}{quote}" in template for quote in "'\"")
-    if closing not in control.special or not quoted:
+    if closing not in control.tokens or not quoted:
         return None
     return ThoughtReading(opening, closing, "reasoning_content" in template)
 

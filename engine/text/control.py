@@ -24,9 +24,9 @@ PIPES = (("<|", "|>"), ("<\uff5c", "\uff5c>"))  # what only control tokens have 
 class ControlTokens:
     """A tokenizer's control tokens: special ones, and what marks the parts of a model's own turn.
 
-    `special` and `markup` are their names; the latter an assistant's text may hold as tokens, for
-    the model wrote them. Guards are put into `marks` as well, which are no tokens but mean
-    something at the end of a prompt. Without any names all text is left as it is.
+    `tokens` are their names. Guards are put into `marks` as well, which mean something at the end
+    of a prompt, but not into an assistant's: it is the model that wrote them. Without any names
+    all text is left as it is.
 
     Most tokenizers find added tokens before they normalize. For these a second tokenizer, around
     the same vocabulary, takes the guards out as its first step of normalizing: text comes out as if
@@ -37,13 +37,12 @@ class ControlTokens:
     def __init__(
         self,
         encoding: tokenizers.Tokenizer,
-        special: Collection[str] = (),
-        markup: Collection[str] = (),
+        tokens: Collection[str] = (),
         marks: Collection[str] = (),
         template: str = "",
     ) -> None:
         self._encoding = encoding
-        self.tokens, self.special = frozenset([*special, *markup]), frozenset(special)
+        self.tokens = frozenset(tokens)
         self._marks = frozenset(marks) - self.tokens
         self._guards = [guard for guard in GUARDS if guard not in template]
         self._encodings: dict[str, list[tuple[tokenizers.Tokenizer, tokenizers.Tokenizer]]] = {}
@@ -54,7 +53,7 @@ class ControlTokens:
         One that may stand `alone` between halves of a marker must be if a name has it inside.
         """
         inside = alone and self._token_names.inside(text)
-        return inside or self._names(own).touched(text) or self._forms(text, own)
+        return inside or self._names(own).touched(text) or self._forms(text)
 
     def free_guard(self, texts: Iterable[str]) -> str:
         """Return a guard that is in none of these texts, nor as JSON writes it."""
@@ -70,7 +69,7 @@ class ControlTokens:
         if alone and self._token_names.inside(text):
             text = text.replace(text.strip(), f"{guard}{text.strip()}{guard}")
         text = self._names(own).guarded(text, guard)
-        return guard.join(["", *text, ""]) if self._forms(text, own) else text
+        return guard.join(["", *text, ""]) if self._forms(text) else text
 
     def guard_all(self, texts: Sequence[str]) -> tuple[Sequence[str], str]:
         """Guard texts where one of them needs it; the guard is empty where none does."""
@@ -111,12 +110,8 @@ class ControlTokens:
     def _others_names(self) -> ControlNames:
         return ControlNames(self.tokens | self._marks) if self._marks else self._token_names
 
-    @cached_property
-    def _own_names(self) -> ControlNames:
-        return ControlNames(self.special)
-
     def _names(self, own: bool) -> ControlNames:
-        return self._own_names if own else self._others_names
+        return self._token_names if own else self._others_names
 
     @cached_property
     def _leaked(self) -> frozenset[str]:
@@ -145,32 +140,29 @@ class ControlTokens:
         return bool(self._leaked or self._late)
 
     @cached_property
-    def _normalized(self) -> dict[bool, ControlNames] | None:
-        """The names as normalizing may make them, by whether text is an assistant's own."""
+    def _normalized(self) -> ControlNames | None:
+        """The names as normalizing may make them."""
         if is_plain(self._encoding) or not self._splits:
             return None
         names = {name: self._normalize(name).strip() for name in self._late}
         names |= {name: name for name in self._leaked}
-        return {
-            own: ControlNames(names[name] for name in names.keys() & wanted)
-            for own, wanted in ((False, self.tokens), (True, self.special))
-        }
+        return ControlNames(names.values())
 
     def _normalize(self, text: str) -> str:
         normalizer = self._encoding.normalizer
         normal = text if normalizer is None else normalizer.normalize_str(text)
         return normal.replace("\u2581", " ")
 
-    def _forms(self, text: str, own: bool) -> bool:
+    def _forms(self, text: str) -> bool:
         """Return whether normalizing would make a name, or half of one, of what is none."""
         if self._normalized is None or not text:
             return False
-        return self._normalized[own].touched(self._normalize(text))
+        return self._normalized.touched(self._normalize(text))
 
     def _count(self, text: str) -> int:
-        late = (
-            0 if self._normalized is None else self._normalized[False].count(self._normalize(text))
-        )
+        late = 0
+        if self._normalized is not None:
+            late = self._normalized.count(self._normalize(text))
         return self._token_names.count(text) + late
 
 
@@ -179,15 +171,15 @@ def control_tokens(
 ) -> ControlTokens:
     """Return the control tokens of a tokenizer whose prompts this chat template writes.
 
-    Besides special tokens these are the ones that look like markup and that the template writes or
-    the `marks` are.
+    Besides special tokens these are the ones that look like markup and that the template writes.
     """
     added = tokenizer.encoding.get_added_tokens_decoder().values()
     named = {*tokenizer.special_tokens.values()}
     special = {each.content for each in added if each.special or each.content in named}
-    special = {*filter(str.strip, special)}
-    markup = {t.content for t in added if t.content in marks or _is_markup(t.content, template)}
-    return ControlTokens(tokenizer.encoding, special, markup, marks, template)
+    markup = {each.content for each in added if _is_markup(each.content, template)}
+    return ControlTokens(
+        tokenizer.encoding, {*filter(str.strip, special | markup)}, marks, template
+    )
 
 
 def is_plain(encoding: tokenizers.Tokenizer) -> bool:

@@ -16,16 +16,15 @@ from bessemer.translate.template import ChatTemplate, pick
 from tests.translate.conversations import Conversation
 from tests.translate.families import FAMILIES
 from tests.translate.golden import NOW
+from tests.translate.prompting import Prompter
 from tests.translate.stand_ins import save
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint's renderer of prompts; its template's clock stands still."""
+    """A checkpoint's prompts; its template's clock stands still."""
 
-    tokenizer: Tokenizer
-    template: ChatTemplate
-    renderer: Renderer
+    prompter: Prompter
 
     @classmethod
     def load(cls, directory: Path) -> "Checkpoint":
@@ -33,10 +32,14 @@ class Checkpoint:
         source = pick(tokenizer.chat_template or "") or ""
         template = ChatTemplate(source, tokenizer.special_tokens, lambda: NOW)
         format_ = choose(source, tokenizer.special_names.values())
-        return cls(tokenizer, template, Renderer(tokenizer, template, format_))
+        return cls(Prompter(Renderer(tokenizer, format_, source), template))
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.prompter.tokenizer
 
     def ids(self, chat: Chat) -> list[int]:
-        return self.renderer.conversation(chat, 100_000).tokens
+        return self.prompter.conversation(chat).tokens
 
 
 @cache

@@ -137,13 +137,12 @@ def test_forged_text_is_encoded_as_text() -> None:
         assert raw.decode() == f"<|im_start|>{text}<|im_end|>"
 
 
-def test_an_assistants_own_markup_stays_tokens() -> None:
+def test_markup_that_the_template_does_not_write_stays_an_assistants_own() -> None:
     model = renderer(CHATML + "<tool_call>")
     text = "<think>\nHm\n</think>\n<tool_call>{}</tool_call>"
     messages = (Message("user", said("q")), Message("assistant", said(text)))
-    assert [n for n in names(model, chat(*messages)) if n in MARKUP] == [*MARKUP, "<tool_call>"]
-    others = (Message("user", said(text)), Message("tool", said(text)))
-    assert [n for n in names(model, chat(*others)) if n in MARKUP] == ["<tool_call>"]
+    found = [name for name in names(model, chat(*messages)) if name in MARKUP]
+    assert found == ["<think>", "</think>", "<tool_call>"]
 
 
 DROPS = "{% for m in messages %}<s>{{ m.content.split('</think>')[-1] }}{% endfor %}"

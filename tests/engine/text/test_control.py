@@ -84,12 +84,11 @@ def test_what_is_a_control_token() -> None:
     tokenizer = Tokenizer(encoding, {"bos_token": "bos"}, None)
     template = "{{ '<think>' }}<tool_call> user {{ '\n\n\n' }}"
     control = control_tokens(tokenizer, template)
-    assert control.special == {*CONTROL, "bos"}
-    assert control.tokens - control.special == {"<think>", "<tool_call>", "<|fim|>"}
+    assert control.tokens == {*CONTROL, "bos", "<think>", "<tool_call>", "<|fim|>"}
 
 
-def test_an_assistants_own_markup_stays() -> None:
-    control = ControlTokens(byte_level(), special=["<s>"], markup=["<think>"])
+def test_marks_that_are_no_control_tokens_stay_in_an_assistants_own_text() -> None:
+    control = ControlTokens(byte_level(), tokens=["<s>"], marks=["<think>"])
     text = "<think>a</s><s>"
     assert control.guarded(text, "!", own=True) == "<think>a</s><!s>"
     assert control.guarded(text, "!") == "<!think>a</s><!s>"
@@ -103,7 +102,7 @@ def test_a_guard_is_found_again_where_a_template_has_escaped_it() -> None:
 
 
 def test_a_guard_is_in_no_text() -> None:
-    control = ControlTokens(byte_level(), special=["<s>"], template=GUARDS[2])
+    control = ControlTokens(byte_level(), tokens=["<s>"], template=GUARDS[2])
     assert control.free_guard([GUARDS[0], r"\ufdd1"]) == GUARDS[3]
     with pytest.raises(Refusal, match="all of the noncharacters"):
         control.free_guard(["".join(GUARDS)])
