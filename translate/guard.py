@@ -1,6 +1,7 @@
 """Conversations in which no text of a client's can become a control token."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,6 +10,16 @@ from msgspec import json
 from ..engine.text.control import ControlTokens
 from .chat import Chat, Document, Message, Part, Text, Tool, ToolCall, said
 
+# A template's way to the text after a thought: split at its end, the rest or the last piece of it.
+AFTER = (
+    r"""split\(\s*['"]{}['"]\s*(?:\)\s*\[\s*-1|(?P<first>,\s*1\s*\)\s*\[\s*1))\s*\]"""
+    r"""(?:\.(?P<strip>l?strip)\(\s*['"]\\n['"]\s*\))?"""
+)
+STRIPS: Mapping[str | None, Callable[[str], str]] = {
+    None: str,
+    "lstrip": lambda text: text.lstrip("\n"),
+    "strip": lambda text: text.strip("\n"),
+}
 ROLES = frozenset({"system", "user", "assistant", "tool"})  # ours: markers are made of them
 
 
@@ -16,23 +27,27 @@ ROLES = frozenset({"system", "user", "assistant", "tool"})  # ours: markers are 
 class ThoughtReading:
     """The way a template takes a thought out of an assistant's text, between two control tokens.
 
-    It tells the model the thought by itself, or else forgets it.
+    It `tells` the model the thought by itself, or else forgets it. The text is what comes after the
+    `first` closing mark or the last, without newlines where `strip` takes them away.
     """
 
     open: str
     close: str
     tells: bool
+    first: bool
+    strip: Callable[[str], str]
 
     def apart(self, message: Message) -> Message:
         """Return the message as the template reads it: these tokens may not stay in its text."""
         text = message.text
         if message.role != "assistant" or message.reasoning or self.close not in text:
             return message
-        thought, said_last = text.split(self.close)[0], text.split(self.close)[-1]
+        thought, _, rest = text.partition(self.close)
+        answer = said(self.strip(rest if self.first else rest.split(self.close)[-1]))
         if not self.tells:
-            return replace(message, content=said(said_last))
+            return replace(message, content=answer)
         thought = thought.rstrip("\n").split(self.open)[-1].lstrip("\n")
-        return replace(message, content=said(said_last.lstrip("\n")), reasoning=thought or None)
+        return replace(message, content=answer, reasoning=thought or None)
 
 
 def reading(marks: tuple[str, ...], control: ControlTokens, template: str) -> ThoughtReading | None:
@@ -40,10 +55,12 @@ def reading(marks: tuple[str, ...], control: ControlTokens, template: str) -> Th
     if not marks:
         return None
     opening, closing = marks
-    quoted = any(f"{quote}{closing}{quote}" in template for quote in "'\"")
-    if closing not in control.tokens or not quoted:
+    taken = re.search(AFTER.format(re.escape(closing)), template)
+    if closing not in control.tokens or taken is None:
         return None
-    return ThoughtReading(opening, closing, "reasoning_content" in template)
+    quoted = any(f"{quote}{opening}{quote}" in template for quote in "'\"")
+    tells = quoted and "reasoning_content" in template
+    return ThoughtReading(opening, closing, tells, bool(taken["first"]), STRIPS[taken["strip"]])
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from msgspec import json
 from ..engine.request import Refusal
 from ..engine.sandbox import FAULTS, Objection, sandbox
 from .chat import Chat, Message, Text, Tool, ToolCall
-from .trial import Fields, Form, Habits, habits
+from .trial import Fields, Habits, habits
 from .turns import Turns, arrangements
 
 if TYPE_CHECKING:  # where templates are rendered there is no tokenizer
@@ -116,7 +116,7 @@ class ChatTemplate:
     def _render(
         self, template: Template, context: Fields, turns: Turns, go_on: bool, limit: int
     ) -> str:
-        messages = [_fields(turn, self.habits.form(turn.role)) for turn in turns]
+        messages = [_fields(turn, self.habits) for turn in turns]
         if not go_on:
             return _text(template, context, messages, limit)
         mark = f"\ue000{secrets.token_hex(8)}\ue000"  # no client can have written it
@@ -152,14 +152,14 @@ def pick(source: str | Sequence["NamedTemplate"]) -> str | None:
     return templates.get("default") or next(iter(templates.values()), None)
 
 
-def _fields(message: Message, form: Form) -> Fields:
+def _fields(message: Message, habits: Habits) -> Fields:
     # Templates know an earlier thought by one name or another.
     thought = dict.fromkeys(("thinking", "reasoning_content", "reasoning"), message.reasoning)
-    calls = [*map(_call, message.calls)] or None
+    calls = [_call(call, habits.text_arguments) for call in message.calls] or None
     names = {"name": message.name, "tool_call_id": message.result_of, "tool_calls": calls}
     more = {key: value for key, value in {**thought, **names}.items() if value is not None}
     texts = [part.text for part in message.content if isinstance(part, Text)]
-    return {"role": message.role, "content": form.content(texts), **more}
+    return {"role": message.role, "content": habits.form(message.role).content(texts), **more}
 
 
 def _function(tool: Tool) -> dict[str, Any]:
@@ -169,8 +169,9 @@ def _function(tool: Tool) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
-def _call(call: ToolCall) -> dict[str, Any]:
-    function = {"name": call.name, "arguments": json.decode(call.arguments)}
+def _call(call: ToolCall, as_text: bool) -> dict[str, Any]:
+    arguments = call.arguments if as_text else json.decode(call.arguments)
+    function = {"name": call.name, "arguments": arguments}
     return {"type": "function", "id": call.id, "function": function}
 
 

@@ -11,7 +11,7 @@ from .turns import Step, Turns, folded, hoisted, merged
 Fields = dict[str, Any]  # a message as a template reads it
 Render = Callable[[Sequence[Fields]], str]
 
-CALL = {"type": "function", "id": "callnum01", "function": {"name": "f", "arguments": {}}}
+CALL_ID = "callnum01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +32,16 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """What a template shows: contents by role, a system message at all or late, turns in a row."""
+    """What a template shows: contents by role, a system message at all or late, turns in a row.
+
+    With `text_arguments` it takes a call's arguments as JSON text, else as what the text means.
+    """
 
     forms: Mapping[str, Form] = field(default_factory=dict)
     system: bool = True
     late: bool = True
     rows: bool = True
+    text_arguments: bool = False
     fault: Exception | None = None  # what it says to one short question, if it cannot take that
 
     def form(self, role: str) -> Form:
@@ -59,10 +63,12 @@ def habits(render: Render) -> Habits:
     """Find out what a template shows; what it refuses in every form is given to it as text."""
     user, fault = _form(render, [], _said("user"), [])
     ask, after = [_fields("user", user, "question")], [_fields("user", user, "more")]
-    called = [*ask, {"role": "assistant", "content": "", "tool_calls": [CALL]}]
     assistant, _ = _form(render, ask, _said("assistant"), after)
+    calling = _fields("assistant", assistant, "")
+    arguments = _arguments(render, ask, calling)
+    called = [*ask, {**calling, **_calls(arguments)}]
     system, refused = _form(render, [], _said("system"), ask)
-    tool, _ = _form(render, called, {**_said("tool"), "name": "f", "tool_call_id": CALL["id"]}, [])
+    tool, _ = _form(render, called, {**_said("tool"), "name": "f", "tool_call_id": CALL_ID}, [])
     forms = {"user": user, "assistant": assistant, "system": system, "tool": tool}
 
     def lost(*roles: str) -> bool:
@@ -78,8 +84,25 @@ def habits(render: Render) -> Habits:
         system=refused is None or fault is not None,
         late=not lost("system", "user", "assistant", "system", "user"),
         rows=not (lost("user", "user") or lost("user", "assistant", "assistant", "user")),
+        text_arguments=isinstance(arguments, str),
         fault=fault,
     )
+
+
+def _arguments(render: Render, before: Sequence[Fields], turn: Fields) -> Fields | str:
+    """Try a call's arguments as an object, then as text, and return what the template takes."""
+    for arguments in ({"a": "wordofcall"}, '{"a": "wordofcall"}'):
+        try:
+            render([*before, {**turn, **_calls(arguments)}])
+        except FAULTS:
+            continue
+        return arguments
+    return {}
+
+
+def _calls(arguments: Fields | str) -> Fields:
+    function = {"name": "f", "arguments": arguments}
+    return {"tool_calls": [{"type": "function", "id": CALL_ID, "function": function}]}
 
 
 def _form(

@@ -43,7 +43,7 @@ class ControlTokens:
     ) -> None:
         self._encoding = encoding
         self.tokens = frozenset(tokens)
-        self._marks = frozenset(marks) - self.tokens
+        self._marks = frozenset(filter(None, marks)) - self.tokens
         self._guards = [guard for guard in GUARDS if guard not in template]
         self._encodings: dict[str, list[tuple[tokenizers.Tokenizer, tokenizers.Tokenizer]]] = {}
 
@@ -108,7 +108,7 @@ class ControlTokens:
 
     @cached_property
     def _others_names(self) -> ControlNames:
-        return ControlNames(self.tokens | self._marks) if self._marks else self._token_names
+        return ControlNames(self.tokens, self._marks) if self._marks else self._token_names
 
     def _names(self, own: bool) -> ControlNames:
         return self._token_names if own else self._others_names

@@ -11,12 +11,14 @@ NEVER = "(?!)"  # a pattern that nothing matches
 class ControlNames:
     """Names, as texts may hold them; one of a single character has no inside to put a guard in.
 
-    A text that touches none of them cannot make one, alone or with what stands beside it.
+    A text that touches none of them cannot make one, alone or with what stands beside it; of
+    `whole` ones halves are not looked for.
     """
 
-    def __init__(self, names: Iterable[str]) -> None:
+    def __init__(self, names: Iterable[str], whole: Iterable[str] = ()) -> None:
         self._names = sorted({name for name in names if len(name) > 1})
-        tree = _tree(self._names) if self._names else NEVER
+        every = sorted({*self._names, *whole})
+        tree = _tree(every) if every else NEVER
         self._name = re.compile(tree, re.DOTALL)
         self._begun = re.compile(f"(?={tree})(.)", re.DOTALL)
         self._longest = max(map(len, self._names), default=0)

@@ -146,6 +146,10 @@ def test_markup_that_the_template_does_not_write_stays_an_assistants_own() -> No
 
 
 DROPS = "{% for m in messages %}<s>{{ m.content.split('</think>')[-1] }}{% endfor %}"
+FIRST = (
+    "{% for m in messages %}{% set text = m.content %}{% if '</think>' in text %}"
+    "{% set text = text.split('</think>', 1)[1].strip('\\n') %}{% endif %}<s>{{ text }}{% endfor %}"
+)
 TELLS = (
     "{% for m in messages %}{% set text = m.content %}{% set thought = m.reasoning_content %}"
     "{% if not thought and '</think>' in text %}"
@@ -155,9 +159,9 @@ TELLS = (
 )
 
 
-@pytest.mark.parametrize("template", [DROPS, TELLS])
+@pytest.mark.parametrize("template", [DROPS, FIRST, TELLS])
 @pytest.mark.parametrize(
-    "text", ["<think>\nHm\n</think>\n\nYes", "Hm</think>Yes", "Yes", "<think></think> Yes"]
+    "text", ["<think>\nHm\n</think>\n\nYes\n", "Hm</think>Yes", "Yes", "<think></think> Yes"]
 )
 def test_a_thought_that_the_template_reads_between_special_tokens(template: str, text: str) -> None:
     model = renderer(template, special=True)
