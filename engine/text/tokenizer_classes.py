@@ -54,6 +54,8 @@ class TokenizerClass:
             encoding.post_processor = file.post_processor
         if file.normalizer is not None:
             encoding.normalizer = file.normalizer
+        if file.pre_tokenizer is not None:
+            encoding.pre_tokenizer = file.pre_tokenizer
         self.build(encoding, settings)
         return encoding
 
@@ -106,13 +108,27 @@ def _byte_bpe(
     first: pre_tokenizers.PreTokenizer | None = None,
     words: bool = True,
 ) -> None:
-    """Build a byte-level BPE; `words` are cut as GPT-2's, after what cuts `first`."""
+    """Build a byte-level BPE; `words` are cut as GPT-2's, after what cuts `first`.
+
+    Digits stay apart where the file says so (SmolLM 2, StarCoder 2): these models have learned it
+    so, although transformers 5 forgets it.
+    """
+    first = first or _digits(encoding.pre_tokenizer)
     _set_bpe(encoding.model, None, fuse=False, fallback=False)
     space = bool(settings.get("add_prefix_space"))
     level = pre_tokenizers.ByteLevel(add_prefix_space=space, use_regex=words)
     encoding.normalizer = normalizer
     encoding.pre_tokenizer = level if first is None else pre_tokenizers.Sequence([first, level])
     encoding.decoder = decoders.ByteLevel()
+
+
+def _digits(cut: pre_tokenizers.PreTokenizer | None) -> pre_tokenizers.PreTokenizer | None:
+    """Return the split of digits among the steps by which a file cuts texts, if there is one."""
+    state = {} if cut is None else msgspec.json.decode(cut.__getstate__())
+    for step in state.get("pretokenizers", [state]):
+        if step.get("type") == "Digits":
+            return pre_tokenizers.Digits(individual_digits=step["individual_digits"])
+    return None
 
 
 def _llama(encoding: tokenizers.Tokenizer, settings: Settings, code: bool = False) -> None:

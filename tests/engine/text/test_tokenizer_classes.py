@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import pre_tokenizers
+from tokenizers.trainers import BpeTrainer
 
 from bessemer.engine.embedding.inputs import truncating
 from bessemer.engine.text.loading import load_tokenizer
 
 from .matrix_tokenizers import CUT, GOLDEN, KINDS, LONG, PAIR, TEXTS, build, write
+from .tiny_tokenizers import byte_level
 
 BOOK = json.loads(GOLDEN.read_text("utf-8"))
 ROWS: list[list[int]] = BOOK["rows"]
@@ -57,3 +60,16 @@ def test_a_class_counts_as_in_transformers_table(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"tokenizer_class": "LlamaTokenizer"}')
     build("prepended", "none", "none").save(str(tmp_path / "tokenizer.json"))
     assert load_tokenizer(tmp_path).encode("  the") != as_it_is  # a legacy of config.json's
+
+
+def test_digits_stay_apart_where_the_file_says_so(tmp_path: Path) -> None:
+    encoding = byte_level()
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    encoding.pre_tokenizer = pre_tokenizers.Sequence([digits, encoding.pre_tokenizer])
+    encoding.train_from_iterator(["a\n\n1 b\n\n  2 c 12 "] * 9, BpeTrainer(show_progress=False))
+    encoding.save(str(tmp_path / "tokenizer.json"))
+    plain = load_tokenizer(tmp_path)
+    settings = {"tokenizer_class": "GPT2Tokenizer"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    for text in ("a\n\n1 b", "c\n\n  2"):
+        assert load_tokenizer(tmp_path).encode(text) == plain.encode(text)
