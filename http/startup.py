@@ -135,6 +135,7 @@ async def _open(
             raise StartError(f"{worker.name}: its --chat-template cannot be used: {fault}")
         format = choose(text or "", tokenizer.special_names.values())
         renderer = Renderer(tokenizer, format, text or "", config.model.parse_special)
+        await asyncio.to_thread(renderer.prepare)
         limits = config.max_tokens, patience
         return GenerationBackend(worker.name, created, worker, host, renderer, *limits)
 

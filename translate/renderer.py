@@ -46,6 +46,11 @@ class Renderer:
     source: str = ""  # of the chat template
     parse_special: bool = False
 
+    def prepare(self) -> None:
+        """Build the tables that the first request would have to wait for."""
+        _ = self.tokenizer.longest, self.guarded(Chat("", ()))
+        self.tokenizer.decode(self._encoder.continued("a"))
+
     def limit(self, context: int) -> int:
         """Return the characters at which a template is stopped, whatever it is about to write."""
         return min(max(context * self.tokenizer.longest, 2**20), LONGEST)

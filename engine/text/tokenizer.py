@@ -141,7 +141,8 @@ class Tokenizer:
     @cached_property
     def _steps(self) -> list[str]:
         """The kinds of the decoder's steps, in order."""
-        decoder = msgspec.json.decode(self.encoding.to_str()).get("decoder") or {}
+        decoder = self.encoding.decoder
+        decoder = {} if decoder is None else msgspec.json.decode(decoder.__getstate__())
         return [step.get("type", "") for step in decoder.get("decoders", [decoder])]
 
     @property
