@@ -60,7 +60,7 @@ def load_described(description: Description, settings: Settings, memory: int) ->
     checkpoint = open_checkpoint(directory, description.config)
     config = configure(checkpoint.config)
     checkpoint = rename_tensors(checkpoint, config)
-    tokenizer = load_tokenizer(directory)
+    tokenizer = load_tokenizer(directory, config=checkpoint.config)
     generation = read_generation_config(
         directory, checkpoint.config, tokenizer.eos, config.vocab_size
     )

@@ -203,7 +203,8 @@ def load_reader(
     """
     backbone = description.modules.backbone
     transformer = read_transformer_file(backbone)
-    tokenizer = load_tokenizer(backbone, _lowercase if transformer.do_lower_case else None)
+    prepare = _lowercase if transformer.do_lower_case else None
+    tokenizer = load_tokenizer(backbone, prepare, description.config)
     file = convert(backbone / "tokenizer_config.json", tokenizer.settings, TokenizerFile)
     message, plain = transformer.message, tokenizer.encoding
     template = None if message is None else load_chat_template(backbone, tokenizer, message)

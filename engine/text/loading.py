@@ -1,6 +1,6 @@
 """A checkpoint's tokenizer and chat templates, read from its files."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +38,13 @@ def _templates(directory: Path, settings: dict[str, Any]) -> Any:
 
 
 def load_tokenizer(
-    directory: Path, prepare: Callable[[tokenizers.Tokenizer], None] | None = None
+    directory: Path,
+    prepare: Callable[[tokenizers.Tokenizer], None] | None = None,
+    config: Mapping[str, Any] | None = None,
 ) -> Tokenizer:
     """Read a checkpoint's tokenizer and chat templates, as transformers' AutoTokenizer does.
 
-    `prepare` changes the tokenizer while nobody else has it.
+    `prepare` changes the tokenizer while nobody else has it; `config` is config.json if read.
     """
     path = directory / "tokenizer.json"
     if not path.is_file():
@@ -51,7 +53,7 @@ def load_tokenizer(
             "AutoTokenizer.save_pretrained"
         )
     try:
-        encoding, special, settings = _follow(path)
+        encoding, special, settings = _follow(path, config)
     except TokenizerError:
         raise
     except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exception
@@ -62,11 +64,14 @@ def load_tokenizer(
     return Tokenizer(encoding, special, template, settings)
 
 
-def _follow(path: Path) -> tuple[tokenizers.Tokenizer, dict[str, str], dict[str, Any]]:
+def _follow(
+    path: Path, config: Mapping[str, Any] | None
+) -> tuple[tokenizers.Tokenizer, dict[str, str], dict[str, Any]]:
     """Return a tokenizer.json's tokenizer as the files beside it want it, and what they say."""
     file, directory = tokenizers.Tokenizer.from_file(str(path)), path.parent
     settings = read_object(directory / "tokenizer_config.json", TokenizerError) or {}
-    config = read_object(directory / "config.json", TokenizerError) or {}
+    if config is None:
+        config = read_object(directory / "config.json", TokenizerError) or {}
     padding, settings = _undo(file, settings)
     kind, added = find_class(config, settings, file), file.get_added_tokens_decoder()
     defaults = {**padding, **kind.tokens}

@@ -318,7 +318,8 @@ def entries_of(tokens: list[int], top: int) -> list[TokenLogprobs]:
         scores = logits - np.log(np.exp(logits).sum())
         best = [(int(i), pytest.approx(scores[i], abs=1e-4)) for i in np.argsort(-scores)[:top]]
         logprob = pytest.approx(scores[tokens[position]], abs=1e-4)
-        out.append(TokenLogprobs(tokens[position], logprob, best))  # type: ignore[arg-type]
+        rank = 1 + int((scores > scores[tokens[position]]).sum())
+        out.append(TokenLogprobs(tokens[position], logprob, best, rank))  # type: ignore[arg-type]
     return out
 
 

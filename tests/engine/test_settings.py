@@ -65,6 +65,7 @@ def test_every_field_reaches_the_worker() -> None:
         metal="checked",
         metal_kv="functional",
         check_weights=True,
+        parse_special=True,
     )
     changed = [getattr(settings, name) != getattr(Settings(), name) for name in HINTS]
     assert all(changed)

@@ -21,7 +21,8 @@ import json, os, sys
 from collections import Counter
 
 import mlx.core as mx
-from bessemer.engine import serving, tokenizer, worker
+from bessemer.engine import serving, worker
+from bessemer.engine.text import loading as tokenizer
 from bessemer.engine.checkpoint import checkpoint
 import bessemer.engine.embedding.model
 from bessemer.engine.settings import Settings
