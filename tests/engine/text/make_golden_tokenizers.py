@@ -87,6 +87,8 @@ MORE = (
         "add_prefix_space": True,
         "baked": "both",
     },
+    {"kind": "byte_level", "named": "texts", "extra": "models"},
+    {"kind": "byte_level", "named": "new", "extra": "models", "by_id": "same"},
 )
 
 
