@@ -84,7 +84,7 @@ def load_described(description: Description, settings: Settings, memory: int) ->
 
 def _not_followed(directory: Path, fields: Sequence[str]) -> str:
     names = ", ".join(fields)
-    return f"{directory / 'generation_config.json'}: what it says of {names} is not followed"
+    return f"{directory}: what its files say of {names} is not followed"
 
 
 def _pattern(model: Model, format: Format, settings: Settings) -> Pattern:

@@ -48,7 +48,7 @@ def resolve(model: str, offline: bool, cache: Path | None = None) -> Path:
     _, model = split(model)
     if model in BUILT_IN_NAMES:
         return BUILT_IN
-    path = Path(model).expanduser()
+    path = at_home(model)
     if path.exists():
         return _checked(path)
     if not HUB_ID.fullmatch(model):
@@ -78,10 +78,15 @@ def name_of(model: str, path: Path) -> str:
     return path.resolve().name
 
 
+def at_home(path: str) -> Path:
+    """Return a path with ~ as a shell writes it; the ~ of a user whom nobody knows stays."""
+    return Path(os.path.expanduser(path))
+
+
 def split(model: str) -> tuple[str | None, str]:
     """Split NAME=MODEL, but not a directory with a = in its name."""
     match = NAME_AND_MODEL.fullmatch(model)
-    if match is None or Path(model).expanduser().is_dir():
+    if match is None or at_home(model).is_dir():
         return None, model
     return match[1], match[2]
 

@@ -26,6 +26,7 @@ from ..translate.template import pick
 from .backends import Backend, Backends
 from .config import Config, UsageError
 from .fleet import StartError, Worker
+from .hub import at_home
 from .local import EmbeddingBackend, GenerationBackend, Patience, RerankBackend
 from .log import Log
 from .template_host import TemplateHost
@@ -73,7 +74,7 @@ def chat_templates(entries: Sequence[str], models: Mapping[str, Path]) -> dict[s
     for entry in sorted(entries, key=lambda entry: entry.partition("=")[0] in models):
         name, _, file = entry.partition("=")
         named = name in models and bool(file)
-        path = Path(file if named else entry).expanduser()
+        path = at_home(file if named else entry)
         try:
             text = path.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:

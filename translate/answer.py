@@ -236,6 +236,8 @@ def _max_tokens(options: GenerationOptions, prompt: int, bounds: Bounds) -> int:
         limit = defaults.max_tokens
     if limit is None and defaults.max_length is not None and defaults.max_length > prompt:
         limit = defaults.max_length - prompt
+    if limit is None:
+        limit = options.usual_max_tokens
     limit = bounds.max_tokens if limit is None else min(limit, bounds.max_tokens)
     return max(min(limit, bounds.context - prompt), min(limit, 1))
 

@@ -110,6 +110,7 @@ class GenerationOptions:
     """The settings of an answer; None leaves one to the model's own defaults."""
 
     max_tokens: int | None = None
+    usual_max_tokens: int | None = None  # its dialect's, where the model's defaults say nothing
     min_tokens: int = 0
     ignore_eos: bool = False
     temperature: float | None = None

@@ -1,5 +1,6 @@
 """OpenAI's legacy completions: request to Completion, answer and events to JSON."""
 
+from dataclasses import replace
 from typing import ClassVar
 
 from msgspec import UNSET, Struct, UnsetType
@@ -77,14 +78,16 @@ DECODER = RequestDecoder(CompletionRequest, COMPLETIONS)
 
 def decode_request(body: bytes) -> Completion:
     request = DECODER.decode(body)
-    limit = max_tokens(request, 0)
+    said = max_tokens(request, 0)
+    limit = DEFAULT_MAX_TOKENS if said is None else said
+    options = text_options(request, limit, _logprobs(request))
+    if said is None:
+        options = replace(options, max_tokens=None, usual_max_tokens=limit)
     return Completion(
         model=request.model,
         # As OpenAI has it, an empty list is an empty prompt too, as is none at all.
         prompts=each_prompt("prompt", request.prompt or "", MAX_PROMPTS),
-        options=text_options(
-            request, DEFAULT_MAX_TOKENS if limit is None else limit, _logprobs(request)
-        ),
+        options=options,
         echo=request.echo or False,
         parse_special=request.parse_special is not False,
     )

@@ -75,7 +75,8 @@ class ChatTemplate:
         if self.fault:
             return (f"the chat template cannot be used ({self.fault})",)
         if self.habits.fault is not None:
-            return (f"the chat template cannot take a short question ({self.habits.fault})",)
+            reason = str(self.habits.fault) or type(self.habits.fault).__name__
+            return (f"the chat template cannot take a short question ({reason})",)
         if not self.habits.system:
             return ("the chat template has no system message: the user's first turn has it",)
         return ()

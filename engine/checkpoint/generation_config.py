@@ -28,6 +28,11 @@ NEUTRAL_AT_ONE = {
     *("typical_p", "top_h", "encoder_repetition_penalty", "guidance_scale"),
     *("num_beams", "num_return_sequences"),
 }
+NOT_FOLLOWED = NEUTRAL_AT_ONE | {
+    *("constraints", "dola_layers", "encoder_no_repeat_ngram_size", "epsilon_cutoff"),
+    *("eta_cutoff", "exponential_decay_length_penalty", "force_words_ids", "max_time"),
+    *("penalty_alpha", "remove_invalid_values", "token_healing", "watermarking_config"),
+}
 # What is no setting of the draw, or changes how fast it comes and not what comes.
 APART = re.compile(
     r"_\w+|transformers_version|(bos|pad|decoder_start)_token_id|use_cache|cache_\w+|max_cache_len"
@@ -39,7 +44,7 @@ APART = re.compile(
 
 
 class GenerationConfigError(ValueError):
-    """generation_config.json makes no sense; the message names the field."""
+    """What a checkpoint says of generation makes no sense; the message names file and field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +58,7 @@ class GenerationConfig:
 
 
 class Fields(Struct, kw_only=True):
-    """The fields of generation_config.json that are followed; null is absent."""
+    """The fields of transformers' GenerationConfig that are followed; null is absent."""
 
     do_sample: bool | None = None
     temperature: NonNegative | None = None
@@ -83,10 +88,14 @@ def read_generation_config(
 ) -> GenerationConfig:
     """Read generation_config.json, and join what config.json, read already, and tokenizer say.
 
+    Older checkpoints have its fields in config.json, which count where there is no such file.
     Ids are passed over that a model of so many lacks.
     """
     path = directory / "generation_config.json"
-    settings = read_object(path, GenerationConfigError) or {}
+    settings = read_object(path, GenerationConfigError)
+    if settings is None:
+        path = directory / "config.json"
+        settings = _older(config)
     try:
         fields = msgspec.convert(settings, Fields)
     except msgspec.ValidationError as error:
@@ -135,6 +144,12 @@ def _rules(fields: Fields, eos_ids: list[int], vocabulary: int) -> GenerationRul
         forced_bos_token_id=_known(_ids(fields.forced_bos_token_id), vocabulary),
         forced_eos_token_id=_known(_ids(fields.forced_eos_token_id), vocabulary),
     )
+
+
+def _older(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of generation_config.json that config.json has, without the eos ids."""
+    names = {*Fields.__struct_fields__, *NOT_FOLLOWED} - {"eos_token_id"}
+    return {name: value for name, value in config.items() if name in names}
 
 
 def _ids(value: Any) -> Iterator[int]:

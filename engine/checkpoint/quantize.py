@@ -35,7 +35,11 @@ RECIPES: Mapping[str, tuple[int, int]] = MappingProxyType(
 )
 CAREFUL = ("v_proj", "v_a_proj", "v_b_proj", "down_proj")  # in some layers of a mixed recipe
 EIGHT = Stored(64, 8)  # mlx_lm's storage of numbers that are too small for a floating mode
-COPIED = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken")  # files that go along as they are
+# Files that go along as they are.
+COPIED = (
+    *("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken"),
+    "additional_chat_templates/*.jinja",
+)
 _LAYER = re.compile(r"\.layers\.(\d+)\.")
 
 app = typer.Typer(**STYLE)
@@ -186,7 +190,9 @@ def _describe(
     for pattern in COPIED:
         for file in checkpoint.path.glob(pattern):
             if file.name != "config.json" and not file.name.endswith(".index.json"):
-                shutil.copy(file, into / file.name)
+                target = into / file.relative_to(checkpoint.path)
+                target.parent.mkdir(exist_ok=True)
+                shutil.copy(file, target)
 
 
 @app.command()

@@ -22,13 +22,21 @@ def _chat_template(directory: Path, value: Any) -> ChatTemplates:
     return templates
 
 
+def _template(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise TokenizerError(f"{path} cannot be read ({reason}); fetch it again") from None
+
+
 def _templates(directory: Path, settings: dict[str, Any]) -> Any:
     """Read chat templates; their own files count for more than tokenizer_config.json."""
     files = {"default": directory / "chat_template.jinja"}
     files |= {
         path.stem: path for path in sorted(directory.glob("additional_chat_templates/*.jinja"))
     }
-    sources = {name: path.read_text("utf-8") for name, path in files.items() if path.is_file()}
+    sources = {name: _template(path) for name, path in files.items() if path.is_file()}
     if sources.keys() == {"default"}:
         return sources["default"]
     if sources:

@@ -124,11 +124,17 @@ def _template(before: list[Piece], after: list[Piece]) -> TemplateProcessing:
 
 def _named(where: Path, settings: Mapping[str, Any]) -> Tokens:
     """Return the tokens that are named, those of a model's own names among them."""
-    extra = settings.get("extra_special_tokens")
-    names = extra if isinstance(extra, dict) else {}
-    values = {key: value for key, value in settings.items() if key.endswith("_token")} | names
-    given = {key: value for key, value in values.items() if isinstance(value, str | dict)}
+    values = {key: value for key, value in settings.items() if key.endswith("_token")}
+    given = _texts(values) | _texts(settings.get("extra_special_tokens"))
+    if given.keys() <= set(PURPOSES):
+        given |= _texts(settings.get("model_specific_special_tokens"))
     return {name: _token(where, value) for name, value in given.items()}
+
+
+def _texts(values: Any) -> dict[str, Any]:
+    """Return what may be tokens of a JSON object; of anything else, nothing."""
+    pairs = values.items() if isinstance(values, dict) else ()
+    return {key: value for key, value in pairs if isinstance(value, str | dict)}
 
 
 def _extra(where: Path, settings: Mapping[str, Any]) -> tuple[AddedToken, ...]:

@@ -252,6 +252,7 @@ BERT = TokenizerClass(
 )
 SEPARATED = _around("{0} $A {1}", "{0} $A {1} {1} $B {1}", "bos_token", "eos_token")
 NFC = normalizers.NFC()
+GPT2 = TokenizerClass(BPE, _byte_bpe, _tokens(unk=END, bos=END, eos=END, pad=None))
 CLASSES = {
     "BertTokenizer": BERT,
     "BartTokenizer": TokenizerClass(BPE, _byte_bpe, MASKED, _roberta),
@@ -262,6 +263,7 @@ CLASSES = {
         SEPARATED,
         extras=("<s>NOTUSED", "</s>NOTUSED", "<unk>NOTUSED"),
     ),
+    "CodeGenTokenizer": GPT2,
     "CodeLlamaTokenizer": TokenizerClass(
         BPE,
         partial(_llama, code=True),
@@ -287,7 +289,7 @@ CLASSES = {
     ),
     "DistilBertTokenizer": BERT,
     "ElectraTokenizer": BERT,
-    "GPT2Tokenizer": TokenizerClass(BPE, _byte_bpe, _tokens(unk=END, bos=END, eos=END, pad=None)),
+    "GPT2Tokenizer": GPT2,
     "GPTNeoXTokenizer": TokenizerClass(
         BPE,
         partial(_byte_bpe, normalizer=NFC),

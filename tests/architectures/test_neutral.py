@@ -37,6 +37,8 @@ MAY_BE: dict[str, list[Any]] = {
     "attention_softmax_in_fp32": [True],
     "router_dtype": ["float32"],
     "max_new_tokens": [100],
+    "stop_strings": [["END"]],
+    "presence_penalty": [1.0],
     "eos_token": ["</s>"],
     "finetuned": [True],
     "attn_factor": [1, 1.0],

@@ -249,7 +249,18 @@ def test_a_git_lfs_pointer(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "model", ["nonsense", "/no/such/folder", "./org/name", "a/b/c", "org/", "../x", "-x/y", "a b/c"]
+    "model",
+    [
+        "nonsense",
+        "/no/such/folder",
+        "./org/name",
+        "a/b/c",
+        "org/",
+        "../x",
+        "-x/y",
+        "a b/c",
+        "~nobody-at-all/m",
+    ],
 )
 def test_what_is_neither(tmp_path: Path, model: str) -> None:
     with pytest.raises(UsageError, match="is neither a directory nor a Hugging Face id"):

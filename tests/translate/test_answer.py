@@ -150,6 +150,10 @@ def test_lengths_that_a_request_leaves_open_are_the_models() -> None:
     assert lengths(open, 9, max_length=19, min_length=12) == (3, 10)
     assert lengths(open, 9, max_length=19, max_tokens=20, min_length=12, min_tokens=1) == (1, 20)
     assert lengths(open, 12, max_length=12, min_length=12) == (0, 50)  # nothing is left to say
+    usual = GenerationOptions(usual_max_tokens=16)
+    assert lengths(usual, 9) == (0, 16)
+    assert lengths(usual, 9, max_tokens=20) == (0, 20)
+    assert lengths(usual, 9, max_length=12) == (0, 3)
     # The model's wish for a long answer is no cause to refuse a short one.
     assert lengths(GenerationOptions(max_tokens=4), 9, min_tokens=6) == (4, 4)
     assert lengths(open, 195, min_tokens=40) == (5, 5)

@@ -90,7 +90,7 @@ def test_flawed_prompts(prompt: Any, field: str, says: str) -> None:
 
 
 def test_defaults() -> None:
-    assert decoded().options == GenerationOptions(max_tokens=16)
+    assert decoded().options == GenerationOptions(usual_max_tokens=16)
     assert not decoded().echo
     assert decoded(user="u") == decoded()
 

@@ -145,6 +145,8 @@ def test_notes_for_the_log() -> None:
     assert ChatTemplate(TEXTS).notes == ChatTemplate(None).notes == ()
     assert "cannot be used (line 1" in ChatTemplate("{% if %}").notes[0]
     assert "cannot take a short question" in ChatTemplate("{{ nothing.here }}").notes[0]
+    large = "{{ range(9) | batch(1000000000000000000, 'x') | list }}"
+    assert "short question (MemoryError)" in ChatTemplate(large).notes[0]
     assert "leaves out what the user says" in ChatTemplate("Hello").notes[0]
     strict = "{{ raise_exception('No system') if messages[0].role == 'system' }}" + TEXTS
     assert "has no system message" in ChatTemplate(strict).notes[0]

@@ -75,6 +75,24 @@ def test_eos_ids_come_from_all_files(tmp_path: Path) -> None:
     assert read(tmp_path, {}, {"eos_token_id": "</s>", "text_config": None}).eos_ids == ()
 
 
+def test_without_a_file_its_fields_are_read_from_the_config(tmp_path: Path) -> None:
+    """transformers' from_pretrained takes config.json then, as models from before 2023 need."""
+    older: dict[str, Any] = {"do_sample": True, "temperature": 0.6, "max_length": 90}
+    older |= {"stop_strings": ["END"], "suppress_tokens": [4], "eos_token_id": "</s>"}
+    odd = {"typical_p": 0.9, "num_beams": 4, "epsilon_cutoff": 1e-3}
+    config = older | odd | {"vocab_size": 100, "num_beam_groups": 1, "quantization": {"bits": 4}}
+    found = read(tmp_path, None, config)
+    sampling = Sampling(temperature=0.6)
+    assert found.defaults == GenerationDefaults(sampling=sampling, stop=["END"], max_length=90)
+    assert found.rules == GenerationRules(suppress_tokens=(4,))
+    assert found.ignored == tuple(odd)
+    greedy = read(tmp_path, None, {"do_sample": False, "top_k": 50, "max_length": 20}).defaults
+    assert greedy == GenerationDefaults(sampling=Sampling(temperature=0))
+    with pytest.raises(GenerationConfigError, match=r"config\.json: .*top_p"):
+        read(tmp_path, None, {"top_p": 3})
+    assert read(tmp_path, {}, config) == read(tmp_path, {})
+
+
 def test_lengths_and_stop_strings_are_defaults(tmp_path: Path) -> None:
     lengths = {"min_new_tokens": 3, "max_new_tokens": 70, "min_length": 9, "max_length": 2048}
     assert defaults(tmp_path, **lengths, stop_strings=["\nUser:", "", "END"]) == GenerationDefaults(
@@ -152,6 +170,7 @@ def test_each_field_of_transformers_that_is_not_followed_is_named(tmp_path: Path
         "typical_p",
         "watermarking_config",
     ]
+    assert read(tmp_path, None, dict.fromkeys(names, 0.5)).ignored == tuple(names)
     assert read(tmp_path, dict.fromkeys(names, 0.5)).ignored == tuple(names)
     assert read(tmp_path, dict.fromkeys(names)).ignored == ()
     assert read(tmp_path, dict.fromkeys(names, 0)).ignored == ()

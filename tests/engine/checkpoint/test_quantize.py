@@ -180,7 +180,11 @@ def test_files_of_the_model_go_along(tmp_path: Path) -> None:
     source = tiny("llama_llama3").write(tmp_path / "source")
     for name in ("tokenizer.json", "chat_template.jinja", "generation_config.json"):
         (source / name).write_text("{}")
+    more = Path("additional_chat_templates") / "rag.jinja"
+    (source / more).parent.mkdir()
+    (source / more).write_text("{}")
     quantize(source, tmp_path / "into", FOUR)
+    assert (tmp_path / "into" / more).is_file()
     names = {path.name for path in (tmp_path / "into").iterdir()}
     assert {"tokenizer.json", "chat_template.jinja", "generation_config.json"} <= names
 

@@ -75,6 +75,21 @@ MODELS = {
     "wordpiece": ("bert", "distilbert", "nomic_bert", "mpnet", "llama"),
 }
 FLAGS = (None, True, False)
+# Cells beside those that are drawn.
+MORE = (
+    {"kind": "byte_level", "tokenizer_class": "CodeGenTokenizer", "model_type": "phi"},
+    {
+        "kind": "byte_level",
+        "tokenizer_class": "CodeGenTokenizer",
+        "model_type": "phi",
+        "around": "both",
+        "by_id": "flags",
+        "add_prefix_space": True,
+        "baked": "both",
+    },
+    {"kind": "byte_level", "named": "texts", "extra": "models"},
+    {"kind": "byte_level", "named": "new", "extra": "models", "by_id": "same"},
+)
 
 
 def axes(kind: str) -> dict[str, Sequence[Any]]:
@@ -152,6 +167,7 @@ def main() -> None:
     for seed, kind in enumerate(KINDS):
         for chosen in pairwise(axes(kind), seed):
             cells.append(ids({"kind": kind, **chosen}))
+    cells += [ids({**PLAIN, **cell}) for cell in MORE]
     rows: dict[str, int] = {}
 
     def row(value: list[int]) -> int:

@@ -193,6 +193,7 @@ def files(cell: Mapping[str, Any]) -> dict[str, Any]:
         "additional": {"additional_special_tokens": ["<new>", "<|end|>"]},
         "list": {"extra_special_tokens": ["<new>", _object("<two>", lstrip=True)]},
         "names": {"extra_special_tokens": {"image_token": "<new>", "boi": "hello"}},
+        "models": {"model_specific_special_tokens": {"boi": "hello", "eoi": "<new>"}},
     }[cell["extra"]]
     beside: dict[str, Any] = {
         "none": {},

@@ -44,6 +44,12 @@ def test_load_reads_what_checkpoints_hold(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text('{"chat_template": [{"name": 3}]}')
     with pytest.raises(TokenizerError, match="chat_template makes no sense"):
         load_tokenizer(tmp_path)
+    (tmp_path / "chat_template.jinja").write_bytes(b"Fran\xe7ais")
+    with pytest.raises(
+        TokenizerError, match=r"chat_template\.jinja cannot be read \(it is not UTF-8"
+    ):
+        load_tokenizer(tmp_path)
+    (tmp_path / "chat_template.jinja").unlink()
     for name in ("tokenizer_config.json", "tokenizer.json"):
         (tmp_path / name).write_text('{"half')
         with pytest.raises(TokenizerError, match=name):
