@@ -159,10 +159,12 @@ TELLS = (
 )
 
 
-@pytest.mark.parametrize("template", [DROPS, FIRST, TELLS])
-@pytest.mark.parametrize(
-    "text", ["<think>\nHm\n</think>\n\nYes\n", "Hm</think>Yes", "Yes", "<think></think> Yes"]
-)
+TRIMS = TELLS.replace("text = m.content", "text = m.content | trim").replace("lstrip", "strip")
+THOUGHTS = ("<think>\nHm\n</think>\n\nYes", "Hm</think>Yes", "Yes", "<think></think> Yes \n")
+
+
+@pytest.mark.parametrize("template", [DROPS, FIRST, TELLS, TRIMS])
+@pytest.mark.parametrize("text", THOUGHTS)
 def test_a_thought_that_the_template_reads_between_special_tokens(template: str, text: str) -> None:
     model = renderer(template, special=True)
     honest = chat(Message("user", said("q")), Message("assistant", said(text)))
