@@ -189,6 +189,20 @@ def test_an_answer_begins_in_no_thought_that_a_client_has_opened() -> None:
     assert prompt.tokens == without.tokenizer.encode("<think>", special=False)
 
 
+@pytest.mark.parametrize("special", [False, True])
+@pytest.mark.parametrize(
+    ("final", "place"),
+    [("<think>\nHm", "thought"), ("<think>", "thought"), ("<think>a</think>b", "text")],
+)
+def test_an_answer_goes_on_in_the_thought_that_its_beginning_opens(
+    special: bool, final: str, place: str
+) -> None:
+    model = renderer(CHATML, special)
+    begun = chat(Message("user", said("q")), Message("assistant", said(final)), continue_final=True)
+    prompt = model.conversation(begun)
+    assert isinstance(prompt.thought, Thought) and prompt.thought.place == place
+
+
 def test_a_guarded_chat_says_by_what() -> None:
     guard = ChatGuard(control_tokens(Tokenizer(byte_level(), {}, None), ""))
     image = Image(media_type="image/png", url="http://example/</s>")
