@@ -18,6 +18,7 @@ from ..engine.text.tokenizer import Tokenizer
 from .chat import (
     AnswerStarted,
     Event,
+    Finish,
     GenerateRequest,
     GenerationOptions,
     Progress,
@@ -187,9 +188,12 @@ class AnswerStream:
             yield from choice.output.feed(token, shown, hidden=index >= visible)
         if event.finish is not None:
             self._running -= 1
+            *rest, end = choice.output.finish(event.finish, event.stop)
+            yield from rest
+            assert isinstance(end, Finish)
             # A stop string of the model's own ends its answer as an end of sequence does.
-            stop = event.stop if event.stop in self._options.stop else None
-            yield from choice.output.finish(event.finish, stop)
+            own = end.stop not in self._options.stop
+            yield Finish(end.choice, end.reason) if own else end
 
 
 def _request(

@@ -1,16 +1,20 @@
 """The echo of a prompt in the pieces that its tokens stand for."""
 
+import re
 from collections.abc import Mapping
 
 from ..engine.text.detokenizer import AnswerDetokenizer, Detokenizer
 from ..engine.text.specials import Specials
 from .chat import TextDelta, TokenText
 
+SPACE = re.compile("[\\s\u2581]")  # what SentencePiece may take for a space
+
 
 class Echo:
     """A prompt's text, given out with its tokens one by one until all of it is out.
 
-    A special token is a piece of the text where the text has its name.
+    A special token is a piece of the text where the text has its name, and a space is one where
+    the text has it: SentencePiece puts one after a special token.
     """
 
     def __init__(
@@ -33,6 +37,8 @@ class Echo:
         start = self._position
         self._left -= 1
         piece = self._detokenizer.add(token)
+        if piece.startswith(" ") and not SPACE.match(self._text, start):
+            piece = piece[1:]
         if token not in self._names or self._text.startswith(piece, start):
             self._position = min(start + len(piece), len(self._text))
         if not self._left:

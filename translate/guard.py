@@ -1,53 +1,40 @@
 """Conversations in which no text of a client's can become a control token."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from msgspec import json
 
 from ..engine.text.control import ControlTokens
-from .chat import Chat, Document, Message, Part, Text, Tool, ToolCall, said
+from .chat import Chat, Document, Message, Part, Text, Tool, ToolCall
 
-# A template's way to the text after a thought: split at its end, the rest or the last piece of it.
-AFTER = (
-    r"""split\(\s*['"]{}['"]\s*(?:\)\s*\[\s*-1|(?P<first>,\s*1\s*\)\s*\[\s*1))\s*\]"""
-    r"""(?:\.(?P<strip>l?strip)\(\s*['"]\\n['"]\s*\))?"""
-)
-STRIPS: Mapping[str | None, Callable[[str], str]] = {
-    None: str,
-    "lstrip": lambda text: text.lstrip("\n"),
-    "strip": lambda text: text.strip("\n"),
-}
 ROLES = frozenset({"system", "user", "assistant", "tool"})  # ours: markers are made of them
 
 
 @dataclass(frozen=True, slots=True)
 class ThoughtReading:
-    """The way a template takes a thought out of an assistant's text, between two control tokens.
-
-    It `tells` the model the thought by itself, or else forgets it. The text is what comes after the
-    `first` closing mark or the last, without newlines where `strip` takes them away.
-    """
+    """The marks, control tokens, between which a template takes a thought out of an answer."""
 
     open: str
     close: str
-    tells: bool
-    first: bool
-    strip: Callable[[str], str]
 
-    def apart(self, message: Message) -> Message:
-        """Return the message as the template reads it: these tokens may not stay in its text."""
-        text = message.text
-        if message.role != "assistant" or message.reasoning or self.close not in text:
-            return message
-        thought, _, rest = text.partition(self.close)
-        answer = said(self.strip(rest if self.first else rest.split(self.close)[-1]))
-        if not self.tells:
-            return replace(message, content=answer)
-        thought = thought.rstrip("\n").split(self.open)[-1].lstrip("\n")
-        return replace(message, content=answer, reasoning=thought or None)
+    def changed(self, text: str, change: Callable[[str], str]) -> str:
+        """Change a text but for the marks of its first thought, which the template looks for."""
+        thought, close, after = text.partition(self.close)
+        if not close:
+            return change(text)
+        before, opening, thought = thought.partition(self.open)
+        return f"{change(before)}{opening}{change(thought)}{close}{change(after)}"
+
+    def place(self, message: Message) -> int | None:
+        """Return the number of the part in which the template finds a thought, if it looks."""
+        if message.role != "assistant" or message.reasoning:
+            return None
+        texts = [part.text if isinstance(part, Text) else "" for part in message.content]
+        return next((at for at, text in enumerate(texts) if self.close in text), None)
 
 
 def reading(marks: tuple[str, ...], control: ControlTokens, template: str) -> ThoughtReading | None:
@@ -55,12 +42,10 @@ def reading(marks: tuple[str, ...], control: ControlTokens, template: str) -> Th
     if not marks:
         return None
     opening, closing = marks
-    taken = re.search(AFTER.format(re.escape(closing)), template)
-    if closing not in control.tokens or taken is None:
+    looked_for = re.search(rf"""split\(\s*['"]{re.escape(closing)}['"]""", template)
+    if closing not in control.tokens or looked_for is None:
         return None
-    quoted = any(f"{quote}{opening}{quote}" in template for quote in "'\"")
-    tells = quoted and "reasoning_content" in template
-    return ThoughtReading(opening, closing, tells, bool(taken["first"]), STRIPS[taken["strip"]])
+    return ThoughtReading(opening, closing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +57,13 @@ class ChatGuard:
 
     def guarded(self, chat: Chat) -> Chat:
         """Return a conversation with guards in all texts that need one; most need none."""
-        if self.reading is not None:
-            apart = tuple(map(self.reading.apart, chat.messages))
-            chat = replace(chat, messages=apart)
         search = _Search(self.control)
-        _mapped(chat, search)
+        _mapped(chat, search, self.reading)
         if not search.needed:
             return chat
         guard = self.control.free_guard(search.texts)
-        return replace(_mapped(chat, _Guarding(self.control, guard)), guard=guard)
+        guarding = _Guarding(self.control, guard)
+        return replace(_mapped(chat, guarding, self.reading), guard=guard)
 
 
 @dataclass(slots=True)
@@ -111,22 +94,26 @@ class _Guarding:
 _Change = _Search | _Guarding
 
 
-def _mapped(chat: Chat, change: _Change) -> Chat:
+def _mapped(chat: Chat, change: _Change, reading: ThoughtReading | None) -> Chat:
     return replace(
         chat,
-        messages=tuple(_message(message, change) for message in chat.messages),
+        messages=tuple(_message(message, change, reading) for message in chat.messages),
         tools=tuple(_tool(tool, change) for tool in chat.tools),
         template={key: _value(value, change.text) for key, value in chat.template.items()},
     )
 
 
-def _message(message: Message, change: _Change) -> Message:
+def _message(message: Message, change: _Change, reading: ThoughtReading | None) -> Message:
     """Change a message; of its role and name templates may make markers: "<|" + role + "|>"."""
     own = message.role == "assistant"
+    place = None if reading is None else reading.place(message)
     return replace(
         message,
         role=message.role if message.role in ROLES else change.text(message.role, alone=True),
-        content=tuple(_part(part, change, own) for part in message.content),
+        content=tuple(
+            _part(part, change, own, reading if at == place else None)
+            for at, part in enumerate(message.content)
+        ),
         reasoning=message.reasoning and change.text(message.reasoning, own),
         name=message.name and change.text(message.name, alone=True),
         calls=tuple(_call(call, change) for call in message.calls),
@@ -134,9 +121,10 @@ def _message(message: Message, change: _Change) -> Message:
     )
 
 
-def _part(part: Part, change: _Change, own: bool) -> Part:
+def _part(part: Part, change: _Change, own: bool, reading: ThoughtReading | None) -> Part:
     if isinstance(part, Text):
-        return Text(change.text(part.text, own, alone=True))
+        guard = partial(change.text, own=own, alone=True)
+        return Text(reading.changed(part.text, guard) if reading else guard(part.text))
     if isinstance(part, Document) and part.title:
         return replace(part, title=change.text(part.title))
     return part

@@ -106,7 +106,10 @@ class Stream(ChunkStream):
         return ()
 
     def _text_delta(self, event: TextDelta | ReasoningDelta) -> Events:
-        return (self._send(OutputChoice(event.text, event.choice, _logprobs_body(event.tokens))),)
+        return (self._send(OutputChoice(event.text, event.choice, self._logprobs(event.tokens))),)
+
+    def _logprobs(self, tokens: tuple[TokenText, ...]) -> LogprobsBody | None:
+        return _logprobs_body(tokens, bool(self._options.logprobs))
 
     def _finish(self, event: Finish) -> Events:
         return (self._send(OutputChoice("", event.choice, None, event.reason)),)
@@ -136,15 +139,17 @@ def _logprobs(request: CompletionRequest) -> int | None:
 
 def _choice(index: int, choice: AnswerChoice) -> OutputChoice:
     text, prompt = choice.reasoning + choice.text, prompt_body(choice.prompt)
-    return OutputChoice(text, index, _logprobs_body(choice.tokens), choice.reason, prompt)
+    logprobs = _logprobs_body(choice.tokens, any(token.top for token in choice.tokens))
+    return OutputChoice(text, index, logprobs, choice.reason, prompt)
 
 
-def _logprobs_body(tokens: tuple[TokenText, ...]) -> LogprobsBody | None:
+def _logprobs_body(tokens: tuple[TokenText, ...], ranked: bool) -> LogprobsBody | None:
+    """Return tokens with their alternatives, if these were asked for: a prompt's first has none."""
     if not tokens:
         return None
     offsets = [token.offset for token in tokens]
     values = [None if token.logprob is None else finite(token) for token in tokens]
-    tops = [_top(token) for token in tokens] if any(token.top for token in tokens) else None
+    tops = [_top(token) for token in tokens] if ranked else None
     return LogprobsBody([_name(token) for token in tokens], values, tops, offsets)
 
 

@@ -84,7 +84,7 @@ class ChoiceOutput:
         return self._read(deltas, exempt)
 
     def finish(self, reason: str, stop: str | None = None) -> Sequence[Event]:
-        """Return the rest of the choice, with all that was held back."""
+        """Return the rest of the choice, with all that was held back; it may have a stop string."""
         rest = self._detokenizer.flush()
         if self._early is not None:
             rest = self._early.add(rest) + self._early.flush()
@@ -93,6 +93,8 @@ class ChoiceOutput:
         if self._tokens:
             kind = ReasoningDelta if self._parser.reasoning else TextDelta
             events.append(kind(self._choice, "", self._take_tokens()))
+        if stop is None and (stop := (self._early or self._stops).matched) is not None:
+            reason = "stop"
         events.append(Finish(self._choice, reason, stop))
         return events
 

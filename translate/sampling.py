@@ -12,6 +12,7 @@ INT32 = 2**31 - 1  # token ids and counts fit in the engine's int32 arrays
 Count = Annotated[int, Meta(ge=0, le=INT32)]
 Positive = Annotated[int, Meta(ge=1, le=INT32)]
 TokenId = Annotated[int, Meta(ge=0, le=INT32)]
+AnyId = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]  # its model says whether it has it
 TopK = Annotated[int, Meta(ge=-1, le=INT32)]
 Temperature = Annotated[float, Meta(ge=0, le=100)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
@@ -53,12 +54,12 @@ class SamplingFields(Struct, kw_only=True):
     repeat_penalty: Factor | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    logit_bias: dict[TokenId, Bias] | None = None
+    logit_bias: dict[AnyId, Bias] | None = None
     stop: StopString | StopStrings | None = None
     stop_token_ids: Annotated[list[TokenId], Meta(max_length=64)] | None = None
     stop_in_reasoning: bool | None = None
     include_stop_str_in_output: bool | None = None
-    allowed_token_ids: TokenIds | None = None
+    allowed_token_ids: Annotated[list[AnyId], Meta(min_length=1)] | None = None
     bad_words: Annotated[list[BadWord], Meta(max_length=128)] | None = None
     skip_special_tokens: bool | None = None
     cache_salt: Salt | None = None

@@ -41,7 +41,7 @@ def unknown_id(field: str, token: int, vocabulary: int) -> Refusal:
 
 def _check(field: str, ids: Iterable[int], vocabulary: int) -> None:
     for token in ids:
-        if token >= vocabulary:
+        if not 0 <= token < vocabulary:
             raise unknown_id(field, token, vocabulary)
 
 

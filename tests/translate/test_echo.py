@@ -46,3 +46,15 @@ def test_a_text_that_its_tokens_do_not_spell_is_out_at_the_end() -> None:
     tokens = tokenizer.encode("fi")
     assert "".join(echoed(tokenizer, "ﬁ, that is a ligature", tokens)[0]) == "ﬁ, that is a ligature"
     assert "".join(echoed(tokenizer, "", tokens)[0]) == ""
+
+
+def test_a_space_that_the_tokenizer_adds_after_a_special_token_is_no_piece() -> None:
+    tokenizer = make_tokenizer(sentencepiece())
+    for text in ("an<|end|>na<|end|>n", "an<|end|> na", "<|end|>  n", "an<|end|>n\u2581a"):
+        tokens = tokenizer.encode(text)
+        pieces, offsets = echoed(tokenizer, text, tokens)
+        assert "".join(pieces) == text
+        names = [tokenizer.token_bytes(token).decode() for token in tokens]
+        shown = [piece.replace("\u2581", " ") for piece in pieces]
+        assert all(p in (n, n[1:]) for p, n in zip(shown, names, strict=True))
+        assert offsets == [len("".join(pieces[:at])) for at in range(len(pieces))]

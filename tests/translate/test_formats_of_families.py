@@ -206,6 +206,14 @@ def test_the_end_of_an_answer_may_be_a_stop_string(family: Family) -> None:
         assert (heard.text, heard.stop) == ("Hello there.", None)
 
 
+def test_a_stop_string_that_might_have_been_a_mark_is_said_at_the_end() -> None:
+    for answer in ("Hi <", "<", "<<|im_end|>"):
+        model = family("think", "Hi <think><|im_end|>").scripted(answer)
+        for size in SIZES:
+            heard = model.chat(size, stop=("<",))
+            assert (heard.text, heard.stop) == (answer.split("<")[0], "<")
+
+
 def test_an_answer_that_is_continued() -> None:
     opened = family("think", "hello.</think>Hello").scripted()
     assert opened.chat(3, final="<think>Hm, ").reasoning == "hello."

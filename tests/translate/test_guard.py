@@ -159,10 +159,12 @@ TELLS = (
 )
 
 
-@pytest.mark.parametrize("template", [DROPS, FIRST, TELLS])
-@pytest.mark.parametrize(
-    "text", ["<think>\nHm\n</think>\n\nYes\n", "Hm</think>Yes", "Yes", "<think></think> Yes"]
-)
+TRIMS = TELLS.replace("text = m.content", "text = m.content | trim").replace("lstrip", "strip")
+THOUGHTS = ("<think>\nHm\n</think>\n\nYes", "Hm</think>Yes", "Yes", "<think></think> Yes \n")
+
+
+@pytest.mark.parametrize("template", [DROPS, FIRST, TELLS, TRIMS])
+@pytest.mark.parametrize("text", THOUGHTS)
 def test_a_thought_that_the_template_reads_between_special_tokens(template: str, text: str) -> None:
     model = renderer(template, special=True)
     honest = chat(Message("user", said("q")), Message("assistant", said(text)))
@@ -185,6 +187,20 @@ def test_an_answer_begins_in_no_thought_that_a_client_has_opened() -> None:
     prompt = without.conversation(chat(Message("user", said("<think>"))))
     assert isinstance(prompt.thought, Thought) and prompt.thought.place != "thought"
     assert prompt.tokens == without.tokenizer.encode("<think>", special=False)
+
+
+@pytest.mark.parametrize("special", [False, True])
+@pytest.mark.parametrize(
+    ("final", "place"),
+    [("<think>\nHm", "thought"), ("<think>", "thought"), ("<think>a</think>b", "text")],
+)
+def test_an_answer_goes_on_in_the_thought_that_its_beginning_opens(
+    special: bool, final: str, place: str
+) -> None:
+    model = renderer(CHATML, special)
+    begun = chat(Message("user", said("q")), Message("assistant", said(final)), continue_final=True)
+    prompt = model.conversation(begun)
+    assert isinstance(prompt.thought, Thought) and prompt.thought.place == place
 
 
 def test_a_guarded_chat_says_by_what() -> None:

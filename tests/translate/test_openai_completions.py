@@ -213,6 +213,14 @@ def test_each_chunk_has_the_offsets_of_its_tokens() -> None:
     assert bodies[2] is None
 
 
+def test_a_chunk_of_a_first_token_keeps_the_place_of_its_alternatives() -> None:
+    for logprobs, tops in ((2, [None]), (0, None)):
+        (data,) = sent(
+            [TextDelta(0, "a", (token("a", None),))], GenerationOptions(logprobs=logprobs)
+        )
+        assert data["choices"][0]["logprobs"]["top_logprobs"] == tops
+
+
 def test_a_heartbeat_is_an_empty_text_of_an_open_choice() -> None:
     events = [Heartbeat(), AnswerStarted(Usage(1, 0), 2), Finish(0, "stop"), Heartbeat()]
     stream = Stream(WHO, PLAIN)

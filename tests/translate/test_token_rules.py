@@ -58,7 +58,7 @@ def test_an_id_that_the_model_does_not_have_is_refused_by_its_number(field: str)
         return token_rules(GenerationOptions(**{field: value}), METASPACE, 512)
 
     assert rules(511).allowed == ([3, 511] if field == "allowed_token_ids" else None)
-    for token in (512, 2**31 - 1):
+    for token in (512, 2**31, -1):
         with pytest.raises(Refusal) as caught:
             rules(token)
         assert (caught.value.status, caught.value.field) == (400, field)

@@ -31,7 +31,8 @@ def think(
     def place(prompt: str, chat: Chat) -> Place:
         """A mark elsewhere in the prompt is a matter of the conversation, but a final message that
         is continued (`chat` says so) is part of the answer."""
-        final = chat.messages[-1].text.lstrip() if chat.continue_final else ""
+        final = chat.messages[-1].text if chat.continue_final else ""
+        final = final.replace(chat.guard, "").lstrip()
         if final:
             return "thought" if final.startswith(open) and close not in final else "text"
         ending = prompt.rstrip()
