@@ -61,6 +61,7 @@ def packed(chat: Chat) -> object:
             turn.name,
             [(call.id, call.name, call.arguments) for call in turn.calls],
             turn.result_of,
+            turn.in_parts,
         )
         for turn in chat.messages
     ]
@@ -78,8 +79,9 @@ def unpacked(job: Any) -> Chat:
             name,
             tuple(ToolCall(*call) for call in calls),
             result,
+            in_parts=in_parts,
         )
-        for role, texts, reasoning, name, calls, result in turns
+        for role, texts, reasoning, name, calls, result, in_parts in turns
     )
     given = tuple(Tool(*tool) for tool in tools)
     return Chat("", messages, template=template, continue_final=continue_final, tools=given)

@@ -325,7 +325,8 @@ def thinking_kwargs(thinking: Thinking | None) -> dict[str, Any]:
 
 
 def _system(system: str | list[InputBlock]) -> Message:
-    return Message("system", _parts(system, "system", "system")[0])
+    content, _ = _parts(system, "system", "system")
+    return Message("system", content, in_parts=isinstance(system, list))
 
 
 def _message(message: InputMessage, place: str) -> Message:
@@ -333,7 +334,8 @@ def _message(message: InputMessage, place: str) -> Message:
         problem = f"must be one of {', '.join(ROLES)}, not {shown(message.role)}"
         raise invalid(f"{place}.role", problem)
     content, reasoning = _parts(message.content, f"{place}.content", message.role)
-    return Message(message.role, content, reasoning or None)
+    in_parts = isinstance(message.content, list)
+    return Message(message.role, content, reasoning or None, in_parts=in_parts)
 
 
 def _parts(content: str | list[InputBlock], place: str, role: str) -> tuple[Content, str]:

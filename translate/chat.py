@@ -88,7 +88,8 @@ class Message:
     """One turn; role is system, user, assistant or tool.
 
     `reasoning` is an assistant's earlier thinking, `calls` what it called; a turn of role tool is
-    the result of the call `result_of`, or the error (`failed`) that it ended in.
+    the result of the call `result_of`, or the error (`failed`) that it ended in. `in_parts`: the
+    content was sent as a list, which some templates tell from a text.
     """
 
     role: str
@@ -98,6 +99,7 @@ class Message:
     calls: tuple[ToolCall, ...] = ()
     result_of: str | None = None
     failed: bool = False
+    in_parts: bool = False
 
     @property
     def text(self) -> str:

@@ -275,7 +275,8 @@ def _message(message: InputMessage, place: str) -> Message:
         raise unsupported(f"{place}.function_call", "function calls")
     content = _content(message, f"{place}.content")
     reasoning = message.reasoning_content or message.reasoning or None
-    return Message(ROLES[message.role], content, reasoning, message.name)
+    in_parts = isinstance(message.content, list)
+    return Message(ROLES[message.role], content, reasoning, message.name, in_parts=in_parts)
 
 
 def _content(message: InputMessage, place: str) -> Content:

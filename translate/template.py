@@ -160,7 +160,8 @@ def _fields(message: Message, habits: Habits) -> Fields:
     names = {"name": message.name, "tool_call_id": message.result_of, "tool_calls": calls}
     more = {key: value for key, value in {**thought, **names}.items() if value is not None}
     texts = [part.text for part in message.content if isinstance(part, Text)]
-    return {"role": message.role, "content": habits.form(message.role).content(texts), **more}
+    content = habits.form(message.role).content(texts, message.in_parts)
+    return {"role": message.role, "content": content, **more}
 
 
 def _function(tool: Tool) -> dict[str, Any]:

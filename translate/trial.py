@@ -22,12 +22,13 @@ class Form:
     part: bool = False
     parts: bool = False
 
-    def content(self, texts: Sequence[str]) -> str | list[Fields]:
-        """Return texts as the template shows them; a text is preferred to one part."""
+    def content(self, texts: Sequence[str], in_parts: bool = False) -> str | list[Fields]:
+        """Return texts as the template shows them: as they were sent, if it takes them so."""
         if self.parts and len(texts) > 1:
             return _parts(texts)
         joined = "\n".join(texts)
-        return _parts([joined]) if self.part and not self.text else joined
+        listed = self.part and (not self.text or (in_parts and bool(texts)))
+        return _parts([joined]) if listed else joined
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,7 @@ def _message(message: dict[str, Any]) -> Message:
         name=message.get("name"),
         calls=tuple(map(_call, message.get("tool_calls", ()))),
         result_of=message.get("tool_call_id"),
+        in_parts=not is_text,
     )
 
 

@@ -93,9 +93,9 @@ def test_the_sdks_request_type() -> None:
     assert decode_request(json.dumps({**params, **sampling}).encode()) == Chat(
         model="m",
         messages=(
-            Message("system", (Text("Be brief."), Text("Be kind."))),
-            Message("user", said("Hi")),
-            Message("assistant", said("Yes?"), "Hm."),
+            Message("system", (Text("Be brief."), Text("Be kind.")), in_parts=True),
+            Message("user", said("Hi"), in_parts=True),
+            Message("assistant", said("Yes?"), "Hm.", in_parts=True),
             Message("user", said("Well.")),
         ),
         options=GenerationOptions(

@@ -145,7 +145,8 @@ def _check_chat(chat: Chat) -> None:
 
 def _check_completion(completion: Completion) -> None:
     assert completion.prompts
-    assert completion.options.max_tokens is not None
+    options = completion.options
+    assert options.max_tokens is not None or options.usual_max_tokens == 16
     for prompt in completion.prompts:
         if isinstance(prompt, str):
             prompt.encode()

@@ -176,6 +176,22 @@ def test_going_on_in_the_last_of_several_parts() -> None:
     assert render(INST, USER, two, go_on=True) == "<s>[INST]   Hi there \n[/INST] One. \nTwo "
 
 
+def test_a_content_reaches_a_template_as_it_was_sent_if_it_reads_both() -> None:
+    both = (
+        "{% for m in messages %}{% if m.content is string %}S:{{ m.content }}{% else %}"
+        "{% for p in m.content %}P:{{ p.text }}{% endfor %}{% endif %}{% endfor %}"
+    )
+    for texts, in_parts, prompt in (
+        (("Hi",), False, "S:Hi"),
+        (("Hi",), True, "P:Hi"),
+        (("Hi", "ho"), True, "P:HiP:ho"),
+        ((), True, "S:"),
+    ):
+        message = Message("user", tuple(map(Text, texts)), in_parts=in_parts)
+        assert render(both, message) == prompt
+        assert "S:" in render(both.replace("P:{{ p.text }}", "{{ 1 / 0 }}"), message)
+
+
 def test_where_to_go_on_cannot_be_forged() -> None:
     tells = "{{ raise_exception(messages[-1].content) if messages | length == 2 }}" + INST
     marked = [refusal(tells, USER, ASSISTANT, go_on=True).message for _ in range(2)]
