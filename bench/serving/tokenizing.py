@@ -35,7 +35,7 @@ from bessemer.translate.parsers.formats import choose
 from bessemer.translate.renderer import Prompt, Renderer
 from bessemer.translate.template import ChatTemplate, pick
 
-MAX_PLAIN, MAX_TRANSFORMERS, MAX_TURN = 1.05, 1.2, 0.010  # ratios, and seconds
+MAX_TRANSFORMERS = 1.2  # of its time
 TURNS = 41  # of a conversation that ends in a question
 SAID = "the of a request is read by one model, and so (as ever) its answer: 42\n if x < y then"
 WORDS = SAID.split(" ")
@@ -154,8 +154,8 @@ def ours(ways: Ways, chat: Chat) -> list[Contestant]:
 
     return [
         Contestant("Bessemer", whole),
-        Contestant("plainly", lambda _: seconds(lambda: ways.plain(chat)), f"at most {MAX_PLAIN}"),
-        Contestant("the next turn", next_turn, f"at most {MAX_TURN * 1e3:g} ms"),
+        Contestant("plainly", lambda _: seconds(lambda: ways.plain(chat))),
+        Contestant("the next turn", next_turn),
     ]
 
 
@@ -173,9 +173,8 @@ def measure(contestants: Sequence[Contestant], rounds: int) -> None:
 
 
 def missed(contestants: Sequence[Contestant]) -> bool:
-    first, plain, turn, *theirs = contestants
-    slow = ratio(first, plain) > MAX_PLAIN or median(turn.seconds) > MAX_TURN
-    return slow or any(ratio(first, each) > MAX_TRANSFORMERS for each in theirs)
+    first, _, _, *theirs = contestants
+    return any(ratio(first, each) > MAX_TRANSFORMERS for each in theirs)
 
 
 # fmt: off
