@@ -3,10 +3,10 @@
 import asyncio
 import secrets
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from ..engine import request as engine
 from ..engine.embedding.sentence_transformers import Purpose
@@ -21,7 +21,11 @@ from .fleet import Worker
 from .template_host import TemplateHost
 
 RESTART_PATIENCE = 5.0  # seconds a request waits for a dead worker's successor; it takes about 1
+SHORT = 2000  # characters, which are tokenized within a millisecond
 TICK = 60.0  # seconds; nobody looks at the clock while inputs are embedded, limits.within does
+
+
+Returned = TypeVar("Returned")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +139,9 @@ class GenerationBackend(LocalBackend):
         renderer, bounds = self.renderer, (context, vocabulary)
         if not isinstance(request, Chat):
             return await asyncio.to_thread(renderer.prompts, request, *bounds)
-        chat = await asyncio.to_thread(renderer.guarded, request)
+        chat = await _apart(_length(request), renderer.guarded, request)
         text = await self.template.render(chat, renderer.limit(context))
-        return [await asyncio.to_thread(renderer.conversation, chat, text, *bounds)]
+        return [await _apart(len(text), renderer.conversation, chat, text, *bounds)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +193,19 @@ class RerankBackend(LocalBackend):
                     values[row] = score
                 tokens += event.tokens
         return Scores(values, tokens)
+
+
+async def _apart(length: int, function: Callable[..., Returned], *arguments: Any) -> Returned:
+    """Call what takes time with the length of a text, on the event loop if nobody would notice."""
+    if length < SHORT:
+        return function(*arguments)
+    return await asyncio.to_thread(function, *arguments)
+
+
+def _length(chat: Chat) -> int:
+    if chat.tools or chat.template:
+        return SHORT
+    return sum(len(turn.text) + len(turn.reasoning or "") for turn in chat.messages)
 
 
 async def _results(
