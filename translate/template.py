@@ -41,7 +41,6 @@ class ChatTemplate:
         special_tokens: Mapping[str, str] | None = None,
         now: Callable[[], datetime] = datetime.now,
     ) -> None:
-        self.source = source or ""
         self._tokens = special_tokens or {}
         self.fault = ""
         self.habits = Habits()

@@ -1,7 +1,6 @@
 """What requests may say and mean, in every dialect, over a real server."""
 
 import json
-from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
@@ -9,30 +8,12 @@ import anthropic
 import openai
 import pytest
 
-from tests.http.running import Server, serving
+from tests.http.running import Server
 
 MODEL = "bessemer-guide"
 QUESTION = "How do I serve a model?"
 MESSAGES: list[Any] = [{"role": "user", "content": QUESTION}]
 CHAT = {"model": MODEL, "messages": MESSAGES}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with serving() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def client(server: Server) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as each:
-        yield each
-
-
-@pytest.fixture(scope="module")
-def claude(server: Server) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(base_url=server.url, api_key="none", max_retries=0) as each:
-        yield each
 
 
 def test_a_nul_is_text_wherever_it_stands(
