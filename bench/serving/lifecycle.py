@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -32,15 +33,21 @@ PATIENCE = 120.0  # seconds until a server counts as one that does not start
 
 
 @contextmanager
-def running(line: str, port: int) -> Iterator[tuple[psutil.Process, float]]:
-    """Yield the process, and the seconds until it answered; it is killed at the end."""
+def running(
+    line: str, port: int, said: Path = Path(os.devnull)
+) -> Iterator[tuple[psutil.Process, float]]:
+    """Yield the process, and the seconds until it answered; it is killed at the end.
+
+    `said` is the file for its stderr.
+    """
     began = time.perf_counter()
-    process = subprocess.Popen(
-        [*shlex.split(line), "--port", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    with said.open("wb") as stderr:
+        process = subprocess.Popen(
+            [*shlex.split(line), "--port", str(port)],
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            start_new_session=True,
+        )
     try:
         seconds = until(lambda: answers(port), began)
         yield psutil.Process(process.pid), seconds
