@@ -4,12 +4,15 @@ import asyncio
 import contextlib
 import itertools
 import os
+import signal
 import socket
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import cast
+
+from msgspec import structs
 
 from ..engine.request import AnyRequest, Event, Refusal, Refused, StepReport
 from ..engine.settings import Settings
@@ -131,13 +134,16 @@ class Worker:
         self._failure = ""
         self._supervisor: asyncio.Task[None] | None = None
 
-    async def start(self) -> Ready:
-        """Start the process and wait until the model is loaded. Raises StartError."""
-        await self._spawn()
+    async def start(self, settings: Callable[[], Awaitable[Settings]] | None = None) -> Ready:
+        """Start the process and wait until the model is loaded. Raises StartError.
+
+        Other `settings` than it was made with may come while the process starts.
+        """
+        await self._spawn(settings)
         await self._until_ready()
         if self.ready is None:
             await self._reap()
-            raise StartError(f"{self.name}: {self._failure or 'its worker process died at start'}")
+            raise StartError(f"{self.name}: {self._failure or self._ending()}")
         self._supervisor = asyncio.create_task(self._supervise())
         return self.ready
 
@@ -145,6 +151,8 @@ class Worker:
         """End the process for good; what is in flight is refused."""
         if self._supervisor is not None:
             self._supervisor.cancel()
+        if self.ready is None:  # it loads or compiles, and has nothing to lose
+            self._kill()
         await self._reap()
         self.refuse_all(Refusal(503, "shutting_down", "The server is shutting down."))
 
@@ -182,7 +190,7 @@ class Worker:
         if gone and self._pipe is not None:
             self._pipe.send(Cancel(gone))
 
-    async def _spawn(self) -> None:
+    async def _spawn(self, settings: Callable[[], Awaitable[Settings]] | None = None) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
             self._lost.clear()
@@ -190,11 +198,14 @@ class Worker:
                 *(sys.executable, "-P", "-m", "bessemer.engine.worker", str(theirs.fileno())),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
+                start_new_session=True,  # a terminal's Ctrl-C is for the server, which ends it
                 env=os.environ | {"OMP_NUM_THREADS": str(self._configure.settings.threads)},
             )
         _, self._pipe = await asyncio.get_running_loop().create_unix_connection(
             lambda: _Pipe(self._receive, self._lost.set), sock=ours
         )
+        if settings is not None:
+            self._configure = structs.replace(self._configure, settings=await settings())
         self._pipe.send(self._configure)
 
     async def _until_ready(self) -> None:
@@ -239,8 +250,14 @@ class Worker:
         try:
             await asyncio.wait_for(self._process.wait(), KILL_AFTER)
         except TimeoutError:
-            self._process.kill()
+            self._kill()
             await self._process.wait()
+
+    def _kill(self) -> None:
+        """End the process with the compilers that it may have started."""
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     def _receive(self, message: Ready | LoadFailed | StepResult) -> None:
         match message:
@@ -253,7 +270,8 @@ class Worker:
                 self._serving.set()
             case LoadFailed(reason):
                 self._failure = reason
-                self._log.error(f"{self.name}: {reason}")
+                if self._supervisor is not None:  # at start it is an error of the command
+                    self._log.error(f"{self.name}: {reason}")
 
     def _deliver(self, event: Event) -> None:
         stream = self._streams.get(event.request)
@@ -263,6 +281,14 @@ class Worker:
             del self._streams[event.request]
             stream.over(event.request)
         stream.put(event)
+
+    def _ending(self) -> str:
+        """Say of what a process ended that said nothing itself."""
+        code = None if self._process is None else self._process.returncode
+        if code is None or code >= 0:
+            return f"its worker process ended with exit code {code} while it loaded"
+        why = ", as the system does where memory is short" if code == -signal.SIGKILL else ""
+        return f"its worker process was ended by {signal.Signals(-code).name} while it loaded{why}"
 
     def _died(self) -> Refusal:
         return Refusal(
