@@ -129,6 +129,19 @@ def readable(parameter: inspect.Parameter) -> inspect.Parameter:
     )
 
 
+def writable(flag: str, name: str) -> Path:
+    """Return the path of a file that can be written, before the work for it. Raises Unavailable."""
+    path = Path(name).expanduser() if name.startswith("~/") else Path(name)
+    new = not path.exists()
+    try:
+        path.open("ab").close()
+        if new:
+            path.unlink()
+    except OSError as error:
+        raise Unavailable(f"{flag} {path} cannot be written: {error.strerror}") from None
+    return path
+
+
 def one_of(*allowed: str) -> Callable[[str], str]:
     """Return a parser of a text that must be one of these."""
 

@@ -156,7 +156,8 @@ class Config:
         "ORIGIN", "A web page's origin that may call this server, or * for all; may be repeated.",
     )] = ()
     log_level: Annotated[str, Flag(
-        "LEVEL", f"What to log: {', '.join(LEVELS)}.",
+        "LEVEL",
+        f"What to log: {', '.join(LEVELS)}; debug adds workers' starts and requests' sizes.",
     )] = "info"
     offline: Annotated[bool, Flag(
         "", "Download nothing.", variable="HF_HUB_OFFLINE",

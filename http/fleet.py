@@ -14,7 +14,7 @@ from typing import cast
 
 from msgspec import structs
 
-from ..engine.request import AnyRequest, Event, Refusal, Refused, StepReport
+from ..engine.request import AnyRequest, Embed, Event, Rank, Refusal, Refused, Request, StepReport
 from ..engine.settings import Settings
 from ..engine.wire import (
     VERSION,
@@ -177,6 +177,7 @@ class Worker:
     def open(self, requests: Iterable[AnyRequest], tick: float) -> EventStream:
         """Send requests off; their events come through the stream."""
         batch = list(requests)
+        self._log.debug(f"{self.name} is asked {', '.join(map(_described, batch))}")
         stream = EventStream(self, [request.id for request in batch], tick)
         self._streams |= dict.fromkeys([request.id for request in batch], stream)
         if self._pipe is None:
@@ -204,6 +205,7 @@ class Worker:
         _, self._pipe = await asyncio.get_running_loop().create_unix_connection(
             lambda: _Pipe(self._receive, self._lost.set), sock=ours
         )
+        self._log.debug(f"the worker of {self.name} is process {self._process.pid}")
         if settings is not None:
             self._configure = structs.replace(self._configure, settings=await settings())
         self._pipe.send(self._configure)
@@ -266,6 +268,7 @@ class Worker:
                 for event in events:
                     self._deliver(event)
             case Ready():
+                self._log.debug(f"the worker of {self.name} is ready: {message.plan}")
                 self.ready, self.report = message, None
                 self._serving.set()
             case LoadFailed(reason):
@@ -302,3 +305,15 @@ class Worker:
         """End everything in flight with this refusal."""
         for number in list(self._streams):
             self._deliver(Refused.of(number, refusal))
+
+
+def _described(request: AnyRequest) -> str:
+    """Say how much a request asks for; never what."""
+    match request:
+        case Request():
+            size = f"{len(request.tokens)} tokens, at most {request.max_tokens} more"
+        case Embed():
+            size = f"{len(request.inputs)} inputs"
+        case Rank():
+            size = f"{len(request.documents)} documents"
+    return f"{request.id} ({size})"

@@ -46,6 +46,9 @@ class Log:
         self._writer = threading.Thread(target=self._write, name="log", daemon=True)
         self._writer.start()
 
+    def debug(self, text: str) -> None:
+        self._put(0, text)
+
     def info(self, text: str) -> None:
         self._put(1, text)
 

@@ -83,6 +83,19 @@ def test_a_pool_stops_at_the_models_context() -> None:
     assert result.returncode == 0 and result.stdout, result.stderr
 
 
+def test_debug_says_sizes_and_no_contents() -> None:
+    levels = {
+        level: subprocess.run(
+            [*COMMAND, "run", "Hi sesame", "--max-tokens", "3", "--log-level", level],
+            capture_output=True, text=True, timeout=60, check=True,
+        ).stderr
+        for level in ("info", "debug")
+    }  # fmt: skip
+    assert not levels["info"] and "sesame" not in levels["debug"]
+    for words in ("is process ", "is ready: weights ", " tokens, at most 3 more)"):
+        assert levels["debug"].count(words) == 1
+
+
 def test_run_answers_once() -> None:
     result = subprocess.run(
         [*COMMAND, "run", "How do I serve a model?"],
