@@ -12,10 +12,10 @@ from typing import Annotated, Any, Protocol, TypeVar, cast, get_args, get_origin
 import typer
 
 from bessemer.bench.compare.contest import CaseFailed, Unavailable
-from bessemer.engine.command_line import STYLE
+from bessemer.engine.command_line import STYLE, fail, guarded
 from bessemer.http.config import UsageError
 
-FAILED, USAGE, INTERRUPTED = 1, 2, 130
+FAILED = 1
 MISTAKES = (Unavailable, UsageError, CaseFailed)  # whose text is a sentence for the user
 NONE: Mapping[str, Any] = MappingProxyType({})
 
@@ -44,16 +44,18 @@ def run(
 
     A command finds the arguments as they were typed in its context's `obj`.
     """
-    try:
-        code = int(app(arguments, prog_name=prog_name, standalone_mode=False, obj=arguments) or 0)
-        message = "interrupted" if code == INTERRUPTED else ""
-    except typer.TyperException as error:
-        code, message = USAGE, error.format_message()
-    except mistakes as error:
-        code, message = USAGE, str(error)
-    if message:
-        print(f"{name}: {' '.join(message.split()).rstrip('.')}.", file=sys.stderr)
-    return code
+
+    def work() -> int:
+        try:
+            return int(
+                app(arguments, prog_name=prog_name, standalone_mode=False, obj=arguments) or 0
+            )
+        except typer.TyperException as error:
+            return fail(name, error.format_message())
+        except mistakes as error:
+            return fail(name, str(error))
+
+    return guarded(name, work)
 
 
 def command(description: str | None) -> Callable[[Callable[..., int]], Main]:
@@ -125,6 +127,19 @@ def readable(parameter: inspect.Parameter) -> inspect.Parameter:
     return parameter.replace(
         default=",".join(map(str, parameter.default)), annotation=Annotated[str, options[0]]
     )
+
+
+def writable(flag: str, name: str) -> Path:
+    """Return the path of a file that can be written, before the work for it. Raises Unavailable."""
+    path = Path(name).expanduser() if name.startswith("~/") else Path(name)
+    new = not path.exists()
+    try:
+        path.open("ab").close()
+        if new:
+            path.unlink()
+    except OSError as error:
+        raise Unavailable(f"{flag} {path} cannot be written: {error.strerror}") from None
+    return path
 
 
 def one_of(*allowed: str) -> Callable[[str], str]:

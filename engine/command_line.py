@@ -1,6 +1,9 @@
-"""The look of all commands, and the flags of `quantize`, which two processes read; without mlx."""
+"""What all commands have in common: their look, their streams and ends; flags of `quantize`."""
 
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Callable, Mapping
+from io import TextIOWrapper
 from types import MappingProxyType
 from typing import Annotated, Any
 
@@ -12,6 +15,10 @@ STYLE: Mapping[str, Any] = MappingProxyType({
     "pretty_exceptions_enable": False,
     "context_settings": {"help_option_names": ["-h", "--help"]},
 })  # fmt: skip
+
+USAGE = 2  # what shells and argparse mean by a usage error
+INTERRUPTED = 130  # a shell's exit code for Ctrl-C
+BROKEN_PIPE = 1  # as typer ends where its reader has gone
 
 MIXED = "mixed_2_6, mixed_3_4, mixed_3_6, mixed_4_6"  # the recipes of mlx_lm
 MODES = "affine, mxfp4, mxfp8, nvfp4"
@@ -37,3 +44,55 @@ def quantize_flags(**values: int | str | None) -> dict[str, str]:
         if flag in flags and flags["--mode"] != "affine":
             raise ValueError(f"{flag} goes with --mode affine alone, not with {flags['--mode']}")
     return flags
+
+
+def guarded(name: str, work: Callable[[], int]) -> int:
+    """Return the exit code of a command; what ends it from outside is a sentence, or nothing."""
+    _open_streams()
+    try:
+        code = work()
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        _forget_stdout()
+        return BROKEN_PIPE
+    except OSError as error:
+        _forget_stdout()
+        where = "the system refused it" if error.filename is None else error.filename
+        return fail(name, f"{where}: {error.strerror or error}")
+
+
+def fail(name: str, message: str) -> int:
+    """Say a user's mistake in one sentence; return the exit code."""
+    print(f"{name}: {' '.join(message.split()).rstrip('.')}.", file=sys.stderr)
+    return USAGE
+
+
+def _open_streams() -> None:
+    """Open what a process was started without, and let no character be one that cannot be shown.
+
+    Else the next socket would be standard output.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            os.set_inheritable(number, True)
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _forget_stdout() -> None:
+    """Let go what standard output does not take: Python would try again at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

@@ -1,6 +1,6 @@
 """The byte plan of a model, made before anything is allocated: weights, KV pool, scratch."""
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -98,43 +98,49 @@ def plan_memory(
     state: int = 0,
     batch: int = 64,
     chunk: int = 256,
+    one_answer: bool = False,
 ) -> Plan:
     """Plan the pages and states: `pool` bytes of them, or as many as use and budget suggest.
 
     `page`, and that of each (window, page), in bytes; `state` too, of one sequence; batch and chunk
     as in Limits. Automatic: enough for a few full contexts, at most half of what the weights leave.
     Windows get no more pages than running sequences need and a few more; states half of the bytes
-    at most. Raises DoesNotFit where not even a short conversation would fit.
+    at most. `one_answer` takes one context, and nothing stays to be found again. Raises DoesNotFit
+    where not even a short conversation would fit.
     """
-    groups = _Groups(page, page_tokens, tuple(windows), batch + SPARE, chunk)
+    spare, idle_states = (0, MIN_STATES - batch) if one_answer else (SPARE, IDLE_STATES)
+    groups = _Groups(page, page_tokens, tuple(windows), batch + spare, chunk)
+    pools = _Pools(groups, context, state, batch + 1 + idle_states if state else 0)
     left = budget - weights - working
-    max_pages = POOLED_CONTEXTS * context // page_tokens
-    state_slots = batch + 1 + IDLE_STATES
-    pool_bytes = pool or min(groups.cost(max_pages) + state_slots * state, left // 2)
-    if state:
-        share = pool_bytes // 2 if page or windows else pool_bytes
-        state_slots = min(max(share // state, MIN_STATES + 1), state_slots)
-    rest = pool_bytes - state_slots * state
-    pages = groups.fitting(rest) if pool else min(max_pages, groups.fitting(rest))
-    fits = groups.context(pages, context)
-    if (not pool and left <= 0) or rest < 0 or fits < min(context, SHORTEST * page_tokens):
-        least = groups.cost(SHORTEST) + (MIN_STATES + 1) * state
+    max_pages = -(-(1 if one_answer else POOLED_CONTEXTS) * context // page_tokens)
+    pool_bytes = pool or min(groups.cost(max_pages) + pools.max_slots * state, left // 2)
+    if (not pool and left <= 0) or not pools.hold(pool_bytes):
+        least = size(rounded_up(pools.least))
         raise DoesNotFit(
-            f"the model needs {size(weights)} for weights, about {size(working)} to work in and at "
-            f"least {size(least)} for its KV pool, but it was given {size(budget)}; choose a "
+            f"--kv-cache is {size(pool)}, but this model needs at least {least}"
+            if pool
+            else f"the model needs {size(weights)} for weights, about {size(working)} to work in "
+            f"and at least {least} for its KV pool, but it was given {size(budget)}; choose a "
             "smaller model, or set --kv-cache if you know better"
         )
+    pages = pools.pages(pool_bytes) if pool else min(max_pages, pools.pages(pool_bytes))
     return Plan(
         budget,
         weights,
         working,
         page,
         pages if page else 0,
-        fits,
+        groups.context(pages, context),
         groups.plans(pages),
         state,
-        state_slots - 1 if state else 0,
+        max(pools.slots(pool_bytes) - 1, 0),
     )
+
+
+def rounded_up(count: int) -> int:
+    """Return no less in as many digits as `size` shows."""
+    unit = int(10 ** max(len(str(count)) - 3, 0))
+    return -(-count // unit) * unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,3 +181,36 @@ class _Groups:
         for count, held in zip(self.windowed(pages), self.held, strict=True):
             counts += [count * self.page_tokens] if count < held else []
         return min([longest, *counts])
+
+
+@dataclass(frozen=True, slots=True)
+class _Pools:
+    """What pools of so many bytes hold: slots of states first, and pages of all groups."""
+
+    groups: _Groups
+    longest: int  # the model's context
+    state: int
+    max_slots: int
+
+    def slots(self, pool: int) -> int:
+        if not self.state:
+            return 0
+        paged = self.groups.page or self.groups.windows
+        share = pool // 2 if paged else pool
+        return min(max(share // self.state, MIN_STATES + 1), self.max_slots)
+
+    def pages(self, pool: int) -> int:
+        return self.groups.fitting(pool - self.slots(pool) * self.state)
+
+    def hold(self, pool: int) -> bool:
+        """Say whether a pool is enough for a short conversation."""
+        if self.slots(pool) * self.state > pool:
+            return False
+        shortest = min(self.longest, SHORTEST * self.groups.page_tokens)
+        return self.groups.context(self.pages(pool), self.longest) >= shortest
+
+    @property
+    def least(self) -> int:
+        """The bytes of the smallest pool that is enough."""
+        enough = 2 * (self.groups.cost(SHORTEST) + (MIN_STATES + 1) * self.state)
+        return bisect_left(range(enough), True, key=self.hold)

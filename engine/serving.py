@@ -122,12 +122,13 @@ def _plan(
         working=_working(config, settings),
         page=sum(page for window, page in pages if window is None),
         page_tokens=PAGE,
-        context=config.context,
+        context=min(config.context, settings.one_answer or config.context),
         pool=settings.kv_cache,
         windows=[(window, page) for window, page in pages if window is not None],
         state=state_bytes(config),
         batch=settings.max_batch,
         chunk=settings.chunk,
+        one_answer=bool(settings.one_answer),
     )
 
 

@@ -28,7 +28,10 @@ class Flag:
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """A user's choices for a model's run; 0 is auto where a flag takes that word."""
+    """A user's choices for a model's run; 0 is auto where a flag takes that word.
+
+    `one_answer` is no flag: the tokens of the only prompt and answer that are wanted, or 0.
+    """
 
     # fmt: off
     kv_cache: Annotated[int, Flag(
@@ -80,3 +83,4 @@ class Settings(Struct, frozen=True, kw_only=True):
         "a client may then forge turns.",
     )] = False
     # fmt: on
+    one_answer: int = 0

@@ -181,9 +181,16 @@ def _choose_device(name: str) -> None:
         use(device)
 
 
+def end() -> None:
+    """End at once, with the compilers that may run: the server leads no group that they are in."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(0)
+
+
 def main(descriptor: int) -> int:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us too; the server decides
-    channel = SocketChannel(socket.socket(fileno=descriptor), gone=lambda: os._exit(0))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C may reach us too; the server decides
+    channel = SocketChannel(socket.socket(fileno=descriptor), gone=end)
     engine = start(channel)
     if engine is not None:
         try:

@@ -6,26 +6,40 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
 import typer
 
-from ..engine.command_line import INTO, STYLE, Bits, GroupSize, Layout, Mixed, quantize_flags
+from ..engine.command_line import (
+    INTERRUPTED,
+    INTO,
+    STYLE,
+    Bits,
+    GroupSize,
+    Layout,
+    Mixed,
+    fail,
+    guarded,
+    quantize_flags,
+)
 from ..engine.settings import Settings
-from .config import EXIT_USAGE, SETTINGS, UsageError, read_config
+from .config import SETTINGS, UsageError, read_config
+from .log import StatusLine
 
 # What `run` takes: no server's settings, nor what concerns many requests; in the order of --help.
 FIRST = ("models", "chat_template", "max_tokens", "kv_cache", "kv_bits")
 MANY = ("max_batch", "queue")
-MODEL = [name for name in Settings.__struct_fields__ if name not in MANY]
+MODEL = [name for name in Settings.__struct_fields__ if name in SETTINGS and name not in MANY]
 ENGINE = dict.fromkeys([*FIRST, *MODEL, "offline", "log_level"])
 
 FORWARD: Any = {  # all that follows a command's name, -h too, goes to its module
     "add_help_option": False,
     "context_settings": {"allow_extra_args": True, "ignore_unknown_options": True},
 }
-PATIENCE = 0.5  # seconds for a child to end that was told to
+SHOW_CURSOR = "\x1b[?25h"
+PATIENCE = 0.7  # seconds for a child to end that was told to
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -37,20 +51,38 @@ app = typer.Typer(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; a user's mistake is one sentence on stderr."""
     argv = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    return guarded("bessemer", lambda: _run(argv))
+
+
+def _run(arguments: list[str]) -> int:
     try:
-        return int(app(argv, prog_name="bessemer", standalone_mode=False) or 0)
+        for each in arguments:
+            _require_text("the argument", each)
+        return int(app(arguments, prog_name="bessemer", standalone_mode=False) or 0)
     except typer.TyperException as error:
-        return fail(error.format_message())
+        return fail("bessemer", error.format_message())
     except UsageError as error:
-        return fail(str(error))
-    except typer.Abort:
-        return 1
+        return fail("bessemer", str(error))
+    except typer.Abort:  # how typer passes on a KeyboardInterrupt
+        return INTERRUPTED
 
 
-def fail(message: str) -> int:
-    line = " ".join(message.split()).rstrip(".")
-    print(f"bessemer: {line}.", file=sys.stderr)
-    return EXIT_USAGE
+def _require_text(what: str, value: str) -> None:
+    """Refuse bytes that are no text, which Python hands on as halves of characters."""
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        shown = os.fsencode(value).decode("latin-1")
+        raise UsageError(f"{what} {shown!r} is not in UTF-8, but perhaps in Latin-1")
+
+
+def _standard_input() -> str:
+    """Read a prompt, in UTF-8 whatever the locale says."""
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"standard input is not UTF-8 (byte {error.start} is 0x{error.object[error.start]:02x})"
+            "; convert it, as iconv -f latin1 -t utf-8 does for Latin-1"
+        ) from None
 
 
 def with_settings(*names: str) -> Callable[[F], F]:
@@ -95,7 +127,10 @@ def options(
     _: Annotated[
         bool,
         typer.Option(
-            "--version", callback=show_version, is_eager=True, help="Print the version and exit."
+            *("--version", "-V"),
+            callback=show_version,
+            is_eager=True,
+            help="Print the version and exit.",
         ),
     ] = False,
 ) -> None:
@@ -124,15 +159,19 @@ def run(
 ) -> int:
     """Answer one prompt without a server."""
     config = read_config(flags, os.environ)
-    text = sys.stdin.read() if prompt == "-" else prompt
+    text = _standard_input() if prompt == "-" else prompt
     if not text.strip():
         raise UsageError("the prompt is empty; give a text, or - to read it from standard input")
-    from ..translate.chat import GenerationOptions
-    from .oneshot import run as answer
+    status = StatusLine()  # first, as the imports take a moment
+    status.say(f"loading {', '.join(config.models) or 'the built-in model'} ...")
+    try:
+        from ..translate.chat import GenerationOptions
+        from .oneshot import run as answer
 
-    return answer(
-        config, text, GenerationOptions(temperature=temperature, top_p=top_p, seed=seed), system
-    )
+        options = GenerationOptions(temperature=temperature, top_p=top_p, seed=seed)
+        return answer(config, text, options, system, status)
+    finally:
+        status.clear()
 
 
 @app.command(**FORWARD)
@@ -176,19 +215,43 @@ def quantize(
 
 def in_child(module: str, arguments: Sequence[str]) -> int:
     """Run a module that may import mlx, as this process never does; return its exit code."""
-    process = subprocess.Popen([sys.executable, "-P", "-m", module, *arguments])
+    process = _deaf([sys.executable, "-P", "-m", module, *arguments])
     before = signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
     try:
         code = process.wait()
     except KeyboardInterrupt:
-        try:  # a terminal interrupts the whole group, anybody else only us
-            code = process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGINT)
-            code = process.wait()
+        _end(process)
+        return INTERRUPTED
     finally:
         signal.signal(signal.SIGTERM, before)
     return code if code >= 0 else 128 - code
+
+
+def _deaf(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Start a process that ignores Ctrl-C, also while it imports, and leaves it to us."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        return subprocess.Popen(arguments)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Tell a process to end; where it does not soon, kill it and all that it started."""
+    import psutil
+
+    process.terminate()
+    try:
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        for each in family:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+        process.wait()
+        if sys.stderr.isatty():
+            print(SHOW_CURSOR, end="", file=sys.stderr)  # which a progress bar hides
 
 
 @app.command()

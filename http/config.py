@@ -1,6 +1,7 @@
 """The settings of server and models: flags win over the environment, which nothing else reads."""
 
 import ipaddress
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,6 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from ..engine.settings import Flag, Settings
 from .log import LEVELS
 
-EXIT_USAGE = 2  # what shells and argparse mean by a usage error
 UNITS = {
     "": 1, "B": 1,
     "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
@@ -156,7 +156,8 @@ class Config:
         "ORIGIN", "A web page's origin that may call this server, or * for all; may be repeated.",
     )] = ()
     log_level: Annotated[str, Flag(
-        "LEVEL", f"What to log: {', '.join(LEVELS)}.",
+        "LEVEL",
+        f"What to log: {', '.join(LEVELS)}; debug adds workers' starts and requests' sizes.",
     )] = "info"
     offline: Annotated[bool, Flag(
         "", "Download nothing.", variable="HF_HUB_OFFLINE",
@@ -254,7 +255,7 @@ def hub_cache(environment: Mapping[str, str]) -> Path:
     """Find the cache as huggingface_hub does (its constants.py), without importing it."""
     base = environment.get("XDG_CACHE_HOME") or "~/.cache"
     home = environment.get("HF_HOME") or f"{base}/huggingface"
-    return Path(environment.get("HF_HUB_CACHE") or f"{home}/hub").expanduser()
+    return Path(os.path.expanduser(environment.get("HF_HUB_CACHE") or f"{home}/hub"))
 
 
 def warning(config: Config) -> str | None:

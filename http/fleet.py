@@ -4,14 +4,17 @@ import asyncio
 import contextlib
 import itertools
 import os
+import signal
 import socket
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import cast
 
-from ..engine.request import AnyRequest, Event, Refusal, Refused, StepReport
+from msgspec import structs
+
+from ..engine.request import AnyRequest, Embed, Event, Rank, Refusal, Refused, Request, StepReport
 from ..engine.settings import Settings
 from ..engine.wire import (
     VERSION,
@@ -131,13 +134,16 @@ class Worker:
         self._failure = ""
         self._supervisor: asyncio.Task[None] | None = None
 
-    async def start(self) -> Ready:
-        """Start the process and wait until the model is loaded. Raises StartError."""
-        await self._spawn()
+    async def start(self, settings: Callable[[], Awaitable[Settings]] | None = None) -> Ready:
+        """Start the process and wait until the model is loaded. Raises StartError.
+
+        Other `settings` than it was made with may come while the process starts.
+        """
+        await self._spawn(settings)
         await self._until_ready()
         if self.ready is None:
             await self._reap()
-            raise StartError(f"{self.name}: {self._failure or 'its worker process died at start'}")
+            raise StartError(f"{self.name}: {self._failure or self._ending()}")
         self._supervisor = asyncio.create_task(self._supervise())
         return self.ready
 
@@ -145,6 +151,8 @@ class Worker:
         """End the process for good; what is in flight is refused."""
         if self._supervisor is not None:
             self._supervisor.cancel()
+        if self.ready is None:  # it loads or compiles, and has nothing to lose
+            self._kill()
         await self._reap()
         self.refuse_all(Refusal(503, "shutting_down", "The server is shutting down."))
 
@@ -169,6 +177,7 @@ class Worker:
     def open(self, requests: Iterable[AnyRequest], tick: float) -> EventStream:
         """Send requests off; their events come through the stream."""
         batch = list(requests)
+        self._log.debug(f"{self.name} is asked {', '.join(map(_described, batch))}")
         stream = EventStream(self, [request.id for request in batch], tick)
         self._streams |= dict.fromkeys([request.id for request in batch], stream)
         if self._pipe is None:
@@ -182,7 +191,7 @@ class Worker:
         if gone and self._pipe is not None:
             self._pipe.send(Cancel(gone))
 
-    async def _spawn(self) -> None:
+    async def _spawn(self, settings: Callable[[], Awaitable[Settings]] | None = None) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
             self._lost.clear()
@@ -190,11 +199,15 @@ class Worker:
                 *(sys.executable, "-P", "-m", "bessemer.engine.worker", str(theirs.fileno())),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
+                start_new_session=True,  # a terminal's Ctrl-C is for the server, which ends it
                 env=os.environ | {"OMP_NUM_THREADS": str(self._configure.settings.threads)},
             )
         _, self._pipe = await asyncio.get_running_loop().create_unix_connection(
             lambda: _Pipe(self._receive, self._lost.set), sock=ours
         )
+        self._log.debug(f"the worker of {self.name} is process {self._process.pid}")
+        if settings is not None:
+            self._configure = structs.replace(self._configure, settings=await settings())
         self._pipe.send(self._configure)
 
     async def _until_ready(self) -> None:
@@ -239,8 +252,14 @@ class Worker:
         try:
             await asyncio.wait_for(self._process.wait(), KILL_AFTER)
         except TimeoutError:
-            self._process.kill()
+            self._kill()
             await self._process.wait()
+
+    def _kill(self) -> None:
+        """End the process with the compilers that it may have started."""
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     def _receive(self, message: Ready | LoadFailed | StepResult) -> None:
         match message:
@@ -249,11 +268,13 @@ class Worker:
                 for event in events:
                     self._deliver(event)
             case Ready():
+                self._log.debug(f"the worker of {self.name} is ready: {message.plan}")
                 self.ready, self.report = message, None
                 self._serving.set()
             case LoadFailed(reason):
                 self._failure = reason
-                self._log.error(f"{self.name}: {reason}")
+                if self._supervisor is not None:  # at start it is an error of the command
+                    self._log.error(f"{self.name}: {reason}")
 
     def _deliver(self, event: Event) -> None:
         stream = self._streams.get(event.request)
@@ -263,6 +284,14 @@ class Worker:
             del self._streams[event.request]
             stream.over(event.request)
         stream.put(event)
+
+    def _ending(self) -> str:
+        """Say of what a process ended that said nothing itself."""
+        code = None if self._process is None else self._process.returncode
+        if code is None or code >= 0:
+            return f"its worker process ended with exit code {code} while it loaded"
+        why = ", as the system does where memory is short" if code == -signal.SIGKILL else ""
+        return f"its worker process was ended by {signal.Signals(-code).name} while it loaded{why}"
 
     def _died(self) -> Refusal:
         return Refusal(
@@ -276,3 +305,15 @@ class Worker:
         """End everything in flight with this refusal."""
         for number in list(self._streams):
             self._deliver(Refused.of(number, refusal))
+
+
+def _described(request: AnyRequest) -> str:
+    """Say how much a request asks for; never what."""
+    match request:
+        case Request():
+            size = f"{len(request.tokens)} tokens, at most {request.max_tokens} more"
+        case Embed():
+            size = f"{len(request.inputs)} inputs"
+        case Rank():
+            size = f"{len(request.documents)} documents"
+    return f"{request.id} ({size})"

@@ -2,10 +2,14 @@
 
 import os
 import re
-from collections.abc import Iterable
+import signal
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from ..engine.checkpoint.json_files import is_pointer, pointer_flaw
+from ..engine.checkpoint.json_files import is_pointer, not_a_file, pointer_flaw
 from ..engine.checkpoint.weight_files import (
     OTHERS,
     CheckpointError,
@@ -13,6 +17,7 @@ from ..engine.checkpoint.weight_files import (
     stand_in,
     weight_files,
 )
+from ..engine.command_line import INTERRUPTED
 from ..engine.embedding.sentence_transformers import MODULES, DescriptionError, read_modules
 from .config import Config, UsageError, hub_cache
 
@@ -21,10 +26,11 @@ BUILT_IN_NAME = "bessemer-guide"
 BUILT_IN_NAMES = frozenset({"guide", BUILT_IN_NAME})
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 SNAPSHOT = re.compile(r"models--([^/]+)--([^/]+)/snapshots/[^/]+/*$")
-NAME_AND_MODEL = re.compile(r"([^=/\s]+)=(.+)")
+NAME_AND_MODEL = re.compile(r"([^=/\s]+)=(.+)", re.DOTALL)
 READ = ("*.json", "*.jinja", "*.txt", "tokenizer.model")
 ALLOWED = (*READ, "*.safetensors")
 IGNORED = ("original/*", *OTHERS)  # the same weights again, in their makers' own layouts
+CLEAR_BELOW = "\r\x1b[J"
 CONFIG = "config.json"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 
@@ -122,6 +128,8 @@ def _checked(path: Path) -> Path:
         give = f"{path} is a file; give the directory of the model, with its {CONFIG}"
         raise UsageError(instead_of(path) or give)
     if not any((path / name).is_file() for name in (CONFIG, MODULES)):
+        if flaw := not_a_file(path / CONFIG):
+            raise UsageError(flaw)
         raise UsageError(f"{path} is no model: it has no {CONFIG}{_hint(path)}")
     _refuse_pointers([file for pattern in READ for file in path.glob(pattern)])
     try:
@@ -146,6 +154,28 @@ def _hint(path: Path) -> str:
     return f"; {reason}" if reason else ""
 
 
+def _leave(*_: object) -> None:
+    if sys.stderr.isatty():
+        print(CLEAR_BELOW, end="", file=sys.stderr, flush=True)  # the bars of progress
+    os._exit(INTERRUPTED)
+
+
+@contextmanager
+def _quick_to_interrupt() -> Iterator[None]:
+    """Let Ctrl-C end the process at once, as threads that download would be waited for.
+
+    What they have is kept, and gone on from next time.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, _leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _download(model: str, cache: Path) -> Path:
     from httpx2 import HTTPError  # here, because these two take half a second to import
     from huggingface_hub import snapshot_download
@@ -155,12 +185,15 @@ def _download(model: str, cache: Path) -> Path:
         RepositoryNotFoundError,
     )
 
+    if not cache.is_absolute() and cache.parts[0].startswith("~"):
+        raise UsageError(f"there is no home directory to keep {model} in; set HOME or HF_HOME")
     try:
-        return Path(
-            snapshot_download(
-                model, cache_dir=cache, allow_patterns=[*ALLOWED], ignore_patterns=[*IGNORED]
+        with _quick_to_interrupt():
+            return Path(
+                snapshot_download(
+                    model, cache_dir=cache, allow_patterns=[*ALLOWED], ignore_patterns=[*IGNORED]
+                )
             )
-        )
     except GatedRepoError:
         page = f"https://huggingface.co/{model}"
         reason = f"{model} is gated; accept its terms at {page} and set HF_TOKEN"

@@ -9,6 +9,7 @@ from typing import Any
 
 import uvloop
 
+from ..engine.command_line import INTERRUPTED
 from .config import UsageError
 from .connection import App, Connection, ConnectionLimits
 
@@ -16,7 +17,6 @@ BACKLOG = 2048  # connects that may wait for accept(); the kernel lowers it to i
 POLL = 0.02  # seconds between two looks at what is still open while stopping
 LAST_WORDS = 1.0  # seconds to send what interrupted streams have to say
 REACHED = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # what a client here can connect to
-INTERRUPTED = 130  # a shell's exit code for Ctrl-C
 
 
 def bind(host: str, port: int) -> list[socket.socket]:

@@ -1,5 +1,6 @@
 """The log: lines from the event loop, written to stderr by a thread so that nothing waits."""
 
+import os
 import sys
 import threading
 import time
@@ -9,7 +10,26 @@ from typing import BinaryIO, Self
 
 LEVELS = ("debug", "info", "warning", "error")
 BACKLOG = 10_000  # lines kept for a stderr that does not take them; about 1 MB
+CLEAR = "\r\x1b[2K"  # a terminal's line, from its beginning
 PAUSE = 0.05  # seconds between two writes: under load a wake-up a line would cost more than it does
+
+
+class StatusLine:
+    """A line on a terminal that says what is being done, until there is something to read."""
+
+    def __init__(self) -> None:
+        self._shown = False
+        self._live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+    def say(self, text: str) -> None:
+        if self._live:
+            print(f"{CLEAR}{text}", end="", flush=True, file=sys.stderr)
+            self._shown = True
+
+    def clear(self) -> None:
+        if self._shown:
+            print(CLEAR, end="", flush=True, file=sys.stderr)
+            self._shown = False
 
 
 class Log:
@@ -25,6 +45,9 @@ class Log:
         self._closed = threading.Event()
         self._writer = threading.Thread(target=self._write, name="log", daemon=True)
         self._writer.start()
+
+    def debug(self, text: str) -> None:
+        self._put(0, text)
 
     def info(self, text: str) -> None:
         self._put(1, text)

@@ -17,9 +17,11 @@ from ..engine.embedding.sentence_transformers import (
     describe,
     read_modules,
 )
+from ..engine.memory import size
 from ..engine.settings import Settings
 from ..engine.text.loading import load_tokenizer
 from ..engine.text.tokenizer import Tokenizer, TokenizerError
+from ..translate.chat import Chat
 from ..translate.parsers.formats import choose
 from ..translate.renderer import Renderer
 from ..translate.template import pick
@@ -38,10 +40,18 @@ POOLING = {"embed": EmbeddingBackend, "rerank": RerankBackend}
 
 @asynccontextmanager
 async def started(
-    models: Mapping[str, Path], config: Config, log: Log, patience: Patience | None = None
+    models: Mapping[str, Path],
+    config: Config,
+    log: Log,
+    patience: Patience | None = None,
+    question: Chat | None = None,
 ) -> AsyncIterator[Backends]:
-    """Load and supervise all models. Raises UsageError if one of them cannot be served."""
+    """Load and supervise all models. Raises UsageError if one of them cannot be served.
+
+    Where there is a `question`, its answer is the only one that a model has memory for.
+    """
     own = chat_templates(config.chat_template, models)
+    fits_machine(config.model.kv_cache * len(models), psutil.virtual_memory().total)
     # Texts are tokenized one by one; threads for it would only be warned of when workers start.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     budgets = shares(models, int(psutil.virtual_memory().available * SHARE))
@@ -55,7 +65,7 @@ async def started(
     try:
         served = await asyncio.gather(
             *(
-                _open(worker, hosts[name], models[name], own.get(name), config, patience)
+                _open(worker, hosts[name], models[name], own.get(name), config, patience, question)
                 for name, worker in workers.items()
             )
         )
@@ -122,6 +132,7 @@ async def _open(
     own: str | None,
     config: Config,
     patience: Patience,
+    question: Chat | None,
 ) -> Backend:
     """Load worker, tokenizer and chat template (`own` is the user's) side by side."""
 
@@ -140,8 +151,25 @@ async def _open(
         limits = config.max_tokens, patience
         return GenerationBackend(worker.name, created, worker, host, renderer, *limits)
 
-    _, model = await asyncio.gather(worker.start(), backend())
+    opening = asyncio.ensure_future(backend())
+
+    async def for_one_answer() -> Settings:
+        model, settings = await opening, with_threads(config.model, 1)
+        length = 0 if question is None else await model.count(question) + config.max_tokens
+        return structs.replace(settings, max_batch=1, one_answer=length)
+
+    start = worker.start(None if question is None else for_one_answer)
+    _, model = await asyncio.gather(start, opening)
     return model
+
+
+def fits_machine(pools: int, memory: int) -> None:
+    """Refuse KV caches that are larger than the machine. Raises UsageError."""
+    if pools > memory:
+        raise UsageError(
+            f"--kv-cache asks for {size(pools)} in all, but this machine has {size(memory)} of "
+            "memory; leave it out, and it takes what fits"
+        )
 
 
 def _files(name: str, path: Path) -> tuple[Purpose, Tokenizer | None]:

@@ -187,6 +187,69 @@ def test_modules_exist() -> None:
         assert name[0] != "-m" or find_spec(name[1]) is not None, name
 
 
+# Commands that run here as they are written, from the project's root.
+QUICK = (
+    "bessemer kernels", "bessemer bench shapes", "bessemer bench quality",
+    "bessemer kernels profile attention --shape qwen3-1.7b --context 4096 --chip m4-max",
+)  # fmt: skip
+SLOW = (
+    "bessemer bench decode", "bessemer bench load", "bessemer bench memory",
+    "bessemer bench batch", "bessemer bench prefill",
+    "python -m bessemer.bench.guide.precision", "python -m bessemer.bench.kernels.dispatches",
+    "python -m bessemer.bench.serving.lifecycle", "python -m bessemer.bench.models.families",
+    "python -m bessemer.bench.kernels.moe_prefill", "python -m bessemer.bench.serving.loading",
+    "python -m bessemer.bench.serving.siege", "python -m bessemer.bench.serving.soak",
+)  # fmt: skip
+# Why others are not run, by a pattern of theirs; the first that fits counts.
+NOT_RUN = {
+    r"make .*": "the Makefile's own targets, which run these tests or install",
+    r".*(Qwen/|mlx-community/|BAAI/)": "a model is downloaded",
+    r".*~/models/": "a model of the user's own",
+    r".* (--against|--base|--url|--tokenizer|http:)": "a peer, a server or a directory is needed",
+    r".*(--capture|kernels bench)": "a Mac",
+    r".*(--html|bench html)": "matplotlib, which is an extra; test_cli.py has the page",
+    r".*(softcap)": "the kernel that a reader has written by then",
+    r"python -m (venv|mlx_vlm)": "another program",
+    r"bessemer( bench)?$|bessemer (serve|run|quantize|bench serve|bench log|kernels profile)$":
+        "a name in the text, not a whole command, or tested in tests/http",
+    r"python -m bessemer.bench.guide.train": "it takes an hour",
+    r"python -m bessemer$": "tested in tests/http/test_cli.py",
+    r"bessemer bench$": "its help",
+    r"python -m bessemer.bench.kernels.traffic": "exits with 1 where a figure is over its limit",
+}  # fmt: skip
+
+
+def lines_of_pages() -> set[str]:
+    return {" ".join(words) for words in commands()}
+
+
+def test_every_command_runs_or_has_its_reason() -> None:
+    """A command that a page gains is put in one of the tables above."""
+    for line in lines_of_pages():
+        known = line in (*QUICK, *SLOW) or any(re.match(each, line) for each in NOT_RUN)
+        assert known, f"{line}: add it to QUICK or SLOW, or say why it cannot run"
+    assert {*QUICK, *SLOW} <= lines_of_pages()
+
+
+def run_as_written(line: str) -> None:
+    program, *rest = shlex.split(line)
+    argv = [str(Path(sys.executable).parent / program), *rest]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("line", QUICK)
+def test_a_command_runs_as_written(line: str) -> None:
+    run_as_written(line)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("line", SLOW)
+def test_a_long_command_runs_as_written(line: str) -> None:
+    run_as_written(line)
+
+
 def test_targets_of_make_exist() -> None:
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
     named_targets = {rest[0] for program, *rest in commands() if program == "make"}

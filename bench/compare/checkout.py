@@ -102,7 +102,7 @@ def _stream(
 ) -> tuple[float, float]:
     """Return tokens a second, and CPU microseconds a token of the server's process."""
     loads = [
-        _complete(load(server.url, BUILT_IN_NAME, streams, WORDS, tokens, seed + n, plain=True))
+        _complete(load(server.url, BUILT_IN_NAME, streams, WORDS, tokens, seed + n))
         for n in range(times)
     ]
     return fmean(each.throughput for each in loads), fmean(each.server_us or 0 for each in loads)

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bessemer.bench.command import FAILED, application, flags_of, with_flags
+from bessemer.bench.command import FAILED, application, flags_of, with_flags, writable
 from bessemer.bench.command import run as run_app
 from bessemer.bench.compare import report as reports
 from bessemer.bench.compare.contest import CaseFailed, Unavailable
@@ -115,8 +115,7 @@ def deliver(
     work: Callable[[Sequence[str]], BenchReport], ctx: typer.Context, to: Destinations
 ) -> int:
     """Do the work for the command line as it was typed; print, save, draw and log its report."""
-    if to.html:
-        require_matplotlib()  # before the work, not after it
+    _prepare(to)
     report = work(["bessemer", "bench", *ctx.obj])
     content = reports.write(report)
     if to.json:
@@ -126,17 +125,39 @@ def deliver(
     if to.save or to.save_to:
         print(f"saved as {save(report, content, to.save_to)}", file=sys.stderr)
     if to.html:
-        Path(to.html).write_text(page(report), encoding="utf-8")
+        writable("--html", to.html).write_text(page(report), encoding="utf-8")
     if to.log:
         prepend(log_file(None), entry(report))
     return FAILED if report.troubles else 0
 
 
+def _prepare(to: Destinations) -> None:
+    """See that the report can go where it is to, before the work and not after it."""
+    if to.html:
+        require_matplotlib()
+        writable("--html", to.html)
+    if to.save or to.save_to:
+        writable("--save", str(results_folder(to.save_to) / ".probe"))
+    if to.log:
+        writable("--log", str(log_file(None)))
+
+
+def results_folder(name: str | None) -> Path:
+    """Return the folder of this name, or that of the user's data, made if it is not there."""
+    try:
+        base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+        folder = Path(name).expanduser() if name else Path(base) / "bessemer" / "bench"
+        folder.mkdir(parents=True, exist_ok=True)
+    except RuntimeError:
+        raise Unavailable("there is no home directory to save in; name a --save-to") from None
+    except OSError as error:
+        raise Unavailable(f"--save cannot make {error.filename}: {error.strerror}") from None
+    return folder
+
+
 def save(report: BenchReport, content: bytes, folder: str | None) -> Path:
     """Write a report among the user's data, named by time, benchmark and model."""
-    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    target = Path(folder).expanduser() if folder else Path(base) / "bessemer" / "bench"
-    target.mkdir(parents=True, exist_ok=True)
+    target = results_folder(folder)
     model = f"-{report.model.name.replace('/', '-')}" if report.model else ""
     path = target / f"{report.when.replace(':', '')}-{report.benchmark}{model}.json"
     path.write_bytes(content)
@@ -184,7 +205,8 @@ def html(
     target: Annotated[str, typer.Argument(metavar="FILE.html")],
 ) -> None:
     """Draw a saved result."""
-    Path(target).write_text(page(load(file)), encoding="utf-8")
+    path = writable("FILE.html", target)
+    path.write_text(page(load(file)), encoding="utf-8")
 
 
 @app.command()

@@ -154,7 +154,9 @@ def table(comparison: Comparison) -> Table:
     shown = Table(*headings, box=box.MARKDOWN)
     for each in comparison.figures:
         medians = [number(median(side), each.column) for side in (each.before, each.after)]
-        ratio = f"{each.ratio.median:.3f} ({each.ratio.low:.3f} to {each.ratio.high:.3f})"
+        ratio = f"{each.ratio.median:.3f}"
+        if len(each.before) > 1:  # one round has no interval
+            ratio += f" ({each.ratio.low:.3f} to {each.ratio.high:.3f})"
         shown.add_row(each.column.title, *medians, ratio, each.verdict)
     return shown
 

@@ -185,4 +185,5 @@ def plain(text: str, hidden: Mapping[str, str]) -> str:
     """Return a sentence without the paths of whoever measured."""
     for path, name in hidden.items():
         text = text.replace(path, name)
-    return text.replace(str(Path.home()), "~")
+    home = os.path.expanduser("~")
+    return text.replace(home, "~") if len(home) > 1 else text

@@ -64,15 +64,21 @@ def _cells(report: BenchReport, column: Column, row: ResultRow) -> Iterator[str]
         yield from (row.shown, "", "")
     else:
         yield number(row.median, column)
-        yield f"{number(row.low, column)} to {number(row.high, column)}"
-        yield f"{number(row.minimum, column)} to {number(row.maximum, column)}"
+        yield spread(row, number(row.low, column), number(row.high, column))
+        yield spread(row, number(row.minimum, column), number(row.maximum, column))
     if _has_ratio(report):
         ratio = row.ratio
-        yield f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})" if ratio else ""
+        interval = f" ({spread(row, f'{ratio.low:.2f}', f'{ratio.high:.2f}')})" if ratio else ""
+        yield f"{ratio.median:.2f}{interval.replace(' ()', '')}" if ratio else ""
     if _has_floor(report):
         yield f"{share(row.of_floor)} of {row.floor:.1f}" if row.floor and row.of_floor else ""
     if any(each.notes for each in report.rows):
         yield "; ".join(row.notes)
+
+
+def spread(row: ResultRow, low: str, high: str) -> str:
+    """Write from where to where; nothing for one round, which has no spread."""
+    return f"{low} to {high}" if len(row.samples) > 1 else ""
 
 
 def share(value: float) -> str:

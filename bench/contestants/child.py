@@ -62,7 +62,7 @@ class Child:
             assert self._process.stdin is not None and self._process.stdout is not None
             try:
                 self._process.stdin.close()
-                self._process.wait(2)
+                self._process.wait(0.3)  # it has nothing to lose
             except (subprocess.TimeoutExpired, BrokenPipeError):
                 self._process.kill()
                 self._process.wait()

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from bessemer.bench.compare.contest import About, Case, CaseFailed, Measure
 from bessemer.bench.compare.report import LOCAL
 from bessemer.bench.serving import lean
-from bessemer.bench.serving.client import Reply
+from bessemer.bench.serving.lean import Reply
 from bessemer.bench.serving.serve import CHAT, body, first_model, load, prompt
 
 TOKENS_PER_WORD = 2  # a prompt of so many words has at least so many tokens; usage says how many
@@ -42,7 +42,7 @@ class Endpoint:
 
     def _load(self, case: Case, seed: int) -> Measure:
         words, tokens = case.context, case.tokens
-        row = load(self.url, self.model, case.streams, words, tokens, seed * 1000, plain=True)
+        row = load(self.url, self.model, case.streams, words, tokens, seed * 1000)
         if not row.tokens:
             raise CaseFailed(f"all of {row.errors} streams failed")
         values = {

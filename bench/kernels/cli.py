@@ -17,7 +17,15 @@ import typer
 from rich.table import Table
 from typer import Option
 
-from bessemer.bench.command import MISTAKES, application, flags_of, one_of, run, with_flags
+from bessemer.bench.command import (
+    MISTAKES,
+    application,
+    flags_of,
+    one_of,
+    run,
+    with_flags,
+    writable,
+)
 from bessemer.bench.compare.contest import Unavailable
 from bessemer.bench.compare.plots import require_matplotlib
 from bessemer.bench.compare.show import console
@@ -119,6 +127,7 @@ def profile_kernel(
     """
     if html:
         require_matplotlib()  # before the work, not after it
+        writable("--html", html)
     chosen = _chips(chip or [])
     if capture and not isinstance(device(), Gpu):
         raise Unavailable("--capture records a trace of a Metal device, and there is none here")

@@ -73,7 +73,9 @@ class FileArray:
 
 
 def cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if base.startswith("~"):
+        raise Unavailable("there is no home directory for models; set HOME or XDG_CACHE_HOME")
     return Path(base) / "bessemer" / "bench"
 
 

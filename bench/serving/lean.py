@@ -16,11 +16,30 @@ from itertools import accumulate
 from typing import Any
 from urllib.parse import urlsplit
 
-from bessemer.bench.serving.client import Reply, note
-
 END = b"data: [DONE]"
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 TIMEOUT = 30.0  # seconds for a connection, and for an answer to GET
+
+
+@dataclass(slots=True)
+class Reply:
+    """Times are in seconds of one clock; `pieces` are the moments at which text arrived."""
+
+    began: float
+    status: int = 0
+    ended: float = 0.0
+    pieces: list[float] = field(default_factory=list)
+    tokens: int = 0  # as the server counted them; 0 where it did not
+    prompt_tokens: int = 0
+    error: str = ""
+
+    @property
+    def ttft(self) -> float:
+        return self.pieces[0] - self.began
+
+    @property
+    def gaps(self) -> list[float]:
+        return [b - a for a, b in zip(self.pieces, self.pieces[1:], strict=False)]
 
 
 @dataclass(slots=True)
@@ -166,6 +185,21 @@ def reply(wire: Wire) -> Reply:
         elif answer.status != 200:
             answer.error += line.decode("utf-8", "replace").strip()
     return answer
+
+
+def note(event: dict[str, Any], reply: Reply, moment: float) -> None:
+    """Add to a reply what an event brought at this moment."""
+    if "error" in event:
+        reply.error = str(event["error"])
+    if usage := event.get("usage"):
+        reply.tokens = usage.get("completion_tokens", 0)
+        reply.prompt_tokens = usage.get("prompt_tokens", 0)
+    for choice in event.get("choices", ()):
+        delta = choice.get("delta") or {}
+        if choice.get("text") or any(
+            delta.get(k) for k in ("content", "reasoning", "reasoning_content")
+        ):
+            reply.pieces.append(moment)
 
 
 def _lines(body: bytes, offset: int, chunked: bool) -> list[tuple[int, bytes]]:

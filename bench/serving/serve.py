@@ -5,7 +5,6 @@ then small requests a second (GET /v1/models; with wrk where it is installed) an
 server, its process's CPU time per streamed token and the memory of its process tree.
 """
 
-import asyncio
 import json
 import re
 import shutil
@@ -25,7 +24,7 @@ from typer import Argument, Option
 
 from bessemer.bench.command import NUMBERS, command, flags_of, with_flags
 from bessemer.bench.serving import lean
-from bessemer.bench.serving.client import Reply, hammer, stream
+from bessemer.bench.serving.lean import Reply
 from bessemer.bench.serving.processes import ProcessCost, cost, listener
 
 CHAT = "/v1/chat/completions"
@@ -70,25 +69,16 @@ def prompt(number: int, words: int) -> str:
     return " ".join([f"{number}.", *(VOCABULARY[(number + i) % size] for i in range(words))])
 
 
-def load(
-    url: str, model: str, streams: int, words: int, tokens: int, seed: int, plain: bool = False
-) -> Load:
-    """Send `streams` requests at once, each for exactly `tokens` tokens where that can be had.
-
-    The plain client only reads sockets while it measures, and so takes the least of a shared CPU.
-    """
+def load(url: str, model: str, streams: int, words: int, tokens: int, seed: int) -> Load:
+    """Send `streams` requests at once, each for exactly `tokens` tokens where that can be had."""
     bodies = [body(model, prompt(seed + n, words), tokens) for n in range(streams)]
     process = listener(urlsplit(url).port or 80)
     before = cost(process) if process else None
     began = time.perf_counter()
-    replies = lean.streams(url, CHAT, bodies) if plain else asyncio.run(together(url, bodies))
+    replies = lean.streams(url, CHAT, bodies)
     seconds = time.perf_counter() - began
     spent = cost(process).since(before) if process and before else None
     return summary(url, replies, seconds, spent)
-
-
-async def together(url: str, bodies: Sequence[dict[str, Any]]) -> list[Reply]:
-    return await asyncio.gather(*(stream(url, CHAT, each) for each in bodies))
 
 
 def body(model: str, text: str, tokens: int) -> dict[str, Any]:
@@ -132,9 +122,8 @@ def small(url: str, connections: int, seconds: float) -> SmallRequests:
         rate = re.search(r"Requests/sec:\s+([\d.]+)", output)
         assert rate and "Non-2xx" not in output, output
         return SmallRequests(url, connections, float(rate[1]), "wrk")
-    answers, errors = asyncio.run(hammer(url, "/v1/models", connections, seconds))
-    assert not errors, f"{errors} answers were no 200"
-    return SmallRequests(url, connections, answers / seconds, "bench.client")
+    answers, spent = lean.gets(url, "/v1/models", connections, seconds)
+    return SmallRequests(url, connections, answers / spent, "bench.serving.lean")
 
 
 def first_model(url: str) -> str:
@@ -193,7 +182,6 @@ class ServeOptions:
         **NUMBERS, help="For small requests.",
     )] = (1, 8)
     seconds: Annotated[float, Option(help="Of hammering small requests.")] = 5
-    lean: Annotated[bool, Option("--lean", help="A client that only reads sockets.")] = False
     json: Annotated[bool, Option("--json", help="Print JSON instead of tables.")] = False
     # fmt: on
 
@@ -208,7 +196,7 @@ def measure(options: ServeOptions) -> dict[str, Any]:
             for url in urls:
                 seed = round_ * 1000 + streams * 100_000
                 request = (url, models[url], streams, options.words, options.tokens, seed)
-                row = load(*request, plain=options.lean)
+                row = load(*request)
                 if round_:
                     rounds[url].append(row)
         loads += [median(rows) for rows in rounds.values()]

@@ -53,12 +53,22 @@ def read_headers(path: Path) -> dict[str, Header]:
                 name: Header(path, name, tuple(part.get_shape()), part.get_dtype())
                 for name, part in parts.items()
             }
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} is missing") from None
+    except FileNotFoundError:  # or what safetensors says of any file that it cannot open
+        raise CheckpointError(_unopened(path)) from None
     except (OSError, SafetensorError) as error:
         if is_pointer(path):
             raise CheckpointError(pointer_flaw(path)) from None
         raise CheckpointError(f"{path} is damaged: {error}") from None
+
+
+def _unopened(path: Path) -> str:
+    try:
+        path.open("rb").close()
+    except FileNotFoundError:
+        return f"{path} is missing"
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror}"
+    return f"{path} could not be read; try again"
 
 
 def _tensors(weights: WeightFiles) -> dict[str, Header]:

@@ -16,7 +16,9 @@ def read_object(path: Path, error: type[ValueError]) -> dict[str, Any] | None:
         value = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as flaw:
+    except OSError as flaw:
+        raise error(f"{path} cannot be read: {flaw.strerror}") from None
+    except (ValueError, RecursionError) as flaw:
         if is_pointer(path):
             raise error(pointer_flaw(path)) from None
         raise error(f"{path} cannot be read ({flaw}); fetch it again") from None
@@ -32,6 +34,11 @@ def is_pointer(path: Path) -> bool:
             return file.read(len(POINTER)) == POINTER
     except OSError:
         return False
+
+
+def not_a_file(path: Path) -> str | None:
+    """Say what is wrong where something stands in the place of a file; None if nothing does."""
+    return f"{path} is a directory, where a file was expected" if path.is_dir() else None
 
 
 def pointer_flaw(path: Path) -> str:

@@ -21,14 +21,24 @@ from ...architectures.config import ModelConfig
 from ...architectures.read import FLOATING
 from ...architectures.registry import configure
 from ...architectures.storage import Mode, Stored
-from ..command_line import INTO, STYLE, Bits, GroupSize, Layout, Mixed, quantize_flags
+from ..command_line import (
+    INTO,
+    STYLE,
+    Bits,
+    GroupSize,
+    Layout,
+    Mixed,
+    fail,
+    guarded,
+    quantize_flags,
+)
 from .checkpoint import Checkpoint, open_checkpoint
 from .mlx_layout import MlxTensor, SourceCheckpoint, mlx_tensors
 from .shards import SHARD, Shards
 from .weight_files import CheckpointError
 from .weights import MIN_COLUMNS, rename_tensors
 
-USAGE, TERMINATED = 2, 143
+TERMINATED = 143
 # Low and high bits, of mlx_lm's recipes (mlx_lm/convert.py, after llama.cpp's Q4_K_M).
 RECIPES: Mapping[str, tuple[int, int]] = MappingProxyType(
     {"mixed_2_6": (2, 6), "mixed_3_4": (3, 4), "mixed_3_6": (3, 6), "mixed_4_6": (4, 6)}
@@ -213,14 +223,16 @@ def command(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; a mistake is one sentence on stderr."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(TERMINATED))
+    return guarded("bessemer", lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     try:
         return int(app(arguments, standalone_mode=False) or 0)
     except typer.TyperException as error:
-        message = error.format_message()
-    except (ValueError, OSError) as error:
-        message = str(error)
-    print(f"bessemer: {' '.join(message.split()).rstrip('.')}.", file=sys.stderr)
-    return USAGE
+        return fail("bessemer", error.format_message())
+    except ValueError as error:
+        return fail("bessemer", str(error))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
-from .json_files import read_object
+from .json_files import not_a_file, read_object
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 # Files of a numbered set; the second kind is MLX's, before it took Hugging Face's names.
@@ -179,7 +179,7 @@ def _missing(matches: list[re.Match[str]]) -> str | None:
 
 
 def _nothing(directory: Path) -> str:
-    reason = stand_in(directory)
+    reason = not_a_file(directory / SINGLE) or stand_in(directory)
     if reason is not None:
         return reason
     return f"{directory / SINGLE} is missing, and so is any other file of weights; {FETCH}"

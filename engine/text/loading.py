@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import tokenizers
 
-from ..checkpoint.json_files import read_object
+from ..checkpoint.json_files import not_a_file, read_object
 from .special_tokens import read_special_tokens
 from .tokenizer import ChatTemplates, Tokenizer, TokenizerError
 from .tokenizer_classes import find_class
@@ -57,13 +57,17 @@ def load_tokenizer(
     path = directory / "tokenizer.json"
     if not path.is_file():
         raise TokenizerError(
-            f"{directory} has no tokenizer.json; convert its tokenizer with transformers' "
+            not_a_file(path)
+            or f"{directory} has no tokenizer.json; convert its tokenizer with transformers' "
             "AutoTokenizer.save_pretrained"
         )
     try:
+        path.open("rb").close()  # an OSError says more than tokenizers does of it
         encoding, special, settings = _follow(path, config)
     except TokenizerError:
         raise
+    except OSError as error:
+        raise TokenizerError(f"{path} cannot be read: {error.strerror}") from None
     except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exception
         raise TokenizerError(f"{path} cannot be read ({error}); fetch it again") from None
     if prepare is not None:

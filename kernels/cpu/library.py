@@ -7,6 +7,7 @@ Sources are this folder's and the operations' own C files. Which instruction set
 import ctypes
 import hashlib
 import importlib.util
+import itertools
 import math
 import os
 import platform
@@ -217,11 +218,32 @@ def build(name: str, files: Sequence[Path], flags: Sequence[str], notice: str = 
     if not path.exists():
         with locked(folder / f"{name}.lock"):
             if not path.exists():
-                if notice:
-                    print(notice, file=sys.stderr)
-                _compile(command, files, flags, path)
+                with _told(notice, len(files)) as compiled_one:
+                    _compile(command, files, flags, path, compiled_one)
                 forget(folder.glob(f"{name}-*.so"))
     return path
+
+
+@contextmanager
+def _told(notice: str, files: int) -> Iterator[Callable[[], None]]:
+    """Print a notice, on a terminal with how many files are compiled: whoever compiles one calls.
+
+    It takes the place of what stands on the terminal's line, and ends it.
+    """
+    done = itertools.count(1)
+    if not notice or not sys.stderr.isatty():
+        if notice:
+            print(notice, file=sys.stderr)
+        yield lambda: None
+        return
+
+    def show(count: int) -> None:
+        text = f"\r\x1b[2K{notice} {count} of {files} files"
+        print(text, end="", file=sys.stderr, flush=True)
+
+    show(0)
+    yield lambda: show(next(done))
+    print(file=sys.stderr)
 
 
 def forget(paths: Iterable[Path]) -> None:
@@ -275,7 +297,17 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _compile(command: list[str], files: Sequence[Path], flags: Sequence[str], path: Path) -> None:
+def _compile(
+    command: list[str],
+    files: Sequence[Path],
+    flags: Sequence[str],
+    path: Path,
+    compiled_one: Callable[[], None],
+) -> None:
+    def run(step: list[str]) -> None:
+        _run(step)
+        compiled_one()
+
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         objects = [Path(folder) / f"{source.stem}.o" for source in files]
         steps = [
@@ -283,7 +315,7 @@ def _compile(command: list[str], files: Sequence[Path], flags: Sequence[str], pa
             for source, target in zip(files, objects, strict=True)
         ]
         with ThreadPoolExecutor(os.cpu_count()) as threads:
-            list(threads.map(_run, steps))
+            list(threads.map(run, steps))
         linked = Path(folder) / path.name
         _run([*command, "-shared", "-pthread", *map(str, objects), "-lm", "-o", str(linked)])
         with linked.open("rb") as file:

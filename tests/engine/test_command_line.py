@@ -1,12 +1,14 @@
-"""The flags of `quantize`: what goes together, and that both processes show the same ones."""
+"""Streams and ends of commands; flags of `quantize`, which both of its processes show alike."""
 
 import re
 import signal
+import subprocess
+import sys
 
 import pytest
 
 from bessemer.engine.checkpoint import quantize
-from bessemer.engine.command_line import quantize_flags
+from bessemer.engine.command_line import guarded, quantize_flags
 from bessemer.http import cli
 
 
@@ -55,3 +57,45 @@ def test_a_mistake_of_the_inner_process(capsys: pytest.CaptureFixture[str]) -> N
         "bessemer: Missing argument 'into'.\n"
         "bessemer: --bits is 7; choose one of 2, 3, 4, 5, 6, 8.\n"
     )
+
+
+def in_shell(line: str, work: str) -> tuple[int, str, str]:
+    """Run guarded work in a process; a shell's line says how, with "$@" for the process."""
+    code = (
+        "import sys\nfrom bessemer.engine.command_line import guarded\n"
+        f"sys.exit(guarded('it', lambda: {work} or 0))"
+    )
+    argv = ["sh", "-c", line, "sh", sys.executable, "-P", "-c", code]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "work", "outcome"),
+    [
+        ('"$@"', "print('Hi')", (0, "Hi\n", "")),
+        ('PYTHONIOENCODING=ascii "$@"', "print('\u00e9\\ud800')", (0, "\\xe9\\ud800\n", "")),
+        ('"$@" >&-', "print('Hi')", (0, "", "")),
+        ('"$@" <&- >&- 2>&-', "print(sys.stdin.read(), file=sys.stderr)", (0, "", "")),
+        ('"$@" >&-', "print(__import__('socket').socket().fileno() > 2, file=sys.stderr)",
+         (0, "", "True\n")),
+        ('"$@" | true', "[print('x' * 9999) for _ in range(999)] and", (0, "", "")),
+        ('"$@" >/dev/full', "print('Hi')",
+         (2, "", "it: the system refused it: No space left on device.\n")),
+        ('"$@"', "open('/no/such')", (2, "", "it: /no/such: No such file or directory.\n")),
+    ],
+)  # fmt: skip
+def test_streams_that_are_odd(line: str, work: str, outcome: tuple[int, str, str]) -> None:
+    assert in_shell(line, work.removesuffix(" and")) == outcome
+
+
+def test_ends() -> None:
+    def end(error: BaseException) -> int:
+        def work() -> int:
+            raise error
+
+        return guarded("it", work)
+
+    assert [end(KeyboardInterrupt()), end(BrokenPipeError())] == [130, 1]
+    with pytest.raises(ValueError, match="bug"):
+        end(ValueError("bug"))

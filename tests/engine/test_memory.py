@@ -33,12 +33,33 @@ def test_a_pool_that_was_asked_for_is_taken_at_its_word() -> None:
     assert plan.pages == 500
 
 
-@pytest.mark.parametrize(("budget", "pool"), [(3 * GB, 0), (5 * GB, 1_000_000), (4_150_000_000, 0)])
-def test_what_does_not_fit_is_refused_with_the_numbers(budget: int, pool: int) -> None:
+@pytest.mark.parametrize("budget", [3 * GB, 4_150_000_000])
+def test_what_does_not_fit_is_refused_with_the_numbers(budget: int) -> None:
     with pytest.raises(DoesNotFit) as caught:
-        plan_memory(budget=budget, context=131072, pool=pool, **MODEL)
+        plan_memory(budget=budget, context=131072, **MODEL)
     assert "4 GB" in str(caught.value) and "--kv-cache" in str(caught.value)
     assert size(budget) in str(caught.value)
+
+
+@pytest.mark.parametrize("state", [0, 1000, 10_000_001])
+@pytest.mark.parametrize("windows", [(), ((1024, 1_000_003),)])
+def test_the_least_pool_is_said_and_is_enough(state: int, windows: Any) -> None:
+    rest: dict[str, Any] = MODEL | {"state": state, "windows": windows}
+    with pytest.raises(DoesNotFit, match=r"--kv-cache is 1 KB, but .* at least .* MB") as caught:
+        plan_memory(budget=5 * GB, context=131072, pool=1000, **rest)
+    least = int(float(str(caught.value).split()[-2]) * 10**6)
+    assert plan_memory(budget=5 * GB, context=131072, pool=least, **rest).context >= 8 * 32
+    with pytest.raises(DoesNotFit):
+        plan_memory(budget=5 * GB, context=131072, pool=int(least * 0.99), **rest)
+
+
+def test_one_answer_gets_its_own_length_and_nothing_beside() -> None:
+    alone: dict[str, Any] = MODEL | {"batch": 1, "one_answer": True}
+    plan = plan_memory(budget=100 * GB, context=70, **alone)
+    assert (plan.pages, plan.context) == (3, 70)
+    stateful: dict[str, Any] = alone | {"state": 10_000_000}
+    plan = plan_memory(budget=100 * GB, context=131072, **stateful)
+    assert (plan.pages, plan.states) == (131072 // 32, 2)
 
 
 def test_the_plan_reads_as_one_line() -> None:

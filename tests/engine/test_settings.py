@@ -10,7 +10,12 @@ from bessemer.engine.wire import VERSION, Configure, WireError, server_channel, 
 from bessemer.http.config import declared
 from bessemer.kernels.cpu.library import AUTO, TIERS
 
-HINTS = get_type_hints(Settings, include_extras=True)
+NO_FLAGS = {"one_answer"}
+HINTS = {
+    name: hint
+    for name, hint in get_type_hints(Settings, include_extras=True).items()
+    if name not in NO_FLAGS
+}
 
 
 class Further(Settings, frozen=True, kw_only=True):
@@ -20,7 +25,7 @@ class Further(Settings, frozen=True, kw_only=True):
 
 
 def test_every_field_has_a_flag_and_a_default_that_it_takes() -> None:
-    assert list(HINTS) == list(Settings.__struct_fields__)
+    assert {*HINTS, *NO_FLAGS} == {*Settings.__struct_fields__}
     for name, hint in HINTS.items():
         kind, flag = get_args(hint)
         default = getattr(Settings(), name)
@@ -40,7 +45,7 @@ def test_every_tier_of_the_cpu_kernels_can_be_chosen() -> None:
 
 def test_a_further_field_is_a_flag_of_the_same_name() -> None:
     settings = declared(Further)
-    assert list(settings) == [*Settings.__struct_fields__, "draft_length"]
+    assert list(settings) == [*HINTS, "draft_length"]
     source = settings["draft_length"]
     assert (source.flag, source.metavar, source.default) == ("--draft-length", "N", "auto")
     assert source.environment == ("BESSEMER_DRAFT_LENGTH",)
@@ -66,8 +71,10 @@ def test_every_field_reaches_the_worker() -> None:
         metal_kv="functional",
         check_weights=True,
         parse_special=True,
+        one_answer=7,
     )
-    changed = [getattr(settings, name) != getattr(Settings(), name) for name in HINTS]
+    names = Settings.__struct_fields__
+    changed = [getattr(settings, name) != getattr(Settings(), name) for name in names]
     assert all(changed)
     (configure,) = worker_channel().feed(server_channel().frame(configured(settings)))
     assert configure == configured(settings)

@@ -13,17 +13,18 @@ from bessemer.http.config import SETTINGS, UsageError
 BESSEMER = Path(sys.executable).parent / "bessemer"
 
 
-def bessemer(*arguments: str, stdin: str = "", **environment: str) -> tuple[int, str, str]:
+def bessemer(
+    *arguments: str | bytes, stdin: bytes | str = b"", **environment: str
+) -> tuple[int, str, str]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("BESSEMER_", "HF_"))}
     done = subprocess.run(
         [str(BESSEMER), *arguments],
-        input=stdin,
+        input=stdin.encode() if isinstance(stdin, str) else stdin,
         capture_output=True,
-        text=True,
         env=clean | environment,
         timeout=60,
     )
-    return done.returncode, done.stdout, done.stderr
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",)])
@@ -56,9 +57,38 @@ def test_help_of_serve_names_every_setting() -> None:
     assert "default 8000" in words
 
 
-@pytest.mark.parametrize("arguments", [("version",), ("--version",)])
+@pytest.mark.parametrize("arguments", [("version",), ("--version",), ("-V",)])
 def test_version(arguments: tuple[str, ...]) -> None:
     assert bessemer(*arguments) == (0, "bessemer 0.1.0\n", "")
+
+
+@pytest.mark.parametrize("safe", [(), ("-P",)])
+def test_the_package_is_the_command_too(safe: tuple[str, ...], tmp_path: Path) -> None:
+    for where in (tmp_path, Path(__file__).parents[2]):
+        argv = [sys.executable, *safe, "-m", "bessemer", "version"]
+        done = subprocess.run(argv, cwd=where, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "bessemer 0.1.0\n", "")
+
+
+def test_text_in_another_encoding_is_refused() -> None:
+    latin = "caf\u00e9".encode("latin-1")
+    code, out, err = bessemer("run", latin)
+    assert (code, out) == (
+        2,
+        "",
+    ) and "'caf\u00e9' is not in UTF-8, but perhaps in Latin-1.\n" in err
+    code, out, err = bessemer("run", "-", stdin=latin)
+    assert (code, out) == (2, "") and "is not UTF-8 (byte 3 is 0xe9); convert it" in err
+    assert err.count("\n") == 1
+
+
+def test_a_prompt_is_utf_8_whatever_the_locale() -> None:
+    prompt = "\ufeffHow do I serve a model? \u00e9".encode()
+    outcomes = [
+        bessemer("run", "-", "--max-tokens", "3", stdin=prompt, PYTHONIOENCODING=encoding)
+        for encoding in ("ascii", "utf-8")
+    ]
+    assert outcomes[0] == outcomes[1] and outcomes[0][0] == 0
 
 
 @pytest.mark.parametrize(

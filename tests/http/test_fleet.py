@@ -1,8 +1,10 @@
 """Worker processes killed for real, and the server killed above them."""
 
+import asyncio
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,8 +17,9 @@ import pytest
 
 from bessemer.engine.memory import Plan
 from bessemer.engine.request import GenerationDefaults, StepReport
+from bessemer.engine.settings import Settings
 from bessemer.engine.wire import VERSION, Ready, StepResult
-from bessemer.http.fleet import Worker
+from bessemer.http.fleet import StartError, Worker
 from bessemer.http.log import Log
 from tests.http.running import Server, eventually, guide_copy, serving
 
@@ -129,6 +132,33 @@ def test_slow_readers_do_not_hold_up_others() -> None:
         slow.sendall(head % len(body) + body)
         request = LONG | {"model": "bessemer-guide", "max_tokens": 5}
         assert server.ask("POST", "/v1/chat/completions", request)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("last", "words"),
+    [
+        ("kill -KILL $$", "was ended by SIGKILL while it loaded, as the system does where memory"),
+        ("kill -ABRT $$", r"was ended by SIGABRT while it loaded$"),
+        ("exit 7", r"ended with exit code 7 while it loaded$"),
+    ],
+)
+def test_a_worker_that_dies_at_start_says_of_what(
+    last: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\n{last}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+
+    async def start(log: Log) -> None:
+        worker = Worker("m", tmp_path, 10**9, Settings(), log)
+        try:
+            await worker.start()
+        finally:
+            await worker.stop()
+
+    with closing(Log()) as log, pytest.raises(StartError, match=words):
+        asyncio.run(start(log))
 
 
 def test_the_last_steps_report_is_the_running_workers() -> None:

@@ -1,5 +1,6 @@
 """`bessemer run`: where its words go, by a toy backend; and one answer by the real model."""
 
+import asyncio
 import subprocess
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -7,9 +8,13 @@ from typing import Any
 
 import pytest
 
-from bessemer.http import oneshot
+from bessemer.engine.settings import Settings
+from bessemer.http import oneshot, startup
 from bessemer.http.backends import Backends
 from bessemer.http.config import Config, UsageError
+from bessemer.http.hub import BUILT_IN
+from bessemer.http.log import Log
+from bessemer.kernels.attention.pages import PAGE
 from bessemer.translate.chat import Chat, GenerationOptions, Message, said
 from tests.http.running import COMMAND
 from tests.http.toy import ToyBackend
@@ -20,7 +25,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> ToyBackend:
     backend = ToyBackend("bessemer-guide")
 
     @asynccontextmanager
-    async def started(*_: Any) -> AsyncGenerator[Backends, None]:
+    async def started(*_: Any, **__: Any) -> AsyncGenerator[Backends, None]:
         yield Backends({backend.name: backend})
 
     monkeypatch.setattr(oneshot, "started", started)
@@ -54,6 +59,41 @@ def test_a_refusal_is_a_users_mistake(model: ToyBackend) -> None:
 def test_one_model_answers() -> None:
     with pytest.raises(UsageError, match="run answers with one model; give --model once"):
         oneshot.run(Config(models=("a", "b")), "Hi", GenerationOptions(), None)
+
+
+def test_the_pool_is_what_one_answer_needs() -> None:
+    chat = Chat("", (Message("user", said("Hi")),), GenerationOptions())
+    config = Config(max_tokens=9, model=Settings(max_batch=64))
+
+    async def plan() -> tuple[Any, int]:
+        with Log("error") as log:
+            async with startup.started({"guide": BUILT_IN}, config, log, question=chat) as models:
+                (model,) = models.models.values()
+                return model.status().plan, await model.count(chat)
+
+    planned, prompt = asyncio.run(plan())
+    assert planned.context == prompt + 9 and planned.pages == -(-(prompt + 9) // PAGE)
+
+
+def test_a_pool_stops_at_the_models_context() -> None:
+    result = subprocess.run(
+        [*COMMAND, "run", "Hi ", "--max-tokens", "1000000"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0 and result.stdout, result.stderr
+
+
+def test_debug_says_sizes_and_no_contents() -> None:
+    levels = {
+        level: subprocess.run(
+            [*COMMAND, "run", "Hi sesame", "--max-tokens", "3", "--log-level", level],
+            capture_output=True, text=True, timeout=60, check=True,
+        ).stderr
+        for level in ("info", "debug")
+    }  # fmt: skip
+    assert not levels["info"] and "sesame" not in levels["debug"]
+    for words in ("is process ", "is ready: weights ", " tokens, at most 3 more)"):
+        assert levels["debug"].count(words) == 1
 
 
 def test_run_answers_once() -> None:

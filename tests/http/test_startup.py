@@ -1,8 +1,10 @@
 """Models that cannot be served: one sentence on stderr, exit code 2, nothing left running."""
 
+import ctypes
 import json
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -122,7 +124,58 @@ def test_one_broken_model_stops_the_others_too(tmp_path: Path) -> None:
 
 def test_a_pool_too_small_for_anything() -> None:
     said = message(start("serve", "--port", "0", "--kv-cache", "4KB"))
-    assert "KV pool" in said and "--kv-cache" in said
+    assert "--kv-cache is 4 KB, but this model needs at least 525 KB." in said
+    least = start("run", "Hi", "--max-tokens", "1", "--kv-cache", "525KB")
+    assert least.returncode == 0, least.stderr
+
+
+@pytest.mark.parametrize("command", [("run", "Hi"), ("serve", "--port", "0")])
+def test_a_pool_larger_than_the_machine(command: tuple[str, ...]) -> None:
+    said = message(start(*command, "--kv-cache", "400TB"))
+    assert "--kv-cache asks for 4e+05 GB in all, but this machine has " in said
+
+
+def test_an_error_of_the_worker_is_said_once(tmp_path: Path) -> None:
+    model = guide_copy(tmp_path / "odd")
+    edit(model / "config.json", model_type="parrot")
+    for command in (("serve", "--port", "0"), ("run", "Hi")):
+        result = start(*command, "--model", str(model))
+        assert result.stderr.count("parrot") == 1 and result.stderr.count("\n") == 1
+
+
+FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_directory_in_place_of_a_file(name: str, tmp_path: Path) -> None:
+    model = guide_copy(tmp_path / "odd")
+    (model / name).unlink(missing_ok=True)
+    (model / name).mkdir()
+    said = message(start("run", "Hi", "--model", str(model)))
+    assert f"{model / name} " in said and "directory" in said and "missing" not in said
+
+
+def without_privileges() -> None:
+    """Take from root what lets it read any file (CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH)."""
+    for capability in (1, 2):
+        ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP, at the next exec
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="capabilities are Linux's")
+@pytest.mark.parametrize("name", [*FILES[:2], FILES[3], "", ".."])
+def test_what_cannot_be_read_is_not_called_missing(name: str, tmp_path: Path) -> None:
+    model = guide_copy(tmp_path / "outer" / "odd")
+    closed = (model / name).resolve()
+    closed.chmod(0)
+    for command in (("run", "Hi", "--model"), ("serve", "--port", "0", "--model")):
+        result = subprocess.run(
+            [*COMMAND, *command, str(model)],
+            capture_output=True, text=True, timeout=60, check=False,
+            preexec_fn=without_privileges,
+        )  # fmt: skip
+        said = message(result)
+        assert str(closed) in said and said.endswith(": Permission denied.")
+    closed.chmod(0o755)
 
 
 @pytest.mark.skipif(not library.compiled(), reason="there are no C kernels")

@@ -8,11 +8,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from bessemer.bench.command import writable
 from bessemer.bench.compare import cli, floor
+from bessemer.bench.kernels import cli as kernels_cli
 from bessemer.bench.models.shapes import ModelShape, shape
 from bessemer.bench.models.synthetic import Storage, write
 from tests.http.running import COMMAND, Server, serving
@@ -83,6 +86,8 @@ def test_help_and_shapes(capsys: pytest.CaptureFixture[str]) -> None:
         (["decode", "--without-ours"], "nobody to measure"),
         (["load", "--against", "http://127.0.0.1:1"], "runs already"),
         (["log", "/no/such.json"], "cannot be read"),
+        (["decode", "--save-to", "/dev/null/x"], "--save cannot make /dev/null/x: Not a directory"),
+        (["html", "/no/such.json", "/no/page.html"], "FILE.html /no/page.html cannot be written"),
         (["log", __file__], "is no saved result"),
     ],
 )
@@ -93,6 +98,28 @@ def test_a_mistake_is_one_sentence(
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and excerpt in err
     assert err.startswith("bessemer bench: ") and err.endswith(".\n")
+
+
+@pytest.mark.parametrize("place", ["/no/folder/page.html", "/dev"])
+@pytest.mark.parametrize("main", [cli.main, kernels_cli.main], ids=["bench", "kernels"])
+def test_a_page_that_cannot_be_written_is_refused_before_the_work(
+    main: Any, place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in (cli, kernels_cli):
+        monkeypatch.setattr(module, "require_matplotlib", lambda: None)
+    monkeypatch.setattr(cli, "measure", None)
+    monkeypatch.setattr(kernels_cli, "profile", None)
+    command = ["decode"] if main is cli.main else ["profile", "rms_norm"]
+    assert main([*command, "--html", place]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and f"--html {place} cannot be written: " in err and err.count("\n") == 1
+
+
+def test_a_page_that_can_be_written_is_not_left_empty(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.write_text("old")
+    assert [writable("--html", str(path)) for path in (old, new)] == [old, new]
+    assert old.read_text() == "old" and not new.exists()
 
 
 def test_the_exit_code_of_the_child_is_ours() -> None:

@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+import re
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from bessemer.bench.compare import plots, report
@@ -55,6 +57,15 @@ def bench_report(name: str, **values: float) -> report.BenchReport:
         RunDescription(name, command, describe(), 2, UNDER, planned, "bessemer", "by numpy"),
         results,
     )
+
+
+def test_one_round_claims_no_interval() -> None:
+    full = bench_report("decode", speed=10.0)
+    interval = re.compile(r"\d to \d")
+    assert interval.search(entry(full).split("|\n\n")[0])
+    rows = [msgspec.structs.replace(row, samples=row.samples[:1]) for row in full.rows]
+    alone = entry(msgspec.structs.replace(full, rows=rows)).split("|\n\n")[0]
+    assert not interval.search(alone) and "()" not in alone and "| 2.00 |" in alone
 
 
 def test_ratios_floors_and_marks() -> None:

@@ -1,6 +1,5 @@
 """The load generator against a real server: it counts what was served, and says what failed."""
 
-import asyncio
 import json
 import subprocess
 import sys
@@ -8,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bessemer.bench.serving.client import stream
+from bessemer.bench.serving.lean import streams
 from bessemer.bench.serving.serve import load, quantile
 from tests.http.running import Server, serving
 
@@ -19,19 +18,19 @@ def server() -> Iterator[Server]:
         yield running
 
 
-@pytest.mark.parametrize("plain", [False, True])
-def test_it_counts_tokens_streams_and_errors(server: Server, plain: bool) -> None:
-    row = load(server.url, "bessemer-guide", 3, 5, 12, 1, plain)
+def test_it_counts_tokens_streams_and_errors(server: Server) -> None:
+    row = load(server.url, "bessemer-guide", 3, 5, 12, 1)
     assert (row.streams, row.tokens, row.errors) == (3, 36, 0)
     assert row.throughput > 0 and row.server_us is not None and row.ttft_p95 >= row.ttft_p50 > 0
-    wrong = load(server.url, "no-such-model", 2, 5, 12, 1, plain)
+    wrong = load(server.url, "no-such-model", 2, 5, 12, 1)
     assert (wrong.tokens, wrong.errors) == (0, 2)
 
 
 def test_a_refusal_and_a_dead_port_are_errors(server: Server) -> None:
-    reply = asyncio.run(stream(server.url, "/v1/chat/completions", {"model": "x"}))
+    (reply,) = streams(server.url, "/v1/chat/completions", [{"model": "x"}])
     assert reply.status == 400 and "messages" in reply.error
-    assert asyncio.run(stream("http://127.0.0.1:1", "/", {})).error.startswith("Connection")
+    with pytest.raises(ConnectionError):
+        streams("http://127.0.0.1:1", "/", [{}])
 
 
 def test_the_command_prints_json(server: Server) -> None:
