@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from ..engine.request import Event as EngineEvent
 from ..engine.request import (
     GenerationDefaults,
@@ -84,12 +86,14 @@ class AnswerStream:
         self._choices: dict[int, _Choice] = {}
         self._running = len(prompts) * request.options.n
         rules = token_rules(request.options, tokenizer, bounds.vocabulary)
-        for index in range(self._running):
-            prompt, of_prompt = prompts[index // request.options.n], index % request.options.n
-            own = (seed + (index if request.options.seed is None else of_prompt)) % 2**64
-            choice = _request(number(), request, prompt, bounds, own, rules, of_prompt == 0)
-            self.requests.append(choice)
-            self._choices[choice.id] = self._choice(index, prompt, choice)
+        for index, prompt in enumerate(prompts):
+            start = 0 if request.options.seed is not None else index * request.options.n
+            first = _request(number(), request, prompt, bounds, (seed + start) % 2**64, rules)
+            echoed = request.options.logprobs if prompt.echo else None
+            others = (_other(first, number(), at, echoed) for at in range(1, request.options.n))
+            for choice in (first, *others):
+                self._choices[choice.id] = self._choice(len(self.requests), prompt, choice)
+                self.requests.append(choice)
 
     @property
     def over(self) -> bool:
@@ -203,14 +207,12 @@ def _request(
     bounds: Bounds,
     seed: int,
     rules: TokenRules,
-    first: bool,
 ) -> Request:
-    """Return a choice's request; the `first` one of a prompt asks for the prompt's logprobs."""
+    """Return the request of a prompt's first choice, which asks for the prompt's logprobs."""
     options, defaults = request.options, bounds.defaults
     max_tokens = _max_tokens(options, len(prompt.tokens), bounds)
     echoed = options.logprobs if prompt.echo else None
-    scored = options.prompt_logprobs if first else None
-    tops = [top for top in (echoed, scored) if top is not None]
+    tops = [top for top in (echoed, options.prompt_logprobs) if top is not None]
     return Request(
         id=number,
         tokens=prompt.tokens,
@@ -231,6 +233,12 @@ def _request(
         thought=prompt.thought,
         goes_on=prompt.goes_on,
     )
+
+
+def _other(first: Request, number: int, at: int, echoed: int | None) -> Request:
+    """Return the request of another choice of the same prompt, which shares all its parts."""
+    sampling = replace(first.sampling, seed=(first.sampling.seed + at) % 2**64)
+    return replace(first, id=number, sampling=sampling, prompt_logprobs=echoed)
 
 
 def _max_tokens(options: GenerationOptions, prompt: int, bounds: Bounds) -> int:

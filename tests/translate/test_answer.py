@@ -395,3 +395,33 @@ def test_padded_ids_have_no_text_and_break_nothing(
     assert [entry.text for entry in entries].count("") == 3
     assert all(entry.top[0].raw == b"" for entry in entries[1:])
     assert answer.usage.completion == len(tokens) + 1
+
+
+def test_cached_tokens_count_once_for_a_prompt_however_many_choices_it_has() -> None:
+    for n, prompts in ((1, 1), (5, 1), (3, 2)):
+        request = Completion("m", ("Once",) * prompts, GenerationOptions(n=n, max_tokens=3))
+        answer = stream(request)
+        for event in says(" Hello")(answer.requests):
+            list(answer.take(event))
+        assert answer.over and answer.usage.cached == 32 * prompts
+
+
+def test_choices_share_what_they_have_in_common() -> None:
+    options = GenerationOptions(
+        n=4, stop=("x",), logit_bias={3: 1.0}, allowed_token_ids=(5, 6), bad_words=("y",)
+    )
+    answer = stream(Completion("m", ("Once", "Twice"), options))
+    for at, request in enumerate(answer.requests):
+        first = answer.requests[at - at % 4]
+        for name in ("tokens", "stop", "allowed_token_ids", "bad_words", "stop_token_ids"):
+            assert getattr(request, name) is getattr(first, name), name
+        assert request.sampling.logit_bias is answer.requests[0].sampling.logit_bias
+        assert TOKENIZER.specials(request) is TOKENIZER.specials(first)
+
+
+def test_every_choice_of_an_echoed_prompt_is_scored() -> None:
+    options = GenerationOptions(n=3, logprobs=2, prompt_logprobs=5)
+    asked = stream(Completion("m", ("Once upon",), options, echo=True)).requests
+    assert [request.prompt_logprobs for request in asked] == [5, 2, 2]
+    asked = stream(Completion("m", ("Once upon",), options)).requests
+    assert [request.prompt_logprobs for request in asked] == [5, None, None]
