@@ -262,6 +262,15 @@ class StepReport(Struct, frozen=True, array_like=True):
     preemptions: int = 0  # since the start
 
 
+def over_context(prompt: int, answer: int, context: int) -> Refusal:
+    return Refusal(
+        400,
+        "context_length_exceeded",
+        f"The prompt has {prompt} tokens and at least {answer} more are to be generated, but this "
+        f"model's context is {context} tokens: shorten the prompt.",
+    )
+
+
 def overloaded() -> Refusal:
     return Refusal(
         503, "overloaded", "Too many requests are waiting; try again soon.", retry_after=1

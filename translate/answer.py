@@ -14,6 +14,7 @@ from ..engine.request import (
     Started,
     Token,
     TokenLogprobs,
+    over_context,
 )
 from ..engine.text.stops import StopMatcher
 from ..engine.text.tokenizer import Tokenizer
@@ -30,10 +31,13 @@ from .chat import (
     TokenText,
     Usage,
 )
+from .decode import invalid
 from .echo import Echo
 from .output import ChoiceOutput
 from .renderer import Prompt
 from .token_rules import TokenRules, token_rules
+
+MAX_SCORES = 2**20  # log probabilities of prompts in one answer, about 200 bytes each
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,7 @@ class AnswerStream:
         self._started = False
         self._choices: dict[int, _Choice] = {}
         self._running = len(prompts) * request.options.n
+        _refuse_dear(request.options, prompts, bounds.context)
         rules = token_rules(request.options, tokenizer, bounds.vocabulary)
         for index, prompt in enumerate(prompts):
             start = 0 if request.options.seed is not None else index * request.options.n
@@ -198,6 +203,22 @@ class AnswerStream:
             # A stop string of the model's own ends its answer as an end of sequence does.
             own = end.stop not in self._options.stop
             yield Finish(end.choice, end.reason) if own else end
+
+
+def _refuse_dear(options: GenerationOptions, prompts: Sequence[Prompt], context: int) -> None:
+    """Refuse, before anything is made, prompts too long for the model or too many to be scored."""
+    echoed = options.logprobs if any(prompt.echo for prompt in prompts) else None
+    each = sum(1 + top for top in (options.prompt_logprobs, echoed) if top is not None)
+    drawn = 1 if options.max_tokens is None else min(options.max_tokens, 1)
+    least, scores = max(options.min_tokens, drawn), 0
+    for prompt in prompts:
+        if len(prompt.tokens) + least > context:
+            raise over_context(len(prompt.tokens), least, context)
+        scores += len(prompt.tokens) * each * options.n
+    if scores > MAX_SCORES:
+        field = "prompt_logprobs" if options.prompt_logprobs is not None else "logprobs"
+        problem = f"asks for {scores} log probabilities of prompts, n answers and all alternatives"
+        raise invalid(field, f"{problem} counted; at most {MAX_SCORES} can be had")
 
 
 def _request(

@@ -219,7 +219,7 @@ def test_what_a_request_says_of_tokens_reaches_the_engine() -> None:
     )
     for generate in (Chat("m", HELLO, options), Completion("m", ("a",), options)):
         (request,) = stream(generate).requests
-        assert (request.allowed_token_ids, request.salt) == ([5, 7], "s")
+        assert (request.allowed_token_ids, request.salt) == ((5, 7), "s")
         assert request.bad_words[0] == TOKENIZER.encode("Hi", special=False)
         assert request.stop_token_ids == [3]  # what the model does not have never comes
     (request,) = stream(Chat("m", HELLO)).requests
@@ -425,3 +425,25 @@ def test_every_choice_of_an_echoed_prompt_is_scored() -> None:
     assert [request.prompt_logprobs for request in asked] == [5, 2, 2]
     asked = stream(Completion("m", ("Once upon",), options)).requests
     assert [request.prompt_logprobs for request in asked] == [5, None, None]
+
+
+def test_prompts_are_refused_before_anything_is_made_of_them() -> None:
+    """Those that are too long for the model, and scores of more tokens than an answer may hold."""
+    long = Completion("m", ("a", (5,) * 200), GenerationOptions(n=64))
+    with pytest.raises(Refusal) as caught:
+        stream(long)
+    assert caught.value.code == "context_length_exceeded" and "200 tokens" in caught.value.message
+    stream(Completion("m", ((5,) * 200,), GenerationOptions(max_tokens=0)))
+    with pytest.raises(Refusal):
+        stream(Completion("m", ((5,) * 190,), GenerationOptions(min_tokens=11, max_tokens=20)))
+    most = ((5,) * 128,) * 128  # with 64 choices each: 2**20 tokens
+    for options, echo in (
+        (GenerationOptions(prompt_logprobs=1, n=64), False),
+        (GenerationOptions(prompt_logprobs=0, logprobs=0, n=64), True),
+        (GenerationOptions(logprobs=20, n=4), True),
+    ):
+        with pytest.raises(Refusal) as caught:
+            stream(Completion("m", most, options, echo=echo))
+        assert (caught.value.status, caught.value.code) == (400, "invalid_value")
+    stream(Completion("m", most[:8], GenerationOptions(prompt_logprobs=15, n=64)))
+    stream(Completion("m", most[:2], GenerationOptions(logprobs=20, n=64)))
