@@ -9,7 +9,7 @@ import mlx.core as mx
 from ..architectures.config import Rope
 from .batch import Batch, build, logit_count
 from .cache_sizes import CacheSizes
-from .logit_edits import LogitEdits, nothing_allowed
+from .logit_edits import LastingEdits, LogitEdits, nothing_allowed
 from .max_len import max_len_of, rope_key
 from .pager import Pager
 from .request import Event, Refusal, Refused, Request, Started, StepReport, Token, TokenLogprobs
@@ -45,6 +45,7 @@ class Engine:
         self._rules = rules
         self._ropes = [rope for rope in ropes if rope.varies]
         self._active: dict[int, Sequence] = {}
+        self._lasting: LastingEdits | None = None  # of the last that had some, for its siblings
         self._cost = 0.0, 0.0, 0.0, 0  # seconds and rows of the last step, as in StepReport
 
     @property
@@ -63,7 +64,10 @@ class Engine:
         max_len = max_len_of(request, self.scheduler.limits.context) if self._ropes else 0
         sequence = Sequence.of(request, text, max_len, rope_key(self._ropes, max_len))
         room = self.scheduler.limits.context
-        sequence.edits = LogitEdits.of(request, sequence.tokens, self._eos_ids, self._rules, room)
+        known = self._eos_ids, self._rules, room, self._lasting
+        sequence.edits = LogitEdits.of(request, sequence.tokens, *known)
+        if sequence.edits is not None:
+            self._lasting = sequence.edits.lasting
         self.scheduler.add(sequence)
         self._active[request.id] = sequence
 

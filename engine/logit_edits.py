@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from ..kernels.sampling.edit import BIAS, PENALTY, EditTable
 from .request import Refusal, Request, Sampling
 from .token_rules import (
     BANNED,
@@ -17,62 +18,106 @@ from .token_rules import (
     mask_of,
 )
 
-ID, BIAS, PENALTY, LESS = range(4)  # columns: a token, and what kernels.edit does to its logit
 FACTORS = 1e-37, 1e37  # of a penalty: no more and no less, lest a ban become NaN in float32
+NOTHING = EditTable.empty()
+OWN = frozenset({"id", "sampling", "prompt_logprobs"})  # what choices do not have in common
+
+
+class LastingEdits:
+    """The edits of a prompt's answers that hold whatever is generated, prepared once for all.
+
+    They change only when a ban ends: of the ids that end an answer, when `min_tokens` are
+    generated, and of those that may not begin one. Raises Refusal where nothing could be drawn.
+    """
+
+    def __init__(self, request: Request, eos_ids: Iterable[int], rules: GenerationRules) -> None:
+        self._request = request
+        self._suppressed = rules.suppress_tokens
+        self._until = _passing_bans(request, eos_ids, rules)
+        low, high = FACTORS
+        self.factor = min(max(request.sampling.repetition_penalty, low), high)
+        self.sequences = SequenceBias({**rules.sequence_bias, **bad_words(request.bad_words)})
+        self._phases: dict[int, tuple[Mapping[int, float], EditTable]] = {}
+        self._masks: dict[tuple[int, ...] | None, np.ndarray] = {}
+        biases, _ = self.after(0)
+        allowed = request.allowed_token_ids if request.max_tokens else None
+        if allowed is not None and all(biases.get(token) == BANNED for token in allowed):
+            raise nothing_allowed()
+
+    def serve(self, request: Request) -> bool:
+        """Return whether the request is another choice of the same prompt, which shares its fields.
+
+        Only what is the very same object is alike: nothing is read through.
+        """
+        ours, theirs = self._request, request
+        fields = Request.__struct_fields__
+        return all(getattr(ours, f) is getattr(theirs, f) for f in fields if f not in OWN) and all(
+            getattr(ours.sampling, f) is getattr(theirs.sampling, f)
+            for f in Sampling.__struct_fields__
+            if f != "seed"
+        )
+
+    def after(self, generated: int) -> tuple[Mapping[int, float], EditTable]:
+        """Return the biases and the table, which no generated token is in, after so many tokens."""
+        left = min((count for count in self._until if count > generated), default=0)
+        if left not in self._phases:
+            bans = [ids for count, ids in self._until.items() if count > generated]
+            biases = self._biases([self._suppressed, *bans])
+            self._phases[left] = biases, self._table(biases)
+        return self._phases[left]
+
+    def mask(self, ids: tuple[int, ...] | None, size: int) -> np.ndarray:
+        """Return the bits of these ids, by default those that the request allows, of so many."""
+        if ids not in self._masks:
+            allowed = self._request.allowed_token_ids if ids is None else ids
+            self._masks[ids] = mask_of(allowed or (), size)
+        return self._masks[ids]
+
+    def _biases(self, banned: Iterable[tuple[int, ...]]) -> Mapping[int, float]:
+        bias = Counter(self._request.sampling.logit_bias)
+        bias.update(self.sequences.single)
+        return dict(bias) | dict.fromkeys((token for ids in banned for token in ids), BANNED)
+
+    def _table(self, biases: Mapping[int, float]) -> EditTable:
+        """Return the table of these biases, and of the penalty on what the prompt has."""
+        request = self._request
+        tokens = request.tokens if request.sampling.repetition_penalty != 1 else ()
+        seen, biased = np.unique(np.array(tokens, np.int64)), np.array([*biases], np.int64)
+        ids = np.union1d(seen, biased)
+        changes = np.tile(np.array([0.0, 1.0, 0.0], np.float32), (len(ids), 1))
+        changes[np.searchsorted(ids, seen), PENALTY] = self.factor
+        changes[np.searchsorted(ids, biased), BIAS] = [*map(_finite, biases.values())]
+        return EditTable(ids, changes)
 
 
 class LogitEdits:
-    """A table of one sequence's edits, which follows its tokens and looks at each of them once.
+    """The edits of one sequence, which follow its tokens and look at each of them once.
 
-    It is built at the start, and anew when a ban ends: of the ids that end an answer, when
-    `min_tokens` are generated, and of those that may not begin one. Biases that the tokens before
-    decide are put on top for one token. `room` is for how many tokens there is, generated or not.
+    What lasts is shared; beside it stands a table of what was generated, where that is penalized,
+    and for one token of the biases that the tokens before decide. `room` is for how many tokens
+    there is, generated or not.
     """
 
     def __init__(
         self,
         request: Request,
         tokens: "array[int]",
-        eos_ids: Iterable[int],
+        lasting: LastingEdits,
         rules: GenerationRules,
         room: int,
     ) -> None:
+        self.lasting = lasting
         self._request = request
         self._tokens = tokens
         self._rules = rules
         self._penalizes = _penalizes(request.sampling)
-        low, high = FACTORS
-        self._factor = min(max(request.sampling.repetition_penalty, low), high)
-        self._until = _passing_bans(request, eos_ids, rules)
-        self._sequences = SequenceBias({**rules.sequence_bias, **bad_words(request.bad_words)})
         size = rules.no_repeat_ngram_size
         self._ngrams = Ngrams(size) if size else None
         self._last = min(len(request.tokens) + request.max_tokens, room) - 1
-        self._masks: dict[tuple[int, ...] | None, np.ndarray] = {}
-        self._build()
-
-    def _build(self) -> None:
-        """Build the table as it is before the first generated token."""
-        request, sampling = self._request, self._request.sampling
-        seen = dict.fromkeys(request.tokens if sampling.repetition_penalty != 1 else ())
-        bias = self._lasting()
-        ids = list(seen | bias)
         self._followed = len(request.tokens)
         self._counts = Counter[int]()
-        self._places = dict(zip(ids, range(len(ids)), strict=True))
-        self._passing: list[tuple[int, float]] = []  # places, and their biases without the latest
-        self._table = np.tile([0.0, 0.0, 1.0, 0.0], (2 * len(ids) + 8, 1))
-        self._table[: len(ids), ID] = ids
-        self._table[: len(seen), PENALTY] = self._factor
-        for token, value in bias.items():
-            self._table[self._places[token], BIAS] = value
-
-    def _lasting(self) -> dict[int, float]:
-        """Return the biases that hold whatever was generated, and the bans that still do."""
-        bias = Counter(self._request.sampling.logit_bias)
-        bias.update(self._sequences.single)
-        banned = [self._rules.suppress_tokens, *self._until.values()]
-        return dict(bias) | dict.fromkeys((token for ids in banned for token in ids), BANNED)
+        self._biases, self._table = lasting.after(0)
+        self._generated = EditTable.empty()
 
     @classmethod
     def of(
@@ -82,47 +127,42 @@ class LogitEdits:
         eos_ids: Iterable[int] = (),
         rules: GenerationRules = NO_RULES,
         room: int = 2**31,
+        lasting: LastingEdits | None = None,
     ) -> "LogitEdits | None":
         """Return the edits of a sequence whose `tokens` grow; None where nothing is edited.
 
         Raises Refusal where not even the first token could be drawn.
         """
-        edits = cls(request, tokens, eos_ids, rules, room)
-        if request.allowed_token_ids is not None:
-            banned = {token for token, bias in edits._lasting().items() if bias == BANNED}
-            if request.max_tokens and banned.issuperset(request.allowed_token_ids):
-                raise nothing_allowed()
-            return edits
-        edited = edits._places or edits._penalizes or edits._sequences or edits._ngrams
-        return edits if edited or rules.forced_bos_token_id or rules.forced_eos_token_id else None
+        if lasting is None or not lasting.serve(request):
+            lasting = LastingEdits(request, eos_ids, rules)
+        edits = cls(request, tokens, lasting, rules, room)
+        edited = len(edits._table) or edits._penalizes or lasting.sequences or edits._ngrams
+        forced = rules.forced_bos_token_id or rules.forced_eos_token_id
+        return edits if edited or forced or request.allowed_token_ids is not None else None
 
-    def table(self) -> np.ndarray:
-        """Return (entries, 4) float64, no id twice, for the next token, until the next call."""
+    def tables(self) -> tuple[EditTable, EditTable]:
+        """Return the table that lasts and the one that counts instead, for the next token."""
         length = len(self._tokens)
-        generated = length - len(self._request.tokens)
-        if any(count <= generated for count in self._until):
-            self._until = {n: ids for n, ids in self._until.items() if n > generated}
-            self._build()
-        for place, bias in self._passing:
-            self._table[place, BIAS] = bias
+        biases, self._table = self.lasting.after(length - len(self._request.tokens))
+        if biases is not self._biases:
+            self._biases = biases
+            tokens = self._generated.ids.tolist()
+            self._generated.changes[:, BIAS] = [_finite(biases.get(t, 0.0)) for t in tokens]
         if self._penalizes:
             for token in self._tokens[self._followed : length]:
-                self._count(token)
+                self._counts[token] += 1
+                self._put(self._generated, token)
         self._followed = length
         if self._forced():
-            self._passing = []
-            return self._table[:0]
-        return self._put(self._passing_biases())
+            return NOTHING, NOTHING
+        return self._table, self._with_passing(self._generated)
 
     def mask(self, size: int) -> np.ndarray | None:
         """Return the bits of the ids that may be drawn next of so many; None where all may."""
         ids = self._forced() or None
         if ids is None and self._request.allowed_token_ids is None:
             return None
-        if ids not in self._masks:
-            allowed = self._request.allowed_token_ids if ids is None else ids
-            self._masks[ids] = mask_of(allowed or (), size)
-        return self._masks[ids]
+        return self.lasting.mask(ids, size)
 
     def _forced(self) -> tuple[int, ...]:
         """Return the ids of which the checkpoint wants the next token to be one, if it does."""
@@ -140,39 +180,28 @@ class LogitEdits:
         allowed = request.allowed_token_ids
         return tuple(i for i in forced if i not in banned and (allowed is None or i in allowed))
 
-    def _passing_biases(self) -> Mapping[int, float]:
-        biases = self._sequences.after(self._tokens)
+    def _with_passing(self, table: EditTable) -> EditTable:
+        """Return the table with the biases for the next token alone, if there are any."""
+        passing = self.lasting.sequences.after(self._tokens)
         if self._ngrams is not None:
-            biases |= dict.fromkeys(self._ngrams.after(self._tokens), BANNED)
-        return biases
+            passing |= dict.fromkeys(self._ngrams.after(self._tokens), BANNED)
+        if passing:
+            table = table.copy()
+            for token, bias in passing.items():
+                self._put(table, token, bias)
+        return table
 
-    def _put(self, biases: Mapping[int, float]) -> np.ndarray:
-        """Return the table with biases for the next token alone, which may move it."""
-        count = len(self._places)
-        self._passing = []
-        for token, bias in biases.items():
-            place = self._places.get(token)
-            if place is None:
-                place, count = count, count + 1
-                self._reserve(place)
-                self._table[place] = token, 0.0, 1.0, 0.0
-            self._passing.append((place, float(self._table[place, BIAS])))
-            self._table[place, BIAS] += bias
-        return self._table[:count]
+    def _put(self, table: EditTable, token: int, bias: float = 0.0) -> None:
+        """Put all that is to happen to a token into a table."""
+        sampling, count = self._request.sampling, self._counts[token]
+        less = sampling.presence_penalty * bool(count) + count * sampling.frequency_penalty
+        penalty = self.lasting.factor if count else self._table.penalty(token)
+        table.put(token, _finite(self._biases.get(token, 0.0) + bias), penalty, less)
 
-    def _count(self, token: int) -> None:
-        """Count one more of a generated token."""
-        sampling = self._request.sampling
-        place = self._places.setdefault(token, len(self._places))
-        self._reserve(place)
-        self._counts[token] += 1
-        less = sampling.presence_penalty + self._counts[token] * sampling.frequency_penalty
-        entry = self._table[place]
-        entry[ID], entry[PENALTY], entry[LESS] = token, self._factor, less
 
-    def _reserve(self, place: int) -> None:
-        if place == len(self._table):
-            self._table = np.concatenate((self._table, np.zeros_like(self._table)))
+def _finite(bias: float) -> float:
+    """Return a bias that float32 holds, lest two infinities become NaN; a ban stays one."""
+    return bias if bias == BANNED else min(max(bias, -FACTORS[1]), FACTORS[1])
 
 
 def nothing_allowed() -> Refusal:

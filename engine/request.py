@@ -1,5 +1,6 @@
 """The requests to an engine and its events, in tokens; imports nothing of ours."""
 
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import Literal
 
@@ -108,14 +109,14 @@ class Request(Struct, frozen=True, kw_only=True, tag="continue"):
     """
 
     id: int
-    tokens: list[int]
+    tokens: Sequence[int]
     max_tokens: int
     min_tokens: int = 0
     ignore_eos: bool = False
     stop: list[str] = []
     stop_in_reasoning: bool = False
     stop_token_ids: list[int] = []
-    allowed_token_ids: list[int] | None = None  # None: any may be drawn
+    allowed_token_ids: Sequence[int] | None = None  # None: any may be drawn
     bad_words: list[list[int]] = []  # ids in a row, the last of which is not drawn after the others
     skip_special_tokens: bool = True  # leave their names out of the text
     sampling: Sampling = Sampling()
@@ -259,6 +260,15 @@ class StepReport(Struct, frozen=True, array_like=True):
     states_in_use: int = 0
     states: int = 0
     preemptions: int = 0  # since the start
+
+
+def over_context(prompt: int, answer: int, context: int) -> Refusal:
+    return Refusal(
+        400,
+        "context_length_exceeded",
+        f"The prompt has {prompt} tokens and at least {answer} more are to be generated, but this "
+        f"model's context is {context} tokens: shorten the prompt.",
+    )
 
 
 def overloaded() -> Refusal:

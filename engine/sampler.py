@@ -83,11 +83,10 @@ def _uniform(sequence: Sequence) -> float:
 
 
 def _edits(sequences: Seq[Sequence]) -> Edits | None:
-    tables = {row: s.edits.table() for row, s in enumerate(sequences) if s.edits is not None}
-    if not any(map(len, tables.values())):
-        return None
-    rows = np.repeat(list(tables), list(map(len, tables.values())))
-    return Edits(rows, *np.concatenate(list(tables.values())).T)
+    tables = {row: s.edits.tables() for row, s in enumerate(sequences) if s.edits is not None}
+    lasting = {row: table for row, (table, _) in tables.items() if len(table)}
+    latest = {row: table for row, (_, table) in tables.items() if len(table)}
+    return Edits(lasting, latest) if lasting or latest else None
 
 
 def _masks(sequences: Seq[Sequence], size: int) -> np.ndarray | None:

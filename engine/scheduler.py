@@ -5,7 +5,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
 from .pager import Pager
-from .request import Refusal, overloaded
+from .request import over_context, overloaded
 from .sequence import Sequence
 
 
@@ -67,13 +67,8 @@ class Scheduler:
         request = sequence.request
         needed = len(request.tokens) + max(request.min_tokens, min(request.max_tokens, 1))
         if needed > self.limits.context:
-            raise Refusal(
-                400,
-                "context_length_exceeded",
-                f"The prompt has {len(request.tokens)} tokens and at least "
-                f"{needed - len(request.tokens)} more are to be generated, but this model's "
-                f"context is {self.limits.context} tokens: shorten the prompt.",
-            )
+            prompt = len(request.tokens)
+            raise over_context(prompt, needed - prompt, self.limits.context)
         if len(self.waiting) >= self.limits.queue:
             raise overloaded()
         self.waiting.append(sequence)

@@ -9,9 +9,10 @@ from msgspec import Struct
 
 from .memory import Plan
 from .request import AnyRequest, Event, GenerationDefaults, StepReport
+from .request_group import RequestGroup, pack, unpack
 from .settings import Settings
 
-VERSION = 10
+VERSION = 11
 _LENGTH = struct.Struct("<I")
 
 
@@ -26,6 +27,12 @@ class Configure(Struct, frozen=True, tag="configure"):
 
 class Submit(Struct, frozen=True, tag="submit"):
     requests: list[AnyRequest]
+
+
+class PackedSubmit(Struct, frozen=True, tag="submit"):
+    """A Submit as it travels."""
+
+    requests: list[RequestGroup | AnyRequest]
 
 
 class Cancel(Struct, frozen=True, tag="cancel"):
@@ -74,7 +81,9 @@ class Channel:
         self._decode = msgspec.msgpack.Decoder(incoming).decode
         self._buffer = bytearray()
 
-    def frame(self, message: ToWorker | FromWorker) -> bytes:
+    def frame(self, message: ToWorker | PackedSubmit | FromWorker) -> bytes:
+        if isinstance(message, Submit):
+            message = PackedSubmit(pack(message.requests))
         body = self._encode(message)
         return _LENGTH.pack(len(body)) + body
 
@@ -89,9 +98,11 @@ class Channel:
             body = bytes(memoryview(self._buffer)[_LENGTH.size : end])
             del self._buffer[:end]
             try:
-                yield self._decode(body)
+                message = self._decode(body)
             except msgspec.DecodeError as error:
                 raise WireError(f"unreadable message: {error}") from None
+            packed = isinstance(message, PackedSubmit)
+            yield Submit([*unpack(message.requests)]) if packed else message
 
 
 def server_channel() -> Channel:
@@ -99,4 +110,4 @@ def server_channel() -> Channel:
 
 
 def worker_channel() -> Channel:
-    return Channel(ToWorker)
+    return Channel(Configure | PackedSubmit | Cancel)

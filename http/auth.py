@@ -7,6 +7,7 @@ from hashlib import sha256
 from ..engine.request import Refusal
 from .message import HttpRequest
 
+KEYED = "key:"  # begins the name of a caller who sent a key
 CHALLENGE = (b"www-authenticate", b"Bearer")
 
 
@@ -30,7 +31,7 @@ class Auth:
         digest = sha256(key).digest()
         if sum(hmac.compare_digest(digest, known) for known in self._digests) == 0:
             raise Refusal(401, "invalid_api_key", "The API key is not one of this server's.")
-        return "key:" + digest.hex()
+        return KEYED + digest.hex()
 
 
 def presented(request: HttpRequest) -> bytes | None:

@@ -81,7 +81,7 @@ class Backends:
         raise Refusal(
             404,
             "model_not_found",
-            f"There is no model {name!r} here; this server has: {known}.",
+            f"There is no model {name[:200]!r} here; this server has: {known}.",
             "model",
         )
 

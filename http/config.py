@@ -139,6 +139,10 @@ class Config:
     api_key: Annotated[tuple[str, ...], Flag(
         "KEY", "Keys of which a client must send one, separated by commas.",
     )] = field(default=(), repr=False)
+    share_prefixes: Annotated[bool, Flag(
+        "", "Let callers with different keys share cached prefixes: cached_tokens tells each what "
+        "others have asked.",
+    )] = False
     rate_limit: Annotated[int, Flag(
         "N", "Requests a minute that one client may make; 0 is no limit.",
     )] = 0

@@ -5,7 +5,7 @@ import secrets
 import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
 from ..engine import request as engine
@@ -16,6 +16,7 @@ from ..translate.chat import Chat, Done, Event, GenerateRequest, Heartbeat
 from ..translate.openai_embeddings import Embedding, Vectors
 from ..translate.renderer import Prompt, Renderer
 from ..translate.rerank import Ranking, Scores
+from .auth import KEYED
 from .backends import Status, other_purpose
 from .fleet import Worker
 from .template_host import TemplateHost
@@ -103,6 +104,7 @@ class GenerationBackend(LocalBackend):
     renderer: Renderer
     max_tokens: int
     patience: Patience
+    share_prefixes: bool = False  # among callers with different keys
 
     async def count(self, chat: Chat) -> int:
         ready = self.worker.ready
@@ -113,6 +115,7 @@ class GenerationBackend(LocalBackend):
     async def events(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         ready = await self.worker.available(RESTART_PATIENCE)
         context, patience = ready.plan.context, self.patience
+        request = self._salted(request)
         prompts = await self._prompts(request, context, ready.vocabulary)
         bounds = Bounds(context, self.max_tokens, ready.defaults, ready.vocabulary)
         seed = secrets.randbits(63) if request.options.seed is None else request.options.seed
@@ -132,6 +135,13 @@ class GenerationBackend(LocalBackend):
             yield Done(answer.usage)
         finally:
             stream.close()
+
+    def _salted(self, request: GenerateRequest) -> GenerateRequest:
+        """Keep a key's prefixes apart: `cached_tokens` would tell others what was asked with it."""
+        if self.share_prefixes or not request.client.startswith(KEYED):
+            return request
+        salt = f"{request.client} {request.options.cache_salt}"
+        return replace(request, options=replace(request.options, cache_salt=salt))
 
     async def _prompts(
         self, request: GenerateRequest, context: int, vocabulary: int

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from ..engine.request import Event as EngineEvent
 from ..engine.request import (
     GenerationDefaults,
@@ -12,6 +14,7 @@ from ..engine.request import (
     Started,
     Token,
     TokenLogprobs,
+    over_context,
 )
 from ..engine.text.stops import StopMatcher
 from ..engine.text.tokenizer import Tokenizer
@@ -28,10 +31,13 @@ from .chat import (
     TokenText,
     Usage,
 )
+from .decode import invalid
 from .echo import Echo
 from .output import ChoiceOutput
 from .renderer import Prompt
 from .token_rules import TokenRules, token_rules
+
+MAX_SCORES = 2**20  # log probabilities of prompts in one answer, about 200 bytes each
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +89,16 @@ class AnswerStream:
         self._started = False
         self._choices: dict[int, _Choice] = {}
         self._running = len(prompts) * request.options.n
+        _refuse_dear(request.options, prompts, bounds.context)
         rules = token_rules(request.options, tokenizer, bounds.vocabulary)
-        for index in range(self._running):
-            prompt, of_prompt = prompts[index // request.options.n], index % request.options.n
-            own = (seed + (index if request.options.seed is None else of_prompt)) % 2**64
-            choice = _request(number(), request, prompt, bounds, own, rules, of_prompt == 0)
-            self.requests.append(choice)
-            self._choices[choice.id] = self._choice(index, prompt, choice)
+        for index, prompt in enumerate(prompts):
+            start = 0 if request.options.seed is not None else index * request.options.n
+            first = _request(number(), request, prompt, bounds, (seed + start) % 2**64, rules)
+            echoed = request.options.logprobs if prompt.echo else None
+            others = (_other(first, number(), at, echoed) for at in range(1, request.options.n))
+            for choice in (first, *others):
+                self._choices[choice.id] = self._choice(len(self.requests), prompt, choice)
+                self.requests.append(choice)
 
     @property
     def over(self) -> bool:
@@ -196,6 +205,22 @@ class AnswerStream:
             yield Finish(end.choice, end.reason) if own else end
 
 
+def _refuse_dear(options: GenerationOptions, prompts: Sequence[Prompt], context: int) -> None:
+    """Refuse, before anything is made, prompts too long for the model or too many to be scored."""
+    echoed = options.logprobs if any(prompt.echo for prompt in prompts) else None
+    each = sum(1 + top for top in (options.prompt_logprobs, echoed) if top is not None)
+    drawn = 1 if options.max_tokens is None else min(options.max_tokens, 1)
+    least, scores = max(options.min_tokens, drawn), 0
+    for prompt in prompts:
+        if len(prompt.tokens) + least > context:
+            raise over_context(len(prompt.tokens), least, context)
+        scores += len(prompt.tokens) * each * options.n
+    if scores > MAX_SCORES:
+        field = "prompt_logprobs" if options.prompt_logprobs is not None else "logprobs"
+        problem = f"asks for {scores} log probabilities of prompts, n answers and all alternatives"
+        raise invalid(field, f"{problem} counted; at most {MAX_SCORES} can be had")
+
+
 def _request(
     number: int,
     request: GenerateRequest,
@@ -203,14 +228,12 @@ def _request(
     bounds: Bounds,
     seed: int,
     rules: TokenRules,
-    first: bool,
 ) -> Request:
-    """Return a choice's request; the `first` one of a prompt asks for the prompt's logprobs."""
+    """Return the request of a prompt's first choice, which asks for the prompt's logprobs."""
     options, defaults = request.options, bounds.defaults
     max_tokens = _max_tokens(options, len(prompt.tokens), bounds)
     echoed = options.logprobs if prompt.echo else None
-    scored = options.prompt_logprobs if first else None
-    tops = [top for top in (echoed, scored) if top is not None]
+    tops = [top for top in (echoed, options.prompt_logprobs) if top is not None]
     return Request(
         id=number,
         tokens=prompt.tokens,
@@ -231,6 +254,12 @@ def _request(
         thought=prompt.thought,
         goes_on=prompt.goes_on,
     )
+
+
+def _other(first: Request, number: int, at: int, echoed: int | None) -> Request:
+    """Return the request of another choice of the same prompt, which shares all its parts."""
+    sampling = replace(first.sampling, seed=(first.sampling.seed + at) % 2**64)
+    return replace(first, id=number, sampling=sampling, prompt_logprobs=echoed)
 
 
 def _max_tokens(options: GenerationOptions, prompt: int, bounds: Bounds) -> int:

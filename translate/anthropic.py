@@ -33,7 +33,7 @@ from .decode import invalid, shown, unsupported
 from .dialect import COMMENT, CountDialect, Dialect, ServerEvent
 from .errors import anthropic_error
 from .fields import MESSAGES, RequestDecoder
-from .sampling import SamplingFields, StopStrings, max_tokens, options
+from .sampling import MAX_MESSAGES, SamplingFields, StopStrings, max_tokens, options
 
 Events = tuple[ServerEvent, ...]
 
@@ -76,7 +76,7 @@ class MessagesRequest(SamplingFields, kw_only=True):
     """A request for an answer, or for its prompt to be counted."""
 
     model: str
-    messages: Annotated[list[InputMessage], Meta(min_length=1)]
+    messages: Annotated[list[InputMessage], Meta(min_length=1, max_length=MAX_MESSAGES)]
     system: str | list[InputBlock] | None = None
     thinking: Thinking | None = None
     tool_choice: InputToolChoice | None = None

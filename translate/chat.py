@@ -1,5 +1,6 @@
 """The conversation vocabulary between dialects and backends: requests, events, answers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -129,7 +130,7 @@ class GenerationOptions:
     stop_in_reasoning: bool = False  # look for stop strings in thoughts too
     include_stop: bool = False  # leave the stop string in the text
     skip_special_tokens: bool = True  # leave their names out of the text
-    allowed_token_ids: tuple[int, ...] | None = None  # None: all
+    allowed_token_ids: Sequence[int] | None = None  # None: all
     bad_words: tuple[str, ...] = ()
     cache_salt: str = ""  # prefixes are shared only within one salt
     n: int = 1

@@ -2,7 +2,7 @@
 
 import re
 from itertools import accumulate
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -11,6 +11,7 @@ from ..engine.request import Refusal
 Body = TypeVar("Body")
 
 MAX_DEPTH = 64  # levels of nesting; real requests, tool schemas included, stay below 20
+MAX_VALUES = 10_000  # in a field of any shape, each of which is an object in memory
 BRACKETS = b"[]{}"
 ALL_BUT_QUOTES_AND_BRACKETS = bytes(set(range(256)) - set(b'"' + BRACKETS))
 STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # +1 and -1 as signed bytes
@@ -37,7 +38,7 @@ BOUNDS = {">=": "at least", "<=": "at most", ">": "greater than", "<": "less tha
 PLACE = re.compile(r"(?P<what>.*?)(?: - at (?P<key>`key` in )?`\$\.?(?P<path>.*)`)?", re.DOTALL)
 WRONG_TYPE = re.compile(r"Expected `(?P<types>.*)`, got `(?P<got>.*)`")
 OUT_OF_BOUNDS = re.compile(r"Expected `(?:int|float)` (?P<sign>[<>]=?) (?P<bound>\S+)")
-WRONG_LENGTH = re.compile(r"Expected `\w+` of length (?P<sign>[<>]=?) (?P<bound>\d+)")
+WRONG_LENGTH = re.compile(r"Expected `(?P<type>\w+)` of length (?P<sign>[<>]=?) (?P<bound>\d+)")
 MISSING = re.compile(r"Object missing required field `(?P<name>.*)`")
 
 
@@ -86,6 +87,22 @@ def unsupported(field: str, what: str) -> Refusal:
     return Refusal(400, "unsupported", message, field)
 
 
+def bound_values(field: str, value: Any) -> None:
+    """Refuse a field of any shape that has too many values in it; a list or an object is one too.
+
+    What keys and texts hold costs memory in proportion to the body.
+    """
+    left, seen = [value], 0
+    while left:
+        value = left.pop()
+        members = value.values() if isinstance(value, dict) else value
+        if isinstance(members, list) or isinstance(value, dict):
+            left += members
+            seen += len(members)
+        if seen > MAX_VALUES:
+            raise invalid(field, f"must hold at most {MAX_VALUES} values, however nested")
+
+
 def shown(text: str) -> str:
     """Quote a caller's text for a message, short enough for a log line."""
     return repr(text if len(text) <= 40 else text[:40] + "...")
@@ -125,7 +142,8 @@ def _problem(what: str) -> tuple[str, str]:
     if match := WRONG_LENGTH.fullmatch(what):
         if (match["sign"], match["bound"]) == (">=", "1"):
             return "invalid_value", "must not be empty"
-        return "invalid_value", f"must have {BOUNDS[match['sign']]} {match['bound']} items"
+        unit = "characters" if match["type"] == "str" else "items"
+        return "invalid_value", f"must have {BOUNDS[match['sign']]} {match['bound']} {unit}"
     if "out of range" in what:
         return "invalid_value", "is a number out of range"
     return "invalid_value", f"is not valid: {what}"

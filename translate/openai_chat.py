@@ -25,7 +25,7 @@ from .chat import (
     ToolCallBegun,
     said,
 )
-from .decode import invalid, shown, unsupported
+from .decode import bound_values, invalid, shown, unsupported
 from .dialect import Dialect
 from .errors import openai_error
 from .fields import GENERATION, RequestDecoder
@@ -42,7 +42,7 @@ from .openai_shape import (
     text_options,
     usage_body,
 )
-from .sampling import Alternatives, max_tokens
+from .sampling import MAX_MESSAGES, Alternatives, max_tokens
 
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 UNBUILT_ROLES = {"tool": "tool calls", "function": "function calls"}
@@ -80,7 +80,7 @@ class Reasoning(Struct):
 
 
 class ChatRequest(TextRequest, kw_only=True):
-    messages: Annotated[list[InputMessage], Meta(min_length=1)]
+    messages: Annotated[list[InputMessage], Meta(min_length=1, max_length=MAX_MESSAGES)]
     logprobs: bool | None = None
     top_logprobs: Alternatives | None = None
     chat_template_kwargs: dict[str, Any] | None = None
@@ -253,6 +253,8 @@ def _template(request: ChatRequest) -> dict[str, Any]:
         kwargs["documents"] = request.documents
     if request.add_generation_prompt is not None and not request.continue_final_message:
         kwargs["add_generation_prompt"] = request.add_generation_prompt
+    bound_values("documents", request.documents)
+    bound_values("chat_template_kwargs", request.chat_template_kwargs)
     return kwargs | (request.chat_template_kwargs or {})
 
 

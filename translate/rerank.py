@@ -12,6 +12,7 @@ from .fields import RERANK, RequestDecoder
 from .openai_embeddings import InputUsage, PoolingRequest
 from .openai_shape import AnswerBody, encode_json
 
+MAX_PAIRED = 2**25  # characters of a query, once for each document
 MAX_DOCUMENTS = 10_000  # https://docs.cohere.com/docs/reranking-best-practices
 
 
@@ -89,7 +90,7 @@ SCORE_DECODER = RequestDecoder(ScoreRequest, RERANK)
 
 def decode_request(body: bytes) -> Ranking:
     request = RERANK_DECODER.decode(body)
-    return Ranking(
+    ranking = Ranking(
         model=request.model,
         query=_not_empty("query", request.query),
         documents=tuple(each if isinstance(each, str) else each.text for each in request.documents),
@@ -98,6 +99,16 @@ def decode_request(body: bytes) -> Ranking:
         prompt=request.prompt_name,
         truncate=request.truncates,
     )
+    return _bounded(ranking, "query")
+
+
+def _bounded(request: Ranking, field: str) -> Ranking:
+    """Refuse a query that is read, with each document anew, for longer than documents may take."""
+    longest = MAX_PAIRED // len(request.documents)
+    if len(request.query) > longest:
+        problem = f"must have at most {longest} characters beside {len(request.documents)} texts"
+        raise invalid(field, problem)
+    return request
 
 
 def encode_response(request: Ranking, scores: Scores, identity: Identity) -> bytes:
@@ -115,13 +126,14 @@ def decode_score(body: bytes) -> Ranking:
     second = [request.text_2] if isinstance(request.text_2, str) else request.text_2
     if len(first) > 1:
         raise invalid("text_1", "must be one text, which is scored with each of text_2")
-    return Ranking(
+    ranking = Ranking(
         model=request.model,
         query=_not_empty("text_1", first[0]),
         documents=tuple(second),
         prompt=request.prompt_name,
         truncate=request.truncates,
     )
+    return _bounded(ranking, "text_1")
 
 
 def encode_score(_: Ranking, scores: Scores, identity: Identity) -> bytes:

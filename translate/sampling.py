@@ -1,5 +1,6 @@
 """The sampling fields of a request: their ranges, and the options that they amount to."""
 
+from array import array
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -19,14 +20,18 @@ Fraction = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Factor = Annotated[float, Meta(gt=0, le=100)]
 Bias = Annotated[float, Meta(ge=-100, le=100)]
-StopString = Annotated[str, Meta(min_length=1)]
+StopString = Annotated[str, Meta(min_length=1, max_length=4096)]
 StopStrings = Annotated[list[StopString], Meta(max_length=64)]
 Choices = Annotated[int, Meta(ge=1, le=64)]
 Alternatives = Annotated[int, Meta(ge=0, le=20)]
 Limit = Annotated[int, Meta(ge=-2, le=INT32)]  # -1 and -2 are none, as in llama.cpp and Ollama
 TokenIds = Annotated[list[TokenId], Meta(min_length=1)]
+LogitBias = Annotated[dict[AnyId, Bias], Meta(max_length=4096)]  # vLLM has 1024
+AllowedIds = Annotated[list[AnyId], Meta(min_length=1, max_length=2**18)]
 BadWord = Annotated[str, Meta(min_length=1, max_length=128)]
 Salt = Annotated[str, Meta(max_length=1024)]
+
+MAX_MESSAGES = 2**14  # a context of 262,144 tokens holds no more of 16
 
 # The names of max_tokens; the first that is there counts.
 LIMITS = ("max_completion_tokens", "max_tokens", "n_predict", "num_predict")
@@ -54,12 +59,12 @@ class SamplingFields(Struct, kw_only=True):
     repeat_penalty: Factor | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    logit_bias: dict[AnyId, Bias] | None = None
+    logit_bias: LogitBias | None = None
     stop: StopString | StopStrings | None = None
     stop_token_ids: Annotated[list[TokenId], Meta(max_length=64)] | None = None
     stop_in_reasoning: bool | None = None
     include_stop_str_in_output: bool | None = None
-    allowed_token_ids: Annotated[list[AnyId], Meta(min_length=1)] | None = None
+    allowed_token_ids: AllowedIds | None = None
     bad_words: Annotated[list[BadWord], Meta(max_length=128)] | None = None
     skip_special_tokens: bool | None = None
     cache_salt: Salt | None = None
@@ -98,7 +103,7 @@ def options(fields: SamplingFields, max_tokens: int | None) -> GenerationOptions
         stop_token_ids=tuple(fields.stop_token_ids or ()),
         stop_in_reasoning=fields.stop_in_reasoning or False,
         include_stop=fields.include_stop_str_in_output or False,
-        allowed_token_ids=None if allowed is None else tuple(allowed),
+        allowed_token_ids=None if allowed is None else array("q", allowed),
         bad_words=tuple(fields.bad_words or ()),
         skip_special_tokens=fields.skip_special_tokens is not False,
         cache_salt=fields.cache_salt or "",

@@ -1,6 +1,6 @@
 """What a request says of single tokens, checked against a model's vocabulary."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..engine.request import Refusal
@@ -13,7 +13,7 @@ from .decode import invalid
 class TokenRules:
     """The ids that an answer may have (None: all), those in a row that it may not, and its ends."""
 
-    allowed: list[int] | None
+    allowed: Sequence[int] | None
     bad_words: list[list[int]]
     stops: list[int]
 
@@ -25,10 +25,9 @@ def token_rules(options: GenerationOptions, tokenizer: Tokenizer, vocabulary: in
     """
     _check("logit_bias", options.logit_bias, vocabulary)
     _check("allowed_token_ids", options.allowed_token_ids or (), vocabulary)
-    allowed = options.allowed_token_ids
     words = (ids for word in options.bad_words for ids in _spellings(word, tokenizer))
     return TokenRules(
-        None if allowed is None else list(allowed),
+        options.allowed_token_ids,
         [ids for ids in words if max(ids) < vocabulary],
         [token for token in options.stop_token_ids if token < vocabulary],
     )

@@ -1,9 +1,9 @@
 """A checkpoint's tokenizer: text to tokens and back; for server and worker alike, without mlx."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from itertools import islice
 from typing import Any, TypedDict
 
@@ -76,7 +76,12 @@ class Tokenizer:
     def specials(self, request: Request) -> Specials:
         """Return the special tokens of a request's answer."""
         marks = () if request.thought is None else request.thought.marks
-        return Specials(self.special_names, marks, request.stop, not request.skip_special_tokens)
+        return self._specials(marks, tuple(request.stop), not request.skip_special_tokens)
+
+    @cached_property
+    def _specials(self) -> Callable[[tuple[str, ...], tuple[str, ...], bool], Specials]:
+        """What makes them, and gives all choices of a request the same."""
+        return lru_cache(maxsize=16)(partial(Specials, self.special_names))
 
     def answer_detokenizer(self, request: Request, specials: Specials) -> AnswerDetokenizer:
         before = request.tokens if request.goes_on else ()

@@ -61,40 +61,47 @@ inline ulong share(ulong whole, uint fraction) {
 template <typename T, bool EDITED, bool MASKED>
 struct Row {
   const device T* logits;
-  const device int* ids; // of the edits, ascending
+  const device int* ids; // of the edits, ascending in each of a row's two lists
   const device float* changes;
   const device uint* allowed;
   const threadgroup uint* touched; // a bit for each EACH tokens: whether one of them is edited
   uint size;
-  uint first; // edit
-  uint last;
+  uint4 bounds; // of the edits that last, and of those that count instead
   float peak;
   float rate; // of halving
 
   void load(uint at, thread float* v) const {
     load_each(logits, size, at, v);
     if (EDITED && touched[at / SPAN] >> (at / EACH % 32) & 1) {
-      uint low = first;
-      uint high = last;
-      while (low < high) {
-        uint middle = (low + high) / 2;
-        bool before = uint(ids[middle]) < at;
-        low = before ? middle + 1 : low;
-        high = before ? high : middle;
-      }
+      float source[EACH];
       for (uint i = 0; i < EACH; ++i) {
-        if (low < last && uint(ids[low]) == at + i) {
-          float sum = v[i] + changes[3 * low];
-          float penalty = changes[3 * low + 1];
-          v[i] = (sum > 0 ? sum / penalty : sum * penalty) - changes[3 * low + 2];
-          ++low;
-        }
+        source[i] = v[i];
       }
+      edit(at, source, bounds.x, bounds.y, v);
+      edit(at, source, bounds.z, bounds.w, v);
     }
     if (MASKED) {
       uint bits = allowed[at / 32] >> at % 32;
       for (uint i = 0; i < EACH; ++i) {
         v[i] = bits >> i & 1 ? v[i] : -INFINITY;
+      }
+    }
+  }
+
+  void edit(uint at, const thread float* source, uint low, uint last, thread float* v) const {
+    uint high = last;
+    while (low < high) {
+      uint middle = (low + high) / 2;
+      bool before = uint(ids[middle]) < at;
+      low = before ? middle + 1 : low;
+      high = before ? high : middle;
+    }
+    for (uint i = 0; i < EACH; ++i) {
+      if (low < last && uint(ids[low]) == at + i) {
+        float sum = source[i] + changes[3 * low];
+        float penalty = changes[3 * low + 1];
+        v[i] = (sum > 0 ? sum / penalty : sum * penalty) - changes[3 * low + 2];
+        ++low;
       }
     }
   }
@@ -239,7 +246,7 @@ template <typename T, bool EDITED, bool MASKED>
   const uint simd = simdgroup_index_in_threadgroup;
   const uint size = uint(vocabulary);
   const uint here = threadgroup_position_in_grid.x;
-  const device uint* row_settings = settings + 8 * here; // mode, rate, top-k, top-p, min-p, uniform, edits
+  const device uint* row_settings = settings + 10 * here; // mode, rate, top-k, top-p, min-p, uniform, edits
   Row<T, EDITED, MASKED> row;
   row.logits = logits + size_t(here) * size;
   row.ids = ids;
@@ -247,15 +254,16 @@ template <typename T, bool EDITED, bool MASKED>
   row.allowed = allowed + size_t(here) * ((size + 31) / 32);
   row.touched = touched;
   row.size = size;
-  row.first = row_settings[6];
-  row.last = row_settings[7];
+  row.bounds = uint4(row_settings[6], row_settings[7], row_settings[8], row_settings[9]);
   row.rate = as_type<float>(row_settings[1]);
   if (EDITED) {
     touched[index] = 0;
     touched[index + THREADS] = 0;
     threadgroup_barrier(mem_flags::mem_threadgroup);
-    for (uint i = row.first + index; i < row.last; i += THREADS) {
-      uint id = uint(ids[i]);
+    const uint lasting = row.bounds.y - row.bounds.x;
+    const uint edits = lasting + row.bounds.w - row.bounds.z;
+    for (uint i = index; i < edits; i += THREADS) {
+      uint id = uint(ids[i < lasting ? row.bounds.x + i : row.bounds.z + i - lasting]);
       threadgroup atomic_uint* word = (threadgroup atomic_uint*)(touched + id / SPAN);
       atomic_fetch_or_explicit(word, 1u << (id / EACH % 32), memory_order_relaxed);
     }

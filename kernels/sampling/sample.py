@@ -18,7 +18,7 @@ import numpy as np
 from ..cpu.library import ARRAY, INT, VALUES, Function
 from ..metal.library import kernel, nothing, padded, scalar
 from ..registry import InMetal, Key, Operation, bucket, in_c, is_filled
-from .edit import Edits, edit, edit_reference
+from .edit import Edits, EditTable, edit, edit_reference
 from .logprobs import LOGPROBS, RowLogprobs
 
 SHORT = 64  # sorting a partition of 64 takes a fourteenth of the time of sorting 152k logits here
@@ -124,14 +124,14 @@ def sample_metal(
 def _settings(
     draws: Draws, edits: Edits | None, rows: int, size: int
 ) -> tuple[mx.array, mx.array, mx.array]:
-    """Return eight uint32 a row, as sample.metal reads them, and the edits' ids and changes."""
+    """Return ten uint32 a row, as sample.metal reads them, and the edits' ids and changes."""
     ids, changes, bounds = _by_row(edits, rows, size)
     each = zip(*(column.tolist() for column in draws.columns), strict=True)
     numbers = [
         (
             *_cuts(temperature, top_k, top_p, min_p, size),
             int(uniform * FRACTION),
-            *bounds[i : i + 2],
+            *bounds[i],
         )
         for i, (temperature, top_k, top_p, min_p, uniform) in enumerate(each)
     ]
@@ -155,16 +155,30 @@ def _cuts(
     )
 
 
-def _by_row(edits: Edits | None, rows: int, size: int) -> tuple[mx.array, mx.array, Sequence[int]]:
-    """Return the edits' ids and changes, ascending, and the bounds of each row's among them."""
-    if edits is None:
-        return nothing(mx.int32), nothing(mx.float32), [0] * (rows + 1)
-    inside = (edits.rows >= 0) & (edits.rows < rows) & (edits.ids >= 0) & (edits.ids < size)
-    table = np.stack([edits.rows, edits.ids, edits.bias, edits.penalty, edits.less])[:, inside]
-    table = table[:, np.lexsort((table[1], table[0]))]
-    changes = mx.array(np.ascontiguousarray(table[2:].T, np.float32))
-    bounds: list[int] = np.searchsorted(table[0], np.arange(rows + 1)).tolist()
-    return padded(mx.array(table[1].astype(np.int32))), padded(changes), bounds
+def _by_row(
+    edits: Edits | None, rows: int, size: int
+) -> tuple[mx.array, mx.array, list[list[int]]]:
+    """Return the edits' ids and changes, table by table, and each row's bounds of its two tables.
+
+    A table that lasts is there already, and is there once for all rows that it belongs to.
+    """
+    bounds = [[0, 0, 0, 0] for _ in range(rows)]
+    parts: list[tuple[mx.array, mx.array]] = []
+    starts: dict[int, int] = {}
+    end = 0
+    for kind, tables in enumerate((edits.lasting, edits.latest) if edits else ()):
+        for row, table in tables.items():
+            if not 0 <= row < rows:
+                continue
+            if id(table) not in starts:
+                starts[id(table)], end = end, end + len(table)
+                parts.append(table.arrays if kind == 0 else table.copy().arrays)
+            start, inside = starts[id(table)], table.inside(size)
+            bounds[row][2 * kind : 2 * kind + 2] = start + inside.start, start + inside.stop
+    if not end:
+        return nothing(mx.int32), nothing(mx.float32), bounds
+    ids, changes = zip(*parts, strict=True)
+    return padded(mx.concatenate([*ids])), padded(mx.concatenate([*changes])), bounds
 
 
 Method = Callable[[mx.array, Draws], mx.array]
@@ -290,7 +304,8 @@ def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Draws, np.ndarray | None
     """Cases are greedy, plain and cut rows, a bias and a mask, few tokens and many."""
     rows = ([0, 1, 0.7], [0, 0, 5], [1, 1, 0.9], [0, 0, 0], [0.4, 0.4, 0.4])
     draws = Draws(*map(np.array, rows))
-    edits = Edits(*(np.array([part]) for part in (0, 2, 9.0, 1.0, 0.0)))
+    bias = EditTable(np.array([2]), np.array([[9.0, 1.0, 0.0]]))
+    edits = Edits({0: bias})
     for size in (7, 8, 1025):
         logits = mx.random.normal((3, size)).astype(dtype)
         yield logits, draws, None, None

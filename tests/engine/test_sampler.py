@@ -1,6 +1,8 @@
 """Biases, bans and penalties at the logits, against transformers and by hand."""
 
+import random
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -11,6 +13,8 @@ from bessemer.engine.logit_edits import LogitEdits
 from bessemer.engine.request import Request, Sampling
 from bessemer.engine.sampler import sample
 from bessemer.engine.sequence import Sequence
+from bessemer.kernels.sampling import sample as sample_module
+from bessemer.kernels.sampling.edit import edit, edit_reference
 
 GOLDEN = np.load(Path(__file__).parents[1] / "kernels" / "golden" / "sample.npz")
 
@@ -109,3 +113,28 @@ def test_a_greedy_row_needs_no_draw(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [sequence_of([1], [3]), sequence_of([1], [3, 3], temperature=1.0, seed=9)]
     sample(mx.zeros((2, 10)), rows)
     assert places == [(9, 2)]
+
+
+@pytest.mark.parametrize("form", [edit, edit_reference])
+def test_no_setting_makes_nan_of_numbers(form: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each at the ends of its range, and beyond what a float32 holds."""
+    monkeypatch.setattr(sample_module, "edit", form)
+    settings = {
+        "repetition_penalty": [1e-300, 1e-50, 1e-40, 1e-37, 1.0, 100.0, 1e300],
+        "logit_bias": [{}, {1: 1e38, 2: -1e38, 3: -100.0}, {1: 1e300, 2: -1e300}],
+        "presence_penalty": [0.0, -2.0, 1e38],
+        "temperature": [0.0, 1e-300, 1e-45, 1e-30, 1.0, 100.0],
+        "top_p": [1e-300, 1e-40, 0.5, 1.0],
+        "min_p": [0.0, 1e-300, 1.0],
+        "top_k": [0, 1, 2**31 - 1],
+        "min_tokens": [0, 9],
+    }
+    rows = np.array([[0.0, -1e-40, 1e-40, 3e38, -3e38, 5.0, -5.0, 0.0, 1.0, 2.0]])
+    chance = random.Random(4)
+    for spread in (rows, rows * 0, rows[:, ::-1], np.clip(rows, -30, 30)):
+        for _ in range(150):
+            chosen = {name: chance.choice(values) for name, values in settings.items()}
+            (sampled,) = sample(
+                mx.array(spread.astype(np.float32)), [sequence_of([1, 3], [3, 4], **chosen)]
+            )
+            assert sampled.token >= 0, chosen

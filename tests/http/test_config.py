@@ -41,6 +41,7 @@ VALUES: list[tuple[str, Any, str, Any]] = [
     ("port", "0", "0", 0),
     ("max_tokens", "7", " 7 ", 7),
     ("api_key", ["a,b", "c"], "a,b,c", ("a", "b", "c")),
+    ("share_prefixes", True, "1", True),
     ("rate_limit", "60", "60", 60),
     ("timeout", "1.5", "1.5", 1.5),
     ("grace", "1", "1", 1.0),

@@ -8,7 +8,7 @@ import anthropic
 import openai
 import pytest
 
-from tests.http.running import Server
+from tests.http.running import Server, serving
 
 MODEL = "bessemer-guide"
 QUESTION = "How do I serve a model?"
@@ -187,3 +187,69 @@ def test_ids_that_the_model_does_not_have(client: openai.OpenAI) -> None:
         max_tokens=2,
         extra_body={"stop_token_ids": [99999], "min_tokens": 2},
     )
+
+
+def test_keys_do_not_share_prefixes_unless_they_are_to() -> None:
+    """What `cached_tokens` says of one's prompt must not tell what another asked."""
+    chat = {"model": MODEL, "max_tokens": 1, "messages": [{"role": "user", "content": "s " * 300}]}
+    bare = {"model": MODEL, "max_tokens": 1, "prompt": "salted " * 99}
+
+    def cached(server: Server, key: str, path: str, body: Any) -> bool:
+        status, answer, _ = server.ask("POST", path, body, {"x-api-key": key})
+        assert status == 200, answer
+        usage = answer["usage"]
+        details = usage.get("prompt_tokens_details", {})
+        return (usage.get("cache_read_input_tokens", 0) or details.get("cached_tokens", 0)) > 0
+
+    asked = [
+        (path, body | salt)
+        for path, body in (("/v1/chat/completions", chat), ("/v1/completions", bare))
+        for salt in ({}, {"cache_salt": "a"})
+    ]
+    for flags, shared in (((), False), (("--share-prefixes",), True)):
+        with serving("--api-key", "one,two", *flags) as server:
+            for path, body in asked:
+                seen = [cached(server, key, path, body) for key in ("one", "two", "one", "two")]
+                assert seen == [False, shared, True, True], (path, flags)
+            assert cached(server, "two", "/v1/messages", chat)
+            messages = [{"role": "user", "content": "t " * 300}]
+            for key, known in (("one", False), ("two", shared), ("one", True)):
+                body = chat | {"messages": messages}
+                assert cached(server, key, "/v1/messages", body) == known
+
+
+def test_cached_tokens_are_counted_once_for_all_choices(client: openai.OpenAI) -> None:
+    def cached(n: int) -> tuple[int, int]:
+        usage = client.completions.create(
+            model=MODEL, prompt="choices " * 99, max_tokens=1, n=n
+        ).usage
+        assert usage and usage.prompt_tokens_details
+        return usage.prompt_tokens, usage.prompt_tokens_details.cached_tokens or 0
+
+    cached(1)
+    assert cached(1) == cached(4)
+    assert 0 < cached(4)[1] < cached(4)[0]
+
+
+def test_presence_and_frequency_penalties_change_an_answer(client: openai.OpenAI) -> None:
+    """The bias makes one token sure; a penalty a time that it comes at last outweighs the rest."""
+
+    def answer(**penalty: float) -> str:
+        return (
+            client.completions.create(
+                model=MODEL,
+                prompt="a",
+                max_tokens=40,
+                temperature=0,
+                logit_bias={"40": 1.5},
+                **penalty,
+            )
+            .choices[0]
+            .text
+        )
+
+    plain = answer()
+    assert answer(presence_penalty=0.0, frequency_penalty=0.0) == plain
+    assert answer(presence_penalty=2.0) != plain
+    assert answer(frequency_penalty=2.0) != plain
+    assert answer(presence_penalty=2.0) != answer(frequency_penalty=2.0)

@@ -219,7 +219,7 @@ def test_what_a_request_says_of_tokens_reaches_the_engine() -> None:
     )
     for generate in (Chat("m", HELLO, options), Completion("m", ("a",), options)):
         (request,) = stream(generate).requests
-        assert (request.allowed_token_ids, request.salt) == ([5, 7], "s")
+        assert (request.allowed_token_ids, request.salt) == ((5, 7), "s")
         assert request.bad_words[0] == TOKENIZER.encode("Hi", special=False)
         assert request.stop_token_ids == [3]  # what the model does not have never comes
     (request,) = stream(Chat("m", HELLO)).requests
@@ -395,3 +395,55 @@ def test_padded_ids_have_no_text_and_break_nothing(
     assert [entry.text for entry in entries].count("") == 3
     assert all(entry.top[0].raw == b"" for entry in entries[1:])
     assert answer.usage.completion == len(tokens) + 1
+
+
+def test_cached_tokens_count_once_for_a_prompt_however_many_choices_it_has() -> None:
+    for n, prompts in ((1, 1), (5, 1), (3, 2)):
+        request = Completion("m", ("Once",) * prompts, GenerationOptions(n=n, max_tokens=3))
+        answer = stream(request)
+        for event in says(" Hello")(answer.requests):
+            list(answer.take(event))
+        assert answer.over and answer.usage.cached == 32 * prompts
+
+
+def test_choices_share_what_they_have_in_common() -> None:
+    options = GenerationOptions(
+        n=4, stop=("x",), logit_bias={3: 1.0}, allowed_token_ids=(5, 6), bad_words=("y",)
+    )
+    answer = stream(Completion("m", ("Once", "Twice"), options))
+    for at, request in enumerate(answer.requests):
+        first = answer.requests[at - at % 4]
+        for name in ("tokens", "stop", "allowed_token_ids", "bad_words", "stop_token_ids"):
+            assert getattr(request, name) is getattr(first, name), name
+        assert request.sampling.logit_bias is answer.requests[0].sampling.logit_bias
+        assert TOKENIZER.specials(request) is TOKENIZER.specials(first)
+
+
+def test_every_choice_of_an_echoed_prompt_is_scored() -> None:
+    options = GenerationOptions(n=3, logprobs=2, prompt_logprobs=5)
+    asked = stream(Completion("m", ("Once upon",), options, echo=True)).requests
+    assert [request.prompt_logprobs for request in asked] == [5, 2, 2]
+    asked = stream(Completion("m", ("Once upon",), options)).requests
+    assert [request.prompt_logprobs for request in asked] == [5, None, None]
+
+
+def test_prompts_are_refused_before_anything_is_made_of_them() -> None:
+    """Those that are too long for the model, and scores of more tokens than an answer may hold."""
+    long = Completion("m", ("a", (5,) * 200), GenerationOptions(n=64))
+    with pytest.raises(Refusal) as caught:
+        stream(long)
+    assert caught.value.code == "context_length_exceeded" and "200 tokens" in caught.value.message
+    stream(Completion("m", ((5,) * 200,), GenerationOptions(max_tokens=0)))
+    with pytest.raises(Refusal):
+        stream(Completion("m", ((5,) * 190,), GenerationOptions(min_tokens=11, max_tokens=20)))
+    most = ((5,) * 128,) * 128  # with 64 choices each: 2**20 tokens
+    for options, echo in (
+        (GenerationOptions(prompt_logprobs=1, n=64), False),
+        (GenerationOptions(prompt_logprobs=0, logprobs=0, n=64), True),
+        (GenerationOptions(logprobs=20, n=4), True),
+    ):
+        with pytest.raises(Refusal) as caught:
+            stream(Completion("m", most, options, echo=echo))
+        assert (caught.value.status, caught.value.code) == (400, "invalid_value")
+    stream(Completion("m", most[:8], GenerationOptions(prompt_logprobs=15, n=64)))
+    stream(Completion("m", most[:2], GenerationOptions(logprobs=20, n=64)))

@@ -108,3 +108,17 @@ def test_mistakes_of_a_score(fields: dict[str, Any], field: str) -> None:
     with pytest.raises(Refusal) as caught:
         scored(**fields)
     assert (caught.value.status, caught.value.field) == (400, field)
+
+
+def test_a_query_is_bounded_by_how_often_it_is_read() -> None:
+    decoded(query="a" * 2**20, documents=["b"] * 32)
+    scored(text_1="a" * 2**20, text_2=["b"] * 32)
+    for decode, fields, field in (
+        (decoded, {"query": "a" * 2**20, "documents": ["b"] * 33}, "query"),
+        (decoded, {"query": "a" * 3356, "documents": [""] * 10_000}, "query"),
+        (scored, {"text_1": ["a" * 2**20], "text_2": ["b"] * 33}, "text_1"),
+    ):
+        with pytest.raises(Refusal) as caught:
+            decode(**fields)
+        assert (caught.value.status, caught.value.field) == (400, field)
+        assert "characters" in caught.value.message

@@ -103,7 +103,7 @@ def test_the_other_names_of_penalties_and_limits() -> None:
 
 
 def test_what_concerns_single_tokens() -> None:
-    assert options(allowed_token_ids=[3, 3]).allowed_token_ids == (3, 3)
+    assert [*(options(allowed_token_ids=[3, 3]).allowed_token_ids or ())] == [3, 3]
     assert refusal(allowed_token_ids=[]).message == "allowed_token_ids must not be empty."
     assert options(bad_words=["a", "b c"]).bad_words == ("a", "b c")
     for words in ([""], "a", [5], ["a"] * 129, ["a" * 129]):
@@ -157,3 +157,22 @@ def test_flags() -> None:
     assert options(include_stop_str_in_output=True).include_stop
     assert options(stream_options={"include_usage": True}).include_usage
     assert not options(stream_options={}).include_usage
+
+
+def test_lists_and_texts_have_bounds() -> None:
+    for name, value, beyond in (
+        ("logit_bias", dict.fromkeys(range(4096), 1), dict.fromkeys(range(4097), 1)),
+        ("allowed_token_ids", [5] * 2**18, [5] * (2**18 + 1)),
+        ("stop", ["a" * 4096] * 64, "a" * 4097),
+        ("stop", ["a"], ["a"] * 65),
+        ("documents", [{"text": "a" * 10**6}] * 9, [{}] * 10_001),
+        ("chat_template_kwargs", {"a": ["b"] * 5000}, {"a": [[[]] * 4000] * 2, "b": [{}] * 9000}),
+        ("messages", [{"role": "user", "content": ""}] * 2**14, [{"role": "user"}] * (2**14 + 1)),
+    ):
+        options(**{name: value})
+        caught = refusal(**{name: beyond})
+        assert (caught.field or "").startswith(name) and "at most" in caught.message
+    assert refusal(stop="a" * 4097).message == "stop must have at most 4096 characters."
+    assert refusal(logit_bias=dict.fromkeys(range(4097), 1)).message == (
+        "logit_bias must have at most 4096 items."
+    )

@@ -57,7 +57,7 @@ def test_an_id_that_the_model_does_not_have_is_refused_by_its_number(field: str)
         value: Any = {3: 1.0, token: 1.0} if field == "logit_bias" else (3, token)
         return token_rules(GenerationOptions(**{field: value}), METASPACE, 512)
 
-    assert rules(511).allowed == ([3, 511] if field == "allowed_token_ids" else None)
+    assert rules(511).allowed == ((3, 511) if field == "allowed_token_ids" else None)
     for token in (512, 2**31, -1):
         with pytest.raises(Refusal) as caught:
             rules(token)

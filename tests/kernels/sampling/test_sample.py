@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.kernels.sampling.edit import Edits
+from bessemer.kernels.sampling.edit import edits_of
 from bessemer.kernels.sampling.sample import SHORT, Draws, sample, sample_reference
 
 from ..tiers import NATIVE, PATHS, use
@@ -163,7 +163,7 @@ def test_extremes_of_the_penalty() -> None:
     """What is divided by next to nothing is certain, what is divided by very much is even."""
     logits = mx.array([[1.0, 2.0, 3.0, -1.0]])
     for penalty, oracle in ((1e-37, 0), (1e37, 2)):
-        edits = Edits(*np.array([[0, 0, 0.0, penalty, 0.0], [0, 1, -np.inf, penalty, 0.0]]).T)
+        edits = edits_of(*np.array([[0, 0, 0.0, penalty, 0.0], [0, 1, -np.inf, penalty, 0.0]]).T)
         for top_p in (1.0, 0.9):
             params = draws(np.array([[0.01, 0, top_p, 0.0]]), np.array([0.5]))
             assert sample(logits, params, None, edits).tolist() == [oracle]

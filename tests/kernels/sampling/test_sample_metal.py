@@ -11,7 +11,7 @@ import pytest
 
 from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from bessemer.kernels.metal.library import watching
-from bessemer.kernels.sampling.edit import Edits, edit_reference
+from bessemer.kernels.sampling.edit import Edits, edit_reference, edits_of
 from bessemer.kernels.sampling.logprobs import RowLogprobs, logprobs_mlx
 from bessemer.kernels.sampling.sample import Draws, draw, sample, sample_metal, sample_reference
 
@@ -372,13 +372,14 @@ def test_only_what_is_allowed_is_drawn(size: int, dtype: mx.Dtype) -> None:
         assert sample(rounded[:2], draws(settings[:2], uniform[:2]), none).tolist() == [-1, -1]
 
 
-def edits_of(height: int, width: int, count: int) -> Edits:
-    """Return edits at places in no order, some of them outside."""
+def random_edits(height: int, width: int, count: int) -> Edits:
+    """Return edits at places in no order, some outside; every other row shares a table too."""
     state = np.random.RandomState(7)
     places = state.permutation((height + 1) * width)[:count]
     bias = np.where(state.uniform(size=count) < 0.1, -np.inf, state.normal(size=count) * 9)
     penalty, less = state.uniform(0.5, 2, size=count), state.normal(size=count)
-    return Edits(places // width, places % width, bias, penalty, less)
+    own = edits_of(places // width, places % width, bias, penalty, less).lasting
+    return Edits(dict.fromkeys(range(0, height, 2), own[1]) | {1: own[0]}, own)
 
 
 @pytest.mark.parametrize(
@@ -387,13 +388,13 @@ def edits_of(height: int, width: int, count: int) -> Edits:
 def test_edits_come_before_the_draw(size: int, count: int, masked: bool) -> None:
     logits, settings, uniform = rows(size, SETTINGS, 2)
     logits -= 40  # so that penalties multiply them, and half of them make a token likely
-    edits, array = edits_of(len(logits), size, count), mx.array(logits.astype(np.float32))
+    edits, array = random_edits(len(logits), size, count), mx.array(logits.astype(np.float32))
     allowed = packed(np.random.RandomState(6).uniform(size=logits.shape) < 0.8) if masked else None
     with using(CHECK):
         out = sample_metal(array, draws(settings, uniform), allowed, edits)
         edited = edit_reference(array, edits)
         assert out.tolist() == sample(edited, draws(settings, uniform), allowed).tolist()
-        nothing = Edits(*np.zeros((5, 0)))
+        nothing = Edits()
         assert (
             sample_metal(array, draws(settings, uniform), None, nothing).tolist()
             == sample(array, draws(settings, uniform)).tolist()
@@ -402,7 +403,7 @@ def test_edits_come_before_the_draw(size: int, count: int, masked: bool) -> None
 
 def test_edited_drawn_and_scored_in_one_call() -> None:
     logits, settings, uniform = rows(1200, SETTINGS, 1)
-    edits, array = edits_of(len(logits), 1200, 2000), mx.array(logits.astype(np.float32))
+    edits, array = random_edits(len(logits), 1200, 2000), mx.array(logits.astype(np.float32))
     allowed = packed(np.random.RandomState(6).uniform(size=logits.shape) < 0.8)
     scored: Sequence[int] = [5, 0, 3]
     with using(CHECK), watching() as launches:
