@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import cast
 
+from ..engine.admission import Admission
 from ..engine.request import AnyRequest, Event, Refusal, Refused, StepReport
 from ..engine.settings import Settings
 from ..engine.wire import (
@@ -120,6 +121,7 @@ class Worker:
         self.ready: Ready | None = None
         self.report: StepReport | None = None  # of the running worker's last step
         self.seconds = 0.0  # from the running worker's start to its readiness
+        self.admission = Admission(settings.max_batch, settings.queue)
         self._configure = Configure(VERSION, str(directory), memory, settings)
         self._log = log
         self._numbers = itertools.count(1)

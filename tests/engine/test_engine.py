@@ -219,12 +219,13 @@ def test_a_constraint_is_refused_not_ignored() -> None:
 
 def test_the_queue_is_bounded() -> None:
     door, _ = engine(batch=1, queue=2)
-    for number in (1, 2):
+    for number in (1, 2, 3):
         door.submit(request_for(number, [5], 5))
     with pytest.raises(Refusal) as caught:
-        door.submit(request_for(3, [5], 5))
+        door.submit(request_for(4, [5], 5))
     assert (caught.value.status, caught.value.retry_after) == (503, 1)
-    assert set(answers(door.run())) == {1, 2}
+    door.submit(request_for(5, [5], 5, client="another"))
+    assert set(answers(door.run())) == {1, 2, 3, 5}
 
 
 def test_a_stop_string_ends_the_answer_at_its_last_token() -> None:
