@@ -105,6 +105,11 @@ class Pager:
         if self.sizes.states and not sequence.computed % self._page:
             self._save(sequence)
 
+    def judge(self, sequence: Sequence, sound: bool) -> None:
+        """Vouch for a running sequence's pages in the tree by its logits, or cut them off."""
+        if path := sequence.pages.path:
+            (self.tree.vouch if sound else self.tree.cut_off)(path[-1])
+
     def release(self, sequence: Sequence) -> None:
         """Take back everything that a sequence holds; its full pages stay in the tree."""
         held = sequence.pages
