@@ -94,6 +94,8 @@ class Engine:
         sampled = iter(self._sample(logits, drawing))
         for sequence, _ in ready:
             token = next(sampled) if sequence.request.max_tokens else None
+            if token is not None:
+                self.pager.judge(sequence, token.token >= 0 or token.banned)
             events.append(self._accept(sequence, token, prompts.pop(sequence.request.id, [])))
         events += [Token(request, [], prompt=entries) for request, entries in prompts.items()]
         rows = sum(item.count for item in work)

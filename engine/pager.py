@@ -1,5 +1,7 @@
 """The owner of pages and state slots: it allocates, shares, copies and releases them (pure)."""
 
+from collections.abc import Iterable
+
 from .cache_sizes import CacheSizes, first_seen, max_held
 from .page_allocator import PageAllocator
 from .prefix_cache import STATES, PrefixCache
@@ -103,6 +105,11 @@ class Pager:
         if self.sizes.states and not sequence.computed % self._page:
             self._save(sequence)
 
+    def judge(self, sequence: Sequence, sound: bool) -> None:
+        """Vouch for a running sequence's pages in the tree by its logits, or cut them off."""
+        if path := sequence.pages.path:
+            (self.tree.vouch if sound else self.tree.cut_off)(path[-1])
+
     def release(self, sequence: Sequence) -> None:
         """Take back everything that a sequence holds; its full pages stay in the tree."""
         held = sequence.pages
@@ -137,6 +144,28 @@ class Pager:
         far = (held.saved + SAVED + self._chunk) // size * size
         soon = min(far, self._stop(sequence))
         return soon if soon > sequence.computed else 0
+
+    def follows(self, sequence: Sequence) -> bool:
+        """Return whether what a waiting sequence follows will soon share more with it."""
+        leader = sequence.leader
+        if leader is None or leader.pending <= 1 or not leader.pages.tables:
+            return False
+        soon = self.next_shared(leader)
+        return 0 < soon <= sequence.common and soon < len(sequence.tokens)
+
+    def follow(self, sequence: Sequence, matched: int, running: Iterable[Sequence]) -> bool:
+        """Let a sequence wait for a running prompt that will soon share more than was matched."""
+        sequence.leader = None
+        if sequence.request.prompt_logprobs is not None:
+            return False
+        for other in running:
+            if other.pending > 1:
+                soon = self.next_shared(other)
+                if matched < soon < len(sequence.tokens) and sequence.alike(other, soon):
+                    sequence.leader = other
+                    sequence.common = sequence.common_pages(other, self._page) * self._page
+                    return True
+        return False
 
     def _leave_behind(self, sequence: Sequence) -> None:
         """Release the pages that no later token sees."""

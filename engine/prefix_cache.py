@@ -30,6 +30,7 @@ class Node:
     users: list[int]
     reused: bool = False  # a sequence began with the state
     guests: int = 0  # running sequences whose last full page this is
+    sound: bool = False  # logits without NaN came of it
     children: dict[Hashable, "Node"] = field(default_factory=dict)
 
     @property
@@ -136,6 +137,20 @@ class PrefixCache:
         parent.guests -= parent.parent is not None
         return node
 
+    def vouch(self, node: Node) -> None:
+        """Note that logits without NaN came of a node and of all before it."""
+        while node.parent is not None and not node.sound:
+            node.sound = True
+            node = node.parent
+
+    def cut_off(self, node: Node) -> None:
+        """See that a node of which NaN came is never found again, nor what is as doubtful above."""
+        while node.parent is not None and not node.sound:
+            top, node = node, node.parent
+            last = node.parent is None or node.sound
+            if last and node.children.get(top.key) is top:
+                del node.children[top.key]
+
     def save(self, node: Node, state_slot: int) -> None:
         """Keep the state after a node, which will be copied to the state slot; it had none."""
         node.pages[STATES], node.reused = state_slot, False
@@ -173,7 +188,8 @@ class PrefixCache:
         while node.parent is not None:
             if node.guests or node.children or any(node.pages):
                 return
-            del node.parent.children[node.key]
+            if node.parent.children.get(node.key) is node:  # else it was cut off
+                del node.parent.children[node.key]
             node = node.parent
         if not node.children:
             self._roots.pop(node.key, None)

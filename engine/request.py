@@ -271,10 +271,9 @@ def over_context(prompt: int, answer: int, context: int) -> Refusal:
     )
 
 
-def overloaded() -> Refusal:
-    return Refusal(
-        503, "overloaded", "Too many requests are waiting; try again soon.", retry_after=1
-    )
+def overloaded(seconds: int = 1) -> Refusal:
+    message = f"Too many requests are waiting; try again in {seconds} s."
+    return Refusal(503, "overloaded", message, retry_after=seconds)
 
 
 AnyRequest = Request | Embed | Rank

@@ -1,6 +1,7 @@
 """One request in the engine: its tokens, how far they are computed, the pages that it holds."""
 
 from array import array
+from bisect import bisect_left
 from dataclasses import dataclass, field
 
 from .logit_edits import LogitEdits
@@ -43,6 +44,8 @@ class Sequence:
     reported: int = 1  # prompt positions whose logprobs are out; the first token has none
     pages: Holdings = field(default_factory=Holdings)
     edits: LogitEdits | None = None  # None: its logits stay as they are
+    leader: "Sequence | None" = None  # a running prompt whose pages it waits for
+    common: int = 0  # tokens in full pages that the two begin with
 
     @classmethod
     def of(
@@ -66,3 +69,8 @@ class Sequence:
     def alike(self, other: "Sequence", count: int) -> bool:
         """Return whether the two could share the pages of their first `count` tokens."""
         return self.salt == other.salt and self.tokens[:count] == other.tokens[:count]
+
+    def common_pages(self, other: "Sequence", size: int) -> int:
+        """Count the first pages, of `size` tokens, that the two could share."""
+        full = min(len(self.tokens), len(other.tokens)) // size
+        return bisect_left(range(full), True, key=lambda i: not self.alike(other, (i + 1) * size))

@@ -41,7 +41,9 @@ class Settings(Struct, frozen=True, kw_only=True):
         "N", "Sequences that are generated together.", min=1, max=4096,
     )] = 64
     queue: Annotated[int, Flag(
-        "N", "Requests that may wait for their turn.",
+        "N",
+        "Sequences (prompts times n) of one client that may wait; of all clients, twice as many, "
+        "of which each leaves room to others. 0: nothing waits.",
     )] = 256
     chunk: Annotated[int, Flag(
         "N", "Prompt tokens that are read in one step.", min=1, max=65536,

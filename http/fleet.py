@@ -14,6 +14,7 @@ from typing import cast
 
 from msgspec import structs
 
+from ..engine.admission import Admission
 from ..engine.request import AnyRequest, Embed, Event, Rank, Refusal, Refused, Request, StepReport
 from ..engine.settings import Settings
 from ..engine.wire import (
@@ -123,6 +124,7 @@ class Worker:
         self.ready: Ready | None = None
         self.report: StepReport | None = None  # of the running worker's last step
         self.seconds = 0.0  # from the running worker's start to its readiness
+        self.admission = Admission(settings.max_batch, settings.queue)
         self._configure = Configure(VERSION, str(directory), memory, settings)
         self._log = log
         self._numbers = itertools.count(1)

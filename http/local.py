@@ -3,14 +3,16 @@
 import asyncio
 import secrets
 import sys
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
 from ..engine import request as engine
+from ..engine.admission import Place
 from ..engine.embedding.sentence_transformers import Purpose
 from ..engine.request import Refusal
+from ..engine.wire import Ready
 from ..translate.answer import AnswerStream, Bounds
 from ..translate.chat import Chat, Done, Event, GenerateRequest, Heartbeat
 from ..translate.openai_embeddings import Embedding, Vectors
@@ -90,6 +92,13 @@ class LocalBackend:
         plan, worker = ready.plan, self.worker
         return Status(True, plan.context, ready.model_type, plan, worker.seconds, worker.report)
 
+    @contextmanager
+    def admitted(self, client: str, texts: int) -> Iterator[None]:
+        """Count the texts of a request to embed or to rank in, for as long as it is not over."""
+        admission = self.worker.admission
+        with admission.admitted(client, admission.sequences(texts)):
+            yield
+
     def interrupt(self, refusal: Refusal) -> None:
         self.worker.refuse_all(refusal)
 
@@ -114,6 +123,16 @@ class GenerationBackend(LocalBackend):
 
     async def events(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         ready = await self.worker.available(RESTART_PATIENCE)
+        prompts = 1 if isinstance(request, Chat) else len(request.prompts)
+        count = prompts * request.options.n
+        with self.worker.admission.admitted(request.client, count) as place:
+            async with aclosing(self._events(request, ready, place)) as events:
+                async for event in events:
+                    yield event
+
+    async def _events(
+        self, request: GenerateRequest, ready: Ready, place: Place
+    ) -> AsyncGenerator[Event, None]:
         context, patience = ready.plan.context, self.patience
         request = self._salted(request)
         prompts = await self._prompts(request, context, ready.vocabulary)
@@ -128,6 +147,7 @@ class GenerationBackend(LocalBackend):
                 event = await stream.next()
                 if event is not None:
                     clock.token()
+                    place.leave(int(event.over))
                     for each in answer.take(event):
                         yield each
                 elif clock.tick():
@@ -161,6 +181,10 @@ class EmbeddingBackend(LocalBackend):
     purpose: ClassVar[Purpose] = "embed"
 
     async def embed(self, request: Embedding) -> Vectors:
+        with self.admitted(request.client, len(request.inputs)):
+            return await self._embed(request)
+
+    async def _embed(self, request: Embedding) -> Vectors:
         work = engine.Embed(
             id=self.worker.number(),
             inputs=[each if isinstance(each, str) else list(each) for each in request.inputs],
@@ -187,6 +211,10 @@ class RerankBackend(LocalBackend):
     purpose: ClassVar[Purpose] = "rerank"
 
     async def rerank(self, request: Ranking) -> Scores:
+        with self.admitted(request.client, len(request.documents)):
+            return await self._rerank(request)
+
+    async def _rerank(self, request: Ranking) -> Scores:
         work = engine.Rank(
             id=self.worker.number(),
             query=request.query,

@@ -13,7 +13,8 @@ from time import perf_counter
 
 import numpy as np
 
-from ..request import Embed, Embedded, Event, Rank, Ranked, Refusal, Refused, StepReport, overloaded
+from ..admission import Admission
+from ..request import Embed, Embedded, Event, Rank, Ranked, Refusal, Refused, StepReport
 from ..sampler import broken_numbers
 from .inputs import Input, InputError
 from .model import Embedder, Reranker
@@ -55,17 +56,20 @@ class Share:
 class EmbeddingEngine:
     """An embedding or reranking model; every call is made from one thread, as Engine's are.
 
-    Inputs go through it up to `batch_tokens` at a time, or one that has more; there may be
-    `queue` requests at a time. Texts are tokenized by threads of its own, which call `wake` when
-    one is done: a step is due then.
+    Inputs go through it up to `batch_tokens` at a time, or one that has more. Texts are
+    tokenized by threads of its own, which call `wake` when one is done: a step is due then.
     """
 
     def __init__(
-        self, model: Embedder | Reranker, batch_tokens: int, queue: int, wake: Callable[[], None]
+        self,
+        model: Embedder | Reranker,
+        batch_tokens: int,
+        admission: Admission,
+        wake: Callable[[], None],
     ) -> None:
         self._model = model
         self._batch_tokens = batch_tokens
-        self._queue = queue
+        self._admission = admission
         self._wake = wake
         self._states: dict[int, RequestState] = {}
         self._ready: deque[RequestState] = deque()  # tokenized; the next to be served comes first
@@ -80,8 +84,7 @@ class EmbeddingEngine:
     def submit(self, request: Embed | Rank) -> None:
         """Queue a request; raises Refusal if there are too many, or the model cannot answer it."""
         check(self._model, request)
-        if len(self._states) >= self._queue:
-            raise overloaded()
+        self._admission.enter(request.client, self._sequences(request))
         state = self._states[request.id] = RequestState(request)
         state.reading = self._readers.submit(self._inputs, request)
         state.reading.add_done_callback(lambda _: self._done(state))
@@ -91,6 +94,7 @@ class EmbeddingEngine:
         state = self._states.pop(request, None)
         if state is None:
             return
+        self._admission.leave(state.request.client, self._sequences(state.request))
         if state.reading is not None:
             state.reading.cancel()
         if state.waits:
@@ -113,6 +117,10 @@ class EmbeddingEngine:
 
     def close(self) -> None:
         self._readers.shutdown(cancel_futures=True)
+
+    def _sequences(self, request: Embed | Rank) -> int:
+        texts = request.inputs if isinstance(request, Embed) else request.documents
+        return self._admission.sequences(len(texts))
 
     def _inputs(self, request: Embed | Rank) -> list[Input]:
         """Read inputs, in a reader's thread, as long as somebody waits for them."""

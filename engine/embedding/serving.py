@@ -10,6 +10,7 @@ from ...kernels.attention.encoder_attention import ROWS
 from ...kernels.attention.pages import PAGE, Format
 from ...kernels.cpu.library import use_threads
 from ...kernels.metal.device import Gpu, device
+from ..admission import Admission
 from ..checkpoint.weights import Reading, weight_bytes
 from ..kv_cache import page_bytes
 from ..memory import DoesNotFit, Plan, size
@@ -50,7 +51,8 @@ def load_embedding_model(
     files = replace(files, reader=files.reader.shortened(plan.context))
     load_model = load_embedder if description.purpose == "embed" else load_reranker
     model = load_model(files, reading)
-    engine = EmbeddingEngine(model, batch_tokens, settings.max_batch + settings.queue, wake)
+    admission = Admission(settings.max_batch, settings.queue)
+    engine = EmbeddingEngine(model, batch_tokens, admission, wake)
     about = files.config.model_type, GenerationDefaults(), files.reader.vocabulary
     return LoadedEmbeddingModel(engine, plan, *about)
 

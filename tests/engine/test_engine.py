@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable
 
+import mlx.core as mx
 import numpy as np
 import pytest
 
 from bessemer.engine import engine as module
+from bessemer.engine.batch import Batch
 from bessemer.engine.cache_sizes import CacheSizes
 from bessemer.engine.request import (
     Constraint,
@@ -219,12 +221,13 @@ def test_a_constraint_is_refused_not_ignored() -> None:
 
 def test_the_queue_is_bounded() -> None:
     door, _ = engine(batch=1, queue=2)
-    for number in (1, 2):
+    for number in (1, 2, 3):
         door.submit(request_for(number, [5], 5))
     with pytest.raises(Refusal) as caught:
-        door.submit(request_for(3, [5], 5))
+        door.submit(request_for(4, [5], 5))
     assert (caught.value.status, caught.value.retry_after) == (503, 1)
-    assert set(answers(door.run())) == {1, 2}
+    door.submit(request_for(5, [5], 5, client="another"))
+    assert set(answers(door.run())) == {1, 2, 3, 5}
 
 
 def test_a_stop_string_ends_the_answer_at_its_last_token() -> None:
@@ -494,3 +497,32 @@ def test_a_report_has_the_seconds_of_each_part(monkeypatch: pytest.MonkeyPatch) 
     door.step()
     report = door.report()
     assert (report.prepare, report.forward, report.accept) == (0.25, 2.0, 3.0)
+
+
+def test_pages_of_which_nan_came_are_never_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    door, _model = engine()
+    broken: set[int] = {1, 3}
+    forward = door._forward
+
+    def with_nan(batch: Batch) -> mx.array:
+        logits = np.array(forward(batch))
+        for row, request in enumerate(batch.sequences[: len(logits)]):
+            logits[row] = np.nan if request in broken else logits[row]
+        return mx.array(logits)
+
+    monkeypatch.setattr(door, "_forward", with_nan)
+    shared = prompt(1, 2 * PAGE)
+    door.submit(request_for(0, [*shared, 3], 2))
+    assert answers(door.run()) == {0: greedy([*shared, 3], 2)}
+    bad = shared + prompt(2, 3 * PAGE)
+    for number, tokens in ((1, bad), (2, prompt(7, 40)), (3, bad[:-1]), (4, bad)):
+        door.submit(request_for(number, tokens, 2))
+        if number != 1:
+            events = list(door.run())
+            assert {e.request for e in events if isinstance(e, Refused)} <= broken
+            if number > 2:
+                assert [e.cached for e in events if isinstance(e, Started)] == [2 * PAGE]
+            if number not in broken:
+                assert answers(e for e in events if e.request == number)[number] == greedy(
+                    tokens, 2
+                )

@@ -4,7 +4,11 @@ import random
 
 import pytest
 
-from bessemer.engine.scheduler import share
+from bessemer.engine.request import Started, Token
+from bessemer.engine.scheduler import share, share_by_client
+from bessemer.kernels.attention.pages import PAGE
+
+from .paper_model import answers, engine, greedy, prompt, request_for
 
 
 @pytest.mark.parametrize(
@@ -37,3 +41,80 @@ def test_no_budget_is_left_while_somebody_waits() -> None:
         counts = share(budget, pending)
         assert sum(counts) == min(budget, sum(pending))
         assert all(0 <= c <= p for c, p in zip(counts, pending, strict=True))
+
+
+def test_clients_share_a_step_alike_and_leave_what_they_do_not_need() -> None:
+    assert share_by_client(256, [30_000, 300, 20], "abb") == [128, 108, 20]
+    assert share_by_client(256, [30_000, 10], "ab") == [246, 10]
+    assert share_by_client(256, [100] * 5, "aaaab") == [100, 56, 0, 0, 100]
+    assert share_by_client(256, [30_000, 20, 900], "aaa") == share(256, [30_000, 20, 900])
+    assert share_by_client(1, [5, 3], "ab") == [0, 1] and share_by_client(9, [], "") == []
+
+
+def test_a_newcomer_gets_a_place_at_once_and_computes_alone() -> None:
+    door, model = engine(batch=8, chunk=64)
+    for number in range(20):
+        door.submit(request_for(number, prompt(number, 20), 60, client="heavy"))
+    for _ in range(12):
+        door.step()
+    assert len(door.scheduler.running) == 8
+    door.submit(request_for(99, prompt(99, 20), 30, client="light"))
+    events = door.step()
+    assert [type(event) for event in events] == [Started, Token]
+    assert {event.request for event in events} == {99} and model.steps[-1] == 20
+    assert {event.request for event in door.step()} > {99}
+    assert door.scheduler.preemptions == 1
+    oracle = {n: greedy(prompt(n, 20), 60) for n in range(20)} | {99: greedy(prompt(99, 20), 30)}
+    out = answers(door.run())
+    assert all(oracle[n][-len(out[n]) :] == out[n] for n in out)
+
+
+def test_newcomers_never_hold_up_the_others_for_two_steps() -> None:
+    door, _ = engine(batch=8, chunk=64)
+    for number in range(7):
+        door.submit(request_for(number, prompt(number, 5), 80, client="heavy"))
+    for _ in range(10):
+        door.step()
+    gaps = 0
+    for number in range(100, 130):
+        door.submit(request_for(number, prompt(number, 20), 1, client="light"))
+        gaps = 0 if any(event.request < 100 for event in door.step()) else gaps + 1
+        assert gaps < 2
+
+
+def test_equal_shares_stay_and_a_heavy_client_gives_up_no_more_than_that() -> None:
+    door, _ = engine(batch=8, chunk=64)
+    for number in range(40):
+        door.submit(request_for(number, prompt(number, 9), 90, client="heavy"))
+    for _ in range(5):
+        door.step()
+    for number in range(100, 120):
+        door.submit(request_for(number, prompt(number, 9), 90, client="other"))
+    for _ in range(30):
+        door.step()
+    running = [sequence.request.client for sequence in door.scheduler.running]
+    assert running.count("heavy") == running.count("other") == 4
+    assert door.scheduler.preemptions == 4
+
+
+def test_more_clients_than_places_preempt_nobody_for_a_place() -> None:
+    door, _ = engine(batch=4)
+    for number in range(12):
+        door.submit(request_for(number, prompt(number, 9), 9, client=str(number)))
+    assert len(answers(door.run())) == 12 and door.scheduler.preemptions == 0
+
+
+def test_what_waits_for_a_shared_prefix_is_not_matched_again_at_each_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    door, _ = engine(batch=4, chunk=PAGE, pages=200, context=100 * PAGE)
+    long = prompt(1, 60 * PAGE)
+    for number in range(30):
+        door.submit(request_for(number, [*long, number], 2))
+    matched: list[int] = []
+    match = door.pager.match
+    monkeypatch.setattr(door.pager, "match", lambda s: matched.append(s.request.id) or match(s))
+    for _ in range(50):
+        door.step()
+    assert len(matched) == 30 and len(door.scheduler.running) == 1
+    assert len(answers(door.run())) == 30

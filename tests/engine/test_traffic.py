@@ -163,7 +163,8 @@ class Traffic:
         number, tokens, count = self.number, self.prompt(), self.chance.choice([1, 5, 80, 100])
         logprobs = {"prompt_logprobs": 0} if self.chance.random() < 0.1 else {}
         self.oracle[number] = greedy(tokens, count, self.cache_sizes)
-        self.door.submit(request_for(number, tokens, count, **logprobs))
+        client = self.chance.choice(["", "a", "a", "b"])
+        self.door.submit(request_for(number, tokens, count, client=client, **logprobs))
 
     def cancel(self) -> None:
         number = self.chance.choice(list(self.oracle))

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext, suppress
 from itertools import count
 from typing import Any
 
 import pytest
 
+from bessemer.engine.admission import Admission
 from bessemer.engine.memory import Plan
 from bessemer.engine.request import (
     Embed,
@@ -75,6 +76,7 @@ class ScriptedWorker:
             VERSION, plan or Plan(0, 0, 0, 0, 0, 200), "llama", GenerationDefaults(), VOCABULARY
         )
         self.stream = ScriptedStream([])
+        self.admission = Admission(64, 256)
         self.number = count(1).__next__
 
     async def available(self, patience: float) -> Ready:
@@ -241,3 +243,73 @@ def test_status_and_interruption_are_the_workers() -> None:
     refusal = Refusal(503, "shutting_down", "The server is shutting down.")
     model.interrupt(refusal)
     assert worker.refused == [refusal]
+
+
+def test_no_place_is_kept_however_an_answer_ends() -> None:
+    def breaks(requests: list[Request]) -> Iterable[Event]:
+        yield Started(requests[0].id, 0)
+        yield Refused(requests[0].id, 503, "worker_died", "gone")
+
+    async def run(script: Any, leave_after: int) -> None:
+        model, worker = writer(script)
+        worker.admission = admission = Admission(1, 2)
+        for _ in range(4):
+            seen = 0
+            with suppress(Refusal):
+                async with aclosing(model.events(Chat("m", HELLO, GenerationOptions(n=3)))) as all:
+                    async for _ in all:
+                        if not seen:
+                            with pytest.raises(Refusal):
+                                admission.enter("", 1)
+                        seen += 1
+                        if seen == leave_after:
+                            break
+        admission.enter("", 3)
+
+    for leave_after in (1, 2, 99):
+        for script in (says("Hello there"), breaks):
+            asyncio.run(run(script, leave_after))
+
+
+def test_what_can_never_be_taken_is_refused_before_anything_is_made_of_it() -> None:
+    model, worker = writer(says("Hi"))
+    request = Completion("m", ("the",) * 40, GenerationOptions(n=9), client="a")
+    with pytest.raises(Refusal) as caught:
+        events(model, request)
+    assert (caught.value.status, caught.value.code) == (400, "too_many_sequences")
+    assert not worker.requests
+
+
+def test_a_cancelled_wait_for_a_place_in_line_leaves_none_behind() -> None:
+    async def run() -> None:
+        model, worker = writer(lambda _: [])
+        worker.admission = admission = Admission(1, 0)
+        for delay in (0, 0.001, 0.005, 0.02):
+            answer = model.events(Chat("m", HELLO))
+            task = asyncio.ensure_future(anext(answer))
+            await asyncio.sleep(delay)
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+            await answer.aclose()
+            admission.enter("b")
+            admission.leave("b")
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_texts_are_counted_while_they_are_embedded(wrong: bool) -> None:
+    def vectors(requests: list[Embed]) -> Iterable[Event]:
+        with pytest.raises(Refusal):
+            worker.admission.enter("a", 1)
+        if wrong:
+            yield Refused(requests[0].id, 503, "worker_died", "gone")
+        yield Embedded(requests[0].id, [0], bytes(4), 1, True)
+
+    worker: Any = ScriptedWorker(vectors)
+    worker.admission = Admission(1, 0)
+    model = EmbeddingBackend("m", 7, worker)
+    for _ in range(3):
+        with pytest.raises(Refusal) if wrong else nullcontext():
+            asyncio.run(model.embed(Embedding("m", ("fish",), client="a")))

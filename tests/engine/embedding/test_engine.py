@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bessemer.engine.admission import Admission
 from bessemer.engine.embedding.engine import EmbeddingEngine
 from bessemer.engine.embedding.inputs import Input
 from bessemer.engine.embedding.model import Embedder, Reranker
@@ -47,7 +48,8 @@ class Desk:
 
     def __init__(self, model: Embedder | Reranker, batch_tokens: int, queue: int) -> None:
         self.woken: SimpleQueue[None] = SimpleQueue()
-        self.engine = EmbeddingEngine(model, batch_tokens, queue, lambda: self.woken.put(None))
+        admission = Admission(1, queue - 1)
+        self.engine = EmbeddingEngine(model, batch_tokens, admission, lambda: self.woken.put(None))
 
     def submit(self, *requests: Embed | Rank) -> None:
         """Submit requests, and wait until all of them are read."""
