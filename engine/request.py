@@ -267,5 +267,9 @@ def overloaded() -> Refusal:
     )
 
 
+def shutting_down() -> Refusal:
+    return Refusal(503, "shutting_down", "The server is shutting down.", retry_after=5)
+
+
 AnyRequest = Request | Embed | Rank
 Event = Started | Token | Embedded | Ranked | Refused  # `over`: it is its request's last

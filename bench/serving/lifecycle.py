@@ -55,7 +55,7 @@ def running(line: str, port: int) -> Iterator[tuple[psutil.Process, float]]:
 
 def answers(port: int) -> bool:
     try:
-        with urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=5) as response:
+        with urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as response:
             return bool(response.status == 200)
     except (URLError, OSError):
         return False
