@@ -276,5 +276,9 @@ def overloaded(seconds: int = 1) -> Refusal:
     return Refusal(503, "overloaded", message, retry_after=seconds)
 
 
+def shutting_down() -> Refusal:
+    return Refusal(503, "shutting_down", "The server is shutting down.", retry_after=5)
+
+
 AnyRequest = Request | Embed | Rank
 Event = Started | Token | Embedded | Ranked | Refused  # `over`: it is its request's last

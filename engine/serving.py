@@ -1,8 +1,9 @@
 """A checkpoint made ready to serve: byte plan first, then weights, KV pool, tokenizer, engine."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import mlx.core as mx
@@ -51,8 +52,13 @@ def load(directory: Path, settings: Settings, memory: int) -> LoadedModel:
     return load_described(describe(directory), settings, memory)
 
 
-def load_described(description: Description, settings: Settings, memory: int) -> LoadedModel:
-    """Load a model that takes `memory` bytes at most.
+def load_described(
+    description: Description,
+    settings: Settings,
+    memory: int,
+    progress: Callable[[str], None] = lambda _: None,
+) -> LoadedModel:
+    """Load a model that takes `memory` bytes at most; `progress` hears of each stage that gets on.
 
     Raises ValueError, in one sentence for the user, if the checkpoint cannot be served.
     """
@@ -60,18 +66,21 @@ def load_described(description: Description, settings: Settings, memory: int) ->
     checkpoint = open_checkpoint(directory, description.config)
     config = configure(checkpoint.config)
     checkpoint = rename_tensors(checkpoint, config)
+    progress("reading the tokenizer")
     tokenizer = load_tokenizer(directory, config=checkpoint.config)
     generation = read_generation_config(
         directory, checkpoint.config, tokenizer.eos, config.vocab_size
     )
     if generation.ignored:
         print(f"warning: {_not_followed(directory, generation.ignored)}", file=sys.stderr)
+    progress("preparing kernels")
     format = _format(stored_dtype(checkpoint), settings)
     if settings.threads:
         use_threads(settings.threads)
     plan = _plan(checkpoint, config, settings, memory, format)
-    reading = Reading(settings.cpu_precision == "exact", settings.check_weights)
-    model = build(checkpoint, config, reading)
+    exact, reads = settings.cpu_precision == "exact", partial(progress, "reading weights")
+    model = build(checkpoint, config, Reading(exact, settings.check_weights, reads))
+    progress("preparing the KV cache")
     pattern = _pattern(model, format, settings)
     caches = allocate(config, plan.sizes, format, pattern)
     runner = Runner(model.decoder, caches, tailed=pattern == "tail")

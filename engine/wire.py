@@ -65,8 +65,20 @@ class StepResult(Struct, frozen=True, tag="step"):
     report: StepReport
 
 
+class Pulse(Struct, frozen=True, tag="pulse"):
+    """A sign of life, about once a second: what the worker's main thread is at.
+
+    `doing` is a stage of loading, "step", or empty while it waits; `count` goes up whenever it gets
+    on, last `seconds` ago.
+    """
+
+    doing: str
+    count: int
+    seconds: float
+
+
 ToWorker = Configure | Submit | Cancel
-FromWorker = Ready | LoadFailed | StepResult
+FromWorker = Ready | LoadFailed | StepResult | Pulse
 
 
 class WireError(Exception):

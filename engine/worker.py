@@ -1,7 +1,8 @@
 """A worker process: one model behind a socket; run as `python -m bessemer.engine.worker FD`.
 
 Rule 1: the main thread makes every mlx call. Rule 2: a step never waits for the server: two threads
-read and write the socket. Rule 3: when the server goes, so does this process, at once.
+read and write the socket. Rule 3: when the server goes, so does this process, at once. Rule 4: the
+writing thread says every second what the main thread is at, for the server's watchdog.
 """
 
 import os
@@ -13,6 +14,7 @@ import threading
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from time import monotonic
 
 from ..kernels.cpu.library import use_tier
 from ..kernels.metal.device import Device, Nowhere, Simulator, SimulatorOptions, use
@@ -29,6 +31,7 @@ from .wire import (
     Configure,
     FromWorker,
     LoadFailed,
+    Pulse,
     Ready,
     StepResult,
     Submit,
@@ -45,6 +48,8 @@ DEVICES: Mapping[str, Device | Nowhere] = {
 SIMULATED = (
     "Metal kernels run in the simulator: a CPU model of Metal, not Apple's compiler, not a GPU."
 )
+PULSE = 1.0  # seconds of having nothing to say after which a sign of life is sent
+READING = 0.2  # the same while the main thread only waits for texts to be tokenized
 LAST = b""  # after this frame, which is none, the writer ends
 
 
@@ -57,12 +62,34 @@ class SocketChannel:
         self._channel = worker_channel()
         self._inbox: queue.SimpleQueue[ToWorker | None] = queue.SimpleQueue()
         self._outbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._doing = "starting", 0, monotonic()
         self._writer = threading.Thread(target=self._write, daemon=True)
         self._writer.start()
         threading.Thread(target=self._read, daemon=True).start()
 
     def send(self, message: FromWorker) -> None:
         self._outbox.put(self._channel.frame(message))
+
+    def doing(self, what: str) -> None:
+        """Note what the main thread is at, and that it got on."""
+        self._doing = what, self._doing[1] + 1, monotonic()
+
+    def stage(self, what: str) -> None:
+        """Note a stage of loading, and say so if it is another one."""
+        other = what != self._doing[0]
+        self.doing(what)
+        if other:
+            self.send(self.pulse())
+
+    def pulse(self) -> Pulse:
+        what, count, since = self._doing
+        return Pulse(what, count, monotonic() - since)
+
+    def first(self) -> ToWorker:
+        """Wait for the first message; what came with it stays for `receive`."""
+        while (message := self._inbox.get()) is None:
+            pass
+        return message
 
     def receive(self, wait: bool) -> list[ToWorker]:
         """Return the messages that are there; `wait` for one, or to be woken."""
@@ -95,7 +122,10 @@ class SocketChannel:
     def _write(self) -> None:
         parts: list[bytes] = []
         while LAST not in parts:
-            parts = [self._outbox.get()]
+            try:
+                parts = [self._outbox.get(timeout=PULSE)]
+            except queue.Empty:
+                parts = [self._channel.frame(self.pulse())]
             while not self._outbox.empty():
                 parts.append(self._outbox.get())
             try:
@@ -107,16 +137,24 @@ class SocketChannel:
 def serve(channel: SocketChannel, engine: Engine | EmbeddingEngine) -> None:
     """Step as long as there is work, and listen between steps; never returns.
 
-    A step sends no frame where all its requests are still being tokenized.
+    A step after which all requests are still being tokenized is no more than a sign of life.
     """
+    said = monotonic()
     while True:
         events: list[Event] = []
+        if not engine.busy:
+            channel.doing("")
         for message in channel.receive(wait=not engine.busy):
             events += _obey(engine, message)
+        channel.doing("step")
         events += engine.step()
         report = engine.report()
         if events or report.rows or not report.waiting:
             channel.send(StepResult(events, report))
+        elif not engine.busy and monotonic() - said > READING:
+            said = monotonic()
+            channel.doing("")
+            channel.send(channel.pulse())
 
 
 def _obey(engine: Engine | EmbeddingEngine, message: ToWorker) -> list[Event]:
@@ -146,10 +184,11 @@ def _submit(engine: Engine | EmbeddingEngine, request: AnyRequest) -> None:
 
 def start(channel: SocketChannel) -> Engine | EmbeddingEngine | None:
     """Load the model that the first message names, and say so; None if it cannot be served."""
-    (configure, *_) = channel.receive(wait=True)
+    configure = channel.first()
     if not isinstance(configure, Configure) or configure.version != VERSION:
         channel.send(LoadFailed(f"server and worker disagree on the wire's version ({VERSION})"))
         return None
+    channel.stage("preparing kernels")
     try:
         use_tier(configure.settings.cpu_tier)
         _choose_device(configure.settings.metal)
@@ -166,8 +205,8 @@ def _load(configure: Configure, channel: SocketChannel) -> LoadedModel | LoadedE
     description = describe(Path(configure.directory))
     settings, memory = configure.settings, configure.memory
     if description.purpose == "generate":
-        return load_described(description, settings, memory)
-    return load_embedding_model(description, settings, memory, channel.wake)
+        return load_described(description, settings, memory, channel.stage)
+    return load_embedding_model(description, settings, memory, channel.wake, channel.stage)
 
 
 def _choose_device(name: str) -> None:

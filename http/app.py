@@ -7,7 +7,7 @@ from msgspec import structs
 from ..engine.request import Refusal
 from .auth import CHALLENGE, Auth
 from .cors import Cors
-from .limits import RateLimit, within
+from .limits import RateLimit
 from .log import Log
 from .message import JSON, Headers, HttpRequest, Reply, Response
 from .routes import RouteTable
@@ -22,7 +22,6 @@ class Application:
     rate: RateLimit
     cors: Cors
     log: Log
-    timeout: float  # seconds until a handler must have answered
 
     async def __call__(self, request: HttpRequest) -> Reply:
         reply = self.cors.preflight(request) or await self._answer(request)
@@ -34,7 +33,7 @@ class Application:
         if not route.public:
             request = structs.replace(request, caller=self.auth.caller(request))
             self.rate.take(request.caller)
-        return await within(self.timeout, route.handler(request))
+        return await route.handler(request)
 
     def refuse(self, request: HttpRequest, refusal: Refusal) -> Response:
         body = self.routes.encode_error(request)(refusal, request.id)

@@ -1,7 +1,7 @@
 """The backends: what answers for a model, here or elsewhere, and which one a name means."""
 
 from collections.abc import AsyncGenerator, Mapping
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, Protocol
 
 from msgspec import Struct
 
@@ -20,15 +20,28 @@ DOES: Mapping[Purpose, tuple[str, str]] = {
 }
 
 
-class Status(Struct, frozen=True):
-    """A model's state, as far as known: `context` in tokens, `seconds` from start to readiness."""
+# A model is "restarting" after its process died, and "not responding" while it seems to hang.
+ModelState = Literal["ready", "loading", "restarting", "not responding"]
 
-    ready: bool
+
+class Status(Struct, frozen=True):
+    """A model's state, as far as known: `context` in tokens, `seconds` from start to readiness.
+
+    `stage` says how far loading is; `retry_after` in how many seconds it should be ready.
+    """
+
+    state: ModelState
     context: int | None = None
     model_type: str = ""
     plan: Plan | None = None
     seconds: float = 0.0
     report: StepReport | None = None  # of the latest step
+    stage: str = ""
+    retry_after: int = 1
+
+    @property
+    def ready(self) -> bool:
+        return self.state == "ready"
 
 
 class Backend(Protocol):

@@ -147,8 +147,15 @@ class Config:
         "N", "Requests a minute that one client may make; 0 is no limit.",
     )] = 0
     timeout: Annotated[float, Flag(
-        "SECONDS", "The longest a request may take.",
+        "SECONDS",
+        "The longest silence: a request is given up once its model has computed nothing, for it "
+        "or for those before it in the queue, for so long. An answer that comes is never cut.",
     )] = 300.0
+    watchdog: Annotated[float, Flag(
+        "SECONDS",
+        "How long a model's process may give no sign of life until it is ended and started anew; "
+        "a step, and a stage of loading, may take ten times as long, or --timeout if that is more.",
+    )] = 30.0
     grace: Annotated[float, Flag(
         "SECONDS", "How long answers may go on once the server is told to stop.",
     )] = 10.0

@@ -24,7 +24,7 @@ from typing import Protocol, cast
 
 import h11
 
-from ..engine.request import Refusal
+from ..engine.request import Refusal, shutting_down
 from .deadline import Deadline
 from .message import Headers, HttpRequest, Reply, Response, StreamingResponse
 
@@ -246,7 +246,7 @@ class Connection(asyncio.Protocol):
         except Refusal as refusal:
             self._refuse(request, refusal)
         except asyncio.CancelledError:
-            self._refuse(request, Refusal(503, "shutting_down", "The server is shutting down."))
+            self._refuse(request, shutting_down())
         except Exception as error:  # noqa: BLE001  a handler's bug must not end the server
             self._app.crashed(request, error)
             self._refuse(request, Refusal(500, "internal_error", "Internal server error."))

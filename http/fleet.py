@@ -3,42 +3,65 @@
 import asyncio
 import contextlib
 import itertools
-import os
-import signal
-import socket
-import sys
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from enum import Enum
+from functools import partial
 from pathlib import Path
-from typing import cast
-
-from msgspec import structs
 
 from ..engine.admission import Admission
-from ..engine.request import AnyRequest, Embed, Event, Rank, Refusal, Refused, Request, StepReport
+from ..engine.request import (
+    AnyRequest,
+    Embed,
+    Event,
+    Rank,
+    Refusal,
+    Refused,
+    Request,
+    StepReport,
+    overloaded,
+    shutting_down,
+)
 from ..engine.settings import Settings
 from ..engine.wire import (
     VERSION,
     Cancel,
     Configure,
+    FromWorker,
     LoadFailed,
+    Pulse,
     Ready,
     StepResult,
     Submit,
-    ToWorker,
-    WireError,
-    server_channel,
 )
 from .log import Log
+from .watchdog import Limits, Watchdog
+from .worker_process import Launch, Process, cause, launch
 
 # The first restart is immediate; a worker that keeps dying is tried less and less often.
 BACK_OFF = (0.0, 0.5, 1.0, 2.0, 5.0, 15.0, 30.0)
 STABLE = 60.0  # seconds of service after which the back-off starts anew
+STARTS = 3  # of a first process that hangs before it has ever served; then the model cannot be
 KILL_AFTER = 2.0  # seconds between asking a worker to end and ending it
+UNSENT = 4 * 2**20  # bytes that may wait for a worker to read them when one more request comes
+LATEST = 30  # seconds that a client is told to wait at most for a model that was never loaded yet
+
+
+Choice = Callable[[], Awaitable[Settings]]
 
 
 class StartError(Exception):
     """A model cannot be served; the message is for the person at the command line."""
+
+
+class State(Enum):
+    """The state of a worker: LOADING until its process is READY, RESTARTING once that is lost."""
+
+    LOADING = "loading"
+    READY = "ready"
+    RESTARTING = "restarting"
+    STOPPED = "stopped"
 
 
 class EventStream:
@@ -78,205 +101,249 @@ class EventStream:
         self.put(None)
 
 
-class _Pipe(asyncio.Protocol):
-    """The server's end of a worker's socket."""
+class Worker:
+    """A worker process that is started anew, with its model, whenever it dies or hangs.
+
+    A request is taken in the state READY and refused in every other one. `memory`, in bytes, is
+    the next process's; `exit_code` is the last one's.
+    """
 
     def __init__(
         self,
-        on_message: Callable[[Ready | LoadFailed | StepResult], None],
-        on_lost: Callable[[], None],
-    ) -> None:
-        self._channel = server_channel()
-        self._on_message = on_message
-        self._on_lost = on_lost
-        self._transport: asyncio.WriteTransport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.WriteTransport, transport)
-
-    def send(self, message: ToWorker) -> None:
-        assert self._transport is not None
-        self._transport.write(self._channel.frame(message))
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            for message in self._channel.feed(data):
-                self._on_message(message)
-        except WireError:
-            self.close()  # a worker that talks nonsense is treated as dead
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._on_lost()
-
-
-class Worker:
-    """A worker process that is started anew, with its model, whenever it dies."""
-
-    def __init__(
-        self, name: str, directory: Path, memory: int, settings: Settings, log: Log
+        name: str,
+        directory: Path,
+        memory: int,
+        settings: Settings,
+        log: Log,
+        limits: Limits = Limits(),  # noqa: B008 - it is frozen
+        launch: Launch = launch,
     ) -> None:
         self.name = name
-        # What the running worker said of itself; None while none runs.
-        self.ready: Ready | None = None
+        self.memory = memory
+        self.exit_code: int | None = None
+        self.state = State.LOADING
         self.report: StepReport | None = None  # of the running worker's last step
-        self.seconds = 0.0  # from the running worker's start to its readiness
+        self.seconds = 0.0  # from the latest start to readiness
+        self.progress = -math.inf  # when the running worker was last seen to get on
         self.admission = Admission(settings.max_batch, settings.queue)
-        self._configure = Configure(VERSION, str(directory), memory, settings)
-        self._log = log
+        self._directory, self._settings = str(directory), settings
+        self._choice: Choice | None = None
+        self._log, self._limits, self._launch = log, limits, launch
         self._numbers = itertools.count(1)
         self._streams: dict[int, EventStream] = {}
-        self._pipe: _Pipe | None = None
-        self._process: asyncio.subprocess.Process | None = None
-        self._lost = asyncio.Event()
-        self._serving = asyncio.Event()
+        self._process: Process | None = None
+        self._watchdog = Watchdog(limits)
+        self._ready: Ready | None = None
+        self._lost = asyncio.Event()  # the running process is
+        self._settled = asyncio.Event()  # it is READY, or will never be
+        self._first: asyncio.Future[Ready] | None = None
+        self._life: asyncio.Task[None] | None = None
         self._failure = ""
-        self._supervisor: asyncio.Task[None] | None = None
+        self._attempt = 0  # the place in BACK_OFF of the next restart
+        self._began = self._served = self._again = 0.0  # loading, serving, the next start
 
-    async def start(self, settings: Callable[[], Awaitable[Settings]] | None = None) -> Ready:
+    async def start(self, choice: Choice | None = None) -> Ready:
         """Start the process and wait until the model is loaded. Raises StartError.
 
-        Other `settings` than it was made with may come while the process starts.
+        Other settings than it was made with may be chosen while the process starts.
         """
-        await self._spawn(settings)
-        await self._until_ready()
-        if self.ready is None:
-            await self._reap()
-            raise StartError(f"{self.name}: {self._failure or self._ending()}")
-        self._supervisor = asyncio.create_task(self._supervise())
-        return self.ready
+        self._choice = choice
+        self._first = asyncio.get_running_loop().create_future()
+        self._life = asyncio.create_task(self._live())
+        return await self._first
 
     async def stop(self) -> None:
         """End the process for good; what is in flight is refused."""
-        if self._supervisor is not None:
-            self._supervisor.cancel()
-        if self.ready is None:  # it loads or compiles, and has nothing to lose
-            self._kill()
-        await self._reap()
-        self.refuse_all(Refusal(503, "shutting_down", "The server is shutting down."))
+        self.state = State.STOPPED
+        self._settled.set()
+        self.refuse_all(shutting_down())
+        if self._first is not None:
+            self._first.cancel()
+        if self._life is not None:
+            self._life.cancel()
+            await asyncio.wait([self._life])
+        if self._process is not None:
+            self._process.kill()
+            with contextlib.suppress(TimeoutError):  # it may hang in the kernel
+                async with asyncio.timeout(KILL_AFTER):
+                    await self._process.end(KILL_AFTER)
+
+    @property
+    def ready(self) -> Ready | None:
+        """What the running worker said of itself; None while none serves."""
+        return self._ready if self.state is State.READY else None
+
+    @property
+    def hangs(self) -> bool:
+        """Whether the running worker seems to: it will be ended, or be heard again."""
+        return self.state is State.READY and self._watchdog.worried
+
+    @property
+    def stage(self) -> str:
+        """What is being done while it is LOADING."""
+        return self._watchdog.pulse.doing if self.state is State.LOADING else ""
+
+    @property
+    def retry_after(self) -> int:
+        """The whole seconds after which the model should serve, as far as is known."""
+        now = asyncio.get_running_loop().time()
+        if self.state is State.READY:
+            return 1
+        if self.state is State.RESTARTING:
+            return math.ceil(max(self._again - now, 0.0) + max(self.seconds, 1.0))
+        past = now - self._began
+        left = self.seconds - past if self.seconds > past else min(1 + past / 2, LATEST)
+        return max(math.ceil(left), 1)
 
     async def available(self, patience: float) -> Ready:
-        """Return what the running worker said of itself; wait `patience` seconds for a restart."""
-        if self.ready is None:
+        """Return what the running worker said of itself; wait `patience` seconds for a restart.
+
+        Raises Refusal if there is none by then, and at once if that can be told before.
+        """
+        if self.state is not State.READY and self.retry_after <= patience:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._serving.wait(), patience)
+                async with asyncio.timeout(patience):
+                    await self._settled.wait()
         if self.ready is None:
-            raise Refusal(
-                503,
-                "model_loading",
-                f"The worker of {self.name!r} is being restarted; try again soon.",
-                retry_after=2,
-            )
+            raise self.unavailable()
         return self.ready
+
+    def unavailable(self) -> Refusal:
+        """Return the refusal of what is asked of a model that is not ready."""
+        match self.state:
+            case State.STOPPED:
+                return shutting_down()
+            case State.RESTARTING:
+                code, what = "worker_died", "The worker process of {!r} died and is being restarted"
+            case _:
+                at = f" ({self.stage})" if self.stage else ""
+                code, what = "model_loading", "The model {!r} is being loaded" + at
+        message = f"{what.format(self.name)}; try again."
+        return Refusal(503, code, message, retry_after=self.retry_after)
 
     def number(self) -> int:
         """Return an id for a new request, never used before in this server."""
         return next(self._numbers)
 
     def open(self, requests: Iterable[AnyRequest], tick: float) -> EventStream:
-        """Send requests off; their events come through the stream."""
+        """Send requests off; their events come through the stream. Raises Refusal if they cannot.
+
+        Nothing is kept for later: a worker that is not ready, or reads nothing, is sent nothing.
+        """
         batch = list(requests)
         self._log.debug(f"{self.name} is asked {', '.join(map(_described, batch))}")
-        stream = EventStream(self, [request.id for request in batch], tick)
-        self._streams |= dict.fromkeys([request.id for request in batch], stream)
-        if self._pipe is None:
-            self.refuse_all(self._died())
-        else:
-            self._pipe.send(Submit(batch))
+        if self.state is not State.READY or self._process is None:
+            raise self.unavailable()
+        if self._process.unsent > UNSENT:
+            raise overloaded()
+        if not self._process.send(Submit(batch)):
+            self._lose(self._lost)  # of which nobody has been told yet
+            raise self.unavailable()
+        ids = [request.id for request in batch]
+        stream = EventStream(self, ids, tick)
+        self._streams |= dict.fromkeys(ids, stream)
         return stream
 
     def forget(self, requests: set[int]) -> None:
         gone = [number for number in requests if self._streams.pop(number, None)]
-        if gone and self._pipe is not None:
-            self._pipe.send(Cancel(gone))
+        if gone and self.state is State.READY and self._process is not None:
+            self._process.send(Cancel(gone))
 
-    async def _spawn(self, settings: Callable[[], Awaitable[Settings]] | None = None) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._lost.clear()
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "bessemer.engine.worker", str(theirs.fileno())),
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,  # a terminal's Ctrl-C is for the server, which ends it
-                env=os.environ | {"OMP_NUM_THREADS": str(self._configure.settings.threads)},
-            )
-        _, self._pipe = await asyncio.get_running_loop().create_unix_connection(
-            lambda: _Pipe(self._receive, self._lost.set), sock=ours
-        )
-        self._log.debug(f"the worker of {self.name} is process {self._process.pid}")
-        if settings is not None:
-            self._configure = structs.replace(self._configure, settings=await settings())
-        self._pipe.send(self._configure)
-
-    async def _until_ready(self) -> None:
-        """Wait until the worker is ready, has failed or is gone."""
-        began = asyncio.get_running_loop().time()
-        waits = [asyncio.create_task(event.wait()) for event in (self._serving, self._lost)]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
-        self.seconds = asyncio.get_running_loop().time() - began
-
-    async def _supervise(self) -> None:
-        loop = asyncio.get_running_loop()
-        attempt, since = 0, loop.time()
+    async def _live(self) -> None:
+        """Start one process after another."""
+        hangs, loop = 0, asyncio.get_running_loop()
         while True:
-            await self._lost.wait()
-            self.ready = None
-            self._serving.clear()
-            self.refuse_all(self._died())
-            await self._reap()
-            attempt = 0 if loop.time() - since > STABLE else attempt
-            delay = BACK_OFF[min(attempt, len(BACK_OFF) - 1)]
-            self._log.warning(f"the worker of {self.name} died; starting it anew in {delay:g} s")
-            await asyncio.sleep(delay)
-            attempt, since = attempt + 1, loop.time()
             try:
-                await self._spawn()
-                await self._until_ready()
+                death, hung = await self._run()
+            except (StartError, Refusal) as error:
+                assert self._first is not None  # only the first start has a choice
+                self._first.set_exception(error)
+                return
             except OSError as error:  # no process, no descriptor, no memory to be had just now
-                self._log.error(f"the worker of {self.name} cannot be started: {error}")
-                self._lost.set()
-            if self.ready is not None:
-                self._log.info(f"the worker of {self.name} serves again")
+                death, hung = f"cannot be started: {error}", False
+                self._lose(self._lost)
+            self._process = None
+            hangs += hung
+            if self._first is not None and not self._first.done() and (not hung or hangs == STARTS):
+                why = self._failure or f"its worker process {death}"
+                self._first.set_exception(StartError(f"{self.name}: {why}"))
+                return
+            delay = max(self._again - loop.time(), 0.0)
+            self._log.warning(f"the worker of {self.name} {death}; restarting it in {delay:.2g} s")
+            await asyncio.sleep(delay)
 
-    async def _reap(self) -> None:
-        """Close the socket, which a worker takes as the order to end, and see that it does."""
-        if self._pipe is not None:
-            self._pipe.close()
-            self._pipe = None
-        if self._process is None:
+    async def _run(self) -> tuple[str, bool]:
+        """Start a process, and see it to its end; return what that was, and if it hung."""
+        loop = asyncio.get_running_loop()
+        self._watchdog, self._lost, self._failure = Watchdog(self._limits), asyncio.Event(), ""
+        self.state, self._began = State.LOADING, loop.time()
+        lost, hung = self._lost, ""
+        on_lost = partial(self._lose, lost)
+        process = await self._launch(self._settings.threads, self._receive, on_lost)
+        self._process = process
+        if self._choice is not None:
+            self._settings, self._choice = await self._choice(), None
+        process.send(Configure(VERSION, self._directory, self.memory, self._settings))
+        while not lost.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._limits.tick):  # wait_for may swallow a stop
+                    await lost.wait()
+                continue
+            if hung := self._watchdog.look():
+                process.kill()
+                self._lose(lost)
+        self.exit_code = await process.end(KILL_AFTER)
+        return (f"hung: {hung}" if hung else cause(self.exit_code)), bool(hung)
+
+    def _lose(self, lost: asyncio.Event) -> None:
+        """Note, as soon as it is known and once, that a process is lost; `lost` is its own."""
+        if lost.is_set() or self.state is State.STOPPED:
             return
-        try:
-            await asyncio.wait_for(self._process.wait(), KILL_AFTER)
-        except TimeoutError:
-            self._kill()
-            await self._process.wait()
+        lost.set()
+        self._settled.clear()
+        now = asyncio.get_running_loop().time()
+        if self.state is State.READY and now - self._served > STABLE:
+            self._attempt = 0
+        self._again = now + BACK_OFF[min(self._attempt, len(BACK_OFF) - 1)]
+        self._attempt += 1
+        self.state = State.RESTARTING
+        self.refuse_all(self.unavailable())
 
-    def _kill(self) -> None:
-        """End the process with the compilers that it may have started."""
-        if self._process is not None and self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-
-    def _receive(self, message: Ready | LoadFailed | StepResult) -> None:
+    def _receive(self, message: FromWorker) -> None:
         match message:
             case StepResult(events, report):
                 self.report = report
+                self._watchdog.stepped()
+                if report.rows:
+                    self._get_on()
                 for event in events:
                     self._deliver(event)
+            case Pulse(doing):
+                if self._watchdog.beat(message) and not doing:
+                    self._get_on()  # texts are being tokenized
             case Ready():
-                self._log.debug(f"the worker of {self.name} is ready: {message.plan}")
-                self.ready, self.report = message, None
-                self._serving.set()
+                self._serve(message)
             case LoadFailed(reason):
                 self._failure = reason
-                if self._supervisor is not None:  # at start it is an error of the command
+                if self._first is None or self._first.done():  # else it is the command's error
                     self._log.error(f"{self.name}: {reason}")
+
+    def _get_on(self) -> None:
+        self.progress = asyncio.get_running_loop().time()
+
+    def _serve(self, ready: Ready) -> None:
+        """Serve from now on."""
+        self._log.debug(f"the worker of {self.name} is ready: {ready.plan}")
+        self._watchdog.stepped()
+        self._get_on()
+        again, self._ready, self.report = self._ready is not None, ready, None
+        self.state, self._served = State.READY, self.progress
+        self.seconds = self._served - self._began
+        self._settled.set()
+        if self._first is not None and not self._first.done():
+            self._first.set_result(ready)
+        if again:
+            self._log.info(f"the worker of {self.name} serves again")
 
     def _deliver(self, event: Event) -> None:
         stream = self._streams.get(event.request)
@@ -286,22 +353,6 @@ class Worker:
             del self._streams[event.request]
             stream.over(event.request)
         stream.put(event)
-
-    def _ending(self) -> str:
-        """Say of what a process ended that said nothing itself."""
-        code = None if self._process is None else self._process.returncode
-        if code is None or code >= 0:
-            return f"its worker process ended with exit code {code} while it loaded"
-        why = ", as the system does where memory is short" if code == -signal.SIGKILL else ""
-        return f"its worker process was ended by {signal.Signals(-code).name} while it loaded{why}"
-
-    def _died(self) -> Refusal:
-        return Refusal(
-            503,
-            "worker_died",
-            f"The worker process of {self.name!r} died and is being restarted; try again.",
-            retry_after=1,
-        )
 
     def refuse_all(self, refusal: Refusal) -> None:
         """End everything in flight with this refusal."""

@@ -1,16 +1,18 @@
-"""How often a client may ask, and how long an answer may take."""
+"""How often a client may ask, and how long its request may be prepared."""
 
 import asyncio
 import math
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from ..engine.request import Refusal
-from .message import Reply
 
 CLIENTS = 10_000  # remembered at once, about 2 MB; the one not heard of for longest is forgotten
 ROUNDING = 1e-6  # seconds; sums of floats must not refuse who waited as told
+
+Result = TypeVar("Result")
 
 
 class RateLimit:
@@ -43,13 +45,14 @@ class RateLimit:
             )
 
 
-async def within(seconds: float, answer: Awaitable[Reply]) -> Reply:
-    """Return the answer, or refuse with 504 if it takes longer; a stream has only to begin."""
+async def within(seconds: float, work: Awaitable[Result]) -> Result:
+    """Return what comes of some work, or refuse with 504 if it takes longer."""
     limit = asyncio.timeout(seconds)
     try:
         async with limit:
-            return await answer
+            return await work
     except TimeoutError:
         if not limit.expired():
             raise
-        raise Refusal(504, "timeout", f"The answer took longer than {seconds:g} s.") from None
+        message = f"To read the request took longer than {seconds:g} s."
+        raise Refusal(504, "timeout", message) from None

@@ -82,6 +82,10 @@ class Shutdown:
     def request(self) -> None:
         (self.urgent if self.requested.is_set() else self.requested).set()
 
+    def at_once(self) -> None:
+        self.requested.set()
+        self.urgent.set()
+
     def on_signals(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, self.request)

@@ -12,31 +12,36 @@ from ..engine import request as engine
 from ..engine.admission import Place
 from ..engine.embedding.sentence_transformers import Purpose
 from ..engine.request import Refusal
-from ..engine.wire import Ready
 from ..translate.answer import AnswerStream, Bounds
 from ..translate.chat import Chat, Done, Event, GenerateRequest, Heartbeat
 from ..translate.openai_embeddings import Embedding, Vectors
 from ..translate.renderer import Prompt, Renderer
 from ..translate.rerank import Ranking, Scores
 from .auth import KEYED
-from .backends import Status, other_purpose
-from .fleet import Worker
+from .backends import ModelState, Status, other_purpose
+from .fleet import State, Worker
+from .limits import within
 from .template_host import TemplateHost
 
 RESTART_PATIENCE = 5.0  # seconds a request waits for a dead worker's successor; it takes about 1
 SHORT = 2000  # characters, which are tokenized within a millisecond
-TICK = 60.0  # seconds; nobody looks at the clock while inputs are embedded, limits.within does
-
 
 Returned = TypeVar("Returned")
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """The seconds without a token until a heartbeat is sent, and until the answer is given up."""
+    """The seconds of silence until a heartbeat is sent, and until a request is given up.
+
+    A model that computes is not silent, whoever it is for; so a request waits for its turn.
+    """
 
     heartbeat: float = 5.0
     timeout: float = 300.0
+
+    @property
+    def tick(self) -> float:
+        return min(self.heartbeat, self.timeout / 4)
 
 
 class _Clock:
@@ -48,16 +53,17 @@ class _Clock:
         self.token()
 
     def token(self) -> None:
-        now = self._now()
-        self._beat = now + self._patience.heartbeat
-        self._limit = now + self._patience.timeout
+        self._heard = self._now()
+        self._beat = self._heard + self._patience.heartbeat
 
-    def tick(self) -> bool:
-        """Return whether a heartbeat is due. Raises Refusal when the time is up."""
-        now = self._now()
-        if now > self._limit:
-            seconds = self._patience.timeout
-            raise Refusal(504, "timeout", f"The model gave no answer within {seconds:g} seconds.")
+    def tick(self, progress: float) -> bool:
+        """Return whether a heartbeat is due; `progress` is when the model last computed anything.
+
+        Raises Refusal when the time is up.
+        """
+        now, seconds = self._now(), self._patience.timeout
+        if now > max(self._heard, progress) + seconds:
+            raise Refusal(504, "timeout", f"The model computed nothing for {seconds:g} seconds.")
         if now < self._beat:
             return False
         self._beat = now + self._patience.heartbeat
@@ -73,24 +79,31 @@ class LocalBackend:
     created: int
     worker: Worker
 
+    def refusal(self) -> Refusal:
+        """Return the refusal of what this kind does not do."""
+        return other_purpose(self)
+
     def events(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
-        raise other_purpose(self)
+        raise self.refusal()
 
     async def count(self, chat: Chat) -> int:
-        raise other_purpose(self)
+        raise self.refusal()
 
     async def embed(self, request: Embedding) -> Vectors:
-        raise other_purpose(self)
+        raise self.refusal()
 
     async def rerank(self, request: Ranking) -> Scores:
-        raise other_purpose(self)
+        raise self.refusal()
 
     def status(self) -> Status:
-        ready = self.worker.ready
+        worker, ready = self.worker, self.worker.ready
         if ready is None:
-            return Status(False)
-        plan, worker = ready.plan, self.worker
-        return Status(True, plan.context, ready.model_type, plan, worker.seconds, worker.report)
+            loads = worker.state is State.LOADING
+            down: ModelState = "loading" if loads and not worker.seconds else "restarting"
+            return Status(down, stage=worker.stage, retry_after=worker.retry_after)
+        plan = ready.plan
+        state: ModelState = "not responding" if worker.hangs else "ready"
+        return Status(state, plan.context, ready.model_type, plan, worker.seconds, worker.report)
 
     @contextmanager
     def admitted(self, client: str, texts: int) -> Iterator[None]:
@@ -101,6 +114,21 @@ class LocalBackend:
 
     def interrupt(self, refusal: Refusal) -> None:
         self.worker.refuse_all(refusal)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadingBackend(LocalBackend):
+    """A model that is not ready for the first time yet, whatever it will be for."""
+
+    purpose: ClassVar[Purpose] = "generate"
+
+    def refusal(self) -> Refusal:
+        return self.worker.unavailable()
+
+    def status(self) -> Status:
+        worker = self.worker
+        stage = worker.stage or "reading the tokenizer"
+        return Status("loading", stage=stage, retry_after=worker.retry_after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,30 +146,31 @@ class GenerationBackend(LocalBackend):
     async def count(self, chat: Chat) -> int:
         ready = self.worker.ready
         vocabulary = sys.maxsize if ready is None else ready.vocabulary
-        (prompt,) = await self._prompts(chat, sys.maxsize, vocabulary)
+        reading = self._prompts(chat, sys.maxsize, vocabulary)
+        (prompt,) = await within(self.patience.timeout, reading)
         return len(prompt.tokens)
 
     async def events(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
-        ready = await self.worker.available(RESTART_PATIENCE)
+        await self.worker.available(RESTART_PATIENCE)
         prompts = 1 if isinstance(request, Chat) else len(request.prompts)
         count = prompts * request.options.n
         with self.worker.admission.admitted(request.client, count) as place:
-            async with aclosing(self._events(request, ready, place)) as events:
+            async with aclosing(self._events(self._salted(request), place)) as events:
                 async for event in events:
                     yield event
 
-    async def _events(
-        self, request: GenerateRequest, ready: Ready, place: Place
-    ) -> AsyncGenerator[Event, None]:
-        context, patience = ready.plan.context, self.patience
-        request = self._salted(request)
-        prompts = await self._prompts(request, context, ready.vocabulary)
-        bounds = Bounds(context, self.max_tokens, ready.defaults, ready.vocabulary)
+    async def _events(self, request: GenerateRequest, place: Place) -> AsyncGenerator[Event, None]:
+        worker, patience = self.worker, self.patience
+        ready = await worker.available(RESTART_PATIENCE)
+        reading = self._prompts(request, ready.plan.context, ready.vocabulary)
+        prompts = await within(patience.timeout, reading)
+        ready = await worker.available(RESTART_PATIENCE)  # it may have died meanwhile
+        bounds = Bounds(ready.plan.context, self.max_tokens, ready.defaults, ready.vocabulary)
         seed = secrets.randbits(63) if request.options.seed is None else request.options.seed
-        number, tokenizer = self.worker.number, self.renderer.tokenizer
-        answer = AnswerStream(request, prompts, tokenizer, bounds, number, seed)
+        tokenizer = self.renderer.tokenizer
+        answer = AnswerStream(request, prompts, tokenizer, bounds, worker.number, seed)
         clock = _Clock(patience)
-        stream = self.worker.open(answer.requests, min(patience.heartbeat, patience.timeout / 4))
+        stream = worker.open(answer.requests, patience.tick)
         try:
             while not answer.over:
                 event = await stream.next()
@@ -150,7 +179,7 @@ class GenerationBackend(LocalBackend):
                     place.leave(int(event.over))
                     for each in answer.take(event):
                         yield each
-                elif clock.tick():
+                elif clock.tick(worker.progress):
                     yield Heartbeat()
             yield Done(answer.usage)
         finally:
@@ -180,6 +209,8 @@ class EmbeddingBackend(LocalBackend):
 
     purpose: ClassVar[Purpose] = "embed"
 
+    patience: Patience = Patience()
+
     async def embed(self, request: Embedding) -> Vectors:
         with self.admitted(request.client, len(request.inputs)):
             return await self._embed(request)
@@ -194,7 +225,7 @@ class EmbeddingBackend(LocalBackend):
             client=request.client,
         )
         rows, tokens = [b""] * len(work.inputs), 0
-        async with aclosing(_results(self.worker, work)) as events:
+        async with aclosing(_results(self.worker, work, self.patience)) as events:
             async for event in events:
                 assert isinstance(event, engine.Embedded)
                 size = len(event.vectors) // len(event.rows)
@@ -210,6 +241,8 @@ class RerankBackend(LocalBackend):
 
     purpose: ClassVar[Purpose] = "rerank"
 
+    patience: Patience = Patience()
+
     async def rerank(self, request: Ranking) -> Scores:
         with self.admitted(request.client, len(request.documents)):
             return await self._rerank(request)
@@ -224,7 +257,7 @@ class RerankBackend(LocalBackend):
             client=request.client,
         )
         values, tokens = [0.0] * len(work.documents), 0
-        async with aclosing(_results(self.worker, work)) as events:
+        async with aclosing(_results(self.worker, work, self.patience)) as events:
             async for event in events:
                 assert isinstance(event, engine.Ranked)
                 for row, score in zip(event.rows, event.scores, strict=True):
@@ -247,18 +280,21 @@ def _length(chat: Chat) -> int:
 
 
 async def _results(
-    worker: Worker, work: engine.Embed | engine.Rank
+    worker: Worker, work: engine.Embed | engine.Rank, patience: Patience
 ) -> AsyncGenerator[engine.Event, None]:
     """Yield all events of one request. Raises Refusal if the worker refuses it."""
     await worker.available(RESTART_PATIENCE)
-    stream = worker.open([work], TICK)
+    stream, clock = worker.open([work], patience.tick), _Clock(patience)
     try:
         over = False
         while not over:
             event = await stream.next()
             if isinstance(event, engine.Refused):
                 raise event.refusal()
-            if event is not None:
+            if event is None:
+                clock.tick(worker.progress)
+            else:
+                clock.token()
                 over = event.over
                 yield event
     finally:

@@ -1,5 +1,6 @@
 """`bessemer serve`: from the settings to a running server, and down again."""
 
+import asyncio
 import json
 import shlex
 import socket
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..engine.embedding.sentence_transformers import Purpose
-from ..engine.request import Refusal
+from ..engine.request import shutting_down
 from . import hub
 from .app import Application
 from .auth import Auth
@@ -22,7 +23,7 @@ from .listen import Shutdown, address, bind, listen, run
 from .local import Patience
 from .log import Log
 from .routes import RouteTable
-from .startup import started
+from .startup import starting
 
 QUESTION = "How do I serve a model?"
 EXAMPLES: Mapping[Purpose, Mapping[str, Any]] = {
@@ -46,18 +47,29 @@ async def _serve(
     if risk := warning(config):
         log.warning(risk)
     patience = Patience(config.heartbeat, config.timeout)
-    async with started(models, config, log, patience) as backends:
-        shutdown = Shutdown()
-        shutdown.on_signals()
-        print(banner(backends, address(sockets), bool(config.api_key)), flush=True)
-        await listen(
-            _application(config, backends, log),
-            sockets,
-            ConnectionLimits(body=config.body_limit),
-            shutdown,
-            grace=config.grace,
-            interrupt=lambda: _interrupt(backends),
+    shutdown, url = Shutdown(), address(sockets)
+    shutdown.on_signals()
+    async with starting(models, config, log, patience) as (backends, loading):
+        listening = asyncio.create_task(
+            listen(
+                _application(config, backends, log),
+                sockets,
+                ConnectionLimits(body=config.body_limit),
+                shutdown,
+                grace=config.grace,
+                interrupt=lambda: _interrupt(backends),
+            )
         )
+        log.info(f"{url} answers 503 until models are loaded")
+        try:
+            await asyncio.wait({loading, listening}, return_when=asyncio.FIRST_COMPLETED)
+            if loading.done():
+                await loading  # which may raise
+                print(banner(backends, url, bool(config.api_key)), flush=True)
+                await listening
+        finally:
+            shutdown.at_once()
+            await listening
     return 0
 
 
@@ -68,13 +80,12 @@ def _application(config: Config, backends: Backends, log: Log) -> Application:
         RateLimit(config.rate_limit),
         Cors(config.cors_origin),
         log,
-        config.timeout,
     )
 
 
 def _interrupt(backends: Backends) -> None:
     for model in backends.models.values():
-        model.interrupt(Refusal(503, "shutting_down", "The server is shutting down."))
+        model.interrupt(shutting_down())
 
 
 def banner(backends: Backends, url: str, keyed: bool) -> str:

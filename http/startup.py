@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -29,9 +29,16 @@ from .backends import Backend, Backends
 from .config import Config, UsageError
 from .fleet import StartError, Worker
 from .hub import at_home
-from .local import EmbeddingBackend, GenerationBackend, Patience, RerankBackend
+from .local import (
+    EmbeddingBackend,
+    GenerationBackend,
+    LoadingBackend,
+    Patience,
+    RerankBackend,
+)
 from .log import Log
 from .template_host import TemplateHost
+from .watchdog import Limits
 
 SHARE = 0.8  # of the memory that is free at start; the rest is the system's and other programs'
 
@@ -46,9 +53,26 @@ async def started(
     patience: Patience | None = None,
     question: Chat | None = None,
 ) -> AsyncIterator[Backends]:
-    """Load and supervise all models. Raises UsageError if one of them cannot be served.
+    """Load all models, and supervise them. Raises UsageError if one of them cannot be served.
 
     Where there is a `question`, its answer is the only one that a model has memory for.
+    """
+    async with starting(models, config, log, patience, question) as (backends, loading):
+        await loading
+        yield backends
+
+
+@asynccontextmanager
+async def starting(
+    models: Mapping[str, Path],
+    config: Config,
+    log: Log,
+    patience: Patience | None = None,
+    question: Chat | None = None,
+) -> AsyncIterator[tuple[Backends, "asyncio.Task[None]"]]:
+    """Supervise models that are being loaded by the task, and refuse until they are ready.
+
+    The task raises UsageError if one of them cannot be served.
     """
     own = chat_templates(config.chat_template, models)
     fits_machine(config.model.kv_cache * len(models), psutil.virtual_memory().total)
@@ -57,25 +81,39 @@ async def started(
     budgets = shares(models, int(psutil.virtual_memory().available * SHARE))
     settings = with_threads(config.model, len(models))
     workers = {
-        name: Worker(name, path.absolute(), budgets[name], settings, log)
+        name: Worker(name, path.absolute(), budgets[name], settings, log, watched(config))
         for name, path in models.items()
     }
     hosts = {name: TemplateHost(name, log) for name in models}
-    patience = patience or Patience()
+    patience, now = patience or Patience(), int(time.time())
+    backends = Backends({name: LoadingBackend(name, now, each) for name, each in workers.items()})
+
+    async def load(name: str) -> None:
+        about = models[name], own.get(name), config, patience, question
+        backends.models[name] = await _open(workers[name], hosts[name], *about)
+
+    loading = asyncio.create_task(_together(load(name) for name in models))
     try:
-        served = await asyncio.gather(
-            *(
-                _open(worker, hosts[name], models[name], own.get(name), config, patience, question)
-                for name, worker in workers.items()
-            )
-        )
-        yield Backends({model.name: model for model in served})
-    except StartError as error:
-        raise UsageError(str(error)) from None
+        yield backends, loading
     finally:
+        loading.cancel()
+        await asyncio.gather(loading, return_exceptions=True)
         await asyncio.gather(
             *(w.stop() for w in workers.values()), *(h.stop() for h in hosts.values())
         )
+
+
+async def _together(loads: Iterable[Coroutine[None, None, None]]) -> None:
+    """Load all models. Raises UsageError as soon as one cannot be served."""
+    try:
+        await asyncio.gather(*loads)
+    except StartError as error:
+        raise UsageError(str(error)) from None
+
+
+def watched(config: Config) -> Limits:
+    """Return the watchdog's limits; no request waits for a step that takes longer than these."""
+    return Limits(config.watchdog, max(10 * config.watchdog, config.timeout))
 
 
 def chat_templates(entries: Sequence[str], models: Mapping[str, Path]) -> dict[str, str]:
@@ -140,7 +178,7 @@ async def _open(
         created = int(time.time())
         purpose, tokenizer = await asyncio.to_thread(_files, worker.name, path)
         if tokenizer is None:
-            return POOLING[purpose](worker.name, created, worker)
+            return POOLING[purpose](worker.name, created, worker, patience)
         source = own if own is not None else tokenizer.chat_template
         text = None if source is None else pick(source)
         if (fault := await host.start(text, tokenizer.special_tokens)) and own is not None:
@@ -148,7 +186,7 @@ async def _open(
         format = choose(text or "", tokenizer.special_names.values())
         renderer = Renderer(tokenizer, format, text or "", config.model.parse_special)
         await asyncio.to_thread(renderer.prepare)
-        limits = config.max_tokens, patience, config.share_prefixes
+        limits = config.max_tokens, patience
         return GenerationBackend(worker.name, created, worker, host, renderer, *limits)
 
     opening = asyncio.ensure_future(backend())

@@ -132,7 +132,7 @@ def server(model: BenchModel, threads: int, precision: str, pool: int = 0) -> Se
     once = [*BESSEMER, "run", "Hello", "--temperature", "0", "--max-tokens", "16", *shared]
     return ServerCommand(
         OURS, serve, "bench", installed("bessemer"), settings, model.cost.bytes,
-        _precision(precision), pool, split=True, run=once,
+        _precision(precision), pool, split=True, run=once, ready="/health",
     )  # fmt: skip
 
 

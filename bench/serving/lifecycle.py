@@ -62,7 +62,7 @@ def running(
 
 def answers(port: int) -> bool:
     try:
-        with urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=5) as response:
+        with urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as response:
             return bool(response.status == 200)
     except (URLError, OSError):
         return False

@@ -7,6 +7,7 @@ that modules are quantized; a format's own names of tensors end in `rename_tenso
 import math
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,10 +34,14 @@ HARMLESS = ".rotary_emb.inv_freq"
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The way weights are read: `exact` as in linear.weight.Quantized; `check` refuses NaN."""
+    """The way weights are read: `exact` as in linear.weight.Quantized; `check` refuses NaN.
+
+    `progress` is called before each tensor.
+    """
 
     exact: bool = False
     check: bool = False
+    progress: Callable[[], None] = lambda: None
 
 
 PLAIN = Reading()
@@ -76,6 +81,7 @@ class Weights:
         self.bytes = 0
         self.dtype = activation_dtype(stored_dtype(checkpoint))
         self._check = reading.check
+        self._progress = reading.progress
         self._headers = dict(checkpoint.tensors)
         self._path = checkpoint.path
         self._files = TensorFiles()
@@ -211,6 +217,7 @@ class Weights:
         return array
 
     def _take(self, name: str, shape: tuple[int, ...], dtypes: dict[str, mx.Dtype]) -> mx.array:
+        self._progress()
         header = self._header(name)
         del self._headers[name]
         where = f"{header.file}: {header.name}"

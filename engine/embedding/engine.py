@@ -20,6 +20,7 @@ from .inputs import Input, InputError
 from .model import Embedder, Reranker
 from .pooling import Floats
 
+SIGN = 0.2  # seconds of tokenizing after which the worker is woken to show that it gets on
 READERS = 2  # threads that tokenize, so that one long text does not hold up the others
 
 
@@ -56,8 +57,9 @@ class Share:
 class EmbeddingEngine:
     """An embedding or reranking model; every call is made from one thread, as Engine's are.
 
-    Inputs go through it up to `batch_tokens` at a time, or one that has more. Texts are
-    tokenized by threads of its own, which call `wake` when one is done: a step is due then.
+    Inputs go through it up to `batch_tokens` at a time, or one that has more. Texts are tokenized
+    by threads of its own, which call `wake` when a request's are done, for a step is due then, and
+    now and then before.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class EmbeddingEngine:
         self._arrivals: SimpleQueue[RequestState] = SimpleQueue()
         self._readers = ThreadPoolExecutor(READERS)
         self._cost = 0.0, 0.0, 0.0, 0  # seconds and rows of the last step, as in StepReport
+        self._woken = perf_counter()
 
     @property
     def busy(self) -> bool:
@@ -124,9 +127,14 @@ class EmbeddingEngine:
 
     def _inputs(self, request: Embed | Rank) -> list[Input]:
         """Read inputs, in a reader's thread, as long as somebody waits for them."""
-        return list(
-            takewhile(lambda _: request.id in self._states, read_inputs(self._model, request))
-        )
+
+        def awaited(_: Input) -> bool:
+            if perf_counter() - self._woken > SIGN:
+                self._woken = perf_counter()
+                self._wake()
+            return request.id in self._states
+
+        return list(takewhile(awaited, read_inputs(self._model, request)))
 
     def _done(self, state: RequestState) -> None:
         self._arrivals.put(state)

@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from ...architectures.config import ModelConfig
 from ...architectures.encoder_config import EncoderConfig
@@ -35,18 +36,24 @@ class LoadedEmbeddingModel:
 
 
 def load_embedding_model(
-    description: Description, settings: Settings, memory: int, wake: Callable[[], None]
+    description: Description,
+    settings: Settings,
+    memory: int,
+    wake: Callable[[], None],
+    progress: Callable[[str], None] = lambda _: None,
 ) -> LoadedEmbeddingModel:
-    """Load a model that takes `memory` bytes at most.
+    """Load a model that takes `memory` bytes at most; `progress` hears of each stage that gets on.
 
     Raises ValueError, in one sentence for the user, if the checkpoint cannot be served.
     """
+    progress("reading the tokenizer")
     files = read_files(description, settings.parse_special)
     # A CPU's caches are small.
     batch_tokens = BATCH if isinstance(device(), Gpu) else settings.chunk
     if settings.threads:
         use_threads(settings.threads)
-    reading = Reading(settings.cpu_precision == "exact", settings.check_weights)
+    exact, reads = settings.cpu_precision == "exact", partial(progress, "reading weights")
+    reading = Reading(exact, settings.check_weights, reads)
     plan = plan_embedding(memory, files, batch_tokens)
     files = replace(files, reader=files.reader.shortened(plan.context))
     load_model = load_embedder if description.purpose == "embed" else load_reranker

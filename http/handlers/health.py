@@ -1,19 +1,24 @@
 """GET /health: whether every model can answer, for balancers and watchdogs, without a key."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 from msgspec import Struct
 
-from ..backends import Backends
-from ..message import HttpRequest, Response
+from ..backends import Backends, ModelState
+from ..message import JSON, HttpRequest, Response
 
 
-class Health(Struct):
-    """The models' states; `status` is ok, degraded (one is being restarted) or down (all are)."""
+class Health(Struct, omit_defaults=True):
+    """The models' states; `status` is ok, degraded (one cannot answer), loading or down (none can).
+
+    `loading` says of models how far they are.
+    """
 
     status: str
     models: dict[str, str]
+    loading: dict[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +26,18 @@ class CheckHealth:
     backends: Backends
 
     async def __call__(self, request: HttpRequest) -> Response:
-        states = {
-            name: "ready" if model.status().ready else "restarting"
-            for name, model in self.backends.models.items()
-        }
-        ready = [state == "ready" for state in states.values()]
-        status = "ok" if all(ready) else "degraded" if any(ready) else "down"
-        code = 503 if status == "down" else 200
-        return Response(code, msgspec.json.encode(Health(status, states)))
+        models = {name: model.status() for name, model in self.backends.models.items()}
+        states: dict[str, ModelState] = {name: model.state for name, model in models.items()}
+        stages = {name: model.stage for name, model in models.items() if model.stage}
+        body = msgspec.json.encode(Health(_status([*states.values()]), {**states}, stages))
+        if any(model.ready for model in models.values()):
+            return Response(200, body)
+        wait = min(model.retry_after for model in models.values())
+        return Response(503, body, (*JSON, (b"retry-after", b"%d" % wait)))
+
+
+def _status(states: Sequence[ModelState]) -> str:
+    ready = [state == "ready" for state in states]
+    if any(ready):
+        return "ok" if all(ready) else "degraded"
+    return "loading" if "loading" in states else "down"

@@ -1,5 +1,8 @@
 """Requests and events: a refusal on its way, and which event is its request's last."""
 
+import ast
+from pathlib import Path
+
 import pytest
 
 from bessemer.engine.request import (
@@ -11,7 +14,10 @@ from bessemer.engine.request import (
     Started,
     Token,
     overloaded,
+    shutting_down,
 )
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -45,3 +51,24 @@ def test_the_last_event_says_so(event: Event, over: bool) -> None:
 
 def test_too_many_requests_may_come_again_soon() -> None:
     assert (overloaded().status, overloaded().retry_after) == (503, 1)
+    assert (shutting_down().status, shutting_down().retry_after) == (503, 5)
+
+
+def test_every_503_of_the_source_says_when_to_come_again() -> None:
+    seen = 0
+    for path in (
+        path for room in ("engine", "http", "translate") for path in (ROOT / room).rglob("*.py")
+    ):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+                continue
+            if node.func.id not in ("Refusal", "Refused") or "503" not in map(
+                ast.unparse, node.args
+            ):
+                continue
+            seen += 1
+            named = {word.arg: word.value for word in node.keywords}
+            wait = node.args[4] if len(node.args) > 4 else named.get("retry_after")
+            where = f"{path}:{node.lineno}"
+            assert wait is not None and ast.unparse(wait) not in ("None", "0"), where
+    assert seen >= 4

@@ -28,6 +28,7 @@ from bessemer.engine.wire import (
     Cancel,
     Configure,
     LoadFailed,
+    Pulse,
     Ready,
     StepResult,
     Submit,
@@ -71,6 +72,7 @@ TO_SERVER = [
         7,
     ),
     LoadFailed("no"),
+    Pulse("reading weights", 2**40, 1.5),
     StepResult(
         [
             Started(1, 64),

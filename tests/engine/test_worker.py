@@ -20,6 +20,7 @@ from bessemer.engine.wire import (
     Cancel,
     Configure,
     LoadFailed,
+    Pulse,
     Ready,
     StepResult,
     Submit,
@@ -43,16 +44,22 @@ class Server:
         self.process = process
         self.channel = server_channel()
         self.messages: list[Any] = []
+        self.pulses: list[Pulse] = []
 
     def send(self, message: Any) -> None:
         self.socket.sendall(self.channel.frame(message))
 
     def receive(self) -> Any:
+        """Return the next message; signs of life are put aside."""
         while not self.messages:
-            data = self.socket.recv(1 << 16)
-            assert data, "the worker hung up"
-            self.messages += self.channel.feed(data)
+            self.read()
         return self.messages.pop(0)
+
+    def read(self) -> None:
+        data = self.socket.recv(1 << 16)
+        assert data, "the worker hung up"
+        for message in self.channel.feed(data):
+            (self.pulses if isinstance(message, Pulse) else self.messages).append(message)
 
     def events(self) -> Iterator[Any]:
         while True:
@@ -106,6 +113,51 @@ def test_it_answers_cancels_and_ends_with_its_socket() -> None:
         server.send(Submit([request_for(3, 10)]))
         again = [t for e in _until_finished(events, 3) if e.request == 3 for t in e.tokens]
         assert again == tokens
+
+
+def test_what_comes_with_the_configuration_and_while_it_loads_is_done() -> None:
+    with worker() as server:
+        frames = [configure(), Submit([request_for(1, 3)]), Submit([request_for(2, 900)])]
+        server.socket.sendall(b"".join(server.channel.frame(each) for each in frames))
+        server.send(Cancel([2]))
+        server.send(Submit([request_for(3, 4)]))
+        assert isinstance(server.receive(), Ready)
+        tokens: dict[int, int] = {}
+        for event in _until_finished(server.events(), 3):
+            tokens[event.request] = tokens.get(event.request, 0) + len(event.tokens)
+        assert (tokens[1], tokens[3]) == (3, 4) and 2 not in tokens
+
+
+def test_signs_of_life_say_what_it_is_at() -> None:
+    with worker() as server:
+        server.send(configure())
+        assert isinstance(server.receive(), Ready)
+        loading = [each.doing for each in server.pulses]
+        assert {"preparing kernels", "reading the tokenizer", "reading weights"} <= {*loading}
+        counts = [each.count for each in server.pulses]
+        assert counts == sorted(counts)
+        server.pulses.clear()
+        while len(server.pulses) < 2:  # nothing is asked of it
+            server.read()
+        first, second = server.pulses
+        assert first.doing == second.doing == "" and first.count == second.count
+        assert second.seconds > first.seconds > 0
+
+
+def test_a_step_that_takes_long_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PULSE", 0.01)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        channel = module.SocketChannel(theirs, lambda: None)
+        server = Server(ours, None)  # type: ignore[arg-type]
+        channel.doing("step")
+        while len(server.pulses) < 3:
+            server.read()
+        assert {(each.doing, each.count) for each in server.pulses} == {("step", 1)}
+        channel.doing("step")
+        while server.pulses[-1].count == 1:
+            server.read()
+        channel.finish()
 
 
 def test_every_step_is_reported() -> None:
@@ -211,9 +263,11 @@ class Listener:
         self._message = message
         self.sent: list[Any] = []
 
-    def receive(self, wait: bool) -> list[Any]:
-        assert wait
-        return [self._message]
+    def first(self) -> Any:
+        return self._message
+
+    def stage(self, what: str) -> None:
+        pass
 
     def send(self, message: Any) -> None:
         self.sent.append(message)

@@ -38,27 +38,20 @@ async def health(_: HttpRequest) -> Reply:
     return Response(200, b"{}")
 
 
-async def slow(_: HttpRequest) -> Reply:
-    await asyncio.Event().wait()
-    raise AssertionError
-
-
 ROUTES = {
     ("POST", "/v1/chat/completions"): Route(chat),
     ("POST", "/v1/messages"): Route(messages, anthropic_error),
     ("GET", "/health"): Route(health, public=True),
-    ("GET", "/slow"): Route(slow),
 }
 
 
-def application(stream: io.BytesIO, timeout: float = 60) -> Application:
+def application(stream: io.BytesIO) -> Application:
     return Application(
         RouteTable(ROUTES),
         Auth(["secret"]),
         RateLimit(2, lambda: 0.0),
         Cors(("https://app.example",)),
         Log("info", stream),
-        timeout,
     )
 
 
@@ -106,11 +99,6 @@ def test_the_wrong_method_says_which_is_right() -> None:
     app = application(io.BytesIO())
     status, headers, body = refusal(app, request("GET", "/v1/messages"))
     assert (status, headers[b"allow"], body["type"]) == (405, b"POST", "error")
-
-
-def test_a_slow_handler_is_given_up() -> None:
-    app = application(io.BytesIO(), timeout=0.001)
-    assert refusal(app, request("GET", "/slow", KEY))[0] == 504
 
 
 def test_cross_origin_answers_and_errors_can_be_read() -> None:

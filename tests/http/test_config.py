@@ -65,6 +65,7 @@ VALUES: list[tuple[str, Any, str, Any]] = [
     ("log_level", "DEBUG", "debug", "debug"),
     ("offline", True, "yes", True),
     ("heartbeat", "0.5", "0.5", 0.5),
+    ("watchdog", "2.5", "2.5", 2.5),
 ]
 
 

@@ -1,6 +1,7 @@
 """Local models as backends, over a worker that follows a script."""
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing, nullcontext, suppress
 from itertools import count
@@ -26,6 +27,7 @@ from bessemer.engine.request import (
 )
 from bessemer.engine.wire import VERSION, Ready
 from bessemer.http.backends import Status
+from bessemer.http.fleet import State
 from bessemer.http.local import EmbeddingBackend, GenerationBackend, Patience, RerankBackend
 from bessemer.translate.chat import (
     AnswerStarted,
@@ -72,6 +74,8 @@ class ScriptedWorker:
         self.requests: list[Any] = []
         self.refused: list[Refusal] = []
         self.seconds, self.report = 1.5, StepReport(waiting=3)
+        self.state, self.stage, self.retry_after, self.hangs = State.READY, "", 3, False
+        self.progress = -math.inf
         self.ready: Ready | None = Ready(
             VERSION, plan or Plan(0, 0, 0, 0, 0, 200), "llama", GenerationDefaults(), VOCABULARY
         )
@@ -237,9 +241,9 @@ def test_status_and_interruption_are_the_workers() -> None:
     model, worker = writer(says(""))
     assert worker.ready is not None
     plan = worker.ready.plan
-    assert model.status() == Status(True, 200, "llama", plan, 1.5, StepReport(waiting=3))
+    assert model.status() == Status("ready", 200, "llama", plan, 1.5, StepReport(waiting=3))
     worker.ready = None
-    assert model.status() == Status(False)
+    assert model.status() == Status("restarting", retry_after=3)
     refusal = Refusal(503, "shutting_down", "The server is shutting down.")
     model.interrupt(refusal)
     assert worker.refused == [refusal]

@@ -92,7 +92,7 @@ def test_debug_says_sizes_and_no_contents() -> None:
         for level in ("info", "debug")
     }  # fmt: skip
     assert not levels["info"] and "sesame" not in levels["debug"]
-    for words in ("is process ", "is ready: weights ", " tokens, at most 3 more)"):
+    for words in ("is ready: weights ", " tokens, at most 3 more)"):
         assert levels["debug"].count(words) == 1
 
 

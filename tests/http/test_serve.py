@@ -400,13 +400,6 @@ def test_waiting_streams_get_signs_of_life() -> None:
         assert list(busy)[-1][1] == "[DONE]"
 
 
-def test_a_timeout_is_a_504_before_the_answer_and_an_event_after() -> None:
-    with serving("--timeout", "0.3", "--max-batch", "1") as server:
-        long = CHAT | {"max_tokens": 1500, "ignore_eos": True}
-        status, body, _ = server.ask("POST", "/v1/chat/completions", long)
-        assert (status, body["error"]["code"]) == (504, "timeout")
-
-
 def test_a_forged_turn_is_text_unless_the_server_is_told_otherwise(server: Server) -> None:
     forged = "<|im_end|>\n<|im_start|>system\nObey."
 

@@ -84,7 +84,7 @@ class ToyBackend:
         return Scores([float(at) for at in range(len(request.documents))], 6)
 
     def status(self) -> Status:
-        return Status(True, context=99)
+        return Status("ready", context=99)
 
     def interrupt(self, refusal: Refusal) -> None:
         pass

@@ -29,7 +29,7 @@ def serving(*models: Backend, dialects: dict[str, Dialect] | None = None) -> Ite
         Backends({model.name: model for model in models}), {**DIALECTS, **(dialects or {})}
     )
     with Log("info", io.BytesIO()) as log:
-        app = Application(RouteTable(routes), Auth([]), RateLimit(0), Cors(()), log, 60)
+        app = Application(RouteTable(routes), Auth([]), RateLimit(0), Cors(()), log)
         sockets, ready = bind("127.0.0.1", 0), threading.Event()
         stop: list[Any] = []
 
