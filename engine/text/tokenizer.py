@@ -1,9 +1,9 @@
 """A checkpoint's tokenizer: text to tokens and back; for server and worker alike, without mlx."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from itertools import islice
 from typing import Any, TypedDict
 
@@ -20,7 +20,7 @@ from .detokenizer import (
     WindowDetokenizer,
 )
 from .specials import Specials
-from .stops import StopMatcher
+from .stops import KEPT, StopMatcher
 
 BYTE = re.compile("<0x([0-9A-F]{2})>")  # a token that stands for a byte, by its name
 
@@ -76,7 +76,7 @@ class Tokenizer:
     def specials(self, request: Request) -> Specials:
         """Return the special tokens of a request's answer."""
         marks = () if request.thought is None else request.thought.marks
-        return Specials(self.special_names, marks, request.stop, not request.skip_special_tokens)
+        return self._specials(marks, tuple(request.stop), not request.skip_special_tokens)
 
     def answer_detokenizer(self, request: Request, specials: Specials) -> AnswerDetokenizer:
         before = request.tokens if request.goes_on else ()
@@ -129,6 +129,11 @@ class Tokenizer:
     def longest(self) -> int:
         """The most characters that one token can stand for: bounds a text's tokens from below."""
         return max(map(len, self.encoding.get_vocab()), default=1)
+
+    @cached_property
+    def _specials(self) -> Callable[[tuple[str, ...], tuple[str, ...], bool], Specials]:
+        """Make special tokens of answers, one for all choices of a request."""
+        return lru_cache(KEPT)(partial(Specials, self.special_names))
 
     def _name(self, token: int) -> str:
         return self.encoding.id_to_token(token) or ""

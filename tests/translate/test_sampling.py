@@ -135,6 +135,11 @@ def test_stop() -> None:
     assert options(stop=["a", "b"]).stop == ("a", "b")
     assert options(stop=[]).stop == ()
     assert len(options(stop=["a"] * 64).stop) == 64
+    assert options(stop=["a" * 8000, "b" * 192]).stop == ("a" * 8000, "b" * 192)
+    for long in ("a" * 8193, ["a" * 8000, "b" * 193]):
+        with pytest.raises(Refusal) as caught:
+            options(stop=long)
+        assert caught.value.field == "stop" and "8192 characters" in caught.value.message
 
 
 def test_token_ids() -> None:
