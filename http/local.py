@@ -25,6 +25,7 @@ from .template_host import TemplateHost
 
 RESTART_PATIENCE = 5.0  # seconds a request waits for a dead worker's successor; it takes about 1
 SHORT = 2000  # characters, which are tokenized within a millisecond
+UNKNOWN = 2**17  # tokens of context, where prompts are counted while no worker is there
 
 Returned = TypeVar("Returned")
 
@@ -145,8 +146,9 @@ class GenerationBackend(LocalBackend):
 
     async def count(self, chat: Chat) -> int:
         ready = self.worker.ready
+        context = UNKNOWN if ready is None else ready.plan.context
         vocabulary = sys.maxsize if ready is None else ready.vocabulary
-        reading = self._prompts(chat, sys.maxsize, vocabulary)
+        reading = self._prompts(chat, context, vocabulary)
         (prompt,) = await within(self.patience.timeout, reading)
         return len(prompt.tokens)
 

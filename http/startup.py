@@ -186,7 +186,7 @@ async def _open(
         format = choose(text or "", tokenizer.special_names.values())
         renderer = Renderer(tokenizer, format, text or "", config.model.parse_special)
         await asyncio.to_thread(renderer.prepare)
-        limits = config.max_tokens, patience
+        limits = config.max_tokens, patience, config.share_prefixes
         return GenerationBackend(worker.name, created, worker, host, renderer, *limits)
 
     opening = asyncio.ensure_future(backend())

@@ -33,7 +33,7 @@ from .decode import invalid, shown, unsupported
 from .dialect import COMMENT, CountDialect, Dialect, ServerEvent
 from .errors import anthropic_error
 from .fields import MESSAGES, RequestDecoder
-from .sampling import MAX_MESSAGES, SamplingFields, StopStrings, max_tokens, options
+from .sampling import MAX_MESSAGES, SamplingFields, StopStrings, max_tokens, options, stop_strings
 
 Events = tuple[ServerEvent, ...]
 
@@ -184,7 +184,9 @@ def decode_request(body: bytes) -> Chat:
     if limit is None:
         raise invalid("max_tokens", "is required", "missing_required_parameter")
     settings = options(request, limit)
-    return _chat(request, replace(settings, stop=tuple(request.stop_sequences or settings.stop)))
+    if stops := stop_strings("stop_sequences", request.stop_sequences):
+        settings = replace(settings, stop=stops)
+    return _chat(request, settings)
 
 
 def decode_count(body: bytes) -> Chat:

@@ -58,7 +58,7 @@ class ChoiceOutput:
         self._early = stops if stop_in_reasoning else None  # what stops before it is parsed
         self._exempt = min_tokens - 1  # tokens to come that no stop string may end
         self._position = position
-        self._tokens: tuple[TokenText, ...] = ()
+        self._tokens: list[TokenText] = []
 
     def feed(
         self, token: int, shown: tuple[TokenText, ...] = (), hidden: bool = False
@@ -73,7 +73,7 @@ class ChoiceOutput:
         self._exempt -= 1
         exempt = self._exempt >= 0
         if shown:
-            self._tokens += tuple(structs.replace(t, offset=self._position) for t in shown)
+            self._tokens += [structs.replace(t, offset=self._position) for t in shown]
             self._position += len(self._specials.plain(text))
         if self._early is not None and not exempt:
             text = self._early.add(text)
@@ -117,8 +117,8 @@ class ChoiceOutput:
         return (TextDelta(self._choice, text, self._take_tokens()),) if text else ()
 
     def _take_tokens(self) -> tuple[TokenText, ...]:
-        tokens, self._tokens = self._tokens, ()
-        return tokens
+        tokens, self._tokens = self._tokens, []
+        return tuple(tokens)
 
 
 class Collector:
@@ -129,7 +129,7 @@ class Collector:
         self._reasoning: list[list[str]] = [[] for _ in range(n)]
         self._tokens: list[list[TokenText]] = [[] for _ in range(n)]
         self._calls: list[list[ToolCallBegun]] = [[] for _ in range(n)]
-        self._arguments: dict[tuple[int, int], str] = defaultdict(str)
+        self._arguments: dict[tuple[int, int], list[str]] = defaultdict(list)
         self._prompts: list[list[tuple[RankedToken, ...]]] = [[] for _ in range(n)]
         self._ends: dict[int, Finish] = {}
         self._usage: Usage | None = None
@@ -145,7 +145,7 @@ class Collector:
             case ToolCallBegun(choice):
                 self._calls[choice].append(event)
             case ArgumentsDelta(choice, index, text):
-                self._arguments[choice, index] += text
+                self._arguments[choice, index].append(text)
             case PromptLogprobs(choice, tokens):
                 self._prompts[choice] += tokens
             case Finish(choice):
@@ -169,7 +169,7 @@ class Collector:
             end.stop,
             tuple(self._tokens[index]),
             tuple(
-                ToolCall(call.id, call.name, self._arguments[index, call.index])
+                ToolCall(call.id, call.name, "".join(self._arguments[index, call.index]))
                 for call in self._calls[index]
             ),
             tuple(self._prompts[index]),

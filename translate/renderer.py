@@ -15,6 +15,8 @@ from .guard import ChatGuard, reading
 from .parsers.parser import AnswerFormat, AnswerParser, PlainParser
 from .template import LONGEST
 
+COUNTED = 2  # contexts: the tokens of a prompt of more than that are not even counted
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
@@ -69,7 +71,8 @@ class Renderer:
     def conversation(self, chat: Chat, text: str, context: int, vocabulary: int) -> Prompt:
         """Return the prompt of a guarded conversation, which `text` is by the model's template."""
         self._refuse_hopeless(text.replace(chat.guard, "") if chat.guard else text, context)
-        tokens = self._encoder.continued(*self._control.settled(text, chat.guard), chat.client)
+        settled = self._control.settled(text, chat.guard)
+        tokens = self._encoder.continued(*settled, chat.client, COUNTED * context)
         if not tokens:
             message = "The chat template makes no prompt of this conversation: it is empty."
             raise Refusal(400, "invalid_conversation", message, "messages")
@@ -105,17 +108,18 @@ class Renderer:
         if isinstance(prompt, str) or not prompt:
             text = prompt if isinstance(prompt, str) else ""
             self._refuse_hopeless(text, context)
-            tokens = self._bare_tokens(text, request.parse_special) or [self._document_start()]
+            tokens = self._bare_tokens(text, request.parse_special, COUNTED * context)
+            tokens = tokens or [self._document_start()]
             return Prompt(tokens, text=text, echo=request.echo, goes_on=True)
         return Prompt(
             list(prompt), text=self._text_of(prompt, request), echo=request.echo, goes_on=True
         )
 
-    def _bare_tokens(self, prompt: str, parse_special: bool) -> list[int]:
+    def _bare_tokens(self, prompt: str, parse_special: bool, most: int) -> list[int]:
         if parse_special:
-            return self.tokenizer.encode(prompt)
+            return self.tokenizer.encode(prompt, most=most)
         (text,), guard = self._control.guard_all([prompt])
-        return self._encoder.encode(*self._control.settled(text, guard))
+        return self._encoder.encode(*self._control.settled(text, guard), most=most)
 
     def _text_of(self, tokens: tuple[int, ...], request: Completion) -> str:
         """Return the whole characters of a prompt of ids; a last half one belongs to the answer."""

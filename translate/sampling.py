@@ -20,7 +20,7 @@ Fraction = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Factor = Annotated[float, Meta(gt=0, le=100)]
 Bias = Annotated[float, Meta(ge=-100, le=100)]
-StopString = Annotated[str, Meta(min_length=1, max_length=4096)]
+StopString = Annotated[str, Meta(min_length=1)]
 StopStrings = Annotated[list[StopString], Meta(max_length=64)]
 Choices = Annotated[int, Meta(ge=1, le=64)]
 Alternatives = Annotated[int, Meta(ge=0, le=20)]
@@ -33,6 +33,7 @@ Salt = Annotated[str, Meta(max_length=1024)]
 
 MAX_MESSAGES = 2**14  # a context of 262,144 tokens holds no more of 16
 
+STOPS = 8192  # characters of all stop strings, each a state of what looks for them
 # The names of max_tokens; the first that is there counts.
 LIMITS = ("max_completion_tokens", "max_tokens", "n_predict", "num_predict")
 
@@ -99,7 +100,7 @@ def options(fields: SamplingFields, max_tokens: int | None) -> GenerationOptions
         presence_penalty=fields.presence_penalty,
         frequency_penalty=fields.frequency_penalty,
         logit_bias=fields.logit_bias or {},
-        stop=_stop(fields.stop),
+        stop=stop_strings("stop", fields.stop),
         stop_token_ids=tuple(fields.stop_token_ids or ()),
         stop_in_reasoning=fields.stop_in_reasoning or False,
         include_stop=fields.include_stop_str_in_output or False,
@@ -126,5 +127,9 @@ def _seed(seed: int | None) -> int | None:
     return seed % 2**64
 
 
-def _stop(stop: str | list[str] | None) -> tuple[str, ...]:
-    return (stop,) if isinstance(stop, str) else tuple(stop or ())
+def stop_strings(field: str, stop: str | list[str] | None) -> tuple[str, ...]:
+    """Return the stop strings that a field has."""
+    stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
+    if sum(map(len, stops)) > STOPS:
+        raise invalid(field, f"must have at most {STOPS} characters in all")
+    return stops

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from .chat import Content, Message, Text
+from .chat import Content, Message, Part, Text
 
 Turns = tuple[Message, ...]
 Step = Callable[[Turns], Turns]
@@ -17,13 +17,13 @@ def hoisted(turns: Turns) -> Turns:
 
 def merged(turns: Turns) -> Turns:
     """Make one turn of those of one role that follow each other; each tool result is its own."""
-    out: list[Message] = []
+    rows: list[list[Message]] = []
     for turn in turns:
-        if out and out[-1].role == turn.role != "tool":
-            out[-1] = _joined(out[-1], turn)
+        if rows and rows[-1][0].role == turn.role != "tool":
+            rows[-1].append(turn)
         else:
-            out.append(turn)
-    return tuple(out)
+            rows.append([turn])
+    return tuple(row[0] if len(row) == 1 else _joined(row) for row in rows)
 
 
 def folded(turns: Turns) -> Turns:
@@ -34,7 +34,7 @@ def folded(turns: Turns) -> Turns:
     spoken = replace(system, role="user")
     if not rest or rest[0].role != "user":
         return (spoken, *rest)
-    return (replace(_joined(spoken, rest[0]), name=rest[0].name), *rest[1:])
+    return (replace(_joined((spoken, rest[0])), name=rest[0].name), *rest[1:])
 
 
 def led(turns: Turns) -> Turns:
@@ -73,19 +73,23 @@ def arrangements(turns: Turns) -> Iterator[Turns]:
             yield arrangement
 
 
-def _joined(first: Message, second: Message) -> Message:
-    thoughts = filter(None, (first.reasoning, second.reasoning))
+def _joined(turns: Sequence[Message]) -> Message:
+    thoughts = filter(None, (turn.reasoning for turn in turns))
     return replace(
-        first,
-        content=_run_on(first.content, second.content),
+        turns[0],
+        content=_run_on([turn.content for turn in turns]),
         reasoning="\n\n".join(thoughts) or None,
-        calls=first.calls + second.calls,
+        calls=tuple(call for turn in turns for call in turn.calls),
     )
 
 
-def _run_on(first: Content, second: Content) -> Content:
-    """Return both contents as one, with a blank line where text meets text."""
-    match first, second:
-        case (*before, Text(end)), (Text(start), *after):
-            return (*before, Text(f"{end}\n\n{start}"), *after)
-    return first + second
+def _run_on(contents: Sequence[Content]) -> Content:
+    """Return all contents as one, with a blank line where text meets text."""
+    parts: list[Part | list[str]] = []  # texts that run on are lists
+    for content in contents:
+        for number, part in enumerate(content):
+            if isinstance(part, Text) and number == 0 and parts and isinstance(parts[-1], list):
+                parts[-1].append(part.text)
+            else:
+                parts.append([part.text] if isinstance(part, Text) else part)
+    return tuple(Text("\n\n".join(part)) if isinstance(part, list) else part for part in parts)

@@ -128,7 +128,10 @@ class InputReader:
             pair, kept_too = self.control.settled(pair, guard)
             kept = kept or kept_too
         base = self.truncating if truncate else self.tokenizer
-        return self.control.encoding(kept, base).encode(text, pair)
+        # Batches of one: only these let other threads run meanwhile.
+        encoding = self.control.encoding(kept, base)
+        (encoded,) = encoding.encode_batch_fast([text if pair is None else (text, pair)])
+        return encoded
 
     def _templated(self, template: Template, turns: Turns, prompt: str, truncate: bool) -> Input:
         """Read turns in the template; where it is cut, what follows the last text stays."""
@@ -148,7 +151,9 @@ class InputReader:
         guarded = [(role, text if role == "system" else next(rest)) for role, text in turns]
         text, kept = self.control.settled(template(guarded), guard)
         encoding = self.control.encoding(kept, self.tokenizer)
-        return list(encoding.encode(text, add_special_tokens=False).ids)
+        (encoded,) = encoding.encode_batch_fast([text], add_special_tokens=False)
+        ids: list[int] = encoded.ids
+        return ids
 
     def _ending(self, template: Template, system: Turns, turns: Turns) -> list[int]:
         """Return the last tokens, as far as they do not depend on the texts."""

@@ -13,6 +13,7 @@ THOUGHTS = "analysis"  # the channel of thoughts; all others are for the reader
 ROLES = ("assistant", "user", "system", "developer", "tool", "functions", "browser", "python")
 TYPES = ("json", "code")  # that a model may give without the mark for them
 WORDS = (*ROLES, *TYPES, "to=")
+LONGEST = 1000  # characters of a head; what goes on is no head
 
 
 class ChannelSplitter:
@@ -61,10 +62,12 @@ class ChannelSplitter:
         if self._head is None:
             out[self._thinks] += text
             return
-        self._head += text
+        space = LONGEST - len(self._head)
+        self._head += text[:space]
         rest = self._head[self._form_end() :].strip()
-        if not any(word.startswith(rest) for word in WORDS):
+        if len(text) > space or not any(word.startswith(rest) for word in WORDS):
             self._leave_head(out)
+            out[self._thinks] += text[space:]
 
     def _take(self, mark: str, out: dict[bool, str]) -> None:
         ends = mark in self._ends

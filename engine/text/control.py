@@ -5,7 +5,6 @@ text spells, so that the name is not found as a token, and it is taken out where
 for any more. The markers that a template writes have none.
 """
 
-import re
 from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 
@@ -82,7 +81,8 @@ class ControlTokens:
         """Return a finished prompt and its guard, both without it if it keeps no token apart."""
         if not guard:
             return text, ""
-        text = re.sub(rf"\\+{_escaped(guard)[1:]}", guard, text)
+        *escaped, end = text.split(_escaped(guard))
+        text = guard.join([*(before.rstrip("\\") for before in escaped), end])
         plain = text.replace(guard, "")
         kept = self._count(text) != self._count(plain)
         # A tokenizer that treats the beginning of a text in its own way must see it.

@@ -6,6 +6,7 @@ from itertools import groupby
 from operator import itemgetter
 
 NEVER = "(?!)"  # a pattern that nothing matches
+PIECE = 2**16  # characters that are searched at once, for a search lets no other thread run
 
 
 class ControlNames:
@@ -20,7 +21,7 @@ class ControlNames:
         every = sorted({*self._names, *whole})
         tree = _tree(every) if every else NEVER
         self._name = re.compile(tree, re.DOTALL)
-        self._begun = re.compile(f"(?={tree})(.)", re.DOTALL)
+        self._beyond = max(map(len, every), default=0)  # of a piece, so that names there are whole
         self._longest = max(map(len, self._names), default=0)
         self._heads = {name[:end] for name in self._names for end in range(1, len(name))}
         self._tails = {name[start:] for name in self._names for start in range(1, len(name))}
@@ -29,7 +30,8 @@ class ControlNames:
 
     def touched(self, text: str) -> bool:
         """Return whether a name is in the text, or half of one at either of its ends."""
-        return self._name.search(text) is not None or next(self._ends(text), None) is not None
+        name = next(self._matches(text), None)
+        return name is not None or next(self._ends(text), None) is not None
 
     def inside(self, text: str) -> bool:
         """Return whether a name has this text inside, so that what is around may make it whole."""
@@ -38,22 +40,33 @@ class ControlNames:
 
     def count(self, text: str) -> int:
         """Count all places where a name begins."""
-        places, at = 0, 0
-        while match := self._name.search(text, at):
-            places, at = places + 1, match.start() + 1
-        return places
+        return sum(1 for _ in self._matches(text, overlapping=True))
 
     def spans(self, text: str, start: int) -> list[tuple[int, int]]:
         """Return where names begin and end, from `start` on, none inside another."""
-        return [match.span() for match in self._name.finditer(text, start)]
+        return [match.span() for match in self._matches(text, start)]
 
     def guarded(self, text: str, guard: str) -> str:
         """Put the guard into each name, after its first character, and at ends that are halves."""
-        if self._name.search(text):
-            text = self._begun.sub(rf"\1{guard}", text)
+        pieces, done = [], 0
+        for match in self._matches(text, overlapping=True):
+            pieces.append(text[done : match.start() + 1])
+            done = match.start() + 1
+        text = guard.join([*pieces, text[done:]])
         for at in sorted(set(self._ends(text)), reverse=True):
             text = f"{text[:at]}{guard}{text[at:]}"
         return text
+
+    def _matches(
+        self, text: str, start: int = 0, overlapping: bool = False
+    ) -> Iterator[re.Match[str]]:
+        """Yield the names in a text, none inside another unless they may be `overlapping`."""
+        for end in range(start + PIECE, len(text) + PIECE, PIECE):
+            beyond = end + self._beyond
+            while (match := self._name.search(text, start, beyond)) and match.start() < end:
+                yield match
+                start = match.start() + 1 if overlapping else match.end()
+            start = max(start, end)
 
     def _ends(self, text: str) -> Iterator[int]:
         """Yield where halves begin and end; templates may trim white space, so with and without."""

@@ -1,9 +1,9 @@
 """Prompts to tokens: what spells control tokens stays text, and only what is new is encoded."""
 
 import re
+import sys
 from array import array
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -72,19 +72,23 @@ class PromptEncoder:
         self._prompts: list[EncodedPrompt] = []  # the newest last
         self._lock = Lock()
 
-    def encode(self, text: str, guard: str = "", special: bool = True) -> list[int]:
-        """Return a text's tokens; `special` adds what a model expects around a bare text."""
+    def encode(
+        self, text: str, guard: str = "", special: bool = True, most: int = sys.maxsize
+    ) -> list[int]:
+        """Return a text's tokens, as Tokenizer.encode does."""
         tokenizer = self._tokenizer
         if guard:
             tokenizer = replace(tokenizer, encoding=self._control.encoding(guard))
-        return tokenizer.encode(text, special)
+        return tokenizer.encode(text, special, most)
 
-    def continued(self, text: str, guard: str = "", client: str = "") -> list[int]:
+    def continued(
+        self, text: str, guard: str = "", client: str = "", most: int = sys.maxsize
+    ) -> list[int]:
         """Return the tokens of a conversation, as `encode` without special ones does."""
         if not self._divider_names:
-            return self.encode(text, guard, special=False)
+            return self.encode(text, guard, special=False, most=most)
         known, start = self._known(text, guard, client)
-        fresh = self.encode(text[start:], guard, special=False)
+        fresh = self.encode(text[start:], guard, special=False, most=most)
         starts, ends, marks = self._divided(text, start, fresh, len(known.tokens))
         prompt = EncodedPrompt(
             client,
@@ -122,12 +126,11 @@ class PromptEncoder:
         """Return where dividers start and end in a text, and where in its tokens they are."""
         spans = self._dividers.spans(text, start)
         ids = [self._tokenizer.id_of(text[slice(*span)]) for span in spans]
-        if any(tokens.count(token) != number for token, number in Counter(ids).items()):
+        sought = frozenset(ids)
+        marks = array("I", (at for at, token in enumerate(tokens) if token in sought))
+        if [tokens[at] for at in marks] != ids:
             return NUMBERS, NUMBERS, NUMBERS  # the vocabulary has one as a word
-        marks, at = array("I"), -1
-        for token in ids:
-            at = tokens.index(token, at + 1)
-            marks.append(before + at)
+        marks = array("I", (before + at for at in marks))
         return array("I", (a for a, _ in spans)), array("I", (b for _, b in spans)), marks
 
     def _remember(self, prompt: EncodedPrompt) -> None:

@@ -8,6 +8,7 @@ from .specials import NONE, Specials, codes_in
 from .stops import overlap
 
 NEWLINES = "\r\n"
+HELD = 1000  # characters of white space that may belong to a mark, so that none is dear to hold
 
 
 class ThoughtState(Enum):
@@ -74,6 +75,9 @@ class ThoughtSplitter:
 
     def _at_start(self, text: str) -> Step:
         body = text.lstrip()
+        if len(text) - len(body) > HELD:
+            self._state = ThoughtState.TEXT
+            return "", "", text
         if body.startswith(self._open):
             self._state = ThoughtState.OPENED
             return "", "", body[len(self._open) :]
@@ -118,7 +122,7 @@ class ThoughtSplitter:
         if found is None:
             safe = len(text) - max((overlap(text, mark) for mark in marks), default=0)
             if self._ends:
-                safe = len(text[:safe].rstrip(NEWLINES))
+                safe = len(_trimmed(text[:safe]))
             return "", text[:safe], text[safe:]
         at, mark = found
         shown, rest = text[:at], text[at + len(mark) :]
@@ -126,4 +130,10 @@ class ThoughtSplitter:
             self._state = ThoughtState.OPENED
             return "", shown, rest
         self._state, self._ends = ThoughtState.BEGUN, False
-        return "", shown.rstrip(NEWLINES) + codes_in(mark), rest
+        return "", _trimmed(shown) + codes_in(mark), rest
+
+
+def _trimmed(text: str) -> str:
+    """Return a text without the newlines that it ends in, as far as these are held back."""
+    start = max(len(text) - HELD, 0)
+    return text[:start] + text[start:].rstrip(NEWLINES)

@@ -1,6 +1,7 @@
 """A checkpoint's tokenizer: text to tokens and back; for server and worker alike, without mlx."""
 
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
@@ -10,7 +11,7 @@ from typing import Any, TypedDict
 import msgspec
 import tokenizers
 
-from ..request import Request
+from ..request import Refusal, Request
 from .answer_text import AnswerText, make_splitter
 from .detokenizer import (
     LONGEST,
@@ -20,9 +21,12 @@ from .detokenizer import (
     WindowDetokenizer,
 )
 from .specials import Specials
-from .stops import StopMatcher
+from .stops import KEPT, StopMatcher
 
 BYTE = re.compile("<0x([0-9A-F]{2})>")  # a token that stands for a byte, by its name
+
+
+PIECE = 2**16  # characters of a long text that are counted at once
 
 
 class NamedTemplate(TypedDict):
@@ -35,6 +39,11 @@ ChatTemplates = str | list[NamedTemplate] | None
 
 class TokenizerError(ValueError):
     """A tokenizer's files are missing or make no sense; the message says which and why."""
+
+
+def too_many_tokens(most: int) -> Refusal:
+    message = f"The prompt has more than {most} tokens, too many for this model: shorten it."
+    return Refusal(400, "context_length_exceeded", message)
 
 
 def _byte_alphabet() -> dict[str, int]:
@@ -55,11 +64,19 @@ class Tokenizer:
     chat_template: ChatTemplates
     settings: Mapping[str, Any] = field(default_factory=dict)  # all of tokenizer_config.json
 
-    def encode(self, text: str, special: bool = True) -> list[int]:
-        """Return token ids; `special` adds what a model expects around a bare text, as a BOS."""
-        # Batches of one: only these spare the offsets, which nobody asks for.
+    def encode(self, text: str, special: bool = True, most: int = sys.maxsize) -> list[int]:
+        """Return token ids; `special` adds what a model expects around a bare text, as a BOS.
+
+        Raises Refusal for a text of more than `most` tokens, before it costs what they would.
+        """
+        if len(text) > 2 * most:  # a text of words has fewer than half as many tokens
+            self._refuse_hopeless(text, most)
+        # Batches of one: only these spare the offsets, and let other threads run meanwhile.
         (encoded,) = self.encoding.encode_batch_fast([text], add_special_tokens=special)
-        return list(encoded.ids)
+        if len(encoded) > most:
+            raise too_many_tokens(most)
+        ids: list[int] = encoded.ids
+        return ids
 
     def decode(self, tokens: Sequence[int]) -> str:
         stream = self.detokenizer()
@@ -77,11 +94,6 @@ class Tokenizer:
         """Return the special tokens of a request's answer."""
         marks = () if request.thought is None else request.thought.marks
         return self._specials(marks, tuple(request.stop), not request.skip_special_tokens)
-
-    @cached_property
-    def _specials(self) -> Callable[[tuple[str, ...], tuple[str, ...], bool], Specials]:
-        """What makes them, and gives all choices of a request the same."""
-        return lru_cache(maxsize=16)(partial(Specials, self.special_names))
 
     def answer_detokenizer(self, request: Request, specials: Specials) -> AnswerDetokenizer:
         before = request.tokens if request.goes_on else ()
@@ -134,6 +146,21 @@ class Tokenizer:
     def longest(self) -> int:
         """The most characters that one token can stand for: bounds a text's tokens from below."""
         return max(map(len, self.encoding.get_vocab()), default=1)
+
+    @cached_property
+    def _specials(self) -> Callable[[tuple[str, ...], tuple[str, ...], bool], Specials]:
+        """Make special tokens of answers, one for all choices of a request."""
+        return lru_cache(KEPT)(partial(Specials, self.special_names))
+
+    def _refuse_hopeless(self, text: str, most: int) -> None:
+        """Refuse a text whose pieces have many more than `most` tokens, which cuts cannot make."""
+        count = 0
+        for at in range(0, len(text), PIECE):
+            piece = text[at : at + PIECE]
+            (encoded,) = self.encoding.encode_batch_fast([piece], add_special_tokens=False)
+            count += len(encoded)
+            if count > 2 * most:
+                raise too_many_tokens(most)
 
     def _name(self, token: int) -> str:
         return self.encoding.id_to_token(token) or ""

@@ -191,8 +191,15 @@ def test_counting_takes_what_is_too_long_too() -> None:
     model, worker = writer(says("Hi"))
     tokens = len(prompts_of(Chat("m", HELLO))[0].tokens)
     assert asyncio.run(model.count(Chat("m", HELLO))) == tokens
-    worker.ready = Ready(VERSION, Plan(0, 0, 0, 0, 0, 1), "llama", GenerationDefaults(), VOCABULARY)
-    assert asyncio.run(model.count(Chat("m", HELLO))) == tokens and not worker.requests
+    for context in (tokens - 1, 1):
+        plan = Plan(0, 0, 0, 0, 0, context)
+        worker.ready = Ready(VERSION, plan, "llama", GenerationDefaults(), VOCABULARY)
+        if context > 1:
+            assert asyncio.run(model.count(Chat("m", HELLO))) == tokens and not worker.requests
+    with pytest.raises(
+        Refusal, match="this model's context of 1 tokens"
+    ):  # not what is far too long
+        asyncio.run(model.count(Chat("m", HELLO)))
 
 
 def test_vectors_and_scores_come_in_the_order_of_what_was_asked() -> None:

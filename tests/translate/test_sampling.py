@@ -135,6 +135,11 @@ def test_stop() -> None:
     assert options(stop=["a", "b"]).stop == ("a", "b")
     assert options(stop=[]).stop == ()
     assert len(options(stop=["a"] * 64).stop) == 64
+    assert options(stop=["a" * 8000, "b" * 192]).stop == ("a" * 8000, "b" * 192)
+    for long in ("a" * 8193, ["a" * 8000, "b" * 193]):
+        with pytest.raises(Refusal) as caught:
+            options(stop=long)
+        assert caught.value.field == "stop" and "8192 characters" in caught.value.message
 
 
 def test_token_ids() -> None:
@@ -163,7 +168,6 @@ def test_lists_and_texts_have_bounds() -> None:
     for name, value, beyond in (
         ("logit_bias", dict.fromkeys(range(4096), 1), dict.fromkeys(range(4097), 1)),
         ("allowed_token_ids", [5] * 2**18, [5] * (2**18 + 1)),
-        ("stop", ["a" * 4096] * 64, "a" * 4097),
         ("stop", ["a"], ["a"] * 65),
         ("documents", [{"text": "a" * 10**6}] * 9, [{}] * 10_001),
         ("chat_template_kwargs", {"a": ["b"] * 5000}, {"a": [[[]] * 4000] * 2, "b": [{}] * 9000}),
@@ -172,7 +176,6 @@ def test_lists_and_texts_have_bounds() -> None:
         options(**{name: value})
         caught = refusal(**{name: beyond})
         assert (caught.field or "").startswith(name) and "at most" in caught.message
-    assert refusal(stop="a" * 4097).message == "stop must have at most 4096 characters."
     assert refusal(logit_bias=dict.fromkeys(range(4097), 1)).message == (
         "logit_bias must have at most 4096 items."
     )

@@ -125,3 +125,12 @@ def test_nothing_is_held_back_without_need() -> None:
     assert splitter.feed("x") == ("", "<|ex")
     plain = ChannelSplitter(Channels())
     assert plain.feed("Hello") == ("", "Hello")
+
+
+@pytest.mark.parametrize("head", ["<|channel|>{}", "<|channel|>final to={}", "<|start|>fun.{}"])
+def test_a_head_without_end_is_text_at_last(head: str) -> None:
+    text = head.format("a" * 3000)
+    splitter = ChannelSplitter(Channels())
+    told = [splitter.feed(character)[1] for character in text]
+    assert splitter._head is None and "a" * 1999 in "".join(told)
+    assert split([text]) == split(list(text)) == ("", "".join(told))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bessemer.engine.text.control_names import ControlNames, common_length
+from bessemer.engine.text.control_names import PIECE, ControlNames, common_length
 
 NAMES = ["<s>", "</s>", "<|end|>", "<|endtext|>", "s><", "<pad> "]
 
@@ -54,3 +54,11 @@ def test_what_two_texts_have_in_common(one: str, other: str) -> None:
     length = common_length(one, other)
     assert one[:length] == other[:length]
     assert one[length : length + 1] != other[length : length + 1] or one == other
+
+
+def test_names_are_found_where_pieces_of_a_long_text_meet() -> None:
+    names = ControlNames(["<|im_end|>", "<|"])
+    for before in range(PIECE - 12, PIECE + 2):
+        text = f"{'a' * before}<|im_end|>{'b' * PIECE}<|"
+        assert names.spans(text, 0)[0] == (before, before + 10) and names.count(text) == 2
+        assert names.guarded(text, "\ufdd0").startswith(f"{'a' * before}<\ufdd0|im_end|>")

@@ -134,3 +134,20 @@ def test_a_mark_may_be_a_special_token_and_text() -> None:
     answer = codes.encode("<|channel>thought\nHm.\n<channel|>Hi")
     assert split_by(gemma, list(answer), codes) == ("Hm.\n", "Hi")
     assert split_by(gemma, list("channel>thought"), codes) == ("", "channel>thought")
+
+
+@pytest.mark.parametrize("space", ["\n", " \n"])
+def test_white_space_without_end_is_text(space: str) -> None:
+    for count in (500, 1000, 1001, 3000):
+        text = (space * count)[:count]
+        found = ("Hm.", "x") if count <= 1000 else ("", f"{text}<think>Hm.</think>x")
+        assert split(False, [f"{text}<think>Hm.</think>x"]) == found
+        assert split(False, list(f"{text}<think>Hm.</think>x")) == found
+
+
+def test_newlines_without_end_before_the_mark_of_the_end_are_text() -> None:
+    thought = Thought("<t>", "</t>", "text", "<r>", "</r>")
+    for pieces in (["a", "\n" * 3000, "</r>", "b"], list("a" + "\n" * 3000 + "</r>b")):
+        splitter = ThoughtSplitter(thought)
+        texts = [splitter.feed(piece)[1] for piece in pieces]
+        assert "".join(texts) + splitter.close()[1] == "a" + "\n" * 2000 + "b"

@@ -5,6 +5,9 @@ from collections.abc import Callable
 import pytest
 import tokenizers
 
+from bessemer.engine.request import Refusal
+from bessemer.engine.text.tokenizer import Tokenizer
+
 from .tiny_tokenizers import TEXTS, byte_level, id_of, make_tokenizer, sentencepiece
 
 
@@ -63,3 +66,11 @@ def test_the_longest_token_bounds_a_text_from_below() -> None:
     tokenizer = make_tokenizer(byte_level())
     for text in TEXTS:
         assert len(tokenizer.encode(text)) * tokenizer.longest >= len(text)
+
+
+def test_a_text_of_far_too_many_tokens_is_refused_before_all_of_it_is_encoded() -> None:
+    tokenizer = Tokenizer(byte_level(), {}, None)
+    assert len(tokenizer.encode("ab", most=2)) <= 2
+    for text in ("a b c ", "a b c " * 100_000):
+        with pytest.raises(Refusal, match="more than 2 tokens"):
+            tokenizer.encode(text, most=2)
