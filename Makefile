@@ -3,7 +3,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 LOCKED := $(PIP) --constraint requirements.lock
 
-.PHONY: install serve test test-quick test-long mutants check fuzz clean
+.PHONY: install serve test test-quick test-long mutants mutants-engine check fuzz clean
 
 install: .venv/installed
 
@@ -26,6 +26,9 @@ test-long: .venv/tested
 mutants: .venv/tested
 	$(BIN)/python -m tests.kernels.mutants $(ARGS)
 
+mutants-engine: .venv/tested
+	$(BIN)/python -m tests.mutants $(ARGS)
+
 check: .venv/checked
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -34,7 +37,8 @@ check: .venv/checked
 	$(BIN)/python -m pytest tests/test_layout.py
 
 fuzz: .venv/tested
-	$(BIN)/python -m pytest --hypothesis-profile=long tests/translate/test_fuzz.py $(ARGS)
+	$(BIN)/python -m tests.translate.fuzz $(ARGS)
+	$(BIN)/python -m pytest --hypothesis-profile=long tests/translate/test_fuzz.py
 
 clean:
 	rm -rf .venv build *.egg-info

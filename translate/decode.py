@@ -39,6 +39,7 @@ PLACE = re.compile(r"(?P<what>.*?)(?: - at (?P<key>`key` in )?`\$\.?(?P<path>.*)
 WRONG_TYPE = re.compile(r"Expected `(?P<types>.*)`, got `(?P<got>.*)`")
 OUT_OF_BOUNDS = re.compile(r"Expected `(?:int|float)` (?P<sign>[<>]=?) (?P<bound>\S+)")
 WRONG_LENGTH = re.compile(r"Expected `(?P<type>\w+)` of length (?P<sign>[<>]=?) (?P<bound>\d+)")
+UNKNOWN = re.compile(r"Invalid enum value '(?P<value>.*)'", re.DOTALL)
 MISSING = re.compile(r"Object missing required field `(?P<name>.*)`")
 
 
@@ -144,6 +145,8 @@ def _problem(what: str) -> tuple[str, str]:
             return "invalid_value", "must not be empty"
         unit = "characters" if match["type"] == "str" else "items"
         return "invalid_value", f"must have {BOUNDS[match['sign']]} {match['bound']} {unit}"
+    if match := UNKNOWN.fullmatch(what):
+        return "invalid_value", f"cannot be {shown(match['value'])}"
     if "out of range" in what:
         return "invalid_value", "is a number out of range"
     return "invalid_value", f"is not valid: {what}"

@@ -210,3 +210,12 @@ def test_ten_hostile_megabytes_are_refused_soon(body: bytes) -> None:
 def test_ten_megabytes_of_text_pass() -> None:
     body = b'{"model": "' + b"a[" * 5_000_000 + b'"}'
     assert len(decode(body, DECODER).model) == 10_000_000
+
+
+def test_a_long_value_that_no_choice_has_is_cut() -> None:
+    from bessemer.translate.openai_embeddings import decode_request
+
+    body = b'{"model": "m", "input": "a", "encoding_format": "%s"}' % (b"x\\n" * 5_000)
+    with pytest.raises(Refusal, match=r"^encoding_format cannot be 'x") as caught:
+        decode_request(body)
+    assert len(caught.value.message) < 120

@@ -1,0 +1,132 @@
+"""Faults stand where their operators say, in a copy alone, and are noticed or not."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests import mutants
+from tests.faults import faults
+from tests.mutants import Copy, Fate, modules, other_tests, own_tests, report, sample
+
+SOURCE = '''
+"""A module: 1."""
+import log
+
+def scale(items: "list[int]", least: int = 2) -> int:
+    """Return 3."""
+    log.info("4", 5)
+    if not items and least < 6:
+        raise ValueError(f"of {least + 7}")
+    total = 0
+    for item in items:
+        if item is None:
+            continue
+        total += min(item, least)
+    items.append("é"); items.pop()
+    return total
+
+def __repr__() -> str:
+    return 8 * "x"
+'''
+
+
+def planted(tmp_path: Path) -> set[tuple[str, str, str]]:
+    path = tmp_path / "scale.py"
+    path.write_text(SOURCE)
+    found = faults(tmp_path, path)
+    for fault in found:
+        text = fault.planted(SOURCE.encode())
+        ast.parse(text)
+        assert text != SOURCE.encode()
+    assert len({fault.key for fault in found}) == len(found)
+    return {(each.operator, each.before, each.after) for each in found}
+
+
+def test_faults_of_every_kind_are_found_and_each_is_python(tmp_path: Path) -> None:
+    found = planted(tmp_path)
+    assert found >= {
+        ("another comparison", "least < 6", "(least <= 6)"),
+        ("and for or", "not items and least < 6", "(not items or least < 6)"),
+        ("a condition less", "not items and least < 6", "(least < 6)"),
+        ("not dropped", "not items", "bool(items)"),
+        ("another constant", "6", "(7)"),
+        ("another constant", "2", "(3)"),
+        ("always true", "item is None", "True"),
+        ("continue dropped", "continue", "pass"),
+        ("an assignment dropped", "total += min(item, least)", "pass"),
+        ("swapped arguments", "min(item, least)", "min(least, item)"),
+        ("min, max, any, all", "min", "max"),
+        ("a call dropped", 'items.append("é")', "pass"),
+        ("a call dropped", "items.pop()", "pass"),
+        ("nothing returned", "total", "None"),
+        ("an error dropped", 'raise ValueError(f"of {least + 7}")', "pass"),
+    }
+    assert not {before for _, before, _ in found} & {"1", "3", "5", "7", "8", "least + 7"}
+
+
+def test_a_sample_is_the_same_again_and_in_proportion_to_lines() -> None:
+    paths = modules(["engine/pager.py", "engine/page_allocator.py"])
+    chosen = sample(mutants.ROOT, paths, 20, 1)
+    assert chosen == sample(mutants.ROOT, paths, 20, 1) != sample(mutants.ROOT, paths, 20, 2)
+    assert len(chosen) == 20
+    assert sum(each.file == "engine/pager.py" for each in chosen) > 14
+    assert sample(mutants.ROOT, [], 20, 1) == []
+
+
+def tree(root: Path) -> None:
+    files = {
+        "engine/double.py": "def double(x: int) -> int:\n    return x + x\n",
+        "tests/engine/test_double.py": "assert True\n",
+        "tests/engine/test_double_again.py": "def test() -> None:\n    pass\n",
+        "tests/engine/test_user.py": "from engine.double import double\n"
+        "def test() -> None:\n    assert double(3) == 6\n",
+    }
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+
+def test_a_fault_is_noticed_by_other_tests_of_the_folder_and_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = object.__new__(Copy)
+    copy.root, copy._environment = tmp_path, {}
+    tree(tmp_path)
+    file = "engine/double.py"
+    assert own_tests(tmp_path, file) == [
+        "tests/engine/test_double.py",
+        "tests/engine/test_double_again.py",
+    ]
+    assert other_tests(tmp_path, file) == ["tests/engine/test_user.py"]
+    fault = next(f for f in faults(tmp_path, tmp_path / file) if f.operator == "another operator")
+    assert copy.fate(fault, wide=False).how == "survived"
+    assert copy.fate(fault, wide=True).how == "noticed"
+    assert "x + x" in (tmp_path / file).read_text()
+    assert not copy.fails(other_tests(tmp_path, file), 60)
+    monkeypatch.setitem(mutants.EQUIVALENT, fault.key, "a reason")
+    assert copy.fate(fault, wide=True).how == "equivalent"
+
+
+def test_tests_that_never_end_have_noticed(tmp_path: Path) -> None:
+    copy = object.__new__(Copy)
+    copy.root, copy._environment = tmp_path, {}
+    (tmp_path / "test_slow.py").write_text("import time\ntime.sleep(600)\n")
+    assert copy.fails(["test_slow.py"], 1.0)
+
+
+def test_the_report_leaves_out_what_changes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree(tmp_path)
+    fault = faults(tmp_path, tmp_path / "engine/double.py")[0]
+    fates = [Fate(fault, how) for how in ("noticed", "noticed", "survived", "equivalent")]
+    assert report(fates, 0.5) == 0
+    assert "2 of 3 faults noticed (66.7%); 1 more change nothing" in capsys.readouterr().out
+    assert report(fates, 0.7) == 1
+
+
+def test_the_equivalent_ones_still_stand_in_the_code() -> None:
+    files = {key.partition(" | ")[0] for key in mutants.EQUIVALENT}
+    known = {fault.key for file in files for fault in faults(mutants.ROOT, mutants.ROOT / file)}
+    assert mutants.EQUIVALENT.keys() <= known
