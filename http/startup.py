@@ -29,6 +29,7 @@ from .fleet import StartError, Worker
 from .hub import at_home
 from .local import EmbeddingBackend, GenerationBackend, Patience, RerankBackend
 from .log import Log
+from .machine import free_memory, group_cores
 from .template_host import TemplateHost
 
 SHARE = 0.8  # of the memory that is free at start; the rest is the system's and other programs'
@@ -44,7 +45,7 @@ async def started(
     own = chat_templates(config.chat_template, models)
     # Texts are tokenized one by one; threads for it would only be warned of when workers start.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    budgets = shares(models, int(psutil.virtual_memory().available * SHARE))
+    budgets = shares(models, int(free_memory() * SHARE))
     settings = with_threads(config.model, len(models))
     workers = {
         name: Worker(name, path.absolute(), budgets[name], settings, log)
@@ -88,10 +89,13 @@ def chat_templates(entries: Sequence[str], models: Mapping[str, Path]) -> dict[s
 
 
 def cores() -> int:
-    """Count the physical cores of this process: a core's second thread adds only waiting."""
+    """Count the physical cores of this process: a core's second thread adds only waiting.
+
+    A container's quota counts too.
+    """
     physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
-    return min(physical, allowed)
+    return min(physical, allowed, *group_cores())
 
 
 def shares(models: Mapping[str, Path], memory: int) -> dict[str, int]:
