@@ -13,7 +13,8 @@ import typer
 
 from ..engine.command_line import INTO, STYLE, Bits, GroupSize, Layout, Mixed, quantize_flags
 from ..engine.settings import Settings
-from .config import EXIT_USAGE, SETTINGS, UsageError, read_config
+from .config import EXIT_USAGE, SETTINGS, UsageError, read_config, unknown_variables
+from .keys import VARIABLE, hide, keys
 
 # What `run` takes: no server's settings, nor what concerns many requests; in the order of --help.
 FIRST = ("models", "chat_template", "max_tokens", "kv_cache", "kv_bits")
@@ -99,7 +100,8 @@ def options(
         ),
     ] = False,
 ) -> None:
-    pass
+    for said in unknown_variables(os.environ):
+        print(f"bessemer: warning: {said}", file=sys.stderr)
 
 
 @app.command()
@@ -107,6 +109,9 @@ def options(
 def serve(**flags: Any) -> int:
     """Answer the OpenAI and Anthropic APIs over HTTP."""
     config = read_config(flags, os.environ)
+    if flags["api_key"]:
+        hide([key for text in flags["api_key"] for key in keys(text)], os.environ)
+    os.environ.pop(VARIABLE, None)  # no child needs it
     from .serve import serve as start
 
     return start(config)
