@@ -1,6 +1,7 @@
 """API keys: who may ask, and as whom they count."""
 
 import hmac
+import os
 from collections.abc import Sequence
 from hashlib import sha256
 
@@ -15,7 +16,7 @@ class Auth:
     """The server's keys (none: everybody may ask); comparing takes the same time for any guess."""
 
     def __init__(self, keys: Sequence[str]) -> None:
-        self._digests = [sha256(each.encode()).digest() for each in keys]
+        self._digests = [sha256(os.fsencode(each)).digest() for each in keys]
 
     def caller(self, request: HttpRequest) -> str:
         """Name the client: by its key's digest, or by its address where no key is asked for."""

@@ -25,7 +25,8 @@ from ..engine.command_line import (
     quantize_flags,
 )
 from ..engine.settings import Settings
-from .config import SETTINGS, UsageError, read_config
+from .config import SETTINGS, UsageError, read_config, unknown_variables
+from .keys import VARIABLE, hide, keys
 from .log import StatusLine
 
 # What `run` takes: no server's settings, nor what concerns many requests; in the order of --help.
@@ -134,7 +135,8 @@ def options(
         ),
     ] = False,
 ) -> None:
-    pass
+    for said in unknown_variables(os.environ):
+        print(f"bessemer: warning: {said}", file=sys.stderr)
 
 
 @app.command()
@@ -142,6 +144,9 @@ def options(
 def serve(**flags: Any) -> int:
     """Answer the OpenAI and Anthropic APIs over HTTP."""
     config = read_config(flags, os.environ)
+    if flags["api_key"]:
+        hide([key for text in flags["api_key"] for key in keys(text)], os.environ)
+    os.environ.pop(VARIABLE, None)  # no child needs it
     from .serve import serve as start
 
     return start(config)

@@ -5,10 +5,12 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from ..engine.settings import Flag, Settings
+from .keys import is_exposed, keys, keys_of_file
 from .log import LEVELS
 
 UNITS = {
@@ -106,7 +108,12 @@ def switch(text: str) -> bool:
     return text.strip().lower() in YES
 
 
-BY_METAVAR: Mapping[str, Callable[[str], Any]] = {"BYTES": size, "SECONDS": seconds, "LEVEL": level}
+BY_METAVAR: Mapping[str, Callable[[str], Any]] = {
+    "BYTES": size,
+    "SECONDS": seconds,
+    "LEVEL": level,
+    "KEY": keys,
+}
 BY_TYPE: Mapping[Any, Callable[[str], Any]] = {bool: switch, str: word, tuple[str, ...]: texts}
 
 
@@ -139,6 +146,9 @@ class Config:
     api_key: Annotated[tuple[str, ...], Flag(
         "KEY", "Keys of which a client must send one, separated by commas.",
     )] = field(default=(), repr=False)
+    api_key_file: Annotated[str, Flag(
+        "FILE", "A file of such keys, one a line; # begins a comment.",
+    )] = ""
     share_prefixes: Annotated[bool, Flag(
         "", "Let callers with different keys share cached prefixes: cached_tokens tells each what "
         "others have asked.",
@@ -227,39 +237,66 @@ def _shown(default: Any, flag: Flag) -> str:
 
 
 SETTINGS: Mapping[str, ConfigField] = declared(Config)
+KEYS = frozenset(SETTINGS["api_key"].environment + SETTINGS["api_key_file"].environment)
+VARIABLES = frozenset(v for source in SETTINGS.values() for v in source.environment)
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """Say of each variable that looks like a setting's that it is none."""
+    said: list[str] = []
+    for name in sorted(environment):
+        if name.startswith("BESSEMER_") and name not in VARIABLES:
+            near = get_close_matches(name, VARIABLES, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            said.append(f"the environment's {name} is no setting{hint}")
+    return said
 
 
 def read_config(
     flags: Mapping[str, str | bool | Sequence[str] | None], environment: Mapping[str, str]
 ) -> Config:
-    """Take flags (None or empty: left out) over environment over defaults. Raises UsageError."""
+    """Take flags (None: left out) over environment over defaults. Raises UsageError.
+
+    An empty variable is as good as none, but for keys: nobody means to serve without by a blank.
+    """
     values: dict[str, Any] = {}
     for name, source in SETTINGS.items():
         flag = flags.get(name)
-        variable = next((v for v in source.environment if v in environment), None)
+        given = [v for v in source.environment if environment.get(v) or v in KEYS & {*environment}]
+        variable = next(iter(given), None)
         if isinstance(flag, bool) and flag:
             values[name] = True
         elif isinstance(flag, str):
             values[name] = _parse(source, source.flag, flag)
         elif flag:
             assert isinstance(flag, Sequence)
-            values[name] = tuple(part for text in flag for part in _parts(name, text))
+            values[name] = tuple(part for text in flag for part in _parts(source, text))
         elif variable is not None:
             values[name] = _parse(source, variable, environment[variable])
+    if "api_key_file" in values:
+        values["api_key"] = (*values.get("api_key", ()), *_file_keys(values["api_key_file"]))
     model = {name: values.pop(name) for name in Settings.__struct_fields__ if name in values}
     return Config(model=Settings(**model), hub_cache=hub_cache(environment), **values)
 
 
-def _parts(name: str, text: str) -> tuple[str, ...]:
+def _parts(source: ConfigField, text: str) -> Any:
     """Split at commas, which a path may have in its name, a key or an origin cannot."""
-    return (text,) if name in ("models", "chat_template") else texts(text)
+    return (text,) if source.metavar in ("MODEL", "FILE") else _parse(source, source.flag, text)
+
+
+def _file_keys(name: str) -> tuple[str, ...]:
+    try:
+        return keys_of_file(Path(name).expanduser())
+    except (ValueError, RuntimeError) as wants:  # the latter for the home of nobody
+        raise UsageError(f"--api-key-file is {name!r}, but must be {wants}") from None
 
 
 def _parse(source: ConfigField, where: str, text: str) -> object:
     try:
         return source.parse(text)
     except ValueError as wants:
-        raise UsageError(f"{where} is {text!r}, but must be {wants}") from None
+        shown = "wrong" if source.metavar == "KEY" else repr(text)  # a key is told to nobody
+        raise UsageError(f"{where} is {shown}, but must be {wants}") from None
 
 
 def hub_cache(environment: Mapping[str, str]) -> Path:
@@ -271,6 +308,8 @@ def hub_cache(environment: Mapping[str, str]) -> Path:
 
 def warning(config: Config) -> str | None:
     """Return what is worth saying before a server starts."""
+    if config.api_key_file and is_exposed(Path(config.api_key_file).expanduser()):
+        return f"others may read {config.api_key_file}, which holds keys; chmod 600 mends it"
     if config.api_key or _is_loopback(config.host):
         return None
     return (

@@ -37,6 +37,7 @@ from .local import (
     RerankBackend,
 )
 from .log import Log
+from .machine import free_memory, group_cores, total_memory
 from .template_host import TemplateHost
 from .watchdog import Limits
 
@@ -75,10 +76,10 @@ async def starting(
     The task raises UsageError if one of them cannot be served.
     """
     own = chat_templates(config.chat_template, models)
-    fits_machine(config.model.kv_cache * len(models), psutil.virtual_memory().total)
+    fits_machine(config.model.kv_cache * len(models), total_memory())
     # Texts are tokenized one by one; threads for it would only be warned of when workers start.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    budgets = shares(models, int(psutil.virtual_memory().available * SHARE))
+    budgets = shares(models, int(free_memory() * SHARE))
     settings = with_threads(config.model, len(models))
     workers = {
         name: Worker(name, path.absolute(), budgets[name], settings, log, watched(config))
@@ -136,10 +137,13 @@ def chat_templates(entries: Sequence[str], models: Mapping[str, Path]) -> dict[s
 
 
 def cores() -> int:
-    """Count the physical cores of this process: a core's second thread adds only waiting."""
+    """Count the physical cores of this process: a core's second thread adds only waiting.
+
+    A container's quota counts too.
+    """
     physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
-    return min(physical, allowed)
+    return min(physical, allowed, *group_cores())
 
 
 def shares(models: Mapping[str, Path], memory: int) -> dict[str, int]:

@@ -82,7 +82,7 @@ def test_flags_and_variables(name: str, flag: Any, variable: str, value: Any) ->
 
 
 def test_every_setting_is_tried() -> None:
-    assert {name for name, _, _, _ in VALUES} == set(SETTINGS)
+    assert {name for name, _, _, _ in VALUES} == set(SETTINGS) - {"api_key_file"}  # test_keys.py
 
 
 def test_flags_win_over_the_environment() -> None:
@@ -105,7 +105,6 @@ def test_hugging_face_s_own_switch_counts(text: str) -> None:
     [
         ("port", "65536", "a whole number from 0 to 65535"),
         ("port", "-1", "a whole number from 0 to 65535"),
-        ("port", "", "a whole number from 0 to 65535"),
         ("port", "8e3", "a whole number from 0 to 65535"),
         ("max_tokens", "0", "a whole number from 1 to 2147483647"),
         ("timeout", "0", "a number of seconds above 0"),
