@@ -182,7 +182,8 @@ def _choose_device(name: str) -> None:
 
 
 def main(descriptor: int) -> int:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us too; the server decides
+    for terminal in (signal.SIGINT, signal.SIGHUP):  # both reach us too; the server decides
+        signal.signal(terminal, signal.SIG_IGN)
     channel = SocketChannel(socket.socket(fileno=descriptor), gone=lambda: os._exit(0))
     engine = start(channel)
     if engine is not None:

@@ -14,16 +14,17 @@ from .app import Application
 from .auth import Auth
 from .backends import DOES, Backend, Backends
 from .config import Config, warning
-from .connection import ConnectionLimits
 from .cors import Cors
 from .endpoints import endpoints
-from .limits import RateLimit
+from .hosts import Hosts
+from .limits import ConnectionLimits, RateLimit
 from .listen import Shutdown, address, bind, listen, run
 from .local import Patience
 from .log import Log
 from .routes import RouteTable
 from .startup import started
 
+ANY = ("*",)  # no rebound name helps a page that does not know the key
 QUESTION = "How do I serve a model?"
 EXAMPLES: Mapping[Purpose, Mapping[str, Any]] = {
     "generate": {"stream": True, "messages": [{"role": "user", "content": QUESTION}]},
@@ -69,6 +70,7 @@ def _application(config: Config, backends: Backends, log: Log) -> Application:
         Cors(config.cors_origin),
         log,
         config.timeout,
+        Hosts(ANY if config.api_key else (*config.allowed_host, config.host)),
     )
 
 

@@ -12,10 +12,9 @@ from typing import Any
 from bessemer.http.app import Application
 from bessemer.http.auth import Auth
 from bessemer.http.backends import Backend, Backends
-from bessemer.http.connection import ConnectionLimits
 from bessemer.http.cors import Cors
 from bessemer.http.endpoints import DIALECTS, endpoints
-from bessemer.http.limits import RateLimit
+from bessemer.http.limits import ConnectionLimits, RateLimit
 from bessemer.http.listen import Shutdown, bind, listen
 from bessemer.http.log import Log
 from bessemer.http.routes import RouteTable
