@@ -228,7 +228,8 @@ def end() -> None:
 
 
 def main(descriptor: int) -> int:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C may reach us too; the server decides
+    for terminal in (signal.SIGINT, signal.SIGHUP):  # both may reach us too; the server decides
+        signal.signal(terminal, signal.SIG_IGN)
     channel = SocketChannel(socket.socket(fileno=descriptor), gone=end)
     engine = start(channel)
     if engine is not None:

@@ -6,11 +6,15 @@ from msgspec import structs
 
 from ..engine.request import Refusal
 from .auth import CHALLENGE, Auth
+from .body import coding_of
 from .cors import Cors
+from .hosts import Hosts
 from .limits import RateLimit
 from .log import Log
 from .message import JSON, Headers, HttpRequest, Reply, Response
 from .routes import RouteTable
+
+ACCEPTED = (b"accept-encoding", b"gzip, deflate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +26,18 @@ class Application:
     rate: RateLimit
     cors: Cors
     log: Log
+    hosts: Hosts
+
+    def admit(self, request: HttpRequest) -> HttpRequest:
+        """Return the request with its caller. Raises Refusal."""
+        self.hosts.check(request)
+        self.cors.check(request)
+        coding_of(request.headers)
+        if self.cors.asks(request) or self.routes.find(request).public:
+            return request
+        request = structs.replace(request, caller=self.auth.caller(request))
+        self.rate.take(request.caller)
+        return request
 
     async def __call__(self, request: HttpRequest) -> Reply:
         reply = self.cors.preflight(request) or await self._answer(request)
@@ -29,11 +45,7 @@ class Application:
         return replace(reply, headers=reply.headers + cors) if cors else reply
 
     async def _answer(self, request: HttpRequest) -> Reply:
-        route = self.routes.find(request)
-        if not route.public:
-            request = structs.replace(request, caller=self.auth.caller(request))
-            self.rate.take(request.caller)
-        return await route.handler(request)
+        return await self.routes.find(request).handler(request)
 
     def refuse(self, request: HttpRequest, refusal: Refusal) -> Response:
         body = self.routes.encode_error(request)(refusal, request.id)
@@ -47,6 +59,8 @@ class Application:
             headers += ((b"retry-after", b"%d" % refusal.retry_after),)
         if refusal.status == 401:
             headers += (CHALLENGE,)
+        if refusal.status == 415:
+            headers += (ACCEPTED,)
         if refusal.status == 405:
             allowed = ", ".join(self.routes.allowed(request.path))
             headers += ((b"allow", allowed.encode()),)

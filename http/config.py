@@ -176,6 +176,11 @@ class Config:
     cors_origin: Annotated[tuple[str, ...], Flag(
         "ORIGIN", "A web page's origin that may call this server, or * for all; may be repeated.",
     )] = ()
+    allowed_host: Annotated[tuple[str, ...], Flag(
+        "NAME",
+        "Another name of this machine that clients use in their URLs, or * for any; may be "
+        "repeated. Only asked for where no key is.",
+    )] = ()
     log_level: Annotated[str, Flag(
         "LEVEL",
         f"What to log: {', '.join(LEVELS)}; debug adds workers' starts and requests' sizes.",

@@ -1,12 +1,15 @@
 """One client's socket: an asyncio.Protocol around h11 that holds one exchange at a time.
 
-Rules: the handler starts when the whole request has arrived; a client that is gone, also one that
-only closed its sending side (nothing tells the two apart), cancels the handler at once; nothing is
-read ahead, and nothing is produced ahead, beyond one buffer.
+Rules: what a header tells is refused before its body is read; the handler starts when the whole
+request has arrived; a client that is gone cancels the handler. One that sends no more may still be
+there (half-closed) and gets its answer; before that begins it is probed, for only a kernel whose
+client is gone refuses what it is sent. Nothing is read ahead, and nothing is produced ahead, beyond
+one buffer, and no piece of input holds up other connections.
 
 A connection is in one Phase at a time. FOLLOWERS says which may come after which, DEADLINES how
 long each may last, and the table at the end of Connection what an event does in each: DATA
-arrives; the client is GONE; the exchange is OVER; the write buffer is FULL, or FREE again; the
+arrives, or there is MORE of what did; the client is GONE, or at the END of all that it sends; the
+exchange is OVER; the write buffer is FULL, or FREE again; the
 deadline finds the client LATE, or SLOW to read; the server is asked to STOP, or to CUT it short.
 What these tables do not have is a bug and raises. Three facts can be true in any phase and stand
 apart: `_stopping`; `_drained`, there while the client reads too slowly; and whether the transport
@@ -14,10 +17,9 @@ is closing, which it also does by itself, at an error or once the client is gone
 """
 
 import asyncio
-import os
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from enum import IntEnum
 from http import HTTPStatus
 from typing import Protocol, cast
@@ -25,10 +27,18 @@ from typing import Protocol, cast
 import h11
 
 from ..engine.request import Refusal, shutting_down
+from .body import Body, BodyBudget, coding_of, too_large
 from .deadline import Deadline
+from .head import asked, framed_length, unread
+from .limits import ConnectionLimits
 from .message import Headers, HttpRequest, Reply, Response, StreamingResponse
 
 READ_AHEAD = 65536  # bytes of pipelined requests kept while one is answered; one socket read
+PIECE = 16384  # bytes that h11 is given at once, and the longest header
+EVENTS = 64  # of h11 between two turns of the event loop; about 1 ms
+OVERHEAD = 131072, 8  # bytes of chunk framing: so many, and one for every so many of the body
+PROBES = (0.4, 0.4, 5.0)  # seconds after each interim answer to a half-closed client, then the last
+SURPLUS = 256  # connections over the limit that are told so at a time
 LINGER = 2.0  # seconds a refused client may go on sending: closing at once resets the connection
 # and can destroy the answer before it is read (RFC 9112, section 9.6)
 CLIENT_GONE = 499  # nginx's code for a client that did not wait; only ever seen in the log
@@ -38,19 +48,12 @@ CLOSE = (b"connection", b"close")
 CONTINUE = h11.InformationalResponse(status_code=100, headers=[], reason=REASONS[100])
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionLimits:
-    """The most that a client may take: bytes of a body, seconds of everything else."""
-
-    body: int = 10 * 2**20
-    header: float = 10.0  # from its first byte to a whole header
-    pause: float = 30.0  # between two pieces of a body
-    keep_alive: float = 75.0  # between two requests
-    stall: float = 60.0  # in which a reader takes nothing of what waits for it
-
-
 class App(Protocol):
     """The application behind a connection."""
+
+    def admit(self, request: HttpRequest) -> HttpRequest:
+        """Return a request, whose header alone is here, as it is to be answered. Raises Refusal."""
+        ...
 
     def __call__(self, request: HttpRequest) -> Awaitable[Reply]: ...
 
@@ -75,18 +78,16 @@ class Phase(IntEnum):
     BODY = 2  # its header, and not all of its body
     ANSWERING = 3  # all of the request: the handler runs, or its stream
     LINGERING = 4  # a refusal of what was not read to its end; the client may still be sending it
-    REJECTED = 5  # likewise, but its very first piece was malformed: stopping does not wait for it
-    CLOSING = 6  # nothing, and nothing will be; what was written is being sent
+    CLOSING = 5  # nothing, and nothing will be; what was written is being sent
 
 
-IDLE, HEADER, BODY, ANSWERING, LINGERING, REJECTED, CLOSING = Phase
+IDLE, HEADER, BODY, ANSWERING, LINGERING, CLOSING = Phase
 FOLLOWERS = (
-    (HEADER, BODY, REJECTED, CLOSING),  # of IDLE
+    (HEADER, BODY, LINGERING, CLOSING),  # of IDLE
     (BODY, LINGERING),  # of HEADER
     (ANSWERING, LINGERING),  # of BODY
     (IDLE, CLOSING),  # of ANSWERING
     (),  # of LINGERING
-    (),  # of REJECTED
     (CLOSING,),  # of CLOSING: being asked to stop repeats it
 )
 DEADLINES = {IDLE: "keep_alive", HEADER: "header", BODY: "pause"}  # refused: LINGER; slow: stall
@@ -97,17 +98,25 @@ Acts = tuple[Callable[..., None], ...]
 class Connection(asyncio.Protocol):
     """One client's connection, which enters and leaves `open_`, the set of live ones, by itself."""
 
-    def __init__(self, app: App, limits: ConnectionLimits, open_: set["Connection"]) -> None:
+    def __init__(
+        self, app: App, limits: ConnectionLimits, open_: set["Connection"], budget: BodyBudget
+    ) -> None:
         self._app = app
         self._limits = limits
         self._open = open_
         self._http = h11.Connection(h11.SERVER)
-        self._head: h11.Request | None = None
-        self._body = bytearray()
+        self._request = unread("")
+        self._refusal: Refusal | None = None  # of what is read to its end all the same
+        self._budget = budget
+        self._inbox = bytearray()  # what h11 has not been given yet
+        self._wire = 0  # bytes of a body as it came
+        self._more: asyncio.Handle | None = None
+        self._paused = False
+        self._ended = False  # the client sends no more
+        self._probes = iter(PROBES)
         self._phase = IDLE
         self._task: asyncio.Task[None] | None = None
         self._drained: asyncio.Future[None] | None = None
-        self._ahead = 0  # bytes that arrived during the exchange
         self._stopping = False
         self._failure: Callable[[Refusal], bytes] | None = None  # how the stream says it
         self._unsent = 0  # what waited for the client when it was last looked at
@@ -122,6 +131,8 @@ class Connection(asyncio.Protocol):
         self._client = peer[0] if peer else "local"
         self._open.add(self)
         self._deadline.set(self._limits.header)
+        if len(self._open) > self._limits.connections:
+            self._make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._open.discard(self)
@@ -131,8 +142,10 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.DATA[self._phase](self, data)
 
-    def eof_received(self) -> None:
-        self.GONE[self._phase](self)  # after which the transport closes by itself
+    def eof_received(self) -> bool:
+        self._ended = True
+        self.END[self._phase](self)
+        return True  # the transport does not close by itself
 
     def pause_writing(self) -> None:
         self._drained = self._loop.create_future()
@@ -166,69 +179,104 @@ class Connection(asyncio.Protocol):
     # Reading.
 
     def _read(self, data: bytes = b"") -> None:
-        """Take events from h11 until a request is whole or nothing more has arrived."""
-        if data:
-            self._http.receive_data(data)
+        """Take events from h11 until a request is whole or nothing more has arrived.
+
+        The rest of what holds many of them waits for the loop's next turn.
+        """
+        self._inbox += data
+        if self._more is not None:
+            return
         try:
-            while (event := self._http.next_event()) is not h11.NEED_DATA:
-                match event:
-                    case h11.Request():
-                        self._begin(event)
-                    case h11.Data():
-                        self._grow(event.data)
+            for _ in range(EVENTS):
+                match self._http.next_event():
+                    case h11.Request() as head:
+                        self._begin(head)
+                    case h11.Data() as piece:
+                        self._grow(piece.data)
                     case h11.EndOfMessage():
                         self._complete()
                         return
-            self._await_more()
+                    case _ if self._inbox:
+                        self._feed()
+                    case _:
+                        self._await_more()
+                        return
+            self._more = self._loop.call_soon(self._go_on)
+            self._balance()
         except h11.RemoteProtocolError as error:
             text = f"Malformed HTTP: {error}."
             self._turn_away(Refusal(error.error_status_hint, "bad_request", text))
         except Refusal as refusal:
             self._turn_away(refusal)
 
+    def _go_on(self) -> None:
+        self._more = None
+        if not self._transport.is_closing():
+            self.MORE[self._phase](self)
+
+    def _feed(self) -> None:
+        piece = bytes(self._inbox[:PIECE])
+        del self._inbox[:PIECE]
+        self._http.receive_data(piece)
+        self._wire += len(piece)
+
+    def _balance(self) -> None:
+        """Read from the socket only while little of what it brought is unread."""
+        pause = self._more is not None or len(self._inbox) > READ_AHEAD
+        if pause != self._paused:
+            self._paused = pause
+            (self._transport.pause_reading if pause else self._transport.resume_reading)()
+
     def _begin(self, head: h11.Request) -> None:
         self._enter(BODY)
-        self._head, self._headers = head, tuple(head.headers)
-        if int(dict(self._headers).get(b"content-length", b"0")) > self._limits.body:
+        self._began, self._wire, self._refusal = self._loop.time(), 0, None
+        self._request = asked(head, Body(budget=self._budget), self._client)
+        length = framed_length(self._request.headers, head.http_version)
+        if length > self._limits.body:
             raise too_large(self._limits.body)
+        try:
+            self._request = self._app.admit(self._request)
+        except Refusal as refusal:
+            if length < 0 or length > len(self._http.trailing_data[0]) + len(self._inbox):
+                raise
+            self._refusal = refusal
 
     def _grow(self, piece: bytes) -> None:
-        self._body += piece
-        if len(self._body) > self._limits.body:
-            raise too_large(self._limits.body)
+        if self._refusal is None:
+            self._request.body.add(piece, self._limits.body)
 
     def _await_more(self) -> None:
-        if self._ahead > READ_AHEAD:
-            self._transport.resume_reading()
-        self._ahead = 0
-        if self._phase is HEADER:
-            return  # its time runs from its first byte
-        if self._phase is BODY and self._http.they_are_waiting_for_100_continue:
+        self._balance()
+        if self._ended:
+            self.END[HEADER if self._http.trailing_data[0] else self._phase](self)
+        elif self._phase is not HEADER:  # its time runs from its first byte
+            seconds = self._patience() if self._phase is BODY else math.inf
+            if self._phase is IDLE and self._http.trailing_data[0]:
+                self._enter(HEADER)
+            self._deadline.set(min(seconds, getattr(self._limits, DEADLINES[self._phase])))
+
+    def _patience(self) -> float:
+        """Return the seconds left for a body; let a client begin it that waits for that."""
+        size = len(self._request.body)
+        if self._wire > size + size // OVERHEAD[1] + OVERHEAD[0]:
+            raise Refusal(400, "bad_request", "The body's chunks are too small for its size.")
+        if self._http.they_are_waiting_for_100_continue:
             self._write(self._http.send(CONTINUE))
-        if self._phase is IDLE and self._http.trailing_data[0]:
-            self._enter(HEADER)
-        self._deadline.set(getattr(self._limits, DEADLINES[self._phase]))
+        due = self._began + self._limits.whole + size / self._limits.rate
+        return due - self._loop.time()
 
     def _complete(self) -> None:
         self._enter(ANSWERING)
         self._deadline.clear()
-        request = self._request(bytes(self._body))
-        self._body = bytearray()
-        self._task = self._loop.create_task(self._exchange(request))
-
-    def _request(self, body: bytes = b"") -> HttpRequest:
-        name = "req_" + os.urandom(12).hex()
-        if self._head is None:
-            return HttpRequest("", "", "", (), body, self._client, name)
-        path, query = split_target(self._head.target.decode("ascii"))
-        method = self._head.method.decode("ascii")
-        return HttpRequest(method, path, query, self._headers, body, self._client, name)
+        self._balance()
+        self._probes = iter(PROBES)
+        self._task = self._loop.create_task(self._exchange(self._request))
+        if self._ended:
+            self._probe()
 
     def _keep(self, data: bytes) -> None:
-        self._http.receive_data(data)
-        self._ahead += len(data)
-        if self._ahead > READ_AHEAD:
-            self._transport.pause_reading()
+        self._inbox += data
+        self._balance()
 
     # Answering.
 
@@ -236,7 +284,7 @@ class Connection(asyncio.Protocol):
         began = time.perf_counter()
         self._status, self._sent, self._failure = CLIENT_GONE, 0, None
         try:
-            reply = await self._app(request)
+            reply = await self._answer(request)
             if isinstance(reply, Response):
                 self._send(request, reply)
             else:
@@ -250,8 +298,17 @@ class Connection(asyncio.Protocol):
         except Exception as error:  # noqa: BLE001  a handler's bug must not end the server
             self._app.crashed(request, error)
             self._refuse(request, Refusal(500, "internal_error", "Internal server error."))
+        finally:
+            request.body.drop()
         self._app.finished(request, self._status, self._sent, time.perf_counter() - began)
         self.OVER[self._phase](self)
+
+    async def _answer(self, request: HttpRequest) -> Reply:
+        if self._refusal is not None:
+            raise self._refusal
+        if len(request.body) and (coding := coding_of(request.headers)):
+            await request.body.inflate(coding, self._limits.body)
+        return await self._app(request)
 
     def _send(self, request: HttpRequest, reply: Response) -> None:
         length: Headers = ()
@@ -322,17 +379,20 @@ class Connection(asyncio.Protocol):
 
     def _turn_away(self, refusal: Refusal) -> None:
         """Answer a request that was not read to its end; hang up once the client has seen it."""
-        request = self._request()
+        request = self._request if self._phase is BODY else unread(self._client)
         self._sent = 0
-        self._enter(REJECTED if self._phase is IDLE else LINGERING)
+        self._enter(LINGERING)
         self._send(request, self._app.refuse(request, refusal))
         self._app.finished(request, self._status, self._sent, 0.0)
+        request.body.drop()
+        self._inbox.clear()
+        self._balance()
         self._transport.write_eof()
         self._deadline.set(LINGER)
 
     def _next(self) -> None:
         """Go on to the next request, which may have arrived already, or hang up."""
-        self._task = self._head = None
+        self._task = None
         if self._transport.is_closing():
             self._enter(CLOSING)
         elif self._stopping or {self._http.our_state, self._http.their_state} != {h11.DONE}:
@@ -361,6 +421,35 @@ class Connection(asyncio.Protocol):
     def _time_out(self) -> None:
         self._turn_away(Refusal(408, "request_timeout", f"The request's {OVERDUE[self._phase]}."))
 
+    def _break_off(self) -> None:
+        self._turn_away(Refusal(400, "bad_request", "The request ended before it was whole."))
+        self._transport.close()
+
+    def _probe(self) -> None:
+        """Send an interim answer, of which a client takes any number (RFC 9110, section 15.2).
+
+        HTTP/1.0 has none: such a client counts as gone if its answer has not begun soon.
+        """
+        if self._http.our_state is not h11.SEND_RESPONSE:
+            return  # the answer has begun and asks by itself
+        seconds = next(self._probes, PROBES[-1])
+        if self._http.their_http_version != b"1.0":
+            self._write(self._http.send(CONTINUE))
+        elif seconds == PROBES[-1]:
+            self._transport.abort()
+        self._deadline.set(seconds)
+
+    def _make_room(self) -> None:
+        """Close a connection that asks nothing, or else refuse this one."""
+        others = (each for each in self._open if each is not self)
+        if len(self._open) > self._limits.connections + SURPLUS:
+            self._transport.abort()
+        elif idle := next((each for each in others if each._phase is IDLE), None):
+            idle.stop()
+        else:
+            text = "The server has as many connections as it takes; try again."
+            self._turn_away(Refusal(503, "overloaded", text, retry_after=1))
+
     def _hang_up(self) -> None:
         """Close once what was written is sent, which a client that reads nothing cannot hold up."""
         self._enter(CLOSING)
@@ -380,6 +469,9 @@ class Connection(asyncio.Protocol):
         else:
             self._transport.abort()
 
+    def _forget(self) -> None:
+        self._request.body.drop()
+
     def _relax(self) -> None:
         self._deadline.clear()
 
@@ -390,26 +482,16 @@ class Connection(asyncio.Protocol):
         raise RuntimeError(f"cannot happen while {self._phase.name}")
 
     # fmt: off
-    #              IDLE      HEADER     BODY       ANSWERING LINGERING REJECTED CLOSING
-    DATA: Acts = (_read,    _read,     _read,     _keep,    _ignore,  _ignore, _ignore)
-    GONE: Acts = (_ignore,  _ignore,   _ignore,   _cancel,  _ignore,  _ignore, _ignore)
-    OVER: Acts = (_never,   _never,    _never,    _next,    _never,   _never,  _next)
-    FULL: Acts = (_watch,   _watch,    _watch,    _watch,   _ignore,  _ignore, _watch)
-    FREE: Acts = (_ignore,  _ignore,   _ignore,   _relax,   _ignore,  _ignore, _ignore)
-    LATE: Acts = (_hang_up, _time_out, _time_out, _never,   abort,    abort,   _never)
-    SLOW: Acts = (_check,   _check,    _check,    _check,   abort,    abort,   _check)
-    STOP: Acts = (_hang_up, _ignore,   _ignore,   _ignore,  _ignore,  _close,  _hang_up)
-    CUT: Acts =  (abort,    abort,     abort,     _cancel,  abort,    abort,   abort)
+    #              IDLE      HEADER      BODY        ANSWERING LINGERING CLOSING
+    DATA: Acts = (_read,    _read,      _read,      _keep,    _ignore,  _ignore)
+    MORE: Acts = (_read,    _read,      _read,      _never,   _balance, _ignore)
+    END: Acts =  (_hang_up, _break_off, _break_off, _probe,   _close,   _ignore)
+    GONE: Acts = (_ignore,  _ignore,    _forget,    _cancel,  _ignore,  _ignore)
+    OVER: Acts = (_never,   _never,     _never,     _next,    _never,   _next)
+    FULL: Acts = (_watch,   _watch,     _watch,     _watch,   _ignore,  _watch)
+    FREE: Acts = (_ignore,  _ignore,    _ignore,    _relax,   _ignore,  _ignore)
+    LATE: Acts = (_hang_up, _time_out,  _time_out,  _probe,   abort,    _never)
+    SLOW: Acts = (_check,   _check,     _check,     _check,   abort,    _check)
+    STOP: Acts = (_hang_up, _ignore,    _ignore,    _ignore,  _ignore,  _hang_up)
+    CUT: Acts =  (abort,    abort,      abort,      _cancel,  abort,    abort)
     # fmt: on
-
-
-def split_target(target: str) -> tuple[str, str]:
-    """Split a request target, which a proxy may have sent in absolute form, at its query."""
-    if not target.startswith("/") and "://" in target:
-        target = "/" + target.partition("://")[2].partition("/")[2]
-    path, _, query = target.partition("?")
-    return path, query
-
-
-def too_large(limit: int) -> Refusal:
-    return Refusal(413, "request_too_large", f"The request's body is over {limit} bytes.")

@@ -20,7 +20,7 @@ class Framer(Protocol):
 class ServerSentEvents(Framer):
     """Server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
 
-    media_type: ClassVar[bytes] = b"text/event-stream"
+    media_type: ClassVar[bytes] = b"text/event-stream; charset=utf-8"
 
     def frame(self, event: ServerEvent) -> bytes:
         if event.comment:

@@ -1,10 +1,11 @@
-"""How often a client may ask, and how long its request may be prepared."""
+"""What a connection may take, how often a client may ask, how long its request may be prepared."""
 
 import asyncio
 import math
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 from ..engine.request import Refusal
@@ -13,6 +14,24 @@ CLIENTS = 10_000  # remembered at once, about 2 MB; the one not heard of for lon
 ROUNDING = 1e-6  # seconds; sums of floats must not refuse who waited as told
 
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """The most that a client may take: bytes of a body, seconds of everything else.
+
+    `bodies` is for those of all clients together, and `connections` counts them.
+    """
+
+    body: int = 10 * 2**20
+    bodies: int = 24 * 2**20
+    connections: int = 1000
+    header: float = 10.0  # from its first byte to a whole header
+    pause: float = 30.0  # between two pieces of a body
+    whole: float = 60.0  # for a body, and more as it arrives:
+    rate: int = 65536  # bytes a second
+    keep_alive: float = 75.0  # between two requests
+    stall: float = 60.0  # in which a reader takes nothing of what waits for it
 
 
 class RateLimit:

@@ -2,18 +2,23 @@
 
 import asyncio
 import errno
+import resource
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any
 
 import uvloop
 
 from ..engine.command_line import INTERRUPTED
+from .body import BodyBudget
 from .config import UsageError
-from .connection import App, Connection, ConnectionLimits
+from .connection import App, Connection
+from .limits import ConnectionLimits
 
 BACKLOG = 2048  # connects that may wait for accept(); the kernel lowers it to its own limit
+DESCRIPTORS = 4096  # connections take a part; macOS begins with 256
 POLL = 0.02  # seconds between two looks at what is still open while stopping
 LAST_WORDS = 1.0  # seconds to send what interrupted streams have to say
 REACHED = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # what a client here can connect to
@@ -87,8 +92,10 @@ class Shutdown:
         self.urgent.set()
 
     def on_signals(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, self.request)
+        """Stop at a signal; that the terminal hangs up is none where it is ignored (nohup)."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                asyncio.get_running_loop().add_signal_handler(number, self.request)
 
 
 async def listen(
@@ -108,9 +115,11 @@ async def listen(
     """
     loop = asyncio.get_running_loop()
     connections: set[Connection] = set()
+    budget = BodyBudget(max(limits.bodies, limits.body))
+    limits = replace(limits, connections=min(limits.connections, descriptors() // 2))
 
     def connect() -> Connection:
-        return Connection(app, limits, connections)
+        return Connection(app, limits, connections, budget)
 
     servers = [await loop.create_server(connect, sock=s, backlog=BACKLOG) for s in sockets]
     await shutdown.requested.wait()
@@ -121,6 +130,16 @@ async def listen(
         interrupt()
         await _emptied(connections, shutdown, LAST_WORDS)
     await _cut(connections)
+
+
+def descriptors() -> int:
+    """Return how many files this process may open, raising the limit as far as is of use."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    return DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
 
 
 async def _emptied(connections: set[Connection], shutdown: Shutdown, patience: float) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from msgspec import Struct
 
 from ..engine.request import Refusal
+from .body import Body
 
 Headers = tuple[tuple[bytes, bytes], ...]
 JSON: Headers = ((b"content-type", b"application/json"),)
@@ -21,7 +22,7 @@ class HttpRequest(Struct, frozen=True):
     path: str
     query: str
     headers: Headers
-    body: bytes
+    body: Body
     client: str
     id: str
     caller: str = ""

@@ -15,16 +15,17 @@ from .app import Application
 from .auth import Auth
 from .backends import DOES, Backend, Backends
 from .config import Config, warning
-from .connection import ConnectionLimits
 from .cors import Cors
 from .endpoints import endpoints
-from .limits import RateLimit
+from .hosts import Hosts
+from .limits import ConnectionLimits, RateLimit
 from .listen import Shutdown, address, bind, listen, run
 from .local import Patience
 from .log import Log
 from .routes import RouteTable
 from .startup import starting
 
+ANY = ("*",)  # no rebound name helps a page that does not know the key
 QUESTION = "How do I serve a model?"
 EXAMPLES: Mapping[Purpose, Mapping[str, Any]] = {
     "generate": {"stream": True, "messages": [{"role": "user", "content": QUESTION}]},
@@ -80,6 +81,7 @@ def _application(config: Config, backends: Backends, log: Log) -> Application:
         RateLimit(config.rate_limit),
         Cors(config.cors_origin),
         log,
+        Hosts(ANY if config.api_key else (*config.allowed_host, config.host)),
     )
 
 

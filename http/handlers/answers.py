@@ -1,6 +1,5 @@
 """The endpoints that generate: one handler, whatever the dialect."""
 
-import asyncio
 import secrets
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -13,6 +12,7 @@ from ...translate.chat import Answer, Completion, Event, Failure, GenerateReques
 from ...translate.dialect import CountDialect, Dialect, StreamEncoder
 from ...translate.output import Collector
 from ..backends import Backend, Backends
+from ..body import Body
 from ..framing import FRAMINGS, Framer
 from ..message import HttpRequest, Reply, Response, StreamingResponse
 
@@ -61,9 +61,9 @@ def identity(prefix: str, backend: Backend) -> Identity:
     return Identity(prefix + secrets.token_hex(12), int(time.time()), backend.name)
 
 
-async def decode_body(decode: Callable[[bytes], Decoded], body: bytes) -> Decoded:
+async def decode_body(decode: Callable[[bytes], Decoded], body: Body) -> Decoded:
     """Decode a body, on the event loop only where nobody would notice."""
-    return decode(body) if len(body) < QUICK else await asyncio.to_thread(decode, body)
+    return decode(body.take()) if len(body) < QUICK else await body.decode_apart(decode)
 
 
 async def _collect(events: AsyncGenerator[Event, None], request: GenerateRequest) -> Answer:

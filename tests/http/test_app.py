@@ -11,6 +11,7 @@ import pytest
 from bessemer.engine.request import Refusal
 from bessemer.http.app import Application
 from bessemer.http.auth import Auth
+from bessemer.http.body import Body
 from bessemer.http.cors import Cors
 from bessemer.http.limits import RateLimit
 from bessemer.http.log import Log
@@ -56,12 +57,16 @@ def application(stream: io.BytesIO) -> Application:
 
 
 def request(method: str, path: str, *headers: tuple[bytes, bytes]) -> HttpRequest:
-    return HttpRequest(method, path, "", headers, b"", "127.0.0.1", "req_1")
+    return HttpRequest(method, path, "", headers, Body(), "127.0.0.1", "req_1")
+
+
+async def answer(app: Application, http_request: HttpRequest) -> Reply:
+    return await app(app.admit(http_request))
 
 
 def refusal(app: Application, http_request: HttpRequest) -> tuple[int, dict[bytes, bytes], Any]:
     with pytest.raises(Refusal) as caught:
-        asyncio.run(app(http_request))
+        asyncio.run(answer(app, http_request))
     reply = app.refuse(http_request, caught.value)
     return reply.status, dict(reply.headers), json.loads(reply.body)
 
@@ -74,7 +79,7 @@ def test_keys_then_rates() -> None:
     assert body["error"]["code"] == "missing_api_key"
     http_request = request("POST", "/v1/chat/completions", KEY)
     for _ in range(2):
-        assert isinstance(asyncio.run(app(http_request)), StreamingResponse)
+        assert isinstance(asyncio.run(answer(app, http_request)), StreamingResponse)
     status, headers, _ = refusal(app, http_request)
     assert (status, headers[b"retry-after"]) == (429, b"30")
     assert headers[b"content-type"] == b"application/json"
@@ -84,7 +89,7 @@ def test_public_routes_ask_for_nothing() -> None:
     app = application(io.BytesIO())
     for _ in range(5):
         for method, path in (("GET", "/health"), ("HEAD", "/"), ("GET", "/v1/")):
-            reply = asyncio.run(app(request(method, path)))
+            reply = asyncio.run(answer(app, request(method, path)))
             assert reply.status == 200
 
 
@@ -104,18 +109,20 @@ def test_the_wrong_method_says_which_is_right() -> None:
 def test_cross_origin_answers_and_errors_can_be_read() -> None:
     app = application(io.BytesIO())
     name = b"access-control-allow-origin"
-    reply = asyncio.run(app(request("POST", "/v1/chat/completions", KEY, ORIGIN)))
+    reply = asyncio.run(answer(app, request("POST", "/v1/chat/completions", KEY, ORIGIN)))
     assert dict(reply.headers)[name] == ORIGIN[1]
     assert refusal(app, request("GET", "/nowhere", ORIGIN))[1][name] == ORIGIN[1]
     asks = (b"access-control-request-method", b"POST")
-    reply = asyncio.run(app(request("OPTIONS", "/v1/messages", ORIGIN, asks)))
+    reply = asyncio.run(answer(app, request("OPTIONS", "/v1/messages", ORIGIN, asks)))
     assert reply.status == 204 and dict(reply.headers)[name] == ORIGIN[1]
 
 
 def test_the_log_has_neither_keys_nor_queries() -> None:
     stream = io.BytesIO()
     app = application(stream)
-    http_request = HttpRequest("GET", "/x", "key=secret", (KEY,), b"secret", "127.0.0.1", "req_1")
+    http_request = HttpRequest(
+        "GET", "/x", "key=secret", (KEY,), Body(b"secret"), "127.0.0.1", "req_1"
+    )
     app.finished(http_request, 404, 10, 0.001)
     app.finished(request("", ""), 400, 10, 0.0)
     app.crashed(http_request, ValueError("bug"))

@@ -4,11 +4,12 @@ import pytest
 
 from bessemer.engine.request import Refusal
 from bessemer.http.auth import Auth
+from bessemer.http.body import Body
 from bessemer.http.message import HttpRequest
 
 
 def request(*headers: tuple[bytes, bytes]) -> HttpRequest:
-    return HttpRequest("GET", "/", "", headers, b"", "192.0.2.7", "req_1")
+    return HttpRequest("GET", "/", "", headers, Body(), "192.0.2.7", "req_1")
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,7 @@ VALUES: list[tuple[str, Any, str, Any]] = [
     ("log_level", "DEBUG", "debug", "debug"),
     ("offline", True, "yes", True),
     ("heartbeat", "0.5", "0.5", 0.5),
+    ("allowed_host", ["a.b", "c"], "a.b,c", ("a.b", "c")),
     ("watchdog", "2.5", "2.5", 2.5),
 ]
 

@@ -1,17 +1,18 @@
 """A connection's exchanges: reading, answering, what clients and handlers do wrong."""
 
 import asyncio
+import gzip
 import json
 import random
 import re
-from collections.abc import AsyncGenerator
+import zlib
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bessemer.engine.request import Refusal
-from bessemer.http.connection import split_target
 from bessemer.http.message import HttpRequest, Reply, Response, StreamingResponse
 from tests.http.wire import CHUNKED, GET, HEAD, POST, Endless, client, parse, run, settle
 
@@ -144,13 +145,6 @@ def test_an_upgrade_is_ignored() -> None:
     run(main)
 
 
-def test_absolute_targets() -> None:
-    assert split_target("http://h:1/a/b?c=d?e") == ("/a/b", "c=d?e")
-    assert split_target("http://h") == ("/", "")
-    assert split_target("/a?u=http://h") == ("/a", "u=http://h")
-    assert split_target("*") == ("*", "")
-
-
 @pytest.mark.parametrize(
     ("data", "status"),
     [
@@ -158,6 +152,10 @@ def test_absolute_targets() -> None:
         (b"GET / HTTP/1.1\r\n\r\n", 400),  # no Host
         (b"\x16\x03\x01\x02\x00\x01\x00", 400),  # TLS to a plain port
         (b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
+        (CHUNKED.replace(b"Host: x", b"Host: x\r\nContent-Length: 5"), 400),
+        (CHUNKED.replace(b"HTTP/1.1", b"HTTP/1.0"), 400),
+        (CHUNKED.replace(b": chunked", b": gzip, chunked"), 501),
         (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
         (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"a" * 70000, 431),
@@ -292,42 +290,191 @@ def test_a_stream_that_cannot_even_say_why_has_no_end() -> None:
     run(main)
 
 
-@pytest.mark.parametrize("half", [True, False])
-def test_a_client_that_leaves_ends_the_stream(half: bool) -> None:
+def test_a_client_that_leaves_ends_the_stream() -> None:
     async def main() -> None:
         endless = Endless(10, waits=True)
         async with client(endless.handler) as c:
             await c.send(GET)
             assert endless.produced == 1 and not endless.cleaned
-            if half:
-                await c.end()
-            else:
-                c.wire.abort()
-                await settle()
+            c.wire.abort()
+            await settle()
             assert endless.cleaned and c.app.done == [("/a", 200, 10)]
 
     run(main)
 
 
-def test_a_client_that_leaves_before_the_answer_ends_the_handler() -> None:
-    seen = []
+def waiting(gate: asyncio.Event, seen: list[str]) -> Callable[[HttpRequest], Awaitable[Reply]]:
+    """Return a handler that answers once the gate is open, and notes that it was cancelled."""
 
     async def handler(_: HttpRequest) -> Reply:
         try:
-            await asyncio.Event().wait()
+            await gate.wait()
         except asyncio.CancelledError:
             seen.append("cancelled")
             raise
-        raise AssertionError
+        return Response(200, b"done")
+
+    return handler
+
+
+def test_a_client_that_leaves_before_the_answer_ends_the_handler() -> None:
+    async def main() -> None:
+        seen: list[str] = []
+        async with client(waiting(asyncio.Event(), seen)) as c:
+            await c.send(GET)
+            c.wire.abort()
+            await settle()
+            assert seen == ["cancelled"] and c.wire.data == b""
+            assert c.app.done == [("/a", 499, 0)]
+
+    run(main)
+
+
+INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def test_a_half_closed_client_is_probed_and_answered() -> None:
+    async def main() -> None:
+        gate, seen = asyncio.Event(), list[str]()
+        async with client(waiting(gate, seen)) as c:
+            await c.send(GET + GET)
+            await c.end()
+            assert c.wire.data == INTERIM  # a client that is gone answers this with a reset
+            await c.later(0.45)
+            await c.later(0.45)
+            assert c.wire.data == INTERIM * 3
+            await c.later(4)
+            assert c.wire.data == INTERIM * 3
+            await c.later(1.1)
+            assert c.wire.data == INTERIM * 4
+            gate.set()
+            await settle()
+            answers = parse(c.wire.data)
+            assert [body for _, _, body in answers] == [b"done", b"done"]
+            assert seen == [] and c.wire.closed and not c.wire.aborted
+
+    run(main)
+
+
+def test_a_half_closed_client_of_http_1_0_is_waited_for_a_moment() -> None:
+    async def main() -> None:
+        old = b"GET /a HTTP/1.0\r\n\r\n"
+        for patience in (0.0, 10.0):
+            gate, seen = asyncio.Event(), list[str]()
+            async with client(waiting(gate, seen)) as c:
+                await c.send(old)
+                await c.end()
+                await c.later(0.45)
+                assert c.wire.data == b"" and not c.wire.closing
+                await c.later(patience)
+                gate.set()
+                await settle()
+                assert seen == (["cancelled"] if patience else [])
+                assert c.wire.data.endswith(b"" if patience else b"done") and c.wire.closed
+
+    run(main)
+
+
+def test_a_half_closed_client_gets_its_whole_stream_without_interim_answers() -> None:
+    gate = asyncio.Event()
+
+    async def chunks() -> AsyncGenerator[bytes, None]:
+        yield b"one "
+        await gate.wait()
+        yield b"two"
+
+    async def handler(_: HttpRequest) -> Reply:
+        return StreamingResponse(chunks())
 
     async def main() -> None:
         async with client(handler) as c:
             await c.send(GET)
             await c.end()
-            assert seen == ["cancelled"] and c.wire.data == b""
-            assert c.app.done == [("/a", 499, 0)]
+            await c.later(10)
+            assert INTERIM not in c.wire.data
+            gate.set()
+            await settle()
+            assert c.answers()[0][2] == b"one two" and c.wire.closed
 
     run(main)
+
+
+@pytest.mark.parametrize("data", [GET[:9], POST[:-2], CHUNKED[:-9], GET + GET[:9]])
+def test_a_request_that_ends_too_early_is_told_so(data: bytes) -> None:
+    async def main() -> None:
+        async with client() as c:
+            await c.send(data)
+            await c.end()
+            status, _, body = c.answers()[-1]
+            assert (status, json.loads(body)) == (400, {"code": "bad_request"})
+            assert c.wire.closed and not c.wire.aborted
+
+    run(main)
+
+
+# Admission.
+
+
+@pytest.mark.parametrize("expects", [b"", b"\r\nExpect: 100-continue"])
+def test_what_is_not_admitted_is_refused_before_its_body(expects: bytes) -> None:
+    async def main() -> None:
+        async with client() as c:
+            c.app.refusal = Refusal(401, "missing_api_key", "none")
+            head, _, body = POST.partition(b"\r\n\r\n")
+            await c.send(head + expects + b"\r\n\r\n")
+            [(status, headers, _)] = c.answers()
+            assert (status, headers["connection"]) == (401, "close")
+            await c.send(body * 1000)
+            assert len(c.connection._inbox) == 0 == len(c.connection._request.body)
+            assert c.app.requests == []
+
+    run(main)
+
+
+def test_a_connection_goes_on_where_a_refused_request_is_there_already() -> None:
+    async def main() -> None:
+        async with client() as c:
+            c.app.refusal = Refusal(401, "missing_api_key", "none")
+            await c.send(GET + POST + GET)
+            assert [status for status, _, _ in c.answers()] == [401] * 3
+            assert not c.wire.closing and c.app.requests == []
+            await c.send(CHUNKED)
+            assert c.answers()[3][1]["connection"] == "close"
+
+    run(main)
+
+
+def test_the_admitted_request_is_the_answered_one() -> None:
+    async def main() -> None:
+        async with client() as c:
+            await c.send(POST)
+            [admitted], [answered] = c.app.admitted, c.app.requests
+            assert (answered.id, answered.caller) == (admitted.id, "somebody")
+            assert len(c.app.sizes) == 1 and c.app.sizes == [0]
+
+    run(main)
+
+
+@pytest.mark.parametrize("coding", [b"gzip", b"x-gzip", b"GZIP, identity", b"deflate"])
+def test_coded_bodies_are_decoded(coding: bytes) -> None:
+    data = zlib.compress(b"hello") if coding == b"deflate" else gzip.compress(b"hello")
+
+    async def main() -> None:
+        async with client(body=64) as c:
+            await c.send(coded(coding, data) + GET, 7)
+            assert [body for _, _, body in c.answers()] == [b"/echo hello", b"/a "]
+            bomb = gzip.compress(bytes(2**16))
+            await c.send(coded(b"gzip", bomb[:64]) + coded(b"gzip", gzip.compress(bytes(65))))
+            assert [status for status, _, _ in c.answers()[2:]] == [413, 413]
+            await c.send(coded(b"gzip", b"{}"))
+            assert c.answers()[-1][0] == 400
+
+    run(main)
+
+
+def coded(coding: bytes, data: bytes) -> bytes:
+    head = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Encoding: %b\r\nContent-Length: %d\r\n\r\n"
+    return head % (coding, len(data)) + data
 
 
 # Anything at all.

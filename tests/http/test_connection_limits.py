@@ -115,7 +115,8 @@ def test_pipelined_requests_are_not_hoarded() -> None:
             gate.set()
             while c.wire.paused:
                 await settle()
-            await settle()
+            for _ in range(2 * count):
+                await settle()
             assert len(c.app.done) == 2 * count
 
     run(main)

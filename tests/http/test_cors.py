@@ -3,6 +3,7 @@
 import pytest
 
 from bessemer.engine.request import Refusal
+from bessemer.http.body import Body
 from bessemer.http.cors import Cors
 from bessemer.http.message import HttpRequest
 
@@ -11,7 +12,7 @@ ASKS = (b"access-control-request-method", b"POST")
 
 
 def request(method: str, *headers: tuple[bytes, bytes]) -> HttpRequest:
-    return HttpRequest(method, "/v1/models", "", headers, b"", "127.0.0.1", "req_1")
+    return HttpRequest(method, "/v1/models", "", headers, Body(), "127.0.0.1", "req_1")
 
 
 def test_off_by_default() -> None:

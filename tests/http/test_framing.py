@@ -19,7 +19,7 @@ def test_server_sent_events() -> None:
     assert body("sse", ServerEvent(b'{"a":1}')) == b'data: {"a":1}\n\n'
     assert body("sse", DONE) == b"data: [DONE]\n\n"
     assert body("sse", ServerEvent(b"{}", "ping")) == b"event: ping\ndata: {}\n\n"
-    assert FRAMINGS["sse"].media_type == b"text/event-stream"
+    assert FRAMINGS["sse"].media_type == b"text/event-stream; charset=utf-8"
 
 
 def test_lines() -> None:

@@ -18,7 +18,7 @@ import pytest
 from bessemer.engine.request import Refusal
 from bessemer.http import listen as listening
 from bessemer.http.config import UsageError
-from bessemer.http.connection import ConnectionLimits
+from bessemer.http.limits import ConnectionLimits
 from bessemer.http.listen import Shutdown, address, bind, listen
 from bessemer.http.message import HttpRequest, Reply, Response, StreamingResponse
 
@@ -33,6 +33,9 @@ class App:
         self.free = asyncio.Event()
         self.streams = 0
         self.ended: list[str] = []
+
+    def admit(self, request: HttpRequest) -> HttpRequest:
+        return request
 
     async def __call__(self, request: HttpRequest) -> Reply:
         if request.path == "/nodelay":
@@ -191,11 +194,12 @@ def test_asked_twice_it_stops_at_once() -> None:
 
 PROGRAM = """
 import asyncio, sys
-from bessemer.http.connection import ConnectionLimits
+from bessemer.http.limits import ConnectionLimits
 from bessemer.http.listen import Shutdown, bind, listen, run
 from bessemer.http.message import Response
 
 class App:
+    def admit(self, request): return request
     async def __call__(self, request):
         print("begun", flush=True)
         await asyncio.Event().wait()

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from bessemer.engine.request import Refusal
+from bessemer.http.body import Body
 from bessemer.http.message import HttpRequest, Reply, Response
 from bessemer.http.routes import Route, RouteTable, plain, rest
 from bessemer.translate.errors import anthropic_error, openai_error
@@ -42,7 +43,7 @@ ROUTER = RouteTable(
 
 
 def request(method: str, path: str, *headers: tuple[bytes, bytes]) -> HttpRequest:
-    return HttpRequest(method, path, "", headers, b"", "127.0.0.1", "req_1")
+    return HttpRequest(method, path, "", headers, Body(), "127.0.0.1", "req_1")
 
 
 def answer(method: str, path: str) -> bytes:

@@ -12,10 +12,10 @@ from typing import Any
 from bessemer.http.app import Application
 from bessemer.http.auth import Auth
 from bessemer.http.backends import Backend, Backends
-from bessemer.http.connection import ConnectionLimits
 from bessemer.http.cors import Cors
 from bessemer.http.endpoints import DIALECTS, endpoints
-from bessemer.http.limits import RateLimit
+from bessemer.http.hosts import Hosts
+from bessemer.http.limits import ConnectionLimits, RateLimit
 from bessemer.http.listen import Shutdown, bind, listen
 from bessemer.http.log import Log
 from bessemer.http.routes import RouteTable
@@ -29,7 +29,7 @@ def serving(*models: Backend, dialects: dict[str, Dialect] | None = None) -> Ite
         Backends({model.name: model for model in models}), {**DIALECTS, **(dialects or {})}
     )
     with Log("info", io.BytesIO()) as log:
-        app = Application(RouteTable(routes), Auth([]), RateLimit(0), Cors(()), log)
+        app = Application(RouteTable(routes), Auth([]), RateLimit(0), Cors(()), log, Hosts(("*",)))
         sockets, ready = bind("127.0.0.1", 0), threading.Event()
         stop: list[Any] = []
 

@@ -9,8 +9,12 @@ from contextlib import asynccontextmanager
 from http.client import HTTPResponse
 from typing import Any, cast
 
+from msgspec import structs
+
 from bessemer.engine.request import Refusal
-from bessemer.http.connection import Connection, ConnectionLimits
+from bessemer.http.body import BodyBudget
+from bessemer.http.connection import Connection
+from bessemer.http.limits import ConnectionLimits
 from bessemer.http.message import HttpRequest, Reply, Response, StreamingResponse
 
 HIGH_WATER = 65536
@@ -102,9 +106,19 @@ class Echo:
 
     def __init__(self, handler: Callable[[HttpRequest], Awaitable[Reply]] | None = None) -> None:
         self.handler = handler
+        self.refusal: Refusal | None = None
+        self.admitted: list[HttpRequest] = []
+        self.sizes: list[int] = []  # of bodies when their request was admitted
         self.requests: list[HttpRequest] = []
         self.crashes: list[Exception] = []
         self.done: list[tuple[str, int, int]] = []
+
+    def admit(self, request: HttpRequest) -> HttpRequest:
+        if self.refusal is not None:
+            raise self.refusal
+        self.admitted.append(request)
+        self.sizes.append(len(request.body))
+        return structs.replace(request, caller="somebody")
 
     async def __call__(self, request: HttpRequest) -> Reply:
         self.requests.append(request)
@@ -114,7 +128,7 @@ class Echo:
             return StreamingResponse(
                 counting(3), headers=((b"content-type", b"text/event-stream"),)
             )
-        return Response(200, b"%b %b" % (request.path.encode(), request.body))
+        return Response(200, b"%b %b" % (request.path.encode(), request.body.take()))
 
     def refuse(self, request: HttpRequest, refusal: Refusal) -> Response:
         return Response(refusal.status, json.dumps({"code": refusal.code}).encode())
@@ -133,7 +147,7 @@ class Client:
     def __init__(self, app: Echo, limits: ConnectionLimits) -> None:
         self.app = app
         self.open: set[Connection] = set()
-        self.connection = Connection(app, limits, self.open)
+        self.connection = Connection(app, limits, self.open, BodyBudget(limits.bodies))
         self.wire = Wire(self.connection)
         self.connection.connection_made(self.wire)
 
@@ -145,8 +159,8 @@ class Client:
         await settle()
 
     async def end(self) -> None:
-        self.connection.eof_received()
-        self.wire.close()
+        if not self.connection.eof_received():
+            self.wire.close()
         await settle()
 
     async def later(self, seconds: float) -> None:

@@ -13,6 +13,7 @@ from anthropic import Anthropic, APIStatusError
 
 from bessemer.engine.request import Refusal
 from bessemer.http.backends import Backends
+from bessemer.http.body import Body
 from bessemer.http.endpoints import DIALECTS
 from bessemer.http.framing import FRAMINGS
 from bessemer.http.handlers.answers import QUICK, CountTokens, Generate, decode_body, identity
@@ -37,7 +38,7 @@ HI: list[Any] = [{"role": "user", "content": "Hi"}]
 
 def request(body: Any) -> HttpRequest:
     return HttpRequest(
-        "POST", "/", "", (), json.dumps(body).encode(), "192.0.2.7", "req_1", "key:a"
+        "POST", "/", "", (), Body(json.dumps(body).encode()), "192.0.2.7", "req_1", "key:a"
     )
 
 
@@ -87,7 +88,7 @@ def test_tokens_are_counted_by_the_model_that_is_named() -> None:
 def test_only_a_large_body_leaves_the_event_loop() -> None:
     async def threads() -> list[int]:
         return [
-            await decode_body(lambda _: threading.get_ident(), b"x" * size)
+            await decode_body(lambda _: threading.get_ident(), Body(b"x" * size))
             for size in (0, QUICK - 1, QUICK)
         ]
 

@@ -21,6 +21,7 @@ import pytest
 
 from bessemer.engine.embedding.model import Embedder, Reranker
 from bessemer.http.backends import Backends
+from bessemer.http.body import Body
 from bessemer.http.handlers.embeddings import RERANK, SCORE, CreateEmbeddings, RankDocuments
 from bessemer.http.message import HttpRequest
 from bessemer.translate.openai_embeddings import Embedding
@@ -77,7 +78,7 @@ def test_requests_reach_the_backend_with_their_caller_and_scores_their_encoder()
 
     def ask(handler: Any, **body: Any) -> Any:
         data = json.dumps({"model": "toy", **body}).encode()
-        request = HttpRequest("POST", "/", "", (), data, "192.0.2.7", "req_1", "key:a")
+        request = HttpRequest("POST", "/", "", (), Body(data), "192.0.2.7", "req_1", "key:a")
         return json.loads(asyncio.run(handler(request)).body)
 
     vectors = ask(CreateEmbeddings(backends), input=["a", "b"], encoding_format="base64")

@@ -9,6 +9,7 @@ import pytest
 
 from bessemer.engine.request import Refusal
 from bessemer.http.backends import Backends
+from bessemer.http.body import Body
 from bessemer.http.handlers.models import GetModel, ListModels
 from bessemer.http.message import HttpRequest
 from tests.http.toy import ToyBackend
@@ -17,7 +18,7 @@ BACKENDS = Backends({name: ToyBackend(name, created=86_400) for name in ("org/b"
 
 
 def request(path: str) -> HttpRequest:
-    return HttpRequest("GET", path, "", (), b"", "192.0.2.7", "req_1")
+    return HttpRequest("GET", path, "", (), Body(), "192.0.2.7", "req_1")
 
 
 def test_the_list_is_sorted_and_both_packages_read_it() -> None:
