@@ -13,6 +13,7 @@ from bessemer.http.app import Application
 from bessemer.http.auth import Auth
 from bessemer.http.body import Body
 from bessemer.http.cors import Cors
+from bessemer.http.hosts import Hosts
 from bessemer.http.limits import RateLimit
 from bessemer.http.log import Log
 from bessemer.http.message import HttpRequest, Reply, Response, StreamingResponse
@@ -53,6 +54,7 @@ def application(stream: io.BytesIO) -> Application:
         RateLimit(2, lambda: 0.0),
         Cors(("https://app.example",)),
         Log("info", stream),
+        Hosts(("*",)),
     )
 
 
