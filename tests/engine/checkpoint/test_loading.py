@@ -60,8 +60,14 @@ class Library:
 
 
 class Channel:
-    def receive(self, wait):
-        return [Configure(VERSION, directory, 10**9, Settings(max_batch=4, threads=1))]
+    def first(self):
+        return Configure(VERSION, directory, 10**9, Settings(max_batch=4, threads=1))
+
+    def stage(self, what):
+        pass
+
+    def doing(self, what):
+        pass
 
     def send(self, message):
         assert type(message).__name__ == "Ready", message
