@@ -8,6 +8,7 @@ from .message import Headers, HttpRequest, Response
 
 EXPOSED = b"x-request-id, request-id, retry-after"
 METHODS = b"GET, HEAD, POST"
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
 SAME = frozenset({b"same-origin", b"none"})  # what a browser says where no other site asks
 LOCAL = (b"private-network", b"local-network")  # asked for where a page reaches into a network
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}
@@ -36,8 +37,11 @@ class Cors:
     def check(self, request: HttpRequest) -> None:
         """Refuse what a page of another origin sends, whether or not it could read the answer.
 
-        As Go's http.CrossOriginProtection: a page cannot set these headers, other clients do not.
+        As Go's http.CrossOriginProtection: a page cannot set these headers, other clients do not,
+        and what only reads may pass.
         """
+        if request.method in READING:
+            return
         origin, site = request.header(b"origin"), request.header(b"sec-fetch-site")
         if site in SAME or self._allows(origin) or (origin is None and site != b"cross-site"):
             return

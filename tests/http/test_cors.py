@@ -52,3 +52,52 @@ def test_preflight() -> None:
     assert b"POST" in headers[b"access-control-allow-methods"]
     assert cors.preflight(request("OPTIONS", ORIGIN)) is None
     assert cors.preflight(request("GET", ORIGIN, ASKS)) is None
+
+
+def test_what_a_page_of_another_site_sends_is_refused_before_it_costs() -> None:
+    own = Cors(())
+    for headers in (
+        {b"origin": b"https://evil.example"},
+        {b"origin": b"null"},
+        {b"origin": b"http://127.0.0.1:9999"},  # another port is another origin
+        {b"origin": b"https://evil.example", b"sec-fetch-site": b"cross-site"},
+        {b"sec-fetch-site": b"cross-site"},
+    ):
+        with pytest.raises(Refusal) as caught:
+            own.check(post(headers))
+        assert (caught.value.status, caught.value.code) == (403, "origin_not_allowed")
+
+
+def test_other_clients_and_pages_of_this_server_pass() -> None:
+    for headers in (
+        {},
+        {b"origin": b"http://127.0.0.1:8000"},
+        {b"origin": b"http://127.0.0.1:8000", b"sec-fetch-site": b"same-origin"},
+        {b"sec-fetch-site": b"none"},
+    ):
+        Cors(()).check(post(headers))
+    Cors(("https://app.example",)).check(post({b"origin": b"https://app.example"}))
+    Cors(("*",)).check(post({b"origin": b"https://anything.example"}))
+
+
+def test_a_link_from_another_site_may_be_followed() -> None:
+    """What only reads costs nothing, and a page cannot see the answer."""
+    Cors(()).check(post({b"sec-fetch-site": b"cross-site"}, "GET"))
+
+
+def test_a_page_that_reaches_into_a_network_is_answered_if_it_may_call() -> None:
+    asks = {
+        b"origin": b"https://app.example",
+        b"access-control-request-method": b"POST",
+        b"access-control-request-private-network": b"true",
+    }
+    reply = Cors(("https://app.example",)).preflight(post(asks, "OPTIONS"))
+    assert reply is not None
+    assert (b"access-control-allow-private-network", b"true") in reply.headers
+    with pytest.raises(Refusal):
+        Cors(("https://other.example",)).preflight(post(asks, "OPTIONS"))
+
+
+def post(headers: dict[bytes, bytes], method: str = "POST") -> HttpRequest:
+    all_headers = ((b"host", b"127.0.0.1:8000"), *headers.items())
+    return HttpRequest(method, "/v1/completions", "", all_headers, Body(), "127.0.0.1", "req_1")
