@@ -1,8 +1,8 @@
-"""Vectors and scores for many at once: each batch takes an input in turn from every request."""
+"""Vectors and scores for many at once: in each batch clients take turns, and their requests."""
 
 import sys
 import traceback
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -158,23 +158,27 @@ class EmbeddingEngine:
         return None
 
     def _batch(self) -> list[Share]:
-        """Take an input of each request in turn, and again, while one more fits."""
+        """Take an input of each client in turn, and again, while one more fits."""
         first = self._ready[0]
         shares = [Share(s) for s in self._ready if s.dimensions == first.dimensions]
-        left, taking = self._batch_tokens, deque(shares)
-        while taking:
+        left, turns = self._batch_tokens, by_client(shares)
+        while turns:
+            taking = turns.popleft()
             share = taking.popleft()
             state = share.state
             length = len(state.inputs[state.begun].tokens)
-            if length > left and (state is not first or share.rows):
-                continue
-            left -= length
-            share.rows.append(state.begun)
-            state.begun += 1
-            if state.waits:
-                taking.append(share)
+            if length <= left or (state is first and not share.rows):
+                left -= length
+                share.rows.append(state.begun)
+                state.begun += 1
+                if state.waits:
+                    taking.append(share)
+            if taking:
+                turns.append(taking)
         self._ready.rotate(-1)
-        self._ready = deque(state for state in self._ready if state.waits)
+        left_over = (state for state in self._ready if state.waits)
+        client = first.request.client  # the next batch is another's, if there is one
+        self._ready = deque(sorted(left_over, key=lambda state: state.request.client == client))
         return [share for share in shares if share.rows]
 
     def _compute(self, shares: Sequence[Share], began: float) -> list[Event]:
@@ -203,6 +207,14 @@ class EmbeddingEngine:
     def _refused(self, state: RequestState, refusal: Refusal) -> Refused:
         self.cancel(state.request.id)
         return Refused.of(state.request.id, refusal)
+
+
+def by_client(shares: Sequence[Share]) -> deque[deque[Share]]:
+    """Return the shares of each client, in the order in which the clients come first."""
+    clients = defaultdict[str, deque[Share]](deque)
+    for share in shares:
+        clients[share.state.request.client].append(share)
+    return deque(clients.values())
 
 
 def check(model: Embedder | Reranker, request: Embed | Rank) -> None:

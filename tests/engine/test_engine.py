@@ -1,24 +1,17 @@
 """The engine end to end over a model without weights that notices every wrong page."""
 
-from collections.abc import Iterable
-
-import mlx.core as mx
-import numpy as np
 import pytest
 
 from bessemer.engine import engine as module
-from bessemer.engine.batch import Batch
 from bessemer.engine.cache_sizes import CacheSizes
 from bessemer.engine.request import (
     Constraint,
-    Event,
     Refusal,
     Refused,
     Sampling,
     Started,
     StepReport,
     Token,
-    TokenLogprobs,
 )
 from bessemer.engine.token_rules import GenerationRules
 from bessemer.kernels.attention.pages import PAGE
@@ -28,7 +21,6 @@ from tests.engine.paper_model import (
     answers,
     engine,
     greedy,
-    logits_after,
     prompt,
     request_for,
 )
@@ -285,110 +277,6 @@ def test_stop_token_ids_end_the_answer() -> None:
     assert events[-1].hidden == 1
 
 
-def test_logprobs_of_prompt_and_answer() -> None:
-    tokens = prompt(3, 70)
-    door, _ = engine(chunk=20)
-    door.submit(request_for(1, tokens, 5, logprobs=3, prompt_logprobs=2))
-    events = [e for e in door.run() if isinstance(e, Token)]
-    entries = [entry for e in events for entry in e.prompt]
-    answer = [entry for e in events for entry in e.logprobs]
-    history = list(tokens)
-    assert [entry.token for entry in entries] == tokens[1:]
-    for position, entry in enumerate([*entries, *answer], start=1):
-        logits = logits_after((history + [e.token for e in answer])[:position]).astype(float)
-        scores = logits - np.log(np.exp(logits).sum())
-        assert entry.logprob == pytest.approx(scores[entry.token], abs=1e-4)
-        assert [token for token, _ in entry.top] == np.argsort(-scores)[: len(entry.top)].tolist()
-        rank = 1 + int((logits > logits[entry.token]).sum())
-        assert entry.rank == (rank if position < len(tokens) else None)
-    assert {len(entry.top) for entry in entries} == {2} and {len(e.top) for e in answer} == {3}
-
-
-def prompt_entries(events: Iterable[Event]) -> dict[int, list[TokenLogprobs]]:
-    out: dict[int, list[TokenLogprobs]] = {}
-    for event in events:
-        assert not isinstance(event, Refused), event
-        if isinstance(event, Token):
-            out.setdefault(event.request, []).extend(event.prompt)
-    return out
-
-
-def entries_of(tokens: list[int], top: int) -> list[TokenLogprobs]:
-    """Return what the model says of a prompt's tokens, all but the first."""
-    out = []
-    for position in range(1, len(tokens)):
-        logits = logits_after(tokens[:position]).astype(float)
-        scores = logits - np.log(np.exp(logits).sum())
-        best = [(int(i), pytest.approx(scores[i], abs=1e-4)) for i in np.argsort(-scores)[:top]]
-        logprob = pytest.approx(scores[tokens[position]], abs=1e-4)
-        rank = 1 + int((scores > scores[tokens[position]]).sum())
-        out.append(TokenLogprobs(tokens[position], logprob, best, rank))  # type: ignore[arg-type]
-    return out
-
-
-@pytest.mark.parametrize("chunk", [5, 48, 256])
-def test_a_cached_prompt_has_all_its_logprobs(chunk: int) -> None:
-    tokens = prompt(3, 100)
-    door, model = engine(chunk=chunk)
-    door.submit(request_for(1, tokens, 5))
-    assert answers(door.run()) == {1: greedy(tokens, 5)}
-    computed = model.computed
-    door.submit(request_for(2, tokens, 5, prompt_logprobs=2))
-    door.submit(request_for(3, [*tokens[:70], 9], 0, prompt_logprobs=0))
-    door.submit(request_for(4, tokens, 5))
-    events = list(door.run())
-    assert prompt_entries(events)[2] == entries_of(tokens, 2)
-    assert prompt_entries(events)[3] == entries_of([*tokens[:70], 9], 0)
-    assert prompt_entries(events)[4] == []
-    cached = {e.request: e.cached for e in events if isinstance(e, Started)}
-    assert cached == {2: 0, 3: 0, 4: 96}  # as in vLLM, such a prompt is computed anew
-    assert model.computed - computed == 100 + 71 + 4 + 2 * 4
-
-
-def test_logprobs_of_prompts_are_whole_in_spite_of_preemption() -> None:
-    tokens = {number: prompt(number % 3, 60 + number) for number in range(6)}
-    door, _ = engine(pages=12, chunk=40)
-    for number, each in tokens.items():
-        top = None if number == 4 else number % 3
-        door.submit(request_for(number, each, 90, prompt_logprobs=top, logprobs=0))
-    events = list(door.run())
-    assert door.scheduler.preemptions
-    assert answers(events) == {number: greedy(each, 90) for number, each in tokens.items()}
-    entries = prompt_entries(events)
-    assert entries.pop(4) == []
-    assert entries == {n: entries_of(tokens[n], n % 3) for n in entries}
-    for number in tokens:  # those of the answer too, each once
-        scored = [e for e in events if isinstance(e, Token) and e.request == number]
-        assert [e.token for event in scored for e in event.logprobs] == greedy(tokens[number], 90)
-
-
-def test_no_token_at_all_where_only_the_prompt_was_asked_for() -> None:
-    door, _ = engine()
-    door.submit(request_for(1, prompt(1, 40), 0, prompt_logprobs=0))
-    events = [e for e in door.run() if isinstance(e, Token)]
-    assert sum(len(e.prompt) for e in events) == 39
-    assert (events[-1].tokens, events[-1].finish) == ([], "length")
-
-
-def test_broken_numbers_refuse_one_request_and_no_other() -> None:
-    door, model = engine()
-    poisoned = [49, 49, 49]
-
-    def forward(batch):  # type: ignore[no-untyped-def]
-        logits = np.array(model(batch))
-        if batch.decodes and int(batch.positions[0]) == 3:
-            logits[0] = np.nan
-        return type(batch.rows)(logits)
-
-    door._forward = forward
-    door.submit(request_for(1, poisoned, 9))
-    door.submit(request_for(2, prompt(1, 9), 5))
-    events = list(door.run())
-    refused = [e for e in events if isinstance(e, Refused)]
-    assert [(e.request, e.status, e.code) for e in refused] == [(1, 500, "numerics")]
-    assert answers(e for e in events if e.request == 2) == {2: greedy(prompt(1, 9), 5)}
-
-
 def test_what_the_checkpoint_bans_is_not_drawn() -> None:
     tokens = prompt(3, 40)
     first, second, *_ = greedy(tokens, 2)
@@ -497,32 +385,3 @@ def test_a_report_has_the_seconds_of_each_part(monkeypatch: pytest.MonkeyPatch) 
     door.step()
     report = door.report()
     assert (report.prepare, report.forward, report.accept) == (0.25, 2.0, 3.0)
-
-
-def test_pages_of_which_nan_came_are_never_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    door, _model = engine()
-    broken: set[int] = {1, 3}
-    forward = door._forward
-
-    def with_nan(batch: Batch) -> mx.array:
-        logits = np.array(forward(batch))
-        for row, request in enumerate(batch.sequences[: len(logits)]):
-            logits[row] = np.nan if request in broken else logits[row]
-        return mx.array(logits)
-
-    monkeypatch.setattr(door, "_forward", with_nan)
-    shared = prompt(1, 2 * PAGE)
-    door.submit(request_for(0, [*shared, 3], 2))
-    assert answers(door.run()) == {0: greedy([*shared, 3], 2)}
-    bad = shared + prompt(2, 3 * PAGE)
-    for number, tokens in ((1, bad), (2, prompt(7, 40)), (3, bad[:-1]), (4, bad)):
-        door.submit(request_for(number, tokens, 2))
-        if number != 1:
-            events = list(door.run())
-            assert {e.request for e in events if isinstance(e, Refused)} <= broken
-            if number > 2:
-                assert [e.cached for e in events if isinstance(e, Started)] == [2 * PAGE]
-            if number not in broken:
-                assert answers(e for e in events if e.request == number)[number] == greedy(
-                    tokens, 2
-                )

@@ -146,6 +146,18 @@ def test_a_small_request_does_not_wait_for_a_large_one(embedder: Embedder) -> No
     assert steps[0] == [(1, False), (2, True)] and (3, True) in steps[1] + steps[2]
 
 
+def test_clients_take_turns_however_many_requests_one_of_them_has(embedder: Embedder) -> None:
+    for more, rows in (({}, [[0], [1], [2]]), ({"dimensions": 5}, [[0, 1], [2]])):
+        with desk(embedder, batch_tokens=24) as each:
+            for number in range(6):
+                each.submit(embed(number, [[5] * 12] * 3, client="flood"))
+            each.submit(embed(9, [[6] * 12] * 3, client="small", **more))
+            steps = [[e for e in step if isinstance(e, Embedded)] for step in each.run()]
+        first = [event.rows for step in steps[:4] for event in step if event.request == 9]
+        assert first == rows
+        assert sum(len(e.rows) for step in steps for e in step) == 7 * 3
+
+
 def test_what_is_cancelled_is_never_heard_of_again(embedder: Embedder) -> None:
     with desk(embedder, batch_tokens=24, queue=2) as each:
         each.submit(embed(1, [[5] * 12] * 5), embed(2, [[6] * 12]))
