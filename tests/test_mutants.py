@@ -24,6 +24,7 @@ def scale(items: "list[int]", least: int = 2) -> int:
             continue
         total += min(item, least)
     items.append("é"); items.pop()
+    total, _ = divmod(total, least)
     return total
 
 def __repr__() -> str:
@@ -55,13 +56,14 @@ def test_faults_of_every_kind_are_found_and_each_is_python(tmp_path: Path) -> No
         ("always true", "item is None", "True"),
         ("continue dropped", "continue", "pass"),
         ("an assignment dropped", "total += min(item, least)", "pass"),
-        ("swapped arguments", "min(item, least)", "min(least, item)"),
+        ("swapped arguments", "divmod(total, least)", "divmod(least, total)"),
         ("min, max, any, all", "min", "max"),
         ("a call dropped", 'items.append("é")', "pass"),
         ("a call dropped", "items.pop()", "pass"),
         ("nothing returned", "total", "None"),
         ("an error dropped", 'raise ValueError(f"of {least + 7}")', "pass"),
     }
+    assert ("swapped arguments", "min(item, least)", "min(least, item)") not in found
     assert not {before for _, before, _ in found} & {"1", "3", "5", "7", "8", "least + 7"}
 
 
