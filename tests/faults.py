@@ -169,6 +169,7 @@ def _continue(node: ast.Continue) -> Changes:
 def _call(node: ast.Call) -> Changes:
     if isinstance(node.func, ast.Name) and node.func.id in NAMES:
         yield "min, max, any, all", node.func, NAMES[node.func.id]
+        return  # their arguments have no order
     plain = not any(isinstance(each, ast.Starred) for each in node.args)
     if plain and len(node.args) > 1 and ast.dump(node.args[0]) != ast.dump(node.args[1]):
         args = [node.args[1], node.args[0], *node.args[2:]]

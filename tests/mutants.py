@@ -1,44 +1,59 @@
 """Plants faults in the Python of engine, http and translate; counts how many the tests notice.
 
 A sample of faults, in proportion to a module's lines, is planted one by one in a copy of the tree.
-The module's own test files run first, then all of its folder until one fails. What survives counts
-against the tests, but for the faults in EQUIVALENT, which somebody read.
+The module's own test files run first, then all of its folder until one fails that passes without
+the fault. What survives counts against the tests, but for the faults in EQUIVALENT, which somebody
+read. A module whose own tests fail as they are is named and left out.
 """
 
 import os
 import queue
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
-from typing import Annotated
+from typing import IO, Annotated
 
 from typer import Option
 
-from bessemer.bench.command import FAILED, USAGE, command
+from bessemer.bench.command import FAILED, command
+from bessemer.engine.command_line import USAGE
 from tests.faults import Fault, faults
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("engine", "http", "translate")
-OWN_SECONDS, ALL_SECONDS = 120.0, 900.0  # tests that run longer have noticed
+ALL_SECONDS = 900.0  # for tests as they are, and for all of a folder's
+START_SECONDS, SLOWER = 10.0, 5.0  # own tests that take this and so many times theirs have noticed
+BROKEN = re.compile(r"^(?:FAILED|ERROR) ([^\s:]+)", re.MULTILINE)  # a file in pytest's summary
 PASSED, NOTHING_COLLECTED = 0, 5
 PYTEST = (sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:xdist", "-p", "no:cacheprovider")
 
 # Survivors that were read and change nothing that anybody can see: the key of each, and why.
-EQUIVALENT: dict[str, str] = {}
+EQUIVALENT: dict[str, str] = {
+    "engine/token_rules.py | Ngrams.after | another constant | 0 | (1)": (
+        "nothing has followed while there are no more tokens than `before`"
+    ),
+    "http/auth.py | Auth.caller | swapped arguments | hmac.compare_digest(digest, known)"
+    " | hmac.compare_digest(known, digest)": "equality has no order",
+    'http/cors.py | Cors.headers | a condition less | request.header(b"origin") or b""'
+    " | (request.header(b'origin'))": "an origin that is allowed is not None",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """`how` is noticed, survived or equivalent."""
+    """`how` is noticed, survived, equivalent, or skipped: the module's tests fail without it."""
 
     fault: Fault
     how: str
@@ -95,18 +110,45 @@ class Copy:
         (link / "bessemer").symlink_to(self.root)  # before what is installed: see pyproject.toml
         self._environment = os.environ | {"PYTHONPATH": str(link), "TMPDIR": str(folder)}
 
-    def fate(self, fault: Fault, wide: bool) -> Fate:
+    def fates(self, chosen: Sequence[Fault], wide: bool) -> Iterator[Fate]:
+        """Yield the fates of faults in one module."""
+        begin = time.monotonic()
+        if self.fails(own_tests(self.root, chosen[0].file), ALL_SECONDS):
+            yield from (Fate(fault, "skipped") for fault in chosen)
+            return
+        limit = START_SECONDS + SLOWER * (time.monotonic() - begin)
+        for fault in chosen:
+            yield self.fate(fault, wide, limit)
+
+    def fate(self, fault: Fault, wide: bool, seconds: float) -> Fate:
         if fault.key in EQUIVALENT:
             return Fate(fault, "equivalent")
+        with self._planted(fault):
+            noticed = self.fails(own_tests(self.root, fault.file), seconds)
+        noticed = noticed or (wide and self._noticed_elsewhere(fault))
+        return Fate(fault, "noticed" if noticed else "survived")
+
+    def _noticed_elsewhere(self, fault: Fault) -> bool:
+        """Return whether another test file fails with the fault and passes without it."""
+        others = other_tests(self.root, fault.file)
+        while True:
+            with self._planted(fault):
+                broken = self.broken(others, ALL_SECONDS)
+            if not broken or not set(broken) <= set(others):
+                return False  # in time, nobody noticed
+            if not self.fails(broken, ALL_SECONDS):
+                return True
+            others = [each for each in others if each not in broken]
+
+    @contextmanager
+    def _planted(self, fault: Fault) -> Iterator[None]:
         path = self.root / fault.file
         source = path.read_bytes()
         self._write(path, fault.planted(source))
         try:
-            own, others = own_tests(self.root, fault.file), other_tests(self.root, fault.file)
-            noticed = self.fails(own, OWN_SECONDS) or (wide and self.fails(others, ALL_SECONDS))
+            yield
         finally:
             self._write(path, source)
-        return Fate(fault, "noticed" if noticed else "survived")
 
     @staticmethod
     def _write(path: Path, source: bytes) -> None:
@@ -116,22 +158,35 @@ class Copy:
         path.write_bytes(source)
 
     def fails(self, tests: Sequence[str], seconds: float) -> bool:
-        """Return whether a test fails or never ends; what tests leave running is ended."""
+        """Return whether a test fails or never ends."""
+        return bool(self.broken(tests, seconds))
+
+    def broken(self, tests: Sequence[str], seconds: float) -> list[str]:
+        """Return the file of the first test that fails; "" stands for what took too long."""
         if not tests:
-            return False
+            return []
+        with tempfile.TemporaryFile("w+") as output:
+            code = self._code([*PYTEST, *tests], seconds, output)
+            if code in (PASSED, NOTHING_COLLECTED):
+                return []
+            output.seek(0)
+            return BROKEN.findall(output.read()) or [""]
+
+    def _code(self, command: Sequence[str], seconds: float, output: IO[str]) -> int | None:
+        """Return the exit code, or None after so long; what tests leave running is ended."""
         process = subprocess.Popen(
-            [*PYTEST, *tests],
+            command,
             cwd=self.root,
             env=self._environment,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=output,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
         try:
-            return process.wait(seconds) not in (PASSED, NOTHING_COLLECTED)
+            return process.wait(seconds)
         except subprocess.TimeoutExpired:
-            return True
+            return None
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -139,24 +194,20 @@ class Copy:
 
 
 def run(chosen: Sequence[Fault], jobs: int, wide: bool) -> list[Fate]:
-    """Try all faults, each job in a copy of its own; return their fates in any order."""
-    todo: queue.SimpleQueue[Fault] = queue.SimpleQueue()
-    for fault in chosen:
-        todo.put(fault)
+    """Try all faults, each job a module at a time in its own copy; return fates in any order."""
+    todo: queue.SimpleQueue[list[Fault]] = queue.SimpleQueue()
+    for _, module in groupby(chosen, key=lambda fault: fault.file):
+        todo.put(list(module))
     fates: list[Fate] = []
 
     def work() -> None:
         with tempfile.TemporaryDirectory(prefix="mutants", ignore_cleanup_errors=True) as folder:
             copy = Copy(Path(folder))
-            while True:
-                try:
-                    fates.append(copy.fate(todo.get_nowait(), wide))
-                except queue.Empty:
-                    return
-                if fates[-1].how == "survived":
-                    print(fates[-1].fault.shown(), flush=True)
-                if len(fates) % 25 == 0:
-                    print(f"{len(fates)} tried, {todo.qsize()} left", file=sys.stderr, flush=True)
+            with suppress(queue.Empty):
+                while True:
+                    for fate in copy.fates(todo.get_nowait(), wide):
+                        fates.append(fate)
+                        _tell(fate, f"{len(fates)} of {len(chosen)}")
 
     threads = [threading.Thread(target=work) for _ in range(jobs)]
     for thread in threads:
@@ -166,14 +217,10 @@ def run(chosen: Sequence[Fault], jobs: int, wide: bool) -> list[Fate]:
     return fates
 
 
-def failing(chosen: Sequence[Fault]) -> list[str]:
-    """Return the test files that fail though nothing is planted."""
-    files = sorted({test for fault in chosen for test in own_tests(ROOT, fault.file)})
-    with tempfile.TemporaryDirectory(prefix="mutants", ignore_cleanup_errors=True) as folder:
-        copy = Copy(Path(folder))
-        if not copy.fails(files, ALL_SECONDS):
-            return []
-        return [file for file in files if copy.fails([file], OWN_SECONDS)] or files
+def _tell(fate: Fate, progress: str) -> None:
+    if fate.how == "survived":
+        print(fate.fault.shown(), flush=True)
+    print(f"\r{progress} tried", end="", file=sys.stderr, flush=True)
 
 
 # fmt: off
@@ -194,9 +241,6 @@ def main(
     if not chosen:
         print("mutants: there is no Python to plant faults in.", file=sys.stderr)
         return USAGE
-    if broken := failing(chosen):
-        print(f"mutants: fails as it is: {', '.join(broken)}.", file=sys.stderr)
-        return USAGE
     return report(run(chosen, jobs, not own), min_share)
 
 
@@ -211,7 +255,7 @@ def modules(names: Sequence[str]) -> list[Path]:
 
 def report(fates: Sequence[Fate], min_share: float) -> int:
     """Print the tables; return 1 if too many survived."""
-    counted = [fate for fate in fates if fate.how != "equivalent"]
+    counted = [fate for fate in fates if fate.how in {"noticed", "survived"}]
     titles: tuple[tuple[str, Callable[[Fault], str]], ...] = (
         ("file", lambda fault: fault.file),
         ("operator", lambda fault: fault.operator),
@@ -223,7 +267,9 @@ def report(fates: Sequence[Fate], min_share: float) -> int:
             print(f"{title:9} {name:40} {noticed[name]:4} of {count:4} noticed")
     number = sum(fate.how == "noticed" for fate in counted)
     share = number / max(1, len(counted))
-    same = len(fates) - len(counted)
+    same = sum(fate.how == "equivalent" for fate in fates)
+    for file in sorted({fate.fault.file for fate in fates if fate.how == "skipped"}):
+        print(f"left out, for its own tests fail as they are: {file}")
     print(f"{number} of {len(counted)} faults noticed ({share:.1%}); {same} more change nothing")
     return FAILED if share < min_share else 0
 

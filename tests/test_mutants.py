@@ -24,6 +24,7 @@ def scale(items: "list[int]", least: int = 2) -> int:
             continue
         total += min(item, least)
     items.append("é"); items.pop()
+    total, _ = divmod(total, least)
     return total
 
 def __repr__() -> str:
@@ -55,13 +56,14 @@ def test_faults_of_every_kind_are_found_and_each_is_python(tmp_path: Path) -> No
         ("always true", "item is None", "True"),
         ("continue dropped", "continue", "pass"),
         ("an assignment dropped", "total += min(item, least)", "pass"),
-        ("swapped arguments", "min(item, least)", "min(least, item)"),
+        ("swapped arguments", "divmod(total, least)", "divmod(least, total)"),
         ("min, max, any, all", "min", "max"),
         ("a call dropped", 'items.append("é")', "pass"),
         ("a call dropped", "items.pop()", "pass"),
         ("nothing returned", "total", "None"),
         ("an error dropped", 'raise ValueError(f"of {least + 7}")', "pass"),
     }
+    assert ("swapped arguments", "min(item, least)", "min(least, item)") not in found
     assert not {before for _, before, _ in found} & {"1", "3", "5", "7", "8", "least + 7"}
 
 
@@ -100,12 +102,24 @@ def test_a_fault_is_noticed_by_other_tests_of_the_folder_and_taken_back(
     ]
     assert other_tests(tmp_path, file) == ["tests/engine/test_user.py"]
     fault = next(f for f in faults(tmp_path, tmp_path / file) if f.operator == "another operator")
-    assert copy.fate(fault, wide=False).how == "survived"
-    assert copy.fate(fault, wide=True).how == "noticed"
+    assert copy.fate(fault, False, 60).how == "survived"
+    assert copy.fate(fault, True, 60).how == "noticed"
     assert "x + x" in (tmp_path / file).read_text()
     assert not copy.fails(other_tests(tmp_path, file), 60)
     monkeypatch.setitem(mutants.EQUIVALENT, fault.key, "a reason")
-    assert copy.fate(fault, wide=True).how == "equivalent"
+    assert copy.fate(fault, True, 60).how == "equivalent"
+
+
+def test_tests_that_fail_as_they_are_notice_nothing(tmp_path: Path) -> None:
+    copy = object.__new__(Copy)
+    copy.root, copy._environment = tmp_path, {}
+    tree(tmp_path)
+    user = tmp_path / "tests/engine/test_user.py"
+    user.write_text("from engine import double\ndef test() -> None:\n    assert False\n")
+    chosen = faults(tmp_path, tmp_path / "engine/double.py")
+    assert {fate.how for fate in copy.fates(chosen, True)} == {"survived"}
+    (tmp_path / "tests/engine/test_double.py").write_text("def test() -> None:\n    assert 0\n")
+    assert {fate.how for fate in copy.fates(chosen, True)} == {"skipped"}
 
 
 def test_tests_that_never_end_have_noticed(tmp_path: Path) -> None:
@@ -120,9 +134,12 @@ def test_the_report_leaves_out_what_changes_nothing(
 ) -> None:
     tree(tmp_path)
     fault = faults(tmp_path, tmp_path / "engine/double.py")[0]
-    fates = [Fate(fault, how) for how in ("noticed", "noticed", "survived", "equivalent")]
+    hows = ("noticed", "noticed", "survived", "equivalent", "skipped")
+    fates = [Fate(fault, how) for how in hows]
     assert report(fates, 0.5) == 0
-    assert "2 of 3 faults noticed (66.7%); 1 more change nothing" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "2 of 3 faults noticed (66.7%); 1 more change nothing" in said
+    assert "left out, for its own tests fail as they are: engine/double.py" in said
     assert report(fates, 0.7) == 1
 
 

@@ -136,3 +136,47 @@ def test_fewer_tokens_may_be_accepted_than_pages_were_allocated_for() -> None:
     assert pages.grow(state, 5) and state.pages.tables == tables  # what lies there is overwritten
     pages.release(state)
     assert pages.pages_free == 12 and clear(pages) == 2
+
+
+def test_pages_of_a_match_are_in_use_from_the_start() -> None:
+    pages = pager(CacheSizes((None,), (4,)))
+    done = begun(pages, sequence(2 * PAGE))
+    computed(pages, done, 2 * PAGE)
+    pages.release(done)
+    assert pages.pages_free == 4
+    begun(pages, sequence(2 * PAGE + 9))
+    assert pages.pages_free == 2
+    assert not pages.grow(begun(pages, sequence(3 * PAGE, seed=2)), 3 * PAGE)
+
+
+@pytest.mark.parametrize(
+    ("leader", "count", "waiting", "follows"),
+    [
+        (3 * PAGE, 0, 2 * PAGE + 9, True),
+        (3 * PAGE, PAGE, 2 * PAGE + 9, True),
+        (3 * PAGE, PAGE, 2 * PAGE, False),  # the last token is computed in any case
+        (3 * PAGE, 2 * PAGE, 2 * PAGE + 9, False),  # all that both have is there
+        (2 * PAGE, 2 * PAGE - 2, 2 * PAGE + 9, True),
+        (2 * PAGE, 2 * PAGE - 1, 2 * PAGE + 9, False),  # it only decodes from here on
+    ],
+)
+def test_a_prompt_waits_for_one_that_will_soon_share_more(
+    leader: int, count: int, waiting: int, follows: bool
+) -> None:
+    pages = pager(CacheSizes((None,), (8,)))
+    running, state = begun(pages, sequence(leader)), sequence(waiting)
+    assert pages.follow(state, 0, [running]) and state.leader is running
+    if count:
+        computed(pages, running, count)
+    assert pages.follows(state) is follows
+    pages.release(running)
+    assert not pages.follows(state)
+
+
+def test_nobody_waits_for_a_stranger_or_for_what_is_there() -> None:
+    pages = pager(CacheSizes((None,), (8,)))
+    running = begun(pages, sequence(3 * PAGE))
+    assert not pages.follow(sequence(2 * PAGE + 9, seed=2), 0, [running])
+    assert not pages.follow(sequence(2 * PAGE + 9, prompt_logprobs=0), 0, [running])
+    assert not pages.follow(sequence(2 * PAGE + 9), PAGE, [running])
+    assert not pages.follow(sequence(PAGE), 0, [running])

@@ -194,3 +194,20 @@ def test_nodes_with_nothing_disappear_up_to_the_root() -> None:
     assert cache.match("", keys("abc")) == path
     root = cache.root("")
     assert cache.evict(STATES) and not root.children and cache.root("") is not root
+
+
+def test_what_nan_came_of_is_found_no_more_down_to_the_last_page_that_is_sound() -> None:
+    pages = plain(20)
+    path, cache = put(pages, "abcd"), pages.tree
+    cache.vouch(path[1])
+    cache.cut_off(path[3])
+    assert cache.match("", keys("abcd")) == path[:2]
+    again = put(pages, "abcd")
+    cache.cut_off(path[3])  # by another sequence: what stands in its place now is not doubtful
+    assert cache.match("", keys("abcd")) == again
+    cache.vouch(again[3])
+    cache.cut_off(again[3])
+    assert cache.match("", keys("abcd")) == again
+    other = put(pages, "xy")
+    cache.cut_off(other[1])
+    assert cache.match("", keys("xy")) == []

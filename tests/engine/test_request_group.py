@@ -66,3 +66,11 @@ def test_those_that_differ_in_more_are_apart() -> None:
     assert [(r.stop, r.client, r.sampling.top_k) for r in sent(requests)] == [
         (r.stop, r.client, r.sampling.top_k) for r in requests
     ]
+
+
+def test_all_ids_may_come_or_none() -> None:
+    for allowed in (None, []):
+        requests = [replace(each, allowed_token_ids=allowed) for each in choices([[5]], 2)]
+        for each in sent(requests):
+            got = each.allowed_token_ids
+            assert (None if got is None else list(got)) == allowed

@@ -118,3 +118,22 @@ def test_what_waits_for_a_shared_prefix_is_not_matched_again_at_each_step(
         door.step()
     assert len(matched) == 30 and len(door.scheduler.running) == 1
     assert len(answers(door.run())) == 30
+
+
+def test_who_is_done_makes_room_in_the_queue() -> None:
+    door, _ = engine(batch=2, queue=1)
+    for first in (0, 10, 20):
+        for number in range(first, first + 3):
+            door.submit(request_for(number, prompt(number, 9), 3))
+        assert len(answers(door.run())) == 3
+
+
+def test_a_newcomer_computes_alone_whether_or_not_many_steps_have_passed_without_one() -> None:
+    for steps in (10, 11):
+        door, model = engine(batch=8, chunk=64)
+        for number in range(7):
+            door.submit(request_for(number, prompt(number, 5), 80, client="heavy"))
+        for _ in range(steps):
+            door.step()
+        door.submit(request_for(99, prompt(99, 20), 1, client="light"))
+        assert {event.request for event in door.step()} == {99} and model.steps[-1] == 20

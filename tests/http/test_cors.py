@@ -101,3 +101,40 @@ def test_a_page_that_reaches_into_a_network_is_answered_if_it_may_call() -> None
 def post(headers: dict[bytes, bytes], method: str = "POST") -> HttpRequest:
     all_headers = ((b"host", b"127.0.0.1:8000"), *headers.items())
     return HttpRequest(method, "/v1/completions", "", all_headers, Body(), "127.0.0.1", "req_1")
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "same"),
+    [
+        (b"http://localhost:8000", b"localhost:8000", True),
+        (b"https://LLM.example", b"llm.example:443", True),  # the scheme's port may be left out
+        (b"http://llm.example:80", b"llm.example", True),
+        (b"https://llm.example", b"llm.example:80", False),
+        (b"http://localhost:8001", b"localhost:8000", False),
+        (b"http://evil.example", b"llm.example", False),
+        (b"file://llm.example", b"llm.example", False),
+        (b"http://", b"", False),
+        (b"null", b"null", False),
+        (b"http://[::1", b"[::1", False),
+        (b"http://\xff", b"\xff", False),
+    ],
+)
+def test_a_page_of_another_origin_changes_nothing(origin: bytes, host: bytes, same: bool) -> None:
+    asked = request("POST", (b"origin", origin), (b"host", host))
+    if same:
+        Cors(()).check(asked)
+        return
+    with pytest.raises(Refusal) as caught:
+        Cors(()).check(asked)
+    assert (caught.value.status, caught.value.code) == (403, "origin_not_allowed")
+
+
+@pytest.mark.parametrize("site", [b"same-origin", b"none"])
+def test_a_browser_that_says_whence_a_request_comes_is_believed(site: bytes) -> None:
+    elsewhere = (ORIGIN, (b"host", b"llm.example"))
+    Cors(()).check(request("POST", (b"sec-fetch-site", site), *elsewhere))
+    Cors(("https://app.example",)).check(request("POST", *elsewhere))
+    Cors(()).check(request("POST"))
+    for headers in (elsewhere, ()):
+        with pytest.raises(Refusal):
+            Cors(()).check(request("POST", (b"sec-fetch-site", b"cross-site"), *headers))

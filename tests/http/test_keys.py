@@ -12,7 +12,7 @@ from bessemer.http.keys import without_keys
 from tests.http.running import COMMAND, serving
 
 
-@pytest.mark.parametrize("text", ["", " , ", ",", "\t", "se\ncret", "secret" * 1000])
+@pytest.mark.parametrize("text", ["", " , ", ",", "\t", "se\ncret", "secret\x7f", "secret" * 1000])
 def test_what_is_no_key_is_a_mistake_that_tells_no_key(text: str, tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text("" if "\n" in text else text.replace(",", "#"))

@@ -8,16 +8,19 @@ from openai.types import CompletionUsage
 
 from bessemer.engine.request import Refusal
 from bessemer.translate.chat import (
+    AnswerStarted,
     Done,
     Event,
     Failure,
     Finish,
     GenerationOptions,
+    Heartbeat,
     Identity,
+    Progress,
     TokenText,
     Usage,
 )
-from bessemer.translate.dialect import ServerEvent
+from bessemer.translate.dialect import COMMENT, ServerEvent
 from bessemer.translate.openai_shape import (
     AnswerBody,
     ChunkStream,
@@ -112,3 +115,17 @@ def test_a_failure_is_the_last_chunk() -> None:
     stream = ToyStream(Identity("x-1", 7, "m"), GenerationOptions())
     (event,) = stream.encode(Failure(Refusal(503, "overloaded", "Later.")))
     assert msgspec.json.decode(event.data)["error"]["message"] == "Later." and not event.mark
+
+
+def test_usage_goes_along_and_a_comment_says_that_all_choices_have_ended() -> None:
+    options = GenerationOptions(include_usage=True, continuous_usage=True)
+    stream = ToyStream(Identity("x-1", 7, "m"), options)
+    stream.handlers = {AnswerStarted: lambda *_: (), Heartbeat: lambda *_: ()} | stream.handlers  # type: ignore[misc]
+    assert stream.encode(AnswerStarted(Usage(2, 0), 2)) == ()
+    for choice, heartbeat in ((1, ()), (0, (COMMENT,))):
+        (chunk,) = stream.encode(Finish(choice, "stop"))
+        assert msgspec.json.decode(chunk.data)["usage"]["total_tokens"] == 2
+        assert stream.encode(Heartbeat()) == heartbeat
+    assert stream.encode(Progress(Usage(2, 5))) == ()
+    (chunk,) = stream.encode(Finish(0, "stop"))
+    assert msgspec.json.decode(chunk.data)["usage"]["total_tokens"] == 7

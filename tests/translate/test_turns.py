@@ -3,7 +3,7 @@
 import pytest
 
 from bessemer.engine.request import Refusal
-from bessemer.translate.chat import Chat, Message, Text, ToolCall, said
+from bessemer.translate.chat import Chat, Image, Message, Text, ToolCall, said
 from bessemer.translate.template import ChatTemplate
 from bessemer.translate.turns import arrangements, folded, hoisted, led, merged
 
@@ -124,3 +124,9 @@ def test_each_arrangement_comes_once_and_the_turns_as_they_are_first() -> None:
     for each in tried:
         words = " ".join(turn.text for turn in each)
         assert all(turn.text in words for turn in turns)
+
+
+def test_turns_that_become_one_keep_their_parts_and_their_order() -> None:
+    seen = Message("user", (Image(media_type="image/png", url="x"), Text("What?")))
+    one = merged((HI, seen, BYE))
+    assert [turn.content for turn in one] == [(*HI.content, seen.content[0], Text("What?\n\nBye"))]
