@@ -4,8 +4,9 @@ import asyncio
 import secrets
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeVar
 
 from ..engine import request as engine
@@ -13,7 +14,7 @@ from ..engine.admission import Place
 from ..engine.embedding.sentence_transformers import Purpose
 from ..engine.request import Refusal
 from ..translate.answer import AnswerStream, Bounds
-from ..translate.chat import Chat, Done, Event, GenerateRequest, Heartbeat
+from ..translate.chat import Chat, Completion, Done, Event, GenerateRequest, Heartbeat
 from ..translate.openai_embeddings import Embedding, Vectors
 from ..translate.renderer import Prompt, Renderer
 from ..translate.rerank import Ranking, Scores
@@ -25,6 +26,8 @@ from .template_host import TemplateHost
 
 RESTART_PATIENCE = 5.0  # seconds a request waits for a dead worker's successor; it takes about 1
 SHORT = 2000  # characters, which are tokenized within a millisecond
+LONG = 100_000  # characters, which take up to seconds; a model reads so many of such at a time:
+READERS = 2
 UNKNOWN = 2**17  # tokens of context, where prompts are counted while no worker is there
 
 Returned = TypeVar("Returned")
@@ -143,6 +146,7 @@ class GenerationBackend(LocalBackend):
     max_tokens: int
     patience: Patience
     share_prefixes: bool = False  # among callers with different keys
+    readers: Executor = field(default_factory=lambda: ThreadPoolExecutor(READERS))  # of long texts
 
     async def count(self, chat: Chat) -> int:
         ready = self.worker.ready
@@ -199,10 +203,21 @@ class GenerationBackend(LocalBackend):
     ) -> list[Prompt]:
         renderer, bounds = self.renderer, (context, vocabulary)
         if not isinstance(request, Chat):
-            return await asyncio.to_thread(renderer.prompts, request, *bounds)
-        chat = await _apart(_length(request), renderer.guarded, request)
+            return await self._apart(_size(request), renderer.prompts, request, *bounds)
+        chat = await self._apart(_length(request), renderer.guarded, request)
         text = await self.template.render(chat, renderer.limit(context))
-        return [await _apart(len(text), renderer.conversation, chat, text, *bounds)]
+        return [await self._apart(len(text), renderer.conversation, chat, text, *bounds)]
+
+    async def _apart(
+        self, length: int, function: Callable[..., Returned], *arguments: Any
+    ) -> Returned:
+        """Call what takes time with a text's length: long ones in turn, so that others go on."""
+        if length < SHORT:
+            return function(*arguments)
+        if length < LONG:
+            return await asyncio.to_thread(function, *arguments)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.readers, function, *arguments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,17 +283,16 @@ class RerankBackend(LocalBackend):
         return Scores(values, tokens)
 
 
-async def _apart(length: int, function: Callable[..., Returned], *arguments: Any) -> Returned:
-    """Call what takes time with the length of a text, on the event loop if nobody would notice."""
-    if length < SHORT:
-        return function(*arguments)
-    return await asyncio.to_thread(function, *arguments)
-
-
 def _length(chat: Chat) -> int:
-    if chat.tools or chat.template:
-        return SHORT
-    return sum(len(turn.text) + len(turn.reasoning or "") for turn in chat.messages)
+    length = sum(
+        len(turn.text) + len(turn.reasoning or "") + sum(len(call.arguments) for call in turn.calls)
+        for turn in chat.messages
+    )
+    return max(length, SHORT) if chat.tools or chat.template else length
+
+
+def _size(request: Completion) -> int:
+    return max(sum(map(len, request.prompts)), SHORT)  # beside the loop, however short
 
 
 async def _results(

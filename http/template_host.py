@@ -76,7 +76,8 @@ class TemplateHost:
         async with self._turn:
             if self._process is None or _over(self._process):
                 await self._started()
-            answer = await self._ask(ANSWER, (packed(chat), limit), 4 * min(limit, LONGEST))
+            job = await asyncio.to_thread(_job, chat, limit)
+            answer = await self._ask(ANSWER, job, 4 * min(limit, LONGEST))
         if isinstance(answer, Refused):
             raise Refusal(answer.status, answer.code, answer.message, answer.field)
         return answer.text
@@ -110,16 +111,16 @@ class TemplateHost:
             self._log.warning(f"{self._name}: no process for its chat template: {error}")
             raise _no_process(error) from None
         try:
-            return await self._ask(LOADED, self._settings, REPLY)
+            return await self._ask(LOADED, frame(self._settings), REPLY)
         except Refusal as refusal:
             self._hopeless = None if ENDED in refusal.message else refusal
             raise
 
-    async def _ask(self, decoder: msgspec.msgpack.Decoder[Reply], job: object, size: int) -> Reply:
+    async def _ask(self, decoder: msgspec.msgpack.Decoder[Reply], job: bytes, size: int) -> Reply:
         """Send a job and return what comes of it; a process that gives no answer is ended."""
         process, answered = self._process, False
         assert process is not None and process.stdin is not None and process.stdout is not None
-        process.stdin.write(frame(job))
+        process.stdin.write(job)
         reading = asyncio.create_task(_read(process.stdout, size + REPLY))
         try:
             excess = await self._watch(reading, process.pid)
@@ -151,6 +152,11 @@ class TemplateHost:
             if loop.time() > end:
                 return TOO_SLOW
         return ""
+
+
+def _job(chat: Chat, limit: int) -> bytes:
+    """Return a conversation as it is sent: so much work that the event loop is no place for it."""
+    return frame((packed(chat), limit))
 
 
 async def _read(source: asyncio.StreamReader, longest: int) -> bytes:

@@ -1,6 +1,7 @@
 """Decoding of JSON bytes into a typed request, or a Refusal that names the field at fault."""
 
 import re
+from collections.abc import Iterator
 from itertools import accumulate
 from typing import Any, TypeVar
 
@@ -12,14 +13,17 @@ Body = TypeVar("Body")
 
 MAX_DEPTH = 64  # levels of nesting; real requests, tool schemas included, stay below 20
 MAX_VALUES = 10_000  # in a field of any shape, each of which is an object in memory
-BRACKETS = b"[]{}"
-ALL_BUT_QUOTES_AND_BRACKETS = bytes(set(range(256)) - set(b'"' + BRACKETS))
+MAX_COMMAS = 300_000  # in a body: the ids that OpenAI embeds at once, or a context of 262,144
+MAX_CONTAINERS = 50_000  # lists and objects in a body: MAX_MESSAGES of a part each have 49,153
+PIECE = 2**16  # bytes of a body that are looked at together, others having their turns between
+ALL_BUT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # +1 and -1 as signed bytes
 
 LONE_SURROGATE = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
     rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
 )
+PAIR = len(rb"\ud83d\ude00")
 # msgspec's reasons where a string holds such an escape.
 SURROGATE_REASON = re.compile(r"surrogate|hex escape|truncated")
 
@@ -51,10 +55,7 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[Body]) -> Body:
         except UnicodeDecodeError as error:
             message = f"The request is not UTF-8 at byte {error.start}; send JSON in UTF-8."
             raise Refusal(400, "invalid_json", message) from None
-    if depth(body) > MAX_DEPTH:
-        raise Refusal(
-            400, "invalid_json", f"The request is nested more than {MAX_DEPTH} levels deep."
-        )
+    weigh(body)
     return parse(body, decoder)
 
 
@@ -68,14 +69,35 @@ def parse(body: bytes, decoder: msgspec.json.Decoder[Body]) -> Body:
         raise _malformed(body, str(error)) from None
 
 
-def depth(body: bytes) -> int:
-    """Count the deepest nesting of brackets outside strings, in linear time, without recursion."""
-    if sum(map(body.count, (b"[", b"{"))) <= MAX_DEPTH:
-        return 0  # too few brackets to go too deep, so it does not matter how deep
-    unescaped = body.replace(rb"\\", b"").replace(rb"\"", b"")
-    marks = unescaped.translate(None, ALL_BUT_QUOTES_AND_BRACKETS).replace(b'""', b"")
-    outside = b"".join(marks.split(b'"')[::2])
-    return max(accumulate(memoryview(outside.translate(STEPS)).cast("b")), default=0)
+def weigh(body: bytes) -> None:
+    """Refuse what would take long to decode, which nothing can interrupt. Raises Refusal."""
+    commas = containers = level = 0
+    for piece in outside_strings(body):
+        steps = memoryview(piece.translate(STEPS, ALL_BUT_BRACKETS)).cast("b")
+        levels = [*accumulate(steps, initial=level)]
+        if max(levels) > MAX_DEPTH:
+            message = f"The request is nested more than {MAX_DEPTH} levels deep."
+            raise Refusal(400, "invalid_json", message)
+        level = levels[-1]
+        commas += piece.count(b",")
+        containers += piece.count(b"[") + piece.count(b"{")
+        if commas > MAX_COMMAS or containers > MAX_CONTAINERS:
+            message = (
+                f"The request has too many values: at most {MAX_COMMAS} with a comma between, and "
+                f"{MAX_CONTAINERS} lists and objects, are taken at once; send it in parts."
+            )
+            raise Refusal(413, "request_too_large", message)
+
+
+def outside_strings(body: bytes, size: int = PIECE) -> Iterator[bytes]:
+    """Yield what a body has outside its strings, piece by piece, in linear time."""
+    inside, escape = 0, b""
+    for start in range(0, len(body), size):
+        piece = (escape + body[start : start + size]).replace(rb"\\", b"")
+        escape = b"\\" if piece.endswith(b"\\") else b""
+        parts = piece.removesuffix(b"\\").replace(rb"\"", b"").split(b'"')
+        yield b"".join(parts[inside::2])
+        inside = (inside + len(parts) - 1) % 2
 
 
 def invalid(field: str, problem: str, code: str = "invalid_value") -> Refusal:
@@ -112,13 +134,22 @@ def shown(text: str) -> str:
 def _malformed(body: bytes, reason: str) -> Refusal:
     if not body.strip():
         message = "The request has no body; send a JSON object."
-    elif SURROGATE_REASON.search(reason) and LONE_SURROGATE.search(body):
+    elif SURROGATE_REASON.search(reason) and _has_lone_surrogate(body):
         message = r"The request has half of a surrogate pair (\ud800 to \udfff) in a string."
     elif "truncated" in reason:
         message = "The request's JSON ends too early; its Content-Length may be wrong."
     else:
         message = f"The request is not JSON: {reason.removeprefix('JSON is malformed: ')}."
     return Refusal(400, "invalid_json", message)
+
+
+def _has_lone_surrogate(body: bytes) -> bool:
+    """Look for half a pair in pieces; what begins in one may end, or be looked behind, outside."""
+    for start in range(0, len(body), PIECE):
+        match = LONE_SURROGATE.search(body, start, start + PIECE + PAIR)
+        if match and match.start() < start + PIECE:
+            return True
+    return False
 
 
 def _wrong_field(reason: str) -> Refusal:

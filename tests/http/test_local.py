@@ -2,8 +2,10 @@
 
 import asyncio
 import math
+import threading
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing, nullcontext, suppress
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -28,7 +30,7 @@ from bessemer.engine.request import (
 from bessemer.engine.wire import VERSION, Ready
 from bessemer.http.backends import Status
 from bessemer.http.fleet import State
-from bessemer.http.local import EmbeddingBackend, GenerationBackend, Patience, RerankBackend
+from bessemer.http.local import LONG, EmbeddingBackend, GenerationBackend, Patience, RerankBackend
 from bessemer.translate.chat import (
     AnswerStarted,
     Chat,
@@ -40,6 +42,7 @@ from bessemer.translate.chat import (
 )
 from bessemer.translate.chat import Event as Said
 from bessemer.translate.openai_embeddings import Embedding, Vectors
+from bessemer.translate.renderer import Prompt, Renderer
 from bessemer.translate.rerank import Ranking, Scores
 from tests.translate.test_answer import (
     HELLO,
@@ -324,3 +327,31 @@ def test_texts_are_counted_while_they_are_embedded(wrong: bool) -> None:
     for _ in range(3):
         with pytest.raises(Refusal) if wrong else nullcontext():
             asyncio.run(model.embed(Embedding("m", ("fish",), client="a")))
+
+
+def test_short_prompts_go_on_beside_any_number_of_long_ones() -> None:
+    class Slow(Renderer):
+        def prompts(self, request: Completion, context: int, vocabulary: int) -> list[Prompt]:
+            if len(request.prompts[0]) >= LONG:
+                over.wait(30)
+            return super().prompts(replace(request, prompts=("a",)), context, vocabulary)
+
+    async def run() -> None:
+        slow = Slow(RENDERER.tokenizer, RENDERER.format)
+        model = replace(writer(says("Hello there"))[0], renderer=slow)
+        long = [asyncio.create_task(first(model, "a" * LONG)) for _ in range(50)]
+        await asyncio.sleep(0)  # they begin
+        await asyncio.wait_for(first(model, "a"), 20)
+        assert not any(task.done() for task in long)
+        for task in long:
+            task.cancel()
+        over.set()
+
+    async def first(model: GenerationBackend, text: str) -> list[Prompt]:
+        return await model._prompts(Completion("m", (text,)), 10**6, 10**6)
+
+    over = threading.Event()
+    try:
+        asyncio.run(run())
+    finally:
+        over.set()

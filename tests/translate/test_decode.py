@@ -1,6 +1,7 @@
 """Tests of what a flawed body is told, and that hostile bodies cost little."""
 
 import json
+import re
 import time
 import tomllib
 from pathlib import Path
@@ -13,7 +14,15 @@ from hypothesis import strategies as st
 from msgspec import Meta, Struct
 
 from bessemer.engine.request import Refusal
-from bessemer.translate.decode import MAX_DEPTH, decode, depth
+from bessemer.translate.decode import (
+    MAX_COMMAS,
+    MAX_CONTAINERS,
+    MAX_DEPTH,
+    PIECE,
+    decode,
+    outside_strings,
+    weigh,
+)
 
 
 class Inner(Struct):
@@ -180,8 +189,44 @@ def levels(value: object) -> int:
 
 @given(JSON)
 def test_depth_is_exact(value: object) -> None:
-    many = [value, [[]] * 70]  # below 64 brackets nothing is measured
-    assert depth(json.dumps(many).encode()) == max(1 + levels(value), 3)
+    shells = MAX_DEPTH - levels(value)
+    body = json.dumps(value).encode()
+    weigh(b"[" * shells + body + b"]" * shells)
+    with pytest.raises(Refusal, match="64 levels"):
+        weigh(b"[" * (shells + 1) + body + b"]" * (shells + 1))
+
+
+@given(JSON, st.integers(1, 9))
+def test_strings_are_left_out_wherever_a_piece_ends(value: object, size: int) -> None:
+    body = json.dumps(value).encode()
+    outside = re.sub(rb'"(?:[^"\\]|\\.)*"', b"", body)
+    assert b"".join(outside_strings(body, size)) == outside
+
+
+@pytest.mark.parametrize("value", ["1", '"a"', "[]", "[1]", "{}", '{"a":1}', "[[],[1]]"])
+@pytest.mark.parametrize("field", ["few", "anything", "unknown"])
+def test_too_many_values_are_refused_before_they_are_decoded(value: str, field: str) -> None:
+    body = f'{{"model":"m","{field}":[{",".join([value] * 2_000_000)}]}}'.encode()
+    with pytest.raises(Refusal, match="too many values") as caught:
+        decode(body, DECODER)
+    assert caught.value.status == 413
+
+
+def test_as_many_values_as_may_be_pass() -> None:
+    weigh(b"[" + b"1," * MAX_COMMAS + b"1]")
+    weigh(b"[" + b"[]" * (MAX_CONTAINERS - 1) + b"]")
+    for body in (b"1," * (MAX_COMMAS + 1), b"[]" * (MAX_CONTAINERS + 1)):
+        with pytest.raises(Refusal, match="too many values"):
+            weigh(body)
+
+
+@pytest.mark.parametrize("before", range(-13, 2))
+def test_pairs_across_two_pieces(before: int) -> None:
+    text = b"x" * (PIECE + before - len(b'{"model": "'))
+    for half in (rb"\ud83d.", rb"\ude00"):
+        assert "surrogate" in refusal(b'{"model": "' + text + half + b'"}').message
+    broken = b'{"model": "' + text + rb"\ud83d\ude00" + b'" \\udxyz'  # the pair is whole
+    assert "surrogate" not in refusal(broken).message
 
 
 @pytest.mark.parametrize(
@@ -202,7 +247,9 @@ def test_depth_is_exact(value: object) -> None:
 )
 def test_ten_hostile_megabytes_are_refused_soon(body: bytes) -> None:
     start = time.process_time()
-    refusal(body)
+    with pytest.raises(Refusal) as caught:
+        decode(body, DECODER)
+    assert caught.value.status in (400, 413)
     # Takes 0.1 to 0.3 s; a quadratic scan would take hours.
     assert time.process_time() - start < 5
 
