@@ -45,7 +45,7 @@ class Server:
 
     def _children(self, module: str) -> list[psutil.Process]:
         children = psutil.Process(self.process.pid).children()
-        return [child for child in children if module in child.cmdline()]
+        return [child for child in children if _runs(child, module)]
 
     def connect(self, timeout: float = 30) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
@@ -73,6 +73,13 @@ class Server:
             with connection.getresponse() as response:
                 assert response.status == 200, response.read()
                 yield from events(response)
+
+
+def _runs(process: psutil.Process, module: str) -> bool:
+    try:
+        return module in process.cmdline()
+    except psutil.Error:  # it has just ended
+        return False
 
 
 def events(lines: Iterable[bytes]) -> Iterator[tuple[str | None, Any]]:
