@@ -21,6 +21,7 @@ from .template_process import LENGTH, OUT_OF_MEMORY, Answer, Loaded, Refused, fr
 MEMORY = 2**30  # bytes that a template may take
 SECONDS = 10  # of the processor that one prompt may take
 PATIENCE = 300.0  # seconds by the clock, of a machine that has other things to do
+BUSY = 0.3  # seconds that a prompt waits for others before a second process takes some
 TICK = 0.05  # seconds between two looks at a process that is late
 DYING = 10.0  # seconds between a process's last word and its end
 REPLY = 2**16  # bytes of an answer beside its text
@@ -41,7 +42,8 @@ Reply = TypeVar("Reply")
 class TemplateHost:
     """A chat template in a process of its own, which is started anew after it was ended.
 
-    One prompt is rendered at a time; `name` is the model's.
+    One prompt is rendered at a time, and those that wait long for it in a second such process, so
+    that one dear prompt does not hold up all; `name` is the model's.
     """
 
     def __init__(self, name: str, log: Log, memory: int = MEMORY, seconds: int = SECONDS) -> None:
@@ -51,6 +53,7 @@ class TemplateHost:
         self._process: Process | None = None
         self._hopeless: Refusal | None = None  # it dies of its template before any conversation
         self._turn = asyncio.Lock()
+        self._second: TemplateHost | None = None
 
     async def start(self, source: str | None, special_tokens: Mapping[str, str]) -> str:
         """Start the process; return why the template cannot be used, if it cannot, and log it.
@@ -73,16 +76,39 @@ class TemplateHost:
         """Return the prompt of a conversation, of `limit` characters at most."""
         if self._settings is None:
             raise no_template()
-        async with self._turn:
-            if self._process is None or _over(self._process):
-                await self._started()
-            job = await asyncio.to_thread(_job, chat, limit)
-            answer = await self._ask(ANSWER, job, 4 * min(limit, LONGEST))
+        host = self
+        try:
+            async with asyncio.timeout(BUSY):
+                await self._turn.acquire()
+        except TimeoutError:
+            host = self._relief()
+            await host._turn.acquire()
+        try:
+            return await host._render(chat, limit)
+        finally:
+            host._turn.release()
+
+    async def _render(self, chat: Chat, limit: int) -> str:
+        if self._process is None or _over(self._process):
+            await self._started()
+        job = await asyncio.to_thread(_job, chat, limit)
+        answer = await self._ask(ANSWER, job, 4 * min(limit, LONGEST))
         if isinstance(answer, Refused):
             raise Refusal(answer.status, answer.code, answer.message, answer.field)
         return answer.text
 
+    def _relief(self) -> "TemplateHost":
+        if self._second is None:
+            self._second = TemplateHost(self._name, self._log, self._memory, self._seconds)
+            self._second._settings = self._settings
+        return self._second
+
     async def stop(self) -> None:
+        if self._second is not None:
+            await self._second.stop()
+        await self._end()
+
+    async def _end(self) -> None:
         process, self._process = self._process, None
         if process is not None:
             with suppress(ProcessLookupError):
@@ -138,7 +164,7 @@ class TemplateHost:
         finally:
             reading.cancel()
             if not answered:
-                await self.stop()
+                await self._end()
         self._log.warning(f"{self._name}: the chat template's process was ended: {excess}")
         raise broken(excess)
 

@@ -127,6 +127,25 @@ def test_a_prompt_that_takes_too_much_time(name: str) -> None:
     assert "process was ended: it takes too much time" in said or name == "shared lists"
 
 
+def test_one_dear_prompt_does_not_hold_up_the_others() -> None:
+    async def use(host: TemplateHost) -> None:
+        dear = asyncio.create_task(host.render(ask("Hi"), 100))
+        await asyncio.sleep(0)  # it begins
+        others = [host.render(ask(str(number)), 100) for number in range(20)]
+        assert await asyncio.gather(*others) == ["calm"] * 20
+        assert not dear.done()
+        assert host._second is not None
+        processes = child(host), child(host._second)
+        assert await host.render(ask("again"), 100) == "calm"
+        assert processes == (child(host), child(host._second))  # and there is no third one
+        dear.cancel()
+        await asyncio.gather(dear, return_exceptions=True)
+        await host.stop()
+        assert not any(process.is_running() for process in processes)
+
+    assert "ended" not in run(f"{CALM}{FOREVER}{{% endif %}}", use, seconds=60)
+
+
 def test_a_template_that_nothing_can_be_done_with_is_started_once() -> None:
     async def use(host: TemplateHost) -> None:
         assert host._process is None

@@ -1,11 +1,13 @@
 """Orders of turns that a template refuses, or leaves something out of, and what becomes of them."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from bessemer.engine.request import Refusal
 from bessemer.translate.chat import Chat, Image, Message, Text, ToolCall, said
 from bessemer.translate.template import ChatTemplate
-from bessemer.translate.turns import arrangements, folded, hoisted, led, merged
+from bessemer.translate.turns import _joined, arrangements, folded, hoisted, led, merged
 
 BRIEF, REALLY = Message("system", said("Be brief.")), Message("system", said("Really."))
 HI, BYE = Message("user", said("Hi")), Message("user", said("Bye"))
@@ -130,3 +132,15 @@ def test_turns_that_become_one_keep_their_parts_and_their_order() -> None:
     seen = Message("user", (Image(media_type="image/png", url="x"), Text("What?")))
     one = merged((HI, seen, BYE))
     assert [turn.content for turn in one] == [(*HI.content, seen.content[0], Text("What?\n\nBye"))]
+
+
+def test_joining_a_row_of_turns_looks_at_each_text_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    joined: list[int] = []
+
+    def counted(row: Sequence[Message]) -> Message:
+        joined.append(len(row))
+        return _joined(row)
+
+    monkeypatch.setattr("bessemer.translate.turns._joined", counted)
+    assert merged((HI,) * 5000 + (HELLO,) + (BYE,) * 3000)[0].text.count("Hi") == 5000
+    assert joined == [5000, 3000]  # two by two it would be quadratic
