@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import monotonic
 
+import mlx.core as mx
+
 from ..kernels.cpu.library import use_tier
 from ..kernels.metal.device import Device, Nowhere, Simulator, SimulatorOptions, use
 from ..kernels.simulator.options import SimulatorError
@@ -196,6 +198,8 @@ def start(channel: SocketChannel) -> Engine | EmbeddingEngine | None:
     except (ValueError, OSError, SimulatorError) as error:
         channel.send(LoadFailed(str(error)))
         return None
+    mx.clear_cache()
+    mx.set_cache_limit(loaded.plan.working)  # what it keeps for the next step is in the plan, too
     about = loaded.plan, loaded.model_type, loaded.defaults, loaded.vocabulary
     channel.send(Ready(VERSION, *about))
     return loaded.engine

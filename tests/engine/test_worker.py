@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import psutil
 import pytest
 from msgspec import structs
@@ -281,6 +282,17 @@ def test_the_simulator_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyP
     channel: Any = Listener(structs.replace(configure(), settings=Settings(metal="simulator")))
     assert module.start(channel) is None
     assert channel.sent == [LoadFailed("no clang; pip install 'bessemer[simulator]'")]
+
+
+def test_what_mlx_keeps_of_freed_memory_is_bounded_by_the_plan(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limits: list[int] = []
+    monkeypatch.setattr(mx, "set_cache_limit", limits.append)
+    channel: Any = Listener(structs.replace(configure(), settings=Settings(max_batch=8)))
+    assert module.start(channel) is not None
+    (ready,) = channel.sent
+    assert isinstance(ready, Ready) and limits == [ready.plan.working]
 
 
 @pytest.mark.skipif(sys.platform != "linux" or not library.compiled(), reason="no C kernels to see")
