@@ -122,7 +122,7 @@ def test_usage_goes_along_and_a_comment_says_that_all_choices_have_ended() -> No
     stream = ToyStream(Identity("x-1", 7, "m"), options)
     stream.handlers = {AnswerStarted: lambda *_: (), Heartbeat: lambda *_: ()} | stream.handlers  # type: ignore[misc]
     assert stream.encode(AnswerStarted(Usage(2, 0), 2)) == ()
-    for choice, heartbeat in ((1, ()), (0, (COMMENT,))):
+    for choice, heartbeat in ((0, ()), (1, (COMMENT,))):
         (chunk,) = stream.encode(Finish(choice, "stop"))
         assert msgspec.json.decode(chunk.data)["usage"]["total_tokens"] == 2
         assert stream.encode(Heartbeat()) == heartbeat
