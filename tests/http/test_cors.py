@@ -52,3 +52,46 @@ def test_preflight() -> None:
     assert b"POST" in headers[b"access-control-allow-methods"]
     assert cors.preflight(request("OPTIONS", ORIGIN)) is None
     assert cors.preflight(request("GET", ORIGIN, ASKS)) is None
+
+
+HOST = (b"host", b"localhost:8000")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (),
+        ((b"sec-fetch-site", b"none"),),
+        ((b"sec-fetch-site", b"same-origin"), ORIGIN),
+        ((b"origin", b"http://localhost:8000"),),
+        ((b"origin", b"https://good.example"), (b"sec-fetch-site", b"cross-site")),
+    ],
+)
+def test_who_may_call(headers: tuple[tuple[bytes, bytes], ...]) -> None:
+    Cors(("https://good.example",)).check(request("POST", HOST, *headers))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (ORIGIN,),
+        ((b"origin", b"null"),),
+        ((b"origin", b"http://localhost:9"),),
+        ((b"sec-fetch-site", b"cross-site"),),
+        (ORIGIN, (b"sec-fetch-site", b"cross-site")),
+    ],
+)
+def test_pages_of_others_are_refused(headers: tuple[tuple[bytes, bytes], ...]) -> None:
+    with pytest.raises(Refusal) as caught:
+        Cors(()).check(request("POST", HOST, *headers))
+    assert (caught.value.status, caught.value.code) == (403, "origin_not_allowed")
+
+
+@pytest.mark.parametrize("network", [b"private-network", b"local-network"])
+def test_a_page_that_reaches_into_a_network_asks_for_it(network: bytes) -> None:
+    asks = (b"access-control-request-" + network, b"true")
+    reply = Cors(("*",)).preflight(request("OPTIONS", ORIGIN, ASKS, asks))
+    assert reply is not None
+    assert dict(reply.headers)[b"access-control-allow-" + network] == b"true"
+    reply = Cors(("*",)).preflight(request("OPTIONS", ORIGIN, ASKS))
+    assert reply is not None and b"access-control-allow-" + network not in dict(reply.headers)
