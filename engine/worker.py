@@ -52,6 +52,9 @@ SIMULATED = (
 )
 PULSE = 1.0  # seconds of having nothing to say after which a sign of life is sent
 READING = 0.2  # the same while the main thread only waits for texts to be tokenized
+SHORT = (
+    "there is not enough free memory to load the model; end other programs, or use a smaller one"
+)
 LAST = b""  # after this frame, which is none, the writer ends
 
 
@@ -198,11 +201,21 @@ def start(channel: SocketChannel) -> Engine | EmbeddingEngine | None:
     except (ValueError, OSError, SimulatorError) as error:
         channel.send(LoadFailed(str(error)))
         return None
+    except (MemoryError, RuntimeError) as error:
+        if not _is_of_memory(error):
+            raise
+        channel.send(LoadFailed(SHORT))
+        return None
     mx.clear_cache()
     mx.set_cache_limit(loaded.plan.working)  # what it keeps for the next step is in the plan, too
     about = loaded.plan, loaded.model_type, loaded.defaults, loaded.vocabulary
     channel.send(Ready(VERSION, *about))
     return loaded.engine
+
+
+def _is_of_memory(error: Exception) -> bool:
+    """Return whether no memory was to be had; MLX says so by a RuntimeError like any other."""
+    return isinstance(error, MemoryError) or "alloc" in str(error)
 
 
 def _load(configure: Configure, channel: SocketChannel) -> LoadedModel | LoadedEmbeddingModel:

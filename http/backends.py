@@ -20,14 +20,16 @@ DOES: Mapping[Purpose, tuple[str, str]] = {
 }
 
 
-# A model is "restarting" after its process died, and "not responding" while it seems to hang.
-ModelState = Literal["ready", "loading", "restarting", "not responding"]
+# A model is "restarting" after its process died, "not responding" while it seems to hang, and
+# "down" where it will not be started anew.
+ModelState = Literal["ready", "loading", "restarting", "not responding", "down"]
 
 
 class Status(Struct, frozen=True):
     """A model's state, as far as known: `context` in tokens, `seconds` from start to readiness.
 
-    `stage` says how far loading is; `retry_after` in how many seconds it should be ready.
+    `stage` says how far loading is; `retry_after` in how many seconds it should be ready;
+    `why`, of a model that is down, what for.
     """
 
     state: ModelState
@@ -38,6 +40,7 @@ class Status(Struct, frozen=True):
     report: StepReport | None = None  # of the latest step
     stage: str = ""
     retry_after: int = 1
+    why: str = ""
 
     @property
     def ready(self) -> bool:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import math
+import signal
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from enum import Enum
@@ -36,6 +37,8 @@ from ..engine.wire import (
     Submit,
 )
 from .log import Log
+from .machine import memory_kills
+from .shortage import Shortage
 from .watchdog import Limits, Watchdog
 from .worker_process import Launch, Process, cause, launch
 
@@ -45,7 +48,7 @@ STABLE = 60.0  # seconds of service after which the back-off starts anew
 STARTS = 3  # of a first process that hangs before it has ever served; then the model cannot be
 KILL_AFTER = 2.0  # seconds between asking a worker to end and ending it
 UNSENT = 4 * 2**20  # bytes that may wait for a worker to read them when one more request comes
-LATEST = 30  # seconds that a client is told to wait at most for a model that was never loaded yet
+LATEST = 30  # seconds that a client is told to wait for a model of which nobody knows more
 
 
 Choice = Callable[[], Awaitable[Settings]]
@@ -56,11 +59,15 @@ class StartError(Exception):
 
 
 class State(Enum):
-    """The state of a worker: LOADING until its process is READY, RESTARTING once that is lost."""
+    """The state of a worker: LOADING until its process is READY, RESTARTING once that is lost.
+
+    It is DOWN where no other process is started, because memory is too short for one.
+    """
 
     LOADING = "loading"
     READY = "ready"
     RESTARTING = "restarting"
+    DOWN = "down"
     STOPPED = "stopped"
 
 
@@ -117,6 +124,7 @@ class Worker:
         log: Log,
         limits: Limits = Limits(),  # noqa: B008 - it is frozen
         launch: Launch = launch,
+        kills: Callable[[], int] = memory_kills,
     ) -> None:
         self.name = name
         self.memory = memory
@@ -129,6 +137,7 @@ class Worker:
         self._directory, self._settings = str(directory), settings
         self._choice: Choice | None = None
         self._log, self._limits, self._launch = log, limits, launch
+        self._kills, self._shortage = kills, Shortage(memory)
         self._numbers = itertools.count(1)
         self._streams: dict[int, EventStream] = {}
         self._process: Process | None = None
@@ -184,11 +193,18 @@ class Worker:
         return self._watchdog.pulse.doing if self.state is State.LOADING else ""
 
     @property
+    def why_down(self) -> str:
+        """Why no other process is started, where that is so."""
+        return self._shortage.why if self.state is State.DOWN else ""
+
+    @property
     def retry_after(self) -> int:
         """The whole seconds after which the model should serve, as far as is known."""
         now = asyncio.get_running_loop().time()
         if self.state is State.READY:
             return 1
+        if self.state is State.DOWN:
+            return LATEST
         if self.state is State.RESTARTING:
             return math.ceil(max(self._again - now, 0.0) + max(self.seconds, 1.0))
         past = now - self._began
@@ -215,6 +231,9 @@ class Worker:
                 return shutting_down()
             case State.RESTARTING:
                 code, what = "worker_died", "The worker process of {!r} died and is being restarted"
+            case State.DOWN:
+                message = f"The model {self.name!r} is down: {self.why_down}."
+                return Refusal(503, "worker_died", message, retry_after=self.retry_after)
             case _:
                 at = f" ({self.stage})" if self.stage else ""
                 code, what = "model_loading", "The model {!r} is being loaded" + at
@@ -268,6 +287,11 @@ class Worker:
                 why = self._failure or f"its worker process {death}"
                 self._first.set_exception(StartError(f"{self.name}: {why}"))
                 return
+            if self._shortage.why:
+                self.state = State.DOWN
+                self._settled.set()
+                self._log.error(f"the model {self.name} stays down: {self._shortage.why}")
+                return
             delay = max(self._again - loop.time(), 0.0)
             self._log.warning(f"the worker of {self.name} {death}; restarting it in {delay:.2g} s")
             await asyncio.sleep(delay)
@@ -279,6 +303,7 @@ class Worker:
         self.state, self._began = State.LOADING, loop.time()
         lost, hung = self._lost, ""
         on_lost = partial(self._lose, lost)
+        kills = self._kills()
         process = await self._launch(self._settings.threads, self._receive, on_lost)
         self._process = process
         if self._choice is not None:
@@ -293,7 +318,14 @@ class Worker:
                 process.kill()
                 self._lose(lost)
         self.exit_code = await process.end(KILL_AFTER)
-        return (f"hung: {hung}" if hung else cause(self.exit_code)), bool(hung)
+        if hung:
+            return f"hung: {hung}", True
+        if self.exit_code == -signal.SIGKILL and self._kills() > kills:
+            self.memory = self._shortage.killed(self.memory)
+            return "was killed by the system because memory was short", False
+        if self._failure:
+            self._shortage.failed(self._failure)
+        return cause(self.exit_code), False
 
     def _lose(self, lost: asyncio.Event) -> None:
         """Note, as soon as it is known and once, that a process is lost; `lost` is its own."""
@@ -304,6 +336,7 @@ class Worker:
         now = asyncio.get_running_loop().time()
         if self.state is State.READY and now - self._served > STABLE:
             self._attempt = 0
+            self._shortage.served()
         self._again = now + BACK_OFF[min(self._attempt, len(BACK_OFF) - 1)]
         self._attempt += 1
         self.state = State.RESTARTING

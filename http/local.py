@@ -102,9 +102,12 @@ class LocalBackend:
     def status(self) -> Status:
         worker, ready = self.worker, self.worker.ready
         if ready is None:
+            wait, why = worker.retry_after, worker.why_down
+            if why:
+                return Status("down", retry_after=wait, why=why)
             loads = worker.state is State.LOADING
             down: ModelState = "loading" if loads and not worker.seconds else "restarting"
-            return Status(down, stage=worker.stage, retry_after=worker.retry_after)
+            return Status(down, stage=worker.stage, retry_after=wait)
         plan = ready.plan
         state: ModelState = "not responding" if worker.hangs else "ready"
         return Status(state, plan.context, ready.model_type, plan, worker.seconds, worker.report)

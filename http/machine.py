@@ -14,6 +14,7 @@ NO_LIMIT = 1 << 60  # what cgroup v1 writes for none is near 2**63
 V1 = (("memory.limit_in_bytes",), "memory.usage_in_bytes", "total_inactive_file")
 V2 = (("memory.max", "memory.high"), "memory.current", "inactive_file")
 ABOVE = "hierarchical_memory_limit"
+KILLS = "oom_kill"
 
 
 def total_memory() -> int:
@@ -54,6 +55,18 @@ def group_cores(root: Path = ROOT) -> list[int]:
         if quota and period:
             cores.append(max(1, quota // period))
     return cores
+
+
+def memory_kills(root: Path = ROOT) -> int:
+    """Return how many processes the system has killed so far because memory was short.
+
+    They are those of the nearest control group that counts them, or else the machine's.
+    """
+    for version, group in _groups("memory", root):
+        counts = _stat(group / ("memory.oom_control" if version == 1 else "memory.events"))
+        if KILLS in counts:
+            return counts[KILLS]
+    return _stat(root / "proc/vmstat").get(KILLS, 0)
 
 
 def _address_space() -> list[int]:

@@ -13,12 +13,13 @@ from ..message import JSON, HttpRequest, Response
 class Health(Struct, omit_defaults=True):
     """The models' states; `status` is ok, degraded (one cannot answer), loading or down (none can).
 
-    `loading` says of models how far they are.
+    `loading` says of models how far they are, and `down` why they will not come back.
     """
 
     status: str
     models: dict[str, str]
     loading: dict[str, str] = {}
+    down: dict[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,8 @@ class CheckHealth:
         models = {name: model.status() for name, model in self.backends.models.items()}
         states: dict[str, ModelState] = {name: model.state for name, model in models.items()}
         stages = {name: model.stage for name, model in models.items() if model.stage}
-        body = msgspec.json.encode(Health(_status([*states.values()]), {**states}, stages))
+        down = {name: model.why for name, model in models.items() if model.why}
+        body = msgspec.json.encode(Health(_status([*states.values()]), {**states}, stages, down))
         if any(model.ready for model in models.values()):
             return Response(200, body)
         wait = min(model.retry_after for model in models.values())

@@ -305,3 +305,34 @@ def test_the_kernels_are_those_of_the_tier_and_no_others(tier: str) -> None:
         paths = [Path(each.path) for each in psutil.Process(server.process.pid).memory_maps()]
     tiers = {path.name.split("-")[0] for path in paths} & {*library.TIERS}
     assert tiers == {tier}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[malloc_or_wait] Unable to allocate 8 bytes."),
+        RuntimeError("[metal::malloc] Attempting to allocate 9 bytes which is greater than 8."),
+    ],
+)
+def test_no_memory_to_load_into_is_said_in_a_sentence(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(module, "_load", load)
+    channel: Any = Listener(configure())
+    assert module.start(channel) is None
+    assert channel.sent == [LoadFailed(module.SHORT)]
+
+
+def test_a_fault_while_loading_is_no_want_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*_: object) -> None:
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr(module, "_load", load)
+    channel: Any = Listener(configure())
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        module.start(channel)
+    assert channel.sent == []

@@ -98,7 +98,8 @@ class ScriptedFleet:
         self.failing: OSError | None = None
         self.lines = io.BytesIO()
         self.log = Log("info", self.lines)
-        about = {"limits": LIMITS, "launch": self._launch} | changes
+        self.kills = 0  # that the system did, of any process
+        about = {"limits": LIMITS, "launch": self._launch, "kills": lambda: self.kills} | changes
         self.worker = Worker("m", Path("/m"), 1000, Settings(threads=3), self.log, **about)
         self.complaints: list[Any] = []
         loop = asyncio.get_running_loop()

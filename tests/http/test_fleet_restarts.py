@@ -1,5 +1,6 @@
 """A worker's deaths and restarts: back-off, the first start, the watchdog, what the next gets."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -268,6 +269,65 @@ def test_the_next_process_gets_the_memory_that_was_set_and_the_exit_code_is_kept
     log = scenario(main)
     assert "ended by SIGKILL, as the system does where memory is short" in log
     assert "ended by SIGSEGV; restarting it in 0.5 s" in log
+
+
+def test_deaths_for_memory_leave_less_and_the_third_is_the_end() -> None:
+    async def main(scripted: ScriptedFleet) -> None:
+        process = await scripted.started()
+        process.die(-9)  # by an operator
+        await later(0.1)
+        for memory in (1000, 750, 562):
+            assert scripted.process.sent[0].memory == memory
+            scripted.process.ready()
+            stream = scripted.worker.open([request(memory)], 1000.0)
+            scripted.kills += 1
+            scripted.process.die(-9)
+            assert (await refused(stream)).code == "worker_died"
+            stream.close()
+            await later(5)
+        await later(1000)
+        assert len(scripted.processes) == 4 and scripted.worker.state is State.DOWN
+        with pytest.raises(Refusal, match="killed 3 times because memory was short") as caught:
+            await scripted.worker.available(1000)
+        assert (caught.value.status, caught.value.retry_after) == (503, fleet.LATEST)
+
+    log = scenario(main)
+    assert log.count("was killed by the system because memory was short; restarting") == 2
+    assert "the model m stays down: it was killed 3 times because memory was short" in log
+
+
+def test_less_memory_that_does_not_fit_is_the_end_too() -> None:
+    async def main(scripted: ScriptedFleet) -> None:
+        process = await scripted.started()
+        scripted.kills += 1
+        process.die(-9)
+        await later(0.1)
+        waiting = asyncio.create_task(scripted.worker.available(1000))
+        await settle()
+        scripted.process.fail("it does not fit")
+        with pytest.raises(Refusal, match="with less of it: it does not fit"):
+            await waiting
+        await later(1000)
+        assert len(scripted.processes) == 2
+
+    scenario(main)
+
+
+def test_a_kill_of_others_and_our_own_are_no_want_of_memory() -> None:
+    async def main(scripted: ScriptedFleet) -> None:
+        process = await scripted.started()
+        scripted.kills += 1
+        process.die(-11)
+        await later(0.1)
+        scripted.process.ready()
+        scripted.process.say(Pulse("", 1, 0.0))
+        scripted.kills += 1
+        await wait(LIMITS.silence + 2)
+        assert scripted.processes[1].killed
+        await later(5)
+        assert scripted.process.sent[0].memory == 1000 and len(scripted.processes) == 3
+
+    scenario(main)
 
 
 def test_a_process_that_is_lost_twice_counts_once() -> None:

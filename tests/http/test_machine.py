@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from bessemer.http import machine, startup
-from bessemer.http.machine import free_memory, group_cores, group_memory
+from bessemer.http.machine import free_memory, group_cores, group_memory, memory_kills
 
 GB = 10**9
 MOUNT2 = "30 25 0:26 {top} /sys/fs/cgroup rw,nosuid - cgroup2 cgroup rw,nsdelegate\n"
@@ -148,3 +148,19 @@ def test_a_real_limit_of_the_address_space() -> None:
 def test_threads_follow_a_quota(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(startup, "group_cores", lambda: [7, 1])
     assert startup.cores() == 1
+
+
+def test_kills_are_those_of_the_nearest_group_that_counts_them(tmp_path: Path) -> None:
+    events = {"a/memory.events": "low 0\noom 9\noom_kill 2\n", "a/b/memory.max": "max"}
+    root = v2(tmp_path / "two", "/a/b", events)
+    (root / "proc/vmstat").write_text("oom_kill 7\n")
+    assert memory_kills(root) == 2
+    control = "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"
+    assert memory_kills(v1(tmp_path / "one", "/a", {"memory/a/memory.oom_control": control})) == 3
+
+
+def test_kills_of_the_machine_where_no_group_counts(tmp_path: Path) -> None:
+    root = v2(tmp_path, "/", {"memory.max": "max"})
+    assert memory_kills(root) == memory_kills(tmp_path / "none") == 0
+    (root / "proc/vmstat").write_text("nr_free_pages 5\noom_kill 7\n")
+    assert memory_kills(root) == 7

@@ -13,6 +13,7 @@ from bessemer.http.message import HttpRequest, Response
 READY = Status("ready")
 AGAIN = Status("restarting", retry_after=7)
 LOADING = Status("loading", stage="reading weights", retry_after=4)
+DOWN = Status("down", retry_after=30, why="memory was short")
 HANGS = Status("not responding", retry_after=9)
 
 
@@ -42,6 +43,8 @@ def check(*states: Status) -> tuple[Response, Any]:
         ((AGAIN, LOADING), 503, "loading", b"4"),
         ((AGAIN, HANGS), 503, "down", b"7"),
         ((HANGS,), 503, "down", b"9"),
+        ((DOWN,), 503, "down", b"30"),
+        ((DOWN, READY), 200, "degraded", None),
     ],
 )
 def test_one_word_for_all(
@@ -56,3 +59,8 @@ def test_one_word_for_all(
 def test_loading_says_how_far_it_is() -> None:
     assert check(READY, LOADING)[1]["loading"] == {"m1": "reading weights"}
     assert "loading" not in check(READY, AGAIN)[1]
+
+
+def test_a_model_that_stays_down_says_why() -> None:
+    assert check(READY, DOWN)[1]["down"] == {"m1": "memory was short"}
+    assert "down" not in check(READY, AGAIN)[1]
