@@ -26,9 +26,15 @@ INLINE int64_t page_scales(const Pool *p, int64_t page, int head) {
 /* To the nearest whole number, even on a tie, for |x| < 2^22. */
 INLINE float nearest(float x) { return x + 12582912.0f - 12582912.0f; }
 
+/* Binary16 ends at 65504: what is beyond is held there, infinities and NaN become NaN. */
+INLINE void store_half(uint16_t *p, vf v) {
+    const vf most = vf_set(65504.0f);
+    vf_store16(p, vf_max(vf_min(v, most), -most) + (v - v));
+}
+
 INLINE uint16_t float_to_half(float x) {
     uint16_t lanes[LANES];
-    vf_store16(lanes, vf_set(x));
+    store_half(lanes, vf_set(x));
     return lanes[0];
 }
 
@@ -75,7 +81,7 @@ static uint16_t encode4(const float *x, int n, uint8_t *codes, uint16_t *bias) {
 static void encode16(const float *x, int format, uint16_t *out) {
     for (int i = 0; i < GROUP; i += LANES) {
         if (format == F16) {
-            vf_store16(out + i, vf_load(x + i));
+            store_half(out + i, vf_load(x + i));
             continue;
         }
         for (int j = i; j < i + LANES; j++) {

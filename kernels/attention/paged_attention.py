@@ -18,6 +18,7 @@ from .rope import Table, rope, rope_reference
 
 SCORES = 1 << 20  # of a prompt that exist at a time: 4 MB, and MLX allocates some tiles ahead
 MASKED = -3.0e38  # finite, so that a row with nothing to attend to is 0 and not NaN
+LARGEST = 65504.0  # of binary16
 
 
 def append(k: mx.array, v: mx.array | None, pages: Pages, layout: Layout) -> Pages:
@@ -85,7 +86,7 @@ def _put_keys(
     rows = page[:, None] * heads + mx.arange(heads, dtype=mx.int32)
     index = rows[:, :, None] * width + mx.arange(width, dtype=mx.int32)
     flat = pool.reshape(-1)
-    flat[index * PAGE + offset[:, None, None]] = x.astype(pool.dtype)
+    flat[index * PAGE + offset[:, None, None]] = _narrowed(x, pool.dtype)
     return flat.reshape(pool.shape)
 
 
@@ -97,8 +98,15 @@ def _put_values(
     heads = pool.shape[1]
     rows = page[:, None] * heads + mx.arange(heads, dtype=mx.int32)
     flat = pool.reshape(-1, pool.shape[-1])
-    flat[rows * PAGE + offset[:, None]] = x.astype(pool.dtype)
+    flat[rows * PAGE + offset[:, None]] = _narrowed(x, pool.dtype)
     return flat.reshape(pool.shape)
+
+
+def _narrowed(x: mx.array, dtype: mx.Dtype) -> mx.array:
+    """Convert to a pool's dtype: what is beyond binary16 is held at its end, infinities are NaN."""
+    if dtype == mx.float16 != x.dtype:
+        x = mx.clip(x, -LARGEST, LARGEST) + (x - x)
+    return x.astype(dtype)
 
 
 def _encode(x: mx.array, format: Format) -> tuple[mx.array, mx.array | None, mx.array | None]:
@@ -120,13 +128,13 @@ def _encode(x: mx.array, format: Format) -> tuple[mx.array, mx.array | None, mx.
 def _encode_groups(x: mx.array, format: Format) -> tuple[mx.array, mx.array, mx.array]:
     """Encode (..., groups, values): byte i of 4 bits holds values i and i + half."""
     if format == Format.INT8:
-        scales = (mx.max(mx.abs(x), axis=-1) / 127).astype(mx.float16)
+        scales = _narrowed(mx.max(mx.abs(x), axis=-1) / 127, mx.float16)
         wide = scales.astype(mx.float32)[..., None]
         codes = mx.clip(mx.round(mx.where(wide == 0, 0, x / wide)), -127, 127)
         return codes.astype(mx.int8).flatten(-2), scales, scales
-    low = mx.min(x, axis=-1).astype(mx.float16)
+    low = _narrowed(mx.min(x, axis=-1), mx.float16)
     start = low.astype(mx.float32)[..., None]
-    scales = ((mx.max(x, axis=-1) - start[..., 0]) / 15).astype(mx.float16)
+    scales = _narrowed((mx.max(x, axis=-1) - start[..., 0]) / 15, mx.float16)
     wide = scales.astype(mx.float32)[..., None]
     steps = mx.clip(mx.round(mx.where(wide == 0, 0, (x - start) / wide)), 0, 15)
     first, second = mx.split(steps.astype(mx.uint8), 2, axis=-1)

@@ -1,6 +1,7 @@
 """Attention in C: what Python tells it, what it stores, what it never reads."""
 
 import ctypes
+from collections.abc import Callable
 
 import mlx.core as mx
 import numpy as np
@@ -11,7 +12,7 @@ from bessemer.kernels.attention.attention import (
     attention_mlx,
 )
 from bessemer.kernels.attention.attention_c import AttentionStruct
-from bessemer.kernels.attention.pages import Format, Layout
+from bessemer.kernels.attention.pages import Format, Layout, Pages
 from bessemer.kernels.cpu.library import Library
 
 from ..arrays import normal, same
@@ -82,3 +83,36 @@ def test_both_implementations_store_alike(library: Library, format: Format) -> N
         pools.append([np.nan_to_num(np.array(array).astype(np.float32)) for array in pages.arrays])
     for a, b in zip(*pools, strict=True):
         assert (a != b).mean() < 0.01
+
+
+HALVES = (Format.FLOAT16, Format.INT8, Format.INT4)  # what has a binary16 in it
+HUGE = 3e8  # over 127 * 65504, the most that a scale of INT8 reaches
+
+
+def stored(by: Callable[..., tuple[mx.array, Pages]], qkv: mx.array, format: Format) -> mx.array:
+    heads, runs = heads_of(2, 2, 72), layout_of([(tables([40])[0], 40, 40)])
+    out, _ = by(qkv, heads, table_of(runs, 36), stale(3, 2, 72, 72, format), runs)
+    return out
+
+
+@pytest.mark.parametrize("size", [1e5, HUGE])
+@pytest.mark.parametrize("format", HALVES)
+def test_what_is_beyond_binary16_is_held_at_its_end(
+    library: Library, format: Format, size: float
+) -> None:
+    """Keys and values of a bfloat16 model may be larger than a pool of 16 bits can say."""
+    qkv = mx.clip(normal(40, width(heads_of(2, 2, 72))) * size, -4 * size, 4 * size)
+    for by in (in_library(attention, library), attention_mlx):
+        out = stored(by, qkv, format)
+        assert bool(mx.all(mx.isfinite(out))) and bool(mx.any(mx.abs(out) > 6e4))
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("format", HALVES)
+def test_what_is_not_finite_is_not_hidden(library: Library, format: Format, value: float) -> None:
+    heads = heads_of(2, 2, 72)
+    qkv = np.array(normal(40, width(heads)))
+    qkv[20, 2 * 72 :] = value  # the keys and values of a row, not its queries
+    for by in (in_library(attention, library), attention_mlx):
+        out = stored(by, mx.array(qkv), format)
+        assert bool(mx.all(mx.isnan(out[20:])))
