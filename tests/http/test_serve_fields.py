@@ -234,15 +234,14 @@ def test_cached_tokens_are_counted_once_for_all_choices(client: openai.OpenAI) -
 def test_presence_and_frequency_penalties_change_an_answer(client: openai.OpenAI) -> None:
     """The bias makes one token sure; a penalty a time that it comes at last outweighs the rest."""
 
-    def answer(**penalty: float) -> str:
+    def answer(**penalty: Any) -> str:
         return (
             client.completions.create(
                 model=MODEL,
                 prompt="a",
                 max_tokens=40,
                 temperature=0,
-                logit_bias={"40": 1.5},
-                **penalty,
+                extra_body={"logit_bias": {"40": 1.5}, **penalty},
             )
             .choices[0]
             .text

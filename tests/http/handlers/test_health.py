@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from bessemer.http.backends import Backends, Status
+from bessemer.http.body import Body
 from bessemer.http.handlers.health import CheckHealth
 from bessemer.http.message import HttpRequest, Response
 
@@ -27,7 +28,7 @@ class Model:
 
 def check(*states: Status) -> tuple[Response, Any]:
     models: Any = {f"m{at}": Model(state) for at, state in enumerate(states)}
-    request = HttpRequest("GET", "/health", "", (), b"", "local", "req")
+    request = HttpRequest("GET", "/health", "", (), Body(), "local", "req")
     response = asyncio.run(CheckHealth(Backends(models))(request))
     return response, json.loads(response.body)
 
