@@ -67,7 +67,7 @@ def test_a_slow_header_is_refused_however_it_trickles() -> None:
 
 def test_a_slow_body_is_refused_after_a_pause() -> None:
     async def main() -> None:
-        async with client(pause=30) as c:
+        async with client(pause=30, whole=1000) as c:
             await c.send(POST[:-3])
             for byte in (b"l", b"l"):
                 await c.later(20)

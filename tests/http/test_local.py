@@ -78,7 +78,7 @@ class ScriptedWorker:
         self.refused: list[Refusal] = []
         self.seconds, self.report = 1.5, StepReport(waiting=3)
         self.state, self.stage, self.retry_after, self.hangs = State.READY, "", 3, False
-        self.progress = -math.inf
+        self.progress, self.why_down = -math.inf, ""
         self.ready: Ready | None = Ready(
             VERSION, plan or Plan(0, 0, 0, 0, 0, 200), "llama", GenerationDefaults(), VOCABULARY
         )

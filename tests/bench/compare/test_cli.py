@@ -158,7 +158,7 @@ def test_it_ends_with_all_its_processes(number: int, code: int) -> None:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with serving("--max-tokens", "50") as running:
+    with serving("--max-tokens", "800") as running:
         yield running
 
 
