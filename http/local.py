@@ -13,6 +13,7 @@ from ..engine import request as engine
 from ..engine.admission import Place
 from ..engine.embedding.sentence_transformers import Purpose
 from ..engine.request import Refusal
+from ..engine.wire import Ready
 from ..translate.answer import AnswerStream, Bounds
 from ..translate.chat import Chat, Completion, Done, Event, GenerateRequest, Heartbeat
 from ..translate.openai_embeddings import Embedding, Vectors
@@ -160,17 +161,18 @@ class GenerationBackend(LocalBackend):
         return len(prompt.tokens)
 
     async def events(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
-        await self.worker.available(RESTART_PATIENCE)
+        ready = await self.worker.available(RESTART_PATIENCE)
         prompts = 1 if isinstance(request, Chat) else len(request.prompts)
         count = prompts * request.options.n
         with self.worker.admission.admitted(request.client, count) as place:
-            async with aclosing(self._events(self._salted(request), place)) as events:
+            async with aclosing(self._events(self._salted(request), ready, place)) as events:
                 async for event in events:
                     yield event
 
-    async def _events(self, request: GenerateRequest, place: Place) -> AsyncGenerator[Event, None]:
+    async def _events(
+        self, request: GenerateRequest, ready: Ready, place: Place
+    ) -> AsyncGenerator[Event, None]:
         worker, patience = self.worker, self.patience
-        ready = await worker.available(RESTART_PATIENCE)
         reading = self._prompts(request, ready.plan.context, ready.vocabulary)
         prompts = await within(patience.timeout, reading)
         ready = await worker.available(RESTART_PATIENCE)  # it may have died meanwhile
