@@ -14,8 +14,9 @@ import uvloop
 from ..engine.command_line import INTERRUPTED
 from .body import BodyBudget
 from .config import UsageError
-from .connection import App, Connection
+from .connection import Connection
 from .limits import ConnectionLimits
+from .message import App
 
 BACKLOG = 2048  # connects that may wait for accept(); the kernel lowers it to its own limit
 DESCRIPTORS = 4096  # connections take a part; macOS begins with 256

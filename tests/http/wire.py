@@ -144,9 +144,11 @@ class Echo:
 class Client:
     """The other end: feeds bytes to a connection and reads its answers with http.client."""
 
-    def __init__(self, app: Echo, limits: ConnectionLimits) -> None:
+    def __init__(
+        self, app: Echo, limits: ConnectionLimits, open_: set[Connection] | None = None
+    ) -> None:
         self.app = app
-        self.open: set[Connection] = set()
+        self.open: set[Connection] = set() if open_ is None else open_
         self.connection = Connection(app, limits, self.open, BodyBudget(limits.bodies))
         self.wire = Wire(self.connection)
         self.connection.connection_made(self.wire)
