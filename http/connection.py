@@ -1,10 +1,10 @@
-"""One client's socket: an asyncio.Protocol around h11 that holds one exchange at a time.
+"""One client's socket: an asyncio protocol around h11 that holds one exchange at a time.
 
 Rules: what a header tells is refused before its body is read; the handler starts when the whole
 request has arrived; a client that is gone cancels the handler. One that sends no more may still be
 there (half-closed) and gets its answer; before that begins it is probed, for only a kernel whose
 client is gone refuses what it is sent. Nothing is read ahead, and nothing is produced ahead, beyond
-one buffer, and no piece of input holds up other connections.
+one buffer, and no input, nor that of all clients together, holds up other connections.
 
 A connection is in one Phase at a time. FOLLOWERS says which may come after which, DEADLINES how
 long each may last, and the table at the end of Connection what an event does in each: DATA
@@ -19,23 +19,22 @@ is closing, which it also does by itself, at an error or once the client is gone
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from enum import IntEnum
 from http import HTTPStatus
-from typing import Protocol, cast
+from typing import cast
 
 import h11
 
 from ..engine.request import Refusal, shutting_down
 from .body import Body, BodyBudget, coding_of, too_large
 from .deadline import Deadline
-from .head import asked, framed_length, unread
+from .head import asked, check_header, framed_length, unread
 from .limits import ConnectionLimits
-from .message import Headers, HttpRequest, Reply, Response, StreamingResponse
+from .message import App, Headers, HttpRequest, Reply, Response, StreamingResponse
+from .read_queue import PIECE, ReadQueue
 
 READ_AHEAD = 65536  # bytes of pipelined requests kept while one is answered; one socket read
-PIECE = 16384  # bytes that h11 is given at once, and the longest header
-EVENTS = 64  # of h11 between two turns of the event loop; about 1 ms
 OVERHEAD = 131072, 8  # bytes of chunk framing: so many, and one for every so many of the body
 PROBES = (0.4, 0.4, 5.0)  # seconds after each interim answer to a half-closed client, then the last
 SURPLUS = 256  # connections over the limit that are told so at a time
@@ -46,28 +45,6 @@ REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 BODILESS = frozenset({204, 304})  # must not carry Content-Length (RFC 9110, section 8.6)
 CLOSE = (b"connection", b"close")
 CONTINUE = h11.InformationalResponse(status_code=100, headers=[], reason=REASONS[100])
-
-
-class App(Protocol):
-    """The application behind a connection."""
-
-    def admit(self, request: HttpRequest) -> HttpRequest:
-        """Return a request, whose header alone is here, as it is to be answered. Raises Refusal."""
-        ...
-
-    def __call__(self, request: HttpRequest) -> Awaitable[Reply]: ...
-
-    def refuse(self, request: HttpRequest, refusal: Refusal) -> Response:
-        """Return the error; `request` is as much as was read, its method empty if nothing was."""
-        ...
-
-    def crashed(self, request: HttpRequest, error: Exception) -> None:
-        """Note that a handler or its stream raised what is no Refusal; the client is not told."""
-        ...
-
-    def finished(self, request: HttpRequest, status: int, sent: int, seconds: float) -> None:
-        """Note that an exchange is over; `sent` counts the bytes of its body."""
-        ...
 
 
 class Phase(IntEnum):
@@ -95,11 +72,16 @@ OVERDUE = {HEADER: "header took too long", BODY: "body did not arrive"}
 Acts = tuple[Callable[..., None], ...]
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """One client's connection, which enters and leaves `open_`, the set of live ones, by itself."""
 
     def __init__(
-        self, app: App, limits: ConnectionLimits, open_: set["Connection"], budget: BodyBudget
+        self,
+        app: App,
+        limits: ConnectionLimits,
+        open_: set["Connection"],
+        budget: BodyBudget,
+        queue: ReadQueue,
     ) -> None:
         self._app = app
         self._limits = limits
@@ -110,7 +92,8 @@ class Connection(asyncio.Protocol):
         self._budget = budget
         self._inbox = bytearray()  # what h11 has not been given yet
         self._wire = 0  # bytes of a body as it came
-        self._more: asyncio.Handle | None = None
+        self._queue = queue
+        self._queued = False
         self._paused = False
         self._ended = False  # the client sends no more
         self._probes = iter(PROBES)
@@ -138,6 +121,12 @@ class Connection(asyncio.Protocol):
         self._open.discard(self)
         self._deadline.close()
         self.GONE[self._phase](self)
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self._queue.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(bytes(memoryview(self._queue.buffer)[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
         self.DATA[self._phase](self, data)
@@ -181,13 +170,15 @@ class Connection(asyncio.Protocol):
     def _read(self, data: bytes = b"") -> None:
         """Take events from h11 until a request is whole or nothing more has arrived.
 
-        The rest of what holds many of them waits for the loop's next turn.
+        The rest of what holds many of them waits until others had their turns.
         """
         self._inbox += data
-        if self._more is not None:
+        if self._queued:
             return
         try:
-            for _ in range(EVENTS):
+            for _ in self._queue.share():
+                if self._phase is not BODY:
+                    check_header(self._http.trailing_data[0])
                 match self._http.next_event():
                     case h11.Request() as head:
                         self._begin(head)
@@ -201,16 +192,20 @@ class Connection(asyncio.Protocol):
                     case _:
                         self._await_more()
                         return
-            self._more = self._loop.call_soon(self._go_on)
-            self._balance()
+            self._wait()
         except h11.RemoteProtocolError as error:
             text = f"Malformed HTTP: {error}."
             self._turn_away(Refusal(error.error_status_hint, "bad_request", text))
         except Refusal as refusal:
             self._turn_away(refusal)
 
+    def _wait(self) -> None:
+        self._queued = True
+        self._queue.wait(self._go_on)
+        self._balance()
+
     def _go_on(self) -> None:
-        self._more = None
+        self._queued = False
         if not self._transport.is_closing():
             self.MORE[self._phase](self)
 
@@ -222,7 +217,7 @@ class Connection(asyncio.Protocol):
 
     def _balance(self) -> None:
         """Read from the socket only while little of what it brought is unread."""
-        pause = self._more is not None or len(self._inbox) > READ_AHEAD
+        pause = self._queued or len(self._inbox) > READ_AHEAD
         if pause != self._paused:
             self._paused = pause
             (self._transport.pause_reading if pause else self._transport.resume_reading)()
@@ -475,6 +470,11 @@ class Connection(asyncio.Protocol):
     def _relax(self) -> None:
         self._deadline.clear()
 
+    def _pass_over(self, _: bytes) -> None:
+        """Drop what a client sends that was refused, in turn with what others send."""
+        if not self._queued and not self._queue.allows():
+            self._wait()
+
     def _ignore(self, _: bytes = b"") -> None:
         pass
 
@@ -483,7 +483,7 @@ class Connection(asyncio.Protocol):
 
     # fmt: off
     #              IDLE      HEADER      BODY        ANSWERING LINGERING CLOSING
-    DATA: Acts = (_read,    _read,      _read,      _keep,    _ignore,  _ignore)
+    DATA: Acts = (_read,    _read,      _read,      _keep,    _pass_over, _ignore)
     MORE: Acts = (_read,    _read,      _read,      _never,   _balance, _ignore)
     END: Acts =  (_hang_up, _break_off, _break_off, _probe,   _close,   _ignore)
     GONE: Acts = (_ignore,  _ignore,    _forget,    _cancel,  _ignore,  _ignore)

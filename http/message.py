@@ -1,7 +1,8 @@
-"""The request that a handler receives and the reply that it returns, without a socket."""
+"""The request that a handler receives, the reply that it returns, and who calls it: no socket."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -53,3 +54,25 @@ class StreamingResponse:
 
 
 Reply = Response | StreamingResponse
+
+
+class App(Protocol):
+    """The application behind a connection."""
+
+    def admit(self, request: HttpRequest) -> HttpRequest:
+        """Return a request, whose header alone is here, as it is to be answered. Raises Refusal."""
+        ...
+
+    def __call__(self, request: HttpRequest) -> Awaitable[Reply]: ...
+
+    def refuse(self, request: HttpRequest, refusal: Refusal) -> Response:
+        """Return the error; `request` is as much as was read, its method empty if nothing was."""
+        ...
+
+    def crashed(self, request: HttpRequest, error: Exception) -> None:
+        """Note that a handler or its stream raised what is no Refusal; the client is not told."""
+        ...
+
+    def finished(self, request: HttpRequest, status: int, sent: int, seconds: float) -> None:
+        """Note that an exchange is over; `sent` counts the bytes of its body."""
+        ...

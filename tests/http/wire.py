@@ -16,6 +16,7 @@ from bessemer.http.body import BodyBudget
 from bessemer.http.connection import Connection
 from bessemer.http.limits import ConnectionLimits
 from bessemer.http.message import HttpRequest, Reply, Response, StreamingResponse
+from bessemer.http.read_queue import ReadQueue
 
 HIGH_WATER = 65536
 GET = b"GET /a?b=c HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -147,7 +148,8 @@ class Client:
     def __init__(self, app: Echo, limits: ConnectionLimits) -> None:
         self.app = app
         self.open: set[Connection] = set()
-        self.connection = Connection(app, limits, self.open, BodyBudget(limits.bodies))
+        budget = BodyBudget(limits.bodies)
+        self.connection = Connection(app, limits, self.open, budget, ReadQueue())
         self.wire = Wire(self.connection)
         self.connection.connection_made(self.wire)
 
