@@ -1,11 +1,11 @@
-"""One client's socket: an asyncio.Protocol around h11 that holds one exchange at a time.
+"""One client's socket: an asyncio protocol around h11 that holds one exchange at a time.
 
 Rules: what a header tells is refused before its body is read; the handler starts when the whole
 request has arrived; a client that is gone cancels the handler. One that sends no more may still be
 there (half-closed) and gets its answer; so may one that has sent too much ahead to be read on.
 Both are probed until their answer begins, for a kernel whose client is gone refuses what it is
-sent. Nothing is read ahead, and nothing is produced ahead, beyond one buffer, and no piece of input
-holds up other connections.
+sent. Nothing is read ahead, and nothing is produced ahead, beyond one buffer, and no input, nor
+that of all clients together, holds up other connections.
 
 A connection is in one Phase at a time. FOLLOWERS says which may come after which, DEADLINES how
 long each may last, and the table at the end of Connection what an event does in each: DATA
@@ -21,7 +21,6 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Callable
-from enum import IntEnum
 from http import HTTPStatus
 from typing import cast
 
@@ -30,13 +29,13 @@ import h11
 from ..engine.request import Refusal, shutting_down
 from .body import Body, BodyBudget, coding_of, too_large
 from .deadline import Deadline
-from .head import asked, framed_length, unread
+from .head import asked, check_header, framed_length, unread
 from .limits import ConnectionLimits
 from .message import App, Headers, HttpRequest, Reply, Response, StreamingResponse
+from .phase import DEADLINES, FOLLOWERS, OVERDUE, Phase
+from .read_queue import PIECE, ReadQueue
 
 READ_AHEAD = 65536  # bytes of pipelined requests kept while one is answered; one socket read
-PIECE = 16384  # bytes that h11 is given at once, and the longest header
-EVENTS = 64  # of h11 between two turns of the event loop; about 1 ms
 OVERHEAD = 131072, 8  # bytes of chunk framing: so many, and one for every so many of the body
 STATUS = b"HTTP/1.1 "  # begins every answer; each of its bytes is a probe
 PROBES = (0.4, 0.4, 5.0, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0)  # seconds after each of them
@@ -49,38 +48,20 @@ REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 BODILESS = frozenset({204, 304})  # must not carry Content-Length (RFC 9110, section 8.6)
 CLOSE = (b"connection", b"close")
 CONTINUE = h11.InformationalResponse(status_code=100, headers=[], reason=REASONS[100])
-
-
-class Phase(IntEnum):
-    """The part of an exchange that is here; the tables have one place for each, in this order."""
-
-    IDLE = 0  # nothing
-    HEADER = 1  # a part of its header
-    BODY = 2  # its header, and not all of its body
-    ANSWERING = 3  # all of the request: the handler runs, or its stream
-    LINGERING = 4  # what will not be read, after the last answer; the client may still send it
-    CLOSING = 5  # nothing, and nothing will be; what was written is being sent
-
-
 IDLE, HEADER, BODY, ANSWERING, LINGERING, CLOSING = Phase
-FOLLOWERS = (
-    (HEADER, BODY, LINGERING, CLOSING),  # of IDLE
-    (BODY, LINGERING),  # of HEADER
-    (ANSWERING, LINGERING),  # of BODY
-    (IDLE, LINGERING, CLOSING),  # of ANSWERING
-    (),  # of LINGERING
-    (CLOSING,),  # of CLOSING: being asked to stop repeats it
-)
-DEADLINES = {IDLE: "keep_alive", HEADER: "header", BODY: "pause"}  # refused: LINGER; slow: stall
-OVERDUE = {HEADER: "header took too long", BODY: "body did not arrive"}
 Acts = tuple[Callable[..., None], ...]
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """One client's connection, which enters and leaves `open_`, the set of live ones, by itself."""
 
     def __init__(
-        self, app: App, limits: ConnectionLimits, open_: set["Connection"], budget: BodyBudget
+        self,
+        app: App,
+        limits: ConnectionLimits,
+        open_: set["Connection"],
+        budget: BodyBudget,
+        queue: ReadQueue,
     ) -> None:
         self._app = app
         self._limits = limits
@@ -91,7 +72,8 @@ class Connection(asyncio.Protocol):
         self._budget = budget
         self._inbox = bytearray()  # what h11 has not been given yet
         self._wire = 0  # bytes of a body as it came
-        self._more: asyncio.Handle | None = None
+        self._queue = queue
+        self._queued = False
         self._paused = False
         self._ended = False  # the client sends no more
         self._probed = 0  # bytes of the answer that were sent as probes
@@ -120,6 +102,12 @@ class Connection(asyncio.Protocol):
         self._open.discard(self)
         self._deadline.close()
         self.GONE[self._phase](self)
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self._queue.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(bytes(memoryview(self._queue.buffer)[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
         self.DATA[self._phase](self, data)
@@ -163,15 +151,17 @@ class Connection(asyncio.Protocol):
     def _read(self, data: bytes = b"") -> None:
         """Take events from h11 until a request is whole or nothing more has arrived.
 
-        The rest of what holds many of them waits for the loop's next turn.
+        The rest of what holds many of them waits until others had their turns.
         """
         self._inbox += data
-        if self._phase is IDLE:  # empty lines before a request (RFC 9112, section 2.2)
-            self._inbox = self._inbox.lstrip(b"\r\n")
-        if self._more is not None:
+        if self._queued:
             return
+        if self._phase is IDLE and not self._http.trailing_data[0]:
+            self._inbox = self._inbox.lstrip(b"\r\n")  # empty lines (RFC 9112, section 2.2)
         try:
-            for _ in range(EVENTS):
+            for _ in self._queue.share():
+                if self._phase is not BODY:
+                    check_header(self._http.trailing_data[0])
                 match self._http.next_event():
                     case h11.Request() as head:
                         self._begin(head)
@@ -185,16 +175,20 @@ class Connection(asyncio.Protocol):
                     case _:
                         self._await_more()
                         return
-            self._more = self._loop.call_soon(self._go_on)
-            self._balance()
+            self._wait()
         except h11.RemoteProtocolError as error:
             text = f"Malformed HTTP: {str(error).partition(': bytearray')[0]}."
             self._turn_away(Refusal(error.error_status_hint, "bad_request", text))
         except Refusal as refusal:
             self._turn_away(refusal)
 
+    def _wait(self) -> None:
+        self._queued = True
+        self._queue.wait(self._go_on)
+        self._balance()
+
     def _go_on(self) -> None:
-        self._more = None
+        self._queued = False
         if not self._transport.is_closing():
             self.MORE[self._phase](self)
 
@@ -206,7 +200,7 @@ class Connection(asyncio.Protocol):
 
     def _balance(self) -> None:
         """Read from the socket only while little of what it brought is unread."""
-        pause = self._more is not None or len(self._inbox) > READ_AHEAD
+        pause = self._queued or len(self._inbox) > READ_AHEAD
         if pause != self._paused:
             self._paused = pause
             (self._transport.pause_reading if pause else self._transport.resume_reading)()
@@ -382,9 +376,6 @@ class Connection(asyncio.Protocol):
         self._until = self._loop.time() + LINGER[1]
         self._deadline.set(LINGER[0])
 
-    def _pass_over(self, _: bytes) -> None:
-        self._deadline.set(min(LINGER[0], self._until - self._loop.time()))
-
     def _next(self) -> None:
         """Go on to the next request, which may have arrived already, or hang up."""
         self._task = None
@@ -470,6 +461,12 @@ class Connection(asyncio.Protocol):
 
     def _relax(self) -> None:
         self._deadline.clear()
+
+    def _pass_over(self, _: bytes) -> None:
+        """Drop what a client sends that is not read any more, in turn with what others send."""
+        self._deadline.set(min(LINGER[0], self._until - self._loop.time()))
+        if not self._queued and not self._queue.allows():
+            self._wait()
 
     def _ignore(self, _: bytes = b"") -> None:
         pass

@@ -1,12 +1,24 @@
 """A request's head: from h11's words to ours, and what its framing says of the body to come."""
 
 import os
+import re
 
 import h11
 
 from ..engine.request import Refusal
 from .body import Body
 from .message import Headers, HttpRequest
+
+LINES = 200  # of a header; h11 takes 2 microseconds for each
+BLANK = re.compile(rb"\n\r?\n")
+
+
+def check_header(data: bytes) -> None:
+    """Refuse a header, whole or not, of too many lines. Raises Refusal."""
+    end = BLANK.search(data)
+    if data.count(b"\n", 0, end.start() + 1 if end else len(data)) > LINES:
+        text = f"The request's header has more than {LINES} lines."
+        raise Refusal(431, "bad_request", text)
 
 
 def asked(head: h11.Request, body: Body, client: str) -> HttpRequest:

@@ -5,6 +5,7 @@ import errno
 import resource
 import signal
 import socket
+import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,9 +18,12 @@ from .config import UsageError
 from .connection import Connection
 from .limits import ConnectionLimits
 from .message import App
+from .read_queue import ReadQueue
 
 BACKLOG = 2048  # connects that may wait for accept(); the kernel lowers it to its own limit
+ACCEPTS = 16  # connections that are accepted in a turn of the event loop; libuv takes one a handle
 DESCRIPTORS = 4096  # connections take a part; macOS begins with 256
+SWITCH = 5e-4  # seconds that a thread holds the interpreter while the event loop waits for it
 POLL = 0.02  # seconds between two looks at what is still open while stopping
 LAST_WORDS = 1.0  # seconds to send what interrupted streams have to say
 REACHED = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # what a client here can connect to
@@ -116,13 +120,14 @@ async def listen(
     """
     loop = asyncio.get_running_loop()
     connections: set[Connection] = set()
-    budget = BodyBudget(max(limits.bodies, limits.body))
+    budget, queue = BodyBudget(max(limits.bodies, limits.body)), ReadQueue()
     limits = replace(limits, connections=min(limits.connections, descriptors() // 2))
 
     def connect() -> Connection:
-        return Connection(app, limits, connections, budget)
+        return Connection(app, limits, connections, budget, queue)
 
-    servers = [await loop.create_server(connect, sock=s, backlog=BACKLOG) for s in sockets]
+    handles = [*sockets, *(sock.dup() for sock in sockets for _ in range(ACCEPTS - 1))]
+    servers = [await loop.create_server(connect, sock=s, backlog=BACKLOG) for s in handles]
     await shutdown.requested.wait()
     for server in servers:
         server.close()
@@ -166,6 +171,7 @@ async def _cut(connections: set[Connection]) -> None:
 
 def run(main: Coroutine[Any, Any, int]) -> int:
     """Run `main` on uvloop and return its result, the exit code."""
+    sys.setswitchinterval(SWITCH)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(main)

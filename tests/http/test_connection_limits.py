@@ -118,6 +118,18 @@ def test_a_body_of_exactly_the_limit_passes() -> None:
     run(main)
 
 
+def test_a_header_of_many_lines_is_refused_wherever_it_begins() -> None:
+    async def main() -> None:
+        many = GET.replace(b"\r\n\r\n", b"\r\n" + b"a:\n" * 5000 + b"\r\n")
+        body = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n" + b"\n" * 5000
+        for before, size in ((b"", None), (b"", 7), (GET, None), (body, None)):
+            async with client() as c:
+                await c.send(before + many, size)
+                assert [answer[0] for answer in c.answers()] == [200] * bool(before) + [431]
+
+    run(main)
+
+
 def test_a_slow_header_is_refused_however_it_trickles() -> None:
     async def main() -> None:
         async with client(header=10) as c:

@@ -7,16 +7,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from bessemer.http.connection import (
-    DEADLINES,
-    FOLLOWERS,
-    LINGER,
-    OVERDUE,
-    Connection,
-    Phase,
-)
+from bessemer.http.connection import LINGER, Connection
 from bessemer.http.limits import ConnectionLimits
 from bessemer.http.message import HttpRequest, Reply, Response
+from bessemer.http.phase import DEADLINES, FOLLOWERS, OVERDUE, Phase
 from tests.http.wire import GET, POST, Client, client, run, settle
 
 IDLE, HEADER, BODY, ANSWERING, LINGERING, CLOSING = Phase

@@ -5,7 +5,7 @@ import pytest
 
 from bessemer.engine.request import Refusal
 from bessemer.http.body import Body
-from bessemer.http.head import asked, framed_length, split_target
+from bessemer.http.head import LINES, asked, check_header, framed_length, split_target
 
 
 def test_absolute_targets() -> None:
@@ -32,3 +32,15 @@ def test_the_length_that_a_head_tells() -> None:
     for headers, version in (((length, chunked), b"1.1"), ((chunked,), b"1.0")):
         with pytest.raises(Refusal, match="Transfer-Encoding"):
             framed_length(headers, version)
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\n"])
+def test_a_header_has_a_limit_of_lines(end: str) -> None:
+    line = f"a: b{end}"
+    whole = f"GET / HTTP/1.1{end}{line * (LINES - 1)}{end}".encode()
+    check_header(whole[:-1])
+    check_header(whole + b"\n" * 1000)  # what comes after it is no part of it
+    for more in (line, line * LINES):
+        with pytest.raises(Refusal) as caught:
+            check_header(whole.replace(line.encode(), line.encode() + more.encode(), 1))
+        assert caught.value.status == 431

@@ -22,6 +22,7 @@ from bessemer.http.limits import ConnectionLimits
 from bessemer.http.listen import Shutdown, address, bind, listen
 from bessemer.http.message import HttpRequest, Reply, Response, StreamingResponse
 
+COUNT = 64  # connections at once
 PATIENCE = 20.0  # seconds until a hanging test fails; nothing waits for it
 
 
@@ -31,13 +32,14 @@ class App:
     def __init__(self) -> None:
         self.interrupted = asyncio.Event()
         self.free = asyncio.Event()
-        self.streams = 0
+        self.answered = self.streams = 0
         self.ended: list[str] = []
 
     def admit(self, request: HttpRequest) -> HttpRequest:
         return request
 
     async def __call__(self, request: HttpRequest) -> Reply:
+        self.answered += 1
         if request.path == "/nodelay":
             return Response(200, b"yes")
         if request.path == "/stream":
@@ -132,6 +134,29 @@ def test_sixty_four_connects_at_once() -> None:
 
     with served() as server, ThreadPoolExecutor(64) as pool:
         assert list(pool.map(one, range(64))) == [b"hello"] * 64
+
+
+def test_many_are_accepted_in_a_turn() -> None:
+    async def main() -> int:
+        app, shutdown, (sock,) = App(), Shutdown(), bind("127.0.0.1", 0)
+        clients = [socket.create_connection(sock.getsockname()) for _ in range(COUNT)]
+        for client in clients:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        listening = asyncio.create_task(
+            listen(app, [sock], ConnectionLimits(), shutdown, grace=0, interrupt=lambda: None)
+        )
+        turns = 0
+        while app.answered < COUNT:
+            turns += 1
+            await asyncio.sleep(0)
+        shutdown.at_once()
+        await listening
+        for client in clients:
+            client.close()
+        return turns
+
+    assert listening.run(main()) < COUNT // 2
+    assert sys.getswitchinterval() == pytest.approx(listening.SWITCH)
 
 
 def test_keep_alive() -> None:

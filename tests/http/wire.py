@@ -16,6 +16,7 @@ from bessemer.http.body import BodyBudget
 from bessemer.http.connection import Connection
 from bessemer.http.limits import ConnectionLimits
 from bessemer.http.message import HttpRequest, Reply, Response, StreamingResponse
+from bessemer.http.read_queue import ReadQueue
 
 HIGH_WATER = 65536
 GET = b"GET /a?b=c HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -149,7 +150,8 @@ class Client:
     ) -> None:
         self.app = app
         self.open: set[Connection] = set() if open_ is None else open_
-        self.connection = Connection(app, limits, self.open, BodyBudget(limits.bodies))
+        budget = BodyBudget(limits.bodies)
+        self.connection = Connection(app, limits, self.open, budget, ReadQueue())
         self.wire = Wire(self.connection)
         self.connection.connection_made(self.wire)
 
