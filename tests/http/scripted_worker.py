@@ -21,7 +21,8 @@ from bessemer.engine.wire import (
     StepResult,
     Submit,
 )
-from bessemer.http.fleet import EventStream, Worker
+from bessemer.http.event_stream import EventStream
+from bessemer.http.fleet import Worker
 from bessemer.http.log import Log
 from bessemer.http.watchdog import Limits
 from tests.http.wire import Clock, run, settle
