@@ -24,7 +24,7 @@ from ..engine.text.tokenizer import Tokenizer, TokenizerError
 from ..translate.chat import Chat
 from ..translate.parsers.formats import choose
 from ..translate.renderer import Renderer
-from ..translate.template import pick
+from ..translate.template_source import pick
 from .backends import Backend, Backends
 from .config import Config, UsageError
 from .fleet import StartError, Worker

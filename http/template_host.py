@@ -14,7 +14,7 @@ import psutil
 
 from ..engine.request import Refusal
 from ..translate.chat import Chat
-from ..translate.template import LONGEST, broken, no_template
+from ..translate.template_source import LONGEST, broken, no_template
 from .log import Log
 from .template_process import LENGTH, OUT_OF_MEMORY, Answer, Loaded, Refused, frame, packed
 

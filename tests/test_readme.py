@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from bessemer.architectures.encoder_config import FAMILIES as ENCODERS
+from bessemer.architectures.encoder_families import FAMILIES as ENCODERS
 from bessemer.architectures.registry import FAMILIES, supported
 from bessemer.http.backends import Backends
 from bessemer.http.endpoints import endpoints

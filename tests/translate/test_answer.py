@@ -41,7 +41,8 @@ from bessemer.translate.chat import Event as Said
 from bessemer.translate.output import Collector
 from bessemer.translate.parsers.formats import choose
 from bessemer.translate.renderer import Prompt, Renderer
-from bessemer.translate.template import ChatTemplate, pick
+from bessemer.translate.template import ChatTemplate
+from bessemer.translate.template_source import pick
 from tests.engine.text.tiny_tokenizers import make_tokenizer, sentencepiece
 from tests.translate.prompting import Prompter
 
