@@ -55,10 +55,13 @@ class TemplateHost:
         self._turn = asyncio.Lock()
         self._second: TemplateHost | None = None
 
-    async def start(self, source: str | None, special_tokens: Mapping[str, str]) -> str:
+    async def start(
+        self, source: str | None, special_tokens: Mapping[str, str], told: bool = False
+    ) -> str:
         """Start the process; return why the template cannot be used, if it cannot, and log it.
 
-        `source` is None for a model that comes without a template.
+        `source` is None for a model that comes without a template; `told` if an error will tell
+        the user of a fault, so that the log need not.
         """
         if source is None:
             return ""
@@ -68,7 +71,7 @@ class TemplateHost:
                 loaded = await self._started()
             except Refusal as refusal:
                 return refusal.message
-        for note in loaded.notes:
+        for note in () if loaded.fault and told else loaded.notes:
             self._log.warning(f"{self._name}: {note}")
         return loaded.fault
 
