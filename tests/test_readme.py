@@ -127,6 +127,15 @@ def commands() -> Iterator[list[str]]:
                 yield shlex.split(match[1], comments=True)
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_are_written_as_they_run_after_make_install(page: str) -> None:
+    """No shell has our programs on its path, and no package index has the package."""
+    for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", PAGES[page], re.M | re.S):
+        bare = re.findall(r"^(?:bessemer|python -m (?:bessemer|tests)).*", block, re.M)
+        assert language or not bare
+    assert "bessemer[" not in PAGES[page]
+
+
 def helps() -> dict[tuple[str, ...], set[str]]:
     """The flags that the pages give to each command of `bessemer`, and to each module of ours."""
     flags: dict[tuple[str, ...], set[str]] = defaultdict(set)

@@ -276,12 +276,12 @@ class Listener:
 
 def test_the_simulator_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> None:
-        raise SimulatorError("no clang; pip install 'bessemer[simulator]'")
+        raise SimulatorError("no clang; pip install ziglang")
 
     monkeypatch.setattr(compiler, "require", missing)
     channel: Any = Listener(structs.replace(configure(), settings=Settings(metal="simulator")))
     assert module.start(channel) is None
-    assert channel.sent == [LoadFailed("no clang; pip install 'bessemer[simulator]'")]
+    assert channel.sent == [LoadFailed("no clang; pip install ziglang")]
 
 
 def test_what_mlx_keeps_of_freed_memory_is_bounded_by_the_plan(
