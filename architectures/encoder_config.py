@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Any, Literal
 
 from .config import ConfigError, NormConfig, Rope
+from .encoder_families import CLASSIFIES, FAMILIES
 from .fields import Fields
 from .read import read_quantization
 from .storage import Quantization
@@ -22,18 +23,6 @@ ACTIVATIONS: dict[str, Activation] = {
     "tanh": "tanh",
 }
 GATES = ("gelu", "gelu_tanh", "silu")
-FAMILIES = {
-    "bert": "bert",
-    "camembert": "roberta",
-    "distilbert": "distilbert",
-    "gte": "gte",
-    "modernbert": "modernbert",
-    "mpnet": "mpnet",
-    "nomic_bert": "nomic_bert",
-    "roberta": "roberta",
-    "xlm-roberta": "roberta",
-}
-CLASSIFIES = "ForSequenceClassification"
 
 
 @dataclass(frozen=True, slots=True)

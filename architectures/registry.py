@@ -5,7 +5,7 @@ from importlib import import_module
 from typing import Any
 
 from .config import ConfigError, ModelConfig
-from .encoder_config import FAMILIES as ENCODERS
+from .encoder_families import FAMILIES as ENCODERS
 from .fields import Fields
 
 FAMILIES = {

@@ -66,7 +66,8 @@ def guarded(name: str, work: Callable[[], int]) -> int:
 
 def fail(name: str, message: str) -> int:
     """Say a user's mistake in one sentence; return the exit code."""
-    print(f"{name}: {' '.join(message.split()).rstrip('.')}.", file=sys.stderr)
+    sentence = " ".join(message.split()).rstrip(".")
+    print(f"{name}: {sentence}{'' if sentence.endswith('?') else '.'}", file=sys.stderr)
     return USAGE
 
 

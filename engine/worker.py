@@ -15,15 +15,14 @@ import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import monotonic
+from typing import TYPE_CHECKING
 
 import mlx.core as mx
 
 from ..kernels.cpu.library import use_tier
 from ..kernels.metal.device import Device, Nowhere, Simulator, SimulatorOptions, use
 from ..kernels.simulator.options import SimulatorError
-from .embedding.engine import EmbeddingEngine
 from .embedding.sentence_transformers import describe
-from .embedding.serving import LoadedEmbeddingModel, load_embedding_model
 from .engine import Engine
 from .request import AnyRequest, Embed, Event, Rank, Refusal, Refused, Request
 from .serving import LoadedModel, load_described
@@ -40,6 +39,10 @@ from .wire import (
     ToWorker,
     worker_channel,
 )
+
+if TYPE_CHECKING:
+    from .embedding.engine import EmbeddingEngine
+    from .embedding.serving import LoadedEmbeddingModel
 
 # The devices that `--metal` names; for "auto" it is the GPU, if there is one.
 DEVICES: Mapping[str, Device | Nowhere] = {
@@ -139,7 +142,7 @@ class SocketChannel:
                 self._gone()
 
 
-def serve(channel: SocketChannel, engine: Engine | EmbeddingEngine) -> None:
+def serve(channel: SocketChannel, engine: "Engine | EmbeddingEngine") -> None:
     """Step as long as there is work, and listen between steps; never returns.
 
     A step after which all requests are still being tokenized is no more than a sign of life.
@@ -162,7 +165,7 @@ def serve(channel: SocketChannel, engine: Engine | EmbeddingEngine) -> None:
             channel.send(channel.pulse())
 
 
-def _obey(engine: Engine | EmbeddingEngine, message: ToWorker) -> list[Event]:
+def _obey(engine: "Engine | EmbeddingEngine", message: ToWorker) -> list[Event]:
     refused: list[Event] = []
     match message:
         case Submit(requests):
@@ -177,17 +180,16 @@ def _obey(engine: Engine | EmbeddingEngine, message: ToWorker) -> list[Event]:
     return refused
 
 
-def _submit(engine: Engine | EmbeddingEngine, request: AnyRequest) -> None:
-    match engine, request:
-        case (Engine(), Request()):
-            engine.submit(request)
-        case (EmbeddingEngine(), Embed() | Rank()):
-            engine.submit(request)
-        case _:
-            raise Refusal(400, "unsupported_model", "This model has another purpose.", "model")
+def _submit(engine: "Engine | EmbeddingEngine", request: AnyRequest) -> None:
+    if isinstance(engine, Engine) and isinstance(request, Request):  # noqa: SIM114 - for types
+        engine.submit(request)
+    elif not isinstance(engine, Engine) and isinstance(request, Embed | Rank):
+        engine.submit(request)
+    else:
+        raise Refusal(400, "unsupported_model", "This model has another purpose.", "model")
 
 
-def start(channel: SocketChannel) -> Engine | EmbeddingEngine | None:
+def start(channel: SocketChannel) -> "Engine | EmbeddingEngine | None":
     """Load the model that the first message names, and say so; None if it cannot be served."""
     configure = channel.first()
     if not isinstance(configure, Configure) or configure.version != VERSION:
@@ -218,11 +220,13 @@ def _is_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or "alloc" in str(error)
 
 
-def _load(configure: Configure, channel: SocketChannel) -> LoadedModel | LoadedEmbeddingModel:
+def _load(configure: Configure, channel: SocketChannel) -> "LoadedModel | LoadedEmbeddingModel":
     description = describe(Path(configure.directory))
     settings, memory = configure.settings, configure.memory
     if description.purpose == "generate":
         return load_described(description, settings, memory, channel.stage)
+    from .embedding.serving import load_embedding_model  # here: others start the sooner
+
     return load_embedding_model(description, settings, memory, channel.wake, channel.stage)
 
 

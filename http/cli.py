@@ -157,9 +157,14 @@ def serve(**flags: Any) -> int:
 def run(
     prompt: Annotated[str, typer.Argument(help="The prompt; - reads it from standard input.")],
     system: Annotated[str | None, typer.Option(help="A system message.")] = None,
-    temperature: Annotated[float | None, typer.Option(min=0, help="0 is greedy.")] = None,
+    temperature: Annotated[float | None, typer.Option(min=0, max=100, help="0 is greedy.")] = None,
     top_p: Annotated[float | None, typer.Option(min=0, max=1, help="Nucleus sampling.")] = None,
-    seed: Annotated[int | None, typer.Option(help="The same seed gives the same text.")] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=-(2**63), max=2**64 - 1, help="The same seed gives the same text; -1 is any."
+        ),
+    ] = None,
     **flags: Any,
 ) -> int:
     """Answer one prompt without a server."""
@@ -173,7 +178,8 @@ def run(
         from ..translate.chat import GenerationOptions
         from .oneshot import run as answer
 
-        options = GenerationOptions(temperature=temperature, top_p=top_p, seed=seed)
+        drawn = None if seed == -1 else seed
+        options = GenerationOptions(temperature=temperature, top_p=top_p, seed=drawn)
         return answer(config, text, options, system, status)
     finally:
         status.clear()

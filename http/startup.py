@@ -24,7 +24,7 @@ from ..engine.text.tokenizer import Tokenizer, TokenizerError
 from ..translate.chat import Chat
 from ..translate.parsers.formats import choose
 from ..translate.renderer import Renderer
-from ..translate.template import pick
+from ..translate.template_source import pick
 from .backends import Backend, Backends
 from .config import Config, UsageError
 from .fleet import StartError, Worker
@@ -185,7 +185,8 @@ async def _open(
             return POOLING[purpose](worker.name, created, worker, patience)
         source = own if own is not None else tokenizer.chat_template
         text = None if source is None else pick(source)
-        if (fault := await host.start(text, tokenizer.special_tokens)) and own is not None:
+        told = own is not None or question is not None
+        if (fault := await host.start(text, tokenizer.special_tokens, told)) and own is not None:
             raise StartError(f"{worker.name}: its --chat-template cannot be used: {fault}")
         format = choose(text or "", tokenizer.special_names.values())
         renderer = Renderer(tokenizer, format, text or "", config.model.parse_special)

@@ -14,7 +14,7 @@ import psutil
 
 from ..engine.request import Refusal
 from ..translate.chat import Chat
-from ..translate.template import LONGEST, broken, no_template
+from ..translate.template_source import LONGEST, broken, no_template
 from .log import Log
 from .template_process import LENGTH, OUT_OF_MEMORY, Answer, Loaded, Refused, frame, packed
 
@@ -57,10 +57,13 @@ class TemplateHost:
         self._client: str | None = None  # whose prompt is being rendered
         self._reliefs: dict[bool, TemplateHost] = {}  # by whether for such clients
 
-    async def start(self, source: str | None, special_tokens: Mapping[str, str]) -> str:
+    async def start(
+        self, source: str | None, special_tokens: Mapping[str, str], told: bool = False
+    ) -> str:
         """Start the process; return why the template cannot be used, if it cannot, and log it.
 
-        `source` is None for a model that comes without a template.
+        `source` is None for a model that comes without a template; `told` if an error will tell
+        the user of a fault, so that the log need not.
         """
         if source is None:
             return ""
@@ -70,7 +73,7 @@ class TemplateHost:
                 loaded = await self._started()
             except Refusal as refusal:
                 return refusal.message
-        for note in loaded.notes:
+        for note in () if loaded.fault and told else loaded.notes:
             self._log.warning(f"{self._name}: {note}")
         return loaded.fault
 

@@ -16,7 +16,6 @@ from msgspec import Meta, Struct
 
 from ..engine.request import Refusal
 from ..translate.chat import Chat, Message, Text, Tool, ToolCall
-from ..translate.template import ChatTemplate
 
 LENGTH = struct.Struct("<Q")
 OUT_OF_MEMORY = 3  # the exit code of a process that cannot even say so
@@ -89,6 +88,8 @@ def unpacked(job: Any) -> Chat:
 
 def main() -> None:
     """Answer what comes on standard input, one job at a time, until that ends."""
+    from ..translate.template import ChatTemplate  # here: the server needs the rest alone
+
     jobs: SimpleQueue[Any] = SimpleQueue()
     threading.Thread(target=_read, args=(sys.stdin.buffer, jobs), daemon=True).start()
     source, special_tokens, memory, seconds = jobs.get()

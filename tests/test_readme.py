@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from bessemer.architectures.encoder_config import FAMILIES as ENCODERS
+from bessemer.architectures.encoder_families import FAMILIES as ENCODERS
 from bessemer.architectures.registry import FAMILIES, supported
 from bessemer.http.backends import Backends
 from bessemer.http.endpoints import endpoints
@@ -125,6 +125,15 @@ def commands() -> Iterator[list[str]]:
         for line in (*shell.splitlines(), *spans):
             if match := start.fullmatch(line):
                 yield shlex.split(match[1], comments=True)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_are_written_as_they_run_after_make_install(page: str) -> None:
+    """No shell has our programs on its path, and no package index has the package."""
+    for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", PAGES[page], re.M | re.S):
+        bare = re.findall(r"^(?:bessemer|python -m (?:bessemer|tests)).*", block, re.M)
+        assert language or not bare
+    assert "bessemer[" not in PAGES[page]
 
 
 def helps() -> dict[tuple[str, ...], set[str]]:

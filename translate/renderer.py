@@ -13,7 +13,7 @@ from ..engine.text.tokenizer import Tokenizer
 from .chat import Chat, Completion
 from .guard import ChatGuard, reading
 from .parsers.parser import AnswerFormat, AnswerParser, PlainParser
-from .template import LONGEST
+from .template_source import LONGEST
 
 COUNTED = 2  # contexts: the tokens of a prompt of more than that are not even counted
 

@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import Template, TemplateSyntaxError
 from msgspec import json
@@ -12,13 +12,10 @@ from msgspec import json
 from ..engine.request import Refusal
 from ..engine.sandbox import FAULTS, Objection, sandbox
 from .chat import Chat, Message, Text, Tool, ToolCall
+from .template_source import LONGEST, broken, no_template
 from .trial import Fields, Habits, habits
 from .turns import Turns, arrangements
 
-if TYPE_CHECKING:  # where templates are rendered there is no tokenizer
-    from ..engine.text.tokenizer import NamedTemplate
-
-LONGEST = 2**26  # characters of a prompt, of any model
 LONGEST_REASON = 1000  # characters of what a template says
 SERVERS_OWN = frozenset({"messages", "tools"})
 SPECIAL_TOKENS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
@@ -144,14 +141,6 @@ class ChatTemplate:
         return Refusal(400, "invalid_conversation", message, "messages")
 
 
-def pick(source: str | Sequence["NamedTemplate"]) -> str | None:
-    """Return the template to use of tokenizer_config.json's `chat_template`, maybe several."""
-    if isinstance(source, str):
-        return source
-    templates = {entry["name"]: entry["template"] for entry in source}
-    return templates.get("default") or next(iter(templates.values()), None)
-
-
 def _fields(message: Message, habits: Habits) -> Fields:
     # Templates know an earlier thought by one name or another.
     thought = dict.fromkeys(("thinking", "reasoning_content", "reasoning"), message.reasoning)
@@ -217,16 +206,3 @@ def _overlong(chat: Chat, limit: int) -> Refusal:
         "hold: shorten it."
     )
     return Refusal(400, "context_length_exceeded", message)
-
-
-def no_template() -> Refusal:
-    message = (
-        "This model has no chat template, so it cannot hold a conversation; "
-        "/v1/completions works with it, and --chat-template gives it one."
-    )
-    return Refusal(400, "no_chat_template", message, "model")
-
-
-def broken(reason: str) -> Refusal:
-    message = f"The model's chat template is broken ({reason}); /v1/completions works without it."
-    return Refusal(500, "broken_chat_template", message)

@@ -20,8 +20,7 @@ def require_matplotlib() -> Any:
         matplotlib = importlib.import_module("matplotlib")
     except ModuleNotFoundError:
         raise Unavailable(
-            "--html draws plots with matplotlib, which is not installed: "
-            "pip install 'bessemer[bench]'"
+            "--html draws plots with matplotlib, which is not installed: pip install matplotlib"
         ) from None
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "bessemer"

@@ -31,6 +31,8 @@ def quality_report(line: Sequence[str], options: QualityOptions) -> BenchReport:
                 rows += [_row(about.label, score) for score in list(scores(url, options.ask_for))]
             except CaseFailed as failure:
                 troubles.append(f"{about.label}: {failure}")
+    if not rows:
+        raise CaseFailed("; ".join(troubles))
     return BenchReport(
         schema=report.SCHEMA,
         benchmark="quality",

@@ -83,8 +83,7 @@ def require_gguf() -> Any:
         return importlib.import_module("gguf")
     except ModuleNotFoundError:
         raise Unavailable(
-            "writing a GGUF file for llama.cpp needs the gguf package: "
-            "pip install 'bessemer[bench]'"
+            "writing a GGUF file for llama.cpp needs the gguf package: pip install gguf"
         ) from None
 
 

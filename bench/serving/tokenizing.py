@@ -33,7 +33,8 @@ from bessemer.http.template_host import TemplateHost
 from bessemer.translate.chat import Chat, Message, said
 from bessemer.translate.parsers.formats import choose
 from bessemer.translate.renderer import Prompt, Renderer
-from bessemer.translate.template import ChatTemplate, pick
+from bessemer.translate.template import ChatTemplate
+from bessemer.translate.template_source import pick
 
 MAX_TRANSFORMERS = 1.2  # of its time
 TURNS = 41  # of a conversation that ends in a question

@@ -10,7 +10,8 @@ import numpy as np
 
 from ...architectures.config import ConfigError, ModelConfig
 from ...architectures.encoder import Encoder
-from ...architectures.encoder_config import FAMILIES, EncoderConfig, configure
+from ...architectures.encoder_config import EncoderConfig, configure
+from ...architectures.encoder_families import FAMILIES
 from ...architectures.recipe import Recipe
 from ..checkpoint.checkpoint import Checkpoint, open_checkpoint
 from ..checkpoint.weights import PLAIN, Reading, Weights, rename_tensors

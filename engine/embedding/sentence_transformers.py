@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
-from ...architectures.encoder_config import CLASSIFIES, FAMILIES
+from ...architectures.encoder_families import CLASSIFIES, FAMILIES
 from ..checkpoint.json_files import read_object
 
 # The names of its Transformer module's settings, in the order in which it looks for them.

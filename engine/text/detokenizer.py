@@ -1,7 +1,7 @@
 """Detokenizers: the tokens of a growing answer to text, in whole characters."""
 
 import codecs
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Protocol
 
 import tokenizers
@@ -21,15 +21,17 @@ class Detokenizer(Protocol):
 
 
 class ByteDetokenizer:
-    """A detokenizer of byte-level vocabularies: an incremental UTF-8 decoder of tokens' bytes."""
+    """A detokenizer of byte-level vocabularies: an incremental UTF-8 decoder of tokens' bytes.
 
-    def __init__(self, table: Sequence[bytes]) -> None:
+    `table` has those of every id, none of one without a token.
+    """
+
+    def __init__(self, table: Mapping[int, bytes]) -> None:
         self._table = table
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def add(self, token: int) -> str:
-        raw = self._table[token] if token < len(self._table) else b""
-        return self._decoder.decode(raw)
+        return self._decoder.decode(self._table[token])
 
     def flush(self) -> str:
         return self._decoder.decode(b"", final=True)

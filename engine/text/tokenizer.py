@@ -46,13 +46,41 @@ def too_many_tokens(most: int) -> Refusal:
     return Refusal(400, "context_length_exceeded", message)
 
 
-def _byte_alphabet() -> dict[str, int]:
+def _byte_alphabet() -> Mapping[str, int]:
     """Return the byte behind each character of a byte-level vocabulary, as GPT-2 defined it."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {
         chr(256 + index): byte for index, byte in enumerate(others)
     }
+
+
+ALPHABET = _byte_alphabet()
+
+
+class _ShownBytes(dict[int, bytes]):
+    """The bytes of each id that are shown, of a byte-level vocabulary; special tokens have none.
+
+    They are found where they are first asked for, as few answers need many of them.
+    """
+
+    def __init__(self, encoding: tokenizers.Tokenizer) -> None:
+        self._name = encoding.id_to_token
+        self._added = encoding.get_added_tokens_decoder()
+
+    def __missing__(self, token: int) -> bytes:
+        added, name = self._added.get(token), self._name(token)
+        if name is None:  # and so not kept: there are more such ids than memory
+            return b""
+        if added is not None:
+            shown = b"" if added.special else name.encode()
+        else:
+            try:
+                shown = bytes(map(ALPHABET.__getitem__, name))
+            except KeyError:
+                shown = name.encode()
+        self[token] = shown
+        return shown
 
 
 @dataclass(frozen=True)
@@ -125,8 +153,7 @@ class Tokenizer:
         """
         name = self._name(token)
         if self._byte_level:
-            shown = self._bytes[token] if token < len(self._bytes) else b""
-            return shown or name.encode()
+            return self._bytes[token] or name.encode()
         if (byte := self._fallback.get(token)) is not None:
             return byte
         return name.replace("\u2581", " ").encode()
@@ -138,14 +165,13 @@ class Tokenizer:
         return {token: each.content for token, each in added.items() if each.special}
 
     @cached_property
-    def size(self) -> int:
-        """One more than the largest id; not every id below it need have a token."""
-        return 1 + max(self.encoding.get_vocab(with_added_tokens=True).values(), default=-1)
-
-    @cached_property
     def longest(self) -> int:
         """The most characters that one token can stand for: bounds a text's tokens from below."""
-        return max(map(len, self.encoding.get_vocab()), default=1)
+        count = self.encoding.get_vocab_size()
+        lengths = [len(name) for each in range(count) if (name := self._name(each))]
+        if len(lengths) < count:  # ids have holes; else a copy of all names would cost ten times
+            lengths = [*map(len, self.encoding.get_vocab())]
+        return max(lengths, default=1)
 
     @cached_property
     def _specials(self) -> Callable[[tuple[str, ...], tuple[str, ...], bool], Specials]:
@@ -191,15 +217,5 @@ class Tokenizer:
         return {token: bytes.fromhex(match[1]) for token, match in found if match}
 
     @cached_property
-    def _bytes(self) -> list[bytes]:
-        """The bytes of each id that are shown; special tokens have none."""
-        alphabet = _byte_alphabet()
-        table = [b""] * self.size
-        for name, token in self.encoding.get_vocab(with_added_tokens=True).items():
-            try:
-                table[token] = bytes(alphabet[character] for character in name)
-            except KeyError:
-                table[token] = name.encode()
-        for token, added in self.encoding.get_added_tokens_decoder().items():
-            table[token] = b"" if added.special else added.content.encode()
-        return table
+    def _bytes(self) -> "_ShownBytes":
+        return _ShownBytes(self.encoding)

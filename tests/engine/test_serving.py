@@ -121,8 +121,8 @@ def test_a_tokenizer_may_know_more_ids_than_the_model(tmp_path: Path) -> None:
     settings.write_text(json.dumps(json.loads(settings.read_text()) | more))
     (directory / "generation_config.json").write_text('{"eos_token_id": [1000000]}')
     model, tokens = serving(directory=directory), random_tokens(plain, 1, 40)
-    assert plain.vocabulary == model.vocabulary == plain.tokenizer.size
-    assert model.tokenizer.size == model.vocabulary + 2
+    assert plain.vocabulary == model.vocabulary == plain.tokenizer.encoding.get_vocab_size()
+    assert model.tokenizer.encoding.get_vocab_size() == model.vocabulary + 2
     drawn = []
     for each in (plain, model):
         request = request_for(1, tokens)

@@ -106,6 +106,11 @@ def test_a_prompt_is_utf_8_whatever_the_locale() -> None:
         (("run", " "), {}, "the prompt is empty"),
         (("run", "-"), {}, "the prompt is empty"),
         (("run", "--temperature", "-1", "x"), {}, "--temperature"),
+        (("run", "--temperature", "inf", "x"), {}, "--temperature"),
+        (("run", "--seed", str(2**64), "x"), {}, "--seed"),
+        (("run", "--model", "", "x"), {}, "--model is ''"),
+        (("run", "--chat-template", " ", "x"), {}, "--chat-template is ' '"),
+        (("serv",), {}, "Did you mean 'serve'?\n"),
         (("run", "--max-tokens", "0", "x"), {}, "--max-tokens is '0'"),
     ],
 )
@@ -113,7 +118,7 @@ def test_mistakes(arguments: tuple[str, ...], environment: dict[str, str], words
     code, out, err = bessemer(*arguments, **environment)
     assert (code, out) == (2, "")
     assert err.startswith("bessemer: ") and words in err
-    assert err.count("\n") == 1 and err.endswith(".\n")
+    assert err.count("\n") == 1 and err.endswith((".\n", "?\n"))
 
 
 def test_a_usage_error_further_in(

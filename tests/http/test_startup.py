@@ -93,6 +93,16 @@ def test_a_chat_template_that_cannot_be_used(
     assert "chat" in said and words in said
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_a_chat_template_that_cannot_be_used_is_said_once(tmp_path: Path, own: bool) -> None:
+    model, file = guide_copy(tmp_path / "odd"), tmp_path / "own.jinja"
+    file.write_text("{% if %}")
+    (model / "chat_template.jinja").write_text("{% if %}")
+    flag = ["--chat-template", str(file)] if own else []
+    result = start("run", "hello", "--model", str(model), *flag)
+    assert "line 1" in message(result) and result.stderr.count("\n") == 1
+
+
 def test_chat_templates_are_for_all_models_or_for_one(tmp_path: Path) -> None:
     models = {"a": tmp_path, "Org/b": tmp_path}
     for name in ("all", "one", "a=b"):

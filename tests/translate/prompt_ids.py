@@ -12,7 +12,8 @@ from bessemer.engine.text.tokenizer import Tokenizer
 from bessemer.translate.chat import Chat, Message, Text, Tool, ToolCall, said
 from bessemer.translate.parsers.formats import choose
 from bessemer.translate.renderer import Renderer
-from bessemer.translate.template import ChatTemplate, pick
+from bessemer.translate.template import ChatTemplate
+from bessemer.translate.template_source import pick
 from tests.translate.conversations import Conversation
 from tests.translate.families import FAMILIES
 from tests.translate.golden import NOW

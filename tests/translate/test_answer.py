@@ -41,12 +41,13 @@ from bessemer.translate.chat import Event as Said
 from bessemer.translate.output import Collector
 from bessemer.translate.parsers.formats import choose
 from bessemer.translate.renderer import Prompt, Renderer
-from bessemer.translate.template import ChatTemplate, pick
+from bessemer.translate.template import ChatTemplate
+from bessemer.translate.template_source import pick
 from tests.engine.text.tiny_tokenizers import make_tokenizer, sentencepiece
 from tests.translate.prompting import Prompter
 
 TOKENIZER: Tokenizer = load_tokenizer(BUILT_IN)
-VOCABULARY = TOKENIZER.size
+VOCABULARY = TOKENIZER.encoding.get_vocab_size()
 SOURCE = pick(TOKENIZER.chat_template or "")
 TEMPLATE = ChatTemplate(SOURCE, special_tokens=TOKENIZER.special_tokens)
 RENDERER = Renderer(TOKENIZER, choose(SOURCE or "", ()), SOURCE or "")
@@ -371,7 +372,7 @@ def test_padded_ids_have_no_text_and_break_nothing(
     tokenizer: Tokenizer, stop: tuple[str, ...]
 ) -> None:
     """A model's vocabulary may be padded: such ids are drawn, echoed and among the likeliest."""
-    padded = tokenizer.size + 7
+    padded = tokenizer.encoding.get_vocab_size() + 7
     hello = tokenizer.encode("Hello", special=False)
     ids, options = (padded, hello[0]), GenerationOptions(logprobs=2, stop=stop)
     renderer = Renderer(tokenizer, RENDERER.format)

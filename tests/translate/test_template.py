@@ -8,7 +8,8 @@ import pytest
 
 from bessemer.engine.request import Refusal
 from bessemer.translate.chat import Chat, Message, Text, Tool, ToolCall, said
-from bessemer.translate.template import ChatTemplate, pick
+from bessemer.translate.template import ChatTemplate
+from bessemer.translate.template_source import pick
 
 CHATML = """\
 {%- if messages[0].role == 'system' %}

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -194,3 +195,16 @@ def test_http_does_not_import_it() -> None:
     code = "import sys, bessemer.http.cli; print([m for m in sys.modules if 'bench' in m])"
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_an_endpoint_that_nobody_serves_is_an_error_without_a_table(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))  # and nobody listens
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        code = subprocess.call(
+            [sys.executable, "-P", "-m", "bessemer.bench.compare.cli", "quality", "--url", url]
+        )
+    shown = capfd.readouterr()
+    assert (code, shown.out) == (2, "") and shown.err.count("\n") == 1

@@ -64,7 +64,7 @@ def test_a_matrix_keeps_the_size_of_a_vector(tmp_path: Path) -> None:
 def test_the_words_are_as_many_as_the_shape_says(tmp_path: Path) -> None:
     path = checkpoint(shape("clients-5m"), Storage(0, 64, "float32"), 1, tmp_path)
     tokenizer = load_tokenizer(path)
-    assert tokenizer.size == 8192 and tokenizer.decode([8000]) == "word8000"
+    assert tokenizer.encoding.get_vocab_size() == 8192 and tokenizer.decode([8000]) == "word8000"
     assert (
         tokenizer.decode(tokenizer.encode("How do I serve a model?")) == "How do I serve a model?"
     )

@@ -54,7 +54,7 @@ def test_what_else_stands_around_a_text_stays(tmp_path: Path) -> None:
 
 
 def test_tokens_that_the_vocabulary_lacks_get_the_next_ids(tmp_path: Path) -> None:
-    size = _load(tmp_path, {}).size
+    size = _load(tmp_path, {}).encoding.get_vocab_size()
     tokenizer = _load(tmp_path, {"eos_token": "<new>", "image_token": "<image>"})
     assert tokenizer.eos == size
     assert tokenizer.encode("<image><new>", special=False) == [size + 1, size]
@@ -71,7 +71,7 @@ def test_older_files_count_where_no_token_has_an_id(tmp_path: Path) -> None:
     (tmp_path / "added_tokens.json").write_text('{"<more>": 4000}')
     older = _load(tmp_path, {"eos_token": "</s>"})
     assert older.special_tokens["eos_token"] == "<|end|>"
-    assert older.encode("<more>", special=False) == [older.size - 1]
+    assert older.encode("<more>", special=False) == [older.encoding.get_vocab_size() - 1]
     newer = _load(tmp_path, {"eos_token": "</s>", "added_tokens_decoder": {}})
     assert newer.special_tokens["eos_token"] == "</s>"
     assert newer.id_of("<more>") is None

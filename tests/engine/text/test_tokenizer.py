@@ -31,7 +31,8 @@ def test_special_tokens_are_no_text_and_unknown_ids_do_no_harm() -> None:
 @pytest.mark.parametrize("build", [byte_level, sentencepiece])
 def test_ids_without_a_token_are_no_text(build: Callable[[], tokenizers.Tokenizer]) -> None:
     tokenizer = make_tokenizer(build())
-    for padded in (tokenizer.size, tokenizer.size + 100, 2**31 - 1):
+    size = tokenizer.encoding.get_vocab_size()
+    for padded in (size, size + 100, 2**31 - 1):
         assert tokenizer.token_bytes(padded) == b""
         hello = tokenizer.encode("Hello")
         for tokens in ([padded, *hello], [*hello, padded], [hello[0], padded, *hello[1:]]):
@@ -43,7 +44,7 @@ def test_ids_may_have_holes() -> None:
     encoding = tokenizers.Tokenizer(tokenizers.models.BPE(names, []))
     encoding.decoder = tokenizers.decoders.ByteLevel()
     tokenizer = make_tokenizer(encoding)
-    assert tokenizer.size == 10
+    assert tokenizer.longest == 2
     assert [tokenizer.token_bytes(each) for each in (0, 3, 7, 9, 10)] == [
         b"a",
         b"",
@@ -52,6 +53,13 @@ def test_ids_may_have_holes() -> None:
         b"",
     ]
     assert tokenizer.decode([0, 3, 7, 9]) == "ab c"
+
+
+def test_bytes_are_kept_of_tokens_that_were_met_alone() -> None:
+    tokenizer = make_tokenizer(byte_level())
+    tokens = tokenizer.encode("Hello Hello")
+    tokenizer.decode([*tokens, *range(10**6, 10**6 + 500)])
+    assert tokenizer._bytes.keys() == {*tokens}
 
 
 def test_names_like_bytes_are_bytes_only_as_sentencepiece_writes_them() -> None:
