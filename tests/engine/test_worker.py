@@ -152,9 +152,9 @@ def test_a_step_that_takes_long_is_told(monkeypatch: pytest.MonkeyPatch) -> None
         channel = module.SocketChannel(theirs, lambda: None)
         server = Server(ours, None)  # type: ignore[arg-type]
         channel.doing("step")
-        while len(server.pulses) < 3:
+        while len(server.pulses) < 3 or server.pulses[-3].count == 0:  # from before may come first
             server.read()
-        assert {(each.doing, each.count) for each in server.pulses} == {("step", 1)}
+        assert {(each.doing, each.count) for each in server.pulses[-3:]} == {("step", 1)}
         channel.doing("step")
         while server.pulses[-1].count == 1:
             server.read()
