@@ -10,6 +10,7 @@ from ..architectures.step import StepRows
 from ..kernels.attention.pages import PAGE, Layout, Prefill
 from ..kernels.recurrent.runs import Runs
 from .scheduler import Work
+from .sequence import Unread
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ def build(work: Sequence[Work], copies: Sequence[tuple[int, int]] = ()) -> Batch
     state_slots = [sequence.pages.state_slot for sequence in sequences]
     max_lens = [sequence.max_len for sequence in sequences]
     return Batch(
-        mx.array(np.concatenate([_tokens(item) for item in work]).astype(np.int32)),
+        _tokens(work),
         build_step(positions, counts, tables, decodes, state_slots, max_lens),
         mx.array(np.array(_logit_rows(work), dtype=np.int32)),
         tuple(sequence.request.id for sequence in sequences),
@@ -94,20 +95,49 @@ def logit_count(item: Work) -> int:
     return int(item.last)
 
 
-def _tokens(item: Work) -> np.ndarray:
-    start = item.sequence.computed
-    return np.array(item.sequence.tokens[start : start + item.count])
+def _tokens(work: Sequence[Work]) -> mx.array:
+    """Return (rows,) int32; what is not read yet is taken from where it was drawn."""
+    known: list[int] = []
+    rows: list[int] = []
+    for item in work:
+        start = item.sequence.computed
+        known += item.sequence.tokens[start : start + item.count]
+        if item.sequence.unread is not None:
+            rows.append(len(known))
+            known.append(0)
+    tokens = mx.array(np.array(known, np.int32))
+    return _with_unread(tokens, rows, [i.sequence.unread for i in work if i.sequence.unread])
+
+
+def _with_unread(tokens: mx.array, rows: list[int], unread: list[Unread]) -> mx.array:
+    """Return the tokens with those drawn put into these rows; all come from one draw."""
+    if not unread:
+        return tokens
+    drawn, indices = unread[0].tokens, [each.index for each in unread]
+    assert all(each.tokens is drawn for each in unread)
+    if indices == list(range(drawn.shape[0])):
+        if len(rows) == tokens.shape[0]:
+            return drawn
+    else:
+        drawn = drawn[mx.array(indices, mx.int32)]
+    tokens[mx.array(rows, mx.int32)] = drawn
+    return tokens
 
 
 def _tables(work: Sequence[Work]) -> tuple[np.ndarray, ...]:
-    """Return each cache group's page tables, (sequences, longest), padded with the null page."""
+    """Return each cache group's page tables, (sequences, width), padded with the null page."""
     used = [-(-(item.sequence.computed + item.count) // PAGE) for item in work]
     groups = range(len(work[0].sequence.pages.tables))
-    tables = tuple(np.zeros((len(work), max(used)), dtype=np.int32) for _ in groups)
+    tables = tuple(np.zeros((len(work), width(max(used))), dtype=np.int32) for _ in groups)
     for group, table in enumerate(tables):
         for row, item, count in zip(table, work, used, strict=True):
             row[:count] = item.sequence.pages.tables[group][:count]
     return tables
+
+
+def width(pages: int) -> int:
+    """Return the next power of two: few widths of tables, as a step is traced for each."""
+    return 1 << (pages - 1).bit_length()
 
 
 def _logit_rows(work: Sequence[Work]) -> list[int]:

@@ -7,14 +7,15 @@ from time import perf_counter
 import mlx.core as mx
 
 from ..architectures.config import Rope
-from .batch import Batch, build, logit_count
+from .batch import Batch, build
 from .cache_sizes import CacheSizes
+from .in_flight import StepInFlight
 from .logit_edits import LastingEdits, LogitEdits, nothing_allowed
 from .max_len import max_len_of, rope_key
 from .pager import Pager
 from .request import Event, Refusal, Refused, Request, Started, StepReport, Token, TokenLogprobs
-from .sampler import Sampled, broken_numbers, logprobs_of, sample
-from .scheduler import Limits, Scheduler, Work
+from .sampler import Sampled, broken_numbers
+from .scheduler import Limits, Scheduler
 from .sequence import Sequence
 from .text.answer_text import AnswerText
 from .token_rules import NO_RULES, GenerationRules
@@ -25,6 +26,8 @@ class Engine:
 
     `forward` runs a batch (engine.runner) over pools of these `sizes`, `eos_ids` end an answer;
     `text` looks for a request's stop strings in its answer; `ropes` and `rules` are the model's.
+    `ahead`: a step is submitted before the one before it is read, so that the device never waits.
+    A sequence that turns out to be over has then computed one token too much, which is dropped.
     """
 
     def __init__(
@@ -36,6 +39,7 @@ class Engine:
         text: Callable[[Request], AnswerText],
         ropes: Seq[Rope] = (),
         rules: GenerationRules = NO_RULES,
+        ahead: bool = False,
     ) -> None:
         self.pager = Pager(sizes, limits.page, limits.chunk)
         self.scheduler = Scheduler(self.pager, limits)
@@ -44,6 +48,8 @@ class Engine:
         self._text = text
         self._rules = rules
         self._ropes = [rope for rope in ropes if rope.varies]
+        self._ahead = ahead
+        self._in_flight: StepInFlight | None = None
         self._active: dict[int, Sequence] = {}
         self._lasting: LastingEdits | None = None  # of the last that had some, for its siblings
         self._cost = 0.0, 0.0, 0.0, 0  # seconds and rows of the last step, as in StepReport
@@ -61,9 +67,9 @@ class Engine:
             message = "This version of Bessemer cannot hold an answer to a grammar yet."
             raise Refusal(400, "unsupported", message, "response_format")
         text = self._text(request) if request.stop else None
-        max_len = max_len_of(request, self.scheduler.limits.context) if self._ropes else 0
-        sequence = Sequence.of(request, text, max_len, rope_key(self._ropes, max_len))
         room = self.scheduler.limits.context
+        max_len = max_len_of(request, room) if self._ropes else 0
+        sequence = Sequence.of(request, text, max_len, rope_key(self._ropes, max_len), room)
         known = self._eos_ids, self._rules, room, self._lasting
         sequence.edits = LogitEdits.of(request, sequence.tokens, *known)
         if sequence.edits is not None:
@@ -78,28 +84,26 @@ class Engine:
             self.scheduler.finish(sequence)
 
     def step(self) -> list[Event]:
-        """Compute one step of everything that runs; return its events, in order."""
-        began, self._cost = perf_counter(), (0.0, 0.0, 0.0, 0)
-        work, admitted = self.scheduler.schedule()
-        events: list[Event] = [Started(each.request.id, each.cached) for each in admitted]
-        if not work:
+        """Launch one step of everything that runs, and read the one before; return the events.
+
+        Where nothing runs ahead, it is the same step that is read.
+        """
+        self._cost = 0.0, 0.0, 0.0, 0
+        before, self._in_flight = self._in_flight, None
+        launched, events = self._launch()
+        if before is None and launched is None:
             return events
-        batch = build(work, self.pager.take_copies())
-        built = perf_counter()
-        logits = self._forward(batch)
-        computed = perf_counter()
-        prompts, ready = self._split(work, logits)
-        self.scheduler.commit(work)
-        drawing = [(sequence, row) for sequence, row in ready if sequence.request.max_tokens]
-        sampled = iter(self._sample(logits, drawing))
-        for sequence, _ in ready:
-            token = next(sampled) if sequence.request.max_tokens else None
-            if token is not None:
-                self.pager.judge(sequence, token.token >= 0 or token.banned)
-            events.append(self._accept(sequence, token, prompts.pop(sequence.request.id, [])))
-        events += [Token(request, [], prompt=entries) for request, entries in prompts.items()]
-        rows = sum(item.count for item in work)
-        self._cost = built - began, computed - built, perf_counter() - computed, rows
+        began = perf_counter()
+        events += self._read(before)
+        if launched is not None:
+            self.scheduler.commit([item for item in launched.work if self._runs(item.sequence)])
+            launched.draw(self._runs)
+            if self._ahead:
+                self._in_flight = launched if self.busy else None
+            else:
+                events += self._read(launched)
+        building, forward, _, rows = self._cost
+        self._cost = building, forward, perf_counter() - began, rows
         return events
 
     def report(self) -> StepReport:
@@ -121,27 +125,43 @@ class Engine:
         while self.busy:
             yield from self.step()
 
-    def _split(
-        self, work: Seq[Work], logits: mx.array
-    ) -> tuple[dict[int, list[TokenLogprobs]], list[tuple[Sequence, int]]]:
-        """Return prompt tokens' logprobs by request, and sequences to sample with their rows."""
-        prompts: dict[int, list[TokenLogprobs]] = {}
-        ready: list[tuple[Sequence, int]] = []
-        end = 0
-        for item in work:
-            start, end = end, end + logit_count(item)
-            if item.last:
-                ready.append((item.sequence, end - 1))
-            if item.sequence.request.prompt_logprobs is not None and not item.sequence.generated:
-                prompts[item.sequence.request.id] = _prompt_logprobs(item, logits[start:end])
-        return prompts, ready
+    def _launch(self) -> tuple[StepInFlight | None, list[Event]]:
+        """Submit the next step, if there is any; return what began with it."""
+        began = perf_counter()
+        work, admitted = self.scheduler.schedule()
+        events: list[Event] = [Started(each.request.id, each.cached) for each in admitted]
+        if not work:
+            return None, events
+        batch = build(work, self.pager.take_copies())
+        built = perf_counter()
+        launched = StepInFlight.of(work, self._forward(batch))
+        rows = sum(item.count for item in work)
+        self._cost = built - began, perf_counter() - built, 0.0, rows
+        return launched, events
 
-    def _sample(self, logits: mx.array, ready: Seq[tuple[Sequence, int]]) -> list[Sampled]:
-        if not ready:
+    def _runs(self, sequence: Sequence) -> bool:
+        return self._active.get(sequence.request.id) is sequence
+
+    def _read(self, step: StepInFlight | None) -> list[Event]:
+        """Wait for a step's tokens and take them in; what is over by now is passed by."""
+        if step is None or not any(self._runs(item.sequence) for item in step.work):
             return []
-        rows = [row for _, row in ready]
-        picked = logits if rows == list(range(logits.shape[0])) else logits[mx.array(rows)]
-        return sample(picked, [sequence for sequence, _ in ready])
+        events: list[Event] = []
+        prompts = {request: scores.read() for request, scores in step.prompts.items()}
+        sampled = step.read()
+        for sequence, _ in step.ready:
+            if not self._runs(sequence):
+                continue
+            sequence.unread = None
+            token = sampled.get(sequence)
+            if token is not None:
+                self.pager.judge(sequence, token.token >= 0 or token.banned)
+            events.append(self._accept(sequence, token, prompts.pop(sequence.request.id, [])))
+        return events + [
+            Token(request, [], prompt=entries)
+            for request, entries in prompts.items()
+            if request in self._active
+        ]
 
     def _accept(
         self, sequence: Sequence, sampled: Sampled | None, prompt: list[TokenLogprobs]
@@ -174,19 +194,4 @@ class Engine:
                 return "stop", sequence.text.stop, hidden
         if hidden:
             return "stop", None, hidden
-        full = len(sequence.tokens) >= self.scheduler.limits.context
-        over = full or sequence.generated >= request.max_tokens
-        return ("length" if over else None), None, 0
-
-
-def _prompt_logprobs(item: Work, logits: mx.array) -> list[TokenLogprobs]:
-    """Return the logprobs of the prompt tokens after the computed rows, each reported once."""
-    sequence = item.sequence
-    first = max(sequence.computed + 1, sequence.reported)
-    last = min(sequence.computed + item.count + 1, len(sequence.request.tokens))
-    if first >= last:
-        return []
-    rows = logits[first - sequence.computed - 1 : last - sequence.computed - 1]
-    sequence.reported = last
-    top = sequence.request.prompt_logprobs or 0
-    return logprobs_of(rows, sequence.tokens[first:last].tolist(), top)
+        return ("length" if sequence.is_full else None), None, 0

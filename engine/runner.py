@@ -13,45 +13,71 @@ from ..kernels.recurrent.runs import States
 from .batch import Batch
 from .kv_cache import arrays_of
 from .tails import Tails, TailUpdate
+from .traced_step import FlatCaches, TracedStep
 
 
 class Runner:
-    """The runner of steps; if `tailed`, those that only decode leave pools alone (pages.Tail)."""
+    """The runner of steps; if `tailed`, those that only decode leave pools alone (pages.Tail).
 
-    def __init__(self, decoder: Decoder, caches: Sequence[Cache], tailed: bool = False) -> None:
+    If `traced`, their graph is built once a shape; for that no kernel may look at numbers.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        caches: Sequence[Cache],
+        tailed: bool = False,
+        traced: bool = False,
+    ) -> None:
         config = decoder.config
         self._decoder = decoder
-        self._caches = list(caches)
+        self._caches: list[Cache] | FlatCaches = list(caches)
         self._groups = [
             config.windows.index(spec.window) if isinstance(spec, Paged) else None
             for spec in config.caches
         ]
         self._tails = [Tails(PAGE, TAIL_PAGES) for _ in config.windows] if tailed else []
+        self._traced = TracedStep(decoder, self._groups) if traced else None
 
     def __call__(self, batch: Batch) -> mx.array:
-        """Return the logits of `batch.rows`, (rows, vocabulary) float32, evaluated.
+        """Return the logits of `batch.rows`, (rows, vocabulary) float32, submitted to the device.
 
-        They are evaluated together with the caches, and the old caches are dropped first: only so
+        They are submitted together with the caches, and the old caches are dropped first: only so
         does MLX append in place rather than to a copy.
         """
         if batch.copies:
             self._copy(batch.copies)
         step = self._update_tails(batch) if self._tails else batch.step
+        single = batch.decodes == batch.tokens.shape[0] == batch.rows.size
+        if self._traced is not None and single and step.max_lens is None:
+            out, self._caches = self._traced(batch.tokens, step, self._take_flat(self._traced))
+        else:
+            logits, caches = self._decoder(batch.tokens, step, self._take(), batch.rows)
+            out, self._caches = [logits, *arrays_of(caches)], caches
+        mx.async_eval(out)  # type: ignore[no-untyped-call]
+        return out[0]
+
+    def _take(self) -> list[Cache]:
+        """Return the caches, which nobody has but the caller then."""
         caches, self._caches = self._caches, []
-        logits, caches = self._decoder(batch.tokens, step, caches, batch.rows)
-        mx.eval(logits, arrays_of(caches))
-        self._caches = caches
-        return logits
+        if isinstance(caches, FlatCaches):
+            assert self._traced is not None
+            return self._traced.filled(caches)
+        return caches
+
+    def _take_flat(self, traced: TracedStep) -> FlatCaches:
+        caches, self._caches = self._caches, []
+        return caches if isinstance(caches, FlatCaches) else traced.flat(caches)
 
     def _copy(self, copies: Sequence[tuple[int, int]]) -> None:
         """Copy states from state slot to state slot."""
-        caches, self._caches = self._caches, []
+        caches = self._take()
         for source, into in together(copies):
             caches = [
                 cache.copied(source, into) if isinstance(cache, States) else cache
                 for cache in caches
             ]
-        mx.eval(arrays_of(caches))
+        mx.async_eval(arrays_of(caches))  # type: ignore[no-untyped-call]
         self._caches = caches
 
     def _update_tails(self, batch: Batch) -> StepRows:
@@ -62,12 +88,11 @@ class Runner:
             for tails, tables in zip(self._tails, batch.tables, strict=True)
         ]
         if not all(update.continued and not update.moves for update in updates):
-            caches, self._caches = self._caches, []
             caches = [
                 _flushed(cache, None if group is None else updates[group])
-                for cache, group in zip(caches, self._groups, strict=True)
+                for cache, group in zip(self._take(), self._groups, strict=True)
             ]
-            mx.eval(arrays_of(caches))
+            mx.async_eval(arrays_of(caches))  # type: ignore[no-untyped-call]
             self._caches = caches
         layouts = tuple(
             replace(layout, tails=None if each.starts is None else mx.array(each.starts, mx.int32))

@@ -1,4 +1,7 @@
-"""Logits to tokens for a whole step: each row's edits and what it may draw, the draw, logprobs."""
+"""Logits to tokens for a whole step: each row's edits and what it may draw, the draw, logprobs.
+
+What is drawn or scored stays on the device, submitted, until it is read.
+"""
 
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
@@ -8,7 +11,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from ..kernels.sampling.edit import Edits
-from ..kernels.sampling.logprobs import RowLogprobs, logprobs
+from ..kernels.sampling.logprobs import LOGPROBS, Parts, RowLogprobs
 from ..kernels.sampling.sample import Draws, draw
 from .philox import uniform
 from .request import Refusal, TokenLogprobs
@@ -25,39 +28,72 @@ class Sampled:
     banned: bool = False  # none could, though the model's numbers are sound
 
 
-def sample(logits: mx.array, sequences: Seq[Sequence]) -> list[Sampled]:
-    """Sample the next token of each sequence; logits: (sequences, vocabulary) float32.
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """The tokens of (rows, vocabulary) float32 logits, (rows,) int32, below 0 where there is none.
+
+    `tops` are the likeliest tokens that each row wants scored, or None; scores are of those rows.
+    """
+
+    tokens: mx.array
+    logits: mx.array
+    tops: tuple[int | None, ...]
+    scores: Parts | None
+
+    def read(self) -> list[Sampled]:
+        """Wait for the tokens, and return one a row."""
+        ids: list[int] = np.array(self.tokens).tolist()
+        scores = None if self.scores is None else RowLogprobs(*map(np.array, self.scores))
+        places = iter(range(len(ids)))
+        sampled = []
+        for row, (token, top) in enumerate(zip(ids, self.tops, strict=True)):
+            place = None if top is None or scores is None else next(places)
+            if token < 0:
+                sampled.append(Sampled(token, banned=_is_sound(self.logits[row])))
+            elif place is None or scores is None:
+                sampled.append(Sampled(token))
+            else:
+                sampled.append(Sampled(token, _entry(scores, place, token, top or 0)))
+        return sampled
+
+
+def sample(logits: mx.array, sequences: Seq[Sequence]) -> Drawn:
+    """Draw the next token of each sequence; logits: (sequences, vocabulary) float32.
 
     Raises nothing: a row of NaN gives token -1, and so does one of which nothing may be drawn.
     """
-    tops = [sequence.request.logprobs for sequence in sequences]
+    tops = tuple(sequence.request.logprobs for sequence in sequences)
     rows = [row for row, top in enumerate(tops) if top is not None]
     masks = _masks(sequences, logits.shape[-1])
     tokens, scores = draw(logits, _edits(sequences), _draws(sequences), masks, rows, MAX_LOGPROBS)
-    ids: list[int] = tokens.tolist()
-    sampled = [
-        Sampled(token) if token >= 0 else Sampled(token, banned=_is_sound(logits[row]))
-        for row, token in enumerate(ids)
-    ]
-    for place, row in enumerate(rows if scores is not None else ()):
-        assert scores is not None
-        if ids[row] >= 0:
-            sampled[row] = Sampled(ids[row], _entry(scores, place, ids[row], tops[row] or 0))
-    return sampled
+    mx.async_eval(tokens, *(scores or ()))  # type: ignore[no-untyped-call]
+    return Drawn(tokens, logits, tops, scores)
 
 
-def logprobs_of(logits: mx.array, tokens: Seq[int], top: int) -> list[TokenLogprobs]:
-    """Return each row's log probabilities, before any setting: its token's and the top ones.
+@dataclass(frozen=True, slots=True)
+class PromptScores:
+    """The log probabilities of a prompt's tokens, `top` of the likeliest, and ranks (tokens,)."""
 
-    A prompt's tokens have their ranks too.
-    """
-    if not len(tokens):
-        return []
-    scores = logprobs(logits, range(len(tokens)), tokens, MAX_LOGPROBS)
-    chosen = mx.take_along_axis(logits, mx.array(list(tokens))[:, None], axis=1)
-    ranks: list[int] = np.asarray(1 + mx.sum(logits > chosen, axis=1)).tolist()
-    entries = [_entry(scores, row, token, top) for row, token in enumerate(tokens)]
-    return [replace(entry, rank=rank) for entry, rank in zip(entries, ranks, strict=True)]
+    tokens: tuple[int, ...]
+    top: int
+    scores: Parts
+    ranks: mx.array
+
+    def read(self) -> list[TokenLogprobs]:
+        """Wait for the numbers, and return an entry a token."""
+        scores, ranks = RowLogprobs(*map(np.array, self.scores)), np.array(self.ranks).tolist()
+        entries = [_entry(scores, row, token, self.top) for row, token in enumerate(self.tokens)]
+        return [replace(entry, rank=rank) for entry, rank in zip(entries, ranks, strict=True)]
+
+
+def score_prompt(logits: mx.array, tokens: Seq[int], top: int) -> PromptScores:
+    """Score one token a row of (tokens, vocabulary) float32 logits, before any setting."""
+    ids = mx.array(list(tokens), mx.int32)
+    scores = LOGPROBS(logits, range(len(tokens)), ids, min(MAX_LOGPROBS, logits.shape[-1]))
+    chosen = mx.take_along_axis(logits, ids[:, None], axis=1)
+    ranks = 1 + mx.sum(logits > chosen, axis=1)
+    mx.async_eval(ranks, *scores)  # type: ignore[no-untyped-call]
+    return PromptScores(tuple(tokens), top, scores, ranks)
 
 
 def broken_numbers() -> Refusal:

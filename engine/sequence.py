@@ -4,6 +4,8 @@ from array import array
 from bisect import bisect_left
 from dataclasses import dataclass, field
 
+import mlx.core as mx
+
 from .logit_edits import LogitEdits
 from .prefix_cache import Node
 from .request import Request
@@ -27,11 +29,20 @@ class Holdings:
     mark: Node | None = None  # where the tree got it while answering
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Unread:
+    """A token that was drawn and that the host has not read yet: one of (tokens,) int32."""
+
+    tokens: mx.array
+    index: int
+
+
 @dataclass(slots=True, eq=False)
 class Sequence:
     """A request in the engine: `tokens` are prompt and answer, the first `computed` are cached.
 
-    `computed` and `pages` are the pager's to write; a sequence that waits has none.
+    `computed` and `pages` are the pager's to write; a sequence that waits has none. One more token
+    may be on the device, `unread`: it counts like the others, but nobody knows it yet.
     """
 
     request: Request
@@ -39,6 +50,8 @@ class Sequence:
     text: AnswerText | None = None  # where stop strings have to be looked for
     salt: tuple[str, ...] = ()  # what must be alike, beside tokens, to share pages
     max_len: int = 0  # the most tokens that it may come to have, where a rope asks for that
+    room: int = 2**31  # the most tokens, prompt and answer, that there is room for
+    unread: Unread | None = None
     computed: int = 0
     cached: int = -1  # tokens found in the prefix cache when first admitted
     reported: int = 1  # prompt positions whose logprobs are out; the first token has none
@@ -49,18 +62,34 @@ class Sequence:
 
     @classmethod
     def of(
-        cls, request: Request, text: AnswerText | None = None, max_len: int = 0, kind: str = ""
+        cls,
+        request: Request,
+        text: AnswerText | None = None,
+        max_len: int = 0,
+        kind: str = "",
+        room: int = 2**31,
     ) -> "Sequence":
         """Return the sequence of a request; prefixes are shared only within one `kind`."""
-        return cls(request, array("I", request.tokens), text, (request.salt, kind), max_len)
+        tokens = array("I", request.tokens)
+        return cls(request, tokens, text, (request.salt, kind), max_len, room)
+
+    @property
+    def length(self) -> int:
+        return len(self.tokens) + (self.unread is not None)
 
     @property
     def pending(self) -> int:
-        return len(self.tokens) - self.computed
+        """Count the tokens to be computed: none once the last that there may be is drawn."""
+        return 0 if self.unread is not None and self.is_full else self.length - self.computed
 
     @property
     def generated(self) -> int:
-        return len(self.tokens) - len(self.request.tokens)
+        return self.length - len(self.request.tokens)
+
+    @property
+    def is_full(self) -> bool:
+        """Return whether the answer has as many tokens as were asked for, or as fit."""
+        return self.generated >= self.request.max_tokens or self.length >= self.room
 
     def page_key(self, index: int, size: int) -> bytes:
         """Return the key of page `index`, of `size` tokens: what distinguishes it from others."""

@@ -83,10 +83,13 @@ def load_described(
     progress("preparing the KV cache")
     pattern = _pattern(model, format, settings)
     caches = allocate(config, plan.sizes, format, pattern)
-    runner = Runner(model.decoder, caches, tailed=pattern == "tail")
+    on_gpu = isinstance(device(), Gpu)
+    runner = Runner(model.decoder, caches, tailed=pattern == "tail", traced=on_gpu)
     limits = Limits(plan.context, settings.max_batch, settings.queue, settings.chunk, PAGE)
     text, eos_ids = tokenizer.answer_text, generation.eos_ids
-    engine = Engine(runner, limits, plan.sizes, eos_ids, text, config.ropes, generation.rules)
+    about_answers = text, config.ropes, generation.rules
+    ahead = _runs_ahead(settings)
+    engine = Engine(runner, limits, plan.sizes, eos_ids, *about_answers, ahead)
     about = config.model_type, generation.defaults, config.vocab_size
     return LoadedModel(engine, plan, tokenizer, *about)
 
@@ -107,6 +110,12 @@ def _pattern(model: Model, format: Format, settings: Settings) -> Pattern:
         print(message, file=sys.stderr)
         return "tail"
     return pattern
+
+
+def _runs_ahead(settings: Settings) -> bool:
+    """Return whether steps are submitted before the one before is read; C is done at once."""
+    automatic = device() is not None or not compiled()
+    return {"auto": automatic, "on": True, "off": False}[settings.async_scheduling]
 
 
 def _format(stored: mx.Dtype, settings: Settings) -> Format:
@@ -142,9 +151,13 @@ def _plan(
 
 
 def _working(config: ModelConfig, settings: Settings) -> int:
-    """Estimate bytes, in float32: a few activations of a step's rows, its logits three times."""
+    """Estimate bytes, in float32: a few activations of a step's rows, its logits three times.
+
+    Where a step runs ahead there are two.
+    """
     rows = settings.chunk + settings.max_batch
     streams = config.altup.streams if config.altup else 1
     widest = max(block.row_width for block in config.blocks)
     widths = 6 * streams * config.hidden_size + 3 * widest
-    return 4 * (rows * widths + 3 * settings.max_batch * config.vocab_size)
+    step = 4 * (rows * widths + 3 * settings.max_batch * config.vocab_size)
+    return step * (2 if _runs_ahead(settings) else 1)

@@ -77,6 +77,11 @@ class Settings(Struct, frozen=True, kw_only=True):
         "How Metal kernels append to the KV cache: tail keeps new tokens apart, in-place writes "
         "through a pointer if the GPU passes a test of that, functional copies.",
     )] = "tail"
+    async_scheduling: Annotated[Literal["auto", "on", "off"], Flag(
+        "KIND",
+        "Submit a step before the one before it is read, so that the device never waits for "
+        "Python: auto, where it computes beside Python.",
+    )] = "auto"
     check_weights: Annotated[bool, Flag(
         "", "Refuse a model whose weights hold NaN or infinity; takes a moment more to load.",
     )] = False

@@ -1,6 +1,6 @@
 """What paged attention shares with its callers: heads, a layer's pages, the layout of a step."""
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from math import prod
@@ -128,6 +128,19 @@ class Pages:
         """The pool's arrays, in the order of the fields."""
         scales = (self.key_scales, self.key_biases, self.value_scales, self.value_biases)
         return self.keys, self.values, *scales
+
+    def with_arrays(self, arrays: Iterator[mx.array], starts: mx.array | None) -> "Pages":
+        """Return a handle of the same form; the next of `arrays`, in their order, are its own.
+
+        Its tail, if it has one, begins at `starts`.
+        """
+        parts = [None if part is None else next(arrays) for part in self.parts]
+        fence = None if self.fence is None else next(arrays)
+        if self.tail is None:
+            return pages_of(parts, self.append, None, fence)
+        assert starts is not None
+        tail = Tail(self.tail.pages.with_arrays(arrays, None), starts)
+        return pages_of(parts, self.append, tail, fence)
 
     def after(
         self,

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
+FRESH = 3  # the column of Runs.table
+
 
 @dataclass(frozen=True, slots=True)
 class Runs:
@@ -37,6 +39,11 @@ class Runs:
             rows = slice(int(self.starts[i]), int(self.starts[i + 1]))
             yield mx.zeros_like(before) if fresh else before, rows
 
+    def single(self) -> "SingleRuns":
+        """Return the same runs, of one row each, as arrays."""
+        assert self.longest == 1
+        return SingleRuns.from_arrays(self.table(), mx.array(self.state_slots))
+
     def table(self) -> mx.array:
         """Return (sequences, 4) int32, two rows at least: first row, end, state slot, fresh."""
         parts = (self.starts[:-1], self.starts[1:], self.state_slots, self.fresh)
@@ -60,10 +67,47 @@ class Runs:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class SingleRuns(Runs):
+    """Runs of one row each of which only arrays are known: the numbers come when it is evaluated.
+
+    What is inherited says no more than how many there are; C's kernels cannot take it.
+    """
+
+    sequences: mx.array  # as Runs.table returns it
+    slots: mx.array  # (sequences,) int32, the state slots
+
+    @classmethod
+    def from_arrays(cls, sequences: mx.array, slots: mx.array) -> "SingleRuns":
+        count = slots.shape[0]
+        unknown = np.full(count, -1, np.int32)
+        return cls(np.arange(count + 1, dtype=np.int32), unknown, unknown, sequences, slots)
+
+    def each(self, state: mx.array) -> Iterator[tuple[mx.array, slice]]:
+        """Yield each sequence's state before the step, and its rows, as `Runs.each` does."""
+        for i in range(len(self.state_slots)):
+            before = state[self.slots[i]]
+            yield mx.where(self.sequences[i, FRESH] != 0, 0, before), slice(i, i + 1)
+
+    def table(self) -> mx.array:
+        """Return (sequences, 4) int32 as `Runs.table` does."""
+        return self.sequences
+
+    def updated(self, state: mx.array, new: mx.array | list[mx.array]) -> mx.array:
+        """Replace these sequences' states as `Runs.updated` does."""
+        state = mx.array(state)
+        state[self.slots] = mx.stack(new).astype(state.dtype) if isinstance(new, list) else new
+        return state
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class States:
     """One layer's states, (slots, ...) float32 each: a cache handle like `pages.Pages`."""
 
     arrays: tuple[mx.array, ...]
+
+    def with_arrays(self, arrays: Iterator[mx.array]) -> "States":
+        """Return a handle of as many arrays, the next of these."""
+        return States(tuple(next(arrays) for _ in self.arrays))
 
     def copied(self, source: Sequence[int], into: Sequence[int]) -> "States":
         """Copy the states of slots `source` into slots `into`; in place as in `Runs.updated`."""

@@ -19,7 +19,7 @@ from ..cpu.library import ARRAY, INT, VALUES, Function
 from ..metal.library import kernel, nothing, padded, scalar
 from ..registry import InMetal, Key, Operation, bucket, in_c, is_filled
 from .edit import Edits, EditTable, edit, edit_reference
-from .logprobs import LOGPROBS, RowLogprobs
+from .logprobs import LOGPROBS, Parts
 
 SHORT = 64  # sorting a partition of 64 takes a fourteenth of the time of sorting 152k logits here
 
@@ -59,15 +59,13 @@ def draw(
     allowed: np.ndarray | None,
     scored: Sequence[int],
     most: int,
-) -> tuple[np.ndarray, RowLogprobs | None]:
-    """Run `sample`, and `logprobs` of the rows in `scored` on the logits before the edits."""
+) -> tuple[mx.array, Parts | None]:
+    """Run `sample`, and `LOGPROBS` of the rows in `scored` on the logits before the edits."""
     drawn = sample(logits, draws, allowed, edits)
     if not len(scored):
-        return np.array(drawn), None
+        return drawn, None
     most = min(most, logits.shape[-1])
-    scores = LOGPROBS(logits, scored, drawn[mx.array(list(scored), mx.int32)], most)
-    mx.eval(drawn, *scores)  # one submission for both kernels
-    return np.array(drawn), RowLogprobs(*(np.array(score) for score in scores))
+    return drawn, LOGPROBS(logits, scored, drawn[mx.array(list(scored), mx.int32)], most)
 
 
 def sample_mlx(

@@ -115,13 +115,14 @@ def engine(
     pages: int = 64,
     sizes: CacheSizes | None = None,
     rules: GenerationRules = NO_RULES,
+    ahead: bool = False,
     **limits: int,
 ) -> tuple[Engine, PaperModel]:
     """Make an engine over full attention with so many pages, or over pools of these sizes."""
     sizes = sizes or replace(FULL, pages=(pages,))
     model = PaperModel(sizes)
     settings = Limits(**({"context": pages * PAGE} | limits))
-    return Engine(model, settings, sizes, [END], text, rules=rules), model
+    return Engine(model, settings, sizes, [END], text, rules=rules, ahead=ahead), model
 
 
 def text(request: Request) -> AnswerText:

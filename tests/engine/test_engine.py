@@ -378,7 +378,7 @@ def test_a_report_counts_preemptions() -> None:
 
 
 def test_a_report_has_the_seconds_of_each_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([1.0, 1.25, 3.25, 6.25])
+    clock = iter([1.0, 1.25, 3.25, 3.25, 6.25])
     monkeypatch.setattr(module, "perf_counter", lambda: next(clock))
     door, _ = engine()
     door.submit(request_for(1, prompt(1, 40), 4))

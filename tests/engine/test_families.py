@@ -84,7 +84,9 @@ def sample_requests(count: int = 7, longest: int = 70) -> Iterator[Request]:
         )
 
 
-def served(out: Model, pattern: Pattern, chunk: int, requests: list[Request]) -> Served:
+def served(
+    out: Model, pattern: Pattern, chunk: int, requests: list[Request], ahead: bool = False
+) -> Served:
     """Serve a request every 12 steps, in pools that are too small."""
     config = out.config
     states = 5 if any(isinstance(cache, Recurrent) for cache in config.caches) else 0
@@ -92,7 +94,7 @@ def served(out: Model, pattern: Pattern, chunk: int, requests: list[Request]) ->
     cache_sizes = CacheSizes(config.windows, pages, states)
     forward = Recorded(out, cache_sizes, pattern)
     limits = Limits(CONTEXT, batch=4, chunk=chunk)
-    door = Engine(forward, limits, cache_sizes, [], text, config.ropes)
+    door = Engine(forward, limits, cache_sizes, [], text, config.ropes, ahead=ahead)
     events: list[Event] = []
     for request in requests:
         door.submit(request)
@@ -117,10 +119,10 @@ def compared(out: Served, reference: Model, requests: list[Request]) -> Iterator
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("chunk", [19, 64])
-def test_each_request_has_the_logits_it_has_alone(name: str, chunk: int) -> None:
+@pytest.mark.parametrize(("chunk", "ahead"), [(19, False), (64, True)])
+def test_each_request_has_the_logits_it_has_alone(name: str, chunk: int, ahead: bool) -> None:
     requests = list(sample_requests())
-    out = served(model(name), "functional", chunk, requests)
+    out = served(model(name), "functional", chunk, requests, ahead)
     assert all((one == other).all() for one, other in compared(out, model(name), requests))
     shared = any(event.cached for event in out.events if isinstance(event, Started))
     assert shared == (name != "llama_dynamic")  # where requests of no two reaches are turned alike
@@ -146,6 +148,6 @@ def test_on_lower_tiers_too(tier: str, name: str, monkeypatch: pytest.MonkeyPatc
 def test_by_metal_kernels_they_are_as_good_as_equal(name: str, pattern: Pattern) -> None:
     requests = list(sample_requests(3, 36))  # tails are full after 32 steps
     with using(Simulator(SimulatorOptions(mode="fast"))):
-        out = served(loaded(name), pattern, 64, requests)
+        out = served(loaded(name), pattern, 64, requests, ahead=True)
     for one, other in compared(out, model(name), requests):
         assert np.abs(one - other).max() <= 1e-3

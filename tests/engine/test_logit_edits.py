@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from msgspec import structs
 
-from bessemer.engine import engine as engine_module
-from bessemer.engine import sampler
+from bessemer.engine import in_flight, sampler
 from bessemer.engine.logit_edits import LogitEdits
 from bessemer.engine.request import Refusal, Request, Sampling
 from bessemer.engine.sequence import Sequence
@@ -109,7 +108,7 @@ class Auditor:
         self.edited = 0
         self.sequences: Seq[Sequence] = ()
         self._sample, self._draw = sampler.sample, sampler.draw
-        monkeypatch.setattr(engine_module, "sample", self.sample)
+        monkeypatch.setattr(in_flight, "sample", self.sample)
         monkeypatch.setattr(sampler, "draw", self.draw)
 
     def sample(self, logits: mx.array, sequences: Seq[Sequence]) -> Any:
@@ -134,9 +133,9 @@ class Auditor:
 def test_traffic_with_preemption_is_edited_as_by_the_dicts(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run(pages: int) -> dict[int, list[int]]:
+    def run(pages: int, ahead: bool = False) -> dict[int, list[int]]:
         chance = random.Random(seed)
-        door, _ = engine(pages=pages, batch=4, chunk=48)
+        door, _ = engine(pages=pages, batch=4, chunk=48, ahead=ahead)
         for number in range(12):
             door.submit(request_for(number, prompt(number, 60), 90, **random_settings(chance)))
         out = answers(door.run())
@@ -146,6 +145,7 @@ def test_traffic_with_preemption_is_edited_as_by_the_dicts(
     auditor = Auditor(monkeypatch)
     assert run(12) == run(64)
     assert auditor.edited > 100
+    assert run(12) == run(12, ahead=True) == run(64, ahead=True)
 
 
 def processed(

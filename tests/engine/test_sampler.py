@@ -73,13 +73,13 @@ def test_rows_of_one_step_keep_their_own_settings() -> None:
         sequence_of([1], logit_bias={1: -9.0}),
         sequence_of([1], logit_bias={0: 9.0}),
     ]
-    assert [sampled.token for sampled in sample(logits, sequences)] == [1, 3, 0]
+    assert [sampled.token for sampled in sample(logits, sequences).read()] == [1, 3, 0]
 
 
 def test_logprobs_are_of_the_model_not_of_the_settings() -> None:
     logits = np.array([0.0, 1.0, 2.0, 3.0], dtype=np.float32)
     sequence = sequence_of([1], logit_bias={0: 100.0}, logprobs=2)
-    (sampled,) = sample(mx.array(logits[None]), [sequence])
+    (sampled,) = sample(mx.array(logits[None]), [sequence]).read()
     scores = logits - np.log(np.exp(logits).sum())
     assert sampled.token == 0 and sampled.logprobs is not None
     assert sampled.logprobs.logprob == pytest.approx(scores[0], abs=1e-5)
@@ -93,7 +93,7 @@ def test_a_row_of_nan_is_told_apart() -> None:
     logits = mx.array(
         np.array([[0.0, np.nan, 1.0], [0.0, 5.0, 1.0]], dtype=np.float32) * [[np.nan], [1]]
     )
-    assert [d.token for d in sample(logits, [sequence_of([1]), sequence_of([1])])] == [-1, 1]
+    assert [d.token for d in sample(logits, [sequence_of([1]), sequence_of([1])]).read()] == [-1, 1]
 
 
 def test_draws_are_the_philox_stream_of_the_seed() -> None:
@@ -101,7 +101,7 @@ def test_draws_are_the_philox_stream_of_the_seed() -> None:
     sequence = sequence_of([1], temperature=1.0, seed=2**63 + 11)
     tokens = []
     for _ in range(5):
-        tokens.append(sample(logits, [sequence])[0].token)
+        tokens.append(sample(logits, [sequence]).read()[0].token)
         sequence.tokens.append(tokens[-1])
     stream = np.random.Generator(np.random.Philox(key=2**63 + 11)).random(5)
     assert tokens == pytest.approx((stream * 1000).astype(int), abs=1)
@@ -136,5 +136,5 @@ def test_no_setting_makes_nan_of_numbers(form: Any, monkeypatch: pytest.MonkeyPa
             chosen = {name: chance.choice(values) for name, values in settings.items()}
             (sampled,) = sample(
                 mx.array(spread.astype(np.float32)), [sequence_of([1, 3], [3, 4], **chosen)]
-            )
+            ).read()
             assert sampled.token >= 0, chosen

@@ -69,6 +69,7 @@ def test_every_field_reaches_the_worker() -> None:
         kv_bits=8,
         metal="checked",
         metal_kv="functional",
+        async_scheduling="on",
         check_weights=True,
         parse_special=True,
         one_answer=7,

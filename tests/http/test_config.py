@@ -59,6 +59,7 @@ VALUES: list[tuple[str, Any, str, Any]] = [
     ("kv_bits", "auto", "auto", 0),
     ("metal", "simulator", "Simulator", "simulator"),
     ("metal_kv", "in-place", "in-place", "in-place"),
+    ("async_scheduling", "on", "On", "on"),
     ("check_weights", True, "yes", True),
     ("parse_special", True, "yes", True),
     ("cors_origin", ["*"], "*", ("*",)),

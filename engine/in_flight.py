@@ -1,0 +1,82 @@
+"""A step between its launch and its reading: for whom it computes, and what is drawn of it."""
+
+from collections.abc import Callable, Iterable
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass, field
+
+import mlx.core as mx
+
+from .batch import logit_count
+from .sampler import Drawn, PromptScores, Sampled, sample, score_prompt
+from .scheduler import Work
+from .sequence import Sequence, Unread
+
+
+@dataclass(slots=True, eq=False)
+class StepInFlight:
+    """A step that was submitted: `ready` are the sequences that end in it, with their logits' rows.
+
+    What is drawn of them is submitted as well: at once for those whose logits stay as they are, and
+    for the others when the host knows the tokens before.
+    """
+
+    work: Seq[Work]
+    logits: mx.array
+    ready: list[tuple[Sequence, int]] = field(default_factory=list)
+    prompts: dict[int, PromptScores] = field(default_factory=dict)  # by request
+    _drawn: list[tuple[list[Sequence], Drawn]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, work: Seq[Work], logits: mx.array) -> "StepInFlight":
+        """Return the step that gives these logits, of which all is drawn that can be already."""
+        step = cls(work, logits)
+        end = 0
+        for item in work:
+            start, end = end, end + logit_count(item)
+            if item.last:
+                step.ready.append((item.sequence, end - 1))
+            if item.sequence.request.prompt_logprobs is not None and not item.sequence.generated:
+                step._score(item, logits[start:end])
+        step._draw([place for place in step.ready if place[0].edits is None])
+        return step
+
+    def draw(self, alive: Callable[[Sequence], bool]) -> None:
+        """Draw the rest, of sequences that are still wanted, and leave all tokens to the next step.
+
+        The host knows the tokens before by now, and edits follow them.
+        """
+        self._draw([each for each in self.ready if each[0].edits is not None and alive(each[0])])
+        drawn = [drawn.tokens for _, drawn in self._drawn]
+        tokens = drawn[0] if len(drawn) == 1 else mx.concatenate(drawn) if drawn else None
+        places = [sequence for sequences, _ in self._drawn for sequence in sequences]
+        for index, sequence in enumerate(places):
+            if tokens is not None and alive(sequence):
+                sequence.unread = Unread(tokens, index)
+
+    def read(self) -> dict[Sequence, Sampled]:
+        """Wait for the tokens, and return each sequence's."""
+        return {
+            sequence: sampled
+            for sequences, drawn in self._drawn
+            for sequence, sampled in zip(sequences, drawn.read(), strict=True)
+        }
+
+    def _score(self, item: Work, logits: mx.array) -> None:
+        """Score the prompt tokens after the computed rows, each once."""
+        sequence = item.sequence
+        first = max(sequence.computed + 1, sequence.reported)
+        last = min(sequence.computed + item.count + 1, len(sequence.request.tokens))
+        if first < last:
+            rows = logits[first - sequence.computed - 1 : last - sequence.computed - 1]
+            tokens, top = sequence.tokens[first:last], sequence.request.prompt_logprobs or 0
+            self.prompts[sequence.request.id] = score_prompt(rows, tokens, top)
+            sequence.reported = last
+
+    def _draw(self, places: Iterable[tuple[Sequence, int]]) -> None:
+        wanted = [(sequence, row) for sequence, row in places if sequence.request.max_tokens]
+        if wanted:
+            rows = [row for _, row in wanted]
+            whole = rows == list(range(self.logits.shape[0]))
+            logits = self.logits if whole else self.logits[mx.array(rows)]
+            sequences = [sequence for sequence, _ in wanted]
+            self._drawn.append((sequences, sample(logits, sequences)))

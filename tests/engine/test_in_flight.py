@@ -1,0 +1,156 @@
+"""A step submitted before the one before is read: in which order, what is computed too much."""
+
+from collections import Counter
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from bessemer.engine import in_flight
+from bessemer.engine.batch import Batch
+from bessemer.engine.engine import Engine
+from bessemer.engine.request import Refused, Sampling, Token
+from bessemer.engine.sampler import Drawn
+
+from .paper_model import END, PaperModel, answers, engine, greedy, prompt, request_for
+
+
+class Order:
+    """What happens in which order: a forward pass, a draw of so many rows, a reading."""
+
+    def __init__(self, door: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.told: list[str] = []
+        forward, sample, read = door._forward, in_flight.sample, Drawn.read
+
+        def noted(what: str, call: Any, *arguments: Any) -> Any:
+            self.told.append(what)
+            return call(*arguments)
+
+        door._forward = lambda batch: noted("forward", forward, batch)
+        monkeypatch.setattr(
+            in_flight,
+            "sample",
+            lambda logits, rows: noted(f"draw {len(rows)}", sample, logits, rows),
+        )
+        monkeypatch.setattr(Drawn, "read", lambda drawn: noted("read", read, drawn))
+
+
+def test_a_step_is_submitted_before_the_one_before_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    door, _ = engine(ahead=True)
+    door.submit(request_for(1, prompt(1, 5), 3))
+    order = Order(door, monkeypatch)
+    events = list(door.run())
+    once = ["forward", "draw 1"]
+    assert order.told == [*once, *once, "read", *once, "read", "read"]
+    assert answers(events) == {1: greedy(prompt(1, 5), 3)}
+
+
+def test_only_rows_with_edits_wait_for_the_token_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    door, _ = engine(ahead=True)
+    door.submit(request_for(1, prompt(1, 5), 9))
+    door.submit(
+        request_for(2, prompt(2, 5), 9, sampling=Sampling(temperature=0, presence_penalty=1.5))
+    )
+    door.submit(request_for(3, prompt(3, 5), 9))
+    door.step()
+    order = Order(door, monkeypatch)
+    door.step()
+    assert order.told == ["forward", "draw 2", "read", "read", "draw 1"]
+    out, alone = answers(door.run()), engine()[0]
+    alone.submit(
+        request_for(2, prompt(2, 5), 9, sampling=Sampling(temperature=0, presence_penalty=1.5))
+    )
+    assert out[2] == answers(alone.run())[2][-len(out[2]) :]
+    assert out[1] == greedy(prompt(1, 5), 9)[-len(out[1]) :]
+
+
+def test_an_answer_of_known_length_computes_nothing_too_much() -> None:
+    door, model = engine(ahead=True)
+    door.submit(request_for(1, prompt(1, 5), 7))
+    assert answers(door.run()) == {1: greedy(prompt(1, 5), 7)}
+    assert model.steps == [5, 1, 1, 1, 1, 1, 1]
+
+
+def test_the_context_is_a_known_length_too() -> None:
+    door, model = engine(ahead=True, context=9)
+    door.submit(request_for(1, prompt(1, 5), 100))
+    assert answers(door.run()) == {1: greedy(prompt(1, 5), 4)}
+    assert model.steps == [5, 1, 1, 1]
+
+
+def test_an_answer_that_ends_by_itself_computes_one_row_too_much() -> None:
+    door, model = engine(ahead=True)
+    stops = greedy(prompt(1, 5), 6)
+    assert Counter(stops)[stops[5]] == 1
+    door.submit(request_for(1, prompt(1, 5), 90, stop_token_ids=[stops[5]]))
+    *_, last = events = list(door.run())
+    assert answers(events) == {1: stops}
+    assert isinstance(last, Token) and last.finish == "stop"
+    assert model.steps == [5, 1, 1, 1, 1, 1, 1]
+    assert door.pager.pages_free == door.pager.pages_total and not door.busy
+    assert door.step() == []
+
+
+def test_what_is_cancelled_in_flight_says_nothing_more() -> None:
+    door, _ = engine(ahead=True)
+    for number in (1, 2):
+        door.submit(request_for(number, prompt(number, 5), 8))
+    door.step()
+    door.cancel(1)
+    out = answers(door.run())
+    assert out == {2: greedy(prompt(2, 5), 8)}
+    assert door.pager.pages_free == door.pager.pages_total
+
+
+def test_a_number_that_comes_again_is_another_request() -> None:
+    door, _ = engine(ahead=True)
+    door.submit(request_for(1, prompt(1, 5), 8))
+    door.step()
+    door.cancel(1)
+    door.submit(request_for(1, prompt(2, 6), 8))
+    assert answers(door.run()) == {1: greedy(prompt(2, 6), 8)}
+
+
+def test_a_preempted_sequence_keeps_the_token_that_it_waits_for() -> None:
+    door, model = engine(pages=5, ahead=True, batch=2, context=160)
+    for number in (1, 2):
+        door.submit(request_for(number, prompt(number, 30), 70))
+    out = answers(door.run())
+    assert door.scheduler.preemptions
+    assert out == {number: greedy(prompt(number, 30), 70) for number in (1, 2)}
+    assert sum(model.steps) > 2 * (30 + 69)
+
+
+def test_nothing_can_be_drawn_of_a_step_that_another_follows() -> None:
+    class Broken(PaperModel):
+        """Gives NaN at the third token of request 1."""
+
+        def __call__(self, batch: Batch) -> mx.array:
+            logits = np.array(super().__call__(batch))
+            for row in range(batch.decodes):
+                if batch.sequences[row] == 1 and batch.positions[row] == 7:
+                    logits[row] = np.nan
+            return mx.array(logits)
+
+    door, model = engine(ahead=True, chunk=5)
+    door._forward = Broken(model.sizes)
+    for number in (1, 2):
+        door.submit(request_for(number, prompt(number, 5), 8))
+    events = list(door.run())
+    (refused,) = [event for event in events if isinstance(event, Refused)]
+    assert (refused.request, refused.code) == (1, "numerics")
+    told = answers(event for event in events if not isinstance(event, Refused))
+    assert told == {1: greedy(prompt(1, 5), 3), 2: greedy(prompt(2, 5), 8)}
+    assert END not in told[2]
+
+
+def test_no_answer_and_scores_of_the_prompt() -> None:
+    door, model = engine(ahead=True)
+    door.submit(request_for(1, prompt(1, 40), 0, prompt_logprobs=2))
+    both = engine()[0]
+    both.submit(request_for(1, prompt(1, 40), 0, prompt_logprobs=2))
+    assert [e for e in door.run() if isinstance(e, Token)] == [
+        e for e in both.run() if isinstance(e, Token)
+    ]
+    assert sum(model.steps) == 40

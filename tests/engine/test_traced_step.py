@@ -1,0 +1,98 @@
+"""Steps that are traced: the same bits as others, and no kernel that wants numbers."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from bessemer.architectures.config import Recurrent
+from bessemer.bench.kernels.host_time import empty_kernels
+from bessemer.engine.cache_sizes import CacheSizes
+from bessemer.engine.engine import Engine
+from bessemer.engine.kv_cache import allocate
+from bessemer.engine.model import Model
+from bessemer.engine.request import Request
+from bessemer.engine.runner import Runner
+from bessemer.engine.scheduler import Limits
+from bessemer.engine.settings import Pattern
+from bessemer.engine.traced_step import TRACES, TracedStep
+from bessemer.kernels.attention.pages import Format
+from tests.architectures.parity import loaded
+from tests.kernels.tiers import use
+
+from .paper_model import answers, prompt, request_for, text
+from .test_families import NAMES
+
+LENGTHS = (3, 40, 30)  # of prompts; the first's page is full soon, the second's table is wider
+
+
+def door_of(model: Model, traced: bool, pattern: Pattern) -> tuple[Engine, Runner]:
+    config = model.config
+    states = 5 if any(isinstance(cache, Recurrent) for cache in config.caches) else 0
+    sizes = CacheSizes(config.windows, (16,) * len(config.windows), states)
+    caches = allocate(config, sizes, Format.FLOAT32, pattern)
+    runner = Runner(model.decoder, caches, tailed=pattern == "tail", traced=traced)
+    limits = Limits(140, batch=4, chunk=16)
+    return Engine(runner, limits, sizes, [], text, config.ropes, ahead=True), runner
+
+
+def requests(count: int) -> Sequence[Request]:
+    """Return requests of which each scores its tokens, so that bits are compared."""
+    return [
+        request_for(number, prompt(number, length), count, ignore_eos=True, logprobs=3)
+        for number, length in enumerate(LENGTHS)
+    ]
+
+
+def served(model: Model, traced: bool) -> tuple[list[object], TracedStep | None]:
+    door, runner = door_of(model, traced, "functional")
+    events: list[object] = []
+    for request in requests(36):
+        door.submit(request)
+        for _ in range(5):
+            events += door.step()
+    return events + list(door.run()), runner._traced
+
+
+@pytest.mark.parametrize(
+    "name", ["llama_llama3", "gpt_oss_yarn", "qwen3_next_shared_keys", "gemma4_per_layer_lending"]
+)
+def test_the_same_bits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On MLX's operations, for what is traced in C would have been computed at once."""
+    use(monkeypatch, None)
+    events, traced = served(loaded(name), traced=True)
+    assert events == served(loaded(name), traced=False)[0]
+    assert traced is not None
+    shapes = {shape for shape, trace in traced._traces.items() if trace is not None}
+    assert {shape.rows for shape in shapes} == {1, 2, 3}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_kernel_of_a_decoding_step_asks_for_numbers(name: str) -> None:
+    """MLX refuses to evaluate what it traces, so a kernel's code that did would raise."""
+    with empty_kernels():
+        door, runner = door_of(loaded(name), True, "tail")
+        door.submit(request_for(1, prompt(1, 3), 6, ignore_eos=True))
+        assert len(answers(door.run())[1]) == 6
+    assert runner._traced is not None
+    varies = any(rope.varies for rope in loaded(name).config.ropes)
+    assert any(runner._traced._traces.values()) != varies
+
+
+def test_only_the_shapes_that_were_used_last_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, None)
+    monkeypatch.setattr("bessemer.engine.traced_step.TRACES", 2)
+    events, traced = served(loaded("llama_llama3"), traced=True)
+    assert traced is not None and len(traced._traces) == 2 < TRACES
+    assert events == served(loaded("llama_llama3"), traced=False)[0]
+
+
+def test_a_table_is_as_wide_as_a_few_widths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else each page of the longest sequence would be another shape."""
+    from bessemer.engine.batch import width
+
+    assert [width(pages) for pages in (1, 2, 3, 4, 5, 8, 9, 31, 33)] == [
+        1, 2, 4, 4, 8, 8, 16, 32, 64,
+    ]  # fmt: skip
+    widths = np.array([width(pages) for pages in range(1, 4097)])
+    assert (widths >= np.arange(1, 4097)).all() and len({*widths.tolist()}) <= 13
