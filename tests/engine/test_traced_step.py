@@ -9,14 +9,15 @@ from bessemer.architectures.config import Recurrent
 from bessemer.bench.kernels.host_time import empty_kernels
 from bessemer.engine.cache_sizes import CacheSizes
 from bessemer.engine.engine import Engine
-from bessemer.engine.kv_cache import allocate
+from bessemer.engine.kv_cache import allocate, arrays_of
 from bessemer.engine.model import Model
 from bessemer.engine.request import Request
 from bessemer.engine.runner import Runner
 from bessemer.engine.scheduler import Limits
 from bessemer.engine.settings import Pattern
-from bessemer.engine.traced_step import TRACES, TracedStep
+from bessemer.engine.traced_step import TRACES, FlatCaches, TracedStep
 from bessemer.kernels.attention.pages import Format
+from bessemer.kernels.cpu.library import address
 from tests.architectures.parity import loaded
 from tests.kernels.tiers import use
 
@@ -65,6 +66,22 @@ def test_the_same_bits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert traced is not None
     shapes = {shape for shape, trace in traced._traces.items() if trace is not None}
     assert {shape.rows for shape in shapes} == {1, 2, 3}
+
+
+@pytest.mark.parametrize("name", ["llama_llama3", "qwen3_next_shared_keys"])
+def test_pools_and_states_stay_where_they_are(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLX writes in place what nobody else refers to; a copy of a pool a step would be dear."""
+    use(monkeypatch, None)
+    door, runner = door_of(loaded(name), True, "functional")
+    door.submit(request_for(1, prompt(1, 3), 12, ignore_eos=True))
+    places = set()
+    while door.busy:
+        door.step()
+        caches = runner._caches
+        arrays = caches.arrays if isinstance(caches, FlatCaches) else arrays_of(caches)
+        places.add(tuple(map(address, arrays)))
+        del caches, arrays
+    assert len(places) == 1
 
 
 @pytest.mark.parametrize("name", NAMES)
