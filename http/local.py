@@ -209,6 +209,7 @@ class GenerationBackend(LocalBackend):
         renderer, bounds = self.renderer, (context, vocabulary)
         if not isinstance(request, Chat):
             return await self._apart(_size(request), renderer.prompts, request, *bounds)
+        renderer.refuse_hopeless(request, context)
         chat = await self._apart(_length(request), renderer.guarded, request)
         text = await self.template.render(chat, renderer.limit(context))
         return [await self._apart(len(text), renderer.conversation, chat, text, *bounds)]

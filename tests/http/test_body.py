@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import threading
 import zlib
 
 import pytest
@@ -102,7 +103,7 @@ def test_the_limit_of_one_body() -> None:
     assert caught.value.status == 413
 
 
-def test_large_bodies_are_decoded_in_turn_and_count_until_then() -> None:
+def test_large_bodies_are_decoded_in_turn_and_count_until_they_are_dropped() -> None:
     async def main() -> None:
         budget, size = BodyBudget(3 * LIMIT), LIMIT + FREE
         bodies = [Body(budget=budget) for _ in range(3)]
@@ -118,13 +119,41 @@ def test_large_bodies_are_decoded_in_turn_and_count_until_then() -> None:
 
         assert await asyncio.gather(*(b.decode_apart(decode) for b in bodies)) == [size] * 3
         assert at_once[1] == 1
+        for body in bodies:
+            with pytest.raises(Refusal):
+                budget.take(3 * LIMIT)
+            body.drop()
         budget.take(3 * LIMIT)
 
     asyncio.run(main())
 
 
+def test_a_body_that_is_dropped_while_it_is_decoded_counts_until_then() -> None:
+    async def main() -> None:
+        budget, decoding, go_on = BodyBudget(LIMIT), threading.Event(), threading.Event()
+        body = Body(budget=budget)
+        body.add(bytes(LIMIT + FREE), LIMIT + FREE)
+
+        def decode(_: bytes) -> None:
+            decoding.set()
+            assert go_on.wait(20)
+
+        handler = asyncio.create_task(body.decode_apart(decode))
+        await asyncio.to_thread(decoding.wait)
+        handler.cancel()
+        body.drop()
+        with pytest.raises(Refusal):
+            budget.take(1)
+        go_on.set()
+        async with budget.turn:
+            budget.take(LIMIT)
+
+    asyncio.run(main())
+
+
 def test_a_byte_order_mark_is_no_part_of_it() -> None:
-    assert Body(b"\xef\xbb\xbf{}").take() == b"{}"
+    marked = b"\xef\xbb\xbf{}"
+    assert Body(marked).take() == asyncio.run(Body(marked).decode_apart(bytes)) == b"{}"
 
 
 def test_the_codings_that_a_header_names() -> None:

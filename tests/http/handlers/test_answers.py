@@ -3,31 +3,35 @@
 import asyncio
 import json
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import openai
 import pytest
 from anthropic import Anthropic, APIStatusError
+from msgspec import structs
 
 from bessemer.engine.request import Refusal
 from bessemer.http.backends import Backends
-from bessemer.http.body import Body
+from bessemer.http.body import Body, BodyBudget
 from bessemer.http.endpoints import DIALECTS
 from bessemer.http.framing import FRAMINGS
 from bessemer.http.handlers.answers import QUICK, CountTokens, Generate, decode_body, identity
+from bessemer.http.handlers.embeddings import CreateEmbeddings
 from bessemer.http.message import HttpRequest, Response, StreamingResponse
 from bessemer.translate import anthropic
 from bessemer.translate.chat import (
     Answer,
     Event,
     Failure,
+    GenerateRequest,
     GenerationOptions,
     Identity,
     TextDelta,
 )
 from bessemer.translate.dialect import ServerEvent, StreamEncoder
+from bessemer.translate.openai_embeddings import Embedding, Vectors
 from tests.http import toy
 from tests.http.toy import ToyBackend
 from tests.http.toy_server import post, serving
@@ -57,6 +61,63 @@ def test_an_answer_is_whole_or_a_stream_and_its_backend_knows_the_caller() -> No
     pieces = [b'{"piece":"Hello "}\n', b'{"piece":"there"}\n', b'{"by":"toy"}\n']
     assert asyncio.run(chunks(True)) == pieces
     assert [each.client for each in model.requests] == ["key:a"] * 2 and model.closed == 2
+
+
+@dataclass
+class Frugal(ToyBackend):
+    """Notes whether a body counts when it is asked, and how it goes on."""
+
+    budget: BodyBudget = field(default_factory=lambda: BodyBudget(QUICK))
+    counts: list[bool] = field(default_factory=list)
+
+    async def events(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
+        async for event in super().events(request):
+            self.counts.append(self.counted)
+            yield event
+
+    async def embed(self, request: Embedding) -> Vectors:
+        self.counts.append(self.counted)
+        return await super().embed(request)
+
+    @property
+    def counted(self) -> bool:
+        try:
+            self.budget.take(QUICK)
+        except Refusal:
+            return True
+        self.budget.give(QUICK)
+        return False
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_large_body_counts_until_its_prompt_is_read(stream: bool) -> None:
+    model = Frugal("toy")
+
+    async def run() -> None:
+        large = request({"model": "toy", "say": "x" * QUICK, "stream": stream})
+        body = Body(budget=model.budget)
+        body.add(large.body.take(), 2 * QUICK)
+        generate = Generate(toy.DIALECT, Backends({"toy": model}))
+        reply = await generate(structs.replace(large, body=body))
+        if isinstance(reply, StreamingResponse):
+            assert not model.counted
+            await reply.chunks.aclose()
+
+    asyncio.run(run())
+    assert model.counts[0] and not any(model.counts[1:])
+
+
+def test_inputs_count_until_they_are_decoded() -> None:
+    model = Frugal("toy")
+
+    async def run() -> None:
+        large = request({"model": "toy", "input": "x" * QUICK})
+        body = Body(budget=model.budget)
+        body.add(large.body.take(), 2 * QUICK)
+        await CreateEmbeddings(Backends({"toy": model}))(structs.replace(large, body=body))
+
+    asyncio.run(run())
+    assert model.counts == [False]
 
 
 def test_a_stream_that_is_given_up_gives_up_its_backend() -> None:
