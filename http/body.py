@@ -23,6 +23,7 @@ class BodyBudget:
     def __init__(self, size: int = sys.maxsize) -> None:
         self._left = size
         self.turn = asyncio.Lock()  # a large body's copies while it is decoded: one at a time
+        self.step = asyncio.Lock()  # of undoing a coding: one between two turns of the event loop
 
     def take(self, count: int) -> None:
         if count > self._left:
@@ -94,7 +95,8 @@ class Body:
         try:
             for piece in inflated(self._data, coding):
                 whole.add(piece, limit)
-                await asyncio.sleep(0)
+                async with self._budget.step:
+                    await asyncio.sleep(0)
             self._data, whole._data = whole._data, self._data
             self._counted, whole._counted = whole._counted, self._counted
         except zlib.error:

@@ -35,7 +35,7 @@ from .message import App, Headers, HttpRequest, Reply, Response, StreamingRespon
 from .read_queue import PIECE, ReadQueue
 
 READ_AHEAD = 65536  # bytes of pipelined requests kept while one is answered; one socket read
-OVERHEAD = 131072, 8  # bytes of chunk framing: so many, and one for every so many of the body
+OVERHEAD = 32768, 8  # bytes of chunk framing: so many, and one for every so many of the body
 PROBES = (0.4, 0.4, 5.0)  # seconds after each interim answer to a half-closed client, then the last
 SURPLUS = 256  # connections over the limit that are told so at a time
 LINGER = 2.0  # seconds a refused client may go on sending: closing at once resets the connection

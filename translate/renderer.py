@@ -1,5 +1,6 @@
 """One model's renderer: rendered conversations and bare texts to prompts by its tokenizer."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -65,15 +66,15 @@ class Renderer:
             self._refuse_unknown(prompt.tokens, vocabulary, "prompt")
         return prompts
 
-    def refuse_hopeless(self, chat: Chat, context: int) -> None:
-        """Spare the template a conversation that is longer than what it may write."""
+    def guarded(self, chat: Chat, context: int = sys.maxsize) -> Chat:
+        """Return a conversation that may be rendered: no text in it can become a control token.
+
+        One that is longer than what its template may write is refused before.
+        """
         parts = chain.from_iterable(turn.content for turn in chat.messages)
         length = sum(len(part.text) for part in parts if isinstance(part, Text))
         if length > self.limit(context):
             self._refuse_hopeless(length, context)
-
-    def guarded(self, chat: Chat) -> Chat:
-        """Return a conversation that may be rendered: no text in it can become a control token."""
         return chat if self.parse_special else self._guard.guarded(chat)
 
     def conversation(self, chat: Chat, text: str, context: int, vocabulary: int) -> Prompt:

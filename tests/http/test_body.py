@@ -67,17 +67,19 @@ def test_a_bomb_is_refused_before_it_is_large() -> None:
     budget.take(2 * LIMIT)  # all of it is back
 
 
-def test_others_have_their_turns_while_a_body_is_undone() -> None:
+@pytest.mark.parametrize("count", [1, 20])
+def test_others_have_their_turns_while_bodies_are_undone(count: int) -> None:
     async def main() -> int:
-        body, turns = Body(gzip.compress(bytes(LIMIT))), 0
-        undoing = asyncio.create_task(body.inflate(b"gzip", LIMIT))
+        budget, turns = BodyBudget(count * 2 * LIMIT), 0
+        bodies = [Body(gzip.compress(bytes(LIMIT)), budget) for _ in range(count)]
+        undoing = asyncio.gather(*(body.inflate(b"gzip", LIMIT) for body in bodies))
         while not undoing.done():
             await asyncio.sleep(0)
             turns += 1
-        assert len(body) == LIMIT
+        assert [len(body) for body in bodies] == [LIMIT] * count
         return turns
 
-    assert asyncio.run(main()) > 3
+    assert asyncio.run(main()) > 3 * count
 
 
 def test_bodies_share_a_budget_but_for_what_is_free() -> None:
