@@ -23,6 +23,7 @@ from .limits import ConnectionLimits, RateLimit
 from .listen import Shutdown, address, bind, listen, run
 from .local import Patience
 from .log import Log
+from .machine import hand_back_memory
 from .routes import RouteTable
 from .startup import starting
 
@@ -37,6 +38,7 @@ EXAMPLES: Mapping[Purpose, Mapping[str, Any]] = {
 
 def serve(config: Config) -> int:
     """Serve until told to stop; return the exit code. Raises UsageError."""
+    hand_back_memory()
     models = hub.models(config)
     sockets = bind(config.host, config.port)
     with Log(config.log_level) as log:
