@@ -3,14 +3,16 @@
 python -P -m bessemer.bench.serving.siege --times 10
 
 A process beside it asks for /health again and again, and reads a stream: their waits with each
-attack, and in the seconds before it, are the figures, and the most that the server's memory grows.
-`fair` is one client that floods, and the time to the first token of another. With BESSEMER_API_KEY
-set, the attacks come without a key.
+attack, and in the second before it, are the figures, and the most that the server's memory grows.
+Where Linux says how long the two waited for a core, that is no part of a wait for /health, so that
+other work of the machine counts for less. `fair` is one client that floods, and the time to the
+first token of another. With BESSEMER_API_KEY set, the attacks come without a key.
 """
 
 import asyncio
 import json
 import multiprocessing
+import os
 import socket
 import sys
 import time
@@ -30,6 +32,7 @@ from bessemer.bench.command import NAMES, command
 from bessemer.bench.compare.show import console
 from bessemer.bench.serving.exchange import post
 from bessemer.bench.serving.lifecycle import BESSEMER, running
+from bessemer.bench.serving.processes import kept_waiting
 
 MODEL = "bessemer-guide"
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
@@ -117,34 +120,35 @@ class Waits:
     grown: int = 0
 
 
-def look(port: int, begun: Any, over: Any, answers: Any) -> None:
+def look(port: int, server: int, begun: Any, over: Any, answers: Any) -> None:
     """Look until told that it is over; runs in a process of its own."""
-    answers.put(asyncio.run(_look(port, begun, over)))
+    answers.put(asyncio.run(_look(port, server, begun, over)))
 
 
-async def _look(port: int, begun: Any, over: Any) -> Waits:
+async def _look(port: int, server: int, begun: Any, over: Any) -> Waits:
     waits = Waits([], [])
     reading = asyncio.create_task(_read_streams(port, waits.gaps))
     end = time.perf_counter() + QUIET
     while time.perf_counter() < end:
-        waits.quiet = max(waits.quiet, await _health(port))
+        waits.quiet = max(waits.quiet, await _health(port, server))
     waits.gaps.clear()
     begun.set()
     while not over.is_set():
-        waits.health.append(await _health(port))
+        waits.health.append(await _health(port, server))
     reading.cancel()
     return waits
 
 
-async def _health(port: int) -> float:
-    began = time.perf_counter()
+async def _health(port: int, server: int) -> float:
+    both = os.getpid(), server
+    idle, began = sum(map(kept_waiting, both)), time.perf_counter()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
     await reader.read()
-    waited = (time.perf_counter() - began) * 1e3
+    waited = (time.perf_counter() - began) * 1e3 - (sum(map(kept_waiting, both)) - idle)
     writer.close()
     await asyncio.sleep(EVERY)
-    return waited
+    return max(waited, 0.0)
 
 
 async def _read_streams(port: int, gaps: list[float]) -> None:
@@ -186,7 +190,7 @@ def measure(
     """Look at others' waits while requests are sent, all at once, or for `least` seconds."""
     context = multiprocessing.get_context("spawn")
     begun, over, answers = context.Event(), context.Event(), context.Queue()
-    looking = context.Process(target=look, args=(port, begun, over, answers))
+    looking = context.Process(target=look, args=(port, server.pid, begun, over, answers))
     looking.start()
     begun.wait(PATIENCE)
     before = server.memory_info().rss
