@@ -40,12 +40,9 @@ class Application:
         return request
 
     async def __call__(self, request: HttpRequest) -> Reply:
-        reply = self.cors.preflight(request) or await self._answer(request)
+        reply = self.cors.preflight(request) or await self.routes.find(request).handler(request)
         cors = self.cors.headers(request)
         return replace(reply, headers=reply.headers + cors) if cors else reply
-
-    async def _answer(self, request: HttpRequest) -> Reply:
-        return await self.routes.find(request).handler(request)
 
     def refuse(self, request: HttpRequest, refusal: Refusal) -> Response:
         body = self.routes.encode_error(request)(refusal, request.id)

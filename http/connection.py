@@ -2,9 +2,10 @@
 
 Rules: what a header tells is refused before its body is read; the handler starts when the whole
 request has arrived; a client that is gone cancels the handler. One that sends no more may still be
-there (half-closed) and gets its answer; before that begins it is probed, for only a kernel whose
-client is gone refuses what it is sent. Nothing is read ahead, and nothing is produced ahead, beyond
-one buffer, and no input, nor that of all clients together, holds up other connections.
+there (half-closed) and gets its answer; so may one that has sent too much ahead to be read on.
+Both are probed until their answer begins, for a kernel whose client is gone refuses what it is
+sent. Nothing is read ahead, and nothing is produced ahead, beyond one buffer, and no input, nor
+that of all clients together, holds up other connections.
 
 A connection is in one Phase at a time. FOLLOWERS says which may come after which, DEADLINES how
 long each may last, and the table at the end of Connection what an event does in each: DATA
@@ -20,7 +21,6 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Callable
-from enum import IntEnum
 from http import HTTPStatus
 from typing import cast
 
@@ -32,43 +32,23 @@ from .deadline import Deadline
 from .head import asked, check_header, framed_length, unread
 from .limits import ConnectionLimits
 from .message import App, Headers, HttpRequest, Reply, Response, StreamingResponse
+from .phase import DEADLINES, FOLLOWERS, OVERDUE, Phase
 from .read_queue import PIECE, ReadQueue
 
 READ_AHEAD = 65536  # bytes of pipelined requests kept while one is answered; one socket read
 OVERHEAD = 32768, 8  # bytes of chunk framing: so many, and one for every so many of the body
-PROBES = (0.4, 0.4, 5.0)  # seconds after each interim answer to a half-closed client, then the last
+STATUS = b"HTTP/1.1 "  # begins every answer; each of its bytes is a probe
+PROBES = (0.4, 0.4, 5.0, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0)  # seconds after each of them
 SURPLUS = 256  # connections over the limit that are told so at a time
-LINGER = 2.0  # seconds a refused client may go on sending: closing at once resets the connection
-# and can destroy the answer before it is read (RFC 9112, section 9.6)
+SETTLED = 1.0  # seconds without a request after which a connection may be closed for another
+LINGER = 2.0, 30.0  # seconds in which a client that is not read any more may pause, and send: to
+# close at once resets the connection and can destroy the answer (RFC 9112, section 9.6)
 CLIENT_GONE = 499  # nginx's code for a client that did not wait; only ever seen in the log
 REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 BODILESS = frozenset({204, 304})  # must not carry Content-Length (RFC 9110, section 8.6)
 CLOSE = (b"connection", b"close")
 CONTINUE = h11.InformationalResponse(status_code=100, headers=[], reason=REASONS[100])
-
-
-class Phase(IntEnum):
-    """The part of an exchange that is here; the tables have one place for each, in this order."""
-
-    IDLE = 0  # nothing
-    HEADER = 1  # a part of its header
-    BODY = 2  # its header, and not all of its body
-    ANSWERING = 3  # all of the request: the handler runs, or its stream
-    LINGERING = 4  # a refusal of what was not read to its end; the client may still be sending it
-    CLOSING = 5  # nothing, and nothing will be; what was written is being sent
-
-
 IDLE, HEADER, BODY, ANSWERING, LINGERING, CLOSING = Phase
-FOLLOWERS = (
-    (HEADER, BODY, LINGERING, CLOSING),  # of IDLE
-    (BODY, LINGERING),  # of HEADER
-    (ANSWERING, LINGERING),  # of BODY
-    (IDLE, CLOSING),  # of ANSWERING
-    (),  # of LINGERING
-    (CLOSING,),  # of CLOSING: being asked to stop repeats it
-)
-DEADLINES = {IDLE: "keep_alive", HEADER: "header", BODY: "pause"}  # refused: LINGER; slow: stall
-OVERDUE = {HEADER: "header took too long", BODY: "body did not arrive"}
 Acts = tuple[Callable[..., None], ...]
 
 
@@ -96,7 +76,7 @@ class Connection(asyncio.BufferedProtocol):
         self._queued = False
         self._paused = False
         self._ended = False  # the client sends no more
-        self._probes = iter(PROBES)
+        self._probed = 0  # bytes of the answer that were sent as probes
         self._phase = IDLE
         self._task: asyncio.Task[None] | None = None
         self._drained: asyncio.Future[None] | None = None
@@ -113,6 +93,7 @@ class Connection(asyncio.BufferedProtocol):
         peer = transport.get_extra_info("peername")
         self._client = peer[0] if peer else "local"
         self._open.add(self)
+        self._since = self._loop.time()  # when it was idle last
         self._deadline.set(self._limits.header)
         if len(self._open) > self._limits.connections:
             self._make_room()
@@ -175,6 +156,8 @@ class Connection(asyncio.BufferedProtocol):
         self._inbox += data
         if self._queued:
             return
+        if self._phase is IDLE and not self._http.trailing_data[0]:
+            self._inbox = self._inbox.lstrip(b"\r\n")  # empty lines (RFC 9112, section 2.2)
         try:
             for _ in self._queue.share():
                 if self._phase is not BODY:
@@ -194,7 +177,7 @@ class Connection(asyncio.BufferedProtocol):
                         return
             self._wait()
         except h11.RemoteProtocolError as error:
-            text = f"Malformed HTTP: {error}."
+            text = f"Malformed HTTP: {str(error).partition(': bytearray')[0]}."
             self._turn_away(Refusal(error.error_status_hint, "bad_request", text))
         except Refusal as refusal:
             self._turn_away(refusal)
@@ -264,14 +247,15 @@ class Connection(asyncio.BufferedProtocol):
         self._enter(ANSWERING)
         self._deadline.clear()
         self._balance()
-        self._probes = iter(PROBES)
         self._task = self._loop.create_task(self._exchange(self._request))
-        if self._ended:
+        if self._ended or self._paused:
             self._probe()
 
     def _keep(self, data: bytes) -> None:
         self._inbox += data
         self._balance()
+        if self._paused:
+            self._probe()
 
     # Answering.
 
@@ -325,7 +309,8 @@ class Connection(asyncio.BufferedProtocol):
             status_code=reply.status, headers=headers, reason=REASONS.get(reply.status, b"")
         )
         self._status = reply.status
-        return self._http.send(head) or b""
+        sent, self._probed = self._probed, 0
+        return (self._http.send(head) or b"")[sent:]
 
     async def _stream(self, request: HttpRequest, reply: StreamingResponse) -> None:
         """Await nothing before the first chunk: an iterator that was never started could not clean
@@ -380,22 +365,35 @@ class Connection(asyncio.BufferedProtocol):
         self._send(request, self._app.refuse(request, refusal))
         self._app.finished(request, self._status, self._sent, 0.0)
         request.body.drop()
+        self._linger()
+
+    def _linger(self) -> None:
+        """Send no more; let the client, who may still be sending, read what it was sent."""
         self._inbox.clear()
         self._balance()
+        self._unsent = self._transport.get_write_buffer_size()
         self._transport.write_eof()
-        self._deadline.set(LINGER)
+        self._until = self._loop.time() + LINGER[1]
+        self._deadline.set(LINGER[0])
 
     def _next(self) -> None:
         """Go on to the next request, which may have arrived already, or hang up."""
         self._task = None
         if self._transport.is_closing():
             self._enter(CLOSING)
-        elif self._stopping or {self._http.our_state, self._http.their_state} != {h11.DONE}:
-            self._hang_up()
-        else:
+            return
+        rest = self._http.trailing_data[0]
+        over = {self._http.our_state, self._http.their_state} == {h11.DONE}
+        if over and not self._stopping:
             self._enter(IDLE)
-            self._http.start_next_cycle()
+            self._since = self._loop.time()
+            self._http, self._inbox[:0] = h11.Connection(h11.SERVER), rest
             self._read()
+        elif not self._ended and (rest or self._inbox):
+            self._enter(LINGERING)
+            self._linger()
+        else:
+            self._hang_up()
 
     def _write(self, data: bytes | None) -> None:
         if data and not self._transport.is_closing():
@@ -421,26 +419,20 @@ class Connection(asyncio.BufferedProtocol):
         self._transport.close()
 
     def _probe(self) -> None:
-        """Send an interim answer, of which a client takes any number (RFC 9110, section 15.2).
-
-        HTTP/1.0 has none: such a client counts as gone if its answer has not begun soon.
-        """
-        if self._http.our_state is not h11.SEND_RESPONSE:
-            return  # the answer has begun and asks by itself
-        seconds = next(self._probes, PROBES[-1])
-        if self._http.their_http_version != b"1.0":
-            self._write(self._http.send(CONTINUE))
-        elif seconds == PROBES[-1]:
-            self._transport.abort()
-        self._deadline.set(seconds)
+        """Send a byte of the answer, whatever it will be."""
+        if self._http.our_state is h11.SEND_RESPONSE and self._probed < len(PROBES):
+            self._write(STATUS[self._probed : self._probed + 1])
+            self._deadline.set(PROBES[self._probed])
+            self._probed += 1
 
     def _make_room(self) -> None:
-        """Close a connection that asks nothing, or else refuse this one."""
-        others = (each for each in self._open if each is not self)
+        """Close the connection that has asked nothing for longest, or else refuse this one."""
+        idle = (each for each in self._open if each._phase is IDLE)
+        longest = min(idle, key=lambda each: each._since)
         if len(self._open) > self._limits.connections + SURPLUS:
             self._transport.abort()
-        elif idle := next((each for each in others if each._phase is IDLE), None):
-            idle.stop()
+        elif self._since - longest._since > SETTLED:
+            longest.stop()
         else:
             text = "The server has as many connections as it takes; try again."
             self._turn_away(Refusal(503, "overloaded", text, retry_after=1))
@@ -471,7 +463,8 @@ class Connection(asyncio.BufferedProtocol):
         self._deadline.clear()
 
     def _pass_over(self, _: bytes) -> None:
-        """Drop what a client sends that was refused, in turn with what others send."""
+        """Drop what a client sends that is not read any more, in turn with what others send."""
+        self._deadline.set(min(LINGER[0], self._until - self._loop.time()))
         if not self._queued and not self._queue.allows():
             self._wait()
 
@@ -490,8 +483,8 @@ class Connection(asyncio.BufferedProtocol):
     OVER: Acts = (_never,   _never,     _never,     _next,    _never,   _next)
     FULL: Acts = (_watch,   _watch,     _watch,     _watch,   _ignore,  _watch)
     FREE: Acts = (_ignore,  _ignore,    _ignore,    _relax,   _ignore,  _ignore)
-    LATE: Acts = (_hang_up, _time_out,  _time_out,  _probe,   abort,    _never)
-    SLOW: Acts = (_check,   _check,     _check,     _check,   abort,    _check)
+    LATE: Acts = (_hang_up, _time_out,  _time_out,  _probe,   _check,   _never)
+    SLOW: Acts = (_check,   _check,     _check,     _check,   _check,   _check)
     STOP: Acts = (_hang_up, _ignore,    _ignore,    _ignore,  _ignore,  _hang_up)
     CUT: Acts =  (abort,    abort,      abort,      _cancel,  abort,    abort)
     # fmt: on

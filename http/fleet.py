@@ -5,7 +5,6 @@ import contextlib
 import itertools
 import math
 import signal
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from enum import Enum
 from functools import partial
@@ -36,6 +35,7 @@ from ..engine.wire import (
     StepResult,
     Submit,
 )
+from .event_stream import Backlog, EventStream
 from .log import Log
 from .machine import memory_kills
 from .shortage import Shortage
@@ -71,43 +71,6 @@ class State(Enum):
     STOPPED = "stopped"
 
 
-class EventStream:
-    """A stream of the events of requests, and a None every `tick` seconds to look at the clock."""
-
-    def __init__(self, worker: "Worker", ids: list[int], tick: float) -> None:
-        self._worker = worker
-        self._events: deque[Event | None] = deque()
-        self._waiter: asyncio.Future[None] | None = None  # one reader: a queue would cost twice
-        self._loop = asyncio.get_running_loop()
-        self._open = set(ids)
-        self._tick = tick
-        self._timer = self._loop.call_later(tick, self._beat)
-
-    async def next(self) -> Event | None:
-        while not self._events:
-            self._waiter = self._loop.create_future()
-            await self._waiter
-        return self._events.popleft()
-
-    def put(self, event: Event | None) -> None:
-        self._events.append(event)
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def over(self, request: int) -> None:
-        """Note that a request has ended by itself: closing will not cancel it."""
-        self._open.discard(request)
-
-    def close(self) -> None:
-        """Let go of the requests; those that are not over are cancelled in the worker."""
-        self._timer.cancel()
-        self._worker.forget(self._open)
-
-    def _beat(self) -> None:
-        self._timer = self._loop.call_later(self._tick, self._beat)
-        self.put(None)
-
-
 class Worker:
     """A worker process that is started anew, with its model, whenever it dies or hangs.
 
@@ -140,6 +103,7 @@ class Worker:
         self._kills, self._shortage = kills, Shortage(memory)
         self._numbers = itertools.count(1)
         self._streams: dict[int, EventStream] = {}
+        self._backlog = Backlog()
         self._process: Process | None = None
         self._watchdog = Watchdog(limits)
         self._ready: Ready | None = None
@@ -259,7 +223,7 @@ class Worker:
             self._lose(self._lost)  # of which nobody has been told yet
             raise self.unavailable()
         ids = [request.id for request in batch]
-        stream = EventStream(self, ids, tick)
+        stream = EventStream(ids, tick, self.forget, self._backlog)
         self._streams |= dict.fromkeys(ids, stream)
         return stream
 

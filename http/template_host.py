@@ -19,9 +19,9 @@ from .log import Log
 from .template_process import LENGTH, OUT_OF_MEMORY, Answer, Loaded, Refused, frame, packed
 
 MEMORY = 2**30  # bytes that a template may take
-SECONDS = 10  # of the processor that one prompt may take
+SECONDS = 3  # of the processor that one prompt may take; the longest take a tenth of it
 PATIENCE = 300.0  # seconds by the clock, of a machine that has other things to do
-BUSY = 0.3  # seconds that a prompt waits for others before a second process takes some
+BUSY = 0.3  # seconds that a prompt waits for others before it is given to another process
 TICK = 0.05  # seconds between two looks at a process that is late
 DYING = 10.0  # seconds between a process's last word and its end
 REPLY = 2**16  # bytes of an answer beside its text
@@ -42,8 +42,9 @@ Reply = TypeVar("Reply")
 class TemplateHost:
     """A chat template in a process of its own, which is started anew after it was ended.
 
-    One prompt is rendered at a time, and those that wait long for it in a second such process, so
-    that one dear prompt does not hold up all; `name` is the model's.
+    One prompt is rendered at a time, and those that wait long for it in another such process: there
+    is one for the clients whose own prompts it is that take so long, and one for all others, so
+    that no client's dear prompts hold up another's. `name` is the model's.
     """
 
     def __init__(self, name: str, log: Log, memory: int = MEMORY, seconds: int = SECONDS) -> None:
@@ -53,7 +54,8 @@ class TemplateHost:
         self._process: Process | None = None
         self._hopeless: Refusal | None = None  # it dies of its template before any conversation
         self._turn = asyncio.Lock()
-        self._second: TemplateHost | None = None
+        self._client: str | None = None  # whose prompt is being rendered
+        self._reliefs: dict[bool, TemplateHost] = {}  # by whether for such clients
 
     async def start(self, source: str | None, special_tokens: Mapping[str, str]) -> str:
         """Start the process; return why the template cannot be used, if it cannot, and log it.
@@ -81,11 +83,13 @@ class TemplateHost:
             async with asyncio.timeout(BUSY):
                 await self._turn.acquire()
         except TimeoutError:
-            host = self._relief()
+            host = self._relief(chat.client)
             await host._turn.acquire()
+        host._client = chat.client
         try:
             return await host._render(chat, limit)
         finally:
+            host._client = None
             host._turn.release()
 
     async def _render(self, chat: Chat, limit: int) -> str:
@@ -97,15 +101,18 @@ class TemplateHost:
             raise Refusal(answer.status, answer.code, answer.message, answer.field)
         return answer.text
 
-    def _relief(self) -> "TemplateHost":
-        if self._second is None:
-            self._second = TemplateHost(self._name, self._log, self._memory, self._seconds)
-            self._second._settings = self._settings
-        return self._second
+    def _relief(self, client: str) -> "TemplateHost":
+        """Return another host for a client, started at its first prompt."""
+        itself = client in {host._client for host in (self, *self._reliefs.values())}
+        if itself not in self._reliefs:
+            relief = TemplateHost(self._name, self._log, self._memory, self._seconds)
+            relief._settings = self._settings
+            self._reliefs[itself] = relief
+        return self._reliefs[itself]
 
     async def stop(self) -> None:
-        if self._second is not None:
-            await self._second.stop()
+        for relief in self._reliefs.values():
+            await relief.stop()
         await self._end()
 
     async def _end(self) -> None:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import mlx.core as mx
@@ -34,6 +35,7 @@ from bessemer.kernels.simulator.options import SimulatorError
 from .tiny_embedders import EMBEDDERS, RERANKERS
 
 GUIDE = Path(__file__).parents[2] / "engine" / "guide"
+PATIENCE = 60.0  # seconds until a test gives up
 SETTINGS = Settings(threads=1, max_batch=8, queue=2, chunk=64)
 
 
@@ -52,7 +54,9 @@ class Server:
 
     def receive(self) -> Any:
         """Return the next message; signs of life are put aside."""
+        end = monotonic() + PATIENCE
         while not self.messages:
+            assert monotonic() < end, "the worker gives signs of life alone"
             self.read()
         return self.messages.pop(0)
 
@@ -72,7 +76,7 @@ class Server:
 @contextmanager
 def worker() -> Iterator[Server]:
     ours, theirs = socket.socketpair()
-    ours.settimeout(60)
+    ours.settimeout(PATIENCE)
     with theirs:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "bessemer.engine.worker", str(theirs.fileno())],

@@ -116,14 +116,14 @@ def serving(*arguments: str, **environment: str) -> Iterator[Server]:
     finally:
         process.terminate()
         try:
-            process.wait(20)
+            process.wait(60)
         finally:
             process.kill()
             process.stdout.close()
             process.wait()
 
 
-def eventually(condition: Any, seconds: float = 20) -> bool:
+def eventually(condition: Any, seconds: float = 60) -> bool:
     """Return whether a condition comes true while there is any hope; timing decides no more."""
     end = time.monotonic() + seconds
     while not condition():

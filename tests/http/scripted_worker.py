@@ -21,7 +21,8 @@ from bessemer.engine.wire import (
     StepResult,
     Submit,
 )
-from bessemer.http.fleet import EventStream, Worker
+from bessemer.http.event_stream import EventStream
+from bessemer.http.fleet import Worker
 from bessemer.http.log import Log
 from bessemer.http.watchdog import Limits
 from tests.http.wire import Clock, run, settle
@@ -30,6 +31,7 @@ from tests.translate.test_answer import VOCABULARY
 READY = Ready(VERSION, Plan(1, 2, 3, 4, 5, 200), "llama", GenerationDefaults(), VOCABULARY)
 LIMITS = Limits(silence=8, standstill=80)
 NUMBERS = count(1)
+LATE = 10  # seconds, of the test's clock, that only what never comes takes
 
 
 class ScriptedProcess:
@@ -167,9 +169,10 @@ def _of_stream(timer: Any) -> bool:
 
 
 async def refused(stream: EventStream) -> Refused:
-    """Return the refusal by which a stream ends."""
-    while not isinstance(event := await stream.next(), Refused):
-        pass
+    """Return the refusal by which a stream ends, which must be there."""
+    async with asyncio.timeout(LATE):
+        while not isinstance(event := await stream.next(), Refused):
+            pass
     return event
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bessemer.engine.request import Refusal
+from bessemer.http.connection import PROBES, READ_AHEAD, STATUS
 from bessemer.http.message import HttpRequest, Reply, Response, StreamingResponse
 from tests.http.wire import CHUNKED, GET, HEAD, POST, Endless, client, parse, run, settle
 
@@ -181,6 +182,32 @@ def test_malformed_after_a_good_one() -> None:
     run(main)
 
 
+@pytest.mark.parametrize("size", [1, None])
+def test_empty_lines_before_a_request_are_passed_over(size: int | None) -> None:
+    async def main() -> None:
+        async with client() as c:
+            await c.send(b"\r\n\r\n" + POST + b"\r\n" + GET + b"\r\n" * 9000 + GET, size)
+            assert [status for status, _, _ in c.answers()] == [200, 200, 200]
+
+    run(main)
+
+
+def test_what_is_malformed_is_named_without_being_repeated() -> None:
+    async def main() -> None:
+        said: list[str] = []
+
+        def refuse(_: HttpRequest, refusal: Refusal) -> Response:
+            said.append(refusal.message)
+            return Response(refusal.status, b"")
+
+        async with client() as c:
+            c.app.refuse = refuse  # type: ignore[method-assign]
+            await c.send(b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization : secret\r\n\r\n")
+        assert said == ["Malformed HTTP: illegal header line."]
+
+    run(main)
+
+
 # What goes wrong.
 
 
@@ -328,52 +355,64 @@ def test_a_client_that_leaves_before_the_answer_ends_the_handler() -> None:
     run(main)
 
 
-INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-
-def test_a_half_closed_client_is_probed_and_answered() -> None:
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_a_half_closed_client_is_probed_by_the_bytes_that_begin_its_answer(version: bytes) -> None:
     async def main() -> None:
         gate, seen = asyncio.Event(), list[str]()
         async with client(waiting(gate, seen)) as c:
-            await c.send(GET + GET)
+            await c.send(GET.replace(b"1.1", version))
+            assert c.wire.data == b""
             await c.end()
-            assert c.wire.data == INTERIM  # a client that is gone answers this with a reset
-            await c.later(0.45)
-            await c.later(0.45)
-            assert c.wire.data == INTERIM * 3
-            await c.later(4)
-            assert c.wire.data == INTERIM * 3
-            await c.later(1.1)
-            assert c.wire.data == INTERIM * 4
+            assert c.wire.data == b"H"  # a client that is gone answers this with a reset
+            for count, seconds in enumerate(PROBES, start=1):
+                await c.later(seconds - 0.1)
+                assert c.wire.data == STATUS[:count]
+                await c.later(0.2)
+            await c.later(10_000)
+            assert c.wire.data == STATUS and not c.wire.closing
             gate.set()
             await settle()
-            answers = parse(c.wire.data)
-            assert [body for _, _, body in answers] == [b"done", b"done"]
+            assert [body for _, _, body in c.answers()] == [b"done"]
             assert seen == [] and c.wire.closed and not c.wire.aborted
 
     run(main)
 
 
-def test_a_half_closed_client_of_http_1_0_is_waited_for_a_moment() -> None:
+@pytest.mark.parametrize("rest", [GET, POST[:-1], b"nonsense\r\n\r\n"])
+def test_what_follows_a_probed_answer_is_whole_too(rest: bytes) -> None:
     async def main() -> None:
-        old = b"GET /a HTTP/1.0\r\n\r\n"
-        for patience in (0.0, 10.0):
-            gate, seen = asyncio.Event(), list[str]()
-            async with client(waiting(gate, seen)) as c:
-                await c.send(old)
-                await c.end()
-                await c.later(0.45)
-                assert c.wire.data == b"" and not c.wire.closing
-                await c.later(patience)
-                gate.set()
-                await settle()
-                assert seen == (["cancelled"] if patience else [])
-                assert c.wire.data.endswith(b"" if patience else b"done") and c.wire.closed
+        gate = asyncio.Event()
+        async with client(waiting(gate, [])) as c:
+            await c.send(GET + rest)
+            await c.end()
+            await c.later(0.45)
+            gate.set()
+            await settle()
+            statuses = [status for status, _, _ in c.answers()]
+            assert statuses == [200, 200 if rest == GET else 400]
 
     run(main)
 
 
-def test_a_half_closed_client_gets_its_whole_stream_without_interim_answers() -> None:
+def test_a_client_that_sent_too_much_ahead_is_probed_as_its_leaving_cannot_be_read() -> None:
+    async def main() -> None:
+        gate, seen = asyncio.Event(), list[str]()
+        async with client(waiting(gate, seen)) as c:
+            await c.send(GET)
+            await c.send(GET * (2 * READ_AHEAD // len(GET)))
+            assert c.wire.paused and c.wire.data == b"H"
+            await c.later(0.45)
+            assert c.wire.data == b"HT"
+            gate.set()
+            asyncio.get_running_loop().call_soon(asyncio.get_running_loop().call_soon, gate.clear)
+            await settle()
+            answer, probe = c.wire.writes[2:4]
+            assert answer.endswith(b"done") and probe == b"H"
+
+    run(main)
+
+
+def test_a_half_closed_client_gets_its_whole_stream() -> None:
     gate = asyncio.Event()
 
     async def chunks() -> AsyncGenerator[bytes, None]:
@@ -389,7 +428,7 @@ def test_a_half_closed_client_gets_its_whole_stream_without_interim_answers() ->
             await c.send(GET)
             await c.end()
             await c.later(10)
-            assert INTERIM not in c.wire.data
+            assert c.wire.data.startswith(STATUS + b"200")
             gate.set()
             await settle()
             assert c.answers()[0][2] == b"one two" and c.wire.closed

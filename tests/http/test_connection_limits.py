@@ -3,9 +3,12 @@
 import asyncio
 import json
 
-from bessemer.http.connection import LINGER, READ_AHEAD
+import pytest
+
+from bessemer.http.connection import LINGER, READ_AHEAD, SETTLED
+from bessemer.http.limits import ConnectionLimits
 from bessemer.http.message import HttpRequest, Reply, Response
-from tests.http.wire import CHUNKED, GET, POST, Endless, client, run, settle
+from tests.http.wire import CHUNKED, GET, POST, Client, Echo, Endless, client, run, settle
 
 # ConnectionLimits.
 
@@ -34,9 +37,73 @@ def test_a_chunked_body_is_refused_as_it_grows() -> None:
             assert c.wire.data == b""
             await c.send(b" world")
             assert c.answers()[0][0] == 413
-            await c.later(LINGER - 0.5)
+            await c.later(LINGER[0] - 0.5)
             assert not c.wire.closed
             await c.later(1)
+            assert c.wire.aborted
+
+    run(main)
+
+
+def test_a_refused_client_may_send_its_body_before_it_reads_but_not_forever() -> None:
+    async def main() -> None:
+        pause, whole = LINGER
+        async with client(body=10) as c:
+            await c.send(CHUNKED)
+            assert c.answers()[0][0] == 413
+            for _ in range(int(whole / pause)):
+                assert not c.wire.closed
+                await c.later(pause - 0.05)
+                await c.send(b"more")
+            await c.later(1)  # less than a pause
+            assert c.wire.aborted
+
+    run(main)
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_the_last_answer_is_not_reset_by_what_was_sent_behind_it(reads: bool) -> None:
+    async def main() -> None:
+        last = GET.replace(b"Host", b"Connection: close\r\nHost")
+        async with client() as c:
+            c.wire.reading = reads
+            await c.send(last + GET)
+            assert c.wire.ended and not c.wire.closing  # closing would reset the connection
+            assert len(c.answers()) == 1
+            await c.later(LINGER[0] + 0.1)
+            assert c.wire.aborted
+        async with client() as c:
+            await c.send(last + GET)
+            await c.end()
+            assert c.wire.closed and not c.wire.aborted
+            assert len(c.answers()) == 1
+        async with client() as c:
+            c.connection.data_received(last + GET)
+            await c.end()  # before it is answered
+            assert c.wire.closed and not c.wire.aborted
+            assert len(c.answers()) == 1
+
+    run(main)
+
+
+def test_a_slow_reader_of_the_last_answer_may_take_its_time() -> None:
+    async def handler(_: HttpRequest) -> Reply:
+        return Response(200, b"x" * 60_000)
+
+    async def main() -> None:
+        async with client(handler) as c:
+            c.wire.reading = False
+            await c.send(GET.replace(b"1.1", b"1.0") + GET)
+            assert c.wire.ended
+            c.wire.take(1000)
+            await c.later(LINGER[0] + 0.1)
+            assert not c.wire.aborted
+            c.wire.take(1000)
+            await c.later(59)
+            assert not c.wire.aborted
+            await c.later(2)  # something was taken
+            assert not c.wire.aborted
+            await c.later(61)
             assert c.wire.aborted
 
     run(main)
@@ -106,6 +173,28 @@ def test_idle_connections_are_closed_silently() -> None:
         async with client(header=10) as c:
             await c.later(11)
             assert c.wire.closed and c.wire.data == b""
+
+    run(main)
+
+
+def test_one_connection_too_many_takes_the_place_of_the_one_that_was_idle_longest() -> None:
+    async def main() -> None:
+        limits = ConnectionLimits(connections=3)
+        async with client() as first:
+            others = [Client(Echo(), limits, first.open) for _ in range(2)]
+            await first.later(SETTLED + 0.1)
+            await first.send(GET)  # which makes it the newest
+            late = Client(Echo(), limits, first.open)
+            assert sum(each.wire.closed for each in others) == 1 and not first.wire.closed
+            await settle()
+            later = Client(Echo(), limits, first.open)
+            assert all(each.wire.closed for each in others) and not first.wire.closed
+            await settle()
+            refused = Client(Echo(), limits, first.open)  # none has been idle for long
+            assert refused.answers()[0][0] == 503
+            assert refused.answers()[0][1]["connection"] == "close"
+            for each in (late, later, refused):
+                each.wire.abort()
 
     run(main)
 

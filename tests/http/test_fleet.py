@@ -22,6 +22,7 @@ from bessemer.http.fleet import StartError, Worker
 from bessemer.http.log import Log
 from tests.http.running import COMMAND, Server, eventually, guide_copy, serving
 
+WATCHDOG = "4"  # seconds; a worker says something each second, if a busy machine lets it
 LONG = {
     "messages": [{"role": "user", "content": "Hello"}],
     "max_tokens": 1900,
@@ -70,8 +71,7 @@ def test_a_killed_worker_takes_only_its_own_streams(server: Server) -> None:
     thread.join()
     assert waiting[0][0] in (200, 503)
     again = LONG | {"model": "second", "max_tokens": 5}
-    status, body, _ = server.ask("POST", "/v1/chat/completions", again)
-    assert status == 200, body
+    assert answered(server, again)
     assert next(survivor)[1]["choices"], "the other model's stream broke off"
     assert list(survivor)[-1][1] == "[DONE]"
     assert victim.pid not in {each.pid for each in server.workers()}
@@ -95,7 +95,7 @@ def test_workers_do_not_outlive_a_killed_server(tmp_path: Path) -> None:
         workers = server.workers()
         assert workers
         server.process.kill()
-        gone, alive = psutil.wait_procs(workers, timeout=10)
+        gone, alive = psutil.wait_procs(workers, timeout=60)
         assert len(gone) == len(workers) and not alive
 
 
@@ -106,8 +106,8 @@ def test_a_graceful_stop_ends_streams_with_a_word_and_workers_too() -> None:
         workers = server.workers()
         server.process.send_signal(signal.SIGTERM)
         assert list(stream)[-1][1]["error"]["code"] == "shutting_down"
-        assert server.process.wait(20) == 0
-        assert not psutil.wait_procs(workers, timeout=10)[1]
+        assert server.process.wait(60) == 0
+        assert not psutil.wait_procs(workers, timeout=60)[1]
 
 
 def test_a_short_answer_is_finished_before_the_stop() -> None:
@@ -117,7 +117,7 @@ def test_a_short_answer_is_finished_before_the_stop() -> None:
         next(stream)
         server.process.send_signal(signal.SIGINT)
         assert list(stream)[-1][1] == "[DONE]"
-        assert server.process.wait(20) == 0
+        assert server.process.wait(60) == 0
 
 
 def test_slow_readers_do_not_hold_up_others() -> None:
@@ -160,13 +160,18 @@ def test_a_worker_that_dies_at_start_says_of_what(
         asyncio.run(start(log))
 
 
+def answered(server: Server, body: dict[str, Any]) -> bool:
+    """Return whether a model that is being restarted answers in the end."""
+    return eventually(lambda: server.ask("POST", "/v1/chat/completions", body)[0] == 200)
+
+
 def health(server: Server) -> dict[str, Any]:
     answer: dict[str, Any] = server.ask("GET", "/health")[1]
     return answer
 
 
 def test_a_worker_that_hangs_is_noticed_ended_and_replaced() -> None:
-    with serving("--watchdog", "2") as server:
+    with serving("--watchdog", WATCHDOG) as server:
         stream = server.stream("/v1/chat/completions", LONG | {"model": "bessemer-guide"})
         next(stream)
         (victim,) = server.workers()
@@ -177,12 +182,12 @@ def test_a_worker_that_hangs_is_noticed_ended_and_replaced() -> None:
             assert int(headers["retry-after"]) >= 1 and body["status"] == "down"
         assert list(stream)[-1][1]["error"]["code"] == "worker_died"
         body = LONG | {"model": "bessemer-guide", "max_tokens": 3}
-        assert server.ask("POST", "/v1/chat/completions", body)[0] == 200  # it waits for it
+        assert answered(server, body)
         assert not victim.is_running() and health(server)["status"] == "ok"
 
 
 def test_a_worker_that_hangs_while_it_loads_is_replaced_too() -> None:
-    with serving("--watchdog", "2") as server:
+    with serving("--watchdog", WATCHDOG) as server:
         (victim,) = server.workers()
         victim.kill()
         assert eventually(lambda: {each.pid for each in server.workers()} - {victim.pid})
@@ -202,10 +207,10 @@ STARTING = {"bessemer-guide": "starting"}
 
 
 def test_a_server_that_was_suspended_ends_no_worker() -> None:
-    with serving("--watchdog", "1") as server:
+    with serving("--watchdog", WATCHDOG) as server:
         before = [each.pid for each in server.workers()]
         server.process.send_signal(signal.SIGSTOP)
-        time.sleep(3)
+        time.sleep(float(WATCHDOG) + 1)
         server.process.send_signal(signal.SIGCONT)
         for _ in range(20):
             assert health(server)["status"] == "ok"
@@ -238,7 +243,7 @@ def test_the_port_answers_while_models_load_and_a_signal_ends_that() -> None:
         models = server.ask("GET", "/v1/models")[1]["data"]
         assert [(each["id"], each["loaded"]) for each in models] == [("bessemer-guide", False)]
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=60)
         assert (process.returncode, out, err) == (0, "", "")
         assert eventually(lambda: not worker.is_running())
     finally:
@@ -257,7 +262,7 @@ def answers(port: int) -> bool:
 
 
 def test_a_timeout_is_a_silence_streamed_or_not() -> None:
-    with serving("--timeout", "0.4", "--max-batch", "1", "--heartbeat", "0.1") as server:
+    with serving("--timeout", "1", "--max-batch", "1", "--heartbeat", "0.1") as server:
         body = LONG | {"model": "bessemer-guide"}
         with ThreadPoolExecutor(2) as pool:  # the second waits for the whole of the first
             ask = lambda _: server.ask("POST", "/v1/chat/completions", body)  # noqa: E731

@@ -46,6 +46,8 @@ class App:
             return StreamingResponse(self.chunks())
         if request.path == "/deaf":
             return StreamingResponse(self.deaf())
+        if request.path == "/wait":
+            return await self.wait()
         return Response(200, b"hello")
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
@@ -61,6 +63,14 @@ class App:
         except asyncio.CancelledError:
             self.ended.append("cancelled")
             raise
+
+    async def wait(self) -> Response:
+        try:
+            await self.free.wait()
+        except asyncio.CancelledError:
+            self.ended.append("cancelled")
+            raise
+        return Response(200, b"waited")
 
     def refuse(self, request: HttpRequest, refusal: Refusal) -> Response:
         return Response(refusal.status, refusal.code.encode())

@@ -22,8 +22,8 @@ CALM = "{% if messages[0].content != 'Hi' %}calm{% else %}"
 FOREVER = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
 
 
-def ask(text: str) -> Chat:
-    return Chat("m", (Message("user", said(text)),))
+def ask(text: str, client: str = "") -> Chat:
+    return Chat("m", (Message("user", said(text)),), client=client)
 
 
 def run(
@@ -127,19 +127,48 @@ def test_a_prompt_that_takes_too_much_time(name: str) -> None:
     assert "process was ended: it takes too much time" in said or name == "shared lists"
 
 
+def dear(host: TemplateHost, client: str = "") -> "asyncio.Task[str]":
+    return asyncio.create_task(host.render(ask("Hi", client), 100))
+
+
 def test_one_dear_prompt_does_not_hold_up_the_others() -> None:
     async def use(host: TemplateHost) -> None:
-        dear = asyncio.create_task(host.render(ask("Hi"), 100))
+        slow = dear(host)
         await asyncio.sleep(0)  # it begins
         others = [host.render(ask(str(number)), 100) for number in range(20)]
         assert await asyncio.gather(*others) == ["calm"] * 20
-        assert not dear.done()
-        assert host._second is not None
-        processes = child(host), child(host._second)
+        assert not slow.done()
+        (relief,) = host._reliefs.values()
+        processes = child(host), child(relief)
         assert await host.render(ask("again"), 100) == "calm"
-        assert processes == (child(host), child(host._second))  # and there is no third one
-        dear.cancel()
-        await asyncio.gather(dear, return_exceptions=True)
+        assert processes == (child(host), child(relief))  # and there is no third one
+        slow.cancel()
+        await asyncio.gather(slow, return_exceptions=True)
+        await host.stop()
+        assert not any(process.is_running() for process in processes)
+
+    assert "ended" not in run(f"{CALM}{FOREVER}{{% endif %}}", use, seconds=60)
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_however_many_dear_prompts_of_one_client_hold_up_no_other(count: int) -> None:
+    async def use(host: TemplateHost) -> None:
+        slow = [dear(host, "greedy") for _ in range(count)]
+        await asyncio.sleep(template_host.BUSY * 2)  # two are being rendered
+        others = [host.render(ask("Hello", f"client {number}"), 100) for number in range(5)]
+        async with asyncio.timeout(50):  # less than one of them may take
+            assert await asyncio.gather(*others) == ["calm"] * 5
+        assert not any(each.done() for each in slow)
+        hosts = (host, *host._reliefs.values())
+        processes = [child(each) for each in hosts]
+        assert len(processes) == 3
+        for each in slow:
+            each.cancel()
+        await asyncio.gather(*slow, return_exceptions=True)
+        assert (
+            await host.render(ask("Hello", "greedy"), 100) == "calm"
+        )  # nothing is held against it
+        assert {each._client for each in hosts} == {None}
         await host.stop()
         assert not any(process.is_running() for process in processes)
 

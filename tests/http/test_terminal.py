@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from bessemer.kernels.cpu import library
+from tests.http.running import eventually
 from tests.http.toy_hub import trickling
 
 BESSEMER = str(Path(sys.executable).parent / "bessemer")
@@ -98,10 +99,7 @@ def check_quiet(shell: Terminal, code: int = 130) -> None:
     """Press Ctrl-C: the command ends as interrupted, without a word, and leaves nothing."""
     assert shell.interrupt() == code, shell.seen
     assert b"Traceback" not in shell.seen and b"Error" not in shell.seen, shell.seen
-    deadline = time.monotonic() + 5  # for processes that were killed to be gone
-    while (left := shell.left()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not left
+    assert eventually(lambda: not shell.left()), shell.left()
 
 
 def test_the_first_word_is_on_the_terminal_and_goes_when_the_answer_comes() -> None:

@@ -145,9 +145,11 @@ class Echo:
 class Client:
     """The other end: feeds bytes to a connection and reads its answers with http.client."""
 
-    def __init__(self, app: Echo, limits: ConnectionLimits) -> None:
+    def __init__(
+        self, app: Echo, limits: ConnectionLimits, open_: set[Connection] | None = None
+    ) -> None:
         self.app = app
-        self.open: set[Connection] = set()
+        self.open: set[Connection] = set() if open_ is None else open_
         budget = BodyBudget(limits.bodies)
         self.connection = Connection(app, limits, self.open, budget, ReadQueue())
         self.wire = Wire(self.connection)
