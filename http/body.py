@@ -5,7 +5,7 @@ import codecs
 import sys
 import zlib
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from ..engine.request import Refusal
 
@@ -23,6 +23,7 @@ class BodyBudget:
     def __init__(self, size: int = sys.maxsize) -> None:
         self._left = size
         self.turn = asyncio.Lock()  # a large body's copies while it is decoded: one at a time
+        self.step = asyncio.Lock()  # of undoing a coding: one between two turns of the event loop
 
     def take(self, count: int) -> None:
         if count > self._left:
@@ -35,14 +36,19 @@ class BodyBudget:
 
 
 class Body:
-    """A request's body, which counts against a budget until it is taken or dropped."""
+    """A request's body, which counts against a budget until it is taken or dropped.
 
-    __slots__ = ("_budget", "_counted", "_data")
+    A large one counts on while it is decoded, and then until it is dropped: what was made of it
+    takes as much memory.
+    """
+
+    __slots__ = ("_budget", "_counted", "_data", "_dropped")
 
     def __init__(self, data: bytes = b"", budget: BodyBudget | None = None) -> None:
         self._data = bytearray(data)
         self._budget = budget or BodyBudget()
         self._counted = 0
+        self._dropped = False
 
     def __len__(self) -> int:
         return len(self._data)
@@ -58,7 +64,7 @@ class Body:
         self._data += piece
 
     def drop(self) -> None:
-        self._data = bytearray()
+        self._data, self._dropped = bytearray(), True
         self._budget.give(self._counted)
         self._counted = 0
 
@@ -74,11 +80,14 @@ class Body:
 
     async def _decode_in_turn(self, decode: Callable[[bytes], Decoded]) -> Decoded:
         async with self._budget.turn:
+            data, self._data = self._data, bytearray()
             counted, self._counted = self._counted, 0
             try:
-                return await asyncio.to_thread(decode, self.take())
+                return await asyncio.to_thread(_decode, decode, data)
             finally:
-                self._budget.give(counted)
+                self._counted += counted
+                if self._dropped:
+                    self.drop()
 
     async def inflate(self, coding: bytes, limit: int) -> None:
         """Undo a content coding, giving others their turns. Raises Refusal, also for a bomb."""
@@ -86,14 +95,22 @@ class Body:
         try:
             for piece in inflated(self._data, coding):
                 whole.add(piece, limit)
-                await asyncio.sleep(0)
-            self.drop()
-            self._data, self._counted, whole._counted = whole._data, whole._counted, 0
+                async with self._budget.step:
+                    await asyncio.sleep(0)
+            self._data, whole._data = whole._data, self._data
+            self._counted, whole._counted = whole._counted, self._counted
         except zlib.error:
             message = f"The body is not the {coding.decode()} that its Content-Encoding says."
             raise Refusal(400, "invalid_encoding", message) from None
         finally:
             whole.drop()
+
+
+def _decode(decode: Callable[[bytes], Decoded], data: bytearray) -> Decoded:
+    """Decode a body without a copy of it: a bytearray is as good to read."""
+    if data.startswith(codecs.BOM_UTF8):
+        del data[: len(codecs.BOM_UTF8)]
+    return decode(cast(bytes, data))
 
 
 def inflated(data: bytearray, coding: bytes) -> Iterator[bytes]:

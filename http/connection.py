@@ -36,7 +36,7 @@ from .phase import DEADLINES, FOLLOWERS, OVERDUE, Phase
 from .read_queue import PIECE, ReadQueue
 
 READ_AHEAD = 65536  # bytes of pipelined requests kept while one is answered; one socket read
-OVERHEAD = 131072, 8  # bytes of chunk framing: so many, and one for every so many of the body
+OVERHEAD = 32768, 8  # bytes of chunk framing: so many, and one for every so many of the body
 STATUS = b"HTTP/1.1 "  # begins every answer; each of its bytes is a probe
 PROBES = (0.4, 0.4, 5.0, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0)  # seconds after each of them
 SURPLUS = 256  # connections over the limit that are told so at a time

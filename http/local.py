@@ -27,6 +27,7 @@ from .template_host import TemplateHost
 
 RESTART_PATIENCE = 5.0  # seconds a request waits for a dead worker's successor; it takes about 1
 SHORT = 2000  # characters, which are tokenized within a millisecond
+MANY = 200  # messages, however short, which take as long
 LONG = 100_000  # characters, which take up to seconds; a model reads so many of such at a time:
 READERS = 2
 UNKNOWN = 2**17  # tokens of context, where prompts are counted while no worker is there
@@ -209,7 +210,7 @@ class GenerationBackend(LocalBackend):
         renderer, bounds = self.renderer, (context, vocabulary)
         if not isinstance(request, Chat):
             return await self._apart(_size(request), renderer.prompts, request, *bounds)
-        chat = await self._apart(_length(request), renderer.guarded, request)
+        chat = await self._apart(_length(request), renderer.guarded, request, context)
         text = await self.template.render(chat, renderer.limit(context))
         return [await self._apart(len(text), renderer.conversation, chat, text, *bounds)]
 
@@ -289,6 +290,8 @@ class RerankBackend(LocalBackend):
 
 
 def _length(chat: Chat) -> int:
+    if len(chat.messages) > MANY:
+        return LONG
     length = sum(
         len(turn.text) + len(turn.reasoning or "") + sum(len(call.arguments) for call in turn.calls)
         for turn in chat.messages

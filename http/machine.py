@@ -1,12 +1,15 @@
-"""What a container or a shell leaves to this process: bytes of memory, cores of time."""
+"""What a container or a shell leaves to this process, memory and cores, and what it hands back."""
 
+import ctypes
 import resource
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 ROOT = Path("/")
+MMAP_THRESHOLD = -3, 2**18  # glibc's number for it, and bytes
 NO_LIMIT = 1 << 60  # what cgroup v1 writes for none is near 2**63
 
 # A group's files: limits, what is used, and the entries of memory.stat for what may be taken back
@@ -15,6 +18,12 @@ V1 = (("memory.limit_in_bytes",), "memory.usage_in_bytes", "total_inactive_file"
 V2 = (("memory.max", "memory.high"), "memory.current", "inactive_file")
 ABOVE = "hierarchical_memory_limit"
 KILLS = "oom_kill"
+
+
+def hand_back_memory() -> None:
+    """Let what is large go back to the system when it is freed, of which glibc keeps much else."""
+    with suppress(AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(*MMAP_THRESHOLD)
 
 
 def total_memory() -> int:

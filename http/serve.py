@@ -1,6 +1,7 @@
 """`bessemer serve`: from the settings to a running server, and down again."""
 
 import asyncio
+import gc
 import json
 import shlex
 import socket
@@ -22,6 +23,7 @@ from .limits import ConnectionLimits, RateLimit
 from .listen import Shutdown, address, bind, listen, run
 from .local import Patience
 from .log import Log
+from .machine import hand_back_memory
 from .routes import RouteTable
 from .startup import starting
 
@@ -36,6 +38,7 @@ EXAMPLES: Mapping[Purpose, Mapping[str, Any]] = {
 
 def serve(config: Config) -> int:
     """Serve until told to stop; return the exit code. Raises UsageError."""
+    hand_back_memory()
     models = hub.models(config)
     sockets = bind(config.host, config.port)
     with Log(config.log_level) as log:
@@ -66,6 +69,7 @@ async def _serve(
             await asyncio.wait({loading, listening}, return_when=asyncio.FIRST_COMPLETED)
             if loading.done():
                 await loading  # which may raise
+                gc.freeze()  # what is there now stays; to look through it takes 40 ms
                 print(banner(backends, url, bool(config.api_key)), flush=True)
                 await listening
         finally:

@@ -1,8 +1,10 @@
 """One model's renderer: rendered conversations and bare texts to prompts by its tokenizer."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 from ..engine.request import AnswerMarks, Refusal, Thought
 from ..engine.text.control import ControlTokens, control_tokens
@@ -10,7 +12,7 @@ from ..engine.text.detokenizer import AnswerDetokenizer
 from ..engine.text.prompt_encoder import PromptEncoder
 from ..engine.text.specials import Specials
 from ..engine.text.tokenizer import Tokenizer
-from .chat import Chat, Completion
+from .chat import Chat, Completion, Text
 from .guard import ChatGuard, reading
 from .parsers.parser import AnswerFormat, AnswerParser, PlainParser
 from .template_source import LONGEST
@@ -64,13 +66,20 @@ class Renderer:
             self._refuse_unknown(prompt.tokens, vocabulary, "prompt")
         return prompts
 
-    def guarded(self, chat: Chat) -> Chat:
-        """Return a conversation that may be rendered: no text in it can become a control token."""
+    def guarded(self, chat: Chat, context: int = sys.maxsize) -> Chat:
+        """Return a conversation that may be rendered: no text in it can become a control token.
+
+        One that is longer than what its template may write is refused before.
+        """
+        parts = chain.from_iterable(turn.content for turn in chat.messages)
+        length = sum(len(part.text) for part in parts if isinstance(part, Text))
+        if length > self.limit(context):
+            self._refuse_hopeless(length, context)
         return chat if self.parse_special else self._guard.guarded(chat)
 
     def conversation(self, chat: Chat, text: str, context: int, vocabulary: int) -> Prompt:
         """Return the prompt of a guarded conversation, which `text` is by the model's template."""
-        self._refuse_hopeless(text.replace(chat.guard, "") if chat.guard else text, context)
+        self._refuse_hopeless(len(text) - (text.count(chat.guard) if chat.guard else 0), context)
         settled = self._control.settled(text, chat.guard)
         tokens = self._encoder.continued(*settled, chat.client, COUNTED * context)
         if not tokens:
@@ -107,7 +116,7 @@ class Renderer:
     def _bare(self, prompt: str | tuple[int, ...], request: Completion, context: int) -> Prompt:
         if isinstance(prompt, str) or not prompt:
             text = prompt if isinstance(prompt, str) else ""
-            self._refuse_hopeless(text, context)
+            self._refuse_hopeless(len(text), context)
             tokens = self._bare_tokens(text, request.parse_special, COUNTED * context)
             tokens = tokens or [self._document_start()]
             return Prompt(tokens, text=text, echo=request.echo, goes_on=True)
@@ -153,12 +162,12 @@ class Renderer:
             raise Refusal(400, "invalid_value", problem, "prompt")
         return start
 
-    def _refuse_hopeless(self, text: str, context: int) -> None:
+    def _refuse_hopeless(self, length: int, context: int) -> None:
         """Spare the tokenizer a text that cannot fit however well it compresses."""
-        if len(text) > context * self.tokenizer.longest:
+        if length > context * self.tokenizer.longest:
             raise Refusal(
                 400,
                 "context_length_exceeded",
-                f"The prompt has {len(text)} characters, far more than this model's context of "
+                f"The prompt has {length} characters, far more than this model's context of "
                 f"{context} tokens can hold: shorten it.",
             )

@@ -55,6 +55,17 @@ def _cpu(process: psutil.Process) -> float:
         return float(times.user + times.system)
 
 
+def kept_waiting(process: int) -> float:
+    """Return the milliseconds that a process's first thread has waited for a core, as Linux counts.
+
+    0 where nobody counts them.
+    """
+    try:
+        return int(Path(f"/proc/{process}/task/{process}/schedstat").read_text().split()[1]) / 1e6
+    except (OSError, IndexError):
+        return 0.0
+
+
 def pss(process: psutil.Process) -> int:
     memory = process.memory_full_info()
     return int(getattr(memory, "pss", memory.rss))  # macOS has no PSS

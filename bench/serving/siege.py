@@ -2,14 +2,17 @@
 
 python -P -m bessemer.bench.serving.siege --times 10
 
-A process beside it asks for /health again and again, and reads a stream: their waits, without and
-with each attack, are the figures. `fair` is one client that floods, and the time to the first token
-of another.
+A process beside it asks for /health again and again, and reads a stream: their waits with each
+attack, and in the second before it, are the figures, and the most that the server's memory grows.
+Where Linux says how long the two waited for a core, that is no part of a wait for /health, so that
+other work of the machine counts for less. `fair` is one client that floods, and the time to the
+first token of another. With BESSEMER_API_KEY set, the attacks come without a key.
 """
 
 import asyncio
 import json
 import multiprocessing
+import os
 import socket
 import sys
 import time
@@ -21,6 +24,7 @@ from statistics import median
 from typing import Annotated, Any
 from urllib.request import urlopen
 
+from psutil import Process
 from rich.table import Table
 from typer import Option
 
@@ -28,11 +32,13 @@ from bessemer.bench.command import NAMES, command
 from bessemer.bench.compare.show import console
 from bessemer.bench.serving.exchange import post
 from bessemer.bench.serving.lifecycle import BESSEMER, running
+from bessemer.bench.serving.processes import kept_waiting
 
 MODEL = "bessemer-guide"
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 PATIENCE = 120.0  # seconds for the answer to an attack
 IDLE = 4.0  # seconds of looking without an attack
+QUIET = 1.0  # and so many before each
 EVERY = 0.01  # seconds between two looks at /health
 
 
@@ -101,36 +107,48 @@ ATTACKS: Mapping[str, Callable[[int], Sequence[bytes]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Waits:
-    """What others wait for, in milliseconds: /health, and the next token of a stream."""
+    """What others wait for, in milliseconds: /health, and the next token of a stream.
+
+    `quiet` is the longest wait for /health before the attack; `grown` in bytes, at its peak.
+    """
 
     health: list[float]
     gaps: list[float]
+    quiet: float = 0.0
+    grown: int = 0
 
 
-def look(port: int, over: Any, answers: Any) -> None:
+def look(port: int, server: int, begun: Any, over: Any, answers: Any) -> None:
     """Look until told that it is over; runs in a process of its own."""
-    answers.put(asyncio.run(_look(port, over)))
+    answers.put(asyncio.run(_look(port, server, begun, over)))
 
 
-async def _look(port: int, over: Any) -> Waits:
+async def _look(port: int, server: int, begun: Any, over: Any) -> Waits:
     waits = Waits([], [])
     reading = asyncio.create_task(_read_streams(port, waits.gaps))
+    end = time.perf_counter() + QUIET
+    while time.perf_counter() < end:
+        waits.quiet = max(waits.quiet, await _health(port, server))
+    waits.gaps.clear()
+    begun.set()
     while not over.is_set():
-        began = time.perf_counter()
-        await _health(port)
-        waits.health.append((time.perf_counter() - began) * 1e3)
-        await asyncio.sleep(EVERY)
+        waits.health.append(await _health(port, server))
     reading.cancel()
     return waits
 
 
-async def _health(port: int) -> None:
+async def _health(port: int, server: int) -> float:
+    both = os.getpid(), server
+    idle, began = sum(map(kept_waiting, both)), time.perf_counter()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
     await reader.read()
+    waited = (time.perf_counter() - began) * 1e3 - (sum(map(kept_waiting, both)) - idle)
     writer.close()
+    await asyncio.sleep(EVERY)
+    return max(waited, 0.0)
 
 
 async def _read_streams(port: int, gaps: list[float]) -> None:
@@ -166,21 +184,34 @@ def attack(port: int, data: bytes) -> tuple[str, float]:
     return f"{status} {code}".strip(), seconds
 
 
-def measure(port: int, requests: Sequence[bytes], least: float) -> tuple[Waits, list[Any]]:
+def measure(
+    server: Process, port: int, requests: Sequence[bytes], least: float
+) -> tuple[Waits, list[Any]]:
     """Look at others' waits while requests are sent, all at once, or for `least` seconds."""
     context = multiprocessing.get_context("spawn")
-    over, answers = context.Event(), context.Queue()
-    looking = context.Process(target=look, args=(port, over, answers))
+    begun, over, answers = context.Event(), context.Event(), context.Queue()
+    looking = context.Process(target=look, args=(port, server.pid, begun, over, answers))
     looking.start()
-    time.sleep(1.5)
-    until = time.perf_counter() + least
-    with ThreadPoolExecutor(max(len(requests), 1)) as pool:
+    begun.wait(PATIENCE)
+    before = server.memory_info().rss
+    with ThreadPoolExecutor(len(requests) + 1) as pool:
+        peak = pool.submit(peak_memory, server, over)
+        until = time.perf_counter() + least
         ends = list(pool.map(lambda data: attack(port, data), requests))
-    time.sleep(max(until - time.perf_counter(), 0.5))
-    over.set()
-    waits = answers.get(timeout=PATIENCE)
+        time.sleep(max(until - time.perf_counter(), 0.5))
+        over.set()
+    waits: Waits = answers.get(timeout=PATIENCE)
+    waits.grown = peak.result() - before
     looking.join()
     return waits, ends
+
+
+def peak_memory(server: Process, over: Any) -> int:
+    """Sample what a server has resident until that is over; return the most."""
+    most = 0
+    while not over.wait(0.005):
+        most = max(most, server.memory_info().rss)
+    return most
 
 
 async def first_tokens(port: int, count: int) -> list[float]:
@@ -238,19 +269,18 @@ def main(
     only: Annotated[tuple[str, ...], Option(**NAMES, help="These attacks.")] = (*ATTACKS, "fair"),
 ) -> int:
     # fmt: on
-    table = Table("", "answer", "/health, ms", "most", "gap, ms", "99 %", "most", "server, MB")
+    columns = "answer", "before, most", "/health, ms", "most", "gap, ms", "99 %", "most", "peak, MB"
+    table = Table("", *columns)
     for name in ("fair", *(each for each in only if each != "fair")):
         with running(line, port) as (server, _):
             urlopen(f"http://127.0.0.1:{port}/health").read()
             if name == "fair" and name in only:
                 print(f"time to the first token: {fairness(port)}", flush=True)
             requests = list(ATTACKS[name](times)) if name in ATTACKS else []
-            before = server.memory_info().rss
-            waits, ends = measure(port, requests, 0 if requests else IDLE)
-            grown = server.memory_info().rss - before
+            waits, ends = measure(server, port, requests, 0 if requests else IDLE)
         name = name if requests else "idle"
-        table.add_row(name, *row(waits, ends), f"{grown / 1e6:+.0f}")
-        print(name, *row(waits, ends), f"{grown / 1e6:.0f}", sep=" | ", flush=True)
+        table.add_row(name, *row(waits, ends))
+        print(name, *row(waits, ends), sep=" | ", flush=True)
     console(False).print(table)
     return 0
 
@@ -260,11 +290,13 @@ def row(waits: Waits, ends: Sequence[tuple[str, float]]) -> list[str]:
     gaps = sorted(waits.gaps) or [float("nan")]
     return [
         "; ".join(answers),
+        f"{waits.quiet:.0f}",
         f"{median(waits.health):.1f}",
         f"{max(waits.health):.0f}",
         f"{median(gaps):.2f}",
         f"{gaps[int(len(gaps) * 0.99)]:.1f}",
         f"{max(gaps):.0f}",
+        f"{waits.grown / 1e6:+.0f}",
     ]
 
 

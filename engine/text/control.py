@@ -13,7 +13,7 @@ from msgspec import json
 from tokenizers import normalizers, pre_tokenizers
 
 from ..request import Refusal
-from .control_names import ControlNames
+from .control_names import ControlNames, without
 from .tokenizer import Tokenizer
 
 GUARDS = tuple(map(chr, range(0xFDD0, 0xFDD8)))  # noncharacters: Unicode keeps them out of text
@@ -83,7 +83,7 @@ class ControlTokens:
             return text, ""
         *escaped, end = text.split(_escaped(guard))
         text = guard.join([*(before.rstrip("\\") for before in escaped), end])
-        plain = text.replace(guard, "")
+        plain = without(text, guard)
         kept = self._count(text) != self._count(plain)
         # A tokenizer that treats the beginning of a text in its own way must see it.
         return (text.lstrip(guard), guard) if kept else (plain, "")

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from io import StringIO
 from itertools import groupby
 from operator import itemgetter
 
@@ -48,11 +49,13 @@ class ControlNames:
 
     def guarded(self, text: str, guard: str) -> str:
         """Put the guard into each name, after its first character, and at ends that are halves."""
-        pieces, done = [], 0
+        guarded, done = StringIO(), 0
         for match in self._matches(text, overlapping=True):
-            pieces.append(text[done : match.start() + 1])
+            guarded.write(text[done : match.start() + 1])
+            guarded.write(guard)
             done = match.start() + 1
-        text = guard.join([*pieces, text[done:]])
+        guarded.write(text[done:])
+        text = guarded.getvalue()
         for at in sorted(set(self._ends(text)), reverse=True):
             text = f"{text[:at]}{guard}{text[at:]}"
         return text
@@ -78,6 +81,12 @@ class ControlNames:
             end = text[max(at - self._longest, 0) : at]
             if not self._firsts.isdisjoint(end) and _any(end, self._heads, forwards=False):
                 yield at
+
+
+def without(text: str, guard: str) -> str:
+    """Return a text without its guards."""
+    pieces = (text[at : at + PIECE] for at in range(0, len(text), PIECE))
+    return "".join(piece.replace(guard, "") for piece in pieces)
 
 
 def common_length(one: str, other: str) -> int:

@@ -18,6 +18,7 @@ class CreateEmbeddings:
 
     async def __call__(self, request: HttpRequest) -> Response:
         embedding = await decode_body(openai_embeddings.decode_request, request.body)
+        request.body.drop()
         backend = self.backends.find(embedding.model)
         vectors = await backend.embed(replace(embedding, client=request.caller))
         encode = openai_embeddings.encode_response
@@ -44,6 +45,7 @@ class RankDocuments:
 
     async def __call__(self, request: HttpRequest) -> Response:
         ranking = await decode_body(self.dialect.decode_request, request.body)
+        request.body.drop()
         backend = self.backends.find(ranking.model)
         scores = await backend.rerank(replace(ranking, client=request.caller))
         who = identity(self.dialect.prefix, backend)

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import threading
 import zlib
 
 import pytest
@@ -66,17 +67,19 @@ def test_a_bomb_is_refused_before_it_is_large() -> None:
     budget.take(2 * LIMIT)  # all of it is back
 
 
-def test_others_have_their_turns_while_a_body_is_undone() -> None:
+@pytest.mark.parametrize("count", [1, 20])
+def test_others_have_their_turns_while_bodies_are_undone(count: int) -> None:
     async def main() -> int:
-        body, turns = Body(gzip.compress(bytes(LIMIT))), 0
-        undoing = asyncio.create_task(body.inflate(b"gzip", LIMIT))
+        budget, turns = BodyBudget(count * 2 * LIMIT), 0
+        bodies = [Body(gzip.compress(bytes(LIMIT)), budget) for _ in range(count)]
+        undoing = asyncio.gather(*(body.inflate(b"gzip", LIMIT) for body in bodies))
         while not undoing.done():
             await asyncio.sleep(0)
             turns += 1
-        assert len(body) == LIMIT
+        assert [len(body) for body in bodies] == [LIMIT] * count
         return turns
 
-    assert asyncio.run(main()) > 3
+    assert asyncio.run(main()) > 3 * count
 
 
 def test_bodies_share_a_budget_but_for_what_is_free() -> None:
@@ -102,7 +105,7 @@ def test_the_limit_of_one_body() -> None:
     assert caught.value.status == 413
 
 
-def test_large_bodies_are_decoded_in_turn_and_count_until_then() -> None:
+def test_large_bodies_are_decoded_in_turn_and_count_until_they_are_dropped() -> None:
     async def main() -> None:
         budget, size = BodyBudget(3 * LIMIT), LIMIT + FREE
         bodies = [Body(budget=budget) for _ in range(3)]
@@ -118,13 +121,41 @@ def test_large_bodies_are_decoded_in_turn_and_count_until_then() -> None:
 
         assert await asyncio.gather(*(b.decode_apart(decode) for b in bodies)) == [size] * 3
         assert at_once[1] == 1
+        for body in bodies:
+            with pytest.raises(Refusal):
+                budget.take(3 * LIMIT)
+            body.drop()
         budget.take(3 * LIMIT)
 
     asyncio.run(main())
 
 
+def test_a_body_that_is_dropped_while_it_is_decoded_counts_until_then() -> None:
+    async def main() -> None:
+        budget, decoding, go_on = BodyBudget(LIMIT), threading.Event(), threading.Event()
+        body = Body(budget=budget)
+        body.add(bytes(LIMIT + FREE), LIMIT + FREE)
+
+        def decode(_: bytes) -> None:
+            decoding.set()
+            assert go_on.wait(20)
+
+        handler = asyncio.create_task(body.decode_apart(decode))
+        await asyncio.to_thread(decoding.wait)
+        handler.cancel()
+        body.drop()
+        with pytest.raises(Refusal):
+            budget.take(1)
+        go_on.set()
+        async with budget.turn:
+            budget.take(LIMIT)
+
+    asyncio.run(main())
+
+
 def test_a_byte_order_mark_is_no_part_of_it() -> None:
-    assert Body(b"\xef\xbb\xbf{}").take() == b"{}"
+    marked = b"\xef\xbb\xbf{}"
+    assert Body(marked).take() == asyncio.run(Body(marked).decode_apart(bytes)) == b"{}"
 
 
 def test_the_codings_that_a_header_names() -> None:

@@ -39,6 +39,8 @@ from bessemer.translate.chat import (
     GenerateRequest,
     GenerationOptions,
     Heartbeat,
+    Message,
+    said,
 )
 from bessemer.translate.chat import Event as Said
 from bessemer.translate.openai_embeddings import Embedding, Vectors
@@ -188,6 +190,20 @@ def test_hopeless_prompts_never_reach_the_worker() -> None:
     with pytest.raises(Refusal) as caught:
         events(model, Completion("m", ("x" * (200 * RENDERER.tokenizer.longest + 1),)))
     assert caught.value.code == "context_length_exceeded" and not worker.requests
+
+
+def test_hopeless_conversations_never_reach_the_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    rendered: list[Chat] = []
+    monkeypatch.setattr(Here, "render", lambda _, chat, limit: rendered.append(chat) or 1 / 0)
+    model, _ = writer(says("Hi"))
+    half = said("x" * (RENDERER.limit(200) // 2))
+    chat = Chat("m", (Message("user", half), Message("assistant", half)))
+    with pytest.raises(Refusal, match="far more than this model's context of 200"):
+        asyncio.run(model.count(replace(chat, messages=(*chat.messages, *HELLO))))
+    assert not rendered
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(model.count(chat))
+    assert rendered
 
 
 def test_counting_takes_what_is_too_long_too() -> None:

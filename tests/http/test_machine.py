@@ -1,5 +1,6 @@
 """The limits of containers and shells, from trees of files as Linux shows them."""
 
+import ctypes
 import resource
 import subprocess
 import sys
@@ -164,3 +165,22 @@ def test_kills_of_the_machine_where_no_group_counts(tmp_path: Path) -> None:
     assert memory_kills(root) == memory_kills(tmp_path / "none") == 0
     (root / "proc/vmstat").write_text("nr_free_pages 5\noom_kill 7\n")
     assert memory_kills(root) == 7
+
+
+FREED = """
+import psutil
+from bessemer.http.machine import hand_back_memory
+hand_back_memory()
+for _ in range(2):
+    blocks = [bytearray(b"x" * 2_000_000) for _ in range(40)]
+    before = psutil.Process().memory_info().rss
+    del blocks[::2]
+print((before - psutil.Process().memory_info().rss) // 1_000_000)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"), reason="needs glibc")
+def test_what_is_freed_goes_back_to_the_system() -> None:
+    command = [sys.executable, "-P", "-c", FREED]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 35

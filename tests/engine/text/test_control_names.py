@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bessemer.engine.text.control_names import PIECE, ControlNames, common_length
+from bessemer.engine.text.control_names import PIECE, ControlNames, common_length, without
 
 NAMES = ["<s>", "</s>", "<|end|>", "<|endtext|>", "s><", "<pad> "]
 
@@ -24,6 +24,15 @@ def test_no_name_is_left_in_a_guarded_text(text: str) -> None:
     guarded = ControlNames(NAMES).guarded(text, "!")
     assert guarded.replace("!", "") == text
     assert not any(name in guarded for name in NAMES)
+
+
+@pytest.mark.parametrize("length", [0, 1, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE + 7])
+def test_guards_are_taken_out_of_texts_of_any_length(length: int) -> None:
+    text = ("a\r\n<s>!b" * PIECE)[:length]
+    assert without(text, "!") == text.replace("!", "")
+    assert without(ControlNames(NAMES).guarded(text.replace("!", ""), "!"), "!") == (
+        text.replace("!", "")
+    )
 
 
 @given(st.lists(st.text(st.sampled_from("<>/s|end "), max_size=5), max_size=5))

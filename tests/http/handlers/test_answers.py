@@ -3,36 +3,43 @@
 import asyncio
 import json
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import openai
 import pytest
 from anthropic import Anthropic, APIStatusError
+from msgspec import structs
 
 from bessemer.engine.request import Refusal
 from bessemer.http.backends import Backends
-from bessemer.http.body import Body
+from bessemer.http.body import FREE, Body, BodyBudget
 from bessemer.http.endpoints import DIALECTS
 from bessemer.http.framing import FRAMINGS
 from bessemer.http.handlers.answers import QUICK, CountTokens, Generate, decode_body, identity
+from bessemer.http.handlers.embeddings import RERANK, CreateEmbeddings, RankDocuments
 from bessemer.http.message import HttpRequest, Response, StreamingResponse
 from bessemer.translate import anthropic
 from bessemer.translate.chat import (
     Answer,
     Event,
     Failure,
+    GenerateRequest,
     GenerationOptions,
     Identity,
     TextDelta,
 )
 from bessemer.translate.dialect import ServerEvent, StreamEncoder
+from bessemer.translate.openai_embeddings import Embedding, Vectors
+from bessemer.translate.rerank import Ranking, Scores
 from tests.http import toy
 from tests.http.toy import ToyBackend
 from tests.http.toy_server import post, serving
 
 WHO, PLAIN = Identity("x-1", 7, "toy"), GenerationOptions()
+LARGE = FREE + QUICK
 HI: list[Any] = [{"role": "user", "content": "Hi"}]
 
 
@@ -57,6 +64,69 @@ def test_an_answer_is_whole_or_a_stream_and_its_backend_knows_the_caller() -> No
     pieces = [b'{"piece":"Hello "}\n', b'{"piece":"there"}\n', b'{"by":"toy"}\n']
     assert asyncio.run(chunks(True)) == pieces
     assert [each.client for each in model.requests] == ["key:a"] * 2 and model.closed == 2
+
+
+@dataclass
+class Frugal(ToyBackend):
+    """Notes whether a body counts when it is asked, and how it goes on."""
+
+    budget: BodyBudget = field(default_factory=lambda: BodyBudget(2 * LARGE))
+    counts: list[bool] = field(default_factory=list)
+
+    async def events(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
+        async for event in super().events(request):
+            self.counts.append(self.counted)
+            yield event
+
+    async def embed(self, request: Embedding) -> Vectors:
+        self.counts.append(self.counted)
+        return await super().embed(request)
+
+    async def rerank(self, request: Ranking) -> Scores:
+        self.counts.append(self.counted)
+        return await super().rerank(request)
+
+    @property
+    def counted(self) -> bool:
+        try:
+            self.budget.take(2 * LARGE)
+        except Refusal:
+            return True
+        self.budget.give(2 * LARGE)
+        return False
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_large_body_counts_until_its_prompt_is_read(stream: bool) -> None:
+    model = Frugal("toy")
+
+    async def run() -> None:
+        large = request({"model": "toy", "say": "x" * LARGE, "stream": stream})
+        body = Body(budget=model.budget)
+        body.add(large.body.take(), 2 * LARGE)
+        generate = Generate(toy.DIALECT, Backends({"toy": model}))
+        reply = await generate(structs.replace(large, body=body))
+        if isinstance(reply, StreamingResponse):
+            assert not model.counted
+            await reply.chunks.aclose()
+
+    asyncio.run(run())
+    assert model.counts[0] and not any(model.counts[1:])
+
+
+@pytest.mark.parametrize("handler", [CreateEmbeddings, partial(RankDocuments, RERANK)])
+def test_inputs_count_until_they_are_decoded(handler: Any) -> None:
+    model = Frugal("toy")
+
+    async def run() -> None:
+        text = "x" * LARGE
+        large = request({"model": "toy", "input": text, "query": "a", "documents": [text]})
+        body = Body(budget=model.budget)
+        body.add(large.body.take(), 3 * LARGE)
+        await handler(Backends({"toy": model}))(structs.replace(large, body=body))
+
+    asyncio.run(run())
+    assert model.counts == [False]
 
 
 def test_a_stream_that_is_given_up_gives_up_its_backend() -> None:
