@@ -97,7 +97,7 @@ class Engine:
         events += self._read(before)
         if launched is not None:
             self.scheduler.commit([item for item in launched.work if self._runs(item.sequence)])
-            launched.draw(self._runs)
+            launched.draw()
             if self._ahead:
                 self._in_flight = launched if self.busy else None
             else:

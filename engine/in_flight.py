@@ -1,6 +1,6 @@
 """A step between its launch and its reading: for whom it computes, and what is drawn of it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
@@ -40,17 +40,17 @@ class StepInFlight:
         step._draw([place for place in step.ready if place[0].edits is None])
         return step
 
-    def draw(self, alive: Callable[[Sequence], bool]) -> None:
-        """Draw the rest, of sequences that are still wanted, and leave all tokens to the next step.
+    def draw(self) -> None:
+        """Draw the rest, and leave all tokens to the next step.
 
         The host knows the tokens before by now, and edits follow them.
         """
-        self._draw([each for each in self.ready if each[0].edits is not None and alive(each[0])])
+        self._draw([place for place in self.ready if place[0].edits is not None])
         drawn = [drawn.tokens for _, drawn in self._drawn]
         tokens = drawn[0] if len(drawn) == 1 else mx.concatenate(drawn) if drawn else None
         places = [sequence for sequences, _ in self._drawn for sequence in sequences]
         for index, sequence in enumerate(places):
-            if tokens is not None and alive(sequence):
+            if tokens is not None:
                 sequence.unread = Unread(tokens, index)
 
     def read(self) -> dict[Sequence, Sampled]:

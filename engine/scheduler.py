@@ -121,7 +121,7 @@ class Scheduler:
         for _, sequence in zip(range(LOOKS), self.waiting.candidates(self._counts), strict=False):
             if not self._has_place(sequence.request.client):
                 break
-            if sequence.unread is not None or self._pager.follows(sequence):
+            if self._pager.follows(sequence):
                 continue
             if left <= 0:
                 break

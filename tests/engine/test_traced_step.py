@@ -1,22 +1,29 @@
 """Steps that are traced: the same bits as others, and no kernel that wants numbers."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
+import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.architectures.config import Recurrent
+from bessemer.architectures.config import Paged, Recurrent
 from bessemer.bench.kernels.host_time import empty_kernels
+from bessemer.engine.batch import build, width
 from bessemer.engine.cache_sizes import CacheSizes
 from bessemer.engine.engine import Engine
 from bessemer.engine.kv_cache import allocate, arrays_of
 from bessemer.engine.model import Model
 from bessemer.engine.request import Request
 from bessemer.engine.runner import Runner
-from bessemer.engine.scheduler import Limits
+from bessemer.engine.scheduler import Limits, Work
+from bessemer.engine.sequence import Holdings
+from bessemer.engine.sequence import Sequence as Sequence_
 from bessemer.engine.settings import Pattern
 from bessemer.engine.traced_step import TRACES, FlatCaches, TracedStep
-from bessemer.kernels.attention.pages import Format
+from bessemer.kernels.attention.pages import TAIL_PAGES, Append, Format, Pages, Tail, zeros
 from bessemer.kernels.cpu.library import address
 from tests.architectures.parity import loaded
 from tests.kernels.tiers import use
@@ -84,6 +91,58 @@ def test_pools_and_states_stay_where_they_are(name: str, monkeypatch: pytest.Mon
     assert len(places) == 1
 
 
+def test_what_a_step_leaves_alone_stays_in_its_place() -> None:
+    """Two layers, each with a pool that is kept and tails that are made anew."""
+
+    class Keeper:
+        config = SimpleNamespace(windows=(None,), caches=(Paged(1, 2, 2, None),) * 2)
+
+        def __call__(
+            self, tokens: mx.array, step: Any, caches: Sequence[Any], rows: mx.array
+        ) -> tuple[mx.array, list[Any]]:
+            sums = [cache.keys[0].sum() + step.layouts[0].tails.sum() for cache in caches]
+            tails = [zeros(TAIL_PAGES, 1, 2, 2, Format.FLOAT32) for _ in caches]
+            filled = [
+                replace(tail, keys=tail.keys + each) for tail, each in zip(tails, sums, strict=True)
+            ]
+            return tokens.astype(mx.float32), [
+                cache.after(tail=Tail(tail, step.layouts[0].tails))
+                for cache, tail in zip(caches, filled, strict=True)
+            ]
+
+    pools = [zeros(3, 1, 2, 2, Format.FLOAT32, Append.TAIL) for _ in range(2)]
+    pools = [
+        replace(pool, keys=pool.keys + number, values=pool.keys.swapaxes(2, 3) - number)
+        for number, pool in enumerate(pools, 1)
+    ]
+    keeper: Any = Keeper()
+    runner = Runner(keeper, pools, tailed=True, traced=True)
+    for position in range(5):
+        sequence = Sequence_.of(request_for(1, prompt(1, position + 1), 9))
+        sequence.computed, sequence.pages = position, Holdings([[1]])
+        runner(build([Work(sequence, 1)]))
+    assert runner._traced is not None and any(runner._traced._traces.values())
+    for number, cache in enumerate(runner._take(), 1):
+        assert isinstance(cache, Pages) and cache.tail is not None
+        assert cache.values is not None
+        assert (np.array(cache.keys) == number).all() and (np.array(cache.values) == -number).all()
+        assert (np.array(cache.tail.pages.keys) == number * 2 * 32).all()
+
+
+def test_a_state_begins_anew_in_a_slot_that_was_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prompt of one token is a row like those that go on, but for its state."""
+    use(monkeypatch, None)
+    outs = []
+    for traced in (False, True):
+        door, _ = door_of(loaded("mamba2_groups"), traced, "functional")
+        out: list[object] = []
+        for number in range(9):
+            door.submit(request_for(number, [7 + number], 5, ignore_eos=True, logprobs=2))
+            out += door.run()
+        outs.append(out)
+    assert outs[0] == outs[1]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_no_kernel_of_a_decoding_step_asks_for_numbers(name: str) -> None:
     """MLX refuses to evaluate what it traces, so a kernel's code that did would raise."""
@@ -106,8 +165,6 @@ def test_only_the_shapes_that_were_used_last_are_kept(monkeypatch: pytest.Monkey
 
 def test_a_table_is_as_wide_as_a_few_widths(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else each page of the longest sequence would be another shape."""
-    from bessemer.engine.batch import width
-
     assert [width(pages) for pages in (1, 2, 3, 4, 5, 8, 9, 31, 33)] == [
         1, 2, 4, 4, 8, 8, 16, 32, 64,
     ]  # fmt: skip
