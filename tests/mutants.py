@@ -1,11 +1,12 @@
 """Plants faults in the Python of engine, http and translate; counts how many the tests notice.
 
 A sample of faults, in proportion to a module's lines, is planted one by one in a copy of the tree.
-The module's own test files run first, then all of its folder until one fails that passes without
-the fault. What survives counts against the tests, but for the faults in EQUIVALENT, which somebody
+The module's own tests run first, of these the ones that reach the fault; then all of its folder,
+until one fails that passes without the fault. What survives counts against the tests, but for the faults in EQUIVALENT, which somebody
 read. A module whose own tests fail as they are is named and left out.
 """
 
+import json
 import os
 import queue
 import random
@@ -108,25 +109,44 @@ class Copy:
         link = folder / "link"
         link.mkdir()
         (link / "bessemer").symlink_to(self.root)  # before what is installed: see pyproject.toml
-        self._environment = os.environ | {"PYTHONPATH": str(link), "TMPDIR": str(folder)}
+        self._environment = os.environ | {
+            "PYTHONPATH": str(link),
+            "TMPDIR": str(folder),
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # a second of each run
+        }
 
     def fates(self, chosen: Sequence[Fault], wide: bool) -> Iterator[Fate]:
         """Yield the fates of faults in one module."""
         begin = time.monotonic()
-        if self.fails(own_tests(self.root, chosen[0].file), ALL_SECONDS):
+        tests = self.reached(chosen[0].file)
+        if tests is None:
             yield from (Fate(fault, "skipped") for fault in chosen)
             return
         limit = START_SECONDS + SLOWER * (time.monotonic() - begin)
         for fault in chosen:
-            yield self.fate(fault, wide, limit)
+            first = [test for test, lines in tests.items() if fault.line in lines]
+            yield self.fate(fault, first, wide, limit)
 
-    def fate(self, fault: Fault, wide: bool, seconds: float) -> Fate:
+    def fate(self, fault: Fault, first: Sequence[str], wide: bool, seconds: float) -> Fate:
         if fault.key in EQUIVALENT:
             return Fate(fault, "equivalent")
         with self._planted(fault):
-            noticed = self.fails(own_tests(self.root, fault.file), seconds)
+            own = own_tests(self.root, fault.file)
+            noticed = any(self.fails(tests, seconds) for tests in (first, own))
         noticed = noticed or (wide and self._noticed_elsewhere(fault))
         return Fate(fault, "noticed" if noticed else "survived")
+
+    def reached(self, file: str) -> dict[str, set[int]] | None:
+        """Return which lines each own test reaches, the quickest first; None where one fails."""
+        own = own_tests(self.root, file)
+        if not own:
+            return {}
+        out = self.root.parent / "reach.json"
+        if self.fails(["-p", "tests.reach", "--reach", file, str(out), *own], ALL_SECONDS):
+            return None
+        tests: dict[str, tuple[float, list[int]]] = json.loads(out.read_text())
+        quickest = sorted(tests.items(), key=lambda test: test[1][0])
+        return {name: set(lines) for name, (_, lines) in quickest}
 
     def _noticed_elsewhere(self, fault: Fault) -> bool:
         """Return whether another test file fails with the fault and passes without it."""

@@ -104,6 +104,18 @@ def test_more_clients_than_places_preempt_nobody_for_a_place() -> None:
     assert len(answers(door.run())) == 12 and door.scheduler.preemptions == 0
 
 
+def test_who_is_preempted_goes_on_before_those_that_came_later() -> None:
+    door, _ = engine(pages=6, batch=2)
+    for number in range(4):
+        door.submit(request_for(number, prompt(number, PAGE), 3 * PAGE))
+    while door.busy and not door.scheduler.preemptions:
+        door.step()
+    assert [sequence.request.id for sequence in door.scheduler.running] == [0]
+    assert [sequence.request.id for sequence in door.scheduler.waiting.candidates({})] == [1, 2, 3]
+    ends = [event.request for event in door.run() if event.over]
+    assert ends == [0, 1, 2, 3]
+
+
 def test_what_waits_for_a_shared_prefix_is_not_matched_again_at_each_step(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

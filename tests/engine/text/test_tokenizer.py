@@ -38,6 +38,14 @@ def test_ids_without_a_token_are_no_text(build: Callable[[], tokenizers.Tokenize
             assert tokenizer.decode(tokens) == "Hello"
 
 
+def test_a_decoder_with_another_step_is_not_one_of_bytes() -> None:
+    encoding = byte_level()
+    steps = [tokenizers.decoders.ByteLevel(), tokenizers.decoders.Replace("l", "L")]
+    encoding.decoder = tokenizers.decoders.Sequence(steps)
+    tokenizer = make_tokenizer(encoding)
+    assert tokenizer.decode(tokenizer.encode("Hello")) == "HeLLo"
+
+
 def test_ids_may_have_holes() -> None:
     names = {"a": 0, "b": 7, "\u0120c": 9}
     encoding = tokenizers.Tokenizer(tokenizers.models.BPE(names, []))
