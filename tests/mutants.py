@@ -2,8 +2,9 @@
 
 A sample of faults, in proportion to a module's lines, is planted one by one in a copy of the tree.
 The module's own tests run first, of these the ones that reach the fault; then all of its folder,
-until one fails that passes without the fault. What survives counts against the tests, but for the faults in EQUIVALENT, which somebody
-read. A module whose own tests fail as they are is named and left out.
+until one fails that passes without the fault. What survives counts against the tests, but for the
+faults in EQUIVALENT, which somebody read. A module whose own tests fail as they are is named and
+left out.
 """
 
 import json
