@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import groupby
@@ -277,15 +277,8 @@ def modules(names: Sequence[str]) -> list[Path]:
 def report(fates: Sequence[Fate], min_share: float) -> int:
     """Print the tables; return 1 if too many survived."""
     counted = [fate for fate in fates if fate.how in {"noticed", "survived"}]
-    titles: tuple[tuple[str, Callable[[Fault], str]], ...] = (
-        ("file", lambda fault: fault.file),
-        ("operator", lambda fault: fault.operator),
-    )
-    for title, key in titles:
-        every = Counter(key(fate.fault) for fate in counted)
-        noticed = Counter(key(fate.fault) for fate in counted if fate.how == "noticed")
-        for name, count in sorted(every.items()):
-            print(f"{title:9} {name:40} {noticed[name]:4} of {count:4} noticed")
+    show_shares("file", ((fate.fault.file, fate.how) for fate in counted))
+    show_shares("operator", ((fate.fault.operator, fate.how) for fate in counted))
     number = sum(fate.how == "noticed" for fate in counted)
     share = number / max(1, len(counted))
     same = sum(fate.how == "equivalent" for fate in fates)
@@ -293,6 +286,16 @@ def report(fates: Sequence[Fate], min_share: float) -> int:
         print(f"left out, for its own tests fail as they are: {file}")
     print(f"{number} of {len(counted)} faults noticed ({share:.1%}); {same} more change nothing")
     return FAILED if share < min_share else 0
+
+
+def show_shares(title: str, fates: Iterable[tuple[str, str]]) -> None:
+    """Print of each name how many faults there were, and how many were noticed."""
+    every, noticed = Counter[str](), Counter[str]()
+    for name, how in fates:
+        every[name] += 1
+        noticed[name] += how == "noticed"
+    for name, count in sorted(every.items()):
+        print(f"{title:9} {name:40} {noticed[name]:5} of {count:5} noticed")
 
 
 if __name__ == "__main__":
