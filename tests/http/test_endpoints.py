@@ -6,6 +6,8 @@ from typing import Any
 import anthropic
 import openai
 
+from bessemer.http.backends import Backends
+from bessemer.http.endpoints import endpoints
 from bessemer.translate.chat import Chat, Completion
 from bessemer.translate.openai_embeddings import Embedding
 from bessemer.translate.rerank import Ranking
@@ -14,6 +16,17 @@ from tests.http.toy import CALL, ToyBackend
 from tests.http.toy_server import post, serving
 
 HI: list[Any] = [{"role": "user", "content": "Hi"}]
+
+
+def test_every_path_and_that_only_health_asks_for_no_key() -> None:
+    routes = endpoints(Backends({}))
+    posted = "chat/completions completions messages messages/count_tokens embeddings rerank score"
+    assert routes.keys() == {
+        *(("POST", f"/v1/{path}") for path in posted.split()),
+        *{("POST", "/v2/rerank"), ("GET", "/health")},
+        *{("GET", "/v1/models"), ("GET", "/v1/models/{id}")},
+    }
+    assert [path for (_, path), route in routes.items() if route.public] == ["/health"]
 
 
 def test_a_toy_backend_in_every_dialect() -> None:
