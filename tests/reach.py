@@ -21,7 +21,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    module, out = config.getoption("--reach")
+    module, out = config.getoption("--reach") or pytest.exit("--reach is missing")
     config.pluginmanager.register(Reach(module, Path(out)))
 
 

@@ -87,8 +87,8 @@ def test_what_is_a_control_token() -> None:
     template = "{{ '<think>' }}<tool_call> user {{ '\n\n\n' }}"
     control = control_tokens(tokenizer, template)
     assert control.tokens == {*CONTROL, "bos", "<think>", "<tool_call>", "<|fim|>"}
-    encoding.add_tokens(["</tool_call>", "</think>", "<end>", "</fin>", "</h1>"])
-    control = control_tokens(tokenizer, template + "</end> <fin>")
+    encoding.add_tokens(["</tool_call>", "</think>", "<end>", "</fin>", "</h1>", "user:", ":end"])
+    control = control_tokens(tokenizer, template + "</end> <fin> user: :end")
     more = {"</think>", "</tool_call>", "<end>", "</fin>"}  # one of the pair is written
     assert control.tokens == {*CONTROL, "bos", "<think>", "<tool_call>", "<|fim|>"} | more
 
@@ -128,6 +128,7 @@ def test_the_second_tokenizer_shares_the_vocabulary_and_is_made_once() -> None:
 def test_what_goes_around_a_text_goes_around_one_with_guards(kind: str) -> None:
     encoding = KINDS[kind]()
     begin = encoding.token_to_id("<s>")
+    assert begin is not None
     encoding.post_processor = TemplateProcessing("<s> $A", special_tokens=[("<s>", begin)])
     control = control_tokens(make_tokenizer(encoding), "")
     (guarded,), guard = control.guard_all(["a<s>"])
