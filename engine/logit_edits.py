@@ -216,9 +216,8 @@ def _passing_bans(
     bans: dict[int, tuple[int, ...]] = {}
     if rules.begin_suppress_tokens:
         bans[_begin(request, rules) + 1] = rules.begin_suppress_tokens
-    if request.min_tokens > 0:
-        ends = *eos_ids, *request.stop_token_ids
-        bans[request.min_tokens] = bans.get(request.min_tokens, ()) + ends
+    ends = *eos_ids, *request.stop_token_ids
+    bans[request.min_tokens] = bans.get(request.min_tokens, ()) + ends
     return bans
 
 

@@ -205,6 +205,8 @@ def _children(node: ast.AST) -> Iterator[ast.AST]:
     if isinstance(node, ast.Import | ast.ImportFrom | ast.Assert | ast.JoinedStr):
         return
     skipped = {"annotation", "returns", "decorator_list", "bases", "type_params"}
+    if isinstance(node, ast.ClassDef):
+        skipped |= {"keywords"}  # as of a decorator: frozen=True
     if isinstance(node, ast.Raise):
         skipped |= {"exc", "cause"}
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and _says(node.value):

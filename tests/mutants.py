@@ -1,11 +1,13 @@
 """Plants faults in the Python of engine, http and translate; counts how many the tests notice.
 
 A sample of faults, in proportion to a module's lines, is planted one by one in a copy of the tree.
-The module's own test files run first, then all of its folder until one fails that passes without
-the fault. What survives counts against the tests, but for the faults in EQUIVALENT, which somebody
-read. A module whose own tests fail as they are is named and left out.
+The module's own tests run first, of these the ones that reach the fault; then all of its folder,
+until one fails that passes without the fault. What survives counts against the tests, but for the
+faults in EQUIVALENT, which somebody read. A module whose own tests fail as they are is named and
+left out.
 """
 
+import json
 import os
 import queue
 import random
@@ -18,7 +20,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import groupby
@@ -41,6 +43,14 @@ PYTEST = (sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:xdist", "-p", "n
 
 # Survivors that were read and change nothing that anybody can see: the key of each, and why.
 EQUIVALENT: dict[str, str] = {
+    "engine/checkpoint/weights.py | Weights._take | a condition less | self._check and "
+    "header.dtype in FLOATS and not mx.isfinite(array).all() | "
+    "(self._check and (not mx.isfinite(array).all()))": (
+        "whole numbers are finite: they are not looked at for what that costs"
+    ),
+    "engine/pager.py | Pager.follows | another constant | 0 | (1)": (
+        "prompts are found again at the ends of pages, and a page has more tokens than one"
+    ),
     "engine/token_rules.py | Ngrams.after | another constant | 0 | (1)": (
         "nothing has followed while there are no more tokens than `before`"
     ),
@@ -108,25 +118,44 @@ class Copy:
         link = folder / "link"
         link.mkdir()
         (link / "bessemer").symlink_to(self.root)  # before what is installed: see pyproject.toml
-        self._environment = os.environ | {"PYTHONPATH": str(link), "TMPDIR": str(folder)}
+        self._environment = os.environ | {
+            "PYTHONPATH": str(link),
+            "TMPDIR": str(folder),
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # a second of each run
+        }
 
     def fates(self, chosen: Sequence[Fault], wide: bool) -> Iterator[Fate]:
         """Yield the fates of faults in one module."""
         begin = time.monotonic()
-        if self.fails(own_tests(self.root, chosen[0].file), ALL_SECONDS):
+        tests = self.reached(chosen[0].file)
+        if tests is None:
             yield from (Fate(fault, "skipped") for fault in chosen)
             return
         limit = START_SECONDS + SLOWER * (time.monotonic() - begin)
         for fault in chosen:
-            yield self.fate(fault, wide, limit)
+            first = [test for test, lines in tests.items() if fault.line in lines]
+            yield self.fate(fault, first, wide, limit)
 
-    def fate(self, fault: Fault, wide: bool, seconds: float) -> Fate:
+    def fate(self, fault: Fault, first: Sequence[str], wide: bool, seconds: float) -> Fate:
         if fault.key in EQUIVALENT:
             return Fate(fault, "equivalent")
         with self._planted(fault):
-            noticed = self.fails(own_tests(self.root, fault.file), seconds)
+            own = own_tests(self.root, fault.file)
+            noticed = any(self.fails(tests, seconds) for tests in (first, own))
         noticed = noticed or (wide and self._noticed_elsewhere(fault))
         return Fate(fault, "noticed" if noticed else "survived")
+
+    def reached(self, file: str) -> dict[str, set[int]] | None:
+        """Return which lines each own test reaches, the quickest first; None where one fails."""
+        own = own_tests(self.root, file)
+        if not own:
+            return {}
+        out = self.root.parent / "reach.json"
+        if self.fails(["-p", "tests.reach", "--reach", file, str(out), *own], ALL_SECONDS):
+            return None
+        tests: dict[str, tuple[float, list[int]]] = json.loads(out.read_text())
+        quickest = sorted(tests.items(), key=lambda test: test[1][0])
+        return {name: set(lines) for name, (_, lines) in quickest}
 
     def _noticed_elsewhere(self, fault: Fault) -> bool:
         """Return whether another test file fails with the fault and passes without it."""
@@ -256,15 +285,8 @@ def modules(names: Sequence[str]) -> list[Path]:
 def report(fates: Sequence[Fate], min_share: float) -> int:
     """Print the tables; return 1 if too many survived."""
     counted = [fate for fate in fates if fate.how in {"noticed", "survived"}]
-    titles: tuple[tuple[str, Callable[[Fault], str]], ...] = (
-        ("file", lambda fault: fault.file),
-        ("operator", lambda fault: fault.operator),
-    )
-    for title, key in titles:
-        every = Counter(key(fate.fault) for fate in counted)
-        noticed = Counter(key(fate.fault) for fate in counted if fate.how == "noticed")
-        for name, count in sorted(every.items()):
-            print(f"{title:9} {name:40} {noticed[name]:4} of {count:4} noticed")
+    show_shares("file", ((fate.fault.file, fate.how) for fate in counted))
+    show_shares("operator", ((fate.fault.operator, fate.how) for fate in counted))
     number = sum(fate.how == "noticed" for fate in counted)
     share = number / max(1, len(counted))
     same = sum(fate.how == "equivalent" for fate in fates)
@@ -272,6 +294,16 @@ def report(fates: Sequence[Fate], min_share: float) -> int:
         print(f"left out, for its own tests fail as they are: {file}")
     print(f"{number} of {len(counted)} faults noticed ({share:.1%}); {same} more change nothing")
     return FAILED if share < min_share else 0
+
+
+def show_shares(title: str, fates: Iterable[tuple[str, str]]) -> None:
+    """Print of each name how many faults there were, and how many were noticed."""
+    every, noticed = Counter[str](), Counter[str]()
+    for name, how in fates:
+        every[name] += 1
+        noticed[name] += how == "noticed"
+    for name, count in sorted(every.items()):
+        print(f"{title:9} {name:40} {noticed[name]:5} of {count:5} noticed")
 
 
 if __name__ == "__main__":

@@ -78,12 +78,14 @@ def test_a_sample_is_the_same_again_and_in_proportion_to_lines() -> None:
 
 def tree(root: Path) -> None:
     files = {
+        "pyproject.toml": "[tool.pytest.ini_options]\n",
         "engine/double.py": "def double(x: int) -> int:\n    return x + x\n",
         "tests/engine/test_double.py": "assert True\n",
         "tests/engine/test_double_again.py": "def test() -> None:\n    pass\n",
         "tests/engine/test_user.py": "from engine.double import double\n"
         "def test() -> None:\n    assert double(3) == 6\n",
     }
+    files["tests/reach.py"] = (mutants.ROOT / "tests/reach.py").read_text()
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
@@ -102,12 +104,12 @@ def test_a_fault_is_noticed_by_other_tests_of_the_folder_and_taken_back(
     ]
     assert other_tests(tmp_path, file) == ["tests/engine/test_user.py"]
     fault = next(f for f in faults(tmp_path, tmp_path / file) if f.operator == "another operator")
-    assert copy.fate(fault, False, 60).how == "survived"
-    assert copy.fate(fault, True, 60).how == "noticed"
+    assert copy.fate(fault, (), False, 60).how == "survived"
+    assert copy.fate(fault, (), True, 60).how == "noticed"
     assert "x + x" in (tmp_path / file).read_text()
     assert not copy.fails(other_tests(tmp_path, file), 60)
     monkeypatch.setitem(mutants.EQUIVALENT, fault.key, "a reason")
-    assert copy.fate(fault, True, 60).how == "equivalent"
+    assert copy.fate(fault, (), True, 60).how == "equivalent"
 
 
 def test_tests_that_fail_as_they_are_notice_nothing(tmp_path: Path) -> None:
@@ -120,6 +122,38 @@ def test_tests_that_fail_as_they_are_notice_nothing(tmp_path: Path) -> None:
     assert {fate.how for fate in copy.fates(chosen, True)} == {"survived"}
     (tmp_path / "tests/engine/test_double.py").write_text("def test() -> None:\n    assert 0\n")
     assert {fate.how for fate in copy.fates(chosen, True)} == {"skipped"}
+
+
+def test_own_tests_that_reach_a_fault_run_before_the_others_and_the_quickest_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = object.__new__(Copy)
+    copy.root, copy._environment = tmp_path / "tree", {}
+    tree(copy.root)
+    (copy.root / "engine/double.py").write_text(
+        "def double(x: int) -> int:\n    if x:\n        return x + x\n    return 0\n"
+    )
+    (copy.root / "tests/engine/test_double.py").write_text(
+        "import time\nfrom engine.double import double\n"
+        "def test_a() -> None:\n    assert double(0) == 0\n"
+        "def test_b() -> None:\n    time.sleep(0.5)\n    assert double(1) == 2\n"
+        "def test_c() -> None:\n    assert double(3) == 6\n"
+    )
+    names = [f"tests/engine/test_double.py::test_{letter}" for letter in "cb"]
+    lines = copy.reached("engine/double.py") or {}
+    assert [name for name, reached in lines.items() if 3 in reached] == names
+    assert all(2 in lines[name] for name in names) and 4 not in lines[names[0]]
+    assert copy.reached("engine/nothing.py") == {}
+    fault = next(
+        f
+        for f in faults(copy.root, copy.root / "engine/double.py")
+        if f.operator == "another operator"
+    )
+    runs: list[list[str]] = []
+    fails = copy.fails
+    monkeypatch.setattr(copy, "fails", lambda t, s: runs.append([*t]) or fails(t, s))
+    assert [fate.how for fate in copy.fates([fault], wide=False)] == ["noticed"]
+    assert runs[1:] == [names]
 
 
 def test_tests_that_never_end_have_noticed(tmp_path: Path) -> None:

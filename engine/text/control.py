@@ -108,7 +108,7 @@ class ControlTokens:
 
     @cached_property
     def _others_names(self) -> ControlNames:
-        return ControlNames(self.tokens, self._marks) if self._marks else self._token_names
+        return ControlNames(self.tokens, self._marks)
 
     def _names(self, own: bool) -> ControlNames:
         return self._token_names if own else self._others_names

@@ -196,8 +196,8 @@ def _precompiled(normalizer: normalizers.Normalizer | None) -> normalizers.Norma
         return None
     state = msgspec.json.decode(normalizer.__getstate__())
     for each in state.get("normalizers", [state]):
-        if each["type"] == "Precompiled" and each.get("precompiled_charsmap"):
-            return normalizers.Precompiled(base64.b64decode(each["precompiled_charsmap"]))
+        if rules := each.get("precompiled_charsmap"):
+            return normalizers.Precompiled(base64.b64decode(rules))
     return None
 
 

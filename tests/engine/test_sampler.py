@@ -21,7 +21,8 @@ GOLDEN = np.load(Path(__file__).parents[1] / "kernels" / "golden" / "sample.npz"
 
 def sequence_of(tokens: list[int], generated: list[int] = (), **settings: object) -> Sequence:  # type: ignore[assignment]
     """A sequence in the middle of its answer."""
-    limits = {name: settings.pop(name) for name in ("min_tokens", "logprobs") if name in settings}
+    own = "min_tokens", "logprobs", "allowed_token_ids"
+    limits = {name: settings.pop(name) for name in own if name in settings}
     sampling = Sampling(**({"temperature": 0} | settings))  # type: ignore[arg-type]
     sequence = Sequence.of(
         Request(id=1, tokens=tokens, max_tokens=9, sampling=sampling, **limits)  # type: ignore[arg-type]
@@ -74,6 +75,12 @@ def test_rows_of_one_step_keep_their_own_settings() -> None:
         sequence_of([1], logit_bias={0: 9.0}),
     ]
     assert [sampled.token for sampled in sample(logits, sequences).read()] == [1, 3, 0]
+
+
+def test_rows_that_may_draw_few_stand_beside_rows_that_may_draw_all() -> None:
+    logits = np.tile(np.linspace(0, 1, 70, dtype=np.float32), (3, 1))
+    sequences = [sequence_of([1]), sequence_of([1], allowed_token_ids=[3, 40]), sequence_of([1])]
+    assert [sampled.token for sampled in sample(mx.array(logits), sequences)] == [69, 40, 69]
 
 
 def test_logprobs_are_of_the_model_not_of_the_settings() -> None:

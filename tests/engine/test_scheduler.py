@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from bessemer.engine.request import Started, Token
+from bessemer.engine.request import Refusal, Started, Token
 from bessemer.engine.scheduler import share, share_by_client
 from bessemer.kernels.attention.pages import PAGE
 
@@ -102,6 +102,38 @@ def test_more_clients_than_places_preempt_nobody_for_a_place() -> None:
     for number in range(12):
         door.submit(request_for(number, prompt(number, 9), 9, client=str(number)))
     assert len(answers(door.run())) == 12 and door.scheduler.preemptions == 0
+
+
+def test_who_is_preempted_goes_on_before_those_that_came_later() -> None:
+    door, _ = engine(pages=6, batch=2)
+    for number in range(4):
+        door.submit(request_for(number, prompt(number, PAGE), 3 * PAGE))
+    while door.busy and not door.scheduler.preemptions:
+        door.step()
+    assert [sequence.request.id for sequence in door.scheduler.running] == [0]
+    assert [sequence.request.id for sequence in door.scheduler.waiting.candidates({})] == [1, 2, 3]
+    ends = [event.request for event in door.run() if event.over]
+    assert ends == [0, 1, 2, 3]
+
+
+def test_a_prompt_needs_room_for_one_token_unless_none_is_wanted() -> None:
+    door, _ = engine(pages=4)
+    door.submit(request_for(0, prompt(0, 4 * PAGE - 1), 50))
+    door.submit(request_for(1, prompt(1, 4 * PAGE), 0))
+    for length, count, least in ((4 * PAGE, 1, 0), (4 * PAGE - 9, 50, 10)):
+        with pytest.raises(Refusal, match=str(4 * PAGE)):
+            door.submit(request_for(2, prompt(2, length), count, min_tokens=least))
+
+
+def test_who_waits_for_a_shared_prefix_holds_up_nobody_else() -> None:
+    door, _ = engine(batch=4, chunk=PAGE, pages=200, context=100 * PAGE)
+    long = prompt(1, 60 * PAGE)
+    for number in range(2):
+        door.submit(request_for(number, [*long, number], 2))
+    door.step()
+    door.submit(request_for(2, prompt(2, 5), 2))
+    events = [event for _ in range(9) for event in door.step()]
+    assert {event.request for event in events if event.over} == {2}
 
 
 def test_what_waits_for_a_shared_prefix_is_not_matched_again_at_each_step(

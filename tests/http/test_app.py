@@ -108,6 +108,19 @@ def test_the_wrong_method_says_which_is_right() -> None:
     assert (status, headers[b"allow"], body["type"]) == (405, b"POST", "error")
 
 
+def test_a_coding_that_nobody_undoes_is_refused_before_the_body_is_read() -> None:
+    app = application(io.BytesIO())
+    http_request = request("POST", "/v1/messages", KEY, (b"content-encoding", b"br"))
+    with pytest.raises(Refusal) as caught:
+        app.admit(http_request)
+    assert caught.value.status == 415
+    headers = dict(app.refuse(http_request, caught.value).headers)
+    assert headers[b"accept-encoding"] == b"gzip, deflate"
+    for refused in (Refusal(400, "bad_request", "No."), Refusal(405, "method", "No.")):
+        headers = dict(app.refuse(http_request, refused).headers)
+        assert b"accept-encoding" not in headers and b"www-authenticate" not in headers
+
+
 def test_cross_origin_answers_and_errors_can_be_read() -> None:
     app = application(io.BytesIO())
     name = b"access-control-allow-origin"

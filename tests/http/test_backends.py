@@ -1,11 +1,12 @@
 """Tests of which model answers to a name."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from bessemer.engine.request import Refusal
-from bessemer.http.backends import Backends
+from bessemer.http.backends import Backends, Status, other_purpose
 
 
 def test_names_exact_first_then_the_last_part() -> None:
@@ -18,3 +19,17 @@ def test_names_exact_first_then_the_last_part() -> None:
         with pytest.raises(Refusal) as caught:
             backends.find(unknown)
         assert (caught.value.status, caught.value.code) == (404, "model_not_found")
+
+
+def test_what_a_model_is_not_for_is_refused_with_where_to_ask_it() -> None:
+    for purpose, path in (("generate", "/v1/chat/completions"), ("rerank", "/v1/rerank")):
+        model: Any = SimpleNamespace(name="m", purpose=purpose)
+        refusal = other_purpose(model)
+        assert (refusal.status, refusal.code) == (400, "unsupported_model")
+        assert refusal.field == "model" and refusal.message.endswith(f"ask it at {path}.")
+
+
+def test_a_status_without_more_says_nothing_of_a_worker() -> None:
+    status = Status("loading")
+    assert not status.ready and Status("ready").ready
+    assert (status.seconds, status.retry_after, status.context) == (0.0, 1, None)

@@ -64,6 +64,8 @@ def test_it_can_be_moved_to_an_earlier_time() -> None:
         bell = Bell()
         bell.deadline.set(100)
         bell.deadline.set(1)
+        timers = bell.loop._scheduled  # type: ignore[attr-defined]
+        assert sum(not handle.cancelled() for handle in timers) == 1
         assert await bell.later(1.1) == 1
         assert await bell.later(200) == 1
 

@@ -6,6 +6,8 @@ from typing import Any
 import anthropic
 import openai
 
+from bessemer.http.backends import Backends
+from bessemer.http.endpoints import endpoints
 from bessemer.translate.chat import Chat, Completion
 from bessemer.translate.openai_embeddings import Embedding
 from bessemer.translate.rerank import Ranking
@@ -14,6 +16,25 @@ from tests.http.toy import CALL, ToyBackend
 from tests.http.toy_server import post, serving
 
 HI: list[Any] = [{"role": "user", "content": "Hi"}]
+
+
+def test_every_path_and_that_only_health_asks_for_no_key() -> None:
+    routes = endpoints(Backends({}))
+    posts = {
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/messages",
+        "/v1/messages/count_tokens",
+        "/v1/embeddings",
+        "/v1/rerank",
+        "/v2/rerank",
+        "/v1/score",
+    }
+    gets = {"/v1/models", "/v1/models/{id}", "/health"}
+    assert {path for method, path in routes if method == "POST"} == posts
+    assert {path for method, path in routes if method == "GET"} == gets
+    assert len(routes) == len(posts) + len(gets)
+    assert [path for (_, path), route in routes.items() if route.public] == ["/health"]
 
 
 def test_a_toy_backend_in_every_dialect() -> None:

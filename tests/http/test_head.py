@@ -11,6 +11,7 @@ from bessemer.http.head import LINES, asked, check_header, framed_length, split_
 def test_absolute_targets() -> None:
     assert split_target("http://h:1/a/b?c=d?e") == ("h:1", "/a/b", "c=d?e")
     assert split_target("http://h") == ("h", "/", "")
+    assert split_target("http:///a") == ("", "/a", "")
     assert split_target("http://h?a=/b") == ("h", "/", "a=/b")
     assert split_target("/a?u=http://h") == ("", "/a", "u=http://h")
     assert split_target("*") == ("", "*", "")

@@ -40,6 +40,20 @@ def test_keys_of_a_file_stand_beside_the_others(tmp_path: Path) -> None:
     assert warning(config) is None
 
 
+def test_a_file_of_keys_in_another_encoding_is_a_mistake(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_bytes(b"secret\xff")
+    with pytest.raises(UsageError, match="but must be a file in UTF-8") as caught:
+        read_config({"api_key_file": str(file)}, {})
+    assert "secret" not in str(caught.value)
+
+
+def test_a_key_may_be_as_long_as_a_header_takes() -> None:
+    assert read_config({"api_key": ["k" * 4096]}, {}).api_key == ("k" * 4096,)
+    with pytest.raises(UsageError, match="4096 bytes at most"):
+        read_config({"api_key": ["é" * 2048 + "k"]}, {})
+
+
 def test_an_empty_variable_is_none_and_an_unknown_one_is_named() -> None:
     assert read_config({}, {"BESSEMER_PORT": ""}) == read_config({}, {})
     (said,) = unknown_variables({"BESSEMER_PROT": "1", "BESSEMER_PORT": "1", "OTHER": ""})

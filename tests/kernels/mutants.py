@@ -27,6 +27,7 @@ from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from bessemer.kernels.metal.source import HERE, KernelSource, SourceLine, metal_files, sources
 from bessemer.kernels.simulator.options import MetalCompileError
 from tests.kernels.metal_cases import Case
+from tests.mutants import show_shares
 
 SECONDS = 120.0  # a mutant that runs longer has been noticed
 _COMPARISON = re.compile(r" (<=|>=|<|>|==|!=) ")
@@ -340,16 +341,8 @@ def main(
 def report(fates: Sequence[Fate], min_share: float) -> int:
     """Print the tables; return 1 if too many survived."""
     counted = [fate for fate in fates if fate.how in ("noticed", "survived")]
-    for title, key in (
-        ("file", lambda fate: fate.mutant.file),
-        ("operator", lambda fate: fate.mutant.operator),
-    ):
-        every, noticed = (
-            Counter(map(key, counted)),
-            Counter(key(fate) for fate in counted if fate.how == "noticed"),
-        )
-        for name, count in sorted(every.items()):
-            print(f"{title:9} {name:28} {noticed[name]:5} of {count:5} noticed")
+    show_shares("file", ((fate.mutant.file, fate.how) for fate in counted))
+    show_shares("operator", ((fate.mutant.operator, fate.how) for fate in counted))
     kinds = Counter(fate.how for fate in fates)
     share = kinds["noticed"] / max(1, len(counted))
     print(

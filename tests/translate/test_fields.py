@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -322,17 +322,25 @@ def test_a_field_has_one_meaning(at: str) -> None:
     assert decoder.unbuilt.keys() == table.keys() - decoder.honoured
 
 
-NEUTRAL: dict[str, list[Any]] = {
+NEUTRAL: dict[str, Sequence[Any]] = {
     "best_of": [1],
     "use_beam_search": [False],
     "num_beams": [1],
     "length_penalty": [1, 1.0],
-    "typical_p": [1, 1.0],
-    "top_n_sigma": [0, -1],
+    **dict.fromkeys(("typical_p", "typical", "typ_p", "tfs_z", "tfs"), (1, 1.0)),
+    **dict.fromkeys(("top_a", "epsilon_cutoff", "eta_cutoff"), (0,)),
+    **dict.fromkeys(("top_n_sigma", "nsigma"), (0, -1)),
     "xtc_probability": [0],
+    "xtc_threshold": [0, 0.1],
     "dry_multiplier": [0, 0.0],
+    "dry_base": [1.75],  # this, and what follows: llama.cpp's defaults
+    "dry_allowed_length": [2],
+    **dict.fromkeys(("dry_penalty_last_n", "dry_range"), (0, -1)),
     "mirostat": [0],
+    "mirostat_tau": [5.0],
+    "mirostat_eta": [0.1],
     "dynatemp_range": [0],
+    "dynatemp_exponent": [1.0],
     "encoder_repetition_penalty": [1],
     "no_repeat_ngram_size": [0],
     "repetition_context_size": [-1],

@@ -8,7 +8,7 @@ from msgspec import json
 from tokenizers import AddedToken
 
 from bessemer.engine.request import Thought
-from bessemer.engine.text.control import control_tokens
+from bessemer.engine.text.control import ControlTokens, control_tokens
 from bessemer.engine.text.tokenizer import Tokenizer
 from bessemer.translate.chat import (
     Chat,
@@ -220,6 +220,30 @@ def test_no_field_of_a_guarded_chat_spells_a_control_token() -> None:
         name for name in ("<|im_end|>", "<|im_start|>", "<tool_call>") if name in str(guarded)
     ]
     assert not spelled
+
+
+@pytest.mark.parametrize("field", ["kwarg", "tool", "title", "result", "call"])
+def test_a_mark_is_kept_text_in_every_field_but_an_assistants_text(field: str) -> None:
+    guard = ChatGuard(ControlTokens(byte_level(), tokens=["<s>"], marks=["<think>"]))
+    mark, call = "<think>", ToolCall("1", "<think>", "{}")
+    document = Document(media_type="text/plain", title=mark)
+    one = {
+        "kwarg": chat(template={"kwarg": mark}),
+        "tool": chat(tools=(Tool("f", mark),)),
+        "title": chat(Message("user", (document,))),
+        "result": chat(Message("tool", result_of=mark)),
+        "call": chat(Message("assistant", calls=(call,))),
+    }[field]
+    assert guard.guarded(one).guard and mark not in str(guard.guarded(one))
+    spoken = chat(Message("assistant", said(mark)))
+    assert guard.guarded(spoken) == spoken
+
+
+def test_a_text_that_names_have_inside_is_guarded_where_it_may_stand_alone() -> None:
+    guard = ChatGuard(ControlTokens(byte_level(), tokens=["<|im_end|>"]))
+    kwarg = chat(template={"kwarg": "im_end"})
+    assert guard.guarded(kwarg) == kwarg
+    assert guard.guarded(chat(Message("user", said("im_end")))).guard
 
 
 def test_arguments_that_are_no_json_are_texts() -> None:

@@ -95,6 +95,12 @@ def test_defaults() -> None:
     assert decoded(user="u") == decoded()
 
 
+def test_control_tokens_are_parsed_unless_a_client_says_no() -> None:
+    fields = [{}, {"parse_special": None}, {"parse_special": True}, {"parse_special": False}]
+    assert [decoded(**each).parse_special for each in fields] == [True, True, True, False]
+    assert [decoded(**each).echo for each in ({}, {"echo": None}, {"echo": True})] == [0, 0, 1]
+
+
 def test_no_tokens_at_all() -> None:
     assert decoded(max_tokens=0, echo=True).options.max_tokens == 0
     assert decoded(max_tokens=0).options.max_tokens == 0

@@ -24,10 +24,12 @@ from bessemer.translate.dialect import COMMENT, ServerEvent
 from bessemer.translate.openai_shape import (
     AnswerBody,
     ChunkStream,
+    TextRequest,
     UsageBody,
     each_prompt,
     encode_json,
     finite,
+    text_options,
     usage_body,
 )
 
@@ -109,6 +111,17 @@ def test_chunks_repeat_who_answers_and_the_last_may_have_the_usage(include_usage
         return
     assert bodies[0] == head | {"choices": ["stop"], "usage": None}
     assert bodies[1]["choices"] == [] and bodies[1]["usage"]["total_tokens"] == 5
+
+
+def test_a_prompts_logprobs_are_not_streamed() -> None:
+    for stream, top in ((True, None), (False, 0), (None, 3)):
+        request = TextRequest(model="m", stream=stream, prompt_logprobs=top, n=2)
+        chosen = text_options(request, 7, 5)
+        assert (chosen.prompt_logprobs, chosen.max_tokens, chosen.logprobs) == (top, 7, 5)
+        assert (chosen.n, chosen.include_usage) == (2, False)
+    with pytest.raises(Refusal, match="cannot be had where stream is true") as caught:
+        text_options(TextRequest(model="m", stream=True, prompt_logprobs=0), 7, None)
+    assert caught.value.field == "prompt_logprobs"
 
 
 def test_a_failure_is_the_last_chunk() -> None:

@@ -37,6 +37,7 @@ def test_fields_and_their_defaults() -> None:
         top_n=2, return_documents=True, truncate=True, prompt_name="web", max_chunks_per_doc=3
     )
     assert body == Ranking("m", "q", ("a", "b", "", "d"), 2, True, "web", True)
+    assert decoded(documents=["a"]).documents == scored(text_2=["a"]).documents == ("a",)
     assert decoded(top_n=None, return_documents=None, truncate_prompt_tokens=-1).truncate
 
 

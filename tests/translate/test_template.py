@@ -353,3 +353,16 @@ def test_pick() -> None:
     assert pick(both) == "D"  # type: ignore[arg-type]
     assert pick([{"name": "tool_use", "template": "T"}]) == "T"
     assert pick([]) is None
+
+
+def test_what_is_worth_a_line_in_the_log() -> None:
+    said_of = {
+        CHATML: (),
+        "{% if %}": ("the chat template cannot be used (",),
+        "{{ raise_exception('no') }}": ("the chat template cannot take a short question (no)",),
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no') }}{% endif %}"
+        "{{ m.content }}{% endfor %}": ("the chat template has no system message: ",),
+    }
+    for source, lines in said_of.items():
+        notes = ChatTemplate(source, {}).notes
+        assert len(notes) == len(lines) and all(map(str.startswith, notes, lines)), notes

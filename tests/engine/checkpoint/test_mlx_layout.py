@@ -55,6 +55,17 @@ def test_a_gate_above_its_up_projection_is_two_modules(tmp_path: Path) -> None:
     assert (values[f"{LAYER}.mlp.up_proj.weight"] == both[3:]).all() and len(values) == 2
 
 
+def test_blocks_of_four_bits_are_words_beside_their_scales(tmp_path: Path) -> None:
+    random, old = np.random.default_rng(1), f"{LAYER}.mlp.experts.down_proj"
+    blocks = random.integers(0, 256, (2, 3, 5, 16), np.uint8)
+    scales = random.integers(0, 256, (2, 3, 5), np.uint8)
+    arrays = {f"{old}_blocks": blocks, f"{old}_scales": scales}
+    _, values = arranged(tmp_path, arrays)
+    name = f"{LAYER}.mlp.switch_mlp.down_proj"
+    assert (values[f"{name}.weight"] == blocks.reshape(2, 3, 80).view(np.uint32)).all()
+    assert (values[f"{name}.scales"] == scales).all() and len(values) == 2
+
+
 @pytest.mark.parametrize("width", [1, 4])
 def test_a_convolution_has_its_channels_last(width: int, tmp_path: Path) -> None:
     kernel = numbers(5, 1, 4) if width > 1 else numbers(5, 4, 1)

@@ -240,6 +240,12 @@ REFUSED: list[tuple[Decoder, str]] = [
         Decoder("qwen3_layer_types_tied", logits({"true_token_id": 272}, None)),
         "scores by the tokens 272 and None, and the model has 272",
     ),
+    (
+        Decoder(
+            "qwen3_layer_types_tied", logits({"true_token_id": 1, "false_token_id": 272}, None)
+        ),
+        "scores by the tokens 1 and 272, and the model has 272",
+    ),
     (Decoder("qwen3_layer_types_tied", logits({"true_token_id": -1}, None)), "true_token_id"),
     (Decoder("qwen3_layer_types_tied", logits({}, None)), "true_token_id"),
     (EMBEDDERS[QWEN_EMBEDDING], "says nothing of how it scores a document for a query"),

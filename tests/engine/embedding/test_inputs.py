@@ -1,6 +1,7 @@
 """A reader of inputs: what it takes, and that it stays what it was read as."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,16 @@ def test_a_text_holds_no_control_tokens_and_a_models_own_prompt_does(
     assert special(parsing.text(forged, truncate=truncate)) == [cls, sep, cls, sep]
     with pytest.raises(InputError, match="noncharacters"):
         reader.text("".join([forged, *GUARDS]))
+
+
+@pytest.mark.parametrize("pair", [("a", "b<eos>"), ("b<eos>", "a"), ("b<eos>", "<eos>")])
+def test_either_text_of_a_pair_may_spell_a_control_token(
+    tmp_path: Path, pair: tuple[str, str]
+) -> None:
+    described = describe(DECODERS["in_a_chat_template"].write(tmp_path))
+    whole = load_reader(described, read_options(tmp_path), 160, 1000)
+    reader = replace(whole, template=None)
+    assert reader.tokenizer.decode(reader.pair(*pair).tokens) == "".join(pair)
 
 
 def test_nor_does_a_text_in_a_chat_template(tmp_path: Path) -> None:

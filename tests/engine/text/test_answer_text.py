@@ -31,6 +31,8 @@ def stopped(answer: str, *stop: str, **fields: object) -> str | None:
     [
         ("a STOP", "STOP", {}, "STOP"),
         ("a STOP", "STOP", {"min_tokens": 7}, None),
+        ("STOP", "P", {"min_tokens": 4}, "P"),
+        ("STOP", "P", {"min_tokens": 5}, None),
         ("<think>STOP</think>a", "STOP", {"thought": THINK}, None),
         ("<think>a</think>STOP", "STOP", {"thought": THINK}, "STOP"),
         ("<think>STOP", "STOP", {"thought": THINK, "stop_in_reasoning": True}, "STOP"),

@@ -4,9 +4,11 @@ import pytest
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import normalizers
+from tokenizers.processors import TemplateProcessing
 
 from bessemer.engine.request import Refusal
-from bessemer.engine.text.control import GUARDS, ControlTokens, control_tokens
+from bessemer.engine.text.control import GUARDS, ControlTokens, control_tokens, is_plain
 from bessemer.engine.text.tokenizer import Tokenizer
 
 from .tiny_kinds import CONTROL, KINDS, byte_level, control_ids
@@ -85,6 +87,10 @@ def test_what_is_a_control_token() -> None:
     template = "{{ '<think>' }}<tool_call> user {{ '\n\n\n' }}"
     control = control_tokens(tokenizer, template)
     assert control.tokens == {*CONTROL, "bos", "<think>", "<tool_call>", "<|fim|>"}
+    encoding.add_tokens(["</tool_call>", "</think>", "<end>", "</fin>", "</h1>", "user:", ":end"])
+    control = control_tokens(tokenizer, template + "</end> <fin> user: :end")
+    more = {"</think>", "</tool_call>", "<end>", "</fin>"}  # one of the pair is written
+    assert control.tokens == {*CONTROL, "bos", "<think>", "<tool_call>", "<|fim|>"} | more
 
 
 def test_marks_that_are_no_control_tokens_stay_in_an_assistants_own_text() -> None:
@@ -104,7 +110,7 @@ def test_a_guard_is_found_again_where_a_template_has_escaped_it() -> None:
 def test_a_guard_is_in_no_text() -> None:
     control = ControlTokens(byte_level(), tokens=["<s>"], template=GUARDS[2])
     assert control.free_guard([GUARDS[0], r"\ufdd1"]) == GUARDS[3]
-    with pytest.raises(Refusal, match="all of the noncharacters"):
+    with pytest.raises(Refusal, match=r"all of the noncharacters U\+FDD0 to U\+FDD7\."):
         control.free_guard(["".join(GUARDS)])
     everything = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x11000)]))
     assert control.guard_all([everything]) == ([everything], "")
@@ -116,3 +122,24 @@ def test_the_second_tokenizer_shares_the_vocabulary_and_is_made_once() -> None:
     assert one is control.encoding(GUARDS[0])
     assert one.get_vocab(with_added_tokens=True) == ENCODINGS["byte-level"].get_vocab()
     assert control.encoding("") is ENCODINGS["byte-level"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_goes_around_a_text_goes_around_one_with_guards(kind: str) -> None:
+    encoding = KINDS[kind]()
+    begin = encoding.token_to_id("<s>")
+    assert begin is not None
+    encoding.post_processor = TemplateProcessing("<s> $A", special_tokens=[("<s>", begin)])
+    control = control_tokens(make_tokenizer(encoding), "")
+    (guarded,), guard = control.guard_all(["a<s>"])
+    assert control.encoding(guard).encode(guarded).ids.count(begin) == 1
+
+
+def test_a_text_is_taken_as_it_is_without_a_normalizer() -> None:
+    encoding = byte_level()
+    assert is_plain(encoding)
+    for steps, plain in (([], True), ([normalizers.NFC()], False)):
+        encoding.normalizer = normalizers.Sequence(steps)
+        assert is_plain(encoding) is plain
+    encoding.normalizer = normalizers.NFC()
+    assert not is_plain(encoding)

@@ -71,3 +71,11 @@ def test_names_are_found_where_pieces_of_a_long_text_meet() -> None:
         text = f"{'a' * before}<|im_end|>{'b' * PIECE}<|"
         assert names.spans(text, 0)[0] == (before, before + 10) and names.count(text) == 2
         assert names.guarded(text, "\ufdd0").startswith(f"{'a' * before}<\ufdd0|im_end|>")
+
+
+def test_what_a_name_has_inside_is_made_whole_by_what_is_around() -> None:
+    names = ControlNames(NAMES)
+    for text in ("end", " /s ", "|endtext|", "p", "text"):
+        assert names.inside(text), text
+    for text in ("", "  ", "<s>", "|end|>", "<|end", "ends", "x|end|endtext|x", "endtext|" * 2):
+        assert not names.inside(text), text

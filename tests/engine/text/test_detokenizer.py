@@ -39,6 +39,11 @@ def test_each_vocabulary_gets_its_own_detokenizer() -> None:
     assert make_tokenizer(bare).decode([1, 0]) == "b a"
 
 
+def test_ids_beyond_the_table_are_no_text() -> None:
+    detokenizer = ByteDetokenizer([b"a", b"b"])
+    assert [*map(detokenizer.add, (1, 2, 3, 0))] == ["b", "", "", "a"]
+
+
 def test_the_two_detokenizers_agree_on_broken_utf8() -> None:
     tokenizer = make_tokenizer(byte_level())
     broken = [id_of(tokenizer, name) for name in ("ð", "Ł", "a", "â", "ļ", "ð", "b")]

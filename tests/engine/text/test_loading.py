@@ -54,3 +54,15 @@ def test_load_reads_what_checkpoints_hold(tmp_path: Path) -> None:
         (tmp_path / name).write_text('{"half')
         with pytest.raises(TokenizerError, match=name):
             load_tokenizer(tmp_path)
+
+
+def test_what_the_last_user_of_a_tokenizer_had_set_is_undone(tmp_path: Path) -> None:
+    encoding = byte_level()
+    plain = encoding.encode("Hello, world!").ids
+    encoding.enable_padding(length=100, pad_id=0, pad_token="<|end|>")
+    encoding.enable_truncation(2, direction="left")
+    encoding.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = load_tokenizer(tmp_path)
+    assert len(plain) > 2 and tokenizer.encode("Hello, world!") == plain
+    assert tokenizer.special_tokens == {"pad_token": "<|end|>"}
+    assert tokenizer.settings == {"truncation_side": "left"}

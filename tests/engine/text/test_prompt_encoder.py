@@ -117,6 +117,15 @@ def test_what_is_remembered_is_bounded_in_number_and_in_bytes() -> None:
     assert encoder.continued("<s>1") == encoder.continued("<s>1")
 
 
+def test_what_a_prompt_goes_on_from_takes_no_place_of_anothers() -> None:
+    tokenizer = Counting(byte_level(), {}, None)
+    encoder = PromptEncoder(tokenizer, control_tokens(tokenizer, ""), 2)
+    for text in ("<s>other<|im_end|>", "<s>a<|im_end|>", "<s>a<|im_end|><s>b<|im_end|>"):
+        encoder.continued(text)
+    encoder.continued("<s>other<|im_end|><s>")
+    assert tokenizer.seen[-1] == "<|im_end|><s>"
+
+
 def test_texts_are_divided_before_tokens_that_nothing_overlaps() -> None:
     encoding = byte_level()
     tokens = [

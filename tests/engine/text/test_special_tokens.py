@@ -66,6 +66,10 @@ def test_tokens_that_the_vocabulary_lacks_get_the_next_ids(tmp_path: Path) -> No
     }
 
 
+def test_a_token_may_be_called_content(tmp_path: Path) -> None:
+    assert _load(tmp_path, {"eos_token": "<content>"}).special_tokens["eos_token"] == "<content>"
+
+
 def test_older_files_count_where_no_token_has_an_id(tmp_path: Path) -> None:
     (tmp_path / "special_tokens_map.json").write_text('{"eos_token": {"content": "<|end|>"}}')
     (tmp_path / "added_tokens.json").write_text('{"<more>": 4000}')

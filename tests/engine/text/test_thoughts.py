@@ -143,6 +143,8 @@ def test_white_space_without_end_is_text(space: str) -> None:
         found = ("Hm.", "x") if count <= 1000 else ("", f"{text}<think>Hm.</think>x")
         assert split(False, [f"{text}<think>Hm.</think>x"]) == found
         assert split(False, list(f"{text}<think>Hm.</think>x")) == found
+        at_once = ThoughtSplitter(Thought(OPEN, CLOSE)).feed(text)
+        assert at_once == ("", "" if count <= 1000 else text)
 
 
 def test_newlines_without_end_before_the_mark_of_the_end_are_text() -> None:

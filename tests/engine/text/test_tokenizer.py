@@ -1,12 +1,13 @@
 """A tokenizer's ids, bytes and bounds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import tokenizers
 
 from bessemer.engine.request import Refusal
-from bessemer.engine.text.tokenizer import Tokenizer
+from bessemer.engine.text.tokenizer import PIECE, Tokenizer
 
 from .tiny_tokenizers import TEXTS, byte_level, id_of, make_tokenizer, sentencepiece
 
@@ -37,6 +38,14 @@ def test_ids_without_a_token_are_no_text(build: Callable[[], tokenizers.Tokenize
         hello = tokenizer.encode("Hello")
         for tokens in ([padded, *hello], [*hello, padded], [hello[0], padded, *hello[1:]]):
             assert tokenizer.decode(tokens) == "Hello"
+
+
+def test_a_decoder_with_another_step_is_not_one_of_bytes() -> None:
+    encoding = byte_level()
+    steps = [tokenizers.decoders.ByteLevel(), tokenizers.decoders.Replace("l", "L")]
+    encoding.decoder = tokenizers.decoders.Sequence(steps)
+    tokenizer = make_tokenizer(encoding)
+    assert tokenizer.decode(tokenizer.encode("Hello")) == "HeLLo"
 
 
 def test_ids_may_have_holes() -> None:
@@ -82,3 +91,33 @@ def test_a_text_of_far_too_many_tokens_is_refused_before_all_of_it_is_encoded() 
     for text in ("a b c ", "a b c " * 100_000):
         with pytest.raises(Refusal, match="more than 2 tokens"):
             tokenizer.encode(text, most=2)
+
+
+class Counted:
+    """An encoding that notes the lengths of the texts that it is given."""
+
+    def __init__(self, encoding: tokenizers.Tokenizer) -> None:
+        self.encoding = encoding
+        self.lengths: list[int] = []
+
+    def encode_batch_fast(self, texts: Sequence[str], **options: Any) -> list[tokenizers.Encoding]:
+        self.lengths += map(len, texts)
+        return self.encoding.encode_batch_fast(texts, **options)
+
+
+def test_no_more_than_a_piece_of_a_hopeless_text_is_encoded() -> None:
+    counted: Any = Counted(byte_level())
+    tokenizer = Tokenizer(counted, {}, None)
+    for text in ("Hello" * 5)[:24], "Hello" * 5:
+        assert len(tokenizer.encode(text, most=12)) <= 12
+    assert counted.lengths == [24, 25, 25]  # twice where it has more than two letters a token
+    with pytest.raises(Refusal, match="more than 12 tokens"):
+        tokenizer.encode("z" * 3 * PIECE, most=12)
+    assert counted.lengths[3:] == [PIECE]
+
+
+def test_a_text_goes_on_after_what_is_shown_of_the_tokens_before() -> None:
+    tokenizer = make_tokenizer(sentencepiece())
+    word, end = tokenizer.encode("Hello")[0], id_of(tokenizer, "<|end|>")
+    assert tokenizer.detokenizer([word, end]).add(word).startswith(" ")
+    assert not tokenizer.detokenizer([end]).add(word).startswith(" ")
