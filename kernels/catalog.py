@@ -8,7 +8,8 @@ from typing import Any
 from .cpu.library import compiled
 from .metal.device import Gpu, Simulator, device
 from .metal.source import metal_files, sources
-from .registry import Verdict, registry
+from .registry import registry
+from .verdicts import Verdict
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,10 @@
 """Tests of kernels/registry.py, with kernels planted to be broken, wrong or slow."""
 
 import json
+import re
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,19 +14,11 @@ import pytest
 
 from bessemer.kernels import registry as module
 from bessemer.kernels.cpu.library import ARRAY, INT, VALUES, Function
-from bessemer.kernels.metal import source
 from bessemer.kernels.metal.device import Gpu, Nowhere, Simulator, using
 from bessemer.kernels.metal.library import KernelFunction
 from bessemer.kernels.metal.source import sources
-from bessemer.kernels.registry import (
-    InMetal,
-    Operation,
-    Registry,
-    Verdict,
-    in_c,
-    in_float32,
-    verdict_file,
-)
+from bessemer.kernels.registry import InMetal, Operation, Registry, in_c, in_float32
+from bessemer.kernels.verdicts import Verdict, VerdictFile
 
 from .tiers import NATIVE, use
 
@@ -84,7 +80,7 @@ def simulator() -> Iterator[None]:
 
 def registry_of(file: Path | None, *steps: float) -> tuple[Registry, list[str]]:
     warnings: list[str] = []
-    return Registry(file, Clock(*steps), warnings.append), warnings
+    return Registry(VerdictFile(file), Clock(*steps), warnings.append), warnings
 
 
 X = (mx.arange(16).astype(mx.float32),)
@@ -153,28 +149,84 @@ def test_verdicts_are_remembered(tmp_path: Path) -> None:
     assert again.verdict(operation(tmp_path, BROKEN), (mx.zeros((5,)),)).custom is False
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"double 16": {"custom": 1, "no": 2}}'])
-def test_an_unreadable_file_is_as_good_as_none(tmp_path: Path, text: str) -> None:
+def test_a_verdict_of_another_process_is_not_tried_again(tmp_path: Path) -> None:
     file = tmp_path / "verdicts.json"
-    file.write_text(text)
     tried, _ = registry_of(file, 1e-6)
+    other = Registry(VerdictFile(file), warn=pytest.fail)
     assert tried.verdict(operation(tmp_path, GOOD), X).custom
-    assert len(json.loads(file.read_text())) == 1
+    assert other.verdict(operation(tmp_path, BROKEN), X).custom
 
 
-def test_the_file_is_keyed_by_chip_version_and_kernels(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "a.metal").write_text("one")
-    monkeypatch.setattr(source, "FOLDER", tmp_path.parent)
-    names = {verdict_file("Apple M4 Max"), verdict_file("Apple M1")}
-    (tmp_path / "a.metal").write_text("one // a comment changes nothing")
-    assert verdict_file("Apple M1") in names
-    (tmp_path / "a.metal").write_text("two")
-    names.add(verdict_file("Apple M1"))
-    monkeypatch.setattr(module, "MLX", "99.0")
-    names.add(verdict_file("Apple M1"))
-    assert len(names) == 4
+def test_while_another_process_tries_mlx_does_it(tmp_path: Path) -> None:
+    file = tmp_path / "verdicts.json"
+    tried, op = Registry(VerdictFile(file, patience=0), warn=pytest.fail), operation(tmp_path, GOOD)
+    with VerdictFile(file).trial("other"):
+        assert not tried.verdict(op, X).custom
+        assert tried.verdicts == {}
+    assert tried.verdict(op, X).reason == "" and len(tried.verdicts) == 1
+
+
+DEADLY = """
+import os, signal, sys
+from pathlib import Path
+import mlx.core as mx
+from bessemer.kernels.metal.device import Simulator, using
+from bessemer.kernels.registry import InMetal, Operation, Registry
+from bessemer.kernels.verdicts import VerdictFile
+
+def deadly(x):
+    if sys.argv[2] != "quiet":
+        os.kill(os.getpid(), int(sys.argv[2]))
+    return x + x
+
+def outer(x):
+    return tried.verdict(inner, (x,)) and x + x
+
+def operation(name, custom):
+    key = lambda x: (x.size,)
+    return Operation(name, lambda x: x + x, lambda x: 2 * x, metal=InMetal((), custom, key))
+
+inner, fine = operation("inner", deadly), operation("fine", lambda x: x + x)
+tried = Registry(VerdictFile(Path(sys.argv[1])))
+with using(Simulator()):
+    print(tried.verdict(fine, (mx.ones(9),)).reason)
+    print(tried.verdict(operation("outer", outer), (mx.ones(9),)).reason)
+print(tried.verdict(inner, (mx.ones(9),)).custom)
+"""
+
+
+def run_trials(file: Path, way: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-P", "-c", DEADLY, str(file), way]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+
+@pytest.mark.parametrize("signal", [signal.SIGKILL, signal.SIGABRT])
+def test_a_trial_that_ends_its_process_has_failed(tmp_path: Path, signal: int) -> None:
+    """The kernel that was at work is to blame, not the one that called it, nor one before it."""
+    file = tmp_path / "verdicts.json"
+    assert run_trials(file, str(int(signal))).returncode == -signal
+    assert set(json.loads(file.read_text())) == {"fine 9"}
+    for _ in range(2):  # who finds it, and who reads of it
+        done = run_trials(file, str(int(signal)))
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split() == ["False"]  # all others agree with their references
+        found = json.loads(file.read_text())
+        assert set(found) == {"fine 9", "inner 9", "outer 9"} and not found["outer 9"]["reason"]
+    again = run_trials(file, "quiet")
+    assert "False" in again.stdout and again.stderr == ""
+
+
+def test_who_finds_that_a_trial_ended_its_process_says_so_once(tmp_path: Path) -> None:
+    file = tmp_path / "verdicts.json"
+    run_trials(file, str(int(signal.SIGKILL)))
+    said = [run_trials(file, str(int(signal.SIGKILL))).stderr for _ in range(2)]
+    (line,) = said[0].splitlines()
+    assert re.fullmatch(
+        r"warning: the Metal kernel inner is not used: its trial of \S+ \S+ ended process \d+; "
+        rf"it is tried again once {file} is removed",
+        line,
+    )
+    assert said[1] == ""
 
 
 def test_the_simulator_runs_the_kernel_whatever_it_is_worth(
@@ -185,7 +237,7 @@ def test_the_simulator_runs_the_kernel_whatever_it_is_worth(
 
 
 def test_on_a_gpu_the_verdict_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tried = Registry(None)
+    tried = Registry(VerdictFile(None))
     monkeypatch.setattr(module, "registry", lambda: tried)
     op = operation(tmp_path, GOOD)
     assert op.metal is not None
@@ -265,3 +317,15 @@ def test_an_oracle_takes_floats_wide_and_the_rest_as_it_is() -> None:
         "mlx.core.float32",
         "mlx.core.int32",
     ]
+
+
+def test_the_registry_is_of_chip_mlx_and_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system has the compiler that made a kernel's machine code."""
+    paths = []
+    monkeypatch.setattr(mx, "device_info", lambda: {"device_name": "Apple M1"})
+    for mlx, system in (("0.32", "15.1"), ("0.33", "15.1"), ("0.33", "15.2")):
+        monkeypatch.setattr(module, "MLX", mlx)
+        monkeypatch.setattr(module.platform, "mac_ver", lambda system=system: (system, (), ""))
+        paths.append(module.registry.__wrapped__().file.path)
+    assert all(path.name.startswith("kernels-Apple-M1-0.3") for path in paths)
+    assert len(set(paths)) == 3
