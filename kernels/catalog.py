@@ -42,6 +42,7 @@ OPERATIONS: Mapping[str, Files] = MappingProxyType(
                 *("attention.metal", "attention_quantized.metal", "attention_merge.metal"),
                 *("append_pages.metal", "gather_pages.metal"),
             ),
+            ("decoding",),
         ),
         "latent_attention": Files(
             "attention.c", ("latent_attention.metal", "latent_merge.metal", "latent_append.metal")

@@ -5,7 +5,9 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import pytest
 
 from bessemer.kernels import registry as module
 from bessemer.kernels.cpu.library import ARRAY, INT, VALUES, Function
-from bessemer.kernels.metal.device import Gpu, Nowhere, Simulator, using
+from bessemer.kernels.metal.device import Gpu, Nowhere, Simulator, device, using
 from bessemer.kernels.metal.library import KernelFunction
 from bessemer.kernels.metal.source import sources
 from bessemer.kernels.registry import InMetal, Operation, Registry, in_c, in_float32
@@ -52,8 +54,9 @@ class Clock:
 
 def operation(folder: Path, formula: str, edges: tuple[int, ...] = ()) -> Operation:
     path = folder / f"{abs(hash(formula))}.metal"
-    path.write_text(DOUBLE.replace("FORMULA", formula))
-    kernel = KernelFunction(sources(path)["double_it"])
+    name = "double_it" if formula == GOOD else "double_otherwise"
+    path.write_text(DOUBLE.replace("FORMULA", formula).replace("double_it", name))
+    kernel = KernelFunction(sources(path)[name])
 
     def custom(x: mx.array) -> mx.array:
         (y,) = kernel([x], [(x.shape, x.dtype)], (x.size, 1, 1), (32, 1, 1), T=x.dtype)
@@ -125,6 +128,61 @@ def test_an_edge_is_tried_before_what_is_asked(tmp_path: Path) -> None:
         tried, _ = registry_of(None, 1e-6)
         op = operation(tmp_path, WRONG, edges)
         assert tried.verdict(op, (mx.arange(9).astype(mx.float32),)).custom is used
+
+
+@pytest.mark.parametrize("formula", [WRONG, BROKEN])
+def test_a_verdict_does_not_hang_on_another_kernels_edge(tmp_path: Path, formula: str) -> None:
+    """What more elements need does not keep fewer ones from the kernel that is theirs."""
+    few, many = operation(tmp_path, GOOD, (7, 10)), operation(tmp_path, formula)
+    assert few.metal is not None and many.metal is not None
+    forms = (few.metal.form, many.metal.form)
+
+    def either(x: mx.array) -> mx.array:
+        return forms[x.size >= 10](x)
+
+    both = replace(few, metal=replace(few.metal, form=either))
+    assert both.metal is not None
+    for size, used in ((9, True), (11, False)):
+        tried, _ = registry_of(None, 1e-6)
+        x = (mx.arange(size).astype(mx.float32),)
+        assert tried.verdict(both, x).custom is used
+
+
+def test_the_reference_is_computed_by_mlx_on_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On an M5 a GPU's float32 products are TF32's; and what verifies a kernel runs none."""
+    streams: list[object] = []
+    seen: dict[str, tuple[object, bool]] = {}
+    stream = mx.stream
+
+    @contextmanager
+    def noted(where: Any) -> Iterator[None]:
+        streams.append(where)
+        with stream(where):
+            yield
+        streams.pop()
+
+    def note(name: str, form: Callable[[mx.array], mx.array]) -> Callable[[mx.array], mx.array]:
+        def run(x: mx.array) -> mx.array:
+            seen[name] = (streams[-1] if streams else None, device() is None)
+            return form(x)
+
+        return run
+
+    monkeypatch.setattr(mx, "stream", noted)
+    op = operation(tmp_path, GOOD)
+    assert op.metal is not None
+    watched = replace(
+        op,
+        mlx=note("mlx", op.mlx),
+        reference=note("reference", op.reference),
+        metal=replace(op.metal, form=note("metal", op.metal.form)),
+    )
+    tried, _ = registry_of(None, 1e-6)
+    assert tried.verdict(watched, X).custom
+    assert seen.pop("reference") == (mx.Device(mx.DeviceType.cpu), True)
+    assert seen == {"mlx": (None, False), "metal": (None, False)}
 
 
 def test_nan_where_there_should_be_none_is_wrong(tmp_path: Path) -> None:
