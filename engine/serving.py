@@ -10,9 +10,9 @@ import mlx.core as mx
 
 from ..architectures.config import ModelConfig
 from ..architectures.registry import configure
-from ..kernels.attention.attention import is_fused
 from ..kernels.attention.attention_metal import self_test
-from ..kernels.attention.pages import FORMATS, PAGE, Format
+from ..kernels.attention.decoding import is_fused
+from ..kernels.attention.pages import FORMATS, PAGE, Append, Format
 from ..kernels.cpu.library import compiled, use_threads
 from ..kernels.metal.device import Gpu, device
 from ..kernels.registry import activation_dtype
@@ -101,10 +101,10 @@ def _not_followed(directory: Path, fields: Sequence[str]) -> str:
 
 def _pattern(model: Model, format: Format, settings: Settings) -> Pattern:
     """Choose how to append: functionally, unless all layers have Metal kernels for another way."""
-    heads = model.decoder.paged_heads
-    if not all(each and is_fused(each, format, model.decoder.dtype) for each in heads):
+    heads, pattern = model.decoder.paged_heads, settings.metal_kv
+    how = (format, model.decoder.dtype, Append(pattern))
+    if not all(each and is_fused(each, False, *how) for each in heads):
         return "functional"
-    pattern = settings.metal_kv
     if pattern == "in-place" and isinstance(device(), Gpu) and not self_test(SELF_TESTS):
         message = "warning: this GPU does not keep to writing in place, so --metal-kv is tail"
         print(message, file=sys.stderr)

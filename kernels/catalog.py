@@ -8,7 +8,8 @@ from typing import Any
 from .cpu.library import compiled
 from .metal.device import Gpu, Simulator, device
 from .metal.source import metal_files, sources
-from .registry import Verdict, registry
+from .registry import registry
+from .verdicts import Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ OPERATIONS: Mapping[str, Files] = MappingProxyType(
                 *("attention.metal", "attention_quantized.metal", "attention_merge.metal"),
                 *("append_pages.metal", "gather_pages.metal"),
             ),
+            ("decoding",),
         ),
         "latent_attention": Files(
             "attention.c", ("latent_attention.metal", "latent_merge.metal", "latent_append.metal")

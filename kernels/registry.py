@@ -1,49 +1,38 @@
 """Which form of an operation runs where; on a GPU verified, then timed, and remembered.
 
 A custom kernel is used where it compiles, agrees with the reference, and is at least as quick as
-MLX's own operations. Verdicts are kept in a file for this chip, MLX version and kernel text.
+MLX's own operations. Verdicts are kept in a file for this chip, its versions and kernel text.
 """
 
-import hashlib
-import json
+import platform
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache
 from inspect import signature
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import mlx.core as mx
 
-from .cpu.library import CompileError, Function, Library, cache_folder, library
-from .metal.device import Device, Nowhere, Simulator, device, gpu, used
-from .metal.source import metal_files, stripped
+from .cpu.library import Function, Library, library
+from .metal.device import Device, Nowhere, Simulator, device, gpu, used, using
+from .metal.library import launching
+from .verdicts import Verdict, VerdictFile, verdict_file
 
 RUNS = 15  # timings of each, taken in turns; their median counts
 MLX = str(mx.__version__)  # type: ignore[attr-defined]
 Key = tuple[int | str | bool | mx.Dtype, ...]
 Arguments = tuple[Any, ...]
 Predicate = Callable[..., Any]  # of an operation's arguments
+MEANWHILE = Verdict(False, "another process is trying kernels")
 NO_KEYWORDS: Mapping[str, Any] = MappingProxyType({})
 P = ParamSpec("P")
 R = TypeVar("R")
 
 # The largest difference from the reference, against its largest value: some roundings of the type.
 TOLERANCE = {mx.float32: 1e-4, mx.float16: 4e-3, mx.bfloat16: 3e-2}
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """A trial's result; times are microseconds, 0 where the kernel was not worth timing."""
-
-    custom: bool
-    reason: str
-    custom_time: float = 0.0
-    mlx_time: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -209,9 +198,9 @@ def arrays(result: Any) -> list[mx.array]:
 
 @dataclass(slots=True)
 class Registry:
-    """Verdicts of one chip, MLX version and state of the kernels, kept in `file`."""
+    """Verdicts of one chip, its versions and state of the kernels, kept in `file`."""
 
-    file: Path | None
+    file: VerdictFile
     clock: Callable[[], float] = time.perf_counter
     warn: Callable[[str], None] = lambda text: print(f"warning: {text}", file=sys.stderr)
     _verdicts: dict[str, Verdict] = field(default_factory=dict)
@@ -219,7 +208,7 @@ class Registry:
     _broken: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self._verdicts |= self._read()
+        self._verdicts |= self.file.read()
 
     @property
     def verdicts(self) -> dict[str, Verdict]:
@@ -235,20 +224,34 @@ class Registry:
         """Return the known verdict, else that of a trial with these arguments."""
         assert operation.metal is not None
         key = (operation.name, *operation.metal.key(*arguments, **keywords))
-        if (known := self._known.get(key)) is None:  # looked up at every call: no text is made
+        if (known := self._known.get(key)) is not None:  # looked up at every call: no text is made
+            return known
+        name = " ".join(map(str, key))
+        if name not in self._verdicts:
             arguments = signature(operation.mlx).bind(*arguments, **keywords).args
-            known = self._known[key] = self._decide(operation, arguments, key)
+            if not self._decide(name, operation, arguments):
+                return MEANWHILE
+        known = self._known[key] = self._verdicts[name]
         return known
 
-    def _decide(self, operation: Operation[..., Any], arguments: Arguments, key: Key) -> Verdict:
-        name = " ".join(map(str, key))
-        if (known := self._verdicts.get(name)) is None:
-            known = self._verdicts[name] = self._trial(operation, arguments)
-            self._write()
-            if known.reason and operation.name not in self._broken:
-                self._broken.add(operation.name)
-                self.warn(f"the Metal kernel {operation.name} is not used: {known.reason}")
-        return known
+    def _decide(self, name: str, operation: Operation[..., Any], arguments: Arguments) -> bool:
+        """Find or try the verdict; False where another process keeps us from trying."""
+        with self.file.trial(name) as may_begin:
+            if not may_begin:
+                return False
+            self._verdicts |= self.file.read()  # of processes that tried meanwhile
+            if name not in self._verdicts:
+                self._verdicts[name] = self._trial(operation, arguments)
+                self.file.write(self._verdicts)
+        for tried in (*self.file.failed, name):
+            self._tell(tried.split()[0], self._verdicts[tried].reason)
+        return True
+
+    def _tell(self, operation: str, reason: str) -> None:
+        """Warn of an operation's first kernel that is not used."""
+        if reason and operation not in self._broken:
+            self._broken.add(operation)
+            self.warn(f"the Metal kernel {operation} is not used: {reason}")
 
     def _trial(self, operation: Operation[..., Any], arguments: Arguments) -> Verdict:
         try:
@@ -272,39 +275,43 @@ class Registry:
         custom, mlx = (sorted(durations)[RUNS // 2] * 1e6 for durations in times)
         return custom, mlx
 
-    def _read(self) -> dict[str, Verdict]:
-        """Read the file; one that cannot be read is as good as none: the trials are made again."""
-        if self.file is None:
-            return {}
-        with suppress(OSError, ValueError, TypeError):
-            table = json.loads(self.file.read_text())
-            return {name: Verdict(**table[name]) for name in table}
-        return {}
-
-    def _write(self) -> None:
-        if self.file is None:
-            return
-        fresh = self.file.with_suffix(".new")
-        with suppress(OSError):  # a full disk costs another trial, no answer
-            table = {name: asdict(verdict) for name, verdict in self._verdicts.items()}
-            fresh.write_text(json.dumps(table, indent=1))
-            fresh.replace(self.file)
-
 
 def _disagreement(operation: Operation[..., Any], arguments: Arguments) -> str:
-    """Return where custom and reference differ, in words; empty where they do not."""
+    """Return where custom and reference differ, in words; empty where they do not.
+
+    Of the edges only those count that launch no kernel beside those of these arguments.
+    """
     metal = operation.metal
     assert metal is not None
-    oracle = metal.oracle or operation.reference
     dtype = next(each.dtype for each in arguments if isinstance(each, mx.array))
-    for case in (*metal.edges(dtype), arguments):
-        forms = (oracle, metal.form, operation.mlx)
-        exact, custom, mlx = (metal.results(form(*case)) for form in forms)
-        mx.eval(exact, custom, mlx)
-        for x, oracle_x in zip(custom, exact, strict=True):
-            if (off := _difference(x, oracle_x)) > TOLERANCE.get(x.dtype, 0):
-                key = " ".join(map(str, metal.key(*case)))
-                return f"it is off by {off:.2g} of the largest value (case {key})"
+    with launching() as ours:
+        out = metal.form(*arguments)
+    for edge in metal.edges(dtype):
+        at_edge = None
+        with launching() as theirs:
+            try:
+                at_edge = metal.form(*edge)
+            except (RuntimeError, ValueError):
+                if theirs <= ours:
+                    raise
+        if theirs <= ours and (said := _compared(operation, edge, at_edge)):
+            return said
+    return _compared(operation, arguments, out)
+
+
+def _compared(operation: Operation[..., Any], arguments: Arguments, out: Any) -> str:
+    """Compare a result; the oracle runs on the CPU: a GPU may round float32 products to TF32."""
+    metal = operation.metal
+    assert metal is not None
+    with mx.stream(mx.Device(mx.DeviceType.cpu)), using(Nowhere()):
+        exact = metal.results((metal.oracle or operation.reference)(*arguments))
+        mx.eval(exact)
+    custom, mlx = metal.results(out), metal.results(operation.mlx(*arguments))
+    mx.eval(custom, mlx)
+    for x, oracle_x in zip(custom, exact, strict=True):
+        if (off := _difference(x, oracle_x)) > TOLERANCE.get(x.dtype, 0):
+            key = " ".join(map(str, metal.key(*arguments)))
+            return f"it is off by {off:.2g} of the largest value (case {key})"
     return ""
 
 
@@ -326,17 +333,5 @@ def _difference(x: mx.array, oracle: mx.array) -> float:
 @cache
 def registry() -> Registry:
     """Return this process's registry, of the GPU in use."""
-    return Registry(verdict_file(str(mx.device_info()["device_name"])))
-
-
-def verdict_file(chip: str) -> Path | None:
-    """Return the file of a chip's verdicts; None where nothing can be written."""
-    digest = hashlib.sha256()
-    for path in metal_files().values():
-        text = "\n".join(line.text for line in stripped(path))
-        digest.update(path.name.encode() + b"\0" + text.encode() + b"\0")
-    parts = (chip.replace(" ", "-"), MLX, digest.hexdigest()[:12])
-    try:
-        return cache_folder() / f"kernels-{'-'.join(parts)}.json"
-    except CompileError:
-        return None
+    chip, system = str(mx.device_info()["device_name"]), platform.mac_ver()[0] or "none"
+    return Registry(VerdictFile(verdict_file(chip, f"{MLX}-{system}")))

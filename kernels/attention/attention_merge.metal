@@ -27,7 +27,7 @@ template <typename T, int V>
   }
   float top = simd_max(found.x);
   float sink = sinks > 0 ? layer[sinks + head] * 1.44269504f : -3.0e38f;
-  top = max(top, sink);
+  top = precise::max(top, sink);
   float weight = fast::exp2(found.x - top) * found.y;
   const float total = simd_sum(weight + (lane == 31 ? fast::exp2(sink - top) : 0.0f));
   weight /= total;  // which is at least 1: the highest's own

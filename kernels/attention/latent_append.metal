@@ -47,7 +47,7 @@ template <
     for (int i = lane; i < V; i += 32) {
       squares += float(x[i]) * float(x[i]);
     }
-    float gain = rsqrt(simd_sum(squares) / V + eps);
+    float gain = precise::rsqrt(simd_sum(squares) / V + eps);
     value *= d < V ? gain * norm[d] : 1.0f;
   }
   int page = slots[row] / PAGE;
@@ -57,7 +57,7 @@ template <
     half base = PACK == 2 ? half(simd_min(value)) : half(0);
     half unit = half((top - float(base)) / (PACK == 2 ? 15.0f : 127.0f));
     float code = unit == 0 ? 0.0f : rint((value - float(base)) / float(unit));
-    value = PACK == 2 ? clamp(code, 0.0f, 15.0f) : clamp(code, -127.0f, 127.0f);
+    value = PACK == 2 ? precise::clamp(code, 0.0f, 15.0f) : precise::clamp(code, -127.0f, 127.0f);
     if (lane == 0) {
       int at = (page * (D / GROUP) + d / GROUP) * PAGE + place;
       ((device half*)pool_scales)[at] = unit;

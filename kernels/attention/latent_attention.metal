@@ -238,7 +238,7 @@ template <
         for (int d = lane; d < V; d += 32) {
           squares += float(mine[d]) * float(mine[d]);
         }
-        gain = rsqrt(simd_sum(squares) / V + eps);
+        gain = precise::rsqrt(simd_sum(squares) / V + eps);
       }
       for (int f = 0; APPEND && f < FRAGMENTS; ++f) {
         int d = simd * W + f * 8 + r;
@@ -249,14 +249,14 @@ template <
         float high = -INFINITY;
         float low = INFINITY;
         for (int f = 4 * g; f < 4 * g + 4; ++f) {
-          high = max(high, PACK == 2 ? fresh[f] : abs(fresh[f]));
-          low = min(low, fresh[f]);
+          high = precise::max(high, PACK == 2 ? fresh[f] : abs(fresh[f]));
+          low = precise::min(low, fresh[f]);
         }
         half base = PACK == 2 ? half(simd_min(low)) : half(0);
         half unit = half((simd_max(high) - float(base)) / MOST);
         for (int f = 4 * g; f < 4 * g + 4; ++f) {
           float code = unit == 0 ? 0.0f : rint((fresh[f] - float(base)) / float(unit));
-          fresh[f] = clamp(code, PACK == 2 ? 0.0f : -MOST, MOST);
+          fresh[f] = precise::clamp(code, PACK == 2 ? 0.0f : -MOST, MOST);
         }
         scales[g] = placed<16>(scales[g], held, raw_bits(unit));
         biases[g] = placed<16>(biases[g], held, raw_bits(base));
@@ -323,7 +323,7 @@ template <
         }
         bool seen = lane < TILE && start + lane <= position;
         score = seen ? score * scale : MASKED;
-        float most = max(top[i], simd_max(score));
+        float most = precise::max(top[i], simd_max(score));
         float factor = fast::exp2(top[i] - most);
         M weight = M(seen ? fast::exp2(score - most) : 0.0f);
         sum[i] = sum[i] * factor + simd_sum(float(weight));

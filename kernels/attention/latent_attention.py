@@ -11,10 +11,11 @@ from .attention import case, is_pending, key
 from .attention_c import ATTENTION, run
 from .latent_attention_metal import covers, latent_attention_metal
 from .paged_attention import BY_DEFINITION, BY_MLX
-from .pages import FORMATS, Heads, Layout, Pages
+from .pages import FORMATS, PAGE, Heads, Layout, Pages
 from .rope import Table, rope_table
 
 Arguments = tuple[mx.array, mx.array, Heads, Table, Pages, Layout]
+FILES = ("latent_attention.metal", "latent_merge.metal", "latent_append.metal")
 latent_attention_mlx = BY_MLX.latent_attention
 latent_attention_reference = BY_DEFINITION.latent_attention
 
@@ -36,12 +37,14 @@ def _latent_attention_c(
 
 
 def _edges(dtype: mx.Dtype) -> Iterator[Arguments]:
+    """Yield the first token, a page's last and the next one's first; and parts to join."""
     heads = Heads(16, 1, 576, 0.1, 512, rope_offset=512)
-    x, _, _, pages, layout = case(heads, FORMATS[dtype], dtype, (1, 32, 33))
-    rows = x.shape[0]
-    table = rope_table(layout.positions, mx.ones((32,)), 1.0)
-    q, latent = (mx.random.normal((rows, n * 576)).astype(dtype) for n in (16, 1))
-    yield q, latent, heads, table, replace(pages, values=None), layout
+    for contexts in ((1, 32, 33), (33, 1, 9 * PAGE)):
+        x, _, _, pages, layout = case(heads, FORMATS[dtype], dtype, contexts)
+        rows = x.shape[0]
+        table = rope_table(layout.positions, mx.ones((32,)), 1.0)
+        q, latent = (mx.random.normal((rows, n * 576)).astype(dtype) for n in (16, 1))
+        yield q, latent, heads, table, replace(pages, values=None), layout
 
 
 # q: (rows, heads * head_dim), latent: (rows, head_dim), whose first value_dim are the value, to
@@ -53,7 +56,7 @@ latent_attention = Operation(
     latent_attention_reference,
     _latent_attention_c,
     InMetal(
-        ("latent_attention.metal", "latent_merge.metal", "latent_append.metal"),
+        FILES,
         latent_attention_metal,
         key,
         _edges,

@@ -23,7 +23,7 @@ template <typename T>
   int row = thread_position_in_grid.z;
   float top = MASKED;
   for (int s = 0; s < splits; ++s) {
-    top = max(top, lse[(row * splits + s) * heads + head]);
+    top = precise::max(top, lse[(row * splits + s) * heads + head]);
   }
   float sum = 0;
   float4 total = 0;

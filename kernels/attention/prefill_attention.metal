@@ -14,8 +14,8 @@ using namespace metal;
 constant constexpr float MASKED = -3.0e38f;
 
 inline float row_top(float value) {
-  value = max(value, simd_shuffle_xor(value, 1));
-  return max(value, simd_shuffle_xor(value, 8));
+  value = precise::max(value, simd_shuffle_xor(value, 1));
+  return precise::max(value, simd_shuffle_xor(value, 8));
 }
 
 template <
@@ -109,7 +109,7 @@ template <
         visible[j][e] = at <= position && (window <= 0 || at > position - window);
         score = visible[j][e] ? score * LOG2_E : MASKED;
         scores[j].thread_elements()[e] = score;
-        most = max(most, score);
+        most = precise::max(most, score);
       }
     }
     most = row_top(most);
@@ -145,7 +145,7 @@ template <
   float factor = 1;
   if (SINKS) {
     float sink = sinks[head] * LOG2_E;
-    float most = max(top, sink);
+    float most = precise::max(top, sink);
     factor = fast::exp2(top - most);
     sum = sum * factor + fast::exp2(sink - most);
   }

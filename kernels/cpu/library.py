@@ -9,6 +9,7 @@ import hashlib
 import importlib.util
 import itertools
 import math
+import mmap
 import os
 import platform
 import shutil
@@ -24,7 +25,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, BinaryIO
 
 import mlx.core as mx
 import numpy as np
@@ -186,7 +187,7 @@ def tier() -> str:
 
 def load(tier: str) -> Library:
     """Load a tier, compiled unless the cache has it. Raises CompileError or OSError."""
-    handle = _loaded(tier, sources(), TIERS[tier].flags, NOTICE)
+    handle = _loaded(tier, sources(), TIERS[tier].flags, NOTICE, sorted(features()))
     return Library(tier, handle, handle.op_lanes())
 
 
@@ -196,23 +197,36 @@ def sources() -> list[Path]:
 
 
 def _loaded(
-    name: str, files: Sequence[Path], flags: Sequence[str], notice: str = ""
+    name: str,
+    files: Sequence[Path],
+    flags: Sequence[str],
+    notice: str = "",
+    machine: Sequence[str] = (),
 ) -> ctypes.CDLL:
     """Build and load; a file that does not load, as it may be after a crash, is built again."""
-    path = build(name, files, flags, notice)
+    path = build(name, files, flags, notice, machine)
     try:
         return ctypes.CDLL(str(path))
     except OSError:
         path.unlink(missing_ok=True)
-        return ctypes.CDLL(str(build(name, files, flags, notice)))
+        return ctypes.CDLL(str(build(name, files, flags, notice, machine)))
 
 
-def build(name: str, files: Sequence[Path], flags: Sequence[str], notice: str = "") -> Path:
-    """Return a library's path, compiled after a notice if not cached. Raises CompileError."""
+def build(
+    name: str,
+    files: Sequence[Path],
+    flags: Sequence[str],
+    notice: str = "",
+    machine: Sequence[str] = (),
+) -> Path:
+    """Return a library's path, compiled after a notice if not cached. Raises CompileError.
+
+    machine: what the processor has, so that machines that share a home build one each.
+    """
     command = compiler()
     if command[1:] == [*ZIG]:
         flags = [ZIG_FLAGS.get(flag, flag) for flag in flags]
-    key = _key([*command, *FLAGS, *flags], files)
+    key = _key([*command, *FLAGS, *flags, *machine, *platform.libc_ver()], files)
     folder = cache_folder()
     path = folder / f"{name}-{key}.so"
     if not path.exists():
@@ -265,19 +279,48 @@ def compiler() -> list[str]:
 
 
 def cache_folder() -> Path:
-    """Return ~/.cache/bessemer, or a folder of this user's below the temporary one."""
+    """Return the first folder that can be written, and whose files the system runs.
+
+    In turn $XDG_CACHE_HOME/bessemer, ~/.cache/bessemer, and a folder of this user's below the
+    temporary one. Raises CompileError where none of them does.
+    """
+    complaints = []
     for folder in (
-        Path("~/.cache/bessemer"),
+        Path(os.path.expandvars("${XDG_CACHE_HOME}/bessemer")),
+        Path(os.path.expanduser("~/.cache/bessemer")),
         Path(tempfile.gettempdir()) / f"bessemer-{os.getuid()}",
     ):
-        try:
-            folder = folder.expanduser()
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except (OSError, RuntimeError):  # the latter where a user has no home
-            continue
-        if os.access(folder, os.W_OK) and folder.stat().st_uid == os.getuid():
-            return folder
-    raise CompileError("there is no folder to keep the compiled kernels in")
+        if folder.is_absolute():  # it is not where the variable, or a home, is not there
+            if not (complaint := _unusable(folder)):
+                return folder
+            complaints.append(f"{folder} {complaint}")
+    raise CompileError(f"there is no folder for the compiled kernels: {', '.join(complaints)}")
+
+
+def _unusable(folder: Path) -> str:
+    """Return what keeps compiled kernels from a folder, which is made; empty if nothing does."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if folder.stat().st_uid != os.getuid():
+            return "is another user's"
+        with tempfile.TemporaryFile(dir=folder) as file:
+            return "" if _is_code(file) else "is on a file system mounted noexec"
+    except OSError as error:
+        return f"cannot be written ({error.strerror})"
+
+
+def _is_code(file: BinaryIO) -> bool:
+    """Return whether the system maps a file as code, as loading a library does it."""
+    file.truncate(mmap.PAGESIZE)
+    if platform.system() != "Linux":  # an unsigned file may be refused where a library is not
+        return True
+    try:
+        mmap.mmap(
+            file.fileno(), mmap.PAGESIZE, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC
+        ).close()
+    except PermissionError:
+        return False
+    return True
 
 
 def _key(command: Sequence[str], files: Sequence[Path]) -> str:

@@ -8,7 +8,7 @@ from ..cpu.library import ARRAY, INT, VALUES, Function, array, output
 from ..metal.library import kernel, scalar
 from ..registry import InMetal, Key, Operation, bucket, in_c, in_float32
 from .linear_mlx import product
-from .weight import MATRIX, Quantized, Weight, arrays_of, matrix, widen, with_arrays
+from .weight import MATRIX, Dense, Quantized, Weight, arrays_of, matrix, widen, with_arrays
 from .weight_metal import FLOATS, RUN, as_metal, metal_weight
 
 MAX_ROWS = 16  # the kernel reads a weight once for all of them, and x from a cache
@@ -99,7 +99,9 @@ def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Weight, int]]:
     for rows, outputs, rest in ((1, 7, 0), (2, 9, 4)):
         values = mx.random.normal((3 * outputs, 64)).astype(dtype)
         weight = Quantized(*mx.quantize(values, 64, 4), 64, 4)
-        yield mx.random.normal((rows, 3, 64 + rest)).astype(dtype), weight, rest
+        x = mx.random.normal((rows, 3, 64 + rest)).astype(dtype)
+        yield x, weight, rest
+        yield x, Dense(values), rest
 
 
 # (rows, heads, inputs + rest) to (rows, heads, outputs + rest), in the dtype of x. weight: (heads *

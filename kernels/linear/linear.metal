@@ -65,7 +65,7 @@ template <
     }
   }
   reduce<SPLIT, NORM ? ROWS + 1 : ROWS>(sums, parts, simdgroup, lane);
-  float factor = NORM ? rsqrt(sums[ROWS] / float(inputs) + eps) : 1.0f;
+  float factor = NORM ? precise::rsqrt(sums[ROWS] / float(inputs) + eps) : 1.0f;
   if (share == 0) {
     finish<ACTIVATION, BIAS, RESIDUAL>(
         sums, factor, bias, residual, limit, first, results, lane, y);

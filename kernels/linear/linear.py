@@ -13,7 +13,7 @@ from .activation import activate, activate_reference
 from .linear_metal import linear_metal
 from .linear_mlx import PLAIN, Epilogue, linear_mlx
 from .linear_rows import MAX_ROWS
-from .weight import MATRIX, Quantized, Weight, is_whole_panels, matrix, storage, widen
+from .weight import MATRIX, Dense, Quantized, Weight, is_whole_panels, matrix, storage, widen
 
 WIDENED = 1 << 24  # values of a weight that is worth restoring to verify a kernel
 
@@ -79,6 +79,7 @@ def _edges(
         outputs = outputs if epilogue.activation is None else 2 * outputs
         values = mx.random.normal((outputs, inputs)).astype(dtype)
         yield x, Quantized(*mx.quantize(values, group_size=64, bits=4), 64, 4), epilogue
+        yield x, Dense(values), epilogue
 
 
 METAL = InMetal(

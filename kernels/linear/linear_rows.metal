@@ -194,7 +194,7 @@ template <typename T, int FORMAT, int GROUP, int TILES, int COLUMNS, int ACTIVAT
         up += ACTIVATION ? parts[place + 8 * MADE] : 0.0f;
         mean += NORM ? squares[s * COLUMNS + n] : 0.0f;
       }
-      float inverse = NORM ? rsqrt(mean / inputs + eps) : 1.0f;
+      float inverse = NORM ? precise::rsqrt(mean / inputs + eps) : 1.0f;
       value = value * inverse + (BIAS ? float(bias[first + o]) : 0.0f);
       if (ACTIVATION) {
         up = up * inverse + (BIAS ? float(bias[outputs + first + o]) : 0.0f);

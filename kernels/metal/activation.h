@@ -4,7 +4,7 @@
 enum { SILU = 1, GELU = 2, GELU_TANH = 3, SWIGLU_CLAMPED = 4 };
 
 inline float sigmoid(float x) {
-  return 1.0f / (1.0f + exp(-x));
+  return 1.0f / (1.0f + precise::exp(-x));
 }
 
 // Abramowitz and Stegun, 7.1.26: within 1.5e-7.
@@ -15,7 +15,7 @@ inline float error_function(float x) {
   p = fma(p, t, 1.421413741f);
   p = fma(p, t, -0.284496736f);
   p = fma(p, t, 0.254829592f);
-  return copysign(1.0f - p * t * exp(-size * size), x);
+  return copysign(1.0f - p * t * precise::exp(-size * size), x);
 }
 
 template <int ACTIVATION>

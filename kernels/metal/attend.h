@@ -18,19 +18,19 @@ template <typename T, int D>
 struct Vector {
   const device T* x;
   const device float* layer;
-  const device float* cos;
-  const device float* sin;
+  const device float* cosines;
+  const device float* sines;
   int norm;
   float scale;
 
   Vector(const device T* x_, const device float* l, const device float* c, const device float* s,
          int norm_, int lane)
-      : x(x_), layer(l), cos(c), sin(s), norm(norm_) {
+      : x(x_), layer(l), cosines(c), sines(s), norm(norm_) {
     float sum = 0;
     for (int d = lane; d < D && layer[norm] != 0; d += 32) {
       sum += float(x[d]) * float(x[d]);
     }
-    scale = rsqrt(simd_sum(sum) / D + layer[EPS]);
+    scale = precise::rsqrt(simd_sum(sum) / D + layer[EPS]);
   }
 
   float normed(int d) {
@@ -49,7 +49,7 @@ struct Vector {
     const int apart = next ? 1 : pairs;
     const int pair = next ? k / 2 : k % pairs;
     const float other = normed(first ? d + apart : d - apart);
-    return normed(d) * cos[pair] + (first ? -other : other) * sin[pair];
+    return normed(d) * cosines[pair] + (first ? -other : other) * sines[pair];
   }
 };
 
@@ -87,7 +87,7 @@ struct Attention {
   }
 
   void rescale(int h, float other) {
-    const float new_top = max(top[h], other);
+    const float new_top = precise::max(top[h], other);
     const float factor = fast::exp2(top[h] - new_top);
     top[h] = new_top;
     total[h] *= factor;
@@ -165,8 +165,8 @@ struct Attention {
   // The tails of the step before begin at step[BEFORE].
   template <typename A>
   void run(
-      const device T* qkv, const device float* layer, const device float* cos,
-      const device float* sin, const device int* step,
+      const device T* qkv, const device float* layer, const device float* cosines,
+      const device float* sines, const device int* step,
       A pool, A tail, device T* out,
       threadgroup float4* shared, uint3 place, uint3 places, int simd) {
     const int kv_heads = places.y / BLOCKS;
@@ -174,15 +174,15 @@ struct Attention {
     const int block = place.y % BLOCKS * H;
     const int head = kv_head * G + block;
     const size_t row = place.z;
-    cos += row * int(layer[PAIRS]);
-    sin += row * int(layer[PAIRS]);
+    cosines += row * int(layer[PAIRS]);
+    sines += row * int(layer[PAIRS]);
     qkv += row * (kv_heads * ((G + 1) * D + V));
     const device T* keys = qkv + kv_heads * G * D;
     for (int task = simd; task < H + (MODE != READ); task += SIMDS) {
       const bool query = task < H;
       const device T* x = query ? qkv + (kv_head * G + min(block + task, G - 1)) * D
                                 : keys + kv_head * D;
-      Vector<T, D> vector(x, layer, cos, sin, query ? Q_NORM : K_NORM, page.lane);
+      Vector<T, D> vector(x, layer, cosines, sines, query ? Q_NORM : K_NORM, page.lane);
       if (query) {
         write_query(vector, (threadgroup float*)shared + task * QUERY);
       } else {

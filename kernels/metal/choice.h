@@ -12,8 +12,8 @@ inline uint best_groups(
   float second = -INFINITY;
   for (int i = 0; i < size && int(lane) < groups; i++) {
     float value = choices[lane * size + i];
-    second = max(second, min(best, value));
-    best = max(best, value);
+    second = precise::max(second, precise::min(best, value));
+    best = precise::max(best, value);
   }
   float score = two && size > 1 ? best + second : best;
   int better = 0;
@@ -45,12 +45,12 @@ inline void choose_experts(
     int expert = i * 32 + int(lane);
     value[i] = expert < EXPERTS ? scores[expert] : -INFINITY;
     odd = odd || isnan(value[i]);
-    top = max(top, value[i]);
+    top = precise::max(top, value[i]);
   }
   top = simd_max(top);
   float total = 0;
   for (int i = 0; i < EACH; i++) {
-    value[i] = rules[SIGMOID] ? 1.0f / (1.0f + exp(-value[i])) : exp(value[i] - top);
+    value[i] = rules[SIGMOID] ? 1.0f / (1.0f + precise::exp(-value[i])) : precise::exp(value[i] - top);
     total += value[i];
   }
   total = rules[SIGMOID] ? 1.0f : simd_sum(total);

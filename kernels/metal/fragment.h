@@ -17,9 +17,9 @@ inline uint fragment_column(uint lane) {
   return (lane >> 1 & 4) + 2 * (lane & 1);
 }
 
-inline void set(thread Fragment& fragment, float first, float second) {
-  fragment.thread_elements()[0] = first;
-  fragment.thread_elements()[1] = second;
+inline void set(thread Fragment& matrix, float first, float second) {
+  matrix.thread_elements()[0] = first;
+  matrix.thread_elements()[1] = second;
 }
 
 // Over the lanes of a column; each of them gets the sum.

@@ -35,6 +35,7 @@ class LaunchRecord:
 
 
 _watched: ContextVar[tuple[list[LaunchRecord], ...]] = ContextVar("watched", default=())
+_names: ContextVar[tuple[set[str], ...]] = ContextVar("names", default=())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,6 +88,8 @@ class BoundKernel:
         """Launch it; inputs in the order of the file's parameters."""
         where = device()
         assert where is not None and len(inputs) == len(self.kernel.source.inputs)
+        for names in _names.get():
+            names.add(" ".join((self.kernel.source.name, *self.kernel.in_place)))
         if isinstance(where, Gpu):
             on_gpu: list[mx.array] = built_on_gpu(self.kernel)(inputs=inputs, **self.arguments)
             return on_gpu
@@ -122,6 +125,17 @@ def watching() -> Iterator[list[LaunchRecord]]:
         yield launches
     finally:
         _watched.reset(token)
+
+
+@contextmanager
+def launching() -> Iterator[set[str]]:
+    """Collect the names of the kernels that the block launches, even if it fails at that."""
+    names: set[str] = set()
+    token = _names.set((*_names.get(), names))
+    try:
+        yield names
+    finally:
+        _names.reset(token)
 
 
 @lru_cache(maxsize=4096)

@@ -102,7 +102,7 @@ template <
       up_sums[r] += along<FORMAT, GROUP>(ups, r, HIDDEN, first, values, sum);
     }
   }
-  float factor = NORMED ? rsqrt(simd_sum(squares) / HIDDEN + eps) : 1.0f;
+  float factor = NORMED ? precise::rsqrt(simd_sum(squares) / HIDDEN + eps) : 1.0f;
   float share = GATED && !routed ? sigmoid(simd_sum(gate_sum) * factor) : 1.0f;
   float mine = 0;
   for (uint r = 0; r < ROWS; r++) {

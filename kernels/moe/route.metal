@@ -64,7 +64,7 @@ template <
         sums[r] += along<FORMAT, GROUP>(rows, r, HIDDEN, first, values, sum);
       }
     }
-    float factor = NORMED ? rsqrt(simd_sum(squares) / HIDDEN + eps) : 1.0f;
+    float factor = NORMED ? precise::rsqrt(simd_sum(squares) / HIDDEN + eps) : 1.0f;
     for (uint r = 0; r < ROWS; r++) {
       float logit = simd_sum(sums[r]) * factor;
       if (lane == 0 && row + r >= start) {

@@ -75,7 +75,7 @@ template <typename T, typename G, int COUNT>
   squares = over_threads(
       squares, parts, simdgroup_index_in_threadgroup, thread_index_in_simdgroup,
       simdgroups_per_threadgroup);
-  float factor = rsqrt(squares / float(width) + eps);
+  float factor = precise::rsqrt(squares / float(width) + eps);
   scale_row<COUNT>(
       x + row, weight, factor, width, thread_index_in_threadgroup, threads, y + row);
 }

@@ -52,7 +52,7 @@ template <typename T, int WIDTH, bool BIAS, bool SILU>
       for (int i = 0; i < WIDTH; ++i) {
         sum += window[i] * weights[i];
       }
-      sum = SILU ? sum / (1.0f + exp(-sum)) : sum;
+      sum = SILU ? sum / (1.0f + precise::exp(-sum)) : sum;
       store_four(out + size_t(row) * size, channel, size, sum);
     }
     if (stop == sequence[1]) {

@@ -75,7 +75,7 @@ template <typename T, int KEYS, int VALUES, int SHARED, bool NORMALISE>
     float b[ROWS];
     load_key<ROWS, KEYS>(k + key, first, a);
     load_key<ROWS, KEYS>(q + key, first, b);
-    const float decay = exp(g[gate]);
+    const float decay = precise::exp(g[gate]);
     float2 rate = 0.0f;
     float4 known = 0.0f;
 #pragma clang loop unroll(full)
@@ -84,7 +84,7 @@ template <typename T, int KEYS, int VALUES, int SHARED, bool NORMALISE>
       s[i] *= decay;
       known += s[i] * a[i];
     }
-    rate = NORMALISE ? rsqrt(over_rows(rate) + NORM_EPS) : float2(1.0f);
+    rate = NORMALISE ? precise::rsqrt(over_rows(rate) + NORM_EPS) : float2(1.0f);
     const float4 value = load_four(v + gate * VALUES, column, VALUES);
     const float4 change = (value - over_rows(known) * rate.x) * (beta[gate] * rate.x);
     float4 sum = 0.0f;

@@ -46,18 +46,18 @@ template <typename T>
     for (uint i = 0; i < EACH; ++i) {
       mine.broken = mine.broken || isnan(v[i]);
       mine.key = max(mine.key, key_of(v[i]));
-      largest = max(largest, v[i]);
+      largest = precise::max(largest, v[i]);
     }
     if (largest > -INFINITY) {
-      sum *= exp(last - largest);
+      sum *= precise::exp(last - largest);
       for (uint i = 0; i < EACH; ++i) {
-        sum += exp(v[i] - largest);
+        sum += precise::exp(v[i] - largest);
       }
     }
   }
   Peak peak = peak_of(mine, size, parts, lane, simd);
   const float top = value_of(peak.key);
-  sum = simd_sum(sum * exp(largest - top));
+  sum = simd_sum(sum * precise::exp(largest - top));
   if (lane == 0) {
     sums[simd] = sum;
   }
@@ -66,7 +66,7 @@ template <typename T>
   for (uint i = 0; i < SIMDS; ++i) {
     sum += sums[i];
   }
-  const float log_sum = peak.broken ? NAN : isinf(top) ? top : top + log(sum);
+  const float log_sum = peak.broken ? NAN : isinf(top) ? top : top + precise::log(sum);
   if (index == 0) {
     chosen[pick] = float(row[max(tokens[pick], 0)]) - log_sum;
   }

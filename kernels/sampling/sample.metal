@@ -107,7 +107,8 @@ struct Row {
   }
 
   float chance(float value) const {
-    return min(exp2((value - peak) * rate), 1.0f);
+    const float power = precise::exp2((value - peak) * rate);
+    return value == peak ? 1.0f : precise::min(power, 1.0f);
   }
 
   ulong weight(float value) const {
@@ -116,7 +117,7 @@ struct Row {
 
   // By how far below the peak; never larger for a larger value.
   uint bin(float value) const {
-    return uint(min((peak - value) * rate * (THREADS / DEPTH), float(THREADS - 1)));
+    return uint(precise::min((peak - value) * rate * (THREADS / DEPTH), float(THREADS - 1)));
   }
 
   // The least key in this bin or one before it.

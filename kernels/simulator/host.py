@@ -3,6 +3,7 @@
 import re
 
 from .signature import ATTRIBUTES, Argument, Definition, Signature
+from .words import check_words
 
 HEADER_LINE = 1 << 20  # lines of the header are numbered from here (runtime.h)
 PREAMBLE = '#include "msl_preamble.h"\n'
@@ -57,12 +58,16 @@ CONSTRUCTOR = re.compile(r"\b(vec\s*<[^<>();]+>)\s*\(")
 
 
 def host_text(definition: Definition, signature: Signature) -> str:
+    """Return the whole text of a kernel for clang. Raises MetalCompileError for a word's misuse."""
+    header, body = map(without_comments, (definition.header, definition.source))
+    check_words(header, "header")
+    check_words(body, "kernel")
     return "\n".join(
         (
             f'{PREAMBLE}#line {HEADER_LINE + 1} "header.metal"',
-            with_constructors(without_comments(definition.header)),
+            with_constructors(header),
             f'#line 1 "signature.metal"\n{signature.opening}#line 1 "kernel.metal"',
-            with_constructors(with_arena(without_comments(definition.source))),
+            with_constructors(with_arena(body)),
             f'#line 1 "entry"\n}}\n{_entry(signature)}',
         )
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .compiler import check_spaces, execute, language, toolchain
 from .host import with_arena, with_constructors, without_comments
+from .words import check_words
 
 INSTANTIATION = re.compile(r"\btemplate\s*(?:\[\[[^\]]*\]\]\s*)+")  # C++ has no attributes there
 INCLUDED = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.M)
@@ -28,11 +29,13 @@ def compile_standalone(text: str, include: Sequence[Path] = ()) -> None:
     """
     with tempfile.TemporaryDirectory() as temporary:
         inside = Path(temporary)
-        (inside / "kernel.cpp").write_text(PREAMBLE.format("kernel.metal") + _host(text))
+        (inside / "kernel.cpp").write_text(
+            PREAMBLE.format("kernel.metal") + _host(text, "kernel.metal")
+        )
         for name, path in _included(text, include):
             copy = inside / name
             copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_text(_host(path.read_text()))
+            copy.write_text(_host(path.read_text(), name))
         check_spaces("kernel.cpp", inside, (f"-I{inside}",))
         command = [*toolchain().compile, *language(False), f"-I{inside}"]
         execute([*command, "-fsyntax-only", "kernel.cpp"], inside)
@@ -48,8 +51,10 @@ def compiled_text(text: str, contract: bool) -> str:
         return _normal((inside / "kernel.ll").read_text())
 
 
-def _host(text: str) -> str:
-    return INSTANTIATION.sub("template ", with_constructors(with_arena(without_comments(text))))
+def _host(text: str, file: str) -> str:
+    text = without_comments(text)
+    check_words(text, file)
+    return INSTANTIATION.sub("template ", with_constructors(with_arena(text)))
 
 
 def _included(text: str, folders: Sequence[Path]) -> Iterator[tuple[str, Path]]:

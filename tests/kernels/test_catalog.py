@@ -6,7 +6,8 @@ from bessemer.kernels import catalog as module
 from bessemer.kernels.catalog import OPERATIONS, CatalogEntry, catalog
 from bessemer.kernels.cpu.library import sources as c_sources
 from bessemer.kernels.metal.device import Device, Gpu, Nowhere, Simulator, using
-from bessemer.kernels.registry import Registry, Verdict
+from bessemer.kernels.registry import Registry
+from bessemer.kernels.verdicts import Verdict, VerdictFile
 
 
 def entries(device: Device | Nowhere) -> dict[str, CatalogEntry]:
@@ -37,7 +38,7 @@ def test_on_a_cpu_c_runs_where_it_compiles(compiled: bool, monkeypatch: pytest.M
 
 
 def test_on_a_gpu_verdicts_say_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    tried = Registry(None)
+    tried = Registry(VerdictFile(None))
     tried._verdicts |= {
         "linear 1 64": Verdict(True, "", 2.0, 5.0),
         "gated_linear 1 64": Verdict(False, "", 3.0, 3.0),

@@ -1,13 +1,15 @@
 """Every operation that a GPU would verify before use: here in the simulator, on its edges."""
 
 from importlib import import_module
+from typing import Any
 
 import mlx.core as mx
 import pytest
 
 from bessemer.kernels.catalog import OPERATIONS
+from bessemer.kernels.metal import library
 from bessemer.kernels.metal.device import Simulator, using
-from bessemer.kernels.metal.source import FOLDER, metal_files
+from bessemer.kernels.metal.source import FOLDER, metal_files, sources
 from bessemer.kernels.registry import InMetal, Operation, _disagreement
 
 METAL_OPERATIONS = {
@@ -35,6 +37,29 @@ def test_it_agrees_with_its_reference(number: int, name: str) -> None:
     assert edges, "an operation without edges is verified on nothing that is hard"
     with using(Simulator()):
         assert _disagreement(operation, edges[-1]) == ""
+
+
+# Kernels that the trials of these types launch at no edge are here with the reason.
+UNTRIED: dict[str, str] = {}
+
+
+def test_every_kernel_has_an_edge(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel's verdict hangs on the edges that launch nothing but what it launches itself."""
+
+    def launch(inputs: list[mx.array], **arguments: Any) -> list[mx.array]:
+        pairs = zip(arguments["output_shapes"], arguments["output_dtypes"], strict=True)
+        return [mx.zeros(shape, dtype) for shape, dtype in pairs]
+
+    monkeypatch.setattr(library, "_simulated", lambda *_: launch)
+    launched: set[str] = set()
+    for operation in METAL_OPERATIONS.values():
+        for dtype in DTYPES:
+            for edge in metal_of(operation).edges(dtype):
+                with using(Simulator()), library.launching() as names:
+                    metal_of(operation).form(*edge)
+                launched |= {name.split()[0] for name in names}
+    kernels = {name for path in metal_files().values() for name in sources(path)}
+    assert kernels - launched == set(UNTRIED)
 
 
 @pytest.mark.parametrize("name", METAL_OPERATIONS)

@@ -1,7 +1,13 @@
 """Tests of kernels/registry.py, with kernels planted to be broken, wrong or slow."""
 
 import json
-from collections.abc import Iterator
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +16,11 @@ import pytest
 
 from bessemer.kernels import registry as module
 from bessemer.kernels.cpu.library import ARRAY, INT, VALUES, Function
-from bessemer.kernels.metal import source
-from bessemer.kernels.metal.device import Gpu, Nowhere, Simulator, using
+from bessemer.kernels.metal.device import Gpu, Nowhere, Simulator, device, using
 from bessemer.kernels.metal.library import KernelFunction
 from bessemer.kernels.metal.source import sources
-from bessemer.kernels.registry import (
-    InMetal,
-    Operation,
-    Registry,
-    Verdict,
-    in_c,
-    in_float32,
-    verdict_file,
-)
+from bessemer.kernels.registry import InMetal, Operation, Registry, in_c, in_float32
+from bessemer.kernels.verdicts import Verdict, VerdictFile
 
 from .tiers import NATIVE, use
 
@@ -56,8 +54,9 @@ class Clock:
 
 def operation(folder: Path, formula: str, edges: tuple[int, ...] = ()) -> Operation:
     path = folder / f"{abs(hash(formula))}.metal"
-    path.write_text(DOUBLE.replace("FORMULA", formula))
-    kernel = KernelFunction(sources(path)["double_it"])
+    name = "double_it" if formula == GOOD else "double_otherwise"
+    path.write_text(DOUBLE.replace("FORMULA", formula).replace("double_it", name))
+    kernel = KernelFunction(sources(path)[name])
 
     def custom(x: mx.array) -> mx.array:
         (y,) = kernel([x], [(x.shape, x.dtype)], (x.size, 1, 1), (32, 1, 1), T=x.dtype)
@@ -84,7 +83,7 @@ def simulator() -> Iterator[None]:
 
 def registry_of(file: Path | None, *steps: float) -> tuple[Registry, list[str]]:
     warnings: list[str] = []
-    return Registry(file, Clock(*steps), warnings.append), warnings
+    return Registry(VerdictFile(file), Clock(*steps), warnings.append), warnings
 
 
 X = (mx.arange(16).astype(mx.float32),)
@@ -131,6 +130,61 @@ def test_an_edge_is_tried_before_what_is_asked(tmp_path: Path) -> None:
         assert tried.verdict(op, (mx.arange(9).astype(mx.float32),)).custom is used
 
 
+@pytest.mark.parametrize("formula", [WRONG, BROKEN])
+def test_a_verdict_does_not_hang_on_another_kernels_edge(tmp_path: Path, formula: str) -> None:
+    """What more elements need does not keep fewer ones from the kernel that is theirs."""
+    few, many = operation(tmp_path, GOOD, (7, 10)), operation(tmp_path, formula)
+    assert few.metal is not None and many.metal is not None
+    forms = (few.metal.form, many.metal.form)
+
+    def either(x: mx.array) -> mx.array:
+        return forms[x.size >= 10](x)
+
+    both = replace(few, metal=replace(few.metal, form=either))
+    assert both.metal is not None
+    for size, used in ((9, True), (11, False)):
+        tried, _ = registry_of(None, 1e-6)
+        x = (mx.arange(size).astype(mx.float32),)
+        assert tried.verdict(both, x).custom is used
+
+
+def test_the_reference_is_computed_by_mlx_on_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On an M5 a GPU's float32 products are TF32's; and what verifies a kernel runs none."""
+    streams: list[object] = []
+    seen: dict[str, tuple[object, bool]] = {}
+    stream = mx.stream
+
+    @contextmanager
+    def noted(where: Any) -> Iterator[None]:
+        streams.append(where)
+        with stream(where):
+            yield
+        streams.pop()
+
+    def note(name: str, form: Callable[[mx.array], mx.array]) -> Callable[[mx.array], mx.array]:
+        def run(x: mx.array) -> mx.array:
+            seen[name] = (streams[-1] if streams else None, device() is None)
+            return form(x)
+
+        return run
+
+    monkeypatch.setattr(mx, "stream", noted)
+    op = operation(tmp_path, GOOD)
+    assert op.metal is not None
+    watched = replace(
+        op,
+        mlx=note("mlx", op.mlx),
+        reference=note("reference", op.reference),
+        metal=replace(op.metal, form=note("metal", op.metal.form)),
+    )
+    tried, _ = registry_of(None, 1e-6)
+    assert tried.verdict(watched, X).custom
+    assert seen.pop("reference") == (mx.Device(mx.DeviceType.cpu), True)
+    assert seen == {"mlx": (None, False), "metal": (None, False)}
+
+
 def test_nan_where_there_should_be_none_is_wrong(tmp_path: Path) -> None:
     tried, _ = registry_of(None, 1e-6)
     assert not tried.verdict(operation(tmp_path, "x[i] / T(0) - x[i] / T(0)"), X).custom
@@ -153,28 +207,84 @@ def test_verdicts_are_remembered(tmp_path: Path) -> None:
     assert again.verdict(operation(tmp_path, BROKEN), (mx.zeros((5,)),)).custom is False
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"double 16": {"custom": 1, "no": 2}}'])
-def test_an_unreadable_file_is_as_good_as_none(tmp_path: Path, text: str) -> None:
+def test_a_verdict_of_another_process_is_not_tried_again(tmp_path: Path) -> None:
     file = tmp_path / "verdicts.json"
-    file.write_text(text)
     tried, _ = registry_of(file, 1e-6)
+    other = Registry(VerdictFile(file), warn=pytest.fail)
     assert tried.verdict(operation(tmp_path, GOOD), X).custom
-    assert len(json.loads(file.read_text())) == 1
+    assert other.verdict(operation(tmp_path, BROKEN), X).custom
 
 
-def test_the_file_is_keyed_by_chip_version_and_kernels(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "a.metal").write_text("one")
-    monkeypatch.setattr(source, "FOLDER", tmp_path.parent)
-    names = {verdict_file("Apple M4 Max"), verdict_file("Apple M1")}
-    (tmp_path / "a.metal").write_text("one // a comment changes nothing")
-    assert verdict_file("Apple M1") in names
-    (tmp_path / "a.metal").write_text("two")
-    names.add(verdict_file("Apple M1"))
-    monkeypatch.setattr(module, "MLX", "99.0")
-    names.add(verdict_file("Apple M1"))
-    assert len(names) == 4
+def test_while_another_process_tries_mlx_does_it(tmp_path: Path) -> None:
+    file = tmp_path / "verdicts.json"
+    tried, op = Registry(VerdictFile(file, patience=0), warn=pytest.fail), operation(tmp_path, GOOD)
+    with VerdictFile(file).trial("other"):
+        assert not tried.verdict(op, X).custom
+        assert tried.verdicts == {}
+    assert tried.verdict(op, X).reason == "" and len(tried.verdicts) == 1
+
+
+DEADLY = """
+import os, signal, sys
+from pathlib import Path
+import mlx.core as mx
+from bessemer.kernels.metal.device import Simulator, using
+from bessemer.kernels.registry import InMetal, Operation, Registry
+from bessemer.kernels.verdicts import VerdictFile
+
+def deadly(x):
+    if sys.argv[2] != "quiet":
+        os.kill(os.getpid(), int(sys.argv[2]))
+    return x + x
+
+def outer(x):
+    return tried.verdict(inner, (x,)) and x + x
+
+def operation(name, custom):
+    key = lambda x: (x.size,)
+    return Operation(name, lambda x: x + x, lambda x: 2 * x, metal=InMetal((), custom, key))
+
+inner, fine = operation("inner", deadly), operation("fine", lambda x: x + x)
+tried = Registry(VerdictFile(Path(sys.argv[1])))
+with using(Simulator()):
+    print(tried.verdict(fine, (mx.ones(9),)).reason)
+    print(tried.verdict(operation("outer", outer), (mx.ones(9),)).reason)
+print(tried.verdict(inner, (mx.ones(9),)).custom)
+"""
+
+
+def run_trials(file: Path, way: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-P", "-c", DEADLY, str(file), way]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+
+@pytest.mark.parametrize("signal", [signal.SIGKILL, signal.SIGABRT])
+def test_a_trial_that_ends_its_process_has_failed(tmp_path: Path, signal: int) -> None:
+    """The kernel that was at work is to blame, not the one that called it, nor one before it."""
+    file = tmp_path / "verdicts.json"
+    assert run_trials(file, str(int(signal))).returncode == -signal
+    assert set(json.loads(file.read_text())) == {"fine 9"}
+    for _ in range(2):  # who finds it, and who reads of it
+        done = run_trials(file, str(int(signal)))
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split() == ["False"]  # all others agree with their references
+        found = json.loads(file.read_text())
+        assert set(found) == {"fine 9", "inner 9", "outer 9"} and not found["outer 9"]["reason"]
+    again = run_trials(file, "quiet")
+    assert "False" in again.stdout and again.stderr == ""
+
+
+def test_who_finds_that_a_trial_ended_its_process_says_so_once(tmp_path: Path) -> None:
+    file = tmp_path / "verdicts.json"
+    run_trials(file, str(int(signal.SIGKILL)))
+    said = [run_trials(file, str(int(signal.SIGKILL))).stderr for _ in range(2)]
+    (line,) = said[0].splitlines()
+    assert re.fullmatch(
+        r"warning: the Metal kernel inner is not used: its trial of \S+ \S+ ended process \d+; "
+        rf"it is tried again once {file} is removed",
+        line,
+    )
+    assert said[1] == ""
 
 
 def test_the_simulator_runs_the_kernel_whatever_it_is_worth(
@@ -185,7 +295,7 @@ def test_the_simulator_runs_the_kernel_whatever_it_is_worth(
 
 
 def test_on_a_gpu_the_verdict_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tried = Registry(None)
+    tried = Registry(VerdictFile(None))
     monkeypatch.setattr(module, "registry", lambda: tried)
     op = operation(tmp_path, GOOD)
     assert op.metal is not None
@@ -265,3 +375,15 @@ def test_an_oracle_takes_floats_wide_and_the_rest_as_it_is() -> None:
         "mlx.core.float32",
         "mlx.core.int32",
     ]
+
+
+def test_the_registry_is_of_chip_mlx_and_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system has the compiler that made a kernel's machine code."""
+    paths = []
+    monkeypatch.setattr(mx, "device_info", lambda: {"device_name": "Apple M1"})
+    for mlx, system in (("0.32", "15.1"), ("0.33", "15.1"), ("0.33", "15.2")):
+        monkeypatch.setattr(module, "MLX", mlx)
+        monkeypatch.setattr(module.platform, "mac_ver", lambda system=system: (system, (), ""))
+        paths.append(module.registry.__wrapped__().file.path)
+    assert all(path.name.startswith("kernels-Apple-M1-0.3") for path in paths)
+    assert len(set(paths)) == 3

@@ -7,7 +7,8 @@ import mlx.core as mx
 import pytest
 
 from bessemer.kernels.attention import attention_metal as module
-from bessemer.kernels.attention.attention import attention_reference
+from bessemer.kernels.attention.attention import attention_mlx, attention_reference, tables_for
+from bessemer.kernels.attention.attention import layout_of as layout_at_once
 from bessemer.kernels.attention.attention_metal import attention_metal, self_test
 from bessemer.kernels.attention.pages import (
     FENCE,
@@ -18,6 +19,7 @@ from bessemer.kernels.attention.pages import (
     Heads,
     Layout,
     flush,
+    zeros,
 )
 from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from bessemer.kernels.simulator.reorder import Recorded, recording
@@ -31,6 +33,7 @@ F = mx.float32
 FAST = Simulator(SimulatorOptions(mode="fast"))
 HEADS = heads_of(2, 1, 32)
 LAYERS = 2
+LARGE = 2.0e5  # beyond binary16
 # Rows of a step: their pages and their lengths. Two sequences go on side by side over the ends of
 # pages; then the first one is gone, and the page that it ended in is another's.
 TABLES = {"a": [4, 2], "b": [1, 3, 5], "c": [2], "d": [4]}
@@ -189,3 +192,22 @@ def test_the_self_test_notices_a_device_that_keeps_writes_to_itself(
     monkeypatch.setattr(module, "_launch", forgetful)
     with using(FAST):
         assert not self_test(90)
+
+
+@pytest.mark.parametrize("format", [Format.INT8, Format.INT4])
+def test_quantized_pages_hold_at_its_end_what_is_beyond_binary16(format: Format) -> None:
+    """Scales and biases are binary16, and keys of a model in bfloat16 may be larger."""
+    tables = tables_for([4])
+    pages = zeros(2, 1, 32, 32, format, Append.IN_PLACE)
+    layout = layout_at_once(tables, [range(3)])
+    k, v = (LARGE * normal(3, 32, seed=seed) for seed in (1, 2))
+    qkv = mx.concatenate([normal(3, 64, seed=3), k, v], axis=1)
+    table = rope_table_of(layout, HEADS, None)
+    mlx = attention_mlx(qkv, HEADS, table, replace(pages, append=Append.FUNCTIONAL), layout)[1]
+    with using(FAST):
+        out, written = attention_metal(qkv, HEADS, table, pages, layout)
+        mx.eval(out, written.arrays)
+    pairs = zip(written.parts[2:], mlx.parts[2:], strict=True)
+    for part, oracle in ((a, b) for a, b in pairs if a is not None and b is not None):
+        assert mx.all(mx.isfinite(part)).item()
+        assert close([part.astype(F)], [oracle.astype(F)], 1e-3)

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import mlx.core as mx
@@ -53,7 +54,7 @@ def answer(loaded: library.Library) -> int:
 def test_a_library_is_compiled_once(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert answer(library.load("plain")) == 42
     assert capsys.readouterr().err == library.NOTICE + "\n"
-    (path,) = library.cache_folder().glob("*.so")
+    (path,) = library.cache_folder().glob("plain-*.so")
     written = path.stat().st_mtime_ns
     assert answer(library.load("plain")) == 42
     assert capsys.readouterr().err == ""
@@ -120,7 +121,7 @@ def test_a_compiler_that_fails_is_quoted(tiny: Path) -> None:
     tiny.write_text("#error nothing to see here\n")
     with pytest.raises(library.CompileError, match=r"failed: .*nothing to see here"):
         library.load("plain")
-    assert not list(library.cache_folder().glob("*.so"))
+    assert not list(library.cache_folder().glob("plain-*.so"))
 
 
 def test_a_compiler_that_cannot_say_why(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,25 +252,121 @@ def test_ziglang_stands_in_for_a_compiler(tiny: Path, monkeypatch: pytest.Monkey
     assert steps[1] == [*zig, *library.TIERS["avx2"].flags]
 
 
-def test_a_home_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "home").touch()
+@pytest.fixture
+def below(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home, another cache and a temporary folder, each below one folder."""
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    for name in ("home", "xdg", "tmp"):
+        (tmp_path / name).mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    folder = tmp_path / f"bessemer-{os.getuid()}"
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    return tmp_path
+
+
+def spoil(folder: Path) -> None:
+    """Put a file in the folder's place, so that nothing can be made in it."""
+    folder.rmdir()
+    folder.touch()
+
+
+def test_the_cache_is_where_the_environment_says_else_at_home_else_temporary(
+    below: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert library.cache_folder() == below / "home/.cache/bessemer"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert library.cache_folder() == below / "home/.cache/bessemer"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(below / "xdg"))
+    assert library.cache_folder() == below / "xdg/bessemer"
+    shutil.rmtree(below / "xdg/bessemer")
+    spoil(below / "xdg")
+    assert library.cache_folder() == below / "home/.cache/bessemer"
+    shutil.rmtree(below / "home/.cache")
+    spoil(below / "home")
+    folder = below / "tmp" / f"bessemer-{os.getuid()}"
     assert library.cache_folder() == folder
     assert folder.stat().st_mode & 0o777 == 0o700
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "home"))
-    with pytest.raises(library.CompileError, match="no folder"):
+    folder.rmdir()
+    spoil(below / "tmp")
+    with pytest.raises(library.CompileError) as caught:
+        library.cache_folder()
+    said = str(caught.value)
+    assert said.startswith("there is no folder for the compiled kernels: ")
+    assert said.count("cannot be written (Not a directory)") == 3
+    assert all(str(below / name) in said for name in ("home", "xdg", "tmp"))
+
+
+def test_a_user_without_a_home(below: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    assert library.cache_folder() == below / "tmp" / f"bessemer-{os.getuid()}"
+
+
+def test_a_folder_of_another_user_is_left_alone(
+    below: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, user = below / "home/.cache/bessemer", os.getuid()
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(os, "getuid", lambda: user + 1)
+    with pytest.raises(library.CompileError, match=r"home/\.cache/bessemer is another user's"):
         library.cache_folder()
 
 
-def test_a_user_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def homeless(path: str) -> str:
-        return path
+@pytest.fixture
+def noexec(tmp_path: Path) -> Iterator[Path]:
+    """A folder in which the system runs nothing, where this user may mount one."""
+    folder = tmp_path / "noexec"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "noexec,size=64m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("this user cannot mount a file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
 
-    monkeypatch.setattr(os.path, "expanduser", homeless)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    assert library.cache_folder() == tmp_path / f"bessemer-{os.getuid()}"
+
+@compiles
+def test_a_home_from_which_nothing_is_run(noexec: Path, tmp_path: Path) -> None:
+    """A process that has such a home loads its kernels all the same."""
+    code = (
+        "import sys; from pathlib import Path; from bessemer.kernels.cpu import library;"
+        "print(len(library.features()) >= 0, library.cache_folder())"
+    )
+    environment = {"PATH": os.environ["PATH"], "HOME": str(noexec), "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-P", "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    folder = tmp_path / f"bessemer-{os.getuid()}"
+    assert done.stdout == f"True {folder}\n", done.stderr
+    assert [path.suffix for path in sorted(folder.iterdir())] == [".so", ".lock"]
+    environment["TMPDIR"] = str(noexec)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert f"{noexec}/.cache/bessemer is on a file system mounted noexec" in done.stderr
+
+
+def test_a_system_that_maps_no_code_from_a_folder(
+    below: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same where nothing can be mounted: the system's answer is planted."""
+    maps = library.mmap.mmap
+
+    def refused(number: int, *arguments: int) -> object:
+        if "home" in os.readlink(f"/proc/self/fd/{number}"):
+            raise PermissionError(1, "Operation not permitted")
+        return maps(number, *arguments)
+
+    if platform.system() != "Linux":
+        pytest.skip("elsewhere nothing is mapped")
+    monkeypatch.setattr(library.mmap, "mmap", refused)
+    assert library.cache_folder() == below / "tmp" / f"bessemer-{os.getuid()}"
+
+
+@compiles
+def test_machines_that_share_a_home_have_a_library_each(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for machine in ({"avx2"}, {"avx2", "avx512f"}, {"avx2"}):
+        monkeypatch.setattr(library, "features", lambda machine=machine: machine)
+        assert answer(library.load("plain")) == 42
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("glibc", "2.17"))
+    library.load("plain")
+    assert len(list(library.cache_folder().glob("plain-*.so"))) == 3
 
 
 def test_every_source_is_compiled_and_packaged() -> None:
