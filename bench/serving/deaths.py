@@ -23,18 +23,19 @@ SETTLED = 1.0  # seconds between a worker's return and its next death in a serie
 PATIENCE = 200.0  # seconds until a worker counts as one that does not come back
 IN_TIME = 1.0  # seconds after the time that a client was told, within which it must be served
 
+STUCK, DEAF = signal.SIGUSR1, signal.SIGUSR2  # for a worker with our hook
 KILLED = "killed"
 LOADING = "stopped while it loads"
 SIGNALS = {
     KILLED: signal.SIGKILL,
     "stopped": signal.SIGSTOP,
     LOADING: signal.SIGSTOP,
-    "stuck in a step": signal.SIGUSR1,
-    "stuck with the interpreter's lock": signal.SIGUSR2,
+    "stuck in a step": STUCK,
+    "stuck with the interpreter's lock": DEAF,
 }
 HANGS = [kind for kind in SIGNALS if kind != KILLED]
 
-# What Python runs at start in a worker, and in no other process: the last two signals' handlers.
+# What Python runs at start, in a worker only: handlers for these two.
 HOOK = """
 import sys
 

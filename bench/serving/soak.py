@@ -121,16 +121,18 @@ async def soak(
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What the processes hold: bytes of memory, and descriptors of the server."""
+    """What the processes hold: bytes of memory, the server's descriptors and child processes."""
 
     server: int
     worker: int
     descriptors: int
+    processes: int
 
     @classmethod
     def by(cls, server: psutil.Process) -> "Held":
         worker = worker_of(server)
-        return cls(server.memory_info().rss, worker.memory_info().rss, server.num_fds())
+        memory = server.memory_info().rss, worker.memory_info().rss
+        return cls(*memory, server.num_fds(), len(server.children()))
 
 
 async def largest(server: psutil.Process) -> int:
@@ -233,6 +235,7 @@ def show(
         share = (most / planned - 1) * 100
         table.add_row("plan as printed, MB", f"{planned / 1e6:.1f}: {share:+.1f} % at most")
     table.add_row("server's descriptors", f"{before.descriptors} -> {after.descriptors}")
+    table.add_row("server's processes", f"{before.processes} -> {after.processes}")
     console(False).print(table)
 
 

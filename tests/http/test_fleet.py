@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
+from bessemer.bench.serving.deaths import DEAF, hooked
 from bessemer.engine.settings import Settings
 from bessemer.http.fleet import StartError, Worker
 from bessemer.http.log import Log
@@ -177,8 +178,20 @@ def test_a_worker_that_hangs_is_noticed_ended_and_replaced() -> None:
             assert int(headers["retry-after"]) >= 1 and body["status"] == "down"
         assert list(stream)[-1][1]["error"]["code"] == "worker_died"
         body = LONG | {"model": "bessemer-guide", "max_tokens": 3}
-        assert server.ask("POST", "/v1/chat/completions", body)[0] == 200  # it waits for it
+        assert eventually(lambda: server.ask("POST", "/v1/chat/completions", body)[0] == 200)
         assert not victim.is_running() and health(server)["status"] == "ok"
+
+
+def test_a_worker_that_holds_the_interpreters_lock_is_replaced_too() -> None:
+    with hooked() as stuck, serving("--watchdog", "2", **stuck) as server:
+        stream = server.stream("/v1/chat/completions", LONG | {"model": "bessemer-guide"})
+        next(stream)
+        (victim,) = server.workers()
+        victim.send_signal(DEAF)  # a call of C that never returns, as a kernel's may
+        assert list(stream)[-1][1]["error"]["code"] == "worker_died"
+        body = LONG | {"model": "bessemer-guide", "max_tokens": 3}
+        assert eventually(lambda: server.ask("POST", "/v1/chat/completions", body)[0] == 200)
+        assert not victim.is_running()
 
 
 def test_a_worker_that_hangs_while_it_loads_is_replaced_too() -> None:
@@ -202,10 +215,10 @@ STARTING = {"bessemer-guide": "starting"}
 
 
 def test_a_server_that_was_suspended_ends_no_worker() -> None:
-    with serving("--watchdog", "1") as server:
+    with serving("--watchdog", "3") as server:
         before = [each.pid for each in server.workers()]
         server.process.send_signal(signal.SIGSTOP)
-        time.sleep(3)
+        time.sleep(4)
         server.process.send_signal(signal.SIGCONT)
         for _ in range(20):
             assert health(server)["status"] == "ok"
@@ -289,3 +302,4 @@ def test_workers_inherit_no_secrets() -> None:
         assert "hush" not in inherited.values()
         assert (inherited["MLX_METAL_FAST_SYNCH"], inherited["LC_ALL"]) == ("1", "C.UTF-8")
         assert {"PATH", "OMP_NUM_THREADS"} <= {*inherited}
+        assert inherited["MALLOC_ARENA_MAX"] == os.environ.get("MALLOC_ARENA_MAX", "2")
