@@ -1,4 +1,4 @@
-"""The byte plan of a model, made before anything is allocated: weights, KV pool, scratch."""
+"""The byte plan of a model, made before they are allocated: weights, KV pool, scratch, program."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
@@ -32,7 +32,8 @@ class Plan(Struct, frozen=True):
 
     `context` is in tokens: the longest prompt and answer together. `page` and `pages` are those of
     full attention, if any; `state` is what all layers' recurrent states of one sequence take, of
-    which there are `states` and a null one.
+    which there are `states` and a null one. `program` is what the process takes besides: Python,
+    libraries, a tokenizer, requests; 0 where it is not the model's own.
     """
 
     budget: int
@@ -44,6 +45,7 @@ class Plan(Struct, frozen=True):
     windows: tuple[Windowed, ...] = ()
     state: int = 0
     states: int = 0
+    program: int = 0
 
     @property
     def pool(self) -> int:
@@ -63,6 +65,7 @@ class Plan(Struct, frozen=True):
             f"weights {size(self.weights)}",
             *pool,
             f"working memory about {size(self.working)}",
+            *([f"program about {size(self.program)}"] if self.program else []),
         ]
         return f"{', '.join(parts)}; budget {size(self.budget)}; context {self.context} tokens"
 
@@ -99,6 +102,7 @@ def plan_memory(
     batch: int = 64,
     chunk: int = 256,
     one_answer: bool = False,
+    program: int = 0,
 ) -> Plan:
     """Plan the pages and states: `pool` bytes of them, or as many as use and budget suggest.
 
@@ -111,7 +115,7 @@ def plan_memory(
     spare, idle_states = (0, MIN_STATES - batch) if one_answer else (SPARE, IDLE_STATES)
     groups = _Groups(page, page_tokens, tuple(windows), batch + spare, chunk)
     pools = _Pools(groups, context, state, batch + 1 + idle_states if state else 0)
-    left = budget - weights - working
+    left = budget - weights - working - program
     max_pages = -(-(1 if one_answer else POOLED_CONTEXTS) * context // page_tokens)
     pool_bytes = pool or min(groups.cost(max_pages) + pools.max_slots * state, left // 2)
     if (not pool and left <= 0) or not pools.hold(pool_bytes):
@@ -120,8 +124,8 @@ def plan_memory(
             f"--kv-cache is {size(pool)}, but this model needs at least {least}"
             if pool
             else f"the model needs {size(weights)} for weights, about {size(working)} to work in "
-            f"and at least {least} for its KV pool, but it was given {size(budget)}; choose a "
-            "smaller model, or set --kv-cache if you know better"
+            f"and at least {least} for its KV pool{beside(program)}, but it was given "
+            f"{size(budget)}; choose a smaller model, or set --kv-cache if you know better"
         )
     pages = pools.pages(pool_bytes) if pool else min(max_pages, pools.pages(pool_bytes))
     return Plan(
@@ -134,7 +138,13 @@ def plan_memory(
         groups.plans(pages),
         state,
         max(pools.slots(pool_bytes) - 1, 0),
+        program,
     )
+
+
+def beside(program: int) -> str:
+    """Say what the program takes, after what the model needs."""
+    return f", besides about {size(program)} for the program" if program else ""
 
 
 def rounded_up(count: int) -> int:

@@ -57,9 +57,11 @@ def load_described(
     settings: Settings,
     memory: int,
     progress: Callable[[str], None] = lambda _: None,
+    program: Callable[[], int] = lambda: 0,
 ) -> LoadedModel:
     """Load a model that takes `memory` bytes at most; `progress` hears of each stage that gets on.
 
+    `program` is asked, once the tokenizer is read, for the bytes of all else in this process.
     Raises ValueError, in one sentence for the user, if the checkpoint cannot be served.
     """
     directory = description.modules.backbone
@@ -77,7 +79,7 @@ def load_described(
     format = _format(stored_dtype(checkpoint), settings)
     if settings.threads:
         use_threads(settings.threads)
-    plan = _plan(checkpoint, config, settings, memory, format)
+    plan = _plan(checkpoint, config, settings, memory, format, program())
     exact, reads = settings.cpu_precision == "exact", partial(progress, "reading weights")
     model = build(checkpoint, config, Reading(exact, settings.check_weights, reads))
     progress("preparing the KV cache")
@@ -131,7 +133,12 @@ def _format(stored: mx.Dtype, settings: Settings) -> Format:
 
 
 def _plan(
-    checkpoint: Checkpoint, config: ModelConfig, settings: Settings, memory: int, format: Format
+    checkpoint: Checkpoint,
+    config: ModelConfig,
+    settings: Settings,
+    memory: int,
+    format: Format,
+    program: int,
 ) -> Plan:
     pages = [(window, page_bytes(config, window, format)) for window in config.windows]
     return plan_memory(
@@ -147,6 +154,7 @@ def _plan(
         batch=settings.max_batch,
         chunk=settings.chunk,
         one_answer=bool(settings.one_answer),
+        program=program,
     )
 
 

@@ -18,6 +18,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 import mlx.core as mx
+import psutil
 
 from ..kernels.cpu.library import use_tier
 from ..kernels.metal.device import Device, Nowhere, Simulator, SimulatorOptions, use
@@ -55,6 +56,7 @@ SIMULATED = (
 )
 PULSE = 1.0  # seconds of having nothing to say after which a sign of life is sent
 READING = 0.2  # the same while the main thread only waits for texts to be tokenized
+SERVING = 16 * 10**6  # bytes of code that runs first in a step, of requests, of what malloc holds
 SHORT = (
     "there is not enough free memory to load the model; end other programs, or use a smaller one"
 )
@@ -152,9 +154,10 @@ def serve(channel: SocketChannel, engine: "Engine | EmbeddingEngine") -> None:
         events: list[Event] = []
         if not engine.busy:
             channel.doing("")
-        for message in channel.receive(wait=not engine.busy):
-            events += _obey(engine, message)
+        messages = channel.receive(wait=not engine.busy)
         channel.doing("step")
+        for message in messages:
+            events += _obey(engine, message)
         events += engine.step()
         report = engine.report()
         if events or report.rows or not report.waiting:
@@ -224,10 +227,16 @@ def _load(configure: Configure, channel: SocketChannel) -> "LoadedModel | Loaded
     description = describe(Path(configure.directory))
     settings, memory = configure.settings, configure.memory
     if description.purpose == "generate":
-        return load_described(description, settings, memory, channel.stage)
+        return load_described(description, settings, memory, channel.stage, _program)
     from .embedding.serving import load_embedding_model  # here: others start the sooner
 
-    return load_embedding_model(description, settings, memory, channel.wake, channel.stage)
+    wake, stage = channel.wake, channel.stage
+    return load_embedding_model(description, settings, memory, wake, stage, _program)
+
+
+def _program() -> int:
+    """Return the bytes that Python, libraries and a tokenizer take, and requests will."""
+    return int(psutil.Process().memory_info().rss) + SERVING
 
 
 def _choose_device(name: str) -> None:

@@ -163,8 +163,9 @@ class Config:
     )] = 300.0
     watchdog: Annotated[float, Flag(
         "SECONDS",
-        "How long a model's process may give no sign of life until it is ended and started anew; "
-        "a step, and a stage of loading, may take ten times as long, or --timeout if that is more.",
+        "How long a model's process may give no sign of life until it is ended and started anew, "
+        "at least 2; a step, and a stage of loading, may take ten times as long, or --timeout if "
+        "that is more.",
     )] = 30.0
     grace: Annotated[float, Flag(
         "SECONDS", "How long answers may go on once the server is told to stop.",

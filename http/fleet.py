@@ -44,7 +44,7 @@ from .worker_process import Launch, Process, cause, launch
 
 # The first restart is immediate; a worker that keeps dying is tried less and less often.
 BACK_OFF = (0.0, 0.5, 1.0, 2.0, 5.0, 15.0, 30.0)
-STABLE = 60.0  # seconds of service after which the back-off starts anew
+STABLE = 10.0  # seconds of service after which a death is a first one again, as launchd's, Docker's
 STARTS = 3  # of a first process that hangs before it has ever served; then the model cannot be
 KILL_AFTER = 2.0  # seconds between asking a worker to end and ending it
 UNSENT = 4 * 2**20  # bytes that may wait for a worker to read them when one more request comes
@@ -298,9 +298,9 @@ class Worker:
         lost.set()
         self._settled.clear()
         now = asyncio.get_running_loop().time()
-        if self.state is State.READY and now - self._served > STABLE:
-            self._attempt = 0
-            self._shortage.served()
+        if self.state is State.READY:
+            self._attempt = 0 if now - self._served > STABLE else self._attempt
+            self._shortage.served(now - self._served)
         self._again = now + BACK_OFF[min(self._attempt, len(BACK_OFF) - 1)]
         self._attempt += 1
         self.state = State.RESTARTING

@@ -2,6 +2,7 @@
 
 LESS = 0.75  # of the memory that a process had, for the one after it
 DEATHS = 3  # for want of memory, one after another, after which a model stays down
+LONG = 60.0  # seconds of service after which deaths before it count no more
 
 
 class Shortage:
@@ -27,6 +28,6 @@ class Shortage:
         if self._deaths:
             self.why = f"it was killed because memory was short, and with less of it: {reason}"
 
-    def served(self) -> None:
-        """Note that a process has served for long: deaths before it count no more."""
-        self._deaths = 0
+    def served(self, seconds: float) -> None:
+        """Note that a process has served, perhaps for so long that deaths before it are past."""
+        self._deaths = 0 if seconds > LONG else self._deaths

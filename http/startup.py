@@ -42,6 +42,7 @@ from .template_host import TemplateHost
 from .watchdog import Limits
 
 SHARE = 0.8  # of the memory that is free at start; the rest is the system's and other programs'
+SILENCE = 2.0  # seconds that a watchdog waits at least: each second a sound worker gives a sign
 
 POOLING = {"embed": EmbeddingBackend, "rerank": RerankBackend}
 
@@ -114,7 +115,8 @@ async def _together(loads: Iterable[Coroutine[None, None, None]]) -> None:
 
 def watched(config: Config) -> Limits:
     """Return the watchdog's limits; no request waits for a step that takes longer than these."""
-    return Limits(config.watchdog, max(10 * config.watchdog, config.timeout))
+    silence = max(config.watchdog, SILENCE)
+    return Limits(silence, max(10 * silence, config.timeout))
 
 
 def chat_templates(entries: Sequence[str], models: Mapping[str, Path]) -> dict[str, str]:

@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -30,23 +30,26 @@ from bessemer.bench.serving.processes import cost
 BESSEMER = f"{shlex.quote(sys.executable)} -P -m bessemer.bench.serving.lifecycle --serve"
 CONNECTS = 64
 PATIENCE = 120.0  # seconds until a server counts as one that does not start
+NOWHERE = Path(os.devnull)
+NO_OTHERS: Mapping[str, str] = {}
 
 
 @contextmanager
 def running(
-    line: str, port: int, said: Path = Path(os.devnull)
+    line: str, port: int, said: Path = NOWHERE, environment: Mapping[str, str] = NO_OTHERS
 ) -> Iterator[tuple[psutil.Process, float]]:
     """Yield the process, and the seconds until it answered; it is killed at the end.
 
-    `said` is the file for its stderr.
+    `said` is the file for what it says; the variables of `environment` come on top of ours.
     """
     began = time.perf_counter()
-    with said.open("wb") as stderr:
+    with said.open("wb") as out:
         process = subprocess.Popen(
             [*shlex.split(line), "--port", str(port)],
-            stdout=subprocess.DEVNULL,
-            stderr=stderr,
+            stdout=out,
+            stderr=subprocess.STDOUT,
             start_new_session=True,
+            env=os.environ | environment,
         )
     try:
         seconds = until(lambda: answers(port), began)

@@ -2,23 +2,23 @@
 
 python -P -m bessemer.bench.serving.soak --requests 10000 --streams 32
 
-Every completed answer is compared with the one that its request gets alone. With --kills and
---hangs its worker is killed (SIGKILL) or stopped (SIGSTOP) so often under the load; each request
-must still end in a whole answer or a proper error, and the server must serve again.
+Every completed answer is compared with the one that its request gets alone, and the worker's
+memory with the plan that is printed at start. With --kills and --hangs its worker is killed or
+hangs (stopped, also while it loads; stuck in a step) so often under the load; each request must
+still end in a whole answer or a proper error, and the server must serve again when it said so.
 """
 
 import asyncio
 import random
-import signal
+import re
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 from typing import Annotated, Any
 
 import psutil
@@ -27,13 +27,14 @@ from typer import Option
 
 from bessemer.bench.command import FAILED, command
 from bessemer.bench.compare.show import console
+from bessemer.bench.serving.deaths import MODEL, Deaths, hooked, planned, siege, worker_of
 from bessemer.bench.serving.exchange import Outcome, post
 from bessemer.bench.serving.lifecycle import BESSEMER, running
 
-MODEL = "bessemer-guide"
 WORDS = ("serve", "model", "how", "kernel", "page", "the", "of", "cache", "a", "port", "key", "Mac")
 BODIES = 160  # different requests
-SETTLED = 1.0  # seconds between a worker's return and its next death
+LOOK = 0.25  # seconds between two looks at the worker's memory
+UNITS = {"B": 1.0, "KB": 1e3, "MB": 1e6, "GB": 1e9}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +52,10 @@ class Tally:
 
     ends: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
-    back: dict[str, list[float]] = field(default_factory=dict)
+    deaths: Deaths = field(default_factory=Deaths)
 
     def note(self, ask: Ask, outcome: Outcome) -> None:
+        self.deaths.note(outcome, time.perf_counter())
         if not outcome.proper:
             self.wrong.append(f"lost: {outcome.status} {outcome.error or 'no error'} {ask.body}")
         if outcome.whole and outcome.status == 200 and outcome.text != ask.text:
@@ -112,63 +114,54 @@ async def soak(
             outcome = await post(port, ask.path, ask.body, rng.uniform(0, 0.3) if quits else None)
             tally.note(ask, outcome)
             if outcome.retry_after:
-                await asyncio.sleep(min(float(outcome.retry_after), 1))
+                await asyncio.sleep(float(outcome.retry_after))
 
     await asyncio.gather(*(client() for _ in range(streams)))
 
 
-async def siege(port: int, server: psutil.Process, tally: Tally, signals: Sequence[int]) -> None:
-    """Send the worker each signal in turn, and wait until the server generates again."""
-    for number in signals:
-        worker = worker_of(server)
-        began = time.perf_counter()
-        worker.send_signal(number)
-        while worker_of(server) in (None, worker) or not await _generates(port):
-            if time.perf_counter() - began > 90:
-                tally.wrong.append(f"not back 90 s after {signal.Signals(number).name}")
-                return
-            await asyncio.sleep(0.02)
-        name = signal.Signals(number).name
-        tally.back.setdefault(name, []).append(time.perf_counter() - began)
-        await asyncio.sleep(SETTLED)
-
-
-def worker_of(server: psutil.Process) -> Any:
-    """Return the worker's process; None while there is none."""
-    for child in server.children():
-        try:
-            if "bessemer.engine.worker" in child.cmdline():
-                return child
-        except psutil.Error:
-            continue
-    return None
-
-
-async def _generates(port: int) -> bool:
-    body = {"model": MODEL, "prompt": "a", "max_tokens": 1}
-    return (await post(port, "/v1/completions", body, leave=5)).status == 200
-
-
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What the processes hold: bytes of memory, and descriptors of the server."""
+    """What the processes hold: bytes of memory, the server's descriptors and child processes."""
 
     server: int
     worker: int
     descriptors: int
+    processes: int
 
     @classmethod
     def by(cls, server: psutil.Process) -> "Held":
         worker = worker_of(server)
-        return cls(server.memory_info().rss, worker.memory_info().rss, server.num_fds())
+        memory = server.memory_info().rss, worker.memory_info().rss
+        return cls(*memory, server.num_fds(), len(server.children()))
+
+
+async def largest(server: psutil.Process) -> int:
+    """Look at the worker's memory until cancelled; return the most bytes that were seen."""
+    most = 0
+    with suppress(asyncio.CancelledError):
+        while True:
+            with suppress(psutil.Error):  # it dies just now
+                worker = worker_of(server)
+                most = max(most, worker.memory_info().rss if worker else 0)
+            await asyncio.sleep(LOOK)
+    return most
+
+
+def plan(said: str) -> float:
+    """Return the bytes of a plan that a server has printed; 0 where it has printed none."""
+    line = re.search(r"weights .*(?=; budget)", said)
+    sizes = re.findall(r"(?:^|, )[a-zA-Z ]+ ([\d.]+) ([KMG]?B)\b", line[0]) if line else []
+    return sum(float(number) * UNITS[unit] for number, unit in sizes)
 
 
 @contextmanager
-def logged(line: str, port: int) -> Iterator[tuple[psutil.Process, Path]]:
-    """Yield a running server and the file of what it says on stderr."""
+def logged(
+    line: str, port: int, environment: Mapping[str, str]
+) -> Iterator[tuple[psutil.Process, Path]]:
+    """Yield a running server and the file of what it says."""
     with tempfile.TemporaryDirectory() as folder:
-        said = Path(folder) / "stderr"
-        with running(line, port, said) as (server, _):
+        said = Path(folder) / "said"
+        with running(line, port, said, environment) as (server, _):
             yield server, said
 
 
@@ -185,51 +178,65 @@ def main(
     kills: Annotated[int, Option(
         help="How often the worker is killed; then the load goes on until it was.",
     )] = 0,
-    hangs: Annotated[int, Option(help="How often the worker is stopped.")] = 0,
+    hangs: Annotated[int, Option(help="How often the worker hangs, in each way in turn.")] = 0,
+    series: Annotated[int, Option(
+        help="Deaths one after another; before each series it serves for a while.",
+    )] = 4,
+    watchdog: Annotated[float, Option(
+        help="The server's --watchdog, and a tenth of its --timeout, if the worker is to hang.",
+    )] = 3.0,
     seed: Annotated[int, Option(help="Of the requests.")] = 0,
 ) -> int:
     # fmt: on
-    signals = [signal.SIGKILL] * kills + [signal.SIGSTOP] * hangs
-    random.Random(seed).shuffle(signals)
-    tally = Tally()
-    with logged(line, port) as (server, said):
+    kinds, tally = planned(kills, hangs, seed), Tally()
+    limits = {"BESSEMER_WATCHDOG": f"{watchdog}", "BESSEMER_TIMEOUT": f"{10 * watchdog}"}
+    with hooked() as hook, logged(line, port, hook | limits if hangs else {}) as (server, said):
         made = asyncio.run(alone(port, asks(seed)))
-        before = Held.by(server)
+        before, began = Held.by(server), time.perf_counter()
 
-        async def everything() -> None:
-            count = sys.maxsize if signals else requests
+        async def everything() -> int:
+            looking = asyncio.create_task(largest(server))
+            count = sys.maxsize if kinds else requests
             load = soak(port, made, tally, requests=count, streams=streams, leave=leave)
             under = asyncio.create_task(load)
-            if signals:
-                await siege(port, server, tally, signals)
+            if kinds:
+                await siege(port, server, tally.deaths, kinds, series)
                 under.cancel()
             await asyncio.wait([under])
+            looking.cancel()
+            return await looking
 
-        began = time.perf_counter()
-        asyncio.run(everything())
+        most = asyncio.run(everything())
         seconds = time.perf_counter() - began
         time.sleep(2)
         after, log = Held.by(server), said.read_text()
+    wrong = tally.wrong + tally.deaths.wrong
     if "Traceback" in log:
-        tally.wrong.append(f"a traceback in the log: {log[log.index('Traceback'):][:2000]}")
-    show(tally, seconds, before, after)
-    return FAILED if tally.wrong else 0
+        wrong.append(f"a traceback in the log: {log[log.index('Traceback'):][:2000]}")
+    show(tally, seconds, before, after, most, plan(log))
+    for each in wrong[:20]:
+        print(each[:500], file=sys.stderr)
+    print(f"{len(wrong)} wrong", file=sys.stderr)
+    return FAILED if wrong else 0
 
 
-def show(tally: Tally, seconds: float, before: Held, after: Held) -> None:
+def show(
+    tally: Tally, seconds: float, before: Held, after: Held, most: int, planned: float
+) -> None:
     table = Table("", "", title=f"{sum(tally.ends.values())} requests in {seconds:.0f} s")
     for name, count in tally.ends.most_common():
         table.add_row(name, str(count))
-    for name, times in tally.back.items():
-        shown = f"median {median(times):.2f}, first {times[0]:.2f}, longest {max(times):.2f}"
-        table.add_row(f"{name}: back after, s ({len(times)})", shown)
+    for row in tally.deaths.rows():
+        table.add_row(*row)
     table.add_row("server, MB", f"{before.server / 1e6:.1f} -> {after.server / 1e6:.1f}")
-    table.add_row("worker, MB", f"{before.worker / 1e6:.1f} -> {after.worker / 1e6:.1f}")
+    worker = f"{before.worker / 1e6:.1f} -> {after.worker / 1e6:.1f}, at most {most / 1e6:.1f}"
+    table.add_row("worker, MB", worker)
+    if planned:
+        share = (most / planned - 1) * 100
+        table.add_row("plan as printed, MB", f"{planned / 1e6:.1f}: {share:+.1f} % at most")
     table.add_row("server's descriptors", f"{before.descriptors} -> {after.descriptors}")
+    table.add_row("server's processes", f"{before.processes} -> {after.processes}")
     console(False).print(table)
-    for wrong in tally.wrong[:20]:
-        print(wrong[:500], file=sys.stderr)
-    print(f"{len(tally.wrong)} wrong", file=sys.stderr)
 
 
 if __name__ == "__main__":

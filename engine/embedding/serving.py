@@ -14,7 +14,7 @@ from ...kernels.metal.device import Gpu, device
 from ..admission import Admission
 from ..checkpoint.weights import Reading, weight_bytes
 from ..kv_cache import page_bytes
-from ..memory import DoesNotFit, Plan, size
+from ..memory import DoesNotFit, Plan, beside, size
 from ..request import GenerationDefaults
 from ..settings import Settings
 from .engine import EmbeddingEngine
@@ -41,9 +41,11 @@ def load_embedding_model(
     memory: int,
     wake: Callable[[], None],
     progress: Callable[[str], None] = lambda _: None,
+    program: Callable[[], int] = lambda: 0,
 ) -> LoadedEmbeddingModel:
     """Load a model that takes `memory` bytes at most; `progress` hears of each stage that gets on.
 
+    `program` is asked, once the tokenizer is read, for the bytes of all else in this process.
     Raises ValueError, in one sentence for the user, if the checkpoint cannot be served.
     """
     progress("reading the tokenizer")
@@ -54,7 +56,7 @@ def load_embedding_model(
         use_threads(settings.threads)
     exact, reads = settings.cpu_precision == "exact", partial(progress, "reading weights")
     reading = Reading(exact, settings.check_weights, reads)
-    plan = plan_embedding(memory, files, batch_tokens)
+    plan = plan_embedding(memory, files, batch_tokens, program())
     files = replace(files, reader=files.reader.shortened(plan.context))
     load_model = load_embedder if description.purpose == "embed" else load_reranker
     model = load_model(files, reading)
@@ -64,7 +66,7 @@ def load_embedding_model(
     return LoadedEmbeddingModel(engine, plan, *about)
 
 
-def plan_embedding(budget: int, files: ModelFiles, batch_tokens: int) -> Plan:
+def plan_embedding(budget: int, files: ModelFiles, batch_tokens: int, program: int = 0) -> Plan:
     """Plan the memory for batches of so many tokens; raises DoesNotFit.
 
     The plan's context, in tokens, is the reader's longest input or what there is memory for.
@@ -74,15 +76,16 @@ def plan_embedding(budget: int, files: ModelFiles, batch_tokens: int) -> Plan:
         return _working(files.config, longest, batch_tokens)
 
     weights, longest = weight_bytes(files.checkpoint, files.config), files.reader.longest
-    fits = bisect_right(range(longest + 1), budget - weights, key=working) - 1
+    left = budget - weights - program
+    fits = bisect_right(range(longest + 1), left, key=working) - 1
     needed = min(longest, MIN_CONTEXT)
     if fits < needed:
         raise DoesNotFit(
             f"the model needs {size(weights)} for weights and about "
-            f"{size(working(needed))} to work in, but it was given {size(budget)}; "
-            "choose a smaller model"
+            f"{size(working(needed))} to work in{beside(program)}, but it was given "
+            f"{size(budget)}; choose a smaller model"
         )
-    return Plan(budget, weights, working(fits), 0, 0, fits)
+    return Plan(budget, weights, working(fits), 0, 0, fits, program=program)
 
 
 def _working(config: EncoderConfig | ModelConfig, longest: int, batch_tokens: int) -> int:

@@ -69,6 +69,15 @@ def test_the_plan_reads_as_one_line() -> None:
     )
 
 
+def test_what_the_program_takes_is_neither_weights_nor_pool() -> None:
+    alone = plan_memory(budget=5 * GB, context=131072, **MODEL)
+    beside = plan_memory(budget=5 * GB, context=131072, program=GB // 2, **MODEL)
+    assert alone.pages - beside.pages == GB // 4 // MODEL["page"] and beside.program == GB // 2
+    assert "program about 500 MB" in str(beside) and "program" not in str(alone)
+    with pytest.raises(DoesNotFit, match="besides about 2 GB for the program, but it was given"):
+        plan_memory(budget=5 * GB, context=131072, program=2 * GB, **MODEL)
+
+
 WINDOW = 1024
 HELD = max_held(WINDOW, 256, 32)
 BESIDE: dict[str, Any] = MODEL | {"windows": [(WINDOW, 1_000_000)], "batch": 4, "chunk": 256}

@@ -91,7 +91,7 @@ def worker() -> Iterator[Server]:
 
 
 def configure(directory: Path = GUIDE, version: int = VERSION) -> Configure:
-    return Configure(version, str(directory), 10**9, SETTINGS)
+    return Configure(version, str(directory), 10**10, SETTINGS)
 
 
 def request_for(number: int, count: int) -> Request:
@@ -163,6 +163,37 @@ def test_a_step_that_takes_long_is_told(monkeypatch: pytest.MonkeyPatch) -> None
         while server.pulses[-1].count == 1:
             server.read()
         channel.finish()
+
+
+class Busy:
+    """Stands for a channel and an engine that say what the server would hear of each call."""
+
+    def __init__(self) -> None:
+        self.busy = False
+        self.told = ""
+        self.calls: list[tuple[str, str]] = []
+
+    def doing(self, what: str) -> None:
+        self.told = what
+
+    def receive(self, wait: bool) -> list[Any]:
+        self.calls.append(("receive", self.told))
+        return [Submit([request_for(1, 1)])]
+
+    def submit(self, request: Any) -> None:
+        self.calls.append(("submit", self.told))
+
+    def step(self) -> list[Any]:
+        self.calls.append(("step", self.told))
+        raise KeyboardInterrupt
+
+
+def test_what_takes_in_requests_is_no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_submit", lambda engine, request: engine.submit(request))
+    busy: Any = Busy()
+    with pytest.raises(KeyboardInterrupt):
+        module.serve(busy, busy)
+    assert busy.calls == [("receive", ""), ("submit", "step"), ("step", "step")]
 
 
 def test_every_step_is_reported() -> None:
@@ -297,6 +328,22 @@ def test_what_mlx_keeps_of_freed_memory_is_bounded_by_the_plan(
     assert module.start(channel) is not None
     (ready,) = channel.sent
     assert isinstance(ready, Ready) and limits == [ready.plan.working]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a Mac counts a GPU's memory elsewhere")
+def test_the_plan_is_what_the_process_takes(tmp_path: Path) -> None:
+    for directory in (GUIDE, EMBEDDERS["no_modules"].write(tmp_path)):
+        with worker() as server:
+            server.send(configure(directory))
+            ready = server.receive()
+            assert isinstance(ready, Ready)
+            server.send(Submit([request_for(each, 100) for each in range(8)]))
+            while not server.receive().events:
+                pass
+            taken = psutil.Process(server.process.pid).memory_info().rss
+        plan = ready.plan
+        planned = plan.weights + plan.pool + plan.working + plan.program
+        assert 0.7 * planned < taken < 1.05 * planned, str(plan)
 
 
 @pytest.mark.skipif(sys.platform != "linux" or not library.compiled(), reason="no C kernels to see")

@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
+from bessemer.bench.serving.deaths import DEAF, hooked
 from bessemer.engine.settings import Settings
 from bessemer.http.fleet import StartError, Worker
 from bessemer.http.log import Log
@@ -184,6 +185,18 @@ def test_a_worker_that_hangs_is_noticed_ended_and_replaced() -> None:
         body = LONG | {"model": "bessemer-guide", "max_tokens": 3}
         assert answered(server, body)
         assert not victim.is_running() and health(server)["status"] == "ok"
+
+
+def test_a_worker_that_holds_the_interpreters_lock_is_replaced_too() -> None:
+    with hooked() as stuck, serving("--watchdog", "2", **stuck) as server:
+        stream = server.stream("/v1/chat/completions", LONG | {"model": "bessemer-guide"})
+        next(stream)
+        (victim,) = server.workers()
+        victim.send_signal(DEAF)  # a call of C that never returns, as a kernel's may
+        assert list(stream)[-1][1]["error"]["code"] == "worker_died"
+        body = LONG | {"model": "bessemer-guide", "max_tokens": 3}
+        assert eventually(lambda: server.ask("POST", "/v1/chat/completions", body)[0] == 200)
+        assert not victim.is_running()
 
 
 def test_a_worker_that_hangs_while_it_loads_is_replaced_too() -> None:

@@ -9,6 +9,7 @@ from bessemer.engine.request import Refusal, StepReport
 from bessemer.engine.wire import Configure, Pulse, StepResult, Submit
 from bessemer.http import fleet
 from bessemer.http.fleet import BACK_OFF, StartError, State
+from bessemer.http.shortage import DEATHS
 from tests.http.scripted_worker import (
     LIMITS,
     READY,
@@ -56,7 +57,8 @@ def test_a_worker_that_served_for_long_is_restarted_at_once_however_long_it_load
             await later(0.1)
             scripted.process.ready()
         assert len(scripted.processes) == 5
-        scripted.process.die()  # after no service at all
+        await wait(fleet.STABLE - 1, alive=scripted.process)
+        scripted.process.die()  # too soon to be a first death
         await later(0.1)
         assert len(scripted.processes) == 5
         await later(0.5)
@@ -64,6 +66,22 @@ def test_a_worker_that_served_for_long_is_restarted_at_once_however_long_it_load
         scripted.process.die()
         await later(0.6)
         assert len(scripted.processes) == 6
+
+    scenario(main)
+
+
+def test_deaths_for_memory_are_remembered_for_longer_than_others() -> None:
+    async def main(scripted: ScriptedFleet) -> None:
+        process = await scripted.start()
+        for _ in range(DEATHS):
+            assert scripted.worker.state is not State.DOWN
+            process.ready()
+            await wait(fleet.STABLE + 1, alive=process)
+            scripted.kills += 1
+            process.die(-9)
+            await later(0.1)
+            process = scripted.process
+        assert scripted.worker.state is State.DOWN and len(scripted.processes) == DEATHS
 
     scenario(main)
 

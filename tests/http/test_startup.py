@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from bessemer.engine.settings import Settings
+from bessemer.engine.worker import PULSE
 from bessemer.http import startup
-from bessemer.http.config import UsageError
-from bessemer.http.startup import chat_templates, shares, with_threads
+from bessemer.http.config import Config, UsageError
+from bessemer.http.startup import chat_templates, shares, watched, with_threads
+from bessemer.http.watchdog import Limits
 from bessemer.kernels.cpu import library
 from tests.http.running import COMMAND, guide_copy
 
@@ -233,6 +235,17 @@ def test_no_byte_is_promised_twice(tmp_path: Path, memory: int, oracle: tuple[in
         (tmp_path / name / "model.safetensors").write_bytes(b"x" * size)
         models[name] = tmp_path / name
     assert tuple(shares(models, memory).values()) == oracle
+
+
+@pytest.mark.parametrize(
+    ("watchdog", "timeout", "limits"),
+    [(30, 300, (30, 300)), (40, 300, (40, 400)), (3, 5, (3, 30)), (0.1, 0.1, (2, 20))],
+)
+def test_the_watchdog_waits_for_more_than_one_sign_of_life(
+    watchdog: float, timeout: float, limits: tuple[float, float]
+) -> None:
+    assert watched(Config(watchdog=watchdog, timeout=timeout)) == Limits(*limits)
+    assert limits[0] >= 2 * PULSE
 
 
 def test_models_share_the_cores_unless_a_number_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,6 +85,9 @@ def test_what_does_not_fit_is_refused_before_it_is_read(tmp_path: Path) -> None:
     with pytest.raises(DoesNotFit, match="to work in, but it was given"):
         serving(path, "embed", memory=min_budget - 1)
     assert serving(path, "embed", memory=min_budget).plan.budget == min_budget
+    with pytest.raises(DoesNotFit, match="besides about 1 B for the program"):
+        about = describe(path), SETTINGS, min_budget, lambda: None
+        load_embedding_model(*about, program=lambda: 1)
 
 
 def test_more_tokens_at_a_time_need_more_memory(tmp_path: Path) -> None:
