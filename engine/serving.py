@@ -1,10 +1,11 @@
 """A checkpoint made ready to serve: byte plan first, then weights, KV pool, tokenizer, engine."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
@@ -28,8 +29,9 @@ from .request import GenerationDefaults
 from .runner import Runner
 from .scheduler import Limits
 from .settings import Pattern, Settings
-from .text.loading import load_tokenizer
-from .text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from .text.tokenizer import Tokenizer
 
 SELF_TESTS = 1000  # steps of writing in place on a GPU, before it is trusted
 QUANTIZED = {4: Format.INT4, 8: Format.INT8}
@@ -37,14 +39,21 @@ QUANTIZED = {4: Format.INT4, 8: Format.INT8}
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model that is ready to serve; `plan` is its memory's."""
+    """A model that is ready to serve; `plan` is its memory's.
+
+    For one answer its tokenizer, which takes much memory, is read where it is first asked for.
+    """
 
     engine: Engine
     plan: Plan
-    tokenizer: Tokenizer
+    read_tokenizer: "Callable[[], Tokenizer]"
     model_type: str
     defaults: GenerationDefaults
     vocabulary: int  # the model's ids; its tokenizer may know more, or fewer
+
+    @property
+    def tokenizer(self) -> "Tokenizer":
+        return self.read_tokenizer()
 
 
 def load(directory: Path, settings: Settings, memory: int) -> LoadedModel:
@@ -68,11 +77,9 @@ def load_described(
     checkpoint = open_checkpoint(directory, description.config)
     config = configure(checkpoint.config)
     checkpoint = rename_tensors(checkpoint, config)
-    progress("reading the tokenizer")
-    tokenizer = load_tokenizer(directory, config=checkpoint.config)
-    generation = read_generation_config(
-        directory, checkpoint.config, tokenizer.eos, config.vocab_size
-    )
+    read = cache(partial(_read_tokenizer, directory, checkpoint.config, progress))
+    eos = settings.one_answer.eos if settings.one_answer else read().eos
+    generation = read_generation_config(directory, checkpoint.config, eos, config.vocab_size)
     if generation.ignored:
         print(f"warning: {_not_followed(directory, generation.ignored)}", file=sys.stderr)
     progress("preparing kernels")
@@ -88,12 +95,20 @@ def load_described(
     on_gpu = isinstance(device(), Gpu)
     runner = Runner(model.decoder, caches, tailed=pattern == "tail", traced=on_gpu)
     limits = Limits(plan.context, settings.max_batch, settings.queue, settings.chunk, PAGE)
-    text, eos_ids = tokenizer.answer_text, generation.eos_ids
-    about_answers = text, config.ropes, generation.rules
-    ahead = _runs_ahead(settings)
+    eos_ids, ahead = generation.eos_ids, _runs_ahead(settings)
+    about_answers = (lambda each: read().answer_text(each)), config.ropes, generation.rules
     engine = Engine(runner, limits, plan.sizes, eos_ids, *about_answers, ahead)
     about = config.model_type, generation.defaults, config.vocab_size
-    return LoadedModel(engine, plan, tokenizer, *about)
+    return LoadedModel(engine, plan, read, *about)
+
+
+def _read_tokenizer(
+    directory: Path, config: Mapping[str, Any], progress: Callable[[str], None]
+) -> "Tokenizer":
+    from .text.loading import load_tokenizer  # here: its library takes memory too
+
+    progress("reading the tokenizer")
+    return load_tokenizer(directory, config=config)
 
 
 def _not_followed(directory: Path, fields: Sequence[str]) -> str:
@@ -141,19 +156,20 @@ def _plan(
     program: int,
 ) -> Plan:
     pages = [(window, page_bytes(config, window, format)) for window in config.windows]
+    alone = settings.one_answer
     return plan_memory(
         budget=memory,
         weights=weight_bytes(checkpoint, config),
         working=_working(config, settings),
         page=sum(page for window, page in pages if window is None),
         page_tokens=PAGE,
-        context=min(config.context, settings.one_answer or config.context),
+        context=min(config.context, alone.tokens if alone else config.context),
         pool=settings.kv_cache,
         windows=[(window, page) for window, page in pages if window is not None],
         state=state_bytes(config),
         batch=settings.max_batch,
         chunk=settings.chunk,
-        one_answer=bool(settings.one_answer),
+        one_answer=alone is not None,
         program=program,
     )
 

@@ -27,10 +27,17 @@ class Flag:
     variable: str = ""
 
 
+class OneAnswer(Struct, frozen=True):
+    """The only answer that is wanted: its tokens and its prompt's, and the tokenizer's eos id."""
+
+    tokens: int
+    eos: int | None
+
+
 class Settings(Struct, frozen=True, kw_only=True):
     """A user's choices for a model's run; 0 is auto where a flag takes that word.
 
-    `one_answer` is no flag: the tokens of the only prompt and answer that are wanted, or 0.
+    `one_answer` is no flag: with it, all that others would need is left out.
     """
 
     # fmt: off
@@ -90,4 +97,4 @@ class Settings(Struct, frozen=True, kw_only=True):
         "a client may then forge turns.",
     )] = False
     # fmt: on
-    one_answer: int = 0
+    one_answer: OneAnswer | None = None

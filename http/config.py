@@ -204,7 +204,7 @@ def declared(fields_of: type) -> dict[str, ConfigField]:
         if get_origin(hint) is Annotated:
             kind, flag = get_args(hint)
             settings[name] = _setting(name, kind, flag, getattr(defaults, name))
-        elif issubclass(hint, Settings):
+        elif isinstance(getattr(defaults, name), Settings):
             settings |= declared(hint)
     return settings
 

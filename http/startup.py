@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -18,7 +19,7 @@ from ..engine.embedding.sentence_transformers import (
     read_modules,
 )
 from ..engine.memory import size
-from ..engine.settings import Settings
+from ..engine.settings import OneAnswer, Settings
 from ..engine.text.loading import load_tokenizer
 from ..engine.text.tokenizer import Tokenizer, TokenizerError
 from ..translate.chat import Chat
@@ -198,12 +199,14 @@ async def _open(
 
     opening = asyncio.ensure_future(backend())
 
-    async def for_one_answer() -> Settings:
+    async def for_one_answer(chat: Chat) -> Settings:
         model, settings = await opening, with_threads(config.model, 1)
-        length = 0 if question is None else await model.count(question) + config.max_tokens
-        return structs.replace(settings, max_batch=1, one_answer=length)
+        length = await model.count(chat) + config.max_tokens
+        assert isinstance(model, GenerationBackend)  # others refuse to count
+        only = OneAnswer(length, model.renderer.tokenizer.eos)
+        return structs.replace(settings, max_batch=1, one_answer=only)
 
-    start = worker.start(None if question is None else for_one_answer)
+    start = worker.start(None if question is None else partial(for_one_answer, question))
     _, model = await asyncio.gather(start, opening)
     return model
 

@@ -2,11 +2,12 @@
 
 import codecs
 from collections.abc import Mapping
-from typing import Protocol
-
-import tokenizers
+from typing import TYPE_CHECKING, Protocol
 
 from .specials import Specials
+
+if TYPE_CHECKING:
+    import tokenizers
 
 REPLACEMENT = "\ufffd"
 LONGEST = 4  # bytes of a character, so tokens that may have to wait for a whole one
@@ -46,7 +47,7 @@ class WindowDetokenizer:
     """
 
     def __init__(
-        self, encoding: tokenizers.Tokenizer, fallback: Mapping[int, bytes] | None = None
+        self, encoding: "tokenizers.Tokenizer", fallback: Mapping[int, bytes] | None = None
     ) -> None:
         self._encoding = encoding
         self._fallback = fallback or {}

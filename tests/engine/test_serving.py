@@ -20,7 +20,7 @@ from bessemer.engine.request import (
 )
 from bessemer.engine.runner import Runner
 from bessemer.engine.serving import LoadedModel, load
-from bessemer.engine.settings import Settings
+from bessemer.engine.settings import OneAnswer, Settings
 from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from tests.architectures.parity import tiny
 from tests.architectures.tiny import VOCABULARY
@@ -158,6 +158,27 @@ def test_generation_config_is_followed_and_what_is_not_is_said_once(
     first, second = ([t for t, _ in each] for each in scores(model.engine.run()).values())
     assert first[0] != usual[0] and usual[3] not in first + second
     assert first[:11] == second[:11] and (first[11:], len(second)) == ([7], 12)
+
+
+def test_a_model_of_one_answer_reads_its_tokenizer_for_stop_strings_alone(tmp_path: Path) -> None:
+    plain = serving()
+    prompt = random_tokens(plain, 1, 40)
+    plain.engine.submit(request_for(1, prompt))
+    usual = [token for token, _ in scores(plain.engine.run())[1]]
+    assert usual.index(usual[5]) == 5
+    directory = guide_copy(tmp_path / "model")
+    file = (directory / FILE).rename(tmp_path / FILE)
+    settings = Settings(max_batch=1, one_answer=OneAnswer(len(prompt) + 12, eos=usual[5]))
+    alone = load(directory, settings, memory=10**10)
+    assert alone.plan.context == len(prompt) + 12
+    alone.engine.submit(structs.replace(request_for(1, prompt), ignore_eos=False))
+    assert [token for token, _ in scores(alone.engine.run())[1]] == usual[:6]
+    file.rename(directory / FILE)
+    stop = plain.tokenizer.decode(usual[2:4])
+    alone.engine.submit(structs.replace(request_for(2, prompt), stop=[stop]))
+    *_, last = (event for event in alone.engine.run() if isinstance(event, Token))
+    assert (last.finish, last.stop) == ("stop", stop)
+    assert alone.tokenizer.encode(stop) == plain.tokenizer.encode(stop)
 
 
 def worded(directory: Path, name: str, count: int = VOCABULARY) -> Path:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 import msgspec
 import pytest
 
-from bessemer.engine.settings import Flag, Settings
+from bessemer.engine.settings import Flag, OneAnswer, Settings
 from bessemer.engine.wire import VERSION, Configure, WireError, server_channel, worker_channel
 from bessemer.http.config import declared
 from bessemer.kernels.cpu.library import AUTO, TIERS
@@ -72,7 +72,7 @@ def test_every_field_reaches_the_worker() -> None:
         async_scheduling="on",
         check_weights=True,
         parse_special=True,
-        one_answer=7,
+        one_answer=OneAnswer(7, None),
     )
     names = Settings.__struct_fields__
     changed = [getattr(settings, name) != getattr(Settings(), name) for name in names]

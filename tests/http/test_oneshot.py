@@ -1,9 +1,11 @@
 """`bessemer run`: where its words go, by a toy backend; and one answer by the real model."""
 
 import asyncio
+import json
 import subprocess
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from bessemer.http.hub import BUILT_IN
 from bessemer.http.log import Log
 from bessemer.kernels.attention.pages import PAGE
 from bessemer.translate.chat import Chat, GenerationOptions, Message, said
-from tests.http.running import COMMAND
+from tests.http.running import COMMAND, guide_copy
 from tests.http.toy import ToyBackend
 
 
@@ -94,6 +96,18 @@ def test_debug_says_sizes_and_no_contents() -> None:
     assert not levels["info"] and "sesame" not in levels["debug"]
     for words in ("is ready: weights ", " tokens, at most 3 more)"):
         assert levels["debug"].count(words) == 1
+
+
+def test_an_answer_ends_where_only_tokenizer_config_says_so(tmp_path: Path) -> None:
+    directory = guide_copy(tmp_path / "model")
+    settings = directory / "tokenizer_config.json"
+    said = json.loads(settings.read_text())
+    settings.write_text(json.dumps(said | {"eos_token": "Ġ--"}))
+    result = subprocess.run(
+        [*COMMAND, "run", "How do I serve a model?", "--model", str(directory)],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert result.stdout == "Use bessemer serve\n"
 
 
 def test_run_answers_once() -> None:
