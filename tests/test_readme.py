@@ -195,6 +195,7 @@ QUICK = (
 SLOW = (
     "bessemer bench decode", "bessemer bench load", "bessemer bench memory",
     "bessemer bench batch", "bessemer bench prefill",
+    "bessemer bench host --shape qwen3-1.7b --chip m2-pro --streams 1,8 --host-scale 0.6",
     "python -m bessemer.bench.guide.precision", "python -m bessemer.bench.kernels.dispatches",
     "python -m bessemer.bench.serving.lifecycle", "python -m bessemer.bench.models.families",
     "python -m bessemer.bench.kernels.moe_prefill", "python -m bessemer.bench.serving.loading",

@@ -9,9 +9,14 @@ from bessemer.kernels.metal.library import built_on_gpu
 from bessemer.kernels.simulator.clock import Speed
 from bessemer.kernels.simulator.timing import TimedRun, timed
 
+LARGE = ("max", "ultra")
+
 
 def speed(chip: Chip) -> Speed:
-    return Speed(chip.bandwidth * chip.reached * 1e9, chip.tflops * 1e12, chip.cores)
+    """Return a chip's speed; MLX fills command buffers less on the smaller ones."""
+    full = 50 if chip.key.endswith(LARGE) else 40
+    rates = chip.bandwidth * chip.reached * 1e9, chip.tflops * 1e12
+    return Speed(*rates, chip.cores, launches=full, elements=full << 20)
 
 
 @contextmanager

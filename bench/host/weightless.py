@@ -41,7 +41,7 @@ def hollow_out(root: object, package: str = "bessemer.") -> None:
 
     def visit(value: Any) -> Any:
         if isinstance(value, mx.array):
-            return _hollow(value)
+            return hollow(value)
         if isinstance(value, list | tuple):
             items = [visit(each) for each in value]
             same = all(a is b for a, b in zip(items, value, strict=True))
@@ -68,7 +68,8 @@ def _attributes(value: object) -> Iterator[str]:
                 yield name
 
 
-def _hollow(array: mx.array) -> mx.array:
+def hollow(array: mx.array) -> mx.array:
+    """Return one zero in place of a large array, and a small one evaluated."""
     if array.size >= LARGE:
         return zeros(array.shape, array.dtype)
     mx.eval(array)

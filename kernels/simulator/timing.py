@@ -120,6 +120,11 @@ def flat(tree: Any) -> Iterator[mx.array]:
             yield from flat(each)
 
 
+def looked_at(array: mx.array, *_: Any, **__: Any) -> mx.array:
+    """Stand for `mx.contiguous`, of which MLX tells nothing: taken for what needs no copy."""
+    return mx.stop_gradient(array)
+
+
 @contextmanager
 def timed(run: TimedRun) -> Iterator[TimedRun]:
     """Within the block this thread's MLX runs against the run's GPU.
@@ -131,6 +136,7 @@ def timed(run: TimedRun) -> Iterator[TimedRun]:
         (mx, "eval", run.evaluate),
         (mx, "async_eval", run.evaluate_later),
         (mx, "synchronize", run.synchronize),
+        (mx, "contiguous", looked_at),
         (mx, "compile", run.hollow.compile),
         (mx.fast, "metal_kernel", run.hollow.metal_kernel),
         *((mx, name, run.hollow.standing_for(name, getattr(mx, name))) for name in PRODUCTS),

@@ -123,6 +123,11 @@ def test_a_number_of_the_hosts_own_is_there(host: Host) -> None:
     assert mx.array([1, 2]).tolist() == [1, 2] and host.now == 0
 
 
+def test_a_contiguous_array_is_no_launch(host: Host) -> None:
+    mx.eval(mx.contiguous(token().reshape(4, 2)) + 1)
+    assert host.run.counts == {"Add": 1}
+
+
 def test_synchronize_waits_for_everything(host: Host) -> None:
     mx.async_eval(mx.exp(token()))
     mx.async_eval(mx.sin(token()))
