@@ -211,7 +211,7 @@ NOT_RUN = {
     r".*(--html|bench html)": "matplotlib, which is an extra; test_cli.py has the page",
     r".*(softcap)": "the kernel that a reader has written by then",
     r"python -m (venv|mlx_vlm)": "another program",
-    r"bessemer( bench)?$|bessemer (serve|run|quantize|bench serve|bench log|kernels profile)$":
+    r"bessemer( bench)?$|bessemer (serve|run|quantize|bench (serve|host|log)|kernels profile)$":
         "a name in the text, not a whole command, or tested in tests/http",
     r"python -m bessemer.bench.guide.train": "it takes an hour",
     r"python -m bessemer$": "tested in tests/http/test_cli.py",
