@@ -20,6 +20,8 @@ ROUNDS = 5
 INTERVAL = 0.001  # seconds of the processor between samples of the stack
 MLX = "mlx.core"
 
+Begin = Callable[[int], Callable[[], int]]
+
 
 @dataclass(frozen=True, slots=True)
 class HostFigure:
@@ -28,6 +30,7 @@ class HostFigure:
     who: str
     streams: int
     context: int
+    prompt: float  # milliseconds until all prompts are read, and the first tokens drawn
     tokens_per_second: float
     busy: float  # the share of time that the GPU has work
     step: float
@@ -112,12 +115,21 @@ def measure(
     who: str,
     streams: int,
     context: int,
-    step: Callable[[], int],
+    begin: Begin,
     steps: int,
-    rounds: int,
+    rounds: int = ROUNDS,
 ) -> HostFigure:
-    """Measure rounds of steps, each of which returns how many tokens came of it."""
-    for _ in range(max(4, steps // 4)):
+    """Measure how long prompts take, and rounds of steps; what happens once has happened by then.
+
+    `begin` reads prompts, which its argument makes new ones, and returns the loop's step: each
+    call of that returns how many tokens came of it.
+    """
+    begin(0)
+    began = run.clock.now()
+    step = begin(1)
+    prompt = run.clock.now() - began
+    run.sizes.context = context + steps * (rounds + 1) // 2
+    for _ in range(steps // 4 + 2):
         step()
     run.counts.clear()
     run.times.clear()
@@ -136,6 +148,7 @@ def measure(
         who,
         streams,
         context,
+        prompt * 1e3,
         median.tokens / median.seconds,
         median.busy / median.seconds,
         median.seconds / steps * 1e3,

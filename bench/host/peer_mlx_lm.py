@@ -15,26 +15,27 @@ from typing import Any
 import mlx.core as mx
 
 FIRST_WORD = 16
-PREFILL = 512
 
 
 def figure(order: dict[str, Any]) -> dict[str, Any]:
-    """Measure decoding after prompts of that length, which are read under the same clock."""
+    """Measure decoding after prompts of that length."""
     measuring = import_module("bessemer.bench.host.measure")
     timing = import_module("bessemer.kernels.simulator.timing")
     speed = import_module("bessemer.kernels.simulator.clock").Speed(**order["speed"])
     with timing.timed(timing.TimedRun(speed, order["scale"])) as run:
         with run.clock.paused():
             generating, model = loaded(Path(order["path"]))
-        prompts = [
-            [FIRST_WORD + (number + place) % 100 for place in range(order["context"])]
-            for number in range(order["streams"])
-        ]
-        step = one if len(prompts) == 1 else many
-        amounts = (order["streams"], order["context"])
+        streams, context = order["streams"], order["context"]
+
+        def begin(time: int) -> Callable[[], int]:
+            prompts = [
+                [FIRST_WORD + time * streams + number + place % 100 for place in range(context)]
+                for number in range(streams)
+            ]
+            return (one if streams == 1 else many)(generating, model, prompts)
+
         measured: dict[str, Any] = measuring.measure(
-            *(run, "mlx_lm", *amounts, step(generating, model, prompts)),
-            *(order["steps"], measuring.ROUNDS),
+            run, "mlx_lm", streams, context, begin, order["steps"]
         ).as_dict()
     return measured
 
@@ -60,9 +61,10 @@ def loaded(path: Path) -> tuple[Any, Any]:
 
 
 def one(generating: Any, model: Any, prompts: list[list[int]]) -> Callable[[], int]:
-    """Return the step of mlx_lm's generator of one stream."""
+    """Return the step of mlx_lm's generator of one stream, once its prompt is read."""
     prompt = mx.array(prompts[0])
-    tokens = generating.generate_step(prompt, model, max_tokens=1 << 20, prefill_step_size=PREFILL)
+    tokens = generating.generate_step(prompt, model, max_tokens=1 << 20)
+    next(tokens)
 
     def step() -> int:
         next(tokens)

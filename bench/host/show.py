@@ -25,7 +25,7 @@ SCALE = (
 )
 HEADINGS = (
     *("", "streams", "tokens/s", "GPU busy", "step, ms", "host, ms", "GPU, ms"),
-    *("launches", "buffers", "MB", "text, KB"),
+    *("launches", "buffers", "MB", "text, KB", "prompts, ms"),
 )
 FUNCTIONS = 12  # that a table names
 ROW, NARROW = 18, 0.1  # pixels of a function in a flame graph; percent from which on it is drawn
@@ -72,6 +72,7 @@ def cells(figure: HostFigure) -> tuple[str, ...]:
         f"{figure.buffers:.0f}",
         f"{figure.megabytes:,.0f}",
         f"{figure.text:,.0f}",
+        f"{figure.prompt:,.0f}",
     )
 
 

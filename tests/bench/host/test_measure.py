@@ -69,16 +69,23 @@ def test_a_sample_gets_what_was_computed_since_the_last_but_for_pauses() -> None
 
 
 def test_a_loop_that_waits_is_measured_to_the_millisecond() -> None:
-    """A step computes 0.5 seconds at scale 2, then waits for a launch of one."""
+    """A step computes 0.5 seconds at scale 2, then waits for a launch of one; prompts take 5."""
     host = Host()
+    read: list[int] = []
 
     def step() -> int:
         host.time += 0.5
         mx.eval(mx.exp(mx.array([0.0] * 8)))
         return 3
 
+    def begin(number: int) -> Callable[[], int]:
+        read.append(number)
+        host.time += 2.5
+        return step
+
     with timed(host.run):
-        figure = measure(host.run, "a loop", 3, 7, step, steps=4, rounds=3)
+        figure = measure(host.run, "a loop", 3, 7, begin, steps=4, rounds=3)
+    assert read == [0, 1] and figure.prompt == pytest.approx(5000)
     assert figure.step == pytest.approx(2000) and figure.busy == pytest.approx(0.5)
     assert figure.host == pytest.approx(1000) and figure.gpu == pytest.approx(1000)
     assert figure.tokens_per_second == pytest.approx(1.5)

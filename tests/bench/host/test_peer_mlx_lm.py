@@ -37,7 +37,7 @@ def step(model, ids):
     x = mx.fast.rms_norm(square(ids.astype(mx.float32)), None, 1e-5)
     return mx.argmax(x[:, None] + mx.zeros((1, 4)), axis=-1)
 
-def generate_step(prompt, model, max_tokens, prefill_step_size):
+def generate_step(prompt, model, max_tokens):
     ids = step(model, prompt[-1:])
     mx.async_eval(ids)
     while True:

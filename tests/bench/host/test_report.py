@@ -20,7 +20,7 @@ def test_figures_of_our_steps(capsys: pytest.CaptureFixture[str]) -> None:
     one, two = report["figures"]
     assert (one["who"], one["streams"], two["streams"]) == ("bessemer", 1, 2)
     for figure in (one, two):
-        assert 0 < figure["busy"] <= 1 and figure["host"] > 0
+        assert 0 < figure["busy"] <= 1 and figure["host"] > 0 and figure["prompt"] > 0
         assert figure["gpu"] == pytest.approx(figure["busy"] * figure["step"])
         tokens = figure["streams"] / figure["step"] * 1e3
         assert figure["tokens_per_second"] == pytest.approx(tokens)
@@ -76,7 +76,7 @@ def test_an_interpreter_without_mlx_lm_is_told_of(capsys: pytest.CaptureFixture[
 
 
 def figure(*stacks: tuple[list[str], float]) -> HostFigure:
-    numbers = [1.0] * 9
+    numbers = [1.0] * 10
     return HostFigure("ours", 1, 2, *numbers, [], list(stacks))
 
 
