@@ -40,7 +40,8 @@ class HostOptions:
         help="The time of a Mac's Python, if this machine's is 1: an assumption.",
     )] = 1.0
     context: Annotated[int, Option(min=1, metavar="N", help="Tokens of each prompt.")] = 512
-    steps: Annotated[int, Option(min=1, metavar="N", help="Of a round, of which the quickest counts.",
+    steps: Annotated[int, Option(
+        min=1, metavar="N", help="Of a round, of which the quickest counts.",
     )] = 32
     bits: Annotated[int, Option(metavar="N", help="Of a weight.")] = 4
     group: Annotated[int, Option(metavar="N", help="Weights that share a scale.")] = 64
