@@ -76,8 +76,7 @@ def test_an_interpreter_without_mlx_lm_is_told_of(capsys: pytest.CaptureFixture[
 
 
 def figure(*stacks: tuple[list[str], float]) -> HostFigure:
-    numbers = [1.0] * 10
-    return HostFigure("ours", 1, 2, *numbers, [], list(stacks))
+    return HostFigure("ours", 1, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, [], list(stacks))
 
 
 def test_a_flame_graph_has_the_widths_of_its_functions() -> None:

@@ -115,7 +115,7 @@ def test_what_is_several_nodes_here_is_one(hollow: Hollow) -> None:
     }
     options = {"dequantize": {"bits": 8}}
     shapes = {"scaled_dot_product_attention": (1, 4, 1, 8), "dequantize": (4, 64)}
-    for name, form in (FAST | SPELLED_OUT).items():
+    for name, form in {**FAST, **SPELLED_OUT}.items():
         y = hollow.single(name, form)(*calls[name], **options.get(name, {}))
         assert y.shape == shapes.get(name, x.shape) and names(hollow, y) == [name]
 
