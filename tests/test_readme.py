@@ -204,6 +204,7 @@ QUICK = (
 SLOW = (
     "bessemer bench decode", "bessemer bench load", "bessemer bench memory",
     "bessemer bench batch", "bessemer bench prefill",
+    "bessemer bench host --shape qwen3-1.7b --chip m2-pro --streams 1,8 --host-scale 0.6",
     "python -m bessemer.bench.guide.precision", "python -m bessemer.bench.kernels.dispatches",
     "python -m bessemer.bench.serving.lifecycle", "python -m bessemer.bench.models.families",
     "python -m bessemer.bench.kernels.moe_prefill", "python -m bessemer.bench.serving.loading",
@@ -219,7 +220,7 @@ NOT_RUN = {
     r".*(--html|bench html)": "matplotlib, which is an extra; test_cli.py has the page",
     r".*(softcap)": "the kernel that a reader has written by then",
     r"python -m (venv|mlx_vlm)": "another program",
-    r"bessemer( bench)?$|bessemer (serve|run|quantize|bench serve|bench log|kernels profile)$":
+    r"bessemer( bench)?$|bessemer (serve|run|quantize|bench (serve|host|log)|kernels profile)$":
         "a name in the text, not a whole command, or tested in tests/http",
     r"python -m bessemer.bench.guide.train": "it takes an hour",
     r"python -m bessemer$": "tested in tests/http/test_cli.py",

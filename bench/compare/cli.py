@@ -37,6 +37,7 @@ from bessemer.bench.compare.report import BenchReport
 from bessemer.bench.compare.rounds import Tell, Terms, run
 from bessemer.bench.compare.show import console, entry, prepend, table
 from bessemer.bench.compare.summary import RunDescription, summarize
+from bessemer.bench.host import report as host_report
 from bessemer.bench.models.shapes import published, shape
 
 WITH_FLOOR = ("decode", "prefill", "batch")
@@ -64,6 +65,13 @@ def add_measurement(benchmark: str) -> None:
 
 for each in TAKEN:
     add_measurement(each)
+
+
+@app.command(help=host_report.ABOUT)
+@with_flags(flags_of(host_report.HostOptions))
+def host(ctx: typer.Context, **values: Any) -> int:
+    options = host_report.HostOptions(**values)
+    return host_report.report(["bessemer", "bench", *ctx.obj], options)
 
 
 @app.command(help=ABOUT["quality"])

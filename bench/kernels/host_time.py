@@ -3,77 +3,37 @@
 python -P -m bessemer.bench.kernels.host_time [--layers 16 --layers 30] [--sequences 1]
 
 The whole engine steps on a Llama: scheduler, batch, forward pass, sampler. Each kernel is a node of
-MLX's graph that depends on its inputs and gives zeros, so that no GPU is needed and what remains is
-the time of the thread that steps. What MLX spends on hashing a kernel's text and on encoding a
-command buffer is not in it. Widths are small: they are nothing to Python.
+MLX's graph that depends on its inputs and gives zeros (kernels/simulator/hollow.py), so that no GPU
+is needed and what remains is the time of the thread that steps. What MLX spends on hashing a
+kernel's text and on encoding a command buffer is not in it. Widths are small: they are nothing to
+Python. `bessemer bench host` says how much of this time a GPU would wait.
 """
 
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated
 
-import mlx.core as mx
 from typer import Option
 
 from bessemer.bench.command import command
 from bessemer.bench.compare.stats import Summary, rotated, summary
+from bessemer.bench.host.gpu import modelled_gpu
+from bessemer.bench.models.hardware import chips
 from bessemer.bench.models.shapes import shape
 from bessemer.bench.models.synthetic import Storage, checkpoint
 from bessemer.engine import serving
 from bessemer.engine.engine import Engine
 from bessemer.engine.request import Request, Sampling
 from bessemer.engine.settings import Settings
-from bessemer.kernels.metal.device import Gpu, using
-from bessemer.kernels.metal.library import built_on_gpu
 
 MEMORY = 1 << 32  # bytes that the engine may plan with
 POOL = 1 << 27  # of its KV cache: MLX copies a pool whenever tails are flushed into it
 STEPS = 8  # of a case at a time
 CONTEXT = 2  # tokens of each prompt: so few take the kernels of a step, not MLX on this CPU
+CHIP = "m4-max"  # any: its time is not asked for
 
 Case = tuple[int, int]
-
-
-@lru_cache(maxsize=512)
-def zeros(shape: tuple[int, ...], dtype: mx.Dtype) -> mx.array:
-    """Return an evaluated array that stands for the output of every kernel of this form."""
-    out = mx.zeros(shape, dtype)
-    mx.eval(out)
-    return out
-
-
-def empty_kernel(*_: Any, **__: Any) -> Callable[..., list[mx.array]]:
-    """Stand for `mx.fast.metal_kernel`: its kernels are nodes of the graph that compute nothing."""
-
-    def launch(
-        inputs: list[mx.array],
-        output_shapes: list[tuple[int, ...]],
-        output_dtypes: list[mx.Dtype],
-        **_: Any,
-    ) -> list[mx.array]:
-        forms = zip(output_shapes, output_dtypes, strict=True)
-        out: list[mx.array] = mx.depends([zeros(shape, dtype) for shape, dtype in forms], inputs)
-        return out
-
-    return launch
-
-
-@contextmanager
-def empty_kernels() -> Iterator[None]:
-    """Within the block the Metal path runs without a GPU, and its kernels compute nothing."""
-    real = mx.fast.metal_kernel
-    built_on_gpu.cache_clear()  # of real ones
-    setattr(mx.fast, "metal_kernel", empty_kernel)  # noqa: B010 - MLX's stubs call it a function
-    try:
-        with using(Gpu(trusted=True)):
-            yield
-    finally:
-        setattr(mx.fast, "metal_kernel", real)  # noqa: B010
-        built_on_gpu.cache_clear()
 
 
 def decoding(layers: int, sequences: int) -> Engine:
@@ -104,15 +64,16 @@ def host_times(cases: Sequence[Case], rounds: int) -> dict[Case, list[float]]:
     A case is a number of layers and a number of sequences.
     """
     times: dict[Case, list[float]] = {case: [] for case in cases}
-    with empty_kernels():
-        engines = {case: decoding(*case) for case in cases}
+    with modelled_gpu(chips()[CHIP]) as run:
+        with run.clock.paused():
+            engines = {case: decoding(*case) for case in cases}
         for number in range(-1, rounds):  # the first round warms
             for case in rotated(cases, number):
-                began = time.thread_time()
+                began = run.clock.computed()
                 for _ in range(STEPS):
                     engines[case].step()
                 if number >= 0:
-                    times[case].append((time.thread_time() - began) / STEPS * 1e3)
+                    times[case].append((run.clock.computed() - began) / STEPS * 1e3)
     return times
 
 

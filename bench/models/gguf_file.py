@@ -52,7 +52,9 @@ def format_name(storage: Storage) -> str:
 
 def write(path: Path, shape: ModelShape, storage: Storage, checkpoint: Path, head: str) -> None:
     gguf = require_gguf()
-    architecture = ARCHITECTURES[shape.config["model_type"]]
+    architecture = ARCHITECTURES.get(shape.config["model_type"])
+    if architecture is None:
+        raise Unavailable(f"no GGUF of {shape.name} is written; leave llama.cpp out")
     writer = gguf.GGUFWriter(path, architecture)
     _settings(writer, gguf, shape.config)
     _tokenizer(writer, checkpoint)

@@ -97,17 +97,30 @@ def tensors(config: Mapping[str, Any]) -> Iterator[TensorSpec]:
         for tensor in _layer(config, layer):
             name, gguf = f"model.layers.{layer}.{tensor.name}", f"blk.{layer}.{tensor.gguf}"
             yield replace(tensor, name=name, gguf=gguf)
-    yield TensorSpec("model.norm", "output_norm", (hidden,), "norm")
+    yield from _norm("model.norm", "output_norm", config)
     if not tied:
         yield TensorSpec("lm_head", "output", embedding)
 
 
 def _layer(config: Mapping[str, Any], layer: int) -> Iterator[TensorSpec]:
-    hidden = config["hidden_size"]
-    yield TensorSpec("input_layernorm", "attn_norm", (hidden,), "norm")
+    hidden, kind = config["hidden_size"], config["model_type"]
+    yield from _norm("input_layernorm", "attn_norm", config)
     yield from _latent_attention(config) if "kv_lora_rank" in config else _attention(config)
-    yield TensorSpec("post_attention_layernorm", "ffn_norm", (hidden,), "norm")
-    if config["model_type"] == "qwen3_moe":
+    if kind == "gemma2":
+        yield from _norm("post_attention_layernorm", "post_attention_norm", config)
+        yield from _norm("pre_feedforward_layernorm", "ffn_norm", config)
+        yield from _norm("post_feedforward_layernorm", "post_ffw_norm", config)
+    else:
+        yield from _norm("post_attention_layernorm", "ffn_norm", config)
+    if kind == "phi3":
+        width = config["intermediate_size"]
+        yield TensorSpec("mlp.gate_up_proj", "ffn_up", (2 * width, hidden))
+        yield TensorSpec("mlp.down_proj", "ffn_down", (hidden, width))
+    elif kind == "starcoder2":
+        width = config["intermediate_size"]
+        yield from _biased("mlp.c_fc", "ffn_up", (width, hidden))
+        yield from _biased("mlp.c_proj", "ffn_down", (hidden, width))
+    elif kind == "qwen3_moe":
         yield from _experts(config, config["num_experts"])
     elif layer >= config.get("first_k_dense_replace", config["num_hidden_layers"]):
         yield from _experts(config, config["n_routed_experts"])
@@ -117,16 +130,34 @@ def _layer(config: Mapping[str, Any], layer: int) -> Iterator[TensorSpec]:
         yield from _mlp(hidden, config["intermediate_size"], "mlp.", "")
 
 
+def _norm(name: str, gguf: str, config: Mapping[str, Any]) -> Iterator[TensorSpec]:
+    size = (config["hidden_size"],)
+    yield TensorSpec(name, gguf, size, "norm")
+    if config["model_type"] == "starcoder2":
+        yield TensorSpec(name, gguf, size, "bias")
+
+
+def _biased(name: str, gguf: str, shape: tuple[int, int]) -> Iterator[TensorSpec]:
+    yield TensorSpec(name, gguf, shape)
+    yield TensorSpec(name, gguf, shape[:1], "bias")
+
+
 def _attention(config: Mapping[str, Any]) -> Iterator[TensorSpec]:
     hidden, size = config["hidden_size"], head_dim(config)
     rows = config["num_attention_heads"] * size
     shared = config.get("num_key_value_heads", config["num_attention_heads"]) * size
-    biased = config["model_type"] == "qwen2"
+    if config["model_type"] == "phi3":
+        yield TensorSpec("self_attn.qkv_proj", "attn_qkv", (rows + 2 * shared, hidden))
+        yield TensorSpec("self_attn.o_proj", "attn_output", (hidden, rows))
+        return
+    biased = config["model_type"] in ("qwen2", "starcoder2")
     for letter, height in (("q", rows), ("k", shared), ("v", shared)):
         yield TensorSpec(f"self_attn.{letter}_proj", f"attn_{letter}", (height, hidden))
         if biased:
             yield TensorSpec(f"self_attn.{letter}_proj", f"attn_{letter}", (height,), "bias")
     yield TensorSpec("self_attn.o_proj", "attn_output", (hidden, rows))
+    if config["model_type"] == "starcoder2":
+        yield TensorSpec("self_attn.o_proj", "attn_output", (hidden,), "bias")
     if config["model_type"].startswith("qwen3"):
         yield TensorSpec("self_attn.q_norm", "attn_q_norm", (size,), "norm")
         yield TensorSpec("self_attn.k_norm", "attn_k_norm", (size,), "norm")

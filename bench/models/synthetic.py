@@ -105,20 +105,23 @@ def replacing(target: Path) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def write(folder: Path, shape: ModelShape, storage: Storage, seed: int) -> None:
+def write(
+    folder: Path, shape: ModelShape, storage: Storage, seed: int, hollow: bool = False
+) -> None:
+    """Write a checkpoint; a `hollow` one has a hole where weights would be, which takes no disk."""
     write_tokenizer(folder, int(shape.config["vocab_size"]))
     _json(folder / "config.json", config(shape, storage))
     parts = [part for tensor in tensors(shape.config) for part in _parts(tensor, storage, seed)]
-    write_safetensors(folder / "model.safetensors", parts)
+    write_safetensors(folder / "model.safetensors", parts, hollow)
 
 
 def config(shape: ModelShape, storage: Storage) -> dict[str, Any]:
     fields = {
-        **shape.config,
         "torch_dtype": storage.dtype,
         "hidden_act": "silu",
         "attention_bias": False,
         "eos_token_id": 2,
+        **shape.config,
     }
     if "kv_lora_rank" in fields:
         fields.setdefault("q_lora_rank", None)  # readers take another default where it is missing
@@ -127,7 +130,7 @@ def config(shape: ModelShape, storage: Storage) -> dict[str, Any]:
     return fields
 
 
-def write_safetensors(path: Path, parts: list[FileArray]) -> None:
+def write_safetensors(path: Path, parts: list[FileArray], hollow: bool = False) -> None:
     header: dict[str, Any] = {"__metadata__": {"format": "mlx"}}
     end = 0
     for part in parts:
@@ -138,7 +141,9 @@ def write_safetensors(path: Path, parts: list[FileArray]) -> None:
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for part in parts:
+        if hollow:
+            file.truncate(file.tell() + end)
+        for part in () if hollow else parts:
             for chunk in part.chunks():
                 file.write(np.ascontiguousarray(chunk).data)
 

@@ -1,42 +1,22 @@
 """Tests of bench/kernels/host_time.py: a step with empty kernels is a step of the Metal path."""
 
-import mlx.core as mx
 import pytest
 
-from bessemer.bench.kernels import host_time
-from bessemer.bench.kernels.host_time import a_layer, decoding, empty_kernels, host_times, main
-from bessemer.kernels.metal.device import device
+from bessemer.bench.host.gpu import modelled_gpu
+from bessemer.bench.kernels.host_time import a_layer, decoding, host_times, main
+from bessemer.bench.models.hardware import chips
 
 
-def test_a_step_launches_what_a_gpu_would(monkeypatch: pytest.MonkeyPatch) -> None:
-    launched: list[int] = []
-    real = host_time.empty_kernel
-
-    def counting(*source: object, **options: object) -> object:
-        kernel = real(*source, **options)
-
-        def launch(**call: object) -> list[mx.array]:
-            launched.append(1)
-            return kernel(**call)  # pyright: ignore[reportArgumentType]
-
-        return launch
-
-    monkeypatch.setattr(host_time, "empty_kernel", counting)
+def test_a_step_launches_what_a_gpu_would() -> None:
     counts = []
-    for layers in (1, 3):
-        with empty_kernels():
-            engine = decoding(layers, 1)
-            launched.clear()
+    with modelled_gpu(chips()["m1"]) as run:
+        for layers in (1, 3):
+            with run.clock.paused():
+                engine = decoding(layers, 1)
+            run.counts.clear()
             engine.step()
-            counts.append(len(launched))
+            counts.append(sum(run.counts[name] for name in ("linear", "attention_tail")))
     assert counts[1] - counts[0] == 2 * 5  # qkv, attention, output, gate and up, down
-
-
-def test_afterwards_nothing_is_replaced() -> None:
-    real = mx.fast.metal_kernel
-    with empty_kernels():
-        assert device() is not None
-    assert mx.fast.metal_kernel is real and device() is None
 
 
 def test_every_case_has_a_time_in_every_round() -> None:
