@@ -147,7 +147,7 @@ class Engine:
         if step is None or not any(self._runs(item.sequence) for item in step.work):
             return []
         events: list[Event] = []
-        prompts = {request: scores.read() for request, scores in step.prompts.items()}
+        prompts = {sequence: scores.read() for sequence, scores in step.prompts.items()}
         sampled = step.read()
         for sequence, _ in step.ready:
             if not self._runs(sequence):
@@ -156,11 +156,11 @@ class Engine:
             token = sampled.get(sequence)
             if token is not None:
                 self.pager.judge(sequence, token.token >= 0 or token.banned)
-            events.append(self._accept(sequence, token, prompts.pop(sequence.request.id, [])))
+            events.append(self._accept(sequence, token, prompts.pop(sequence, [])))
         return events + [
-            Token(request, [], prompt=entries)
-            for request, entries in prompts.items()
-            if request in self._active
+            Token(sequence.request.id, [], prompt=entries)
+            for sequence, entries in prompts.items()
+            if self._runs(sequence)
         ]
 
     def _accept(

@@ -23,7 +23,7 @@ class StepInFlight:
     work: Seq[Work]
     logits: mx.array
     ready: list[tuple[Sequence, int]] = field(default_factory=list)
-    prompts: dict[int, PromptScores] = field(default_factory=dict)  # by request
+    prompts: dict[Sequence, PromptScores] = field(default_factory=dict)
     _drawn: list[tuple[list[Sequence], Drawn]] = field(default_factory=list)
 
     @classmethod
@@ -69,7 +69,7 @@ class StepInFlight:
         if first < last:
             rows = logits[first - sequence.computed - 1 : last - sequence.computed - 1]
             tokens, top = sequence.tokens[first:last], sequence.request.prompt_logprobs or 0
-            self.prompts[sequence.request.id] = score_prompt(rows, tokens, top)
+            self.prompts[sequence] = score_prompt(rows, tokens, top)
             sequence.reported = last
 
     def _draw(self, places: Iterable[tuple[Sequence, int]]) -> None:

@@ -112,6 +112,17 @@ def test_a_number_that_comes_again_is_another_request() -> None:
     assert answers(door.run()) == {1: greedy(prompt(2, 6), 8)}
 
 
+def test_scores_of_a_prompt_are_not_given_to_another_of_its_number() -> None:
+    door, _ = engine(ahead=True, chunk=8)
+    door.submit(request_for(1, prompt(1, 40), 4, prompt_logprobs=1))
+    door.submit(request_for(2, prompt(3, 5), 20))
+    door.step()
+    door.cancel(1)
+    door.submit(request_for(1, prompt(2, 40), 4, prompt_logprobs=1))
+    told = [e for e in door.run() if isinstance(e, Token) and e.request == 1]
+    assert [entry.token for event in told for entry in event.prompt] == prompt(2, 40)[1:]
+
+
 def test_a_preempted_sequence_keeps_the_token_that_it_waits_for() -> None:
     door, model = engine(pages=5, ahead=True, batch=2, context=160)
     for number in (1, 2):
