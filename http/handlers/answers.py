@@ -1,14 +1,24 @@
 """The endpoints that generate: one handler, whatever the dialect."""
 
+import asyncio
 import secrets
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeVar
 
 from ...engine.request import Refusal
-from ...translate.chat import Answer, Completion, Event, Failure, GenerateRequest, Identity
+from ...translate.chat import (
+    Answer,
+    Completion,
+    Event,
+    Failure,
+    GenerateRequest,
+    GenerationOptions,
+    Identity,
+)
 from ...translate.dialect import CountDialect, Dialect, StreamEncoder
 from ...translate.output import Collector
 from ..backends import Backend, Backends
@@ -26,6 +36,7 @@ class Generate:
 
     dialect: Dialect
     backends: Backends
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # of encoding log probabilities
 
     async def __call__(self, request: HttpRequest) -> Reply:
         generate = await decode_body(self.dialect.decode_request, request.body)
@@ -36,11 +47,19 @@ class Generate:
         request.body.drop()  # the prompt is read
         if not generate.options.stream:
             answer = await _collect(first, events, generate)
-            return Response(200, self.dialect.encode_response(answer, who))
+            return Response(200, await self._encoded(answer, who, generate.options))
         framer = FRAMINGS[self.dialect.framing]()
         body = _Body(self.dialect.stream(who, generate.options), framer)
         headers = ((b"content-type", framer.media_type), (b"cache-control", b"no-cache"))
         return StreamingResponse(body.chunks(first, events), 200, headers, body.failure)
+
+    async def _encoded(self, answer: Answer, who: Identity, options: GenerationOptions) -> bytes:
+        """Encode an answer; one with log probabilities, up to a second's work, beside the loop."""
+        encode = partial(self.dialect.encode_response, answer, who)
+        if options.logprobs is None and options.prompt_logprobs is None:
+            return encode()
+        async with self.turn:
+            return await asyncio.to_thread(encode)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+import time
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -164,6 +165,37 @@ def test_only_a_large_body_leaves_the_event_loop() -> None:
 
     empty, small, large = asyncio.run(threads())
     assert empty == small == threading.get_ident() != large
+
+
+def test_log_probabilities_are_encoded_beside_the_event_loop_one_answer_at_a_time() -> None:
+    inside, most, threads = 0, 0, set[int]()
+
+    def encode(answer: Answer, who: Identity) -> bytes:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        threads.add(threading.get_ident())
+        time.sleep(0.01)  # lets the other come in, where it may
+        inside -= 1
+        return b"{}"
+
+    async def main(path: str, said: dict[str, Any]) -> None:
+        dialect = replace(DIALECTS[path], encode_response=encode)
+        generate = Generate(dialect, Backends({"toy": ToyBackend("toy")}))
+        body = {"model": "toy", "messages": HI, **said}
+        await asyncio.gather(*(generate(request(body)) for _ in range(3)))
+
+    chat, completions = "/v1/chat/completions", "/v1/completions"
+    for path, said in (
+        (chat, {"logprobs": True}),
+        (chat, {"prompt_logprobs": 0}),
+        (completions, {"messages": None, "prompt": "Hi", "logprobs": 0}),
+    ):
+        asyncio.run(main(path, said))
+        assert most == 1 and threads and threading.get_ident() not in threads
+        threads.clear()
+    asyncio.run(main(chat, {}))
+    assert threads == {threading.get_ident()}
 
 
 def test_every_answer_has_an_id_of_its_own() -> None:
