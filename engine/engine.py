@@ -154,8 +154,8 @@ class Engine:
                 continue
             sequence.unread = None
             token = sampled.get(sequence)
-            if token is not None:
-                self.pager.judge(sequence, token.token >= 0 or token.banned)
+            if token is not None and (deepest := step.deepest.get(sequence)):
+                self.pager.judge(deepest, token.token >= 0 or token.banned)
             events.append(self._accept(sequence, token, prompts.pop(sequence, [])))
         return events + [
             Token(sequence.request.id, [], prompt=entries)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import mlx.core as mx
 
 from .batch import logit_count
+from .prefix_cache import Node
 from .sampler import Drawn, PromptScores, Sampled, sample, score_prompt
 from .scheduler import Work
 from .sequence import Sequence, Unread
@@ -24,6 +25,7 @@ class StepInFlight:
     logits: mx.array
     ready: list[tuple[Sequence, int]] = field(default_factory=list)
     prompts: dict[Sequence, PromptScores] = field(default_factory=dict)
+    deepest: dict[Sequence, Node] = field(default_factory=dict)  # in the tree, as it was committed
     _drawn: list[tuple[list[Sequence], Drawn]] = field(default_factory=list)
 
     @classmethod
@@ -41,10 +43,11 @@ class StepInFlight:
         return step
 
     def draw(self) -> None:
-        """Draw the rest, and leave all tokens to the next step.
+        """Draw the rest of a step that was committed, and leave all tokens to the next one.
 
         The host knows the tokens before by now, and edits follow them.
         """
+        self.deepest = {each: each.pages.path[-1] for each, _ in self.ready if each.pages.path}
         self._draw([place for place in self.ready if place[0].edits is not None])
         drawn = [drawn.tokens for _, drawn in self._drawn]
         tokens = drawn[0] if len(drawn) == 1 else mx.concatenate(drawn) if drawn else None

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from .cache_sizes import CacheSizes, first_seen, max_held
 from .page_allocator import PageAllocator
-from .prefix_cache import STATES, PrefixCache
+from .prefix_cache import STATES, Node, PrefixCache
 from .sequence import Holdings, Sequence
 
 SAVED = 512  # the fewest tokens of a prompt between two states that the tree is given
@@ -105,10 +105,9 @@ class Pager:
         if self.sizes.states and not sequence.computed % self._page:
             self._save(sequence)
 
-    def judge(self, sequence: Sequence, sound: bool) -> None:
-        """Vouch for a running sequence's pages in the tree by its logits, or cut them off."""
-        if path := sequence.pages.path:
-            (self.tree.vouch if sound else self.tree.cut_off)(path[-1])
+    def judge(self, deepest: Node, sound: bool) -> None:
+        """Vouch for a sequence's pages in the tree, up to that node, by its logits; or cut off."""
+        (self.tree.vouch if sound else self.tree.cut_off)(deepest)
 
     def release(self, sequence: Sequence) -> None:
         """Take back everything that a sequence holds; its full pages stay in the tree."""

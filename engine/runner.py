@@ -8,7 +8,7 @@ import mlx.core as mx
 from ..architectures.config import Paged
 from ..architectures.decoder import Decoder
 from ..architectures.step import Cache, StepRows
-from ..kernels.attention.pages import PAGE, TAIL_PAGES, Pages, flush
+from ..kernels.attention.pages import PAGE, TAIL_PAGES, Append, Pages, flush
 from ..kernels.recurrent.runs import States
 from .batch import Batch
 from .kv_cache import arrays_of
@@ -38,12 +38,18 @@ class Runner:
         ]
         self._tails = [Tails(PAGE, TAIL_PAGES) for _ in config.windows] if tailed else []
         self._traced = TracedStep(decoder, self._groups) if traced else None
+        ways = {cache.append for cache in caches if isinstance(cache, Pages)}
+        replaces = any(isinstance(cache, States) for cache in caches)
+        self._replaces = replaces or Append.FUNCTIONAL in ways  # something in each step
+        self._prompts_replace = self._replaces or Append.TAIL in ways
 
     def __call__(self, batch: Batch) -> mx.array:
         """Return the logits of `batch.rows`, (rows, vocabulary) float32, submitted to the device.
 
         They are submitted together with the caches, and the old caches are dropped first: only so
-        does MLX append in place rather than to a copy.
+        does MLX append in place rather than to a copy. What replaces a pool or a state waits, once
+        its graph is built, for the step before, which may be reading it; a step that writes tails,
+        or writes in place through a pointer, follows at once.
         """
         if batch.copies:
             self._copy(batch.copies)
@@ -54,7 +60,8 @@ class Runner:
         else:
             logits, caches = self._decoder(batch.tokens, step, self._take(), batch.rows)
             out, self._caches = [logits, *arrays_of(caches)], caches
-        mx.async_eval(out)  # type: ignore[no-untyped-call]
+        decoding = batch.decodes == len(batch.sequences)
+        _submit(out, self._replaces if decoding else self._prompts_replace)
         return out[0]
 
     def _take(self) -> list[Cache]:
@@ -77,7 +84,7 @@ class Runner:
                 cache.copied(source, into) if isinstance(cache, States) else cache
                 for cache in caches
             ]
-        mx.async_eval(arrays_of(caches))  # type: ignore[no-untyped-call]
+        _submit(arrays_of(caches), True)
         self._caches = caches
 
     def _update_tails(self, batch: Batch) -> StepRows:
@@ -92,13 +99,20 @@ class Runner:
                 _flushed(cache, None if group is None else updates[group])
                 for cache, group in zip(self._take(), self._groups, strict=True)
             ]
-            mx.async_eval(arrays_of(caches))  # type: ignore[no-untyped-call]
+            _submit(arrays_of(caches), True)
             self._caches = caches
         layouts = tuple(
             replace(layout, tails=None if each.starts is None else mx.array(each.starts, mx.int32))
             for layout, each in zip(batch.step.layouts, updates, strict=True)
         )
         return replace(batch.step, layouts=layouts)
+
+
+def _submit(arrays: list[mx.array], replaces: bool) -> None:
+    """Submit arrays, once nothing in flight reads what they replace: MLX would replace a copy."""
+    if replaces:
+        mx.synchronize()
+    mx.async_eval(arrays)  # type: ignore[no-untyped-call]
 
 
 def _flushed(cache: Cache, tails: TailUpdate | None) -> Cache:

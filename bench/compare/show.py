@@ -105,8 +105,10 @@ def facts(report: BenchReport) -> Iterator[str]:
         yield f"{contestant.title}{size}{bits}"
     floors = {name: floor for name in report.floors if (floor := report.floor(name))}
     if floors:
+        once = all(len(row.samples) == 1 for row in report.rows)
         parts = (
-            f"{name} {floor.median:.1f} ({floor.minimum:.1f} to {floor.maximum:.1f})"
+            f"{name} {floor.median:.1f}"
+            + ("" if once else f" ({floor.minimum:.1f} to {floor.maximum:.1f})")
             for name, floor in floors.items()
         )
         yield f"the machine's floor in the same rounds: {'; '.join(parts)}"

@@ -10,8 +10,9 @@ from tokenizers.models import WordLevel
 
 from bessemer.engine import serving
 from bessemer.engine.request import Request, Sampling, Started, Token, TokenLogprobs
+from bessemer.engine.runner import Runner
 from bessemer.engine.settings import Settings
-from bessemer.kernels.attention.pages import Format
+from bessemer.kernels.attention.pages import Format, Pages
 from bessemer.kernels.metal.device import Nowhere, using
 from tests.architectures.parity import tiny
 from tests.architectures.tiny import VOCABULARY, Tiny, prompts
@@ -118,5 +119,6 @@ def test_answers_are_finite_where_queries_look_at_them(
 def test_such_a_models_cache_is_binary16_by_default(tmp_path: Path) -> None:
     directory = write(large(seen=False), tmp_path)
     model = serving.load(directory, Settings(max_batch=4, queue=8, chunk=64), memory=10**9)
-    (cache,) = {cache.format for cache in model.engine._forward._caches}
-    assert cache == Format.FLOAT16
+    runner = model.engine._forward
+    assert isinstance(runner, Runner)
+    assert {cache.format for cache in runner._take() if isinstance(cache, Pages)} == {Format.FLOAT16}

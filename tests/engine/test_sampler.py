@@ -80,7 +80,7 @@ def test_rows_of_one_step_keep_their_own_settings() -> None:
 def test_rows_that_may_draw_few_stand_beside_rows_that_may_draw_all() -> None:
     logits = np.tile(np.linspace(0, 1, 70, dtype=np.float32), (3, 1))
     sequences = [sequence_of([1]), sequence_of([1], allowed_token_ids=[3, 40]), sequence_of([1])]
-    assert [sampled.token for sampled in sample(mx.array(logits), sequences)] == [69, 40, 69]
+    assert [sampled.token for sampled in sample(mx.array(logits), sequences).read()] == [69, 40, 69]
 
 
 def test_logprobs_are_of_the_model_not_of_the_settings() -> None:

@@ -1,5 +1,6 @@
 """Detokenizers show what the tokenizers package decodes, in pieces."""
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -40,7 +41,8 @@ def test_each_vocabulary_gets_its_own_detokenizer() -> None:
 
 
 def test_ids_beyond_the_table_are_no_text() -> None:
-    detokenizer = ByteDetokenizer([b"a", b"b"])
+    table = defaultdict(bytes, {0: b"a", 1: b"b"})
+    detokenizer = ByteDetokenizer(table)
     assert [*map(detokenizer.add, (1, 2, 3, 0))] == ["b", "", "", "a"]
 
 
