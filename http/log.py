@@ -23,13 +23,19 @@ class StatusLine:
 
     def say(self, text: str) -> None:
         if self._live:
-            print(f"{CLEAR}{text}", end="", flush=True, file=sys.stderr)
+            print(f"{CLEAR}{_fitting(text)}", end="", flush=True, file=sys.stderr)
             self._shown = True
 
     def clear(self) -> None:
         if self._shown:
             print(CLEAR, end="", flush=True, file=sys.stderr)
             self._shown = False
+
+
+def _fitting(text: str) -> str:
+    """Cut what a narrow terminal would wrap, as only one line can be cleared."""
+    columns = os.get_terminal_size(sys.stderr.fileno()).columns
+    return text if columns <= 0 or len(text) < columns else f"{text[: max(columns - 4, 0)]}..."
 
 
 class Log:
