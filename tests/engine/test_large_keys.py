@@ -121,4 +121,6 @@ def test_such_a_models_cache_is_binary16_by_default(tmp_path: Path) -> None:
     model = serving.load(directory, Settings(max_batch=4, queue=8, chunk=64), memory=10**9)
     runner = model.engine._forward
     assert isinstance(runner, Runner)
-    assert {cache.format for cache in runner._take() if isinstance(cache, Pages)} == {Format.FLOAT16}
+    assert {cache.format for cache in runner._take() if isinstance(cache, Pages)} == {
+        Format.FLOAT16
+    }

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import mlx.core as mx
+import pytest
 
 from bessemer.architectures.config import Paged, Recurrent
 from bessemer.engine.batch import build
@@ -14,7 +15,7 @@ from bessemer.engine.runner import Runner, together
 from bessemer.engine.scheduler import Work
 from bessemer.engine.sequence import Holdings
 from bessemer.engine.sequence import Sequence as EngineSequence
-from bessemer.kernels.attention.pages import TAIL_PAGES, Format, Pages, Tail, zeros
+from bessemer.kernels.attention.pages import TAIL_PAGES, Append, Format, Pages, Tail, zeros
 from bessemer.kernels.recurrent.runs import States
 
 from .paper_model import prompt, request_for
@@ -72,6 +73,41 @@ def test_tails_go_on_while_the_same_sequences_decode_and_then_go_into_the_pool()
     assert pools[0].tail is None and pools[1].tail is not None and pools[2].tail is None
     assert [pool.keys[3, 0, 0, 0].item() for pool in pools] == [0, 0, 2]  # the latest tail's
     assert pools[2].keys[5].max().item() == 0
+
+
+@pytest.mark.parametrize(
+    ("append", "waited"),
+    [
+        (Append.FUNCTIONAL, [True, True, True, True]),
+        (Append.TAIL, [True, True, False, True]),  # tails begin after a flush, and end with one
+        (Append.IN_PLACE, [False, False, False, False]),
+    ],
+)
+def test_what_replaces_a_pool_waits_for_the_step_in_flight(
+    append: Append, waited: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLX would write a copy of a pool that is being read."""
+    waits: list[int] = []
+    monkeypatch.setattr(mx, "synchronize", lambda: waits.append(1))
+    pools = [zeros(8, 1, 2, 2, Format.FLOAT32, append)]
+    scribe: Any = Scribe(Paged(1, 2, 2))
+    runner = Runner(scribe, pools, tailed=append is Append.TAIL)
+    steps = [(1, 0, 4), (1, 4, 5), (1, 5, 6), (2, 0, 4)]
+    for (number, computed, length), expected in zip(steps, waited, strict=True):
+        waits.clear()
+        page = [4 + number]
+        runner(build([Work(sequence(number, computed, length, page), length - computed)]))
+        assert bool(waits) == expected
+
+
+def test_a_state_is_replaced_when_no_step_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[int] = []
+    monkeypatch.setattr(mx, "synchronize", lambda: waits.append(1))
+    scribe: Any = Scribe(Recurrent(((2,),)))
+    runner = Runner(scribe, [States((mx.zeros((4, 2)),))])
+    for computed in (4, 5):
+        runner(build([Work(sequence(1, computed, computed + 1, [2]), 1)]))
+    assert len(waits) == 2
 
 
 def test_without_tails_layouts_have_none() -> None:
