@@ -151,7 +151,7 @@ def test_ctrl_c_while_a_model_is_loaded() -> None:
 
 
 def test_ctrl_c_in_the_midst_of_an_answer() -> None:
-    endless = ("--temperature", "1000", "--max-tokens", "1900")
+    endless = ("--temperature", "2", "--max-tokens", "1900")
     with terminal(BESSEMER, "run", "Hi", *endless) as shell:
         assert shell.process.stdout is not None and shell.process.stdout.read(1)
         check_quiet(shell)
