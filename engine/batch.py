@@ -9,6 +9,7 @@ import numpy as np
 from ..architectures.step import StepRows
 from ..kernels.attention.pages import PAGE, Layout, Prefill
 from ..kernels.recurrent.runs import Runs
+from ..kernels.registry import bucket
 from .scheduler import Work
 from .sequence import Unread
 
@@ -28,6 +29,11 @@ class Batch:
     tables: tuple[np.ndarray, ...]  # as in the step's layouts
     decodes: int  # sequences with one token each, which come first
     copies: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def decoding(self) -> bool:
+        """Return whether each row is the one pending token of its sequence, and gets logits."""
+        return self.decodes == len(self.sequences)
 
 
 def build(work: Sequence[Work], copies: Sequence[tuple[int, int]] = ()) -> Batch:
@@ -125,19 +131,17 @@ def _with_unread(tokens: mx.array, rows: list[int], unread: list[Unread]) -> mx.
 
 
 def _tables(work: Sequence[Work]) -> tuple[np.ndarray, ...]:
-    """Return each cache group's page tables, (sequences, width), padded with the null page."""
+    """Return each cache group's page tables, (sequences, width), padded with the null page.
+
+    Widths are few, for a step is traced for each.
+    """
     used = [-(-(item.sequence.computed + item.count) // PAGE) for item in work]
     groups = range(len(work[0].sequence.pages.tables))
-    tables = tuple(np.zeros((len(work), width(max(used))), dtype=np.int32) for _ in groups)
+    tables = tuple(np.zeros((len(work), bucket(max(used))), dtype=np.int32) for _ in groups)
     for group, table in enumerate(tables):
         for row, item, count in zip(table, work, used, strict=True):
             row[:count] = item.sequence.pages.tables[group][:count]
     return tables
-
-
-def width(pages: int) -> int:
-    """Return the next power of two: few widths of tables, as a step is traced for each."""
-    return 1 << (pages - 1).bit_length()
 
 
 def _logit_rows(work: Sequence[Work]) -> list[int]:

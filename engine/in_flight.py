@@ -49,12 +49,13 @@ class StepInFlight:
         """
         self.deepest = {each: each.pages.path[-1] for each, _ in self.ready if each.pages.path}
         self._draw([place for place in self.ready if place[0].edits is not None])
-        drawn = [drawn.tokens for _, drawn in self._drawn]
-        tokens = drawn[0] if len(drawn) == 1 else mx.concatenate(drawn) if drawn else None
+        if not self._drawn:
+            return
+        parts = [drawn.tokens for _, drawn in self._drawn]
+        tokens = parts[0] if len(parts) == 1 else mx.concatenate(parts)
         places = [sequence for sequences, _ in self._drawn for sequence in sequences]
         for index, sequence in enumerate(places):
-            if tokens is not None:
-                sequence.unread = Unread(tokens, index)
+            sequence.unread = Unread(tokens, index)
 
     def read(self) -> dict[Sequence, Sampled]:
         """Wait for the tokens, and return each sequence's."""

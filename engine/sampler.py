@@ -44,17 +44,17 @@ class Drawn:
         """Wait for the tokens, and return one a row."""
         ids: list[int] = np.array(self.tokens).tolist()
         scores = None if self.scores is None else RowLogprobs(*map(np.array, self.scores))
-        places = iter(range(len(ids)))
-        sampled = []
-        for row, (token, top) in enumerate(zip(ids, self.tops, strict=True)):
-            place = None if top is None or scores is None else next(places)
-            if token < 0:
-                sampled.append(Sampled(token, banned=_is_sound(self.logits[row])))
-            elif place is None or scores is None:
-                sampled.append(Sampled(token))
-            else:
-                sampled.append(Sampled(token, _entry(scores, place, token, top or 0)))
-        return sampled
+        entries = {
+            row: _entry(scores, place, ids[row], self.tops[row] or 0)
+            for place, row in enumerate(_scored(self.tops))
+            if scores is not None
+        }
+        return [
+            Sampled(token, entries.get(row))
+            if token >= 0
+            else Sampled(token, banned=_is_sound(self.logits[row]))
+            for row, token in enumerate(ids)
+        ]
 
 
 def sample(logits: mx.array, sequences: Seq[Sequence]) -> Drawn:
@@ -63,9 +63,8 @@ def sample(logits: mx.array, sequences: Seq[Sequence]) -> Drawn:
     Raises nothing: a row of NaN gives token -1, and so does one of which nothing may be drawn.
     """
     tops = tuple(sequence.request.logprobs for sequence in sequences)
-    rows = [row for row, top in enumerate(tops) if top is not None]
-    masks = _masks(sequences, logits.shape[-1])
-    tokens, scores = draw(logits, _edits(sequences), _draws(sequences), masks, rows, MAX_LOGPROBS)
+    settings = _edits(sequences), _draws(sequences), _masks(sequences, logits.shape[-1])
+    tokens, scores = draw(logits, *settings, _scored(tops), MAX_LOGPROBS)
     mx.async_eval(tokens, *(scores or ()))  # type: ignore[no-untyped-call]
     return Drawn(tokens, logits, tops, scores)
 
@@ -94,6 +93,11 @@ def score_prompt(logits: mx.array, tokens: Seq[int], top: int) -> PromptScores:
     ranks = 1 + mx.sum(logits > chosen, axis=1)
     mx.async_eval(ranks, *scores)  # type: ignore[no-untyped-call]
     return PromptScores(tuple(tokens), top, scores, ranks)
+
+
+def _scored(tops: Seq[int | None]) -> list[int]:
+    """List the rows whose tokens are scored."""
+    return [row for row, top in enumerate(tops) if top is not None]
 
 
 def broken_numbers() -> Refusal:

@@ -92,12 +92,11 @@ def load_described(
     progress("preparing the KV cache")
     pattern = _pattern(model, format, settings)
     caches = allocate(config, plan.sizes, format, pattern)
-    on_gpu = isinstance(device(), Gpu)
-    runner = Runner(model.decoder, caches, tailed=pattern == "tail", traced=on_gpu)
+    on_gpu, ahead = isinstance(device(), Gpu), _runs_ahead(settings)
+    runner = Runner(model.decoder, caches, pattern == "tail", traced=on_gpu, ahead=ahead)
     limits = Limits(plan.context, settings.max_batch, settings.queue, settings.chunk, PAGE)
-    eos_ids, ahead = generation.eos_ids, _runs_ahead(settings)
     about_answers = (lambda each: read().answer_text(each)), config.ropes, generation.rules
-    engine = Engine(runner, limits, plan.sizes, eos_ids, *about_answers, ahead)
+    engine = Engine(runner, limits, plan.sizes, generation.eos_ids, *about_answers, ahead)
     about = config.model_type, generation.defaults, config.vocab_size
     return LoadedModel(engine, plan, read, *about)
 

@@ -16,6 +16,7 @@ from ..architectures.decoder import Decoder
 from ..architectures.step import Cache, StepRows
 from ..kernels.attention.pages import Layout, Pages
 from ..kernels.recurrent.runs import SingleRuns
+from .kv_cache import arrays_of
 
 TRACES = 64  # shapes that are kept, the last used ones
 ABSENT = mx.zeros((0,))  # in place of an array, where only the form of a cache is meant
@@ -74,6 +75,7 @@ class TracedStep:
     def __init__(self, decoder: Decoder, groups: Sequence[int | None]) -> None:
         self._decoder = decoder
         self._groups = groups
+        self._layouts = len(decoder.config.windows)
         self._traces: OrderedDict[Shape, Trace | None] = OrderedDict()
 
     def __call__(
@@ -94,11 +96,11 @@ class TracedStep:
 
     def flat(self, caches: Sequence[Cache]) -> FlatCaches:
         """Return the caches by their arrays."""
-        starts: list[mx.array | None] = [None] * len(self._groups)
+        starts: list[mx.array | None] = [None] * self._layouts
         for cache, group in zip(caches, self._groups, strict=True):
             if isinstance(cache, Pages) and group is not None and cache.tail is not None:
                 starts[group] = cache.tail.starts
-        return FlatCaches(self._forms(caches), _arrays_of(caches), starts)
+        return FlatCaches(self._forms(caches), arrays_of(caches), starts)
 
     def filled(self, caches: FlatCaches) -> list[Cache]:
         """Return the caches as handles."""
@@ -135,7 +137,7 @@ class TracedStep:
         return trace
 
     def _forms(self, caches: Iterable[Cache]) -> list[Cache]:
-        return self._filled(caches, repeat(ABSENT), [ABSENT] * len(self._groups))
+        return self._filled(caches, repeat(ABSENT), [ABSENT] * self._layouts)
 
     def _filled(
         self, forms: Iterable[Cache], arrays: Iterator[mx.array], starts: Sequence[mx.array | None]
@@ -182,7 +184,3 @@ def _step_of(shape: Shape, given: Iterator[mx.array]) -> StepRows:
         layouts.append(Layout(positions, slots, owners, tables, shape.rows, (), starts))
     runs = SingleRuns.from_arrays(next(given), next(given)) if shape.states else None
     return StepRows(tuple(layouts), positions, runs)
-
-
-def _arrays_of(caches: Sequence[Cache]) -> Arrays:
-    return [array for cache in caches if cache is not None for array in cache.arrays]

@@ -6,9 +6,8 @@ from collections.abc import Callable
 
 from ..engine.request import Event, Refusal, Refused, Token
 
-UNREAD = (
-    2**18
-)  # events, and log probabilities in them, that wait for a worker's readers: 30 to 80 MB
+# Events, and log probabilities in them, that wait for a worker's readers: 30 to 80 MB.
+UNREAD = 2**18
 
 
 class Backlog:

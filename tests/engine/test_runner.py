@@ -91,7 +91,7 @@ def test_what_replaces_a_pool_waits_for_the_step_in_flight(
     monkeypatch.setattr(mx, "synchronize", lambda: waits.append(1))
     pools = [zeros(8, 1, 2, 2, Format.FLOAT32, append)]
     scribe: Any = Scribe(Paged(1, 2, 2))
-    runner = Runner(scribe, pools, tailed=append is Append.TAIL)
+    runner = Runner(scribe, pools, tailed=append is Append.TAIL, ahead=True)
     steps = [(1, 0, 4), (1, 4, 5), (1, 5, 6), (2, 0, 4)]
     for (number, computed, length), expected in zip(steps, waited, strict=True):
         waits.clear()
@@ -104,7 +104,7 @@ def test_a_state_is_replaced_when_no_step_reads_it(monkeypatch: pytest.MonkeyPat
     waits: list[int] = []
     monkeypatch.setattr(mx, "synchronize", lambda: waits.append(1))
     scribe: Any = Scribe(Recurrent(((2,),)))
-    runner = Runner(scribe, [States((mx.zeros((4, 2)),))])
+    runner = Runner(scribe, [States((mx.zeros((4, 2)),))], ahead=True)
     for computed in (4, 5):
         runner(build([Work(sequence(1, computed, computed + 1, [2]), 1)]))
     assert len(waits) == 2

@@ -12,7 +12,7 @@ import pytest
 from bessemer.architectures.config import Paged, Recurrent
 from bessemer.bench.host.gpu import modelled_gpu
 from bessemer.bench.models.hardware import chips
-from bessemer.engine.batch import build, width
+from bessemer.engine.batch import build
 from bessemer.engine.cache_sizes import CacheSizes
 from bessemer.engine.engine import Engine
 from bessemer.engine.kv_cache import allocate, arrays_of
@@ -26,6 +26,7 @@ from bessemer.engine.settings import Pattern
 from bessemer.engine.traced_step import TRACES, FlatCaches, TracedStep
 from bessemer.kernels.attention.pages import TAIL_PAGES, Append, Format, Pages, Tail, zeros
 from bessemer.kernels.cpu.library import address
+from bessemer.kernels.registry import bucket
 from tests.architectures.parity import loaded
 from tests.kernels.tiers import use
 
@@ -40,7 +41,7 @@ def door_of(model: Model, traced: bool, pattern: Pattern) -> tuple[Engine, Runne
     states = 5 if any(isinstance(cache, Recurrent) for cache in config.caches) else 0
     sizes = CacheSizes(config.windows, (16,) * len(config.windows), states)
     caches = allocate(config, sizes, Format.FLOAT32, pattern)
-    runner = Runner(model.decoder, caches, tailed=pattern == "tail", traced=traced)
+    runner = Runner(model.decoder, caches, tailed=pattern == "tail", traced=traced, ahead=True)
     limits = Limits(140, batch=4, chunk=16)
     return Engine(runner, limits, sizes, [], text, config.ropes, ahead=True), runner
 
@@ -74,6 +75,7 @@ def test_the_same_bits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert traced is not None
     shapes = {shape for shape, trace in traced._traces.items() if trace is not None}
     assert {shape.rows for shape in shapes} == {1, 2, 3}
+    assert all(len(shape.starts) == len(shape.widths) for shape in traced._traces)
 
 
 @pytest.mark.parametrize("name", ["llama_llama3", "qwen3_next_shared_keys"])
@@ -167,8 +169,8 @@ def test_only_the_shapes_that_were_used_last_are_kept(monkeypatch: pytest.Monkey
 
 def test_a_table_is_as_wide_as_a_few_widths(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else each page of the longest sequence would be another shape."""
-    assert [width(pages) for pages in (1, 2, 3, 4, 5, 8, 9, 31, 33)] == [
+    assert [bucket(pages) for pages in (1, 2, 3, 4, 5, 8, 9, 31, 33)] == [
         1, 2, 4, 4, 8, 8, 16, 32, 64,
     ]  # fmt: skip
-    widths = np.array([width(pages) for pages in range(1, 4097)])
+    widths = np.array([bucket(pages) for pages in range(1, 4097)])
     assert (widths >= np.arange(1, 4097)).all() and len({*widths.tolist()}) <= 13
