@@ -23,19 +23,6 @@ class RowLogprobs:
     scores: np.ndarray
 
 
-def logprobs(
-    logits: mx.array, rows: Sequence[int], tokens: Sequence[int], most: int
-) -> RowLogprobs:
-    """Score a token each of some rows of (any, vocabulary) float32 logits, and `most` likeliest.
-
-    A token below 0 counts as 0.
-    """
-    most = min(most, logits.shape[-1])
-    parts = LOGPROBS(logits, rows, mx.array(list(tokens), mx.int32), most)
-    mx.eval(parts)
-    return RowLogprobs(*(np.array(part) for part in parts))
-
-
 def _has_rows(logits: mx.array, rows: Sequence[int], *_: object) -> int:
     return len(rows)
 
@@ -93,6 +80,8 @@ def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Sequence[int], mx.array,
         yield mx.random.normal((2, size)).astype(dtype), [1, 0], mx.array([3, 0]), 5
 
 
+# Scores a token each of some rows of (any, vocabulary) float32 logits, and as many of the likeliest
+# as are wanted, at most the vocabulary. A token below 0 counts as 0.
 LOGPROBS = Operation(
     "logprobs",
     logprobs_mlx,

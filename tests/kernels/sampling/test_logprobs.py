@@ -4,10 +4,11 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.kernels.sampling.logprobs import RowLogprobs, logprobs, logprobs_mlx
+from bessemer.kernels.sampling.logprobs import RowLogprobs, logprobs_mlx
 
 from ..arrays import normal
 from ..tiers import PATHS, use
+from .scores import logprobs
 
 
 @pytest.fixture(params=PATHS, autouse=True)

@@ -8,10 +8,11 @@ import pytest
 
 from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from bessemer.kernels.metal.library import watching
-from bessemer.kernels.sampling.logprobs import RowLogprobs, logprobs, logprobs_mlx
+from bessemer.kernels.sampling.logprobs import RowLogprobs, logprobs_mlx
 
 from ..arrays import normal
 from ..metal_cases import Case
+from .scores import logprobs
 from .test_sample_metal import listed
 
 CHECK = Simulator(SimulatorOptions(mode="check"))
