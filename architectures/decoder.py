@@ -210,12 +210,20 @@ class Decoder:
         )
 
     @property
-    def paged_heads(self) -> list[Heads | None]:
-        """The heads of layers with pages; None for those that are more than attention by heads."""
+    def paged_heads(self) -> list[tuple[Heads, bool] | None]:
+        """The heads of layers with pages, and whether those are latents'.
+
+        None for layers that are more than attention by heads.
+        """
         pairs = zip(self.blocks, self.config.caches, strict=True)
         paged = (block for block, cache in pairs if isinstance(cache, Paged))
         mixers = (block.mixer if isinstance(block, Block) else None for block in paged)
-        return [mixer.heads if isinstance(mixer, Attention) else None for mixer in mixers]
+        return [
+            (mixer.heads, isinstance(mixer, LatentAttention))
+            if isinstance(mixer, Attention | LatentAttention)
+            else None
+            for mixer in mixers
+        ]
 
     def angles(self, max_lens: np.ndarray | None) -> tuple[Angles, ...]:
         """Return each rope's angles; `max_lens` as in StepRows."""
