@@ -239,7 +239,10 @@ def test_every_kind_of_cache_is_planned_and_served(name: str, said: str, tmp_pat
 
 @pytest.mark.parametrize(
     ("name", "tailed"),
-    [("qwen3_layer_types_tied", 2), ("qwen3_next_shared_keys", 1), ("deepseek_v2_lite_yarn", 0)],
+    [
+        *(("qwen3_layer_types_tied", 2), ("qwen3_next_shared_keys", 1)),
+        *(("deepseek_v2_even", 1), ("deepseek_v2_lite_yarn", 0)),  # the last of an odd width
+    ],
 )
 def test_tails_are_for_what_metal_kernels_know(name: str, tailed: int, tmp_path: Path) -> None:
     with using(Simulator(SimulatorOptions(mode="fast"))):
