@@ -19,12 +19,14 @@ class StepRows:
     `layouts` has one for each of ModelConfig.windows; they differ in slots and tables alone.
     `runs`, where layers keep a state or see both ways: the same rows, by sequence. `max_lens`
     (rows,) int32, where a rope varies: how many tokens the row's sequence may come to have.
+    `tables`, as in StepContext, where they are known already.
     """
 
     layouts: tuple[Layout, ...]
     positions: mx.array  # (rows,) int32
     runs: Runs | None = None
     max_lens: mx.array | None = None
+    tables: tuple[Table, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
