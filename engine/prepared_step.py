@@ -19,7 +19,7 @@ from ..kernels.attention.pages import PAGE
 from ..kernels.attention.rope import Table
 from ..kernels.cpu.library import address
 from ..kernels.cpu.program import Arena, Program
-from ..kernels.cpu.recorder import Memory, NotRecorded, Place, Recorder, Recording, recorded_by
+from ..kernels.cpu.recorder import Memory, NotRecorded, Recorder, Recording, recorded_by
 from ..kernels.recurrent.runs import Runs
 from ..kernels.registry import bucket
 from .kv_cache import arrays_of
@@ -141,7 +141,7 @@ class PreparedStep:
         self._turn = 1 - self._turn
         logits = known.logits[self._turn]
         known.program(address(logits))
-        return self._decoder.softcapped(mx.array(logits))
+        return self._decoder.softcapped(logits.astype(mx.float32))  # a handle of the caller's own
 
     def _with_tables(self, step: StepRows) -> StepRows:
         return replace(step, tables=self._decoder.tables(step))
@@ -170,12 +170,9 @@ class PreparedStep:
         with recorded_by(recorder):
             x, after = decoder.hidden(inputs.tokens, inputs.step, caches)
             logits = decoder.product(x)
-        recording, place = recorder.recording, recorder.word(address(logits))
         if [*map(id, arrays_of(after))] != [*map(id, arrays_of(caches))]:
             raise NotRecorded("a cache was replaced")
-        if not isinstance(place, Place) or logits.nbytes != recording.sizes[place.result]:
-            raise NotRecorded("the logits are no result of a call")
-        return recording, place.result
+        return recorder.recording, recorder.result(logits)
 
     def _places(self, rows: int) -> tuple[mx.array, mx.array]:
         """Return two places for logits, which all shapes share."""

@@ -126,6 +126,13 @@ class Recorder:
 
         return note
 
+    def result(self, x: mx.array) -> int:
+        """Return which result an array is. Raises NotRecorded where it is none, or a part."""
+        place = self.word(address(ready(x)))
+        if not isinstance(place, Place) or x.nbytes != self._results[place.result].nbytes:
+            raise NotRecorded("the last array is no result of a call")
+        return place.result
+
     def word(self, place: int) -> int | Place:
         """Return an address as a word. Raises NotRecorded where nobody knows what lies there."""
         index = bisect_right(self._spans, (place, MASK, 0)) - 1
