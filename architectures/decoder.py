@@ -257,7 +257,9 @@ class Decoder:
     def product(self, x: mx.array) -> mx.array:
         """Return the logits of (rows, hidden_size) before their softcap."""
         x, norm = fused(x, self.norm)
-        logits = linear(x, self.head, Epilogue(self.head_bias), norm).astype(mx.float32)
+        logits = linear(x, self.head, Epilogue(self.head_bias), norm)
+        if logits.dtype != mx.float32:
+            logits = logits.astype(mx.float32)
         scale = self.config.logit_scale
         return logits if scale == 1 else scaled(logits, scale)
 

@@ -35,12 +35,12 @@ class Shape:
     """What the steps of a program have in common, but for what the model fixes."""
 
     rows: int
-    widths: tuple[int, ...]  # pages a row, of each layout
+    widths: tuple[int, ...]  # pages a row at most, of each layout
     states: bool
 
     @classmethod
     def of(cls, step: StepRows) -> "Shape":
-        widths = tuple(layout.tables.shape[1] for layout in step.layouts)
+        widths = tuple(_width(layout.tables.shape[1]) for layout in step.layouts)
         return cls(step.positions.shape[0], widths, step.runs is not None)
 
 
@@ -63,7 +63,7 @@ class Inputs:
                 positions=positions,
                 slot_mapping=_empty(layout.slot_mapping),
                 owners=owners,
-                tables=_empty(layout.tables),
+                tables=mx.zeros((layout.tables.shape[0], _width(layout.tables.shape[1])), mx.int32),
             )
             for layout in step.layouts
         )
@@ -77,9 +77,9 @@ class Inputs:
         return arrays_of_step(self.tokens, self.step)
 
     def write(self, tokens: mx.array, step: StepRows) -> None:
-        """Take the numbers of a step of the same shape."""
+        """Take the numbers of a step of the same shape; its tables may be narrower."""
         for into, array in zip(self.numbers, arrays_of_step(tokens, step), strict=True):
-            into[...] = np.asarray(array)
+            into[tuple(map(slice, array.shape))] = array
 
     def write_extreme(self, vocabulary: int, fill: int) -> None:
         """Write the smallest numbers that may come, for 0, or the largest, for 1."""
@@ -207,6 +207,12 @@ def arrays_within(value: object) -> Iterator[mx.array]:
     elif isinstance(value, tuple | list):
         for each in value:
             yield from arrays_within(each)
+
+
+def _width(pages: int) -> int:
+    """Return the next power of 8, so that widths are few: C reads no more pages than there are."""
+    bits = (max(pages, 8) - 1).bit_length()
+    return 1 << -(-bits // 3) * 3
 
 
 def _empty(array: mx.array) -> mx.array:

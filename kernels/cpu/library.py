@@ -83,6 +83,8 @@ class Recording(Protocol):
 
     def empty(self, shape: tuple[int, ...], dtype: type) -> mx.array: ...
 
+    def view(self, x: mx.array, shape: tuple[int, ...]) -> mx.array: ...
+
 
 recording: ContextVar[Recording | None] = ContextVar("recording", default=None)
 
@@ -449,6 +451,6 @@ def array(out: "mx.array | np.ndarray") -> mx.array:
 def reshaped(x: mx.array, *shape: int) -> mx.array:
     """Return the same values in another shape: copied, unless calls are recorded, for that is
     quicker than to wait for MLX's view."""
-    if recording.get() is not None:
-        return x.reshape(shape)
+    if (recorder := recording.get()) is not None:
+        return recorder.view(x, shape)
     return mx.array(np.asarray(ready(x)).reshape(shape))

@@ -8,6 +8,7 @@ what MLX computes on the way can never be taken for a constant.
 
 import ctypes
 import struct
+import weakref
 from bisect import bisect_right, insort
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -101,20 +102,33 @@ class Recorder:
     memories: tuple[Memory, ...]
     fill: int
     calls: list[Call] = field(default_factory=list)
-    _results: list[mx.array] = field(default_factory=list)
-    _spans: list[tuple[int, int, int]] = field(default_factory=list)
+    _sizes: list[int] = field(default_factory=list)
+    _spans: list[tuple[int, int, int]] = field(default_factory=list)  # start, end, which result
 
     @property
     def recording(self) -> Recording:
-        return Recording(tuple(self.calls), tuple(each.nbytes for each in self._results))
+        return Recording(tuple(self.calls), tuple(self._sizes))
 
     def empty(self, shape: tuple[int, ...], dtype: type) -> mx.array:
-        """Allocate a result."""
+        """Allocate a result; it is known for as long as Python holds it, or a view of it."""
         result = mx.array(np.full(shape, self.fill, dtype))
-        start = address(result)
-        insort(self._spans, (start, start + result.nbytes, len(self._results)))
-        self._results.append(result)
+        self._sizes.append(result.nbytes)
+        self._know(result, address(result), len(self._sizes) - 1)
         return result
+
+    def view(self, x: mx.array, shape: tuple[int, ...]) -> mx.array:
+        """Return x in another shape."""
+        view = x.reshape(shape)
+        start = address(ready(view))
+        word = self.word(start)
+        if isinstance(word, Place):
+            self._know(view, start - word.offset, word.result)
+        return view
+
+    def _know(self, handle: mx.array, start: int, result: int) -> None:
+        span = (start, start + self._sizes[result], result)
+        insort(self._spans, span)
+        weakref.finalize(handle, self._spans.remove, span)
 
     def native(self, name: str, types: tuple[type, ...]) -> Function:
         """Return what notes a call of a function of such arguments, in the function's place."""
@@ -129,7 +143,7 @@ class Recorder:
     def result(self, x: mx.array) -> int:
         """Return which result an array is. Raises NotRecorded where it is none, or a part."""
         place = self.word(address(ready(x)))
-        if not isinstance(place, Place) or x.nbytes != self._results[place.result].nbytes:
+        if not isinstance(place, Place) or x.nbytes != self._sizes[place.result]:
             raise NotRecorded("the last array is no result of a call")
         return place.result
 

@@ -111,12 +111,37 @@ def test_what_mlx_computes_is_refused(between: Computed) -> None:
 
 
 def test_a_view_of_a_result_is_that_result() -> None:
+    def compute(x: mx.array) -> mx.array:
+        whole = add(x, x)
+        return scaled(whole[1:3].reshape(12), 2.0)
+
     x = normal(4, 6)
-    recorder = recorded(lambda x: scaled(add(x, x)[1:3].reshape(12), 2.0), x, ())
+    recorder = recorded(compute, x, ())
     assert recorder.calls[1].words[1] == Place(0, 6 * 4)
     assert same(run(recorder, (12,)), (4 * x)[1:3].reshape(12))
+    with recorded_by(recorder):
+        whole = scaled(x, 2.0)
     with pytest.raises(NotRecorded, match="no result"):
-        recorded(lambda x: scaled(x, 2.0)[:2], x, ())
+        recorder.result(whole[:2])
+
+
+def test_a_view_keeps_what_it_is_of_and_what_nobody_holds_is_forgotten() -> None:
+    x = normal(4, 6)
+    recorder = Recorder((Memory([x]),), fill=0)
+    with recorded_by(recorder):
+        view = shaped(shaped(add(x, x), 2, 2, 6), 24)
+        add(view, view)
+        assert [recorder.word(address(view)), *recorder.calls[1].words[:2]] == [Place(0, 0)] * 3
+        place = address(view)
+        del view
+        with pytest.raises(NotRecorded):
+            recorder.word(place)
+
+
+def test_the_last_result_may_be_in_parts() -> None:
+    x = normal(ROWS, 8)
+    recorder = recorded(lambda x: join([scaled(x, 2.0), x]), x, ())
+    assert same(run(recorder, (ROWS, 16)), mx.concatenate([2 * x, x], axis=1))
 
 
 def test_a_weight_that_nobody_holds_is_refused() -> None:
