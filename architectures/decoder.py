@@ -8,10 +8,11 @@ import mlx.core as mx
 import numpy as np
 
 from ..kernels.attention.pages import Heads
+from ..kernels.attention.rope import Table
 from ..kernels.linear.embedding import embedding
 from ..kernels.linear.linear import linear
 from ..kernels.linear.linear_mlx import Epilogue
-from ..kernels.linear.rows import add
+from ..kernels.linear.rows import add, scaled
 from ..kernels.linear.weight import Weight, pack
 from .config import (
     AttentionConfig,
@@ -239,18 +240,23 @@ class Decoder:
         x, written = self.hidden(tokens, step, caches)
         return self.logits(x if rows.size == x.shape[0] else x[rows]), written
 
+    def tables(self, step: StepRows) -> tuple[Table, ...]:
+        """Return the rotary positions of a step's rows for each of ModelConfig.ropes."""
+        if step.tables is not None:
+            return step.tables
+        angles = self.angles(step.max_lens) if step.angles is None else step.angles
+        return tuple(table_of(step.positions, each) for each in angles)
+
     def hidden(
         self, tokens: mx.array, step: StepRows, caches: Sequence[Cache]
     ) -> tuple[mx.array, list[Cache]]:
         """Return (rows, hidden_size), before the last norm, and the next caches."""
         x = embedding(tokens, self.embed, self.dtype)
         if self.config.embed_scale != 1:
-            x = x * self.config.embed_scale
-        angles = self.angles(step.max_lens) if step.angles is None else step.angles
-        tables = tuple(table_of(step.positions, each) for each in angles)
+            x = scaled(x, self.config.embed_scale)
         inputs = None if self.inputs is None else self.inputs(tokens, x)
         context = StepContext(
-            step, tables, no_rope_table(step.positions) if self.no_rope else None, inputs
+            step, self.tables(step), no_rope_table(step.positions) if self.no_rope else None, inputs
         )
         x = x if self.streams is None else self.streams.spread(x)
         written = list(caches)
@@ -260,9 +266,17 @@ class Decoder:
 
     def logits(self, x: mx.array) -> mx.array:
         """Return (rows, vocab_size) float32 of (rows, hidden_size)."""
+        return self.softcapped(self.product(x))
+
+    def product(self, x: mx.array) -> mx.array:
+        """Return the logits of (rows, hidden_size) before their softcap."""
         x, norm = fused(x, self.norm)
-        logits = linear(x, self.head, Epilogue(self.head_bias), norm).astype(mx.float32)
-        if self.config.logit_scale != 1:
-            logits = logits * self.config.logit_scale
+        logits = linear(x, self.head, Epilogue(self.head_bias), norm)
+        if logits.dtype != mx.float32:
+            logits = logits.astype(mx.float32)
+        scale = self.config.logit_scale
+        return logits if scale == 1 else scaled(logits, scale)
+
+    def softcapped(self, logits: mx.array) -> mx.array:
         softcap = self.config.logit_softcap
         return logits if softcap is None else softcap * mx.tanh(logits / softcap)

@@ -21,7 +21,8 @@ class StepRows:
     `layouts` has one for each of ModelConfig.windows; they differ in slots and tables alone.
     `runs`, where layers keep a state or see both ways: the same rows, by sequence. `max_lens`
     (rows,) int32, where a rope varies: how many tokens the row's sequence may come to have;
-    `angles` are each rope's where they have been looked up.
+    `angles` are each rope's where they have been looked up, and `tables`, as in StepContext, where
+    they are known already.
     """
 
     layouts: tuple[Layout, ...]
@@ -29,6 +30,7 @@ class StepRows:
     runs: Runs | None = None
     max_lens: np.ndarray | None = None
     angles: tuple[Angles, ...] | None = None
+    tables: tuple[Table, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

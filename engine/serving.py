@@ -93,7 +93,8 @@ def load_described(
     pattern = _pattern(model, format, settings)
     caches = allocate(config, plan.sizes, format, pattern)
     on_gpu, ahead = isinstance(device(), Gpu), _runs_ahead(settings)
-    runner = Runner(model.decoder, caches, pattern == "tail", traced=on_gpu, ahead=ahead)
+    faster = {"traced": on_gpu, "prepared": device() is None}
+    runner = Runner(model.decoder, caches, pattern == "tail", ahead=ahead, **faster)
     limits = Limits(plan.context, settings.max_batch, settings.queue, settings.chunk, PAGE)
     about_answers = (lambda each: read().answer_text(each)), config.ropes, generation.rules
     engine = Engine(runner, limits, plan.sizes, generation.eos_ids, *about_answers, ahead)

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import mlx.core as mx
 import numpy as np
@@ -74,6 +74,19 @@ POINTER, INT, FLOAT = ctypes.c_void_p, ctypes.c_int, ctypes.c_float  # numbers, 
 Function = Callable[..., int]
 
 _chosen: ContextVar[str] = ContextVar("tier", default=AUTO)
+
+
+class Recording(Protocol):
+    """What notes calls instead of making them (recorder.py), and gives their results memory."""
+
+    def native(self, name: str, types: tuple[type, ...]) -> Function: ...
+
+    def empty(self, shape: tuple[int, ...], dtype: type) -> mx.array: ...
+
+    def view(self, x: mx.array, shape: tuple[int, ...]) -> mx.array: ...
+
+
+recording: ContextVar[Recording | None] = ContextVar("recording", default=None)
 
 
 class CompileError(RuntimeError):
@@ -415,14 +428,15 @@ def ready(x: mx.array) -> mx.array:
     return x
 
 
-def empty(*shape: int) -> np.ndarray:
-    """Allocate float32 results; `mx.array` copies them quickly, `mx.zeros` would wait 50 us."""
-    return np.empty(shape, np.float32)
+def empty(*shape: int, dtype: type = np.float32) -> "mx.array | np.ndarray":
+    """Allocate results; `mx.array` copies them quickly, `mx.zeros` would wait 50 us."""
+    recorder = recording.get()
+    return np.empty(shape, dtype) if recorder is None else recorder.empty(shape, dtype)
 
 
 def output(*shape: int) -> "mx.array | np.ndarray":
     """Allocate float32 results, as an MLX array where a copy would cost more than the wait."""
-    if math.prod(shape) < LARGE:
+    if math.prod(shape) < LARGE or recording.get() is not None:
         return empty(*shape)
     out = mx.zeros(shape)
     mx.eval(out)
@@ -432,3 +446,11 @@ def output(*shape: int) -> "mx.array | np.ndarray":
 def array(out: "mx.array | np.ndarray") -> mx.array:
     """Turn what `empty` or `output` gave into an MLX array, once it is written."""
     return out if isinstance(out, mx.array) else mx.array(out)
+
+
+def reshaped(x: mx.array, *shape: int) -> mx.array:
+    """Return the same values in another shape: copied, unless calls are recorded, for that is
+    quicker than to wait for MLX's view."""
+    if (recorder := recording.get()) is not None:
+        return recorder.view(x, shape)
+    return mx.array(np.asarray(ready(x)).reshape(shape))

@@ -3,7 +3,7 @@
 import mlx.core as mx
 import numpy as np
 
-from ..cpu.library import ARRAY, INT, Function, empty
+from ..cpu.library import ARRAY, INT, Function, array, empty
 from ..registry import Operation, in_c, is_filled
 from .weight import MATRIX, Dense, Quantized, Weight, arrays_of, matrix, widen, with_arrays
 
@@ -14,7 +14,7 @@ def _embedding_c(native: Function, tokens: mx.array, weight: Weight, dtype: mx.D
     ids = np.ascontiguousarray(tokens, np.int32)
     out = empty(ids.size, described.inputs)
     native(described, ids, ids.size, out)
-    rows = mx.array(out)
+    rows = array(out)
     return rows if dtype == mx.float32 else rows.astype(dtype)
 
 
