@@ -70,9 +70,11 @@ def _run(arguments: list[str]) -> int:
 
 def _require_text(what: str, value: str) -> None:
     """Refuse bytes that are no text, which Python hands on as halves of characters."""
-    if any("\ud800" <= character <= "\udfff" for character in value):
+    try:
+        value.encode()
+    except UnicodeEncodeError:
         shown = os.fsencode(value).decode("latin-1")
-        raise UsageError(f"{what} {shown!r} is not in UTF-8, but perhaps in Latin-1")
+        raise UsageError(f"{what} {shown!r} is not in UTF-8, but perhaps in Latin-1") from None
 
 
 def _standard_input() -> str:
