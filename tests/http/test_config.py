@@ -154,6 +154,23 @@ def test_sizes(text: str, count: int) -> None:
     assert size(text) == count
 
 
+def test_every_unit_of_a_size() -> None:
+    for place, unit in enumerate(("", "K", "M", "G", "T")):
+        decimal, binary = 3 * 1000**place, 3 * 1024**place
+        sizes = [size(f"3{unit}{rest}") for rest in ("B", "", "iB")[: 3 if unit else 2]]
+        assert sizes == [decimal, binary, binary][: len(sizes)]
+
+
+def test_defaults_are_shown_as_a_user_would_write_them() -> None:
+    shown = {name: field.default for name, field in SETTINGS.items()}
+    assert {name: shown[name] for name in ("kv_cache", "max_batch", "parse_special")} == {
+        "kv_cache": "auto",
+        "max_batch": "64",
+        "parse_special": "",
+    }
+    assert shown["body_limit"] == "10MiB"
+
+
 def test_keys_are_not_printed() -> None:
     assert "secret" not in repr(read_config({"api_key": ["secret"]}, {}))
 
