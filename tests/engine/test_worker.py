@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -15,7 +16,18 @@ import pytest
 from msgspec import structs
 
 from bessemer.engine import worker as module
-from bessemer.engine.request import Embed, Embedded, Rank, Ranked, Refused, Request, Sampling, Token
+from bessemer.engine.request import (
+    Embed,
+    Embedded,
+    Event,
+    Rank,
+    Ranked,
+    Refused,
+    Request,
+    Sampling,
+    StepReport,
+    Token,
+)
 from bessemer.engine.settings import Settings
 from bessemer.engine.wire import (
     VERSION,
@@ -88,6 +100,44 @@ def worker() -> Iterator[Server]:
         process.wait(20)
     finally:
         process.kill()
+
+
+class Script:
+    """A channel and an engine in which all requests are still being tokenized, so many times."""
+
+    busy = False
+
+    def __init__(self, steps: int) -> None:
+        self.left, self.sent = steps, list[Any]()
+        self.send = self.sent.append
+
+    def receive(self, wait: bool) -> list[Any]:
+        if not self.left:
+            raise EOFError
+        self.left -= 1
+        return []
+
+    def doing(self, what: str) -> None: ...
+
+    def pulse(self) -> str:
+        return "pulse"
+
+    def step(self) -> list[Event]:
+        return []
+
+    def report(self) -> StepReport:
+        return StepReport(waiting=1)
+
+
+def test_it_gives_a_sign_of_life_now_and_then_while_texts_are_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = count(0.0, 0.15)
+    monkeypatch.setattr(module, "monotonic", lambda: next(clock))
+    script: Any = Script(6)
+    with pytest.raises(EOFError):
+        module.serve(script, script)
+    assert script.sent == ["pulse"] * 3  # at 0.3, 0.75 and 1.2, each time looked at twice
 
 
 def configure(directory: Path = GUIDE, version: int = VERSION) -> Configure:

@@ -32,6 +32,7 @@ def test_every_field_has_one_flag_and_its_own_variable() -> None:
     assert len(set(flags)) == len(flags) and len(set(variables)) == len(variables)
     assert all(source.environment[0].startswith("BESSEMER_") for source in SETTINGS.values())
     assert all(source.help.endswith(".") for source in SETTINGS.values())
+    assert SETTINGS["models"].flag == "--model" and SETTINGS["max_batch"].flag == "--max-batch"
 
 
 VALUES: list[tuple[str, Any, str, Any]] = [
