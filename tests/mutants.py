@@ -63,10 +63,14 @@ EQUIVALENT: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """`how` is noticed, survived, equivalent, or skipped: the module's tests fail without it."""
+    """`how` is noticed, survived, equivalent, or skipped: the module's tests fail without it.
+
+    A fault that is noticed `late` is known by tests that did not end in time, and said nothing.
+    """
 
     fault: Fault
     how: str
+    late: bool = False
 
 
 def own_tests(root: Path, file: str) -> list[str]:
@@ -141,9 +145,9 @@ class Copy:
             return Fate(fault, "equivalent")
         with self._planted(fault):
             own = own_tests(self.root, fault.file)
-            noticed = any(self.fails(tests, seconds) for tests in (first, own))
-        noticed = noticed or (wide and self._noticed_elsewhere(fault))
-        return Fate(fault, "noticed" if noticed else "survived")
+            broken = self.broken(first, seconds) or self.broken(own, seconds)
+        noticed = broken or (wide and self._noticed_elsewhere(fault))
+        return Fate(fault, "noticed" if noticed else "survived", late=broken == [""])
 
     def reached(self, file: str) -> dict[str, set[int]] | None:
         """Return which lines each own test reaches, the quickest first; None where one fails."""
@@ -289,10 +293,13 @@ def report(fates: Sequence[Fate], min_share: float) -> int:
     show_shares("operator", ((fate.fault.operator, fate.how) for fate in counted))
     number = sum(fate.how == "noticed" for fate in counted)
     share = number / max(1, len(counted))
-    same = sum(fate.how == "equivalent" for fate in fates)
+    same, late = sum(fate.how == "equivalent" for fate in fates), sum(fate.late for fate in fates)
     for file in sorted({fate.fault.file for fate in fates if fate.how == "skipped"}):
         print(f"left out, for its own tests fail as they are: {file}")
-    print(f"{number} of {len(counted)} faults noticed ({share:.1%}); {same} more change nothing")
+    print(
+        f"{number} of {len(counted)} faults noticed ({share:.1%}), "
+        f"{late} of them by tests that did not end; {same} more change nothing"
+    )
     return FAILED if share < min_share else 0
 
 
