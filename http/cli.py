@@ -146,8 +146,7 @@ def options(
 def serve(**flags: Any) -> int:
     """Answer the OpenAI and Anthropic APIs over HTTP."""
     config = read_config(flags, os.environ)
-    if flags["api_key"]:
-        hide([key for text in flags["api_key"] for key in keys(text)], os.environ)
+    hide([key for text in flags["api_key"] or () for key in keys(text)], os.environ)
     os.environ.pop(VARIABLE, None)  # no child needs it
     from .serve import serve as start
 
