@@ -70,9 +70,11 @@ def _run(arguments: list[str]) -> int:
 
 def _require_text(what: str, value: str) -> None:
     """Refuse bytes that are no text, which Python hands on as halves of characters."""
-    if any("\ud800" <= character <= "\udfff" for character in value):
+    try:
+        value.encode()
+    except UnicodeEncodeError:
         shown = os.fsencode(value).decode("latin-1")
-        raise UsageError(f"{what} {shown!r} is not in UTF-8, but perhaps in Latin-1")
+        raise UsageError(f"{what} {shown!r} is not in UTF-8, but perhaps in Latin-1") from None
 
 
 def _standard_input() -> str:
@@ -144,8 +146,7 @@ def options(
 def serve(**flags: Any) -> int:
     """Answer the OpenAI and Anthropic APIs over HTTP."""
     config = read_config(flags, os.environ)
-    if flags["api_key"]:
-        hide([key for text in flags["api_key"] for key in keys(text)], os.environ)
+    hide([key for text in flags["api_key"] or () for key in keys(text)], os.environ)
     os.environ.pop(VARIABLE, None)  # no child needs it
     from .serve import serve as start
 

@@ -50,6 +50,7 @@ def test_a_further_field_is_a_flag_of_the_same_name() -> None:
     assert (source.flag, source.metavar, source.default) == ("--draft-length", "N", "auto")
     assert source.environment == ("BESSEMER_DRAFT_LENGTH",)
     assert source.help == "Tokens to guess."
+    assert settings["queue"].parse("0") == 0  # where nothing is said of the least
     assert (source.parse("5"), source.parse("auto")) == (5, 0)
     with pytest.raises(ValueError, match="a whole number from 1 to 8, or auto"):
         source.parse("9")

@@ -24,6 +24,7 @@ from bessemer.translate.dialect import COMMENT, ServerEvent
 from bessemer.translate.openai_shape import (
     AnswerBody,
     ChunkStream,
+    StreamOptions,
     TextRequest,
     UsageBody,
     each_prompt,
@@ -111,6 +112,14 @@ def test_chunks_repeat_who_answers_and_the_last_may_have_the_usage(include_usage
         return
     assert bodies[0] == head | {"choices": ["stop"], "usage": None}
     assert bodies[1]["choices"] == [] and bodies[1]["usage"]["total_tokens"] == 5
+
+
+@pytest.mark.parametrize(("usage", "continuous"), [(True, True), (True, False), (False, True)])
+def test_usage_in_every_piece_is_had_with_usage_alone(usage: bool, continuous: bool) -> None:
+    stream = StreamOptions(include_usage=usage, continuous_usage_stats=continuous)
+    out = text_options(TextRequest(model="m", stream=True, stream_options=stream), 7, 2)
+    assert (out.include_usage, out.continuous_usage) == (usage, usage and continuous)
+    assert (out.stream, out.n, out.max_tokens, out.logprobs) == (True, 1, 7, 2)
 
 
 def test_a_prompts_logprobs_are_not_streamed() -> None:

@@ -90,6 +90,16 @@ def test_a_text_holds_no_control_tokens_and_a_models_own_prompt_does(
         reader.text("".join([forged, *GUARDS]))
 
 
+def test_what_ends_a_chat_template_stays_where_a_text_is_cut(tmp_path: Path) -> None:
+    described = describe(DECODERS["in_a_chat_template"].write(tmp_path))
+    reader = load_reader(described, read_options(tmp_path), 160, 1000)
+    whole, other = (reader.text(text).tokens for text in (TEXT, "fish"))
+    end = next(at for at in range(1, 9) if whole[-at] != other[-at]) - 1
+    assert end
+    cut = reader.shortened(len(whole) - 7).text(TEXT).tokens
+    assert [*cut] == [*whole[: -end - 7], *whole[-end:]]
+
+
 def test_a_prompt_is_counted_without_the_token_that_would_end_it(tmp_path: Path) -> None:
     described = describe(EMBEDDERS["no_modules"].write(tmp_path))
     options = ModelOptions(prompts={"own": "find [SEP] the ", "none": ""})
