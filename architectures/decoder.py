@@ -230,14 +230,15 @@ class Decoder:
         return tuple(rope.angles(max_lens) for rope in self.ropes)
 
     def __call__(
-        self, tokens: mx.array, step: StepRows, caches: Sequence[Cache], rows: mx.array
+        self, tokens: mx.array, step: StepRows, caches: Sequence[Cache], rows: mx.array | None
     ) -> tuple[mx.array, list[Cache]]:
-        """Return the float32 logits of these `rows` of tokens (rows,) int32, and the next caches.
+        """Return the logits of these `rows` of tokens (rows,) int32, or all, and the next caches.
 
         Caches are written in place if the caller drops the old ones before evaluating anything.
         """
         x, written = self.hidden(tokens, step, caches)
-        return self.logits(x if rows.size == x.shape[0] else x[rows]), written
+        whole = rows is None or rows.size == x.shape[0]
+        return self.logits(x if whole else x[rows]), written
 
     def hidden(
         self, tokens: mx.array, step: StepRows, caches: Sequence[Cache]
@@ -259,10 +260,12 @@ class Decoder:
         return (x if self.streams is None else self.streams.gather(x)), written
 
     def logits(self, x: mx.array) -> mx.array:
-        """Return (rows, vocab_size) float32 of (rows, hidden_size)."""
+        """Return (rows, vocab_size) of (rows, hidden_size): in float32 where anything follows."""
         x, norm = fused(x, self.norm)
-        logits = linear(x, self.head, Epilogue(self.head_bias), norm).astype(mx.float32)
+        logits = linear(x, self.head, Epilogue(self.head_bias), norm)
         if self.config.logit_scale != 1:
-            logits = logits * self.config.logit_scale
+            logits = logits.astype(mx.float32) * self.config.logit_scale
         softcap = self.config.logit_softcap
-        return logits if softcap is None else softcap * mx.tanh(logits / softcap)
+        if softcap is not None:
+            logits = softcap * mx.tanh(logits.astype(mx.float32) / softcap)
+        return logits
