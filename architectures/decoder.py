@@ -13,6 +13,7 @@ from ..kernels.linear.linear import linear
 from ..kernels.linear.linear_mlx import Epilogue
 from ..kernels.linear.rows import add
 from ..kernels.linear.weight import Weight, pack
+from ..kernels.norm.rms_norm import Norm
 from .config import (
     AttentionConfig,
     ConvConfig,
@@ -135,6 +136,8 @@ class Block:
         return norm is not None or self.scale != 1
 
     def _sum(self, x: mx.array, y: mx.array, norm: AnyNorm | None) -> mx.array:
+        if isinstance(norm, Norm) and self.scale == 1:
+            return norm(y, x)
         return add(x, y if norm is None else norm(y), self.scale)
 
 
