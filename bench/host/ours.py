@@ -110,14 +110,17 @@ def decode(
 def _gap(run: TimedRun, loop: WorkerLoop, length: int) -> tuple[float, float]:
     """Return the longest gap between tokens while a prompt is read, and a chunk's time alone.
 
-    Each is of the second prompt, for which everything has happened once.
+    A short one is read before each, so that everything has happened once.
     """
-    both = [loop.read(length, number, run.clock.now) for number in (1, 2)]
+    short = length // 4 + 1
+    loop.read(short, 1, run.clock.now)
+    beside = loop.read(length, 2, run.clock.now)
     loop.cancel(1)  # what `measure` began last
     loop.step()
-    alone = [loop.read(length, number, run.clock.now) for number in (3, 4)]
-    gaps = _between([time for time, tokens in both[1] if tokens])
-    return max(gaps), median(_between([time for time, _ in alone[1]]))
+    loop.read(short, 3, run.clock.now)
+    alone = loop.read(length, 4, run.clock.now)
+    gaps = _between([time for time, tokens in beside if tokens])
+    return max(gaps), median(_between([time for time, _ in alone]))
 
 
 def _between(times: list[float]) -> list[float]:
