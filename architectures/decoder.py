@@ -14,6 +14,7 @@ from ..kernels.linear.linear import linear
 from ..kernels.linear.linear_mlx import Epilogue
 from ..kernels.linear.rows import add, scaled
 from ..kernels.linear.weight import Weight, pack
+from ..kernels.norm.rms_norm import Norm
 from .config import (
     AttentionConfig,
     ConvConfig,
@@ -136,6 +137,8 @@ class Block:
         return norm is not None or self.scale != 1
 
     def _sum(self, x: mx.array, y: mx.array, norm: AnyNorm | None) -> mx.array:
+        if isinstance(norm, Norm) and self.scale == 1:
+            return norm(y, x)
         return add(x, y if norm is None else norm(y), self.scale)
 
 
@@ -231,14 +234,15 @@ class Decoder:
         return tuple(rope.angles(max_lens) for rope in self.ropes)
 
     def __call__(
-        self, tokens: mx.array, step: StepRows, caches: Sequence[Cache], rows: mx.array
+        self, tokens: mx.array, step: StepRows, caches: Sequence[Cache], rows: mx.array | None
     ) -> tuple[mx.array, list[Cache]]:
-        """Return the float32 logits of these `rows` of tokens (rows,) int32, and the next caches.
+        """Return the logits of these `rows` of tokens (rows,) int32, or all, and the next caches.
 
         Caches are written in place if the caller drops the old ones before evaluating anything.
         """
         x, written = self.hidden(tokens, step, caches)
-        return self.logits(x if rows.size == x.shape[0] else x[rows]), written
+        whole = rows is None or rows.size == x.shape[0]
+        return self.logits(x if whole else x[rows]), written
 
     def tables(self, step: StepRows) -> tuple[Table, ...]:
         """Return the rotary positions of a step's rows for each of ModelConfig.ropes."""
@@ -265,18 +269,20 @@ class Decoder:
         return (x if self.streams is None else self.streams.gather(x)), written
 
     def logits(self, x: mx.array) -> mx.array:
-        """Return (rows, vocab_size) float32 of (rows, hidden_size)."""
+        """Return (rows, vocab_size) of (rows, hidden_size): in float32 where anything follows."""
         return self.softcapped(self.product(x))
 
     def product(self, x: mx.array) -> mx.array:
         """Return the logits of (rows, hidden_size) before their softcap."""
         x, norm = fused(x, self.norm)
         logits = linear(x, self.head, Epilogue(self.head_bias), norm)
-        if logits.dtype != mx.float32:
-            logits = logits.astype(mx.float32)
         scale = self.config.logit_scale
-        return logits if scale == 1 else scaled(logits, scale)
+        return logits if scale == 1 else scaled(_widened(logits), scale)
 
     def softcapped(self, logits: mx.array) -> mx.array:
         softcap = self.config.logit_softcap
-        return logits if softcap is None else softcap * mx.tanh(logits / softcap)
+        return logits if softcap is None else softcap * mx.tanh(_widened(logits) / softcap)
+
+
+def _widened(x: mx.array) -> mx.array:
+    return x if x.dtype == mx.float32 else x.astype(mx.float32)

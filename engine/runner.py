@@ -53,7 +53,7 @@ class Runner:
         self._prompts_replace = self._replaces or Append.TAIL in ways
 
     def __call__(self, batch: Batch) -> mx.array:
-        """Return the logits of `batch.rows`, (rows, vocabulary) float32, submitted to the device.
+        """Return the logits of `batch.rows`, (rows, vocabulary), submitted to the device.
 
         They are submitted together with the caches, and the old caches are dropped first: only so
         does MLX append in place rather than to a copy. What replaces a pool or a state waits, once

@@ -50,22 +50,30 @@ class FlatCaches:
 
 
 @dataclass(slots=True)
-class Trace:
-    """A traced step: it makes the arrays at `made` of the next caches, which have these forms.
+class NextCaches:
+    """What a traced step leaves: it makes the arrays at `made`, of caches of these forms.
 
-    The others it keeps; `kept` says which one before each was.
+    The others it keeps; `kept` says which one before each was. All of it is known once it is
+    traced.
     """
 
-    run: Callable[[Arrays], Arrays]
     made: list[int] = field(default_factory=list)
     kept: list[int] = field(default_factory=list)
     forms: list[Cache] = field(default_factory=list)
 
-    def after(self, before: Arrays, made: Arrays, starts: Sequence[mx.array | None]) -> FlatCaches:
+    def filled(self, before: Arrays, made: Arrays, starts: Sequence[mx.array | None]) -> FlatCaches:
         arrays = [before[place] for place in self.kept]
         for place, array in zip(self.made, made, strict=True):
             arrays[place] = array
         return FlatCaches(self.forms, arrays, starts)
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A traced step, and what it leaves, which it does not hold: so it is freed when dropped."""
+
+    run: Callable[[Arrays], Arrays]
+    after: NextCaches
 
 
 class TracedStep:
@@ -95,7 +103,8 @@ class TracedStep:
         starts = [each for each in caches.starts if each is not None]
         angles = self._angles_of(step)
         out = trace.run([tokens, *_arrays_of_step(step), *angles, *starts, *caches.arrays])
-        return out, trace.after(caches.arrays, out[1:], [each.tails for each in step.layouts])
+        tails = [each.tails for each in step.layouts]
+        return out, trace.after.filled(caches.arrays, out[1:], tails)
 
     def flat(self, caches: Sequence[Cache]) -> FlatCaches:
         """Return the caches by their arrays."""
@@ -117,12 +126,12 @@ class TracedStep:
     def _untraced(
         self, tokens: mx.array, step: StepRows, caches: FlatCaches
     ) -> tuple[Arrays, FlatCaches]:
-        logits, after = self._decoder(tokens, step, self.filled(caches), step.positions)
+        logits, after = self._decoder(tokens, step, self.filled(caches), None)
         flat = self.flat(after)
         return [logits, *flat.arrays], flat
 
     def _trace(self, shape: Shape, caches: FlatCaches) -> Trace:
-        forms = caches.forms
+        forms, left = caches.forms, NextCaches()
 
         def run(arrays: Arrays) -> Arrays:
             given = iter(arrays)
@@ -131,13 +140,12 @@ class TracedStep:
             before = list(given)
             (logits, *new), after = self._untraced(tokens, step, FlatCaches(forms, before, starts))
             places = {id(array): place for place, array in enumerate(before)}
-            trace.forms = list(after.forms)
-            trace.kept = [places.get(id(array), 0) for array in new]
-            trace.made = [place for place, array in enumerate(new) if id(array) not in places]
-            return [logits, *(new[place] for place in trace.made)]
+            left.forms = list(after.forms)
+            left.kept = [places.get(id(array), 0) for array in new]
+            left.made = [place for place, array in enumerate(new) if id(array) not in places]
+            return [logits, *(new[place] for place in left.made)]
 
-        trace = Trace(mx.compile(run))
-        return trace
+        return Trace(mx.compile(run), left)
 
     def _angles_of(self, step: StepRows) -> Arrays:
         """List the angles of ropes that vary, in the order of `_with_angles`."""

@@ -40,6 +40,10 @@ class HostOptions:
         help="The time of a Mac's Python, if this machine's is 1: an assumption.",
     )] = 1.0
     context: Annotated[int, Option(min=1, metavar="N", help="Tokens of each prompt.")] = 512
+    beside: Annotated[int, Option(
+        min=0, metavar="N",
+        help="Tokens of a prompt read while ours decode, for the longest gap between tokens.",
+    )] = 0
     steps: Annotated[int, Option(
         min=1, metavar="N", help="Of a round, of which the quickest counts.",
     )] = 32
@@ -98,7 +102,7 @@ def _figures(
         path = Path(name)
         write(path, model, storage, 0, hollow=True)
         for streams in options.streams:
-            amounts = (streams, options.context, options.steps)
+            amounts = (streams, options.context, options.steps, options.beside)
             with modelled_gpu(chip, options.host_scale) as run:
                 yield ours.decode(run, path, model, *amounts)
             if options.mlx_lm_python:

@@ -1,8 +1,9 @@
 """Steps that are traced: the same bits as others, and no kernel that wants numbers."""
 
+import gc
 from collections.abc import Sequence
 from dataclasses import replace
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
 import mlx.core as mx
@@ -182,6 +183,27 @@ def test_only_the_shapes_that_were_used_last_are_kept(monkeypatch: pytest.Monkey
     events, traced = served(loaded("llama_llama3"), traced=True)
     assert traced is not None and len(traced._traces) == 2 < TRACES
     assert events == served(loaded("llama_llama3"), traced=False)[0]
+
+
+def test_a_trace_is_freed_when_it_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds arrays that MLX does not count, and a worker collects cycles seldom."""
+    use(monkeypatch, None)
+    events, traced = served(loaded("llama_llama3"), traced=True)
+    assert events and traced is not None
+
+    def known() -> int:
+        """Count what was traced, which MLX's graph of it lives as long as."""
+        functions = (each for each in gc.get_objects() if isinstance(each, FunctionType))
+        return sum(each.__qualname__ == "TracedStep._trace.<locals>.run" for each in functions)
+
+    gc.disable()
+    try:
+        before = known()
+        dropped = sum(trace is not None for trace in traced._traces.values())
+        traced._traces.clear()
+        assert dropped and known() <= before - dropped
+    finally:
+        gc.enable()
 
 
 def test_a_table_is_as_wide_as_a_few_widths(monkeypatch: pytest.MonkeyPatch) -> None:

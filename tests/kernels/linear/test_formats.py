@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from bessemer.kernels.linear.embedding import embedding, embedding_reference
-from bessemer.kernels.linear.head_linear import head_linear, head_linear_mlx, head_linear_reference
 from bessemer.kernels.linear.linear import gated_linear, linear, linear_reference
 from bessemer.kernels.linear.linear_mlx import Epilogue
 from bessemer.kernels.linear.weight import (
@@ -26,6 +25,7 @@ from bessemer.kernels.moe.moe import Experts, Shared, moe, moe_mlx, moe_referenc
 from bessemer.kernels.moe.route import Gate, Routing, choose, choose_reference
 
 from ..arrays import GROUPS, close, floats, normal, quantized, same
+from .by_heads import head_linear, head_linear_mlx, head_linear_reference
 
 NEW: tuple[Mode, ...] = ("mxfp8", "nvfp4")
 AFFINE = [(bits, group) for bits in (2, 3, 4, 5, 6, 8) for group in (32, 64, 128)]
