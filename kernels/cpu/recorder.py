@@ -21,7 +21,10 @@ import numpy as np
 from .library import FLOAT, INT, POINTER, VALUES, Function, address, library, ready, recording
 
 MASK = (1 << 64) - 1
-KINDS = {INT: "i", FLOAT: "f"}  # of an argument's word, as in export.h; others are pointers
+KINDS: dict[type, str] = {
+    INT: "i",
+    FLOAT: "f",
+}  # of an argument's word, as in export.h; others are pointers
 
 
 class NotRecorded(Exception):
