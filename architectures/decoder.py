@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import mlx.core as mx
+import numpy as np
 
 from ..kernels.attention.pages import Heads
 from ..kernels.attention.rope import Table
@@ -35,7 +36,7 @@ from .layers.norm import AnyNorm, fused, resolved
 from .layers.norm import load as load_norm
 from .layers.parallel import ParallelFeedForward
 from .layers.per_layer import PerLayerGate, PerLayerInputs
-from .layers.rope import Rotary, no_rope_table
+from .layers.rope import Angles, Rotary, no_rope_table, table_of
 from .layers.sharing_attention import SharingAttention
 from .layers.short_conv import ShortConv
 from .layers.ssm import Ssm
@@ -210,12 +211,24 @@ class Decoder:
         )
 
     @property
-    def paged_heads(self) -> list[Heads | None]:
-        """The heads of layers with pages; None for those that are more than attention by heads."""
+    def paged_heads(self) -> list[tuple[Heads, bool] | None]:
+        """The heads of layers with pages, and whether those are latents'.
+
+        None for layers that are more than attention by heads.
+        """
         pairs = zip(self.blocks, self.config.caches, strict=True)
         paged = (block for block, cache in pairs if isinstance(cache, Paged))
         mixers = (block.mixer if isinstance(block, Block) else None for block in paged)
-        return [mixer.heads if isinstance(mixer, Attention) else None for mixer in mixers]
+        return [
+            (mixer.heads, isinstance(mixer, LatentAttention))
+            if isinstance(mixer, Attention | LatentAttention)
+            else None
+            for mixer in mixers
+        ]
+
+    def angles(self, max_lens: np.ndarray | None) -> tuple[Angles, ...]:
+        """Return each rope's angles; `max_lens` as in StepRows."""
+        return tuple(rope.angles(max_lens) for rope in self.ropes)
 
     def __call__(
         self, tokens: mx.array, step: StepRows, caches: Sequence[Cache], rows: mx.array
@@ -231,7 +244,8 @@ class Decoder:
         """Return the rotary positions of a step's rows for each of ModelConfig.ropes."""
         if step.tables is not None:
             return step.tables
-        return tuple(rope.table(step.positions, step.max_lens) for rope in self.ropes)
+        angles = self.angles(step.max_lens) if step.angles is None else step.angles
+        return tuple(table_of(step.positions, each) for each in angles)
 
     def hidden(
         self, tokens: mx.array, step: StepRows, caches: Sequence[Cache]

@@ -90,7 +90,7 @@ def build_step(
         layouts,
         placed,
         Runs.of(list(counts), list(state_slots), fresh) if any(state_slots) else None,
-        mx.array(np.repeat(np.array(max_lens, np.int32), counts)) if any(max_lens) else None,
+        np.repeat(np.array(max_lens, np.int32), counts) if any(max_lens) else None,
     )
 
 

@@ -71,7 +71,7 @@ class Inputs:
         )
         runs = step.runs and Runs(*map(np.zeros_like, step.runs.arrays))
         tables = tuple(Table(_empty(each.cos), _empty(each.sin)) for each in step.tables)
-        own, empty = StepRows(layouts, positions, runs, None, tables), _empty(tokens)
+        own, empty = StepRows(layouts, positions, runs, tables=tables), _empty(tokens)
         return cls(empty, own, [np.asarray(each) for each in arrays_of_step(empty, own)])
 
     @property

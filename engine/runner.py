@@ -66,7 +66,7 @@ class Runner:
             if logits is not None:
                 return logits
         step = self._update_tails(batch) if self._tails else batch.step
-        if self._traced is not None and batch.decoding and step.max_lens is None:
+        if self._traced is not None and batch.decoding:
             out, self._caches = self._traced(batch.tokens, step, self._take_flat(self._traced))
         else:
             logits, caches = self._decoder(batch.tokens, step, self._take(), batch.rows)

@@ -119,9 +119,10 @@ def _not_followed(directory: Path, fields: Sequence[str]) -> str:
 
 def _pattern(model: Model, format: Format, settings: Settings) -> Pattern:
     """Choose how to append: functionally, unless all layers have Metal kernels for another way."""
-    heads, pattern = model.decoder.paged_heads, settings.metal_kv
+    layers, pattern = model.decoder.paged_heads, settings.metal_kv
     how = (format, model.decoder.dtype, Append(pattern))
-    if not all(each and is_fused(each, False, *how) for each in heads):
+    forms = {(layer[0].form, layer[1]): layer for layer in layers if layer}
+    if None in layers or not all(is_fused(heads, latent, *how) for heads, latent in forms.values()):
         return "functional"
     if pattern == "in-place" and isinstance(device(), Gpu) and not self_test(SELF_TESTS):
         message = "warning: this GPU does not keep to writing in place, so --metal-kv is tail"

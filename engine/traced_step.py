@@ -7,12 +7,13 @@ the second time: the first time kernels may have to be tried, which needs number
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import repeat
 
 import mlx.core as mx
 
 from ..architectures.decoder import Decoder
+from ..architectures.layers.rope import Angles
 from ..architectures.step import Cache, StepRows
 from ..kernels.attention.pages import Layout, Pages
 from ..kernels.recurrent.runs import SingleRuns
@@ -33,6 +34,7 @@ class Shape:
     tails: tuple[bool, ...]  # the layout has tails, so they go on or begin
     starts: tuple[bool, ...]  # there were some before
     states: bool
+    varies: bool  # some rope, so the rows' angles go in
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class Trace:
 
 
 class TracedStep:
-    """A decoder's steps of one row a sequence, whose ropes do not vary.
+    """A decoder's steps of one row a sequence.
 
     `groups` has the layout of each cache, or None.
     """
@@ -91,7 +93,8 @@ class TracedStep:
             return self._untraced(tokens, step, caches)
         trace = self._traces[shape] = self._traces.pop(shape) or self._trace(shape, caches)
         starts = [each for each in caches.starts if each is not None]
-        out = trace.run([tokens, *_arrays_of_step(step), *starts, *caches.arrays])
+        angles = self._angles_of(step)
+        out = trace.run([tokens, *_arrays_of_step(step), *angles, *starts, *caches.arrays])
         return out, trace.after(caches.arrays, out[1:], [each.tails for each in step.layouts])
 
     def flat(self, caches: Sequence[Cache]) -> FlatCaches:
@@ -123,7 +126,7 @@ class TracedStep:
 
         def run(arrays: Arrays) -> Arrays:
             given = iter(arrays)
-            tokens, step = next(given), _step_of(shape, given)
+            tokens, step = next(given), self._with_angles(shape, _step_of(shape, given), given)
             starts = [next(given) if there else None for there in shape.starts]
             before = list(given)
             (logits, *new), after = self._untraced(tokens, step, FlatCaches(forms, before, starts))
@@ -135,6 +138,22 @@ class TracedStep:
 
         trace = Trace(mx.compile(run))
         return trace
+
+    def _angles_of(self, step: StepRows) -> Arrays:
+        """List the angles of ropes that vary, in the order of `_with_angles`."""
+        if step.max_lens is None:
+            return []
+        angles = self._decoder.angles(step.max_lens)
+        return [part for each in angles for part in each.varying]
+
+    def _with_angles(self, shape: Shape, step: StepRows, given: Iterator[mx.array]) -> StepRows:
+        if not shape.varies:
+            return step
+        angles = (
+            Angles(next(given), next(given)) if rope.fixed is None else rope.angles(None)
+            for rope in self._decoder.ropes
+        )
+        return replace(step, angles=tuple(angles))
 
     def _forms(self, caches: Iterable[Cache]) -> list[Cache]:
         return self._filled(caches, repeat(ABSENT), [ABSENT] * self._layouts)
@@ -160,6 +179,7 @@ def _shape(step: StepRows, starts: Sequence[mx.array | None]) -> Shape:
         tuple(layout.tails is not None for layout in step.layouts),
         tuple(each is not None for each in starts),
         step.runs is not None,
+        step.max_lens is not None,
     )
 
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 import mlx.core as mx
 
 from ..metal.library import BoundKernel, Output, Value, kernel, nothing, padded, scalar
-from ..metal.occupancy import BUSY
+from ..metal.occupancy import busy
 from ..norm.rms_norm import rms_norm
 from .paged_attention import append
 from .pages import (
@@ -33,7 +33,7 @@ SUMS = 32  # a lane's sums of values: more heads than fit are left to other thre
 THREADS = 128
 READ, TAIL, IN_PLACE = range(3)  # as in metal/page.h
 POOL = ("keys", "values", "key_scales", "key_biases", "value_scales", "value_biases")
-SPLITS = 32  # at most, so that one simdgroup merges them
+MERGED, MERGERS = 8, 8  # splits that a simdgroup merges if it may; those of a threadgroup at most
 HEADER = 12  # numbers before the norms in `layer`, as in attention.metal
 FAR = 1 << 30  # beyond all positions
 LOG2E = 1.4426950408889634
@@ -144,7 +144,7 @@ def _launch(
     """Return the output, and what the kernel gives besides."""
     cos, format = table.cos, pages.format
     sizes = (qkv.shape[0], layout.tables.shape[1], cos.shape[-1])
-    plan = _plan(mode, heads, format, qkv.dtype, *sizes)
+    plan = _plan(mode, heads, format, qkv.dtype, *sizes, busy("attention"))
     tail = pages.tail
     step = layout.once(_step_table, None if tail is None else tail.starts)
     inputs = [qkv, plan.layer, padded(cos), padded(table.sin), step, *_parts(pages, format)]
@@ -170,16 +170,24 @@ class DecodePlan:
 
 @lru_cache(maxsize=1024)
 def _plan(
-    mode: int, heads: Heads, format: Format, dtype: mx.Dtype, rows: int, width: int, pairs: int
+    mode: int,
+    heads: Heads,
+    format: Format,
+    dtype: mx.Dtype,
+    rows: int,
+    width: int,
+    pairs: int,
+    busy: int,
 ) -> DecodePlan:
     """Plan a layer's launches for these sizes: `width` pages a row, `pairs` that positions rotate.
 
-    It follows from the arguments alone; the next step with the same sizes finds it again.
+    `busy` threadgroups are enough for the device. It follows from the arguments alone; the next
+    step with the same sizes finds it again.
     """
     group = heads.heads // heads.kv_heads
     together = _together(group, heads.value_dim)
     blocks = -(-group // together)
-    splits = _splits(width, heads, format, rows * heads.kv_heads * blocks)
+    splits = _splits(width, heads, format, busy // (rows * heads.kv_heads * blocks))
     outs: Output = ((rows, heads.heads * heads.value_dim), dtype)
     parts: Output = ((rows, heads.heads, splits, heads.value_dim + 4), dtype)
     template: dict[str, Value] = {"T": dtype, "S": format.dtype, "SPLIT": splits > 1}
@@ -204,8 +212,9 @@ def _plan(
     attend = chosen.bound(
         [outs if splits == 1 else parts, *tails], grid, (THREADS, 1, 1), **template
     )
+    threads = 32 * min(MERGERS, -(-splits // MERGED))
     merge = kernel("attention_merge").bound(
-        [outs], (32, heads.heads, rows), (32, 1, 1), T=dtype, V=heads.value_dim
+        [outs], (threads, heads.heads, rows), (threads, 1, 1), T=dtype, V=heads.value_dim
     )
     sinks = scalar(0 if heads.sinks is None else HEADER + 2 * heads.head_dim, mx.int32)
     return DecodePlan(_layer(heads, pairs), sinks, attend, merge if splits > 1 else None)
@@ -229,8 +238,8 @@ def _together(group: int, value_dim: int) -> int:
     return -(-group // -(-group // most))
 
 
-def _splits(width: int, heads: Heads, format: Format, groups: int) -> int:
-    """Return a power of two, from what is known without waiting for the GPU.
+def _splits(width: int, heads: Heads, format: Format, enough: int) -> int:
+    """Return a power of two, from what is known without waiting for the GPU; not over `enough`.
 
     A split costs 2 * heads * value_dim values, so that it should have many tokens; and its four
     simdgroups want a page each.
@@ -239,7 +248,7 @@ def _splits(width: int, heads: Heads, format: Format, groups: int) -> int:
     if heads.window is not None:
         longest = min(longest, heads.window + 2 * PAGE)
     wide = 32 * (heads.heads // heads.kv_heads) * 16 // BITS.get(format, 16)
-    most = min(SPLITS, BUSY["attention"] // groups, longest // max(4 * PAGE, wide))
+    most = min(enough, longest // max(4 * PAGE, wide))
     return 1 << max(0, most.bit_length() - 1)
 
 

@@ -110,9 +110,9 @@ def _reference(type_name: str, declarator: str, number: int) -> str:
     pointer = f"(*){extent}" if extent else "*"
     array = f"{type_name} {extent}"
     memory = f'__msl_tg_alloc({number}u, sizeof({array}), alignof({type_name}), "{name}")'
+    kind = f"__msl_same<{type_name}>"  # `float2 (` would be a constructor's call
     return (
-        f"threadgroup {type_name} {reference} = "
-        f"*(threadgroup {type_name} {pointer})(unsigned long){memory};"
+        f"threadgroup {kind} {reference} = *(threadgroup {kind} {pointer})(unsigned long){memory};"
     )
 
 

@@ -119,6 +119,9 @@ struct __msl_ctx {
 };
 typedef void (*__msl_fn)(void** slots, uint mask);
 
+template <typename T>
+using __msl_same = T;  // no macro takes what follows it for a call: __msl_same<float2> (&x)[4]
+
 extern "C" {
 /* Posts `slot`; when every runnable lane of the simdgroup has, the last runs fn(slots, lanes). */
 uint __msl_simd(uint site, uint op, void* slot, __msl_fn fn);

@@ -74,7 +74,7 @@ class Session:
             layouts,
             flat,
             Runs.of(lengths, state_slots, fresh) if self.recurrent else None,
-            mx.array(max_lens, mx.int32) if varies else None,
+            np.array(max_lens, np.int32) if varies else None,
         )
         tokens = mx.array([token for run in runs.values() for token in run], mx.int32)
         every_row = mx.arange(tokens.size, dtype=mx.int32)

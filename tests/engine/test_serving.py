@@ -21,6 +21,7 @@ from bessemer.engine.request import (
 from bessemer.engine.runner import Runner
 from bessemer.engine.serving import LoadedModel, load
 from bessemer.engine.settings import OneAnswer, Settings
+from bessemer.kernels.cpu.library import compiled
 from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from tests.architectures.parity import tiny
 from tests.architectures.tiny import VOCABULARY
@@ -112,6 +113,16 @@ def test_a_pool_decides_the_context() -> None:
     assert (plan.pages, plan.context) == (20, 640)
     with pytest.raises(DoesNotFit):
         serving(pool=2 * page)
+
+
+def test_pages_hold_16_bits_unless_all_is_exact() -> None:
+    pages = []
+    for changes in {}, {"cpu_precision": "exact"}, {"kv_bits": 16}, {"kv_bits": 8}:
+        settings = Settings(kv_cache=10**8, **changes)  # type: ignore[arg-type]
+        pages.append(load(GUIDE, settings, memory=10**10).plan.page)
+    usual, exact, sixteen, eight = pages
+    assert usual == sixteen and eight < usual
+    assert exact == (2 * usual if compiled() else usual)  # only C reads binary16 on a CPU
 
 
 def test_a_tokenizer_may_know_more_ids_than_the_model(tmp_path: Path) -> None:
@@ -239,7 +250,10 @@ def test_every_kind_of_cache_is_planned_and_served(name: str, said: str, tmp_pat
 
 @pytest.mark.parametrize(
     ("name", "tailed"),
-    [("qwen3_layer_types_tied", 2), ("qwen3_next_shared_keys", 1), ("deepseek_v2_lite_yarn", 0)],
+    [
+        *(("qwen3_layer_types_tied", 2), ("qwen3_next_shared_keys", 1)),
+        *(("deepseek_v2_even", 1), ("deepseek_v2_lite_yarn", 0)),  # the last of an odd width
+    ],
 )
 def test_tails_are_for_what_metal_kernels_know(name: str, tailed: int, tmp_path: Path) -> None:
     with using(Simulator(SimulatorOptions(mode="fast"))):

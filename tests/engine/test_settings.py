@@ -35,7 +35,7 @@ def test_every_field_has_a_flag_and_a_default_that_it_takes() -> None:
         elif isinstance(default, bool):
             assert not default and not flag.metavar, name  # the flag can only switch it on
         else:
-            assert flag.min <= default <= flag.max or (flag.auto and default == 0), name
+            assert default == 0 if flag.auto else flag.min <= default <= flag.max, name
 
 
 def test_every_tier_of_the_cpu_kernels_can_be_chosen() -> None:

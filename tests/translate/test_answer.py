@@ -446,5 +446,7 @@ def test_prompts_are_refused_before_anything_is_made_of_them() -> None:
         with pytest.raises(Refusal) as caught:
             stream(Completion("m", most, options, echo=echo))
         assert (caught.value.status, caught.value.code) == (400, "invalid_value")
+        scored = "logprobs" if options.prompt_logprobs is None else "prompt_logprobs"
+        assert caught.value.field == scored
     stream(Completion("m", most[:8], GenerationOptions(prompt_logprobs=15, n=64)))
     stream(Completion("m", most[:2], GenerationOptions(logprobs=20, n=64)))

@@ -106,6 +106,12 @@ def test_a_plain_answer() -> None:
     ]
 
 
+def test_text_alone_where_nothing_else_is_asked_for() -> None:
+    output = choice("no", ["Hel", "lo"])
+    told = [*output.feed(0), *output.feed(1), *output.finish("stop")]
+    assert told == [TextDelta(0, "Hel"), TextDelta(0, "lo"), Finish(0, "stop")]
+
+
 def test_tokens_of_dropped_text_travel_with_the_next_piece() -> None:
     names = ["<think>", "\n", "Hm", "</", "think>", "\n\n", "Hi"]
     assert run("may", names) == [

@@ -114,6 +114,7 @@ def test_hopeless_prompts_never_reach_the_tokenizer() -> None:
         with pytest.raises(Refusal) as caught:
             take()
         assert caught.value.code == "context_length_exceeded"
+        assert f"has {len(text)} characters" in caught.value.message
 
 
 def test_a_template_is_stopped_beyond_what_a_context_can_hold_but_not_before_a_megabyte() -> None:

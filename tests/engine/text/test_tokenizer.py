@@ -89,8 +89,9 @@ def test_a_text_of_far_too_many_tokens_is_refused_before_all_of_it_is_encoded() 
     tokenizer = Tokenizer(byte_level(), {}, None)
     assert len(tokenizer.encode("ab", most=2)) <= 2
     for text in ("a b c ", "a b c " * 100_000):
-        with pytest.raises(Refusal, match="more than 2 tokens"):
+        with pytest.raises(Refusal, match="more than 2 tokens") as caught:
             tokenizer.encode(text, most=2)
+        assert (caught.value.status, caught.value.code) == (400, "context_length_exceeded")
 
 
 class Counted:

@@ -64,6 +64,13 @@ def test_going_on_in_a_final_message() -> None:
     assert place("") == "start"
 
 
+def test_moonshots_models_have_marks_of_their_own_unless_they_know_others() -> None:
+    suits, middle = ROWS["kimi-vl"].suits, {"<|im_middle|>"}
+    assert suits("", middle) and suits("a \u25c1think\u25b7 <think>", middle)
+    assert not suits("<think>", middle) and not suits("", {*middle, "<think>"})
+    assert not suits("", set()) and not suits("<think>", set())
+
+
 def test_a_row_says_all_of_a_format() -> None:
     row = think("new", named("<a>", "<b>"), "<a>", "</a>", "<b>", "</b>")
     assert row.suits("x <a> <b>", ()) and row.suits("<a>", ["<b>"]) and not row.suits("<a>", ())
