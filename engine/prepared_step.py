@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 import mlx.core as mx
 import numpy as np
 
+from ..architectures.config import ModelConfig
 from ..architectures.decoder import Decoder
 from ..architectures.step import Cache, StepRows
 from ..kernels.attention.pages import PAGE
@@ -26,6 +27,7 @@ from .kv_cache import arrays_of
 
 PROGRAMS = 64  # shapes that are known, the last used ones
 ONCE = "it came once"
+LAYER = 3000  # bytes of a layer's calls
 
 Arrays = list[mx.array | np.ndarray]
 
@@ -92,10 +94,28 @@ class Inputs:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Workspace:
+    """The memory that programs of so many rows at most share, since one runs at a time.
+
+    Logits go to two places in turns, for those of the step before may not be read yet.
+    """
+
+    rows: int
+    arena: Arena
+    logits: tuple[mx.array, ...]  # (rows, vocabulary) float32
+
+    @classmethod
+    def of(cls, rows: int, vocabulary: int) -> "Workspace":
+        logits = tuple(mx.zeros((rows, vocabulary)) for _ in range(2))
+        mx.eval(logits)
+        return cls(rows, Arena(), logits)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
     inputs: Inputs
     program: Program
-    logits: tuple[mx.array, mx.array]  # in turns, for the step before may not be read yet
+    logits: tuple[mx.array, ...]  # the workspace's, of these rows
 
 
 class PreparedStep:
@@ -106,7 +126,7 @@ class PreparedStep:
         self._weights = Memory(arrays_within(decoder))
         self._known: OrderedDict[Shape, Prepared | str] = OrderedDict()
         self._caches: list[int] = []
-        self._arena, self._logits = Arena(), (Arena(), Arena())
+        self._workspace = Workspace.of(0, decoder.config.vocab_size)
         self._turn = 0
 
     @property
@@ -147,7 +167,10 @@ class PreparedStep:
         return replace(step, tables=self._decoder.tables(step))
 
     def _prepare(self, tokens: mx.array, step: StepRows, caches: Sequence[Cache]) -> Prepared | str:
-        """Return a program of such steps, or why there is none."""
+        """Return a program of such steps, or why there is none.
+
+        Where it needs a larger workspace than the others had, those are forgotten.
+        """
         inputs = Inputs.like(tokens, self._with_tables(step))
         memories = (self._weights, Memory(arrays_of(caches)), Memory(inputs.arrays))
         try:
@@ -158,8 +181,13 @@ class PreparedStep:
             return str(why)
         if smallest != largest:
             return "a call has a number that was taken from an array"
-        program = Program(*smallest, self._arena)
-        return Prepared(inputs, program, self._places(Shape.of(step).rows))
+        rows = step.positions.shape[0]
+        if rows > self._workspace.rows:
+            self._known.clear()
+            self._workspace = Workspace.of(bucket(rows), self._decoder.config.vocab_size)
+        logits = tuple(each[:rows] for each in self._workspace.logits)
+        mx.eval(logits)
+        return Prepared(inputs, Program(*smallest, self._workspace.arena), logits)
 
     def _record(
         self, inputs: Inputs, caches: Sequence[Cache], recorder: Recorder
@@ -174,15 +202,17 @@ class PreparedStep:
             raise NotRecorded("a cache was replaced")
         return recorder.recording, recorder.result(logits)
 
-    def _places(self, rows: int) -> tuple[mx.array, mx.array]:
-        """Return two places for logits, which all shapes share."""
-        size = self._decoder.config.vocab_size
-        first, second = (
-            arena.of(bucket(rows) * size)[: rows * size].reshape(rows, size)
-            for arena in self._logits
-        )
-        mx.eval(first, second)
-        return first, second
+
+def program_bytes(config: ModelConfig, batch: int) -> int:
+    """Estimate what programs take for steps of so many rows at most.
+
+    That is their calls, the memory that they share (a few activations, of twice the rows, for it
+    grows by twice), and a second place for logits.
+    """
+    widest = max(block.row_width for block in config.blocks)
+    activations = 2 * bucket(batch) * (4 * config.hidden_size + 2 * widest)
+    logits = bucket(batch) * config.vocab_size
+    return LAYER * config.layers * min(batch, PROGRAMS) + 4 * (activations + logits)
 
 
 def arrays_of_step(tokens: mx.array, step: StepRows) -> Arrays:

@@ -9,7 +9,6 @@ from ..architectures.config import Paged
 from ..architectures.decoder import Decoder
 from ..architectures.step import Cache, StepRows
 from ..kernels.attention.pages import PAGE, TAIL_PAGES, Append, Pages, flush
-from ..kernels.cpu.library import compiled
 from ..kernels.recurrent.runs import States
 from .batch import Batch
 from .kv_cache import arrays_of
@@ -44,7 +43,7 @@ class Runner:
         ]
         self._tails = [Tails(PAGE, TAIL_PAGES) for _ in config.windows] if tailed else []
         self._traced = TracedStep(decoder, self._groups) if traced else None
-        self._prepared = PreparedStep(decoder) if prepared and compiled() else None
+        self._prepared = PreparedStep(decoder) if prepared else None
         self._moved = True  # the caches may be elsewhere than the prepared steps know
         self._ahead = ahead
         ways = {cache.append for cache in caches if isinstance(cache, Pages)}

@@ -25,6 +25,7 @@ from .engine import Engine
 from .kv_cache import allocate, page_bytes, state_bytes
 from .memory import Plan, plan_memory
 from .model import Model, build
+from .prepared_step import program_bytes
 from .request import GenerationDefaults
 from .runner import Runner
 from .scheduler import Limits
@@ -93,7 +94,7 @@ def load_described(
     pattern = _pattern(model, format, settings)
     caches = allocate(config, plan.sizes, format, pattern)
     on_gpu, ahead = isinstance(device(), Gpu), _runs_ahead(settings)
-    faster = {"traced": on_gpu, "prepared": device() is None}
+    faster = {"traced": on_gpu, "prepared": _is_prepared()}
     runner = Runner(model.decoder, caches, pattern == "tail", ahead=ahead, **faster)
     limits = Limits(plan.context, settings.max_batch, settings.queue, settings.chunk, PAGE)
     about_answers = (lambda each: read().answer_text(each)), config.ropes, generation.rules
@@ -134,6 +135,11 @@ def _runs_ahead(settings: Settings) -> bool:
     """Return whether steps are submitted before the one before is read; C is done at once."""
     automatic = device() is not None or not compiled()
     return {"auto": automatic, "on": True, "off": False}[settings.async_scheduling]
+
+
+def _is_prepared() -> bool:
+    """Return whether C runs decoding steps by itself."""
+    return device() is None and compiled()
 
 
 def _format(stored: mx.Dtype, settings: Settings) -> Format:
@@ -185,4 +191,5 @@ def _working(config: ModelConfig, settings: Settings) -> int:
     widest = max(block.row_width for block in config.blocks)
     widths = 6 * streams * config.hidden_size + 3 * widest
     step = 4 * (rows * widths + 3 * settings.max_batch * config.vocab_size)
-    return step * (2 if _runs_ahead(settings) else 1)
+    programs = program_bytes(config, settings.max_batch) if _is_prepared() else 0
+    return step * (2 if _runs_ahead(settings) else 1) + programs

@@ -8,11 +8,13 @@ what MLX computes on the way can never be taken for a constant.
 
 import ctypes
 import struct
+import sys
 import weakref
 from bisect import bisect_right, insort
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import mlx.core as mx
@@ -21,7 +23,11 @@ import numpy as np
 from .library import FLOAT, INT, POINTER, VALUES, Function, address, library, ready, recording
 
 MASK = (1 << 64) - 1
-KINDS = {INT: "i", FLOAT: "f"}  # of an argument's word, as in export.h; others are pointers
+SIZE = ctypes.sizeof(POINTER)
+KINDS: dict[type, str] = {
+    INT: "i",
+    FLOAT: "f",
+}  # of an argument's word, as in export.h; others are pointers
 
 
 class NotRecorded(Exception):
@@ -102,6 +108,7 @@ class Recorder:
     memories: tuple[Memory, ...]
     fill: int
     calls: list[Call] = field(default_factory=list)
+    _entries: dict[str, int] = field(default_factory=dict)
     _sizes: list[int] = field(default_factory=list)
     _spans: list[tuple[int, int, int]] = field(default_factory=list)  # start, end, which result
 
@@ -132,7 +139,9 @@ class Recorder:
 
     def native(self, name: str, types: tuple[type, ...]) -> Function:
         """Return what notes a call of a function of such arguments, in the function's place."""
-        place = entry(name, types) if name else 0
+        if name not in self._entries:
+            self._entries[name] = entry(name, types) if name else 0
+        place = self._entries[name]
 
         def note(*arguments: Any) -> int:
             self.calls.append(Call(name, place, tuple(map(self._word, types, arguments))))
@@ -176,22 +185,28 @@ class Recorder:
 
     def _block(self, value: ctypes.Structure) -> Block:
         data, pointers = bytearray(value), []
-        for offset, word in self._pointers(value, 0):
+        for offset, kind in _pointers(type(value)):
+            place = int.from_bytes(data[offset : offset + SIZE], sys.byteorder)
+            if not place:
+                continue
+            word = self.word(place) if kind is None else self._block(kind.from_address(place))
             if not isinstance(word, int):
-                data[offset : offset + 8] = bytes(8)
+                data[offset : offset + SIZE] = bytes(SIZE)
                 pointers.append((offset, word))
         return Block(bytes(data), tuple(pointers))
 
-    def _pointers(self, value: ctypes.Structure, start: int) -> Iterator[tuple[int, Word]]:
-        """Yield where a struct has pointers, and each as a word."""
-        for name, kind, *_ in value._fields_:
-            offset, inner = start + getattr(type(value), name).offset, getattr(value, name)
-            if issubclass(kind, ctypes.Structure):
-                yield from self._pointers(inner, offset)
-            elif kind is POINTER:
-                yield offset, self.word(inner) if inner else 0
-            elif hasattr(kind, "contents"):  # a pointer to another struct
-                yield offset, self._block(inner.contents) if inner else 0
+
+@cache
+def _pointers(kind: type[ctypes.Structure]) -> tuple[tuple[int, Any], ...]:
+    """List where a struct has pointers, and the struct that each points to, None for numbers."""
+    found: list[tuple[int, Any]] = []
+    for name, inner, *_ in kind._fields_:
+        offset = getattr(kind, name).offset
+        if issubclass(inner, ctypes.Structure):
+            found += [(offset + within, to) for within, to in _pointers(inner)]
+        elif inner is POINTER or hasattr(inner, "contents"):
+            found.append((offset, None if inner is POINTER else inner._type_))
+    return tuple(found)
 
 
 def entry(name: str, types: tuple[type, ...]) -> int:
