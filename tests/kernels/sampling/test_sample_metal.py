@@ -157,23 +157,6 @@ def test_equal_logits() -> None:
         check(np.zeros((12, size)), settings, np.tile(uniform, 4))
 
 
-@pytest.mark.parametrize(
-    ("size", "top_p", "left"),
-    [
-        *((2, 0.5, 1), (4, 0.5, 2), (4, 0.25, 1), (4, 0.75, 3), (8, 0.625, 5), (1024, 0.5, 512)),
-        *((4096, 0.25, 1024), (4, 0.5000001, 3), (4, 0.4999999, 2)),
-    ],
-)
-def test_top_p_at_an_exact_tie(size: int, top_p: float, left: int) -> None:
-    """As few as reach it: of equals their number says how many, without a sum of chances."""
-    picks = np.array(sorted({0, left // 2, left - 1}))
-    uniform = np.concatenate([picks + 0.25, picks + 0.75]) / left
-    settings = np.array([[1.0, 0, top_p, 0]] * len(uniform))
-    with using(CHECK):
-        out = sample(mx.zeros((len(uniform), size)), draws(settings, uniform))
-    assert out.tolist() == [*picks, *picks]
-
-
 def test_cuts_at_the_end_of_a_bin() -> None:
     """Two plateaus, each with more tokens than are listed: how many and how heavy is known."""
     logits = np.repeat([0.0, -np.log(2)], 1200)[None]
@@ -499,7 +482,6 @@ def cases() -> list[Case]:
         "extremes": test_extremes,
         "greedy": test_greedy_takes_the_first_of_equals,
         "equal": test_equal_logits,
-        "tie": partial(test_top_p_at_an_exact_tie, 4, 0.5, 2),
         "tail": partial(test_a_tail_of_little_weight, 20),
         "long tail": partial(test_a_tail_of_little_weight, 10),
         "spans": partial(_drawn, *rows(512, SETTINGS[:4], 1), mx.float32),
