@@ -10,7 +10,9 @@
 
 #define __MSL_CPU__ 1
 #define __METAL__ 1
+#ifndef __METAL_VERSION__
 #define __METAL_VERSION__ 310 /* Metal 3.1: bfloat, but neither tensors nor logging */
+#endif
 
 /* In clang's SYCL mode the default space takes references to every other one, as Metal's classes
    need to be copied out of device memory. Without it the spaces are strangers to one another. */

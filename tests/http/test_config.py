@@ -122,7 +122,7 @@ def test_hugging_face_s_own_switch_counts(text: str) -> None:
         ("kv_bits", "5", "4 or 8 or 16, or auto"),
         ("kv_bits", "0", "4 or 8 or 16, or auto"),
         ("max_batch", "4097", "a whole number from 1 to 4096"),
-        ("metal", "gpu", "auto or simulator or checked or off"),
+        ("metal", "gpu", "auto or simulator or checked or apple-like or off"),
         ("metal_kv", "both", "tail or in-place or functional"),
         ("log_level", "loud", "one of debug, info, warning, error"),
         ("host", " ", "a word"),

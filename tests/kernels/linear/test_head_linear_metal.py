@@ -60,6 +60,9 @@ KINDS = [
     Kind(F, 0, F, 3, 72, 11, F, 8),
     Kind(H, 0, F, 2, 512, 16, F),
     Kind(2, 64, F, 2, 1024, 3, F),
+    Kind(4, 64, H, 1, 512, 12, F),  # fewer outputs than a threadgroup has, two sets a lane
+    Kind(F, 0, F, 1, 512, 12, F),
+    Kind(8, 64, H, 1, 128, 24, F, 4),
 ]
 
 
@@ -135,5 +138,5 @@ def test_the_order_of_simdgroups_does_not_matter() -> None:
 
 def cases() -> list[Case]:
     """Return cases small enough for thousands of mutants."""
-    kinds = [KINDS[2], KINDS[6], KINDS[7], KINDS[8]]
+    kinds = [KINDS[2], KINDS[6], KINDS[7], KINDS[8], KINDS[10]]
     return [Case(kind.name, "head_linear.metal", partial(check, kind, 2)) for kind in kinds]
