@@ -182,7 +182,7 @@ class GenerationBackend(LocalBackend):
         tokenizer = self.renderer.tokenizer
         answer = AnswerStream(request, prompts, tokenizer, bounds, worker.number, seed)
         clock = _Clock(patience)
-        stream = worker.open(answer.requests, patience.tick)
+        stream = worker.open(answer.requests, patience.tick, kept=not request.options.stream)
         try:
             while not answer.over:
                 event = await stream.next()
