@@ -26,7 +26,7 @@ from .kv_cache import allocate, page_bytes, state_bytes
 from .memory import Plan, plan_memory
 from .model import Model, build
 from .prepared_step import program_bytes
-from .request import GenerationDefaults
+from .request import GenerationDefaults, Refusal
 from .runner import Runner
 from .scheduler import Limits
 from .settings import Pattern, Settings
@@ -97,10 +97,18 @@ def load_described(
     faster = {"traced": on_gpu, "prepared": _is_prepared()}
     runner = Runner(model.decoder, caches, pattern == "tail", ahead=ahead, **faster)
     limits = Limits(plan.context, settings.max_batch, settings.queue, settings.chunk, PAGE)
-    about_answers = (lambda each: read().answer_text(each)), config.ropes, generation.rules
+    about_answers = (lambda each: _late(read).answer_text(each)), config.ropes, generation.rules
     engine = Engine(runner, limits, plan.sizes, generation.eos_ids, *about_answers, ahead)
     about = config.model_type, generation.defaults, config.vocab_size
     return LoadedModel(engine, plan, read, *about)
+
+
+def _late(read: "Callable[[], Tokenizer]") -> "Tokenizer":
+    """Return a tokenizer that may not be read yet. Raises Refusal: its file was sound before."""
+    try:
+        return read()
+    except ValueError as error:
+        raise Refusal(500, "broken_tokenizer", f"{error}.") from None
 
 
 def _read_tokenizer(

@@ -23,6 +23,7 @@ from ..engine.command_line import (
     fail,
     guarded,
     quantize_flags,
+    say,
 )
 from ..engine.settings import Settings
 from .config import SETTINGS, UsageError, read_config, unknown_variables
@@ -138,7 +139,7 @@ def options(
     ] = False,
 ) -> None:
     for said in unknown_variables(os.environ):
-        print(f"bessemer: warning: {said}", file=sys.stderr)
+        say(f"bessemer: warning: {said}\n")
 
 
 @app.command()

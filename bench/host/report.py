@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from typer import Option
 
-from bessemer.bench.command import NUMBERS, writable
+from bessemer.bench.command import NUMBERS, keep, writable
 from bessemer.bench.compare.contest import CaseFailed, Unavailable
 from bessemer.bench.compare.show import console
 from bessemer.bench.host import ours
@@ -76,7 +76,7 @@ def report(line: Sequence[str], options: HostOptions) -> int:
     else:
         console().print(table(figures, terms))
     if options.html:
-        Path(options.html).write_text(page(figures, terms), encoding="utf-8")
+        keep("--html", Path(options.html), page(figures, terms))
     return 0
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from ..remedies import remedy
 from .json_files import is_pointer, pointer_flaw, read_object
 from .weight_files import INDEX, CheckpointError, WeightFiles, instead_of, weight_files
 
@@ -67,7 +68,7 @@ def _unopened(path: Path) -> str:
     except FileNotFoundError:
         return f"{path} is missing"
     except OSError as error:
-        return f"{path} cannot be read: {error.strerror}"
+        return f"{path} cannot be read ({error.strerror}); {remedy(error)}"
     return f"{path} could not be read; try again"
 
 

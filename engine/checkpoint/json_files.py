@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..remedies import remedy
+
 POINTER = b"version https://git-lfs"  # how the small files begin that git-lfs has for large ones
 
 
@@ -17,7 +19,7 @@ def read_object(path: Path, error: type[ValueError]) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except OSError as flaw:
-        raise error(f"{path} cannot be read: {flaw.strerror}") from None
+        raise error(f"{path} cannot be read ({flaw.strerror}); {remedy(flaw)}") from None
     except (ValueError, RecursionError) as flaw:
         if is_pointer(path):
             raise error(pointer_flaw(path)) from None

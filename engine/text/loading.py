@@ -8,6 +8,7 @@ import msgspec
 import tokenizers
 
 from ..checkpoint.json_files import not_a_file, read_object
+from ..remedies import remedy
 from .special_tokens import read_special_tokens
 from .tokenizer import ChatTemplates, Tokenizer, TokenizerError
 from .tokenizer_classes import find_class
@@ -67,7 +68,7 @@ def load_tokenizer(
     except TokenizerError:
         raise
     except OSError as error:
-        raise TokenizerError(f"{path} cannot be read: {error.strerror}") from None
+        raise TokenizerError(f"{path} cannot be read ({error.strerror}); {remedy(error)}") from None
     except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exception
         raise TokenizerError(f"{path} cannot be read ({error}); fetch it again") from None
     if prepare is not None:

@@ -66,7 +66,8 @@ ZIG_FLAGS = {ARM: "-mcpu=generic+v8_2a+dotprod+fullfp16"}
 NUMBERS = {mx.float32: 0, mx.float16: 1, mx.bfloat16: 2}  # as in simd.h
 E8M0, E4M3 = 3, 4  # the same, of scales of 8 bits
 
-NOTICE = "Compiling the CPU kernels for this machine (once)."
+NOTICE = "Compiling the CPU kernels for this machine ({})."
+ONCE, AGAIN = "once", "again whenever {} is emptied; XDG_CACHE_HOME names a folder that stays"
 CACHE_SECONDS = 60 * 86_400.0
 LARGE = 1 << 18  # floats that are copied in as long as MLX takes to hand out zeros
 
@@ -129,7 +130,7 @@ def library() -> Library | None:
     except (CompileError, OSError) as error:
         print(
             f"warning: the CPU kernels are not used, so expect a hundredth of the speed: {error}; "
-            "install a C compiler (gcc or clang), or `pip install ziglang`",
+            f"install a C compiler (gcc or clang), or `{sys.executable} -m pip install ziglang`",
             file=sys.stderr,
         )
         return None
@@ -245,7 +246,8 @@ def build(
     if not path.exists():
         with locked(folder / f"{name}.lock"):
             if not path.exists():
-                with _told(notice, len(files)) as compiled_one:
+                kept = AGAIN.format(folder) if folder == _temporary() else ONCE
+                with _told(notice.format(kept), len(files)) as compiled_one:
                     _compile(command, files, flags, path, compiled_one)
                 forget(folder.glob(f"{name}-*.so"))
     return path
@@ -301,13 +303,17 @@ def cache_folder() -> Path:
     for folder in (
         Path(os.path.expandvars("${XDG_CACHE_HOME}/bessemer")),
         Path(os.path.expanduser("~/.cache/bessemer")),
-        Path(tempfile.gettempdir()) / f"bessemer-{os.getuid()}",
+        _temporary(),
     ):
         if folder.is_absolute():  # it is not where the variable, or a home, is not there
             if not (complaint := _unusable(folder)):
                 return folder
             complaints.append(f"{folder} {complaint}")
     raise CompileError(f"there is no folder for the compiled kernels: {', '.join(complaints)}")
+
+
+def _temporary() -> Path:
+    return Path(tempfile.gettempdir()) / f"bessemer-{os.getuid()}"
 
 
 def _unusable(folder: Path) -> str:

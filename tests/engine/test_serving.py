@@ -13,6 +13,7 @@ from bessemer.engine.memory import DoesNotFit
 from bessemer.engine.request import (
     Event,
     GenerationDefaults,
+    Refusal,
     Request,
     Sampling,
     Started,
@@ -190,6 +191,24 @@ def test_a_model_of_one_answer_reads_its_tokenizer_for_stop_strings_alone(tmp_pa
     *_, last = (event for event in alone.engine.run() if isinstance(event, Token))
     assert (last.finish, last.stop) == ("stop", stop)
     assert alone.tokenizer.encode(stop) == plain.tokenizer.encode(stop)
+
+
+def test_a_tokenizer_that_is_broken_when_it_is_read_late_costs_its_request_alone(
+    tmp_path: Path,
+) -> None:
+    directory = guide_copy(tmp_path / "model")
+    alone = load(directory, Settings(max_batch=1, one_answer=OneAnswer(60, eos=3)), memory=10**10)
+    sound = (directory / FILE).read_bytes()
+    prompt = list(range(5, 45))
+    for broken in (b"{", b"[]", b"", b"\xff"):
+        (directory / FILE).write_bytes(broken)
+        with pytest.raises(Refusal) as caught:
+            alone.engine.submit(structs.replace(request_for(1, prompt), stop=["a"]))
+        assert (caught.value.status, caught.value.code) == (500, "broken_tokenizer")
+        assert f"{directory / FILE} cannot be read" in caught.value.message
+    (directory / FILE).write_bytes(sound)
+    alone.engine.submit(structs.replace(request_for(1, prompt), stop=["a"]))
+    assert any(event.over for event in alone.engine.run())
 
 
 def worded(directory: Path, name: str, count: int = VOCABULARY) -> Path:

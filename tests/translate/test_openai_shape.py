@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import Struct
 from openai.types import CompletionUsage
 
 from bessemer.engine.request import Refusal
@@ -29,10 +30,28 @@ from bessemer.translate.openai_shape import (
     UsageBody,
     each_prompt,
     encode_json,
+    filled,
     finite,
     text_options,
     usage_body,
 )
+
+
+class Listed(Struct):
+    said: str
+    first: list[int]
+    inner: "Listed | None" = None
+    last: list[str | None] | None = None
+
+
+def test_lists_are_filled_in_order_wherever_they_are_and_nothing_else_is() -> None:
+    """Expect what msgspec makes of the whole; texts may spell what is looked for."""
+    said, names = '"first":[] "last":[]', ["a", None, '"first":[]', "ü"]
+    for numbers, texts in (([1, 2, 3], names), ([], []), ([7], [])):
+        body = Listed(said, [], Listed(said, [4], None, []))
+        whole = Listed(said, numbers, Listed(said, [4], None, texts))
+        assert filled(body, first=iter(numbers), last=iter(texts)) == encode_json(whole)
+    assert filled(Listed(said, [1])) == encode_json(Listed(said, [1]))
 
 
 @pytest.mark.parametrize(
