@@ -303,23 +303,30 @@ def _disagreement(operation: Operation[..., Any], arguments: Arguments) -> str:
     return _compared(operation, arguments, out)
 
 
-def _compared(operation: Operation[..., Any], arguments: Arguments, out: Any) -> str:
-    """Compare a result; the oracle runs on the CPU: a GPU may round float32 products to TF32."""
+def exact(operation: Operation[..., Any], arguments: Arguments) -> Sequence[mx.array]:
+    """Return the oracle's results; it runs on the CPU: a GPU may round float32 products to TF32."""
     metal = operation.metal
     assert metal is not None
     with mx.stream(mx.Device(mx.DeviceType.cpu)), using(Nowhere()):
-        exact = metal.results((metal.oracle or operation.reference)(*arguments))
-        mx.eval(exact)
+        results = metal.results((metal.oracle or operation.reference)(*arguments))
+        mx.eval(results)
+    return results
+
+
+def _compared(operation: Operation[..., Any], arguments: Arguments, out: Any) -> str:
+    metal = operation.metal
+    assert metal is not None
+    oracle = exact(operation, arguments)
     custom, mlx = metal.results(out), metal.results(operation.mlx(*arguments))
     mx.eval(custom, mlx)
-    for x, oracle_x in zip(custom, exact, strict=True):
-        if (off := _difference(x, oracle_x)) > TOLERANCE.get(x.dtype, 0):
+    for x, oracle_x in zip(custom, oracle, strict=True):
+        if (off := difference(x, oracle_x)) > TOLERANCE.get(x.dtype, 0):
             key = " ".join(map(str, metal.key(*arguments)))
             return f"it is off by {off:.2g} of the largest value (case {key})"
     return ""
 
 
-def _difference(x: mx.array, oracle: mx.array) -> float:
+def difference(x: mx.array, oracle: mx.array) -> float:
     """Return the largest difference against the largest value; infinite where only one is NaN."""
     x, oracle = x.astype(mx.float32), oracle.astype(mx.float32)
     if x.shape != oracle.shape or mx.any(mx.isnan(x) != mx.isnan(oracle)).item():
