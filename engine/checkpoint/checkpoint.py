@@ -48,7 +48,7 @@ def _open_gguf(path: Path, config: dict[str, Any] | None) -> Checkpoint:
 
     config = read_json(path / "config.json") if config is None else config
     headers = {
-        name: Header(each.tensor.file, name, each.tensor.shape, each.dtype, each)
+        name: Header(each.tensor.file, name, each.shape, each.dtype, each)
         for name, each in gguf_tensors(path).items()
     }
     return Checkpoint(path, config, headers)
