@@ -6,14 +6,22 @@ from typing import Any
 
 from ..remedies import remedy
 
+GGUF = ".gguf"
 POINTER = b"version https://git-lfs"  # how the small files begin that git-lfs has for large ones
 
 
 def read_object(path: Path, error: type[ValueError]) -> dict[str, Any] | None:
     """Read the JSON object in a file, None if there is no such file; raises `error` for a flaw.
 
-    Python's own parser takes the NaN and Infinity that some config.json hold.
+    Python's own parser takes the NaN and Infinity that some config.json hold. A GGUF file stands
+    for the directory that it was made from.
     """
+    if is_gguf(path.parent):
+        from .gguf.files import (
+            gguf_file,
+        )  # here, for few models are one, and it needs CheckpointError
+
+        return gguf_file(path.parent, path.name, error)
     try:
         value = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -27,6 +35,11 @@ def read_object(path: Path, error: type[ValueError]) -> dict[str, Any] | None:
     if not isinstance(value, dict):
         raise error(f"{path} does not hold a JSON object; fetch it again")
     return value
+
+
+def is_gguf(path: Path) -> bool:
+    """Return whether a path is that of a GGUF file, by its name."""
+    return path.suffix.lower() == GGUF and not path.is_dir()
 
 
 def is_pointer(path: Path) -> bool:
