@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from msgspec import structs
 
@@ -28,6 +29,7 @@ from .chat import (
 )
 from .parsers.parser import AnswerParser, AnswerToken
 
+LARGE = 2**18  # characters of an answer; fewer are encoded within a millisecond
 HELD = 16  # tokens with log probabilities that wait for a text to travel with
 
 
@@ -139,13 +141,16 @@ class Collector:
         self._prompts: list[list[tuple[RankedToken, ...]]] = [[] for _ in range(n)]
         self._ends: dict[int, Finish] = {}
         self._usage: Usage | None = None
+        self._length = 0  # of the texts
 
     def add(self, event: Event) -> None:
         match event:
             case TextDelta(choice, text, tokens):
+                self._length += len(text)
                 self._text[choice].append(text)
                 self._tokens[choice] += tokens
             case ReasoningDelta(choice, text, tokens):
+                self._length += len(text)
                 self._reasoning[choice].append(text)
                 self._tokens[choice] += tokens
             case ToolCallBegun(choice):
@@ -165,6 +170,18 @@ class Collector:
     def over(self) -> bool:
         """Whether Done has come."""
         return self._usage is not None
+
+    @property
+    def large(self) -> bool:
+        """Whether it takes more than a moment to encode, or to let go of."""
+        return self._length >= LARGE or any(self._tokens) or any(self._prompts)
+
+    def clear(self) -> None:
+        """Let go of log probabilities, so few at once that other threads run in between."""
+        kept: list[list[Any]] = [*self._tokens, *self._prompts]
+        for each in kept:
+            while each:
+                del each[-HELD:]
 
     def answer(self) -> Answer:
         """Return the whole answer, once it is over."""

@@ -10,7 +10,6 @@ from typing import TypeVar
 
 from ...engine.request import Refusal
 from ...translate.chat import (
-    Answer,
     Completion,
     Event,
     Failure,
@@ -25,7 +24,6 @@ from ..framing import FRAMINGS, Framer
 from ..message import HttpRequest, Reply, Response, StreamingResponse
 
 QUICK = 8192  # bytes of a body; the most hostile one of that size takes 2 ms to decode
-SMALL = 2**18  # characters of an answer, which are encoded within a millisecond
 Decoded = TypeVar("Decoded")
 
 
@@ -53,12 +51,18 @@ class Generate:
         headers = ((b"content-type", framer.media_type), (b"cache-control", b"no-cache"))
         return StreamingResponse(body.chunks(first, events), 200, headers, body.failure)
 
-    async def _encoded(self, answer: Answer, who: Identity) -> bytes:
+    async def _encoded(self, collected: Collector, who: Identity) -> bytes:
         """Encode an answer; a large one, up to seconds of work, beside the loop and in turn."""
-        if _is_small(answer):
-            return self.dialect.encode_response(answer, who)
+        if not collected.large:
+            return self.dialect.encode_response(collected.answer(), who)
         async with self.turn:
-            return await asyncio.to_thread(self.dialect.encode_response, answer, who)
+            return await asyncio.to_thread(self._encode, collected, who)
+
+    def _encode(self, collected: Collector, who: Identity) -> bytes:
+        try:
+            return self.dialect.encode_response(collected.answer(), who)
+        finally:
+            collected.clear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +91,17 @@ async def decode_body(decode: Callable[[bytes], Decoded], body: Body) -> Decoded
 
 async def _collect(
     first: Event, events: AsyncGenerator[Event, None], request: GenerateRequest
-) -> Answer:
+) -> Collector:
     prompts = len(request.prompts) if isinstance(request, Completion) else 1
     collector = Collector(prompts * request.options.n)
-    collector.add(first)
-    while not collector.over:
-        collector.add(await anext(events))
-    return collector.answer()
-
-
-def _is_small(answer: Answer) -> bool:
-    if any(choice.tokens or choice.prompt for choice in answer.choices):
-        return False
-    return sum(len(choice.text) + len(choice.reasoning) for choice in answer.choices) < SMALL
+    try:
+        collector.add(first)
+        while not collector.over:
+            collector.add(await anext(events))
+    finally:
+        if not collector.over:  # its client is gone, or its model refuses to go on
+            asyncio.get_running_loop().run_in_executor(None, collector.clear)
+    return collector
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from bessemer.translate.chat import (
     Failure,
     Finish,
     Heartbeat,
+    PromptLogprobs,
     ReasoningDelta,
     TextDelta,
     TokenText,
@@ -30,7 +31,7 @@ from bessemer.translate.chat import (
     ToolCallBegun,
     Usage,
 )
-from bessemer.translate.output import HELD, ChoiceOutput, Collector
+from bessemer.translate.output import HELD, LARGE, ChoiceOutput, Collector
 from bessemer.translate.parsers.parser import (
     AnswerParser,
     AnswerToken,
@@ -139,6 +140,27 @@ def test_very_many_tokens_do_not_wait_for_their_text(thinking: Thinking, kind: t
     assert [t.text for e in told for t in e.tokens] == names
     assert [type(e) for e in told if e.tokens] == [kind] * (100 // HELD + 1)
     assert "".join(e.text for e in told) == "".join(names)
+
+
+@pytest.mark.parametrize(
+    ("event", "large"),
+    [
+        (TextDelta(1, "a" * (LARGE - 1)), False),
+        (ReasoningDelta(1, "a" * LARGE), True),
+        (TextDelta(1, "a", tokens("a")), True),
+        (PromptLogprobs(1, ((),)), True),
+    ],
+)
+def test_a_large_answer_is_let_go_of_once_it_was_taken(event: Event, large: bool) -> None:
+    collector = Collector(2)
+    for each in (event, Finish(0, "stop"), Finish(1, "stop"), Done(Usage(1, 1))):
+        assert not collector.over
+        collector.add(each)
+    assert collector.over and collector.large == large
+    answer = collector.answer()
+    collector.clear()
+    assert [len(c.tokens) + len(c.prompt) for c in collector.answer().choices] == [0, 0]
+    assert answer.choices[1].tokens == getattr(event, "tokens", ()) or answer.choices[1].prompt
 
 
 def test_the_finish_carries_its_choice_and_stop() -> None:

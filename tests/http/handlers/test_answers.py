@@ -21,7 +21,6 @@ from bessemer.http.endpoints import DIALECTS
 from bessemer.http.framing import FRAMINGS
 from bessemer.http.handlers.answers import (
     QUICK,
-    SMALL,
     CountTokens,
     Generate,
     decode_body,
@@ -44,6 +43,8 @@ from bessemer.translate.chat import (
 )
 from bessemer.translate.dialect import ServerEvent, StreamEncoder
 from bessemer.translate.openai_embeddings import Embedding, Vectors
+from bessemer.translate.output import LARGE as LARGE_ANSWER
+from bessemer.translate.output import Collector
 from bessemer.translate.rerank import Ranking, Scores
 from tests.http import toy
 from tests.http.toy import ToyBackend
@@ -184,8 +185,8 @@ TOLD = TextDelta(0, "Hi", (TokenText("Hi", b"Hi", -1.0),))
     ("said", "beside"),
     [
         (TextDelta(0, "Hi"), False),
-        (TextDelta(0, "a" * SMALL), True),
-        (ReasoningDelta(0, "a" * SMALL), True),
+        (TextDelta(0, "a" * LARGE_ANSWER), True),
+        (ReasoningDelta(0, "a" * LARGE_ANSWER), True),
         (TOLD, True),
         (PromptLogprobs(0, ((),)), True),
     ],
@@ -343,3 +344,36 @@ def test_a_dialect_may_want_its_stream_as_one_document() -> None:
         _, headers, body = post(port, "/toy", {"model": "toy", "say": "Hi", "stream": True})
     assert headers["content-type"] == "application/json"
     assert [list(each) for each in json.loads(body)] == [["piece"], ["piece"], ["by"]]
+
+
+@pytest.mark.parametrize("how", ["encoded", "refused", "left"])
+def test_log_probabilities_are_let_go_of_beside_the_event_loop(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To free very many at once would hold up all others."""
+    cleared = threading.Event()
+
+    def clear(_: Collector) -> None:
+        assert threading.current_thread() is not threading.main_thread()
+        cleared.set()
+
+    class Silent(ToyBackend):
+        async def events(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
+            yield TOLD
+            await asyncio.sleep(100)
+
+    async def main() -> None:
+        model = Silent("toy") if how == "left" else ToyBackend("toy", (TOLD, *toy.TEXT))
+        model.breaks = 2 if how == "refused" else None
+        generate = Generate(DIALECTS["/v1/chat/completions"], Backends({"toy": model}))
+        answering = asyncio.ensure_future(
+            generate(request({"model": "toy", "messages": HI}))  # type: ignore[arg-type]
+        )
+        if how == "left":
+            await asyncio.sleep(0.01)
+            answering.cancel()
+        await asyncio.gather(answering, return_exceptions=True)
+
+    monkeypatch.setattr(Collector, "clear", clear)
+    asyncio.run(main())
+    assert cleared.is_set()
