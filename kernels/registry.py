@@ -18,7 +18,7 @@ import mlx.core as mx
 
 from .cpu.library import Function, Library, library, recording
 from .metal.device import Device, Nowhere, Simulator, device, gpu, used, using
-from .metal.library import launching
+from .metal.library import launching, learn_limit
 from .verdicts import Verdict, VerdictFile, verdict_file
 
 RUNS = 15  # timings of each, taken in turns; their median counts
@@ -210,6 +210,7 @@ class Registry:
     _verdicts: dict[str, Verdict] = field(default_factory=dict)
     _known: dict[Key, Verdict] = field(default_factory=dict)
     _broken: set[str] = field(default_factory=set)
+    _limited: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._verdicts |= self.file.read()
@@ -245,8 +246,9 @@ class Registry:
                 return False
             self._verdicts |= self.file.read()  # of processes that tried meanwhile
             if name not in self._verdicts:
-                self._verdicts[name] = self._trial(operation, arguments)
-                self.file.write(self._verdicts)
+                self._verdicts[name] = self._trial(name, operation, arguments)
+                kept = self._verdicts.items()  # each process learns limits by a trial of its own
+                self.file.write({each: it for each, it in kept if each not in self._limited})
         for tried in (*self.file.failed, name):
             self._tell(tried.split()[0], self._verdicts[tried].reason)
         return True
@@ -257,10 +259,16 @@ class Registry:
             self._broken.add(operation)
             self.warn(f"the Metal kernel {operation} is not used: {reason}")
 
-    def _trial(self, operation: Operation[..., Any], arguments: Arguments) -> Verdict:
+    def _trial(self, name: str, operation: Operation[..., Any], arguments: Arguments) -> Verdict:
+        """Try a kernel, again with fewer threads where its pipeline does not take so many."""
+        launched: set[str] = set()
         try:
-            reason = _disagreement(operation, arguments)
+            with launching() as launched:
+                reason = _disagreement(operation, arguments)
         except (RuntimeError, ValueError) as error:  # MLX raises both for what does not compile
+            if learn_limit(launched, str(error)):
+                self._limited.add(name)
+                return self._trial(name, operation, arguments)
             reason = f"it does not run ({str(error).strip().splitlines()[0]})"
         if reason:
             return Verdict(False, reason)

@@ -1,6 +1,7 @@
 """The operations' Metal kernels: read from their files, built once a device, launched."""
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ if TYPE_CHECKING:  # the simulator is loaded where it is used
     from ..simulator.report import DispatchReport
 
 SMALLEST = 8  # elements; MLX hands smaller arrays over in constant memory, with another signature
+
+TOO_MANY = re.compile(r"maximum allowed threads per threadgroup \((\d+)\)")  # MLX, at launch
 
 Value = int | bool | mx.Dtype
 Output = tuple[Sequence[int], mx.Dtype]
@@ -164,6 +167,29 @@ def padded(values: mx.array) -> mx.array:
     if short <= 0:
         return values
     return mx.concatenate([values.reshape(-1), nothing(values.dtype, size=short)])
+
+
+def most_threads(name: str, wanted: int) -> int:
+    """Return how many threads a kernel may have in a threadgroup: whole simdgroups."""
+    return min(wanted, thread_limits().get(name, wanted) // 32 * 32)
+
+
+def learn_limit(names: Iterable[str], error: str) -> bool:
+    """Note how many threads MLX says a pipeline takes, for kernels of which one asked for more.
+
+    Return whether that is less than was known. A pipeline's registers decide it, on M1 and M2.
+    """
+    said = TOO_MANY.search(error)
+    known = thread_limits()
+    fewer = [name for name in names if said and int(said[1]) < known.get(name, 1 << 30)]
+    known.update((name, int(said[1])) for name in fewer if said)
+    return bool(fewer)
+
+
+@cache
+def thread_limits() -> dict[str, int]:
+    """Return the known limits of this process's kernels, by name."""
+    return {}
 
 
 @cache

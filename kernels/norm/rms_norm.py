@@ -7,7 +7,7 @@ import mlx.core as mx
 
 from ..cpu.library import ARRAY, FLOAT, INT, NUMBERS, VALUES, Function, array, output
 from ..linear.rows import add
-from ..metal.library import kernel, nothing, padded, scalar
+from ..metal.library import kernel, most_threads, nothing, padded, scalar
 from ..registry import InMetal, Key, Operation, bucket, in_c, in_float32
 
 SIMD, THREADS = 32, 1024  # lanes of a simdgroup; threads of a threadgroup, at most
@@ -73,7 +73,8 @@ def rms_norm_metal(
         return x
     width = x.shape[-1]
     count = 4 if width % 4 == 0 else 1
-    threads = min(THREADS, -(-width // (count * SIMD)) * SIMD)
+    most = most_threads("rms_norm", THREADS)
+    threads = min(most, -(-width // (count * SIMD)) * SIMD)
     return kernel("rms_norm")(
         [
             *(padded(x), padded(weight)),

@@ -302,6 +302,7 @@ def merged(splits: int, dim: int) -> None:
     parts = random.normal(size=(2, 2, splits, dim + 4)).astype(np.float32)
     tops, totals = parts[..., dim], parts[..., dim + 1]
     tops *= 9
+    tops[0] = np.sort(tops[0], axis=-1)  # the last ones outweigh all before
     totals[:] = np.abs(totals) + 1
     for unseen in (parts[:, :, 1::2], parts[1:, 1:]):
         unseen[..., dim], unseen[..., :dim], unseen[..., dim + 1] = -3e38, 0, 0

@@ -1,17 +1,21 @@
 """The norm of rows on Metal, in the simulator's check mode, against the definition."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
 import pytest
 
 from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
-from bessemer.kernels.metal.library import watching
+from bessemer.kernels.metal.library import thread_limits, watching
 from bessemer.kernels.norm.rms_norm import Norm, rms_norm, rms_norm_reference
+from bessemer.kernels.registry import Registry
+from bessemer.kernels.verdicts import VerdictFile
 
-from ..arrays import normal, same
+from ..arrays import close, normal, same
 from ..metal_cases import Case
 
 F, H, B = mx.float32, mx.float16, mx.bfloat16
@@ -138,6 +142,35 @@ def test_contraction_and_the_order_of_lanes(options: SimulatorOptions) -> None:
     with using(Simulator(options)):
         out = rms_norm(x, weight, EPS)
     assert float(mx.abs(out - oracle).max()) <= 1e-6 * float(mx.abs(oracle).max())
+
+
+@pytest.fixture
+def fresh_limits() -> Iterator[None]:
+    thread_limits.cache_clear()
+    yield
+    thread_limits.cache_clear()
+
+
+@pytest.mark.usefixtures("fresh_limits")
+@pytest.mark.parametrize(("limit", "threads"), [(1024, 1024), (832, 832), (400, 384), (40, 32)])
+def test_a_pipeline_of_fewer_threads(
+    limit: int, threads: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A trial sees at the launch what MLX reports, and the kernel is tried again, not left out.
+
+    Its verdict is not for other processes, which do not know the limit.
+    """
+    monkeypatch.setattr("bessemer.kernels.simulator.kernel.MAX_THREADS", limit)
+    x, weight = normal(2, 4096), normal(4096, seed=3)
+    file = tmp_path / "verdicts.json"
+    tried = Registry(VerdictFile(file))
+    with using(Simulator()):
+        verdict = tried.verdict(rms_norm, (x, weight, 1e-5))
+        with watching() as launches:
+            out = rms_norm(x, weight, 1e-5)
+    assert not verdict.reason and launches[0].threadgroup[0] == threads
+    assert close(out, rms_norm_reference(x, weight, 1e-5), 1e-6)
+    assert ("rms_norm" in file.read_text()) == (threads == 1024)
 
 
 def cases() -> list[Case]:
