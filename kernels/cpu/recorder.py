@@ -200,6 +200,7 @@ class Recorder:
 def _pointers(kind: type[ctypes.Structure]) -> tuple[tuple[int, Any], ...]:
     """List where a struct has pointers, and the struct that each points to, None for numbers."""
     found: list[tuple[int, Any]] = []
+    inner: Any  # ctypes' stubs know no pointer's _type_
     for name, inner, *_ in kind._fields_:
         offset = getattr(kind, name).offset
         if issubclass(inner, ctypes.Structure):

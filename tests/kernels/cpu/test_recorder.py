@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -155,6 +156,7 @@ def test_a_weight_that_nobody_holds_is_refused() -> None:
 def test_a_weight_is_converted_once() -> None:
     x, bias = normal(ROWS, WIDTH), BIAS.astype(mx.bfloat16)
     weights, places = Memory([FIRST.weight, bias]), []
+    recorder = Recorder((weights, Memory([x])), fill=0)
     for _ in range(2):
         recorder = Recorder((weights, Memory([x])), fill=0)
         with recorded_by(recorder):
@@ -169,7 +171,7 @@ def test_recordings_differ_where_a_number_was_taken_from_an_array() -> None:
     x = mx.zeros((ROWS, WIDTH))
     mx.eval(x)
 
-    def by(number: Callable[[mx.array], float]) -> list[Recording]:
+    def by(number: Callable[[mx.array], Any]) -> list[Recording]:
         recordings = []
         for fill in (0, 1):
             np.asarray(x)[...] = fill
