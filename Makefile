@@ -3,12 +3,16 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 LOCKED := $(PIP) --constraint requirements.lock
 
-.PHONY: install serve test test-quick test-long mutants mutants-engine check fuzz clean
+.PHONY: install serve mac-report test test-quick test-long mutants mutants-engine check fuzz clean
 
 install: .venv/installed
 
 serve: .venv/installed
 	@$(BIN)/bessemer serve $(ARGS)
+
+# All that this Mac's GPU is to do, tried within 15 minutes; mac-report.html and .json say what came of it.
+mac-report: .venv/tested
+	@$(BIN)/bessemer doctor --gpu-report mac-report $(ARGS)
 
 # A file's tests share what they start, so they go to one process; the order spreads the long files.
 PYTEST := $(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder --benchmark-disable

@@ -41,7 +41,7 @@ FORWARD: Any = {  # all that follows a command's name, -h too, goes to its modul
     "context_settings": {"allow_extra_args": True, "ignore_unknown_options": True},
 }
 SHOW_CURSOR = "\x1b[?25h"
-PATIENCE = 0.7  # seconds for a child to end that was told to
+PATIENCE = 0.7  # seconds for a child to end that was told to, unless it has something to write
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -199,6 +199,12 @@ def kernels(context: typer.Context) -> int:
     return in_child("bessemer.bench.kernels.cli", context.args)
 
 
+@app.command(**FORWARD)
+def doctor(context: typer.Context) -> int:
+    """Look for what is wrong with this machine; today, with its GPU."""
+    return in_child("bessemer.bench.report.cli", context.args, patience=10)
+
+
 @app.command()
 @with_settings("offline")
 def quantize(
@@ -226,14 +232,17 @@ def quantize(
     return in_child("bessemer.engine.checkpoint.quantize", [*where, *how])
 
 
-def in_child(module: str, arguments: Sequence[str]) -> int:
-    """Run a module that may import mlx, as this process never does; return its exit code."""
+def in_child(module: str, arguments: Sequence[str], patience: float = PATIENCE) -> int:
+    """Run a module that may import mlx, as this process never does; return its exit code.
+
+    patience: seconds that it has for its end.
+    """
     process = _deaf([sys.executable, "-P", "-m", module, *arguments])
     before = signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
     try:
         code = process.wait()
     except KeyboardInterrupt:
-        _end(process)
+        _end(process, patience)
         return INTERRUPTED
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -249,13 +258,13 @@ def _deaf(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
         signal.signal(signal.SIGINT, before)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], patience: float) -> None:
     """Tell a process to end; where it does not soon, kill it and all that it started."""
     import psutil
 
     process.terminate()
     try:
-        process.wait(PATIENCE)
+        process.wait(patience)
     except subprocess.TimeoutExpired:
         family = psutil.Process(process.pid).children(recursive=True)
         process.kill()

@@ -81,8 +81,8 @@ def cases(operation: Operation[..., Any], dtype: mx.Dtype) -> Iterator[Arguments
     """Yield the arguments that together launch an operation's kernels in all of their forms."""
     metal = operation.metal
     assert metal is not None
-    more = VARIANTS.get(operation.name, lambda _: iter(()))
-    for arguments in chain(metal.edges(dtype), more(dtype)):
+    more = VARIANTS[operation.name](dtype) if operation.name in VARIANTS else ()
+    for arguments in chain(metal.edges(dtype), more):
         if metal.takes is None or metal.takes(*arguments):
             yield arguments
 

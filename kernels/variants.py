@@ -5,6 +5,7 @@ which tiles a size leads to. Any two of a kernel's settings meet in some argumen
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain, product
 from types import MappingProxyType
 from typing import Any
@@ -136,15 +137,17 @@ def _rms_norm(dtype: mx.Dtype) -> Iterator[Arguments]:
 
 def _experts(count: int, each: Mapping[str, Any]) -> Experts:
     width, hidden = 128, 128
-    biases = [random(count, size) if each["biased"] else None for size in (width, width, hidden)]
-    mx.eval([bias for bias in biases if bias is not None])
-    extra = None
-    if (shared := each.get("shared")) is not None:
-        gate = random(1, hidden) if shared == "gated" else None
-        extra = Shared(weight_of(2 * width, hidden, each), weight_of(hidden, width, each), gate)
     gate, up, down = (weight_of(count * 128, 128, each) for _ in range(3))
-    kind = each["activation"]
-    return Experts(count, gate, up, down, *biases, activation=kind, shared=extra)
+    experts = Experts(count, gate, up, down, activation=each["activation"])
+    if each["biased"]:
+        first, second, last = (random(count, size) for size in (width, width, hidden))
+        mx.eval(first, second, last)
+        experts = replace(experts, gate_bias=first, up_bias=second, down_bias=last)
+    if (shared := each.get("shared")) is not None:
+        its_gate = random(1, hidden) if shared == "gated" else None
+        pair, its_down = weight_of(2 * width, hidden, each), weight_of(hidden, width, each)
+        experts = replace(experts, shared=Shared(pair, its_down, its_gate))
+    return experts
 
 
 def _moe(dtype: mx.Dtype) -> Iterator[Arguments]:

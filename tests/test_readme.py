@@ -223,6 +223,7 @@ NOT_RUN = {
     r"python -m (venv|mlx_vlm)": "another program",
     r"bessemer( bench)?$|bessemer (serve|run|quantize|bench (serve|host|log)|kernels profile)$":
         "a name in the text, not a whole command, or tested in tests/http",
+    r"bessemer doctor": "a Mac; tests/bench/report/test_cli.py has it",
     r"python -m bessemer.bench.guide.train": "it takes an hour",
     r"python -m bessemer$": "tested in tests/http/test_cli.py",
     r"bessemer bench$": "its help",

@@ -8,7 +8,6 @@ import mlx.core as mx
 import numpy as np
 
 from bessemer.bench.kernels.workload import Arrays, Demand, Workload, decoding, stored_bytes
-from bessemer.kernels.attention.gather_pages import gather_pages
 from bessemer.kernels.attention.latent_attention import latent_attention, latent_attention_mlx
 from bessemer.kernels.attention.pages import (
     FENCE,
@@ -133,17 +132,16 @@ def _prompt(demand: Demand) -> Workload:
     kv_heads = model.heads if model.latent else model.kv_heads
     heads = Heads(model.heads, kv_heads, dim, dim**-0.5, value)
     count = -(-context // PAGE)
-    pages = Pages(
-        arrays.normal(count + 1, kv_heads, dim, PAGE),
-        arrays.normal(count + 1, kv_heads, PAGE, value),
-    )
+    values = arrays.normal(count + 1, kv_heads, PAGE, value)
+    pages = Pages(arrays.normal(count + 1, kv_heads, dim, PAGE), values)
     assert pages.format is FORMATS[dtype]
     q = arrays.normal(demand.rows, model.heads, dim)
     table = mx.arange(1, count + 1, dtype=mx.int32)
     mx.eval(table)
 
     def mlx() -> list[mx.array]:
-        k, v = gather_pages(pages, table, context, heads, dtype)
+        k = pages.keys[table].transpose(1, 0, 3, 2).reshape(kv_heads, -1, dim)
+        v = values[table].transpose(1, 0, 2, 3).reshape(kv_heads, -1, value)
         return [prefill_mlx(q, k, v, context, heads)]
 
     return Workload(
