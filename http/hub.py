@@ -55,6 +55,8 @@ def resolve(model: str, offline: bool, cache: Path | None = None) -> Path:
     _, model = split(model)
     if model in BUILT_IN_NAMES:
         return BUILT_IN
+    if file := gguf_models.packaged(model):
+        return file
     path = at_home(model)
     if path.exists():
         return _checked(path)
@@ -81,6 +83,11 @@ def name_of(model: str, path: Path) -> str:
         return name
     if path == BUILT_IN:
         return BUILT_IN_NAME
+    if model in gguf_models.PACKAGES:
+        return model
+    repository, _, quantization = model.partition(":")
+    if quantization and HUB_ID.fullmatch(repository) and not at_home(model).exists():
+        return model
     absolute = path.absolute().as_posix()
     if snapshot := SNAPSHOT.search(absolute):
         return f"{snapshot[1]}/{snapshot[2]}"

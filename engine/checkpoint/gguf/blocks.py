@@ -158,6 +158,37 @@ def _q5_k(raw: Array) -> Parts:
     return (low | high << 4).reshape(-1, 256), *_by_groups(raw)
 
 
+def _twos(raw: Array) -> Array:
+    """Return the codes of 2 bits in bytes of 4, which lie 32 apart: four times as many."""
+    shifts = np.arange(0, 8, 2, dtype=np.uint8)[:, None]
+    codes: Array = raw.reshape(len(raw), -1, 1, 32) >> shifts & 3
+    return codes.reshape(len(raw), -1)
+
+
+def _q2_k(raw: Array) -> Parts:
+    factors = _floats(raw[:, 80:])
+    scales, biases = factors[:, :1] * (raw[:, :16] & 15), -(factors[:, 1:] * (raw[:, :16] >> 4))
+    return _twos(raw[:, 16:80]), scales, biases
+
+
+def _q3_k(raw: Array) -> Parts:
+    high = raw[:, None, :32] >> np.arange(8, dtype=np.uint8)[:, None] & 1
+    low, two = _nibbles(raw[:, 96:104]), _twos_of_scales(raw[:, 104:108])
+    scales = _floats(raw[:, 108:]) * ((low | two << 4).astype(np.float32) - 32)
+    return _twos(raw[:, 32:96]) | high.reshape(-1, 256) << 2, scales, scales * np.float32(-4)
+
+
+def _twos_of_scales(raw: Array) -> Array:
+    bits: Array = raw[:, None, :] >> np.arange(0, 8, 2, dtype=np.uint8)[:, None] & 3
+    return bits.reshape(len(raw), -1)
+
+
+def _q6_k(raw: Array) -> Parts:
+    low = _nibbles(raw[:, :128].reshape(-1, 2, 64)).reshape(-1, 256)
+    scales = _floats(raw[:, 208:]) * raw[:, 192:208].view(np.int8)
+    return low | _twos(raw[:, 128:192]) << 4, scales, scales * np.float32(-32)
+
+
 # The values that IQ4_NL's codes stand for (ggml-common.h, kvalues_iq4nl), as codes of 8 bits.
 IQ4_VALUES = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
 IQ4_CODES = np.array(IQ4_VALUES, np.int8).view(np.uint8) ^ 128
@@ -183,12 +214,21 @@ _BITS = {
     "Q5_0": (5, _q5_0),
     "Q5_1": (5, _q5_1),
     "Q8_0": (8, _q8_0),
+    "Q2_K": (2, _q2_k),
+    "Q3_K": (3, _q3_k),
     "Q4_K": (4, _q4_k),
     "Q5_K": (5, _q5_k),
+    "Q6_K": (6, _q6_k),
     "IQ4_NL": (8, _iq4_nl),
     "IQ4_XS": (8, _iq4_xs),
     "MXFP4": (4, _mxfp4),
 }
+_HALVES = ("Q2_K", "Q3_K", "Q6_K")  # whose scales are those of 16 codes
+HALF = 16
 BLOCKS: Mapping[str, Blocks] = MappingProxyType(
-    {each.name: Blocks(each, *_BITS[each.name]) for each in TYPES.values() if each.name in _BITS}
+    {
+        each.name: Blocks(each, *_BITS[each.name], HALF if each.name in _HALVES else 32)
+        for each in TYPES.values()
+        if each.name in _BITS
+    }
 )
