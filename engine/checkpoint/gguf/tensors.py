@@ -66,6 +66,12 @@ class Source:
         weight = BLOCKS[self.tensor.type.name].matrix(self._ordered(), exact)
         if self.columns is None:
             return weight
+        width = self.shape[-1] // len(self.columns)
+        if width % weight.group:
+            raise CheckpointError(
+                f"{self.tensor.file} holds {self.tensor.name} as {self.tensor.type.name}, in "
+                f"groups of {weight.group}, wider than a head of {width}; fetch the model in F16"
+            )
         moved = with_arrays(weight, [self._by_columns(each) for each in arrays_of(weight)])
         assert isinstance(moved, Quantized)
         mx.eval(*arrays_of(moved))

@@ -50,6 +50,7 @@ DELTA = {
     "linear_num_value_heads": 4,
     "linear_key_head_dim": 16,
     "linear_value_head_dim": 16,
+    "linear_conv_kernel_dim": 3,
 }
 MAMBA = {
     "layer_types": ["mamba", "attention"],
@@ -94,6 +95,7 @@ LATENT = {
     "qk_rope_head_dim": 8,
     "v_head_dim": 16,
 }
+QUARTER = {"partial_rotary_factor": 0.25}
 ROPE = {"rope_type": "default", "rope_theta": 1000.0}
 LLAMA3 = {
     "rope_type": "llama3",
@@ -199,7 +201,14 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "cohere": ("CohereForCausalLM", {"logit_scale": 0.25}),
     "cohere_normed": ("CohereForCausalLM", {"logit_scale": 0.25, "use_qk_norm": True}),
-    "phi": ("PhiForCausalLM", {"intermediate_size": 128, "num_key_value_heads": 4}),
+    "phi": (
+        "PhiForCausalLM",
+        {
+            "intermediate_size": 128,
+            "num_key_value_heads": 4,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, **QUARTER},
+        },
+    ),
     "lfm2": (
         "Lfm2ForCausalLM",
         {

@@ -9,6 +9,7 @@ import pytest
 from bessemer.engine.checkpoint.gguf.container import GgufTensor, read_gguf
 from bessemer.engine.checkpoint.gguf.tensors import Source, gguf_tensors
 from bessemer.engine.checkpoint.gguf.types import TYPES
+from bessemer.engine.checkpoint.weight_files import CheckpointError
 from bessemer.kernels.linear.weight import widen
 
 from .make_golden import GOLDEN
@@ -38,3 +39,11 @@ def test_columns_of_codes_in_another_order(name: str, columns: int, tmp_path: Pa
     assert mx.array_equal(moved[:, :half], plain[:, half:])
     assert mx.array_equal(moved[:, half:], plain[:, :half])
     assert not mx.array_equal(moved, plain)
+
+
+def test_a_group_wider_than_a_head_is_refused(tmp_path: Path) -> None:
+    type = next(each for each in TYPES.values() if each.name == "Q8_0")
+    (tmp_path / "weights").write_bytes(bytes(2 * type.bytes))
+    tensor = GgufTensor(tmp_path / "weights", "blk.0.ssm_out.weight", (2, 32), type, 0)
+    with pytest.raises(CheckpointError, match=r"blk\.0\.ssm_out\.weight as Q8_0, in groups of 32"):
+        Source(tensor, tensor.shape, columns=np.array([1, 0])).matrix(exact=True)
