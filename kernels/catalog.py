@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import import_module
 from types import MappingProxyType
 from typing import Any
 
 from .cpu.library import compiled
 from .metal.device import Gpu, Simulator, device
-from .metal.source import metal_files, sources
-from .registry import registry
+from .metal.source import FOLDER, metal_files, sources
+from .registry import Operation, registry
 from .verdicts import Verdict
 
 
@@ -57,12 +59,25 @@ OPERATIONS: Mapping[str, Files] = MappingProxyType(
         "conv1d": Files("conv1d.c", ("conv1d.metal",)),
         "sample": Files("sample.c", ("sample.metal",)),
         "logprobs": Files("logprobs.c", ("logprobs.metal",)),
-        "embedding": Files("embedding.c"),
+        "embedding": Files("embedding.c", ("embedding.metal",)),
         "rope": Files(),
         "activation": Files("activation.c"),
         "edit": Files("edit.c"),
     }
 )
+
+
+@cache
+def metal_operations() -> Mapping[str, Operation[..., Any]]:
+    """Return the operations that have Metal kernels, by name: those of all rooms' modules."""
+    modules = (
+        import_module(f".{path.parent.name}.{path.stem}", __package__)
+        for path in sorted(FOLDER.glob("*/*.py"))
+        if path.parent.name not in ("cpu", "metal", "simulator")
+    )
+    found = (value for module in modules for value in vars(module).values())
+    each = (value for value in found if isinstance(value, Operation) and value.metal is not None)
+    return MappingProxyType({operation.name: operation for operation in each})
 
 
 @dataclass(frozen=True, slots=True)

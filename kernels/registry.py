@@ -16,7 +16,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import mlx.core as mx
 
-from .cpu.library import Function, Library, library
+from .cpu.library import Function, Library, library, recording
 from .metal.device import Device, Nowhere, Simulator, device, gpu, used, using
 from .metal.library import launching, learn_limit
 from .verdicts import Verdict, VerdictFile, verdict_file
@@ -114,7 +114,11 @@ class Operation(Generic[P, R]):
             else:
                 fits = c.takes(*arguments, **keywords)
             if fits:
-                return c.form(function(loaded, c), *arguments, **keywords)
+                recorder = recording.get()
+                native = (
+                    function(loaded, c) if recorder is None else recorder.native(c.name, c.types)
+                )
+                return c.form(native, *arguments, **keywords)
         return self.mlx(*arguments, **keywords)
 
     @property
@@ -307,23 +311,30 @@ def _disagreement(operation: Operation[..., Any], arguments: Arguments) -> str:
     return _compared(operation, arguments, out)
 
 
-def _compared(operation: Operation[..., Any], arguments: Arguments, out: Any) -> str:
-    """Compare a result; the oracle runs on the CPU: a GPU may round float32 products to TF32."""
+def exact(operation: Operation[..., Any], arguments: Arguments) -> Sequence[mx.array]:
+    """Return the oracle's results; it runs on the CPU: a GPU may round float32 products to TF32."""
     metal = operation.metal
     assert metal is not None
     with mx.stream(mx.Device(mx.DeviceType.cpu)), using(Nowhere()):
-        exact = metal.results((metal.oracle or operation.reference)(*arguments))
-        mx.eval(exact)
+        results = metal.results((metal.oracle or operation.reference)(*arguments))
+        mx.eval(results)
+    return results
+
+
+def _compared(operation: Operation[..., Any], arguments: Arguments, out: Any) -> str:
+    metal = operation.metal
+    assert metal is not None
+    oracle = exact(operation, arguments)
     custom, mlx = metal.results(out), metal.results(operation.mlx(*arguments))
     mx.eval(custom, mlx)
-    for x, oracle_x in zip(custom, exact, strict=True):
-        if (off := _difference(x, oracle_x)) > TOLERANCE.get(x.dtype, 0):
+    for x, oracle_x in zip(custom, oracle, strict=True):
+        if (off := difference(x, oracle_x)) > TOLERANCE.get(x.dtype, 0):
             key = " ".join(map(str, metal.key(*arguments)))
             return f"it is off by {off:.2g} of the largest value (case {key})"
     return ""
 
 
-def _difference(x: mx.array, oracle: mx.array) -> float:
+def difference(x: mx.array, oracle: mx.array) -> float:
     """Return the largest difference against the largest value; infinite where only one is NaN."""
     x, oracle = x.astype(mx.float32), oracle.astype(mx.float32)
     if x.shape != oracle.shape or mx.any(mx.isnan(x) != mx.isnan(oracle)).item():

@@ -1,11 +1,13 @@
 """Hypothesis profiles: a quick one that is the same in every run, and a long one that explores.
 
 BESSEMER_CPU_TIER=avx2 runs everything on that instruction set, and on those below it. With --quick,
-what wants a compiler or another process is skipped as soon as it asks for one.
+what wants a compiler or another process is skipped as soon as it asks for one. A test fails that
+launches a Metal kernel in a form that `bessemer kernels export` does not have.
 """
 
 import os
 import subprocess
+from collections.abc import Generator
 from typing import Any, NoReturn
 
 import pytest
@@ -13,7 +15,9 @@ from hypothesis import HealthCheck, settings
 
 from bessemer.kernels.cpu import library
 from bessemer.kernels.cpu.library import AUTO, use_tier
+from bessemer.kernels.metal.library import BoundKernel
 from bessemer.kernels.simulator import kernel, standalone
+from tests.kernels.forms import LAUNCHES, launch
 
 # Shared machines stall: a deadline would fail tests for what the machine did.
 settings.register_profile("quick", max_examples=300, deadline=None, derandomize=True)
@@ -39,6 +43,18 @@ def pytest_configure(config: pytest.Config) -> None:
         use_tier(os.environ.get("BESSEMER_CPU_TIER") or AUTO)
     except ValueError as error:
         raise pytest.UsageError(str(error)) from error
+
+
+BoundKernel.__call__ = launch  # type: ignore[method-assign]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, Any, Any]:
+    """Fail a test whose launches are not in the list of forms, which is made when one is."""
+    result = yield
+    if wrong := LAUNCHES.wrong():
+        pytest.fail("kernels/variants.py lacks a form that was launched: " + "; ".join(wrong))
+    return result
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -28,14 +28,16 @@ from .chat import (
 )
 from .parsers.parser import AnswerParser, AnswerToken
 
+HELD = 16  # tokens with log probabilities that wait for a text to travel with
+
 
 class ChoiceOutput:
     """One choice of an answer: its tokens become text, are parsed, and end at a stop string.
 
     Stop strings are looked for in text, from the token number `min_tokens` on, and in thoughts only
     if they are to `stop_in_reasoning`; a parser sees special tokens by their names. Tokens whose
-    text is held back or dropped travel with the next piece, so that none is lost. `position` is
-    where the answer begins, in characters.
+    text is held back or dropped travel with the next piece, so that none is lost, or go ahead where
+    they are many. `position` is where the answer begins, in characters.
     """
 
     def __init__(
@@ -81,7 +83,8 @@ class ChoiceOutput:
         self.reasoning_tokens += not hidden and (before or parser.reasoning)
         if not (self._stops.stops or self._tokens or self._specials.codes):
             return deltas
-        return self._read(deltas, exempt)
+        events = self._read(deltas, exempt)
+        return [*events, *self._untold()] if len(self._tokens) >= HELD else events
 
     def finish(self, reason: str, stop: str | None = None) -> Sequence[Event]:
         """Return the rest of the choice, with all that was held back; it may have a stop string."""
@@ -90,9 +93,7 @@ class ChoiceOutput:
             rest = self._early.add(rest) + self._early.flush()
         events = self._read([*self._parser.feed(AnswerToken(None, rest)), *self._parser.close()])
         events += self._text(self._stops.flush())
-        if self._tokens:
-            kind = ReasoningDelta if self._parser.reasoning else TextDelta
-            events.append(kind(self._choice, "", self._take_tokens()))
+        events += self._untold()
         if stop is None and (stop := (self._early or self._stops).matched) is not None:
             reason = "stop"
         events.append(Finish(self._choice, reason, stop))
@@ -115,6 +116,11 @@ class ChoiceOutput:
     def _text(self, text: str) -> Iterable[Event]:
         text = self._specials.plain(text)
         return (TextDelta(self._choice, text, self._take_tokens()),) if text else ()
+
+    def _untold(self) -> Iterable[Event]:
+        """Return the tokens that no text has taken along."""
+        kind = ReasoningDelta if self._parser.reasoning else TextDelta
+        return (kind(self._choice, "", self._take_tokens()),) if self._tokens else ()
 
     def _take_tokens(self) -> tuple[TokenText, ...]:
         tokens, self._tokens = self._tokens, []
@@ -155,8 +161,13 @@ class Collector:
             case Failure(refusal):
                 raise refusal
 
+    @property
+    def over(self) -> bool:
+        """Whether Done has come."""
+        return self._usage is not None
+
     def answer(self) -> Answer:
-        """Return the whole answer, once Done has come."""
+        """Return the whole answer, once it is over."""
         assert self._usage is not None, "an answer is whole after Done"
         return Answer(tuple(map(self._choice, range(len(self._text)))), self._usage)
 

@@ -4,6 +4,7 @@ python -P -m bessemer.bench.kernels.cli profile linear --shape qwen3-1.7b --chip
 """
 
 import json
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,9 +19,11 @@ from rich.table import Table
 from typer import Option
 
 from bessemer.bench.command import (
+    FAILED,
     MISTAKES,
     application,
     flags_of,
+    keep,
     one_of,
     run,
     with_flags,
@@ -29,12 +32,14 @@ from bessemer.bench.command import (
 from bessemer.bench.compare.contest import Unavailable
 from bessemer.bench.compare.plots import require_matplotlib
 from bessemer.bench.compare.show import console
+from bessemer.bench.kernels.export import LANGUAGES, MANIFEST, compile_texts, export
 from bessemer.bench.kernels.profiling import profile
 from bessemer.bench.kernels.show import as_dict, page, table
 from bessemer.bench.kernels.workload import Demand, Dimensions, Workload
 from bessemer.bench.kernels.workloads import MODULES, workloads
 from bessemer.bench.models.hardware import Chip, chips
 from bessemer.bench.models.shapes import published, shape
+from bessemer.engine.command_line import install
 from bessemer.kernels.catalog import CatalogEntry, catalog
 from bessemer.kernels.metal.device import Gpu, device
 from bessemer.kernels.simulator.options import SimulatorError
@@ -143,7 +148,7 @@ def profile_kernel(
             console().print(table(each, chosen))
     if html:
         command = " ".join(["bessemer kernels", *ctx.obj])
-        Path(html).write_text(page(profiles, chosen, command), encoding="utf-8")
+        keep("--html", Path(html), page(profiles, chosen, command))
     return None
 
 
@@ -196,7 +201,8 @@ def time_kernels(
     """Time the kernels on this machine's Metal device."""
     timing = import_module("bessemer.bench.kernels.timing") if _has_pytest() else None
     if timing is None:
-        raise Unavailable("timing needs pytest-benchmark: pip install pytest pytest-benchmark")
+        how = install("pytest", "pytest-benchmark")
+        raise Unavailable(f"timing needs pytest-benchmark: {how}")
     if not isinstance(device(), Gpu):
         raise Unavailable(timing.NO_DEVICE)
     pytest = import_module("pytest")
@@ -205,6 +211,58 @@ def time_kernels(
     saved = [f"--benchmark-json={report}"] if report else []
     plugins = [timing.SelectionPlugin(selection)]
     return int(pytest.main([str(timing.__file__), "-q", *flags, *saved], plugins=plugins))
+
+
+# fmt: off
+@app.command("export")
+def export_texts(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="Made if it is not there.")],
+    shapes: Annotated[list[str] | None, Option(
+        "--shape", metavar="NAME", help="All published ones, if none is named; repeatable.",
+    )] = None,
+) -> None:
+    # fmt: on
+    """Write every text that our kernels are compiled from, for Apple's compiler, with a manifest.
+
+    They are those of all forms that kernels have, and of models of published shapes.
+    """
+    for name in shapes or ():
+        if name not in published():
+            raise Unavailable(f"there is no shape named {name}; there are {', '.join(published())}")
+    path = Path(folder).expanduser()
+    writable("DIR", str(_folder(path) / MANIFEST))
+    count = export(path, shapes or list(published()))
+    print(f"{count} texts and their {MANIFEST} are in {path}")
+
+
+# fmt: off
+@app.command("compile")
+def compile_export(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="As `export` wrote it.")],
+    language: Annotated[str, Option(
+        parser=one_of(*LANGUAGES), metavar="N.N", help=f"Metal's: {', '.join(LANGUAGES)}.",
+    )] = LANGUAGES[0],
+) -> int:
+    # fmt: on
+    """Compile all exported texts by Apple's compiler; DIR/refused-N.N.json has what it refuses."""
+    path = Path(folder).expanduser()
+    if not (path / MANIFEST).is_file():
+        raise Unavailable(f"{path} has no {MANIFEST}: bessemer kernels export writes one")
+    if shutil.which("xcrun") is None:
+        raise Unavailable("Apple's compiler is not here: there is no xcrun")
+    refused = compile_texts(path, language)
+    for each in refused:
+        print(f"{each['file']}: {each['said'].strip()}", file=sys.stderr)
+    print(f"{len(refused)} texts were refused by Metal {language}")
+    return FAILED if refused else 0
+
+
+def _folder(path: Path) -> Path:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(f"{path} cannot be a folder: {error.strerror}") from None
+    return path
 
 
 def _has_pytest() -> bool:

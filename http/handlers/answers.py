@@ -6,7 +6,6 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TypeVar
 
 from ...engine.request import Refusal
@@ -16,7 +15,6 @@ from ...translate.chat import (
     Event,
     Failure,
     GenerateRequest,
-    GenerationOptions,
     Identity,
 )
 from ...translate.dialect import CountDialect, Dialect, StreamEncoder
@@ -27,6 +25,7 @@ from ..framing import FRAMINGS, Framer
 from ..message import HttpRequest, Reply, Response, StreamingResponse
 
 QUICK = 8192  # bytes of a body; the most hostile one of that size takes 2 ms to decode
+SMALL = 2**18  # characters of an answer, which are encoded within a millisecond
 Decoded = TypeVar("Decoded")
 
 
@@ -36,7 +35,7 @@ class Generate:
 
     dialect: Dialect
     backends: Backends
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # of encoding log probabilities
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # of encoding large answers
 
     async def __call__(self, request: HttpRequest) -> Reply:
         generate = await decode_body(self.dialect.decode_request, request.body)
@@ -46,20 +45,20 @@ class Generate:
         first = await anext(events)  # what is refused before it still has its own status
         request.body.drop()  # the prompt is read
         if not generate.options.stream:
-            answer = await _collect(first, events, generate)
-            return Response(200, await self._encoded(answer, who, generate.options))
+            async with aclosing(events):  # what it keeps counts until it is encoded
+                answer = await _collect(first, events, generate)
+                return Response(200, await self._encoded(answer, who))
         framer = FRAMINGS[self.dialect.framing]()
         body = _Body(self.dialect.stream(who, generate.options), framer)
         headers = ((b"content-type", framer.media_type), (b"cache-control", b"no-cache"))
         return StreamingResponse(body.chunks(first, events), 200, headers, body.failure)
 
-    async def _encoded(self, answer: Answer, who: Identity, options: GenerationOptions) -> bytes:
-        """Encode an answer; one with log probabilities, up to a second's work, beside the loop."""
-        encode = partial(self.dialect.encode_response, answer, who)
-        if options.logprobs is None and options.prompt_logprobs is None:
-            return encode()
+    async def _encoded(self, answer: Answer, who: Identity) -> bytes:
+        """Encode an answer; a large one, up to seconds of work, beside the loop and in turn."""
+        if _is_small(answer):
+            return self.dialect.encode_response(answer, who)
         async with self.turn:
-            return await asyncio.to_thread(encode)
+            return await asyncio.to_thread(self.dialect.encode_response, answer, who)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +90,16 @@ async def _collect(
 ) -> Answer:
     prompts = len(request.prompts) if isinstance(request, Completion) else 1
     collector = Collector(prompts * request.options.n)
-    async with aclosing(events):
-        collector.add(first)
-        async for event in events:
-            collector.add(event)
+    collector.add(first)
+    while not collector.over:
+        collector.add(await anext(events))
     return collector.answer()
+
+
+def _is_small(answer: Answer) -> bool:
+    if any(choice.tokens or choice.prompt for choice in answer.choices):
+        return False
+    return sum(len(choice.text) + len(choice.reasoning) for choice in answer.choices) < SMALL
 
 
 @dataclass(frozen=True, slots=True)

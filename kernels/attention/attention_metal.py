@@ -304,10 +304,9 @@ def _layer(heads: Heads, pairs: int) -> mx.array:
 def _step_table(layout: Layout, before: mx.array | None) -> mx.array:
     """Lay out (decodes, 4 + pages): position, starts of the tail and the one before, 0, pages."""
     rows = layout.decodes
-    far = mx.full((rows,), FAR, mx.int32)
+    far, zero = nothing(mx.int32, FAR, rows), nothing(mx.int32, 0, rows)
     starts = (far if array is None else array for array in (layout.tails, before))
-    columns = [layout.positions[:rows], *starts, mx.zeros((rows,), mx.int32)]
+    columns = [each[:, None] for each in (layout.positions[:rows], *starts, zero)]
     tables = layout.tables[:rows]
-    short = max(0, 4 - tables.shape[1])  # 8 elements at least
-    filler = mx.zeros((rows, short), mx.int32)
-    return mx.concatenate([mx.stack(columns, axis=1), tables, filler], axis=1)
+    filler = [zero[:, None]] * max(0, 4 - tables.shape[1])  # 8 elements at least
+    return mx.concatenate([*columns, tables, *filler], axis=1)

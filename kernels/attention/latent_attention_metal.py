@@ -130,7 +130,7 @@ def _launch(
         ]
     )
     if plan.merge is None:
-        return out.reshape(q.shape[0], -1), out, parts
+        return out, out, parts
     return plan.merge([out, lse, plan.splits])[0], out, parts
 
 
@@ -170,8 +170,8 @@ def _plan(
     written = part_names(parts, LATENT) if mode == IN_PLACE else ()
     attend = kernel("latent_attention", in_place=written).bound(
         [
-            ((rows, splits, heads.heads, values), dtype),
-            ((rows, splits, heads.heads), mx.float32),
+            ((rows, splits * heads.heads * values), dtype),
+            ((rows, splits * heads.heads), mx.float32),
             *(
                 ((rows * TAIL_PAGES, *part[0]), part[1])
                 if part is not None and mode == TAIL

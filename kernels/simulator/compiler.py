@@ -84,7 +84,7 @@ RUNTIME = (
 
 MISSING = (
     "the Metal simulator needs a clang that this machine does not have: "
-    "pip install ziglang brings one"
+    f"{sys.executable} -m pip install ziglang brings one"
 )
 GROUP = re.compile(r"^.*\berror: .*(?:\n(?!.*\berror: ).*)*", re.M)
 FOREIGN = re.compile(

@@ -7,19 +7,14 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.kernels.linear.head_linear import (
-    MAX_ROWS,
-    covers,
-    head_linear,
-    head_linear_mlx,
-    head_linear_reference,
-)
+from bessemer.kernels.linear.head_linear import MAX_ROWS
 from bessemer.kernels.linear.weight import Quantized, Weight
 from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from bessemer.kernels.metal.library import watching
 
 from ..arrays import close, dense, normal, quantized
 from ..metal_cases import Case
+from .by_heads import covers, head_linear, head_linear_mlx, head_linear_reference
 
 F, H, B = mx.float32, mx.float16, mx.bfloat16
 CHECK = Simulator(SimulatorOptions(mode="check"))

@@ -1,0 +1,296 @@
+"""The forms of Metal kernels that no edge of an operation launches, as arguments that launch them.
+
+A form is what decides a kernel's text: how weights and pages are stored, which parts a layer has,
+which tiles a size leads to. Any two of a kernel's settings meet in some arguments (`pairs`).
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain, product
+from types import MappingProxyType
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from .attention import attention, decoding
+from .attention.attention import layout_of, pool_of, tables_for
+from .attention.pages import PAGE, Append, Format, Heads
+from .attention.rope import rope_table
+from .linear.activation import IN_METAL
+from .linear.linear_mlx import Epilogue
+from .linear.weight import Dense, Quantized, Weight
+from .moe.moe import Experts, Shared
+from .moe.route import Gate, Routing
+from .norm.rms_norm import Norm
+from .pairs import pairs
+from .recurrent.conv1d import Convolution
+from .recurrent.gated_delta import Rule
+from .recurrent.runs import Runs
+from .recurrent.ssm_scan import Scan
+from .registry import Arguments
+from .sampling.edit import Edits, EditTable
+from .sampling.sample import Draws
+
+FLOATS = (mx.float32, mx.float16, mx.bfloat16)
+EPS = 1e-5
+SPLIT = (26, 18 * PAGE)  # tokens before a step; threadgroups share the second sequence's
+Settings = Mapping[str, Sequence[Any]]
+# How weights are stored that kernels take; 0 bits are dense. What is stored is of any type.
+AFFINE: Settings = {"bits": (2, 3, 4, 5, 6, 8), "group": (32, 64, 128), "stored": FLOATS}
+MXFP4: Settings = {"bits": (4,), "group": (32,), "mode": ("mxfp4",)}
+DENSE: Settings = {"bits": (0,), "stored": FLOATS}
+STORAGES = (AFFINE, MXFP4, DENSE)
+ACTIVATED = tuple(sorted(IN_METAL))
+GAINS = (None, *FLOATS)  # of a norm before the product
+YES_AND_NO = (False, True)
+
+
+def random(*shape: int, dtype: mx.Dtype = mx.float32) -> mx.array:
+    return mx.random.normal(shape).astype(dtype)
+
+
+def weight_of(outputs: int, inputs: int, each: Mapping[str, Any]) -> Weight:
+    """Make a random weight, stored as these settings say."""
+    bits, mode = each["bits"], each.get("mode", "affine")
+    values = random(outputs, inputs, dtype=each.get("stored", mx.float32))
+    if not bits:
+        return Dense(values)
+    codes, scales, *biases = mx.quantize(values, each["group"], bits, mode=mode)
+    return Quantized(codes, scales, biases[0] if biases else None, each["group"], bits, mode)
+
+
+def _of(dtype: mx.Dtype, settings: Settings) -> Iterator[dict[str, Any]]:
+    """Yield the combinations that fall to one dtype of activations, which is a setting too."""
+    return (each for each in pairs({"dtype": FLOATS, **settings}) if each["dtype"] == dtype)
+
+
+def _stored(
+    dtype: mx.Dtype, settings: Settings, storages: Sequence[Settings] = STORAGES
+) -> Iterator[dict[str, Any]]:
+    for storage in storages:
+        yield from _of(dtype, {**storage, **settings})
+
+
+def _norm(width: int, gain: mx.Dtype | None) -> Norm | None:
+    return None if gain is None else Norm(mx.ones((width,), gain), EPS)
+
+
+# Rows and outputs: one row, by how many simdgroups share a weight's rows; few, by tiles.
+ONE_ROW, FEW_ROWS = (
+    ((1, 18), (1, 1300), (1, 5200)),
+    ((2, 2), (3, 18), (12, 18), (12, 2056), (3, 4104), (3, 8200), (12, 8200)),
+)
+ODD = 33  # inputs of dense rows that begin nowhere in particular
+
+
+def _linear(dtype: mx.Dtype) -> Iterator[Arguments]:
+    plain = {"residual": YES_AND_NO, "activation": (None,)}
+    return _products(dtype, plain)
+
+
+def _gated_linear(dtype: mx.Dtype) -> Iterator[Arguments]:
+    return _products(dtype, {"residual": (False,), "activation": ACTIVATED})
+
+
+def _products(dtype: mx.Dtype, epilogues: Settings) -> Iterator[Arguments]:
+    for sizes in (ONE_ROW, FEW_ROWS):
+        settings = {"size": sizes, "gain": GAINS, "bias": YES_AND_NO, **epilogues}
+        for each in _stored(dtype, settings):
+            yield _product(dtype, 128, each)
+    settings = {"size": ONE_ROW, "gain": GAINS, "bias": YES_AND_NO, **epilogues}
+    for each in _stored(dtype, settings, (DENSE,)):
+        yield _product(dtype, ODD, each)
+    small = {"bits": 4, "group": 64, "size": (2, 2), "bias": True, "gain": None}
+    for residual in epilogues["residual"]:  # few values, which are in constant memory
+        extra = {"residual": residual, "activation": epilogues["activation"][0]}
+        yield _product(dtype, 128, small | extra)
+
+
+def _product(dtype: mx.Dtype, inputs: int, each: Mapping[str, Any]) -> Arguments:
+    rows, outputs = each["size"]
+    bias = random(outputs, dtype=dtype) if each["bias"] else None
+    residual = random(rows, outputs, dtype=dtype) if each["residual"] else None
+    epilogue = Epilogue(bias, residual, each["activation"])
+    x, weight = random(rows, inputs, dtype=dtype), weight_of(outputs, inputs, each)
+    return x, weight, epilogue, _norm(inputs, each["gain"])
+
+
+def _head_linear(dtype: mx.Dtype) -> Iterator[Arguments]:
+    """Yield heads of sizes by which a row has 1 to 32 lanes, with one set of results and two."""
+    wide = tuple((rows, 128 << n, out) for n in range(4) for rows, out in ((1, 64), (3, 64)))
+    narrow = tuple((rows, 32 << n, out) for n in range(2) for rows, out in ((1, 64), (3, 64)))
+    settings = {"rest": (0, 64)}
+    small = {**AFFINE, "group": (32,), "size": narrow}
+    others = ({**each, "size": (*narrow, *wide)} for each in (MXFP4, DENSE))
+    for each in _stored(dtype, settings, ({**AFFINE, "size": wide}, small, *others)):
+        (rows, inputs, outputs), rest = each["size"], each["rest"]
+        weight = weight_of(2 * outputs, inputs, each)
+        yield random(rows, 2, inputs + rest, dtype=dtype), weight, rest
+
+
+def _rms_norm(dtype: mx.Dtype) -> Iterator[Arguments]:
+    for width in (33, 64):
+        for gain in FLOATS:
+            yield random(2, width, dtype=dtype), mx.ones((width,), gain), EPS
+
+
+def _experts(count: int, each: Mapping[str, Any]) -> Experts:
+    width, hidden = 128, 128
+    biases = [random(count, size) if each["biased"] else None for size in (width, width, hidden)]
+    mx.eval([bias for bias in biases if bias is not None])
+    extra = None
+    if (shared := each.get("shared")) is not None:
+        gate = random(1, hidden) if shared == "gated" else None
+        extra = Shared(weight_of(2 * width, hidden, each), weight_of(hidden, width, each), gate)
+    gate, up, down = (weight_of(count * 128, 128, each) for _ in range(3))
+    kind = each["activation"]
+    return Experts(count, gate, up, down, *biases, activation=kind, shared=extra)
+
+
+def _moe(dtype: mx.Dtype) -> Iterator[Arguments]:
+    """Yield few tokens, which go through the chosen experts, and a prompt's in tiles.
+
+    A size is of tokens, experts, and how many of these a token chooses.
+    """
+    both = {"activation": ACTIVATED, "biased": YES_AND_NO, "residual": YES_AND_NO}
+    few = {"size": ((2, 4, 2), (4, 4, 2)), "shared": (None, "plain", "gated"), "gain": GAINS}
+    many = {"size": ((19, 4, 2), (19, 8, 2), (5, 1, 1)), "gain": (None,)}
+    prompts = _stored(dtype, {**both, **many}, (AFFINE, MXFP4))
+    for each in chain(_stored(dtype, {**both, **few}), prompts):
+        rows, count, k = each["size"]
+        chosen = mx.array([[(row + i) % count for i in range(k)] for row in range(rows)], mx.int32)
+        residual = random(rows, 128, dtype=dtype) if each["residual"] else None
+        picks = (chosen, mx.full((rows, k), 1 / k))
+        x = random(rows, 128, dtype=dtype)
+        yield x, _experts(count, each), picks, residual, _norm(128, each["gain"])
+
+
+def _route(dtype: mx.Dtype) -> Iterator[Arguments]:
+    for rows, experts in ((1, 4), (3, 32)):
+        for correction in (None, random(experts)):
+            yield random(rows, experts, dtype=dtype), Routing(2, "sigmoid"), correction
+
+
+def _choose(dtype: mx.Dtype) -> Iterator[Arguments]:
+    for each in _stored(dtype, {"gain": GAINS, "corrected": YES_AND_NO}):
+        correction = random(32) if each["corrected"] else None
+        gate = Gate(weight_of(32, 128, each), correction=correction)
+        router = Routing(4, "sigmoid" if each["corrected"] else "softmax", groups=4, kept_groups=2)
+        yield random(3, 128, dtype=dtype), gate, router, _norm(128, each["gain"])
+
+
+def _conv1d(dtype: mx.Dtype) -> Iterator[Arguments]:
+    settings = {"width": (2, 3, 4), "bias": (False, True), "silu": (False, True)}
+    for each in _of(dtype, settings):
+        width, channels = each["width"], 9
+        bias = random(channels) if each["bias"] else None
+        convolution = Convolution(random(width, channels), bias, each["silu"])
+        state, runs = random(3, width - 1, channels), Runs.of([3, 1], [2, 0], [True, False])
+        yield random(4, channels, dtype=dtype), convolution, state, runs
+
+
+def _gated_delta(dtype: mx.Dtype) -> Iterator[Arguments]:
+    settings = {"dim": (32, 64, 128), "shared": (1, 2), "normalise": (False, True)}
+    for each in _of(dtype, settings):
+        dim, heads, rows = each["dim"], each["shared"], 3
+        q, k = (random(rows, 1, dim, dtype=dtype) / dim for _ in "qk")
+        gates = (-mx.random.uniform(shape=(rows, heads)), mx.random.uniform(shape=(rows, heads)))
+        state, runs = random(3, heads, dim, dim), Runs.of([2, 1], [2, 0], [True, False])
+        rule = Rule(dim**-0.5, each["normalise"])
+        yield q, k, random(rows, heads, dim, dtype=dtype), gates, state, runs, rule
+
+
+def _ssm_scan(dtype: mx.Dtype) -> Iterator[Arguments]:
+    """Yield states of widths that leave a lane fewer and fewer rows."""
+    for width, heads in ((16, 1), (64, 2), (128, 2), (256, 4)):
+        x = random(3, heads, 16, dtype=dtype)
+        b, c = (random(3, 1, width, dtype=dtype) for _ in "bc")
+        scan = Scan(random(heads), -mx.random.uniform(shape=(heads,)), random(heads))
+        state, runs = random(3, heads, 16, width), Runs.of([2, 1], [2, 0], [True, False])
+        yield x, b, c, random(3, heads, dtype=dtype), scan, state, runs
+
+
+def _sample(dtype: mx.Dtype) -> Iterator[Arguments]:
+    draws = Draws(*map(np.array, ([0, 0.7], [0, 5], [1, 0.9], [0, 0], [0.4, 0.4])))
+    edits = Edits({0: EditTable(np.array([2]), np.array([[9.0, 1.0, 0.0]]))})
+    allowed = np.full((2, 2), 0x55555555, np.uint32)
+    yield random(2, 40, dtype=dtype), draws, None, edits
+    yield random(2, 40, dtype=dtype), draws, allowed, None
+
+
+def _attention(dtype: mx.Dtype) -> Iterator[Arguments]:
+    """Yield the widths of heads there are, and many queries to a key, which are shared out."""
+    for heads, kv_heads, dim in ((2, 2, 80), (8, 1, 128), (6, 2, 96), (8, 1, 256), (16, 1, 512)):
+        layer = Heads(heads, kv_heads, dim, dim**-0.5, dim)
+        for format in Format:
+            yield attention.case(layer, format, dtype, (33, 1))
+
+
+def _prefill(dtype: mx.Dtype) -> Iterator[Arguments]:
+    for dim, softcap, sinks in product((64, 128, 256), (None, 30.0), YES_AND_NO):
+        sink = random(2) if sinks else None
+        heads = Heads(2, 1, dim, dim**-0.5, dim, softcap=softcap, sinks=sink, window=20)
+        k, v = (random(1, 64, dim, dtype=dtype) for _ in "kv")
+        yield random(9, 2, dim, dtype=dtype), k, v, 41, heads
+
+
+def _latents(each: Mapping[str, Any]) -> Heads:
+    value, rope = each["size"]
+    norm = mx.ones((value,)) if each["normed"] else None
+    return Heads(
+        *(16, 1, value + rope, 0.1, value),
+        k_norm=norm,
+        eps=EPS,
+        interleaved=each["interleaved"],
+        rope_offset=value,
+    )
+
+
+LATENTS: Settings = {
+    "format": tuple(Format),
+    "size": ((512, 64), (128, 32), (128, 0)),  # the last without positions
+    "interleaved": YES_AND_NO,
+    "normed": YES_AND_NO,
+}
+
+
+def _latent_attention(dtype: mx.Dtype) -> Iterator[Arguments]:
+    """Yield a step of rows that decode, over pages that hold their tokens."""
+    for each in _of(dtype, LATENTS):
+        heads = _latents(each)
+        tables = tables_for((33, 1))
+        pages = pool_of(tables, (32, 0), heads, 0, each["format"], dtype)
+        layout = layout_of(tables, [range(32, 33), range(1)])
+        table = rope_table(layout.positions, mx.ones((each["size"][1] // 2,)), 1.0)
+        q, latent = (random(2, count * heads.head_dim, dtype=dtype) for count in (16, 1))
+        yield q, latent, heads, table, pages, layout
+
+
+def _decoding(dtype: mx.Dtype) -> Iterator[Arguments]:
+    """Yield steps that append latents and heads of other kinds than the edges' ones."""
+    for append in (Append.TAIL, Append.IN_PLACE):
+        for each in _of(dtype, LATENTS):
+            yield decoding.case(_latents(each), True, each["format"], dtype, append, decoding.SHORT)
+        for format in Format:
+            yield decoding.case(Heads(2, 1, 128, 0.1, 128), False, format, dtype, append, SPLIT)
+
+
+VARIANTS: Mapping[str, Callable[[mx.Dtype], Iterator[Arguments]]] = MappingProxyType(
+    {
+        "linear": _linear,
+        "gated_linear": _gated_linear,
+        "head_linear": _head_linear,
+        "rms_norm": _rms_norm,
+        "moe": _moe,
+        "route": _route,
+        "choose": _choose,
+        "conv1d": _conv1d,
+        "gated_delta": _gated_delta,
+        "ssm_scan": _ssm_scan,
+        "sample": _sample,
+        "attention": _attention,
+        "prefill_attention": _prefill,
+        "latent_attention": _latent_attention,
+        "decoding": _decoding,
+    }
+)
