@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from fnmatch import fnmatch
 from pathlib import Path
 
-from ..engine.checkpoint.gguf.container import SPLIT, gguf_files
 from ..engine.checkpoint.json_files import is_gguf, is_pointer, pointer_flaw
 from ..engine.checkpoint.weight_files import CheckpointError
+from ..engine.gguf.container import SPLIT, gguf_files
 from .config import UsageError
 
 OTHERS = ("mmproj*", "*mmproj*.gguf", "*imatrix*")  # beside a model: what sees, what was measured

@@ -11,7 +11,7 @@ from .json_files import is_gguf, is_pointer, pointer_flaw, read_object
 from .weight_files import INDEX, CheckpointError, WeightFiles, instead_of, weight_files
 
 if TYPE_CHECKING:
-    from .gguf.tensors import Source
+    from ..gguf.tensors import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def open_checkpoint(path: Path, config: dict[str, Any] | None = None) -> Checkpo
 
 
 def _open_gguf(path: Path, config: dict[str, Any] | None) -> Checkpoint:
-    from .gguf.tensors import gguf_tensors
+    from ..gguf.tensors import gguf_tensors
 
     config = read_json(path / "config.json") if config is None else config
     headers = {

@@ -17,7 +17,7 @@ def read_object(path: Path, error: type[ValueError]) -> dict[str, Any] | None:
     for the directory that it was made from.
     """
     if is_gguf(path.parent):
-        from .gguf.files import (
+        from ..gguf.files import (
             gguf_file,
         )  # here, for few models are one, and it needs CheckpointError
 

@@ -81,7 +81,7 @@ def weight_files(directory: Path) -> WeightFiles:
     As in transformers one whole file goes before an index, but for an index that names it and more.
     """
     if is_gguf(directory):
-        from .gguf.container import gguf_files  # here, for few models are one, and it needs us
+        from ..gguf.container import gguf_files  # here, for few models are one, and it needs us
 
         return WeightFiles(gguf_files(directory))
     single, index = directory / SINGLE, directory / INDEX

@@ -19,8 +19,8 @@ from ...architectures.storage import Stored
 from ...kernels.linear.fp8 import from_fp8
 from ...kernels.linear.weight import Dense, Quantized, arrays_of, from_mxfp4_blocks
 from ...kernels.registry import activation_dtype
+from ..gguf.tensors import Source
 from .checkpoint import Checkpoint, Header
-from .gguf.tensors import Source
 from .weight_files import CheckpointError
 
 FLOATS = {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}

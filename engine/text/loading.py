@@ -100,7 +100,7 @@ def _follow(
 
 def _read(path: Path) -> tokenizers.Tokenizer:
     if is_gguf(path.parent):
-        from ..checkpoint.gguf.tokenizer import gguf_tokenizer
+        from ..gguf.tokenizer import gguf_tokenizer
 
         return gguf_tokenizer(path.parent)
     path.open("rb").close()  # an OSError says more than tokenizers does of it

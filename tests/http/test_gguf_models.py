@@ -11,7 +11,7 @@ from bessemer.http import gguf_models
 from bessemer.http.config import UsageError
 from bessemer.http.gguf_models import chosen, models, quantization
 from bessemer.http.hub import name_of, resolve
-from tests.engine.checkpoint.gguf.writer import Uint32, write
+from tests.engine.gguf.writer import Uint32, write
 
 COMMIT = "c0ffee"
 

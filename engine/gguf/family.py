@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..weight_files import CheckpointError
+from ..checkpoint.weight_files import CheckpointError
 from .container import Gguf
 
 # What became of a tensor: rows of rotated pairs side by side, by head; heads of values of all heads

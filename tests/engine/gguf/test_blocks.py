@@ -6,8 +6,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.engine.checkpoint.gguf.blocks import BLOCKS, packed
-from bessemer.engine.checkpoint.gguf.types import TYPES
+from bessemer.engine.gguf.block_types import TYPES
+from bessemer.engine.gguf.blocks import BLOCKS, packed
 from bessemer.kernels.linear.weight import arrays_of, widen
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "blocks.npz")
@@ -48,6 +48,6 @@ def test_factors_too_large_for_a_bias_of_16_bits(name: str, least: int) -> None:
 
 
 def test_cuts_of_a_long_tensor_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bessemer.engine.checkpoint.gguf.blocks.AT_ONCE", 64)
+    monkeypatch.setattr("bessemer.engine.gguf.blocks.AT_ONCE", 64)
     weight = BLOCKS["Q4_1"].matrix(GOLDEN["Q4_1.raw"])
     assert np.array_equal(np.array(widen(weight)), GOLDEN["Q4_1.numbers"])

@@ -13,7 +13,7 @@ from typing import Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
-from ..weight_files import CheckpointError
+from ..checkpoint.weight_files import CheckpointError
 from .container import Gguf, opened
 
 FIELD = "tokenizer.ggml."

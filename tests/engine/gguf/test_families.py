@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bessemer.engine.checkpoint.gguf.container import read_gguf
-from bessemer.engine.checkpoint.gguf.families import FAMILIES
 from bessemer.engine.checkpoint.weights import Reading
+from bessemer.engine.gguf.container import read_gguf
+from bessemer.engine.gguf.families import FAMILIES
 from bessemer.engine.model import load
 from tests.architectures.steps import prefill
 

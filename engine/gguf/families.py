@@ -6,7 +6,7 @@ llama-cpp-python 0.3.36 has.
 
 from collections.abc import Mapping
 
-from ..weight_files import CheckpointError
+from ..checkpoint.weight_files import CheckpointError
 from . import derived
 from .container import Gguf
 from .family import Change, Family

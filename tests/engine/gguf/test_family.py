@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from bessemer.engine.checkpoint.gguf.container import Gguf, read_gguf
-from bessemer.engine.checkpoint.gguf.families import FAMILIES
-from bessemer.engine.checkpoint.gguf.family import has, key_heads, layer_count, layers_with
+from bessemer.engine.gguf.container import Gguf, read_gguf
+from bessemer.engine.gguf.families import FAMILIES
+from bessemer.engine.gguf.family import has, key_heads, layer_count, layers_with
 
 from .make_golden import GOLDEN
 

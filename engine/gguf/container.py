@@ -13,10 +13,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ..weight_files import CheckpointError
-from .types import TYPES, Type
+from ..checkpoint.weight_files import CheckpointError
+from ..remedies import remedy
+from .block_types import TYPES, Type
 
 MAGIC = b"GGUF"
 VERSIONS = 2, 3
@@ -46,13 +45,14 @@ class GgufTensor:
     def bytes(self) -> int:
         return math.prod(self.shape) // self.type.values * self.type.bytes
 
-    def rows(self) -> np.ndarray:
-        """Map the tensor, (rows, bytes of a row); raises CheckpointError."""
+    def read(self) -> bytes:
+        """Read a small tensor; raises CheckpointError."""
         try:
-            raw = np.memmap(self.file, np.uint8, "r", self.offset, (self.bytes,))
+            with self.file.open("rb") as file:
+                file.seek(self.offset)
+                return file.read(self.bytes)
         except OSError as error:
-            raise CheckpointError(f"{self.file} cannot be read: {error.strerror}") from None
-        return raw.reshape(math.prod(self.shape[:-1]), -1)
+            raise unreadable(self.file, error) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Gguf:
 
     def numbers(self, name: str) -> list[float]:
         """Read a small tensor of float32."""
-        return [float(each) for each in self.tensor(name).rows().view(np.float32).reshape(-1)]
+        return [value for (value,) in SCALARS[FLOAT32].iter_unpack(self.tensor(name).read())]
 
 
 def read_gguf(path: Path) -> Gguf:
@@ -153,7 +153,20 @@ def _read(path: Path) -> Gguf:
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing") from None
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+        raise unreadable(path, error) from None
+
+
+def unreadable(path: Path, error: OSError) -> CheckpointError:
+    return CheckpointError(f"{path} cannot be read ({error.strerror}); {remedy(error)}")
+
+
+def shortest(value: float) -> float:
+    """Return the number of fewest digits that float32 does not tell from this one of its own."""
+    if abs(value) > 1e38:  # more digits might round beyond what float32 holds
+        return value
+    as_it_is = struct.pack("<f", value)
+    shown = (float(f"{value:.{digits}g}") for digits in range(1, 9))
+    return next((each for each in shown if struct.pack("<f", each) == as_it_is), value)
 
 
 def _damaged(path: Path, why: str) -> CheckpointError:
@@ -240,7 +253,7 @@ class _Reader:
         if kind not in SCALARS:
             raise _damaged(self._path, f"it has a value of type {kind}")
         value = self._scalar(SCALARS[kind])
-        return float(str(np.float32(value))) if kind == FLOAT32 else value
+        return shortest(value) if kind == FLOAT32 else value
 
     def _array(self) -> list[Any]:
         kind, count = self._number("<I"), self._number("<Q")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..weight_files import CheckpointError
+from ..checkpoint.weight_files import CheckpointError
 from .container import Gguf, opened
 from .families import family
 from .tokenizer import end_tokens, tokenizer_config

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from bessemer.engine.checkpoint.gguf.container import Gguf, read_gguf
-from bessemer.engine.checkpoint.gguf.tokenizer import (
+from bessemer.engine.checkpoint.weight_files import CheckpointError
+from bessemer.engine.gguf.container import Gguf, read_gguf
+from bessemer.engine.gguf.tokenizer import (
     build_tokenizer,
     end_tokens,
     tokenizer_config,
 )
-from bessemer.engine.checkpoint.weight_files import CheckpointError
 from bessemer.engine.text.loading import load_tokenizer
 
 from .writer import Raw, Uint32, write

@@ -3,7 +3,7 @@
 It needs torch, transformers, sentencepiece and llama.cpp's sources (those of the sdist of
 llama-cpp-python will do):
 
-    python tests/engine/checkpoint/gguf/make_golden.py LLAMA_CPP [NAME ...]
+    python tests/engine/gguf/make_golden.py LLAMA_CPP [NAME ...]
 """
 
 import json

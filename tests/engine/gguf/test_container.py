@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bessemer.engine.checkpoint.gguf.container import gguf_files, read_gguf
 from bessemer.engine.checkpoint.weight_files import CheckpointError
+from bessemer.engine.gguf.container import gguf_files, read_gguf, shortest
+from bessemer.engine.gguf.tensors import mapped
 
 from .writer import Raw, Uint32, content, write
 
@@ -51,8 +52,15 @@ def test_what_was_written(tmp_path: Path, version: int) -> None:
     assert gguf.tensors.keys() == {"a", "b"}
     assert gguf.tensors["a"].shape == (2, 3) and gguf.numbers("a") == NUMBERS.tolist()
     assert gguf.tensors["b"].type.name == "Q4_0"
-    assert gguf.tensors["b"].rows().tobytes() == bytes(range(18))
+    assert gguf.tensors["b"].read() == mapped(gguf.tensors["b"]).tobytes() == bytes(range(18))
     assert gguf_files(path) == (path,)
+
+
+@pytest.mark.parametrize("value", [1e-5, 1e6, 0.1, -2.5, 0.0, 3.4028234663852886e38, 1 / 3])
+def test_numbers_of_fewest_digits(value: float) -> None:
+    small = np.float32(value)
+    assert str(np.float32(shortest(float(small)))) == str(small)
+    assert abs(value) > 1e38 or shortest(float(small)) == float(str(small))
 
 
 def test_a_file_that_ends_early(tmp_path: Path) -> None:
@@ -70,7 +78,7 @@ def test_a_file_that_is_damaged_somewhere(place: int, other: bytes) -> None:
     path.write_bytes(whole[:place] + other + whole[place + len(other) :])
     try:
         for tensor in read_gguf(path).tensors.values():
-            tensor.rows()
+            mapped(tensor)
     except CheckpointError as error:
         assert "\n" not in str(error)
     finally:

@@ -6,10 +6,10 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.engine.checkpoint.gguf.container import GgufTensor, read_gguf
-from bessemer.engine.checkpoint.gguf.tensors import Source, gguf_tensors
-from bessemer.engine.checkpoint.gguf.types import TYPES
 from bessemer.engine.checkpoint.weight_files import CheckpointError
+from bessemer.engine.gguf.block_types import TYPES
+from bessemer.engine.gguf.container import GgufTensor, read_gguf
+from bessemer.engine.gguf.tensors import Source, gguf_tensors
 from bessemer.kernels.linear.weight import widen
 
 from .make_golden import GOLDEN

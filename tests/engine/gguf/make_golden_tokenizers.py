@@ -1,6 +1,6 @@
 """Cuts llama.cpp's vocabularies down to what its own test texts can reach, with the ids they give.
 
-    python -m tests.engine.checkpoint.gguf.make_golden_tokenizers LLAMA_CPP
+    python -m tests.engine.gguf.make_golden_tokenizers LLAMA_CPP
 
 LLAMA_CPP has models/ggml-vocab-*.gguf, with texts (.inp) and the ids (.out) that the models' own
 tokenizers gave. A merge stays if what it makes occurs in some text: others cannot be applied.
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bessemer.engine.checkpoint.gguf.container import read_gguf
+from bessemer.engine.gguf.container import read_gguf
 
 GOLDEN = Path(__file__).parent / "golden" / "tokenizers.json"
 BETWEEN = "\n__ggml_vocab_test__\n"

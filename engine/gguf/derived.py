@@ -3,7 +3,7 @@
 from statistics import NormalDist
 from typing import Any
 
-from ..weight_files import CheckpointError
+from ..checkpoint.weight_files import CheckpointError
 from .container import Gguf
 from .family import has, layer_count, layers_with, needed, scaling
 

@@ -1,6 +1,6 @@
 """Writes random blocks of each type, and the numbers that the gguf package makes of them.
 
-python tests/engine/checkpoint/gguf/make_golden_blocks.py
+python tests/engine/gguf/make_golden_blocks.py
 """
 
 from pathlib import Path

@@ -9,10 +9,10 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
-from ....kernels.linear.weight import Quantized, arrays_of, with_arrays
-from ..weight_files import CheckpointError
+from ...kernels.linear.weight import Quantized, arrays_of, with_arrays
+from ..checkpoint.weight_files import CheckpointError
 from .blocks import BLOCKS
-from .container import Gguf, GgufTensor, opened
+from .container import Gguf, GgufTensor, opened, unreadable
 from .families import family
 from .family import UNUSED, Change, key_heads, layer_count
 
@@ -78,7 +78,7 @@ class Source:
         return moved
 
     def _ordered(self) -> np.ndarray:
-        rows = self.tensor.rows()
+        rows = mapped(self.tensor)
         if self.rows is None:
             return rows
         if len(self.tensor.shape) == 1:  # its numbers are the rows
@@ -92,6 +92,15 @@ class Source:
             return array
         parts = array.reshape(array.shape[0], len(self.columns), -1)
         return parts[:, mx.array(self.columns)].reshape(array.shape)
+
+
+def mapped(tensor: GgufTensor) -> np.ndarray:
+    """Map a tensor of a file, (rows, bytes of a row); raises CheckpointError."""
+    try:
+        raw = np.memmap(tensor.file, np.uint8, "r", tensor.offset, (tensor.bytes,))
+    except OSError as error:
+        raise unreadable(tensor.file, error) from None
+    return raw.reshape(math.prod(tensor.shape[:-1]), -1)
 
 
 def gguf_tensors(path: Path) -> dict[str, Source]:

@@ -11,8 +11,8 @@ from types import MappingProxyType
 import mlx.core as mx
 import numpy as np
 
-from ....kernels.linear.weight import Quantized
-from .types import TYPES, Type
+from ...kernels.linear.weight import Quantized
+from .block_types import TYPES, Type
 
 Array = np.ndarray
 Parts = tuple[Array, Array, Array | None]  # codes, scales and biases of blocks, (blocks, ...)

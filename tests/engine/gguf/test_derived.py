@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from bessemer.engine.checkpoint.gguf.container import read_gguf
-from bessemer.engine.checkpoint.gguf.families import FAMILIES
 from bessemer.engine.checkpoint.weight_files import CheckpointError
+from bessemer.engine.gguf.container import read_gguf
+from bessemer.engine.gguf.families import FAMILIES
 
 from .make_golden import GOLDEN
 
