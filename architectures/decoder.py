@@ -5,13 +5,16 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import mlx.core as mx
+import numpy as np
 
 from ..kernels.attention.pages import Heads
+from ..kernels.attention.rope import Table
 from ..kernels.linear.embedding import embedding
 from ..kernels.linear.linear import linear
 from ..kernels.linear.linear_mlx import Epilogue
-from ..kernels.linear.rows import add
+from ..kernels.linear.rows import add, scaled
 from ..kernels.linear.weight import Weight, pack
+from ..kernels.norm.rms_norm import Norm
 from .config import (
     AttentionConfig,
     ConvConfig,
@@ -34,7 +37,7 @@ from .layers.norm import AnyNorm, fused, resolved
 from .layers.norm import load as load_norm
 from .layers.parallel import ParallelFeedForward
 from .layers.per_layer import PerLayerGate, PerLayerInputs
-from .layers.rope import Rotary, no_rope_table
+from .layers.rope import Angles, Rotary, no_rope_table, table_of
 from .layers.sharing_attention import SharingAttention
 from .layers.short_conv import ShortConv
 from .layers.ssm import Ssm
@@ -134,6 +137,8 @@ class Block:
         return norm is not None or self.scale != 1
 
     def _sum(self, x: mx.array, y: mx.array, norm: AnyNorm | None) -> mx.array:
+        if isinstance(norm, Norm) and self.scale == 1:
+            return norm(y, x)
         return add(x, y if norm is None else norm(y), self.scale)
 
 
@@ -209,22 +214,42 @@ class Decoder:
         )
 
     @property
-    def paged_heads(self) -> list[Heads | None]:
-        """The heads of layers with pages; None for those that are more than attention by heads."""
+    def paged_heads(self) -> list[tuple[Heads, bool] | None]:
+        """The heads of layers with pages, and whether those are latents'.
+
+        None for layers that are more than attention by heads.
+        """
         pairs = zip(self.blocks, self.config.caches, strict=True)
         paged = (block for block, cache in pairs if isinstance(cache, Paged))
         mixers = (block.mixer if isinstance(block, Block) else None for block in paged)
-        return [mixer.heads if isinstance(mixer, Attention) else None for mixer in mixers]
+        return [
+            (mixer.heads, isinstance(mixer, LatentAttention))
+            if isinstance(mixer, Attention | LatentAttention)
+            else None
+            for mixer in mixers
+        ]
+
+    def angles(self, max_lens: np.ndarray | None) -> tuple[Angles, ...]:
+        """Return each rope's angles; `max_lens` as in StepRows."""
+        return tuple(rope.angles(max_lens) for rope in self.ropes)
 
     def __call__(
-        self, tokens: mx.array, step: StepRows, caches: Sequence[Cache], rows: mx.array
+        self, tokens: mx.array, step: StepRows, caches: Sequence[Cache], rows: mx.array | None
     ) -> tuple[mx.array, list[Cache]]:
-        """Return the float32 logits of these `rows` of tokens (rows,) int32, and the next caches.
+        """Return the logits of these `rows` of tokens (rows,) int32, or all, and the next caches.
 
         Caches are written in place if the caller drops the old ones before evaluating anything.
         """
         x, written = self.hidden(tokens, step, caches)
-        return self.logits(x if rows.size == x.shape[0] else x[rows]), written
+        whole = rows is None or rows.size == x.shape[0]
+        return self.logits(x if whole else x[rows]), written
+
+    def tables(self, step: StepRows) -> tuple[Table, ...]:
+        """Return the rotary positions of a step's rows for each of ModelConfig.ropes."""
+        if step.tables is not None:
+            return step.tables
+        angles = self.angles(step.max_lens) if step.angles is None else step.angles
+        return tuple(table_of(step.positions, each) for each in angles)
 
     def hidden(
         self, tokens: mx.array, step: StepRows, caches: Sequence[Cache]
@@ -232,11 +257,10 @@ class Decoder:
         """Return (rows, hidden_size), before the last norm, and the next caches."""
         x = embedding(tokens, self.embed, self.dtype)
         if self.config.embed_scale != 1:
-            x = x * self.config.embed_scale
-        tables = tuple(rope.table(step.positions, step.max_lens) for rope in self.ropes)
+            x = scaled(x, self.config.embed_scale)
         inputs = None if self.inputs is None else self.inputs(tokens, x)
         context = StepContext(
-            step, tables, no_rope_table(step.positions) if self.no_rope else None, inputs
+            step, self.tables(step), no_rope_table(step.positions) if self.no_rope else None, inputs
         )
         x = x if self.streams is None else self.streams.spread(x)
         written = list(caches)
@@ -245,10 +269,20 @@ class Decoder:
         return (x if self.streams is None else self.streams.gather(x)), written
 
     def logits(self, x: mx.array) -> mx.array:
-        """Return (rows, vocab_size) float32 of (rows, hidden_size)."""
+        """Return (rows, vocab_size) of (rows, hidden_size): in float32 where anything follows."""
+        return self.softcapped(self.product(x))
+
+    def product(self, x: mx.array) -> mx.array:
+        """Return the logits of (rows, hidden_size) before their softcap."""
         x, norm = fused(x, self.norm)
-        logits = linear(x, self.head, Epilogue(self.head_bias), norm).astype(mx.float32)
-        if self.config.logit_scale != 1:
-            logits = logits * self.config.logit_scale
+        logits = linear(x, self.head, Epilogue(self.head_bias), norm)
+        scale = self.config.logit_scale
+        return logits if scale == 1 else scaled(_widened(logits), scale)
+
+    def softcapped(self, logits: mx.array) -> mx.array:
         softcap = self.config.logit_softcap
-        return logits if softcap is None else softcap * mx.tanh(logits / softcap)
+        return logits if softcap is None else softcap * mx.tanh(_widened(logits) / softcap)
+
+
+def _widened(x: mx.array) -> mx.array:
+    return x if x.dtype == mx.float32 else x.astype(mx.float32)

@@ -17,7 +17,7 @@ from .encoder_config import Activation, ClassifierConfig, EncoderConfig, LayerKi
 from .layers.linear import Linear
 from .layers.norm import AnyNorm
 from .layers.norm import load as load_norm
-from .layers.rope import Rotary
+from .layers.rope import Rotary, table_of
 from .parameters import Parameters
 
 ACTIVATIONS: dict[Activation, Callable[[mx.array], mx.array]] = {
@@ -257,7 +257,9 @@ class Encoder:
     ) -> dict[LayerKind, EncoderContext]:
         """Return what each kind of layer is told."""
         bias = None if self.distances is None else by_distance(max(lengths), self.distances)
-        tables = {kind: rotary.table(positions, None) for kind, rotary in self.rotary.items()}
+        tables = {
+            kind: table_of(positions, rotary.angles(None)) for kind, rotary in self.rotary.items()
+        }
         kinds = dict.fromkeys(self.config.layers)
         return {
             kind: EncoderContext(lengths, kind.window, tables.get(kind), bias) for kind in kinds

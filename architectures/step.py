@@ -3,10 +3,12 @@
 from dataclasses import dataclass, field
 
 import mlx.core as mx
+import numpy as np
 
 from ..kernels.attention.pages import Layout, Pages
 from ..kernels.attention.rope import Table
 from ..kernels.recurrent.runs import Runs, States
+from .layers.rope import Angles
 
 Residual = mx.array | None  # what a layer's result is added to
 Cache = Pages | States | None  # one a block, as ModelConfig.caches describes
@@ -18,13 +20,17 @@ class StepRows:
 
     `layouts` has one for each of ModelConfig.windows; they differ in slots and tables alone.
     `runs`, where layers keep a state or see both ways: the same rows, by sequence. `max_lens`
-    (rows,) int32, where a rope varies: how many tokens the row's sequence may come to have.
+    (rows,) int32, where a rope varies: how many tokens the row's sequence may come to have;
+    `angles` are each rope's where they have been looked up, and `tables`, as in StepContext, where
+    they are known already.
     """
 
     layouts: tuple[Layout, ...]
     positions: mx.array  # (rows,) int32
     runs: Runs | None = None
-    max_lens: mx.array | None = None
+    max_lens: np.ndarray | None = None
+    angles: tuple[Angles, ...] | None = None
+    tables: tuple[Table, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,6 +13,7 @@ import typer
 
 from bessemer.bench.compare.contest import CaseFailed, Unavailable
 from bessemer.engine.command_line import STYLE, fail, guarded
+from bessemer.engine.remedies import remedy
 from bessemer.http.config import UsageError
 
 FAILED = 1
@@ -140,6 +141,21 @@ def writable(flag: str, name: str) -> Path:
     except OSError as error:
         raise Unavailable(f"{flag} {path} cannot be written: {error.strerror}") from None
     return path
+
+
+def keep(flag: str, path: Path, content: str | bytes) -> None:
+    """Write a file, which is the old one or none where the new is not whole. Raises Unavailable."""
+    data = content if isinstance(content, bytes) else content.encode()
+    device = path.exists() and not path.is_file()
+    part = path if device else path.with_name(f"{path.name}.part")
+    try:
+        part.write_bytes(data)
+        part.replace(path.resolve())
+    except OSError as error:
+        if not device:
+            part.unlink(missing_ok=True)
+        reason = f"{error.strerror}); {remedy(error)}"
+        raise Unavailable(f"{flag} {path} cannot be written ({reason}") from None
 
 
 def one_of(*allowed: str) -> Callable[[str], str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import mlx.core as mx
 import numpy as np
@@ -75,9 +76,10 @@ def build_step(
     tables: a group's pages by sequence. `decodes` sequences with one row come first. State slots
     are 0, or there are none, where layers keep no states; max_lens likewise where no rope varies.
     """
-    owners = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-    stops = np.cumsum(counts).tolist()
-    runs = [(stop - count, stop) for stop, count in zip(stops, counts, strict=True)]
+    owners = np.arange(len(counts), dtype=np.int32)
+    if decodes < len(counts):
+        owners = np.repeat(owners, counts)
+    runs = [(stop - count, stop) for stop, count in zip(accumulate(counts), counts, strict=True)]
     prefills = tuple(Prefill(*run, int(positions[run[1] - 1]) + 1) for run in runs[decodes:])
     placed, belong = mx.array(positions), mx.array(owners)
     slots = [table[owners, positions // PAGE] * PAGE + positions % PAGE for table in tables]
@@ -85,12 +87,15 @@ def build_step(
         Layout(placed, mx.array(slot_mapping), belong, mx.array(table), decodes, prefills)
         for slot_mapping, table in zip(slots, tables, strict=True)
     )
-    fresh = [bool(positions[start] == 0) for start, _ in runs]
+    states = None
+    if any(state_slots):
+        fresh = [bool(positions[start] == 0) for start, _ in runs]
+        states = Runs.of(list(counts), list(state_slots), fresh)
     return StepRows(
         layouts,
         placed,
-        Runs.of(list(counts), list(state_slots), fresh) if any(state_slots) else None,
-        mx.array(np.repeat(np.array(max_lens, np.int32), counts)) if any(max_lens) else None,
+        states,
+        np.repeat(np.array(max_lens, np.int32), counts) if any(max_lens) else None,
     )
 
 

@@ -1,13 +1,17 @@
 """What all commands have in common: their look, their streams and ends; flags of `quantize`."""
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from io import TextIOWrapper
 from types import MappingProxyType
 from typing import Annotated, Any
 
 from typer import Option
+
+from .remedies import remedy
 
 STYLE: Mapping[str, Any] = MappingProxyType({
     "add_completion": False,
@@ -46,6 +50,11 @@ def quantize_flags(**values: int | str | None) -> dict[str, str]:
     return flags
 
 
+def install(*packages: str) -> str:
+    """Return the command that puts packages where this Python finds them."""
+    return shlex.join([sys.executable, "-m", "pip", "install", *packages])
+
+
 def guarded(name: str, work: Callable[[], int]) -> int:
     """Return the exit code of a command; what ends it from outside is a sentence, or nothing."""
     _open_streams()
@@ -60,15 +69,22 @@ def guarded(name: str, work: Callable[[], int]) -> int:
         return BROKEN_PIPE
     except OSError as error:
         _forget_stdout()
-        where = "the system refused it" if error.filename is None else error.filename
-        return fail(name, f"{where}: {error.strerror or error}")
+        where = "standard output, or a file," if error.filename is None else error.filename
+        return fail(name, f"{where} cannot be used ({error.strerror or error}); {remedy(error)}")
 
 
 def fail(name: str, message: str) -> int:
     """Say a user's mistake in one sentence; return the exit code."""
     sentence = " ".join(message.split()).rstrip(".")
-    print(f"{name}: {sentence}{'' if sentence.endswith('?') else '.'}", file=sys.stderr)
+    say(f"{name}: {sentence}{'' if sentence.endswith('?') else '.'}\n")
     return USAGE
+
+
+def say(text: str) -> None:
+    """Say something on stderr, if it takes that: it may be a full disk's."""
+    with suppress(OSError):
+        sys.stderr.write(text)
+        sys.stderr.flush()
 
 
 def _open_streams() -> None:

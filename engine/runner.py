@@ -12,6 +12,7 @@ from ..kernels.attention.pages import PAGE, TAIL_PAGES, Append, Pages, flush
 from ..kernels.recurrent.runs import States
 from .batch import Batch
 from .kv_cache import arrays_of
+from .prepared_step import PreparedStep
 from .tails import Tails, TailUpdate
 from .traced_step import FlatCaches, TracedStep
 
@@ -20,7 +21,8 @@ class Runner:
     """The runner of steps; if `tailed`, those that only decode leave pools alone (pages.Tail).
 
     If `traced`, their graph is built once a shape; for that no kernel may look at numbers. If
-    `ahead`, a step may come while the one before is in flight.
+    `prepared`, they are run by C alone. If `ahead`, a step may come while the one before is in
+    flight.
     """
 
     def __init__(
@@ -30,6 +32,7 @@ class Runner:
         tailed: bool = False,
         traced: bool = False,
         ahead: bool = False,
+        prepared: bool = False,
     ) -> None:
         config = decoder.config
         self._decoder = decoder
@@ -40,6 +43,8 @@ class Runner:
         ]
         self._tails = [Tails(PAGE, TAIL_PAGES) for _ in config.windows] if tailed else []
         self._traced = TracedStep(decoder, self._groups) if traced else None
+        self._prepared = PreparedStep(decoder) if prepared else None
+        self._moved = True  # the caches may be elsewhere than the prepared steps know
         self._ahead = ahead
         ways = {cache.append for cache in caches if isinstance(cache, Pages)}
         replaces = any(isinstance(cache, States) for cache in caches)
@@ -47,7 +52,7 @@ class Runner:
         self._prompts_replace = self._replaces or Append.TAIL in ways
 
     def __call__(self, batch: Batch) -> mx.array:
-        """Return the logits of `batch.rows`, (rows, vocabulary) float32, submitted to the device.
+        """Return the logits of `batch.rows`, (rows, vocabulary), submitted to the device.
 
         They are submitted together with the caches, and the old caches are dropped first: only so
         does MLX append in place rather than to a copy. What replaces a pool or a state waits, once
@@ -56,14 +61,26 @@ class Runner:
         """
         if batch.copies:
             self._copy(batch.copies)
+        if self._prepared is not None and batch.decoding:
+            logits = self._run(self._prepared, batch)
+            if logits is not None:
+                return logits
         step = self._update_tails(batch) if self._tails else batch.step
-        if self._traced is not None and batch.decoding and step.max_lens is None:
+        if self._traced is not None and batch.decoding:
             out, self._caches = self._traced(batch.tokens, step, self._take_flat(self._traced))
         else:
             logits, caches = self._decoder(batch.tokens, step, self._take(), batch.rows)
             out, self._caches = [logits, *arrays_of(caches)], caches
         self._submit(out, self._replaces if batch.decoding else self._prompts_replace)
         return out[0]
+
+    def _run(self, prepared: PreparedStep, batch: Batch) -> mx.array | None:
+        """Run a prepared step, if there is one for this batch."""
+        assert isinstance(self._caches, list)
+        if self._moved:
+            prepared.look(self._caches)
+            self._moved = False
+        return prepared(batch.tokens, batch.step, self._caches)
 
     def _submit(self, arrays: list[mx.array], replaces: bool) -> None:
         """Submit arrays, once nothing in flight reads what they replace: MLX would replace a copy.
@@ -77,6 +94,7 @@ class Runner:
     def _take(self) -> list[Cache]:
         """Return the caches, which nobody has but the caller then."""
         caches, self._caches = self._caches, []
+        self._moved = True
         if isinstance(caches, FlatCaches):
             assert self._traced is not None
             return self._traced.filled(caches)

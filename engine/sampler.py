@@ -30,7 +30,7 @@ class Sampled:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """The tokens of (rows, vocabulary) float32 logits, (rows,) int32, below 0 where there is none.
+    """The tokens of (rows, vocabulary) logits, (rows,) int32, below 0 where there is none.
 
     `tops` are the likeliest tokens that each row wants scored, or None; scores are of those rows.
     """
@@ -58,7 +58,7 @@ class Drawn:
 
 
 def sample(logits: mx.array, sequences: Seq[Sequence]) -> Drawn:
-    """Draw the next token of each sequence; logits: (sequences, vocabulary) float32.
+    """Draw the next token of each sequence; logits: (sequences, vocabulary).
 
     Raises nothing: a row of NaN gives token -1, and so does one of which nothing may be drawn.
     """
@@ -86,7 +86,7 @@ class PromptScores:
 
 
 def score_prompt(logits: mx.array, tokens: Seq[int], top: int) -> PromptScores:
-    """Score one token a row of (tokens, vocabulary) float32 logits, before any setting."""
+    """Score one token a row of (tokens, vocabulary) logits, before any setting."""
     ids = mx.array(list(tokens), mx.int32)
     scores = LOGPROBS(logits, range(len(tokens)), ids, min(MAX_LOGPROBS, logits.shape[-1]))
     chosen = mx.take_along_axis(logits, ids[:, None], axis=1)
@@ -143,7 +143,7 @@ def _masks(sequences: Seq[Sequence], size: int) -> np.ndarray | None:
 
 def _is_sound(logits: mx.array) -> bool:
     """Return whether a row of the model's has no NaN, and something to draw."""
-    return bool(np.max(np.array(logits)) > -np.inf)
+    return bool(np.max(np.array(logits.astype(mx.float32))) > -np.inf)
 
 
 def _entry(scores: RowLogprobs, place: int, token: int, top: int) -> TokenLogprobs:

@@ -25,7 +25,8 @@ from .engine import Engine
 from .kv_cache import allocate, page_bytes, state_bytes
 from .memory import Plan, plan_memory
 from .model import Model, build
-from .request import GenerationDefaults
+from .prepared_step import program_bytes
+from .request import GenerationDefaults, Refusal
 from .runner import Runner
 from .scheduler import Limits
 from .settings import Pattern, Settings
@@ -93,12 +94,21 @@ def load_described(
     pattern = _pattern(model, format, settings)
     caches = allocate(config, plan.sizes, format, pattern)
     on_gpu, ahead = isinstance(device(), Gpu), _runs_ahead(settings)
-    runner = Runner(model.decoder, caches, pattern == "tail", traced=on_gpu, ahead=ahead)
+    faster = {"traced": on_gpu, "prepared": _is_prepared()}
+    runner = Runner(model.decoder, caches, pattern == "tail", ahead=ahead, **faster)
     limits = Limits(plan.context, settings.max_batch, settings.queue, settings.chunk, PAGE)
-    about_answers = (lambda each: read().answer_text(each)), config.ropes, generation.rules
+    about_answers = (lambda each: _late(read).answer_text(each)), config.ropes, generation.rules
     engine = Engine(runner, limits, plan.sizes, generation.eos_ids, *about_answers, ahead)
     about = config.model_type, generation.defaults, config.vocab_size
     return LoadedModel(engine, plan, read, *about)
+
+
+def _late(read: "Callable[[], Tokenizer]") -> "Tokenizer":
+    """Return a tokenizer that may not be read yet. Raises Refusal: its file was sound before."""
+    try:
+        return read()
+    except ValueError as error:
+        raise Refusal(500, "broken_tokenizer", f"{error}.") from None
 
 
 def _read_tokenizer(
@@ -117,9 +127,10 @@ def _not_followed(directory: Path, fields: Sequence[str]) -> str:
 
 def _pattern(model: Model, format: Format, settings: Settings) -> Pattern:
     """Choose how to append: functionally, unless all layers have Metal kernels for another way."""
-    heads, pattern = model.decoder.paged_heads, settings.metal_kv
+    layers, pattern = model.decoder.paged_heads, settings.metal_kv
     how = (format, model.decoder.dtype, Append(pattern))
-    if not all(each and is_fused(each, False, *how) for each in heads):
+    forms = {(layer[0].form, layer[1]): layer for layer in layers if layer}
+    if None in layers or not all(is_fused(heads, latent, *how) for heads, latent in forms.values()):
         return "functional"
     if pattern == "in-place" and isinstance(device(), Gpu) and not self_test(SELF_TESTS):
         message = "warning: this GPU does not keep to writing in place, so --metal-kv is tail"
@@ -132,6 +143,11 @@ def _runs_ahead(settings: Settings) -> bool:
     """Return whether steps are submitted before the one before is read; C is done at once."""
     automatic = device() is not None or not compiled()
     return {"auto": automatic, "on": True, "off": False}[settings.async_scheduling]
+
+
+def _is_prepared() -> bool:
+    """Return whether C runs decoding steps by itself."""
+    return device() is None and compiled()
 
 
 def _format(stored: mx.Dtype, settings: Settings) -> Format:
@@ -183,4 +199,5 @@ def _working(config: ModelConfig, settings: Settings) -> int:
     widest = max(block.row_width for block in config.blocks)
     widths = 6 * streams * config.hidden_size + 3 * widest
     step = 4 * (rows * widths + 3 * settings.max_batch * config.vocab_size)
-    return step * (2 if _runs_ahead(settings) else 1)
+    programs = program_bytes(config, settings.max_batch) if _is_prepared() else 0
+    return step * (2 if _runs_ahead(settings) else 1) + programs

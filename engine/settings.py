@@ -74,10 +74,11 @@ class Settings(Struct, frozen=True, kw_only=True):
         "Bits of a number in the KV cache: 4, 8 or 16; auto is 16, or 32 where weights are.",
         auto=True,
     )] = 0
-    metal: Annotated[Literal["auto", "simulator", "checked", "off"], Flag(
+    metal: Annotated[Literal["auto", "simulator", "checked", "apple-like", "off"], Flag(
         "KIND",
         "Where Metal kernels run: auto, on a Mac's GPU; simulator, on a CPU model of Metal; "
-        "checked, the same with every access checked; off, nowhere.",
+        "checked, the same with every access checked; apple-like, with results as inexact as "
+        "Apple's documents allow; off, nowhere.",
     )] = "auto"
     metal_kv: Annotated[Pattern, Flag(
         "KIND",

@@ -82,5 +82,5 @@ def bad_words(words: Iterable[Iterable[int]]) -> dict[tuple[int, ...], float]:
 def mask_of(ids: Iterable[int], size: int) -> np.ndarray:
     """Return (size / 32, rounded up) uint32: a bit for each id, those outside passed over."""
     bits, each = np.zeros(-(-size // BITS) * BITS, np.uint8), np.fromiter(ids, np.int64)
-    bits[each[(each >= 0) & (each < size)]] = 1
+    bits[each[(each >= 0) & (each < size)]] = True
     return np.packbits(bits, bitorder="little").view("<u4")

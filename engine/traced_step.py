@@ -7,12 +7,13 @@ the second time: the first time kernels may have to be tried, which needs number
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import repeat
 
 import mlx.core as mx
 
 from ..architectures.decoder import Decoder
+from ..architectures.layers.rope import Angles
 from ..architectures.step import Cache, StepRows
 from ..kernels.attention.pages import Layout, Pages
 from ..kernels.recurrent.runs import SingleRuns
@@ -33,6 +34,7 @@ class Shape:
     tails: tuple[bool, ...]  # the layout has tails, so they go on or begin
     starts: tuple[bool, ...]  # there were some before
     states: bool
+    varies: bool  # some rope, so the rows' angles go in
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,26 +50,34 @@ class FlatCaches:
 
 
 @dataclass(slots=True)
-class Trace:
-    """A traced step: it makes the arrays at `made` of the next caches, which have these forms.
+class NextCaches:
+    """What a traced step leaves: it makes the arrays at `made`, of caches of these forms.
 
-    The others it keeps; `kept` says which one before each was.
+    The others it keeps; `kept` says which one before each was. All of it is known once it is
+    traced.
     """
 
-    run: Callable[[Arrays], Arrays]
     made: list[int] = field(default_factory=list)
     kept: list[int] = field(default_factory=list)
     forms: list[Cache] = field(default_factory=list)
 
-    def after(self, before: Arrays, made: Arrays, starts: Sequence[mx.array | None]) -> FlatCaches:
+    def filled(self, before: Arrays, made: Arrays, starts: Sequence[mx.array | None]) -> FlatCaches:
         arrays = [before[place] for place in self.kept]
         for place, array in zip(self.made, made, strict=True):
             arrays[place] = array
         return FlatCaches(self.forms, arrays, starts)
 
 
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A traced step, and what it leaves, which it does not hold: so it is freed when dropped."""
+
+    run: Callable[[Arrays], Arrays]
+    after: NextCaches
+
+
 class TracedStep:
-    """A decoder's steps of one row a sequence, whose ropes do not vary.
+    """A decoder's steps of one row a sequence.
 
     `groups` has the layout of each cache, or None.
     """
@@ -91,8 +101,10 @@ class TracedStep:
             return self._untraced(tokens, step, caches)
         trace = self._traces[shape] = self._traces.pop(shape) or self._trace(shape, caches)
         starts = [each for each in caches.starts if each is not None]
-        out = trace.run([tokens, *_arrays_of_step(step), *starts, *caches.arrays])
-        return out, trace.after(caches.arrays, out[1:], [each.tails for each in step.layouts])
+        angles = self._angles_of(step)
+        out = trace.run([tokens, *_arrays_of_step(step), *angles, *starts, *caches.arrays])
+        tails = [each.tails for each in step.layouts]
+        return out, trace.after.filled(caches.arrays, out[1:], tails)
 
     def flat(self, caches: Sequence[Cache]) -> FlatCaches:
         """Return the caches by their arrays."""
@@ -114,27 +126,42 @@ class TracedStep:
     def _untraced(
         self, tokens: mx.array, step: StepRows, caches: FlatCaches
     ) -> tuple[Arrays, FlatCaches]:
-        logits, after = self._decoder(tokens, step, self.filled(caches), step.positions)
+        logits, after = self._decoder(tokens, step, self.filled(caches), None)
         flat = self.flat(after)
         return [logits, *flat.arrays], flat
 
     def _trace(self, shape: Shape, caches: FlatCaches) -> Trace:
-        forms = caches.forms
+        forms, left = caches.forms, NextCaches()
 
         def run(arrays: Arrays) -> Arrays:
             given = iter(arrays)
-            tokens, step = next(given), _step_of(shape, given)
+            tokens, step = next(given), self._with_angles(shape, _step_of(shape, given), given)
             starts = [next(given) if there else None for there in shape.starts]
             before = list(given)
             (logits, *new), after = self._untraced(tokens, step, FlatCaches(forms, before, starts))
             places = {id(array): place for place, array in enumerate(before)}
-            trace.forms = list(after.forms)
-            trace.kept = [places.get(id(array), 0) for array in new]
-            trace.made = [place for place, array in enumerate(new) if id(array) not in places]
-            return [logits, *(new[place] for place in trace.made)]
+            left.forms = list(after.forms)
+            left.kept = [places.get(id(array), 0) for array in new]
+            left.made = [place for place, array in enumerate(new) if id(array) not in places]
+            return [logits, *(new[place] for place in left.made)]
 
-        trace = Trace(mx.compile(run))
-        return trace
+        return Trace(mx.compile(run), left)
+
+    def _angles_of(self, step: StepRows) -> Arrays:
+        """List the angles of ropes that vary, in the order of `_with_angles`."""
+        if step.max_lens is None:
+            return []
+        angles = self._decoder.angles(step.max_lens)
+        return [part for each in angles for part in each.varying]
+
+    def _with_angles(self, shape: Shape, step: StepRows, given: Iterator[mx.array]) -> StepRows:
+        if not shape.varies:
+            return step
+        angles = (
+            Angles(next(given), next(given)) if rope.fixed is None else rope.angles(None)
+            for rope in self._decoder.ropes
+        )
+        return replace(step, angles=tuple(angles))
 
     def _forms(self, caches: Iterable[Cache]) -> list[Cache]:
         return self._filled(caches, repeat(ABSENT), [ABSENT] * self._layouts)
@@ -160,6 +187,7 @@ def _shape(step: StepRows, starts: Sequence[mx.array | None]) -> Shape:
         tuple(layout.tails is not None for layout in step.layouts),
         tuple(each is not None for each in starts),
         step.runs is not None,
+        step.max_lens is not None,
     )
 
 

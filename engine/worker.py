@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 DEVICES: Mapping[str, Device | Nowhere] = {
     "simulator": Simulator(),
     "checked": Simulator(SimulatorOptions(mode="check")),
+    "apple-like": Simulator(SimulatorOptions(apple_like=True)),
     "off": Nowhere(),
 }
 SIMULATED = (

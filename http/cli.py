@@ -23,6 +23,7 @@ from ..engine.command_line import (
     fail,
     guarded,
     quantize_flags,
+    say,
 )
 from ..engine.settings import Settings
 from .config import SETTINGS, UsageError, read_config, unknown_variables
@@ -70,9 +71,11 @@ def _run(arguments: list[str]) -> int:
 
 def _require_text(what: str, value: str) -> None:
     """Refuse bytes that are no text, which Python hands on as halves of characters."""
-    if any("\ud800" <= character <= "\udfff" for character in value):
+    try:
+        value.encode()
+    except UnicodeEncodeError:
         shown = os.fsencode(value).decode("latin-1")
-        raise UsageError(f"{what} {shown!r} is not in UTF-8, but perhaps in Latin-1")
+        raise UsageError(f"{what} {shown!r} is not in UTF-8, but perhaps in Latin-1") from None
 
 
 def _standard_input() -> str:
@@ -136,7 +139,7 @@ def options(
     ] = False,
 ) -> None:
     for said in unknown_variables(os.environ):
-        print(f"bessemer: warning: {said}", file=sys.stderr)
+        say(f"bessemer: warning: {said}\n")
 
 
 @app.command()
@@ -144,8 +147,7 @@ def options(
 def serve(**flags: Any) -> int:
     """Answer the OpenAI and Anthropic APIs over HTTP."""
     config = read_config(flags, os.environ)
-    if flags["api_key"]:
-        hide([key for text in flags["api_key"] for key in keys(text)], os.environ)
+    hide([key for text in flags["api_key"] or () for key in keys(text)], os.environ)
     os.environ.pop(VARIABLE, None)  # no child needs it
     from .serve import serve as start
 

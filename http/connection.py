@@ -294,11 +294,13 @@ class Connection(asyncio.BufferedProtocol):
         if reply.status not in BODILESS:
             length = ((b"content-length", b"%d" % len(reply.body)),)
         parts = [self._open_reply(request, reply, length)]
-        if reply.body and request.method != "HEAD":
-            parts.append(self._http.send(h11.Data(data=reply.body)) or b"")
+        if reply.body and request.method != "HEAD":  # which is copied nowhere: it may be large
+            data = h11.Data(data=reply.body)
+            parts += self._http.send_with_data_passthrough(data) or ()
             self._sent += len(reply.body)
         parts.append(self._http.send(h11.EndOfMessage()) or b"")
-        self._write(b"".join(parts))
+        if not self._transport.is_closing():
+            self._transport.writelines(parts)
 
     def _open_reply(self, request: HttpRequest, reply: Reply, length: Headers = ()) -> bytes:
         name = request.id.encode()

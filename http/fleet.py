@@ -35,9 +35,10 @@ from ..engine.wire import (
     StepResult,
     Submit,
 )
-from .event_stream import Backlog, EventStream
+from .event_stream import BUSY, KEPT, NOT_READ, TOO_MANY, UNREAD, Backlog, EventStream
 from .log import Log
 from .machine import memory_kills
+from .pace import Pace
 from .shortage import Shortage
 from .watchdog import Limits, Watchdog
 from .worker_process import Launch, Process, cause, launch
@@ -88,6 +89,7 @@ class Worker:
         limits: Limits = Limits(),  # noqa: B008 - it is frozen
         launch: Launch = launch,
         kills: Callable[[], int] = memory_kills,
+        pace: Pace | None = None,
     ) -> None:
         self.name = name
         self.memory = memory
@@ -103,7 +105,8 @@ class Worker:
         self._kills, self._shortage = kills, Shortage(memory)
         self._numbers = itertools.count(1)
         self._streams: dict[int, EventStream] = {}
-        self._backlog = Backlog()
+        self._pace = pace or Pace()
+        self._unread, self._kept = Backlog(UNREAD, NOT_READ, BUSY), Backlog(KEPT, TOO_MANY)
         self._process: Process | None = None
         self._watchdog = Watchdog(limits)
         self._ready: Ready | None = None
@@ -208,10 +211,11 @@ class Worker:
         """Return an id for a new request, never used before in this server."""
         return next(self._numbers)
 
-    def open(self, requests: Iterable[AnyRequest], tick: float) -> EventStream:
+    def open(self, requests: Iterable[AnyRequest], tick: float, kept: bool = False) -> EventStream:
         """Send requests off; their events come through the stream. Raises Refusal if they cannot.
 
-        Nothing is kept for later: a worker that is not ready, or reads nothing, is sent nothing.
+        No request is kept for later: a worker that is not ready, or reads nothing, is sent none.
+        The events are `kept` where the answer is one piece.
         """
         batch = list(requests)
         self._log.debug(f"{self.name} is asked {', '.join(map(_described, batch))}")
@@ -223,7 +227,8 @@ class Worker:
             self._lose(self._lost)  # of which nobody has been told yet
             raise self.unavailable()
         ids = [request.id for request in batch]
-        stream = EventStream(ids, tick, self.forget, self._backlog)
+        about = self._pace, self._unread, self._kept if kept else None
+        stream = EventStream(ids, tick, self.forget, *about)
         self._streams |= dict.fromkeys(ids, stream)
         return stream
 

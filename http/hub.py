@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..engine.checkpoint.json_files import is_pointer, not_a_file, pointer_flaw
+from ..engine.checkpoint.json_files import GGUF, is_gguf, is_pointer, not_a_file, pointer_flaw
 from ..engine.checkpoint.weight_files import (
     OTHERS,
     CheckpointError,
@@ -19,6 +19,7 @@ from ..engine.checkpoint.weight_files import (
 )
 from ..engine.command_line import INTERRUPTED
 from ..engine.embedding.sentence_transformers import MODULES, DescriptionError, read_modules
+from . import gguf_models
 from .config import Config, UsageError, hub_cache
 
 BUILT_IN = Path(__file__).parents[1] / "engine" / "guide"
@@ -54,21 +55,25 @@ def resolve(model: str, offline: bool, cache: Path | None = None) -> Path:
     _, model = split(model)
     if model in BUILT_IN_NAMES:
         return BUILT_IN
+    if file := gguf_models.packaged(model):
+        return file
     path = at_home(model)
     if path.exists():
         return _checked(path)
-    if not HUB_ID.fullmatch(model):
+    repository, _, quantization = model.partition(":")
+    if not HUB_ID.fullmatch(repository):
         raise UsageError(
-            f"{model!r} is neither a directory nor a Hugging Face id such as Qwen/Qwen3-0.6B"
+            f"{model!r} is neither a directory nor a GGUF file, nor a Hugging Face id such as "
+            "Qwen/Qwen3-0.6B"
         )
     cache = cache or hub_cache(os.environ)
-    snapshot = cached(model, cache)
-    if snapshot is None and offline:
+    found = cached_gguf(repository, quantization, cache) if quantization else cached(model, cache)
+    if found is None and offline:
         raise UsageError(
             f"{model} is not in the Hugging Face cache and downloading is switched off; "
             "start once without --offline and HF_HUB_OFFLINE"
         )
-    return snapshot or _checked(_download(model, cache))
+    return found or _checked(_download(repository, quantization, cache))
 
 
 def name_of(model: str, path: Path) -> str:
@@ -78,10 +83,15 @@ def name_of(model: str, path: Path) -> str:
         return name
     if path == BUILT_IN:
         return BUILT_IN_NAME
+    if model in gguf_models.PACKAGES:
+        return model
+    repository, _, quantization = model.partition(":")
+    if quantization and HUB_ID.fullmatch(repository) and not at_home(model).exists():
+        return model
     absolute = path.absolute().as_posix()
     if snapshot := SNAPSHOT.search(absolute):
         return f"{snapshot[1]}/{snapshot[2]}"
-    return path.resolve().name
+    return path.resolve().name.removesuffix(GGUF)
 
 
 def at_home(path: str) -> Path:
@@ -108,6 +118,16 @@ def cached(model: str, cache: Path) -> Path | None:
     return snapshot if commit and is_complete(snapshot) else None
 
 
+def cached_gguf(model: str, quantization: str, cache: Path) -> Path | None:
+    """Return a file of a Hub id's snapshots, if all of its set is on the disk."""
+    snapshots = cache / f"models--{model.replace('/', '--')}" / "snapshots"
+    files = [each for each in snapshots.glob("*/**/*.gguf") if each.is_file()]
+    try:
+        return gguf_models.checked(gguf_models.chosen(files, quantization, model))
+    except UsageError:
+        return None
+
+
 def is_complete(path: Path) -> bool:
     try:
         path = read_modules(path).backbone
@@ -124,12 +144,16 @@ def is_complete(path: Path) -> bool:
 
 
 def _checked(path: Path) -> Path:
+    if is_gguf(path):
+        return gguf_models.checked(path)
     if not path.is_dir():
         give = f"{path} is a file; give the directory of the model, with its {CONFIG}"
         raise UsageError(instead_of(path) or give)
     if not any((path / name).is_file() for name in (CONFIG, MODULES)):
         if flaw := not_a_file(path / CONFIG):
             raise UsageError(flaw)
+        if file := gguf_models.in_directory(path):
+            return file
         raise UsageError(f"{path} is no model: it has no {CONFIG}{_hint(path)}")
     _refuse_pointers([file for pattern in READ for file in path.glob(pattern)])
     try:
@@ -176,9 +200,10 @@ def _quick_to_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _download(model: str, cache: Path) -> Path:
+def _download(model: str, quantization: str, cache: Path) -> Path:
+    """Download a model, or one GGUF file of a repository. Raises UsageError."""
     from httpx2 import HTTPError  # here, because these two take half a second to import
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import list_repo_files, snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
         LocalEntryNotFoundError,
@@ -189,11 +214,15 @@ def _download(model: str, cache: Path) -> Path:
         raise UsageError(f"there is no home directory to keep {model} in; set HOME or HF_HOME")
     try:
         with _quick_to_interrupt():
-            return Path(
-                snapshot_download(
+            if not quantization:
+                snapshot = snapshot_download(
                     model, cache_dir=cache, allow_patterns=[*ALLOWED], ignore_patterns=[*IGNORED]
                 )
-            )
+                return Path(snapshot)
+            files = [Path(each) for each in list_repo_files(model)]
+            first = gguf_models.chosen(files, quantization, model)
+            names = [each.as_posix() for each in gguf_models.parts(first, files)]
+            return Path(snapshot_download(model, cache_dir=cache, allow_patterns=names)) / first
     except GatedRepoError:
         page = f"https://huggingface.co/{model}"
         reason = f"{model} is gated; accept its terms at {page} and set HF_TOKEN"

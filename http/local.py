@@ -152,6 +152,9 @@ class GenerationBackend(LocalBackend):
     patience: Patience
     share_prefixes: bool = False  # among callers with different keys
     readers: Executor = field(default_factory=lambda: ThreadPoolExecutor(READERS))  # of long texts
+    searcher: Executor = field(
+        default_factory=lambda: ThreadPoolExecutor(1)
+    )  # as no two run at once
 
     async def count(self, chat: Chat) -> int:
         ready = self.worker.ready
@@ -182,7 +185,7 @@ class GenerationBackend(LocalBackend):
         tokenizer = self.renderer.tokenizer
         answer = AnswerStream(request, prompts, tokenizer, bounds, worker.number, seed)
         clock = _Clock(patience)
-        stream = worker.open(answer.requests, patience.tick)
+        stream = worker.open(answer.requests, patience.tick, kept=not request.options.stream)
         try:
             while not answer.over:
                 event = await stream.next()
@@ -209,13 +212,16 @@ class GenerationBackend(LocalBackend):
     ) -> list[Prompt]:
         renderer, bounds = self.renderer, (context, vocabulary)
         if not isinstance(request, Chat):
-            return await self._apart(_size(request), renderer.prompts, request, *bounds)
-        chat = await self._apart(_length(request), renderer.guarded, request, context)
+            size, read = _size(request), renderer.prompts
+            return await self._apart(self.readers, size, read, request, *bounds)
+        size, guard = _length(request), renderer.guarded
+        chat = await self._apart(self.searcher, size, guard, request, context)
         text = await self.template.render(chat, renderer.limit(context))
-        return [await self._apart(len(text), renderer.conversation, chat, text, *bounds)]
+        about = renderer.conversation, chat, text, *bounds
+        return [await self._apart(self.readers, len(text), *about)]
 
     async def _apart(
-        self, length: int, function: Callable[..., Returned], *arguments: Any
+        self, executor: Executor, length: int, function: Callable[..., Returned], *arguments: Any
     ) -> Returned:
         """Call what takes time with a text's length: long ones in turn, so that others go on."""
         if length < SHORT:
@@ -223,7 +229,7 @@ class GenerationBackend(LocalBackend):
         if length < LONG:
             return await asyncio.to_thread(function, *arguments)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.readers, function, *arguments)
+        return await loop.run_in_executor(executor, function, *arguments)
 
 
 @dataclass(frozen=True, slots=True)

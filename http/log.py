@@ -8,6 +8,8 @@ import traceback
 from collections import deque
 from typing import BinaryIO, Self
 
+from ..engine.command_line import say
+
 LEVELS = ("debug", "info", "warning", "error")
 BACKLOG = 10_000  # lines kept for a stderr that does not take them; about 1 MB
 CLEAR = "\r\x1b[2K"  # a terminal's line, from its beginning
@@ -23,12 +25,12 @@ class StatusLine:
 
     def say(self, text: str) -> None:
         if self._live:
-            print(f"{CLEAR}{_fitting(text)}", end="", flush=True, file=sys.stderr)
+            say(f"{CLEAR}{_fitting(text)}")
             self._shown = True
 
     def clear(self) -> None:
         if self._shown:
-            print(CLEAR, end="", flush=True, file=sys.stderr)
+            say(CLEAR)
             self._shown = False
 
 

@@ -1,11 +1,11 @@
 """`bessemer run`: one prompt, one answer, without a server."""
 
-import sys
 from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 
+from ..engine.command_line import say
 from ..engine.request import Refusal
 from ..translate.chat import Chat, GenerationOptions, Message, ReasoningDelta, TextDelta, said
 from . import hub
@@ -47,7 +47,7 @@ async def _answer(
                         print(event.text, end="", flush=True)
                     elif isinstance(event, ReasoningDelta):
                         status.clear()
-                        print(event.text, end="", flush=True, file=sys.stderr)
+                        say(event.text)
     except Refusal as refusal:
         raise UsageError(refusal.message) from None
     print(flush=True)

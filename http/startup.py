@@ -39,6 +39,7 @@ from .local import (
 )
 from .log import Log
 from .machine import free_memory, group_cores, total_memory
+from .pace import Pace
 from .template_host import TemplateHost
 from .watchdog import Limits
 
@@ -83,8 +84,9 @@ async def starting(
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     budgets = shares(models, int(free_memory() * SHARE))
     settings = with_threads(config.model, len(models))
+    about, pace = (settings, log, watched(config)), Pace()
     workers = {
-        name: Worker(name, path.absolute(), budgets[name], settings, log, watched(config))
+        name: Worker(name, path.absolute(), budgets[name], *about, pace=pace)
         for name, path in models.items()
     }
     hosts = {name: TemplateHost(name, log) for name in models}

@@ -59,7 +59,7 @@ OPERATIONS: Mapping[str, Files] = MappingProxyType(
         "conv1d": Files("conv1d.c", ("conv1d.metal",)),
         "sample": Files("sample.c", ("sample.metal",)),
         "logprobs": Files("logprobs.c", ("logprobs.metal",)),
-        "embedding": Files("embedding.c"),
+        "embedding": Files("embedding.c", ("embedding.metal",)),
         "rope": Files(),
         "activation": Files("activation.c"),
         "edit": Files("edit.c"),

@@ -16,7 +16,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import mlx.core as mx
 
-from .cpu.library import Function, Library, library
+from .cpu.library import Function, Library, library, recording
 from .metal.device import Device, Nowhere, Simulator, device, gpu, used, using
 from .metal.library import launching
 from .verdicts import Verdict, VerdictFile, verdict_file
@@ -114,7 +114,11 @@ class Operation(Generic[P, R]):
             else:
                 fits = c.takes(*arguments, **keywords)
             if fits:
-                return c.form(function(loaded, c), *arguments, **keywords)
+                recorder = recording.get()
+                native = (
+                    function(loaded, c) if recorder is None else recorder.native(c.name, c.types)
+                )
+                return c.form(native, *arguments, **keywords)
         return self.mlx(*arguments, **keywords)
 
     @property

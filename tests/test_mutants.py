@@ -25,6 +25,8 @@ def scale(items: "list[int]", least: int = 2) -> int:
         total += min(item, least)
     items.append("é"); items.pop()
     total, _ = divmod(total, least)
+    mx.eval(total, least)
+    dict(zip(items, items, strict=True))
     return total
 
 def __repr__() -> str:
@@ -64,7 +66,9 @@ def test_faults_of_every_kind_are_found_and_each_is_python(tmp_path: Path) -> No
         ("an error dropped", 'raise ValueError(f"of {least + 7}")', "pass"),
     }
     assert ("swapped arguments", "min(item, least)", "min(least, item)") not in found
-    assert not {before for _, before, _ in found} & {"1", "3", "5", "7", "8", "least + 7"}
+    assert ("swapped arguments", "mx.eval(total, least)") not in {each[:2] for each in found}
+    unchanged = {"1", "3", "5", "7", "8", "least + 7", "True"}
+    assert not {before for _, before, _ in found} & unchanged
 
 
 def test_a_sample_is_the_same_again_and_in_proportion_to_lines() -> None:
@@ -150,8 +154,8 @@ def test_own_tests_that_reach_a_fault_run_before_the_others_and_the_quickest_fir
         if f.operator == "another operator"
     )
     runs: list[list[str]] = []
-    fails = copy.fails
-    monkeypatch.setattr(copy, "fails", lambda t, s: runs.append([*t]) or fails(t, s))
+    broken = copy.broken
+    monkeypatch.setattr(copy, "broken", lambda t, s: runs.append([*t]) or broken(t, s))
     assert [fate.how for fate in copy.fates([fault], wide=False)] == ["noticed"]
     assert runs[1:] == [names]
 
@@ -161,6 +165,9 @@ def test_tests_that_never_end_have_noticed(tmp_path: Path) -> None:
     copy.root, copy._environment = tmp_path, {}
     (tmp_path / "test_slow.py").write_text("import time\ntime.sleep(600)\n")
     assert copy.fails(["test_slow.py"], 1.0)
+    tree(tmp_path)
+    fault = faults(tmp_path, tmp_path / "engine/double.py")[0]
+    assert copy.fate(fault, ["test_slow.py"], False, 1.0) == Fate(fault, "noticed", late=True)
 
 
 def test_the_report_leaves_out_what_changes_nothing(
@@ -168,11 +175,11 @@ def test_the_report_leaves_out_what_changes_nothing(
 ) -> None:
     tree(tmp_path)
     fault = faults(tmp_path, tmp_path / "engine/double.py")[0]
-    hows = ("noticed", "noticed", "survived", "equivalent", "skipped")
-    fates = [Fate(fault, how) for how in hows]
+    hows = ("noticed", "survived", "equivalent", "skipped")
+    fates = [Fate(fault, "noticed", late=True), *(Fate(fault, how) for how in hows)]
     assert report(fates, 0.5) == 0
     said = capsys.readouterr().out
-    assert "2 of 3 faults noticed (66.7%); 1 more change nothing" in said
+    assert "2 of 3 faults noticed (66.7%), 1 of them by tests that did not end; 1 more" in said
     assert "left out, for its own tests fail as they are: engine/double.py" in said
     assert report(fates, 0.7) == 1
 

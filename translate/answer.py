@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 
 from msgspec.structs import replace
 
 from ..engine.request import Event as EngineEvent
 from ..engine.request import (
     GenerationDefaults,
+    Refusal,
     Refused,
     Request,
     Sampling,
@@ -37,7 +39,9 @@ from .output import ChoiceOutput
 from .renderer import Prompt
 from .token_rules import TokenRules, token_rules
 
-MAX_SCORES = 2**20  # log probabilities of prompts in one answer, about 200 bytes each
+MAX_SCORES = 2**20  # log probabilities that one answer may ask for, about 110 bytes each
+
+Spelling = Callable[[int], tuple[str, bytes]]  # a token's text and bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +90,11 @@ class AnswerStream:
         self._options = request.options
         self._prompts = prompts
         self._tokenizer = tokenizer
+        self._spell = cache(partial(_spelled, tokenizer))  # a text each, however often it is told
         self._started = False
         self._choices: dict[int, _Choice] = {}
         self._running = len(prompts) * request.options.n
-        _refuse_dear(request.options, prompts, bounds.context)
+        _refuse_dear(request.options, prompts, bounds)
         rules = token_rules(request.options, tokenizer, bounds.vocabulary)
         for index, prompt in enumerate(prompts):
             start = 0 if request.options.seed is not None else index * request.options.n
@@ -168,7 +173,7 @@ class AnswerStream:
         """Report a prompt's log probabilities, which its first choice brings, for all of them."""
         top, n = self._options.prompt_logprobs, self._options.n
         if top is not None and event.prompt and choice.number % n == 0:
-            tokens = tuple(_ranked(entry, top, self._tokenizer) for entry in event.prompt)
+            tokens = tuple(_ranked(entry, top, self._spell) for entry in event.prompt)
             yield from (PromptLogprobs(choice.number + at, tokens) for at in range(n))
 
     def _echoes(self) -> Iterator[TextDelta]:
@@ -176,7 +181,7 @@ class AnswerStream:
         for choice in self._choices.values():
             if choice.echo is not None:
                 first = choice.prompt.tokens[0]
-                yield choice.echo.add(first, _token_text(first, None, self._tokenizer))
+                yield choice.echo.add(first, _token_text(first, None, self._spell))
             elif choice.prompt.echo:
                 yield TextDelta(choice.number, choice.prompt.text)
 
@@ -185,7 +190,7 @@ class AnswerStream:
         top = self._options.logprobs
         for entry in entries:
             entry = TokenLogprobs(entry.token, entry.logprob, entry.top[:top])
-            yield echo.add(entry.token, _shown(entry, self._tokenizer))
+            yield echo.add(entry.token, _shown(entry, self._spell))
 
     def _generated(self, choice: _Choice, event: Token) -> Iterator[Event]:
         choice.completion += len(event.tokens)
@@ -193,7 +198,7 @@ class AnswerStream:
         for index, token in enumerate(event.tokens):
             shown: tuple[TokenText, ...] = ()
             if event.logprobs and index < visible:
-                shown = (_shown(event.logprobs[index], self._tokenizer),)
+                shown = (_shown(event.logprobs[index], self._spell),)
             yield from choice.output.feed(token, shown, hidden=index >= visible)
         if event.finish is not None:
             self._running -= 1
@@ -205,20 +210,29 @@ class AnswerStream:
             yield Finish(end.choice, end.reason) if own else end
 
 
-def _refuse_dear(options: GenerationOptions, prompts: Sequence[Prompt], context: int) -> None:
-    """Refuse, before anything is made, prompts too long for the model or too many to be scored."""
+def _refuse_dear(options: GenerationOptions, prompts: Sequence[Prompt], bounds: Bounds) -> None:
+    """Refuse, before anything is made, prompts too long for the model and too many scores."""
     echoed = options.logprobs if any(prompt.echo for prompt in prompts) else None
     each = sum(1 + top for top in (options.prompt_logprobs, echoed) if top is not None)
     drawn = 1 if options.max_tokens is None else min(options.max_tokens, 1)
     least, scores = max(options.min_tokens, drawn), 0
     for prompt in prompts:
-        if len(prompt.tokens) + least > context:
-            raise over_context(len(prompt.tokens), least, context)
+        if len(prompt.tokens) + least > bounds.context:
+            raise over_context(len(prompt.tokens), least, bounds.context)
         scores += len(prompt.tokens) * each * options.n
     if scores > MAX_SCORES:
         field = "prompt_logprobs" if options.prompt_logprobs is not None else "logprobs"
-        problem = f"asks for {scores} log probabilities of prompts, n answers and all alternatives"
-        raise invalid(field, f"{problem} counted; at most {MAX_SCORES} can be had")
+        raise _too_many(field, f"{scores} log probabilities of prompts")
+    if options.stream or options.logprobs is None or options.max_tokens is None:
+        return
+    most = sum(_max_tokens(options, len(prompt.tokens), bounds) for prompt in prompts)
+    if (scores := scores + most * (1 + options.logprobs) * options.n) > MAX_SCORES:
+        raise _too_many("logprobs", f"up to {scores} log probabilities", " where stream is false")
+
+
+def _too_many(field: str, what: str, where: str = "") -> Refusal:
+    problem = f"asks for {what}, n answers and all alternatives counted"
+    return invalid(field, f"{problem}; at most {MAX_SCORES} can be had{where}")
 
 
 def _request(
@@ -290,23 +304,27 @@ def _sampling(options: GenerationOptions, defaults: Sampling, seed: int) -> Samp
     return Sampling(seed=seed, logit_bias=options.logit_bias, **chosen)
 
 
-def _shown(entry: TokenLogprobs, tokenizer: Tokenizer) -> TokenText:
-    top = tuple(_token_text(token, logprob, tokenizer) for token, logprob in entry.top)
-    return _token_text(entry.token, entry.logprob, tokenizer, top)
+def _shown(entry: TokenLogprobs, spell: Spelling) -> TokenText:
+    top = tuple(_token_text(token, logprob, spell) for token, logprob in entry.top)
+    return _token_text(entry.token, entry.logprob, spell, top)
 
 
-def _ranked(entry: TokenLogprobs, top: int, tokenizer: Tokenizer) -> tuple[RankedToken, ...]:
+def _ranked(entry: TokenLogprobs, top: int, spell: Spelling) -> tuple[RankedToken, ...]:
     """Return a prompt's token and its alternatives, with their ranks."""
     ranked = [(rank, *each) for rank, each in enumerate(entry.top[:top], 1)]
     others = [each for each in ranked if each[1] != entry.token]
     return tuple(
-        RankedToken(token, _token_text(token, logprob, tokenizer).text, logprob, rank)
+        RankedToken(token, spell(token)[0], logprob, rank)
         for rank, token, logprob in ((entry.rank, entry.token, entry.logprob), *others)
     )
 
 
 def _token_text(
-    token: int, logprob: float | None, tokenizer: Tokenizer, top: tuple[TokenText, ...] = ()
+    token: int, logprob: float | None, spell: Spelling, top: tuple[TokenText, ...] = ()
 ) -> TokenText:
+    return TokenText(*spell(token), logprob, top)
+
+
+def _spelled(tokenizer: Tokenizer, token: int) -> tuple[str, bytes]:
     raw = tokenizer.token_bytes(token)
-    return TokenText(raw.decode("utf-8", "replace"), raw, logprob, top)
+    return raw.decode("utf-8", "replace"), raw

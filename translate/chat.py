@@ -174,7 +174,7 @@ class Completion:
     client: str = ""
 
 
-class TokenText(Struct, frozen=True):
+class TokenText(Struct, frozen=True, gc=False):  # there are very many, and no cycles
     """A token as a client sees it, with its natural log probability and its alternatives."""
 
     text: str
@@ -191,7 +191,7 @@ class Usage(Struct, frozen=True):
     reasoning: int = 0  # of the completion, spent on thinking
 
 
-class RankedToken(Struct, frozen=True):
+class RankedToken(Struct, frozen=True, gc=False):
     """A token by its id, with its log probability and its rank, 1 for the likeliest, if known."""
 
     token: int

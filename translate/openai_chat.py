@@ -1,8 +1,9 @@
 """OpenAI's chat completions: request to Chat, answer and events to JSON."""
 
+from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from .anthropic import Thinking, thinking_kwargs
 from .chat import (
@@ -37,8 +38,9 @@ from .openai_shape import (
     TextRequest,
     UsageBody,
     encode_json,
+    filled,
     finite,
-    prompt_body,
+    ranked,
     text_options,
     usage_body,
 )
@@ -181,9 +183,14 @@ def decode_request(body: bytes) -> Chat:
 
 
 def encode_response(answer: Answer, identity: Identity) -> bytes:
-    choices = [_choice(i, choice) for i, choice in enumerate(answer.choices)]
-    who, usage, prompt = identity, usage_body(answer.usage), prompt_body(answer.choices[0].prompt)
-    return encode_json(ChatResponse(who.id, who.created, who.model, choices, usage, prompt))
+    who, prompt = identity, answer.choices[0].prompt
+    lists: dict[str, Iterable[object]]
+    lists = {"choices": (Raw(_choice(i, each)) for i, each in enumerate(answer.choices))}
+    if prompt:
+        lists["prompt_logprobs"] = map(ranked, prompt)
+    body = ChatResponse(who.id, who.created, who.model, [], usage_body(answer.usage))
+    body.prompt_logprobs = [] if prompt else UNSET
+    return filled(body, **lists)
 
 
 class Stream(ChunkStream):
@@ -307,13 +314,16 @@ def _part(part: InputPart, place: str) -> Text:
     return Text(text)
 
 
-def _choice(index: int, choice: AnswerChoice) -> OutputChoice:
+def _choice(index: int, choice: AnswerChoice) -> bytes:
     reasoning = choice.reasoning or UNSET
     calls = [
         OutputCall(Function(c.name, c.arguments), UNSET, c.id, "function") for c in choice.calls
     ]
     message = OutputMessage("assistant", choice.text, None, reasoning, reasoning, calls or UNSET)
-    return OutputChoice(index, message, _logprobs_body(choice.tokens), choice.reason)
+    if not choice.tokens:
+        return encode_json(OutputChoice(index, message, None, choice.reason))
+    body = OutputChoice(index, message, LogprobsBody([]), choice.reason)
+    return filled(body, content=map(_token, choice.tokens))
 
 
 def _logprobs_body(tokens: tuple[TokenText, ...]) -> LogprobsBody | None:

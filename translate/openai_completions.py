@@ -1,9 +1,10 @@
 """OpenAI's legacy completions: request to Completion, answer and events to JSON."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import ClassVar
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from .chat import (
     Answer,
@@ -31,9 +32,9 @@ from .openai_shape import (
     TextRequest,
     UsageBody,
     each_prompt,
-    encode_json,
+    filled,
     finite,
-    prompt_body,
+    ranked,
     text_options,
     usage_body,
 )
@@ -94,9 +95,9 @@ def decode_request(body: bytes) -> Completion:
 
 
 def encode_response(answer: Answer, identity: Identity) -> bytes:
-    choices = [_choice(i, choice) for i, choice in enumerate(answer.choices)]
-    who, usage = identity, usage_body(answer.usage)
-    return encode_json(CompletionBody(who.id, who.created, who.model, choices, usage))
+    who, choices = identity, (Raw(_choice(i, each)) for i, each in enumerate(answer.choices))
+    body = CompletionBody(who.id, who.created, who.model, [], usage_body(answer.usage))
+    return filled(body, choices=choices)
 
 
 class Stream(ChunkStream):
@@ -109,7 +110,7 @@ class Stream(ChunkStream):
         return (self._send(OutputChoice(event.text, event.choice, self._logprobs(event.tokens))),)
 
     def _logprobs(self, tokens: tuple[TokenText, ...]) -> LogprobsBody | None:
-        return _logprobs_body(tokens, bool(self._options.logprobs))
+        return _logprobs_body(tokens, [*map(_top, tokens)] if self._options.logprobs else None)
 
     def _finish(self, event: Finish) -> Events:
         return (self._send(OutputChoice("", event.choice, None, event.reason)),)
@@ -137,24 +138,33 @@ def _logprobs(request: CompletionRequest) -> int | None:
     return request.top_logprobs or int(request.logprobs)
 
 
-def _choice(index: int, choice: AnswerChoice) -> OutputChoice:
-    text, prompt = choice.reasoning + choice.text, prompt_body(choice.prompt)
-    logprobs = _logprobs_body(choice.tokens, any(token.top for token in choice.tokens))
-    return OutputChoice(text, index, logprobs, choice.reason, prompt)
+def _choice(index: int, choice: AnswerChoice) -> bytes:
+    lists: dict[str, Iterable[object]] = {}
+    if any(token.top for token in choice.tokens):
+        lists["top_logprobs"] = map(_top, choice.tokens)
+    if choice.prompt:
+        lists["prompt_logprobs"] = map(ranked, choice.prompt)
+    logprobs = _logprobs_body(choice.tokens, [] if "top_logprobs" in lists else None)
+    body = OutputChoice(choice.reasoning + choice.text, index, logprobs, choice.reason)
+    body.prompt_logprobs = [] if choice.prompt else UNSET
+    return filled(body, **lists)
 
 
-def _logprobs_body(tokens: tuple[TokenText, ...], ranked: bool) -> LogprobsBody | None:
-    """Return tokens with their alternatives, if these were asked for: a prompt's first has none."""
+def _logprobs_body(
+    tokens: tuple[TokenText, ...], tops: list[dict[str, float] | None] | None
+) -> LogprobsBody | None:
     if not tokens:
         return None
     offsets = [token.offset for token in tokens]
     values = [None if token.logprob is None else finite(token) for token in tokens]
-    tops = [_top(token) for token in tokens] if ranked else None
     return LogprobsBody([_name(token) for token in tokens], values, tops, offsets)
 
 
 def _top(token: TokenText) -> dict[str, float] | None:
-    """Map the alternatives and the token itself, as OpenAI does: up to one more than asked for."""
+    """Map the alternatives and the token itself, as OpenAI does: up to one more than asked for.
+
+    A prompt's first token has none.
+    """
     if token.logprob is None:
         return None
     return {_name(t): finite(t) for t in (*token.top, token)}

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta, Struct
 
 from .decode import invalid
 from .fields import EMBEDDINGS, RequestDecoder
-from .openai_shape import Prompts, each_prompt, encode_json
+from .openai_shape import Prompts, each_prompt, filled
 
 MAX_INPUTS = 2048  # https://platform.openai.com/docs/api-reference/embeddings
 
@@ -76,7 +75,7 @@ class EmbeddingBody(Struct, tag_field="object", tag="embedding"):
 
 
 class EmbeddingList(Struct, tag_field="object", tag="list"):
-    data: list[msgspec.Raw]
+    data: list[EmbeddingBody]
     model: str
     usage: InputUsage
 
@@ -101,15 +100,13 @@ def decode_request(body: bytes) -> Embedding:
 
 
 def encode_response(request: Embedding, vectors: Vectors, model: str) -> bytes:
-    """Encode vector by vector, so that other threads can run in between."""
     show = _base64 if request.base64 else _numbers
-    data = [
-        msgspec.Raw(
-            encode_json(EmbeddingBody(index, show(_unit(row) if request.normalize else row)))
-        )
+    data = (
+        EmbeddingBody(index, show(_unit(row) if request.normalize else row))
         for index, row in enumerate(vectors.rows)
-    ]
-    return encode_json(EmbeddingList(data, model, InputUsage(vectors.tokens, vectors.tokens)))
+    )
+    usage = InputUsage(vectors.tokens, vectors.tokens)
+    return filled(EmbeddingList([], model, usage), data=data)
 
 
 def _unit(row: bytes) -> bytes:

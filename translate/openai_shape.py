@@ -1,6 +1,6 @@
 """The part that OpenAI's two text dialects share: fields, prompts, usage, chunks, failures."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
@@ -30,6 +30,24 @@ Events = tuple[ServerEvent, ...]
 Prompts = str | Annotated[list[str | TokenId | TokenIds], Meta(min_length=1)]
 
 encode_json = msgspec.json.Encoder().encode
+
+
+def filled(body: Struct, **lists: Iterable[Any]) -> bytes:
+    """Encode a body whose lists of these names, empty in it, have these items; in order.
+
+    Each is encoded by itself, and they are joined without the interpreter's lock, so that other
+    threads wait for none of them, however long a list is.
+    """
+    parts, rest = list[bytes](), encode_json(body)
+    for name, items in lists.items():
+        before, _, rest = rest.partition(b'"%b":[]' % name.encode())
+        parts += before, b'"%b":' % name.encode()
+        comma = b"["
+        for item in items:
+            parts += comma, encode_json(item)
+            comma = b","
+        parts.append(b"[]" if comma == b"[" else b"]")
+    return b"".join((*parts, rest))
 
 
 class StreamOptions(Struct, kw_only=True):
@@ -182,13 +200,6 @@ def finite(token: TokenText) -> float:
     return -9999.0 if token.logprob is None else max(token.logprob, -9999.0)
 
 
-def prompt_body(
-    prompt: tuple[tuple[RankedToken, ...], ...],
-) -> PromptLogprobsBody | UnsetType:
-    """Return the log probabilities of a prompt's tokens, if they were asked for."""
-    return [_ranked(tokens) for tokens in prompt] or UNSET
-
-
-def _ranked(tokens: tuple[RankedToken, ...]) -> dict[int, RankedBody] | None:
+def ranked(tokens: tuple[RankedToken, ...]) -> dict[int, RankedBody] | None:
     """Map a token and its alternatives; the first of a prompt has nothing."""
     return {t.token: RankedBody(max(t.logprob, -9999.0), t.rank, t.text) for t in tokens} or None

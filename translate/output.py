@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from msgspec import structs
 
@@ -28,14 +29,17 @@ from .chat import (
 )
 from .parsers.parser import AnswerParser, AnswerToken
 
+LARGE = 2**18  # characters of an answer; fewer are encoded within a millisecond
+HELD = 16  # tokens with log probabilities that wait for a text to travel with
+
 
 class ChoiceOutput:
     """One choice of an answer: its tokens become text, are parsed, and end at a stop string.
 
     Stop strings are looked for in text, from the token number `min_tokens` on, and in thoughts only
     if they are to `stop_in_reasoning`; a parser sees special tokens by their names. Tokens whose
-    text is held back or dropped travel with the next piece, so that none is lost. `position` is
-    where the answer begins, in characters.
+    text is held back or dropped travel with the next piece, so that none is lost, or go ahead where
+    they are many. `position` is where the answer begins, in characters.
     """
 
     def __init__(
@@ -81,7 +85,8 @@ class ChoiceOutput:
         self.reasoning_tokens += not hidden and (before or parser.reasoning)
         if not (self._stops.stops or self._tokens or self._specials.codes):
             return deltas
-        return self._read(deltas, exempt)
+        events = self._read(deltas, exempt)
+        return [*events, *self._untold()] if len(self._tokens) >= HELD else events
 
     def finish(self, reason: str, stop: str | None = None) -> Sequence[Event]:
         """Return the rest of the choice, with all that was held back; it may have a stop string."""
@@ -90,9 +95,7 @@ class ChoiceOutput:
             rest = self._early.add(rest) + self._early.flush()
         events = self._read([*self._parser.feed(AnswerToken(None, rest)), *self._parser.close()])
         events += self._text(self._stops.flush())
-        if self._tokens:
-            kind = ReasoningDelta if self._parser.reasoning else TextDelta
-            events.append(kind(self._choice, "", self._take_tokens()))
+        events += self._untold()
         if stop is None and (stop := (self._early or self._stops).matched) is not None:
             reason = "stop"
         events.append(Finish(self._choice, reason, stop))
@@ -116,6 +119,11 @@ class ChoiceOutput:
         text = self._specials.plain(text)
         return (TextDelta(self._choice, text, self._take_tokens()),) if text else ()
 
+    def _untold(self) -> Iterable[Event]:
+        """Return the tokens that no text has taken along."""
+        kind = ReasoningDelta if self._parser.reasoning else TextDelta
+        return (kind(self._choice, "", self._take_tokens()),) if self._tokens else ()
+
     def _take_tokens(self) -> tuple[TokenText, ...]:
         tokens, self._tokens = self._tokens, []
         return tuple(tokens)
@@ -133,13 +141,16 @@ class Collector:
         self._prompts: list[list[tuple[RankedToken, ...]]] = [[] for _ in range(n)]
         self._ends: dict[int, Finish] = {}
         self._usage: Usage | None = None
+        self._length = 0  # of the texts
 
     def add(self, event: Event) -> None:
         match event:
             case TextDelta(choice, text, tokens):
+                self._length += len(text)
                 self._text[choice].append(text)
                 self._tokens[choice] += tokens
             case ReasoningDelta(choice, text, tokens):
+                self._length += len(text)
                 self._reasoning[choice].append(text)
                 self._tokens[choice] += tokens
             case ToolCallBegun(choice):
@@ -155,8 +166,25 @@ class Collector:
             case Failure(refusal):
                 raise refusal
 
+    @property
+    def over(self) -> bool:
+        """Whether Done has come."""
+        return self._usage is not None
+
+    @property
+    def large(self) -> bool:
+        """Whether it takes more than a moment to encode, or to let go of."""
+        return self._length >= LARGE or any(self._tokens) or any(self._prompts)
+
+    def clear(self) -> None:
+        """Let go of log probabilities, so few at once that other threads run in between."""
+        kept: list[list[Any]] = [*self._tokens, *self._prompts]
+        for each in kept:
+            while each:
+                del each[-HELD:]
+
     def answer(self) -> Answer:
-        """Return the whole answer, once Done has come."""
+        """Return the whole answer, once it is over."""
         assert self._usage is not None, "an answer is whole after Done"
         return Answer(tuple(map(self._choice, range(len(self._text)))), self._usage)
 

@@ -141,7 +141,7 @@ class Renderer:
 
     def _refuse_unknown(self, tokens: Sequence[int], vocabulary: int, field: str) -> None:
         """Refuse an id that the model lacks, though its tokenizer may know a token of it."""
-        if (wrong := max(tokens, default=0)) < vocabulary:
+        if (wrong := max(tokens)) < vocabulary:
             return
         text = self.tokenizer.token_bytes(wrong).decode("utf-8", "replace")
         named = f"{wrong} ({text!r})" if text else str(wrong)

@@ -10,7 +10,7 @@ from .chat import Identity
 from .decode import invalid
 from .fields import RERANK, RequestDecoder
 from .openai_embeddings import InputUsage, PoolingRequest
-from .openai_shape import AnswerBody, encode_json
+from .openai_shape import AnswerBody, encode_json, filled
 
 MAX_PAIRED = 2**25  # characters of a query, once for each document
 MAX_DOCUMENTS = 10_000  # https://docs.cohere.com/docs/reranking-best-practices
@@ -115,9 +115,9 @@ def encode_response(request: Ranking, scores: Scores, identity: Identity) -> byt
     """Encode the best first; of equals, the one that came first in the request."""
     order = sorted(range(len(scores.values)), key=lambda row: -scores.values[row])[: request.top]
     shown = [RerankDocument(text) if request.show else UNSET for text in request.documents]
-    results = [Result(row, scores.values[row], shown[row]) for row in order]
+    results = (Result(row, scores.values[row], shown[row]) for row in order)
     usage = InputUsage(scores.tokens, scores.tokens)
-    return encode_json(RerankBody(identity.id, identity.model, results, usage))
+    return filled(RerankBody(identity.id, identity.model, [], usage), results=results)
 
 
 def decode_score(body: bytes) -> Ranking:

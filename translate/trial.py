@@ -124,7 +124,7 @@ def _form(
 
     one, two = "words1of2", "words2of2"
     text, part = shows(one, [one]), shows(_parts([one]), [one])
-    parts = part and shows(_parts([one, two]), [one, two])
+    parts = shows(_parts([one, two]), [one, two])
     if text or part:
         return Form(text, part, parts), None
     return Form(), fault

@@ -9,6 +9,8 @@ import numpy as np
 from ...kernels.linear.activation import Activation, activate
 from ...kernels.linear.linear import gated_linear, linear
 from ...kernels.linear.linear_mlx import Epilogue
+from ...kernels.linear.rows import add
+from ...kernels.linear.rows import join as join_rows
 from ...kernels.linear.weight import (
     Weight,
     arrays_of,
@@ -89,8 +91,8 @@ class Linear:
             return linear(x, weight, Epilogue(bias, residual), norm)
         x = x if norm is None else norm(x)
         parts = [linear(x, weight, Epilogue(bias)) for weight, bias in self.parts]
-        y = mx.concatenate(parts, axis=-1)
-        return y if residual is None else y + residual
+        y = join_rows(parts)
+        return y if residual is None else add(y, residual)
 
     def gated(
         self, x: mx.array, activation: Activation = "silu", norm: AnyNorm | None = None

@@ -8,7 +8,7 @@ import numpy as np
 from ...kernels.attention.latent_attention import latent_attention
 from ...kernels.attention.pages import Heads, Pages
 from ...kernels.linear.head_linear import head_linear
-from ...kernels.linear.rows import shaped, split
+from ...kernels.linear.rows import split
 from ...kernels.linear.weight import Dense, Quantized, Weight, take_rows, widen
 from ...kernels.moe.moe import pack_experts
 from ...kernels.norm.rms_norm import Norm
@@ -59,17 +59,17 @@ class LatentAttention:
     ) -> tuple[mx.array, Cache]:
         """Return the attention of norm(x), plus the residual."""
         assert isinstance(cache, Pages)
-        heads, rows = self.heads, x.shape[0]
+        heads = self.heads
         inputs = self.inputs(x, norm=norm)
         q, latent = split(inputs, [inputs.shape[1] - heads.head_dim])
         if self.queries is not None:
             q = self.queries(q, norm=self.query_norm)
         rest = heads.head_dim - heads.value_dim
-        q = shaped(head_linear(shaped(q, rows, heads.heads, -1), self.absorb, rest), rows, -1)
+        q = head_linear(q, self.absorb, heads.heads, rest)
         table, layout = step.table(self.rope), step.rows.layouts[self.group]
         attended, cache = latent_attention(q, latent, heads, table, cache, layout)
-        values = head_linear(shaped(attended, rows, heads.heads, heads.value_dim), self.expand)
-        return self.output(shaped(values, rows, -1), residual), cache
+        values = head_linear(attended, self.expand, heads.heads)
+        return self.output(values, residual), cache
 
 
 def _inputs(parameters: Parameters, model: ModelConfig, config: LatentConfig, name: str) -> Linear:

@@ -1,7 +1,9 @@
 """The frequencies of rotary positions, for each kind of scaling a config may ask for."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import mlx.core as mx
 import numpy as np
@@ -11,6 +13,22 @@ from ...kernels.attention.rope import Table, rope_table
 from ..config import Rope
 
 Frequencies = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Angles:
+    """Radians a token, (pairs,) float32 or (rows, pairs), and what rotated pairs are multiplied by.
+
+    Where rows differ, so does their factor, (rows, 1, 1) float32.
+    """
+
+    frequencies: mx.array
+    factor: float | mx.array
+
+    @property
+    def varying(self) -> list[mx.array]:
+        """The arrays, where rows may differ."""
+        return [self.frequencies, self.factor] if isinstance(self.factor, mx.array) else []
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,16 +42,20 @@ class Rotary:
     def of(cls, rope: Rope) -> "Rotary":
         return cls(rope, None if rope.varies else mx.array(_angles(rope, 0)))
 
-    def table(self, positions: mx.array, max_lens: mx.array | None) -> Table:
-        """Return the table of rows at these positions, (rows,); `max_lens` as in StepRows."""
+    def angles(self, max_lens: Sequence[int] | NDArray[np.int32] | None) -> Angles:
+        """Return the angles of rows; `max_lens` as in StepRows."""
         if self.fixed is not None:
-            return rope_table(positions, self.fixed, self.rope.attention_factor)
+            return Angles(self.fixed, self.rope.attention_factor)
         assert max_lens is not None, "the rope of this model depends on how long a sequence becomes"
         each, rows = np.unique(np.array(max_lens), return_inverse=True)
         angles = np.stack([_angles(self.rope, int(length)) for length in each])[rows]
         sizes = np.array([_size(self.rope, int(length)) for length in each], np.float32)[rows]
-        table, size = rope_table(positions, mx.array(angles), 1.0), mx.array(sizes[:, None, None])
-        return Table(table.cos * size, table.sin * size)
+        return Angles(mx.array(angles), mx.array(sizes[:, None, None]))
+
+
+def table_of(positions: mx.array, angles: Angles) -> Table:
+    """Return the table of rows at these positions, (rows,)."""
+    return rope_table(positions, angles.frequencies, angles.factor)
 
 
 def no_rope_table(positions: mx.array) -> Table:
@@ -42,6 +64,7 @@ def no_rope_table(positions: mx.array) -> Table:
     return Table(nothing, nothing)
 
 
+@lru_cache(maxsize=1024)
 def _angles(rope: Rope, max_len: int) -> NDArray[np.float32]:
     """Return (dims / 2,) radians a token, for a sequence that may come to have `max_len` tokens."""
     if rope.kind == "dynamic":

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from ...kernels.linear.rows import split
+from ...kernels.linear.rows import multiply, split
 from ...kernels.recurrent.conv1d import Convolution, conv1d
 from ...kernels.recurrent.runs import States
 from ..config import ConvConfig, ModelConfig
@@ -43,5 +43,5 @@ class ShortConv:
         size = self.convolution.weight.shape[1]
         input_gate, output_gate, inputs = split(self.projections(x, norm=norm), [size, 2 * size])
         (state,) = cache.arrays
-        y, state = conv1d(input_gate * inputs, self.convolution, state, runs)
-        return self.output(output_gate * y, residual), States((state,))
+        y, state = conv1d(multiply(input_gate, inputs), self.convolution, state, runs)
+        return self.output(multiply(output_gate, y), residual), States((state,))

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bessemer.bench.command import FAILED, application, flags_of, with_flags, writable
+from bessemer.bench.command import FAILED, application, flags_of, keep, with_flags, writable
 from bessemer.bench.command import run as run_app
 from bessemer.bench.compare import report as reports
 from bessemer.bench.compare.contest import CaseFailed, Unavailable
@@ -39,6 +39,8 @@ from bessemer.bench.compare.show import console, entry, prepend, table
 from bessemer.bench.compare.summary import RunDescription, summarize
 from bessemer.bench.host import report as host_report
 from bessemer.bench.models.shapes import published, shape
+from bessemer.engine.command_line import say
+from bessemer.engine.remedies import remedy
 
 WITH_FLOOR = ("decode", "prefill", "batch")
 LOG = Path(__file__).parents[1] / "LOG.md"
@@ -131,9 +133,9 @@ def deliver(
     else:
         console().print(table(report))
     if to.save or to.save_to:
-        print(f"saved as {save(report, content, to.save_to)}", file=sys.stderr)
+        say(f"saved as {save(report, content, to.save_to)}\n")
     if to.html:
-        writable("--html", to.html).write_text(page(report), encoding="utf-8")
+        keep("--html", writable("--html", to.html), page(report))
     if to.log:
         prepend(log_file(None), entry(report))
     return FAILED if report.troubles else 0
@@ -168,7 +170,7 @@ def save(report: BenchReport, content: bytes, folder: str | None) -> Path:
     target = results_folder(folder)
     model = f"-{report.model.name.replace('/', '-')}" if report.model else ""
     path = target / f"{report.when.replace(':', '')}-{report.benchmark}{model}.json"
-    path.write_bytes(content)
+    keep("--save", path, content)
     return path
 
 
@@ -176,7 +178,7 @@ def load(path: str) -> BenchReport:
     try:
         return reports.read(Path(path).read_bytes())
     except OSError as error:
-        raise Unavailable(f"{path} cannot be read: {error.strerror}") from None
+        raise Unavailable(f"{path} cannot be read ({error.strerror}); {remedy(error)}") from None
     except ValueError as error:
         raise Unavailable(f"{path} is no saved result: {error}") from None
 
@@ -214,7 +216,7 @@ def html(
 ) -> None:
     """Draw a saved result."""
     path = writable("FILE.html", target)
-    path.write_text(page(load(file)), encoding="utf-8")
+    keep("FILE.html", path, page(load(file)))
 
 
 @app.command()

@@ -8,6 +8,7 @@ from typing import Any
 
 from bessemer.bench.compare.contest import Unavailable
 from bessemer.bench.compare.report import BenchReport, Point, ReportedModel, ResultRow
+from bessemer.engine.command_line import install
 
 SIZE = (7.0, 4.0)  # inches
 NARROW, WIDE = 0.25, 16384.0  # operations a byte at the ends of a roofline
@@ -20,7 +21,7 @@ def require_matplotlib() -> Any:
         matplotlib = importlib.import_module("matplotlib")
     except ModuleNotFoundError:
         raise Unavailable(
-            "--html draws plots with matplotlib, which is not installed: pip install matplotlib"
+            "--html draws plots with matplotlib, which is not installed: " + install("matplotlib")
         ) from None
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "bessemer"

@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
+from bessemer.bench.command import keep
 from bessemer.bench.compare.report import BenchReport, Column, ResultRow
 
 HEADING = "## "
@@ -142,4 +143,4 @@ def prepend(log: Path, text: str) -> None:
     at = old.find(f"\n{HEADING}") + 1
     at = at or len(old)
     gap = "" if old[:at].endswith("\n\n") else "\n"
-    log.write_text(f"{old[:at]}{gap}{text}\n{old[at:]}", encoding="utf-8")
+    keep("--log", log, f"{old[:at]}{gap}{text}\n{old[at:]}")

@@ -45,6 +45,10 @@ class HostFigure:
     text: float  # KB of kernels' source that MLX would hash
     kernels: list[tuple[str, float, float]]  # name, launches a step, microseconds a step
     stacks: list[tuple[list[str], float]]  # from the outermost function, milliseconds a step
+    # While another prompt is read, if one is: the longest time between two tokens of a stream, and
+    # what a chunk of that prompt takes alone.
+    gap: float = 0.0
+    chunk: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

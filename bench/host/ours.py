@@ -1,7 +1,10 @@
 """Our engine's host code against a modelled GPU: the steps of a worker, in process."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 from bessemer.bench.host import weightless
 from bessemer.bench.host.measure import ROUNDS, HostFigure, measure
@@ -39,14 +42,33 @@ class WorkerLoop:
 
     def begin(self, time: int) -> Callable[[], int]:
         """Read prompts that nobody has seen, instead of what went on before; return the step."""
+        self.cancel(time - 1)
         for number in range(self._streams):
-            self._engine.cancel((time - 1) * self._streams + number)
-            self._engine.submit(self._request(time * self._streams + number))
-        scheduler = self._engine.scheduler
+            self._engine.submit(self._request(time * self._streams + number, self._prompt))
         self.step()
-        while scheduler.waiting or any(each.pending > 1 for each in scheduler.running):
+        while self._reads:
             self.step()
         return self.step
+
+    def cancel(self, time: int) -> None:
+        for number in range(self._streams):
+            self._engine.cancel(time * self._streams + number)
+
+    def read(self, length: int, number: int, now: Callable[[], float]) -> list[tuple[float, int]]:
+        """Read another prompt beside what goes on; return when each step ended, and its tokens."""
+        self._engine.submit(self._request(-number, length))
+        steps = [(now(), self.step())]
+        while self._reads:
+            tokens = self.step()
+            steps.append((now(), tokens))
+        self._engine.cancel(-number)
+        return steps
+
+    @property
+    def _reads(self) -> bool:
+        """Whether prompts wait, or are not read to their ends."""
+        scheduler = self._engine.scheduler
+        return bool(scheduler.waiting) or any(each.pending > 1 for each in scheduler.running)
 
     def step(self) -> int:
         """Return the tokens that came of a step."""
@@ -54,10 +76,10 @@ class WorkerLoop:
         self._channel.frame(StepResult(events, self._engine.report()))
         return sum(len(event.tokens) for event in events if isinstance(event, Token))
 
-    def _request(self, number: int) -> Request:
+    def _request(self, number: int, length: int) -> Request:
         return Request(
             id=number,
-            tokens=[FIRST_WORD + number + place % 100 for place in range(self._prompt)],
+            tokens=[FIRST_WORD + abs(number) + place % 100 for place in range(length)],
             max_tokens=1 << 20,
             ignore_eos=True,
             sampling=Sampling(temperature=0),
@@ -65,10 +87,41 @@ class WorkerLoop:
 
 
 def decode(
-    run: TimedRun, path: Path, shape: ModelShape, streams: int, context: int, steps: int
+    run: TimedRun,
+    path: Path,
+    shape: ModelShape,
+    streams: int,
+    context: int,
+    steps: int,
+    beside: int = 0,
 ) -> HostFigure:
-    """Measure decoding after prompts of that length."""
+    """Measure decoding after prompts of that length, then while one of `beside` tokens is read."""
     with run.clock.paused():
-        loaded = engine(path, shape, streams, context + (ROUNDS + 2) * steps)
+        longest = max(context + (ROUNDS + 2) * steps, beside)
+        loaded = engine(path, shape, streams + bool(beside), longest)
         loop = WorkerLoop(loaded, streams, context)
-    return measure(run, "bessemer", streams, context, loop.begin, steps)
+    figure = measure(run, "bessemer", streams, context, loop.begin, steps)
+    if not beside:
+        return figure
+    gap, chunk = _gap(run, loop, beside)
+    return replace(figure, gap=gap * 1e3, chunk=chunk * 1e3)
+
+
+def _gap(run: TimedRun, loop: WorkerLoop, length: int) -> tuple[float, float]:
+    """Return the longest gap between tokens while a prompt is read, and a chunk's time alone.
+
+    A short one is read before each, so that everything has happened once.
+    """
+    short = length // 4 + 1
+    loop.read(short, 1, run.clock.now)
+    beside = loop.read(length, 2, run.clock.now)
+    loop.cancel(1)  # what `measure` began last
+    loop.step()
+    loop.read(short, 3, run.clock.now)
+    alone = loop.read(length, 4, run.clock.now)
+    gaps = _between([time for time, tokens in beside if tokens])
+    return max(gaps), median(_between([time for time, _ in alone]))
+
+
+def _between(times: list[float]) -> list[float]:
+    return [after - before for before, after in pairwise(times)]

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from typer import Option
 
-from bessemer.bench.command import NUMBERS, writable
+from bessemer.bench.command import NUMBERS, keep, writable
 from bessemer.bench.compare.contest import CaseFailed, Unavailable
 from bessemer.bench.compare.show import console
 from bessemer.bench.host import ours
@@ -40,6 +40,10 @@ class HostOptions:
         help="The time of a Mac's Python, if this machine's is 1: an assumption.",
     )] = 1.0
     context: Annotated[int, Option(min=1, metavar="N", help="Tokens of each prompt.")] = 512
+    beside: Annotated[int, Option(
+        min=0, metavar="N",
+        help="Tokens of a prompt read while ours decode, for the longest gap between tokens.",
+    )] = 0
     steps: Annotated[int, Option(
         min=1, metavar="N", help="Of a round, of which the quickest counts.",
     )] = 32
@@ -72,7 +76,7 @@ def report(line: Sequence[str], options: HostOptions) -> int:
     else:
         console().print(table(figures, terms))
     if options.html:
-        Path(options.html).write_text(page(figures, terms), encoding="utf-8")
+        keep("--html", Path(options.html), page(figures, terms))
     return 0
 
 
@@ -98,7 +102,7 @@ def _figures(
         path = Path(name)
         write(path, model, storage, 0, hollow=True)
         for streams in options.streams:
-            amounts = (streams, options.context, options.steps)
+            amounts = (streams, options.context, options.steps, options.beside)
             with modelled_gpu(chip, options.host_scale) as run:
                 yield ours.decode(run, path, model, *amounts)
             if options.mlx_lm_python:

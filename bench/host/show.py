@@ -25,7 +25,7 @@ SCALE = (
 )
 HEADINGS = (
     *("", "streams", "tokens/s", "GPU busy", "step, ms", "host, ms", "GPU, ms"),
-    *("launches", "buffers", "MB", "text, KB", "prompts, ms"),
+    *("launches", "buffers", "MB", "text, KB", "prompts, ms", "gap, ms", "of a chunk"),
 )
 FUNCTIONS = 12  # that a table names
 ROW, NARROW = 18, 0.1  # pixels of a function in a flame graph; percent from which on it is drawn
@@ -73,6 +73,7 @@ def cells(figure: HostFigure) -> tuple[str, ...]:
         f"{figure.megabytes:,.0f}",
         f"{figure.text:,.0f}",
         f"{figure.prompt:,.0f}",
+        *((f"{figure.gap:.1f}", f"{figure.gap / figure.chunk:.2f}") if figure.chunk else ("", "")),
     )
 
 

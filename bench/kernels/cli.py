@@ -23,6 +23,7 @@ from bessemer.bench.command import (
     MISTAKES,
     application,
     flags_of,
+    keep,
     one_of,
     run,
     with_flags,
@@ -38,6 +39,7 @@ from bessemer.bench.kernels.workload import Demand, Dimensions, Workload
 from bessemer.bench.kernels.workloads import MODULES, workloads
 from bessemer.bench.models.hardware import Chip, chips
 from bessemer.bench.models.shapes import published, shape
+from bessemer.engine.command_line import install
 from bessemer.kernels.catalog import CatalogEntry, catalog
 from bessemer.kernels.metal.device import Gpu, device
 from bessemer.kernels.simulator.options import SimulatorError
@@ -146,7 +148,7 @@ def profile_kernel(
             console().print(table(each, chosen))
     if html:
         command = " ".join(["bessemer kernels", *ctx.obj])
-        Path(html).write_text(page(profiles, chosen, command), encoding="utf-8")
+        keep("--html", Path(html), page(profiles, chosen, command))
     return None
 
 
@@ -199,7 +201,8 @@ def time_kernels(
     """Time the kernels on this machine's Metal device."""
     timing = import_module("bessemer.bench.kernels.timing") if _has_pytest() else None
     if timing is None:
-        raise Unavailable("timing needs pytest-benchmark: pip install pytest pytest-benchmark")
+        how = install("pytest", "pytest-benchmark")
+        raise Unavailable(f"timing needs pytest-benchmark: {how}")
     if not isinstance(device(), Gpu):
         raise Unavailable(timing.NO_DEVICE)
     pytest = import_module("pytest")

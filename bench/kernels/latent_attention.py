@@ -107,14 +107,14 @@ def _projections(demand: Demand) -> Iterator[Workload]:
 
 def _projection(name: str, inputs: int, outputs: int, rest: int, demand: Demand) -> Workload:
     heads, arrays = demand.dimensions.heads, Arrays(demand, np.random.default_rng(0))
-    x = arrays.normal(demand.rows, heads, inputs + rest)
+    x = arrays.normal(demand.rows, heads * (inputs + rest))
     weight = arrays.weight(heads * outputs, inputs)
     size = demand.rows * heads * (outputs + rest) * demand.dtype.size
     return Workload(
         "head_linear",
         name,
-        lambda: [head_linear(x, weight, rest)],
-        lambda: [head_linear_mlx(x, weight, rest)],
+        lambda: [head_linear(x, weight, heads, rest)],
+        lambda: [head_linear_mlx(x, weight, heads, rest)],
         x.nbytes + stored_bytes(weight) + size,
     )
 

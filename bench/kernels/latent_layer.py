@@ -78,11 +78,10 @@ def step(model: Dimensions, layout: Layout) -> Callable[[mx.array], mx.array]:
 
     def run(x: mx.array) -> mx.array:
         joined = linear(x, weights.query_latent, norm=weights.norm)
-        q = joined[:, :cut].reshape(-1, model.heads, model.head_dim + model.latent_rope)
-        q = head_linear(q, weights.absorb, model.latent_rope).flatten(1)
+        q = head_linear(joined[:, :cut], weights.absorb, model.heads, model.latent_rope)
         attended, _ = latent_attention(q, joined[:, cut:], heads, table, pages, layout)
-        values = head_linear(attended.reshape(-1, model.heads, model.latent), weights.expand)
-        x = linear(values.flatten(1), weights.output, Epilogue(residual=x))
+        values = head_linear(attended, weights.expand, model.heads)
+        x = linear(values, weights.output, Epilogue(residual=x))
         chosen, shares = choose(x, Gate(weights.gate), Routing(2), weights.norm)
         return moe(x, weights.experts, (chosen, shares), x, weights.norm)
 

@@ -13,6 +13,7 @@ MODULES = {
     "attention": "attention",
     "latent_attention": "latent_attention",
     "head_linear": "latent_attention",
+    "embedding": "embedding",
     "prefill_attention": "latent_attention",
     "route": "moe",
     "moe": "moe",

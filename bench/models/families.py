@@ -117,7 +117,7 @@ def step(config: ModelConfig, start: int, count: int) -> StepRows:
         (layout,) * len(config.windows),
         positions,
         Runs.of([count], [1], [not start]),
-        mx.full((count,), start + count, mx.int32),
+        np.full(count, start + count, np.int32),
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from bessemer.bench.compare.contest import Unavailable
 from bessemer.bench.models.shapes import ModelShape, TensorSpec, head_dim, tensors
 from bessemer.bench.models.synthetic import Array, Storage, as_float32, replacing
+from bessemer.engine.command_line import install
 
 ARCHITECTURES = {
     "llama": "llama",
@@ -85,7 +86,7 @@ def require_gguf() -> Any:
         return importlib.import_module("gguf")
     except ModuleNotFoundError:
         raise Unavailable(
-            "writing a GGUF file for llama.cpp needs the gguf package: pip install gguf"
+            f"writing a GGUF file for llama.cpp needs the gguf package: {install('gguf')}"
         ) from None
 
 

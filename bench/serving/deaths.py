@@ -11,11 +11,11 @@ from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import psutil
 
 from bessemer.bench.serving.exchange import Outcome, post
+from bessemer.bench.serving.processes import running_worker, worker_of
 from bessemer.http.fleet import STABLE
 
 MODEL = "bessemer-guide"
@@ -115,7 +115,7 @@ async def siege(
     for number, kind in enumerate(kinds):
         first = number % series == 0
         await asyncio.sleep(STABLE + 1 if first else SETTLED)
-        worker = await _loading(server) if kind == LOADING else worker_of(server)
+        worker = await _loading(server) if kind == LOADING else running_worker(server)
         deaths.begin()
         began = time.perf_counter()
         worker.send_signal(SIGNALS[kind])
@@ -126,14 +126,14 @@ async def siege(
         deaths.end(name, began, time.perf_counter())
 
 
-async def _loading(server: psutil.Process) -> Any:
+async def _loading(server: psutil.Process) -> psutil.Process:
     """Kill the worker; return the next one while it is likely to load."""
-    worker = worker_of(server)
+    worker = running_worker(server)
     worker.kill()
-    while (other := worker_of(server)) in (None, worker):
+    while worker_of(server) in (None, worker):
         await asyncio.sleep(0.01)
     await asyncio.sleep(random.uniform(0, 0.6))
-    return other
+    return running_worker(server)
 
 
 async def _comes_back(
@@ -149,17 +149,6 @@ async def _comes_back(
             return True
         await asyncio.sleep(0.02)
     return False
-
-
-def worker_of(server: psutil.Process) -> Any:
-    """Return the worker's process; None while there is none."""
-    for child in server.children():
-        try:
-            if "bessemer.engine.worker" in child.cmdline():
-                return child
-        except psutil.Error:
-            continue
-    return None
 
 
 async def _generates(port: int) -> bool:

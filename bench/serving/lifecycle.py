@@ -25,7 +25,7 @@ from rich.table import Table
 from typer import Option
 
 from bessemer.bench.command import command
-from bessemer.bench.serving.processes import cost
+from bessemer.bench.serving.processes import cost, running_worker
 
 BESSEMER = f"{shlex.quote(sys.executable)} -P -m bessemer.bench.serving.lifecycle --serve"
 CONNECTS = 64
@@ -100,7 +100,7 @@ async def connects(port: int) -> list[float]:
 def worker_restart(server: psutil.Process, port: int) -> float:
     """Kill the worker; return the seconds until an answer was generated anew."""
     began = time.perf_counter()
-    worker = next(each for each in server.children() if "bessemer.engine.worker" in each.cmdline())
+    worker = running_worker(server)
     worker.kill()
     worker.wait()
     return until(lambda: generates(port), began)

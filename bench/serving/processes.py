@@ -1,5 +1,6 @@
 """The cost of the processes behind a local port: CPU seconds, memory counted once (PSS)."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +65,22 @@ def kept_waiting(process: int) -> float:
         return int(Path(f"/proc/{process}/task/{process}/schedstat").read_text().split()[1]) / 1e6
     except (OSError, IndexError):
         return 0.0
+
+
+def worker_of(server: psutil.Process) -> psutil.Process | None:
+    """Return the process that computes for a server of ours; None if none runs."""
+    for child in server.children():
+        with suppress(psutil.Error):  # it may end while it is looked at
+            if "bessemer.engine.worker" in child.cmdline():
+                return child
+    return None
+
+
+def running_worker(server: psutil.Process) -> psutil.Process:
+    """Return the same where one runs."""
+    worker = worker_of(server)
+    assert worker is not None
+    return worker
 
 
 def pss(process: psutil.Process) -> int:

@@ -4,9 +4,10 @@ python -P -m bessemer.bench.serving.siege --times 10
 
 A process beside it asks for /health again and again, and reads a stream: their waits with each
 attack, and in the second before it, are the figures, and the most that the server's memory grows.
-Where Linux says how long the two waited for a core, that is no part of a wait for /health, so that
-other work of the machine counts for less. `fair` is one client that floods, and the time to the
-first token of another. With BESSEMER_API_KEY set, the attacks come without a key.
+The stream is not the attacker's: it comes from another address. Where Linux says how long those who
+take part waited for a core, that is no part of a wait, so that other work of the machine counts for
+less. `fair` is one client that floods, and the time to the first token of another. With
+BESSEMER_API_KEY set, the attacks come without a key.
 """
 
 import asyncio
@@ -32,13 +33,14 @@ from bessemer.bench.command import NAMES, command
 from bessemer.bench.compare.show import console
 from bessemer.bench.serving.exchange import post
 from bessemer.bench.serving.lifecycle import BESSEMER, running
-from bessemer.bench.serving.processes import kept_waiting
+from bessemer.bench.serving.processes import kept_waiting, running_worker
 
 MODEL = "bessemer-guide"
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 PATIENCE = 120.0  # seconds for the answer to an attack
 IDLE = 4.0  # seconds of looking without an attack
 QUIET = 1.0  # and so many before each
+OTHER = "127.0.0.2", 0  # the address of a client that does not attack
 EVERY = 0.01  # seconds between two looks at /health
 
 
@@ -107,6 +109,16 @@ ATTACKS: Mapping[str, Callable[[int], Sequence[bytes]]] = {
 }
 
 
+class Clock:
+    """The time less what this process and others had to wait for a core."""
+
+    def __init__(self, *others: int) -> None:
+        self._processes = os.getpid(), *others
+
+    def ms(self) -> float:
+        return time.perf_counter() * 1e3 - sum(map(kept_waiting, self._processes))
+
+
 @dataclass(slots=True)
 class Waits:
     """What others wait for, in milliseconds: /health, and the next token of a stream.
@@ -127,7 +139,7 @@ def look(port: int, server: int, begun: Any, over: Any, answers: Any) -> None:
 
 async def _look(port: int, server: int, begun: Any, over: Any) -> Waits:
     waits = Waits([], [])
-    reading = asyncio.create_task(_read_streams(port, waits.gaps))
+    reading = asyncio.create_task(_read_streams(port, server, waits.gaps))
     end = time.perf_counter() + QUIET
     while time.perf_counter() < end:
         waits.quiet = max(waits.quiet, await _health(port, server))
@@ -140,28 +152,29 @@ async def _look(port: int, server: int, begun: Any, over: Any) -> Waits:
 
 
 async def _health(port: int, server: int) -> float:
-    both = os.getpid(), server
-    idle, began = sum(map(kept_waiting, both)), time.perf_counter()
+    clock = Clock(server)
+    began = clock.ms()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
     await reader.read()
-    waited = (time.perf_counter() - began) * 1e3 - (sum(map(kept_waiting, both)) - idle)
+    waited = clock.ms() - began
     writer.close()
     await asyncio.sleep(EVERY)
     return max(waited, 0.0)
 
 
-async def _read_streams(port: int, gaps: list[float]) -> None:
+async def _read_streams(port: int, server: int, gaps: list[float]) -> None:
+    clock = Clock(server, running_worker(Process(server)).pid)
     fields = {"max_tokens": 1000, "ignore_eos": True, "stream": True}
     while True:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=OTHER)
         writer.write(completion(**fields))
         last = 0.0
-        while await reader.read(1 << 16):
-            now = time.perf_counter()
+        while part := await reader.read(1 << 16):
+            now = clock.ms()
             if last:
-                gaps.append((now - last) * 1e3)
-            last = now
+                gaps.append(max(now - last, 0.0))
+            last = now if b"data: " in part else last
         writer.close()
         await asyncio.sleep(EVERY)
 
@@ -222,9 +235,7 @@ async def first_tokens(port: int, count: int) -> list[float]:
         if time.perf_counter() > end:
             break
         began = time.perf_counter()
-        reader, writer = await asyncio.open_connection(
-            "127.0.0.1", port, local_addr=("127.0.0.2", 0)
-        )
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=OTHER)
         writer.write(completion(prompt=f"Number {number}", max_tokens=2, stream=True))
         while b"data: " not in await reader.read(1 << 16):
             pass

@@ -27,9 +27,10 @@ from typer import Option
 
 from bessemer.bench.command import FAILED, command
 from bessemer.bench.compare.show import console
-from bessemer.bench.serving.deaths import MODEL, Deaths, hooked, planned, siege, worker_of
+from bessemer.bench.serving.deaths import MODEL, Deaths, hooked, planned, siege
 from bessemer.bench.serving.exchange import Outcome, post
 from bessemer.bench.serving.lifecycle import BESSEMER, running
+from bessemer.bench.serving.processes import running_worker, worker_of
 
 WORDS = ("serve", "model", "how", "kernel", "page", "the", "of", "cache", "a", "port", "key", "Mac")
 BODIES = 160  # different requests
@@ -130,7 +131,7 @@ class Held:
 
     @classmethod
     def by(cls, server: psutil.Process) -> "Held":
-        worker = worker_of(server)
+        worker = running_worker(server)
         memory = server.memory_info().rss, worker.memory_info().rss
         return cls(*memory, server.num_fds(), len(server.children()))
 

@@ -2,12 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
-from .json_files import is_pointer, pointer_flaw, read_object
+from ..remedies import remedy
+from .json_files import is_gguf, is_pointer, pointer_flaw, read_object
 from .weight_files import INDEX, CheckpointError, WeightFiles, instead_of, weight_files
+
+if TYPE_CHECKING:
+    from .gguf.tensors import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +22,7 @@ class Header:
     name: str
     shape: tuple[int, ...]
     dtype: str
+    source: "Source | None" = None  # of a GGUF file's
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +36,23 @@ class Checkpoint:
 
 def open_checkpoint(path: Path, config: dict[str, Any] | None = None) -> Checkpoint:
     """Open a checkpoint without reading a tensor; `config` is its config.json if read already."""
+    if is_gguf(path):
+        return _open_gguf(path, config)
     if not path.is_dir():
         raise CheckpointError(instead_of(path) or f"{path} is not a directory")
     config = read_json(path / "config.json") if config is None else config
     return Checkpoint(path, config, _tensors(weight_files(path)))
+
+
+def _open_gguf(path: Path, config: dict[str, Any] | None) -> Checkpoint:
+    from .gguf.tensors import gguf_tensors
+
+    config = read_json(path / "config.json") if config is None else config
+    headers = {
+        name: Header(each.tensor.file, name, each.shape, each.dtype, each)
+        for name, each in gguf_tensors(path).items()
+    }
+    return Checkpoint(path, config, headers)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -67,7 +85,7 @@ def _unopened(path: Path) -> str:
     except FileNotFoundError:
         return f"{path} is missing"
     except OSError as error:
-        return f"{path} cannot be read: {error.strerror}"
+        return f"{path} cannot be read ({error.strerror}); {remedy(error)}"
     return f"{path} could not be read; try again"
 
 

@@ -4,20 +4,30 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..remedies import remedy
+
+GGUF = ".gguf"
 POINTER = b"version https://git-lfs"  # how the small files begin that git-lfs has for large ones
 
 
 def read_object(path: Path, error: type[ValueError]) -> dict[str, Any] | None:
     """Read the JSON object in a file, None if there is no such file; raises `error` for a flaw.
 
-    Python's own parser takes the NaN and Infinity that some config.json hold.
+    Python's own parser takes the NaN and Infinity that some config.json hold. A GGUF file stands
+    for the directory that it was made from.
     """
+    if is_gguf(path.parent):
+        from .gguf.files import (
+            gguf_file,
+        )  # here, for few models are one, and it needs CheckpointError
+
+        return gguf_file(path.parent, path.name, error)
     try:
         value = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
     except OSError as flaw:
-        raise error(f"{path} cannot be read: {flaw.strerror}") from None
+        raise error(f"{path} cannot be read ({flaw.strerror}); {remedy(flaw)}") from None
     except (ValueError, RecursionError) as flaw:
         if is_pointer(path):
             raise error(pointer_flaw(path)) from None
@@ -25,6 +35,11 @@ def read_object(path: Path, error: type[ValueError]) -> dict[str, Any] | None:
     if not isinstance(value, dict):
         raise error(f"{path} does not hold a JSON object; fetch it again")
     return value
+
+
+def is_gguf(path: Path) -> bool:
+    """Return whether a path is that of a GGUF file, by its name."""
+    return path.suffix.lower() == GGUF and not path.is_dir()
 
 
 def is_pointer(path: Path) -> bool:

@@ -33,6 +33,7 @@ from ..command_line import (
     quantize_flags,
 )
 from .checkpoint import Checkpoint, open_checkpoint
+from .json_files import is_gguf
 from .mlx_layout import MlxTensor, SourceCheckpoint, mlx_tensors
 from .shards import SHARD, Shards
 from .weight_files import CheckpointError
@@ -106,7 +107,7 @@ def quantize(source: Path, into: Path, recipe: QuantRecipe, limit: int = SHARD) 
 def _require(
     checkpoint: Checkpoint, config: ModelConfig, recipe: QuantRecipe, tensors: Sequence[MlxTensor]
 ) -> None:
-    if config.quantization.default is not None:
+    if config.quantization.default is not None or is_gguf(checkpoint.path):
         raise CheckpointError(
             f"{checkpoint.path} is quantized already; give the checkpoint it was made from"
         )

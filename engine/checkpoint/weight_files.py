@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
-from .json_files import not_a_file, read_object
+from .json_files import is_gguf, not_a_file, read_object
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 # Files of a numbered set; the second kind is MLX's, before it took Hugging Face's names.
@@ -28,8 +28,7 @@ FETCH = "fetch the model's *.safetensors"
 INSTEAD: tuple[tuple[str, str], ...] = (
     (
         "*.gguf",
-        "is a GGUF file, and this version reads safetensors; give the directory of the model that "
-        "it was made from, with its config.json and *.safetensors",
+        "is a GGUF file, which is a model by itself: give the file, not the directory",
     ),
     *(
         (
@@ -81,6 +80,10 @@ def weight_files(directory: Path) -> WeightFiles:
 
     As in transformers one whole file goes before an index, but for an index that names it and more.
     """
+    if is_gguf(directory):
+        from .gguf.container import gguf_files  # here, for few models are one, and it needs us
+
+        return WeightFiles(gguf_files(directory))
     single, index = directory / SINGLE, directory / INDEX
     if single.is_file():
         promised: Mapping[str, str] = {}

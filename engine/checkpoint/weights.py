@@ -17,9 +17,10 @@ from ...architectures.config import ModelConfig
 from ...architectures.encoder_config import EncoderConfig
 from ...architectures.storage import Stored
 from ...kernels.linear.fp8 import from_fp8
-from ...kernels.linear.weight import Dense, Quantized, from_mxfp4_blocks
+from ...kernels.linear.weight import Dense, Quantized, arrays_of, from_mxfp4_blocks
 from ...kernels.registry import activation_dtype
 from .checkpoint import Checkpoint, Header
+from .gguf.tensors import Source
 from .weight_files import CheckpointError
 
 FLOATS = {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}
@@ -58,6 +59,8 @@ class TensorFiles:
 
     def take(self, header: Header) -> mx.array:
         """Read a tensor, evaluated; raises CheckpointError."""
+        if header.source is not None:
+            return header.source.array()
         try:
             if header.name not in self._tensors.get(header.file, {}):
                 loaded = mx.load(str(header.file), format="safetensors")
@@ -131,6 +134,9 @@ class Weights:
         self, module: str, name: str, rows: tuple[int, ...], columns: int
     ) -> Dense | Quantized:
         """Read a module's weight as it is stored; dimensions of rows become one."""
+        header = self._headers.get(name)
+        if header is not None and header.source is not None and header.source.in_blocks:
+            return self._in_blocks(header, header.source, name, (*rows, columns))
         stored = self._stored(module, columns)
         if stored is not None:
             return self._quantized(module, stored, rows, columns)
@@ -159,6 +165,17 @@ class Weights:
             scales, biases = scales.astype(mx.float32), biases.astype(mx.float32)
             mx.eval(scales, biases)
         return Quantized(codes, scales, biases, group, bits, exact=self.exact)
+
+    def _in_blocks(
+        self, header: Header, source: Source, name: str, shape: tuple[int, ...]
+    ) -> Quantized:
+        """Read a GGUF file's quantized weight."""
+        self._progress()
+        del self._headers[name]
+        self._check_shape(header, shape)
+        weight = source.matrix(self.exact)
+        self.bytes += sum(array.nbytes for array in arrays_of(weight))
+        return weight
 
     def _fp8(self, module: str, rows: int, columns: int) -> Dense:
         """Read DeepSeek's 8-bit numbers, with a scale for each block of rows and columns."""
@@ -223,15 +240,19 @@ class Weights:
         where = f"{header.file}: {header.name}"
         if header.dtype not in dtypes:
             raise CheckpointError(f"{where} is {header.dtype}, expected {' or '.join(dtypes)}")
-        if header.shape != shape:
-            raise CheckpointError(
-                f"{where} has shape {header.shape}, where config.json implies {shape}"
-            )
+        self._check_shape(header, shape)
         array = self._files.take(header)
         self.bytes += array.nbytes
         if self._check and header.dtype in FLOATS and not mx.isfinite(array).all():
             raise CheckpointError(f"{where} holds NaN or infinity")
         return array
+
+    def _check_shape(self, header: Header, shape: tuple[int, ...]) -> None:
+        if header.shape != shape:
+            raise CheckpointError(
+                f"{header.file}: {header.name} has shape {header.shape}, where config.json implies "
+                f"{shape}"
+            )
 
     def _header(self, name: str) -> Header:
         if name not in self._headers:
@@ -283,6 +304,8 @@ def weight_bytes(checkpoint: Checkpoint, config: ModelConfig | EncoderConfig) ->
     """Count the bytes of a checkpoint's weights once they are loaded; its tensors are renamed."""
     return sum(
         math.prod(header.shape) * ITEM_BYTES.get(header.dtype, 4)
+        if header.source is None
+        else header.source.bytes
         for name, header in checkpoint.tensors.items()
         if not is_unused(config, name)
     )
@@ -295,6 +318,8 @@ def stored_dtype(checkpoint: Checkpoint) -> mx.Dtype:
         for header in checkpoint.tensors.values()
         if header.dtype in FLOATS and not header.name.endswith("_scale_inv")
     )
+    if any(header.source and header.source.in_blocks for header in checkpoint.tensors.values()):
+        return mx.bfloat16  # the type that models of these were trained in
     if not counts:
         raise CheckpointError(f"{checkpoint.path} has no tensor of {', '.join(FLOATS)}")
     return FLOATS[counts.most_common(1)[0][0]]

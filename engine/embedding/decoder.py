@@ -67,7 +67,7 @@ class TokenHead:
     no: int | None
 
     def __call__(self, last: mx.array) -> mx.array:
-        logits = self.decoder.logits(last)
+        logits = self.decoder.logits(last).astype(mx.float32)
         return logits[:, self.yes] - (0 if self.no is None else logits[:, self.no])
 
 

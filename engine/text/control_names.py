@@ -2,8 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from io import StringIO
-from itertools import groupby
+from itertools import groupby, pairwise
 from operator import itemgetter
 
 NEVER = "(?!)"  # a pattern that nothing matches
@@ -28,6 +27,10 @@ class ControlNames:
         self._tails = {name[start:] for name in self._names for start in range(1, len(name))}
         self._firsts = {name[0] for name in self._names}
         self._lasts = {name[-1] for name in self._names}
+        rests = "\0".join(name[1:] for name in every)
+        heads = {name[:end] for name in every for end in range(1, len(name))}
+        tails = {name[start:] for name in every for start in range(1, len(name))}
+        self._overlap = not heads.isdisjoint(tails) or any(name in rests for name in every)
 
     def touched(self, text: str) -> bool:
         """Return whether a name is in the text, or half of one at either of its ends."""
@@ -49,13 +52,8 @@ class ControlNames:
 
     def guarded(self, text: str, guard: str) -> str:
         """Put the guard into each name, after its first character, and at ends that are halves."""
-        guarded, done = StringIO(), 0
-        for match in self._matches(text, overlapping=True):
-            guarded.write(text[done : match.start() + 1])
-            guarded.write(guard)
-            done = match.start() + 1
-        guarded.write(text[done:])
-        text = guarded.getvalue()
+        cuts = [match.start() + 1 for match in self._matches(text, overlapping=True)]
+        text = guard.join(text[start:end] for start, end in pairwise((0, *cuts, len(text))))
         for at in sorted(set(self._ends(text)), reverse=True):
             text = f"{text[:at]}{guard}{text[at:]}"
         return text
@@ -64,12 +62,19 @@ class ControlNames:
         self, text: str, start: int = 0, overlapping: bool = False
     ) -> Iterator[re.Match[str]]:
         """Yield the names in a text, none inside another unless they may be `overlapping`."""
+        search = self._overlapping if overlapping and self._overlap else self._name.finditer
         for end in range(start + PIECE, len(text) + PIECE, PIECE):
-            beyond = end + self._beyond
-            while (match := self._name.search(text, start, beyond)) and match.start() < end:
+            for match in search(text, start, end + self._beyond):
+                if match.start() >= end:
+                    break
                 yield match
-                start = match.start() + 1 if overlapping else match.end()
-            start = max(start, end)
+                start = match.end()
+            start = end if overlapping else max(start, end)
+
+    def _overlapping(self, text: str, start: int, end: int) -> Iterator[re.Match[str]]:
+        while match := self._name.search(text, start, end):
+            yield match
+            start = match.start() + 1
 
     def _ends(self, text: str) -> Iterator[int]:
         """Yield where halves begin and end; templates may trim white space, so with and without."""

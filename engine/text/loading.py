@@ -7,7 +7,9 @@ from typing import Any
 import msgspec
 import tokenizers
 
-from ..checkpoint.json_files import not_a_file, read_object
+from ..checkpoint.json_files import is_gguf, not_a_file, read_object
+from ..checkpoint.weight_files import CheckpointError
+from ..remedies import remedy
 from .special_tokens import read_special_tokens
 from .tokenizer import ChatTemplates, Tokenizer, TokenizerError
 from .tokenizer_classes import find_class
@@ -55,19 +57,20 @@ def load_tokenizer(
     `prepare` changes the tokenizer while nobody else has it; `config` is config.json if read.
     """
     path = directory / "tokenizer.json"
-    if not path.is_file():
+    if not path.is_file() and not is_gguf(directory):
         raise TokenizerError(
             not_a_file(path)
             or f"{directory} has no tokenizer.json; convert its tokenizer with transformers' "
             "AutoTokenizer.save_pretrained"
         )
     try:
-        path.open("rb").close()  # an OSError says more than tokenizers does of it
         encoding, special, settings = _follow(path, config)
     except TokenizerError:
         raise
+    except CheckpointError as error:
+        raise TokenizerError(str(error)) from None
     except OSError as error:
-        raise TokenizerError(f"{path} cannot be read: {error.strerror}") from None
+        raise TokenizerError(f"{path} cannot be read ({error.strerror}); {remedy(error)}") from None
     except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exception
         raise TokenizerError(f"{path} cannot be read ({error}); fetch it again") from None
     if prepare is not None:
@@ -80,7 +83,7 @@ def _follow(
     path: Path, config: Mapping[str, Any] | None
 ) -> tuple[tokenizers.Tokenizer, dict[str, str], dict[str, Any]]:
     """Return a tokenizer.json's tokenizer as the files beside it want it, and what they say."""
-    file, directory = tokenizers.Tokenizer.from_file(str(path)), path.parent
+    file, directory = _read(path), path.parent
     settings = read_object(directory / "tokenizer_config.json", TokenizerError) or {}
     if config is None:
         config = read_object(directory / "config.json", TokenizerError) or {}
@@ -93,6 +96,15 @@ def _follow(
     kind.finish(encoding, tokens, settings)
     encoding.encode_special_tokens = bool(settings.get("split_special_tokens"))
     return encoding, {name: each.content for name, each in tokens.named.items()}, settings
+
+
+def _read(path: Path) -> tokenizers.Tokenizer:
+    if is_gguf(path.parent):
+        from ..checkpoint.gguf.tokenizer import gguf_tokenizer
+
+        return gguf_tokenizer(path.parent)
+    path.open("rb").close()  # an OSError says more than tokenizers does of it
+    return tokenizers.Tokenizer.from_file(str(path))
 
 
 def _undo(

@@ -6,17 +6,14 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TypeVar
 
 from ...engine.request import Refusal
 from ...translate.chat import (
-    Answer,
     Completion,
     Event,
     Failure,
     GenerateRequest,
-    GenerationOptions,
     Identity,
 )
 from ...translate.dialect import CountDialect, Dialect, StreamEncoder
@@ -36,7 +33,7 @@ class Generate:
 
     dialect: Dialect
     backends: Backends
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # of encoding log probabilities
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # of encoding large answers
 
     async def __call__(self, request: HttpRequest) -> Reply:
         generate = await decode_body(self.dialect.decode_request, request.body)
@@ -46,20 +43,26 @@ class Generate:
         first = await anext(events)  # what is refused before it still has its own status
         request.body.drop()  # the prompt is read
         if not generate.options.stream:
-            answer = await _collect(first, events, generate)
-            return Response(200, await self._encoded(answer, who, generate.options))
+            async with aclosing(events):  # what it keeps counts until it is encoded
+                answer = await _collect(first, events, generate)
+                return Response(200, await self._encoded(answer, who))
         framer = FRAMINGS[self.dialect.framing]()
         body = _Body(self.dialect.stream(who, generate.options), framer)
         headers = ((b"content-type", framer.media_type), (b"cache-control", b"no-cache"))
         return StreamingResponse(body.chunks(first, events), 200, headers, body.failure)
 
-    async def _encoded(self, answer: Answer, who: Identity, options: GenerationOptions) -> bytes:
-        """Encode an answer; one with log probabilities, up to a second's work, beside the loop."""
-        encode = partial(self.dialect.encode_response, answer, who)
-        if options.logprobs is None and options.prompt_logprobs is None:
-            return encode()
+    async def _encoded(self, collected: Collector, who: Identity) -> bytes:
+        """Encode an answer; a large one, up to seconds of work, beside the loop and in turn."""
+        if not collected.large:
+            return self.dialect.encode_response(collected.answer(), who)
         async with self.turn:
-            return await asyncio.to_thread(encode)
+            return await asyncio.to_thread(self._encode, collected, who)
+
+    def _encode(self, collected: Collector, who: Identity) -> bytes:
+        try:
+            return self.dialect.encode_response(collected.answer(), who)
+        finally:
+            collected.clear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +91,17 @@ async def decode_body(decode: Callable[[bytes], Decoded], body: Body) -> Decoded
 
 async def _collect(
     first: Event, events: AsyncGenerator[Event, None], request: GenerateRequest
-) -> Answer:
+) -> Collector:
     prompts = len(request.prompts) if isinstance(request, Completion) else 1
     collector = Collector(prompts * request.options.n)
-    async with aclosing(events):
+    try:
         collector.add(first)
-        async for event in events:
-            collector.add(event)
-    return collector.answer()
+        while not collector.over:
+            collector.add(await anext(events))
+    finally:
+        if not collector.over:  # its client is gone, or its model refuses to go on
+            asyncio.get_running_loop().run_in_executor(None, collector.clear)
+    return collector
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,4 +49,5 @@ class RankDocuments:
         backend = self.backends.find(ranking.model)
         scores = await backend.rerank(replace(ranking, client=request.caller))
         who = identity(self.dialect.prefix, backend)
-        return Response(200, self.dialect.encode_response(ranking, scores, who))
+        encode = self.dialect.encode_response  # documents may be asked for, all of them
+        return Response(200, await asyncio.to_thread(encode, ranking, scores, who))

@@ -404,6 +404,7 @@ EXPORT int op_attention(const Attention *a) {
     free(blocks);
     return job.failed;
 }
+ENTRY(op_attention, w[0].p)
 
 /* For the caller to check its own description against. */
 EXPORT int attention_size(void) {

@@ -6,7 +6,7 @@ from functools import lru_cache
 import mlx.core as mx
 
 from ..metal.library import SMALLEST, BoundKernel, Value, kernel, nothing, padded, scalar
-from ..metal.occupancy import BUSY
+from ..metal.occupancy import busy
 from ..norm.rms_norm import rms_norm
 from .attention_metal import IN_PLACE, LOG2E, READ, TAIL, part_names
 from .paged_attention import append
@@ -16,6 +16,7 @@ from .rope import Table, rope
 
 HEADS = 16  # of a threadgroup: two rows of 8x8 fragments
 SIMD = 32
+MERGED, SHARES = 8, 4  # splits that a thread merges if it may; threads that share a value's
 NOWHERE = 1 << 30  # where a tail begins that holds nothing
 
 # A split writes and the merge reads what 0.9 of a page has, so a threadgroup takes some pages; but
@@ -107,7 +108,7 @@ def _launch(
 ) -> tuple[mx.array, mx.array, list[mx.array]]:
     """Return the output, what the first launch wrote, and the tails' keys, scales and biases."""
     sizes = (q.shape[0], layout.tables.shape[1], table.cos.shape[-1])
-    plan = _plan(mode, heads, pages.format, q.dtype, *sizes)
+    plan = _plan(mode, heads, pages.format, q.dtype, *sizes, busy("latent_attention"))
     tail = pages.tail if mode == TAIL else None
     starts = nothing(mx.int32, NOWHERE, max(SMALLEST, q.shape[0]))
     tail_arrays = [nothing(pages.keys.dtype), *[nothing(mx.float16)] * 2]
@@ -129,7 +130,7 @@ def _launch(
         ]
     )
     if plan.merge is None:
-        return out.reshape(q.shape[0], -1), out, parts
+        return out, out, parts
     return plan.merge([out, lse, plan.splits])[0], out, parts
 
 
@@ -145,14 +146,22 @@ class LatentPlan:
 
 @lru_cache(maxsize=1024)
 def _plan(
-    mode: int, heads: Heads, format: Format, dtype: mx.Dtype, rows: int, width: int, pairs: int
+    mode: int,
+    heads: Heads,
+    format: Format,
+    dtype: mx.Dtype,
+    rows: int,
+    width: int,
+    pairs: int,
+    busy: int,
 ) -> LatentPlan:
     """Plan a layer's launches for these sizes: `width` pages a row, `pairs` that positions rotate.
 
-    MMA operands are half only where nothing was wider: sums are float in any case.
+    `busy` threadgroups are enough for the device. MMA operands are half only where nothing was
+    wider: sums are float in any case.
     """
     blocks = -(-heads.heads // HEADS)
-    splits = max(1, min(-(-width // SHARE), -(-BUSY["latent_attention"] // (rows * blocks))))
+    splits = max(1, min(-(-width // SHARE), -(-busy // (rows * blocks))))
     size = heads.head_dim // _slice(heads) * SIMD
     values, narrow = heads.value_dim, dtype == mx.float16
     narrow = narrow and format not in (Format.FLOAT32, Format.BFLOAT16)
@@ -161,8 +170,8 @@ def _plan(
     written = part_names(parts, LATENT) if mode == IN_PLACE else ()
     attend = kernel("latent_attention", in_place=written).bound(
         [
-            ((rows, splits, heads.heads, values), dtype),
-            ((rows, splits, heads.heads), mx.float32),
+            ((rows, splits * heads.heads * values), dtype),
+            ((rows, splits * heads.heads), mx.float32),
             *(
                 ((rows * TAIL_PAGES, *part[0]), part[1])
                 if part is not None and mode == TAIL
@@ -183,10 +192,11 @@ def _plan(
         NORM=heads.k_norm is not None and mode != READ,
         APPEND=mode,
     )
+    shares = min(SHARES, -(-splits // MERGED))
     merge = kernel("latent_merge").bound(
         [((rows, heads.heads * values), dtype)],
-        (values // 4, heads.heads, rows),
-        (min(values // 4, 128), 1, 1),
+        (values // 4, heads.heads * shares, rows),
+        (min(values // 4, 128), shares, 1),
         T=dtype,
     )
     numbers = (scalar(width, mx.int32), scalar(heads.scale * LOG2E), scalar(heads.eps))

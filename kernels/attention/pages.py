@@ -74,6 +74,14 @@ class Heads:
     interleaved: bool = False
     rope_offset: int = 0
 
+    @property
+    def form(self) -> tuple[Hashable, ...]:
+        """All but the numbers of norms and sinks: layers alike in it run the same kernels."""
+        parts = (self.sinks, self.q_norm, self.k_norm)
+        sizes = (self.heads, self.kv_heads, self.head_dim, self.value_dim, self.rope_offset)
+        kinds = (self.scale, self.window, self.softcap, self.eps, self.interleaved)
+        return (*sizes, *kinds, *(part is None for part in parts))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tail:

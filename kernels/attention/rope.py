@@ -7,6 +7,8 @@ import numpy as np
 
 from ..registry import Operation, anything, in_numpy
 
+Factor = float | mx.array  # of all rows; of each, (rows, 1, 1) float32
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Table:
@@ -17,20 +19,20 @@ class Table:
 
 
 @in_numpy(takes=anything)
-def _rope_table_numpy(positions: mx.array, frequencies: mx.array, factor: float) -> Table:
+def _rope_table_numpy(positions: mx.array, frequencies: mx.array, factor: Factor) -> Table:
     angles = np.asarray(positions).astype(np.float32)[:, None] * np.asarray(frequencies)
     angles = angles[:, None, :]
-    size = np.float32(factor)
+    size = np.asarray(factor, np.float32)
     return Table(mx.array(np.cos(angles) * size), mx.array(np.sin(angles) * size))
 
 
-def rope_table_reference(positions: mx.array, frequencies: mx.array, factor: float) -> Table:
+def rope_table_reference(positions: mx.array, frequencies: mx.array, factor: Factor) -> Table:
     """Define `rope_table`."""
     angles = (positions.astype(mx.float32)[:, None] * frequencies)[:, None, :]
     return Table(mx.cos(angles) * factor, mx.sin(angles) * factor)
 
 
-# positions: (rows,); frequencies: (pairs,) float32, in radians a token.
+# positions: (rows,); frequencies: float32 radians a token, (pairs,) or (rows, pairs).
 rope_table = Operation("rope", rope_table_reference, rope_table_reference, _rope_table_numpy)
 
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import mlx.core as mx
 import numpy as np
@@ -66,7 +66,8 @@ ZIG_FLAGS = {ARM: "-mcpu=generic+v8_2a+dotprod+fullfp16"}
 NUMBERS = {mx.float32: 0, mx.float16: 1, mx.bfloat16: 2}  # as in simd.h
 E8M0, E4M3 = 3, 4  # the same, of scales of 8 bits
 
-NOTICE = "Compiling the CPU kernels for this machine (once)."
+NOTICE = "Compiling the CPU kernels for this machine ({})."
+ONCE, AGAIN = "once", "again whenever {} is emptied; XDG_CACHE_HOME names a folder that stays"
 CACHE_SECONDS = 60 * 86_400.0
 LARGE = 1 << 18  # floats that are copied in as long as MLX takes to hand out zeros
 
@@ -74,6 +75,19 @@ POINTER, INT, FLOAT = ctypes.c_void_p, ctypes.c_int, ctypes.c_float  # numbers, 
 Function = Callable[..., int]
 
 _chosen: ContextVar[str] = ContextVar("tier", default=AUTO)
+
+
+class Recording(Protocol):
+    """What notes calls instead of making them (recorder.py), and gives their results memory."""
+
+    def native(self, name: str, types: tuple[type, ...]) -> Function: ...
+
+    def empty(self, shape: tuple[int, ...], dtype: type) -> mx.array: ...
+
+    def view(self, x: mx.array, shape: tuple[int, ...]) -> mx.array: ...
+
+
+recording: ContextVar[Recording | None] = ContextVar("recording", default=None)
 
 
 class CompileError(RuntimeError):
@@ -116,7 +130,7 @@ def library() -> Library | None:
     except (CompileError, OSError) as error:
         print(
             f"warning: the CPU kernels are not used, so expect a hundredth of the speed: {error}; "
-            "install a C compiler (gcc or clang), or `pip install ziglang`",
+            f"install a C compiler (gcc or clang), or `{sys.executable} -m pip install ziglang`",
             file=sys.stderr,
         )
         return None
@@ -232,7 +246,8 @@ def build(
     if not path.exists():
         with locked(folder / f"{name}.lock"):
             if not path.exists():
-                with _told(notice, len(files)) as compiled_one:
+                kept = AGAIN.format(folder) if folder == _temporary() else ONCE
+                with _told(notice.format(kept), len(files)) as compiled_one:
                     _compile(command, files, flags, path, compiled_one)
                 forget(folder.glob(f"{name}-*.so"))
     return path
@@ -288,13 +303,17 @@ def cache_folder() -> Path:
     for folder in (
         Path(os.path.expandvars("${XDG_CACHE_HOME}/bessemer")),
         Path(os.path.expanduser("~/.cache/bessemer")),
-        Path(tempfile.gettempdir()) / f"bessemer-{os.getuid()}",
+        _temporary(),
     ):
         if folder.is_absolute():  # it is not where the variable, or a home, is not there
             if not (complaint := _unusable(folder)):
                 return folder
             complaints.append(f"{folder} {complaint}")
     raise CompileError(f"there is no folder for the compiled kernels: {', '.join(complaints)}")
+
+
+def _temporary() -> Path:
+    return Path(tempfile.gettempdir()) / f"bessemer-{os.getuid()}"
 
 
 def _unusable(folder: Path) -> str:
@@ -415,14 +434,15 @@ def ready(x: mx.array) -> mx.array:
     return x
 
 
-def empty(*shape: int) -> np.ndarray:
-    """Allocate float32 results; `mx.array` copies them quickly, `mx.zeros` would wait 50 us."""
-    return np.empty(shape, np.float32)
+def empty(*shape: int, dtype: type = np.float32) -> "mx.array | np.ndarray":
+    """Allocate results; `mx.array` copies them quickly, `mx.zeros` would wait 50 us."""
+    recorder = recording.get()
+    return np.empty(shape, dtype) if recorder is None else recorder.empty(shape, dtype)
 
 
 def output(*shape: int) -> "mx.array | np.ndarray":
     """Allocate float32 results, as an MLX array where a copy would cost more than the wait."""
-    if math.prod(shape) < LARGE:
+    if math.prod(shape) < LARGE or recording.get() is not None:
         return empty(*shape)
     out = mx.zeros(shape)
     mx.eval(out)
@@ -432,3 +452,11 @@ def output(*shape: int) -> "mx.array | np.ndarray":
 def array(out: "mx.array | np.ndarray") -> mx.array:
     """Turn what `empty` or `output` gave into an MLX array, once it is written."""
     return out if isinstance(out, mx.array) else mx.array(out)
+
+
+def reshaped(x: mx.array, *shape: int) -> mx.array:
+    """Return the same values in another shape: copied, unless calls are recorded, for that is
+    quicker than to wait for MLX's view."""
+    if (recorder := recording.get()) is not None:
+        return recorder.view(x, shape)
+    return mx.array(np.asarray(ready(x)).reshape(shape))

@@ -47,37 +47,39 @@ INLINE vi dot(vi sum, vi code, const int8_t *four, int kind) {
     return kind == 8 ? dot4(sum, code, vi_set(x)) : dot4_small(sum, code, vi_set(x));
 }
 
-/* FP4 in groups of half a run, whose codes are half a run's words. */
-enum { FP4_HALVES = 9 };
+/* Codes whose groups are half a run: the same kinds, from here on. */
+enum { HALVES = 10 };
 
 /* A panel whose codes are multiplied as they are unpacked. */
 INLINE void multiply_panel(const Matrix *m, int row, Rows x, int rows, int of, vf *sums) {
     const vi_any *words = words_of(m, row, 0, m->bits);
-    const int kind = of == FP4_HALVES ? FP4 : of, part = of == FP4_HALVES ? RUN / 2 : RUN;
-    const int bits = (kind == FP4 ? 4 : kind) * part / RUN, groups = m->inputs / m->group;
+    const int kind = of % HALVES, halves = of < HALVES ? 1 : 2, part = RUN / halves;
+    const int bits = kind == FP4 ? 4 : kind, groups = m->inputs / m->group;
     const int runs = least(m->group, BLOCK) / part, blocks = m->group / part / runs;
     vf total[GROUP] = {0}, scales[MAX_GROUPS], biases[MAX_GROUPS];
     for (int first = 0; first < groups; first += MAX_GROUPS) {
         const int count = least(MAX_GROUPS, groups - first);
         panel_scales(m, row, first, count, scales, biases);
-        for (int i = 0; i < count * blocks; i++) {
-            const int group = blocks == 1 ? i : i / 2;
-            vi dots[GROUP] = {0};
-            for (int run = 0; run < runs; run++, words += bits) {
-                for (int word = 0; word < bits; word++)
-                    __builtin_prefetch(words + word + AHEAD, 0, 2);
-                for (int j = 0; j < part / 4; j++, x.codes += 4 * x.width) {
-                    const vi code = code_of(words, kind, j);
-                    for (int r = 0; r < rows; r++)
-                        dots[r] = dot(dots[r], code, x.codes + 4 * r, kind);
+        for (int i = 0; i < count * blocks; i += halves)
+            for (int half = 0; half < halves; half++) {
+                const int group = blocks == 1 ? i + half : i / 2;
+                vi dots[GROUP] = {0};
+                for (int run = 0; run < runs; run++) {
+                    for (int word = 0; word < bits && half == 0; word++)
+                        __builtin_prefetch(words + word + AHEAD, 0, 2);
+                    for (int j = 0; j < part / 4; j++, x.codes += 4 * x.width) {
+                        const vi code = code_of(words, kind, half * part / 4 + j);
+                        for (int r = 0; r < rows; r++)
+                            dots[r] = dot(dots[r], code, x.codes + 4 * r, kind);
+                    }
+                    words += half == halves - 1 ? bits : 0;
                 }
+                for (int r = 0; r < rows; r++)
+                    total[r] = scaled(dots[r], scales[group], biases[group], x.scales[r],
+                                      x.sums[r], total[r]);
+                x.scales += x.width;
+                x.sums += x.width;
             }
-            for (int r = 0; r < rows; r++)
-                total[r] = scaled(dots[r], scales[group], biases[group], x.scales[r], x.sums[r],
-                                  total[r]);
-            x.scales += x.width;
-            x.sums += x.width;
-        }
     }
     for (int r = 0; r < rows; r++)
         sums[r * VECTORS] = total[r];
@@ -169,8 +171,26 @@ FUNCTION(multiply_6)
 #define KIND FP4
 FUNCTION(multiply_fp4)
 #undef KIND
-#define KIND FP4_HALVES
+#define KIND HALVES + FP4
 FUNCTION(multiply_fp4_halves)
+#undef KIND
+#define KIND HALVES + 2
+FUNCTION(multiply_2_halves)
+#undef KIND
+#define KIND HALVES + 3
+FUNCTION(multiply_3_halves)
+#undef KIND
+#define KIND HALVES + 4
+FUNCTION(multiply_4_halves)
+#undef KIND
+#define KIND HALVES + 5
+FUNCTION(multiply_5_halves)
+#undef KIND
+#define KIND HALVES + 6
+FUNCTION(multiply_6_halves)
+#undef KIND
+#define KIND HALVES + 8
+FUNCTION(multiply_8_halves)
 #undef KIND
 #define KIND 8
 FUNCTION(multiply_8)
@@ -188,9 +208,13 @@ FUNCTION(multiply_bf16)
 #undef KIND
 
 typedef void (*Multiply)(const Matrix *, int, Rows, int, vf *);
-static const Multiply BY_KIND[10] = {
+static const Multiply BY_KIND[2 * HALVES] = {
     [2] = multiply_2, [3] = multiply_3,     [4] = multiply_4, [5] = multiply_5,
-    [6] = multiply_6, [FP4] = multiply_fp4, [8] = multiply_8, [FP4_HALVES] = multiply_fp4_halves,
+    [6] = multiply_6, [FP4] = multiply_fp4, [8] = multiply_8,
+    [HALVES + 2] = multiply_2_halves, [HALVES + 3] = multiply_3_halves,
+    [HALVES + 4] = multiply_4_halves, [HALVES + 5] = multiply_5_halves,
+    [HALVES + 6] = multiply_6_halves, [HALVES + FP4] = multiply_fp4_halves,
+    [HALVES + 8] = multiply_8_halves,
 };
 static const Multiply BY_TYPE[3] = {
     [F32] = multiply_f32, [F16] = multiply_f16, [BF16] = multiply_bf16,
@@ -201,7 +225,7 @@ static void product_of_panels(const Matrix *m, int row, const Input *x, int firs
     for (int v = 0; v < VECTORS && row < m->outputs; v++, row += LANES)
         for (int at = 0; at < rows; at += GROUP) {
             const int width = least(GROUP, rows - at);
-            const int kind = m->bits && m->group < RUN ? FP4_HALVES : kind_of(m);
+            const int kind = kind_of(m) + (m->bits && m->group < RUN ? HALVES : 0);
             const Multiply multiply = m->bits ? BY_KIND[kind] : BY_TYPE[m->type];
             multiply(m, row, rows_of(x, first + at, width, 0), width, sums + at * VECTORS + v);
         }

@@ -58,9 +58,11 @@ EXPORT int op_activate(const float *x, int rows, int width, int kind, float limi
     parallel((rows - 1) / l.each + 1, run, &l);
     return 0;
 }
+ENTRY(op_activate, w[0].p, w[1].i, w[2].i, w[3].i, w[4].f, w[5].p)
 
 EXPORT int op_activate_plain(const float *x, int rows, int width, int kind, float *out) {
     Layer l = {x, out, rows, width, kind, 0, 1 + (1 << 13) / width};
     parallel((rows - 1) / l.each + 1, run_plain, &l);
     return 0;
 }
+ENTRY(op_activate_plain, w[0].p, w[1].i, w[2].i, w[3].i, w[4].p)

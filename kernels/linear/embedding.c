@@ -138,3 +138,4 @@ EXPORT int op_embedding(const Matrix *matrix, const int32_t *tokens, int rows, f
     parallel((rows - 1) / l.each + 1, run, &l);
     return 0;
 }
+ENTRY(op_embedding, w[0].p, w[1].p, w[2].i, w[3].p)

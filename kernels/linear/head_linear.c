@@ -86,3 +86,4 @@ EXPORT int op_head_linear(const Matrix *matrix, const float *x, int rows, int he
     free(turned);
     return failed;
 }
+ENTRY(op_head_linear, w[0].p, w[1].p, w[2].i, w[3].i, w[4].i, w[5].p)

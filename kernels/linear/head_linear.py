@@ -17,16 +17,17 @@ SIMD, THREADS = 32, 128
 
 
 @in_c("op_head_linear", MATRIX, VALUES, INT, INT, INT, ARRAY)
-def _head_linear_c(native: Function, x: mx.array, weight: Weight, rest: int = 0) -> mx.array:
-    rows, heads, _ = x.shape
-    out = output(rows, heads, weight.outputs // heads + rest)
-    native(matrix(weight), x, rows, heads, rest, out)
+def _head_linear_c(
+    native: Function, x: mx.array, weight: Weight, heads: int, rest: int = 0
+) -> mx.array:
+    out = output(x.shape[0], weight.outputs + heads * rest)
+    native(matrix(weight), x, x.shape[0], heads, rest, out)
     return array(out)
 
 
-def covers(x: mx.array, weight: Weight, rest: int = 0) -> bool:
+def covers(x: mx.array, weight: Weight, heads: int, rest: int = 0) -> bool:
     """Say whether the Metal kernel takes so many rows of this size and storage."""
-    rows, _, width = x.shape
+    rows, width = x.shape[0], x.shape[1] // heads
     unit = RUN if not isinstance(weight, Quantized) else LANE_VALUES
     return (
         0 < rows <= MAX_ROWS
@@ -39,10 +40,10 @@ def covers(x: mx.array, weight: Weight, rest: int = 0) -> bool:
     )
 
 
-def head_linear_metal(x: mx.array, weight: Weight, rest: int = 0) -> mx.array:
+def head_linear_metal(x: mx.array, weight: Weight, heads: int, rest: int = 0) -> mx.array:
     """Run `head_linear` by our kernel, for what it `covers`."""
     stored = metal_weight(weight)
-    rows, heads, width = x.shape
+    rows, width = x.shape[0], x.shape[1] // heads
     inputs, outputs = width - rest, weight.outputs // heads
     lanes = 1 << max(0, -(-inputs // LANE_VALUES) - 1).bit_length()
     near = SIMD // lanes
@@ -50,7 +51,7 @@ def head_linear_metal(x: mx.array, weight: Weight, rest: int = 0) -> mx.array:
     results = THREADS // SIMD * near * sets
     return kernel("head_linear")(
         [x, *stored.arrays, scalar(rows, mx.int32)],
-        [((rows, heads, outputs + rest), x.dtype)],
+        [((rows, heads * (outputs + rest)), x.dtype)],
         (-(-weight.outputs // results) * THREADS, 1, 1),
         (THREADS, 1, 1),
         **stored.template,
@@ -64,22 +65,23 @@ def head_linear_metal(x: mx.array, weight: Weight, rest: int = 0) -> mx.array:
     )[0]
 
 
-def head_linear_mlx(x: mx.array, weight: Weight, rest: int = 0) -> mx.array:
+def head_linear_mlx(x: mx.array, weight: Weight, heads: int, rest: int = 0) -> mx.array:
     """Multiply by MLX's own operation, with as many matrices as there are heads."""
-    rows, heads, width = x.shape
-    if not rows:
-        return mx.zeros((0, heads, weight.outputs // heads + rest), x.dtype)
-    head, passed = mx.split(x, [width - rest], axis=-1)
+    if not x.shape[0]:
+        return mx.zeros((0, weight.outputs + heads * rest), x.dtype)
+    each = mx.unflatten(x, 1, (heads, -1))
+    head, passed = mx.split(each, [each.shape[-1] - rest], axis=-1)
     y = _product(head.swapaxes(0, 1), weight, heads).swapaxes(0, 1).astype(x.dtype)
-    return mx.concatenate([y, passed], axis=-1) if rest else y
+    return (mx.concatenate([y, passed], axis=-1) if rest else y).flatten(1)
 
 
-def head_linear_reference(x: mx.array, weight: Weight, rest: int = 0) -> mx.array:
+def head_linear_reference(x: mx.array, weight: Weight, heads: int, rest: int = 0) -> mx.array:
     """Compute the definition, in float32."""
-    _, heads, width = x.shape
-    wide = widen(weight).reshape(heads, -1, width - rest)
-    y = mx.sum(x[:, :, None, : width - rest].astype(mx.float32) * wide[None], axis=-1)
-    return mx.concatenate([y.astype(x.dtype), x[..., width - rest :]], axis=-1)
+    each = mx.unflatten(x, 1, (heads, -1))
+    inputs = each.shape[-1] - rest
+    wide = widen(weight).reshape(heads, -1, inputs)
+    y = mx.sum(each[:, :, None, :inputs].astype(mx.float32) * wide[None], axis=-1)
+    return mx.concatenate([y.astype(x.dtype), each[..., inputs:]], axis=-1).flatten(1)
 
 
 def _product(x: mx.array, weight: Weight, heads: int) -> mx.array:
@@ -91,22 +93,22 @@ def _product(x: mx.array, weight: Weight, heads: int) -> mx.array:
     return product(x, with_arrays(weight, parts))
 
 
-def _key(x: mx.array, weight: Weight, rest: int = 0) -> Key:
-    return (bucket(x.shape[0]), *x.shape[1:], weight.outputs, x.dtype, rest)
+def _key(x: mx.array, weight: Weight, heads: int, rest: int = 0) -> Key:
+    return (bucket(x.shape[0]), heads, x.shape[1], weight.outputs, x.dtype, rest)
 
 
-def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Weight, int]]:
+def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Weight, int, int]]:
     for rows, outputs, rest in ((1, 7, 0), (2, 9, 4)):
         values = mx.random.normal((3 * outputs, 64)).astype(dtype)
         weight = Quantized(*mx.quantize(values, 64, 4), 64, 4)
-        x = mx.random.normal((rows, 3, 64 + rest)).astype(dtype)
-        yield x, weight, rest
-        yield x, Dense(values), rest
+        x = mx.random.normal((rows, 3 * (64 + rest))).astype(dtype)
+        yield x, weight, 3, rest
+        yield x, Dense(values), 3, rest
 
 
-# (rows, heads, inputs + rest) to (rows, heads, outputs + rest), in the dtype of x. weight: (heads *
-# outputs, inputs), a head's outputs one after the other; packed only if no head begins in the
-# middle of a panel (kernels.moe.pack_experts). The last `rest` values of each head follow its
+# (rows, heads * (inputs + rest)) to (rows, heads * (outputs + rest)), in the dtype of x. weight:
+# (heads * outputs, inputs), a head's outputs one after the other; packed only if no head begins in
+# the middle of a panel (kernels.moe.pack_experts). The last `rest` values of each head follow its
 # outputs as they are.
 head_linear = Operation(
     "head_linear",

@@ -110,3 +110,4 @@ EXPORT int op_linear(const Matrix *matrix, const float *x, int rows, const float
     input_done(&l.input);
     return 0;
 }
+ENTRY(op_linear, w[0].p, w[1].p, w[2].i, w[3].p, w[4].p, w[5].i, w[6].f, w[7].p)

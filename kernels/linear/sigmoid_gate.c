@@ -26,3 +26,4 @@ EXPORT int op_sigmoid_gate(const float *x, const float *gates, int rows, int wid
     parallel((int)((s.size - 1) / EACH + 1), run, &s);
     return 0;
 }
+ENTRY(op_sigmoid_gate, w[0].p, w[1].p, w[2].i, w[3].i, w[4].p)

@@ -196,9 +196,9 @@ struct Attention {
     const int low = window > 0 ? max(0, position + 1 - window) : 0;
     const int stop = (position >> 5) + 1;
     const int first = (MODE == TAIL ? min(low, start) : low) / PAGE;
-    const int share = (stop - first + int(places.x) - 1) / int(places.x);
-    const int begin = first + int(place.x) * share;
-    const int end = min(begin + share, stop);
+    const int pages = max(0, stop - first);
+    const int begin = first + pages * int(place.x) / int(places.x);
+    const int end = first + pages * int(place.x + 1) / int(places.x);
     for (int h = 0; h < H; h++) {
       top[h] = LOWEST;
     }

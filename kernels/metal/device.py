@@ -5,11 +5,16 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 import mlx.core as mx
 
 from ..simulator.options import SimulatorOptions as SimulatorOptions
+
+# A GPU's cores by the last word of its chip's name; MLX does not tell them. The largest of each.
+SIZES = MappingProxyType({"Pro": 20, "Max": 40, "Ultra": 80})
+BASE, CORES = 10, 40  # of a chip without such a word; of an unknown one
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +22,7 @@ class Gpu:
     """Apple's GPU, by MLX; with `trusted`, kernels are used without a trial."""
 
     trusted: bool = False
+    cores: int = CORES
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +30,7 @@ class Simulator:
     """A CPU model of Metal: not Apple's compiler, not a GPU."""
 
     options: SimulatorOptions = field(default_factory=SimulatorOptions)
+    cores: int = CORES
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,6 +39,7 @@ class Listing:
 
     note: Callable[[Any, Sequence[mx.array]], None]
     trusted: bool = True
+    cores: int = CORES
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,4 +77,11 @@ def using(device: Device | Nowhere) -> Iterator[None]:
 def gpu() -> Gpu | None:
     """Return this machine's GPU, where MLX computes on it."""
     on_gpu = mx.default_device().type == mx.DeviceType.gpu
-    return Gpu() if on_gpu and mx.metal.is_available() else None
+    if not on_gpu or not mx.metal.is_available():
+        return None
+    return Gpu(cores=cores_of(str(mx.device_info()["device_name"])))
+
+
+def cores_of(name: str) -> int:
+    """Return about how many cores a chip of this name has: "Apple M4 Max"."""
+    return SIZES.get(name.split()[-1], BASE if name.startswith("Apple M") else CORES)

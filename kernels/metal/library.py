@@ -163,7 +163,7 @@ def padded(values: mx.array) -> mx.array:
     short = SMALLEST - values.size
     if short <= 0:
         return values
-    return mx.concatenate([values.reshape(-1), mx.zeros((short,), values.dtype)])
+    return mx.concatenate([values.reshape(-1), nothing(values.dtype, size=short)])
 
 
 @cache

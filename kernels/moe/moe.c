@@ -268,3 +268,4 @@ EXPORT int op_moe(const Experts *experts, const float *x, int rows, const int32_
     free(memory);
     return failed;
 }
+ENTRY(op_moe, w[0].p, w[1].p, w[2].i, w[3].p, w[4].p, w[5].i, w[6].p, w[7].i, w[8].p)

@@ -153,3 +153,5 @@ EXPORT int op_route(const float *logits, const float *correction, int tokens, in
     parallel((tokens - 1) / r.each + 1, run, &r);
     return atomic_load(&r.failed);
 }
+ENTRY(op_route, w[0].p, w[1].p, w[2].i, w[3].i, w[4].i, w[5].i, w[6].i, w[7].f, w[8].i, w[9].i,
+      w[10].i, w[11].f, w[12].p, w[13].p)

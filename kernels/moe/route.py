@@ -8,7 +8,7 @@ from typing import Literal
 import mlx.core as mx
 import numpy as np
 
-from ..cpu.library import ARRAY, FLOAT, INT, VALUES, Function, empty
+from ..cpu.library import ARRAY, FLOAT, INT, VALUES, Function, array, empty
 from ..linear.linear import linear, linear_reference
 from ..linear.linear_mlx import Epilogue
 from ..linear.weight import Dense, Weight, storage
@@ -101,9 +101,9 @@ def _route_c(
     (tokens, experts), k = logits.shape, router.k
     rules = (k, SCORINGS[router.scoring], router.normalise, router.scale, router.groups)
     rest = (router.kept_groups, router.group_score == "best_two", router.jitter)
-    indices, weights = np.empty((tokens, k), np.int32), empty(tokens, k)
+    indices, weights = empty(tokens, k, dtype=np.int32), empty(tokens, k)
     native(logits, correction, tokens, experts, *rules, *rest, indices, weights)
-    return mx.array(indices), mx.array(weights)
+    return array(indices), array(weights)
 
 
 def route_reference(logits: mx.array, router: Routing, correction: mx.array | None = None) -> Picks:

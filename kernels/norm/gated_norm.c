@@ -55,3 +55,4 @@ EXPORT int op_gated_norm(const float *y, const float *gate, const void *weight, 
     parallel((rows - 1) / n.each + 1, run, &n);
     return 0;
 }
+ENTRY(op_gated_norm, w[0].p, w[1].p, w[2].p, w[3].i, w[4].i, w[5].i, w[6].i, w[7].i, w[8].f, w[9].p)

@@ -22,3 +22,4 @@ EXPORT int op_layer_norm(const float *x, const void *weight, int weight_type, co
     in_tasks(&n, run);
     return 0;
 }
+ENTRY(op_layer_norm, w[0].p, w[1].p, w[2].i, w[3].p, w[4].i, w[5].i, w[6].i, w[7].f, w[8].p)

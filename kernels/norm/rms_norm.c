@@ -14,3 +14,4 @@ EXPORT int op_rms_norm(const float *x, const void *weight, int weight_type, int 
     in_tasks(&n, run);
     return 0;
 }
+ENTRY(op_rms_norm, w[0].p, w[1].p, w[2].i, w[3].i, w[4].i, w[5].f, w[6].p)

@@ -1,4 +1,4 @@
-// Root mean square norm of rows.
+// Root mean square norm of rows, and where there is one (SUM) the residual stream added to it.
 //
 // A threadgroup takes a row; each thread a stretch of COUNT values, then the next one a whole
 // threadgroup further. The second pass reads again what the same thread read, which lies in
@@ -32,10 +32,10 @@ inline float over_threads(
   return simd_sum(lane < simdgroups ? parts[lane] : 0.0f);
 }
 
-template <int COUNT, typename T, typename G>
+template <bool SUM, int COUNT, typename T, typename G>
 inline void scale_row(
-    const device T* from, const device G* weight, float factor, uint width, uint thread_index,
-    uint threads, device T* to) {
+    const device T* from, const device G* weight, const device T* residual, float factor,
+    uint width, uint thread_index, uint threads, device T* to) {
   for (uint i = thread_index * COUNT; i < width; i += threads * COUNT) {
     float values[COUNT];
     float gains[COUNT];
@@ -44,17 +44,25 @@ inline void scale_row(
     for (int j = 0; j < COUNT; j++) {
       values[j] *= factor * gains[j];
     }
+    if (SUM) {
+      float sums[COUNT];
+      load_values<COUNT>(residual + i, sums);
+      for (int j = 0; j < COUNT; j++) {
+        values[j] = float(T(values[j])) + sums[j];
+      }
+    }
     store_values<COUNT>(values, to + i);
   }
 }
 
-template <typename T, typename G, int COUNT>
+template <typename T, typename G, int COUNT, bool SUM>
 [[kernel]] void rms_norm(
     const device T* x [[buffer(0)]],
     const device G* weight [[buffer(1)]],
-    constant float& eps [[buffer(2)]],
-    constant int& width [[buffer(3)]],
-    device T* y [[buffer(4)]],
+    const device T* residual [[buffer(2)]],
+    constant float& eps [[buffer(3)]],
+    constant int& width [[buffer(4)]],
+    device T* y [[buffer(5)]],
     uint3 threadgroup_position_in_grid [[threadgroup_position_in_grid]],
     uint3 threads_per_threadgroup [[threads_per_threadgroup]],
     uint simdgroups_per_threadgroup [[simdgroups_per_threadgroup]],
@@ -76,14 +84,17 @@ template <typename T, typename G, int COUNT>
       squares, parts, simdgroup_index_in_threadgroup, thread_index_in_simdgroup,
       simdgroups_per_threadgroup);
   float factor = precise::rsqrt(squares / float(width) + eps);
-  scale_row<COUNT>(
-      x + row, weight, factor, width, thread_index_in_threadgroup, threads, y + row);
+  scale_row<SUM, COUNT>(
+      x + row, weight, residual + (SUM ? row : 0), factor, width, thread_index_in_threadgroup,
+      threads, y + row);
 }
 
 // instantiations
-#define instantiate(name, T, count) \
-  template [[host_name(name)]] [[kernel]] decltype(rms_norm<T, T, count>) rms_norm<T, T, count>;
-instantiate("rms_norm_float", float, 4)
-instantiate("rms_norm_half", half, 4)
-instantiate("rms_norm_bfloat", bfloat, 4)
-instantiate("rms_norm_half_odd", half, 1)
+#define instantiate(name, T, count, sum)                                  \
+  template [[host_name(name)]] [[kernel]] decltype(rms_norm<T, T, count, sum>) \
+      rms_norm<T, T, count, sum>;
+instantiate("rms_norm_float", float, 4, false)
+instantiate("rms_norm_half", half, 4, false)
+instantiate("rms_norm_half_sum", half, 4, true)
+instantiate("rms_norm_bfloat", bfloat, 4, false)
+instantiate("rms_norm_half_odd", half, 1, false)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from ..cpu.library import ARRAY, FLOAT, INT, NUMBERS, VALUES, Function, array, output
-from ..metal.library import kernel, padded, scalar
+from ..linear.rows import add
+from ..metal.library import kernel, nothing, padded, scalar
 from ..registry import InMetal, Key, Operation, bucket, in_c, in_float32
 
 SIMD, THREADS = 32, 1024  # lanes of a simdgroup; threads of a threadgroup, at most
@@ -19,41 +20,54 @@ class Norm:
     weight: mx.array
     eps: float
 
-    def __call__(self, x: mx.array) -> mx.array:
-        """Normalise (..., width)."""
-        return rms_norm(x, self.weight, self.eps)
+    def __call__(self, x: mx.array, residual: mx.array | None = None) -> mx.array:
+        """Normalise (..., width), and add the residual."""
+        return rms_norm(x, self.weight, self.eps, residual)
 
 
-def rms_norm_mlx(x: mx.array, weight: mx.array, eps: float) -> mx.array:
+def rms_norm_mlx(
+    x: mx.array, weight: mx.array, eps: float, residual: mx.array | None = None
+) -> mx.array:
     """Normalise by MLX's own operation, which gives float32 where either of the two is."""
-    return mx.fast.rms_norm(x, weight, eps).astype(x.dtype)
+    y = mx.fast.rms_norm(x, weight, eps).astype(x.dtype)
+    return y if residual is None else residual + y
 
 
-def rms_norm_reference(x: mx.array, weight: mx.array, eps: float) -> mx.array:
+def rms_norm_reference(
+    x: mx.array, weight: mx.array, eps: float, residual: mx.array | None = None
+) -> mx.array:
     """Compute the definition, in float32."""
     wide = x.astype(mx.float32)
     scale = mx.rsqrt(mx.mean(wide * wide, axis=-1, keepdims=True) + eps)
-    return ((wide * scale) * weight.astype(mx.float32)).astype(x.dtype)
+    y = ((wide * scale) * weight.astype(mx.float32)).astype(x.dtype)
+    return y if residual is None else residual + y
 
 
 @in_c("op_rms_norm", VALUES, ARRAY, *(INT,) * 3, FLOAT, ARRAY)
-def _rms_norm_c(native: Function, x: mx.array, weight: mx.array, eps: float) -> mx.array:
+def _rms_norm_c(
+    native: Function, x: mx.array, weight: mx.array, eps: float, residual: mx.array | None = None
+) -> mx.array:
     mx.eval(weight)
     out, width = output(*x.shape), x.shape[-1]
     native(x, weight, NUMBERS[weight.dtype], x.size // width, width, eps, out)
-    return array(out)
+    return array(out) if residual is None else add(residual, array(out))
 
 
-def _key(x: mx.array, weight: mx.array, eps: float) -> Key:
-    return bucket(x.size // max(1, x.shape[-1])), x.shape[-1], x.dtype, weight.dtype
+def _key(x: mx.array, weight: mx.array, eps: float, residual: mx.array | None = None) -> Key:
+    rows, width = x.size // max(1, x.shape[-1]), x.shape[-1]
+    return bucket(rows), width, x.dtype, weight.dtype, residual is not None
 
 
-def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, mx.array, float]]:
+def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, mx.array, float, mx.array | None]]:
     for rows, width in ((1, 7), (1, 8), (2, 33)):
-        yield mx.random.normal((rows, width)).astype(dtype), mx.ones((width,), dtype), 1e-5
+        x = mx.random.normal((rows, width)).astype(dtype)
+        for residual in (None, x - 1):
+            yield x, mx.ones((width,), dtype), 1e-5, residual
 
 
-def rms_norm_metal(x: mx.array, weight: mx.array, eps: float) -> mx.array:
+def rms_norm_metal(
+    x: mx.array, weight: mx.array, eps: float, residual: mx.array | None = None
+) -> mx.array:
     """Run `rms_norm` by our kernel."""
     if not x.size:
         return x
@@ -61,17 +75,22 @@ def rms_norm_metal(x: mx.array, weight: mx.array, eps: float) -> mx.array:
     count = 4 if width % 4 == 0 else 1
     threads = min(THREADS, -(-width // (count * SIMD)) * SIMD)
     return kernel("rms_norm")(
-        [padded(x), padded(weight), scalar(eps), scalar(width, mx.int32)],
+        [
+            *(padded(x), padded(weight)),
+            nothing(x.dtype) if residual is None else padded(residual),
+            *(scalar(eps), scalar(width, mx.int32)),
+        ],
         [(x.shape, x.dtype)],
         (x.size // width * threads, 1, 1),
         (threads, 1, 1),
         T=x.dtype,
         G=weight.dtype,
         COUNT=count,
+        SUM=residual is not None,
     )[0]
 
 
-# (..., width) alike.
+# (..., width) alike, and the residual.
 rms_norm = Operation(
     "rms_norm",
     rms_norm_mlx,

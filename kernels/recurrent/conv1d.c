@@ -62,3 +62,5 @@ EXPORT int op_conv1d(const float *x, const float *weight, const float *bias, flo
         parallel(tasks, run, &c);
     return 0;
 }
+ENTRY(op_conv1d, w[0].p, w[1].p, w[2].p, w[3].p, w[4].p, w[5].p, w[6].p, w[7].i, w[8].i, w[9].i,
+      w[10].i, w[11].p)

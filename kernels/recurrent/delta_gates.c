@@ -31,3 +31,4 @@ EXPORT int op_delta_gates(const float *decay, const float *correction, const flo
     parallel((rows - 1) / d.each + 1, run, &d);
     return 0;
 }
+ENTRY(op_delta_gates, w[0].p, w[1].p, w[2].p, w[3].p, w[4].i, w[5].i, w[6].p, w[7].p)

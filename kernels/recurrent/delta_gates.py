@@ -2,7 +2,7 @@
 
 import mlx.core as mx
 
-from ..cpu.library import ARRAY, INT, VALUES, Function, empty
+from ..cpu.library import ARRAY, INT, VALUES, Function, array, empty
 from ..registry import Operation, in_c, is_filled
 
 
@@ -12,7 +12,7 @@ def _delta_gates_c(
 ) -> tuple[mx.array, mx.array]:
     g, beta = empty(*decay.shape), empty(*decay.shape)
     native(decay, correction, rates, offsets, *decay.shape, g, beta)
-    return mx.array(g), mx.array(beta)
+    return array(g), array(beta)
 
 
 def delta_gates_reference(

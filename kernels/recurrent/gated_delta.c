@@ -129,3 +129,5 @@ EXPORT int op_gated_delta(const float *q, const float *k, const float *v, const 
         parallel(tasks, run, &d);
     return atomic_load(&d.failed);
 }
+ENTRY(op_gated_delta, w[0].p, w[1].p, w[2].p, w[3].p, w[4].p, w[5].p, w[6].p, w[7].p, w[8].p,
+      w[9].i, w[10].i, w[11].i, w[12].i, w[13].i, w[14].i, w[15].f, w[16].p)

@@ -108,3 +108,5 @@ EXPORT int op_ssm_scan(const float *x, const float *b, const float *c, const flo
         parallel(tasks, run, &s);
     return 0;
 }
+ENTRY(op_ssm_scan, w[0].p, w[1].p, w[2].p, w[3].p, w[4].p, w[5].p, w[6].p, w[7].p, w[8].p, w[9].p,
+      w[10].p, w[11].i, w[12].i, w[13].i, w[14].i, w[15].i, w[16].f, w[17].f, w[18].p)

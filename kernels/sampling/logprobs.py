@@ -64,7 +64,7 @@ def logprobs_metal(logits: mx.array, rows: Sequence[int], tokens: mx.array, most
 
 def logprobs_mlx(logits: mx.array, rows: Sequence[int], tokens: mx.array, most: int) -> Parts:
     """Run `LOGPROBS` by MLX's operations, which define it."""
-    picked = logits[mx.array(list(rows), mx.int32)]
+    picked = logits[mx.array(list(rows), mx.int32)].astype(mx.float32)
     scores = picked - mx.logsumexp(picked, axis=-1, keepdims=True)
     chosen = mx.take_along_axis(scores, mx.maximum(tokens, 0)[:, None], axis=-1)[:, 0]
     best = mx.argsort(-scores, axis=-1)[:, :most]
@@ -80,8 +80,8 @@ def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Sequence[int], mx.array,
         yield mx.random.normal((2, size)).astype(dtype), [1, 0], mx.array([3, 0]), 5
 
 
-# Scores a token each of some rows of (any, vocabulary) float32 logits, and as many of the likeliest
-# as are wanted, at most the vocabulary. A token below 0 counts as 0.
+# Scores, in float32, a token each of some rows of (any, vocabulary) logits, and as many of the
+# likeliest as are wanted, at most the vocabulary. A token below 0 counts as 0.
 LOGPROBS = Operation(
     "logprobs",
     logprobs_mlx,

@@ -310,7 +310,7 @@ def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Draws, np.ndarray | None
         yield logits, draws, np.full((3, -(-size // 32)), 0x55555555, np.uint32), edits
 
 
-# (rows, vocabulary) float32 logits, edited -> (rows,) int32 token ids. allowed: (rows, vocabulary /
+# (rows, vocabulary) logits, edited -> (rows,) int32 token ids. allowed: (rows, vocabulary /
 # 32 rounded up) uint32, bit i % 32 of word i / 32 says whether token i may be drawn. A row's token
 # is -1 where a logit is NaN, or where none is above -infinity.
 sample = Operation(

@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 
+import mlx.core as mx
 import numpy as np
 
 PAGE = mmap.PAGESIZE
 ALIGNMENT = 16
 POISON = 0xFF
-POISONED = bytes([POISON]) * (PAGE + ALIGNMENT)
+POISONED = bytes([POISON]) * (PAGE + 2 * ALIGNMENT)
 READ_WRITE, NOTHING = 3, 0
 FREE_BYTES = 64 << 20  # mappings that wait for the next dispatch
 
@@ -56,14 +57,15 @@ class Mappings:
         self._free: dict[int, list[int]] = {}
         self._free_bytes = 0
 
-    def take(self, size: int) -> Guarded:
-        pages = max(1, -(-(max(size, 1) + ALIGNMENT - 1) // PAGE))
+    def take(self, size: int, shift: int = 0) -> Guarded:
+        pages = max(1, -(-(max(size, 1) + 2 * ALIGNMENT - 1) // PAGE))
         free = self._free.get(pages)
         if free:
             self._free_bytes -= pages * PAGE
         low = free.pop() if free else _map(pages)
         high = low + (pages + 2) * PAGE
-        memory = Guarded(low, high, (high - PAGE - max(size, 1)) & -ALIGNMENT, size)
+        base = ((high - PAGE - max(size, 1) - shift) & -ALIGNMENT) + shift
+        memory = Guarded(low, high, base, size)
         memory.poison()
         return memory
 
@@ -91,8 +93,9 @@ def borrowed() -> Iterator["Borrower"]:
 class Borrower:
     taken: list[Guarded]
 
-    def take(self, size: int) -> Guarded:
-        self.taken.append(_mappings().take(size))
+    def take(self, size: int, shift: int = 0) -> Guarded:
+        """Take memory that begins `shift` bytes beyond an aligned place."""
+        self.taken.append(_mappings().take(size, shift))
         return self.taken[-1]
 
 
@@ -112,6 +115,14 @@ def _map(pages: int) -> int:
     for guard in (at, at + size - PAGE):
         _libc().mprotect(guard, PAGE, NOTHING)
     return at
+
+
+@cache
+def allocated_at() -> int:
+    """Return where, of ALIGNMENT bytes, MLX's memory begins: on a CPU its size is before it."""
+    array = mx.zeros((64,))
+    mx.eval(array)
+    return int(np.asarray(memoryview(array)).ctypes.data % ALIGNMENT)  # type: ignore[arg-type]
 
 
 @cache

@@ -53,7 +53,10 @@ DEVICE_MODE = (
     *("-Xclang", "-aux-triple", "-Xclang", f"{platform.machine()}-{SYSTEM}"),
 )
 # The device mode lets a device pointer pass for a thread's own: without it, clang complains.
-STRICT = (*LANGUAGE, "-fsyntax-only", "-ferror-limit=0", "-Wimplicit-float-conversion")
+STRICT = (
+    *(*LANGUAGE, "-fsyntax-only", "-ferror-limit=0", "-Wimplicit-float-conversion"),
+    *("-Wuninitialized", "-Wsometimes-uninitialized"),
+)
 CHECKED = (
     *("-DMSL_CHECK=1", "-gline-tables-only"),
     *("-fno-vectorize", "-fno-slp-vectorize", "-fno-unroll-loops"),
@@ -64,6 +67,7 @@ BOUNDS = (
     *("-fsanitize=array-bounds", "-fno-sanitize-recover=array-bounds", "-fno-strict-overflow"),
     *("-fno-builtin-memset", "-fno-builtin-memcpy", "-fno-builtin-memmove"),
     "-DMLX_MTL_PRAGMA_UNROLL=",
+    "-ftrivial-auto-var-init=pattern",  # what a thread never wrote is NaN, or a large number
 )
 UNROLLED = re.compile(
     r'#[ \t]*pragma[^\n]*\bunroll\b[^\n]*|_Pragma\s*\("[^"\n]*\bunroll\b[^"\n]*"\)'
@@ -80,7 +84,7 @@ RUNTIME = (
 
 MISSING = (
     "the Metal simulator needs a clang that this machine does not have: "
-    "pip install ziglang brings one"
+    f"{sys.executable} -m pip install ziglang brings one"
 )
 GROUP = re.compile(r"^.*\berror: .*(?:\n(?!.*\berror: ).*)*", re.M)
 FOREIGN = re.compile(
@@ -91,6 +95,9 @@ TO_BFLOAT = re.compile(
     r"^(?!.*\bmsl_\w+\.h:).*warning: implicit conversion .* to '(?:bfloat|__bf16)'.*", re.M
 )
 NO_BFLOAT = "Metal does not convert to bfloat implicitly: write bfloat(x)"
+UNWRITTEN = re.compile(
+    r"^(?!.*\bmsl_\w+\.h:).*warning: variable .* is (?:used )?uninitialized .*", re.M
+)
 HARMLESS_NOTE = re.compile(r"\(the implicit|constructor|'this' ")
 HEADER_PLACE = re.compile(r"(header\.metal:)(\d+)")
 
@@ -216,26 +223,28 @@ def _native() -> tuple[str, ...]:
     return NATIVE.get(platform.machine(), NATIVE_ELSEWHERE)
 
 
-def kernel_library(text: str, mode: Mode, contract: bool) -> CompiledKernel:
+def kernel_library(text: str, mode: Mode, flags: tuple[str, ...]) -> CompiledKernel:
     """Compile a `host_text` to a shared library. Raises MetalCompileError."""
-    key = _key(text, mode, str(contract))
+    key = _key(text, mode, *flags)
     library, notes = folder() / f"{key}.so", folder() / f"{key}.json"
     if not (library.exists() and notes.exists()):
         with locked(folder() / f"kernels-{key[0]}.lock"):
             if not (library.exists() and notes.exists()):
                 with tempfile.TemporaryDirectory(dir=folder()) as temporary:
-                    _make(text, mode, contract, Path(temporary), (library, notes))
+                    _make(text, mode, flags, Path(temporary), (library, notes))
     read = json.loads(notes.read_text())
     return CompiledKernel(
         library, tuple(Site(*site) for site in read["sites"]), tuple(read["blocks"])
     )
 
 
-def _make(text: str, mode: Mode, contract: bool, inside: Path, targets: tuple[Path, Path]) -> None:
+def _make(
+    text: str, mode: Mode, flags: tuple[str, ...], inside: Path, targets: tuple[Path, Path]
+) -> None:
     checked = mode == "check"
     (inside / "kernel.cpp").write_text(UNROLLED.sub("", text) if checked else text)
     check_spaces("kernel.cpp", inside, ())
-    clang = (*toolchain().compile, *language(contract))
+    clang = (*toolchain().compile, *language(flags))
     sites: list[Site] = []
     blocks: list[dict[str, int]] = []
     if mode != "fast":
@@ -256,9 +265,8 @@ def _make(text: str, mode: Mode, contract: bool, inside: Path, targets: tuple[Pa
     _publish(inside / "kernel.so", targets[0])
 
 
-def language(contract: bool) -> tuple[str, ...]:
-    contraction = f"-ffp-contract={'on' if contract else 'off'}"
-    return (*LANGUAGE, *DEVICE_MODE, contraction, *_native(), *_includes())
+def language(flags: tuple[str, ...]) -> tuple[str, ...]:
+    return (*LANGUAGE, *DEVICE_MODE, *flags, *_native(), *_includes())
 
 
 def _includes() -> tuple[str, ...]:
@@ -266,11 +274,12 @@ def _includes() -> tuple[str, ...]:
 
 
 def check_spaces(name: str, inside: Path, include: Sequence[str]) -> None:
-    """Raise MetalCompileError where a pointer loses its address space."""
+    """Raise MetalCompileError for a pointer without its address space, a variable unwritten."""
     command = [*toolchain().compile, *STRICT, *_includes(), *include, name]
     done = subprocess.run(command, capture_output=True, text=True, cwd=inside, check=False)
     wrong = [group for group in GROUP.findall(done.stderr) if _is_foreign(group)]
     wrong += [f"{line}\n{NO_BFLOAT}" for line in TO_BFLOAT.findall(done.stderr)]
+    wrong += UNWRITTEN.findall(done.stderr)
     if wrong:
         raise MetalCompileError(readable("\n".join(wrong), inside))
 

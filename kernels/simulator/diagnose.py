@@ -7,7 +7,7 @@ from .host import HEADER_LINE
 from .instrument import Site
 from .signature import Definition
 
-BY_ACCESS = (1, 2, 3, 9, 10, 11)  # problems whose `site` is that of an access
+BY_ACCESS = (1, 2, 3, 9, 10, 11, 13)  # problems whose `site` is that of an access
 WITH_OTHER = (2, 4, 10)
 
 

@@ -31,6 +31,7 @@ PROBLEMS = {
     10: "cross-threadgroup hazard",
     11: "write to input",
     12: "endless kernel",
+    13: "misaligned access",
 }
 
 
@@ -54,7 +55,7 @@ class NativeBuffer(ctypes.Structure):
 
 
 class NativeSite(ctypes.Structure):
-    _fields_ = (("space", UINT32), ("kind", UINT32), ("line", UINT32), ("size", UINT32))
+    _fields_ = tuple((name, UINT32) for name in ("space", "kind", "line", "size", "align"))
 
 
 class SiteCount(ctypes.Structure):
@@ -115,7 +116,7 @@ class Dispatch(ctypes.Structure):
         ("threadgroup_bytes", UINT32),
         ("atomic_sites", UINT32),
         ("problem_count", UINT32),
-        ("padding", UINT32),
+        ("flush", UINT32),
         ("problems", Problem * MAX_PROBLEMS),
     )
 

@@ -2,6 +2,8 @@
 
 import re
 
+from .limits import check_limits
+from .options import Language
 from .signature import ATTRIBUTES, Argument, Definition, Signature
 from .words import check_words
 
@@ -57,11 +59,13 @@ DECLARED = re.compile(
 CONSTRUCTOR = re.compile(r"\b(vec\s*<[^<>();]+>)\s*\(")
 
 
-def host_text(definition: Definition, signature: Signature) -> str:
-    """Return the whole text of a kernel for clang. Raises MetalCompileError for a word's misuse."""
+def host_text(definition: Definition, signature: Signature, version: Language = "3.1") -> str:
+    """Return a kernel's whole text for clang. Raises MetalCompileError for what is not Metal."""
     header, body = map(without_comments, (definition.header, definition.source))
     check_words(header, "header")
     check_words(body, "kernel")
+    check_limits(header, "header", version)
+    check_limits(f"{{{body}}}", "kernel", version)  # a function's, not the program's
     return "\n".join(
         (
             f'{PREAMBLE}#line {HEADER_LINE + 1} "header.metal"',
@@ -110,9 +114,9 @@ def _reference(type_name: str, declarator: str, number: int) -> str:
     pointer = f"(*){extent}" if extent else "*"
     array = f"{type_name} {extent}"
     memory = f'__msl_tg_alloc({number}u, sizeof({array}), alignof({type_name}), "{name}")'
+    kind = f"__msl_same<{type_name}>" if type_name[-1].isdigit() else type_name  # no `float2 (`
     return (
-        f"threadgroup {type_name} {reference} = "
-        f"*(threadgroup {type_name} {pointer})(unsigned long){memory};"
+        f"threadgroup {kind} {reference} = *(threadgroup {kind} {pointer})(unsigned long){memory};"
     )
 
 

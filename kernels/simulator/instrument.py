@@ -42,8 +42,8 @@ DEFINED = re.compile(r"^define .*?(@[\w.$-]+|@\"[^\"]+\")\(")
 TAKEN = re.compile(r"ptr (?:\w+ )*(@[\w.$-]+|@\"[^\"]+\")[,)]")
 POINTER = r"ptr(?: addrspace\((\d+)\))?"
 TYPE = r"(<[^>]+>|\[[^\]]+\]|\{[^}]+\}|ptr addrspace\(\d+\)|\S+)"
-LOADED = re.compile(rf"^\s+%\S+ = load (?:volatile )?(.+?), {POINTER} (.+), align \d+")
-STORED = re.compile(rf"^\s+store (?:volatile )?{TYPE} .+, {POINTER} (.+?), align \d+")
+LOADED = re.compile(rf"^\s+%\S+ = load (?:volatile )?(.+?), {POINTER} (.+), align (\d+)")
+STORED = re.compile(rf"^\s+store (?:volatile )?{TYPE} .+, {POINTER} (.+?), align (\d+)")
 COPIED = re.compile(r"@llvm\.mem(cpy|move|set)[^(]*\((.*), i1 (?:false|true)\)")
 COPY_OPERAND = re.compile(rf"{POINTER}(?= ).* (\S+)$")
 OPERATION = re.compile(r"^\s+(?:(%\S+) = )?(?:tail |musttail |notail )?(\w+)\s*(.*)$")
@@ -96,6 +96,7 @@ class Site:
     file: str
     line: int
     size: int
+    align: int = 0  # of its type, where that is more than one number's
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,9 +220,9 @@ class Instrumenter:
 
     def _accesses(self, line: str, operation: str, roots: "Roots") -> None:
         if operation == "load" and (match := LOADED.match(line)):
-            self._access(LOAD, match[2], match[3], _size(match[1]), line, roots)
+            self._access(LOAD, match[2], match[3], _size(match[1]), line, roots, int(match[4]))
         elif operation == "store" and (match := STORED.match(line)):
-            self._access(STORE, match[2], match[3], _size(match[1]), line, roots)
+            self._access(STORE, match[2], match[3], _size(match[1]), line, roots, int(match[4]))
         elif operation == "call" and (match := COPIED.search(line)):
             operands = match[2].split(", ")
             size = operands[2].removeprefix("i64 ")
@@ -232,7 +233,14 @@ class Instrumenter:
                     self._access(kind, pointer[1], pointer[2], known, line, roots)
 
     def _access(
-        self, kind: int, space: str | None, at: str, size: int | str, line: str, roots: "Roots"
+        self,
+        kind: int,
+        space: str | None,
+        at: str,
+        size: int | str,
+        line: str,
+        roots: "Roots",
+        align: int = 0,
     ) -> None:
         """Add a call before an access; `size` is a number, or the value that holds it."""
         where = SPACES.get(int(space), PRIVATE) if space else roots.space(at)
@@ -249,7 +257,7 @@ class Instrumenter:
             self.lines.append(f"  %msls{number} = trunc i64 {size} to i32")
         amount = f"%msls{number}" if isinstance(size, str) else str(size)
         name = ("__msl_ld", "__msl_st")[kind]
-        site = self._site(where, kind, line, size if isinstance(size, int) else 0)
+        site = self._site(where, kind, line, size if isinstance(size, int) else 0, align)
         self.lines.append(f"  call void @{name}(ptr {at}, i32 {amount}, i32 {site})")
 
     def _inside(self, kind: int, at: str, size: int | str, line: str, roots: "Roots") -> None:
@@ -263,9 +271,9 @@ class Instrumenter:
             f"  call void @{INSIDE}(ptr {at}, i64 {size}, ptr {array}, i64 {length}, i32 {site})"
         )
 
-    def _site(self, space: int, kind: int, line: str, size: int) -> int:
+    def _site(self, space: int, kind: int, line: str, size: int, align: int = 0) -> int:
         file, number = self._locations.find(line)
-        self.sites.append(Site(space, kind, file, number, size))
+        self.sites.append(Site(space, kind, file, number, size, align))
         return len(self.sites) - 1
 
     def _overrun(self, line: str) -> str:

@@ -98,7 +98,7 @@ class MetalKernel:
         self._ensure_row_contiguous = ensure_row_contiguous
         self._report: DispatchReport | None = None
         self._signatures: dict[object, Signature] = {}
-        self._libraries: dict[tuple[Signature, Mode, bool], CompiledKernel] = {}
+        self._libraries: dict[tuple[Signature, Mode], CompiledKernel] = {}
 
     @property
     def report(self) -> DispatchReport:
@@ -185,11 +185,11 @@ class MetalKernel:
         return self._signatures[key]
 
     def _library(self, signature: Signature, mode: Mode) -> CompiledKernel:
-        key = (signature, mode, self.options.contract)
+        key = (signature, mode)
         if key not in self._libraries:
-            written = host_text(self.definition, signature)
+            written = host_text(self.definition, signature, self.options.language)
             try:
-                self._libraries[key] = kernel_library(written, *key[1:])
+                self._libraries[key] = kernel_library(written, mode, self.options.flags)
             except MetalCompileError as error:
                 raise MetalCompileError(
                     f"[simulator] kernel '{self.definition.name}' does not compile:\n{error}"
@@ -241,7 +241,8 @@ def compiled_ir(
     """Return LLVM's text of one specialisation: equal texts mean that the code is the same."""
     arrays = [_array(value) for value in inputs]
     signature = kernel.signature(arrays, output_dtypes, _template(template or ()))
-    return compiled_text(host_text(kernel.definition, signature), kernel.options.contract)
+    written = host_text(kernel.definition, signature, kernel.options.language)
+    return compiled_text(written, kernel.options.flags)
 
 
 def _array(value: Input) -> mx.array:

@@ -9,7 +9,7 @@ import mlx.core as mx
 import numpy as np
 
 from .arrays import Extent, copy_in, copy_out, extent_of, filled, from_bytes, output_bytes
-from .buffers import POISON, Borrower, Guarded, borrowed
+from .buffers import ALIGNMENT, POISON, Borrower, Guarded, allocated_at, borrowed
 from .compiler import CompiledKernel
 from .counts import FinishedDispatch, report, seen_words
 from .diagnose import explained, source_line
@@ -101,8 +101,9 @@ def launch(call: CheckedCall, compiled: CompiledKernel, mode: Mode) -> LaunchRes
             lambda line: source_line(call.definition, line),
         )
         result = report(counted)
+        outcome = _outcome(call, dispatch, places, compiled, result, mode)
         del keep, tracked
-        return _outcome(call, dispatch, places, compiled, result)
+        return outcome
 
 
 def _place(call: CheckedCall, argument: Argument, borrower: Borrower) -> ArgumentMemory:
@@ -115,10 +116,16 @@ def _place(call: CheckedCall, argument: Argument, borrower: Borrower) -> Argumen
         source = extent_of(source.strides)
     elif argument.role == "ndim":
         source = extent_of(np.array([source.view.ndim], np.int32))
-    memory = borrower.take(source.size)
+    shift = _shift(source, call.options.shift) if argument.role == "input" else 0
+    memory = borrower.take(source.size, shift)
     copy_in(source, memory.base)
     writable = argument.role == "input" and argument.index in call.in_place
     return ArgumentMemory(argument, memory, source.first, writable, True, source)
+
+
+def _shift(source: Extent, elements: int) -> int:
+    """Return how far from an aligned place MLX has the array: slices of others lie anywhere."""
+    return (source.low - allocated_at() + elements * source.view.itemsize) % ALIGNMENT
 
 
 def _output(call: CheckedCall, argument: Argument, borrower: Borrower) -> ArgumentMemory:
@@ -169,7 +176,7 @@ def _dispatch(
     arguments = (ctypes.c_void_p * len(places))(*(place.origin for place in places))
     capacity = len(compiled.sites) + MAX_ATOMIC_SITES
     sites = (NativeSite * capacity)(
-        *(NativeSite(s.space, s.kind, s.line, s.size) for s in compiled.sites)
+        *(NativeSite(s.space, s.kind, s.line, s.size, s.align) for s in compiled.sites)
     )
     counts = (SiteCount * capacity)()
     dispatch = Dispatch()
@@ -186,6 +193,7 @@ def _dispatch(
     dispatch.strict_simd = options.strict_simd
     dispatch.line_bytes = options.line_bytes
     dispatch.seconds = options.seconds
+    dispatch.flush = options.apple_like
     return dispatch, [buffers, arguments, sites, counts]
 
 
@@ -195,12 +203,16 @@ def _outcome(
     places: Sequence[ArgumentMemory],
     compiled: CompiledKernel,
     result: DispatchReport,
+    mode: Mode,
 ) -> LaunchResult:
     count = min(dispatch.problem_count, len(dispatch.problems))
     kinds = {PROBLEMS[dispatch.problems[i].kind] for i in range(count)}
     dirty = [place.argument.name for place in places if not place.memory.clean()]
     names = [place.argument.name for place in places]
     problem = explained(call.definition, dispatch, names, compiled.sites) if kinds else ""
+    if call.options.whole_outputs and mode == "check" and not problem:
+        problem = _unwritten(call, dispatch, places)
+        kinds |= {"unwritten output"} if problem else set()
     if dirty and not problem:
         kinds.add("out-of-bounds")
         problem = f"[simulator] kernel '{call.definition.name}': out-of-bounds: bytes beside "
@@ -215,6 +227,21 @@ def _outcome(
         for i, place in enumerate(place for place in places if place.source is None)
     ]
     return LaunchResult(outputs, result, "", frozenset())
+
+
+def _unwritten(call: CheckedCall, dispatch: Dispatch, places: Sequence[ArgumentMemory]) -> str:
+    """Name the first byte of an output that no thread has written; empty where there is none."""
+    for index, place in enumerate(places):
+        if place.source is None and not place.initialised and place.memory.size:
+            cells = (ctypes.c_uint32 * (place.memory.size * CELL_BYTES // 4)).from_address(
+                dispatch.buffers[index].shadow
+            )
+            epochs = np.ctypeslib.as_array(cells)[:: CELL_BYTES // 4]  # of the last write
+            if not epochs.all():
+                first = int(np.argmin(epochs != 0))
+                named = f"{place.argument.name}[byte {first}]"
+                return f"[simulator] kernel '{call.definition.name}': unwritten output: {named}"
+    return ""
 
 
 def check_aliases(call: CheckedCall) -> None:

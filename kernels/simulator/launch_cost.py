@@ -89,8 +89,8 @@ def _attention(call: Call) -> Cost:
 
 
 def _latent_attention(call: Call) -> Cost:
-    rows, width = call.named["tables"].shape
-    context = _context(call, width)
+    rows = call.out.shape[0]
+    context = _context(call, call.named["tables"].size // rows)  # of few pages it is padded
     tails = ("tail", "tail_scales", "tail_biases")
     moved = call.bytes((*LATENTS, *tails)) - _half(call.outputs[2:])
     moved += rows * context * sum(_a_token(call, name) for name in LATENTS)
@@ -219,12 +219,21 @@ def _scattered(call: Call) -> Cost:
     return 2 * call.inputs[-1].nbytes, 0.0
 
 
+def _embedded(call: Call) -> Cost:
+    """The rows of a quantized matrix that tokens name."""
+    parts = [call.named[name] for name in ("weight", "scales", "biases")]
+    each = {part.root: part.nbytes // part.shape[0] for part in parts}  # of a row
+    rows, tokens = call.out.shape[0], call.of("tokens")
+    return rows * sum(each.values()) + call.out.nbytes + tokens, float(call.out.size)
+
+
 OURS: Mapping[str, Callable[[Call], Cost]] = MappingProxyType(
     {
         "linear": _product,
         "linear_dense": _product,
         "linear_rows": _product,
         "head_linear": _head_product,
+        "embedding": _embedded,
         "attention": _attention,
         "attention_tail": _attention,
         "attention_quantized": _attention,

@@ -1,6 +1,6 @@
 /* Floating-point functions: computed in float, rounded once to the type; relational functions.
 
-   libm is closer to exact than a GPU: `fast::` is as good as `precise::` here. */
+   libm is closer to exact than a GPU: `fast::` is as good as `precise::` here, but apple_like. */
 #pragma once
 #include "msl_traits.h"
 
@@ -61,44 +61,112 @@ __MSL_INLINE float __cospi(float x) {
   return __sinpi_quarter(__msl_wide(0.5f) - __builtin_fabs(__msl_wide(rest)));
 }
 
-/* The functions that exist thrice: metal::, metal::fast:: and metal::precise::. */
-#define __MSL_TRANSCENDENTAL                                              \
-  __MSL_MATH1(exp, __builtin_expf(x))                                     \
-  __MSL_MATH1(exp2, __builtin_exp2f(x))                                   \
-  __MSL_MATH1(exp10, float(__builtin_pow(__msl_wide(10), __msl_wide(x)))) \
-  __MSL_MATH1(log, __builtin_logf(x))                                     \
-  __MSL_MATH1(log2, __builtin_log2f(x))                                   \
-  __MSL_MATH1(log10, __builtin_log10f(x))                                 \
-  __MSL_MATH1(sqrt, __builtin_sqrtf(x))                                   \
-  __MSL_MATH1(rsqrt, float(1 / __builtin_sqrt(__msl_wide(x))))            \
-  __MSL_MATH1(sin, __builtin_sinf(x))                                     \
-  __MSL_MATH1(cos, __builtin_cosf(x))                                     \
-  __MSL_MATH1(tan, __builtin_tanf(x))                                     \
-  __MSL_MATH1(sinh, __builtin_sinhf(x))                                   \
-  __MSL_MATH1(cosh, __builtin_coshf(x))                                   \
-  __MSL_MATH1(tanh, __builtin_tanhf(x))                                   \
-  __MSL_MATH1(asin, __builtin_asinf(x))                                   \
-  __MSL_MATH1(acos, __builtin_acosf(x))                                   \
-  __MSL_MATH1(atan, __builtin_atanf(x))                                   \
-  __MSL_MATH1(asinh, __builtin_asinhf(x))                                 \
-  __MSL_MATH1(acosh, __builtin_acoshf(x))                                 \
-  __MSL_MATH1(atanh, __builtin_atanhf(x))                                 \
-  __MSL_MATH1(sinpi, __sinpi(x))                                          \
-  __MSL_MATH1(cospi, __cospi(x))                                          \
-  __MSL_MATH1(tanpi, __sinpi(x) / __cospi(x))                             \
-  __MSL_MATH2(pow, __builtin_powf(x, y))                                  \
-  __MSL_MATH2(powr, x < 0.0f ? NAN : __builtin_powf(x, y))                \
-  __MSL_MATH2(atan2, __builtin_atan2f(x, y))                              \
-  __MSL_MATH2(fmod, __builtin_fmodf(x, y))                                \
+/* How far a function may be off, in the options' apple_like: tables 8.1 and 8.2 of the Metal Shading
+   Language Specification (precise:: and fast::). By all of it, this way or that by x's bits. */
+#ifdef MSL_APPLE_LIKE
+__MSL_INLINE uint __scrambled(float x) {
+  uint bits = (__builtin_bit_cast(uint, x) ^ 0x9e3779b9u) * 0x85ebca6bu;
+  bits = (bits ^ bits >> 13) * 0xc2b2ae35u;
+  return bits ^ bits >> 16;
+}
+__MSL_INLINE float __off_by(__msl_wide exact, __msl_wide bound, float x) {
+  float nearest = float(exact);
+  if (!__builtin_isfinite(nearest) || exact == 0)
+    return nearest;
+  float moved = float(__scrambled(x) & 1u ? exact + bound : exact - bound);
+  return __builtin_fabs(__msl_wide(moved) - exact) > bound ? __builtin_nextafterf(moved, nearest) : moved;
+}
+__MSL_INLINE float __off(__msl_wide exact, float ulps, float x) {
+  int exponent;
+  (void)__builtin_frexp(exact, &exponent);
+  return __off_by(exact, ulps * __builtin_ldexp(__msl_wide(1), exponent - 24), x);
+}
+__MSL_INLINE float __any_number(float x, float y) { /* of max and min where one is NaN */
+  return __scrambled(x + y) & 1u ? NAN : 12345.0f;
+}
+#define __MSL_NEAR(NAME, ULPS) __off(__builtin_##NAME(__msl_wide(x)), ULPS, x)
+#define __MSL_WITHIN(NAME, BOUND) __off_by(__builtin_##NAME(__msl_wide(x)), BOUND, x)
+#define __MSL_OFF(VALUE, ULPS) __off(VALUE, ULPS, x)
+#else
+#define __MSL_NEAR(NAME, ULPS) __builtin_##NAME##f(x)
+#define __MSL_OFF(VALUE, ULPS) (VALUE)
+#endif
+
+/* The functions that exist thrice: metal:: and metal::fast::, which are the same, metal::precise::. */
+#define __MSL_PRECISE                                                                   \
+  __MSL_MATH1(exp, __MSL_NEAR(exp, 4))                                                  \
+  __MSL_MATH1(exp2, __MSL_NEAR(exp2, 4))                                                \
+  __MSL_MATH1(exp10, float(__MSL_OFF(__builtin_pow(__msl_wide(10), __msl_wide(x)), 4))) \
+  __MSL_MATH1(log, __MSL_NEAR(log, 4))                                                  \
+  __MSL_MATH1(log2, __MSL_NEAR(log2, 4))                                                \
+  __MSL_MATH1(log10, __MSL_NEAR(log10, 4))                                              \
+  __MSL_MATH1(sqrt, __builtin_sqrtf(x))                                                 \
+  __MSL_MATH1(rsqrt, float(1 / __builtin_sqrt(__msl_wide(x))))                          \
+  __MSL_MATH1(sin, __MSL_NEAR(sin, 4))                                                  \
+  __MSL_MATH1(cos, __MSL_NEAR(cos, 4))                                                  \
+  __MSL_MATH1(tan, __MSL_NEAR(tan, 6))                                                  \
+  __MSL_MATH1(sinh, __MSL_NEAR(sinh, 4))                                                \
+  __MSL_MATH1(cosh, __MSL_NEAR(cosh, 4))                                                \
+  __MSL_MATH1(tanh, __MSL_NEAR(tanh, 5))                                                \
+  __MSL_MATH1(asin, __MSL_NEAR(asin, 4))                                                \
+  __MSL_MATH1(acos, __MSL_NEAR(acos, 4))                                                \
+  __MSL_MATH1(atan, __MSL_NEAR(atan, 5))                                                \
+  __MSL_MATH1(asinh, __MSL_NEAR(asinh, 4))                                              \
+  __MSL_MATH1(acosh, __MSL_NEAR(acosh, 4))                                              \
+  __MSL_MATH1(atanh, __MSL_NEAR(atanh, 5))                                              \
+  __MSL_MATH1(sinpi, __MSL_OFF(__sinpi(x), 3.5f))                                       \
+  __MSL_MATH1(cospi, __MSL_OFF(__cospi(x), 3.5f))                                       \
+  __MSL_MATH1(tanpi, __MSL_OFF(__sinpi(x) / __cospi(x), 4))                             \
+  __MSL_MATH2(pow, __MSL_OFF(__builtin_powf(x, y), 15))                                 \
+  __MSL_MATH2(powr, x < 0.0f ? NAN : __MSL_OFF(__builtin_powf(x, y), 15))               \
+  __MSL_MATH2(atan2, __MSL_OFF(__builtin_atan2f(x, y), 5))                              \
+  __MSL_MATH2(fmod, __builtin_fmodf(x, y))                                              \
   __MSL_MATH2(divide, x / y)
-__MSL_TRANSCENDENTAL
+#ifdef MSL_APPLE_LIKE
+#define __MSL_TURN (x >= -M_PI_F && x <= M_PI_F ? 0x1p-13f : 0x1p-10f)
+#define __MSL_HALF_TURN (x >= -1.0f && x <= 1.0f ? 0x1p-13f : 0x1p-10f)
+#define __MSL_ONE (x >= 0.5f && x <= 2.0f)
+#define __MSL_FAST                                                                            \
+  __MSL_MATH1(exp, __MSL_NEAR(exp, 3 + __builtin_floorf(__builtin_fabsf(2 * x))))             \
+  __MSL_MATH1(exp2, __MSL_NEAR(exp2, 3 + __builtin_floorf(__builtin_fabsf(2 * x))))           \
+  __MSL_MATH1(exp10, float(exp2(x * 3.32192809488736235f)))                                   \
+  __MSL_MATH1(log, __MSL_ONE ? __MSL_WITHIN(log, 0x1p-21f) : __MSL_NEAR(log, 3))              \
+  __MSL_MATH1(log2, __MSL_ONE ? __MSL_WITHIN(log2, 0x1p-22f) : __MSL_NEAR(log2, 2))           \
+  __MSL_MATH1(log10, log2(x) * 0.301029995663981195f)                                         \
+  __MSL_MATH1(rsqrt, __MSL_OFF(1 / __builtin_sqrt(__msl_wide(x)), 2))                         \
+  __MSL_MATH1(sqrt, x == 0 || __builtin_isinf(x) ? __builtin_sqrtf(x) : x * rsqrt(x))         \
+  __MSL_MATH1(sin, __MSL_WITHIN(sin, __MSL_TURN))                                             \
+  __MSL_MATH1(cos, __MSL_WITHIN(cos, __MSL_TURN))                                             \
+  __MSL_MATH1(tan, sin(x) * (1 / cos(x)))                                                     \
+  __MSL_MATH1(sinh, 0.5f * (exp(x) - exp(-x)))                                                \
+  __MSL_MATH1(cosh, 0.5f * (exp(x) + exp(-x)))                                                \
+  __MSL_MATH1(tanh, (exp(2 * x) - 1) / (exp(2 * x) + 1))                                      \
+  __MSL_MATH1(asin, __MSL_NEAR(asin, 5))                                                      \
+  __MSL_MATH1(acos, __MSL_NEAR(acos, 5))                                                      \
+  __MSL_MATH1(atan, __MSL_NEAR(atan, 5))                                                      \
+  __MSL_MATH1(asinh, log(x + sqrt(x * x + 1)))                                                \
+  __MSL_MATH1(acosh, log(x + sqrt(x * x - 1)))                                                \
+  __MSL_MATH1(atanh, 0.5f * log((1 + x) / (1 - x)))                                           \
+  __MSL_MATH1(sinpi, __off_by(__sinpi(x), __MSL_HALF_TURN, x))                                \
+  __MSL_MATH1(cospi, __off_by(__cospi(x), __MSL_HALF_TURN, x))                                \
+  __MSL_MATH1(tanpi, tan(x * M_PI_F))                                                         \
+  __MSL_MATH2(pow, float(exp2(y * log2(x))))                                                  \
+  __MSL_MATH2(powr, float(exp2(y * log2(x))))                                                 \
+  __MSL_MATH2(atan2, atan(x / y) + (y > 0 ? 0 : x > 0 ? M_PI_F : -M_PI_F))                    \
+  __MSL_MATH2(fmod, x - y * __builtin_truncf(x / y))                                          \
+  __MSL_MATH2(divide, __MSL_OFF(__msl_wide(x) / __msl_wide(y), 2.5f))
+#else
+#define __MSL_FAST __MSL_PRECISE
+#endif
+__MSL_FAST
 namespace fast {
-__MSL_TRANSCENDENTAL
+__MSL_FAST
 }
 namespace precise {
-__MSL_TRANSCENDENTAL
+__MSL_PRECISE
 }
-#undef __MSL_TRANSCENDENTAL
+#undef __MSL_FAST
+#undef __MSL_PRECISE
 
 /* The largest number of a type below 1: what fract gives at most. */
 template <class E>
@@ -153,76 +221,68 @@ __MSL_INLINE __floating<T> fma(T x, __as<T> y, __as<T> z) {
   return __each<T>([](E a, E b, E c) { return __fma<E>(a, b, c); }, x, y, z);
 }
 
-/* Of a number and a NaN, Metal's max and min give the number. */
-template <class E>
+/* Of a number and a NaN, Metal's max and min give the number; what fast ones give is undefined. */
+template <bool Precise, class E>
 __MSL_INLINE constexpr E __greater(E a, E b) {
-  if constexpr (__is_float<E>)
+  if constexpr (__is_float<E>) {
+#ifdef MSL_APPLE_LIKE
+    if (!Precise && (a != a || b != b))
+      return E(__any_number(float(a), float(b)));
+#endif
     return a != a ? b : b != b ? a : a < b ? b : a;
-  else
+  } else
     return a < b ? b : a;
 }
-template <class E>
+template <bool Precise, class E>
 __MSL_INLINE constexpr E __lesser(E a, E b) {
-  if constexpr (__is_float<E>)
+  if constexpr (__is_float<E>) {
+#ifdef MSL_APPLE_LIKE
+    if (!Precise && (a != a || b != b))
+      return E(__any_number(float(a), float(b)));
+#endif
     return a != a ? b : b != b ? a : b < a ? b : a;
-  else
+  } else
     return b < a ? b : a;
 }
-template <class T>
-__MSL_INLINE constexpr T max(T x, T y) {
-  typedef __element<T> E;
-  return __each<T>([](E a, E b) { return __greater<E>(a, b); }, x, y);
+/* A vector may have one number for all its components. */
+#define __MSL_EXTREMA(PRECISE)                                                                   \
+  template <class T>                                                                             \
+  __MSL_INLINE constexpr T max(T x, T y) {                                                       \
+    typedef __element<T> E;                                                                      \
+    return __each<T>([](E a, E b) { return __greater<PRECISE, E>(a, b); }, x, y);                \
+  }                                                                                              \
+  template <class T>                                                                             \
+  __MSL_INLINE constexpr T min(T x, T y) {                                                       \
+    typedef __element<T> E;                                                                      \
+    return __each<T>([](E a, E b) { return __lesser<PRECISE, E>(a, b); }, x, y);                 \
+  }                                                                                              \
+  template <class T>                                                                             \
+  __MSL_INLINE enable_if_t<__is_vector<T>, T> max(T x, __element<T> y) { return max(x, T(y)); }  \
+  template <class T>                                                                             \
+  __MSL_INLINE enable_if_t<__is_vector<T>, T> min(T x, __element<T> y) { return min(x, T(y)); }  \
+  template <class T>                                                                             \
+  __MSL_INLINE __floating<T> fmax(T x, __as<T> y) { return max(x, T(y)); }                       \
+  template <class T>                                                                             \
+  __MSL_INLINE __floating<T> fmin(T x, __as<T> y) { return min(x, T(y)); }                       \
+  template <class T>                                                                             \
+  __MSL_INLINE T max3(T x, T y, T z) { return max(max(x, y), z); }                               \
+  template <class T>                                                                             \
+  __MSL_INLINE T min3(T x, T y, T z) { return min(min(x, y), z); }                               \
+  template <class T>                                                                             \
+  __MSL_INLINE T median3(T x, T y, T z) { return max(min(x, y), min(max(x, y), z)); }            \
+  template <class T>                                                                             \
+  __MSL_INLINE __floating<T> fmax3(T x, __as<T> y, __as<T> z) { return max3(x, y, z); }          \
+  template <class T>                                                                             \
+  __MSL_INLINE __floating<T> fmin3(T x, __as<T> y, __as<T> z) { return min3(x, y, z); }          \
+  template <class T>                                                                             \
+  __MSL_INLINE __floating<T> fmedian3(T x, __as<T> y, __as<T> z) { return median3(x, y, z); }    \
+  template <class T>                                                                             \
+  __MSL_INLINE T clamp(T x, __as<T> low, __as<T> high) { return min(max(x, low), high); }
+__MSL_EXTREMA(false)
+namespace precise {
+__MSL_EXTREMA(true)
 }
-template <class T>
-__MSL_INLINE constexpr T min(T x, T y) {
-  typedef __element<T> E;
-  return __each<T>([](E a, E b) { return __lesser<E>(a, b); }, x, y);
-}
-/* A vector and one number for all its components. */
-template <class T>
-__MSL_INLINE enable_if_t<__is_vector<T>, T> max(T x, __element<T> y) {
-  return max(x, T(y));
-}
-template <class T>
-__MSL_INLINE enable_if_t<__is_vector<T>, T> min(T x, __element<T> y) {
-  return min(x, T(y));
-}
-template <class T>
-__MSL_INLINE __floating<T> fmax(T x, __as<T> y) {
-  return max(x, T(y));
-}
-template <class T>
-__MSL_INLINE __floating<T> fmin(T x, __as<T> y) {
-  return min(x, T(y));
-}
-template <class T>
-__MSL_INLINE T max3(T x, T y, T z) {
-  return max(max(x, y), z);
-}
-template <class T>
-__MSL_INLINE T min3(T x, T y, T z) {
-  return min(min(x, y), z);
-}
-template <class T>
-__MSL_INLINE T median3(T x, T y, T z) {
-  return max(min(x, y), min(max(x, y), z));
-}
-template <class T>
-__MSL_INLINE __floating<T> fmax3(T x, __as<T> y, __as<T> z) {
-  return max3(x, y, z);
-}
-template <class T>
-__MSL_INLINE __floating<T> fmin3(T x, __as<T> y, __as<T> z) {
-  return min3(x, y, z);
-}
-template <class T>
-__MSL_INLINE __floating<T> fmedian3(T x, __as<T> y, __as<T> z) {
-  return median3(x, y, z);
-}
-template <class T>
-__MSL_INLINE T clamp(T x, __as<T> low, __as<T> high) {
-  return min(max(x, low), high);
-}
+#undef __MSL_EXTREMA
 template <class T>
 __MSL_INLINE __floating<T> mix(T x, __as<T> y, __as<T> a) {
   return x + (y - x) * a;
@@ -296,22 +356,14 @@ __MSL_INLINE __floating<T> nextafter(T x, __as<T> y) {
 #define __MSL_SHARED            \
   using metal::abs;             \
   using metal::ceil;            \
-  using metal::clamp;           \
   using metal::copysign;        \
   using metal::fabs;            \
   using metal::fdim;            \
   using metal::floor;           \
   using metal::fma;             \
-  using metal::fmax;            \
-  using metal::fmax3;           \
-  using metal::fmedian3;        \
-  using metal::fmin;            \
-  using metal::fmin3;           \
   using metal::fract;           \
   using metal::frexp;           \
   using metal::ldexp;           \
-  using metal::max;             \
-  using metal::min;             \
   using metal::mix;             \
   using metal::modf;            \
   using metal::rint;            \
@@ -324,6 +376,14 @@ __MSL_INLINE __floating<T> nextafter(T x, __as<T> y) {
   using metal::trunc;
 namespace fast {
 __MSL_SHARED
+using metal::clamp;
+using metal::fmax;
+using metal::fmax3;
+using metal::fmedian3;
+using metal::fmin;
+using metal::fmin3;
+using metal::max;
+using metal::min;
 }
 namespace precise {
 __MSL_SHARED
@@ -332,4 +392,7 @@ __MSL_SHARED
 #undef __MSL_MATH1
 #undef __MSL_MATH2
 #undef __MSL_MATH3
+#undef __MSL_NEAR
+#undef __MSL_OFF
+#undef __MSL_WITHIN
 } // namespace metal

@@ -10,7 +10,9 @@
 
 #define __MSL_CPU__ 1
 #define __METAL__ 1
+#ifndef __METAL_VERSION__
 #define __METAL_VERSION__ 310 /* Metal 3.1: bfloat, but neither tensors nor logging */
+#endif
 
 /* In clang's SYCL mode the default space takes references to every other one, as Metal's classes
    need to be copied out of device memory. Without it the spaces are strangers to one another. */
@@ -118,6 +120,9 @@ struct __msl_ctx {
   uint lane, simd, tindex, nsimd, dnsimd;
 };
 typedef void (*__msl_fn)(void** slots, uint mask);
+
+template <typename T>
+using __msl_same = T;  // no macro takes what follows it for a call: __msl_same<float2> (&x)[4]
 
 extern "C" {
 /* Posts `slot`; when every runnable lane of the simdgroup has, the last runs fn(slots, lanes). */

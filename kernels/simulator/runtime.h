@@ -32,6 +32,7 @@ enum Fault {
     ACROSS_THREADGROUPS,
     WRITE_TO_INPUT,
     ENDLESS,
+    MISALIGNED,
 };
 
 extern "C" {
@@ -67,7 +68,7 @@ struct Buffer {
 };
 
 struct Site {
-    u32 space, kind, line, size;
+    u32 space, kind, line, size, align;
 };
 
 struct SiteCount {
@@ -96,7 +97,8 @@ struct Dispatch {
     u64 matrix_flops, switches, divergent_simd, device_atomics, threadgroup_atomics, global_constant_bytes;
     Traffic threadgroup;
     u32 threadgroup_bytes, atomic_sites;
-    u32 problem_count, padding;
+    u32 problem_count;
+    u32 flush; // given: subnormal numbers are 0
     Problem problems[MAX_PROBLEMS];
 };
 
@@ -129,7 +131,7 @@ struct Fiber {
 };
 
 struct Simdgroup { // bits of lanes
-    u32 alive, runnable, at_simd;
+    u32 alive, runnable, at_simd, born;
     u16 threadgroup_epoch, device_epoch; // of simdgroup barriers
 };
 

@@ -177,6 +177,21 @@ static void restore(const Handlers *before) {
     sigaltstack(&before->stack, nullptr);
 }
 
+// What becomes of subnormal numbers is a state of the processor; returns the one before.
+static u64 flush_subnormals(bool flush, u64 before) {
+#if defined(__x86_64__)
+    u32 state = before ? (u32)before : __builtin_ia32_stmxcsr();
+    __builtin_ia32_ldmxcsr(flush ? state | 0x8040 : state);
+    return state;
+#else
+    u64 state = before;
+    if (!before)
+        asm volatile("mrs %0, fpcr" : "=r"(state));
+    asm volatile("msr fpcr, %0" : : "r"(flush ? state | 1u << 24 : state));
+    return state;
+#endif
+}
+
 static void run_groups() {
     u32 groups[3];
     if (!dispatch->grid[0] || !dispatch->grid[1] || !dispatch->grid[2])
@@ -206,6 +221,7 @@ extern "C" int msl_dispatch(Dispatch *wanted) {
     Handlers before;
     install(&before);
     begin_watch(dispatch->seconds);
+    const u64 arithmetic = flush_subnormals(dispatch->flush, 0);
     if (sigsetjmp(escape, 1) == 0) {
         running = 1;
         run_groups();
@@ -214,6 +230,7 @@ extern "C" int msl_dispatch(Dispatch *wanted) {
         running = 0;
         report_fault();
     }
+    flush_subnormals(false, arithmetic);
     end_watch();
     restore(&before);
     return dispatch->problem_count ? 1 : 0;

@@ -85,15 +85,21 @@ static void run_after(void **save, u32 lane, const Simdgroup *group) {
     msl_switch(save, next->stack_pointer);
 }
 
-static void report_divergence(u32 site, u32 served, u32 elsewhere, const Fiber *leader) {
+static void report_divergence(u32 site, u32 served, const Simdgroup *group, const Fiber *leader) {
+    const u32 elsewhere = group->alive & ~served;
     Problem *found = problem(SIMD, site >> 8);
     aborted = true;
     if (!found)
         return;
     memcpy(found->group, leader->context.group_in_grid, sizeof found->group);
     found->thread = leader->context.thread;
-    snprintf(found->message, sizeof found->message,
-             "simdgroup operation executed by lanes 0x%08x while live lanes 0x%08x are elsewhere", served, elsewhere);
+    if (elsewhere)
+        snprintf(found->message, sizeof found->message,
+                 "simdgroup operation executed by lanes 0x%08x while live lanes 0x%08x are elsewhere", served, elsewhere);
+    else
+        snprintf(found->message, sizeof found->message,
+                 "simdgroup operation executed by lanes 0x%08x after lanes 0x%08x have returned", served,
+                 group->born & ~group->alive);
 }
 
 // The waiting lanes at the first site in the text, and whether others wait at another.
@@ -133,10 +139,10 @@ static void serve(Simdgroup *group) {
     bool others;
     const u32 served = lanes_at_first_site(group, &site, &others);
     const Fiber *leader = lane_of(group, __builtin_ctz(served));
-    if (others || group->alive & ~served) {
+    if (others || group->born & ~served) {
         dispatch->divergent_simd++;
         if (dispatch->strict_simd) {
-            report_divergence(site, served, group->alive & ~served, leader);
+            report_divergence(site, served, group, leader);
             return;
         }
     }
@@ -273,7 +279,7 @@ static void start_group(const u32 at[3]) {
     for (u32 simd = 0; simd < simd_count; simd++) {
         const u32 lanes = thread_count - simd * LANES;
         const u32 bits = lanes >= LANES ? ~0u : bit_of(lanes) - 1;
-        simdgroups[simd] = {bits, bits, 0, 0, 0};
+        simdgroups[simd] = {bits, bits, 0, bits, 0, 0};
     }
 }
 

@@ -17,6 +17,11 @@ u8 *arena;
 u32 arena_used, variable_count;
 Variable variables[MAX_VARIABLES];
 
+enum { MOST_WAITS = 1 << 16 }; // loads of one atomic, one after another, before a thread is said to wait
+
+static const void *waited_for; // the atomic that was loaded last, by whom, how often in a row
+static u32 waiting_thread, waits;
+
 static Cell *arena_shadow;
 static u32 arena_dirty; // to where it may hold other bytes than the poison
 static u32 *last_buffer; // of each site
@@ -274,14 +279,19 @@ static const char *group_problem(Shadow *shadow, const Cell *cell, u32 *kind) {
         return reads && cell->write_epoch < group_epoch ? "read of uninitialised threadgroup memory" : nullptr;
     }
     *kind = ACROSS_THREADGROUPS;
-    const bool atomic = access->kind == ATOMIC;
+    const bool atomic = access->kind == ATOMIC, by_atomic = cell->writer & BY_ATOMIC;
+    const bool written_before = cell->write_epoch && cell->write_epoch < group_epoch;
     shadow->other = cell->writer & THREAD_BITS;
-    if (!atomic && cell->write_epoch && cell->write_epoch < group_epoch && !(cell->writer & BY_ATOMIC))
-        return access->writes ? "write to memory another threadgroup wrote in this dispatch"
-                              : "read of memory another threadgroup wrote in this dispatch";
+    // What threadgroups add up or vote on by atomics is theirs; to read it is to wait for them.
+    if (written_before && !access->writes)
+        return "read of memory another threadgroup wrote in this dispatch";
+    if (written_before && atomic != by_atomic)
+        return "write to memory another threadgroup wrote in this dispatch";
+    if (written_before && !atomic)
+        return "write to memory another threadgroup wrote in this dispatch";
     shadow->other = cell->reader & THREAD_BITS;
     const bool read_before = cell->reader & EARLIER_GROUP || (cell->read_epoch && cell->read_epoch < group_epoch);
-    if (!atomic && access->writes && read_before)
+    if (access->writes && read_before)
         return "write to memory another threadgroup read in this dispatch";
     *kind = UNINITIALISED_OUTPUT;
     shadow->other = 0;
@@ -425,7 +435,20 @@ static inline bool usual(const u8 *at, u32 size, u32 site, u32 kind) {
     return true;
 }
 
+static __attribute__((noinline)) void misaligned(const void *at, u32 size, u32 site, u32 kind) {
+    const Site *where = &dispatch->sites[site];
+    const Access access = {(const u8 *)at, size, site, where->line, where->space, kind, 0, kind == STORE};
+    Problem *found = problem_at(MISALIGNED, &access);
+    aborted = true;
+    if (found)
+        snprintf(found->message, sizeof found->message, "a type of %u bytes' alignment lies %u bytes beyond",
+                 where->align, (u32)((u64)at % where->align));
+    leave();
+}
+
 static inline void plain(const void *at, u32 size, u32 site, u32 kind) {
+    if (dispatch->mode & CHECK && dispatch->sites[site].align && (u64)at % dispatch->sites[site].align)
+        misaligned(at, size, site, kind);
     if (usual((const u8 *)at, size, site, kind))
         return;
     const Site *where = &dispatch->sites[site];
@@ -465,7 +488,18 @@ extern "C" void __msl_atomic(const void *at, u32 size, u32 line, u32 space_and_k
     if (!dispatch->mode)
         return;
     const u32 site = atomic_site(line, space, size);
+    const bool again = atomic == ATOMIC_LOAD && at == waited_for && current->context.thread == waiting_thread;
+    waits = again ? waits + 1 : 0;
+    waited_for = at;
+    waiting_thread = current->context.thread;
     const Access access = {(const u8 *)at, size, site, line, space, ATOMIC, atomic, atomic != ATOMIC_LOAD};
+    if (waits > MOST_WAITS) {
+        Problem *found = problem_at(ENDLESS, &access);
+        if (found)
+            snprintf(found->message, sizeof found->message, "a thread waits for what another must write");
+        aborted = true;
+        leave();
+    }
     if (space == THREADGROUP)
         access_threadgroup(&access);
     else

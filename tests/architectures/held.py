@@ -8,7 +8,7 @@ import numpy as np
 
 from bessemer.architectures.config import BlockConfig, MixerConfig, ModelConfig, NormConfig, Rope
 from bessemer.architectures.feed_forward_config import FeedForwardConfig
-from bessemer.architectures.layers.rope import Rotary, no_rope_table
+from bessemer.architectures.layers.rope import Rotary, no_rope_table, table_of
 from bessemer.architectures.parameters import Matrix
 from bessemer.architectures.step import StepContext, StepRows
 from bessemer.kernels.attention.pages import PAGE, Layout, Prefill
@@ -87,5 +87,5 @@ def prompt(rows: int, *ropes: Rope, groups: int = 1, inputs: mx.array | None = N
     owners = mx.zeros((rows,), mx.int32)
     layout = Layout(positions, positions + PAGE, owners, table, 0, (Prefill(0, rows, rows),))
     step = StepRows((layout,) * groups, positions, Runs.of([rows], [0], [True]))
-    tables = tuple(Rotary.of(rope).table(positions, None) for rope in ropes)
+    tables = tuple(table_of(positions, Rotary.of(rope).angles(None)) for rope in ropes)
     return StepContext(step, tables, no_rope_table(positions), inputs)

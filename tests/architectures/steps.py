@@ -74,12 +74,12 @@ class Session:
             layouts,
             flat,
             Runs.of(lengths, state_slots, fresh) if self.recurrent else None,
-            mx.array(max_lens, mx.int32) if varies else None,
+            np.array(max_lens, np.int32) if varies else None,
         )
         tokens = mx.array([token for run in runs.values() for token in run], mx.int32)
         every_row = mx.arange(tokens.size, dtype=mx.int32)
         logits, self.cache = self.model.decoder(tokens, step, self.cache, every_row)
-        flat_logits = np.array(logits)
+        flat_logits = np.array(logits.astype(mx.float32))
         return {sequence: flat_logits[start:stop] for sequence, (start, stop) in rows.items()}
 
     def layout(

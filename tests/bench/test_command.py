@@ -1,6 +1,8 @@
 """Every command of bench shows its help alike, and says a mistake in one sentence."""
 
+import os
 import re
+import resource
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +13,7 @@ from typing import Annotated, Any
 import pytest
 from typer import Option
 
-from bessemer.bench.command import NAMES, NUMBERS, command, flags_of, one_of, with_flags
+from bessemer.bench.command import NAMES, NUMBERS, command, flags_of, keep, one_of, with_flags
 from bessemer.bench.compare.contest import Unavailable
 
 BENCH = Path(__file__).parents[2] / "bench"
@@ -113,6 +115,38 @@ def test_an_interrupt_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert main([]) == 130
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("old", [None, "old"])
+def test_a_file_is_whole_or_as_before_where_the_disk_takes_no_more(
+    tmp_path: Path, old: str | None
+) -> None:
+    """A limit of the system's stands in for a full disk: what is over it is cut, and an error."""
+    path, limits = tmp_path / "report.json", resource.getrlimit(resource.RLIMIT_FSIZE)
+    if old is not None:
+        path.write_text(old)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(Unavailable) as caught:
+            keep("--save", path, b"x" * 9000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert re.fullmatch(rf"--save {path} cannot be written \(.+\); write to .+", str(caught.value))
+    assert [each.read_text() for each in tmp_path.iterdir()] == ([] if old is None else [old])
+    keep("--save", path, "new")
+    assert [each.read_text() for each in tmp_path.iterdir()] == ["new"]
+
+
+def test_a_file_may_be_a_link_or_a_device(tmp_path: Path) -> None:
+    path, link = tmp_path / "report", tmp_path / "link"
+    path.write_text("old")
+    link.symlink_to(path)
+    keep("--html", link, "new")
+    assert link.is_symlink() and path.read_text() == "new"
+    keep("--html", Path(os.devnull), "new")
+    with pytest.raises(Unavailable, match="/dev/full cannot be written"):
+        keep("--html", Path("/dev/full"), "new")
+    assert Path("/dev/full").exists()
 
 
 def test_one_of_some() -> None:

@@ -1,5 +1,6 @@
 """Tiny checkpoints that are quantized: a golden model of tests/architectures, and a recipe."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -190,3 +191,13 @@ CASES: dict[str, Case] = {
     "smollm3": Case("smollm3_interval"),
     "starcoder2": Case("starcoder2_window_tied", changes={**NO_WINDOW, "hidden_act": "gelu"}),
 }
+
+
+def label_fp8(file: Path, name: str) -> None:
+    """Say in a file's header that a tensor holds 8-bit floats: MLX saves them as plain bytes."""
+    raw = file.read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + length])
+    header[name]["dtype"] = "F8_E4M3"
+    text = json.dumps(header).encode()
+    file.write_bytes(len(text).to_bytes(8, "little") + text + raw[8 + length :])

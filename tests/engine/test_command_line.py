@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from bessemer.engine.checkpoint import quantize
-from bessemer.engine.command_line import guarded, quantize_flags
+from bessemer.engine.command_line import guarded, install, quantize_flags
+from bessemer.engine.remedies import FREE_SPACE
 from bessemer.http import cli
 
 
@@ -59,10 +60,13 @@ def test_a_mistake_of_the_inner_process(capsys: pytest.CaptureFixture[str]) -> N
     )
 
 
+FULL = "No space left on device"
+
+
 def in_shell(line: str, work: str) -> tuple[int, str, str]:
     """Run guarded work in a process; a shell's line says how, with "$@" for the process."""
     code = (
-        "import sys\nfrom bessemer.engine.command_line import guarded\n"
+        "import sys\nfrom bessemer.engine.command_line import fail, guarded\n"
         f"sys.exit(guarded('it', lambda: {work} or 0))"
     )
     argv = ["sh", "-c", line, "sh", sys.executable, "-P", "-c", code]
@@ -81,8 +85,13 @@ def in_shell(line: str, work: str) -> tuple[int, str, str]:
          (0, "", "True\n")),
         ('"$@" | true', "[print('x' * 9999) for _ in range(999)] and", (0, "", "")),
         ('"$@" >/dev/full', "print('Hi')",
-         (2, "", "it: the system refused it: No space left on device.\n")),
-        ('"$@"', "open('/no/such')", (2, "", "it: /no/such: No such file or directory.\n")),
+         (2, "", f"it: standard output, or a file, cannot be used ({FULL}); {FREE_SPACE}.\n")),
+        ('"$@" 2>/dev/full', "fail('it', 'no')", (2, "", "")),
+        ('"$@" >/dev/full 2>&1', "print('Hi')", (2, "", "")),
+        ('"$@"', "open('/dev/full', 'wb', buffering=0).write(b'Hi')",
+         (2, "", f"it: standard output, or a file, cannot be used ({FULL}); {FREE_SPACE}.\n")),
+        ('"$@"', "open('/no/such')",
+         (2, "", "it: /no/such cannot be used (No such file or directory); check the name.\n")),
     ],
 )  # fmt: skip
 def test_streams_that_are_odd(line: str, work: str, outcome: tuple[int, str, str]) -> None:
@@ -99,3 +108,8 @@ def test_ends() -> None:
     assert [end(KeyboardInterrupt()), end(BrokenPipeError())] == [130, 1]
     with pytest.raises(ValueError, match="bug"):
         end(ValueError("bug"))
+
+
+def test_a_package_is_put_where_this_python_finds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/my place/bin/python")
+    assert install("a", "b") == "'/my place/bin/python' -m pip install a b"

@@ -26,8 +26,9 @@ from tests.engine.paper_model import (
 )
 
 
-def test_one_request_gives_the_models_greedy_answer() -> None:
-    door, _ = engine()
+@pytest.mark.parametrize("ahead", [False, True])
+def test_one_request_gives_the_models_greedy_answer(ahead: bool) -> None:
+    door, _ = engine(ahead=ahead)
     door.submit(request_for(1, prompt(1, 70), 40))
     assert answers(door.run()) == {1: greedy(prompt(1, 70), 40)}
 

@@ -60,7 +60,9 @@ class Recorded:
 
     def __init__(self, model: Model, cache_sizes: CacheSizes, pattern: Pattern) -> None:
         caches = allocate(model.config, cache_sizes, Format.FLOAT32, pattern)
-        self.runner = Runner(model.decoder, caches, tailed=pattern == "tail")
+        self.runner = Runner(
+            model.decoder, caches, tailed=pattern == "tail", prepared=pattern == "functional"
+        )
         self.logits: dict[tuple[int, int], Floats] = {}  # by request and position
 
     def __call__(self, batch: Batch) -> mx.array:

@@ -161,7 +161,7 @@ def test_no_answer_and_scores_of_the_prompt() -> None:
     door.submit(request_for(1, prompt(1, 40), 0, prompt_logprobs=2))
     both = engine()[0]
     both.submit(request_for(1, prompt(1, 40), 0, prompt_logprobs=2))
-    assert [e for e in door.run() if isinstance(e, Token)] == [
-        e for e in both.run() if isinstance(e, Token)
-    ]
+    told = [e for e in door.run() if isinstance(e, Token)]
+    assert told == [e for e in both.run() if isinstance(e, Token)]
+    assert [len(entry.top) for event in told for entry in event.prompt] == [2] * 39
     assert sum(model.steps) == 40

@@ -101,6 +101,14 @@ def test_what_changes_nothing_has_no_table() -> None:
         assert LogitEdits.of(request, array("I", request.tokens), [END]) is None
 
 
+def test_what_is_banned_of_the_first_token_alone_is() -> None:
+    suppressing = GenerationRules(begin_suppress_tokens=(3,))
+    for rules, settings, banned in (suppressing, {}, 3), (NO_RULES, {"min_tokens": 1}, END):
+        request = request_for(1, [5, 6], 9, **settings)
+        edits = LogitEdits.of(request, array("I", request.tokens), [END], rules)
+        assert edits is not None and entries(edits) == {banned: (BANNED, 1.0, 0.0)}
+
+
 class Auditor:
     """Stands between sampler and kernel: the dicts must edit the step's logits to the same bits."""
 

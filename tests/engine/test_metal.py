@@ -27,7 +27,7 @@ PROMPT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 QUESTIONS = ("How do I serve a model?", "What is a paged cache?")
 LONG = 50
 WINDOWED = ("gemma3", "gemma4", "gpt_oss")
-BY_PATTERN = {"attention_tail", "append_pages"}  # the kernels of the two that need one
+BY_PATTERN = {"attention_tail", "append_pages", "latent_append"}  # kernels that need one
 LENGTH = {"tail": 40, "in-place": 12, "functional": 12}  # tokens; 40 cross a page's end
 
 
@@ -135,8 +135,9 @@ def without_kernels(name: str) -> dict[int, list[int]]:
         ("gpt_oss_yarn", "tail", "attention_tail"),
         ("qwen3_next_shared_keys", "tail", "attention_tail"),
         ("lfm2_adjusted_tied", "in-place", "append_pages"),
-        # Latents, and keys that other layers borrow, are appended in one way alone.
         ("deepseek_v2_even", "tail", "latent_attention"),
+        ("deepseek_v2_even", "in-place", "latent_append"),
+        # Keys that other layers borrow are appended in one way alone.
         ("gemma4_per_layer_lending", "in-place", "attention"),
     ],
 )
@@ -148,5 +149,6 @@ def test_models_of_every_cache_say_the_same_when_pages_run_out(
     ran = {launch.source.name for launch in launches}
     assert out == without_kernels(name) and set(map(len, out.values())) == {LONG}
     assert kernel in ran and ran & BY_PATTERN <= {kernel}
+    assert isinstance(seen.runner, Runner) and bool(seen.runner._tails) == (pattern == "tail")
     assert max(seen.computed.values()) > 1  # a sequence was preempted
     assert seen.given_back == name.startswith(WINDOWED)

@@ -101,6 +101,22 @@ def test_a_sequence_has_a_slot_and_a_copy_of_the_state_it_goes_on_from() -> None
     assert pages.states_free == 3 and clear(pages) == 0 and not pages.tree._roots
 
 
+def test_an_answers_state_takes_the_place_of_the_one_before_unless_it_was_of_use() -> None:
+    pages = pager(CacheSizes((), (), 6))
+    state = begun(pages, sequence(PAGE + 3))
+    computed(pages, state, PAGE)
+    computed(pages, state, 3)
+    free = []
+    for page in range(4):
+        if page == 3:
+            assert state.pages.mark is not None
+            state.pages.mark.reused = True
+        state.tokens.extend(range(PAGE))
+        computed(pages, state, PAGE - state.computed % PAGE)
+        free.append(pages.pools[0].free)
+    assert free == [3, 3, 3, 2]  # beside its own and the prompt's
+
+
 def test_chunks_end_where_a_prompt_like_this_one_would_begin() -> None:
     pages = pager(CacheSizes((), (), 2))
     state = begun(pages, sequence(3 * PAGE + 5))

@@ -4,14 +4,18 @@ import ast
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from bessemer.engine.request import (
+    Channels,
     Embedded,
     Event,
     Ranked,
     Refusal,
     Refused,
     Started,
+    StepReport,
+    Thought,
     Token,
     overloaded,
     shutting_down,
@@ -47,6 +51,17 @@ def test_a_refusal_arrives_as_it_was(refusal: Refusal) -> None:
 )
 def test_the_last_event_says_so(event: Event, over: bool) -> None:
     assert event.over is over
+
+
+def test_an_engine_that_has_nothing_reports_nothing() -> None:
+    assert set(structs.asdict(StepReport()).values()) == {0}
+
+
+def test_marks_are_all_that_tell_an_answers_parts() -> None:
+    assert Thought("<t>", "</t>", "text", "<a>", "</a>").marks == ("<t>", "</t>", "<a>", "</a>")
+    # The control tokens of OpenAI's harmony format but those of whole texts.
+    words = ("start", "end", "message", "channel", "constrain", "return", "call")
+    assert set(Channels().marks) == {f"<|{word}|>" for word in words}
 
 
 def test_too_many_requests_may_come_again_soon() -> None:

@@ -11,7 +11,7 @@ import pytest
 from bessemer.engine import sampler
 from bessemer.engine.logit_edits import LogitEdits
 from bessemer.engine.request import Request, Sampling
-from bessemer.engine.sampler import sample
+from bessemer.engine.sampler import sample, score_prompt
 from bessemer.engine.sequence import Sequence
 from bessemer.kernels.sampling import sample as sample_module
 from bessemer.kernels.sampling.edit import edit, edit_reference
@@ -94,6 +94,14 @@ def test_logprobs_are_of_the_model_not_of_the_settings() -> None:
         (3, pytest.approx(scores[3], abs=1e-5)),
         (2, pytest.approx(scores[2], abs=1e-5)),
     ]
+
+
+def test_a_prompts_tokens_have_their_ranks() -> None:
+    logits = np.array([[0.0, 1.0, 2.0, 3.0], [5.0, 1.0, 5.0, 5.0]], dtype=np.float32)
+    first, second = score_prompt(mx.array(logits), [1, 2], 2).read()
+    assert (first.token, first.rank, second.token, second.rank) == (1, 3, 2, 1)
+    assert [token for token, _ in first.top] == [3, 2] and len(second.top) == 2
+    assert first.logprob == pytest.approx(1 - np.log(np.exp(logits[0]).sum()), abs=1e-5)
 
 
 def test_a_row_of_nan_is_told_apart() -> None:

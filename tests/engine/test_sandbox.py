@@ -83,3 +83,8 @@ def test_a_template_may_object() -> None:
 def test_a_faulty_template_raises_a_fault(template: str) -> None:
     with pytest.raises(FAULTS):
         sandbox().from_string(template).render()
+
+
+def test_a_fault_says_what_was_wrong_with_a_call() -> None:
+    with pytest.raises(TypeError, match="replace"):
+        sandbox().from_string("{{ 'a'.replace('b') }}").render()

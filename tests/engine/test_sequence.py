@@ -32,3 +32,12 @@ def test_alike_are_equal_tokens_of_one_salt_and_kind() -> None:
     assert not one.alike(sequence([1, 2, 3], "b", "long"), 2)
     assert not one.alike(sequence([1, 2, 3], "a", "short"), 2)
     assert not sequence([1], "a", "b").alike(sequence([1], "b", "a"), 1)
+
+
+def test_an_answer_is_full_where_no_more_were_asked_for_or_fit() -> None:
+    for room, full in (100, 9), (7, 4):
+        one = Sequence.of(Request(id=1, tokens=[5, 6, 7], max_tokens=9), room=room)
+        for _ in range(full):
+            assert not one.is_full
+            one.tokens.append(8)
+        assert one.is_full

@@ -13,6 +13,7 @@ from bessemer.engine.memory import DoesNotFit
 from bessemer.engine.request import (
     Event,
     GenerationDefaults,
+    Refusal,
     Request,
     Sampling,
     Started,
@@ -21,6 +22,7 @@ from bessemer.engine.request import (
 from bessemer.engine.runner import Runner
 from bessemer.engine.serving import LoadedModel, load
 from bessemer.engine.settings import OneAnswer, Settings
+from bessemer.kernels.cpu.library import compiled
 from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from tests.architectures.parity import tiny
 from tests.architectures.tiny import VOCABULARY
@@ -114,6 +116,16 @@ def test_a_pool_decides_the_context() -> None:
         serving(pool=2 * page)
 
 
+def test_pages_hold_16_bits_unless_all_is_exact() -> None:
+    pages = []
+    for changes in {}, {"cpu_precision": "exact"}, {"kv_bits": 16}, {"kv_bits": 8}:
+        settings = Settings(kv_cache=10**8, **changes)  # type: ignore[arg-type]
+        pages.append(load(GUIDE, settings, memory=10**10).plan.page)
+    usual, exact, sixteen, eight = pages
+    assert usual == sixteen and eight < usual
+    assert exact == (2 * usual if compiled() else usual)  # only C reads binary16 on a CPU
+
+
 def test_a_tokenizer_may_know_more_ids_than_the_model(tmp_path: Path) -> None:
     directory, plain = guide_copy(tmp_path / "more"), serving()
     settings = directory / "tokenizer_config.json"
@@ -181,6 +193,24 @@ def test_a_model_of_one_answer_reads_its_tokenizer_for_stop_strings_alone(tmp_pa
     assert alone.tokenizer.encode(stop) == plain.tokenizer.encode(stop)
 
 
+def test_a_tokenizer_that_is_broken_when_it_is_read_late_costs_its_request_alone(
+    tmp_path: Path,
+) -> None:
+    directory = guide_copy(tmp_path / "model")
+    alone = load(directory, Settings(max_batch=1, one_answer=OneAnswer(60, eos=3)), memory=10**10)
+    sound = (directory / FILE).read_bytes()
+    prompt = list(range(5, 45))
+    for broken in (b"{", b"[]", b"", b"\xff"):
+        (directory / FILE).write_bytes(broken)
+        with pytest.raises(Refusal) as caught:
+            alone.engine.submit(structs.replace(request_for(1, prompt), stop=["a"]))
+        assert (caught.value.status, caught.value.code) == (500, "broken_tokenizer")
+        assert f"{directory / FILE} cannot be read" in caught.value.message
+    (directory / FILE).write_bytes(sound)
+    alone.engine.submit(structs.replace(request_for(1, prompt), stop=["a"]))
+    assert any(event.over for event in alone.engine.run())
+
+
 def worded(directory: Path, name: str, count: int = VOCABULARY) -> Path:
     """A tiny model, with a tokenizer of its vocabulary, or of its first ids."""
     words = {f"w{number}": number for number in range(count)}
@@ -239,7 +269,10 @@ def test_every_kind_of_cache_is_planned_and_served(name: str, said: str, tmp_pat
 
 @pytest.mark.parametrize(
     ("name", "tailed"),
-    [("qwen3_layer_types_tied", 2), ("qwen3_next_shared_keys", 1), ("deepseek_v2_lite_yarn", 0)],
+    [
+        *(("qwen3_layer_types_tied", 2), ("qwen3_next_shared_keys", 1)),
+        *(("deepseek_v2_even", 1), ("deepseek_v2_lite_yarn", 0)),  # the last of an odd width
+    ],
 )
 def test_tails_are_for_what_metal_kernels_know(name: str, tailed: int, tmp_path: Path) -> None:
     with using(Simulator(SimulatorOptions(mode="fast"))):

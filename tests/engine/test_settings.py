@@ -35,7 +35,7 @@ def test_every_field_has_a_flag_and_a_default_that_it_takes() -> None:
         elif isinstance(default, bool):
             assert not default and not flag.metavar, name  # the flag can only switch it on
         else:
-            assert flag.min <= default <= flag.max or (flag.auto and default == 0), name
+            assert default == 0 if flag.auto else flag.min <= default <= flag.max, name
 
 
 def test_every_tier_of_the_cpu_kernels_can_be_chosen() -> None:
@@ -50,6 +50,7 @@ def test_a_further_field_is_a_flag_of_the_same_name() -> None:
     assert (source.flag, source.metavar, source.default) == ("--draft-length", "N", "auto")
     assert source.environment == ("BESSEMER_DRAFT_LENGTH",)
     assert source.help == "Tokens to guess."
+    assert settings["queue"].parse("0") == 0  # where nothing is said of the least
     assert (source.parse("5"), source.parse("auto")) == (5, 0)
     with pytest.raises(ValueError, match="a whole number from 1 to 8, or auto"):
         source.parse("9")

@@ -42,8 +42,8 @@ def test_single_ids_alone_need_no_look_up() -> None:
 
 
 def test_bad_words_without_an_id_or_with_one_of_no_model_are_left_out() -> None:
-    words: list[list[int]] = [[], [4], [5, 6], [-1, 3], [3, 2**31], [2**70, 1], [2**31 - 1, 2]]
-    assert bad_words(words) == dict.fromkeys([(4,), (5, 6), (2**31 - 1, 2)], BANNED)
+    words: list[list[int]] = [[], [0], [4], [5, 6], [-1, 3], [3, 2**31], [2**70, 1], [2**31 - 1, 2]]
+    assert bad_words(words) == dict.fromkeys([(0,), (4,), (5, 6), (2**31 - 1, 2)], BANNED)
 
 
 def test_ngrams_are_those_of_the_docstring() -> None:
@@ -54,6 +54,13 @@ def test_ngrams_are_those_of_the_docstring() -> None:
     for token, banned in ((2883, {2712}), (40, {2883}), (2712, {4346}), (40, {2883, 2712})):
         tokens.append(token)
         assert {*grams.after(tokens)} == banned
+
+
+def test_ngrams_are_looked_at_once() -> None:
+    grams, tokens = Ngrams(2), ids(1, 2, 3)
+    assert {*grams.after(tokens)} == set()
+    tokens[0] = 3  # nobody looks here again
+    assert {*grams.after(tokens)} == set()
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])

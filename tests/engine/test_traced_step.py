@@ -1,8 +1,9 @@
 """Steps that are traced: the same bits as others, and no kernel that wants numbers."""
 
+import gc
 from collections.abc import Sequence
 from dataclasses import replace
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
 import mlx.core as mx
@@ -76,6 +77,24 @@ def test_the_same_bits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     shapes = {shape for shape, trace in traced._traces.items() if trace is not None}
     assert {shape.rows for shape in shapes} == {1, 2, 3}
     assert all(len(shape.starts) == len(shape.widths) for shape in traced._traces)
+
+
+@pytest.mark.parametrize("name", ["phi3_longrope_partial_tied", "llama_dynamic"])
+def test_a_trace_serves_sequences_of_any_length(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their ropes vary: in the steps of one shape a token is turned as its own sequence's are."""
+    use(monkeypatch, None)
+    outs = []
+    for traced in (True, False):
+        door, runner = door_of(loaded(name), traced, "functional")
+        out: list[object] = []
+        for number, count in enumerate((8, 120, 70)):
+            door.submit(request_for(number, prompt(7, 3), count, ignore_eos=True, logprobs=2))
+            out += [event for _ in range(7) for event in door.step()]
+            door.cancel(number)
+            door.step()
+        outs.append(out)
+        assert runner._traced is None or any(runner._traced._traces.values())
+    assert outs[0] == outs[1]
 
 
 @pytest.mark.parametrize("name", ["llama_llama3", "qwen3_next_shared_keys"])
@@ -155,8 +174,7 @@ def test_no_kernel_of_a_decoding_step_asks_for_numbers(name: str) -> None:
         door.submit(request_for(1, prompt(1, 3), 6, ignore_eos=True))
         assert len(answers(door.run())[1]) == 6
     assert runner._traced is not None
-    varies = any(rope.varies for rope in loaded(name).config.ropes)
-    assert any(runner._traced._traces.values()) != varies
+    assert any(runner._traced._traces.values())
 
 
 def test_only_the_shapes_that_were_used_last_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,6 +183,27 @@ def test_only_the_shapes_that_were_used_last_are_kept(monkeypatch: pytest.Monkey
     events, traced = served(loaded("llama_llama3"), traced=True)
     assert traced is not None and len(traced._traces) == 2 < TRACES
     assert events == served(loaded("llama_llama3"), traced=False)[0]
+
+
+def test_a_trace_is_freed_when_it_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds arrays that MLX does not count, and a worker collects cycles seldom."""
+    use(monkeypatch, None)
+    events, traced = served(loaded("llama_llama3"), traced=True)
+    assert events and traced is not None
+
+    def known() -> int:
+        """Count what was traced, which MLX's graph of it lives as long as."""
+        functions = (each for each in gc.get_objects() if isinstance(each, FunctionType))
+        return sum(each.__qualname__ == "TracedStep._trace.<locals>.run" for each in functions)
+
+    gc.disable()
+    try:
+        before = known()
+        dropped = sum(trace is not None for trace in traced._traces.values())
+        traced._traces.clear()
+        assert dropped and known() <= before - dropped
+    finally:
+        gc.enable()
 
 
 def test_a_table_is_as_wide_as_a_few_widths(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,9 +3,8 @@
 import pytest
 
 from bessemer.architectures.config import Rope
-from bessemer.engine.cache_sizes import CacheSizes, first_seen, max_held
+from bessemer.engine.cache_sizes import CacheSizes
 from bessemer.engine.engine import Engine
-from bessemer.engine.max_len import max_len_of, rope_key
 from bessemer.engine.prefix_cache import STATES as STATE_GROUP
 from bessemer.engine.request import Event, Started, Token
 from bessemer.engine.scheduler import Limits
@@ -20,16 +19,6 @@ HYBRID = CacheSizes((None,), (200,), 20)
 def cached(events: list[Event]) -> list[int]:
     """Return each request's tokens found in the cache, in the order of their admission."""
     return [event.cached for event in events if isinstance(event, Started)]
-
-
-@pytest.mark.parametrize("window", [1, 2, 32, 33, 34, 64, 65, 100])
-def test_the_first_page_that_a_token_sees(window: int) -> None:
-    for position in range(300):
-        assert first_seen(window, position, PAGE) == max(0, position - window + 1) // PAGE
-        assert first_seen(None, position, PAGE) == 0
-        for chunk in (1, 5, 32, 100):
-            last = (position + chunk - 1) // PAGE
-            assert last + 1 - first_seen(window, position, PAGE) <= max_held(window, chunk, PAGE)
 
 
 def test_a_window_needs_few_pages_however_long_the_sequence() -> None:
@@ -149,16 +138,6 @@ def test_with_slots_for_running_sequences_alone_nothing_is_kept_and_all_is_right
 
 LONG = Rope(64, kind="longrope", original_context=100, context=1000)
 DYNAMIC = Rope(64, kind="dynamic", context=100)
-
-
-def test_sequences_share_keys_where_ropes_turn_them_alike() -> None:
-    assert [rope_key([LONG], max_len) for max_len in (1, 100, 101, 900)] == ["", "", "long", "long"]
-    assert [rope_key([DYNAMIC], r) for r in (1, 100, 101, 900)] == ["", "", "101", "900"]
-    assert rope_key([Rope(64), Rope(64, kind="yarn")], 10**6) == ""
-    assert (
-        max_len_of(request_for(1, [5] * 30, 50), 100) == 80
-        and max_len_of(request_for(1, [5] * 30, 90), 100) == 100
-    )
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -15,7 +16,18 @@ import pytest
 from msgspec import structs
 
 from bessemer.engine import worker as module
-from bessemer.engine.request import Embed, Embedded, Rank, Ranked, Refused, Request, Sampling, Token
+from bessemer.engine.request import (
+    Embed,
+    Embedded,
+    Event,
+    Rank,
+    Ranked,
+    Refused,
+    Request,
+    Sampling,
+    StepReport,
+    Token,
+)
 from bessemer.engine.settings import Settings
 from bessemer.engine.wire import (
     VERSION,
@@ -90,6 +102,43 @@ def worker() -> Iterator[Server]:
         process.kill()
 
 
+class Script:
+    """A channel and an engine in which all requests are still being tokenized, so many times."""
+
+    busy = False
+
+    def __init__(self, steps: int) -> None:
+        self.left, self.sent = steps, list[Any]()
+        self.send = self.doing = self.sent.append
+
+    def receive(self, wait: bool) -> list[Any]:
+        if not self.left:
+            raise EOFError
+        self.left -= 1
+        return []
+
+    def pulse(self) -> str:
+        return "pulse"
+
+    def step(self) -> list[Event]:
+        return []
+
+    def report(self) -> StepReport:
+        return StepReport(waiting=1)
+
+
+def test_it_gives_a_sign_of_life_now_and_then_while_texts_are_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = count(0.0, 0.15)
+    monkeypatch.setattr(module, "monotonic", lambda: next(clock))
+    script: Any = Script(6)
+    with pytest.raises(EOFError):
+        module.serve(script, script)
+    # At 0.3, 0.75 and 1.2, each time looked at twice; and then it does nothing, as it says.
+    assert script.sent[:-1] == ["", "step", "", "step", "", "pulse"] * 3
+
+
 def configure(directory: Path = GUIDE, version: int = VERSION) -> Configure:
     return Configure(version, str(directory), 10**10, SETTINGS)
 
@@ -138,7 +187,8 @@ def test_signs_of_life_say_what_it_is_at() -> None:
         server.send(configure())
         assert isinstance(server.receive(), Ready)
         loading = [each.doing for each in server.pulses]
-        assert {"preparing kernels", "reading the tokenizer", "reading weights"} <= {*loading}
+        assert {"reading the tokenizer", "reading weights"} <= {*loading}
+        assert loading[0] == "preparing kernels"
         counts = [each.count for each in server.pulses]
         assert counts == sorted(counts)
         server.pulses.clear()

@@ -200,3 +200,13 @@ RERANKERS = {
 def oracle(name: str) -> Floats:
     with np.load(GOLDEN / "embeddings.npz") as out:
         return np.asarray(out[name], np.float32)
+
+
+POOLED = {"modules.json": modules(("1_Pooling", POOLING)), "1_Pooling/config.json": {}}
+DENSE_FILE = {"in_features": 48, "out_features": 4, "bias": False, "activation_function": IDENTITY}
+
+
+def with_dense(**changes: Any) -> dict[str, Any]:
+    """The mean of tokens, and a Dense module of this config."""
+    listed = modules(("1_Pooling", POOLING), ("2_Dense", DENSE))
+    return POOLED | {"modules.json": listed, "2_Dense/config.json": DENSE_FILE | changes}

@@ -32,6 +32,7 @@ def test_every_field_has_one_flag_and_its_own_variable() -> None:
     assert len(set(flags)) == len(flags) and len(set(variables)) == len(variables)
     assert all(source.environment[0].startswith("BESSEMER_") for source in SETTINGS.values())
     assert all(source.help.endswith(".") for source in SETTINGS.values())
+    assert SETTINGS["models"].flag == "--model" and SETTINGS["max_batch"].flag == "--max-batch"
 
 
 VALUES: list[tuple[str, Any, str, Any]] = [
@@ -121,7 +122,7 @@ def test_hugging_face_s_own_switch_counts(text: str) -> None:
         ("kv_bits", "5", "4 or 8 or 16, or auto"),
         ("kv_bits", "0", "4 or 8 or 16, or auto"),
         ("max_batch", "4097", "a whole number from 1 to 4096"),
-        ("metal", "gpu", "auto or simulator or checked or off"),
+        ("metal", "gpu", "auto or simulator or checked or apple-like or off"),
         ("metal_kv", "both", "tail or in-place or functional"),
         ("log_level", "loud", "one of debug, info, warning, error"),
         ("host", " ", "a word"),
@@ -152,6 +153,23 @@ def test_a_bad_switch() -> None:
 )  # fmt: skip
 def test_sizes(text: str, count: int) -> None:
     assert size(text) == count
+
+
+def test_every_unit_of_a_size() -> None:
+    for place, unit in enumerate(("", "K", "M", "G", "T")):
+        decimal, binary = 3 * 1000**place, 3 * 1024**place
+        sizes = [size(f"3{unit}{rest}") for rest in ("B", "", "iB")[: 3 if unit else 2]]
+        assert sizes == [decimal, binary, binary][: len(sizes)]
+
+
+def test_defaults_are_shown_as_a_user_would_write_them() -> None:
+    shown = {name: field.default for name, field in SETTINGS.items()}
+    assert {name: shown[name] for name in ("kv_cache", "max_batch", "parse_special")} == {
+        "kv_cache": "auto",
+        "max_batch": "64",
+        "parse_special": "",
+    }
+    assert shown["body_limit"] == "10MiB"
 
 
 def test_keys_are_not_printed() -> None:

@@ -195,7 +195,6 @@ def test_what_is_no_model(tmp_path: Path) -> None:
     ("name", "said"),
     [
         ("model.safetensors", "is a file; give the directory of the model, with its config.json"),
-        ("model-Q4_K_M.gguf", "is a GGUF file, and this version reads safetensors; give"),
         ("pytorch_model.bin", "is PyTorch's file"),
         ("weights.npz", "has MLX's first layout"),
     ],
@@ -217,7 +216,7 @@ def test_a_directory_without_weights(tmp_path: Path) -> None:
     path = fill(tmp_path / "m")
     (path / "model.safetensors").rename(path / "model.gguf")
     (path / "tokenizer.json").unlink()
-    with pytest.raises(UsageError, match=r"model\.gguf is a GGUF file"):
+    with pytest.raises(UsageError, match=r"model\.gguf is a GGUF file, .*: give the file"):
         resolve(str(path), offline=True)
     (path / "model.gguf").unlink()
     with pytest.raises(UsageError, match=r"model\.safetensors is missing"):
@@ -263,7 +262,9 @@ def test_a_git_lfs_pointer(name: str, tmp_path: Path) -> None:
     ],
 )
 def test_what_is_neither(tmp_path: Path, model: str) -> None:
-    with pytest.raises(UsageError, match="is neither a directory nor a Hugging Face id"):
+    with pytest.raises(
+        UsageError, match="is neither a directory nor a GGUF file, nor a Hugging Face id"
+    ):
         resolve(model, offline=True, cache=tmp_path)
 
 

@@ -92,7 +92,7 @@ class ScriptedWorker:
         assert self.ready is not None
         return self.ready
 
-    def open(self, requests: Iterable[Any], tick: float) -> ScriptedStream:
+    def open(self, requests: Iterable[Any], tick: float, kept: bool = False) -> ScriptedStream:
         self.requests = list(requests)
         self.stream = ScriptedStream(self.script(self.requests))
         return self.stream

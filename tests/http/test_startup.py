@@ -205,7 +205,9 @@ def test_files_that_are_no_weights_to_read(tmp_path: Path) -> None:
     assert "model-00002-of-00002.safetensors is missing" in said
     (model / "model-00001-of-00002.safetensors").rename(model / "model.gguf")
     assert "is a GGUF file" in message(start("run", "hello", "--model", str(model)))
-    assert "is a GGUF file" in message(start("serve", "--model", str(model / "model.gguf")))
+    assert "does not begin with GGUF" in message(
+        start("serve", "--model", str(model / "model.gguf"))
+    )
     weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 9\n")
     said = message(start("quantize", str(model), str(tmp_path / "into")))
     assert f"{weights} is a git-lfs pointer" in said

@@ -52,6 +52,9 @@ class Wire(asyncio.Transport):
     def data(self) -> bytes:
         return b"".join(self.writes)
 
+    def writelines(self, parts: Any) -> None:
+        self.write(b"".join(parts))
+
     def write(self, data: Any) -> None:
         assert not self.closing and not self.ended
         self.writes.append(bytes(data))

@@ -1,6 +1,7 @@
 """Tests from a request to an answer's events; the model follows a script: no loop, no socket."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -446,5 +447,23 @@ def test_prompts_are_refused_before_anything_is_made_of_them() -> None:
         with pytest.raises(Refusal) as caught:
             stream(Completion("m", most, options, echo=echo))
         assert (caught.value.status, caught.value.code) == (400, "invalid_value")
+        scored = "logprobs" if options.prompt_logprobs is None else "prompt_logprobs"
+        assert caught.value.field == scored
     stream(Completion("m", most[:8], GenerationOptions(prompt_logprobs=15, n=64)))
     stream(Completion("m", most[:2], GenerationOptions(logprobs=20, n=64)))
+
+
+@pytest.mark.parametrize(("n", "top", "limit"), [(128, 20, 30), (91, 63, 180), (64, 255, 20_000)])
+def test_an_answers_log_probabilities_are_bounded_where_it_is_one_piece(
+    n: int, top: int, limit: int
+) -> None:
+    """No more tokens are counted than the server lets an answer have, which are 50."""
+    options = GenerationOptions(n=n, logprobs=top, max_tokens=limit)
+    prompts = ((5,),) * (2**20 // (n * (1 + top) * min(limit, 50)) + 1)
+    with pytest.raises(Refusal) as caught:
+        stream(Completion("m", prompts, options))
+    assert (caught.value.status, caught.value.field) == (400, "logprobs")
+    assert "at most 1048576 can be had where stream is false" in caught.value.message
+    stream(Completion("m", prompts[1:], options))
+    for free in (replace(options, stream=True), replace(options, max_tokens=None)):
+        stream(Completion("m", prompts, free))

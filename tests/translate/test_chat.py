@@ -1,6 +1,7 @@
 """The conversation vocabulary: contents, what a request leaves open, and what crosses to a log."""
 
 import dataclasses
+from typing import Any
 
 import msgspec
 import pytest
@@ -27,6 +28,7 @@ from bessemer.translate.chat import (
     ReasoningDelta,
     Text,
     TextDelta,
+    TokenText,
     ToolCallBegun,
     ToolChoice,
     Usage,
@@ -61,6 +63,11 @@ def test_the_text_of_a_message_is_its_text_parts_a_line_each() -> None:
     assert Message("user", (image,)).text == Message("assistant").text == ""
 
 
+def said_of(value: Any) -> dict[str, Any]:
+    """Return what is not left open, empty, off or 0."""
+    return {name: each for name in value.__slots__ if (each := getattr(value, name))}
+
+
 def test_what_a_request_does_not_say_is_left_open() -> None:
     options = GenerationOptions()
     left_open = {name for name in options.__slots__ if getattr(options, name) is None}
@@ -70,10 +77,19 @@ def test_what_a_request_does_not_say_is_left_open() -> None:
         *("allowed_token_ids", "prompt_logprobs", "usual_max_tokens"),
     }
     chat, completion = Chat("m", ()), Completion("m", ())
-    assert chat.options == completion.options == options and options.n == 1
+    assert chat.options == completion.options == options
+    assert said_of(options) == {"n": 1, "skip_special_tokens": True}
+    assert said_of(completion) == {"model": "m", "options": options, "parse_special": True}
+    assert said_of(Message("user")) == {"role": "user"}
     assert chat.response_format is completion.response_format is None
     assert chat.tool_choice == ToolChoice("auto", (), parallel=True)
-    assert not (chat.continue_final or chat.tools or chat.client or completion.echo)
+    assert said_of(chat).keys() == {"model", "options", "tool_choice"}
+
+
+def test_what_an_answer_does_not_say_is_nothing() -> None:
+    assert said_of(TokenText("a", b"a", None)) == {"text": "a", "raw": b"a"}
+    assert said_of(Usage(3, 4)) == {"prompt": 3, "completion": 4}
+    assert AnswerStarted(Usage(3, 0)).choices == 1
 
 
 def test_requests_share_nothing_that_can_be_changed() -> None:

@@ -18,9 +18,12 @@ from bessemer.translate.decode import (
     MAX_COMMAS,
     MAX_CONTAINERS,
     MAX_DEPTH,
+    MAX_VALUES,
     PIECE,
+    bound_values,
     decode,
     outside_strings,
+    shown,
     weigh,
 )
 
@@ -37,6 +40,7 @@ class Body(Struct):
     flag: bool | None = None
     inner: Annotated[list[Inner], Meta(min_length=1)] | None = None
     few: Annotated[list[int], Meta(max_length=2)] | None = None
+    name: Annotated[str, Meta(max_length=2)] | None = None
     bias: dict[int, float] | None = None
     anything: Any = None
 
@@ -67,6 +71,7 @@ def refusal(body: bytes) -> Refusal:
         ('"inner": {}', "invalid_type", "inner", "inner must be a list, not an object."),
         ('"inner": []', "invalid_value", "inner", "inner must not be empty."),
         ('"few": [1,2,3]', "invalid_value", "few", "few must have at most 2 items."),
+        ('"name": "abc"', "invalid_value", "name", "name must have at most 2 characters."),
         (
             '"inner": [{"role": "x", "content": 5}]',
             "invalid_type",
@@ -266,3 +271,19 @@ def test_a_long_value_that_no_choice_has_is_cut() -> None:
     with pytest.raises(Refusal, match=r"^encoding_format cannot be 'x") as caught:
         decode_request(body)
     assert len(caught.value.message) < 120
+
+
+def test_a_callers_text_is_shown_up_to_40_characters() -> None:
+    assert shown("a" * 40) == repr("a" * 40)
+    assert shown("a" * 41) == repr("a" * 40 + "...")
+
+
+def test_values_are_counted_however_nested() -> None:
+    half = MAX_VALUES // 2 - 2  # beside two inner values in a list and in an object
+    for most in ([0] * MAX_VALUES, {"a": [1] * half, "b": {str(i): None for i in range(half + 2)}}):
+        bound_values("x", most)
+        more = [*most, 0] if isinstance(most, list) else most | {"c": 0}
+        with pytest.raises(Refusal, match=f"x must hold at most {MAX_VALUES} values") as caught:
+            bound_values("x", more)
+        assert caught.value.field == "x"
+    bound_values("x", "a" * (MAX_VALUES + 1))

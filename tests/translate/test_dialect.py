@@ -7,7 +7,7 @@ import pytest
 from bessemer.engine.request import Refusal
 from bessemer.http.endpoints import DIALECTS
 from bessemer.translate.chat import Event, Failure, GenerationOptions, Identity
-from bessemer.translate.dialect import Dialect, ServerEvent
+from bessemer.translate.dialect import COMMENT, Dialect, ServerEvent
 from bessemer.translate.output import Collector
 from tests.http import toy
 
@@ -38,6 +38,12 @@ def test_a_stream_says_what_the_whole_answer_says(dialect: Dialect) -> None:
 @every_dialect
 def test_only_the_last_event_may_be_a_mark(dialect: Dialect) -> None:
     assert not any(each.mark for each in sent(dialect, *toy.TEXT)[:-1])
+
+
+@every_dialect
+def test_no_event_that_says_something_is_a_comment(dialect: Dialect) -> None:
+    assert not any(each.comment for each in sent(dialect, *toy.TEXT))
+    assert COMMENT.comment and not COMMENT.data
 
 
 @every_dialect

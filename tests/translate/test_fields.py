@@ -360,6 +360,33 @@ NEUTRAL: dict[str, Sequence[Any]] = {
     "echo": [False],
 }
 
+# The same of endpoints that do without what others honour.
+ALSO_NEUTRAL: dict[str, dict[str, Sequence[Any]]] = {
+    "completions": {"add_special_tokens": [True], "add_generation_prompt": [True]},
+    "messages": {
+        "stream_options": [{}, {"include_usage": True}, {"include_usage": False}],
+        "add_generation_prompt": [True],
+        "n": [1],
+    },
+    "embeddings": {
+        "add_special_tokens": [True],
+        **dict.fromkeys(("embedding_type", "output_dtype"), ("float", "")),
+        "embedding_types": [["float"]],
+        "embed_dtype": ["float32"],
+    },
+    "rerank": {"add_special_tokens": [True]},
+}
+
+
+@pytest.mark.parametrize("at", list(ALSO_NEUTRAL))
+def test_what_asks_for_what_is_done_is_let_through(at: str) -> None:
+    decode, _, _, base, _ = ENDPOINTS[at]
+    base = {"model": "m"} | base
+    plain = decode(json.dumps(base).encode())
+    for name, values in ALSO_NEUTRAL[at].items():
+        for value in values:
+            assert decode(json.dumps(base | {name: value}).encode()) == plain, (name, value)
+
 
 @pytest.mark.parametrize("at", ["chat", "completions", "messages"])
 def test_what_asks_for_nothing_is_let_through(at: str) -> None:

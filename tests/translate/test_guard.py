@@ -21,7 +21,7 @@ from bessemer.translate.chat import (
     ToolCall,
     said,
 )
-from bessemer.translate.guard import ChatGuard
+from bessemer.translate.guard import ChatGuard, ThoughtReading, reading
 from bessemer.translate.parsers.formats import choose
 from bessemer.translate.renderer import Prompt
 from tests.engine.text.tiny_kinds import byte_level
@@ -201,6 +201,26 @@ def test_an_answer_goes_on_in_the_thought_that_its_beginning_opens(
     begun = chat(Message("user", said("q")), Message("assistant", said(final)), continue_final=True)
     prompt = model.conversation(begun)
     assert isinstance(prompt.thought, Thought) and prompt.thought.place == place
+
+
+def test_a_template_reads_thoughts_where_it_splits_at_a_control_token() -> None:
+    marks, template = ("<think>", "</think>"), "{{ m.content.split('</think>')[-1] }}"
+    knows = renderer(template)
+    control = control_tokens(knows.tokenizer, template, marks)
+    assert reading(marks, control, template) == ThoughtReading(*marks)
+    assert reading(marks, control, template.replace("</think>", "</thought>")) is None
+    assert reading((), control, template) is None
+    plain = control_tokens(Tokenizer(byte_level(), {}, None), template, marks)
+    assert reading(marks, plain, template) is None
+
+
+def test_a_thought_is_found_in_the_text_that_has_it() -> None:
+    reads, image = ThoughtReading("<think>", "</think>"), Image(media_type="image/png")
+    content = image, Text("a"), Text("<think>b</think>c"), Text("</think>")
+    assert reads.place(Message("assistant", content)) == 2
+    assert reads.place(Message("assistant", content[:2])) is None
+    assert reads.place(Message("assistant", content, reasoning="Hm.")) is None
+    assert reads.place(Message("user", content)) is None
 
 
 def test_a_guarded_chat_says_by_what() -> None:

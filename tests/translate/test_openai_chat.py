@@ -35,6 +35,7 @@ from bessemer.translate.chat import (
     Usage,
     said,
 )
+from bessemer.translate.decode import MAX_VALUES
 from bessemer.translate.dialect import COMMENT
 from bessemer.translate.openai_chat import Stream, decode_request, encode_response
 
@@ -63,6 +64,7 @@ def test_a_conversation() -> None:
         {"role": "user", "content": "Hi", "name": "ann"},
         {"role": "assistant", "content": None, "reasoning_content": "Hm."},
         {"role": "assistant", "content": "Yes?", "reasoning": "Hm!", "tool_calls": []},
+        {"role": "assistant", "content": "So.", "reasoning_content": "", "reasoning": ""},
         {"role": "system", "content": ""},
         user="u1",
     )
@@ -72,6 +74,7 @@ def test_a_conversation() -> None:
         Message("user", said("Hi"), None, "ann"),
         Message("assistant", said(""), "Hm."),
         Message("assistant", said("Yes?"), "Hm!"),
+        Message("assistant", said("So.")),
         Message("system", said("")),
     )
 
@@ -208,6 +211,13 @@ def test_messages_not_built_yet(message: Any, field: str) -> None:
 def test_template_settings(fields: dict[str, Any], template: dict[str, Any] | None) -> None:
     oracle = fields["chat_template_kwargs"] if template is None else template
     assert decoded(**fields).template == oracle
+
+
+@pytest.mark.parametrize("name", ["documents", "chat_template_kwargs"])
+def test_fields_of_any_shape_hold_so_many_values(name: str) -> None:
+    values = list(range(MAX_VALUES + 1))
+    fields: Any = {"documents": [{"a": values}], "chat_template_kwargs": {"a": values}}
+    assert f"at most {MAX_VALUES} values" in refused(**{name: fields[name]}).message
 
 
 def test_continuing() -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import Struct
 from openai.types import CompletionUsage
 
 from bessemer.engine.request import Refusal
@@ -24,14 +25,33 @@ from bessemer.translate.dialect import COMMENT, ServerEvent
 from bessemer.translate.openai_shape import (
     AnswerBody,
     ChunkStream,
+    StreamOptions,
     TextRequest,
     UsageBody,
     each_prompt,
     encode_json,
+    filled,
     finite,
     text_options,
     usage_body,
 )
+
+
+class Listed(Struct):
+    said: str
+    first: list[int]
+    inner: "Listed | None" = None
+    last: list[str | None] | None = None
+
+
+def test_lists_are_filled_in_order_wherever_they_are_and_nothing_else_is() -> None:
+    """Expect what msgspec makes of the whole; texts may spell what is looked for."""
+    said, names = '"first":[] "last":[]', ["a", None, '"first":[]', "ü"]
+    for numbers, texts in (([1, 2, 3], names), ([], []), ([7], [])):
+        body = Listed(said, [], Listed(said, [4], None, []))
+        whole = Listed(said, numbers, Listed(said, [4], None, texts))
+        assert filled(body, first=iter(numbers), last=iter(texts)) == encode_json(whole)
+    assert filled(Listed(said, [1])) == encode_json(Listed(said, [1]))
 
 
 @pytest.mark.parametrize(
@@ -111,6 +131,14 @@ def test_chunks_repeat_who_answers_and_the_last_may_have_the_usage(include_usage
         return
     assert bodies[0] == head | {"choices": ["stop"], "usage": None}
     assert bodies[1]["choices"] == [] and bodies[1]["usage"]["total_tokens"] == 5
+
+
+@pytest.mark.parametrize(("usage", "continuous"), [(True, True), (True, False), (False, True)])
+def test_usage_in_every_piece_is_had_with_usage_alone(usage: bool, continuous: bool) -> None:
+    stream = StreamOptions(include_usage=usage, continuous_usage_stats=continuous)
+    out = text_options(TextRequest(model="m", stream=True, stream_options=stream), 7, 2)
+    assert (out.include_usage, out.continuous_usage) == (usage, usage and continuous)
+    assert (out.stream, out.n, out.max_tokens, out.logprobs) == (True, 1, 7, 2)
 
 
 def test_a_prompts_logprobs_are_not_streamed() -> None:

@@ -23,6 +23,7 @@ from bessemer.translate.chat import (
     Failure,
     Finish,
     Heartbeat,
+    PromptLogprobs,
     ReasoningDelta,
     TextDelta,
     TokenText,
@@ -30,7 +31,7 @@ from bessemer.translate.chat import (
     ToolCallBegun,
     Usage,
 )
-from bessemer.translate.output import ChoiceOutput, Collector
+from bessemer.translate.output import HELD, LARGE, ChoiceOutput, Collector
 from bessemer.translate.parsers.parser import (
     AnswerParser,
     AnswerToken,
@@ -106,6 +107,12 @@ def test_a_plain_answer() -> None:
     ]
 
 
+def test_text_alone_where_nothing_else_is_asked_for() -> None:
+    output = choice("no", ["Hel", "lo"])
+    told = [*output.feed(0), *output.feed(1), *output.finish("stop")]
+    assert told == [TextDelta(0, "Hel"), TextDelta(0, "lo"), Finish(0, "stop")]
+
+
 def test_tokens_of_dropped_text_travel_with_the_next_piece() -> None:
     names = ["<think>", "\n", "Hm", "</", "think>", "\n\n", "Hi"]
     assert run("may", names) == [
@@ -120,6 +127,40 @@ def test_tokens_without_text_at_the_end_are_not_lost() -> None:
         0, "", tokens("Hm", "</think>", "\n")[1:]
     )
     assert run("open", ["\n"])[0] == ReasoningDelta(0, "", (token("\n"),))
+
+
+@pytest.mark.parametrize(("thinking", "kind"), [("no", TextDelta), ("open", ReasoningDelta)])
+def test_very_many_tokens_do_not_wait_for_their_text(thinking: Thinking, kind: type) -> None:
+    """Text that may begin a stop string is held back, though its tokens are told."""
+    names = ["x"] * 100 if thinking == "no" else [""] * 100
+    output = choice(thinking, names, "x" * 1000)
+    events = run(thinking, names, output)
+    told = [e for e in events if isinstance(e, TextDelta | ReasoningDelta)]
+    assert max(len(e.tokens) for e in told) <= HELD
+    assert [t.text for e in told for t in e.tokens] == names
+    assert [type(e) for e in told if e.tokens] == [kind] * (100 // HELD + 1)
+    assert "".join(e.text for e in told) == "".join(names)
+
+
+@pytest.mark.parametrize(
+    ("event", "large"),
+    [
+        (TextDelta(1, "a" * (LARGE - 1)), False),
+        (ReasoningDelta(1, "a" * LARGE), True),
+        (TextDelta(1, "a", tokens("a")), True),
+        (PromptLogprobs(1, ((),)), True),
+    ],
+)
+def test_a_large_answer_is_let_go_of_once_it_was_taken(event: Event, large: bool) -> None:
+    collector = Collector(2)
+    for each in (event, Finish(0, "stop"), Finish(1, "stop"), Done(Usage(1, 1))):
+        assert not collector.over
+        collector.add(each)
+    assert collector.over and collector.large == large
+    answer = collector.answer()
+    collector.clear()
+    assert [len(c.tokens) + len(c.prompt) for c in collector.answer().choices] == [0, 0]
+    assert answer.choices[1].tokens == getattr(event, "tokens", ()) or answer.choices[1].prompt
 
 
 def test_the_finish_carries_its_choice_and_stop() -> None:

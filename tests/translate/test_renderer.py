@@ -9,7 +9,7 @@ from tokenizers.models import BPE
 
 from bessemer.engine.request import Refusal
 from bessemer.engine.text.specials import NONE
-from bessemer.translate.chat import Chat, Completion, ReasoningDelta
+from bessemer.translate.chat import Chat, Completion, Message, ReasoningDelta, said
 from bessemer.translate.parsers.parser import AnswerToken, PlainParser
 from tests.translate.test_answer import HELLO, RENDERER, TEMPLATE, TOKENIZER, VOCABULARY
 
@@ -114,9 +114,14 @@ def test_hopeless_prompts_never_reach_the_tokenizer() -> None:
         with pytest.raises(Refusal) as caught:
             take()
         assert caught.value.code == "context_length_exceeded"
+        assert f"has {len(text)} characters" in caught.value.message
 
 
 def test_a_template_is_stopped_beyond_what_a_context_can_hold_but_not_before_a_megabyte() -> None:
     assert RENDERER.limit(200) == 2**20
     assert RENDERER.limit(2**20) == 2**20 * TOKENIZER.longest
     assert RENDERER.limit(sys.maxsize) == 2**26
+    most, more = (Chat("m", (Message("user", said("x" * n)),)) for n in (2**20, 2**20 + 1))
+    assert RENDERER.guarded(most, 200) is most
+    with pytest.raises(Refusal, match="has 1048577 characters"):
+        RENDERER.guarded(more, 200)

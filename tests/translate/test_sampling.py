@@ -124,12 +124,6 @@ def test_prompt_logprobs() -> None:
     assert refusal(prompt_logprobs=1, stream=True).field == "prompt_logprobs"
 
 
-def test_usage_in_every_piece_needs_usage() -> None:
-    both = {"include_usage": True, "continuous_usage_stats": True}
-    assert options(stream_options=both).continuous_usage
-    assert not options(stream_options=both | {"include_usage": False}).continuous_usage
-
-
 def test_stop() -> None:
     assert options(stop="a").stop == ("a",)
     assert options(stop=["a", "b"]).stop == ("a", "b")

@@ -121,6 +121,17 @@ def test_a_form_is_found_for_each_role() -> None:
     assert ChatTemplate(TEXTS).habits.forms == dict.fromkeys(forms, Form())
 
 
+@pytest.mark.parametrize("role", ["user", "assistant"])
+def test_turns_of_one_role_in_a_row_may_be_left_out(role: str) -> None:
+    source = (
+        "{% for m in messages %}{% if loop.first or m.role != loop.previtem.role or "
+        f"m.role != '{role}'" + " %}[{{ m.role }}]{{ m.content }}{% endif %}{% endfor %}"
+    )
+    assert ChatTemplate(TEXTS).habits.rows and not ChatTemplate(source).habits.rows
+    users, spoke = ([Message(each, said(text)) for text in "AB"] for each in ("user", "assistant"))
+    assert render(source, *users, *spoke) == "[user]A\n\nB[assistant]A\n\nB"
+
+
 @pytest.mark.parametrize(
     ("form", "one", "two"),
     [

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bessemer.architectures.config import Rope
-from bessemer.architectures.layers.rope import Rotary
+from bessemer.architectures.layers.rope import Rotary, table_of
 
 PLAIN = Rope(64, 10_000.0)
 
@@ -21,7 +21,7 @@ def frequencies_of(rope: Rope) -> np.ndarray:
 def angles(rope: Rope, *max_lens: int) -> np.ndarray:
     """The angle of each dimension, of a token at position 1 of sequences of these lengths."""
     positions = mx.ones((len(max_lens),), mx.int32)
-    table = Rotary.of(rope).table(positions, mx.array(max_lens, mx.int32))
+    table = table_of(positions, Rotary.of(rope).angles(max_lens))
     return np.arctan2(np.array(table.sin), np.array(table.cos))[:, 0]
 
 
@@ -71,9 +71,10 @@ def test_longrope_may_have_another_size_in_long_sequences() -> None:
         short_factors=factors,
         long_factors=factors,
     )
-    positions, max_lens = mx.zeros((2,), mx.int32), mx.array([32, 33], mx.int32)
+    positions, max_lens = mx.zeros((2,), mx.int32), (32, 33)
     for longer, sizes in ((None, [1.5, 1.5]), (2.5, [1.5, 2.5])):
-        table = Rotary.of(replace(rope, long_attention_factor=longer)).table(positions, max_lens)
+        rotary = Rotary.of(replace(rope, long_attention_factor=longer))
+        table = table_of(positions, rotary.angles(max_lens))
         assert np.array(table.cos)[:, 0, 0].tolist() == sizes
 
 

@@ -81,7 +81,10 @@ def test_help_and_shapes(capsys: pytest.CaptureFixture[str]) -> None:
         (["decode", "--shape", "tiny", "--layers", "9"], "tiny has 2 layers"),
         (["decode", "--shape", "tiny", "--bits", "7"], "--bits is 7"),
         (["decode", "--shape", "tiny", "--model", "x"], "not allowed with argument"),
-        (["decode", "--model", "/no/where"], "neither a directory nor a Hugging Face id"),
+        (
+            ["decode", "--model", "/no/where"],
+            "neither a directory nor a GGUF file, nor a Hugging Face id",
+        ),
         (["decode", "--against", "foo"], "'foo' is no peer"),
         (["decode", "--shape", "tiny", "--against", "llama.cpp", "--llama-cpp", "/no"], "peers.md"),
         (["decode", "--without-ours"], "nobody to measure"),

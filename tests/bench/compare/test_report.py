@@ -160,7 +160,9 @@ def test_the_page_stands_alone(name: str, titles: list[str]) -> None:
 
 def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(Unavailable, match=r"pip install matplotlib$"):
+    with pytest.raises(
+        Unavailable, match=f"installed: {re.escape(sys.executable)} -m pip install matplotlib$"
+    ):
         plots.require_matplotlib()
 
 

@@ -27,6 +27,9 @@ def test_figures_of_our_steps(capsys: pytest.CaptureFixture[str]) -> None:
     launches = {name: count for name, count, _ in one["kernels"]}
     assert launches["linear"] == 4 * 2 + 1 and launches["sample"] == 1
     assert launches["attention_tail"] == 2 and one["text"] > 1
+    # Beside the layers: tokens to rows, where they are, how they are turned, and no more.
+    assert launches["embedding"] == launches["Concatenate"] == launches["AsType"] == 1
+    assert "Full" not in launches and launches["Multiply"] == 3
 
 
 def test_a_slower_host_makes_a_slower_step(capsys: pytest.CaptureFixture[str]) -> None:
@@ -38,6 +41,13 @@ def test_a_slower_host_makes_a_slower_step(capsys: pytest.CaptureFixture[str]) -
         steps.append(report["figures"][0]["step"])
         assert f"host-scale {scale}; an assumption" in report["notes"][1]
     assert steps[1] > 4 * steps[0]
+
+
+def test_a_prompt_beside_streams_makes_them_wait(capsys: pytest.CaptureFixture[str]) -> None:
+    """A step that reads a chunk of 256 tokens takes longer than one that only decodes."""
+    assert cli.main(["host", *QUICK, "--json", "--streams", "2", "--beside", "700"]) == 0
+    (figure,) = json.loads(capsys.readouterr().out)["figures"]
+    assert figure["gap"] > figure["step"] > 0 and figure["chunk"] > 0
 
 
 def test_the_table_and_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,7 +45,7 @@ def test_headers(path: Path, sharded: Path) -> None:
 
 def test_no_directory(tmp_path: Path) -> None:
     assert "is not a directory" in refusal(tmp_path / "absent")
-    assert "is a GGUF file" in refusal(tmp_path / "model.gguf")
+    assert "is missing" in refusal(tmp_path / "model.gguf")
 
 
 def test_missing_files(path: Path) -> None:

@@ -17,6 +17,6 @@ def test_a_flaw_is_named(tmp_path: Path) -> None:
         file.write_text(text)
         with pytest.raises(ValueError, match=words):
             read_object(file, ValueError)
-    with pytest.raises(ValueError, match=r"folder cannot be read: Is a directory$"):
+    with pytest.raises(ValueError, match=r"folder cannot be read \(Is a directory\); name a file$"):
         read_object(folder, ValueError)
     assert not_a_file(folder) == f"{folder} is a directory, where a file was expected"

@@ -25,7 +25,7 @@ from tests.architectures.steps import prefill
 from tests.architectures.tiny import Floats, Tiny, prompts
 from tests.engine.test_model import BFLOAT16, large
 
-from ..quantized import CASES, GOLDEN, ROWS, Case
+from ..quantized import CASES, GOLDEN, ROWS, Case, label_fp8
 
 FOUR, EIGHT = QuantRecipe.of(32, 4), QuantRecipe.of(128, 8)
 # mlx_lm has no such families; what becomes of them is for us alone.
@@ -384,18 +384,7 @@ def test_eight_bit_floats_are_read(tmp_path: Path) -> None:
             config = model.config | {"quantization_config": raw}
             (path / "config.json").write_text(json.dumps(config))
         mx.save_safetensors(str(path / "model.safetensors"), arrays)
-    if open_checkpoint(tmp_path / "fp8").tensors[name].dtype != "F8_E4M3":
-        _relabel(tmp_path / "fp8" / "model.safetensors", name)
+    label_fp8(tmp_path / "fp8" / "model.safetensors", name)
     quantize(tmp_path / "plain", tmp_path / "a", FOUR)
     quantize(tmp_path / "fp8", tmp_path / "b", FOUR)
     assert np.abs(logits(tmp_path / "a") - logits(tmp_path / "b")).max() < 0.2
-
-
-def _relabel(file: Path, name: str) -> None:
-    """MLX saves codes as plain bytes; the header is to say what they are."""
-    raw = file.read_bytes()
-    length = int.from_bytes(raw[:8], "little")
-    header = json.loads(raw[8 : 8 + length])
-    header[name]["dtype"] = "F8_E4M3"
-    text = json.dumps(header).encode()
-    file.write_bytes(len(text).to_bytes(8, "little") + text + raw[8 + length :])

@@ -183,7 +183,7 @@ def test_files_that_an_index_names_and_are_absent_are_named(tmp_path: Path) -> N
 
 # What else a directory may hold, and a part of what is said of it.
 INSTEAD = {
-    "model-Q4_K_M.gguf": "is a GGUF file, and this version reads safetensors",
+    "model-Q4_K_M.gguf": "is a GGUF file, which is a model by itself",
     "MODEL.GGUF": "is a GGUF file",
     "weights.npz": "mlx.core.save_safetensors",
     "weights.00.npz": "mlx.core.save_safetensors",

@@ -22,7 +22,10 @@ from tests.architectures.parity import tiny
 from tests.architectures.steps import prefill
 from tests.architectures.tiny import BASE, Tiny, prompts
 
+from ..quantized import label_fp8
+
 CONFIG = BASE | {"model_type": "llama"}
+FORMATS = Path(__file__).parents[2] / "kernels" / "golden" / "formats.npz"
 
 
 def write(path: Path, arrays: dict[str, mx.array]) -> Path:
@@ -72,6 +75,24 @@ def test_dense_matrices_stay_as_they_are_stored(dtype: mx.Dtype, tmp_path: Path)
     assert out.weight.dtype == dtype
     assert reader.vector("n", 16).dtype == reader.dtype == mx.float32
     assert reader.bytes == (8 * 16 + 16) * dtype.size
+
+
+@pytest.mark.parametrize("block", [(32, 64), None])
+def test_eight_bit_floats_by_blocks_as_torch_has_them(
+    block: tuple[int, int] | None, tmp_path: Path
+) -> None:
+    """The last blocks are cut; without blocks a single scale holds for all."""
+    with np.load(FORMATS) as golden:
+        codes, scales = mx.array(golden["codes"]), mx.array(golden["scales"])
+        oracle = golden["bfloat16"]
+    if block is None:
+        rows, columns = 32, 64  # of the first block
+        codes, scales, oracle = codes[:rows, :columns], scales[0, 0], oracle[:rows, :columns]
+    path = write(tmp_path, {"m.weight": codes, "m.weight_scale_inv": scales, "n": mx.ones(1)})
+    label_fp8(path / "model.safetensors", "m.weight")
+    out = weights(path, Quantization(block=block)).matrix("m", *oracle.shape)
+    assert isinstance(out, Dense) and out.weight.dtype == mx.bfloat16
+    assert np.array_equal(np.array(out.weight.astype(mx.float32)), oracle, equal_nan=True)
 
 
 def test_entries_of_modules_come_before_the_default(tmp_path: Path) -> None:

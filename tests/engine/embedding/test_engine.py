@@ -219,6 +219,10 @@ def test_what_needs_no_reading_is_refused_at_once(embedder: Embedder, reranker: 
                 each.engine.submit(request)
             assert (caught.value.status, caught.value.field) == (400, name)
             assert not each.engine.busy
+    for dimensions in (1, 48):
+        with desk(embedder) as each:
+            each.submit(embed(1, dimensions=dimensions))
+            assert vectors(flat(each.run()), 1).shape == (1, dimensions)
 
 
 @dataclass

@@ -90,6 +90,39 @@ def test_a_text_holds_no_control_tokens_and_a_models_own_prompt_does(
         reader.text("".join([forged, *GUARDS]))
 
 
+def test_what_ends_a_chat_template_stays_where_a_text_is_cut(tmp_path: Path) -> None:
+    described = describe(DECODERS["in_a_chat_template"].write(tmp_path))
+    reader = load_reader(described, read_options(tmp_path), 160, 1000)
+    whole, other = (reader.text(text).tokens for text in (TEXT, "fish"))
+    end = next(at for at in range(1, 9) if whole[-at] != other[-at]) - 1
+    assert end
+    cut = reader.shortened(len(whole) - 7).text(TEXT).tokens
+    assert [*cut] == [*whole[: -end - 7], *whole[-end:]]
+
+
+def test_a_prompt_is_counted_without_the_token_that_would_end_it(tmp_path: Path) -> None:
+    described = describe(EMBEDDERS["no_modules"].write(tmp_path))
+    options = ModelOptions(prompts={"own": "find [SEP] the ", "none": ""})
+    reader = load_reader(described, options, 160, 90)
+    own = reader.text("cat", "own")
+    assert own.prompted == 4 == len(own.tokens) - len(["cat", "[SEP]"])
+    assert reader.text("cat", "none").prompted == reader.text("cat").prompted == 0
+
+
+@pytest.mark.parametrize(
+    ("names", "types"),
+    [(None, [0, 0, 0, 1, 1]), (["input_ids"], [0] * 5), (["token_type_ids"], [0, 0, 0, 1, 1])],
+)
+def test_a_model_without_types_is_told_none(
+    names: list[str] | None, types: list[int], tmp_path: Path
+) -> None:
+    path = EMBEDDERS["no_modules"].write(tmp_path)
+    settings = {"model_input_names": names, "tokenizer_class": "PreTrainedTokenizerFast"}
+    (path / "tokenizer_config.json").write_text(json.dumps(settings))
+    reader = load_reader(describe(path), ModelOptions(), 160, 90)
+    assert reader.pair("cat", "dog").types == types
+
+
 @pytest.mark.parametrize("pair", [("a", "b<eos>"), ("b<eos>", "a"), ("b<eos>", "<eos>")])
 def test_either_text_of_a_pair_may_spell_a_control_token(
     tmp_path: Path, pair: tuple[str, str]

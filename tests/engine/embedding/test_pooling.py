@@ -1,10 +1,13 @@
 """Pooling and the modules after it, by the formulas of sentence-transformers' documentation."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
+from bessemer.engine.checkpoint.weight_files import CheckpointError
 from bessemer.engine.embedding.pooling import (
     FUNCTIONS,
     DenseModule,
@@ -12,8 +15,11 @@ from bessemer.engine.embedding.pooling import (
     Normalize,
     Pipeline,
     Pooling,
+    load_pipeline,
 )
-from bessemer.engine.embedding.sentence_transformers import DescriptionError, Mode
+from bessemer.engine.embedding.sentence_transformers import DescriptionError, Mode, describe
+
+from ..tiny_embedders import NORMALIZE, POOLED, POOLING, TinyModel, modules, with_dense
 
 HIDDEN = np.array([[1, 8], [4, -2], [7, 3]], np.float32)
 TANH = FUNCTIONS["torch.nn.modules.activation.Tanh"]
@@ -72,3 +78,30 @@ def test_a_pipeline_goes_through_its_modules_in_order() -> None:
 def test_widths_that_do_not_fit() -> None:
     with pytest.raises(DescriptionError, match="takes 2 numbers, and it is given 4"):
         _ = Pipeline(Pooling(("cls", "max"), True), (dense(),), 2).dimension
+
+
+def load(path: Path) -> Pipeline:
+    return load_pipeline(describe(path), 48)
+
+
+def test_dense_weights_of_another_shape(tmp_path: Path) -> None:
+    path = TinyModel("bert", with_dense()).write(tmp_path)
+    result = load(path)
+    assert result.dimension == 4
+    save_file({"linear.weight": np.ones((4, 47), np.float32)}, path / "2_Dense/model.safetensors")
+    with pytest.raises(CheckpointError, match=r"\(4, 47\).*where its config implies"):
+        load(path)
+    (path / "2_Dense/model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="is missing"):
+        load(path)
+    (path / "2_Dense/config.json").unlink()
+    with pytest.raises(DescriptionError, match="is missing"):
+        load(path)
+
+
+def test_dropout_is_nothing_here(tmp_path: Path) -> None:
+    dropout = "sentence_transformers.models.Dropout"
+    listed = modules(("1_Pooling", POOLING), ("2_Dropout", dropout), ("3_Normalize", NORMALIZE))
+    files = POOLED | {"modules.json": listed, "1_Pooling/config.json": {"pooling_mode": "max"}}
+    pipeline = load(TinyModel("bert", files).write(tmp_path))
+    assert (pipeline.pooling, pipeline.after) == (Pooling(("max",), True), (Normalize(),))

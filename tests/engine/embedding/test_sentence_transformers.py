@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from bessemer.engine.checkpoint.weight_files import CheckpointError
 from bessemer.engine.embedding.inputs import InputError
@@ -22,25 +21,16 @@ from bessemer.engine.embedding.sentence_transformers import (
 from tests.engine.loading import load_embedder
 
 from ..tiny_embedders import (
-    DENSE,
     EMBEDDERS,
-    IDENTITY,
     NORMALIZE,
+    POOLED,
     POOLING,
     RERANKERS,
     TRANSFORMER,
     TinyModel,
     modules,
+    with_dense,
 )
-
-POOLED = {"modules.json": modules(("1_Pooling", POOLING)), "1_Pooling/config.json": {}}
-DENSE_FILE = {"in_features": 48, "out_features": 4, "bias": False, "activation_function": IDENTITY}
-
-
-def with_dense(**changes: Any) -> dict[str, Any]:
-    """The mean of tokens, and a Dense module of this config."""
-    listed = modules(("1_Pooling", POOLING), ("2_Dense", DENSE))
-    return POOLED | {"modules.json": listed, "2_Dense/config.json": DENSE_FILE | changes}
 
 
 def refusal(path: Path, files: dict[str, Any]) -> str:
@@ -75,28 +65,6 @@ def refusal(path: Path, files: dict[str, Any]) -> str:
 )
 def test_files_that_are_refused(files: dict[str, Any], message: str, tmp_path: Path) -> None:
     assert message in refusal(tmp_path, files)
-
-
-def test_dense_weights_of_another_shape(tmp_path: Path) -> None:
-    path = TinyModel("bert", with_dense()).write(tmp_path)
-    result = load_embedder(path)
-    assert result.dimension == 4
-    save_file({"linear.weight": np.ones((4, 47), np.float32)}, path / "2_Dense/model.safetensors")
-    with pytest.raises(CheckpointError, match=r"\(4, 47\).*where its config implies"):
-        load_embedder(path)
-    (path / "2_Dense/model.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="is missing"):
-        load_embedder(path)
-    (path / "2_Dense/config.json").unlink()
-    with pytest.raises(DescriptionError, match="is missing"):
-        load_embedder(path)
-
-
-def test_dropout_is_nothing_here(tmp_path: Path) -> None:
-    dropped = modules(("1_Pooling", POOLING), ("2_Dropout", "sentence_transformers.models.Dropout"))
-    plain = load_embedder(TinyModel("bert", POOLED).write(tmp_path / "plain"))
-    other = TinyModel("bert", POOLED | {"modules.json": dropped}).write(tmp_path / "dropout")
-    assert (load_embedder(other).embed(["a cat"]) == plain.embed(["a cat"])).all()
 
 
 @pytest.mark.parametrize(

@@ -79,3 +79,18 @@ def test_what_a_name_has_inside_is_made_whole_by_what_is_around() -> None:
         assert names.inside(text), text
     for text in ("", "  ", "<s>", "|end|>", "<|end", "ends", "x|end|endtext|x", "endtext|" * 2):
         assert not names.inside(text), text
+
+
+@pytest.mark.parametrize(
+    "names", [("abab", "baba"), ("<<", "<<!"), ("[x]y[", "x]"), ("<a>", "<ab>")]
+)
+def test_names_that_overlap_or_do_not_are_all_counted(names: tuple[str, ...]) -> None:
+    """Compare with a search at each place, also where pieces of a long text meet."""
+    found = ControlNames(names)
+    for before in range(PIECE - 9, PIECE + 1):
+        text = "." * before + "".join(names) * 3 + "abababab<<<<[x]y[x]y[<a<ab><ab>"
+        naive = sum(text.startswith(names, at) for at in range(before - 1, len(text)))
+        assert found.count(text) == naive
+        guarded = found.guarded(text, "\ufdd0")
+        assert not any(name in guarded for name in names if len(name) > 1)
+        assert without(guarded, "\ufdd0") == text

@@ -1,6 +1,7 @@
 """Only what is new in a conversation is encoded, and its tokens are those of the whole text."""
 
 import sys
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken
 
 from bessemer.engine.text.control import ControlTokens, control_tokens
-from bessemer.engine.text.prompt_encoder import PromptEncoder, divider_names
+from bessemer.engine.text.prompt_encoder import EncodedPrompt, PromptEncoder, divider_names
 from bessemer.engine.text.tokenizer import Tokenizer
 
 from .tiny_kinds import CONTROL, KINDS, byte_level
@@ -90,6 +91,19 @@ def test_a_character_of_a_text_is_no_guard_of_another() -> None:
     plain = encoder.continued(text)
     assert encoder.continued(text, "\ufdd0") != plain
     assert encoder.continued(text) == plain
+
+
+@pytest.mark.parametrize(
+    ("text", "guard", "shared"),
+    [("abcd", "", 4), ("abcx", "", 3), ("abcd", "c", 2), ("abcd", "a", 0), ("abcx", "x", 3)],
+)
+def test_texts_of_different_guards_share_what_has_neither(
+    text: str, guard: str, shared: int
+) -> None:
+    numbers = array("I")
+    for one, other in ("", guard), (guard, ""):
+        before = EncodedPrompt("", "abcd", one, *[numbers] * 4)
+        assert before.shared(text, other) == shared
 
 
 def test_a_text_with_a_divider_that_is_a_word_is_not_divided() -> None:

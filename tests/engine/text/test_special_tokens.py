@@ -46,6 +46,11 @@ def test_settings_without_a_token_to_follow_leave_all_as_it_is(tmp_path: Path) -
     assert tokenizer.encode("hello")[0] == tokenizer.id_of("<s>")
 
 
+def test_a_token_that_settings_or_the_class_deny_is_none(tmp_path: Path) -> None:
+    settings = {"tokenizer_class": "GPT2Tokenizer", "eos_token": None}  # which has no pad_token
+    assert {*_load(tmp_path, settings).special_tokens} == {"bos_token", "unk_token"}
+
+
 def test_what_else_stands_around_a_text_stays(tmp_path: Path) -> None:
     # Qwen 3's embedding models: no BOS is asked for, and the end is tokenizer.json's own.
     settings = {"eos_token": "<|end|>", "add_bos_token": False}

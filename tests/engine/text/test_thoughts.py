@@ -134,6 +134,7 @@ def test_a_mark_may_be_a_special_token_and_text() -> None:
     answer = codes.encode("<|channel>thought\nHm.\n<channel|>Hi")
     assert split_by(gemma, list(answer), codes) == ("Hm.\n", "Hi")
     assert split_by(gemma, list("channel>thought"), codes) == ("", "channel>thought")
+    assert split_by(gemma, [codes.encode("<|channel>thou")], codes) == ("", "")
 
 
 @pytest.mark.parametrize("space", ["\n", " \n"])

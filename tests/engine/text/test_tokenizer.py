@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import tokenizers
 
-from bessemer.engine.request import Refusal
+from bessemer.engine.request import Refusal, Request, Thought
 from bessemer.engine.text.tokenizer import PIECE, Tokenizer
 
 from .tiny_tokenizers import TEXTS, byte_level, id_of, make_tokenizer, sentencepiece
@@ -89,8 +89,9 @@ def test_a_text_of_far_too_many_tokens_is_refused_before_all_of_it_is_encoded() 
     tokenizer = Tokenizer(byte_level(), {}, None)
     assert len(tokenizer.encode("ab", most=2)) <= 2
     for text in ("a b c ", "a b c " * 100_000):
-        with pytest.raises(Refusal, match="more than 2 tokens"):
+        with pytest.raises(Refusal, match="more than 2 tokens") as caught:
             tokenizer.encode(text, most=2)
+        assert (caught.value.status, caught.value.code) == (400, "context_length_exceeded")
 
 
 class Counted:
@@ -121,3 +122,26 @@ def test_a_text_goes_on_after_what_is_shown_of_the_tokens_before() -> None:
     word, end = tokenizer.encode("Hello")[0], id_of(tokenizer, "<|end|>")
     assert tokenizer.detokenizer([word, end]).add(word).startswith(" ")
     assert not tokenizer.detokenizer([end]).add(word).startswith(" ")
+
+
+def test_a_stop_string_counts_in_thoughts_only_where_it_is_to() -> None:
+    tokenizer = make_tokenizer(byte_level())
+    thought = Thought("<think>", "</think>", place="thought")
+    for answer, inside, stop in (
+        ("Hm. stop", True, "stop"),
+        ("Hm. stop", False, None),
+        ("Hm.</think>stop", False, "stop"),
+    ):
+        text = tokenizer.answer_text(
+            Request(
+                id=1,
+                tokens=[1],
+                max_tokens=99,
+                stop=["stop"],
+                thought=thought,
+                stop_in_reasoning=inside,
+            )
+        )
+        for token in tokenizer.encode(answer):
+            text.add(token)
+        assert text.stop == stop

@@ -53,13 +53,40 @@ def test_a_class_counts_as_in_transformers_table(tmp_path: Path) -> None:
     for model_type in ("mistral", "phi3", "granite"):  # whose checkpoints name what they are not
         named = _load(tmp_path, "prepended", model_type, tokenizer_class="LlamaTokenizer")
         assert named == as_it_is
-    # Where the vocabulary is of another kind than the class, tokenizer.json says it all.
+    # Where the vocabulary is of another kind than the class, tokenizer.json says it all, as
+    # SentencePiece does that made it: transformers 5.24 makes a BPE without merges of a unigram.
     for kind in ("unigram", "wordpiece"):
         plain = _load(tmp_path, kind, "llama")
         assert _load(tmp_path, kind, "llama", tokenizer_class="LlamaTokenizer") == plain
     (tmp_path / "config.json").write_text('{"tokenizer_class": "LlamaTokenizer"}')
     build("prepended", "none", "none").save(str(tmp_path / "tokenizer.json"))
     assert load_tokenizer(tmp_path).encode("  the") != as_it_is  # a legacy of config.json's
+
+
+@pytest.mark.parametrize(
+    ("kind", "model_type", "name"),
+    [
+        ("wordpiece", "distilbert", "BertTokenizer"),
+        ("wordpiece", "mpnet", "MPNetTokenizer"),
+        ("unigram", "gte", "XLMRobertaTokenizer"),
+        ("unigram", "camembert", "CamembertTokenizer"),
+        ("replaced", "gemma3n_text", "GemmaTokenizer"),
+        ("byte_level", "cohere2", "CohereTokenizer"),
+        ("byte_level", "starcoder2", "GPT2Tokenizer"),
+        ("byte_level", "mamba2", "GPTNeoXTokenizer"),
+        ("byte_level", "qwen3_next", "Qwen2Tokenizer"),
+        ("byte_level", "qwen3_5_moe_text", "Qwen3_5Tokenizer"),
+        ("byte_level", "roberta", "RobertaTokenizer"),
+    ],
+)
+def test_a_model_type_has_the_class_of_transformers_table(
+    kind: str, model_type: str, name: str, tmp_path: Path
+) -> None:
+    def loaded(model_type: str, **settings: str) -> str:
+        _load(tmp_path, kind, model_type, **settings)
+        return load_tokenizer(tmp_path).encoding.to_str()
+
+    assert loaded(model_type) == loaded("llama", tokenizer_class=name) != loaded("llama")
 
 
 def test_digits_stay_apart_where_the_file_says_so(tmp_path: Path) -> None:

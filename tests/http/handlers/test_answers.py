@@ -19,7 +19,13 @@ from bessemer.http.backends import Backends
 from bessemer.http.body import FREE, Body, BodyBudget
 from bessemer.http.endpoints import DIALECTS
 from bessemer.http.framing import FRAMINGS
-from bessemer.http.handlers.answers import QUICK, CountTokens, Generate, decode_body, identity
+from bessemer.http.handlers.answers import (
+    QUICK,
+    CountTokens,
+    Generate,
+    decode_body,
+    identity,
+)
 from bessemer.http.handlers.embeddings import RERANK, CreateEmbeddings, RankDocuments
 from bessemer.http.message import HttpRequest, Response, StreamingResponse
 from bessemer.translate import anthropic
@@ -30,10 +36,15 @@ from bessemer.translate.chat import (
     GenerateRequest,
     GenerationOptions,
     Identity,
+    PromptLogprobs,
+    ReasoningDelta,
     TextDelta,
+    TokenText,
 )
 from bessemer.translate.dialect import ServerEvent, StreamEncoder
 from bessemer.translate.openai_embeddings import Embedding, Vectors
+from bessemer.translate.output import LARGE as LARGE_ANSWER
+from bessemer.translate.output import Collector
 from bessemer.translate.rerank import Ranking, Scores
 from tests.http import toy
 from tests.http.toy import ToyBackend
@@ -167,7 +178,22 @@ def test_only_a_large_body_leaves_the_event_loop() -> None:
     assert empty == small == threading.get_ident() != large
 
 
-def test_log_probabilities_are_encoded_beside_the_event_loop_one_answer_at_a_time() -> None:
+TOLD = TextDelta(0, "Hi", (TokenText("Hi", b"Hi", -1.0),))
+
+
+@pytest.mark.parametrize(
+    ("said", "beside"),
+    [
+        (TextDelta(0, "Hi"), False),
+        (TextDelta(0, "a" * LARGE_ANSWER), True),
+        (ReasoningDelta(0, "a" * LARGE_ANSWER), True),
+        (TOLD, True),
+        (PromptLogprobs(0, ((),)), True),
+    ],
+)
+def test_large_answers_are_encoded_beside_the_event_loop_one_at_a_time(
+    said: Event, beside: bool
+) -> None:
     inside, most, threads = 0, 0, set[int]()
 
     def encode(answer: Answer, who: Identity) -> bytes:
@@ -179,23 +205,42 @@ def test_log_probabilities_are_encoded_beside_the_event_loop_one_answer_at_a_tim
         inside -= 1
         return b"{}"
 
-    async def main(path: str, said: dict[str, Any]) -> None:
-        dialect = replace(DIALECTS[path], encode_response=encode)
-        generate = Generate(dialect, Backends({"toy": ToyBackend("toy")}))
-        body = {"model": "toy", "messages": HI, **said}
+    async def main() -> None:
+        dialect = replace(DIALECTS["/v1/chat/completions"], encode_response=encode)
+        model = ToyBackend("toy", (said, *toy.TEXT[-2:]))
+        generate = Generate(dialect, Backends({"toy": model}))
+        body = {"model": "toy", "messages": HI}
         await asyncio.gather(*(generate(request(body)) for _ in range(3)))
 
-    chat, completions = "/v1/chat/completions", "/v1/completions"
-    for path, said in (
-        (chat, {"logprobs": True}),
-        (chat, {"prompt_logprobs": 0}),
-        (completions, {"messages": None, "prompt": "Hi", "logprobs": 0}),
-    ):
-        asyncio.run(main(path, said))
-        assert most == 1 and threads and threading.get_ident() not in threads
-        threads.clear()
-    asyncio.run(main(chat, {}))
-    assert threads == {threading.get_ident()}
+    asyncio.run(main())
+    assert most == 1 and threads
+    assert (threading.get_ident() not in threads) == beside
+
+
+def test_a_whole_answer_is_encoded_before_its_backend_lets_go_of_it() -> None:
+    """What streams keep counts until it is encoded: see event_stream.Backlog."""
+    order: list[str] = []
+
+    class Keeping(ToyBackend):
+        async def events(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
+            try:
+                async for event in super().events(request):
+                    yield event
+            finally:
+                order.append("closed")
+
+    def encode(answer: Answer, who: Identity) -> bytes:
+        order.append("encoded")
+        return b"{}"
+
+    dialect = replace(DIALECTS["/v1/chat/completions"], encode_response=encode)
+    body = {"model": "toy", "messages": HI}
+    for said in (toy.TEXT, (TOLD, *toy.TEXT)):
+        order.clear()
+        model = Keeping("toy", said)
+        generate = Generate(dialect, Backends({"toy": model}))
+        asyncio.run(generate(request(body)))  # type: ignore[arg-type]
+        assert order == ["encoded", "closed"]
 
 
 def test_every_answer_has_an_id_of_its_own() -> None:
@@ -299,3 +344,36 @@ def test_a_dialect_may_want_its_stream_as_one_document() -> None:
         _, headers, body = post(port, "/toy", {"model": "toy", "say": "Hi", "stream": True})
     assert headers["content-type"] == "application/json"
     assert [list(each) for each in json.loads(body)] == [["piece"], ["piece"], ["by"]]
+
+
+@pytest.mark.parametrize("how", ["encoded", "refused", "left"])
+def test_log_probabilities_are_let_go_of_beside_the_event_loop(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To free very many at once would hold up all others."""
+    cleared = threading.Event()
+
+    def clear(_: Collector) -> None:
+        assert threading.current_thread() is not threading.main_thread()
+        cleared.set()
+
+    class Silent(ToyBackend):
+        async def events(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
+            yield TOLD
+            await asyncio.sleep(100)
+
+    async def main() -> None:
+        model = Silent("toy") if how == "left" else ToyBackend("toy", (TOLD, *toy.TEXT))
+        model.breaks = 2 if how == "refused" else None
+        generate = Generate(DIALECTS["/v1/chat/completions"], Backends({"toy": model}))
+        answering = asyncio.ensure_future(
+            generate(request({"model": "toy", "messages": HI}))  # type: ignore[arg-type]
+        )
+        if how == "left":
+            await asyncio.sleep(0.01)
+            answering.cancel()
+        await asyncio.gather(answering, return_exceptions=True)
+
+    monkeypatch.setattr(Collector, "clear", clear)
+    asyncio.run(main())
+    assert cleared.is_set()

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import prod
 from typing import Any, Literal
 
 import mlx.core as mx
@@ -10,7 +11,13 @@ import numpy as np
 import pytest
 
 from bessemer.kernels.attention.attention import attention, attention_reference
-from bessemer.kernels.attention.attention_metal import attention_metal, covers
+from bessemer.kernels.attention.attention_metal import (
+    IN_PLACE,
+    THREADS,
+    _plan,
+    attention_metal,
+    covers,
+)
 from bessemer.kernels.attention.paged_attention import append, gathered
 from bessemer.kernels.attention.pages import (
     FENCE,
@@ -28,7 +35,8 @@ from bessemer.kernels.attention.pages import (
 )
 from bessemer.kernels.attention.rope import Table, rope_table_reference
 from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
-from bessemer.kernels.metal.library import watching
+from bessemer.kernels.metal.library import kernel, padded, scalar, watching
+from bessemer.kernels.metal.occupancy import busy
 
 from ..arrays import normal
 from ..metal_cases import Case
@@ -252,6 +260,70 @@ def test_whatever_the_compiler_and_the_order(options: SimulatorOptions, number: 
     check(SAMPLES[number], Simulator(options))
 
 
+# Pages of which some splits have one, others none; more splits than a simdgroup merges at once;
+# values beyond one chunk of 128, and no page for many splits.
+MANY_SPLITS = [
+    (Sample(heads_of(2, 1, 32, sinks=SINKS[:2]), Format.FLOAT32, F, "tail", (9 * PAGE, 5)), 1280),
+    (Sample(heads_of(4, 2, 32, **norms(32)), Format.FLOAT16, H, "in place", (1234, 1, 33)), 40),
+    (Sample(heads_of(1, 1, 32, 192), Format.FLOAT32, F, "replaced", (4600, 2)), 80),
+    (Sample(heads_of(2, 1, 32, 16), Format.INT8, B, "tail", (8500,)), 160),
+]
+
+
+@pytest.mark.parametrize(("sample", "cores"), MANY_SPLITS, ids=lambda value: str(value)[:4])
+def test_large_chips_share_a_context_out_further(sample: Sample, cores: int) -> None:
+    with watching() as launches:
+        check(sample, Simulator(SimulatorOptions(mode="check"), cores))
+    attended, merged = launches
+    splits = attended.grid[0] // THREADS
+    assert splits > 1 and splits * prod(attended.grid[1:]) <= 256 * cores // 40
+    assert merged.threadgroup[0] == 32 * min(8, -(-splits // 8))
+
+
+def test_two_key_heads_of_a_long_context_fill_the_largest_chip() -> None:
+    """Four simdgroups a threadgroup, some 14 a core for memory to be busy (occupancy.py)."""
+    for group, most in ((8, 256), (4, 512)):
+        heads = heads_of(2 * group, 2, 128)
+        with using(Simulator(cores=80)):
+            enough = busy("attention")
+        plan = _plan(IN_PLACE, heads, Format.FLOAT16, H, 1, 1024, 64, enough)
+        assert prod(plan.attend.arguments["grid"]) // THREADS == most >= 80 * 12 // 4
+
+
+@pytest.mark.parametrize("splits", [1, 2, 8, 9, 31, 32, 33, 64, 257])
+@pytest.mark.parametrize("dim", [20, 64, 256])
+def test_parts_of_any_number_are_merged(splits: int, dim: int) -> None:
+    """By NumPy, in double precision; every other part has seen nothing, one head none at all."""
+    merged(splits, dim)
+
+
+def merged(splits: int, dim: int) -> None:
+    random = np.random.default_rng(splits)
+    parts = random.normal(size=(2, 2, splits, dim + 4)).astype(np.float32)
+    tops, totals = parts[..., dim], parts[..., dim + 1]
+    tops *= 9
+    totals[:] = np.abs(totals) + 1
+    for unseen in (parts[:, :, 1::2], parts[1:, 1:]):
+        unseen[..., dim], unseen[..., :dim], unseen[..., dim + 1] = -3e38, 0, 0
+    for sink in (0, 1):
+        layer = np.array([9.0, 2.5, -1.0], np.float32)
+        threads = 32 * min(8, -(-splits // 8))
+        with using(CHECK):
+            (out,) = kernel("attention_merge")(
+                [padded(mx.array(each)) for each in (parts, layer)] + [scalar(sink, mx.int32)],
+                [((2, 2 * dim), F)],
+                (threads, 2, 2),
+                (threads, 1, 1),
+                T=F,
+                V=dim,
+            )
+        weights = np.exp2(tops.astype(float) * (tops > -1e38) - 40) * totals
+        own = np.exp(layer[1:].astype(float)) * 2.0**-40 if sink else 0.0
+        all = weights.sum(-1) + own
+        values = (weights[..., None] * parts[..., :dim]).sum(2) / np.where(all, all, 1)[..., None]
+        assert np.abs(np.array(out).reshape(2, 2, dim) - values).max() < 2e-6
+
+
 def launched(
     heads: Heads, layout: Layout, pages: Pages, qkv: mx.array, pairs: int = 0
 ) -> tuple[mx.array, Pages]:
@@ -400,6 +472,7 @@ def cases() -> list[Case]:
         Case("a broken head", "attention.metal", partial(broken_head, 20, Format.FLOAT32)),
         Case("a broken head", "attention_quantized.metal", partial(broken_head, 40, Format.INT8)),
         Case("nobody", "attention_merge.metal", partial(nobody, None, 8)),
+        *(Case(f"{n} parts", "attention_merge.metal", partial(merged, n, 20)) for n in (9, 257)),
     ]
     appended = (Format.FLOAT16, Format.INT8, Format.INT4)
     out += [

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import mlx.core as mx
+import numpy as np
 import pytest
 
 from bessemer.kernels.attention import attention_metal as module
@@ -22,6 +24,7 @@ from bessemer.kernels.attention.pages import (
     zeros,
 )
 from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
+from bessemer.kernels.metal.library import KernelFunction
 from bessemer.kernels.simulator.reorder import Recorded, recording
 
 from ..arrays import normal
@@ -176,9 +179,12 @@ def test_a_lost_fence_is_noticed() -> None:
     assert changed >= 10
 
 
+STEPS_OF_TEST = 3 * 44  # each format begins anew once
+
+
 def test_the_self_test() -> None:
     with using(FAST):
-        assert self_test(90)
+        assert self_test(STEPS_OF_TEST)
 
 
 def test_the_self_test_notices_a_device_that_keeps_writes_to_itself(
@@ -191,7 +197,44 @@ def test_the_self_test_notices_a_device_that_keeps_writes_to_itself(
 
     monkeypatch.setattr(module, "_launch", forgetful)
     with using(FAST):
-        assert not self_test(90)
+        assert not self_test(STEPS_OF_TEST)
+
+
+class Losing:
+    """A kernel that writes one of its inputs where nobody else reads."""
+
+    def __init__(self, real: KernelFunction, part: str) -> None:
+        self._real, self._at = real, real.source.inputs.index(part)
+
+    def bound(self, *arguments: Any, **template: Any) -> Any:
+        launch = self._real.bound(*arguments, **template)
+
+        def lost(inputs: list[mx.array]) -> list[mx.array]:
+            copied = mx.array(np.array(inputs[self._at]))
+            return launch([*inputs[: self._at], copied, *inputs[self._at + 1 :]])
+
+        return lost
+
+    def __call__(self, inputs: list[mx.array], *arguments: Any, **template: Any) -> Any:
+        return self.bound(*arguments, **template)(inputs)
+
+
+@pytest.mark.parametrize("name", ["attention", "attention_quantized", "append_pages"])
+@pytest.mark.parametrize("part", ["values", "value_scales", "value_biases"])
+def test_the_self_test_notices_a_part_that_a_kernel_does_not_write(
+    name: str, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = module.kernel
+
+    def kernel(called: str, *arguments: Any, in_place: tuple[str, ...] = ()) -> Any:
+        chosen = real(called, *arguments, in_place=in_place)
+        return Losing(chosen, part) if called == name and part in in_place else chosen
+
+    monkeypatch.setattr(module, "kernel", kernel)
+    module._plan.cache_clear()
+    with using(FAST):
+        assert self_test(STEPS_OF_TEST) == (name == "attention" and part != "values")
+    module._plan.cache_clear()
 
 
 @pytest.mark.parametrize("format", [Format.INT8, Format.INT4])

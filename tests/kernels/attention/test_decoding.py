@@ -12,6 +12,7 @@ from bessemer.kernels.attention import attention_metal, decoding, latent_attenti
 from bessemer.kernels.attention.decoding import LONG, SHORT, case, is_fused
 from bessemer.kernels.attention.pages import Append, Format, Heads, Pages
 from bessemer.kernels.metal.device import Gpu, Nowhere, Simulator, using
+from bessemer.kernels.metal.occupancy import busy
 from bessemer.kernels.registry import Registry, _disagreement
 from bessemer.kernels.verdicts import VerdictFile
 
@@ -42,8 +43,9 @@ def test_a_long_context_is_split_between_threadgroups() -> None:
     """The kernel that joins the parts is tried too."""
     arguments = case(PLAIN, False, Format.FLOAT32, mx.float32, Append.TAIL, LONG)
     step = arguments[-1][-1].layout
+    width, enough = step.tables.shape[1], busy("attention")
     plan = attention_metal._plan(
-        attention_metal.TAIL, PLAIN, Format.FLOAT32, mx.float32, 2, step.tables.shape[1], 16
+        attention_metal.TAIL, PLAIN, Format.FLOAT32, mx.float32, 2, width, 16, enough
     )
     assert plan.merge is not None and disagreement(False, Append.TAIL, LONG) == ""
 

@@ -271,6 +271,15 @@ def test_splits_join(width: int) -> None:
     assert names == ["latent_attention", *(["latent_merge"] if width > SHARE else [])]
 
 
+@pytest.mark.parametrize("pages", [17, 33])
+def test_large_chips_share_latents_out_further(pages: int) -> None:
+    """Several threads share a value's splits; of those that have no page, too."""
+    past = Past.of(BARE, [PAGE * pages - 1, 3], 1)
+    with using(Simulator(SimulatorOptions(mode="check"), 640)), watching() as launches:
+        past.check(past.layout([1, 1]), 20)
+    assert launches[1].threadgroup[1] == -(-pages // SHARE // 8)
+
+
 def dead(kind: Kind, width: int) -> None:
     """A row at position -1, beside one of another sequence."""
     pages = replace(stale(2, 1, kind.dim, 0, kind.format), values=None)

@@ -53,7 +53,7 @@ def answer(loaded: library.Library) -> int:
 @compiles
 def test_a_library_is_compiled_once(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert answer(library.load("plain")) == 42
-    assert capsys.readouterr().err == library.NOTICE + "\n"
+    assert capsys.readouterr().err == library.NOTICE.format(library.ONCE) + "\n"
     (path,) = library.cache_folder().glob("plain-*.so")
     written = path.stat().st_mtime_ns
     assert answer(library.load("plain")) == 42
@@ -102,7 +102,7 @@ def test_of_two_processes_one_compiles(tmp_path: Path) -> None:
     printed = [process.communicate(timeout=120) for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert len({out for out, _ in printed}) == 1
-    assert sorted(err for _, err in printed) == ["", library.NOTICE + "\n"]
+    assert sorted(err for _, err in printed) == ["", library.NOTICE.format(library.ONCE) + "\n"]
     assert len(log.read_text().splitlines()) == 2  # the source, and the linking
     left = sorted(path.suffix for path in (tmp_path / ".cache" / "bessemer").iterdir())
     assert left == [".lock", ".so"]
@@ -295,9 +295,18 @@ def test_the_cache_is_where_the_environment_says_else_at_home_else_temporary(
     assert all(str(below / name) in said for name in ("home", "xdg", "tmp"))
 
 
-def test_a_user_without_a_home(below: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@compiles
+def test_a_user_without_a_home(
+    below: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
-    assert library.cache_folder() == below / "tmp" / f"bessemer-{os.getuid()}"
+    folder = below / "tmp" / f"bessemer-{os.getuid()}"
+    assert library.cache_folder() == folder
+    source = below / "tiny.c"
+    source.write_text(TINY % 41)
+    library.build("tiny", [source], (), library.NOTICE)
+    said = capsys.readouterr().err
+    assert "(once)" not in said and f"again whenever {folder} is emptied; XDG_CACHE_HOME" in said
 
 
 def test_a_folder_of_another_user_is_left_alone(

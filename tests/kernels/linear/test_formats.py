@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from bessemer.kernels.linear.embedding import embedding, embedding_reference
-from bessemer.kernels.linear.head_linear import head_linear, head_linear_mlx, head_linear_reference
 from bessemer.kernels.linear.linear import gated_linear, linear, linear_reference
 from bessemer.kernels.linear.linear_mlx import Epilogue
 from bessemer.kernels.linear.weight import (
@@ -26,6 +25,7 @@ from bessemer.kernels.moe.moe import Experts, Shared, moe, moe_mlx, moe_referenc
 from bessemer.kernels.moe.route import Gate, Routing, choose, choose_reference
 
 from ..arrays import GROUPS, close, floats, normal, quantized, same
+from .by_heads import head_linear, head_linear_mlx, head_linear_reference
 
 NEW: tuple[Mode, ...] = ("mxfp8", "nvfp4")
 AFFINE = [(bits, group) for bits in (2, 3, 4, 5, 6, 8) for group in (32, 64, 128)]
@@ -36,7 +36,14 @@ SILU = Epilogue(activation="silu")
 
 
 def affine(rows: int, columns: int, group: int, bits: int, seed: int = 1) -> Quantized:
-    return replace(quantized(rows, columns, group, bits, seed=seed), exact=True)
+    weight = quantized(rows, columns, max(group, 32), bits, seed=seed)
+    if group == 16:  # which MLX decodes and does not make: two groups of each, not alike
+        scales, biases = (
+            mx.repeat(each, 2, axis=1) * mx.tile(mx.array([1.0, 0.75]), each.shape[1])
+            for each in (weight.scales, weight.biases)
+        )
+        weight = replace(weight, scales=scales, biases=biases, group=16)
+    return replace(weight, exact=True)
 
 
 def decoded(weight: Quantized) -> np.ndarray:
@@ -177,6 +184,19 @@ def test_affine_in_every_operation(path: str | None, bits: int, group: int) -> N
     oracle = head_linear_reference(heads, weight, 8)
     assert close(head_linear(heads, weight, 8), oracle, EXACT)
     assert close(head_linear_mlx(heads, weight, 8), oracle, EXACT)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 8])
+def test_affine_in_groups_of_16(path: str | None, bits: int) -> None:
+    """GGUF's K types have them; MLX decodes and multiplies them, but has no experts of them."""
+    weight, both, x = affine(40, 96, 16, bits), affine(64, 96, 16, bits), normal(5, 96)
+    for exact, limit in ((True, EXACT), (False, FAST)):
+        weight, both = replace(weight, exact=exact), replace(both, exact=exact)
+        assert close(linear(x, weight), linear_reference(x, weight), limit)
+        assert close(gated_linear(x, both, SILU), linear_reference(x, both, SILU), limit)
+        assert close(linear(x, pack(replace(weight))), linear_reference(x, weight), limit)
+    tokens = mx.array([39, 0, -1, 17], mx.int32)
+    assert same(embedding(tokens, weight, mx.float32), decoded(weight)[[39, 0, -1, 17]])
 
 
 @pytest.mark.parametrize("mode", GROUPS)

@@ -6,12 +6,12 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.kernels.linear.head_linear import head_linear, head_linear_reference
 from bessemer.kernels.linear.weight import Dense, Packed, Quantized, Weight
 from bessemer.kernels.moe.moe import pack_experts
 
 from ..arrays import close, dense, every_storage, normal, same
 from ..tiers import loaded
+from .by_heads import head_linear, head_linear_reference
 
 EXACT, FAST = 2e-5, 1.5e-2  # against the largest value; relative error of the whole
 

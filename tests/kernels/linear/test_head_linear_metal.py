@@ -7,19 +7,14 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.kernels.linear.head_linear import (
-    MAX_ROWS,
-    covers,
-    head_linear,
-    head_linear_mlx,
-    head_linear_reference,
-)
+from bessemer.kernels.linear.head_linear import MAX_ROWS
 from bessemer.kernels.linear.weight import Quantized, Weight
 from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from bessemer.kernels.metal.library import watching
 
 from ..arrays import close, dense, normal, quantized
 from ..metal_cases import Case
+from .by_heads import covers, head_linear, head_linear_mlx, head_linear_reference
 
 F, H, B = mx.float32, mx.float16, mx.bfloat16
 CHECK = Simulator(SimulatorOptions(mode="check"))
@@ -65,6 +60,9 @@ KINDS = [
     Kind(F, 0, F, 3, 72, 11, F, 8),
     Kind(H, 0, F, 2, 512, 16, F),
     Kind(2, 64, F, 2, 1024, 3, F),
+    Kind(4, 64, H, 1, 512, 12, F),  # fewer outputs than a threadgroup has, two sets a lane
+    Kind(F, 0, F, 1, 512, 12, F),
+    Kind(8, 64, H, 1, 128, 24, F, 4),
 ]
 
 
@@ -140,5 +138,5 @@ def test_the_order_of_simdgroups_does_not_matter() -> None:
 
 def cases() -> list[Case]:
     """Return cases small enough for thousands of mutants."""
-    kinds = [KINDS[2], KINDS[6], KINDS[7], KINDS[8]]
+    kinds = [KINDS[2], KINDS[6], KINDS[7], KINDS[8], KINDS[10]]
     return [Case(kind.name, "head_linear.metal", partial(check, kind, 2)) for kind in kinds]

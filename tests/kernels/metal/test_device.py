@@ -5,7 +5,7 @@ from contextvars import copy_context
 import pytest
 
 from bessemer.kernels.metal import device as module
-from bessemer.kernels.metal.device import Gpu, Nowhere, Simulator, device, use, using
+from bessemer.kernels.metal.device import Gpu, Nowhere, Simulator, cores_of, device, use, using
 
 
 def test_blocks_nest(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -15,6 +15,11 @@ def test_blocks_nest(monkeypatch: pytest.MonkeyPatch) -> None:
         with using(Simulator()):
             assert device() == Simulator()
         assert device() is None
+
+
+def test_a_chip_has_about_the_cores_of_its_size() -> None:
+    names = ("M1", "M4 Pro", "M4 Max", "M3 Ultra", "Paravirtual device")
+    assert [cores_of(f"Apple {name}") for name in names] == [10, 20, 40, 80, 40]
 
 
 def test_a_gpu_is_used_unless_the_context_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,6 +70,20 @@ def test_rows(variant: Variant) -> None:
     check(variant, 2, 5, variant.widths[1])
 
 
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_a_residual_is_added_to_what_was_rounded(variant: Variant) -> None:
+    """The same bits as an addition after it, in one launch."""
+    for width in variant.widths[1:3]:
+        x, residual = ((normal(3, width, seed=s) * 3).astype(variant.dtype) for s in (2, 3))
+        weight = (normal(width, seed=1) + 0.5).astype(variant.weight)
+        with using(CHECK), watching() as launches:
+            out = Norm(weight, EPS)(x, residual)
+            alone = Norm(weight, EPS)(x)
+        assert [launch.source.name for launch in launches] == ["rms_norm"] * 2
+        assert out.dtype == variant.dtype
+        assert same(out.astype(F), (residual + alone).astype(F))
+
+
 @pytest.mark.parametrize("width", [16383, 16384])
 def test_the_widest(width: int) -> None:
     for variant in (VARIANTS[0], VARIANTS[1], VARIANTS[2], VARIANTS[5]):

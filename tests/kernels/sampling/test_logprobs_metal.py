@@ -98,6 +98,30 @@ def test_nothing_above_minus_infinity_is_nan() -> None:
     assert np.isnan(out.chosen).all() and np.isnan(out.scores).all()
 
 
+INF = float("inf")
+
+
+@pytest.mark.parametrize(
+    "logits",
+    [
+        *([INF, 1.0, 2.0], [1.0, INF, INF], [INF], [-INF, INF, 0.0], [3e38, 3e38, INF, -INF]),
+        [*[-1.0] * 1500, INF, 5.0],
+    ],
+)
+def test_infinity_leaves_nothing_to_others(logits: list[float]) -> None:
+    """A number less the sum's logarithm, which NumPy adds up two at a time."""
+    values = np.array(logits)
+    whole = np.logaddexp.reduce(values)
+    assert whole == INF
+    with np.errstate(invalid="ignore"), using(CHECK):
+        places = list(range(len(logits)))[-40:]
+        out = logprobs(mx.array([logits]), [0] * len(places), places, min(3, len(logits)))
+        assert np.array_equal(out.chosen, (values - whole)[places], equal_nan=True)
+        for ids, scores in zip(out.ids, out.scores, strict=True):
+            assert ids[0] == values.argmax()
+            assert np.array_equal(scores, (values - whole)[ids], equal_nan=True)
+
+
 def test_nan_is_seen_and_stays_in_its_row() -> None:
     logits = np.array(normal(3, 2000))
     logits[0, 1999] = np.nan
@@ -155,5 +179,6 @@ def cases() -> list[Case]:
         "last": partial(test_what_ranks_last_is_of_the_row, 1001),
         "last of many": partial(test_what_ranks_last_is_of_the_row, 1029),
         "nan": test_nan_is_seen_and_stays_in_its_row,
+        "infinity": partial(test_infinity_leaves_nothing_to_others, [INF, 1.0, 2.0]),
     }
     return [Case(name, "logprobs.metal", run) for name, run in runs.items()]

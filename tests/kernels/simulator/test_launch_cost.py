@@ -40,6 +40,7 @@ CASES: list[tuple[str, Demand]] = [
     ("latent_attention", Demand(LATENT, context=256)),
     ("latent_attention", Demand(DENSE, rows=32, context=64, prompt=True)),
     ("sample", Demand(DENSE, rows=2, context=64)),
+    ("embedding", Demand(DENSE, rows=3, context=64)),
 ]
 # Pairs are taken to be as many an expert as on average, and to read each row anew; a context's
 # splits are merged from what caches hold; prompts read keys for every tile of rows.

@@ -29,6 +29,8 @@ def test_thought_and_text_of_one_token_come_in_their_order(marks: AnswerMarks, a
     parser = SplitParser(1, marks)
     assert parser.feed(AnswerToken(1, answer)) == (ReasoningDelta(1, "Hm"), TextDelta(1, "Hi"))
     assert not parser.reasoning and not parser.close()
+    assert parser.feed(AnswerToken(None, " there")) == (TextDelta(1, " there"),)
+    assert parser.feed(AnswerToken(None, "")) == ()
 
 
 def test_a_parser_knows_special_tokens_by_their_codes() -> None:

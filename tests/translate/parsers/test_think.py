@@ -4,6 +4,7 @@ import pytest
 
 from bessemer.engine.request import Thought
 from bessemer.translate.chat import Chat, Message, said
+from bessemer.translate.parsers.parser import AnswerFormat
 from bessemer.translate.parsers.think import FAMILIES, FORMAT, named, think
 
 ROWS = {row.name: row for row in (*FAMILIES, FORMAT)}
@@ -62,6 +63,19 @@ def test_going_on_in_a_final_message() -> None:
     assert place("A <think> tag is") == "text"
     assert place("The tag is <think>") == "text"
     assert place("") == "start"
+
+
+@pytest.mark.parametrize("row", FAMILIES, ids=lambda row: row.name)
+def test_a_family_is_known_by_the_marks_that_it_writes(row: AnswerFormat) -> None:
+    marks = row.marks("", Chat("m", ())).marks
+    assert row.suits("".join(marks), ()) and not row.suits("", ())
+
+
+def test_moonshots_models_have_marks_of_their_own_unless_they_know_others() -> None:
+    suits, middle = ROWS["kimi-vl"].suits, {"<|im_middle|>"}
+    assert suits("", middle) and suits("a \u25c1think\u25b7 <think>", middle)
+    assert not suits("<think>", middle) and not suits("", {*middle, "<think>"})
+    assert not suits("", set()) and not suits("<think>", set())
 
 
 def test_a_row_says_all_of_a_format() -> None:

@@ -7,7 +7,7 @@
 #define CASES(X)                                                                                    \
     X(activation) X(attention) X(conv1d) X(delta_gates) X(edit) X(embedding) X(encoder_attention)   \
     X(gated_delta) X(gated_norm) X(head_linear) X(layer_norm) X(linear) X(logprobs) X(moe)          \
-    X(rms_norm) X(route) X(sample) X(sigmoid_gate) X(ssm_scan) X(threads)
+    X(program) X(rms_norm) X(route) X(rows) X(sample) X(sigmoid_gate) X(ssm_scan) X(threads)
 #define DECLARE(name) void check_##name(void);
 CASES(DECLARE)
 

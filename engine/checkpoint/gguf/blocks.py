@@ -1,0 +1,234 @@
+"""GGUF's types: blocks of numbers, and how each becomes a weight of the very same values.
+
+A block's layout is that of ggml's dequantization (https://github.com/ggml-org/ggml, ggml-quants.c).
+All but the floating types are codes with scales and biases, by groups: value = scale * code + bias.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import mlx.core as mx
+import numpy as np
+
+from ....kernels.linear.weight import Quantized
+from .types import TYPES, Type
+
+Array = np.ndarray
+Parts = tuple[Array, Array, Array | None]  # codes, scales and biases of blocks, (blocks, ...)
+AT_ONCE = 1 << 22  # values that are converted together, so that they stay in a cache
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """A type whose blocks become codes of `bits` that share scales by `group`.
+
+    `parts` takes blocks apart, (blocks, bytes) uint8.
+    """
+
+    type: Type
+    bits: int
+    parts: Callable[[Array], Parts]
+    group: int = 32
+
+    def loaded_bytes(self, count: int) -> int:
+        """Return what so many values take as a weight."""
+        scales, biases = self.parts(np.zeros((1, self.type.bytes), np.uint8))[1:]
+        more = 0 if biases is None else biases.nbytes
+        return count * self.bits // 8 + count // self.type.values * (scales.nbytes + more)
+
+    def matrix(self, raw: Array, exact: bool = False) -> Quantized:
+        """Return the weight of rows of blocks, (rows, bytes of a row) uint8."""
+        rows, columns = len(raw), raw.shape[1] // self.type.bytes * self.type.values
+        blocks = raw.reshape(-1, self.type.bytes)
+        step = max(AT_ONCE // self.type.values, 1)
+        cuts = [self.parts(blocks[at : at + step]) for at in range(0, len(blocks), step)]
+        codes, scales, biases = (_joined([cut[part] for cut in cuts]) for part in range(3))
+        assert codes is not None and scales is not None
+        grouped = (rows, columns // self.group)
+        return Quantized(
+            mx.array(packed(codes.reshape(rows, columns), self.bits)),
+            mx.array(scales.reshape(grouped)),
+            None if biases is None else mx.array(biases.reshape(grouped)),
+            self.group,
+            self.bits,
+            "mxfp4" if biases is None else "affine",
+            exact,
+        )
+
+
+def _joined(arrays: Sequence[Array | None]) -> Array | None:
+    """Join the parts of all blocks; scales are of one type, and float32 holds all."""
+    there = [each for each in arrays if each is not None]
+    return np.concatenate(there) if there else None
+
+
+def packed(codes: Array, bits: int) -> Array:
+    """Return codes (rows, columns) uint8 as MLX has them: one after the other in 32-bit words."""
+    rows, columns = codes.shape
+    if bits == 8:
+        return np.ascontiguousarray(codes).view(np.uint32)
+    eight = np.ascontiguousarray(codes).view(np.uint64)  # a code in each byte
+    for width in (1, 2, 4):  # codes side by side, in pairs, in fours, in eights
+        low = np.uint64(sum(((1 << bits * width) - 1) << 16 * width * i for i in range(4 // width)))
+        gap = np.uint64((8 - bits) * width)
+        eight = (eight & low) | ((eight >> gap) & (low << np.uint64(bits * width)))
+    lowest = eight.reshape(-1, 1).view(np.uint8)[:, :bits].reshape(-1)
+    return lowest.view(np.uint32).reshape(rows, columns * bits // 32)
+
+
+def _floats(raw: Array) -> Array:
+    """Read 16-bit floats that follow each other, (blocks, 2 * count) bytes, in float32."""
+    halves = np.ascontiguousarray(raw).view(np.float16)
+    return np.asarray(halves, np.float32)
+
+
+def _nibbles(raw: Array) -> Array:
+    """Return the low halves of all bytes, then the high ones."""
+    return np.concatenate([raw & 15, raw >> 4], axis=-1)
+
+
+def _halved(scales: Array, biases: Array) -> tuple[Array, Array]:
+    """Return both in float16 where no bias is too large for it, which is exact then."""
+    with np.errstate(over="ignore"):
+        small = scales.astype(np.float16), biases.astype(np.float16)
+    return small if np.isfinite(small[1]).all() else (scales, biases)
+
+
+def _symmetric(codes: Array, scales: Array, zero: int) -> Parts:
+    return codes, *_halved(scales, scales * np.float32(-zero))
+
+
+def _q4_0(raw: Array) -> Parts:
+    return _symmetric(_nibbles(raw[:, 2:]), _floats(raw[:, :2]), 8)
+
+
+def _q4_1(raw: Array) -> Parts:
+    scales = np.ascontiguousarray(raw[:, :4]).view(np.float16)
+    return _nibbles(raw[:, 4:]), scales[:, :1], scales[:, 1:]
+
+
+def _fifth(raw: Array) -> Array:
+    """Return the codes of 4 bytes of fifth bits, then 16 of the four others."""
+    high = np.unpackbits(raw[:, :4], axis=-1, bitorder="little")
+    codes: Array = _nibbles(raw[:, 4:]) | high << 4
+    return codes
+
+
+def _q5_0(raw: Array) -> Parts:
+    return _symmetric(_fifth(raw[:, 2:]), _floats(raw[:, :2]), 16)
+
+
+def _q5_1(raw: Array) -> Parts:
+    scales = np.ascontiguousarray(raw[:, :4]).view(np.float16)
+    return _fifth(raw[:, 4:]), scales[:, :1], scales[:, 1:]
+
+
+def _q8_0(raw: Array) -> Parts:
+    return _symmetric(raw[:, 2:] ^ 128, _floats(raw[:, :2]), 128)
+
+
+def _mxfp4(raw: Array) -> Parts:
+    return _nibbles(raw[:, 1:]), raw[:, :1], None
+
+
+def _six_bits(raw: Array) -> tuple[Array, Array]:
+    """Return the 8 scales and 8 minimums of 6 bits each that lie in 12 bytes."""
+    low, middle, rest = raw[:, :4], raw[:, 4:8], raw[:, 8:]
+    scales = np.concatenate([low & 63, (rest & 15) | (low >> 2 & 48)], axis=1)
+    minimums = np.concatenate([middle & 63, (rest >> 4) | (middle >> 2 & 48)], axis=1)
+    return scales, minimums
+
+
+def _by_groups(raw: Array) -> tuple[Array, Array]:
+    """Return scales and biases of Q4_K and Q5_K: products that float32 holds whole."""
+    scales, minimums = _six_bits(raw[:, 4:16])
+    factors = _floats(raw[:, :4])
+    return factors[:, :1] * scales, -(factors[:, 1:] * minimums)
+
+
+def _q4_k(raw: Array) -> Parts:
+    codes = _nibbles(raw[:, 16:].reshape(-1, 4, 32)).reshape(-1, 256)
+    return codes, *_by_groups(raw)
+
+
+def _q5_k(raw: Array) -> Parts:
+    low = _nibbles(raw[:, 48:].reshape(-1, 4, 32)).reshape(-1, 8, 32)
+    high = raw[:, None, 16:48] >> np.arange(8, dtype=np.uint8)[:, None] & 1
+    return (low | high << 4).reshape(-1, 256), *_by_groups(raw)
+
+
+def _twos(raw: Array) -> Array:
+    """Return the codes of 2 bits in bytes of 4, which lie 32 apart: four times as many."""
+    shifts = np.arange(0, 8, 2, dtype=np.uint8)[:, None]
+    codes: Array = raw.reshape(len(raw), -1, 1, 32) >> shifts & 3
+    return codes.reshape(len(raw), -1)
+
+
+def _q2_k(raw: Array) -> Parts:
+    factors = _floats(raw[:, 80:])
+    scales, biases = factors[:, :1] * (raw[:, :16] & 15), -(factors[:, 1:] * (raw[:, :16] >> 4))
+    return _twos(raw[:, 16:80]), scales, biases
+
+
+def _q3_k(raw: Array) -> Parts:
+    high = raw[:, None, :32] >> np.arange(8, dtype=np.uint8)[:, None] & 1
+    low, two = _nibbles(raw[:, 96:104]), _twos_of_scales(raw[:, 104:108])
+    scales = _floats(raw[:, 108:]) * ((low | two << 4).astype(np.float32) - 32)
+    return _twos(raw[:, 32:96]) | high.reshape(-1, 256) << 2, scales, scales * np.float32(-4)
+
+
+def _twos_of_scales(raw: Array) -> Array:
+    bits: Array = raw[:, None, :] >> np.arange(0, 8, 2, dtype=np.uint8)[:, None] & 3
+    return bits.reshape(len(raw), -1)
+
+
+def _q6_k(raw: Array) -> Parts:
+    low = _nibbles(raw[:, :128].reshape(-1, 2, 64)).reshape(-1, 256)
+    scales = _floats(raw[:, 208:]) * raw[:, 192:208].view(np.int8)
+    return low | _twos(raw[:, 128:192]) << 4, scales, scales * np.float32(-32)
+
+
+# The values that IQ4_NL's codes stand for (ggml-common.h, kvalues_iq4nl), as codes of 8 bits.
+IQ4_VALUES = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
+IQ4_CODES = np.array(IQ4_VALUES, np.int8).view(np.uint8) ^ 128
+
+
+def _iq4_nl(raw: Array) -> Parts:
+    return _symmetric(IQ4_CODES[_nibbles(raw[:, 2:])], _floats(raw[:, :2]), 128)
+
+
+def _iq4_xs(raw: Array) -> Parts:
+    high = np.ascontiguousarray(raw[:, 2:4]).view(np.uint16)
+    shifts = np.arange(8, dtype=np.uint16)
+    low = raw[:, 4:8].repeat(2, axis=1) >> (np.arange(8, dtype=np.uint8) % 2 * 4) & 15
+    factors = (low | ((high >> 2 * shifts) & 3) << 4).astype(np.float32) - 32
+    codes = IQ4_CODES[_nibbles(raw[:, 8:].reshape(-1, 8, 16))].reshape(-1, 256)
+    scales = _floats(raw[:, :2]) * factors
+    return codes, scales, scales * np.float32(-128)
+
+
+_BITS = {
+    "Q4_0": (4, _q4_0),
+    "Q4_1": (4, _q4_1),
+    "Q5_0": (5, _q5_0),
+    "Q5_1": (5, _q5_1),
+    "Q8_0": (8, _q8_0),
+    "Q2_K": (2, _q2_k),
+    "Q3_K": (3, _q3_k),
+    "Q4_K": (4, _q4_k),
+    "Q5_K": (5, _q5_k),
+    "Q6_K": (6, _q6_k),
+    "IQ4_NL": (8, _iq4_nl),
+    "IQ4_XS": (8, _iq4_xs),
+    "MXFP4": (4, _mxfp4),
+}
+_HALVES = ("Q2_K", "Q3_K", "Q6_K")  # whose scales are those of 16 codes
+HALF = 16
+BLOCKS: Mapping[str, Blocks] = MappingProxyType(
+    {
+        each.name: Blocks(each, *_BITS[each.name], HALF if each.name in _HALVES else 32)
+        for each in TYPES.values()
+        if each.name in _BITS
+    }
+)

@@ -1,0 +1,43 @@
+"""A GGUF file read as the directory that it was made from: the files that it stands for."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..weight_files import CheckpointError
+from .container import Gguf, opened
+from .families import family
+from .tokenizer import end_tokens, tokenizer_config
+
+# What a file says of drawing, by the names of a generation_config.json.
+SAMPLING = {
+    "temperature": "temp",
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "min_p": "min_p",
+    "repetition_penalty": "penalty_repeat",
+}
+
+
+def gguf_file(path: Path, name: str, error: type[ValueError]) -> dict[str, Any] | None:
+    """Return a JSON file of the directory; None if it has none. Raises `error`."""
+    try:
+        return FILES[name](opened(path)) if name in FILES else None
+    except CheckpointError as flaw:
+        raise error(str(flaw)) from None
+
+
+def _generation_config(gguf: Gguf) -> dict[str, Any]:
+    said = {
+        name: gguf.metadata.get(f"general.sampling.{place}") for name, place in SAMPLING.items()
+    }
+    known = {name: value for name, value in said.items() if value is not None}
+    drawn = {"do_sample": True} if known else {}
+    return {**known, **drawn, "eos_token_id": end_tokens(gguf)}
+
+
+FILES: Mapping[str, Callable[[Gguf], dict[str, Any]]] = {
+    "config.json": lambda gguf: family(gguf).config(gguf),
+    "tokenizer_config.json": tokenizer_config,
+    "generation_config.json": _generation_config,
+}

@@ -1,0 +1,296 @@
+"""The tokenizer that a GGUF file describes: its vocabulary, and how texts are cut before it.
+
+What is cut before a byte-level BPE is only named in the file (`tokenizer.ggml.pre`). The names are
+those of llama.cpp (src/llama-vocab.cpp); the patterns are those of the models' own tokenizer.json.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
+from tokenizers.models import BPE
+
+from ..weight_files import CheckpointError
+from .container import Gguf, opened
+
+FIELD = "tokenizer.ggml."
+SPACE = "\u2581"
+PURPOSES = {
+    "bos": "bos",
+    "eos": "eos",
+    "unknown": "unk",
+    "padding": "pad",
+    "seperator": "sep",
+    "separator": "sep",
+    "cls": "cls",
+    "mask": "mask",
+}
+# Ends of turns that files do not always name as such, by what they are called.
+ENDS = ("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<turn|>", "<|return|>", "<|call|>")
+
+
+class Kind(IntEnum):
+    """The types of tokens."""
+
+    NORMAL = 1
+    UNKNOWN = 2
+    CONTROL = 3
+    USER_DEFINED = 4
+    UNUSED = 5
+    BYTE = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Pre:
+    """What cuts a text before byte-level merges: patterns, one within the parts of the other.
+
+    `whole`: a part that is a token stays whole, whatever the merges say.
+    """
+
+    patterns: tuple[str, ...]
+    whole: bool = False
+    bos: bool = False  # a text begins with it unless the file says otherwise
+
+
+ENGLISH = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+SPACES = r"\s*[\r\n]+|\s+(?!\S)|\s+"
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+LLAMA3 = (
+    ENGLISH + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|" + SPACES
+)  # fmt: skip
+QWEN2 = ENGLISH + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|" + SPACES
+QWEN35 = (
+    ENGLISH + r"|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|" + SPACES
+)
+_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+_BEFORE, _SIGNS = r"[^\r\n\p{L}\p{N}]?", r" ?[^\s\p{L}\p{N}]+[\r\n/]*|"
+TEKKEN = (
+    rf"{_BEFORE}{_UPPER}*{_LOWER}+|{_BEFORE}{_UPPER}+{_LOWER}*|\p{{N}}|" + _SIGNS + SPACES
+)  # fmt: skip
+GPT4O = (
+    rf"{_BEFORE}{_UPPER}*{_LOWER}+{ENGLISH}?|{_BEFORE}{_UPPER}+{_LOWER}*{ENGLISH}?|\p{{N}}{{1,3}}|"
+    + _SIGNS
+    + SPACES
+)
+DIGIT, THREE_DIGITS = r"\p{N}", r"\p{N}{1,3}"
+DEEPSEEK = (
+    THREE_DIGITS,
+    "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
+    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
+    r"| ?[\p{P}\p{S}]+[\r\n]*|" + SPACES,
+)
+# Letters that are upper or lower case, as DeepSeek's first tokenizer lists them.
+CASED = (
+    "A-Za-z\xb5\xc0-\xd6\xd8-\xf6\xf8-\u01ba\u01bc-\u01bf\u01c4-\u0293\u0295-\u02af\u0370"
+    "-\u0373\u0376\u0377\u037b-\u037d\u037f\u0386\u0388-\u038a\u038c\u038e-\u03a1\u03a3-"
+    "\u03f5\u03f7-\u0481\u048a-\u052f\u0531-\u0556\u10a0-\u10c5\u13a0-\u13f5\u13f8-\u13fd"
+    "\u1c90-\u1cba\u1cbd-\u1cbf\u1d00-\u1d2b\u1d6b-\u1d77\u1d79-\u1d9a\u1e00-\u1f15\u1f18"
+    "-\u1f1d\u1f20-\u1f45\u1f48-\u1f4d\u1f50-\u1f57\u1f59\u1f5b\u1f5d\u1f5f-\u1f7d\u1f80-"
+    "\u1fb4\u1fb6-\u1fbc\u1fbe\u1fc2-\u1fc4\u1fc6-\u1fcc\u1fd0-\u1fd3\u1fd6-\u1fdb\u1fe0-"
+    "\u1fec\u1ff2-\u1ff4\u1ff6-\u1ffc\u2102\u2107\u210a-\u2113\u2115\u2119-\u211d\u2124"
+    "\u2126\u2128\u212a-\u212d\u212f-\u2134\u2139\u213c-\u213f\u2145-\u2149\u214e\u2183"
+    "\u2184\u2c00-\u2c7b\u2c7e-\u2ce4\u2ceb-\u2cee\u2cf2\u2cf3\ua640-\ua66d\ua680-\ua69b"
+    "\ua722-\ua76f\ua771-\ua787\ua78b-\ua78e\uab70-\uabbf\ufb00-\ufb06\ufb13-\ufb17\uff21"
+    "-\uff3a\uff41-\uff5a\U00010400-\U0001044f\U000104b0-\U000104d3\U000104d8-\U000104fb"
+    "\U00010c80-\U00010cb2\U00010cc0-\U00010cf2\U000118a0-\U000118df\U0001e900-\U0001e943"
+)
+CJK = "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"
+DEEPSEEK_LLM = (
+    r"[\r\n]",
+    rf"\s?[{CASED}]+",
+    "\\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+",
+    r"\s+$",
+    CJK,
+    r"\p{N}+",
+)
+DEEPSEEK_CODER = r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", CJK, DIGIT
+SEED = (
+    ENGLISH + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+|" + SPACES
+)  # fmt: skip
+PRE: Mapping[str, Pre] = {
+    **dict.fromkeys(
+        ("llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "lfm2"),
+        Pre((LLAMA3,), whole=True, bos=True),
+    ),
+    "glm4": Pre((LLAMA3,), whole=True),
+    **dict.fromkeys(("chatglm-bpe", "dbrx", "smaug-bpe"), Pre((LLAMA3,))),
+    **dict.fromkeys(
+        ("qwen2", "deepseek-r1-qwen", "stablelm2", "megrez", "hunyuan", "grok-2"), Pre((QWEN2,))
+    ),
+    "qwen35": Pre((QWEN35,)),
+    **dict.fromkeys(("gpt-4o", "llama4", "minimax-m2", "kanana2"), Pre((GPT4O,))),
+    "tekken": Pre((TEKKEN,), whole=True, bos=True),
+    **dict.fromkeys(("deepseek-v3", "hunyuan-dense"), Pre(DEEPSEEK)),
+    "deepseek-llm": Pre(DEEPSEEK_LLM),
+    "deepseek-coder": Pre(DEEPSEEK_CODER),
+    "seed-coder": Pre((SEED,)),
+    **dict.fromkeys(
+        ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"),
+        Pre((DIGIT, GPT2)),
+    ),
+    **dict.fromkeys(
+        ("gpt-2", "phi-2", "mpt", "olmo", "exaone4", "trillion", "granite-docling", "modern-bert"),
+        Pre((GPT2,)),
+    ),
+}
+
+
+def gguf_tokenizer(path: Path) -> Tokenizer:
+    """Return a file's tokenizer. Raises CheckpointError."""
+    return build_tokenizer(opened(path))
+
+
+def build_tokenizer(gguf: Gguf) -> Tokenizer:
+    """Return the tokenizer of a file's vocabulary. Raises CheckpointError."""
+    model = gguf.metadata.get(f"{FIELD}model")
+    if model not in MODELS:
+        raise CheckpointError(
+            f"{gguf.path} has a tokenizer of the kind {model!r}, and {', '.join(MODELS)} are read; "
+            "give the directory of the model that the file was made from"
+        )
+    tokens, kinds = _vocabulary(gguf)
+    encoding: Tokenizer = MODELS[model](gguf, tokens, kinds)
+    added = [
+        AddedToken(token, normalized=False, special=kind == Kind.CONTROL)
+        for token, kind in zip(tokens, kinds, strict=True)
+        if kind in (Kind.CONTROL, Kind.USER_DEFINED) or (kind == Kind.UNKNOWN and model != "gpt2")
+    ]
+    encoding.add_tokens(added)
+    return encoding
+
+
+def tokenizer_config(gguf: Gguf) -> dict[str, Any]:
+    """Return what tokenizer_config.json would say. Raises CheckpointError."""
+    tokens, _ = _vocabulary(gguf)
+    pre = PRE.get(str(gguf.metadata.get(f"{FIELD}pre")), Pre(()))
+    spm = gguf.metadata.get(f"{FIELD}model") == "llama"
+    settings: dict[str, Any] = {
+        "add_bos_token": gguf.metadata.get(f"{FIELD}add_bos_token", spm or pre.bos),
+        "add_eos_token": gguf.metadata.get(f"{FIELD}add_eos_token", False),
+    }
+    for purpose, name in PURPOSES.items():
+        token = gguf.metadata.get(f"{FIELD}{purpose}_token_id")
+        if isinstance(token, int) and token < len(tokens):
+            settings[f"{name}_token"] = tokens[token]
+    if templates := _templates(gguf.metadata):
+        settings["chat_template"] = templates
+    return settings
+
+
+def end_tokens(gguf: Gguf) -> list[int]:
+    """Return the ids that end an answer: the file's, and a turn's end by its name."""
+    tokens, kinds = _vocabulary(gguf)
+    named = (gguf.metadata.get(f"{FIELD}{purpose}_token_id") for purpose in ("eos", "eot", "eom"))
+    ends = [token for token in named if isinstance(token, int)]
+    known = [
+        number
+        for number, (token, kind) in enumerate(zip(tokens, kinds, strict=True))
+        if token in ENDS and kind == Kind.CONTROL
+    ]
+    return list(dict.fromkeys([*ends, *known]))
+
+
+def _templates(metadata: Mapping[str, Any]) -> str | list[dict[str, str]] | None:
+    name = "tokenizer.chat_template"
+    others = {
+        each: metadata[f"{name}.{each}"]
+        for each in metadata.get("tokenizer.chat_templates", ())
+        if f"{name}.{each}" in metadata
+    }
+    default = metadata.get(name)
+    if not others:
+        return default
+    named = ({"default": default} if default else {}) | others
+    return [{"name": each, "template": source} for each, source in named.items()]
+
+
+def _vocabulary(gguf: Gguf) -> tuple[list[str], list[int]]:
+    """Return all tokens and their types. Raises CheckpointError."""
+    tokens = gguf.metadata.get(f"{FIELD}tokens")
+    if not isinstance(tokens, list) or not tokens:
+        raise CheckpointError(
+            f"{gguf.path} has no vocabulary; give the directory of the model that it was made from"
+        )
+    kinds = gguf.metadata.get(f"{FIELD}token_type") or [Kind.NORMAL] * len(tokens)
+    if len(kinds) != len(tokens):
+        raise CheckpointError(
+            f"{gguf.path} has {len(tokens)} tokens, and types of {len(kinds)}; fetch it again"
+        )
+    return tokens, kinds
+
+
+def _ids(tokens: Sequence[str], kinds: Sequence[int]) -> dict[str, int]:
+    """Return tokens' ids; those that only fill the vocabulary up are left out."""
+    return {
+        token: number
+        for number, (token, kind) in enumerate(zip(tokens, kinds, strict=True))
+        if kind != Kind.UNUSED
+    }
+
+
+def _byte_level(gguf: Gguf, tokens: Sequence[str], kinds: Sequence[int]) -> Tokenizer:
+    """Build GPT-2's kind: merges of bytes within the parts of a text."""
+    name = gguf.metadata.get(f"{FIELD}pre", "gpt-2")
+    if name not in PRE:
+        raise CheckpointError(
+            f"{gguf.path} cuts texts in a way that is not known here, {name!r}; give the directory "
+            "of the model that it was made from"
+        )
+    pre, ids = PRE[name], _ids(tokens, kinds)
+    merges = [_pair(merge) for merge in gguf.metadata.get(f"{FIELD}merges", ())]
+    encoding = Tokenizer(BPE(ids, merges, ignore_merges=pre.whole))
+    splits = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in pre.patterns]
+    level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    encoding.pre_tokenizer = pre_tokenizers.Sequence([*splits, level])
+    encoding.decoder = decoders.ByteLevel()
+    return encoding
+
+
+def _pair(merge: str) -> tuple[str, str]:
+    left, _, right = merge.partition(" ") if not merge.startswith(" ") else (" ", "", merge[2:])
+    return left, right
+
+
+def _sentencepiece(gguf: Gguf, tokens: Sequence[str], kinds: Sequence[int]) -> Tokenizer:
+    """Build SentencePiece's kind, of bytes where a piece is unknown.
+
+    The best piece is merged first, by the scores, or by the merges of Gemma 4's files.
+    """
+    scores, merged = gguf.metadata.get(f"{FIELD}scores"), gguf.metadata.get(f"{FIELD}merges")
+    ids = _ids(tokens, kinds)
+    if merged:
+        merges = [_pair(merge) for merge in merged]
+    elif isinstance(scores, list) and len(scores) == len(tokens):
+        merges = _merges(ids, scores)
+    else:
+        raise CheckpointError(f"{gguf.path} has no score for each token; fetch it again")
+    unknown = gguf.metadata.get(f"{FIELD}unknown_token_id", 0)
+    encoding = Tokenizer(
+        BPE(ids, merges, unk_token=tokens[unknown], fuse_unk=True, byte_fallback=True)
+    )
+    spaced = gguf.metadata.get(f"{FIELD}add_space_prefix", not merged)
+    replace = normalizers.Replace(" ", SPACE)
+    before = [normalizers.Prepend(SPACE)] if spaced else []
+    encoding.normalizer = normalizers.Sequence([*before, replace])
+    parts = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    strip = [decoders.Strip(" ", 1, 0)] if spaced else []
+    encoding.decoder = decoders.Sequence([*parts, *strip])
+    return encoding
+
+
+def _merges(ids: Mapping[str, int], scores: Sequence[float]) -> list[tuple[str, str]]:
+    """Return the merges that give the same pieces as scores do: of the best piece first."""
+    merges: list[tuple[float, int, int, tuple[str, str]]] = []
+    for piece, number in ids.items():
+        for cut in range(1, len(piece)):
+            left, right = piece[:cut], piece[cut:]
+            if left in ids and right in ids:
+                merges.append((-scores[number], ids[left], ids[right], (left, right)))
+    merges.sort()
+    return [pair for *_, pair in merges]
+
+
+MODELS = {"gpt2": _byte_level, "llama": _sentencepiece, "gemma4": _sentencepiece}

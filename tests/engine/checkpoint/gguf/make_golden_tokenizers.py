@@ -1,0 +1,79 @@
+"""Cuts llama.cpp's vocabularies down to what its own test texts can reach, with the ids they give.
+
+    python -m tests.engine.checkpoint.gguf.make_golden_tokenizers LLAMA_CPP
+
+LLAMA_CPP has models/ggml-vocab-*.gguf, with texts (.inp) and the ids (.out) that the models' own
+tokenizers gave. A merge stays if what it makes occurs in some text: others cannot be applied.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from bessemer.engine.checkpoint.gguf.container import read_gguf
+
+GOLDEN = Path(__file__).parent / "golden" / "tokenizers.json"
+BETWEEN = "\n__ggml_vocab_test__\n"
+NAMES = (
+    *("command-r", "deepseek-coder", "deepseek-llm", "gemma-4", "gpt-2", "llama-bpe", "llama-spm"),
+    *("mpt", "qwen2", "qwen35", "starcoder"),
+)
+FIELD = "tokenizer.ggml."
+NORMAL = 1
+SMALL = 2, 6  # what is unknown, and bytes
+
+
+def bytes_as_characters() -> dict[int, str]:
+    """GPT-2's way to write bytes."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    rest = (byte for byte in range(256) if byte not in plain)
+    shown = {byte: chr(byte) for byte in plain}
+    return shown | {byte: chr(256 + place) for place, byte in enumerate(rest)}
+
+
+def cut(path: Path) -> dict[str, Any]:
+    texts = Path(f"{path}.inp").read_text("utf-8").split(BETWEEN)
+    lines = Path(f"{path}.out").read_text("utf-8").split("\n")[: len(texts)]
+    said = {key.removeprefix(FIELD): each for key, each in read_gguf(path).metadata.items()}
+    kind, tokens, types = said["model"], said["tokens"], said["token_type"]
+    if kind == "gpt2":
+        shown = bytes_as_characters()
+        heap = "\0".join("".join(shown[byte] for byte in text.encode()) for text in texts)
+    else:
+        heap = "\0".join("\u2581" + text.replace(" ", "\u2581") for text in texts)
+    heap += "\0" + "\0".join(texts)  # where added tokens are looked for
+    kept = {
+        number: (token, types[number])
+        for number, token in enumerate(tokens)
+        if types[number] in SMALL or token in heap or (types[number] == NORMAL and len(token) == 1)
+    }
+    merges = [
+        merge
+        for merge in said.get("merges", ())
+        if merge.replace(" ", "", 1) in heap and " " in merge
+    ]
+    return {
+        "model": kind,
+        "pre": said.get("pre"),
+        "size": len(tokens),
+        "tokens": [[number, *each] for number, each in kept.items()],
+        "merges": merges,
+        "scores": {number: said["scores"][number] for number in kept} if kind == "llama" else None,
+        "add_space_prefix": said.get("add_space_prefix"),
+        "unknown_token_id": said.get("unknown_token_id"),
+        "cases": [
+            [text, [int(each) for each in line.split()]]
+            for text, line in zip(texts, lines, strict=True)
+        ],
+    }
+
+
+def main() -> None:
+    models = Path(sys.argv[1]) / "models"
+    golden = {name: cut(models / f"ggml-vocab-{name}.gguf") for name in NAMES}
+    GOLDEN.write_text(json.dumps(golden, ensure_ascii=False, separators=(",", ":")), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""Blocks become weights of the very numbers that the gguf package says."""
+
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from bessemer.engine.checkpoint.gguf.blocks import BLOCKS, packed
+from bessemer.engine.checkpoint.gguf.types import TYPES
+from bessemer.kernels.linear.weight import arrays_of, widen
+
+GOLDEN = np.load(Path(__file__).parent / "golden" / "blocks.npz")
+LARGEST = np.float16(65504)
+
+
+def test_sizes_of_all_types() -> None:
+    known = {(str(n), t.name, str(t.values), str(t.bytes)) for n, t in TYPES.items()}
+    assert known == {tuple(map(str, each)) for each in GOLDEN["sizes"]}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_numbers_are_the_same_to_the_bit(name: str) -> None:
+    weight = BLOCKS[name].matrix(GOLDEN[f"{name}.raw"])
+    assert np.array_equal(np.array(widen(weight)), GOLDEN[f"{name}.numbers"])
+    count, size = GOLDEN[f"{name}.numbers"].size, sum(each.nbytes for each in arrays_of(weight))
+    assert BLOCKS[name].loaded_bytes(count) == size
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_codes_are_packed_as_mlx_has_them(bits: int) -> None:
+    codes = np.random.default_rng(bits).integers(0, 2**bits, (2, 64), dtype=np.uint8)
+    words = packed(codes, bits)
+    stream = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little").reshape(2, 64, bits)
+    assert (np.packbits(stream, axis=2, bitorder="little")[..., 0] == codes).all()
+
+
+@pytest.mark.parametrize(("name", "least"), [("Q4_0", 8), ("Q5_0", 16), ("Q8_0", 128)])
+def test_factors_too_large_for_a_bias_of_16_bits(name: str, least: int) -> None:
+    raw = GOLDEN[f"{name}.raw"].copy()
+    blocks = raw.reshape(-1, BLOCKS[name].type.bytes)
+    for factor, dtype in ((LARGEST / np.float16(least), mx.float16), (LARGEST, mx.float32)):
+        blocks[0, :2] = np.array([factor]).view(np.uint8)
+        weight = BLOCKS[name].matrix(raw)
+        assert weight.scales.dtype == dtype
+        codes = np.array(widen(weight))[0, :32] / np.float32(factor)
+        assert np.allclose(codes, np.round(codes), atol=1e-3) and np.isfinite(codes).all()
+
+
+def test_cuts_of_a_long_tensor_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bessemer.engine.checkpoint.gguf.blocks.AT_ONCE", 64)
+    weight = BLOCKS["Q4_1"].matrix(GOLDEN["Q4_1.raw"])
+    assert np.array_equal(np.array(widen(weight)), GOLDEN["Q4_1.numbers"])

@@ -1,0 +1,150 @@
+"""GGUF's container: what is read is what was written, and what is not sound is refused."""
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bessemer.engine.checkpoint.gguf.container import gguf_files, read_gguf
+from bessemer.engine.checkpoint.weight_files import CheckpointError
+
+from .writer import Raw, Uint32, content, write
+
+F32, Q4_0 = 0, 2
+SAID: dict[str, Any] = {
+    "general.architecture": "llama",
+    "llama.block_count": Uint32(2),
+    "llama.eps": 1e-5,
+    "flag": True,
+    "words": ["a", "\u00e9", ""],
+    "numbers": [Uint32(1), Uint32(7)],
+    "nothing": [],
+}
+NUMBERS = np.arange(6, dtype=np.float32)
+TENSORS = {
+    "a": Raw((3, 2), F32, NUMBERS.tobytes()),
+    "b": Raw((32,), Q4_0, bytes(range(18))),
+}
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        read_gguf(path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_what_was_written(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(content(SAID, TENSORS, version))
+    gguf = read_gguf(path)
+    assert gguf.metadata == SAID | {"llama.block_count": 2, "numbers": [1, 7]}
+    assert gguf.architecture == "llama" and gguf.value("block_count") == 2
+    assert gguf.value("eps") == 1e-5  # not the float32 next to it
+    assert gguf.value("none") is None
+    assert gguf.tensors.keys() == {"a", "b"}
+    assert gguf.tensors["a"].shape == (2, 3) and gguf.numbers("a") == NUMBERS.tolist()
+    assert gguf.tensors["b"].type.name == "Q4_0"
+    assert gguf.tensors["b"].rows().tobytes() == bytes(range(18))
+    assert gguf_files(path) == (path,)
+
+
+def test_a_file_that_ends_early(tmp_path: Path) -> None:
+    whole, path = content(SAID, TENSORS), tmp_path / "m.gguf"
+    for end in range(1, len(whole) - 31):  # the last tensor is followed by what fills it up
+        path.write_bytes(whole[:end])
+        assert "is no sound GGUF file" in refusal(path)
+
+
+@settings(max_examples=300)
+@given(st.integers(0, 300), st.binary(min_size=1, max_size=8))
+def test_a_file_that_is_damaged_somewhere(place: int, other: bytes) -> None:
+    whole = content(SAID, TENSORS)
+    path = Path(f"/dev/shm/{place}.gguf") if Path("/dev/shm").is_dir() else Path(f"{place}.gguf")
+    path.write_bytes(whole[:place] + other + whole[place + len(other) :])
+    try:
+        for tensor in read_gguf(path).tensors.values():
+            tensor.rows()
+    except CheckpointError as error:
+        assert "\n" not in str(error)
+    finally:
+        path.unlink()
+
+
+def changed(place: int, code: str, value: int) -> Callable[[bytes], bytes]:
+    raw = struct.pack(code, value)
+    return lambda whole: whole[:place] + raw + whole[place + len(raw) :]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda _: b"", "it is empty"),
+        (lambda whole: b"GGML" + whole[4:], "does not begin with GGUF"),
+        (changed(4, "<I", 1), "has GGUF's version 1, and 2 and 3 are read"),
+        (changed(4, ">I", 3), "is a GGUF file for machines of the other byte order"),
+        (changed(8, "<Q", 2**60), "it ends early"),
+        (changed(16, "<Q", 2**60), "it ends early"),
+        (lambda _: content({"general.alignment": 12}), "its alignment is 12"),
+        (lambda _: content({}, {"a": Raw((1,), 99, b"0000")}), "has the type 99, which is not"),
+        (lambda _: content({}, {"a": Raw((31,), Q4_0, b"")}), "has 31 columns, in Q4_0's blocks"),
+        (lambda _: content({}, {"a": Raw((1,) * 5, F32, b"0000")}), "has 5 dimensions"),
+        (lambda _: content({}, {"a": Raw((2**40,), F32, b"")}), "it ends before its tensor a"),
+    ],
+)
+def test_what_is_refused(tmp_path: Path, change: Callable[[bytes], bytes], said: str) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(change(content(SAID, TENSORS)))
+    assert said in refusal(path)
+
+
+def parts(folder: Path, count: int = 2, **different: int) -> list[Path]:
+    numbers = {"a": 0, "b": 1} | different
+    return [
+        write(
+            folder / f"m-{place + 1:05}-of-{count:05}.gguf",
+            {"split.no": Uint32(place), "split.count": Uint32(count), "of": place},
+            {name: TENSORS[name] for name, at in numbers.items() if at == place},
+        )
+        for place in range(count)
+    ]
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_model_in_several_files(tmp_path: Path, which: int) -> None:
+    files = parts(tmp_path)
+    gguf = read_gguf(files[which])
+    assert gguf.metadata["of"] == 0  # the first one tells of the model
+    assert {name: tensor.file for name, tensor in gguf.tensors.items()} == {
+        "a": files[0],
+        "b": files[1],
+    }
+    assert gguf_files(files[which]) == tuple(files)
+
+
+def test_a_set_that_is_not_whole(tmp_path: Path) -> None:
+    first, second = parts(tmp_path)
+    second.unlink()
+    assert f"{second} is missing, one of the 2 files" in refusal(first)
+    assert "is one of 2 files of a model" in refusal(first.rename(tmp_path / "m.gguf"))
+
+
+def test_a_tensor_in_two_files(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    first, _ = parts(tmp_path)
+    write(
+        tmp_path / "m-00002-of-00002.gguf",
+        {"split.no": Uint32(1), "split.count": Uint32(2)},
+        {"a": TENSORS["a"]},
+    )
+    assert "both hold the tensor a" in refusal(first)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "m.gguf") == f"{tmp_path / 'm.gguf'} is missing"

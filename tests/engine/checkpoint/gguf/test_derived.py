@@ -1,0 +1,56 @@
+"""Fields that follow from several of a file's, and files that lack one."""
+
+from dataclasses import replace
+
+import pytest
+
+from bessemer.engine.checkpoint.gguf.container import read_gguf
+from bessemer.engine.checkpoint.gguf.families import FAMILIES
+from bessemer.engine.checkpoint.weight_files import CheckpointError
+
+from .make_golden import GOLDEN
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("qwen3_5", "ssm.time_step_rank"),
+        ("mamba2", "ssm.inner_size"),
+        ("phi", "rope.dimension_count"),
+        ("gemma4", "attention.sliding_window_pattern"),
+        ("deepseek_v3", "attention.head_count"),
+    ],
+)
+def test_a_file_that_lacks_a_field_is_told_of_it(name: str, field: str) -> None:
+    gguf = read_gguf(GOLDEN / f"{name}.gguf")
+    place = f"{gguf.architecture}.{field}"
+    less = replace(gguf, metadata={k: v for k, v in gguf.metadata.items() if k != place})
+    with pytest.raises(CheckpointError, match=f"lacks the field {place}"):
+        FAMILIES[gguf.architecture].config(less)
+
+
+def test_a_glm_that_sees_is_refused() -> None:
+    gguf = read_gguf(GOLDEN / "glm4.gguf")
+    sees = replace(gguf, metadata={**gguf.metadata, "glm4.rope.dimension_sections": [2, 1, 1, 0]})
+    with pytest.raises(CheckpointError, match="text side of a GLM that sees"):
+        FAMILIES["glm4"].config(sees)
+
+
+def test_a_window_every_so_many_layers() -> None:
+    """Files say which layers have one, or after how many there is one without."""
+    gguf = read_gguf(GOLDEN / "olmo3.gguf")
+    listed = FAMILIES["olmo2"].config(gguf)
+    place = "olmo2.attention.sliding_window_pattern"
+    counted = FAMILIES["olmo2"].config(replace(gguf, metadata={**gguf.metadata, place: 2}))
+    assert listed["layer_types"] == ["sliding_attention"] * 3 + ["full_attention"]
+    assert counted["layer_types"] == ["sliding_attention", "full_attention"] * 2
+
+
+def test_deepseek_of_older_files_has_a_whole_projection() -> None:
+    """A key head is as wide as the model's there, not as the latent."""
+    gguf = read_gguf(GOLDEN / "deepseek_v2.gguf")
+    config = FAMILIES["deepseek2"].config(gguf)
+    sizes = {"key_length": 24, "value_length": 16, "key_length_mla": None, "value_length_mla": None}
+    metadata = {**gguf.metadata, **{f"deepseek2.attention.{k}": v for k, v in sizes.items()}}
+    metadata["deepseek2.attention.head_count_kv"] = 4
+    assert FAMILIES["deepseek2"].config(replace(gguf, metadata=metadata)) == config

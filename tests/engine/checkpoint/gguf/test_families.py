@@ -1,0 +1,35 @@
+"""Files that llama.cpp's converter wrote give the logits that transformers computes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bessemer.engine.checkpoint.gguf.container import read_gguf
+from bessemer.engine.checkpoint.gguf.families import FAMILIES
+from bessemer.engine.checkpoint.weights import Reading
+from bessemer.engine.model import load
+from tests.architectures.steps import prefill
+
+from .make_golden import GOLDEN, PROMPT
+
+NAMES = sorted(path.stem for path in GOLDEN.glob("*.gguf"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_logits_are_those_of_transformers(name: str) -> None:
+    model = load(GOLDEN / f"{name}.gguf", Reading(exact=True))
+    logits = prefill(model, PROMPT)
+    assert np.abs(logits - np.load(GOLDEN / f"{name}.npy")).max() < 1e-4
+
+
+def test_every_family_is_among_them() -> None:
+    assert {read_gguf(GOLDEN / f"{name}.gguf").architecture for name in NAMES} == {*FAMILIES}
+
+
+def test_positions_that_are_stretched_by_two_sets_of_factors(tmp_path: Path) -> None:
+    """Phi 3 has one for short prompts; those of the golden file are longer than it was trained."""
+    model = load(GOLDEN / "phi3.gguf", Reading(exact=True))
+    rope = model.config.ropes[0]
+    assert rope.short_factors == pytest.approx((1.0, 1.1, 1.3, 1.6))
+    assert rope.long_factors == pytest.approx((1.0, 1.5, 2.5, 4.0))

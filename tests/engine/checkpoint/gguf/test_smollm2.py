@@ -1,0 +1,69 @@
+"""Real weights in a GGUF file: SmolLM2 answers as transformers does, in float32."""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bessemer.engine.request import Request, Sampling, Token
+from bessemer.engine.serving import LoadedModel, load
+from bessemer.engine.settings import Settings
+from bessemer.engine.text.loading import load_tokenizer
+from bessemer.http.gguf_models import packaged
+
+GOLDEN = Path(__file__).parent / "golden" / "smollm2.json"
+CASES: list[dict[str, Any]] = json.loads(GOLDEN.read_text("utf-8"))
+MEMORY = 2 << 30
+
+
+@cache
+def model() -> LoadedModel:
+    path = packaged("smollm2-135m-instruct")
+    assert path is not None
+    return load(path, Settings(cpu_precision="exact", chunk=48), MEMORY)
+
+
+def request(number: int, case: dict[str, Any]) -> Request:
+    return Request(
+        number,
+        case["ids"],
+        len(case["answer"]),
+        Sampling(temperature=0.0),
+        logprobs=0,
+    )
+
+
+def answers(cases: list[dict[str, Any]]) -> list[tuple[list[int], list[float]]]:
+    """Tokens and their log probabilities, of all at once."""
+    engine = model().engine
+    for number, case in enumerate(cases):
+        engine.submit(request(number, case))
+    tokens: list[list[int]] = [[] for _ in cases]
+    scores: list[list[float]] = [[] for _ in cases]
+    for event in engine.run():
+        if isinstance(event, Token):
+            tokens[event.request] += event.tokens
+            scores[event.request] += [each.logprob for each in event.logprobs]
+    return list(zip(tokens, scores, strict=True))
+
+
+@pytest.mark.parametrize("which", ["together", "again, from shared pages", "alone"])
+def test_answers_are_those_of_transformers(which: str) -> None:
+    cases = CASES[:1] if which == "alone" else CASES
+    for case, (tokens, scores) in zip(cases, answers(cases), strict=True):
+        assert tokens == case["answer"], case["prompt"]
+        assert np.abs(np.subtract(scores, case["logprobs"])).max() < 2e-3
+
+
+def test_texts_become_the_same_tokens() -> None:
+    path = packaged("smollm2-135m-instruct")
+    assert path is not None
+    tokenizer = load_tokenizer(path)
+    assert tokenizer.eos == 2 and tokenizer.chat_template is not None
+    for case in CASES:
+        text = tokenizer.decode(case["ids"])
+        assert case["prompt"] in text
+        assert tokenizer.encode(text, add_special_tokens=False) == case["ids"]

@@ -1,0 +1,40 @@
+"""What the converter did to tensors is undone; test_families.py compares whole models."""
+
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from bessemer.engine.checkpoint.gguf.container import GgufTensor, read_gguf
+from bessemer.engine.checkpoint.gguf.tensors import Source, gguf_tensors
+from bessemer.engine.checkpoint.gguf.types import TYPES
+from bessemer.kernels.linear.weight import widen
+
+from .make_golden import GOLDEN
+
+
+def test_layers_that_predict_further_tokens_are_not_read() -> None:
+    gguf = read_gguf(GOLDEN / "glm4_moe.gguf")
+    assert gguf.value("block_count") == 3
+    assert "blk.2.nextn.shared_head_norm.weight" in gguf.tensors
+    names = gguf_tensors(gguf.path)
+    assert not any(name.startswith("model.layers.2.") for name in names)
+
+
+@pytest.mark.parametrize(("name", "columns"), [("Q4_0", 64), ("Q8_0", 64), ("Q4_K", 512)])
+def test_columns_of_codes_in_another_order(name: str, columns: int, tmp_path: Path) -> None:
+    """Heads of Qwen 3.5's values lie by turns, so the columns of what they lead to do too."""
+    type = next(each for each in TYPES.values() if each.name == name)
+    raw = np.random.default_rng(1).integers(
+        0, 48, (8, columns // type.values, type.bytes), np.uint8
+    )
+    (tmp_path / "weights").write_bytes(raw.tobytes())
+    tensor = GgufTensor(tmp_path / "weights", "w", (8, columns), type, 0)
+    heads = np.array([1, 0])
+    plain = widen(Source(tensor, tensor.shape).matrix(exact=True))
+    moved = widen(Source(tensor, tensor.shape, columns=heads).matrix(exact=True))
+    half = columns // 2
+    assert mx.array_equal(moved[:, :half], plain[:, half:])
+    assert mx.array_equal(moved[:, half:], plain[:, :half])
+    assert not mx.array_equal(moved, plain)

@@ -1,0 +1,134 @@
+"""Tokenizers of GGUF files give the ids that the models' own give."""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bessemer.engine.checkpoint.gguf.container import Gguf, read_gguf
+from bessemer.engine.checkpoint.gguf.tokenizer import (
+    build_tokenizer,
+    end_tokens,
+    tokenizer_config,
+)
+from bessemer.engine.checkpoint.weight_files import CheckpointError
+from bessemer.engine.text.loading import load_tokenizer
+
+from .writer import Raw, Uint32, write
+
+GOLDEN = Path(__file__).parent / "golden" / "tokenizers.json"
+UNUSED = 5
+LETTERS = ["<s>", "</s>", "a", "b", "\u0120", "ab", "\u0120a", "<|im_end|>", "<x>", "<unk>"]
+TYPES = [3, 3, 1, 1, 1, 1, 1, 3, 4, 1]
+BYTES: dict[str, Any] = {
+    "general.architecture": "llama",
+    "tokenizer.ggml.model": "gpt2",
+    "tokenizer.ggml.pre": "gpt-2",
+    "tokenizer.ggml.tokens": LETTERS,
+    "tokenizer.ggml.token_type": TYPES,
+    "tokenizer.ggml.merges": ["a b", "\u0120 a"],
+    "tokenizer.ggml.bos_token_id": Uint32(0),
+    "tokenizer.ggml.eos_token_id": Uint32(1),
+    "tokenizer.ggml.unknown_token_id": Uint32(9),
+}
+
+
+@cache
+def golden() -> dict[str, Any]:
+    read: dict[str, Any] = json.loads(GOLDEN.read_text("utf-8"))
+    return read
+
+
+def metadata(about: dict[str, Any]) -> dict[str, Any]:
+    """A whole vocabulary again: what was cut away is there as tokens that nothing gives."""
+    tokens, types = [f"[PAD{i}]" for i in range(about["size"])], [UNUSED] * about["size"]
+    for number, token, kind in about["tokens"]:
+        tokens[number], types[number] = token, kind
+    said = {"tokens": tokens, "token_type": types, "merges": about["merges"]}
+    if about["scores"]:
+        said["scores"] = [about["scores"].get(str(i), -1e9) for i in range(about["size"])]
+    more = {name: about[name] for name in ("model", "pre", "add_space_prefix", "unknown_token_id")}
+    said |= {name: value for name, value in more.items() if value is not None}
+    return {f"tokenizer.ggml.{name}": value for name, value in said.items()}
+
+
+@pytest.mark.parametrize("name", sorted(golden()))
+def test_ids_are_those_of_the_model_s_own(name: str) -> None:
+    about = golden()[name]
+    encoding = build_tokenizer(Gguf(Path(name), metadata(about), {}))
+    for text, ids in about["cases"]:
+        assert encoding.encode(text, add_special_tokens=False).ids == ids, text
+        if name != "gemma-4":  # whose texts have two spaces that are one token
+            assert encoding.decode(ids, skip_special_tokens=False) == text
+
+
+def read(tmp_path: Path, **different: Any) -> Gguf:
+    said = {f"tokenizer.{name.replace('__', '.')}": value for name, value in different.items()}
+    kept = {key: each for key, each in (BYTES | said).items() if each is not None}
+    table = Raw((1, len(LETTERS)), 0, bytes(4 * len(LETTERS)))
+    return read_gguf(write(tmp_path / "m.gguf", kept, {"token_embd.weight": table}))
+
+
+def test_special_tokens_and_others_that_are_added(tmp_path: Path) -> None:
+    encoding = build_tokenizer(read(tmp_path))
+    assert encoding.encode("ab<|im_end|> a<x>b", add_special_tokens=False).ids == [5, 7, 6, 8, 3]
+    assert encoding.decode([5, 7, 8]) == "ab<x>"
+
+
+def test_settings(tmp_path: Path) -> None:
+    gguf = read(tmp_path, chat_template="T", ggml__add_bos_token=True)
+    assert tokenizer_config(gguf) == {
+        "add_bos_token": True,
+        "add_eos_token": False,
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "unk_token": "<unk>",
+        "chat_template": "T",
+    }
+    tokenizer = load_tokenizer(gguf.path)
+    assert tokenizer.chat_template == "T" and tokenizer.eos == 1
+    assert tokenizer.encode("ab") == [0, 5]
+
+
+@pytest.mark.parametrize(("pre", "begins"), [("gpt-2", False), ("llama-bpe", True)])
+def test_whether_a_text_begins_with_bos(tmp_path: Path, pre: str, begins: bool) -> None:
+    assert tokenizer_config(read(tmp_path, ggml__pre=pre))["add_bos_token"] is begins
+    said = read(tmp_path, ggml__pre=pre, ggml__add_bos_token=False)
+    assert tokenizer_config(said)["add_bos_token"] is False
+
+
+def test_several_templates(tmp_path: Path) -> None:
+    said = {"chat_template__tool_use": "U", "chat_templates": ["tool_use", "gone"]}
+    assert tokenizer_config(read(tmp_path, chat_template="T", **said))["chat_template"] == [
+        {"name": "default", "template": "T"},
+        {"name": "tool_use", "template": "U"},
+    ]
+
+
+def test_what_ends_an_answer(tmp_path: Path) -> None:
+    """The file's ends, and a control token that is called as ends of turns are."""
+    assert end_tokens(read(tmp_path)) == [1, 7]
+    assert end_tokens(read(tmp_path, ggml__eot_token_id=Uint32(8))) == [1, 8, 7]
+    plain = [
+        1 if token == "<|im_end|>" else kind for token, kind in zip(LETTERS, TYPES, strict=True)
+    ]
+    assert end_tokens(read(tmp_path, ggml__token_type=plain)) == [1]
+
+
+@pytest.mark.parametrize(
+    ("different", "said"),
+    [
+        ({"ggml__model": "t5"}, "a tokenizer of the kind 't5'"),
+        ({"ggml__pre": "new"}, "cuts texts in a way that is not known here, 'new'"),
+        ({"ggml__tokens": None}, "has no vocabulary"),
+        ({"ggml__token_type": [1]}, "has 10 tokens, and types of 1"),
+        ({"ggml__model": "llama", "ggml__merges": None}, "has no score for each token"),
+    ],
+)
+def test_what_is_refused(tmp_path: Path, different: dict[str, Any], said: str) -> None:
+    gguf = read(tmp_path, **different)
+    with pytest.raises(CheckpointError) as caught:
+        build_tokenizer(gguf)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
