@@ -116,6 +116,11 @@ def _product(dtype: mx.Dtype, inputs: int, each: Mapping[str, Any]) -> Arguments
     return x, weight, epilogue, _norm(inputs, each["gain"])
 
 
+def _embedding(dtype: mx.Dtype) -> Iterator[Arguments]:
+    for each in _stored(dtype, {"tokens": (3, 9)}, (AFFINE, MXFP4)):
+        yield mx.arange(each["tokens"], dtype=mx.int32), weight_of(9, 128, each), dtype
+
+
 def _head_linear(dtype: mx.Dtype) -> Iterator[Arguments]:
     """Yield heads of sizes by which a row has 1 to 32 lanes, with one set of results and two."""
     wide = tuple((rows, 128 << n, out) for n in range(4) for rows, out in ((1, 64), (3, 64)))
@@ -126,13 +131,13 @@ def _head_linear(dtype: mx.Dtype) -> Iterator[Arguments]:
     for each in _stored(dtype, settings, ({**AFFINE, "size": wide}, small, *others)):
         (rows, inputs, outputs), rest = each["size"], each["rest"]
         weight = weight_of(2 * outputs, inputs, each)
-        yield random(rows, 2, inputs + rest, dtype=dtype), weight, rest
+        yield random(rows, 2 * (inputs + rest), dtype=dtype), weight, 2, rest
 
 
 def _rms_norm(dtype: mx.Dtype) -> Iterator[Arguments]:
-    for width in (33, 64):
-        for gain in FLOATS:
-            yield random(2, width, dtype=dtype), mx.ones((width,), gain), EPS
+    for width, gain, summed in product((33, 64), FLOATS, YES_AND_NO):
+        x = random(2, width, dtype=dtype)
+        yield x, mx.ones((width,), gain), EPS, x if summed else None
 
 
 def _experts(count: int, each: Mapping[str, Any]) -> Experts:
@@ -282,6 +287,7 @@ VARIANTS: Mapping[str, Callable[[mx.Dtype], Iterator[Arguments]]] = MappingProxy
     {
         "linear": _linear,
         "gated_linear": _gated_linear,
+        "embedding": _embedding,
         "head_linear": _head_linear,
         "rms_norm": _rms_norm,
         "moe": _moe,

@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass, replace
 from functools import partial
 from itertools import cycle
 from typing import Any
@@ -17,7 +17,15 @@ from bessemer.bench.models.shapes import shape
 from bessemer.bench.report.finding import How, Item, Outcome, State
 from bessemer.kernels.catalog import metal_operations
 from bessemer.kernels.instances import DTYPES, cases, listing
-from bessemer.kernels.metal.device import Device, Gpu, Nowhere, Simulator, SimulatorOptions, using
+from bessemer.kernels.metal.device import (
+    Device,
+    Gpu,
+    Nowhere,
+    Simulator,
+    SimulatorOptions,
+    gpu,
+    using,
+)
 from bessemer.kernels.registry import TOLERANCE, Arguments, Operation, difference, exact
 from bessemer.kernels.simulator.options import MetalCompileError
 
@@ -32,7 +40,7 @@ AnyOperation = Operation[..., Any]
 def devices(how: How) -> Sequence[Device]:
     """Return where kernels run; the simulator's simdgroups in both orders, which shows races."""
     if not how.simulated:
-        return (Gpu(trusted=True),)
+        return (replace(gpu() or Gpu(), trusted=True),)
     orders = (SimulatorOptions(), SimulatorOptions(order="reverse"))
     return tuple(Simulator(options) for options in orders)
 

@@ -39,6 +39,7 @@ class Listing:
 
     note: Callable[[Any, Sequence[mx.array]], None]
     trusted: bool = True
+    cores: int = CORES
 
 
 @dataclass(frozen=True, slots=True)
