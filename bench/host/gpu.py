@@ -24,7 +24,7 @@ def modelled_gpu(chip: Chip, scale: float = 1.0) -> Iterator[TimedRun]:
     """Within the block the Metal path runs against a chip's GPU; kernels compute nothing."""
     built_on_gpu.cache_clear()  # of real ones
     try:
-        with timed(TimedRun(speed(chip), scale)) as run, using(Gpu(trusted=True)):
+        with timed(TimedRun(speed(chip), scale)) as run, using(Gpu(True, chip.cores)):
             yield run
     finally:
         built_on_gpu.cache_clear()
