@@ -3,6 +3,7 @@
 The layout is that of https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3.
 """
 
+import builtins
 import math
 import mmap
 import re
@@ -45,7 +46,7 @@ class GgufTensor:
     def bytes(self) -> int:
         return math.prod(self.shape) // self.type.values * self.type.bytes
 
-    def read(self) -> bytes:
+    def read(self) -> builtins.bytes:
         """Read a small tensor; raises CheckpointError."""
         try:
             with self.file.open("rb") as file:
