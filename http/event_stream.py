@@ -25,6 +25,7 @@ TOO_MANY = Refusal(
     "overloaded",
     f"Answers under way may have {KEPT} log probabilities together where they are not streamed, "
     "and this one has most of them: stream it, or ask for fewer tokens or alternatives.",
+    retry_after=5,
 )
 
 

@@ -6,7 +6,7 @@ import mlx.core as mx
 
 from ..norm.rms_norm import Norm, rms_norm_mlx
 from .activation import ACTIVATIONS, Activation, activate
-from .weight import Packed, Quantized, Weight
+from .weight import Packed, Quantized, Weight, is_fine, widen
 
 # Elements of a 16-bit matrix that are widened at a time: 1 MB in float32. MLX allocates ahead of
 # its CPU thread, by some 17 blocks.
@@ -53,6 +53,8 @@ def product(x: mx.array, weight: Weight) -> mx.array:
         return mx.zeros((0, weight.outputs), x.dtype)
     assert not isinstance(weight, Packed)
     if isinstance(weight, Quantized):
+        if is_fine(weight):
+            return x @ widen(weight).astype(x.dtype).T
         return mx.quantized_matmul(
             x,
             weight.weight,

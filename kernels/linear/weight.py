@@ -107,6 +107,8 @@ def widen(weight: Weight) -> mx.array:
         return _restored(weight)
     if isinstance(weight, Dense):
         return weight.weight.astype(mx.float32)
+    if is_fine(weight):
+        return _widen_fine(weight)
     affine = weight.mode == "affine"
     return mx.dequantize(
         weight.weight,
@@ -117,6 +119,25 @@ def widen(weight: Weight) -> mx.array:
         mode=weight.mode,
         dtype=mx.float32,
     )
+
+
+def is_fine(weight: Quantized) -> bool:
+    """Return whether a weight has affine groups that are too small for MLX's products."""
+    return weight.mode == "affine" and weight.group < RUN
+
+
+def _widen_fine(weight: Quantized) -> mx.array:
+    """Restore such a weight from its codes, which MLX gives as groups of scale 1."""
+    assert weight.biases is not None
+    groups = (weight.outputs, inputs_of(weight) // RUN)
+    codes = mx.dequantize(
+        weight.weight, mx.ones(groups), mx.zeros(groups), group_size=RUN, bits=weight.bits
+    )
+    scales, biases = (
+        mx.repeat(each.astype(mx.float32), weight.group, axis=-1)
+        for each in (weight.scales, weight.biases)
+    )
+    return codes * scales + biases
 
 
 def _unpacked(weight: Weight) -> Weight:

@@ -27,6 +27,7 @@ from ..linear.weight import (
     Weight,
     arrays_of,
     inputs_of,
+    is_fine,
     is_whole_panels,
     matrix,
     pack,
@@ -247,6 +248,8 @@ def _gathered(
 ) -> mx.array:
     """Multiply (pairs, 1, inputs) to (pairs, 1, outputs), each by its expert's matrix."""
     assert not isinstance(weight, Packed)
+    if isinstance(weight, Quantized) and is_fine(weight):
+        weight = Dense(widen(weight))
     stacked = [part.reshape(experts.count, -1, part.shape[-1]) for part in arrays_of(weight)]
     if isinstance(weight, Dense):
         dtype = mx.float32 if on_cpu() else x.dtype  # MLX 0.32 multiplies no others so on a CPU

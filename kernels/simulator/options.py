@@ -29,14 +29,14 @@ class SimulatorOptions:
 
     mode: Mode = "fast"
     contract: bool = False
-    apple_like: bool = False
-    language: Language = "3.1"
-    shift: int = 0
-    whole_outputs: bool = False
     order: Literal["forward", "reverse"] = "forward"
     strict_simd: bool = True
     line_bytes: int = 64
     seconds: float = 600.0
+    apple_like: bool = False
+    language: Language = "3.1"
+    shift: int = 0
+    whole_outputs: bool = False
 
     @property
     def flags(self) -> tuple[str, ...]:

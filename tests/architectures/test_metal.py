@@ -163,7 +163,7 @@ def hidden(model: Model) -> mx.array:
         (layout,) * len(config.windows),
         positions,
         Runs.of([count], [0], [True]) if recurrent else None,
-        mx.full((count,), count, mx.int32) if any(rope.varies for rope in config.ropes) else None,
+        np.full(count, count, np.int32) if any(rope.varies for rope in config.ropes) else None,
     )
     caches = [in_half(stale(spec, 2)) for spec in config.caches]
     return model.decoder.hidden(positions, step, caches)[0]

@@ -11,8 +11,8 @@ WIDTH = 32
 
 def arguments() -> tuple[list[mx.array], dict[str, mx.Dtype | int]]:
     x, weight = mx.arange(2 * WIDTH, dtype=mx.float32).reshape(2, WIDTH), mx.ones((WIDTH,))
-    inputs = [x, weight, scalar(1e-5), scalar(WIDTH, mx.int32)]
-    return inputs, {"T": mx.float32, "G": mx.float32, "COUNT": 4}
+    inputs = [x, weight, nothing(mx.float32), scalar(1e-5), scalar(WIDTH, mx.int32)]
+    return inputs, {"T": mx.float32, "G": mx.float32, "COUNT": 4, "SUM": False}
 
 
 def test_a_bound_kernel_is_the_same_launch() -> None:
