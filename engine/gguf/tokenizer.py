@@ -209,12 +209,12 @@ def _templates(metadata: Mapping[str, Any]) -> str | list[dict[str, str]] | None
 
 def _vocabulary(gguf: Gguf) -> tuple[list[str], list[int]]:
     """Return all tokens and their types. Raises CheckpointError."""
-    tokens = gguf.metadata.get(f"{FIELD}tokens")
-    if not isinstance(tokens, list) or not tokens:
+    tokens: list[str] = gguf.metadata.get(f"{FIELD}tokens") or []
+    if not tokens:
         raise CheckpointError(
             f"{gguf.path} has no vocabulary; give the directory of the model that it was made from"
         )
-    kinds = gguf.metadata.get(f"{FIELD}token_type") or [Kind.NORMAL] * len(tokens)
+    kinds: list[int] = gguf.metadata.get(f"{FIELD}token_type") or [1] * len(tokens)  # normal ones
     if len(kinds) != len(tokens):
         raise CheckpointError(
             f"{gguf.path} has {len(tokens)} tokens, and types of {len(kinds)}; fetch it again"

@@ -52,8 +52,8 @@ class Wire(asyncio.Transport):
     def data(self) -> bytes:
         return b"".join(self.writes)
 
-    def writelines(self, parts: Any) -> None:
-        self.write(b"".join(parts))
+    def writelines(self, list_of_data: Any) -> None:
+        self.write(b"".join(list_of_data))
 
     def write(self, data: Any) -> None:
         assert not self.closing and not self.ended

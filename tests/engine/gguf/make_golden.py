@@ -6,6 +6,8 @@ llama-cpp-python will do):
     python tests/engine/gguf/make_golden.py LLAMA_CPP [NAME ...]
 """
 
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
+
 import json
 import sys
 import tempfile

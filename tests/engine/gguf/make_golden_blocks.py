@@ -3,6 +3,8 @@
 python tests/engine/gguf/make_golden_blocks.py
 """
 
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
+
 from pathlib import Path
 
 import numpy as np

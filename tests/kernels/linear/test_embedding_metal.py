@@ -73,7 +73,8 @@ def test_rows(kind: Kind) -> None:
 
 def test_what_the_kernel_is_not_for() -> None:
     ids, weight = mx.array(FEW, mx.int32), KINDS[1].weight()
-    nvfp4 = Quantized(*mx.quantize(normal(ROWS, 64), mode="nvfp4"), None, 16, 4, "nvfp4")
+    codes, scales, *_ = mx.quantize(normal(ROWS, 64), mode="nvfp4")
+    nvfp4 = Quantized(codes, scales, None, 16, 4, "nvfp4")
     assert covers(ids, weight, F) and not covers(ids[:0], weight, F)
     assert not any(covers(ids, each, F) for each in (dense(ROWS, 64), nvfp4))
     assert not covers(ids.astype(mx.uint32), weight, F)

@@ -38,6 +38,7 @@ SILU = Epilogue(activation="silu")
 def affine(rows: int, columns: int, group: int, bits: int, seed: int = 1) -> Quantized:
     weight = quantized(rows, columns, max(group, 32), bits, seed=seed)
     if group == 16:  # which MLX decodes and does not make: two groups of each, not alike
+        assert weight.biases is not None
         scales, biases = (
             mx.repeat(each, 2, axis=1) * mx.tile(mx.array([1.0, 0.75]), each.shape[1])
             for each in (weight.scales, weight.biases)

@@ -38,7 +38,7 @@ def test_slices_that_are_aligned(offset: int, shift: int) -> None:
 
 
 def test_packed_vectors_may_lie_anywhere() -> None:
-    assert vectors(3, 0, "packed_float4").tolist()[:2] == [3, 7]
+    assert vectors(3, 0, "packed_float4")[:2].tolist() == [3, 7]
 
 
 def test_a_misaligned_store() -> None:

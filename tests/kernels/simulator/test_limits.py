@@ -83,4 +83,4 @@ def test_a_kernel_may_call_itself() -> None:
     """Since Metal 2.4, for functions of compute kernels."""
     header = "inline int depth(int n) { return n > 1 ? 1 + depth(n / 2) : 0; }\n"
     (out,) = planted(f"{I}o[i] = depth(int(a[i]));", header=header)
-    assert out.tolist()[:9] == [0, 0, 1, 1, 2, 2, 2, 2, 3]
+    assert out[:9].tolist() == [0, 0, 1, 1, 2, 2, 2, 2, 3]
