@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 
 FREE_SPACE = "free some space, or write to another place"
@@ -23,3 +24,8 @@ REMEDIES: Mapping[int, str] = MappingProxyType({
 def remedy(error: OSError) -> str:
     """Say what helps against an error of the system's."""
     return REMEDIES.get(error.errno or 0, "see to that, or name another place")
+
+
+def unreadable(path: Path | str, error: OSError) -> str:
+    """Say that a file cannot be read, and what helps."""
+    return f"{path} cannot be read ({error.strerror}); {remedy(error)}"

@@ -60,13 +60,14 @@ def resolve(model: str, offline: bool, cache: Path | None = None) -> Path:
     path = at_home(model)
     if path.exists():
         return _checked(path)
-    repository, _, quantization = model.partition(":")
-    if not HUB_ID.fullmatch(repository):
+    named = hub_file(model)
+    if named is None:
         raise UsageError(
             f"{model!r} is neither a directory nor a GGUF file, nor a Hugging Face id such as "
             "Qwen/Qwen3-0.6B"
         )
     cache = cache or hub_cache(os.environ)
+    repository, quantization = named
     found = cached_gguf(repository, quantization, cache) if quantization else cached(model, cache)
     if found is None and offline:
         raise UsageError(
@@ -85,13 +86,19 @@ def name_of(model: str, path: Path) -> str:
         return BUILT_IN_NAME
     if model in gguf_models.PACKAGES:
         return model
-    repository, _, quantization = model.partition(":")
-    if quantization and HUB_ID.fullmatch(repository) and not at_home(model).exists():
+    named = hub_file(model)
+    if named and named[1] and not at_home(model).exists():
         return model
     absolute = path.absolute().as_posix()
     if snapshot := SNAPSHOT.search(absolute):
         return f"{snapshot[1]}/{snapshot[2]}"
     return path.resolve().name.removesuffix(GGUF)
+
+
+def hub_file(model: str) -> tuple[str, str] | None:
+    """Split OWNER/REPO:QUANT, of which the second may be missing; None for anything else."""
+    repository, _, quantization = model.partition(":")
+    return (repository, quantization) if HUB_ID.fullmatch(repository) else None
 
 
 def at_home(path: str) -> Path:

@@ -40,7 +40,7 @@ from bessemer.bench.compare.summary import RunDescription, summarize
 from bessemer.bench.host import report as host_report
 from bessemer.bench.models.shapes import published, shape
 from bessemer.engine.command_line import say
-from bessemer.engine.remedies import remedy
+from bessemer.engine.remedies import unreadable
 
 WITH_FLOOR = ("decode", "prefill", "batch")
 LOG = Path(__file__).parents[1] / "LOG.md"
@@ -178,7 +178,7 @@ def load(path: str) -> BenchReport:
     try:
         return reports.read(Path(path).read_bytes())
     except OSError as error:
-        raise Unavailable(f"{path} cannot be read ({error.strerror}); {remedy(error)}") from None
+        raise Unavailable(unreadable(path, error)) from None
     except ValueError as error:
         raise Unavailable(f"{path} is no saved result: {error}") from None
 

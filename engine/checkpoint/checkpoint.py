@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
-from ..remedies import remedy
+from ..remedies import unreadable
 from .json_files import is_gguf, is_pointer, pointer_flaw, read_object
-from .weight_files import INDEX, CheckpointError, WeightFiles, instead_of, weight_files
+from .weight_files import INDEX, CheckpointError, WeightFiles, held_twice, instead_of, weight_files
 
 if TYPE_CHECKING:
     from ..gguf.tensors import Source
@@ -85,7 +85,7 @@ def _unopened(path: Path) -> str:
     except FileNotFoundError:
         return f"{path} is missing"
     except OSError as error:
-        return f"{path} cannot be read ({error.strerror}); {remedy(error)}"
+        return unreadable(path, error)
     return f"{path} could not be read; try again"
 
 
@@ -97,10 +97,7 @@ def _tensors(weights: WeightFiles) -> dict[str, Header]:
             if weights.promised.get(name, file.name) != file.name:
                 continue
             if name in tensors:
-                raise CheckpointError(
-                    f"{file} and {tensors[name].file.name} both hold the tensor {name}; keep the "
-                    "files of one model"
-                )
+                raise held_twice(name, file, tensors[name].file)
             tensors[name] = header
     for name, promised in weights.promised.items():
         if name not in tensors:

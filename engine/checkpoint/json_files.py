@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..remedies import remedy
+from ..remedies import unreadable
 
 GGUF = ".gguf"
 POINTER = b"version https://git-lfs"  # how the small files begin that git-lfs has for large ones
@@ -17,9 +17,7 @@ def read_object(path: Path, error: type[ValueError]) -> dict[str, Any] | None:
     for the directory that it was made from.
     """
     if is_gguf(path.parent):
-        from ..gguf.files import (
-            gguf_file,
-        )  # here, for few models are one, and it needs CheckpointError
+        from ..gguf.files import gguf_file  # here, for few models are one, and it needs this module
 
         return gguf_file(path.parent, path.name, error)
     try:
@@ -27,7 +25,7 @@ def read_object(path: Path, error: type[ValueError]) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except OSError as flaw:
-        raise error(f"{path} cannot be read ({flaw.strerror}); {remedy(flaw)}") from None
+        raise error(unreadable(path, flaw)) from None
     except (ValueError, RecursionError) as flaw:
         if is_pointer(path):
             raise error(pointer_flaw(path)) from None

@@ -67,6 +67,13 @@ class CheckpointError(ValueError):
     """A checkpoint that is damaged or contradicts itself; names the file and the tensor."""
 
 
+def held_twice(name: str, file: Path, other: Path) -> CheckpointError:
+    """Return an error to raise for a tensor that two files have."""
+    return CheckpointError(
+        f"{file} and {other.name} both hold the tensor {name}; keep the files of one model"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class WeightFiles:
     """The files, in order; `promised` is what an index says of them: tensors to file names."""

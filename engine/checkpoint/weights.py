@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import mlx.core as mx
 
@@ -19,9 +20,11 @@ from ...architectures.storage import Stored
 from ...kernels.linear.fp8 import from_fp8
 from ...kernels.linear.weight import Dense, Quantized, arrays_of, from_mxfp4_blocks
 from ...kernels.registry import activation_dtype
-from ..gguf.tensors import Source
 from .checkpoint import Checkpoint, Header
 from .weight_files import CheckpointError
+
+if TYPE_CHECKING:
+    from ..gguf.tensors import Source
 
 FLOATS = {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}
 PACKED = {"U32": mx.uint32}
@@ -167,7 +170,7 @@ class Weights:
         return Quantized(codes, scales, biases, group, bits, exact=self.exact)
 
     def _in_blocks(
-        self, header: Header, source: Source, name: str, shape: tuple[int, ...]
+        self, header: Header, source: "Source", name: str, shape: tuple[int, ...]
     ) -> Quantized:
         """Read a GGUF file's quantized weight."""
         self._progress()

@@ -14,8 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint.weight_files import CheckpointError
-from ..remedies import remedy
+from ..checkpoint.weight_files import CheckpointError, held_twice
+from ..remedies import unreadable
 from .block_types import TYPES, Type
 
 MAGIC = b"GGUF"
@@ -53,7 +53,7 @@ class GgufTensor:
                 file.seek(self.offset)
                 return file.read(self.bytes)
         except OSError as error:
-            raise unreadable(self.file, error) from None
+            raise CheckpointError(unreadable(self.file, error)) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +96,7 @@ def read_gguf(path: Path) -> Gguf:
     for part in parts:
         for name, tensor in part.tensors.items():
             if name in tensors:
-                raise CheckpointError(
-                    f"{part.path} and {tensors[name].file.name} both hold the tensor {name}; keep "
-                    "the files of one model"
-                )
+                raise held_twice(name, part.path, tensors[name].file)
             tensors[name] = tensor
     return Gguf(path, parts[0].metadata, tensors)
 
@@ -154,11 +151,7 @@ def _read(path: Path) -> Gguf:
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing") from None
     except OSError as error:
-        raise unreadable(path, error) from None
-
-
-def unreadable(path: Path, error: OSError) -> CheckpointError:
-    return CheckpointError(f"{path} cannot be read ({error.strerror}); {remedy(error)}")
+        raise CheckpointError(unreadable(path, error)) from None
 
 
 def shortest(value: float) -> float:

@@ -11,13 +11,14 @@ import numpy as np
 
 from ...kernels.linear.weight import Quantized, arrays_of, with_arrays
 from ..checkpoint.weight_files import CheckpointError
+from ..checkpoint.weights import FLOATS
+from ..remedies import unreadable
 from .blocks import BLOCKS
-from .container import Gguf, GgufTensor, opened, unreadable
+from .container import Gguf, GgufTensor, opened
 from .families import family
 from .family import UNUSED, Change, key_heads, layer_count
 
 BLOCK = re.compile(r"blk\.(\d+)\.(.+)")
-FLOATS = {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,7 +100,7 @@ def mapped(tensor: GgufTensor) -> np.ndarray:
     try:
         raw = np.memmap(tensor.file, np.uint8, "r", tensor.offset, (tensor.bytes,))
     except OSError as error:
-        raise unreadable(tensor.file, error) from None
+        raise CheckpointError(unreadable(tensor.file, error)) from None
     return raw.reshape(math.prod(tensor.shape[:-1]), -1)
 
 

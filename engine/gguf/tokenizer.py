@@ -14,10 +14,10 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_
 from tokenizers.models import BPE
 
 from ..checkpoint.weight_files import CheckpointError
+from ..text.tokenizer_classes import QWEN2, QWEN3_5, SPACE, fallback
 from .container import Gguf, opened
 
 FIELD = "tokenizer.ggml."
-SPACE = "\u2581"
 PURPOSES = {
     "bos": "bos",
     "eos": "eos",
@@ -61,10 +61,6 @@ GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|
 LLAMA3 = (
     ENGLISH + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|" + SPACES
 )  # fmt: skip
-QWEN2 = ENGLISH + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|" + SPACES
-QWEN35 = (
-    ENGLISH + r"|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|" + SPACES
-)
 _UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
 _BEFORE, _SIGNS = r"[^\r\n\p{L}\p{N}]?", r" ?[^\s\p{L}\p{N}]+[\r\n/]*|"
 TEKKEN = (
@@ -120,7 +116,7 @@ PRE: Mapping[str, Pre] = {
     **dict.fromkeys(
         ("qwen2", "deepseek-r1-qwen", "stablelm2", "megrez", "hunyuan", "grok-2"), Pre((QWEN2,))
     ),
-    "qwen35": Pre((QWEN35,)),
+    "qwen35": Pre((QWEN3_5,)),
     **dict.fromkeys(("gpt-4o", "llama4", "minimax-m2", "kanana2"), Pre((GPT4O,))),
     "tekken": Pre((TEKKEN,), whole=True, bos=True),
     **dict.fromkeys(("deepseek-v3", "hunyuan-dense"), Pre(DEEPSEEK)),
@@ -214,7 +210,7 @@ def _vocabulary(gguf: Gguf) -> tuple[list[str], list[int]]:
         raise CheckpointError(
             f"{gguf.path} has no vocabulary; give the directory of the model that it was made from"
         )
-    kinds: list[int] = gguf.metadata.get(f"{FIELD}token_type") or [1] * len(tokens)  # normal ones
+    kinds: list[int] = gguf.metadata.get(f"{FIELD}token_type") or [int(Kind.NORMAL)] * len(tokens)
     if len(kinds) != len(tokens):
         raise CheckpointError(
             f"{gguf.path} has {len(tokens)} tokens, and types of {len(kinds)}; fetch it again"
@@ -275,9 +271,8 @@ def _sentencepiece(gguf: Gguf, tokens: Sequence[str], kinds: Sequence[int]) -> T
     replace = normalizers.Replace(" ", SPACE)
     before = [normalizers.Prepend(SPACE)] if spaced else []
     encoding.normalizer = normalizers.Sequence([*before, replace])
-    parts = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
     strip = [decoders.Strip(" ", 1, 0)] if spaced else []
-    encoding.decoder = decoders.Sequence([*parts, *strip])
+    encoding.decoder = decoders.Sequence([*fallback(), *strip])
     return encoding
 
 

@@ -9,7 +9,7 @@ import tokenizers
 
 from ..checkpoint.json_files import is_gguf, not_a_file, read_object
 from ..checkpoint.weight_files import CheckpointError
-from ..remedies import remedy
+from ..remedies import unreadable
 from .special_tokens import read_special_tokens
 from .tokenizer import ChatTemplates, Tokenizer, TokenizerError
 from .tokenizer_classes import find_class
@@ -70,7 +70,7 @@ def load_tokenizer(
     except CheckpointError as error:
         raise TokenizerError(str(error)) from None
     except OSError as error:
-        raise TokenizerError(f"{path} cannot be read ({error.strerror}); {remedy(error)}") from None
+        raise TokenizerError(unreadable(path, error)) from None
     except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exception
         raise TokenizerError(f"{path} cannot be read ({error}); fetch it again") from None
     if prepare is not None:

@@ -140,14 +140,14 @@ def _llama(encoding: tokenizers.Tokenizer, settings: Settings, code: bool = Fals
     scheme = ("always" if always else "first") if spaced else "never"
     encoding.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, scheme, split=False)
     strip = [decoders.Strip(" ", 1, 0)] if spaced or code else []
-    encoding.decoder = decoders.Sequence([*_fallback(), *strip])
+    encoding.decoder = decoders.Sequence([*fallback(), *strip])
 
 
 def _gemma(encoding: tokenizers.Tokenizer, settings: Settings) -> None:
     _set_bpe(encoding.model, _text(settings, "unk_token", "<unk>"))
     encoding.normalizer = normalizers.Replace(" ", SPACE)
     encoding.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
-    encoding.decoder = decoders.Sequence(_fallback())
+    encoding.decoder = decoders.Sequence(fallback())
 
 
 def _bert(encoding: tokenizers.Tokenizer, settings: Settings) -> None:
@@ -186,7 +186,8 @@ def _set_bpe(model: Any, unk: str | None, fuse: bool = True, fallback: bool = Tr
     model.dropout, model.ignore_merges = None, False
 
 
-def _fallback() -> list[decoders.Decoder]:
+def fallback() -> list[decoders.Decoder]:
+    """Return how SentencePiece's pieces become text, those that are single bytes too."""
     return [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
 
 
