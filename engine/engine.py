@@ -41,7 +41,7 @@ class Engine:
         rules: GenerationRules = NO_RULES,
         ahead: bool = False,
     ) -> None:
-        self.pager = Pager(sizes, limits.page, limits.chunk)
+        self.pager = Pager(sizes, limits.page, limits.longest)
         self.scheduler = Scheduler(self.pager, limits)
         self._forward = forward
         self._eos_ids = tuple(eos_ids)

@@ -34,6 +34,7 @@ from .settings import Pattern, Settings
 if TYPE_CHECKING:
     from .text.tokenizer import Tokenizer
 
+ALONE = 2  # times as many prompt tokens are read in a step that nobody waits for
 SELF_TESTS = 1000  # steps of writing in place on a GPU, before it is trusted
 QUANTIZED = {4: Format.INT4, 8: Format.INT8}
 
@@ -96,7 +97,8 @@ def load_described(
     on_gpu, ahead = isinstance(device(), Gpu), _runs_ahead(settings)
     faster = {"traced": on_gpu, "prepared": _is_prepared()}
     runner = Runner(model.decoder, caches, pattern == "tail", ahead=ahead, **faster)
-    limits = Limits(plan.context, settings.max_batch, settings.queue, settings.chunk, PAGE)
+    sizes = settings.max_batch, settings.queue, settings.chunk, PAGE, _alone(settings)
+    limits = Limits(plan.context, *sizes)
     about_answers = (lambda each: _late(read).answer_text(each)), config.ropes, generation.rules
     engine = Engine(runner, limits, plan.sizes, generation.eos_ids, *about_answers, ahead)
     about = config.model_type, generation.defaults, config.vocab_size
@@ -183,10 +185,18 @@ def _plan(
         windows=[(window, page) for window, page in pages if window is not None],
         state=state_bytes(config),
         batch=settings.max_batch,
-        chunk=settings.chunk,
+        chunk=max(settings.chunk, _alone(settings)),
         one_answer=alone is not None,
         program=program,
     )
+
+
+def _alone(settings: Settings) -> int:
+    """Return the prompt tokens of a step where nothing decodes: more on a GPU.
+
+    There a step of few tokens reads nearly all of a mixture's experts, and computes little.
+    """
+    return ALONE * settings.chunk if isinstance(device(), Gpu) else 0
 
 
 def _working(config: ModelConfig, settings: Settings) -> int:
@@ -194,7 +204,7 @@ def _working(config: ModelConfig, settings: Settings) -> int:
 
     Where a step runs ahead there are two.
     """
-    rows = settings.chunk + settings.max_batch
+    rows = max(settings.chunk, _alone(settings)) + settings.max_batch
     streams = config.altup.streams if config.altup else 1
     widest = max(block.row_width for block in config.blocks)
     widths = 6 * streams * config.hidden_size + 3 * widest
