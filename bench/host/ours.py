@@ -41,9 +41,9 @@ class WorkerLoop:
         self._streams, self._prompt = streams, prompt
 
     def begin(self, time: int) -> Callable[[], int]:
-        """Read prompts that nobody has seen, up to their first tokens, instead of what went on before.
+        """Read new prompts instead of what went on before, and return the step that comes next.
 
-        Return the step.
+        Nobody has seen them; they are read up to their first tokens.
         """
         self.cancel(time - 1)
         for number in range(self._streams):
