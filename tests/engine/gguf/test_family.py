@@ -57,7 +57,8 @@ def test_an_unknown_tensor_has_no_name() -> None:
 def test_positions_that_are_not_stretched() -> None:
     gguf = read_gguf(GOLDEN / "qwen3.gguf")
     assert "rope_scaling" in _config(gguf)
-    assert "rope_scaling" not in _config(gguf, **{"rope.scaling.factor": 1.0})
+    for factor in (1.0, 0.0, None):
+        assert "rope_scaling" not in _config(gguf, **{"rope.scaling.factor": factor})
     assert "rope_scaling" not in _config(gguf, **{"rope.scaling.type": "none"})
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from bessemer.engine.checkpoint.weight_files import CheckpointError
+from bessemer.engine.checkpoint.weights import FLOATS
 from bessemer.engine.gguf.block_types import TYPES
 from bessemer.engine.gguf.container import GgufTensor, read_gguf
 from bessemer.engine.gguf.tensors import Source, gguf_tensors
@@ -21,6 +22,21 @@ def test_layers_that_predict_further_tokens_are_not_read() -> None:
     assert "blk.2.nextn.shared_head_norm.weight" in gguf.tensors
     names = gguf_tensors(gguf.path)
     assert not any(name.startswith("model.layers.2.") for name in names)
+
+
+@pytest.mark.parametrize("name", ["F32", "F16", "BF16"])
+def test_numbers_are_read_in_their_order_and_undone(name: str, tmp_path: Path) -> None:
+    type = next(each for each in TYPES.values() if each.name == name)
+    numbers = mx.arange(1, 9).reshape(2, 4).astype(FLOATS[name])
+    (tmp_path / "weights").write_bytes(np.array(numbers.view(mx.uint8)).tobytes())
+    tensor = GgufTensor(tmp_path / "weights", "w", (2, 4), type, 0)
+    turned = np.array([1, 0])
+    assert mx.array_equal(Source(tensor, (2, 4)).array(), numbers)
+    assert mx.array_equal(Source(tensor, (2, 4), rows=turned).array(), numbers[::-1])
+    moved = Source(tensor, (2, 4), columns=turned, undone=mx.negative)
+    assert moved.array().tolist() == [[-3, -4, -1, -2], [-7, -8, -5, -6]]
+    assert (moved.dtype, moved.bytes) == ("F32", 32)
+    assert Source(tensor, (2, 4)).bytes == numbers.nbytes
 
 
 @pytest.mark.parametrize(("name", "columns"), [("Q4_0", 64), ("Q8_0", 64), ("Q4_K", 512)])
