@@ -83,3 +83,12 @@ def test_deepseek_of_older_files_has_a_whole_projection() -> None:
     metadata = {**gguf.metadata, **{f"deepseek2.attention.{k}": v for k, v in sizes.items()}}
     metadata["deepseek2.attention.head_count_kv"] = 4
     assert FAMILIES["deepseek2"].config(replace(gguf, metadata=metadata)) == config
+
+
+@pytest.mark.parametrize("name", ["phi3", "phimoe"])
+def test_a_window_of_no_tokens_is_none(name: str) -> None:
+    gguf = read_gguf(GOLDEN / f"{name}.gguf")
+    place = f"{gguf.architecture}.attention.sliding_window"
+    for said, window in ((16, 16), (0, None), (None, None)):
+        changed = replace(gguf, metadata={**gguf.metadata, place: said})
+        assert FAMILIES[gguf.architecture].config(changed)["sliding_window"] == window
