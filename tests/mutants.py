@@ -62,6 +62,8 @@ EQUIVALENT: dict[str, str] = {
     "http/body.py |  | another constant | 16384 | (16385)": "one byte more is free, or in a piece",
     "http/connection.py | Connection._balance | another comparison | len(self._inbox) > READ_AHEAD"
     " | (len(self._inbox) >= READ_AHEAD)": "one byte less is read ahead",
+    "http/event_stream.py | Backlog.add | another comparison | self._size > self._limit"
+    " | (self._size >= self._limit)": "who is refused is looked up, and at the limit it is nobody",
     'http/cors.py | Cors.headers | a condition less | request.header(b"origin") or b""'
     " | (request.header(b'origin'))": "an origin that is allowed is not None",
 }

@@ -213,6 +213,8 @@ def test_a_step_that_takes_long_is_told(monkeypatch: pytest.MonkeyPatch) -> None
         while server.pulses[-1].count == 1:
             server.read()
         channel.finish()
+        channel._writer.join(timeout=30)
+        assert not channel._writer.is_alive()
 
 
 class Busy:

@@ -94,6 +94,13 @@ def test_a_closed_stderr_is_no_error() -> None:
         log.info("into the void")
 
 
+def test_lines_are_not_left_in_a_buffer() -> None:
+    written = io.BytesIO()
+    with Log("info", io.BufferedWriter(written)) as log:  # type: ignore[arg-type]  # as stderr's
+        log.info("i")
+    assert len(lines(written)) == 1
+
+
 def test_lone_surrogates() -> None:
     stream = io.BytesIO()
     with Log("info", stream) as log:

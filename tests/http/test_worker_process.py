@@ -3,12 +3,13 @@
 import asyncio
 import os
 import socket
+import sys
 from typing import Any
 
 import pytest
 
 from bessemer.engine.wire import Cancel, Pulse, worker_channel
-from bessemer.http.worker_process import Pipe, cause, environment
+from bessemer.http.worker_process import Pipe, cause, environment, launch
 
 
 def test_only_what_a_worker_needs_is_inherited() -> None:
@@ -43,6 +44,21 @@ def test_only_what_a_worker_needs_is_inherited() -> None:
 )
 def test_what_a_process_died_of(code: int | None, words: str) -> None:
     assert cause(code) == words
+
+
+def test_a_process_that_cannot_be_started_leaves_no_descriptor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pair = socket.socketpair()
+
+    async def main() -> None:
+        monkeypatch.setattr(socket, "socketpair", lambda: pair)
+        monkeypatch.setattr(sys, "executable", "/nowhere/python")
+        with pytest.raises(OSError, match="nowhere"):
+            await launch(1, lambda _: None, lambda: None)
+
+    asyncio.run(main())
+    assert [end.fileno() for end in pair] == [-1, -1]
 
 
 async def _piped(other: socket.socket, ours: socket.socket) -> tuple[Pipe, list[Any]]:
