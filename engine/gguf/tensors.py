@@ -9,7 +9,8 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
-from ...kernels.linear.weight import Quantized, arrays_of, with_arrays
+from ...kernels.linear.superblocks import VALUES
+from ...kernels.linear.weight import Quantized, arrays_of, flattened, with_arrays
 from ..checkpoint.weight_files import CheckpointError
 from ..checkpoint.weights import FLOATS
 from ..remedies import unreadable
@@ -68,6 +69,8 @@ class Source:
         if self.columns is None:
             return weight
         width = self.shape[-1] // len(self.columns)
+        if width % VALUES:  # a superblock is more than a head
+            weight = flattened(weight)
         if width % weight.group:
             raise CheckpointError(
                 f"{self.tensor.file} holds {self.tensor.name} as {self.tensor.type.name}, in "

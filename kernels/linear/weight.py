@@ -22,11 +22,13 @@ from ..cpu.library import (
 )
 from ..cpu.library import optional as optional_address
 from ..registry import Operation, in_c
+from .superblocks import IQ4_VALUES, SUPERBLOCKS, fused
+from .superblocks import Mode as Superblocks
 
 RUN = 32  # codes that lie together in the C kernels
 GROUP_BYTES = 16  # a group of gpt-oss's codes
 
-Mode = Literal["affine", "mxfp4", "mxfp8", "nvfp4"]
+Mode = Literal["affine", "mxfp4", "mxfp8", "nvfp4", "iq4_nl", Superblocks]
 # The scales' types of modes without biases, whose codes are floats: E2M1, and E4M3 in mxfp8.
 SCALES: dict[Mode, int] = {"mxfp4": E8M0, "mxfp8": E8M0, "nvfp4": E4M3}
 
@@ -67,10 +69,11 @@ class Dense:
 class Quantized:
     """A weight in MLX's layout: (outputs, inputs * bits / 32), (outputs, inputs / group) the rest.
 
-    Modes but `affine` have no biases and scales of 8 bits: `mxfp4` has 4 bits and groups of 32,
-    `mxfp8` 8 bits and the same, `nvfp4` 4 bits and groups of 16. `exact` keeps the activations in
-    float32 on a CPU, where they are otherwise rounded to 8 bits in blocks; `mxfp8` always does.
-    The inputs are a multiple of 32 in every mode.
+    Modes of floats have no biases and scales of 8 bits: `mxfp4` has 4 bits and groups of 32,
+    `mxfp8` 8 bits and the same, `nvfp4` 4 bits and groups of 16. `iq4_nl` has 4 bits for numbers of
+    a table, groups of 32, floating scales and no biases. The others' scales and biases are those of
+    `superblocks`. `exact` keeps the activations in float32 on a CPU, where they are otherwise
+    rounded to 8 bits in blocks; `mxfp8` always does. The inputs are a multiple of 32 in every mode.
     """
 
     weight: mx.array
@@ -107,37 +110,55 @@ def widen(weight: Weight) -> mx.array:
         return _restored(weight)
     if isinstance(weight, Dense):
         return weight.weight.astype(mx.float32)
-    if is_fine(weight):
-        return _widen_fine(weight)
-    affine = weight.mode == "affine"
-    return mx.dequantize(
-        weight.weight,
-        weight.scales.astype(mx.float32) if affine else weight.scales,
-        None if weight.biases is None else weight.biases.astype(mx.float32),
-        group_size=weight.group,
-        bits=weight.bits,
-        mode=weight.mode,
-        dtype=mx.float32,
-    )
+    if _is_known(weight):
+        affine = weight.mode == "affine"
+        return mx.dequantize(
+            weight.weight,
+            weight.scales.astype(mx.float32) if affine else weight.scales,
+            None if weight.biases is None else weight.biases.astype(mx.float32),
+            group_size=weight.group,
+            bits=weight.bits,
+            mode=weight.mode,
+            dtype=mx.float32,
+        )
+    codes, flat = _codes(weight), flattened(weight)
+    scales = mx.repeat(flat.scales.astype(mx.float32), weight.group, axis=-1)
+    if flat.biases is None:
+        return mx.array(IQ4_VALUES, mx.float32)[codes.astype(mx.uint8)] * scales
+    return codes * scales + mx.repeat(flat.biases.astype(mx.float32), weight.group, axis=-1)
 
 
-def is_fine(weight: Quantized) -> bool:
-    """Return whether a weight has affine groups that are too small for MLX's products."""
-    return weight.mode == "affine" and weight.group < RUN
-
-
-def _widen_fine(weight: Quantized) -> mx.array:
-    """Restore such a weight from its codes, which MLX gives as groups of scale 1."""
+def flattened(weight: Quantized) -> Quantized:
+    """Return the same numbers with a scale of its own for each group, in float32 if it had none."""
+    if weight.mode not in SUPERBLOCKS:
+        return weight
     assert weight.biases is not None
-    groups = (weight.outputs, inputs_of(weight) // RUN)
-    codes = mx.dequantize(
+    scales, biases = fused(weight.mode, weight.scales, weight.biases)
+    if weight.mode == "iq4_xs":
+        return replace(weight, scales=scales, biases=None, mode="iq4_nl")
+    return replace(weight, scales=scales, biases=biases, mode="affine")
+
+
+def in_mlx(weight: Weight) -> Dense | Quantized:
+    """Return the same numbers as MLX's own products take them: codes where it has such."""
+    if isinstance(weight, Quantized):
+        weight = flattened(weight)
+    if isinstance(weight, Dense) or (isinstance(weight, Quantized) and _is_known(weight)):
+        return weight
+    return Dense(widen(weight))
+
+
+def _is_known(weight: Quantized) -> bool:
+    """Return whether MLX has a product of such a weight: no affine groups that are too small."""
+    return weight.mode in SCALES or (weight.mode == "affine" and weight.group >= RUN)
+
+
+def _codes(weight: Quantized) -> mx.array:
+    """Return the codes themselves, which MLX gives as groups of scale 1, in float32."""
+    groups = (*weight.weight.shape[:-1], inputs_of(weight) // RUN)
+    return mx.dequantize(
         weight.weight, mx.ones(groups), mx.zeros(groups), group_size=RUN, bits=weight.bits
     )
-    scales, biases = (
-        mx.repeat(each.astype(mx.float32), weight.group, axis=-1)
-        for each in (weight.scales, weight.biases)
-    )
-    return codes * scales + biases
 
 
 def _unpacked(weight: Weight) -> Weight:

@@ -21,6 +21,14 @@ def test_numbers_are_the_same_to_the_bit(name: str) -> None:
     assert BLOCKS[name].loaded_bytes(count) == size
 
 
+@pytest.mark.parametrize("name", BLOCKS)
+def test_a_weight_takes_what_the_file_has(name: str) -> None:
+    type, count = BLOCKS[name].type, 1024
+    held = BLOCKS[name].loaded_bytes(count) / (count // type.values * type.bytes)
+    biased = {"Q4_0": 20 / 18, "Q5_0": 24 / 22, "Q8_0": 36 / 34, "IQ4_XS": 138 / 136}
+    assert held == biased.get(name, 1)  # a bias of 16 bits, and scales in whole words
+
+
 @pytest.mark.parametrize("bits", range(2, 9))
 def test_codes_are_packed_as_mlx_has_them(bits: int) -> None:
     codes = np.random.default_rng(bits).integers(0, 2**bits, (2, 64), dtype=np.uint8)
