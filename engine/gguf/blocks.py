@@ -1,7 +1,8 @@
 """GGUF's types: blocks of numbers, and how each becomes a weight of the very same values.
 
 A block's layout is that of ggml's dequantization (https://github.com/ggml-org/ggml, ggml-quants.c).
-All but the floating types are codes with scales and biases, by groups: value = scale * code + bias.
+All but the floating types are codes with scales by groups, as a `Mode` of kernels.linear.weight has
+them: plain scales and biases, or whole numbers and the factors of a superblock.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,8 @@ from types import MappingProxyType
 import mlx.core as mx
 import numpy as np
 
-from ...kernels.linear.weight import Quantized
+from ...kernels.linear.superblocks import SUPERBLOCKS
+from ...kernels.linear.weight import Mode, Quantized, arrays_of, flattened
 from .block_types import TYPES, Type
 
 Array = np.ndarray
@@ -30,12 +32,13 @@ class Blocks:
     bits: int
     parts: Callable[[Array], Parts]
     group: int = 32
+    mode: Mode = "affine"
 
-    def loaded_bytes(self, count: int) -> int:
-        """Return what so many values take as a weight."""
-        scales, biases = self.parts(np.zeros((1, self.type.bytes), np.uint8))[1:]
-        more = 0 if biases is None else biases.nbytes
-        return count * self.bits // 8 + count // self.type.values * (scales.nbytes + more)
+    def loaded_bytes(self, count: int, by_groups: bool = False) -> int:
+        """Return what so many values take as a weight, `by_groups` where it is `flattened`."""
+        weight = self.matrix(np.zeros((1, self.type.bytes), np.uint8))
+        arrays = arrays_of(flattened(weight) if by_groups else weight)
+        return count // self.type.values * sum(array.nbytes for array in arrays)
 
     def matrix(self, raw: Array, exact: bool = False) -> Quantized:
         """Return the weight of rows of blocks, (rows, bytes of a row) uint8."""
@@ -45,20 +48,19 @@ class Blocks:
         cuts = [self.parts(blocks[at : at + step]) for at in range(0, len(blocks), step)]
         codes, scales, biases = (_joined([cut[part] for cut in cuts]) for part in range(3))
         assert codes is not None and scales is not None
-        grouped = (rows, columns // self.group)
         return Quantized(
             mx.array(packed(codes.reshape(rows, columns), self.bits)),
-            mx.array(scales.reshape(grouped)),
-            None if biases is None else mx.array(biases.reshape(grouped)),
+            mx.array(scales.reshape(rows, -1)),
+            None if biases is None else mx.array(biases.reshape(rows, -1)),
             self.group,
             self.bits,
-            "mxfp4" if biases is None else "affine",
+            self.mode,
             exact,
         )
 
 
 def _joined(arrays: Sequence[Array | None]) -> Array | None:
-    """Join the parts of all blocks; scales are of one type, and float32 holds all."""
+    """Join the parts of all blocks."""
     there = [each for each in arrays if each is not None]
     return np.concatenate(there) if there else None
 
@@ -77,10 +79,9 @@ def packed(codes: Array, bits: int) -> Array:
     return lowest.view(np.uint32).reshape(rows, columns * bits // 32)
 
 
-def _floats(raw: Array) -> Array:
-    """Read 16-bit floats that follow each other, (blocks, 2 * count) bytes, in float32."""
-    halves = np.ascontiguousarray(raw).view(np.float16)
-    return np.asarray(halves, np.float32)
+def _halves(raw: Array) -> Array:
+    """Read 16-bit floats that follow each other, (blocks, 2 * count) bytes."""
+    return np.ascontiguousarray(raw).view(np.float16)
 
 
 def _nibbles(raw: Array) -> Array:
@@ -88,23 +89,12 @@ def _nibbles(raw: Array) -> Array:
     return np.concatenate([raw & 15, raw >> 4], axis=-1)
 
 
-def _halved(scales: Array, biases: Array) -> tuple[Array, Array]:
-    """Return both in float16 where no bias is too large for it, which is exact then."""
-    with np.errstate(over="ignore"):
-        small = scales.astype(np.float16), biases.astype(np.float16)
-    return small if np.isfinite(small[1]).all() else (scales, biases)
-
-
-def _symmetric(codes: Array, scales: Array, zero: int) -> Parts:
-    return codes, *_halved(scales, scales * np.float32(-zero))
-
-
 def _q4_0(raw: Array) -> Parts:
-    return _symmetric(_nibbles(raw[:, 2:]), _floats(raw[:, :2]), 8)
+    return _nibbles(raw[:, 2:]), _halves(raw[:, :2]), None
 
 
 def _q4_1(raw: Array) -> Parts:
-    scales = np.ascontiguousarray(raw[:, :4]).view(np.float16)
+    scales = _halves(raw[:, :4])
     return _nibbles(raw[:, 4:]), scales[:, :1], scales[:, 1:]
 
 
@@ -116,46 +106,52 @@ def _fifth(raw: Array) -> Array:
 
 
 def _q5_0(raw: Array) -> Parts:
-    return _symmetric(_fifth(raw[:, 2:]), _floats(raw[:, :2]), 16)
+    return _fifth(raw[:, 2:]), _halves(raw[:, :2]), None
 
 
 def _q5_1(raw: Array) -> Parts:
-    scales = np.ascontiguousarray(raw[:, :4]).view(np.float16)
+    scales = _halves(raw[:, :4])
     return _fifth(raw[:, 4:]), scales[:, :1], scales[:, 1:]
 
 
 def _q8_0(raw: Array) -> Parts:
-    return _symmetric(raw[:, 2:] ^ 128, _floats(raw[:, :2]), 128)
+    return raw[:, 2:] ^ 128, _halves(raw[:, :2]), None
 
 
 def _mxfp4(raw: Array) -> Parts:
     return _nibbles(raw[:, 1:]), raw[:, :1], None
 
 
-def _six_bits(raw: Array) -> tuple[Array, Array]:
+def _six_bits(raw: Array) -> Array:
     """Return the 8 scales and 8 minimums of 6 bits each that lie in 12 bytes."""
     low, middle, rest = raw[:, :4], raw[:, 4:8], raw[:, 8:]
-    scales = np.concatenate([low & 63, (rest & 15) | (low >> 2 & 48)], axis=1)
-    minimums = np.concatenate([middle & 63, (rest >> 4) | (middle >> 2 & 48)], axis=1)
-    return scales, minimums
+    more = (rest & 15) | (low >> 2 & 48), (rest >> 4) | (middle >> 2 & 48)
+    return np.concatenate([low & 63, more[0], middle & 63, more[1]], axis=1)
 
 
-def _by_groups(raw: Array) -> tuple[Array, Array]:
-    """Return scales and biases of Q4_K and Q5_K: products that float32 holds whole."""
-    scales, minimums = _six_bits(raw[:, 4:16])
-    factors = _floats(raw[:, :4])
-    return factors[:, :1] * scales, -(factors[:, 1:] * minimums)
+def _in_words(sixes: Array) -> Array:
+    """Return 16 numbers of 6 bits in 3 words: 5 in each, the last in the bits above them."""
+    wide = sixes.astype(np.uint32)
+    last = wide[:, 15:] >> np.arange(0, 6, 2, dtype=np.uint32) & 3
+    shifts = np.arange(0, 30, 6, dtype=np.uint32)
+    words: Array = (wide[:, :15].reshape(-1, 3, 5) << shifts).sum(axis=2, dtype=np.uint32)
+    return words | last << 30
+
+
+def _words(raw: Array) -> Array:
+    return np.ascontiguousarray(raw).view(np.uint32)
 
 
 def _q4_k(raw: Array) -> Parts:
     codes = _nibbles(raw[:, 16:].reshape(-1, 4, 32)).reshape(-1, 256)
-    return codes, *_by_groups(raw)
+    return codes, _in_words(_six_bits(raw[:, 4:16])), _halves(raw[:, :4])
 
 
 def _q5_k(raw: Array) -> Parts:
     low = _nibbles(raw[:, 48:].reshape(-1, 4, 32)).reshape(-1, 8, 32)
     high = raw[:, None, 16:48] >> np.arange(8, dtype=np.uint8)[:, None] & 1
-    return (low | high << 4).reshape(-1, 256), *_by_groups(raw)
+    codes = (low | high << 4).reshape(-1, 256)
+    return codes, _in_words(_six_bits(raw[:, 4:16])), _halves(raw[:, :4])
 
 
 def _twos(raw: Array) -> Array:
@@ -166,16 +162,14 @@ def _twos(raw: Array) -> Array:
 
 
 def _q2_k(raw: Array) -> Parts:
-    factors = _floats(raw[:, 80:])
-    scales, biases = factors[:, :1] * (raw[:, :16] & 15), -(factors[:, 1:] * (raw[:, :16] >> 4))
-    return _twos(raw[:, 16:80]), scales, biases
+    return _twos(raw[:, 16:80]), _words(raw[:, :16]), _halves(raw[:, 80:])
 
 
 def _q3_k(raw: Array) -> Parts:
     high = raw[:, None, :32] >> np.arange(8, dtype=np.uint8)[:, None] & 1
     low, two = _nibbles(raw[:, 96:104]), _twos_of_scales(raw[:, 104:108])
-    scales = _floats(raw[:, 108:]) * ((low | two << 4).astype(np.float32) - 32)
-    return _twos(raw[:, 32:96]) | high.reshape(-1, 256) << 2, scales, scales * np.float32(-4)
+    codes = _twos(raw[:, 32:96]) | high.reshape(-1, 256) << 2
+    return codes, _in_words(low | two << 4), _halves(raw[:, 108:])
 
 
 def _twos_of_scales(raw: Array) -> Array:
@@ -185,50 +179,49 @@ def _twos_of_scales(raw: Array) -> Array:
 
 def _q6_k(raw: Array) -> Parts:
     low = _nibbles(raw[:, :128].reshape(-1, 2, 64)).reshape(-1, 256)
-    scales = _floats(raw[:, 208:]) * raw[:, 192:208].view(np.int8)
-    return low | _twos(raw[:, 128:192]) << 4, scales, scales * np.float32(-32)
-
-
-# The values that IQ4_NL's codes stand for (ggml-common.h, kvalues_iq4nl), as codes of 8 bits.
-IQ4_VALUES = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
-IQ4_CODES = np.array(IQ4_VALUES, np.int8).view(np.uint8) ^ 128
+    return low | _twos(raw[:, 128:192]) << 4, _words(raw[:, 192:208]), _halves(raw[:, 208:])
 
 
 def _iq4_nl(raw: Array) -> Parts:
-    return _symmetric(IQ4_CODES[_nibbles(raw[:, 2:])], _floats(raw[:, :2]), 128)
+    return _nibbles(raw[:, 2:]), _halves(raw[:, :2]), None
 
 
 def _iq4_xs(raw: Array) -> Parts:
     high = np.ascontiguousarray(raw[:, 2:4]).view(np.uint16)
     shifts = np.arange(8, dtype=np.uint16)
     low = raw[:, 4:8].repeat(2, axis=1) >> (np.arange(8, dtype=np.uint8) % 2 * 4) & 15
-    factors = (low | ((high >> 2 * shifts) & 3) << 4).astype(np.float32) - 32
-    codes = IQ4_CODES[_nibbles(raw[:, 8:].reshape(-1, 8, 16))].reshape(-1, 256)
-    scales = _floats(raw[:, :2]) * factors
-    return codes, scales, scales * np.float32(-128)
+    scales = (low | ((high >> 2 * shifts) & 3) << 4).astype(np.int8) - np.int8(32)
+    codes = _nibbles(raw[:, 8:].reshape(-1, 8, 16)).reshape(-1, 256)
+    return codes, _words(scales), _halves(raw[:, :2])
 
 
-_BITS = {
-    "Q4_0": (4, _q4_0),
-    "Q4_1": (4, _q4_1),
-    "Q5_0": (5, _q5_0),
-    "Q5_1": (5, _q5_1),
-    "Q8_0": (8, _q8_0),
-    "Q2_K": (2, _q2_k),
-    "Q3_K": (3, _q3_k),
-    "Q4_K": (4, _q4_k),
-    "Q5_K": (5, _q5_k),
-    "Q6_K": (6, _q6_k),
-    "IQ4_NL": (8, _iq4_nl),
-    "IQ4_XS": (8, _iq4_xs),
-    "MXFP4": (4, _mxfp4),
+# How a block is taken apart, and the mode of what it becomes.
+_WAYS: Mapping[str, tuple[Callable[[Array], Parts], Mode]] = {
+    "Q4_0": (_q4_0, "symmetric"),
+    "Q4_1": (_q4_1, "affine"),
+    "Q5_0": (_q5_0, "symmetric"),
+    "Q5_1": (_q5_1, "affine"),
+    "Q8_0": (_q8_0, "symmetric"),
+    "Q2_K": (_q2_k, "q2_k"),
+    "Q3_K": (_q3_k, "q3_k"),
+    "Q4_K": (_q4_k, "q4_k"),
+    "Q5_K": (_q5_k, "q5_k"),
+    "Q6_K": (_q6_k, "q6_k"),
+    "IQ4_NL": (_iq4_nl, "iq4_nl"),
+    "IQ4_XS": (_iq4_xs, "iq4_xs"),
+    "MXFP4": (_mxfp4, "mxfp4"),
 }
-_HALVES = ("Q2_K", "Q3_K", "Q6_K")  # whose scales are those of 16 codes
-HALF = 16
+_BITS = {"Q5_0": 5, "Q5_1": 5, "Q8_0": 8}  # of the others without superblocks it is 4
+
+
+def _blocks(type: Type) -> Blocks:
+    parts, mode = _WAYS[type.name]
+    if mode in SUPERBLOCKS:
+        kind = SUPERBLOCKS[mode]
+        return Blocks(type, kind.bits, parts, kind.group, mode)
+    return Blocks(type, _BITS.get(type.name, 4), parts, mode=mode)
+
+
 BLOCKS: Mapping[str, Blocks] = MappingProxyType(
-    {
-        each.name: Blocks(each, *_BITS[each.name], HALF if each.name in _HALVES else 32)
-        for each in TYPES.values()
-        if each.name in _BITS
-    }
+    {each.name: _blocks(each) for each in TYPES.values() if each.name in _WAYS}
 )

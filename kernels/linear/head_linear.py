@@ -8,7 +8,17 @@ from ..cpu.library import ARRAY, INT, VALUES, Function, array, output
 from ..metal.library import kernel, scalar
 from ..registry import InMetal, Key, Operation, bucket, in_c, in_float32
 from .linear_mlx import product
-from .weight import MATRIX, Dense, Quantized, Weight, arrays_of, matrix, widen, with_arrays
+from .weight import (
+    MATRIX,
+    Dense,
+    Quantized,
+    Weight,
+    arrays_of,
+    in_mlx,
+    matrix,
+    widen,
+    with_arrays,
+)
 from .weight_metal import FLOATS, RUN, as_metal, metal_weight
 
 MAX_ROWS = 16  # the kernel reads a weight once for all of them, and x from a cache
@@ -86,8 +96,9 @@ def head_linear_reference(x: mx.array, weight: Weight, heads: int, rest: int = 0
 
 def _product(x: mx.array, weight: Weight, heads: int) -> mx.array:
     """Multiply (heads, rows, inputs) to (heads, rows, outputs)."""
-    if not isinstance(weight, Quantized):
-        wide = widen(weight).astype(x.dtype)
+    weight = in_mlx(weight)
+    if isinstance(weight, Dense):
+        wide = weight.weight.astype(x.dtype)
         return x @ mx.unflatten(wide, 0, (heads, -1)).swapaxes(1, 2)
     parts = [mx.unflatten(part, 0, (heads, -1)) for part in arrays_of(weight)]
     return product(x, with_arrays(weight, parts))

@@ -6,7 +6,7 @@ import mlx.core as mx
 
 from ..norm.rms_norm import Norm, rms_norm_mlx
 from .activation import ACTIVATIONS, Activation, activate
-from .weight import Packed, Quantized, Weight, is_fine, widen
+from .weight import Quantized, Weight, in_mlx
 
 # Elements of a 16-bit matrix that are widened at a time: 1 MB in float32. MLX allocates ahead of
 # its CPU thread, by some 17 blocks.
@@ -51,10 +51,8 @@ def product(x: mx.array, weight: Weight) -> mx.array:
     """Multiply (rows, inputs) to (rows, outputs)."""
     if x.shape[0] == 0:  # MLX 0.32's quantized product on a CPU divides by the number of rows
         return mx.zeros((0, weight.outputs), x.dtype)
-    assert not isinstance(weight, Packed)
+    weight = in_mlx(weight)
     if isinstance(weight, Quantized):
-        if is_fine(weight):
-            return x @ widen(weight).astype(x.dtype).T
         return mx.quantized_matmul(
             x,
             weight.weight,

@@ -22,12 +22,11 @@ from ..linear.rows import gated_add
 from ..linear.weight import (
     Dense,
     Matrix,
-    Packed,
     Quantized,
     Weight,
     arrays_of,
+    in_mlx,
     inputs_of,
-    is_fine,
     is_whole_panels,
     matrix,
     pack,
@@ -247,9 +246,7 @@ def _gathered(
     x: mx.array, weight: Weight, experts: Experts, picks: mx.array, bias: mx.array | None
 ) -> mx.array:
     """Multiply (pairs, 1, inputs) to (pairs, 1, outputs), each by its expert's matrix."""
-    assert not isinstance(weight, Packed)
-    if isinstance(weight, Quantized) and is_fine(weight):
-        weight = Dense(widen(weight))
+    weight = in_mlx(weight)
     stacked = [part.reshape(experts.count, -1, part.shape[-1]) for part in arrays_of(weight)]
     if isinstance(weight, Dense):
         dtype = mx.float32 if on_cpu() else x.dtype  # MLX 0.32 multiplies no others so on a CPU
