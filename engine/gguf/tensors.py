@@ -15,6 +15,7 @@ from ..checkpoint.weight_files import CheckpointError
 from ..checkpoint.weights import FLOATS
 from ..remedies import unreadable
 from .blocks import BLOCKS
+from .codebooks import CODEBOOKS
 from .container import Gguf, GgufTensor, opened
 from .families import family
 from .family import UNUSED, Change, key_heads, layer_count
@@ -44,6 +45,11 @@ class Source:
     def in_blocks(self) -> bool:
         """True where the numbers are codes: then it is read by `matrix`, else by `array`."""
         return self.tensor.type.name in BLOCKS
+
+    @property
+    def is_widened(self) -> bool:
+        """True where the numbers take more bits than in the file."""
+        return self.tensor.type.name in CODEBOOKS
 
     @property
     def bytes(self) -> int:
