@@ -28,7 +28,7 @@ from .superblocks import Mode as Superblocks
 RUN = 32  # codes that lie together in the C kernels
 GROUP_BYTES = 16  # a group of gpt-oss's codes
 
-Mode = Literal["affine", "mxfp4", "mxfp8", "nvfp4", "iq4_nl", Superblocks]
+Mode = Literal["affine", "mxfp4", "mxfp8", "nvfp4", "symmetric", "iq4_nl", Superblocks]
 # The scales' types of modes without biases, whose codes are floats: E2M1, and E4M3 in mxfp8.
 SCALES: dict[Mode, int] = {"mxfp4": E8M0, "mxfp8": E8M0, "nvfp4": E4M3}
 
@@ -70,10 +70,11 @@ class Quantized:
     """A weight in MLX's layout: (outputs, inputs * bits / 32), (outputs, inputs / group) the rest.
 
     Modes of floats have no biases and scales of 8 bits: `mxfp4` has 4 bits and groups of 32,
-    `mxfp8` 8 bits and the same, `nvfp4` 4 bits and groups of 16. `iq4_nl` has 4 bits for numbers of
-    a table, groups of 32, floating scales and no biases. The others' scales and biases are those of
-    `superblocks`. `exact` keeps the activations in float32 on a CPU, where they are otherwise
-    rounded to 8 bits in blocks; `mxfp8` always does. The inputs are a multiple of 32 in every mode.
+    `mxfp8` 8 bits and the same, `nvfp4` 4 bits and groups of 16. `symmetric` has no biases either:
+    the middle code stands for 0. `iq4_nl` has 4 bits for numbers of a table, groups of 32, floating
+    scales and no biases. The others' scales and biases are those of `superblocks`. `exact` keeps
+    the activations in float32 on a CPU, where they are otherwise rounded to 8 bits in blocks;
+    `mxfp8` always does. The inputs are a multiple of 32 in every mode.
     """
 
     weight: mx.array
@@ -129,7 +130,10 @@ def widen(weight: Weight) -> mx.array:
 
 
 def flattened(weight: Quantized) -> Quantized:
-    """Return the same numbers with a scale of its own for each group, in float32 if it had none."""
+    """Return the same numbers with scales of groups alone, and biases but for a table's codes."""
+    if weight.mode == "symmetric":
+        scales = weight.scales.astype(mx.float32)
+        return replace(weight, scales=scales, biases=scales * -middle(weight.bits), mode="affine")
     if weight.mode not in SUPERBLOCKS:
         return weight
     assert weight.biases is not None
@@ -137,6 +141,11 @@ def flattened(weight: Quantized) -> Quantized:
     if weight.mode == "iq4_xs":
         return replace(weight, scales=scales, biases=None, mode="iq4_nl")
     return replace(weight, scales=scales, biases=biases, mode="affine")
+
+
+def middle(bits: int) -> int:
+    """Return the code that stands for 0 in a symmetric weight."""
+    return 1 << bits - 1
 
 
 def in_mlx(weight: Weight) -> Dense | Quantized:
