@@ -22,7 +22,7 @@ from ..cpu.library import (
 )
 from ..cpu.library import optional as optional_address
 from ..registry import Operation, in_c
-from .superblocks import IQ4_VALUES, SUPERBLOCKS, fused
+from .superblocks import IQ4_VALUES, SUPERBLOCKS, VALUES, fused
 from .superblocks import Mode as Superblocks
 
 RUN = 32  # codes that lie together in the C kernels
@@ -31,6 +31,19 @@ GROUP_BYTES = 16  # a group of gpt-oss's codes
 Mode = Literal["affine", "mxfp4", "mxfp8", "nvfp4", "symmetric", "iq4_nl", Superblocks]
 # The scales' types of modes without biases, whose codes are floats: E2M1, and E4M3 in mxfp8.
 SCALES: dict[Mode, int] = {"mxfp4": E8M0, "mxfp8": E8M0, "nvfp4": E4M3}
+# The numbers of the other forms in kernels/cpu/matrix.h; these three are 1.
+FORMS: dict[Mode, int] = {
+    "affine": 0,
+    "symmetric": 2,
+    "iq4_nl": 3,
+    "iq4_xs": 4,
+    "q2_k": 5,
+    "q3_k": 6,
+    "q4_k": 7,
+    "q5_k": 8,
+    "q6_k": 9,
+}
+FLOATS = 1
 
 
 class Matrix(ctypes.Structure):
@@ -48,6 +61,7 @@ class Matrix(ctypes.Structure):
         ("exact", ctypes.c_int32),
         ("packed", ctypes.c_int32),
         ("paired", ctypes.c_int32),
+        ("form", ctypes.c_int32),
     )
 
 
@@ -241,16 +255,20 @@ def matrix(weight: Weight) -> Matrix:
     if isinstance(weight, Dense):
         number = NUMBERS[arrays[0].dtype]
         return Matrix(address(arrays[0]), None, None, *weight.weight.shape, 0, 0, number)
-    inputs = inputs_of(weight)
-    assert not inputs % RUN
+    inputs, factors = inputs_of(weight), weight.scales
+    if weight.mode in SUPERBLOCKS:
+        assert weight.biases is not None
+        factors = weight.biases
+    assert not inputs % (VALUES if weight.mode in SUPERBLOCKS else RUN)
     return Matrix(
         *(optional_address(array) for array in (weight.weight, weight.scales, weight.biases)),
         weight.outputs,
         inputs,
         weight.bits,
         weight.group,
-        NUMBERS[weight.scales.dtype] if weight.mode == "affine" else SCALES[weight.mode],
+        SCALES[weight.mode] if weight.mode in SCALES else NUMBERS[factors.dtype],
         weight.exact,
+        form=FORMS.get(weight.mode, FLOATS),
     )
 
 
