@@ -23,6 +23,11 @@ def llama(gguf: Gguf) -> dict[str, Any]:
     }
 
 
+def encoder(gguf: Gguf) -> dict[str, Any]:
+    types = gguf.tensors.get("token_types.weight")
+    return {"type_vocab_size": types.shape[0] if types else 0}
+
+
 def biased(gguf: Gguf) -> dict[str, Any]:
     return {"attention_bias": has(gguf, "attn_q.bias")}
 

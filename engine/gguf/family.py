@@ -77,7 +77,7 @@ class Family:
 
     `modules` and `changes` go by a module's name in files, without its block, or by a tensor's;
     `parts` are tensors that layers have as several, each of one change. `fixed` are fields that are
-    the same for all models; `more` reads others from a file.
+    the same for all models; `more` reads others from a file. `layers` is the module of the layers.
     """
 
     model_type: str
@@ -87,6 +87,7 @@ class Family:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     more: Callable[[Gguf], Mapping[str, Any]] = lambda _: {}
     parts: Mapping[str, Mapping[str, Change]] = field(default_factory=dict)
+    layers: str = "model.layers"
 
     def config(self, gguf: Gguf) -> dict[str, Any]:
         """Return what config.json would say."""

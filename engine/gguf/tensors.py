@@ -132,7 +132,7 @@ def gguf_tensors(path: Path) -> dict[str, Source]:
             raise CheckpointError(
                 f"{path} has the tensor {name}, which {kind.model_type} does not have here"
             )
-        before = f"model.layers.{match[1]}." if match else ""
+        before = f"{kind.layers}.{match[1]}." if match else ""
         tensors |= {before + place: _source(gguf, tensor, how) for place, how in sources}
     return tensors
 

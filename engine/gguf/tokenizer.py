@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
-from tokenizers.models import BPE
+from tokenizers.models import BPE, Unigram, WordPiece
 
 from ..checkpoint.weight_files import CheckpointError
 from ..text.tokenizer_classes import QWEN2, QWEN3_5, SPACE, fallback
@@ -160,13 +160,15 @@ def build_tokenizer(gguf: Gguf) -> Tokenizer:
 
 def tokenizer_config(gguf: Gguf) -> dict[str, Any]:
     """Return what tokenizer_config.json would say. Raises CheckpointError."""
-    tokens, _ = _vocabulary(gguf)
+    tokens, kinds = _vocabulary(gguf)
     pre = PRE.get(str(gguf.metadata.get(f"{FIELD}pre")), Pre(()))
-    spm = gguf.metadata.get(f"{FIELD}model") == "llama"
+    model = gguf.metadata.get(f"{FIELD}model")
     settings: dict[str, Any] = {
-        "add_bos_token": gguf.metadata.get(f"{FIELD}add_bos_token", spm or pre.bos),
-        "add_eos_token": gguf.metadata.get(f"{FIELD}add_eos_token", False),
+        "add_bos_token": gguf.metadata.get(f"{FIELD}add_bos_token", model == "llama" or pre.bos),
+        "add_eos_token": gguf.metadata.get(f"{FIELD}add_eos_token", model == "t5"),
     }
+    if model == "bert":
+        settings["do_lower_case"] = not _is_cased(tokens, kinds)
     for purpose, name in PURPOSES.items():
         token = gguf.metadata.get(f"{FIELD}{purpose}_token_id")
         if isinstance(token, int) and token < len(tokens):
@@ -215,7 +217,23 @@ def _vocabulary(gguf: Gguf) -> tuple[list[str], list[int]]:
         raise CheckpointError(
             f"{gguf.path} has {len(tokens)} tokens, and types of {len(kinds)}; fetch it again"
         )
+    spelled = SPELLED.get(str(gguf.metadata.get(f"{FIELD}model")))
+    if spelled:
+        tokens = [spelled(*each) for each in zip(tokens, kinds, strict=True)]
     return tokens, kinds
+
+
+def _word_piece(token: str, kind: int) -> str:
+    """Return a piece as BERT spells it: files mark where words begin, and it where they go on."""
+    if kind == Kind.CONTROL:
+        return token
+    return token[1:] if token.startswith(SPACE) else f"##{token}"
+
+
+def _is_cased(tokens: Sequence[str], kinds: Sequence[int]) -> bool:
+    """Return whether a vocabulary has capitals, of which files say nothing."""
+    words = (token for token, kind in zip(tokens, kinds, strict=True) if kind == Kind.NORMAL)
+    return any(word.isalpha() and word != word.lower() for word in words)
 
 
 def _ids(tokens: Sequence[str], kinds: Sequence[int]) -> dict[str, int]:
@@ -255,18 +273,10 @@ def _sentencepiece(gguf: Gguf, tokens: Sequence[str], kinds: Sequence[int]) -> T
 
     The best piece is merged first, by the scores, or by the merges of Gemma 4's files.
     """
-    scores, merged = gguf.metadata.get(f"{FIELD}scores"), gguf.metadata.get(f"{FIELD}merges")
-    ids = _ids(tokens, kinds)
-    if merged:
-        merges = [_pair(merge) for merge in merged]
-    elif isinstance(scores, list) and len(scores) == len(tokens):
-        merges = _merges(ids, scores)
-    else:
-        raise CheckpointError(f"{gguf.path} has no score for each token; fetch it again")
-    unknown = gguf.metadata.get(f"{FIELD}unknown_token_id", 0)
-    encoding = Tokenizer(
-        BPE(ids, merges, unk_token=tokens[unknown], fuse_unk=True, byte_fallback=True)
-    )
+    merged, ids = gguf.metadata.get(f"{FIELD}merges"), _ids(tokens, kinds)
+    merges = [*map(_pair, merged)] if merged else _merges(ids, _scores(gguf, tokens))
+    unknown = _token(gguf, tokens, gguf.metadata.get(f"{FIELD}unknown_token_id", 0))
+    encoding = Tokenizer(BPE(ids, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True))
     spaced = gguf.metadata.get(f"{FIELD}add_space_prefix", not merged)
     replace = normalizers.Replace(" ", SPACE)
     before = [normalizers.Prepend(SPACE)] if spaced else []
@@ -288,4 +298,54 @@ def _merges(ids: Mapping[str, int], scores: Sequence[float]) -> list[tuple[str, 
     return [pair for *_, pair in merges]
 
 
-MODELS = {"gpt2": _byte_level, "llama": _sentencepiece, "gemma4": _sentencepiece}
+def _wordpiece(gguf: Gguf, tokens: Sequence[str], kinds: Sequence[int]) -> Tokenizer:
+    """Build BERT's kind: of a word, the longest piece that there is, and so on."""
+    unknown = gguf.metadata.get(f"{FIELD}unknown_token_id", 100)
+    encoding = Tokenizer(WordPiece(_ids(tokens, kinds), unk_token=_token(gguf, tokens, unknown)))
+    encoding.normalizer = normalizers.BertNormalizer(lowercase=not _is_cased(tokens, kinds))
+    encoding.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    encoding.decoder = decoders.WordPiece()
+    return encoding
+
+
+def _unigram(gguf: Gguf, tokens: Sequence[str], kinds: Sequence[int]) -> Tokenizer:
+    """Build T5's kind, also XLM-RoBERTa's: the likeliest pieces of a word, by their scores."""
+    pieces = [*zip(tokens, _scores(gguf, tokens), strict=True)]
+    unknown = gguf.metadata.get(f"{FIELD}unknown_token_id", 2)
+    _token(gguf, tokens, unknown)
+    encoding = Tokenizer(Unigram(pieces, unknown, Kind.BYTE in kinds))
+    rules = gguf.metadata.get(f"{FIELD}precompiled_charsmap")
+    if rules:
+        encoding.normalizer = normalizers.Precompiled(bytes(each & 255 for each in rules))
+    spaced = gguf.metadata.get(f"{FIELD}add_space_prefix", True)
+    metaspace = pre_tokenizers.Metaspace(SPACE, "always" if spaced else "never")
+    encoding.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), metaspace])
+    encoding.decoder = decoders.Metaspace(SPACE, "always" if spaced else "never")
+    return encoding
+
+
+def _scores(gguf: Gguf, tokens: Sequence[str]) -> list[float]:
+    scores = gguf.metadata.get(f"{FIELD}scores")
+    if not isinstance(scores, list) or len(scores) != len(tokens):
+        raise CheckpointError(f"{gguf.path} has no score for each token; fetch it again")
+    return scores
+
+
+def _token(gguf: Gguf, tokens: Sequence[str], number: Any) -> str:
+    """Return the token of an id. Raises CheckpointError if there is none."""
+    if not isinstance(number, int) or not 0 <= number < len(tokens):
+        raise CheckpointError(
+            f"{gguf.path} has {len(tokens)} tokens, and none of the id {number!r} that it names; "
+            "fetch it again"
+        )
+    return tokens[number]
+
+
+SPELLED = {"bert": _word_piece}
+MODELS = {
+    "gpt2": _byte_level,
+    "llama": _sentencepiece,
+    "gemma4": _sentencepiece,
+    "bert": _wordpiece,
+    "t5": _unigram,
+}
