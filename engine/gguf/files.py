@@ -45,9 +45,7 @@ def gguf_file(path: Path, name: str, error: type[ValueError]) -> dict[str, Any] 
 
 
 def _generation_config(gguf: Gguf) -> dict[str, Any]:
-    said = {
-        name: gguf.metadata.get(f"general.sampling.{place}") for name, place in SAMPLING.items()
-    }
+    said = {name: gguf.said(f"general.sampling.{place}") for name, place in SAMPLING.items()}
     known = {name: value for name, value in said.items() if value is not None}
     drawn = {"do_sample": True} if known else {}
     return {**known, **drawn, "eos_token_id": end_tokens(gguf)}
