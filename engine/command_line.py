@@ -2,14 +2,15 @@
 
 import os
 import shlex
+import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from io import TextIOWrapper
 from types import MappingProxyType
 from typing import Annotated, Any
 
-from typer import Option
+from typer import Option, Typer, TyperException
 
 from .remedies import remedy
 
@@ -21,6 +22,7 @@ STYLE: Mapping[str, Any] = MappingProxyType({
 })  # fmt: skip
 
 USAGE = 2  # what shells and argparse mean by a usage error
+TERMINATED = 143
 INTERRUPTED = 130  # a shell's exit code for Ctrl-C
 BROKEN_PIPE = 1  # as typer ends where its reader has gone
 
@@ -33,6 +35,10 @@ INTO = "The directory to write, which must be new."
 Bits = Annotated[int | None, Option(help="Bits of a weight: 2, 3, 4 (the default), 5, 6 or 8.")]
 GroupSize = Annotated[int | None, Option(help="Weights a scale: 32, 64 (the default) or 128.")]
 Mixed = Annotated[str | None, Option(help=f"More bits where they count: {MIXED}.")]
+Lossy = Annotated[
+    bool,
+    Option("--lossy", help="Round what MLX cannot hold, to 8 bits, and all scales to 16."),
+]
 Layout = Annotated[str, Option(help=f"The layout: {MODES}.")]
 
 
@@ -71,6 +77,21 @@ def guarded(name: str, work: Callable[[], int]) -> int:
         _forget_stdout()
         where = "standard output, or a file," if error.filename is None else error.filename
         return fail(name, f"{where} cannot be used ({error.strerror or error}); {remedy(error)}")
+
+
+def run_app(app: Typer, arguments: Sequence[str] | None) -> int:
+    """Run a child's command and return its exit code; a mistake is one sentence on stderr."""
+
+    def run() -> int:
+        try:
+            return int(app(arguments, standalone_mode=False) or 0)
+        except TyperException as error:
+            return fail("bessemer", error.format_message())
+        except ValueError as error:
+            return fail("bessemer", str(error))
+
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(TERMINATED))
+    return guarded("bessemer", run)
 
 
 def fail(name: str, message: str) -> int:

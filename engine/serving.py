@@ -19,7 +19,7 @@ from ..kernels.metal.device import Gpu, device
 from ..kernels.registry import activation_dtype
 from .checkpoint.checkpoint import Checkpoint, open_checkpoint
 from .checkpoint.generation_config import read_generation_config
-from .checkpoint.weights import Reading, rename_tensors, stored_dtype, weight_bytes
+from .checkpoint.weights import Reading, rename_tensors, stored_dtype, weight_bytes, widening
 from .embedding.sentence_transformers import Description, describe
 from .engine import Engine
 from .kv_cache import allocate, page_bytes, state_bytes
@@ -84,6 +84,8 @@ def load_described(
     generation = read_generation_config(directory, checkpoint.config, eos, config.vocab_size)
     if generation.ignored:
         print(f"warning: {_not_followed(directory, generation.ignored)}", file=sys.stderr)
+    if wide := widening(checkpoint):
+        print(wide, file=sys.stderr)
     progress("preparing kernels")
     format = _format(stored_dtype(checkpoint), settings)
     if settings.threads:

@@ -25,6 +25,7 @@ from ..kernels.metal.device import Device, Nowhere, Simulator, SimulatorOptions,
 from ..kernels.simulator.options import SimulatorError
 from .embedding.sentence_transformers import describe
 from .engine import Engine
+from .gguf.container import forget
 from .request import AnyRequest, Embed, Event, Rank, Refusal, Refused, Request
 from .serving import LoadedModel, load_described
 from .wire import (
@@ -212,6 +213,7 @@ def start(channel: SocketChannel) -> "Engine | EmbeddingEngine | None":
             raise
         channel.send(LoadFailed(SHORT))
         return None
+    forget()
     mx.clear_cache()
     mx.set_cache_limit(loaded.plan.working)  # what it keeps for the next step is in the plan, too
     about = loaded.plan, loaded.model_type, loaded.defaults, loaded.vocabulary

@@ -19,6 +19,7 @@ from ..engine.command_line import (
     Bits,
     GroupSize,
     Layout,
+    Lossy,
     Mixed,
     fail,
     guarded,
@@ -230,6 +231,23 @@ def quantize(
     where = [str(path.absolute()), str(Path(into).absolute())]
     how = (word for flag in recipe.items() for word in flag)
     return in_child("bessemer.engine.checkpoint.quantize", [*where, *how])
+
+
+@app.command()
+@with_settings("offline")
+def convert(
+    source: Annotated[str, typer.Argument(help="A GGUF file, or OWNER/REPO:QUANT.")],
+    into: Annotated[str, typer.Argument(help=INTO)],
+    lossy: Lossy = False,
+    **flags: Any,
+) -> int:
+    """Write a GGUF file as a directory for mlx_lm, of the same numbers unless --lossy."""
+    config = read_config(flags, os.environ)
+    from . import hub
+
+    path = hub.resolve(source, config.offline, config.hub_cache)
+    where = [str(path.absolute()), str(Path(into).absolute())]
+    return in_child("bessemer.engine.gguf.convert", [*where, *(["--lossy"] if lossy else [])])
 
 
 def in_child(module: str, arguments: Sequence[str], patience: float = PATIENCE) -> int:

@@ -18,6 +18,7 @@ from ..engine.embedding.sentence_transformers import (
     describe,
     read_modules,
 )
+from ..engine.gguf.container import forget
 from ..engine.memory import size
 from ..engine.settings import OneAnswer, Settings
 from ..engine.text.loading import load_tokenizer
@@ -114,6 +115,8 @@ async def _together(loads: Iterable[Coroutine[None, None, None]]) -> None:
         await asyncio.gather(*loads)
     except StartError as error:
         raise UsageError(str(error)) from None
+    finally:
+        forget()
 
 
 def watched(config: Config) -> Limits:

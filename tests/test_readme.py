@@ -213,7 +213,7 @@ SLOW = (
 # Why others are not run, by a pattern of theirs; the first that fits counts.
 NOT_RUN = {
     r"make .*": "the Makefile's own targets, which run these tests or install",
-    r".*(Qwen/|mlx-community/|BAAI/)": "a model is downloaded",
+    r".*(Qwen/|mlx-community/|bartowski/|BAAI/)": "a model is downloaded",
     r".*~/models/": "a model of the user's own",
     r".* (--against|--base|--url|--tokenizer|http:)": "a peer, a server or a directory is needed",
     r".*(--capture|kernels (bench|compile))": "a Mac",
@@ -221,7 +221,9 @@ NOT_RUN = {
     r".*(--html|bench html)": "matplotlib, which is an extra; test_cli.py has the page",
     r".*(softcap)": "the kernel that a reader has written by then",
     r"python -m (venv|mlx_vlm)": "another program",
-    r"bessemer( bench)?$|bessemer (serve|run|quantize|bench (serve|host|log)|kernels profile)$":
+    r"bessemer( bench)?$|bessemer (bench (serve|host|log)|kernels profile)$":
+        "a name in the text, not a whole command, or tested in tests/http",
+    r"bessemer (serve|run|quantize|convert)$":
         "a name in the text, not a whole command, or tested in tests/http",
     r"bessemer doctor": "a Mac; tests/bench/report/test_cli.py has it",
     r"python -m bessemer.bench.guide.train": "it takes an hour",

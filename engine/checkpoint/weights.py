@@ -314,6 +314,23 @@ def weight_bytes(checkpoint: Checkpoint, config: ModelConfig | EncoderConfig) ->
     )
 
 
+def widening(checkpoint: Checkpoint) -> str | None:
+    """Say in a sentence how much more a checkpoint takes than its file; None if it is little."""
+    sources = [h.source for h in checkpoint.tensors.values() if h.source and h.source.is_widened]
+    if not sources:
+        return None
+    types = sorted({source.tensor.type.name for source in sources})
+    held, before = (sum(counts) for counts in zip(*map(_both_bytes, sources), strict=True))
+    return (
+        f"{checkpoint.path}: its numbers in {', '.join(types)} are held exactly, but in more bits: "
+        f"{held / 1e9:.3g} GB, in the file {before / 1e9:.3g}"
+    )
+
+
+def _both_bytes(source: "Source") -> tuple[int, int]:
+    return source.bytes, source.tensor.bytes
+
+
 def stored_dtype(checkpoint: Checkpoint) -> mx.Dtype:
     """Return the floating dtype that most tensors have; scales of 8-bit floats do not count."""
     counts = Counter(

@@ -35,7 +35,8 @@ def test_help(arguments: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["", "serve", "run", "quantize", "version", "bench", "bench decode", "kernels"]
+    "command",
+    ["", "serve", "run", "quantize", "convert", "version", "bench", "bench decode", "kernels"],
 )
 def test_every_command_shows_its_help_for_h_too(
     command: str, capfd: pytest.CaptureFixture[str]

@@ -1,13 +1,15 @@
 """What the converter did to tensors is undone; test_families.py compares whole models."""
 
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
 import pytest
 
+from bessemer.engine.checkpoint.checkpoint import open_checkpoint
 from bessemer.engine.checkpoint.weight_files import CheckpointError
-from bessemer.engine.checkpoint.weights import FLOATS
+from bessemer.engine.checkpoint.weights import FLOATS, widening
 from bessemer.engine.gguf.block_types import TYPES
 from bessemer.engine.gguf.container import Gguf, GgufTensor, read_gguf
 from bessemer.engine.gguf.family import Change
@@ -15,6 +17,7 @@ from bessemer.engine.gguf.tensors import COLUMNS, NUMBERS, ROWS, SHAPES, Source,
 from bessemer.kernels.linear.weight import arrays_of, widen
 
 from .make_golden import GOLDEN
+from .writer import Raw, Uint32, write
 
 SIZES = {
     "attention.head_count": 4,
@@ -91,10 +94,10 @@ def test_numbers_are_read_in_their_order_and_undone(name: str, tmp_path: Path) -
 
 
 # Heads of a superblock, and of a half of one.
-PARTS = [(name, columns) for name in ("Q4_K", "Q6_K", "IQ4_XS") for columns in (512, 256)]
+HALVED = [(name, columns) for name in ("Q4_K", "Q6_K", "IQ4_XS") for columns in (512, 256)]
 
 
-@pytest.mark.parametrize(("name", "columns"), [("Q4_0", 64), ("Q8_0", 64), *PARTS])
+@pytest.mark.parametrize(("name", "columns"), [("Q4_0", 64), ("Q8_0", 64), *HALVED])
 def test_columns_of_codes_in_another_order(name: str, columns: int, tmp_path: Path) -> None:
     """Heads of Qwen 3.5's values lie by turns, so the columns of what they lead to do too."""
     type = next(each for each in TYPES.values() if each.name == name)
@@ -121,3 +124,18 @@ def test_a_group_wider_than_a_head_is_refused(tmp_path: Path) -> None:
     tensor = GgufTensor(tmp_path / "weights", "blk.0.ssm_out.weight", (2, 32), type, 0)
     with pytest.raises(CheckpointError, match=r"blk\.0\.ssm_out\.weight as Q8_0, in groups of 32"):
         Source(tensor, tensor.shape, columns=np.array([1, 0])).matrix(exact=True)
+
+
+def test_types_that_take_more_bits_say_so(tmp_path: Path) -> None:
+    golden = np.load(GOLDEN / "blocks.npz")
+    said: dict[str, Any] = {"general.architecture": "llama", "llama.block_count": Uint32(0)}
+    lines = {}
+    for name, number in {"Q8_0": 8, "IQ2_XS": 17}.items():
+        table = Raw((256, 3), number, golden[f"{name}.raw"].tobytes())
+        path = write(tmp_path / f"{name}.gguf", said, {"token_embd.weight": table})
+        lines[name] = widening(open_checkpoint(path, {}))
+    assert lines["Q8_0"] is None
+    assert lines["IQ2_XS"] == (
+        f"{tmp_path / 'IQ2_XS.gguf'}: its numbers in IQ2_XS are held exactly, but in more bits: "
+        "1.15e-06 GB, in the file 2.22e-07"
+    )
