@@ -60,7 +60,7 @@ class Blocks:
 
 
 def _joined(arrays: Sequence[Array | None]) -> Array | None:
-    """Join the parts of all blocks; scales are of one type, and float32 holds all."""
+    """Join the parts of all blocks."""
     there = [each for each in arrays if each is not None]
     return np.concatenate(there) if there else None
 
@@ -79,10 +79,9 @@ def packed(codes: Array, bits: int) -> Array:
     return lowest.view(np.uint32).reshape(rows, columns * bits // 32)
 
 
-def _floats(raw: Array) -> Array:
-    """Read 16-bit floats that follow each other, (blocks, 2 * count) bytes, in float32."""
-    halves = np.ascontiguousarray(raw).view(np.float16)
-    return np.asarray(halves, np.float32)
+def _halves(raw: Array) -> Array:
+    """Read 16-bit floats that follow each other, (blocks, 2 * count) bytes."""
+    return np.ascontiguousarray(raw).view(np.float16)
 
 
 def _nibbles(raw: Array) -> Array:
@@ -90,23 +89,12 @@ def _nibbles(raw: Array) -> Array:
     return np.concatenate([raw & 15, raw >> 4], axis=-1)
 
 
-def _halved(scales: Array, biases: Array) -> tuple[Array, Array]:
-    """Return both in float16 where no bias is too large for it, which is exact then."""
-    with np.errstate(over="ignore"):
-        small = scales.astype(np.float16), biases.astype(np.float16)
-    return small if np.isfinite(small[1]).all() else (scales, biases)
-
-
-def _symmetric(codes: Array, scales: Array, zero: int) -> Parts:
-    return codes, *_halved(scales, scales * np.float32(-zero))
-
-
 def _q4_0(raw: Array) -> Parts:
-    return _symmetric(_nibbles(raw[:, 2:]), _floats(raw[:, :2]), 8)
+    return _nibbles(raw[:, 2:]), _halves(raw[:, :2]), None
 
 
 def _q4_1(raw: Array) -> Parts:
-    scales = np.ascontiguousarray(raw[:, :4]).view(np.float16)
+    scales = _halves(raw[:, :4])
     return _nibbles(raw[:, 4:]), scales[:, :1], scales[:, 1:]
 
 
@@ -118,16 +106,16 @@ def _fifth(raw: Array) -> Array:
 
 
 def _q5_0(raw: Array) -> Parts:
-    return _symmetric(_fifth(raw[:, 2:]), _floats(raw[:, :2]), 16)
+    return _fifth(raw[:, 2:]), _halves(raw[:, :2]), None
 
 
 def _q5_1(raw: Array) -> Parts:
-    scales = np.ascontiguousarray(raw[:, :4]).view(np.float16)
+    scales = _halves(raw[:, :4])
     return _fifth(raw[:, 4:]), scales[:, :1], scales[:, 1:]
 
 
 def _q8_0(raw: Array) -> Parts:
-    return _symmetric(raw[:, 2:] ^ 128, _floats(raw[:, :2]), 128)
+    return raw[:, 2:] ^ 128, _halves(raw[:, :2]), None
 
 
 def _mxfp4(raw: Array) -> Parts:
@@ -152,10 +140,6 @@ def _in_words(sixes: Array) -> Array:
 
 def _words(raw: Array) -> Array:
     return np.ascontiguousarray(raw).view(np.uint32)
-
-
-def _halves(raw: Array) -> Array:
-    return np.ascontiguousarray(raw).view(np.float16)
 
 
 def _q4_k(raw: Array) -> Parts:
@@ -213,11 +197,11 @@ def _iq4_xs(raw: Array) -> Parts:
 
 # How a block is taken apart, and the mode of what it becomes.
 _WAYS: Mapping[str, tuple[Callable[[Array], Parts], Mode]] = {
-    "Q4_0": (_q4_0, "affine"),
+    "Q4_0": (_q4_0, "symmetric"),
     "Q4_1": (_q4_1, "affine"),
-    "Q5_0": (_q5_0, "affine"),
+    "Q5_0": (_q5_0, "symmetric"),
     "Q5_1": (_q5_1, "affine"),
-    "Q8_0": (_q8_0, "affine"),
+    "Q8_0": (_q8_0, "symmetric"),
     "Q2_K": (_q2_k, "q2_k"),
     "Q3_K": (_q3_k, "q3_k"),
     "Q4_K": (_q4_k, "q4_k"),

@@ -44,7 +44,7 @@ INLINE vf scaled(vi dot, vf scale, vf bias, float x_scale, float x_sum, vf total
 INLINE vi dot(vi sum, vi code, const int8_t *four, int kind) {
     int32_t x;
     memcpy(&x, four, sizeof x);
-    return kind == 8 ? dot4(sum, code, vi_set(x)) : dot4_small(sum, code, vi_set(x));
+    return is_wide(kind) ? dot4(sum, code, vi_set(x)) : dot4_small(sum, code, vi_set(x));
 }
 
 /* Codes whose groups are half a run: the same kinds, from here on. */
@@ -54,7 +54,7 @@ enum { HALVES = 10 };
 INLINE void multiply_panel(const Matrix *m, int row, Rows x, int rows, int of, vf *sums) {
     const vi_any *words = words_of(m, row, 0, m->bits);
     const int kind = of % HALVES, halves = of < HALVES ? 1 : 2, part = RUN / halves;
-    const int bits = kind == FP4 ? 4 : kind, groups = m->inputs / m->group;
+    const int bits = bits_in(kind), groups = m->inputs / m->group;
     const int runs = least(m->group, BLOCK) / part, blocks = m->group / part / runs;
     vf total[GROUP] = {0}, scales[MAX_GROUPS], biases[MAX_GROUPS];
     for (int first = 0; first < groups; first += MAX_GROUPS) {
@@ -171,6 +171,9 @@ FUNCTION(multiply_6)
 #define KIND FP4
 FUNCTION(multiply_fp4)
 #undef KIND
+#define KIND IQ4
+FUNCTION(multiply_iq4)
+#undef KIND
 #define KIND HALVES + FP4
 FUNCTION(multiply_fp4_halves)
 #undef KIND
@@ -210,7 +213,7 @@ FUNCTION(multiply_bf16)
 typedef void (*Multiply)(const Matrix *, int, Rows, int, vf *);
 static const Multiply BY_KIND[2 * HALVES] = {
     [2] = multiply_2, [3] = multiply_3,     [4] = multiply_4, [5] = multiply_5,
-    [6] = multiply_6, [FP4] = multiply_fp4, [8] = multiply_8,
+    [6] = multiply_6, [FP4] = multiply_fp4, [8] = multiply_8, [IQ4] = multiply_iq4,
     [HALVES + 2] = multiply_2_halves, [HALVES + 3] = multiply_3_halves,
     [HALVES + 4] = multiply_4_halves, [HALVES + 5] = multiply_5_halves,
     [HALVES + 6] = multiply_6_halves, [HALVES + FP4] = multiply_fp4_halves,
@@ -245,7 +248,7 @@ static void product_of_codes(const Matrix *m, int row, const Input *x, int first
             vf *into = sums + at * VECTORS;
 #define CASE(n)                                                                          \
     case n:                                                                              \
-        if (m->bits < 8)                                                                 \
+        if (!is_wide(kind_of(m)))                                                        \
             multiply_codes(m, part, n, start, depth, 4, codes, scales, biases, into);    \
         else                                                                             \
             multiply_codes(m, part, n, start, depth, 8, codes, scales, biases, into);    \

@@ -25,26 +25,48 @@ enum { RUN = 32 };
 /* The same fields in the same order as in linear.py. */
 typedef struct {
     void *weight; /* (outputs, inputs): values, or 32-bit words of codes */
-    void *scales, *biases; /* (outputs, inputs / group); without biases codes are floats */
+    void *scales, *biases; /* (outputs, inputs / group), or as the form has them */
     int32_t outputs, inputs;
     int32_t bits;   /* of a code; 0 says that the weight is dense */
     int32_t group;  /* 16, 32, 64 or 128 inputs share a scale */
-    int32_t type;   /* of a dense weight, or of scales and biases: F32, F16, BF16, E8M0, E4M3 */
+    int32_t type;   /* of a dense weight, or of scales and biases: F32, F16, BF16, E8M0, E4M3; F16 of
+                       a superblock's factors */
     int32_t exact;  /* 1: activations stay in float32 */
     int32_t packed; /* rows in panels; the others lie one after the other */
     int32_t paired; /* 1: panels of a gate and of its up projection lie in turns */
+    int32_t form;   /* what codes stand for, and how scales and biases are held */
 } Matrix;
 
-/* Bits of a code, or E2M1: 4 bits without biases, that stand for these numbers, which are the values
-   doubled and moved up by 12 (OCP Microscaling Formats, 5.3.3). */
-enum { FP4 = 7, FP4_ZERO = 12 };
+/* Codes with scales and biases; codes that are floats, and have no biases, nor have those of which the
+   middle is 0, and places in IQ4_VALUES. From IQ4_XS on 256 inputs, a superblock, have whole numbers
+   in 32-bit words as scales, and factors of 16 bits as biases: kernels/linear/superblocks.py. */
+enum { AFFINE, FLOATS, SYMMETRIC, IQ4_NL, IQ4_XS, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, FORMS };
+enum { SUPERBLOCK = 256 };
+static const struct { int words, factors; } HELD[FORMS] = {
+    [IQ4_XS] = {2, 1}, [Q2_K] = {4, 2}, [Q3_K] = {3, 1},
+    [Q4_K] = {3, 2},   [Q5_K] = {3, 2}, [Q6_K] = {4, 1},
+};
+
+/* Kinds of codes: their bits, or E2M1, that stand for these numbers, which are the values doubled and
+   moved up by 12 (OCP Microscaling Formats, 5.3.3), or IQ4's, moved up by 128 (ggml-common.h). */
+enum { FP4 = 7, FP4_ZERO = 12, IQ4 = 9, IQ4_ZERO = 128 };
 static const uint8_t FP4_VALUES[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
+static const uint8_t IQ4_VALUES[16] = {1,   24,  45,  63,  79,  93,  106, 118,
+                                       129, 141, 153, 166, 181, 197, 217, 241};
 
 INLINE int least(int a, int b) { return a < b ? a : b; }
 INLINE int width_of(int type) { return type == F32 ? 4 : type >= E8M0 ? 1 : 2; }
-INLINE int kind_of(const Matrix *m) { return m->bits == 4 && !m->biases ? FP4 : m->bits; }
-/* 8 bits without biases are E4M3. */
-INLINE int is_fp8(const Matrix *m) { return m->bits == 8 && !m->biases; }
+INLINE int kind_of(const Matrix *m) {
+    if (m->form == IQ4_NL || m->form == IQ4_XS)
+        return IQ4;
+    return m->form == FLOATS && m->bits == 4 ? FP4 : m->bits;
+}
+INLINE int bits_in(int kind) { return kind == FP4 || kind == IQ4 ? 4 : kind; }
+/* Whether codes fill their bytes, which sums of two products in 16 bits do not bear. */
+INLINE int is_wide(int kind) { return kind == 8 || kind == IQ4; }
+INLINE int in_superblocks(const Matrix *m) { return m->form >= IQ4_XS; }
+/* E4M3. */
+INLINE int is_fp8(const Matrix *m) { return m->form == FLOATS && m->bits == 8; }
 /* Whether activations are quantized for it: values of E4M3 are too unlike to be whole numbers. */
 INLINE int in_codes(const Matrix *m) { return m->bits && !m->exact && !is_fp8(m); }
 INLINE ptrdiff_t row_bytes(const Matrix *m) {
@@ -68,9 +90,13 @@ INLINE vi bits_of(const vi_any *words, int bits, int i) {
     }
     return code;
 }
+/* What the codes of a kind stand for. */
+INLINE vi found(vi codes, int kind) {
+    return kind == FP4 ? lookup16(codes, FP4_VALUES) : kind == IQ4 ? lookup16(codes, IQ4_VALUES) : codes;
+}
 /* A function that calls itself is not inlined by clang, so these are two. */
 INLINE vi code_of(const vi_any *words, int kind, int i) {
-    return kind == FP4 ? lookup16(bits_of(words, 4, i), FP4_VALUES) : bits_of(words, kind, i);
+    return found(bits_of(words, bits_in(kind), i), kind);
 }
 
 INLINE void pack_codes(const vi codes[8], int bits, vi_any *words) {
@@ -112,7 +138,7 @@ INLINE const vi_any *words_of(const Matrix *m, int row, int start, int bits) {
 
 INLINE void unpack_panel(const Matrix *m, int row, int start, int depth, int kind, vi *tile) {
     const vi_any *words = words_of(m, row, start, m->bits);
-    for (int at = 0; at < depth; at += RUN, words += kind == FP4 ? 4 : kind)
+    for (int at = 0; at < depth; at += RUN, words += bits_in(kind))
         for (int i = 0; i < RUN / 4; i++)
             tile[(at / 4 + i) * VECTORS] = code_of(words, kind, i);
 }
@@ -126,8 +152,7 @@ static inline __attribute__((unused)) void unpack_rows(const Matrix *m, int row,
             codes_of_rows((const char *)m->weight + row * stride + (start + at) / 8 * m->bits,
                           stride, held, m->bits, codes);
         for (int i = 0; i < RUN / 4; i++)
-            tile[(at / 4 + i) * VECTORS] =
-                kind == FP4 ? lookup16(codes[i], FP4_VALUES) : codes[i];
+            tile[(at / 4 + i) * VECTORS] = found(codes[i], kind);
     }
 }
 
@@ -146,6 +171,7 @@ INLINE void unpack_codes(const Matrix *m, int row, int start, int depth, vi *til
         case 5: unpack_panel(m, row, start, depth, 5, tile); break;
         case 6: unpack_panel(m, row, start, depth, 6, tile); break;
         case FP4: unpack_panel(m, row, start, depth, FP4, tile); break;
+        case IQ4: unpack_panel(m, row, start, depth, IQ4, tile); break;
         default: unpack_panel(m, row, start, depth, 8, tile); break;
         }
     }
@@ -223,21 +249,108 @@ static inline void panel_floats(const Matrix *m, const void *from, int row, int 
         scales_of_panel(m, from, row, first, count, E8M0, out);
 }
 
+/* Words and factors of a panel's superblock `at`. */
+INLINE void superblock_of(const Matrix *m, int row, int at, vi words[4], vf factors[2]) {
+    const int each = HELD[m->form].words, both = HELD[m->form].factors;
+    const ptrdiff_t blocks = m->inputs / SUPERBLOCK, start = row * blocks + (ptrdiff_t)at * LANES;
+    if (row + LANES <= m->packed) {
+        for (int i = 0; i < each; i++)
+            words[i] = vi_load((const uint32_t *)m->scales + start * each + i * LANES);
+        for (int i = 0; i < both; i++)
+            factors[i] = vf_load16((const uint16_t *)m->biases + start * both + i * LANES);
+        return;
+    }
+    for (int r = 0; r < least(LANES, m->outputs - row); r++) {
+        const ptrdiff_t block = (row + r) * blocks + at;
+        for (int i = 0; i < each; i++)
+            words[i][r] = ((const int32_t *)m->scales)[block * each + i];
+        for (int i = 0; i < both; i++)
+            factors[i][r] = load_as(m->biases, block * both + i, F16);
+    }
+}
+
+/* Number `i` of the 16 with 6 bits in 3 words: 5 in each, the last in the bits above them. */
+INLINE vi six_of(const vi *words, int i) {
+    if (i < 15)
+        return vi_shift(words[i / 5], i % 5 * 6) & 63;
+    return vi_shift(words[0], 30) | vi_shift(words[1], 30) << 2 | vi_shift(words[2], 30) << 4;
+}
+INLINE vi byte_of(const vi *words, int i) { return vi_shift(words[i / 4], i % 4 * 8); }
+INLINE vi signed_of(const vi *words, int i) { return words[i / 4] << (24 - i % 4 * 8) >> 24; }
+
+/* Scales and biases of a superblock's groups: factors times whole numbers, exactly. */
+INLINE void fuse(const vi *words, const vf *factors, int form, vf *scales, vf *biases) {
+    const int zero = form == Q3_K ? 4 : form == Q6_K ? 32 : IQ4_ZERO;
+    const int groups = form == Q2_K || form == Q3_K || form == Q6_K ? 16 : 8;
+#pragma GCC unroll 16
+    for (int i = 0; i < groups; i++) {
+        if (form == Q2_K || form == Q4_K || form == Q5_K) {
+            const vi byte = byte_of(words, i), least = form == Q2_K ? vi_shift(byte, 4) & 15
+                                                                    : six_of(words, 8 + i);
+            scales[i] = factors[0] * vf_of(form == Q2_K ? byte & 15 : six_of(words, i));
+            biases[i] = -factors[1] * vf_of(least);
+        } else {
+            scales[i] = factors[0] * vf_of(form == Q3_K ? six_of(words, i) - 32
+                                                        : signed_of(words, i));
+            biases[i] = scales[i] * -(float)zero;
+        }
+    }
+}
+
+/* Scales and biases of a superblock, `at` of a panel. */
+INLINE void superblock_scales(const Matrix *m, int row, int at, vf *scales, vf *biases) {
+    vi words[4] = {0};
+    vf factors[2] = {0};
+    superblock_of(m, row, at, words, factors);
+    switch (m->form) {
+    case Q2_K: fuse(words, factors, Q2_K, scales, biases); break;
+    case Q3_K: fuse(words, factors, Q3_K, scales, biases); break;
+    case Q6_K: fuse(words, factors, Q6_K, scales, biases); break;
+    case IQ4_XS: fuse(words, factors, IQ4_XS, scales, biases); break;
+    default: fuse(words, factors, Q4_K, scales, biases); break;
+    }
+}
+
+/* Those of groups `first` to `first + count`, which may be a part of a superblock. */
+INLINE void fused_scales(const Matrix *m, int row, int first, int count, vf *scales, vf *biases) {
+    const int each = SUPERBLOCK / m->group, end = first + count;
+    for (int at = first / each * each; at < end; at += each) {
+        if (at >= first && at + each <= end) {
+            superblock_scales(m, row, at / each, scales + at - first, biases + at - first);
+            continue;
+        }
+        vf all[2][SUPERBLOCK / 16];
+        superblock_scales(m, row, at / each, all[0], all[1]);
+        for (int i = at < first ? first : at; i < least(end, at + each); i++) {
+            scales[i - first] = all[0][i - at];
+            biases[i - first] = all[1][i - at];
+        }
+    }
+}
+
+/* The code that stands for 0 where there are no biases. */
+INLINE int zero_of(const Matrix *m) {
+    if (m->form == FLOATS)
+        return m->bits == 4 ? FP4_ZERO : 0;
+    return m->form == IQ4_NL ? IQ4_ZERO : 1 << (m->bits - 1);
+}
+
 /* Scales and biases of a panel's groups `first` to `first + count`. */
 static inline void panel_scales(const Matrix *m, int row, int first, int count, vf *scales,
                                 vf *biases) {
+    if (in_superblocks(m)) {
+        fused_scales(m, row, first, count, scales, biases);
+        return;
+    }
     panel_floats(m, m->scales, row, first, count, scales);
     if (m->biases) {
         panel_floats(m, m->biases, row, first, count, biases);
         return;
     }
-    if (is_fp8(m)) {
-        memset(biases, 0, sizeof *biases * (size_t)count);
-        return;
-    }
+    const float zero = -(float)zero_of(m), half = kind_of(m) == FP4 ? 0.5f : 1;
     for (int i = 0; i < count; i++) {
-        scales[i] = scales[i] * 0.5f;
-        biases[i] = scales[i] * -(float)FP4_ZERO;
+        scales[i] = scales[i] * half;
+        biases[i] = zero ? scales[i] * zero : vf_set(0);
     }
 }
 

@@ -30,6 +30,17 @@ static void pack_words(char *rows, char *copy, const Matrix *m) {
     }
 }
 
+static void pack_scales(const Matrix *m, ptrdiff_t row, char *copy) {
+    const int blocks = m->inputs / SUPERBLOCK, groups = m->inputs / m->group;
+    const int whole = in_superblocks(m), width = width_of(m->type);
+    const ptrdiff_t cells = whole ? blocks * HELD[m->form].words : groups;
+    const ptrdiff_t others = whole ? blocks * HELD[m->form].factors : groups;
+    const int size = whole ? 4 : width;
+    interleave((char *)m->scales + row * cells * size, copy, cells, size);
+    if (m->biases)
+        interleave((char *)m->biases + row * others * width, copy, others, width);
+}
+
 static void pack_panel(void *context, int index) {
     Packing *p = context;
     const Matrix *m = p->matrix;
@@ -41,12 +52,8 @@ static void pack_panel(void *context, int index) {
     }
     char *rows = (char *)m->weight + row * stride;
     if (m->bits) {
-        const ptrdiff_t groups = m->inputs / m->group;
-        const int width = width_of(m->type);
         pack_words(rows, copy, m);
-        interleave((char *)m->scales + row * groups * width, copy, groups, width);
-        if (m->biases)
-            interleave((char *)m->biases + row * groups * width, copy, groups, width);
+        pack_scales(m, row, copy);
     } else {
         interleave(rows, copy, stride / 4, 4);
     }

@@ -86,22 +86,20 @@ static float scale_of_floats(const Matrix *m, int64_t group) {
     return load_as(m->scales, group, m->type);
 }
 
-/* `count` codes that share a scale. */
-static void scale_codes(const Matrix *m, int64_t group, const uint8_t *codes, int count,
-                        float *out) {
-    if (m->biases) {
-        const float scale = load_as(m->scales, group, m->type);
-        const float bias = load_as(m->biases, group, m->type);
-        for (int i = 0; i < count; i += LANES)
-            vf_store(out + i, codes_at(codes + i) * scale + bias);
-        return;
-    }
+static void scale_floats(const Matrix *m, int64_t group, const uint8_t *codes, int count,
+                         float *out) {
     const float scale = scale_of_floats(m, group);
     for (int i = 0; i < count; i++)
         out[i] = (m->bits == 4 ? VALUES[codes[i]] : e4m3_to_float(codes[i])) * scale;
 }
 
-static void restore(const Matrix *m, int64_t row, float *out) {
+/* `count` codes that share a scale. */
+static void scale_codes(const uint8_t *codes, int count, float scale, float bias, float *out) {
+    for (int i = 0; i < count; i += LANES)
+        vf_store(out + i, codes_at(codes + i) * scale + bias);
+}
+
+static void restore_floats(const Matrix *m, int64_t row, float *out) {
     const int64_t groups = m->inputs / m->group, lane = row % LANES;
     const int alike = least(RUN, m->group);
     for (int at = 0; at < m->inputs; at += RUN) {
@@ -109,8 +107,28 @@ static void restore(const Matrix *m, int64_t row, float *out) {
         codes_of_run(m, row, at, codes);
         for (int i = 0; i < RUN; i += alike) {
             const int64_t group = (at + i) / m->group;
-            scale_codes(m, row < m->packed ? (row - lane) * groups + group * LANES + lane
-                                           : row * groups + group, codes + i, alike, out + at + i);
+            scale_floats(m, row < m->packed ? (row - lane) * groups + group * LANES + lane
+                                            : row * groups + group, codes + i, alike, out + at + i);
+        }
+    }
+}
+
+/* Codes with the scales and biases of the row's panel, of so many groups at a time. */
+static void restore_codes(const Matrix *m, int64_t row, float *out) {
+    const int groups = m->inputs / m->group, lane = (int)(row % LANES);
+    const int alike = least(RUN, m->group), kind = kind_of(m);
+    vf scales[MAX_GROUPS], biases[MAX_GROUPS];
+    for (int at = 0; at < m->inputs; at += RUN) {
+        uint8_t codes[RUN];
+        codes_of_run(m, row, at, codes);
+        for (int i = 0; i < RUN && kind == IQ4; i++)
+            codes[i] = IQ4_VALUES[codes[i]];
+        for (int i = 0; i < RUN; i += alike) {
+            const int group = (at + i) / m->group, place = group % MAX_GROUPS;
+            if (place == 0 && (at + i) % m->group == 0)
+                panel_scales(m, (int)row - lane, group, least(MAX_GROUPS, groups - group), scales,
+                             biases);
+            scale_codes(codes + i, alike, scales[place][lane], biases[place][lane], out + at + i);
         }
     }
 }
@@ -123,8 +141,10 @@ static void run(void *context, int index) {
         row = row < 0 ? row + m->outputs : row;
         row = row < 0 ? 0 : row < m->outputs ? row : m->outputs - 1;
         float *out = l->out + (ptrdiff_t)i * m->inputs;
-        if (m->bits)
-            restore(m, row, out);
+        if (m->form == FLOATS)
+            restore_floats(m, row, out);
+        else if (m->bits)
+            restore_codes(m, row, out);
         else if (row < m->packed)
             copy_packed(m, row, out);
         else

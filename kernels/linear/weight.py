@@ -22,15 +22,28 @@ from ..cpu.library import (
 )
 from ..cpu.library import optional as optional_address
 from ..registry import Operation, in_c
-from .superblocks import IQ4_VALUES, SUPERBLOCKS, fused
+from .superblocks import IQ4_VALUES, SUPERBLOCKS, VALUES, fused
 from .superblocks import Mode as Superblocks
 
 RUN = 32  # codes that lie together in the C kernels
 GROUP_BYTES = 16  # a group of gpt-oss's codes
 
-Mode = Literal["affine", "mxfp4", "mxfp8", "nvfp4", "iq4_nl", Superblocks]
+Mode = Literal["affine", "mxfp4", "mxfp8", "nvfp4", "symmetric", "iq4_nl", Superblocks]
 # The scales' types of modes without biases, whose codes are floats: E2M1, and E4M3 in mxfp8.
 SCALES: dict[Mode, int] = {"mxfp4": E8M0, "mxfp8": E8M0, "nvfp4": E4M3}
+# The numbers of the other forms in kernels/cpu/matrix.h; these three are 1.
+FORMS: dict[Mode, int] = {
+    "affine": 0,
+    "symmetric": 2,
+    "iq4_nl": 3,
+    "iq4_xs": 4,
+    "q2_k": 5,
+    "q3_k": 6,
+    "q4_k": 7,
+    "q5_k": 8,
+    "q6_k": 9,
+}
+FLOATS = 1
 
 
 class Matrix(ctypes.Structure):
@@ -48,6 +61,7 @@ class Matrix(ctypes.Structure):
         ("exact", ctypes.c_int32),
         ("packed", ctypes.c_int32),
         ("paired", ctypes.c_int32),
+        ("form", ctypes.c_int32),
     )
 
 
@@ -70,10 +84,11 @@ class Quantized:
     """A weight in MLX's layout: (outputs, inputs * bits / 32), (outputs, inputs / group) the rest.
 
     Modes of floats have no biases and scales of 8 bits: `mxfp4` has 4 bits and groups of 32,
-    `mxfp8` 8 bits and the same, `nvfp4` 4 bits and groups of 16. `iq4_nl` has 4 bits for numbers of
-    a table, groups of 32, floating scales and no biases. The others' scales and biases are those of
-    `superblocks`. `exact` keeps the activations in float32 on a CPU, where they are otherwise
-    rounded to 8 bits in blocks; `mxfp8` always does. The inputs are a multiple of 32 in every mode.
+    `mxfp8` 8 bits and the same, `nvfp4` 4 bits and groups of 16. `symmetric` has no biases either:
+    the middle code stands for 0. `iq4_nl` has 4 bits for numbers of a table, groups of 32, floating
+    scales and no biases. The others' scales and biases are those of `superblocks`. `exact` keeps
+    the activations in float32 on a CPU, where they are otherwise rounded to 8 bits in blocks;
+    `mxfp8` always does. The inputs are a multiple of 32 in every mode.
     """
 
     weight: mx.array
@@ -129,7 +144,10 @@ def widen(weight: Weight) -> mx.array:
 
 
 def flattened(weight: Quantized) -> Quantized:
-    """Return the same numbers with a scale of its own for each group, in float32 if it had none."""
+    """Return the same numbers with scales of groups alone, and biases but for a table's codes."""
+    if weight.mode == "symmetric":
+        scales = weight.scales.astype(mx.float32)
+        return replace(weight, scales=scales, biases=scales * -middle(weight.bits), mode="affine")
     if weight.mode not in SUPERBLOCKS:
         return weight
     assert weight.biases is not None
@@ -137,6 +155,11 @@ def flattened(weight: Quantized) -> Quantized:
     if weight.mode == "iq4_xs":
         return replace(weight, scales=scales, biases=None, mode="iq4_nl")
     return replace(weight, scales=scales, biases=biases, mode="affine")
+
+
+def middle(bits: int) -> int:
+    """Return the code that stands for 0 in a symmetric weight."""
+    return 1 << bits - 1
 
 
 def in_mlx(weight: Weight) -> Dense | Quantized:
@@ -232,16 +255,20 @@ def matrix(weight: Weight) -> Matrix:
     if isinstance(weight, Dense):
         number = NUMBERS[arrays[0].dtype]
         return Matrix(address(arrays[0]), None, None, *weight.weight.shape, 0, 0, number)
-    inputs = inputs_of(weight)
-    assert not inputs % RUN
+    inputs, factors = inputs_of(weight), weight.scales
+    if weight.mode in SUPERBLOCKS:
+        assert weight.biases is not None
+        factors = weight.biases
+    assert not inputs % (VALUES if weight.mode in SUPERBLOCKS else RUN)
     return Matrix(
         *(optional_address(array) for array in (weight.weight, weight.scales, weight.biases)),
         weight.outputs,
         inputs,
         weight.bits,
         weight.group,
-        NUMBERS[weight.scales.dtype] if weight.mode == "affine" else SCALES[weight.mode],
+        SCALES[weight.mode] if weight.mode in SCALES else NUMBERS[factors.dtype],
         weight.exact,
+        form=FORMS.get(weight.mode, FLOATS),
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import mlx.core as mx
 import numpy as np
 
+from bessemer.kernels.linear.superblocks import SUPERBLOCKS, VALUES
 from bessemer.kernels.linear.weight import Dense, Mode, Quantized, Weight
 
 GROUPS: dict[Mode, tuple[int, int]] = {"mxfp4": (32, 4), "mxfp8": (32, 8), "nvfp4": (16, 4)}
@@ -33,6 +34,33 @@ def floats(mode: Mode, rows: int, columns: int, seed: int = 1, exact: bool = Tru
     values = normal(rows, columns, seed=seed) * size[:, None]
     parts: Sequence[mx.array] = mx.quantize(values, mode=mode)
     return Quantized(parts[0], parts[1], None, *GROUPS[mode], mode, exact)
+
+
+def superblocks(
+    mode: Mode, rows: int, columns: int, seed: int = 1, exact: bool = True
+) -> Quantized:
+    """Return any codes under any whole numbers, and factors of rows of unlike size."""
+    random, kind = np.random.default_rng(seed), SUPERBLOCKS[mode]
+    blocks = columns // VALUES
+    codes = random.integers(0, 2**32, (rows, columns * kind.bits // 32), dtype=np.uint32)
+    whole = random.integers(0, 2**32, (rows, blocks * kind.words), dtype=np.uint32)
+    if mode == "iq4_xs":  # whose whole numbers have 6 bits
+        whole = (whole.view(np.int8) >> 2).view(np.uint32)
+    factors = (
+        random.normal(0, 0.1, (rows, blocks * kind.factors)) * (1 + np.arange(rows) % 7)[:, None]
+    )
+    arrays = (mx.array(each) for each in (codes, whole, factors.astype(np.float16)))
+    return Quantized(*arrays, kind.group, kind.bits, mode, exact)
+
+
+def unbiased(
+    mode: Mode, bits: int, rows: int, columns: int, seed: int = 1, exact: bool = True
+) -> Quantized:
+    """Return any codes of groups of 32 with scales alone."""
+    random = np.random.default_rng(seed)
+    codes = random.integers(0, 2**32, (rows, columns * bits // 32), dtype=np.uint32)
+    scales = random.normal(size=(rows, columns // 32)).astype(np.float16)
+    return Quantized(mx.array(codes), mx.array(scales), None, 32, bits, mode, exact)
 
 
 def every_storage(rows: int, columns: int) -> list[Weight]:
