@@ -89,7 +89,7 @@ def _plan(
 
 
 def _codes(weight: Dense | Quantized) -> int:
-    """Count a lane's registers for a tile's codes of a turn, and for what their superblock shares."""
+    """Count a lane's registers for a tile's codes of a turn, and its superblock's numbers."""
     if isinstance(weight, Dense):
         return 1
     in_superblocks = weight.mode in SUPERBLOCKS

@@ -24,6 +24,7 @@ FORMATS: Mapping[Mode, int] = MappingProxyType(
         "iq4_xs": 43,
     }
 )
+SYMMETRIC: Mapping[int, int] = MappingProxyType({4: 44, 5: 54, 8: 84})  # by bits
 DENSE, RUN = 0, 8  # a format (kernels/metal/weight.h), and the numbers that a lane takes of it
 
 
@@ -47,6 +48,8 @@ class MetalWeight:
 
 def format_of(weight: Quantized) -> int | None:
     """Return the format's number in kernels/metal/quantized.h; None where no kernel takes it."""
+    if weight.mode == "symmetric":
+        return SYMMETRIC.get(weight.bits)
     return weight.bits if weight.mode == "affine" else FORMATS.get(weight.mode)
 
 

@@ -4,8 +4,8 @@
 // 32 codes are BITS words, a row of a multiple of 32 codes begins at a multiple of 4 * BITS bytes,
 // and a run that begins at a multiple of its own length needs no shift to be read.
 // FORMAT is the number of bits of affine codes (2, 3, 4, 5, 6, 8), or one of those below. Of a
-// group, affine values are scale * code + bias, as are GGUF's K types; MXFP4's are scale *
-// e2m1(code), IQ4's scale * iq4(code). scales.h finds a group's scale and bias.
+// group, affine values are scale * code + bias, as are GGUF's but for IQ4, whose are scale *
+// iq4(code); MXFP4's are scale * e2m1(code). scales.h finds a group's scale and bias.
 //
 //   uint words[words_of<FORMAT, COUNT>()];
 //   load_codes<FORMAT, COUNT>(row, first, words);       first: a multiple of COUNT
@@ -22,8 +22,11 @@ enum {
   MXFP4 = 41,
   IQ4_NL = 42,
   IQ4_XS = 43,
+  Q4_0 = 44,
   Q5_K = 50,
+  Q5_0 = 54,
   Q6_K = 60,
+  Q8_0 = 84,
 };
 
 template <int FORMAT>

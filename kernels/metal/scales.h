@@ -1,5 +1,6 @@
-// A group's scale and bias, from its own two numbers or from two levels of them.
+// A group's scale and bias, from its own numbers or from two levels of them.
 //
+// Where the middle code stands for 0 (Q4_0, Q5_0, Q8_0) the bias follows from the scale.
 // GGUF's K types and IQ4_XS have superblocks of 256 values: one or two factors (16 bits, given as
 // the biases), and whole numbers of the groups (given as the scales, in words): a byte a group, or
 // 16 of 6 bits in three words, 5 in each and the last in the bits above them. Groups are numbered
@@ -35,7 +36,12 @@ struct Superblock {
 
 template <int FORMAT>
 constexpr bool has_superblocks() {
-  return FORMAT >= Q2_K && FORMAT != MXFP4 && FORMAT != IQ4_NL;
+  return (FORMAT >= Q2_K && FORMAT % 10 == 0) || FORMAT == IQ4_XS;
+}
+
+template <int FORMAT>
+constexpr bool is_symmetric() {
+  return FORMAT == Q4_0 || FORMAT == Q5_0 || FORMAT == Q8_0;
 }
 
 template <int FORMAT>
@@ -105,7 +111,10 @@ template <int FORMAT, int GROUP, typename S, typename B>
 inline float2 scaling_of(
     const device S* scales, const device B* biases, size_t group, thread const Superblock& block) {
   if (!has_superblocks<FORMAT>()) {
-    return float2(number(scales[group]), is_biased<FORMAT>() ? number(biases[group]) : 0.0f);
+    float scale = number(scales[group]);
+    constexpr float middle = FORMAT == Q8_0 ? 128.0f : FORMAT == Q5_0 ? 16.0f : 8.0f;
+    float bias = is_symmetric<FORMAT>() ? scale * -middle : number(biases[group]);
+    return float2(scale, is_biased<FORMAT>() ? bias : 0.0f);
   }
   uint place = group % (SUPERBLOCK / GROUP);
   uint whole = has_bytes<FORMAT>() ? ((const device uchar*)scales)[group] : 0;

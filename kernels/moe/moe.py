@@ -290,7 +290,8 @@ def _native_experts(experts: Experts) -> NativeExperts:
 
 def _key(x: mx.array, experts: Experts, picks: Picks, *_: object, **__: object) -> Key:
     shape = (bucket(x.shape[0]), picks[0].shape[1], experts.count, experts.width, experts.hidden)
-    kind = (*storage(experts.up), x.dtype, experts.activation)
+    stored = (*storage(experts.up), *storage(experts.down))
+    kind = (*stored, x.dtype, experts.activation)
     return (*shape, *kind, experts.shared is not None)
 
 
