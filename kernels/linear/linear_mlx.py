@@ -7,11 +7,22 @@ import mlx.core as mx
 
 from ..norm.rms_norm import Norm, rms_norm_mlx
 from .activation import ACTIVATIONS, Activation, activate
-from .weight import Dense, Quantized, Weight, arrays_of, in_mlx, widen, with_arrays
+from .weight import (
+    Dense,
+    Packed,
+    Quantized,
+    Weight,
+    arrays_of,
+    flattened,
+    is_in_mlx,
+    widen,
+    with_arrays,
+)
 
 # Elements of a 16-bit matrix that are widened at a time: 1 MB in float32. MLX allocates ahead of
 # its CPU thread, by some 17 blocks.
 WIDENED = 1 << 18
+RESTORED = 1 << 22  # values that are restored at a time of codes that MLX has no product of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,8 +68,9 @@ def product(x: mx.array, weight: Weight) -> mx.array:
     """Multiply (rows, inputs) to (rows, outputs)."""
     if x.shape[0] == 0:  # MLX 0.32's quantized product on a CPU divides by the number of rows
         return mx.zeros((0, weight.outputs), x.dtype)
-    weight = in_mlx(weight)
-    if isinstance(weight, Quantized):
+    assert not isinstance(weight, Packed)
+    weight = weight if isinstance(weight, Dense) else flattened(weight)
+    if isinstance(weight, Quantized) and is_in_mlx(weight):
         return mx.quantized_matmul(
             x,
             weight.weight,
@@ -69,9 +81,9 @@ def product(x: mx.array, weight: Weight) -> mx.array:
             bits=weight.bits,
             mode=weight.mode,
         ).astype(x.dtype)
-    if weight.weight.dtype == x.dtype:
+    if isinstance(weight, Dense) and weight.weight.dtype == x.dtype:
         return x @ weight.weight.T
-    return by_parts(x, weight, WIDENED, widen)
+    return by_parts(x, weight, WIDENED if isinstance(weight, Dense) else RESTORED, widen)
 
 
 def by_parts(
