@@ -48,8 +48,9 @@ def linear_metal(
 
 def is_restored(weight: Weight) -> bool:
     """Say whether MLX has no product of a weight's codes, and kernels here read them."""
-    is_coded = isinstance(weight, Quantized) and not is_in_mlx(weight)
-    return is_coded and format_of(weight) is not None
+    if not isinstance(weight, Quantized) or is_in_mlx(weight):
+        return False
+    return format_of(weight) is not None
 
 
 def _slices(x: mx.array, weight: Weight, epilogue: Epilogue, norm: Norm | None) -> mx.array:
