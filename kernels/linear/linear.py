@@ -10,7 +10,7 @@ from ..cpu.library import ARRAY, FLOAT, INT, VALUES, Function, array, output
 from ..norm.rms_norm import Norm, rms_norm_reference
 from ..registry import InMetal, Key, Operation, bucket, in_c
 from .activation import activate, activate_reference
-from .linear_metal import linear_metal
+from .linear_metal import is_restored, linear_metal
 from .linear_mlx import PLAIN, Epilogue, linear_mlx
 from .linear_rows import MAX_ROWS
 from .weight import MATRIX, Dense, Quantized, Weight, is_whole_panels, matrix, storage, widen
@@ -87,7 +87,7 @@ METAL = InMetal(
     linear_metal,
     _key,
     _edges,
-    takes=lambda x, *_, **__: 0 < x.shape[0] <= MAX_ROWS,
+    takes=lambda x, weight, *_, **__: 0 < x.shape[0] <= MAX_ROWS or is_restored(weight),
     oracle=_oracle,
 )
 # (rows, inputs) to (rows, outputs), in the dtype of x: x times weight, and the epilogue. With a

@@ -125,7 +125,7 @@ def widen(weight: Weight) -> mx.array:
         return _restored(weight)
     if isinstance(weight, Dense):
         return weight.weight.astype(mx.float32)
-    if _is_known(weight):
+    if is_in_mlx(weight):
         affine = weight.mode == "affine"
         return mx.dequantize(
             weight.weight,
@@ -166,12 +166,12 @@ def in_mlx(weight: Weight) -> Dense | Quantized:
     """Return the same numbers as MLX's own products take them: codes where it has such."""
     if isinstance(weight, Quantized):
         weight = flattened(weight)
-    if isinstance(weight, Dense) or (isinstance(weight, Quantized) and _is_known(weight)):
+    if isinstance(weight, Dense) or (isinstance(weight, Quantized) and is_in_mlx(weight)):
         return weight
     return Dense(widen(weight))
 
 
-def _is_known(weight: Quantized) -> bool:
+def is_in_mlx(weight: Quantized) -> bool:
     """Return whether MLX has a product of such a weight: no affine groups that are too small."""
     return weight.mode in SCALES or (weight.mode == "affine" and weight.group >= RUN)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 
 from ..linear.activation import ACTIVATIONS, IN_METAL
+from ..linear.linear_metal import is_restored
 from ..linear.linear_mlx import Residual
 from ..linear.weight import Quantized, Weight
 from ..linear.weight_metal import FLOATS, MetalWeight, as_metal, metal_weight
@@ -23,7 +24,8 @@ COLUMNS, COMBINE_THREADS = 4, 256  # a thread of moe_combine adds up so many
 
 # Pairs of token and expert, for each expert there is. Below, few experts are read twice; above,
 # MLX's own product of sorted pairs comes within a fifth of a dense one, and loses little at its
-# tiles' edges. What has no tiles is left to MLX from where it has some (SORTED_FROM there is 4).
+# tiles' edges. What has no tiles is left to MLX from where it has some (4). What MLX has no
+# product of it would restore whole, all experts: that goes in tiles however many pairs there are.
 TILED_FROM, TILED_BELOW, GATHERED_BELOW = 2, 128, 4
 # The pairs of a tile by those of an expert, the first that it is below: a GPU reads an expert's
 # matrices in the time that it multiplies about 10 pairs by them, so lower tiles only read more.
@@ -41,18 +43,18 @@ def way(x: mx.array, experts: "Experts", chosen: mx.array) -> Way:
     """Choose how these pairs go through the experts."""
     if experts.gate is None or experts.activation not in IN_METAL:
         return Way.MLX
-    if (
-        not _alike(experts.gate, experts.up, experts.down)
-        or not chosen.size
-        or x.dtype not in FLOATS
-    ):
+    read = _alike(experts.gate, experts.up) and as_metal(experts.down) is not None
+    if not read or not chosen.size or x.dtype not in FLOATS:
         return Way.MLX
-    each = chosen.size // experts.count
+    each, matrices = chosen.size // experts.count, (experts.up, experts.down)
     sortable = experts.count <= MAX_EXPERTS and chosen.size <= MAX_PAIRS
-    covered = isinstance(experts.up, Quantized) and sortable
-    if each < (TILED_FROM if covered else GATHERED_BELOW):
+    tiled = sortable and all(isinstance(weight, Quantized) for weight in matrices)
+    if each < (TILED_FROM if tiled else GATHERED_BELOW):
         return Way.GATHERED
-    return Way.TILED if covered and each < TILED_BELOW else Way.MLX
+    in_mlx = not any(map(is_restored, matrices))
+    if tiled:
+        return Way.TILED if each < TILED_BELOW or not in_mlx else Way.MLX
+    return Way.MLX if in_mlx else Way.GATHERED
 
 
 def _alike(*weights: Weight) -> bool:
@@ -70,7 +72,7 @@ def is_alike(experts: "Experts") -> bool:
         return True
     if not shared.is_gated:
         return False
-    return _alike(experts.up, shared.gate_up, shared.down)
+    return _alike(experts.up, shared.gate_up) and _alike(experts.down, shared.down)
 
 
 def moe_gathered(

@@ -15,7 +15,7 @@
 using namespace metal;
 #include "activation.h"
 #include "fragment.h"
-#include "quantized.h"
+#include "scales.h"
 
 enum { ROWS = 64, STEP = 32, STRIDE = STEP + 8, THREADS = 128 };
 
@@ -35,18 +35,22 @@ constexpr uint near_of() {
   return TILE * STEP / THREADS;
 }
 
-// A thread's 16 values of the 64 rows' next 32 columns; a group's scale is kept from step to step.
+// A thread's 16 values of the 64 rows' next 32 columns; what a group shares, and a superblock, is
+// kept from step to step.
 template <typename T, typename S, int FORMAT, int GROUP>
 inline void fill_rows(
     const device uint* row,
     const device S* scales,
-    const device S* biases,
+    const device Bias<S>* biases,
     uint column,
+    thread Superblock& block,
     thread float2& scaling,
     threadgroup T* target) {
+  if (column % SUPERBLOCK < STEP) {
+    load_superblock<FORMAT, GROUP>(scales, biases, column / GROUP, block);
+  }
   if (column % GROUP < STEP) {
-    scaling.x = number(scales[column / GROUP]);
-    scaling.y = FORMAT == MXFP4 ? 0.0f : number(biases[column / GROUP]);
+    scaling = scaling_of<FORMAT, GROUP>(scales, biases, column / GROUP, block);
   }
   uint words[words_of<FORMAT, 16>()];
   load_codes<FORMAT, 16>(row, column, words);
@@ -120,10 +124,10 @@ template <
     const device int* tiles [[buffer(3)]],
     const device uint* gate [[buffer(4)]],
     const device S* gate_scales [[buffer(5)]],
-    const device S* gate_biases [[buffer(6)]],
+    const device Bias<S>* gate_biases [[buffer(6)]],
     const device uint* up [[buffer(7)]],
     const device S* up_scales [[buffer(8)]],
-    const device S* up_biases [[buffer(9)]],
+    const device Bias<S>* up_biases [[buffer(9)]],
     const device float* gate_bias [[buffer(10)]],
     const device float* up_bias [[buffer(11)]],
     constant float& limit [[buffer(12)]],
@@ -156,10 +160,12 @@ template <
   size_t at = expert * WIDTH + (base + row / (8 * WIDE) * (4 * WIDE) + row % (4 * WIDE));
   bool gated = row / (4 * WIDE) % 2 == 0;
   const device uint* words = (gated ? gate : up) + at * (HIDDEN / 32 * bits_of<FORMAT>());
-  const device S* scales = (gated ? gate_scales : up_scales) + at * (HIDDEN / GROUP);
-  const device S* biases = (gated ? gate_biases : up_biases) + at * (HIDDEN / GROUP);
+  const device S* scales = (gated ? gate_scales : up_scales) + at * scales_of<FORMAT, GROUP>(HIDDEN);
+  const device Bias<S>* biases =
+      (gated ? gate_biases : up_biases) + at * biases_of<FORMAT, GROUP>(HIDDEN);
   uint left = simdgroup_index_in_threadgroup * (8 * WIDE) / ROWS * (8 * HIGH);
   uint right = simdgroup_index_in_threadgroup * (8 * WIDE) % ROWS;
+  Superblock block;
   float2 scaling = float2(0.0f);
   Fragment sums[HIGH][WIDE];
   clear(sums);
@@ -167,7 +173,7 @@ template <
     threadgroup_barrier(mem_flags::mem_threadgroup);
     fill_pair<NEAR>(from + column, pairs + pair * STRIDE + near);
     fill_rows<T, S, FORMAT, GROUP>(
-        words, scales, biases, column + far, scaling, rows + row * STRIDE + far);
+        words, scales, biases, column + far, block, scaling, rows + row * STRIDE + far);
     threadgroup_barrier(mem_flags::mem_threadgroup);
     multiply(pairs + left * STRIDE, rows + right * STRIDE, sums);
   }
@@ -208,7 +214,7 @@ template <
     const device int* tiles [[buffer(3)]],
     const device uint* down [[buffer(4)]],
     const device S* scales [[buffer(5)]],
-    const device S* biases [[buffer(6)]],
+    const device Bias<S>* biases [[buffer(6)]],
     const device float* down_bias [[buffer(7)]],
     device T* parts [[buffer(8)]],
     uint3 threadgroup_position_in_grid [[threadgroup_position_in_grid]],
@@ -236,10 +242,11 @@ template <
   uint far = thread_index % 2 * 16;
   size_t at = expert * HIDDEN + min(base + row, uint(HIDDEN - 1));
   const device uint* words = down + at * (WIDTH / 32 * bits_of<FORMAT>());
-  const device S* row_scales = scales + at * (WIDTH / GROUP);
-  const device S* row_biases = biases + at * (WIDTH / GROUP);
+  const device S* row_scales = scales + at * scales_of<FORMAT, GROUP>(WIDTH);
+  const device Bias<S>* row_biases = biases + at * biases_of<FORMAT, GROUP>(WIDTH);
   uint left = simdgroup_index_in_threadgroup * (8 * WIDE) / ROWS * (8 * HIGH);
   uint right = simdgroup_index_in_threadgroup * (8 * WIDE) % ROWS;
+  Superblock block;
   float2 scaling = float2(0.0f);
   Fragment sums[HIGH][WIDE];
   clear(sums);
@@ -247,7 +254,7 @@ template <
     threadgroup_barrier(mem_flags::mem_threadgroup);
     fill_pair<NEAR>(from + column, pairs + pair * STRIDE + near);
     fill_rows<T, S, FORMAT, GROUP>(
-        words, row_scales, row_biases, column + far, scaling, rows + row * STRIDE + far);
+        words, row_scales, row_biases, column + far, block, scaling, rows + row * STRIDE + far);
     threadgroup_barrier(mem_flags::mem_threadgroup);
     multiply(pairs + left * STRIDE, rows + right * STRIDE, sums);
   }

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from bessemer.kernels.linear.activation import Activation
-from bessemer.kernels.linear.weight import Dense, Quantized, Weight
+from bessemer.kernels.linear.superblocks import SUPERBLOCKS
+from bessemer.kernels.linear.weight import Dense, Weight
 from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from bessemer.kernels.metal.library import watching
 from bessemer.kernels.moe.moe import Experts, Shared, moe, moe_mlx, moe_reference
@@ -24,7 +25,7 @@ from bessemer.kernels.moe.moe_metal import (
 from bessemer.kernels.moe.route import MAX_EXPERTS, MAX_PAIRS, Picks
 from bessemer.kernels.norm.rms_norm import Norm
 
-from ..arrays import normal, quantized
+from ..arrays import coded, normal
 from ..metal_cases import Case
 
 F, H, B = mx.float32, mx.float16, mx.bfloat16
@@ -34,6 +35,7 @@ TOLERANCE = {F: 3e-6, H: 2e-3, B: 1.2e-2}
 EPS = 1e-3
 CHECK = SimulatorOptions("check")
 LIMIT = 0.7
+DECODE_SHARED = ["rms_norm", "linear_rows", "linear_rows"]
 DECODE, PREFILL = ["moe_inner", "moe_outer"], ["moe_sort", "moe_inner_tiles", "moe_outer_tiles"]
 
 
@@ -65,12 +67,28 @@ FEW = (
     Variant(6, 128, B, B, 8, 640, 384, 4, 768, residual=True, norm=B),
     Variant("dense", 32, H, H, 5, 40, 24, 2, 40, True, "gelu_tanh", True, H, True),
     Variant("mxfp4", 32, B, B, 8, 64, 32, 2, activation="swiglu_clamped", bias=True),
+    Variant("q2_k", 16, F, F, 8, 256, 256, 2, residual=True, norm=F),
+    Variant("q3_k", 16, F, F, 8, 512, 256, 2, 256, True),
+    Variant("q4_k", 32, F, F, 8, 256, 512, 3, 768, norm=F),
+    Variant("q5_k", 32, F, F, 8, 256, 256, 2, bias=True),
+    Variant("q6_k", 16, H, F, 8, 256, 256, 2, 256, residual=True),
+    Variant("iq4_xs", 32, F, F, 8, 256, 256, 2),
+    Variant("iq4_nl", 32, F, H, 8, 96, 64, 2),
+    Variant("q8_0", 32, F, H, 8, 96, 64, 2, residual=True),
 )
 # Many. In moe_prefill.metal 32 rows of gate and up and 64 of down make a tile.
 MANY = (
     Variant(4, 32, F, H, 4, 96, 96, 2, bias=True, activation="swiglu_clamped", residual=True),
     Variant(8, 64, H, B, 4, 128, 64, 3),
     Variant(3, 128, B, B, 4, 128, 128, 1, bias=True, activation="gelu"),
+    Variant("q2_k", 16, F, F, 4, 256, 256, 2, residual=True),
+    Variant("q3_k", 16, F, F, 4, 256, 512, 2),
+    Variant("q4_k", 32, F, F, 4, 512, 256, 2, bias=True),
+    Variant("q5_k", 32, H, F, 4, 256, 256, 2),
+    Variant("q6_k", 16, F, F, 4, 256, 256, 2),
+    Variant("iq4_xs", 32, F, F, 4, 256, 256, 2),
+    Variant("iq4_nl", 32, F, H, 4, 96, 64, 2),
+    Variant("q5_0", 32, F, H, 4, 96, 64, 2),
 )
 OTHERS = tuple(  # behind the mark `long`
     Variant(bits, group, dtype, dtype, 6, 256, 128, 2, 384, False, "silu", bits == 5, F, True)
@@ -84,14 +102,18 @@ def matrix(variant: Variant, rows: int, columns: int, seed: int) -> Weight:
     size = columns**-0.5
     if variant.form == "dense":
         return Dense((normal(rows, columns, seed=seed) * size).astype(variant.stored))
+    weight = coded(variant.form, rows, columns, variant.group, variant.stored, seed)
+    if variant.form in SUPERBLOCKS:
+        assert weight.biases is not None
+        return replace(weight, biases=(weight.biases * size).astype(H))
     if variant.form == "mxfp4":
-        parts = mx.quantize(normal(rows, columns, seed=seed) * size, mode="mxfp4")
-        return Quantized(parts[0], parts[1], None, 32, 4, "mxfp4")
-    weight = quantized(rows, columns, variant.group, int(variant.form), F, seed)
-    assert weight.biases is not None
+        powers = np.array(weight.scales) - round(-np.log2(size))
+        return replace(weight, scales=mx.array(powers.astype(np.uint8)))
     scales, biases = (
-        (part * size).astype(variant.stored) for part in (weight.scales, weight.biases)
+        None if part is None else (part * size).astype(part.dtype)
+        for part in (weight.scales, weight.biases)
     )
+    assert scales is not None
     return replace(weight, scales=scales, biases=biases)
 
 
@@ -227,11 +249,16 @@ def test_one_token() -> None:
     expect(FEW[0], 3)
 
 
-@pytest.mark.parametrize("variant", MANY, ids=str)
+@pytest.mark.parametrize("variant", MANY[:3], ids=str)
 def test_many_tokens(variant: Variant) -> None:
     for each in (TILED_FROM, 6, 48):  # the least of each tile
         expect(variant, -(-each * variant.count // variant.k))
     expect(variant, 65, routing=crowded(65, variant))
+
+
+@pytest.mark.parametrize("variant", MANY[3:], ids=str)
+def test_many_tokens_of_other_storage(variant: Variant) -> None:
+    expect(variant, 13)
 
 
 @pytest.mark.long
@@ -239,6 +266,24 @@ def test_many_tokens(variant: Variant) -> None:
 def test_every_storage(variant: Variant) -> None:
     expect(variant, 3)
     expect(replace(variant, shared=0, norm=None), 40)
+
+
+def test_down_is_stored_in_its_own_way() -> None:
+    """As in llama.cpp's Q4_K_M, whose `down` is Q6_K in every other layer."""
+    variant = replace(FEW[7], shared=256)
+    experts = experts_of(variant)
+    finer = experts_of(replace(variant, form="q6_k", group=16))
+    assert experts.shared is not None and finer.shared is not None
+    shared = replace(experts.shared, down=finer.shared.down)
+    experts = replace(experts, down=finer.down, shared=shared)
+    for rows, kernels in ((3, DECODE), (13, [*DECODE_SHARED, *PREFILL, "moe_combine"])):
+        (x, rest), routing = operands(variant, rows), routed(rows, variant.count, variant.k)
+        with using(Simulator(CHECK)), watching() as launches:
+            out = moe(x, experts, routing, **rest)
+            mx.eval(out)
+        assert sorted(launch.source.name for launch in launches) == sorted(kernels)
+        oracle = definition(x, experts, routing, **rest)
+        assert largest(out.astype(F) - oracle) <= 2 * TOLERANCE[F] * largest(oracle)
 
 
 def test_experts_that_are_not_alike_run_apart() -> None:
@@ -345,8 +390,15 @@ def test_the_way_taken() -> None:
     assert way(x, dense, many[:-1]) == Way.GATHERED and way(x, dense, many) == Way.MLX
     assert way(x, few, mx.zeros((0, 1), mx.int32)) == Way.MLX
     assert way(x.astype(mx.int32), few, many) == Way.MLX
-    other = replace(few, down=dense.down)
-    assert way(x, other, many[:1]) == Way.MLX
+    assert way(x, replace(few, up=dense.up), many[:1]) == Way.MLX
+    other = replace(few, down=dense.down)  # a launch of its own
+    assert way(x, other, many[:1]) == Way.GATHERED
+    assert way(x, other, mx.zeros((GATHERED_BELOW * count, 1), mx.int32)) == Way.MLX
+    foreign = experts_of(MANY[4])  # MLX would restore all of its experts
+    most = mx.zeros((TILED_BELOW * foreign.count, 1), mx.int32)
+    assert way(x, foreign, most) == Way.TILED
+    too_many = replace(foreign, count=MAX_EXPERTS + 1)
+    assert way(x, too_many, mx.zeros((TILED_FROM * too_many.count, 1), mx.int32)) == Way.GATHERED
     vast = replace(few, count=MAX_EXPERTS + 1)
     assert way(x, vast, mx.zeros((GATHERED_BELOW * vast.count, 1), mx.int32)) == Way.MLX
     wide = replace(few, count=MAX_EXPERTS)

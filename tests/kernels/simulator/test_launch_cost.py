@@ -32,6 +32,8 @@ CASES: list[tuple[str, Demand]] = [
     ("linear", Demand(DENSE, context=64)),
     ("linear", Demand(DENSE, rows=4, context=64)),
     ("linear", Demand(DENSE, context=64, bits=8, group=32)),
+    ("linear", Demand(DENSE, context=64, superblocks="q4_k")),
+    ("linear", Demand(DENSE, rows=4, context=64, superblocks="q6_k")),
     ("attention", Demand(DENSE, context=256)),
     ("attention", Demand(DENSE, rows=3, context=256)),
     ("moe", Demand(MIXTURE, context=64)),
@@ -41,6 +43,7 @@ CASES: list[tuple[str, Demand]] = [
     ("latent_attention", Demand(DENSE, rows=32, context=64, prompt=True)),
     ("sample", Demand(DENSE, rows=2, context=64)),
     ("embedding", Demand(DENSE, rows=3, context=64)),
+    ("embedding", Demand(DENSE, rows=3, context=64, superblocks="q5_k")),
 ]
 # Pairs are taken to be as many an expert as on average, and to read each row anew; a context's
 # splits are merged from what caches hold; prompts read keys for every tile of rows.
