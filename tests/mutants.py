@@ -53,6 +53,9 @@ EQUIVALENT: dict[str, str] = {
     "engine/pager.py | Pager.follows | another constant | 0 | (1)": (
         "prompts are found again at the ends of pages, and a page has more tokens than one"
     ),
+    "engine/sampler.py | _uniform | another constant | 0.0 | (1.0)": (
+        "no kernel reads a greedy row's number"
+    ),
     "engine/token_rules.py | Ngrams.after | another constant | 0 | (1)": (
         "nothing has followed while there are no more tokens than `before`"
     ),
