@@ -67,6 +67,9 @@ EQUIVALENT: dict[str, str] = {
     " | (len(self._inbox) >= READ_AHEAD)": "one byte less is read ahead",
     "http/event_stream.py | Backlog.add | another comparison | self._size > self._limit"
     " | (self._size >= self._limit)": "who is refused is looked up, and at the limit it is nobody",
+    "http/template_host.py | TemplateHost._started | another constant | 20 | (21)": (
+        "twice as much of an answer is read ahead of who waits for all of it"
+    ),
     'http/cors.py | Cors.headers | a condition less | request.header(b"origin") or b""'
     " | (request.header(b'origin'))": "an origin that is allowed is not None",
 }
