@@ -111,7 +111,8 @@ def test_a_prompt_is_counted_without_the_token_that_would_end_it(tmp_path: Path)
 
 def test_an_unknown_prompt_is_refused_with_those_there_are(tmp_path: Path) -> None:
     described = describe(EMBEDDERS["no_modules"].write(tmp_path))
-    for prompts, known in (({"b": "x", "a": "y"}, "a, b"), ({}, "none")):
+    two: dict[str, str | None] = {"b": "x", "a": "y"}
+    for prompts, known in ((two, "a, b"), ({}, "none")):
         reader = load_reader(described, ModelOptions(prompts=prompts), 160, 90)
         with pytest.raises(InputError, match=f"no prompt named 'c'; its prompts: {known}$"):
             reader.text("cat", "c")
