@@ -135,7 +135,8 @@ def _in_words(sixes: Array) -> Array:
     last = wide[:, 15:] >> np.arange(0, 6, 2, dtype=np.uint32) & 3
     shifts = np.arange(0, 30, 6, dtype=np.uint32)
     words: Array = (wide[:, :15].reshape(-1, 3, 5) << shifts).sum(axis=2, dtype=np.uint32)
-    return words | last << 30
+    words |= last << np.uint32(30)
+    return words
 
 
 def _words(raw: Array) -> Array:
