@@ -68,9 +68,13 @@ def _joined(arrays: Sequence[Array | None]) -> Array | None:
 def packed(codes: Array, bits: int) -> Array:
     """Return codes (rows, columns) uint8 as MLX has them: one after the other in 32-bit words."""
     rows, columns = codes.shape
-    if bits == 8:
-        return np.ascontiguousarray(codes).view(np.uint32)
-    eight = np.ascontiguousarray(codes).view(np.uint64)  # a code in each byte
+    codes = np.ascontiguousarray(codes)
+    if 8 % bits == 0:
+        while bits < 8:  # two codes in a byte, then four
+            pairs = codes.view(np.uint16)
+            codes, bits = (pairs | pairs >> 8 - bits).astype(np.uint8), 2 * bits
+        return codes.view(np.uint32)
+    eight = codes.view(np.uint64)  # a code in each byte
     for width in (1, 2, 4):  # codes side by side, in pairs, in fours, in eights
         low = np.uint64(sum(((1 << bits * width) - 1) << 16 * width * i for i in range(4 // width)))
         gap = np.uint64((8 - bits) * width)
@@ -86,7 +90,11 @@ def _halves(raw: Array) -> Array:
 
 def _nibbles(raw: Array) -> Array:
     """Return the low halves of all bytes, then the high ones."""
-    return np.concatenate([raw & 15, raw >> 4], axis=-1)
+    count = raw.shape[-1]
+    codes = np.empty((*raw.shape[:-1], 2 * count), np.uint8)
+    np.bitwise_and(raw, 15, out=codes[..., :count])
+    np.right_shift(raw, 4, out=codes[..., count:])
+    return codes
 
 
 def _q4_0(raw: Array) -> Parts:
