@@ -18,7 +18,7 @@ from .block_types import TYPES, Type
 
 Array = np.ndarray
 Parts = tuple[Array, Array, Array | None]  # codes, scales and biases of blocks, (blocks, ...)
-AT_ONCE = 1 << 22  # values that are converted together, so that they stay in a cache
+AT_ONCE = 1 << 17  # values that are converted together, so that they stay in a cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,27 +42,27 @@ class Blocks:
 
     def matrix(self, raw: Array, exact: bool = False) -> Quantized:
         """Return the weight of rows of blocks, (rows, bytes of a row) uint8."""
-        rows, columns = len(raw), raw.shape[1] // self.type.bytes * self.type.values
-        blocks = raw.reshape(-1, self.type.bytes)
-        step = max(AT_ONCE // self.type.values, 1)
-        cuts = [self.parts(blocks[at : at + step]) for at in range(0, len(blocks), step)]
+        step = max(AT_ONCE // (raw.shape[1] // self.type.bytes * self.type.values), 1)
+        cuts = [self._rows(raw[at : at + step]) for at in range(0, len(raw), step)]
         codes, scales, biases = (_joined([cut[part] for cut in cuts]) for part in range(3))
         assert codes is not None and scales is not None
-        return Quantized(
-            mx.array(packed(codes.reshape(rows, columns), self.bits)),
-            mx.array(scales.reshape(rows, -1)),
-            None if biases is None else mx.array(biases.reshape(rows, -1)),
-            self.group,
-            self.bits,
-            self.mode,
-            exact,
+        return Quantized(codes, scales, biases, self.group, self.bits, self.mode, exact)
+
+    def _rows(self, raw: Array) -> Parts:
+        """Return the arrays of some rows."""
+        codes, scales, biases = self.parts(raw.reshape(-1, self.type.bytes))
+        count = len(raw)
+        return (
+            packed(codes.reshape(count, -1), self.bits),
+            scales.reshape(count, -1),
+            None if biases is None else biases.reshape(count, -1),
         )
 
 
-def _joined(arrays: Sequence[Array | None]) -> Array | None:
-    """Join the parts of all blocks."""
+def _joined(arrays: Sequence[Array | None]) -> mx.array | None:
+    """Join the parts of all rows."""
     there = [each for each in arrays if each is not None]
-    return np.concatenate(there) if there else None
+    return mx.array(np.concatenate(there)) if there else None
 
 
 def packed(codes: Array, bits: int) -> Array:
