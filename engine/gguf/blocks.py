@@ -13,7 +13,7 @@ import mlx.core as mx
 import numpy as np
 
 from ...kernels.linear.superblocks import SUPERBLOCKS
-from ...kernels.linear.weight import Mode, Quantized
+from ...kernels.linear.weight import Mode, Quantized, arrays_of, flattened
 from .block_types import TYPES, Type
 from .codebooks import CODEBOOKS
 
@@ -35,11 +35,11 @@ class Blocks:
     group: int = 32
     mode: Mode = "affine"
 
-    def loaded_bytes(self, count: int) -> int:
-        """Return what so many values take as a weight."""
-        scales, biases = self.parts(np.zeros((1, self.type.bytes), np.uint8))[1:]
-        more = 0 if biases is None else biases.nbytes
-        return count * self.bits // 8 + count // self.type.values * (scales.nbytes + more)
+    def loaded_bytes(self, count: int, by_groups: bool = False) -> int:
+        """Return what so many values take as a weight, `by_groups` where it is `flattened`."""
+        weight = self.matrix(np.zeros((1, self.type.bytes), np.uint8))
+        arrays = arrays_of(flattened(weight) if by_groups else weight)
+        return count // self.type.values * sum(array.nbytes for array in arrays)
 
     def matrix(self, raw: Array, exact: bool = False) -> Quantized:
         """Return the weight of rows of blocks, (rows, bytes of a row) uint8."""

@@ -57,7 +57,17 @@ class Source:
         count = math.prod(self.shape)
         if not self.in_blocks:
             return count * FLOATS[self.dtype].size
-        return BLOCKS[self.tensor.type.name].loaded_bytes(count)
+        return BLOCKS[self.tensor.type.name].loaded_bytes(count, self._by_groups)
+
+    @property
+    def _by_groups(self) -> bool:
+        """True where columns move that are less than a superblock: each group is for itself."""
+        return self.columns is not None and self._width % VALUES > 0
+
+    @property
+    def _width(self) -> int:
+        """The columns of a part."""
+        return self.shape[-1] // (1 if self.columns is None else len(self.columns))
 
     def array(self) -> mx.array:
         """Read a floating tensor, evaluated."""
@@ -74,13 +84,13 @@ class Source:
         weight = BLOCKS[self.tensor.type.name].matrix(self._ordered(), exact)
         if self.columns is None:
             return weight
-        width = self.shape[-1] // len(self.columns)
-        if width % VALUES:  # a superblock is more than a head
+        if self._by_groups:
             weight = flattened(weight)
-        if width % weight.group:
+        if self._width % weight.group:
             raise CheckpointError(
                 f"{self.tensor.file} holds {self.tensor.name} as {self.tensor.type.name}, in "
-                f"groups of {weight.group}, wider than a head of {width}; fetch the model in F16"
+                f"groups of {weight.group}, wider than a head of {self._width}; fetch the model in "
+                "F16"
             )
         moved = with_arrays(weight, [self._by_columns(each) for each in arrays_of(weight)])
         assert isinstance(moved, Quantized)

@@ -55,12 +55,14 @@ INLINE void multiply_panel(const Matrix *m, int row, Rows x, int rows, int of, v
     const vi_any *words = words_of(m, row, 0, m->bits);
     const int kind = of % HALVES, halves = of < HALVES ? 1 : 2, part = RUN / halves;
     const int bits = bits_in(kind), groups = m->inputs / m->group;
-    const int runs = least(m->group, BLOCK) / part, blocks = m->group / part / runs;
+    const int runs = halves == 2 ? 1 : least(m->group, BLOCK) / part;
+    const int blocks = halves == 2 ? 1 : m->group / part / runs;
     vf total[GROUP] = {0}, scales[MAX_GROUPS], biases[MAX_GROUPS];
     for (int first = 0; first < groups; first += MAX_GROUPS) {
         const int count = least(MAX_GROUPS, groups - first);
         panel_scales(m, row, first, count, scales, biases);
         for (int i = 0; i < count * blocks; i += halves)
+#pragma GCC unroll 2
             for (int half = 0; half < halves; half++) {
                 const int group = blocks == 1 ? i + half : i / 2;
                 vi dots[GROUP] = {0};

@@ -83,12 +83,12 @@ INLINE vi bits_of(const vi_any *words, int bits, int i) {
         return words[i];
     const int low = bits < 4 ? 2 : 4, rest = bits - low;
     const vi word = vi_kept(words[i * low / 8]);
-    vi code = vi_shift(word, i * low % 8) & of_each_byte(low);
-    if (rest) {
-        const vi more = words[low + i * rest / 8];
-        code |= (vi_shift(more, i * rest % 8) & of_each_byte(rest)) << low;
-    }
-    return code;
+    const vi code = vi_shift(word, i * low % 8) & of_each_byte(low);
+    if (!rest)
+        return code;
+    const vi more = words[low + i * rest / 8];
+    const int up = low - i * rest % 8; /* to the place above the low bits, in the same byte */
+    return code | ((up > 0 ? more << up : vi_shift(more, -up)) & of_each_byte(rest) << low);
 }
 /* What the codes of a kind stand for. */
 INLINE vi found(vi codes, int kind) {

@@ -13,7 +13,7 @@ from bessemer.engine.checkpoint.weights import widening
 from bessemer.engine.gguf.block_types import TYPES
 from bessemer.engine.gguf.container import GgufTensor, read_gguf
 from bessemer.engine.gguf.tensors import Source, gguf_tensors
-from bessemer.kernels.linear.weight import widen
+from bessemer.kernels.linear.weight import arrays_of, widen
 
 from .make_golden import GOLDEN
 from .writer import Raw, Uint32, write
@@ -27,7 +27,11 @@ def test_layers_that_predict_further_tokens_are_not_read() -> None:
     assert not any(name.startswith("model.layers.2.") for name in names)
 
 
-@pytest.mark.parametrize(("name", "columns"), [("Q4_0", 64), ("Q8_0", 64), ("Q4_K", 512)])
+# Heads of a superblock, and of a half of one.
+PARTS = [(name, columns) for name in ("Q4_K", "Q6_K", "IQ4_XS") for columns in (512, 256)]
+
+
+@pytest.mark.parametrize(("name", "columns"), [("Q4_0", 64), ("Q8_0", 64), *PARTS])
 def test_columns_of_codes_in_another_order(name: str, columns: int, tmp_path: Path) -> None:
     """Heads of Qwen 3.5's values lie by turns, so the columns of what they lead to do too."""
     type = next(each for each in TYPES.values() if each.name == name)
@@ -38,7 +42,10 @@ def test_columns_of_codes_in_another_order(name: str, columns: int, tmp_path: Pa
     tensor = GgufTensor(tmp_path / "weights", "w", (8, columns), type, 0)
     heads = np.array([1, 0])
     plain = widen(Source(tensor, tensor.shape).matrix(exact=True))
-    moved = widen(Source(tensor, tensor.shape, columns=heads).matrix(exact=True))
+    source = Source(tensor, tensor.shape, columns=heads)
+    weight = source.matrix(exact=True)
+    assert source.bytes == sum(array.nbytes for array in arrays_of(weight))
+    moved = widen(weight)
     half = columns // 2
     assert mx.array_equal(moved[:, :half], plain[:, half:])
     assert mx.array_equal(moved[:, half:], plain[:, :half])

@@ -10,21 +10,25 @@ import pytest
 from bessemer.kernels.linear.embedding import embedding, embedding_reference
 from bessemer.kernels.linear.linear import gated_linear, linear, linear_reference
 from bessemer.kernels.linear.linear_mlx import Epilogue
+from bessemer.kernels.linear.superblocks import SUPERBLOCKS
 from bessemer.kernels.linear.weight import (
     Mode,
     Packed,
     Quantized,
     Weight,
+    arrays_of,
     pack,
     pack_pair,
     widen,
+    with_arrays,
 )
 from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from bessemer.kernels.metal.library import watching
 from bessemer.kernels.moe.moe import Experts, Shared, moe, moe_mlx, moe_reference
 from bessemer.kernels.moe.route import Gate, Routing, choose, choose_reference
 
-from ..arrays import GROUPS, close, floats, normal, quantized, same
+from ..arrays import GROUPS, close, floats, normal, quantized, same, superblocks, unbiased
+from ..tiers import NATIVE, in_turns, use
 from .by_heads import head_linear, head_linear_mlx, head_linear_reference
 
 NEW: tuple[Mode, ...] = ("mxfp8", "nvfp4")
@@ -201,6 +205,69 @@ def test_affine_in_groups_of_16(path: str | None, bits: int) -> None:
     wanted = linear_reference(x, replace(weight, exact=True))
     mx.eval(wanted)
     assert close(linear(x, pack(replace(weight, exact=True))), wanted, EXACT)
+
+
+FROM_GGUF: list[tuple[Mode, int]] = [
+    ("iq4_nl", 4),
+    *(("symmetric", bits) for bits in (4, 5, 8)),
+    *((mode, kind.bits) for mode, kind in SUPERBLOCKS.items()),  # type: ignore[misc]
+]
+
+
+def held(
+    mode: Mode, bits: int, rows: int, seed: int = 1, exact: bool = True, columns: int = 512
+) -> Quantized:
+    if mode in SUPERBLOCKS:
+        return superblocks(mode, rows, columns, seed, exact)
+    return unbiased(mode, bits, rows, columns, seed, exact)
+
+
+EVERYWHERE = [(path, *case) for path in (*NATIVE[:1], None) for case in FROM_GGUF]
+
+
+@pytest.mark.parametrize(
+    ("tier", "mode", "bits"),
+    [*EVERYWHERE, *((tier, *case) for tier, case in in_turns(FROM_GGUF))],
+)
+def test_gguf_storage_in_every_operation(
+    monkeypatch: pytest.MonkeyPatch, tier: str | None, mode: Mode, bits: int
+) -> None:
+    use(monkeypatch, tier)
+    x = normal(5, 512)
+    for exact, limit in ((True, EXACT), (False, FAST)):
+        weight, both = (held(mode, bits, rows, exact=exact) for rows in (40, 64))
+        for rows in (1, 41):
+            many = normal(rows, 512)
+            assert close(linear(many, weight), linear_reference(many, weight), limit)
+        assert close(gated_linear(x, both, SILU), linear_reference(x, both, SILU), limit)
+    numbers, tokens = np.array(widen(weight)), [39, 0, -1, 17]
+    rows_of = embedding(mx.array(tokens, mx.int32), weight, mx.float32)
+    assert np.array_equal(np.array(rows_of), numbers[tokens])
+    experts = [held(mode, bits, 4 * 256, seed, columns=256) for seed in (1, 2, 3)]
+    check_experts(experts, normal(5, 256) / 100)
+    heads, weight = normal(5, 4, 520), held(mode, bits, 4 * 16)
+    oracle = head_linear_reference(heads, weight, 8)
+    assert close(head_linear(heads, weight, 8), oracle, EXACT)
+    assert close(head_linear_mlx(heads, weight, 8), oracle, EXACT)
+
+
+@pytest.mark.parametrize(("mode", "bits"), FROM_GGUF)
+def test_gguf_storage_is_packed_to_the_last_bit(native: str, mode: Mode, bits: int) -> None:
+    for exact in (True, False):
+        weight, other = (held(mode, bits, 52, exact=exact) for _ in range(2))
+        packed = pack(other)
+        assert np.array_equal(np.array(widen(packed)), np.array(widen(weight)))
+        for rows in (14, 60):
+            x = normal(rows, 512)
+            out = linear(x, packed)
+            assert same(out, linear(x, weight))
+            assert same(linear(x[-1:], packed), out[-1:])
+        gate, up = (held(mode, bits, 48, seed, exact) for seed in (1, 2))
+        pairs = zip(arrays_of(gate), arrays_of(up), strict=True)
+        below = with_arrays(gate, [mx.concatenate(list(pair)) for pair in pairs])
+        paired = pack_pair(gate, up)
+        assert paired is not None
+        assert same(gated_linear(x, paired, SILU), gated_linear(x, below, SILU))
 
 
 @pytest.mark.parametrize("mode", GROUPS)

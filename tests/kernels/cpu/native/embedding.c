@@ -53,13 +53,39 @@ static void check_floats(int bits, int group, int type, uint8_t code, float valu
     for (int i = 0; i < 3 * inputs; i++)
         expected[i] = value * (float)(1 << (tokens[i / inputs] * inputs + i % inputs) / group % 3);
     Matrix m = {.weight = packed, .scales = scales, .outputs = outputs, .inputs = inputs,
-                .bits = bits, .group = group, .type = type};
+                .bits = bits, .group = group, .type = type, .form = FLOATS};
     op_embedding(&m, tokens, 3, out);
     compare("embedding, of floats", out, expected, 3 * (size_t)inputs, 0);
     op_pack(&m);
     op_embedding(&m, tokens, 3, out);
     compare("embedding, of floats, packed", out, expected, 3 * (size_t)inputs, 0);
     free(packed), free(scales), free(out), free(expected);
+}
+
+/* Codes that are all 9, or 2, under whole numbers whose bytes are all 0x2d: of 6 bits, 45 is the
+   first and 11 number 8. */
+static void check_superblocks(int form, int bits, int group, float value) {
+    const int outputs = 37, inputs = 512, blocks = outputs * inputs / SUPERBLOCK;
+    const size_t bytes = (size_t)(outputs * inputs * bits / 8);
+    const size_t words = (size_t)(blocks * HELD[form].words * 4);
+    uint8_t *codes = memset(malloc(bytes), bits == 4 ? 0x99 : 0xaa, bytes);
+    uint8_t *scales = memset(malloc(words), 0x2d, words);
+    uint16_t *factors = malloc((size_t)(blocks * HELD[form].factors) * 2);
+    for (int i = 0; i < blocks * HELD[form].factors; i++)
+        factors[i] = to_f16(0.5f);
+    const int32_t tokens[] = {36, 0, 5};
+    float *out = malloc(3 * (size_t)inputs * 4), expected[4];
+    for (int i = 0; i < 4; i++)
+        expected[i] = value;
+    Matrix m = {.weight = codes, .scales = scales, .biases = factors, .outputs = outputs,
+                .inputs = inputs, .bits = bits, .group = group, .type = F16, .form = form};
+    for (int packed = 0; packed < 2; packed++) {
+        op_embedding(&m, tokens, 3, out);
+        for (int r = 0; r < 3; r++)
+            compare("embedding, in superblocks", out + (ptrdiff_t)r * inputs, expected, 4, 0);
+        op_pack(&m);
+    }
+    free(codes), free(scales), free(factors), free(out);
 }
 
 static void check_dense(int outputs, int inputs) {
@@ -99,6 +125,9 @@ void check_embedding(void) {
     check_floats(4, 16, E4M3, 0xee, -4);
     check_floats(8, 32, E8M0, 0xbc, -1.5f);
     check_floats(8, 32, E8M0, 0x03, 3.0f / 512);
+    check_superblocks(Q2_K, 2, 16, 0.5f * (13 * 2 - 2));
+    check_superblocks(Q4_K, 4, 32, 0.5f * (45 * 9 - 11));
+    check_superblocks(IQ4_XS, 4, 32, 0.5f * 45 * 13);
     check_dense(5, 1);
     check_dense(35, 67);
 }

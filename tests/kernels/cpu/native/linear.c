@@ -9,7 +9,7 @@ int op_linear(const Matrix *matrix, const float *x, int rows, const float *bias,
               const float *residual, int activation, float limit, float *out);
 
 typedef struct {
-    int outputs, inputs, bits, group, type;
+    int outputs, inputs, bits, group, type, form;
 } Shape;
 
 /* Values of an array of `type`; what they are is told by `read`. */
@@ -55,6 +55,28 @@ static double read(const void *from, size_t i, int type) {
     return half >> 15 ? -size : size;
 }
 
+/* Number `i` of 6 bits in 3 words. */
+static int six(const uint32_t *words, int i) {
+    return (int)(i < 15 ? words[i / 5] >> i % 5 * 6 & 63
+                        : words[0] >> 30 | words[1] >> 30 << 2 | words[2] >> 30 << 4);
+}
+
+/* What a code of group `g` stands for in a superblock. */
+static double in_superblock(const Matrix *m, size_t block, int g, int code) {
+    const uint32_t *words = (const uint32_t *)m->scales + block * (size_t)HELD[m->form].words;
+    const size_t factors = block * (size_t)HELD[m->form].factors;
+    const int byte = m->form == Q2_K || m->form == Q6_K || m->form == IQ4_XS
+                         ? ((const uint8_t *)words)[g] : 0;
+    const double d = read(m->biases, factors, F16);
+    switch (m->form) {
+    case Q2_K: return d * (byte & 15) * code - read(m->biases, factors + 1, F16) * (byte >> 4);
+    case Q3_K: return d * (six(words, g) - 32) * (code - 4);
+    case Q6_K: return d * (int8_t)byte * (code - 32);
+    case IQ4_XS: return d * (int8_t)byte * (IQ4_VALUES[code] - 128);
+    default: return d * six(words, g) * code - read(m->biases, factors + 1, F16) * six(words, 8 + g);
+    }
+}
+
 /* The matrix as the definition has it: a row's codes are one stream, from the lowest bit on. */
 static double *plain(const Matrix *m) {
     static const double e2m1[8] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
@@ -72,9 +94,17 @@ static double *plain(const Matrix *m) {
                 const int place = i * m->bits + bit;
                 code |= (stream[place / 8] >> place % 8 & 1) << bit;
             }
+            if (in_superblocks(m)) {
+                made[at] = in_superblock(m, at / SUPERBLOCK, i % SUPERBLOCK / m->group, code);
+                continue;
+            }
             const double scale = read(m->scales, at / (size_t)m->group, m->type);
             if (m->biases)
                 made[at] = code * scale + read(m->biases, at / (size_t)m->group, m->type);
+            else if (m->form == SYMMETRIC)
+                made[at] = (code - (1 << (m->bits - 1))) * scale;
+            else if (m->form == IQ4_NL)
+                made[at] = (IQ4_VALUES[code] - 128) * scale;
             else if (m->bits == 8)
                 made[at] = e4m3((uint8_t)code) * scale;
             else
@@ -141,11 +171,16 @@ static void multiply(Matrix m, int rows, int gated, int joined) {
     same("linear by one thread", found, again, results);
 
     const size_t size = (size_t)m.outputs * (size_t)row_bytes(&m);
-    const size_t scales = m.bits ? (size_t)(m.outputs * (m.inputs / m.group) * width_of(m.type)) : 0;
+    size_t scales = m.bits ? (size_t)(m.outputs * (m.inputs / m.group) * width_of(m.type)) : 0;
+    size_t biases = scales;
+    if (in_superblocks(&m)) {
+        scales = (size_t)(m.outputs * (m.inputs / SUPERBLOCK) * HELD[m.form].words * 4);
+        biases = (size_t)(m.outputs * (m.inputs / SUPERBLOCK) * HELD[m.form].factors * 2);
+    }
     Matrix packed = m;
     packed.weight = memcpy(malloc(size), m.weight, size);
     packed.scales = scales ? memcpy(malloc(scales), m.scales, scales) : 0;
-    packed.biases = m.biases ? memcpy(malloc(scales), m.biases, scales) : 0;
+    packed.biases = m.biases ? memcpy(malloc(biases), m.biases, biases) : 0;
     op_pack(&packed);
     memset(again, 0xff, results * sizeof(float));
     op_linear(&packed, x, rows, bias, residual, gated, 7, again);
@@ -168,20 +203,31 @@ static void multiply_broken(const Matrix *m, int rows, int gated, float broken) 
     free(x), free(found);
 }
 
+static uint32_t *words_of_bits(size_t count, uint32_t mask) {
+    uint32_t *made = malloc(count * sizeof *made);
+    for (size_t i = 0; i < count; i++)
+        made[i] = bits32() & mask;
+    return made;
+}
+
 static void check(Shape s, int rows, int exact, int gated, int joined) {
     Matrix m = {.outputs = s.outputs, .inputs = s.inputs, .bits = s.bits, .group = s.group,
-                .type = s.type, .exact = exact};
+                .type = s.type, .exact = exact, .form = s.form};
     const size_t cells = (size_t)s.outputs * (size_t)s.inputs;
     if (!s.bits) {
         m.weight = stored(cells, s.type, 0.5f);
     } else {
         const size_t words = cells * (size_t)s.bits / 32, groups = cells / (size_t)s.group;
-        uint32_t *codes = m.weight = malloc(words * sizeof *codes);
-        const int floats = s.bits == 8 && s.type >= E8M0;
-        for (size_t i = 0; i < words; i++) /* of floats only those below 2: none is NaN */
-            codes[i] = bits32() & (floats ? 0xb7b7b7b7 : 0xffffffff);
-        m.scales = stored(groups, s.type, 1.0f / (float)(1 << s.bits));
-        m.biases = s.type >= E8M0 ? 0 : stored(groups, s.type, 0.5f);
+        const int floats = s.bits == 8 && s.form == FLOATS;
+        /* of floats only those below 2: none is NaN */
+        m.weight = words_of_bits(words, floats ? 0xb7b7b7b7 : ~0u);
+        const size_t blocks = cells / SUPERBLOCK, whole = blocks * (size_t)HELD[s.form].words;
+        m.scales = in_superblocks(&m) ? words_of_bits(whole, s.form == IQ4_XS ? 0x9f9f9f9f : ~0u)
+                                      : stored(groups, s.type, 1.0f / (float)(1 << s.bits));
+        if (in_superblocks(&m))
+            m.biases = stored(blocks * (size_t)HELD[s.form].factors, F16, 1e-3f);
+        else if (s.form == AFFINE)
+            m.biases = stored(groups, s.type, 0.5f);
     }
     multiply(m, rows, gated, joined);
     if (rows > 1)
@@ -192,17 +238,24 @@ static void check(Shape s, int rows, int exact, int gated, int joined) {
 void check_linear(void) {
     static const int bits[] = {2, 3, 4, 5, 6, 8};
     static const Shape others[] = {
-        {33, 96, 4, 32, E8M0},    {64, 544, 4, 32, E8M0},  {7, 31, 0, 0, F32},
-        {33, 130, 0, 0, F32},     {7, 31, 0, 0, F16},      {33, 130, 0, 0, F16},
-        {5, 1, 0, 0, BF16},       {64, 258, 0, 0, BF16},   {40, 1152, 4, 64, F16},
-        {33, 96, 8, 32, E8M0},    {64, 544, 8, 32, E8M0},  {33, 96, 4, 16, E4M3},
-        {64, 544, 4, 16, E4M3},
+        {33, 96, 4, 32, E8M0, FLOATS},  {64, 544, 4, 32, E8M0, FLOATS},
+        {33, 96, 8, 32, E8M0, FLOATS},  {64, 544, 8, 32, E8M0, FLOATS},
+        {33, 96, 4, 16, E4M3, FLOATS},  {64, 544, 4, 16, E4M3, FLOATS},
+        {33, 96, 4, 32, F16, SYMMETRIC}, {64, 544, 5, 32, F16, SYMMETRIC},
+        {37, 576, 8, 32, F16, SYMMETRIC}, {37, 576, 4, 32, F16, IQ4_NL},
+        {33, 768, 4, 32, F16, IQ4_XS},  {33, 768, 2, 16, F16, Q2_K},
+        {33, 768, 3, 16, F16, Q3_K},    {33, 768, 4, 32, F16, Q4_K},
+        {33, 768, 5, 32, F16, Q5_K},    {33, 768, 6, 16, F16, Q6_K},
+        {7, 31, 0, 0, F32, AFFINE},     {33, 130, 0, 0, F32, AFFINE},
+        {7, 31, 0, 0, F16, AFFINE},     {33, 130, 0, 0, F16, AFFINE},
+        {5, 1, 0, 0, BF16, AFFINE},     {64, 258, 0, 0, BF16, AFFINE},
+        {40, 1152, 4, 64, F16, AFFINE}, {37, 96, 4, 16, F32, AFFINE},
     };
     for (int b = 0; b < 6; b++)
         for (int group = 32; group <= 128; group *= 2)
             for (int exact = 0; exact < 2; exact++) {
-                const Shape even = {64, 5 * group, bits[b], group, (b + exact) % 3};
-                const Shape odd = {37, 3 * group, bits[b], group, (b + group / 32) % 3};
+                const Shape even = {64, 5 * group, bits[b], group, (b + exact) % 3, AFFINE};
+                const Shape odd = {37, 3 * group, bits[b], group, (b + group / 32) % 3, AFFINE};
                 check(even, 1, exact, 1, 1);
                 check(even, 14, exact, 1, 0);
                 check(odd, 1, exact, 0, 0);
@@ -211,7 +264,7 @@ void check_linear(void) {
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         for (int rows = 1; rows < 60; rows += 19)
             check(others[i], rows, rows % 2, 0, rows > 1);
-    check((Shape){96, 64, 4, 64, BF16}, 200, 0, 1, 1); /* more than ROWS */
-    check((Shape){96, 64, 6, 32, F32}, 200, 1, 0, 1);
-    check((Shape){50, 66, 0, 0, F16}, 200, 0, 0, 1);
+    check((Shape){96, 64, 4, 64, BF16, AFFINE}, 200, 0, 1, 1); /* more than ROWS */
+    check((Shape){96, 64, 6, 32, F32, AFFINE}, 200, 1, 0, 1);
+    check((Shape){50, 66, 0, 0, F16, AFFINE}, 200, 0, 0, 1);
 }
