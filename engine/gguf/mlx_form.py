@@ -72,10 +72,8 @@ def rounded(weight: Quantized) -> tuple[Quantized, Error]:
         mx.eval(arrays_of(near))
         error += error_of(widen(near), numbers)
         parts.append(arrays_of(near))
-    weight, scales, biases = (
-        mx.concatenate([part[i] for part in parts]).reshape(*above, -1) for i in range(3)
-    )
-    return Quantized(weight, scales, biases, EIGHT.group, EIGHT.bits), error
+    joined = [mx.concatenate([part[i] for part in parts]).reshape(*above, -1) for i in range(3)]
+    return Quantized(joined[0], joined[1], joined[2], EIGHT.group, EIGHT.bits), error
 
 
 def _in_eight_bits(weight: Quantized) -> Quantized:

@@ -215,8 +215,7 @@ def test_files_that_are_no_weights_to_read(tmp_path: Path) -> None:
 
 
 def test_a_gguf_file_that_lies(tmp_path: Path) -> None:
-    layers = {"llama.block_count": "two"}
-    path = typed(tmp_path / "m.gguf", EXACT, **layers)
+    path = typed(tmp_path / "m.gguf", EXACT, {"llama.block_count": "two"})
     assert message(start("run", "hello", "--model", str(path))).endswith(
         "m.gguf: llama.block_count is 'two', expected a number of things; fetch it again."
     )
