@@ -116,7 +116,8 @@ def _signed(values: Array, signs: Array, scales: Array) -> Parts:
 
 def _taken(grid: Grid, index: Array) -> Array:
     """Return the digits of the grid's rows of an index, (blocks, values)."""
-    return grid.rows[index].reshape(len(index), -1)
+    digits: Array = grid.rows[index].reshape(len(index), -1)
+    return digits
 
 
 def _packed_signs(words: Array) -> tuple[Array, Array]:

@@ -30,7 +30,7 @@ def _list_of(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
+    return isinstance(value, str) and not re.search("[\ud800-\udfff]", value)
 
 
 def _is_flag(value: Any) -> bool:
@@ -47,13 +47,13 @@ def _or_list(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: _is_count(value) or (value != [] and listed(value))
 
 
-TEXT = Kind("a text", _is_text)
+TEXT = Kind("a text in UTF-8", _is_text)
 FLAG = Kind("true or false", _is_flag)
 COUNT = Kind("a number of things", _is_count)
 ID = Kind("a whole number", lambda value: type(value) is int)  # -1 says that there is none
 NUMBER = Kind("a number", _is_number)
 SWITCH = Kind("a number, or true or false", lambda value: _is_flag(value) or _is_number(value))
-TEXTS = Kind("a list of texts", _list_of(_is_text))
+TEXTS = Kind("a list of texts in UTF-8", _list_of(_is_text))
 SCORES = Kind("a list of numbers", _list_of(_is_score))
 LAYERED = Kind("a number of things, or a list of such for each layer", _or_list(_is_count))
 PATTERN = Kind(

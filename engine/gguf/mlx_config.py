@@ -20,7 +20,7 @@ def mlx_config(config: Config) -> dict[str, Any]:
         )
     stretched = config.get("rope_scaling")
     older = {"rope_scaling": stretched | {"type": stretched["rope_type"]}} if stretched else {}
-    more = MORE.get(kind, lambda _: {})(config)
+    more = MORE[kind](config) if kind in MORE else {}
     return {**more, **config, **older, **(_mamba2(config) if kind == "mamba2" else {})}
 
 

@@ -72,8 +72,8 @@ def rounded(weight: Quantized) -> tuple[Quantized, Error]:
         mx.eval(arrays_of(near))
         error += error_of(widen(near), numbers)
         parts.append(arrays_of(near))
-    joined = (mx.concatenate(each).reshape(*above, -1) for each in zip(*parts, strict=True))
-    return Quantized(*joined, EIGHT.group, EIGHT.bits), error
+    joined = [mx.concatenate([part[i] for part in parts]).reshape(*above, -1) for i in range(3)]
+    return Quantized(joined[0], joined[1], joined[2], EIGHT.group, EIGHT.bits), error
 
 
 def _in_eight_bits(weight: Quantized) -> Quantized:

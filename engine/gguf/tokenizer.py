@@ -4,6 +4,7 @@ What is cut before a byte-level BPE is only named in the file (`tokenizer.ggml.p
 those of llama.cpp (src/llama-vocab.cpp); the patterns are those of the models' own tokenizer.json.
 """
 
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -18,6 +19,7 @@ from ..text.tokenizer_classes import QWEN2, QWEN3_5, SPACE, fallback
 from .container import Gguf, opened
 
 FIELD = "tokenizer.ggml."
+LEAF = 1 << 31  # the bit of a trie's units that are ends
 PURPOSES = {
     "bos": "bos",
     "eos": "eos",
@@ -313,14 +315,31 @@ def _unigram(gguf: Gguf, tokens: Sequence[str], kinds: Sequence[int]) -> Tokeniz
     unknown = gguf.said(f"{FIELD}unknown_token_id", 2)
     _token(gguf, tokens, unknown)
     encoding = Tokenizer(Unigram(pieces, unknown, Kind.BYTE in kinds))
-    rules = gguf.said(f"{FIELD}precompiled_charsmap")
-    if rules:
-        encoding.normalizer = normalizers.Precompiled(bytes(each & 255 for each in rules))
+    if rules := gguf.said(f"{FIELD}precompiled_charsmap"):
+        encoding.normalizer = _normalizer(gguf, bytes(int(each) & 255 for each in rules))
     spaced = gguf.said(f"{FIELD}add_space_prefix", True)
     metaspace = pre_tokenizers.Metaspace(SPACE, "always" if spaced else "never")
     encoding.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), metaspace])
     encoding.decoder = decoders.Metaspace(SPACE, "always" if spaced else "never")
     return encoding
+
+
+def _normalizer(gguf: Gguf, rules: bytes) -> normalizers.Normalizer:
+    """Return SentencePiece's rules: a trie in an array (Darts), and the texts that it leads to.
+
+    Raises CheckpointError where it leads out of either, for the library would panic there.
+    """
+    count = int.from_bytes(rules[:4], "little") // 4
+    units = [unit for (unit,) in struct.iter_unpack("<I", rules[4 : 4 * (len(rules) // 4)])][:count]
+    texts = rules[4 + 4 * count :]
+    ends = [unit & LEAF - 1 for unit in units if unit & LEAF]
+    steps = (at ^ unit >> 10 << (unit >> 6 & 8) for at, unit in enumerate(units) if not unit & LEAF)
+    whole = len(units) == count > 0 and max(ends, default=0) < len(texts) and texts[-1] == 0
+    if not whole or any(step | 255 >= count for step in steps):
+        raise CheckpointError(
+            f"{gguf.path} has rules for characters that lead nowhere; fetch it again"
+        )
+    return normalizers.Precompiled(rules)
 
 
 def _scores(gguf: Gguf, tokens: Sequence[str]) -> list[float]:

@@ -16,6 +16,7 @@ from bessemer.http.config import Config, UsageError
 from bessemer.http.startup import chat_templates, shares, watched, with_threads
 from bessemer.http.watchdog import Limits
 from bessemer.kernels.cpu import library
+from tests.engine.gguf.typed import EXACT, typed
 from tests.http.running import COMMAND, guide_copy
 
 
@@ -211,6 +212,17 @@ def test_files_that_are_no_weights_to_read(tmp_path: Path) -> None:
     weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 9\n")
     said = message(start("quantize", str(model), str(tmp_path / "into")))
     assert f"{weights} is a git-lfs pointer" in said
+
+
+def test_a_gguf_file_that_lies(tmp_path: Path) -> None:
+    path = typed(tmp_path / "m.gguf", EXACT, {"llama.block_count": "two"})
+    assert message(start("run", "hello", "--model", str(path))).endswith(
+        "m.gguf: llama.block_count is 'two', expected a number of things; fetch it again."
+    )
+    said = message(start("convert", str(path), str(tmp_path / "into")))
+    assert "llama.block_count is 'two'" in said and not (tmp_path / "into").exists()
+    said = message(start("convert", str(tmp_path), str(tmp_path / "into")))
+    assert "m.gguf: llama.block_count" in said  # the directory's one model
 
 
 def test_weights_under_a_number_are_served(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import tokenizers
 from tokenizers.models import BPE
 
 from bessemer.engine.checkpoint.checkpoint import open_checkpoint
+from bessemer.engine.checkpoint.mlx_layout import MlxTensor
 from bessemer.engine.checkpoint.weight_files import INDEX
 from bessemer.engine.checkpoint.weights import Reading
 from bessemer.engine.gguf import convert as conversion
@@ -115,6 +116,14 @@ def test_numbers_that_mlx_cannot_hold(tmp_path: Path) -> None:
     path = typed(tmp_path / "m.gguf", HALVES)
     said = refusal(path, tmp_path / "m")
     assert "has 1 tensors in Q3_K and 2 tensors in Q6_K" in said and "--lossy rounds them" in said
+
+
+def test_codes_that_would_have_to_be_transposed() -> None:
+    """Older files have a latent's expansion whole, which MLX has with the keys' part transposed."""
+    whole = MlxTensor("a.embed_q.weight", (1, 1, 32), False, (), old="a.kv_b_proj", by_rows=False)
+    with pytest.raises(ValueError, match="older converter, which left a.kv_b_proj whole"):
+        conversion._require_layout(Path("m"), [whole], {whole.name: "Q8_0"}, lossy=True)
+    conversion._require_layout(Path("m"), [whole], {whole.name: "F16"}, lossy=False)
 
 
 def test_directories_that_are_there(exact: Path, tmp_path: Path) -> None:

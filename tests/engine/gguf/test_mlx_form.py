@@ -16,10 +16,18 @@ SIXTEENS = {"Q2_K", "Q3_K", "Q6_K", "IQ1_M", "IQ2_XS", "IQ2_S"}
 
 def restored(weight: Quantized) -> np.ndarray:
     """By MLX, from what a checkpoint has."""
-    how = {"group_size": weight.group, "bits": weight.bits, "mode": weight.mode}
-    wide = [None if each is None else each.astype(mx.float32) for each in (weight.biases,)]
-    scales = weight.scales if wide[0] is None else weight.scales.astype(mx.float32)
-    return np.array(mx.dequantize(weight.weight, scales, *wide, **how, dtype=mx.float32))
+    affine = weight.mode == "affine"
+    return np.array(
+        mx.dequantize(
+            weight.weight,
+            weight.scales.astype(mx.float32) if affine else weight.scales,
+            None if weight.biases is None else weight.biases.astype(mx.float32),
+            weight.group,
+            weight.bits,
+            weight.mode,
+            dtype=mx.float32,
+        )
+    )
 
 
 @pytest.mark.parametrize("name", BLOCKS)

@@ -2,6 +2,7 @@
 
 import json
 import lzma
+import struct
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,19 @@ def test_what_ends_an_answer(tmp_path: Path) -> None:
         1 if token == "<|im_end|>" else kind for token, kind in zip(LETTERS, TYPES, strict=True)
     ]
     assert end_tokens(read(tmp_path, ggml__token_type=plain)) == [1]
+
+
+def test_rules_for_characters_that_lead_nowhere() -> None:
+    """The library would end in a panic, some at the first text."""
+    said = metadata(golden()["nomic-bert-moe"])
+    name, sound = "tokenizer.ggml.precompiled_charsmap", lzma.decompress(RULES.read_bytes())
+    out = struct.pack("<I", 1 << 30)  # the root's step
+    for rules in (
+        *(bytes(8), b"\4" + bytes(7) + b"a", sound[:4], sound[:2000]),
+        *(sound[:4] + out + sound[8:], sound[:-500]),
+    ):
+        with pytest.raises(CheckpointError, match="lead nowhere"):
+            build_tokenizer(Gguf(Path("m"), said | {name: [*rules]}, {}))
 
 
 @pytest.mark.parametrize(

@@ -95,9 +95,9 @@ def blocks(type: str, rows: int, columns: int, random: np.random.Generator) -> b
     return raw.tobytes()
 
 
-def typed(path: Path, types: Mapping[str, str], seed: int = 1, **more: Any) -> Path:
+def typed(path: Path, types: Mapping[str, str], more: Mapping[str, Any] | None = None) -> Path:
     """Write a Llama of two layers."""
-    random, tensors = np.random.default_rng(seed), {}
+    random, tensors = np.random.default_rng(1), {}
     for name, type in types.items():
         rows = ROWS if "attn_k" in name or "attn_v" in name or "blk" not in name else WIDTH
         data = blocks(type, rows, WIDTH, random)
@@ -105,6 +105,4 @@ def typed(path: Path, types: Mapping[str, str], seed: int = 1, **more: Any) -> P
     norms = ["output_norm", *(f"blk.{i}.{kind}_norm" for i in range(2) for kind in ("attn", "ffn"))]
     for name in norms:
         tensors[f"{name}.weight"] = Raw((WIDTH,), 0, blocks("F32", 1, WIDTH, random))
-    return write(
-        path, SAID | {name.replace("__", "."): each for name, each in more.items()}, tensors
-    )
+    return write(path, SAID | dict(more or {}), tensors)
