@@ -12,7 +12,8 @@ from typing import Annotated, Any, Protocol, TypeVar, cast, get_args, get_origin
 import typer
 
 from bessemer.bench.compare.contest import CaseFailed, Unavailable
-from bessemer.engine.command_line import STYLE, fail, guarded
+from bessemer.engine.command_line import fail, guarded
+from bessemer.engine.quantize_flags import STYLE
 from bessemer.engine.remedies import remedy
 from bessemer.http.config import UsageError
 

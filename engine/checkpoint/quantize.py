@@ -21,15 +21,14 @@ from ...architectures.config import ModelConfig
 from ...architectures.read import FLOATING
 from ...architectures.registry import configure
 from ...architectures.storage import Mode, Stored
-from ..command_line import (
+from ..command_line import fail, guarded
+from ..quantize_flags import (
     INTO,
     STYLE,
     Bits,
     GroupSize,
     Layout,
     Mixed,
-    fail,
-    guarded,
     quantize_flags,
 )
 from .checkpoint import Checkpoint, open_checkpoint

@@ -110,6 +110,11 @@ def opened(path: Path) -> Gguf:
     return _opened(path, about.st_mtime_ns, about.st_size)
 
 
+def forget() -> None:
+    """Drop what was read last, of which a vocabulary takes much memory."""
+    _opened.cache_clear()
+
+
 @lru_cache(maxsize=1)
 def _opened(path: Path, _changed: int, _size: int) -> Gguf:
     return read_gguf(path)
