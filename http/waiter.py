@@ -4,8 +4,8 @@
 standard library is imported, and no site: every megabyte stands beside the model's weights.
 """
 
+import _signal as signal  # type: ignore[import-not-found]  # the other imports enum: a megabyte
 import os
-import signal
 import sys
 
 INTERRUPTED = 130  # a shell's exit code for Ctrl-C
@@ -47,7 +47,9 @@ def _told(code: int) -> int:
         return code
     if -code == signal.SIGINT:
         return INTERRUPTED
-    name = signal.Signals(-code).name if -code in {*signal.Signals} else f"signal {-code}"
+    from signal import Signals
+
+    name = Signals(-code).name if -code in {*Signals} else f"signal {-code}"
     why = ", as the system does where memory is short" if -code == signal.SIGKILL else ""
     say(f"{CLEAR if has_status_line() else ''}bessemer: its process was ended by {name}{why}.\n")
     return FAILED
