@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from msgspec.structs import replace
 
@@ -27,6 +27,8 @@ from .text.vocabulary import Vocabulary
 from .wire import VERSION, Ready
 
 if TYPE_CHECKING:
+    import tokenizers
+
     from .engine import Engine
 
 IN_BYTES = sys.platform == "darwin"  # is the highest memory counted, elsewhere in kilobytes
@@ -90,7 +92,8 @@ def _loaded(
         alone.wait()
         forget()
         _hand_back()
-        return Tokenizer(Vocabulary(asked[0].vocabulary), {}, None)
+        decodes = cast("tokenizers.Tokenizer", Vocabulary(asked[0].vocabulary))
+        return Tokenizer(decodes, {}, None)
 
     def progress(stage: str) -> None:
         status.say(f"{begin.name}: {stage} ...")
