@@ -36,8 +36,10 @@ def _see_off(life: int, running: set[int]) -> int:
         running.remove(process)
         if code := os.waitstatus_to_exitcode(status):
             return _told(code)
-        if len(running) == 1:
+        try:
             os.write(life, GO)
+        except BrokenPipeError:  # both have gone
+            continue
     return 0
 
 
