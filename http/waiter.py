@@ -16,45 +16,46 @@ GO = b"\n"  # tells the process with the model that the one that asks has gone
 
 def wait(life: int, model: int, asker: int) -> int:
     """Wait for both processes, and end what is left of them; return the command's exit code."""
-    running = {model, asker}
+    running, code, why = {model, asker}, INTERRUPTED, ""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # were it ignored, nobody could be waited for
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        return _see_off(life, running)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # there may have been one
+        code, why = _see_off(life, running)
     except KeyboardInterrupt:
-        return INTERRUPTED
-    finally:
-        if running and has_status_line():  # they have no time to clear what they said
-            say(CLEAR_BELOW)
-        for process in running:
-            _end(process)
+        pass
+    asking = asker in running
+    for process in running:
+        _end(process)
+    if has_status_line() and (running or why):  # no part of an answer is cleared
+        say(CLEAR_BELOW if asking else "\n")
+    say(why)
+    return code
 
 
-def _see_off(life: int, running: set[int]) -> int:
+def _see_off(life: int, running: set[int]) -> tuple[int, str]:
+    """Wait until both have ended well, or one has not; return the exit code, and a sentence."""
     while running:
         process, status = os.wait()
         if process not in running:  # an orphan's end, where this process is a container's first
             continue
         running.remove(process)
         if code := os.waitstatus_to_exitcode(status):
-            return _told(code)
+            return (code, "") if code > 0 else (FAILED, _cause(-code))
         try:
             os.write(life, GO)
         except BrokenPipeError:  # both have gone
             continue
-    return 0
+    return 0, ""
 
 
-def _told(code: int) -> int:
-    """Return an exit code; where a signal ended a process, say so."""
-    if code > 0:
-        return code
-    if -code == signal.SIGINT:
-        return INTERRUPTED
+def _cause(number: int) -> str:
+    """Say which signal ended a process."""
     from signal import Signals
 
-    name = Signals(-code).name if -code in {*Signals} else f"signal {-code}"
-    why = ", as the system does where memory is short" if -code == signal.SIGKILL else ""
-    say(f"{CLEAR if has_status_line() else ''}bessemer: its process was ended by {name}{why}.\n")
-    return FAILED
+    name = Signals(number).name if number in {*Signals} else f"signal {number}"
+    why = ", as the system does where memory is short" if number == signal.SIGKILL else ""
+    return f"bessemer: its process was ended by {name}{why}.\n"
 
 
 def _end(process: int) -> None:
@@ -77,16 +78,5 @@ def say(text: str) -> None:
         pass
 
 
-def main() -> int:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # were it ignored, nobody could be waited for
-    life, model, asker = map(int, sys.argv[1:])
-    try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        return wait(life, model, asker)
-    except KeyboardInterrupt:  # there was one waiting; what is started ends with `life`
-        return INTERRUPTED
-
-
 if __name__ == "__main__":
-    os._exit(main())
+    os._exit(wait(*map(int, sys.argv[1:])))
