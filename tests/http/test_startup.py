@@ -57,8 +57,9 @@ def test_config_and_weights_that_contradict_each_other(tmp_path: Path) -> None:
     assert "model.layers" in message(start("run", "hello", "--model", str(model)))
     edit(model / "config.json", num_hidden_layers=4, vocab_size=100)
     assert "model.embed_tokens.weight has shape" in message(
-        start("run", "hello", "--model", str(model))
+        start("serve", "--port", "0", "--model", str(model))
     )
+    assert "ids go from 0 to 99" in message(start("run", "hello", "--model", str(model)))
 
 
 def test_a_broken_tokenizer_is_named(tmp_path: Path) -> None:
