@@ -94,8 +94,8 @@ async def _rendered(
         opening = open_renderer(name, tokenizer, own, host, config.model.parse_special, told=True)
         naming = asyncio.to_thread(VocabularyFile.of, tokenizer.encoding)
         renderer, vocabulary = await asyncio.gather(opening, naming)
-        guarded = renderer.guarded(chat, UNKNOWN)
-        text = await host.render(guarded, renderer.limit(UNKNOWN))
+        guarded = renderer.guarded(chat)
+        text = await host.render(guarded, renderer.limit(sys.maxsize))
         return renderer, vocabulary, guarded, text
     finally:
         await host.stop()
