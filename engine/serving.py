@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from .kv_cache import allocate, page_bytes, state_bytes
 from .memory import Plan, plan_memory
 from .model import Model, build
 from .prepared_step import program_bytes
-from .request import GenerationDefaults, Refusal
+from .request import GenerationDefaults
 from .runner import Runner
 from .scheduler import Limits
 from .settings import Pattern, Settings
@@ -39,23 +39,21 @@ SELF_TESTS = 1000  # steps of writing in place on a GPU, before it is trusted
 QUANTIZED = {4: Format.INT4, 8: Format.INT8}
 
 
+# Takes what is known of a model once its memory is planned: the plan, its type, its defaults, how
+# many ids it has; returns the tokenizer for its answers' texts.
+Planned = Callable[[Plan, str, GenerationDefaults, int], "Tokenizer"]
+
+
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model that is ready to serve; `plan` is its memory's.
-
-    For one answer its tokenizer, which takes much memory, is read where it is first asked for.
-    """
+    """A model that is ready to serve; `plan` is its memory's."""
 
     engine: Engine
     plan: Plan
-    read_tokenizer: "Callable[[], Tokenizer]"
+    tokenizer: "Tokenizer"
     model_type: str
     defaults: GenerationDefaults
     vocabulary: int  # the model's ids; its tokenizer may know more, or fewer
-
-    @property
-    def tokenizer(self) -> "Tokenizer":
-        return self.read_tokenizer()
 
 
 def load(directory: Path, settings: Settings, memory: int) -> LoadedModel:
@@ -69,18 +67,23 @@ def load_described(
     memory: int,
     progress: Callable[[str], None] = lambda _: None,
     program: Callable[[], int] = lambda: 0,
+    planned: Planned | None = None,
 ) -> LoadedModel:
     """Load a model that takes `memory` bytes at most; `progress` hears of each stage that gets on.
 
     `program` is asked, once the tokenizer is read, for the bytes of all else in this process.
-    Raises ValueError, in one sentence for the user, if the checkpoint cannot be served.
+    Where the settings are for one answer no tokenizer is read: `planned` gives one. Raises
+    ValueError, in one sentence for the user, if the checkpoint cannot be served.
     """
     directory = description.modules.backbone
     checkpoint = open_checkpoint(directory, description.config)
     config = configure(checkpoint.config)
     checkpoint = rename_tensors(checkpoint, config)
-    read = cache(partial(_read_tokenizer, directory, checkpoint.config, progress))
-    eos = settings.one_answer.eos if settings.one_answer else read().eos
+    if alone := settings.one_answer:
+        tokenizer, eos = None, alone.eos
+    else:
+        tokenizer = _read_tokenizer(directory, checkpoint.config, progress)
+        eos = tokenizer.eos
     generation = read_generation_config(directory, checkpoint.config, eos, config.vocab_size)
     if generation.ignored:
         print(f"warning: {_not_followed(directory, generation.ignored)}", file=sys.stderr)
@@ -91,6 +94,10 @@ def load_described(
     if settings.threads:
         use_threads(settings.threads)
     plan = _plan(checkpoint, config, settings, memory, format, program())
+    about = config.model_type, generation.defaults, config.vocab_size
+    if tokenizer is None:
+        assert planned is not None, "a model of one answer needs its tokenizer from elsewhere"
+        tokenizer = planned(plan, *about)
     exact, reads = settings.cpu_precision == "exact", partial(progress, "reading weights")
     model = build(checkpoint, config, Reading(exact, settings.check_weights, reads))
     progress("preparing the KV cache")
@@ -101,18 +108,9 @@ def load_described(
     runner = Runner(model.decoder, caches, pattern == "tail", ahead=ahead, **faster)
     sizes = settings.max_batch, settings.queue, settings.chunk, PAGE, _alone(settings)
     limits = Limits(plan.context, *sizes)
-    about_answers = (lambda each: _late(read).answer_text(each)), config.ropes, generation.rules
+    about_answers = tokenizer.answer_text, config.ropes, generation.rules
     engine = Engine(runner, limits, plan.sizes, generation.eos_ids, *about_answers, ahead)
-    about = config.model_type, generation.defaults, config.vocab_size
-    return LoadedModel(engine, plan, read, *about)
-
-
-def _late(read: "Callable[[], Tokenizer]") -> "Tokenizer":
-    """Return a tokenizer that may not be read yet. Raises Refusal: its file was sound before."""
-    try:
-        return read()
-    except ValueError as error:
-        raise Refusal(500, "broken_tokenizer", f"{error}.") from None
+    return LoadedModel(engine, plan, tokenizer, *about)
 
 
 def _read_tokenizer(

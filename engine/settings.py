@@ -27,7 +27,7 @@ class Flag:
     variable: str = ""
 
 
-class OneAnswer(Struct, frozen=True):
+class OneAnswer(Struct, frozen=True, tag="one_answer"):
     """The only answer that is wanted: its tokens and its prompt's, and the tokenizer's eos id."""
 
     tokens: int

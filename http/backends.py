@@ -102,9 +102,9 @@ class Backends:
         )
 
 
-def other_purpose(model: Backend) -> Refusal:
-    does, where = DOES[model.purpose]
-    message = f"The model {model.name!r} {does} and does nothing else; ask it at {where}."
+def other_purpose(name: str, purpose: Purpose) -> Refusal:
+    does, where = DOES[purpose]
+    message = f"The model {name!r} {does} and does nothing else; ask it at {where}."
     return Refusal(400, "unsupported_model", message, "model")
 
 

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,10 @@ def _is_number(value: Any) -> bool:
 
 
 def _list_of(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, list) and all(map(holds, value))
+    def listed(value: Any) -> bool:
+        return isinstance(value, Sequence) and not isinstance(value, str) and all(map(holds, value))
+
+    return listed
 
 
 def _is_text(value: Any) -> bool:

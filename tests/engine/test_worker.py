@@ -16,6 +16,7 @@ import pytest
 from msgspec import structs
 
 from bessemer.engine import worker as module
+from bessemer.engine.devices import SHORT
 from bessemer.engine.request import (
     Embed,
     Embedded,
@@ -427,7 +428,7 @@ def test_no_memory_to_load_into_is_said_in_a_sentence(
     monkeypatch.setattr(module, "_load", load)
     channel: Any = Listener(configure())
     assert module.start(channel) is None
-    assert channel.sent == [LoadFailed(module.SHORT)]
+    assert channel.sent == [LoadFailed(SHORT)]
 
 
 def test_a_fault_while_loading_is_no_want_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,5 @@
 """Tests of which model answers to a name."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,8 +22,7 @@ def test_names_exact_first_then_the_last_part() -> None:
 
 def test_what_a_model_is_not_for_is_refused_with_where_to_ask_it() -> None:
     for purpose, path in (("generate", "/v1/chat/completions"), ("rerank", "/v1/rerank")):
-        model: Any = SimpleNamespace(name="m", purpose=purpose)
-        refusal = other_purpose(model)
+        refusal = other_purpose("m", purpose)
         assert (refusal.status, refusal.code) == (400, "unsupported_model")
         assert refusal.field == "model" and refusal.message.endswith(f"ask it at {path}.")
 

@@ -121,7 +121,7 @@ def test_numbers_that_mlx_cannot_hold(tmp_path: Path) -> None:
 def test_codes_that_would_have_to_be_transposed() -> None:
     """Older files have a latent's expansion whole, which MLX has with the keys' part transposed."""
     whole = MlxTensor("a.embed_q.weight", (1, 1, 32), False, (), old="a.kv_b_proj", by_rows=False)
-    with pytest.raises(ValueError, match="older converter, which left a.kv_b_proj whole"):
+    with pytest.raises(ValueError, match=r"older converter, which left a\.kv_b_proj whole"):
         conversion._require_layout(Path("m"), [whole], {whole.name: "Q8_0"}, lossy=True)
     conversion._require_layout(Path("m"), [whole], {whole.name: "F16"}, lossy=False)
 
