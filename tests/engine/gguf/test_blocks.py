@@ -45,6 +45,14 @@ def test_the_largest_factors(name: str) -> None:
     assert np.isfinite(numbers).all() and np.array_equal(codes, np.round(codes))
 
 
+def test_a_scale_that_is_no_number_is_0() -> None:
+    """E4M3's largest code is, in MLX; in GGUF files it has no sign and stands for 0."""
+    raw = GOLDEN["NVFP4.raw"][:1].copy()
+    raw[0, 1] = 127
+    numbers = np.array(widen(BLOCKS["NVFP4"].matrix(raw)))[0]
+    assert not numbers[16:32].any() and numbers[:16].any() and numbers[32:48].any()
+
+
 def test_cuts_of_a_long_tensor_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bessemer.engine.gguf.blocks.AT_ONCE", 64)
     weight = BLOCKS["Q4_1"].matrix(GOLDEN["Q4_1.raw"])

@@ -102,6 +102,9 @@ def test_families_that_mlx_lm_has_otherwise(
     some = Tokenizer(tokenizers.Tokenizer(BPE({"t": 0}, [])), {}, None, {})
     monkeypatch.setattr(conversion, "load_tokenizer", lambda *_, **__: some)
     convert(GOLDEN / f"{name}.gguf", tmp_path / name)
+    if name == "gpt_oss":
+        names = open_checkpoint(tmp_path / name).tensors
+        assert "model.layers.0.mlp.experts.gate_proj.weight" in names
     off = logits(tmp_path / name, LONG) - np.load(GOLDEN / f"{name}.npy")
     assert np.abs(off).max() < 1e-4
 

@@ -149,6 +149,14 @@ def test_rules_for_characters_that_lead_nowhere() -> None:
     [
         ({"ggml__model": "rwkv"}, "a tokenizer of the kind 'rwkv'"),
         ({"ggml__model": "t5"}, "has no score for each token"),
+        (
+            {
+                "ggml__model": "t5",
+                "ggml__scores": [0.0] * len(LETTERS),
+                "ggml__unknown_token_id": -1,
+            },
+            "none of the id -1 that it",
+        ),
         ({"ggml__model": "bert", "ggml__unknown_token_id": None}, "none of the id 100 that it"),
         ({"ggml__pre": "new"}, "cuts texts in a way that is not known here, 'new'"),
         ({"ggml__tokens": None}, "has no vocabulary"),
