@@ -10,7 +10,7 @@ from ..cpu.library import ARRAY, FLOAT, INT, VALUES, Function, array, output
 from ..norm.rms_norm import Norm, rms_norm_reference
 from ..registry import InMetal, Key, Operation, bucket, in_c
 from .activation import activate, activate_reference
-from .linear_metal import is_restored, linear_metal
+from .linear_metal import SLICED, is_restored, linear_metal
 from .linear_mlx import PLAIN, Epilogue, linear_mlx
 from .linear_rows import MAX_ROWS
 from .weight import MATRIX, Dense, Quantized, Weight, is_whole_panels, matrix, storage, widen
@@ -67,7 +67,8 @@ def _key(x: mx.array, weight: Weight, epilogue: Epilogue = PLAIN, norm: Norm | N
     """Tell the other operands apart only by whether they are there: their sizes follow."""
     parts = (epilogue.bias, epilogue.residual, epilogue.activation, norm)
     kinds = "".join(str(int(part is not None)) for part in parts)
-    return (bucket(x.shape[0]), weight.outputs, x.shape[1], *storage(weight), x.dtype, kinds)
+    rows = bucket(min(x.shape[0], SLICED + 1))  # any more are multiplied alike
+    return (rows, weight.outputs, x.shape[1], *storage(weight), x.dtype, kinds)
 
 
 def _edges(

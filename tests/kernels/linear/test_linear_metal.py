@@ -416,6 +416,16 @@ def test_more_rows_of_what_mlx_does_not_have(
             assert result.dtype == dtype and error(result, oracle) <= 2 * TOLERANCE[dtype]
 
 
+def test_prompts_of_any_length_are_tried_once() -> None:
+    """The same is launched for them, and the definition takes a while to compute."""
+    metal, weight = linear.metal, coded("q4_k", 8, 256, 32, H)
+    assert metal is not None and metal.takes is not None
+    keys = [metal.key(normal(rows, 256), weight) for rows in (SLICED, SLICED + 1, 200, 2000)]
+    assert keys[0] != keys[1] == keys[2] == keys[3]
+    assert all(metal.takes(normal(rows, 256), weight) for rows in (1, 17, 200))
+    assert not metal.takes(normal(17, 256), quantized(8, 256, 64, 4))
+
+
 @pytest.mark.parametrize("rows", [2, 16])
 def test_a_few_rows_are_decoded_together(rows: int) -> None:
     weight, x = quantized(64, 128, 64, 4, F), normal(rows, 128)
