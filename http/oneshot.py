@@ -25,7 +25,7 @@ def run(
     """Print the answer as it comes, thinking on stderr. Raises UsageError."""
     if len(config.models) > 1:
         raise UsageError("run answers with one model; give --model once")
-    models = hub.models(config)
+    models = hub.models(replace(config, models=config.models or hub.defaults()[:1]))
     with Log(config.log_level) as log:
         question = Message("user", said(prompt))
         messages = (Message("system", said(system)), question) if system else (question,)

@@ -29,7 +29,7 @@ from ..translate.template_source import pick
 from .backends import Backend, Backends
 from .config import Config, UsageError
 from .fleet import StartError, Worker
-from .hub import at_home
+from .hub import BUILT_IN, at_home
 from .local import (
     EmbeddingBackend,
     GenerationBackend,
@@ -44,6 +44,7 @@ from .template_host import TemplateHost
 from .watchdog import Limits
 
 SHARE = 0.8  # of the memory that is free at start; the rest is the system's and other programs'
+GUEST = 200 * 2**20  # bytes beside its weights: the guide plans for half of it
 SILENCE = 2.0  # seconds that a watchdog waits at least: each second a sound worker gives a sign
 
 POOLING = {"embed": EmbeddingBackend, "rerank": RerankBackend}
@@ -79,14 +80,14 @@ async def starting(
     The task raises UsageError if one of them cannot be served.
     """
     own = chat_templates(config.chat_template, models)
-    fits_machine(config.model.kv_cache * len(models), total_memory())
+    settings = settings_of(models, config.model, cores())
+    fits_machine(sum(each.kv_cache for each in settings.values()), total_memory())
     # Texts are tokenized one by one; threads for it would only be warned of when workers start.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     budgets = shares(models, int(free_memory() * SHARE))
-    settings = with_threads(config.model, len(models))
-    about, pace = (settings, log, watched(config)), Pace()
+    about, pace = (log, watched(config)), Pace()
     workers = {
-        name: Worker(name, path.absolute(), budgets[name], *about, pace=pace)
+        name: Worker(name, path.absolute(), budgets[name], settings[name], *about, pace=pace)
         for name, path in models.items()
     }
     hosts = {name: TemplateHost(name, log) for name in models}
@@ -151,11 +152,33 @@ def cores() -> int:
     return min(physical, allowed, *group_cores())
 
 
+def guests(models: Mapping[str, Path]) -> set[str]:
+    """Return the models beside which others have the machine: the guide, unless it is alone."""
+    small = {name for name, path in models.items() if path == BUILT_IN}
+    return small if len(small) < len(models) else set()
+
+
 def shares(models: Mapping[str, Path], memory: int) -> dict[str, int]:
-    """Give each model the bytes of its weights, and an equal share of what all weights leave."""
+    """Give each model the bytes of its weights, and an equal share of what all weights leave.
+
+    A guest takes only what it needs, where there is so much.
+    """
     weights = {name: _weights(path) for name, path in models.items()}
     left = max(memory - sum(weights.values()), 0)
-    return {name: size + left // len(models) for name, size in weights.items()}
+    few = dict.fromkeys(guests(models), min(GUEST, left // len(models)))
+    rest = (left - sum(few.values())) // (len(models) - len(few))
+    return {name: size + few.get(name, rest) for name, size in weights.items()}
+
+
+def settings_of(models: Mapping[str, Path], settings: Settings, count: int) -> dict[str, Settings]:
+    """Return each model's settings, with an equal share of so many cores.
+
+    A guest, which seldom works, has one of them, and no larger a KV cache than it needs.
+    """
+    few = guests(models)
+    each = with_threads(settings, max(count // (len(models) - len(few)), 1))
+    guest = structs.replace(with_threads(settings, 1), kv_cache=0)
+    return {name: guest if name in few else each for name in models}
 
 
 def _weights(path: Path) -> int:
@@ -167,9 +190,9 @@ def _weights(path: Path) -> int:
     return sum(file.stat().st_size for file in files)
 
 
-def with_threads(settings: Settings, models: int) -> Settings:
+def with_threads(settings: Settings, share: int) -> Settings:
     """Return the settings with a model's share of the cores where the user names no number."""
-    return structs.replace(settings, threads=settings.threads or max(cores() // models, 1))
+    return structs.replace(settings, threads=settings.threads or share)
 
 
 async def _open(
@@ -202,7 +225,7 @@ async def _open(
     opening = asyncio.ensure_future(backend())
 
     async def for_one_answer(chat: Chat) -> Settings:
-        model, settings = await opening, with_threads(config.model, 1)
+        model, settings = await opening, with_threads(config.model, cores())
         length = await model.count(chat) + config.max_tokens
         assert isinstance(model, GenerationBackend)  # others refuse to count
         only = OneAnswer(length, model.renderer.tokenizer.eos)

@@ -8,7 +8,7 @@ import math
 import mmap
 import re
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -255,8 +255,23 @@ class _Reader:
             code = SCALARS[kind]
             raw = self._take(self._counted(count, code.size) * code.size)
             return [value for (value,) in code.iter_unpack(raw)]
-        read: Callable[[], Any] = self._string if kind == STRING else lambda: self._value(kind)
-        return [read() for _ in range(self._counted(count, 8))]
+        count = self._counted(count, 8)
+        return self._strings(count) if kind == STRING else [self._value(kind) for _ in range(count)]
+
+    def _strings(self, count: int) -> list[str]:
+        """Read as many as a vocabulary has, at half the time of one by one."""
+        content, place, size = self._content, self._place, struct.Struct("<Q")
+        strings: list[str] = []
+        try:
+            for _ in range(count):
+                begin = place + size.size
+                place = begin + size.unpack_from(content, place)[0]
+                strings.append(content[begin:place].decode("utf-8", "surrogateescape"))
+        except (struct.error, OverflowError):
+            place = len(content) + 1
+        self._place = place
+        self._take(0)  # which says if it was too much
+        return strings
 
     def _counted(self, count: int, least: int) -> int:
         """Return how many things follow; each takes at least so many bytes of what is left."""

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import subprocess
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,15 @@ from bessemer.engine.settings import Settings
 from bessemer.http import oneshot, startup
 from bessemer.http.backends import Backends
 from bessemer.http.config import Config, UsageError
+from bessemer.http.gguf_models import DEFAULT
 from bessemer.http.hub import BUILT_IN
 from bessemer.http.log import Log
 from bessemer.kernels.attention.pages import PAGE
 from bessemer.translate.chat import Chat, GenerationOptions, Message, said
 from tests.http.running import COMMAND, guide_copy
 from tests.http.toy import ToyBackend
+
+QUIET = Config(models=("guide",), log_level="error")
 
 
 @pytest.fixture
@@ -38,7 +41,7 @@ def test_the_answer_goes_to_stdout_and_thinking_to_stderr(
     model: ToyBackend, capfd: pytest.CaptureFixture[str]
 ) -> None:
     options = GenerationOptions(temperature=0.5, seed=7)
-    assert oneshot.run(Config(log_level="error"), "Hi", options, "Be brief.") == 0
+    assert oneshot.run(QUIET, "Hi", options, "Be brief.") == 0
     out, err = capfd.readouterr()
     assert (out, err) == ("Hello there\n", "Hm.")
     (chat,) = model.requests
@@ -47,20 +50,37 @@ def test_the_answer_goes_to_stdout_and_thinking_to_stderr(
         Message("user", said("Hi")),
     )
     assert chat.options == GenerationOptions(temperature=0.5, seed=7, stream=True)
-    assert oneshot.run(Config(), "Hi", options, None) == 0
+    assert oneshot.run(QUIET, "Hi", options, None) == 0
     assert [message.role for message in model.requests[1].messages] == ["user"]  # type: ignore[union-attr]
 
 
 def test_a_refusal_is_a_users_mistake(model: ToyBackend) -> None:
     model.breaks = 3
     with pytest.raises(UsageError, match=r"Toys break\."):
-        oneshot.run(Config(log_level="error"), "Hi", GenerationOptions(), None)
+        oneshot.run(QUIET, "Hi", GenerationOptions(), None)
     assert model.closed == 1
 
 
 def test_one_model_answers() -> None:
     with pytest.raises(UsageError, match="run answers with one model; give --model once"):
         oneshot.run(Config(models=("a", "b")), "Hi", GenerationOptions(), None)
+
+
+def test_without_a_name_it_is_the_real_one(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    backend, asked = ToyBackend(DEFAULT), list[list[str]]()
+
+    @asynccontextmanager
+    async def started(
+        models: Mapping[str, Path], *_: Any, **__: Any
+    ) -> AsyncGenerator[Backends, None]:
+        asked.append([*models])
+        yield Backends({backend.name: backend})
+
+    monkeypatch.setattr(oneshot, "started", started)
+    assert oneshot.run(Config(), "Hi", GenerationOptions(), None) == 0
+    assert asked == [[DEFAULT]] and capfd.readouterr().out == "Hello there\n"
 
 
 def test_the_pool_is_what_one_answer_needs() -> None:

@@ -11,9 +11,9 @@ import pytest
 
 from bessemer.engine.settings import Settings
 from bessemer.engine.worker import PULSE
-from bessemer.http import startup
 from bessemer.http.config import Config, UsageError
-from bessemer.http.startup import chat_templates, shares, watched, with_threads
+from bessemer.http.hub import BUILT_IN
+from bessemer.http.startup import chat_templates, settings_of, shares, watched
 from bessemer.http.watchdog import Limits
 from bessemer.kernels.cpu import library
 from tests.http.running import COMMAND, guide_copy
@@ -250,8 +250,28 @@ def test_the_watchdog_waits_for_more_than_one_sign_of_life(
     assert limits[0] >= 2 * PULSE
 
 
-def test_models_share_the_cores_unless_a_number_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(startup, "cores", lambda: 7)
-    assert [with_threads(Settings(), models).threads for models in (1, 2, 8)] == [7, 3, 1]
-    explicit = Settings(threads=5, chunk=9)
-    assert with_threads(explicit, 2) == explicit
+def test_models_share_the_cores_unless_a_number_is_named(tmp_path: Path) -> None:
+    def threads(models: int, settings: Settings) -> set[int]:
+        shared = settings_of({f"{n}": tmp_path for n in range(models)}, settings, 7)
+        return {each.threads for each in shared.values()}
+
+    assert [threads(models, Settings()) for models in (1, 2, 8)] == [{7}, {3}, {1}]
+    assert threads(2, Settings(threads=5)) == {5}
+
+
+def test_the_guide_beside_others_leaves_them_the_machine(tmp_path: Path) -> None:
+    large, settings = Settings(kv_cache=10**9), {}
+    for models in ({"guide": BUILT_IN}, {"guide": BUILT_IN, "again": BUILT_IN}):
+        settings = settings_of(models, large, 8)
+        assert {(each.threads, each.kv_cache) for each in settings.values()} == {
+            (8 // len(models), 10**9)
+        }
+        assert len({*shares(models, 10**10).values()}) == 1
+    models = {"a": tmp_path, "guide": BUILT_IN, "b": tmp_path}
+    settings = settings_of(models, large, 8)
+    assert [each.threads for each in settings.values()] == [4, 1, 4]
+    assert [each.kv_cache for each in settings.values()] == [10**9, 0, 10**9]
+    memory = shares(models, 10**10)
+    assert memory["guide"] < 300 * 2**20 and memory["a"] == memory["b"]
+    assert 10**10 - len(models) <= sum(memory.values()) <= 10**10
+    assert len({*shares(models, 3 * 10**8).values()}) <= 2  # nobody has more than the others
