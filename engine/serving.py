@@ -88,8 +88,9 @@ def load_described(
     if settings.threads:
         use_threads(settings.threads)
     plan = _plan(checkpoint, config, settings, memory, format, program())
-    exact, reads = settings.cpu_precision == "exact", partial(progress, "reading weights")
-    model = build(checkpoint, config, Reading(exact, settings.check_weights, reads))
+    exact, fine = settings.cpu_precision == "exact", settings.cpu_precision == "auto"
+    reading = Reading(exact, fine, settings.check_weights, partial(progress, "reading weights"))
+    model = build(checkpoint, config, reading)
     progress("preparing the KV cache")
     pattern = _pattern(model, format, settings)
     caches = allocate(config, plan.sizes, format, pattern)

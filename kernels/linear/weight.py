@@ -24,6 +24,7 @@ from ..cpu.library import optional as optional_address
 from ..registry import Operation, in_c
 
 RUN = 32  # codes that lie together in the C kernels
+FINE = 2  # as in matrix.h
 GROUP_BYTES = 16  # a group of gpt-oss's codes
 
 Mode = Literal["affine", "mxfp4", "mxfp8", "nvfp4"]
@@ -69,7 +70,8 @@ class Quantized:
 
     Modes but `affine` have no biases and scales of 8 bits: `mxfp4` has 4 bits and groups of 32,
     `mxfp8` 8 bits and the same, `nvfp4` 4 bits and groups of 16. `exact` keeps the activations in
-    float32 on a CPU, where they are otherwise rounded to 8 bits in blocks; `mxfp8` always does.
+    float32 on a CPU, where they are otherwise rounded to 8 bits in blocks, or to 16 if `fine`, which
+    costs a second row for each; `mxfp8` is always exact.
     The inputs are a multiple of 32 in every mode.
     """
 
@@ -80,6 +82,7 @@ class Quantized:
     bits: int
     mode: Mode = "affine"
     exact: bool = False
+    fine: bool = False
 
     @property
     def outputs(self) -> int:
@@ -220,7 +223,7 @@ def matrix(weight: Weight) -> Matrix:
         weight.bits,
         weight.group,
         NUMBERS[weight.scales.dtype] if weight.mode == "affine" else SCALES[weight.mode],
-        weight.exact,
+        FINE if weight.fine else weight.exact,
     )
 
 
@@ -284,4 +287,4 @@ def storage(weight: Weight) -> tuple[str | int | mx.Dtype, ...]:
         return (weight.weight.dtype,)
     if isinstance(weight, Packed):
         return ("packed",)
-    return (weight.mode, weight.scales.dtype, weight.group, weight.bits, weight.exact)
+    return (weight.mode, weight.scales.dtype, weight.group, weight.bits, weight.exact, weight.fine)
