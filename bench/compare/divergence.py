@@ -95,9 +95,8 @@ class Tap:
     def log_probabilities(self, tokens: Sequence[int]) -> Floats:
         """Return those of what follows each counted position, (positions, vocabulary)."""
         self.rows, self.number = [], self.number + 1
-        self.engine.submit(
-            Request(id=self.number, tokens=list(tokens), max_tokens=0, prompt_logprobs=0)
-        )
+        alone = {"salt": str(self.number), "max_tokens": 0, "prompt_logprobs": 0}
+        self.engine.submit(Request(id=self.number, tokens=list(tokens), **alone))
         for _ in self.engine.run():
             pass
         return log_softmax(np.concatenate(self.rows)[WINDOW // 2 : WINDOW - 1])
@@ -164,6 +163,8 @@ class LlamaCppDivergence:
                 done = subprocess.run(command, capture_output=True, text=True)
             except OSError as error:
                 raise CaseFailed(f"{self.program} cannot be started: {error.strerror}") from None
+        if done.returncode:
+            raise CaseFailed(f"{self.program.name} ended with {done.returncode}")
         return read_output(done.stdout + done.stderr, len(windows) * COUNTED)
 
 

@@ -41,7 +41,7 @@ HARMLESS = ".rotary_emb.inv_freq"
 class Reading:
     """The way weights are read: `exact` as in linear.weight.Quantized; `check` refuses NaN.
 
-    `fine`, as there, is for what `last_modules` names alone. `progress` is called before each tensor.
+    `fine`, as there, is for what `last_modules` names. `progress` is called before each tensor.
     """
 
     exact: bool = False

@@ -70,8 +70,8 @@ class Quantized:
 
     Modes but `affine` have no biases and scales of 8 bits: `mxfp4` has 4 bits and groups of 32,
     `mxfp8` 8 bits and the same, `nvfp4` 4 bits and groups of 16. `exact` keeps the activations in
-    float32 on a CPU, where they are otherwise rounded to 8 bits in blocks, or to 16 if `fine`, which
-    costs a second row for each; `mxfp8` is always exact.
+    float32 on a CPU, where they are otherwise rounded to 8 bits in blocks, or to 16 if `fine`, as
+    two rows for each; `mxfp8` is always exact.
     The inputs are a multiple of 32 in every mode.
     """
 
