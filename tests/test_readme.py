@@ -216,7 +216,8 @@ NOT_RUN = {
     r"make .*": "the Makefile's own targets, which run these tests or install",
     r".*(Qwen/|mlx-community/|BAAI/)": "a model is downloaded",
     r".*~/models/": "a model of the user's own",
-    r".* (--against|--base|--url|--tokenizer|--llama-cpp|http:)": "a peer, a server or a directory is needed",
+    r".* (--against|--base|--url|--tokenizer|--llama-cpp|http:)":
+        "a peer, a server or a directory is needed",
     r".*(--capture|kernels (bench|compile))": "a Mac",
     r"bessemer kernels export": "it takes minutes; test_export.py has it",
     r".*(--html|bench html)": "matplotlib, which is an extra; test_cli.py has the page",

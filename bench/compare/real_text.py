@@ -8,7 +8,7 @@ import inspect
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, metadata
+from importlib.metadata import PackageNotFoundError, distribution
 from itertools import chain, zip_longest
 from pydoc_data.topics import topics
 
@@ -37,10 +37,10 @@ def _topics() -> Iterator[str]:
 def _descriptions() -> Iterator[str]:
     for name in DESCRIBED:
         try:
-            about = metadata(name)
+            about = distribution(name).read_text("METADATA") or ""
         except PackageNotFoundError:
             continue
-        yield str(about.get("Description") or about.get_payload())
+        yield about.partition("\n\n")[2]  # what follows its fields
 
 
 def windows(tokenizer: Tokenizer, count: int, size: int) -> list[tuple[int, ...]]:

@@ -121,8 +121,9 @@ class Weights:
 
     def matrix(self, module: str, rows: int, columns: int) -> Dense | Quantized:
         weight = self._read(module, f"{module}.weight", (rows,), columns)
-        fine = module in self._fine and isinstance(weight, Quantized)
-        return replace(weight, fine=True) if fine else weight
+        if module in self._fine and isinstance(weight, Quantized):
+            return replace(weight, fine=True)
+        return weight
 
     def refuse(self, module: str, why: str) -> CheckpointError:
         return CheckpointError(f"{self._path}: {module} {why}")
