@@ -95,8 +95,15 @@ class Tap:
     def log_probabilities(self, tokens: Sequence[int]) -> Floats:
         """Return those of what follows each counted position, (positions, vocabulary)."""
         self.rows, self.number = [], self.number + 1
-        alone = {"salt": str(self.number), "max_tokens": 0, "prompt_logprobs": 0}
-        self.engine.submit(Request(id=self.number, tokens=list(tokens), **alone))
+        self.engine.submit(
+            Request(
+                id=self.number,
+                tokens=list(tokens),
+                max_tokens=0,
+                prompt_logprobs=0,
+                salt=str(self.number),  # nothing is found again
+            )
+        )
         for _ in self.engine.run():
             pass
         return log_softmax(np.concatenate(self.rows)[WINDOW // 2 : WINDOW - 1])

@@ -121,14 +121,9 @@ class QualityOptions(Destinations):
     url: Annotated[list[str] | None, Option(metavar="URL", help="May be given again.")] = None
     model: Annotated[str, Option(help="Served by us if there is no --url.")] = ""
     ask_for: Annotated[str, Option(metavar="NAME", help="One of the URL's models.")] = ""
-    tokens: Annotated[
-        int,
-        Option(
-            min=0,
-            metavar="N",
-            help="Judge our arithmetic instead: KL divergence from exact over so many tokens.",
-        ),
-    ] = 0
+    tokens: Annotated[int, Option(
+        min=0, metavar="N", help="KL divergence from exact arithmetic instead, over so many.",
+    )] = 0  # fmt: skip
     llama_cpp: Annotated[str, Option(
         metavar="DIR", help="With llama-perplexity, which is judged beside it.",
     )] = ""  # fmt: skip

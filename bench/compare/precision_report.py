@@ -70,6 +70,7 @@ def _row(case: str, found: Divergence) -> ResultRow:
         f"{found.agreement:.2%} of {found.count}"
     )
     notes = ["it suffers"] if found.mean > SUFFERS else []
-    numbers = ([found.mean], *[found.mean] * 5)
+    mean = found.mean
+    numbers = ([mean], mean, mean, mean, mean, mean)
     label = LLAMA_CPP if case == LLAMA_CPP else OURS
     return ResultRow(case, METRIC.name, label, *numbers, notes=notes, shown=shown)
