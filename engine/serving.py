@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
+from msgspec.structs import replace
 
 from ..architectures.config import ModelConfig
 from ..architectures.registry import configure
@@ -23,6 +24,7 @@ from .checkpoint.weights import Reading, rename_tensors, stored_dtype, weight_by
 from .embedding.sentence_transformers import Description, describe
 from .engine import Engine
 from .kv_cache import allocate, page_bytes, state_bytes
+from .kv_probe import SUFFERS, kv_divergence
 from .memory import Plan, plan_memory
 from .model import Model, build
 from .prepared_step import program_bytes
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 ALONE = 2  # times as many prompt tokens are read in a step that nobody waits for
 SELF_TESTS = 1000  # steps of writing in place on a GPU, before it is trusted
+PROBED = (4,)  # 8 bits moved no model that was measured by more than a thousandth
 QUANTIZED = {4: Format.INT4, 8: Format.INT8}
 
 
@@ -98,9 +101,13 @@ def load_described(
     if tokenizer is None:
         assert planned is not None, "a model of one answer needs its tokenizer from elsewhere"
         tokenizer = planned(plan, *about)
-    exact, reads = settings.cpu_precision == "exact", partial(progress, "reading weights")
-    model = build(checkpoint, config, Reading(exact, settings.check_weights, reads))
+    exact, fine = settings.cpu_precision == "exact", settings.cpu_precision == "auto"
+    reading = Reading(exact, fine, settings.check_weights, partial(progress, "reading weights"))
+    model = build(checkpoint, config, reading)
     progress("preparing the KV cache")
+    if settings.kv_bits in PROBED and not settings.one_answer:
+        full = _format(stored_dtype(checkpoint), replace(settings, kv_bits=0))
+        _warn_of_few_bits(directory, model, tokenizer, format, full)
     pattern = _pattern(model, format, settings)
     caches = allocate(config, plan.sizes, format, pattern)
     on_gpu, ahead = isinstance(device(), Gpu), _runs_ahead(settings)
@@ -125,6 +132,18 @@ def _read_tokenizer(
 def _not_followed(directory: Path, fields: Sequence[str]) -> str:
     names = ", ".join(fields)
     return f"{directory}: what its files say of {names} is not followed"
+
+
+def _warn_of_few_bits(
+    directory: Path, model: Model, tokenizer: "Tokenizer", format: Format, wide: Format
+) -> None:
+    moved = kv_divergence(model.decoder, tokenizer, format, wide)
+    if moved > SUFFERS:
+        print(
+            f"warning: {directory} answers otherwise with so few bits of KV cache (a KL divergence "
+            f"of up to {moved:.2f}, from a short sample); --kv-bits 8 or auto takes memory instead",
+            file=sys.stderr,
+        )
 
 
 def _pattern(model: Model, format: Format, settings: Settings) -> Pattern:

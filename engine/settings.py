@@ -61,11 +61,11 @@ class Settings(Struct, frozen=True, kw_only=True):
         "N", "Threads of each model on a CPU; auto shares out the physical cores.",
         min=1, max=256, auto=True,
     )] = 0
-    cpu_precision: Annotated[Literal["fast", "exact"], Flag(
+    cpu_precision: Annotated[Literal["auto", "fast", "exact"], Flag(
         "KIND",
-        "How a CPU multiplies quantized weights: fast rounds activations to 8 bits, "
-        "exact keeps float32.",
-    )] = "fast"
+        "How a CPU multiplies quantized weights: fast rounds activations to 8 bits, auto those of "
+        "the last products to 16, where that costs little and tells most, exact keeps float32.",
+    )] = "auto"
     cpu_tier: Annotated[Literal["auto", "avx512", "avx2", "neon", "plain"], Flag(
         "KIND",
         "Instructions that a CPU's kernels are compiled for: avx512 (with VNNI), avx2, neon, "

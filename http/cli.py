@@ -186,7 +186,7 @@ def run(
     if not text.strip():
         raise UsageError("the prompt is empty; give a text, or - to read it from standard input")
     status = StatusLine(has_status_line())  # first, as the imports take a moment
-    status.say(f"loading {', '.join(config.models) or 'the built-in model'} ...")
+    status.say(f"loading {', '.join(config.models) or 'the default model'} ...")
     try:
         from ..translate.chat import GenerationOptions
         from .oneshot import run as answer

@@ -5,6 +5,7 @@ import itertools
 import os
 import secrets
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from ..engine.answer_wire import Ask, Begin, Link
@@ -21,7 +22,7 @@ from .config import Config, UsageError
 from .log import Log
 from .machine import free_memory, total_memory
 from .renderers import chat_templates, open_renderer, read_tokenizer
-from .shares import SHARE, fits_machine, shares, with_threads
+from .shares import SHARE, cores, fits_machine, shares, with_threads
 from .template_host import TemplateHost
 
 UNKNOWN = 2**17  # tokens of context, where a prompt is counted before the model is known
@@ -38,7 +39,8 @@ def run(
     """Ask for the answer to a prompt; return the exit code. Raises UsageError."""
     if len(config.models) > 1:
         raise UsageError("run answers with one model; give --model once")
-    ((name, path),) = hub.models(config).items()
+    models = hub.models(replace(config, models=config.models or hub.defaults()[:1]))
+    ((name, path),) = models.items()
     question = Message("user", said(prompt))
     messages = (Message("system", said(system)), question) if system else (question,)
     chat = Chat("", messages, options)
@@ -62,7 +64,7 @@ async def _ask(
     """Make the prompt while the other process imports what it needs, and then hand it over."""
     fits_machine(config.model.kv_cache, total_memory())
     memory = shares({name: path}, int(free_memory() * SHARE))[name]
-    settings = with_threads(config.model, 1)
+    settings = with_threads(config.model, cores())
     link.send(Begin(name, str(path.absolute()), memory, settings, live))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     renderer, vocabulary, chat, text = await _rendered(config, name, path, chat, log)

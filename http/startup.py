@@ -22,7 +22,7 @@ from .log import Log
 from .machine import free_memory, total_memory
 from .pace import Pace
 from .renderers import chat_templates, open_renderer, read_tokenizer
-from .shares import SHARE, fits_machine, shares, with_threads
+from .shares import SHARE, cores, fits_machine, settings_of, shares
 from .template_host import TemplateHost
 from .watchdog import Limits
 
@@ -56,14 +56,14 @@ async def starting(
     The task raises UsageError if one of them cannot be served.
     """
     own = chat_templates(config.chat_template, models)
-    fits_machine(config.model.kv_cache * len(models), total_memory())
+    settings = settings_of(models, config.model, cores())
+    fits_machine(sum(each.kv_cache for each in settings.values()), total_memory())
     # Texts are tokenized one by one; threads for it would only be warned of when workers start.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     budgets = shares(models, int(free_memory() * SHARE))
-    settings = with_threads(config.model, len(models))
-    about, pace = (settings, log, watched(config)), Pace()
+    about, pace = (log, watched(config)), Pace()
     workers = {
-        name: Worker(name, path.absolute(), budgets[name], *about, pace=pace)
+        name: Worker(name, path.absolute(), budgets[name], settings[name], *about, pace=pace)
         for name, path in models.items()
     }
     hosts = {name: TemplateHost(name, log) for name in models}

@@ -265,5 +265,5 @@ def test_every_kind_of_cache_is_planned_and_served(name: str, said: str, tmp_pat
 )
 def test_tails_are_for_what_metal_kernels_know(name: str, tailed: int, tmp_path: Path) -> None:
     with using(Simulator(SimulatorOptions(mode="fast"))):
-        runner = serving(directory=worded(tmp_path, name)).engine._forward
+        runner = serving(directory=worded(tmp_path, name)).engine.forward
     assert isinstance(runner, Runner) and len(runner._tails) == tailed

@@ -20,11 +20,12 @@ from bessemer.engine.text.loading import load_tokenizer
 from bessemer.engine.wire import VERSION, Ready
 from bessemer.http import oneshot
 from bessemer.http.config import Config, UsageError
+from bessemer.http.gguf_models import DEFAULT
 from bessemer.http.hub import BUILT_IN
 from bessemer.translate.chat import GenerationOptions
 from tests.http.running import COMMAND, guide_copy
 
-QUIET = Config(log_level="error", max_tokens=9, model=Settings(threads=3))
+QUIET = Config(models=("guide",), log_level="error", max_tokens=9, model=Settings(threads=3))
 VOCABULARY = 2048
 
 
@@ -65,7 +66,7 @@ def test_what_is_asked() -> None:
         assert run(link, system="Be brief.", temperature=0.5, seed=7) == 0
     begin, expected, ask = heard
     assert isinstance(begin, Begin) and isinstance(expected, OneAnswer) and isinstance(ask, Ask)
-    assert (begin.name, begin.directory) == ("bessemer-guide", str(BUILT_IN))
+    assert (begin.name, begin.directory) == ("guide", str(BUILT_IN))
     assert begin.settings == QUIET.model and begin.memory > 10**8 and not begin.live
     request, tokenizer = ask.request, load_tokenizer(BUILT_IN)
     assert expected == OneAnswer(len(request.tokens) + 9, tokenizer.eos)
@@ -94,6 +95,12 @@ def test_nothing_is_said_where_the_other_process_has_gone(
     assert capfd.readouterr() == ("", "")
 
 
+def test_without_a_name_it_is_the_real_one() -> None:
+    with answered(100) as (link, heard):
+        run(link, Config(log_level="error"))
+    assert heard[0].name == DEFAULT and heard[0].directory.endswith(".gguf")
+
+
 def test_one_model_answers() -> None:
     said = "run answers with one model; give --model once"
     with answered(9) as (link, heard), pytest.raises(UsageError, match=said):
@@ -112,7 +119,8 @@ def test_a_pool_stops_at_the_models_context() -> None:
 def test_debug_says_sizes_and_no_contents() -> None:
     levels = {
         level: subprocess.run(
-            [*COMMAND, "run", "Hi sesame", "--max-tokens", "3", "--log-level", level],
+            [*COMMAND, "run", "Hi sesame", "--model", "guide", *("--max-tokens", "3"),
+             *("--log-level", level)],
             capture_output=True, text=True, timeout=60, check=True,
         ).stderr
         for level in ("info", "debug")
@@ -136,14 +144,14 @@ def test_an_answer_ends_where_only_tokenizer_config_says_so(tmp_path: Path) -> N
 
 def test_run_answers_once() -> None:
     result = subprocess.run(
-        [*COMMAND, "run", "How do I serve a model?"],
+        [*COMMAND, "run", "How do I serve a model?", "--model", "guide"],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert result.returncode == 0 and "bessemer serve --model" in result.stdout
     said = [line for line in result.stderr.splitlines() if "CPU kernels" not in line]
     assert not said  # but for the kernels that are compiled, or cannot be
     again = subprocess.run(
-        [*COMMAND, "run", "-", "--max-tokens", "3"],
+        [*COMMAND, "run", "-", "--model", "guide", "--max-tokens", "3"],
         input="How do I serve a model?", capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert again.returncode == 0 and result.stdout.startswith(again.stdout.rstrip("\n"))
