@@ -66,7 +66,7 @@ def test_what_is_asked() -> None:
         assert run(link, system="Be brief.", temperature=0.5, seed=7) == 0
     begin, expected, ask = heard
     assert isinstance(begin, Begin) and isinstance(expected, OneAnswer) and isinstance(ask, Ask)
-    assert (begin.name, begin.directory) == ("guide", str(BUILT_IN))
+    assert (begin.name, begin.directory) == ("bessemer-guide", str(BUILT_IN))
     assert begin.settings == QUIET.model and begin.memory > 10**8 and not begin.live
     request, tokenizer = ask.request, load_tokenizer(BUILT_IN)
     assert expected == OneAnswer(len(request.tokens) + 9, tokenizer.eos)
