@@ -77,7 +77,7 @@ class BenchOptions(Destinations):
     )] = None
     seed: Annotated[int, Option(metavar="N", help="Of random weights and prompts.")] = 1
     gguf: Annotated[str | None, Option(
-        metavar="FILE", help="What llama.cpp runs, if not the shape.",
+        metavar="FILE", help="What llama.cpp runs, and without --model or --shape ours too.",
     )] = None
     head: Annotated[Literal["q6_k"] | None, Option(
         help="llama.cpp's head in 6 bits, as its quantizer makes it.",

@@ -48,7 +48,7 @@ def _real(options: BenchOptions) -> BenchModel:
     gguf = Path(options.gguf) if options.gguf else None
     if gguf is not None and not gguf.is_file():
         raise Unavailable(f"{gguf} is no file")
-    return load_real(options.model, gguf)
+    return load_real(options.model or options.gguf, gguf)
 
 
 def load_real(name: str | None, gguf: Path | None = None) -> BenchModel:

@@ -13,13 +13,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import psutil
 
 from bessemer.bench.compare.machine import cpu_tier, installed
 from bessemer.bench.models.shapes import kv_values
 from bessemer.engine import serving
+from bessemer.engine.checkpoint.checkpoint import open_checkpoint
 from bessemer.engine.request import Refusal, Refused, Request, Sampling, Token
 from bessemer.engine.settings import Settings
 
@@ -32,7 +32,7 @@ class EngineRun:
 
     def __init__(self, order: dict[str, Any]) -> None:
         path, tier = Path(order["path"]), cpu_tier()
-        config = msgspec.json.decode((path / "config.json").read_bytes())
+        config = open_checkpoint(path).config
         pool = order["pool_tokens"] * kv_values(config) * 4
         settings = Settings(
             kv_cache=pool,

@@ -48,7 +48,8 @@ def cost(folder: Path) -> ModelCost:
     everything = parameters = 0
     shared = experts = flops = 0.0
     for name, header in checkpoint.tensors.items():
-        size = prod(header.shape) * SIZES.get(header.dtype, 4)
+        stored = prod(header.shape) * SIZES.get(header.dtype, 4)
+        size = stored if header.source is None else header.source.bytes
         values = _values(config, name, header.dtype, prod(header.shape))
         everything += size
         parameters += values

@@ -9,7 +9,8 @@ from bessemer.bench.models.cost import ModelCost, cost
 from bessemer.bench.models.gguf_file import gguf_file
 from bessemer.bench.models.shapes import ModelShape
 from bessemer.bench.models.synthetic import Storage, checkpoint
-from bessemer.engine.checkpoint.checkpoint import open_checkpoint
+from bessemer.engine.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from bessemer.engine.checkpoint.json_files import is_gguf
 from bessemer.engine.checkpoint.weight_files import CheckpointError
 
 
@@ -33,6 +34,8 @@ class BenchModel:
 
     @property
     def gguf_remark(self) -> str:
+        if self.gguf_path == self.path:
+            return "the same file"
         if self.gguf_path is not None:
             return "another file, named with --gguf"
         return f"{self.head} head" if self.head else "the same weights"
@@ -79,11 +82,20 @@ def synthetic(shape: ModelShape, storage: Storage, seed: int, head: str) -> Benc
 
 def real(name: str, path: Path, gguf_path: Path | None) -> BenchModel:
     try:
-        config = open_checkpoint(path).config
+        opened = open_checkpoint(path)
         model_cost = cost(path)
     except (CheckpointError, KeyError, TypeError) as error:
         raise Unavailable(f"{name} is no checkpoint that can be measured: {error}") from None
-    quantization = config.get("quantization") or {}
+    if is_gguf(path) and gguf_path is None:
+        gguf_path = path
+    return BenchModel(name, path, model_cost, _storage(opened), gguf_path=gguf_path)
+
+
+def _storage(checkpoint: Checkpoint) -> str:
+    """Return how the weights are stored, of a GGUF file by its types."""
+    types = {each.dtype for each in checkpoint.tensors.values() if each.source is not None}
+    if types:
+        return f"GGUF: {', '.join(sorted(types))}"
+    quantization = checkpoint.config.get("quantization") or {}
     bits = quantization.get("bits")
-    stored = f"{bits} bits, groups of {quantization.get('group_size')}" if bits else "dense"
-    return BenchModel(name, path, model_cost, stored, gguf_path=gguf_path)
+    return f"{bits} bits, groups of {quantization.get('group_size')}" if bits else "dense"

@@ -19,7 +19,7 @@ from .codebooks import CODEBOOKS
 
 Array = np.ndarray
 Parts = tuple[Array, Array, Array | None]  # codes, scales and biases of blocks, (blocks, ...)
-AT_ONCE = 1 << 22  # values that are converted together, so that they stay in a cache
+AT_ONCE = 1 << 17  # values that are converted together, so that they stay in a cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,35 +43,39 @@ class Blocks:
 
     def matrix(self, raw: Array, exact: bool = False) -> Quantized:
         """Return the weight of rows of blocks, (rows, bytes of a row) uint8."""
-        rows, columns = len(raw), raw.shape[1] // self.type.bytes * self.type.values
-        blocks = raw.reshape(-1, self.type.bytes)
-        step = max(AT_ONCE // self.type.values, 1)
-        cuts = [self.parts(blocks[at : at + step]) for at in range(0, len(blocks), step)]
+        step = max(AT_ONCE // (raw.shape[1] // self.type.bytes * self.type.values), 1)
+        cuts = [self._rows(raw[at : at + step]) for at in range(0, len(raw), step)]
         codes, scales, biases = (_joined([cut[part] for cut in cuts]) for part in range(3))
         assert codes is not None and scales is not None
-        return Quantized(
-            mx.array(packed(codes.reshape(rows, columns), self.bits)),
-            mx.array(scales.reshape(rows, -1)),
-            None if biases is None else mx.array(biases.reshape(rows, -1)),
-            self.group,
-            self.bits,
-            self.mode,
-            exact,
+        return Quantized(codes, scales, biases, self.group, self.bits, self.mode, exact)
+
+    def _rows(self, raw: Array) -> Parts:
+        """Return the arrays of some rows."""
+        codes, scales, biases = self.parts(raw.reshape(-1, self.type.bytes))
+        count = len(raw)
+        return (
+            packed(codes.reshape(count, -1), self.bits),
+            scales.reshape(count, -1),
+            None if biases is None else biases.reshape(count, -1),
         )
 
 
-def _joined(arrays: Sequence[Array | None]) -> Array | None:
-    """Join the parts of all blocks."""
+def _joined(arrays: Sequence[Array | None]) -> mx.array | None:
+    """Join the parts of all rows."""
     there = [each for each in arrays if each is not None]
-    return np.concatenate(there) if there else None
+    return mx.array(np.concatenate(there)) if there else None
 
 
 def packed(codes: Array, bits: int) -> Array:
     """Return codes (rows, columns) uint8 as MLX has them: one after the other in 32-bit words."""
     rows, columns = codes.shape
-    if bits == 8:
-        return np.ascontiguousarray(codes).view(np.uint32)
-    eight = np.ascontiguousarray(codes).view(np.uint64)  # a code in each byte
+    codes = np.ascontiguousarray(codes)
+    if 8 % bits == 0:
+        while bits < 8:  # two codes in a byte, then four
+            pairs = codes.view(np.uint16)
+            codes, bits = (pairs | pairs >> 8 - bits).astype(np.uint8), 2 * bits
+        return codes.view(np.uint32)
+    eight = codes.view(np.uint64)  # a code in each byte
     for width in (1, 2, 4):  # codes side by side, in pairs, in fours, in eights
         low = np.uint64(sum(((1 << bits * width) - 1) << 16 * width * i for i in range(4 // width)))
         gap = np.uint64((8 - bits) * width)
@@ -87,7 +91,11 @@ def _halves(raw: Array) -> Array:
 
 def _nibbles(raw: Array) -> Array:
     """Return the low halves of all bytes, then the high ones."""
-    return np.concatenate([raw & 15, raw >> 4], axis=-1)
+    count = raw.shape[-1]
+    codes = np.empty((*raw.shape[:-1], 2 * count), np.uint8)
+    np.bitwise_and(raw, 15, out=codes[..., :count])
+    np.right_shift(raw, 4, out=codes[..., count:])
+    return codes
 
 
 def _q4_0(raw: Array) -> Parts:
@@ -142,7 +150,8 @@ def _in_words(sixes: Array) -> Array:
     last = wide[:, 15:] >> np.arange(0, 6, 2, dtype=np.uint32) & 3
     shifts = np.arange(0, 30, 6, dtype=np.uint32)
     words: Array = (wide[:, :15].reshape(-1, 3, 5) << shifts).sum(axis=2, dtype=np.uint32)
-    return words | last << 30
+    words |= last << np.uint32(30)
+    return words
 
 
 def _words(raw: Array) -> Array:

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from bessemer.bench.compare.contest import Case, CaseFailed, Unavailable
+from bessemer.bench.compare.options import BenchOptions
+from bessemer.bench.compare.participants import prepare
 from bessemer.bench.contestants.child import Child
 from bessemer.bench.contestants.llama_cpp import LlamaCpp, about, batched_speed, bench_speed
 from bessemer.bench.contestants.peers import (
@@ -18,8 +20,10 @@ from bessemer.bench.contestants.peers import (
 from bessemer.bench.models.forms import BenchModel, real, synthetic
 from bessemer.bench.models.shapes import shape
 from bessemer.bench.models.synthetic import Storage
+from bessemer.engine.gguf.container import read_gguf
 from bessemer.http.hub import BUILT_IN
 
+GGUF = Path(__file__).parents[2] / "engine" / "gguf" / "golden"
 RECORDED = Path(__file__).with_name("recorded")
 DECODE = (RECORDED / "llama_bench_decode.json").read_text()
 PREFILL = (RECORDED / "llama_bench_prefill.json").read_text()
@@ -165,3 +169,16 @@ def test_mlx_lm_is_described_by_its_own_interpreter(model: BenchModel, tmp_path:
 def test_a_checkpoint_without_a_gguf_file() -> None:
     with pytest.raises(Unavailable, match="needs guide as a GGUF file"):
         real("guide", BUILT_IN, None).gguf()
+
+
+def test_a_gguf_file_is_what_both_run() -> None:
+    path = GGUF / "llama.gguf"
+    model = real("llama", path, None)
+    assert (model.path, model.gguf(), model.gguf_remark) == (path, path, "the same file")
+    tensors = read_gguf(path).tensors
+    size = sum(each.bytes for name, each in tensors.items() if name != "rope_freqs.weight")
+    assert model.stored == "GGUF: F16, F32" and model.cost.bytes == size
+    other = real("guide", BUILT_IN, path)
+    assert (other.path, other.gguf_remark) == (BUILT_IN, "another file, named with --gguf")
+    both = prepare(BenchOptions(benchmark="decode", gguf=str(path)))
+    assert (both.path, both.gguf()) == (path, path)
