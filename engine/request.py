@@ -8,6 +8,7 @@ from msgspec import Struct, structs
 
 # The kinds of grammars that an answer can be held to; each is defined by a text of its own.
 Grammar = Literal["json_schema", "json_object", "regex", "choice", "lark", "gbnf"]
+MAX_DEFINITION = 2**17  # characters of that text; OpenAI takes schemas of 120,000
 
 
 @dataclass(eq=False, slots=True)

@@ -9,13 +9,12 @@ from typing import Any
 
 import msgspec
 
-from ..request import AnswerMarks, Channels, Constraint, Grammar, Thought
+from ..request import MAX_DEFINITION, AnswerMarks, Channels, Constraint, Grammar, Thought
 from .schema import is_endless
 
 # What may stand between two parts of a JSON text: no model can write blanks without end.
 WHITESPACE = r"[ \t]{1,40}|\r?\n[ \t]{0,40}"
 ANY = "/(?s:.)*/"  # text without special tokens
-LONGEST = 2**17  # characters of a definition; OpenAI takes schemas of 120,000
 RULES = 1000  # of a GBNF grammar: resolving them takes their square
 ASSISTANT = ("<|start|>", "assistant")
 TAG = re.compile(r"</?[^<>]*>")
@@ -35,8 +34,8 @@ def grammar_of(
 
     Raises DefinitionError.
     """
-    if len(constraint.definition) > LONGEST:
-        raise DefinitionError(f"has more than {LONGEST} characters")
+    if len(constraint.definition) > MAX_DEFINITION:
+        raise DefinitionError(f"has more than {MAX_DEFINITION} characters")
     body = BODIES[constraint.grammar](constraint.definition)
     frame = _Frame(specials, is_token)
     before, within = frame.before(marks), "@body"

@@ -6,8 +6,15 @@ from collections.abc import Mapping
 
 import pytest
 
-from bessemer.engine.grammar.definition import LONGEST, RULES, DefinitionError, grammar_of
-from bessemer.engine.request import AnswerMarks, Channels, Constraint, Grammar, Thought
+from bessemer.engine.grammar.definition import RULES, DefinitionError, grammar_of
+from bessemer.engine.request import (
+    MAX_DEFINITION,
+    AnswerMarks,
+    Channels,
+    Constraint,
+    Grammar,
+    Thought,
+)
 from tests.engine.grammar.spelling import SPECIALS, accepts
 
 PAIR = '{"type":"object","properties":{"b":{"type":"integer"},"a":{"type":"string"}},'
@@ -158,7 +165,7 @@ def test_a_grammar_may_hold_after_an_opener(after: str, answer: str, fine: bool)
         ("json_schema", "false", "must be a JSON schema"),
         ("json_schema", '{"$ref":"#"}', "endless"),
         ("json_schema", '{"items":' * 5000 + "{}" + "}" * 5000, "nested too deeply|is not JSON"),
-        ("json_schema", '{"a":"' + "x" * LONGEST + '"}', "characters"),
+        ("json_schema", '{"a":"' + "x" * MAX_DEFINITION + '"}', "characters"),
         ("choice", "{}", "no list"),
         ("gbnf", "root", "is no grammar"),
         ("gbnf", 'root ::= "\\', "is no grammar"),
