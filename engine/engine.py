@@ -215,16 +215,22 @@ class Engine:
                 return Token(request.id, [], "stop", prompt=prompt)
             refusal = nothing_allowed() if sampled.banned else broken_numbers()
             return Refused.of(request.id, refusal)
-        sequence.tokens.append(sampled.token)
-        finish, stop, hidden = self._ending(sequence, sampled.token)
+        tokens = [sampled.token]
+        finish, stop, hidden = self._follow(sequence, sampled.token)
+        for token in () if finish else _forced(sequence):
+            tokens.append(token)
+            finish, stop, hidden = self._follow(sequence, token)
+            if finish:
+                break
         if finish:
             self.cancel(request.id)
         logprobs = [sampled.logprobs] if sampled.logprobs else []
-        return Token(request.id, [sampled.token], finish, stop, hidden, logprobs, prompt)
+        return Token(request.id, tokens, finish, stop, hidden, logprobs, prompt)
 
-    def _ending(self, sequence: Sequence, token: int) -> tuple[str | None, str | None, int]:
-        """Return why the answer is over, or None; its stop string; tokens that are not its text."""
+    def _follow(self, sequence: Sequence, token: int) -> tuple[str | None, str | None, int]:
+        """Add a token; return why the answer is over, its stop string, its tokens of no text."""
         request = sequence.request
+        sequence.tokens.append(token)
         eos_ids = () if request.ignore_eos else self._eos_ids
         hidden = int(token in eos_ids or token in request.stop_token_ids)
         if sequence.text is not None:
@@ -238,3 +244,14 @@ class Engine:
             if sequence.grammar.is_over:
                 return "stop", None, 0
         return ("length" if sequence.is_full else None), None, 0
+
+
+def _forced(sequence: Sequence) -> list[int]:
+    """Return the tokens that its grammar leaves no choice about, where nothing else has a say."""
+    if (
+        sequence.grammar is None
+        or sequence.edits is not None
+        or sequence.request.logprobs is not None
+    ):
+        return []
+    return sequence.grammar.forced()

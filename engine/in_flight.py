@@ -45,8 +45,10 @@ class StepInFlight:
     def draw(self) -> None:
         """Draw the rest of a step that was committed, and leave all tokens to the next one.
 
-        The host knows the tokens before by now, and edits follow them.
+        The host knows the tokens before by now, and edits follow them. What was forced behind one
+        of them has to be computed first, so nothing is drawn there.
         """
+        self.ready = [place for place in self.ready if not place[0].pending]
         self.deepest = {each: each.pages.path[-1] for each, _ in self.ready if each.pages.path}
         self._draw([place for place in self.ready if place[0].is_edited])
         if not self._drawn:

@@ -50,6 +50,10 @@ class AnswerGrammar:
                     bits[place] |= each
         return bits[: -(-size // BITS)]
 
+    def forced(self) -> list[int]:
+        """Return the tokens that have to come next, as the model would have drawn them."""
+        return list(self._matcher.compute_ff_tokens())
+
     def add(self, token: int) -> None:
         """Follow a token that the mask allows and that does not end the answer."""
         self._matcher.consume_token(token)

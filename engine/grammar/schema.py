@@ -81,7 +81,7 @@ def _listed(schema: Mapping[str, Any], name: str) -> list[Any]:
 
 def _target(schema: Any, reference: str) -> Any:
     """Return what a reference within the document names; nothing known of any other."""
-    if not reference.startswith("#"):
+    if reference != "#" and not reference.startswith("#/"):
         return True
     for part in unquote(reference).split("/")[1:]:
         name = part.replace("~1", "/").replace("~0", "~")

@@ -316,3 +316,55 @@ def test_grammars_of_choices_are_apart() -> None:
     said = texts(door.run())
     assert len(set(said.values())) == 3
     assert all(re.fullmatch("[A-F]{2}[0-9]{3}", text) for text in said.values())
+
+
+FIXED = "[A-F]{2}:KLMNO;([0-9]:PQ,)*[0-9]:KLMNOPQ!"
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+@pytest.mark.parametrize("pages", [64, 9])
+def test_what_is_forced_is_computed_at_once_and_is_what_would_be_drawn(
+    ahead: bool, pages: int
+) -> None:
+    """With logprobs, which each token has, none is passed over."""
+    door, model = engine(pages=pages, ahead=ahead, chunk=24)
+    steps = []
+    said: list[dict[int, list[int]]] = []
+    for more in ({"logprobs": 0}, {}):
+        before = len(model.steps)
+        for n in range(6):
+            sampling = Sampling(temperature=1.5, seed=n)
+            tokens = prompt(n, 30 + 5 * n)
+            fields = {"constraint": regex(FIXED), "sampling": sampling, **more}
+            door.submit(request_for(n, tokens, 60, **fields))
+            door.submit(request_for(100 + n, tokens, 20))
+        events = list(door.run())
+        said.append(answers(events))
+        steps.append(len(model.steps) - before)
+        assert all(said[-1][100 + n] == greedy(prompt(n, 30 + 5 * n), 20) for n in range(6))
+    assert said[0] == said[1] and steps[1] < steps[0]
+    assert any(len(event.tokens) > 5 for event in events if isinstance(event, Token))
+    assert (door.scheduler.preemptions > 0) == (pages == 9)
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_an_answer_may_end_among_what_is_forced(ahead: bool) -> None:
+    door, _ = engine(ahead=ahead)
+    fields = {"constraint": regex("[A-F]:KLMNO;[0-9]+"), "sampling": Sampling(temperature=0)}
+    door.submit(request_for(1, [5], 4, **fields))
+    door.submit(request_for(2, [5], 30, stop=["LM"], **fields))
+    door.submit(request_for(3, [5], 30, stop_token_ids=[ord("N") - 32], **fields))
+    whole = regex("[A-F]:KLMNO")
+    door.submit(request_for(4, [5], 30, constraint=whole))
+    door.submit(request_for(5, [5], 30, **fields, allowed_token_ids=[*range(33, 38), 26, 43]))
+    events = list(door.run())
+    said, ends = texts(events), last(events)
+    assert [said[n][1:] for n in (1, 2, 3, 4, 5)] == [":KL", ":KLM", ":KLMN", ":KLMNO", ":K"]
+    reasons = [(ends[n].finish, ends[n].stop, ends[n].hidden) for n in (1, 2, 3, 4, 5)]
+    assert reasons == [
+        ("length", None, 0),
+        ("stop", "LM", 0),
+        ("stop", None, 1),
+        ("stop", None, 0),
+        ("stop", None, 0),  # what it allows of its own counts before what is forced
+    ]

@@ -58,3 +58,13 @@ def test_after_an_error_nothing_may_come_and_it_is_said() -> None:
     assert allowed(answer) == "" and not answer.is_over
     refusal = answer.refusal
     assert refusal is not None and (refusal.status, refusal.field) == (400, "regex")
+
+
+def test_what_is_forced_is_said_in_the_models_tokens() -> None:
+    answer = grammar("[AB]CDE[FG]")
+    assert answer.forced() == []
+    answer.add(33)
+    assert answer.forced() == [35, 36, 37]
+    for token in answer.forced():
+        answer.add(token)
+    assert answer.forced() == [] and allowed(answer) == "FG"

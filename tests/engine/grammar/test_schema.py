@@ -55,6 +55,7 @@ FINITE = {
     "a type beside": defined(NODE, a=LIST | {"type": ["object", "null"]}),
     "a constant": {"const": 5, "$ref": "#"},
     "nothing known": {"$ref": "http://example.com/other.json"},
+    "an anchor": {"$ref": "#foo", "$defs": {"a": {"$anchor": "foo", "type": "integer"}}},
     "nothing there": {"$ref": "#/$defs/x"},
     "by number": {"$ref": "#/anyOf/0", "anyOf": [INT]},
     "senseless parts": {
