@@ -44,7 +44,7 @@ def grammar_of(
     if not before and within == "@body":
         return _encoded([body])
     lark = "\n".join([f"start: {before} {within}", *frame.rules])
-    return _encoded([{"lark_grammar": lark}, {"name": "body"} | body])
+    return _encoded([{"lark_grammar": lark}, {"name": "body", **body}])
 
 
 class _Frame:

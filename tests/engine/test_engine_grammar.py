@@ -214,10 +214,8 @@ def test_a_grammar_that_cannot_be_had_is_refused_before_generation() -> None:
     door.submit(request_for(1, [5], 5, constraint=bad))
     door.submit(request_for(2, [5], 5, constraint=bad))
     refused = list(door.run())
-    assert [(type(e), e.request, e.status, e.field) for e in refused] == [
-        (Refused, 1, 400, "guided_json"),
-        (Refused, 2, 400, "guided_json"),
-    ]
+    said = [(e.request, e.status, e.field) for e in refused if isinstance(e, Refused)]
+    assert said == [(1, 400, "guided_json"), (2, 400, "guided_json")] and len(refused) == 2
     assert not door.busy and not model.steps
     with pytest.raises(Refusal) as caught:  # it is known by now
         door.submit(request_for(3, [5], 5, constraint=bad))
