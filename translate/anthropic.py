@@ -319,14 +319,18 @@ def _chat(request: MessagesRequest, options: GenerationOptions) -> Chat:
     system = (_system(request.system),) if request.system else ()
     messages = (_message(m, f"messages[{i}]") for i, m in enumerate(request.messages))
     turns = (*system, *messages)
+    # A last turn of the assistant is a beginning that the model goes on from.
+    continues = turns[-1].role == "assistant" and bool(turns[-1].text)
+    format = response_format(request, _formats(request))
+    if continues and format is not None:  # as at Anthropic's: it would be the form of a part
+        raise invalid(format.field, "cannot be had where the last message is the assistant's")
     return Chat(
         model=request.model,
         messages=turns,
         options=options,
         template=thinking_kwargs(request.thinking),
-        # A last turn of the assistant is a beginning that the model goes on from.
-        continue_final=turns[-1].role == "assistant" and bool(turns[-1].text),
-        response_format=response_format(request, _formats(request)),
+        continue_final=continues,
+        response_format=format,
     )
 
 

@@ -162,9 +162,10 @@ def test_held_draws_depend_on_their_seeds_alone(pages: int) -> None:
 def test_logprobs_are_the_models_own() -> None:
     door, _ = engine()
     tokens = prompt(3, 10)
-    door.submit(request_for(1, tokens, 3, logprobs=2, constraint=regex("[0-9]{3}")))
+    door.submit(request_for(1, tokens, 6, logprobs=2, constraint=regex("[0-9]{2}:KL[0-9]")))
     for event in door.run():
         if isinstance(event, Token):
+            assert len(event.tokens) == 1, "what is forced has log probabilities too"
             logits = logits_after(tokens)
             own = logits - np.log(np.exp(logits).sum())
             (entry,) = event.logprobs
