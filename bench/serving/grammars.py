@@ -2,9 +2,9 @@
 
 python -P -m bessemer.bench.serving.grammars --model smollm2-135m-instruct
 
-The engine runs in this process; a pair takes turns in every round, so the ratio counts. Free answers
-and held ones have as many tokens. Where much is forced, a bias of nothing makes an answer go token
-by token.
+The engine runs in this process; a pair takes turns in every round, so the ratio counts. Free
+answers and held ones have as many tokens. Where much is forced, a bias of nothing makes an answer
+go token by token.
 """
 
 import json
