@@ -23,6 +23,8 @@ from .checkpoint.generation_config import read_generation_config
 from .checkpoint.weights import Reading, rename_tensors, stored_dtype, weight_bytes, widening
 from .embedding.sentence_transformers import Description, describe
 from .engine import Engine
+from .grammar.compiler import Compiler
+from .grammar.grammars import Grammars
 from .kv_cache import allocate, page_bytes, state_bytes
 from .kv_probe import SUFFERS, kv_divergence
 from .memory import Plan, plan_memory
@@ -71,12 +73,14 @@ def load_described(
     progress: Callable[[str], None] = lambda _: None,
     program: Callable[[], int] = lambda: 0,
     planned: Planned | None = None,
+    wake: Callable[[], None] = lambda: None,
 ) -> LoadedModel:
     """Load a model that takes `memory` bytes at most; `progress` hears of each stage that gets on.
 
     `program` is asked, once the tokenizer is read, for the bytes of all else in this process.
-    Where the settings are for one answer no tokenizer is read: `planned` gives one. Raises
-    ValueError, in one sentence for the user, if the checkpoint cannot be served.
+    Where the settings are for one answer no tokenizer is read: `planned` gives one. `wake` is
+    called, by another thread, when a step is due without a request. Raises ValueError, in one
+    sentence for the user, if the checkpoint cannot be served.
     """
     directory = description.modules.backbone
     checkpoint = open_checkpoint(directory, description.config)
@@ -116,7 +120,8 @@ def load_described(
     sizes = settings.max_batch, settings.queue, settings.chunk, PAGE, _alone(settings)
     limits = Limits(plan.context, *sizes)
     about_answers = tokenizer.answer_text, config.ropes, generation.rules
-    engine = Engine(runner, limits, plan.sizes, generation.eos_ids, *about_answers, ahead)
+    grammars = Grammars(Compiler(tokenizer, config.vocab_size), wake)
+    engine = Engine(runner, limits, plan.sizes, generation.eos_ids, *about_answers, ahead, grammars)
     return LoadedModel(engine, plan, tokenizer, *about)
 
 

@@ -1,11 +1,11 @@
 """Anthropic's messages: request to Chat, answer and events to JSON."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Raw, Struct
 
 from ..engine.request import Refusal
 from .chat import (
@@ -23,6 +23,7 @@ from .chat import (
     Identity,
     Message,
     ReasoningDelta,
+    ResponseFormat,
     Text,
     TextDelta,
     ToolCallBegun,
@@ -33,7 +34,8 @@ from .decode import invalid, shown, unsupported
 from .dialect import COMMENT, CountDialect, Dialect, ServerEvent
 from .errors import anthropic_error
 from .fields import MESSAGES, RequestDecoder
-from .sampling import MAX_MESSAGES, SamplingFields, StopStrings, max_tokens, options, stop_strings
+from .sampling import MAX_MESSAGES, StopStrings, max_tokens, options, stop_strings
+from .structured_output import UNSENT, StructuredFields, response_format, schema_format
 
 Events = tuple[ServerEvent, ...]
 
@@ -68,11 +70,20 @@ class Thinking(Struct):
     type: str
 
 
+class OutputFormat(Struct):
+    type: str
+    schema: Raw = Raw()
+
+
+class OutputConfig(Struct):
+    format: OutputFormat | None = None
+
+
 class InputToolChoice(Struct):
     type: str
 
 
-class MessagesRequest(SamplingFields, kw_only=True):
+class MessagesRequest(StructuredFields, kw_only=True):
     """A request for an answer, or for its prompt to be counted."""
 
     model: str = ""
@@ -81,6 +92,8 @@ class MessagesRequest(SamplingFields, kw_only=True):
     thinking: Thinking | None = None
     tool_choice: InputToolChoice | None = None
     stop_sequences: StopStrings | None = None
+    output_config: OutputConfig | None = None
+    output_format: OutputFormat | None = None  # its name before
 
 
 class UsageBody(Struct):
@@ -306,14 +319,32 @@ def _chat(request: MessagesRequest, options: GenerationOptions) -> Chat:
     system = (_system(request.system),) if request.system else ()
     messages = (_message(m, f"messages[{i}]") for i, m in enumerate(request.messages))
     turns = (*system, *messages)
+    # A last turn of the assistant is a beginning that the model goes on from.
+    continues = turns[-1].role == "assistant" and bool(turns[-1].text)
+    format = response_format(request, _formats(request))
+    if continues and format is not None:  # as at Anthropic's: it would be the form of a part
+        raise invalid(format.field, "cannot be had where the last message is the assistant's")
     return Chat(
         model=request.model,
         messages=turns,
         options=options,
         template=thinking_kwargs(request.thinking),
-        # A last turn of the assistant is a beginning that the model goes on from.
-        continue_final=turns[-1].role == "assistant" and bool(turns[-1].text),
+        continue_final=continues,
+        response_format=format,
     )
+
+
+def _formats(request: MessagesRequest) -> Iterator[ResponseFormat]:
+    config = request.output_config or OutputConfig()
+    fields = {"output_config.format": config.format, "output_format": request.output_format}
+    for field, format in fields.items():
+        if format is None:
+            continue
+        if format.type != "json_schema":
+            raise invalid(f"{field}.type", f"must be json_schema, not {shown(format.type)}")
+        if bytes(format.schema) in UNSENT:
+            raise invalid(f"{field}.schema", "is required", "missing_required_parameter")
+        yield schema_format(field, format.schema)
 
 
 def thinking_kwargs(thinking: Thinking | None) -> dict[str, Any]:

@@ -62,12 +62,12 @@ GENERATION: Table = {
     **_rows("tool calls", "tool_choice", (*NOTHING, "none", "auto")),
     **_rows("function calls", "functions"),
     **_rows("function calls", "function_call", (*NOTHING, "none", "auto")),
-    **_rows("constrained output", "response_format", (*NOTHING, {"type": "text"})),
     **_rows(
-        "constrained output",
-        "structured_outputs guided_json guided_regex guided_choice guided_grammar "
-        "guided_decoding_backend guided_whitespace_pattern grammar grammar_string json_schema "
-        "regex ebnf structural_tag",
+        "structured output of this kind",
+        "guided_whitespace_pattern structural_tag structured_outputs.structural_tag "
+        "structured_outputs.whitespace_pattern "
+        "structured_outputs.disable_any_whitespace "
+        "structured_outputs.disable_additional_properties",
     ),
     **_rows("output other than text", "modalities", (*NOTHING, ["text"])),
     **_rows("audio output", "audio"),
@@ -159,7 +159,6 @@ MESSAGES: Table = {
     **_rows("chat templates at this endpoint", "enable_thinking", ()),  # `thinking` says that
     **_rows("usage in every piece of a stream at this endpoint", "stream_options", _USAGE),
     **_rows("tool calls", "tool_choice.type", ("auto", "none")),
-    **_rows("constrained output", "output_config.format"),
     **_rows("MCP servers", "mcp_servers"),
     **_rows("containers", "container"),
     **_rows("several answers to one request", "n", (1,)),
@@ -193,6 +192,7 @@ prediction parallel_tool_calls prompt_cache_key prompt_cache_retention cache_con
 context_management inference_geo keep_alive ttl n_keep id_slot timings_per_token return_progress
 spaces_between_special_tokens stream_options.include_obfuscation thinking.budget_tokens
 reasoning.max_tokens reasoning.summary output_config.effort max_chunks_per_doc
+guided_decoding_backend structured_outputs.disable_fallback
 """
 IGNORED = tuple(_IGNORED.split())
 

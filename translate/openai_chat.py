@@ -45,6 +45,7 @@ from .openai_shape import (
     usage_body,
 )
 from .sampling import MAX_MESSAGES, Alternatives, max_tokens
+from .structured_output import response_format
 
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 UNBUILT_ROLES = {"tool": "tool calls", "function": "function calls"}
@@ -179,6 +180,7 @@ def decode_request(body: bytes) -> Chat:
         options=text_options(request, max_tokens(request, 1), _logprobs(request)),
         template=_template(request),
         continue_final=_continue_final(request),
+        response_format=response_format(request),
     )
 
 

@@ -184,7 +184,6 @@ def test_max_tokens_is_required() -> None:
         ({"tool_choice": {"type": "any"}}, "tool_choice.type"),
         ({"mcp_servers": [{"url": "x"}]}, "mcp_servers"),
         ({"container": "c"}, "container"),
-        ({"output_config": {"format": {"type": "json_schema"}}}, "output_config.format"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]},
             "messages[0].content[0].type",
