@@ -19,7 +19,9 @@ from .attention.pages import PAGE, Append, Format, Heads
 from .attention.rope import rope_table
 from .linear.activation import IN_METAL
 from .linear.linear_mlx import Epilogue
-from .linear.weight import Dense, Quantized, Weight
+from .linear.superblocks import SUPERBLOCKS, VALUES
+from .linear.superblocks import Mode as Superblocks
+from .linear.weight import Dense, Quantized, Weight, middle
 from .moe.moe import Experts, Shared
 from .moe.route import Gate, Routing
 from .norm.rms_norm import Norm
@@ -40,10 +42,20 @@ Settings = Mapping[str, Sequence[Any]]
 AFFINE: Settings = {"bits": (2, 3, 4, 5, 6, 8), "group": (32, 64, 128), "stored": FLOATS}
 MXFP4: Settings = {"bits": (4,), "group": (32,), "mode": ("mxfp4",)}
 DENSE: Settings = {"bits": (0,), "stored": FLOATS}
-STORAGES = (AFFINE, MXFP4, DENSE)
+# GGUF's types: in superblocks, or groups without biases.
+K: Settings = {"mode": tuple(SUPERBLOCKS)}
+IN_GROUPS: Settings = {"group": (32,), "stored": (mx.float16,)}
+SYMMETRIC: Settings = {**IN_GROUPS, "bits": (4, 5, 8), "mode": ("symmetric",)}
+TABLE: Settings = {**IN_GROUPS, "bits": (4,), "mode": ("iq4_nl",)}
+CODED = (AFFINE, MXFP4, K, SYMMETRIC, TABLE)
+STORAGES = (*CODED, DENSE)
+# What becomes of superblocks whose columns are moved, of which one layer has some.
+FINE: Settings = {"bits": (2, 3, 6), "group": (16,), "stored": (mx.float32,)}
+MOVED = (FINE, {**TABLE, "stored": (mx.float32,)})
 ACTIVATED = tuple(sorted(IN_METAL))
 GAINS = (None, *FLOATS)  # of a norm before the product
 YES_AND_NO = (False, True)
+SMALLEST_GROUP = 32  # that MLX makes
 
 
 def random(*shape: int, dtype: mx.Dtype = mx.float32) -> mx.array:
@@ -52,12 +64,43 @@ def random(*shape: int, dtype: mx.Dtype = mx.float32) -> mx.array:
 
 def weight_of(outputs: int, inputs: int, each: Mapping[str, Any]) -> Weight:
     """Make a random weight, stored as these settings say."""
-    bits, mode = each["bits"], each.get("mode", "affine")
-    values = random(outputs, inputs, dtype=each.get("stored", mx.float32))
+    mode, stored = each.get("mode", "affine"), each.get("stored", mx.float32)
+    if mode in SUPERBLOCKS:
+        return superblocks(outputs, inputs, mode)
+    bits = each["bits"]
     if not bits:
-        return Dense(values)
-    codes, scales, *biases = mx.quantize(values, each["group"], bits, mode=mode)
-    return Quantized(codes, scales, biases[0] if biases else None, each["group"], bits, mode)
+        return Dense(random(outputs, inputs, dtype=stored))
+    group = each["group"]
+    if mode in ("symmetric", "iq4_nl") or group < SMALLEST_GROUP:
+        scales = (mx.random.uniform(0.5, 1, (outputs, inputs // group)) / 2**bits).astype(stored)
+        biases = scales * -middle(bits) if mode == "affine" else None
+        return Quantized(_words(outputs, inputs * bits // 32), scales, biases, group, bits, mode)
+    codes, scales, *biases = mx.quantize(
+        random(outputs, inputs, dtype=stored), group, bits, mode=mode
+    )
+    return Quantized(codes, scales, biases[0] if biases else None, group, bits, mode)
+
+
+def superblocks(outputs: int, inputs: int, mode: Superblocks) -> Quantized:
+    """Make a random weight of such a mode, with values of about 1."""
+    kind, blocks = SUPERBLOCKS[mode], inputs // VALUES
+    size = 2.0 ** -(kind.bits + 5)
+    factors = (mx.random.uniform(0.5, 1, (outputs, blocks * kind.factors)) * size).astype(
+        mx.float16
+    )
+    codes = _words(outputs, inputs * kind.bits // 32)
+    return Quantized(
+        codes, _words(outputs, blocks * kind.words), factors, kind.group, kind.bits, mode
+    )
+
+
+def _words(*shape: int) -> mx.array:
+    return mx.random.randint(0, 0xFFFFFFFF, shape, mx.uint32)
+
+
+def inputs_for(each: Mapping[str, Any]) -> int:
+    """Return the fewest inputs that do for a weight of these settings, but for a few groups."""
+    return VALUES if each.get("mode") in SUPERBLOCKS else 128
 
 
 def _of(dtype: mx.Dtype, settings: Settings) -> Iterator[dict[str, Any]]:
@@ -96,8 +139,8 @@ def _gated_linear(dtype: mx.Dtype) -> Iterator[Arguments]:
 def _products(dtype: mx.Dtype, epilogues: Settings) -> Iterator[Arguments]:
     for sizes in (ONE_ROW, FEW_ROWS):
         settings = {"size": sizes, "gain": GAINS, "bias": YES_AND_NO, **epilogues}
-        for each in _stored(dtype, settings):
-            yield _product(dtype, 128, each)
+        for each in _stored(dtype, settings, (*STORAGES, *MOVED)):
+            yield _product(dtype, inputs_for(each), each)
     settings = {"size": ONE_ROW, "gain": GAINS, "bias": YES_AND_NO, **epilogues}
     for each in _stored(dtype, settings, (DENSE,)):
         yield _product(dtype, ODD, each)
@@ -117,8 +160,9 @@ def _product(dtype: mx.Dtype, inputs: int, each: Mapping[str, Any]) -> Arguments
 
 
 def _embedding(dtype: mx.Dtype) -> Iterator[Arguments]:
-    for each in _stored(dtype, {"tokens": (3, 9)}, (AFFINE, MXFP4)):
-        yield mx.arange(each["tokens"], dtype=mx.int32), weight_of(9, 128, each), dtype
+    for each in _stored(dtype, {"tokens": (3, 9)}, (*CODED, *MOVED)):
+        weight = weight_of(9, inputs_for(each), each)
+        yield mx.arange(each["tokens"], dtype=mx.int32), weight, dtype
 
 
 def _head_linear(dtype: mx.Dtype) -> Iterator[Arguments]:
@@ -127,8 +171,9 @@ def _head_linear(dtype: mx.Dtype) -> Iterator[Arguments]:
     narrow = tuple((rows, 32 << n, out) for n in range(2) for rows, out in ((1, 64), (3, 64)))
     settings = {"rest": (0, 64)}
     small = {**AFFINE, "group": (32,), "size": narrow}
-    others = ({**each, "size": (*narrow, *wide)} for each in (MXFP4, DENSE))
-    for each in _stored(dtype, settings, ({**AFFINE, "size": wide}, small, *others)):
+    others = ({**each, "size": (*narrow, *wide)} for each in (MXFP4, SYMMETRIC, TABLE, DENSE))
+    most = ({**AFFINE, "size": wide}, {**K, "size": wide[2:]})
+    for each in _stored(dtype, settings, (*most, small, *others)):
         (rows, inputs, outputs), rest = each["size"], each["rest"]
         weight = weight_of(2 * outputs, inputs, each)
         yield random(rows, 2 * (inputs + rest), dtype=dtype), weight, 2, rest
@@ -141,8 +186,8 @@ def _rms_norm(dtype: mx.Dtype) -> Iterator[Arguments]:
 
 
 def _experts(count: int, each: Mapping[str, Any]) -> Experts:
-    width, hidden = 128, 128
-    gate, up, down = (weight_of(count * 128, 128, each) for _ in range(3))
+    width = hidden = inputs_for(each)
+    gate, up, down = (weight_of(count * width, width, each) for _ in range(3))
     experts = Experts(count, gate, up, down, activation=each["activation"])
     if each["biased"]:
         first, second, last = (random(count, size) for size in (width, width, hidden))
@@ -161,16 +206,17 @@ def _moe(dtype: mx.Dtype) -> Iterator[Arguments]:
     A size is of tokens, experts, and how many of these a token chooses.
     """
     both = {"activation": ACTIVATED, "biased": YES_AND_NO, "residual": YES_AND_NO}
-    few = {"size": ((2, 4, 2), (4, 4, 2)), "shared": (None, "plain", "gated"), "gain": GAINS}
-    many = {"size": ((19, 4, 2), (19, 8, 2), (5, 1, 1)), "gain": (None,)}
-    prompts = _stored(dtype, {**both, **many}, (AFFINE, MXFP4))
+    few = {"size": ((2, 4, 2), (4, 8, 2)), "shared": (None, "plain", "gated"), "gain": GAINS}
+    many = {"size": ((19, 4, 2), (19, 8, 2), (5, 1, 1), (97, 4, 2)), "gain": (None,)}
+    prompts = _stored(dtype, {**both, **many}, CODED)
     for each in chain(_stored(dtype, {**both, **few}), prompts):
         rows, count, k = each["size"]
         chosen = mx.array([[(row + i) % count for i in range(k)] for row in range(rows)], mx.int32)
-        residual = random(rows, 128, dtype=dtype) if each["residual"] else None
+        hidden = inputs_for(each)
+        residual = random(rows, hidden, dtype=dtype) if each["residual"] else None
         picks = (chosen, mx.full((rows, k), 1 / k))
-        x = random(rows, 128, dtype=dtype)
-        yield x, _experts(count, each), picks, residual, _norm(128, each["gain"])
+        x = random(rows, hidden, dtype=dtype)
+        yield x, _experts(count, each), picks, residual, _norm(hidden, each["gain"])
 
 
 def _route(dtype: mx.Dtype) -> Iterator[Arguments]:
@@ -180,7 +226,10 @@ def _route(dtype: mx.Dtype) -> Iterator[Arguments]:
 
 
 def _choose(dtype: mx.Dtype) -> Iterator[Arguments]:
-    for each in _stored(dtype, {"gain": GAINS, "corrected": YES_AND_NO}):
+    settings = {"gain": GAINS, "corrected": YES_AND_NO}
+    for each in _stored(
+        dtype, settings, (AFFINE, MXFP4, DENSE)
+    ):  # of no model is it in superblocks
         correction = random(32) if each["corrected"] else None
         gate = Gate(weight_of(32, 128, each), correction=correction)
         router = Routing(4, "sigmoid" if each["corrected"] else "softmax", groups=4, kept_groups=2)

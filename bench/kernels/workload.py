@@ -8,7 +8,9 @@ import mlx.core as mx
 import numpy as np
 
 from bessemer.kernels.attention.pages import PAGE, Layout
+from bessemer.kernels.linear.superblocks import Mode as Superblocks
 from bessemer.kernels.linear.weight import Dense, Quantized
+from bessemer.kernels.variants import superblocks
 
 PLAIN = 16  # bits from which on weights are floats
 VARIETY = 1 << 20  # random values, over and over: nobody looks at more of them
@@ -70,6 +72,7 @@ class Demand:
     group: int = 64
     dtype: mx.Dtype = mx.float16
     prompt: bool = False
+    superblocks: Superblocks | None = None  # instead of bits in groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,8 @@ class Arrays:
         demand = self.demand
         if demand.bits >= PLAIN:
             return Dense(self.normal(outputs, inputs, size=inputs**-0.5))
+        if demand.superblocks is not None:
+            return superblocks(outputs, inputs, demand.superblocks)
         few = self.random.integers(0, 1 << 32, VARIETY, np.uint32)
         packed = mx.array(np.resize(few, (outputs, inputs * demand.bits // 32)))
         shape, max_scale = (outputs, inputs // demand.group), 3 / (1 << demand.bits) * inputs**-0.5

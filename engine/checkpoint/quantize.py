@@ -18,7 +18,7 @@ from ...architectures.config import ModelConfig
 from ...architectures.read import FLOATING
 from ...architectures.registry import configure
 from ...architectures.storage import Mode, Stored
-from ..command_line import (
+from ..subcommand import (
     INTO,
     STYLE,
     Bits,

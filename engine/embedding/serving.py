@@ -58,7 +58,7 @@ def load_embedding_model(
     if settings.threads:
         use_threads(settings.threads)
     exact, reads = settings.cpu_precision == "exact", partial(progress, "reading weights")
-    reading = Reading(exact, settings.check_weights, reads)
+    reading = Reading(exact, check=settings.check_weights, progress=reads)
     plan = plan_embedding(memory, files, batch_tokens, program())
     files = replace(files, reader=files.reader.shortened(plan.context))
     load_model = load_embedder if description.purpose == "embed" else load_reranker

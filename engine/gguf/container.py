@@ -9,12 +9,13 @@ import mmap
 import re
 import reprlib
 import struct
-from collections.abc import Mapping
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from ..checkpoint.weight_files import CheckpointError, held_twice
 from ..remedies import unreadable
@@ -30,10 +31,45 @@ SCALARS = {
     for number, code in enumerate("BbHhIif?")
     if number not in (STRING, ARRAY)
 } | {10: struct.Struct("<Q"), 11: struct.Struct("<q"), 12: struct.Struct("<d")}
+LENGTH = struct.Struct("<Q")
 DIMENSIONS = 4
 LONGEST = 1 << 24  # of a list: vocabularies have some 2**18
 SPLIT = re.compile(r"(?P<before>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})(?P<after>\.gguf)")
 SPLIT_COUNT = "split.count"
+
+
+class Texts(Sequence[str]):
+    """The texts of an array, each decoded when it is asked for: a vocabulary's take much memory.
+
+    `raw` has each after its length; `places` are theirs, and the end.
+    """
+
+    def __init__(self, raw: builtins.bytes, places: "array[int]") -> None:
+        self._raw, self._places = raw, places
+
+    def __len__(self) -> int:
+        return len(self._places) - 1
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+    def __getitem__(self, place: int | slice) -> str | list[str]:
+        if isinstance(place, slice):
+            return [self[each] for each in range(*place.indices(len(self)))]
+        place = range(len(self))[place]
+        start, end = self._places[place] + LENGTH.size, self._places[place + 1]
+        return self._raw[start:end].decode("utf-8", "surrogateescape")
+
+    def __iter__(self) -> Iterator[str]:
+        raw = self._raw
+        for start, end in pairwise(self._places):
+            yield raw[start + LENGTH.size : end].decode("utf-8", "surrogateescape")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and [*self] == [*other]
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +335,7 @@ class _Reader:
         value = self._scalar(SCALARS[kind])
         return shortest(value) if kind == FLOAT32 else value
 
-    def _array(self) -> list[Any]:
+    def _array(self) -> Sequence[Any]:
         kind, count = self._number("<I"), self._number("<Q")
         if kind == ARRAY or count > LONGEST:
             what = "lists in a list" if kind == ARRAY else f"a list of {count} values"
@@ -310,7 +346,18 @@ class _Reader:
             return [value for (value,) in code.iter_unpack(raw)]
         if kind != STRING:
             raise _damaged(self._path, f"it has values of type {kind}")
-        return [self._string() for _ in range(self._counted(count, 8))]
+        return self._texts(self._counted(count, LENGTH.size))
+
+    def _texts(self, count: int) -> Texts:
+        """Walk past so many texts."""
+        places, place, content = array("Q", [0]), self._place, self._content
+        begin, length = place, LENGTH.unpack_from
+        for _ in range(count):
+            if place + LENGTH.size > len(content):
+                raise _damaged(self._path, "it ends early")
+            place += LENGTH.size + length(content, place)[0]
+            places.append(min(place, len(content)) - begin)
+        return Texts(self._take(place - begin), places)
 
     def _counted(self, count: int, least: int) -> int:
         """Return how many things follow; each takes at least so many bytes of what is left."""

@@ -23,7 +23,7 @@ from ..checkpoint.mlx_layout import Change, MlxTensor, Shape, SourceCheckpoint, 
 from ..checkpoint.shards import Shards, new_directory
 from ..checkpoint.weight_files import CheckpointError
 from ..checkpoint.weights import FLOATS, rename_tensors
-from ..command_line import INTO, STYLE, Lossy, run_app
+from ..subcommand import INTO, STYLE, Lossy, run_app
 from ..text.loading import load_tokenizer
 from ..text.tokenizer import Tokenizer
 from .blocks import BLOCKS

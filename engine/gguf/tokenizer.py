@@ -149,7 +149,8 @@ def build_tokenizer(gguf: Gguf) -> Tokenizer:
             f"{gguf.path} has a tokenizer of the kind {model!r}, and {', '.join(MODELS)} are read; "
             "give the directory of the model that the file was made from"
         )
-    tokens, kinds = _vocabulary(gguf)
+    texts, kinds = _vocabulary(gguf)
+    tokens = [*texts]
     encoding: Tokenizer = MODELS[model](gguf, tokens, kinds)
     added = [
         AddedToken(token, normalized=False, special=kind == Kind.CONTROL)
@@ -206,9 +207,9 @@ def _templates(gguf: Gguf) -> str | list[dict[str, str]] | None:
     return [{"name": each, "template": source} for each, source in every.items()]
 
 
-def _vocabulary(gguf: Gguf) -> tuple[list[str], list[int]]:
+def _vocabulary(gguf: Gguf) -> tuple[Sequence[str], list[int]]:
     """Return all tokens and their types. Raises CheckpointError."""
-    tokens: list[str] = gguf.said(f"{FIELD}tokens") or []
+    tokens: Sequence[str] = gguf.said(f"{FIELD}tokens") or []
     if not tokens:
         raise CheckpointError(
             f"{gguf.path} has no vocabulary; give the directory of the model that it was made from"

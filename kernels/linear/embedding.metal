@@ -5,7 +5,7 @@
 // Bytes: the rows with their scales once, y once.
 
 #include <metal_stdlib>
-#include "quantized.h"
+#include "scales.h"
 using namespace metal;
 
 constant constexpr int EACH = 8;
@@ -15,7 +15,7 @@ template <typename T, typename S, int FORMAT, int GROUP, bool FEW>
     const device int* tokens [[buffer(0)]],
     const device uint* weight [[buffer(1)]],
     const device S* scales [[buffer(2)]],
-    const device S* biases [[buffer(3)]],
+    const device Bias<S>* biases [[buffer(3)]],
     constant int& count [[buffer(4)]],
     constant int& width [[buffer(5)]],
     device T* y [[buffer(6)]],
@@ -30,10 +30,10 @@ template <typename T, typename S, int FORMAT, int GROUP, bool FEW>
   uint words[words_of<FORMAT, EACH>()];
   load_codes<FORMAT, EACH>(weight + from * (width / 32 * bits_of<FORMAT>()), first, words);
   size_t group = from * (width / GROUP) + first / GROUP;
-  float scale = number(scales[group]);
-  float bias = FORMAT == MXFP4 ? 0.0f : number(biases[group]);
+  float2 scaling[1];
+  load_scaling<FORMAT, GROUP, EACH>(scales, biases, group, scaling);
   for (int i = 0; i < EACH; ++i) {
-    y[row * width + first + i] = T(value_at<FORMAT>(words, i, scale, bias));
+    y[row * width + first + i] = T(value_at<FORMAT>(words, i, scaling[0].x, scaling[0].y));
   }
 }
 
@@ -45,3 +45,5 @@ EMBEDDING(half, half, 4, 64)
 EMBEDDING(bfloat, bfloat, 4, 64)
 EMBEDDING(float, float, 8, 32)
 EMBEDDING(half, uchar, MXFP4, 32)
+EMBEDDING(bfloat, uint, Q5_K, 32)
+EMBEDDING(half, uint, Q6_K, 16)

@@ -24,7 +24,7 @@ template <int FORMAT, int GROUP, int INPUTS, typename S>
 inline void load_row(
     const device uint* weight,
     const device S* scales,
-    const device S* biases,
+    const device Bias<S>* biases,
     uint row,
     int part,
     int lanes,
@@ -32,10 +32,12 @@ inline void load_row(
   uint words[words_of<FORMAT, RUN>()];
   load_codes<FORMAT, RUN>(weight + size_t(row) * stored_of<FORMAT>(INPUTS), part * RUN, words);
   uint group = row * (INPUTS / GROUP) + part * RUN / GROUP;
-  float scale = number(scales[group]);
-  float bias = FORMAT == MXFP4 ? 0.0f : number(biases[group]);
+  constexpr int PARTS = parts_of<GROUP, RUN>();
+  float2 scaling[PARTS];
+  load_scaling<FORMAT, GROUP, RUN>(scales, biases, group, scaling);
   for (int i = 0; i < RUN; i++) {
-    values[i] = value_at<FORMAT>(words, i, scale, bias);
+    float2 mine = scaling[i / (RUN / PARTS)];
+    values[i] = value_at<FORMAT>(words, i, mine.x, mine.y);
   }
 }
 
@@ -63,7 +65,7 @@ template <
     const device T* x [[buffer(0)]],
     const device W* weight [[buffer(1)]],
     const device S* scales [[buffer(2)]],
-    const device S* biases [[buffer(3)]],
+    const device Bias<S>* biases [[buffer(3)]],
     constant int& rows [[buffer(4)]],
     device T* y [[buffer(5)]],
     uint3 threadgroup_position_in_grid [[threadgroup_position_in_grid]],

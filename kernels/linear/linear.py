@@ -10,7 +10,7 @@ from ..cpu.library import ARRAY, FLOAT, INT, VALUES, Function, array, output
 from ..norm.rms_norm import Norm, rms_norm_reference
 from ..registry import InMetal, Key, Operation, bucket, in_c
 from .activation import activate, activate_reference
-from .linear_metal import linear_metal
+from .linear_metal import SLICED, is_restored, linear_metal
 from .linear_mlx import PLAIN, Epilogue, linear_mlx
 from .linear_rows import MAX_ROWS
 from .weight import MATRIX, Dense, Quantized, Weight, is_whole_panels, matrix, storage, widen
@@ -67,7 +67,8 @@ def _key(x: mx.array, weight: Weight, epilogue: Epilogue = PLAIN, norm: Norm | N
     """Tell the other operands apart only by whether they are there: their sizes follow."""
     parts = (epilogue.bias, epilogue.residual, epilogue.activation, norm)
     kinds = "".join(str(int(part is not None)) for part in parts)
-    return (bucket(x.shape[0]), weight.outputs, x.shape[1], *storage(weight), x.dtype, kinds)
+    rows = bucket(min(x.shape[0], SLICED + 1))  # any more are multiplied alike
+    return (rows, weight.outputs, x.shape[1], *storage(weight), x.dtype, kinds)
 
 
 def _edges(
@@ -87,7 +88,7 @@ METAL = InMetal(
     linear_metal,
     _key,
     _edges,
-    takes=lambda x, *_, **__: 0 < x.shape[0] <= MAX_ROWS,
+    takes=lambda x, weight, *_, **__: 0 < x.shape[0] <= MAX_ROWS or is_restored(weight),
     oracle=_oracle,
 )
 # (rows, inputs) to (rows, outputs), in the dtype of x: x times weight, and the epilogue. With a

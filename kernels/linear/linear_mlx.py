@@ -1,16 +1,28 @@
 """A linear layer's product by MLX's own operations."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import mlx.core as mx
 
 from ..norm.rms_norm import Norm, rms_norm_mlx
 from .activation import ACTIVATIONS, Activation, activate
-from .weight import Quantized, Weight, in_mlx
+from .weight import (
+    Dense,
+    Packed,
+    Quantized,
+    Weight,
+    arrays_of,
+    flattened,
+    is_in_mlx,
+    widen,
+    with_arrays,
+)
 
 # Elements of a 16-bit matrix that are widened at a time: 1 MB in float32. MLX allocates ahead of
 # its CPU thread, by some 17 blocks.
 WIDENED = 1 << 18
+RESTORED = 1 << 22  # values that are restored at a time of codes that MLX has no product of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,6 +53,11 @@ def linear_mlx(
 ) -> mx.array:
     """Run `linear` by MLX's own operations."""
     y = product(x if norm is None else rms_norm_mlx(x, norm.weight, norm.eps), weight)
+    return finished(y, epilogue)
+
+
+def finished(y: mx.array, epilogue: Epilogue) -> mx.array:
+    """Take a product through the last steps."""
     y = y if epilogue.bias is None else y + epilogue.bias
     if epilogue.activation is not None:
         return activate(y, epilogue.activation, epilogue.limit)
@@ -51,8 +68,9 @@ def product(x: mx.array, weight: Weight) -> mx.array:
     """Multiply (rows, inputs) to (rows, outputs)."""
     if x.shape[0] == 0:  # MLX 0.32's quantized product on a CPU divides by the number of rows
         return mx.zeros((0, weight.outputs), x.dtype)
-    weight = in_mlx(weight)
-    if isinstance(weight, Quantized):
+    assert not isinstance(weight, Packed)
+    weight = weight if isinstance(weight, Dense) else flattened(weight)
+    if isinstance(weight, Quantized) and is_in_mlx(weight):
         return mx.quantized_matmul(
             x,
             weight.weight,
@@ -63,18 +81,20 @@ def product(x: mx.array, weight: Weight) -> mx.array:
             bits=weight.bits,
             mode=weight.mode,
         ).astype(x.dtype)
-    if weight.weight.dtype == x.dtype:
+    if isinstance(weight, Dense) and weight.weight.dtype == x.dtype:
         return x @ weight.weight.T
-    return _widened(x, weight.weight)
+    return by_parts(x, weight, WIDENED if isinstance(weight, Dense) else RESTORED, widen)
 
 
-def _widened(x: mx.array, weight: mx.array) -> mx.array:
-    """Widen rows of the weight a part at a time, each part waiting for the one before it."""
-    height = max(1, WIDENED // weight.shape[1])
+def by_parts(
+    x: mx.array, weight: Dense | Quantized, size: int, restored: Callable[[Weight], mx.array]
+) -> mx.array:
+    """Multiply by rows of `size` values that are restored, each part waiting for the last."""
+    height = max(1, size // x.shape[1])
     parts: list[mx.array] = []
-    for start in range(0, weight.shape[0], height):
-        rows = weight[start : start + height]
+    for start in range(0, weight.outputs, height):
+        arrays = [array[start : start + height] for array in arrays_of(weight)]
         if parts:
-            (rows,) = mx.depends([rows], [parts[-1]])
-        parts.append(x @ rows.astype(x.dtype).T)
+            arrays = mx.depends(arrays, [parts[-1]])
+        parts.append(x @ restored(with_arrays(weight, arrays)).astype(x.dtype).T)
     return parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=-1)

@@ -1,10 +1,11 @@
 // A linear layer for 2 to 16 rows: each weight is decoded once for all rows, on 8x8 matrices.
 //
 // A threadgroup makes 8 * TILES outputs of every row of x; its SPLIT simdgroups take the groups of
-// inputs in turns, each all tiles and all rows, so a threadgroup reads x once and nothing is
-// staged. Their sums meet in threadgroup memory, 8 rows at a time: 16 KB at most, two groups fit.
+// inputs in turns (or superblocks, a quarter at a time), each all tiles and all rows, so a
+// threadgroup reads x once and nothing is staged. Their sums meet in threadgroup memory, 8 rows at
+// a time: 16 KB at most, two groups fit.
 // The weight is the left operand, x transposed the right one: a lane decodes the very values that
-// it holds. Inputs are permuted to that end: of a group, a row's four lanes take a quarter each,
+// it holds. Inputs are permuted to that end: of a turn, a row's four lanes take a quarter each,
 // in one load; of every 8 of those the matrices have one of the first and one of the last four,
 // and a lane of x, likewise permuted, 4 consecutive inputs.
 // All is decoded to float: float matrices are as fast as 16-bit ones, hold x * norm whatever its
@@ -19,7 +20,7 @@ using namespace metal;
 
 #include "activation.h"
 #include "fragment.h"
-#include "quantized.h"
+#include "scales.h"
 
 enum { DENSE = 0, SPLIT = 8 };
 
@@ -42,7 +43,20 @@ inline float decoded(thread const uint* words, int i, float scale, float bias) {
   int place = is_high ? bit - 16 : bit;
   uint code = bits & ((1u << bits_of<FORMAT>()) - 1) << place;
   float value = as_type<float>(0x4b000000u | code) - 8388608.0f;
-  return fma(value, scale * (1.0f / float(1u << place)), bias);
+  float one = 1.0f / float(1u << place);
+  return is_iq4<FORMAT>() ? scale * iq4(value * one) : fma(value, scale * one, bias);
+}
+
+// The inputs that a simdgroup takes at once: whole groups, 8 codes a lane at least.
+template <int FORMAT, int GROUP>
+constexpr int step_of() {
+  return has_superblocks<FORMAT>() ? 64 : GROUP < 32 ? 32 : GROUP;
+}
+
+// The turn after this one: on to the end of a span of so many, then to this simdgroup's next span.
+template <int TURNS>
+inline uint next(uint turn) {
+  return turn % TURNS < TURNS - 1 ? turn + 1 : turn + 1 + (SPLIT - 1) * TURNS;
 }
 
 // FORMAT: of quantized.h, or DENSE (in groups of 32). With an ACTIVATION, half of the tiles are
@@ -67,7 +81,9 @@ template <typename T, int FORMAT, int GROUP, int TILES, int COLUMNS, int ACTIVAT
     uint simdgroup_index_in_threadgroup [[simdgroup_index_in_threadgroup]],
     uint thread_index_in_simdgroup [[thread_index_in_simdgroup]],
     uint thread_index_in_threadgroup [[thread_index_in_threadgroup]]) {
-  constexpr int RUN = GROUP / 4;
+  constexpr int STEP = step_of<FORMAT, GROUP>();
+  constexpr int SPAN = has_superblocks<FORMAT>() ? SUPERBLOCK : STEP;
+  constexpr int RUN = STEP / 4;
   constexpr int WORDS = FORMAT == DENSE ? 1 : words_of<FORMAT, RUN>();
   constexpr int BLOCKS = COLUMNS / 8;
   constexpr int MADE = ACTIVATION ? TILES / 2 : TILES;
@@ -81,6 +97,7 @@ template <typename T, int FORMAT, int GROUP, int TILES, int COLUMNS, int ACTIVAT
   uint first = threadgroup_position_in_grid.x * MADE * 8;
   uint last = outputs - 1;
   uint groups = inputs / GROUP;
+  Superblock blocks[TILES];
 
   uint owned[TILES];
   Fragment sums[TILES][BLOCKS];
@@ -100,24 +117,26 @@ template <typename T, int FORMAT, int GROUP, int TILES, int COLUMNS, int ACTIVAT
     square[i] = 0;
   }
 
-  for (uint group = part; group < groups; group += SPLIT) {
+  for (uint turn = part * SPAN / STEP; turn < inputs / STEP; turn = next<SPAN / STEP>(turn)) {
     uint codes[TILES][WORDS];
-    float scale[TILES];
-    float shift[TILES];
-    uint run = group * GROUP + column / 2 * RUN;
+    float2 scaling[TILES];
+    uint run = turn * STEP + column / 2 * RUN;
     UNROLLED
     for (int t = 0; t < TILES; t++) {
       if (FORMAT != DENSE) {
         ulong start = ulong(owned[t]) * (inputs / 32 * bits_of<FORMAT>());
         load_codes<FORMAT, RUN>((const device uint*)weight + start, run, codes[t]);
-        scale[t] = number(scales[owned[t] * groups + group]);
-        shift[t] = FORMAT == MXFP4 ? 0.0f : number(biases[owned[t] * groups + group]);
+        uint group = owned[t] * groups + run / GROUP;
+        if (turn % (SPAN / STEP) == 0) {
+          load_superblock<FORMAT, GROUP>(scales, biases, group, blocks[t]);
+        }
+        scaling[t] = scaling_of<FORMAT, GROUP>(scales, biases, group, blocks[t]);
       }
     }
     UNROLLED
     for (int pack = 0; pack < RUN; pack += 8) {
       Fragment right[4][BLOCKS];
-      uint from = group * GROUP + row / 2 * RUN + pack + row % 2 * 4;
+      uint from = turn * STEP + row / 2 * RUN + pack + row % 2 * 4;
       float4 factor = NORM ? four(norm + from) : float4(1.0f);
       UNROLLED
       for (int b = 0; b < BLOCKS; b++) {
@@ -145,8 +164,8 @@ template <typename T, int FORMAT, int GROUP, int TILES, int COLUMNS, int ACTIVAT
         } else {
           UNROLLED
           for (int i = 0; i < 4; i++) {
-            low[i] = decoded<FORMAT>(codes[t], pack + i, scale[t], shift[t]);
-            high[i] = decoded<FORMAT>(codes[t], pack + i + 4, scale[t], shift[t]);
+            low[i] = decoded<FORMAT>(codes[t], pack + i, scaling[t].x, scaling[t].y);
+            high[i] = decoded<FORMAT>(codes[t], pack + i + 4, scaling[t].x, scaling[t].y);
           }
         }
         UNROLLED

@@ -11,6 +11,7 @@ from ..metal.library import BoundKernel, kernel, scalar
 from ..metal.occupancy import BUSY
 from ..norm.rms_norm import Norm
 from .linear_mlx import PLAIN, Epilogue
+from .superblocks import SUPERBLOCKS
 from .weight import Dense, Quantized, Weight
 from .weight_metal import FLOATS, format_of, metal_weight
 
@@ -19,6 +20,8 @@ DENSE_GROUP = 32
 THREADS = 256  # 8 simdgroups, which share a threadgroup's inputs
 TILE = 8  # outputs
 REGISTERS = 64  # for what grows with a threadgroup's height
+SHORTEST, SUPERBLOCK_TURN = 32, 64  # inputs that a simdgroup takes at once
+SHARED = 5  # registers for what is kept of a superblock
 
 
 def covers(rows: int, weight: Weight, dtype: mx.Dtype) -> bool:
@@ -85,10 +88,18 @@ def _plan(
     return bound, [scalar(eps or 0.0), scalar(limit), *sizes]
 
 
+def _codes(weight: Dense | Quantized) -> int:
+    """Count a lane's registers for a tile's codes of a turn, and its superblock's numbers."""
+    if isinstance(weight, Dense):
+        return 1
+    in_superblocks = weight.mode in SUPERBLOCKS
+    turn = SUPERBLOCK_TURN if in_superblocks else max(weight.group, SHORTEST)
+    return -(-turn * weight.bits // 128) + SHARED * in_superblocks
+
+
 def tiles_of(weight: Dense | Quantized, columns: int) -> int:
     """Count a threadgroup's tiles of outputs: the more, the fewer threadgroups read x."""
-    codes = -(-weight.group * weight.bits // 128) if isinstance(weight, Quantized) else 1
-    registers = columns // 4 + codes + 2  # a lane's sums, codes, and scale and bias, for a tile
+    registers = columns // 4 + 2 + _codes(weight)  # a lane's sums, scale and bias, codes of a tile
     for tiles in (8, 4):
         threadgroups = weight.outputs // (TILE * tiles)
         if threadgroups * columns >= BUSY["linear_rows"] * 8 and tiles * registers <= REGISTERS:

@@ -1,14 +1,30 @@
 """A weight as those Metal kernels take it that work on dense and quantized rows alike."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import mlx.core as mx
 
 from ..metal.library import Value, padded
-from .weight import Dense, Quantized, Weight
+from .weight import Dense, Mode, Quantized, Weight
 
 FLOATS = (mx.float32, mx.float16, mx.bfloat16)
-MXFP4 = 41  # as in kernels/metal/quantized.h; affine formats are their bits
+MXFP4 = 41
+# Formats as in kernels/metal/quantized.h; affine ones are their bits.
+FORMATS: Mapping[Mode, int] = MappingProxyType(
+    {
+        "mxfp4": MXFP4,
+        "q2_k": 20,
+        "q3_k": 30,
+        "q4_k": 40,
+        "q5_k": 50,
+        "q6_k": 60,
+        "iq4_nl": 42,
+        "iq4_xs": 43,
+    }
+)
+SYMMETRIC: Mapping[int, int] = MappingProxyType({4: 44, 5: 54, 8: 84})  # by bits
 DENSE, RUN = 0, 8  # a format (kernels/metal/weight.h), and the numbers that a lane takes of it
 
 
@@ -32,9 +48,9 @@ class MetalWeight:
 
 def format_of(weight: Quantized) -> int | None:
     """Return the format's number in kernels/metal/quantized.h; None where no kernel takes it."""
-    if weight.mode == "affine":
-        return weight.bits
-    return MXFP4 if weight.mode == "mxfp4" else None
+    if weight.mode == "symmetric":
+        return SYMMETRIC.get(weight.bits)
+    return weight.bits if weight.mode == "affine" else FORMATS.get(weight.mode)
 
 
 def metal_weight(weight: Weight) -> MetalWeight:

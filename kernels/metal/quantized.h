@@ -1,24 +1,54 @@
-// MLX's quantized rows: how a lane takes a run of codes, sums it against x, or turns it to values.
+// Quantized rows: how a lane takes a run of codes, sums it against x, or turns it to values.
 //
 // A row is one stream of bits, low bits first, whatever the width: code i lies at bit i * BITS. So
 // 32 codes are BITS words, a row of a multiple of 32 codes begins at a multiple of 4 * BITS bytes,
 // and a run that begins at a multiple of its own length needs no shift to be read.
-// FORMAT is the number of bits of affine codes (2, 3, 4, 5, 6, 8), or MXFP4. Of a group,
-// affine values are scale * code + bias; MXFP4's are scale * e2m1(code), in groups of 32.
+// FORMAT is the number of bits of affine codes (2, 3, 4, 5, 6, 8), or one of those below. Of a
+// group, affine values are scale * code + bias, as are GGUF's but for IQ4, whose are scale *
+// iq4(code); MXFP4's are scale * e2m1(code). scales.h finds a group's scale and bias.
 //
 //   uint words[words_of<FORMAT, COUNT>()];
 //   load_codes<FORMAT, COUNT>(row, first, words);       first: a multiple of COUNT
-//   float sum = prepare<FORMAT, COUNT>(x);              once for all rows; x is float[COUNT],
-//                                                       and COUNT codes are whole words
-//   y += scale * dot_codes<FORMAT, COUNT>(words, x) + bias * sum;
+//   float sums[parts_of<GROUP, COUNT>()];               a run of COUNT may be of several groups
+//   prepare<FORMAT, GROUP, COUNT>(x, sums);             once for all rows; x is float[COUNT]
+//   y = add_run<FORMAT, GROUP, COUNT>(words, scaling, x, sums, y);       see scales.h
 //   or: float value = value_at<FORMAT>(words, i, scale, bias);
 #pragma once
 
-enum { MXFP4 = 41 };
+enum {
+  Q2_K = 20,
+  Q3_K = 30,
+  Q4_K = 40,
+  MXFP4 = 41,
+  IQ4_NL = 42,
+  IQ4_XS = 43,
+  Q4_0 = 44,
+  Q5_K = 50,
+  Q5_0 = 54,
+  Q6_K = 60,
+  Q8_0 = 84,
+};
 
 template <int FORMAT>
 constexpr int bits_of() {
-  return FORMAT == MXFP4 ? 4 : FORMAT;
+  return FORMAT < 10 ? FORMAT : FORMAT / 10;
+}
+
+template <int FORMAT>
+constexpr bool is_iq4() {
+  return FORMAT == IQ4_NL || FORMAT == IQ4_XS;
+}
+
+// Whether values are codes times a scale and something more.
+template <int FORMAT>
+constexpr bool is_biased() {
+  return FORMAT != MXFP4 && !is_iq4<FORMAT>();
+}
+
+// The parts of a run that have a scale each.
+template <int GROUP, int COUNT>
+constexpr int parts_of() {
+  return GROUP < COUNT ? COUNT / GROUP : 1;
 }
 
 // A run's length for a lane that streams rows: 8 to 20 bytes.
@@ -100,9 +130,19 @@ inline float e2m1(uint code) {
   return float(as_type<half>(ushort((code & 7) << 9 | (code & 8) << 12)));
 }
 
+// The whole number that an IQ4 code stands for, of -127 to 113 and ever further apart: a polynomial
+// passes each within 0.47. A table would be a load for every code, sixteen for 8 bytes of them.
+inline float iq4(float code) {
+  float bend = fma(fma(code, 0.0013f, 0.042f), code, -1.51f);
+  return rint(fma(fma(bend, code, 24.8f), code, -127.15f));
+}
+
 template <int FORMAT>
 inline float value_at(thread const uint* words, int i, float scale, float bias) {
   uint code = code_at<FORMAT>(words, i);
+  if (is_iq4<FORMAT>()) {
+    return scale * iq4(float(code));
+  }
   return FORMAT == MXFP4 ? scale * (16384.0f * e2m1(code)) : fma(scale, float(code), bias);
 }
 
@@ -130,37 +170,38 @@ inline half2 pair_at(uint word, int i) {
   return as_type<half2>(codes | ((25 - place) << 10) * both) - half2(half(1024 >> place));
 }
 
-// Makes x ready for dot_codes, which leaves codes that have no pairs where they lie in their words.
-// Returns the sum of x, which an affine bias is multiplied by.
-template <int FORMAT, int COUNT>
-inline float prepare(thread float* x) {
-  float sum = 0;
+// Makes x ready for add_run, which leaves codes that have no pairs where they lie in their words.
+// sums: those of x by parts, which the parts' biases are multiplied by.
+template <int FORMAT, int GROUP, int COUNT>
+inline void prepare(thread float* x, thread float* sums) {
+  constexpr int part = COUNT / parts_of<GROUP, COUNT>();
   for (int i = 0; i < COUNT; i++) {
-    sum += x[i];
+    sums[i / part] = i % part == 0 ? x[i] : sums[i / part] + x[i];
     if (!is_paired<FORMAT>() && !is_split<FORMAT>(i)) {
       x[i] *= 1.0f / float(1u << i * bits_of<FORMAT>() % 32);
     }
   }
-  return sum;
 }
 
-// The sum of code times x, which has gone through `prepare`.
+// The sum of code times x, which has gone through `prepare`, from code `first` of the words on.
 template <int FORMAT, int COUNT>
-inline float dot_codes(thread const uint* words, thread const float* x) {
-  static_assert(COUNT * bits_of<FORMAT>() % 32 == 0, "a run of whole words");
+inline float dot_codes(thread const uint* words, thread const float* x, int first) {
   constexpr int half_word = 16 / bits_of<FORMAT>();
   constexpr uint mask = (1u << bits_of<FORMAT>()) - 1;
   float sum = 0;
   if (is_paired<FORMAT>()) {
-    for (int i = 0; i < COUNT / 2; i++) {
-      int first = i / half_word * 2 * half_word + i % half_word;
+    static_assert(!is_paired<FORMAT>() || COUNT % (2 * half_word) == 0, "whole words");
+    for (int i = first / 2; i < (first + COUNT) / 2; i++) {
+      int low = i / half_word * 2 * half_word + i % half_word;
       half2 pair = pair_at<FORMAT>(words[i / half_word], i % half_word);
-      sum = fma(float(pair.x), x[first], sum);
-      sum = fma(float(pair.y), x[first + half_word], sum);
+      float2 codes = float2(pair);
+      codes = is_iq4<FORMAT>() ? float2(iq4(codes.x), iq4(codes.y)) : codes;
+      sum = fma(codes.x, x[low], sum);
+      sum = fma(codes.y, x[low + half_word], sum);
     }
     return FORMAT == MXFP4 ? 16384.0f * sum : sum;
   }
-  for (int i = 0; i < COUNT; i++) {
+  for (int i = first; i < first + COUNT; i++) {
     int bit = i * bits_of<FORMAT>();
     uint in_place = words[bit / 32] & (mask << bit % 32);
     uint code = is_split<FORMAT>(i) ? code_at<FORMAT>(words, i) : in_place;
@@ -169,12 +210,15 @@ inline float dot_codes(thread const uint* words, thread const float* x) {
   return sum;
 }
 
-// A stored scale or bias; 8 bits are the exponent of a power of two (E8M0).
-template <typename S>
-inline float number(S stored) {
-  return float(stored);
-}
-
-inline float number(uchar stored) {
-  return as_type<float>(stored == 0 ? 0x400000u : uint(stored) << 23);
+// y, and a run times x; scaling: the scale and bias of each part.
+template <int FORMAT, int GROUP, int COUNT>
+inline float add_run(
+    thread const uint* words, thread const float2* scaling, thread const float* x,
+    thread const float* sums, float y) {
+  constexpr int PART = COUNT / parts_of<GROUP, COUNT>();
+  for (int p = 0; p < COUNT / PART; p++) {
+    y = fma(scaling[p].x, dot_codes<FORMAT, PART>(words, x, p * PART), y);
+    y = is_biased<FORMAT>() ? fma(scaling[p].y, sums[p], y) : y;
+  }
+  return y;
 }

@@ -4,10 +4,12 @@
 //
 //   float values[length_of<FORMAT>()];
 //   load_values<length_of<FORMAT>()>(x + first, values);
-//   float sum = prepare<FORMAT, length_of<FORMAT>()>(values);      once for all rows
-//   y += along<FORMAT, GROUP>(rows, r, inputs, first, values, sum);
+//   float sums[parts_of<GROUP, length_of<FORMAT>()>()];
+//   prepare<FORMAT, GROUP, length_of<FORMAT>()>(values, sums);      once for all rows
+//   y += along<FORMAT, GROUP>(rows, r, inputs, first, values, sums);
 #pragma once
 #include "quantized.h"
+#include "scales.h"
 #include "vector.h"
 
 enum { DENSE = 0 };
@@ -17,47 +19,48 @@ constexpr int length_of() {
   return FORMAT == DENSE ? 8 : run_of<FORMAT>();
 }
 
-template <typename W, typename S>
+template <typename W, typename S, typename B = Bias<S>>
 struct Rows {
   const device W* weight;
   const device S* scales;
-  const device S* biases;
+  const device B* biases;
 };
 
-// The elements of a row's weight, and of its scales, in their arrays.
+// The elements of a row's weight in its array.
 template <int FORMAT>
 constexpr uint stored_of(uint inputs) {
   return FORMAT == DENSE ? inputs : inputs / 32 * bits_of<FORMAT>();
-}
-
-template <int FORMAT, int GROUP>
-constexpr uint groups_of(uint inputs) {
-  return FORMAT == DENSE ? 0 : inputs / GROUP;
 }
 
 // From another row on.
 template <int FORMAT, int GROUP, typename W, typename S>
 inline Rows<W, S> from_row(Rows<W, S> rows, size_t row, uint inputs) {
   rows.weight += row * stored_of<FORMAT>(inputs);
-  rows.scales += row * groups_of<FORMAT, GROUP>(inputs);
-  rows.biases += row * groups_of<FORMAT, GROUP>(inputs);
+  if (FORMAT != DENSE) {
+    rows.scales += row * scales_of<FORMAT, GROUP>(inputs);
+    rows.biases += row * biases_of<FORMAT, GROUP>(inputs);
+  }
   return rows;
 }
 
 // The run of row r from column `first` on, times x, which has gone through `prepare`.
-template <int FORMAT, int GROUP, typename S>
+template <int FORMAT, int GROUP, typename S, typename B>
 inline float along(
-    Rows<uint, S> rows, uint r, uint inputs, uint first, thread const float* x, float sum) {
-  uint words[words_of<FORMAT, run_of<FORMAT>()>()];
-  load_codes<FORMAT, run_of<FORMAT>()>(rows.weight + r * stored_of<FORMAT>(inputs), first, words);
+    Rows<uint, S, B> rows, uint r, uint inputs, uint first, thread const float* x,
+    thread const float* sums) {
+  constexpr int RUN = run_of<FORMAT>();
+  uint words[words_of<FORMAT, RUN>()];
+  load_codes<FORMAT, RUN>(rows.weight + r * stored_of<FORMAT>(inputs), first, words);
+  float2 scaling[parts_of<GROUP, RUN>()];
   uint group = r * (inputs / GROUP) + first / GROUP;
-  float product = number(rows.scales[group]) * dot_codes<FORMAT, run_of<FORMAT>()>(words, x);
-  return FORMAT == MXFP4 ? product : fma(number(rows.biases[group]), sum, product);
+  load_scaling<FORMAT, GROUP, RUN>(rows.scales, rows.biases, group, scaling);
+  return add_run<FORMAT, GROUP, RUN>(words, scaling, x, sums, 0.0f);
 }
 
 template <int FORMAT, int GROUP, typename W>
 inline float along(
-    Rows<W, W> rows, uint r, uint inputs, uint first, thread const float* x, float) {
+    Rows<W, W, W> rows, uint r, uint inputs, uint first, thread const float* x,
+    thread const float*) {
   float values[length_of<DENSE>()];
   load_values<length_of<DENSE>()>(rows.weight + r * inputs + first, values);
   float product = 0;

@@ -17,11 +17,13 @@ from ..linear.activation import (
     activate_reference,
 )
 from ..linear.linear import gated_linear, linear, linear_reference
+from ..linear.linear_metal import is_restored
 from ..linear.linear_mlx import Epilogue, Residual, linear_mlx
 from ..linear.rows import gated_add
 from ..linear.weight import (
     Dense,
     Matrix,
+    Packed,
     Quantized,
     Weight,
     arrays_of,
@@ -32,6 +34,7 @@ from ..linear.weight import (
     pack,
     storage,
     widen,
+    with_arrays,
 )
 from ..norm.rms_norm import Norm, rms_norm_reference
 from ..registry import InMetal, Key, Operation, bucket, in_c, in_float32, on_cpu
@@ -246,14 +249,19 @@ def _gathered(
     x: mx.array, weight: Weight, experts: Experts, picks: mx.array, bias: mx.array | None
 ) -> mx.array:
     """Multiply (pairs, 1, inputs) to (pairs, 1, outputs), each by its expert's matrix."""
-    weight = in_mlx(weight)
-    stacked = [part.reshape(experts.count, -1, part.shape[-1]) for part in arrays_of(weight)]
+    assert not isinstance(weight, Packed)
+    matrices = [part.reshape(experts.count, -1, part.shape[-1]) for part in arrays_of(weight)]
+    places = picks
+    if picks.size < experts.count and is_restored(weight):  # the chosen ones alone
+        matrices, places = [part[picks] for part in matrices], mx.arange(picks.size)
+    weight = in_mlx(with_arrays(weight, matrices))
+    stacked = arrays_of(weight)
     if isinstance(weight, Dense):
         dtype = mx.float32 if on_cpu() else x.dtype  # MLX 0.32 multiplies no others so on a CPU
         y = mx.gather_mm(
             x.astype(dtype),
             stacked[0].swapaxes(-1, -2).astype(dtype),
-            rhs_indices=picks,
+            rhs_indices=places,
             sorted_indices=experts.in_order,
         ).astype(x.dtype)
     else:
@@ -262,7 +270,7 @@ def _gathered(
             stacked[0],
             stacked[1],
             stacked[2] if weight.biases is not None else None,
-            rhs_indices=picks,
+            rhs_indices=places,
             transpose=True,
             group_size=weight.group,
             bits=weight.bits,
@@ -290,18 +298,19 @@ def _native_experts(experts: Experts) -> NativeExperts:
 
 def _key(x: mx.array, experts: Experts, picks: Picks, *_: object, **__: object) -> Key:
     shape = (bucket(x.shape[0]), picks[0].shape[1], experts.count, experts.width, experts.hidden)
-    kind = (*storage(experts.up), x.dtype, experts.activation)
+    stored = (*storage(experts.up), *storage(experts.down))
+    kind = (*stored, x.dtype, experts.activation)
     return (*shape, *kind, experts.shared is not None)
 
 
 def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Experts, Picks]]:
-    """Cases are one token, two of the same expert, and enough for tiles that are not full."""
+    """Cases are one token, two of the same expert, and enough for tiles of each height."""
     gate, up, down = (
         Quantized(*mx.quantize(mx.random.normal((4 * 64, 64)).astype(dtype), 64, 4), 64, 4)
         for _ in range(3)
     )
     experts = Experts(4, gate, up, down)
-    for rows in (1, 2, 19):
+    for rows in (1, 2, 5, 19, 97):
         chosen = mx.array([[(row // 2) % 4, 3 - row // 2 % 2] for row in range(rows)], mx.int32)
         yield mx.random.normal((rows, 64)).astype(dtype), experts, (chosen, mx.ones((rows, 2)) / 2)
 

@@ -39,16 +39,16 @@ template <
     constant float& eps [[buffer(3)]],
     const device W* gate [[buffer(4)]],
     const device S* gate_scales [[buffer(5)]],
-    const device S* gate_biases [[buffer(6)]],
+    const device Bias<S>* gate_biases [[buffer(6)]],
     const device W* up [[buffer(7)]],
     const device S* up_scales [[buffer(8)]],
-    const device S* up_biases [[buffer(9)]],
+    const device Bias<S>* up_biases [[buffer(9)]],
     const device float* gate_bias [[buffer(10)]],
     const device float* up_bias [[buffer(11)]],
     constant float& limit [[buffer(12)]],
     const device W* shared [[buffer(13)]],
     const device S* shared_scales [[buffer(14)]],
-    const device S* shared_biases [[buffer(15)]],
+    const device Bias<S>* shared_biases [[buffer(15)]],
     const device T* shared_gate [[buffer(16)]],
     device T* inner [[buffer(17)]],
     uint3 threadgroup_position_in_grid [[threadgroup_position_in_grid]],
@@ -96,10 +96,11 @@ template <
         gate_sum = fma(values[i], factors[i], gate_sum);
       }
     }
-    float sum = prepare<FORMAT, RUN>(values);
+    float sums_of_x[parts_of<GROUP, RUN>()];
+    prepare<FORMAT, GROUP, RUN>(values, sums_of_x);
     for (uint r = 0; r < ROWS; r++) {
-      gate_sums[r] += along<FORMAT, GROUP>(gates, r, HIDDEN, first, values, sum);
-      up_sums[r] += along<FORMAT, GROUP>(ups, r, HIDDEN, first, values, sum);
+      gate_sums[r] += along<FORMAT, GROUP>(gates, r, HIDDEN, first, values, sums_of_x);
+      up_sums[r] += along<FORMAT, GROUP>(ups, r, HIDDEN, first, values, sums_of_x);
     }
   }
   float factor = NORMED ? precise::rsqrt(simd_sum(squares) / HIDDEN + eps) : 1.0f;
@@ -138,11 +139,11 @@ template <
     const device float* weights [[buffer(2)]],
     const device W* down [[buffer(3)]],
     const device S* scales [[buffer(4)]],
-    const device S* biases [[buffer(5)]],
+    const device Bias<S>* biases [[buffer(5)]],
     const device float* down_bias [[buffer(6)]],
     const device W* shared [[buffer(7)]],
     const device S* shared_scales [[buffer(8)]],
-    const device S* shared_biases [[buffer(9)]],
+    const device Bias<S>* shared_biases [[buffer(9)]],
     const device T* residual [[buffer(10)]],
     device T* y [[buffer(11)]],
     uint3 threadgroup_position_in_grid [[threadgroup_position_in_grid]],
@@ -173,9 +174,10 @@ template <
     rows = from_row<FORMAT, GROUP>(rows, at, inputs);
     float values[RUN];
     load_values<RUN>(inner + size_t(token) * (RUNS * RUN) + run * RUN, values);
-    float sum = prepare<FORMAT, RUN>(values);
+    float sums_of_x[parts_of<GROUP, RUN>()];
+    prepare<FORMAT, GROUP, RUN>(values, sums_of_x);
     for (uint r = 0; r < ROWS; r++) {
-      float part = along<FORMAT, GROUP>(rows, r, inputs, first, values, sum);
+      float part = along<FORMAT, GROUP>(rows, r, inputs, first, values, sums_of_x);
       sums[r] = fma(share, part, sums[r]);
     }
   }

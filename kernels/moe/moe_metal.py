@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 
 from ..linear.activation import ACTIVATIONS, IN_METAL
+from ..linear.linear_metal import is_restored
 from ..linear.linear_mlx import Residual
 from ..linear.weight import Quantized, Weight
 from ..linear.weight_metal import FLOATS, MetalWeight, as_metal, metal_weight
@@ -18,14 +19,18 @@ if TYPE_CHECKING:
 
 INNER_ROWS, INNER_THREADS = 8, 64  # of the experts' width, in a threadgroup of moe_inner
 OUTER_ROWS, OUTER_THREADS = 4, 128
-TILE = 32  # pairs, as in moe_prefill.metal
 INNER_TILE, OUTER_TILE, TILE_THREADS = 32, 64, 128
 COLUMNS, COMBINE_THREADS = 4, 256  # a thread of moe_combine adds up so many
 
-# Pairs of token and expert, for each expert there is. Below, a tile's 32 pairs by matrices cost
-# more than reading an expert again for each of its few tokens; above, MLX's own product of sorted
-# pairs comes within a fifth of a dense one, and loses nothing at its tiles' edges.
-TILED_FROM, TILED_BELOW = 4, 128
+# Pairs of token and expert, for each expert there is. Below, few experts are read twice; above,
+# MLX's own product of sorted pairs comes within a fifth of a dense one, and loses little at its
+# tiles' edges. What has no tiles is left to MLX from where it has some (4). What MLX has no
+# product of it would restore whole, all experts: that goes in tiles however many pairs there are.
+TILED_FROM, TILED_BELOW, GATHERED_BELOW = 2, 128, 4
+# The pairs of a tile by those of an expert, the first that it is below: a GPU reads an expert's
+# matrices in the time that it multiplies about 10 pairs by them, so lower tiles only read more.
+TILES = ((6, 8), (48, 16))
+TALLEST = 32
 
 
 class Way(Enum):
@@ -38,18 +43,18 @@ def way(x: mx.array, experts: "Experts", chosen: mx.array) -> Way:
     """Choose how these pairs go through the experts."""
     if experts.gate is None or experts.activation not in IN_METAL:
         return Way.MLX
-    if (
-        not _alike(experts.gate, experts.up, experts.down)
-        or not chosen.size
-        or x.dtype not in FLOATS
-    ):
+    read = _alike(experts.gate, experts.up) and as_metal(experts.down) is not None
+    if not read or not chosen.size or x.dtype not in FLOATS:
         return Way.MLX
-    each = chosen.size // experts.count
-    if each < TILED_FROM:
-        return Way.GATHERED
+    each, matrices = chosen.size // experts.count, (experts.up, experts.down)
     sortable = experts.count <= MAX_EXPERTS and chosen.size <= MAX_PAIRS
-    covered = isinstance(experts.up, Quantized) and sortable and each < TILED_BELOW
-    return Way.TILED if covered else Way.MLX
+    tiled = sortable and all(isinstance(weight, Quantized) for weight in matrices)
+    if each < (TILED_FROM if tiled else GATHERED_BELOW):
+        return Way.GATHERED
+    in_mlx = not any(map(is_restored, matrices))
+    if tiled:
+        return Way.TILED if each < TILED_BELOW or not in_mlx else Way.MLX
+    return Way.MLX if in_mlx else Way.GATHERED
 
 
 def _alike(*weights: Weight) -> bool:
@@ -67,7 +72,7 @@ def is_alike(experts: "Experts") -> bool:
         return True
     if not shared.is_gated:
         return False
-    return _alike(experts.up, shared.gate_up, shared.down)
+    return _alike(experts.up, shared.gate_up) and _alike(experts.down, shared.down)
 
 
 def moe_gathered(
@@ -150,8 +155,9 @@ def moe_tiled(x: mx.array, experts: "Experts", picks: Picks, residual: Residual 
     """Run `moe` without shared experts, for a prompt's tokens and quantized experts."""
     chosen, weights = picks
     rows, k = chosen.shape
-    _, _, tiles = pairs = sorted_pairs(chosen, experts.count, TILE)
-    inner = _inner_tiles(x, experts, k, pairs)
+    tile = tile_of(chosen.size // experts.count)
+    _, _, tiles = pairs = sorted_pairs(chosen, experts.count, tile)
+    inner = _inner_tiles(x, experts, k, pairs, tile)
     down = metal_weight(experts.down)
     (parts,) = kernel("moe_prefill", "moe_outer_tiles")(
         [inner, *pairs, *down.arrays, _or_unused(experts.down_bias)],
@@ -162,6 +168,7 @@ def moe_tiled(x: mx.array, experts: "Experts", picks: Picks, residual: Residual 
         HIDDEN=experts.hidden,
         WIDTH=experts.width,
         BIASED=experts.down_bias is not None,
+        TILE=tile,
         **down.codes,
     )
     (y,) = kernel("moe_prefill", "moe_combine")(
@@ -177,8 +184,13 @@ def moe_tiled(x: mx.array, experts: "Experts", picks: Picks, residual: Residual 
     return y
 
 
+def tile_of(each: int) -> int:
+    """Return the pairs of a tile where an expert has `each` on average."""
+    return next((tile for below, tile in TILES if each < below), TALLEST)
+
+
 def _inner_tiles(
-    x: mx.array, experts: "Experts", k: int, pairs: tuple[mx.array, mx.array, mx.array]
+    x: mx.array, experts: "Experts", k: int, pairs: tuple[mx.array, mx.array, mx.array], tile: int
 ) -> mx.array:
     """Return (pairs, width), activated, in the order of experts."""
     order, _, tiles = pairs
@@ -198,6 +210,7 @@ def _inner_tiles(
         PICKS=k,
         ACTIVATION=ACTIVATIONS[experts.activation],
         BIASED=experts.gate_bias is not None,
+        TILE=tile,
         **gate.codes,
     )
     return inner

@@ -24,7 +24,7 @@ template <
     const device T* x [[buffer(0)]],
     const device W* weight [[buffer(1)]],
     const device S* scales [[buffer(2)]],
-    const device S* biases [[buffer(3)]],
+    const device Bias<S>* biases [[buffer(3)]],
     const device N* norm_weight [[buffer(4)]],
     constant float& eps [[buffer(5)]],
     const device float* correction [[buffer(6)]],
@@ -59,9 +59,10 @@ template <
           values[i] *= factors[i];
         }
       }
-      float sum = prepare<FORMAT, RUN>(values);
+      float sums_of_x[parts_of<GROUP, RUN>()];
+      prepare<FORMAT, GROUP, RUN>(values, sums_of_x);
       for (uint r = 0; r < ROWS; r++) {
-        sums[r] += along<FORMAT, GROUP>(rows, r, HIDDEN, first, values, sum);
+        sums[r] += along<FORMAT, GROUP>(rows, r, HIDDEN, first, values, sums_of_x);
       }
     }
     float factor = NORMED ? precise::rsqrt(simd_sum(squares) / HIDDEN + eps) : 1.0f;

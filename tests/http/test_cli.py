@@ -21,7 +21,7 @@ def bessemer(
         [str(BESSEMER), *arguments],
         input=stdin.encode() if isinstance(stdin, str) else stdin,
         capture_output=True,
-        env=clean | environment,
+        env=clean | {"BESSEMER_MODELS": "guide"} | environment,
         timeout=60,
     )
     return done.returncode, done.stdout.decode(), done.stderr.decode()

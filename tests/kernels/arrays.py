@@ -1,6 +1,7 @@
 """Random arrays for kernel tests, and equality to the last bit."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import mlx.core as mx
 import numpy as np
@@ -61,6 +62,47 @@ def unbiased(
     codes = random.integers(0, 2**32, (rows, columns * bits // 32), dtype=np.uint32)
     scales = random.normal(size=(rows, columns // 32)).astype(np.float16)
     return Quantized(mx.array(codes), mx.array(scales), None, 32, bits, mode, exact)
+
+
+# GGUF's types without biases or in superblocks, by the names that tests give them.
+UNBIASED: dict[str, tuple[Mode, int]] = {
+    "iq4_nl": ("iq4_nl", 4),
+    "q4_0": ("symmetric", 4),
+    "q5_0": ("symmetric", 5),
+    "q8_0": ("symmetric", 8),
+}
+
+
+def coded(
+    form: int | str, rows: int, columns: int, group: int, dtype: mx.Dtype, seed: int = 1
+) -> Quantized:
+    """Return values of about 1 by bits, or by the name of another storage than affine."""
+    if form == "mxfp4":
+        parts = mx.quantize(normal(rows, columns, seed=seed), mode="mxfp4")
+        return Quantized(parts[0], parts[1], None, 32, 4, "mxfp4")
+    if form in UNBIASED:
+        mode, bits = UNBIASED[form]
+        weight = unbiased(mode, bits, rows, columns, seed)
+        small = weight.scales * (1 / 128 if mode == "iq4_nl" else 2.0**-bits)
+        return replace(
+            weight, scales=small.astype(mx.float32 if dtype == mx.float32 else mx.float16)
+        )
+    if form in SUPERBLOCKS:
+        weight = superblocks(form, rows, columns, seed)
+        assert weight.biases is not None
+        return replace(weight, biases=(weight.biases * 2.0 ** -(weight.bits + 3)))
+    if group < 32:
+        weight = quantized(rows, columns, 32, int(form), dtype, seed)
+        assert weight.biases is not None
+        unlike = mx.tile(mx.array([1.0, 0.75]), columns // 32).astype(dtype)
+        fine = (mx.repeat(each, 2, axis=1) * unlike for each in (weight.scales, weight.biases))
+        return replace(weight, **dict(zip(("scales", "biases"), fine, strict=True)), group=16)
+    return quantized(rows, columns, group, int(form), dtype, seed)
+
+
+def unit_of(form: int | str, group: int) -> int:
+    """Return what a row is a multiple of."""
+    return VALUES if form in SUPERBLOCKS else max(group, 32)
 
 
 def every_storage(rows: int, columns: int) -> list[Weight]:

@@ -77,6 +77,14 @@ def read(tmp_path: Path, **different: Any) -> Gguf:
     return read_gguf(write(tmp_path / "m.gguf", kept, {"token_embd.weight": table}))
 
 
+def test_a_run_of_unknown_characters_is_one_unknown_token() -> None:
+    """As SentencePiece has it, where a vocabulary has no bytes."""
+    said = {"model": "llama", "tokens": ["a", "<unk>", "\u2581"], "scores": [0.0, 0.0, 0.0]}
+    said |= {"token_type": [1, 2, 1], "unknown_token_id": 1}
+    gguf = Gguf(Path("m"), {f"tokenizer.ggml.{name}": value for name, value in said.items()}, {})
+    assert build_tokenizer(gguf).encode("axya z").ids == [2, 0, 1, 0, 2, 1]
+
+
 def test_special_tokens_and_others_that_are_added(tmp_path: Path) -> None:
     encoding = build_tokenizer(read(tmp_path))
     assert encoding.encode("ab<|im_end|> a<x>b", add_special_tokens=False).ids == [5, 7, 6, 8, 3]

@@ -11,7 +11,7 @@ from bessemer.kernels.linear.weight import Quantized, Weight
 from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from bessemer.kernels.metal.library import watching
 
-from ..arrays import close, dense, normal, quantized
+from ..arrays import close, coded, dense, normal
 from ..metal_cases import Case
 
 F, H, B = mx.float32, mx.float16, mx.bfloat16
@@ -36,10 +36,7 @@ class Kind:
         return f"{self.form}-{self.group}-{self.width}"
 
     def weight(self) -> Weight:
-        if isinstance(self.form, int):
-            return quantized(ROWS, self.width, self.group, self.form, self.stored)
-        parts = mx.quantize(normal(ROWS, self.width, seed=1), mode="mxfp4")
-        return Quantized(parts[0], parts[1], None, 32, 4, "mxfp4")
+        return coded(self.form, ROWS, self.width, self.group, self.stored)
 
 
 KINDS = [
@@ -50,6 +47,9 @@ KINDS = [
     Kind(3, 32, B, 96, F),
     Kind(2, 64, H, 192, F),
     Kind("mxfp4", 32, H, 160, H),
+    *(Kind(form, 16, F, 512, F) for form in ("q2_k", "q3_k", "q6_k")),
+    *(Kind(form, 32, H, 512, H) for form in ("q4_k", "q5_k", "iq4_xs", "iq4_nl")),
+    *(Kind(form, 32, H, 96, F) for form in ("q4_0", "q5_0", "q8_0")),
 ]
 
 
@@ -84,5 +84,9 @@ def cases() -> list[Case]:
     """Return cases small enough for thousands of mutants."""
     return [
         Case(f"{kind.name} of {len(tokens)}", "embedding.metal", partial(check, kind, tokens))
-        for kind, tokens in ((KINDS[1], MANY), (KINDS[5], FEW), (KINDS[6], MANY))
+        for kind, tokens in (
+            (KINDS[1], MANY),
+            (KINDS[5], FEW),
+            *((kind, MANY) for kind in KINDS[6:]),
+        )
     ]

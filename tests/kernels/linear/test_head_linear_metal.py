@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from bessemer.kernels.linear.head_linear import MAX_ROWS
-from bessemer.kernels.linear.weight import Quantized, Weight
+from bessemer.kernels.linear.weight import Weight
 from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from bessemer.kernels.metal.library import watching
 
-from ..arrays import close, dense, normal, quantized
+from ..arrays import close, coded, dense, normal, quantized
 from ..metal_cases import Case
 from .by_heads import covers, head_linear, head_linear_mlx, head_linear_reference
 
@@ -41,12 +41,9 @@ class Kind:
 
     def weight(self) -> Weight:
         rows = self.heads * self.outputs
-        if isinstance(self.form, int):
-            return quantized(rows, self.inputs, self.group, self.form, self.stored)
-        if isinstance(self.form, str):
-            parts = mx.quantize(normal(rows, self.inputs, seed=1), mode="mxfp4")
-            return Quantized(parts[0], parts[1], None, 32, 4, "mxfp4")
-        return dense(rows, self.inputs, self.form)
+        if isinstance(self.form, mx.Dtype):
+            return dense(rows, self.inputs, self.form)
+        return coded(self.form, rows, self.inputs, self.group, self.stored)
 
 
 KINDS = [
@@ -63,6 +60,14 @@ KINDS = [
     Kind(4, 64, H, 1, 512, 12, F),  # fewer outputs than a threadgroup has, two sets a lane
     Kind(F, 0, F, 1, 512, 12, F),
     Kind(8, 64, H, 1, 128, 24, F, 4),
+    Kind("q2_k", 16, F, 2, 256, 7, F, 4),
+    Kind("q3_k", 16, F, 1, 512, 9, F),
+    Kind("q4_k", 32, F, 2, 512, 6, H),
+    Kind("q5_k", 32, F, 2, 256, 6, F),
+    Kind("q6_k", 16, F, 2, 512, 5, F, 8),
+    Kind("iq4_xs", 32, F, 1, 256, 9, F),
+    Kind("iq4_nl", 32, H, 2, 160, 6, F),
+    Kind("q8_0", 32, H, 3, 96, 6, F),
 ]
 
 
@@ -138,5 +143,5 @@ def test_the_order_of_simdgroups_does_not_matter() -> None:
 
 def cases() -> list[Case]:
     """Return cases small enough for thousands of mutants."""
-    kinds = [KINDS[2], KINDS[6], KINDS[7], KINDS[8], KINDS[10]]
+    kinds = [KINDS[2], *KINDS[6:9], KINDS[10], *KINDS[13:]]
     return [Case(kind.name, "head_linear.metal", partial(check, kind, 2)) for kind in kinds]

@@ -9,15 +9,17 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from bessemer.engine.gguf.blocks import BLOCKS
 from bessemer.kernels.linear.activation import ACTIVATIONS, Activation
 from bessemer.kernels.linear.linear import gated_linear, linear, linear_reference
+from bessemer.kernels.linear.linear_metal import SLICED
 from bessemer.kernels.linear.linear_mlx import Epilogue, linear_mlx
-from bessemer.kernels.linear.weight import Dense, Quantized, Weight
+from bessemer.kernels.linear.weight import Dense, Quantized, arrays_of
 from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from bessemer.kernels.metal.library import watching
 from bessemer.kernels.norm.rms_norm import Norm
 
-from ..arrays import dense, normal, quantized, same
+from ..arrays import coded, dense, normal, quantized, same, unit_of
 from ..metal_cases import Case
 
 F, H, B = mx.float32, mx.float16, mx.bfloat16
@@ -51,15 +53,13 @@ class Variant:
 
     @property
     def inputs(self) -> tuple[int, int]:
-        """A single group; and so many that some lanes of all simdgroups take a second run."""
-        run = 16 if self.form in (4, 6, 8, "mxfp4") else 32
-        return self.group, 32 * run * self.share + self.group
+        """As few as can be; and so many that some lanes of all simdgroups take a second run."""
+        unit = unit_of(self.form, self.group)
+        run = 16 if self.weight(1, unit).bits in (4, 6, 8) else 32
+        return unit, 32 * run * self.share + unit
 
     def weight(self, outputs: int, inputs: int) -> Quantized:
-        if isinstance(self.form, int):
-            return quantized(outputs, inputs, self.group, self.form, self.stored)
-        parts = mx.quantize(normal(outputs, inputs, seed=1), mode="mxfp4")
-        return Quantized(parts[0], parts[1], None, 32, 4, "mxfp4")
+        return coded(self.form, outputs, inputs, self.group, self.stored)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +112,23 @@ QUANTIZED = (
     Variant(8, 64, B, B, 2, False, "same", True, False),
     Variant(8, 128, B, H, 1, False, None, True, False),
     Variant(8, 128, F, B, 2, True, "wide", True, False),
+    Variant(2, 16, H, F, 4, True, None, False, False),
+    Variant(3, 16, F, F, 4, False, "wide", True, True),
+    Variant(6, 16, B, F, 4, False, "same", False, False),
+    Variant("q2_k", 16, F, F, 4, True, None, True, False),
+    Variant("q2_k", 16, H, F, 4, False, "wide", False, True),
+    Variant("q3_k", 16, F, F, 4, False, "same", True, True),
+    Variant("q4_k", 32, B, F, 1, False, "wide", False, False),
+    Variant("q4_k", 32, F, F, 4, True, "same", True, False),
+    Variant("q5_k", 32, F, F, 4, False, None, False, True),
+    Variant("q6_k", 16, F, F, 2, False, "wide", True, True),
+    Variant("q6_k", 16, H, F, 4, True, None, False, False),
+    Variant("iq4_xs", 32, F, F, 4, False, "same", False, True),
+    Variant("iq4_nl", 32, F, H, 4, True, None, True, False),
+    Variant("iq4_nl", 32, H, F, 4, False, "wide", False, True),
+    Variant("q4_0", 32, H, H, 2, False, None, True, True),
+    Variant("q5_0", 32, F, H, 4, True, "same", False, False),
+    Variant("q8_0", 32, B, H, 4, False, "wide", True, True),
 )
 DENSE = (
     Floats(B, True, H, 4, 0, None, False, True),
@@ -139,7 +156,7 @@ DENSE = (
 @dataclass(frozen=True, slots=True, eq=False)
 class Operands:
     x: mx.array
-    weight: Weight
+    weight: Dense | Quantized
     bias: mx.array | None
     residual: mx.array | None
     norm: Norm | None
@@ -297,18 +314,31 @@ def test_large_values_pass_the_norm_in_16_bits() -> None:
     assert error(result, oracle_of(large, 0)) <= TOLERANCE[H]
 
 
-@pytest.mark.parametrize("form", [3, 4])
-def test_weights_move_once(form: int) -> None:
-    """Several lanes ask for a scale in one instruction, and no instruction asks for it again."""
+@pytest.mark.parametrize(
+    "form", [3, 4, "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs", "iq4_nl", "q5_0", "q8_0"]
+)
+def test_weights_move_once(form: int | str) -> None:
+    """Several lanes ask for a scale in one instruction, and no instruction asks for it again.
+
+    So a decoded token moves the bytes of GGUF's types: those of `BLOCKS`, of which IQ4_XS has 138
+    to the file's 136.
+    """
     variant = one(QUANTIZED, form=form, share=4)
     case = operands(variant, 40, 4096)
     with using(Simulator(SimulatorOptions(mode="count"))), watching() as launches:
         result_of(case, variant.activation)
     report = launches[0].report
     assert report is not None
+    moved = 0
     for name in ("weight", "scales", "biases"):
         loads = report.buffer(name).loads
-        assert loads.moved == loads.unique == report.buffer(name).size
+        assert loads.moved == loads.unique
+        moved += loads.moved
+    assert moved == sum(each.nbytes for each in arrays_of(case.weight))
+    if (type_name := str(form).upper()) in BLOCKS:
+        block = BLOCKS[type_name].type
+        file = 40 * 4096 // block.values * block.bytes
+        assert file <= moved <= 1.015 * file
 
 
 def check_loads(variant: Variant | Floats, per_run: int, run: int) -> None:
@@ -352,6 +382,48 @@ def test_other_numbers_of_rows_are_composed(rows: int) -> None:
     if rows:
         assert error(result, linear_reference(x, weight, summed, norm)) < 1e-5
         assert error(gated, linear_reference(x, weight, joined, norm)) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("form", "rows", "kernels"),
+    [
+        ("q4_k", 17, ["linear_rows"] * 2),
+        ("q8_0", SLICED, ["linear_rows"] * 4),
+        ("q6_k", SLICED + 1, ["embedding"] * 3),
+        ("iq4_nl", 200, ["embedding"]),
+        (2, 200, ["embedding"]),
+    ],
+)
+def test_more_rows_of_what_mlx_does_not_have(
+    monkeypatch: pytest.MonkeyPatch, form: int | str, rows: int, kernels: list[str]
+) -> None:
+    """Their codes are read again for each 16 rows, or restored in parts, which MLX multiplies."""
+    monkeypatch.setattr("bessemer.kernels.linear.linear_metal.RESTORED", 16 * 512)
+    outputs = 16 * len(kernels) - 10 if rows > SLICED else 38
+    for dtype in (F, H):
+        weight = coded(form, outputs, 512, 16, F)
+        x, residual = (normal(rows, 512) / 512**0.5).astype(dtype), normal(rows, outputs, seed=1)
+        norm = Norm(normal(512, seed=3), EPS)
+        for epilogue in (
+            Epilogue(normal(outputs).astype(dtype), residual.astype(dtype)),
+            Epilogue(None, None, "gelu"),
+        ):
+            with using(CHECK), watching() as launches:
+                result = linear(x, weight, epilogue, norm)
+                mx.eval(result)
+            assert [launch.source.name for launch in launches] == kernels
+            oracle = linear_reference(x.astype(F), weight, epilogue, norm)
+            assert result.dtype == dtype and error(result, oracle) <= 2 * TOLERANCE[dtype]
+
+
+def test_prompts_of_any_length_are_tried_once() -> None:
+    """The same is launched for them, and the definition takes a while to compute."""
+    metal, weight = linear.metal, coded("q4_k", 8, 256, 32, H)
+    assert metal is not None and metal.takes is not None
+    keys = [metal.key(normal(rows, 256), weight) for rows in (SLICED, SLICED + 1, 200, 2000)]
+    assert keys[0] != keys[1] == keys[2] == keys[3]
+    assert all(metal.takes(normal(rows, 256), weight) for rows in (1, 17, 200))
+    assert not metal.takes(normal(17, 256), quantized(8, 256, 64, 4))
 
 
 @pytest.mark.parametrize("rows", [2, 16])

@@ -8,7 +8,7 @@ from bessemer.kernels.linear.linear_mlx import WIDENED, Epilogue, linear_mlx, pr
 from bessemer.kernels.linear.weight import Dense, Quantized, widen
 from bessemer.kernels.norm.rms_norm import Norm, rms_norm_reference
 
-from ..arrays import close, dense, every_storage, normal, same
+from ..arrays import close, coded, dense, every_storage, normal, same
 from ..tiers import PATHS, use
 
 
@@ -33,6 +33,20 @@ def test_blocks_join_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     weight = dense(3 * WIDENED // 1024 + 5, 1024, mx.bfloat16)
     x = normal(2, 1024)
     assert same(linear(x, weight), x @ weight.weight.astype(mx.float32).T)
+
+
+@pytest.mark.parametrize("form", ["q3_k", "q6_k", "iq4_xs", "iq4_nl"])
+def test_what_mlx_lacks_is_restored_in_parts(monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    weight, x, restored = coded(form, 70, 512, 32, mx.float16), normal(3, 512), list[int]()
+
+    def noted(part: Quantized) -> mx.array:
+        restored.append(part.outputs)
+        return widen(part)
+
+    monkeypatch.setattr("bessemer.kernels.linear.linear_mlx.widen", noted)
+    monkeypatch.setattr("bessemer.kernels.linear.linear_mlx.RESTORED", 32 * 512)
+    assert close(product(x, weight), x @ widen(weight).T)
+    assert restored == [32, 32, 6]
 
 
 def test_every_storage_is_multiplied_as_restored() -> None:

@@ -16,7 +16,7 @@ from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from bessemer.kernels.metal.library import watching
 from bessemer.kernels.norm.rms_norm import Norm
 
-from ..arrays import dense, normal, quantized
+from ..arrays import coded, dense, normal, unit_of
 from ..metal_cases import Case
 
 F, H, B = mx.float32, mx.float16, mx.bfloat16
@@ -70,6 +70,19 @@ VARIANTS = (
     Variant(8, 128, F, F, True, 4),
     Variant("mxfp4", 32, B, H, False, 0, bias=True, residual=True),
     Variant("mxfp4", 32, F, F, True, 2, bias=True),
+    Variant(2, 16, F, F, False, 2, bias=True),
+    Variant(3, 16, H, F, True, 0, residual=True),
+    Variant("q2_k", 16, F, F, False, 1, norm=True),
+    Variant("q3_k", 16, F, F, True, 0, bias=True, residual=True),
+    Variant("q4_k", 32, F, F, True, 1, bias=True, norm=True),
+    Variant("q4_k", 32, H, F, False, 0, residual=True),
+    Variant("q5_k", 32, B, F, False, 0, residual=True, norm=True),
+    Variant("q6_k", 16, F, F, True, 0, residual=True),
+    Variant("iq4_xs", 32, F, F, False, 3, bias=True),
+    Variant("iq4_nl", 32, F, F, True, 0, norm=True),
+    Variant("q4_0", 32, H, H, False, 1),
+    Variant("q5_0", 32, F, H, True, 0, bias=True),
+    Variant("q8_0", 32, F, H, False, 0, residual=True, norm=True),
     Variant("dense", 32, B, B, False, 4, bias=True, norm=True),
     Variant("dense", 32, F, F, True, 2),
     Variant("dense", 32, H, H, True, 0, bias=True, residual=True, norm=True),
@@ -81,17 +94,14 @@ GATED = Variant(4, 64, F, H, False, 1, bias=True, norm=True)
 def weight_of(variant: Variant, outputs: int, inputs: int) -> Dense | Quantized:
     if variant.form == "dense":
         return dense(outputs, inputs, variant.stored)
-    if variant.form == "mxfp4":
-        parts = mx.quantize(normal(outputs, inputs, seed=1), mode="mxfp4")
-        return Quantized(parts[0], parts[1], None, 32, 4, "mxfp4")
-    return quantized(outputs, inputs, variant.group, int(variant.form), variant.stored)
+    return coded(variant.form, outputs, inputs, variant.group, variant.stored)
 
 
 def operands(
     variant: Variant, rows: int, outputs: int, groups: int
 ) -> tuple[mx.array, Dense | Quantized, dict[str, Any]]:
     """x, the weight, the epilogue and norm by name; rows of unlike size, results of about 1."""
-    inputs = groups * variant.group
+    inputs = groups * unit_of(variant.form, variant.group)
     weight = weight_of(variant, outputs * 2 if variant.activation else outputs, inputs)
     sizes = mx.array(np.linspace(0.5, 2, rows, dtype=np.float32) / inputs**0.5)[:, None]
     x = (normal(rows, inputs) * sizes).astype(variant.dtype)
@@ -146,6 +156,9 @@ def cases() -> list[Case]:
         ("split_codes", Variant(3, 128, F, H, False, 0, bias=True, residual=True), (3, 17, 1)),
         ("dense", Variant("dense", 32, F, F, True, 2), (9, 3, 9)),
         ("mxfp4", Variant("mxfp4", 32, F, F, True, 2, bias=True), (10, 3, 33)),
+        ("superblocks", Variant("q4_k", 32, F, F, False, 0), (3, 9, 9)),
+        ("bytes", Variant("q6_k", 16, F, F, False, 0), (3, 9, 2)),
+        ("table", Variant("iq4_xs", 32, F, F, False, 0), (3, 9, 2)),
         ("tall", Variant(4, 32, F, H, True, 0), (9, 4097, 1)),
     )
     return [
@@ -162,7 +175,7 @@ def test_case(case: Case) -> None:
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 def test_every_storage(variant: Variant) -> None:
     for rows, outputs, groups in WIDE_EDGES if variant.is_wide else EDGES:
-        expect(variant, rows, outputs, groups)
+        expect(variant, rows, outputs if groups < 9 else 9, groups)
 
 
 @pytest.mark.parametrize("variant", [PLAIN, GATED], ids=["plain", "gated"])
@@ -235,10 +248,13 @@ def test_a_norm_of_large_values_does_not_overflow() -> None:
     assert largest(out.astype(F) - oracle) <= TOLERANCE[H] * largest(oracle)
 
 
-def test_weights_are_read_once() -> None:
+@pytest.mark.parametrize(
+    "variant", [PLAIN, *(replace(PLAIN, form=form) for form in ("q3_k", "q4_k", "q6_k"))], ids=str
+)
+def test_weights_are_read_once(variant: Variant) -> None:
     """It holds whatever the number of rows; outputs here are whole tiles."""
     for rows in (9, 16):
-        x, weight, rest = operands(PLAIN, rows, 64, 9)
+        x, weight, rest = operands(variant, rows, 64, 9)
         with using(Simulator(CHECK)), watching() as launches:
             mx.eval(linear_rows(x, weight, **rest))
         (launch,) = launches

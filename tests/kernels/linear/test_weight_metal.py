@@ -1,8 +1,12 @@
 """A weight as Metal kernels take it, and what they leave to MLX."""
 
+import re
+from dataclasses import replace
+
 import mlx.core as mx
 import pytest
 
+from bessemer.kernels.linear.superblocks import SUPERBLOCKS
 from bessemer.kernels.linear.weight import Dense, Quantized, pack
 from bessemer.kernels.linear.weight_metal import (
     DENSE,
@@ -12,8 +16,9 @@ from bessemer.kernels.linear.weight_metal import (
     format_of,
     metal_weight,
 )
+from bessemer.kernels.metal.source import HERE
 
-from ..arrays import dense, floats, quantized
+from ..arrays import UNBIASED, coded, dense, floats, quantized
 
 
 def test_affine_weights_are_taken_by_their_bits() -> None:
@@ -28,6 +33,18 @@ def test_a_mode_without_biases_has_its_scales_there() -> None:
     stored = metal_weight(weight)
     assert stored.kind == MXFP4 == format_of(weight)
     assert mx.array_equal(stored.arrays[2], stored.arrays[1])
+
+
+@pytest.mark.parametrize("form", [*SUPERBLOCKS, *UNBIASED])
+def test_ggufs_types_are_taken_by_their_numbers(form: str) -> None:
+    """quantized.h names them, and is told scales and biases as they are stored."""
+    weight = coded(form, 8, 256, 32, mx.float16)
+    stored = metal_weight(weight)
+    numbers = dict(re.findall(r"(\w+) = (\d+)", (HERE / "quantized.h").read_text()))
+    assert stored.kind == int(numbers[form.upper()]) and stored.kind // 10 == weight.bits
+    assert stored.codes == {"S": weight.scales.dtype, "FORMAT": stored.kind, "GROUP": weight.group}
+    assert stored.arrays[2].dtype == mx.float16
+    assert format_of(replace(weight, bits=7, mode="symmetric")) is None
 
 
 @pytest.mark.parametrize("dtype", [mx.float32, mx.float16, mx.bfloat16])

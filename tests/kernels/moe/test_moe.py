@@ -8,13 +8,13 @@ import pytest
 
 from bessemer.kernels.cpu.library import compiled
 from bessemer.kernels.linear.activation import Activation, activate_plain_reference
-from bessemer.kernels.linear.weight import Dense, Packed, Quantized, pack, widen
+from bessemer.kernels.linear.weight import Dense, Packed, Quantized, Weight, in_mlx, pack, widen
 from bessemer.kernels.metal.device import Simulator, using
 from bessemer.kernels.metal.library import watching
 from bessemer.kernels.moe.moe import Experts, Shared, moe, moe_mlx, moe_reference, pack_experts
 from bessemer.kernels.norm.rms_norm import Norm
 
-from ..arrays import normal
+from ..arrays import coded, normal
 from ..tiers import NATIVE, loaded, use
 
 
@@ -202,6 +202,28 @@ def test_shared_experts_are_every_tokens(
         assert distance(moe(x, layer, (chosen, weights), *rest), oracle) < 1e-5
         assert distance(moe_mlx(x, layer, (chosen, weights), *rest), oracle) < 1e-5
         assert distance(moe(x, plain, (chosen, weights), *rest), oracle) > 1e-2
+
+
+@pytest.mark.parametrize("form", ["q4_k", "q6_k", "iq4_nl", "q8_0"])
+def test_of_what_mlx_lacks_only_the_chosen_experts_are_restored(
+    monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    use(monkeypatch, None)
+    restored: list[int] = []
+
+    def noted(weight: Weight) -> Dense | Quantized:
+        assert not isinstance(weight, Packed)
+        restored.append(weight.weight.shape[0])
+        return in_mlx(weight)
+
+    monkeypatch.setattr("bessemer.kernels.moe.moe.in_mlx", noted)
+    mixture = Experts(8, *(coded(form, 8 * 256, 256, 32, mx.float16, seed) for seed in (1, 2, 3)))
+    for rows, count in ((2, 4), (5, 8)):
+        restored.clear()
+        x, picks = normal(rows, 256) / 100, routed(rows, 8, 2)
+        out = moe(x, mixture, picks)
+        assert distance(out, moe_reference(x, mixture, picks)) < 1e-5
+        assert restored == [count] * 3
 
 
 def test_experts_on_metal_are_left_as_they_are() -> None:
