@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MOST = 2**31  # of what is counted
+SURROGATES = re.compile("[\ud800-\udfff]")  # halves of characters, or bytes that are no text
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,15 @@ def _list_of(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and not re.search("[\ud800-\udfff]", value)
+    return isinstance(value, str) and not SURROGATES.search(value)
+
+
+def _are_texts(value: Any) -> bool:
+    """Look through all at once, for a vocabulary is read several times."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return False
+    texts = [*value]
+    return all(isinstance(each, str) for each in texts) and _is_text("\0".join(texts))
 
 
 def _is_flag(value: Any) -> bool:
@@ -56,7 +65,7 @@ COUNT = Kind("a number of things", _is_count)
 ID = Kind("a whole number", lambda value: type(value) is int)  # -1 says that there is none
 NUMBER = Kind("a number", _is_number)
 SWITCH = Kind("a number, or true or false", lambda value: _is_flag(value) or _is_number(value))
-TEXTS = Kind("a list of texts in UTF-8", _list_of(_is_text))
+TEXTS = Kind("a list of texts in UTF-8", _are_texts)
 SCORES = Kind("a list of numbers", _list_of(_is_score))
 LAYERED = Kind("a number of things, or a list of such for each layer", _or_list(_is_count))
 PATTERN = Kind(
