@@ -10,14 +10,17 @@ import pytest
 
 from bessemer.architectures.config import ModelConfig
 from bessemer.architectures.encoder_config import configure as configure_encoder
+from bessemer.architectures.layers.mlp import MLP
 from bessemer.architectures.registry import configure
 from bessemer.architectures.storage import Quantization, Stored
 from bessemer.engine.checkpoint.checkpoint import open_checkpoint
 from bessemer.engine.checkpoint.weight_files import CheckpointError
 from bessemer.engine.checkpoint.weights import Reading, Weights, rename_entries
 from bessemer.engine.model import load
+from bessemer.http.hub import BUILT_IN
+from bessemer.kernels.cpu.library import compiled
 from bessemer.kernels.linear.linear import linear
-from bessemer.kernels.linear.weight import Dense, Quantized, widen
+from bessemer.kernels.linear.weight import FINE, Dense, Packed, Quantized, widen
 from tests.architectures.parity import tiny
 from tests.architectures.steps import prefill
 from tests.architectures.tiny import BASE, Tiny, prompts
@@ -381,3 +384,16 @@ def test_scales_that_are_none(tmp_path: Path) -> None:
     config = replace(configure(CONFIG), quantization=Quantization(Stored(64, 4)))
     with pytest.raises(CheckpointError, match=r"m\.scales holds NaN"):
         Weights(open_checkpoint(path), config, Reading(check=True)).matrix("m", 8, 128)
+
+
+@pytest.mark.skipif(not compiled(), reason="there are no C kernels")
+@pytest.mark.parametrize("fine", [False, True])
+def test_16_bits_are_for_the_head_and_the_last_mlp_alone(fine: bool) -> None:
+    decoder = load(BUILT_IN, Reading(fine=fine)).decoder
+    first, last = (each.feed_forward for each in (decoder.blocks[0], decoder.blocks[-1]))
+    assert isinstance(first, MLP) and isinstance(last, MLP)
+    weights = [decoder.head, *(mlp.down.parts[0][0] for mlp in (last, first))]
+    weights += [mlp.gate_up.parts[0][0] for mlp in (last, first)]
+    assert all(isinstance(weight, Packed) for weight in weights)
+    ways = [weight.matrix.exact for weight in weights if isinstance(weight, Packed)]
+    assert ways == ([FINE, FINE, 0, FINE, 0] if fine else [0] * 5)
