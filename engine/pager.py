@@ -146,11 +146,13 @@ class Pager:
 
     def follows(self, sequence: Sequence) -> bool:
         """Return whether what a waiting sequence follows will soon share more with it."""
-        leader = sequence.leader
-        if leader is None or leader.pending <= 1 or not leader.pages.tables:
+        if sequence.leader is None:
+            return False
+        leader, common = sequence.leader
+        if leader.pending <= 1 or not leader.pages.tables:
             return False
         soon = self.next_shared(leader)
-        return 0 < soon <= sequence.common and soon < len(sequence.tokens)
+        return 0 < soon <= common and soon < len(sequence.tokens)
 
     def follow(self, sequence: Sequence, matched: int, running: Iterable[Sequence]) -> bool:
         """Let a sequence wait for a running prompt that will soon share more than was matched."""
@@ -161,8 +163,8 @@ class Pager:
             if other.pending > 1:
                 soon = self.next_shared(other)
                 if matched < soon < len(sequence.tokens) and sequence.alike(other, soon):
-                    sequence.leader = other
-                    sequence.common = sequence.common_pages(other, self._page) * self._page
+                    common = sequence.common_pages(other, self._page) * self._page
+                    sequence.leader = other, common
                     return True
         return False
 

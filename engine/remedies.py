@@ -6,7 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 FREE_SPACE = "free some space, or write to another place"
-REMEDIES: Mapping[int, str] = MappingProxyType({
+REMEDIES: Mapping[int | None, str] = MappingProxyType({
     errno.ENOSPC: FREE_SPACE,
     errno.EDQUOT: FREE_SPACE,
     errno.EFBIG: "write to a place that takes larger files",
@@ -23,7 +23,7 @@ REMEDIES: Mapping[int, str] = MappingProxyType({
 
 def remedy(error: OSError) -> str:
     """Say what helps against an error of the system's."""
-    return REMEDIES.get(error.errno or 0, "see to that, or name another place")
+    return REMEDIES.get(error.errno, "see to that, or name another place")
 
 
 def unreadable(path: Path | str, error: OSError) -> str:

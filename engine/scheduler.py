@@ -24,6 +24,12 @@ class Limits:
     queue: int = 256  # sequences of one client that may wait
     chunk: int = 256  # prompt tokens a step; bounds how long a step keeps running streams waiting
     page: int = 32
+    alone: int = 0  # prompt tokens a step where nothing decodes, if that is more
+
+    @property
+    def longest(self) -> int:
+        """The most prompt tokens of a step."""
+        return max(self.chunk, self.alone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,16 +185,17 @@ class Scheduler:
         for sequence in sequences:
             if sequence.pending == 1 and sequence in self.running:
                 self._grow(sequence, 1)
-        prefills = self._prefills([s for s in sequences if s.pending > 1 and s in self.running])
+        decoding = any(s.pending == 1 for s in self.running)
+        budget = self.limits.chunk if decoding else self.limits.longest
+        prompts = [s for s in sequences if s.pending > 1 and s in self.running]
+        prefills = self._prefills(prompts, budget)
         decodes = [Work(s, 1) for s in sequences if s.pending == 1 and s in self.running]
         return decodes + prefills
 
-    def _prefills(self, prompts: Seq[Sequence]) -> list[Work]:
+    def _prefills(self, prompts: Seq[Sequence], budget: int) -> list[Work]:
         pending, clients = [s.pending for s in prompts], [s.request.client for s in prompts]
         work = []
-        for sequence, count in zip(
-            prompts, share_by_client(self.limits.chunk, pending, clients), strict=True
-        ):
+        for sequence, count in zip(prompts, share_by_client(budget, pending, clients), strict=True):
             if sequence.request.prompt_logprobs is not None:
                 count = min(count, self.limits.page)  # its logits are one row a token: keep few
             if sequence in self.running:

@@ -57,8 +57,8 @@ class Sequence:
     reported: int = 1  # prompt positions whose logprobs are out; the first token has none
     pages: Holdings = field(default_factory=Holdings)
     edits: LogitEdits | None = None  # None: its logits stay as they are
-    leader: "Sequence | None" = None  # a running prompt whose pages it waits for
-    common: int = 0  # tokens in full pages that the two begin with
+    # A running prompt whose pages it waits for, and the tokens in full pages that both begin with.
+    leader: "tuple[Sequence, int] | None" = None
 
     @classmethod
     def of(

@@ -3,11 +3,12 @@
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
+from msgspec.structs import replace
 
 from ..architectures.config import ModelConfig
 from ..architectures.registry import configure
@@ -19,14 +20,15 @@ from ..kernels.metal.device import Gpu, device
 from ..kernels.registry import activation_dtype
 from .checkpoint.checkpoint import Checkpoint, open_checkpoint
 from .checkpoint.generation_config import read_generation_config
-from .checkpoint.weights import Reading, rename_tensors, stored_dtype, weight_bytes
+from .checkpoint.weights import Reading, rename_tensors, stored_dtype, weight_bytes, widening
 from .embedding.sentence_transformers import Description, describe
 from .engine import Engine
 from .kv_cache import allocate, page_bytes, state_bytes
+from .kv_probe import SUFFERS, kv_divergence
 from .memory import Plan, plan_memory
 from .model import Model, build
 from .prepared_step import program_bytes
-from .request import GenerationDefaults, Refusal
+from .request import GenerationDefaults
 from .runner import Runner
 from .scheduler import Limits
 from .settings import Pattern, Settings
@@ -34,27 +36,27 @@ from .settings import Pattern, Settings
 if TYPE_CHECKING:
     from .text.tokenizer import Tokenizer
 
+ALONE = 2  # times as many prompt tokens are read in a step that nobody waits for
 SELF_TESTS = 1000  # steps of writing in place on a GPU, before it is trusted
+PROBED = (4,)  # 8 bits moved no model that was measured by more than a thousandth
 QUANTIZED = {4: Format.INT4, 8: Format.INT8}
+
+
+# Takes what is known of a model once its memory is planned: the plan, its type, its defaults, how
+# many ids it has; returns the tokenizer for its answers' texts.
+Planned = Callable[[Plan, str, GenerationDefaults, int], "Tokenizer"]
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model that is ready to serve; `plan` is its memory's.
-
-    For one answer its tokenizer, which takes much memory, is read where it is first asked for.
-    """
+    """A model that is ready to serve; `plan` is its memory's."""
 
     engine: Engine
     plan: Plan
-    read_tokenizer: "Callable[[], Tokenizer]"
+    tokenizer: "Tokenizer"
     model_type: str
     defaults: GenerationDefaults
     vocabulary: int  # the model's ids; its tokenizer may know more, or fewer
-
-    @property
-    def tokenizer(self) -> "Tokenizer":
-        return self.read_tokenizer()
 
 
 def load(directory: Path, settings: Settings, memory: int) -> LoadedModel:
@@ -68,47 +70,54 @@ def load_described(
     memory: int,
     progress: Callable[[str], None] = lambda _: None,
     program: Callable[[], int] = lambda: 0,
+    planned: Planned | None = None,
 ) -> LoadedModel:
     """Load a model that takes `memory` bytes at most; `progress` hears of each stage that gets on.
 
     `program` is asked, once the tokenizer is read, for the bytes of all else in this process.
-    Raises ValueError, in one sentence for the user, if the checkpoint cannot be served.
+    Where the settings are for one answer no tokenizer is read: `planned` gives one. Raises
+    ValueError, in one sentence for the user, if the checkpoint cannot be served.
     """
     directory = description.modules.backbone
     checkpoint = open_checkpoint(directory, description.config)
     config = configure(checkpoint.config)
     checkpoint = rename_tensors(checkpoint, config)
-    read = cache(partial(_read_tokenizer, directory, checkpoint.config, progress))
-    eos = settings.one_answer.eos if settings.one_answer else read().eos
+    if alone := settings.one_answer:
+        tokenizer, eos = None, alone.eos
+    else:
+        tokenizer = _read_tokenizer(directory, checkpoint.config, progress)
+        eos = tokenizer.eos
     generation = read_generation_config(directory, checkpoint.config, eos, config.vocab_size)
     if generation.ignored:
         print(f"warning: {_not_followed(directory, generation.ignored)}", file=sys.stderr)
+    if wide := widening(checkpoint):
+        print(wide, file=sys.stderr)
     progress("preparing kernels")
     format = _format(stored_dtype(checkpoint), settings)
     if settings.threads:
         use_threads(settings.threads)
     plan = _plan(checkpoint, config, settings, memory, format, program())
-    exact, reads = settings.cpu_precision == "exact", partial(progress, "reading weights")
-    model = build(checkpoint, config, Reading(exact, settings.check_weights, reads))
+    about = config.model_type, generation.defaults, config.vocab_size
+    if tokenizer is None:
+        assert planned is not None, "a model of one answer needs its tokenizer from elsewhere"
+        tokenizer = planned(plan, *about)
+    exact, fine = settings.cpu_precision == "exact", settings.cpu_precision == "auto"
+    reading = Reading(exact, fine, settings.check_weights, partial(progress, "reading weights"))
+    model = build(checkpoint, config, reading)
     progress("preparing the KV cache")
+    if settings.kv_bits in PROBED and not settings.one_answer:
+        full = _format(stored_dtype(checkpoint), replace(settings, kv_bits=0))
+        _warn_of_few_bits(directory, model, tokenizer, format, full)
     pattern = _pattern(model, format, settings)
     caches = allocate(config, plan.sizes, format, pattern)
     on_gpu, ahead = isinstance(device(), Gpu), _runs_ahead(settings)
     faster = {"traced": on_gpu, "prepared": _is_prepared()}
     runner = Runner(model.decoder, caches, pattern == "tail", ahead=ahead, **faster)
-    limits = Limits(plan.context, settings.max_batch, settings.queue, settings.chunk, PAGE)
-    about_answers = (lambda each: _late(read).answer_text(each)), config.ropes, generation.rules
+    sizes = settings.max_batch, settings.queue, settings.chunk, PAGE, _alone(settings)
+    limits = Limits(plan.context, *sizes)
+    about_answers = tokenizer.answer_text, config.ropes, generation.rules
     engine = Engine(runner, limits, plan.sizes, generation.eos_ids, *about_answers, ahead)
-    about = config.model_type, generation.defaults, config.vocab_size
-    return LoadedModel(engine, plan, read, *about)
-
-
-def _late(read: "Callable[[], Tokenizer]") -> "Tokenizer":
-    """Return a tokenizer that may not be read yet. Raises Refusal: its file was sound before."""
-    try:
-        return read()
-    except ValueError as error:
-        raise Refusal(500, "broken_tokenizer", f"{error}.") from None
+    return LoadedModel(engine, plan, tokenizer, *about)
 
 
 def _read_tokenizer(
@@ -123,6 +132,18 @@ def _read_tokenizer(
 def _not_followed(directory: Path, fields: Sequence[str]) -> str:
     names = ", ".join(fields)
     return f"{directory}: what its files say of {names} is not followed"
+
+
+def _warn_of_few_bits(
+    directory: Path, model: Model, tokenizer: "Tokenizer", format: Format, wide: Format
+) -> None:
+    moved = kv_divergence(model.decoder, tokenizer, format, wide)
+    if moved > SUFFERS:
+        print(
+            f"warning: {directory} answers otherwise with so few bits of KV cache (a KL divergence "
+            f"of up to {moved:.2f}, from a short sample); --kv-bits 8 or auto takes memory instead",
+            file=sys.stderr,
+        )
 
 
 def _pattern(model: Model, format: Format, settings: Settings) -> Pattern:
@@ -183,10 +204,18 @@ def _plan(
         windows=[(window, page) for window, page in pages if window is not None],
         state=state_bytes(config),
         batch=settings.max_batch,
-        chunk=settings.chunk,
+        chunk=max(settings.chunk, _alone(settings)),
         one_answer=alone is not None,
         program=program,
     )
+
+
+def _alone(settings: Settings) -> int:
+    """Return the prompt tokens of a step where nothing decodes: more on a GPU.
+
+    There a step of few tokens reads nearly all of a mixture's experts, and computes little.
+    """
+    return ALONE * settings.chunk if isinstance(device(), Gpu) else 0
 
 
 def _working(config: ModelConfig, settings: Settings) -> int:
@@ -194,7 +223,7 @@ def _working(config: ModelConfig, settings: Settings) -> int:
 
     Where a step runs ahead there are two.
     """
-    rows = settings.chunk + settings.max_batch
+    rows = max(settings.chunk, _alone(settings)) + settings.max_batch
     streams = config.altup.streams if config.altup else 1
     widest = max(block.row_width for block in config.blocks)
     widths = 6 * streams * config.hidden_size + 3 * widest

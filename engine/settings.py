@@ -27,7 +27,7 @@ class Flag:
     variable: str = ""
 
 
-class OneAnswer(Struct, frozen=True):
+class OneAnswer(Struct, frozen=True, tag="one_answer"):
     """The only answer that is wanted: its tokens and its prompt's, and the tokenizer's eos id."""
 
     tokens: int
@@ -53,17 +53,19 @@ class Settings(Struct, frozen=True, kw_only=True):
         "of which each leaves room to others. 0: nothing waits.",
     )] = 256
     chunk: Annotated[int, Flag(
-        "N", "Prompt tokens that are read in one step.", min=1, max=65536,
+        "N",
+        "Prompt tokens that are read in one step; on a GPU twice as many where no answer waits.",
+        min=1, max=65536,
     )] = 256
     threads: Annotated[int, Flag(
         "N", "Threads of each model on a CPU; auto shares out the physical cores.",
         min=1, max=256, auto=True,
     )] = 0
-    cpu_precision: Annotated[Literal["fast", "exact"], Flag(
+    cpu_precision: Annotated[Literal["auto", "fast", "exact"], Flag(
         "KIND",
-        "How a CPU multiplies quantized weights: fast rounds activations to 8 bits, "
-        "exact keeps float32.",
-    )] = "fast"
+        "How a CPU multiplies quantized weights: fast rounds activations to 8 bits, auto those of "
+        "the last products to 16, where that costs little and tells most, exact keeps float32.",
+    )] = "auto"
     cpu_tier: Annotated[Literal["auto", "avx512", "avx2", "neon", "plain"], Flag(
         "KIND",
         "Instructions that a CPU's kernels are compiled for: avx512 (with VNNI), avx2, neon, "

@@ -93,7 +93,7 @@ class Channel:
         self._decode = msgspec.msgpack.Decoder(incoming).decode
         self._buffer = bytearray()
 
-    def frame(self, message: ToWorker | PackedSubmit | FromWorker) -> bytes:
+    def frame(self, message: Struct) -> bytes:
         if isinstance(message, Submit):
             message = PackedSubmit(pack(message.requests))
         body = self._encode(message)

@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 import psutil
 
-from ..kernels.cpu.library import use_tier
-from ..kernels.metal.device import Device, Nowhere, Simulator, SimulatorOptions, use
-from ..kernels.simulator.options import SimulatorError
+from .devices import LoadError, choose_device, explained
 from .embedding.sentence_transformers import describe
 from .engine import Engine
+from .gguf.container import forget
+from .lifeline import end
 from .request import AnyRequest, Embed, Event, Rank, Refusal, Refused, Request
 from .serving import LoadedModel, load_described
 from .wire import (
@@ -45,22 +45,9 @@ if TYPE_CHECKING:
     from .embedding.engine import EmbeddingEngine
     from .embedding.serving import LoadedEmbeddingModel
 
-# The devices that `--metal` names; for "auto" it is the GPU, if there is one.
-DEVICES: Mapping[str, Device | Nowhere] = {
-    "simulator": Simulator(),
-    "checked": Simulator(SimulatorOptions(mode="check")),
-    "apple-like": Simulator(SimulatorOptions(apple_like=True)),
-    "off": Nowhere(),
-}
-SIMULATED = (
-    "Metal kernels run in the simulator: a CPU model of Metal, not Apple's compiler, not a GPU."
-)
 PULSE = 1.0  # seconds of having nothing to say after which a sign of life is sent
 READING = 0.2  # the same while the main thread only waits for texts to be tokenized
 SERVING = 16 * 10**6  # bytes of code that runs first in a step, of requests, of what malloc holds
-SHORT = (
-    "there is not enough free memory to load the model; end other programs, or use a smaller one"
-)
 LAST = b""  # after this frame, which is none, the writer ends
 
 
@@ -201,27 +188,18 @@ def start(channel: SocketChannel) -> "Engine | EmbeddingEngine | None":
         return None
     channel.stage("preparing kernels")
     try:
-        use_tier(configure.settings.cpu_tier)
-        _choose_device(configure.settings.metal)
-        loaded = _load(configure, channel)
-    except (ValueError, OSError, SimulatorError) as error:
+        with explained():
+            choose_device(configure.settings)
+            loaded = _load(configure, channel)
+    except LoadError as error:
         channel.send(LoadFailed(str(error)))
         return None
-    except (MemoryError, RuntimeError) as error:
-        if not _is_of_memory(error):
-            raise
-        channel.send(LoadFailed(SHORT))
-        return None
+    forget()
     mx.clear_cache()
     mx.set_cache_limit(loaded.plan.working)  # what it keeps for the next step is in the plan, too
     about = loaded.plan, loaded.model_type, loaded.defaults, loaded.vocabulary
     channel.send(Ready(VERSION, *about))
     return loaded.engine
-
-
-def _is_of_memory(error: Exception) -> bool:
-    """Return whether no memory was to be had; MLX says so by a RuntimeError like any other."""
-    return isinstance(error, MemoryError) or "alloc" in str(error)
 
 
 def _load(configure: Configure, channel: SocketChannel) -> "LoadedModel | LoadedEmbeddingModel":
@@ -238,24 +216,6 @@ def _load(configure: Configure, channel: SocketChannel) -> "LoadedModel | Loaded
 def _program() -> int:
     """Return the bytes that Python, libraries and a tokenizer take, and requests will."""
     return int(psutil.Process().memory_info().rss) + SERVING
-
-
-def _choose_device(name: str) -> None:
-    """Use the device that `--metal` names; raises SimulatorError where it has no compiler."""
-    if (device := DEVICES.get(name)) is not None:
-        if isinstance(device, Simulator):
-            from ..kernels.simulator.compiler import require
-
-            require()
-            print(SIMULATED, file=sys.stderr, flush=True)
-        use(device)
-
-
-def end() -> None:
-    """End at once, with the compilers that may run: the server leads no group that they are in."""
-    if os.getpgrp() == os.getpid():
-        os.killpg(0, signal.SIGKILL)
-    os._exit(0)
 
 
 def main(descriptor: int) -> int:

@@ -81,7 +81,10 @@ class Backend(Protocol):
 
 
 class Backends:
-    """The models by name; an exact name wins, else the last part of an id if it is unique."""
+    """The models by name; an exact name wins, else the last part of an id if it is unique.
+
+    Who names none gets the first.
+    """
 
     def __init__(self, models: Mapping[str, Backend]) -> None:
         self.models = dict(models)
@@ -90,6 +93,8 @@ class Backends:
         """Return the model of this name; refuse an unknown one with a list of the known ones."""
         if name in self.models:
             return self.models[name]
+        if not name and self.models:
+            return next(iter(self.models.values()))
         short = [model for full, model in self.models.items() if _short(full) == _short(name)]
         if len(short) == 1:
             return short[0]
@@ -102,9 +107,9 @@ class Backends:
         )
 
 
-def other_purpose(model: Backend) -> Refusal:
-    does, where = DOES[model.purpose]
-    message = f"The model {model.name!r} {does} and does nothing else; ask it at {where}."
+def other_purpose(name: str, purpose: Purpose) -> Refusal:
+    does, where = DOES[purpose]
+    message = f"The model {name!r} {does} and does nothing else; ask it at {where}."
     return Refusal(400, "unsupported_model", message, "model")
 
 

@@ -8,27 +8,28 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 import typer
 
-from ..engine.command_line import (
-    INTERRUPTED,
+from ..engine.command_line import INTERRUPTED, StatusLine, fail, guarded, say
+from ..engine.settings import Settings
+from ..engine.subcommand import (
     INTO,
     STYLE,
     Bits,
     GroupSize,
     Layout,
+    Lossy,
     Mixed,
-    fail,
-    guarded,
     quantize_flags,
-    say,
 )
-from ..engine.settings import Settings
 from .config import SETTINGS, UsageError, read_config, unknown_variables
 from .keys import VARIABLE, hide, keys
-from .log import StatusLine
+from .waiter import has_status_line
+
+if TYPE_CHECKING:
+    from ..engine.answer_wire import Link
 
 # What `run` takes: no server's settings, nor what concerns many requests; in the order of --help.
 FIRST = ("models", "chat_template", "max_tokens", "kv_cache", "kv_bits")
@@ -50,17 +51,21 @@ app = typer.Typer(
 )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code; a user's mistake is one sentence on stderr."""
+def main(arguments: Sequence[str] | None = None, link: "Link | None" = None) -> int:
+    """Run a command and return its exit code; a user's mistake is one sentence on stderr.
+
+    `link`: to the process that answers, where this one is what asks (see launcher.py).
+    """
     argv = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    return guarded("bessemer", lambda: _run(argv))
+    return guarded("bessemer", lambda: _run(argv, link))
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str], link: "Link | None") -> int:
+    obj = arguments, link
     try:
         for each in arguments:
             _require_text("the argument", each)
-        return int(app(arguments, prog_name="bessemer", standalone_mode=False) or 0)
+        return int(app(arguments, prog_name="bessemer", standalone_mode=False, obj=obj) or 0)
     except typer.TyperException as error:
         return fail("bessemer", error.format_message())
     except UsageError as error:
@@ -157,6 +162,7 @@ def serve(**flags: Any) -> int:
 @app.command()
 @with_settings(*ENGINE)
 def run(
+    context: typer.Context,
     prompt: Annotated[str, typer.Argument(help="The prompt; - reads it from standard input.")],
     system: Annotated[str | None, typer.Option(help="A system message.")] = None,
     temperature: Annotated[float | None, typer.Option(min=0, max=100, help="0 is greedy.")] = None,
@@ -171,20 +177,26 @@ def run(
 ) -> int:
     """Answer one prompt without a server."""
     config = read_config(flags, os.environ)
+    arguments, link = context.obj
+    if link is None:
+        from .launcher import launch
+
+        launch(arguments)
     text = _standard_input() if prompt == "-" else prompt
     if not text.strip():
         raise UsageError("the prompt is empty; give a text, or - to read it from standard input")
-    status = StatusLine()  # first, as the imports take a moment
-    status.say(f"loading {', '.join(config.models) or 'the built-in model'} ...")
+    status = StatusLine(has_status_line())  # first, as the imports take a moment
+    status.say(f"loading {', '.join(config.models) or 'the default model'} ...")
     try:
         from ..translate.chat import GenerationOptions
         from .oneshot import run as answer
 
         drawn = None if seed == -1 else seed
         options = GenerationOptions(temperature=temperature, top_p=top_p, seed=drawn)
-        return answer(config, text, options, system, status)
-    finally:
+        return answer(config, text, options, system, link, status)
+    except UsageError:
         status.clear()
+        raise
 
 
 @app.command(**FORWARD)
@@ -230,6 +242,23 @@ def quantize(
     where = [str(path.absolute()), str(Path(into).absolute())]
     how = (word for flag in recipe.items() for word in flag)
     return in_child("bessemer.engine.checkpoint.quantize", [*where, *how])
+
+
+@app.command()
+@with_settings("offline")
+def convert(
+    source: Annotated[str, typer.Argument(help="A GGUF file, or OWNER/REPO:QUANT.")],
+    into: Annotated[str, typer.Argument(help=INTO)],
+    lossy: Lossy = False,
+    **flags: Any,
+) -> int:
+    """Write a GGUF file as a directory for mlx_lm, of the same numbers unless --lossy."""
+    config = read_config(flags, os.environ)
+    from . import hub
+
+    path = hub.resolve(source, config.offline, config.hub_cache)
+    where = [str(path.absolute()), str(Path(into).absolute())]
+    return in_child("bessemer.engine.gguf.convert", [*where, *(["--lossy"] if lossy else [])])
 
 
 def in_child(module: str, arguments: Sequence[str], patience: float = PATIENCE) -> int:
@@ -282,3 +311,17 @@ def version() -> None:
     from importlib import metadata
 
     print(f"bessemer {metadata.version('bessemer')}")
+
+
+def ask() -> int:
+    """Be the process of launcher.py that asks: three pipes come before its arguments."""
+    from ..engine.answer_wire import asker_link
+    from ..engine.lifeline import follow
+
+    asked, asks, launcher = map(int, sys.argv[1:4])
+    follow(launcher, lambda: os._exit(1))
+    return main(sys.argv[4:], asker_link(asked, asks))
+
+
+if __name__ == "__main__":
+    os._exit(ask())

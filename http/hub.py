@@ -39,7 +39,7 @@ TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 def models(config: Config) -> dict[str, Path]:
     """Return the directory of every model of a command, by public name. Raises UsageError."""
     paths: dict[str, Path] = {}
-    for model in config.models or (BUILT_IN_NAME,):
+    for model in config.models or defaults():
         path = resolve(model, config.offline, config.hub_cache)
         name = name_of(model, path)
         if name in paths:
@@ -48,6 +48,11 @@ def models(config: Config) -> dict[str, Path]:
             )
         paths[name] = path
     return paths
+
+
+def defaults() -> tuple[str, ...]:
+    """Return what is served where nobody names a model: the real ones at hand, and the guide."""
+    return (*gguf_models.installed(), BUILT_IN_NAME)
 
 
 def resolve(model: str, offline: bool, cache: Path | None = None) -> Path:

@@ -87,7 +87,7 @@ class LocalBackend:
 
     def refusal(self) -> Refusal:
         """Return the refusal of what this kind does not do."""
-        return other_purpose(self)
+        return other_purpose(self.name, self.purpose)
 
     def events(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         raise self.refusal()

@@ -1,6 +1,5 @@
 """The log: lines from the event loop, written to stderr by a thread so that nothing waits."""
 
-import os
 import sys
 import threading
 import time
@@ -8,36 +7,9 @@ import traceback
 from collections import deque
 from typing import BinaryIO, Self
 
-from ..engine.command_line import say
-
 LEVELS = ("debug", "info", "warning", "error")
 BACKLOG = 10_000  # lines kept for a stderr that does not take them; about 1 MB
-CLEAR = "\r\x1b[2K"  # a terminal's line, from its beginning
 PAUSE = 0.05  # seconds between two writes: under load a wake-up a line would cost more than it does
-
-
-class StatusLine:
-    """A line on a terminal that says what is being done, until there is something to read."""
-
-    def __init__(self) -> None:
-        self._shown = False
-        self._live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-
-    def say(self, text: str) -> None:
-        if self._live:
-            say(f"{CLEAR}{_fitting(text)}")
-            self._shown = True
-
-    def clear(self) -> None:
-        if self._shown:
-            say(CLEAR)
-            self._shown = False
-
-
-def _fitting(text: str) -> str:
-    """Cut what a narrow terminal would wrap, as only one line can be cleared."""
-    columns = os.get_terminal_size(sys.stderr.fileno()).columns
-    return text if columns <= 0 or len(text) < columns else f"{text[: max(columns - 4, 0)]}..."
 
 
 class Log:

@@ -1,18 +1,31 @@
-"""`bessemer run`: one prompt, one answer, without a server."""
+"""`bessemer run`: one prompt for the process that answers it, without a server."""
 
-from collections.abc import Mapping
-from contextlib import aclosing
+import asyncio
+import itertools
+import os
+import secrets
+import sys
 from dataclasses import replace
 from pathlib import Path
 
-from ..engine.command_line import say
-from ..engine.request import Refusal
-from ..translate.chat import Chat, GenerationOptions, Message, ReasoningDelta, TextDelta, said
+from ..engine.answer_wire import Ask, Begin, Link
+from ..engine.command_line import StatusLine
+from ..engine.request import Refusal, Request
+from ..engine.settings import OneAnswer
+from ..engine.text.vocabulary import VocabularyFile
+from ..engine.wire import Ready
+from ..translate.answer import AnswerStream, Bounds
+from ..translate.chat import Chat, GenerationOptions, Message, said
+from ..translate.renderer import Prompt, Renderer
 from . import hub
 from .config import Config, UsageError
-from .listen import run as run_loop
-from .log import Log, StatusLine
-from .startup import started
+from .log import Log
+from .machine import free_memory, total_memory
+from .renderers import chat_templates, open_renderer, read_tokenizer
+from .shares import SHARE, cores, fits_machine, shares, with_threads
+from .template_host import TemplateHost
+
+UNKNOWN = 2**17  # tokens of context, where a prompt is counted before the model is known
 
 
 def run(
@@ -20,35 +33,83 @@ def run(
     prompt: str,
     options: GenerationOptions,
     system: str | None,
-    status: StatusLine | None = None,
+    link: Link,
+    status: StatusLine,
 ) -> int:
-    """Print the answer as it comes, thinking on stderr. Raises UsageError."""
+    """Ask for the answer to a prompt; return the exit code. Raises UsageError."""
     if len(config.models) > 1:
         raise UsageError("run answers with one model; give --model once")
-    models = hub.models(config)
+    models = hub.models(replace(config, models=config.models or hub.defaults()[:1]))
+    ((name, path),) = models.items()
+    question = Message("user", said(prompt))
+    messages = (Message("system", said(system)), question) if system else (question,)
+    chat = Chat("", messages, options)
     with Log(config.log_level) as log:
-        question = Message("user", said(prompt))
-        messages = (Message("system", said(system)), question) if system else (question,)
-        chat = Chat("", messages, replace(options, stream=True))
-        return run_loop(_answer(config, models, chat, log, status or StatusLine()))
-
-
-async def _answer(
-    config: Config, models: Mapping[str, Path], chat: Chat, log: Log, status: StatusLine
-) -> int:
-    try:
-        async with started(models, config, log, question=chat) as backends:
-            (name,) = models
-            status.say(f"{name} reads the prompt ...")
-            async with aclosing(backends.find(name).events(chat)) as events:
-                async for event in events:
-                    if isinstance(event, TextDelta):
-                        status.clear()
-                        print(event.text, end="", flush=True)
-                    elif isinstance(event, ReasoningDelta):
-                        status.clear()
-                        say(event.text)
-    except Refusal as refusal:
-        raise UsageError(refusal.message) from None
-    print(flush=True)
+        try:
+            asyncio.run(_ask(config, name, path, chat, link, log, status.live))
+        except Refusal as refusal:
+            raise UsageError(refusal.message) from None
     return 0
+
+
+async def _ask(
+    config: Config,
+    name: str,
+    path: Path,
+    chat: Chat,
+    link: Link,
+    log: Log,
+    live: bool,
+) -> None:
+    """Make the prompt while the other process imports what it needs, and then hand it over."""
+    fits_machine(config.model.kv_cache, total_memory())
+    memory = shares({name: path}, int(free_memory() * SHARE))[name]
+    settings = with_threads(config.model, cores())
+    link.send(Begin(name, str(path.absolute()), memory, settings, live))
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    renderer, vocabulary, chat, text = await _rendered(config, name, path, chat, log)
+    counted = renderer.conversation(chat, text, UNKNOWN, sys.maxsize)
+    length = len(counted.tokens) + config.max_tokens
+    link.send(OneAnswer(length, renderer.tokenizer.eos))
+    ready = link.receive()
+    if ready is None:  # it has said why
+        return
+    log.debug(f"the model {name} is planned: {ready.plan}")
+    prompt = renderer.conversation(chat, text, ready.plan.context, ready.vocabulary)
+    request = _request(config, chat, prompt, renderer, ready)
+    log.debug(f"{name} is asked {len(request.tokens)} tokens, at most {request.max_tokens} more")
+    link.send(Ask(request, vocabulary))
+
+
+async def _rendered(
+    config: Config, name: str, path: Path, chat: Chat, log: Log
+) -> tuple[Renderer, VocabularyFile, Chat, str]:
+    """Return the model's renderer and vocabulary, the guarded conversation and its text."""
+    own = chat_templates(config.chat_template, {name: path}).get(name)
+    purpose, tokenizer = read_tokenizer(name, path)
+    if tokenizer is None:
+        from .backends import other_purpose
+
+        raise other_purpose(name, purpose)
+    host = TemplateHost(name, log)
+    try:
+        opening = open_renderer(name, tokenizer, own, host, config.model.parse_special, told=True)
+        naming = asyncio.to_thread(VocabularyFile.of, tokenizer.encoding)
+        renderer, vocabulary = await asyncio.gather(opening, naming)
+        guarded = renderer.guarded(chat)
+        text = await host.render(guarded, renderer.limit(sys.maxsize))
+        return renderer, vocabulary, guarded, text
+    finally:
+        await host.stop()
+
+
+def _request(
+    config: Config, chat: Chat, prompt: Prompt, renderer: Renderer, ready: Ready
+) -> Request:
+    """Return the request for one answer. Raises Refusal."""
+    bounds = Bounds(ready.plan.context, config.max_tokens, ready.defaults, ready.vocabulary)
+    seed = secrets.randbits(63) if chat.options.seed is None else chat.options.seed
+    numbers = itertools.count(1)
+    answer = AnswerStream(chat, [prompt], renderer.tokenizer, bounds, lambda: next(numbers), seed)
+    (request,) = answer.requests
+    return request

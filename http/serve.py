@@ -5,19 +5,20 @@ import gc
 import json
 import shlex
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..engine.embedding.sentence_transformers import Purpose
 from ..engine.request import shutting_down
-from . import hub
+from . import gguf_models, hub
 from .app import Application
 from .auth import Auth
 from .backends import DOES, Backend, Backends
 from .config import Config, warning
 from .cors import Cors
 from .endpoints import endpoints
+from .gguf_models import DEFAULT
 from .hosts import Hosts
 from .limits import ConnectionLimits, RateLimit
 from .listen import Shutdown, address, bind, listen, run
@@ -28,11 +29,10 @@ from .routes import RouteTable
 from .startup import starting
 
 ANY = ("*",)  # no rebound name helps a page that does not know the key
-QUESTION = "How do I serve a model?"
-EXAMPLES: Mapping[Purpose, Mapping[str, Any]] = {
-    "generate": {"stream": True, "messages": [{"role": "user", "content": QUESTION}]},
-    "embed": {"input": QUESTION},
-    "rerank": {"query": QUESTION, "documents": ["By bessemer serve.", "It rains."]},
+EXAMPLES: Mapping[Purpose, Callable[[str], Mapping[str, Any]]] = {
+    "generate": lambda ask: {"stream": True, "messages": [{"role": "user", "content": ask}]},
+    "embed": lambda ask: {"input": ask},
+    "rerank": lambda ask: {"query": ask, "documents": ["By bessemer serve.", "It rains."]},
 }
 
 
@@ -50,6 +50,8 @@ async def _serve(
 ) -> int:
     if risk := warning(config):
         log.warning(risk)
+    if not config.models and set(models) == {hub.BUILT_IN_NAME}:
+        log.info(f"only {hub.BUILT_IN_NAME} answers; for a real model: {gguf_models.how(DEFAULT)}")
     patience = Patience(config.heartbeat, config.timeout)
     shutdown, url = Shutdown(), address(sockets)
     shutdown.on_signals()
@@ -108,6 +110,7 @@ def banner(backends: Backends, url: str, keyed: bool) -> str:
 
 def curl(url: str, model: Backend, keyed: bool) -> str:
     _, path = DOES[model.purpose]
-    body = json.dumps({"model": model.name, **EXAMPLES[model.purpose]})
+    ask = "How do I serve a model?" if model.name == hub.BUILT_IN_NAME else "Why is the sky blue?"
+    body = json.dumps({"model": model.name, **EXAMPLES[model.purpose](ask)})
     key = ' -H "Authorization: Bearer $BESSEMER_API_KEY"' if keyed else ""
     return f"curl -N {url}{path}{key} -d {shlex.quote(body)}"

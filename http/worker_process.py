@@ -5,27 +5,12 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, suppress
 from typing import Protocol, cast
 
 from ..engine.wire import FromWorker, ToWorker, WireError, server_channel
-
-# What a worker may see of the environment: paths, languages, and what its libraries are set by.
-# Keys and tokens, all of Bessemer's own and whatever else there is are none of its business.
-KEPT = frozenset(
-    (
-        *("HOME", "LANG", "LANGUAGE", "LOGNAME", "PATH", "TEMP", "TMP", "TMPDIR", "TZ", "USER"),
-        *("XDG_CACHE_HOME", "TOKENIZERS_PARALLELISM"),
-        *("CPATH", "C_INCLUDE_PATH", "LIBRARY_PATH", "DEVELOPER_DIR", "SDKROOT"),
-    )
-)
-KEPT_PREFIXES = (
-    *("LC_", "LD_", "DYLD_", "PYTHON", "ZIG_", "MALLOC_"),
-    *("MLX_", "MTL_", "METAL_", "CUDA_", "OMP_", "GOMP_", "KMP_", "OPENBLAS_", "VECLIB_"),
-)
-# glibc keeps what each thread frees apart: with few arenas a worker's memory does not creep up.
-ALLOCATOR = {"MALLOC_ARENA_MAX": "2"}
+from .environment import for_worker
 
 
 class Process(Protocol):
@@ -137,21 +122,12 @@ async def launch(
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # a terminal's Ctrl-C is for the server, which ends it
-                env=ALLOCATOR | environment(os.environ) | {"OMP_NUM_THREADS": str(threads)},
+                env=for_worker(os.environ, threads),
             )
         connect = asyncio.get_running_loop().create_unix_connection
         _, pipe = await connect(lambda: Pipe(on_message, on_lost), sock=ours)
         stack.pop_all()
     return WorkerProcess(process, pipe)
-
-
-def environment(of_server: Mapping[str, str]) -> dict[str, str]:
-    """Return what a worker inherits."""
-    return {
-        name: value
-        for name, value in of_server.items()
-        if name in KEPT or name.startswith(KEPT_PREFIXES)
-    }
 
 
 def cause(code: int | None) -> str:

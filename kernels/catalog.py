@@ -60,8 +60,9 @@ OPERATIONS: Mapping[str, Files] = MappingProxyType(
         "sample": Files("sample.c", ("sample.metal",)),
         "logprobs": Files("logprobs.c", ("logprobs.metal",)),
         "embedding": Files("embedding.c", ("embedding.metal",)),
-        "rope": Files(),
-        "activation": Files("activation.c"),
+        "rope": Files("", ("rope.metal",)),
+        "rope_table": Files(),
+        "activation": Files("activation.c", ("activation.metal",)),
         "edit": Files("edit.c"),
     }
 )

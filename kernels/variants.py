@@ -206,8 +206,8 @@ def _moe(dtype: mx.Dtype) -> Iterator[Arguments]:
     A size is of tokens, experts, and how many of these a token chooses.
     """
     both = {"activation": ACTIVATED, "biased": YES_AND_NO, "residual": YES_AND_NO}
-    few = {"size": ((2, 4, 2), (4, 4, 2)), "shared": (None, "plain", "gated"), "gain": GAINS}
-    many = {"size": ((19, 4, 2), (19, 8, 2), (5, 1, 1)), "gain": (None,)}
+    few = {"size": ((2, 4, 2), (4, 8, 2)), "shared": (None, "plain", "gated"), "gain": GAINS}
+    many = {"size": ((19, 4, 2), (19, 8, 2), (5, 1, 1), (97, 4, 2)), "gain": (None,)}
     prompts = _stored(dtype, {**both, **many}, CODED)
     for each in chain(_stored(dtype, {**both, **few}), prompts):
         rows, count, k = each["size"]

@@ -19,6 +19,9 @@ from bessemer.kernels.metal.library import BoundKernel
 from bessemer.kernels.simulator import kernel, standalone
 from tests.kernels.forms import LAUNCHES, launch
 
+# Servers that tests start have the built-in model, unless they name another.
+os.environ.setdefault("BESSEMER_MODELS", "guide")
+
 # Shared machines stall: a deadline would fail tests for what the machine did.
 settings.register_profile("quick", max_examples=300, deadline=None, derandomize=True)
 settings.register_profile("brief", max_examples=20, deadline=None, derandomize=True)

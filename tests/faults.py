@@ -108,7 +108,8 @@ def _constant(node: ast.Constant) -> Changes:
     if isinstance(node.value, bool):
         yield "another constant", node, str(not node.value)
     elif isinstance(node.value, int | float):
-        yield "another constant", node, f"({node.value + 1})"
+        more = node.value + 1
+        yield "another constant", node, f"({more if more != node.value else node.value * 2})"
 
 
 def _condition(node: ast.If | ast.IfExp) -> Changes:

@@ -53,6 +53,9 @@ EQUIVALENT: dict[str, str] = {
     "engine/pager.py | Pager.follows | another constant | 0 | (1)": (
         "prompts are found again at the ends of pages, and a page has more tokens than one"
     ),
+    "engine/sampler.py | _uniform | another constant | 0.0 | (1.0)": (
+        "no kernel reads a greedy row's number"
+    ),
     "engine/token_rules.py | Ngrams.after | another constant | 0 | (1)": (
         "nothing has followed while there are no more tokens than `before`"
     ),
@@ -62,6 +65,11 @@ EQUIVALENT: dict[str, str] = {
     "http/body.py |  | another constant | 16384 | (16385)": "one byte more is free, or in a piece",
     "http/connection.py | Connection._balance | another comparison | len(self._inbox) > READ_AHEAD"
     " | (len(self._inbox) >= READ_AHEAD)": "one byte less is read ahead",
+    "http/event_stream.py | Backlog.add | another comparison | self._size > self._limit"
+    " | (self._size >= self._limit)": "who is refused is looked up, and at the limit it is nobody",
+    "http/template_host.py | TemplateHost._started | another constant | 20 | (21)": (
+        "twice as much of an answer is read ahead of who waits for all of it"
+    ),
     'http/cors.py | Cors.headers | a condition less | request.header(b"origin") or b""'
     " | (request.header(b'origin'))": "an origin that is allowed is not None",
 }

@@ -18,7 +18,7 @@ def scale(items: "list[int]", least: int = 2) -> int:
     log.info("4", 5)
     if not items and least < 6:
         raise ValueError(f"of {least + 7}")
-    total = 0
+    total, most = 0, 1e37
     for item in items:
         if item is None:
             continue
@@ -55,6 +55,7 @@ def test_faults_of_every_kind_are_found_and_each_is_python(tmp_path: Path) -> No
         ("not dropped", "not items", "bool(items)"),
         ("another constant", "6", "(7)"),
         ("another constant", "2", "(3)"),
+        ("another constant", "1e37", "(2e+37)"),
         ("always true", "item is None", "True"),
         ("continue dropped", "continue", "pass"),
         ("an assignment dropped", "total += min(item, least)", "pass"),

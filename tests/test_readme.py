@@ -19,6 +19,7 @@ from bessemer.architectures.encoder_families import FAMILIES as ENCODERS
 from bessemer.architectures.registry import FAMILIES, supported
 from bessemer.http.backends import Backends
 from bessemer.http.endpoints import endpoints
+from bessemer.http.gguf_models import DEFAULT
 from tests.engine.tiny_embedders import EMBEDDERS, RERANKERS
 from tests.http.running import COMMAND, Server, serving
 
@@ -213,15 +214,18 @@ SLOW = (
 # Why others are not run, by a pattern of theirs; the first that fits counts.
 NOT_RUN = {
     r"make .*": "the Makefile's own targets, which run these tests or install",
-    r".*(Qwen/|mlx-community/|BAAI/)": "a model is downloaded",
+    r".*(Qwen/|mlx-community/|bartowski/|BAAI/)": "a model is downloaded",
     r".*~/models/": "a model of the user's own",
-    r".* (--against|--base|--url|--tokenizer|http:)": "a peer, a server or a directory is needed",
+    r".* (--against|--base|--url|--tokenizer|--llama-cpp|http:)":
+        "a peer, a server or a directory is needed",
     r".*(--capture|kernels (bench|compile))": "a Mac",
     r"bessemer kernels export": "it takes minutes; test_export.py has it",
     r".*(--html|bench html)": "matplotlib, which is an extra; test_cli.py has the page",
     r".*(softcap)": "the kernel that a reader has written by then",
     r"python -m (venv|mlx_vlm)": "another program",
-    r"bessemer( bench)?$|bessemer (serve|run|quantize|bench (serve|host|log)|kernels profile)$":
+    r"bessemer( bench)?$|bessemer (bench (serve|host|log)|kernels profile)$":
+        "a name in the text, not a whole command, or tested in tests/http",
+    r"bessemer (serve|run|quantize|convert)$":
         "a name in the text, not a whole command, or tested in tests/http",
     r"bessemer doctor": "a Mac; tests/bench/report/test_cli.py has it",
     r"python -m bessemer.bench.guide.train": "it takes an hour",
@@ -280,7 +284,7 @@ def test_what_clients_send_is_answered(tmp_path: Path) -> None:
     """The Python of http/README.md, and each curl; tiny models stand in for published ones."""
     embedder = replace(EMBEDDERS["no_modules"], limit=160).write(tmp_path / "embedder")
     reranker = RERANKERS["raw"].write(tmp_path / "reranker")
-    models = (f"all-MiniLM-L6-v2={embedder}", f"bge-reranker-base={reranker}", "guide")
+    models = (f"all-MiniLM-L6-v2={embedder}", f"bge-reranker-base={reranker}", "guide", DEFAULT)
     with serving(*(part for model in models for part in ("--model", model))) as server:
         (code,) = re.findall(r"```python\n(.*?)```", PAGES["http/README.md"], re.S)
         subprocess.run([sys.executable, "-c", code.replace(URL, server.url)], cwd=ROOT, check=True)

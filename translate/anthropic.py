@@ -75,7 +75,7 @@ class InputToolChoice(Struct):
 class MessagesRequest(SamplingFields, kw_only=True):
     """A request for an answer, or for its prompt to be counted."""
 
-    model: str
+    model: str = ""
     messages: Annotated[list[InputMessage], Meta(min_length=1, max_length=MAX_MESSAGES)]
     system: str | list[InputBlock] | None = None
     thinking: Thinking | None = None

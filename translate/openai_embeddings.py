@@ -45,7 +45,7 @@ class Vectors:
 class PoolingRequest(Struct, kw_only=True):
     """The fields that embedding, rerank and score share: how inputs are cut, as we and vLLM say."""
 
-    model: str
+    model: str = ""
     prompt_name: str | None = None
     truncate: bool | None = None
     truncate_prompt_tokens: int | None = None

@@ -56,7 +56,7 @@ class StreamOptions(Struct, kw_only=True):
 
 
 class TextRequest(SamplingFields, kw_only=True):
-    model: str
+    model: str = ""
     n: Choices | None = None
     prompt_logprobs: Alternatives | None = None
     stream_options: StreamOptions | None = None

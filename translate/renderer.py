@@ -57,6 +57,8 @@ class Renderer:
 
     def limit(self, context: int) -> int:
         """Return the characters at which a template is stopped, whatever it is about to write."""
+        if context >= LONGEST:  # tokens have one character at least
+            return LONGEST
         return min(max(context * self.tokenizer.longest, 2**20), LONGEST)
 
     def prompts(self, request: Completion, context: int, vocabulary: int) -> list[Prompt]:
@@ -164,7 +166,7 @@ class Renderer:
 
     def _refuse_hopeless(self, length: int, context: int) -> None:
         """Spare the tokenizer a text that cannot fit however well it compresses."""
-        if length > context * self.tokenizer.longest:
+        if length > context and length > context * self.tokenizer.longest:
             raise Refusal(
                 400,
                 "context_length_exceeded",

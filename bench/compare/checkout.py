@@ -84,7 +84,7 @@ class Checkout:
         return Measure({SPEED.name: report["rows"][0]["median"]})
 
     def _server(self, case: Case, seed: int) -> Measure:
-        argv = [*self.command, "serve", "--port=PORT", "--log-level=error"]
+        argv = [*self.command, "serve", "--model=guide", "--port=PORT", "--log-level=error"]
         command = ServerCommand(self.label, argv, BUILT_IN_NAME, "", {}, 0, ready="/health")
         with running(command) as server:
             _stream(server, 1, 1, case.tokens, seed)  # what is imported or compiled once

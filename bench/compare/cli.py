@@ -32,6 +32,7 @@ from bessemer.bench.compare.options import (
 from bessemer.bench.compare.page import page
 from bessemer.bench.compare.participants import OURS, participants, prepare
 from bessemer.bench.compare.plots import require_matplotlib
+from bessemer.bench.compare.precision_report import precision_report
 from bessemer.bench.compare.quality_report import quality_report
 from bessemer.bench.compare.report import BenchReport
 from bessemer.bench.compare.rounds import Tell, Terms, run
@@ -80,7 +81,10 @@ def host(ctx: typer.Context, **values: Any) -> int:
 @with_flags(flags_of(QualityOptions))
 def quality(ctx: typer.Context, **values: Any) -> int:
     options = QualityOptions(**values)
-    return deliver(lambda line: quality_report(line, options), ctx, options)
+    if not options.tokens:
+        return deliver(lambda line: quality_report(line, options), ctx, options)
+    with progress() as tell:
+        return deliver(lambda line: precision_report(line, options, tell), ctx, options)
 
 
 def measure(line: Sequence[str], options: BenchOptions) -> BenchReport:

@@ -19,7 +19,7 @@ ABOUT = {
     "serve": "The same through HTTP, with latencies; servers are started, URLs are asked.",
     "load": "Seconds until ready and until a first token, and the most memory held.",
     "memory": "Memory of a loaded model, with and without its KV pool.",
-    "quality": "Structured output, reasoning apart from content, coherence.",
+    "quality": "Structured output, reasoning apart from content, coherence; or a precision's cost.",
 }
 AMOUNTS = ("tokens", "context", "lengths", "streams", "chunk")
 # The amounts that mean something to a command; it has the defaults of the others.
@@ -104,7 +104,7 @@ class BenchOptions(Destinations):
     threads: Annotated[int, Option(
         min=1, metavar="N", help="Of each contestant.", show_default="the cores",
     )] = cores()
-    precision: Annotated[Literal["fast", "exact"], Option(help="Of ours.")] = "fast"
+    precision: Annotated[Literal["auto", "fast", "exact"], Option(help="Of ours.")] = "auto"
     mlx_lm_python: Annotated[str, Option(metavar="PATH", help="That has mlx_lm.")] = ""
     llama_cpp: Annotated[str, Option(metavar="DIR", help="With llama-bench.")] = ""
     # fmt: on
@@ -121,6 +121,12 @@ class QualityOptions(Destinations):
     url: Annotated[list[str] | None, Option(metavar="URL", help="May be given again.")] = None
     model: Annotated[str, Option(help="Served by us if there is no --url.")] = ""
     ask_for: Annotated[str, Option(metavar="NAME", help="One of the URL's models.")] = ""
+    tokens: Annotated[int, Option(
+        min=0, metavar="N", help="KL divergence from exact arithmetic instead, over so many.",
+    )] = 0  # fmt: skip
+    llama_cpp: Annotated[str, Option(
+        metavar="DIR", help="With llama-perplexity, which is judged beside it.",
+    )] = ""  # fmt: skip
 
 
 def flags(benchmark: str) -> Iterator[inspect.Parameter]:

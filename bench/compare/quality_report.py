@@ -52,7 +52,7 @@ def quality_report(line: Sequence[str], options: QualityOptions) -> BenchReport:
 
 def _ours(name: str, stack: ExitStack) -> tuple[About, str]:
     model = load_real(name)
-    command = server(model, cores(), "fast")
+    command = server(model, cores(), "auto")
     url = stack.enter_context(running(command)).url
     settings = {**command.settings, "model": model.name}
     return About(OURS, command.version, settings, command.bytes), url

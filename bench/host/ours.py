@@ -41,13 +41,16 @@ class WorkerLoop:
         self._streams, self._prompt = streams, prompt
 
     def begin(self, time: int) -> Callable[[], int]:
-        """Read prompts that nobody has seen, instead of what went on before; return the step."""
+        """Read new prompts instead of what went on before, and return the step that comes next.
+
+        Nobody has seen them; they are read up to their first tokens.
+        """
         self.cancel(time - 1)
         for number in range(self._streams):
             self._engine.submit(self._request(time * self._streams + number, self._prompt))
-        self.step()
-        while self._reads:
-            self.step()
+        came = self.step()
+        while self._reads or came < self._streams:
+            came += self.step()
         return self.step
 
     def cancel(self, time: int) -> None:

@@ -158,7 +158,7 @@ def main(
     if serve:
         from bessemer.http.cli import main as bessemer
 
-        return bessemer(["serve", "--port", str(port), "--log-level", "error"])
+        return bessemer(["serve", "--model", "guide", "--port", str(port), "--log-level", "error"])
     ours = line == BESSEMER
     figures = measure(line, port, rounds, ours)
     table = Table("bessemer" if ours else line.split()[0], "median", "min", "max")

@@ -28,7 +28,8 @@ Shape = tuple[int, ...]
 class MlxTensor:
     """A tensor of the new checkpoint; several `reads`, of `shape` each, are stacked.
 
-    `stored` says how the source has its module quantized, if it has.
+    `stored` says how the source has its module quantized, if it has; `old` is the tensor's name
+    there, and `by_rows` says that rows of it are what became of rows.
     """
 
     name: str
@@ -36,6 +37,8 @@ class MlxTensor:
     floating: bool
     reads: tuple[Read, ...]
     stored: Stored | None = None
+    old: str = ""
+    by_rows: bool = True
 
     @property
     def module(self) -> str:
@@ -82,7 +85,8 @@ class SourceCheckpoint:
         """Return a tensor `name` in place of `old`, which `change` turns into one of this shape."""
         floating = self._tensors[old].dtype in FLOATS or f"{old}{SCALES}" in self
         read = partial(self.read, old, change)
-        return MlxTensor(name, self.shape(old) if shape is None else shape, floating, (read,))
+        shape = self.shape(old) if shape is None else shape
+        return MlxTensor(name, shape, floating, (read,), old=old)
 
     def read(self, name: str, change: Change | None) -> mx.array:
         array = self._files.take(self._tensors[name])
@@ -178,7 +182,8 @@ def _latent(source: SourceCheckpoint, match: re.Match[str]) -> Iterator[MlxTenso
     keys, values = (heads, rank, latent.nope_dim), (heads, latent.value_dim, rank)
     for name, shape in {"embed_q": keys, "unembed_out": values}.items():
         change = partial(_heads, latent=latent, keys=name == "embed_q")
-        yield source.tensor(f"{match[1]}.{name}.weight", match[0], shape, change)
+        part = source.tensor(f"{match[1]}.{name}.weight", match[0], shape, change)
+        yield replace(part, by_rows=name != "embed_q")
 
 
 def _convolution(source: SourceCheckpoint, match: re.Match[str]) -> Iterator[MlxTensor]:
@@ -235,5 +240,5 @@ def _swapped(array: mx.array) -> mx.array:
 
 
 def _heads(array: mx.array, latent: LatentConfig, keys: bool) -> mx.array:
-    both = array.reshape(latent.heads, latent.nope_dim + latent.value_dim, latent.rank)
+    both = array.reshape(latent.heads, latent.nope_dim + latent.value_dim, -1)
     return both[:, : latent.nope_dim].swapaxes(1, 2) if keys else both[:, latent.nope_dim :]

@@ -5,10 +5,7 @@
 import json
 import re
 import shutil
-import signal
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -21,25 +18,23 @@ from ...architectures.config import ModelConfig
 from ...architectures.read import FLOATING
 from ...architectures.registry import configure
 from ...architectures.storage import Mode, Stored
-from ..command_line import (
+from ..subcommand import (
     INTO,
     STYLE,
     Bits,
     GroupSize,
     Layout,
     Mixed,
-    fail,
-    guarded,
     quantize_flags,
+    run_app,
 )
 from .checkpoint import Checkpoint, open_checkpoint
 from .json_files import is_gguf
 from .mlx_layout import MlxTensor, SourceCheckpoint, mlx_tensors
-from .shards import SHARD, Shards
+from .shards import SHARD, Shards, new_directory
 from .weight_files import CheckpointError
 from .weights import MIN_COLUMNS, rename_tensors
 
-TERMINATED = 143
 # Low and high bits, of mlx_lm's recipes (mlx_lm/convert.py, after llama.cpp's Q4_K_M).
 RECIPES: Mapping[str, tuple[int, int]] = MappingProxyType(
     {"mixed_2_6": (2, 6), "mixed_3_4": (3, 4), "mixed_3_6": (3, 6), "mixed_4_6": (4, 6)}
@@ -96,7 +91,7 @@ def quantize(source: Path, into: Path, recipe: QuantRecipe, limit: int = SHARD) 
     config = configure(checkpoint.config)
     tensors = mlx_tensors(SourceCheckpoint(rename_tensors(checkpoint, config), config))
     _require(checkpoint, config, recipe, tensors)
-    with _new(into) as part:
+    with new_directory(into) as part:
         shards = Shards(part, limit)
         entries = _convert(tensors, config, recipe, shards)
         shards.finish()
@@ -115,26 +110,6 @@ def _require(
         raise CheckpointError(
             f"a mixed recipe goes by modules named down_proj, of which {config.model_type} has none"
         )
-
-
-@contextmanager
-def _new(into: Path) -> Iterator[Path]:
-    """Make a directory that becomes `into` if all goes well; else nothing of it is left."""
-    part = into.with_name(f"{into.name}.part")
-    for each in (into, part):
-        if each.exists():
-            raise CheckpointError(f"{each} exists already; name a new directory")
-    missing = [parent for parent in into.parents if not parent.exists()]
-    try:
-        part.mkdir(parents=True)
-        yield part
-        part.rename(into)
-    finally:
-        if not into.exists():
-            shutil.rmtree(part, ignore_errors=True)
-            for parent in missing:
-                with suppress(OSError):  # never made, or somebody else has put something there
-                    parent.rmdir()
 
 
 def _convert(
@@ -223,17 +198,7 @@ def command(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; a mistake is one sentence on stderr."""
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(TERMINATED))
-    return guarded("bessemer", lambda: _run(arguments))
-
-
-def _run(arguments: Sequence[str] | None) -> int:
-    try:
-        return int(app(arguments, standalone_mode=False) or 0)
-    except typer.TyperException as error:
-        return fail("bessemer", error.format_message())
-    except ValueError as error:
-        return fail("bessemer", str(error))
+    return run_app(app, arguments)
 
 
 if __name__ == "__main__":

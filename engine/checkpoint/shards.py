@@ -1,7 +1,9 @@
 """The files of a new checkpoint, each written as soon as it is full."""
 
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,3 +64,29 @@ class Shards:
     def _index(self, files: Mapping[str, str]) -> None:
         index = {"metadata": {"total_size": self.bytes}, "weight_map": files}
         (self.folder / INDEX).write_text(json.dumps(index, indent=1))
+
+
+@contextmanager
+def new_directory(into: Path) -> Iterator[Path]:
+    """Make a directory that becomes `into` if all goes well; else nothing of it is left.
+
+    An empty directory may be there.
+    """
+    part = into.with_name(f"{into.name}.part")
+    for each in (into, part):
+        empty = each == into and each.is_dir() and not any(each.iterdir())
+        if each.exists() and not empty:
+            raise CheckpointError(f"{each} exists already; name a new directory")
+    missing = [parent for parent in into.parents if not parent.exists()]
+    whole = False
+    try:
+        part.mkdir(parents=True)
+        yield part
+        part.rename(into)
+        whole = True
+    finally:
+        if not whole:
+            shutil.rmtree(part, ignore_errors=True)
+            for parent in missing:
+                with suppress(OSError):  # never made, or somebody else has put something there
+                    parent.rmdir()

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 
 from ...architectures.encoder_families import CLASSIFIES, FAMILIES
-from ..checkpoint.json_files import read_object
+from ..checkpoint.json_files import is_gguf, read_object
+from ..checkpoint.weight_files import CheckpointError
 
 # The names of its Transformer module's settings, in the order in which it looks for them.
 TRANSFORMERS = tuple(
@@ -155,6 +156,8 @@ class Description:
 
 def read_modules(directory: Path) -> Modules:
     """Read modules.json; without it there are the model and the mean of its tokens."""
+    if is_gguf(directory):
+        return _gguf_modules(directory)
     path = directory / MODULES
     if not path.is_file():
         return Modules(directory, (("Pooling", directory),), listed=False)
@@ -168,6 +171,17 @@ def read_modules(directory: Path) -> Modules:
         raise DescriptionError(f"{path} names a folder outside of its own")
     after = tuple((module.kind, directory / module.path) for module in modules[1:])
     return Modules(directory / modules[0].path, after)
+
+
+def _gguf_modules(path: Path) -> Modules:
+    """Return the modules of a GGUF file, whose vectors are made as long as 1."""
+    from ..gguf.files import gguf_pooling  # here, for few models are one
+
+    try:
+        pooling = gguf_pooling(path)
+    except CheckpointError as error:
+        raise DescriptionError(str(error)) from None
+    return Modules(path, (("Pooling", path), ("Normalize", path)), listed=pooling is not None)
 
 
 def read_transformer_file(backbone: Path) -> TransformerFile:

@@ -1,5 +1,6 @@
 """An embedding or reranking model made ready to serve: byte plan, weights, tokenizer, engine."""
 
+import sys
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from ...kernels.attention.pages import PAGE, Format
 from ...kernels.cpu.library import use_threads
 from ...kernels.metal.device import Gpu, device
 from ..admission import Admission
-from ..checkpoint.weights import Reading, weight_bytes
+from ..checkpoint.weights import Reading, weight_bytes, widening
 from ..kv_cache import page_bytes
 from ..memory import DoesNotFit, Plan, beside, size
 from ..request import GenerationDefaults
@@ -50,12 +51,14 @@ def load_embedding_model(
     """
     progress("reading the tokenizer")
     files = read_files(description, settings.parse_special)
+    if wide := widening(files.checkpoint):
+        print(wide, file=sys.stderr)
     # A CPU's caches are small.
     batch_tokens = BATCH if isinstance(device(), Gpu) else settings.chunk
     if settings.threads:
         use_threads(settings.threads)
     exact, reads = settings.cpu_precision == "exact", partial(progress, "reading weights")
-    reading = Reading(exact, settings.check_weights, reads)
+    reading = Reading(exact, check=settings.check_weights, progress=reads)
     plan = plan_embedding(memory, files, batch_tokens, program())
     files = replace(files, reader=files.reader.shortened(plan.context))
     load_model = load_embedder if description.purpose == "embed" else load_reranker

@@ -15,6 +15,7 @@ import numpy as np
 from ...kernels.linear.superblocks import SUPERBLOCKS
 from ...kernels.linear.weight import Mode, Quantized, arrays_of, flattened
 from .block_types import TYPES, Type
+from .codebooks import CODEBOOKS
 
 Array = np.ndarray
 Parts = tuple[Array, Array, Array | None]  # codes, scales and biases of blocks, (blocks, ...)
@@ -130,6 +131,12 @@ def _mxfp4(raw: Array) -> Parts:
     return _nibbles(raw[:, 1:]), raw[:, :1], None
 
 
+def _nvfp4(raw: Array) -> Parts:
+    """Take scales without signs, of which the largest stands for 0."""
+    scales, codes = raw[:, :4] & 127, _nibbles(raw[:, 4:].reshape(-1, 4, 8))
+    return codes.reshape(len(raw), -1), np.where(scales == 127, 0, scales).astype(np.uint8), None
+
+
 def _six_bits(raw: Array) -> Array:
     """Return the 8 scales and 8 minimums of 6 bits each that lie in 12 bytes."""
     low, middle, rest = raw[:, :4], raw[:, 4:8], raw[:, 8:]
@@ -219,18 +226,22 @@ _WAYS: Mapping[str, tuple[Callable[[Array], Parts], Mode]] = {
     "IQ4_NL": (_iq4_nl, "iq4_nl"),
     "IQ4_XS": (_iq4_xs, "iq4_xs"),
     "MXFP4": (_mxfp4, "mxfp4"),
+    "NVFP4": (_nvfp4, "nvfp4"),
 }
 _BITS = {"Q5_0": 5, "Q5_1": 5, "Q8_0": 8}  # of the others without superblocks it is 4
 
 
 def _blocks(type: Type) -> Blocks:
+    if type.name in CODEBOOKS:
+        return Blocks(type, *CODEBOOKS[type.name])
     parts, mode = _WAYS[type.name]
     if mode in SUPERBLOCKS:
         kind = SUPERBLOCKS[mode]
         return Blocks(type, kind.bits, parts, kind.group, mode)
-    return Blocks(type, _BITS.get(type.name, 4), parts, mode=mode)
+    group = 16 if mode == "nvfp4" else 32
+    return Blocks(type, _BITS.get(type.name, 4), parts, group, mode)
 
 
 BLOCKS: Mapping[str, Blocks] = MappingProxyType(
-    {each.name: _blocks(each) for each in TYPES.values() if each.name in _WAYS}
+    {each.name: _blocks(each) for each in TYPES.values() if each.name in {*_WAYS, *CODEBOOKS}}
 )

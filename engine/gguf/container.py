@@ -7,16 +7,20 @@ import builtins
 import math
 import mmap
 import re
+import reprlib
 import struct
-from collections.abc import Callable, Mapping
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from ..checkpoint.weight_files import CheckpointError, held_twice
 from ..remedies import unreadable
 from .block_types import TYPES, Type
+from .fields import kind_of
 
 MAGIC = b"GGUF"
 VERSIONS = 2, 3
@@ -27,9 +31,45 @@ SCALARS = {
     for number, code in enumerate("BbHhIif?")
     if number not in (STRING, ARRAY)
 } | {10: struct.Struct("<Q"), 11: struct.Struct("<q"), 12: struct.Struct("<d")}
+LENGTH = struct.Struct("<Q")
 DIMENSIONS = 4
+LONGEST = 1 << 24  # of a list: vocabularies have some 2**18
 SPLIT = re.compile(r"(?P<before>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})(?P<after>\.gguf)")
 SPLIT_COUNT = "split.count"
+
+
+class Texts(Sequence[str]):
+    """The texts of an array, each decoded when it is asked for: a vocabulary's take much memory.
+
+    `raw` has each after its length; `places` are theirs, and the end.
+    """
+
+    def __init__(self, raw: builtins.bytes, places: "array[int]") -> None:
+        self._raw, self._places = raw, places
+
+    def __len__(self) -> int:
+        return len(self._places) - 1
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+    def __getitem__(self, place: int | slice) -> str | list[str]:
+        if isinstance(place, slice):
+            return [self[each] for each in range(*place.indices(len(self)))]
+        place = range(len(self))[place]
+        start, end = self._places[place] + LENGTH.size, self._places[place + 1]
+        return self._raw[start:end].decode("utf-8", "surrogateescape")
+
+    def __iter__(self) -> Iterator[str]:
+        raw = self._raw
+        for start, end in pairwise(self._places):
+            yield raw[start + LENGTH.size : end].decode("utf-8", "surrogateescape")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and [*self] == [*other]
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +110,20 @@ class Gguf:
 
     def value(self, name: str) -> Any:
         """Return what is said below the architecture's name; None if nothing is."""
-        return self.metadata.get(f"{self.architecture}.{name}")
+        return self.said(f"{self.architecture}.{name}")
+
+    def said(self, name: str, default: Any = None) -> Any:
+        """Return what is said of a field. Raises CheckpointError if it is of another kind."""
+        value = self.metadata.get(name)
+        if value is None:
+            return default
+        kind = kind_of(name)
+        if not kind.holds(value):
+            shown = reprlib.repr(value)
+            raise CheckpointError(
+                f"{self.path}: {name} is {shown}, expected {kind.said}; fetch it again"
+            )
+        return value
 
     def tensor(self, name: str) -> GgufTensor:
         """Return a tensor. Raises CheckpointError if there is no such."""
@@ -79,26 +132,40 @@ class Gguf:
         return self.tensors[name]
 
     def numbers(self, name: str) -> list[float]:
-        """Read a small tensor of float32."""
-        return [value for (value,) in SCALARS[FLOAT32].iter_unpack(self.tensor(name).read())]
+        """Read a small tensor of float32; raises CheckpointError."""
+        tensor = self.tensor(name)
+        if tensor.type != TYPES[0]:
+            raise CheckpointError(f"{tensor.file} holds {name} as {tensor.type.name}, not as F32")
+        return [value for (value,) in SCALARS[FLOAT32].iter_unpack(tensor.read())]
 
 
 def read_gguf(path: Path) -> Gguf:
     """Read a file's beginning, and those of the others of its set; raises CheckpointError."""
     first = _read(path)
-    count = first.metadata.get(SPLIT_COUNT, 1)
+    count = first.said(SPLIT_COUNT, 1)
     if count in (0, 1):
         return first
     files = [each for each in split_files(path, count) if each != path]
-    parts = [first, *map(_read, files)]
-    parts.sort(key=lambda part: part.metadata.get("split.no", 0))
+    parts = sorted([first, *map(_read, files)], key=lambda part: int(part.said("split.no", 0)))
+    if [(part.said("split.no"), part.said(SPLIT_COUNT)) for part in parts] != [
+        (number, count) for number in range(count)
+    ]:
+        raise _mixed(path)
     tensors: dict[str, GgufTensor] = {}
     for part in parts:
         for name, tensor in part.tensors.items():
             if name in tensors:
                 raise held_twice(name, part.path, tensors[name].file)
             tensors[name] = tensor
+    if len(tensors) != parts[0].said("split.tensors.count", len(tensors)):
+        raise _mixed(path)
     return Gguf(path, parts[0].metadata, tensors)
+
+
+def _mixed(path: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{path} and the files that are numbered with it are not of one model; fetch them all again"
+    )
 
 
 def opened(path: Path) -> Gguf:
@@ -110,14 +177,19 @@ def opened(path: Path) -> Gguf:
     return _opened(path, about.st_mtime_ns, about.st_size)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=8)  # of models that are being loaded
 def _opened(path: Path, _changed: int, _size: int) -> Gguf:
     return read_gguf(path)
 
 
+def forget() -> None:
+    """Let go what `opened` keeps, for a vocabulary takes memory, once all models are loaded."""
+    _opened.cache_clear()
+
+
 def gguf_files(path: Path) -> tuple[Path, ...]:
     """Return a file and the others of its set; raises CheckpointError."""
-    count = opened(path).metadata.get(SPLIT_COUNT, 1)
+    count = opened(path).said(SPLIT_COUNT, 1)
     return (path,) if count in (0, 1) else tuple(split_files(path, count))
 
 
@@ -181,6 +253,8 @@ class _Reader:
         metadata: dict[str, Any] = {}
         for _ in range(self._counted(fields, 13)):
             name = self._string()
+            if name in metadata:
+                raise _damaged(self._path, f"it says {name} twice")
             metadata[name] = self._value(self._number("<I"))
         places = [self._tensor() for _ in range(self._counted(tensors, 24))]
         return Gguf(self._path, metadata, self._placed(places, self._alignment(metadata)))
@@ -231,13 +305,25 @@ class _Reader:
                     f"the tensor {name} has {shape[-1]} columns, in {type.name}'s blocks of "
                     f"{type.values}",
                 )
+            if 0 in shape or offset % alignment:
+                where = "no numbers" if 0 in shape else f"its numbers at {offset}, off its place"
+                raise _damaged(self._path, f"the tensor {name} has {where}")
             tensor = GgufTensor(self._path, name, shape, type, start + offset)
             if tensor.offset + tensor.bytes > len(self._content):
                 raise _damaged(self._path, f"it ends before its tensor {name}")
             if name in tensors:
                 raise _damaged(self._path, f"it has the tensor {name} twice")
             tensors[name] = tensor
+        self._check_apart(tensors)
         return tensors
+
+    def _check_apart(self, tensors: Mapping[str, GgufTensor]) -> None:
+        ordered = sorted(tensors.values(), key=lambda tensor: tensor.offset)
+        for before, after in pairwise(ordered):
+            if before.offset + before.bytes > after.offset:
+                raise _damaged(
+                    self._path, f"its tensors {before.name} and {after.name} lie over each other"
+                )
 
     def _value(self, kind: int) -> Any:
         if kind == STRING:
@@ -249,14 +335,29 @@ class _Reader:
         value = self._scalar(SCALARS[kind])
         return shortest(value) if kind == FLOAT32 else value
 
-    def _array(self) -> list[Any]:
+    def _array(self) -> Sequence[Any]:
         kind, count = self._number("<I"), self._number("<Q")
+        if kind == ARRAY or count > LONGEST:
+            what = "lists in a list" if kind == ARRAY else f"a list of {count} values"
+            raise _damaged(self._path, f"it has {what}")
         if kind in SCALARS:
             code = SCALARS[kind]
             raw = self._take(self._counted(count, code.size) * code.size)
             return [value for (value,) in code.iter_unpack(raw)]
-        read: Callable[[], Any] = self._string if kind == STRING else lambda: self._value(kind)
-        return [read() for _ in range(self._counted(count, 8))]
+        if kind != STRING:
+            raise _damaged(self._path, f"it has values of type {kind}")
+        return self._texts(self._counted(count, LENGTH.size))
+
+    def _texts(self, count: int) -> Texts:
+        """Walk past so many texts."""
+        places, place, content = array("Q", [0]), self._place, self._content
+        begin, length = place, LENGTH.unpack_from
+        for _ in range(count):
+            if place + LENGTH.size > len(content):
+                raise _damaged(self._path, "it ends early")
+            place += LENGTH.size + length(content, place)[0]
+            places.append(min(place, len(content)) - begin)
+        return Texts(self._take(place - begin), places)
 
     def _counted(self, count: int, least: int) -> int:
         """Return how many things follow; each takes at least so many bytes of what is left."""

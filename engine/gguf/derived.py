@@ -5,7 +5,7 @@ from typing import Any
 
 from ..checkpoint.weight_files import CheckpointError
 from .container import Gguf
-from .family import has, layer_count, layers_with, needed, scaling
+from .family import by_layer, has, layer_count, layers_with, needed, scaling
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 SIGMOID = 2  # of llama.cpp's functions that score experts
@@ -23,19 +23,24 @@ def llama(gguf: Gguf) -> dict[str, Any]:
     }
 
 
+def encoder(gguf: Gguf) -> dict[str, Any]:
+    types = gguf.tensors.get("token_types.weight")
+    return {"type_vocab_size": types.shape[0] if types else 0}
+
+
 def biased(gguf: Gguf) -> dict[str, Any]:
     return {"attention_bias": has(gguf, "attn_q.bias")}
 
 
 def gemma2(gguf: Gguf) -> dict[str, Any]:
     """Return the scale of scores: that of 27 B follows from how many heads there are."""
-    heads, size = gguf.value("attention.head_count"), gguf.value("embedding_length")
+    heads, size = needed(gguf, "attention.head_count"), needed(gguf, "embedding_length")
     wide = gguf.value("block_count") == 46
     return {"query_pre_attn_scalar": size // heads if wide else gguf.value("attention.key_length")}
 
 
 def gemma3(gguf: Gguf) -> dict[str, Any]:
-    heads, size = gguf.value("attention.head_count"), gguf.value("embedding_length")
+    heads, size = needed(gguf, "attention.head_count"), needed(gguf, "embedding_length")
     wide = gguf.value("block_count") == 62
     scalar = size // heads if wide else gguf.value("attention.key_length")
     local = gguf.value("rope.freq_base_swa")
@@ -43,8 +48,8 @@ def gemma3(gguf: Gguf) -> dict[str, Any]:
 
 
 def phi3(gguf: Gguf) -> dict[str, Any]:
-    heads, size = gguf.value("attention.head_count"), gguf.value("embedding_length")
-    rotated, window = gguf.value("rope.dimension_count"), gguf.value("attention.sliding_window")
+    heads, size = needed(gguf, "attention.head_count"), needed(gguf, "embedding_length")
+    rotated, window = needed(gguf, "rope.dimension_count"), gguf.value("attention.sliding_window")
     return {
         "partial_rotary_factor": rotated * heads / size,
         "original_max_position_embeddings": gguf.value("rope.scaling.original_context_length"),
@@ -55,7 +60,7 @@ def phi3(gguf: Gguf) -> dict[str, Any]:
 def partly(gguf: Gguf) -> dict[str, Any]:
     """Return how much of a head rotates."""
     dim = gguf.value("attention.key_length")
-    dim = dim or needed(gguf, "embedding_length") // needed(gguf, "attention.head_count")
+    dim = dim or max(needed(gguf, "embedding_length") // needed(gguf, "attention.head_count"), 1)
     return {"partial_rotary_factor": needed(gguf, "rope.dimension_count") / dim}
 
 
@@ -65,7 +70,9 @@ def windows(gguf: Gguf) -> dict[str, Any]:
     if pattern is None:
         return {}
     layers = range(layer_count(gguf))
-    if not isinstance(pattern, list):
+    if isinstance(pattern, list):
+        pattern = by_layer(gguf, "attention.sliding_window_pattern")
+    else:
         pattern = [pattern == 0 or layer % pattern < pattern - 1 for layer in layers]
     kinds = [SLIDING if pattern[layer] else FULL for layer in layers]
     return {"sliding_window": gguf.value("attention.sliding_window"), "layer_types": kinds}
@@ -205,7 +212,7 @@ def mistral3(gguf: Gguf) -> dict[str, Any]:
 
 
 def gemma3n(gguf: Gguf) -> dict[str, Any]:
-    cuts = needed(gguf, "activation_sparsity_scale")
+    cuts = by_layer(gguf, "activation_sparsity_scale")
     layers = range(layer_count(gguf))
     local = gguf.value("rope.freq_base_swa")
     return {
@@ -223,7 +230,7 @@ def gemma3n(gguf: Gguf) -> dict[str, Any]:
 
 def gemma4(gguf: Gguf) -> dict[str, Any]:
     """Read layers that see all and those with a window, each with heads of their own."""
-    needed(gguf, "attention.sliding_window_pattern")
+    by_layer(gguf, "attention.sliding_window_pattern")
     kinds = windows(gguf)["layer_types"]
     local, wide = (
         _of_layers(gguf.value("attention.head_count_kv"), kinds, kind) for kind in (SLIDING, FULL)
@@ -255,7 +262,9 @@ def gemma4(gguf: Gguf) -> dict[str, Any]:
 
 def _of_layers(value: Any, kinds: list[str], kind: str) -> Any:
     """Return the value that layers of a kind have, of all or of a list with one for each."""
-    return value[kinds.index(kind)] if isinstance(value, list) else value
+    if not isinstance(value, list):
+        return value
+    return next((each for each, its in zip(value, kinds, strict=False) if its == kind), None)
 
 
 def glm4_moe(gguf: Gguf) -> dict[str, Any]:

@@ -188,7 +188,52 @@ PER_LAYER = {
     "proj": "per_layer_projection",
     "post_norm": "post_per_layer_input_norm",
 }
+# Of encoders, whose norms come after the sums.
+ENCODER_FIELDS = {
+    "layer_norm_eps": "attention.layer_norm_epsilon",
+    **dict.fromkeys(("head_dim", "num_key_value_heads", "rms_norm_eps"), ""),
+}
+EMBEDDINGS = {
+    "token_embd": "embeddings.word_embeddings",
+    "token_types": "embeddings.token_type_embeddings",
+    "position_embd": "embeddings.position_embeddings",
+}
 FAMILIES: Mapping[str, Family] = {
+    "bert": Family(
+        "bert",
+        ENCODER_FIELDS | {"rope_theta": ""},
+        EMBEDDINGS
+        | {
+            "token_embd_norm": "embeddings.LayerNorm",
+            "attn_q": "attention.self.query",
+            "attn_k": "attention.self.key",
+            "attn_v": "attention.self.value",
+            "attn_output": "attention.output.dense",
+            "attn_output_norm": "attention.output.LayerNorm",
+            "ffn_up": "intermediate.dense",
+            "ffn_down": "output.dense",
+            "layer_output_norm": "output.LayerNorm",
+        },
+        more=derived.encoder,
+        layers="encoder.layer",
+    ),
+    "nomic-bert": Family(
+        "nomic_bert",
+        ENCODER_FIELDS,
+        EMBEDDINGS
+        | {
+            "token_embd_norm": "emb_ln",
+            "attn_qkv": "attn.Wqkv",
+            "attn_output": "attn.out_proj",
+            "attn_output_norm": "norm1",
+            "ffn_gate": "mlp.fc12",
+            "ffn_up": "mlp.fc11",
+            "ffn_down": "mlp.fc2",
+            "layer_output_norm": "norm2",
+        },
+        more=derived.encoder,
+        layers="encoder.layers",
+    ),
     "llama": Family("llama", LOCAL_EXPERTS, SPARSE, PAIRED, more=derived.llama),
     "granite": Family("granite", GRANITE_FIELDS, changes=PAIRED, more=derived.biased),
     "granitemoe": Family(

@@ -77,7 +77,7 @@ class Family:
 
     `modules` and `changes` go by a module's name in files, without its block, or by a tensor's;
     `parts` are tensors that layers have as several, each of one change. `fixed` are fields that are
-    the same for all models; `more` reads others from a file.
+    the same for all models; `more` reads others from a file. `layers` is the module of the layers.
     """
 
     model_type: str
@@ -87,6 +87,7 @@ class Family:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     more: Callable[[Gguf], Mapping[str, Any]] = lambda _: {}
     parts: Mapping[str, Mapping[str, Change]] = field(default_factory=dict)
+    layers: str = "model.layers"
 
     def config(self, gguf: Gguf) -> dict[str, Any]:
         """Return what config.json would say."""
@@ -131,23 +132,43 @@ class Family:
 
 def layer_count(gguf: Gguf) -> int:
     """Return how many layers there are, without those that predict further tokens."""
-    return int(gguf.value("block_count") or 0) - int(gguf.value("nextn_predict_layers") or 0)
+    count = gguf.value("block_count") or 0
+    if count > len(gguf.tensors):
+        raise CheckpointError(f"{gguf.path} has too few tensors for {count} layers; fetch it again")
+    return int(count) - int(gguf.value("nextn_predict_layers") or 0)
+
+
+def by_layer(gguf: Gguf, name: str) -> list[Any]:
+    """Return a list with a value for each layer. Raises CheckpointError if it has too few."""
+    values = gguf.value(name)
+    if not isinstance(values, list) or len(values) < layer_count(gguf):
+        raise _lacking(gguf, f"{name} for each layer" if values else name)
+    return values
 
 
 def key_heads(gguf: Gguf) -> int:
     """Return how many heads of keys there are in layers that have any."""
     heads = _single(gguf.value("attention.head_count_kv"))
-    return int(heads or gguf.value("attention.head_count"))
+    if isinstance(heads, list):
+        raise CheckpointError(f"{gguf.path} has layers of unlike heads, which is not built")
+    return int(heads or needed(gguf, "attention.head_count"))
 
 
 def needed(gguf: Gguf, name: str) -> Any:
-    """Return what is said below the architecture's name. Raises CheckpointError if nothing is."""
-    value = gguf.value(name)
-    if value is None:
-        raise CheckpointError(
-            f"{gguf.path} lacks the field {gguf.architecture}.{name}; fetch it anew"
-        )
+    """Return the one number, not 0, that is said below the architecture's name.
+
+    Raises CheckpointError if there is none.
+    """
+    value = _single(gguf.value(name))
+    if not value or isinstance(value, list):
+        raise _lacking(gguf, name)
     return value
+
+
+def _lacking(gguf: Gguf, name: str) -> CheckpointError:
+    return CheckpointError(
+        f"{gguf.path} lacks the field {gguf.architecture}.{name}; fetch it again"
+    )
 
 
 def has(gguf: Gguf, name: str) -> bool:

@@ -15,9 +15,10 @@ from ..checkpoint.weight_files import CheckpointError
 from ..checkpoint.weights import FLOATS
 from ..remedies import unreadable
 from .blocks import BLOCKS
+from .codebooks import CODEBOOKS
 from .container import Gguf, GgufTensor, opened
 from .families import family
-from .family import UNUSED, Change, key_heads, layer_count
+from .family import UNUSED, Change, key_heads, layer_count, needed
 
 BLOCK = re.compile(r"blk\.(\d+)\.(.+)")
 
@@ -44,6 +45,11 @@ class Source:
     def in_blocks(self) -> bool:
         """True where the numbers are codes: then it is read by `matrix`, else by `array`."""
         return self.tensor.type.name in BLOCKS
+
+    @property
+    def is_widened(self) -> bool:
+        """True where the numbers take more bits than in the file."""
+        return self.tensor.type.name in CODEBOOKS
 
     @property
     def bytes(self) -> int:
@@ -136,7 +142,7 @@ def gguf_tensors(path: Path) -> dict[str, Source]:
             raise CheckpointError(
                 f"{path} has the tensor {name}, which {kind.model_type} does not have here"
             )
-        before = f"model.layers.{match[1]}." if match else ""
+        before = f"{kind.layers}.{match[1]}." if match else ""
         tensors |= {before + place: _source(gguf, tensor, how) for place, how in sources}
     return tensors
 
@@ -149,7 +155,10 @@ def _source(gguf: Gguf, tensor: GgufTensor, changes: Sequence[Change]) -> Source
             rows = ROWS[change](gguf, math.prod(shape[:-1] or shape))
             shape = (len(rows), *shape[1:][-1:])
         elif change in COLUMNS:
-            columns = COLUMNS[change](gguf, gguf.value("ssm.time_step_rank"))
+            parts = needed(gguf, "ssm.time_step_rank")
+            if shape[-1] % parts:
+                raise _undivided(gguf, shape[-1], parts)
+            columns = COLUMNS[change](gguf, parts)
         elif change in SHAPES:
             shape = SHAPES[change](shape)
         else:
@@ -157,44 +166,66 @@ def _source(gguf: Gguf, tensor: GgufTensor, changes: Sequence[Change]) -> Source
     return Source(tensor, shape, rows, columns, undone)
 
 
-def _paired(count: int, heads: int) -> np.ndarray:
+def _numbered(gguf: Gguf, count: int, *shape: int) -> np.ndarray:
+    """Return the numbers of rows in a shape, of which one size is -1. Raises CheckpointError."""
+    parts = abs(math.prod(shape))
+    if count % parts:
+        raise _undivided(gguf, count, parts)
+    return np.arange(count).reshape(shape)
+
+
+def _undivided(gguf: Gguf, count: int, parts: int) -> CheckpointError:
+    return CheckpointError(
+        f"{gguf.path} has a tensor of {count} rows or columns, which its heads do not divide into "
+        f"{parts}; fetch it again"
+    )
+
+
+def _paired(gguf: Gguf, count: int, heads: int) -> np.ndarray:
     """Return rows of halves that are rotated together where they lie in pairs."""
-    return np.arange(count).reshape(heads, -1, 2).swapaxes(1, 2).reshape(-1)
+    return _numbered(gguf, count, heads, -1, 2).swapaxes(1, 2).reshape(-1)
 
 
 def _tiled(gguf: Gguf, count: int) -> np.ndarray:
     """Return heads of values by their heads of keys, where they lie by turns."""
     keys, each = _heads(gguf)
-    return np.arange(count).reshape(each, keys, -1).swapaxes(0, 1).reshape(-1)
+    return _numbered(gguf, count, each, keys, -1).swapaxes(0, 1).reshape(-1)
 
 
 def _tiled_values(gguf: Gguf, count: int) -> np.ndarray:
     """Return the same where queries and keys are above, as they are."""
-    above = 2 * gguf.value("ssm.group_count") * gguf.value("ssm.state_size")
+    above = 2 * needed(gguf, "ssm.group_count") * needed(gguf, "ssm.state_size")
+    if above > count:
+        raise _undivided(gguf, count, above)
     return np.concatenate([np.arange(above), above + _tiled(gguf, count - above)])
 
 
 def _either(gguf: Gguf, count: int, part: int) -> np.ndarray:
     """Return the first or the second half of the rows of each head of keys."""
     keys, each = _heads(gguf)
-    return np.arange(count).reshape(keys, 2, each)[:, part].reshape(-1)
+    return _numbered(gguf, count, keys, 2, -1)[:, part, :each].reshape(-1)
+
+
+def _third(gguf: Gguf, count: int, part: int) -> np.ndarray:
+    rows: np.ndarray = _numbered(gguf, count, 3, -1)[part]
+    return rows
 
 
 def _heads(gguf: Gguf) -> tuple[int, int]:
     """Return a delta net's heads of keys, and the heads of values that each has."""
-    keys = gguf.value("ssm.group_count")
-    return keys, gguf.value("ssm.time_step_rank") // keys
+    keys, values = needed(gguf, "ssm.group_count"), needed(gguf, "ssm.time_step_rank")
+    return keys, max(values // keys, 1)
 
 
 # Ways back, by what became of a tensor.
 ROWS: Mapping[Change, Callable[[Gguf, int], np.ndarray]] = {
-    "paired": lambda gguf, count: _paired(count, gguf.value("attention.head_count")),
-    "paired_keys": lambda gguf, count: _paired(count, key_heads(gguf)),
+    "paired": lambda gguf, count: _paired(gguf, count, needed(gguf, "attention.head_count")),
+    "paired_keys": lambda gguf, count: _paired(gguf, count, key_heads(gguf)),
     "tiled": _tiled,
     "tiled_values": _tiled_values,
-    "first": lambda _, count: np.arange(count).reshape(3, -1)[0],
-    "second": lambda _, count: np.arange(count).reshape(3, -1)[1],
-    "third": lambda _, count: np.arange(count).reshape(3, -1)[2],
+    "first": lambda gguf, count: _third(gguf, count, 0),
+    "second": lambda gguf, count: _third(gguf, count, 1),
+    "third": lambda gguf, count: _third(gguf, count, 2),
     "betas": lambda gguf, count: _either(gguf, count, 0),
     "alphas": lambda gguf, count: _either(gguf, count, 1),
 }

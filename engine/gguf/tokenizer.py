@@ -4,6 +4,7 @@ What is cut before a byte-level BPE is only named in the file (`tokenizer.ggml.p
 those of llama.cpp (src/llama-vocab.cpp); the patterns are those of the models' own tokenizer.json.
 """
 
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -11,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
-from tokenizers.models import BPE
+from tokenizers.models import BPE, Unigram, WordPiece
 
 from ..checkpoint.weight_files import CheckpointError
 from ..text.tokenizer_classes import QWEN2, QWEN3_5, SPACE, fallback
 from .container import Gguf, opened
 
 FIELD = "tokenizer.ggml."
+LEAF = 1 << 31  # the bit of a trie's units that are ends
 PURPOSES = {
     "bos": "bos",
     "eos": "eos",
@@ -141,13 +143,14 @@ def gguf_tokenizer(path: Path) -> Tokenizer:
 
 def build_tokenizer(gguf: Gguf) -> Tokenizer:
     """Return the tokenizer of a file's vocabulary. Raises CheckpointError."""
-    model = gguf.metadata.get(f"{FIELD}model")
+    model = gguf.said(f"{FIELD}model")
     if model not in MODELS:
         raise CheckpointError(
             f"{gguf.path} has a tokenizer of the kind {model!r}, and {', '.join(MODELS)} are read; "
             "give the directory of the model that the file was made from"
         )
-    tokens, kinds = _vocabulary(gguf)
+    texts, kinds = _vocabulary(gguf)
+    tokens = [*texts]
     encoding: Tokenizer = MODELS[model](gguf, tokens, kinds)
     added = [
         AddedToken(token, normalized=False, special=kind == Kind.CONTROL)
@@ -160,18 +163,20 @@ def build_tokenizer(gguf: Gguf) -> Tokenizer:
 
 def tokenizer_config(gguf: Gguf) -> dict[str, Any]:
     """Return what tokenizer_config.json would say. Raises CheckpointError."""
-    tokens, _ = _vocabulary(gguf)
-    pre = PRE.get(str(gguf.metadata.get(f"{FIELD}pre")), Pre(()))
-    spm = gguf.metadata.get(f"{FIELD}model") == "llama"
+    tokens, kinds = _vocabulary(gguf)
+    pre = PRE.get(str(gguf.said(f"{FIELD}pre")), Pre(()))
+    model = gguf.said(f"{FIELD}model")
     settings: dict[str, Any] = {
-        "add_bos_token": gguf.metadata.get(f"{FIELD}add_bos_token", spm or pre.bos),
-        "add_eos_token": gguf.metadata.get(f"{FIELD}add_eos_token", False),
+        "add_bos_token": gguf.said(f"{FIELD}add_bos_token", model == "llama" or pre.bos),
+        "add_eos_token": gguf.said(f"{FIELD}add_eos_token", model == "t5"),
     }
+    if model == "bert":
+        settings["do_lower_case"] = not _is_cased(tokens, kinds)
     for purpose, name in PURPOSES.items():
-        token = gguf.metadata.get(f"{FIELD}{purpose}_token_id")
-        if isinstance(token, int) and token < len(tokens):
+        token = gguf.said(f"{FIELD}{purpose}_token_id")
+        if token is not None and 0 <= token < len(tokens):
             settings[f"{name}_token"] = tokens[token]
-    if templates := _templates(gguf.metadata):
+    if templates := _templates(gguf):
         settings["chat_template"] = templates
     return settings
 
@@ -179,8 +184,8 @@ def tokenizer_config(gguf: Gguf) -> dict[str, Any]:
 def end_tokens(gguf: Gguf) -> list[int]:
     """Return the ids that end an answer: the file's, and a turn's end by its name."""
     tokens, kinds = _vocabulary(gguf)
-    named = (gguf.metadata.get(f"{FIELD}{purpose}_token_id") for purpose in ("eos", "eot", "eom"))
-    ends = [token for token in named if isinstance(token, int)]
+    named = (gguf.said(f"{FIELD}{purpose}_token_id") for purpose in ("eos", "eot", "eom"))
+    ends = [token for token in named if token is not None and token >= 0]
     known = [
         number
         for number, (token, kind) in enumerate(zip(tokens, kinds, strict=True))
@@ -189,33 +194,48 @@ def end_tokens(gguf: Gguf) -> list[int]:
     return list(dict.fromkeys([*ends, *known]))
 
 
-def _templates(metadata: Mapping[str, Any]) -> str | list[dict[str, str]] | None:
+def _templates(gguf: Gguf) -> str | list[dict[str, str]] | None:
     name = "tokenizer.chat_template"
-    others = {
-        each: metadata[f"{name}.{each}"]
-        for each in metadata.get("tokenizer.chat_templates", ())
-        if f"{name}.{each}" in metadata
+    named = {
+        each: gguf.said(f"{name}.{each}") for each in gguf.said("tokenizer.chat_templates", ())
     }
-    default = metadata.get(name)
+    others = {each: source for each, source in named.items() if source is not None}
+    default: str | None = gguf.said(name)
     if not others:
         return default
-    named = ({"default": default} if default else {}) | others
-    return [{"name": each, "template": source} for each, source in named.items()]
+    every = ({"default": default} if default else {}) | others
+    return [{"name": each, "template": source} for each, source in every.items()]
 
 
-def _vocabulary(gguf: Gguf) -> tuple[list[str], list[int]]:
+def _vocabulary(gguf: Gguf) -> tuple[Sequence[str], list[int]]:
     """Return all tokens and their types. Raises CheckpointError."""
-    tokens: list[str] = gguf.metadata.get(f"{FIELD}tokens") or []
+    tokens: Sequence[str] = gguf.said(f"{FIELD}tokens") or []
     if not tokens:
         raise CheckpointError(
             f"{gguf.path} has no vocabulary; give the directory of the model that it was made from"
         )
-    kinds: list[int] = gguf.metadata.get(f"{FIELD}token_type") or [int(Kind.NORMAL)] * len(tokens)
+    kinds: list[int] = gguf.said(f"{FIELD}token_type") or [int(Kind.NORMAL)] * len(tokens)
     if len(kinds) != len(tokens):
         raise CheckpointError(
             f"{gguf.path} has {len(tokens)} tokens, and types of {len(kinds)}; fetch it again"
         )
+    spelled = SPELLED.get(str(gguf.said(f"{FIELD}model")))
+    if spelled:
+        tokens = [spelled(*each) for each in zip(tokens, kinds, strict=True)]
     return tokens, kinds
+
+
+def _word_piece(token: str, kind: int) -> str:
+    """Return a piece as BERT spells it: files mark where words begin, and it where they go on."""
+    if kind == Kind.CONTROL:
+        return token
+    return token[1:] if token.startswith(SPACE) else f"##{token}"
+
+
+def _is_cased(tokens: Sequence[str], kinds: Sequence[int]) -> bool:
+    """Return whether a vocabulary has capitals, of which files say nothing."""
+    words = (token for token, kind in zip(tokens, kinds, strict=True) if kind == Kind.NORMAL)
+    return any(word.isalpha() and word != word.lower() for word in words)
 
 
 def _ids(tokens: Sequence[str], kinds: Sequence[int]) -> dict[str, int]:
@@ -229,14 +249,14 @@ def _ids(tokens: Sequence[str], kinds: Sequence[int]) -> dict[str, int]:
 
 def _byte_level(gguf: Gguf, tokens: Sequence[str], kinds: Sequence[int]) -> Tokenizer:
     """Build GPT-2's kind: merges of bytes within the parts of a text."""
-    name = gguf.metadata.get(f"{FIELD}pre", "gpt-2")
+    name = gguf.said(f"{FIELD}pre", "gpt-2")
     if name not in PRE:
         raise CheckpointError(
             f"{gguf.path} cuts texts in a way that is not known here, {name!r}; give the directory "
             "of the model that it was made from"
         )
     pre, ids = PRE[name], _ids(tokens, kinds)
-    merges = [_pair(merge) for merge in gguf.metadata.get(f"{FIELD}merges", ())]
+    merges = [_pair(merge) for merge in gguf.said(f"{FIELD}merges", ())]
     encoding = Tokenizer(BPE(ids, merges, ignore_merges=pre.whole))
     splits = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in pre.patterns]
     level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -255,19 +275,11 @@ def _sentencepiece(gguf: Gguf, tokens: Sequence[str], kinds: Sequence[int]) -> T
 
     The best piece is merged first, by the scores, or by the merges of Gemma 4's files.
     """
-    scores, merged = gguf.metadata.get(f"{FIELD}scores"), gguf.metadata.get(f"{FIELD}merges")
-    ids = _ids(tokens, kinds)
-    if merged:
-        merges = [_pair(merge) for merge in merged]
-    elif isinstance(scores, list) and len(scores) == len(tokens):
-        merges = _merges(ids, scores)
-    else:
-        raise CheckpointError(f"{gguf.path} has no score for each token; fetch it again")
-    unknown = gguf.metadata.get(f"{FIELD}unknown_token_id", 0)
-    encoding = Tokenizer(
-        BPE(ids, merges, unk_token=tokens[unknown], fuse_unk=True, byte_fallback=True)
-    )
-    spaced = gguf.metadata.get(f"{FIELD}add_space_prefix", not merged)
+    merged, ids = gguf.said(f"{FIELD}merges"), _ids(tokens, kinds)
+    merges = [*map(_pair, merged)] if merged else _merges(ids, _scores(gguf, tokens))
+    unknown = _token(gguf, tokens, gguf.said(f"{FIELD}unknown_token_id", 0))
+    encoding = Tokenizer(BPE(ids, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True))
+    spaced = gguf.said(f"{FIELD}add_space_prefix", not merged)
     replace = normalizers.Replace(" ", SPACE)
     before = [normalizers.Prepend(SPACE)] if spaced else []
     encoding.normalizer = normalizers.Sequence([*before, replace])
@@ -288,4 +300,71 @@ def _merges(ids: Mapping[str, int], scores: Sequence[float]) -> list[tuple[str, 
     return [pair for *_, pair in merges]
 
 
-MODELS = {"gpt2": _byte_level, "llama": _sentencepiece, "gemma4": _sentencepiece}
+def _wordpiece(gguf: Gguf, tokens: Sequence[str], kinds: Sequence[int]) -> Tokenizer:
+    """Build BERT's kind: of a word, the longest piece that there is, and so on."""
+    unknown = gguf.said(f"{FIELD}unknown_token_id", 100)
+    encoding = Tokenizer(WordPiece(_ids(tokens, kinds), unk_token=_token(gguf, tokens, unknown)))
+    encoding.normalizer = normalizers.BertNormalizer(lowercase=not _is_cased(tokens, kinds))
+    encoding.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    encoding.decoder = decoders.WordPiece()
+    return encoding
+
+
+def _unigram(gguf: Gguf, tokens: Sequence[str], kinds: Sequence[int]) -> Tokenizer:
+    """Build T5's kind, also XLM-RoBERTa's: the likeliest pieces of a word, by their scores."""
+    pieces = [*zip(tokens, _scores(gguf, tokens), strict=True)]
+    unknown = gguf.said(f"{FIELD}unknown_token_id", 2)
+    _token(gguf, tokens, unknown)
+    encoding = Tokenizer(Unigram(pieces, unknown, Kind.BYTE in kinds))
+    if rules := gguf.said(f"{FIELD}precompiled_charsmap"):
+        encoding.normalizer = _normalizer(gguf, bytes(int(each) & 255 for each in rules))
+    spaced = gguf.said(f"{FIELD}add_space_prefix", True)
+    metaspace = pre_tokenizers.Metaspace(SPACE, "always" if spaced else "never")
+    encoding.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), metaspace])
+    encoding.decoder = decoders.Metaspace(SPACE, "always" if spaced else "never")
+    return encoding
+
+
+def _normalizer(gguf: Gguf, rules: bytes) -> normalizers.Normalizer:
+    """Return SentencePiece's rules: a trie in an array (Darts), and the texts that it leads to.
+
+    Raises CheckpointError where it leads out of either, for the library would panic there.
+    """
+    count = int.from_bytes(rules[:4], "little") // 4
+    units = [unit for (unit,) in struct.iter_unpack("<I", rules[4 : 4 * (len(rules) // 4)])][:count]
+    texts = rules[4 + 4 * count :]
+    ends = [unit & LEAF - 1 for unit in units if unit & LEAF]
+    steps = (at ^ unit >> 10 << (unit >> 6 & 8) for at, unit in enumerate(units) if not unit & LEAF)
+    whole = len(units) == count > 0 and max(ends, default=0) < len(texts) and texts[-1] == 0
+    if not whole or any(step | 255 >= count for step in steps):
+        raise CheckpointError(
+            f"{gguf.path} has rules for characters that lead nowhere; fetch it again"
+        )
+    return normalizers.Precompiled(rules)
+
+
+def _scores(gguf: Gguf, tokens: Sequence[str]) -> list[float]:
+    scores: list[float] = gguf.said(f"{FIELD}scores", [])
+    if len(scores) != len(tokens):
+        raise CheckpointError(f"{gguf.path} has no score for each token; fetch it again")
+    return scores
+
+
+def _token(gguf: Gguf, tokens: Sequence[str], number: int) -> str:
+    """Return the token of an id. Raises CheckpointError if there is none."""
+    if not 0 <= number < len(tokens):
+        raise CheckpointError(
+            f"{gguf.path} has {len(tokens)} tokens, and none of the id {number!r} that it names; "
+            "fetch it again"
+        )
+    return tokens[number]
+
+
+SPELLED = {"bert": _word_piece}
+MODELS = {
+    "gpt2": _byte_level,
+    "llama": _sentencepiece,
+    "gemma4": _sentencepiece,
+    "bert": _wordpiece,
+    "t5": _unigram,
+}

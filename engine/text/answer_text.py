@@ -64,13 +64,27 @@ class AnswerText:
     def stop(self) -> str | None:
         return self._stops.matched
 
-    def add(self, token: int, hidden: bool = False) -> None:
-        """Take the next token; of a `hidden` one, which ends the answer, only a name counts."""
+    def add(self, token: int, hidden: bool = False) -> tuple[str, str]:
+        """Take the next token; return the thought and the text, in this order, now certain.
+
+        Of a `hidden` one, which ends the answer, only a name counts.
+        """
         self._exempt -= 1
-        piece = self._detokenizer.add(token, hidden)
+        text, thought = self._detokenizer.add(token, hidden), ""
         if self._splitter is not None:
-            thought, piece = self._splitter.feed(piece)
-            if thought:  # it parts the text before it from the text after it
-                self._stops.flush()
-        if self._exempt < 0:
-            self._stops.add(piece)
+            thought, text = self._splitter.feed(text)
+        return self._sought(thought, text, exempt=self._exempt >= 0)
+
+    def close(self) -> tuple[str, str]:
+        """Return what was held back when the answer ended, as in `add`."""
+        text, thought = self._detokenizer.flush(), ""
+        if self._splitter is not None:
+            (thought, text), held = self._splitter.feed(text), self._splitter.close()
+            thought, text = thought + held[0], text + held[1]
+        thought, text = self._sought(thought, text)
+        return thought, text + self._stops.flush()
+
+    def _sought(self, thought: str, text: str, exempt: bool = False) -> tuple[str, str]:
+        """Look for stop strings; a thought parts the text before it from the text after it."""
+        before = self._stops.flush() if thought else ""
+        return thought, before + (text if exempt else self._stops.add(text))

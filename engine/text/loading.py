@@ -72,7 +72,8 @@ def load_tokenizer(
     except OSError as error:
         raise TokenizerError(unreadable(path, error)) from None
     except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exception
-        raise TokenizerError(f"{path} cannot be read ({error}); fetch it again") from None
+        where = directory if is_gguf(directory) else path
+        raise TokenizerError(f"{where} cannot be read ({error}); fetch it again") from None
     if prepare is not None:
         prepare(encoding)
     template = _chat_template(directory, _templates(directory, settings))

@@ -1,15 +1,13 @@
 """A checkpoint's tokenizer: text to tokens and back; for server and worker alike, without mlx."""
 
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from itertools import islice
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
-import tokenizers
 
 from ..request import Refusal, Request
 from .answer_text import AnswerText, make_splitter
@@ -23,9 +21,12 @@ from .detokenizer import (
 from .specials import Specials
 from .stops import KEPT, StopMatcher
 
-BYTE = re.compile("<0x([0-9A-F]{2})>")  # a token that stands for a byte, by its name
+if TYPE_CHECKING:  # as whoever has a vocabulary alone needs no library
+    import tokenizers
 
+    from .vocabulary import Vocabulary
 
+BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))  # tokens that stand for one, by name
 PIECE = 2**16  # characters of a long text that are counted at once
 
 
@@ -64,7 +65,7 @@ class _ShownBytes(dict[int, bytes]):
     They are found where they are first asked for, as few answers need many of them.
     """
 
-    def __init__(self, encoding: tokenizers.Tokenizer) -> None:
+    def __init__(self, encoding: "tokenizers.Tokenizer | Vocabulary") -> None:
         self._name = encoding.id_to_token
         self._added = encoding.get_added_tokens_decoder()
 
@@ -87,7 +88,7 @@ class _ShownBytes(dict[int, bytes]):
 class Tokenizer:
     """A checkpoint's tokenizer.json and the settings beside it."""
 
-    encoding: tokenizers.Tokenizer
+    encoding: "tokenizers.Tokenizer"  # or a Vocabulary, which decodes alone
     special_tokens: Mapping[str, str]  # bos_token, eos_token and the like to their texts
     chat_template: ChatTemplates
     settings: Mapping[str, Any] = field(default_factory=dict)  # all of tokenizer_config.json
@@ -212,9 +213,8 @@ class Tokenizer:
         """The bytes of the tokens that stand for one, where no token stands for a character."""
         if "ByteFallback" not in self._steps:
             return {}
-        names = self.encoding.get_vocab(with_added_tokens=False).items()
-        found = [(token, BYTE.fullmatch(name)) for name, token in names]
-        return {token: bytes.fromhex(match[1]) for token, match in found if match}
+        ids = map(self.encoding.token_to_id, BYTES)
+        return {token: bytes([byte]) for byte, token in enumerate(ids) if token is not None}
 
     @cached_property
     def _bytes(self) -> "_ShownBytes":

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from functools import partial
 from importlib import import_module
 
 INTERRUPTED = 130  # a shell's exit code for Ctrl-C
@@ -13,7 +14,10 @@ if _heard := signal.getsignal(signal.SIGINT) is signal.default_int_handler:
 
 def main() -> int:
     """Run the command line; by its full name, as this module has two (see pyproject.toml)."""
-    command = import_module("bessemer.http.cli").main
+    if sys.argv[1:2] == ["run"]:  # which needs no more of this process than to wait
+        command = partial(import_module("bessemer.http.launcher").launch, sys.argv[1:])
+    else:
+        command = import_module("bessemer.http.cli").main
     if _heard:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     return int(command())

@@ -70,6 +70,20 @@ static void prepare_group(void *context, int index) {
     }
 }
 
+void input_in_pairs(const Matrix *m, const float *values, int rows, float *pairs) {
+    const int block = least(m->group, BLOCK);
+    for (ptrdiff_t i = 0; i < (ptrdiff_t)rows * m->inputs; i += block) {
+        float *row = pairs + i + i / m->inputs * m->inputs, *rest = row + m->inputs;
+        int8_t codes[BLOCK];
+        float scale, sum;
+        const Place to = {codes, &scale, &sum, 0, 1};
+        memcpy(row, values + i, sizeof(float) * (size_t)block);
+        quantize_block(row, block, 0, &to);
+        for (int j = 0; j < block; j++)
+            rest[j] = row[j] - scale * codes[j];
+    }
+}
+
 static int group_starts(const int *ends, int segments, int *starts) {
     int groups = 0, first = 0;
     for (int s = 0; s < segments; first = ends[s++])

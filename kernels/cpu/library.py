@@ -13,12 +13,10 @@ import mmap
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -366,6 +364,8 @@ def _compile(
     path: Path,
     compiled_one: Callable[[], None],
 ) -> None:
+    from concurrent.futures import ThreadPoolExecutor  # here, as most processes compile nothing
+
     def run(step: list[str]) -> None:
         _run(step)
         compiled_one()
@@ -386,6 +386,8 @@ def _compile(
 
 
 def _run(step: list[str]) -> None:
+    import subprocess
+
     done = subprocess.run(step, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]

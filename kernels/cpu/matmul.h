@@ -35,6 +35,10 @@ int input_ready(Input *x, const Matrix *m, const float *values, const int *from,
                 int segments);
 void input_done(Input *x);
 
+/* pairs[2 * rows][inputs]: each row of values, and after it what its codes leave of it, so that the
+   products of both, in 8 bits, add up to one in 16. */
+void input_in_pairs(const Matrix *m, const float *values, int rows, float *pairs);
+
 /* sums[rows][VECTORS] = rows `first` to `first + rows` of x, which begin a group of their segment,
    times rows `row` to `row + TILE` of the matrix. */
 void product(const Matrix *m, int row, const Input *x, int first, int rows, vf *sums);

@@ -16,6 +16,8 @@ enum { BYTES_DEPTH = 512, FLOATS_DEPTH = 128, MAX_GROUPS = BYTES_DEPTH / 16 };
 /* Quantized activations share a scale among so many, or among a group of weights if that is less. */
 enum { BLOCK = 64 };
 
+enum { FINE = 2 };
+
 /* How many vectors ahead memory is asked for: the work on one hides what the next ones take. */
 enum { AHEAD = 8192 / (4 * LANES) };
 
@@ -31,7 +33,7 @@ typedef struct {
     int32_t group;  /* 16, 32, 64 or 128 inputs share a scale */
     int32_t type;   /* of a dense weight, or of scales and biases: F32, F16, BF16, E8M0, E4M3; F16 of
                        a superblock's factors */
-    int32_t exact;  /* 1: activations stay in float32 */
+    int32_t exact;  /* 1: activations stay in float32; FINE: a linear layer's are in 16 bits */
     int32_t packed; /* rows in panels; the others lie one after the other */
     int32_t paired; /* 1: panels of a gate and of its up projection lie in turns */
     int32_t form;   /* what codes stand for, and how scales and biases are held */
@@ -68,7 +70,7 @@ INLINE int in_superblocks(const Matrix *m) { return m->form >= IQ4_XS; }
 /* E4M3. */
 INLINE int is_fp8(const Matrix *m) { return m->form == FLOATS && m->bits == 8; }
 /* Whether activations are quantized for it: values of E4M3 are too unlike to be whole numbers. */
-INLINE int in_codes(const Matrix *m) { return m->bits && !m->exact && !is_fp8(m); }
+INLINE int in_codes(const Matrix *m) { return m->bits && m->exact != 1 && !is_fp8(m); }
 INLINE ptrdiff_t row_bytes(const Matrix *m) {
     return m->bits ? (ptrdiff_t)m->inputs * m->bits / 8 : (ptrdiff_t)m->inputs * width_of(m->type);
 }

@@ -1,11 +1,13 @@
 """The activation of a feed-forward layer, with a gate and up in one matrix or without a gate."""
 
+from collections.abc import Iterator
 from typing import Literal
 
 import mlx.core as mx
 
 from ..cpu.library import ARRAY, FLOAT, INT, VALUES, Function, array, output
-from ..registry import Operation, in_c
+from ..metal.library import kernel, scalar
+from ..registry import InMetal, Key, Operation, bucket, in_c
 
 Activation = Literal["silu", "gelu", "gelu_tanh", "swiglu_clamped", "relu2"]
 ACTIVATIONS: dict[Activation, int] = {  # as in kernels/cpu/activation.h
@@ -16,6 +18,7 @@ ACTIVATIONS: dict[Activation, int] = {  # as in kernels/cpu/activation.h
     "relu2": 5,
 }
 IN_METAL = frozenset[Activation](("silu", "gelu", "gelu_tanh", "swiglu_clamped"))
+EACH, THREADS = 4, 256  # columns of a thread, as in activation.metal
 ALPHA = 1.702  # gpt-oss has it in its clamped activation
 
 
@@ -34,6 +37,34 @@ def _activate_c(
     out = output(rows, width)
     native(x, rows, width, ACTIVATIONS[activation], limit, out)
     return array(out)
+
+
+def _activate_metal(x: mx.array, activation: Activation = "silu", limit: float = 7.0) -> mx.array:
+    rows, width = x.shape[0], x.shape[1] // 2
+    threads = min(-(-width // EACH), THREADS)
+    return kernel("activation")(
+        [x, scalar(width, mx.int32), scalar(limit)],
+        [((rows, width), x.dtype)],
+        (-(-width // EACH // threads) * threads, rows, 1),
+        (threads, 1, 1),
+        T=x.dtype,
+        ACTIVATION=ACTIVATIONS[activation],
+    )[0]
+
+
+def _covers(x: mx.array, activation: Activation = "silu", *_: object) -> bool:
+    known = activation in IN_METAL and x.dtype in (mx.float32, mx.float16, mx.bfloat16)
+    return known and x.size > 0 and not x.shape[1] % (2 * EACH)
+
+
+def _key(x: mx.array, activation: Activation = "silu", *_: object) -> Key:
+    return (bucket(x.shape[0]), x.shape[1], activation, x.dtype)
+
+
+def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Activation]]:
+    for activation in sorted(IN_METAL):
+        for rows, width in ((1, 8), (3, 2072)):
+            yield 3 * mx.random.normal((rows, 2 * width)).astype(dtype), activation
 
 
 def _activate_plain_mlx(x: mx.array, activation: Activation = "silu") -> mx.array:
@@ -78,7 +109,13 @@ def _activated(x: mx.array, activation: Activation) -> mx.array:
 
 
 # (rows, 2 * width), gate then up, to (rows, width); only `swiglu_clamped` reads `limit`.
-activate = Operation("activation", _activate_mlx, activate_reference, _activate_c)
+activate = Operation(
+    "activation",
+    _activate_mlx,
+    activate_reference,
+    _activate_c,
+    InMetal(("activation.metal",), _activate_metal, _key, _edges, takes=_covers),
+)
 # (rows, width) alike, without a gate; `swiglu_clamped` always has one.
 activate_plain = Operation(
     "activation", _activate_plain_mlx, activate_plain_reference, _activate_plain_c

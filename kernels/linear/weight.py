@@ -26,6 +26,7 @@ from .superblocks import IQ4_VALUES, SUPERBLOCKS, VALUES, fused
 from .superblocks import Mode as Superblocks
 
 RUN = 32  # codes that lie together in the C kernels
+FINE = 2  # as in matrix.h
 GROUP_BYTES = 16  # a group of gpt-oss's codes
 
 Mode = Literal["affine", "mxfp4", "mxfp8", "nvfp4", "symmetric", "iq4_nl", Superblocks]
@@ -87,8 +88,9 @@ class Quantized:
     `mxfp8` 8 bits and the same, `nvfp4` 4 bits and groups of 16. `symmetric` has no biases either:
     the middle code stands for 0. `iq4_nl` has 4 bits for numbers of a table, groups of 32, floating
     scales and no biases. The others' scales and biases are those of `superblocks`. `exact` keeps
-    the activations in float32 on a CPU, where they are otherwise rounded to 8 bits in blocks;
-    `mxfp8` always does. The inputs are a multiple of 32 in every mode.
+    the activations in float32 on a CPU, where they are otherwise rounded to 8 bits in blocks, or to
+    16 if `fine`, as two rows for each; `mxfp8` is always exact. The inputs are a multiple of 32 in
+    every mode.
     """
 
     weight: mx.array
@@ -98,6 +100,7 @@ class Quantized:
     bits: int
     mode: Mode = "affine"
     exact: bool = False
+    fine: bool = False
 
     @property
     def outputs(self) -> int:
@@ -267,7 +270,7 @@ def matrix(weight: Weight) -> Matrix:
         weight.bits,
         weight.group,
         SCALES[weight.mode] if weight.mode in SCALES else NUMBERS[factors.dtype],
-        weight.exact,
+        FINE if weight.fine else weight.exact,
         form=FORMS.get(weight.mode, FLOATS),
     )
 
@@ -332,4 +335,4 @@ def storage(weight: Weight) -> tuple[str | int | mx.Dtype, ...]:
         return (weight.weight.dtype,)
     if isinstance(weight, Packed):
         return ("packed",)
-    return (weight.mode, weight.scales.dtype, weight.group, weight.bits, weight.exact)
+    return (weight.mode, weight.scales.dtype, weight.group, weight.bits, weight.exact, weight.fine)

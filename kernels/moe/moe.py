@@ -304,13 +304,13 @@ def _key(x: mx.array, experts: Experts, picks: Picks, *_: object, **__: object) 
 
 
 def _edges(dtype: mx.Dtype) -> Iterator[tuple[mx.array, Experts, Picks]]:
-    """Cases are one token, two of the same expert, and enough for tiles that are not full."""
+    """Cases are one token, two of the same expert, and enough for tiles of each height."""
     gate, up, down = (
         Quantized(*mx.quantize(mx.random.normal((4 * 64, 64)).astype(dtype), 64, 4), 64, 4)
         for _ in range(3)
     )
     experts = Experts(4, gate, up, down)
-    for rows in (1, 2, 19):
+    for rows in (1, 2, 5, 19, 97):
         chosen = mx.array([[(row // 2) % 4, 3 - row // 2 % 2] for row in range(rows)], mx.int32)
         yield mx.random.normal((rows, 64)).astype(dtype), experts, (chosen, mx.ones((rows, 2)) / 2)
 

@@ -19,15 +19,18 @@ if TYPE_CHECKING:
 
 INNER_ROWS, INNER_THREADS = 8, 64  # of the experts' width, in a threadgroup of moe_inner
 OUTER_ROWS, OUTER_THREADS = 4, 128
-TILE = 32  # pairs, as in moe_prefill.metal
 INNER_TILE, OUTER_TILE, TILE_THREADS = 32, 64, 128
 COLUMNS, COMBINE_THREADS = 4, 256  # a thread of moe_combine adds up so many
 
-# Pairs of token and expert, for each expert there is. Below, a tile's 32 pairs by matrices cost
-# more than reading an expert again for each of its few tokens; above, MLX's own product of sorted
-# pairs comes within a fifth of a dense one, and loses nothing at its tiles' edges. What MLX has no
+# Pairs of token and expert, for each expert there is. Below, few experts are read twice; above,
+# MLX's own product of sorted pairs comes within a fifth of a dense one, and loses little at its
+# tiles' edges. What has no tiles is left to MLX from where it has some (4). What MLX has no
 # product of it would restore whole, all experts: that goes in tiles however many pairs there are.
-TILED_FROM, TILED_BELOW = 4, 128
+TILED_FROM, TILED_BELOW, GATHERED_BELOW = 2, 128, 4
+# The pairs of a tile by those of an expert, the first that it is below: a GPU reads an expert's
+# matrices in the time that it multiplies about 10 pairs by them, so lower tiles only read more.
+TILES = ((6, 8), (48, 16))
+TALLEST = 32
 
 
 class Way(Enum):
@@ -44,11 +47,12 @@ def way(x: mx.array, experts: "Experts", chosen: mx.array) -> Way:
     if not read or not chosen.size or x.dtype not in FLOATS:
         return Way.MLX
     each, matrices = chosen.size // experts.count, (experts.up, experts.down)
-    if each < TILED_FROM:
-        return Way.GATHERED
     sortable = experts.count <= MAX_EXPERTS and chosen.size <= MAX_PAIRS
+    tiled = sortable and all(isinstance(weight, Quantized) for weight in matrices)
+    if each < (TILED_FROM if tiled else GATHERED_BELOW):
+        return Way.GATHERED
     in_mlx = not any(map(is_restored, matrices))
-    if sortable and all(isinstance(weight, Quantized) for weight in matrices):
+    if tiled:
         return Way.TILED if each < TILED_BELOW or not in_mlx else Way.MLX
     return Way.MLX if in_mlx else Way.GATHERED
 
@@ -151,8 +155,9 @@ def moe_tiled(x: mx.array, experts: "Experts", picks: Picks, residual: Residual 
     """Run `moe` without shared experts, for a prompt's tokens and quantized experts."""
     chosen, weights = picks
     rows, k = chosen.shape
-    _, _, tiles = pairs = sorted_pairs(chosen, experts.count, TILE)
-    inner = _inner_tiles(x, experts, k, pairs)
+    tile = tile_of(chosen.size // experts.count)
+    _, _, tiles = pairs = sorted_pairs(chosen, experts.count, tile)
+    inner = _inner_tiles(x, experts, k, pairs, tile)
     down = metal_weight(experts.down)
     (parts,) = kernel("moe_prefill", "moe_outer_tiles")(
         [inner, *pairs, *down.arrays, _or_unused(experts.down_bias)],
@@ -163,6 +168,7 @@ def moe_tiled(x: mx.array, experts: "Experts", picks: Picks, residual: Residual 
         HIDDEN=experts.hidden,
         WIDTH=experts.width,
         BIASED=experts.down_bias is not None,
+        TILE=tile,
         **down.codes,
     )
     (y,) = kernel("moe_prefill", "moe_combine")(
@@ -178,8 +184,13 @@ def moe_tiled(x: mx.array, experts: "Experts", picks: Picks, residual: Residual 
     return y
 
 
+def tile_of(each: int) -> int:
+    """Return the pairs of a tile where an expert has `each` on average."""
+    return next((tile for below, tile in TILES if each < below), TALLEST)
+
+
 def _inner_tiles(
-    x: mx.array, experts: "Experts", k: int, pairs: tuple[mx.array, mx.array, mx.array]
+    x: mx.array, experts: "Experts", k: int, pairs: tuple[mx.array, mx.array, mx.array], tile: int
 ) -> mx.array:
     """Return (pairs, width), activated, in the order of experts."""
     order, _, tiles = pairs
@@ -199,6 +210,7 @@ def _inner_tiles(
         PICKS=k,
         ACTIVATION=ACTIVATIONS[experts.activation],
         BIASED=experts.gate_bias is not None,
+        TILE=tile,
         **gate.codes,
     )
     return inner

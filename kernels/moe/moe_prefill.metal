@@ -1,12 +1,12 @@
 // Many tokens through their experts: products over tiles of pairs that have one expert each.
 //
-// moe_sort has put the pairs of token and expert in order, and in tiles of 32 of one expert. A
-// threadgroup of 4 simdgroups takes a tile times 64 rows of its expert's weight, in steps of 32
-// columns: each step's weights are decoded into threadgroup memory once (8 KB with x in 16 bits,
-// so that several groups fit a core), then each simdgroup multiplies 16 pairs by 32 rows in 8x8
-// matrices. So a tile reads an expert's weights once, where unsorted products read them for each
-// pair. 32 pairs a tile suit 10 to 100 pairs an expert: taller tiles are mostly empty, and below
-// that matrices as such are.
+// moe_sort has put the pairs of token and expert in order, and in tiles of TILE (8, 16 or 32) of
+// one expert. A threadgroup of 4 simdgroups takes a tile times 64 rows of its expert's weight, in
+// steps of 32 columns: each step's weights are decoded into threadgroup memory once (8 KB with x
+// in 16 bits, so that several groups fit a core), then each simdgroup multiplies up to 16 pairs by
+// 16 or 32 rows in 8x8 matrices. So a tile reads an expert's weights once, where unsorted products
+// read them for each pair. How tall tiles should be, moe_metal.py decides by the pairs an expert
+// has: what is empty in a tile is multiplied too, and each tile reads its expert again.
 // `moe_inner_tiles` gathers x by token and pairs gate and up in a simdgroup's own sums, so that
 // their activation takes no further pass; it leaves its rows in order. `moe_outer_tiles` writes a
 // pair's row where the token looks for it, and `moe_combine` adds up a token's rows: no atomics.
@@ -17,7 +17,23 @@ using namespace metal;
 #include "fragment.h"
 #include "scales.h"
 
-enum { TILE = 32, ROWS = 64, STEP = 32, STRIDE = STEP + 8 };
+enum { ROWS = 64, STEP = 32, STRIDE = STEP + 8, THREADS = 128 };
+
+// A simdgroup's share of a tile, in 8x8 matrices of pairs and of rows.
+template <int TILE>
+constexpr uint high_of() {
+  return TILE == 8 ? 1 : 2;
+}
+template <int TILE>
+constexpr uint wide_of() {
+  return TILE == 32 ? 4 : 2;
+}
+
+// The columns of a pair that a thread takes in a step.
+template <int TILE>
+constexpr uint near_of() {
+  return TILE * STEP / THREADS;
+}
 
 // A thread's 16 values of the 64 rows' next 32 columns; what a group shares, and a superblock, is
 // kept from step to step.
@@ -47,47 +63,49 @@ inline void fill_rows(
   }
 }
 
-// A thread's 8 values of a pair's next 32 columns.
-template <typename T>
+// A thread's COUNT (2, 4 or 8) values of a pair's next 32 columns.
+template <uint COUNT, typename T>
 inline void fill_pair(const device T* from, threadgroup T* target) {
-  for (int i = 0; i < 8; i += 4) {
-    *(threadgroup vec<T, 4>*)(target + i) = *(const device vec<T, 4>*)(from + i);
+  constexpr int width = COUNT < 4 ? 2 : 4;
+  for (uint i = 0; i < COUNT; i += width) {
+    *(threadgroup vec<T, width>*)(target + i) = *(const device vec<T, width>*)(from + i);
   }
 }
 
-// 16 of the tile's pairs times 32 of its rows, over one step's columns.
-template <typename T>
+// A simdgroup's pairs times its rows, over one step's columns.
+template <typename T, uint HIGH, uint WIDE>
 inline void multiply(
     threadgroup const T* pairs,
     threadgroup const T* rows,
-    thread Fragment (&sums)[2][4]) {
+    thread Fragment (&sums)[HIGH][WIDE]) {
   for (uint column = 0; column < STEP; column += 8) {
-    simdgroup_matrix<T, 8, 8> left[2];
-    simdgroup_matrix<T, 8, 8> right[4];
+    simdgroup_matrix<T, 8, 8> left[HIGH];
+    simdgroup_matrix<T, 8, 8> right[WIDE];
     UNROLLED
-    for (uint i = 0; i < 2; i++) {
+    for (uint i = 0; i < HIGH; i++) {
       simdgroup_load(left[i], pairs + 8 * i * STRIDE + column, STRIDE);
     }
     UNROLLED
-    for (uint j = 0; j < 4; j++) {
+    for (uint j = 0; j < WIDE; j++) {
       simdgroup_load(right[j], rows + 8 * j * STRIDE + column, STRIDE, ulong2(0, 0), true);
     }
     UNROLLED
-    for (uint i = 0; i < 8; i++) {
-      thread Fragment& sum = sums[i / 4][i % 4];
-      simdgroup_multiply_accumulate(sum, left[i / 4], right[i % 4], sum);
+    for (uint i = 0; i < HIGH * WIDE; i++) {
+      thread Fragment& sum = sums[i / WIDE][i % WIDE];
+      simdgroup_multiply_accumulate(sum, left[i / WIDE], right[i % WIDE], sum);
     }
   }
 }
 
-inline void clear(thread Fragment (&sums)[2][4]) {
+template <uint HIGH, uint WIDE>
+inline void clear(thread Fragment (&sums)[HIGH][WIDE]) {
   UNROLLED
-  for (uint i = 0; i < 8; i++) {
-    sums[i / 4][i % 4] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
+  for (uint i = 0; i < HIGH * WIDE; i++) {
+    sums[i / WIDE][i % WIDE] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
   }
 }
 
-// Of each 32 rows of a tile 16 are of the gate and 16 the same ones of up.
+// Of a simdgroup's rows the first half are of the gate, and the others the same ones of up.
 template <
     typename T,
     typename S,
@@ -97,7 +115,8 @@ template <
     int FORMAT,
     int GROUP,
     int ACTIVATION,
-    bool BIASED>
+    bool BIASED,
+    int TILE>
 [[kernel]] void moe_inner_tiles(
     const device T* x [[buffer(0)]],
     const device int* order [[buffer(1)]],
@@ -118,6 +137,9 @@ template <
     uint thread_index_in_simdgroup [[thread_index_in_simdgroup]],
     uint thread_index_in_threadgroup [[thread_index_in_threadgroup]]) {
   static_assert(WIDTH % (ROWS / 2) == 0, "the rows of gate and up are whole tiles");
+  constexpr uint HIGH = high_of<TILE>();
+  constexpr uint WIDE = wide_of<TILE>();
+  constexpr uint NEAR = near_of<TILE>();
   threadgroup T pairs[TILE * STRIDE];
   threadgroup T rows[ROWS * STRIDE];
   uint number = threadgroup_position_in_grid.y;
@@ -129,43 +151,43 @@ template <
   uint begin = tiles[2 + 2 * number];
   uint end = min(begin + TILE, uint(offsets[expert + 1]));
   uint base = threadgroup_position_in_grid.x * (ROWS / 2);
-  uint pair = thread_index / 4;
+  uint pair = thread_index / (STEP / NEAR);
   uint token = uint(order[min(begin + pair, end - 1)]) / PICKS;
-  uint near = thread_index % 4 * 8;
+  uint near = thread_index % (STEP / NEAR) * NEAR;
   const device T* from = x + size_t(token) * HIDDEN + near;
   uint row = thread_index / 2;
   uint far = thread_index % 2 * 16;
-  size_t at = expert * WIDTH + (base + row / 32 * 16 + row % 16);
-  bool gated = row / 16 % 2 == 0;
+  size_t at = expert * WIDTH + (base + row / (8 * WIDE) * (4 * WIDE) + row % (4 * WIDE));
+  bool gated = row / (4 * WIDE) % 2 == 0;
   const device uint* words = (gated ? gate : up) + at * (HIDDEN / 32 * bits_of<FORMAT>());
   const device S* scales = (gated ? gate_scales : up_scales) + at * scales_of<FORMAT, GROUP>(HIDDEN);
   const device Bias<S>* biases =
       (gated ? gate_biases : up_biases) + at * biases_of<FORMAT, GROUP>(HIDDEN);
-  uint left = simdgroup_index_in_threadgroup / 2 * 16;
-  uint right = simdgroup_index_in_threadgroup % 2 * 32;
+  uint left = simdgroup_index_in_threadgroup * (8 * WIDE) / ROWS * (8 * HIGH);
+  uint right = simdgroup_index_in_threadgroup * (8 * WIDE) % ROWS;
   Superblock block;
   float2 scaling = float2(0.0f);
-  Fragment sums[2][4];
+  Fragment sums[HIGH][WIDE];
   clear(sums);
   for (uint column = 0; column < HIDDEN; column += STEP) {
     threadgroup_barrier(mem_flags::mem_threadgroup);
-    fill_pair(from + column, pairs + pair * STRIDE + near);
+    fill_pair<NEAR>(from + column, pairs + pair * STRIDE + near);
     fill_rows<T, S, FORMAT, GROUP>(
         words, scales, biases, column + far, block, scaling, rows + row * STRIDE + far);
     threadgroup_barrier(mem_flags::mem_threadgroup);
-    multiply<T>(pairs + left * STRIDE, rows + right * STRIDE, sums);
+    multiply(pairs + left * STRIDE, rows + right * STRIDE, sums);
   }
   uint lane = thread_index_in_simdgroup;
   UNROLLED
-  for (uint i = 0; i < 2; i++) {
+  for (uint i = 0; i < HIGH; i++) {
     uint place = begin + left + 8 * i + fragment_row(lane);
     UNROLLED
-    for (uint j = 0; j < 2; j++) {
+    for (uint j = 0; j < WIDE / 2; j++) {
       UNROLLED
       for (uint e = 0; e < 2; e++) {
         uint column = base + right / 2 + 8 * j + fragment_column(lane) + e;
         float first = sums[i][j].thread_elements()[e];
-        float second = sums[i][j + 2].thread_elements()[e];
+        float second = sums[i][j + WIDE / 2].thread_elements()[e];
         if (place < end) {
           first += BIASED ? float(gate_bias[expert * WIDTH + column]) : 0.0f;
           second += BIASED ? float(up_bias[expert * WIDTH + column]) : 0.0f;
@@ -176,7 +198,15 @@ template <
   }
 }
 
-template <typename T, typename S, int HIDDEN, int WIDTH, int FORMAT, int GROUP, bool BIASED>
+template <
+    typename T,
+    typename S,
+    int HIDDEN,
+    int WIDTH,
+    int FORMAT,
+    int GROUP,
+    bool BIASED,
+    int TILE>
 [[kernel]] void moe_outer_tiles(
     const device T* inner [[buffer(0)]],
     const device int* order [[buffer(1)]],
@@ -191,6 +221,9 @@ template <typename T, typename S, int HIDDEN, int WIDTH, int FORMAT, int GROUP, 
     uint simdgroup_index_in_threadgroup [[simdgroup_index_in_threadgroup]],
     uint thread_index_in_simdgroup [[thread_index_in_simdgroup]],
     uint thread_index_in_threadgroup [[thread_index_in_threadgroup]]) {
+  constexpr uint HIGH = high_of<TILE>();
+  constexpr uint WIDE = wide_of<TILE>();
+  constexpr uint NEAR = near_of<TILE>();
   threadgroup T pairs[TILE * STRIDE];
   threadgroup T rows[ROWS * STRIDE];
   uint number = threadgroup_position_in_grid.y;
@@ -202,8 +235,8 @@ template <typename T, typename S, int HIDDEN, int WIDTH, int FORMAT, int GROUP, 
   uint begin = tiles[2 + 2 * number];
   uint end = min(begin + TILE, uint(offsets[expert + 1]));
   uint base = threadgroup_position_in_grid.x * ROWS;
-  uint pair = thread_index / 4;
-  uint near = thread_index % 4 * 8;
+  uint pair = thread_index / (STEP / NEAR);
+  uint near = thread_index % (STEP / NEAR) * NEAR;
   const device T* from = inner + size_t(min(begin + pair, end - 1)) * WIDTH + near;
   uint row = thread_index / 2;
   uint far = thread_index % 2 * 16;
@@ -211,27 +244,27 @@ template <typename T, typename S, int HIDDEN, int WIDTH, int FORMAT, int GROUP, 
   const device uint* words = down + at * (WIDTH / 32 * bits_of<FORMAT>());
   const device S* row_scales = scales + at * scales_of<FORMAT, GROUP>(WIDTH);
   const device Bias<S>* row_biases = biases + at * biases_of<FORMAT, GROUP>(WIDTH);
-  uint left = simdgroup_index_in_threadgroup / 2 * 16;
-  uint right = simdgroup_index_in_threadgroup % 2 * 32;
+  uint left = simdgroup_index_in_threadgroup * (8 * WIDE) / ROWS * (8 * HIGH);
+  uint right = simdgroup_index_in_threadgroup * (8 * WIDE) % ROWS;
   Superblock block;
   float2 scaling = float2(0.0f);
-  Fragment sums[2][4];
+  Fragment sums[HIGH][WIDE];
   clear(sums);
   for (uint column = 0; column < WIDTH; column += STEP) {
     threadgroup_barrier(mem_flags::mem_threadgroup);
-    fill_pair(from + column, pairs + pair * STRIDE + near);
+    fill_pair<NEAR>(from + column, pairs + pair * STRIDE + near);
     fill_rows<T, S, FORMAT, GROUP>(
         words, row_scales, row_biases, column + far, block, scaling, rows + row * STRIDE + far);
     threadgroup_barrier(mem_flags::mem_threadgroup);
-    multiply<T>(pairs + left * STRIDE, rows + right * STRIDE, sums);
+    multiply(pairs + left * STRIDE, rows + right * STRIDE, sums);
   }
   uint lane = thread_index_in_simdgroup;
   UNROLLED
-  for (uint i = 0; i < 2; i++) {
+  for (uint i = 0; i < HIGH; i++) {
     uint place = begin + left + 8 * i + fragment_row(lane);
     size_t target = place < end ? size_t(order[place]) * HIDDEN : 0;
     UNROLLED
-    for (uint j = 0; j < 4; j++) {
+    for (uint j = 0; j < WIDE; j++) {
       UNROLLED
       for (uint e = 0; e < 2; e++) {
         uint column = base + right + 8 * j + fragment_column(lane) + e;
@@ -267,16 +300,17 @@ template <typename T, int HIDDEN, int PICKS, bool RESIDUAL>
 }
 
 // instantiations
-#define PREFILL(T, FORMAT) \
-  template [[host_name("moe_inner_tiles_" #T "_" #FORMAT)]] [[kernel]] decltype( \
-      moe_inner_tiles<T, T, 2048, 1408, 6, FORMAT, 64, 1, false>) \
-      moe_inner_tiles<T, T, 2048, 1408, 6, FORMAT, 64, 1, false>; \
-  template [[host_name("moe_outer_tiles_" #T "_" #FORMAT)]] [[kernel]] decltype( \
-      moe_outer_tiles<T, T, 2048, 1408, FORMAT, 64, false>) \
-      moe_outer_tiles<T, T, 2048, 1408, FORMAT, 64, false>;
+#define PREFILL(T, FORMAT, TILE) \
+  template [[host_name("moe_inner_tiles_" #T "_" #FORMAT "_" #TILE)]] [[kernel]] decltype( \
+      moe_inner_tiles<T, T, 2048, 1408, 6, FORMAT, 64, 1, false, TILE>) \
+      moe_inner_tiles<T, T, 2048, 1408, 6, FORMAT, 64, 1, false, TILE>; \
+  template [[host_name("moe_outer_tiles_" #T "_" #FORMAT "_" #TILE)]] [[kernel]] decltype( \
+      moe_outer_tiles<T, T, 2048, 1408, FORMAT, 64, false, TILE>) \
+      moe_outer_tiles<T, T, 2048, 1408, FORMAT, 64, false, TILE>;
 #define ALL(T) \
-  PREFILL(T, 4) \
-  PREFILL(T, 8) \
+  PREFILL(T, 4, 32) \
+  PREFILL(T, 8, 16) \
+  PREFILL(T, 4, 8) \
   template [[host_name("moe_combine_" #T)]] [[kernel]] decltype( \
       moe_combine<T, 2048, 6, true>) moe_combine<T, 2048, 6, true>;
 ALL(float)

@@ -6,6 +6,7 @@ rules of our kernels against what the simulator counts. Of MLX's kernels they ar
 sources: weights, scales and activations once.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -18,7 +19,9 @@ from .pending import Operand, Pending
 
 PAGE = 32  # tokens of a page (attention/pages.py), which a pool has last or next to it
 HEADER = 4  # numbers before a row's pages in attention's `step`
-TILE = 32  # pairs of moe_prefill's tiles
+TILE = 32  # rows of MLX's tiles
+SORTED_TILE = 16  # pairs of one expert in a tile of MLX's, which takes sorted pairs of SORTED_FROM
+SORTED_FROM = 4  # an expert, and at least as many as a tile has; else each pair reads its expert
 RESULTS = 8  # of a threadgroup of MLX's products of few rows
 LONG = 1024  # keys from which on MLX shares a head's out among threadgroups
 EACH, THREADS = 4, 1024  # elements of a thread, threads of a group in MLX's plain kernels
@@ -163,18 +166,27 @@ def _outer_tiles(call: Call) -> Cost:
 def _tiled(call: Call, rows: str, stacks: tuple[str, ...], matrices: int) -> Cost:
     """A prompt: each tile of pairs reads its expert, and its pairs' rows."""
     pairs, experts = call.named["order"].size, call.named["offsets"].size - 1
-    chosen = _distinct(experts, pairs)
-    each = pairs / chosen
-    tiles = chosen * (1 if each < TILE else each / TILE + 0.5)  # the last is half full
+    tile = call.parameters["TILE"]
+    tiles = _tiles(experts, pairs, tile)
     x, size = call.named[rows], call.parameters["HIDDEN"] * call.parameters["WIDTH"]
     moved = call.bytes((*stacks, rows)) + int(call.of(*stacks) * tiles / experts)
     moved += pairs * x.shape[-1] * x.dtype.size
-    return moved, 2.0 * matrices * tiles * TILE * size
+    return moved, 2.0 * matrices * tiles * tile * size
 
 
-def _distinct(experts: int, pairs: float, together: int = 1) -> float:
-    """Return how many experts are chosen, if all are as likely; a token's own are distinct."""
-    return float(experts * (1 - (1 - min(1.0, together / experts)) ** (pairs / together)))
+def _tiles(experts: int, pairs: int, tile: int) -> float:
+    """Return the tiles that an expert's pairs fill, for all experts, if all are as likely.
+
+    That an expert has so many pairs is a matter of Poisson's distribution.
+    """
+    each = pairs / experts
+    chance, below, tiles = math.exp(-each), 0.0, 0.0
+    for count in range(pairs):
+        below += chance
+        chance *= each / (count + 1)
+        if count % tile == 0:
+            tiles += 1 - below
+    return experts * tiles
 
 
 def _router(call: Call) -> Cost:
@@ -187,14 +199,20 @@ def _mlx_product(call: Call) -> Cost:
 
 
 def _mlx_gathered(call: Call) -> Cost:
-    """Experts in a stack, chosen by an array of integers: those that are chosen are read once."""
+    """Experts in a stack, chosen by an array of integers.
+
+    Sorted pairs go in tiles of one expert, others read theirs one by one (GatherQMM::eval_gpu and
+    affine_gather_qmm_rhs in MLX 0.32's backend/metal).
+    """
     indices, stacks = call.inputs[-1], call.inputs[1:-1]
     experts, pairs = stacks[0].shape[0], indices.size
-    together = indices.shape[-1] if len(indices.shape) > 1 else 1
-    share = _distinct(experts, pairs, together) / experts
+    tiled = call.parameters.get("sorted_indices") and call.out.shape[-2] == 1
+    tiled = tiled and pairs >= SORTED_TILE and pairs // experts >= SORTED_FROM
+    read = _tiles(experts, pairs, SORTED_TILE) if tiled else pairs
     moved = call.inputs[0].nbytes + call.out.nbytes + indices.nbytes
-    moved += int(share * sum(each.nbytes for each in stacks))
-    return moved, 2.0 * call.out.size * call.inputs[0].shape[-1]
+    moved += int(read / experts * sum(each.nbytes for each in stacks))
+    rows = read * SORTED_TILE if tiled else call.out.size / call.out.shape[-1]
+    return moved, 2.0 * rows * call.out.shape[-1] * call.inputs[0].shape[-1]
 
 
 def _mlx_attention(call: Call) -> Cost:

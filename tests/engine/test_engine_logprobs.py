@@ -64,6 +64,7 @@ def test_a_cached_prompt_has_all_its_logprobs(chunk: int) -> None:
     assert prompt_entries(events)[2] == entries_of(tokens, 2)
     assert prompt_entries(events)[3] == entries_of([*tokens[:70], 9], 0)
     assert prompt_entries(events)[4] == []
+    assert not [e.logprobs for e in events if isinstance(e, Token) and e.logprobs]
     cached = {e.request: e.cached for e in events if isinstance(e, Started)}
     assert cached == {2: 0, 3: 0, 4: 96}  # as in vLLM, such a prompt is computed anew
     assert model.computed - computed == 100 + 71 + 4 + 2 * 4

@@ -20,7 +20,7 @@ def test_broken_numbers_refuse_one_request_and_no_other() -> None:
             logits[0] = np.nan
         return type(batch.rows)(logits)
 
-    door._forward = forward
+    door.forward = forward
     door.submit(request_for(1, poisoned, 9))
     door.submit(request_for(2, prompt(1, 9), 5))
     events = list(door.run())
@@ -32,7 +32,7 @@ def test_broken_numbers_refuse_one_request_and_no_other() -> None:
 def test_pages_of_which_nan_came_are_never_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
     door, _model = engine()
     broken: set[int] = {1, 3}
-    forward = door._forward
+    forward = door.forward
 
     def with_nan(batch: Batch) -> mx.array:
         logits = np.array(forward(batch))
@@ -40,7 +40,7 @@ def test_pages_of_which_nan_came_are_never_found_again(monkeypatch: pytest.Monke
             logits[row] = np.nan if request in broken else logits[row]
         return mx.array(logits)
 
-    monkeypatch.setattr(door, "_forward", with_nan)
+    monkeypatch.setattr(door, "forward", with_nan)
     shared = prompt(1, 2 * PAGE)
     door.submit(request_for(0, [*shared, 3], 2))
     assert answers(door.run()) == {0: greedy([*shared, 3], 2)}

@@ -21,13 +21,13 @@ class Order:
 
     def __init__(self, door: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
         self.told: list[str] = []
-        forward, sample, read = door._forward, in_flight.sample, Drawn.read
+        forward, sample, read = door.forward, in_flight.sample, Drawn.read
 
         def noted(what: str, call: Any, *arguments: Any) -> Any:
             self.told.append(what)
             return call(*arguments)
 
-        door._forward = lambda batch: noted("forward", forward, batch)
+        door.forward = lambda batch: noted("forward", forward, batch)
         monkeypatch.setattr(
             in_flight,
             "sample",
@@ -145,7 +145,7 @@ def test_nothing_can_be_drawn_of_a_step_that_another_follows() -> None:
             return mx.array(logits)
 
     door, model = engine(ahead=True, chunk=5)
-    door._forward = Broken(model.sizes)
+    door.forward = Broken(model.sizes)
     for number in (1, 2):
         door.submit(request_for(number, prompt(number, 5), 8))
     events = list(door.run())

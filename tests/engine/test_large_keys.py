@@ -119,7 +119,7 @@ def test_answers_are_finite_where_queries_look_at_them(
 def test_such_a_models_cache_is_binary16_by_default(tmp_path: Path) -> None:
     directory = write(large(seen=False), tmp_path)
     model = serving.load(directory, Settings(max_batch=4, queue=8, chunk=64), memory=10**9)
-    runner = model.engine._forward
+    runner = model.engine.forward
     assert isinstance(runner, Runner)
     assert {cache.format for cache in runner._take() if isinstance(cache, Pages)} == {
         Format.FLOAT16

@@ -108,8 +108,8 @@ def crowded(directory: Path, pattern: Pattern) -> tuple[dict[int, list[int]], Se
     pool = 9 * page * (2 if plan.state else 1)
     settings = structs.replace(settings, kv_cache=pool, metal_kv=pattern)
     door = load(directory, settings, memory=10**9).engine
-    assert isinstance(door._forward, Runner)
-    seen = door._forward = Seen(door._forward)
+    assert isinstance(door.forward, Runner)
+    seen = door.forward = Seen(door.forward)
     events: list[Event] = []
     for number, (shared, unshared) in enumerate([(40, 30), (40, 12), (0, 50), (0, 80)]):
         tokens = [*prompt(1, shared), *prompt(10 + number, unshared)]

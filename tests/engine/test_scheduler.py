@@ -97,6 +97,18 @@ def test_equal_shares_stay_and_a_heavy_client_gives_up_no_more_than_that() -> No
     assert door.scheduler.preemptions == 4
 
 
+def test_a_step_reads_more_of_a_prompt_while_nobody_decodes() -> None:
+    door, model = engine(batch=4, chunk=64, alone=128, pages=200, context=100 * PAGE)
+    door.submit(request_for(0, prompt(0, 300), 20))
+    for _ in range(4):
+        door.step()
+    assert model.steps == [128, 128, 44, 1]
+    door.submit(request_for(1, prompt(1, 150), 1))
+    for _ in range(3):
+        door.step()
+    assert model.steps[4:] == [1 + 64, 1 + 64, 1 + 22]
+
+
 def test_more_clients_than_places_preempt_nobody_for_a_place() -> None:
     door, _ = engine(batch=4)
     for number in range(12):

@@ -34,6 +34,13 @@ def test_alike_are_equal_tokens_of_one_salt_and_kind() -> None:
     assert not sequence([1], "a", "b").alike(sequence([1], "b", "a"), 1)
 
 
+def test_common_pages_are_the_whole_ones_before_the_first_difference() -> None:
+    one = sequence([1, 2, 3, 4, 5, 6])
+    for tokens, pages in (([1, 2, 3, 4, 5, 7], 2), ([1, 2, 3], 1), ([1, 9, 3, 4], 0)):
+        assert one.common_pages(sequence(tokens), 2) == pages
+    assert one.common_pages(sequence([1, 2, 3, 4], "salt"), 2) == 0
+
+
 def test_an_answer_is_full_where_no_more_were_asked_for_or_fit() -> None:
     for room, full in (100, 9), (7, 4):
         one = Sequence.of(Request(id=1, tokens=[5, 6, 7], max_tokens=9), room=room)

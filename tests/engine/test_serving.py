@@ -3,24 +3,25 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec import structs
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
+from bessemer.engine.embedding.sentence_transformers import describe
 from bessemer.engine.memory import DoesNotFit
 from bessemer.engine.request import (
     Event,
     GenerationDefaults,
-    Refusal,
     Request,
     Sampling,
     Started,
     Token,
 )
 from bessemer.engine.runner import Runner
-from bessemer.engine.serving import LoadedModel, load
+from bessemer.engine.serving import LoadedModel, load, load_described
 from bessemer.engine.settings import OneAnswer, Settings
 from bessemer.kernels.cpu.library import compiled
 from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
@@ -172,43 +173,31 @@ def test_generation_config_is_followed_and_what_is_not_is_said_once(
     assert first[:11] == second[:11] and (first[11:], len(second)) == ([7], 12)
 
 
-def test_a_model_of_one_answer_reads_its_tokenizer_for_stop_strings_alone(tmp_path: Path) -> None:
+def test_a_model_of_one_answer_has_a_tokenizer_from_elsewhere(tmp_path: Path) -> None:
     plain = serving()
     prompt = random_tokens(plain, 1, 40)
     plain.engine.submit(request_for(1, prompt))
     usual = [token for token, _ in scores(plain.engine.run())[1]]
     assert usual.index(usual[5]) == 5
     directory = guide_copy(tmp_path / "model")
-    file = (directory / FILE).rename(tmp_path / FILE)
-    settings = Settings(max_batch=1, one_answer=OneAnswer(len(prompt) + 12, eos=usual[5]))
-    alone = load(directory, settings, memory=10**10)
+    (directory / FILE).unlink()
+    said: list[Any] = []
+
+    def planned(*about: Any) -> Any:
+        said.extend(about)
+        return plain.tokenizer
+
+    expected = OneAnswer(len(prompt) + 12, eos=usual[5])
+    settings = Settings(max_batch=1, one_answer=expected)
+    alone = load_described(describe(directory), settings, 10**10, planned=planned)
+    assert said == [alone.plan, alone.model_type, alone.defaults, alone.vocabulary]
     assert alone.plan.context == len(prompt) + 12
     alone.engine.submit(structs.replace(request_for(1, prompt), ignore_eos=False))
     assert [token for token, _ in scores(alone.engine.run())[1]] == usual[:6]
-    file.rename(directory / FILE)
     stop = plain.tokenizer.decode(usual[2:4])
     alone.engine.submit(structs.replace(request_for(2, prompt), stop=[stop]))
     *_, last = (event for event in alone.engine.run() if isinstance(event, Token))
     assert (last.finish, last.stop) == ("stop", stop)
-    assert alone.tokenizer.encode(stop) == plain.tokenizer.encode(stop)
-
-
-def test_a_tokenizer_that_is_broken_when_it_is_read_late_costs_its_request_alone(
-    tmp_path: Path,
-) -> None:
-    directory = guide_copy(tmp_path / "model")
-    alone = load(directory, Settings(max_batch=1, one_answer=OneAnswer(60, eos=3)), memory=10**10)
-    sound = (directory / FILE).read_bytes()
-    prompt = list(range(5, 45))
-    for broken in (b"{", b"[]", b"", b"\xff"):
-        (directory / FILE).write_bytes(broken)
-        with pytest.raises(Refusal) as caught:
-            alone.engine.submit(structs.replace(request_for(1, prompt), stop=["a"]))
-        assert (caught.value.status, caught.value.code) == (500, "broken_tokenizer")
-        assert f"{directory / FILE} cannot be read" in caught.value.message
-    (directory / FILE).write_bytes(sound)
-    alone.engine.submit(structs.replace(request_for(1, prompt), stop=["a"]))
-    assert any(event.over for event in alone.engine.run())
 
 
 def worded(directory: Path, name: str, count: int = VOCABULARY) -> Path:
@@ -276,5 +265,5 @@ def test_every_kind_of_cache_is_planned_and_served(name: str, said: str, tmp_pat
 )
 def test_tails_are_for_what_metal_kernels_know(name: str, tailed: int, tmp_path: Path) -> None:
     with using(Simulator(SimulatorOptions(mode="fast"))):
-        runner = serving(directory=worded(tmp_path, name)).engine._forward
+        runner = serving(directory=worded(tmp_path, name)).engine.forward
     assert isinstance(runner, Runner) and len(runner._tails) == tailed

@@ -127,7 +127,7 @@ def check(door: Engine) -> None:
             readers.update(table[first:full])
             private += table[full:]
             if window is not None:
-                assert len(table) - first <= max_held(window, door.scheduler.limits.chunk, PAGE)
+                assert len(table) - first <= max_held(window, door.scheduler.limits.longest, PAGE)
         shared = {node.pages[group]: node.users[group] for node in tree if node.pages[group]}
         assert (
             shared == {page: readers[page] for page in shared} and readers.keys() <= shared.keys()
@@ -156,8 +156,9 @@ class Traffic:
 
     def __init__(self, cache_sizes: CacheSizes, seed: int, ahead: bool) -> None:
         self.chance = random.Random(seed)
-        chunk = self.chance.choice([5, 32, 48, 64])
-        self.door, self.model = paper_engine(cache_sizes, ahead, batch=4, chunk=chunk)
+        chunk, alone = self.chance.choice([5, 32, 48, 64]), self.chance.choice([0, 64])
+        limits = {"batch": 4, "chunk": chunk, "alone": alone}
+        self.door, self.model = paper_engine(cache_sizes, ahead, **limits)
         self.number = 0
         self.oracle: dict[int, list[int]] = {}
         self.events: list[Event] = []

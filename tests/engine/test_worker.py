@@ -16,6 +16,7 @@ import pytest
 from msgspec import structs
 
 from bessemer.engine import worker as module
+from bessemer.engine.devices import SHORT
 from bessemer.engine.request import (
     Embed,
     Embedded,
@@ -213,6 +214,8 @@ def test_a_step_that_takes_long_is_told(monkeypatch: pytest.MonkeyPatch) -> None
         while server.pulses[-1].count == 1:
             server.read()
         channel.finish()
+        channel._writer.join(timeout=30)
+        assert not channel._writer.is_alive()
 
 
 class Busy:
@@ -425,7 +428,7 @@ def test_no_memory_to_load_into_is_said_in_a_sentence(
     monkeypatch.setattr(module, "_load", load)
     channel: Any = Listener(configure())
     assert module.start(channel) is None
-    assert channel.sent == [LoadFailed(module.SHORT)]
+    assert channel.sent == [LoadFailed(SHORT)]
 
 
 def test_a_fault_while_loading_is_no_want_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:

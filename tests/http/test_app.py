@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -119,6 +120,17 @@ def test_a_coding_that_nobody_undoes_is_refused_before_the_body_is_read() -> Non
     for refused in (Refusal(400, "bad_request", "No."), Refusal(405, "method", "No.")):
         headers = dict(app.refuse(http_request, refused).headers)
         assert b"accept-encoding" not in headers and b"www-authenticate" not in headers
+
+
+@pytest.mark.parametrize("header", [ORIGIN, (b"host", b"app.example")])
+def test_pages_of_other_sites_and_rebound_names_reach_no_handler(
+    header: tuple[bytes, bytes],
+) -> None:
+    strict = replace(application(io.BytesIO()), cors=Cors(()), hosts=Hosts(()))
+    from_elsewhere = request("POST", "/v1/chat/completions", KEY, header)
+    with pytest.raises(Refusal) as caught:
+        strict.admit(from_elsewhere)
+    assert caught.value.status == 403
 
 
 def test_cross_origin_answers_and_errors_can_be_read() -> None:

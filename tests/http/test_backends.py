@@ -1,6 +1,5 @@
 """Tests of which model answers to a name."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,16 +14,22 @@ def test_names_exact_first_then_the_last_part() -> None:
     backends = Backends({"org/Qwen3": first, "qwen3": second, "other/Llama": first})
     assert backends.find("org/Qwen3") is first and backends.find("qwen3") is second
     assert backends.find("LLAMA") is first and backends.find("x/llama") is first
-    for unknown in ("QWEN3", "none", ""):
+    for unknown in ("QWEN3", "none"):
         with pytest.raises(Refusal) as caught:
             backends.find(unknown)
         assert (caught.value.status, caught.value.code) == (404, "model_not_found")
 
 
+def test_who_names_no_model_gets_the_first() -> None:
+    first: Any = object()
+    assert Backends({"b": first, "a": object()}).find("") is first  # type: ignore[dict-item]
+    with pytest.raises(Refusal):
+        Backends({}).find("")
+
+
 def test_what_a_model_is_not_for_is_refused_with_where_to_ask_it() -> None:
     for purpose, path in (("generate", "/v1/chat/completions"), ("rerank", "/v1/rerank")):
-        model: Any = SimpleNamespace(name="m", purpose=purpose)
-        refusal = other_purpose(model)
+        refusal = other_purpose("m", purpose)
         assert (refusal.status, refusal.code) == (400, "unsupported_model")
         assert refusal.field == "model" and refusal.message.endswith(f"ask it at {path}.")
 

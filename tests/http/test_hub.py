@@ -14,8 +14,9 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
-from bessemer.http import hub
+from bessemer.http import gguf_models, hub
 from bessemer.http.config import Config, UsageError
+from bessemer.http.gguf_models import DEFAULT
 from bessemer.http.hub import BUILT_IN, is_complete, models, name_of, resolve
 
 COMMIT = "0123456789abcdef"
@@ -273,6 +274,14 @@ def test_all_that_are_asked_for(tmp_path: Path) -> None:
     cached = store(tmp_path / "cache")
     config = Config(models=(str(path), "org/name", "x=org/name"), hub_cache=tmp_path / "cache")
     assert models(config) == {"m": path, "org/name": cached, "x": cached}
+
+
+def test_where_nobody_names_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real model that is installed comes first, and the guide stays beside it."""
+    served = models(Config())
+    assert list(served) == [DEFAULT, "bessemer-guide"]
+    assert served[DEFAULT].suffix == ".gguf" and served["bessemer-guide"] == hub.BUILT_IN
+    monkeypatch.setitem(gguf_models.PACKAGES, DEFAULT, "a_package_that_is_not_there")
     assert models(Config()) == {"bessemer-guide": hub.BUILT_IN}
 
 

@@ -18,6 +18,7 @@ import pytest
 from bessemer.engine.request import Refusal
 from bessemer.http import listen as listening
 from bessemer.http.config import UsageError
+from bessemer.http.connection import Connection
 from bessemer.http.limits import ConnectionLimits
 from bessemer.http.listen import Shutdown, address, bind, listen
 from bessemer.http.message import HttpRequest, Reply, Response, StreamingResponse
@@ -167,6 +168,27 @@ def test_many_are_accepted_in_a_turn() -> None:
 
     assert listening.run(main()) < COUNT // 2
     assert sys.getswitchinterval() == pytest.approx(listening.SWITCH)
+    assert listening.SWITCH <= 0.001  # Python's own is 0.005, which others would wait
+
+
+@pytest.mark.parametrize(
+    ("files", "connections"), [(10, 5), (10**6, ConnectionLimits().connections)]
+)
+def test_connections_take_half_of_the_descriptors_at_most(
+    files: int, connections: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    class Noted(Connection):
+        def __init__(self, app: Any, limits: ConnectionLimits, *others: Any) -> None:
+            seen.append(limits.connections)
+            super().__init__(app, limits, *others)
+
+    monkeypatch.setattr(listening, "Connection", Noted)
+    monkeypatch.setattr(listening, "descriptors", lambda: files)
+    with served() as server:
+        assert server.get("/")[1].read() == b"hello"
+    assert seen == [connections]
 
 
 def test_keep_alive() -> None:

@@ -142,6 +142,20 @@ def test_a_seed_is_the_requests_or_a_new_one() -> None:
     assert 7 in seeds and len(seeds) == 3
 
 
+def test_a_prefix_is_its_key_s_unless_they_are_shared() -> None:
+    def salt(client: str, shared: bool = False, own: str = "s") -> str:
+        model, worker = writer(says("Hi"))
+        options = GenerationOptions(cache_salt=own)
+        chat = Chat("m", HELLO, options, client=client)
+        events(replace(model, share_prefixes=shared), chat)
+        said: str = worker.requests[0].salt
+        return said
+
+    assert salt("key:a", shared=True) == salt("127.0.0.1") == "s"
+    keyed = {salt(client, own=own) for client in ("key:a", "key:b") for own in ("s", "")}
+    assert len(keyed - {"s", ""}) == 4
+
+
 def test_a_refusal_before_the_first_event_and_after() -> None:
     def refuse(requests: list[Request]) -> Iterable[Event]:
         yield Refused(requests[0].id, 503, "overloaded", "later")

@@ -1,16 +1,13 @@
 """The log: what is a line, what is left out, and that a stuck reader holds nobody up."""
 
 import io
-import pty
 import re
-import sys
-import termios
 import threading
 
 import pytest
 
 from bessemer.http import log as logging_
-from bessemer.http.log import CLEAR, Log, StatusLine
+from bessemer.http.log import Log
 
 STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z "
 
@@ -94,23 +91,15 @@ def test_a_closed_stderr_is_no_error() -> None:
         log.info("into the void")
 
 
+def test_lines_are_not_left_in_a_buffer() -> None:
+    written = io.BytesIO()
+    with Log("info", io.BufferedWriter(written)) as log:  # type: ignore[arg-type]  # as stderr's
+        log.info("i")
+    assert len(lines(written)) == 1
+
+
 def test_lone_surrogates() -> None:
     stream = io.BytesIO()
     with Log("info", stream) as log:
         log.info("a\ud800b")
     assert lines(stream)[0].endswith("a\\ud800b")
-
-
-def test_a_status_never_takes_two_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    screen, terminal = pty.openpty()
-    termios.tcsetwinsize(terminal, (20, 40))
-    monkeypatch.setenv("TERM", "xterm")
-    with open(screen, "rb", buffering=0) as shown, open(terminal, "w") as stderr:
-        monkeypatch.setattr(sys, "stderr", stderr)
-        status = StatusLine()
-        for text in ("loading", "a" * 39, "a" * 40, "a" * 200):
-            status.say(text)
-            said = shown.read(1000).decode().removeprefix(CLEAR)
-            assert len(said) < 40
-            assert said == text or text.startswith(said.removesuffix("..."))
-            assert (said == text) == (len(text) < 40)

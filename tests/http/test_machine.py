@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bessemer.http import machine, startup
+from bessemer.http import machine, shares
 from bessemer.http.machine import free_memory, group_cores, group_memory, memory_kills
 
 GB = 10**9
@@ -147,8 +147,8 @@ def test_a_real_limit_of_the_address_space() -> None:
 
 
 def test_threads_follow_a_quota(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(startup, "group_cores", lambda: [7, 1])
-    assert startup.cores() == 1
+    monkeypatch.setattr(shares, "group_cores", lambda: [7, 1])
+    assert shares.cores() == 1
 
 
 def test_kills_are_those_of_the_nearest_group_that_counts_them(tmp_path: Path) -> None:

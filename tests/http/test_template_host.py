@@ -31,6 +31,7 @@ def run(
     use: Callable[[TemplateHost], Coroutine[Any, Any, None]],
     memory: int = template_host.MEMORY,
     seconds: int = 1,
+    told: bool = False,
 ) -> str:
     """Use a template in a process of its own; return what the log says."""
     lines: list[str] = []
@@ -38,7 +39,7 @@ def run(
 
     async def started() -> None:
         host = TemplateHost("m", log, memory, seconds)
-        await host.start(source, {"bos_token": "<s>"})
+        await host.start(source, {"bos_token": "<s>"}, told)
         try:
             await use(host)
         finally:
@@ -173,6 +174,14 @@ def test_however_many_dear_prompts_of_one_client_hold_up_no_other(count: int) ->
         assert not any(process.is_running() for process in processes)
 
     assert "ended" not in run(f"{CALM}{FOREVER}{{% endif %}}", use, seconds=60)
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_a_fault_is_logged_unless_the_user_is_told(told: bool) -> None:
+    async def use(host: TemplateHost) -> None:
+        assert (await refusal(host)).code == "broken_chat_template"
+
+    assert (run("{% if %}", use, told=told) == "") == told
 
 
 def test_a_template_that_nothing_can_be_done_with_is_started_once() -> None:

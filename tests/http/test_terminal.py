@@ -81,7 +81,9 @@ def terminal(*command: str, **environment: str) -> Iterator[Terminal]:
         stdout=subprocess.PIPE,
         stderr=stderr,
         start_new_session=True,
-        env=clean | {"MARK": mark, "TERM": "xterm", "COLUMNS": "80"} | environment,
+        env=clean
+        | {"MARK": mark, "TERM": "xterm", "COLUMNS": "80", "BESSEMER_MODELS": "guide"}
+        | environment,
     )
     os.close(stderr)
     assert process.stdout is not None
@@ -104,7 +106,7 @@ def check_quiet(shell: Terminal, code: int = 130) -> None:
 
 def test_the_first_word_is_on_the_terminal_and_goes_when_the_answer_comes() -> None:
     with terminal(BESSEMER, "run", "How do I serve a model?") as shell:
-        shell.wait_for(b"loading the built-in model ...")
+        shell.wait_for(b"loading guide ...")
         assert shell.process.stdout is not None
         answer = shell.process.stdout.read()
         assert shell.end() == 0 and b"bessemer serve --model" in answer

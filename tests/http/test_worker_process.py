@@ -1,32 +1,14 @@
 """What a worker inherits, what it died of, and the server's end of its socket."""
 
 import asyncio
-import os
 import socket
+import sys
 from typing import Any
 
 import pytest
 
 from bessemer.engine.wire import Cancel, Pulse, worker_channel
-from bessemer.http.worker_process import Pipe, cause, environment
-
-
-def test_only_what_a_worker_needs_is_inherited() -> None:
-    kept = {
-        "PATH": "/bin",
-        "HOME": "/h",
-        "TMPDIR": "/t",
-        "LANG": "C",
-        "LC_CTYPE": "C",
-        "PYTHONPATH": "x",
-        "LD_LIBRARY_PATH": "/l",
-        "MLX_DISABLE_COMPILE": "1",
-        "OMP_X": "1",
-    }
-    secrets = ("BESSEMER_API_KEY", "HF_TOKEN", "OPENAI_API_KEY", "GITHUB_TOKEN", "DATABASE_URL")
-    others = dict.fromkeys((*secrets, "BESSEMER_PORT", "HF_HOME", "SSH_AUTH_SOCK", "TERM"), "x")
-    assert environment(kept | others) == kept
-    assert "PATH" in environment(os.environ)
+from bessemer.http.worker_process import Pipe, cause, launch
 
 
 @pytest.mark.parametrize(
@@ -43,6 +25,21 @@ def test_only_what_a_worker_needs_is_inherited() -> None:
 )
 def test_what_a_process_died_of(code: int | None, words: str) -> None:
     assert cause(code) == words
+
+
+def test_a_process_that_cannot_be_started_leaves_no_descriptor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pair = socket.socketpair()
+
+    async def main() -> None:
+        monkeypatch.setattr(socket, "socketpair", lambda: pair)
+        monkeypatch.setattr(sys, "executable", "/nowhere/python")
+        with pytest.raises(OSError, match="nowhere"):
+            await launch(1, lambda _: None, lambda: None)
+
+    asyncio.run(main())
+    assert [end.fileno() for end in pair] == [-1, -1]
 
 
 async def _piped(other: socket.socket, ours: socket.socket) -> tuple[Pipe, list[Any]]:

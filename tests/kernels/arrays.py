@@ -50,8 +50,9 @@ def superblocks(
     factors = (
         random.normal(0, 0.1, (rows, blocks * kind.factors)) * (1 + np.arange(rows) % 7)[:, None]
     )
-    arrays = (mx.array(each) for each in (codes, whole, factors.astype(np.float16)))
-    return Quantized(*arrays, kind.group, kind.bits, mode, exact)
+    words, numbers = mx.array(codes), mx.array(whole)
+    halves = mx.array(factors.astype(np.float16))
+    return Quantized(words, numbers, halves, kind.group, kind.bits, mode, exact)
 
 
 def unbiased(

@@ -25,7 +25,7 @@ def test_in_the_simulator_what_has_kernels_runs_them() -> None:
     assert list(listed) == list(OPERATIONS)
     assert listed["rms_norm"].kernels == ("rms_norm",)
     assert (listed["rms_norm"].here, listed["rms_norm"].because) == ("simulator", "asked for")
-    assert (listed["rope"].here, listed["rope"].because) == ("MLX", "no kernel")
+    assert (listed["rope_table"].here, listed["rope_table"].because) == ("MLX", "no kernel")
 
 
 @pytest.mark.parametrize("compiled", [True, False])
@@ -34,7 +34,7 @@ def test_on_a_cpu_c_runs_where_it_compiles(compiled: bool, monkeypatch: pytest.M
     listed = entries(Nowhere())
     here = ("C", "no Metal device") if compiled else ("MLX", "no C compiler")
     assert (listed["linear"].here, listed["linear"].because) == here
-    assert (listed["rope"].here, listed["rope"].because) == ("MLX", "no Metal device")
+    assert (listed["rope_table"].here, listed["rope_table"].because) == ("MLX", "no Metal device")
 
 
 def test_on_a_gpu_verdicts_say_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ def test_what_runs_here(capsys: pytest.CaptureFixture[str]) -> None:
     with using(Simulator()):
         assert main(["list", "--json"]) == 0
     listed = {each["operation"]: each for each in json.loads(capsys.readouterr().out)}
-    assert listed["linear"]["here"] == "simulator" and listed["rope"]["here"] == "MLX"
+    assert listed["linear"]["here"] == "simulator" and listed["rope_table"]["here"] == "MLX"
 
 
 def test_the_list_is_a_table_too(capsys: pytest.CaptureFixture[str]) -> None:

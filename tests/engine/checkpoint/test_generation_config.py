@@ -106,11 +106,11 @@ def test_lengths_and_stop_strings_are_defaults(tmp_path: Path) -> None:
 def test_suppressed_and_forced_ids_are_those_that_the_model_has(tmp_path: Path) -> None:
     assert rules(
         tmp_path,
-        suppress_tokens=[1, 99, 100, 262_144, -1],
+        suppress_tokens=[0, 1, 99, 100, 262_144, -1],
         begin_suppress_tokens=[220, 50],
         forced_bos_token_id=5,
         forced_eos_token_id=[2, 3, 50257],
-    ) == GenerationRules((1, 99), (50,), {}, 0, (5,), (2, 3))
+    ) == GenerationRules((0, 1, 99), (50,), {}, 0, (5,), (2, 3))
     assert rules(tmp_path, suppress_tokens=[], forced_eos_token_id=None) == NO_RULES
     assert rules(tmp_path, forced_eos_token_id=100, forced_bos_token_id=[100]) == NO_RULES
 

@@ -95,6 +95,22 @@ def test_eight_bit_floats_by_blocks_as_torch_has_them(
     assert np.array_equal(np.array(out.weight.astype(mx.float32)), oracle, equal_nan=True)
 
 
+# A number of four bits: a sign, two of exponent, one of mantissa (OCP Microscaling, E2M1).
+E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
+
+
+def test_experts_in_blocks_as_openai_published_them(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    blocks = rng.integers(0, 256, (2, 3, 2, 16), np.uint8)
+    scales = rng.integers(120, 134, (2, 3, 2), np.uint8)
+    codes = np.stack([blocks & 15, blocks >> 4], -1).reshape(2, 3, 2, 32)
+    oracle = E2M1[codes] * 2.0 ** (scales[..., None].astype(np.float32) - 127)
+    arrays = {"m_blocks": mx.array(blocks), "m_scales": mx.array(scales), "n": mx.ones(1)}
+    out = weights(write(tmp_path, arrays)).stack("m", 2, 3, 64)
+    assert isinstance(out, Quantized)
+    assert np.array_equal(np.array(widen(out)), oracle.reshape(6, 64))
+
+
 def test_entries_of_modules_come_before_the_default(tmp_path: Path) -> None:
     arrays = {"dense.weight": mx.ones((8, 128))}
     for name, group, bits in (("own", 32, 8), ("common", 64, 4)):

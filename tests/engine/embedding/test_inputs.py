@@ -109,6 +109,15 @@ def test_a_prompt_is_counted_without_the_token_that_would_end_it(tmp_path: Path)
     assert reader.text("cat", "none").prompted == reader.text("cat").prompted == 0
 
 
+def test_an_unknown_prompt_is_refused_with_those_there_are(tmp_path: Path) -> None:
+    described = describe(EMBEDDERS["no_modules"].write(tmp_path))
+    two: dict[str, str | None] = {"b": "x", "a": "y"}
+    for prompts, known in ((two, "a, b"), ({}, "none")):
+        reader = load_reader(described, ModelOptions(prompts=prompts), 160, 90)
+        with pytest.raises(InputError, match=f"no prompt named 'c'; its prompts: {known}$"):
+            reader.text("cat", "c")
+
+
 @pytest.mark.parametrize(
     ("names", "types"),
     [(None, [0, 0, 0, 1, 1]), (["input_ids"], [0] * 5), (["token_type_ids"], [0, 0, 0, 1, 1])],

@@ -20,6 +20,7 @@ from bessemer.engine.embedding.sentence_transformers import (
 )
 from tests.engine.loading import load_embedder
 
+from ..tiny_decoders import LOGIT
 from ..tiny_embedders import (
     EMBEDDERS,
     NORMALIZE,
@@ -115,6 +116,11 @@ def test_the_shortest_limit_counts(tmp_path: Path) -> None:
         ),
         ({"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"]}, {}, "generate"),
         ({"model_type": "qwen3"}, {"modules.json": modules(("1", POOLING))}, "embed"),
+        (
+            {"model_type": "qwen3"},
+            {"modules.json": modules(("1", LOGIT))},
+            "rerank",
+        ),
         ({}, {}, "generate"),
         ({"model_type": ["bert"], "architectures": 3}, {}, "generate"),
     ],

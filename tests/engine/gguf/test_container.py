@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bessemer.engine.checkpoint.weight_files import CheckpointError
-from bessemer.engine.gguf.container import gguf_files, read_gguf, shortest
+from bessemer.engine.gguf import container
+from bessemer.engine.gguf.container import Gguf, gguf_files, read_gguf, shortest
 from bessemer.engine.gguf.tensors import mapped
 
-from .writer import Raw, Uint32, content, write
+from .writer import Raw, Uint32, content, string, write
 
 F32, Q4_0 = 0, 2
 SAID: dict[str, Any] = {
@@ -90,6 +91,22 @@ def changed(place: int, code: str, value: int) -> Callable[[bytes], bytes]:
     return lambda whole: whole[:place] + raw + whole[place + len(raw) :]
 
 
+def listing(kind: int, count: int) -> bytes:
+    """A file whose one field is said to be a list of so many values."""
+    field = string("n") + struct.pack("<IIQ", 9, kind, count)
+    return content({})[:16] + struct.pack("<Q", 1) + field + bytes(64)
+
+
+def placed(offset: int) -> Callable[[bytes], bytes]:
+    """Say of the second tensor that it lies there."""
+
+    def change(whole: bytes) -> bytes:
+        at = whole.index(string("b") + struct.pack("<I", 1)) + 9 + 4 + 8 + 4
+        return whole[:at] + struct.pack("<Q", offset) + whole[at + 8 :]
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -104,6 +121,17 @@ def changed(place: int, code: str, value: int) -> Callable[[bytes], bytes]:
         (lambda _: content({}, {"a": Raw((31,), Q4_0, b"")}), "has 31 columns, in Q4_0's blocks"),
         (lambda _: content({}, {"a": Raw((1,) * 5, F32, b"0000")}), "has 5 dimensions"),
         (lambda _: content({}, {"a": Raw((2**40,), F32, b"")}), "it ends before its tensor a"),
+        (lambda _: content({}, {"a": Raw((3, 0), F32, b"")}), "the tensor a has no numbers"),
+        (
+            lambda whole: whole.replace(string("flag"), string("llama.eps")),
+            "it says llama.eps twice",
+        ),
+        (changed(24, "<Q", 2**62), "it ends early"),
+        (lambda _: content({"n": [["a"], ["b"]]}), "it has lists in a list"),
+        (lambda _: listing(F32, 2**25), "it has a list of 33554432 values"),
+        (lambda _: listing(77, 1), "it has values of type 77"),
+        (placed(1), "the tensor b has its numbers at 1, off its place"),
+        (placed(0), "its tensors a and b lie over each other"),
     ],
 )
 def test_what_is_refused(tmp_path: Path, change: Callable[[bytes], bytes], said: str) -> None:
@@ -141,6 +169,55 @@ def test_a_set_that_is_not_whole(tmp_path: Path) -> None:
     second.unlink()
     assert f"{second} is missing, one of the 2 files" in refusal(first)
     assert "is one of 2 files of a model" in refusal(first.rename(tmp_path / "m.gguf"))
+
+
+@pytest.mark.parametrize(
+    "different",
+    [
+        {"split.no": Uint32(0)},
+        {"split.no": Uint32(5)},
+        {"split.no": None},
+        {"split.count": Uint32(3)},
+        {"split.count": None},
+    ],
+)
+def test_files_that_are_not_of_one_set(tmp_path: Path, different: dict[str, Any]) -> None:
+    first, second = parts(tmp_path)
+    said = {"split.no": Uint32(1), "split.count": Uint32(2)} | different
+    write(second, {k: v for k, v in said.items() if v is not None}, {"b": TENSORS["b"]})
+    assert "are not of one model" in refusal(first)
+
+
+def test_a_set_with_too_few_tensors(tmp_path: Path) -> None:
+    first, _ = parts(tmp_path)
+    said = {"split.no": Uint32(0), "split.count": Uint32(2), "split.tensors.count": Uint32(3)}
+    write(first, said, {"a": TENSORS["a"]})
+    assert "are not of one model" in refusal(first)
+
+
+def test_fields_of_another_kind(tmp_path: Path) -> None:
+    gguf = read_gguf(write(tmp_path / "m.gguf", SAID | {"llama.block_count": "two"}, TENSORS))
+    with pytest.raises(CheckpointError) as caught:
+        gguf.value("block_count")
+    assert str(caught.value) == (
+        f"{gguf.path}: llama.block_count is 'two', expected a number of things; fetch it again"
+    )
+    with pytest.raises(CheckpointError, match="holds b as Q4_0, not as F32"):
+        gguf.numbers("b")
+
+
+def test_what_was_opened_is_kept_until_it_is_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[Path] = []
+    monkeypatch.setattr(container, "_read", lambda path: reads.append(path) or Gguf(path, {}, {}))
+    files = [write(tmp_path / f"{name}.gguf", SAID) for name in "ab"]
+    for file in files * 3:
+        container.opened(file)
+    assert reads == files  # of two models that are loaded together too
+    container.forget()
+    container.opened(files[0])
+    assert reads == [*files, files[0]]
 
 
 def test_a_tensor_in_two_files(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Fields that follow from several of a file's, and files that lack one."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -8,7 +9,35 @@ from bessemer.engine.checkpoint.weight_files import CheckpointError
 from bessemer.engine.gguf.container import read_gguf
 from bessemer.engine.gguf.families import FAMILIES
 
-from .make_golden import GOLDEN
+from .make_golden import BASE, GOLDEN, MODELS
+
+# What no file says, and what some say by another name.
+UNSAID = {"bos_token_id", "eos_token_id", "pad_token_id", "chunk_size", "decoder_sparse_step"}
+RENAMED = {"rms_norm_eps", "rope_parameters", "original_max_position_embeddings", "rotary_pct"}
+# What the converter writes for all models of a kind, and fields of layers that a model lacks.
+LONG = {"max_position_embeddings": 2**20}
+NO_ATTENTION = dict.fromkeys(("num_key_value_heads", "max_position_embeddings"))
+OTHERWISE: dict[str, dict[str, Any]] = {
+    "granitehybrid": LONG,
+    "granitehybrid_moe": LONG,
+    "nemotron_h": LONG,
+    "nemotron_h_moe": {**LONG, "intermediate_size": 32},
+    "mamba2": {**NO_ATTENTION, "intermediate_size": 0, "num_attention_heads": 0},
+    "exaone4_full": {"layer_types": None},
+}
+YARN = ("qwen3", "gpt_oss", "deepseek_v2", "ministral3")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_file_s_config_is_the_one_that_was_converted(name: str) -> None:
+    gguf = read_gguf(GOLDEN / f"{name}.gguf")
+    config = FAMILIES[gguf.architecture].config(gguf)
+    fields = BASE | MODELS[name][1] | OTHERWISE.get(name, {})
+    for field in fields.keys() - UNSAID - (RENAMED - config.keys()):
+        assert config.get(field) == pytest.approx(fields[field]), field
+    if name in YARN:
+        rope = {"rope_theta": config["rope_theta"], **config["rope_scaling"]}
+        assert rope == pytest.approx(fields["rope_parameters"])
 
 
 @pytest.mark.parametrize(
@@ -54,3 +83,12 @@ def test_deepseek_of_older_files_has_a_whole_projection() -> None:
     metadata = {**gguf.metadata, **{f"deepseek2.attention.{k}": v for k, v in sizes.items()}}
     metadata["deepseek2.attention.head_count_kv"] = 4
     assert FAMILIES["deepseek2"].config(replace(gguf, metadata=metadata)) == config
+
+
+@pytest.mark.parametrize("name", ["phi3", "phimoe"])
+def test_a_window_of_no_tokens_is_none(name: str) -> None:
+    gguf = read_gguf(GOLDEN / f"{name}.gguf")
+    place = f"{gguf.architecture}.attention.sliding_window"
+    for said, window in ((16, 16), (0, None), (None, None)):
+        changed = replace(gguf, metadata={**gguf.metadata, place: said})
+        assert FAMILIES[gguf.architecture].config(changed)["sliding_window"] == window

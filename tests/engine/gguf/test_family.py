@@ -6,7 +6,7 @@ import pytest
 
 from bessemer.engine.gguf.container import Gguf, read_gguf
 from bessemer.engine.gguf.families import FAMILIES
-from bessemer.engine.gguf.family import has, key_heads, layer_count, layers_with
+from bessemer.engine.gguf.family import Change, has, key_heads, layer_count, layers_with
 
 from .make_golden import GOLDEN
 
@@ -49,6 +49,24 @@ def test_names_of_tensors(family: str, name: str, places: list[str]) -> None:
     assert sources is not None and [place for place, _ in sources] == places
 
 
+@pytest.mark.parametrize(
+    ("family", "name", "changes"),
+    [
+        ("llama", "attn_q.weight", ("paired",)),
+        ("llama", "attn_k.weight", ("paired_keys",)),
+        ("llama", "attn_v.weight", ()),
+        ("gemma", "attn_norm.weight", ("shifted",)),
+        ("mamba2", "ssm_a", ("flat", "decay")),
+        ("lfm2", "shortconv.conv.weight", ("convolution",)),
+    ],
+)
+def test_what_the_converter_did_to_tensors(
+    family: str, name: str, changes: tuple[Change, ...]
+) -> None:
+    sources = FAMILIES[family].sources(name)
+    assert sources is not None and [each for _, each in sources] == [changes]
+
+
 def test_an_unknown_tensor_has_no_name() -> None:
     assert FAMILIES["llama"].sources("ssm_a") is None
     assert FAMILIES["llama"].sources("attn_quux.weight") is None
@@ -57,7 +75,8 @@ def test_an_unknown_tensor_has_no_name() -> None:
 def test_positions_that_are_not_stretched() -> None:
     gguf = read_gguf(GOLDEN / "qwen3.gguf")
     assert "rope_scaling" in _config(gguf)
-    assert "rope_scaling" not in _config(gguf, **{"rope.scaling.factor": 1.0})
+    for factor in (1.0, 0.0, None):
+        assert "rope_scaling" not in _config(gguf, **{"rope.scaling.factor": factor})
     assert "rope_scaling" not in _config(gguf, **{"rope.scaling.type": "none"})
 
 

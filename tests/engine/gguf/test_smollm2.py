@@ -5,15 +5,20 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 import pytest
+from msgspec import structs
 
+from bessemer.engine import serving
+from bessemer.engine.checkpoint import weights
 from bessemer.engine.gguf.tokenizer import gguf_tokenizer
 from bessemer.engine.request import Request, Sampling, Token
 from bessemer.engine.serving import LoadedModel, load
 from bessemer.engine.settings import Settings
 from bessemer.engine.text.loading import load_tokenizer
 from bessemer.http.gguf_models import packaged
+from bessemer.kernels.metal.device import Simulator, using
 
 GOLDEN = Path(__file__).parent / "golden" / "smollm2.json"
 CASES: list[dict[str, Any]] = json.loads(GOLDEN.read_text("utf-8"))
@@ -57,6 +62,31 @@ def test_answers_are_those_of_transformers(which: str) -> None:
     for case, (tokens, scores) in zip(cases, answers(cases), strict=True):
         assert tokens == case["answer"], case["prompt"]
         assert np.abs(np.subtract(scores, case["logprobs"])).max() < 2e-3
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [
+        pytest.param(mx.float32, 2e-3, marks=pytest.mark.long),
+        (mx.float16, 2e-2),
+        pytest.param(mx.bfloat16, 0.3, marks=pytest.mark.long),  # what it has on a Mac by default
+    ],
+)
+def test_simulated_metal_has_the_same_log_probabilities(
+    dtype: mx.Dtype, tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (weights, serving):
+        monkeypatch.setattr(module, "activation_dtype", lambda _: dtype)
+    path, case = packaged("smollm2-135m-instruct"), CASES[0]
+    assert path is not None
+    settings = Settings(chunk=64, max_batch=1, kv_cache=40 * 10**6)
+    with using(Simulator()):
+        engine = load(path, settings, MEMORY).engine
+        engine.submit(structs.replace(request(0, case), max_tokens=2))
+        tokens = [event for event in engine.run() if isinstance(event, Token)]
+    assert [each for token in tokens for each in token.tokens] == case["answer"][:2]
+    scores = [entry.logprob for token in tokens for entry in token.logprobs]
+    assert np.abs(np.subtract(scores, case["logprobs"][:2])).max() < tolerance
 
 
 def test_texts_become_the_same_tokens() -> None:

@@ -1,18 +1,73 @@
 """What the converter did to tensors is undone; test_families.py compares whole models."""
 
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
 import pytest
 
+from bessemer.engine.checkpoint.checkpoint import open_checkpoint
 from bessemer.engine.checkpoint.weight_files import CheckpointError
+from bessemer.engine.checkpoint.weights import FLOATS, widening
 from bessemer.engine.gguf.block_types import TYPES
-from bessemer.engine.gguf.container import GgufTensor, read_gguf
-from bessemer.engine.gguf.tensors import Source, gguf_tensors
+from bessemer.engine.gguf.container import Gguf, GgufTensor, read_gguf
+from bessemer.engine.gguf.family import Change
+from bessemer.engine.gguf.tensors import COLUMNS, NUMBERS, ROWS, SHAPES, Source, gguf_tensors
 from bessemer.kernels.linear.weight import arrays_of, widen
 
 from .make_golden import GOLDEN
+from .writer import Raw, Uint32, write
+
+SIZES = {
+    "attention.head_count": 4,
+    "attention.head_count_kv": 2,
+    "ssm.group_count": 2,  # of keys
+    "ssm.time_step_rank": 6,  # of values
+    "ssm.state_size": 3,
+}
+ABOUT = Gguf(
+    Path("m"),
+    {"general.architecture": "any", **{f"any.{name}": size for name, size in SIZES.items()}},
+    {},
+)
+NUMBERED = np.arange(48)
+GROUPED = NUMBERED.reshape(2, 3, 8)  # by heads of keys, heads of values
+# What llama.cpp's converter does to rows: permute, and _reorder_v_heads.
+CONVERTED: dict[Change, np.ndarray] = {
+    "paired": NUMBERED.reshape(4, 2, 6).swapaxes(1, 2),
+    "paired_keys": NUMBERED.reshape(2, 2, 12).swapaxes(1, 2),
+    "tiled": GROUPED.swapaxes(0, 1),
+    "tiled_values": np.concatenate([
+        NUMBERED[:12], NUMBERED[12:].reshape(2, 3, 6).swapaxes(0, 1).reshape(-1)
+    ]),
+}  # fmt: skip
+# The rows of what holds several tensors one below the other, by thirds or by heads of keys.
+PARTS: dict[Change, list[int]] = {
+    "first": [0, 1, 2, 3],
+    "second": [4, 5, 6, 7],
+    "third": [8, 9, 10, 11],
+    "betas": [0, 1, 2, 6, 7, 8],
+    "alphas": [3, 4, 5, 9, 10, 11],
+}
+
+
+@pytest.mark.parametrize("change", ROWS)
+def test_rows_come_back_as_the_converter_took_them(change: Change) -> None:
+    if change in PARTS:
+        assert ROWS[change](ABOUT, 12).tolist() == PARTS[change]
+    else:
+        rows = CONVERTED[change].reshape(-1)
+        assert rows[ROWS[change](ABOUT, 48)].tolist() == NUMBERED.tolist()
+
+
+def test_other_ways_back() -> None:
+    columns = GROUPED.swapaxes(0, 1).reshape(-1)
+    assert columns[COLUMNS["tiled_columns"](ABOUT, 48)].tolist() == NUMBERED.tolist()
+    assert SHAPES["flat"]((1, 4, 1)) == (4,) and SHAPES["convolution"]((8, 3)) == (8, 3, 1)
+    numbers = mx.array([-2.0, 0.5, 3.0])
+    assert NUMBERS["shifted"](numbers + 1).tolist() == numbers.tolist()
+    assert mx.allclose(NUMBERS["decay"](-mx.exp(numbers)), numbers)
 
 
 def test_layers_that_predict_further_tokens_are_not_read() -> None:
@@ -23,11 +78,26 @@ def test_layers_that_predict_further_tokens_are_not_read() -> None:
     assert not any(name.startswith("model.layers.2.") for name in names)
 
 
+@pytest.mark.parametrize("name", ["F32", "F16", "BF16"])
+def test_numbers_are_read_in_their_order_and_undone(name: str, tmp_path: Path) -> None:
+    type = next(each for each in TYPES.values() if each.name == name)
+    numbers = mx.arange(1, 9).reshape(2, 4).astype(FLOATS[name])
+    (tmp_path / "weights").write_bytes(np.array(numbers.view(mx.uint8)).tobytes())
+    tensor = GgufTensor(tmp_path / "weights", "w", (2, 4), type, 0)
+    turned = np.array([1, 0])
+    assert mx.array_equal(Source(tensor, (2, 4)).array(), numbers)
+    assert mx.array_equal(Source(tensor, (2, 4), rows=turned).array(), numbers[::-1])
+    moved = Source(tensor, (2, 4), columns=turned, undone=mx.negative)
+    assert moved.array().tolist() == [[-3, -4, -1, -2], [-7, -8, -5, -6]]
+    assert (moved.dtype, moved.bytes) == ("F32", 32)
+    assert Source(tensor, (2, 4)).bytes == numbers.nbytes
+
+
 # Heads of a superblock, and of a half of one.
-PARTS = [(name, columns) for name in ("Q4_K", "Q6_K", "IQ4_XS") for columns in (512, 256)]
+HALVED = [(name, columns) for name in ("Q4_K", "Q6_K", "IQ4_XS") for columns in (512, 256)]
 
 
-@pytest.mark.parametrize(("name", "columns"), [("Q4_0", 64), ("Q8_0", 64), *PARTS])
+@pytest.mark.parametrize(("name", "columns"), [("Q4_0", 64), ("Q8_0", 64), *HALVED])
 def test_columns_of_codes_in_another_order(name: str, columns: int, tmp_path: Path) -> None:
     """Heads of Qwen 3.5's values lie by turns, so the columns of what they lead to do too."""
     type = next(each for each in TYPES.values() if each.name == name)
@@ -54,3 +124,18 @@ def test_a_group_wider_than_a_head_is_refused(tmp_path: Path) -> None:
     tensor = GgufTensor(tmp_path / "weights", "blk.0.ssm_out.weight", (2, 32), type, 0)
     with pytest.raises(CheckpointError, match=r"blk\.0\.ssm_out\.weight as Q8_0, in groups of 32"):
         Source(tensor, tensor.shape, columns=np.array([1, 0])).matrix(exact=True)
+
+
+def test_types_that_take_more_bits_say_so(tmp_path: Path) -> None:
+    golden = np.load(GOLDEN / "blocks.npz")
+    said: dict[str, Any] = {"general.architecture": "llama", "llama.block_count": Uint32(0)}
+    lines = {}
+    for name, number in {"Q8_0": 8, "IQ2_XS": 17}.items():
+        table = Raw((256, 3), number, golden[f"{name}.raw"].tobytes())
+        path = write(tmp_path / f"{name}.gguf", said, {"token_embd.weight": table})
+        lines[name] = widening(open_checkpoint(path, {}))
+    assert lines["Q8_0"] is None
+    assert lines["IQ2_XS"] == (
+        f"{tmp_path / 'IQ2_XS.gguf'}: its numbers in IQ2_XS are held exactly, but in more bits: "
+        "1.15e-06 GB, in the file 2.22e-07"
+    )

@@ -67,6 +67,9 @@ CASES = [
     ("", "<|channel|><|message|>Hi", "", "Hi"),
     ("", "<|channel|>musing<|message|>Hi", "", "Hi"),
     ("", f"{FINAL}Hi<|return|> there, you", "", "Hithere, you"),
+    # What may begin a mark is held back, and at the end it is none.
+    ("", f"{FINAL}Hi<|en", "", "Hi<|en"),
+    ("", f"{ANALYSIS}Hm<|en", "Hm<|en", ""),
     # The prompt may hold the head.
     (ANALYSIS, f"Hm.{NEXT}{FINAL}Hi", "Hm.", "Hi"),
     (FINAL, "Hi<|return|>", "", "Hi"),

@@ -274,7 +274,7 @@ MANY_SPLITS = [
 def test_large_chips_share_a_context_out_further(sample: Sample, cores: int) -> None:
     with watching() as launches:
         check(sample, Simulator(SimulatorOptions(mode="check"), cores))
-    attended, merged = launches
+    *_, attended, merged = launches  # after the positions of keys
     splits = attended.grid[0] // THREADS
     assert splits > 1 and splits * prod(attended.grid[1:]) <= 256 * cores // 40
     assert merged.threadgroup[0] == 32 * min(8, -(-splits // 8))

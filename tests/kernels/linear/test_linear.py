@@ -20,7 +20,8 @@ FLOATS = (mx.float32, mx.float16, mx.bfloat16)
 # On either side of the rows that kernels/cpu/matmul.h takes together, for any width of vector.
 ROWS = (1, 2, 12, 13, 36, 37, 193, 300)
 SILU = Epilogue(activation="silu")
-EXACT, FAST = 2e-5, 1.5e-2  # against the largest value; relative error of the whole
+PRECISIONS = ("fast", "fine", "exact")
+EXACT, FINE, FAST = 2e-5, 2e-4, 1.5e-2  # against the largest value; relative error of the whole
 
 
 def microscaled(outputs: int, inputs: int) -> Quantized:
@@ -36,11 +37,13 @@ def grid(bits: int) -> Iterator[Quantized]:
                 yield quantized(outputs, inputs, group, bits, dtype)
 
 
-def samples(exact: bool) -> list[Weight]:
+def samples(precision: str) -> list[Weight]:
     """Return one weight of each kind, made anew: `pack` overwrites its argument."""
     kinds = [*(quantized(52, 320, 64, bits) for bits in BITS), microscaled(52, 320)]
     floats = [dense(outputs, 330, dtype) for dtype in FLOATS for outputs in (48, 33)]
-    return [*(replace(kind, exact=exact) for kind in kinds), *(floats if exact else [])]
+    exact, fine = precision == "exact", precision == "fine"
+    stored = [replace(kind, exact=exact, fine=fine) for kind in kinds]
+    return [*stored, *(floats if exact else [])]
 
 
 def error(out: mx.array, oracle: mx.array) -> float:
@@ -81,13 +84,14 @@ def test_any_number_of_rows(path: str | None, rows: int) -> None:
         oracle = linear_reference(x, weight)
         assert close(linear(x, replace(weight, exact=True)), oracle, EXACT)
         assert error(linear(x, weight), oracle) < FAST
+        assert error(linear(x, replace(weight, fine=True)), oracle) < FINE
     floats = dense(70, 576)
     assert close(linear(x, floats), linear_reference(x, floats), EXACT)
 
 
 def test_no_rows(path: str | None) -> None:
     x = mx.zeros((0, 320))
-    for weight in samples(exact=False) + [pack(weight) for weight in samples(exact=False)]:
+    for weight in samples("fast") + [pack(weight) for weight in samples("fine")]:
         out = linear(x, weight, Epilogue(normal(52), mx.zeros((0, 52))))
         assert out.shape == (0, 52)
         assert gated_linear(x, weight, SILU).shape == (0, 26)
@@ -100,9 +104,9 @@ def test_small_weights_of_zero_mean_keep_their_precision(path: str | None) -> No
         assert error(linear(x, weight), linear_reference(x, weight)) < 1e-2
 
 
-@pytest.mark.parametrize("exact", [False, True])
-def test_bias_and_residual(path: str | None, exact: bool) -> None:
-    for weight in samples(exact):
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_bias_and_residual(path: str | None, precision: str) -> None:
+    for weight in samples(precision):
         for rows in (1, 14, 40):
             x = normal(rows, widen(weight).shape[1])
             bias, residual = normal(weight.outputs), normal(rows, weight.outputs, seed=3)
@@ -131,13 +135,15 @@ def test_gate_and_up(path: str | None, kind: Activation) -> None:
                 out = gated_linear(x, weight, Epilogue(bias, None, kind, 1.5))
                 oracle = linear_reference(x, weight, Epilogue(bias, None, kind, 1.5))
                 assert close(out, oracle, EXACT)
-            joined = activate_reference(linear(x, fast), kind, 7)
-            assert close(gated_linear(x, fast, Epilogue(None, None, kind, 7)), joined, EXACT)
+            for weight in (fast, replace(fast, fine=True)):
+                joined = activate_reference(linear(x, weight), kind, 7)
+                out = gated_linear(x, weight, Epilogue(None, None, kind, 7))
+                assert close(out, joined, EXACT)
 
 
-@pytest.mark.parametrize("exact", [False, True])
-def test_packed_is_the_same_to_the_last_bit(native: str, exact: bool) -> None:
-    for weight, copy in zip(samples(exact), samples(exact), strict=True):
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_packed_is_the_same_to_the_last_bit(native: str, precision: str) -> None:
+    for weight, copy in zip(samples(precision), samples(precision), strict=True):
         packed = pack(copy)
         assert isinstance(packed, Packed)
         assert pack(packed) is packed
@@ -159,10 +165,10 @@ def test_packed_gate_and_up_are_the_same(native: str, packed: bool) -> None:
             assert same(gated_linear(normal(40, 128)[start:stop], other, SILU), oracle[start:stop])
 
 
-@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("packed", [False, True])
-def test_a_row_does_not_depend_on_the_others(native: str, exact: bool, packed: bool) -> None:
-    for sample in samples(exact):
+def test_a_row_does_not_depend_on_the_others(native: str, precision: str, packed: bool) -> None:
+    for sample in samples(precision):
         weight = pack(sample) if packed else sample
         x = normal(300, 330 if isinstance(sample, Dense) else 320)
         oracle = linear(x, weight)
@@ -182,7 +188,7 @@ def test_a_row_does_not_depend_on_the_others_in_mlx(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("broken", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_broken_row_shows_and_stays_alone(native: str, broken: float, packed: bool) -> None:
-    for sample in samples(exact=False) + samples(exact=True):
+    for sample in [each for precision in PRECISIONS for each in samples(precision)]:
         weight = pack(sample) if packed else sample
         values = np.array(normal(40, 330 if isinstance(sample, Dense) else 320))
         sound = np.array(linear(mx.array(values), weight))
@@ -200,9 +206,9 @@ def test_rows_of_nothing_and_next_to_nothing(path: str | None) -> None:
     values = np.array(normal(14, 320))
     values[3] = 0
     values[5] *= np.float32(1e-42)
-    for exact in (False, True):
+    for how in ({}, {"fine": True}, {"exact": True}):
         for weight in (quantized(52, 320, 64, 4), microscaled(52, 320)):
-            out = np.array(linear(mx.array(values), replace(weight, exact=exact)))
+            out = np.array(linear(mx.array(values), replace(weight, **how)))
             assert (out[3] == 0).all()
             assert (np.abs(out[5]) < 1e-38).all()
             assert np.isfinite(out).all()
@@ -246,6 +252,8 @@ def pairs() -> Iterator[tuple[Dense | Quantized, Dense | Quantized]]:
     for bits in BITS:
         yield quantized(48, 320, 64, bits), quantized(48, 320, 64, bits, seed=2)
     yield microscaled(48, 320), microscaled(48, 320)
+    fine = (replace(quantized(48, 320, 32, 8, seed=seed), fine=True) for seed in (1, 2))
+    yield next(fine), next(fine)
     for dtype in FLOATS:
         yield dense(48, 320, dtype), Dense(normal(48, 320, seed=2).astype(dtype))
 
