@@ -89,7 +89,7 @@ def coded(
             weight, scales=small.astype(mx.float32 if dtype == mx.float32 else mx.float16)
         )
     if form in SUPERBLOCKS:
-        weight = superblocks(form, rows, columns, seed)
+        weight = superblocks(form, rows, columns, seed)  # type: ignore[arg-type]
         assert weight.biases is not None
         return replace(weight, biases=(weight.biases * 2.0 ** -(weight.bits + 3)))
     if group < 32:

@@ -217,7 +217,8 @@ def test_of_what_mlx_lacks_only_the_chosen_experts_are_restored(
         return in_mlx(weight)
 
     monkeypatch.setattr("bessemer.kernels.moe.moe.in_mlx", noted)
-    mixture = Experts(8, *(coded(form, 8 * 256, 256, 32, mx.float16, seed) for seed in (1, 2, 3)))
+    gate, up, down = (coded(form, 8 * 256, 256, 32, mx.float16, seed) for seed in (1, 2, 3))
+    mixture = Experts(8, gate, up, down)
     for rows, count in ((2, 4), (5, 8)):
         restored.clear()
         x, picks = normal(rows, 256) / 100, routed(rows, 8, 2)
