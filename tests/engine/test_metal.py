@@ -11,7 +11,7 @@ import pytest
 from msgspec import structs
 
 from bessemer.engine.batch import Batch
-from bessemer.engine.request import Event, Refused, Request, Sampling, Token
+from bessemer.engine.request import Constraint, Event, Refused, Request, Sampling, Token
 from bessemer.engine.runner import Runner
 from bessemer.engine.serving import LoadedModel, load
 from bessemer.engine.settings import Pattern, Settings
@@ -152,3 +152,21 @@ def test_models_of_every_cache_say_the_same_when_pages_run_out(
     assert isinstance(seen.runner, Runner) and bool(seen.runner._tails) == (pattern == "tail")
     assert max(seen.computed.values()) > 1  # a sequence was preempted
     assert seen.given_back == name.startswith(WINDOWED)
+
+
+def test_what_a_grammar_forces_is_computed_behind_what_was_decoded() -> None:
+    """With logprobs, as on the CPU here, nothing is computed at once; both ways say the same."""
+    held = Constraint(grammar="regex", definition='[a-z]{2}: "/v1/models"[,;]')
+
+    def said(model: LoadedModel, logprobs: int | None) -> tuple[dict[int, list[int]], int]:
+        tokens = model.tokenizer.encode(QUESTIONS[0], special=False)
+        model.engine.submit(request_for(1, tokens, 16, constraint=held, logprobs=logprobs))
+        model.engine.submit(request_for(2, tokens, 4))
+        events = list(model.engine.run())
+        return told(events), max(len(e.tokens) for e in events if isinstance(e, Token))
+
+    with using(Nowhere()):
+        oracle, one = said(serving(exact=True), 0)
+    with using(Simulator()):
+        at_once, most = said(serving("tail"), None)
+    assert at_once == oracle and one == 1 and most > 3
