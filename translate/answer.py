@@ -144,7 +144,8 @@ class AnswerStream:
 
     def _choice(self, index: int, prompt: Prompt, request: Request) -> _Choice:
         """Read an answer as the worker does, which stops it: by what its request says."""
-        tokenizer, specials = self._tokenizer, self._tokenizer.specials(request)
+        tokenizer = self._tokenizer
+        specials = tokenizer.specials(request, prompt.call_marks)
         output = ChoiceOutput(
             index,
             prompt.parser(index, specials),

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 
 from ..engine.request import AnswerMarks, Refusal, Thought
@@ -12,11 +12,14 @@ from ..engine.text.detokenizer import AnswerDetokenizer
 from ..engine.text.prompt_encoder import PromptEncoder
 from ..engine.text.specials import Specials
 from ..engine.text.tokenizer import Tokenizer
-from .chat import Chat, Completion, Text
-from .guard import ChatGuard, reading
+from .chat import Chat, Completion, Text, Tool
+from .guard import ChatGuard, offered, reading
 from .parsers.parser import AnswerFormat, AnswerParser, PlainParser
+from .parsers.tool_formats import GENERIC, ToolFormat
+from .parsers.tools import CallReader, ToolParser
 from .template_source import LONGEST
 
+ParserFactory = Callable[[int, Specials], AnswerParser]
 COUNTED = 2  # contexts: the tokens of a prompt of more than that are not even counted
 
 
@@ -25,15 +28,17 @@ class Prompt:
     """One prompt: its ids, what parses an answer to it (by choice), its text where one is read on.
 
     `thought`: how the answer marks what it thinks, if it does. `goes_on`: the answer goes on in the
-    prompt's text. `ends`: ids that end the answer, beside the model's own.
+    prompt's text. `call_marks` are those of calls that the answer may make. `ends`: ids that end
+    the answer, beside the model's own.
     """
 
     tokens: list[int]
-    parser: Callable[[int, Specials], AnswerParser] = PlainParser
+    parser: ParserFactory = PlainParser
     thought: AnswerMarks | None = None
     text: str = ""
     echo: bool = False
     goes_on: bool = False
+    call_marks: tuple[str, ...] = ()
     ends: tuple[int, ...] = ()
 
 
@@ -49,6 +54,7 @@ class Renderer:
     format: AnswerFormat
     source: str = ""  # of the chat template
     parse_special: bool = False
+    tool_format: ToolFormat = GENERIC
 
     def prepare(self) -> None:
         """Build the tables that the first request would have to wait for."""
@@ -86,15 +92,30 @@ class Renderer:
             message = "The chat template makes no prompt of this conversation: it is empty."
             raise Refusal(400, "invalid_conversation", message, "messages")
         self._refuse_unknown(tokens, vocabulary, "messages")
-        marks = self.format.marks(text, chat)
+        marks, tools = self.format.marks(text, chat), offered(chat)
         names = self.tokenizer.special_names.items()
         return Prompt(
             tokens,
-            lambda choice, specials: self.format.parser(choice, marks, specials),
+            self._caller(chat, tools, marks) if tools else partial(self._parser, marks),
             marks,
             goes_on=chat.continue_final,
+            call_marks=self.tool_format.marks if tools else (),
             ends=tuple(token for token, name in names if name in self.format.ends),
         )
+
+    def _parser(self, marks: AnswerMarks, choice: int, specials: Specials) -> AnswerParser:
+        return self.format.parser(choice, marks, specials)
+
+    def _caller(self, chat: Chat, tools: Sequence[Tool], marks: AnswerMarks) -> ParserFactory:
+        """Return what parses an answer that may call tools."""
+        parallel, text = chat.tool_choice.parallel, self.format.calling or self.format.parser
+
+        def parser(choice: int, specials: Specials) -> AnswerParser:
+            format = self.tool_format.encoded(specials)
+            reader = CallReader(choice, format, tools, chat.call_prefix, parallel)
+            return ToolParser(text(choice, marks, specials), reader)
+
+        return parser
 
     @cached_property
     def _marks(self) -> tuple[str, ...]:

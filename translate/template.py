@@ -106,7 +106,7 @@ class ChatTemplate:
                 raise _invalid(f"must not set {name}; the server sets it")
             if name in SWITCHES and not isinstance(value, bool | None):
                 raise _invalid(f"must set {name} to true or false")
-        fixed = {**self._tokens, "tools": [*map(_function, chat.tools)] or None, "messages": None}
+        fixed = {**self._tokens, "tools": [*map(_function, chat.offered)] or None, "messages": None}
         # Templates ask whether documents are none, as transformers lets them.
         return {"add_generation_prompt": True, "documents": None, **chat.template, **fixed}
 

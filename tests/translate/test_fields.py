@@ -107,7 +107,6 @@ SAMPLING: dict[str, Any] = {
     "stream_options.include_obfuscation": False,
     "tools": [FUNCTION],
     "tool_choice": "required",
-    "parallel_tool_calls": False,
     "functions": [{"name": "f"}],
     "function_call": {"name": "f"},
     "response_format": SCHEMA,
@@ -168,7 +167,13 @@ SAMPLING: dict[str, Any] = {
     "prediction": {"type": "content", "content": "x"},
     "web_search_options": {},
 }
-CHAT = SAMPLING | {"add_special_tokens": True, "parse_special": True}
+CHAT = SAMPLING | {
+    "add_special_tokens": True,
+    "parse_special": True,
+    "tool_choice": "none",
+    "parallel_tool_calls": False,
+    "function_call": "none",
+}
 COMPLETION = SAMPLING | {
     "prompt": "else",
     "logprobs": 3,
@@ -181,7 +186,7 @@ MESSAGE = SAMPLING | {
     "stream_options": {"include_usage": True, "continuous_usage_stats": True},
     "stop_sequences": ["END"],
     "tools": [{"name": "f", "input_schema": {}}],
-    "tool_choice": {"type": "any"},
+    "tool_choice": {"type": "none"},
     "output_config.format": {"type": "json_schema"},
     "output_config.effort": "low",
     "metadata": {"user_id": "u"},
@@ -278,6 +283,9 @@ ENDPOINTS: dict[str, Endpoint] = {
 # What makes a value count that says nothing alone.
 WITH: dict[str, dict[str, Any]] = {
     "top_logprobs": {"logprobs": True},
+    "tool_choice": {"tools": [{"name": "f", "function": {"name": "f"}}]},
+    "parallel_tool_calls": {"tools": [FUNCTION]},
+    "function_call": {"functions": [{"name": "f"}]},
     "stream_options.continuous_usage_stats": {"stream_options": {"include_usage": True}},
     "thinking.budget_tokens": {"thinking": {"type": "enabled"}},
     "stream_options.include_obfuscation": {"stream_options": {"include_usage": True}},
