@@ -24,7 +24,6 @@ from ..engine.text.loading import load_tokenizer
 from ..engine.text.tokenizer import Tokenizer, TokenizerError
 from ..translate.chat import Chat
 from ..translate.parsers.formats import choose
-from ..translate.parsers.tool_formats import choose_tools
 from ..translate.renderer import Renderer
 from ..translate.template_source import pick
 from .backends import Backend, Backends
@@ -195,9 +194,7 @@ async def _open(
         if (fault := await host.start(text, tokenizer.special_tokens, told)) and own is not None:
             raise StartError(f"{worker.name}: its --chat-template cannot be used: {fault}")
         format = choose(text or "", tokenizer.special_names.values())
-        tools = choose_tools(text or "", tokenizer.special_names.values())
-        special = config.model.parse_special
-        renderer = Renderer(tokenizer, format, text or "", special, tools)
+        renderer = Renderer(tokenizer, format, text or "", config.model.parse_special)
         await asyncio.to_thread(renderer.prepare)
         limits = config.max_tokens, patience, config.share_prefixes
         return GenerationBackend(worker.name, created, worker, host, renderer, *limits)

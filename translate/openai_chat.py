@@ -312,7 +312,7 @@ def _message(message: InputMessage, place: str) -> Message:
         reasoning,
         message.name,
         calls,
-        message.tool_call_id,
+        "" if message.role == "function" else message.tool_call_id,
         in_parts=in_parts,
     )
 

@@ -15,7 +15,7 @@ from ..engine.text.tokenizer import Tokenizer
 from .chat import Chat, Completion, Text, Tool
 from .guard import ChatGuard, offered, reading
 from .parsers.parser import AnswerFormat, AnswerParser, PlainParser
-from .parsers.tool_formats import GENERIC, ToolFormat
+from .parsers.tool_formats import ToolFormat, choose_tools
 from .parsers.tools import CallReader, ToolParser
 from .template_source import LONGEST
 
@@ -54,11 +54,10 @@ class Renderer:
     format: AnswerFormat
     source: str = ""  # of the chat template
     parse_special: bool = False
-    tool_format: ToolFormat = GENERIC
 
     def prepare(self) -> None:
         """Build the tables that the first request would have to wait for."""
-        _ = self.tokenizer.longest, self.guarded(Chat("", ()))
+        _ = self.tokenizer.longest, self.tool_format, self.guarded(Chat("", ()))
         self.tokenizer.decode(self._encoder.continued("a"))
 
     def limit(self, context: int) -> int:
@@ -116,6 +115,11 @@ class Renderer:
             return ToolParser(text(choice, marks, specials), reader)
 
         return parser
+
+    @cached_property
+    def tool_format(self) -> ToolFormat:
+        """The way in which the model calls tools."""
+        return choose_tools(self.source, self.tokenizer.special_names.values())
 
     @cached_property
     def _marks(self) -> tuple[str, ...]:

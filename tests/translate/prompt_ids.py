@@ -11,7 +11,6 @@ from bessemer.engine.text.loading import load_tokenizer
 from bessemer.engine.text.tokenizer import Tokenizer
 from bessemer.translate.chat import Chat, Message, Text, Tool, ToolCall, said
 from bessemer.translate.parsers.formats import choose
-from bessemer.translate.parsers.tool_formats import choose_tools
 from bessemer.translate.renderer import Renderer
 from bessemer.translate.template import ChatTemplate
 from bessemer.translate.template_source import pick
@@ -33,10 +32,8 @@ class Checkpoint:
         tokenizer = load_tokenizer(directory)
         source = pick(tokenizer.chat_template or "") or ""
         template = ChatTemplate(source, tokenizer.special_tokens, lambda: NOW)
-        names = tokenizer.special_names.values()
-        format_, tools = choose(source, names), choose_tools(source, names)
-        renderer = Renderer(tokenizer, format_, source, tool_format=tools)
-        return cls(Prompter(renderer, template))
+        format_ = choose(source, tokenizer.special_names.values())
+        return cls(Prompter(Renderer(tokenizer, format_, source), template))
 
     @property
     def tokenizer(self) -> Tokenizer:

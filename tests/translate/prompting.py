@@ -6,7 +6,6 @@ from bessemer.engine.text.tokenizer import Tokenizer
 from bessemer.translate.chat import Chat, GenerateRequest
 from bessemer.translate.parsers.formats import choose
 from bessemer.translate.parsers.parser import AnswerFormat
-from bessemer.translate.parsers.tool_formats import choose_tools
 from bessemer.translate.renderer import Prompt, Renderer
 from bessemer.translate.template import ChatTemplate
 
@@ -44,6 +43,5 @@ def prompter(
 ) -> Prompter:
     """Return the prompter of a model with this template, which has an answer format of its own."""
     format = format or choose(source or "", tokenizer.special_names.values())
-    tools = choose_tools(source or "", tokenizer.special_names.values())
     template = ChatTemplate(source, tokenizer.special_tokens)
-    return Prompter(Renderer(tokenizer, format, source or "", parse_special, tools), template)
+    return Prompter(Renderer(tokenizer, format, source or "", parse_special), template)

@@ -373,35 +373,6 @@ def test_calls_as_the_sdk_reads_them() -> None:
     ]
 
 
-def test_calls_of_functions_have_no_ids() -> None:
-    events: list[Event] = [
-        ToolCallBegun(0, 0, "", "f"),
-        ArgumentsDelta(0, 0, '{"a":1}'),
-        Finish(0, "tool_calls"),
-    ]
-    read = chunks(sent(events))
-    assert [c.choices[0].delta.model_dump(exclude_unset=True) for c in read] == [
-        {"function_call": {"name": "f", "arguments": ""}},
-        {"function_call": {"arguments": '{"a":1}'}},
-        {},
-    ]
-    assert read[2].choices[0].finish_reason == "function_call"
-    calls = (ToolCall("", "f", '{"a":1}'),)
-    answer = Answer((AnswerChoice("", "", "tool_calls", calls=calls),), Usage(1, 2))
-    completion = ChatCompletion.model_validate_json(encode_response(answer, WHO), strict=True)
-    (choice,) = completion.choices
-    assert choice.finish_reason == "function_call" and choice.message.content is None
-    assert choice.message.function_call and choice.message.function_call.arguments == '{"a":1}'
-
-
-def test_text_beside_calls_is_content_and_no_text_is_null() -> None:
-    for text in ("", "I look."):
-        calls = (ToolCall("call_1", "f", "{}"),)
-        answer = Answer((AnswerChoice(text, "", "tool_calls", calls=calls),), Usage(1, 2))
-        completion = ChatCompletion.model_validate_json(encode_response(answer, WHO), strict=True)
-        assert completion.choices[0].message.content == (text or None)
-
-
 def test_usage_where_it_is_asked_for() -> None:
     *data, usage, last = sent(ANSWER, GenerationOptions(include_usage=True))
     assert all(b'"usage":null' in d for d in data)

@@ -4,11 +4,27 @@ import json
 from typing import Any
 
 import pytest
+from openai.types.chat import ChatCompletion
 from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
 
 from bessemer.engine.request import Refusal
-from bessemer.translate.chat import Chat, Message, Tool, ToolCall, ToolChoice, said
-from bessemer.translate.openai_chat import decode_request
+from bessemer.translate.chat import (
+    Answer,
+    AnswerChoice,
+    ArgumentsDelta,
+    Chat,
+    Event,
+    Finish,
+    Message,
+    Tool,
+    ToolCall,
+    ToolCallBegun,
+    ToolChoice,
+    Usage,
+    said,
+)
+from bessemer.translate.openai_chat import decode_request, encode_response
+from tests.translate.test_openai_chat import WHO, chunks, sent
 
 USER = {"role": "user", "content": "Hi"}
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
@@ -98,7 +114,7 @@ def test_functions_are_tools_whose_calls_have_no_ids() -> None:
     assert chat.tool_choice == ToolChoice("auto", (), parallel=False)
     assert chat.messages[1:] == (
         Message("assistant", calls=(ToolCall("", "f", "{}"),)),
-        Message("tool", said("4"), name="f"),
+        Message("tool", said("4"), name="f", result_of=""),
     )
 
 
@@ -197,3 +213,32 @@ def test_flawed_tools(fields: Any, field: str) -> None:
 def test_flawed_calls_and_results(message: Any, field: str) -> None:
     refusal = refused(messages=[message])
     assert refusal.field and refusal.field.replace("[...]", "[0]") == f"messages[0].{field}"
+
+
+def test_calls_of_functions_have_no_ids() -> None:
+    events: list[Event] = [
+        ToolCallBegun(0, 0, "", "f"),
+        ArgumentsDelta(0, 0, '{"a":1}'),
+        Finish(0, "tool_calls"),
+    ]
+    read = chunks(sent(events))
+    assert [c.choices[0].delta.model_dump(exclude_unset=True) for c in read] == [
+        {"function_call": {"name": "f", "arguments": ""}},
+        {"function_call": {"arguments": '{"a":1}'}},
+        {},
+    ]
+    assert read[2].choices[0].finish_reason == "function_call"
+    calls = (ToolCall("", "f", '{"a":1}'),)
+    answer = Answer((AnswerChoice("", "", "tool_calls", calls=calls),), Usage(1, 2))
+    completion = ChatCompletion.model_validate_json(encode_response(answer, WHO), strict=True)
+    (choice,) = completion.choices
+    assert choice.finish_reason == "function_call" and choice.message.content is None
+    assert choice.message.function_call and choice.message.function_call.arguments == '{"a":1}'
+
+
+def test_text_beside_calls_is_content_and_no_text_is_null() -> None:
+    for text in ("", "I look."):
+        calls = (ToolCall("call_1", "f", "{}"),)
+        answer = Answer((AnswerChoice(text, "", "tool_calls", calls=calls),), Usage(1, 2))
+        completion = ChatCompletion.model_validate_json(encode_response(answer, WHO), strict=True)
+        assert completion.choices[0].message.content == (text or None)

@@ -22,7 +22,8 @@ class ToolFormat:
     `open`: what begins a section of calls, of which the marks in `kept` belong to the first call;
     `close`: what ends it; `each`: what may stand around a call. In a section may be a list. `bare`:
     an answer may begin with calls that nothing marks. `short_ids`: they have nine characters, and
-    `own_ids`: those that the model gives are its clients'.
+    `own_ids`: those that the model gives are its clients'. `shape` is a call, to be prompted where
+    the template does not tell of tools.
     """
 
     name: str
@@ -34,6 +35,7 @@ class ToolFormat:
     kept: tuple[str, ...] = ()
     bare: bool = False
     short_ids: bool = False
+    shape: str = '<tool_call>\n{"name": "NAME", "arguments": ARGUMENTS}\n</tool_call>'
     own_ids: bool = False
 
     @property
@@ -67,10 +69,9 @@ def _mapped(value: Any, change: Callable[[str], Any]) -> Any:
 
 
 def choose_tools(template: str, special_tokens: Collection[str]) -> ToolFormat:
-    """Return a model's format: the generic one, prompted, where its template knows no tools."""
-    if re.search(r"\btools\b", template) is None:
-        return GENERIC
-    return next(format for format in FORMATS if format.suits(template, special_tokens))
+    """Return a model's format; where its template knows no tools, by what is in it alone."""
+    known = special_tokens if re.search(r"\btools\b", template) else ()
+    return next(format for format in FORMATS if format.suits(template, known))
 
 
 def written(*marks: str) -> Suits:
@@ -107,6 +108,19 @@ GENERIC = ToolFormat(
     close=("</tool_call>",),
 )
 
+# deepseek-ai/DeepSeek-V3.1, README.md.
+DEEPSEEK = ToolFormat(
+    name="deepseek",
+    suits=named("<｜tool▁calls▁begin｜>"),
+    syntaxes=(NamedCall(between=("<｜tool▁sep｜>",), fenced=True),),
+    open=("<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>"),
+    kept=("<｜tool▁call▁begin｜>",),
+    each=("<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>"),
+    close=("<｜tool▁calls▁end｜>",),
+    shape="<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>NAME<｜tool▁sep｜>ARGUMENTS<｜tool▁call▁end｜>"
+    "<｜tool▁calls▁end｜>",
+)
+
 FORMATS: Sequence[ToolFormat] = (
     # openai/gpt-oss-20b: https://cookbook.openai.com/articles/openai-harmony. The head of a message
     # to a function is what engine/text/channels.py makes of it.
@@ -129,6 +143,7 @@ FORMATS: Sequence[ToolFormat] = (
         syntaxes=(ObjectCall(), NamedCall(between=("[ARGS]",), id_mark="[CALL_ID]")),
         open=("[TOOL_CALLS]",),
         short_ids=True,
+        shape='[TOOL_CALLS][{"name": "NAME", "arguments": ARGUMENTS}]',
     ),
     # deepseek-ai/DeepSeek-V3.2, encoding/README.md; V4 says tool_calls.
     ToolFormat(
@@ -147,17 +162,15 @@ FORMATS: Sequence[ToolFormat] = (
         open=("<｜DSML｜function_calls>", "<｜DSML｜tool_calls>"),
         close=("</｜DSML｜function_calls>", "</｜DSML｜tool_calls>"),
     ),
-    # deepseek-ai/DeepSeek-V3-0324, DeepSeek-R1-0528 (a word, a line, a fence) and V3.1 (a name),
-    # chat_template of each.
-    ToolFormat(
-        name="deepseek",
-        suits=named("<｜tool▁calls▁begin｜>"),
-        syntaxes=(NamedCall(between=("<｜tool▁sep｜>",), fenced=True),),
-        open=("<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>"),
-        kept=("<｜tool▁call▁begin｜>",),
-        each=("<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>"),
-        close=("<｜tool▁calls▁end｜>",),
+    # deepseek-ai/DeepSeek-V3-0324 and DeepSeek-R1-0528, chat_template: a word, a line, a fence.
+    replace(
+        DEEPSEEK,
+        name="deepseek-v3",
+        suits=written("<｜tool▁calls▁begin｜>", "```json"),
+        shape="<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>NAME\n```json\n"
+        "ARGUMENTS\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
     ),
+    DEEPSEEK,
     # moonshotai/Kimi-K2-Instruct, docs/tool_call_guidance.md; its ids go on through a conversation.
     ToolFormat(
         name="kimi",
@@ -173,6 +186,8 @@ FORMATS: Sequence[ToolFormat] = (
         each=("<|tool_call_begin|>", "<|tool_call_end|>"),
         close=("<|tool_calls_section_end|>",),
         own_ids=True,
+        shape="<|tool_calls_section_begin|><|tool_call_begin|>functions.NAME:0"
+        "<|tool_call_argument_begin|>ARGUMENTS<|tool_call_end|><|tool_calls_section_end|>",
     ),
     # MiniMaxAI/MiniMax-M2, docs/tool_calling_guide.md.
     ToolFormat(
@@ -340,6 +355,7 @@ FORMATS: Sequence[ToolFormat] = (
         syntaxes=OBJECT,
         open=("<|tool_call|>", "<tool_call>"),
         close=("</tool_call>",),
+        shape='<|tool_call|>[{"name": "NAME", "arguments": ARGUMENTS}]',
     ),
     replace(GENERIC, suits=written("<tool_call>")),
     # Salesforce/Llama-xLAM-2-8b-fc-r, chat_template: "in a single JSON array", and nothing around.
@@ -355,6 +371,7 @@ FORMATS: Sequence[ToolFormat] = (
         open=("<|python_tag|>", "<|python_start|>"),
         close=("<|python_end|>",),
         bare=True,
+        shape='{"name": "NAME", "parameters": ARGUMENTS}',
     ),
     GENERIC,
 )

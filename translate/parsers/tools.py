@@ -129,7 +129,7 @@ class CallReader:
         """Say what is no call, but for the end of an answer after one: half a mark of its end."""
         marks = ("}", "]", ",", ";", *self._format.close, self._format.each[1])
         half = self._scanner.ended and any(mark.startswith(text.strip()) for mark in marks)
-        if not (self._after_call and half):
+        if text and not (self._after_call and half):
             self._after_call = False
             self._say(text)
 
@@ -161,6 +161,7 @@ class CallReader:
                 return False
             body = text[:end].rstrip()
             body = text[:end] if end - len(body) > HELD else body
+            self._after_call = self._after_call and not body
             self._say(body)
             scanner.at += len(body)
             if mark:
@@ -191,7 +192,6 @@ class CallReader:
                 if (yield from scanner.take(*close)):
                     return
                 if not (yield from self._goes_on(bool(listed))):
-                    self._after_call = False
                     return self._say_rest(scanner.since_mark())
         except Broken:
             self._say_rest(scanner.since_mark())

@@ -81,9 +81,11 @@ ANSWERS = {
     "deepseek": [
         f"I look.<｜tool▁calls▁begin｜>{BEGIN}get_weather{SEP}{ARGUMENTS}{END}"
         f"{BEGIN}clock{SEP}{{}}{END}<｜tool▁calls▁end｜>",
+        f"I look.{BEGIN}get_weather{SEP}{ARGUMENTS}{END}{BEGIN}clock{SEP}{{}}",
+    ],
+    "deepseek-v3": [
         f"I look.<｜tool▁calls▁begin｜>{BEGIN}function{SEP}get_weather\n```json\n{ARGUMENTS}\n"
         f"```{END}\n{BEGIN}function{SEP}clock\n```json\n{{}}\n```{END}<｜tool▁calls▁end｜>",
-        f"I look.{BEGIN}get_weather{SEP}{ARGUMENTS}{END}{BEGIN}clock{SEP}{{}}",
     ],
     "deepseek-v3.2": [
         f"I look.\n\n<{DSML}function_calls>\n{invoked(DSML, STRING)}\n"
