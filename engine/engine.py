@@ -9,6 +9,7 @@ import mlx.core as mx
 from ..architectures.config import Rope
 from .batch import Batch, build
 from .cache_sizes import CacheSizes
+from .grammar.grammars import Grammars
 from .in_flight import StepInFlight
 from .logit_edits import LastingEdits, LogitEdits, nothing_allowed
 from .max_len import max_len_of, rope_key
@@ -28,6 +29,7 @@ class Engine:
     `text` looks for a request's stop strings in its answer; `ropes` and `rules` are the model's.
     `ahead`: a step is submitted before the one before it is read, so that the device never waits.
     A sequence that turns out to be over has then computed one token too much, which is dropped.
+    `grammars` are those that requests are held to; without them none may be asked for.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Engine:
         ropes: Seq[Rope] = (),
         rules: GenerationRules = NO_RULES,
         ahead: bool = False,
+        grammars: Grammars | None = None,
     ) -> None:
         self.pager = Pager(sizes, limits.page, limits.chunk)
         self.scheduler = Scheduler(self.pager, limits)
@@ -50,22 +53,23 @@ class Engine:
         self._ropes = [rope for rope in ropes if rope.varies]
         self._ahead = ahead
         self._in_flight: StepInFlight | None = None
+        self._grammars = grammars
         self._active: dict[int, Sequence] = {}
+        self._unprepared: dict[Sequence, None] = {}  # those active that wait for a grammar
         self._lasting: LastingEdits | None = None  # of the last that had some, for its siblings
         self._cost = 0.0, 0.0, 0.0, 0  # seconds and rows of the last step, as in StepReport
 
     @property
     def busy(self) -> bool:
-        return bool(self._active)
+        """Return whether there is something to do: grammars are compiled without the engine."""
+        idle = self._grammars is not None and self._grammars.idle
+        return len(self._active) > (0 if idle else len(self._unprepared))
 
     def submit(self, request: Request) -> None:
         """Queue a request.
 
         Raises Refusal if it can never fit, if no token may be drawn, or if the queue is full.
         """
-        if request.constraint is not None:
-            message = "This version of Bessemer cannot hold an answer to a grammar yet."
-            raise Refusal(400, "unsupported", message, "response_format")
         text = self._text(request) if request.stop else None
         room = self.scheduler.limits.context
         max_len = max_len_of(request, room) if self._ropes else 0
@@ -74,14 +78,18 @@ class Engine:
         sequence.edits = LogitEdits.of(request, sequence.tokens, *known)
         if sequence.edits is not None:
             self._lasting = sequence.edits.lasting
+        self._hold(sequence)
         self.scheduler.add(sequence)
         self._active[request.id] = sequence
+        if not sequence.is_prepared:
+            self._unprepared[sequence] = None
 
     def cancel(self, request: int) -> None:
         """Forget a request before the next step; one that is over already is no mistake."""
         sequence = self._active.pop(request, None)
         if sequence is not None:
             self.scheduler.finish(sequence)
+            self._unprepared.pop(sequence, None)
 
     def step(self) -> list[Event]:
         """Launch one step of everything that runs, and read the one before; return the events.
@@ -90,7 +98,9 @@ class Engine:
         """
         self._cost = 0.0, 0.0, 0.0, 0
         before, self._in_flight = self._in_flight, None
+        refused = self._prepare() if self._unprepared else []
         launched, events = self._launch()
+        events = refused + events
         if before is None and launched is None:
             return events
         began = perf_counter()
@@ -122,8 +132,35 @@ class Engine:
 
     def run(self) -> Iterator[Event]:
         """Step until nothing is left to do, yielding the events."""
-        while self.busy:
+        while self._active:
             yield from self.step()
+            if self._grammars is not None and not self.busy:
+                self._grammars.wait()
+
+    def _hold(self, sequence: Sequence) -> None:
+        """Hold a sequence to its grammar, if that is compiled. Raises Refusal if it cannot be."""
+        if sequence.request.constraint is None:
+            return
+        assert self._grammars is not None
+        sequence.grammar = self._grammars.answer(sequence.request, self._eos_ids)
+
+    def _prepare(self) -> list[Event]:
+        """Hold sequences to the grammar that was compiled since, and have the next one compiled."""
+        assert self._grammars is not None
+        refused: list[Event] = []
+        if not self._grammars.idle:
+            return refused
+        for sequence in [*self._unprepared]:
+            try:
+                self._hold(sequence)
+            except Refusal as refusal:
+                self.cancel(sequence.request.id)
+                refused.append(Refused.of(sequence.request.id, refusal))
+            if sequence.is_prepared:
+                self._unprepared.pop(sequence, None)
+        if (following := self.scheduler.first_unprepared()) is not None:
+            self._grammars.compile(following.request)
+        return refused
 
     def _launch(self) -> tuple[StepInFlight | None, list[Event]]:
         """Submit the next step, if there is any; return what began with it."""
@@ -172,6 +209,8 @@ class Engine:
             return Token(request.id, [], "length", prompt=prompt)
         if sampled.token < 0:
             self.cancel(request.id)
+            if sequence.grammar is not None and (refusal := sequence.grammar.refusal) is not None:
+                return Refused.of(request.id, refusal)
             if sampled.banned and sequence.generated:
                 return Token(request.id, [], "stop", prompt=prompt)
             refusal = nothing_allowed() if sampled.banned else broken_numbers()
@@ -194,4 +233,8 @@ class Engine:
                 return "stop", sequence.text.stop, hidden
         if hidden:
             return "stop", None, hidden
+        if sequence.grammar is not None:
+            sequence.grammar.add(token)
+            if sequence.grammar.is_over:
+                return "stop", None, 0
         return ("length" if sequence.is_full else None), None, 0

@@ -39,7 +39,7 @@ class StepInFlight:
                 step.ready.append((item.sequence, end - 1))
             if item.sequence.request.prompt_logprobs is not None and not item.sequence.generated:
                 step._score(item, logits[start:end])
-        step._draw([place for place in step.ready if place[0].edits is None])
+        step._draw([place for place in step.ready if not place[0].is_edited])
         return step
 
     def draw(self) -> None:
@@ -48,7 +48,7 @@ class StepInFlight:
         The host knows the tokens before by now, and edits follow them.
         """
         self.deepest = {each: each.pages.path[-1] for each, _ in self.ready if each.pages.path}
-        self._draw([place for place in self.ready if place[0].edits is not None])
+        self._draw([place for place in self.ready if place[0].is_edited])
         if not self._drawn:
             return
         parts = [drawn.tokens for _, drawn in self._drawn]

@@ -8,6 +8,7 @@ from msgspec import Struct, structs
 
 # The kinds of grammars that an answer can be held to; each is defined by a text of its own.
 Grammar = Literal["json_schema", "json_object", "regex", "choice", "lark", "gbnf"]
+MAX_DEFINITION = 2**17  # characters of that text; OpenAI takes schemas of 120,000
 
 
 @dataclass(eq=False, slots=True)
@@ -56,11 +57,18 @@ class GenerationDefaults(Struct, frozen=True, kw_only=True):
 
 
 class Constraint(Struct, frozen=True, kw_only=True):
-    """The grammar that an answer is held to: from its start, or after a token or a text."""
+    """The grammar that the text of an answer is held to; `field` is the request's that asks for it.
+
+    A thought that the answer begins with is free. The answer ends where the grammar does. With
+    `after`, the grammar holds each time from where the text has come to end in that, and the text
+    is free again behind it; the names of special tokens in it are these tokens. In a Lark grammar,
+    special tokens are written as <NAME>.
+    """
 
     grammar: Grammar
     definition: str
-    after: int | str | None = None
+    after: str = ""
+    field: str = "response_format"
 
 
 class Thought(Struct, frozen=True, tag="thought"):

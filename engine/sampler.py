@@ -131,13 +131,14 @@ def _edits(sequences: Seq[Sequence]) -> Edits | None:
 
 def _masks(sequences: Seq[Sequence], size: int) -> np.ndarray | None:
     """Return the bits of what each row may draw; None where all may draw everything."""
-    each = {row: s.edits.mask(size) for row, s in enumerate(sequences) if s.edits is not None}
-    masks = {row: mask for row, mask in each.items() if mask is not None}
+    edited = {row: s.edits.mask(size) for row, s in enumerate(sequences) if s.edits is not None}
+    held = {row: s.grammar.mask(size) for row, s in enumerate(sequences) if s.grammar is not None}
+    masks = [(row, mask) for row, mask in (*edited.items(), *held.items()) if mask is not None]
     if not masks:
         return None
     bits = np.full((len(sequences), -(-size // BITS)), 2**BITS - 1, np.uint32)
-    for row, mask in masks.items():
-        bits[row] = mask
+    for row, mask in masks:
+        bits[row] &= mask
     return bits
 
 

@@ -102,6 +102,11 @@ class Scheduler:
         work = self._work(self._newcomers()) or self._work(list(self.running))
         return work, admitted
 
+    def first_unprepared(self) -> Sequence | None:
+        """Return the sequence whose grammar is to be compiled next: clients take turns here too."""
+        waiting = self.waiting.candidates(self._counts)
+        return next((sequence for sequence in waiting if not sequence.is_prepared), None)
+
     def commit(self, work: Seq[Work]) -> None:
         """Count a step's tokens as computed, and share pages that became full."""
         for item in work:
@@ -121,7 +126,7 @@ class Scheduler:
         for _, sequence in zip(range(LOOKS), self.waiting.candidates(self._counts), strict=False):
             if not self._has_place(sequence.request.client):
                 break
-            if self._pager.follows(sequence):
+            if not sequence.is_prepared or self._pager.follows(sequence):
                 continue
             if left <= 0:
                 break

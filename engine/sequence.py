@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import mlx.core as mx
 
+from .grammar.answer_grammar import AnswerGrammar
 from .logit_edits import LogitEdits
 from .prefix_cache import Node
 from .request import Request
@@ -57,6 +58,7 @@ class Sequence:
     reported: int = 1  # prompt positions whose logprobs are out; the first token has none
     pages: Holdings = field(default_factory=Holdings)
     edits: LogitEdits | None = None  # None: its logits stay as they are
+    grammar: AnswerGrammar | None = None  # of its constraint, once that is compiled
     leader: "Sequence | None" = None  # a running prompt whose pages it waits for
     common: int = 0  # tokens in full pages that the two begin with
 
@@ -90,6 +92,16 @@ class Sequence:
     def is_full(self) -> bool:
         """Return whether the answer has as many tokens as were asked for, or as fit."""
         return self.generated >= self.request.max_tokens or self.length >= self.room
+
+    @property
+    def is_edited(self) -> bool:
+        """Return whether what may be drawn of it depends on the tokens before."""
+        return self.edits is not None or self.grammar is not None
+
+    @property
+    def is_prepared(self) -> bool:
+        """Return whether it may run: a grammar that it is held to is compiled."""
+        return self.grammar is not None or self.request.constraint is None
 
     def page_key(self, index: int, size: int) -> bytes:
         """Return the key of page `index`, of `size` tokens: what distinguishes it from others."""

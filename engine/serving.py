@@ -22,6 +22,8 @@ from .checkpoint.generation_config import read_generation_config
 from .checkpoint.weights import Reading, rename_tensors, stored_dtype, weight_bytes
 from .embedding.sentence_transformers import Description, describe
 from .engine import Engine
+from .grammar.compiler import Compiler
+from .grammar.grammars import Grammars
 from .kv_cache import allocate, page_bytes, state_bytes
 from .memory import Plan, plan_memory
 from .model import Model, build
@@ -68,10 +70,12 @@ def load_described(
     memory: int,
     progress: Callable[[str], None] = lambda _: None,
     program: Callable[[], int] = lambda: 0,
+    wake: Callable[[], None] = lambda: None,
 ) -> LoadedModel:
     """Load a model that takes `memory` bytes at most; `progress` hears of each stage that gets on.
 
-    `program` is asked, once the tokenizer is read, for the bytes of all else in this process.
+    `program` is asked, once the tokenizer is read, for the bytes of all else in this process;
+    `wake` is called, by another thread, when a step is due without a request.
     Raises ValueError, in one sentence for the user, if the checkpoint cannot be served.
     """
     directory = description.modules.backbone
@@ -98,7 +102,8 @@ def load_described(
     runner = Runner(model.decoder, caches, pattern == "tail", ahead=ahead, **faster)
     limits = Limits(plan.context, settings.max_batch, settings.queue, settings.chunk, PAGE)
     about_answers = (lambda each: _late(read).answer_text(each)), config.ropes, generation.rules
-    engine = Engine(runner, limits, plan.sizes, generation.eos_ids, *about_answers, ahead)
+    grammars = Grammars(Compiler(partial(_late, read), config.vocab_size), wake)
+    engine = Engine(runner, limits, plan.sizes, generation.eos_ids, *about_answers, ahead, grammars)
     about = config.model_type, generation.defaults, config.vocab_size
     return LoadedModel(engine, plan, read, *about)
 

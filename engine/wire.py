@@ -12,7 +12,7 @@ from .request import AnyRequest, Event, GenerationDefaults, StepReport
 from .request_group import RequestGroup, pack, unpack
 from .settings import Settings
 
-VERSION = 13
+VERSION = 14
 _LENGTH = struct.Struct("<I")
 
 

@@ -227,11 +227,11 @@ def _is_of_memory(error: Exception) -> bool:
 def _load(configure: Configure, channel: SocketChannel) -> "LoadedModel | LoadedEmbeddingModel":
     description = describe(Path(configure.directory))
     settings, memory = configure.settings, configure.memory
+    wake, stage = channel.wake, channel.stage
     if description.purpose == "generate":
-        return load_described(description, settings, memory, channel.stage, _program)
+        return load_described(description, settings, memory, stage, _program, wake)
     from .embedding.serving import load_embedding_model  # here: others start the sooner
 
-    wake, stage = channel.wake, channel.stage
     return load_embedding_model(description, settings, memory, wake, stage, _program)
 
 

@@ -6,8 +6,8 @@ from functools import cache, partial
 
 from msgspec.structs import replace
 
-from ..engine.request import Event as EngineEvent
 from ..engine.request import (
+    Constraint,
     GenerationDefaults,
     Refusal,
     Refused,
@@ -18,6 +18,7 @@ from ..engine.request import (
     TokenLogprobs,
     over_context,
 )
+from ..engine.request import Event as EngineEvent
 from ..engine.text.stops import StopMatcher
 from ..engine.text.tokenizer import Tokenizer
 from .chat import (
@@ -29,6 +30,7 @@ from .chat import (
     Progress,
     PromptLogprobs,
     RankedToken,
+    ResponseFormat,
     TextDelta,
     TokenText,
     Usage,
@@ -268,7 +270,14 @@ def _request(
         client=request.client,
         thought=prompt.thought,
         goes_on=prompt.goes_on,
+        constraint=_constraint(request.response_format),
     )
+
+
+def _constraint(format: ResponseFormat | None) -> Constraint | None:
+    if format is None:
+        return None
+    return Constraint(grammar=format.kind, definition=format.definition, field=format.field)
 
 
 def _other(first: Request, number: int, at: int, echoed: int | None) -> Request:

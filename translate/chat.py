@@ -77,11 +77,15 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ResponseFormat:
-    """The grammar of a whole answer, which a `strict` one keeps to the letter."""
+    """The grammar of a whole answer, kept to whether it is `strict` or not; `field` asked for it.
+
+    `definition` is a JSON schema, a regular expression, a grammar, or JSON of the choices.
+    """
 
     kind: Grammar
-    definition: str  # a JSON schema, a regular expression, a grammar; JSON of the choices
+    definition: str
     strict: bool = True
+    field: str = "response_format"
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,12 +58,12 @@ _FLOAT = (*NOTHING, "float", ["float"])
 
 # Of /v1/chat/completions, /v1/completions and /v1/messages, where they do not honour it.
 GENERATION: Table = {
-    **_rows("constrained output", "response_format", (*NOTHING, {"type": "text"})),
     **_rows(
-        "constrained output",
-        "structured_outputs guided_json guided_regex guided_choice guided_grammar "
-        "guided_decoding_backend guided_whitespace_pattern grammar grammar_string json_schema "
-        "regex ebnf structural_tag",
+        "structured output of this kind",
+        "guided_whitespace_pattern structural_tag structured_outputs.structural_tag "
+        "structured_outputs.whitespace_pattern "
+        "structured_outputs.disable_any_whitespace "
+        "structured_outputs.disable_additional_properties",
     ),
     **_rows("output other than text", "modalities", (*NOTHING, ["text"])),
     **_rows("audio output", "audio"),
@@ -163,7 +163,6 @@ MESSAGES: Table = {
     **_rows(
         "tool calls of this form at this endpoint", "function_call", (*NOTHING, "none", "auto")
     ),
-    **_rows("constrained output", "output_config.format"),
     **_rows("MCP servers", "mcp_servers"),
     **_rows("containers", "container"),
     **_rows("several answers to one request", "n", (1,)),
@@ -197,6 +196,7 @@ prediction prompt_cache_key prompt_cache_retention cache_control
 context_management inference_geo keep_alive ttl n_keep id_slot timings_per_token return_progress
 spaces_between_special_tokens stream_options.include_obfuscation thinking.budget_tokens
 reasoning.max_tokens reasoning.summary output_config.effort max_chunks_per_doc
+guided_decoding_backend structured_outputs.disable_fallback
 """
 IGNORED = tuple(_IGNORED.split())
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from .anthropic import Thinking, thinking_kwargs
+from .anthropic_request import Thinking, thinking_kwargs
 from .chat import (
     Answer,
     AnswerChoice,
@@ -45,6 +45,7 @@ from .openai_shape import (
 )
 from .openai_tools import CalledFunction, InputCall, ToolRequest, calls_of, function_call, tools_of
 from .sampling import MAX_MESSAGES, Alternatives, max_tokens
+from .structured_output import response_format
 
 ROLES = {
     "system": "system",
@@ -192,6 +193,7 @@ def decode_request(body: bytes) -> Chat:
         tools=tools,
         tool_choice=choice,
         call_prefix="" if request.functions else "call_",
+        response_format=response_format(request),
     )
 
 

@@ -39,6 +39,7 @@ from .openai_shape import (
     usage_body,
 )
 from .sampling import Alternatives, TokenId, max_tokens
+from .structured_output import response_format
 
 DEFAULT_MAX_TOKENS = 16  # https://platform.openai.com/docs/api-reference/completions
 MAX_PROMPTS = 1024  # evaluation harnesses send batches of some hundred
@@ -91,6 +92,7 @@ def decode_request(body: bytes) -> Completion:
         options=options,
         echo=request.echo or False,
         parse_special=request.parse_special is not False,
+        response_format=response_format(request),
     )
 
 

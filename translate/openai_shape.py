@@ -24,7 +24,8 @@ from .chat import (
 from .decode import invalid
 from .dialect import COMMENT, ServerEvent
 from .errors import openai_error
-from .sampling import Alternatives, Choices, SamplingFields, TokenId, TokenIds, options
+from .sampling import Alternatives, Choices, TokenId, TokenIds, options
+from .structured_output import StructuredFields
 
 Events = tuple[ServerEvent, ...]
 Prompts = str | Annotated[list[str | TokenId | TokenIds], Meta(min_length=1)]
@@ -55,7 +56,7 @@ class StreamOptions(Struct, kw_only=True):
     continuous_usage_stats: bool | None = None
 
 
-class TextRequest(SamplingFields, kw_only=True):
+class TextRequest(StructuredFields, kw_only=True):
     model: str
     n: Choices | None = None
     prompt_logprobs: Alternatives | None = None

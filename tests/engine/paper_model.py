@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import ClassVar, cast
 
 import mlx.core as mx
 import numpy as np
@@ -10,6 +11,8 @@ import numpy as np
 from bessemer.engine.batch import Batch
 from bessemer.engine.cache_sizes import CacheSizes
 from bessemer.engine.engine import Engine
+from bessemer.engine.grammar.compiler import Compiler
+from bessemer.engine.grammar.grammars import Grammars
 from bessemer.engine.pager import Pager
 from bessemer.engine.request import Event, Refused, Request, Sampling, Token
 from bessemer.engine.scheduler import Limits
@@ -17,6 +20,7 @@ from bessemer.engine.text.answer_text import AnswerText, make_splitter
 from bessemer.engine.text.detokenizer import AnswerDetokenizer
 from bessemer.engine.text.specials import Specials
 from bessemer.engine.text.stops import StopMatcher
+from bessemer.engine.text.tokenizer import Tokenizer
 from bessemer.engine.token_rules import NO_RULES, GenerationRules
 from bessemer.kernels.attention.pages import PAGE
 from bessemer.kernels.recurrent.runs import Runs
@@ -34,6 +38,21 @@ class Letters:
 
     def flush(self) -> str:
         return ""
+
+
+class LetterTokenizer:
+    """What a grammar asks of a tokenizer, for these letters."""
+
+    special_names: ClassVar = {END: "<end>"}
+
+    def token_bytes(self, token: int) -> bytes:
+        return bytes([32 + token]) if token != END else b"<end>"
+
+    def encode(self, text: str, special: bool = True) -> list[int]:
+        return [ord(letter) - 32 for letter in text]
+
+    def id_of(self, name: str) -> int | None:
+        return ord(name) - 32 if len(name) == 1 else None
 
 
 class PaperModel:
@@ -116,13 +135,19 @@ def engine(
     sizes: CacheSizes | None = None,
     rules: GenerationRules = NO_RULES,
     ahead: bool = False,
+    grammars: Grammars | None = None,
     **limits: int,
 ) -> tuple[Engine, PaperModel]:
     """Make an engine over full attention with so many pages, or over pools of these sizes."""
     sizes = sizes or replace(FULL, pages=(pages,))
     model = PaperModel(sizes)
     settings = Limits(**({"context": pages * PAGE} | limits))
-    return Engine(model, settings, sizes, [END], text, rules=rules, ahead=ahead), model
+    grammars = grammars or Grammars(compiler())
+    return Engine(model, settings, sizes, [END], text, (), rules, ahead, grammars), model
+
+
+def compiler() -> Compiler:
+    return Compiler(lambda: cast(Tokenizer, LetterTokenizer()), VOCABULARY)
 
 
 def text(request: Request) -> AnswerText:

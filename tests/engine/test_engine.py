@@ -5,7 +5,6 @@ import pytest
 from bessemer.engine import engine as module
 from bessemer.engine.cache_sizes import CacheSizes
 from bessemer.engine.request import (
-    Constraint,
     Refusal,
     Refused,
     Sampling,
@@ -202,14 +201,6 @@ def test_a_request_that_can_never_fit_is_refused() -> None:
     door.submit(request_for(3, prompt(1, 127), 500))
     events = [e for e in door.run() if isinstance(e, Token)]
     assert (len(events[-1].tokens), events[-1].finish) == (1, "length")
-
-
-def test_a_constraint_is_refused_not_ignored() -> None:
-    door, _ = engine()
-    held = Constraint(grammar="regex", definition="[a-z]+")
-    with pytest.raises(Refusal) as caught:
-        door.submit(request_for(1, [5], 5, constraint=held))
-    assert caught.value.code == "unsupported" and not door.busy
 
 
 def test_the_queue_is_bounded() -> None:

@@ -355,6 +355,9 @@ class Listener:
     def stage(self, what: str) -> None:
         pass
 
+    def wake(self) -> None:
+        pass
+
     def send(self, message: Any) -> None:
         self.sent.append(message)
 

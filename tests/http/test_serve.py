@@ -280,7 +280,7 @@ def test_mistakes_name_the_field(client: openai.OpenAI) -> None:
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "wizard", "content": "x"}]}, "role"),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"response_format": {"type": "yaml"}}, "response_format"),
         ({"n": 0}, "n"),
         ({"top_logprobs": 2}, "top_logprobs"),
     ]

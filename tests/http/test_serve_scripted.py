@@ -106,6 +106,17 @@ def test_thoughts_between_special_tokens(server: Server) -> None:
     assert chat(server, "mistral", stop=["Hi!"]) == ("A Hi greets.", "Hello. ", "stop")
 
 
+def test_a_form_holds_behind_the_thought(server: Server) -> None:
+    either = chat(server, "mistral", guided_choice=["Hello. Hi", "Bye"])
+    assert either == ("A Hi greets.", "Hello. Hi", "stop")
+    assert chat(server, "mistral", guided_choice=["Bye"]) == ("A Hi greets.", "Bye", "stop")
+    schema = {"format": {"type": "json_schema", "schema": {"enum": [True]}}}
+    thinking, text, reason, _ = messages(server, "mistral", output_config=schema)
+    assert (thinking, text, reason) == ("A Hi greets.", "true", "end_turn")
+    other = chat(server, "mistral", guided_regex="x{3}", stop=["xx"])
+    assert other == ("A Hi greets.", "", "stop"), "a stop string counts as ever"
+
+
 def test_reasoning_is_counted(server: Server) -> None:
     body = {"model": "mistral", "messages": HI, "temperature": 0}
     usage = server.ask("POST", "/v1/chat/completions", body)[1]["usage"]

@@ -12,13 +12,8 @@ from anthropic.types.message_create_params import MessageCreateParamsStreaming
 from pydantic import TypeAdapter
 
 from bessemer.engine.request import Refusal
-from bessemer.translate.anthropic import (
-    Stream,
-    decode_count,
-    decode_request,
-    encode_count,
-    encode_response,
-)
+from bessemer.translate.anthropic import Stream, encode_count, encode_response
+from bessemer.translate.anthropic_request import decode_count, decode_request
 from bessemer.translate.chat import (
     Answer,
     AnswerChoice,
@@ -191,7 +186,6 @@ def test_max_tokens_is_required() -> None:
         ),
         ({"mcp_servers": [{"url": "x"}]}, "mcp_servers"),
         ({"container": "c"}, "container"),
-        ({"output_config": {"format": {"type": "json_schema"}}}, "output_config.format"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]},
             "messages[0].content[0].type",

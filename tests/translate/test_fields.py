@@ -10,7 +10,13 @@ import pytest
 from msgspec.structs import fields as struct_fields
 
 from bessemer.engine.request import Refusal
-from bessemer.translate import anthropic, openai_chat, openai_completions, openai_embeddings, rerank
+from bessemer.translate import (
+    anthropic_request,
+    openai_chat,
+    openai_completions,
+    openai_embeddings,
+    rerank,
+)
 from bessemer.translate.fields import (
     COMPLETIONS,
     EMBEDDINGS,
@@ -111,12 +117,20 @@ SAMPLING: dict[str, Any] = {
     "function_call": {"name": "f"},
     "response_format": SCHEMA,
     "structured_outputs": {"regex": "a"},
+    "structured_outputs.structural_tag": "{}",
+    "structured_outputs.whitespace_pattern": "a",
+    "structured_outputs.disable_any_whitespace": True,
+    "structured_outputs.disable_additional_properties": True,
+    "structured_outputs.disable_fallback": True,
     "guided_json": {"type": "object"},
     "guided_regex": "a+",
     "guided_choice": ["a"],
     "guided_grammar": "root ::= a",
     "guided_decoding_backend": "x",
     "grammar": "root ::= a",
+    "grammar_string": "root ::= a",
+    "guided_whitespace_pattern": "a",
+    "structural_tag": "{}",
     "json_schema": {"type": "object"},
     "regex": "a",
     "ebnf": "a",
@@ -187,7 +201,8 @@ MESSAGE = SAMPLING | {
     "stop_sequences": ["END"],
     "tools": [{"name": "f", "input_schema": {}}],
     "tool_choice": {"type": "none"},
-    "output_config.format": {"type": "json_schema"},
+    "output_config.format": {"type": "json_schema", "schema": {}},
+    "output_format": {"type": "json_schema", "schema": {}},
     "output_config.effort": "low",
     "metadata": {"user_id": "u"},
     "container": "c",
@@ -252,8 +267,8 @@ ENDPOINTS: dict[str, Endpoint] = {
         COMPLETION,
     ),
     "messages": (
-        anthropic.decode_request,
-        anthropic.DECODER,
+        anthropic_request.decode_request,
+        anthropic_request.DECODER,
         MESSAGES,
         {"messages": HI, "max_tokens": 9},
         MESSAGE,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from anthropic.types.message_create_params import MessageCreateParamsStreaming
 
-from bessemer.translate.anthropic import decode_request
+from bessemer.translate.anthropic_request import decode_request
 from bessemer.translate.chat import Message, Text, Tool, ToolCall, ToolChoice, said
 from tests.translate.test_anthropic import USER, decoded, refused
 

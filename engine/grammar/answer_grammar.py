@@ -1,0 +1,60 @@
+"""The place of one answer in its grammar: what may come next, and whether it is over."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..request import Refusal
+from ..token_rules import BITS
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher
+
+
+class AnswerGrammar:
+    """A grammar that follows an answer, token by token.
+
+    `end` is the id of llguidance's that stands for the end of the grammar, after all of the
+    model's; `ends` are the tokens that may come there. `field` of the request asked for it.
+    """
+
+    def __init__(self, matcher: "LLMatcher", end: int, ends: Iterable[int], field: str) -> None:
+        self._matcher = matcher
+        self._field = field
+        self._bits = np.zeros(end // BITS + 1, np.uint32)
+        self._end = _place(end)
+        self._ends = [_place(token) for token in ends if token < end]
+
+    @property
+    def is_over(self) -> bool:
+        """Return whether nothing more can come, and what has come is whole."""
+        return bool(self._matcher.is_stopped()) and bool(self._matcher.is_accepting())
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """Why the answer could not go on, where the grammar is to blame."""
+        if not self._matcher.is_error():
+            return None
+        message = f"{self._field} became too complex to follow; make it simpler."
+        return Refusal(400, "grammar_too_complex", message, self._field)
+
+    def mask(self, size: int) -> np.ndarray:
+        """Return the bits of the ids that may come next, of so many; none after an error."""
+        bits, (word, bit) = self._bits, self._end
+        self._matcher.unsafe_compute_mask_ptr(bits.ctypes.data, bits.nbytes)
+        if bits[word] & bit:
+            bits[word] &= ~bit
+            if self._matcher.is_accepting():
+                for place, each in self._ends:
+                    bits[place] |= each
+        return bits[: -(-size // BITS)]
+
+    def add(self, token: int) -> None:
+        """Follow a token that the mask allows and that does not end the answer."""
+        self._matcher.consume_token(token)
+
+
+def _place(token: int) -> tuple[int, np.uint32]:
+    """Return the word of a mask and the bit in it that are a token's."""
+    return token // BITS, np.uint32(1 << token % BITS)

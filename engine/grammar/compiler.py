@@ -1,0 +1,84 @@
+"""Compiles the grammars of answers for one model's vocabulary, within bounds."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from ..request import AnswerMarks, Constraint, Refusal
+from .definition import DefinitionError, grammar_of
+from .vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+
+    from ..text.tokenizer import Tokenizer
+
+SYMBOLS = 50_000  # of a grammar, of which an object of 2,000 properties has less
+STATES = 20_000  # of its lexer, 1 to 2 KB each
+FUEL = 50_000  # of its lexer in one step, which is a few milliseconds
+SHOWN = 300  # characters of what llguidance says
+
+# What llguidance says -> what a caller is told, which goes on from the name of the field.
+REASONS = (
+    (r"Unimplemented keys: \[(.*)\]", "has keywords that cannot be kept to: {}"),
+    (r"oneOf constraints are not supported.*", 'has "oneOf" whose options may overlap'),
+    (r"Unsatisfiable schema: (.*)", "is a schema that nothing fulfils: {}"),
+    (r"Unknown format: (.*)", 'has a "format" that cannot be kept to: {}'),
+    (r"NoExtensionBias", "is a grammar that no text fulfils"),
+    (r"panic: .*", "is beyond what can be followed"),
+    (r"(?:schema too large|grammar size .*too big|Current row has).*", "is too large"),
+)
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """A compiler of grammars, for a model of so many ids; it may work in a thread of its own."""
+
+    read_tokenizer: "Callable[[], Tokenizer]"
+    size: int
+
+    def compile(self, constraint: Constraint, marks: AnswerMarks | None) -> "LLMatcher":
+        """Return a matcher at the start of an answer, for others to be copied from.
+
+        Raises Refusal for a grammar that cannot be had, or that no answer fulfils.
+        """
+        from llguidance import LLMatcher  # here: a model that is asked for no grammar needs none
+
+        try:
+            tokenizer = self.read_tokenizer()
+            specials = {name: token for token, name in tokenizer.special_names.items()}
+            known = lambda name: tokenizer.id_of(name) is not None  # noqa: E731
+            grammar = grammar_of(constraint, marks, specials, known)
+            matcher = LLMatcher(self._tokenizer, grammar, log_level=0, limits=self._limits)
+            matcher.compute_bitmask()  # what is too much for the first token fails here
+            if matcher.is_error():
+                raise DefinitionError(_reason(matcher.get_error()))
+        except DefinitionError as error:
+            field = constraint.field
+            raise Refusal(400, "invalid_grammar", f"{field} {error}.", field) from None
+        return matcher
+
+    @cached_property
+    def _tokenizer(self) -> "LLTokenizer":
+        return Vocabulary(self.read_tokenizer(), self.size).build()
+
+    @cached_property
+    def _limits(self) -> "LLParserLimits":
+        from llguidance import LLParserLimits
+
+        return LLParserLimits(
+            max_grammar_size=SYMBOLS,
+            max_lexer_states=STATES,
+            step_lexer_fuel=FUEL,
+            verbose_errors=False,
+        )
+
+
+def _reason(error: str) -> str:
+    for pattern, message in REASONS:
+        if match := re.search(pattern, error):
+            return message.format(*match.groups())
+    line = " ".join(error.split())
+    return f"is not valid: {line if len(line) <= SHOWN else line[:SHOWN] + '...'}"
