@@ -270,7 +270,7 @@ def _request(
         client=request.client,
         thought=prompt.thought,
         goes_on=prompt.goes_on,
-        constraint=_constraint(request.response_format),
+        constraint=prompt.constraint or _constraint(request.response_format),
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain
 
-from ..engine.request import AnswerMarks, Refusal, Thought
+from ..engine.request import AnswerMarks, Constraint, Refusal, Thought
 from ..engine.text.control import ControlTokens, control_tokens
 from ..engine.text.detokenizer import AnswerDetokenizer
 from ..engine.text.prompt_encoder import PromptEncoder
@@ -16,6 +16,7 @@ from .chat import Chat, Completion, Text, Tool
 from .guard import ChatGuard, offered, reading
 from .parsers.parser import AnswerFormat, AnswerParser, PlainParser
 from .parsers.tool_formats import ToolFormat, choose_tools
+from .parsers.tool_grammar import tool_constraint
 from .parsers.tools import CallReader, ToolParser
 from .template_source import LONGEST
 
@@ -29,7 +30,7 @@ class Prompt:
 
     `thought`: how the answer marks what it thinks, if it does. `goes_on`: the answer goes on in the
     prompt's text. `call_marks` are those of calls that the answer may make. `ends`: ids that end
-    the answer, beside the model's own.
+    the answer, beside the model's own. `constraint`: what it is held to, of a conversation.
     """
 
     tokens: list[int]
@@ -40,6 +41,7 @@ class Prompt:
     goes_on: bool = False
     call_marks: tuple[str, ...] = ()
     ends: tuple[int, ...] = ()
+    constraint: Constraint | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,11 +101,17 @@ class Renderer:
             marks,
             goes_on=chat.continue_final,
             call_marks=self.tool_format.marks if tools else (),
+            constraint=self._constraint(chat, tools),
             ends=tuple(token for token, name in names if name in self.format.ends),
         )
 
     def _parser(self, marks: AnswerMarks, choice: int, specials: Specials) -> AnswerParser:
         return self.format.parser(choice, marks, specials)
+
+    def _constraint(self, chat: Chat, tools: Sequence[Tool]) -> Constraint | None:
+        """Return what the answer is held to because of the tools that it may call."""
+        specials = {name: token for token, name in self.tokenizer.special_names.items()}
+        return tool_constraint(chat, tools, self.tool_format, specials) if tools else None
 
     def _caller(self, chat: Chat, tools: Sequence[Tool], marks: AnswerMarks) -> ParserFactory:
         """Return what parses an answer that may call tools."""

@@ -13,6 +13,7 @@ from ..engine.request import Refusal
 from ..engine.sandbox import FAULTS, Objection, sandbox
 from .chat import Chat, Message, Text, ToolCall
 from .parsers.tool_formats import choose_tools
+from .parsers.tool_shape import HERMES
 from .template_source import LONGEST, broken, no_template
 from .trial import Fields, Habits, functions, habits
 from .turns import Turns, arrangements
@@ -94,7 +95,7 @@ class ChatTemplate:
             return _text(template, {**context, "tools": tools or None}, messages, LONGEST)
 
         try:
-            self.habits = habits(render, choose_tools(source, ()).shape)
+            self.habits = habits(render, choose_tools(source, ()).shape or HERMES)
         except _Overlong:
             self._template, self.fault = None, f"it writes more than {LONGEST} characters"
 

@@ -7,21 +7,23 @@ from typing import Any
 from msgspec import json
 
 from .chat import Tool, ToolChoice
-from .decode import bound_values, invalid, shown, unsupported
+from .decode import bound_values, invalid, shown
 
 NAME = re.compile(r"[\w.:/-]{1,128}")
 
 
 def checked_tool(
-    name: str, description: str | None, parameters: dict[str, Any] | None, strict: Any, place: str
+    name: str,
+    description: str | None,
+    parameters: dict[str, Any] | None,
+    strict: bool | None,
+    place: str,
 ) -> Tool:
-    """Return a tool. Raises Refusal for a name that no format can write, and for what is strict."""
+    """Return a tool. Raises Refusal for a name that no format can write."""
     if NAME.fullmatch(name) is None:
         raise invalid(f"{place}.name", "must be 1 to 128 letters, digits, or any of _ . : / -")
-    if strict:
-        raise unsupported(f"{place}.strict", "tool calls that are held to a schema")
     bound_values(f"{place}.parameters", parameters)
-    return Tool(name, description, parameters)
+    return Tool(name, description, parameters, bool(strict))
 
 
 def checked_choice(tools: Sequence[Tool], choice: ToolChoice, place: str) -> ToolChoice:
@@ -35,8 +37,6 @@ def checked_choice(tools: Sequence[Tool], choice: ToolChoice, place: str) -> Too
             raise invalid(place, f"names {shown(name)}, which is none of the tools")
     if choice.mode == "required" and not tools:
         raise invalid(place, "cannot ask for a call without tools")
-    if choice.mode == "required" or choice.names:
-        raise unsupported(place, "calls that a request asks for by name or at all events")
     return choice if tools else ToolChoice()
 
 

@@ -9,10 +9,10 @@ from itertools import groupby
 from msgspec import json
 
 from .chat import Message, Text, Tool, ToolCall, said
+from .parsers.tool_shape import Shape
 
 Turns = tuple[Message, ...]
 
-NAME, ARGUMENTS = "NAME", "ARGUMENTS"  # in the shape of a call
 SHORT = string.digits + string.ascii_lowercase
 EXAMPLE = ToolCall("", "function_name", '{"parameter": "value"}')
 PROMPT = """\
@@ -26,10 +26,10 @@ To call one, write its name and its arguments, a JSON object, in this form, as o
 Then end your turn: the next one says what they return."""
 
 
-def told(turns: Turns, tools: Sequence[Tool], shape: str) -> Turns:
+def told(turns: Turns, tools: Sequence[Tool], shape: Shape) -> Turns:
     """Tell of the tools in the system turn: in the one there is, or in a new one."""
     lines = "\n".join(json.encode(function(tool)).decode() for tool in tools)
-    prompt = PROMPT.format(tools=lines, example=written_call(EXAMPLE, shape))
+    prompt = PROMPT.format(tools=lines, example=shape.call(EXAMPLE))
     if not turns or turns[0].role != "system":
         return (Message("system", said(prompt)), *turns)
     text = f"{turns[0].text}\n\n{prompt}" if turns[0].text else prompt
@@ -47,11 +47,7 @@ def function(tool: Tool, whole: bool = False) -> dict[str, object]:
     return {key: value for key, value in fields.items() if value is not None}
 
 
-def written_call(call: ToolCall, shape: str) -> str:
-    return shape.replace(NAME, call.name).replace(ARGUMENTS, call.arguments)
-
-
-def written_calls(turns: Turns, shape: str, beside: bool = False) -> Turns:
+def written_calls(turns: Turns, shape: Shape, beside: bool = False) -> Turns:
     """Say what was called, as text in the shape of calls; or only what was, `beside` a text."""
     return tuple(
         _said_call(turn, shape) if turn.calls and (turn.text or not beside) else turn
@@ -133,8 +129,8 @@ def _pairs(turn: Message, results: Mapping[str, Message]) -> Iterator[Message]:
     yield from left.values()
 
 
-def _said_call(turn: Message, shape: str) -> Message:
-    calls = "\n".join(written_call(call, shape) for call in turn.calls)
+def _said_call(turn: Message, shape: Shape) -> Message:
+    calls = "\n".join(shape.call(call) for call in turn.calls)
     text = f"{turn.text}\n{calls}" if turn.text else calls
     return replace(turn, content=said(text), calls=())
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..engine.sandbox import FAULTS
 from .chat import Tool
+from .parsers.tool_shape import HERMES, Shape
 from .tool_turns import (
     apart,
     failures,
@@ -72,7 +73,7 @@ class Habits:
     beside: bool = True
     results: bool = True
     long_ids: bool = True
-    shape: str = ""
+    shape: Shape = HERMES
     fault: Exception | None = None  # what it says to one short question, if it cannot take that
 
     def form(self, role: str) -> Form:
@@ -98,7 +99,7 @@ class Habits:
         return turns
 
 
-def habits(render: Render, shape: str = "") -> Habits:
+def habits(render: Render, shape: Shape = HERMES) -> Habits:
     """Find out what a template shows; what it refuses in every form is given to it as text."""
     trials = _Trials(render)
     user, fault = trials.form([], "user", [])

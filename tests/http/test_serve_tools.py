@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from anthropic import Anthropic
-from openai import OpenAI
+from openai import BadRequestError, OpenAI
 
 from tests.http.running import Server, serving
 from tests.http.scripted_checkpoint import write
@@ -181,3 +181,42 @@ def test_a_call_after_a_thought_by_a_template_that_knows_no_tools(anthropic: Ant
     )
     assert [block.type for block in message.content] == ["thinking", "tool_use"]
     assert message.stop_reason == "tool_use"
+
+
+def test_a_call_that_must_be_made_is_made(openai: OpenAI, anthropic: Anthropic) -> None:
+    """The scripted model would say something else; it thinks first, where it does."""
+    clock: Any = {"name": "clock", "parameters": {"additionalProperties": False}}
+    tools: list[Any] = [TOOLS[0], {"type": "function", "function": clock}]
+    for model in ("hermes", "prompted"):
+        choice = openai.chat.completions.create(
+            model=model,
+            messages=HI,
+            tools=tools,
+            tool_choice={"type": "function", "function": {"name": "clock"}},
+            parallel_tool_calls=False,
+            temperature=0,
+        ).choices[0]
+        (call,) = choice.message.tool_calls or []
+        assert call.type == "function" and choice.finish_reason == "tool_calls"
+        assert (call.function.name, json.loads(call.function.arguments)) == ("clock", {})
+        assert not choice.message.content
+    message = anthropic.messages.create(
+        model="prompted",
+        messages=HI,
+        max_tokens=200,
+        extra_body={"temperature": 0},
+        tools=[
+            {"name": "clock", "input_schema": {"type": "object", "additionalProperties": False}}
+        ],
+        tool_choice={"type": "any", "disable_parallel_tool_use": True},
+    )
+    assert message.stop_reason == "tool_use" and message.content[-1].type == "tool_use"
+
+
+def test_a_schema_that_cannot_be_kept_to_is_a_400(openai: OpenAI) -> None:
+    strict: Any = {"name": "f", "strict": True, "parameters": {"not": {}}}
+    with pytest.raises(BadRequestError) as caught:
+        openai.chat.completions.create(
+            model="hermes", messages=HI, tools=[{"type": "function", "function": strict}]
+        )
+    assert "tools" in str(caught.value)

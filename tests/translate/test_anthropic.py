@@ -178,12 +178,6 @@ def test_max_tokens_is_required() -> None:
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
-        ({"tools": [{"name": "f", "strict": True}]}, "tools[0].strict"),
-        ({"tools": [{"name": "f"}], "tool_choice": {"type": "any"}}, "tool_choice"),
-        (
-            {"tools": [{"name": "f"}], "tool_choice": {"type": "tool", "name": "f"}},
-            "tool_choice",
-        ),
         ({"mcp_servers": [{"url": "x"}]}, "mcp_servers"),
         ({"container": "c"}, "container"),
         (

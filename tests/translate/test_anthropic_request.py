@@ -60,6 +60,19 @@ def test_tools_calls_and_results() -> None:
     assert not chat.continue_final
 
 
+def test_choices() -> None:
+    tools = [{"name": "f", "strict": True}, {"name": "g"}]
+    for choice, meant in (
+        ({"type": "any"}, ToolChoice("required")),
+        ({"type": "any", "disable_parallel_tool_use": True}, ToolChoice("required", (), False)),
+        ({"type": "tool", "name": "g"}, ToolChoice("required", ("g",))),
+        ({"type": "none"}, ToolChoice("none")),
+    ):
+        chat = decoded(tools=tools, tool_choice=choice)
+        assert chat.tool_choice == meant
+    assert chat.tools == (Tool("f", strict=True), Tool("g")) and chat.offered == ()
+
+
 def test_a_turn_that_called_is_not_gone_on_with() -> None:
     call = {"type": "tool_use", "id": "a", "name": "f", "input": {}}
     turn = {"role": "assistant", "content": [{"type": "text", "text": "So"}, call]}

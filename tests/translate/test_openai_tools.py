@@ -129,26 +129,34 @@ def test_no_tools_may_be_called_where_the_choice_is_none() -> None:
 ALLOWED = {"mode": "auto", "tools": [F]}
 
 
+ONE = ToolChoice("required", ("f",))
+
+
 @pytest.mark.parametrize(
-    ("fields", "field"),
+    ("choice", "meant"),
     [
-        ({"tools": [F], "tool_choice": "required"}, "tool_choice"),
-        ({"tools": [F], "tool_choice": F}, "tool_choice"),
-        (
-            {"tools": [F, G], "tool_choice": {"type": "allowed_tools", "allowed_tools": ALLOWED}},
-            "tool_choice",
-        ),
-        (
-            {"tools": [{"type": "function", "function": {"name": "f", "strict": True}}]},
-            "tools[0].function.strict",
-        ),
-        ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "tools[0].type"),
-        ({"functions": [{"name": "f"}], "function_call": {"name": "f"}}, "function_call"),
+        ("required", ToolChoice("required")),
+        (F, ONE),
+        ({"type": "allowed_tools", "allowed_tools": ALLOWED}, ToolChoice("auto", ("f",))),
+        ({"type": "allowed_tools", "allowed_tools": {**ALLOWED, "mode": "required"}}, ONE),
     ],
 )
-def test_what_only_a_grammar_can_keep_is_refused_by_name(fields: Any, field: str) -> None:
-    refusal = refused(**fields)
-    assert (refusal.code, refusal.field) == ("unsupported", field)
+def test_choices(choice: Any, meant: ToolChoice) -> None:
+    chat = decoded(tools=[F, G], tool_choice=choice)
+    assert chat.tool_choice == meant
+    assert chat.offered == ((Tool("f"),) if meant.names else (Tool("f"), Tool("g")))
+
+
+def test_strict_tools_and_a_function_by_name() -> None:
+    strict = {"type": "function", "function": {"name": "f", "strict": True}}
+    assert decoded(tools=[strict]).tools == (Tool("f", strict=True),)
+    chat = decoded(functions=[{"name": "f"}], function_call={"name": "f"})
+    assert chat.tool_choice == ToolChoice("required", ("f",), parallel=False)
+
+
+def test_custom_tools_are_refused_by_name() -> None:
+    refusal = refused(tools=[{"type": "custom", "custom": {"name": "f"}}])
+    assert (refusal.code, refusal.field) == ("unsupported", "tools[0].type")
 
 
 @pytest.mark.parametrize(

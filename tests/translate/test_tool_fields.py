@@ -21,14 +21,14 @@ def test_names() -> None:
 def test_choices() -> None:
     assert checked_choice((F, G), ToolChoice("none"), "c") == ToolChoice("none")
     assert checked_choice((), ToolChoice("none"), "c") == ToolChoice()
-    once = ToolChoice(parallel=False)
-    assert checked_choice((F,), once, "c") == once
+    choices = ToolChoice(parallel=False), ToolChoice("required"), ToolChoice("required", ("f",))
+    for choice in (*choices, ToolChoice("auto", ("f",))):
+        assert checked_choice((F,), choice, "c") == choice
     for tools, choice, code in (
         ((), ToolChoice("required"), "invalid_value"),
         ((F, F), ToolChoice(), "invalid_value"),
         ((F,), ToolChoice("auto", ("g",)), "invalid_value"),
-        ((F,), ToolChoice("required"), "unsupported"),
-        ((F,), ToolChoice("auto", ("f",)), "unsupported"),
+        ((F,), ToolChoice("required", ("g",)), "invalid_value"),
     ):
         with pytest.raises(Refusal) as caught:
             checked_choice(tools, choice, "c")

@@ -1,7 +1,7 @@
 """Turns about tools, moved, named and written as text; nothing of them is lost."""
 
 from bessemer.translate.chat import Message, Text, Tool, ToolCall, said
-from bessemer.translate.parsers.tool_formats import GENERIC
+from bessemer.translate.parsers.tool_shape import HERMES
 from bessemer.translate.tool_turns import (
     apart,
     failures,
@@ -23,21 +23,21 @@ TWO = Message("tool", said("5"), result_of="call_2")
 
 
 def test_tools_are_told_of_in_the_system_turn() -> None:
-    first, *rest = told((HI,), TOOLS, GENERIC.shape)
+    first, *rest = told((HI,), TOOLS, HERMES)
     assert first.role == "system" and rest == [HI]
     assert '"name":"get_weather"' in first.text and "Say what the weather is." in first.text
-    assert GENERIC.shape.partition("NAME")[0] in first.text
+    assert '<tool_call>\n{"name": "' in first.text
     brief = Message("system", said("Be brief."))
-    assert told((brief, HI), TOOLS, GENERIC.shape)[0].text == f"Be brief.\n\n{first.text}"
-    assert told((Message("system"), HI), TOOLS, GENERIC.shape)[0].text == first.text
+    assert told((brief, HI), TOOLS, HERMES)[0].text == f"Be brief.\n\n{first.text}"
+    assert told((Message("system"), HI), TOOLS, HERMES)[0].text == first.text
 
 
 def test_calls_as_text_are_read_as_calls() -> None:
-    (turn,) = written_calls((BOTH,), GENERIC.shape)
+    (turn,) = written_calls((BOTH,), HERMES)
     assert not turn.calls and turn.reasoning == "Hm."
     assert read("hermes", turn.text) == ("I look.", ("clock", '{"a": 1}'), ("clock", "{}"))
     silent = Message("assistant", calls=(F,))
-    assert written_calls((silent, BOTH), GENERIC.shape, beside=True) == (silent, turn)
+    assert written_calls((silent, BOTH), HERMES, beside=True) == (silent, turn)
 
 
 def test_results_as_text_are_one_turn_in_a_row() -> None:

@@ -10,6 +10,8 @@ from typing import Any
 from ...engine.text.specials import Specials
 from .calls import KeyedCall, NamedCall, ObjectCall, PythonCall, Syntax, TaggedCall
 from .think import Suits, named
+from .tool_shape import HERMES, Shape, listed
+from .tool_shape import OBJECT as EACH
 from .values import marked
 
 SHORT_ID = re.compile(r"[a-zA-Z0-9]{9}")
@@ -22,8 +24,9 @@ class ToolFormat:
     `open`: what begins a section of calls, of which the marks in `kept` belong to the first call;
     `close`: what ends it; `each`: what may stand around a call. In a section may be a list. `bare`:
     an answer may begin with calls that nothing marks. `short_ids`: they have nine characters, and
-    `own_ids`: those that the model gives are its clients'. `shape` is a call, to be prompted where
-    the template does not tell of tools.
+    `own_ids`: those that the model gives are its clients'. `shape` is what calls are held to, and
+    what is prompted where the template does not tell of tools; with `heads`, it has the heads of
+    messages (engine/text/channels.py).
     """
 
     name: str
@@ -35,7 +38,8 @@ class ToolFormat:
     kept: tuple[str, ...] = ()
     bare: bool = False
     short_ids: bool = False
-    shape: str = '<tool_call>\n{"name": "NAME", "arguments": ARGUMENTS}\n</tool_call>'
+    heads: bool = False
+    shape: Shape | None = None
     own_ids: bool = False
 
     @property
@@ -106,8 +110,19 @@ GENERIC = ToolFormat(
     syntaxes=OBJECT,
     open=("<tool_call>",),
     close=("</tool_call>",),
+    shape=HERMES,
 )
 
+# mistralai: https://docs.mistral.ai and mistral-common's tokenizers: a list of objects up to
+# v7, then a name before the arguments, with an id in between in Small 3.2.
+MISTRAL = ToolFormat(
+    name="mistral",
+    suits=named("[TOOL_CALLS]"),
+    syntaxes=(ObjectCall(), NamedCall(between=("[ARGS]",), id_mark="[CALL_ID]")),
+    open=("[TOOL_CALLS]",),
+    short_ids=True,
+    shape=listed("[TOOL_CALLS]", ""),
+)
 # deepseek-ai/DeepSeek-V3.1, README.md.
 DEEPSEEK = ToolFormat(
     name="deepseek",
@@ -117,8 +132,11 @@ DEEPSEEK = ToolFormat(
     kept=("<｜tool▁call▁begin｜>",),
     each=("<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>"),
     close=("<｜tool▁calls▁end｜>",),
-    shape="<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>NAME<｜tool▁sep｜>ARGUMENTS<｜tool▁call▁end｜>"
-    "<｜tool▁calls▁end｜>",
+    shape=Shape(
+        "<｜tool▁call▁begin｜>NAME<｜tool▁sep｜>ARGUMENTS<｜tool▁call▁end｜>",
+        "<｜tool▁calls▁begin｜>",
+        after="<｜tool▁calls▁end｜>",
+    ),
 )
 
 FORMATS: Sequence[ToolFormat] = (
@@ -134,17 +152,19 @@ FORMATS: Sequence[ToolFormat] = (
         kept=("<|channel|>functions.",),
         each=("<|channel|>", ""),
         close=("<|call|>", "<|end|>", "<|return|>"),
+        heads=True,
+        shape=Shape(
+            "<|channel|>commentary to=functions.NAME <|constrain|>json<|message|>ARGUMENTS"
+        ),
     ),
-    # mistralai: https://docs.mistral.ai and mistral-common's tokenizers: a list of objects up to
-    # v7, then a name before the arguments, with an id in between in Small 3.2.
-    ToolFormat(
-        name="mistral",
-        suits=named("[TOOL_CALLS]"),
-        syntaxes=(ObjectCall(), NamedCall(between=("[ARGS]",), id_mark="[CALL_ID]")),
-        open=("[TOOL_CALLS]",),
-        short_ids=True,
-        shape='[TOOL_CALLS][{"name": "NAME", "arguments": ARGUMENTS}]',
+    # The same with a name before the arguments: mistral-common's tokenizers of v11 and later.
+    replace(
+        MISTRAL,
+        name="mistral-args",
+        suits=named("[TOOL_CALLS]", "[ARGS]"),
+        shape=Shape("[TOOL_CALLS]NAME[ARGS]ARGUMENTS"),
     ),
+    MISTRAL,
     # deepseek-ai/DeepSeek-V3.2, encoding/README.md; V4 says tool_calls.
     ToolFormat(
         name="deepseek-v3.2",
@@ -161,14 +181,24 @@ FORMATS: Sequence[ToolFormat] = (
         ),
         open=("<｜DSML｜function_calls>", "<｜DSML｜tool_calls>"),
         close=("</｜DSML｜function_calls>", "</｜DSML｜tool_calls>"),
+        shape=Shape(
+            '<｜DSML｜invoke name="NAME">\nTAGS</｜DSML｜invoke>\n',
+            "<｜DSML｜function_calls>\n",
+            after="</｜DSML｜function_calls>",
+        ),
     ),
     # deepseek-ai/DeepSeek-V3-0324 and DeepSeek-R1-0528, chat_template: a word, a line, a fence.
     replace(
         DEEPSEEK,
         name="deepseek-v3",
         suits=written("<｜tool▁calls▁begin｜>", "```json"),
-        shape="<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>NAME\n```json\n"
-        "ARGUMENTS\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+        shape=Shape(
+            "<｜tool▁call▁begin｜>function<｜tool▁sep｜>NAME\n```json\nARGUMENTS\n```"
+            "<｜tool▁call▁end｜>",
+            "<｜tool▁calls▁begin｜>",
+            "\n",
+            "<｜tool▁calls▁end｜>",
+        ),
     ),
     DEEPSEEK,
     # moonshotai/Kimi-K2-Instruct, docs/tool_call_guidance.md; its ids go on through a conversation.
@@ -186,8 +216,12 @@ FORMATS: Sequence[ToolFormat] = (
         each=("<|tool_call_begin|>", "<|tool_call_end|>"),
         close=("<|tool_calls_section_end|>",),
         own_ids=True,
-        shape="<|tool_calls_section_begin|><|tool_call_begin|>functions.NAME:0"
-        "<|tool_call_argument_begin|>ARGUMENTS<|tool_call_end|><|tool_calls_section_end|>",
+        shape=Shape(
+            "<|tool_call_begin|>functions.NAME:INDEX<|tool_call_argument_begin|>ARGUMENTS"
+            "<|tool_call_end|>",
+            "<|tool_calls_section_begin|>",
+            after="<|tool_calls_section_end|>",
+        ),
     ),
     # MiniMaxAI/MiniMax-M2, docs/tool_calling_guide.md.
     ToolFormat(
@@ -205,6 +239,11 @@ FORMATS: Sequence[ToolFormat] = (
         ),
         open=("<minimax:tool_call>",),
         close=("</minimax:tool_call>",),
+        shape=Shape(
+            '<invoke name="NAME">\nTAGS</invoke>\n',
+            "<minimax:tool_call>\n",
+            after="</minimax:tool_call>",
+        ),
     ),
     # ByteDance-Seed/Seed-OSS-36B-Instruct, chat_template.jinja.
     ToolFormat(
@@ -213,6 +252,7 @@ FORMATS: Sequence[ToolFormat] = (
         syntaxes=(replace(FUNCTION_TAGS, lines=False),),
         open=("<seed:tool_call>",),
         close=("</seed:tool_call>",),
+        shape=Shape("<seed:tool_call>\n<function=NAME>\nTAGS</function>\n</seed:tool_call>"),
     ),
     # zai-org/GLM-4.5 and 4.6, chat_template.jinja; inclusionAI's Ling 3.
     ToolFormat(
@@ -231,6 +271,7 @@ FORMATS: Sequence[ToolFormat] = (
         ),
         open=("<tool_call>",),
         close=("</tool_call>",),
+        shape=Shape("<tool_call>NAME\nTAGS</tool_call>", between="\n"),
     ),
     # Qwen/Qwen3-Coder-30B-A3B-Instruct, chat_template.jinja: also Qwen 3.5, Nemotron 3. The first
     # mark is often left out.
@@ -241,6 +282,7 @@ FORMATS: Sequence[ToolFormat] = (
         open=("<tool_call>", "<function="),
         kept=("<function=",),
         close=("</tool_call>",),
+        shape=Shape("<tool_call>\n<function=NAME>\nTAGS</function>\n</tool_call>", between="\n"),
     ),
     # meetkai/functionary-medium-v3.1, chat_template; Llama 3.1's own calls of that form.
     ToolFormat(
@@ -249,6 +291,7 @@ FORMATS: Sequence[ToolFormat] = (
         syntaxes=(NamedCall(between=(">",)),),
         open=("<function=",),
         close=("</function>",),
+        shape=Shape("<function=NAME>ARGUMENTS</function>"),
     ),
     # google/gemma-4-31B-it, chat_template.jinja.
     ToolFormat(
@@ -273,6 +316,7 @@ FORMATS: Sequence[ToolFormat] = (
         syntaxes=(PythonCall(),),
         open=("```tool_code",),
         close=("```",),
+        shape=Shape("NAME(PARAMETERS)", "```tool_code\n", "\n", "\n```"),
     ),
     # CohereLabs/c4ai-command-r7b-12-2024 and command-a, tokenizer_config.json.
     ToolFormat(
@@ -281,6 +325,11 @@ FORMATS: Sequence[ToolFormat] = (
         syntaxes=OBJECT,
         open=("<|START_ACTION|>",),
         close=("<|END_ACTION|>",),
+        shape=listed(
+            "<|START_ACTION|>",
+            "<|END_ACTION|>",
+            '{"tool_call_id": "INDEX", "tool_name": "NAME", "parameters": ARGUMENTS}',
+        ),
     ),
     # CohereLabs/c4ai-command-r-plus, tokenizer_config.json: its template named tool_use.
     ToolFormat(
@@ -289,6 +338,9 @@ FORMATS: Sequence[ToolFormat] = (
         syntaxes=OBJECT,
         open=("Action: ```json", "Action:```json"),
         close=("```",),
+        shape=listed(
+            "Action: ```json\n", "\n```", '{"tool_name": "NAME", "parameters": ARGUMENTS}'
+        ),
     ),
     # nvidia/Nemotron-Nano-9B-v2, chat_template.
     ToolFormat(
@@ -297,6 +349,7 @@ FORMATS: Sequence[ToolFormat] = (
         syntaxes=OBJECT,
         open=("<TOOLCALL>",),
         close=("</TOOLCALL>",),
+        shape=listed("<TOOLCALL>", "</TOOLCALL>"),
     ),
     # LiquidAI/LFM2-1.2B, README.md: Python, or JSON where the system turn asks for it.
     ToolFormat(
@@ -305,6 +358,7 @@ FORMATS: Sequence[ToolFormat] = (
         syntaxes=(ObjectCall(), PythonCall()),
         open=("<|tool_call_start|>",),
         close=("<|tool_call_end|>",),
+        shape=listed("<|tool_call_start|>", "<|tool_call_end|>", "NAME(PARAMETERS)"),
     ),
     # swiss-ai/Apertus-8B-Instruct-2509, chat_template.jinja.
     ToolFormat(
@@ -313,6 +367,7 @@ FORMATS: Sequence[ToolFormat] = (
         syntaxes=(KeyedCall(),),
         open=("<|tools_prefix|>",),
         close=("<|tools_suffix|>",),
+        shape=listed("<|tools_prefix|>", "<|tools_suffix|>", '{"NAME": ARGUMENTS}'),
     ),
     # allenai/Olmo-3-7B-Instruct, chat_template.jinja.
     ToolFormat(
@@ -321,6 +376,7 @@ FORMATS: Sequence[ToolFormat] = (
         syntaxes=(PythonCall(),),
         open=("<function_calls>",),
         close=("</function_calls>",),
+        shape=Shape("NAME(PARAMETERS)", "<function_calls>\n", "\n", "\n</function_calls>"),
     ),
     # MiniMaxAI/MiniMax-M1-80k and ai21labs/Jamba-1.5, chat_template; Hunyuan-A13B.
     ToolFormat(
@@ -329,6 +385,7 @@ FORMATS: Sequence[ToolFormat] = (
         syntaxes=OBJECT,
         open=("<tool_calls>",),
         close=("</tool_calls>",),
+        shape=Shape(EACH, "<tool_calls>\n", "\n", "\n</tool_calls>"),
     ),
     # internlm/internlm2_5-7b-chat, agent/lagent.
     ToolFormat(
@@ -337,6 +394,9 @@ FORMATS: Sequence[ToolFormat] = (
         syntaxes=OBJECT,
         open=("<|action_start|><|plugin|>",),
         close=("<|action_end|>",),
+        shape=Shape(
+            '<|action_start|><|plugin|>{"name": "NAME", "parameters": ARGUMENTS}<|action_end|>'
+        ),
     ),
     # microsoft/Phi-4-mini-instruct, README.md; fireworks-ai's firefunction writes the same word.
     ToolFormat(
@@ -347,6 +407,7 @@ FORMATS: Sequence[ToolFormat] = (
         syntaxes=OBJECT,
         open=("functools", "<|tool_call|>"),
         close=("<|/tool_call|>",),
+        shape=listed("functools", ""),
     ),
     # ibm-granite/granite-3.3-8b-instruct, chat_template: a list after a token.
     ToolFormat(
@@ -355,11 +416,17 @@ FORMATS: Sequence[ToolFormat] = (
         syntaxes=OBJECT,
         open=("<|tool_call|>", "<tool_call>"),
         close=("</tool_call>",),
-        shape='<|tool_call|>[{"name": "NAME", "arguments": ARGUMENTS}]',
+        shape=listed("<|tool_call|>", ""),
     ),
     replace(GENERIC, suits=written("<tool_call>")),
     # Salesforce/Llama-xLAM-2-8b-fc-r, chat_template: "in a single JSON array", and nothing around.
-    ToolFormat(name="xlam", suits=written("single JSON array"), syntaxes=OBJECT, bare=True),
+    ToolFormat(
+        name="xlam",
+        suits=written("single JSON array"),
+        syntaxes=OBJECT,
+        bare=True,
+        shape=listed("", ""),
+    ),
     # meta-llama/Llama-3.1-8B-Instruct (JSON), 3.2-1B (Python) and Llama-4-Scout (either):
     # https://www.llama.com/docs/model-cards-and-prompt-formats.
     ToolFormat(
@@ -371,7 +438,7 @@ FORMATS: Sequence[ToolFormat] = (
         open=("<|python_tag|>", "<|python_start|>"),
         close=("<|python_end|>",),
         bare=True,
-        shape='{"name": "NAME", "parameters": ARGUMENTS}',
+        shape=Shape('{"name": "NAME", "parameters": ARGUMENTS}', between="; "),
     ),
     GENERIC,
 )
