@@ -122,7 +122,7 @@ def _choice(
         rule = MODES.get(choice or "auto")
         if rule is None:
             allowed = ", ".join(MODES)
-            raise invalid(place, f"must be one of {allowed} or an object, not {shown(choice)}")
+            raise invalid(place, f"must be one of {allowed} or an object, not {shown(str(choice))}")
         return ToolChoice(rule.mode, (), parallel)
     if isinstance(choice, ChosenFunction):
         return ToolChoice("required", (choice.name,), parallel)

@@ -27,6 +27,7 @@ Render = Callable[[Sequence[Fields], Sequence[Fields]], str]  # messages and too
 
 CALL_ID = "callnum01"
 LONG_ID = "call_0123456789abcdef01234567"
+ARGUMENTS: Sequence[Fields | str] = ({"a": "wordofcall"}, '{"a": "wordofcall"}')
 CALL_WORDS = ("wordofname", "wordofcall")
 RESULT = {"name": "wordofname", "tool_call_id": CALL_ID}
 TOOL = Tool("wordoftool", "Does it.", {"type": "object", "properties": {}})
@@ -185,7 +186,7 @@ class _Trials:
         in none has the first that the template takes.
         """
         taken: list[tuple[bool, Fields | str, bool]] = []
-        for null, arguments in product((False, True), ({"a": "wordofcall"}, '{"a": "wordofcall"}')):
+        for null, arguments in product((False, True), ARGUMENTS):
             called = {**turn, **_calls(arguments), **({"content": None} if null else {})}
             if self.shows([*before, called], *CALL_WORDS):
                 return null, arguments, True

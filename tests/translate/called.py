@@ -45,7 +45,10 @@ def joined(out: Sequence[Delta]) -> Read:
             case TextDelta(_, text):
                 assert text, "an empty text is none"
                 joins = read and isinstance(read[-1], str)
-                read[-1:] = [read[-1] + text] if joins else [*read[-1:], text]
+                if joins:
+                    read[-1] = str(read[-1]) + text
+                else:
+                    read.append(text)
             case ToolCallBegun(_, index, _, name):
                 assert index == calls, "calls are numbered in their order"
                 calls += 1

@@ -170,7 +170,8 @@ def tools_shown(text: str, conversation: Conversation) -> bool:
         return False
     results = [m["content"] for m in conversation.messages if m["role"] == "tool"]
     beside = [m["content"] for m in conversation.messages if "tool_calls" in m and m["content"]]
-    return all(each.strip() in text for each in [*tools, *results, *beside])
+    plain = text.replace("\\", "")  # of what is shown as JSON in JSON
+    return all(each.strip().replace("\\", "") in plain for each in [*tools, *results, *beside])
 
 
 def golden(tokenizer: Any, conversation: Conversation) -> str:

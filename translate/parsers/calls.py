@@ -7,7 +7,7 @@ from typing import Protocol
 from msgspec import json
 
 from .parameter_types import as_json
-from .scanner import Broken, Reading, Scanner
+from .scanner import Broken, Out, Reading, Scanner
 from .values import JSON, PYTHON, Style, escaped, members, read_object, read_text, read_value
 
 NAME = re.compile(r"[\w.-]+")
@@ -97,10 +97,10 @@ class _Members:
             raise Broken
         if self._name:
             self._sink.begin(self._name)
-            self._begun, out = True, self._sink.add
+            self._begun = True
         else:
             self._waiting = []
-            out = self._waiting.append
+        out: Out = self._sink.add if self._waiting is None else self._waiting.append
         if first == '"':
             out(_object_in((yield from _string(self._scanner))))
         elif first == "n":

@@ -142,7 +142,7 @@ class _Lark:
 
     def _call(self, tool: Tool, shape: str) -> str:
         schema = tool.parameters if tool.strict or tool.parameters else None
-        parts = {
+        parts: Mapping[str, Callable[[], str]] = {
             NAME: lambda: _quoted(tool.name),
             INDEX: lambda: "/[0-9]{1,3}/",
             ARGUMENTS: lambda: self.json(_object(schema)),

@@ -197,7 +197,7 @@ def members(
     """
     if depth >= MAX_DEPTH:
         raise Broken
-    opening, closing = marks
+    opening, closing = marks[0], marks[1]
     yield from scanner.expect(opening)
     out((shown or marks)[0])
     comma = ""

@@ -25,6 +25,7 @@ def read(style: Style, text: str, size: int = 10**6) -> tuple[str, str]:
     scanner, out = Scanner(), list[str]()
     reading = read_value(scanner, style, out.append)
     pieces = [text[at : at + size] for at in range(0, len(text), size)]
+    left = text
     try:
         next(reading)
         for at, piece in enumerate(pieces):
