@@ -63,12 +63,14 @@ class Constraint(Struct, frozen=True, kw_only=True):
     `after`, the grammar holds each time from where the text has come to end in that, and the text
     is free again behind it; the names of special tokens in it are these tokens. In a Lark grammar,
     special tokens are written as <NAME>.
+    With `heads` it is that of the messages on channels too, after those on the channel of thoughts.
     """
 
     grammar: Grammar
     definition: str
     after: str = ""
     field: str = "response_format"
+    heads: bool = False
 
 
 class Thought(Struct, frozen=True, tag="thought"):

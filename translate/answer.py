@@ -146,7 +146,8 @@ class AnswerStream:
 
     def _choice(self, index: int, prompt: Prompt, request: Request) -> _Choice:
         """Read an answer as the worker does, which stops it: by what its request says."""
-        tokenizer, specials = self._tokenizer, self._tokenizer.specials(request)
+        tokenizer = self._tokenizer
+        specials = tokenizer.specials(request, prompt.call_marks)
         output = ChoiceOutput(
             index,
             prompt.parser(index, specials),
@@ -269,7 +270,7 @@ def _request(
         client=request.client,
         thought=prompt.thought,
         goes_on=prompt.goes_on,
-        constraint=_constraint(request.response_format),
+        constraint=prompt.constraint or _constraint(request.response_format),
     )
 
 

@@ -1,19 +1,16 @@
-"""Anthropic's messages: request to Chat, answer and events to JSON."""
+"""Anthropic's messages: answers and events to JSON."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
-from typing import Annotated, Any, ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Struct
 
-from ..engine.request import Refusal
+from .anthropic_request import decode_count, decode_request
 from .chat import (
     Answer,
     AnswerStarted,
     ArgumentsDelta,
-    Chat,
-    Content,
     Done,
     Event,
     Failure,
@@ -21,79 +18,19 @@ from .chat import (
     GenerationOptions,
     Heartbeat,
     Identity,
-    Message,
     ReasoningDelta,
-    ResponseFormat,
-    Text,
     TextDelta,
     ToolCallBegun,
     Usage,
-    said,
 )
-from .decode import invalid, shown, unsupported
 from .dialect import COMMENT, CountDialect, Dialect, ServerEvent
 from .errors import anthropic_error
-from .fields import MESSAGES, RequestDecoder
-from .sampling import MAX_MESSAGES, StopStrings, max_tokens, options, stop_strings
-from .structured_output import UNSENT, StructuredFields, response_format, schema_format
 
 Events = tuple[ServerEvent, ...]
 
 encode_json = msgspec.json.Encoder().encode
 
-ROLES = ("user", "assistant", "system")
-THINKING = {"enabled": True, "adaptive": True, "disabled": False}
 STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
-UNBUILT_BLOCKS = {
-    "image": "image input",
-    "document": "document input",
-    "search_result": "search results",
-    "tool_use": "tool calls",
-    "tool_result": "tool calls",
-    "server_tool_use": "server tools",
-    "web_search_tool_result": "server tools",
-}
-
-
-class InputBlock(Struct):
-    type: str
-    text: str | None = None
-    thinking: str | None = None
-
-
-class InputMessage(Struct):
-    role: str
-    content: str | list[InputBlock]
-
-
-class Thinking(Struct):
-    type: str
-
-
-class OutputFormat(Struct):
-    type: str
-    schema: Raw = Raw()
-
-
-class OutputConfig(Struct):
-    format: OutputFormat | None = None
-
-
-class InputToolChoice(Struct):
-    type: str
-
-
-class MessagesRequest(StructuredFields, kw_only=True):
-    """A request for an answer, or for its prompt to be counted."""
-
-    model: str = ""
-    messages: Annotated[list[InputMessage], Meta(min_length=1, max_length=MAX_MESSAGES)]
-    system: str | list[InputBlock] | None = None
-    thinking: Thinking | None = None
-    tool_choice: InputToolChoice | None = None
-    stop_sequences: StopStrings | None = None
-    output_config: OutputConfig | None = None
-    output_format: OutputFormat | None = None  # its name before
 
 
 class UsageBody(Struct):
@@ -184,27 +121,9 @@ class CountBody(Struct):
     input_tokens: int
 
 
-DECODER = RequestDecoder(MessagesRequest, MESSAGES)
 PING = ServerEvent(b'{"type":"ping"}', "ping")
 MESSAGE_STOP = ServerEvent(b'{"type":"message_stop"}', "message_stop")
 SIGNED = SignaturePiece("")  # clients send it back with the block; nobody checks it here
-
-
-def decode_request(body: bytes) -> Chat:
-    """Decode a request; one of no tokens only puts its prompt into the prefix cache."""
-    request = DECODER.decode(body)
-    limit = max_tokens(request, 0)
-    if limit is None:
-        raise invalid("max_tokens", "is required", "missing_required_parameter")
-    settings = options(request, limit)
-    if stops := stop_strings("stop_sequences", request.stop_sequences):
-        settings = replace(settings, stop=stops)
-    return _chat(request, settings)
-
-
-def decode_count(body: bytes) -> Chat:
-    """Decode the body of count_tokens: a conversation whose prompt is to be counted."""
-    return _chat(DECODER.decode(body), GenerationOptions())
 
 
 def encode_response(answer: Answer, identity: Identity) -> bytes:
@@ -313,91 +232,6 @@ class Stream:
         Heartbeat: _heartbeat,
         Failure: _failure,
     }
-
-
-def _chat(request: MessagesRequest, options: GenerationOptions) -> Chat:
-    system = (_system(request.system),) if request.system else ()
-    messages = (_message(m, f"messages[{i}]") for i, m in enumerate(request.messages))
-    turns = (*system, *messages)
-    # A last turn of the assistant is a beginning that the model goes on from.
-    continues = turns[-1].role == "assistant" and bool(turns[-1].text)
-    format = response_format(request, _formats(request))
-    if continues and format is not None:  # as at Anthropic's: it would be the form of a part
-        raise invalid(format.field, "cannot be had where the last message is the assistant's")
-    return Chat(
-        model=request.model,
-        messages=turns,
-        options=options,
-        template=thinking_kwargs(request.thinking),
-        continue_final=continues,
-        response_format=format,
-    )
-
-
-def _formats(request: MessagesRequest) -> Iterator[ResponseFormat]:
-    config = request.output_config or OutputConfig()
-    fields = {"output_config.format": config.format, "output_format": request.output_format}
-    for field, format in fields.items():
-        if format is None:
-            continue
-        if format.type != "json_schema":
-            raise invalid(f"{field}.type", f"must be json_schema, not {shown(format.type)}")
-        if bytes(format.schema) in UNSENT:
-            raise invalid(f"{field}.schema", "is required", "missing_required_parameter")
-        yield schema_format(field, format.schema)
-
-
-def thinking_kwargs(thinking: Thinking | None) -> dict[str, Any]:
-    """Return what a template is told of it."""
-    if thinking is None:
-        return {}
-    if thinking.type not in THINKING:
-        allowed = ", ".join(THINKING)
-        raise invalid("thinking.type", f"must be one of {allowed}, not {shown(thinking.type)}")
-    return {"enable_thinking": THINKING[thinking.type]}
-
-
-def _system(system: str | list[InputBlock]) -> Message:
-    content, _ = _parts(system, "system", "system")
-    return Message("system", content, in_parts=isinstance(system, list))
-
-
-def _message(message: InputMessage, place: str) -> Message:
-    if message.role not in ROLES:
-        problem = f"must be one of {', '.join(ROLES)}, not {shown(message.role)}"
-        raise invalid(f"{place}.role", problem)
-    content, reasoning = _parts(message.content, f"{place}.content", message.role)
-    in_parts = isinstance(message.content, list)
-    return Message(message.role, content, reasoning or None, in_parts=in_parts)
-
-
-def _parts(content: str | list[InputBlock], place: str, role: str) -> tuple[Content, str]:
-    """Return the content and the earlier thinking of a turn; only an assistant has thought."""
-    if isinstance(content, str):
-        return said(content), ""
-    texts: list[Text] = []
-    thoughts: list[str] = []
-    for i, block in enumerate(content):
-        where = f"{place}[{i}]"
-        if block.type == "text":
-            texts.append(Text(_present(block.text, f"{where}.text")))
-        elif block.type == "thinking" and role == "assistant":
-            thoughts.append(_present(block.thinking, f"{where}.thinking"))
-        elif block.type != "redacted_thinking" or role != "assistant":
-            raise _unknown_block(block.type, f"{where}.type")
-    return tuple(texts), "\n".join(thoughts)
-
-
-def _present(text: str | None, place: str) -> str:
-    if text is None:
-        raise invalid(place, "is required", "missing_required_parameter")
-    return text
-
-
-def _unknown_block(kind: str, place: str) -> Refusal:
-    if kind in UNBUILT_BLOCKS:
-        return unsupported(place, UNBUILT_BLOCKS[kind])
-    return invalid(place, f"must be text here, not {shown(kind)}")
 
 
 def _ending(reason: str, stop: str | None) -> Ending:

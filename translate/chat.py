@@ -156,9 +156,17 @@ class Chat:
     continue_final: bool = False  # go on in the last message instead of opening a new one
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = ToolChoice()
+    call_prefix: str = "call_"  # of the ids of calls, where its model has none of its own
     response_format: ResponseFormat | None = None  # None: any text
     client: str = ""  # on whose behalf, as http.auth names callers
     guard: str = ""  # what keeps texts from becoming control tokens, where one spells some
+
+    @property
+    def offered(self) -> tuple[Tool, ...]:
+        """The tools that may be called."""
+        names = self.tool_choice.names
+        allowed = tuple(tool for tool in self.tools if not names or tool.name in names)
+        return () if self.tool_choice.mode == "none" else allowed
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,10 +58,6 @@ _FLOAT = (*NOTHING, "float", ["float"])
 
 # Of /v1/chat/completions, /v1/completions and /v1/messages, where they do not honour it.
 GENERATION: Table = {
-    **_rows("tool calls", "tools"),
-    **_rows("tool calls", "tool_choice", (*NOTHING, "none", "auto")),
-    **_rows("function calls", "functions"),
-    **_rows("function calls", "function_call", (*NOTHING, "none", "auto")),
     **_rows(
         "structured output of this kind",
         "guided_whitespace_pattern structural_tag structured_outputs.structural_tag "
@@ -147,8 +143,13 @@ _TEMPLATES: Table = {
     ),
     **_rows("chat templates at this endpoint", "add_generation_prompt", (True,)),
 }
+_CALLS: Table = {
+    **_rows("tool calls at this endpoint", "tools functions"),
+    **_rows("tool calls at this endpoint", "tool_choice function_call", (*NOTHING, "none", "auto")),
+}
 COMPLETIONS: Table = {
     **GENERATION,
+    **_CALLS,
     **_rows("special tokens around a prompt as asked", "add_special_tokens", (True,)),
     **_TEMPLATES,
 }
@@ -158,7 +159,10 @@ MESSAGES: Table = {
     **_TEMPLATES,
     **_rows("chat templates at this endpoint", "enable_thinking", ()),  # `thinking` says that
     **_rows("usage in every piece of a stream at this endpoint", "stream_options", _USAGE),
-    **_rows("tool calls", "tool_choice.type", ("auto", "none")),
+    **_rows("tool calls of this form at this endpoint", "functions"),
+    **_rows(
+        "tool calls of this form at this endpoint", "function_call", (*NOTHING, "none", "auto")
+    ),
     **_rows("MCP servers", "mcp_servers"),
     **_rows("containers", "container"),
     **_rows("several answers to one request", "n", (1,)),
@@ -188,7 +192,7 @@ RERANK: Table = {
 # What clients send and an answer is as good without.
 _IGNORED = """
 user metadata store service_tier safety_identifier client_metadata session_id request_id verbosity
-prediction parallel_tool_calls prompt_cache_key prompt_cache_retention cache_control
+prediction prompt_cache_key prompt_cache_retention cache_control
 context_management inference_geo keep_alive ttl n_keep id_slot timings_per_token return_progress
 spaces_between_special_tokens stream_options.include_obfuscation thinking.budget_tokens
 reasoning.max_tokens reasoning.summary output_config.effort max_chunks_per_doc

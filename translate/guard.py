@@ -91,7 +91,23 @@ class _Guarding:
         return self.control.guarded(text, self.guard, own, alone)
 
 
-_Change = _Search | _Guarding
+@dataclass(frozen=True, slots=True)
+class _Removal:
+    """A change of texts back to what they were."""
+
+    guard: str
+
+    def text(self, text: str, own: bool = False, alone: bool = False) -> str:
+        return text.replace(self.guard, "") if self.guard else text
+
+
+_Change = _Search | _Guarding | _Removal
+
+
+def offered(chat: Chat) -> tuple[Tool, ...]:
+    """Return the tools that a conversation offers, as they were before it was guarded."""
+    removal = _Removal(chat.guard)
+    return tuple(_tool(tool, removal) for tool in chat.offered)
 
 
 def _mapped(chat: Chat, change: _Change, reading: ThoughtReading | None) -> Chat:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from .anthropic import Thinking, thinking_kwargs
+from .anthropic_request import Thinking, thinking_kwargs
 from .chat import (
     Answer,
     AnswerChoice,
@@ -35,7 +35,6 @@ from .openai_shape import (
     ChunkStream,
     Events,
     PromptLogprobsBody,
-    TextRequest,
     UsageBody,
     encode_json,
     filled,
@@ -44,11 +43,18 @@ from .openai_shape import (
     text_options,
     usage_body,
 )
+from .openai_tools import CalledFunction, InputCall, ToolRequest, calls_of, function_call, tools_of
 from .sampling import MAX_MESSAGES, Alternatives, max_tokens
 from .structured_output import response_format
 
-ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
-UNBUILT_ROLES = {"tool": "tool calls", "function": "function calls"}
+ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+    "function": "tool",
+}
 UNBUILT_PARTS = {
     "image_url": "image input",
     "input_image": "image input",
@@ -73,8 +79,9 @@ class InputMessage(Struct):
     name: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
-    tool_calls: Any = None
-    function_call: Any = None
+    tool_calls: list[InputCall] | None = None
+    function_call: CalledFunction | None = None
+    tool_call_id: str | None = None
 
 
 class Reasoning(Struct):
@@ -82,7 +89,7 @@ class Reasoning(Struct):
     enabled: bool | None = None
 
 
-class ChatRequest(TextRequest, kw_only=True):
+class ChatRequest(ToolRequest, kw_only=True):
     messages: Annotated[list[InputMessage], Meta(min_length=1, max_length=MAX_MESSAGES)]
     logprobs: bool | None = None
     top_logprobs: Alternatives | None = None
@@ -134,6 +141,7 @@ class OutputMessage(Struct):
     reasoning_content: str | UnsetType = UNSET
     reasoning: str | UnsetType = UNSET
     tool_calls: list[OutputCall] | UnsetType = UNSET
+    function_call: Function | UnsetType = UNSET
 
 
 class OutputChoice(Struct):
@@ -155,6 +163,7 @@ class Delta(Struct):
     reasoning_content: str | UnsetType = UNSET
     reasoning: str | UnsetType = UNSET
     tool_calls: list[OutputCall] | UnsetType = UNSET
+    function_call: Function | UnsetType = UNSET
 
 
 class ChunkChoice(Struct):
@@ -174,12 +183,16 @@ DECODER = RequestDecoder(ChatRequest, GENERATION)
 
 def decode_request(body: bytes) -> Chat:
     request = DECODER.decode(body)
+    tools, choice = tools_of(request)
     return Chat(
         model=request.model,
         messages=tuple(_message(m, f"messages[{i}]") for i, m in enumerate(request.messages)),
         options=text_options(request, max_tokens(request, 1), _logprobs(request)),
         template=_template(request),
         continue_final=_continue_final(request),
+        tools=tools,
+        tool_choice=choice,
+        call_prefix="" if request.functions else "call_",
         response_format=response_format(request),
     )
 
@@ -197,6 +210,7 @@ def encode_response(answer: Answer, identity: Identity) -> bytes:
 
 class Stream(ChunkStream):
     body = Chunk
+    _legacy = False  # calls are of functions, which have no ids
 
     def _started(self, event: AnswerStarted) -> Events:
         opening = Delta(role="assistant", content="")
@@ -211,15 +225,23 @@ class Stream(ChunkStream):
         return (self._send(ChunkChoice(event.choice, delta, _logprobs_body(event.tokens))),)
 
     def _tool_call(self, event: ToolCallBegun) -> Events:
-        call = OutputCall(Function(event.name), event.index, event.id, "function")
+        self._legacy = not event.id
+        function = Function(event.name)
+        if self._legacy:
+            return (self._send(ChunkChoice(event.choice, Delta(function_call=function))),)
+        call = OutputCall(function, event.index, event.id, "function")
         return (self._send(ChunkChoice(event.choice, Delta(tool_calls=[call]))),)
 
     def _arguments(self, event: ArgumentsDelta) -> Events:
-        call = OutputCall(Function(arguments=event.text), event.index)
+        function = Function(arguments=event.text)
+        if self._legacy:
+            return (self._send(ChunkChoice(event.choice, Delta(function_call=function))),)
+        call = OutputCall(function, event.index)
         return (self._send(ChunkChoice(event.choice, Delta(tool_calls=[call]))),)
 
     def _finish(self, event: Finish) -> Events:
-        return (self._send(ChunkChoice(event.choice, Delta(), None, event.reason)),)
+        reason = _reason(event.reason, self._legacy)
+        return (self._send(ChunkChoice(event.choice, Delta(), None, reason)),)
 
     def _heartbeat(self, event: Heartbeat) -> Events:
         return (self._send(ChunkChoice(min(self._open), Delta(content=""))),)
@@ -275,25 +297,32 @@ def _continue_final(request: ChatRequest) -> bool:
 
 
 def _message(message: InputMessage, place: str) -> Message:
-    if message.role in UNBUILT_ROLES:
-        raise unsupported(f"{place}.role", UNBUILT_ROLES[message.role])
     if message.role not in ROLES:
         allowed = ", ".join(ROLES)
         raise invalid(f"{place}.role", f"must be one of {allowed}, not {shown(message.role)}")
-    if message.tool_calls:
-        raise unsupported(f"{place}.tool_calls", "tool calls")
-    if message.function_call:
-        raise unsupported(f"{place}.function_call", "function calls")
+    calls = calls_of(message.tool_calls or (), f"{place}.tool_calls")
+    if message.function_call is not None:
+        calls = (function_call(message.function_call, f"{place}.function_call"),)
+    if message.role == "tool" and message.tool_call_id is None:
+        raise invalid(f"{place}.tool_call_id", "is required", "missing_required_parameter")
     content = _content(message, f"{place}.content")
     reasoning = message.reasoning_content or message.reasoning or None
     in_parts = isinstance(message.content, list)
-    return Message(ROLES[message.role], content, reasoning, message.name, in_parts=in_parts)
+    return Message(
+        ROLES[message.role],
+        content,
+        reasoning,
+        message.name,
+        calls,
+        "" if message.role == "function" else message.tool_call_id,
+        in_parts=in_parts,
+    )
 
 
 def _content(message: InputMessage, place: str) -> Content:
     if isinstance(message.content, str):
         return said(message.content)
-    if message.content is None and message.role != "assistant":
+    if message.content is None and message.role not in ("assistant", "function"):
         raise invalid(place, "is required", "missing_required_parameter")
     parts = enumerate(message.content or ())
     return tuple(_part(part, f"{place}[{i}]") for i, part in parts)
@@ -318,14 +347,25 @@ def _part(part: InputPart, place: str) -> Text:
 
 def _choice(index: int, choice: AnswerChoice) -> bytes:
     reasoning = choice.reasoning or UNSET
-    calls = [
-        OutputCall(Function(c.name, c.arguments), UNSET, c.id, "function") for c in choice.calls
-    ]
-    message = OutputMessage("assistant", choice.text, None, reasoning, reasoning, calls or UNSET)
+    message = OutputMessage("assistant", choice.text, None, reasoning, reasoning)
+    functions = [Function(call.name, call.arguments) for call in choice.calls]
+    legacy = bool(functions) and not choice.calls[0].id
+    if functions:
+        message.content = choice.text or None
+    if legacy:
+        message.function_call = functions[0]
+    elif functions:
+        ids = (call.id for call in choice.calls)
+        message.tool_calls = [OutputCall(f, UNSET, next(ids), "function") for f in functions]
+    reason = _reason(choice.reason, legacy)
     if not choice.tokens:
-        return encode_json(OutputChoice(index, message, None, choice.reason))
-    body = OutputChoice(index, message, LogprobsBody([]), choice.reason)
+        return encode_json(OutputChoice(index, message, None, reason))
+    body = OutputChoice(index, message, LogprobsBody([]), reason)
     return filled(body, content=map(_token, choice.tokens))
+
+
+def _reason(reason: str, legacy: bool) -> str:
+    return "function_call" if legacy and reason == "tool_calls" else reason
 
 
 def _logprobs_body(tokens: tuple[TokenText, ...]) -> LogprobsBody | None:

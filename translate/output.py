@@ -1,10 +1,11 @@
 """An answer's output: its tokens become events, its events a whole answer."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
-from msgspec import structs
+from msgspec import json, structs
 
 from ..engine.text.detokenizer import AnswerDetokenizer, Detokenizer
 from ..engine.text.specials import NONE, Specials
@@ -98,6 +99,8 @@ class ChoiceOutput:
         events += self._untold()
         if stop is None and (stop := (self._early or self._stops).matched) is not None:
             reason = "stop"
+        if reason == "stop" and stop is None and self._parser.calls:
+            reason = "tool_calls"
         events.append(Finish(self._choice, reason, stop))
         return events
 
@@ -109,7 +112,9 @@ class ChoiceOutput:
                 events += self._text(delta.text if exempt else self._stops.add(delta.text))
                 continue
             events += self._text(self._stops.flush())  # what may have begun a stop string
-            if not isinstance(delta, ReasoningDelta):
+            if isinstance(delta, ArgumentsDelta):
+                events.append(structs.replace(delta, text=self._specials.plain(delta.text)))
+            elif not isinstance(delta, ReasoningDelta):
                 events.append(delta)
             elif text := self._specials.plain(delta.text):
                 events.append(ReasoningDelta(self._choice, text, self._take_tokens()))
@@ -196,9 +201,14 @@ class Collector:
             end.reason,
             end.stop,
             tuple(self._tokens[index]),
-            tuple(
-                ToolCall(call.id, call.name, "".join(self._arguments[index, call.index]))
-                for call in self._calls[index]
-            ),
+            tuple(self._whole_calls(index)),
             tuple(self._prompts[index]),
         )
+
+    def _whole_calls(self, index: int) -> Iterator[ToolCall]:
+        """Yield the calls of a choice but for those that broke off, which its text has."""
+        for call in self._calls[index]:
+            arguments = "".join(self._arguments[index, call.index])
+            with suppress(ValueError):
+                json.decode(arguments or "{}")
+                yield ToolCall(call.id, call.name, arguments)

@@ -3,20 +3,24 @@
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 
-from ..engine.request import AnswerMarks, Refusal, Thought
+from ..engine.request import AnswerMarks, Constraint, Refusal, Thought
 from ..engine.text.control import ControlTokens, control_tokens
 from ..engine.text.detokenizer import AnswerDetokenizer
 from ..engine.text.prompt_encoder import PromptEncoder
 from ..engine.text.specials import Specials
 from ..engine.text.tokenizer import Tokenizer
-from .chat import Chat, Completion, Text
-from .guard import ChatGuard, reading
+from .chat import Chat, Completion, Text, Tool
+from .guard import ChatGuard, offered, reading
 from .parsers.parser import AnswerFormat, AnswerParser, PlainParser
+from .parsers.tool_formats import ToolFormat, choose_tools
+from .parsers.tool_grammar import tool_constraint
+from .parsers.tools import CallReader, ToolParser
 from .template_source import LONGEST
 
+ParserFactory = Callable[[int, Specials], AnswerParser]
 COUNTED = 2  # contexts: the tokens of a prompt of more than that are not even counted
 
 
@@ -25,16 +29,19 @@ class Prompt:
     """One prompt: its ids, what parses an answer to it (by choice), its text where one is read on.
 
     `thought`: how the answer marks what it thinks, if it does. `goes_on`: the answer goes on in the
-    prompt's text. `ends`: ids that end the answer, beside the model's own.
+    prompt's text. `call_marks` are those of calls that the answer may make. `ends`: ids that end
+    the answer, beside the model's own. `constraint`: what it is held to, of a conversation.
     """
 
     tokens: list[int]
-    parser: Callable[[int, Specials], AnswerParser] = PlainParser
+    parser: ParserFactory = PlainParser
     thought: AnswerMarks | None = None
     text: str = ""
     echo: bool = False
     goes_on: bool = False
+    call_marks: tuple[str, ...] = ()
     ends: tuple[int, ...] = ()
+    constraint: Constraint | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +59,7 @@ class Renderer:
 
     def prepare(self) -> None:
         """Build the tables that the first request would have to wait for."""
-        _ = self.tokenizer.longest, self.guarded(Chat("", ()))
+        _ = self.tokenizer.longest, self.tool_format, self.guarded(Chat("", ()))
         self.tokenizer.decode(self._encoder.continued("a"))
 
     def limit(self, context: int) -> int:
@@ -88,15 +95,41 @@ class Renderer:
             message = "The chat template makes no prompt of this conversation: it is empty."
             raise Refusal(400, "invalid_conversation", message, "messages")
         self._refuse_unknown(tokens, vocabulary, "messages")
-        marks = self.format.marks(text, chat)
+        marks, tools = self.format.marks(text, chat), offered(chat)
         names = self.tokenizer.special_names.items()
         return Prompt(
             tokens,
-            lambda choice, specials: self.format.parser(choice, marks, specials),
+            self._caller(chat, tools, marks) if tools else partial(self._parser, marks),
             marks,
             goes_on=chat.continue_final,
+            call_marks=self.tool_format.marks if tools else (),
+            constraint=self._constraint(chat, tools),
             ends=tuple(token for token, name in names if name in self.format.ends),
         )
+
+    def _parser(self, marks: AnswerMarks, choice: int, specials: Specials) -> AnswerParser:
+        return self.format.parser(choice, marks, specials)
+
+    def _constraint(self, chat: Chat, tools: Sequence[Tool]) -> Constraint | None:
+        """Return what the answer is held to because of the tools that it may call."""
+        specials = {name: token for token, name in self.tokenizer.special_names.items()}
+        return tool_constraint(chat, tools, self.tool_format, specials) if tools else None
+
+    def _caller(self, chat: Chat, tools: Sequence[Tool], marks: AnswerMarks) -> ParserFactory:
+        """Return what parses an answer that may call tools."""
+        parallel, text = chat.tool_choice.parallel, self.format.calling or self.format.parser
+
+        def parser(choice: int, specials: Specials) -> AnswerParser:
+            format = self.tool_format.encoded(specials)
+            reader = CallReader(choice, format, tools, chat.call_prefix, parallel)
+            return ToolParser(text(choice, marks, specials), reader)
+
+        return parser
+
+    @cached_property
+    def tool_format(self) -> ToolFormat:
+        """The way in which the model calls tools."""
+        return choose_tools(self.source, self.tokenizer.special_names.values())
 
     @cached_property
     def _marks(self) -> tuple[str, ...]:

@@ -11,9 +11,11 @@ from msgspec import json
 
 from ..engine.request import Refusal
 from ..engine.sandbox import FAULTS, Objection, sandbox
-from .chat import Chat, Message, Text, Tool, ToolCall
+from .chat import Chat, Message, Text, ToolCall
+from .parsers.tool_formats import choose_tools
+from .parsers.tool_shape import HERMES
 from .template_source import LONGEST, broken, no_template
-from .trial import Fields, Habits, habits
+from .trial import Fields, Habits, functions, habits
 from .turns import Turns, arrangements
 
 LONGEST_REASON = 1000  # characters of what a template says
@@ -51,7 +53,7 @@ class ChatTemplate:
         template = self._compiled()
         context = self._context(chat)
         fault: Exception | None = None
-        for turns in arrangements(self.habits.settled(chat.messages)):
+        for turns in arrangements(self.habits.settled(chat.messages, chat.offered)):
             if chat.continue_final and turns[-1].role != chat.messages[-1].role:
                 continue
             try:
@@ -88,8 +90,12 @@ class ChatTemplate:
             return
         self._reserved |= template.globals.keys()
         context = self._context(Chat("", ()))
+
+        def render(messages: Sequence[Fields], tools: Sequence[Fields]) -> str:
+            return _text(template, {**context, "tools": tools or None}, messages, LONGEST)
+
         try:
-            self.habits = habits(lambda messages: _text(template, context, messages, LONGEST))
+            self.habits = habits(render, choose_tools(source, ()).shape or HERMES)
         except _Overlong:
             self._template, self.fault = None, f"it writes more than {LONGEST} characters"
 
@@ -106,7 +112,8 @@ class ChatTemplate:
                 raise _invalid(f"must not set {name}; the server sets it")
             if name in SWITCHES and not isinstance(value, bool | None):
                 raise _invalid(f"must set {name} to true or false")
-        fixed = {**self._tokens, "tools": [*map(_function, chat.tools)] or None, "messages": None}
+        tools = functions(chat.offered, not self.habits.bare) if self.habits.tools else None
+        fixed = {**self._tokens, "tools": tools or None, "messages": None}
         # Templates ask whether documents are none, as transformers lets them.
         return {"add_generation_prompt": True, "documents": None, **chat.template, **fixed}
 
@@ -149,14 +156,8 @@ def _fields(message: Message, habits: Habits) -> Fields:
     more = {key: value for key, value in {**thought, **names}.items() if value is not None}
     texts = [part.text for part in message.content if isinstance(part, Text)]
     content = habits.form(message.role).content(texts, message.in_parts)
-    return {"role": message.role, "content": content, **more}
-
-
-def _function(tool: Tool) -> dict[str, Any]:
-    """Return a tool as transformers' templates know it, which is OpenAI's way."""
-    fields = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
-    function = {key: value for key, value in fields.items() if value is not None}
-    return {"type": "function", "function": function}
+    silent = calls is not None and habits.null_content and not texts
+    return {"role": message.role, "content": None if silent else content, **more}
 
 
 def _call(call: ToolCall, as_text: bool) -> dict[str, Any]:

@@ -12,11 +12,18 @@ LONGEST = 2**26  # characters of a prompt, of any model
 
 
 def pick(source: str | Sequence["NamedTemplate"]) -> str | None:
-    """Return the template to use of tokenizer_config.json's `chat_template`, maybe several."""
+    """Return the template to use of tokenizer_config.json's `chat_template`, maybe several.
+
+    One named tool_use is for conversations with tools, as in transformers.
+    """
     if isinstance(source, str):
         return source
     templates = {entry["name"]: entry["template"] for entry in source}
-    return templates.get("default") or next(iter(templates.values()), None)
+    default = templates.get("default") or next(iter(templates.values()), None)
+    tools = templates.get("tool_use")
+    if default is None or tools is None or tools == default:
+        return default
+    return "{% if tools %}" + tools + "{% else %}" + default + "{% endif %}"
 
 
 def no_template() -> Refusal:

@@ -3,15 +3,35 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import product
 from typing import Any
 
 from ..engine.sandbox import FAULTS
+from .chat import Tool
+from .parsers.tool_shape import HERMES, Shape
+from .tool_turns import (
+    apart,
+    failures,
+    function,
+    named_results,
+    told,
+    with_short_ids,
+    written_calls,
+    written_results,
+)
 from .turns import Step, Turns, folded, hoisted, merged
 
 Fields = dict[str, Any]  # a message as a template reads it
-Render = Callable[[Sequence[Fields]], str]
+Render = Callable[[Sequence[Fields], Sequence[Fields]], str]  # messages and tools
 
 CALL_ID = "callnum01"
+LONG_ID = "call_0123456789abcdef01234567"
+ARGUMENTS: Sequence[Fields | str] = ({"a": "wordofcall"}, '{"a": "wordofcall"}')
+CALL_WORDS = ("wordofname", "wordofcall")
+RESULT = {"name": "wordofname", "tool_call_id": CALL_ID}
+TOOL = Tool("wordoftool", "Does it.", {"type": "object", "properties": {}})
+BARE = Tool(TOOL.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +55,10 @@ class Form:
 class Habits:
     """What a template shows: contents by role, a system message at all or late, turns in a row.
 
-    With `text_arguments` it takes a call's arguments as JSON text, else as what the text means.
+    With `text_arguments` it takes a call's arguments as JSON text, else as what the text means;
+    with `null_content`, calls where there is no content. It may show `tools`, maybe `bare` ones of
+    a name alone, `calls`, maybe `several` or `beside` a text, and `results`, or nothing of them:
+    then they are text, calls of a `shape`. With `long_ids` it takes ids of any length.
     """
 
     forms: Mapping[str, Form] = field(default_factory=dict)
@@ -43,14 +66,31 @@ class Habits:
     late: bool = True
     rows: bool = True
     text_arguments: bool = False
+    null_content: bool = False
+    tools: bool = True
+    bare: bool = True
+    calls: bool = True
+    several: bool = True
+    beside: bool = True
+    results: bool = True
+    long_ids: bool = True
+    shape: Shape = HERMES
     fault: Exception | None = None  # what it says to one short question, if it cannot take that
 
     def form(self, role: str) -> Form:
         return self.forms.get(role, Form())
 
-    def settled(self, turns: Turns) -> Turns:
-        """Return the turns so that none of them is left out without a word."""
+    def settled(self, turns: Turns, tools: Sequence[Tool] = ()) -> Turns:
+        """Return the turns so that none of them is left out without a word; nor are the tools."""
         steps: tuple[tuple[bool, Step], ...] = (
+            (True, failures),
+            (True, named_results),
+            (not self.long_ids, with_short_ids),
+            (not self.calls, partial(written_calls, shape=self.shape)),
+            (not self.several, apart),
+            (not self.beside, partial(written_calls, shape=self.shape, beside=True)),
+            (not self.results, written_results),
+            (bool(tools) and not self.tools, partial(told, tools=tools, shape=self.shape)),
             (not self.system, folded),
             (not self.late and any(turn.role == "system" for turn in turns[1:]), hoisted),
             (not self.rows, merged),
@@ -60,78 +100,115 @@ class Habits:
         return turns
 
 
-def habits(render: Render) -> Habits:
+def habits(render: Render, shape: Shape = HERMES) -> Habits:
     """Find out what a template shows; what it refuses in every form is given to it as text."""
-    user, fault = _form(render, [], _said("user"), [])
+    trials = _Trials(render)
+    user, fault = trials.form([], "user", [])
     ask, after = [_fields("user", user, "question")], [_fields("user", user, "more")]
-    assistant, _ = _form(render, ask, _said("assistant"), after)
-    calling = _fields("assistant", assistant, "")
-    arguments = _arguments(render, ask, calling)
-    called = [*ask, {**calling, **_calls(arguments)}]
-    system, refused = _form(render, [], _said("system"), ask)
-    tool, _ = _form(render, called, {**_said("tool"), "name": "f", "tool_call_id": CALL_ID}, [])
+    assistant, _ = trials.form(ask, "assistant", after)
+    system, refused = trials.form([], "system", ask)
+    null, arguments, calls = trials.call(ask, _fields("assistant", assistant, ""))
+    answer = _fields("assistant", assistant, "wordofanswer")
+    called = {**answer, **_calls(arguments)}
+    both = [*_calls(arguments)["tool_calls"], *_calls(arguments, name="wordofother")["tool_calls"]]
+    told = trials.shows(ask, TOOL.name, tools=functions([TOOL]))
+    if null:
+        called["content"] = None
+    tool, unshown = trials.form([*ask, called if calls else answer], "tool", [], RESULT)
     forms = {"user": user, "assistant": assistant, "system": system, "tool": tool}
-
-    def lost(*roles: str) -> bool:
-        words = [f"word{at}of{role}" for at, role in enumerate(roles)]
-        turns = [_fields(r, forms[r], w) for r, w in zip(roles, words, strict=True)]
-        try:
-            return not _shown(render(turns), words)
-        except FAULTS:
-            return False  # an order that is refused is mended when it comes
-
     return Habits(
         forms,
         system=refused is None or fault is not None,
-        late=not lost("system", "user", "assistant", "system", "user"),
-        rows=not (lost("user", "user") or lost("user", "assistant", "assistant", "user")),
+        late=not trials.loses(forms, "system", "user", "assistant", "system", "user"),
+        rows=not (
+            trials.loses(forms, "user", "user")
+            or trials.loses(forms, "user", "assistant", "assistant", "user")
+        ),
         text_arguments=isinstance(arguments, str),
+        null_content=null,
+        tools=told,
+        bare=trials.shows(ask, TOOL.name, tools=functions([BARE])),
+        calls=calls,
+        several=trials.shows([*ask, {**called, "tool_calls": both}], "wordofname", "wordofother"),
+        beside=trials.shows([*ask, {**called, **answer}], "wordofanswer", *CALL_WORDS),
+        results=unshown is None and (told or calls),
+        long_ids=not calls or trials.shows([*ask, {**called, **_calls(arguments, LONG_ID)}]),
+        shape=shape,
         fault=fault,
     )
 
 
-def _arguments(render: Render, before: Sequence[Fields], turn: Fields) -> Fields | str:
-    """Try a call's arguments as an object, then as text, and return what the template takes."""
-    for arguments in ({"a": "wordofcall"}, '{"a": "wordofcall"}'):
+@dataclass(frozen=True, slots=True)
+class _Trials:
+    """Renders of a template that may fail."""
+
+    render: Render
+
+    def shows(self, turns: Sequence[Fields], *words: str, tools: Sequence[Fields] = ()) -> bool:
+        """Return whether a prompt is made of these turns that has all the words."""
         try:
-            render([*before, {**turn, **_calls(arguments)}])
+            return _shown(self.render(turns, tools), words)
         except FAULTS:
-            continue
-        return arguments
-    return {}
+            return False
+
+    def form(
+        self,
+        before: Sequence[Fields],
+        role: str,
+        after: Sequence[Fields],
+        more: Fields | None = None,
+    ) -> tuple[Form, Exception | None]:
+        """Try a turn in each form; also return why none is shown, if none is."""
+        fault: Exception | None = None
+
+        def shows(content: Any, words: Sequence[str]) -> bool:
+            nonlocal fault
+            try:
+                turn = {"role": role, **(more or {}), "content": content}
+                if _shown(self.render([*before, turn, *after], ()), words):
+                    return True
+                fault = fault or ValueError(f"it leaves out what the {role} says")
+            except FAULTS as error:
+                fault = fault or error
+            return False
+
+        one, two = "words1of2", "words2of2"
+        text, part = shows(one, [one]), shows(_parts([one]), [one])
+        parts = shows(_parts([one, two]), [one, two])
+        if text or part:
+            return Form(text, part, parts), None
+        return Form(), fault
+
+    def call(self, before: Sequence[Fields], turn: Fields) -> tuple[bool, Fields | str, bool]:
+        """Return the form in which a call is shown, and whether it is in any.
+
+        A form is no content at all, or not, and arguments as an object, or as text. A call that is
+        in none has the first that the template takes.
+        """
+        taken: list[tuple[bool, Fields | str, bool]] = []
+        for null, arguments in product((False, True), ARGUMENTS):
+            called = {**turn, **_calls(arguments), **({"content": None} if null else {})}
+            if self.shows([*before, called], *CALL_WORDS):
+                return null, arguments, True
+            if self.shows([*before, called]):
+                taken.append((null, arguments, False))
+        return next(iter(taken), (False, {}, False))
+
+    def loses(self, forms: Mapping[str, Form], *roles: str) -> bool:
+        """Return whether turns in this order are taken, and not all shown."""
+        words = [f"word{at}of{role}" for at, role in enumerate(roles)]
+        turns = [_fields(r, forms[r], w) for r, w in zip(roles, words, strict=True)]
+        return self.shows(turns) and not self.shows(turns, *words)
 
 
-def _calls(arguments: Fields | str) -> Fields:
-    function = {"name": "f", "arguments": arguments}
-    return {"tool_calls": [{"type": "function", "id": CALL_ID, "function": function}]}
+def functions(tools: Sequence[Tool], whole: bool = False) -> list[Fields]:
+    """Return tools as transformers' templates know them, which is OpenAI's way."""
+    return [{"type": "function", "function": function(tool, whole)} for tool in tools]
 
 
-def _form(
-    render: Render, before: Sequence[Fields], turn: Fields, after: Sequence[Fields]
-) -> tuple[Form, Exception | None]:
-    """Try a turn in each form; also return why none is shown, if none is."""
-    fault: Exception | None = None
-
-    def shows(content: Any, words: Sequence[str]) -> bool:
-        nonlocal fault
-        try:
-            if _shown(render([*before, {**turn, "content": content}, *after]), words):
-                return True
-            fault = fault or ValueError(f"it leaves out what the {turn['role']} says")
-        except FAULTS as error:
-            fault = fault or error
-        return False
-
-    one, two = "words1of2", "words2of2"
-    text, part = shows(one, [one]), shows(_parts([one]), [one])
-    parts = shows(_parts([one, two]), [one, two])
-    if text or part:
-        return Form(text, part, parts), None
-    return Form(), fault
-
-
-def _said(role: str) -> Fields:
-    return {"role": role}
+def _calls(arguments: Fields | str, id: str = CALL_ID, name: str = "wordofname") -> Fields:
+    called = {"name": name, "arguments": arguments}
+    return {"tool_calls": [{"type": "function", "id": id, "function": called}]}
 
 
 def _fields(role: str, form: Form, text: str) -> Fields:

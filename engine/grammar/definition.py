@@ -38,7 +38,7 @@ def grammar_of(
         raise DefinitionError(f"has more than {MAX_DEFINITION} characters")
     body = BODIES[constraint.grammar](constraint.definition)
     frame = _Frame(specials, is_token)
-    before, within = frame.before(marks), "@body"
+    before, within = frame.before(marks, constraint.heads), "@body"
     if constraint.after:
         within = f"({frame.until('opener', constraint.after)} @body)* {ANY}"
     if not before and within == "@body":
@@ -55,13 +55,13 @@ class _Frame:
         self._is_token = is_token
         self.rules: list[str] = []
 
-    def before(self, marks: AnswerMarks | None) -> str:
-        """Return what comes before the text of an answer: its thought, where it has one."""
+    def before(self, marks: AnswerMarks | None, heads: bool = False) -> str:
+        """Return what comes before the text of an answer, or its `heads`: its thought, if any."""
         match marks:
             case Thought(place="start" | "thought"):
                 return self._thought(marks)
             case Channels():
-                return self._channels(marks)
+                return self._channels(marks, heads)
         return ""
 
     def until(self, name: str, mark: str) -> str:
@@ -83,13 +83,13 @@ class _Frame:
             return text
         return f"({self._literal(thought.open)} {inside})? {text}"
 
-    def _channels(self, channels: Channels) -> str:
+    def _channels(self, channels: Channels, heads: bool) -> str:
         """Messages on the channel of thoughts, and the head of the one that is for the reader."""
         start, channel, constrain, message, *_ = map(self._literal, channels.marks)
         thoughts = f'{channel} "analysis" {message}'
         begins = f'{start} "assistant"'
         inside = f"{self.until('thought', channels.ends[0])} {begins}"
-        final = f'{channel} "final" ({constrain} "json"?)? {message}'
+        final = "" if heads else f'{channel} "final" ({constrain} "json"?)? {message}'
         messages = f"({thoughts} {inside})* {final}"
         head, mark, _ = channels.begun.partition("<|message|>")
         if "analysis" in head:

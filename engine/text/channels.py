@@ -13,6 +13,7 @@ THOUGHTS = "analysis"  # the channel of thoughts; all others are for the reader
 ROLES = ("assistant", "user", "system", "developer", "tool", "functions", "browser", "python")
 TYPES = ("json", "code")  # that a model may give without the mark for them
 WORDS = (*ROLES, *TYPES, "to=")
+FUNCTION = re.compile(r"to=(functions\.[\w./-]+)")
 LONGEST = 1000  # characters of a head; what goes on is no head
 
 
@@ -20,10 +21,13 @@ class ChannelSplitter:
     """A splitter of an answer into the thoughts on its channels, and text.
 
     A message's head (role, recipient, channel, type) is neither. Nothing else is lost: a call, as
-    long as nobody asked for one, is text, and so is what follows a head without its last mark.
+    long as nobody asked for one, is text, and so is what follows a head without its last mark. Of
+    the `calls` that were asked for a head is text too, the same for all that it may be:
+    <|channel|>functions.NAME<|message|>.
     """
 
-    def __init__(self, channels: Channels, specials: Specials = NONE) -> None:
+    def __init__(self, channels: Channels, specials: Specials = NONE, calls: bool = False) -> None:
+        self._calls = calls
         self._marks = [specials.encode(mark) for mark in channels.marks]
         self._start, self._channel, constrain, self._message, *self._ends = self._marks
         self._mark = re.compile("|".join(map(re.escape, self._marks)))
@@ -72,7 +76,11 @@ class ChannelSplitter:
     def _take(self, mark: str, out: dict[bool, str]) -> None:
         ends = mark in self._ends
         if self._head is not None and mark == self._message:
-            self._thinks, self._head = self._on_thoughts(), None
+            function = FUNCTION.search(self._head) if self._calls else None
+            if function is not None:
+                out[False] += f"{self._channel}{function[1]}{mark}"
+            self._thinks = function is None and self._on_thoughts()
+            self._head = None
         elif ends or mark == self._start:
             self._leave_head(out)
             if ends and not self._thinks:

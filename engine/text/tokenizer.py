@@ -119,9 +119,9 @@ class Tokenizer:
             stream.add(token)
         return stream
 
-    def specials(self, request: Request) -> Specials:
-        """Return the special tokens of a request's answer."""
-        marks = () if request.thought is None else request.thought.marks
+    def specials(self, request: Request, marks: tuple[str, ...] = ()) -> Specials:
+        """Return the special tokens of a request's answer, which may have other marks too."""
+        marks += () if request.thought is None else request.thought.marks
         return self._specials(marks, tuple(request.stop), not request.skip_special_tokens)
 
     def answer_detokenizer(self, request: Request, specials: Specials) -> AnswerDetokenizer:

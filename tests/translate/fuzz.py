@@ -25,7 +25,7 @@ from typer import Option
 from bessemer.bench.command import FAILED, command
 from bessemer.engine.request import Refusal
 from bessemer.translate import (
-    anthropic,
+    anthropic_request,
     openai_chat,
     openai_completions,
     openai_embeddings,
@@ -68,10 +68,16 @@ ENDPOINTS: Mapping[str, Endpoint] = {
         openai_error,
     ),
     "messages": Endpoint(
-        anthropic.decode_request, anthropic.DECODER, anthropic.MessagesRequest, _anthropic
+        anthropic_request.decode_request,
+        anthropic_request.DECODER,
+        anthropic_request.MessagesRequest,
+        _anthropic,
     ),
     "count_tokens": Endpoint(
-        anthropic.decode_count, anthropic.DECODER, anthropic.MessagesRequest, _anthropic
+        anthropic_request.decode_count,
+        anthropic_request.DECODER,
+        anthropic_request.MessagesRequest,
+        _anthropic,
     ),
     "embeddings": Endpoint(
         openai_embeddings.decode_request,
@@ -194,7 +200,7 @@ class Bodies:
         assert isinstance(shape, kinds.StructType)
         types: dict[str, kinds.Type] = {f.encode_name: f.type for f in shape.fields}
         required = [f.encode_name for f in shape.fields if f.required]
-        required += ["max_tokens"] * (endpoint.request is anthropic.MessagesRequest)
+        required += ["max_tokens"] * (endpoint.request is anthropic_request.MessagesRequest)
         for name in (*endpoint.fields.unbuilt, *IGNORED, "unheard_of"):
             types.setdefault(name.partition(".")[0], kinds.AnyType())
         self._values = {

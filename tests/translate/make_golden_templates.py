@@ -63,6 +63,7 @@ def forms(tokenizer: Any, conversation: Conversation) -> Iterator[tuple[str, Con
     if any("tool_calls" in message for message in conversation.messages):
         yield "text arguments", _changed(conversation, _text_arguments)
         yield "no content", _changed(conversation, _no_content)
+        yield "neither", _changed(conversation, _no_content, _text_arguments)
 
 
 @cache
@@ -141,8 +142,8 @@ def best(tokenizer: Any, conversation: Conversation) -> tuple[str, Conversation]
 def honest(tokenizer: Any, conversation: Conversation) -> str | tuple[str, Conversation, list[int]]:
     """Return a form and its ids, or why there are none to be had.
 
-    `refused`: by the template; `lost`: it drops what the system says, or everything; `forged`: the
-    conversation holds control tokens' texts.
+    `refused`: by the template; `lost`: it drops what the system says, tools, calls, results, or
+    everything; `forged`: the conversation holds control tokens' texts.
     """
     found = best(tokenizer, conversation)
     if found is None:
@@ -150,13 +151,27 @@ def honest(tokenizer: Any, conversation: Conversation) -> str | tuple[str, Conve
     form, changed = found
     ids = render(tokenizer, changed)
     text = render(tokenizer, changed, tokenize=False)
-    if not ids or not all(part.strip() in text for part in system_texts(conversation)):
+    told = all(part.strip() in text for part in system_texts(conversation))
+    if not ids or not told or not tools_shown(text, conversation):
         return "lost"
     added = tokenizer.added_tokens_decoder
     clean = render(tokenizer, changed, sanitize_control_tokens=True)
     if [each for each in ids if each in added] != [each for each in clean if each in added]:
         return "forged"
     return form, changed, ids
+
+
+def tools_shown(text: str, conversation: Conversation) -> bool:
+    functions = [tool["function"] for tool in conversation.tools]
+    tools = [each.get("description") or each["name"] for each in functions]
+    calls = [c for m in conversation.messages for c in m.get("tool_calls", ())]
+    names = [call["function"]["name"] for call in calls]
+    if any(text.count(name) < 1 + names.count(name) for name in names):
+        return False
+    results = [m["content"] for m in conversation.messages if m["role"] == "tool"]
+    beside = [m["content"] for m in conversation.messages if "tool_calls" in m and m["content"]]
+    plain = text.replace("\\", "")  # of what is shown as JSON in JSON
+    return all(each.strip().replace("\\", "") in plain for each in [*tools, *results, *beside])
 
 
 def golden(tokenizer: Any, conversation: Conversation) -> str:

@@ -13,6 +13,7 @@ from bessemer.engine.request import GenerationDefaults, Request, Started, Token
 from bessemer.engine.text.tokenizer import Tokenizer
 from bessemer.translate.answer import AnswerStream, Bounds
 from bessemer.translate.chat import (
+    ArgumentsDelta,
     Chat,
     Finish,
     GenerateRequest,
@@ -20,12 +21,16 @@ from bessemer.translate.chat import (
     Message,
     ReasoningDelta,
     TextDelta,
+    Tool,
+    ToolCallBegun,
+    ToolChoice,
     said,
 )
 from bessemer.translate.chat import Event as Said
 from bessemer.translate.parsers.formats import choose
 from tests.translate.prompting import prompter
 
+AUTO = ToolChoice()
 SIZES = (1, 2, 3, 5, 8, 1000)  # characters of a token, at most
 
 
@@ -74,6 +79,8 @@ class Heard:
     text: str
     stop: str | None
     tokens: int
+    calls: tuple[tuple[str, str], ...] = ()  # names and arguments
+    reason: str = "stop"
 
 
 class Scripted:
@@ -100,14 +107,29 @@ class Scripted:
         assert None not in ids
         return [token for token in ids if token is not None]
 
-    def chat(self, size: int, final: str = "", cut: int | None = None, **options: Any) -> Heard:
+    def chat(
+        self,
+        size: int,
+        final: str = "",
+        cut: int | None = None,
+        tools: tuple[Tool, ...] = (),
+        choice: ToolChoice = AUTO,
+        **options: Any,
+    ) -> Heard:
         """Ask for an answer in tokens of a size, `cut` after so many of them.
 
         `final` is a last message to be continued.
         """
         messages: tuple[Message, ...] = (Message("user", said("Hi")),)
         messages += (Message("assistant", said(final)),) if final else ()
-        chat = Chat("m", messages, GenerationOptions(**options), continue_final=bool(final))
+        chat = Chat(
+            "m",
+            messages,
+            GenerationOptions(**options),
+            continue_final=bool(final),
+            tools=tools,
+            tool_choice=choice,
+        )
         return self.ask(chat, self.script(size)[:cut])
 
     def ask(self, request: GenerateRequest, script: Sequence[int]) -> Heard:
@@ -126,7 +148,9 @@ class Scripted:
         server = self._server_stop(request, script)
         worker = len(steps) if steps[-1].stop is not None else None
         assert server == worker, "server and worker stop at different tokens"
-        return Heard(reasoning, text, finish.stop, len(steps))
+        called = [each for each in events if isinstance(each, ToolCallBegun)]
+        calls = tuple((call.name, _arguments(events, call.index)) for call in called)
+        return Heard(reasoning, text, finish.stop, len(steps), calls, finish.reason)
 
     def _steps(self, request: Request, script: Sequence[int]) -> Iterator[Token]:
         """Yield what an engine does of the script, as engine.engine ends an answer."""
@@ -156,3 +180,7 @@ class Scripted:
             if hidden:
                 return None
         return None
+
+
+def _arguments(events: Sequence[Said], index: int) -> str:
+    return "".join(e.text for e in events if isinstance(e, ArgumentsDelta) and e.index == index)

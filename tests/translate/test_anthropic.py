@@ -12,13 +12,8 @@ from anthropic.types.message_create_params import MessageCreateParamsStreaming
 from pydantic import TypeAdapter
 
 from bessemer.engine.request import Refusal
-from bessemer.translate.anthropic import (
-    Stream,
-    decode_count,
-    decode_request,
-    encode_count,
-    encode_response,
-)
+from bessemer.translate.anthropic import Stream, encode_count, encode_response
+from bessemer.translate.anthropic_request import decode_count, decode_request
 from bessemer.translate.chat import (
     Answer,
     AnswerChoice,
@@ -36,6 +31,7 @@ from bessemer.translate.chat import (
     ReasoningDelta,
     Text,
     TextDelta,
+    Tool,
     ToolCall,
     ToolCallBegun,
     Usage,
@@ -44,6 +40,7 @@ from bessemer.translate.chat import (
 from bessemer.translate.dialect import COMMENT
 
 USER = {"role": "user", "content": "Hi"}
+IMAGE_RESULT = {"type": "tool_result", "tool_use_id": "a", "content": [{"type": "image"}]}
 WHO = Identity("msg_1", 1_700_000_000, "tiny")
 EVENTS: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
 
@@ -102,6 +99,7 @@ def test_the_sdks_request_type() -> None:
             max_tokens=9, temperature=0.5, top_p=0.9, top_k=40, stop=("END",), stream=True
         ),
         template={"enable_thinking": True},
+        call_prefix="toolu_",
     )
 
 
@@ -180,8 +178,6 @@ def test_max_tokens_is_required() -> None:
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
-        ({"tools": [{"name": "f", "input_schema": {}}]}, "tools"),
-        ({"tool_choice": {"type": "any"}}, "tool_choice.type"),
         ({"mcp_servers": [{"url": "x"}]}, "mcp_servers"),
         ({"container": "c"}, "container"),
         (
@@ -189,8 +185,8 @@ def test_max_tokens_is_required() -> None:
             "messages[0].content[0].type",
         ),
         (
-            {"messages": [{"role": "user", "content": [{"type": "tool_result"}]}]},
-            "messages[0].content[0].type",
+            {"messages": [{"role": "user", "content": [IMAGE_RESULT]}]},
+            "messages[0].content[0].content[0].type",
         ),
     ],
 )
@@ -208,11 +204,10 @@ def test_counting() -> None:
     }
     chat = decode_count(json.dumps(params).encode())
     assert chat.messages == (Message("system", said("Be brief.")), Message("user", said("Hi")))
-    assert chat.template == {"enable_thinking": False}
+    assert chat.template == {"enable_thinking": False} and not chat.tools
     assert MessageTokensCount.model_validate_json(encode_count(7)).input_tokens == 7
-    with pytest.raises(Refusal) as caught:
-        decode_count(json.dumps({**params, "tools": [{"name": "f"}]}).encode())
-    assert caught.value.code == "unsupported"
+    counted = decode_count(json.dumps({**params, "tools": [{"name": "f"}]}).encode())
+    assert counted.tools == (Tool("f"),)
 
 
 @pytest.mark.parametrize(

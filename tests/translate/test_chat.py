@@ -83,7 +83,7 @@ def test_what_a_request_does_not_say_is_left_open() -> None:
     assert said_of(Message("user")) == {"role": "user"}
     assert chat.response_format is completion.response_format is None
     assert chat.tool_choice == ToolChoice("auto", (), parallel=True)
-    assert said_of(chat).keys() == {"model", "options", "tool_choice"}
+    assert said_of(chat).keys() == {"model", "options", "tool_choice", "call_prefix"}
 
 
 def test_what_an_answer_does_not_say_is_nothing() -> None:

@@ -10,7 +10,13 @@ import pytest
 from msgspec.structs import fields as struct_fields
 
 from bessemer.engine.request import Refusal
-from bessemer.translate import anthropic, openai_chat, openai_completions, openai_embeddings, rerank
+from bessemer.translate import (
+    anthropic_request,
+    openai_chat,
+    openai_completions,
+    openai_embeddings,
+    rerank,
+)
 from bessemer.translate.fields import (
     COMPLETIONS,
     EMBEDDINGS,
@@ -107,7 +113,6 @@ SAMPLING: dict[str, Any] = {
     "stream_options.include_obfuscation": False,
     "tools": [FUNCTION],
     "tool_choice": "required",
-    "parallel_tool_calls": False,
     "functions": [{"name": "f"}],
     "function_call": {"name": "f"},
     "response_format": SCHEMA,
@@ -176,7 +181,13 @@ SAMPLING: dict[str, Any] = {
     "prediction": {"type": "content", "content": "x"},
     "web_search_options": {},
 }
-CHAT = SAMPLING | {"add_special_tokens": True, "parse_special": True}
+CHAT = SAMPLING | {
+    "add_special_tokens": True,
+    "parse_special": True,
+    "tool_choice": "none",
+    "parallel_tool_calls": False,
+    "function_call": "none",
+}
 COMPLETION = SAMPLING | {
     "prompt": "else",
     "logprobs": 3,
@@ -189,7 +200,7 @@ MESSAGE = SAMPLING | {
     "stream_options": {"include_usage": True, "continuous_usage_stats": True},
     "stop_sequences": ["END"],
     "tools": [{"name": "f", "input_schema": {}}],
-    "tool_choice": {"type": "any"},
+    "tool_choice": {"type": "none"},
     "output_config.format": {"type": "json_schema", "schema": {}},
     "output_format": {"type": "json_schema", "schema": {}},
     "output_config.effort": "low",
@@ -256,8 +267,8 @@ ENDPOINTS: dict[str, Endpoint] = {
         COMPLETION,
     ),
     "messages": (
-        anthropic.decode_request,
-        anthropic.DECODER,
+        anthropic_request.decode_request,
+        anthropic_request.DECODER,
         MESSAGES,
         {"messages": HI, "max_tokens": 9},
         MESSAGE,
@@ -287,6 +298,9 @@ ENDPOINTS: dict[str, Endpoint] = {
 # What makes a value count that says nothing alone.
 WITH: dict[str, dict[str, Any]] = {
     "top_logprobs": {"logprobs": True},
+    "tool_choice": {"tools": [{"name": "f", "function": {"name": "f"}}]},
+    "parallel_tool_calls": {"tools": [FUNCTION]},
+    "function_call": {"functions": [{"name": "f"}]},
     "stream_options.continuous_usage_stats": {"stream_options": {"include_usage": True}},
     "thinking.budget_tokens": {"thinking": {"type": "enabled"}},
     "stream_options.include_obfuscation": {"stream_options": {"include_usage": True}},
@@ -332,41 +346,28 @@ def test_a_field_has_one_meaning(at: str) -> None:
 
 
 NEUTRAL: dict[str, Sequence[Any]] = {
-    "best_of": [1],
-    "use_beam_search": [False],
-    "num_beams": [1],
-    "length_penalty": [1, 1.0],
-    **dict.fromkeys(("typical_p", "typical", "typ_p", "tfs_z", "tfs"), (1, 1.0)),
-    **dict.fromkeys(("top_a", "epsilon_cutoff", "eta_cutoff"), (0,)),
-    **dict.fromkeys(("top_n_sigma", "nsigma"), (0, -1)),
-    "xtc_probability": [0],
+    **dict.fromkeys(("typical_p", "typical", "typ_p", "tfs_z", "tfs", "length_penalty"), (1, 1.0)),
+    **dict.fromkeys(("best_of", "num_beams", "encoder_repetition_penalty"), (1,)),
+    **dict.fromkeys(("top_a", "epsilon_cutoff", "eta_cutoff", "xtc_probability"), (0,)),
+    **dict.fromkeys(("mirostat", "dynatemp_range", "no_repeat_ngram_size", "priority"), (0,)),
+    **dict.fromkeys(("top_n_sigma", "nsigma", "dry_penalty_last_n", "dry_range"), (0, -1)),
+    **dict.fromkeys(("repetition_context_size", "thinking_budget"), (-1,)),
+    **dict.fromkeys(("cache_prompt", "include_reasoning"), (True,)),
+    **dict.fromkeys(("use_beam_search", "echo"), (False,)),
+    **dict.fromkeys(("tool_choice", "function_call"), ("none", "auto")),
+    **dict.fromkeys(("tools", "functions"), ([],)),
     "xtc_threshold": [0, 0.1],
     "dry_multiplier": [0, 0.0],
     "dry_base": [1.75],  # this, and what follows: llama.cpp's defaults
     "dry_allowed_length": [2],
-    **dict.fromkeys(("dry_penalty_last_n", "dry_range"), (0, -1)),
-    "mirostat": [0],
     "mirostat_tau": [5.0],
     "mirostat_eta": [0.1],
-    "dynatemp_range": [0],
     "dynatemp_exponent": [1.0],
-    "encoder_repetition_penalty": [1],
-    "no_repeat_ngram_size": [0],
-    "repetition_context_size": [-1],
-    "thinking_budget": [-1],
-    "priority": [0],
-    "cache_prompt": [True],
-    "include_reasoning": [True],
-    "tools": [[]],
-    "functions": [[]],
-    "tool_choice": ["none", "auto"],
-    "function_call": ["none", "auto"],
     "response_format": [{"type": "text"}],
     "modalities": [["text"]],
     "lora": [[], ""],
     "adapters": [{}, ""],
     "suffix": [""],
-    "echo": [False],
 }
 
 # The same of endpoints that do without what others honour.

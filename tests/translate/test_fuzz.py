@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bessemer.engine.request import Refusal
-from bessemer.translate import anthropic, openai_chat, openai_completions
+from bessemer.translate import anthropic_request, openai_chat, openai_completions
 from bessemer.translate.chat import Chat, Completion, GenerateRequest, GenerationOptions, Message
 from bessemer.translate.errors import anthropic_error, openai_error
 
@@ -84,8 +84,8 @@ MESSAGES = {
 DECODERS: dict[str, tuple[Decode, dict[str, Any]]] = {
     "chat": (openai_chat.decode_request, CHAT),
     "completion": (openai_completions.decode_request, COMPLETION),
-    "messages": (anthropic.decode_request, MESSAGES),
-    "count": (anthropic.decode_count, MESSAGES),
+    "messages": (anthropic_request.decode_request, MESSAGES),
+    "count": (anthropic_request.decode_count, MESSAGES),
 }
 every_decoder = pytest.mark.parametrize("name", DECODERS)
 

@@ -169,10 +169,13 @@ def test_flawed_requests() -> None:
 @pytest.mark.parametrize(
     ("message", "field"),
     [
-        ({"role": "tool", "content": "4", "tool_call_id": "c"}, "messages[0].role"),
-        ({"role": "function", "content": "4", "name": "f"}, "messages[0].role"),
-        ({"role": "assistant", "tool_calls": [{"id": "c"}]}, "messages[0].tool_calls"),
-        ({"role": "assistant", "function_call": {"name": "f"}}, "messages[0].function_call"),
+        (
+            {
+                "role": "assistant",
+                "tool_calls": [{"id": "c", "type": "custom", "function": {"name": "f"}}],
+            },
+            "messages[0].tool_calls[0].type",
+        ),
         (
             {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]},
             "messages[0].content[0].type",

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bessemer.engine.request import MAX_DEFINITION, Refusal
-from bessemer.translate import anthropic, openai_chat, openai_completions
+from bessemer.translate import anthropic_request, openai_chat, openai_completions
 from bessemer.translate.chat import ResponseFormat
 
 HI = [{"role": "user", "content": "Hi"}]
@@ -19,7 +19,7 @@ def decoded(fields: str, dialect: str = "chat") -> ResponseFormat | None:
     base = {
         "chat": (openai_chat.decode_request, {"messages": HI}),
         "completions": (openai_completions.decode_request, {"prompt": "Hi"}),
-        "messages": (anthropic.decode_request, {"messages": HI, "max_tokens": 9}),
+        "messages": (anthropic_request.decode_request, {"messages": HI, "max_tokens": 9}),
     }
     decode, rest = base[dialect]
     body = json.dumps({"model": "m"} | rest)[:-1] + "," + fields + "}"

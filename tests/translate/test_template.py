@@ -1,13 +1,14 @@
 """Templates in the style of the common families; the expected prompts were made by transformers."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 import pytest
 
 from bessemer.engine.request import Refusal
-from bessemer.translate.chat import Chat, Message, Text, Tool, ToolCall, said
+from bessemer.translate.chat import Chat, Message, Text, Tool, ToolCall, ToolChoice, said
 from bessemer.translate.template import ChatTemplate
 from bessemer.translate.template_source import pick
 
@@ -350,9 +351,23 @@ def test_what_a_template_says_is_cut() -> None:
 def test_pick() -> None:
     both = [{"name": "tool_use", "template": "T"}, {"name": "default", "template": "D"}]
     assert pick("S") == "S"
-    assert pick(both) == "D"  # type: ignore[arg-type]
+    assert pick(both) == "{% if tools %}T{% else %}D{% endif %}"  # type: ignore[arg-type]
+    assert pick([{"name": "rag", "template": "R"}, both[1]]) == "D"  # type: ignore[list-item]
     assert pick([{"name": "tool_use", "template": "T"}]) == "T"
     assert pick([]) is None
+
+
+def test_the_template_for_tools_is_chosen_where_there_are_some() -> None:
+    both = [
+        {"name": "default", "template": "D{{ messages[0].content }}"},
+        {"name": "tool_use", "template": "T{% for t in tools %}{{ t.function.name }}{% endfor %}"},
+    ]
+    template = ChatTemplate(pick(both))  # type: ignore[arg-type]
+    chat = Chat("m", (Message("user", said("Hi")),))
+    assert template.render(chat) == "DHi"
+    assert template.render(replace(chat, tools=(Tool("f"),))) == "Tf"
+    choice = ToolChoice("none")
+    assert template.render(replace(chat, tools=(Tool("f"),), tool_choice=choice)) == "DHi"
 
 
 def test_what_is_worth_a_line_in_the_log() -> None:

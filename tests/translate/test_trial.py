@@ -26,6 +26,11 @@ WALKS = (
     "'equalto', 'text') %}{{ part.text }}{% endfor %}{% endfor %}"
     "{% if add_generation_prompt %}[a]{% endif %}"
 )
+CALLS = (
+    "{% for m in messages %}[{{ m.role }}]{% for part in m.content %}{{ part.text }}{% endfor %}"
+    "{% for c in m.tool_calls or [] %}{{ c.function.name }}{{ c.function.arguments }}{% endfor %}"
+    "{% endfor %}"
+)
 # As SmolVLM's, which looks at the first part.
 LOOKS = (
     "{% for m in messages %}{{ m['role'] | capitalize }}"
@@ -104,8 +109,13 @@ def render(source: str, *messages: Message) -> str:
         ),
         (DUMPS, (PARTS,), '[user]"one \\ntwo"'),
         (ASKS, (PARTS, EMPTY, USER), "[user]one \ntwo[assistant][user]  Hi there \n"),
-        (WALKS, (USER, CALLED, RESULT), "[user]  Hi there \n[assistant][tool]42[a]"),
-        (TEXTS, (USER, CALLED, RESULT), "[user]  Hi there \n[assistant][tool]4\n2"),
+        (CALLS, (USER, CALLED, RESULT), "[user]  Hi there \n[assistant]f{}[tool]42"),
+        (
+            TEXTS,
+            (USER, CALLED, RESULT),
+            '[user]  Hi there \n[assistant]<tool_call>\n{"name": "f", "arguments": {}}\n'
+            "</tool_call>[user]<tool_response>\n4\n2\n</tool_response>",
+        ),
     ],
 )
 def test_contents_are_what_the_template_reads(

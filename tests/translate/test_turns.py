@@ -94,7 +94,7 @@ def test_the_answer_goes_on_in_the_last_turn_however_turns_are_arranged() -> Non
 
 def test_what_nothing_helps_gets_the_templates_own_words() -> None:
     with pytest.raises(Refusal, match="Only user and assistant") as caught:
-        render(INST, HI, RESULTS[0], BYE)
+        render(INST, HI, Message("critic", said("No.")), BYE)
     assert (caught.value.status, caught.value.field) == (400, "messages")
 
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Collection
 
-from ...engine.request import Channels
+from ...engine.request import AnswerMarks, Channels
+from ...engine.text.channels import ChannelSplitter
+from ...engine.text.specials import Specials
 from ..chat import Chat
-from .parser import AnswerFormat
+from .parser import AnswerFormat, SplitParser
 
 START, MESSAGE, END = "<|start|>assistant", "<|message|>", "<|end|>"
 
@@ -23,6 +25,13 @@ def marks(prompt: str, chat: Chat) -> Channels:
     return Channels(head + message)
 
 
+def calling(choice: int, marks: AnswerMarks, specials: Specials) -> SplitParser:
+    """Return a parser that leaves the heads of calls in the text."""
+    assert isinstance(marks, Channels)
+    splitter = ChannelSplitter(marks, specials, calls=True)
+    return SplitParser(choice, marks, specials, splitter)
+
+
 # openai/gpt-oss-20b: https://cookbook.openai.com/articles/openai-harmony, chat_template.jinja. Its
 # generation_config.json has both ends of an answer; conversions may lack it.
-FORMAT = AnswerFormat("channels", suits, marks, ends=("<|return|>", "<|call|>"))
+FORMAT = AnswerFormat("channels", suits, marks, ends=("<|return|>", "<|call|>"), calling=calling)

@@ -7,7 +7,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from ...engine.request import AnswerMarks
-from ...engine.text.answer_text import make_splitter
+from ...engine.text.answer_text import Splitter, make_splitter
 from ...engine.text.specials import NONE, Specials
 from ..chat import Chat, Delta, ReasoningDelta, TextDelta
 
@@ -29,10 +29,15 @@ class AnswerParser(Protocol):
     """A parser that is fed the tokens of one choice and says what the client is to read.
 
     No text is lost: what may still become a mark is held back until it is certain. Codes may stay
-    in text: the client never sees them. `reasoning`: whether what comes next belongs to a thought.
+    in text: the client never sees them. `reasoning`: whether what comes next belongs to a thought;
+    `calls`: how many calls of tools are whole.
     """
 
-    reasoning: bool
+    @property
+    def reasoning(self) -> bool: ...
+
+    @property
+    def calls(self) -> int: ...
 
     def feed(self, token: AnswerToken) -> Sequence[Delta]: ...
 
@@ -45,6 +50,7 @@ class PlainParser:
     """A parser that shows the client all text."""
 
     reasoning = False
+    calls = 0
 
     def __init__(self, choice: int, specials: Specials = NONE) -> None:
         self._choice = choice
@@ -59,9 +65,17 @@ class PlainParser:
 class SplitParser:
     """A parser that makes deltas of thoughts and of text, told apart as in the worker."""
 
-    def __init__(self, choice: int, marks: AnswerMarks, specials: Specials = NONE) -> None:
+    calls = 0
+
+    def __init__(
+        self,
+        choice: int,
+        marks: AnswerMarks,
+        specials: Specials = NONE,
+        splitter: Splitter | None = None,
+    ) -> None:
         self._choice = choice
-        self._splitter = make_splitter(marks, specials)
+        self._splitter = splitter or make_splitter(marks, specials)
         self.reasoning = self._splitter.inside
 
     def feed(self, token: AnswerToken) -> Sequence[Delta]:
@@ -85,8 +99,9 @@ class AnswerFormat:
 
     `suits`: whether a model writes it, by its chat template (empty: it has none) and the names of
     its special tokens. `marks`: those of the answer to a rendered prompt; no stop string counts in
-    its thoughts. `parser`: for a choice of that answer. `ends`: special tokens that end it, whether
-    a checkpoint's settings say so or not.
+    its thoughts. `parser`: for a choice of that answer; `calling`: where tools may be called, if
+    that is another. `ends`: special tokens that end it, whether a checkpoint's settings say so or
+    not.
     """
 
     name: str
@@ -94,3 +109,4 @@ class AnswerFormat:
     marks: Callable[[str, Chat], AnswerMarks]
     parser: Callable[[int, AnswerMarks, Specials], AnswerParser] = SplitParser
     ends: tuple[str, ...] = ()
+    calling: Callable[[int, AnswerMarks, Specials], AnswerParser] | None = None

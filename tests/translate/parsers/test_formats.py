@@ -17,6 +17,8 @@ from bessemer.translate.parsers.think import FORMAT
 class ChannelParser:
     """Thoughts up to the special token <|final|>."""
 
+    calls = 0
+
     def __init__(self, choice: int, marks: AnswerMarks, specials: Specials) -> None:
         self._choice = choice
         self.reasoning = True

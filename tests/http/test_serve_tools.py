@@ -1,0 +1,222 @@
+"""Scripted models that call tools behind the whole server, read by the official packages."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from anthropic import Anthropic
+from openai import BadRequestError, OpenAI
+
+from tests.http.running import Server, serving
+from tests.http.scripted_checkpoint import write
+from tests.translate.scripted import Scripted
+
+TURNS = (
+    "{% for t in tools or [] %}<tool_call>{{ t | tojson }}{% endfor %}"
+    "{% for m in messages %}<|start|>{{ m.role }} {{ m.content }}"
+    "{% for c in m.tool_calls or [] %}<tool_call>{{ c.function | tojson }}{% endfor %}"
+    "<|end|>{% endfor %}<|start|>assistant"
+)
+ARGUMENTS = {"city": 'Zü"r', "days": 3}
+WRITTEN = json.dumps(ARGUMENTS)
+CALL = f'<tool_call>{{"name": "get_weather", "arguments": {WRITTEN}}}</tool_call>'
+ANSWERS = {
+    "hermes": (TURNS, f"I look.\n{CALL}\n" + '<tool_call>{"name": "clock"}</tool_call><|end|>'),
+    "broken": (TURNS, f"{CALL[:-20]}<|end|>"),
+    "prompted": (
+        "{% for m in messages %}<|start|>{{ m.content }}{% endfor %}",
+        f"<think>Hm.</think>{CALL}<|end|>",
+    ),
+}
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
+FUNCTION = {"name": "get_weather", "description": "Says it.", "parameters": SCHEMA}
+TOOLS: list[Any] = [
+    {"type": "function", "function": FUNCTION},
+    {"type": "function", "function": {"name": "clock"}},
+]
+HI: list[Any] = [{"role": "user", "content": "Hi"}]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("tools")
+    arguments = ["--threads", "1"]
+    for name, (template, answer) in ANSWERS.items():
+        model = Scripted(template, answer, ["<|start|>", "<|end|>"])
+        path = write(folder / name, model.tokenizer.encoding, model.script(8), template, "<|end|>")
+        arguments += ["--model", f"{name}={path}"]
+    with serving(*arguments) as running:
+        yield running
+
+
+@pytest.fixture
+def openai(server: Server) -> Any:
+    return OpenAI(base_url=f"{server.url}/v1", api_key="x", max_retries=0)
+
+
+@pytest.fixture
+def anthropic(server: Server) -> Any:
+    return Anthropic(base_url=server.url, api_key="x", max_retries=0)
+
+
+def test_openai_calls(openai: Any) -> None:
+    """H5.12, H5.13 and R4.5: calls whole and streamed, with ids, and their results back."""
+    about: dict[str, Any] = {"model": "hermes", "messages": HI, "tools": TOOLS, "temperature": 0}
+    completion = openai.chat.completions.create(**about)
+    choice = completion.choices[0]
+    assert (choice.finish_reason, choice.message.content) == ("tool_calls", "I look.")
+    calls = choice.message.tool_calls or []
+    told = [(c.function.name, c.function.arguments) for c in calls if c.type == "function"]
+    assert told == [("get_weather", WRITTEN), ("clock", "{}")]
+    assert len({call.id for call in calls}) == 2 and calls[0].id.startswith("call_")
+
+    with openai.chat.completions.stream(**about) as stream:
+        events = [event.type for event in stream]
+        streamed = stream.get_final_completion().choices[0]
+    assert events.count("tool_calls.function.arguments.done") == 2
+    assert events.count("tool_calls.function.arguments.delta") > 2
+    assert streamed.finish_reason == "tool_calls" and streamed.message.content == "I look."
+    same = streamed.message.tool_calls or []
+    assert [(c.function.name, c.function.arguments) for c in same] == told
+
+    results = [{"role": "tool", "tool_call_id": call.id, "content": "4"} for call in calls]
+    messages = [*HI, choice.message.model_dump(exclude_none=True), *results]
+    again = openai.chat.completions.create(**about | {"messages": messages})
+    assert again.usage and completion.usage
+    assert again.usage.prompt_tokens > completion.usage.prompt_tokens
+
+
+def test_openai_functions(openai: Any) -> None:
+    about: dict[str, Any] = {"model": "hermes", "messages": HI, "functions": [FUNCTION]}
+    choice = openai.chat.completions.create(**about).choices[0]
+    assert choice.finish_reason == "function_call" and choice.message.function_call
+    assert choice.message.function_call.arguments == WRITTEN
+    chunks = [c.choices[0] for c in openai.chat.completions.create(**about, stream=True)]
+    pieces = [c.delta.function_call for c in chunks if c.delta.function_call]
+    assert pieces[0].name == "get_weather"
+    assert "".join(p.arguments or "" for p in pieces) == WRITTEN
+    assert chunks[-1].finish_reason == "function_call"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_broken_call_is_text_and_its_end_has_a_reason(openai: Any, stream: bool) -> None:
+    for limit, reason in ((None, "stop"), (6, "length")):
+        about: dict[str, Any] = {
+            "model": "broken", "messages": HI, "tools": TOOLS, "max_tokens": limit,
+        }  # fmt: skip
+        if not stream:
+            choice = openai.chat.completions.create(**about).choices[0]
+            text, calls, ended = (
+                choice.message.content,
+                choice.message.tool_calls,
+                choice.finish_reason,
+            )
+            assert not calls
+        else:
+            chunks = [c.choices[0] for c in openai.chat.completions.create(**about, stream=True)]
+            text = "".join(c.delta.content or "" for c in chunks)
+            ended = chunks[-1].finish_reason
+        assert ended == reason
+        assert text and CALL.startswith(text) and text.startswith("<tool_call>")
+
+
+def test_no_calls_where_none_are_wanted(openai: Any) -> None:
+    about: dict[str, Any] = {"model": "hermes", "messages": HI}
+    for more in ({}, {"tools": TOOLS, "tool_choice": "none"}):
+        choice = openai.chat.completions.create(**about, **more).choices[0]
+        assert choice.finish_reason == "stop" and not choice.message.tool_calls
+        assert choice.message.content and CALL in choice.message.content
+    once = {"tools": TOOLS, "parallel_tool_calls": False}
+    choice = openai.chat.completions.create(**about, **once).choices[0]
+    assert choice.finish_reason == "tool_calls" and len(choice.message.tool_calls or []) == 1
+
+
+def anthropic_tools() -> list[Any]:
+    return [
+        {"name": "get_weather", "description": "Says it.", "input_schema": SCHEMA},
+        {"name": "clock", "input_schema": {"type": "object", "properties": {}}},
+    ]
+
+
+def test_anthropic_calls(anthropic: Any) -> None:
+    about: dict[str, Any] = {
+        "model": "hermes", "messages": HI, "tools": anthropic_tools(), "max_tokens": 90,
+    }  # fmt: skip
+    message = anthropic.messages.create(**about)
+    assert message.stop_reason == "tool_use"
+    assert [block.type for block in message.content] == ["text", "tool_use", "tool_use"]
+    _, weather, clock = message.content
+    assert weather.type == clock.type == "tool_use"
+    assert (weather.name, weather.input) == ("get_weather", ARGUMENTS)
+    assert (clock.name, clock.input) == ("clock", {})
+    assert weather.id.startswith("toolu_") and weather.id != clock.id
+
+    with anthropic.messages.stream(**about) as stream:
+        kinds = [event.type for event in stream]
+        final = stream.get_final_message()
+    assert kinds.count("input_json") >= 3 and final.stop_reason == "tool_use"
+    inputs = [(b.name, b.input) for b in final.content if b.type == "tool_use"]
+    assert inputs == [("get_weather", ARGUMENTS), ("clock", {})]
+
+    counted = anthropic.messages.count_tokens(
+        model="hermes", messages=HI, tools=anthropic_tools()
+    ).input_tokens
+    bare = anthropic.messages.count_tokens(model="hermes", messages=HI).input_tokens
+    assert (
+        bare < counted == message.usage.input_tokens + (message.usage.cache_read_input_tokens or 0)
+    )
+
+    result = {"type": "tool_result", "tool_use_id": weather.id, "is_error": True, "content": "no"}
+    turns = [*HI, {"role": "assistant", "content": [b.model_dump() for b in message.content]}]
+    again = anthropic.messages.create(
+        **about | {"messages": [*turns, {"role": "user", "content": [result]}]}
+    )
+    assert again.content
+
+
+def test_a_call_after_a_thought_by_a_template_that_knows_no_tools(anthropic: Any) -> None:
+    message = anthropic.messages.create(
+        model="prompted", messages=HI, tools=anthropic_tools(), max_tokens=90
+    )
+    assert [block.type for block in message.content] == ["thinking", "tool_use"]
+    assert message.stop_reason == "tool_use"
+
+
+def test_a_call_that_must_be_made_is_made(openai: Any, anthropic: Any) -> None:
+    """The scripted model would say something else; it thinks first, where it does."""
+    clock: Any = {"name": "clock", "parameters": {"additionalProperties": False}}
+    tools: list[Any] = [TOOLS[0], {"type": "function", "function": clock}]
+    for model in ("hermes", "prompted"):
+        choice = openai.chat.completions.create(
+            model=model,
+            messages=HI,
+            tools=tools,
+            tool_choice={"type": "function", "function": {"name": "clock"}},
+            parallel_tool_calls=False,
+            temperature=0,
+        ).choices[0]
+        (call,) = choice.message.tool_calls or []
+        assert call.type == "function" and choice.finish_reason == "tool_calls"
+        assert (call.function.name, json.loads(call.function.arguments)) == ("clock", {})
+        assert not choice.message.content
+    message = anthropic.messages.create(
+        model="prompted",
+        messages=HI,
+        max_tokens=200,
+        extra_body={"temperature": 0},
+        tools=[
+            {"name": "clock", "input_schema": {"type": "object", "additionalProperties": False}}
+        ],
+        tool_choice={"type": "any", "disable_parallel_tool_use": True},
+    )
+    assert message.stop_reason == "tool_use" and message.content[-1].type == "tool_use"
+
+
+def test_a_schema_that_cannot_be_kept_to_is_a_400(openai: Any) -> None:
+    strict: Any = {"name": "f", "strict": True, "parameters": {"not": {}}}
+    with pytest.raises(BadRequestError) as caught:
+        openai.chat.completions.create(
+            model="hermes", messages=HI, tools=[{"type": "function", "function": strict}]
+        )
+    assert "tools" in str(caught.value)

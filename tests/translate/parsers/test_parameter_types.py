@@ -1,0 +1,60 @@
+"""What types a schema gives to parameters, and which texts are values of them."""
+
+from typing import Any
+
+import pytest
+
+from bessemer.translate.parsers.parameter_types import ALL, as_json, parameter_types
+
+
+@pytest.mark.parametrize(
+    ("schema", "types"),
+    [
+        ({"type": "string"}, {"string"}),
+        ({"type": ["integer", "null"]}, {"integer", "null"}),
+        ({"anyOf": [{"type": "string"}, {"type": "null"}]}, {"string", "null"}),
+        ({"oneOf": [{"$ref": "#/$defs/N"}, {"enum": ["a", 1]}]}, {"number", "string", "integer"}),
+        ({"const": True}, {"boolean"}),
+        ({"enum": [1.5, [], {}]}, {"number", "array", "object"}),
+        ({"$ref": "#/$defs/Loop"}, ALL),
+        ({"$ref": "#/nowhere/at/all"}, ALL),
+        ({"description": "x"}, ALL),
+        (True, ALL),
+        ({"type": 5}, ALL),
+    ],
+)
+def test_types(schema: Any, types: set[str]) -> None:
+    root = {
+        "properties": {"a": schema},
+        "$defs": {"N": {"type": "number"}, "Loop": {"$ref": "#/$defs/Loop"}},
+    }
+    found = parameter_types(root)["a"]
+    assert found == types | ({"number"} if "integer" in found and "number" in found else set())
+
+
+def test_a_schema_without_properties_has_none() -> None:
+    for schema in (None, {}, {"properties": []}):
+        assert parameter_types(schema) == {}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "types", "shown"),
+    [
+        ("5", {"integer"}, "5"),
+        ("5", {"number"}, "5"),
+        (" 5\n", {"string", "integer"}, "5"),
+        ("5", {"string"}, None),
+        ("5.5", {"integer"}, None),
+        ("true", {"integer"}, None),
+        ("True", {"boolean"}, "true"),
+        ("None", {"null", "string"}, "null"),
+        ("null", {"string"}, None),
+        ('["a"]', {"array"}, '["a"]'),
+        ('{"a":1}', {"array"}, None),
+        ('"a"', ALL, None),  # a string as it stands
+        ("a", ALL, None),
+        ("", ALL, None),
+    ],
+)
+def test_a_text_is_a_value_of_a_type_or_a_string(text: str, types: Any, shown: Any) -> None:
+    assert as_json(text, frozenset(types)) == shown

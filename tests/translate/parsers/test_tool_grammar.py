@@ -1,0 +1,177 @@
+"""Grammars of calls: what llguidance writes by them is read as calls that keep to their schemas."""
+
+import json
+import random
+from typing import Any
+
+import jsonschema
+import llguidance
+import pytest
+
+from bessemer.engine.grammar.definition import grammar_of
+from bessemer.engine.request import Channels, Constraint, Refusal
+from bessemer.engine.text.specials import NONE
+from bessemer.translate.chat import Chat, ResponseFormat, Tool, ToolCall, ToolChoice
+from bessemer.translate.parsers.calls import TaggedCall
+from bessemer.translate.parsers.channels import FORMAT as CHANNELS
+from bessemer.translate.parsers.parser import AnswerToken, PlainParser
+from bessemer.translate.parsers.tool_formats import FORMATS, ToolFormat
+from bessemer.translate.parsers.tool_grammar import tool_constraint
+from bessemer.translate.parsers.tools import CallReader, ToolParser
+from tests.engine.grammar.spelling import SPECIALS, accepts, vocabulary
+from tests.translate.called import BY_NAME, joined, meant
+
+WEATHER = {
+    "type": "object",
+    "properties": {
+        "city": {"type": "string", "maxLength": 8},
+        "unit": {"enum": ["celsius", "kelvin"]},
+        "days": {"type": "integer", "minimum": 1, "maximum": 9},
+        "at": {"$ref": "#/$defs/place"},
+    },
+    "required": ["city", "days"],
+    "additionalProperties": False,
+    "$defs": {"place": {"type": "array", "items": {"type": "boolean"}, "maxItems": 2}},
+}
+TOOLS = (
+    Tool("get_weather", None, WEATHER),
+    Tool("clock", None, {"properties": {}, "additionalProperties": False}),
+)
+SHAPED = [format for format in FORMATS if format.shape is not None]
+EACH = pytest.mark.parametrize("format", SHAPED, ids=lambda format: format.name)
+CLOSERS = frozenset(b'"}])>\n/')
+
+
+def chat(mode: str = "required", *names: str, parallel: bool = True, form: Any = None) -> Chat:
+    choice = ToolChoice(mode, names, parallel)  # type: ignore[arg-type]
+    return Chat("m", (), tools=TOOLS, tool_choice=choice, response_format=form)
+
+
+def grammar(constraint: Constraint) -> str:
+    marks = Channels() if constraint.heads else None
+    return grammar_of(constraint, marks, SPECIALS, lambda _: False)
+
+
+def held(asked: Chat, format: ToolFormat, tools: tuple[Tool, ...] = TOOLS) -> str:
+    offered = tuple(
+        t for t in tools if not asked.tool_choice.names or t.name in asked.tool_choice.names
+    )
+    constraint = tool_constraint(asked, offered, format, SPECIALS)
+    assert constraint is not None
+    return grammar(constraint)
+
+
+def write(lark: str, seed: int, close: str) -> str:
+    """Let llguidance write, a byte at a time, and close what it can rather soon."""
+    matcher = llguidance.LLMatcher(vocabulary(), lark, log_level=0)
+    assert not matcher.is_error(), matcher.get_error()
+    names, draw, out = {v: k for k, v in SPECIALS.items()}, random.Random(seed), list[bytes]()
+    closing = [*close.encode()]
+    for _ in range(3000):
+        if matcher.is_accepting() and (draw.random() < 0.3 or matcher.is_stopped()):
+            return b"".join(out).decode()
+        if closing and draw.random() < 0.3 and matcher.validate_tokens(closing) == len(closing):
+            assert matcher.consume_tokens(closing)
+            out.append(close.encode())
+            continue
+        mask = matcher.compute_bitmask()
+        allowed = [i for i in range(len(mask) * 8) if mask[i // 8] >> (i % 8) & 1]
+        allowed = [i for i in allowed if i in names or 32 <= i < 127 or i == 10] or allowed
+        closers = [each for each in allowed if each in CLOSERS]
+        token = draw.choice(closers if closers and draw.random() < 0.6 else allowed)
+        assert matcher.consume_token(token)
+        out.append(names[token].encode() if token in names else bytes([token]))
+    raise AssertionError(f"it does not end: {b''.join(out)[:200]!r}")
+
+
+def closing(format: ToolFormat) -> str:
+    """Return the mark after a text between tags, which no draw would hit upon."""
+    tagged = [each for each in format.syntaxes if isinstance(each, TaggedCall)]
+    return ("\n" if tagged[0].lines else "") + tagged[0].value_end if tagged else ""
+
+
+def read(format: ToolFormat, text: str) -> list[Any]:
+    inner = (
+        CHANNELS.calling(0, Channels(), NONE)
+        if format.heads and CHANNELS.calling
+        else PlainParser(0)
+    )
+    parser = ToolParser(inner, CallReader(0, format, TOOLS))
+    out = [delta for character in text for delta in parser.feed(AnswerToken(None, character))]
+    return meant(joined([*out, *parser.close()]))
+
+
+@EACH
+def test_what_must_call_calls_and_keeps_to_the_schema(format: ToolFormat) -> None:
+    lark = held(chat(), format)
+    for seed in range(5):
+        calls = read(format, write(lark, seed, closing(format)))
+        assert calls and all(isinstance(call, tuple) for call in calls)
+        for name, arguments in calls:
+            schema = next(tool.parameters for tool in TOOLS if tool.name == name)
+            jsonschema.validate(arguments, schema or {})
+
+
+@EACH
+def test_one_call_by_name(format: ToolFormat) -> None:
+    lark = held(chat("required", "clock", parallel=False), format)
+    for seed in range(2):
+        assert read(format, write(lark, seed, "")) == [("clock", {})]
+
+
+@EACH
+def test_a_call_in_the_shape_that_is_prompted_is_one_of_the_grammar(format: ToolFormat) -> None:
+    assert format.shape
+    if "TAGS" in format.shape.each:
+        return
+    call = ToolCall("", "get_weather", '{"city": "Rome", "days": 3}')
+    text = format.shape.call(call)
+    assert accepts(held(chat(), format), text) or "PARAMETERS" in format.shape.each
+    assert read(format, text) == [("get_weather", {"city": "Rome", "days": 3})]
+
+
+@EACH
+def test_strict_calls_that_may_be_made(format: ToolFormat) -> None:
+    """Text is free, and what has begun as a call keeps to its schema."""
+    tools = tuple(Tool(t.name, None, t.parameters, strict=True) for t in TOOLS)
+    lark = held(chat("auto"), format, tools)
+    free = "<|channel|>final<|message|>Hello." if format.heads else "Hello."
+    assert accepts(lark, free)
+    matcher = llguidance.LLMatcher(vocabulary(), lark, log_level=0)
+    assert not matcher.is_error(), matcher.get_error()
+    if not format.heads:
+        wrong = f"{format.open[0]}?" if not format.bare else "{?"
+        assert not accepts(lark, wrong)
+
+
+def test_calls_or_an_answer_of_a_form() -> None:
+    form = ResponseFormat("json_schema", '{"type":"object","properties":{"a":{"type":"integer"}}}')
+    for name in ("hermes", "kimi", "mistral"):
+        lark = held(chat("auto", form=form), BY_NAME[name])
+        assert accepts(lark, '{"a": 1}')
+        assert not accepts(lark, "Hello.") and not accepts(lark, '{"a": "b"}')
+        shape = BY_NAME[name].shape
+        assert shape and accepts(lark, shape.call(ToolCall("", "clock", "{}")))
+    for name, other in (("hermes", ResponseFormat("regex", "a+")), ("llama", form)):
+        with pytest.raises(Refusal) as caught:
+            held(chat("auto", form=other), BY_NAME[name])
+        assert caught.value.field == "response_format"
+
+
+def test_nothing_is_held_to_where_nothing_is_asked() -> None:
+    assert tool_constraint(chat("auto"), TOOLS, BY_NAME["hermes"], {}) is None
+    assert tool_constraint(chat("auto"), (), BY_NAME["hermes"], {}) is None
+
+
+def test_formats_without_a_shape_refuse_to_be_held_to_one() -> None:
+    """Gemma's calls are of values that are not JSON's."""
+    assert {f.name for f in FORMATS if f.shape is None} == {"gemma4", "functiongemma"}
+    with pytest.raises(Refusal) as caught:
+        held(chat(), BY_NAME["gemma4"])
+    assert caught.value.code == "unsupported"
+
+
+def test_special_tokens_are_written_by_their_ids() -> None:
+    constraint = tool_constraint(chat(), TOOLS, BY_NAME["mistral"], {"[TOOL_CALLS]": 7})
+    assert constraint and "<[7]>" in constraint.definition
+    assert json.dumps("[TOOL_CALLS]") not in constraint.definition

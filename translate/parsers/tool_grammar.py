@@ -1,0 +1,213 @@
+"""Grammars of calls, in llguidance's Lark: answers that must call, and calls that keep to schemas.
+
+Its Lark is described in https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count
+from typing import Any
+
+from msgspec import json
+
+from ...engine.request import Constraint, Refusal
+from ..chat import Chat, ResponseFormat, Tool
+from ..decode import invalid
+from .calls import TaggedCall
+from .parameter_types import ALL, parameter_types
+from .tool_formats import ToolFormat
+from .tool_shape import ARGUMENTS, INDEX, NAME, PARAMETERS, TAGS
+
+MARKS = re.compile("(NAME|INDEX|ARGUMENTS|PARAMETERS|TAGS)")
+ANY = "/(?s:.)*/"
+NO_CALL = r"/([^{\[\s](?s:.)*)?/"  # an answer that does not begin as calls without marks do
+WHITESPACE = r"[ \t]{1,40}|\r?\n[ \t]{0,40}"
+KEY = r"/[A-Za-z_][A-Za-z0-9_-]{0,63}/"
+FREE = {"type": "object"}
+Literal = Callable[[str], str]  # a text in Lark, special tokens by their ids
+
+
+def tool_constraint(
+    chat: Chat, tools: Sequence[Tool], format: ToolFormat, specials: Mapping[str, int]
+) -> Constraint | None:
+    """Return what an answer is held to because of its tools; None where any text will do.
+
+    Raises Refusal for what cannot be held to.
+    """
+    required = chat.tool_choice.mode == "required"
+    if not tools or not (required or any(tool.strict for tool in tools)):
+        return _or_answer(chat, tools, format, specials)
+    if not required and chat.response_format is not None:
+        return _or_answer(chat, tools, format, specials)
+    lark = _Lark(format, specials)
+    if required:
+        calls = lark.calls(tools, chat.tool_choice.parallel)
+        return _constraint(lark.grammar(calls), heads=format.heads)
+    if format.bare or format.heads:
+        free = NO_CALL if format.bare else lark.final_message()
+        return _constraint(lark.grammar(f"{lark.calls(tools, True)} | {free}"), heads=format.heads)
+    opener = format.open[0]
+    return _constraint(lark.grammar(lark.calls(tools, True, opener)), after=opener)
+
+
+def _or_answer(
+    chat: Chat, tools: Sequence[Tool], format: ToolFormat, specials: Mapping[str, int]
+) -> Constraint | None:
+    """Return the grammar of calls or an answer in the form that is asked for, if one is."""
+    form = chat.response_format
+    if not tools or form is None:
+        return None
+    if format.bare:  # whose calls begin as such an answer does
+        raise invalid(form.field, "cannot be had together with tools from this model")
+    lark = _Lark(format, specials)
+    if form.kind not in ("json_schema", "json_object"):
+        raise invalid(form.field, "can be a JSON schema alone where there are tools")
+    answer = lark.json(_schema_of(form))
+    if format.heads:
+        answer = f"{lark.final_head()} {answer}"
+    grammar = lark.grammar(f"{lark.calls(tools, chat.tool_choice.parallel)} | {answer}")
+    return _constraint(grammar, form.field, heads=format.heads)
+
+
+def _schema_of(form: ResponseFormat) -> dict[str, Any]:
+    try:
+        schema = json.decode(form.definition or '{"type":"object"}')
+    except ValueError:
+        raise invalid(form.field, "is not JSON") from None
+    if not isinstance(schema, dict):
+        raise invalid(form.field, "must be a JSON schema, an object")
+    return schema
+
+
+def _constraint(
+    grammar: str, field: str = "tools", after: str = "", heads: bool = False
+) -> Constraint:
+    return Constraint(grammar="lark", definition=grammar, after=after, field=field, heads=heads)
+
+
+class _Lark:
+    """The rules of a grammar, as they are asked for; each has a name of its own."""
+
+    def __init__(self, format: ToolFormat, specials: Mapping[str, int]) -> None:
+        if format.shape is None:
+            message = "This version of Bessemer cannot hold the calls of this model to a form yet."
+            raise Refusal(400, "unsupported", message, "tool_choice")
+        self._shape, self._format = format.shape, format
+        self._specials = specials
+        self._names = count()
+        self._rules: list[str] = []
+
+    def grammar(self, start: str) -> str:
+        return "\n".join([f"start: {start}", *self._rules])
+
+    def rule(self, body: str, flags: str = "") -> str:
+        name = f"r{next(self._names)}"
+        self._rules.append(f"{name}{flags}: {body}")
+        return name
+
+    def json(self, schema: Mapping[str, Any]) -> str:
+        guided = {**schema, "x-guidance": {"whitespace_pattern": WHITESPACE}}
+        return self.rule(f"%json {json.encode(guided).decode()}")
+
+    def calls(self, tools: Sequence[Tool], parallel: bool, opener: str = "") -> str:
+        """Return the calls of an answer: one or more; what comes after an `opener` of them."""
+        shape = self._shape
+        call = self.rule(" | ".join(self._call(tool, shape.each) for tool in tools))
+        if opener and not shape.before:
+            after_opener = (self._call(t, shape.each.removeprefix(opener)) for t in tools)
+            return self.rule(" | ".join(after_opener))
+        before = self.literal(shape.before.removeprefix(opener))
+        more = f"({self.literal(shape.between)} {call})*" if parallel and self._repeats else ""
+        return self.rule(f"{before} {call} {more} {self.literal(shape.after)}")
+
+    @property
+    def _repeats(self) -> bool:
+        return not self._format.heads
+
+    def literal(self, text: str) -> str:
+        """Return a text as Lark has it: quoted, but for special tokens."""
+        names = sorted((n for n in self._specials if n in text), key=len, reverse=True)
+        parts = re.split(f"({'|'.join(map(re.escape, names))})", text) if names else [text]
+        return " ".join(
+            f"<[{self._specials[part]}]>" if part in self._specials else _quoted(part)
+            for part in parts
+            if part
+        )
+
+    def final_head(self) -> str:
+        return self.literal("<|channel|>final<|message|>")
+
+    def final_message(self) -> str:
+        return f"{self.final_head()} {ANY}"
+
+    def _call(self, tool: Tool, shape: str) -> str:
+        schema = tool.parameters if tool.strict or tool.parameters else None
+        parts: Mapping[str, Callable[[], str]] = {
+            NAME: lambda: _quoted(tool.name),
+            INDEX: lambda: "/[0-9]{1,3}/",
+            ARGUMENTS: lambda: self.json(_object(schema)),
+            PARAMETERS: lambda: self._parameters(_object(schema)),
+            TAGS: lambda: self._tags(_object(schema)),
+        }
+        pieces = (p for p in MARKS.split(shape) if p)
+        return " ".join(parts[p]() if p in parts else self.literal(p) for p in pieces)
+
+    def _parameters(self, schema: Mapping[str, Any]) -> str:
+        """Return Python's arguments, in the schema's order, with commas between."""
+        rest = begun = self.rule('""')
+        for name, sub, required in reversed([*_members(schema)]):
+            value = f"{_quoted(name + '=')} {self.json(sub)}"
+            rest, begun = (
+                self.rule(f"{value} {begun}" + ("" if required else f" | {rest}")),
+                self.rule(f'", " {value} {begun}' + ("" if required else f" | {begun}")),
+            )
+        return rest
+
+    def _tags(self, schema: Mapping[str, Any]) -> str:
+        """Return pairs of key and value, in the schema's order."""
+        (tagged,) = (each for each in self._format.syntaxes if isinstance(each, TaggedCall))
+        types = parameter_types(schema)
+        pairs = [
+            self._pair(tagged, self.literal(name), sub, types.get(name, ALL))
+            + ("" if required else "?")
+            for name, sub, required in _members(schema)
+        ]
+        if not pairs and schema.get("additionalProperties") is not False:
+            pairs = [self._pair(tagged, KEY, {}, ALL) + "*"]
+        return " ".join(pairs) or '""'
+
+    def _pair(
+        self, tagged: TaggedCall, key: str, schema: Mapping[str, Any], types: frozenset[str]
+    ) -> str:
+        text = types == {"string"} and "enum" not in schema and "const" not in schema
+        line = "\n" if tagged.lines else ""
+        end = tagged.key_ends[-1] if text or len(tagged.key_ends) == 1 else tagged.key_ends[1]
+        end = tagged.key_ends[0] if types == {"string"} else end
+        opening = end + (f"\n{tagged.value}" if tagged.value else "") + line
+        close = f"{line}{tagged.value_end}"
+        if text or types == ALL:
+            value = self.rule(f"{ANY} {self.literal(tagged.value_end)}", "[lazy]") + ' "\\n"'
+        elif types == {"string"}:
+            choices = schema.get("enum") or [schema.get("const")]
+            texts = " | ".join(_quoted(each) for each in choices if isinstance(each, str))
+            value = f"({texts}) {self.literal(close + chr(10))}"
+        else:
+            value = f"{self.json(schema)} {self.literal(close + chr(10))}"
+        return self.rule(f"{self.literal(tagged.key)} {key} {self.literal(opening)} {value}")
+
+
+def _members(schema: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any], bool]]:
+    """Yield each property with its schema, whole in itself, and whether it is required."""
+    properties, required = schema.get("properties"), schema.get("required")
+    shared = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
+    for name, sub in properties.items() if isinstance(properties, dict) else ():
+        needed = isinstance(required, list) and name in required
+        yield name, {**shared, **(sub if isinstance(sub, dict) else {})}, needed
+
+
+def _object(schema: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    return {**FREE, **(schema or {})}
+
+
+def _quoted(text: str) -> str:
+    return json.encode(text).decode()

@@ -1,0 +1,51 @@
+"""Tools as requests describe them, in the form that all dialects share, checked for sense."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import json
+
+from .chat import Tool, ToolChoice
+from .decode import bound_values, invalid, shown
+
+NAME = re.compile(r"[\w.:/-]{1,128}")
+
+
+def checked_tool(
+    name: str,
+    description: str | None,
+    parameters: dict[str, Any] | None,
+    strict: bool | None,
+    place: str,
+) -> Tool:
+    """Return a tool. Raises Refusal for a name that no format can write."""
+    if NAME.fullmatch(name) is None:
+        raise invalid(f"{place}.name", "must be 1 to 128 letters, digits, or any of _ . : / -")
+    bound_values(f"{place}.parameters", parameters)
+    return Tool(name, description, parameters, bool(strict))
+
+
+def checked_choice(tools: Sequence[Tool], choice: ToolChoice, place: str) -> ToolChoice:
+    """Return a choice among the tools; without tools there is none."""
+    names = [tool.name for tool in tools]
+    for at, name in enumerate(names):
+        if name in names[:at]:
+            raise invalid("tools", f"must not have two tools named {shown(name)}")
+    for name in choice.names:
+        if name not in names:
+            raise invalid(place, f"names {shown(name)}, which is none of the tools")
+    if choice.mode == "required" and not tools:
+        raise invalid(place, "cannot ask for a call without tools")
+    return choice if tools else ToolChoice()
+
+
+def checked_arguments(text: str, place: str) -> str:
+    """Return the arguments of an earlier call; a model that called without any gave none."""
+    try:
+        value = json.decode(text or "{}")
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise invalid(place, "must be the text of a JSON object")
+    return text or "{}"
