@@ -152,7 +152,7 @@ def test_a_beginning_that_is_gone_on_from_has_no_form_of_its_own_at_anthropics()
     turns = [*HI, {"role": "assistant", "content": "{"}]
     body = {"model": "m", "max_tokens": 9, "messages": turns, "guided_regex": "a"}
     with pytest.raises(Refusal) as caught:
-        anthropic.decode_request(json.dumps(body).encode())
+        anthropic_request.decode_request(json.dumps(body).encode())
     assert caught.value.field == "guided_regex"
 
 
