@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ from tests.engine.paper_model import (
 LETTERS, DIGITS = "ABCDEF", "0123456789"
 
 
-def regex(definition: str, **more: str) -> Constraint:
+def regex(definition: str, **more: Any) -> Constraint:
     return Constraint(grammar="regex", definition=definition, **more)
 
 

@@ -1,5 +1,7 @@
 """Whether a KV cache of few bits is one that a model bears: the guide does, SmolLM2 does not."""
 
+from typing import Literal
+
 import pytest
 
 from bessemer.engine.kv_probe import SUFFERS, TEXT, TOKENS, kv_divergence
@@ -23,7 +25,7 @@ def test_fewer_bits_move_more_and_the_same_ones_nothing() -> None:
 
 @pytest.mark.parametrize(("model", "bits", "warned"), [("guide", 4, 0), (DEFAULT, 4, 1)])
 def test_who_suffers_is_warned_of(
-    model: str, bits: int, warned: int, capfd: pytest.CaptureFixture[str]
+    model: str, bits: Literal[4], warned: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = BUILT_IN if model == "guide" else packaged(model)
     assert path is not None

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from bessemer.engine.embedding.sentence_transformers import Purpose
 from bessemer.engine.request import Refusal
 from bessemer.http.backends import Backends, Status, other_purpose
 
@@ -28,7 +29,8 @@ def test_who_names_no_model_gets_the_first() -> None:
 
 
 def test_what_a_model_is_not_for_is_refused_with_where_to_ask_it() -> None:
-    for purpose, path in (("generate", "/v1/chat/completions"), ("rerank", "/v1/rerank")):
+    purposes: dict[Purpose, str] = {"generate": "/v1/chat/completions", "rerank": "/v1/rerank"}
+    for purpose, path in purposes.items():
         refusal = other_purpose("m", purpose)
         assert (refusal.status, refusal.code) == (400, "unsupported_model")
         assert refusal.field == "model" and refusal.message.endswith(f"ask it at {path}.")

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -17,7 +18,7 @@ ENDLESS = ("--temperature", "2", "--max-tokens", "1900")
 
 
 @contextmanager
-def running(*arguments: str, **how: object) -> Iterator[subprocess.Popen[bytes]]:
+def running(*arguments: str, **how: Any) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
         [BESSEMER, "run", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, **how
     )  # type: ignore[call-overload]

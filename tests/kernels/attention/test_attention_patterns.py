@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 import numpy as np
@@ -25,6 +25,7 @@ from bessemer.kernels.attention.pages import (
 )
 from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from bessemer.kernels.metal.library import KernelFunction
+from bessemer.kernels.simulator.kernel import MetalKernel
 from bessemer.kernels.simulator.reorder import Recorded, recording
 
 from ..arrays import normal
@@ -147,7 +148,7 @@ def attended(dispatches: Sequence[Recorded], results: Sequence[list[mx.array]]) 
     parts = [
         outputs[0]
         for dispatch, outputs in zip(dispatches, results, strict=True)
-        if dispatch.kernel.definition.name != "rope"
+        if cast(MetalKernel, dispatch.kernel).definition.name != "rope"
     ]
     assert len(parts) == LAYERS * len(STEPS)
     return parts
