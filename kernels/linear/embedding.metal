@@ -5,8 +5,8 @@
 // Bytes: the rows with their scales once, y once.
 
 #include <metal_stdlib>
-#include "scales.h"
 using namespace metal;
+#include "scales.h"
 
 constant constexpr int EACH = 8;
 

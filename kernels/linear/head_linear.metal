@@ -7,8 +7,8 @@
 // REST values of each head are not multiplied: they follow its outputs as they are.
 
 #include <metal_stdlib>
-#include "weight.h"
 using namespace metal;
+#include "weight.h"
 
 constant constexpr int RUN = 32;
 constant constexpr int SIMDGROUPS = 4;

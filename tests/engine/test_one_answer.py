@@ -165,3 +165,15 @@ def test_it_ends_with_its_launcher(stage: str) -> None:
         os.close(it.life)
         code, out, err = it.end()
     assert (out, err) == ("", "") and code == 0
+
+
+def test_who_starts_it_may_be_larger_than_its_plan() -> None:
+    """Linux's rusage has the starter's highest memory too."""
+    script = (
+        "import subprocess, sys; held = bytearray(b'x' * 3 * 10**8)\n"
+        "sys.exit(subprocess.call([sys.executable, '-P', '-c', "
+        "'from bessemer.engine.one_answer import _program; print(_program())']))"
+    )
+    command = [sys.executable, "-P", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    assert 10**6 < int(done.stdout) < 2 * 10**8

@@ -30,7 +30,9 @@ VOCABULARY = 2048
 
 
 @contextmanager
-def answered(context: int, gone: bool = False) -> Iterator[tuple[Link, list[Any]]]:
+def answered(
+    context: int, gone: bool = False, vocabulary: int = VOCABULARY
+) -> Iterator[tuple[Link, list[Any]]]:
     """Yield a link to one that hears all, and is ready with such a context unless it is gone."""
     (hears, asks), (asked, tells) = os.pipe(), os.pipe()
     link, heard = answerer_link(hears, tells), list[Any]()
@@ -43,7 +45,7 @@ def answered(context: int, gone: bool = False) -> Iterator[tuple[Link, list[Any]
             elif isinstance(message, OneAnswer):
                 plan = Plan(1, 2, 3, 4, 5, context)
                 defaults = GenerationDefaults(stop=["END"])
-                link.send(Ready(VERSION, plan, "llama", defaults, VOCABULARY))
+                link.send(Ready(VERSION, plan, "llama", defaults, vocabulary))
 
     thread = threading.Thread(target=hear)
     thread.start()
@@ -96,8 +98,8 @@ def test_nothing_is_said_where_the_other_process_has_gone(
 
 
 def test_without_a_name_it_is_the_real_one() -> None:
-    with answered(100) as (link, heard):
-        run(link, Config(log_level="error"))
+    with answered(100, vocabulary=1 << 16) as (link, heard):
+        run(link, Config(log_level="error", max_tokens=9))
     assert heard[0].name == DEFAULT and heard[0].directory.endswith(".gguf")
 
 

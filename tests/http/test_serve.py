@@ -309,7 +309,7 @@ def test_mistakes_name_the_field(client: openai.OpenAI) -> None:
         ({"temperature": "hot"}, "temperature"),
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "wizard", "content": "x"}]}, "role"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+        ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "tools"),
         ({"response_format": {"type": "yaml"}}, "response_format"),
         ({"n": 0}, "n"),
         ({"top_logprobs": 2}, "top_logprobs"),

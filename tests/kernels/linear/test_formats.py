@@ -300,8 +300,8 @@ def test_on_metal_mlx_multiplies(mode: Mode) -> None:
         heads = normal(2, 4, 64)
         out = head_linear(heads, weight)
         assert close(out, head_linear_reference(heads, weight), EXACT)
-        assert not launches
+        assert {launch.source.name for launch in launches} == {"activation"}  # has no weight
         router = Routing(2)
         weights = choose(x, Gate(weight), router)[1]
         assert close(weights, choose_reference(x, Gate(weight), router)[1], EXACT)
-        assert [launch.source.name for launch in launches] == ["route"]
+        assert launches[-1].source.name == "route"
