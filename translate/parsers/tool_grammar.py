@@ -206,7 +206,7 @@ def _members(schema: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any], b
 
 
 def _object(schema: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    return {**FREE, **(schema or {})}
+    return {**(schema or {}), **FREE}
 
 
 def _quoted(text: str) -> str:
