@@ -211,7 +211,8 @@ class Engine:
             self.cancel(request.id)
             if sequence.grammar is not None and (refusal := sequence.grammar.refusal) is not None:
                 return Refused.of(request.id, refusal)
-            if sampled.banned and sequence.generated:
+            whole = sequence.grammar is None or sequence.grammar.is_whole
+            if sampled.banned and sequence.generated and whole:
                 return Token(request.id, [], "stop", prompt=prompt)
             refusal = nothing_allowed() if sampled.banned else broken_numbers()
             return Refused.of(request.id, refusal)

@@ -153,7 +153,8 @@ def _tools(tools: Sequence[InputTool]) -> Iterator[Tool]:
     for at, tool in enumerate(tools):
         if tool.type in (None, "custom"):
             place, schema = f"tools[{at}]", tool.input_schema
-            yield checked_tool(tool.name, tool.description, schema, tool.strict, place)
+            about = tool.name, tool.description, schema, tool.strict
+            yield checked_tool(*about, place, "input_schema")
 
 
 def _choice(choice: InputToolChoice | None) -> ToolChoice:

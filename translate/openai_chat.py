@@ -322,7 +322,7 @@ def _message(message: InputMessage, place: str) -> Message:
 def _content(message: InputMessage, place: str) -> Content:
     if isinstance(message.content, str):
         return said(message.content)
-    if message.content is None and message.role not in ("assistant", "function"):
+    if message.content is None and message.role not in ("assistant", "function", "tool"):
         raise invalid(place, "is required", "missing_required_parameter")
     parts = enumerate(message.content or ())
     return tuple(_part(part, f"{place}[{i}]") for i, part in parts)

@@ -45,13 +45,13 @@ class InputToolChoice(Struct):
 
 class CalledFunction(Struct):
     name: str
-    arguments: str = ""
+    arguments: str | dict[str, Any] | None = None
 
 
 class InputCall(Struct):
     id: str
     function: CalledFunction
-    type: str = "function"
+    type: str | None = "function"
 
 
 class ToolRequest(TextRequest, kw_only=True):
@@ -95,7 +95,7 @@ def function_call(call: CalledFunction, place: str) -> ToolCall:
 
 
 def _call(call: InputCall, place: str) -> ToolCall:
-    if call.type != "function":
+    if call.type not in ("function", None):
         raise unsupported(f"{place}.type", "custom tools")
     function = call.function
     arguments = checked_arguments(function.arguments, f"{place}.function.arguments")
@@ -131,6 +131,8 @@ def _choice(
         if allowed_tools.mode not in ("auto", "required"):
             raise invalid(f"{place}.allowed_tools.mode", "must be auto or required")
         names = tuple(each.function.name for each in allowed_tools.tools if each.function)
+        if not names or len(names) < len(allowed_tools.tools):
+            raise invalid(f"{place}.allowed_tools.tools", "must be functions, at least one")
         return ToolChoice(MODES[allowed_tools.mode].mode, names, parallel)
     if choice.type == "function" and choice.function is not None:
         return ToolChoice("required", (choice.function.name,), parallel)

@@ -7,8 +7,9 @@ from typing import Any
 from msgspec import json
 
 from .chat import Tool, ToolChoice
-from .decode import bound_values, invalid, shown
+from .decode import bound_values, invalid, shown, weigh
 
+OTHER_TYPES = frozenset({"array", "boolean", "integer", "null", "number", "string"})
 NAME = re.compile(r"[\w.:/-]{1,128}")
 
 
@@ -18,11 +19,15 @@ def checked_tool(
     parameters: dict[str, Any] | None,
     strict: bool | None,
     place: str,
+    field: str = "parameters",
 ) -> Tool:
-    """Return a tool. Raises Refusal for a name that no format can write."""
+    """Return a tool. Raises Refusal for a name that no format can write, or no named parameters."""
     if NAME.fullmatch(name) is None:
         raise invalid(f"{place}.name", "must be 1 to 128 letters, digits, or any of _ . : / -")
-    bound_values(f"{place}.parameters", parameters)
+    bound_values(f"{place}.{field}", parameters)
+    kind = (parameters or {}).get("type")
+    if OTHER_TYPES.issuperset(kind if isinstance(kind, list) and kind else [str(kind)]):
+        raise invalid(f"{place}.{field}.type", f"must be object, not {shown(str(kind))}")
     return Tool(name, description, parameters, bool(strict))
 
 
@@ -40,12 +45,16 @@ def checked_choice(tools: Sequence[Tool], choice: ToolChoice, place: str) -> Too
     return choice if tools else ToolChoice()
 
 
-def checked_arguments(text: str, place: str) -> str:
+def checked_arguments(arguments: str | dict[str, Any] | None, place: str) -> str:
     """Return the arguments of an earlier call; a model that called without any gave none."""
+    if isinstance(arguments, dict):
+        return json.encode(arguments).decode()
+    text = arguments or "{}"
+    weigh(text.encode())
     try:
-        value = json.decode(text or "{}")
+        value = json.decode(text)
     except ValueError:
         value = None
     if not isinstance(value, dict):
         raise invalid(place, "must be the text of a JSON object")
-    return text or "{}"
+    return text

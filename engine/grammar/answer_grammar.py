@@ -29,7 +29,12 @@ class AnswerGrammar:
     @property
     def is_over(self) -> bool:
         """Return whether nothing more can come, and what has come is whole."""
-        return bool(self._matcher.is_stopped()) and bool(self._matcher.is_accepting())
+        return bool(self._matcher.is_stopped()) and self.is_whole
+
+    @property
+    def is_whole(self) -> bool:
+        """Return whether what has come may stand by itself."""
+        return bool(self._matcher.is_accepting())
 
     @property
     def refusal(self) -> Refusal | None:
@@ -45,7 +50,7 @@ class AnswerGrammar:
         self._matcher.unsafe_compute_mask_ptr(bits.ctypes.data, bits.nbytes)
         if bits[word] & bit:
             bits[word] &= ~bit
-            if self._matcher.is_accepting():
+            if self.is_whole:
                 for place, each in self._ends:
                     bits[place] |= each
         return bits[: -(-size // BITS)]

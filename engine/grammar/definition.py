@@ -10,12 +10,14 @@ from typing import Any
 import msgspec
 
 from ..request import MAX_DEFINITION, AnswerMarks, Channels, Constraint, Grammar, Thought
+from .bounds import BoundError, lark_within_reach, within_reach
 from .schema import is_endless
 
 # What may stand between two parts of a JSON text: no model can write blanks without end.
 WHITESPACE = r"[ \t]{1,40}|\r?\n[ \t]{0,40}"
 ANY = "/(?s:.)*/"  # text without special tokens
-RULES = 1000  # of a GBNF grammar: resolving them takes their square
+RULES = 1000  # of a client's grammar: resolving them takes their square, and a stack as deep
+RULE = re.compile(r"^[ \t]*[?!]?\w[^:\n\"]*:", re.MULTILINE)
 ASSISTANT = ("<|start|>", "assistant")
 TAG = re.compile(r"</?[^<>]*>")
 
@@ -36,7 +38,12 @@ def grammar_of(
     """
     if len(constraint.definition) > MAX_DEFINITION:
         raise DefinitionError(f"has more than {MAX_DEFINITION} characters")
-    body = BODIES[constraint.grammar](constraint.definition)
+    try:
+        body = BODIES[constraint.grammar](constraint.definition)
+    except BoundError as error:
+        raise DefinitionError(str(error)) from None
+    except RecursionError:
+        raise DefinitionError("is nested too deeply") from None
     frame = _Frame(specials, is_token)
     before, within = frame.before(marks, constraint.heads), "@body"
     if constraint.after:
@@ -113,18 +120,17 @@ class _Frame:
 def _json_schema(definition: str) -> Mapping[str, Any]:
     try:
         schema = msgspec.json.decode(definition)
-        endless = is_endless(schema)
     except msgspec.DecodeError as error:
         raise DefinitionError(f"is not JSON: {error}") from None
-    except RecursionError:
-        raise DefinitionError("is nested too deeply") from None
-    if endless:
+    if is_endless(schema):
         raise DefinitionError("is a schema that only an endless document fulfils")
     if schema is True:
         schema = {}
     if not isinstance(schema, dict):
         raise DefinitionError("must be a JSON schema that something fulfils: an object, or true")
-    return {"json_schema": schema | {"x-guidance": {"whitespace_pattern": WHITESPACE}}}
+    return {
+        "json_schema": within_reach(schema) | {"x-guidance": {"whitespace_pattern": WHITESPACE}}
+    }
 
 
 def _json_object(definition: str) -> Mapping[str, Any]:
@@ -154,21 +160,22 @@ def _choice(definition: str) -> Mapping[str, Any]:
 
 
 def _lark(definition: str) -> Mapping[str, Any]:
-    return {"lark_grammar": definition}
+    return {"lark_grammar": lark_within_reach(definition)}
 
 
 def _gbnf(definition: str) -> Mapping[str, Any]:
     """Return a grammar of llama.cpp's; one of Lark's is told by its first rule."""
     from llguidance.gbnf_to_lark import any_to_lark
 
-    if definition.count("::=") > RULES:
+    if max(len(RULE.findall(definition)), definition.count("::=")) > RULES:
         raise DefinitionError(f"has more than {RULES} rules")
     try:
-        return {"lark_grammar": any_to_lark(definition)}
+        lark = any_to_lark(definition)
     except RecursionError:
-        raise DefinitionError("is nested too deeply") from None
+        raise
     except Exception as error:  # noqa: BLE001 - the library raises nothing finer
         raise DefinitionError(f"is no grammar: {error}") from None
+    return _lark(lark)
 
 
 # A kind of grammar -> how llguidance names it.

@@ -1,5 +1,6 @@
 """The grammars of a model's answers: the latest are kept, and the next is compiled by a thread."""
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -12,6 +13,7 @@ from .compiler import Compiler
 if TYPE_CHECKING:
     from llguidance import LLMatcher
 
+STACK = 2**26  # bytes that the compiler may take for rules within rules: reserved, seldom used
 ENTRIES, CHARACTERS = 64, 2**20  # of the grammars that are kept, at most
 
 Key = tuple[Constraint, AnswerMarks | None]
@@ -56,7 +58,7 @@ class Grammars:
         self._take()
         assert self._running is None
         if self._thread is None:
-            self._thread = ThreadPoolExecutor(1)
+            self._thread = _with_stack()
         key = _key(request)
         self._running = key, self._thread.submit(self._compiler.compile, *key)
         self._running[1].add_done_callback(lambda _: self._wake())
@@ -82,6 +84,17 @@ class Grammars:
     @property
     def _characters(self) -> int:
         return sum(len(constraint.definition) for constraint, _ in self._kept)
+
+
+def _with_stack() -> ThreadPoolExecutor:
+    """Return a thread with a stack on which no grammar within the bounds runs out."""
+    before = threading.stack_size(STACK)
+    try:
+        thread = ThreadPoolExecutor(1)
+        thread.submit(int)  # starts it
+    finally:
+        threading.stack_size(before)
+    return thread
 
 
 def _key(request: Request) -> Key:

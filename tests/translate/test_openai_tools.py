@@ -182,6 +182,16 @@ def test_custom_tools_are_refused_by_name() -> None:
             },
             "tool_choice.allowed_tools.mode",
         ),
+        *(
+            (
+                {"tools": [F], "tool_choice": {"type": "allowed_tools", "allowed_tools": allowed}},
+                "tool_choice.allowed_tools.tools",
+            )
+            for allowed in (
+                {"mode": "auto", "tools": []},
+                {"mode": "required", "tools": [F, {"type": "function", "name": "f"}]},
+            )
+        ),
         (
             {
                 "tools": [
@@ -203,7 +213,6 @@ def test_flawed_tools(fields: Any, field: str) -> None:
     ("message", "field"),
     [
         ({"role": "tool", "content": "4"}, "tool_call_id"),
-        ({"role": "tool", "tool_call_id": "c"}, "content"),
         ({"role": "assistant", "tool_calls": [{"id": "c"}]}, "tool_calls[0].function"),
         (
             {
@@ -250,3 +259,21 @@ def test_text_beside_calls_is_content_and_no_text_is_null() -> None:
         answer = Answer((AnswerChoice(text, "", "tool_calls", calls=calls),), Usage(1, 2))
         completion = ChatCompletion.model_validate_json(encode_response(answer, WHO), strict=True)
         assert completion.choices[0].message.content == (text or None)
+
+
+def test_calls_and_results_in_the_shapes_that_clients_send() -> None:
+    calls = [
+        {"id": "a", "type": None, "function": {"name": "f", "arguments": {"x": [1, "é"]}}},
+        {"id": "b", "index": 1, "function": {"name": "f", "arguments": None}},
+    ]
+    about = {"role": "assistant", "content": [], "tool_calls": calls}
+    results = [{"role": "tool", "tool_call_id": "a", "content": None}]
+    _, turn, result = decoded(messages=[USER, about, *results]).messages
+    assert [call.arguments for call in turn.calls] == ['{"x":[1,"é"]}', "{}"]
+    assert (turn.text, result.text, result.result_of) == ("", "", "a")
+
+
+def test_arguments_as_deep_as_no_template_can_follow_are_refused() -> None:
+    deep = '{"a":' * 5000 + "1" + "}" * 5000
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": deep}}
+    assert "levels deep" in refused(messages=[{"role": "assistant", "tool_calls": [call]}]).message

@@ -18,6 +18,15 @@ def test_names() -> None:
         assert caught.value.field == "t.name"
 
 
+def test_parameters_have_names() -> None:
+    for kind in ("object", ["object", "null"], "OBJECT"):
+        checked_tool("f", None, {"type": kind}, True, "t")
+    for kind in ("string", "array", ["string", "null"]):
+        with pytest.raises(Refusal) as caught:
+            checked_tool("f", None, {"type": kind}, None, "t", "input_schema")
+        assert caught.value.field == "t.input_schema.type"
+
+
 def test_choices() -> None:
     assert checked_choice((F, G), ToolChoice("none"), "c") == ToolChoice("none")
     assert checked_choice((), ToolChoice("none"), "c") == ToolChoice()

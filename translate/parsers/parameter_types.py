@@ -7,6 +7,7 @@ from msgspec import json
 
 ALL = frozenset({"string", "number", "integer", "boolean", "object", "array", "null"})
 MAX_DEPTH = 16  # references and choices within each other
+TEXT_LIMITS = ("format", "maxLength", "minLength", "pattern")
 KINDS = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
 PYTHON = {"True": "true", "False": "false", "None": "null"}
 
@@ -20,13 +21,42 @@ def parameter_types(schema: Mapping[str, Any] | None) -> Mapping[str, frozenset[
 
 
 def as_json(text: str, types: frozenset[str]) -> str | None:
-    """Return a value's text as JSON of one of these types; None where it is only a string."""
+    """Return a value's text as JSON of one of these types; None where it is only a string.
+
+    A string in quotes is one of JSON where the schema says that other values may come, too.
+    """
     text = PYTHON.get(text.strip(), text.strip())
     try:
         value = json.decode(text)
     except ValueError:
         return None
-    return text if _kinds(value) & types - {"string"} else None
+    return text if _kinds(value) & (types - {"string"} if types == ALL else types) else None
+
+
+def text_choices(schema: Any, root: Mapping[str, Any], depth: int = 0) -> list[str] | None:
+    """Return the texts that a schema leaves to choose from; None where it does not list them."""
+    if not isinstance(schema, dict) or depth > MAX_DEPTH:
+        return None
+    if isinstance(target := schema.get("$ref"), str):
+        return text_choices(_target(target, root), root, depth + 1)
+    values = [schema["const"]] if "const" in schema else schema.get("enum")
+    if isinstance(values, list):
+        return [each for each in values if isinstance(each, str)]
+    options = schema.get("anyOf") or schema.get("oneOf") or schema.get("allOf")
+    each = [text_choices(o, root, depth + 1) for o in options or ()]
+    texts = [text for listed in each for text in listed or ()]
+    return None if not each or None in each else texts
+
+
+def text_limits(schema: Any, root: Mapping[str, Any], depth: int = 0) -> set[str]:
+    """Return the keywords of a schema, and of what it is made of, that limit texts."""
+    if not isinstance(schema, dict) or depth > MAX_DEPTH:
+        return set()
+    options = [each for key in ("anyOf", "oneOf", "allOf") for each in schema.get(key) or ()]
+    if isinstance(target := schema.get("$ref"), str):
+        options.append(_target(target, root))
+    own = {each for each in TEXT_LIMITS if each in schema}
+    return own.union(*(text_limits(each, root, depth + 1) for each in options))
 
 
 def _kinds(value: Any) -> frozenset[str]:

@@ -14,7 +14,7 @@ from ...engine.request import Constraint, Refusal
 from ..chat import Chat, ResponseFormat, Tool
 from ..decode import invalid
 from .calls import TaggedCall
-from .parameter_types import ALL, parameter_types
+from .parameter_types import ALL, parameter_types, text_choices, text_limits
 from .tool_formats import ToolFormat
 from .tool_shape import ARGUMENTS, INDEX, NAME, PARAMETERS, TAGS
 
@@ -147,7 +147,7 @@ class _Lark:
             INDEX: lambda: "/[0-9]{1,3}/",
             ARGUMENTS: lambda: self.json(_object(schema)),
             PARAMETERS: lambda: self._parameters(_object(schema)),
-            TAGS: lambda: self._tags(_object(schema)),
+            TAGS: lambda: self._tags(_object(schema), tool.strict),
         }
         pieces = (p for p in MARKS.split(shape) if p)
         return " ".join(parts[p]() if p in parts else self.literal(p) for p in pieces)
@@ -163,10 +163,17 @@ class _Lark:
             )
         return rest
 
-    def _tags(self, schema: Mapping[str, Any]) -> str:
-        """Return pairs of key and value, in the schema's order."""
+    def _tags(self, schema: Mapping[str, Any], strict: bool) -> str:
+        """Return pairs of key and value, in the schema's order; texts are free but for choices."""
         (tagged,) = (each for each in self._format.syntaxes if isinstance(each, TaggedCall))
         types = parameter_types(schema)
+        for name, sub, _ in _members(schema) if strict else ():
+            limits = text_limits(sub, sub)
+            if limits and types[name] == {"string"} and not text_choices(sub, sub):
+                said = ", ".join(f'"{each}"' for each in sorted(limits))
+                raise invalid(
+                    "tools", f"has limits of texts that calls of this model cannot keep: {said}"
+                )
         pairs = [
             self._pair(tagged, self.literal(name), sub, types.get(name, ALL))
             + ("" if required else "?")
@@ -179,7 +186,8 @@ class _Lark:
     def _pair(
         self, tagged: TaggedCall, key: str, schema: Mapping[str, Any], types: frozenset[str]
     ) -> str:
-        text = types == {"string"} and "enum" not in schema and "const" not in schema
+        choices = text_choices(schema, schema) if types == {"string"} else None
+        text = types == {"string"} and not choices
         line = "\n" if tagged.lines else ""
         end = tagged.key_ends[-1] if text or len(tagged.key_ends) == 1 else tagged.key_ends[1]
         end = tagged.key_ends[0] if types == {"string"} else end
@@ -187,9 +195,8 @@ class _Lark:
         close = f"{line}{tagged.value_end}"
         if text or types == ALL:
             value = self.rule(f"{ANY} {self.literal(tagged.value_end)}", "[lazy]") + ' "\\n"'
-        elif types == {"string"}:
-            choices = schema.get("enum") or [schema.get("const")]
-            texts = " | ".join(_quoted(each) for each in choices if isinstance(each, str))
+        elif choices:
+            texts = " | ".join(map(_quoted, choices))
             value = f"({texts}) {self.literal(close + chr(10))}"
         else:
             value = f"{self.json(schema)} {self.literal(close + chr(10))}"
@@ -206,7 +213,7 @@ def _members(schema: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any], b
 
 
 def _object(schema: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    return {**FREE, **(schema or {})}
+    return {**(schema or {}), **FREE}
 
 
 def _quoted(text: str) -> str:

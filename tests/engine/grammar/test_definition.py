@@ -171,6 +171,7 @@ def test_a_grammar_may_hold_after_an_opener(after: str, answer: str, fine: bool)
         ("gbnf", 'root ::= "\\', "is no grammar"),
         ("gbnf", "root ::= " + "(" * 5000, "nested too deeply"),
         ("gbnf", "\n".join(f"r{i} ::= r{i + 1}" for i in range(RULES + 1)), "rules"),
+        ("gbnf", "start: r0\n" + "\n".join(f"r{i}: r{i + 1}" for i in range(RULES)), "rules"),
     ],
 )
 def test_what_is_no_grammar_is_said(grammar: Grammar, definition: str, said: str) -> None:

@@ -104,3 +104,12 @@ def test_large_grammars_make_way_sooner() -> None:
         grammars.answer(request, [0])
     kept = [grammars.answer(request, [0]) is not None for request in requests]
     assert not kept[0] and all(kept[3:])
+
+
+def test_rules_within_rules_do_not_run_out_of_the_stack() -> None:
+    chain = "start: r0\n" + "".join(f"r{i}: r{i + 1}\n" for i in range(6000)) + 'r6000: "7"'
+    request = request_for(1, [5], 9, constraint=Constraint(grammar="lark", definition=chain))
+    before = threading.stack_size()
+    grammars = Grammars(compiler())
+    compiled(grammars, request)
+    assert grammars.answer(request, [0]) is not None and threading.stack_size() == before

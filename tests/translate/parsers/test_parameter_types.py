@@ -4,7 +4,13 @@ from typing import Any
 
 import pytest
 
-from bessemer.translate.parsers.parameter_types import ALL, as_json, parameter_types
+from bessemer.translate.parsers.parameter_types import (
+    ALL,
+    as_json,
+    parameter_types,
+    text_choices,
+    text_limits,
+)
 
 
 @pytest.mark.parametrize(
@@ -58,3 +64,15 @@ def test_a_schema_without_properties_has_none() -> None:
 )
 def test_a_text_is_a_value_of_a_type_or_a_string(text: str, types: Any, shown: Any) -> None:
     assert as_json(text, frozenset(types)) == shown
+
+
+def test_what_texts_are_left_to_choose_from_and_what_limits_others() -> None:
+    color = {"enum": ["red", "blue"]}
+    root = {"$defs": {"color": color, "id": {"pattern": "a"}, "loop": {"$ref": "#/$defs/loop"}}}
+    for schema in (color, {"$ref": "#/$defs/color"}, {"allOf": [{"$ref": "#/$defs/color"}]}):
+        assert text_choices(schema, root) == ["red", "blue"]
+    assert text_choices({"anyOf": [color, {"const": "x"}]}, root) == ["red", "blue", "x"]
+    for free in ({"anyOf": [color, {"type": "string"}]}, {"$ref": "#/$defs/loop"}, {}, True):
+        assert text_choices(free, root) is None and not text_limits(free, root)
+    limited = {"anyOf": [{"$ref": "#/$defs/id"}], "minLength": 1}
+    assert text_limits(limited, root) == {"minLength", "pattern"}

@@ -21,7 +21,7 @@ from bessemer.translate.parsers.tools import CallReader, ToolParser
 from tests.engine.grammar.spelling import SPECIALS, accepts, vocabulary
 from tests.translate.called import BY_NAME, joined, meant
 
-WEATHER = {
+WEATHER: dict[str, Any] = {
     "type": "object",
     "properties": {
         "city": {"type": "string", "maxLength": 8},
@@ -133,7 +133,8 @@ def test_a_call_in_the_shape_that_is_prompted_is_one_of_the_grammar(format: Tool
 @EACH
 def test_strict_calls_that_may_be_made(format: ToolFormat) -> None:
     """Text is free, and what has begun as a call keeps to its schema."""
-    tools = tuple(Tool(t.name, None, t.parameters, strict=True) for t in TOOLS)
+    free_city = WEATHER | {"properties": WEATHER["properties"] | {"city": {"type": "string"}}}
+    tools = Tool("get_weather", None, free_city, True), Tool("clock", None, TOOLS[1].parameters)
     lark = held(chat("auto"), format, tools)
     free = "<|channel|>final<|message|>Hello." if format.heads else "Hello."
     assert accepts(lark, free)
@@ -175,3 +176,35 @@ def test_special_tokens_are_written_by_their_ids() -> None:
     constraint = tool_constraint(chat(), TOOLS, BY_NAME["mistral"], {"[TOOL_CALLS]": 7})
     assert constraint and "<[7]>" in constraint.definition
     assert json.dumps("[TOOL_CALLS]") not in constraint.definition
+
+
+VALUES: dict[str, Any] = {
+    "may be null": {"anyOf": [{"type": "string", "maxLength": 5}, {"type": "null"}]},
+    "elsewhere": {"$ref": "#/$defs/place"},
+    "mixed": {"enum": ["a", 1, None, True]},
+    "choices": {"anyOf": [{"const": "a b"}, {"const": "5"}]},
+    "or a text": {"oneOf": [{"type": "integer", "minimum": 0, "maximum": 9}, {"const": "auto"}]},
+}
+TAGGED = [format for format in SHAPED if closing(format)]
+
+
+@pytest.mark.parametrize("format", TAGGED, ids=lambda format: format.name)
+@pytest.mark.parametrize("value", VALUES)
+def test_texts_between_tags_keep_to_their_choices(format: ToolFormat, value: str) -> None:
+    defs = {"place": {"enum": ["here", "there"]}}
+    schema = {"properties": {"v": VALUES[value]}, "required": ["v"], "$defs": defs}
+    tools = (Tool("f", None, schema, True),)
+    lark = held(chat(), format, tools)
+    for seed in range(6):
+        reader = CallReader(0, format, tools)
+        calls = [*reader.feed(write(lark, seed, closing(format))), *reader.close()]
+        for _, arguments in meant(joined(calls)):
+            jsonschema.validate(arguments, schema)
+
+
+@pytest.mark.parametrize("format", TAGGED, ids=lambda format: format.name)
+def test_limits_of_texts_between_tags_are_refused_where_strict(format: ToolFormat) -> None:
+    schema = {"properties": {"v": {"type": "string", "pattern": "^a$"}}}
+    with pytest.raises(Refusal, match="pattern"):
+        held(chat(), format, (Tool("f", None, schema, True),))
+    assert held(chat(), format, (Tool("f", None, schema),))
