@@ -24,6 +24,8 @@ NO_CALL = r"/([^{\[\s](?s:.)*)?/"  # an answer that does not begin as calls with
 WHITESPACE = r"[ \t]{1,40}|\r?\n[ \t]{0,40}"
 KEY = r"/[A-Za-z_][A-Za-z0-9_-]{0,63}/"
 FREE = {"type": "object"}
+# Keywords of a schema that lists all that there is.
+LISTED = {"type", "properties", "required", "title", "description", "$defs", "definitions"}
 Literal = Callable[[str], str]  # a text in Lark, special tokens by their ids
 
 
@@ -34,20 +36,23 @@ def tool_constraint(
 
     Raises Refusal for what cannot be held to.
     """
-    required = chat.tool_choice.mode == "required"
+    required, parallel = chat.tool_choice.mode == "required", chat.tool_choice.parallel
     if not tools or not (required or any(tool.strict for tool in tools)):
         return _or_answer(chat, tools, format, specials)
     if not required and chat.response_format is not None:
         return _or_answer(chat, tools, format, specials)
     lark = _Lark(format, specials)
     if required:
-        calls = lark.calls(tools, chat.tool_choice.parallel)
-        return _constraint(lark.grammar(calls), heads=format.heads)
+        return _constraint(lark.grammar(lark.calls(tools, parallel)), heads=format.heads)
     if format.bare or format.heads:
         free = NO_CALL if format.bare else lark.final_message()
-        return _constraint(lark.grammar(f"{lark.calls(tools, True)} | {free}"), heads=format.heads)
+        calls = lark.calls(tools, parallel)
+        return _constraint(lark.grammar(f"{calls} | {free}"), heads=format.heads)
     opener = format.open[0]
-    return _constraint(lark.grammar(lark.calls(tools, True, opener)), after=opener)
+    calls = lark.calls(tools, parallel, opener)
+    if not parallel:  # nothing comes after the one
+        return _constraint(lark.grammar(f"{lark.until(opener)} {calls} | {ANY}"))
+    return _constraint(lark.grammar(calls), after=opener)
 
 
 def _or_answer(
@@ -119,6 +124,11 @@ class _Lark:
         before = self.literal(shape.before.removeprefix(opener))
         more = f"({self.literal(shape.between)} {call})*" if parallel and self._repeats else ""
         return self.rule(f"{before} {call} {more} {self.literal(shape.after)}")
+
+    def until(self, mark: str) -> str:
+        """Return any text up to a mark, which is its first."""
+        text = f"{ANY} {self.literal(mark)}"
+        return text if mark.startswith(tuple(self._specials)) else self.rule(text, "[lazy]")
 
     @property
     def _repeats(self) -> bool:
@@ -206,7 +216,15 @@ def _members(schema: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any], b
 
 
 def _object(schema: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    return {**FREE, **(schema or {})}
+    """Return the schema of arguments: those that are listed alone, where others are not told of.
+
+    A function knows no others, and a small model goes on to make them up.
+    """
+    schema = schema or {}
+    properties, required = schema.get("properties"), schema.get("required")
+    plain = isinstance(properties, dict) and properties and schema.keys() <= LISTED
+    whole = plain and (not isinstance(required, list) or all(n in properties for n in required))
+    return {**FREE, **({"additionalProperties": False} if whole else {}), **schema}
 
 
 def _quoted(text: str) -> str:
