@@ -41,7 +41,7 @@ def tool_constraint(
         return _or_answer(chat, tools, format, specials)
     if not required and chat.response_format is not None:
         return _or_answer(chat, tools, format, specials)
-    lark = _Lark(format, specials)
+    lark = _Lark(format, specials, "tool_choice" if required else "tools")
     if required:
         return _constraint(lark.grammar(lark.calls(tools, parallel)), heads=format.heads)
     if format.bare or format.heads:
@@ -64,7 +64,7 @@ def _or_answer(
         return None
     if format.bare:  # whose calls begin as such an answer does
         raise invalid(form.field, "cannot be had together with tools from this model")
-    lark = _Lark(format, specials)
+    lark = _Lark(format, specials, form.field)
     if form.kind not in ("json_schema", "json_object"):
         raise invalid(form.field, "can be a JSON schema alone where there are tools")
     answer = lark.json(_schema_of(form))
@@ -93,10 +93,10 @@ def _constraint(
 class _Lark:
     """The rules of a grammar, as they are asked for; each has a name of its own."""
 
-    def __init__(self, format: ToolFormat, specials: Mapping[str, int]) -> None:
+    def __init__(self, format: ToolFormat, specials: Mapping[str, int], field: str) -> None:
         if format.shape is None:
             message = "This version of Bessemer cannot hold the calls of this model to a form yet."
-            raise Refusal(400, "unsupported", message, "tool_choice")
+            raise Refusal(400, "unsupported", message, field)
         self._shape, self._format = format.shape, format
         self._specials = specials
         self._names = count()

@@ -195,9 +195,15 @@ def test_arguments_are_those_that_are_listed_unless_others_are_told_of() -> None
 def test_formats_without_a_shape_refuse_to_be_held_to_one() -> None:
     """Gemma's calls are of values that are not JSON's."""
     assert {f.name for f in FORMATS if f.shape is None} == {"gemma4", "functiongemma"}
-    with pytest.raises(Refusal) as caught:
-        held(chat(), BY_NAME["gemma4"])
-    assert caught.value.code == "unsupported"
+    strict, form = (Tool("f", None, {}, strict=True),), ResponseFormat("json_object", "")
+    for asked, tools, field in (
+        (chat(), TOOLS, "tool_choice"),
+        (chat("auto"), strict, "tools"),
+        (chat("auto", form=form), TOOLS, "response_format"),
+    ):
+        with pytest.raises(Refusal) as caught:
+            held(asked, BY_NAME["gemma4"], tools)
+        assert (caught.value.code, caught.value.field) == ("unsupported", field)
 
 
 def test_special_tokens_are_written_by_their_ids() -> None:
