@@ -222,9 +222,12 @@ def _object(schema: Mapping[str, Any] | None) -> Mapping[str, Any]:
     """
     schema = schema or {}
     properties, required = schema.get("properties"), schema.get("required")
-    plain = isinstance(properties, dict) and properties and schema.keys() <= LISTED
-    whole = plain and (not isinstance(required, list) or all(n in properties for n in required))
-    return {**FREE, **({"additionalProperties": False} if whole else {}), **schema}
+    if not isinstance(properties, dict) or not properties or not schema.keys() <= LISTED:
+        return {**FREE, **schema}
+    names = required if isinstance(required, list) else []
+    if not all(isinstance(name, str) and name in properties for name in names):
+        return {**FREE, **schema}
+    return {**FREE, "additionalProperties": False, **schema}
 
 
 def _quoted(text: str) -> str:

@@ -190,6 +190,8 @@ def test_arguments_are_those_that_are_listed_unless_others_are_told_of() -> None
         lark = held(chat(parallel=False), BY_NAME["hermes"], tools)
         call = '<tool_call>\n{"name": "f", "arguments": {"a": 1, "b": 2}}\n</tool_call>'
         assert accepts(lark, call) is others
+    odd = (Tool("f", None, {**listed, "required": [["a"]]}),)
+    assert tool_constraint(chat(), odd, BY_NAME["hermes"], {}), "the worker says what is wrong"
 
 
 def test_formats_without_a_shape_refuse_to_be_held_to_one() -> None:
