@@ -27,6 +27,7 @@ REASONS = (
     (r"oneOf constraints are not supported.*", 'has "oneOf" whose options may overlap'),
     (r"Unsatisfiable schema: (.*)", "is a schema that nothing fulfils: {}"),
     (r"Unknown format: (.*)", 'has a "format" that cannot be kept to: {}'),
+    (r"failed to compile JSON schema: (.{1,200})", "has a schema that is not valid: {}"),
     (r"NoExtensionBias", "is a grammar that no text fulfils"),
     (r"panic: .*", "is beyond what can be followed"),
     (r"(?:schema too large|grammar size .*too big|Current row has).*", "is too large"),
