@@ -7,6 +7,7 @@ import numpy as np
 
 from ..request import Refusal
 from ..token_rules import BITS
+from .circles import Circle
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher
@@ -17,11 +18,20 @@ class AnswerGrammar:
 
     `end` is the id of llguidance's that stands for the end of the grammar, after all of the
     model's; `ends` are the tokens that may come there. `field` of the request asked for it.
+    With a `circle` its values are closed where they turn in one.
     """
 
-    def __init__(self, matcher: "LLMatcher", end: int, ends: Iterable[int], field: str) -> None:
+    def __init__(
+        self,
+        matcher: "LLMatcher",
+        end: int,
+        ends: Iterable[int],
+        field: str,
+        circle: Circle | None = None,
+    ) -> None:
         self._matcher = matcher
         self._field = field
+        self._circle = circle
         self._bits = np.zeros(end // BITS + 1, np.uint32)
         self._end = _place(end)
         self._ends = [_place(token) for token in ends if token < end]
@@ -53,6 +63,10 @@ class AnswerGrammar:
             if self.is_whole:
                 for place, each in self._ends:
                     bits[place] |= each
+        if self._circle is not None and (closing := self._circle.closing(self._allows)):
+            bits[:] = 0
+            for place, each in map(_place, closing):
+                bits[place] |= each
         return bits[: -(-size // BITS)]
 
     def forced(self) -> list[int]:
@@ -62,6 +76,12 @@ class AnswerGrammar:
     def add(self, token: int) -> None:
         """Follow a token that the mask allows and that does not end the answer."""
         self._matcher.consume_token(token)
+        if self._circle is not None:
+            self._circle.add(token)
+
+    def _allows(self, token: int) -> bool:
+        word, bit = _place(token)
+        return bool(self._bits[word] & bit)
 
 
 def _place(token: int) -> tuple[int, np.uint32]:

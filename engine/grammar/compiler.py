@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ..request import AnswerMarks, Constraint, Refusal
+from .circles import Circle, Closers
 from .definition import DefinitionError, grammar_of
 from .vocabulary import Vocabulary
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 SYMBOLS = 50_000  # of a grammar, of which an object of 2,000 properties has less
 STATES = 20_000  # of its lexer, 1 to 2 KB each
 FUEL = 50_000  # of its lexer in one step, which is a few milliseconds
+JSON = {"json_schema", "json_object", "lark"}  # Lark is what calls of tools are held to
 SHOWN = 300  # characters of what llguidance says
 
 # What llguidance says -> what a caller is told, which goes on from the name of the field.
@@ -25,6 +27,7 @@ REASONS = (
     (r"oneOf constraints are not supported.*", 'has "oneOf" whose options may overlap'),
     (r"Unsatisfiable schema: (.*)", "is a schema that nothing fulfils: {}"),
     (r"Unknown format: (.*)", 'has a "format" that cannot be kept to: {}'),
+    (r"failed to compile JSON schema: (.{1,200})", "has a schema that is not valid: {}"),
     (r"NoExtensionBias", "is a grammar that no text fulfils"),
     (r"panic: .*", "is beyond what can be followed"),
     (r"(?:schema too large|grammar size .*too big|Current row has).*", "is too large"),
@@ -58,6 +61,16 @@ class Compiler:
             field = constraint.field
             raise Refusal(400, "invalid_grammar", f"{field} {error}.", field) from None
         return matcher
+
+    def circle(self, constraint: Constraint) -> Circle | None:
+        """Return what watches the values of one answer of JSON."""
+        if constraint.grammar not in JSON or self._closers is None:
+            return None
+        return Circle(self._closers, self.tokenizer.token_bytes)
+
+    @cached_property
+    def _closers(self) -> Closers | None:
+        return Closers.of(Vocabulary(self.tokenizer, self.size))
 
     @cached_property
     def _tokenizer(self) -> "LLTokenizer":

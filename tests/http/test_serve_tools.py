@@ -51,13 +51,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def openai(server: Server) -> Any:
-    return OpenAI(base_url=f"{server.url}/v1", api_key="x", max_retries=0)
+def openai(server: Server) -> Iterator[Any]:
+    with OpenAI(base_url=f"{server.url}/v1", api_key="x", max_retries=0) as client:
+        yield client
 
 
 @pytest.fixture
-def anthropic(server: Server) -> Any:
-    return Anthropic(base_url=server.url, api_key="x", max_retries=0)
+def anthropic(server: Server) -> Iterator[Any]:
+    with Anthropic(base_url=server.url, api_key="x", max_retries=0) as client:
+        yield client
 
 
 def test_openai_calls(openai: Any) -> None:

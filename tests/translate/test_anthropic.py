@@ -283,6 +283,7 @@ def legal(bodies: list[dict[str, Any]]) -> None:
 
 
 def test_a_stream_with_thinking() -> None:
+    """H5.14: the thought is a block of its own before the text."""
     bodies = sent(
         [
             AnswerStarted(Usage(10, 0, 8)),

@@ -128,6 +128,7 @@ EACH = pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f"{f.name}-{len
 
 @EACH
 def test_thoughts_and_text_at_every_split(family: Family) -> None:
+    """H5.14: reasoning goes apart from the text, and no piece of a mark is in either."""
     model = family.scripted()
     thought = "" if family.name in DIRECT else "Hm, hello there."
     for size in SIZES:
@@ -164,12 +165,16 @@ def test_stop_strings_count_in_thoughts_where_that_is_asked(family: Family) -> N
 
 @EACH
 def test_an_answer_cut_at_every_character(family: Family) -> None:
-    """What is shown of a cut answer is a beginning of the whole, but for half a mark of text."""
+    """What is shown of a cut answer is a beginning of the whole, but for half a mark of text.
+
+    A thought that was not closed is all reasoning (H5.14).
+    """
     model = family.scripted()
     whole, script = model.chat(1), model.script(1)
     all_special = family.special and family.name not in ("kimi-vl", "ernie")
     for length in range(1, len(script)):
         heard = model.chat(1, cut=length)
+        assert not heard.text or heard.reasoning in ("", whole.reasoning)
         for shown, all_of_it in ((heard.reasoning, whole.reasoning), (heard.text, whole.text)):
             assert all_of_it.startswith(shown) or (not all_special and shown in family.answer)
 

@@ -24,6 +24,8 @@ NO_CALL = r"/([^{\[\s](?s:.)*)?/"  # an answer that does not begin as calls with
 WHITESPACE = r"[ \t]{1,40}|\r?\n[ \t]{0,40}"
 KEY = r"/[A-Za-z_][A-Za-z0-9_-]{0,63}/"
 FREE = {"type": "object"}
+# Keywords of a schema that lists all that there is.
+LISTED = {"type", "properties", "required", "title", "description", "$defs", "definitions"}
 Literal = Callable[[str], str]  # a text in Lark, special tokens by their ids
 
 
@@ -34,20 +36,23 @@ def tool_constraint(
 
     Raises Refusal for what cannot be held to.
     """
-    required = chat.tool_choice.mode == "required"
+    required, parallel = chat.tool_choice.mode == "required", chat.tool_choice.parallel
     if not tools or not (required or any(tool.strict for tool in tools)):
         return _or_answer(chat, tools, format, specials)
     if not required and chat.response_format is not None:
         return _or_answer(chat, tools, format, specials)
-    lark = _Lark(format, specials)
+    lark = _Lark(format, specials, "tool_choice" if required else "tools")
     if required:
-        calls = lark.calls(tools, chat.tool_choice.parallel)
-        return _constraint(lark.grammar(calls), heads=format.heads)
+        return _constraint(lark.grammar(lark.calls(tools, parallel)), heads=format.heads)
     if format.bare or format.heads:
         free = NO_CALL if format.bare else lark.final_message()
-        return _constraint(lark.grammar(f"{lark.calls(tools, True)} | {free}"), heads=format.heads)
+        calls = lark.calls(tools, parallel)
+        return _constraint(lark.grammar(f"{calls} | {free}"), heads=format.heads)
     opener = format.open[0]
-    return _constraint(lark.grammar(lark.calls(tools, True, opener)), after=opener)
+    calls = lark.calls(tools, parallel, opener)
+    if not parallel:  # nothing comes after the one
+        return _constraint(lark.grammar(f"{lark.until(opener)} {calls} | {ANY}"))
+    return _constraint(lark.grammar(calls), after=opener)
 
 
 def _or_answer(
@@ -59,7 +64,7 @@ def _or_answer(
         return None
     if format.bare:  # whose calls begin as such an answer does
         raise invalid(form.field, "cannot be had together with tools from this model")
-    lark = _Lark(format, specials)
+    lark = _Lark(format, specials, form.field)
     if form.kind not in ("json_schema", "json_object"):
         raise invalid(form.field, "can be a JSON schema alone where there are tools")
     answer = lark.json(_schema_of(form))
@@ -88,10 +93,10 @@ def _constraint(
 class _Lark:
     """The rules of a grammar, as they are asked for; each has a name of its own."""
 
-    def __init__(self, format: ToolFormat, specials: Mapping[str, int]) -> None:
+    def __init__(self, format: ToolFormat, specials: Mapping[str, int], field: str) -> None:
         if format.shape is None:
             message = "This version of Bessemer cannot hold the calls of this model to a form yet."
-            raise Refusal(400, "unsupported", message, "tool_choice")
+            raise Refusal(400, "unsupported", message, field)
         self._shape, self._format = format.shape, format
         self._specials = specials
         self._names = count()
@@ -119,6 +124,11 @@ class _Lark:
         before = self.literal(shape.before.removeprefix(opener))
         more = f"({self.literal(shape.between)} {call})*" if parallel and self._repeats else ""
         return self.rule(f"{before} {call} {more} {self.literal(shape.after)}")
+
+    def until(self, mark: str) -> str:
+        """Return any text up to a mark, which is its first."""
+        text = f"{ANY} {self.literal(mark)}"
+        return text if mark.startswith(tuple(self._specials)) else self.rule(text, "[lazy]")
 
     @property
     def _repeats(self) -> bool:
@@ -213,7 +223,18 @@ def _members(schema: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any], b
 
 
 def _object(schema: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    return {**(schema or {}), **FREE}
+    """Return the schema of arguments: those that are listed alone, where others are not told of.
+
+    A function knows no others, and a small model goes on to make them up.
+    """
+    schema = schema or {}
+    properties, required = schema.get("properties"), schema.get("required")
+    if not isinstance(properties, dict) or not properties or not schema.keys() <= LISTED:
+        return {**schema, **FREE}
+    names = required if isinstance(required, list) else []
+    if not all(isinstance(name, str) and name in properties for name in names):
+        return {**schema, **FREE}
+    return {"additionalProperties": False, **schema, **FREE}
 
 
 def _quoted(text: str) -> str:

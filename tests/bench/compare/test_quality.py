@@ -120,6 +120,14 @@ def test_a_real_server(server: Server) -> None:
     )
 
 
+@pytest.mark.long
+def test_the_default_model_gives_ten_structured_answers_of_ten() -> None:
+    """H5.15: ten prompts, and each answer is what its schema asks for."""
+    with serving("--model", "smollm2-135m-instruct") as running:
+        score = next(scores(running.url))
+        assert (score.name, score.passed, score.reasons) == ("structured output", 10, [])
+
+
 def test_nobody_there() -> None:
     with pytest.raises(CaseFailed, match="does not list its models"):
         list(scores("http://127.0.0.1:1"))

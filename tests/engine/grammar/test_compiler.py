@@ -64,6 +64,12 @@ def test_other_mistakes_are_refused_in_one_line(grammar: Grammar, definition: st
     assert len(refused.message) < SHOWN + 60 and "\n" not in refused.message
 
 
+def test_a_schema_inside_a_grammar_is_told_of_without_the_grammar() -> None:
+    refused = refusal("lark", 'start: %json {"type":"object","required":[["a"]]}')
+    assert "has a schema that is not valid: Expected string" in refused.message
+    assert "start" not in refused.message
+
+
 @pytest.mark.parametrize(
     "schema",
     [

@@ -27,6 +27,9 @@ class Counting:
         self.compiled.append(constraint.definition)
         return compiler().compile(constraint, marks)
 
+    def circle(self, constraint: Constraint) -> Any:
+        return compiler().circle(constraint)
+
 
 def asking(definition: str, **more: Any) -> Request:
     return request_for(

@@ -145,6 +145,19 @@ def test_strict_calls_that_may_be_made(format: ToolFormat) -> None:
         assert not accepts(lark, wrong)
 
 
+@EACH
+def test_one_strict_call_where_one_may_be_made(format: ToolFormat) -> None:
+    """Text is free, and the answer is over after the call."""
+    tools = tuple(Tool(t.name, None, t.parameters, strict=True) for t in TOOLS)
+    lark = held(chat("auto", parallel=False), format, tools)
+    call = write(held(chat("required", "clock", parallel=False), format), 1, "")
+    before = "" if format.bare or format.heads else "I look.\n"
+    free = "<|channel|>final<|message|>Hello." if format.heads else "Hello."
+    assert accepts(lark, before + call) and accepts(lark, free)
+    for more in (call, "\n" + call, "Done."):
+        assert not accepts(lark, before + call + more)
+
+
 def test_calls_or_an_answer_of_a_form() -> None:
     form = ResponseFormat("json_schema", '{"type":"object","properties":{"a":{"type":"integer"}}}')
     for name in ("hermes", "kimi", "mistral"):
@@ -164,12 +177,36 @@ def test_nothing_is_held_to_where_nothing_is_asked() -> None:
     assert tool_constraint(chat("auto"), (), BY_NAME["hermes"], {}) is None
 
 
+def test_arguments_are_those_that_are_listed_unless_others_are_told_of() -> None:
+    listed = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    for more, others in (
+        ({}, False),
+        ({"required": ["a"]}, False),
+        ({"additionalProperties": True}, True),
+        ({"required": ["a", "b"]}, True),
+        ({"allOf": [{"properties": {"b": {}}}]}, True),
+        ({"properties": {}}, True),
+    ):
+        tools = (Tool("f", None, {**listed, **more}),)
+        lark = held(chat(parallel=False), BY_NAME["hermes"], tools)
+        call = '<tool_call>\n{"name": "f", "arguments": {"a": 1, "b": 2}}\n</tool_call>'
+        assert accepts(lark, call) is others
+    odd = (Tool("f", None, {**listed, "required": [["a"]]}),)
+    assert tool_constraint(chat(), odd, BY_NAME["hermes"], {}), "the worker says what is wrong"
+
+
 def test_formats_without_a_shape_refuse_to_be_held_to_one() -> None:
     """Gemma's calls are of values that are not JSON's."""
     assert {f.name for f in FORMATS if f.shape is None} == {"gemma4", "functiongemma"}
-    with pytest.raises(Refusal) as caught:
-        held(chat(), BY_NAME["gemma4"])
-    assert caught.value.code == "unsupported"
+    strict, form = (Tool("f", None, {}, strict=True),), ResponseFormat("json_object", "")
+    for asked, tools, field in (
+        (chat(), TOOLS, "tool_choice"),
+        (chat("auto"), strict, "tools"),
+        (chat("auto", form=form), TOOLS, "response_format"),
+    ):
+        with pytest.raises(Refusal) as caught:
+            held(asked, BY_NAME["gemma4"], tools)
+        assert (caught.value.code, caught.value.field) == ("unsupported", field)
 
 
 def test_special_tokens_are_written_by_their_ids() -> None:
@@ -208,3 +245,14 @@ def test_limits_of_texts_between_tags_are_refused_where_strict(format: ToolForma
     with pytest.raises(Refusal, match="pattern"):
         held(chat(), format, (Tool("f", None, schema, True),))
     assert held(chat(), format, (Tool("f", None, schema),))
+
+
+def test_a_mark_of_two_special_tokens_begins_the_one_call_that_may_be_made() -> None:
+    specials = {"<|action_start|>": SPECIALS["<|start|>"], "<|plugin|>": SPECIALS["<|call|>"]}
+    tools = (Tool("clock", None, None, strict=True),)
+    asked = Chat("m", (), tools=tools, tool_choice=ToolChoice(parallel=False))
+    constraint = tool_constraint(asked, tools, BY_NAME["internlm"], specials)
+    assert constraint
+    lark, call = grammar(constraint), '{"name": "clock", "parameters": {}}<|action_end|>'
+    assert accepts(lark, f"Hm.<|start|><|call|>{call}") and accepts(lark, "Hm.")
+    assert not accepts(lark, f"Hm.<|start|><|call|>{call}.")

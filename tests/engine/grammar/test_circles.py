@@ -1,0 +1,108 @@
+"""Values in which an answer turns in circles are closed; all others go on."""
+
+import json
+from collections.abc import Sequence
+
+import pytest
+
+from bessemer.engine.grammar.answer_grammar import AnswerGrammar
+from bessemer.engine.grammar.circles import DIGITS, LIMIT, PERIOD, Circle, Closers
+from bessemer.engine.grammar.compiler import Compiler
+from bessemer.engine.request import Constraint
+
+END = 128
+SCHEMA = {
+    "type": "object",
+    "properties": {"a": {"type": "string"}, "b": {"type": "number"}},
+    "required": ["a", "b"],
+    "additionalProperties": False,
+}
+
+
+class Ascii:
+    """A tokenizer of single letters."""
+
+    special_names = {END: "<end>"}  # noqa: RUF012 - a stand-in for an attribute of an instance
+
+    def token_bytes(self, token: int) -> bytes:
+        return bytes([token]) if token < END else b"<end>"
+
+    def encode(self, text: str, special: bool = True) -> list[int]:
+        return [*text.encode()]
+
+    def id_of(self, name: str) -> int | None:
+        return ord(name) if len(name) == 1 else None
+
+
+def grammar(constraint: Constraint) -> AnswerGrammar:
+    compiler = Compiler(Ascii(), END + 1)  # type: ignore[arg-type]
+    matcher = compiler.compile(constraint, None)
+    return AnswerGrammar(matcher, END + 1, [END], "f", compiler.circle(constraint))
+
+
+def allowed(answer: AnswerGrammar) -> str:
+    mask = answer.mask(END + 1)
+    return "".join(chr(i) for i in range(END) if mask[i // 32] >> (i % 32) & 1)
+
+
+def follow(answer: AnswerGrammar, text: str) -> str:
+    """Let an answer be a text as far as it may; return that part."""
+    for at, letter in enumerate(text):
+        if letter not in allowed(answer):
+            return text[:at]
+        answer.add(ord(letter))
+    return text
+
+
+def schema(form: object) -> Constraint:
+    return Constraint(grammar="json_schema", definition=json.dumps(form))
+
+
+@pytest.mark.parametrize("circle", ["0", "1234567890", "to be, or not to be: "])
+def test_a_string_in_circles_is_closed_and_the_rest_can_come(circle: str) -> None:
+    answer = grammar(schema(SCHEMA))
+    begun = '{"a": "X'
+    written = follow(answer, begun + circle * 200)
+    assert len(written) == len(begun) + len(circle) + LIMIT and allowed(answer) == '"'
+    assert follow(answer, rest := '", "b": 1.5}') == rest and answer.is_over
+    assert json.loads(written + rest)["a"].startswith("X")
+
+
+def test_a_number_without_end_is_closed() -> None:
+    """Its digits need not repeat."""
+    answer = grammar(schema(SCHEMA))
+    digits = "".join(str(at * at % 97 % 10) for at in range(500))
+    begun = '{"a": "", "b": 0.'
+    assert follow(answer, begun + digits) == begun + digits[:DIGITS]
+    assert allowed(answer) == "}" and follow(answer, "}") == "}"
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [
+        ({"type": "array", "items": {"type": "string"}}, json.dumps(["yes"] * 90)),
+        ({"type": "array", "items": {"type": "integer"}}, json.dumps([0] * 90)),
+        ({"type": "string"}, json.dumps("ab" * (LIMIT // 2))),
+        ({"type": "string"}, json.dumps("".join(map(str, range(300))))),
+        ({"type": "string"}, json.dumps("x" * PERIOD + "the quick brown fox. " * 4)),
+        ({"type": "string", "minLength": 300}, json.dumps("a" * 300)),
+        ({"type": "integer"}, str(2**256)),
+    ],
+)
+def test_what_only_looks_like_a_circle_goes_on(form: object, text: str) -> None:
+    assert follow(grammar(schema(form)), text) == text
+
+
+def test_other_forms_and_text_that_is_free_repeat_as_they_like() -> None:
+    regex = Constraint(grammar="regex", definition='"[a-z]*"')
+    assert follow(grammar(regex), text := '"' + "a" * 500 + '"') == text
+    lark = Constraint(grammar="lark", definition='start: /(?s:.)*/ "!" %json {"type":"string"}')
+    assert follow(grammar(lark), text := "ha" * 300 + '!"' + "b" * 80 + '"') == text
+
+
+def test_a_vocabulary_without_these_tokens_closes_nothing() -> None:
+    def encode(text: str) -> Sequence[int]:
+        return [1, 2] if text == "}" else [ord(text)]
+
+    assert Closers.of(encode) is None  # type: ignore[arg-type]
+    assert Circle(Closers(34, (44,), 97, 10), lambda _: b"").closing(lambda _: True) == ()
