@@ -19,9 +19,9 @@ ENDLESS = ("--temperature", "2", "--max-tokens", "1900")
 
 @contextmanager
 def running(*arguments: str, **how: Any) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(
-        [BESSEMER, "run", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, **how
-    )  # type: ignore[call-overload]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    command: Any = [BESSEMER, "run", *arguments]
+    process: subprocess.Popen[bytes] = subprocess.Popen(command, **pipes, **how)
     try:
         yield process
     finally:
