@@ -20,8 +20,8 @@ ENDLESS = ("--temperature", "2", "--max-tokens", "1900")
 @contextmanager
 def running(*arguments: str, **how: Any) -> Iterator[subprocess.Popen[bytes]]:
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    command: Any = [BESSEMER, "run", *arguments]
-    process: subprocess.Popen[bytes] = subprocess.Popen(command, **pipes, **how)
+    start: Any = subprocess.Popen
+    process: subprocess.Popen[bytes] = start([BESSEMER, "run", *arguments], **pipes, **how)
     try:
         yield process
     finally:
