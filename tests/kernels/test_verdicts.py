@@ -134,13 +134,15 @@ def test_two_processes_lose_none_of_their_verdicts(path: Path) -> None:
 def test_the_file_is_keyed_by_chip_versions_and_kernels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "a.metal").write_text("one")
-    monkeypatch.setattr(source, "FOLDER", tmp_path.parent)
+    text = tmp_path / "room" / "a.metal"
+    text.parent.mkdir()
+    text.write_text("one")
+    monkeypatch.setattr(source, "FOLDER", tmp_path)
     monkeypatch.setattr(module, "cache_folder", lambda: tmp_path)
     names = {verdict_file("Apple M4 Max", "0.32-15.1"), verdict_file("Apple M1", "0.32-15.1")}
-    (tmp_path / "a.metal").write_text("one // a comment changes nothing")
+    text.write_text("one // a comment changes nothing")
     assert verdict_file("Apple M1", "0.32-15.1") in names
     names.add(verdict_file("Apple M1", "0.32-15.2"))
-    (tmp_path / "a.metal").write_text("two")
+    text.write_text("two")
     names.add(verdict_file("Apple M1", "0.32-15.1"))
     assert len(names) == 4
