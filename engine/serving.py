@@ -209,7 +209,7 @@ def _plan(
         windows=[(window, page) for window, page in pages if window is not None],
         state=state_bytes(config),
         batch=settings.max_batch,
-        chunk=max(settings.chunk, _alone(settings)),
+        chunk=_longest(settings),
         one_answer=alone is not None,
         program=program,
     )
@@ -223,12 +223,17 @@ def _alone(settings: Settings) -> int:
     return ALONE * settings.chunk if isinstance(device(), Gpu) else 0
 
 
+def _longest(settings: Settings) -> int:
+    """Return the most prompt tokens of a step."""
+    return max(settings.chunk, _alone(settings))
+
+
 def _working(config: ModelConfig, settings: Settings) -> int:
     """Estimate bytes, in float32: a few activations of a step's rows, its logits three times.
 
     Where a step runs ahead there are two.
     """
-    rows = max(settings.chunk, _alone(settings)) + settings.max_batch
+    rows = _longest(settings) + settings.max_batch
     streams = config.altup.streams if config.altup else 1
     widest = max(block.row_width for block in config.blocks)
     widths = 6 * streams * config.hidden_size + 3 * widest

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 
-from bessemer.bench.compare import report
 from bessemer.bench.compare.contest import About, Metric, Unavailable
 from bessemer.bench.compare.divergence import (
     COUNTED,
@@ -16,8 +15,9 @@ from bessemer.bench.compare.divergence import (
 from bessemer.bench.compare.machine import cores, cpu_tier, describe, installed
 from bessemer.bench.compare.options import QualityOptions
 from bessemer.bench.compare.participants import OURS
+from bessemer.bench.compare.quality_report import report_of
 from bessemer.bench.compare.real_text import sources, windows
-from bessemer.bench.compare.report import BenchReport, Point, ResultRow
+from bessemer.bench.compare.report import BenchReport, ResultRow
 from bessemer.bench.compare.rounds import Tell
 from bessemer.bench.contestants.peers import PeerOptions, binary
 from bessemer.engine.checkpoint.json_files import is_gguf
@@ -47,21 +47,8 @@ def precision_report(line: Sequence[str], options: QualityOptions, tell: Tell) -
     about = {"model": name, "text": ", ".join(sources()), "CPU tier": cpu_tier() or "none"}
     contestants = [About(OURS, installed("bessemer"), about, 0)]
     contestants += [About(LLAMA_CPP, "not said", {}, 0)] if peers else []
-    return BenchReport(
-        schema=report.SCHEMA,
-        benchmark="quality",
-        command=report.public(line),
-        when=report.moment(),
-        machine=machine,
-        rounds=1,
-        model=None,
-        contestants=report.contestants(contestants),
-        metrics=report.columns([METRIC]),
-        cases=[Point(case, 0, 0, 1) for case in found],
-        rows=[_row(case, each) for case, each in found.items()],
-        floors={},
-        troubles=[],
-    )
+    rows = [_row(case, each) for case, each in found.items()]
+    return report_of(line, machine, contestants, METRIC, rows)
 
 
 def _row(case: str, found: Divergence) -> ResultRow:

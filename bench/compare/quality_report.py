@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from bessemer.bench.compare import report
-from bessemer.bench.compare.contest import About, CaseFailed
-from bessemer.bench.compare.machine import cores, describe
+from bessemer.bench.compare.contest import About, CaseFailed, Metric
+from bessemer.bench.compare.machine import Machine, cores, describe
 from bessemer.bench.compare.options import QualityOptions
 from bessemer.bench.compare.participants import OURS, load_real, server
 from bessemer.bench.compare.quality import METRIC, QualityScore, scores
@@ -33,6 +33,19 @@ def quality_report(line: Sequence[str], options: QualityOptions) -> BenchReport:
                 troubles.append(f"{about.label}: {failure}")
     if not rows:
         raise CaseFailed("; ".join(troubles))
+    contestants = [each for each, _ in endpoints]
+    return report_of(line, machine, contestants, METRIC, rows, troubles)
+
+
+def report_of(
+    line: Sequence[str],
+    machine: Machine,
+    contestants: Sequence[About],
+    metric: Metric,
+    rows: Sequence[ResultRow],
+    troubles: Sequence[str] = (),
+) -> BenchReport:
+    """Return the report of one round, whose rows have a case each."""
     return BenchReport(
         schema=report.SCHEMA,
         benchmark="quality",
@@ -41,12 +54,12 @@ def quality_report(line: Sequence[str], options: QualityOptions) -> BenchReport:
         machine=machine,
         rounds=1,
         model=None,
-        contestants=report.contestants([about for about, _ in endpoints]),
-        metrics=report.columns([METRIC]),
+        contestants=report.contestants(contestants),
+        metrics=report.columns([metric]),
         cases=[Point(case, 0, 0, 1) for case in dict.fromkeys(row.case for row in rows)],
-        rows=rows,
+        rows=list(rows),
         floors={},
-        troubles=troubles,
+        troubles=list(troubles),
     )
 
 

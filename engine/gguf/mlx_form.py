@@ -5,6 +5,7 @@ can be the same only where they are 8 bits and rounded.
 """
 
 from dataclasses import dataclass, replace
+from functools import cache
 
 import mlx.core as mx
 import numpy as np
@@ -36,6 +37,7 @@ class Error:
         return (self.off / self.of) ** 0.5 if self.of else 0.0
 
 
+@cache
 def is_exact(type: str) -> bool:
     """Return whether MLX's layout has the very numbers of a type in blocks."""
     blocks = BLOCKS[type]

@@ -10,12 +10,10 @@ from typing import Any
 import msgspec
 
 from ..request import MAX_DEFINITION, AnswerMarks, Channels, Constraint, Grammar, Thought
+from ..text.lark import ANY, GUIDANCE, parts, quoted
 from .bounds import BoundError, lark_within_reach, within_reach
 from .schema import is_endless
 
-# What may stand between two parts of a JSON text: no model can write blanks without end.
-WHITESPACE = r"[ \t]{1,40}|\r?\n[ \t]{0,40}"
-ANY = "/(?s:.)*/"  # text without special tokens
 RULES = 1000  # of a client's grammar: resolving them takes their square, and a stack as deep
 RULE = re.compile(r"^[ \t]*[?!]?\w[^:\n\"]*:", re.MULTILINE)
 ASSISTANT = ("<|start|>", "assistant")
@@ -107,14 +105,7 @@ class _Frame:
         return " ".join(self._parts(mark))
 
     def _parts(self, mark: str) -> list[str]:
-        """Return a mark as texts, quoted, and special tokens, by their ids."""
-        names = sorted((n for n in self._specials if n in mark), key=len, reverse=True)
-        parts = re.split(f"({'|'.join(map(re.escape, names))})", mark) if names else [mark]
-        return [
-            f"<[{self._specials[part]}]>" if part in self._specials else _quoted(part)
-            for part in parts
-            if part
-        ]
+        return parts(mark, self._specials)
 
 
 def _json_schema(definition: str) -> Mapping[str, Any]:
@@ -128,9 +119,7 @@ def _json_schema(definition: str) -> Mapping[str, Any]:
         schema = {}
     if not isinstance(schema, dict):
         raise DefinitionError("must be a JSON schema that something fulfils: an object, or true")
-    return {
-        "json_schema": within_reach(schema) | {"x-guidance": {"whitespace_pattern": WHITESPACE}}
-    }
+    return {"json_schema": within_reach(schema) | GUIDANCE}
 
 
 def _json_object(definition: str) -> Mapping[str, Any]:
@@ -156,7 +145,7 @@ def _choice(definition: str) -> Mapping[str, Any]:
         raise DefinitionError(f"is no list of texts: {error}") from None
     if not choices:
         raise DefinitionError("has nothing to choose from")
-    return {"lark_grammar": f"start: {' | '.join(map(_quoted, choices))}"}
+    return {"lark_grammar": f"start: {' | '.join(map(quoted, choices))}"}
 
 
 def _lark(definition: str) -> Mapping[str, Any]:
@@ -187,10 +176,6 @@ BODIES: Mapping[Grammar, Callable[[str], Mapping[str, Any]]] = {
     "lark": _lark,
     "gbnf": _gbnf,
 }
-
-
-def _quoted(text: str) -> str:
-    return msgspec.json.encode(text).decode()
 
 
 def _encoded(grammars: list[Mapping[str, Any]]) -> str:

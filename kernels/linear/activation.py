@@ -8,6 +8,7 @@ import mlx.core as mx
 from ..cpu.library import ARRAY, FLOAT, INT, VALUES, Function, array, output
 from ..metal.library import kernel, scalar
 from ..registry import InMetal, Key, Operation, bucket, in_c
+from .weight_metal import FLOATS
 
 Activation = Literal["silu", "gelu", "gelu_tanh", "swiglu_clamped", "relu2"]
 ACTIVATIONS: dict[Activation, int] = {  # as in kernels/cpu/activation.h
@@ -53,7 +54,7 @@ def _activate_metal(x: mx.array, activation: Activation = "silu", limit: float =
 
 
 def _covers(x: mx.array, activation: Activation = "silu", *_: object) -> bool:
-    known = activation in IN_METAL and x.dtype in (mx.float32, mx.float16, mx.bfloat16)
+    known = activation in IN_METAL and x.dtype in FLOATS
     return known and x.size > 0 and not x.shape[1] % (2 * EACH)
 
 

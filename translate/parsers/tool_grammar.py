@@ -11,6 +11,7 @@ from typing import Any
 from msgspec import json
 
 from ...engine.request import Constraint, Refusal
+from ...engine.text.lark import ANY, GUIDANCE, parts, quoted
 from ..chat import Chat, ResponseFormat, Tool
 from ..decode import invalid
 from .calls import TaggedCall
@@ -19,9 +20,7 @@ from .tool_formats import ToolFormat
 from .tool_shape import ARGUMENTS, INDEX, NAME, PARAMETERS, TAGS
 
 MARKS = re.compile("(NAME|INDEX|ARGUMENTS|PARAMETERS|TAGS)")
-ANY = "/(?s:.)*/"
 NO_CALL = r"/([^{\[\s](?s:.)*)?/"  # an answer that does not begin as calls without marks do
-WHITESPACE = r"[ \t]{1,40}|\r?\n[ \t]{0,40}"
 KEY = r"/[A-Za-z_][A-Za-z0-9_-]{0,63}/"
 FREE = {"type": "object"}
 # Keywords of a schema that lists all that there is.
@@ -111,7 +110,7 @@ class _Lark:
         return name
 
     def json(self, schema: Mapping[str, Any]) -> str:
-        guided = {**schema, "x-guidance": {"whitespace_pattern": WHITESPACE}}
+        guided = {**schema, **GUIDANCE}
         return self.rule(f"%json {json.encode(guided).decode()}")
 
     def calls(self, tools: Sequence[Tool], parallel: bool, opener: str = "") -> str:
@@ -136,13 +135,7 @@ class _Lark:
 
     def literal(self, text: str) -> str:
         """Return a text as Lark has it: quoted, but for special tokens."""
-        names = sorted((n for n in self._specials if n in text), key=len, reverse=True)
-        parts = re.split(f"({'|'.join(map(re.escape, names))})", text) if names else [text]
-        return " ".join(
-            f"<[{self._specials[part]}]>" if part in self._specials else _quoted(part)
-            for part in parts
-            if part
-        )
+        return " ".join(parts(text, self._specials))
 
     def final_head(self) -> str:
         return self.literal("<|channel|>final<|message|>")
@@ -151,22 +144,22 @@ class _Lark:
         return f"{self.final_head()} {ANY}"
 
     def _call(self, tool: Tool, shape: str) -> str:
-        schema = tool.parameters if tool.strict or tool.parameters else None
-        parts: Mapping[str, Callable[[], str]] = {
-            NAME: lambda: _quoted(tool.name),
+        schema = _object(tool.parameters)
+        written: Mapping[str, Callable[[], str]] = {
+            NAME: lambda: quoted(tool.name),
             INDEX: lambda: "/[0-9]{1,3}/",
-            ARGUMENTS: lambda: self.json(_object(schema)),
-            PARAMETERS: lambda: self._parameters(_object(schema)),
-            TAGS: lambda: self._tags(_object(schema), tool.strict),
+            ARGUMENTS: lambda: self.json(schema),
+            PARAMETERS: lambda: self._parameters(schema),
+            TAGS: lambda: self._tags(schema, tool.strict),
         }
         pieces = (p for p in MARKS.split(shape) if p)
-        return " ".join(parts[p]() if p in parts else self.literal(p) for p in pieces)
+        return " ".join(written[p]() if p in written else self.literal(p) for p in pieces)
 
     def _parameters(self, schema: Mapping[str, Any]) -> str:
         """Return Python's arguments, in the schema's order, with commas between."""
         rest = begun = self.rule('""')
         for name, sub, required in reversed([*_members(schema)]):
-            value = f"{_quoted(name + '=')} {self.json(sub)}"
+            value = f"{quoted(name + '=')} {self.json(sub)}"
             rest, begun = (
                 self.rule(f"{value} {begun}" + ("" if required else f" | {rest}")),
                 self.rule(f'", " {value} {begun}' + ("" if required else f" | {begun}")),
@@ -206,7 +199,7 @@ class _Lark:
         if text or types == ALL:
             value = self.rule(f"{ANY} {self.literal(tagged.value_end)}", "[lazy]") + ' "\\n"'
         elif choices:
-            texts = " | ".join(map(_quoted, choices))
+            texts = " | ".join(map(quoted, choices))
             value = f"({texts}) {self.literal(close + chr(10))}"
         else:
             value = f"{self.json(schema)} {self.literal(close + chr(10))}"
@@ -235,7 +228,3 @@ def _object(schema: Mapping[str, Any] | None) -> Mapping[str, Any]:
     if not all(isinstance(name, str) and name in properties for name in names):
         return {**schema, **FREE}
     return {"additionalProperties": False, **schema, **FREE}
-
-
-def _quoted(text: str) -> str:
-    return json.encode(text).decode()
