@@ -227,12 +227,18 @@ def _children(node: ast.AST) -> Iterator[ast.AST]:
                     yield child
 
 
-def faults(root: Path, path: Path) -> list[Fault]:
-    """Return all faults of a module, in the order of its syntax tree."""
-    source = path.read_bytes()
+def line_starts(source: bytes) -> list[int]:
+    """Return where each line begins, and the end."""
     starts = [0]
     for line in source.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
+    return starts
+
+
+def faults(root: Path, path: Path) -> list[Fault]:
+    """Return all faults of a module, in the order of its syntax tree."""
+    source = path.read_bytes()
+    starts = line_starts(source)
     found: list[Fault] = []
 
     def visit(node: ast.AST, scope: str) -> None:
