@@ -168,3 +168,7 @@ def test_the_codings_that_a_header_names() -> None:
         with pytest.raises(Refusal) as caught:
             coding(unknown)
         assert caught.value.status == 415
+
+
+def test_as_many_members_as_the_limit_are_a_body() -> None:
+    assert inflated(gzip.compress(b"a") * MEMBERS, b"gzip") == b"a" * MEMBERS
