@@ -67,10 +67,15 @@ EQUIVALENT: dict[str, str] = {
     "engine/token_rules.py | Ngrams.after | another constant | 0 | (1)": (
         "nothing has followed while there are no more tokens than `before`"
     ),
+    "engine/embedding/inputs.py |  | another constant | 30 | (31)": (
+        "both are more than any model's limit"
+    ),
+    "engine/kv_probe.py | _log_probabilities | another constant | 2 | (3)": (
+        "a page or a state more than are used"
+    ),
     "engine/serving.py | load_described | another constant | 0 | (1)": "one byte of a plan",
     "http/auth.py | Auth.caller | swapped arguments | hmac.compare_digest(digest, known)"
     " | hmac.compare_digest(known, digest)": "equality has no order",
-    "http/body.py |  | another constant | 16384 | (16385)": "one byte more is free, or in a piece",
     "http/connection.py | Connection._balance | another comparison | len(self._inbox) > READ_AHEAD"
     " | (len(self._inbox) >= READ_AHEAD)": "one byte less is read ahead",
     "http/event_stream.py | Backlog.add | another comparison | self._size > self._limit"

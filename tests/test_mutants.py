@@ -39,6 +39,7 @@ def scale(items: "list[int]", least: int = 2) -> int:
         total += min(item, least)
     items.append("é"); items.pop()
     total, _ = divmod(total, least)
+    late = now > least or clock.time() <= 9.5 or len(items) < 5000
     mx.eval(total, least)
     dict(zip(items, items, strict=True))
     return total
@@ -70,6 +71,10 @@ def test_faults_of_every_kind_are_found_and_each_is_python(tmp_path: Path) -> No
         ("another constant", "6", "(7)"),
         ("another constant", "2", "(3)"),
         ("another constant", "1e37", "(2e+37)"),
+        ("another constant", "5000", "(10000)"),
+        ("another constant", "9.5", "(10.5)"),
+        ("another comparison", "now > least", "(now <= least)"),
+        ("another comparison", "clock.time() <= 9.5", "(clock.time() > 9.5)"),
         ("always true", "item is None", "True"),
         ("continue dropped", "continue", "pass"),
         ("an assignment dropped", "total += min(item, least)", "pass"),
@@ -80,6 +85,7 @@ def test_faults_of_every_kind_are_found_and_each_is_python(tmp_path: Path) -> No
         ("nothing returned", "total", "None"),
         ("an error dropped", 'raise ValueError(f"of {least + 7}")', "pass"),
     }
+    assert not {"(now >= least)", "(clock.time() < 9.5)"} & {after for _, _, after in found}
     assert ("swapped arguments", "min(item, least)", "min(least, item)") not in found
     assert ("swapped arguments", "mx.eval(total, least)") not in {each[:2] for each in found}
     unchanged = {"1", "3", "5", "7", "8", "least + 7", "True"}
