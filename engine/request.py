@@ -137,6 +137,7 @@ class Request(Struct, frozen=True, kw_only=True, tag="continue"):
     thought: AnswerMarks | None = None  # None: it marks none
     goes_on: bool = False  # in the prompt's own text, whose words it may go on with
     client: str = ""  # whose request it is
+    progress: bool = False  # tell how far its prompt is computed, step by step
 
 
 class Embed(Struct, frozen=True, kw_only=True, tag="embed"):
@@ -178,6 +179,17 @@ class Started(Struct, frozen=True, array_like=True, tag="started"):
 
     request: int
     cached: int
+
+    @property
+    def over(self) -> bool:
+        return False
+
+
+class Prefilled(Struct, frozen=True, array_like=True, tag="prefilled"):
+    """A request that asked for its progress has so many `tokens` of its prompt computed."""
+
+    request: int
+    tokens: int
 
     @property
     def over(self) -> bool:
@@ -291,4 +303,6 @@ def shutting_down() -> Refusal:
 
 
 AnyRequest = Request | Embed | Rank
-Event = Started | Token | Embedded | Ranked | Refused  # `over`: it is its request's last
+Event = (
+    Started | Prefilled | Token | Embedded | Ranked | Refused
+)  # `over`: it is its request's last

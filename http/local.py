@@ -3,7 +3,8 @@
 import asyncio
 import secrets
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterator
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from ..engine.embedding.sentence_transformers import Purpose
 from ..engine.request import Refusal
 from ..engine.wire import Ready
 from ..translate.answer import AnswerStream, Bounds
-from ..translate.chat import Chat, Completion, Done, Event, GenerateRequest, Heartbeat
+from ..translate.chat import Chat, Completion, Event, GenerateRequest, Heartbeat
 from ..translate.openai_embeddings import Embedding, Vectors
 from ..translate.renderer import Prompt, Renderer
 from ..translate.rerank import Ranking, Scores
@@ -39,24 +40,36 @@ Returned = TypeVar("Returned")
 class Patience:
     """The seconds of silence until a heartbeat is sent, and until a request is given up.
 
-    A model that computes is not silent, whoever it is for; so a request waits for its turn.
+    A model that computes is not silent, whoever it is for; so a request waits for its turn. A
+    stream that nothing is known of after `opening` seconds begins with a heartbeat.
     """
 
     heartbeat: float = 5.0
     timeout: float = 300.0
+    opening: float = 0.04
 
     @property
     def tick(self) -> float:
         return min(self.heartbeat, self.timeout / 4)
 
+    def first(self, request: GenerateRequest, work: Sequence[engine.Request]) -> float:
+        """Return the seconds until the first look at the clock, when a stream is to begin.
+
+        A grammar is compiled before: one that cannot be still has a status of its own.
+        """
+        begins = request.options.stream and work[0].constraint is None
+        return min(self.opening, self.tick) if begins else self.tick
+
 
 class _Clock:
     """A clock that says when a silent stream needs a heartbeat, and when it is given up."""
 
-    def __init__(self, patience: Patience) -> None:
+    def __init__(self, patience: Patience, first: float | None = None) -> None:
         self._now = asyncio.get_running_loop().time
         self._patience = patience
         self.token()
+        if first is not None:
+            self._beat = self._heard + min(first, patience.heartbeat)
 
     def token(self) -> None:
         self._heard = self._now()
@@ -183,9 +196,12 @@ class GenerationBackend(LocalBackend):
         bounds = Bounds(ready.plan.context, self.max_tokens, ready.defaults, ready.vocabulary)
         seed = secrets.randbits(63) if request.options.seed is None else request.options.seed
         tokenizer = self.renderer.tokenizer
-        answer = AnswerStream(request, prompts, tokenizer, bounds, worker.number, seed)
-        clock = _Clock(patience)
-        stream = worker.open(answer.requests, patience.tick, kept=not request.options.stream)
+        about = worker.number, seed, time.monotonic
+        answer = AnswerStream(request, prompts, tokenizer, bounds, *about)
+        first = patience.first(request, answer.requests)
+        clock = _Clock(patience, first)
+        kept = not request.options.stream
+        stream = worker.open(answer.requests, patience.tick, first, kept)
         try:
             while not answer.over:
                 event = await stream.next()
@@ -196,7 +212,7 @@ class GenerationBackend(LocalBackend):
                         yield each
                 elif clock.tick(worker.progress):
                     yield Heartbeat()
-            yield Done(answer.usage)
+            yield answer.done
         finally:
             stream.close()
 

@@ -143,6 +143,8 @@ class GenerationOptions:
     stream: bool = False
     include_usage: bool = False
     continuous_usage: bool = False  # in every piece of a stream
+    timings: bool = False  # tell how fast it comes, in every piece of a stream too
+    progress: bool = False  # tell in a stream how far the prompt is read
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +205,16 @@ class Usage(Struct, frozen=True):
     reasoning: int = 0  # of the completion, spent on thinking
 
 
+class Timings(Struct, frozen=True):
+    """The speed of an answer so far: tokens of its prompts and its own, and the seconds of each."""
+
+    cached: int
+    computed: int  # of the prompts
+    computing: float
+    written: int
+    writing: float  # since the first of them
+
+
 class RankedToken(Struct, frozen=True, gc=False):
     """A token by its id, with its log probability and its rank, 1 for the likeliest, if known."""
 
@@ -233,6 +245,20 @@ class Progress(Struct, frozen=True):
     """The tokens so far, before the events that they brought; only where asked for."""
 
     usage: Usage
+    timings: Timings | None = None
+
+
+class PromptProgress(Struct, frozen=True):
+    """How many tokens of a choice's prompt are `processed`, those `cached` before among them.
+
+    `seconds` are those since the first prompt was begun.
+    """
+
+    choice: int
+    total: int
+    cached: int
+    processed: int
+    seconds: float
 
 
 class TextDelta(Struct, frozen=True):
@@ -273,9 +299,10 @@ class Finish(Struct, frozen=True):
 
 
 class Done(Struct, frozen=True):
-    """The last event of a whole answer."""
+    """The last event of a whole answer; with its timings where they were asked for."""
 
     usage: Usage
+    timings: Timings | None = None
 
 
 class Heartbeat(Struct, frozen=True):
@@ -289,7 +316,17 @@ class Failure(Struct, frozen=True):
 
 
 Delta = TextDelta | ReasoningDelta | ToolCallBegun | ArgumentsDelta
-Event = AnswerStarted | PromptLogprobs | Progress | Delta | Finish | Done | Heartbeat | Failure
+Event = (
+    AnswerStarted
+    | PromptLogprobs
+    | PromptProgress
+    | Progress
+    | Delta
+    | Finish
+    | Done
+    | Heartbeat
+    | Failure
+)
 GenerateRequest = Chat | Completion
 
 
@@ -310,6 +347,7 @@ class AnswerChoice:
 class Answer:
     choices: tuple[AnswerChoice, ...]
     usage: Usage
+    timings: Timings | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ from bessemer.translate.chat import (
     GenerationOptions,
     Heartbeat,
     Message,
+    ResponseFormat,
     said,
 )
 from bessemer.translate.chat import Event as Said
@@ -81,6 +82,7 @@ class ScriptedWorker:
         self.seconds, self.report = 1.5, StepReport(waiting=3)
         self.state, self.stage, self.retry_after, self.hangs = State.READY, "", 3, False
         self.progress, self.why_down = -math.inf, ""
+        self.beats: tuple[float, float | None] = (0.0, None)
         self.ready: Ready | None = Ready(
             VERSION, plan or Plan(0, 0, 0, 0, 0, 200), "llama", GenerationDefaults(), VOCABULARY
         )
@@ -92,7 +94,14 @@ class ScriptedWorker:
         assert self.ready is not None
         return self.ready
 
-    def open(self, requests: Iterable[Any], tick: float, kept: bool = False) -> ScriptedStream:
+    def open(
+        self,
+        requests: Iterable[Any],
+        tick: float,
+        first: float | None = None,
+        kept: bool = False,
+    ) -> ScriptedStream:
+        self.beats = tick, first
         self.requests = list(requests)
         self.stream = ScriptedStream(self.script(self.requests))
         return self.stream
@@ -187,6 +196,46 @@ def test_silence_brings_heartbeats_and_then_a_504() -> None:
 
     answer = asyncio.run(run())
     assert len(answer) > 1 and all(isinstance(event, Heartbeat) for event in answer[1:])
+
+
+HELD = ResponseFormat("json_object", "")
+
+
+@pytest.mark.parametrize(
+    ("fields", "begins"),
+    [
+        ({"options": GenerationOptions(stream=True)}, True),
+        ({}, False),
+        (
+            {
+                "options": GenerationOptions(stream=True),
+                "response_format": ResponseFormat("json_object", ""),
+            },
+            False,
+        ),
+    ],
+)
+def test_a_stream_begins_before_its_request_is_admitted(
+    fields: dict[str, Any], begins: bool
+) -> None:
+    """A whole answer does not, nor one whose grammar may still be refused."""
+
+    def late(requests: list[Request]) -> Iterable[Event | None]:
+        yield from [None] * 20  # each is a look at the clock, 2 ms after the one before
+        yield from says("Hi")(requests)
+
+    model, worker = writer(late, Patience(opening=0.01))
+    answer = events(model, Chat("m", HELLO, **fields))
+    assert isinstance(answer[0], Heartbeat) == begins and text(answer) == "Hi"
+    assert sum(isinstance(event, Heartbeat) for event in answer) == begins
+    assert worker.beats == (5.0, 0.01 if begins else 5.0)
+
+
+def test_a_stream_begins_no_later_than_its_first_heartbeat_is_due() -> None:
+    request = Request(id=1, tokens=[1], max_tokens=1)
+    streamed = Chat("m", HELLO, GenerationOptions(stream=True))
+    for patience, first in ((Patience(), 0.04), (Patience(0.02), 0.02), (Patience(9, 0.1), 0.025)):
+        assert patience.first(streamed, [request]) == first
 
 
 def test_closing_the_answer_closes_the_ticket() -> None:

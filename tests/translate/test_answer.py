@@ -9,6 +9,7 @@ import pytest
 from bessemer.engine.request import (
     Event,
     GenerationDefaults,
+    Prefilled,
     Refusal,
     Refused,
     Request,
@@ -33,6 +34,7 @@ from bessemer.translate.chat import (
     Message,
     Progress,
     PromptLogprobs,
+    PromptProgress,
     ReasoningDelta,
     TextDelta,
     Usage,
@@ -67,7 +69,7 @@ def stream(
 ) -> AnswerStream:
     prompts, bounds = prompts_of(request), Bounds(200, 50, defaults, VOCABULARY)
     numbers = count(1)
-    return AnswerStream(request, prompts, TOKENIZER, bounds, lambda: next(numbers), seed)
+    return AnswerStream(request, prompts, TOKENIZER, bounds, lambda: next(numbers), seed, float)
 
 
 def says(text: str, finish: str = "stop") -> Script:
@@ -268,6 +270,37 @@ def test_a_prompt_is_scored_once_for_all_its_choices() -> None:
         ]
 
 
+def test_progress_and_timings_are_told_where_they_are_asked_for() -> None:
+    """As llama.cpp's tests have it: the first report has what was cached, the last one all."""
+    options = GenerationOptions(n=2, stream=True, progress=True, timings=True)
+    request = Completion("m", ("Hello there, all of you",), options)
+    seconds = iter(range(99))
+    numbers = count(1)
+    about = prompts_of(request), TOKENIZER, Bounds(200, 50, GenerationDefaults(), VOCABULARY)
+    answer = AnswerStream(request, *about, lambda: next(numbers), 0, lambda: float(next(seconds)))
+    assert [each.progress for each in answer.requests] == [True, True]
+    total = len(answer.requests[0].tokens)
+    events = [Started(1, 1), Started(2, total - 1), Prefilled(1, 3), Prefilled(2, total)]
+    events += [Prefilled(1, total), Token(1, [300]), Token(1, [300], "stop"), Token(2, [], "stop")]
+    told = [each for event in events for each in answer.take(event)]
+    progress = [each for each in told if isinstance(each, PromptProgress)]
+    assert [(e.choice, e.total, e.cached, e.processed) for e in progress] == [
+        *((0, total, 1, processed) for processed in (1, 3, total)),
+    ]
+    assert 0 < progress[0].seconds < progress[1].seconds < progress[2].seconds
+    timings = [each.timings for each in told if isinstance(each, Progress)]
+    counts = [(t.cached, t.computed, t.written) for t in timings if t]
+    assert counts == [(1, 0, 0), (1, 2, 0), *((1, total - 1, n) for n in (0, 1, 2, 2))]
+    assert answer.done.timings and answer.done.timings.written == 2
+    assert timings[-1] and 0 < timings[-1].writing < answer.done.timings.writing
+
+
+def test_nothing_is_told_of_progress_and_timings_unasked() -> None:
+    answer = stream(Chat("m", HELLO))
+    told = [e for event in (Started(1, 0), Prefilled(1, 3)) for e in answer.take(event)]
+    assert [*map(type, told)] == [AnswerStarted] and answer.done == Done(answer.usage)
+
+
 @pytest.mark.parametrize(("logprobs", "tops"), [(None, None), (0, 0), (3, 3)])
 def test_a_prompt_is_scored_and_echoed_each_as_asked(
     logprobs: int | None, tops: int | None
@@ -380,7 +413,7 @@ def test_padded_ids_have_no_text_and_break_nothing(
     request = Completion("m", (ids,), options, echo=True)
     prompts = renderer.prompts(request, 200, padded + 1)
     bounds = Bounds(200, 50, GenerationDefaults(), padded + 1)
-    answer = AnswerStream(request, prompts, tokenizer, bounds, count(1).__next__, 0)
+    answer = AnswerStream(request, prompts, tokenizer, bounds, count(1).__next__, 0, float)
     shown = [TokenLogprobs(token, -1.0, [(padded, -1.0), (token, -2.0)]) for token in hello]
     middle = TokenLogprobs(padded, -0.5, [(padded, -0.5), (hello[0], -1.0)])
     entry = TokenLogprobs(ids[1], -2.0, [(padded, -1.0)])

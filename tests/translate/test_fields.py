@@ -304,6 +304,7 @@ WITH: dict[str, dict[str, Any]] = {
     "stream_options.continuous_usage_stats": {"stream_options": {"include_usage": True}},
     "thinking.budget_tokens": {"thinking": {"type": "enabled"}},
     "stream_options.include_obfuscation": {"stream_options": {"include_usage": True}},
+    "return_progress": {"stream": True},
 }
 SENT = [(at, name) for at, (*_, sent) in ENDPOINTS.items() for name in sent]
 

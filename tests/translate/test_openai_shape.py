@@ -27,6 +27,7 @@ from bessemer.translate.openai_shape import (
     ChunkStream,
     StreamOptions,
     TextRequest,
+    TimingsBody,
     UsageBody,
     each_prompt,
     encode_json,
@@ -102,6 +103,7 @@ def test_a_log_probability_is_finite(logprob: float | None, value: float) -> Non
 class ToyChunk(AnswerBody):
     choices: list[str]
     usage: UsageBody | msgspec.UnsetType | None = msgspec.UNSET
+    timings: TimingsBody | msgspec.UnsetType = msgspec.UNSET
 
 
 class ToyStream(ChunkStream):
