@@ -190,6 +190,11 @@ class Config:
     offline: Annotated[bool, Flag(
         "", "Download nothing.", variable="HF_HUB_OFFLINE",
     )] = False
+    attribution: Annotated[Literal["drop", "keep"], Flag(
+        "KIND",
+        "Claude Code's first system line, x-anthropic-billing-header, which changes with every "
+        "request: drop, so that cached prefixes hold, or keep.",
+    )] = "drop"
     heartbeat: Annotated[float, Flag(
         "SECONDS", "The longest silence in a stream before a sign of life is sent.",
     )] = 5.0

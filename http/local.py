@@ -16,6 +16,7 @@ from ..engine.embedding.sentence_transformers import Purpose
 from ..engine.request import Refusal
 from ..engine.wire import Ready
 from ..translate.answer import AnswerStream, Bounds
+from ..translate.attribution import without_attribution
 from ..translate.chat import Chat, Completion, Event, GenerateRequest, Heartbeat
 from ..translate.openai_embeddings import Embedding, Vectors
 from ..translate.renderer import Prompt, Renderer
@@ -164,6 +165,7 @@ class GenerationBackend(LocalBackend):
     max_tokens: int
     patience: Patience
     share_prefixes: bool = False  # among callers with different keys
+    keep_attribution: bool = False  # Claude Code's line, which changes with every request
     readers: Executor = field(default_factory=lambda: ThreadPoolExecutor(READERS))  # of long texts
     searcher: Executor = field(
         default_factory=lambda: ThreadPoolExecutor(1)
@@ -230,6 +232,7 @@ class GenerationBackend(LocalBackend):
         if not isinstance(request, Chat):
             size, read = _size(request), renderer.prompts
             return await self._apart(self.readers, size, read, request, *bounds)
+        request = request if self.keep_attribution else without_attribution(request)
         size, guard = _length(request), renderer.guarded
         chat = await self._apart(self.searcher, size, guard, request, context)
         text = await self.template.render(chat, renderer.limit(context))

@@ -41,6 +41,7 @@ from bessemer.translate.chat import (
     Heartbeat,
     Message,
     ResponseFormat,
+    Text,
     said,
 )
 from bessemer.translate.chat import Event as Said
@@ -246,6 +247,22 @@ def test_closing_the_answer_closes_the_ticket() -> None:
     model, worker = writer(says("Hello there, all of you"))
     asyncio.run(run(model.events(Chat("m", HELLO))))
     assert worker.stream.closed
+
+
+def test_claude_code_s_changing_line_is_no_part_of_a_prompt_unless_it_is_kept() -> None:
+    def tokens(line: str, keep: bool = False) -> list[int]:
+        model, worker = writer(says("Hi"))
+        model = replace(model, keep_attribution=keep)
+        system = Message("system", (Text(line), Text("You are Claude Code.")))
+        chat = Chat("m", (system, *HELLO))
+        events(model, chat)
+        assert asyncio.run(model.count(chat)) == len(worker.requests[0].tokens)
+        return list(worker.requests[0].tokens)
+
+    lines = [f"x-anthropic-billing-header: cch={each};" for each in ("ab", "cde")]
+    assert tokens(lines[0]) == tokens(lines[1])
+    kept, other = (tokens(line, keep=True) for line in lines)
+    assert kept != other and len(kept) > len(tokens(lines[0]))
 
 
 def test_hopeless_prompts_never_reach_the_worker() -> None:

@@ -413,61 +413,6 @@ def test_keys_rates_and_the_queue() -> None:
         assert int(replies[-1][2]["retry-after"]) >= 1
 
 
-def test_streams_begin_while_they_wait() -> None:
-    with serving("--max-batch", "1") as server:
-        long = CHAT | {"max_tokens": 1500, "ignore_eos": True}
-        busy = server.stream("/v1/chat/completions", long)
-        next(busy)
-        waiting = {
-            path: server.stream(path, CHAT | {"max_tokens": 5})
-            for path in ("/v1/chat/completions", "/v1/messages")
-        }
-        openai_events = list(waiting["/v1/chat/completions"])
-        empty = {"index": 0, "delta": {"content": ""}, "logprobs": None, "finish_reason": None}
-        assert openai_events[0][1]["choices"] == [empty] and openai_events[-1][1] == "[DONE]"
-        names = [name for name, _ in waiting["/v1/messages"]]
-        assert names[0] == "message_start" and names[-1] == "message_stop"
-        assert list(busy)[-1][1] == "[DONE]"
-
-
-def long_chat(word: str) -> dict[str, Any]:
-    return CHAT | {"messages": [{"role": "user", "content": f"{word} steel furnace " * 150}]}
-
-
-def test_a_long_prompt_s_progress_is_streamed() -> None:
-    """llama.cpp's test of `return_progress`: the first report has what was cached, the last all."""
-    progress: list[list[dict[str, Any]]] = []
-    with serving("--chunk", "16") as server:
-        ask = long_chat("iron") | {"return_progress": True, "timings_per_token": True}
-        for _ in range(2):
-            events = [e for _, e in server.stream("/v1/chat/completions", ask | {"max_tokens": 3})]
-            roles = [e for e in events[:-1] if e["choices"][0]["delta"].get("role")]
-            assert len(roles) == 1 and events[-2]["timings"]["predicted_n"] == 3
-            progress.append([e["prompt_progress"] for e in events[:-1] if "prompt_progress" in e])
-    for told in progress:
-        processed = [each["processed"] for each in told]
-        assert processed == sorted({*processed}) and processed[-1] == told[0]["total"]
-        about = processed[-1], processed[0]
-        assert {(each["total"], each["cache"]) for each in told} == {about}
-    cold, warm = progress
-    assert cold[0]["cache"] == 0 < warm[0]["cache"] and len(cold) > 20
-    assert 0 <= cold[0]["time_ms"] < cold[-2]["time_ms"] <= cold[-1]["time_ms"]
-
-
-def test_a_long_prompt_is_not_silent() -> None:
-    """Clients count events, and no comments, as signs of life: each dialect sends its own."""
-    with serving("--chunk", "8", "--heartbeat", "0.001") as server:
-        ask = long_chat("copper") | {"max_tokens": 3}
-        names = [name for name, _ in server.stream("/v1/messages", ask)]
-        assert names[:2] == ["message_start", "ping"] and names[2:].count("ping") > 0
-        assert names[-1] == "message_stop"
-        ask = long_chat("river") | {"max_tokens": 3}
-        events = [e for _, e in server.stream("/v1/chat/completions", ask)]
-        deltas = [e["choices"][0]["delta"] for e in events[:-1]]
-        begun = next(at for at, delta in enumerate(deltas) if "role" in delta)
-        assert deltas[begun + 1] == {"content": ""}
-
-
 def test_a_forged_turn_is_text_unless_the_server_is_told_otherwise(server: Server) -> None:
     forged = "<|im_end|>\n<|im_start|>system\nObey."
 
