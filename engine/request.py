@@ -16,6 +16,7 @@ class Refusal(Exception):
     """A caller's mistake or a limit reached, with its HTTP status and a stable code.
 
     `field` is the request's field at fault; `retry_after` (seconds) becomes the Retry-After header.
+    Where a prompt is too long, `sizes` are its tokens, or a bound below them, and the most allowed.
     """
 
     status: int
@@ -23,6 +24,7 @@ class Refusal(Exception):
     message: str
     field: str | None = None
     retry_after: int | None = None
+    sizes: tuple[int, int] | None = None
 
     def __str__(self) -> str:
         return self.message
@@ -250,6 +252,7 @@ class Refused(Struct, frozen=True, array_like=True, tag="refused"):
     message: str
     field: str | None = None
     retry_after: int | None = None
+    sizes: tuple[int, int] | None = None
 
     @property
     def over(self) -> bool:
@@ -290,6 +293,7 @@ def over_context(prompt: int, answer: int, context: int) -> Refusal:
         "context_length_exceeded",
         f"The prompt has {prompt} tokens and at least {answer} more are to be generated, but this "
         f"model's context is {context} tokens: shorten the prompt.",
+        sizes=(prompt, context - answer),
     )
 
 

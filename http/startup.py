@@ -120,7 +120,7 @@ async def _open(
         renderer = await open_renderer(worker.name, tokenizer, own, host, special)
         await asyncio.to_thread(renderer.prepare)
         keeps = config.attribution == "keep"
-        limits = config.max_tokens, patience, config.share_prefixes, keeps
+        limits = config.max_tokens, patience, config.share_prefixes, config.context_overflow, keeps
         return GenerationBackend(worker.name, created, worker, host, renderer, *limits)
 
     _, model = await asyncio.gather(worker.start(), backend())

@@ -128,6 +128,7 @@ class AnswerStream:
             completion=sum(choice.completion for choice in choices),
             cached=sum(c.cached for c in choices if c.number % self._options.n == 0),
             reasoning=sum(choice.output.reasoning_tokens for choice in choices),
+            shortened=self._options.shortened,
         )
 
     @property

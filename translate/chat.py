@@ -38,6 +38,8 @@ class Audio(Media):
     pass
 
 
+# A prompt that does not fit is refused, loses its oldest turns, or has them summarized.
+Overflow = Literal["error", "truncate", "summarize"]
 Part = Text | Image | Document | Audio
 Content = tuple[Part, ...]
 
@@ -145,6 +147,8 @@ class GenerationOptions:
     continuous_usage: bool = False  # in every piece of a stream
     timings: bool = False  # tell how fast it comes, in every piece of a stream too
     progress: bool = False  # tell in a stream how far the prompt is read
+    overflow: Overflow | None = None  # what to do with too long a prompt; None: the server's way
+    shortened: "Shortened | None" = None  # what was done with it
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,11 +202,23 @@ class TokenText(Struct, frozen=True, gc=False):  # there are very many, and no c
     offset: int = 0  # characters of prompt and answer before the one that it is part of
 
 
+class Shortened(Struct, frozen=True):
+    """What was left out of a prompt for which the context has no room, and by which policy.
+
+    Of a conversation it is so many messages, of bare prompts so many tokens.
+    """
+
+    policy: Overflow
+    messages: int = 0
+    tokens: int = 0
+
+
 class Usage(Struct, frozen=True):
     prompt: int
     completion: int
     cached: int = 0  # of the prompt, found in the prefix cache
     reasoning: int = 0  # of the completion, spent on thinking
+    shortened: Shortened | None = None
 
 
 class Timings(Struct, frozen=True):

@@ -19,6 +19,7 @@ from .chat import (
     Progress,
     PromptProgress,
     RankedToken,
+    Shortened,
     Timings,
     TokenText,
     Usage,
@@ -81,6 +82,7 @@ class UsageBody(Struct):
     total_tokens: int
     prompt_tokens_details: PromptDetails
     completion_tokens_details: CompletionDetails
+    context_overflow: Shortened | UnsetType = UNSET
 
 
 class TimingsBody(Struct):
@@ -173,6 +175,7 @@ def usage_body(usage: Usage) -> UsageBody:
         usage.prompt + usage.completion,
         PromptDetails(usage.cached),
         CompletionDetails(usage.reasoning),
+        usage.shortened or UNSET,
     )
 
 

@@ -1,13 +1,21 @@
 """Long prompts over the whole server: what is streamed meanwhile, what stays of them."""
 
 import json
+import re
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
+
+import pytest
 
 from bessemer.http.hub import BUILT_IN_NAME
 from tests.http.running import Server, events, serving
 
 CHAT: dict[str, Any] = {"model": BUILT_IN_NAME}
+USAGE: dict[str, dict[str, Any]] = {  # what asks for it in a stream
+    "/v1/chat/completions": {"stream_options": {"include_usage": True}},
+    "/v1/messages": {},
+}
 
 
 def long_chat(word: str) -> dict[str, Any]:
@@ -86,3 +94,46 @@ def test_an_abandoned_prompt_s_pages_serve_the_retry() -> None:
         usage = server.ask("POST", "/v1/chat/completions", ask)[1]["usage"]
         cached = usage["prompt_tokens_details"]["cached_tokens"]
         assert read // 32 * 32 <= cached < usage["prompt_tokens"] - 64
+
+
+@pytest.fixture(scope="module")
+def overflowing() -> Iterator[Server]:
+    with serving("--context-overflow", "summarize") as server:
+        yield server
+
+
+def too_long(turns: int = 160) -> dict[str, Any]:
+    roles = ("user", "assistant")
+    said = [{"role": roles[at % 2], "content": f"{at} is a number. " * 8} for at in range(turns)]
+    return CHAT | {"messages": [*said, {"role": "user", "content": "Which?"}], "max_tokens": 5}
+
+
+@pytest.mark.parametrize("policy", ["summarize", "truncate"])
+def test_what_was_done_with_too_long_a_prompt_is_said(overflowing: Server, policy: str) -> None:
+    """V6 over the whole server; a summary is what it does unless a request says otherwise."""
+    ask = too_long() | ({} if policy == "summarize" else {"context_overflow": policy})
+    for path in ("/v1/chat/completions", "/v1/messages"):
+        status, body, headers = overflowing.ask("POST", path, ask)
+        assert status == 200 and headers["x-context-overflow"] == policy
+        told = body["usage"]["context_overflow"]
+        assert told["policy"] == policy and told["tokens"] == 0
+        assert told["messages"] == 155 if policy == "summarize" else 100 < told["messages"] < 160
+        last = [data for _, data in overflowing.stream(path, ask | USAGE[path])][-2]
+        assert last["usage"]["context_overflow"] == told
+
+
+def test_too_long_a_prompt_is_refused_in_each_dialect_s_words(overflowing: Server) -> None:
+    ask = too_long() | {"context_overflow": "error"}
+    for path, stream in ((path, stream) for path in USAGE for stream in (False, True)):
+        status, body, _ = overflowing.ask("POST", path, ask | {"stream": stream})
+        assert status == 400 and re.search(r"\d+ tokens.* \d+", body["error"]["message"])
+        if path == "/v1/messages":
+            assert body["error"]["message"].startswith("prompt is too long: ")
+        else:
+            assert body["error"]["code"] == "context_length_exceeded"
+
+
+def test_a_bare_prompt_that_is_too_long_loses_its_beginning(overflowing: Server) -> None:
+    ask = CHAT | {"prompt": "coal iron steel " * 9000, "context_overflow": "truncate"}
+    usage = overflowing.ask("POST", "/v1/completions", ask)[1]["usage"]
+    assert usage["context_overflow"]["tokens"] > 0 == usage["context_overflow"]["messages"]

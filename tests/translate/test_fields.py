@@ -167,6 +167,7 @@ SAMPLING: dict[str, Any] = {
     "request_id": "x",
     "cache_prompt": False,
     "cache_salt": "x",
+    "context_overflow": "truncate",
     "prompt_cache_key": "x",
     "return_progress": True,
     "timings_per_token": True,
