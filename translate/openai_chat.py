@@ -217,8 +217,10 @@ def encode_response(answer: Answer, identity: Identity) -> bytes:
 
 class Stream(ChunkStream):
     body = Chunk
-    nothing = staticmethod(lambda choice: ChunkChoice(choice, Delta(content="")))
     _legacy = False  # calls are of functions, which have no ids
+
+    def _nothing(self, choice: int) -> ChunkChoice:
+        return ChunkChoice(choice, Delta(content=""))
 
     def _started(self, event: AnswerStarted) -> Events:
         opening = Delta(role="assistant", content="")

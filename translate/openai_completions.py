@@ -110,7 +110,9 @@ def encode_response(answer: Answer, identity: Identity) -> bytes:
 
 class Stream(ChunkStream):
     body = CompletionBody
-    nothing = staticmethod(lambda choice: OutputChoice("", choice))
+
+    def _nothing(self, choice: int) -> OutputChoice:
+        return OutputChoice("", choice)
 
     def _started(self, event: AnswerStarted) -> Events:
         return ()

@@ -1,5 +1,6 @@
 """The part that OpenAI's two text dialects share: fields, prompts, usage, chunks, failures."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar
@@ -192,7 +193,7 @@ def _pace(tokens: int, seconds: float) -> tuple[int, float, float, float]:
     return tokens, ms, ms / tokens if tokens else 0.0, tokens / seconds if seconds else 0.0
 
 
-class ChunkStream:
+class ChunkStream(ABC):
     """The chunks of one answer, all of the shape `body`; `handlers` says what an event brings.
 
     Nothing is sent for a choice after its end. A delta takes under a microsecond, so nothing is
@@ -201,7 +202,6 @@ class ChunkStream:
 
     body: ClassVar[Callable[..., Any]]
     handlers: ClassVar[Mapping[type[Event], Callable[[Any, Any], Events]]]
-    nothing: ClassVar[Callable[[int], Struct]]  # what is added to a choice that gets nothing new
 
     def __init__(self, identity: Identity, options: GenerationOptions) -> None:
         self._identity = identity
@@ -240,14 +240,18 @@ class ChunkStream:
         chunk.timings = self._timings
         return chunk
 
+    @abstractmethod
+    def _nothing(self, choice: int) -> Struct:
+        """Return a choice's part in a chunk that adds nothing to it."""
+
     def _prompt_progress(self, event: PromptProgress) -> ServerEvent:
-        chunk = self._chunk((self.nothing(event.choice),))
+        chunk = self._chunk((self._nothing(event.choice),))
         times = event.total, event.cached, event.processed, event.seconds * 1000
         chunk.prompt_progress = ProgressBody(*times)
         return ServerEvent(encode_json(chunk))
 
     def _heartbeat(self, event: Heartbeat) -> Events:
-        return (self._send(self.nothing(min(self._open))),)
+        return (self._send(self._nothing(min(self._open))),)
 
     def _done(self, event: Done) -> Events:
         if not self._options.include_usage:

@@ -9,7 +9,6 @@ import pytest
 from bessemer.engine.request import (
     Event,
     GenerationDefaults,
-    Prefilled,
     Refusal,
     Refused,
     Request,
@@ -34,7 +33,6 @@ from bessemer.translate.chat import (
     Message,
     Progress,
     PromptLogprobs,
-    PromptProgress,
     ReasoningDelta,
     TextDelta,
     Usage,
@@ -268,37 +266,6 @@ def test_a_prompt_is_scored_once_for_all_its_choices() -> None:
             (token, -1.0, 2),
             (300, -0.5, 1),
         ]
-
-
-def test_progress_and_timings_are_told_where_they_are_asked_for() -> None:
-    """As llama.cpp's tests have it: the first report has what was cached, the last one all."""
-    options = GenerationOptions(n=2, stream=True, progress=True, timings=True)
-    request = Completion("m", ("Hello there, all of you",), options)
-    seconds = iter(range(99))
-    numbers = count(1)
-    about = prompts_of(request), TOKENIZER, Bounds(200, 50, GenerationDefaults(), VOCABULARY)
-    answer = AnswerStream(request, *about, lambda: next(numbers), 0, lambda: float(next(seconds)))
-    assert [each.progress for each in answer.requests] == [True, True]
-    total = len(answer.requests[0].tokens)
-    events = [Started(1, 1), Started(2, total - 1), Prefilled(1, 3), Prefilled(2, total)]
-    events += [Prefilled(1, total), Token(1, [300]), Token(1, [300], "stop"), Token(2, [], "stop")]
-    told = [each for event in events for each in answer.take(event)]
-    progress = [each for each in told if isinstance(each, PromptProgress)]
-    assert [(e.choice, e.total, e.cached, e.processed) for e in progress] == [
-        *((0, total, 1, processed) for processed in (1, 3, total)),
-    ]
-    assert 0 < progress[0].seconds < progress[1].seconds < progress[2].seconds
-    timings = [each.timings for each in told if isinstance(each, Progress)]
-    counts = [(t.cached, t.computed, t.written) for t in timings if t]
-    assert counts == [(1, 0, 0), (1, 2, 0), *((1, total - 1, n) for n in (0, 1, 2, 2))]
-    assert answer.done.timings and answer.done.timings.written == 2
-    assert timings[-1] and 0 < timings[-1].writing < answer.done.timings.writing
-
-
-def test_nothing_is_told_of_progress_and_timings_unasked() -> None:
-    answer = stream(Chat("m", HELLO))
-    told = [e for event in (Started(1, 0), Prefilled(1, 3)) for e in answer.take(event)]
-    assert [*map(type, told)] == [AnswerStarted] and answer.done == Done(answer.usage)
 
 
 @pytest.mark.parametrize(("logprobs", "tops"), [(None, None), (0, 0), (3, 3)])

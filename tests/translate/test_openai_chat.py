@@ -25,12 +25,10 @@ from bessemer.translate.chat import (
     Identity,
     Message,
     Progress,
-    PromptProgress,
     RankedToken,
     ReasoningDelta,
     Text,
     TextDelta,
-    Timings,
     TokenText,
     ToolCall,
     ToolCallBegun,
@@ -417,48 +415,6 @@ def test_a_heartbeat_is_an_empty_delta_of_an_open_choice() -> None:
         assert (choice.index, choice.delta.content) == (open_, "")
     stream.encode(Finish(2, "stop"))
     assert stream.encode(Heartbeat()) == (COMMENT,)
-
-
-def test_progress_and_timings_as_llama_cpp_shows_them() -> None:
-    asked = decoded(stream=True, return_progress=True, timings_per_token=True)
-    assert asked.options.progress and asked.options.timings
-    assert not decoded(return_progress=True).options.progress  # there is nothing to put it in
-    timings = Timings(32, 64, 0.5, 4, 2.0)
-    events: list[Event] = [
-        AnswerStarted(Usage(96, 0), 2),
-        PromptProgress(1, 96, 32, 64, 0.25),
-        Progress(Usage(96, 1), timings),
-        TextDelta(0, "a"),
-        Done(USAGE, timings),
-    ]
-    *data, _ = sent(events, GenerationOptions(n=2, include_usage=True))
-    read = [*map(msgspec.json.decode, data)]
-    assert not any("timings" in each or "prompt_progress" in each for each in read[:2])
-    assert read[2]["prompt_progress"] == {
-        "total": 96,
-        "cache": 32,
-        "processed": 64,
-        "time_ms": 250.0,
-    }
-    assert read[2]["choices"][0]["index"] == 1 and "timings" not in read[2]
-    shown = {
-        "cache_n": 32,
-        "prompt_n": 64,
-        "prompt_ms": 500.0,
-        "prompt_per_token_ms": 7.8125,
-        "prompt_per_second": 128.0,
-        "predicted_n": 4,
-        "predicted_ms": 2000.0,
-        "predicted_per_token_ms": 500.0,
-        "predicted_per_second": 2.0,
-    }
-    assert read[3]["timings"] == read[4]["timings"] == shown and read[4]["usage"]
-    whole = encode_response(Answer((AnswerChoice("x", "", "stop"),), USAGE, timings), WHO)
-    assert msgspec.json.decode(whole)["timings"] == shown
-    (nothing, _) = sent(
-        [Done(USAGE, Timings(0, 0, 0.0, 0, 0.0))], GenerationOptions(include_usage=True)
-    )
-    assert set(msgspec.json.decode(nothing)["timings"].values()) == {0}
 
 
 def test_a_failure_ends_the_stream_without_done() -> None:
