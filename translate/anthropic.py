@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from .anthropic_request import DECODER, decode_count, decode_request
 from .chat import (
@@ -19,6 +19,7 @@ from .chat import (
     Heartbeat,
     Identity,
     ReasoningDelta,
+    Shortened,
     TextDelta,
     ToolCallBegun,
     Usage,
@@ -41,6 +42,7 @@ class UsageBody(Struct):
     cache_creation_input_tokens: int
     cache_read_input_tokens: int
     output_tokens: int
+    context_overflow: Shortened | UnsetType = UNSET
 
 
 class TextBlock(Struct, tag="text"):
@@ -248,7 +250,8 @@ def _ending(reason: str, stop: str | None) -> Ending:
 
 
 def _usage(usage: Usage) -> UsageBody:
-    return UsageBody(usage.prompt - usage.cached, 0, usage.cached, usage.completion)
+    counts = usage.prompt - usage.cached, 0, usage.cached, usage.completion
+    return UsageBody(*counts, usage.shortened or UNSET)
 
 
 def _server_event(name: str, body: Struct) -> ServerEvent:

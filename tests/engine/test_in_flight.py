@@ -10,7 +10,7 @@ import pytest
 from bessemer.engine import in_flight
 from bessemer.engine.batch import Batch
 from bessemer.engine.engine import Engine
-from bessemer.engine.request import Refused, Sampling, Token
+from bessemer.engine.request import Prefilled, Refused, Sampling, Token
 from bessemer.engine.sampler import Drawn
 
 from .paper_model import END, PaperModel, answers, engine, greedy, prompt, request_for
@@ -44,6 +44,22 @@ def test_a_step_is_submitted_before_the_one_before_is_read(monkeypatch: pytest.M
     once = ["forward", "draw 1"]
     assert order.told == [*once, *once, "read", *once, "read", "read"]
     assert answers(events) == {1: greedy(prompt(1, 5), 3)}
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_prompt_s_progress_is_told_step_by_step_where_it_is_asked_for(ahead: bool) -> None:
+    door, model = engine(ahead=ahead, chunk=32)
+    door.submit(request_for(1, prompt(1, 100), 5, progress=True))
+    door.submit(request_for(2, prompt(2, 70), 5))
+    told: list[tuple[int, int]] = []  # how much, and how many rows were computed by then
+    for event in door.run():
+        if isinstance(event, Prefilled):
+            assert event.request == 1 and not event.over
+            told.append((event.tokens, sum(model.steps)))
+        assert not (isinstance(event, Token) and event.request == 1) or told[-1][0] == 100
+    counts = [tokens for tokens, _ in told]
+    assert counts == sorted({*counts}) and len(counts) > 3 and counts[-1] == 100
+    assert all(tokens <= rows for tokens, rows in told)
 
 
 def test_only_rows_with_edits_wait_for_the_token_before(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,6 +74,8 @@ VALUES: list[tuple[str, Any, str, Any]] = [
     ("cors_origin", ["*"], "*", ("*",)),
     ("log_level", "DEBUG", "debug", "debug"),
     ("offline", True, "yes", True),
+    ("context_overflow", "truncate", "Truncate", "truncate"),
+    ("attribution", "keep", "Keep", "keep"),
     ("heartbeat", "0.5", "0.5", 0.5),
     ("allowed_host", ["a.b", "c"], "a.b,c", ("a.b", "c")),
     ("watchdog", "2.5", "2.5", 2.5),

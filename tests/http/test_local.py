@@ -49,6 +49,8 @@ from bessemer.translate.chat import (
     GenerationOptions,
     Heartbeat,
     Message,
+    ResponseFormat,
+    Text,
     Tool,
     ToolCall,
     said,
@@ -92,6 +94,7 @@ class ScriptedWorker:
         self.seconds, self.report = 1.5, StepReport(waiting=3)
         self.state, self.stage, self.retry_after, self.hangs = State.READY, "", 3, False
         self.progress, self.why_down = -math.inf, ""
+        self.beats: tuple[float, float | None] = (0.0, None)
         self.ready: Ready | None = Ready(
             VERSION, plan or Plan(0, 0, 0, 0, 0, 200), "llama", GenerationDefaults(), VOCABULARY
         )
@@ -103,7 +106,14 @@ class ScriptedWorker:
         assert self.ready is not None
         return self.ready
 
-    def open(self, requests: Iterable[Any], tick: float, kept: bool = False) -> ScriptedStream:
+    def open(
+        self,
+        requests: Iterable[Any],
+        tick: float,
+        first: float | None = None,
+        kept: bool = False,
+    ) -> ScriptedStream:
+        self.beats = tick, first
         self.requests = list(requests)
         self.stream = ScriptedStream(self.script(self.requests))
         return self.stream
@@ -200,6 +210,46 @@ def test_silence_brings_heartbeats_and_then_a_504() -> None:
     assert len(answer) > 1 and all(isinstance(event, Heartbeat) for event in answer[1:])
 
 
+HELD = ResponseFormat("json_object", "")
+
+
+@pytest.mark.parametrize(
+    ("fields", "begins"),
+    [
+        ({"options": GenerationOptions(stream=True)}, True),
+        ({}, False),
+        (
+            {
+                "options": GenerationOptions(stream=True),
+                "response_format": ResponseFormat("json_object", ""),
+            },
+            False,
+        ),
+    ],
+)
+def test_a_stream_begins_before_its_request_is_admitted(
+    fields: dict[str, Any], begins: bool
+) -> None:
+    """A whole answer does not, nor one whose grammar may still be refused."""
+
+    def late(requests: list[Request]) -> Iterable[Event | None]:
+        yield from [None] * 20  # each is a look at the clock, 2 ms after the one before
+        yield from says("Hi")(requests)
+
+    model, worker = writer(late, Patience(opening=0.01))
+    answer = events(model, Chat("m", HELLO, **fields))
+    assert isinstance(answer[0], Heartbeat) == begins and text(answer) == "Hi"
+    assert sum(isinstance(event, Heartbeat) for event in answer) == begins
+    assert worker.beats == (5.0, 0.01 if begins else 5.0)
+
+
+def test_a_stream_begins_no_later_than_its_first_heartbeat_is_due() -> None:
+    request = Request(id=1, tokens=[1], max_tokens=1)
+    streamed = Chat("m", HELLO, GenerationOptions(stream=True))
+    for patience, first in ((Patience(), 0.04), (Patience(0.02), 0.02), (Patience(9, 0.1), 0.025)):
+        assert patience.first(streamed, [request]) == first
+
+
 def test_closing_the_answer_closes_the_ticket() -> None:
     async def run(generator: AsyncGenerator[Said, None]) -> None:
         await anext(generator)
@@ -208,6 +258,22 @@ def test_closing_the_answer_closes_the_ticket() -> None:
     model, worker = writer(says("Hello there, all of you"))
     asyncio.run(run(model.events(Chat("m", HELLO))))
     assert worker.stream.closed
+
+
+def test_claude_code_s_changing_line_is_no_part_of_a_prompt_unless_it_is_kept() -> None:
+    def tokens(line: str, keep: bool = False) -> list[int]:
+        model, worker = writer(says("Hi"))
+        model = replace(model, keep_attribution=keep)
+        system = Message("system", (Text(line), Text("You are Claude Code.")))
+        chat = Chat("m", (system, *HELLO))
+        events(model, chat)
+        assert asyncio.run(model.count(chat)) == len(worker.requests[0].tokens)
+        return list(worker.requests[0].tokens)
+
+    lines = [f"x-anthropic-billing-header: cch={each};" for each in ("ab", "cde")]
+    assert tokens(lines[0]) == tokens(lines[1])
+    kept, other = (tokens(line, keep=True) for line in lines)
+    assert kept != other and len(kept) > len(tokens(lines[0]))
 
 
 def test_hopeless_prompts_never_reach_the_worker() -> None:
