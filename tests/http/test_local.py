@@ -1,12 +1,10 @@
 """Local models as backends, over a worker that follows a script."""
 
 import asyncio
-import math
 import threading
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing, nullcontext, suppress
 from dataclasses import replace
-from itertools import count
 from typing import Any
 
 import pytest
@@ -45,7 +43,6 @@ from bessemer.translate.chat import (
     Chat,
     Completion,
     Done,
-    GenerateRequest,
     GenerationOptions,
     Heartbeat,
     Message,
@@ -59,90 +56,15 @@ from bessemer.translate.chat import Event as Said
 from bessemer.translate.openai_embeddings import Embedding, Vectors
 from bessemer.translate.renderer import Prompt, Renderer
 from bessemer.translate.rerank import Ranking, Scores
+from tests.http.scripted_backend import Here, ScriptedWorker, events, writer
 from tests.translate.test_answer import (
     HELLO,
     RENDERER,
-    TEMPLATE,
     VOCABULARY,
-    Script,
     prompts_of,
     says,
     text,
 )
-
-
-class ScriptedStream:
-    def __init__(self, events: Iterable[Event | None]) -> None:
-        self.events = iter(events)
-        self.closed = False
-
-    async def next(self) -> Event | None:
-        await asyncio.sleep(0.002)
-        return next(self.events, None)
-
-    def close(self) -> None:
-        self.closed = True
-
-
-class ScriptedWorker:
-    """A worker that follows a script, as far as a backend sees it."""
-
-    def __init__(self, script: Any, plan: Plan | None = None) -> None:
-        self.script = script
-        self.requests: list[Any] = []
-        self.refused: list[Refusal] = []
-        self.seconds, self.report = 1.5, StepReport(waiting=3)
-        self.state, self.stage, self.retry_after, self.hangs = State.READY, "", 3, False
-        self.progress, self.why_down = -math.inf, ""
-        self.beats: tuple[float, float | None] = (0.0, None)
-        self.ready: Ready | None = Ready(
-            VERSION, plan or Plan(0, 0, 0, 0, 0, 200), "llama", GenerationDefaults(), VOCABULARY
-        )
-        self.stream = ScriptedStream([])
-        self.admission = Admission(64, 256)
-        self.number = count(1).__next__
-
-    async def available(self, patience: float) -> Ready:
-        assert self.ready is not None
-        return self.ready
-
-    def open(
-        self,
-        requests: Iterable[Any],
-        tick: float,
-        first: float | None = None,
-        kept: bool = False,
-    ) -> ScriptedStream:
-        self.beats = tick, first
-        self.requests = list(requests)
-        self.stream = ScriptedStream(self.script(self.requests))
-        return self.stream
-
-    def refuse_all(self, refusal: Refusal) -> None:
-        self.refused.append(refusal)
-
-
-class Here:
-    """A template that is rendered in the test's own process."""
-
-    async def render(self, chat: Chat, limit: int) -> str:
-        return TEMPLATE.render(chat, limit)
-
-
-def writer(
-    script: Script, patience: Patience | None = None
-) -> tuple[GenerationBackend, ScriptedWorker]:
-    worker: Any = ScriptedWorker(script)
-    here: Any = Here()
-    return GenerationBackend("m", 7, worker, here, RENDERER, 50, patience or Patience()), worker
-
-
-def events(model: GenerationBackend, request: GenerateRequest) -> list[Said]:
-    async def run() -> list[Said]:
-        async with aclosing(model.events(request)) as answer:
-            return [event async for event in answer]
-
-    return asyncio.run(run())
 
 
 def test_an_answer_from_started_to_done() -> None:
