@@ -9,7 +9,7 @@ from ..architectures.config import ModelConfig, Paged, Recurrent
 from ..architectures.step import Cache
 from ..kernels.attention import pages as kernel
 from ..kernels.attention.pages import Append, Format
-from ..kernels.cpu.library import in_large_pages
+from ..kernels.cpu.memory import blank
 from ..kernels.recurrent.runs import States
 from .cache_sizes import CacheSizes
 from .settings import Pattern
@@ -18,12 +18,13 @@ from .settings import Pattern
 def allocate(
     config: ModelConfig, sizes: CacheSizes, format: Format, pattern: Pattern = "functional"
 ) -> list[Cache]:
-    """Allocate a cache for each block, filled with zeros and resident; `pattern` is of pages."""
+    """Allocate a cache for each block, filled with zeros; `pattern` is of pages.
+
+    On a CPU a page takes memory from its first use on, and the plan is what they may take.
+    """
     pages = dict(zip(sizes.windows, sizes.pages, strict=True))
     caches = [_allocate(spec, pages, sizes.states, format, pattern) for spec in config.caches]
-    arrays = arrays_of(caches)
-    mx.eval(arrays)
-    in_large_pages(arrays)
+    mx.eval(arrays_of(caches))
     return caches
 
 
@@ -58,7 +59,7 @@ def _allocate(
     if spec is None:
         return None
     if isinstance(spec, Recurrent):
-        return States(tuple(mx.zeros((states + 1, *shape)) for shape in spec.shapes))
+        return States(tuple(blank((states + 1, *shape), mx.float32) for shape in spec.shapes))
     count = pages[spec.window] + 1
     sizes = (count, spec.kv_heads, spec.head_dim, spec.value_dim)
     return kernel.zeros(*sizes, format, Append(pattern))

@@ -234,12 +234,11 @@ def quantize(
         recipe = quantize_flags(bits=bits, group_size=group_size, mixed=mixed, mode=mode)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    if Path(into).exists():
-        raise UsageError(f"{into} exists already; name a new directory")
+    target = _new_directory(into)
     from . import hub
 
     path = hub.resolve(source, config.offline, config.hub_cache)
-    where = [str(path.absolute()), str(Path(into).absolute())]
+    where = [str(path.absolute()), str(target)]
     how = (word for flag in recipe.items() for word in flag)
     return in_child("bessemer.engine.checkpoint.quantize", [*where, *how])
 
@@ -253,12 +252,19 @@ def convert(
     **flags: Any,
 ) -> int:
     """Write a GGUF file as a directory for mlx_lm, of the same numbers unless --lossy."""
-    config = read_config(flags, os.environ)
+    config, target = read_config(flags, os.environ), _new_directory(into)
     from . import hub
 
     path = hub.resolve(source, config.offline, config.hub_cache)
-    where = [str(path.absolute()), str(Path(into).absolute())]
+    where = [str(path.absolute()), str(target)]
     return in_child("bessemer.engine.gguf.convert", [*where, *(["--lossy"] if lossy else [])])
+
+
+def _new_directory(into: str) -> Path:
+    """Return where a command writes to, which must not be there. Raises UsageError."""
+    if not into.strip() or Path(into).exists():
+        raise UsageError(f"{into or repr(into)} exists already; name a new directory")
+    return Path(into).absolute()
 
 
 def in_child(module: str, arguments: Sequence[str], patience: float = PATIENCE) -> int:

@@ -298,11 +298,9 @@ def read_config(
 
 def _parts(source: ConfigField, text: str) -> Any:
     """Split at commas, which a path may have in its name, a key or an origin cannot."""
-    if source.metavar not in ("MODEL", "FILE"):
-        return _parse(source, source.flag, text)
-    if not text.strip():
+    if not text.strip() and source.metavar != "KEY":  # of which `keys` says what is wrong
         raise UsageError(f"{source.flag} is {text!r}, but must name something; or leave it out")
-    return (text,)
+    return (text,) if source.metavar in ("MODEL", "FILE") else _parse(source, source.flag, text)
 
 
 def _file_keys(name: str) -> tuple[str, ...]:

@@ -9,7 +9,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..engine.checkpoint.json_files import GGUF, is_gguf, is_pointer, not_a_file, pointer_flaw
+from ..engine.checkpoint.json_files import (
+    GGUF,
+    dangling,
+    is_gguf,
+    is_pointer,
+    not_a_file,
+    pointer_flaw,
+)
 from ..engine.checkpoint.weight_files import (
     OTHERS,
     CheckpointError,
@@ -58,6 +65,8 @@ def defaults() -> tuple[str, ...]:
 def resolve(model: str, offline: bool, cache: Path | None = None) -> Path:
     """Return a model's directory, downloaded if need be. Raises UsageError."""
     _, model = split(model)
+    if not model.strip():
+        raise UsageError(f"the model is {model!r}; give a directory, a GGUF file or a Hub id")
     if model in BUILT_IN_NAMES:
         return BUILT_IN
     if file := gguf_models.packaged(model):
@@ -65,6 +74,8 @@ def resolve(model: str, offline: bool, cache: Path | None = None) -> Path:
     path = at_home(model)
     if path.exists():
         return _checked(path)
+    if flaw := dangling(path):
+        raise UsageError(flaw)
     named = hub_file(model)
     if named is None:
         raise UsageError(
@@ -159,6 +170,8 @@ def _checked(path: Path) -> Path:
     if is_gguf(path):
         return gguf_models.checked(path)
     if not path.is_dir():
+        if not path.is_file() and (flaw := not_a_file(path)):
+            raise UsageError(flaw)
         give = f"{path} is a file; give the directory of the model, with its {CONFIG}"
         raise UsageError(instead_of(path) or give)
     if not any((path / name).is_file() for name in (CONFIG, MODULES)):

@@ -30,7 +30,11 @@ from .startup import starting
 
 ANY = ("*",)  # no rebound name helps a page that does not know the key
 EXAMPLES: Mapping[Purpose, Callable[[str], Mapping[str, Any]]] = {
-    "generate": lambda ask: {"stream": True, "messages": [{"role": "user", "content": ask}]},
+    "generate": lambda ask: {
+        "stream": True,
+        "temperature": 0,
+        "messages": [{"role": "user", "content": ask}],
+    },
     "embed": lambda ask: {"input": ask},
     "rerank": lambda ask: {"query": ask, "documents": ["By bessemer serve.", "It rains."]},
 }

@@ -1,12 +1,23 @@
 """JSON files of a checkpoint directory, read with errors that name them."""
 
 import json
+import stat
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ..remedies import unreadable
 
 GGUF = ".gguf"
+# What may have a file's name and be none; to open some of these is to wait for good.
+KINDS: Mapping[int, str] = MappingProxyType({
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+})  # fmt: skip
 POINTER = b"version https://git-lfs"  # how the small files begin that git-lfs has for large ones
 
 
@@ -20,16 +31,18 @@ def read_object(path: Path, error: type[ValueError]) -> dict[str, Any] | None:
         from ..gguf.files import gguf_file  # here, for few models are one, and it needs this module
 
         return gguf_file(path.parent, path.name, error)
+    if flaw := not_a_file(path):
+        raise error(flaw)
     try:
         value = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
-    except OSError as flaw:
-        raise error(unreadable(path, flaw)) from None
-    except (ValueError, RecursionError) as flaw:
+    except OSError as refused:
+        raise error(unreadable(path, refused)) from None
+    except (ValueError, RecursionError) as wrong:
         if is_pointer(path):
             raise error(pointer_flaw(path)) from None
-        raise error(f"{path} cannot be read ({flaw}); fetch it again") from None
+        raise error(f"{path} cannot be read ({wrong}); fetch it again") from None
     if not isinstance(value, dict):
         raise error(f"{path} does not hold a JSON object; fetch it again")
     return value
@@ -43,6 +56,8 @@ def is_gguf(path: Path) -> bool:
 def is_pointer(path: Path) -> bool:
     """Return whether a file is what a clone without git-lfs has in place of the file."""
     try:
+        if not path.is_file():
+            return False
         with path.open("rb") as file:
             return file.read(len(POINTER)) == POINTER
     except OSError:
@@ -51,7 +66,18 @@ def is_pointer(path: Path) -> bool:
 
 def not_a_file(path: Path) -> str | None:
     """Say what is wrong where something stands in the place of a file; None if nothing does."""
-    return f"{path} is a directory, where a file was expected" if path.is_dir() else None
+    try:
+        kind = stat.S_IFMT(path.stat().st_mode)
+    except OSError:
+        return dangling(path)
+    return f"{path} is {KINDS[kind]}, where a file was expected" if kind in KINDS else None
+
+
+def dangling(path: Path) -> str | None:
+    """Say of a link that what it leads to is not there; None of anything else."""
+    if not path.is_symlink() or path.exists():
+        return None
+    return f"{path} is a link to {path.readlink()}, which is missing; fetch it again"
 
 
 def pointer_flaw(path: Path) -> str:

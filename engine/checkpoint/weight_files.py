@@ -139,8 +139,10 @@ def _promised(directory: Path, promised: Mapping[str, str]) -> WeightFiles:
     absent = [file for file in files if not (directory / file).is_file()]
     if absent:
         more = f", and so are {len(absent) - 1} more" if len(absent) > 1 else ""
+        first = directory / absent[0]
         raise CheckpointError(
-            f"{directory / absent[0]} is missing, which {INDEX} names{more}; fetch the model again"
+            not_a_file(first)
+            or f"{first} is missing, which {INDEX} names{more}; fetch the model again"
         )
     return WeightFiles(tuple(directory / file for file in files), promised)
 

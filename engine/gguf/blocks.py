@@ -12,6 +12,7 @@ from types import MappingProxyType
 import mlx.core as mx
 import numpy as np
 
+from ...kernels.linear.blocks import take_apart
 from ...kernels.linear.superblocks import SUPERBLOCKS
 from ...kernels.linear.weight import Mode, Quantized, arrays_of, flattened
 from .block_types import TYPES, Type
@@ -37,17 +38,29 @@ class Blocks:
 
     def loaded_bytes(self, count: int, by_groups: bool = False) -> int:
         """Return what so many values take as a weight, `by_groups` where it is `flattened`."""
-        weight = self.matrix(np.zeros((1, self.type.bytes), np.uint8))
+        weight = self._weight(self._one)
         arrays = arrays_of(flattened(weight) if by_groups else weight)
         return count // self.type.values * sum(array.nbytes for array in arrays)
 
     def matrix(self, raw: Array, exact: bool = False) -> Quantized:
         """Return the weight of rows of blocks, (rows, bytes of a row) uint8."""
-        step = max(AT_ONCE // (raw.shape[1] // self.type.bytes * self.type.values), 1)
-        cuts = [self._rows(raw[at : at + step]) for at in range(0, len(raw), step)]
-        codes, scales, biases = (_joined([cut[part] for cut in cuts]) for part in range(3))
+        arrays = take_apart(self.type.name, raw, self.type.bytes, self._one)
+        return self._weight(self._in_numpy(raw) if arrays is None else arrays, exact)
+
+    def _weight(self, arrays: Sequence[mx.array], exact: bool = False) -> Quantized:
+        codes, scales, biases = (*arrays, None)[:3]
         assert codes is not None and scales is not None
         return Quantized(codes, scales, biases, self.group, self.bits, self.mode, exact)
+
+    @property
+    def _one(self) -> Sequence[mx.array]:
+        return self._in_numpy(np.zeros((1, self.type.bytes), np.uint8))
+
+    def _in_numpy(self, raw: Array) -> list[mx.array]:
+        step = max(AT_ONCE // (raw.shape[1] // self.type.bytes * self.type.values), 1)
+        cuts = [self._rows(raw[at : at + step]) for at in range(0, len(raw), step)]
+        parts = [[part for part in each if part is not None] for each in zip(*cuts, strict=True)]
+        return [mx.array(np.concatenate(part)) for part in parts if part]
 
     def _rows(self, raw: Array) -> Parts:
         """Return the arrays of some rows."""
@@ -58,12 +71,6 @@ class Blocks:
             scales.reshape(count, -1),
             None if biases is None else biases.reshape(count, -1),
         )
-
-
-def _joined(arrays: Sequence[Array | None]) -> mx.array | None:
-    """Join the parts of all rows."""
-    there = [each for each in arrays if each is not None]
-    return mx.array(np.concatenate(there)) if there else None
 
 
 def packed(codes: Array, bits: int) -> Array:

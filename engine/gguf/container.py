@@ -17,6 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, overload
 
+from ..checkpoint.json_files import not_a_file
 from ..checkpoint.weight_files import CheckpointError, held_twice
 from ..remedies import unreadable
 from .block_types import TYPES, Type
@@ -208,12 +209,15 @@ def split_files(path: Path, count: int) -> list[Path]:
     for file in files:
         if not file.is_file():
             raise CheckpointError(
-                f"{file} is missing, one of the {count} files of a model; fetch it too"
+                not_a_file(file)
+                or f"{file} is missing, one of the {count} files of a model; fetch it too"
             )
     return files
 
 
 def _read(path: Path) -> Gguf:
+    if flaw := not_a_file(path):
+        raise CheckpointError(flaw)
     try:
         with path.open("rb") as file:
             if not (size := path.stat().st_size):

@@ -12,8 +12,10 @@ from ..message import JSON, HttpRequest, Response
 
 
 class Health(Struct, omit_defaults=True):
-    """The models' states; `status` is ok, degraded (one cannot answer), loading or down (none can).
+    """The models' states, and one word for all of them in `status`.
 
+    It is ok where all can answer, loading where those that cannot load for the first time; with
+    others it is degraded where some can answer, else loading while one loads, and down.
     `loading` says of models how far they are, and `down` why they will not come back.
     """
 
@@ -43,7 +45,9 @@ class CheckHealth:
 
 
 def _status(states: Sequence[ModelState]) -> str:
-    ready = [state == "ready" for state in states]
-    if any(ready):
-        return "ok" if all(ready) else "degraded"
-    return "loading" if "loading" in states else "down"
+    kinds = {*states}
+    if kinds <= {"ready"}:
+        return "ok"
+    if "ready" in kinds:
+        return "loading" if kinds == {"ready", "loading"} else "degraded"
+    return "loading" if "loading" in kinds else "down"

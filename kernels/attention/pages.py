@@ -8,6 +8,8 @@ from typing import Any, TypeVar, TypeVarTuple
 
 import mlx.core as mx
 
+from ..cpu.memory import blank
+
 PAGE = 32  # tokens; 16 to 64 work alike, 32 keeps a page of one head at 8 KB (128 wide, 16 bit)
 TAIL_PAGES = 2  # so that tails are brought into the pool every 32 tokens, whoever is where
 FENCE = 8  # elements of a pool's first fence; what has fewer goes to Metal in constant memory
@@ -209,7 +211,7 @@ def zeros(
 ) -> Pages:
     """Allocate a layer's pool; without values if value_dim is 0."""
     sizes = part_sizes(kv_heads, head_dim, value_dim, format)
-    parts = (size and mx.zeros((pages, *size[0]), size[1]) for size in sizes)
+    parts = (size and blank((pages, *size[0]), size[1]) for size in sizes)
     fence = mx.zeros((FENCE,)) if append is Append.IN_PLACE else None
     return pages_of(parts, append, fence=fence)
 

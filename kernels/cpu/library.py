@@ -132,22 +132,36 @@ def library() -> Library | None:
             file=sys.stderr,
         )
         return None
-    loaded.resize(len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1)
+    loaded.resize(_processors())
+    return loaded
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+@cache
+def host_library(files: tuple[str, ...]) -> Library | None:
+    """Return C for the host beside a GPU too, of these files alone; None where nothing compiles.
+
+    files: from the folder of all kernels; on a CPU they are in the library already.
+    """
+    if mx.default_device().type == mx.DeviceType.cpu:
+        return library()
+    try:
+        tier = tiers()[0]
+        paths = [HERE.parent / file for file in files]
+        handle = _loaded(f"{paths[0].stem}-{tier}", paths, TIERS[tier].flags)
+    except (CompileError, OSError):
+        return None
+    loaded = Library(tier, handle, 0)
+    loaded.resize(_processors())
     return loaded
 
 
 def compiled() -> bool:
     """Say whether operations run in C here."""
     return library() is not None
-
-
-def in_large_pages(arrays: Sequence[mx.array]) -> None:
-    """Ask the system to keep evaluated arrays in large pages, which are read a little faster."""
-    if (loaded := library()) is None:
-        return
-    collapse = loaded.function("op_collapse", POINTER, ctypes.c_ssize_t)
-    for array in arrays:
-        collapse(address(array), array.nbytes)
 
 
 def use_threads(count: int) -> None:

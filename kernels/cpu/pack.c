@@ -19,14 +19,26 @@ static void interleave(char *rows, char *copy, ptrdiff_t count, int width) {
             memcpy(rows + (i * LANES + r) * width, copy + (r * count + i) * width, (size_t)width);
 }
 
-static void pack_words(char *rows, char *copy, const Matrix *m) {
+/* `bits` is a constant where this is called: found out for each run, they take most of the time. */
+INLINE void pack_runs(char *rows, const char *copy, const Matrix *m, int bits) {
     const ptrdiff_t stride = row_bytes(m);
-    memcpy(copy, rows, (size_t)(LANES * stride));
     vi_any *words = (vi_any *)rows;
-    for (int at = 0; at < m->inputs; at += RUN, words += m->bits) {
+    for (int at = 0; at < m->inputs; at += RUN, words += bits) {
         vi codes[8];
-        codes_of_rows(copy + at / 8 * m->bits, stride, LANES, m->bits, codes);
-        pack_codes(codes, m->bits, words);
+        codes_of_rows(copy + at / 8 * bits, stride, LANES, bits, codes);
+        pack_codes(codes, bits, words);
+    }
+}
+
+static void pack_words(char *rows, char *copy, const Matrix *m) {
+    memcpy(copy, rows, (size_t)(LANES * row_bytes(m)));
+    switch (m->bits) {
+    case 2: pack_runs(rows, copy, m, 2); break;
+    case 3: pack_runs(rows, copy, m, 3); break;
+    case 4: pack_runs(rows, copy, m, 4); break;
+    case 5: pack_runs(rows, copy, m, 5); break;
+    case 6: pack_runs(rows, copy, m, 6); break;
+    default: pack_runs(rows, copy, m, 8); break;
     }
 }
 
@@ -69,8 +81,8 @@ EXPORT int op_lanes(void) {
 #define MADV_COLLAPSE 25
 #endif
 
-/* Asks for pages of 2 MB under what is read as a whole, which small ones slow down; 0, always. */
-EXPORT int op_collapse(void *from, ptrdiff_t bytes) {
+/* Asks for pages of 2 MB under what is read as a whole, which small ones slow down. */
+static void collapse(void *from, ptrdiff_t bytes) {
 #if defined(__linux__)
     const uintptr_t first = ((uintptr_t)from + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
     const uintptr_t last = ((uintptr_t)from + (uintptr_t)bytes) / HUGE_PAGE * HUGE_PAGE;
@@ -79,7 +91,6 @@ EXPORT int op_collapse(void *from, ptrdiff_t bytes) {
 #else
     (void)from, (void)bytes;
 #endif
-    return 0;
 }
 
 /* Overwrites the matrix's arrays and says how many of its rows are packed now. */
@@ -89,6 +100,6 @@ EXPORT int op_pack(Matrix *matrix) {
     Packing p = {.matrix = matrix};
     parallel(matrix->outputs / LANES, pack_panel, &p);
     matrix->packed = matrix->outputs / LANES * LANES;
-    op_collapse(matrix->weight, row_bytes(matrix) * matrix->outputs);
+    collapse(matrix->weight, row_bytes(matrix) * matrix->outputs);
     return atomic_load(&p.failed);
 }

@@ -269,6 +269,15 @@ def test_what_is_neither(tmp_path: Path, model: str) -> None:
         resolve(model, offline=True, cache=tmp_path)
 
 
+@pytest.mark.parametrize("model", ["", " ", "\t"])
+def test_nothing_is_not_the_current_directory(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(fill(tmp_path / "m"))
+    with pytest.raises(UsageError, match=f"the model is {model!r}; give a directory"):
+        resolve(model, offline=True, cache=tmp_path)
+
+
 def test_all_that_are_asked_for(tmp_path: Path) -> None:
     path = fill(tmp_path / "m")
     cached = store(tmp_path / "cache")

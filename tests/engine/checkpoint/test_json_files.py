@@ -1,10 +1,17 @@
 """JSON files: a flaw is named with the file, and so is what the system says of it."""
 
+import os
+import re
+import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from bessemer.engine.checkpoint.json_files import not_a_file, read_object
+from bessemer.engine.checkpoint.json_files import is_pointer, not_a_file, read_object
+from bessemer.engine.text.loading import load_tokenizer
+from bessemer.http.config import UsageError
+from bessemer.http.hub import resolve
 
 
 def test_a_flaw_is_named(tmp_path: Path) -> None:
@@ -17,6 +24,46 @@ def test_a_flaw_is_named(tmp_path: Path) -> None:
         file.write_text(text)
         with pytest.raises(ValueError, match=words):
             read_object(file, ValueError)
-    with pytest.raises(ValueError, match=r"folder cannot be read \(Is a directory\); name a file$"):
+    said = f"{folder} is a directory, where a file was expected"
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
         read_object(folder, ValueError)
-    assert not_a_file(folder) == f"{folder} is a directory, where a file was expected"
+    assert not_a_file(folder) == said
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def bound(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(os.path.relpath(path))  # its name may be no longer than some 100 letters
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (pipe, "is a named pipe, where a file was expected"),
+        (bound, "is a socket, where a file was expected"),
+        (lambda path: path.symlink_to("/dev/zero"), "is a device, where a file was expected"),
+        (lambda path: path.symlink_to("gone"), "is a link to gone, which is missing"),
+    ],
+)
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors", "m.gguf"])
+def test_what_would_be_waited_for_is_not_opened(
+    make: Callable[[Path], None], what: str, name: str, tmp_path: Path
+) -> None:
+    """Of each file of a model's: who opens a named pipe waits for somebody to write."""
+    file = tmp_path / name
+    if name != "config.json":
+        (tmp_path / "config.json").write_text("{}")
+    make(file)
+    assert what in str(not_a_file(file)) and not is_pointer(file)
+    given = file if name == "m.gguf" else tmp_path
+    with pytest.raises((ValueError, UsageError), match=what) as caught:
+        if name == "tokenizer.json":
+            load_tokenizer(tmp_path)
+        elif name == "config.json":
+            read_object(file, ValueError)
+        else:
+            resolve(str(given), offline=True)
+    assert "\n" not in str(caught.value)

@@ -38,7 +38,8 @@ def check(*states: Status) -> tuple[Response, Any]:
     [
         ((READY, READY), 200, "ok", None),
         ((READY, AGAIN), 200, "degraded", None),
-        ((LOADING, READY), 200, "degraded", None),
+        ((LOADING, READY), 200, "loading", None),
+        ((LOADING, READY, AGAIN), 200, "degraded", None),
         ((HANGS, READY), 200, "degraded", None),
         ((LOADING,), 503, "loading", b"4"),
         ((AGAIN, LOADING), 503, "loading", b"4"),

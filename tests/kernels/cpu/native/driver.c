@@ -5,8 +5,9 @@
 #include "threads.h"
 
 #define CASES(X)                                                                                    \
-    X(activation) X(attention) X(conv1d) X(delta_gates) X(edit) X(embedding) X(encoder_attention)   \
-    X(gated_delta) X(gated_norm) X(head_linear) X(layer_norm) X(linear) X(logprobs) X(moe)          \
+    X(activation) X(attention) X(blocks) X(conv1d) X(delta_gates) X(edit) X(embedding)              \
+    X(encoder_attention) X(gated_delta) X(gated_norm) X(head_linear) X(layer_norm) X(linear)       \
+    X(logprobs) X(moe)                                                                              \
     X(program) X(rms_norm) X(route) X(rows) X(sample) X(sigmoid_gate) X(ssm_scan) X(threads)
 #define DECLARE(name) void check_##name(void);
 CASES(DECLARE)
