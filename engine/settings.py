@@ -63,8 +63,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     )] = 0
     cpu_precision: Annotated[Literal["auto", "fast", "exact"], Flag(
         "KIND",
-        "How a CPU multiplies quantized weights: fast rounds activations to 8 bits, auto those of "
-        "the last products to 16, where that costs little and tells most, exact keeps float32.",
+        "How a CPU multiplies quantized weights: fast rounds activations to 8 bits, auto all but "
+        "outliers, which would make the others coarse, exact keeps float32.",
     )] = "auto"
     cpu_tier: Annotated[Literal["auto", "avx512", "avx2", "neon", "plain"], Flag(
         "KIND",

@@ -21,7 +21,9 @@
 typedef struct {
     const int8_t *codes;
     const float *scales, *sums, *values;
+    const Outlier *outliers;
     int width; /* rows that lie together */
+    int part;  /* the first of them that is meant */
 } Rows;
 
 INLINE Rows rows_of(const Input *x, int first, int width, int part) {
@@ -31,7 +33,9 @@ INLINE Rows rows_of(const Input *x, int first, int width, int part) {
         x->scales + blocks,
         x->sums + blocks,
         x->values + (ptrdiff_t)first * x->inputs + part,
+        x->outliers + (ptrdiff_t)first * (x->apart + 1),
         width,
+        part,
     };
 }
 
@@ -47,6 +51,11 @@ INLINE vi dot(vi sum, vi code, const int8_t *four, int kind) {
     return is_wide(kind) ? dot4(sum, code, vi_set(x)) : dot4_small(sum, code, vi_set(x));
 }
 
+/* What a column's codes stand for, which are one byte of each lane. */
+INLINE vf weight_of(vi codes, int column, vf scale, vf bias) {
+    return vf_fma(vf_of(vi_shift(codes, column % 4 * 8) & 255), scale, bias);
+}
+
 /* Codes whose groups are half a run: the same kinds, from here on. */
 enum { HALVES = 10 };
 
@@ -58,8 +67,9 @@ INLINE void multiply_panel(const Matrix *m, int row, Rows x, int rows, int of, v
     const int runs = halves == 2 ? 1 : least(m->group, BLOCK) / part;
     const int blocks = halves == 2 ? 1 : m->group / part / runs;
     vf total[GROUP] = {0}, scales[MAX_GROUPS], biases[MAX_GROUPS];
-    for (int first = 0; first < groups; first += MAX_GROUPS) {
-        const int count = least(MAX_GROUPS, groups - first);
+    const int most = BYTES_DEPTH / m->group; /* as where a tile is unpacked: one order of sums */
+    for (int first = 0; first < groups; first += most) {
+        const int count = least(most, groups - first);
         panel_scales(m, row, first, count, scales, biases);
         for (int i = 0; i < count * blocks; i += halves)
 #pragma GCC unroll 2
@@ -82,6 +92,13 @@ INLINE void multiply_panel(const Matrix *m, int row, Rows x, int rows, int of, v
                 x.scales += x.width;
                 x.sums += x.width;
             }
+        for (; x.outliers->column < (first + count) * m->group; x.outliers++) {
+            const int column = x.outliers->column, group = column / m->group - first;
+            const vi codes = code_of(words_of(m, row, column, m->bits), kind, column % RUN / 4);
+            const vf weight = weight_of(codes, column, scales[group], biases[group]);
+            for (int r = 0; r < rows; r++)
+                total[r] = vf_fma(weight, vf_set(x.outliers->values[r]), total[r]);
+        }
     }
     for (int r = 0; r < rows; r++)
         sums[r * VECTORS] = total[r];
@@ -117,6 +134,9 @@ INLINE void multiply_codes(const Matrix *m, Rows x, int rows, int start, int dep
     x.codes += (ptrdiff_t)start * x.width;
     x.scales += start / block * (ptrdiff_t)x.width;
     x.sums += start / block * (ptrdiff_t)x.width;
+    const vi *tile = codes;
+    while (x.outliers->column < start)
+        x.outliers++;
     for (int i = 0; i < depth / block; i++, x.scales += x.width, x.sums += x.width) {
         vi dots[PART][VECTORS] = {0};
         for (int j = 0; j < block / 4; j++, codes += VECTORS, x.codes += 4 * x.width)
@@ -128,6 +148,15 @@ INLINE void multiply_codes(const Matrix *m, Rows x, int rows, int start, int dep
             for (int v = 0; v < VECTORS; v++)
                 total[r][v] = scaled(dots[r][v], scales[group + v], biases[group + v],
                                      x.scales[r], x.sums[r], total[r][v]);
+    }
+    for (; x.outliers->column < start + depth; x.outliers++) {
+        const int column = x.outliers->column, word = (column - start) / 4 * VECTORS;
+        const int group = (column - start) / m->group * VECTORS;
+        for (int v = 0; v < VECTORS; v++) {
+            const vf weight = weight_of(tile[word + v], column, scales[group + v], biases[group + v]);
+            for (int r = 0; r < rows; r++)
+                total[r][v] = vf_fma(weight, vf_set(x.outliers->values[x.part + r]), total[r][v]);
+        }
     }
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < VECTORS; v++)

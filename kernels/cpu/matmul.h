@@ -18,6 +18,13 @@ enum { GROUP = 4, PART = 2 };
    unpacked for every group anew, from the first cache; beyond, a tile is unpacked once. */
 enum { ROWS = 16 * GROUP, FEW = 3 * GROUP };
 
+/* An input that is multiplied apart from its block, in floats: so large that the block's scale, which
+   is that of its largest, would round the others away. */
+typedef struct {
+    int column;          /* INT_MAX ends a group's list, which is in their order */
+    float values[GROUP]; /* of each row; 0 where it stays among the codes */
+} Outlier;
+
 /* Rows of activations as a matrix wants them. A segment's rows lie in groups of GROUP, the last one
    smaller: four codes (or one float) of each of a group's rows, then the next four. */
 typedef struct {
@@ -26,6 +33,8 @@ typedef struct {
     const int8_t *codes; /* (rows, inputs), grouped */
     const float *scales; /* (rows, blocks), grouped */
     const float *sums;   /* the same: of a block's codes, times their scale */
+    const Outlier *outliers; /* (rows, apart + 1): a group's list is where its first row's would be */
+    int apart;               /* as many as a row may have; 0 where all are among the codes */
     void *memory;
 } Input;
 
@@ -34,10 +43,6 @@ typedef struct {
 int input_ready(Input *x, const Matrix *m, const float *values, const int *from, const int *ends,
                 int segments);
 void input_done(Input *x);
-
-/* pairs[2 * rows][inputs]: each row of values, and after it what its codes leave of it, so that the
-   products of both, in 8 bits, add up to one in 16. */
-void input_in_pairs(const Matrix *m, const float *values, int rows, float *pairs);
 
 /* sums[rows][VECTORS] = rows `first` to `first + rows` of x, which begin a group of their segment,
    times rows `row` to `row + TILE` of the matrix. */

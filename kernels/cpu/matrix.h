@@ -16,7 +16,10 @@ enum { BYTES_DEPTH = 512, FLOATS_DEPTH = 128, MAX_GROUPS = BYTES_DEPTH / 16 };
 /* Quantized activations share a scale among so many, or among a group of weights if that is less. */
 enum { BLOCK = 64 };
 
-enum { FINE = 2 };
+/* `exact` where a row's outliers are multiplied apart, in floats: the largest of a block without which
+   the square of its largest is less by APART times the mean of these squares over the row. A block has
+   one at most, and one in APART blocks has one. */
+enum { FINE = 2, APART = 2 };
 
 /* How many vectors ahead memory is asked for: the work on one hides what the next ones take. */
 enum { AHEAD = 8192 / (4 * LANES) };
@@ -33,7 +36,7 @@ typedef struct {
     int32_t group;  /* 16, 32, 64 or 128 inputs share a scale */
     int32_t type;   /* of a dense weight, or of scales and biases: F32, F16, BF16, E8M0, E4M3; F16 of
                        a superblock's factors */
-    int32_t exact;  /* 1: activations stay in float32; FINE: a linear layer's are in 16 bits */
+    int32_t exact;  /* 1: activations stay in float32; FINE: outliers do */
     int32_t packed; /* rows in panels; the others lie one after the other */
     int32_t paired; /* 1: panels of a gate and of its up projection lie in turns */
     int32_t form;   /* what codes stand for, and how scales and biases are held */

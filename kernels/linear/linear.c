@@ -1,13 +1,11 @@
 /* Linear layers: one matrix with bias and residual, or gate and up with the activation between. */
 #include "matmul.h"
 #include "activation.h"
-#include "scratch.h"
 
 typedef struct {
     const Matrix *matrix;
     Input input;
-    int rows;  /* of the result */
-    int pairs; /* 1: each has two of the input, whose products add up */
+    int rows;
     const float *bias;     /* (outputs,) or null; of gate and up, one after the other */
     const float *residual; /* (rows, outputs) or null, added to the result */
     float *out;
@@ -16,17 +14,6 @@ typedef struct {
     float limit;    /* of a clamped activation */
     Parts parts;
 } Linear;
-
-INLINE int rows_at_once(const Linear *l) { return ROWS >> l->pairs; }
-
-/* sums[ROWS][VECTORS] = rows `row` to `row + count` of the result, before what follows the product. */
-static void multiply(const Linear *l, int column, int row, int count, vf *sums) {
-    product(l->matrix, column, &l->input, row << l->pairs, count << l->pairs, sums);
-    if (l->pairs)
-        for (int m = 0; m < count; m++)
-            for (int v = 0; v < VECTORS; v++)
-                sums[m * VECTORS + v] = sums[2 * m * VECTORS + v] + sums[(2 * m + 1) * VECTORS + v];
-}
 
 static void finish(const Linear *l, int column, int row, int count, const vf *sums) {
     const float *residual = l->residual;
@@ -66,7 +53,7 @@ static void run_paired(const Linear *l, int row, int count, int tile) {
         gate_bias = vf_load(l->bias + column);
         up_bias = vf_load(l->bias + l->outputs + column);
     }
-    multiply(l, tile * TILE, row, count, sums);
+    product(l->matrix, tile * TILE, &l->input, row, count, sums);
     for (int m = 0; m < count; m++)
         vf_store(l->out + (ptrdiff_t)(row + m) * l->outputs + column,
                  gated(sums[m * VECTORS] + gate_bias, sums[m * VECTORS + 1] + up_bias,
@@ -76,9 +63,9 @@ static void run_paired(const Linear *l, int row, int count, int tile) {
 static void run_tile(const Linear *l, int row, int count, int tile) {
     const int column = tile * TILE;
     vf sums[ROWS * VECTORS], up[ROWS * VECTORS];
-    multiply(l, column, row, count, sums);
+    product(l->matrix, column, &l->input, row, count, sums);
     if (l->activation) {
-        multiply(l, l->outputs + column, row, count, up);
+        product(l->matrix, l->outputs + column, &l->input, row, count, up);
         join(l, column, count, sums, up);
     }
     finish(l, column, row, count, sums);
@@ -86,8 +73,7 @@ static void run_tile(const Linear *l, int row, int count, int tile) {
 
 static void run(void *context, int index) {
     const Linear *l = context;
-    const int row = index / l->parts.count * rows_at_once(l);
-    const int count = least(rows_at_once(l), l->rows - row);
+    const int row = index / l->parts.count * ROWS, count = least(ROWS, l->rows - row);
     const int part = index % l->parts.count, paired = l->activation && l->matrix->paired;
     for (int tile = l->parts.starts[part]; tile < l->parts.starts[part + 1]; tile++)
         if (paired)
@@ -102,7 +88,7 @@ static int share(Linear *l) {
     const int64_t work = (int64_t)l->rows * l->matrix->inputs * l->matrix->outputs;
     const int threads = work > 1 << 16 ? pool_threads() : 1;
     cut_in_parts((l->outputs + each - 1) / each, threads, &l->parts);
-    return (l->rows + rows_at_once(l) - 1) / rows_at_once(l) * l->parts.count;
+    return (l->rows + ROWS - 1) / ROWS * l->parts.count;
 }
 
 /* x: (rows, inputs); out: (rows, outputs), or half as many with an activation. */
@@ -118,21 +104,10 @@ EXPORT int op_linear(const Matrix *matrix, const float *x, int rows, const float
         .activation = activation,
         .limit = limit,
     };
-    float *pairs = 0;
-    if (matrix->exact == FINE && in_codes(matrix)) {
-        pairs = scratch(2 * sizeof(float) * (size_t)rows * (size_t)matrix->inputs);
-        if (!pairs)
-            return 1;
-        input_in_pairs(matrix, x, rows, pairs);
-        l.pairs = 1;
-    }
-    const int inputs = rows << l.pairs;
-    const int failed = input_ready(&l.input, matrix, pairs ? pairs : x, 0, &inputs, 1);
-    if (!failed) {
-        parallel(share(&l), run, &l);
-        input_done(&l.input);
-    }
-    free(pairs);
-    return failed;
+    if (input_ready(&l.input, matrix, x, 0, &rows, 1))
+        return 1;
+    parallel(share(&l), run, &l);
+    input_done(&l.input);
+    return 0;
 }
 ENTRY(op_linear, w[0].p, w[1].p, w[2].i, w[3].p, w[4].p, w[5].i, w[6].f, w[7].p)

@@ -88,8 +88,8 @@ class Quantized:
     `mxfp8` 8 bits and the same, `nvfp4` 4 bits and groups of 16. `symmetric` has no biases either:
     the middle code stands for 0. `iq4_nl` has 4 bits for numbers of a table, groups of 32, floating
     scales and no biases. The others' scales and biases are those of `superblocks`. `exact` keeps
-    the activations in float32 on a CPU, where they are otherwise rounded to 8 bits in blocks, or to
-    16 if `fine`, as two rows for each; `mxfp8` is always exact. The inputs are a multiple of 32 in
+    the activations in float32 on a CPU, where they are otherwise rounded to 8 bits in blocks, but
+    for a row's outliers if `fine`; `mxfp8` is always exact. The inputs are a multiple of 32 in
     every mode.
     """
 

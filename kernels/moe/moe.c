@@ -214,10 +214,11 @@ static void combine_row(void *context, int row) {
     }
 }
 
-/* Whether both matrices take activations of one kind: floats, or codes in blocks of one size. */
+/* Whether both matrices take activations of one kind: floats, or codes in blocks of one size, with
+   outliers apart or not. */
 static int alike(const Matrix *a, const Matrix *b) {
     return in_codes(a) == in_codes(b) &&
-           (!in_codes(a) || least(a->group, BLOCK) == least(b->group, BLOCK));
+           (!in_codes(a) || (least(a->group, BLOCK) == least(b->group, BLOCK) && a->exact == b->exact));
 }
 
 static int inner_pass(Pass *p, const float *x, const int *ends) {

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import mlx.core as mx
 import numpy as np
@@ -21,7 +22,7 @@ FLOATS = (mx.float32, mx.float16, mx.bfloat16)
 ROWS = (1, 2, 12, 13, 36, 37, 193, 300)
 SILU = Epilogue(activation="silu")
 PRECISIONS = ("fast", "fine", "exact")
-EXACT, FINE, FAST = 2e-5, 2e-4, 1.5e-2  # against the largest value; relative error of the whole
+EXACT, FAST = 2e-5, 1.5e-2  # against the largest value; relative error of the whole
 
 
 def microscaled(outputs: int, inputs: int) -> Quantized:
@@ -84,9 +85,27 @@ def test_any_number_of_rows(path: str | None, rows: int) -> None:
         oracle = linear_reference(x, weight)
         assert close(linear(x, replace(weight, exact=True)), oracle, EXACT)
         assert error(linear(x, weight), oracle) < FAST
-        assert error(linear(x, replace(weight, fine=True)), oracle) < FINE
     floats = dense(70, 576)
     assert close(linear(x, floats), linear_reference(x, floats), EXACT)
+
+
+def spiky(rows: int, inputs: int) -> mx.array:
+    """Normal values with an outlier in one column in all rows, and in one of each row's own."""
+    x = np.array(normal(rows, inputs))
+    x[:, 100] = 50
+    x[np.arange(rows), 200 + 37 * np.arange(rows) % (inputs - 200)] = -40
+    return mx.array(x)
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_outliers_do_not_make_their_blocks_coarse(native: str, rows: int) -> None:
+    x = spiky(rows, 1152)
+    for make in partial(quantized, 70, 1152, 32, 4), partial(quantized, 32, 1152, 64, 8):
+        weight = replace(make(), fine=True)
+        out, oracle = linear(x, weight), linear_reference(x, weight)
+        assert error(out, oracle) < error(linear(x, make()), oracle) / 2
+        assert same(linear(x, pack(replace(make(), fine=True))), out)
+        assert same(linear(x[-1:], weight), out[-1:])
 
 
 def test_no_rows(path: str | None) -> None:
@@ -151,7 +170,7 @@ def test_packed_is_the_same_to_the_last_bit(native: str, precision: str) -> None
         wide = widen(weight)
         assert same(widen(packed), wide)
         for rows in (1, 2, 13, 37, 300):
-            x = normal(rows, wide.shape[1])
+            x = spiky(rows, wide.shape[1])
             assert same(linear(x, packed), linear(x, weight))
 
 
@@ -170,7 +189,7 @@ def test_packed_gate_and_up_are_the_same(native: str, packed: bool) -> None:
 def test_a_row_does_not_depend_on_the_others(native: str, precision: str, packed: bool) -> None:
     for sample in samples(precision):
         weight = pack(sample) if packed else sample
-        x = normal(300, 330 if isinstance(sample, Dense) else 320)
+        x = spiky(300, 330 if isinstance(sample, Dense) else 320)
         oracle = linear(x, weight)
         for start, stop in ((0, 1), (299, 300), (5, 7), (100, 113), (30, 66), (0, 37), (107, 300)):
             assert same(linear(x[start:stop], weight), oracle[start:stop])

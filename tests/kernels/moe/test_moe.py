@@ -184,6 +184,22 @@ def test_packed_weights_give_the_same_bits(native: str, width: int) -> None:
     assert (np.array(moe(x, packed, (chosen, weights))) == out).all()
 
 
+@pytest.mark.parametrize("rows", [1, 40])
+def test_outliers_are_apart_for_a_gate_alone(native: str, rows: int) -> None:
+    """Its activations are then not those of up, which has none here that 8 bits round."""
+    exact = experts(4, 128, 32)
+    x = mx.concatenate([normal(rows, 127), mx.full((rows, 1), 60.0)], axis=1)
+    routing = routed(rows, 4, 2)
+    gates = [replace(exact.gate, exact=False, fine=fine) for fine in (False, True)]
+    oracle = moe_reference(x, exact, routing)
+    errors = [distance(moe(x, replace(exact, gate=gate), routing), oracle) for gate in gates]
+    assert errors[1] < errors[0] / 4
+    fine, fast = gates[1], replace(exact.up, exact=False)
+    swapped = moe(x, replace(exact, gate=fine, up=fast), routing)
+    apart = moe(x, replace(exact, gate=fine, up=replace(fast, fine=True)), routing)
+    assert errors[1] < distance(apart, oracle) < distance(swapped, oracle) / 3
+
+
 @pytest.mark.parametrize(
     ("sigmoid_gate", "width", "bits"), [(False, 96, 4), (True, 96, 4), (True, 40, 0)]
 )
