@@ -47,6 +47,7 @@ START_SECONDS, SLOWER = 30.0, 3.0  # tests that take this and so many times thei
 BROKEN = re.compile(r"^(?:FAILED|ERROR) ([^\s:]+)", re.MULTILINE)  # a file in pytest's summary
 PASSED, NOTHING_COLLECTED = 0, 5
 PYTEST = (sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:xdist", "-p", "no:cacheprovider")
+MLX = "mlx"  # what MLX has compiled for the CPU, in the folder of temporary files
 FILES = 8  # of tests that look at once for those that reach a survivor
 T = TypeVar("T")
 R = TypeVar("R")
@@ -191,6 +192,9 @@ class Copy:
         link = folder / "link"
         link.mkdir(parents=True)
         (link / "bessemer").symlink_to(self.root)  # before what is installed: see pyproject.toml
+        compiled = Path(tempfile.gettempdir(), MLX)
+        compiled.mkdir(exist_ok=True)
+        (folder / MLX).symlink_to(compiled)
         self._environment = os.environ | {
             "PYTHONPATH": str(link),
             "TMPDIR": str(folder),

@@ -100,3 +100,13 @@ def test_digits_stay_apart_where_the_file_says_so(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     for text in ("a\n\n1 b", "c\n\n  2"):
         assert load_tokenizer(tmp_path).encode(text) == plain.encode(text)
+
+
+@pytest.mark.parametrize("name", ["Qwen2Tokenizer", "Qwen3_5Tokenizer"])
+def test_qwen_s_own_expression_alone_cuts_words(name: str, tmp_path: Path) -> None:
+    """GPT-2's would part an opening bracket, line ends and 'S from what stands before them."""
+    _load(tmp_path, "byte_level", "llama", tokenizer_class=name)
+    cut = load_tokenizer(tmp_path).encoding.pre_tokenizer
+    assert cut is not None
+    pieces = [piece for piece, _ in cut.pre_tokenize_str("(word...\n\n1 IT'S")]
+    assert pieces == ["(word", "...\u010a\u010a", "1", "\u0120IT", "'S"]
