@@ -159,7 +159,7 @@ def first_bytes(port: int, words: int, times: int) -> list[float]:
 # fmt: off
 @command(__doc__)
 def main(
-    words: Annotated[int, Option(min=9, help="Of a prompt; five tokens each.")] = 6300,
+    words: Annotated[int, Option(min=9, help="Of a prompt; 2.5 tokens each.")] = 10200,
     times: Annotated[int, Option(min=1, help="Streams behind the long prompt.")] = 9,
 ) -> int:
     # fmt: on
