@@ -181,3 +181,22 @@ def test_no_answer_and_scores_of_the_prompt() -> None:
     assert told == [e for e in both.run() if isinstance(e, Token)]
     assert [len(entry.top) for event in told for entry in event.prompt] == [2] * 39
     assert sum(model.steps) == 40
+
+
+def test_prompt_tokens_are_scored_once_and_only_in_steps_that_have_some(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scored = []
+    score = in_flight.score_prompt
+
+    def noted(rows: mx.array, tokens: Any, top: int) -> Drawn:
+        scored.append(list(tokens))
+        return score(rows, tokens, top)
+
+    monkeypatch.setattr(in_flight, "score_prompt", noted)
+    door, _ = engine(chunk=24)
+    text = prompt(1, 2 * 24 + 1)  # the last step of it has a token to go on from, and none to score
+    door.submit(request_for(1, text, 3, prompt_logprobs=0))
+    events = list(door.run())
+    assert answers(events) == {1: greedy(text, 3)}
+    assert scored == [text[1:25], text[25:]]

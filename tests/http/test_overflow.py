@@ -20,7 +20,7 @@ from bessemer.translate.chat import (
     Shortened,
     said,
 )
-from tests.http.test_local import Here, ScriptedWorker, events, writer
+from tests.http.scripted_backend import Here, ScriptedWorker, events, writer
 from tests.translate.test_answer import HELLO, RENDERER, TEMPLATE, Script, prompts_of, says, text
 
 CONTEXT = 200  # tokens, of ScriptedWorker's plan; an answer's share is a quarter
