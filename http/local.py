@@ -48,7 +48,7 @@ class Patience:
 
     heartbeat: float = 5.0
     timeout: float = 300.0
-    opening: float = 0.04
+    opening: float = 0.025
 
     @property
     def tick(self) -> float:

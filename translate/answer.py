@@ -129,6 +129,7 @@ class AnswerStream:
             cached=sum(c.cached for c in choices if c.number % self._options.n == 0),
             reasoning=sum(choice.output.reasoning_tokens for choice in choices),
             shortened=self._options.shortened,
+            cache_marked=self._options.cache_marked,
         )
 
     @property

@@ -32,16 +32,28 @@ Events = tuple[ServerEvent, ...]
 
 encode_json = msgspec.json.Encoder().encode
 
+PAGE = 32  # tokens that prompts share together, as the engine does
 STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 
 
+class CacheCreation(Struct):
+    """The tokens created by how long they may stay, which is as long as there is room."""
+
+    ephemeral_5m_input_tokens: int
+    ephemeral_1h_input_tokens: int = 0
+
+
 class UsageBody(Struct):
-    """`input_tokens` are those that the cache did not hold, as Anthropic counts."""
+    """The tokens of a prompt that the cache held, those that it has now, and all others.
+
+    As with Anthropic, none is created where the request marks nothing to be cached.
+    """
 
     input_tokens: int
     cache_creation_input_tokens: int
     cache_read_input_tokens: int
     output_tokens: int
+    cache_creation: CacheCreation | UnsetType = UNSET
     context_overflow: Shortened | UnsetType = UNSET
 
 
@@ -250,8 +262,11 @@ def _ending(reason: str, stop: str | None) -> Ending:
 
 
 def _usage(usage: Usage) -> UsageBody:
-    counts = usage.prompt - usage.cached, 0, usage.cached, usage.completion
-    return UsageBody(*counts, usage.shortened or UNSET)
+    full = usage.prompt // PAGE * PAGE  # what is sharable of a prompt
+    created = max(full - usage.cached, 0) if usage.cache_marked else 0
+    counts = usage.prompt - usage.cached - created, created, usage.cached, usage.completion
+    creation = CacheCreation(created) if usage.cache_marked else UNSET
+    return UsageBody(*counts, creation, usage.shortened or UNSET)
 
 
 def _server_event(name: str, body: Struct) -> ServerEvent:

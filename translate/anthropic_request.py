@@ -1,6 +1,7 @@
 """Anthropic's messages: requests, and bodies whose prompts are to be counted, to Chat."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, groupby
 from typing import Annotated, Any, Literal
@@ -9,6 +10,13 @@ import msgspec
 from msgspec import Meta, Raw, Struct, field
 
 from ..engine.request import Refusal
+from .anthropic_documents import (
+    DocumentSource,
+    document,
+    search_result,
+    server_call,
+    server_result,
+)
 from .chat import (
     Chat,
     Content,
@@ -27,6 +35,8 @@ from .sampling import MAX_MESSAGES, StopStrings, max_tokens, options, stop_strin
 from .structured_output import UNSENT, StructuredFields, response_format, schema_format
 from .tool_fields import checked_choice, checked_tool
 
+# In a JSON text this is no part of a string, whose quotes are escaped.
+MARKED = re.compile(rb'"cache_control"\s*:\s*\{')
 ROLES = ("user", "assistant", "system")
 THINKING = {"enabled": True, "adaptive": True, "disabled": False}
 MODES: Mapping[str, Literal["auto", "none", "required"]] = {
@@ -35,12 +45,13 @@ MODES: Mapping[str, Literal["auto", "none", "required"]] = {
     "tool": "required",
     "none": "none",
 }
-UNBUILT_BLOCKS = {
-    "image": "image input",
-    "document": "document input",
-    "search_result": "search results",
-    "server_tool_use": "server tools",
-    "web_search_tool_result": "server tools",
+UNBUILT_BLOCKS = {"image": "image input"}
+# Blocks that are read as texts, and in whose turns they are.
+TEXT_BLOCKS = {
+    "document": "user",
+    "search_result": "user",
+    "server_tool_use": "assistant",
+    "web_search_tool_result": "assistant",
 }
 
 
@@ -52,8 +63,12 @@ class InputBlock(Struct):
     name: str | None = None
     input: dict[str, Any] | None = None
     tool_use_id: str | None = None
-    content: "str | list[InputBlock] | None" = None
+    content: "str | list[InputBlock] | dict[str, Any] | None" = None
     is_error: bool | None = None
+    source: DocumentSource | str | None = None
+    title: str | None = None
+    context: str | None = None
+    url: str | None = None
 
 
 class InputMessage(Struct):
@@ -101,6 +116,7 @@ class MessagesRequest(StructuredFields, kw_only=True):
     tool_choice: InputToolChoice | None = None
     stop_sequences: StopStrings | None = None
     output_config: OutputConfig | None = None
+    cache_control: dict[str, Any] | None = None  # marks the whole prompt; others mark a block
     output_format: OutputFormat | None = None  # its name before
 
 
@@ -113,7 +129,7 @@ def decode_request(body: bytes) -> Chat:
     limit = max_tokens(request, 0)
     if limit is None:
         raise invalid("max_tokens", "is required", "missing_required_parameter")
-    settings = options(request, limit)
+    settings = replace(options(request, limit), cache_marked=bool(MARKED.search(body)))
     if stops := stop_strings("stop_sequences", request.stop_sequences):
         settings = replace(settings, stop=stops)
     return _chat(request, settings)
@@ -226,32 +242,58 @@ def _turn(role: str, blocks: Sequence[tuple[InputBlock, str]]) -> Message:
         elif block.type == "tool_use" and role == "assistant":
             id_, name = _present(block.id, f"{where}.id"), _present(block.name, f"{where}.name")
             calls.append(ToolCall(id_, name, msgspec.json.encode(block.input or {}).decode()))
+        elif TEXT_BLOCKS.get(block.type) == role:
+            texts.append(Text(_as_text(block, where)))
         elif block.type != "redacted_thinking" or role != "assistant":
             raise _unknown_block(block.type, f"{where}.type")
     reasoning = "\n".join(thoughts) or None
     return Message(role, tuple(texts), reasoning, calls=tuple(calls), in_parts=True)
 
 
+def _as_text(block: InputBlock, place: str) -> str:
+    """Return a block that no template knows as the text that it is to a model."""
+    if block.type == "document":
+        return document(block.source, block.title, block.context, place)
+    if block.type == "search_result":
+        found = _texts(_listed(block, place), f"{place}.content")
+        texts = [part.text for part in found if isinstance(part, Text)]
+        return search_result(block.source, block.title, texts, place)
+    if block.type == "server_tool_use":
+        return server_call(block.name, block.input)
+    return server_result(msgspec.to_builtins(block.content))
+
+
+def _listed(block: InputBlock, place: str) -> str | list[InputBlock]:
+    """Return a content of blocks or a text."""
+    if isinstance(block.content, dict):
+        raise invalid(f"{place}.content", "must be a string or a list, not an object")
+    return block.content or ""
+
+
 def _result(block: InputBlock, place: str) -> Message:
-    content, listed = block.content or "", isinstance(block.content, list)
+    content, listed = _listed(block, place), isinstance(block.content, list)
     return Message(
         "tool",
-        _texts(content, f"{place}.content"),
+        _texts(content, f"{place}.content", {"document", "search_result"}),
         result_of=_present(block.tool_use_id, f"{place}.tool_use_id"),
         failed=bool(block.is_error),
         in_parts=listed,
     )
 
 
-def _texts(content: str | list[InputBlock], place: str) -> Content:
-    """Return a content that can be nothing but texts."""
+def _texts(content: str | list[InputBlock], place: str, others: Collection[str] = ()) -> Content:
+    """Return a content that can be nothing but texts, and `others` that are read as such."""
     if isinstance(content, str):
         return said(content)
+    texts = []
     for i, block in enumerate(content):
-        if block.type != "text":
+        if block.type in others:
+            texts.append(Text(_as_text(block, f"{place}[{i}]")))
+        elif block.type == "text":
+            texts.append(Text(_present(block.text, f"{place}[{i}].text")))
+        else:
             raise _unknown_block(block.type, f"{place}[{i}].type")
-    texts = ((block.text, f"{place}[{i}].text") for i, block in enumerate(content))
-    return tuple(Text(_present(*each)) for each in texts)
+    return tuple(texts)
 
 
 def _present(text: str | None, place: str) -> str:

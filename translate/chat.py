@@ -147,6 +147,7 @@ class GenerationOptions:
     continuous_usage: bool = False  # in every piece of a stream
     timings: bool = False  # tell how fast it comes, in every piece of a stream too
     progress: bool = False  # tell in a stream how far the prompt is read
+    cache_marked: bool = False  # the request marks what it would have cached; all prompts are
     overflow: Overflow | None = None  # what to do with too long a prompt; None: the server's way
     shortened: "Shortened | None" = None  # what was done with it
 
@@ -219,6 +220,7 @@ class Usage(Struct, frozen=True):
     cached: int = 0  # of the prompt, found in the prefix cache
     reasoning: int = 0  # of the completion, spent on thinking
     shortened: Shortened | None = None
+    cache_marked: bool = False  # the request marked what it would have cached
 
 
 class Timings(Struct, frozen=True):

@@ -193,7 +193,7 @@ RERANK: Table = {
 # What clients send and an answer is as good without.
 _IGNORED = """
 user metadata store service_tier safety_identifier client_metadata session_id request_id verbosity
-prediction prompt_cache_key prompt_cache_retention cache_control
+prediction prompt_cache_key prompt_cache_retention
 context_management inference_geo keep_alive ttl n_keep id_slot
 spaces_between_special_tokens stream_options.include_obfuscation thinking.budget_tokens
 reasoning.max_tokens reasoning.summary output_config.effort max_chunks_per_doc

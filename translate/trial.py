@@ -20,7 +20,7 @@ from .tool_turns import (
     written_calls,
     written_results,
 )
-from .turns import Step, Turns, folded, hoisted, merged
+from .turns import Step, Turns, folded, merged, placed
 
 Fields = dict[str, Any]  # a message as a template reads it
 Render = Callable[[Sequence[Fields], Sequence[Fields]], str]  # messages and tools
@@ -92,7 +92,7 @@ class Habits:
             (not self.results, written_results),
             (bool(tools) and not self.tools, partial(told, tools=tools, shape=self.shape)),
             (not self.system, folded),
-            (not self.late and any(turn.role == "system" for turn in turns[1:]), hoisted),
+            (not self.late and any(turn.role == "system" for turn in turns[1:]), placed),
             (not self.rows, merged),
         )
         for needed, step in steps:

@@ -9,10 +9,23 @@ Turns = tuple[Message, ...]
 Step = Callable[[Turns], Turns]
 
 
-def hoisted(turns: Turns) -> Turns:
-    """Make one system message of all, before the turns."""
-    system = tuple(turn for turn in turns if turn.role == "system")
-    return (*merged(system), *(turn for turn in turns if turn.role != "system"))
+def placed(turns: Turns) -> Turns:
+    """Let the user say, in its place, what the system says later than first.
+
+    So a conversation that grows keeps its beginning, which may be cached. Between a call and its
+    results is no place for it.
+    """
+    first = next((at for at, turn in enumerate(turns) if turn.role != "system"), len(turns))
+    settled, late = list(merged(turns[:first])), list[Message]()
+    for turn in turns[first:]:
+        if turn.role == "system":
+            late.append(replace(turn, role="user"))
+            continue
+        if turn.role != "tool":
+            settled += late
+            late = []
+        settled.append(turn)
+    return (*settled, *late)
 
 
 def merged(turns: Turns) -> Turns:
@@ -27,10 +40,11 @@ def merged(turns: Turns) -> Turns:
 
 
 def folded(turns: Turns) -> Turns:
-    """Let the user say what the system says, in the first turn: the one there is, or a new one."""
-    if all(turn.role != "system" for turn in turns):
+    """Let the user say what the system says: of the first turn, in the user's or in a new one."""
+    turns = placed(turns)
+    if not turns or turns[0].role != "system":
         return turns
-    system, *rest = hoisted(turns)
+    system, *rest = turns
     spoken = replace(system, role="user")
     if not rest or rest[0].role != "user":
         return (spoken, *rest)
@@ -48,10 +62,10 @@ def led(turns: Turns) -> Turns:
 # What a template may be appeased with: the least change first.
 LADDER: Sequence[Sequence[Step]] = (
     (),
-    (hoisted,),
+    (placed,),
     (merged,),
-    (hoisted, merged),
-    (hoisted, led, merged),
+    (placed, merged),
+    (placed, led, merged),
     (folded,),
     (folded, merged),
 )

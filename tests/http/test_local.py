@@ -168,7 +168,7 @@ def test_a_stream_begins_before_its_request_is_admitted(
 def test_a_stream_begins_no_later_than_its_first_heartbeat_is_due() -> None:
     request = Request(id=1, tokens=[1], max_tokens=1)
     streamed = Chat("m", HELLO, GenerationOptions(stream=True))
-    for patience, first in ((Patience(), 0.04), (Patience(0.02), 0.02), (Patience(9, 0.1), 0.025)):
+    for patience, first in ((Patience(), 0.025), (Patience(0.02), 0.02), (Patience(9, 0.04), 0.01)):
         assert patience.first(streamed, [request]) == first
 
 

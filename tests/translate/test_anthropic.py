@@ -12,7 +12,8 @@ from anthropic.types.message_create_params import MessageCreateParamsStreaming
 from pydantic import TypeAdapter
 
 from bessemer.engine.request import Refusal
-from bessemer.translate.anthropic import Stream, encode_count, encode_response
+from bessemer.kernels.attention import pages
+from bessemer.translate.anthropic import PAGE, Stream, encode_count, encode_response
 from bessemer.translate.anthropic_request import decode_count, decode_request
 from bessemer.translate.chat import (
     Answer,
@@ -96,7 +97,13 @@ def test_the_sdks_request_type() -> None:
             Message("user", said("Well.")),
         ),
         options=GenerationOptions(
-            max_tokens=9, temperature=0.5, top_p=0.9, top_k=40, stop=("END",), stream=True
+            max_tokens=9,
+            temperature=0.5,
+            top_p=0.9,
+            top_k=40,
+            stop=("END",),
+            stream=True,
+            cache_marked=True,
         ),
         template={"enable_thinking": True},
         call_prefix="toolu_",
@@ -419,3 +426,33 @@ def test_a_failure_is_an_error_event() -> None:
 
 def _delta(index: int, **delta: str) -> dict[str, Any]:
     return {"type": "content_block_delta", "index": index, "delta": delta}
+
+
+@pytest.mark.parametrize(
+    ("marks", "body"),
+    [
+        (True, {"system": [{"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}]}),
+        (True, {"tools": [{"name": "f", "input_schema": {}, "cache_control": {"type": "e"}}]}),
+        (True, {"cache_control": {"type": "ephemeral"}}),
+        (False, {"system": [{"type": "text", "text": "a", "cache_control": None}]}),
+        (False, {"system": '"cache_control": {"type": "ephemeral"}'}),
+        (False, {}),
+    ],
+)
+def test_what_is_to_be_cached_may_be_marked_anywhere(marks: bool, body: dict[str, Any]) -> None:
+    assert decoded(**body).options.cache_marked is marks
+
+
+@pytest.mark.parametrize(
+    ("prompt", "cached", "created"), [(100, 64, 32), (100, 0, 96), (96, 96, 0), (20, 0, 0)]
+)
+def test_usage_says_truly_what_the_cache_held_and_holds_now(
+    prompt: int, cached: int, created: int
+) -> None:
+    usage = Usage(prompt, 4, cached, cache_marked=True)
+    body = encode_response(Answer((AnswerChoice("x", "", "stop"),), usage), WHO)
+    read = AnthropicMessage.model_validate_json(body, strict=True).usage
+    assert read.cache_read_input_tokens == cached and read.cache_creation_input_tokens == created
+    assert read.cache_creation and read.cache_creation.ephemeral_5m_input_tokens == created
+    assert read.input_tokens == prompt - cached - created
+    assert PAGE == pages.PAGE

@@ -7,7 +7,7 @@ import pytest
 from bessemer.engine.request import Refusal
 from bessemer.translate.chat import Chat, Image, Message, Text, ToolCall, said
 from bessemer.translate.template import ChatTemplate
-from bessemer.translate.turns import _joined, arrangements, folded, hoisted, led, merged
+from bessemer.translate.turns import _joined, arrangements, folded, led, merged, placed
 
 BRIEF, REALLY = Message("system", said("Be brief.")), Message("system", said("Really."))
 HI, BYE = Message("user", said("Hi")), Message("user", said("Bye"))
@@ -60,19 +60,19 @@ def render(source: str, *messages: Message, go_on: bool = False) -> str:
         (STRICT, (HI, HELLO, BYE), "<user>Hi<assistant>Hello!<user>Bye"),
         (STRICT, (BRIEF, HI), "<user>Be brief.\n\nHi"),
         (STRICT, (BRIEF,), "<user>Be brief."),
-        (STRICT, (HI, HELLO, REALLY, BYE), "<user>Really.\n\nHi<assistant>Hello!<user>Bye"),
+        (STRICT, (HI, HELLO, REALLY, BYE), "<user>Hi<assistant>Hello!<user>Really.\n\nBye"),
         (STRICT, (HI, BYE, HELLO, HELLO), "<user>Hi\n\nBye<assistant>Hello!\n\nHello!"),
-        (STRICT, (BRIEF, HI, BYE, REALLY), "<user>Be brief.\n\nReally.\n\nHi\n\nBye"),
+        (STRICT, (BRIEF, HI, BYE, REALLY), "<user>Be brief.\n\nHi\n\nBye\n\nReally."),
         (STRICT, (HELLO, BYE), "<user><assistant>Hello!<user>Bye"),
         (STRICT, (BRIEF, HELLO, BYE), "<user>Be brief.<assistant>Hello!<user>Bye"),
         (INST, (BRIEF, HI, HELLO, BYE), "[INST]Be brief.\n\nHi[/INST]Hello!</s>[INST]Bye[/INST]"),
         (INST, (BRIEF, HELLO, BYE), "[INST]Be brief.\n\n[/INST]Hello!</s>[INST]Bye[/INST]"),
         (INST, (BRIEF, REALLY, HI), "[INST]Be brief.\n\nReally.\n\nHi[/INST]"),
-        (INST, (HI, BRIEF, BYE), "[INST]Be brief.\n\nHi\n\nBye[/INST]"),
+        (INST, (HI, BRIEF, BYE), "[INST]Hi\n\nBe brief.\n\nBye[/INST]"),
         (SILENT, (BRIEF, HI, HELLO, BYE), "<user>Be brief.\n\nHi<assistant>Hello!<user>Bye"),
-        (SILENT, (HI, HELLO, REALLY), "<user>Really.\n\nHi<assistant>Hello!"),
+        (SILENT, (HI, HELLO, REALLY), "<user>Hi<assistant>Hello!<user>Really."),
         (FIRST, (BRIEF, HI), "<system>Be brief.<user>Hi"),
-        (FIRST, (BRIEF, HI, REALLY, BYE), "<system>Be brief.\n\nReally.<user>Hi<user>Bye"),
+        (FIRST, (BRIEF, HI, REALLY, BYE), "<system>Be brief.<user>Hi<user>Really.<user>Bye"),
         (LAST, (BRIEF, REALLY, HI), "Be brief.\n\nReally.<user>Hi"),
         (ROWS, (HI, BYE, HELLO), "<user>Hi\n\nBye<assistant>Hello!"),
         (EVERY, (HELLO, HI, HI, BRIEF), "<assistant>Hello!<user>Hi<user>Hi<system>Be brief."),
@@ -82,6 +82,15 @@ def test_turns_are_arranged_as_little_as_the_template_wants(
     source: str, messages: tuple[Message, ...], prompt: str
 ) -> None:
     assert render(source, *messages) == prompt
+
+
+def test_a_late_system_message_leaves_the_prompt_before_it_as_it_was() -> None:
+    """What is cached of a conversation serves its next turn, system messages of it or not."""
+    turns = (BRIEF, HI, HELLO, BYE)
+    for source in (EVERY, STRICT, INST, SILENT, FIRST):
+        before = render(source, *turns, HELLO)
+        after = render(source, *turns, HELLO, REALLY, HI)
+        assert after.startswith(before) and "Really." in after
 
 
 def test_the_answer_goes_on_in_the_last_turn_however_turns_are_arranged() -> None:
@@ -108,12 +117,16 @@ def test_steps_lose_nothing() -> None:
     assert folded((BRIEF, two))[0] == Message(
         "user", (Text("Be brief.\n\n1"), Text("2")), name="Ann"
     )
-    assert hoisted((HI, BRIEF, BYE, REALLY)) == (
-        Message("system", said("Be brief.\n\nReally.")), HI, BYE
-    )  # fmt: skip
+    assert placed((BRIEF, REALLY, HI, HELLO, BRIEF, BYE)) == (
+        Message("system", said("Be brief.\n\nReally.")),
+        *(HI, HELLO, Message("user", said("Be brief.")), BYE),
+    )
+    say = Message("user", said("Really."))  # never between a call and its results
+    assert placed((HI, HELLO, REALLY, *RESULTS, HELLO)) == (HI, HELLO, *RESULTS, say, HELLO)
+    assert placed((HI, HELLO, RESULTS[0], REALLY)) == (HI, HELLO, RESULTS[0], say)
     assert led((BRIEF, HELLO)) == (BRIEF, Message("user"), HELLO)
     for turns in ((HI, HELLO), (BRIEF,), ()):
-        assert led(turns) == hoisted(turns) == turns
+        assert led(turns) == placed(turns) == turns
     assert folded((HI, HELLO)) == (HI, HELLO)
 
 

@@ -1,0 +1,111 @@
+"""Anthropic's documents, search results and server tools: what a model reads of them."""
+
+import json
+from typing import Any
+
+import pytest
+from anthropic.types import DocumentBlockParam, SearchResultBlockParam
+
+from bessemer.engine.request import Refusal
+from bessemer.translate.anthropic import decode_request
+from bessemer.translate.chat import Chat, Message, Text
+
+PLAIN: DocumentBlockParam = {
+    "type": "document",
+    "title": "Notes",
+    "context": "From Monday.",
+    "source": {"type": "text", "media_type": "text/plain", "data": "Steel is iron."},
+    "citations": {"enabled": True},
+    "cache_control": {"type": "ephemeral"},
+}
+IN_PARTS: DocumentBlockParam = {
+    "type": "document",
+    "source": {"type": "content", "content": [{"type": "text", "text": "a"}]},
+}
+FOUND: SearchResultBlockParam = {
+    "type": "search_result",
+    "title": "Iron",
+    "source": "https://example.org/iron",
+    "content": [{"type": "text", "text": "Iron rusts."}, {"type": "text", "text": "Red."}],
+}
+NOTES = "<document>\nTitle: Notes\nContext: From Monday.\n\nSteel is iron.\n</document>"
+IRON = (
+    "<search_result>\nTitle: Iron\nSource: https://example.org/iron\n\nIron rusts.\nRed.\n"
+    "</search_result>"
+)
+
+
+def decoded(*blocks: Any, role: str = "user") -> Chat:
+    ask = {"role": "user", "content": "Hi"}
+    body = {"model": "m", "max_tokens": 9, "messages": [ask, {"role": role, "content": blocks}]}
+    return decode_request(json.dumps(body).encode())
+
+
+def texts(message: Message) -> list[str]:
+    return [part.text for part in message.content if isinstance(part, Text)]
+
+
+def test_documents_and_search_results_are_texts_with_title_and_source() -> None:
+    asked = decoded(PLAIN, FOUND, {"type": "text", "text": "Why?"}, IN_PARTS).messages[-1]
+    assert texts(asked) == [NOTES, IRON, "Why?", "<document>\na\n</document>"]
+    whole = {"type": "document", "source": {"type": "content", "content": "b"}}
+    assert texts(decoded(whole).messages[-1]) == ["<document>\nb\n</document>"]
+
+
+def test_a_tool_may_find_them() -> None:
+    result = {"type": "tool_result", "tool_use_id": "a", "content": [FOUND, PLAIN]}
+    (told,) = decoded(result).messages[1:]
+    assert told.role == "tool" and texts(told) == [IRON, NOTES]
+
+
+def test_what_anthropic_s_servers_did_is_text_of_the_answer_before() -> None:
+    page = {"type": "web_search_result", "title": "Iron", "url": "https://a.org", "page_age": "1"}
+    call = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"query": "iron"}}
+    result = {"type": "web_search_tool_result", "tool_use_id": "s", "content": [page, page]}
+    failed = {"type": "web_search_tool_result", "tool_use_id": "s", "content": {"error_code": "x"}}
+    assert texts(decoded(call, result, failed, role="assistant").messages[-1]) == [
+        '<server_tool_use>\nName: web_search\n\n{"query":"iron"}\n</server_tool_use>',
+        "<web_search_tool_result>\nIron: https://a.org\nIron: https://a.org\n"
+        "</web_search_tool_result>",
+        '<web_search_tool_result>\n{"error_code":"x"}\n</web_search_tool_result>',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("block", "field", "code"),
+    [
+        ({"source": {"type": "base64", "data": "JVBE"}}, "source.type", "unsupported"),
+        ({"source": {"type": "url", "url": "https://a.org"}}, "source.type", "unsupported"),
+        ({"source": {"type": "file", "file_id": "f"}}, "source.type", "unsupported"),
+        ({"source": {"type": "tape"}}, "source.type", "invalid_value"),
+        ({"source": "a"}, "source", "invalid_value"),
+        ({}, "source", "invalid_value"),
+        (
+            {"source": {"type": "content", "content": [{"type": "image"}]}},
+            "source.content[0].type",
+            "unsupported",
+        ),
+        ({"type": "search_result", "source": {}, "content": []}, "source", "invalid_value"),
+        (
+            {"type": "search_result", "source": "a", "content": [{"type": "image"}]},
+            "content[0].type",
+            "unsupported",
+        ),
+        ({"type": "search_result", "source": "a", "content": {}}, "content", "invalid_value"),
+        ({"type": "server_tool_use"}, "type", "invalid_value"),
+        ({"type": "tool_result", "tool_use_id": "a", "content": {}}, "content", "invalid_value"),
+    ],
+)
+def test_what_is_no_text_is_refused_by_its_place(block: Any, field: str, code: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        decoded({"type": "document", **block})
+    assert (caught.value.status, caught.value.code) == (400, code)
+    assert caught.value.field == f"messages[1].content[0].{field}"
+
+
+def test_a_system_prompt_is_text_alone() -> None:
+    body = {"model": "m", "max_tokens": 9, "system": [PLAIN], "messages": []}
+    body["messages"] = [{"role": "user", "content": "Hi"}]
+    with pytest.raises(Refusal) as caught:
+        decode_request(json.dumps(body).encode())
+    assert caught.value.field == "system[0].type"
