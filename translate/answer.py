@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import chain
 
 from msgspec.structs import replace
 
@@ -14,6 +15,7 @@ from ..engine.request import (
     Request,
     Sampling,
     Started,
+    ThoughtBudget,
     Token,
     TokenLogprobs,
     over_context,
@@ -23,6 +25,7 @@ from ..engine.text.stops import StopMatcher
 from ..engine.text.tokenizer import Tokenizer
 from .chat import (
     AnswerStarted,
+    Chat,
     Event,
     Finish,
     GenerateRequest,
@@ -38,7 +41,9 @@ from .chat import (
 from .decode import invalid
 from .echo import Echo
 from .output import ChoiceOutput
+from .reasoning import most_tokens
 from .renderer import Prompt
+from .shown_thoughts import Way, shown_thoughts
 from .token_rules import TokenRules, token_rules
 
 MAX_SCORES = 2**20  # log probabilities that one answer may ask for, about 110 bytes each
@@ -68,6 +73,7 @@ class _Choice:
     prompt: Prompt
     output: ChoiceOutput
     echo: Echo | None
+    way: Way | None = None  # of its thoughts to the client
     cached: int = 0
     completion: int = 0
 
@@ -90,6 +96,7 @@ class AnswerStream:
     ) -> None:
         self.requests: list[Request] = []
         self._options = request.options
+        self._shown = request.reasoning.shown if isinstance(request, Chat) else "apart"
         self._prompts = prompts
         self._tokenizer = tokenizer
         self._spell = cache(partial(_spelled, tokenizer))  # a text each, however often it is told
@@ -139,7 +146,9 @@ class AnswerStream:
                 events: list[Event] = [*self._scores(choice, event)]
                 if choice.echo is not None:
                     events += self._echoed(choice.echo, event.prompt)
-                events += self._generated(choice, event)
+                generated = self._generated(choice, event)
+                way = choice.way
+                events += generated if way is None else chain.from_iterable(map(way, generated))
                 if self._options.continuous_usage:
                     yield Progress(self.usage)
                 yield from events
@@ -158,7 +167,8 @@ class AnswerStream:
             request.stop_in_reasoning,
             len(prompt.text),
         )
-        return _Choice(index, prompt, output, self._echo(index, prompt))
+        way = shown_thoughts(self._shown, prompt.thought)
+        return _Choice(index, prompt, output, self._echo(index, prompt), way)
 
     def _echo(self, index: int, prompt: Prompt) -> Echo | None:
         """Return what echoes a prompt token by token, as it has to with logprobs alone."""
@@ -271,7 +281,15 @@ def _request(
         thought=prompt.thought,
         goes_on=prompt.goes_on,
         constraint=prompt.constraint or _constraint(request.response_format),
+        budget=_budget(request, prompt, max_tokens),
     )
+
+
+def _budget(request: GenerateRequest, prompt: Prompt, max_tokens: int) -> ThoughtBudget | None:
+    if prompt.closing is None or not isinstance(request, Chat):
+        return None
+    most = most_tokens(request.reasoning, max_tokens)
+    return None if most is None else replace(prompt.closing, tokens=most)
 
 
 def _constraint(format: ResponseFormat | None) -> Constraint | None:

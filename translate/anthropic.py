@@ -20,11 +20,13 @@ from .chat import (
     Identity,
     ReasoningDelta,
     TextDelta,
+    ThoughtSealed,
     ToolCallBegun,
     Usage,
 )
 from .dialect import COMMENT, CountDialect, Dialect, ServerEvent
 from .errors import anthropic_error
+from .signature import Signer, seal
 
 Events = tuple[ServerEvent, ...]
 
@@ -123,12 +125,15 @@ class CountBody(Struct):
 
 PING = ServerEvent(b'{"type":"ping"}', "ping")
 MESSAGE_STOP = ServerEvent(b'{"type":"message_stop"}', "message_stop")
-SIGNED = SignaturePiece("")  # clients send it back with the block; nobody checks it here
 
 
 def encode_response(answer: Answer, identity: Identity) -> bytes:
     choice = answer.choices[0]
-    content: list[OutputBlock] = [ThinkingBlock(choice.reasoning)] if choice.reasoning else []
+    content: list[OutputBlock] = []
+    if choice.reasoning:
+        content.append(ThinkingBlock(choice.reasoning, Signer(choice.reasoning).signature))
+    elif choice.sealed:
+        content.append(ThinkingBlock("", seal(choice.sealed)))
     blank = not choice.calls and answer.usage.completion  # none at all for an answer of no tokens
     content += [TextBlock(choice.text)] if choice.text or blank else []
     content += [
@@ -158,6 +163,7 @@ class Stream:
     def __init__(self, identity: Identity, options: GenerationOptions) -> None:
         self._identity = identity
         self._open: type[OutputBlock] | None = None
+        self._signer = Signer()  # of the open thought
         self._index = -1  # of the newest block
         self._ending = Ending(None, None)
         self._started = False
@@ -176,7 +182,15 @@ class Stream:
         return (*self._switch(TextBlock("")), self._delta(TextPiece(event.text)))
 
     def _reasoning_delta(self, event: ReasoningDelta) -> Events:
-        return (*self._switch(ThinkingBlock("")), self._delta(ThinkingPiece(event.text)))
+        opening = self._switch(ThinkingBlock(""))
+        if opening:
+            self._signer = Signer()
+        self._signer.add(event.text)
+        return (*opening, self._delta(ThinkingPiece(event.text)))
+
+    def _sealed(self, event: ThoughtSealed) -> Events:
+        opening = self._switch(ThinkingBlock(""))
+        return (*opening, *self._close(seal(event.text)))
 
     def _tool_call(self, event: ToolCallBegun) -> Events:
         return (*self._close(), *self._switch(ToolUseBlock(event.id, event.name, {})))
@@ -210,13 +224,15 @@ class Stream:
         self._index += 1
         return (*closing, _server_event("content_block_start", BlockStart(self._index, block)))
 
-    def _close(self) -> Events:
+    def _close(self, signature: str = "") -> Events:
+        """Close the open block, if there is one; a thought is signed."""
         if self._open is None:
             return ()
-        stop = _server_event("content_block_stop", BlockStop(self._index))
-        signed = (self._delta(SIGNED),) if self._open is ThinkingBlock else ()
+        signed: Events = ()
+        if self._open is ThinkingBlock:
+            signed = (self._delta(SignaturePiece(signature or self._signer.signature)),)
         self._open = None
-        return (*signed, stop)
+        return (*signed, _server_event("content_block_stop", BlockStop(self._index)))
 
     def _delta(self, piece: Piece) -> ServerEvent:
         return _server_event("content_block_delta", BlockDelta(self._index, piece))
@@ -225,6 +241,7 @@ class Stream:
         AnswerStarted: _start,
         TextDelta: _text_delta,
         ReasoningDelta: _reasoning_delta,
+        ThoughtSealed: _sealed,
         ToolCallBegun: _tool_call,
         ArgumentsDelta: _arguments,
         Finish: _finish,

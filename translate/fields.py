@@ -117,7 +117,8 @@ GENERATION: Table = {
     **_rows("stop expressions", "stop_regex"),
     **_rows("budgets of thinking", "thinking_budget thinking_token_budget", (-1,)),
     **_rows("budgets of thinking", "reasoning_budget_tokens reasoning_budget", (-1,)),
-    **_rows("answers without their reasoning", "include_reasoning separate_reasoning", (True,)),
+    **_rows("reasoning at this endpoint", "include_reasoning separate_reasoning", (True,)),
+    **_rows("reasoning at this endpoint", "reasoning_format", (*NOTHING, "auto", "deepseek")),
     **_rows("adapters", "adapters adapter lora lora_path lora_request"),
     **_rows("speculative decoding", "draft_model num_draft_tokens speculation"),
     **_rows("web search", "web_search_options", ()),
@@ -194,8 +195,8 @@ _IGNORED = """
 user metadata store service_tier safety_identifier client_metadata session_id request_id verbosity
 prediction prompt_cache_key prompt_cache_retention cache_control
 context_management inference_geo keep_alive ttl n_keep id_slot timings_per_token return_progress
-spaces_between_special_tokens stream_options.include_obfuscation thinking.budget_tokens
-reasoning.max_tokens reasoning.summary output_config.effort max_chunks_per_doc
+spaces_between_special_tokens stream_options.include_obfuscation reasoning.summary
+max_chunks_per_doc
 guided_decoding_backend structured_outputs.disable_fallback
 """
 IGNORED = tuple(_IGNORED.split())
