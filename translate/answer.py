@@ -281,15 +281,15 @@ def _request(
         thought=prompt.thought,
         goes_on=prompt.goes_on,
         constraint=prompt.constraint or _constraint(request.response_format),
-        budget=_budget(request, prompt, max_tokens),
+        budget=_budget(prompt, max_tokens),
     )
 
 
-def _budget(request: GenerateRequest, prompt: Prompt, max_tokens: int) -> ThoughtBudget | None:
-    if prompt.closing is None or not isinstance(request, Chat):
+def _budget(prompt: Prompt, max_tokens: int) -> ThoughtBudget | None:
+    most = most_tokens(prompt.asked, max_tokens)
+    if prompt.closing is None or most is None:
         return None
-    most = most_tokens(request.reasoning, max_tokens)
-    return None if most is None else replace(prompt.closing, tokens=most)
+    return replace(prompt.closing, tokens=most)
 
 
 def _constraint(format: ResponseFormat | None) -> Constraint | None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from .anthropic_request import decode_count, decode_request
 from .chat import (
@@ -35,6 +35,10 @@ encode_json = msgspec.json.Encoder().encode
 STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 
 
+class OutputDetails(Struct):
+    thinking_tokens: int
+
+
 class UsageBody(Struct):
     """`input_tokens` are those that the cache did not hold, as Anthropic counts."""
 
@@ -42,6 +46,7 @@ class UsageBody(Struct):
     cache_creation_input_tokens: int
     cache_read_input_tokens: int
     output_tokens: int
+    output_tokens_details: OutputDetails | UnsetType = UNSET  # where there were thoughts
 
 
 class TextBlock(Struct, tag="text"):
@@ -256,7 +261,8 @@ def _ending(reason: str, stop: str | None) -> Ending:
 
 
 def _usage(usage: Usage) -> UsageBody:
-    return UsageBody(usage.prompt - usage.cached, 0, usage.cached, usage.completion)
+    details = OutputDetails(usage.reasoning) if usage.reasoning else UNSET
+    return UsageBody(usage.prompt - usage.cached, 0, usage.cached, usage.completion, details)
 
 
 def _server_event(name: str, body: Struct) -> ServerEvent:

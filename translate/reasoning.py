@@ -60,6 +60,8 @@ def settled(chat: Chat, format: AnswerFormat, names: Collection[str]) -> Chat:
     A level that the template knows is left to the model.
     """
     asked = chat.reasoning
+    if asked.enabled is None and asked.effort is None and asked.budget is None:
+        return chat
     if asked.enabled is False or asked.budget == 0:
         asked = replace(asked, enabled=False, effort="none", budget=0)
     elif "thinking_budget" in names and asked.budget is None and asked.effort:

@@ -13,7 +13,7 @@ from ..engine.text.detokenizer import AnswerDetokenizer
 from ..engine.text.prompt_encoder import PromptEncoder
 from ..engine.text.specials import Specials
 from ..engine.text.tokenizer import Tokenizer
-from .chat import Chat, Completion, Text, Tool
+from .chat import Chat, Completion, Reasoning, Text, Tool
 from .guard import ChatGuard, offered, reading
 from .parsers.parser import AnswerFormat, AnswerParser, PlainParser
 from .parsers.tool_formats import ToolFormat, choose_tools
@@ -23,6 +23,7 @@ from .reasoning import is_limited, settled
 from .template_source import LONGEST
 
 ParserFactory = Callable[[int, Specials], AnswerParser]
+ANYTHING = Reasoning()
 COUNTED = 2  # contexts: the tokens of a prompt of more than that are not even counted
 
 
@@ -33,7 +34,7 @@ class Prompt:
     `thought`: how the answer marks what it thinks, if it does. `goes_on`: the answer goes on in the
     prompt's text. `call_marks` are those of calls that the answer may make. `ends`: ids that end
     the answer, beside the model's own. `constraint`: what it is held to, of a conversation.
-    `closing`: what closes its thoughts where they are limited, by a budget that is yet to be set.
+    `closing`: what closes its thoughts where they are limited, as `asked`.
     """
 
     tokens: list[int]
@@ -46,6 +47,7 @@ class Prompt:
     ends: tuple[int, ...] = ()
     constraint: Constraint | None = None
     closing: ThoughtBudget | None = None
+    asked: Reasoning = ANYTHING
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +114,7 @@ class Renderer:
             constraint=self._constraint(chat, tools),
             ends=tuple(token for token, name in names if name in self.format.ends),
             closing=self._closing(chat, bool(tools), vocabulary),
+            asked=chat.reasoning,
         )
 
     def _parser(self, marks: AnswerMarks, choice: int, specials: Specials) -> AnswerParser:
@@ -122,11 +125,12 @@ class Renderer:
         texts, encode = self.format.closing, self.tokenizer.encode_within
         if texts is None or not is_limited(chat.reasoning):
             return None
-        must_call = calling and chat.tool_choice.mode == "required"
-        begin = texts.calls if must_call else texts.text
+        begin = texts.calls.get(self.tool_format.name) if calling else None
+        must_call = chat.tool_choice.mode == "required"
+        first = texts.text if begin is None else begin if must_call else ""
+        later = texts.text if begin is None or not must_call else begin
         line = encode(texts.line) if texts.line else []
-        closing = encode(texts.end + ("" if calling and not must_call else begin))
-        again = encode(texts.end + begin)
+        closing, again = (encode(texts.end + each) for each in (first, later))
         if max(*line, *closing, *again) >= vocabulary:
             return None  # the model knows no such marks, so it has no thoughts
         ids = [*line, *closing], [*line, *again]

@@ -9,8 +9,10 @@ import re
 import secrets
 import zlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error
 
 KEY = secrets.token_bytes(32)
+SEALING_KEY = hmac.digest(KEY, b"sealing", "sha256")  # of thoughts that are in the signature
 NAME = "Bessemer"  # the first characters of each, which is base64 too
 KEY_ID = hmac.digest(KEY, b"id", "sha256")[:6]
 DIGEST = 24  # bytes
@@ -34,7 +36,7 @@ class Signer:
 def seal(thought: str) -> str:
     """Return a signature that holds the thought itself, for a client that is not shown it."""
     sealed = zlib.compress(thought.encode())
-    return _written(_digest(sealed), sealed)
+    return _written(_digest(SEALING_KEY, sealed), sealed)
 
 
 def opened(signature: str, thought: str) -> str | None:
@@ -48,17 +50,21 @@ def opened(signature: str, thought: str) -> str | None:
         return None
     if not signature.startswith(NAME):
         return thought
-    raw = urlsafe_b64decode(signature.removeprefix(NAME) + "==")
+    try:
+        raw = urlsafe_b64decode(signature.removeprefix(NAME) + "==")
+    except Error:
+        return None
     if raw[: len(KEY_ID)] != KEY_ID:
         return thought
     digest, sealed = raw[len(KEY_ID) :][:DIGEST], raw[len(KEY_ID) + DIGEST :]
-    if not hmac.compare_digest(digest, _digest(sealed or thought.encode())):
+    own = _digest(SEALING_KEY, sealed) if sealed else _digest(KEY, thought.encode())
+    if not hmac.compare_digest(digest, own):
         return None
     return zlib.decompress(sealed).decode() if sealed else thought
 
 
-def _digest(data: bytes) -> bytes:
-    return hmac.digest(KEY, data, "sha256")[:DIGEST]
+def _digest(key: bytes, data: bytes) -> bytes:
+    return hmac.digest(key, data, "sha256")[:DIGEST]
 
 
 def _written(digest: bytes, sealed: bytes = b"") -> str:

@@ -41,7 +41,9 @@ FORMAT = AnswerFormat(
     ends=("<|return|>", "<|call|>"),
     calling=calling,
     closing=Closing(
-        f"{END}{START}", text=f"<|channel|>final{MESSAGE}", calls="<|channel|>commentary"
+        f"{END}{START}",
+        text=f"<|channel|>final{MESSAGE}",
+        calls={"harmony": "<|channel|>commentary"},
     ),
     efforts={"none": "low", "minimal": "low", "xhigh": "high", "max": "high"},
 )

@@ -97,13 +97,14 @@ class SplitParser:
 class Closing:
     """What closes a thought: the end of its `line`, and of itself; then what begins the text.
 
-    The text is not begun where tools may be called instead, and `calls` are where they have to be.
+    `calls` has, by the name of a tool format, what begins calls that do not stand in the text:
+    where they may come instead nothing is begun, and where they have to, they are.
     """
 
     end: str
     line: str = ""
     text: str = ""
-    calls: str = ""
+    calls: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

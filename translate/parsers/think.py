@@ -22,13 +22,15 @@ def think(
     end: str = "",
     openings: tuple[str, ...] = (),
     beside: tuple[str, str, str] = ("", "", ""),
+    calls: str = "",
     switches: tuple[str, ...] = SWITCHES,
 ) -> AnswerFormat:
     """Return the format of a family, by the marks of its thought and of the text after it.
 
     `openings` are what else a prompt may end with for the answer to begin inside a thought.
     `beside` are the newlines before and after the mark that closes one, and after that of the text;
-    `switches` are the names by which its template is told to think or not.
+    `calls` is the tool format whose calls do not stand in the text, `switches` are the names by
+    which a template is told to think or not.
     """
 
     def marks(prompt: str, chat: Chat) -> Thought:
@@ -47,7 +49,7 @@ def think(
         return "text" if begin and ending.endswith(begin) else "start"
 
     before, after, last = beside
-    closing = Closing(close + after, before, begin + last)
+    closing = Closing(close + after, before, begin + last, {calls: ""})
     return AnswerFormat(name, suits, marks, closing=closing, switches=switches)
 
 
@@ -99,6 +101,7 @@ FAMILIES = (
         "<|END_THINKING|>",
         "<|START_RESPONSE|>",
         "<|END_RESPONSE|>",
+        calls="cohere",
         switches=("reasoning",),
     ),
     # google/gemma-4-31B-it, chat_template.jinja: a prompt without thinking ends with an empty one.
