@@ -1,13 +1,17 @@
 """What is asked of thoughts, as templates and decoding are told of it."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bessemer.translate.chat import Chat, Reasoning
 from bessemer.translate.parsers import channels, think
+from bessemer.translate.parsers.formats import choose
 from bessemer.translate.parsers.parser import AnswerFormat
 from bessemer.translate.reasoning import EFFORTS, TOLD, is_limited, most_tokens, settled
+from tests.translate.families import FAMILIES, TEMPLATES
 
 QWEN, DEEPSEEK, OSS = {"enable_thinking"}, {"thinking", "enable_thinking"}, {"reasoning_effort"}
 SEED, NONE = {"thinking_budget"}, set[str]()
@@ -76,3 +80,40 @@ def test_a_budget_is_told_and_kept() -> None:
 def test_what_a_client_tells_the_template_itself_counts() -> None:
     template, _ = told(Reasoning(True), QWEN, enable_thinking=False, x=1)
     assert template == {"enable_thinking": False, "x": 1}
+
+
+README = Path(__file__).parents[2] / "http" / "README.md"
+
+
+def kind(name: str) -> str:
+    """Return what a template that was tried knows of thoughts."""
+    source, family = (TEMPLATES / f"{name}.jinja").read_text(), FAMILIES[name]
+    names = set(re.findall(r"\w+", source))
+    known = next((each for each in ("reasoning_effort", "thinking_budget") if each in names), None)
+    format = choose(source, family.special.split())
+    marks = format.marks("", Chat("", ()))
+    thinks = names & {"enable_thinking", "thinking"} or marks.marks[0] in source
+    return known or ("thoughts" if thinks else "nothing")
+
+
+def test_the_readme_has_the_table_of_levels() -> None:
+    rows = [line for line in README.read_text().splitlines() if line.startswith("| ")]
+    for knows in ("reasoning_effort", "thinking_budget", "thoughts"):
+        beginning = f"| `{knows}`" if "_" in knows else f"| {knows}"
+        (row,) = (row for row in rows if row.startswith(beginning) and "`" not in row[25:])
+        tried = [name for name in sorted(FAMILIES) if kind(name) == knows]
+        assert row.split("|")[-2].strip().split(", ") == tried
+        if knows == "thoughts":
+            for effort, share in EFFORTS.items():
+                told = "all" if share is None else f"{share:.0%}".replace("%", " %")
+                assert share == 0 or f"{effort} {told}" in row
+        elif knows == "thinking_budget":
+            assert all(f"{effort} {tokens}" in row for effort, tokens in TOLD.items())
+        else:
+            assert channels.FORMAT.efforts == {
+                "none": "low",
+                "minimal": "low",
+                "xhigh": "high",
+                "max": "high",
+            }
+            assert "minimal is low, xhigh and max are high" in row
