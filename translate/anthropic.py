@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from .anthropic_request import decode_count, decode_request
+from .anthropic_request import DECODER, decode_count, decode_request
 from .chat import (
     Answer,
     AnswerStarted,
@@ -25,7 +25,8 @@ from .chat import (
     Usage,
 )
 from .dialect import COMMENT, CountDialect, Dialect, ServerEvent
-from .errors import anthropic_error
+from .errors import AnthropicErrorBody, anthropic_error
+from .operation import Operation
 from .signature import Signer, seal
 
 Events = tuple[ServerEvent, ...]
@@ -124,12 +125,20 @@ class MessageDelta(Struct, tag="message_delta"):
     usage: UsageBody
 
 
+class MessageStop(Struct, tag="message_stop"):
+    pass
+
+
+class Ping(Struct, tag="ping"):
+    pass
+
+
 class CountBody(Struct):
     input_tokens: int
 
 
-PING = ServerEvent(b'{"type":"ping"}', "ping")
-MESSAGE_STOP = ServerEvent(b'{"type":"message_stop"}', "message_stop")
+PING = ServerEvent(msgspec.json.encode(Ping()), "ping")
+MESSAGE_STOP = ServerEvent(msgspec.json.encode(MessageStop()), "message_stop")
 
 
 def encode_response(answer: Answer, identity: Identity) -> bytes:
@@ -269,11 +278,31 @@ def _server_event(name: str, body: Struct) -> ServerEvent:
     return ServerEvent(encode_json(body), name)
 
 
+Streamed = MessageStart | BlockStart | BlockDelta | BlockStop | MessageDelta | MessageStop | Ping
+HELLO = [{"role": "user", "content": "Hello!"}]
 DIALECT = Dialect(
     prefix="msg_",
     decode_request=decode_request,
     encode_response=encode_response,
     stream=Stream,
     encode_error=anthropic_error,
-    count=CountDialect(decode_count, encode_count),
+    operation=Operation(
+        summary="Answer a conversation, as Anthropic's Messages API does",
+        request=DECODER,
+        response=MessageBody,
+        pieces=(Streamed, AnthropicErrorBody),
+        error=AnthropicErrorBody,
+        example={"max_tokens": 64, "messages": HELLO},
+    ),
+    count=CountDialect(
+        decode_count,
+        encode_count,
+        Operation(
+            summary="Count the tokens that a conversation's prompt has",
+            request=DECODER,
+            response=CountBody,
+            error=AnthropicErrorBody,
+            example={"messages": HELLO},
+        ),
+    ),
 )

@@ -218,6 +218,7 @@ class RequestDecoder(Generic[Body]):
     """
 
     def __init__(self, request: type[Body], table: Table) -> None:
+        self.type = request
         self.honoured = frozenset(each.encode_name for each in msgspec.structs.fields(request))
         self.unbuilt = {name: row for name, row in table.items() if name not in self.honoured}
         names = {name.partition(".")[0] for name in self.unbuilt}

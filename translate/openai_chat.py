@@ -27,10 +27,11 @@ from .chat import (
 )
 from .decode import bound_values, invalid, shown, unsupported
 from .dialect import Dialect
-from .errors import openai_error
+from .errors import OpenAIErrorBody, openai_error
 from .fields import GENERATION, RequestDecoder
 from .openai_reasoning import ReasoningRequest, reasoning_of
 from .openai_shape import (
+    DONE,
     AnswerBody,
     ChunkStream,
     Events,
@@ -44,6 +45,7 @@ from .openai_shape import (
     usage_body,
 )
 from .openai_tools import CalledFunction, InputCall, calls_of, function_call, tools_of
+from .operation import Operation
 from .sampling import MAX_MESSAGES, Alternatives, max_tokens
 from .structured_output import response_format
 
@@ -364,4 +366,12 @@ DIALECT = Dialect(
     encode_response=encode_response,
     stream=Stream,
     encode_error=openai_error,
+    operation=Operation(
+        summary="Answer a conversation, as OpenAI's chat completions do",
+        request=DECODER,
+        response=ChatResponse,
+        pieces=(Chunk, OpenAIErrorBody),
+        mark=DONE.data.decode(),
+        example={"messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 64},
+    ),
 )

@@ -22,9 +22,10 @@ from .chat import (
 )
 from .decode import invalid
 from .dialect import Dialect
-from .errors import openai_error
+from .errors import OpenAIErrorBody, openai_error
 from .fields import COMPLETIONS, RequestDecoder
 from .openai_shape import (
+    DONE,
     AnswerBody,
     ChunkStream,
     Events,
@@ -38,6 +39,7 @@ from .openai_shape import (
     text_options,
     usage_body,
 )
+from .operation import Operation
 from .sampling import Alternatives, TokenId, max_tokens
 from .structured_output import response_format
 
@@ -185,4 +187,12 @@ DIALECT = Dialect(
     encode_response=encode_response,
     stream=Stream,
     encode_error=openai_error,
+    operation=Operation(
+        summary="Go on from a text, as OpenAI's legacy completions do",
+        request=DECODER,
+        response=CompletionBody,
+        pieces=(CompletionBody, OpenAIErrorBody),
+        mark=DONE.data.decode(),
+        example={"prompt": "Once upon a time", "max_tokens": 64},
+    ),
 )
