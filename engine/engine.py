@@ -80,7 +80,7 @@ class Engine:
 
         Raises Refusal if it can never fit, if no token may be drawn, or if the queue is full.
         """
-        text = self._text(request) if request.stop else None
+        text = self._text(request) if request.stop or request.budget else None
         room = self.scheduler.limits.context
         max_len = max_len_of(request, room) if self._ropes else 0
         sequence = Sequence.of(request, text, max_len, rope_key(self._ropes, max_len), room)
@@ -234,7 +234,7 @@ class Engine:
         finish, stop, hidden = self._follow(sequence, sampled.token)
         for token in () if finish else _forced(sequence):
             tokens.append(token)
-            finish, stop, hidden = self._follow(sequence, token)
+            finish, stop, hidden = self._follow(sequence, token)  # which the next one depends on
             if finish:
                 break
         if finish:
@@ -261,12 +261,15 @@ class Engine:
         return ("length" if sequence.is_full else None), None, 0
 
 
-def _forced(sequence: Sequence) -> list[int]:
-    """Return the tokens that its grammar leaves no choice about, where nothing else has a say."""
-    if (
-        sequence.grammar is None
-        or sequence.edits is not None
-        or sequence.request.logprobs is not None
-    ):
-        return []
-    return sequence.grammar.forced()
+def _forced(sequence: Sequence) -> Iterator[int]:
+    """Yield the tokens that have to come next, as each before is followed.
+
+    They close a thought, or are those that its grammar leaves no choice about where nothing else
+    has a say. Those with log probabilities are drawn, one by one.
+    """
+    if sequence.request.logprobs is not None:
+        return
+    while (token := sequence.forced) is not None:
+        yield token
+    if sequence.grammar is not None and sequence.edits is None:
+        yield from sequence.grammar.forced()

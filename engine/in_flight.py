@@ -28,6 +28,7 @@ class StepInFlight:
     prefilled: list[tuple[Sequence, int]] = field(default_factory=list)  # prompts' tokens, if asked
     deepest: dict[Sequence, Node] = field(default_factory=dict)  # in the tree, as it was committed
     _drawn: list[tuple[list[Sequence], Drawn]] = field(default_factory=list)
+    _later: list[tuple[Sequence, int]] = field(default_factory=list)  # of `ready`, not drawn yet
 
     @classmethod
     def of(cls, work: Seq[Work], logits: mx.array) -> "StepInFlight":
@@ -41,7 +42,10 @@ class StepInFlight:
             step._note_progress(item)
             if item.sequence.request.prompt_logprobs is not None and not item.sequence.generated:
                 step._score(item, logits[start:end])
-        step._draw([place for place in step.ready if not place[0].is_edited])
+        now: list[tuple[Sequence, int]] = []
+        for place in step.ready:
+            (step._later if place[0].is_edited else now).append(place)
+        step._draw(now)
         return step
 
     def draw(self) -> None:
@@ -52,7 +56,7 @@ class StepInFlight:
         """
         self.ready = [place for place in self.ready if not place[0].pending]
         self.deepest = {each: each.pages.path[-1] for each, _ in self.ready if each.pages.path}
-        self._draw([place for place in self.ready if place[0].is_edited])
+        self._draw([place for place in self._later if not place[0].pending])
         if not self._drawn:
             return
         parts = [drawn.tokens for _, drawn in self._drawn]

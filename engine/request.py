@@ -114,6 +114,19 @@ class Channels(Struct, frozen=True, tag="channels"):
 AnswerMarks = Thought | Channels
 
 
+class ThoughtBudget(Struct, frozen=True, kw_only=True):
+    """The most tokens of all thoughts of an answer, and the ids that close one beyond them.
+
+    Those of `closing` come the first time, those of `again` each later one. The first `line` of
+    them only end a line, and are left out where it has ended.
+    """
+
+    tokens: int
+    closing: list[int]
+    again: list[int]
+    line: int = 0
+
+
 class Request(Struct, frozen=True, kw_only=True, tag="continue"):
     """One sequence to continue; `tokens` is the whole prompt.
 
@@ -137,6 +150,7 @@ class Request(Struct, frozen=True, kw_only=True, tag="continue"):
     salt: str = ""  # prefixes are shared only within one salt
     constraint: Constraint | None = None
     thought: AnswerMarks | None = None  # None: it marks none
+    budget: ThoughtBudget | None = None  # of its thoughts; None: as long as they get
     goes_on: bool = False  # in the prompt's own text, whose words it may go on with
     client: str = ""  # whose request it is
     progress: bool = False  # tell how far its prompt is computed, step by step

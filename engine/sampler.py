@@ -16,7 +16,7 @@ from ..kernels.sampling.sample import Draws, draw
 from .philox import uniform
 from .request import Refusal, TokenLogprobs
 from .sequence import Sequence
-from .token_rules import BITS
+from .token_rules import BITS, mask_of
 
 MAX_LOGPROBS = 20  # OpenAI's limit, kept by the dialects
 
@@ -123,7 +123,8 @@ def _uniform(sequence: Sequence) -> float:
 
 
 def _edits(sequences: Seq[Sequence]) -> Edits | None:
-    tables = {row: s.edits.tables() for row, s in enumerate(sequences) if s.edits is not None}
+    edits = ((row, s.edits) for row, s in enumerate(sequences) if s.forced is None)
+    tables = {row: each.tables() for row, each in edits if each is not None}
     lasting = {row: table for row, (table, _) in tables.items() if len(table)}
     latest = {row: table for row, (_, table) in tables.items() if len(table)}
     return Edits(lasting, latest) if lasting or latest else None
@@ -134,11 +135,14 @@ def _masks(sequences: Seq[Sequence], size: int) -> np.ndarray | None:
     edited = {row: s.edits.mask(size) for row, s in enumerate(sequences) if s.edits is not None}
     held = {row: s.grammar.mask(size) for row, s in enumerate(sequences) if s.grammar is not None}
     masks = [(row, mask) for row, mask in (*edited.items(), *held.items()) if mask is not None]
-    if not masks:
+    forced = [(row, s.forced) for row, s in enumerate(sequences) if s.forced is not None]
+    if not masks and not forced:
         return None
     bits = np.full((len(sequences), -(-size // BITS)), 2**BITS - 1, np.uint32)
     for row, mask in masks:
         bits[row] &= mask
+    for row, token in forced:
+        bits[row] = mask_of([token], size)
     return bits
 
 

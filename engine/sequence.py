@@ -48,7 +48,7 @@ class Sequence:
 
     request: Request
     tokens: "array[int]"
-    text: AnswerText | None = None  # where stop strings have to be looked for
+    text: AnswerText | None = None  # where stop strings, or a thought, have to be looked for
     salt: tuple[str, ...] = ()  # what must be alike, beside tokens, to share pages
     max_len: int = 0  # the most tokens that it may come to have, where a rope asks for that
     room: int = 2**31  # the most tokens, prompt and answer, that there is room for
@@ -94,9 +94,17 @@ class Sequence:
         return self.generated >= self.request.max_tokens or self.length >= self.room
 
     @property
+    def forced(self) -> int | None:
+        """The id that the next token has to be, to close a thought; None: it may be another."""
+        meter = None if self.text is None else self.text.meter
+        return meter.forced[0] if meter is not None and meter.forced else None
+
+    @property
     def is_edited(self) -> bool:
         """Return whether what may be drawn of it depends on the tokens before."""
-        return self.edits is not None or self.grammar is not None
+        if self.edits is not None or self.grammar is not None:
+            return True
+        return self.text is not None and self.text.meter is not None and self.text.meter.is_due
 
     @property
     def is_prepared(self) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import chain
 
 from msgspec.structs import replace
 
@@ -15,6 +16,7 @@ from ..engine.request import (
     Request,
     Sampling,
     Started,
+    ThoughtBudget,
     Token,
     TokenLogprobs,
     over_context,
@@ -24,6 +26,7 @@ from ..engine.text.stops import StopMatcher
 from ..engine.text.tokenizer import Tokenizer
 from .chat import (
     AnswerStarted,
+    Chat,
     Done,
     Event,
     Finish,
@@ -42,7 +45,9 @@ from .chat import (
 from .decode import invalid
 from .echo import Echo
 from .output import ChoiceOutput
+from .reasoning import most_tokens
 from .renderer import Prompt
+from .shown_thoughts import Way, shown_thoughts
 from .timings import Stopwatch
 from .token_rules import TokenRules, token_rules
 
@@ -73,6 +78,7 @@ class _Choice:
     prompt: Prompt
     output: ChoiceOutput
     echo: Echo | None
+    way: Way | None = None  # of its thoughts to the client
     cached: int = 0
     computed: int = 0  # tokens of the prompt, those cached among them
     completion: int = 0
@@ -97,6 +103,7 @@ class AnswerStream:
     ) -> None:
         self.requests: list[Request] = []
         self._options = request.options
+        self._shown = request.reasoning.shown if isinstance(request, Chat) else "apart"
         self._prompts = prompts
         self._tokenizer = tokenizer
         self._spell = cache(partial(_spelled, tokenizer))  # a text each, however often it is told
@@ -171,7 +178,9 @@ class AnswerStream:
                 events: list[Event] = [*self._scores(choice, event)]
                 if choice.echo is not None:
                     events += self._echoed(choice.echo, event.prompt)
-                events += self._generated(choice, event)
+                generated = self._generated(choice, event)
+                way = choice.way
+                events += generated if way is None else chain.from_iterable(map(way, generated))
                 if self._options.continuous_usage or self._options.timings:
                     yield Progress(self.usage, self._timings())
                 yield from events
@@ -200,7 +209,8 @@ class AnswerStream:
             request.stop_in_reasoning,
             len(prompt.text),
         )
-        return _Choice(index, prompt, output, self._echo(index, prompt))
+        way = shown_thoughts(self._shown, prompt.thought)
+        return _Choice(index, prompt, output, self._echo(index, prompt), way)
 
     def _echo(self, index: int, prompt: Prompt) -> Echo | None:
         """Return what echoes a prompt token by token, as it has to with logprobs alone."""
@@ -314,7 +324,15 @@ def _request(
         thought=prompt.thought,
         goes_on=prompt.goes_on,
         constraint=prompt.constraint or _constraint(request.response_format),
+        budget=_budget(prompt, max_tokens),
     )
+
+
+def _budget(prompt: Prompt, max_tokens: int) -> ThoughtBudget | None:
+    most = most_tokens(prompt.asked, max_tokens)
+    if prompt.closing is None or most is None:
+        return None
+    return replace(prompt.closing, tokens=most)
 
 
 def _constraint(format: ResponseFormat | None) -> Constraint | None:

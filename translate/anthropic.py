@@ -21,12 +21,14 @@ from .chat import (
     ReasoningDelta,
     Shortened,
     TextDelta,
+    ThoughtSealed,
     ToolCallBegun,
     Usage,
 )
 from .dialect import COMMENT, CountDialect, Dialect, ServerEvent
 from .errors import AnthropicErrorBody, anthropic_error
 from .operation import Operation
+from .signature import Signer, seal
 
 Events = tuple[ServerEvent, ...]
 
@@ -43,6 +45,10 @@ class CacheCreation(Struct):
     ephemeral_1h_input_tokens: int = 0
 
 
+class OutputDetails(Struct):
+    thinking_tokens: int
+
+
 class UsageBody(Struct):
     """The tokens of a prompt that the cache held, those that it has now, and all others.
 
@@ -55,6 +61,7 @@ class UsageBody(Struct):
     output_tokens: int
     cache_creation: CacheCreation | UnsetType = UNSET
     context_overflow: Shortened | UnsetType = UNSET
+    output_tokens_details: OutputDetails | UnsetType = UNSET  # where there were thoughts
 
 
 class TextBlock(Struct, tag="text"):
@@ -146,12 +153,15 @@ class CountBody(Struct):
 
 PING = ServerEvent(msgspec.json.encode(Ping()), "ping")
 MESSAGE_STOP = ServerEvent(msgspec.json.encode(MessageStop()), "message_stop")
-SIGNED = SignaturePiece("")  # clients send it back with the block; nobody checks it here
 
 
 def encode_response(answer: Answer, identity: Identity) -> bytes:
     choice = answer.choices[0]
-    content: list[OutputBlock] = [ThinkingBlock(choice.reasoning)] if choice.reasoning else []
+    content: list[OutputBlock] = []
+    if choice.reasoning:
+        content.append(ThinkingBlock(choice.reasoning, Signer(choice.reasoning).signature))
+    elif choice.sealed:
+        content.append(ThinkingBlock("", seal(choice.sealed)))
     blank = not choice.calls and answer.usage.completion  # none at all for an answer of no tokens
     content += [TextBlock(choice.text)] if choice.text or blank else []
     content += [
@@ -181,6 +191,7 @@ class Stream:
     def __init__(self, identity: Identity, options: GenerationOptions) -> None:
         self._identity = identity
         self._open: type[OutputBlock] | None = None
+        self._signer = Signer()  # of the open thought
         self._index = -1  # of the newest block
         self._ending = Ending(None, None)
         self._started = False
@@ -199,7 +210,15 @@ class Stream:
         return (*self._switch(TextBlock("")), self._delta(TextPiece(event.text)))
 
     def _reasoning_delta(self, event: ReasoningDelta) -> Events:
-        return (*self._switch(ThinkingBlock("")), self._delta(ThinkingPiece(event.text)))
+        opening = self._switch(ThinkingBlock(""))
+        if opening:
+            self._signer = Signer()
+        self._signer.add(event.text)
+        return (*opening, self._delta(ThinkingPiece(event.text)))
+
+    def _sealed(self, event: ThoughtSealed) -> Events:
+        opening = self._switch(ThinkingBlock(""))
+        return (*opening, *self._close(seal(event.text)))
 
     def _tool_call(self, event: ToolCallBegun) -> Events:
         return (*self._close(), *self._switch(ToolUseBlock(event.id, event.name, {})))
@@ -233,13 +252,15 @@ class Stream:
         self._index += 1
         return (*closing, _server_event("content_block_start", BlockStart(self._index, block)))
 
-    def _close(self) -> Events:
+    def _close(self, signature: str = "") -> Events:
+        """Close the open block, if there is one; a thought is signed."""
         if self._open is None:
             return ()
-        stop = _server_event("content_block_stop", BlockStop(self._index))
-        signed = (self._delta(SIGNED),) if self._open is ThinkingBlock else ()
+        signed: Events = ()
+        if self._open is ThinkingBlock:
+            signed = (self._delta(SignaturePiece(signature or self._signer.signature)),)
         self._open = None
-        return (*signed, stop)
+        return (*signed, _server_event("content_block_stop", BlockStop(self._index)))
 
     def _delta(self, piece: Piece) -> ServerEvent:
         return _server_event("content_block_delta", BlockDelta(self._index, piece))
@@ -248,6 +269,7 @@ class Stream:
         AnswerStarted: _start,
         TextDelta: _text_delta,
         ReasoningDelta: _reasoning_delta,
+        ThoughtSealed: _sealed,
         ToolCallBegun: _tool_call,
         ArgumentsDelta: _arguments,
         Finish: _finish,
@@ -264,9 +286,15 @@ def _ending(reason: str, stop: str | None) -> Ending:
 def _usage(usage: Usage) -> UsageBody:
     full = usage.prompt // PAGE * PAGE  # what is sharable of a prompt
     created = max(full - usage.cached, 0) if usage.cache_marked else 0
-    counts = usage.prompt - usage.cached - created, created, usage.cached, usage.completion
-    creation = CacheCreation(created) if usage.cache_marked else UNSET
-    return UsageBody(*counts, creation, usage.shortened or UNSET)
+    return UsageBody(
+        usage.prompt - usage.cached - created,
+        created,
+        usage.cached,
+        usage.completion,
+        CacheCreation(created) if usage.cache_marked else UNSET,
+        usage.shortened or UNSET,
+        OutputDetails(usage.reasoning) if usage.reasoning else UNSET,
+    )
 
 
 def _server_event(name: str, body: Struct) -> ServerEvent:

@@ -22,6 +22,7 @@ from .chat import (
     Content,
     GenerationOptions,
     Message,
+    Reasoning,
     ResponseFormat,
     Text,
     Tool,
@@ -31,14 +32,16 @@ from .chat import (
 )
 from .decode import invalid, shown, unsupported
 from .fields import MESSAGES, RequestDecoder
+from .reasoning import Thinking, one_of, thinking_of
 from .sampling import MAX_MESSAGES, StopStrings, max_tokens, options, stop_strings
+from .signature import opened
 from .structured_output import UNSENT, StructuredFields, response_format, schema_format
 from .tool_fields import checked_choice, checked_tool
 
 # In a JSON text this is no part of a string, whose quotes are escaped.
 MARKED = re.compile(rb'"cache_control"\s*:\s*\{')
 ROLES = ("user", "assistant", "system")
-THINKING = {"enabled": True, "adaptive": True, "disabled": False}
+LEVELS = ("low", "medium", "high", "xhigh", "max")
 MODES: Mapping[str, Literal["auto", "none", "required"]] = {
     "auto": "auto",
     "any": "required",
@@ -59,6 +62,7 @@ class InputBlock(Struct):
     type: str
     text: str | None = None
     thinking: str | None = None
+    signature: str | None = None
     id: str | None = None
     name: str | None = None
     input: dict[str, Any] | None = None
@@ -74,10 +78,6 @@ class InputBlock(Struct):
 class InputMessage(Struct):
     role: str
     content: str | list[InputBlock]
-
-
-class Thinking(Struct):
-    type: str
 
 
 class InputTool(Struct):
@@ -97,6 +97,7 @@ class OutputFormat(Struct):
 
 class OutputConfig(Struct):
     format: OutputFormat | None = None
+    effort: str | None = None
 
 
 class InputToolChoice(Struct):
@@ -130,6 +131,9 @@ def decode_request(body: bytes) -> Chat:
     if limit is None:
         raise invalid("max_tokens", "is required", "missing_required_parameter")
     settings = replace(options(request, limit), cache_marked=bool(MARKED.search(body)))
+    thinking = request.thinking
+    if thinking and thinking.budget_tokens and thinking.budget_tokens >= limit:
+        raise invalid("thinking.budget_tokens", f"must be less than max_tokens, which is {limit}")
     if stops := stop_strings("stop_sequences", request.stop_sequences):
         settings = replace(settings, stop=stops)
     return _chat(request, settings)
@@ -155,7 +159,7 @@ def _chat(request: MessagesRequest, options: GenerationOptions) -> Chat:
         model=request.model,
         messages=turns,
         options=options,
-        template=thinking_kwargs(request.thinking),
+        reasoning=_reasoning(request),
         continue_final=continues,
         response_format=format,
         tools=tools,
@@ -196,14 +200,11 @@ def _formats(request: MessagesRequest) -> Iterator[ResponseFormat]:
         yield schema_format(name, format.schema)
 
 
-def thinking_kwargs(thinking: Thinking | None) -> dict[str, Any]:
-    """Return what a template is told of it."""
-    if thinking is None:
-        return {}
-    if thinking.type not in THINKING:
-        allowed = ", ".join(THINKING)
-        raise invalid("thinking.type", f"must be one of {allowed}, not {shown(thinking.type)}")
-    return {"enable_thinking": THINKING[thinking.type]}
+def _reasoning(request: MessagesRequest) -> Reasoning:
+    """Return what is asked of thoughts; effort alone is no wish for them, as at Anthropic's."""
+    effort = request.output_config and request.output_config.effort
+    level = one_of(effort, LEVELS, "output_config.effort") if effort else None
+    return replace(thinking_of(request.thinking), effort=level)
 
 
 def _system(system: str | list[InputBlock]) -> Message:
@@ -238,7 +239,7 @@ def _turn(role: str, blocks: Sequence[tuple[InputBlock, str]]) -> Message:
         if block.type == "text":
             texts.append(Text(_present(block.text, f"{where}.text")))
         elif block.type == "thinking" and role == "assistant":
-            thoughts.append(_present(block.thinking, f"{where}.thinking"))
+            thoughts.append(_thought(block, where))
         elif block.type == "tool_use" and role == "assistant":
             id_, name = _present(block.id, f"{where}.id"), _present(block.name, f"{where}.name")
             calls.append(ToolCall(id_, name, msgspec.json.encode(block.input or {}).decode()))
@@ -268,6 +269,16 @@ def _listed(block: InputBlock, place: str) -> str | list[InputBlock]:
     if isinstance(block.content, dict):
         raise invalid(f"{place}.content", "must be a string or a list, not an object")
     return block.content or ""
+
+
+def _thought(block: InputBlock, place: str) -> str:
+    """Return a thought that comes back. Raises Refusal, in Anthropic's words, for a forged one."""
+    thought = opened(block.signature or "", _present(block.thinking, f"{place}.thinking"))
+    if thought is None:
+        name = re.sub(r"\[(\d+)\]", r".\1", place)
+        message = f"{name}: Invalid `signature` in `thinking` block"
+        raise Refusal(400, "invalid_value", message, f"{place}.signature")
+    return thought
 
 
 def _result(block: InputBlock, place: str) -> Message:

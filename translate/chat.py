@@ -152,6 +152,24 @@ class GenerationOptions:
     shortened: "Shortened | None" = None  # what was done with it
 
 
+# Thoughts are apart from the text, in it, left out, or left out but for a sealed copy.
+Shown = Literal["apart", "inline", "hidden", "sealed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """What is asked of thoughts; None leaves it to the model.
+
+    `enabled`: whether it thinks at all; `effort`: how much, a level of reasoning.EFFORTS; `budget`:
+    the most tokens of it.
+    """
+
+    enabled: bool | None = None
+    effort: str | None = None
+    budget: int | None = None
+    shown: Shown = "apart"
+
+
 @dataclass(frozen=True, slots=True)
 class Chat:
     """A conversation to be continued by `model`."""
@@ -160,6 +178,7 @@ class Chat:
     messages: tuple[Message, ...]
     options: GenerationOptions = GenerationOptions()
     template: dict[str, Any] = field(default_factory=dict)  # chat_template_kwargs
+    reasoning: Reasoning = Reasoning()
     continue_final: bool = False  # go on in the last message instead of opening a new one
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = ToolChoice()
@@ -291,6 +310,13 @@ class ReasoningDelta(Struct, frozen=True):
     tokens: tuple[TokenText, ...] = ()
 
 
+class ThoughtSealed(Struct, frozen=True):
+    """The whole of a thought that the client is not to read; only where it asked for that."""
+
+    choice: int
+    text: str
+
+
 class ToolCallBegun(Struct, frozen=True):
     """The name of the choice's call number `index` (from 0); its arguments follow."""
 
@@ -333,7 +359,7 @@ class Failure(Struct, frozen=True):
     refusal: Refusal
 
 
-Delta = TextDelta | ReasoningDelta | ToolCallBegun | ArgumentsDelta
+Delta = TextDelta | ReasoningDelta | ThoughtSealed | ToolCallBegun | ArgumentsDelta
 Event = (
     AnswerStarted
     | PromptLogprobs
@@ -359,6 +385,7 @@ class AnswerChoice:
     tokens: tuple[TokenText, ...] = ()
     calls: tuple[ToolCall, ...] = ()
     prompt: tuple[tuple[RankedToken, ...], ...] = ()  # its prompt's, where asked for
+    sealed: str = ""  # thoughts that the client is not to read
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,9 +115,6 @@ GENERATION: Table = {
     **_rows("guidance", "negative_prompt"),
     **_rows("logits processors", "logits_processors custom_logit_processor vllm_xargs"),
     **_rows("stop expressions", "stop_regex"),
-    **_rows("budgets of thinking", "thinking_budget thinking_token_budget", (-1,)),
-    **_rows("budgets of thinking", "reasoning_budget_tokens reasoning_budget", (-1,)),
-    **_rows("answers without their reasoning", "include_reasoning separate_reasoning", (True,)),
     **_rows("adapters", "adapters adapter lora lora_path lora_request"),
     **_rows("speculative decoding", "draft_model num_draft_tokens speculation"),
     **_rows("web search", "web_search_options", ()),
@@ -138,10 +135,23 @@ GENERATION: Table = {
 _TEMPLATES: Table = {
     **_rows(
         "chat templates at this endpoint",
-        "chat_template_kwargs enable_thinking thinking reasoning reasoning_effort documents "
-        "continue_final_message",
+        "chat_template_kwargs enable_thinking documents continue_final_message",
     ),
     **_rows("chat templates at this endpoint", "add_generation_prompt", (True,)),
+    **_rows("reasoning of this form at this endpoint", "thinking reasoning reasoning_effort"),
+    **_rows(
+        "reasoning of this form at this endpoint",
+        "thinking_budget thinking_token_budget reasoning_budget_tokens reasoning_budget",
+        (-1,),
+    ),
+    **_rows(
+        "reasoning of this form at this endpoint", "include_reasoning separate_reasoning", (True,)
+    ),
+    **_rows(
+        "reasoning of this form at this endpoint",
+        "reasoning_format",
+        ("auto", "deepseek", "parsed"),
+    ),
 }
 _CALLS: Table = {
     **_rows("tool calls at this endpoint", "tools functions"),
@@ -195,8 +205,8 @@ _IGNORED = """
 user metadata store service_tier safety_identifier client_metadata session_id request_id verbosity
 prediction prompt_cache_key prompt_cache_retention
 context_management inference_geo keep_alive ttl n_keep id_slot
-spaces_between_special_tokens stream_options.include_obfuscation thinking.budget_tokens
-reasoning.max_tokens reasoning.summary output_config.effort max_chunks_per_doc
+spaces_between_special_tokens stream_options.include_obfuscation reasoning.summary
+max_chunks_per_doc
 guided_decoding_backend structured_outputs.disable_fallback
 """
 IGNORED = tuple(_IGNORED.split())

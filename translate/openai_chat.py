@@ -5,7 +5,6 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from .anthropic_request import Thinking, thinking_kwargs
 from .chat import (
     Answer,
     AnswerChoice,
@@ -30,6 +29,7 @@ from .decode import bound_values, invalid, shown, unsupported
 from .dialect import Dialect
 from .errors import OpenAIErrorBody, openai_error
 from .fields import GENERATION, RequestDecoder
+from .openai_reasoning import ReasoningRequest, reasoning_of
 from .openai_shape import (
     DONE,
     AnswerBody,
@@ -47,7 +47,7 @@ from .openai_shape import (
     timings_body,
     usage_body,
 )
-from .openai_tools import CalledFunction, InputCall, ToolRequest, calls_of, function_call, tools_of
+from .openai_tools import CalledFunction, InputCall, calls_of, function_call, tools_of
 from .operation import Operation
 from .sampling import MAX_MESSAGES, Alternatives, max_tokens
 from .structured_output import response_format
@@ -89,21 +89,11 @@ class InputMessage(Struct):
     tool_call_id: str | None = None
 
 
-class Reasoning(Struct):
-    effort: str | None = None
-    enabled: bool | None = None
-
-
-class ChatRequest(ToolRequest, kw_only=True):
+class ChatRequest(ReasoningRequest, kw_only=True):
     messages: Annotated[list[InputMessage], Meta(min_length=1, max_length=MAX_MESSAGES)]
     logprobs: bool | None = None
     top_logprobs: Alternatives | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
     documents: list[dict[str, Any]] | None = None
-    enable_thinking: bool | None = None
-    thinking: Thinking | None = None
-    reasoning: Reasoning | None = None
-    reasoning_effort: str | None = None
     continue_final_message: bool | None = None
     add_generation_prompt: bool | None = None
 
@@ -197,6 +187,7 @@ def decode_request(body: bytes) -> Chat:
         messages=tuple(_message(m, f"messages[{i}]") for i, m in enumerate(request.messages)),
         options=text_options(request, max_tokens(request, 1), _logprobs(request)),
         template=_template(request),
+        reasoning=reasoning_of(request),
         continue_final=_continue_final(request),
         tools=tools,
         tool_choice=choice,
@@ -279,16 +270,6 @@ def _logprobs(request: ChatRequest) -> int | None:
 def _template(request: ChatRequest) -> dict[str, Any]:
     """Return what the template is told; what is said more exactly counts for more."""
     kwargs: dict[str, Any] = {}
-    effort = request.reasoning_effort or (request.reasoning and request.reasoning.effort)
-    if effort == "none":
-        kwargs["enable_thinking"] = False
-    elif effort:
-        kwargs["reasoning_effort"] = effort
-    if request.reasoning and request.reasoning.enabled is not None:
-        kwargs["enable_thinking"] = request.reasoning.enabled
-    kwargs |= thinking_kwargs(request.thinking)  # as DeepSeek and GLM have it too
-    if request.enable_thinking is not None:
-        kwargs["enable_thinking"] = request.enable_thinking
     if request.documents:
         kwargs["documents"] = request.documents
     if request.add_generation_prompt is not None and not request.continue_final_message:

@@ -23,6 +23,7 @@ from .chat import (
     RankedToken,
     ReasoningDelta,
     TextDelta,
+    ThoughtSealed,
     TokenText,
     ToolCall,
     ToolCallBegun,
@@ -139,6 +140,7 @@ class Collector:
     def __init__(self, n: int) -> None:
         self._text: list[list[str]] = [[] for _ in range(n)]
         self._reasoning: list[list[str]] = [[] for _ in range(n)]
+        self._sealed: list[list[str]] = [[] for _ in range(n)]
         self._tokens: list[list[TokenText]] = [[] for _ in range(n)]
         self._calls: list[list[ToolCallBegun]] = [[] for _ in range(n)]
         self._arguments: dict[tuple[int, int], list[str]] = defaultdict(list)
@@ -157,6 +159,8 @@ class Collector:
                 self._length += len(text)
                 self._reasoning[choice].append(text)
                 self._tokens[choice] += tokens
+            case ThoughtSealed(choice, text):
+                self._sealed[choice].append(text)
             case ToolCallBegun(choice):
                 self._calls[choice].append(event)
             case ArgumentsDelta(choice, index, text):
@@ -203,6 +207,7 @@ class Collector:
             tuple(self._tokens[index]),
             tuple(self._whole_calls(index)),
             tuple(self._prompts[index]),
+            "".join(self._sealed[index]),
         )
 
     def _whole_calls(self, index: int) -> Iterator[ToolCall]:

@@ -1,26 +1,29 @@
 """One model's renderer: rendered conversations and bare texts to prompts by its tokenizer."""
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain
 
-from ..engine.request import AnswerMarks, Constraint, Refusal, Thought
+from ..engine.request import AnswerMarks, Constraint, Refusal, Thought, ThoughtBudget
 from ..engine.text.control import ControlTokens, control_tokens
 from ..engine.text.detokenizer import AnswerDetokenizer
 from ..engine.text.prompt_encoder import PromptEncoder
 from ..engine.text.specials import Specials
 from ..engine.text.tokenizer import Tokenizer
-from .chat import Chat, Completion, Text, Tool
+from .chat import Chat, Completion, Reasoning, Text, Tool
 from .guard import ChatGuard, offered, reading
 from .parsers.parser import AnswerFormat, AnswerParser, PlainParser
 from .parsers.tool_formats import ToolFormat, choose_tools
 from .parsers.tool_grammar import tool_constraint
 from .parsers.tools import CallReader, ToolParser
+from .reasoning import is_limited, settled
 from .template_source import LONGEST
 
 ParserFactory = Callable[[int, Specials], AnswerParser]
+ANYTHING = Reasoning()
 COUNTED = 2  # contexts: the tokens of a prompt of more than that are not even counted
 
 
@@ -31,6 +34,7 @@ class Prompt:
     `thought`: how the answer marks what it thinks, if it does. `goes_on`: the answer goes on in the
     prompt's text. `call_marks` are those of calls that the answer may make. `ends`: ids that end
     the answer, beside the model's own. `constraint`: what it is held to, of a conversation.
+    `closing`: what closes its thoughts where they are limited, as `asked`.
     """
 
     tokens: list[int]
@@ -42,6 +46,8 @@ class Prompt:
     call_marks: tuple[str, ...] = ()
     ends: tuple[int, ...] = ()
     constraint: Constraint | None = None
+    closing: ThoughtBudget | None = None
+    asked: Reasoning = ANYTHING
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,12 +84,14 @@ class Renderer:
     def guarded(self, chat: Chat, context: int = sys.maxsize) -> Chat:
         """Return a conversation that may be rendered: no text in it can become a control token.
 
-        One that is longer than what its template may write is refused before.
+        Its template is told what is asked of thoughts, as far as it knows of that. One that is
+        longer than what its template may write is refused before.
         """
         parts = chain.from_iterable(turn.content for turn in chat.messages)
         length = sum(len(part.text) for part in parts if isinstance(part, Text))
         if length > self.limit(context):
             self._refuse_hopeless(length, context)
+        chat = settled(chat, self.format, self._names)
         return chat if self.parse_special else self._guard.guarded(chat)
 
     def conversation(self, chat: Chat, text: str, context: int, vocabulary: int) -> Prompt:
@@ -106,10 +114,33 @@ class Renderer:
             call_marks=self.tool_format.marks if tools else (),
             constraint=self._constraint(chat, tools),
             ends=tuple(token for token, name in names if name in self.format.ends),
+            closing=self._closing(chat, bool(tools), vocabulary),
+            asked=chat.reasoning,
         )
 
     def _parser(self, marks: AnswerMarks, choice: int, specials: Specials) -> AnswerParser:
         return self.format.parser(choice, marks, specials)
+
+    def _closing(self, chat: Chat, calling: bool, vocabulary: int) -> ThoughtBudget | None:
+        """Return what closes thoughts that are limited, if the model has a way to."""
+        texts, encode = self.format.closing, self.tokenizer.encode_within
+        if texts is None or not is_limited(chat.reasoning):
+            return None
+        begin = texts.calls.get(self.tool_format.name) if calling else None
+        must_call = chat.tool_choice.mode == "required"
+        first = texts.text if begin is None else begin if must_call else ""
+        later = texts.text if begin is None or not must_call else begin
+        line = encode(texts.line) if texts.line else []
+        closing, again = (encode(texts.end + each) for each in (first, later))
+        if max(*line, *closing, *again) >= vocabulary:
+            return None  # the model knows no such marks, so it has no thoughts
+        ids = [*line, *closing], [*line, *again]
+        return ThoughtBudget(tokens=0, closing=ids[0], again=ids[1], line=len(line))
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        """The names that the chat template may read."""
+        return frozenset(re.findall(r"\w+", self.source))
 
     def _constraint(self, chat: Chat, tools: Sequence[Tool]) -> Constraint | None:
         """Return what the answer is held to because of the tools that it may call."""

@@ -8,18 +8,26 @@ from .channels import ChannelSplitter
 from .detokenizer import AnswerDetokenizer
 from .specials import NONE, Specials
 from .stops import StopMatcher
+from .thought_meter import ThoughtMeter
 from .thoughts import ThoughtSplitter
 
 
 class Splitter(Protocol):
     """What tells an answer's thoughts from its text, both without marks, as it grows.
 
-    `inside`: what comes next belongs to a thought. Codes of special tokens that end the text stay
+    `inside`: what comes next belongs to a thought. `holds`: a text is held back that may become a
+    mark. `settled`: nothing that comes is a thought. Codes of special tokens that end the text stay
     in it, for stop strings.
     """
 
     @property
     def inside(self) -> bool: ...
+
+    @property
+    def holds(self) -> bool: ...
+
+    @property
+    def settled(self) -> bool: ...
 
     def feed(self, piece: str) -> tuple[str, str]:
         """Return the reasoning and the text, in this order, that are now certain."""
@@ -45,7 +53,7 @@ class AnswerText:
     """An answer's text in the worker, token by token: no token is generated past a stop string.
 
     Stop strings count from the token number `min_tokens` on, and only in what no `splitter` takes
-    for a thought.
+    for a thought. A `meter` keeps thoughts within their budget.
     """
 
     def __init__(
@@ -54,7 +62,9 @@ class AnswerText:
         stops: StopMatcher,
         min_tokens: int = 0,
         splitter: Splitter | None = None,
+        meter: ThoughtMeter | None = None,
     ) -> None:
+        self.meter = meter
         self._detokenizer = detokenizer
         self._stops = stops
         self._exempt = min_tokens - 1  # tokens to come that no stop string may end
@@ -71,6 +81,8 @@ class AnswerText:
         """
         self._exempt -= 1
         text, thought = self._detokenizer.add(token, hidden), ""
+        if self.meter is not None:
+            self.meter.add(text, self._detokenizer.whole)
         if self._splitter is not None:
             thought, text = self._splitter.feed(text)
         return self._sought(thought, text, exempt=self._exempt >= 0)

@@ -41,6 +41,14 @@ class ChannelSplitter:
     def inside(self) -> bool:
         return self._thinks and self._head is None
 
+    @property
+    def holds(self) -> bool:
+        return bool(self._held)
+
+    @property
+    def settled(self) -> bool:
+        return False  # another message may come
+
     def feed(self, piece: str) -> tuple[str, str]:
         """Return the reasoning and the text, in this order, that are now certain."""
         text, at = self._held + piece, 0

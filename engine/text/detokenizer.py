@@ -14,7 +14,13 @@ LONGEST = 4  # bytes of a character, so tokens that may have to wait for a whole
 
 
 class Detokenizer(Protocol):
-    """The text of a growing answer, in pieces that end on whole characters."""
+    """The text of a growing answer, in pieces that end on whole characters.
+
+    `whole`: no part of a character is held back.
+    """
+
+    @property
+    def whole(self) -> bool: ...
 
     def add(self, token: int) -> str: ...
 
@@ -30,6 +36,10 @@ class ByteDetokenizer:
     def __init__(self, table: Mapping[int, bytes]) -> None:
         self._table = table
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    @property
+    def whole(self) -> bool:
+        return not self._decoder.getstate()[0]
 
     def add(self, token: int) -> str:
         return self._decoder.decode(self._table[token])
@@ -54,6 +64,10 @@ class WindowDetokenizer:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._window: list[int] = []
         self._shown = 0  # tokens of the window whose text is out
+
+    @property
+    def whole(self) -> bool:
+        return self._shown == len(self._window) and not self._decoder.getstate()[0]
 
     def add(self, token: int) -> str:
         if (byte := self._fallback.get(token)) is not None:
@@ -92,6 +106,10 @@ class AnswerDetokenizer:
     def __init__(self, detokenizer: Detokenizer, specials: Specials) -> None:
         self._detokenizer = detokenizer
         self._specials = specials
+
+    @property
+    def whole(self) -> bool:
+        return self._detokenizer.whole
 
     def add(self, token: int, hidden: bool = False) -> str:
         special = self._specials.text(token, hidden)

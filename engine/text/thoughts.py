@@ -51,6 +51,15 @@ class ThoughtSplitter:
     def inside(self) -> bool:
         return self._state is ThoughtState.INSIDE or self._state is ThoughtState.OPENED
 
+    @property
+    def holds(self) -> bool:
+        return bool(self._held)
+
+    @property
+    def settled(self) -> bool:
+        text = self._state is ThoughtState.TEXT or self._state is ThoughtState.BEGUN
+        return text and not self._again
+
     def feed(self, piece: str) -> tuple[str, str]:
         """Return the reasoning and the text, in this order, that are now certain."""
         rest, reasoning, text = self._held + piece, "", ""

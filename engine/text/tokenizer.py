@@ -20,6 +20,7 @@ from .detokenizer import (
 )
 from .specials import Specials
 from .stops import KEPT, StopMatcher
+from .thought_meter import ThoughtMeter
 
 if TYPE_CHECKING:  # as whoever has a vocabulary alone needs no library
     import tokenizers
@@ -28,6 +29,7 @@ if TYPE_CHECKING:  # as whoever has a vocabulary alone needs no library
 
 BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))  # tokens that stand for one, by name
 PIECE = 2**16  # characters of a long text that are counted at once
+INSIDE = "a"  # a text with which what follows a line or a sentence is not joined in one token
 
 
 class NamedTemplate(TypedDict):
@@ -107,6 +109,13 @@ class Tokenizer:
         ids: list[int] = encoded.ids
         return ids
 
+    def encode_within(self, text: str) -> list[int]:
+        """Return the tokens of a text inside another: without what some put before a text."""
+        before, whole = (self.encode(each, special=False) for each in (INSIDE, INSIDE + text))
+        if whole[: len(before)] == before:
+            return whole[len(before) :]
+        return self.encode(text, special=False)
+
     def decode(self, tokens: Sequence[int]) -> str:
         stream = self.detokenizer()
         return "".join([*map(stream.add, tokens), stream.flush()])
@@ -136,8 +145,14 @@ class Tokenizer:
             self.answer_detokenizer(request, specials),
             StopMatcher(request.stop, specials=specials),
             request.min_tokens,
-            None if marks is None else make_splitter(marks, specials),
+            None if marks is None or not request.stop else make_splitter(marks, specials),
+            self._meter(request, specials),
         )
+
+    def _meter(self, request: Request, specials: Specials) -> ThoughtMeter | None:
+        if request.budget is None or request.thought is None:
+            return None
+        return ThoughtMeter(request.budget, make_splitter(request.thought, specials))
 
     @property
     def eos(self) -> int | None:

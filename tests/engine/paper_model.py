@@ -20,6 +20,7 @@ from bessemer.engine.text.answer_text import AnswerText, make_splitter
 from bessemer.engine.text.detokenizer import AnswerDetokenizer
 from bessemer.engine.text.specials import Specials
 from bessemer.engine.text.stops import StopMatcher
+from bessemer.engine.text.thought_meter import ThoughtMeter
 from bessemer.engine.text.tokenizer import Tokenizer
 from bessemer.engine.token_rules import NO_RULES, GenerationRules
 from bessemer.kernels.attention.pages import PAGE
@@ -32,6 +33,8 @@ FULL = CacheSizes((None,), (64,))
 
 class Letters:
     """Token n is the n-th character from the space on; the end token is nothing."""
+
+    whole = True
 
     def add(self, token: int) -> str:
         return chr(32 + token) if token != END else ""
@@ -155,7 +158,10 @@ def text(request: Request) -> AnswerText:
     specials = Specials({END: "<end>"}, (), request.stop)
     letters = AnswerDetokenizer(Letters(), specials)
     stops = StopMatcher(request.stop, specials=specials)
-    return AnswerText(letters, stops, request.min_tokens, splitter)
+    meter = None
+    if request.budget is not None and request.thought is not None:
+        meter = ThoughtMeter(request.budget, make_splitter(request.thought))
+    return AnswerText(letters, stops, request.min_tokens, splitter, meter)
 
 
 def request_for(number: int, prompt: Sequence[int], count: int, **more: object) -> Request:

@@ -29,9 +29,11 @@ from bessemer.translate.chat import (
     Heartbeat,
     Identity,
     Message,
+    Reasoning,
     ReasoningDelta,
     Text,
     TextDelta,
+    ThoughtSealed,
     Tool,
     ToolCall,
     ToolCallBegun,
@@ -39,6 +41,7 @@ from bessemer.translate.chat import (
     said,
 )
 from bessemer.translate.dialect import COMMENT
+from bessemer.translate.signature import Signer
 
 USER = {"role": "user", "content": "Hi"}
 IMAGE_RESULT = {"type": "tool_result", "tool_use_id": "a", "content": [{"type": "image"}]}
@@ -80,7 +83,7 @@ def test_the_sdks_request_type() -> None:
         ],
         "stream": True,
         "stop_sequences": ["END"],
-        "thinking": {"type": "enabled", "budget_tokens": 1024},
+        "thinking": {"type": "enabled", "budget_tokens": 8},
         "tool_choice": {"type": "auto"},
         "tools": [],
         "metadata": {"user_id": "u1"},
@@ -105,7 +108,7 @@ def test_the_sdks_request_type() -> None:
             stream=True,
             cache_marked=True,
         ),
-        template={"enable_thinking": True},
+        reasoning=Reasoning(True, "low", 8),
         call_prefix="toolu_",
     )
 
@@ -119,14 +122,48 @@ def test_what_claude_code_adds_is_tolerated() -> None:
         output_config={"effort": "high"},
     )
     assert chat.messages[1] == Message("system", said("The date is today."))
-    assert chat.template == {"enable_thinking": True}
+    assert chat.reasoning == Reasoning(True, "high")
 
 
 def test_thinking() -> None:
-    assert decoded().template == {}
-    assert decoded(thinking={"type": "disabled"}).template == {"enable_thinking": False}
+    assert decoded().reasoning == Reasoning()
+    assert decoded(thinking={"type": "disabled"}).reasoning == Reasoning(False)
     assert refused(thinking={"type": "deep"}).field == "thinking.type"
     assert refused(thinking={}).field == "thinking.type"
+
+
+def test_budgets_and_levels() -> None:
+    enabled = {"type": "enabled", "budget_tokens": 8}
+    assert decoded(thinking=enabled).reasoning == Reasoning(True, None, 8)
+    for budget in (9, 10):
+        error = refused(thinking={**enabled, "budget_tokens": budget})
+        assert error.field == "thinking.budget_tokens" and "less than max_tokens" in error.message
+    assert refused(thinking={**enabled, "budget_tokens": 0}).field == "thinking.budget_tokens"
+    for level in ("low", "medium", "high", "xhigh", "max"):
+        assert decoded(output_config={"effort": level}).reasoning == Reasoning(None, level)
+    error = refused(output_config={"effort": "none"})
+    assert error.field == "output_config.effort"
+    assert "low, medium, high, xhigh, max" in error.message
+    omitted = {"type": "adaptive", "display": "omitted"}
+    assert decoded(thinking=omitted).reasoning == Reasoning(True, shown="sealed")
+    assert decoded(thinking={**omitted, "display": "summarized"}).reasoning == Reasoning(True)
+    assert refused(thinking={**omitted, "display": "loud"}).field == "thinking.display"
+
+
+def thinking(thought: str, **more: str) -> dict[str, Any]:
+    block = {"type": "thinking", "thinking": thought, **more}
+    return {"role": "assistant", "content": [{"type": "text", "text": "So."}, block]}
+
+
+def test_a_thought_that_comes_back_is_ours_or_anothers() -> None:
+    ours = Signer("Hm.").signature
+    for more in ({"signature": ours}, {"signature": ""}, {}, {"signature": "EqQBCgIYAh" * 20}):
+        assert decoded(USER, thinking("Hm.", **more), USER).messages[1].reasoning == "Hm."
+    forged = Signer("Ha.").signature
+    for signature in (forged, ours[:-1], ours[:-1] + "~", ours + "AAAA", "wrong"):
+        error = refused(USER, thinking("Hm.", signature=signature), USER)
+        words = "messages.1.content.1: Invalid `signature` in `thinking` block"
+        assert (error.message, error.field) == (words, "messages[1].content[1].signature")
 
 
 def test_system() -> None:
@@ -211,7 +248,7 @@ def test_counting() -> None:
     }
     chat = decode_count(json.dumps(params).encode())
     assert chat.messages == (Message("system", said("Be brief.")), Message("user", said("Hi")))
-    assert chat.template == {"enable_thinking": False} and not chat.tools
+    assert chat.reasoning == Reasoning(False) and not chat.tools
     assert MessageTokensCount.model_validate_json(encode_count(7)).input_tokens == 7
     counted = decode_count(json.dumps({**params, "tools": [{"name": "f"}]}).encode())
     assert counted.tools == (Tool("f"),)
@@ -233,7 +270,7 @@ def test_a_response_as_the_sdk_reads_it(reason: str, stop: str | None, stop_reas
     assert (read.stop_reason, read.stop_sequence) == (stop_reason, stop)
     assert [block.type for block in read.content] == ["thinking", "text"]
     assert msgspec.json.decode(body)["content"] == [
-        {"type": "thinking", "thinking": "Hm.", "signature": ""},
+        {"type": "thinking", "thinking": "Hm.", "signature": Signer("Hm.").signature},
         {"type": "text", "text": "Hello"},
     ]
     assert read.usage.model_dump(exclude_none=True) == {
@@ -328,7 +365,7 @@ def test_a_stream_with_thinking() -> None:
         _delta(0, type="thinking_delta", thinking="H"),
         _delta(0, type="thinking_delta", thinking="m."),
         {"type": "ping"},
-        _delta(0, type="signature_delta", signature=""),
+        _delta(0, type="signature_delta", signature=Signer("Hm.").signature),
         {"type": "content_block_stop", "index": 0},
         {
             "type": "content_block_start",
@@ -341,10 +378,52 @@ def test_a_stream_with_thinking() -> None:
         {
             "type": "message_delta",
             "delta": {"stop_reason": "stop_sequence", "stop_sequence": "END"},
-            "usage": usage | {"output_tokens": 4},
+            "usage": usage | {"output_tokens": 4, "output_tokens_details": {"thinking_tokens": 2}},
         },
         {"type": "message_stop"},
     ]
+
+
+def test_each_thought_of_a_stream_has_a_signature_of_its_own() -> None:
+    events = [
+        AnswerStarted(Usage(10, 0)),
+        ReasoningDelta(0, "Hm."),
+        TextDelta(0, "So."),
+        ReasoningDelta(0, "W"),
+        ReasoningDelta(0, "ell"),
+        ToolCallBegun(0, 0, "a", "f"),
+        ReasoningDelta(0, "On"),
+        Finish(0, "length"),
+        Done(Usage(10, 4)),
+    ]
+    bodies = sent(events)
+    legal(bodies)
+    signed = [b["delta"]["signature"] for b in bodies if b.get("delta", {}).get("signature")]
+    assert signed == [Signer(thought).signature for thought in ("Hm.", "Well", "On")]
+
+
+def test_a_thought_that_is_not_shown_is_sealed_in_its_signature() -> None:
+    bodies = sent(
+        [
+            AnswerStarted(Usage(10, 0)),
+            ThoughtSealed(0, "Hm."),
+            TextDelta(0, "So."),
+            Finish(0, "stop"),
+            Done(Usage(10, 4)),
+        ]
+    )
+    legal(bodies)
+    blocks = [b["content_block"] for b in bodies if b["type"] == "content_block_start"]
+    assert [block["type"] for block in blocks] == ["thinking", "text"]
+    assert not any(b.get("delta", {}).get("type") == "thinking_delta" for b in bodies)
+    (signature,) = (b["delta"]["signature"] for b in bodies if b.get("delta", {}).get("signature"))
+    choice = AnswerChoice("So.", "", "stop", sealed="Hm.")
+    body = encode_response(Answer((choice,), Usage(10, 4)), WHO)
+    read = AnthropicMessage.model_validate_json(body, strict=True)
+    block = read.content[0].model_dump()
+    assert block == {"type": "thinking", "thinking": "", "signature": signature}
+    back = decoded(USER, {"role": "assistant", "content": [block]})
+    assert back.messages[-1].reasoning == "Hm."
 
 
 def test_a_stream_with_calls() -> None:

@@ -28,6 +28,7 @@ from bessemer.translate.fields import (
     Table,
     Unbuilt,
 )
+from bessemer.translate.openai_reasoning import BUDGETS
 from bessemer.translate.sampling import LIMITS, SamplingFields
 
 HTTP = Path(__file__).parents[2] / "http" / "README.md"
@@ -143,13 +144,12 @@ SAMPLING: dict[str, Any] = {
     "reasoning.summary": "auto",
     "reasoning.max_tokens": 5,
     "thinking": {"type": "disabled"},
-    "thinking.budget_tokens": 1024,
+    "thinking.budget_tokens": 4,
     "enable_thinking": False,
-    "thinking_budget": 5,
-    "thinking_token_budget": 5,
-    "reasoning_budget_tokens": 5,
-    "reasoning_budget": 5,
+    **dict.fromkeys(BUDGETS, 5),
     "include_reasoning": False,
+    "separate_reasoning": False,
+    "reasoning_format": "none",
     "documents": [{"text": "a"}],
     "add_generation_prompt": False,
     "continue_final_message": True,

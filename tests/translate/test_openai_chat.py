@@ -26,6 +26,7 @@ from bessemer.translate.chat import (
     Message,
     Progress,
     RankedToken,
+    Reasoning,
     ReasoningDelta,
     Text,
     TextDelta,
@@ -124,7 +125,7 @@ def test_the_sdks_request_type() -> None:
         stream=True,
         include_usage=True,
     )
-    assert chat.template == {"reasoning_effort": "low"}
+    assert chat.reasoning == Reasoning(True, "low")
 
 
 @pytest.mark.parametrize(
@@ -200,9 +201,6 @@ def test_messages_not_built_yet(message: Any, field: str) -> None:
     [
         ({}, {}),
         ({"chat_template_kwargs": {"enable_thinking": False, "x": [1]}}, None),
-        ({"enable_thinking": False}, {"enable_thinking": False}),
-        ({"reasoning_effort": "high"}, {"reasoning_effort": "high"}),
-        ({"reasoning_effort": "none"}, {"enable_thinking": False}),
         (
             {"enable_thinking": False, "chat_template_kwargs": {"enable_thinking": True}},
             {"enable_thinking": True},
@@ -439,28 +437,9 @@ def test_every_piece_may_have_the_usage_so_far() -> None:
     assert counts == [0, 0, 1, 3, 4]
 
 
-@pytest.mark.parametrize(
-    ("fields", "template"),
-    [
-        ({"thinking": {"type": "enabled", "budget_tokens": 9}}, {"enable_thinking": True}),
-        ({"thinking": {"type": "disabled"}}, {"enable_thinking": False}),
-        ({"reasoning": {"effort": "high", "summary": "auto"}}, {"reasoning_effort": "high"}),
-        ({"reasoning": {"enabled": False}}, {"enable_thinking": False}),
-        ({"reasoning": {"effort": "none"}}, {"enable_thinking": False}),
-        ({"reasoning_effort": "low", "reasoning": {"effort": "high"}}, {"reasoning_effort": "low"}),
-        ({"enable_thinking": True, "thinking": {"type": "disabled"}}, {"enable_thinking": True}),
-        (
-            {"documents": [{"title": "a", "text": "b"}]},
-            {"documents": [{"title": "a", "text": "b"}]},
-        ),
-    ],
-)
-def test_what_a_template_is_told(fields: dict[str, Any], template: dict[str, Any]) -> None:
-    assert decoded(**fields).template == template
-
-
-def test_what_no_thinking_is() -> None:
-    assert refused(thinking={"type": "deep"}).field == "thinking.type"
+def test_documents_are_the_templates() -> None:
+    documents = [{"title": "a", "text": "b"}]
+    assert decoded(documents=documents).template == {"documents": documents}
 
 
 def test_prompt_logprobs_as_vllm_shows_them() -> None:

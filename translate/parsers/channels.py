@@ -6,7 +6,7 @@ from ...engine.request import AnswerMarks, Channels
 from ...engine.text.channels import ChannelSplitter
 from ...engine.text.specials import Specials
 from ..chat import Chat
-from .parser import AnswerFormat, SplitParser
+from .parser import AnswerFormat, Closing, SplitParser
 
 START, MESSAGE, END = "<|start|>assistant", "<|message|>", "<|end|>"
 
@@ -34,4 +34,16 @@ def calling(choice: int, marks: AnswerMarks, specials: Specials) -> SplitParser:
 
 # openai/gpt-oss-20b: https://cookbook.openai.com/articles/openai-harmony, chat_template.jinja. Its
 # generation_config.json has both ends of an answer; conversions may lack it.
-FORMAT = AnswerFormat("channels", suits, marks, ends=("<|return|>", "<|call|>"), calling=calling)
+FORMAT = AnswerFormat(
+    "channels",
+    suits,
+    marks,
+    ends=("<|return|>", "<|call|>"),
+    calling=calling,
+    closing=Closing(
+        f"{END}{START}",
+        text=f"<|channel|>final{MESSAGE}",
+        calls={"harmony": "<|channel|>commentary"},
+    ),
+    efforts={"none": "low", "minimal": "low", "xhigh": "high", "max": "high"},
+)

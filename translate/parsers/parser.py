@@ -1,7 +1,7 @@
 """Parsers of answers: tokens in, with their ids, texts and special names; deltas out."""
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from msgspec import Struct
@@ -94,6 +94,20 @@ class SplitParser:
 
 
 @dataclass(frozen=True, slots=True)
+class Closing:
+    """What closes a thought: the end of its `line`, and of itself; then what begins the text.
+
+    `calls` has, by the name of a tool format, what begins calls that do not stand in the text:
+    where they may come instead nothing is begun, and where they have to, they are.
+    """
+
+    end: str
+    line: str = ""
+    text: str = ""
+    calls: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class AnswerFormat:
     """The way in which a family of models marks what it thinks and calls.
 
@@ -101,7 +115,9 @@ class AnswerFormat:
     its special tokens. `marks`: those of the answer to a rendered prompt; no stop string counts in
     its thoughts. `parser`: for a choice of that answer; `calling`: where tools may be called, if
     that is another. `ends`: special tokens that end it, whether a checkpoint's settings say so or
-    not.
+    not. `closing`: how a thought is closed that has gone on for long enough; None: it has none.
+    `switches`: the names by which a template is told whether to think; `efforts`: levels that one
+    that is told how much does not know, and what they are to it.
     """
 
     name: str
@@ -110,3 +126,6 @@ class AnswerFormat:
     parser: Callable[[int, AnswerMarks, Specials], AnswerParser] = SplitParser
     ends: tuple[str, ...] = ()
     calling: Callable[[int, AnswerMarks, Specials], AnswerParser] | None = None
+    closing: Closing | None = None
+    switches: tuple[str, ...] = ()
+    efforts: Mapping[str, str] = field(default_factory=dict)

@@ -5,8 +5,10 @@ from typing import Literal
 
 from ...engine.request import Thought
 from ..chat import Chat
-from .parser import AnswerFormat
+from .parser import AnswerFormat, Closing
 
+# Of Qwen, GLM, SmolLM, EXAONE, Hunyuan, Gemma and others; of DeepSeek, Granite and Kimi.
+SWITCHES = ("enable_thinking", "thinking")
 Suits = Callable[[str, Collection[str]], bool]
 Place = Literal["start", "thought", "text"]
 
@@ -19,10 +21,16 @@ def think(
     begin: str = "",
     end: str = "",
     openings: tuple[str, ...] = (),
+    beside: tuple[str, str, str] = ("", "", ""),
+    calls: str = "",
+    switches: tuple[str, ...] = SWITCHES,
 ) -> AnswerFormat:
     """Return the format of a family, by the marks of its thought and of the text after it.
 
     `openings` are what else a prompt may end with for the answer to begin inside a thought.
+    `beside` are the newlines before and after the mark that closes one, and after that of the text;
+    `calls` is the tool format whose calls do not stand in the text, `switches` are the names by
+    which a template is told to think or not.
     """
 
     def marks(prompt: str, chat: Chat) -> Thought:
@@ -40,7 +48,9 @@ def think(
             return "thought"
         return "text" if begin and ending.endswith(begin) else "start"
 
-    return AnswerFormat(name, suits, marks)
+    before, after, last = beside
+    closing = Closing(close + after, before, begin + last, {calls: ""})
+    return AnswerFormat(name, suits, marks, closing=closing, switches=switches)
 
 
 def named(*marks: str) -> Suits:
@@ -61,7 +71,13 @@ def kimi(template: str, special_tokens: Collection[str]) -> bool:
 
 # Any model may think so, whatever its template shows, and most that think do: Qwen 3, DeepSeek,
 # GLM 4.5, MiniMax M2, SmolLM 3, LFM 2, Phi 4 reasoning, Magistral 2506, Nemotron, Kimi K2 ...
-FORMAT = think("think", lambda template, special_tokens: True, "<think>", "</think>")
+FORMAT = think(
+    "think",
+    lambda template, special_tokens: True,
+    "<think>",
+    "</think>",
+    beside=("\n", "\n\n", ""),
+)
 
 # A family's marks stand in its own template or tokenizer, which the row names.
 FAMILIES = (
@@ -73,6 +89,7 @@ FAMILIES = (
         "<seed:think>",
         "</seed:think>",
         openings=("<seed:think><seed:cot_budget_reflect>",),
+        beside=("\n", "", ""),
     ),
     # mistralai/Magistral-Small-2507 and Ministral-3: control tokens of tekken.json.
     think("mistral", named("[THINK]"), "[THINK]", "[/THINK]"),
@@ -84,11 +101,25 @@ FAMILIES = (
         "<|END_THINKING|>",
         "<|START_RESPONSE|>",
         "<|END_RESPONSE|>",
+        calls="cohere",
+        switches=("reasoning",),
     ),
     # google/gemma-4-31B-it, chat_template.jinja: a prompt without thinking ends with an empty one.
-    think("gemma4", named("<|channel>"), "<|channel>thought", "<channel|>"),
+    think(
+        "gemma4",
+        named("<|channel>"),
+        "<|channel>thought",
+        "<channel|>",
+        beside=("\n", "", ""),
+    ),
     # LGAI-EXAONE/EXAONE-Deep-32B, tokenizer_config.json; EXAONE 4 has <think>.
-    think("exaone-deep", named("<thought>"), "<thought>", "</thought>"),
+    think(
+        "exaone-deep",
+        named("<thought>"),
+        "<thought>",
+        "</thought>",
+        beside=("\n", "\n\n", ""),
+    ),
     # moonshotai/Kimi-VL-A3B-Thinking, README.md; its marks are plain text.
     think("kimi-vl", kimi, "◁think▷", "◁/think▷"),
     # ServiceNow-AI/Apriel-1.5-15b-Thinker, chat_template.jinja; prompts of 1.6 end with the mark.
@@ -98,6 +129,7 @@ FAMILIES = (
         "Here are my reasoning steps:",
         "[BEGIN FINAL RESPONSE]",
         end="[END FINAL RESPONSE]",
+        beside=("\n", "\n", ""),
     ),
     # ibm-granite/granite-3.2-8b-instruct, tokenizer_config.json: what the system turn asks for.
     think(
@@ -105,6 +137,7 @@ FAMILIES = (
         named("Here is my thought process:"),
         "Here is my thought process:",
         "Here is my response:",
+        beside=("\n\n", "\n\n", ""),
     ),
     # ibm-granite/granite-3.3-8b-instruct, tokenizer_config.json; baidu/ERNIE-4.5-21B-A3B-Thinking.
     think(
@@ -117,6 +150,12 @@ FAMILIES = (
     ),
     # tencent/Hunyuan-A13B-Instruct, chat_template.jinja.
     think(
-        "think-answer", named("<think>", "<answer>"), "<think>", "</think>", "<answer>", "</answer>"
+        "think-answer",
+        named("<think>", "<answer>"),
+        "<think>",
+        "</think>",
+        "<answer>",
+        "</answer>",
+        beside=("\n", "\n", "\n"),
     ),
 )

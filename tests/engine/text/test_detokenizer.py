@@ -181,3 +181,18 @@ def test_special_tokens_are_shown_as_the_answer_holds_them() -> None:
         assert stream.add(letter, hidden=True) == ""
         # A character that a special token parts is none.
         assert stream.add(half) + stream.add(end) == (f"\ufffd{shown}" if shown else "")
+
+
+@pytest.mark.parametrize("build", [byte_level, sentencepiece])
+def test_a_character_in_parts_is_whole_after_the_last(
+    build: Callable[[], tokenizers.Tokenizer],
+) -> None:
+    tokenizer = make_tokenizer(build())
+    stream = AnswerDetokenizer(tokenizer.detokenizer(), Specials({}))
+    tokens = [*tokenizer.encode("a", special=False), *tokenizer.encode_within("🦊")]
+    assert len(tokens) >= 5, "its bytes are tokens"
+    whole = []
+    for token in tokens:
+        stream.add(token)
+        whole.append(stream.whole)
+    assert whole == [*[True] * (len(tokens) - 4), False, False, False, True]

@@ -154,3 +154,22 @@ def test_newlines_without_end_before_the_mark_of_the_end_are_text() -> None:
         splitter = ThoughtSplitter(thought)
         texts = [splitter.feed(piece)[1] for piece in pieces]
         assert "".join(texts) + splitter.close()[1] == "a" + "\n" * 2000 + "b"
+
+
+def test_whether_a_text_is_held_and_whether_a_thought_may_still_come() -> None:
+    splitter = ThoughtSplitter(Thought(OPEN, CLOSE))
+    for piece, holds, settled in (
+        ("<thi", True, False),
+        ("nk>Hm", False, False),
+        ("</", True, False),
+        ("a", False, False),
+        (CLOSE, False, False),
+        ("\nHi", False, True),
+        ("<think>", False, True),
+    ):
+        splitter.feed(piece)
+        assert (splitter.holds, splitter.settled) == (holds, settled), piece
+    special = Specials({7: OPEN, 8: CLOSE}, (OPEN, CLOSE))
+    again = ThoughtSplitter(Thought(OPEN, CLOSE, "text"), special)
+    again.feed("Hi")
+    assert not again.settled, "a special token may open another thought"

@@ -145,3 +145,15 @@ def test_a_stop_string_counts_in_thoughts_only_where_it_is_to() -> None:
         for token in tokenizer.encode(answer):
             text.add(token)
         assert text.stop == stop
+
+
+@pytest.mark.parametrize("build", [byte_level, sentencepiece])
+@pytest.mark.parametrize("text", ["\n<|end|>\n\n", "<|end|>", "Hello", "\n"])
+def test_a_text_within_another_has_no_space_before_it(
+    build: Callable[[], tokenizers.Tokenizer], text: str
+) -> None:
+    tokenizer = make_tokenizer(build())
+    ids, end = tokenizer.encode_within(text), id_of(tokenizer, "<|end|>")
+    assert ids.count(end) == text.count("<|end|>")
+    said = "".join(tokenizer.special_names.get(i) or tokenizer.token_bytes(i).decode() for i in ids)
+    assert said == text
