@@ -52,8 +52,8 @@ INLINE vi dot(vi sum, vi code, const int8_t *four, int kind) {
 }
 
 /* What a column's codes stand for, which are one byte of each lane. */
-INLINE vf weight_of(vi codes, int column, vf scale, vf bias) {
-    return vf_fma(vf_of(vi_shift(codes, column % 4 * 8) & 255), scale, bias);
+INLINE vf weight_of(vi codes, unsigned column, vf scale, vf bias) {
+    return vf_fma(vf_of(vi_shift(codes, (int)(column % 4 * 8)) & 255), scale, bias);
 }
 
 /* Codes whose groups are half a run: the same kinds, from here on. */
@@ -61,7 +61,8 @@ enum { HALVES = 10 };
 
 /* A panel whose codes are multiplied as they are unpacked. */
 INLINE void multiply_panel(const Matrix *m, int row, Rows x, int rows, int of, vf *sums) {
-    const vi_any *words = words_of(m, row, 0, m->bits);
+    const vi_any *words = words_of(m, row, 0, m->bits), *const all = words;
+    const int shift = __builtin_ctz((unsigned)m->group);
     const int kind = of % HALVES, halves = of < HALVES ? 1 : 2, part = RUN / halves;
     const int bits = bits_in(kind), groups = m->inputs / m->group;
     const int runs = halves == 2 ? 1 : least(m->group, BLOCK) / part;
@@ -92,9 +93,12 @@ INLINE void multiply_panel(const Matrix *m, int row, Rows x, int rows, int of, v
                 x.scales += x.width;
                 x.sums += x.width;
             }
-        for (; x.outliers->column < (first + count) * m->group; x.outliers++) {
-            const int column = x.outliers->column, group = column / m->group - first;
-            const vi codes = code_of(words_of(m, row, column, m->bits), kind, column % RUN / 4);
+        const unsigned end = (unsigned)((first + count) * m->group);
+        for (; x.outliers->column < end; x.outliers++) {
+            const unsigned column = x.outliers->column;
+            const int group = (int)(column >> shift) - first;
+            const vi_any *run = all + column / RUN * (unsigned)bits;
+            const vi codes = code_of(run, kind, column % RUN / 4);
             const vf weight = weight_of(codes, column, scales[group], biases[group]);
             for (int r = 0; r < rows; r++)
                 total[r] = vf_fma(weight, vf_set(x.outliers->values[r]), total[r]);
@@ -135,7 +139,8 @@ INLINE void multiply_codes(const Matrix *m, Rows x, int rows, int start, int dep
     x.scales += start / block * (ptrdiff_t)x.width;
     x.sums += start / block * (ptrdiff_t)x.width;
     const vi *tile = codes;
-    while (x.outliers->column < start)
+    const int shift = __builtin_ctz((unsigned)m->group);
+    while (x.outliers->column < (unsigned)start)
         x.outliers++;
     for (int i = 0; i < depth / block; i++, x.scales += x.width, x.sums += x.width) {
         vi dots[PART][VECTORS] = {0};
@@ -149,9 +154,9 @@ INLINE void multiply_codes(const Matrix *m, Rows x, int rows, int start, int dep
                 total[r][v] = scaled(dots[r][v], scales[group + v], biases[group + v],
                                      x.scales[r], x.sums[r], total[r][v]);
     }
-    for (; x.outliers->column < start + depth; x.outliers++) {
-        const int column = x.outliers->column, word = (column - start) / 4 * VECTORS;
-        const int group = (column - start) / m->group * VECTORS;
+    for (; x.outliers->column < (unsigned)(start + depth); x.outliers++) {
+        const unsigned column = x.outliers->column - (unsigned)start;
+        const int word = (int)(column / 4) * VECTORS, group = (int)(column >> shift) * VECTORS;
         for (int v = 0; v < VECTORS; v++) {
             const vf weight = weight_of(tile[word + v], column, scales[group + v], biases[group + v]);
             for (int r = 0; r < rows; r++)
