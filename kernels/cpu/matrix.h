@@ -13,6 +13,9 @@ enum { VECTORS = 2, TILE = VECTORS * LANES };
 /* Inputs that are unpacked at a time; a tile of them stays in the first cache. */
 enum { BYTES_DEPTH = 512, FLOATS_DEPTH = 128, MAX_GROUPS = BYTES_DEPTH / 16 };
 
+/* As many more bytes where they are the last; groups of all these. */
+enum { TAIL = 128, ALL_GROUPS = (BYTES_DEPTH + TAIL) / 16 };
+
 /* Quantized activations share a scale among so many, or among a group of weights if that is less. */
 enum { BLOCK = 64 };
 
@@ -363,7 +366,7 @@ static inline void panel_scales(const Matrix *m, int row, int first, int count, 
 INLINE void unpack_scales(const Matrix *m, int row, int start, int depth, vf *scales, vf *biases) {
     const int first = start / m->group, count = (start + depth - 1) / m->group - first + 1;
     for (int v = 0; v < VECTORS; v++) {
-        vf panel[2][MAX_GROUPS];
+        vf panel[2][ALL_GROUPS];
         panel_scales(m, row + v * LANES, first, count, panel[0], panel[1]);
         for (int i = 0; i < count; i++) {
             scales[i * VECTORS + v] = panel[0][i];
