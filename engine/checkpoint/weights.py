@@ -32,6 +32,8 @@ BYTES = {"U8": mx.uint8}
 FP8 = {"F8_E4M3": mx.uint8}
 ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "U32": 4, "U8": 1, "F8_E4M3": 2}  # once loaded
 MIN_COLUMNS = 32  # a row has a multiple of these: MLX and the kernels ask for that of nvfp4
+# Mixers' last modules, whose inputs may be as many as the residual stream's.
+OUTPUTS = frozenset({"o_proj", "out_proj", "dense"})
 # A buffer that older exporters saved although it follows from the config.
 HARMLESS = ".rotary_emb.inv_freq"
 
@@ -276,14 +278,16 @@ def pays_apart(config: ModelConfig | EncoderConfig, module: str, columns: int) -
     """Return whether the outliers among a module's inputs are worth a product of their own.
 
     The residual stream has them in the same few columns for all tokens, so rows share their cost,
-    and what reads it makes nine tenths of what rounding costs SmolLM2. Other inputs have theirs
-    anywhere; of these the last feed-forward layer's count, for nothing after them evens them out.
+    and what reads it makes nine tenths of what rounding costs SmolLM2. Other inputs, those of
+    `OUTPUTS` among them, have theirs anywhere; of these the last feed-forward layer's count, for
+    nothing after them evens them out.
     """
     if isinstance(config, EncoderConfig):
         return False
     names = config.blocks[-1].names
     last = f"{config.model}.layers.{config.layers - 1}.{names.feed_forward}."
-    return columns == config.hidden_size or module.startswith(last)
+    reads = columns == config.hidden_size and module.rpartition(".")[2] not in OUTPUTS
+    return reads or module.startswith(last)
 
 
 def is_unused(config: ModelConfig | EncoderConfig, name: str) -> bool:

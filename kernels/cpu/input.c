@@ -54,12 +54,12 @@ INLINE void quantize_block(const float *x, int block, float most, ptrdiff_t numb
 }
 
 /* Puts a row's value of a column into its group's list. */
-static void insert(Outlier *list, int column, int row, float value) {
+static void insert(Outlier *list, unsigned column, int row, float value) {
     while (list->column < column)
         list++;
     if (list->column > column) {
         const Outlier *last = list;
-        while (last->column != INT_MAX)
+        while (last->column != UINT_MAX)
             last++;
         memmove(list + 1, list, sizeof *list * (size_t)(last + 1 - list));
         *list = (Outlier){.column = column};
@@ -93,7 +93,7 @@ static void quantize_row(const float *row, int block, int blocks, int fine, int 
             const int column = without_largest(x, block, most, rest);
             less = most_of(rest, block);
             if (most * most - less * less > bound)
-                insert(to->outliers, i * block + column, r, x[column]);
+                insert(to->outliers, (unsigned)(i * block + column), r, x[column]);
             else
                 less = most;
         }
@@ -108,7 +108,7 @@ static void prepare_group(void *context, int index) {
     const int block = x->blocks ? x->inputs / x->blocks : 0;
     Outlier *outliers = (Outlier *)x->outliers + (ptrdiff_t)first * (x->apart + 1);
     if (x->blocks)
-        outliers->column = INT_MAX;
+        outliers->column = UINT_MAX;
     for (int r = 0; r < width; r++) {
         const float *row = p->values + (ptrdiff_t)(p->from ? p->from[first + r] : first + r) * x->inputs;
         const ptrdiff_t cells = (ptrdiff_t)first * x->inputs, blocks = (ptrdiff_t)first * x->blocks;

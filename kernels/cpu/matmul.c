@@ -1,6 +1,8 @@
 /* The product in integers or in floats; an element's sum is made in one order, whoever's it is. */
 #include "matmul.h"
 
+#include <limits.h>
+
 /* As a call with a constant for every number of rows, so that the sums stay in registers. */
 #define UP_TO_2(X) X(1) X(2)
 #define UP_TO_4(X) UP_TO_2(X) X(3) X(4)
@@ -51,9 +53,15 @@ INLINE vi dot(vi sum, vi code, const int8_t *four, int kind) {
     return is_wide(kind) ? dot4(sum, code, vi_set(x)) : dot4_small(sum, code, vi_set(x));
 }
 
+/* How many inputs are multiplied from `start` on before the outliers among them are. */
+INLINE int depth_at(const Matrix *m, int start) {
+    const int left = m->inputs - start;
+    return left <= BYTES_DEPTH + TAIL ? left : BYTES_DEPTH;
+}
+
 /* What a column's codes stand for, which are one byte of each lane. */
-INLINE vf weight_of(vi codes, int column, vf scale, vf bias) {
-    return vf_fma(vf_of(vi_shift(codes, column % 4 * 8) & 255), scale, bias);
+INLINE vf weight_of(vi codes, unsigned column, vf scale, vf bias) {
+    return vf_fma(vf_of(vi_shift(codes, (int)(column % 4 * 8)) & 255), scale, bias);
 }
 
 /* Codes whose groups are half a run: the same kinds, from here on. */
@@ -61,15 +69,16 @@ enum { HALVES = 10 };
 
 /* A panel whose codes are multiplied as they are unpacked. */
 INLINE void multiply_panel(const Matrix *m, int row, Rows x, int rows, int of, vf *sums) {
-    const vi_any *words = words_of(m, row, 0, m->bits);
+    const vi_any *words = words_of(m, row, 0, m->bits), *const all = words;
+    const int shift = __builtin_ctz((unsigned)m->group);
     const int kind = of % HALVES, halves = of < HALVES ? 1 : 2, part = RUN / halves;
     const int bits = bits_in(kind), groups = m->inputs / m->group;
     const int runs = halves == 2 ? 1 : least(m->group, BLOCK) / part;
     const int blocks = halves == 2 ? 1 : m->group / part / runs;
-    vf total[GROUP] = {0}, scales[MAX_GROUPS], biases[MAX_GROUPS];
-    const int most = BYTES_DEPTH / m->group; /* as where a tile is unpacked: one order of sums */
-    for (int first = 0; first < groups; first += most) {
-        const int count = least(most, groups - first);
+    vf total[GROUP] = {0}, scales[ALL_GROUPS], biases[ALL_GROUPS];
+    const int plain = x.outliers->column == UINT_MAX;
+    for (int first = 0, count; first < groups; first += count) {
+        count = plain ? least(MAX_GROUPS, groups - first) : depth_at(m, first << shift) >> shift;
         panel_scales(m, row, first, count, scales, biases);
         for (int i = 0; i < count * blocks; i += halves)
 #pragma GCC unroll 2
@@ -92,9 +101,12 @@ INLINE void multiply_panel(const Matrix *m, int row, Rows x, int rows, int of, v
                 x.scales += x.width;
                 x.sums += x.width;
             }
-        for (; x.outliers->column < (first + count) * m->group; x.outliers++) {
-            const int column = x.outliers->column, group = column / m->group - first;
-            const vi codes = code_of(words_of(m, row, column, m->bits), kind, column % RUN / 4);
+        const unsigned end = (unsigned)((first + count) << shift);
+        for (; x.outliers->column < end; x.outliers++) {
+            const unsigned column = x.outliers->column;
+            const int group = (int)(column >> shift) - first;
+            const vi_any *run = all + column / RUN * (unsigned)bits;
+            const vi codes = code_of(run, kind, column % RUN / 4);
             const vf weight = weight_of(codes, column, scales[group], biases[group]);
             for (int r = 0; r < rows; r++)
                 total[r] = vf_fma(weight, vf_set(x.outliers->values[r]), total[r]);
@@ -135,7 +147,8 @@ INLINE void multiply_codes(const Matrix *m, Rows x, int rows, int start, int dep
     x.scales += start / block * (ptrdiff_t)x.width;
     x.sums += start / block * (ptrdiff_t)x.width;
     const vi *tile = codes;
-    while (x.outliers->column < start)
+    const int shift = __builtin_ctz((unsigned)m->group);
+    while (x.outliers->column < (unsigned)start)
         x.outliers++;
     for (int i = 0; i < depth / block; i++, x.scales += x.width, x.sums += x.width) {
         vi dots[PART][VECTORS] = {0};
@@ -149,9 +162,9 @@ INLINE void multiply_codes(const Matrix *m, Rows x, int rows, int start, int dep
                 total[r][v] = scaled(dots[r][v], scales[group + v], biases[group + v],
                                      x.scales[r], x.sums[r], total[r][v]);
     }
-    for (; x.outliers->column < start + depth; x.outliers++) {
-        const int column = x.outliers->column, word = (column - start) / 4 * VECTORS;
-        const int group = (column - start) / m->group * VECTORS;
+    for (; x.outliers->column < (unsigned)(start + depth); x.outliers++) {
+        const unsigned column = x.outliers->column - (unsigned)start;
+        const int word = (int)(column / 4) * VECTORS, group = (int)(column >> shift) * VECTORS;
         for (int v = 0; v < VECTORS; v++) {
             const vf weight = weight_of(tile[word + v], column, scales[group + v], biases[group + v]);
             for (int r = 0; r < rows; r++)
@@ -267,10 +280,10 @@ static void product_of_panels(const Matrix *m, int row, const Input *x, int firs
 
 static void product_of_codes(const Matrix *m, int row, const Input *x, int first, int rows,
                              vf *sums) {
-    vi codes[BYTES_DEPTH / 4 * VECTORS];
-    vf scales[MAX_GROUPS * VECTORS], biases[MAX_GROUPS * VECTORS];
-    for (int start = 0; start < m->inputs; start += BYTES_DEPTH) {
-        const int depth = least(BYTES_DEPTH, m->inputs - start);
+    vi codes[(BYTES_DEPTH + TAIL) / 4 * VECTORS];
+    vf scales[ALL_GROUPS * VECTORS], biases[ALL_GROUPS * VECTORS];
+    for (int start = 0, depth; start < m->inputs; start += depth) {
+        depth = depth_at(m, start);
         unpack_codes(m, row, start, depth, codes);
         unpack_scales(m, row, start, depth, scales, biases);
         for (int at = 0; at < rows; at += PART) {

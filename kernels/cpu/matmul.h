@@ -21,7 +21,7 @@ enum { ROWS = 16 * GROUP, FEW = 3 * GROUP };
 /* An input that is multiplied apart from its block, in floats: so large that the block's scale, which
    is that of its largest, would round the others away. */
 typedef struct {
-    int column;          /* INT_MAX ends a group's list, which is in their order */
+    unsigned column;     /* UINT_MAX ends a group's list, which is in their order */
     float values[GROUP]; /* of each row; 0 where it stays among the codes */
 } Outlier;
 

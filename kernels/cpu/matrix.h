@@ -13,6 +13,9 @@ enum { VECTORS = 2, TILE = VECTORS * LANES };
 /* Inputs that are unpacked at a time; a tile of them stays in the first cache. */
 enum { BYTES_DEPTH = 512, FLOATS_DEPTH = 128, MAX_GROUPS = BYTES_DEPTH / 16 };
 
+/* As many more bytes where they are the last; groups of all these. */
+enum { TAIL = 128, ALL_GROUPS = (BYTES_DEPTH + TAIL) / 16 };
+
 /* Quantized activations share a scale among so many, or among a group of weights if that is less. */
 enum { BLOCK = 64 };
 
@@ -83,16 +86,16 @@ INLINE int32_t of_each_byte(int bits) { return (int32_t)(0x01010101u * ((1u << b
 
 /* Codes of a run, packed: byte j of `code_of(.., i)` is input 4 * i + j, for i below 8. A code's low
    4 bits (or 2) come first, two words of codes (or four) in one; then what is left of it. */
-INLINE vi bits_of(const vi_any *words, int bits, int i) {
+INLINE vi bits_of(const vi_any *words, int bits, unsigned i) {
     if (bits == 8)
         return words[i];
-    const int low = bits < 4 ? 2 : 4, rest = bits - low;
+    const unsigned low = bits < 4 ? 2 : 4, rest = (unsigned)bits - low;
     const vi word = vi_kept(words[i * low / 8]);
     const vi code = vi_shift(word, i * low % 8) & of_each_byte(low);
     if (!rest)
         return code;
     const vi more = words[low + i * rest / 8];
-    const int up = low - i * rest % 8; /* to the place above the low bits, in the same byte */
+    const int up = (int)(low - i * rest % 8); /* to the place above the low bits, in the same byte */
     return code | ((up > 0 ? more << up : vi_shift(more, -up)) & of_each_byte(rest) << low);
 }
 /* What the codes of a kind stand for. */
@@ -100,7 +103,7 @@ INLINE vi found(vi codes, int kind) {
     return kind == FP4 ? lookup16(codes, FP4_VALUES) : kind == IQ4 ? lookup16(codes, IQ4_VALUES) : codes;
 }
 /* A function that calls itself is not inlined by clang, so these are two. */
-INLINE vi code_of(const vi_any *words, int kind, int i) {
+INLINE vi code_of(const vi_any *words, int kind, unsigned i) {
     return found(bits_of(words, bits_in(kind), i), kind);
 }
 
@@ -363,7 +366,7 @@ static inline void panel_scales(const Matrix *m, int row, int first, int count, 
 INLINE void unpack_scales(const Matrix *m, int row, int start, int depth, vf *scales, vf *biases) {
     const int first = start / m->group, count = (start + depth - 1) / m->group - first + 1;
     for (int v = 0; v < VECTORS; v++) {
-        vf panel[2][MAX_GROUPS];
+        vf panel[2][ALL_GROUPS];
         panel_scales(m, row + v * LANES, first, count, panel[0], panel[1]);
         for (int i = 0; i < count; i++) {
             scales[i * VECTORS + v] = panel[0][i];

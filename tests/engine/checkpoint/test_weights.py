@@ -10,6 +10,7 @@ import pytest
 
 from bessemer.architectures.config import ModelConfig
 from bessemer.architectures.encoder_config import configure as configure_encoder
+from bessemer.architectures.layers.attention import Attention
 from bessemer.architectures.layers.mlp import MLP
 from bessemer.architectures.registry import configure
 from bessemer.architectures.storage import Quantization, Stored
@@ -393,9 +394,14 @@ def test_outliers_are_apart_where_the_residual_stream_is_read_and_in_the_last_ml
 ) -> None:
     decoder = load(BUILT_IN, Reading(fine=fine)).decoder
     first, last = (each.feed_forward for each in (decoder.blocks[0], decoder.blocks[-1]))
-    assert isinstance(first, MLP) and isinstance(last, MLP)
-    weights = [decoder.head, *(mlp.down.parts[0][0] for mlp in (last, first))]
+    mixer = decoder.blocks[0].mixer
+    assert isinstance(first, MLP) and isinstance(last, MLP) and isinstance(mixer, Attention)
+    weights = [
+        mixer.output.parts[0][0],
+        decoder.head,
+        *(mlp.down.parts[0][0] for mlp in (last, first)),
+    ]
     weights += [mlp.gate_up.parts[0][0] for mlp in (last, first)]
     assert all(isinstance(weight, Packed) for weight in weights)
     ways = [weight.matrix.exact for weight in weights if isinstance(weight, Packed)]
-    assert ways == ([FINE, FINE, 0, FINE, FINE] if fine else [0] * 5)
+    assert ways == ([0, FINE, FINE, 0, FINE, FINE] if fine else [0] * 6)
