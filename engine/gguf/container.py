@@ -63,9 +63,8 @@ class Texts(Sequence[str]):
         return self._raw[start:end].decode("utf-8", "surrogateescape")
 
     def __iter__(self) -> Iterator[str]:
-        raw = self._raw
-        for start, end in pairwise(self._places):
-            yield raw[start + LENGTH.size : end].decode("utf-8", "surrogateescape")
+        raw, size, places = self._raw, LENGTH.size, pairwise(self._places)
+        return (raw[begin + size : end].decode("utf-8", "surrogateescape") for begin, end in places)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and [*self] == [*other]
@@ -354,13 +353,12 @@ class _Reader:
 
     def _texts(self, count: int) -> Texts:
         """Walk past so many texts."""
-        places, place, content = array("Q", [0]), self._place, self._content
-        begin, length = place, LENGTH.unpack_from
+        places, begin, content = array("Q", [0]), self._place, self._content
+        place, whole, length, each = begin, len(content), LENGTH.unpack_from, LENGTH.size
         for _ in range(count):
-            if place + LENGTH.size > len(content):
+            if place + each > whole or (place := place + each + length(content, place)[0]) > whole:
                 raise _damaged(self._path, "it ends early")
-            place += LENGTH.size + length(content, place)[0]
-            places.append(min(place, len(content)) - begin)
+            places.append(place - begin)
         return Texts(self._take(place - begin), places)
 
     def _counted(self, count: int, least: int) -> int:

@@ -49,8 +49,11 @@ def _is_flag(value: Any) -> bool:
     return isinstance(value, bool)
 
 
-def _is_score(value: Any) -> bool:
-    return type(value) in (int, float) and not math.isnan(value)
+def _are_scores(value: Any) -> bool:
+    """Look at all at once too: there are as many as tokens."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return False
+    return {*map(type, value)} <= {int, float} and not any(map(math.isnan, value))
 
 
 def _or_list(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
@@ -66,7 +69,7 @@ ID = Kind("a whole number", lambda value: type(value) is int)  # -1 says that th
 NUMBER = Kind("a number", _is_number)
 SWITCH = Kind("a number, or true or false", lambda value: _is_flag(value) or _is_number(value))
 TEXTS = Kind("a list of texts in UTF-8", _are_texts)
-SCORES = Kind("a list of numbers", _list_of(_is_score))
+SCORES = Kind("a list of numbers", _are_scores)
 LAYERED = Kind("a number of things, or a list of such for each layer", _or_list(_is_count))
 PATTERN = Kind(
     "a number of things, or true or false for each layer",

@@ -8,67 +8,97 @@
 
 typedef struct {
     const Matrix *matrix;
+    const Matrix *pair[2]; /* whose panels come in turns; null where the matrix's own rows do */
     atomic_int failed;
 } Packing;
 
 /* Cells of LANES rows, each of `count`, so that cell i of all rows comes before cell i + 1. */
-static void interleave(char *rows, char *copy, ptrdiff_t count, int width) {
-    memcpy(copy, rows, (size_t)(LANES * count * width));
+static void interleave(char *into, const char *rows, ptrdiff_t count, int width) {
     for (ptrdiff_t i = 0; i < count; i++)
         for (int r = 0; r < LANES; r++)
-            memcpy(rows + (i * LANES + r) * width, copy + (r * count + i) * width, (size_t)width);
+            memcpy(into + (i * LANES + r) * width, rows + (r * count + i) * width, (size_t)width);
 }
 
 /* `bits` is a constant where this is called: found out for each run, they take most of the time. */
-INLINE void pack_runs(char *rows, const char *copy, const Matrix *m, int bits) {
+INLINE void pack_runs(char *into, const char *rows, const Matrix *m, int bits) {
     const ptrdiff_t stride = row_bytes(m);
-    vi_any *words = (vi_any *)rows;
+    vi_any *words = (vi_any *)into;
     for (int at = 0; at < m->inputs; at += RUN, words += bits) {
         vi codes[8];
-        codes_of_rows(copy + at / 8 * bits, stride, LANES, bits, codes);
+        codes_of_rows(rows + at / 8 * bits, stride, LANES, bits, codes);
         pack_codes(codes, bits, words);
     }
 }
 
-static void pack_words(char *rows, char *copy, const Matrix *m) {
-    memcpy(copy, rows, (size_t)(LANES * row_bytes(m)));
+static void pack_words(char *into, const char *rows, const Matrix *m) {
     switch (m->bits) {
-    case 2: pack_runs(rows, copy, m, 2); break;
-    case 3: pack_runs(rows, copy, m, 3); break;
-    case 4: pack_runs(rows, copy, m, 4); break;
-    case 5: pack_runs(rows, copy, m, 5); break;
-    case 6: pack_runs(rows, copy, m, 6); break;
-    default: pack_runs(rows, copy, m, 8); break;
+    case 2: pack_runs(into, rows, m, 2); break;
+    case 3: pack_runs(into, rows, m, 3); break;
+    case 4: pack_runs(into, rows, m, 4); break;
+    case 5: pack_runs(into, rows, m, 5); break;
+    case 6: pack_runs(into, rows, m, 6); break;
+    default: pack_runs(into, rows, m, 8); break;
     }
 }
 
-static void pack_scales(const Matrix *m, ptrdiff_t row, char *copy) {
-    const int blocks = m->inputs / SUPERBLOCK, groups = m->inputs / m->group;
-    const int whole = in_superblocks(m), width = width_of(m->type);
-    const ptrdiff_t cells = whole ? blocks * HELD[m->form].words : groups;
-    const ptrdiff_t others = whole ? blocks * HELD[m->form].factors : groups;
-    const int size = whole ? 4 : width;
-    interleave((char *)m->scales + row * cells * size, copy, cells, size);
-    if (m->biases)
-        interleave((char *)m->biases + row * others * width, copy, others, width);
+/* A row's bytes in a matrix's arrays, and those of a cell. */
+typedef struct {
+    ptrdiff_t weight, scales, biases;
+    int scale, bias;
+} Sizes;
+
+static Sizes sizes_of(const Matrix *m) {
+    if (!m->bits)
+        return (Sizes){.weight = row_bytes(m)};
+    const int whole = in_superblocks(m), bias = width_of(m->type), scale = whole ? 4 : bias;
+    const ptrdiff_t groups = m->inputs / (whole ? SUPERBLOCK : m->group);
+    return (Sizes){
+        row_bytes(m),
+        groups * (whole ? HELD[m->form].words : 1) * scale,
+        m->biases ? groups * (whole ? HELD[m->form].factors : 1) * bias : 0,
+        scale,
+        bias,
+    };
+}
+
+/* A panel's rows as they are, or a copy of them where there is room for one. */
+static const char *rows_at(const void *array, ptrdiff_t row, ptrdiff_t bytes, char *copy) {
+    const char *rows = (const char *)array + row * bytes;
+    return copy ? memcpy(copy, rows, (size_t)(LANES * bytes)) : rows;
+}
+
+/* Rows from `from` on of one matrix become those from `to` on of another; `copy` has room for a part
+   of a panel, where they are the same. */
+static void pack_rows(const Matrix *into, ptrdiff_t to, const Matrix *m, ptrdiff_t from, char *copy) {
+    const Sizes s = sizes_of(m);
+    char *words = (char *)into->weight + to * s.weight;
+    const char *rows = rows_at(m->weight, from, s.weight, copy);
+    if (m->bits)
+        pack_words(words, rows, m);
+    else
+        interleave(words, rows, s.weight / 4, 4);
+    if (s.scales)
+        interleave((char *)into->scales + to * s.scales, rows_at(m->scales, from, s.scales, copy),
+                   s.scales / s.scale, s.scale);
+    if (s.biases)
+        interleave((char *)into->biases + to * s.biases, rows_at(m->biases, from, s.biases, copy),
+                   s.biases / s.bias, s.bias);
 }
 
 static void pack_panel(void *context, int index) {
     Packing *p = context;
-    const Matrix *m = p->matrix;
-    const ptrdiff_t row = (ptrdiff_t)index * LANES, stride = row_bytes(m);
-    char *copy = malloc((size_t)(LANES * stride));
-    if (!copy) {
-        atomic_store(&p->failed, 1);
+    const ptrdiff_t row = (ptrdiff_t)index * LANES;
+    if (p->pair[0]) {
+        pack_rows(p->matrix, row, p->pair[index % 2], row / (2 * LANES) * LANES, 0);
         return;
     }
-    char *rows = (char *)m->weight + row * stride;
-    if (m->bits) {
-        pack_words(rows, copy, m);
-        pack_scales(m, row, copy);
-    } else {
-        interleave(rows, copy, stride / 4, 4);
-    }
+    const Sizes s = sizes_of(p->matrix);
+    const ptrdiff_t most = s.weight > s.scales + s.biases ? s.weight : s.scales + s.biases;
+    char *copy = malloc((size_t)(LANES * most));
+    if (copy)
+        pack_rows(p->matrix, row, p->matrix, row, copy);
+    else
+        atomic_store(&p->failed, 1);
     free(copy);
 }
 
@@ -93,13 +123,21 @@ static void collapse(void *from, ptrdiff_t bytes) {
 #endif
 }
 
-/* Overwrites the matrix's arrays and says how many of its rows are packed now. */
-EXPORT int op_pack(Matrix *matrix) {
+static int pack(Matrix *matrix, const Matrix *gate, const Matrix *up) {
     if (!matrix->bits && row_bytes(matrix) % 4)
         return 0; /* rows of an odd number of 16-bit values */
-    Packing p = {.matrix = matrix};
+    Packing p = {.matrix = matrix, .pair = {gate, up}};
     parallel(matrix->outputs / LANES, pack_panel, &p);
     matrix->packed = matrix->outputs / LANES * LANES;
     collapse(matrix->weight, row_bytes(matrix) * matrix->outputs);
     return atomic_load(&p.failed);
+}
+
+/* Overwrites the matrix's arrays and says how many of its rows are packed now. */
+EXPORT int op_pack(Matrix *matrix) { return pack(matrix, 0, 0); }
+
+/* The same of a gate and of its up projection, whose panels come in turns; both have whole panels, and
+   keep their arrays. */
+EXPORT int op_pack_pair(const Matrix *gate, const Matrix *up, Matrix *matrix) {
+    return pack(matrix, gate, up);
 }

@@ -21,6 +21,7 @@ from ..cpu.library import (
     library,
 )
 from ..cpu.library import optional as optional_address
+from ..cpu.memory import unwritten
 from ..registry import Operation, in_c
 from .superblocks import IQ4_VALUES, SUPERBLOCKS, VALUES, fused
 from .superblocks import Mode as Superblocks
@@ -228,17 +229,13 @@ def _can_pair(gate: Dense | Quantized, up: Dense | Quantized) -> bool:
     return gate.outputs == up.outputs and is_whole_panels(gate.outputs)
 
 
-@in_c("op_pack", MATRIX, takes=_can_pair)
+@in_c("op_pack_pair", MATRIX, MATRIX, MATRIX, takes=_can_pair)
 def _pack_pair_c(native: Function, gate: Dense | Quantized, up: Dense | Quantized) -> Packed | None:
-    lanes = _lanes()
-    parts = [
-        mx.stack([array.reshape(-1, lanes, array.shape[-1]) for array in pair], axis=1)
-        for pair in zip(arrays_of(gate), arrays_of(up), strict=True)
+    arrays = [
+        unwritten((2 * each.shape[0], *each.shape[1:]), each.dtype) for each in arrays_of(gate)
     ]
-    joined = [part.reshape(-1, part.shape[-1]) for part in parts]
-    mx.eval(joined)
-    packed = _pack_c.form(native, with_arrays(gate, joined))
-    assert isinstance(packed, Packed)
+    packed = Packed(tuple(arrays), matrix(with_arrays(gate, arrays)))
+    native(matrix(gate), matrix(up), packed.matrix)
     packed.matrix.paired = 1
     return packed if packed.matrix.packed else None  # rows of an odd number of 16-bit values
 

@@ -1,6 +1,7 @@
 """Real weights in a GGUF file: SmolLM2 answers as transformers does, in float32."""
 
 import json
+import math
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,6 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
-from msgspec import structs
 
 from bessemer.engine import serving
 from bessemer.engine.checkpoint import weights
@@ -23,6 +23,7 @@ from bessemer.kernels.metal.device import Simulator, using
 GOLDEN = Path(__file__).parent / "golden" / "smollm2.json"
 CASES: list[dict[str, Any]] = json.loads(GOLDEN.read_text("utf-8"))
 MEMORY = 2 << 30
+DRAWN = 2  # tokens of an answer by simulated Metal, which takes minutes
 
 
 @cache
@@ -64,11 +65,39 @@ def test_answers_are_those_of_transformers(which: str) -> None:
         assert np.abs(np.subtract(scores, case["logprobs"])).max() < 2e-3
 
 
+def margin(logprob: float) -> float:
+    """The least by which a token leads: all others together have what it leaves."""
+    return logprob - math.log(-math.expm1(min(logprob, -5e-6)))  # which is stored as 0
+
+
+def clear(tolerance: float) -> dict[str, Any]:
+    """The earliest part of an answer that such an error cannot change, as a case of its own.
+
+    The best two of a place may both move by it.
+    """
+    begin, case = next(
+        (begin, case)
+        for begin in range(len(CASES[0]["answer"]))
+        for case in CASES
+        if min(map(margin, case["logprobs"][begin : begin + DRAWN])) > 2 * tolerance
+    )
+    part = {name: case[name][begin : begin + DRAWN] for name in ("answer", "logprobs")}
+    return {**case, **part, "ids": case["ids"] + case["answer"][:begin]}
+
+
+def test_a_case_is_clear_where_transformers_has_no_doubt() -> None:
+    assert margin(math.log(0.75)) == pytest.approx(math.log(3))
+    for tolerance, least in ((1e-4, 0.5), (5e-2, 0.52), (0.3, 0.64)):
+        case = clear(tolerance)
+        assert all(math.exp(each) > least for each in case["logprobs"])
+        assert len(case["answer"]) == DRAWN and len(case["ids"]) < 64
+
+
 @pytest.mark.parametrize(
-    ("dtype", "tolerance"),
+    ("dtype", "tolerance"),  # of log probabilities: some 100 times the type's rounding
     [
         pytest.param(mx.float32, 1e-4, marks=pytest.mark.long),
-        pytest.param(mx.float16, 2e-2, marks=pytest.mark.long),
+        pytest.param(mx.float16, 5e-2, marks=pytest.mark.long),
         pytest.param(mx.bfloat16, 0.3, marks=pytest.mark.long),  # what it has on a Mac by default
     ],
 )
@@ -77,16 +106,18 @@ def test_simulated_metal_has_the_same_log_probabilities(
 ) -> None:
     for module in (weights, serving):
         monkeypatch.setattr(module, "activation_dtype", lambda _: dtype)
-    path, case = packaged("smollm2-135m-instruct"), CASES[0]
+    path, case = packaged("smollm2-135m-instruct"), clear(tolerance)
     assert path is not None
     settings = Settings(cpu_precision="exact", chunk=64, max_batch=1, kv_cache=80 * 10**6)
     with using(Simulator()):
         engine = load(path, settings, MEMORY).engine
-        engine.submit(structs.replace(request(0, case), max_tokens=2))
+        engine.submit(request(0, case))
         tokens = [event for event in engine.run() if isinstance(event, Token)]
-    assert [each for token in tokens for each in token.tokens] == case["answer"][:2]
+    assert [each for token in tokens for each in token.tokens] == case["answer"]
     scores = [entry.logprob for token in tokens for entry in token.logprobs]
-    assert np.abs(np.subtract(scores, case["logprobs"][:2])).max() < tolerance
+    off = np.abs(np.subtract(scores, case["logprobs"])).max()
+    print(f"{dtype}: off by {off:.2g}, of {tolerance:g}; {case['prompt']}")
+    assert off < tolerance
 
 
 def test_texts_become_the_same_tokens() -> None:

@@ -30,7 +30,8 @@ from ..arrays import dense, normal, quantized, same
 from ..tiers import NATIVE, use
 
 KERNELS = Path(__file__).parents[3] / "kernels"
-NEVER = {"op_edit", "op_encoder_attention", "op_logprobs", "op_pack", "op_sample"}
+PACKS = {"op_pack", "op_pack_pair"}
+NEVER = {"op_edit", "op_encoder_attention", "op_logprobs", "op_sample", *PACKS}
 WEIGHT, ROWS, WIDTH = mx.ones((64,)) * 1.5, 3, 64
 
 Computed = Callable[[mx.array], mx.array]
