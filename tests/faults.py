@@ -145,7 +145,7 @@ def _statement(node: ast.Expr) -> Changes:
 def _says(call: ast.Call) -> bool:
     function = call.func
     while isinstance(function, ast.Attribute):
-        if function.attr in LOGGERS:
+        if function.attr.lstrip("_") in LOGGERS:
             return True
         function = function.value
     return isinstance(function, ast.Name) and function.id.lstrip("_") in LOGGERS

@@ -30,6 +30,7 @@ import log
 def scale(items: "list[int]", least: int = 2) -> int:
     """Return 3."""
     log.info("4", 5)
+    self._log.debug("4", 5)
     if not items and least < 6:
         raise ValueError(f"of {least + 7}")
     total, most = 0, 1e37

@@ -6,7 +6,7 @@ import pytest
 
 from bessemer.engine.request import Refusal
 from bessemer.http import limits
-from bessemer.http.limits import RateLimit, within
+from bessemer.http.limits import ConnectionLimits, RateLimit, within
 from bessemer.http.message import Reply, Response
 
 
@@ -95,3 +95,9 @@ def test_an_answer_in_time_and_an_error_of_its_own() -> None:
     assert asyncio.run(within(60, quick())) == Response(200, b"")
     with pytest.raises(TimeoutError, match="its own"):
         asyncio.run(within(60, times_out()))
+
+
+def test_what_a_client_may_take_is_what_the_readme_says() -> None:
+    usual = ConnectionLimits()
+    assert (usual.body, usual.bodies, usual.connections) == (10 * 2**20, 24 * 2**20, 1000)
+    assert (usual.header, usual.whole, usual.rate, usual.stall) == (10, 60, 64 * 1024, 60)

@@ -1,11 +1,14 @@
 """Chat templates that a user gives."""
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bessemer.http.config import UsageError
-from bessemer.http.renderers import chat_templates
+from bessemer.http.renderers import chat_templates, open_renderer
+from tests.translate.test_answer import RENDERER
 
 
 def test_chat_templates_are_for_all_models_or_for_one(tmp_path: Path) -> None:
@@ -22,3 +25,29 @@ def test_chat_templates_are_for_all_models_or_for_one(tmp_path: Path) -> None:
     for unknown in (f"c={one}", "~nobody-at-all/x.jinja"):
         with pytest.raises(UsageError, match=r"NAME one of a, Org/b"):
             chat_templates((unknown,), models)
+
+
+class Host:
+    """A template's process that says what is wrong with it, and keeps what it was started with."""
+
+    def __init__(self, fault: str | None) -> None:
+        self.fault = fault
+        self.started: list[tuple[str | None, bool]] = []
+
+    async def start(self, text: str | None, specials: dict[str, str], told: bool) -> str | None:
+        self.started.append((text, told))
+        return self.fault
+
+
+def test_a_template_that_a_user_gives_must_work_and_a_model_s_own_may_not() -> None:
+    def opened(own: str | None, fault: str | None, told: bool = False) -> tuple[str | None, bool]:
+        host: Any = Host(fault)
+        asyncio.run(open_renderer("m", RENDERER.tokenizer, own, host, False, told))
+        (start,) = host.started
+        return start
+
+    for fault in (None, "it is broken"):
+        assert [opened(None, fault, told)[1] for told in (False, True)] == [False, True]
+    assert opened("{{ x }}", None) == ("{{ x }}", True)
+    with pytest.raises(UsageError, match="m: its --chat-template cannot be used: it is broken"):
+        opened("{{ x }}", "it is broken")
