@@ -55,6 +55,8 @@ class Form:
 class Habits:
     """What a template shows: contents by role, a system message at all or late, turns in a row.
 
+    A late one may be shown where it is the only one.
+
     With `text_arguments` it takes a call's arguments as JSON text, else as what the text means;
     with `null_content`, calls where there is no content. It may show `tools`, maybe `bare` ones of
     a name alone, `calls`, maybe `several` or `beside` a text, and `results`, or nothing of them:
@@ -64,6 +66,7 @@ class Habits:
     forms: Mapping[str, Form] = field(default_factory=dict)
     system: bool = True
     late: bool = True
+    late_alone: bool = True
     rows: bool = True
     text_arguments: bool = False
     null_content: bool = False
@@ -92,12 +95,18 @@ class Habits:
             (not self.results, written_results),
             (bool(tools) and not self.tools, partial(told, tools=tools, shape=self.shape)),
             (not self.system, folded),
-            (not self.late and any(turn.role == "system" for turn in turns[1:]), placed),
+            (self._hides_late(turns), placed),
             (not self.rows, merged),
         )
         for needed, step in steps:
             turns = step(turns) if needed else turns
         return turns
+
+    def _hides_late(self, turns: Turns) -> bool:
+        """Return whether a late system message would be left out without a word."""
+        count = sum(turn.role == "system" for turn in turns)
+        is_late = any(turn.role == "system" for turn in turns[1:])
+        return is_late and not (self.late_alone if count == 1 else self.late)
 
 
 def habits(render: Render, shape: Shape = HERMES) -> Habits:
@@ -120,6 +129,7 @@ def habits(render: Render, shape: Shape = HERMES) -> Habits:
         forms,
         system=refused is None or fault is not None,
         late=not trials.loses(forms, "system", "user", "assistant", "system", "user"),
+        late_alone=not trials.loses(forms, "user", "assistant", "system", "user"),
         rows=not (
             trials.loses(forms, "user", "user")
             or trials.loses(forms, "user", "assistant", "assistant", "user")

@@ -188,6 +188,19 @@ def test_cancel_takes_effect_before_the_next_step() -> None:
     assert door.pager.pages_free == 64
 
 
+def test_an_abandoned_prompt_s_full_pages_serve_the_next() -> None:
+    door, model = engine(chunk=40)
+    door.submit(request_for(1, prompt(1, 200), 5))
+    door.step()
+    door.step()
+    door.cancel(1)
+    door.submit(request_for(2, prompt(1, 200), 5))
+    events = list(door.run())
+    started = next(event for event in events if isinstance(event, Started))
+    assert started.cached == 80 // PAGE * PAGE and sum(model.steps[2:]) == 200 - started.cached + 4
+    assert answers(events) == {2: greedy(prompt(1, 200), 5)}
+
+
 def test_a_request_that_can_never_fit_is_refused() -> None:
     door, _ = engine(pages=4)
     for request in (

@@ -73,6 +73,8 @@ def render(source: str, *messages: Message, go_on: bool = False) -> str:
         (SILENT, (HI, HELLO, REALLY), "<user>Hi<assistant>Hello!<user>Really."),
         (FIRST, (BRIEF, HI), "<system>Be brief.<user>Hi"),
         (FIRST, (BRIEF, HI, REALLY, BYE), "<system>Be brief.<user>Hi<user>Really.<user>Bye"),
+        (LAST, (HI, HELLO, REALLY, BYE), "Really.<user>Hi<assistant>Hello!<user>Bye"),
+        (FIRST, (HI, HELLO, REALLY, BYE), "<user>Hi<assistant>Hello!<user>Really.<user>Bye"),
         (LAST, (BRIEF, REALLY, HI), "Be brief.\n\nReally.<user>Hi"),
         (ROWS, (HI, BYE, HELLO), "<user>Hi\n\nBye<assistant>Hello!"),
         (EVERY, (HELLO, HI, HI, BRIEF), "<assistant>Hello!<user>Hi<user>Hi<system>Be brief."),
