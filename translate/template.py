@@ -15,7 +15,7 @@ from .chat import Chat, Message, Text, ToolCall
 from .parsers.tool_formats import choose_tools
 from .parsers.tool_shape import HERMES
 from .template_source import LONGEST, broken, no_template
-from .trial import Fields, Habits, functions, habits
+from .trial import THOUGHTS, Fields, Habits, functions, habits, thought_part
 from .turns import Turns, arrangements
 
 LONGEST_REASON = 1000  # characters of what a template says
@@ -149,13 +149,15 @@ class ChatTemplate:
 
 
 def _fields(message: Message, habits: Habits) -> Fields:
-    # Templates know an earlier thought by one name or another.
-    thought = dict.fromkeys(("thinking", "reasoning_content", "reasoning"), message.reasoning)
+    thought = dict.fromkeys(THOUGHTS, message.reasoning)
     calls = [_call(call, habits.text_arguments) for call in message.calls] or None
     names = {"name": message.name, "tool_call_id": message.result_of, "tool_calls": calls}
     more = {key: value for key, value in {**thought, **names}.items() if value is not None}
     texts = [part.text for part in message.content if isinstance(part, Text)]
     content = habits.form(message.role).content(texts, message.in_parts)
+    if message.reasoning and habits.thought_parts:
+        content = [thought_part(message.reasoning), *({"type": "text", "text": t} for t in texts)]
+        texts, more = [message.reasoning], {k: v for k, v in more.items() if k not in thought}
     silent = calls is not None and habits.null_content and not texts
     return {"role": message.role, "content": None if silent else content, **more}
 

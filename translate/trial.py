@@ -25,6 +25,7 @@ from .turns import Step, Turns, folded, merged, placed
 Fields = dict[str, Any]  # a message as a template reads it
 Render = Callable[[Sequence[Fields], Sequence[Fields]], str]  # messages and tools
 
+THOUGHTS = ("thinking", "reasoning_content", "reasoning")  # templates know one or another
 CALL_ID = "callnum01"
 LONG_ID = "call_0123456789abcdef01234567"
 ARGUMENTS: Sequence[Fields | str] = ({"a": "wordofcall"}, '{"a": "wordofcall"}')
@@ -60,7 +61,8 @@ class Habits:
     With `text_arguments` it takes a call's arguments as JSON text, else as what the text means;
     with `null_content`, calls where there is no content. It may show `tools`, maybe `bare` ones of
     a name alone, `calls`, maybe `several` or `beside` a text, and `results`, or nothing of them:
-    then they are text, calls of a `shape`. With `long_ids` it takes ids of any length.
+    then they are text, calls of a `shape`. With `long_ids` it takes ids of any length. Thoughts of
+    earlier turns are `thought_parts` of the content where it shows no field for them.
     """
 
     forms: Mapping[str, Form] = field(default_factory=dict)
@@ -77,6 +79,7 @@ class Habits:
     beside: bool = True
     results: bool = True
     long_ids: bool = True
+    thought_parts: bool = False
     shape: Shape = HERMES
     fault: Exception | None = None  # what it says to one short question, if it cannot take that
 
@@ -124,6 +127,8 @@ def habits(render: Render, shape: Shape = HERMES) -> Habits:
     if null:
         called["content"] = None
     tool, unshown = trials.form([*ask, called if calls else answer], "tool", [], RESULT)
+    thought = dict.fromkeys(THOUGHTS, "wordofthought")
+    thinking = [thought_part("wordofthought"), *_parts(["wordofanswer"])]
     forms = {"user": user, "assistant": assistant, "system": system, "tool": tool}
     return Habits(
         forms,
@@ -143,6 +148,8 @@ def habits(render: Render, shape: Shape = HERMES) -> Habits:
         beside=trials.shows([*ask, {**called, **answer}], "wordofanswer", *CALL_WORDS),
         results=unshown is None and (told or calls),
         long_ids=not calls or trials.shows([*ask, {**called, **_calls(arguments, LONG_ID)}]),
+        thought_parts=not trials.shows([*ask, {**answer, **thought}], "wordofthought")
+        and trials.shows([*ask, {**answer, "content": thinking}], "wordofthought", "wordofanswer"),
         shape=shape,
         fault=fault,
     )
@@ -209,6 +216,11 @@ class _Trials:
         words = [f"word{at}of{role}" for at, role in enumerate(roles)]
         turns = [_fields(r, forms[r], w) for r, w in zip(roles, words, strict=True)]
         return self.shows(turns) and not self.shows(turns, *words)
+
+
+def thought_part(text: str) -> Fields:
+    """Return an earlier thought as Mistral's templates know it."""
+    return {"type": "thinking", "thinking": text}
 
 
 def functions(tools: Sequence[Tool], whole: bool = False) -> list[Fields]:

@@ -18,7 +18,7 @@ from unittest.mock import patch
 
 from jinja2 import TemplateError
 
-from tests.translate.conversations import CONVERSATIONS, Conversation
+from tests.translate.conversations import CONVERSATIONS, THOUGHT, Conversation
 from tests.translate.families import FAMILIES, Family
 from tests.translate.golden import GOLDEN, NOW, digest
 from tests.translate.stand_ins import save
@@ -59,6 +59,10 @@ def forms(tokenizer: Any, conversation: Conversation) -> Iterator[tuple[str, Con
     if reads_parts_alone(tokenizer):
         yield "parts", _changed(conversation, _parts)
         return
+    if any(map(_thought, conversation.messages)) and reads_thoughts_in_content(tokenizer):
+        conversation = _changed(conversation, _thought_part)
+        yield "thoughts", conversation
+        return
     yield "", conversation
     if any("tool_calls" in message for message in conversation.messages):
         yield "text arguments", _changed(conversation, _text_arguments)
@@ -73,6 +77,20 @@ def reads_parts_alone(tokenizer: Any) -> bool:
         return "Hello" not in render(tokenizer, hello, tokenize=False)
     except FAULTS:
         return True
+
+
+@cache
+def reads_thoughts_in_content(tokenizer: Any) -> bool:
+    """Whether the template shows an earlier thought as a part of the content alone."""
+    asked = CONVERSATIONS["reasoning_last"]
+    try:
+        field, part = (
+            THOUGHT in render(tokenizer, each, tokenize=False)
+            for each in (asked, _changed(asked, _thought_part))
+        )
+    except FAULTS:
+        return False
+    return part and not field
 
 
 def _changed(conversation: Conversation, *changes: Any) -> Conversation:
@@ -94,6 +112,18 @@ def _text_arguments(message: dict[str, Any]) -> None:
 def _no_content(message: dict[str, Any]) -> None:
     if "tool_calls" in message and not message["content"]:
         message["content"] = None
+
+
+def _thought(message: dict[str, Any]) -> bool:
+    return "reasoning_content" in message
+
+
+def _thought_part(message: dict[str, Any]) -> None:
+    if _thought(message):
+        _parts(message)
+        thought = {"type": "thinking", "thinking": message.pop("reasoning_content")}
+        said = [part for part in message["content"] if part["text"]]
+        message["content"] = [thought, *said]
 
 
 def _parts(message: dict[str, Any]) -> None:

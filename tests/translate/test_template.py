@@ -271,6 +271,22 @@ def test_an_earlier_thought_by_each_name(name: str) -> None:
     assert prompt == "[]False[\nThe user greets.\n]True"
 
 
+def test_an_earlier_thought_as_a_part_of_the_content() -> None:
+    """As Mistral's templates have it, which know no field for it."""
+    source = (
+        "{% for m in messages %}[{% if m.content is string %}{{ m.content }}{% else %}"
+        "{% for p in m.content %}{{ p.type }}:{{ p[p.type] }};{% endfor %}{% endif %}]{% endfor %}"
+    )
+    spoken = Message("assistant", said("Hi"), "Hm.")
+    assert render(source, USER, spoken).endswith("[thinking:Hm.;text:Hi;]")
+    silent = replace(spoken, content=())
+    assert render(source, USER, silent).endswith("[thinking:Hm.;]")
+    assert render(source, USER, replace(spoken, reasoning=None)).endswith("[Hi]")
+    assert render(source, USER, spoken, go_on=True).endswith("[thinking:Hm.;text:Hi")
+    fields = source.replace("{% for m in messages %}", "{% for m in messages %}{{ m.reasoning }}")
+    assert render(fields, USER, spoken).endswith("Hm.[Hi]"), "a field does as well"
+
+
 def test_what_is_set_in_a_generation_is_forgotten_after_it() -> None:
     source = (
         "{% set x = 'out' %}{% set n = namespace(y=1) %}{% for m in messages %}{% generation %}"
