@@ -11,6 +11,7 @@ from ..engine.request import Refusal, StepReport
 from ..translate.chat import Chat, Event, GenerateRequest
 from ..translate.openai_embeddings import Embedding, Vectors
 from ..translate.rerank import Ranking, Scores
+from .about import About
 
 # What a model of each purpose does, and at which path.
 DOES: Mapping[Purpose, tuple[str, str]] = {
@@ -19,6 +20,9 @@ DOES: Mapping[Purpose, tuple[str, str]] = {
     "rerank": ("ranks documents", "/v1/rerank"),
 }
 
+
+# In Ollama's words. Tools are the models' whose chat template shows them: others are told in text.
+Capability = Literal["completion", "tools", "thinking", "insert", "embedding"]
 
 # A model is "restarting" after its process died, "not responding" while it seems to hang, and
 # "down" where it will not be started anew.
@@ -61,6 +65,21 @@ class Backend(Protocol):
     @property
     def created(self) -> int: ...
 
+    @property
+    def about(self) -> About | None:
+        """What its files say; None where they are not read yet, or not here."""
+        ...
+
+    @property
+    def capabilities(self) -> tuple[Capability, ...]:
+        """What it can do; a model that is not ready for the first time yet tells of nothing."""
+        ...
+
+    @property
+    def template_source(self) -> str:
+        """The text of its chat template, if it has one."""
+        ...
+
     def events(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         """Yield AnswerStarted, deltas and a Finish of each choice, then Done; may raise Refusal."""
         ...
@@ -80,10 +99,13 @@ class Backend(Protocol):
         ...
 
 
+LATEST = ":latest"  # as good as no tag
+
+
 class Backends:
     """The models by name; an exact name wins, else the last part of an id if it is unique.
 
-    Who names none gets the first.
+    So does a name without the tag after it, if there is one such. Who names none gets the first.
     """
 
     def __init__(self, models: Mapping[str, Backend]) -> None:
@@ -95,9 +117,10 @@ class Backends:
             return self.models[name]
         if not name and self.models:
             return next(iter(self.models.values()))
-        short = [model for full, model in self.models.items() if _short(full) == _short(name)]
-        if len(short) == 1:
-            return short[0]
+        for part in (_short, _untagged):
+            found = [model for full, model in self.models.items() if part(full) == _short(name)]
+            if len(found) == 1:
+                return found[0]
         known = ", ".join(sorted(self.models))
         raise Refusal(
             404,
@@ -114,4 +137,8 @@ def other_purpose(name: str, purpose: Purpose) -> Refusal:
 
 
 def _short(name: str) -> str:
-    return name.rpartition("/")[2].lower()
+    return name.rpartition("/")[2].lower().removesuffix(LATEST)
+
+
+def _untagged(name: str) -> str:
+    return _short(name).partition(":")[0]

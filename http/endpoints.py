@@ -2,13 +2,23 @@
 
 from collections.abc import Iterator, Mapping
 
-from ..translate import anthropic, openai_chat, openai_completions
+from ..translate import anthropic, ollama, openai_chat, openai_completions
 from ..translate.dialect import Dialect
+from ..translate.errors import ollama_error
 from .backends import Backends
 from .handlers.answers import CountTokens, Generate
-from .handlers.embeddings import RERANK, SCORE, CreateEmbeddings, RankDocuments
+from .handlers.embeddings import (
+    OLLAMA,
+    OLLAMA_ONE,
+    OPENAI,
+    RERANK,
+    SCORE,
+    CreateEmbeddings,
+    RankDocuments,
+)
 from .handlers.health import CheckHealth
 from .handlers.models import GetModel, ListModels
+from .handlers.ollama import ListRunning, ListTags, ShowModel, tell_version
 from .routes import Route
 
 # Where each dialect is spoken; where it counts, that is at /count_tokens below.
@@ -16,6 +26,8 @@ DIALECTS: Mapping[str, Dialect] = {
     "/v1/chat/completions": openai_chat.DIALECT,
     "/v1/completions": openai_completions.DIALECT,
     "/v1/messages": anthropic.DIALECT,
+    "/api/chat": ollama.CHAT,
+    "/api/generate": ollama.GENERATE,
 }
 
 
@@ -25,10 +37,16 @@ def endpoints(
     rerank = RankDocuments(RERANK, backends)
     return {
         **{("POST", path): route for path, route in _answering(backends, dialects)},
-        ("POST", "/v1/embeddings"): Route(CreateEmbeddings(backends)),
+        ("POST", "/v1/embeddings"): Route(CreateEmbeddings(OPENAI, backends)),
         ("POST", "/v1/rerank"): Route(rerank),
         ("POST", "/v2/rerank"): Route(rerank),
         ("POST", "/v1/score"): Route(RankDocuments(SCORE, backends)),
+        ("POST", "/api/embed"): Route(CreateEmbeddings(OLLAMA, backends), ollama_error),
+        ("POST", "/api/embeddings"): Route(CreateEmbeddings(OLLAMA_ONE, backends), ollama_error),
+        ("GET", "/api/tags"): Route(ListTags(backends), ollama_error),
+        ("GET", "/api/ps"): Route(ListRunning(backends), ollama_error),
+        ("POST", "/api/show"): Route(ShowModel(backends), ollama_error),
+        ("GET", "/api/version"): Route(tell_version, ollama_error),
         ("GET", "/v1/models"): Route(ListModels(backends)),
         ("GET", "/v1/models/{id}"): Route(GetModel(backends)),
         ("GET", "/health"): Route(CheckHealth(backends), public=True),

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import sys
+import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
@@ -15,14 +16,26 @@ from ..engine.embedding.sentence_transformers import Purpose
 from ..engine.request import Refusal
 from ..engine.wire import Ready
 from ..translate.answer import AnswerStream, Bounds
-from ..translate.chat import Chat, Completion, Done, Event, GenerateRequest, Heartbeat
+from ..translate.chat import (
+    AnswerStarted,
+    Chat,
+    Completion,
+    Done,
+    Event,
+    Finish,
+    GenerateRequest,
+    Heartbeat,
+    Usage,
+)
 from ..translate.openai_embeddings import Embedding, Vectors
 from ..translate.renderer import Prompt, Renderer
 from ..translate.rerank import Ranking, Scores
+from .about import About
 from .auth import KEYED
-from .backends import ModelState, Status, other_purpose
+from .backends import Capability, ModelState, Status, other_purpose
 from .fleet import State, Worker
 from .limits import within
+from .stopwatch import Stopwatch
 from .template_host import TemplateHost
 
 RESTART_PATIENCE = 5.0  # seconds a request waits for a dead worker's successor; it takes about 1
@@ -30,6 +43,7 @@ SHORT = 2000  # characters, which are tokenized within a millisecond
 MANY = 200  # messages, however short, which take as long
 LONG = 100_000  # characters, which take up to seconds; a model reads so many of such at a time:
 READERS = 2
+NONE = Usage(0, 0)
 UNKNOWN = 2**17  # tokens of context, where prompts are counted while no worker is there
 
 Returned = TypeVar("Returned")
@@ -84,6 +98,15 @@ class LocalBackend:
     name: str
     created: int
     worker: Worker
+    about: About | None = field(default=None, kw_only=True)
+
+    @property
+    def capabilities(self) -> tuple[Capability, ...]:
+        return ()
+
+    @property
+    def template_source(self) -> str:
+        return ""
 
     def refusal(self) -> Refusal:
         """Return the refusal of what this kind does not do."""
@@ -156,6 +179,21 @@ class GenerationBackend(LocalBackend):
         default_factory=lambda: ThreadPoolExecutor(1)
     )  # as no two run at once
 
+    @property
+    def capabilities(self) -> tuple[Capability, ...]:
+        renderer = self.renderer
+        able: dict[Capability, bool] = {
+            "completion": True,
+            "tools": renderer.shows_tools,
+            "thinking": renderer.thinks,
+            "insert": renderer.infill is not None,
+        }
+        return tuple(name for name, can in able.items() if can)
+
+    @property
+    def template_source(self) -> str:
+        return self.renderer.source
+
     async def count(self, chat: Chat) -> int:
         ready = self.worker.ready
         context = UNKNOWN if ready is None else ready.plan.context
@@ -165,16 +203,23 @@ class GenerationBackend(LocalBackend):
         return len(prompt.tokens)
 
     async def events(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
+        times = Stopwatch()
         ready = await self.worker.available(RESTART_PATIENCE)
+        times.loaded()
+        if isinstance(request, Chat) and not request.messages:  # the model is only to be there
+            yield AnswerStarted(NONE)
+            yield Finish(0, "load")
+            yield Done(NONE)
+            return
         prompts = 1 if isinstance(request, Chat) else len(request.prompts)
         count = prompts * request.options.n
         with self.worker.admission.admitted(request.client, count) as place:
-            async with aclosing(self._events(self._salted(request), ready, place)) as events:
+            async with aclosing(self._events(self._salted(request), ready, place, times)) as events:
                 async for event in events:
                     yield event
 
     async def _events(
-        self, request: GenerateRequest, ready: Ready, place: Place
+        self, request: GenerateRequest, ready: Ready, place: Place, times: Stopwatch
     ) -> AsyncGenerator[Event, None]:
         worker, patience = self.worker, self.patience
         reading = self._prompts(request, ready.plan.context, ready.vocabulary)
@@ -191,12 +236,13 @@ class GenerationBackend(LocalBackend):
                 event = await stream.next()
                 if event is not None:
                     clock.token()
+                    times.take(event)
                     place.leave(int(event.over))
                     for each in answer.take(event):
                         yield each
                 elif clock.tick(worker.progress):
                     yield Heartbeat()
-            yield Done(answer.usage)
+            yield Done(answer.usage, times.timings(), answer.context)
         finally:
             stream.close()
 
@@ -240,9 +286,18 @@ class EmbeddingBackend(LocalBackend):
 
     patience: Patience = Patience()
 
+    @property
+    def capabilities(self) -> tuple[Capability, ...]:
+        return ("embedding",)
+
     async def embed(self, request: Embedding) -> Vectors:
+        began = time.monotonic_ns()
+        await self.worker.available(RESTART_PATIENCE)
+        if not request.inputs:  # the model is only to be there
+            return Vectors((), 0)
         with self.admitted(request.client, len(request.inputs)):
-            return await self._embed(request)
+            vectors = await self._embed(request)
+        return replace(vectors, duration=time.monotonic_ns() - began)
 
     async def _embed(self, request: Embedding) -> Vectors:
         work = engine.Embed(

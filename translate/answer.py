@@ -1,7 +1,7 @@
 """An answer: the engine's requests behind it, and the events of the tokens that come back."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 
 from msgspec.structs import replace
@@ -70,6 +70,7 @@ class _Choice:
     echo: Echo | None
     cached: int = 0
     completion: int = 0
+    written: list[int] = field(default_factory=list)  # its tokens, where they are asked for
 
 
 class AnswerStream:
@@ -121,6 +122,13 @@ class AnswerStream:
             cached=sum(c.cached for c in choices if c.number % self._options.n == 0),
             reasoning=sum(choice.output.reasoning_tokens for choice in choices),
         )
+
+    @property
+    def context(self) -> tuple[int, ...]:
+        """The tokens of the first prompt and of the answer to it, where they are asked for."""
+        if not self._options.return_context:
+            return ()
+        return (*self._prompts[0].tokens, *next(iter(self._choices.values())).written)
 
     def take(self, event: EngineEvent) -> Iterator[Event]:
         """Yield the events that one of the engine's brings. Raises Refusal if it refused."""
@@ -197,6 +205,8 @@ class AnswerStream:
 
     def _generated(self, choice: _Choice, event: Token) -> Iterator[Event]:
         choice.completion += len(event.tokens)
+        if self._options.return_context:
+            choice.written += event.tokens
         visible = len(event.tokens) - event.hidden
         for index, token in enumerate(event.tokens):
             shown: tuple[TokenText, ...] = ()

@@ -113,6 +113,14 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Best:
+    """The likeliest answers alone: so many to each prompt, with log probabilities or without."""
+
+    n: int
+    logprobs: bool
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationOptions:
     """The settings of an answer; None leaves one to the model's own defaults."""
 
@@ -138,16 +146,18 @@ class GenerationOptions:
     bad_words: tuple[str, ...] = ()
     cache_salt: str = ""  # prefixes are shared only within one salt
     n: int = 1
+    best: Best | None = None  # which of the n answers to a prompt are shown; None: all
     logprobs: int | None = None  # alternatives a token; None: no logprobs at all
     prompt_logprobs: int | None = None  # the same for the prompt
     stream: bool = False
     include_usage: bool = False
     continuous_usage: bool = False  # in every piece of a stream
+    return_context: bool = False  # tell the tokens of prompt and answer in the end
 
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """A conversation to be continued by `model`."""
+    """A conversation to be continued by `model`; without messages, `model` is only to be there."""
 
     model: str
     messages: tuple[Message, ...]
@@ -158,6 +168,8 @@ class Chat:
     tool_choice: ToolChoice = ToolChoice()
     call_prefix: str = "call_"  # of the ids of calls, where its model has none of its own
     response_format: ResponseFormat | None = None  # None: any text
+    before: tuple[int, ...] = ()  # tokens of an earlier prompt and answer, which this one goes on
+    must_think: bool = False  # it is refused by a model that has no thoughts
     client: str = ""  # on whose behalf, as http.auth names callers
     guard: str = ""  # what keeps texts from becoming control tokens, where one spells some
 
@@ -174,7 +186,8 @@ class Completion:
     """Bare prompts to be continued, each a text or token ids; choice i belongs to prompt i // n.
 
     An empty one is the beginning of a new document. Control tokens in a text are parsed as such,
-    unless `parse_special` is false.
+    unless `parse_special` is false. With a `suffix`, what is to be written is the text between a
+    prompt and that.
     """
 
     model: str
@@ -184,6 +197,7 @@ class Completion:
     parse_special: bool = True  # names of control tokens in the prompts are these tokens
     response_format: ResponseFormat | None = None
     client: str = ""
+    suffix: str | None = None
 
 
 class TokenText(Struct, frozen=True, gc=False):  # there are very many, and no cycles
@@ -265,17 +279,35 @@ class ArgumentsDelta(Struct, frozen=True):
 
 
 class Finish(Struct, frozen=True):
-    """The end of a choice; `reason` is stop, length or tool_calls, `stop` the stop string met."""
+    """The end of a choice; `reason` is stop, length or tool_calls, `stop` the stop string met.
+
+    Where nothing was to be written, the reason is load.
+    """
 
     choice: int
     reason: str
     stop: str | None = None
 
 
+class Timings(Struct, frozen=True):
+    """The nanoseconds that an answer took: in all, until its model was there, to read the prompt
+    (from when its turn came), and to write the rest after the first token."""
+
+    total: int = 0
+    load: int = 0
+    prompt: int = 0
+    completion: int = 0
+
+
+UNTIMED = Timings()
+
+
 class Done(Struct, frozen=True):
-    """The last event of a whole answer."""
+    """The last event of a whole answer; `context` has the tokens of prompt and answer, if asked."""
 
     usage: Usage
+    timings: Timings = UNTIMED
+    context: tuple[int, ...] = ()
 
 
 class Heartbeat(Struct, frozen=True):
@@ -310,6 +342,8 @@ class AnswerChoice:
 class Answer:
     choices: tuple[AnswerChoice, ...]
     usage: Usage
+    timings: Timings = UNTIMED
+    context: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,10 @@ class AnthropicErrorBody(Struct, tag="error"):
     request_id: str | UnsetType = UNSET
 
 
+class OllamaErrorBody(Struct):
+    error: str
+
+
 def openai_error(refusal: Refusal, request_id: str | None = None) -> bytes:
     """Encode the body, which has no place for the id."""
     kind = _kind(OPENAI_TYPES, refusal.status, "server_error")
@@ -58,6 +62,11 @@ def anthropic_error(refusal: Refusal, request_id: str | None = None) -> bytes:
     """Encode the body, with the id where there is one: in a stream the answer has told it."""
     error = AnthropicError(_kind(ANTHROPIC_TYPES, refusal.status, "api_error"), refusal.message)
     return msgspec.json.encode(AnthropicErrorBody(error, request_id or UNSET))
+
+
+def ollama_error(refusal: Refusal, request_id: str | None = None) -> bytes:
+    """Encode the body, which is the message alone."""
+    return msgspec.json.encode(OllamaErrorBody(refusal.message))
 
 
 def _kind(types: dict[int, str], status: int, server_side: str) -> str:

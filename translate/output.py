@@ -3,6 +3,8 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from statistics import fmean
 from typing import Any
 
 from msgspec import json, structs
@@ -14,6 +16,7 @@ from .chat import (
     Answer,
     AnswerChoice,
     ArgumentsDelta,
+    Best,
     Delta,
     Done,
     Event,
@@ -26,7 +29,6 @@ from .chat import (
     TokenText,
     ToolCall,
     ToolCallBegun,
-    Usage,
 )
 from .parsers.parser import AnswerParser, AnswerToken
 
@@ -134,10 +136,28 @@ class ChoiceOutput:
         return tuple(tokens)
 
 
-class Collector:
-    """A collector of all events of an answer of `n` choices; a Failure raises its Refusal."""
+def likeliest(choices: Sequence[AnswerChoice], best: Best) -> Sequence[AnswerChoice]:
+    """Return the best of some answers to one prompt: by the mean log probability of their tokens.
 
-    def __init__(self, n: int) -> None:
+    An answer of no tokens is certain.
+    """
+    ranked = sorted(choices, key=_mean_logprob, reverse=True)[: best.n]
+    return ranked if best.logprobs else [replace(choice, tokens=()) for choice in ranked]
+
+
+def _mean_logprob(choice: AnswerChoice) -> float:
+    logprobs = [token.logprob for token in choice.tokens if token.logprob is not None]
+    return fmean(logprobs) if logprobs else 0.0
+
+
+class Collector:
+    """A collector of all events of an answer of `n` choices; a Failure raises its Refusal.
+
+    With `best`, those of each prompt's `each` choices are in the answer that are the likeliest.
+    """
+
+    def __init__(self, n: int, each: int = 1, best: Best | None = None) -> None:
+        self._each, self._best = each, best
         self._text: list[list[str]] = [[] for _ in range(n)]
         self._reasoning: list[list[str]] = [[] for _ in range(n)]
         self._tokens: list[list[TokenText]] = [[] for _ in range(n)]
@@ -145,7 +165,7 @@ class Collector:
         self._arguments: dict[tuple[int, int], list[str]] = defaultdict(list)
         self._prompts: list[list[tuple[RankedToken, ...]]] = [[] for _ in range(n)]
         self._ends: dict[int, Finish] = {}
-        self._usage: Usage | None = None
+        self._done: Done | None = None
         self._length = 0  # of the texts
 
     def add(self, event: Event) -> None:
@@ -166,15 +186,15 @@ class Collector:
                 self._prompts[choice] += tokens
             case Finish(choice):
                 self._ends[choice] = event
-            case Done(usage):
-                self._usage = usage
+            case Done():
+                self._done = event
             case Failure(refusal):
                 raise refusal
 
     @property
     def over(self) -> bool:
         """Whether Done has come."""
-        return self._usage is not None
+        return self._done is not None
 
     @property
     def large(self) -> bool:
@@ -190,8 +210,13 @@ class Collector:
 
     def answer(self) -> Answer:
         """Return the whole answer, once it is over."""
-        assert self._usage is not None, "an answer is whole after Done"
-        return Answer(tuple(map(self._choice, range(len(self._text)))), self._usage)
+        done = self._done
+        assert done is not None, "an answer is whole after Done"
+        choices = [*map(self._choice, range(len(self._text)))]
+        if self._best is not None:
+            groups = (choices[at : at + self._each] for at in range(0, len(choices), self._each))
+            choices = [choice for group in groups for choice in likeliest(group, self._best)]
+        return Answer(tuple(choices), done.usage, done.timings, done.context)
 
     def _choice(self, index: int) -> AnswerChoice:
         end = self._ends[index]

@@ -93,7 +93,8 @@ async def _collect(
     first: Event, events: AsyncGenerator[Event, None], request: GenerateRequest
 ) -> Collector:
     prompts = len(request.prompts) if isinstance(request, Completion) else 1
-    collector = Collector(prompts * request.options.n)
+    options = request.options
+    collector = Collector(prompts * options.n, options.n, options.best)
     try:
         collector.add(first)
         while not collector.over:

@@ -8,7 +8,8 @@ import msgspec
 
 from bessemer.engine.embedding.sentence_transformers import Purpose
 from bessemer.engine.request import Refusal
-from bessemer.http.backends import Status
+from bessemer.http.about import About
+from bessemer.http.backends import Capability, Status
 from bessemer.translate.chat import (
     Answer,
     AnswerStarted,
@@ -59,6 +60,9 @@ class ToyBackend:
     said: tuple[Event, ...] = TEXT
     breaks: int | None = None  # events after which it refuses to go on
     created: int = 1
+    about: About | None = None
+    capabilities: tuple[Capability, ...] = ("completion",)
+    template_source: str = ""
     requests: list[GenerateRequest | Embedding | Ranking] = field(default_factory=list)
     closed: int = 0
 

@@ -74,7 +74,7 @@ def test_what_a_request_does_not_say_is_left_open() -> None:
     assert left_open == {
         *("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "logprobs"),
         *("repetition_penalty", "presence_penalty", "frequency_penalty"),
-        *("allowed_token_ids", "prompt_logprobs", "usual_max_tokens"),
+        *("allowed_token_ids", "prompt_logprobs", "usual_max_tokens", "best"),
     }
     chat, completion = Chat("m", ()), Completion("m", ())
     assert chat.options == completion.options == options

@@ -1,0 +1,181 @@
+"""Ollama's lists: the models that are there or loaded, what one can do, the version."""
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from ...engine.request import Refusal
+from ...translate.decode import decode
+from ...translate.ollama import when
+from ..about import About, in_words
+from ..backends import Backend, Backends
+from ..message import HttpRequest, Response
+from .answers import decode_body
+
+# The version of Ollama whose API is spoken: editors want 0.6.4 at least, Codex 0.13.4.
+API = "0.13.5"
+NEVER = "9999-12-31T23:59:59Z"  # when a model is unloaded: by nothing but the server's end
+UNIFIED = sys.platform == "darwin"  # memory: what a model has, its GPU has
+
+
+class Version(Struct):
+    version: str
+
+
+class Details(Struct):
+    parent_model: str
+    format: str
+    family: str
+    families: list[str]
+    parameter_size: str
+    quantization_level: str
+
+
+class ModelBody(Struct, kw_only=True):
+    name: str
+    model: str
+    size: int
+    digest: str
+    details: Details
+
+
+class ListedModel(ModelBody, kw_only=True):
+    modified_at: str
+    capabilities: list[str]
+
+
+class RunningModel(ModelBody, kw_only=True):
+    expires_at: str
+    size_vram: int
+    context_length: int
+
+
+class ModelList(Struct):
+    models: list[Any]
+
+
+class ShowRequest(Struct):
+    model: str | None = None
+    name: str | None = None  # what `model` was once called
+
+
+class Shown(Struct):
+    modelfile: str
+    template: str
+    details: Details
+    model_info: dict[str, Any]
+    capabilities: list[str]
+    modified_at: str
+    parameters: str | UnsetType = UNSET
+
+
+SHOW = msgspec.json.Decoder(ShowRequest)
+UNREAD = About("", "", "", 0, 0, "", 0.0, {})  # of a model whose files are not read yet
+
+
+async def tell_version(_: HttpRequest) -> Response:
+    return Response(200, msgspec.json.encode(Version(API)))
+
+
+@dataclass(frozen=True, slots=True)
+class ListTags:
+    """GET /api/tags: the models that there are."""
+
+    backends: Backends
+
+    async def __call__(self, request: HttpRequest) -> Response:
+        models = [
+            ListedModel(
+                **_named(model),
+                modified_at=when((model.about or UNREAD).modified or model.created),
+                capabilities=list(model.capabilities),
+            )
+            for model in self.backends.models.values()
+        ]
+        return Response(200, msgspec.json.encode(ModelList(models)))
+
+
+@dataclass(frozen=True, slots=True)
+class ListRunning:
+    """GET /api/ps: the models that are loaded, with all the memory that is theirs."""
+
+    backends: Backends
+
+    async def __call__(self, request: HttpRequest) -> Response:
+        running: list[RunningModel] = []
+        for model in self.backends.models.values():
+            status = model.status()
+            if status.ready and status.plan is not None:
+                plan, named = status.plan, _named(model)
+                named["size"] = plan.weights + plan.pool + plan.working + plan.program
+                running.append(
+                    RunningModel(
+                        **named,
+                        expires_at=NEVER,
+                        size_vram=named["size"] if UNIFIED else 0,
+                        context_length=plan.context,
+                    )
+                )
+        return Response(200, msgspec.json.encode(ModelList(running)))
+
+
+@dataclass(frozen=True, slots=True)
+class ShowModel:
+    """POST /api/show: what a model is, and what it can do."""
+
+    backends: Backends
+
+    async def __call__(self, request: HttpRequest) -> Response:
+        asked = await decode_body(lambda body: decode(body, SHOW), request.body)
+        name = asked.model or asked.name
+        if not name:
+            raise Refusal(400, "missing_required_parameter", "model is required.", "model")
+        model = self.backends.find(name)
+        about = model.about or UNREAD
+        body = Shown(
+            modelfile=f"FROM {model.name}\n",
+            template=model.template_source,
+            details=_details(about),
+            model_info=_info(model, about),
+            capabilities=list(model.capabilities),
+            modified_at=when(about.modified or model.created),
+        )
+        return Response(200, msgspec.json.encode(body))
+
+
+def tagged(name: str) -> str:
+    """Return a model's name with a tag, as clients of Ollama compare names."""
+    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
+
+
+def _named(model: Backend) -> dict[str, Any]:
+    about, name = model.about or UNREAD, tagged(model.name)
+    named = {"name": name, "model": name, "size": about.size, "digest": about.digest}
+    return {**named, "details": _details(about)}
+
+
+def _details(about: About) -> Details:
+    return Details(
+        "",
+        about.format,
+        about.family,
+        [about.family] if about.family else [],
+        in_words(about.parameters),
+        about.quantization,
+    )
+
+
+def _info(model: Backend, about: About) -> dict[str, Any]:
+    """Return what is said by GGUF's names; the context is what the server gives it."""
+    sizes = dict(about.sizes)
+    sizes["context_length"] = model.status().context or sizes.get("context_length", 0)
+    return {
+        "general.architecture": about.family,
+        "general.basename": model.name,
+        "general.parameter_count": about.parameters,
+        "general.file_type": about.quantization,
+        **{f"{about.family}.{name}": size for name, size in sizes.items() if size},
+    }
