@@ -11,6 +11,7 @@ from ..engine.request import Refusal, StepReport
 from ..translate.chat import Chat, Event, GenerateRequest
 from ..translate.openai_embeddings import Embedding, Vectors
 from ..translate.rerank import Ranking, Scores
+from ..translate.tokens import Detokenize, Tokenize, Tokens
 from .about import About
 
 # What a model of each purpose does, and at which path.
@@ -87,6 +88,14 @@ class Backend(Protocol):
     async def count(self, chat: Chat) -> int:
         """Return the number of tokens of a conversation's prompt, even of one that is too long."""
         ...
+
+    async def render(self, chat: Chat) -> str:
+        """Return the text of a conversation by its model's template."""
+        ...
+
+    async def tokenize(self, request: Tokenize) -> Tokens: ...
+
+    async def detokenize(self, request: Detokenize) -> str: ...
 
     async def embed(self, request: Embedding) -> Vectors: ...
 

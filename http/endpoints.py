@@ -6,7 +6,7 @@ from ..translate import anthropic, ollama, openai_chat, openai_completions
 from ..translate.dialect import Dialect
 from ..translate.errors import ollama_error
 from .backends import Backends
-from .handlers.answers import CountTokens, Generate
+from .handlers.answers import CountTokens, Generate, Streaming
 from .handlers.embeddings import (
     OLLAMA,
     OLLAMA_ONE,
@@ -19,6 +19,7 @@ from .handlers.embeddings import (
 from .handlers.health import CheckHealth
 from .handlers.models import GetModel, ListModels
 from .handlers.ollama import ListRunning, ListTags, ShowModel, tell_version
+from .handlers.tokens import ApplyTemplate, DetokenizeText, TokenizeText
 from .routes import Route
 
 # Where each dialect is spoken; where it counts, that is at /count_tokens below.
@@ -29,18 +30,24 @@ DIALECTS: Mapping[str, Dialect] = {
     "/api/chat": ollama.CHAT,
     "/api/generate": ollama.GENERATE,
 }
+USUAL = Streaming()
 
 
 def endpoints(
-    backends: Backends, dialects: Mapping[str, Dialect] = DIALECTS
+    backends: Backends,
+    dialects: Mapping[str, Dialect] = DIALECTS,
+    streaming: Streaming = USUAL,
 ) -> Mapping[tuple[str, str], Route]:
     rerank = RankDocuments(RERANK, backends)
     return {
-        **{("POST", path): route for path, route in _answering(backends, dialects)},
+        **{("POST", path): route for path, route in _answering(backends, dialects, streaming)},
         ("POST", "/v1/embeddings"): Route(CreateEmbeddings(OPENAI, backends)),
         ("POST", "/v1/rerank"): Route(rerank),
         ("POST", "/v2/rerank"): Route(rerank),
         ("POST", "/v1/score"): Route(RankDocuments(SCORE, backends)),
+        ("POST", "/tokenize"): Route(TokenizeText(backends)),
+        ("POST", "/detokenize"): Route(DetokenizeText(backends)),
+        ("POST", "/apply-template"): Route(ApplyTemplate(backends)),
         ("POST", "/api/embed"): Route(CreateEmbeddings(OLLAMA, backends), ollama_error),
         ("POST", "/api/embeddings"): Route(CreateEmbeddings(OLLAMA_ONE, backends), ollama_error),
         ("GET", "/api/tags"): Route(ListTags(backends), ollama_error),
@@ -53,9 +60,11 @@ def endpoints(
     }
 
 
-def _answering(backends: Backends, dialects: Mapping[str, Dialect]) -> Iterator[tuple[str, Route]]:
+def _answering(
+    backends: Backends, dialects: Mapping[str, Dialect], streaming: Streaming
+) -> Iterator[tuple[str, Route]]:
     for path, dialect in dialects.items():
-        yield path, Route(Generate(dialect, backends), dialect.encode_error)
+        yield path, Route(Generate(dialect, backends, streaming), dialect.encode_error)
         if dialect.count is not None:
             count = CountTokens(dialect.count, backends)
             yield f"{path}/count_tokens", Route(count, dialect.encode_error)

@@ -30,6 +30,7 @@ from ..translate.chat import (
 from ..translate.openai_embeddings import Embedding, Vectors
 from ..translate.renderer import Prompt, Renderer
 from ..translate.rerank import Ranking, Scores
+from ..translate.tokens import Detokenize, Tokenize, Tokens
 from .about import About
 from .auth import KEYED
 from .backends import Capability, ModelState, Status, other_purpose
@@ -118,6 +119,15 @@ class LocalBackend:
     async def count(self, chat: Chat) -> int:
         raise self.refusal()
 
+    async def render(self, chat: Chat) -> str:
+        raise self.refusal()
+
+    async def tokenize(self, request: Tokenize) -> Tokens:
+        raise self.refusal()
+
+    async def detokenize(self, request: Detokenize) -> str:
+        raise self.refusal()
+
     async def embed(self, request: Embedding) -> Vectors:
         raise self.refusal()
 
@@ -195,12 +205,39 @@ class GenerationBackend(LocalBackend):
         return self.renderer.source
 
     async def count(self, chat: Chat) -> int:
+        return len(await self._tokens(chat))
+
+    async def render(self, chat: Chat) -> str:
+        chat, text = await within(self.patience.timeout, self._rendered(chat, self._context))
+        return text.replace(chat.guard, "") if chat.guard else text
+
+    async def tokenize(self, request: Tokenize) -> Tokens:
+        if request.chat is not None:
+            ids = await self._tokens(request.chat)
+        else:
+            how = request.text, request.add_special, request.parse_special, self._context
+            ids = await self._apart(self.readers, len(request.text), self.renderer.tokens, *how)
+        tokenizer = self.renderer.tokenizer
+        pieces = [*map(tokenizer.token_bytes, ids)] if request.pieces else ()
+        names = [*map(tokenizer.name, ids)] if request.names else ()
+        return Tokens(ids, pieces, names)
+
+    async def detokenize(self, request: Detokenize) -> str:
+        ids = request.ids
+        return await self._apart(self.readers, len(ids), self.renderer.text_of, ids)
+
+    @property
+    def _context(self) -> int:
         ready = self.worker.ready
-        context = UNKNOWN if ready is None else ready.plan.context
+        return UNKNOWN if ready is None else ready.plan.context
+
+    async def _tokens(self, chat: Chat) -> list[int]:
+        """Return the tokens of a conversation, even of one that is too long for the model."""
+        ready = self.worker.ready
         vocabulary = sys.maxsize if ready is None else ready.vocabulary
-        reading = self._prompts(chat, context, vocabulary)
+        reading = self._prompts(chat, self._context, vocabulary)
         (prompt,) = await within(self.patience.timeout, reading)
-        return len(prompt.tokens)
+        return prompt.tokens
 
     async def events(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         times = Stopwatch()
@@ -260,11 +297,16 @@ class GenerationBackend(LocalBackend):
         if not isinstance(request, Chat):
             size, read = _size(request), renderer.prompts
             return await self._apart(self.readers, size, read, request, *bounds)
-        size, guard = _length(request), renderer.guarded
-        chat = await self._apart(self.searcher, size, guard, request, context)
-        text = await self.template.render(chat, renderer.limit(context))
+        chat, text = await self._rendered(request, context)
         about = renderer.conversation, chat, text, *bounds
         return [await self._apart(self.readers, len(text), *about)]
+
+    async def _rendered(self, chat: Chat, context: int) -> tuple[Chat, str]:
+        """Return a conversation as it is guarded, and its text by the template."""
+        guarded = await self._apart(
+            self.searcher, _length(chat), self.renderer.guarded, chat, context
+        )
+        return guarded, await self.template.render(guarded, self.renderer.limit(context))
 
     async def _apart(
         self, executor: Executor, length: int, function: Callable[..., Returned], *arguments: Any

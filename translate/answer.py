@@ -35,6 +35,7 @@ from .chat import (
     TokenText,
     Usage,
 )
+from .chunks import Chunks
 from .decode import invalid
 from .echo import Echo
 from .output import ChoiceOutput
@@ -70,6 +71,7 @@ class _Choice:
     echo: Echo | None
     cached: int = 0
     completion: int = 0
+    chunks: Chunks | None = None  # where several tokens make a piece
     written: list[int] = field(default_factory=list)  # its tokens, where they are asked for
 
 
@@ -148,6 +150,9 @@ class AnswerStream:
                 if choice.echo is not None:
                     events += self._echoed(choice.echo, event.prompt)
                 events += self._generated(choice, event)
+                if choice.chunks is not None:
+                    over = event.finish is not None
+                    events = choice.chunks.take(events, len(event.tokens), over)
                 if self._options.continuous_usage:
                     yield Progress(self.usage)
                 yield from events
@@ -166,7 +171,9 @@ class AnswerStream:
             request.stop_in_reasoning,
             len(prompt.text),
         )
-        return _Choice(index, prompt, output, self._echo(index, prompt))
+        chunk = self._options.stream_chunk or 1
+        chunks = Chunks(chunk) if self._options.stream and chunk > 1 else None
+        return _Choice(index, prompt, output, self._echo(index, prompt), chunks=chunks)
 
     def _echo(self, index: int, prompt: Prompt) -> Echo | None:
         """Return what echoes a prompt token by token, as it has to with logprobs alone."""

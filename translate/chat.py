@@ -112,6 +112,10 @@ class Message:
         return "\n".join(part.text for part in self.content if isinstance(part, Text))
 
 
+# Server-sent events, a JSON document a line, or one document in the end: the answer as a whole.
+StreamFormat = Literal["sse", "json_lines", "json_array"]
+
+
 @dataclass(frozen=True, slots=True)
 class Best:
     """The likeliest answers alone: so many to each prompt, with log probabilities or without."""
@@ -150,6 +154,8 @@ class GenerationOptions:
     logprobs: int | None = None  # alternatives a token; None: no logprobs at all
     prompt_logprobs: int | None = None  # the same for the prompt
     stream: bool = False
+    stream_format: StreamFormat | None = None  # None: its dialect's
+    stream_chunk: int | None = None  # tokens of a piece of a stream; None: each by itself
     include_usage: bool = False
     continuous_usage: bool = False  # in every piece of a stream
     return_context: bool = False  # tell the tokens of prompt and answer in the end

@@ -383,4 +383,5 @@ DIALECT = Dialect(
     encode_response=encode_response,
     stream=Stream,
     encode_error=openai_error,
+    formats=True,
 )

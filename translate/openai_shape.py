@@ -18,13 +18,14 @@ from .chat import (
     Identity,
     Progress,
     RankedToken,
+    StreamFormat,
     TokenText,
     Usage,
 )
 from .decode import invalid
 from .dialect import COMMENT, ServerEvent
 from .errors import openai_error
-from .sampling import Alternatives, Choices, TokenId, TokenIds, options
+from .sampling import Alternatives, Choices, Positive, TokenId, TokenIds, options
 from .structured_output import StructuredFields
 
 Events = tuple[ServerEvent, ...]
@@ -61,6 +62,8 @@ class TextRequest(StructuredFields, kw_only=True):
     n: Choices | None = None
     prompt_logprobs: Alternatives | None = None
     stream_options: StreamOptions | None = None
+    stream_format: StreamFormat | None = None
+    stream_chunk_size: Positive | None = None
 
 
 class PromptDetails(Struct):
@@ -132,6 +135,8 @@ def text_options(
         n=request.n or 1,
         logprobs=logprobs,
         prompt_logprobs=request.prompt_logprobs,
+        stream_format=request.stream_format,
+        stream_chunk=request.stream_chunk_size,
         include_usage=bool(stream.include_usage),
         continuous_usage=bool(stream.include_usage and stream.continuous_usage_stats),
     )

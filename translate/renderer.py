@@ -114,6 +114,18 @@ class Renderer:
             ends=tuple(token for token, name in names if name in self.format.ends),
         )
 
+    def tokens(self, text: str, add_special: bool, parse_special: bool, context: int) -> list[int]:
+        """Return a text's tokens, as they are or as those of a whole text."""
+        self._refuse_hopeless(len(text), COUNTED * context)
+        tokens = self._bare_tokens if add_special else self._text_tokens
+        return tokens(text, parse_special, COUNTED * context)
+
+    def text_of(self, tokens: Sequence[int]) -> str:
+        """Return the text of tokens, in which control tokens have their names."""
+        shown = Specials(self.tokenizer.special_names, shown=True)
+        stream = AnswerDetokenizer(self.tokenizer.detokenizer(), shown)
+        return "".join([*map(stream.add, tokens), stream.flush()])
+
     def _parser(self, marks: AnswerMarks, choice: int, specials: Specials) -> AnswerParser:
         return self.format.parser(choice, marks, specials)
 

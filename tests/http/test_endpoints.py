@@ -29,6 +29,7 @@ def test_every_path_and_that_only_health_asks_for_no_key() -> None:
         "/v1/rerank",
         "/v2/rerank",
         "/v1/score",
+        *("/tokenize", "/detokenize", "/apply-template"),
         *(f"/api/{name}" for name in ("chat", "generate", "embed", "embeddings", "show")),
     }
     gets = {"/v1/models", "/v1/models/{id}", "/health", "/api/tags", "/api/ps", "/api/version"}

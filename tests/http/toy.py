@@ -32,6 +32,7 @@ from bessemer.translate.chat import (
 from bessemer.translate.dialect import Dialect, ServerEvent
 from bessemer.translate.openai_embeddings import Embedding, Vectors
 from bessemer.translate.rerank import Ranking, Scores
+from bessemer.translate.tokens import Detokenize, Tokenize, Tokens
 
 TEXT: tuple[Event, ...] = (
     AnswerStarted(Usage(3, 0)),
@@ -78,6 +79,15 @@ class ToyBackend:
 
     async def count(self, chat: Chat) -> int:
         return 42
+
+    async def render(self, chat: Chat) -> str:
+        return chat.messages[0].text
+
+    async def tokenize(self, request: Tokenize) -> Tokens:
+        return Tokens([ord(letter) for letter in request.text])
+
+    async def detokenize(self, request: Detokenize) -> str:
+        return "".join(map(chr, request.ids))
 
     async def embed(self, request: Embedding) -> Vectors:
         self.requests.append(request)
