@@ -43,6 +43,7 @@ class About(Struct, frozen=True):
     size: int
     digest: str
     modified: float
+    file: str  # its name, or its directory's
     sizes: Mapping[str, int]  # of its layers, by GGUF's names
 
 
@@ -70,6 +71,7 @@ def about(path: Path) -> About:
         size=sum(stat.st_size for stat in stats),
         digest=hashlib.sha256("\n".join(told).encode()).hexdigest(),
         modified=max((stat.st_mtime for stat in stats), default=0.0),
+        file=path.name,
         sizes=dict(_sizes(config)),
     )
 

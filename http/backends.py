@@ -7,12 +7,13 @@ from msgspec import Struct
 
 from ..engine.embedding.sentence_transformers import Purpose
 from ..engine.memory import Plan
-from ..engine.request import Refusal, StepReport
+from ..engine.request import GenerationDefaults, Refusal, StepReport
 from ..translate.chat import Chat, Event, GenerateRequest
 from ..translate.openai_embeddings import Embedding, Vectors
 from ..translate.rerank import Ranking, Scores
 from ..translate.tokens import Detokenize, Tokenize, Tokens
 from .about import About
+from .activity import Activity
 
 # What a model of each purpose does, and at which path.
 DOES: Mapping[Purpose, tuple[str, str]] = {
@@ -46,10 +47,21 @@ class Status(Struct, frozen=True):
     stage: str = ""
     retry_after: int = 1
     why: str = ""
+    slots: int = 0  # sequences that may run together
+    defaults: GenerationDefaults | None = None  # its own settings
 
     @property
     def ready(self) -> bool:
         return self.state == "ready"
+
+
+class Traits(Struct, frozen=True):
+    """What a model can do, and its chat template's text; one that still loads tells of nothing."""
+
+    capabilities: tuple[Capability, ...] = ()
+    template: str = ""
+    bos: str = ""  # the names of the tokens that a text begins and ends with
+    eos: str = ""
 
 
 class Backend(Protocol):
@@ -72,14 +84,10 @@ class Backend(Protocol):
         ...
 
     @property
-    def capabilities(self) -> tuple[Capability, ...]:
-        """What it can do; a model that is not ready for the first time yet tells of nothing."""
-        ...
+    def traits(self) -> Traits: ...
 
     @property
-    def template_source(self) -> str:
-        """The text of its chat template, if it has one."""
-        ...
+    def activity(self) -> Activity: ...
 
     def events(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         """Yield AnswerStarted, deltas and a Finish of each choice, then Done; may raise Refusal."""

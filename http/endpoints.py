@@ -19,6 +19,7 @@ from .handlers.embeddings import (
 from .handlers.health import CheckHealth
 from .handlers.models import GetModel, ListModels
 from .handlers.ollama import ListRunning, ListTags, ShowModel, tell_version
+from .handlers.status import ListSlots, ShowProps, ShowStatus
 from .handlers.tokens import ApplyTemplate, DetokenizeText, TokenizeText
 from .routes import Route
 
@@ -56,6 +57,9 @@ def endpoints(
         ("GET", "/api/version"): Route(tell_version, ollama_error),
         ("GET", "/v1/models"): Route(ListModels(backends)),
         ("GET", "/v1/models/{id}"): Route(GetModel(backends)),
+        ("GET", "/v1/status"): Route(ShowStatus(backends)),
+        ("GET", "/props"): Route(ShowProps(backends)),
+        ("GET", "/slots"): Route(ListSlots(backends)),
         ("GET", "/health"): Route(CheckHealth(backends), public=True),
     }
 

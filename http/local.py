@@ -32,8 +32,9 @@ from ..translate.renderer import Prompt, Renderer
 from ..translate.rerank import Ranking, Scores
 from ..translate.tokens import Detokenize, Tokenize, Tokens
 from .about import About
+from .activity import Activity
 from .auth import KEYED
-from .backends import Capability, ModelState, Status, other_purpose
+from .backends import Capability, ModelState, Status, Traits, other_purpose
 from .fleet import State, Worker
 from .limits import within
 from .stopwatch import Stopwatch
@@ -100,14 +101,11 @@ class LocalBackend:
     created: int
     worker: Worker
     about: About | None = field(default=None, kw_only=True)
+    activity: Activity = field(default_factory=Activity, kw_only=True)
 
     @property
-    def capabilities(self) -> tuple[Capability, ...]:
-        return ()
-
-    @property
-    def template_source(self) -> str:
-        return ""
+    def traits(self) -> Traits:
+        return Traits()
 
     def refusal(self) -> Refusal:
         """Return the refusal of what this kind does not do."""
@@ -145,7 +143,8 @@ class LocalBackend:
             return Status(down, stage=worker.stage, retry_after=wait)
         plan = ready.plan
         state: ModelState = "not responding" if worker.hangs else "ready"
-        return Status(state, plan.context, ready.model_type, plan, worker.seconds, worker.report)
+        about = state, plan.context, ready.model_type, plan, worker.seconds, worker.report
+        return Status(*about, slots=worker.slots, defaults=ready.defaults)
 
     @contextmanager
     def admitted(self, client: str, texts: int) -> Iterator[None]:
@@ -190,19 +189,17 @@ class GenerationBackend(LocalBackend):
     )  # as no two run at once
 
     @property
-    def capabilities(self) -> tuple[Capability, ...]:
-        renderer = self.renderer
+    def traits(self) -> Traits:
+        renderer, special = self.renderer, self.renderer.tokenizer.special_tokens
         able: dict[Capability, bool] = {
             "completion": True,
             "tools": renderer.shows_tools,
             "thinking": renderer.thinks,
             "insert": renderer.infill is not None,
         }
-        return tuple(name for name, can in able.items() if can)
-
-    @property
-    def template_source(self) -> str:
-        return self.renderer.source
+        can = tuple(name for name, can in able.items() if can)
+        names = (special.get(f"{which}_token", "") for which in ("bos", "eos"))
+        return Traits(can, renderer.source, *names)
 
     async def count(self, chat: Chat) -> int:
         return len(await self._tokens(chat))
@@ -269,16 +266,17 @@ class GenerationBackend(LocalBackend):
         clock = _Clock(patience)
         stream = worker.open(answer.requests, patience.tick, kept=not request.options.stream)
         try:
-            while not answer.over:
-                event = await stream.next()
-                if event is not None:
-                    clock.token()
-                    times.take(event)
-                    place.leave(int(event.over))
-                    for each in answer.take(event):
-                        yield each
-                elif clock.tick(worker.progress):
-                    yield Heartbeat()
+            with self.activity.under_way(answer, times):
+                while not answer.over:
+                    event = await stream.next()
+                    if event is not None:
+                        clock.token()
+                        times.take(event)
+                        place.leave(int(event.over))
+                        for each in answer.take(event):
+                            yield each
+                    elif clock.tick(worker.progress):
+                        yield Heartbeat()
             yield Done(answer.usage, times.timings(), answer.context)
         finally:
             stream.close()
@@ -329,8 +327,8 @@ class EmbeddingBackend(LocalBackend):
     patience: Patience = Patience()
 
     @property
-    def capabilities(self) -> tuple[Capability, ...]:
-        return ("embedding",)
+    def traits(self) -> Traits:
+        return Traits(("embedding",))
 
     async def embed(self, request: Embedding) -> Vectors:
         began = time.monotonic_ns()
@@ -339,6 +337,7 @@ class EmbeddingBackend(LocalBackend):
             return Vectors((), 0)
         with self.admitted(request.client, len(request.inputs)):
             vectors = await self._embed(request)
+        self.activity.done(Usage(vectors.tokens, 0))
         return replace(vectors, duration=time.monotonic_ns() - began)
 
     async def _embed(self, request: Embedding) -> Vectors:
@@ -371,7 +370,9 @@ class RerankBackend(LocalBackend):
 
     async def rerank(self, request: Ranking) -> Scores:
         with self.admitted(request.client, len(request.documents)):
-            return await self._rerank(request)
+            scores = await self._rerank(request)
+        self.activity.done(Usage(scores.tokens, 0))
+        return scores
 
     async def _rerank(self, request: Ranking) -> Scores:
         work = engine.Rank(

@@ -5,6 +5,8 @@ from time import monotonic_ns
 from ..engine.request import Event, Started, Token
 from ..translate.chat import Timings
 
+SECOND = 10**9
+
 
 class Stopwatch:
     """The moments of an answer in nanoseconds, each the first of its kind; it starts running."""
@@ -23,6 +25,16 @@ class Stopwatch:
             self._started = self._started or monotonic_ns()
         elif isinstance(event, Token) and event.tokens:
             self._first = self._first or monotonic_ns()
+
+    @property
+    def seconds(self) -> float:
+        """How long it has run."""
+        return (monotonic_ns() - self._began) / SECOND
+
+    @property
+    def first(self) -> float | None:
+        """After how many seconds the first token came, if it has."""
+        return (self._first - self._began) / SECOND if self._first else None
 
     def timings(self) -> Timings:
         """Return how long it all took so far; what has not come took no time."""

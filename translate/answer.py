@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from ..engine.request import (
@@ -71,8 +72,19 @@ class _Choice:
     echo: Echo | None
     cached: int = 0
     completion: int = 0
+    started: bool = False
+    over: bool = False
     chunks: Chunks | None = None  # where several tokens make a piece
     written: list[int] = field(default_factory=list)  # its tokens, where they are asked for
+
+
+class SequenceState(Struct, frozen=True):
+    """How far a request's answer is, in tokens; `started`: its turn has come."""
+
+    request: Request
+    started: bool
+    cached: int
+    completion: int
 
 
 class AnswerStream:
@@ -132,6 +144,13 @@ class AnswerStream:
             return ()
         return (*self._prompts[0].tokens, *next(iter(self._choices.values())).written)
 
+    def sequences(self) -> Iterator["SequenceState"]:
+        """Yield how far those are that are not over."""
+        for request in self.requests:
+            choice = self._choices[request.id]
+            if not choice.over:
+                yield SequenceState(request, choice.started, choice.cached, choice.completion)
+
     def take(self, event: EngineEvent) -> Iterator[Event]:
         """Yield the events that one of the engine's brings. Raises Refusal if it refused."""
         match event:
@@ -139,6 +158,7 @@ class AnswerStream:
                 raise event.refusal()
             case Started(number, cached):
                 self._choices[number].cached = cached
+                self._choices[number].started = True
                 if not self._started:
                     self._started = True
                     yield AnswerStarted(self.usage, len(self._choices))
@@ -222,6 +242,7 @@ class AnswerStream:
             yield from choice.output.feed(token, shown, hidden=index >= visible)
         if event.finish is not None:
             self._running -= 1
+            choice.over = True
             *rest, end = choice.output.finish(event.finish, event.stop)
             yield from rest
             assert isinstance(end, Finish)

@@ -73,7 +73,7 @@ class Shown(Struct):
 
 
 SHOW = msgspec.json.Decoder(ShowRequest)
-UNREAD = About("", "", "", 0, 0, "", 0.0, {})  # of a model whose files are not read yet
+UNREAD = About("", "", "", 0, 0, "", 0.0, "", {})  # of a model whose files are not read yet
 
 
 async def tell_version(_: HttpRequest) -> Response:
@@ -91,7 +91,7 @@ class ListTags:
             ListedModel(
                 **_named(model),
                 modified_at=when((model.about or UNREAD).modified or model.created),
-                capabilities=list(model.capabilities),
+                capabilities=list(model.traits.capabilities),
             )
             for model in self.backends.models.values()
         ]
@@ -134,13 +134,13 @@ class ShowModel:
         if not name:
             raise Refusal(400, "missing_required_parameter", "model is required.", "model")
         model = self.backends.find(name)
-        about = model.about or UNREAD
+        about, traits = model.about or UNREAD, model.traits
         body = Shown(
             modelfile=f"FROM {model.name}\n",
-            template=model.template_source,
+            template=traits.template,
             details=_details(about),
             model_info=_info(model, about),
-            capabilities=list(model.capabilities),
+            capabilities=list(traits.capabilities),
             modified_at=when(about.modified or model.created),
         )
         return Response(200, msgspec.json.encode(body))

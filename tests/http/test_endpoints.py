@@ -33,6 +33,7 @@ def test_every_path_and_that_only_health_asks_for_no_key() -> None:
         *(f"/api/{name}" for name in ("chat", "generate", "embed", "embeddings", "show")),
     }
     gets = {"/v1/models", "/v1/models/{id}", "/health", "/api/tags", "/api/ps", "/api/version"}
+    gets |= {"/v1/status", "/props", "/slots"}
     assert {path for method, path in routes if method == "POST"} == posts
     assert {path for method, path in routes if method == "GET"} == gets
     assert len(routes) == len(posts) + len(gets)

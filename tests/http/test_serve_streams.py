@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from bessemer.http.hub import BUILT_IN
 from tests.http.running import Server, serving
 
 ASK: dict[str, Any] = {
@@ -14,11 +15,14 @@ ASK: dict[str, Any] = {
     "seed": 3, "max_tokens": 10, "ignore_eos": True,
 }  # fmt: skip
 CHUNK = 4
+GUIDE = ("--model", f"bessemer-guide={BUILT_IN}")
 
 
 @pytest.fixture(scope="module")
 def set_server() -> Iterator[Server]:
-    with serving("--stream-format", "json_lines", "--stream-chunk-size", str(CHUNK)) as running:
+    with serving(
+        *GUIDE, "--stream-format", "json_lines", "--stream-chunk-size", str(CHUNK)
+    ) as running:
         yield running
 
 

@@ -9,7 +9,8 @@ import msgspec
 from bessemer.engine.embedding.sentence_transformers import Purpose
 from bessemer.engine.request import Refusal
 from bessemer.http.about import About
-from bessemer.http.backends import Capability, Status
+from bessemer.http.activity import Activity
+from bessemer.http.backends import Status, Traits
 from bessemer.translate.chat import (
     Answer,
     AnswerStarted,
@@ -62,8 +63,8 @@ class ToyBackend:
     breaks: int | None = None  # events after which it refuses to go on
     created: int = 1
     about: About | None = None
-    capabilities: tuple[Capability, ...] = ("completion",)
-    template_source: str = ""
+    traits: Traits = Traits(("completion",))  # noqa: RUF009 - it is frozen
+    activity: Activity = field(default_factory=Activity)
     requests: list[GenerateRequest | Embedding | Ranking] = field(default_factory=list)
     closed: int = 0
 

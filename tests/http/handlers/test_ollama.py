@@ -10,13 +10,15 @@ import pytest
 from bessemer.engine.memory import Plan
 from bessemer.engine.request import Refusal
 from bessemer.http.about import About
-from bessemer.http.backends import Backends, Status
+from bessemer.http.backends import Backends, Status, Traits
 from bessemer.http.body import Body
 from bessemer.http.handlers.ollama import ListRunning, ListTags, ShowModel, tagged, tell_version
 from bessemer.http.message import HttpRequest
 from tests.http.toy import ToyBackend
 
-FILES = About("gguf", "llama", "Q4_1", 134_515_008, 90, "abc", 1.5e9, {"block_count": 3})
+FILES = About(
+    "gguf", "llama", "Q4_1", 134_515_008, 90, "abc", 1.5e9, "known.gguf", {"block_count": 3}
+)
 PLAN = Plan(budget=999, weights=40, working=5, page=10, pages=2, context=99, program=7)
 
 
@@ -33,8 +35,8 @@ def ask(handler: Any, **fields: Any) -> Any:
 
 
 def backends() -> Backends:
-    known = Loaded("org/known", about=FILES, capabilities=("completion", "tools"))
-    known.template_source = "{{ messages }}"
+    traits = Traits(("completion", "tools"), "{{ messages }}")
+    known = Loaded("org/known", about=FILES, traits=traits)
     return Backends({"org/known": known, "new:q8": ToyBackend("new:q8")})
 
 
