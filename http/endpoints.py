@@ -1,12 +1,24 @@
 """The endpoints: every path with its method, its handler and its errors."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
-from ..translate import anthropic, ollama, openai_chat, openai_completions
+from ..translate import (
+    anthropic,
+    ollama,
+    ollama_embed,
+    openai_chat,
+    openai_completions,
+    openai_embeddings,
+)
 from ..translate.dialect import Dialect
 from ..translate.errors import ollama_error
+from ..translate.tokens import APPLY_TEMPLATE, DETOKENIZE, TOKENIZE
 from .backends import Backends
+from .handlers import health, models, status
+from .handlers import ollama as lists
 from .handlers.answers import CountTokens, Generate, Streaming
+from .handlers.docs import DescribeApi, show_docs
 from .handlers.embeddings import (
     OLLAMA,
     OLLAMA_ONE,
@@ -39,36 +51,50 @@ def endpoints(
     dialects: Mapping[str, Dialect] = DIALECTS,
     streaming: Streaming = USUAL,
 ) -> Mapping[tuple[str, str], Route]:
-    rerank = RankDocuments(RERANK, backends)
-    return {
+    rerank = Route(RankDocuments(RERANK, backends), operation=RERANK.operation)
+    score = Route(RankDocuments(SCORE, backends), operation=SCORE.operation)
+    embed = Route(CreateEmbeddings(OPENAI, backends), operation=openai_embeddings.OPERATION)
+    routes = {
         **{("POST", path): route for path, route in _answering(backends, dialects, streaming)},
-        ("POST", "/v1/embeddings"): Route(CreateEmbeddings(OPENAI, backends)),
-        ("POST", "/v1/rerank"): Route(rerank),
-        ("POST", "/v2/rerank"): Route(rerank),
-        ("POST", "/v1/score"): Route(RankDocuments(SCORE, backends)),
-        ("POST", "/tokenize"): Route(TokenizeText(backends)),
-        ("POST", "/detokenize"): Route(DetokenizeText(backends)),
-        ("POST", "/apply-template"): Route(ApplyTemplate(backends)),
-        ("POST", "/api/embed"): Route(CreateEmbeddings(OLLAMA, backends), ollama_error),
-        ("POST", "/api/embeddings"): Route(CreateEmbeddings(OLLAMA_ONE, backends), ollama_error),
-        ("GET", "/api/tags"): Route(ListTags(backends), ollama_error),
-        ("GET", "/api/ps"): Route(ListRunning(backends), ollama_error),
-        ("POST", "/api/show"): Route(ShowModel(backends), ollama_error),
-        ("GET", "/api/version"): Route(tell_version, ollama_error),
-        ("GET", "/v1/models"): Route(ListModels(backends)),
-        ("GET", "/v1/models/{id}"): Route(GetModel(backends)),
-        ("GET", "/v1/status"): Route(ShowStatus(backends)),
-        ("GET", "/props"): Route(ShowProps(backends)),
-        ("GET", "/slots"): Route(ListSlots(backends)),
-        ("GET", "/health"): Route(CheckHealth(backends), public=True),
+        ("POST", "/v1/embeddings"): embed,
+        ("POST", "/v1/rerank"): rerank,
+        ("POST", "/v2/rerank"): rerank,
+        ("POST", "/v1/score"): score,
+        ("POST", "/tokenize"): Route(TokenizeText(backends), operation=TOKENIZE),
+        ("POST", "/detokenize"): Route(DetokenizeText(backends), operation=DETOKENIZE),
+        ("POST", "/apply-template"): Route(ApplyTemplate(backends), operation=APPLY_TEMPLATE),
+        ("GET", "/v1/status"): Route(ShowStatus(backends), operation=status.STATUS),
+        ("GET", "/props"): Route(ShowProps(backends), operation=status.PROPS),
+        ("GET", "/slots"): Route(ListSlots(backends), operation=status.SLOTS),
+        **{place: replace(route, encode_error=ollama_error) for place, route in _ollama(backends)},
+        ("GET", "/v1/models"): Route(ListModels(backends), operation=models.LIST),
+        ("GET", "/v1/models/{id}"): Route(GetModel(backends), operation=models.GET),
+        ("GET", "/health"): Route(CheckHealth(backends), public=True, operation=health.CHECK),
     }
+    return {
+        **routes,
+        ("GET", "/openapi.json"): Route(DescribeApi(routes), public=True),
+        ("GET", "/docs"): Route(show_docs, public=True),
+    }
+
+
+def _ollama(backends: Backends) -> Iterator[tuple[tuple[str, str], Route]]:
+    one, several = (CreateEmbeddings(each, backends) for each in (OLLAMA_ONE, OLLAMA))
+    yield ("POST", "/api/embed"), Route(several, operation=ollama_embed.EMBED_OPERATION)
+    yield ("POST", "/api/embeddings"), Route(one, operation=ollama_embed.EMBEDDINGS_OPERATION)
+    yield ("GET", "/api/tags"), Route(ListTags(backends), operation=lists.TAGS)
+    yield ("GET", "/api/ps"), Route(ListRunning(backends), operation=lists.RUNNING)
+    yield ("POST", "/api/show"), Route(ShowModel(backends), operation=lists.SHOWN)
+    yield ("GET", "/api/version"), Route(tell_version, operation=lists.VERSION)
 
 
 def _answering(
     backends: Backends, dialects: Mapping[str, Dialect], streaming: Streaming
 ) -> Iterator[tuple[str, Route]]:
     for path, dialect in dialects.items():
-        yield path, Route(Generate(dialect, backends, streaming), dialect.encode_error)
+        generate = Generate(dialect, backends, streaming)
+        yield path, Route(generate, dialect.encode_error, operation=dialect.operation)
         if dialect.count is not None:
             count = CountTokens(dialect.count, backends)
-            yield f"{path}/count_tokens", Route(count, dialect.encode_error)
+            operation = dialect.count.operation
+            yield f"{path}/count_tokens", Route(count, dialect.encode_error, operation=operation)

@@ -6,6 +6,7 @@ from urllib.parse import unquote
 
 from ..engine.request import Refusal
 from ..translate.errors import anthropic_error, ollama_error, openai_error
+from ..translate.operation import Operation
 from .message import HttpRequest, Reply, Response
 
 Handler = Callable[[HttpRequest], Awaitable[Reply]]
@@ -18,11 +19,15 @@ REST = "{id}"  # last in a path: everything from there on, slashes included
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A path's handler; a `public` one asks for no key and counts against no limit."""
+    """A path's handler; a `public` one asks for no key and counts against no limit.
+
+    One without an `operation` is not described.
+    """
 
     handler: Handler
     encode_error: EncodeError = openai_error
     public: bool = False
+    operation: Operation | None = None
 
 
 async def root(_: HttpRequest) -> Response:

@@ -3,7 +3,7 @@
 from time import monotonic_ns
 
 from ..engine.request import Event, Started, Token
-from ..translate.chat import Timings
+from ..translate.chat import Durations
 
 SECOND = 10**9
 
@@ -36,9 +36,11 @@ class Stopwatch:
         """After how many seconds the first token came, if it has."""
         return (self._first - self._began) / SECOND if self._first else None
 
-    def timings(self) -> Timings:
+    def durations(self) -> Durations:
         """Return how long it all took so far; what has not come took no time."""
         now = monotonic_ns()
         started = self._started or now
         first = self._first or now
-        return Timings(now - self._began, self._loaded - self._began, first - started, now - first)
+        return Durations(
+            now - self._began, self._loaded - self._began, first - started, now - first
+        )

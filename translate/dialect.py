@@ -6,6 +6,7 @@ from typing import Literal, Protocol
 
 from ..engine.request import Refusal
 from .chat import Answer, Chat, Event, GenerateRequest, GenerationOptions, Identity
+from .operation import Operation
 
 # A JSON document a line, with a last one that says that it is over in `json_lines`; `json` is one
 # document for the whole stream.
@@ -47,6 +48,7 @@ class CountDialect:
 
     decode_request: Callable[[bytes], Chat]
     encode_response: Callable[[int], bytes]
+    operation: Operation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,7 @@ class Dialect:
     encode_response: Callable[[Answer, Identity], bytes]
     stream: Callable[[Identity, GenerationOptions], StreamEncoder]
     encode_error: Callable[[Refusal, str | None], bytes]  # with the request's id, where it has one
+    operation: Operation
     framing: Framing = "sse"
     formats: bool = False  # whether a request, or the server's setting, may choose another framing
     count: CountDialect | None = None

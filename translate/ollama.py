@@ -7,11 +7,13 @@ from typing import Any, ClassVar
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from . import ollama_request
 from .chat import (
     Answer,
     AnswerStarted,
     ArgumentsDelta,
     Done,
+    Durations,
     Event,
     Failure,
     Finish,
@@ -25,11 +27,11 @@ from .chat import (
     ToolCallBegun,
     Usage,
 )
-from .chat import Timings as Times
 from .dialect import Dialect, ServerEvent
-from .errors import ollama_error
+from .errors import OllamaErrorBody, ollama_error
 from .ollama_request import decode_chat, decode_prompt
 from .openai_shape import encode_json, filled, finite
+from .operation import Operation
 
 Events = tuple[ServerEvent, ...]
 REASONS = {"tool_calls": "stop"}  # it has no word for that
@@ -152,7 +154,7 @@ class Stream:
         return (self._line(Piece()),)
 
     def _done(self, event: Done) -> Events:
-        ending = ended(self._reason, event.usage, event.timings)
+        ending = ended(self._reason, event.usage, event.durations)
         return (self._line(Piece(context=event.context), (), **ending),)
 
     def _failure(self, event: Failure) -> Events:
@@ -203,13 +205,13 @@ def encode_answer(shape: Shape, answer: Answer, identity: Identity) -> bytes:
         model=identity.model,
         created_at=when(identity.created),
         logprobs=[] if choice.tokens else UNSET,
-        **ended(choice.reason, answer.usage, answer.timings),
+        **ended(choice.reason, answer.usage, answer.durations),
     )
     lists: dict[str, Iterable[object]] = {"logprobs": map(_token, choice.tokens)}
     return filled(body, **lists) if choice.tokens else encode_json(body)
 
 
-def ended(reason: str, usage: Usage, times: Times) -> dict[str, Any]:
+def ended(reason: str, usage: Usage, times: Durations) -> dict[str, Any]:
     """Return the fields that tell of an answer's end; where nothing was written, only why."""
     ending: dict[str, Any] = {"done": True, "done_reason": REASONS.get(reason, reason)}
     if reason == "load":
@@ -244,7 +246,11 @@ def _token(token: TokenText) -> TokenLogprob:
 
 
 def _dialect(
-    decode: Callable[[bytes], Any], shape: Shape, stream: type[Stream], prefix: str
+    decode: Callable[[bytes], Any],
+    shape: Shape,
+    stream: type[Stream],
+    prefix: str,
+    operation: Operation,
 ) -> Dialect:
     return Dialect(
         prefix=prefix,
@@ -253,8 +259,35 @@ def _dialect(
         stream=stream,
         encode_error=ollama_error,
         framing="ndjson",
+        operation=operation,
     )
 
 
-CHAT = _dialect(decode_chat, chat_body, ChatStream, "chat-")
-GENERATE = _dialect(decode_prompt, prompt_body, PromptStream, "generate-")
+CHAT = _dialect(
+    decode_chat,
+    chat_body,
+    ChatStream,
+    "chat-",
+    Operation(
+        summary="Answer a conversation, as Ollama does; a stream unless `stream` is false",
+        request=ollama_request.CHAT,
+        response=ChatBody,
+        pieces=(ChatBody, OllamaErrorBody),
+        error=OllamaErrorBody,
+        example={"messages": [{"role": "user", "content": "Hello!"}], "stream": False},
+    ),
+)
+GENERATE = _dialect(
+    decode_prompt,
+    prompt_body,
+    PromptStream,
+    "generate-",
+    Operation(
+        summary="Answer a prompt, as Ollama does; a stream unless `stream` is false",
+        request=ollama_request.PROMPT,
+        response=PromptBody,
+        pieces=(PromptBody, OllamaErrorBody),
+        error=OllamaErrorBody,
+        example={"prompt": "Hello!", "stream": False},
+    ),
+)

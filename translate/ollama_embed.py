@@ -3,13 +3,15 @@
 from array import array
 from typing import Annotated
 
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Raw, Struct, field
 
 from .decode import invalid
+from .errors import OllamaErrorBody
 from .fields import OLLAMA_EMBEDDINGS, RequestDecoder
 from .ollama_request import check_kept, decode_options
 from .openai_embeddings import MAX_INPUTS, Embedding, Vectors, unit
 from .openai_shape import filled
+from .operation import Operation
 
 
 class EmbedRequest(Struct, kw_only=True):
@@ -17,7 +19,7 @@ class EmbedRequest(Struct, kw_only=True):
     input: str | list[str] | None = None
     truncate: bool | None = None
     dimensions: Annotated[int, Meta(ge=0)] | None = None
-    options: Raw = Raw()
+    options: Raw = field(default_factory=Raw)
     keep_alive: float | str | None = None
 
 
@@ -26,7 +28,7 @@ class EmbeddingsRequest(Struct, kw_only=True):
 
     model: str = ""
     prompt: str | None = None
-    options: Raw = Raw()
+    options: Raw = field(default_factory=Raw)
     keep_alive: float | str | None = None
 
 
@@ -81,3 +83,19 @@ def encode_embed(request: Embedding, vectors: Vectors, model: str) -> bytes:
 def encode_embeddings(request: Embedding, vectors: Vectors, model: str) -> bytes:
     (row,) = vectors.rows or (b"",)
     return filled(EmbeddingsBody([]), embedding=array("f", row).tolist())
+
+
+EMBED_OPERATION = Operation(
+    summary="Make vectors of length 1 of texts, as Ollama does",
+    request=EMBED,
+    response=EmbedBody,
+    error=OllamaErrorBody,
+    example={"input": ["Hello!"]},
+)
+EMBEDDINGS_OPERATION = Operation(
+    summary="Make a vector of a text, as Ollama once did",
+    request=EMBEDDINGS,
+    response=EmbeddingsBody,
+    error=OllamaErrorBody,
+    example={"prompt": "Hello!"},
+)

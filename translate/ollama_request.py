@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Raw, Struct, field
 
 from .chat import (
     Chat,
@@ -57,9 +57,10 @@ class OllamaRequest(Struct, kw_only=True):
 
     model: str = ""
     stream: bool | None = None
-    format: Raw = Raw()
-    options: Raw = Raw()
+    format: Raw = field(default_factory=Raw)
+    options: Raw = field(default_factory=Raw)
     keep_alive: float | str | None = None
+    truncate: bool | None = None
     think: bool | str | None = None
     logprobs: bool | None = None
     top_logprobs: Alternatives | None = None
@@ -153,8 +154,11 @@ def _options(request: OllamaRequest) -> GenerationOptions:
     fields = decode_options(request.options)
     if request.top_logprobs and not request.logprobs:
         raise invalid("top_logprobs", "needs logprobs to be true")
+    settled = options(fields, max_tokens(fields, 0))
+    if request.truncate is not None:
+        settled = replace(settled, overflow="truncate" if request.truncate else "error")
     return replace(
-        options(fields, max_tokens(fields, 0)),
+        settled,
         stream=request.stream is not False,
         logprobs=(request.top_logprobs or 0) if request.logprobs else None,
     )

@@ -216,7 +216,8 @@ class Collector:
         if self._best is not None:
             groups = (choices[at : at + self._each] for at in range(0, len(choices), self._each))
             choices = [choice for group in groups for choice in likeliest(group, self._best)]
-        return Answer(tuple(choices), done.usage, done.timings, done.context)
+        about = done.timings, done.context, done.durations
+        return Answer(tuple(choices), done.usage, *about)
 
     def _choice(self, index: int) -> AnswerChoice:
         end = self._ends[index]

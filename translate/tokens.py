@@ -9,8 +9,10 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from . import openai_chat
 from .chat import Chat
-from .decode import decode, invalid
+from .decode import invalid
+from .fields import RequestDecoder
 from .openai_shape import filled
+from .operation import Operation
 from .sampling import TokenId
 
 MAX_TOKENS = 2**19  # that are put into words at once: two of the longest contexts
@@ -97,12 +99,12 @@ class PromptBody(Struct):
     prompt: str
 
 
-TEXT = msgspec.json.Decoder(TextRequest)
-TOKENS = msgspec.json.Decoder(TokensRequest)
+TEXT: RequestDecoder[TextRequest] = RequestDecoder(TextRequest, {})
+TOKENS: RequestDecoder[TokensRequest] = RequestDecoder(TokensRequest, {})
 
 
 def decode_tokenize(body: bytes) -> Tokenize:
-    request = decode(body, TEXT)
+    request = TEXT.decode(body)
     text = request.content if request.content is not None else request.prompt
     names = bool(request.return_token_strs)
     if text is None and request.messages is not None:
@@ -136,7 +138,7 @@ def encode_tokenize(request: Tokenize, tokens: Tokens, context: int | None) -> b
 
 
 def decode_detokenize(body: bytes) -> Detokenize:
-    request = decode(body, TOKENS)
+    request = TOKENS.decode(body)
     return Detokenize(request.model, tuple(request.tokens))
 
 
@@ -153,3 +155,20 @@ def _piece(id: int, raw: bytes) -> PieceBody:
         return PieceBody(id, raw.decode())
     except UnicodeDecodeError:
         return PieceBody(id, list(raw))
+
+
+TOKENIZE = Operation(
+    summary="Turn a text or a conversation into tokens, as llama.cpp's server and vLLM do",
+    request=TEXT,
+    response=dict[str, Any],
+    example={"content": "Hello!"},
+)
+DETOKENIZE = Operation(
+    summary="Turn tokens into a text", request=TOKENS, response=TextBody, example={"tokens": [1]}
+)
+APPLY_TEMPLATE = Operation(
+    summary="Turn a conversation into its model's prompt",
+    request=openai_chat.DECODER,
+    response=PromptBody,
+    example={"messages": [{"role": "user", "content": "Hello!"}]},
+)

@@ -8,8 +8,10 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from ...engine.request import Refusal
-from ...translate.decode import decode
+from ...translate.errors import OllamaErrorBody
+from ...translate.fields import RequestDecoder
 from ...translate.ollama import when
+from ...translate.operation import Operation
 from ..about import About, in_words
 from ..backends import Backend, Backends
 from ..message import HttpRequest, Response
@@ -53,8 +55,12 @@ class RunningModel(ModelBody, kw_only=True):
     context_length: int
 
 
-class ModelList(Struct):
-    models: list[Any]
+class TagList(Struct):
+    models: list[ListedModel]
+
+
+class RunningList(Struct):
+    models: list[RunningModel]
 
 
 class ShowRequest(Struct):
@@ -72,7 +78,7 @@ class Shown(Struct):
     parameters: str | UnsetType = UNSET
 
 
-SHOW = msgspec.json.Decoder(ShowRequest)
+SHOW: RequestDecoder[ShowRequest] = RequestDecoder(ShowRequest, {})
 UNREAD = About("", "", "", 0, 0, "", 0.0, "", {})  # of a model whose files are not read yet
 
 
@@ -95,7 +101,7 @@ class ListTags:
             )
             for model in self.backends.models.values()
         ]
-        return Response(200, msgspec.json.encode(ModelList(models)))
+        return Response(200, msgspec.json.encode(TagList(models)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +125,7 @@ class ListRunning:
                         context_length=plan.context,
                     )
                 )
-        return Response(200, msgspec.json.encode(ModelList(running)))
+        return Response(200, msgspec.json.encode(RunningList(running)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +135,7 @@ class ShowModel:
     backends: Backends
 
     async def __call__(self, request: HttpRequest) -> Response:
-        asked = await decode_body(lambda body: decode(body, SHOW), request.body)
+        asked = await decode_body(SHOW.decode, request.body)
         name = asked.model or asked.name
         if not name:
             raise Refusal(400, "missing_required_parameter", "model is required.", "model")
@@ -179,3 +185,15 @@ def _info(model: Backend, about: About) -> dict[str, Any]:
         "general.file_type": about.quantization,
         **{f"{about.family}.{name}": size for name, size in sizes.items() if size},
     }
+
+
+def _told(summary: str, response: Any, **more: Any) -> Operation:
+    return Operation(summary=summary, response=response, error=OllamaErrorBody, **more)
+
+
+TAGS = _told("List the models, as Ollama does", TagList)
+RUNNING = _told("List the models that are loaded, as Ollama does", RunningList)
+VERSION = _told("Tell the version of Ollama's API that is spoken", Version)
+SHOWN = _told(
+    "Describe a model, as Ollama does", Shown, request=SHOW, example={"model": "bessemer-guide"}
+)

@@ -9,11 +9,18 @@ from urllib.parse import parse_qs
 import msgspec
 
 from ...engine.request import GenerationDefaults, Refusal, Sampling
+from ...translate.operation import Operation
 from ..activity import Running
 from ..backends import Backend, Backends, Status
 from ..message import HttpRequest, Response
 
 GIB = 2**30
+PROPS = Operation(summary="Tell of a model, as llama.cpp's server does", response=dict[str, Any])
+SLOTS = Operation(
+    summary="Tell of the sequences that run, as llama.cpp's server does",
+    response=list[dict[str, Any]],
+)
+STATUS = Operation(summary="Tell what runs and waits, as vllm-mlx does", response=dict[str, Any])
 
 
 @dataclass(frozen=True, slots=True)

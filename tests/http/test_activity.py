@@ -1,6 +1,7 @@
 """Tests of what is told of answers under way."""
 
 from itertools import count
+from time import monotonic
 
 import pytest
 
@@ -17,7 +18,7 @@ def test_sequences_are_told_of_until_they_are_over() -> None:
     activity, numbers = Activity(), count(7)
     asked = Completion("m", ("ab",), GenerationOptions(n=2, max_tokens=9))
     bounds = Bounds(99, 99, GenerationDefaults(), 999)
-    about = scripting_tokenizer(["ab"], []), bounds, lambda: next(numbers), 0
+    about = scripting_tokenizer(["ab"], []), bounds, lambda: next(numbers), 0, monotonic
     answer = AnswerStream(asked, [Prompt([97, 98])], *about)
     watch = Stopwatch()
     with activity.under_way(answer, watch):
@@ -43,7 +44,7 @@ def test_one_that_breaks_off_is_over_too() -> None:
     activity = Activity()
     numbers = count(1)
     bounds = Bounds(99, 99, GenerationDefaults(), 999)
-    about = scripting_tokenizer(["ab"], []), bounds, lambda: next(numbers), 0
+    about = scripting_tokenizer(["ab"], []), bounds, lambda: next(numbers), 0, monotonic
     answer = AnswerStream(Completion("m", ("ab",)), [Prompt([97])], *about)
     with pytest.raises(KeyError), activity.under_way(answer, Stopwatch()):
         raise KeyError

@@ -15,10 +15,11 @@ from tests.http import toy
 from tests.http.toy import CALL, ToyBackend
 from tests.http.toy_server import post, serving
 
+PUBLIC = {"/health", "/openapi.json", "/docs"}
 HI: list[Any] = [{"role": "user", "content": "Hi"}]
 
 
-def test_every_path_and_that_only_health_asks_for_no_key() -> None:
+def test_every_path_and_which_ask_for_no_key() -> None:
     routes = endpoints(Backends({}))
     posts = {
         "/v1/chat/completions",
@@ -32,12 +33,12 @@ def test_every_path_and_that_only_health_asks_for_no_key() -> None:
         *("/tokenize", "/detokenize", "/apply-template"),
         *(f"/api/{name}" for name in ("chat", "generate", "embed", "embeddings", "show")),
     }
-    gets = {"/v1/models", "/v1/models/{id}", "/health", "/api/tags", "/api/ps", "/api/version"}
-    gets |= {"/v1/status", "/props", "/slots"}
+    gets = {"/v1/models", "/v1/models/{id}", *PUBLIC, "/v1/status", "/props", "/slots"}
+    gets |= {"/api/tags", "/api/ps", "/api/version"}
     assert {path for method, path in routes if method == "POST"} == posts
     assert {path for method, path in routes if method == "GET"} == gets
     assert len(routes) == len(posts) + len(gets)
-    assert [path for (_, path), route in routes.items() if route.public] == ["/health"]
+    assert {path for (_, path), route in routes.items() if route.public} == PUBLIC
 
 
 def test_a_toy_backend_in_every_dialect() -> None:

@@ -5,7 +5,7 @@ import pytest
 from bessemer.engine.request import Started, Token
 from bessemer.http import stopwatch
 from bessemer.http.stopwatch import Stopwatch
-from bessemer.translate.chat import Timings
+from bessemer.translate.chat import Durations
 
 
 def test_each_moment_is_the_first_of_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,11 +18,11 @@ def test_each_moment_is_the_first_of_its_kind(monkeypatch: pytest.MonkeyPatch) -
     watch.take(Token(1, []))  # only log probabilities of the prompt
     watch.take(Token(1, [5]))  # 400
     watch.take(Token(1, [6]))
-    assert watch.timings() == Timings(total=400, load=100, prompt=100, completion=100)
+    assert watch.durations() == Durations(total=400, load=100, prompt=100, completion=100)
 
 
 def test_what_has_not_come_took_no_time() -> None:
     watch = Stopwatch()
     watch.loaded()
-    times = watch.timings()
+    times = watch.durations()
     assert (times.prompt, times.completion) == (0, 0) and times.total >= times.load >= 0

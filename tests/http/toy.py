@@ -32,6 +32,7 @@ from bessemer.translate.chat import (
 )
 from bessemer.translate.dialect import Dialect, ServerEvent
 from bessemer.translate.openai_embeddings import Embedding, Vectors
+from bessemer.translate.operation import Operation
 from bessemer.translate.rerank import Ranking, Scores
 from bessemer.translate.tokens import Detokenize, Tokenize, Tokens
 
@@ -151,4 +152,5 @@ DIALECT = Dialect(
     stream=Stream,
     encode_error=encode_error,
     framing="ndjson",
+    operation=Operation(summary="Say it again", response=dict[str, str], pieces=(dict[str, str],)),
 )

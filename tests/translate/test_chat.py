@@ -24,10 +24,12 @@ from bessemer.translate.chat import (
     Message,
     Progress,
     PromptLogprobs,
+    PromptProgress,
     RankedToken,
     ReasoningDelta,
     Text,
     TextDelta,
+    Timings,
     TokenText,
     ToolCallBegun,
     ToolChoice,
@@ -38,7 +40,8 @@ from bessemer.translate.chat import (
 EVENTS: list[Event] = [
     AnswerStarted(Usage(3, 0)),
     PromptLogprobs(0, ((), (RankedToken(7, "a", -0.5, 1),))),
-    Progress(Usage(3, 1)),
+    PromptProgress(0, 9, 3, 6, 0.5),
+    Progress(Usage(3, 1), Timings(3, 6, 0.5, 1, 0.25)),
     TextDelta(0, "a"),
     ReasoningDelta(0, "a"),
     ToolCallBegun(0, 0, "call_1", "add"),
@@ -75,6 +78,7 @@ def test_what_a_request_does_not_say_is_left_open() -> None:
         *("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "logprobs"),
         *("repetition_penalty", "presence_penalty", "frequency_penalty"),
         *("allowed_token_ids", "prompt_logprobs", "usual_max_tokens", "best"),
+        *("stream_format", "stream_chunk", "overflow", "shortened"),
     }
     chat, completion = Chat("m", ()), Completion("m", ())
     assert chat.options == completion.options == options

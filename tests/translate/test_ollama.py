@@ -13,6 +13,7 @@ from bessemer.translate.chat import (
     AnswerStarted,
     ArgumentsDelta,
     Done,
+    Durations,
     Event,
     Failure,
     Finish,
@@ -21,7 +22,6 @@ from bessemer.translate.chat import (
     Identity,
     ReasoningDelta,
     TextDelta,
-    Timings,
     TokenText,
     ToolCall,
     ToolCallBegun,
@@ -31,7 +31,7 @@ from bessemer.translate.ollama import CHAT, GENERATE
 from bessemer.translate.output import Collector
 
 WHO = Identity("chat-1", 1_700_000_000, "m")
-TIMES = Timings(total=90, load=1, prompt=20, completion=60)
+TIMES = Durations(total=90, load=1, prompt=20, completion=60)
 TOKEN = TokenText("é", "é".encode(), -0.5, (TokenText("x", b"x", float("-inf")),))
 ARGUMENTS = '{"a": [1, "}"]}'
 
@@ -60,7 +60,7 @@ def test_a_call_is_one_line_once_it_is_whole(size: int) -> None:
     pieces = [ARGUMENTS[at : at + size] for at in range(0, len(ARGUMENTS), size)]
     events = [
         AnswerStarted(Usage(3, 0)), TextDelta(0, "I call."), *call(pieces), *call([], 1),
-        Finish(0, "tool_calls"), Done(Usage(3, 9), TIMES),
+        Finish(0, "tool_calls"), Done(Usage(3, 9), durations=TIMES),
     ]  # fmt: skip
     text, first, second, last = map(ollama.ChatResponse.model_validate, lines(events))
     assert (text.message.content, text.message.tool_calls) == ("I call.", None)
@@ -88,7 +88,7 @@ def test_a_call_that_breaks_off_is_only_its_text() -> None:
 def test_the_last_line_and_a_whole_answer_have_counts_and_times() -> None:
     events = [
         AnswerStarted(Usage(3, 0)), ReasoningDelta(0, "Hm."), TextDelta(0, "é", (TOKEN,)),
-        Finish(0, "length"), Done(Usage(3, 9, cached=2), TIMES, (5, 6)),
+        Finish(0, "length"), Done(Usage(3, 9, cached=2), None, (5, 6), TIMES),
     ]  # fmt: skip
     counts = {
         "done": True, "done_reason": "length", "total_duration": 90, "load_duration": 1,

@@ -23,7 +23,8 @@ OPTIONS: dict[str, Any] = {
 }  # fmt: skip
 CHAT: dict[str, Any] = {
     "messages": [{"role": "user", "content": "Ho"}], "tools": [{"function": FUNCTION}],
-    "format": "json", "stream": False, "think": True, "shift": True, "logprobs": True,
+    "truncate": True, "format": "json", "stream": False, "think": True, "shift": True,
+    "logprobs": True,
 }  # fmt: skip
 PROMPT: dict[str, Any] = {
     "prompt": "Ho", "suffix": "end", "images": ["x"], "system": "Be brief.", "template": "x",
@@ -86,6 +87,9 @@ def test_options() -> None:
     assert refusal.field == "options.temperature"
     assert refusal.message.startswith("options.temperature must be")
     assert refused(chat, options=[]).message.startswith("options must be an object")
+    assert [chat(truncate=cut).options.overflow for cut in (True, False, None)] == [
+        "truncate", "error", None,
+    ]  # fmt: skip
     assert chat(logprobs=True, top_logprobs=3).options.logprobs == 3
     assert chat(logprobs=True).options.logprobs == 0
     assert refused(chat, top_logprobs=3).field == "top_logprobs"
