@@ -7,10 +7,13 @@ from msgspec import Struct
 
 from ..engine.embedding.sentence_transformers import Purpose
 from ..engine.memory import Plan
-from ..engine.request import Refusal, StepReport
+from ..engine.request import GenerationDefaults, Refusal, StepReport
 from ..translate.chat import Chat, Event, GenerateRequest
 from ..translate.openai_embeddings import Embedding, Vectors
 from ..translate.rerank import Ranking, Scores
+from ..translate.tokens import Detokenize, Tokenize, Tokens
+from .about import About
+from .activity import Activity
 
 # What a model of each purpose does, and at which path.
 DOES: Mapping[Purpose, tuple[str, str]] = {
@@ -19,6 +22,9 @@ DOES: Mapping[Purpose, tuple[str, str]] = {
     "rerank": ("ranks documents", "/v1/rerank"),
 }
 
+
+# In Ollama's words. Tools are the models' whose chat template shows them: others are told in text.
+Capability = Literal["completion", "tools", "thinking", "insert", "embedding"]
 
 # A model is "restarting" after its process died, "not responding" while it seems to hang, and
 # "down" where it will not be started anew.
@@ -41,10 +47,21 @@ class Status(Struct, frozen=True):
     stage: str = ""
     retry_after: int = 1
     why: str = ""
+    slots: int = 0  # sequences that may run together
+    defaults: GenerationDefaults | None = None  # its own settings
 
     @property
     def ready(self) -> bool:
         return self.state == "ready"
+
+
+class Traits(Struct, frozen=True):
+    """What a model can do, and its chat template's text; one that still loads tells of nothing."""
+
+    capabilities: tuple[Capability, ...] = ()
+    template: str = ""
+    bos: str = ""  # the names of the tokens that a text begins and ends with
+    eos: str = ""
 
 
 class Backend(Protocol):
@@ -61,6 +78,17 @@ class Backend(Protocol):
     @property
     def created(self) -> int: ...
 
+    @property
+    def about(self) -> About | None:
+        """What its files say; None where they are not read yet, or not here."""
+        ...
+
+    @property
+    def traits(self) -> Traits: ...
+
+    @property
+    def activity(self) -> Activity: ...
+
     def events(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         """Yield AnswerStarted, deltas and a Finish of each choice, then Done; may raise Refusal."""
         ...
@@ -68,6 +96,14 @@ class Backend(Protocol):
     async def count(self, chat: Chat) -> int:
         """Return the number of tokens of a conversation's prompt, even of one that is too long."""
         ...
+
+    async def render(self, chat: Chat) -> str:
+        """Return the text of a conversation by its model's template."""
+        ...
+
+    async def tokenize(self, request: Tokenize) -> Tokens: ...
+
+    async def detokenize(self, request: Detokenize) -> str: ...
 
     async def embed(self, request: Embedding) -> Vectors: ...
 
@@ -80,10 +116,13 @@ class Backend(Protocol):
         ...
 
 
+LATEST = ":latest"  # as good as no tag
+
+
 class Backends:
     """The models by name; an exact name wins, else the last part of an id if it is unique.
 
-    Who names none gets the first.
+    So does a name without the tag after it, if there is one such. Who names none gets the first.
     """
 
     def __init__(self, models: Mapping[str, Backend]) -> None:
@@ -95,9 +134,10 @@ class Backends:
             return self.models[name]
         if not name and self.models:
             return next(iter(self.models.values()))
-        short = [model for full, model in self.models.items() if _short(full) == _short(name)]
-        if len(short) == 1:
-            return short[0]
+        for part in (_short, _untagged):
+            found = [model for full, model in self.models.items() if part(full) == _short(name)]
+            if len(found) == 1:
+                return found[0]
         known = ", ".join(sorted(self.models))
         raise Refusal(
             404,
@@ -114,4 +154,8 @@ def other_purpose(name: str, purpose: Purpose) -> Refusal:
 
 
 def _short(name: str) -> str:
-    return name.rpartition("/")[2].lower()
+    return name.rpartition("/")[2].lower().removesuffix(LATEST)
+
+
+def _untagged(name: str) -> str:
+    return _short(name).partition(":")[0]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from ..engine.settings import Flag, Settings
+from ..translate.chat import StreamFormat
 from .keys import is_exposed, keys, keys_of_file
 from .log import LEVELS
 
@@ -203,6 +204,14 @@ class Config:
     heartbeat: Annotated[float, Flag(
         "SECONDS", "The longest silence in a stream before a sign of life is sent.",
     )] = 5.0
+    stream_format: Annotated[StreamFormat, Flag(
+        "KIND",
+        "What OpenAI's streams are where a request does not say it: sse, server-sent events; "
+        "json_lines, a JSON document a line; json_array, one document in the end.",
+    )] = "sse"
+    stream_chunk_size: Annotated[int, Flag(
+        "N", "Tokens of a piece of a stream, where a request does not say it.", min=1,
+    )] = 1
     # fmt: on
     hub_cache: Path = Path()  # where Hugging Face keeps what was downloaded
 

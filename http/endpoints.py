@@ -1,16 +1,38 @@
 """The endpoints: every path with its method, its handler and its errors."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
-from ..translate import anthropic, openai_chat, openai_completions, openai_embeddings
+from ..translate import (
+    anthropic,
+    ollama,
+    ollama_embed,
+    openai_chat,
+    openai_completions,
+    openai_embeddings,
+)
 from ..translate.dialect import Dialect
+from ..translate.errors import ollama_error
+from ..translate.tokens import APPLY_TEMPLATE, DETOKENIZE, TOKENIZE
 from .backends import Backends
-from .handlers import health, models
-from .handlers.answers import CountTokens, Generate
+from .handlers import health, models, status
+from .handlers import ollama as lists
+from .handlers.answers import CountTokens, Generate, Streaming
 from .handlers.docs import DescribeApi, show_docs
-from .handlers.embeddings import RERANK, SCORE, CreateEmbeddings, RankDocuments
+from .handlers.embeddings import (
+    OLLAMA,
+    OLLAMA_ONE,
+    OPENAI,
+    RERANK,
+    SCORE,
+    CreateEmbeddings,
+    RankDocuments,
+)
 from .handlers.health import CheckHealth
 from .handlers.models import GetModel, ListModels
+from .handlers.ollama import ListRunning, ListTags, ShowModel, tell_version
+from .handlers.status import ListSlots, ShowProps, ShowStatus
+from .handlers.tokens import ApplyTemplate, DetokenizeText, TokenizeText
 from .routes import Route
 
 # Where each dialect is spoken; where it counts, that is at /count_tokens below.
@@ -18,21 +40,33 @@ DIALECTS: Mapping[str, Dialect] = {
     "/v1/chat/completions": openai_chat.DIALECT,
     "/v1/completions": openai_completions.DIALECT,
     "/v1/messages": anthropic.DIALECT,
+    "/api/chat": ollama.CHAT,
+    "/api/generate": ollama.GENERATE,
 }
+USUAL = Streaming()
 
 
 def endpoints(
-    backends: Backends, dialects: Mapping[str, Dialect] = DIALECTS
+    backends: Backends,
+    dialects: Mapping[str, Dialect] = DIALECTS,
+    streaming: Streaming = USUAL,
 ) -> Mapping[tuple[str, str], Route]:
     rerank = Route(RankDocuments(RERANK, backends), operation=RERANK.operation)
     score = Route(RankDocuments(SCORE, backends), operation=SCORE.operation)
-    embed = Route(CreateEmbeddings(backends), operation=openai_embeddings.OPERATION)
+    embed = Route(CreateEmbeddings(OPENAI, backends), operation=openai_embeddings.OPERATION)
     routes = {
-        **{("POST", path): route for path, route in _answering(backends, dialects)},
+        **{("POST", path): route for path, route in _answering(backends, dialects, streaming)},
         ("POST", "/v1/embeddings"): embed,
         ("POST", "/v1/rerank"): rerank,
         ("POST", "/v2/rerank"): rerank,
         ("POST", "/v1/score"): score,
+        ("POST", "/tokenize"): Route(TokenizeText(backends), operation=TOKENIZE),
+        ("POST", "/detokenize"): Route(DetokenizeText(backends), operation=DETOKENIZE),
+        ("POST", "/apply-template"): Route(ApplyTemplate(backends), operation=APPLY_TEMPLATE),
+        ("GET", "/v1/status"): Route(ShowStatus(backends), operation=status.STATUS),
+        ("GET", "/props"): Route(ShowProps(backends), operation=status.PROPS),
+        ("GET", "/slots"): Route(ListSlots(backends), operation=status.SLOTS),
+        **{place: replace(route, encode_error=ollama_error) for place, route in _ollama(backends)},
         ("GET", "/v1/models"): Route(ListModels(backends), operation=models.LIST),
         ("GET", "/v1/models/{id}"): Route(GetModel(backends), operation=models.GET),
         ("GET", "/health"): Route(CheckHealth(backends), public=True, operation=health.CHECK),
@@ -44,12 +78,22 @@ def endpoints(
     }
 
 
-def _answering(backends: Backends, dialects: Mapping[str, Dialect]) -> Iterator[tuple[str, Route]]:
+def _ollama(backends: Backends) -> Iterator[tuple[tuple[str, str], Route]]:
+    one, several = (CreateEmbeddings(each, backends) for each in (OLLAMA_ONE, OLLAMA))
+    yield ("POST", "/api/embed"), Route(several, operation=ollama_embed.EMBED_OPERATION)
+    yield ("POST", "/api/embeddings"), Route(one, operation=ollama_embed.EMBEDDINGS_OPERATION)
+    yield ("GET", "/api/tags"), Route(ListTags(backends), operation=lists.TAGS)
+    yield ("GET", "/api/ps"), Route(ListRunning(backends), operation=lists.RUNNING)
+    yield ("POST", "/api/show"), Route(ShowModel(backends), operation=lists.SHOWN)
+    yield ("GET", "/api/version"), Route(tell_version, operation=lists.VERSION)
+
+
+def _answering(
+    backends: Backends, dialects: Mapping[str, Dialect], streaming: Streaming
+) -> Iterator[tuple[str, Route]]:
     for path, dialect in dialects.items():
-        yield (
-            path,
-            Route(Generate(dialect, backends), dialect.encode_error, operation=dialect.operation),
-        )
+        generate = Generate(dialect, backends, streaming)
+        yield path, Route(generate, dialect.encode_error, operation=dialect.operation)
         if dialect.count is not None:
             count = CountTokens(dialect.count, backends)
             operation = dialect.count.operation

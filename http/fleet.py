@@ -114,6 +114,11 @@ class Worker:
         self._attempt = 0  # the place in BACK_OFF of the next restart
         self._began = self._served = self._again = 0.0  # loading, serving, the next start
 
+    @property
+    def slots(self) -> int:
+        """The sequences that may run together."""
+        return self._settings.max_batch
+
     async def start(self) -> Ready:
         """Start the process and wait until the model is loaded. Raises StartError."""
         self._first = asyncio.get_running_loop().create_future()

@@ -39,6 +39,13 @@ class JsonLines(Framer):
         return b"" if event.mark or event.comment else event.data + b"\n"
 
 
+class JsonLinesDone(JsonLines):
+    """The same, with a last line that says so, as mlx-router has it."""
+
+    def frame(self, event: ServerEvent) -> bytes:
+        return b'{"done":true}\n' if event.mark else super().frame(event)
+
+
 class JsonArray(Framer):
     """A single JSON document: the list of all events."""
 
@@ -60,5 +67,6 @@ class JsonArray(Framer):
 FRAMINGS: Mapping[Framing, type[Framer]] = {
     "sse": ServerSentEvents,
     "ndjson": JsonLines,
+    "json_lines": JsonLinesDone,
     "json": JsonArray,
 }

@@ -11,21 +11,38 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar, TypeVar
 
+from msgspec import structs
+
 from ..engine import request as engine
 from ..engine.embedding.sentence_transformers import Purpose
 from ..engine.request import Refusal
 from ..engine.wire import Ready
 from ..translate.answer import AnswerStream, Bounds
 from ..translate.attribution import without_attribution
-from ..translate.chat import Chat, Completion, Event, GenerateRequest, Heartbeat, Overflow
+from ..translate.chat import (
+    AnswerStarted,
+    Chat,
+    Completion,
+    Done,
+    Event,
+    Finish,
+    GenerateRequest,
+    Heartbeat,
+    Overflow,
+    Usage,
+)
 from ..translate.openai_embeddings import Embedding, Vectors
 from ..translate.renderer import Prompt, Renderer
 from ..translate.rerank import Ranking, Scores
+from ..translate.tokens import Detokenize, Tokenize, Tokens
+from .about import About
+from .activity import Activity
 from .auth import KEYED
-from .backends import ModelState, Status, other_purpose
+from .backends import Capability, ModelState, Status, Traits, other_purpose
 from .fleet import State, Worker
 from .limits import within
 from .overflow import ContextOverflow, Fitted
+from .stopwatch import Stopwatch
 from .template_host import TemplateHost
 
 RESTART_PATIENCE = 5.0  # seconds a request waits for a dead worker's successor; it takes about 1
@@ -33,6 +50,7 @@ SHORT = 2000  # characters, which are tokenized within a millisecond
 MANY = 200  # messages, however short, which take as long
 LONG = 100_000  # characters, which take up to seconds; a model reads so many of such at a time:
 READERS = 2
+NONE = Usage(0, 0)
 UNKNOWN = 2**17  # tokens of context, where prompts are counted while no worker is there
 
 Returned = TypeVar("Returned")
@@ -99,6 +117,12 @@ class LocalBackend:
     name: str
     created: int
     worker: Worker
+    about: About | None = field(default=None, kw_only=True)
+    activity: Activity = field(default_factory=Activity, kw_only=True)
+
+    @property
+    def traits(self) -> Traits:
+        return Traits()
 
     def refusal(self) -> Refusal:
         """Return the refusal of what this kind does not do."""
@@ -108,6 +132,15 @@ class LocalBackend:
         raise self.refusal()
 
     async def count(self, chat: Chat) -> int:
+        raise self.refusal()
+
+    async def render(self, chat: Chat) -> str:
+        raise self.refusal()
+
+    async def tokenize(self, request: Tokenize) -> Tokens:
+        raise self.refusal()
+
+    async def detokenize(self, request: Detokenize) -> str:
         raise self.refusal()
 
     async def embed(self, request: Embedding) -> Vectors:
@@ -127,7 +160,8 @@ class LocalBackend:
             return Status(down, stage=worker.stage, retry_after=wait)
         plan = ready.plan
         state: ModelState = "not responding" if worker.hangs else "ready"
-        return Status(state, plan.context, ready.model_type, plan, worker.seconds, worker.report)
+        about = state, plan.context, ready.model_type, plan, worker.seconds, worker.report
+        return Status(*about, slots=worker.slots, defaults=ready.defaults)
 
     @contextmanager
     def admitted(self, client: str, texts: int) -> Iterator[None]:
@@ -173,16 +207,63 @@ class GenerationBackend(LocalBackend):
         default_factory=lambda: ThreadPoolExecutor(1)
     )  # as no two run at once
 
+    @property
+    def traits(self) -> Traits:
+        renderer, special = self.renderer, self.renderer.tokenizer.special_tokens
+        able: dict[Capability, bool] = {
+            "completion": True,
+            "tools": renderer.shows_tools,
+            "thinking": renderer.thinks,
+            "insert": renderer.infill is not None,
+        }
+        can = tuple(name for name, can in able.items() if can)
+        names = (special.get(f"{which}_token", "") for which in ("bos", "eos"))
+        return Traits(can, renderer.source, *names)
+
     async def count(self, chat: Chat) -> int:
+        return len(await self._tokens(chat))
+
+    async def render(self, chat: Chat) -> str:
+        chat, text = await within(self.patience.timeout, self._rendered(chat, self._context))
+        return text.replace(chat.guard, "") if chat.guard else text
+
+    async def tokenize(self, request: Tokenize) -> Tokens:
+        if request.chat is not None:
+            ids = await self._tokens(request.chat)
+        else:
+            how = request.text, request.add_special, request.parse_special, self._context
+            ids = await self._apart(self.readers, len(request.text), self.renderer.tokens, *how)
+        tokenizer = self.renderer.tokenizer
+        pieces = [*map(tokenizer.token_bytes, ids)] if request.pieces else ()
+        names = [*map(tokenizer.name, ids)] if request.names else ()
+        return Tokens(ids, pieces, names)
+
+    async def detokenize(self, request: Detokenize) -> str:
+        ids = request.ids
+        return await self._apart(self.readers, len(ids), self.renderer.text_of, ids)
+
+    @property
+    def _context(self) -> int:
         ready = self.worker.ready
-        context = UNKNOWN if ready is None else ready.plan.context
+        return UNKNOWN if ready is None else ready.plan.context
+
+    async def _tokens(self, chat: Chat) -> list[int]:
+        """Return the tokens of a conversation, even of one that is too long for the model."""
+        ready = self.worker.ready
         vocabulary = sys.maxsize if ready is None else ready.vocabulary
-        reading = self._prompts(chat, context, vocabulary)
+        reading = self._prompts(chat, self._context, vocabulary)
         (prompt,) = await within(self.patience.timeout, reading)
-        return len(prompt.tokens)
+        return prompt.tokens
 
     async def events(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
+        times = Stopwatch()
         ready = await self.worker.available(RESTART_PATIENCE)
+        times.loaded()
+        if isinstance(request, Chat) and not request.messages:  # the model is only to be there
+            yield AnswerStarted(NONE)
+            yield Finish(0, "load")
+            yield Done(NONE)
+            return
         prompts = 1 if isinstance(request, Chat) else len(request.prompts)
         count = prompts * request.options.n
         with self.worker.admission.admitted(request.client, count) as place:
@@ -192,7 +273,7 @@ class GenerationBackend(LocalBackend):
                         yield each
                     else:
                         fitted = each
-            answer = self._answer(fitted.request, fitted.prompts, place.leave)
+            answer = self._answer(fitted.request, fitted.prompts, place.leave, times)
             async with aclosing(answer) as events:
                 async for event in events:
                     yield event
@@ -211,10 +292,14 @@ class GenerationBackend(LocalBackend):
         return ContextOverflow(*about, read, partial(self._answer, leave=_stay)).fitted(request)
 
     async def _answer(
-        self, request: GenerateRequest, prompts: list[Prompt], leave: Callable[[int], None]
+        self,
+        request: GenerateRequest,
+        prompts: list[Prompt],
+        leave: Callable[[int], None],
+        times: Stopwatch | None = None,
     ) -> AsyncGenerator[Event, None]:
         """Yield the events of an answer; `leave` is told of sequences that are over."""
-        worker, patience = self.worker, self.patience
+        worker, patience, times = self.worker, self.patience, times or Stopwatch()
         ready = await worker.available(RESTART_PATIENCE)  # it may have died meanwhile
         bounds = Bounds(ready.plan.context, self.max_tokens, ready.defaults, ready.vocabulary)
         seed = secrets.randbits(63) if request.options.seed is None else request.options.seed
@@ -226,16 +311,18 @@ class GenerationBackend(LocalBackend):
         kept = not request.options.stream
         stream = worker.open(answer.requests, patience.tick, first, kept)
         try:
-            while not answer.over:
-                event = await stream.next()
-                if event is not None:
-                    clock.token()
-                    leave(int(event.over))
-                    for each in answer.take(event):
-                        yield each
-                elif clock.tick(worker.progress):
-                    yield Heartbeat()
-            yield answer.done
+            with self.activity.under_way(answer, times):
+                while not answer.over:
+                    event = await stream.next()
+                    if event is not None:
+                        clock.token()
+                        times.take(event)
+                        leave(int(event.over))
+                        for each in answer.take(event):
+                            yield each
+                    elif clock.tick(worker.progress):
+                        yield Heartbeat()
+            yield structs.replace(answer.done, durations=times.durations())
         finally:
             stream.close()
 
@@ -253,12 +340,17 @@ class GenerationBackend(LocalBackend):
         if not isinstance(request, Chat):
             size, read = _size(request), renderer.prompts
             return await self._apart(self.readers, size, read, request, *bounds)
-        request = request if self.keep_attribution else without_attribution(request)
-        size, guard = _length(request), renderer.guarded
-        chat = await self._apart(self.searcher, size, guard, request, context)
-        text = await self.template.render(chat, renderer.limit(context))
+        chat, text = await self._rendered(request, context)
         about = renderer.conversation, chat, text, *bounds
         return [await self._apart(self.readers, len(text), *about)]
+
+    async def _rendered(self, chat: Chat, context: int) -> tuple[Chat, str]:
+        """Return a conversation as it is guarded, and its text by the template."""
+        chat = chat if self.keep_attribution else without_attribution(chat)
+        guarded = await self._apart(
+            self.searcher, _length(chat), self.renderer.guarded, chat, context
+        )
+        return guarded, await self.template.render(guarded, self.renderer.limit(context))
 
     async def _apart(
         self, executor: Executor, length: int, function: Callable[..., Returned], *arguments: Any
@@ -280,9 +372,19 @@ class EmbeddingBackend(LocalBackend):
 
     patience: Patience = Patience()
 
+    @property
+    def traits(self) -> Traits:
+        return Traits(("embedding",))
+
     async def embed(self, request: Embedding) -> Vectors:
+        began = time.monotonic_ns()
+        await self.worker.available(RESTART_PATIENCE)
+        if not request.inputs:  # the model is only to be there
+            return Vectors((), 0)
         with self.admitted(request.client, len(request.inputs)):
-            return await self._embed(request)
+            vectors = await self._embed(request)
+        self.activity.done(Usage(vectors.tokens, 0))
+        return replace(vectors, duration=time.monotonic_ns() - began)
 
     async def _embed(self, request: Embedding) -> Vectors:
         work = engine.Embed(
@@ -314,7 +416,9 @@ class RerankBackend(LocalBackend):
 
     async def rerank(self, request: Ranking) -> Scores:
         with self.admitted(request.client, len(request.documents)):
-            return await self._rerank(request)
+            scores = await self._rerank(request)
+        self.activity.done(Usage(scores.tokens, 0))
+        return scores
 
     async def _rerank(self, request: Ranking) -> Scores:
         work = engine.Rank(

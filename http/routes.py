@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from ..engine.request import Refusal
-from ..translate.errors import anthropic_error, openai_error
+from ..translate.errors import anthropic_error, ollama_error, openai_error
 from ..translate.operation import Operation
 from .message import HttpRequest, Reply, Response
 
@@ -13,6 +13,7 @@ Handler = Callable[[HttpRequest], Awaitable[Reply]]
 EncodeError = Callable[[Refusal, str | None], bytes]
 
 VERSION = "/v1"  # may be left out, or be there twice: base URLs are given with and without it
+OLLAMA = "/api/"  # what all of its paths begin with
 REST = "{id}"  # last in a path: everything from there on, slashes included
 
 
@@ -65,6 +66,8 @@ class RouteTable:
         """Return the endpoint's own encoder; where there is none, one that suits the client."""
         for route in self._methods(request.path).values():
             return route.encode_error
+        if plain(request.path).startswith(OLLAMA):
+            return ollama_error
         return anthropic_error if request.header(b"anthropic-version") else openai_error
 
     def _unknown(self, path: str) -> Refusal:

@@ -19,6 +19,7 @@ from .config import Config, warning
 from .cors import Cors
 from .endpoints import endpoints
 from .gguf_models import DEFAULT
+from .handlers.answers import Streaming
 from .hosts import Hosts
 from .limits import ConnectionLimits, RateLimit
 from .listen import Shutdown, address, bind, listen, run
@@ -85,8 +86,9 @@ async def _serve(
 
 
 def _application(config: Config, backends: Backends, log: Log) -> Application:
+    streaming = Streaming(config.stream_format, config.stream_chunk_size)
     return Application(
-        RouteTable(endpoints(backends)),
+        RouteTable(endpoints(backends, streaming=streaming)),
         Auth(config.api_key),
         RateLimit(config.rate_limit),
         Cors(config.cors_origin),

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from ..engine.gguf.container import forget
+from .about import About, about
 from .backends import Backend, Backends
 from .config import Config, UsageError
 from .fleet import StartError, Worker
@@ -101,6 +102,14 @@ def watched(config: Config) -> Limits:
     return Limits(silence, max(10 * silence, config.timeout))
 
 
+def _about(path: Path) -> About | None:
+    """Return what a model's files say; a flaw in them is told by what loads them."""
+    try:
+        return about(path)
+    except (ValueError, OSError):
+        return None
+
+
 async def _open(
     worker: Worker,
     host: TemplateHost,
@@ -114,14 +123,16 @@ async def _open(
     async def backend() -> Backend:
         created = int(time.time())
         purpose, tokenizer = await asyncio.to_thread(read_tokenizer, worker.name, path)
+        files = await asyncio.to_thread(_about, path)
         if tokenizer is None:
-            return POOLING[purpose](worker.name, created, worker, patience)
+            return POOLING[purpose](worker.name, created, worker, patience, about=files)
         special = config.model.parse_special
         renderer = await open_renderer(worker.name, tokenizer, own, host, special)
         await asyncio.to_thread(renderer.prepare)
         keeps = config.attribution == "keep"
         limits = config.max_tokens, patience, config.share_prefixes, config.context_overflow, keeps
-        return GenerationBackend(worker.name, created, worker, host, renderer, *limits)
+        parts = worker, host, renderer, *limits
+        return GenerationBackend(worker.name, created, *parts, about=files)
 
     _, model = await asyncio.gather(worker.start(), backend())
     return model

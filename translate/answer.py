@@ -1,10 +1,11 @@
 """An answer: the engine's requests behind it, and the events of the tokens that come back."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from itertools import chain
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from ..engine.request import (
@@ -42,6 +43,7 @@ from .chat import (
     TokenText,
     Usage,
 )
+from .chunks import Chunks
 from .decode import invalid
 from .echo import Echo
 from .output import ChoiceOutput
@@ -82,6 +84,19 @@ class _Choice:
     cached: int = 0
     computed: int = 0  # tokens of the prompt, those cached among them
     completion: int = 0
+    started: bool = False
+    over: bool = False
+    chunks: Chunks | None = None  # where several tokens make a piece
+    written: list[int] = field(default_factory=list)  # its tokens, where they are asked for
+
+
+class SequenceState(Struct, frozen=True):
+    """How far a request's answer is, in tokens; `started`: its turn has come."""
+
+    request: Request
+    started: bool
+    cached: int
+    completion: int
 
 
 class AnswerStream:
@@ -140,9 +155,23 @@ class AnswerStream:
         )
 
     @property
+    def context(self) -> tuple[int, ...]:
+        """The tokens of the first prompt and of the answer to it, where they are asked for."""
+        if not self._options.return_context:
+            return ()
+        return (*self._prompts[0].tokens, *next(iter(self._choices.values())).written)
+
+    def sequences(self) -> Iterator["SequenceState"]:
+        """Yield how far those are that are not over."""
+        for request in self.requests:
+            choice = self._choices[request.id]
+            if not choice.over:
+                yield SequenceState(request, choice.started, choice.cached, choice.completion)
+
+    @property
     def done(self) -> Done:
         """The last event, once it is over."""
-        return Done(self.usage, self._timings())
+        return Done(self.usage, self._timings(), self.context)
 
     def _timings(self) -> Timings | None:
         """Return the speed so far, where it was asked for; each prompt counts once."""
@@ -160,6 +189,7 @@ class AnswerStream:
                 raise event.refusal()
             case Started(number, cached):
                 self._choices[number].cached = self._choices[number].computed = cached
+                self._choices[number].started = True
                 self._stopwatch.begin()
                 if not self._started:
                     self._started = True
@@ -181,6 +211,9 @@ class AnswerStream:
                 generated = self._generated(choice, event)
                 way = choice.way
                 events += generated if way is None else chain.from_iterable(map(way, generated))
+                if choice.chunks is not None:
+                    over = event.finish is not None
+                    events = choice.chunks.take(events, len(event.tokens), over)
                 if self._options.continuous_usage or self._options.timings:
                     yield Progress(self.usage, self._timings())
                 yield from events
@@ -210,7 +243,9 @@ class AnswerStream:
             len(prompt.text),
         )
         way = shown_thoughts(self._shown, prompt.thought)
-        return _Choice(index, prompt, output, self._echo(index, prompt), way)
+        chunk = self._options.stream_chunk or 1
+        chunks = Chunks(chunk) if self._options.stream and chunk > 1 else None
+        return _Choice(index, prompt, output, self._echo(index, prompt), way, chunks=chunks)
 
     def _echo(self, index: int, prompt: Prompt) -> Echo | None:
         """Return what echoes a prompt token by token, as it has to with logprobs alone."""
@@ -249,6 +284,8 @@ class AnswerStream:
 
     def _generated(self, choice: _Choice, event: Token) -> Iterator[Event]:
         choice.completion += len(event.tokens)
+        if self._options.return_context:
+            choice.written += event.tokens
         visible = len(event.tokens) - event.hidden
         for index, token in enumerate(event.tokens):
             shown: tuple[TokenText, ...] = ()
@@ -257,6 +294,7 @@ class AnswerStream:
             yield from choice.output.feed(token, shown, hidden=index >= visible)
         if event.finish is not None:
             self._running -= 1
+            choice.over = True
             *rest, end = choice.output.finish(event.finish, event.stop)
             yield from rest
             assert isinstance(end, Finish)

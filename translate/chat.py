@@ -114,6 +114,18 @@ class Message:
         return "\n".join(part.text for part in self.content if isinstance(part, Text))
 
 
+# Server-sent events, a JSON document a line, or one document in the end: the answer as a whole.
+StreamFormat = Literal["sse", "json_lines", "json_array"]
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The likeliest answers alone: so many to each prompt, with log probabilities or without."""
+
+    n: int
+    logprobs: bool
+
+
 @dataclass(frozen=True, slots=True)
 class GenerationOptions:
     """The settings of an answer; None leaves one to the model's own defaults."""
@@ -140,11 +152,15 @@ class GenerationOptions:
     bad_words: tuple[str, ...] = ()
     cache_salt: str = ""  # prefixes are shared only within one salt
     n: int = 1
+    best: Best | None = None  # which of the n answers to a prompt are shown; None: all
     logprobs: int | None = None  # alternatives a token; None: no logprobs at all
     prompt_logprobs: int | None = None  # the same for the prompt
     stream: bool = False
+    stream_format: StreamFormat | None = None  # None: its dialect's
+    stream_chunk: int | None = None  # tokens of a piece of a stream; None: each by itself
     include_usage: bool = False
     continuous_usage: bool = False  # in every piece of a stream
+    return_context: bool = False  # tell the tokens of prompt and answer in the end
     timings: bool = False  # tell how fast it comes, in every piece of a stream too
     progress: bool = False  # tell in a stream how far the prompt is read
     cache_marked: bool = False  # the request marks what it would have cached; all prompts are
@@ -172,7 +188,7 @@ class Reasoning:
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """A conversation to be continued by `model`."""
+    """A conversation to be continued by `model`; without messages, `model` is only to be there."""
 
     model: str
     messages: tuple[Message, ...]
@@ -184,6 +200,8 @@ class Chat:
     tool_choice: ToolChoice = ToolChoice()
     call_prefix: str = "call_"  # of the ids of calls, where its model has none of its own
     response_format: ResponseFormat | None = None  # None: any text
+    before: tuple[int, ...] = ()  # tokens of an earlier prompt and answer, which this one goes on
+    must_think: bool = False  # it is refused by a model that has no thoughts
     client: str = ""  # on whose behalf, as http.auth names callers
     guard: str = ""  # what keeps texts from becoming control tokens, where one spells some
 
@@ -200,7 +218,8 @@ class Completion:
     """Bare prompts to be continued, each a text or token ids; choice i belongs to prompt i // n.
 
     An empty one is the beginning of a new document. Control tokens in a text are parsed as such,
-    unless `parse_special` is false.
+    unless `parse_special` is false. With a `suffix`, what is to be written is the text between a
+    prompt and that.
     """
 
     model: str
@@ -210,6 +229,7 @@ class Completion:
     parse_special: bool = True  # names of control tokens in the prompts are these tokens
     response_format: ResponseFormat | None = None
     client: str = ""
+    suffix: str | None = None
 
 
 class TokenText(Struct, frozen=True, gc=False):  # there are very many, and no cycles
@@ -335,18 +355,39 @@ class ArgumentsDelta(Struct, frozen=True):
 
 
 class Finish(Struct, frozen=True):
-    """The end of a choice; `reason` is stop, length or tool_calls, `stop` the stop string met."""
+    """The end of a choice; `reason` is stop, length or tool_calls, `stop` the stop string met.
+
+    Where nothing was to be written, the reason is load.
+    """
 
     choice: int
     reason: str
     stop: str | None = None
 
 
+class Durations(Struct, frozen=True):
+    """The nanoseconds that an answer took: in all, until its model was there, to read the prompt
+    (from when its turn came), and to write the rest after the first token."""
+
+    total: int = 0
+    load: int = 0
+    prompt: int = 0
+    completion: int = 0
+
+
+UNTIMED = Durations()
+
+
 class Done(Struct, frozen=True):
-    """The last event of a whole answer; with its timings where they were asked for."""
+    """The last event of a whole answer; with its timings where they were asked for.
+
+    `context` has the tokens of prompt and answer, if they were.
+    """
 
     usage: Usage
     timings: Timings | None = None
+    context: tuple[int, ...] = ()
+    durations: Durations = UNTIMED
 
 
 class Heartbeat(Struct, frozen=True):
@@ -393,6 +434,8 @@ class Answer:
     choices: tuple[AnswerChoice, ...]
     usage: Usage
     timings: Timings | None = None
+    context: tuple[int, ...] = ()
+    durations: Durations = UNTIMED
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,9 @@ from ..engine.request import Refusal
 from .chat import Answer, Chat, Event, GenerateRequest, GenerationOptions, Identity
 from .operation import Operation
 
-Framing = Literal["sse", "ndjson", "json"]  # the last: a stream that is one JSON document
+# A JSON document a line, with a last one that says that it is over in `json_lines`; `json` is one
+# document for the whole stream.
+Framing = Literal["sse", "ndjson", "json_lines", "json"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class Dialect:
     encode_error: Callable[[Refusal, str | None], bytes]  # with the request's id, where it has one
     operation: Operation
     framing: Framing = "sse"
+    formats: bool = False  # whether a request, or the server's setting, may choose another framing
     count: CountDialect | None = None
     encode_request: Callable[[GenerateRequest], bytes] | None = None
     decode_response: Callable[[bytes], Answer] | None = None

@@ -47,6 +47,10 @@ class AnthropicErrorBody(Struct, tag="error"):
     request_id: str | UnsetType = UNSET
 
 
+class OllamaErrorBody(Struct):
+    error: str
+
+
 def openai_error(refusal: Refusal, request_id: str | None = None) -> bytes:
     """Encode the body, which has no place for the id."""
     kind = _kind(OPENAI_TYPES, refusal.status, "server_error")
@@ -59,6 +63,11 @@ def anthropic_error(refusal: Refusal, request_id: str | None = None) -> bytes:
     kind = _kind(ANTHROPIC_TYPES, refusal.status, "api_error")
     error = AnthropicError(kind, _too_long(refusal) or refusal.message)
     return msgspec.json.encode(AnthropicErrorBody(error, request_id or UNSET))
+
+
+def ollama_error(refusal: Refusal, request_id: str | None = None) -> bytes:
+    """Encode the body, which is the message alone."""
+    return msgspec.json.encode(OllamaErrorBody(refusal.message))
 
 
 def _too_long(refusal: Refusal) -> str:

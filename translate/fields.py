@@ -4,12 +4,13 @@ A part of a field is written with a point.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
+from ..engine.request import Refusal
 from .decode import decode, parse, unsupported
 
 Body = TypeVar("Body", bound=Struct)
@@ -180,6 +181,17 @@ MESSAGES: Table = {
     **_rows("logprobs at this endpoint", "logprobs top_logprobs"),
     **_rows("logprobs at this endpoint", "prompt_logprobs", ()),
 }
+OLLAMA: Table = {
+    **_rows("templates sent with a request", "template"),
+    **_rows("image input", "images"),
+    **_rows("image output", "width height steps"),
+    **_rows("prompts that are only shown", "_debug_render_only"),
+}
+OLLAMA_OPTIONS: Table = {
+    **GENERATION,
+    **_rows("penalties without newlines", "penalize_newline", (True,)),
+}
+OLLAMA_EMBEDDINGS: Table = {**_rows("image input", "images")}
 EMBEDDINGS: Table = {
     **_rows("embeddings of conversations", "messages"),
     **_rows("prompts other than the model's own", "prompt instruction input_type task"),
@@ -208,6 +220,9 @@ context_management inference_geo keep_alive ttl n_keep id_slot
 spaces_between_special_tokens stream_options.include_obfuscation reasoning.summary
 max_chunks_per_doc
 guided_decoding_backend structured_outputs.disable_fallback
+shift options.num_ctx options.num_batch options.num_gpu options.main_gpu options.num_thread
+options.num_keep options.use_mmap options.use_mlock options.numa options.low_vram options.f16_kv
+options.draft_num_predict
 """
 IGNORED = tuple(_IGNORED.split())
 
@@ -215,10 +230,11 @@ IGNORED = tuple(_IGNORED.split())
 class RequestDecoder(Generic[Body]):
     """A decoder of an endpoint's requests: it honours the struct's fields and refuses a table's.
 
-    What neither has is ignored: IGNORED, and what no API has.
+    What neither has is ignored: IGNORED, and what no API has. One that is not `strict` takes whole
+    numbers as 128.0 too.
     """
 
-    def __init__(self, request: type[Body], table: Table) -> None:
+    def __init__(self, request: type[Body], table: Table, strict: bool = True) -> None:
         self.type = request
         self.honoured = frozenset(each.encode_name for each in msgspec.structs.fields(request))
         self.unbuilt = {name: row for name, row in table.items() if name not in self.honoured}
@@ -226,7 +242,7 @@ class RequestDecoder(Generic[Body]):
         names |= {name for row in self.unbuilt.values() for name in (*row.beside, row.like) if name}
         fields = [(name, Any, None) for name in names]
         self._unbuilt = msgspec.json.Decoder(msgspec.defstruct("UnbuiltFields", fields))
-        self._request = msgspec.json.Decoder(request)
+        self._request = msgspec.json.Decoder(request, strict=strict)
 
     def decode(self, body: bytes) -> Body:
         """Return the request. Raises Refusal, first of all for what is not built."""
@@ -235,3 +251,13 @@ class RequestDecoder(Generic[Body]):
             if row.asks(name, sent):
                 raise unsupported(name, row.what)
         return parse(body, self._request)
+
+    def decode_part(self, raw: Raw, place: str) -> Body:
+        """Return the object at a place of a request, whose fields a Refusal names as a part."""
+        try:
+            return self.decode(bytes(raw))
+        except Refusal as refusal:
+            field = refusal.field or "The request's body"
+            name = f"{place}.{refusal.field}" if refusal.field else place
+            message = name.join(refusal.message.rsplit(field, 1))
+            raise replace(refusal, message=message, field=name) from None

@@ -373,6 +373,7 @@ DIALECT = Dialect(
     encode_response=encode_response,
     stream=Stream,
     encode_error=openai_error,
+    formats=True,
     operation=Operation(
         summary="Answer a conversation, as OpenAI's chat completions do",
         request=DECODER,

@@ -10,10 +10,12 @@ from .chat import (
     Answer,
     AnswerChoice,
     AnswerStarted,
+    Best,
     Completion,
     Done,
     Failure,
     Finish,
+    GenerationOptions,
     Heartbeat,
     Identity,
     ReasoningDelta,
@@ -43,7 +45,7 @@ from .openai_shape import (
     usage_body,
 )
 from .operation import Operation
-from .sampling import Alternatives, TokenId, max_tokens
+from .sampling import Alternatives, Choices, TokenId, max_tokens
 from .structured_output import response_format
 
 DEFAULT_MAX_TOKENS = 16  # https://platform.openai.com/docs/api-reference/completions
@@ -55,6 +57,8 @@ class CompletionRequest(TextRequest, kw_only=True):
     logprobs: Alternatives | bool | None = None
     top_logprobs: Alternatives | None = None
     echo: bool | None = None
+    suffix: str | None = None
+    best_of: Choices | None = None
     parse_special: bool | None = None
 
 
@@ -92,15 +96,32 @@ def decode_request(body: bytes) -> Completion:
     options = text_options(request, limit, _logprobs(request))
     if said is None:
         options = replace(options, max_tokens=None, usual_max_tokens=limit)
+    if request.suffix and request.echo:
+        raise invalid("echo", "cannot be had where there is a suffix")
+    special = request.parse_special
     return Completion(
         model=request.model,
         # As OpenAI has it, an empty list is an empty prompt too, as is none at all.
         prompts=each_prompt("prompt", request.prompt or "", MAX_PROMPTS),
-        options=options,
+        options=_best(options, request.best_of),
+        suffix=request.suffix or None,
         echo=request.echo or False,
-        parse_special=request.parse_special is not False,
+        parse_special=not request.suffix if special is None else special,
         response_format=response_format(request),
     )
+
+
+def _best(options: GenerationOptions, count: int | None) -> GenerationOptions:
+    """Return the options with so many answers, of which those that are asked for are shown."""
+    shown = options.n
+    if count is None or count == shown:
+        return options
+    if count < shown:
+        raise invalid("best_of", f"must be at least n, which is {shown}")
+    if options.stream:
+        raise invalid("best_of", "cannot be had where stream is true")
+    best = Best(shown, options.logprobs is not None)
+    return replace(options, n=count, best=best, logprobs=options.logprobs or 0)
 
 
 def encode_response(answer: Answer, identity: Identity) -> bytes:
@@ -193,6 +214,7 @@ DIALECT = Dialect(
     encode_response=encode_response,
     stream=Stream,
     encode_error=openai_error,
+    formats=True,
     operation=Operation(
         summary="Go on from a text, as OpenAI's legacy completions do",
         request=DECODER,

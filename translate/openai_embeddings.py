@@ -37,10 +37,14 @@ class Embedding:
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """A row of float32 for each input, as bytes; `tokens` is how many the inputs had in all."""
+    """A row of float32 for each input, as bytes; `tokens` is how many the inputs had in all.
+
+    `duration` is the nanoseconds that it took.
+    """
 
     rows: Sequence[bytes]
     tokens: int
+    duration: int = 0
 
 
 class PoolingRequest(Struct, kw_only=True):
@@ -109,14 +113,15 @@ def decode_request(body: bytes) -> Embedding:
 def encode_response(request: Embedding, vectors: Vectors, model: str) -> bytes:
     show = _base64 if request.base64 else _numbers
     data = (
-        EmbeddingBody(index, show(_unit(row) if request.normalize else row))
+        EmbeddingBody(index, show(unit(row) if request.normalize else row))
         for index, row in enumerate(vectors.rows)
     )
     usage = InputUsage(vectors.tokens, vectors.tokens)
     return filled(EmbeddingList([], model, usage), data=data)
 
 
-def _unit(row: bytes) -> bytes:
+def unit(row: bytes) -> bytes:
+    """Return a vector of length 1, or one of zeros as it is."""
     vector = array("f", row)
     length = math.hypot(*vector)
     return array("f", [x / length for x in vector]).tobytes() if length else row

@@ -21,6 +21,7 @@ from .chat import (
     PromptProgress,
     RankedToken,
     Shortened,
+    StreamFormat,
     Timings,
     TokenText,
     Usage,
@@ -28,7 +29,7 @@ from .chat import (
 from .decode import invalid
 from .dialect import COMMENT, ServerEvent
 from .errors import openai_error
-from .sampling import Alternatives, Choices, TokenId, TokenIds, options
+from .sampling import Alternatives, Choices, Positive, TokenId, TokenIds, options
 from .structured_output import StructuredFields
 
 Events = tuple[ServerEvent, ...]
@@ -65,6 +66,8 @@ class TextRequest(StructuredFields, kw_only=True):
     n: Choices | None = None
     prompt_logprobs: Alternatives | None = None
     stream_options: StreamOptions | None = None
+    stream_format: StreamFormat | None = None
+    stream_chunk_size: Positive | None = None
     timings_per_token: bool | None = None
     return_progress: bool | None = None
 
@@ -162,6 +165,8 @@ def text_options(
         n=request.n or 1,
         logprobs=logprobs,
         prompt_logprobs=request.prompt_logprobs,
+        stream_format=request.stream_format,
+        stream_chunk=request.stream_chunk_size,
         include_usage=bool(stream.include_usage),
         timings=bool(request.timings_per_token),
         progress=bool(request.return_progress) and bool(request.stream),

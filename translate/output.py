@@ -3,6 +3,8 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from statistics import fmean
 from typing import Any
 
 from msgspec import json, structs
@@ -14,6 +16,7 @@ from .chat import (
     Answer,
     AnswerChoice,
     ArgumentsDelta,
+    Best,
     Delta,
     Done,
     Event,
@@ -134,10 +137,28 @@ class ChoiceOutput:
         return tuple(tokens)
 
 
-class Collector:
-    """A collector of all events of an answer of `n` choices; a Failure raises its Refusal."""
+def likeliest(choices: Sequence[AnswerChoice], best: Best) -> Sequence[AnswerChoice]:
+    """Return the best of some answers to one prompt: by the mean log probability of their tokens.
 
-    def __init__(self, n: int) -> None:
+    An answer of no tokens is certain.
+    """
+    ranked = sorted(choices, key=_mean_logprob, reverse=True)[: best.n]
+    return ranked if best.logprobs else [replace(choice, tokens=()) for choice in ranked]
+
+
+def _mean_logprob(choice: AnswerChoice) -> float:
+    logprobs = [token.logprob for token in choice.tokens if token.logprob is not None]
+    return fmean(logprobs) if logprobs else 0.0
+
+
+class Collector:
+    """A collector of all events of an answer of `n` choices; a Failure raises its Refusal.
+
+    With `best`, those of each prompt's `each` choices are in the answer that are the likeliest.
+    """
+
+    def __init__(self, n: int, each: int = 1, best: Best | None = None) -> None:
+        self._each, self._best = each, best
         self._text: list[list[str]] = [[] for _ in range(n)]
         self._reasoning: list[list[str]] = [[] for _ in range(n)]
         self._sealed: list[list[str]] = [[] for _ in range(n)]
@@ -193,9 +214,14 @@ class Collector:
 
     def answer(self) -> Answer:
         """Return the whole answer, once it is over."""
-        assert self._done is not None, "an answer is whole after Done"
-        choices = tuple(map(self._choice, range(len(self._text))))
-        return Answer(choices, self._done.usage, self._done.timings)
+        done = self._done
+        assert done is not None, "an answer is whole after Done"
+        choices = [*map(self._choice, range(len(self._text)))]
+        if self._best is not None:
+            groups = (choices[at : at + self._each] for at in range(0, len(choices), self._each))
+            choices = [choice for group in groups for choice in likeliest(group, self._best)]
+        about = done.timings, done.context, done.durations
+        return Answer(tuple(choices), done.usage, *about)
 
     def _choice(self, index: int) -> AnswerChoice:
         end = self._ends[index]

@@ -15,6 +15,7 @@ from ..engine.text.specials import Specials
 from ..engine.text.tokenizer import Tokenizer
 from .chat import Chat, Completion, Reasoning, Text, Tool
 from .guard import ChatGuard, offered, reading
+from .infill import InfillFormat, infill_format, joined
 from .parsers.parser import AnswerFormat, AnswerParser, PlainParser
 from .parsers.tool_formats import ToolFormat, choose_tools
 from .parsers.tool_grammar import tool_constraint
@@ -24,6 +25,8 @@ from .template_source import LONGEST
 
 ParserFactory = Callable[[int, Specials], AnswerParser]
 ANYTHING = Reasoning()
+INNER = "\u263a"  # a text that no word begins with: what follows it is encoded as inside a text
+TOOLS = re.compile(r"\btools\b")  # the variable of chat templates
 COUNTED = 2  # contexts: the tokens of a prompt of more than that are not even counted
 
 
@@ -103,7 +106,10 @@ class Renderer:
         if not tokens:
             message = "The chat template makes no prompt of this conversation: it is empty."
             raise Refusal(400, "invalid_conversation", message, "messages")
-        self._refuse_unknown(tokens, vocabulary, "messages")
+        if chat.must_think and not self.thinks:
+            raise Refusal(400, "unsupported", "This model does not support thinking.", "think")
+        tokens = self._continued(chat.before, tokens)
+        self._refuse_unknown(tokens, vocabulary, "context" if chat.before else "messages")
         marks, tools = self.format.marks(text, chat), offered(chat)
         names = self.tokenizer.special_names.items()
         return Prompt(
@@ -117,6 +123,18 @@ class Renderer:
             closing=self._closing(chat, bool(tools), vocabulary),
             asked=chat.reasoning,
         )
+
+    def tokens(self, text: str, add_special: bool, parse_special: bool, context: int) -> list[int]:
+        """Return a text's tokens, as they are or as those of a whole text."""
+        self._refuse_hopeless(len(text), COUNTED * context)
+        tokens = self._bare_tokens if add_special else self._text_tokens
+        return tokens(text, parse_special, COUNTED * context)
+
+    def text_of(self, tokens: Sequence[int]) -> str:
+        """Return the text of tokens, in which control tokens have their names."""
+        shown = Specials(self.tokenizer.special_names, shown=True)
+        stream = AnswerDetokenizer(self.tokenizer.detokenizer(), shown)
+        return "".join([*map(stream.add, tokens), stream.flush()])
 
     def _parser(self, marks: AnswerMarks, choice: int, specials: Specials) -> AnswerParser:
         return self.format.parser(choice, marks, specials)
@@ -158,6 +176,27 @@ class Renderer:
 
         return parser
 
+    @property
+    def thinks(self) -> bool:
+        """Whether the model's template or its tokenizer knows of thoughts."""
+        known = {*self.tokenizer.special_names.values()}
+        switches = any(each in self.source for each in ("enable_thinking", "reasoning_effort"))
+        return (
+            switches
+            or not self._marks
+            or any(mark in known or mark in self.source for mark in self._marks)
+        )
+
+    @property
+    def shows_tools(self) -> bool:
+        """Whether the chat template knows of tools, which others are told of as text."""
+        return TOOLS.search(self.source) is not None
+
+    @cached_property
+    def infill(self) -> InfillFormat | None:
+        """The way to fill in before a suffix, if the tokenizer has marks for it."""
+        return infill_format(self.tokenizer.id_of)
+
     @cached_property
     def tool_format(self) -> ToolFormat:
         """The way in which the model calls tools."""
@@ -180,7 +219,50 @@ class Renderer:
     def _encoder(self) -> PromptEncoder:
         return PromptEncoder(self.tokenizer, self._control)
 
+    def _continued(self, before: Sequence[int], tokens: list[int]) -> list[int]:
+        """Return a prompt after earlier tokens, in which a text does not begin anew."""
+        if before and tokens[0] == self._start:
+            tokens = tokens[1:]
+        return [*before, *tokens]
+
+    @cached_property
+    def _start(self) -> int | None:
+        """The id that each text begins with, if any does."""
+        start = self.tokenizer.id_of(self.tokenizer.special_tokens.get("bos_token"))
+        return start if start in self.tokenizer.encode("")[:1] else None
+
+    def _filled(self, prompt: str | tuple[int, ...], request: Completion, context: int) -> Prompt:
+        """Return the prompt for the text between a prefix and a suffix. Raises Refusal."""
+        format, suffix = self.infill, request.suffix or ""
+        if format is None:
+            message = "This model's tokenizer has no marks to fill in before a suffix."
+            raise Refusal(400, "unsupported", message, "suffix")
+        self._refuse_hopeless(len(prompt) + len(suffix), context)
+        most, special = COUNTED * context, request.parse_special
+        if isinstance(prompt, str):
+            prompt = tuple(self._text_tokens(prompt, special, most))
+        ids = joined(format, self.tokenizer.id_of, prompt, self._inner(suffix, special, most))
+        ends = tuple(token for each in format.ends if (token := self.tokenizer.id_of(each)))
+        return Prompt([*(() if self._start is None else (self._start,)), *ids], ends=ends)
+
+    def _text_tokens(self, text: str, special: bool, most: int) -> list[int]:
+        """Return a text's tokens, without what is put around a whole one."""
+        if special:
+            return self.tokenizer.encode(text, special=False, most=most)
+        (text,), guard = self._control.guard_all([text])
+        return self._encoder.encode(*self._control.settled(text, guard), special=False, most=most)
+
+    def _inner(self, text: str, special: bool, most: int) -> list[int]:
+        """Return the tokens of a text that another goes before, without SentencePiece's space."""
+        first = self.tokenizer.encode(INNER, special=False)
+        name = self.tokenizer.encoding.id_to_token(first[0]) if text and first else None
+        if name is not None and name.startswith("\u2581"):
+            return self._text_tokens(INNER + text, special, most)[len(first) :]
+        return self._text_tokens(text, special, most)
+
     def _bare(self, prompt: str | tuple[int, ...], request: Completion, context: int) -> Prompt:
+        if request.suffix is not None:
+            return self._filled(prompt, request, context)
         if isinstance(prompt, str) or not prompt:
             text = prompt if isinstance(prompt, str) else ""
             self._refuse_hopeless(len(text), context)

@@ -72,6 +72,11 @@ def response_format(
     return formats[0] if formats else None
 
 
+def json_format(field: str) -> ResponseFormat:
+    """Return the form of any JSON object."""
+    return _format("json_object", "", field)
+
+
 def schema_format(field: str, schema: Raw, strict: bool = True) -> ResponseFormat:
     """Return the form that a JSON schema describes; some clients send it as a text."""
     text = bytes(schema)
@@ -111,7 +116,7 @@ def _openai(raw: Raw, field: str = "response_format") -> Iterator[ResponseFormat
         case "text":
             pass
         case "json_object" if "schema" not in body:
-            yield _format("json_object", "", field)
+            yield json_format(field)
         case "json_object" | "json_schema":
             yield _named_schema(body, field)
         case None if "json_schema" in body or "schema" in body:

@@ -167,7 +167,7 @@ class Tokenizer:
 
         An id without a token, as padded vocabularies have, stands for none.
         """
-        name = self._name(token)
+        name = self.name(token)
         if self._byte_level:
             return self._bytes[token] or name.encode()
         if (byte := self._fallback.get(token)) is not None:
@@ -184,7 +184,7 @@ class Tokenizer:
     def longest(self) -> int:
         """The most characters that one token can stand for: bounds a text's tokens from below."""
         count = self.encoding.get_vocab_size()
-        lengths = [len(name) for each in range(count) if (name := self._name(each))]
+        lengths = [len(name) for each in range(count) if (name := self.name(each))]
         if len(lengths) < count:  # ids have holes; else a copy of all names would cost ten times
             lengths = [*map(len, self.encoding.get_vocab())]
         return max(lengths, default=1)
@@ -204,7 +204,8 @@ class Tokenizer:
             if count > 2 * most:
                 raise too_many_tokens(most)
 
-    def _name(self, token: int) -> str:
+    def name(self, token: int) -> str:
+        """Return a token's name in the vocabulary; an id without a token has none."""
         return self.encoding.id_to_token(token) or ""
 
     def _new_detokenizer(self) -> Detokenizer:

@@ -16,8 +16,9 @@ from ...translate.chat import (
     Failure,
     GenerateRequest,
     Identity,
+    StreamFormat,
 )
-from ...translate.dialect import CountDialect, Dialect, StreamEncoder
+from ...translate.dialect import CountDialect, Dialect, Framing, StreamEncoder
 from ...translate.output import Collector
 from ..backends import Backend, Backends
 from ..body import Body
@@ -29,15 +30,25 @@ Decoded = TypeVar("Decoded")
 
 
 @dataclass(frozen=True, slots=True)
+class Streaming:
+    """The settings of streams: the format where a dialect has others, the tokens of a piece."""
+
+    format: StreamFormat = "sse"
+    chunk: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Generate:
     """POST a conversation or a prompt, get an answer."""
 
     dialect: Dialect
     backends: Backends
+    streaming: Streaming = Streaming()
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # of encoding large answers
 
     async def __call__(self, request: HttpRequest) -> Reply:
         generate = await decode_body(self.dialect.decode_request, request.body)
+        generate = self._settled(generate)
         backend = self.backends.find(generate.model)
         who = identity(self.dialect.prefix, backend)
         events = backend.events(replace(generate, client=request.caller))
@@ -47,11 +58,24 @@ class Generate:
             async with aclosing(events):  # what it keeps counts until it is encoded
                 answer = await _collect(first, events, generate)
                 return Response(200, await self._encoded(answer, who), (*JSON, *_notes(first)))
-        framer = FRAMINGS[self.dialect.framing]()
+        framer = FRAMINGS[self._framing(generate)]()
         body = _Body(self.dialect.stream(who, generate.options), framer)
         headers = ((b"content-type", framer.media_type), (b"cache-control", b"no-cache"))
         chunks = body.chunks(first, events)
         return StreamingResponse(chunks, 200, (*headers, *_notes(first)), body.failure)
+
+    def _settled(self, request: GenerateRequest) -> GenerateRequest:
+        """Return a request with what it leaves to the server of how it is streamed."""
+        options, usual = request.options, self.streaming
+        format = (options.stream_format or usual.format) if self.dialect.formats else None
+        chunk = options.stream_chunk or usual.chunk
+        stream = options.stream and format != "json_array"
+        settled = replace(options, stream=stream, stream_format=format, stream_chunk=chunk)
+        return replace(request, options=settled)
+
+    def _framing(self, request: GenerateRequest) -> Framing:
+        lines = request.options.stream_format == "json_lines"
+        return "json_lines" if lines else self.dialect.framing
 
     async def _encoded(self, collected: Collector, who: Identity) -> bytes:
         """Encode an answer; a large one, up to seconds of work, beside the loop and in turn."""
@@ -102,7 +126,8 @@ async def _collect(
     first: Event, events: AsyncGenerator[Event, None], request: GenerateRequest
 ) -> Collector:
     prompts = len(request.prompts) if isinstance(request, Completion) else 1
-    collector = Collector(prompts * request.options.n)
+    options = request.options
+    collector = Collector(prompts * options.n, options.n, options.best)
     try:
         collector.add(first)
         while not collector.over:

@@ -1,11 +1,12 @@
-"""POST /v1/embeddings, /v1/rerank and /v1/score: the endpoints of embedding models."""
+"""The endpoints of embedding models: vectors of texts, ranks and scores of documents."""
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from ...translate import openai_embeddings, rerank
+from ...translate import ollama_embed, openai_embeddings, rerank
 from ...translate.chat import Identity
+from ...translate.openai_embeddings import Embedding, Vectors
 from ...translate.operation import Operation
 from ...translate.rerank import Ranking, Scores
 from ..backends import Backends
@@ -14,15 +15,29 @@ from .answers import decode_body, identity
 
 
 @dataclass(frozen=True, slots=True)
+class EmbeddingDialect:
+    """The way to read a request for vectors, and to write its answer, of the model named."""
+
+    decode_request: Callable[[bytes], Embedding]
+    encode_response: Callable[[Embedding, Vectors, str], bytes]
+
+
+OPENAI = EmbeddingDialect(openai_embeddings.decode_request, openai_embeddings.encode_response)
+OLLAMA = EmbeddingDialect(ollama_embed.decode_embed, ollama_embed.encode_embed)
+OLLAMA_ONE = EmbeddingDialect(ollama_embed.decode_embeddings, ollama_embed.encode_embeddings)
+
+
+@dataclass(frozen=True, slots=True)
 class CreateEmbeddings:
+    dialect: EmbeddingDialect
     backends: Backends
 
     async def __call__(self, request: HttpRequest) -> Response:
-        embedding = await decode_body(openai_embeddings.decode_request, request.body)
+        embedding = await decode_body(self.dialect.decode_request, request.body)
         request.body.drop()
         backend = self.backends.find(embedding.model)
         vectors = await backend.embed(replace(embedding, client=request.caller))
-        encode = openai_embeddings.encode_response
+        encode = self.dialect.encode_response
         return Response(200, await asyncio.to_thread(encode, embedding, vectors, backend.name))
 
 

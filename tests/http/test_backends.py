@@ -21,6 +21,21 @@ def test_names_exact_first_then_the_last_part() -> None:
         assert (caught.value.status, caught.value.code) == (404, "model_not_found")
 
 
+def test_a_tag_may_be_left_out_and_latest_is_as_good_as_none() -> None:
+    """As clients of Ollama name models; another tag is another model."""
+    plain, small, a, b = (object() for _ in range(4))
+    names: Any = {"org/Plain": plain, "one:small": small, "two:a": a, "two:b": b}
+    backends = Backends(names)
+    for name in ("Plain:latest", "plain:latest", "org/Plain:latest", "plain"):
+        assert backends.find(name) is plain
+    for name in ("one", "ONE:small", "one:latest"):
+        assert backends.find(name) is small
+    assert backends.find("two:b") is b
+    for unknown in ("plain:small", "one:large", "two", "two:latest", ":latest"):
+        with pytest.raises(Refusal):
+            backends.find(unknown)
+
+
 def test_who_names_no_model_gets_the_first() -> None:
     first: Any = object()
     assert Backends({"b": first, "a": object()}).find("") is first  # type: ignore[dict-item]

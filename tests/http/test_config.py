@@ -79,6 +79,8 @@ VALUES: list[tuple[str, Any, str, Any]] = [
     ("heartbeat", "0.5", "0.5", 0.5),
     ("allowed_host", ["a.b", "c"], "a.b,c", ("a.b", "c")),
     ("watchdog", "2.5", "2.5", 2.5),
+    ("stream_format", "json_lines", "JSON_lines", "json_lines"),
+    ("stream_chunk_size", "8", "8", 8),
 ]
 
 

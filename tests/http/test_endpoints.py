@@ -30,8 +30,11 @@ def test_every_path_and_which_ask_for_no_key() -> None:
         "/v1/rerank",
         "/v2/rerank",
         "/v1/score",
+        *("/tokenize", "/detokenize", "/apply-template"),
+        *(f"/api/{name}" for name in ("chat", "generate", "embed", "embeddings", "show")),
     }
-    gets = {"/v1/models", "/v1/models/{id}", *PUBLIC}
+    gets = {"/v1/models", "/v1/models/{id}", *PUBLIC, "/v1/status", "/props", "/slots"}
+    gets |= {"/api/tags", "/api/ps", "/api/version"}
     assert {path for method, path in routes if method == "POST"} == posts
     assert {path for method, path in routes if method == "GET"} == gets
     assert len(routes) == len(posts) + len(gets)

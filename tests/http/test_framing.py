@@ -26,6 +26,11 @@ def test_lines() -> None:
     assert body("ndjson", ServerEvent(b"{}", "ping"), ServerEvent(b"1"), DONE) == b"{}\n1\n"
 
 
+def test_lines_with_a_last_one_that_says_so() -> None:
+    """R4.3: as mlx-router's json_lines end."""
+    assert body("json_lines", ServerEvent(b"1"), COMMENT, DONE) == b'1\n{"done":true}\n'
+
+
 def test_a_comment_is_only_for_those_that_have_comments() -> None:
     one = ServerEvent(b"1")
     assert body("sse", COMMENT, one) == b": \n\ndata: 1\n\n"

@@ -250,7 +250,8 @@ def test_vectors_and_scores_come_in_the_order_of_what_was_asked() -> None:
     answer = asyncio.run(
         EmbeddingBackend("e", 0, embeds).embed(Embedding("e", ("a", (5,), "b"), client="c"))
     )
-    assert answer == Vectors([b"aaaa", b"bbbb", b"cccc"], 5) and embeds.stream.closed
+    assert answer == Vectors([b"aaaa", b"bbbb", b"cccc"], 5, answer.duration) and answer.duration
+    assert embeds.stream.closed
     ranks: Any = ScriptedWorker(scores)
     ranking = Ranking("r", "q", ("x", "y"), client="c")
     assert asyncio.run(RerankBackend("r", 0, ranks).rerank(ranking)) == Scores([0.25, 0.5], 5)

@@ -8,7 +8,7 @@ from bessemer.engine.request import Refusal
 from bessemer.http.body import Body
 from bessemer.http.message import HttpRequest, Reply, Response
 from bessemer.http.routes import Route, RouteTable, plain, rest
-from bessemer.translate.errors import anthropic_error, openai_error
+from bessemer.translate.errors import anthropic_error, ollama_error, openai_error
 
 
 async def chat(_: HttpRequest) -> Reply:
@@ -132,6 +132,7 @@ def test_the_dialect_of_an_error() -> None:
     assert speaks(request("GET", "/nowhere", version)) is anthropic_error
     assert speaks(request("GET", "/nowhere")) is openai_error
     assert speaks(request("", "")) is openai_error
+    assert speaks(request("POST", "/api/pull")) is ollama_error
 
 
 def test_a_given_root_wins() -> None:

@@ -8,7 +8,9 @@ import msgspec
 
 from bessemer.engine.embedding.sentence_transformers import Purpose
 from bessemer.engine.request import Refusal
-from bessemer.http.backends import Status
+from bessemer.http.about import About
+from bessemer.http.activity import Activity
+from bessemer.http.backends import Status, Traits
 from bessemer.translate.chat import (
     Answer,
     AnswerStarted,
@@ -32,6 +34,7 @@ from bessemer.translate.dialect import Dialect, ServerEvent
 from bessemer.translate.openai_embeddings import Embedding, Vectors
 from bessemer.translate.operation import Operation
 from bessemer.translate.rerank import Ranking, Scores
+from bessemer.translate.tokens import Detokenize, Tokenize, Tokens
 
 TEXT: tuple[Event, ...] = (
     AnswerStarted(Usage(3, 0)),
@@ -60,6 +63,9 @@ class ToyBackend:
     said: tuple[Event, ...] = TEXT
     breaks: int | None = None  # events after which it refuses to go on
     created: int = 1
+    about: About | None = None
+    traits: Traits = Traits(("completion",))  # noqa: RUF009 - it is frozen
+    activity: Activity = field(default_factory=Activity)
     requests: list[GenerateRequest | Embedding | Ranking] = field(default_factory=list)
     closed: int = 0
 
@@ -75,6 +81,15 @@ class ToyBackend:
 
     async def count(self, chat: Chat) -> int:
         return 42
+
+    async def render(self, chat: Chat) -> str:
+        return chat.messages[0].text
+
+    async def tokenize(self, request: Tokenize) -> Tokens:
+        return Tokens([ord(letter) for letter in request.text])
+
+    async def detokenize(self, request: Detokenize) -> str:
+        return "".join(map(chr, request.ids))
 
     async def embed(self, request: Embedding) -> Vectors:
         self.requests.append(request)

@@ -77,7 +77,8 @@ def test_what_a_request_does_not_say_is_left_open() -> None:
     assert left_open == {
         *("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "logprobs"),
         *("repetition_penalty", "presence_penalty", "frequency_penalty"),
-        *("allowed_token_ids", "prompt_logprobs", "usual_max_tokens", "overflow", "shortened"),
+        *("allowed_token_ids", "prompt_logprobs", "usual_max_tokens", "best"),
+        *("stream_format", "stream_chunk", "overflow", "shortened"),
     }
     chat, completion = Chat("m", ()), Completion("m", ())
     assert chat.options == completion.options == options

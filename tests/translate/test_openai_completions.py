@@ -13,6 +13,7 @@ from bessemer.translate.chat import (
     Answer,
     AnswerChoice,
     AnswerStarted,
+    Best,
     Completion,
     Done,
     Event,
@@ -127,9 +128,17 @@ def test_logprobs_refused() -> None:
 def test_best_of_and_suffix() -> None:
     assert decoded(best_of=1, suffix="").options.n == 1
     assert decoded(best_of=3, n=3).options.n == 3
-    assert (refused(best_of=3).code, refused(best_of=3).field) == ("unsupported", "best_of")
-    assert refused(best_of=3, n=2).field == "best_of"
-    assert (refused(suffix="end").code, refused(suffix="end").field) == ("unsupported", "suffix")
+    best = decoded(best_of=3, n=2, top_p=0.5).options
+    assert (best.n, best.best, best.logprobs) == (3, Best(2, False), 0)
+    shown = decoded(best_of=3, logprobs=2).options
+    assert (shown.n, shown.best, shown.logprobs) == (3, Best(1, True), 2)
+    assert refused(best_of=2, n=3).field == "best_of"
+    assert refused(best_of=3, stream=True).field == "best_of"
+    filled = decoded(suffix="end")
+    assert filled.suffix == "end" and not filled.parse_special
+    assert decoded(suffix="end", parse_special=True).parse_special
+    assert decoded(suffix="").suffix is None and decoded(suffix="").parse_special
+    assert refused(suffix="end", echo=True).field == "echo"
 
 
 def token(text: str, logprob: float | None = -1.0, *top: TokenText, offset: int = 0) -> TokenText:

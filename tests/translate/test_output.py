@@ -17,6 +17,7 @@ from bessemer.translate.chat import (
     AnswerChoice,
     AnswerStarted,
     ArgumentsDelta,
+    Best,
     Delta,
     Done,
     Event,
@@ -339,3 +340,19 @@ def test_a_failure_is_raised() -> None:
     with pytest.raises(Refusal) as caught:
         Collector(1).add(Failure(refusal))
     assert caught.value is refusal
+
+
+@pytest.mark.parametrize("logprobs", [False, True])
+def test_the_likeliest_of_several_answers_to_each_prompt_by_the_mean_of_a_token(
+    logprobs: bool,
+) -> None:
+    collector = Collector(6, 3, Best(2, logprobs))
+    told = {0: [-1.0, -3.0], 1: [-2.5], 2: [-0.5, -0.5, -0.5], 3: [-1.0], 4: [], 5: [-9.0]}
+    for choice, each in told.items():
+        tokens = tuple(TokenText("x", b"x", logprob) for logprob in each)
+        collector.add(TextDelta(choice, str(choice), tokens))
+        collector.add(Finish(choice, "stop"))
+    collector.add(Done(Usage(3, 9)))
+    choices = collector.answer().choices
+    assert [choice.text for choice in choices] == ["2", "0", "4", "3"]
+    assert [len(choice.tokens) for choice in choices] == ([3, 2, 0, 1] if logprobs else [0] * 4)

@@ -26,7 +26,7 @@ from bessemer.http.handlers.answers import (
     decode_body,
     identity,
 )
-from bessemer.http.handlers.embeddings import RERANK, CreateEmbeddings, RankDocuments
+from bessemer.http.handlers.embeddings import OPENAI, RERANK, CreateEmbeddings, RankDocuments
 from bessemer.http.message import HttpRequest, Response, StreamingResponse
 from bessemer.translate import anthropic
 from bessemer.translate.chat import (
@@ -126,7 +126,9 @@ def test_a_large_body_counts_until_its_prompt_is_read(stream: bool) -> None:
     assert model.counts[0] and not any(model.counts[1:])
 
 
-@pytest.mark.parametrize("handler", [CreateEmbeddings, partial(RankDocuments, RERANK)])
+@pytest.mark.parametrize(
+    "handler", [partial(CreateEmbeddings, OPENAI), partial(RankDocuments, RERANK)]
+)
 def test_inputs_count_until_they_are_decoded(handler: Any) -> None:
     model = Frugal("toy")
 
@@ -287,7 +289,7 @@ def test_a_bug_in_a_stream_ends_it_with_the_dialects_own_error(path: str, framin
     )
     model = ToyBackend("toy")
     body = {"model": "toy", "messages": HI, "max_tokens": 9, "prompt": "Hi", "stream": True}
-    if path == "/v1/completions":
+    if path in ("/v1/completions", "/api/generate"):
         del body["messages"]
     else:
         del body["prompt"]
@@ -298,7 +300,7 @@ def test_a_bug_in_a_stream_ends_it_with_the_dialects_own_error(path: str, framin
     refusal = Refusal(500, "internal_error", "Internal server error.")
     (said,) = (event for event in dialect.stream(WHO, PLAIN).encode(Failure(refusal)))
     assert said.data == dialect.encode_error(refusal, None)
-    framer = FRAMINGS[dialect.framing if framing == "sse" else framing]()
+    framer = FRAMINGS[framing]()
     if framing == "json":
         assert json.loads(answer)[-1] == json.loads(said.data)
     else:
@@ -312,7 +314,7 @@ def test_a_bug_in_a_whole_answer_is_a_500_in_the_dialects_words(path: str) -> No
         raise KeyError("secret")
 
     dialect = replace(DIALECTS[path], encode_response=broken)
-    body = {"model": "toy", "messages": HI, "max_tokens": 9, "prompt": "Hi"}
+    body = {"model": "toy", "messages": HI, "max_tokens": 9, "prompt": "Hi", "stream": False}
     with serving(ToyBackend("toy"), dialects={path: dialect}) as port:
         status, headers, answer = post(port, path, body)
     refusal = Refusal(500, "internal_error", "Internal server error.")

@@ -23,7 +23,13 @@ import pytest
 from bessemer.engine.embedding.model import Embedder, Reranker
 from bessemer.http.backends import Backends
 from bessemer.http.body import Body
-from bessemer.http.handlers.embeddings import RERANK, SCORE, CreateEmbeddings, RankDocuments
+from bessemer.http.handlers.embeddings import (
+    OPENAI,
+    RERANK,
+    SCORE,
+    CreateEmbeddings,
+    RankDocuments,
+)
 from bessemer.http.message import HttpRequest
 from bessemer.translate.openai_embeddings import Embedding
 from bessemer.translate.rerank import Ranking
@@ -82,7 +88,7 @@ def test_requests_reach_the_backend_with_their_caller_and_scores_their_encoder()
         request = HttpRequest("POST", "/", "", (), Body(data), "192.0.2.7", "req_1", "key:a")
         return json.loads(asyncio.run(handler(request)).body)
 
-    vectors = ask(CreateEmbeddings(backends), input=["a", "b"], encoding_format="base64")
+    vectors = ask(CreateEmbeddings(OPENAI, backends), input=["a", "b"], encoding_format="base64")
     assert [each["embedding"] for each in vectors["data"]] == ["AACAPw=="] * 2
     assert (vectors["model"], vectors["usage"]["total_tokens"]) == ("toy", 5)
     ranked = ask(RankDocuments(RERANK, backends), query="q", documents=["x", "y"], top_n=1)
