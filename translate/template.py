@@ -13,7 +13,6 @@ from ..engine.request import Refusal
 from ..engine.sandbox import FAULTS, Objection, sandbox
 from .chat import Chat, Message, Text, ToolCall
 from .parsers.tool_formats import choose_tools
-from .parsers.tool_shape import HERMES
 from .template_source import LONGEST, broken, no_template
 from .trial import Fields, Habits, functions, habits
 from .turns import Turns, arrangements
@@ -95,7 +94,7 @@ class ChatTemplate:
             return _text(template, {**context, "tools": tools or None}, messages, LONGEST)
 
         try:
-            self.habits = habits(render, choose_tools(source, ()).shape or HERMES)
+            self.habits = habits(render, choose_tools(source, ()).shape)
         except _Overlong:
             self._template, self.fault = None, f"it writes more than {LONGEST} characters"
 
@@ -161,7 +160,7 @@ def _fields(message: Message, habits: Habits) -> Fields:
 
 
 def _call(call: ToolCall, as_text: bool) -> dict[str, Any]:
-    arguments = call.arguments if as_text else json.decode(call.arguments)
+    arguments = call.arguments if as_text else call.values
     function = {"name": call.name, "arguments": arguments}
     return {"type": "function", "id": call.id, "function": function}
 

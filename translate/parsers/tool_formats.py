@@ -39,7 +39,7 @@ class ToolFormat:
     bare: bool = False
     short_ids: bool = False
     heads: bool = False
-    shape: Shape | None = None
+    shape: Shape = HERMES
     own_ids: bool = False
 
     @property
@@ -300,6 +300,7 @@ FORMATS: Sequence[ToolFormat] = (
         syntaxes=(_gemma('<|"|>'),),
         open=("<|tool_call>",),
         close=("<tool_call|>",),
+        shape=Shape("<|tool_call>call:NAMEMARKED<tool_call|>", mark='<|"|>'),
     ),
     # google/functiongemma-270m-it: https://ai.google.dev/gemma/docs/functiongemma.
     ToolFormat(
@@ -308,6 +309,7 @@ FORMATS: Sequence[ToolFormat] = (
         syntaxes=(_gemma("<escape>"),),
         open=("<start_function_call>",),
         close=("<end_function_call>",),
+        shape=Shape("<start_function_call>call:NAMEMARKED<end_function_call>", mark="<escape>"),
     ),
     # google/gemma-3-27b-it as Google's guide prompts it: ai.google.dev/gemma/docs/capabilities.
     ToolFormat(
