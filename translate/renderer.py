@@ -15,7 +15,7 @@ from ..engine.text.tokenizer import Tokenizer
 from .chat import Chat, Completion, Text, Tool
 from .guard import ChatGuard, offered, reading
 from .parsers.parser import AnswerFormat, AnswerParser, PlainParser
-from .parsers.tool_formats import ToolFormat, choose_tools
+from .parsers.tool_formats import AUTO, ToolFormat, choose_tools
 from .parsers.tool_grammar import tool_constraint
 from .parsers.tools import CallReader, ToolParser
 from .template_source import LONGEST
@@ -56,6 +56,7 @@ class Renderer:
     format: AnswerFormat
     source: str = ""  # of the chat template
     parse_special: bool = False
+    tool_parser: str = AUTO  # the name of a tool format
 
     def prepare(self) -> None:
         """Build the tables that the first request would have to wait for."""
@@ -129,7 +130,8 @@ class Renderer:
     @cached_property
     def tool_format(self) -> ToolFormat:
         """The way in which the model calls tools."""
-        return choose_tools(self.source, self.tokenizer.special_names.values())
+        names = self.tokenizer.special_names.values()
+        return choose_tools(self.source, names, self.tool_parser)
 
     @cached_property
     def _marks(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from .tool_shape import HERMES, Shape, listed
 from .tool_shape import OBJECT as EACH
 from .values import marked
 
+AUTO = "auto"
 SHORT_ID = re.compile(r"[a-zA-Z0-9]{9}")
 
 
@@ -72,8 +73,13 @@ def _mapped(value: Any, change: Callable[[str], Any]) -> Any:
     return value
 
 
-def choose_tools(template: str, special_tokens: Collection[str]) -> ToolFormat:
-    """Return a model's format; where its template knows no tools, by what is in it alone."""
+def choose_tools(template: str, special_tokens: Collection[str], name: str = AUTO) -> ToolFormat:
+    """Return a model's format; where its template knows no tools, by what is in it alone.
+
+    By a `name` other than AUTO it is that one, whatever the template.
+    """
+    if name != AUTO:
+        return next(format for format in FORMATS if format.name == name)
     known = special_tokens if re.search(r"\btools\b", template) else ()
     return next(format for format in FORMATS if format.suits(template, known))
 
@@ -444,3 +450,6 @@ FORMATS: Sequence[ToolFormat] = (
     ),
     GENERIC,
 )
+
+# What a user may choose from: each by its name, or what suits the model.
+NAMES = (AUTO, *sorted({format.name for format in FORMATS}))
