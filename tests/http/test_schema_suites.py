@@ -24,7 +24,7 @@ SUITES = {
     "MaskBench": "maskbench/data/*.json",  # of github.com/guidance-ai/jsonschemabench
 }
 LENGTHS = (512, 1024, 2048, 4096)  # of prompts, a model each; longer documents are left out
-SAMPLE = 400  # schemas of MaskBench
+SAMPLE = 100  # schemas of MaskBench
 CASE: list[dict[str, Any]] = [
     {
         "schema": {"type": "object", "properties": {"ü": {"type": "integer", "maximum": 9}}},
