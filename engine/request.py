@@ -62,17 +62,17 @@ class Constraint(Struct, frozen=True, kw_only=True):
     """The grammar that the text of an answer is held to; `field` is the request's that asks for it.
 
     A thought that the answer begins with is free. The answer ends where the grammar does. With
-    `after`, the grammar holds each time from where the text has come to end in that, and the text
-    is free again behind it; the names of special tokens in it are these tokens. In a Lark grammar,
-    special tokens are written as <NAME>.
-    With `heads` it is that of the messages on channels too, after those on the channel of thoughts.
+    `heads` it is that of the messages on channels too, after those on the channel of thoughts. Of
+    a JSON schema that is not `strict` only what can be kept to is. `fields` are those of the JSON
+    schemas in a Lark grammar, in their order.
     """
 
     grammar: Grammar
     definition: str
-    after: str = ""
     field: str = "response_format"
+    fields: tuple[str, ...] = ()
     heads: bool = False
+    strict: bool = True
 
 
 class Thought(Struct, frozen=True, tag="thought"):

@@ -135,6 +135,11 @@ class Config:
         "A Jinja chat template to use instead of the checkpoint's own; NAME=FILE for one of "
         "several models; may be repeated.",
     )] = ()
+    tool_parser: Annotated[tuple[str, ...], Flag(
+        "FORMAT",
+        "How a model writes calls of tools, by a name such as hermes (another lists all), where "
+        "auto does not find it; NAME=FORMAT for one of several models; may be repeated.",
+    )] = ()
     host: Annotated[str, Flag(
         "HOST", "The address to listen on.",
     )] = "127.0.0.1"

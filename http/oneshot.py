@@ -22,7 +22,7 @@ from . import hub
 from .config import Config, UsageError
 from .log import Log
 from .machine import free_memory, total_memory
-from .renderers import chat_templates, open_renderer, read_tokenizer
+from .renderers import chosen, open_renderer, read_tokenizer
 from .shares import SHARE, cores, fits_machine, shares, with_threads
 from .template_host import TemplateHost
 
@@ -86,7 +86,7 @@ async def _rendered(
     config: Config, name: str, path: Path, chat: Chat, log: Log
 ) -> tuple[Renderer, VocabularyFile, Chat, str]:
     """Return the model's renderer and vocabulary, the guarded conversation and its text."""
-    own = chat_templates(config.chat_template, {name: path}).get(name)
+    own = chosen(config, {name: path})[name]
     purpose, tokenizer = read_tokenizer(name, path)
     if tokenizer is None:
         from .backends import other_purpose
@@ -94,7 +94,7 @@ async def _rendered(
         raise other_purpose(name, purpose)
     host = TemplateHost(name, log)
     try:
-        opening = open_renderer(name, tokenizer, own, host, config.model.parse_special, told=True)
+        opening = open_renderer(name, tokenizer, own, host, told=True)
         naming = asyncio.to_thread(VocabularyFile.of, tokenizer.encoding)
         renderer, vocabulary = await asyncio.gather(opening, naming)
         guarded = renderer.guarded(chat)

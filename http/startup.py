@@ -22,7 +22,7 @@ from .local import (
 from .log import Log
 from .machine import free_memory, total_memory
 from .pace import Pace
-from .renderers import chat_templates, open_renderer, read_tokenizer
+from .renderers import Chosen, chosen, open_renderer, read_tokenizer
 from .shares import SHARE, cores, fits_machine, settings_of, shares
 from .template_host import TemplateHost
 from .watchdog import Limits
@@ -56,7 +56,7 @@ async def starting(
 
     The task raises UsageError if one of them cannot be served.
     """
-    own = chat_templates(config.chat_template, models)
+    own = chosen(config, models)
     settings = settings_of(models, config.model, cores())
     fits_machine(sum(each.kv_cache for each in settings.values()), total_memory())
     # Texts are tokenized one by one; threads for it would only be warned of when workers start.
@@ -72,7 +72,7 @@ async def starting(
     backends = Backends({name: LoadingBackend(name, now, each) for name, each in workers.items()})
 
     async def load(name: str) -> None:
-        about = models[name], own.get(name), config, patience
+        about = models[name], own[name], config, patience
         backends.models[name] = await _open(workers[name], hosts[name], *about)
 
     loading = asyncio.create_task(_together(load(name) for name in models))
@@ -114,11 +114,11 @@ async def _open(
     worker: Worker,
     host: TemplateHost,
     path: Path,
-    own: str | None,
+    own: Chosen,
     config: Config,
     patience: Patience,
 ) -> Backend:
-    """Load worker, tokenizer and chat template (`own` is the user's) side by side."""
+    """Load worker, tokenizer and chat template (`own` is what the user chose) side by side."""
 
     async def backend() -> Backend:
         created = int(time.time())
@@ -126,8 +126,7 @@ async def _open(
         files = await asyncio.to_thread(_about, path)
         if tokenizer is None:
             return POOLING[purpose](worker.name, created, worker, patience, about=files)
-        special = config.model.parse_special
-        renderer = await open_renderer(worker.name, tokenizer, own, host, special)
+        renderer = await open_renderer(worker.name, tokenizer, own, host)
         await asyncio.to_thread(renderer.prepare)
         keeps = config.attribution == "keep"
         limits = config.max_tokens, patience, config.share_prefixes, config.context_overflow, keeps

@@ -14,6 +14,7 @@ import psutil
 
 from ..engine.request import Refusal
 from ..translate.chat import Chat
+from ..translate.parsers.tool_formats import AUTO
 from ..translate.template_source import LONGEST, broken, no_template
 from .log import Log
 from .template_process import LENGTH, OUT_OF_MEMORY, Answer, Loaded, Refused, frame, packed
@@ -58,7 +59,11 @@ class TemplateHost:
         self._reliefs: dict[bool, TemplateHost] = {}  # by whether for such clients
 
     async def start(
-        self, source: str | None, special_tokens: Mapping[str, str], told: bool = False
+        self,
+        source: str | None,
+        special_tokens: Mapping[str, str],
+        told: bool = False,
+        tool_parser: str = AUTO,
     ) -> str:
         """Start the process; return why the template cannot be used, if it cannot, and log it.
 
@@ -67,7 +72,8 @@ class TemplateHost:
         """
         if source is None:
             return ""
-        self._settings = (source, dict(special_tokens), self._memory, self._seconds)
+        tokens = dict(special_tokens)
+        self._settings = (source, tokens, tool_parser, self._memory, self._seconds)
         async with self._turn:
             try:
                 loaded = await self._started()

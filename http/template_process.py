@@ -92,10 +92,10 @@ def main() -> None:
 
     jobs: SimpleQueue[Any] = SimpleQueue()
     threading.Thread(target=_read, args=(sys.stdin.buffer, jobs), daemon=True).start()
-    source, special_tokens, memory, seconds = jobs.get()
+    source, special_tokens, tool_parser, memory, seconds = jobs.get()
     _limit(resource.RLIMIT_AS, memory)
     _allow(seconds)
-    template = ChatTemplate(source, special_tokens)
+    template = ChatTemplate(source, special_tokens, tool_parser=tool_parser)
     _reply(Loaded(template.fault, template.notes))
     while True:
         job, limit = jobs.get()

@@ -376,7 +376,8 @@ def _budget(prompt: Prompt, max_tokens: int) -> ThoughtBudget | None:
 def _constraint(format: ResponseFormat | None) -> Constraint | None:
     if format is None:
         return None
-    return Constraint(grammar=format.kind, definition=format.definition, field=format.field)
+    kind, definition = format.kind, format.definition
+    return Constraint(grammar=kind, definition=definition, field=format.field, strict=format.strict)
 
 
 def _other(first: Request, number: int, at: int, echoed: int | None) -> Request:

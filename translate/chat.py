@@ -1,10 +1,11 @@
 """The conversation vocabulary between dialects and backends: requests, events, answers."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from msgspec import Struct
+from msgspec import Struct, json
 
 from ..engine.request import Grammar, Refusal
 
@@ -51,12 +52,16 @@ def said(text: str) -> Content:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A tool that a model may call; `parameters` is a JSON schema, which `strict` calls keep to."""
+    """A tool that a model may call; `parameters` is a JSON schema, which `strict` calls keep to.
+
+    `field` is the request's that has the schema.
+    """
 
     name: str
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool = False
+    field: str = field(default="tools", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +75,30 @@ class ToolChoice:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call as a model wrote it; `arguments` is JSON text."""
+    """A call as a model wrote it; `arguments` are JSON text, but for what a model got wrong."""
 
     id: str
     name: str
     arguments: str
 
+    @property
+    def values(self) -> dict[str, Any]:
+        """The arguments by name; a text that is no object is one, named as Anthropic advises.
+
+        https://docs.anthropic.com: fine-grained tool streaming.
+        """
+        with suppress(ValueError, RecursionError):
+            if isinstance(values := json.decode(self.arguments), dict):
+                return values
+        return {"INVALID_JSON": self.arguments}
+
 
 @dataclass(frozen=True, slots=True)
 class ResponseFormat:
-    """The grammar of a whole answer, kept to whether it is `strict` or not; `field` asked for it.
+    """The grammar of a whole answer; `field` asked for it.
 
-    `definition` is a JSON schema, a regular expression, a grammar, or JSON of the choices.
+    `definition` is a JSON schema, a regular expression, a grammar, or JSON of the choices. Of a
+    schema that is not `strict`, what cannot be kept to is left out.
     """
 
     kind: Grammar

@@ -1,5 +1,7 @@
 """The error body of a Refusal, in each dialect."""
 
+import re
+
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
@@ -24,6 +26,7 @@ ANTHROPIC_TYPES = {
     504: "timeout_error",
     529: "overloaded_error",
 }
+INDEX = re.compile(r"\[(\d+)\]")
 
 
 class OpenAIError(Struct):
@@ -61,7 +64,7 @@ def openai_error(refusal: Refusal, request_id: str | None = None) -> bytes:
 def anthropic_error(refusal: Refusal, request_id: str | None = None) -> bytes:
     """Encode the body, with the id where there is one: in a stream the answer has told it."""
     kind = _kind(ANTHROPIC_TYPES, refusal.status, "api_error")
-    error = AnthropicError(kind, _too_long(refusal) or refusal.message)
+    error = AnthropicError(kind, _too_long(refusal) or _dotted(refusal))
     return msgspec.json.encode(AnthropicErrorBody(error, request_id or UNSET))
 
 
@@ -78,6 +81,12 @@ def _too_long(refusal: Refusal) -> str:
         return f"prompt is too long: {refusal.message}"
     tokens, most = refusal.sizes
     return f"prompt is too long: {tokens} tokens > {most} maximum"
+
+
+def _dotted(refusal: Refusal) -> str:
+    """Return the message with the field as Anthropic writes it: messages.0.content.1.text."""
+    field = refusal.field or ""
+    return refusal.message.replace(field, INDEX.sub(r".\1", field)) if field else refusal.message
 
 
 def _kind(types: dict[int, str], status: int, server_side: str) -> str:

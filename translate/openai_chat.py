@@ -292,7 +292,7 @@ def _message(message: InputMessage, place: str) -> Message:
         raise invalid(f"{place}.role", f"must be one of {allowed}, not {shown(message.role)}")
     calls = calls_of(message.tool_calls or (), f"{place}.tool_calls")
     if message.function_call is not None:
-        calls = (function_call(message.function_call, f"{place}.function_call"),)
+        calls = (function_call(message.function_call),)
     if message.role == "tool" and message.tool_call_id is None:
         raise invalid(f"{place}.tool_call_id", "is required", "missing_required_parameter")
     content = _content(message, f"{place}.content")

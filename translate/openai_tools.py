@@ -89,17 +89,16 @@ def calls_of(calls: Sequence[InputCall], place: str) -> tuple[ToolCall, ...]:
     return tuple(_call(call, f"{place}[{i}]") for i, call in enumerate(calls))
 
 
-def function_call(call: CalledFunction, place: str) -> ToolCall:
+def function_call(call: CalledFunction) -> ToolCall:
     """Return an earlier call of a function, which has no id."""
-    return ToolCall("", call.name, checked_arguments(call.arguments, f"{place}.arguments"))
+    return ToolCall("", call.name, checked_arguments(call.arguments))
 
 
 def _call(call: InputCall, place: str) -> ToolCall:
     if call.type not in ("function", None):
         raise unsupported(f"{place}.type", "custom tools")
     function = call.function
-    arguments = checked_arguments(function.arguments, f"{place}.function.arguments")
-    return ToolCall(call.id, function.name, arguments)
+    return ToolCall(call.id, function.name, checked_arguments(function.arguments))
 
 
 def _function(tool: InputTool, place: str) -> Function:
@@ -134,6 +133,6 @@ def _choice(
         if not names or len(names) < len(allowed_tools.tools):
             raise invalid(f"{place}.allowed_tools.tools", "must be functions, at least one")
         return ToolChoice(MODES[allowed_tools.mode].mode, names, parallel)
-    if choice.type == "function" and choice.function is not None:
-        return ToolChoice("required", (choice.function.name,), parallel)
+    if choice.type == "function" and choice.function is not None:  # one call, as at OpenAI's
+        return ToolChoice("required", (choice.function.name,), False)
     raise invalid(place, "must be a mode, a function or allowed_tools")

@@ -17,7 +17,7 @@ from .chat import Chat, Completion, Reasoning, Text, Tool
 from .guard import ChatGuard, offered, reading
 from .infill import InfillFormat, infill_format, joined
 from .parsers.parser import AnswerFormat, AnswerParser, PlainParser
-from .parsers.tool_formats import ToolFormat, choose_tools
+from .parsers.tool_formats import AUTO, ToolFormat, choose_tools
 from .parsers.tool_grammar import tool_constraint
 from .parsers.tools import CallReader, ToolParser
 from .reasoning import is_limited, settled
@@ -65,6 +65,7 @@ class Renderer:
     format: AnswerFormat
     source: str = ""  # of the chat template
     parse_special: bool = False
+    tool_parser: str = AUTO  # the name of a tool format
 
     def prepare(self) -> None:
         """Build the tables that the first request would have to wait for."""
@@ -200,7 +201,8 @@ class Renderer:
     @cached_property
     def tool_format(self) -> ToolFormat:
         """The way in which the model calls tools."""
-        return choose_tools(self.source, self.tokenizer.special_names.values())
+        names = self.tokenizer.special_names.values()
+        return choose_tools(self.source, names, self.tool_parser)
 
     @cached_property
     def _marks(self) -> tuple[str, ...]:

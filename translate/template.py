@@ -12,8 +12,7 @@ from msgspec import json
 from ..engine.request import Refusal
 from ..engine.sandbox import FAULTS, Objection, sandbox
 from .chat import Chat, Message, Text, ToolCall
-from .parsers.tool_formats import choose_tools
-from .parsers.tool_shape import HERMES
+from .parsers.tool_formats import AUTO, choose_tools
 from .template_source import LONGEST, broken, no_template
 from .trial import THOUGHTS, Fields, Habits, functions, habits, thought_part
 from .turns import Turns, arrangements
@@ -31,6 +30,7 @@ class _Overlong(Exception):
 class ChatTemplate:
     """A model's template; `source` is None for a model that comes without one.
 
+    `tool_parser` names the format in which calls are written where it does not write them.
     `fault` says why it cannot be used, `habits` what it shows of a conversation.
     """
 
@@ -39,12 +39,14 @@ class ChatTemplate:
         source: str | None,
         special_tokens: Mapping[str, str] | None = None,
         now: Callable[[], datetime] = datetime.now,
+        tool_parser: str = AUTO,
     ) -> None:
         self._tokens = special_tokens or {}
         self.fault = ""
         self.habits = Habits()
         self._template: Template | None = None
         self._reserved = SERVERS_OWN | {f"{name}_token" for name in SPECIAL_TOKENS}
+        self._tool_parser = tool_parser
         if source is not None:
             self._compile(source, now)
 
@@ -95,7 +97,7 @@ class ChatTemplate:
             return _text(template, {**context, "tools": tools or None}, messages, LONGEST)
 
         try:
-            self.habits = habits(render, choose_tools(source, ()).shape or HERMES)
+            self.habits = habits(render, choose_tools(source, (), self._tool_parser).shape)
         except _Overlong:
             self._template, self.fault = None, f"it writes more than {LONGEST} characters"
 
@@ -163,7 +165,7 @@ def _fields(message: Message, habits: Habits) -> Fields:
 
 
 def _call(call: ToolCall, as_text: bool) -> dict[str, Any]:
-    arguments = call.arguments if as_text else json.decode(call.arguments)
+    arguments = call.arguments if as_text else call.values
     function = {"name": call.name, "arguments": arguments}
     return {"type": "function", "id": call.id, "function": function}
 

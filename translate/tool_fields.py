@@ -28,7 +28,7 @@ def checked_tool(
     kind = (parameters or {}).get("type")
     if OTHER_TYPES.issuperset(kind if isinstance(kind, list) and kind else [str(kind)]):
         raise invalid(f"{place}.{field}.type", f"must be object, not {shown(str(kind))}")
-    return Tool(name, description, parameters, bool(strict))
+    return Tool(name, description, parameters, bool(strict), f"{place}.{field}")
 
 
 def checked_choice(tools: Sequence[Tool], choice: ToolChoice, place: str) -> ToolChoice:
@@ -45,16 +45,13 @@ def checked_choice(tools: Sequence[Tool], choice: ToolChoice, place: str) -> Too
     return choice if tools else ToolChoice()
 
 
-def checked_arguments(arguments: str | dict[str, Any] | None, place: str) -> str:
-    """Return the arguments of an earlier call; a model that called without any gave none."""
+def checked_arguments(arguments: str | dict[str, Any] | None) -> str:
+    """Return the arguments of an earlier call; a model that called without any gave none.
+
+    A text that is no JSON is what a model wrote, and its client sends again.
+    """
     if isinstance(arguments, dict):
         return json.encode(arguments).decode()
     text = arguments or "{}"
     weigh(text.encode())
-    try:
-        value = json.decode(text)
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise invalid(place, "must be the text of a JSON object")
     return text

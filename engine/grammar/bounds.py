@@ -7,16 +7,18 @@ bounds, or ends the process. The states of a multiple are as many as its value.
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
 FARTHEST = 2**63 - 1024  # the largest binary64 below 2**63
-MULTIPLES = 2**16  # the least common one of all in a schema, counted in its smallest digit
+MULTIPLES = 2**16  # the least common one of all for a value, counted in its smallest digit
 # A bound's keyword -> the side on which it leaves values.
 SIDES = {"minimum": 1, "exclusiveMinimum": 1, "maximum": -1, "exclusiveMaximum": -1}
 BY_NAME = ("properties", "patternProperties", "dependentSchemas", "$defs", "definitions")
-VALUES = ("const", "enum", "default", "examples", "example", "required")
+# Keywords by which a value may have several schemas.
+JOINING = {"allOf", "anyOf", "oneOf", "$ref", "patternProperties", "dependentSchemas"}
+VALUES = ("const", "enum", "default", "examples", "example", "required", "x-guidance")
 EMBEDDED = re.compile(r"%json\s*(?=\{)")
 DECODER = json.JSONDecoder()
 
@@ -28,51 +30,91 @@ class BoundError(ValueError):
 def within_reach(schema: Any) -> Any:
     """Return a schema that lets nothing more through, and whose numbers can be followed.
 
-    Raises BoundError for one that leaves nothing.
+    Raises BoundError for one that leaves nothing. A lenient one, as llguidance is told, may lose
+    bounds and multiples.
     """
-    multiples: list[int | float] = []
-    out = _each(schema, multiples)
-    if _least_common(multiples) > MULTIPLES:
+    guidance = schema.get("x-guidance") if isinstance(schema, dict) else None
+    lenient = isinstance(guidance, dict) and guidance.get("lenient") is True
+    numbers = _Numbers(lenient)
+    out = numbers.each(schema)
+    if not numbers.multiples_too_many:
+        return out
+    if not lenient:
         raise BoundError('has a "multipleOf" beyond what can be followed')
-    return out
+    return _Numbers(lenient, multiples_stay=False).each(schema)
+
+
+def embedded(lark: str) -> list[Any]:
+    """Return the JSON schemas in a Lark grammar, but for those that are none."""
+    return [schema for _, schema, _ in _places(lark)]
 
 
 def lark_within_reach(lark: str) -> str:
     """Return a Lark grammar whose JSON schemas are within reach, and all else as it stands."""
     out: list[str] = []
     at = 0
+    for start, schema, end in _places(lark):
+        if (within := within_reach(schema)) != schema:
+            out += [lark[at:start], json.dumps(within)]
+            at = end
+    return "".join([*out, lark[at:]])
+
+
+def _places(lark: str) -> Iterator[tuple[int, Any, int]]:
+    """Yield where each JSON schema begins, itself, and where it ends."""
+    end = 0
     for match in EMBEDDED.finditer(lark):
-        if match.end() < at:
+        if match.end() < end:
             continue
         try:
             schema, end = DECODER.raw_decode(lark, match.end())
         except ValueError:
             continue  # llguidance says what is wrong
-        if (within := within_reach(schema)) != schema:
-            out += [lark[at : match.end()], json.dumps(within)]
-            at = end
-    return "".join([*out, lark[at:]])
+        yield match.end(), schema, end
 
 
-def _each(schema: Any, multiples: list[int | float]) -> Any:
-    """Return a schema, or several, with the bounds within reach; note the multiples."""
-    if isinstance(schema, Sequence) and not isinstance(schema, str):
-        return [_each(each, multiples) for each in schema]
-    if not isinstance(schema, Mapping):
-        return schema
-    return {key: _value(key, value, multiples) for key, value in schema.items()}
+class _Numbers:
+    """The numbers of a schema: bounds are brought within reach, multiples are noted."""
 
+    def __init__(self, lenient: bool, multiples_stay: bool = True) -> None:
+        self._lenient, self._multiples_stay = lenient, multiples_stay
+        self._multiples: list[int | float] = []
+        self._joined = False
 
-def _value(key: str, value: Any, multiples: list[int | float]) -> Any:
-    if key in VALUES:
-        return value
-    if key in BY_NAME and isinstance(value, Mapping):
-        return {name: _each(each, multiples) for name, each in value.items()}
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return _each(value, multiples)
-    if key == "multipleOf" and 0 < value < math.inf:
-        multiples.append(value)
-    return _bound(key, value, SIDES[key]) if key in SIDES else value
+    @property
+    def multiples_too_many(self) -> bool:
+        """Return whether a value may be held to multiples with too many states."""
+        groups = [self._multiples] if self._joined else [[each] for each in self._multiples]
+        return any(_least_common(group) > MULTIPLES for group in groups)
+
+    def each(self, schema: Any) -> Any:
+        """Return a schema, or several, with the bounds within reach."""
+        if isinstance(schema, Sequence) and not isinstance(schema, str):
+            return [self.each(each) for each in schema]
+        if not isinstance(schema, Mapping):
+            return schema
+        self._joined |= not JOINING.isdisjoint(schema)
+        return {
+            key: self._value(key, value) for key, value in schema.items() if self._stays(key, value)
+        }
+
+    def _stays(self, key: str, value: Any) -> bool:
+        if not self._lenient or isinstance(value, bool) or not isinstance(value, int | float):
+            return True
+        if key == "multipleOf":
+            return self._multiples_stay
+        return key not in SIDES or value * SIDES[key] <= FARTHEST
+
+    def _value(self, key: str, value: Any) -> Any:
+        if key in VALUES:
+            return value
+        if key in BY_NAME and isinstance(value, Mapping):
+            return {name: self.each(each) for name, each in value.items()}
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return self.each(value)
+        if key == "multipleOf" and 0 < value < math.inf:
+            self._multiples.append(value)
+        return _bound(key, value, SIDES[key]) if key in SIDES else value
 
 
 def _bound(key: str, value: int | float, side: int) -> int | float:

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from ..request import AnswerMarks, Constraint, Refusal
+from .bounds import embedded
 from .circles import Circle, Closers
 from .definition import DefinitionError, grammar_of
 from .vocabulary import Vocabulary
@@ -23,6 +26,7 @@ SHOWN = 300  # characters of what llguidance says
 
 # What llguidance says -> what a caller is told, which goes on from the name of the field.
 REASONS = (
+    (r"Resource '([^']{1,200})' is not present", "refers to a document that is not here: {}"),
     (r"Unimplemented keys: \[(.*)\]", "has keywords that cannot be kept to: {}"),
     (r"oneOf constraints are not supported.*", 'has "oneOf" whose options may overlap'),
     (r"Unsatisfiable schema: (.*)", "is a schema that nothing fulfils: {}"),
@@ -44,29 +48,47 @@ class Compiler:
     def compile(self, constraint: Constraint, marks: AnswerMarks | None) -> "LLMatcher":
         """Return a matcher at the start of an answer, for others to be copied from.
 
-        Raises Refusal for a grammar that cannot be had, or that no answer fulfils.
+        Raises Refusal for a grammar that cannot be had, or that no answer fulfils: it names the
+        field of the schema that is to blame.
         """
+        try:
+            return self._matcher(constraint, marks)
+        except DefinitionError as error:
+            field, reason = self._blamed(constraint) or (constraint.field, error)
+            raise Refusal(400, "invalid_grammar", f"{field} {reason}.", field) from None
+
+    def _matcher(self, constraint: Constraint, marks: AnswerMarks | None) -> "LLMatcher":
         from llguidance import LLMatcher  # here: a model that is asked for no grammar needs none
 
-        try:
-            tokenizer = self.tokenizer
-            specials = {name: token for token, name in tokenizer.special_names.items()}
-            known = lambda name: tokenizer.id_of(name) is not None  # noqa: E731
-            grammar = grammar_of(constraint, marks, specials, known)
-            matcher = LLMatcher(self._tokenizer, grammar, log_level=0, limits=self._limits)
-            matcher.compute_bitmask()  # what is too much for the first token fails here
-            if matcher.is_error():
-                raise DefinitionError(_reason(matcher.get_error()))
-        except DefinitionError as error:
-            field = constraint.field
-            raise Refusal(400, "invalid_grammar", f"{field} {error}.", field) from None
+        tokenizer = self.tokenizer
+        specials = {name: token for token, name in tokenizer.special_names.items()}
+        known = lambda name: tokenizer.id_of(name) is not None  # noqa: E731
+        grammar = grammar_of(constraint, marks, specials, known)
+        matcher = LLMatcher(self._tokenizer, grammar, log_level=0, limits=self._limits)
+        matcher.compute_bitmask()  # what is too much for the first token fails here
+        if matcher.is_error():
+            raise DefinitionError(_reason(matcher.get_error()))
         return matcher
 
-    def circle(self, constraint: Constraint) -> Circle | None:
-        """Return what watches the values of one answer of JSON."""
+    def _blamed(self, constraint: Constraint) -> tuple[str, DefinitionError] | None:
+        """Return the field of the first schema in a Lark grammar that cannot be had, and why."""
+        schemas = embedded(constraint.definition) if constraint.fields else []
+        for field, schema in zip(constraint.fields, schemas, strict=False):
+            guidance, text = schema.get("x-guidance") or {}, msgspec.json.encode(schema).decode()
+            strict = not guidance.get("lenient")
+            try:
+                self._matcher(
+                    Constraint(grammar="json_schema", definition=text, strict=strict), None
+                )
+            except DefinitionError as error:
+                return field, error
+        return None
+
+    def circle(self, constraint: Constraint, max_tokens: int) -> Circle | None:
+        """Return what watches the values of one answer of JSON, of at most so many tokens."""
         if constraint.grammar not in JSON or self._closers is None:
             return None
-        return Circle(self._closers, self.tokenizer.token_bytes)
+        return Circle(self._closers, self.tokenizer.token_bytes, max_tokens)
 
     @cached_property
     def _closers(self) -> Closers | None:

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from ..request import MAX_DEFINITION, AnswerMarks, Channels, Constraint, Grammar, Thought
-from ..text.lark import ANY, GUIDANCE, parts, quoted
-from .bounds import BoundError, lark_within_reach, within_reach
+from ..text.lark import ANY, guided, parts, quoted
+from .bounds import BoundError, embedded, lark_within_reach, within_reach
 from .schema import is_endless
 
 RULES = 1000  # of a client's grammar: resolving them takes their square, and a stack as deep
@@ -37,18 +37,16 @@ def grammar_of(
     if len(constraint.definition) > MAX_DEFINITION:
         raise DefinitionError(f"has more than {MAX_DEFINITION} characters")
     try:
-        body = BODIES[constraint.grammar](constraint.definition)
+        body = BODIES[constraint.grammar](constraint)
     except BoundError as error:
         raise DefinitionError(str(error)) from None
     except RecursionError:
         raise DefinitionError("is nested too deeply") from None
     frame = _Frame(specials, is_token)
-    before, within = frame.before(marks, constraint.heads), "@body"
-    if constraint.after:
-        within = f"({frame.until('opener', constraint.after)} @body)* {ANY}"
-    if not before and within == "@body":
+    before = frame.before(marks, constraint.heads)
+    if not before:
         return _encoded([body])
-    lark = "\n".join([f"start: {before} {within}", *frame.rules])
+    lark = "\n".join([f"start: {before} @body", *frame.rules])
     return _encoded([{"lark_grammar": lark}, {"name": "body", **body}])
 
 
@@ -108,29 +106,33 @@ class _Frame:
         return parts(mark, self._specials)
 
 
-def _json_schema(definition: str) -> Mapping[str, Any]:
+def _json_schema(constraint: Constraint) -> Mapping[str, Any]:
     try:
-        schema = msgspec.json.decode(definition)
+        schema = msgspec.json.decode(constraint.definition)
     except msgspec.DecodeError as error:
         raise DefinitionError(f"is not JSON: {error}") from None
-    if is_endless(schema):
-        raise DefinitionError("is a schema that only an endless document fulfils")
+    _refuse_endless(schema)
     if schema is True:
         schema = {}
     if not isinstance(schema, dict):
         raise DefinitionError("must be a JSON schema that something fulfils: an object, or true")
-    return {"json_schema": within_reach(schema) | GUIDANCE}
+    return {"json_schema": within_reach(guided(schema, constraint.strict))}
 
 
-def _json_object(definition: str) -> Mapping[str, Any]:
-    return _json_schema('{"type":"object"}')
+def _refuse_endless(schema: Any) -> None:
+    if is_endless(schema):
+        raise DefinitionError("is a schema that only an endless document fulfils")
 
 
-def _regex(definition: str) -> Mapping[str, Any]:
+def _json_object(constraint: Constraint) -> Mapping[str, Any]:
+    return {"json_schema": guided({"type": "object"})}
+
+
+def _regex(constraint: Constraint) -> Mapping[str, Any]:
     """Return a regular expression, whose ends are those of the text whether it says so or not."""
     from llguidance import LLMatcher  # here: a model that is asked for no grammar does without
 
-    regex = definition.removeprefix("^")
+    regex = constraint.definition.removeprefix("^")
     body = regex.removesuffix("$")
     if (len(body) - len(body.rstrip("\\"))) % 2:
         body = regex
@@ -138,9 +140,9 @@ def _regex(definition: str) -> Mapping[str, Any]:
     return {"lark_grammar": grammar["lark_grammar"]}
 
 
-def _choice(definition: str) -> Mapping[str, Any]:
+def _choice(constraint: Constraint) -> Mapping[str, Any]:
     try:
-        choices = msgspec.json.decode(definition, type=list[str])
+        choices = msgspec.json.decode(constraint.definition, type=list[str])
     except msgspec.DecodeError as error:
         raise DefinitionError(f"is no list of texts: {error}") from None
     if not choices:
@@ -148,14 +150,21 @@ def _choice(definition: str) -> Mapping[str, Any]:
     return {"lark_grammar": f"start: {' | '.join(map(quoted, choices))}"}
 
 
-def _lark(definition: str) -> Mapping[str, Any]:
-    return {"lark_grammar": lark_within_reach(definition)}
+def _lark(constraint: Constraint) -> Mapping[str, Any]:
+    return _of_lark(constraint.definition)
 
 
-def _gbnf(definition: str) -> Mapping[str, Any]:
+def _of_lark(lark: str) -> Mapping[str, Any]:
+    for schema in embedded(lark):
+        _refuse_endless(schema)
+    return {"lark_grammar": lark_within_reach(lark)}
+
+
+def _gbnf(constraint: Constraint) -> Mapping[str, Any]:
     """Return a grammar of llama.cpp's; one of Lark's is told by its first rule."""
     from llguidance.gbnf_to_lark import any_to_lark
 
+    definition = constraint.definition
     if max(len(RULE.findall(definition)), definition.count("::=")) > RULES:
         raise DefinitionError(f"has more than {RULES} rules")
     try:
@@ -164,11 +173,11 @@ def _gbnf(definition: str) -> Mapping[str, Any]:
         raise
     except Exception as error:  # noqa: BLE001 - the library raises nothing finer
         raise DefinitionError(f"is no grammar: {error}") from None
-    return _lark(lark)
+    return _of_lark(lark)
 
 
 # A kind of grammar -> how llguidance names it.
-BODIES: Mapping[Grammar, Callable[[str], Mapping[str, Any]]] = {
+BODIES: Mapping[Grammar, Callable[[Constraint], Mapping[str, Any]]] = {
     "json_schema": _json_schema,
     "json_object": _json_object,
     "regex": _regex,

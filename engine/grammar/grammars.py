@@ -51,7 +51,7 @@ class Grammars:
         if isinstance(kept, Refusal):
             raise Refusal(kept.status, kept.code, kept.message, kept.field)
         ends = [*(() if request.ignore_eos else eos_ids), *request.stop_token_ids]
-        circle = self._compiler.circle(key[0])
+        circle = self._compiler.circle(key[0], request.max_tokens)
         return AnswerGrammar(kept.deep_copy(), self._compiler.size, ends, key[0].field, circle)
 
     def compile(self, request: Request) -> None:

@@ -5,13 +5,21 @@ It is described in https://github.com/guidance-ai/llguidance/blob/main/docs/synt
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from msgspec import json
 
 ANY = "/(?s:.)*/"  # text without special tokens
 # What may stand between two parts of a JSON text: no model can write blanks without end.
 WHITESPACE = r"[ \t]{1,40}|\r?\n[ \t]{0,40}"
-GUIDANCE = {"x-guidance": {"whitespace_pattern": WHITESPACE}}  # joins a JSON schema
+
+
+def guided(schema: Mapping[str, Any], strict: bool = True) -> dict[str, Any]:
+    """Return a JSON schema with what llguidance is told of it.
+
+    Of one that is not `strict` it leaves out the keywords that it does not know.
+    """
+    return {**schema, "x-guidance": {"whitespace_pattern": WHITESPACE, "lenient": not strict}}
 
 
 def quoted(text: str) -> str:

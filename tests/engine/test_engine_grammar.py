@@ -200,9 +200,11 @@ def test_a_thought_before_the_text_is_free(
 def test_a_grammar_may_hold_after_a_text_each_time_that_it_comes() -> None:
     door, _ = engine()
     likely = {ord("<") - 32: 6.0}
+    lark = 'start: (begun /[0-9]{3};/)* /(?s:.*)/\nbegun[lazy]: /(?s:.*)/ "<<"'
+    held = Constraint(grammar="lark", definition=lark)
     for seed in range(4):
         sampling = Sampling(temperature=1, seed=seed, logit_bias=likely)
-        more = {"constraint": regex("[0-9]{3};", after="<<"), "sampling": sampling}
+        more = {"constraint": held, "sampling": sampling}
         door.submit(request_for(seed, [5], 120, **more))
     said = texts(door.run())
     parts = [part for text in said.values() for part in text.split("<<")[1:]]

@@ -51,10 +51,15 @@ class Server:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
 
     def ask(
-        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: dict[str, str] | None = None,
+        timeout: float = 30,
     ) -> tuple[int, Any, dict[str, str]]:
         """Return status, decoded JSON and headers; `body` may be bytes that are no JSON at all."""
-        connection = self.connect()
+        connection = self.connect(timeout)
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         connection.request(method, path, data, headers or {})
         response = connection.getresponse()

@@ -45,6 +45,7 @@ def test_every_field_has_one_flag_and_its_own_variable() -> None:
 
 VALUES: list[tuple[str, Any, str, Any]] = [
     ("models", ["a", "b=c,d"], "a, b=c,", ("a", "b=c,d")),
+    ("tool_parser", ["hermes", "b=auto"], "hermes, b=auto", ("hermes", "b=auto")),
     ("chat_template", ["x.jinja", "b=y"], "x.jinja, b=y", ("x.jinja", "b=y")),
     ("host", "::1", "::1", "::1"),
     ("port", "0", "0", 0),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from anthropic import Anthropic
+from anthropic import BadRequestError as AnthropicsBadRequest
 from openai import BadRequestError, OpenAI
 
 from tests.http.running import Server, serving
@@ -19,8 +20,8 @@ TURNS = (
     "<|end|>{% endfor %}<|start|>assistant"
 )
 ARGUMENTS = {"city": 'Zü"r', "days": 3}
-WRITTEN = json.dumps(ARGUMENTS)
-CALL = f'<tool_call>{{"name": "get_weather", "arguments": {WRITTEN}}}</tool_call>'
+WRITTEN = json.dumps(ARGUMENTS, ensure_ascii=False)
+CALL = f'<tool_call>\n{{"name": "get_weather", "arguments": {WRITTEN}}}\n</tool_call>'
 ANSWERS = {
     "hermes": (TURNS, f"I look.\n{CALL}\n" + '<tool_call>{"name": "clock"}</tool_call><|end|>'),
     "broken": (TURNS, f"{CALL[:-20]}<|end|>"),
@@ -28,9 +29,24 @@ ANSWERS = {
         "{% for m in messages %}<|start|>{{ m.content }}{% endfor %}",
         f"<think>Hm.</think>{CALL}<|end|>",
     ),
+    "chosen": (  # of which nothing tells that it writes calls as Llama does
+        "{% for m in messages %}<|start|>{{ m.content }}{% endfor %}",
+        '{"name": "clock", "parameters": {"zone": 7}}<|end|>',
+    ),
 }
-SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
+SCHEMA = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
+}
 FUNCTION = {"name": "get_weather", "description": "Says it.", "parameters": SCHEMA}
+# A script cannot go on from tokens that a grammar forces: here all arguments are forced.
+ONLY = FUNCTION | {
+    "parameters": {
+        "type": "object",
+        "properties": {name: {"const": value} for name, value in ARGUMENTS.items()},
+        "required": [*ARGUMENTS],
+    }
+}
 TOOLS: list[Any] = [
     {"type": "function", "function": FUNCTION},
     {"type": "function", "function": {"name": "clock"}},
@@ -41,7 +57,7 @@ HI: list[Any] = [{"role": "user", "content": "Hi"}]
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("tools")
-    arguments = ["--threads", "1"]
+    arguments = ["--threads", "1", "--tool-parser", "chosen=llama"]
     for name, (template, answer) in ANSWERS.items():
         model = Scripted(template, answer, ["<|start|>", "<|end|>"])
         path = write(folder / name, model.tokenizer.encoding, model.script(8), template, "<|end|>")
@@ -90,14 +106,21 @@ def test_openai_calls(openai: Any) -> None:
 
 
 def test_openai_functions(openai: Any) -> None:
-    about: dict[str, Any] = {"model": "hermes", "messages": HI, "functions": [FUNCTION]}
+    """Of functions one alone is called, which a grammar holds to."""
+    about: dict[str, Any] = {
+        "model": "hermes",
+        "messages": HI,
+        "functions": [ONLY],
+        "temperature": 0,
+    }
     choice = openai.chat.completions.create(**about).choices[0]
     assert choice.finish_reason == "function_call" and choice.message.function_call
-    assert choice.message.function_call.arguments == WRITTEN
+    written = choice.message.function_call.arguments
+    assert json.loads(written) == ARGUMENTS
     chunks = [c.choices[0] for c in openai.chat.completions.create(**about, stream=True)]
     pieces = [c.delta.function_call for c in chunks if c.delta.function_call]
     assert pieces[0].name == "get_weather"
-    assert "".join(p.arguments or "" for p in pieces) == WRITTEN
+    assert "".join(p.arguments or "" for p in pieces) == written
     assert chunks[-1].finish_reason == "function_call"
 
 
@@ -129,7 +152,7 @@ def test_no_calls_where_none_are_wanted(openai: Any) -> None:
         choice = openai.chat.completions.create(**about, **more).choices[0]
         assert choice.finish_reason == "stop" and not choice.message.tool_calls
         assert choice.message.content and CALL in choice.message.content
-    once = {"tools": TOOLS, "parallel_tool_calls": False}
+    once = {"tools": [{"type": "function", "function": ONLY}], "parallel_tool_calls": False}
     choice = openai.chat.completions.create(**about, **once).choices[0]
     assert choice.finish_reason == "tool_calls" and len(choice.message.tool_calls or []) == 1
 
@@ -215,10 +238,56 @@ def test_a_call_that_must_be_made_is_made(openai: Any, anthropic: Any) -> None:
     assert message.stop_reason == "tool_use" and message.content[-1].type == "tool_use"
 
 
-def test_a_schema_that_cannot_be_kept_to_is_a_400(openai: Any) -> None:
-    strict: Any = {"name": "f", "strict": True, "parameters": {"not": {}}}
+def test_a_schema_that_cannot_be_kept_to_is_a_400_that_names_its_tool(
+    openai: Any, anthropic: Any
+) -> None:
+    odd: dict[str, Any] = {"type": "object", "properties": {"a": {"not": {"const": 1}}}}
+    function: dict[str, Any] = {"name": "f", "strict": True, "parameters": odd}
+    tools: list[Any] = [TOOLS[0], {"type": "function", "function": function}]
     with pytest.raises(BadRequestError) as caught:
-        openai.chat.completions.create(
-            model="hermes", messages=HI, tools=[{"type": "function", "function": strict}]
-        )
-    assert "tools" in str(caught.value)
+        openai.chat.completions.create(model="hermes", messages=HI, tools=tools)
+    body: Any = caught.value.body
+    assert body["param"] == "tools[1].function.parameters" and '"not"' in body["message"]
+    function["strict"] = False
+    about: dict[str, Any] = {"model": "hermes", "messages": HI, "tools": tools, "max_tokens": 9}
+    reply = openai.chat.completions.create(**about, tool_choice="required")
+    assert reply.usage.completion_tokens == 9, "what is not strict is held to as far as can be"
+    theirs: Any = [{"name": "f", "input_schema": odd, "strict": True}]
+    with pytest.raises(AnthropicsBadRequest, match=r"tools\.0\.input_schema has keywords"):
+        anthropic.messages.create(model="hermes", messages=HI, max_tokens=9, tools=theirs)
+
+
+def test_one_call_that_may_be_made_is_all_that_is_written(openai: Any) -> None:
+    """Decoding itself ends there, though the script goes on with a second call."""
+    function = {"type": "function", "function": ONLY}
+    about: dict[str, Any] = {"model": "hermes", "messages": HI, "tools": [function]}
+    one = openai.chat.completions.create(**about, parallel_tool_calls=False, temperature=0)
+    choice = one.choices[0]
+    assert choice.finish_reason == "tool_calls" and choice.message.content == "I look."
+    (call,) = choice.message.tool_calls
+    assert json.loads(call.function.arguments) == ARGUMENTS
+
+
+def test_the_format_that_a_user_names(openai: Any) -> None:
+    tools: Any = [{"type": "function", "function": {"name": "clock"}}]
+    choice = openai.chat.completions.create(model="chosen", messages=HI, tools=tools).choices[0]
+    (call,) = choice.message.tool_calls
+    assert json.loads(call.function.arguments) == {"zone": 7}
+
+
+def test_a_call_that_a_model_got_wrong_may_come_back(openai: Any) -> None:
+    """Agents send again what was written; a template that takes objects gets one with the text."""
+    for arguments in ('{"city": "Zü', "[1]", '"text"', "x"):
+        call = {"id": "a", "type": "function"} | {
+            "function": {"name": "get_weather", "arguments": arguments}
+        }
+        turns = [
+            *HI,
+            {"role": "assistant", "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "a", "content": "no JSON"},
+        ]
+        for model in ("hermes", "prompted"):
+            reply = openai.chat.completions.create(
+                model=model, messages=turns, tools=TOOLS, max_tokens=1
+            )
+            assert reply.usage.completion_tokens == 1

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bessemer.engine.request import Refusal
-from bessemer.translate.chat import Chat, Completion, GenerationOptions
+from bessemer.translate.chat import Chat, Completion, GenerationOptions, Reasoning
 from bessemer.translate.fields import IGNORED
 from bessemer.translate.ollama_request import decode_chat, decode_prompt
 

@@ -3,7 +3,7 @@
 import pytest
 
 from bessemer.engine.request import Refusal
-from bessemer.translate.chat import Tool, ToolChoice
+from bessemer.translate.chat import Tool, ToolCall, ToolChoice
 from bessemer.translate.tool_fields import checked_arguments, checked_choice, checked_tool
 
 F, G = Tool("f"), Tool("g")
@@ -20,7 +20,7 @@ def test_names() -> None:
 
 def test_parameters_have_names() -> None:
     for kind in ("object", ["object", "null"], "OBJECT"):
-        checked_tool("f", None, {"type": kind}, True, "t")
+        assert checked_tool("f", None, {"type": kind}, True, "t").field == "t.parameters"
     for kind in ("string", "array", ["string", "null"]):
         with pytest.raises(Refusal) as caught:
             checked_tool("f", None, {"type": kind}, None, "t", "input_schema")
@@ -45,8 +45,11 @@ def test_choices() -> None:
 
 
 def test_arguments() -> None:
-    assert checked_arguments('{"a": 1}', "p") == '{"a": 1}'
-    assert checked_arguments("", "p") == "{}"
-    for text in ("[]", "{", "null", "a"):
-        with pytest.raises(Refusal):
-            checked_arguments(text, "p")
+    assert checked_arguments('{"a": 1}') == checked_arguments({"a": 1}).replace(":", ": ")
+    assert checked_arguments("") == checked_arguments(None) == "{}"
+    for text in ("[]", "{", "null", "a", '{"a": "', '"text"'):  # as a model wrote them
+        assert checked_arguments(text) == text
+        assert ToolCall("", "f", text).values == {"INVALID_JSON": text}
+    assert ToolCall("", "f", '{"a": 1}').values == {"a": 1}
+    with pytest.raises(Refusal):
+        checked_arguments("[" * 20000)

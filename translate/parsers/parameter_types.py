@@ -38,7 +38,7 @@ def text_choices(schema: Any, root: Mapping[str, Any], depth: int = 0) -> list[s
     if not isinstance(schema, dict) or depth > MAX_DEPTH:
         return None
     if isinstance(target := schema.get("$ref"), str):
-        return text_choices(_target(target, root), root, depth + 1)
+        return text_choices(resolved(target, root), root, depth + 1)
     values = [schema["const"]] if "const" in schema else schema.get("enum")
     if isinstance(values, list):
         return [each for each in values if isinstance(each, str)]
@@ -54,7 +54,7 @@ def text_limits(schema: Any, root: Mapping[str, Any], depth: int = 0) -> set[str
         return set()
     options = [each for key in ("anyOf", "oneOf", "allOf") for each in schema.get(key) or ()]
     if isinstance(target := schema.get("$ref"), str):
-        options.append(_target(target, root))
+        options.append(resolved(target, root))
     own = {each for each in TEXT_LIMITS if each in schema}
     return own.union(*(text_limits(each, root, depth + 1) for each in options))
 
@@ -85,14 +85,14 @@ def _types(schema: Any, root: Mapping[str, Any], depth: int) -> Iterator[str]:
         for each in values:
             yield from _kinds(each)
     elif isinstance(target := schema.get("$ref"), str):
-        yield from _types(_target(target, root), root, depth + 1)
+        yield from _types(resolved(target, root), root, depth + 1)
     else:
         yield from ALL
 
 
-def _target(reference: str, root: Mapping[str, Any]) -> Any:
+def resolved(reference: str, root: Mapping[str, Any]) -> Any:
     """Return what a reference within the schema points to; None where it points elsewhere."""
-    found: Any = root
-    for step in reference.removeprefix("#/").split("/"):
+    found: Any = root if reference.startswith("#") else None
+    for step in reference.split("/")[1:]:
         found = found.get(step) if isinstance(found, dict) else None
     return found

@@ -14,6 +14,7 @@ from .tool_shape import HERMES, Shape, listed
 from .tool_shape import OBJECT as EACH
 from .values import marked
 
+AUTO = "auto"
 SHORT_ID = re.compile(r"[a-zA-Z0-9]{9}")
 
 
@@ -39,7 +40,7 @@ class ToolFormat:
     bare: bool = False
     short_ids: bool = False
     heads: bool = False
-    shape: Shape | None = None
+    shape: Shape = HERMES
     own_ids: bool = False
 
     @property
@@ -72,8 +73,13 @@ def _mapped(value: Any, change: Callable[[str], Any]) -> Any:
     return value
 
 
-def choose_tools(template: str, special_tokens: Collection[str]) -> ToolFormat:
-    """Return a model's format; where its template knows no tools, by what is in it alone."""
+def choose_tools(template: str, special_tokens: Collection[str], name: str = AUTO) -> ToolFormat:
+    """Return a model's format; where its template knows no tools, by what is in it alone.
+
+    By a `name` other than AUTO it is that one, whatever the template.
+    """
+    if name != AUTO:
+        return next(format for format in FORMATS if format.name == name)
     known = special_tokens if re.search(r"\btools\b", template) else ()
     return next(format for format in FORMATS if format.suits(template, known))
 
@@ -300,6 +306,7 @@ FORMATS: Sequence[ToolFormat] = (
         syntaxes=(_gemma('<|"|>'),),
         open=("<|tool_call>",),
         close=("<tool_call|>",),
+        shape=Shape("<|tool_call>call:NAMEMARKED<tool_call|>", mark='<|"|>'),
     ),
     # google/functiongemma-270m-it: https://ai.google.dev/gemma/docs/functiongemma.
     ToolFormat(
@@ -308,6 +315,7 @@ FORMATS: Sequence[ToolFormat] = (
         syntaxes=(_gemma("<escape>"),),
         open=("<start_function_call>",),
         close=("<end_function_call>",),
+        shape=Shape("<start_function_call>call:NAMEMARKED<end_function_call>", mark="<escape>"),
     ),
     # google/gemma-3-27b-it as Google's guide prompts it: ai.google.dev/gemma/docs/capabilities.
     ToolFormat(
@@ -442,3 +450,6 @@ FORMATS: Sequence[ToolFormat] = (
     ),
     GENERIC,
 )
+
+# What a user may choose from: each by its name, or what suits the model.
+NAMES = (AUTO, *sorted({format.name for format in FORMATS}))

@@ -5,27 +5,29 @@ Its Lark is described in https://github.com/guidance-ai/llguidance/blob/main/doc
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import count
+from functools import cached_property
 from typing import Any
 
 from msgspec import json
 
-from ...engine.request import Constraint, Refusal
-from ...engine.text.lark import ANY, GUIDANCE, parts, quoted
+from ...engine.request import Constraint
+from ...engine.text.lark import ANY, quoted
 from ..chat import Chat, ResponseFormat, Tool
 from ..decode import invalid
 from .calls import TaggedCall
+from .marked_grammar import MarkedValues
 from .parameter_types import ALL, parameter_types, text_choices, text_limits
 from .tool_formats import ToolFormat
-from .tool_shape import ARGUMENTS, INDEX, NAME, PARAMETERS, TAGS
+from .tool_rules import Rules
+from .tool_shape import ARGUMENTS, INDEX, MARKED, NAME, PARAMETERS, TAGS
 
-MARKS = re.compile("(NAME|INDEX|ARGUMENTS|PARAMETERS|TAGS)")
+FINAL = "<|channel|>final<|message|>"  # the head of the message for the reader
+MARKS = re.compile("(NAME|INDEX|ARGUMENTS|PARAMETERS|TAGS|MARKED)")
 NO_CALL = r"/([^{\[\s](?s:.)*)?/"  # an answer that does not begin as calls without marks do
 KEY = r"/[A-Za-z_][A-Za-z0-9_-]{0,63}/"
 FREE = {"type": "object"}
 # Keywords of a schema that lists all that there is.
 LISTED = {"type", "properties", "required", "title", "description", "$defs", "definitions"}
-Literal = Callable[[str], str]  # a text in Lark, special tokens by their ids
 
 
 def tool_constraint(
@@ -35,42 +37,29 @@ def tool_constraint(
 
     Raises Refusal for what cannot be held to.
     """
-    required, parallel = chat.tool_choice.mode == "required", chat.tool_choice.parallel
-    if not tools or not (required or any(tool.strict for tool in tools)):
-        return _or_answer(chat, tools, format, specials)
-    if not required and chat.response_format is not None:
-        return _or_answer(chat, tools, format, specials)
-    lark = _Lark(format, specials, "tool_choice" if required else "tools")
-    if required:
-        return _constraint(lark.grammar(lark.calls(tools, parallel)), heads=format.heads)
-    if format.bare or format.heads:
-        free = NO_CALL if format.bare else lark.final_message()
-        calls = lark.calls(tools, parallel)
-        return _constraint(lark.grammar(f"{calls} | {free}"), heads=format.heads)
-    opener = format.open[0]
-    calls = lark.calls(tools, parallel, opener)
-    if not parallel:  # nothing comes after the one
-        return _constraint(lark.grammar(f"{lark.until(opener)} {calls} | {ANY}"))
-    return _constraint(lark.grammar(calls), after=opener)
-
-
-def _or_answer(
-    chat: Chat, tools: Sequence[Tool], format: ToolFormat, specials: Mapping[str, int]
-) -> Constraint | None:
-    """Return the grammar of calls or an answer in the form that is asked for, if one is."""
-    form = chat.response_format
-    if not tools or form is None:
+    choice, form = chat.tool_choice, chat.response_format
+    if not tools or choice.mode == "none":
         return None
+    required, rules = choice.mode == "required", Rules(specials)
+    calls = _Calls(format, rules, tools, choice.parallel)
+    if required:
+        return _constraint(rules, calls.all(), format, "tool_choice")
+    if form is not None:
+        return _constraint(rules, _or_answer(form, calls, rules, format), format, form.field)
+    if choice.parallel and not any(tool.strict for tool in tools):
+        return None
+    return _constraint(rules, calls.among_text(), format, "tools")
+
+
+def _or_answer(form: ResponseFormat, calls: "_Calls", rules: Rules, format: ToolFormat) -> str:
+    """Return the rule of calls or an answer in the form that is asked for."""
     if format.bare:  # whose calls begin as such an answer does
         raise invalid(form.field, "cannot be had together with tools from this model")
-    lark = _Lark(format, specials, form.field)
     if form.kind not in ("json_schema", "json_object"):
         raise invalid(form.field, "can be a JSON schema alone where there are tools")
-    answer = lark.json(_schema_of(form))
-    if format.heads:
-        answer = f"{lark.final_head()} {answer}"
-    grammar = lark.grammar(f"{lark.calls(tools, chat.tool_choice.parallel)} | {answer}")
-    return _constraint(grammar, form.field, heads=format.heads)
+    answer = rules.json(_schema_of(form), form.field, form.strict)
+    head = rules.literal(FINAL) if format.heads else ""
+    return f"{calls.all()} | {head} {answer}"
 
 
 def _schema_of(form: ResponseFormat) -> dict[str, Any]:
@@ -83,112 +72,121 @@ def _schema_of(form: ResponseFormat) -> dict[str, Any]:
     return schema
 
 
-def _constraint(
-    grammar: str, field: str = "tools", after: str = "", heads: bool = False
-) -> Constraint:
-    return Constraint(grammar="lark", definition=grammar, after=after, field=field, heads=heads)
+def _constraint(rules: Rules, start: str, format: ToolFormat, field: str) -> Constraint:
+    lark, fields = rules.grammar(start), tuple(rules.fields)
+    return Constraint(
+        grammar="lark", definition=lark, field=field, fields=fields, heads=format.heads
+    )
 
 
-class _Lark:
-    """The rules of a grammar, as they are asked for; each has a name of its own."""
+class _Calls:
+    """The rules of calls in a model's format, of which there may be several where `parallel`."""
 
-    def __init__(self, format: ToolFormat, specials: Mapping[str, int], field: str) -> None:
-        if format.shape is None:
-            message = "This version of Bessemer cannot hold the calls of this model to a form yet."
-            raise Refusal(400, "unsupported", message, field)
-        self._shape, self._format = format.shape, format
-        self._specials = specials
-        self._names = count()
-        self._rules: list[str] = []
+    def __init__(
+        self, format: ToolFormat, rules: Rules, tools: Sequence[Tool], parallel: bool
+    ) -> None:
+        self._shape, self._format, self._rules = format.shape, format, rules
+        self._tools, self._parallel = tools, parallel
 
-    def grammar(self, start: str) -> str:
-        return "\n".join([f"start: {start}", *self._rules])
+    def all(self) -> str:
+        """Return the calls of an answer that is nothing else: one or more."""
+        return self._calls(self._shape.before, self._shape.each)
 
-    def rule(self, body: str, flags: str = "") -> str:
-        name = f"r{next(self._names)}"
-        self._rules.append(f"{name}{flags}: {body}")
-        return name
+    def among_text(self) -> str:
+        """Return calls in an answer whose text is free, in all ways in which they may begin."""
+        rules, format = self._rules, self._format
+        if format.bare:
+            return f"{self.all()} | {NO_CALL}"
+        if format.heads:
+            return f"{self.all()} | {rules.literal(FINAL)} {ANY}"
+        rests = {mark: rest for mark in format.open if (rest := self._after(mark))}
+        text = rules.text([mark for mark in format.open if mark not in rests])
+        begun = [f"{rules.until(mark, text)} {self._calls(*rest)}" for mark, rest in rests.items()]
+        if self._parallel:
+            return f"({' | '.join(begun)})* {text}"
+        return f"{' | '.join(begun)} | {text}"  # nothing comes after the one
 
-    def json(self, schema: Mapping[str, Any]) -> str:
-        guided = {**schema, **GUIDANCE}
-        return self.rule(f"%json {json.encode(guided).decode()}")
-
-    def calls(self, tools: Sequence[Tool], parallel: bool, opener: str = "") -> str:
-        """Return the calls of an answer: one or more; what comes after an `opener` of them."""
+    def _after(self, mark: str) -> tuple[str, str] | None:
+        """Return what is before the first call, and that, where a mark of them has been written."""
         shape = self._shape
-        call = self.rule(" | ".join(self._call(tool, shape.each) for tool in tools))
-        if opener and not shape.before:
-            after_opener = (self._call(t, shape.each.removeprefix(opener)) for t in tools)
-            return self.rule(" | ".join(after_opener))
-        before = self.literal(shape.before.removeprefix(opener))
-        more = f"({self.literal(shape.between)} {call})*" if parallel and self._repeats else ""
-        return self.rule(f"{before} {call} {more} {self.literal(shape.after)}")
+        _, found, rest = shape.before.partition(mark)
+        if found:
+            return rest, shape.each
+        _, found, rest = shape.each.partition(mark)
+        return ("", rest) if found else None
 
-    def until(self, mark: str) -> str:
-        """Return any text up to a mark, which is its first."""
-        text = f"{ANY} {self.literal(mark)}"
-        return text if mark.startswith(tuple(self._specials)) else self.rule(text, "[lazy]")
+    def _calls(self, before: str, first: str) -> str:
+        shape, rules = self._shape, self._rules
+        call = self._each if first == shape.each else self._call(first)
+        if shape.before and first != shape.each:  # one of a section that has no beginning
+            return call
+        begun = f"{rules.literal(before)} {call}"
+        if not self._parallel or self._format.heads:
+            return rules.rule(f"{begun} {rules.literal(shape.after)}")
+        more = f"({rules.literal(shape.between)} {self._each})*"
+        return rules.rule(f"{begun} {more} {rules.literal(shape.after)}")
 
-    @property
-    def _repeats(self) -> bool:
-        return not self._format.heads
+    @cached_property
+    def _each(self) -> str:
+        return self._call(self._shape.each)
 
-    def literal(self, text: str) -> str:
-        """Return a text as Lark has it: quoted, but for special tokens."""
-        return " ".join(parts(text, self._specials))
+    def _call(self, shape: str) -> str:
+        return self._rules.rule(" | ".join(self._of(tool, shape) for tool in self._tools))
 
-    def final_head(self) -> str:
-        return self.literal("<|channel|>final<|message|>")
-
-    def final_message(self) -> str:
-        return f"{self.final_head()} {ANY}"
-
-    def _call(self, tool: Tool, shape: str) -> str:
-        schema = _object(tool.parameters)
+    def _of(self, tool: Tool, shape: str) -> str:
+        rules, schema = self._rules, _object(tool.parameters)
         written: Mapping[str, Callable[[], str]] = {
             NAME: lambda: quoted(tool.name),
             INDEX: lambda: "/[0-9]{1,3}/",
-            ARGUMENTS: lambda: self.json(schema),
-            PARAMETERS: lambda: self._parameters(schema),
-            TAGS: lambda: self._tags(schema, tool.strict),
+            ARGUMENTS: lambda: rules.json(schema, tool.field, tool.strict),
+            PARAMETERS: lambda: self._parameters(schema, tool),
+            TAGS: lambda: self._tags(schema, tool),
+            MARKED: lambda: self._marked(schema, tool),
         }
         pieces = (p for p in MARKS.split(shape) if p)
-        return " ".join(written[p]() if p in written else self.literal(p) for p in pieces)
+        return " ".join(written[p]() if p in written else rules.literal(p) for p in pieces)
 
-    def _parameters(self, schema: Mapping[str, Any]) -> str:
+    def _marked(self, schema: Mapping[str, Any], tool: Tool) -> str:
+        rules, mark = self._rules, self._shape.mark
+        return MarkedValues(rules, mark, schema, tool.field, tool.strict).value(schema)
+
+    def _parameters(self, schema: Mapping[str, Any], tool: Tool) -> str:
         """Return Python's arguments, in the schema's order, with commas between."""
-        rest = begun = self.rule('""')
-        for name, sub, required in reversed([*_members(schema)]):
-            value = f"{quoted(name + '=')} {self.json(sub)}"
-            rest, begun = (
-                self.rule(f"{value} {begun}" + ("" if required else f" | {rest}")),
-                self.rule(f'", " {value} {begun}' + ("" if required else f" | {begun}")),
-            )
-        return rest
+        rules = self._rules
+        pairs = [
+            (quoted(name + "="), rules.json(sub, tool.field, tool.strict), required)
+            for name, sub, required in _members(schema)
+        ]
+        return rules.listed(pairs, quoted(", "))
 
-    def _tags(self, schema: Mapping[str, Any], strict: bool) -> str:
+    def _tags(self, schema: Mapping[str, Any], tool: Tool) -> str:
         """Return pairs of key and value, in the schema's order; texts are free but for choices."""
         (tagged,) = (each for each in self._format.syntaxes if isinstance(each, TaggedCall))
         types = parameter_types(schema)
-        for name, sub, _ in _members(schema) if strict else ():
+        for name, sub, _ in _members(schema) if tool.strict else ():
             limits = text_limits(sub, sub)
             if limits and types[name] == {"string"} and not text_choices(sub, sub):
                 said = ", ".join(f'"{each}"' for each in sorted(limits))
-                raise invalid(
-                    "tools", f"has limits of texts that calls of this model cannot keep: {said}"
-                )
+                problem = f"has limits of texts that calls of this model cannot keep: {said}"
+                raise invalid(tool.field, problem)
         pairs = [
-            self._pair(tagged, self.literal(name), sub, types.get(name, ALL))
+            self._pair(tagged, self._rules.literal(name), sub, types.get(name, ALL), tool)
             + ("" if required else "?")
             for name, sub, required in _members(schema)
         ]
         if not pairs and schema.get("additionalProperties") is not False:
-            pairs = [self._pair(tagged, KEY, {}, ALL) + "*"]
+            pairs = [self._pair(tagged, KEY, {}, ALL, tool) + "*"]
         return " ".join(pairs) or '""'
 
     def _pair(
-        self, tagged: TaggedCall, key: str, schema: Mapping[str, Any], types: frozenset[str]
+        self,
+        tagged: TaggedCall,
+        key: str,
+        schema: Mapping[str, Any],
+        types: frozenset[str],
+        tool: Tool,
     ) -> str:
+        rules = self._rules
         choices = text_choices(schema, schema) if types == {"string"} else None
         text = types == {"string"} and not choices
         line = "\n" if tagged.lines else ""
@@ -197,13 +195,14 @@ class _Lark:
         opening = end + (f"\n{tagged.value}" if tagged.value else "") + line
         close = f"{line}{tagged.value_end}"
         if text or types == ALL:
-            value = self.rule(f"{ANY} {self.literal(tagged.value_end)}", "[lazy]") + ' "\\n"'
+            value = rules.until(tagged.value_end) + ' "\\n"'
         elif choices:
             texts = " | ".join(map(quoted, choices))
-            value = f"({texts}) {self.literal(close + chr(10))}"
+            value = f"({texts}) {rules.literal(close + chr(10))}"
         else:
-            value = f"{self.json(schema)} {self.literal(close + chr(10))}"
-        return self.rule(f"{self.literal(tagged.key)} {key} {self.literal(opening)} {value}")
+            value = rules.json(schema, tool.field, tool.strict)
+            value += f" {rules.literal(close + chr(10))}"
+        return rules.rule(f"{rules.literal(tagged.key)} {key} {rules.literal(opening)} {value}")
 
 
 def _members(schema: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any], bool]]:

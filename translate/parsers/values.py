@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from msgspec import json
 
@@ -48,6 +49,18 @@ PYTHON = Style(('"""', "'''", '"', "'"), _PYTHON_WORDS, PYTHON_ESCAPES)
 def marked(mark: str) -> Style:
     """Return the style of Gemma's calls: bare keys, and texts between two of a mark."""
     return Style((mark,), _WORDS, bare=True)
+
+
+def spelled(value: Any, mark: str) -> str:
+    """Return a value of JSON as Gemma's calls have it: bare keys, and texts between two marks."""
+    if isinstance(value, str):
+        return f"{mark}{value}{mark}"
+    if isinstance(value, dict):
+        pairs = (f"{key}:{spelled(each, mark)}" for key, each in value.items())
+        return f"{{{','.join(pairs)}}}"
+    if isinstance(value, list):
+        return f"[{','.join(spelled(each, mark) for each in value)}]"
+    return json.encode(value).decode()
 
 
 def escaped(text: str) -> str:

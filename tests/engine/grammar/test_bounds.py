@@ -8,6 +8,7 @@ import pytest
 from bessemer.engine.grammar.bounds import (
     FARTHEST,
     BoundError,
+    embedded,
     lark_within_reach,
     within_reach,
 )
@@ -63,6 +64,27 @@ def test_what_cannot_be_followed_is_named(schema: Any) -> None:
         lark_within_reach(f'start: a | %json{{"const": 1}}\na: %json {json.dumps(schema)}')
 
 
+def test_multiples_of_values_apart_do_not_add_up() -> None:
+    """Each of two properties has its own states; those of a value with two schemas multiply."""
+    apart = {name: {"multipleOf": each} for name, each in (("a", 257), ("b", 263), ("c", 0.7))}
+    assert within_reach({"properties": apart}) == {"properties": apart}
+    with pytest.raises(BoundError):
+        within_reach(
+            {"properties": {"a": {"$ref": "#/$defs/x", "multipleOf": 257}}, "$defs": apart}
+        )
+
+
+def test_a_lenient_schema_loses_what_cannot_be_followed() -> None:
+    guidance = {"x-guidance": {"lenient": True}}
+    far = {"minimum": 1e30, "maximum": 5, "multipleOf": 65537, "properties": {"minimum": {}}}
+    left = {"maximum": 5, "properties": {"minimum": {}}}
+    assert within_reach(far | guidance) == left | guidance
+    near = {"minimum": 1, "multipleOf": 2, "maximum": True, "const": {"multipleOf": 10**9}}
+    assert within_reach(near | guidance) == near | guidance
+    lark = f"start: %json {json.dumps(far | guidance)}"
+    assert lark_within_reach(lark) == f"start: %json {json.dumps(left | guidance)}"
+
+
 def test_names_and_values_are_no_bounds() -> None:
     far: Any = {"minimum": 1e30, "multipleOf": 10**9, "a": -(10**40)}
     schema: Any = {"properties": {"minimum": {"const": far}, "enum": {"minimum": -(2**70)}}}
@@ -73,6 +95,9 @@ def test_names_and_values_are_no_bounds() -> None:
 
 
 def test_a_lark_grammar_is_otherwise_as_it_stands() -> None:
+    assert embedded('a: %json {"a": 1} "b"\nb: %json {"c": {"d": {}}}\nc: %json {') == [
+        {"a": 1}, {"c": {"d": {}}},
+    ]  # fmt: skip
     near = 'start: "%json {" x y\nx: %json {"minimum" : 1.50}\ny: %json {"minimum": '
     assert lark_within_reach(near) == near
     changed = lark_within_reach(near + "-1e31}\nz: /%json {}/")

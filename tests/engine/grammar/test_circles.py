@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from bessemer.engine.grammar.answer_grammar import AnswerGrammar
-from bessemer.engine.grammar.circles import DIGITS, LIMIT, PERIOD, Circle, Closers
+from bessemer.engine.grammar.circles import LONG, PERIOD, SHORT, Circle, Closers
 from bessemer.engine.grammar.compiler import Compiler
 from bessemer.engine.request import Constraint
 
@@ -34,10 +34,11 @@ class Ascii:
         return ord(name) if len(name) == 1 else None
 
 
-def grammar(constraint: Constraint) -> AnswerGrammar:
+def grammar(constraint: Constraint, max_tokens: int = 10**6) -> AnswerGrammar:
     compiler = Compiler(Ascii(), END + 1)  # type: ignore[arg-type]
     matcher = compiler.compile(constraint, None)
-    return AnswerGrammar(matcher, END + 1, [END], "f", compiler.circle(constraint))
+    circle = compiler.circle(constraint, max_tokens)
+    return AnswerGrammar(matcher, END + 1, [END], "f", circle)
 
 
 def allowed(answer: AnswerGrammar) -> str:
@@ -59,21 +60,26 @@ def schema(form: object) -> Constraint:
 
 
 @pytest.mark.parametrize("circle", ["0", "1234567890", "to be, or not to be: "])
-def test_a_string_in_circles_is_closed_and_the_rest_can_come(circle: str) -> None:
-    answer = grammar(schema(SCHEMA))
+@pytest.mark.parametrize(("max_tokens", "limit"), [(10**6, LONG), (20, SHORT), (800, None)])
+def test_a_string_in_circles_is_closed_and_the_rest_can_come(
+    circle: str, max_tokens: int, limit: int | None
+) -> None:
+    answer = grammar(schema(SCHEMA), max_tokens)
     begun = '{"a": "X'
-    written = follow(answer, begun + circle * 200)
-    assert len(written) == len(begun) + len(circle) + LIMIT and allowed(answer) == '"'
+    written = follow(answer, begun + circle * (2 * LONG // len(circle)))
+    most = max_tokens * 3 // 4 if limit is None else len(begun) + len(circle) + limit
+    assert len(written) == most and allowed(answer) == '"'
     assert follow(answer, rest := '", "b": 1.5}') == rest and answer.is_over
     assert json.loads(written + rest)["a"].startswith("X")
 
 
-def test_a_number_without_end_is_closed() -> None:
+@pytest.mark.parametrize(("max_tokens", "limit"), [(10**6, LONG), (20, SHORT)])
+def test_a_number_without_end_is_closed(max_tokens: int, limit: int) -> None:
     """Its digits need not repeat."""
-    answer = grammar(schema(SCHEMA))
-    digits = "".join(str(at * at % 97 % 10) for at in range(500))
+    answer = grammar(schema(SCHEMA), max_tokens)
+    digits = "".join(str(at * at % 97 % 10) for at in range(2 * LONG))
     begun = '{"a": "", "b": 0.'
-    assert follow(answer, begun + digits) == begun + digits[:DIGITS]
+    assert follow(answer, begun + digits) == begun + digits[:limit]
     assert allowed(answer) == "}" and follow(answer, "}") == "}"
 
 
@@ -82,11 +88,12 @@ def test_a_number_without_end_is_closed() -> None:
     [
         ({"type": "array", "items": {"type": "string"}}, json.dumps(["yes"] * 90)),
         ({"type": "array", "items": {"type": "integer"}}, json.dumps([0] * 90)),
-        ({"type": "string"}, json.dumps("ab" * (LIMIT // 2))),
+        ({"type": "string"}, json.dumps("A" * LONG)),
+        ({"type": "string"}, json.dumps("ab" * (LONG // 2))),
         ({"type": "string"}, json.dumps("".join(map(str, range(300))))),
         ({"type": "string"}, json.dumps("x" * PERIOD + "the quick brown fox. " * 4)),
-        ({"type": "string", "minLength": 300}, json.dumps("a" * 300)),
-        ({"type": "integer"}, str(2**256)),
+        ({"type": "string", "minLength": 2000}, json.dumps("a" * 2000)),
+        ({"type": "integer"}, str(2**2000)),
     ],
 )
 def test_what_only_looks_like_a_circle_goes_on(form: object, text: str) -> None:
@@ -95,9 +102,9 @@ def test_what_only_looks_like_a_circle_goes_on(form: object, text: str) -> None:
 
 def test_other_forms_and_text_that_is_free_repeat_as_they_like() -> None:
     regex = Constraint(grammar="regex", definition='"[a-z]*"')
-    assert follow(grammar(regex), text := '"' + "a" * 500 + '"') == text
+    assert follow(grammar(regex), text := '"' + "a" * 1500 + '"') == text
     lark = Constraint(grammar="lark", definition='start: /(?s:.)*/ "!" %json {"type":"string"}')
-    assert follow(grammar(lark), text := "ha" * 300 + '!"' + "b" * 80 + '"') == text
+    assert follow(grammar(lark), text := "ha" * 800 + '!"' + "b" * 80 + '"') == text
 
 
 def test_a_vocabulary_without_these_tokens_closes_nothing() -> None:
@@ -105,4 +112,4 @@ def test_a_vocabulary_without_these_tokens_closes_nothing() -> None:
         return [1, 2] if text == "}" else [ord(text)]
 
     assert Closers.of(encode) is None  # type: ignore[arg-type]
-    assert Circle(Closers(34, (44,), 97, 10), lambda _: b"").closing(lambda _: True) == ()
+    assert Circle(Closers(34, (44,), 97, 10), lambda _: b"", 9).closing(lambda _: True) == ()

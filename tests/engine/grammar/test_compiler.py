@@ -71,6 +71,32 @@ def test_a_schema_inside_a_grammar_is_told_of_without_the_grammar() -> None:
 
 
 @pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        ({"not": {}}, '"not"'),
+        ({"$ref": "#"}, "endless"),
+        ({"type": "integer", "minimum": 1e30}, '"minimum"'),
+        ({"$ref": "http://example.org/x"}, "not here: http://example.org/x"),
+    ],
+)
+def test_of_several_schemas_the_field_that_is_to_blame_is_named(schema: Any, words: str) -> None:
+    schemas = {"x": {"const": '%json {"a": 1'}, "y": {"type": "string"}, "z": schema}
+    rules = "\n".join(f"{name}: %json {json.dumps(each)}" for name, each in schemas.items())
+    lark = f"start: x y z\n{rules}"
+    fields = "tools[0].function.parameters", "tools[1].function.parameters", "response_format"
+    constraint = Constraint(grammar="lark", definition=lark, field="tools", fields=fields)
+    with pytest.raises(Refusal, match=words) as caught:
+        compiler().compile(constraint, None)
+    assert caught.value.field == "response_format"
+    lark = lark.replace(json.dumps(schema), "{}").replace("x y", "x y +?")
+    with pytest.raises(Refusal) as caught:
+        compiler().compile(
+            Constraint(grammar="lark", definition=lark, field="tools", fields=fields), None
+        )
+    assert caught.value.field == "tools", "the grammar around them is at fault"
+
+
+@pytest.mark.parametrize(
     "schema",
     [
         {"oneOf": [{"type": "string"}, {"type": "integer"}]},

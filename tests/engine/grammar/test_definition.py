@@ -21,18 +21,18 @@ PAIR = '{"type":"object","properties":{"b":{"type":"integer"},"a":{"type":"strin
 PAIR += '"required":["b","a"],"additionalProperties":false}'
 
 
-def constraint(grammar: Grammar, definition: str, after: str = "") -> Constraint:
-    return Constraint(grammar=grammar, definition=definition, after=after)
+def constraint(grammar: Grammar, definition: str, strict: bool = True) -> Constraint:
+    return Constraint(grammar=grammar, definition=definition, strict=strict)
 
 
 def held(
     grammar: Grammar,
     definition: str,
     marks: AnswerMarks | None = None,
-    after: str = "",
+    strict: bool = True,
     specials: Mapping[str, int] = SPECIALS,
 ) -> str:
-    return grammar_of(constraint(grammar, definition, after), marks, specials, lambda _: True)
+    return grammar_of(constraint(grammar, definition, strict), marks, specials, lambda _: True)
 
 
 @pytest.mark.parametrize(
@@ -141,20 +141,18 @@ def test_a_tag_that_is_no_token_is_not_offered() -> None:
         assert accepts(text, f"{opening}so</think>12") == offered and accepts(text, "12")
 
 
-@pytest.mark.parametrize(
-    ("after", "answer", "fine"),
-    [
-        ("<call>", "no call at all", True),
-        ("<call>", "first <call>12 and then <call>34<call>56", True),
-        ("<call>", "first <call>x2", False),
-        ("[TOOL_CALLS]", "first [TOOL_CALLS]12 again [TOOL_CALLS]34", True),
-        ("[TOOL_CALLS]", "first [TOOL_CALLS]x", False),
-    ],
-)
-def test_a_grammar_may_hold_after_an_opener(after: str, answer: str, fine: bool) -> None:
-    assert accepts(held("regex", "[0-9]{2}", None, after), answer) == fine
-    thoughtful = held("regex", "[0-9]{2}", Thought(*THINK, "thought"), after)
-    assert accepts(thoughtful, f"<call>so</think>{answer}") == fine
+def test_of_a_schema_that_is_not_strict_what_can_be_kept_to_is() -> None:
+    odd = {"not": {"const": 1}, "multipleOf": 65537, "minimum": 1e30, "maximum": 1e30}
+    odd |= {"uniqueItems": True, "format": "odd", "oneOf": [{}, {"type": "integer"}]}
+    schema = {"type": "object", "properties": {"a": {"type": "integer", **odd}}, "required": ["a"]}
+    loose = held("json_schema", json.dumps(schema), None, False)
+    assert accepts(loose, '{"a": 1}') and not accepts(loose, '{"a": "b"}')
+    assert not accepts(loose, "{}")
+    for grammar, text in (("json_schema", "{}"), ("lark", "start: %json {}")):
+        text = text.replace("{}", '{"$ref": "#"}')
+        for strict in (True, False):
+            with pytest.raises(DefinitionError, match="endless"):
+                held(grammar, text, None, strict)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,8 @@ class Counting:
         self.compiled.append(constraint.definition)
         return compiler().compile(constraint, marks)
 
-    def circle(self, constraint: Constraint) -> Any:
-        return compiler().circle(constraint)
+    def circle(self, constraint: Constraint, max_tokens: int) -> Any:
+        return compiler().circle(constraint, max_tokens)
 
 
 def asking(definition: str, **more: Any) -> Request:

@@ -8,6 +8,7 @@ import jsonschema
 import llguidance
 import pytest
 
+from bessemer.engine.grammar.bounds import embedded
 from bessemer.engine.grammar.definition import grammar_of
 from bessemer.engine.request import Channels, Constraint, Refusal
 from bessemer.engine.text.specials import NONE
@@ -18,7 +19,7 @@ from bessemer.translate.parsers.parser import AnswerToken, PlainParser
 from bessemer.translate.parsers.tool_formats import FORMATS, ToolFormat
 from bessemer.translate.parsers.tool_grammar import tool_constraint
 from bessemer.translate.parsers.tools import CallReader, ToolParser
-from tests.engine.grammar.spelling import SPECIALS, accepts, vocabulary
+from tests.engine.grammar.spelling import SPECIALS, accepts, ids, vocabulary
 from tests.translate.called import BY_NAME, joined, meant
 
 WEATHER: dict[str, Any] = {
@@ -37,8 +38,7 @@ TOOLS = (
     Tool("get_weather", None, WEATHER),
     Tool("clock", None, {"properties": {}, "additionalProperties": False}),
 )
-SHAPED = [format for format in FORMATS if format.shape is not None]
-EACH = pytest.mark.parametrize("format", SHAPED, ids=lambda format: format.name)
+EACH = pytest.mark.parametrize("format", FORMATS, ids=lambda format: format.name)
 CLOSERS = frozenset(b'"}])>\n/')
 
 
@@ -85,9 +85,11 @@ def write(lark: str, seed: int, close: str) -> str:
 
 
 def closing(format: ToolFormat) -> str:
-    """Return the mark after a text between tags, which no draw would hit upon."""
+    """Return the mark after a text between tags or marks, which no draw would hit upon."""
     tagged = [each for each in format.syntaxes if isinstance(each, TaggedCall)]
-    return ("\n" if tagged[0].lines else "") + tagged[0].value_end if tagged else ""
+    if not tagged:
+        return format.shape.mark
+    return ("\n" if tagged[0].lines else "") + tagged[0].value_end
 
 
 def read(format: ToolFormat, text: str) -> list[Any]:
@@ -121,7 +123,6 @@ def test_one_call_by_name(format: ToolFormat) -> None:
 
 @EACH
 def test_a_call_in_the_shape_that_is_prompted_is_one_of_the_grammar(format: ToolFormat) -> None:
-    assert format.shape
     if "TAGS" in format.shape.each:
         return
     call = ToolCall("", "get_weather", '{"city": "Rome", "days": 3}')
@@ -146,9 +147,10 @@ def test_strict_calls_that_may_be_made(format: ToolFormat) -> None:
 
 
 @EACH
-def test_one_strict_call_where_one_may_be_made(format: ToolFormat) -> None:
-    """Text is free, and the answer is over after the call."""
-    tools = tuple(Tool(t.name, None, t.parameters, strict=True) for t in TOOLS if t.name == "clock")
+@pytest.mark.parametrize("strict", [False, True])
+def test_one_call_where_one_may_be_made(format: ToolFormat, strict: bool) -> None:
+    """Text is free, and the answer is over after the call, whether its tool is strict or not."""
+    tools = tuple(Tool(t.name, None, t.parameters, strict) for t in TOOLS if t.name == "clock")
     lark = held(chat("auto", parallel=False), format, tools)
     call = write(held(chat("required", "clock", parallel=False), format), 1, "")
     before = "" if format.bare or format.heads else "I look.\n"
@@ -158,14 +160,58 @@ def test_one_strict_call_where_one_may_be_made(format: ToolFormat) -> None:
         assert not accepts(lark, before + call + more)
 
 
+@EACH
+@pytest.mark.parametrize("parallel", [False, True])
+def test_strict_calls_however_they_begin(format: ToolFormat, parallel: bool) -> None:
+    """Each mark that a call may begin with begins one that is held to, or cannot be written."""
+    tools = tuple(Tool(t.name, None, t.parameters, strict=True) for t in TOOLS if "k" in t.name)
+    if format.bare or format.heads:
+        return
+    lark = held(chat("auto", parallel=parallel), format, tools)
+    call = format.shape.before + format.shape.each
+    for mark in format.open:
+        assert not accepts(lark, f"Hm. {mark}"), "no call that breaks off"
+        matcher = llguidance.LLMatcher(vocabulary(), lark, log_level=0)
+        written = matcher.try_consume_tokens([*ids(f"Hm. {mark}")])
+        assert (written == len([*ids(f"Hm. {mark}")])) == (mark in call)
+        assert not accepts(lark, f"Hm. {mark}?")
+
+
+def test_what_is_not_strict_is_held_to_as_far_as_it_can_be() -> None:
+    """A keyword that nobody can keep to is left out, and what is beside it stays."""
+    schema = {"type": "object", "properties": {"n": {"type": "integer", "not": {"const": 3}}}}
+    call = '<tool_call>\n{"name": "f", "arguments": {"n": %s}}\n</tool_call>'
+    lark = held(chat(parallel=False), BY_NAME["hermes"], (Tool("f", None, schema),))
+    assert accepts(lark, call % "3") and not accepts(lark, call % '"3"')
+    strict = tool_constraint(chat(), (Tool("f", None, schema, True),), BY_NAME["hermes"], {})
+    assert strict is not None
+    matcher = llguidance.LLMatcher(vocabulary(), grammar(strict), log_level=0)
+    assert "not" in matcher.get_error()
+
+
+def test_each_schema_has_the_field_that_it_came_in() -> None:
+    tools = tuple(
+        Tool(t.name, None, t.parameters, field=f"tools[{at}].x") for at, t in enumerate(TOOLS)
+    )
+    form = ResponseFormat("json_object", "", field="f")
+    for name, mode, fields in (
+        ("hermes", "required", ["tools[0].x", "tools[1].x"]),
+        ("lfm2", "required", ["tools[0].x"] * 4),
+        ("hermes", "auto", ["f", "tools[0].x", "tools[1].x"]),
+    ):
+        asked = chat(mode, form=form)
+        constraint = tool_constraint(asked, tools, BY_NAME[name], {})
+        assert constraint and sorted(constraint.fields) == fields
+        assert len(embedded(constraint.definition)) == len(fields)
+
+
 def test_calls_or_an_answer_of_a_form() -> None:
     form = ResponseFormat("json_schema", '{"type":"object","properties":{"a":{"type":"integer"}}}')
     for name in ("hermes", "kimi", "mistral"):
         lark = held(chat("auto", form=form), BY_NAME[name])
         assert accepts(lark, '{"a": 1}')
         assert not accepts(lark, "Hello.") and not accepts(lark, '{"a": "b"}')
-        shape = BY_NAME[name].shape
-        assert shape and accepts(lark, shape.call(ToolCall("", "clock", "{}")))
+        assert accepts(lark, BY_NAME[name].shape.call(ToolCall("", "clock", "{}")))
     for name, other in (("hermes", ResponseFormat("regex", "a+")), ("llama", form)):
         with pytest.raises(Refusal) as caught:
             held(chat("auto", form=other), BY_NAME[name])
@@ -195,20 +241,6 @@ def test_arguments_are_those_that_are_listed_unless_others_are_told_of() -> None
     assert tool_constraint(chat(), odd, BY_NAME["hermes"], {}), "the worker says what is wrong"
 
 
-def test_formats_without_a_shape_refuse_to_be_held_to_one() -> None:
-    """Gemma's calls are of values that are not JSON's."""
-    assert {f.name for f in FORMATS if f.shape is None} == {"gemma4", "functiongemma"}
-    strict, form = (Tool("f", None, {}, strict=True),), ResponseFormat("json_object", "")
-    for asked, tools, field in (
-        (chat(), TOOLS, "tool_choice"),
-        (chat("auto"), strict, "tools"),
-        (chat("auto", form=form), TOOLS, "response_format"),
-    ):
-        with pytest.raises(Refusal) as caught:
-            held(asked, BY_NAME["gemma4"], tools)
-        assert (caught.value.code, caught.value.field) == ("unsupported", field)
-
-
 def test_special_tokens_are_written_by_their_ids() -> None:
     constraint = tool_constraint(chat(), TOOLS, BY_NAME["mistral"], {"[TOOL_CALLS]": 7})
     assert constraint and "<[7]>" in constraint.definition
@@ -222,7 +254,7 @@ VALUES: dict[str, Any] = {
     "choices": {"anyOf": [{"const": "a b"}, {"const": "5"}]},
     "or a text": {"oneOf": [{"type": "integer", "minimum": 0, "maximum": 9}, {"const": "auto"}]},
 }
-TAGGED = [format for format in SHAPED if closing(format)]
+TAGGED = [format for format in FORMATS if any(isinstance(s, TaggedCall) for s in format.syntaxes)]
 
 
 @pytest.mark.parametrize("format", TAGGED, ids=lambda format: format.name)
