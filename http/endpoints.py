@@ -9,6 +9,8 @@ from .handlers.answers import CountTokens, Generate
 from .handlers.embeddings import RERANK, SCORE, CreateEmbeddings, RankDocuments
 from .handlers.health import CheckHealth
 from .handlers.models import GetModel, ListModels
+from .responses.endpoints import response_routes
+from .responses.keeping import KeptResponses
 from .routes import Route
 
 # Where each dialect is spoken; where it counts, that is at /count_tokens below.
@@ -20,11 +22,14 @@ DIALECTS: Mapping[str, Dialect] = {
 
 
 def endpoints(
-    backends: Backends, dialects: Mapping[str, Dialect] = DIALECTS
+    backends: Backends,
+    dialects: Mapping[str, Dialect] = DIALECTS,
+    kept: KeptResponses | None = None,
 ) -> Mapping[tuple[str, str], Route]:
     rerank = RankDocuments(RERANK, backends)
     return {
         **{("POST", path): route for path, route in _answering(backends, dialects)},
+        **response_routes(backends, kept),
         ("POST", "/v1/embeddings"): Route(CreateEmbeddings(backends)),
         ("POST", "/v1/rerank"): Route(rerank),
         ("POST", "/v2/rerank"): Route(rerank),

@@ -56,7 +56,7 @@ _NO_PENALTY = {"repetition_penalty": (1,), "repeat_penalty": (1,)}
 _BREAKERS = (*NOTHING, ["\n", ":", '"', "*"])  # llama.cpp's own
 _FLOAT = (*NOTHING, "float", ["float"])
 
-# Of /v1/chat/completions, /v1/completions and /v1/messages, where they do not honour it.
+# Of all endpoints that generate, where they do not honour it.
 GENERATION: Table = {
     **_rows(
         "structured output of this kind",
@@ -169,6 +169,24 @@ MESSAGES: Table = {
     **_rows("logprobs at this endpoint", "logprobs top_logprobs"),
     **_rows("logprobs at this endpoint", "prompt_logprobs", ()),
 }
+RESPONSES: Table = {
+    **GENERATION,
+    **_rows(
+        "chat templates at this endpoint",
+        "enable_thinking thinking reasoning_effort documents continue_final_message",
+    ),
+    **_rows("chat templates at this endpoint", "add_generation_prompt", (True,)),
+    **_rows("tool calls of this form at this endpoint", "functions"),
+    **_rows(
+        "tool calls of this form at this endpoint", "function_call", (*NOTHING, "none", "auto")
+    ),
+    **_rows("conversations of this form at this endpoint", "messages conversation"),
+    **_rows("several answers to one request", "n", (1,)),
+    **_rows("logprobs of this form at this endpoint", "logprobs"),
+    **_rows("logprobs of this form at this endpoint", "prompt_logprobs", ()),
+    **_rows("prompts of OpenAI's own store", "prompt"),
+    **_rows("moderation", "moderation"),
+}
 EMBEDDINGS: Table = {
     **_rows("embeddings of conversations", "messages"),
     **_rows("prompts other than the model's own", "prompt instruction input_type task"),
@@ -197,6 +215,8 @@ context_management inference_geo keep_alive ttl n_keep id_slot timings_per_token
 spaces_between_special_tokens stream_options.include_obfuscation thinking.budget_tokens
 reasoning.max_tokens reasoning.summary output_config.effort max_chunks_per_doc
 guided_decoding_backend structured_outputs.disable_fallback
+max_tool_calls text.verbosity reasoning.mode reasoning.context access_programs image
+prompt_cache_options
 """
 IGNORED = tuple(_IGNORED.split())
 

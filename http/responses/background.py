@@ -1,0 +1,151 @@
+"""Responses that are made in the background: they go on whether their client listens or not."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
+
+from ...engine.request import Refusal, shutting_down
+from ...translate.chat import Event, Failure
+from ...translate.openai_responses import Piece, ResponseWriter, encode_json, encode_piece
+from ...translate.openai_responses import output_items
+from ..framing import ServerSentEvents
+from .store import ResponseStore, StoredResponse
+
+RUNNING = 256  # at once, and bytes that their requests' bodies may have together:
+BODIES = 24 * 2**20
+FULL = Refusal(
+    503, "overloaded", "Too many responses are made in the background; try again.", retry_after=5
+)
+FAULT = Refusal(500, "internal_error", "Internal server error.")
+SSE = ServerSentEvents()
+
+Events = AsyncGenerator[Event, None]
+
+
+def framed(piece: Piece) -> bytes:
+    return SSE.frame(encode_piece(piece))
+
+
+class RunningResponse:
+    """A response on its way, with the events of its stream so far where it `streams`."""
+
+    def __init__(self, stored: StoredResponse, writer: ResponseWriter, streams: bool) -> None:
+        self.stored, self.writer = stored, writer
+        self.streams = streams
+        self._log: list[bytes] = []
+        self._news = asyncio.Event()
+        self.over = False
+        self.cancelled = False
+        self.note(writer.queue())
+
+    @property
+    def body(self) -> bytes:
+        return encode_json(self.writer.body)
+
+    def note(self, pieces: list[Piece]) -> None:
+        if self.streams:
+            self._log += map(framed, pieces)
+            self._tell()
+
+    def end(self) -> None:
+        """Note that the response is stored as it is in the end."""
+        self.over = True
+        self._tell()
+
+    def record(self) -> StoredResponse:
+        """Return the response as it is to be kept."""
+        body = self.writer.body
+        events = b"".join(self._log) if self.streams and self.writer.over else None
+        return replace(
+            self.stored,
+            body=self.body,
+            output=output_items(body),
+            running=not self.writer.over,
+            events=events,
+        )
+
+    async def follow(self, after: int) -> AsyncGenerator[bytes, None]:
+        """Yield the events behind the one of this number, as they come."""
+        at = after + 1
+        while True:
+            if at < len(self._log):
+                yield b"".join(self._log[at:])
+                at = len(self._log)
+            elif self.over:
+                return
+            else:
+                await self._news.wait()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
+
+class BackgroundResponses:
+    """The responses that are made in the background, in a task each."""
+
+    def __init__(self, store: ResponseStore) -> None:
+        self._store = store
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._running: dict[str, RunningResponse] = {}
+        self._bodies = 0
+
+    def find(self, owner: str, id: str) -> RunningResponse | None:
+        running = self._running.get(id)
+        return running if running is not None and running.stored.owner == owner else None
+
+    async def start(self, running: RunningResponse, events: Events, size: int) -> None:
+        """Begin with a response whose request has so many bytes. Raises Refusal."""
+        if len(self._running) >= RUNNING or self._bodies + size > BODIES:
+            raise FULL
+        id = running.stored.id
+        self._running[id] = running
+        self._bodies += size
+        try:
+            await self._store.put(running.record())
+        except BaseException:
+            self._over(id, size)
+            raise
+        task = asyncio.create_task(self._run(running, events))
+        self._tasks[id] = task
+        task.add_done_callback(lambda _: self._over(id, size))
+        await asyncio.sleep(0)  # a task that is cancelled before it runs does not even clean up
+
+    async def cancel(self, running: RunningResponse) -> None:
+        """End a response because its client asked for that, and wait until it is over."""
+        running.cancelled = True
+        task = self._tasks.get(running.stored.id)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task})
+
+    async def close(self) -> None:
+        """End all responses, for the server does."""
+        tasks = set(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _over(self, id: str, size: int) -> None:
+        self._running.pop(id, None)
+        self._tasks.pop(id, None)
+        self._bodies -= size
+
+    async def _run(self, running: RunningResponse, events: Events) -> None:
+        writer = running.writer
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    running.note(writer.add(event))
+        except Refusal as refusal:
+            running.note(writer.add(Failure(refusal)))
+        except asyncio.CancelledError:
+            failure = Failure(shutting_down())
+            running.note(writer.cancel() if running.cancelled else writer.add(failure))
+        finally:
+            if not writer.over:
+                running.note(writer.add(Failure(FAULT)))
+            await self._store.put(running.record())
+            running.end()
