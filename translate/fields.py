@@ -180,6 +180,9 @@ RESPONSES: Table = {
     **_rows(
         "tool calls of this form at this endpoint", "function_call", (*NOTHING, "none", "auto")
     ),
+    **_rows(
+        "usage in every piece of a stream at this endpoint", "stream_options.continuous_usage_stats"
+    ),
     **_rows("conversations of this form at this endpoint", "messages conversation"),
     **_rows("several answers to one request", "n", (1,)),
     **_rows("logprobs of this form at this endpoint", "logprobs"),

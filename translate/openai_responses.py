@@ -28,7 +28,7 @@ from .custom_input import InputReader
 from .dialect import ServerEvent
 from .openai_chat import token_logprob
 from .openai_responses_items import new_id, sealed
-from .openai_responses_request import LOGPROBS, SEALED_THOUGHTS, DecodedRequest
+from .openai_responses_request import SEALED_THOUGHTS, DecodedRequest
 from .openai_responses_tools import CallTarget
 from .structured_output import UNSENT
 
@@ -171,7 +171,7 @@ class Piece(Struct, kw_only=True):
     logprobs: Raw | UnsetType = UNSET
     code: str | UnsetType = UNSET
     message: str | UnsetType = UNSET
-    param: str | None | UnsetType = UNSET
+    param: str | UnsetType | None = UNSET
     obfuscation: str | UnsetType = UNSET
 
 

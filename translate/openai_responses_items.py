@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import Raw, Struct, structs
 
 from ..engine.request import Refusal
 from .chat import Content, Message, Text, ToolCall, said
@@ -29,6 +29,7 @@ class Part(Struct, omit_defaults=True):
     type: str
     text: str | None = None
     refusal: str | None = None
+    annotations: list[Raw] | None = None
 
 
 class Item(Struct, omit_defaults=True):
@@ -83,11 +84,16 @@ def listed(item: Item) -> Item:
     if kind == "reasoning":
         return structs.replace(about, summary=item.summary or [])
     if kind == "message":
-        part = "output_text" if item.role == "assistant" else "input_text"
-        text = item.content if isinstance(item.content, str) else None
-        parts = item.content if text is None else [Part(part, text)]
-        about = structs.replace(about, content=parts)
+        parts = item.content or []
+        if isinstance(parts, str):
+            parts = [Part("output_text" if item.role == "assistant" else "input_text", parts)]
+        about = structs.replace(about, content=[_listed_part(part) for part in parts])
     return structs.replace(about, status=item.status or "completed")
+
+
+def _listed_part(part: Part) -> Part:
+    is_output = part.type == "output_text"
+    return structs.replace(part, annotations=part.annotations or []) if is_output else part
 
 
 def tool_name(name: str, namespace: str | None) -> str:

@@ -1,14 +1,19 @@
 """Responses that are made in the background: they go on whether their client listens or not."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
 from ...engine.request import Refusal, shutting_down
 from ...translate.chat import Event, Failure
-from ...translate.openai_responses import Piece, ResponseWriter, encode_json, encode_piece
-from ...translate.openai_responses import output_items
+from ...translate.openai_responses import (
+    Piece,
+    ResponseWriter,
+    encode_json,
+    encode_piece,
+    output_items,
+)
 from ..framing import ServerSentEvents
 from .store import ResponseStore, StoredResponse
 
@@ -115,16 +120,18 @@ class BackgroundResponses:
     async def cancel(self, running: RunningResponse) -> None:
         """End a response because its client asked for that, and wait until it is over."""
         running.cancelled = True
-        task = self._tasks.get(running.stored.id)
-        if task is not None:
-            task.cancel()
-            await asyncio.wait({task})
+        await self._stop([running.stored.id])
 
     async def close(self) -> None:
         """End all responses, for the server does."""
-        tasks = set(self._tasks.values())
-        for task in tasks:
-            task.cancel()
+        await self._stop([*self._tasks])
+
+    async def _stop(self, ids: Sequence[str]) -> None:
+        """End responses, but let those be kept that are over, which takes a moment."""
+        tasks = [self._tasks[id] for id in ids if id in self._tasks]
+        for id in ids:
+            if id in self._tasks and not self._running[id].writer.over:
+                self._tasks[id].cancel()
         if tasks:
             await asyncio.wait(tasks)
 
@@ -139,6 +146,8 @@ class BackgroundResponses:
             async with aclosing(events):
                 async for event in events:
                     running.note(writer.add(event))
+                    if writer.over:
+                        break
         except Refusal as refusal:
             running.note(writer.add(Failure(refusal)))
         except asyncio.CancelledError:
