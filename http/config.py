@@ -201,10 +201,10 @@ class Config:
         "Where responses of /v1/responses are kept, to be asked for again and to be gone on from: "
         "memory, until the server ends; a file, which no other server may use; or off.",
     )] = MEMORY
-    responses_max_size: Annotated[int, Flag(
+    responses_size: Annotated[int, Flag(
         "BYTES", "The most that all kept responses take; beyond it the least used go.",
     )] = 64 * 2**20
-    responses_max_age: Annotated[int, Flag(
+    responses_age: Annotated[int, Flag(
         "DAYS", "The days after its last use that a response is kept.", min=1, max=36500,
     )] = 30
     # fmt: on

@@ -49,12 +49,17 @@ def said(text: str) -> Content:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A tool that a model may call; `parameters` is a JSON schema, which `strict` calls keep to."""
+    """A tool that a model may call; `parameters` is a JSON schema, which `strict` calls keep to.
+
+    With `grammar`, in Lark, that is what they keep to: of the text that is their one argument,
+    `input`.
+    """
 
     name: str
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool = False
+    grammar: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

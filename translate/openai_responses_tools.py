@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from ..engine.request import MAX_DEFINITION
 from .chat import Tool, ToolChoice
 from .decode import invalid, shown, unsupported
 from .openai_responses_items import tool_name
@@ -54,6 +55,7 @@ class CallTarget:
 
 Targets = Mapping[str, CallTarget]  # by the name that a model calls
 
+SYNTAXES = {"lark": "grammar in Lark", "regex": "regular expression"}
 FREE_TEXT: dict[str, Any] = {
     "type": "object",
     "properties": {"input": {"type": "string"}},
@@ -101,12 +103,23 @@ def _custom(tool: InputTool, place: str, namespace: str | None) -> Tool:
     if format.type != "grammar":
         problem = f"must be text or grammar, not {shown(format.type)}"
         raise invalid(f"{place}.format.type", problem)
-    if format.syntax not in ("lark", "regex"):
+    if format.syntax not in SYNTAXES:
         problem = f"must be lark or regex, not {shown(str(format.syntax))}"
         raise invalid(f"{place}.format.syntax", problem)
     if format.definition is None:
         raise invalid(f"{place}.format.definition", "is required", "missing_required_parameter")
-    raise unsupported(f"{place}.format", "grammars of tools")
+    return _held(name, about, format.syntax, format.definition, f"{place}.format.definition")
+
+
+def _held(name: str, about: str, syntax: str, definition: str, place: str) -> Tool:
+    """Return a tool whose text keeps to a grammar, of which its model is told."""
+    if len(definition) > MAX_DEFINITION:
+        raise invalid(place, f"must have at most {MAX_DEFINITION} characters")
+    described = f"{about}\n\nThe input keeps to this {SYNTAXES[syntax]}:\n{definition}".lstrip()
+    if syntax == "lark":
+        return Tool(name, described, FREE_TEXT, True, definition)
+    text = {"type": "string", "pattern": f"^(?:{definition})$"}
+    return Tool(name, described, {**FREE_TEXT, "properties": {"input": text}}, True)
 
 
 def _name(tool: InputTool, place: str) -> str:

@@ -30,7 +30,7 @@ async def keeping(config: Config, log: Log) -> AsyncIterator[KeptResponses | Non
         yield None
         return
     path = store.MEMORY if where == MEMORY else str(Path(where).expanduser())
-    limits = StoreLimits(config.responses_max_size, config.responses_max_age * DAY)
+    limits = StoreLimits(config.responses_size, config.responses_age * DAY)
     try:
         responses = ResponseStore(path, limits, complain=log.error)
     except StoreError as error:

@@ -69,6 +69,9 @@ VALUES: list[tuple[str, Any, str, Any]] = [
     ("heartbeat", "0.5", "0.5", 0.5),
     ("allowed_host", ["a.b", "c"], "a.b,c", ("a.b", "c")),
     ("watchdog", "2.5", "2.5", 2.5),
+    ("responses_store", "a.db", "a.db", "a.db"),
+    ("responses_size", "1GB", "1GB", 10**9),
+    ("responses_age", "7", "7", 7),
 ]
 
 

@@ -143,6 +143,24 @@ def test_a_tool_that_makes_no_sense_is_named(tool: Any, field: str) -> None:
     assert (caught.value.status, caught.value.field) == (400, field)
 
 
+def test_the_grammar_of_a_custom_tool() -> None:
+    def held(syntax: str) -> Tool:
+        format = {"type": "grammar", "syntax": syntax, "definition": "start: x"}
+        (tool,) = read([PATCH | {"format": format}])[0]
+        assert isinstance(tool, Tool) and tool.strict
+        assert (tool.description or "").startswith("Patches.\n\nThe input keeps to this ")
+        assert "start: x" in (tool.description or "")
+        return tool
+
+    assert (held("lark").grammar, held("lark").parameters) == ("start: x", FREE_TEXT)
+    regex = held("regex")
+    assert regex.grammar is None and regex.parameters is not None
+    text = {"type": "string", "pattern": "^(?:start: x)$"}
+    assert regex.parameters["properties"] == {"input": text}
+    (plain,) = read([PATCH | {"format": {"type": "text"}}])[0]
+    assert plain == Tool("patch", "Patches.", FREE_TEXT)
+
+
 def test_two_tools_of_one_name_are_refused_but_in_namespaces_of_their_own() -> None:
     with pytest.raises(Refusal):
         read([ADD, ADD])

@@ -15,6 +15,7 @@ from ...engine.text.lark import ANY, GUIDANCE, parts, quoted
 from ..chat import Chat, ResponseFormat, Tool
 from ..decode import invalid
 from .calls import TaggedCall
+from .json_spelling import SpellingError, spelled_lark
 from .parameter_types import ALL, parameter_types, text_choices, text_limits
 from .tool_formats import ToolFormat
 from .tool_shape import ARGUMENTS, INDEX, NAME, PARAMETERS, TAGS
@@ -113,6 +114,9 @@ class _Lark:
         guided = {**schema, **GUIDANCE}
         return self.rule(f"%json {json.encode(guided).decode()}")
 
+    def lark(self, grammar: str) -> str:
+        return self.rule(f"%lark {{\n{grammar}\n}}")
+
     def calls(self, tools: Sequence[Tool], parallel: bool, opener: str = "") -> str:
         """Return the calls of an answer: one or more; what comes after an `opener` of them."""
         shape = self._shape
@@ -152,8 +156,34 @@ class _Lark:
             PARAMETERS: lambda: self._parameters(schema),
             TAGS: lambda: self._tags(schema, tool.strict),
         }
+        if tool.grammar is not None:
+            written = {**written, **self._free_text(tool.grammar)}
         pieces = (p for p in MARKS.split(shape) if p)
         return " ".join(written[p]() if p in written else self.literal(p) for p in pieces)
+
+    def _free_text(self, grammar: str) -> Mapping[str, Callable[[], str]]:
+        """Return the ways in which the one argument of a tool of free text is written."""
+
+        def spelled(before: str, after: str) -> str:
+            try:
+                inner = spelled_lark(grammar)
+            except SpellingError as error:
+                raise invalid("tools", str(error)) from None
+            return f"{quoted(before)} {self.lark(inner)} {quoted(after)}"
+
+        return {
+            ARGUMENTS: lambda: spelled('{"input": "', '"}'),
+            PARAMETERS: lambda: spelled('input="', '"'),
+            TAGS: lambda: self._tagged_text(grammar),
+        }
+
+    def _tagged_text(self, grammar: str) -> str:
+        (tagged,) = (each for each in self._format.syntaxes if isinstance(each, TaggedCall))
+        line = "\n" if tagged.lines else ""
+        opening = tagged.key_ends[0] + (f"\n{tagged.value}" if tagged.value else "") + line
+        close = f"{line}{tagged.value_end}\n"
+        before = self.literal(f"{tagged.key}input{opening}")
+        return self.rule(f"{before} {self.lark(grammar)} {self.literal(close)}")
 
     def _parameters(self, schema: Mapping[str, Any]) -> str:
         """Return Python's arguments, in the schema's order, with commas between."""
