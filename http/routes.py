@@ -6,6 +6,7 @@ from urllib.parse import unquote
 
 from ..engine.request import Refusal
 from ..translate.errors import anthropic_error, openai_error
+from ..translate.operation import Operation
 from .message import HttpRequest, Reply, Response
 
 Handler = Callable[[HttpRequest], Awaitable[Reply]]
@@ -17,11 +18,15 @@ ID = "{id}"  # in a path: all that stands there, slashes included
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A path's handler; a `public` one asks for no key and counts against no limit."""
+    """A path's handler; a `public` one asks for no key and counts against no limit.
+
+    One without an `operation` is not described.
+    """
 
     handler: Handler
     encode_error: EncodeError = openai_error
     public: bool = False
+    operation: Operation | None = None
 
 
 async def root(_: HttpRequest) -> Response:

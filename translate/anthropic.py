@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
-from .anthropic_request import decode_count, decode_request
+from .anthropic_request import DECODER, decode_count, decode_request
 from .chat import (
     Answer,
     AnswerStarted,
@@ -19,12 +19,14 @@ from .chat import (
     Heartbeat,
     Identity,
     ReasoningDelta,
+    Shortened,
     TextDelta,
     ToolCallBegun,
     Usage,
 )
 from .dialect import COMMENT, CountDialect, Dialect, ServerEvent
-from .errors import anthropic_error
+from .errors import AnthropicErrorBody, anthropic_error
+from .operation import Operation
 
 Events = tuple[ServerEvent, ...]
 
@@ -40,6 +42,7 @@ class UsageBody(Struct):
     cache_creation_input_tokens: int
     cache_read_input_tokens: int
     output_tokens: int
+    context_overflow: Shortened | UnsetType = UNSET
 
 
 class TextBlock(Struct, tag="text"):
@@ -117,12 +120,20 @@ class MessageDelta(Struct, tag="message_delta"):
     usage: UsageBody
 
 
+class MessageStop(Struct, tag="message_stop"):
+    pass
+
+
+class Ping(Struct, tag="ping"):
+    pass
+
+
 class CountBody(Struct):
     input_tokens: int
 
 
-PING = ServerEvent(b'{"type":"ping"}', "ping")
-MESSAGE_STOP = ServerEvent(b'{"type":"message_stop"}', "message_stop")
+PING = ServerEvent(msgspec.json.encode(Ping()), "ping")
+MESSAGE_STOP = ServerEvent(msgspec.json.encode(MessageStop()), "message_stop")
 SIGNED = SignaturePiece("")  # clients send it back with the block; nobody checks it here
 
 
@@ -239,18 +250,39 @@ def _ending(reason: str, stop: str | None) -> Ending:
 
 
 def _usage(usage: Usage) -> UsageBody:
-    return UsageBody(usage.prompt - usage.cached, 0, usage.cached, usage.completion)
+    counts = usage.prompt - usage.cached, 0, usage.cached, usage.completion
+    return UsageBody(*counts, usage.shortened or UNSET)
 
 
 def _server_event(name: str, body: Struct) -> ServerEvent:
     return ServerEvent(encode_json(body), name)
 
 
+Streamed = MessageStart | BlockStart | BlockDelta | BlockStop | MessageDelta | MessageStop | Ping
+HELLO = [{"role": "user", "content": "Hello!"}]
 DIALECT = Dialect(
     prefix="msg_",
     decode_request=decode_request,
     encode_response=encode_response,
     stream=Stream,
     encode_error=anthropic_error,
-    count=CountDialect(decode_count, encode_count),
+    operation=Operation(
+        summary="Answer a conversation, as Anthropic's Messages API does",
+        request=DECODER,
+        response=MessageBody,
+        pieces=(Streamed, AnthropicErrorBody),
+        error=AnthropicErrorBody,
+        example={"max_tokens": 64, "messages": HELLO},
+    ),
+    count=CountDialect(
+        decode_count,
+        encode_count,
+        Operation(
+            summary="Count the tokens that a conversation's prompt has",
+            request=DECODER,
+            response=CountBody,
+            error=AnthropicErrorBody,
+            example={"messages": HELLO},
+        ),
+    ),
 )

@@ -6,7 +6,7 @@ from itertools import chain, groupby
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Raw, Struct, field
 
 from ..engine.request import Refusal
 from .chat import (
@@ -77,7 +77,7 @@ class InputTool(Struct):
 
 class OutputFormat(Struct):
     type: str
-    schema: Raw = Raw()
+    schema: Raw = field(default_factory=Raw)
 
 
 class OutputConfig(Struct):
@@ -170,14 +170,14 @@ def _choice(choice: InputToolChoice | None) -> ToolChoice:
 def _formats(request: MessagesRequest) -> Iterator[ResponseFormat]:
     config = request.output_config or OutputConfig()
     fields = {"output_config.format": config.format, "output_format": request.output_format}
-    for field, format in fields.items():
+    for name, format in fields.items():
         if format is None:
             continue
         if format.type != "json_schema":
-            raise invalid(f"{field}.type", f"must be json_schema, not {shown(format.type)}")
+            raise invalid(f"{name}.type", f"must be json_schema, not {shown(format.type)}")
         if bytes(format.schema) in UNSENT:
-            raise invalid(f"{field}.schema", "is required", "missing_required_parameter")
-        yield schema_format(field, format.schema)
+            raise invalid(f"{name}.schema", "is required", "missing_required_parameter")
+        yield schema_format(name, format.schema)
 
 
 def thinking_kwargs(thinking: Thinking | None) -> dict[str, Any]:

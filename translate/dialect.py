@@ -6,6 +6,7 @@ from typing import Literal, Protocol
 
 from ..engine.request import Refusal
 from .chat import Answer, Chat, Event, GenerateRequest, GenerationOptions, Identity
+from .operation import Operation
 
 Framing = Literal["sse", "ndjson", "json"]  # the last: a stream that is one JSON document
 
@@ -45,6 +46,7 @@ class CountDialect:
 
     decode_request: Callable[[bytes], Chat]
     encode_response: Callable[[int], bytes]
+    operation: Operation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,7 @@ class Dialect:
     encode_response: Callable[[Answer, Identity], bytes]
     stream: Callable[[Identity, GenerationOptions], StreamEncoder]
     encode_error: Callable[[Refusal, str | None], bytes]  # with the request's id, where it has one
+    operation: Operation
     framing: Framing = "sse"
     count: CountDialect | None = None
     encode_request: Callable[[GenerateRequest], bytes] | None = None

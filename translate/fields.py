@@ -163,6 +163,7 @@ MESSAGES: Table = {
     **_rows(
         "tool calls of this form at this endpoint", "function_call", (*NOTHING, "none", "auto")
     ),
+    **_rows("progress and timings at this endpoint", "return_progress timings_per_token"),
     **_rows("MCP servers", "mcp_servers"),
     **_rows("containers", "container"),
     **_rows("several answers to one request", "n", (1,)),
@@ -189,6 +190,7 @@ RESPONSES: Table = {
     **_rows("logprobs of this form at this endpoint", "prompt_logprobs", ()),
     **_rows("prompts of OpenAI's own store", "prompt"),
     **_rows("moderation", "moderation"),
+    **_rows("progress and timings at this endpoint", "return_progress timings_per_token"),
 }
 EMBEDDINGS: Table = {
     **_rows("embeddings of conversations", "messages"),
@@ -214,7 +216,7 @@ RERANK: Table = {
 _IGNORED = """
 user metadata store service_tier safety_identifier client_metadata session_id request_id verbosity
 prediction prompt_cache_key prompt_cache_retention cache_control
-context_management inference_geo keep_alive ttl n_keep id_slot timings_per_token return_progress
+context_management inference_geo keep_alive ttl n_keep id_slot
 spaces_between_special_tokens stream_options.include_obfuscation thinking.budget_tokens
 reasoning.max_tokens reasoning.summary output_config.effort max_chunks_per_doc
 guided_decoding_backend structured_outputs.disable_fallback
@@ -231,6 +233,7 @@ class RequestDecoder(Generic[Body]):
     """
 
     def __init__(self, request: type[Body], table: Table) -> None:
+        self.type = request
         self.honoured = frozenset(each.encode_name for each in msgspec.structs.fields(request))
         self.unbuilt = {name: row for name, row in table.items() if name not in self.honoured}
         names = {name.partition(".")[0] for name in self.unbuilt}

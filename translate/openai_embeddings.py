@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 from .decode import invalid
 from .fields import EMBEDDINGS, RequestDecoder
 from .openai_shape import Prompts, each_prompt, filled
+from .operation import Operation
 
 MAX_INPUTS = 2048  # https://platform.openai.com/docs/api-reference/embeddings
 
@@ -81,6 +82,12 @@ class EmbeddingList(Struct, tag_field="object", tag="list"):
 
 
 DECODER = RequestDecoder(EmbeddingRequest, EMBEDDINGS)
+OPERATION = Operation(
+    summary="Make vectors of texts, as OpenAI's embeddings are",
+    request=DECODER,
+    response=EmbeddingList,
+    example={"input": "Hello!"},
+)
 
 
 def decode_request(body: bytes) -> Embedding:

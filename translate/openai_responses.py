@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType, field
 from msgspec.structs import replace
 
 from ..engine.request import Refusal
@@ -62,8 +62,8 @@ class UsageBody(Struct):
 
 class OutputText(Struct, tag="output_text"):
     text: str = ""
-    annotations: Raw = EMPTY
-    logprobs: Raw = EMPTY
+    annotations: Raw = field(default_factory=lambda: EMPTY)
+    logprobs: Raw = field(default_factory=lambda: EMPTY)
 
 
 class ThoughtText(Struct, tag="reasoning_text"):

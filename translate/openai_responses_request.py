@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from ..engine.request import Refusal
-from .chat import Chat, GenerationOptions, Message, ResponseFormat, said
+from .chat import Chat, GenerationOptions, Message, Overflow, ResponseFormat, said
 from .decode import bound_values, invalid, shown
 from .fields import RESPONSES, RequestDecoder
 from .openai_responses_items import DECODER as ITEM
@@ -31,6 +31,11 @@ INCLUDABLE = frozenset(
         "code_interpreter_call.outputs",
     }
 )
+OVERFLOWS: Mapping[str | None, Overflow | None] = {
+    None: None,  # the server's own way
+    "auto": "truncate",
+    "disabled": "error",
+}
 SUMMARIES = Literal["auto", "concise", "detailed"]
 
 Items = Annotated[list[Item], Meta(max_length=MAX_MESSAGES)]
@@ -46,7 +51,7 @@ class Reasoning(Struct):
 
 
 class TextConfig(Struct):
-    format: Raw = Raw()
+    format: Raw = msgspec.field(default_factory=Raw)
     verbosity: Literal["low", "medium", "high"] | None = None
 
 
@@ -204,7 +209,9 @@ def _options(fields: ResponsesRequest) -> GenerationOptions:
     wanted = fields.top_logprobs or LOGPROBS in (fields.include or ())
     logprobs = (fields.top_logprobs or 0) if wanted else None
     stream = bool(fields.stream) and logprobs is None
-    return replace(options(fields, limit), logprobs=logprobs, stream=stream)
+    settings = options(fields, limit)
+    overflow = settings.overflow or OVERFLOWS[fields.truncation]
+    return replace(settings, logprobs=logprobs, stream=stream, overflow=overflow)
 
 
 def _template(fields: ResponsesRequest) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from .decode import invalid
 from .fields import RERANK, RequestDecoder
 from .openai_embeddings import InputUsage, PoolingRequest
 from .openai_shape import AnswerBody, encode_json, filled
+from .operation import Operation
 
 MAX_PAIRED = 2**25  # characters of a query, once for each document
 MAX_DOCUMENTS = 10_000  # https://docs.cohere.com/docs/reranking-best-practices
@@ -86,6 +87,18 @@ class ScoreList(AnswerBody, tag_field="object", tag="list"):
 
 RERANK_DECODER = RequestDecoder(RerankRequest, RERANK)
 SCORE_DECODER = RequestDecoder(ScoreRequest, RERANK)
+RERANK_OPERATION = Operation(
+    summary="Order documents by what they are worth to a query, as Jina and Cohere do",
+    request=RERANK_DECODER,
+    response=RerankBody,
+    example={"query": "What is red?", "documents": ["A tomato.", "The sky."]},
+)
+SCORE_OPERATION = Operation(
+    summary="Score pairs of texts, as vLLM does",
+    request=SCORE_DECODER,
+    response=ScoreList,
+    example={"text_1": "What is red?", "text_2": ["A tomato.", "The sky."]},
+)
 
 
 def decode_request(body: bytes) -> Ranking:

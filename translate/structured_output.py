@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Raw, Struct, field
 
 from ..engine.request import MAX_DEFINITION, Grammar
 from .chat import ResponseFormat
@@ -19,7 +19,7 @@ SCHEMA_TYPES = ("object", "array", "string", "number", "integer", "boolean", "nu
 class StructuredOutputs(Struct, kw_only=True):
     """The field of vLLM's that has all its ways."""
 
-    json: Raw = Raw()
+    json: Raw = field(default_factory=Raw)
     regex: str | None = None
     choice: Choice | None = None
     grammar: str | None = None
@@ -29,15 +29,15 @@ class StructuredOutputs(Struct, kw_only=True):
 class StructuredFields(SamplingFields, kw_only=True):
     """OpenAI's field, vLLM's older and newer ones, llama.cpp's and SGLang's."""
 
-    response_format: Raw = Raw()
+    response_format: Raw = field(default_factory=Raw)
     structured_outputs: StructuredOutputs | None = None
-    guided_json: Raw = Raw()
+    guided_json: Raw = field(default_factory=Raw)
     guided_regex: str | None = None
     guided_choice: Choice | None = None
     guided_grammar: str | None = None
     grammar: str | None = None
     grammar_string: str | None = None
-    json_schema: Raw = Raw()
+    json_schema: Raw = field(default_factory=Raw)
     regex: str | None = None
     ebnf: str | None = None
 

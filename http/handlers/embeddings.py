@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from ...translate import openai_embeddings, rerank
 from ...translate.chat import Identity
+from ...translate.operation import Operation
 from ...translate.rerank import Ranking, Scores
 from ..backends import Backends
 from ..message import HttpRequest, Response
@@ -32,10 +33,13 @@ class RerankDialect:
     prefix: str  # of an answer's id
     decode_request: Callable[[bytes], Ranking]
     encode_response: Callable[[Ranking, Scores, Identity], bytes]
+    operation: Operation
 
 
-RERANK = RerankDialect("rerank-", rerank.decode_request, rerank.encode_response)
-SCORE = RerankDialect("score-", rerank.decode_score, rerank.encode_score)
+RERANK = RerankDialect(
+    "rerank-", rerank.decode_request, rerank.encode_response, rerank.RERANK_OPERATION
+)
+SCORE = RerankDialect("score-", rerank.decode_score, rerank.encode_score, rerank.SCORE_OPERATION)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import msgspec
 from msgspec import Struct
 
+from ...translate.operation import Operation
 from ..backends import Backends, ModelState
 from ..message import JSON, HttpRequest, Response
 
@@ -20,6 +21,9 @@ class Health(Struct, omit_defaults=True):
     models: dict[str, str]
     loading: dict[str, str] = {}
     down: dict[str, str] = {}
+
+
+CHECK = Operation(summary="Say whether the models can answer", response=Health, error=Health)
 
 
 @dataclass(frozen=True, slots=True)

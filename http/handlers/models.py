@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import msgspec
 from msgspec import Struct
 
+from ...translate.operation import Operation
 from ..backends import Backend, Backends
 from ..message import HttpRequest, Response
 from ..routes import rest
@@ -38,6 +39,10 @@ def describe(model: Backend) -> ModelBody:
     return ModelBody(
         model.name, model.created, created, model.name, status.context, status.context, status.ready
     )
+
+
+LIST = Operation(summary="List the models", response=ModelList)
+GET = Operation(summary="Describe a model", response=ModelBody)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,15 +14,27 @@ from msgspec import Raw, Struct
 from ...engine.request import Refusal
 from ...translate.chat import Chat, Event, Failure
 from ...translate.decode import invalid, shown
-from ...translate.openai_responses import PREFIX, ResponseWriter, encode_json, output_items
-from ...translate.openai_responses_request import DecodedRequest, decode_request, stored_items
+from ...translate.openai_responses import (
+    PREFIX,
+    Piece,
+    ResponseBody,
+    ResponseWriter,
+    encode_json,
+    output_items,
+)
+from ...translate.openai_responses_request import (
+    DECODER,
+    DecodedRequest,
+    decode_request,
+    stored_items,
+)
+from ...translate.operation import Operation
 from ..auth import KEYED
-from ..backends import Backend, Backends
-from ..handlers.answers import QUICK, decode_body, identity
-from ..message import HttpRequest, Reply, Response, StreamingResponse
+from ..backends import Backends
+from ..handlers.answers import QUICK, decode_body, identity, notes
+from ..message import JSON, HttpRequest, Reply, Response, StreamingResponse
 from ..routes import Route, rest
 from .background import Events, RunningResponse, framed
-from .fitting import fitted
 from .keeping import KeptResponses
 from .store import ResponseStore, StoredResponse
 
@@ -57,18 +69,37 @@ class StoredItem(Struct):
     id: str
 
 
+CREATE = Operation(
+    summary="Answer what is said, as OpenAI's Responses API does",
+    request=DECODER,
+    response=ResponseBody,
+    pieces=(Piece,),
+    example={"input": "Hello!", "max_output_tokens": 64},
+)
+COUNT = Operation(
+    summary="Count the tokens that a response's prompt would have",
+    request=DECODER,
+    response=InputTokens,
+    example={"input": "Hello!"},
+)
+GET = Operation(summary="Read a response that is kept", response=ResponseBody)
+DELETE = Operation(summary="Delete a response that is kept", response=Deleted)
+CANCEL = Operation(summary="Cancel a response in the background", response=ResponseBody)
+LIST = Operation(summary="List what a response was asked with", response=ItemList)
+
+
 def response_routes(
     backends: Backends, kept: KeptResponses | None
 ) -> Mapping[tuple[str, str], Route]:
     """Return the routes; without `kept` no response can be asked for again."""
-    about = backends, kept
+    about, one = (backends, kept), f"{PATH}/{{id}}"
     return {
-        ("POST", PATH): Route(CreateResponse(*about)),
-        ("POST", f"{PATH}/input_tokens"): Route(CountInput(*about)),
-        ("GET", f"{PATH}/{{id}}"): Route(GetResponse(kept)),
-        ("DELETE", f"{PATH}/{{id}}"): Route(DeleteResponse(kept)),
-        ("POST", f"{PATH}/{{id}}/cancel"): Route(CancelResponse(kept)),
-        ("GET", f"{PATH}/{{id}}/input_items"): Route(ListInputItems(kept)),
+        ("POST", PATH): Route(CreateResponse(*about), operation=CREATE),
+        ("POST", f"{PATH}/input_tokens"): Route(CountInput(*about), operation=COUNT),
+        ("GET", one): Route(GetResponse(kept), operation=GET),
+        ("DELETE", one): Route(DeleteResponse(kept), operation=DELETE),
+        ("POST", f"{one}/cancel"): Route(CancelResponse(kept), operation=CANCEL),
+        ("GET", f"{one}/input_items"): Route(ListInputItems(kept), operation=LIST),
     }
 
 
@@ -91,17 +122,15 @@ class CreateResponse:
         record = StoredResponse(who.id, owner, b"", previous=asked.fields.previous_response_id)
         if asked.fields.background:
             request.body.drop()
-            return await self._background(
-                asked, record, writer, _events(backend, chat, asked), size
-            )
-        events = _events(backend, chat, asked)
+            return await self._background(asked, record, writer, backend.events(chat), size)
+        events = backend.events(chat)
         first = await anext(events)  # what is refused before it still has its own status
         request.body.drop()
         answer = _Answer(asked, writer, record, self.kept.store if stored and self.kept else None)
         if asked.stream:
             chunks = answer.chunks(first, events)
-            return StreamingResponse(chunks, 200, STREAM, answer.failure)
-        return Response(200, await answer.whole(first, events))
+            return StreamingResponse(chunks, 200, (*STREAM, *notes(first)), answer.failure)
+        return Response(200, await answer.whole(first, events), (*JSON, *notes(first)))
 
     async def _background(
         self,
@@ -300,15 +329,6 @@ async def _history(previous: str, owner: str, kept: KeptResponses | None) -> lis
         reason = "it, or one that it goes on from, is not kept here (any more)"
     message = f"There is no response {shown(previous)} to go on from: {reason}."
     raise Refusal(400, "previous_response_not_found", message, "previous_response_id")
-
-
-async def _events(backend: Backend, chat: Chat, asked: DecodedRequest) -> Events:
-    """Yield the events of an answer; where its client asks for that, of a shorter conversation."""
-    if asked.fields.truncation == "auto":
-        chat = await fitted(backend, chat)
-    async with aclosing(backend.events(chat)) as events:
-        async for event in events:
-            yield event
 
 
 async def _replayed(events: bytes, after: int) -> AsyncBytes:

@@ -15,10 +15,11 @@ from tests.http import toy
 from tests.http.toy import CALL, ToyBackend
 from tests.http.toy_server import post, serving
 
+PUBLIC = {"/health", "/openapi.json", "/docs"}
 HI: list[Any] = [{"role": "user", "content": "Hi"}]
 
 
-def test_every_path_and_that_only_health_asks_for_no_key() -> None:
+def test_every_path_and_which_ask_for_no_key() -> None:
     routes = endpoints(Backends({}))
     posts = {
         "/v1/chat/completions",
@@ -33,14 +34,14 @@ def test_every_path_and_that_only_health_asks_for_no_key() -> None:
         "/v2/rerank",
         "/v1/score",
     }
-    gets = {"/v1/models", "/v1/models/{id}", "/health"}
+    gets = {"/v1/models", "/v1/models/{id}", *PUBLIC}
     gets |= {"/v1/responses/{id}", "/v1/responses/{id}/input_items"}
     assert {path for method, path in routes if method == "POST"} == posts
     assert {path for method, path in routes if method == "GET"} == gets
     deletes = {"/v1/responses/{id}"}
     assert {path for method, path in routes if method == "DELETE"} == deletes
     assert len(routes) == len(posts) + len(gets) + len(deletes)
-    assert [path for (_, path), route in routes.items() if route.public] == ["/health"]
+    assert {path for (_, path), route in routes.items() if route.public} == PUBLIC
 
 
 def test_a_toy_backend_in_every_dialect() -> None:

@@ -30,6 +30,7 @@ from bessemer.translate.chat import (
 )
 from bessemer.translate.dialect import Dialect, ServerEvent
 from bessemer.translate.openai_embeddings import Embedding, Vectors
+from bessemer.translate.operation import Operation
 from bessemer.translate.rerank import Ranking, Scores
 
 TEXT: tuple[Event, ...] = (
@@ -136,4 +137,5 @@ DIALECT = Dialect(
     stream=Stream,
     encode_error=encode_error,
     framing="ndjson",
+    operation=Operation(summary="Say it again", response=dict[str, str], pieces=(dict[str, str],)),
 )

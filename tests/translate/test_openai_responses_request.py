@@ -75,7 +75,7 @@ WITH: dict[str, dict[str, Any]] = {
 # What an answer repeats (test_openai_responses.py), and what concerns it, or its being kept.
 OF_THE_ANSWER = {
     *("user", "metadata", "service_tier", "safety_identifier", "prompt_cache_key"),
-    *("store", "background", "previous_response_id", "truncation"),
+    *("store", "background", "previous_response_id"),
     *("reasoning.summary", "reasoning.generate_summary"),
     *("stream_options", "stream_options.include_obfuscation"),
 }
@@ -114,7 +114,7 @@ def test_null_and_what_asks_for_nothing_are_let_through() -> None:
     plain = decoded()
     nothing: dict[str, Any] = dict.fromkeys(DECODER.honoured - {"model", "input", "metadata"})
     assert decoded(**nothing, metadata=None).chat() == plain.chat()
-    neutral = {"n": 1, "functions": [], "logprobs": False, "truncation": "disabled"}
+    neutral = {"n": 1, "functions": [], "logprobs": False}
     assert decoded(**neutral).chat() == plain.chat()
 
 
@@ -138,6 +138,15 @@ def test_lengths_and_logprobs() -> None:
     assert decoded(top_logprobs=4).chat().options.logprobs == 4
     assert decoded(stream=True).chat().options.stream
     assert decoded().chat().options.logprobs is None
+
+
+def test_what_is_done_with_too_long_a_prompt() -> None:
+    def overflow(**fields: Any) -> str | None:
+        return decoded(**fields).chat().options.overflow
+
+    assert overflow() is None and overflow(truncation="auto") == "truncate"
+    assert overflow(truncation="disabled") == "error"
+    assert overflow(truncation="auto", context_overflow="summarize") == "summarize"
 
 
 def test_how_much_to_think_is_told_to_the_template() -> None:

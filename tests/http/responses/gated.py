@@ -11,7 +11,7 @@ from openai import OpenAI
 from bessemer.http.responses.background import BackgroundResponses
 from bessemer.http.responses.keeping import KeptResponses
 from bessemer.http.responses.store import MEMORY, ResponseStore
-from bessemer.translate.chat import Chat, Event, GenerateRequest
+from bessemer.translate.chat import Event, GenerateRequest
 from tests.http.toy import ToyBackend
 from tests.http.toy_server import serving
 
@@ -22,7 +22,6 @@ class GatedBackend(ToyBackend):
 
     first: int = 3
     gate: Flag = field(default_factory=Flag)
-    counted: int = 42  # tokens a turn of a conversation
 
     async def events(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         said = super().events(request)
@@ -35,9 +34,6 @@ class GatedBackend(ToyBackend):
                     await asyncio.sleep(0.002)
         finally:
             await said.aclose()
-
-    async def count(self, chat: Chat) -> int:
-        return self.counted * len(chat.messages)
 
 
 @contextmanager

@@ -202,23 +202,6 @@ def test_what_is_wrong_is_named_in_openai_s_words(server: openai.OpenAI) -> None
     assert missing.value.code == "model_not_found"
 
 
-def test_the_beginning_gives_way_where_that_is_asked_for() -> None:
-    model = GatedBackend("toy", counted=10)  # a turn; the context is 99, of which an answer has 24
-    model.gate.set()
-    items: list[Any] = [{"role": "developer", "content": "s"}]
-    items += [{"role": ("user", "assistant")[at % 2], "content": str(at)} for at in range(20)]
-    with keeping(model) as url, client(url) as each:
-        each.responses.create(model="toy", input=items, truncation="auto")
-        said = turns(model)
-        assert said[0] == ("system", "s") and len(said) == 7 and said[-1] == ("assistant", "19")
-        each.responses.create(model="toy", input=items, truncation="auto", max_output_tokens=5)
-        assert len(turns(model)) == 9
-        each.responses.create(model="toy", input=items[:4], truncation="auto")
-        assert len(turns(model)) == 4
-        each.responses.create(model="toy", input=items)
-        assert len(turns(model)) == 21
-
-
 def test_paths_that_are_not_there() -> None:
     with keeping(ToyBackend("toy")) as url:
         port = int(url.split(":")[-1].split("/")[0])
