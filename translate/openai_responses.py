@@ -2,13 +2,12 @@
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType, field
+from msgspec import UNSET, Raw
 from msgspec.structs import replace
 
-from ..engine.request import Refusal
 from .chat import (
     AnswerStarted,
     ArgumentsDelta,
@@ -22,158 +21,35 @@ from .chat import (
     TextDelta,
     TokenText,
     ToolCallBegun,
-    Usage,
 )
 from .custom_input import InputReader
 from .dialect import ServerEvent
 from .openai_chat import token_logprob
+from .openai_responses_body import (
+    EMPTY,
+    CustomItem,
+    ErrorBody,
+    FunctionItem,
+    IncompleteDetails,
+    MessageItem,
+    OutputItem,
+    OutputText,
+    Piece,
+    ReasoningItem,
+    Status,
+    SummaryText,
+    ThoughtText,
+    encode_json,
+    response_body,
+    usage_body,
+)
 from .openai_responses_items import new_id, sealed
 from .openai_responses_request import SEALED_THOUGHTS, DecodedRequest
 from .openai_responses_tools import CallTarget
-from .structured_output import UNSENT
-
-Status = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
-
-encode_json = msgspec.json.Encoder().encode
 
 GRAIN = 16  # bytes that a delta with obfuscation is a multiple of
-EMPTY = Raw(b"[]")
-PREFIX = "resp_"
 # The codes that a response's error can have, by the status of the refusal; else server_error.
 CODES = {400: "invalid_prompt", 413: "invalid_prompt", 429: "rate_limit_exceeded"}
-
-
-class InputDetails(Struct):
-    cached_tokens: int
-    cache_write_tokens: int = 0
-
-
-class OutputDetails(Struct):
-    reasoning_tokens: int
-
-
-class UsageBody(Struct):
-    input_tokens: int
-    input_tokens_details: InputDetails
-    output_tokens: int
-    output_tokens_details: OutputDetails
-    total_tokens: int
-
-
-class OutputText(Struct, tag="output_text"):
-    text: str = ""
-    annotations: Raw = field(default_factory=lambda: EMPTY)
-    logprobs: Raw = field(default_factory=lambda: EMPTY)
-
-
-class ThoughtText(Struct, tag="reasoning_text"):
-    text: str = ""
-
-
-class SummaryText(Struct, tag="summary_text"):
-    text: str = ""
-
-
-class MessageItem(Struct, tag="message"):
-    id: str
-    status: str
-    content: tuple[OutputText, ...] = ()
-    role: str = "assistant"
-
-
-class ReasoningItem(Struct, tag="reasoning"):
-    id: str
-    status: str
-    summary: tuple[SummaryText, ...] = ()
-    content: tuple[ThoughtText, ...] | UnsetType = UNSET
-    encrypted_content: str | UnsetType = UNSET
-
-
-class FunctionItem(Struct, tag="function_call"):
-    id: str
-    status: str
-    call_id: str
-    name: str
-    arguments: str = ""
-    namespace: str | UnsetType = UNSET
-
-
-class CustomItem(Struct, tag="custom_tool_call"):
-    id: str
-    status: str
-    call_id: str
-    name: str
-    input: str = ""
-    namespace: str | UnsetType = UNSET
-
-
-OutputItem = MessageItem | ReasoningItem | FunctionItem | CustomItem
-
-
-class ErrorBody(Struct):
-    code: str
-    message: str
-
-
-class IncompleteDetails(Struct):
-    reason: str
-
-
-class ResponseBody(Struct, kw_only=True):
-    id: str
-    object: str = "response"
-    created_at: int
-    completed_at: int | None = None
-    status: Status
-    background: bool
-    error: ErrorBody | None = None
-    incomplete_details: IncompleteDetails | None = None
-    instructions: str | None
-    max_output_tokens: int | None
-    max_tool_calls: int | None
-    model: str
-    output: tuple[OutputItem, ...] = ()
-    parallel_tool_calls: bool
-    previous_response_id: str | None
-    prompt_cache_key: str | None
-    reasoning: Raw
-    safety_identifier: str | None
-    service_tier: str
-    store: bool
-    temperature: float | None
-    text: Raw
-    tool_choice: Raw
-    tools: Raw
-    top_logprobs: int
-    top_p: float | None
-    truncation: str
-    usage: UsageBody | None = None
-    user: str | None
-    metadata: dict[str, str]
-
-
-class Piece(Struct, kw_only=True):
-    """An event of a stream; each type has some of these fields."""
-
-    type: str
-    sequence_number: int = 0
-    response: ResponseBody | UnsetType = UNSET
-    item_id: str | UnsetType = UNSET
-    output_index: int | UnsetType = UNSET
-    content_index: int | UnsetType = UNSET
-    summary_index: int | UnsetType = UNSET
-    item: OutputItem | UnsetType = UNSET
-    part: OutputText | ThoughtText | SummaryText | UnsetType = UNSET
-    delta: str | UnsetType = UNSET
-    text: str | UnsetType = UNSET
-    arguments: str | UnsetType = UNSET
-    input: str | UnsetType = UNSET
-    logprobs: Raw | UnsetType = UNSET
-    code: str | UnsetType = UNSET
-    message: str | UnsetType = UNSET
-    param: str | UnsetType | None = UNSET
-    obfuscation: str | UnsetType = UNSET
-
 
 Pieces = Iterator[Piece]
 
@@ -358,7 +234,7 @@ class ResponseWriter:
         self, request: DecodedRequest, identity: Identity, stored: bool, now: Callable[[], float]
     ) -> None:
         self._request, self._now = request, now
-        self.body = _body(request, identity, stored)
+        self.body = response_body(request, identity, stored)
         self._number = 0
         self._items: list[OutputItem] = []
         self._open: OpenItem | None = None
@@ -426,7 +302,7 @@ class ResponseWriter:
 
     def _done(self, event: Done) -> Pieces:
         status: Status = "incomplete" if self._cut else "completed"
-        self.body.usage = _usage(event.usage)
+        self.body.usage = usage_body(event.usage)
         if self._cut:
             self.body.incomplete_details = IncompleteDetails("max_output_tokens")
         self._end(status)
@@ -511,53 +387,6 @@ def encode_piece(piece: Piece) -> ServerEvent:
     return ServerEvent(encode_json(piece), piece.type)
 
 
-def failed_body(body: bytes, refusal: Refusal) -> bytes:
-    """Return a stored body of a response that its server did not end."""
-    error = {"code": "server_error", "message": refusal.message}
-    told = msgspec.json.decode(body, type=dict[str, Raw])
-    changes = {"status": "failed", "error": error}
-    return encode_json(told | {key: Raw(encode_json(value)) for key, value in changes.items()})
-
-
-def output_items(body: ResponseBody) -> list[tuple[str, bytes]]:
-    """Return the items of the output, each with its id, as they are read again."""
-    return [(item.id, encode_json(item)) for item in body.output]
-
-
-def _body(request: DecodedRequest, who: Identity, stored: bool) -> ResponseBody:
-    fields, sent = request.fields, request.sent
-    return ResponseBody(
-        id=who.id,
-        created_at=who.created,
-        status="in_progress",
-        background=fields.background or False,
-        instructions=fields.instructions,
-        max_output_tokens=fields.max_output_tokens,
-        max_tool_calls=fields.max_tool_calls,
-        model=who.model,
-        parallel_tool_calls=fields.parallel_tool_calls is not False,
-        previous_response_id=fields.previous_response_id,
-        prompt_cache_key=fields.prompt_cache_key,
-        reasoning=_sent(sent.reasoning, b'{"effort":null,"summary":null}'),
-        safety_identifier=fields.safety_identifier,
-        service_tier="default",
-        store=stored,
-        temperature=fields.temperature,
-        text=_sent(sent.text, b'{"format":{"type":"text"}}'),
-        tool_choice=_sent(sent.tool_choice, b'"auto"'),
-        tools=_sent(sent.tools, b"[]"),
-        top_logprobs=fields.top_logprobs or 0,
-        top_p=fields.top_p,
-        truncation=fields.truncation or "disabled",
-        user=fields.user,
-        metadata=fields.metadata or {},
-    )
-
-
-def _sent(raw: Raw, default: bytes) -> Raw:
-    return Raw(default) if bytes(raw) in UNSENT else raw
-
-
 def _is_kept(item: OutputItem) -> bool:
     calls = FunctionItem | CustomItem
     return not isinstance(item, calls) or item.status == "completed"
@@ -569,9 +398,3 @@ def _error_event(code: str, message: str, param: str | None = None) -> Piece:
 
 def _logprobs(tokens: tuple[TokenText, ...]) -> Raw:
     return Raw(encode_json(tuple(map(token_logprob, tokens)))) if tokens else EMPTY
-
-
-def _usage(usage: Usage) -> UsageBody:
-    details = InputDetails(usage.cached), OutputDetails(usage.reasoning)
-    total = usage.prompt + usage.completion
-    return UsageBody(usage.prompt, details[0], usage.completion, details[1], total)

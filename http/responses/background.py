@@ -7,20 +7,19 @@ from dataclasses import replace
 
 from ...engine.request import Refusal, shutting_down
 from ...translate.chat import Event, Failure
-from ...translate.openai_responses import (
-    Piece,
-    ResponseWriter,
-    encode_json,
-    encode_piece,
-    output_items,
-)
+from ...translate.openai_responses import ResponseWriter, encode_piece
+from ...translate.openai_responses_body import Piece, encode_json, output_items
 from ..framing import ServerSentEvents
 from .store import ResponseStore, StoredResponse
 
 RUNNING = 256  # at once, and bytes that their requests' bodies may have together:
 BODIES = 24 * 2**20
+LOGS = 128 * 2**20  # bytes of the events that are kept of them for clients to come back
 FULL = Refusal(
     503, "overloaded", "Too many responses are made in the background; try again.", retry_after=5
+)
+LONG = Refusal(
+    503, "overloaded", "Streams of responses in the background take all memory that they may."
 )
 FAULT = Refusal(500, "internal_error", "Internal server error.")
 SSE = ServerSentEvents()
@@ -39,6 +38,7 @@ class RunningResponse:
         self.stored, self.writer = stored, writer
         self.streams = streams
         self._log: list[bytes] = []
+        self.logged = self.counted = 0  # bytes, and those that count against all responses' limit
         self._news = asyncio.Event()
         self.over = False
         self.cancelled = False
@@ -50,7 +50,9 @@ class RunningResponse:
 
     def note(self, pieces: list[Piece]) -> None:
         if self.streams:
-            self._log += map(framed, pieces)
+            told = [framed(piece) for piece in pieces]
+            self._log += told
+            self.logged += sum(map(len, told))
             self._tell()
 
     def end(self) -> None:
@@ -94,7 +96,7 @@ class BackgroundResponses:
         self._store = store
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._running: dict[str, RunningResponse] = {}
-        self._bodies = 0
+        self._bodies = self._logged = 0
 
     def find(self, owner: str, id: str) -> RunningResponse | None:
         running = self._running.get(id)
@@ -135,8 +137,18 @@ class BackgroundResponses:
         if tasks:
             await asyncio.wait(tasks)
 
+    def _note(self, running: RunningResponse, event: Event) -> None:
+        """Note what an event brings. Raises Refusal if all that was noted takes too much memory."""
+        before = running.logged
+        running.note(running.writer.add(event))
+        self._logged += running.logged - before
+        running.counted += running.logged - before
+        if self._logged > LOGS and not running.writer.over:
+            raise LONG
+
     def _over(self, id: str, size: int) -> None:
-        self._running.pop(id, None)
+        running = self._running.pop(id, None)
+        self._logged -= running.counted if running else 0
         self._tasks.pop(id, None)
         self._bodies -= size
 
@@ -145,7 +157,7 @@ class BackgroundResponses:
         try:
             async with aclosing(events):
                 async for event in events:
-                    running.note(writer.add(event))
+                    self._note(running, event)
                     if writer.over:
                         break
         except Refusal as refusal:

@@ -14,11 +14,11 @@ from msgspec import Raw, Struct
 from ...engine.request import Refusal
 from ...translate.chat import Chat, Event, Failure
 from ...translate.decode import invalid, shown
-from ...translate.openai_responses import (
+from ...translate.openai_responses import ResponseWriter
+from ...translate.openai_responses_body import (
     PREFIX,
     Piece,
     ResponseBody,
-    ResponseWriter,
     encode_json,
     output_items,
 )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ...engine.request import Refusal
-from ...translate.openai_responses import failed_body
+from ...translate.openai_responses_body import failed_body
 
 VERSION = 1  # of the tables
 MEMORY = ":memory:"

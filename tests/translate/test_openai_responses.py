@@ -19,18 +19,14 @@ from bessemer.translate.chat import (
     Heartbeat,
     Identity,
     ReasoningDelta,
+    Shortened,
     TextDelta,
     TokenText,
     ToolCallBegun,
     Usage,
 )
-from bessemer.translate.openai_responses import (
-    ResponseWriter,
-    encode_json,
-    encode_piece,
-    failed_body,
-    output_items,
-)
+from bessemer.translate.openai_responses import ResponseWriter, encode_piece
+from bessemer.translate.openai_responses_body import encode_json, output_items
 from bessemer.translate.openai_responses_request import decode_request
 from tests.translate.responses_stream import checked
 
@@ -135,6 +131,12 @@ def test_the_events_of_a_text_in_order() -> None:
     }
     assert events[0]["response"]["usage"] is None and events[0]["response"]["output"] == []
     assert events[0]["response"]["status"] == "in_progress"
+
+
+def test_usage_says_what_a_prompt_lost() -> None:
+    lost = Done(Usage(3, 9, shortened=Shortened("truncate", messages=2)))
+    usage = checked(streamed((START, TextDelta(0, "x"), Finish(0, "stop"), lost)))["usage"]
+    assert usage["context_overflow"] == {"policy": "truncate", "messages": 2, "tokens": 0}
 
 
 def test_a_thought_is_told_as_its_summary_where_one_is_asked_for() -> None:
@@ -278,43 +280,6 @@ def test_obfuscation_hides_how_long_a_delta_is() -> None:
     sizes = {len(e["delta"]) + len(e["obfuscation"]) for e in told if "delta" in e}
     assert sizes == {16, 32, 48}
     assert not any("obfuscation" in event for event in streamed(events))
-
-
-def test_a_body_repeats_what_was_asked() -> None:
-    sent: dict[str, Any] = {
-        "instructions": "Be brief.",
-        "max_output_tokens": 20,
-        "max_tool_calls": 3,
-        "temperature": 0.5,
-        "top_p": 0.25,
-        "top_logprobs": 2,
-        "text": {"format": {"type": "json_object"}, "verbosity": "low"},
-        "reasoning": {"effort": "low", "summary": "auto"},
-        "tool_choice": "required",
-        "parallel_tool_calls": False,
-        "truncation": "auto",
-        "metadata": {"a": "b"},
-        "user": "u",
-        "safety_identifier": "s",
-        "prompt_cache_key": "k",
-    }
-    body = whole(ALL, **sent)
-    assert {key: body[key] for key in sent} == sent
-    assert body["tools"] == TOOLS and body["store"] is True and body["background"] is False
-    plain = json.loads(encode_json(ResponseWriter(PLAIN, WHO, False, lambda: 0).body))
-    Response.model_validate(plain)
-    assert (plain["tools"], plain["tool_choice"], plain["store"]) == ([], "auto", False)
-    assert plain["text"] == {"format": {"type": "text"}} and plain["metadata"] == {}
-
-
-PLAIN = decode_request(b'{"input": "Hi", "tools": null, "text": null, "tool_choice": null}')
-
-
-def test_a_body_that_its_server_did_not_end_becomes_a_failed_one() -> None:
-    body = failed_body(encode_json(writer(background=True).body), Refusal(503, "x", "Gone."))
-    response = Response.model_validate(json.loads(body))
-    assert response.status == "failed" and response.error and response.error.message == "Gone."
-    assert response.tools and response.id == "resp_7"
 
 
 @pytest.mark.parametrize("cut", range(len(ALL)))
