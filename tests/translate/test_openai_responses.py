@@ -282,6 +282,19 @@ def test_obfuscation_hides_how_long_a_delta_is() -> None:
     assert not any("obfuscation" in event for event in streamed(events))
 
 
+def test_a_stream_that_lacks_something_is_judged_illegal() -> None:
+    """The judge of streams itself, by what it is for."""
+    told = streamed(ALL)
+    for at, event in enumerate(told):
+        kind = event["type"].removeprefix("response.")
+        rest = [dict(each) for each in (*told[:at], *told[at + 1 :])]
+        if kind in ("created", "output_item.added", "completed") or kind.endswith("delta"):
+            for number, each in enumerate(rest):
+                each["sequence_number"] = number
+        with pytest.raises((AssertionError, KeyError)):
+            checked(rest)
+
+
 @pytest.mark.parametrize("cut", range(len(ALL)))
 def test_a_stream_is_legal_wherever_it_breaks_off(cut: int) -> None:
     events = (*ALL[:cut], Failure(Refusal(500, "x", "y")))
