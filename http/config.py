@@ -24,6 +24,9 @@ YES = frozenset({"1", "true", "yes", "on"})
 NO = frozenset({"", "0", "false", "no", "off"})
 
 
+MEMORY, OFF = "memory", "off"  # in place of a file
+
+
 class UsageError(Exception):
     """A user's mistake at start: one sentence that says what is wrong and how to mend it."""
 
@@ -217,6 +220,17 @@ class Config:
     stream_chunk_size: Annotated[int, Flag(
         "N", "Tokens of a piece of a stream, where a request does not say it.", min=1,
     )] = 1
+    responses_store: Annotated[str, Flag(
+        "PATH",
+        "Where responses of /v1/responses are kept, to be asked for again and to be gone on from: "
+        "memory, until the server ends; a file, which no other server may use; or off.",
+    )] = MEMORY
+    responses_size: Annotated[int, Flag(
+        "BYTES", "The most that all kept responses take; beyond it the least used go.",
+    )] = 64 * 2**20
+    responses_age: Annotated[int, Flag(
+        "DAYS", "The days after its last use that a response is kept.", min=1, max=36500,
+    )] = 30
     # fmt: on
     hub_cache: Path = Path()  # where Hugging Face keeps what was downloaded
 

@@ -7,7 +7,7 @@ from ..engine.request import Refusal
 from .message import Headers, HttpRequest, Response
 
 EXPOSED = b"x-request-id, request-id, retry-after, x-context-overflow"
-METHODS = b"GET, HEAD, POST"
+METHODS = b"GET, HEAD, POST, DELETE"
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 SAME = frozenset({b"same-origin", b"none"})  # what a browser says where no other site asks
 LOCAL = (b"private-network", b"local-network")  # asked for where a page reaches into a network

@@ -33,6 +33,8 @@ from .handlers.models import GetModel, ListModels
 from .handlers.ollama import ListRunning, ListTags, ShowModel, tell_version
 from .handlers.status import ListSlots, ShowProps, ShowStatus
 from .handlers.tokens import ApplyTemplate, DetokenizeText, TokenizeText
+from .responses.endpoints import response_routes
+from .responses.keeping import KeptResponses
 from .routes import Route
 
 # Where each dialect is spoken; where it counts, that is at /count_tokens below.
@@ -50,12 +52,14 @@ def endpoints(
     backends: Backends,
     dialects: Mapping[str, Dialect] = DIALECTS,
     streaming: Streaming = USUAL,
+    kept: KeptResponses | None = None,
 ) -> Mapping[tuple[str, str], Route]:
     rerank = Route(RankDocuments(RERANK, backends), operation=RERANK.operation)
     score = Route(RankDocuments(SCORE, backends), operation=SCORE.operation)
     embed = Route(CreateEmbeddings(OPENAI, backends), operation=openai_embeddings.OPERATION)
     routes = {
         **{("POST", path): route for path, route in _answering(backends, dialects, streaming)},
+        **response_routes(backends, kept),
         ("POST", "/v1/embeddings"): embed,
         ("POST", "/v1/rerank"): rerank,
         ("POST", "/v2/rerank"): rerank,

@@ -43,7 +43,8 @@ def document(routes: Routes, streams: Mapping[str, str]) -> Schema:
     paths: dict[str, Schema] = {}
     for method, path, route, operation in described:
         if operation is not None:
-            entry = _entry(path, operation, route.public, streams.get(path), of)
+            about = operation, route.public, streams.get(path) if method == "POST" else None
+            entry = _entry(_name(method, path), path, *about, of)
             paths.setdefault(path, {})[method.lower()] = entry
     return {
         "openapi": "3.2.0",
@@ -64,8 +65,19 @@ def _types(operation: Operation) -> Iterator[Any]:
     yield from (operation.response, operation.error, *operation.pieces)
 
 
+def _name(method: str, path: str) -> str:
+    """Return an operation's name: its path's, and what happens to the path where it is deleted."""
+    name = re.sub(r"\W+", "_", path).strip("_")
+    return f"delete_{name}" if method == "DELETE" else name
+
+
 def _entry(
-    path: str, operation: Operation, public: bool, stream: str | None, of: Mapping[Any, Schema]
+    name: str,
+    path: str,
+    operation: Operation,
+    public: bool,
+    stream: str | None,
+    of: Mapping[Any, Schema],
 ) -> Schema:
     content = {MEDIA: {"schema": of[operation.response]}}
     if stream is not None:
@@ -75,7 +87,7 @@ def _entry(
         }
     entry: Schema = {
         "summary": operation.summary,
-        "operationId": re.sub(r"\W+", "_", path).strip("_"),
+        "operationId": name,
         "responses": {
             "200": {"description": "What was asked for.", "content": content},
             "default": {

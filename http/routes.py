@@ -14,7 +14,7 @@ EncodeError = Callable[[Refusal, str | None], bytes]
 
 VERSION = "/v1"  # may be left out, or be there twice: base URLs are given with and without it
 OLLAMA = "/api/"  # what all of its paths begin with
-REST = "{id}"  # last in a path: everything from there on, slashes included
+ID = "{id}"  # in a path: all that stands there, slashes included
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +40,13 @@ class RouteTable:
 
     def __init__(self, routes: Mapping[tuple[str, str], Route]) -> None:
         self._exact: dict[str, dict[str, Route]] = {"/": {"GET": Route(root, public=True)}}
-        self._prefix: dict[str, dict[str, Route]] = {}
+        self._around: dict[tuple[str, str], dict[str, Route]] = {}  # what stands around an id
         for (method, path), route in routes.items():
-            table = self._prefix if path.endswith(REST) else self._exact
-            table.setdefault(plain(path.removesuffix(REST)), {})[method] = route
+            before, id, after = path.partition(ID)
+            if id:
+                self._around.setdefault((plain(before), after), {})[method] = route
+            else:
+                self._exact.setdefault(plain(before), {})[method] = route
 
     def find(self, request: HttpRequest) -> Route:
         methods = self._methods(request.path)
@@ -86,8 +89,16 @@ class RouteTable:
         path = plain(path)
         if path in self._exact:
             return self._exact[path]
-        longest = max((p for p in self._prefix if path.startswith(p + "/")), key=len, default="")
-        return self._prefix.get(longest, {})
+        found = (each for each in self._around if _stands_between(path, *each))
+        longest = max(found, key=lambda each: len("".join(each)), default=("", ""))
+        return self._around.get(longest, {})
+
+
+def _stands_between(path: str, before: str, after: str) -> bool:
+    """Return whether a path has an id between these two."""
+    before += "/"
+    long = len(path) > len(before) + len(after)
+    return long and path.startswith(before) and path.endswith(after)
 
 
 def plain(path: str) -> str:
@@ -98,6 +109,7 @@ def plain(path: str) -> str:
     return path
 
 
-def rest(request: HttpRequest, prefix: str) -> str:
-    """Return what stands for {id} in a path that begins with `prefix`, percent-decoded."""
-    return unquote(plain(request.path).removeprefix(plain(prefix)).strip("/"))
+def rest(request: HttpRequest, prefix: str, suffix: str = "") -> str:
+    """Return what stands for {id} in a path between `prefix` and `suffix`, percent-decoded."""
+    path = plain(request.path).removeprefix(plain(prefix))
+    return unquote(path.removesuffix(suffix).strip("/"))

@@ -26,6 +26,7 @@ from .listen import Shutdown, address, bind, listen, run
 from .local import Patience
 from .log import Log
 from .machine import hand_back_memory
+from .responses.keeping import KeptResponses, keeping
 from .routes import RouteTable
 from .startup import starting
 
@@ -60,10 +61,13 @@ async def _serve(
     patience = Patience(config.heartbeat, config.timeout)
     shutdown, url = Shutdown(), address(sockets)
     shutdown.on_signals()
-    async with starting(models, config, log, patience) as (backends, loading):
+    async with (
+        keeping(config, log) as kept,
+        starting(models, config, log, patience) as (backends, loading),
+    ):
         listening = asyncio.create_task(
             listen(
-                _application(config, backends, log),
+                _application(config, backends, kept, log),
                 sockets,
                 ConnectionLimits(body=config.body_limit),
                 shutdown,
@@ -85,10 +89,12 @@ async def _serve(
     return 0
 
 
-def _application(config: Config, backends: Backends, log: Log) -> Application:
+def _application(
+    config: Config, backends: Backends, kept: KeptResponses | None, log: Log
+) -> Application:
     streaming = Streaming(config.stream_format, config.stream_chunk_size)
     return Application(
-        RouteTable(endpoints(backends, streaming=streaming)),
+        RouteTable(endpoints(backends, streaming=streaming, kept=kept)),
         Auth(config.api_key),
         RateLimit(config.rate_limit),
         Cors(config.cors_origin),

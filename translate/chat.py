@@ -54,13 +54,15 @@ def said(text: str) -> Content:
 class Tool:
     """A tool that a model may call; `parameters` is a JSON schema, which `strict` calls keep to.
 
-    `field` is the request's that has the schema.
+    `field` is the request's that has the schema. With `grammar`, in Lark, that is what they keep
+    to: of the text that is their one argument, `input`.
     """
 
     name: str
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool = False
+    grammar: str | None = None
     field: str = field(default="tools", compare=False)
 
 

@@ -57,7 +57,7 @@ _NO_PENALTY = {"repetition_penalty": (1,), "repeat_penalty": (1,)}
 _BREAKERS = (*NOTHING, ["\n", ":", '"', "*"])  # llama.cpp's own
 _FLOAT = (*NOTHING, "float", ["float"])
 
-# Of /v1/chat/completions, /v1/completions and /v1/messages, where they do not honour it.
+# Of all endpoints that generate, where they do not honour it.
 GENERATION: Table = {
     **_rows(
         "structured output of this kind",
@@ -192,6 +192,28 @@ OLLAMA_OPTIONS: Table = {
     **_rows("penalties without newlines", "penalize_newline", (True,)),
 }
 OLLAMA_EMBEDDINGS: Table = {**_rows("image input", "images")}
+RESPONSES: Table = {
+    **GENERATION,
+    **_rows(
+        "chat templates at this endpoint",
+        "enable_thinking thinking reasoning_effort documents continue_final_message",
+    ),
+    **_rows("chat templates at this endpoint", "add_generation_prompt", (True,)),
+    **_rows("tool calls of this form at this endpoint", "functions"),
+    **_rows(
+        "tool calls of this form at this endpoint", "function_call", (*NOTHING, "none", "auto")
+    ),
+    **_rows(
+        "usage in every piece of a stream at this endpoint", "stream_options.continuous_usage_stats"
+    ),
+    **_rows("conversations of this form at this endpoint", "messages conversation"),
+    **_rows("several answers to one request", "n", (1,)),
+    **_rows("logprobs of this form at this endpoint", "logprobs"),
+    **_rows("logprobs of this form at this endpoint", "prompt_logprobs", ()),
+    **_rows("prompts of OpenAI's own store", "prompt"),
+    **_rows("moderation", "moderation"),
+    **_rows("progress and timings at this endpoint", "return_progress timings_per_token"),
+}
 EMBEDDINGS: Table = {
     **_rows("embeddings of conversations", "messages"),
     **_rows("prompts other than the model's own", "prompt instruction input_type task"),
@@ -223,6 +245,8 @@ guided_decoding_backend structured_outputs.disable_fallback
 shift options.num_ctx options.num_batch options.num_gpu options.main_gpu options.num_thread
 options.num_keep options.use_mmap options.use_mlock options.numa options.low_vram options.f16_kv
 options.draft_num_predict
+max_tool_calls text.verbosity reasoning.mode reasoning.context access_programs image
+prompt_cache_options
 """
 IGNORED = tuple(_IGNORED.split())
 

@@ -237,13 +237,12 @@ def _messages(messages: Sequence[InputMessage]) -> Iterator[Message]:
             id_, name = waiting.take(message.tool_call_id, message.tool_name)
             yield Message(role, content, name=name, result_of=id_)
         else:
-            calls = tuple(_calls(message.tool_calls or (), at, place))
+            calls = tuple(_calls(message.tool_calls or (), at))
             waiting.add(calls)
             yield Message(role, content, message.thinking or None, calls=calls)
 
 
-def _calls(calls: Sequence[InputCall], at: int, place: str) -> Iterator[ToolCall]:
+def _calls(calls: Sequence[InputCall], at: int) -> Iterator[ToolCall]:
     for number, call in enumerate(calls):
-        where = f"{place}.tool_calls[{number}].function.arguments"
-        arguments = checked_arguments(call.function.arguments, where)
+        arguments = checked_arguments(call.function.arguments)
         yield ToolCall(call.id or f"call_{at}_{number}", call.function.name, arguments)

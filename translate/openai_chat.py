@@ -351,7 +351,7 @@ def _choice(index: int, choice: AnswerChoice) -> bytes:
     if not choice.tokens:
         return encode_json(OutputChoice(index, message, None, reason))
     body = OutputChoice(index, message, LogprobsBody([]), reason)
-    return filled(body, content=map(_token, choice.tokens))
+    return filled(body, content=map(token_logprob, choice.tokens))
 
 
 def _reason(reason: str, legacy: bool) -> str:
@@ -359,10 +359,10 @@ def _reason(reason: str, legacy: bool) -> str:
 
 
 def _logprobs_body(tokens: tuple[TokenText, ...]) -> LogprobsBody | None:
-    return LogprobsBody([_token(token) for token in tokens]) if tokens else None
+    return LogprobsBody([token_logprob(token) for token in tokens]) if tokens else None
 
 
-def _token(token: TokenText) -> TokenLogprob:
+def token_logprob(token: TokenText) -> TokenLogprob:
     top = [TopLogprob(t.text, finite(t), list(t.raw)) for t in token.top]
     return TokenLogprob(token.text, finite(token), list(token.raw), top)
 

@@ -57,12 +57,12 @@ class Generate:
         if not generate.options.stream:
             async with aclosing(events):  # what it keeps counts until it is encoded
                 answer = await _collect(first, events, generate)
-                return Response(200, await self._encoded(answer, who), (*JSON, *_notes(first)))
+                return Response(200, await self._encoded(answer, who), (*JSON, *notes(first)))
         framer = FRAMINGS[self._framing(generate)]()
         body = _Body(self.dialect.stream(who, generate.options), framer)
         headers = ((b"content-type", framer.media_type), (b"cache-control", b"no-cache"))
         chunks = body.chunks(first, events)
-        return StreamingResponse(chunks, 200, (*headers, *_notes(first)), body.failure)
+        return StreamingResponse(chunks, 200, (*headers, *notes(first)), body.failure)
 
     def _settled(self, request: GenerateRequest) -> GenerateRequest:
         """Return a request with what it leaves to the server of how it is streamed."""
@@ -115,7 +115,7 @@ async def decode_body(decode: Callable[[bytes], Decoded], body: Body) -> Decoded
     return decode(body.take()) if len(body) < QUICK else await body.decode_apart(decode)
 
 
-def _notes(first: Event) -> Headers:
+def notes(first: Event) -> Headers:
     """Return the header of an answer whose prompt was shortened, where that is known by then."""
     if not isinstance(first, AnswerStarted) or (shortened := first.usage.shortened) is None:
         return ()

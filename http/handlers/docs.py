@@ -6,9 +6,11 @@ from pathlib import Path
 
 import msgspec
 
+from ...translate.dialect import Framing
 from ..framing import FRAMINGS
 from ..message import HttpRequest, Response
 from ..openapi import Routes, document
+from ..routes import Route
 from .answers import Generate
 
 HTML = ((b"content-type", b"text/html; charset=utf-8"),)
@@ -27,11 +29,15 @@ class DescribeApi:
     @cached_property
     def _body(self) -> bytes:
         streams = {
-            path: FRAMINGS[route.handler.dialect.framing].media_type.decode()
+            path: FRAMINGS[_framing(route)].media_type.decode()
             for (_, path), route in self._routes.items()
-            if isinstance(route.handler, Generate)
+            if route.operation is not None and route.operation.pieces
         }
         return msgspec.json.encode(document(self._routes, streams))
+
+
+def _framing(route: Route) -> Framing:
+    return route.handler.dialect.framing if isinstance(route.handler, Generate) else "sse"
 
 
 async def show_docs(_: HttpRequest) -> Response:

@@ -82,6 +82,9 @@ VALUES: list[tuple[str, Any, str, Any]] = [
     ("watchdog", "2.5", "2.5", 2.5),
     ("stream_format", "json_lines", "JSON_lines", "json_lines"),
     ("stream_chunk_size", "8", "8", 8),
+    ("responses_store", "a.db", "a.db", "a.db"),
+    ("responses_size", "1GB", "1GB", 10**9),
+    ("responses_age", "7", "7", 7),
 ]
 
 

@@ -26,6 +26,9 @@ def test_every_path_and_which_ask_for_no_key() -> None:
         "/v1/completions",
         "/v1/messages",
         "/v1/messages/count_tokens",
+        "/v1/responses",
+        "/v1/responses/input_tokens",
+        "/v1/responses/{id}/cancel",
         "/v1/embeddings",
         "/v1/rerank",
         "/v2/rerank",
@@ -35,9 +38,12 @@ def test_every_path_and_which_ask_for_no_key() -> None:
     }
     gets = {"/v1/models", "/v1/models/{id}", *PUBLIC, "/v1/status", "/props", "/slots"}
     gets |= {"/api/tags", "/api/ps", "/api/version"}
+    gets |= {"/v1/responses/{id}", "/v1/responses/{id}/input_items"}
     assert {path for method, path in routes if method == "POST"} == posts
     assert {path for method, path in routes if method == "GET"} == gets
-    assert len(routes) == len(posts) + len(gets)
+    deletes = {"/v1/responses/{id}"}
+    assert {path for method, path in routes if method == "DELETE"} == deletes
+    assert len(routes) == len(posts) + len(gets) + len(deletes)
     assert {path for (_, path), route in routes.items() if route.public} == PUBLIC
 
 
@@ -54,6 +60,8 @@ def test_a_toy_backend_in_every_dialect() -> None:
             assert text == "Hm.Hello there"
             pieces = client.completions.create(model="toy", prompt="Hi", stream=True)
             assert "".join(c.choices[0].text for c in pieces) == "Hm.Hello there"
+            response = client.responses.create(model="toy", input="Hi")
+            assert response.output_text == "Hello there"
             vectors = client.embeddings.create(model="toy", input=["a", "b"]).data
             assert [each.embedding for each in vectors] == [[1.0], [1.0]]
             assert [model.id for model in client.models.list()] == ["toy"]
@@ -69,7 +77,7 @@ def test_a_toy_backend_in_every_dialect() -> None:
         assert [(r["index"], r["relevance_score"]) for r in results] == [(1, 1.0), (0, 0.0)]
     assert {type(each) for each in model.requests} == {Chat, Completion, Embedding, Ranking}
     assert {each.client for each in model.requests} == {"127.0.0.1"}
-    assert model.closed == len(model.requests) - 2 == 6
+    assert model.closed == len(model.requests) - 2 == 7
 
 
 def test_calls_reach_both_packages() -> None:

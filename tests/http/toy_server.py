@@ -4,7 +4,7 @@ import asyncio
 import io
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection
 from typing import Any
@@ -18,18 +18,25 @@ from bessemer.http.hosts import Hosts
 from bessemer.http.limits import ConnectionLimits, RateLimit
 from bessemer.http.listen import Shutdown, bind, listen
 from bessemer.http.log import Log
+from bessemer.http.responses.keeping import KeptResponses
 from bessemer.http.routes import RouteTable
 from bessemer.translate.dialect import Dialect
 
 
 @contextmanager
-def serving(*models: Backend, dialects: dict[str, Dialect] | None = None) -> Iterator[int]:
+def serving(
+    *models: Backend,
+    dialects: dict[str, Dialect] | None = None,
+    kept: KeptResponses | None = None,
+    keys: Sequence[str] = (),
+) -> Iterator[int]:
     """Yield the port of a server of these models, with dialects of its own beside the usual."""
-    routes = endpoints(
-        Backends({model.name: model for model in models}), {**DIALECTS, **(dialects or {})}
-    )
+    backends = Backends({model.name: model for model in models})
+    routes = endpoints(backends, {**DIALECTS, **(dialects or {})}, kept)
     with Log("info", io.BytesIO()) as log:
-        app = Application(RouteTable(routes), Auth([]), RateLimit(0), Cors(()), log, Hosts(("*",)))
+        app = Application(
+            RouteTable(routes), Auth(keys), RateLimit(0), Cors(()), log, Hosts(("*",))
+        )
         sockets, ready = bind("127.0.0.1", 0), threading.Event()
         stop: list[Any] = []
 

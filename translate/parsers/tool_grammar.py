@@ -15,6 +15,7 @@ from ...engine.text.lark import ANY, quoted
 from ..chat import Chat, ResponseFormat, Tool
 from ..decode import invalid
 from .calls import TaggedCall
+from .json_spelling import SpellingError, spelled_lark
 from .marked_grammar import MarkedValues
 from .parameter_types import ALL, parameter_types, text_choices, text_limits
 from .tool_formats import ToolFormat
@@ -143,8 +144,38 @@ class _Calls:
             TAGS: lambda: self._tags(schema, tool),
             MARKED: lambda: self._marked(schema, tool),
         }
+        if tool.grammar is not None:
+            written = {**written, **self._free_text(tool.grammar)}
         pieces = (p for p in MARKS.split(shape) if p)
         return " ".join(written[p]() if p in written else rules.literal(p) for p in pieces)
+
+    def _free_text(self, grammar: str) -> Mapping[str, Callable[[], str]]:
+        """Return the ways in which the one argument of a tool of free text is written."""
+        rules, mark = self._rules, self._shape.mark
+
+        def around(before: str, text: str, after: str) -> str:
+            return f"{rules.literal(before)} {rules.lark(text)} {rules.literal(after)}"
+
+        def spelled(before: str, after: str) -> str:
+            try:
+                return around(before, spelled_lark(grammar), after)
+            except SpellingError as error:
+                raise invalid("tools", str(error)) from None
+
+        return {
+            ARGUMENTS: lambda: spelled('{"input": "', '"}'),
+            PARAMETERS: lambda: spelled('input="', '"'),
+            TAGS: lambda: rules.rule(around(*self._tags_around("input", grammar))),
+            MARKED: lambda: around(f"{{input:{mark}", grammar, f"{mark}}}"),
+        }
+
+    def _tags_around(self, name: str, text: str) -> tuple[str, str, str]:
+        """Return a text parameter in tags: what is before the text, it, and what is after."""
+        (tagged,) = (each for each in self._format.syntaxes if isinstance(each, TaggedCall))
+        line = "\n" if tagged.lines else ""
+        value = f"\n{tagged.value}" if tagged.value else ""
+        before = f"{tagged.key}{name}{tagged.key_ends[0]}{value}{line}"
+        return before, text, f"{line}{tagged.value_end}\n"
 
     def _marked(self, schema: Mapping[str, Any], tool: Tool) -> str:
         rules, mark = self._rules, self._shape.mark

@@ -46,6 +46,9 @@ class Rules:
         self.fields.append(field)
         return self.rule(f"%json {json.encode(guided(schema, strict)).decode()}")
 
+    def lark(self, grammar: str) -> str:
+        return self.rule(f"%lark {{\n{grammar}\n}}")
+
     def literal(self, text: str) -> str:
         """Return a text as Lark has it: quoted, but for special tokens."""
         return " ".join(parts(text, self._specials))
