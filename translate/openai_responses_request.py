@@ -8,9 +8,10 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from ..engine.request import Refusal
-from .chat import Chat, GenerationOptions, Message, Overflow, ResponseFormat, said
+from .chat import Chat, GenerationOptions, Message, Overflow, Reasoning, ResponseFormat, said
 from .decode import bound_values, invalid, shown
 from .fields import RESPONSES, RequestDecoder
+from .openai_reasoning import ReasoningObject, ReasoningRequest, reasoning_of
 from .openai_responses_items import DECODER as ITEM
 from .openai_responses_items import Item, listed, turns_of
 from .openai_responses_tools import InputTool, InputToolChoice, Targets, tools_of
@@ -44,8 +45,7 @@ Value = Annotated[str, Meta(max_length=512)]
 Metadata = Annotated[dict[Key, Value], Meta(max_length=16)]
 
 
-class Reasoning(Struct):
-    effort: str | None = None
+class InputReasoning(ReasoningObject):
     summary: SUMMARIES | None = None
     generate_summary: SUMMARIES | None = None  # its name before
 
@@ -70,7 +70,7 @@ class ResponsesRequest(StructuredFields, kw_only=True):
     tool_choice: str | InputToolChoice | None = None
     parallel_tool_calls: bool | None = None
     text: TextConfig | None = None
-    reasoning: Reasoning | None = None
+    reasoning: InputReasoning | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     include: list[str] | None = None
     top_logprobs: Alternatives | None = None
@@ -119,7 +119,7 @@ class DecodedRequest:
     @property
     def summarizes(self) -> bool:
         """Whether thoughts are told as their summary."""
-        about = self.fields.reasoning or Reasoning()
+        about = self.fields.reasoning or InputReasoning()
         return (about.summary or about.generate_summary) is not None
 
     @property
@@ -154,7 +154,8 @@ class DecodedRequest:
             model=fields.model,
             messages=turns,
             options=_options(fields),
-            template=_template(fields),
+            template=fields.chat_template_kwargs or {},
+            reasoning=_reasoning(fields),
             tools=tools,
             tool_choice=choice,
             response_format=response_format(fields, _formats(fields)),
@@ -214,15 +215,10 @@ def _options(fields: ResponsesRequest) -> GenerationOptions:
     return replace(settings, logprobs=logprobs, stream=stream, overflow=overflow)
 
 
-def _template(fields: ResponsesRequest) -> dict[str, Any]:
-    """Return what the template is told; what is said more exactly counts for more."""
-    effort = fields.reasoning and fields.reasoning.effort
-    kwargs: dict[str, Any] = {}
-    if effort == "none":
-        kwargs["enable_thinking"] = False
-    elif effort:
-        kwargs["reasoning_effort"] = effort
-    return kwargs | (fields.chat_template_kwargs or {})
+def _reasoning(fields: ResponsesRequest) -> Reasoning:
+    """Return what is asked of thoughts, in the names that chat completions have for it too."""
+    kwargs = fields.chat_template_kwargs
+    return reasoning_of(ReasoningRequest(reasoning=fields.reasoning, chat_template_kwargs=kwargs))
 
 
 def _formats(fields: ResponsesRequest) -> Iterator[ResponseFormat]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bessemer.engine.request import Refusal
-from bessemer.translate.chat import Message, ResponseFormat, said
+from bessemer.translate.chat import Message, Reasoning, ResponseFormat, said
 from bessemer.translate.fields import GENERATION, IGNORED, RESPONSES
 from bessemer.translate.openai_responses_request import (
     DECODER,
@@ -150,8 +150,11 @@ def test_what_is_done_with_too_long_a_prompt() -> None:
 
 
 def test_how_much_to_think_is_told_to_the_template() -> None:
-    assert decoded(reasoning={"effort": "none"}).chat().template == {"enable_thinking": False}
-    assert decoded(reasoning={"effort": "high"}).chat().template == {"reasoning_effort": "high"}
+    assert decoded(reasoning={"effort": "none"}).chat().reasoning == Reasoning(False, "none")
+    assert decoded(reasoning={"effort": "high"}).chat().reasoning == Reasoning(True, "high")
+    assert decoded(reasoning={"max_tokens": 9}).chat().reasoning == Reasoning(True, None, 9)
+    with pytest.raises(Refusal, match=r"reasoning\.effort must be one of none, minimal"):
+        decoded(reasoning={"effort": "lots"}).chat()
     exact = {"reasoning": {"effort": "high"}, "chat_template_kwargs": {"reasoning_effort": "low"}}
     assert decoded(**exact).chat().template == {"reasoning_effort": "low"}
     assert not decoded().summarizes and decoded(reasoning={"summary": "auto"}).summarizes
