@@ -111,7 +111,7 @@ class BackgroundResponses:
         self._bodies += size
         try:
             await self._store.put(running.record())
-        except BaseException:
+        except asyncio.CancelledError:  # its client has gone
             self._over(id, size)
             raise
         task = asyncio.create_task(self._run(running, events))

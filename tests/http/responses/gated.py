@@ -11,7 +11,7 @@ from openai import OpenAI
 from bessemer.http.responses.background import BackgroundResponses
 from bessemer.http.responses.keeping import KeptResponses
 from bessemer.http.responses.store import MEMORY, ResponseStore
-from bessemer.translate.chat import Event, GenerateRequest
+from bessemer.translate.chat import Event, GenerateRequest, Heartbeat
 from tests.http.toy import ToyBackend
 from tests.http.toy_server import serving
 
@@ -22,6 +22,7 @@ class GatedBackend(ToyBackend):
 
     first: int = 3
     gate: Flag = field(default_factory=Flag)
+    beats: bool = False  # gives signs of life meanwhile, by which a closed connection is noticed
 
     async def events(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         said = super().events(request)
@@ -32,6 +33,8 @@ class GatedBackend(ToyBackend):
                 at += 1
                 while at == self.first and not self.gate.is_set():
                     await asyncio.sleep(0.002)
+                    if self.beats:
+                        yield Heartbeat()
         finally:
             await said.aclose()
 

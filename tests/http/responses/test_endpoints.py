@@ -213,7 +213,7 @@ def test_paths_that_are_not_there() -> None:
 
 
 def test_a_client_that_goes_away_ends_its_answer_and_keeps_nothing() -> None:
-    model = GatedBackend("toy", TEXT)
+    model = GatedBackend("toy", TEXT, beats=True)
     with keeping(model) as url, client(url) as each:
         stream = each.responses.create(model="toy", input="x", stream=True)
         first = next(iter(stream))
