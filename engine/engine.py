@@ -14,7 +14,17 @@ from .in_flight import StepInFlight
 from .logit_edits import LastingEdits, LogitEdits, nothing_allowed
 from .max_len import max_len_of, rope_key
 from .pager import Pager
-from .request import Event, Refusal, Refused, Request, Started, StepReport, Token, TokenLogprobs
+from .request import (
+    Event,
+    Prefilled,
+    Refusal,
+    Refused,
+    Request,
+    Started,
+    StepReport,
+    Token,
+    TokenLogprobs,
+)
 from .sampler import Sampled, broken_numbers
 from .scheduler import Limits, Scheduler
 from .sequence import Sequence
@@ -183,9 +193,13 @@ class Engine:
         """Wait for a step's tokens and take them in; what is over by now is passed by."""
         if step is None or not any(self._runs(item.sequence) for item in step.work):
             return []
-        events: list[Event] = []
         prompts = {sequence: scores.read() for sequence, scores in step.prompts.items()}
         sampled = step.read()
+        events: list[Event] = [
+            Prefilled(sequence.request.id, tokens)
+            for sequence, tokens in step.prefilled
+            if self._runs(sequence)
+        ]
         for sequence, _ in step.ready:
             if not self._runs(sequence):
                 continue

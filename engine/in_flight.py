@@ -25,6 +25,7 @@ class StepInFlight:
     logits: mx.array
     ready: list[tuple[Sequence, int]] = field(default_factory=list)
     prompts: dict[Sequence, PromptScores] = field(default_factory=dict)
+    prefilled: list[tuple[Sequence, int]] = field(default_factory=list)  # prompts' tokens, if asked
     deepest: dict[Sequence, Node] = field(default_factory=dict)  # in the tree, as it was committed
     _drawn: list[tuple[list[Sequence], Drawn]] = field(default_factory=list)
     _later: list[tuple[Sequence, int]] = field(default_factory=list)  # of `ready`, not drawn yet
@@ -38,6 +39,7 @@ class StepInFlight:
             start, end = end, end + logit_count(item)
             if item.last:
                 step.ready.append((item.sequence, end - 1))
+            step._note_progress(item)
             if item.sequence.request.prompt_logprobs is not None and not item.sequence.generated:
                 step._score(item, logits[start:end])
         now: list[tuple[Sequence, int]] = []
@@ -70,6 +72,12 @@ class StepInFlight:
             for sequences, drawn in self._drawn
             for sequence, sampled in zip(sequences, drawn.read(), strict=True)
         }
+
+    def _note_progress(self, item: Work) -> None:
+        """Note how much of a prompt the step computes, where its request asks for that."""
+        request, end = item.sequence.request, item.sequence.computed + item.count
+        if request.progress and end <= len(request.tokens):
+            self.prefilled.append((item.sequence, end))
 
     def _score(self, item: Work, logits: mx.array) -> None:
         """Score the prompt tokens after the computed rows, each once."""

@@ -16,6 +16,7 @@ class Refusal(Exception):
     """A caller's mistake or a limit reached, with its HTTP status and a stable code.
 
     `field` is the request's field at fault; `retry_after` (seconds) becomes the Retry-After header.
+    Where a prompt is too long, `sizes` are its tokens, or a bound below them, and the most allowed.
     """
 
     status: int
@@ -23,6 +24,7 @@ class Refusal(Exception):
     message: str
     field: str | None = None
     retry_after: int | None = None
+    sizes: tuple[int, int] | None = None
 
     def __str__(self) -> str:
         return self.message
@@ -151,6 +153,7 @@ class Request(Struct, frozen=True, kw_only=True, tag="continue"):
     budget: ThoughtBudget | None = None  # of its thoughts; None: as long as they get
     goes_on: bool = False  # in the prompt's own text, whose words it may go on with
     client: str = ""  # whose request it is
+    progress: bool = False  # tell how far its prompt is computed, step by step
 
 
 class Embed(Struct, frozen=True, kw_only=True, tag="embed"):
@@ -192,6 +195,17 @@ class Started(Struct, frozen=True, array_like=True, tag="started"):
 
     request: int
     cached: int
+
+    @property
+    def over(self) -> bool:
+        return False
+
+
+class Prefilled(Struct, frozen=True, array_like=True, tag="prefilled"):
+    """A request that asked for its progress has so many `tokens` of its prompt computed."""
+
+    request: int
+    tokens: int
 
     @property
     def over(self) -> bool:
@@ -252,6 +266,7 @@ class Refused(Struct, frozen=True, array_like=True, tag="refused"):
     message: str
     field: str | None = None
     retry_after: int | None = None
+    sizes: tuple[int, int] | None = None
 
     @property
     def over(self) -> bool:
@@ -292,6 +307,7 @@ def over_context(prompt: int, answer: int, context: int) -> Refusal:
         "context_length_exceeded",
         f"The prompt has {prompt} tokens and at least {answer} more are to be generated, but this "
         f"model's context is {context} tokens: shorten the prompt.",
+        sizes=(prompt, context - answer),
     )
 
 
@@ -305,4 +321,6 @@ def shutting_down() -> Refusal:
 
 
 AnyRequest = Request | Embed | Rank
-Event = Started | Token | Embedded | Ranked | Refused  # `over`: it is its request's last
+Event = (
+    Started | Prefilled | Token | Embedded | Ranked | Refused
+)  # `over`: it is its request's last

@@ -190,6 +190,16 @@ class Config:
     offline: Annotated[bool, Flag(
         "", "Download nothing.", variable="HF_HUB_OFFLINE",
     )] = False
+    context_overflow: Annotated[Literal["error", "truncate", "summarize"], Flag(
+        "KIND",
+        "What is done with a prompt that is too long: error refuses it, truncate drops the oldest "
+        "turns, summarize has the model sum them up. A request may say otherwise.",
+    )] = "error"
+    attribution: Annotated[Literal["drop", "keep"], Flag(
+        "KIND",
+        "Claude Code's first system line, x-anthropic-billing-header, which changes with every "
+        "request: drop, so that cached prefixes hold, or keep.",
+    )] = "drop"
     heartbeat: Annotated[float, Flag(
         "SECONDS", "The longest silence in a stream before a sign of life is sent.",
     )] = 5.0

@@ -45,7 +45,6 @@ LINGER = 2.0, 30.0  # seconds in which a client that is not read any more may pa
 # close at once resets the connection and can destroy the answer (RFC 9112, section 9.6)
 CLIENT_GONE = 499  # nginx's code for a client that did not wait; only ever seen in the log
 REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
-BODILESS = frozenset({204, 304})  # must not carry Content-Length (RFC 9110, section 8.6)
 CLOSE = (b"connection", b"close")
 CONTINUE = h11.InformationalResponse(status_code=100, headers=[], reason=REASONS[100])
 IDLE, HEADER, BODY, ANSWERING, LINGERING, CLOSING = Phase
@@ -291,7 +290,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _send(self, request: HttpRequest, reply: Response) -> None:
         length: Headers = ()
-        if reply.status not in BODILESS:
+        if reply.status != HTTPStatus.NO_CONTENT:  # which must not (RFC 9110, section 8.6)
             length = ((b"content-length", b"%d" % len(reply.body)),)
         parts = [self._open_reply(request, reply, length)]
         if reply.body and request.method != "HEAD":  # which is copied nowhere: it may be large

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from ..engine.request import Refusal
 from .message import Headers, HttpRequest, Response
 
-EXPOSED = b"x-request-id, request-id, retry-after"
+EXPOSED = b"x-request-id, request-id, retry-after, x-context-overflow"
 METHODS = b"GET, HEAD, POST"
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 SAME = frozenset({b"same-origin", b"none"})  # what a browser says where no other site asks

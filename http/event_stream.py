@@ -65,8 +65,9 @@ class Backlog:
 class EventStream:
     """A stream of the events of requests, and a None every `tick` seconds to look at the clock.
 
-    `forget` is told of requests that nobody waits for any more. What is read counts as `kept`, if
-    it is, until the stream is closed.
+    The first of these comes after `first` seconds, if that is another time. `forget` is told of
+    requests that nobody waits for any more. What is read counts as `kept`, if it is, until the
+    stream is closed.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class EventStream:
         pace: Pace,
         unread: Backlog,
         kept: Backlog | None = None,
+        first: float | None = None,
     ) -> None:
         self._forget = forget
         self._events: deque[Event | None] = deque()
@@ -86,7 +88,7 @@ class EventStream:
         self._pace, self._unread, self._kept = pace, unread, kept
         self.reading = False
         self._tick = tick
-        self._timer = self._loop.call_later(tick, self._beat)
+        self._timer = self._loop.call_later(tick if first is None else first, self._beat)
 
     async def next(self) -> Event | None:
         """Return the next event, in a turn of the loop that has time for it."""

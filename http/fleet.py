@@ -203,11 +203,17 @@ class Worker:
         """Return an id for a new request, never used before in this server."""
         return next(self._numbers)
 
-    def open(self, requests: Iterable[AnyRequest], tick: float, kept: bool = False) -> EventStream:
+    def open(
+        self,
+        requests: Iterable[AnyRequest],
+        tick: float,
+        first: float | None = None,
+        kept: bool = False,
+    ) -> EventStream:
         """Send requests off; their events come through the stream. Raises Refusal if they cannot.
 
         No request is kept for later: a worker that is not ready, or reads nothing, is sent none.
-        The events are `kept` where the answer is one piece.
+        The `first` tick may come sooner. The events are `kept` where the answer is one piece.
         """
         batch = list(requests)
         self._log.debug(f"{self.name} is asked {', '.join(map(_described, batch))}")
@@ -220,7 +226,7 @@ class Worker:
             raise self.unavailable()
         ids = [request.id for request in batch]
         about = self._pace, self._unread, self._kept if kept else None
-        stream = EventStream(ids, tick, self.forget, *about)
+        stream = EventStream(ids, tick, self.forget, *about, first=first)
         self._streams |= dict.fromkeys(ids, stream)
         return stream
 

@@ -3,19 +3,21 @@
 import asyncio
 import secrets
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterator
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 from ..engine import request as engine
-from ..engine.admission import Place
 from ..engine.embedding.sentence_transformers import Purpose
 from ..engine.request import Refusal
 from ..engine.wire import Ready
 from ..translate.answer import AnswerStream, Bounds
-from ..translate.chat import Chat, Completion, Done, Event, GenerateRequest, Heartbeat
+from ..translate.attribution import without_attribution
+from ..translate.chat import Chat, Completion, Event, GenerateRequest, Heartbeat, Overflow
 from ..translate.openai_embeddings import Embedding, Vectors
 from ..translate.renderer import Prompt, Renderer
 from ..translate.rerank import Ranking, Scores
@@ -23,6 +25,7 @@ from .auth import KEYED
 from .backends import ModelState, Status, other_purpose
 from .fleet import State, Worker
 from .limits import within
+from .overflow import ContextOverflow, Fitted
 from .template_host import TemplateHost
 
 RESTART_PATIENCE = 5.0  # seconds a request waits for a dead worker's successor; it takes about 1
@@ -39,24 +42,36 @@ Returned = TypeVar("Returned")
 class Patience:
     """The seconds of silence until a heartbeat is sent, and until a request is given up.
 
-    A model that computes is not silent, whoever it is for; so a request waits for its turn.
+    A model that computes is not silent, whoever it is for; so a request waits for its turn. A
+    stream that nothing is known of after `opening` seconds begins with a heartbeat.
     """
 
     heartbeat: float = 5.0
     timeout: float = 300.0
+    opening: float = 0.04
 
     @property
     def tick(self) -> float:
         return min(self.heartbeat, self.timeout / 4)
 
+    def first(self, request: GenerateRequest, work: Sequence[engine.Request]) -> float:
+        """Return the seconds until the first look at the clock, when a stream is to begin.
+
+        A grammar is compiled before: one that cannot be still has a status of its own.
+        """
+        begins = request.options.stream and work[0].constraint is None
+        return min(self.opening, self.tick) if begins else self.tick
+
 
 class _Clock:
     """A clock that says when a silent stream needs a heartbeat, and when it is given up."""
 
-    def __init__(self, patience: Patience) -> None:
+    def __init__(self, patience: Patience, first: float | None = None) -> None:
         self._now = asyncio.get_running_loop().time
         self._patience = patience
         self.token()
+        if first is not None:
+            self._beat = self._heard + min(first, patience.heartbeat)
 
     def token(self) -> None:
         self._heard = self._now()
@@ -151,6 +166,8 @@ class GenerationBackend(LocalBackend):
     max_tokens: int
     patience: Patience
     share_prefixes: bool = False  # among callers with different keys
+    overflow: Overflow = "error"  # what is done with too long a prompt
+    keep_attribution: bool = False  # Claude Code's line, which changes with every request
     readers: Executor = field(default_factory=lambda: ThreadPoolExecutor(READERS))  # of long texts
     searcher: Executor = field(
         default_factory=lambda: ThreadPoolExecutor(1)
@@ -169,34 +186,56 @@ class GenerationBackend(LocalBackend):
         prompts = 1 if isinstance(request, Chat) else len(request.prompts)
         count = prompts * request.options.n
         with self.worker.admission.admitted(request.client, count) as place:
-            async with aclosing(self._events(self._salted(request), ready, place)) as events:
+            async with aclosing(self._fitted(self._salted(request), ready)) as fitting:
+                async for each in fitting:
+                    if isinstance(each, Heartbeat):
+                        yield each
+                    else:
+                        fitted = each
+            answer = self._answer(fitted.request, fitted.prompts, place.leave)
+            async with aclosing(answer) as events:
                 async for event in events:
                     yield event
 
-    async def _events(
-        self, request: GenerateRequest, ready: Ready, place: Place
+    def _fitted(
+        self, request: GenerateRequest, ready: Ready
+    ) -> AsyncGenerator[Fitted | Heartbeat, None]:
+        """Read a request's prompts, and do what is to be done if they are too long."""
+        context = ready.plan.context
+
+        async def read(request: GenerateRequest) -> list[Prompt]:
+            reading = self._prompts(request, context, ready.vocabulary)
+            return await within(self.patience.timeout, reading)
+
+        about = self.overflow, context, self.max_tokens
+        return ContextOverflow(*about, read, partial(self._answer, leave=_stay)).fitted(request)
+
+    async def _answer(
+        self, request: GenerateRequest, prompts: list[Prompt], leave: Callable[[int], None]
     ) -> AsyncGenerator[Event, None]:
+        """Yield the events of an answer; `leave` is told of sequences that are over."""
         worker, patience = self.worker, self.patience
-        reading = self._prompts(request, ready.plan.context, ready.vocabulary)
-        prompts = await within(patience.timeout, reading)
         ready = await worker.available(RESTART_PATIENCE)  # it may have died meanwhile
         bounds = Bounds(ready.plan.context, self.max_tokens, ready.defaults, ready.vocabulary)
         seed = secrets.randbits(63) if request.options.seed is None else request.options.seed
         tokenizer = self.renderer.tokenizer
-        answer = AnswerStream(request, prompts, tokenizer, bounds, worker.number, seed)
-        clock = _Clock(patience)
-        stream = worker.open(answer.requests, patience.tick, kept=not request.options.stream)
+        about = worker.number, seed, time.monotonic
+        answer = AnswerStream(request, prompts, tokenizer, bounds, *about)
+        first = patience.first(request, answer.requests)
+        clock = _Clock(patience, first)
+        kept = not request.options.stream
+        stream = worker.open(answer.requests, patience.tick, first, kept)
         try:
             while not answer.over:
                 event = await stream.next()
                 if event is not None:
                     clock.token()
-                    place.leave(int(event.over))
+                    leave(int(event.over))
                     for each in answer.take(event):
                         yield each
                 elif clock.tick(worker.progress):
                     yield Heartbeat()
-            yield Done(answer.usage)
+            yield answer.done
         finally:
             stream.close()
 
@@ -214,6 +253,7 @@ class GenerationBackend(LocalBackend):
         if not isinstance(request, Chat):
             size, read = _size(request), renderer.prompts
             return await self._apart(self.readers, size, read, request, *bounds)
+        request = request if self.keep_attribution else without_attribution(request)
         size, guard = _length(request), renderer.guarded
         chat = await self._apart(self.searcher, size, guard, request, context)
         text = await self.template.render(chat, renderer.limit(context))
@@ -293,6 +333,10 @@ class RerankBackend(LocalBackend):
                     values[row] = score
                 tokens += event.tokens
         return Scores(values, tokens)
+
+
+def _stay(count: int) -> None:
+    """Leave the place of a sequence to the one that follows it."""
 
 
 def _length(chat: Chat) -> int:

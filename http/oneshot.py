@@ -7,6 +7,7 @@ import secrets
 import sys
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 
 from ..engine.answer_wire import Ask, Begin, Link
 from ..engine.command_line import StatusLine
@@ -110,6 +111,8 @@ def _request(
     bounds = Bounds(ready.plan.context, config.max_tokens, ready.defaults, ready.vocabulary)
     seed = secrets.randbits(63) if chat.options.seed is None else chat.options.seed
     numbers = itertools.count(1)
-    answer = AnswerStream(chat, [prompt], renderer.tokenizer, bounds, lambda: next(numbers), seed)
+    answer = AnswerStream(
+        chat, [prompt], renderer.tokenizer, bounds, lambda: next(numbers), seed, monotonic
+    )
     (request,) = answer.requests
     return request

@@ -119,7 +119,8 @@ async def _open(
         special = config.model.parse_special
         renderer = await open_renderer(worker.name, tokenizer, own, host, special)
         await asyncio.to_thread(renderer.prepare)
-        limits = config.max_tokens, patience, config.share_prefixes
+        keeps = config.attribution == "keep"
+        limits = config.max_tokens, patience, config.share_prefixes, config.context_overflow, keeps
         return GenerationBackend(worker.name, created, worker, host, renderer, *limits)
 
     _, model = await asyncio.gather(worker.start(), backend())

@@ -29,6 +29,8 @@ OTHER: dict[type[ast.operator], type[ast.operator]] = {
     ast.LShift: ast.RShift,
     ast.RShift: ast.LShift,
 }
+CLOCKS = {"time", "monotonic", "perf_counter"}
+LARGE = 1000  # of which one more is none that anybody could tell
 NAMES = {"min": "max", "max": "min", "any": "all", "all": "any"}
 UNORDERED = {"eval", "async_eval"}  # MLX's: what they are given has no order
 LOGGERS = {"log", "logger", "logging", "warnings", "print"}
@@ -73,11 +75,19 @@ Changes = Iterator[tuple[str, ast.AST, str]]  # the operator, what goes, what co
 
 
 def _compare(node: ast.Compare) -> Changes:
+    timed = any(_reads_clock(each) for each in ast.walk(node))
     for place, op in enumerate(node.ops):
-        for other in OPPOSITES[type(op)]:
+        others = OPPOSITES[type(op)]
+        for other in others[-1:] if timed else others:  # no two instants are the same
             ops = [*node.ops[:place], other(), *node.ops[place + 1 :]]
             new = ast.Compare(node.left, ops, node.comparators)
             yield "another comparison", node, f"({ast.unparse(new)})"
+
+
+def _reads_clock(node: ast.AST) -> bool:
+    if isinstance(node, ast.Call):
+        return isinstance(node.func, ast.Attribute) and node.func.attr in CLOCKS
+    return isinstance(node, ast.Name) and node.id == "now"
 
 
 def _bool_op(node: ast.BoolOp) -> Changes:
@@ -108,8 +118,8 @@ def _constant(node: ast.Constant) -> Changes:
     if isinstance(node.value, bool):
         yield "another constant", node, str(not node.value)
     elif isinstance(node.value, int | float):
-        more = node.value + 1
-        yield "another constant", node, f"({more if more != node.value else node.value * 2})"
+        large = node.value >= LARGE
+        yield "another constant", node, f"({node.value * 2 if large else node.value + 1})"
 
 
 def _condition(node: ast.If | ast.IfExp) -> Changes:
@@ -227,12 +237,18 @@ def _children(node: ast.AST) -> Iterator[ast.AST]:
                     yield child
 
 
-def faults(root: Path, path: Path) -> list[Fault]:
-    """Return all faults of a module, in the order of its syntax tree."""
-    source = path.read_bytes()
+def line_starts(source: bytes) -> list[int]:
+    """Return where each line begins, and the end."""
     starts = [0]
     for line in source.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
+    return starts
+
+
+def faults(root: Path, path: Path) -> list[Fault]:
+    """Return all faults of a module, in the order of its syntax tree."""
+    source = path.read_bytes()
+    starts = line_starts(source)
     found: list[Fault] = []
 
     def visit(node: ast.AST, scope: str) -> None:

@@ -1,10 +1,10 @@
 """Plants faults in the Python of engine, http and translate; counts how many the tests notice.
 
 A sample of faults, in proportion to a module's lines, is planted one by one in a copy of the tree.
-The module's own tests run first, of these the ones that reach the fault; then all of its folder,
-until one fails that passes without the fault. What survives counts against the tests, but for the
-faults in EQUIVALENT, which somebody read. A module whose own tests fail as they are is named and
-left out.
+The module's own tests run first: of these the ones that reach the fault. What survives them all is
+tried with the others that reach it, of the folder and end to end, the quickest files first; these
+must pass without it. What survives those too counts against the tests, but for the faults in
+EQUIVALENT, which somebody read. A module whose own tests fail as they are is named and left out.
 """
 
 import json
@@ -18,28 +18,38 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import IO, Annotated
+from typing import IO, Annotated, TypeVar
 
 from typer import Option
 
 from bessemer.bench.command import FAILED, command
 from bessemer.engine.command_line import USAGE
 from tests.faults import Fault, faults
+from tests.reach import probed
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("engine", "http", "translate")
-ALL_SECONDS = 900.0  # for tests as they are, and for all of a folder's
-START_SECONDS, SLOWER = 10.0, 5.0  # own tests that take this and so many times theirs have noticed
+# The tests that may notice a fault of a folder's.
+SUITES = {
+    "engine": ("engine", "http"),
+    "http": ("http",),
+    "translate": ("translate", "http"),
+}
+ALL_SECONDS = 7200.0  # for tests as they are
+START_SECONDS, SLOWER = 30.0, 3.0  # tests that take this and so many times theirs have noticed
 BROKEN = re.compile(r"^(?:FAILED|ERROR) ([^\s:]+)", re.MULTILINE)  # a file in pytest's summary
 PASSED, NOTHING_COLLECTED = 0, 5
 PYTEST = (sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:xdist", "-p", "no:cacheprovider")
+FILES = 8  # of tests that look at once for those that reach a survivor
+T = TypeVar("T")
+R = TypeVar("R")
 
 # Survivors that were read and change nothing that anybody can see: the key of each, and why.
 EQUIVALENT: dict[str, str] = {
@@ -56,13 +66,22 @@ EQUIVALENT: dict[str, str] = {
     "engine/sampler.py | _uniform | another constant | 0.0 | (1.0)": (
         "no kernel reads a greedy row's number"
     ),
+    "engine/text/tokenizer.py |  | another constant | 2 | (3)": "the pieces are of one text",
+    "engine/text/vocabulary.py | Vocabulary.token_to_id | always true | sought | True": (
+        "no token has an empty name; it is not sought for what that costs"
+    ),
     "engine/token_rules.py | Ngrams.after | another constant | 0 | (1)": (
         "nothing has followed while there are no more tokens than `before`"
+    ),
+    "engine/embedding/inputs.py |  | another constant | 30 | (31)": (
+        "both are more than any model's limit"
+    ),
+    "engine/kv_probe.py | _log_probabilities | another constant | 2 | (3)": (
+        "a page or a state more than are used"
     ),
     "engine/serving.py | load_described | another constant | 0 | (1)": "one byte of a plan",
     "http/auth.py | Auth.caller | swapped arguments | hmac.compare_digest(digest, known)"
     " | hmac.compare_digest(known, digest)": "equality has no order",
-    "http/body.py |  | another constant | 16384 | (16385)": "one byte more is free, or in a piece",
     "http/connection.py | Connection._balance | another comparison | len(self._inbox) > READ_AHEAD"
     " | (len(self._inbox) >= READ_AHEAD)": "one byte less is read ahead",
     "http/event_stream.py | Backlog.add | another comparison | self._size > self._limit"
@@ -75,16 +94,39 @@ EQUIVALENT: dict[str, str] = {
 }
 
 
+class How(StrEnum):
+    """What came of a fault; SKIPPED: the module's own tests fail without it."""
+
+    NOTICED = "noticed"
+    ELSEWHERE = "noticed elsewhere"
+    SURVIVED = "survived"
+    EQUIVALENT = "equivalent"
+    SKIPPED = "skipped"
+
+
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """`how` is noticed, survived, equivalent, or skipped: the module's tests fail without it.
-
-    A fault that is noticed `late` is known by tests that did not end in time, and said nothing.
-    """
+    """`by` is the file of the test that noticed; what did not end in time says nothing: `late`."""
 
     fault: Fault
-    how: str
-    late: bool = False
+    how: How
+    by: str = ""
+
+    @property
+    def late(self) -> bool:
+        return self.how in {How.NOTICED, How.ELSEWHERE} and not self.by
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """A test as it runs without a fault, but with probes: it may fail for these."""
+
+    seconds: float
+    failed: bool
+    reached: frozenset[int]
+
+    def may_notice(self, fault: int) -> bool:
+        return self.failed or fault in self.reached
 
 
 def own_tests(root: Path, file: str) -> list[str]:
@@ -98,13 +140,21 @@ def _more(root: Path, path: Path) -> list[Path]:
     return [p.relative_to(root) for p in sorted((root / path.parent).glob(f"test_{path.stem}_*"))]
 
 
-def other_tests(root: Path, file: str) -> list[str]:
-    """Return the folder's other test files: first those that name the module."""
-    parts = Path(file).with_suffix("").parts
-    own = set(own_tests(root, file))
-    every = sorted((root / "tests" / parts[0]).rglob("test_*.py"))
-    ordered = sorted(every, key=lambda path: parts[-1] not in path.read_text())
-    return [name for p in ordered if (name := p.relative_to(root).as_posix()) not in own]
+def suite(root: Path, files: Iterable[str]) -> list[str]:
+    """Return the test files that may notice faults of these modules."""
+    folders = {name for file in files for name in SUITES[Path(file).parts[0]]}
+    found = (path for name in folders for path in (root / "tests" / name).rglob("test_*.py"))
+    return sorted(path.relative_to(root).as_posix() for path in found)
+
+
+def in_order(tests: Mapping[str, Probed], fault: int, without: Collection[str]) -> list[str]:
+    """Return the tests that may notice a fault, but for these files': the quickest file first."""
+    by_file = defaultdict[str, list[str]](list)
+    for name, test in tests.items():
+        if test.may_notice(fault) and (file := name.partition("::")[0]) not in without:
+            by_file[file].append(name)
+    files = sorted(by_file.values(), key=lambda names: sum(tests[n].seconds for n in names))
+    return [name for names in files for name in names]
 
 
 def sample(root: Path, paths: Sequence[Path], number: int, seed: int) -> list[Fault]:
@@ -122,19 +172,24 @@ def sample(root: Path, paths: Sequence[Path], number: int, seed: int) -> list[Fa
     return chosen
 
 
+def _listed() -> list[str]:
+    """Return the files that git knows or would."""
+    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listing, cwd=ROOT, capture_output=True, check=True).stdout
+    return [name for name in names.decode().split("\0") if name]
+
+
 class Copy:
     """A copy of the tree in which a fault stands while tests run; child processes find it too."""
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "tree"
-        listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-        names = subprocess.run(listing, cwd=ROOT, capture_output=True, check=True).stdout
-        for name in filter(None, names.decode().split("\0")):
+        for name in _listed():
             if (ROOT / name).is_file():
                 (self.root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, self.root / name)
         link = folder / "link"
-        link.mkdir()
+        link.mkdir(parents=True)
         (link / "bessemer").symlink_to(self.root)  # before what is installed: see pyproject.toml
         self._environment = os.environ | {
             "PYTHONPATH": str(link),
@@ -142,60 +197,65 @@ class Copy:
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # a second of each run
         }
 
-    def fates(self, chosen: Sequence[Fault], wide: bool) -> Iterator[Fate]:
-        """Yield the fates of faults in one module."""
-        begin = time.monotonic()
-        tests = self.reached(chosen[0].file)
-        if tests is None:
-            yield from (Fate(fault, "skipped") for fault in chosen)
+    def fates(self, chosen: Sequence[Fault]) -> Iterator[Fate]:
+        """Yield what a module's own tests make of its faults."""
+        own = own_tests(self.root, chosen[0].file)
+        tests = self.reached(dict(enumerate(chosen)), own)
+        if any(test.failed for test in tests.values()) and self.fails(own, ALL_SECONDS):
+            yield from (Fate(fault, How.SKIPPED) for fault in chosen)
             return
-        limit = START_SECONDS + SLOWER * (time.monotonic() - begin)
-        for fault in chosen:
-            first = [test for test, lines in tests.items() if fault.line in lines]
-            yield self.fate(fault, first, wide, limit)
+        for number, fault in enumerate(chosen):
+            if fault.key in EQUIVALENT:
+                yield Fate(fault, How.EQUIVALENT)
+            else:
+                broken = self._by(fault, in_order(tests, number, ()), tests)
+                yield Fate(fault, How.NOTICED if broken else How.SURVIVED, *broken)
 
-    def fate(self, fault: Fault, first: Sequence[str], wide: bool, seconds: float) -> Fate:
-        if fault.key in EQUIVALENT:
-            return Fate(fault, "equivalent")
-        with self._planted(fault):
-            own = own_tests(self.root, fault.file)
-            broken = self.broken(first, seconds) or self.broken(own, seconds)
-        noticed = broken or (wide and self._noticed_elsewhere(fault))
-        return Fate(fault, "noticed" if noticed else "survived", late=broken == [""])
+    def elsewhere(self, fault: Fault, number: int, tests: Mapping[str, Probed]) -> Fate:
+        """Return what others make of a survivor: whether one fails that passes without it."""
+        others = in_order(tests, number, own_tests(self.root, fault.file))
+        while others:
+            broken = self._by(fault, others, tests)
+            if not broken:
+                break
+            if not broken[0] or not self.fails(broken, ALL_SECONDS):
+                return Fate(fault, How.ELSEWHERE, *broken)
+            others = [each for each in others if each.partition("::")[0] != broken[0]]
+        return Fate(fault, How.SURVIVED)
 
-    def reached(self, file: str) -> dict[str, set[int]] | None:
-        """Return which lines each own test reaches, the quickest first; None where one fails."""
-        own = own_tests(self.root, file)
-        if not own:
+    def _by(self, fault: Fault, names: Sequence[str], tests: Mapping[str, Probed]) -> list[str]:
+        seconds = START_SECONDS + SLOWER * sum(tests[name].seconds for name in names)
+        with self._changed({fault.file: fault.planted}):
+            return self.broken(names, seconds)
+
+    def reached(self, chosen: Mapping[int, Fault], names: Sequence[str]) -> dict[str, Probed]:
+        """Run tests, all of them, and return what each is like."""
+        if not names:
             return {}
+        by_file = defaultdict[str, dict[int, Fault]](dict)
+        for number, fault in chosen.items():
+            by_file[fault.file][number] = fault
         out = self.root.parent / "reach.json"
-        if self.fails(["-p", "tests.reach", "--reach", file, str(out), *own], ALL_SECONDS):
-            return None
-        tests: dict[str, tuple[float, list[int]]] = json.loads(out.read_text())
-        quickest = sorted(tests.items(), key=lambda test: test[1][0])
-        return {name: set(lines) for name, (_, lines) in quickest}
-
-    def _noticed_elsewhere(self, fault: Fault) -> bool:
-        """Return whether another test file fails with the fault and passes without it."""
-        others = other_tests(self.root, fault.file)
-        while True:
-            with self._planted(fault):
-                broken = self.broken(others, ALL_SECONDS)
-            if not broken or not set(broken) <= set(others):
-                return False  # in time, nobody noticed
-            if not self.fails(broken, ALL_SECONDS):
-                return True
-            others = [each for each in others if each not in broken]
+        out.unlink(missing_ok=True)
+        with self._changed({f: partial(probed, chosen=each) for f, each in by_file.items()}):
+            arguments = ["-p", "tests.reach", "--reach", str(out), "--maxfail", str(1 << 30)]
+            self.broken([*arguments, *names], ALL_SECONDS)
+        tests = json.loads(out.read_text()) if out.exists() else {names[0]: (0.0, True, [])}
+        return {
+            name: Probed(seconds, failed, frozenset(reached))
+            for name, (seconds, failed, reached) in tests.items()
+        }
 
     @contextmanager
-    def _planted(self, fault: Fault) -> Iterator[None]:
-        path = self.root / fault.file
-        source = path.read_bytes()
-        self._write(path, fault.planted(source))
+    def _changed(self, changes: Mapping[str, Callable[[bytes], bytes]]) -> Iterator[None]:
+        sources = {self.root / file: (self.root / file).read_bytes() for file in changes}
+        for (path, source), change in zip(sources.items(), changes.values(), strict=True):
+            self._write(path, change(source))
         try:
             yield
         finally:
-            self._write(path, source)
+            for path, source in sources.items():
+                self._write(path, source)
 
     @staticmethod
     def _write(path: Path, source: bytes) -> None:
@@ -241,33 +301,69 @@ class Copy:
 
 
 def run(chosen: Sequence[Fault], jobs: int, wide: bool) -> list[Fate]:
-    """Try all faults, each job a module at a time in its own copy; return fates in any order."""
-    todo: queue.SimpleQueue[list[Fault]] = queue.SimpleQueue()
-    for _, module in groupby(chosen, key=lambda fault: fault.file):
-        todo.put(list(module))
-    fates: list[Fate] = []
+    """Try all faults with their modules' own tests, then survivors with the others."""
+    modules = [list(module) for _, module in groupby(chosen, key=lambda fault: fault.file)]
+    fates = _told(_in_copies(modules, jobs, Copy.fates), len(chosen), "tried")
+    left = {n: fate.fault for n, fate in enumerate(fates) if fate.how == How.SURVIVED}
+    if not wide or not left:
+        return fates
+    files = suite(ROOT, {fault.file for fault in left.values()})
+    parts = [files[at : at + FILES] for at in range(0, len(files), FILES)]
 
-    def work() -> None:
-        with tempfile.TemporaryDirectory(prefix="mutants", ignore_cleanup_errors=True) as folder:
-            copy = Copy(Path(folder))
-            with suppress(queue.Empty):
+    def reached(copy: Copy, part: Sequence[str]) -> Iterator[tuple[str, Probed]]:
+        yield from copy.reached(left, part).items()
+
+    tests: dict[str, Probed] = dict(_in_copies(parts, jobs, reached))
+
+    def elsewhere(copy: Copy, each: tuple[int, Fault]) -> Iterator[Fate]:
+        yield copy.elsewhere(each[1], each[0], tests)
+
+    found = _told(_in_copies([*left.items()], jobs, elsewhere), len(left), "tried elsewhere")
+    return [fate for fate in fates if fate.how != How.SURVIVED] + found
+
+
+def _in_copies(todo: Sequence[T], jobs: int, work: Callable[[Copy, T], Iterator[R]]) -> Iterator[R]:
+    """Yield what comes of all, in any order; each job takes the next in its own copy."""
+    left: queue.SimpleQueue[T] = queue.SimpleQueue()
+    for each in todo:
+        left.put(each)
+    found: queue.SimpleQueue[R | None] = queue.SimpleQueue()  # None when a job has ended
+
+    def job() -> None:
+        try:
+            with _copy() as copy, suppress(queue.Empty):
                 while True:
-                    for fate in copy.fates(todo.get_nowait(), wide):
-                        fates.append(fate)
-                        _tell(fate, f"{len(fates)} of {len(chosen)}")
+                    for result in work(copy, left.get_nowait()):
+                        found.put(result)
+        finally:
+            found.put(None)
 
-    threads = [threading.Thread(target=work) for _ in range(jobs)]
+    threads = [threading.Thread(target=job) for _ in range(jobs)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
-    return fates
+    running = jobs
+    while running:
+        if (result := found.get()) is None:
+            running -= 1
+        else:
+            yield result
 
 
-def _tell(fate: Fate, progress: str) -> None:
-    if fate.how == "survived":
-        print(fate.fault.shown(), flush=True)
-    print(f"\r{progress} tried", end="", file=sys.stderr, flush=True)
+@contextmanager
+def _copy() -> Iterator[Copy]:
+    with tempfile.TemporaryDirectory(prefix="mutants", ignore_cleanup_errors=True) as folder:
+        yield Copy(Path(folder))
+
+
+def _told(fates: Iterable[Fate], number: int, doing: str) -> list[Fate]:
+    """Return the fates, and say how far it is and what was not noticed at first."""
+    found: list[Fate] = []
+    for fate in fates:
+        found.append(fate)
+        if fate.how in {How.SURVIVED, How.ELSEWHERE}:
+            print(f"{fate.how} {fate.by}\n  {fate.fault.shown()}", flush=True)
+        print(f"\r{len(found)} of {number} {doing}", end="", file=sys.stderr, flush=True)
+    return found
 
 
 # fmt: off
@@ -283,7 +379,7 @@ def main(
     min_share: Annotated[float, Option("--least", help="The share that must be noticed.")] = 0.9,
 ) -> int:
     # fmt: on
-    paths = modules(only or FOLDERS)
+    paths = modules(only or list(SUITES))
     chosen = sample(ROOT, paths, number, seed)
     if not chosen:
         print("mutants: there is no Python to plant faults in.", file=sys.stderr)
@@ -302,27 +398,30 @@ def modules(names: Sequence[str]) -> list[Path]:
 
 def report(fates: Sequence[Fate], min_share: float) -> int:
     """Print the tables; return 1 if too many survived."""
-    counted = [fate for fate in fates if fate.how in {"noticed", "survived"}]
-    show_shares("file", ((fate.fault.file, fate.how) for fate in counted))
-    show_shares("operator", ((fate.fault.operator, fate.how) for fate in counted))
-    number = sum(fate.how == "noticed" for fate in counted)
-    share = number / max(1, len(counted))
-    same, late = sum(fate.how == "equivalent" for fate in fates), sum(fate.late for fate in fates)
-    for file in sorted({fate.fault.file for fate in fates if fate.how == "skipped"}):
+    hows = Counter(fate.how for fate in fates)
+    noticed = {How.NOTICED, How.ELSEWHERE}
+    counted = [fate for fate in fates if fate.how in noticed | {How.SURVIVED}]
+    show_shares("file", ((fate.fault.file, fate.how in noticed) for fate in counted))
+    show_shares("operator", ((fate.fault.operator, fate.how in noticed) for fate in counted))
+    for file in sorted({fate.fault.file for fate in fates if fate.how == How.SKIPPED}):
         print(f"left out, for its own tests fail as they are: {file}")
+    own, number = hows[How.NOTICED], hows[How.NOTICED] + hows[How.ELSEWHERE]
+    whole = max(1, len(counted))
+    late = sum(fate.late for fate in fates)
     print(
-        f"{number} of {len(counted)} faults noticed ({share:.1%}), "
-        f"{late} of them by tests that did not end; {same} more change nothing"
+        f"{number} of {len(counted)} faults noticed ({number / whole:.1%}), "
+        f"{own} of them by the module's own tests ({own / whole:.1%}), "
+        f"{late} by tests that did not end; {hows[How.EQUIVALENT]} more change nothing"
     )
-    return FAILED if share < min_share else 0
+    return FAILED if number / whole < min_share else 0
 
 
-def show_shares(title: str, fates: Iterable[tuple[str, str]]) -> None:
+def show_shares(title: str, fates: Iterable[tuple[str, bool]]) -> None:
     """Print of each name how many faults there were, and how many were noticed."""
     every, noticed = Counter[str](), Counter[str]()
-    for name, how in fates:
+    for name, known in fates:
         every[name] += 1
-        noticed[name] += how == "noticed"
+        noticed[name] += known
     for name, count in sorted(every.items()):
         print(f"{title:9} {name:40} {noticed[name]:5} of {count:5} noticed")
 

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from ..engine.request import (
     Constraint,
     GenerationDefaults,
+    Prefilled,
     Refusal,
     Refused,
     Request,
@@ -26,15 +27,18 @@ from ..engine.text.tokenizer import Tokenizer
 from .chat import (
     AnswerStarted,
     Chat,
+    Done,
     Event,
     Finish,
     GenerateRequest,
     GenerationOptions,
     Progress,
     PromptLogprobs,
+    PromptProgress,
     RankedToken,
     ResponseFormat,
     TextDelta,
+    Timings,
     TokenText,
     Usage,
 )
@@ -44,6 +48,7 @@ from .output import ChoiceOutput
 from .reasoning import most_tokens
 from .renderer import Prompt
 from .shown_thoughts import Way, shown_thoughts
+from .timings import Stopwatch
 from .token_rules import TokenRules, token_rules
 
 MAX_SCORES = 2**20  # log probabilities that one answer may ask for, about 110 bytes each
@@ -75,6 +80,7 @@ class _Choice:
     echo: Echo | None
     way: Way | None = None  # of its thoughts to the client
     cached: int = 0
+    computed: int = 0  # tokens of the prompt, those cached among them
     completion: int = 0
 
 
@@ -82,7 +88,7 @@ class AnswerStream:
     """All choices of one answer: the requests behind them, and the events of what comes back.
 
     `number` gives each request an id; `seed` is the first choice's, the others count on from it:
-    for each prompt anew, if the request chose it.
+    for each prompt anew, if the request chose it. `now` is a clock, in seconds.
     """
 
     def __init__(
@@ -93,6 +99,7 @@ class AnswerStream:
         bounds: Bounds,
         number: Callable[[], int],
         seed: int,
+        now: Callable[[], float],
     ) -> None:
         self.requests: list[Request] = []
         self._options = request.options
@@ -101,6 +108,7 @@ class AnswerStream:
         self._tokenizer = tokenizer
         self._spell = cache(partial(_spelled, tokenizer))  # a text each, however often it is told
         self._started = False
+        self._stopwatch = Stopwatch(now)
         self._choices: dict[int, _Choice] = {}
         self._running = len(prompts) * request.options.n
         _refuse_dear(request.options, prompts, bounds)
@@ -127,7 +135,22 @@ class AnswerStream:
             completion=sum(choice.completion for choice in choices),
             cached=sum(c.cached for c in choices if c.number % self._options.n == 0),
             reasoning=sum(choice.output.reasoning_tokens for choice in choices),
+            shortened=self._options.shortened,
         )
+
+    @property
+    def done(self) -> Done:
+        """The last event, once it is over."""
+        return Done(self.usage, self._timings())
+
+    def _timings(self) -> Timings | None:
+        """Return the speed so far, where it was asked for; each prompt counts once."""
+        if not self._options.timings:
+            return None
+        firsts = [c for c in self._choices.values() if c.number % self._options.n == 0]
+        computed = sum(c.computed - c.cached for c in firsts)
+        usage = self.usage
+        return self._stopwatch.timings(usage.cached, computed, usage.completion)
 
     def take(self, event: EngineEvent) -> Iterator[Event]:
         """Yield the events that one of the engine's brings. Raises Refusal if it refused."""
@@ -135,23 +158,41 @@ class AnswerStream:
             case Refused():
                 raise event.refusal()
             case Started(number, cached):
-                self._choices[number].cached = cached
+                self._choices[number].cached = self._choices[number].computed = cached
+                self._stopwatch.begin()
                 if not self._started:
                     self._started = True
                     yield AnswerStarted(self.usage, len(self._choices))
                     yield from self._first_scores()
                     yield from self._echoes()
+                yield from self._progress(self._choices[number])
+            case Prefilled(number, tokens):
+                self._choices[number].computed = tokens
+                yield from self._progress(self._choices[number])
             case Token():
                 choice = self._choices[event.request]
+                if event.tokens or event.finish is not None:
+                    choice.computed = len(choice.prompt.tokens)
+                    self._stopwatch.token()
                 events: list[Event] = [*self._scores(choice, event)]
                 if choice.echo is not None:
                     events += self._echoed(choice.echo, event.prompt)
                 generated = self._generated(choice, event)
                 way = choice.way
                 events += generated if way is None else chain.from_iterable(map(way, generated))
-                if self._options.continuous_usage:
-                    yield Progress(self.usage)
+                if self._options.continuous_usage or self._options.timings:
+                    yield Progress(self.usage, self._timings())
                 yield from events
+
+    def _progress(self, choice: _Choice) -> Iterator[Event]:
+        """Say how far a prompt is, of which its first choice tells."""
+        if not self._options.progress or choice.number % self._options.n:
+            return
+        if self._options.timings:
+            yield Progress(self.usage, self._timings())
+        seconds = self._stopwatch.prompt_seconds
+        about = len(choice.prompt.tokens), choice.cached, choice.computed, seconds
+        yield PromptProgress(choice.number, *about)
 
     def _choice(self, index: int, prompt: Prompt, request: Request) -> _Choice:
         """Read an answer as the worker does, which stops it: by what its request says."""
@@ -278,6 +319,7 @@ def _request(
         prompt_logprobs=max(tops, default=None),
         salt=options.cache_salt,
         client=request.client,
+        progress=options.progress,
         thought=prompt.thought,
         goes_on=prompt.goes_on,
         constraint=prompt.constraint or _constraint(request.response_format),

@@ -19,6 +19,7 @@ from .chat import (
     Heartbeat,
     Identity,
     ReasoningDelta,
+    Shortened,
     TextDelta,
     ThoughtSealed,
     ToolCallBegun,
@@ -48,6 +49,7 @@ class UsageBody(Struct):
     cache_read_input_tokens: int
     output_tokens: int
     output_tokens_details: OutputDetails | UnsetType = UNSET  # where there were thoughts
+    context_overflow: Shortened | UnsetType = UNSET
 
 
 class TextBlock(Struct, tag="text"):
@@ -271,7 +273,8 @@ def _ending(reason: str, stop: str | None) -> Ending:
 
 def _usage(usage: Usage) -> UsageBody:
     details = OutputDetails(usage.reasoning) if usage.reasoning else UNSET
-    return UsageBody(usage.prompt - usage.cached, 0, usage.cached, usage.completion, details)
+    counts = usage.prompt - usage.cached, 0, usage.cached, usage.completion
+    return UsageBody(*counts, details, usage.shortened or UNSET)
 
 
 def _server_event(name: str, body: Struct) -> ServerEvent:

@@ -38,6 +38,8 @@ class Audio(Media):
     pass
 
 
+# A prompt that does not fit is refused, loses its oldest turns, or has them summarized.
+Overflow = Literal["error", "truncate", "summarize"]
 Part = Text | Image | Document | Audio
 Content = tuple[Part, ...]
 
@@ -143,6 +145,10 @@ class GenerationOptions:
     stream: bool = False
     include_usage: bool = False
     continuous_usage: bool = False  # in every piece of a stream
+    timings: bool = False  # tell how fast it comes, in every piece of a stream too
+    progress: bool = False  # tell in a stream how far the prompt is read
+    overflow: Overflow | None = None  # what to do with too long a prompt; None: the server's way
+    shortened: "Shortened | None" = None  # what was done with it
 
 
 # Thoughts are apart from the text, in it, left out, or left out but for a sealed copy.
@@ -215,11 +221,33 @@ class TokenText(Struct, frozen=True, gc=False):  # there are very many, and no c
     offset: int = 0  # characters of prompt and answer before the one that it is part of
 
 
+class Shortened(Struct, frozen=True):
+    """What was left out of a prompt for which the context has no room, and by which policy.
+
+    Of a conversation it is so many messages, of bare prompts so many tokens.
+    """
+
+    policy: Overflow
+    messages: int = 0
+    tokens: int = 0
+
+
 class Usage(Struct, frozen=True):
     prompt: int
     completion: int
     cached: int = 0  # of the prompt, found in the prefix cache
     reasoning: int = 0  # of the completion, spent on thinking
+    shortened: Shortened | None = None
+
+
+class Timings(Struct, frozen=True):
+    """The speed of an answer so far: tokens of its prompts and its own, and the seconds of each."""
+
+    cached: int
+    computed: int  # of the prompts
+    computing: float
+    written: int
+    writing: float  # since the first of them
 
 
 class RankedToken(Struct, frozen=True, gc=False):
@@ -252,6 +280,20 @@ class Progress(Struct, frozen=True):
     """The tokens so far, before the events that they brought; only where asked for."""
 
     usage: Usage
+    timings: Timings | None = None
+
+
+class PromptProgress(Struct, frozen=True):
+    """How many tokens of a choice's prompt are `processed`, those `cached` before among them.
+
+    `seconds` are those since the first prompt was begun.
+    """
+
+    choice: int
+    total: int
+    cached: int
+    processed: int
+    seconds: float
 
 
 class TextDelta(Struct, frozen=True):
@@ -299,9 +341,10 @@ class Finish(Struct, frozen=True):
 
 
 class Done(Struct, frozen=True):
-    """The last event of a whole answer."""
+    """The last event of a whole answer; with its timings where they were asked for."""
 
     usage: Usage
+    timings: Timings | None = None
 
 
 class Heartbeat(Struct, frozen=True):
@@ -315,7 +358,17 @@ class Failure(Struct, frozen=True):
 
 
 Delta = TextDelta | ReasoningDelta | ThoughtSealed | ToolCallBegun | ArgumentsDelta
-Event = AnswerStarted | PromptLogprobs | Progress | Delta | Finish | Done | Heartbeat | Failure
+Event = (
+    AnswerStarted
+    | PromptLogprobs
+    | PromptProgress
+    | Progress
+    | Delta
+    | Finish
+    | Done
+    | Heartbeat
+    | Failure
+)
 GenerateRequest = Chat | Completion
 
 
@@ -337,6 +390,7 @@ class AnswerChoice:
 class Answer:
     choices: tuple[AnswerChoice, ...]
     usage: Usage
+    timings: Timings | None = None
 
 
 @dataclass(frozen=True, slots=True)

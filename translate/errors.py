@@ -56,8 +56,19 @@ def openai_error(refusal: Refusal, request_id: str | None = None) -> bytes:
 
 def anthropic_error(refusal: Refusal, request_id: str | None = None) -> bytes:
     """Encode the body, with the id where there is one: in a stream the answer has told it."""
-    error = AnthropicError(_kind(ANTHROPIC_TYPES, refusal.status, "api_error"), refusal.message)
+    kind = _kind(ANTHROPIC_TYPES, refusal.status, "api_error")
+    error = AnthropicError(kind, _too_long(refusal) or refusal.message)
     return msgspec.json.encode(AnthropicErrorBody(error, request_id or UNSET))
+
+
+def _too_long(refusal: Refusal) -> str:
+    """Return Anthropic's sentence for a prompt that is too long, by which its clients know it."""
+    if refusal.code != "context_length_exceeded":
+        return ""
+    if refusal.sizes is None:
+        return f"prompt is too long: {refusal.message}"
+    tokens, most = refusal.sizes
+    return f"prompt is too long: {tokens} tokens > {most} maximum"
 
 
 def _kind(types: dict[int, str], status: int, server_side: str) -> str:

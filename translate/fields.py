@@ -173,6 +173,7 @@ MESSAGES: Table = {
     **_rows(
         "tool calls of this form at this endpoint", "function_call", (*NOTHING, "none", "auto")
     ),
+    **_rows("progress and timings at this endpoint", "return_progress timings_per_token"),
     **_rows("MCP servers", "mcp_servers"),
     **_rows("containers", "container"),
     **_rows("several answers to one request", "n", (1,)),
@@ -203,7 +204,7 @@ RERANK: Table = {
 _IGNORED = """
 user metadata store service_tier safety_identifier client_metadata session_id request_id verbosity
 prediction prompt_cache_key prompt_cache_retention cache_control
-context_management inference_geo keep_alive ttl n_keep id_slot timings_per_token return_progress
+context_management inference_geo keep_alive ttl n_keep id_slot
 spaces_between_special_tokens stream_options.include_obfuscation reasoning.summary
 max_chunks_per_doc
 guided_decoding_backend structured_outputs.disable_fallback

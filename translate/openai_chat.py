@@ -35,13 +35,16 @@ from .openai_shape import (
     AnswerBody,
     ChunkStream,
     Events,
+    ProgressBody,
     PromptLogprobsBody,
+    TimingsBody,
     UsageBody,
     encode_json,
     filled,
     finite,
     ranked,
     text_options,
+    timings_body,
     usage_body,
 )
 from .openai_tools import CalledFunction, InputCall, calls_of, function_call, tools_of
@@ -147,6 +150,7 @@ class ChatResponse(AnswerBody, tag_field="object", tag="chat.completion"):
     choices: list[OutputChoice]
     usage: UsageBody
     prompt_logprobs: PromptLogprobsBody | UnsetType = UNSET
+    timings: TimingsBody | UnsetType = UNSET
 
 
 class Delta(Struct):
@@ -168,6 +172,8 @@ class ChunkChoice(Struct):
 class Chunk(AnswerBody, tag_field="object", tag="chat.completion.chunk"):
     choices: list[ChunkChoice]
     usage: UsageBody | UnsetType | None = UNSET
+    timings: TimingsBody | UnsetType = UNSET
+    prompt_progress: ProgressBody | UnsetType = UNSET
 
 
 DECODER = RequestDecoder(ChatRequest, GENERATION)
@@ -198,12 +204,16 @@ def encode_response(answer: Answer, identity: Identity) -> bytes:
         lists["prompt_logprobs"] = map(ranked, prompt)
     body = ChatResponse(who.id, who.created, who.model, [], usage_body(answer.usage))
     body.prompt_logprobs = [] if prompt else UNSET
+    body.timings = timings_body(answer.timings)
     return filled(body, **lists)
 
 
 class Stream(ChunkStream):
     body = Chunk
     _legacy = False  # calls are of functions, which have no ids
+
+    def _nothing(self, choice: int) -> ChunkChoice:
+        return ChunkChoice(choice, Delta(content=""))
 
     def _started(self, event: AnswerStarted) -> Events:
         opening = Delta(role="assistant", content="")
@@ -236,9 +246,6 @@ class Stream(ChunkStream):
         reason = _reason(event.reason, self._legacy)
         return (self._send(ChunkChoice(event.choice, Delta(), None, reason)),)
 
-    def _heartbeat(self, event: Heartbeat) -> Events:
-        return (self._send(ChunkChoice(min(self._open), Delta(content=""))),)
-
     handlers: ClassVar = {
         AnswerStarted: _started,
         TextDelta: _text_delta,
@@ -246,7 +253,7 @@ class Stream(ChunkStream):
         ToolCallBegun: _tool_call,
         ArgumentsDelta: _arguments,
         Finish: _finish,
-        Heartbeat: _heartbeat,
+        Heartbeat: ChunkStream._heartbeat,
         Done: ChunkStream._done,
         Failure: ChunkStream._failure,
     }

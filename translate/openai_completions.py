@@ -29,14 +29,17 @@ from .openai_shape import (
     AnswerBody,
     ChunkStream,
     Events,
+    ProgressBody,
     PromptLogprobsBody,
     TextRequest,
+    TimingsBody,
     UsageBody,
     each_prompt,
     filled,
     finite,
     ranked,
     text_options,
+    timings_body,
     usage_body,
 )
 from .operation import Operation
@@ -75,6 +78,8 @@ class CompletionBody(AnswerBody, tag_field="object", tag="text_completion"):
 
     choices: list[OutputChoice]
     usage: UsageBody | UnsetType | None = UNSET
+    timings: TimingsBody | UnsetType = UNSET
+    prompt_progress: ProgressBody | UnsetType = UNSET
 
 
 DECODER = RequestDecoder(CompletionRequest, COMPLETIONS)
@@ -101,11 +106,15 @@ def decode_request(body: bytes) -> Completion:
 def encode_response(answer: Answer, identity: Identity) -> bytes:
     who, choices = identity, (Raw(_choice(i, each)) for i, each in enumerate(answer.choices))
     body = CompletionBody(who.id, who.created, who.model, [], usage_body(answer.usage))
+    body.timings = timings_body(answer.timings)
     return filled(body, choices=choices)
 
 
 class Stream(ChunkStream):
     body = CompletionBody
+
+    def _nothing(self, choice: int) -> OutputChoice:
+        return OutputChoice("", choice)
 
     def _started(self, event: AnswerStarted) -> Events:
         return ()
@@ -119,15 +128,12 @@ class Stream(ChunkStream):
     def _finish(self, event: Finish) -> Events:
         return (self._send(OutputChoice("", event.choice, None, event.reason)),)
 
-    def _heartbeat(self, event: Heartbeat) -> Events:
-        return (self._send(OutputChoice("", min(self._open))),)
-
     handlers: ClassVar = {
         AnswerStarted: _started,
         TextDelta: _text_delta,
         ReasoningDelta: _text_delta,
         Finish: _finish,
-        Heartbeat: _heartbeat,
+        Heartbeat: ChunkStream._heartbeat,
         Done: ChunkStream._done,
         Failure: ChunkStream._failure,
     }

@@ -1,5 +1,6 @@
 """The part that OpenAI's two text dialects share: fields, prompts, usage, chunks, failures."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar
@@ -17,7 +18,10 @@ from .chat import (
     Heartbeat,
     Identity,
     Progress,
+    PromptProgress,
     RankedToken,
+    Shortened,
+    Timings,
     TokenText,
     Usage,
 )
@@ -61,6 +65,8 @@ class TextRequest(StructuredFields, kw_only=True):
     n: Choices | None = None
     prompt_logprobs: Alternatives | None = None
     stream_options: StreamOptions | None = None
+    timings_per_token: bool | None = None
+    return_progress: bool | None = None
 
 
 class PromptDetails(Struct):
@@ -77,6 +83,30 @@ class UsageBody(Struct):
     total_tokens: int
     prompt_tokens_details: PromptDetails
     completion_tokens_details: CompletionDetails
+    context_overflow: Shortened | UnsetType = UNSET
+
+
+class TimingsBody(Struct):
+    """The speed of an answer, as llama.cpp tells it."""
+
+    cache_n: int
+    prompt_n: int
+    prompt_ms: float
+    prompt_per_token_ms: float
+    prompt_per_second: float
+    predicted_n: int
+    predicted_ms: float
+    predicted_per_token_ms: float
+    predicted_per_second: float
+
+
+class ProgressBody(Struct):
+    """How far a prompt is read, as llama.cpp tells it."""
+
+    total: int
+    cache: int
+    processed: int
+    time_ms: float
 
 
 class RankedBody(Struct):
@@ -133,6 +163,8 @@ def text_options(
         logprobs=logprobs,
         prompt_logprobs=request.prompt_logprobs,
         include_usage=bool(stream.include_usage),
+        timings=bool(request.timings_per_token),
+        progress=bool(request.return_progress) and bool(request.stream),
         continuous_usage=bool(stream.include_usage and stream.continuous_usage_stats),
     )
 
@@ -144,17 +176,31 @@ def usage_body(usage: Usage) -> UsageBody:
         usage.prompt + usage.completion,
         PromptDetails(usage.cached),
         CompletionDetails(usage.reasoning),
+        usage.shortened or UNSET,
     )
 
 
-class ChunkStream:
+def timings_body(timings: Timings | None) -> TimingsBody | UnsetType:
+    if timings is None:
+        return UNSET
+    prompt = _pace(timings.computed, timings.computing)
+    return TimingsBody(timings.cached, *prompt, *_pace(timings.written, timings.writing))
+
+
+def _pace(tokens: int, seconds: float) -> tuple[int, float, float, float]:
+    """Return tokens, milliseconds, milliseconds a token and tokens a second; 0 for none."""
+    ms = seconds * 1000
+    return tokens, ms, ms / tokens if tokens else 0.0, tokens / seconds if seconds else 0.0
+
+
+class ChunkStream(ABC):
     """The chunks of one answer, all of the shape `body`; `handlers` says what an event brings.
 
     Nothing is sent for a choice after its end. A delta takes under a microsecond, so nothing is
     kept encoded.
     """
 
-    body: ClassVar[Callable[..., Struct]]
+    body: ClassVar[Callable[..., Any]]
     handlers: ClassVar[Mapping[type[Event], Callable[[Any, Any], Events]]]
 
     def __init__(self, identity: Identity, options: GenerationOptions) -> None:
@@ -162,15 +208,19 @@ class ChunkStream:
         self._options = options
         self._open = {0}  # choices that have not ended
         self._usage: UsageBody | UnsetType | None = None if options.include_usage else UNSET
+        self._timings: TimingsBody | UnsetType = UNSET
 
     def encode(self, event: Event) -> Events:
         match event:
             case AnswerStarted(usage, choices):
                 self._open = set(range(choices))
                 self._count(usage)
-            case Progress(usage):
+            case Progress(usage, timings):
                 self._count(usage)
+                self._timings = timings_body(timings)
                 return ()
+            case PromptProgress():
+                return (self._prompt_progress(event),)
             case Finish(choice):
                 self._open.discard(choice)
             case Heartbeat() if not self._open:
@@ -182,14 +232,31 @@ class ChunkStream:
             self._usage = usage_body(usage)
 
     def _send(self, *choices: Struct) -> ServerEvent:
+        return ServerEvent(encode_json(self._chunk(choices)))
+
+    def _chunk(self, choices: tuple[Struct, ...]) -> Any:
         who = self._identity
         chunk = type(self).body(who.id, who.created, who.model, choices, self._usage)
+        chunk.timings = self._timings
+        return chunk
+
+    @abstractmethod
+    def _nothing(self, choice: int) -> Struct:
+        """Return a choice's part in a chunk that adds nothing to it."""
+
+    def _prompt_progress(self, event: PromptProgress) -> ServerEvent:
+        chunk = self._chunk((self._nothing(event.choice),))
+        times = event.total, event.cached, event.processed, event.seconds * 1000
+        chunk.prompt_progress = ProgressBody(*times)
         return ServerEvent(encode_json(chunk))
+
+    def _heartbeat(self, event: Heartbeat) -> Events:
+        return (self._send(self._nothing(min(self._open))),)
 
     def _done(self, event: Done) -> Events:
         if not self._options.include_usage:
             return (DONE,)
-        self._usage = usage_body(event.usage)
+        self._usage, self._timings = usage_body(event.usage), timings_body(event.timings)
         return (self._send(), DONE)
 
     def _failure(self, event: Failure) -> Events:

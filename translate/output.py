@@ -27,7 +27,6 @@ from .chat import (
     TokenText,
     ToolCall,
     ToolCallBegun,
-    Usage,
 )
 from .parsers.parser import AnswerParser, AnswerToken
 
@@ -147,7 +146,7 @@ class Collector:
         self._arguments: dict[tuple[int, int], list[str]] = defaultdict(list)
         self._prompts: list[list[tuple[RankedToken, ...]]] = [[] for _ in range(n)]
         self._ends: dict[int, Finish] = {}
-        self._usage: Usage | None = None
+        self._done: Done | None = None
         self._length = 0  # of the texts
 
     def add(self, event: Event) -> None:
@@ -170,15 +169,15 @@ class Collector:
                 self._prompts[choice] += tokens
             case Finish(choice):
                 self._ends[choice] = event
-            case Done(usage):
-                self._usage = usage
+            case Done():
+                self._done = event
             case Failure(refusal):
                 raise refusal
 
     @property
     def over(self) -> bool:
         """Whether Done has come."""
-        return self._usage is not None
+        return self._done is not None
 
     @property
     def large(self) -> bool:
@@ -194,8 +193,9 @@ class Collector:
 
     def answer(self) -> Answer:
         """Return the whole answer, once it is over."""
-        assert self._usage is not None, "an answer is whole after Done"
-        return Answer(tuple(map(self._choice, range(len(self._text)))), self._usage)
+        assert self._done is not None, "an answer is whole after Done"
+        choices = tuple(map(self._choice, range(len(self._text))))
+        return Answer(choices, self._done.usage, self._done.timings)
 
     def _choice(self, index: int) -> AnswerChoice:
         end = self._ends[index]

@@ -98,7 +98,8 @@ class Renderer:
         """Return the prompt of a guarded conversation, which `text` is by the model's template."""
         self._refuse_hopeless(len(text) - (text.count(chat.guard) if chat.guard else 0), context)
         settled = self._control.settled(text, chat.guard)
-        tokens = self._encoder.continued(*settled, chat.client, COUNTED * context)
+        most = COUNTED * context
+        tokens = _counted(lambda: self._encoder.continued(*settled, chat.client, most), context)
         if not tokens:
             message = "The chat template makes no prompt of this conversation: it is empty."
             raise Refusal(400, "invalid_conversation", message, "messages")
@@ -183,7 +184,8 @@ class Renderer:
         if isinstance(prompt, str) or not prompt:
             text = prompt if isinstance(prompt, str) else ""
             self._refuse_hopeless(len(text), context)
-            tokens = self._bare_tokens(text, request.parse_special, COUNTED * context)
+            about = text, request.parse_special, COUNTED * context
+            tokens = _counted(lambda: self._bare_tokens(*about), context)
             tokens = tokens or [self._document_start()]
             return Prompt(tokens, text=text, echo=request.echo, goes_on=True)
         return Prompt(
@@ -236,4 +238,20 @@ class Renderer:
                 "context_length_exceeded",
                 f"The prompt has {length} characters, far more than this model's context of "
                 f"{context} tokens can hold: shorten it.",
+                sizes=(-(-length // self.tokenizer.longest), context),
             )
+
+
+def _counted(encode: Callable[[], list[int]], context: int) -> list[int]:
+    """Return a prompt's tokens; refuse those that were not even counted."""
+    try:
+        return encode()
+    except Refusal as refusal:
+        if refusal.code != "context_length_exceeded":
+            raise
+        most = COUNTED * context
+        message = (
+            f"The prompt has more than {most} tokens, but this model's context is {context} "
+            "tokens: shorten it."
+        )
+        raise Refusal(400, refusal.code, message, sizes=(most + 1, context)) from None

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from .chat import GenerationOptions
+from .chat import GenerationOptions, Overflow
 from .decode import invalid
 
 INT32 = 2**31 - 1  # token ids and counts fit in the engine's int32 arrays
@@ -70,6 +70,7 @@ class SamplingFields(Struct, kw_only=True):
     skip_special_tokens: bool | None = None
     cache_salt: Salt | None = None
     stream: bool | None = None
+    context_overflow: Overflow | None = None
 
 
 def max_tokens(fields: SamplingFields, least: int) -> int | None:
@@ -109,6 +110,7 @@ def options(fields: SamplingFields, max_tokens: int | None) -> GenerationOptions
         skip_special_tokens=fields.skip_special_tokens is not False,
         cache_salt=fields.cache_salt or "",
         stream=fields.stream or False,
+        overflow=fields.context_overflow,
     )
 
 

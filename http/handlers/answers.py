@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from ...engine.request import Refusal
 from ...translate.chat import (
+    AnswerStarted,
     Completion,
     Event,
     Failure,
@@ -21,7 +22,7 @@ from ...translate.output import Collector
 from ..backends import Backend, Backends
 from ..body import Body
 from ..framing import FRAMINGS, Framer
-from ..message import HttpRequest, Reply, Response, StreamingResponse
+from ..message import JSON, Headers, HttpRequest, Reply, Response, StreamingResponse
 
 QUICK = 8192  # bytes of a body; the most hostile one of that size takes 2 ms to decode
 Decoded = TypeVar("Decoded")
@@ -45,11 +46,12 @@ class Generate:
         if not generate.options.stream:
             async with aclosing(events):  # what it keeps counts until it is encoded
                 answer = await _collect(first, events, generate)
-                return Response(200, await self._encoded(answer, who))
+                return Response(200, await self._encoded(answer, who), (*JSON, *_notes(first)))
         framer = FRAMINGS[self.dialect.framing]()
         body = _Body(self.dialect.stream(who, generate.options), framer)
         headers = ((b"content-type", framer.media_type), (b"cache-control", b"no-cache"))
-        return StreamingResponse(body.chunks(first, events), 200, headers, body.failure)
+        chunks = body.chunks(first, events)
+        return StreamingResponse(chunks, 200, (*headers, *_notes(first)), body.failure)
 
     async def _encoded(self, collected: Collector, who: Identity) -> bytes:
         """Encode an answer; a large one, up to seconds of work, beside the loop and in turn."""
@@ -87,6 +89,13 @@ def identity(prefix: str, backend: Backend) -> Identity:
 async def decode_body(decode: Callable[[bytes], Decoded], body: Body) -> Decoded:
     """Decode a body, on the event loop only where nobody would notice."""
     return decode(body.take()) if len(body) < QUICK else await body.decode_apart(decode)
+
+
+def _notes(first: Event) -> Headers:
+    """Return the header of an answer whose prompt was shortened, where that is known by then."""
+    if not isinstance(first, AnswerStarted) or (shortened := first.usage.shortened) is None:
+        return ()
+    return ((b"x-context-overflow", shortened.policy.encode()),)
 
 
 async def _collect(

@@ -2,11 +2,12 @@
 
 from array import array
 
+import mlx.core as mx
 import numpy as np
 
 from bessemer.engine.batch import build
 from bessemer.engine.scheduler import Work
-from bessemer.engine.sequence import Holdings, Sequence
+from bessemer.engine.sequence import Holdings, Sequence, Unread
 from bessemer.kernels.attention.pages import PAGE, Prefill
 
 from .paper_model import prompt, request_for
@@ -63,3 +64,21 @@ def test_groups_have_tables_of_their_own_and_sequences_state_slots_and_lengths()
 def test_without_states_and_ropes_that_vary_there_is_nothing_of_them() -> None:
     step = build([Work(sequence(1, 3, 2, [9]), 1)]).step
     assert step.runs is None and step.max_lens is None
+
+
+def test_tokens_that_nobody_has_read_come_from_where_they_were_drawn() -> None:
+    drawn = mx.array([50, 51, 52], mx.int32)
+
+    def tokens(*indices: int | None) -> list[int]:
+        """Build a step of sequences with these tokens unread, and one of the prompt's otherwise."""
+        work = []
+        for number, index in enumerate(indices, 1):
+            each = sequence(number, 3, 2 if index is None else 3, [number])
+            each.unread = None if index is None else Unread(drawn, index)
+            work.append(Work(each, 1))
+        return np.array(build(work).tokens).tolist()
+
+    known = prompt(2, 3)[2]
+    assert tokens(0, 1, 2) == [50, 51, 52]
+    assert tokens(0, None, 1, 2) == [50, known, 51, 52]
+    assert tokens(0, None, 2) == [50, known, 52] and tokens(2, 0) == [52, 50]

@@ -307,6 +307,25 @@ def test_a_request_may_go_while_its_grammar_is_compiled() -> None:
     assert len(texts(door.run())[2]) == 2 and len(grammars.asked) == 1
 
 
+def test_who_runs_to_the_end_waits_for_a_grammar_where_nothing_else_is_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    door, grammars = slow()
+    steps = iter(range(20))  # far fewer than of one that only looks whether it is there
+    step = door.step
+    monkeypatch.setattr(door, "step", lambda: next(steps) * [] + step())
+
+    def wait() -> None:
+        if grammars.done:
+            Grammars.wait(grammars)
+        else:
+            grammars.finish()
+
+    monkeypatch.setattr(grammars, "wait", wait)
+    door.submit(request_for(1, [5], 5, constraint=regex("[0-9]{2}")))
+    assert len(texts(door.run())[1]) == 2
+
+
 def test_grammars_of_choices_are_apart() -> None:
     door, _ = engine()
     one = regex("[A-F]{2}[0-9]{3}")

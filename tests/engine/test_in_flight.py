@@ -10,7 +10,7 @@ import pytest
 from bessemer.engine import in_flight
 from bessemer.engine.batch import Batch
 from bessemer.engine.engine import Engine
-from bessemer.engine.request import Refused, Sampling, Token
+from bessemer.engine.request import Prefilled, Refused, Sampling, Token
 from bessemer.engine.sampler import Drawn
 
 from .paper_model import END, PaperModel, answers, engine, greedy, prompt, request_for
@@ -44,6 +44,22 @@ def test_a_step_is_submitted_before_the_one_before_is_read(monkeypatch: pytest.M
     once = ["forward", "draw 1"]
     assert order.told == [*once, *once, "read", *once, "read", "read"]
     assert answers(events) == {1: greedy(prompt(1, 5), 3)}
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_prompt_s_progress_is_told_step_by_step_where_it_is_asked_for(ahead: bool) -> None:
+    door, model = engine(ahead=ahead, chunk=32)
+    door.submit(request_for(1, prompt(1, 100), 5, progress=True))
+    door.submit(request_for(2, prompt(2, 70), 5))
+    told: list[tuple[int, int]] = []  # how much, and how many rows were computed by then
+    for event in door.run():
+        if isinstance(event, Prefilled):
+            assert event.request == 1 and not event.over
+            told.append((event.tokens, sum(model.steps)))
+        assert not (isinstance(event, Token) and event.request == 1) or told[-1][0] == 100
+    counts = [tokens for tokens, _ in told]
+    assert counts == sorted({*counts}) and len(counts) > 3 and counts[-1] == 100
+    assert all(tokens <= rows for tokens, rows in told)
 
 
 def test_only_rows_with_edits_wait_for_the_token_before(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,3 +181,22 @@ def test_no_answer_and_scores_of_the_prompt() -> None:
     assert told == [e for e in both.run() if isinstance(e, Token)]
     assert [len(entry.top) for event in told for entry in event.prompt] == [2] * 39
     assert sum(model.steps) == 40
+
+
+def test_prompt_tokens_are_scored_once_and_only_in_steps_that_have_some(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scored = []
+    score = in_flight.score_prompt
+
+    def noted(rows: mx.array, tokens: Any, top: int) -> Drawn:
+        scored.append(list(tokens))
+        return score(rows, tokens, top)
+
+    monkeypatch.setattr(in_flight, "score_prompt", noted)
+    door, _ = engine(chunk=24)
+    text = prompt(1, 2 * 24 + 1)  # the last step of it has a token to go on from, and none to score
+    door.submit(request_for(1, text, 3, prompt_logprobs=0))
+    events = list(door.run())
+    assert answers(events) == {1: greedy(text, 3)}
+    assert scored == [text[1:25], text[25:]]

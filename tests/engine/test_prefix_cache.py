@@ -211,3 +211,11 @@ def test_what_nan_came_of_is_found_no_more_down_to_the_last_page_that_is_sound()
     other = put(pages, "xy")
     cache.cut_off(other[1])
     assert cache.match("", keys("xy")) == []
+
+
+def test_full_attention_with_states_goes_on_from_a_state_alone() -> None:
+    pages = pager(CacheSizes((None,), (20,), 3))
+    path = put(pages, "abcd")
+    assert pages.tree.match("", keys("abcd")) == []
+    assert save(pages, path[1])
+    assert pages.tree.match("", keys("abcd")) == path[:2] == pages.tree.match("", keys("abx"))

@@ -10,9 +10,11 @@ from bessemer.engine.request import (
     Channels,
     Embedded,
     Event,
+    GenerationDefaults,
     Ranked,
     Refusal,
     Refused,
+    Sampling,
     Started,
     StepReport,
     Thought,
@@ -87,3 +89,17 @@ def test_every_503_of_the_source_says_when_to_come_again() -> None:
             where = f"{path}:{node.lineno}"
             assert wait is not None and ast.unparse(wait) not in ("None", "0"), where
     assert seen >= 4
+
+
+def test_what_is_left_open_changes_nothing() -> None:
+    """The neutral value of each setting, by what it does; temperature and top_p are OpenAI's."""
+    assert structs.asdict(Sampling()) == {
+        **dict.fromkeys(("presence_penalty", "frequency_penalty", "min_p", "top_k", "seed"), 0),
+        **dict.fromkeys(("temperature", "top_p", "repetition_penalty"), 1),
+        "logit_bias": {},
+    }
+    lengths = structs.asdict(GenerationDefaults())
+    assert lengths.pop("sampling") == Sampling() and not any(lengths.values())
+    assert not any(structs.astuple(Token(0, []))) and not any(
+        structs.astuple(Refused(0, 0, "", ""))
+    )

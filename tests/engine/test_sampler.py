@@ -153,3 +153,16 @@ def test_no_setting_makes_nan_of_numbers(form: Any, monkeypatch: pytest.MonkeyPa
                 mx.array(spread.astype(np.float32)), [sequence_of([1, 3], [3, 4], **chosen)]
             ).read()
             assert sampled.token >= 0, chosen
+
+
+def test_logits_are_edited_only_where_there_is_something_to_edit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    edits = []
+    monkeypatch.setattr(sample_module, "edit", lambda *given: edits.append(given) or edit(*given))
+    logits = mx.array([[0.0, 1.0, 2.0]])
+    for settings, token in (({}, 2), ({"allowed_token_ids": [1]}, 1)):
+        assert [d.token for d in sample(logits, [sequence_of([1], **settings)]).read()] == [token]
+    assert not edits
+    sample(logits, [sequence_of([1], logit_bias={0: 9.0})]).read()
+    assert len(edits) == 1

@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from tokenizers.models import WordLevel
 
 from bessemer.engine.embedding.sentence_transformers import describe
 from bessemer.engine.memory import DoesNotFit
+from bessemer.engine.model import load as load_model
 from bessemer.engine.request import (
     Event,
     GenerationDefaults,
@@ -21,7 +24,7 @@ from bessemer.engine.request import (
     Token,
 )
 from bessemer.engine.runner import Runner
-from bessemer.engine.serving import LoadedModel, load, load_described
+from bessemer.engine.serving import LoadedModel, _working, load, load_described
 from bessemer.engine.settings import OneAnswer, Settings
 from bessemer.kernels.cpu.library import compiled
 from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
@@ -267,3 +270,14 @@ def test_tails_are_for_what_metal_kernels_know(name: str, tailed: int, tmp_path:
     with using(Simulator(SimulatorOptions(mode="fast"))):
         runner = serving(directory=worded(tmp_path, name)).engine.forward
     assert isinstance(runner, Runner) and len(runner._tails) == tailed
+
+
+def test_a_step_has_room_for_its_activations_and_twice_where_two_are_under_way() -> None:
+    config = load_model(GUIDE).decoder.config
+    altup: Any = SimpleNamespace(streams=4)
+    with using(Simulator(SimulatorOptions(mode="fast"))):
+        one, two = (_working(config, Settings(async_scheduling=ahead)) for ahead in ("off", "on"))
+        many = _working(replace(config, altup=altup), Settings(async_scheduling="off"))
+    settings = Settings()
+    assert two == 2 * one
+    assert many - one >= 4 * 3 * config.hidden_size * (settings.chunk + settings.max_batch)

@@ -24,6 +24,14 @@ def test_defaults() -> None:
     assert (config.rate_limit, config.api_key, config.heartbeat) == (0, (), 5.0)
 
 
+def test_defaults_are_the_documented_ones() -> None:
+    help = " ".join((Path(__file__).parents[2] / "http" / "README.md").read_text().split())
+    for source in SETTINGS.values():
+        default = f"default {source.default}; " if source.default else ""
+        assert f"[{default}{source.environment[0]}" in help, source.flag
+        assert source.metavar or source.switch
+
+
 def test_every_field_has_one_flag_and_its_own_variable() -> None:
     names = {each.name for each in fields(Config)} | set(Settings.__struct_fields__)
     assert names - set(SETTINGS) == {"hub_cache", "model", "one_answer"}
@@ -66,6 +74,8 @@ VALUES: list[tuple[str, Any, str, Any]] = [
     ("cors_origin", ["*"], "*", ("*",)),
     ("log_level", "DEBUG", "debug", "debug"),
     ("offline", True, "yes", True),
+    ("context_overflow", "truncate", "Truncate", "truncate"),
+    ("attribution", "keep", "Keep", "keep"),
     ("heartbeat", "0.5", "0.5", 0.5),
     ("allowed_host", ["a.b", "c"], "a.b,c", ("a.b", "c")),
     ("watchdog", "2.5", "2.5", 2.5),

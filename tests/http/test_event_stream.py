@@ -8,6 +8,7 @@ import pytest
 from bessemer.engine.request import Embedded, Event, Refused, Started, Token, TokenLogprobs
 from bessemer.http.event_stream import NOT_READ, PIECE, TOO_MANY, Backlog, EventStream, scores
 from bessemer.http.pace import Pace
+from tests.http.scripted_worker import later
 from tests.http.wire import run
 
 Forget = Callable[[set[int]], None]
@@ -140,6 +141,21 @@ def test_a_long_prompt_is_given_out_in_parts_and_its_token_with_the_last() -> No
         assert backlog._size == 1 and await stream.next() == token(1)
         stream.close()
         assert backlog._size == 0
+
+    run(main)
+
+
+@pytest.mark.parametrize(("first", "wait"), [(None, 1000), (400.0, 400)])
+def test_the_first_look_at_the_clock_may_come_sooner(first: float | None, wait: float) -> None:
+    async def main() -> None:
+        backlog = Backlog(1, NOT_READ)
+        stream = EventStream([1], 1000.0, lambda _: None, Pace(), backlog, first=first)
+        for seconds in (wait, 1000):
+            await later(seconds - 100)
+            assert not stream._events
+            await later(150)
+            assert [await stream.next()] == [None]
+        stream.close()
 
     run(main)
 

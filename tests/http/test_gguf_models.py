@@ -105,6 +105,7 @@ def test_a_file_in_the_cache_needs_no_network(tmp_path: Path) -> None:
     assert resolve("o/m:q8_0", offline=True, cache=tmp_path) == first
     assert name_of("o/m:Q4_0", four) == "o/m:Q4_0"
     second.unlink()
+    (snapshot / "m-Q2_K.gguf").symlink_to(tmp_path / "a blob that is gone")
     for absent in ("Q8_0", "Q2_K"):
         assert "is not in the Hugging Face cache" in refusal(f"o/m:{absent}", cache=tmp_path)
 

@@ -1,12 +1,10 @@
 """Local models as backends, over a worker that follows a script."""
 
 import asyncio
-import math
 import threading
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing, nullcontext, suppress
 from dataclasses import replace
-from itertools import count
 from typing import Any
 
 import pytest
@@ -30,98 +28,43 @@ from bessemer.engine.request import (
 from bessemer.engine.wire import VERSION, Ready
 from bessemer.http.backends import Status
 from bessemer.http.fleet import State
-from bessemer.http.local import LONG, EmbeddingBackend, GenerationBackend, Patience, RerankBackend
+from bessemer.http.local import (
+    LONG,
+    MANY,
+    SHORT,
+    EmbeddingBackend,
+    GenerationBackend,
+    Patience,
+    RerankBackend,
+    _length,
+)
 from bessemer.translate.chat import (
     AnswerStarted,
     Chat,
     Completion,
     Done,
-    GenerateRequest,
     GenerationOptions,
     Heartbeat,
     Message,
+    ResponseFormat,
+    Text,
+    Tool,
+    ToolCall,
     said,
 )
 from bessemer.translate.chat import Event as Said
 from bessemer.translate.openai_embeddings import Embedding, Vectors
 from bessemer.translate.renderer import Prompt, Renderer
 from bessemer.translate.rerank import Ranking, Scores
+from tests.http.scripted_backend import Here, ScriptedWorker, events, writer
 from tests.translate.test_answer import (
     HELLO,
     RENDERER,
-    TEMPLATE,
     VOCABULARY,
-    Script,
     prompts_of,
     says,
     text,
 )
-
-
-class ScriptedStream:
-    def __init__(self, events: Iterable[Event | None]) -> None:
-        self.events = iter(events)
-        self.closed = False
-
-    async def next(self) -> Event | None:
-        await asyncio.sleep(0.002)
-        return next(self.events, None)
-
-    def close(self) -> None:
-        self.closed = True
-
-
-class ScriptedWorker:
-    """A worker that follows a script, as far as a backend sees it."""
-
-    def __init__(self, script: Any, plan: Plan | None = None) -> None:
-        self.script = script
-        self.requests: list[Any] = []
-        self.refused: list[Refusal] = []
-        self.seconds, self.report = 1.5, StepReport(waiting=3)
-        self.state, self.stage, self.retry_after, self.hangs = State.READY, "", 3, False
-        self.progress, self.why_down = -math.inf, ""
-        self.ready: Ready | None = Ready(
-            VERSION, plan or Plan(0, 0, 0, 0, 0, 200), "llama", GenerationDefaults(), VOCABULARY
-        )
-        self.stream = ScriptedStream([])
-        self.admission = Admission(64, 256)
-        self.number = count(1).__next__
-
-    async def available(self, patience: float) -> Ready:
-        assert self.ready is not None
-        return self.ready
-
-    def open(self, requests: Iterable[Any], tick: float, kept: bool = False) -> ScriptedStream:
-        self.requests = list(requests)
-        self.stream = ScriptedStream(self.script(self.requests))
-        return self.stream
-
-    def refuse_all(self, refusal: Refusal) -> None:
-        self.refused.append(refusal)
-
-
-class Here:
-    """A template that is rendered in the test's own process."""
-
-    async def render(self, chat: Chat, limit: int) -> str:
-        return TEMPLATE.render(chat, limit)
-
-
-def writer(
-    script: Script, patience: Patience | None = None
-) -> tuple[GenerationBackend, ScriptedWorker]:
-    worker: Any = ScriptedWorker(script)
-    here: Any = Here()
-    return GenerationBackend("m", 7, worker, here, RENDERER, 50, patience or Patience()), worker
-
-
-def events(model: GenerationBackend, request: GenerateRequest) -> list[Said]:
-    async def run() -> list[Said]:
-        async with aclosing(model.events(request)) as answer:
-            return [event async for event in answer]
-
-    return asyncio.run(run())
 
 
 def test_an_answer_from_started_to_done() -> None:
@@ -189,6 +132,46 @@ def test_silence_brings_heartbeats_and_then_a_504() -> None:
     assert len(answer) > 1 and all(isinstance(event, Heartbeat) for event in answer[1:])
 
 
+HELD = ResponseFormat("json_object", "")
+
+
+@pytest.mark.parametrize(
+    ("fields", "begins"),
+    [
+        ({"options": GenerationOptions(stream=True)}, True),
+        ({}, False),
+        (
+            {
+                "options": GenerationOptions(stream=True),
+                "response_format": ResponseFormat("json_object", ""),
+            },
+            False,
+        ),
+    ],
+)
+def test_a_stream_begins_before_its_request_is_admitted(
+    fields: dict[str, Any], begins: bool
+) -> None:
+    """A whole answer does not, nor one whose grammar may still be refused."""
+
+    def late(requests: list[Request]) -> Iterable[Event | None]:
+        yield from [None] * 20  # each is a look at the clock, 2 ms after the one before
+        yield from says("Hi")(requests)
+
+    model, worker = writer(late, Patience(opening=0.01))
+    answer = events(model, Chat("m", HELLO, **fields))
+    assert isinstance(answer[0], Heartbeat) == begins and text(answer) == "Hi"
+    assert sum(isinstance(event, Heartbeat) for event in answer) == begins
+    assert worker.beats == (5.0, 0.01 if begins else 5.0)
+
+
+def test_a_stream_begins_no_later_than_its_first_heartbeat_is_due() -> None:
+    request = Request(id=1, tokens=[1], max_tokens=1)
+    streamed = Chat("m", HELLO, GenerationOptions(stream=True))
+    for patience, first in ((Patience(), 0.04), (Patience(0.02), 0.02), (Patience(9, 0.1), 0.025)):
+        assert patience.first(streamed, [request]) == first
+
+
 def test_closing_the_answer_closes_the_ticket() -> None:
     async def run(generator: AsyncGenerator[Said, None]) -> None:
         await anext(generator)
@@ -197,6 +180,22 @@ def test_closing_the_answer_closes_the_ticket() -> None:
     model, worker = writer(says("Hello there, all of you"))
     asyncio.run(run(model.events(Chat("m", HELLO))))
     assert worker.stream.closed
+
+
+def test_claude_code_s_changing_line_is_no_part_of_a_prompt_unless_it_is_kept() -> None:
+    def tokens(line: str, keep: bool = False) -> list[int]:
+        model, worker = writer(says("Hi"))
+        model = replace(model, keep_attribution=keep)
+        system = Message("system", (Text(line), Text("You are Claude Code.")))
+        chat = Chat("m", (system, *HELLO))
+        events(model, chat)
+        assert asyncio.run(model.count(chat)) == len(worker.requests[0].tokens)
+        return list(worker.requests[0].tokens)
+
+    lines = [f"x-anthropic-billing-header: cch={each};" for each in ("ab", "cde")]
+    assert tokens(lines[0]) == tokens(lines[1])
+    kept, other = (tokens(line, keep=True) for line in lines)
+    assert kept != other and len(kept) > len(tokens(lines[0]))
 
 
 def test_hopeless_prompts_never_reach_the_worker() -> None:
@@ -385,3 +384,78 @@ def test_short_prompts_go_on_beside_any_number_of_long_ones() -> None:
         asyncio.run(run())
     finally:
         over.set()
+
+
+def test_the_clock_is_looked_at_for_each_heartbeat_and_four_times_before_the_end() -> None:
+    assert [Patience(5, timeout).tick for timeout in (300, 20, 8)] == [5, 5, 2]
+
+
+@pytest.mark.parametrize(
+    ("about", "status"),
+    [
+        ({"state": State.LOADING, "seconds": 0.0}, Status("loading", stage="x", retry_after=3)),
+        ({"state": State.LOADING}, Status("restarting", stage="x", retry_after=3)),
+        ({"state": State.RESTARTING, "seconds": 0.0}, Status("restarting", retry_after=3)),
+        ({"state": State.DOWN, "why_down": "short"}, Status("down", retry_after=3, why="short")),
+    ],
+)
+def test_a_model_that_does_not_serve_says_what_is_done(
+    about: dict[str, Any], status: Status
+) -> None:
+    model, worker = writer(says(""))
+    worker.stage, worker.ready = status.stage, None
+    for name, value in about.items():
+        setattr(worker, name, value)
+    assert model.status() == status
+
+
+def test_a_model_that_hangs_says_so() -> None:
+    model, worker = writer(says(""))
+    worker.hangs = True
+    assert model.status().state == "not responding" and model.status().context == 200
+
+
+def test_prompts_are_counted_while_no_worker_is_there() -> None:
+    model, worker = writer(says("Hi"))
+    tokens = asyncio.run(model.count(Chat("m", HELLO)))
+    worker.ready = None
+    assert asyncio.run(model.count(Chat("m", HELLO))) == tokens
+
+
+CALL = ToolCall("c", "f", "x" * 7)
+
+
+@pytest.mark.parametrize(
+    ("messages", "length"),
+    [
+        ([Message("user", said("four")), Message("assistant", said("sixsix"))], 10),
+        ([Message("assistant", said("four"), reasoning="fives", calls=(CALL, CALL))], 23),
+        ([Message("user", said("x"))] * MANY, MANY),
+        ([Message("user", said("x"))] * (MANY + 1), LONG),
+    ],
+)
+def test_a_conversation_takes_time_by_all_that_its_template_sees(
+    messages: list[Message], length: int
+) -> None:
+    chat = Chat("m", tuple(messages))
+    assert _length(chat) == length
+    for more in ({"tools": (Tool("f"),)}, {"template": {"a": 1}}):
+        assert _length(replace(chat, **more)) == max(length, SHORT)  # type: ignore[arg-type]
+
+
+def test_the_worker_is_told_all_that_was_asked_of_texts() -> None:
+    def vectors(requests: list[Embed]) -> Iterable[Event]:
+        work = requests[0]
+        assert (work.dimensions, work.prompt, work.truncate) == (1, "query", True)
+        yield Embedded(1, [0], b"aaaa", 3, True)
+
+    def scores(requests: list[Rank]) -> Iterable[Event]:
+        assert (requests[0].query, requests[0].prompt, requests[0].truncate) == ("q", "p", True)
+        yield Ranked(1, [0], [0.5], 3, True)
+
+    embeds: Any = ScriptedWorker(vectors)
+    texts = Embedding("e", ("a",), dimensions=1, prompt="query", truncate=True)
+    assert asyncio.run(EmbeddingBackend("e", 0, embeds).embed(texts)).tokens == 3
+    ranks: Any = ScriptedWorker(scores)
+    ranking = Ranking("r", "q", ("x",), prompt="p", truncate=True)
+    assert asyncio.run(RerankBackend("r", 0, ranks).rerank(ranking)).tokens == 3

@@ -114,6 +114,13 @@ def test_the_first_word_is_on_the_terminal_and_goes_when_the_answer_comes() -> N
         assert shell.seen.endswith(b"\r\x1b[2K")
 
 
+def test_a_mistake_takes_the_first_words_place() -> None:
+    with terminal(BESSEMER, "run", "--model", "/gone/m", "Hi") as shell:
+        assert shell.end() == 2
+        said, _, error = shell.seen.rpartition(b"\r\x1b[2K")
+        assert b"loading /gone/m ..." in said and error.startswith(b"bessemer: ")
+
+
 def test_a_dumb_terminal_gets_no_control_sequences() -> None:
     with terminal(BESSEMER, "run", "Hi", "--max-tokens", "1", TERM="dumb") as shell:
         assert shell.end() == 0 and b"\x1b[2K" not in shell.seen

@@ -135,7 +135,9 @@ class Scripted:
     def ask(self, request: GenerateRequest, script: Sequence[int]) -> Heard:
         prompts, numbers = self.prompter.prompts(request, 9999, 9999), count(1)
         bounds = Bounds(9999, 9999, GenerationDefaults(), 9999)
-        stream = AnswerStream(request, prompts, self.tokenizer, bounds, lambda: next(numbers), 0)
+        stream = AnswerStream(
+            request, prompts, self.tokenizer, bounds, lambda: next(numbers), 0, float
+        )
         (asked,) = stream.requests
         events: list[Said] = [*stream.take(Started(asked.id, 0))]
         steps = list(self._steps(asked, script))
@@ -168,7 +170,9 @@ class Scripted:
         """Return after how many tokens the server alone would find a stop string."""
         prompts, numbers = self.prompter.prompts(request, 9999, 9999), count(1)
         bounds = Bounds(9999, 9999, GenerationDefaults(), 9999)
-        stream = AnswerStream(request, prompts, self.tokenizer, bounds, lambda: next(numbers), 0)
+        stream = AnswerStream(
+            request, prompts, self.tokenizer, bounds, lambda: next(numbers), 0, float
+        )
         (asked,) = stream.requests
         output = stream._choices[asked.id].output
         for at, token in enumerate(script):

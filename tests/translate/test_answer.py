@@ -67,7 +67,7 @@ def stream(
 ) -> AnswerStream:
     prompts, bounds = prompts_of(request), Bounds(200, 50, defaults, VOCABULARY)
     numbers = count(1)
-    return AnswerStream(request, prompts, TOKENIZER, bounds, lambda: next(numbers), seed)
+    return AnswerStream(request, prompts, TOKENIZER, bounds, lambda: next(numbers), seed, float)
 
 
 def says(text: str, finish: str = "stop") -> Script:
@@ -380,7 +380,7 @@ def test_padded_ids_have_no_text_and_break_nothing(
     request = Completion("m", (ids,), options, echo=True)
     prompts = renderer.prompts(request, 200, padded + 1)
     bounds = Bounds(200, 50, GenerationDefaults(), padded + 1)
-    answer = AnswerStream(request, prompts, tokenizer, bounds, count(1).__next__, 0)
+    answer = AnswerStream(request, prompts, tokenizer, bounds, count(1).__next__, 0, float)
     shown = [TokenLogprobs(token, -1.0, [(padded, -1.0), (token, -2.0)]) for token in hello]
     middle = TokenLogprobs(padded, -0.5, [(padded, -0.5), (hello[0], -1.0)])
     entry = TokenLogprobs(ids[1], -2.0, [(padded, -1.0)])

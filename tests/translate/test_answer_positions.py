@@ -30,7 +30,7 @@ def answered(
     renderer = Renderer(tokenizer, choose("", ()))
     numbers, bounds = count(1), Bounds(999, 999, GenerationDefaults(), 99999)
     prompts = renderer.prompts(request, 999, 99999)
-    stream = AnswerStream(request, prompts, tokenizer, bounds, lambda: next(numbers), 0)
+    stream = AnswerStream(request, prompts, tokenizer, bounds, lambda: next(numbers), 0, float)
     (asked,) = stream.requests
     entries = [TokenLogprobs(token, -1.0) for token in asked.tokens[1:] if echo]
     steps = [Token(asked.id, [], prompt=entries)]

@@ -67,6 +67,19 @@ def test_anthropic_in_a_stream_has_no_request_id() -> None:
     assert b"request_id" not in anthropic_error(Refusal(500, "c", "What."))
 
 
+@pytest.mark.parametrize(
+    ("sizes", "says"),
+    [((9, 8), "prompt is too long: 9 tokens > 8 maximum"), (None, "prompt is too long: Far.")],
+)
+def test_anthropic_s_clients_know_a_prompt_that_is_too_long(
+    sizes: tuple[int, int] | None, says: str
+) -> None:
+    refusal = Refusal(400, "context_length_exceeded", "Far.", sizes=sizes)
+    error = msgspec.json.decode(anthropic_error(refusal))["error"]
+    assert error == {"type": "invalid_request_error", "message": says}
+    assert msgspec.json.decode(openai_error(refusal))["error"]["message"] == "Far."
+
+
 def test_the_openai_sdk_reads_the_body() -> None:
     refusal = Refusal(404, "model_not_found", "There is no model x.", "model")
     with pytest.raises(openai.NotFoundError) as caught:

@@ -166,11 +166,9 @@ SAMPLING: dict[str, Any] = {
     "session_id": "x",
     "request_id": "x",
     "cache_prompt": False,
-    "cache_salt": "x",
-    "prompt_cache_key": "x",
-    "return_progress": True,
-    "timings_per_token": True,
-    "return_token_ids": True,
+    **dict.fromkeys(("cache_salt", "prompt_cache_key"), "x"),
+    "context_overflow": "truncate",
+    **dict.fromkeys(("return_progress", "timings_per_token", "return_token_ids"), True),
     "truncate_prompt_tokens": 5,
     "user": "u",
     "metadata": {"a": "b"},
@@ -304,6 +302,7 @@ WITH: dict[str, dict[str, Any]] = {
     "stream_options.continuous_usage_stats": {"stream_options": {"include_usage": True}},
     "thinking.budget_tokens": {"thinking": {"type": "enabled"}},
     "stream_options.include_obfuscation": {"stream_options": {"include_usage": True}},
+    "return_progress": {"stream": True},
 }
 SENT = [(at, name) for at, (*_, sent) in ENDPOINTS.items() for name in sent]
 

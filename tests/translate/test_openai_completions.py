@@ -21,9 +21,12 @@ from bessemer.translate.chat import (
     GenerationOptions,
     Heartbeat,
     Identity,
+    Progress,
+    PromptProgress,
     RankedToken,
     ReasoningDelta,
     TextDelta,
+    Timings,
     TokenText,
     Usage,
 )
@@ -236,6 +239,24 @@ def test_a_heartbeat_is_an_empty_text_of_an_open_choice() -> None:
         assert (choice["index"], choice["text"], choice["finish_reason"]) == (index, "", None)
     stream.encode(Finish(1, "stop"))
     assert stream.encode(Heartbeat()) == (COMMENT,)
+
+
+def test_progress_and_timings_as_llama_cpp_shows_them() -> None:
+    timings = Timings(32, 64, 0.5, 4, 2.0)
+    events: list[Event] = [
+        AnswerStarted(Usage(96, 0)),
+        PromptProgress(0, 96, 32, 64, 0.25),
+        Progress(Usage(96, 1), timings),
+        TextDelta(0, "a"),
+    ]
+    progress, text = sent(events)
+    assert progress["prompt_progress"]["processed"] == 64 and "timings" not in progress
+    assert progress["choices"] == [
+        {"text": "", "index": 0, "logprobs": None, "finish_reason": None}
+    ]
+    assert text["timings"]["prompt_per_second"] == 128.0 and "prompt_progress" not in text
+    whole = encode_response(Answer((AnswerChoice("x", "", "stop"),), Usage(1, 1), timings), WHO)
+    assert msgspec.json.decode(whole)["timings"]["predicted_per_second"] == 2.0
 
 
 def test_prompt_logprobs_are_each_choices_own() -> None:

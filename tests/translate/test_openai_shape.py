@@ -8,7 +8,10 @@ from msgspec import Struct
 from openai.types import CompletionUsage
 
 from bessemer.engine.request import Refusal
+from bessemer.translate import openai_chat
 from bessemer.translate.chat import (
+    Answer,
+    AnswerChoice,
     AnswerStarted,
     Done,
     Event,
@@ -18,6 +21,9 @@ from bessemer.translate.chat import (
     Heartbeat,
     Identity,
     Progress,
+    PromptProgress,
+    TextDelta,
+    Timings,
     TokenText,
     Usage,
 )
@@ -27,6 +33,7 @@ from bessemer.translate.openai_shape import (
     ChunkStream,
     StreamOptions,
     TextRequest,
+    TimingsBody,
     UsageBody,
     each_prompt,
     encode_json,
@@ -102,10 +109,14 @@ def test_a_log_probability_is_finite(logprob: float | None, value: float) -> Non
 class ToyChunk(AnswerBody):
     choices: list[str]
     usage: UsageBody | msgspec.UnsetType | None = msgspec.UNSET
+    timings: TimingsBody | msgspec.UnsetType = msgspec.UNSET
 
 
 class ToyStream(ChunkStream):
     body = ToyChunk
+
+    def _nothing(self, choice: int) -> Struct:
+        return Listed(str(choice), [])
 
     def _finish(self, event: Finish) -> tuple[ServerEvent, ...]:
         return (self._send(event.reason),)  # type: ignore[arg-type]
@@ -170,3 +181,58 @@ def test_usage_goes_along_and_a_comment_says_that_all_choices_have_ended() -> No
     assert stream.encode(Progress(Usage(2, 5))) == ()
     (chunk,) = stream.encode(Finish(0, "stop"))
     assert msgspec.json.decode(chunk.data)["usage"]["total_tokens"] == 7
+
+
+CHAT_ID = Identity("chatcmpl-1", 7, "m")
+
+
+def read_text(stream: bool) -> TextRequest:
+    return TextRequest(stream=stream, return_progress=True, timings_per_token=True)
+
+
+def sent_chunks(events: list[Event], options: GenerationOptions) -> list[bytes]:
+    stream = openai_chat.Stream(CHAT_ID, options)
+    return [each.data for event in events for each in stream.encode(event)]
+
+
+def test_progress_and_timings_as_llama_cpp_shows_them() -> None:
+    asked = text_options(read_text(True), 5, None)
+    assert asked.progress and asked.timings
+    assert not text_options(read_text(False), 5, None).progress  # there is nothing to put it in
+    timings = Timings(32, 64, 0.5, 4, 2.0)
+    events: list[Event] = [
+        AnswerStarted(Usage(96, 0), 2),
+        PromptProgress(1, 96, 32, 64, 0.25),
+        Progress(Usage(96, 1), timings),
+        TextDelta(0, "a"),
+        Done(Usage(96, 4), timings),
+    ]
+    *data, _ = sent_chunks(events, GenerationOptions(n=2, include_usage=True))
+    read = [*map(msgspec.json.decode, data)]
+    assert not any("timings" in each or "prompt_progress" in each for each in read[:2])
+    assert read[2]["prompt_progress"] == {
+        "total": 96,
+        "cache": 32,
+        "processed": 64,
+        "time_ms": 250.0,
+    }
+    assert read[2]["choices"][0]["index"] == 1 and "timings" not in read[2]
+    shown = {
+        "cache_n": 32,
+        "prompt_n": 64,
+        "prompt_ms": 500.0,
+        "prompt_per_token_ms": 7.8125,
+        "prompt_per_second": 128.0,
+        "predicted_n": 4,
+        "predicted_ms": 2000.0,
+        "predicted_per_token_ms": 500.0,
+        "predicted_per_second": 2.0,
+    }
+    assert read[3]["timings"] == read[4]["timings"] == shown and read[4]["usage"]
+    answer = Answer((AnswerChoice("x", "", "stop"),), Usage(96, 4), timings)
+    whole = openai_chat.encode_response(answer, CHAT_ID)
+    assert msgspec.json.decode(whole)["timings"] == shown
+    (nothing, _) = sent_chunks(
+        [Done(Usage(96, 4), Timings(0, 0, 0.0, 0, 0.0))], GenerationOptions(include_usage=True)
+    )
+    assert set(msgspec.json.decode(nothing)["timings"].values()) == {0}

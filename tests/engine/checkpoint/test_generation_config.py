@@ -212,6 +212,22 @@ def test_a_value_out_of_range_or_of_another_type_is_named(
         assert "generation_config.json" in message and name in message and "\n" not in message
 
 
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("temperature", [0, 100]),
+        ("top_k", [0, 2**31 - 1]),
+        ("top_p", [1e-9, 1]),
+        ("min_p", [0, 1]),
+        ("presence_penalty", [-2, 2]),
+    ],
+)
+def test_the_ends_of_a_range_are_in_it(tmp_path: Path, name: str, values: list[Any]) -> None:
+    for value in values:
+        defaults = read(tmp_path, {"do_sample": True} | {name: value}).defaults
+        assert getattr(defaults.sampling, name) == value
+
+
 @pytest.mark.parametrize("text", ["{", "[]", "", "null", "\xff"])
 def test_a_broken_file_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "generation_config.json").write_text(text, "latin-1")

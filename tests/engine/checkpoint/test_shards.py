@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from bessemer.engine.checkpoint.shards import Shards
+from bessemer.engine.checkpoint.shards import Shards, new_directory
 from bessemer.engine.checkpoint.weight_files import INDEX, SINGLE, CheckpointError
 
 
@@ -48,3 +48,23 @@ def test_a_folder_that_is_gone_is_named(tmp_path: Path) -> None:
     shards.add("x", mx.ones((3,)))
     with pytest.raises(CheckpointError, match=r"part-0\.safetensors cannot be written"):
         shards.finish()
+
+
+def test_a_new_directory_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    into = tmp_path / "a" / "b"
+    with pytest.raises(KeyError), new_directory(into) as part:
+        (part / "x").touch()
+        raise KeyError
+    assert [*tmp_path.iterdir()] == []
+    with new_directory(into) as part:
+        (part / "x").touch()
+        assert not into.exists()
+    assert [*tmp_path.rglob("*")] == [into.parent, into, into / "x"]
+    for there in (into, tmp_path / "a" / "c"):
+        (tmp_path / "a" / "c.part").mkdir(exist_ok=True)
+        with pytest.raises(CheckpointError, match="exists already"), new_directory(there):
+            pytest.fail("it is not entered")
+    (tmp_path / "empty").mkdir()
+    with new_directory(tmp_path / "empty") as part:
+        (part / "y").touch()
+    assert (tmp_path / "empty" / "y").exists()

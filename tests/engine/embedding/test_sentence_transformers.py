@@ -133,6 +133,15 @@ def test_what_a_checkpoint_is_for(
     assert describe(tmp_path).purpose == result
 
 
+def test_a_module_beside_the_model_is_described_by_the_models_own_file(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"pooling_mode": "max"}')
+    description = describe(tmp_path)
+    (tmp_path / "config.json").unlink()  # it has been read
+    file = description.module(description.modules.backbone, PoolingFile)
+    assert file is not None and file.modes == ("max",)
+    assert description.module(tmp_path / "1_Pooling", PoolingFile) is None
+
+
 @pytest.mark.parametrize("name", [*EMBEDDERS, *RERANKERS])
 def test_what_the_tiny_ones_are_for(name: str, tmp_path: Path) -> None:
     path = (EMBEDDERS | RERANKERS)[name].write(tmp_path)
