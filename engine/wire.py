@@ -12,7 +12,7 @@ from .request import AnyRequest, Event, GenerationDefaults, StepReport
 from .request_group import RequestGroup, pack, unpack
 from .settings import Settings
 
-VERSION = 15
+VERSION = 16
 _LENGTH = struct.Struct("<I")
 
 

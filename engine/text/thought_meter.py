@@ -47,7 +47,7 @@ class ThoughtMeter:
             self.forced.popleft()
         if self._splitter.settled:
             return
-        self._count += self._splitter.inside and not was_forced
+        self._count += self._splitter.inside
         self._splitter.feed(text)
         self._tail = (self._tail + text)[-TAIL:]
         if not was_forced:

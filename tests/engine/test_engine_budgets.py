@@ -72,6 +72,20 @@ def test_a_thought_is_closed_and_the_answer_goes_on_from_there(
 
 
 @pytest.mark.parametrize("ahead", [False, True])
+def test_a_thought_is_closed_where_nothing_else_is_edited(ahead: bool) -> None:
+    """So the draw goes ahead until the budget is all but spent."""
+    door, _ = engine(ahead=ahead)
+    oracle = {}
+    for limit in range(8):
+        start = next(p for n in range(99) if ids(">")[0] not in greedy(p := prompt(n, 5), 8))
+        before = [*start, *greedy(start, limit), *ids("/>!")]
+        oracle[limit] = spelled(before[5:]) + spelled(greedy(before, 12))
+        count = len(oracle[limit])
+        door.submit(request_for(limit, start, count, budget=budget(limit), thought=OPENED))
+    assert texts(door.run()) == oracle
+
+
+@pytest.mark.parametrize("ahead", [False, True])
 def test_what_is_forced_has_the_models_own_log_probabilities(ahead: bool) -> None:
     door, _ = engine(ahead=ahead)
     tokens = prompt(3, 10)
