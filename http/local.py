@@ -216,7 +216,7 @@ class GenerationBackend(LocalBackend):
             "thinking": renderer.thinks,
             "insert": renderer.infill is not None,
         }
-        can = tuple(name for name, can in able.items() if can)
+        can: tuple[Capability, ...] = tuple(name for name, does in able.items() if does)
         names = (special.get(f"{which}_token", "") for which in ("bos", "eos"))
         return Traits(can, renderer.source, *names)
 
