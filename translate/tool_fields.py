@@ -28,7 +28,7 @@ def checked_tool(
     kind = (parameters or {}).get("type")
     if OTHER_TYPES.issuperset(kind if isinstance(kind, list) and kind else [str(kind)]):
         raise invalid(f"{place}.{field}.type", f"must be object, not {shown(str(kind))}")
-    return Tool(name, description, parameters, bool(strict), f"{place}.{field}")
+    return Tool(name, description, parameters, bool(strict), field=f"{place}.{field}")
 
 
 def checked_choice(tools: Sequence[Tool], choice: ToolChoice, place: str) -> ToolChoice:

@@ -1,4 +1,4 @@
-"""Anthropic's messages: requests as Claude Code sends them, answers read by the SDK."""
+"""Anthropic's messages: answers and streams as the SDK reads them."""
 
 import json
 from collections.abc import Iterable
@@ -8,19 +8,17 @@ import msgspec
 import pytest
 from anthropic.types import Message as AnthropicMessage
 from anthropic.types import MessageCountTokensParams, MessageTokensCount, RawMessageStreamEvent
-from anthropic.types.message_create_params import MessageCreateParamsStreaming
 from pydantic import TypeAdapter
 
 from bessemer.engine.request import Refusal
 from bessemer.kernels.attention import pages
 from bessemer.translate.anthropic import PAGE, Stream, encode_count, encode_response
-from bessemer.translate.anthropic_request import decode_count, decode_request
+from bessemer.translate.anthropic_request import decode_count
 from bessemer.translate.chat import (
     Answer,
     AnswerChoice,
     AnswerStarted,
     ArgumentsDelta,
-    Chat,
     Done,
     Event,
     Failure,
@@ -31,7 +29,6 @@ from bessemer.translate.chat import (
     Message,
     Reasoning,
     ReasoningDelta,
-    Text,
     TextDelta,
     ThoughtSealed,
     Tool,
@@ -42,201 +39,10 @@ from bessemer.translate.chat import (
 )
 from bessemer.translate.dialect import COMMENT
 from bessemer.translate.signature import Signer
+from tests.translate.test_anthropic_request import USER, decoded
 
-USER = {"role": "user", "content": "Hi"}
-IMAGE_RESULT = {"type": "tool_result", "tool_use_id": "a", "content": [{"type": "image"}]}
 WHO = Identity("msg_1", 1_700_000_000, "tiny")
 EVENTS: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
-
-
-def decoded(*messages: Any, **fields: Any) -> Chat:
-    body = {"model": "m", "max_tokens": 9, "messages": list(messages) or [USER], **fields}
-    return decode_request(json.dumps(body).encode())
-
-
-def refused(*messages: Any, **fields: Any) -> Refusal:
-    with pytest.raises(Refusal) as caught:
-        decoded(*messages, **fields)
-    assert caught.value.status == 400
-    return caught.value
-
-
-def test_the_sdks_request_type() -> None:
-    params: MessageCreateParamsStreaming = {
-        "model": "m",
-        "max_tokens": 9,
-        "system": [
-            {"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}},
-            {"type": "text", "text": "Be kind."},
-        ],
-        "messages": [
-            {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
-            {
-                "role": "assistant",
-                "content": [
-                    {"type": "thinking", "thinking": "Hm.", "signature": ""},
-                    {"type": "redacted_thinking", "data": "xyz"},
-                    {"type": "text", "text": "Yes?"},
-                ],
-            },
-            {"role": "user", "content": "Well."},
-        ],
-        "stream": True,
-        "stop_sequences": ["END"],
-        "thinking": {"type": "enabled", "budget_tokens": 8},
-        "tool_choice": {"type": "auto"},
-        "tools": [],
-        "metadata": {"user_id": "u1"},
-        "service_tier": "auto",
-        "output_config": {"effort": "low"},
-    }
-    sampling = {"temperature": 0.5, "top_p": 0.9, "top_k": 40}  # the SDK no longer types these
-    assert decode_request(json.dumps({**params, **sampling}).encode()) == Chat(
-        model="m",
-        messages=(
-            Message("system", (Text("Be brief."), Text("Be kind.")), in_parts=True),
-            Message("user", said("Hi"), in_parts=True),
-            Message("assistant", said("Yes?"), "Hm.", in_parts=True),
-            Message("user", said("Well.")),
-        ),
-        options=GenerationOptions(
-            max_tokens=9,
-            temperature=0.5,
-            top_p=0.9,
-            top_k=40,
-            stop=("END",),
-            stream=True,
-            cache_marked=True,
-        ),
-        reasoning=Reasoning(True, "low", 8),
-        call_prefix="toolu_",
-    )
-
-
-def test_what_claude_code_adds_is_tolerated() -> None:
-    chat = decoded(
-        USER,
-        {"role": "system", "content": "The date is today."},
-        thinking={"type": "adaptive"},
-        context_management={"edits": []},
-        output_config={"effort": "high"},
-    )
-    assert chat.messages[1] == Message("system", said("The date is today."))
-    assert chat.reasoning == Reasoning(True, "high")
-
-
-def test_thinking() -> None:
-    assert decoded().reasoning == Reasoning()
-    assert decoded(thinking={"type": "disabled"}).reasoning == Reasoning(False)
-    assert refused(thinking={"type": "deep"}).field == "thinking.type"
-    assert refused(thinking={}).field == "thinking.type"
-
-
-def test_budgets_and_levels() -> None:
-    enabled = {"type": "enabled", "budget_tokens": 8}
-    assert decoded(thinking=enabled).reasoning == Reasoning(True, None, 8)
-    for budget in (9, 10):
-        error = refused(thinking={**enabled, "budget_tokens": budget})
-        assert error.field == "thinking.budget_tokens" and "less than max_tokens" in error.message
-    assert refused(thinking={**enabled, "budget_tokens": 0}).field == "thinking.budget_tokens"
-    for level in ("low", "medium", "high", "xhigh", "max"):
-        assert decoded(output_config={"effort": level}).reasoning == Reasoning(None, level)
-    error = refused(output_config={"effort": "none"})
-    assert error.field == "output_config.effort"
-    assert "low, medium, high, xhigh, max" in error.message
-    omitted = {"type": "adaptive", "display": "omitted"}
-    assert decoded(thinking=omitted).reasoning == Reasoning(True, shown="sealed")
-    assert decoded(thinking={**omitted, "display": "summarized"}).reasoning == Reasoning(True)
-    assert refused(thinking={**omitted, "display": "loud"}).field == "thinking.display"
-
-
-def thinking(thought: str, **more: str) -> dict[str, Any]:
-    block = {"type": "thinking", "thinking": thought, **more}
-    return {"role": "assistant", "content": [{"type": "text", "text": "So."}, block]}
-
-
-def test_a_thought_that_comes_back_is_ours_or_anothers() -> None:
-    ours = Signer("Hm.").signature
-    for more in ({"signature": ours}, {"signature": ""}, {}, {"signature": "EqQBCgIYAh" * 20}):
-        assert decoded(USER, thinking("Hm.", **more), USER).messages[1].reasoning == "Hm."
-    forged = Signer("Ha.").signature
-    for signature in (forged, ours[:-1], ours[:-1] + "~", ours + "AAAA", "wrong"):
-        error = refused(USER, thinking("Hm.", signature=signature), USER)
-        words = "messages.1.content.1: Invalid `signature` in `thinking` block"
-        assert (error.message, error.field) == (words, "messages[1].content[1].signature")
-
-
-def test_system() -> None:
-    assert decoded(system="Be brief.").messages[0] == Message("system", said("Be brief."))
-    assert decoded(system="") == decoded(system=[]) == decoded()
-
-
-def test_a_last_turn_of_the_assistant_is_gone_on_with() -> None:
-    assert decoded(USER, {"role": "assistant", "content": "I"}).continue_final
-    assert not decoded(USER, {"role": "assistant", "content": ""}).continue_final
-    assert not decoded().continue_final
-
-
-@pytest.mark.parametrize(
-    ("fields", "field"),
-    [
-        ({"max_tokens": None}, "max_tokens"),
-        ({"max_tokens": -1}, "max_tokens"),
-        ({"messages": []}, "messages"),
-        ({"messages": [{"role": "user"}]}, "messages[0].content"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
-        ({"messages": [{"role": "user", "content": None}]}, "messages[0].content"),
-        ({"messages": [{"role": "user", "content": [{}]}]}, "messages[0].content[0].type"),
-        (
-            {"messages": [{"role": "user", "content": [{"type": "text"}]}]},
-            "messages[0].content[0].text",
-        ),
-        (
-            {"messages": [{"role": "user", "content": [{"type": "thinking", "thinking": "x"}]}]},
-            "messages[0].content[0].type",
-        ),
-        (
-            {"messages": [{"role": "user", "content": [{"type": "redacted_thinking"}]}]},
-            "messages[0].content[0].type",
-        ),
-        (
-            {"messages": [{"role": "user", "content": [{"type": "smell"}]}]},
-            "messages[0].content[0].type",
-        ),
-        ({"system": [{"type": "image"}]}, "system[0].type"),
-        ({"system": 5}, "system"),
-        ({"stop_sequences": [""]}, "stop_sequences[0]"),
-        ({"temperature": -1}, "temperature"),
-        ({"top_p": -0.1}, "top_p"),
-    ],
-)
-def test_flawed_requests(fields: dict[str, Any], field: str) -> None:
-    assert refused(**fields).field == field
-
-
-def test_max_tokens_is_required() -> None:
-    with pytest.raises(Refusal, match="max_tokens is required"):
-        decode_request(json.dumps({"model": "m", "messages": [USER]}).encode())
-
-
-@pytest.mark.parametrize(
-    ("fields", "field"),
-    [
-        ({"mcp_servers": [{"url": "x"}]}, "mcp_servers"),
-        ({"container": "c"}, "container"),
-        (
-            {"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]},
-            "messages[0].content[0].type",
-        ),
-        (
-            {"messages": [{"role": "user", "content": [IMAGE_RESULT]}]},
-            "messages[0].content[0].content[0].type",
-        ),
-    ],
-)
-def test_what_is_not_built_yet_is_refused_by_name(fields: dict[str, Any], field: str) -> None:
-    error = refused(**fields)
-    assert (error.code, error.field) == ("unsupported", field)
 
 
 def test_counting() -> None:

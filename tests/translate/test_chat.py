@@ -29,6 +29,7 @@ from bessemer.translate.chat import (
     ReasoningDelta,
     Text,
     TextDelta,
+    ThoughtSealed,
     Timings,
     TokenText,
     ToolCallBegun,
@@ -44,6 +45,7 @@ EVENTS: list[Event] = [
     Progress(Usage(3, 1), Timings(3, 6, 0.5, 1, 0.25)),
     TextDelta(0, "a"),
     ReasoningDelta(0, "a"),
+    ThoughtSealed(0, "a"),
     ToolCallBegun(0, 0, "call_1", "add"),
     ArgumentsDelta(0, 0, "{}"),
     Finish(0, "stop"),
@@ -87,7 +89,10 @@ def test_what_a_request_does_not_say_is_left_open() -> None:
     assert said_of(Message("user")) == {"role": "user"}
     assert chat.response_format is completion.response_format is None
     assert chat.tool_choice == ToolChoice("auto", (), parallel=True)
-    assert said_of(chat).keys() == {"model", "options", "tool_choice", "call_prefix"}
+    assert said_of(chat).keys() == {
+        *("model", "options", "tool_choice", "call_prefix", "reasoning")
+    }
+    assert said_of(chat.reasoning) == {"shown": "apart"}
 
 
 def test_what_an_answer_does_not_say_is_nothing() -> None:
