@@ -194,11 +194,7 @@ OLLAMA_OPTIONS: Table = {
 OLLAMA_EMBEDDINGS: Table = {**_rows("image input", "images")}
 RESPONSES: Table = {
     **GENERATION,
-    **_rows(
-        "chat templates at this endpoint",
-        "enable_thinking thinking reasoning_effort documents continue_final_message",
-    ),
-    **_rows("chat templates at this endpoint", "add_generation_prompt", (True,)),
+    **_TEMPLATES,
     **_rows("tool calls of this form at this endpoint", "functions"),
     **_rows(
         "tool calls of this form at this endpoint", "function_call", (*NOTHING, "none", "auto")

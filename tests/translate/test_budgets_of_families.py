@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import count
+from time import monotonic
 from typing import Literal
 
 import pytest
@@ -51,7 +52,9 @@ class Answer:
         self.prompts, numbers = self.model.prompter.prompts(chat, 9999, 9999), count(1)
         bounds = Bounds(9999, 9999, GenerationDefaults(), 9999)
         tokenizer = self.model.tokenizer
-        self.stream = AnswerStream(chat, self.prompts, tokenizer, bounds, lambda: next(numbers), 0)
+        self.stream = AnswerStream(
+            chat, self.prompts, tokenizer, bounds, lambda: next(numbers), 0, monotonic
+        )
         (self.request,) = self.stream.requests
         self.start = start
 
