@@ -266,6 +266,7 @@ class GenerationBackend(LocalBackend):
             return
         prompts = 1 if isinstance(request, Chat) else len(request.prompts)
         count = prompts * request.options.n
+        fitted: Fitted | None = None
         with self.worker.admission.admitted(request.client, count) as place:
             async with aclosing(self._fitted(self._salted(request), ready)) as fitting:
                 async for each in fitting:
@@ -273,6 +274,7 @@ class GenerationBackend(LocalBackend):
                         yield each
                     else:
                         fitted = each
+            assert fitted is not None
             answer = self._answer(fitted.request, fitted.prompts, place.leave, times)
             async with aclosing(answer) as events:
                 async for event in events:

@@ -38,6 +38,7 @@ from .chat import (
     PromptProgress,
     RankedToken,
     ResponseFormat,
+    Shown,
     TextDelta,
     Timings,
     TokenText,
@@ -118,7 +119,7 @@ class AnswerStream:
     ) -> None:
         self.requests: list[Request] = []
         self._options = request.options
-        self._shown = request.reasoning.shown if isinstance(request, Chat) else "apart"
+        self._shown: Shown = request.reasoning.shown if isinstance(request, Chat) else "apart"
         self._prompts = prompts
         self._tokenizer = tokenizer
         self._spell = cache(partial(_spelled, tokenizer))  # a text each, however often it is told

@@ -166,7 +166,7 @@ def main(
     """Print both figures; exit 1 where one is missed."""
     shape = ModelShape("tiny-long", SHAPE, int(SHAPE["num_hidden_layers"]))
     model, table = checkpoint(shape, Storage(0, 64, "float32"), 1), Table("", "")
-    held = True
+    held, taken = True, list[float]()
     for kind in ("drop", "keep"):
         port = free_port()
         line = f"{SERVE} --model tiny={shlex.quote(str(model))} --attribution {kind}"

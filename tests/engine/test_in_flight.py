@@ -11,7 +11,7 @@ from bessemer.engine import in_flight
 from bessemer.engine.batch import Batch
 from bessemer.engine.engine import Engine
 from bessemer.engine.request import Prefilled, Refused, Sampling, Token
-from bessemer.engine.sampler import Drawn
+from bessemer.engine.sampler import Drawn, PromptScores
 
 from .paper_model import END, PaperModel, answers, engine, greedy, prompt, request_for
 
@@ -189,7 +189,7 @@ def test_prompt_tokens_are_scored_once_and_only_in_steps_that_have_some(
     scored = []
     score = in_flight.score_prompt
 
-    def noted(rows: mx.array, tokens: Any, top: int) -> Drawn:
+    def noted(rows: mx.array, tokens: Any, top: int) -> PromptScores:
         scored.append(list(tokens))
         return score(rows, tokens, top)
 

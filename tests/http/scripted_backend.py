@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from itertools import count
 from typing import Any
@@ -13,6 +13,7 @@ from bessemer.engine.request import (
     Event,
     GenerationDefaults,
     Refusal,
+    Request,
     StepReport,
 )
 from bessemer.engine.wire import VERSION, Ready
@@ -20,7 +21,9 @@ from bessemer.http.fleet import State
 from bessemer.http.local import GenerationBackend, Patience
 from bessemer.translate.chat import Chat, GenerateRequest
 from bessemer.translate.chat import Event as Said
-from tests.translate.test_answer import RENDERER, TEMPLATE, VOCABULARY, Script
+from tests.translate.test_answer import RENDERER, TEMPLATE, VOCABULARY
+
+Slow = Callable[[list[Request]], Iterable[Event | None]]  # None: nothing for 2 ms
 
 
 class ScriptedStream:
@@ -82,7 +85,7 @@ class Here:
 
 
 def writer(
-    script: Script, patience: Patience | None = None
+    script: Slow, patience: Patience | None = None
 ) -> tuple[GenerationBackend, ScriptedWorker]:
     worker: Any = ScriptedWorker(script)
     here: Any = Here()

@@ -113,7 +113,7 @@ def test_schemathesis_finds_no_error_of_the_servers(server: Server, examples: in
     _, told, _ = server.ask("GET", "/openapi.json")
     schema = schemathesis.openapi.from_dict(told)
     for result in schema.get_all_operations():
-        operation = result.ok()
+        operation: Any = result.ok()  # type: ignore[union-attr]
 
         @given(case=operation.as_strategy())
         @settings(
@@ -121,7 +121,7 @@ def test_schemathesis_finds_no_error_of_the_servers(server: Server, examples: in
             deadline=None,
             derandomize=True,
             database=None,
-            suppress_health_check=[*HealthCheck],
+            suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
         )
         def conforms(case: Any) -> None:
             case.call_and_validate(base_url=server.url, checks=CHECKS)

@@ -20,8 +20,8 @@ from bessemer.translate.chat import (
     Shortened,
     said,
 )
-from tests.http.scripted_backend import Here, ScriptedWorker, events, writer
-from tests.translate.test_answer import HELLO, RENDERER, TEMPLATE, Script, prompts_of, says, text
+from tests.http.scripted_backend import Here, ScriptedWorker, Slow, events, writer
+from tests.translate.test_answer import HELLO, RENDERER, TEMPLATE, prompts_of, says, text
 
 CONTEXT = 200  # tokens, of ScriptedWorker's plan; an answer's share is a quarter
 SYSTEM = Message("system", said("You are a helpful assistant."))
@@ -38,7 +38,7 @@ def talk(turns: int, words: str = "Some words that fill it up.") -> tuple[Messag
 class Scripts(ScriptedWorker):
     """A worker that answers each request by the next script, and remembers them all."""
 
-    def __init__(self, *scripts: Script) -> None:
+    def __init__(self, *scripts: Slow) -> None:
         super().__init__(lambda requests: next(self.scripts)(requests))
         self.scripts = iter(scripts)
         self.asked: list[Request] = []

@@ -66,7 +66,8 @@ def test_a_chat_whole_and_streamed(client: ollama.Client) -> None:
 def test_calls_and_their_results(client: ollama.Client) -> None:
     about: dict[str, Any] = {"model": "caller", "tools": TOOLS, "options": {"temperature": 0}}
     whole = client.chat(messages=HI, **about)
-    (call,) = whole.message.tool_calls or ()
+    (call,) = whole.message.tool_calls or [None]
+    assert call is not None
     assert (call.function.name, call.function.arguments) == ("get_weather", ARGUMENTS)
     assert (whole.message.content, whole.done_reason) == ("I look.", "stop")
 

@@ -76,8 +76,8 @@ def streamed(server: Server, body: Any) -> dict[str, Any]:
 
 def test_codex_is_answered(server: Server) -> None:
     """Its first request, whose call it makes, and the second, with the result of that."""
-    first = REQUEST | {"model": "codex"}
-    second = first | {"input": [*REQUEST["input"], *CODEX["then"]]}
+    first: dict[str, Any] = REQUEST | {"model": "codex"}
+    second: dict[str, Any] = first | {"input": [*REQUEST["input"], *CODEX["then"]]}
     final = streamed(server, first)
     thought, made = final["output"]
     assert thought["summary"] == [{"type": "summary_text", "text": "I write it."}]
@@ -242,6 +242,8 @@ def test_a_restart_loses_nothing_but_what_was_being_made(tmp_path: Path) -> None
         again = each.responses.create(
             model="bessemer-guide", input="x", previous_response_id=made.id, max_output_tokens=2
         )
+        assert again.usage and made.usage
         assert again.usage.input_tokens > made.usage.input_tokens
         broken = each.responses.retrieve(slow.id)
-        assert broken.status == "failed" and "server ended" in broken.error.message
+        assert broken.error and "server ended" in broken.error.message
+        assert broken.status == "failed"

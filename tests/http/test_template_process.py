@@ -64,7 +64,8 @@ def test_what_a_template_reads_arrives_as_it_was_and_nothing_else() -> None:
         Message("tool", said("d"), result_of="1"),
     )
     tools = (Tool("f", "F.", {"type": "object"}),)
-    whole = Chat("m", turns, GenerationOptions(n=2), {"k": [1]}, True, tools, client="secret")
+    asked = GenerationOptions(n=2)
+    whole = Chat("m", turns, asked, {"k": [1]}, continue_final=True, tools=tools, client="secret")
     plain = pickle.dumps(packed(whole))
     assert b"secret" not in plain and b"bessemer" not in plain
     assert unpacked(pickle.loads(plain)) == replace(

@@ -32,7 +32,7 @@ def serving(
 ) -> Iterator[int]:
     """Yield the port of a server of these models, with dialects of its own beside the usual."""
     backends = Backends({model.name: model for model in models})
-    routes = endpoints(backends, {**DIALECTS, **(dialects or {})}, kept)
+    routes = endpoints(backends, {**DIALECTS, **(dialects or {})}, kept=kept)
     with Log("info", io.BytesIO()) as log:
         app = Application(
             RouteTable(routes), Auth(keys), RateLimit(0), Cors(()), log, Hosts(("*",))

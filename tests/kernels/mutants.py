@@ -341,8 +341,8 @@ def main(
 def report(fates: Sequence[Fate], min_share: float) -> int:
     """Print the tables; return 1 if too many survived."""
     counted = [fate for fate in fates if fate.how in ("noticed", "survived")]
-    show_shares("file", ((fate.mutant.file, fate.how) for fate in counted))
-    show_shares("operator", ((fate.mutant.operator, fate.how) for fate in counted))
+    show_shares("file", ((fate.mutant.file, fate.how == "noticed") for fate in counted))
+    show_shares("operator", ((fate.mutant.operator, fate.how == "noticed") for fate in counted))
     kinds = Counter(fate.how for fate in fates)
     share = kinds["noticed"] / max(1, len(counted))
     print(

@@ -43,7 +43,7 @@ def _items(events: Sequence[dict[str, Any]]) -> dict[int, dict[str, Any]]:
     open_at, told = -1, ""
     for event in events:
         name, _, step = event["type"].removeprefix("response.").rpartition(".")
-        at = event.get("output_index")
+        at: Any = event.get("output_index")
         if event["type"] == "response.output_item.added":
             assert at == open_at + 1 == len(items)
             items[at], open_at, told = event["item"], at, ""

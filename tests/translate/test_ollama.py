@@ -65,7 +65,8 @@ def test_a_call_is_one_line_once_it_is_whole(size: int) -> None:
     text, first, second, last = map(ollama.ChatResponse.model_validate, lines(events))
     assert (text.message.content, text.message.tool_calls) == ("I call.", None)
     for line, arguments in ((first, {"a": [1, "}"]}), (second, {})):
-        (called,) = line.message.tool_calls or ()
+        (called,) = line.message.tool_calls or [None]
+        assert called is not None
         assert (called.function.name, called.function.arguments) == ("f", arguments)
     assert (last.done, last.done_reason, last.message.content) == (True, "stop", "")
     answer = whole(events)

@@ -52,6 +52,8 @@ PARSERS: dict[Thinking, Callable[[int], AnswerParser]] = {
 class Spelled:
     """A detokenizer of made-up tokens: the number of a token is its place in the list of texts."""
 
+    whole = True
+
     def __init__(self, texts: Sequence[str], rest: str = "") -> None:
         self._texts = texts
         self._rest = rest

@@ -52,8 +52,8 @@ class MarkedValues:
         for key in CHOICES:
             if isinstance(options := schema.get(key), list) and options:
                 return self._either(map(self.value, options))
-        kinds = schema.get("type")
-        kinds = kinds if isinstance(kinds, list) else [kinds]
+        said = schema.get("type")
+        kinds: list[Any] = said if isinstance(said, list) else [said]
         self._refuse_unkept(schema, kinds)
         if not KEPT_OF.keys() >= {*kinds}:
             return self._anything()

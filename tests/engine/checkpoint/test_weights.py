@@ -392,7 +392,7 @@ def test_scales_that_are_none(tmp_path: Path) -> None:
 def test_outliers_are_apart_where_the_residual_stream_is_read_and_in_the_last_mlp(
     fine: bool,
 ) -> None:
-    decoder = load(BUILT_IN, Reading(fine=fine)).decoder
+    decoder: Any = load(BUILT_IN, Reading(fine=fine)).decoder
     first, last = (each.feed_forward for each in (decoder.blocks[0], decoder.blocks[-1]))
     mixer = decoder.blocks[0].mixer
     assert isinstance(first, MLP) and isinstance(last, MLP) and isinstance(mixer, Attention)

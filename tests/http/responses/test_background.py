@@ -69,7 +69,7 @@ def test_a_stream_goes_on_without_its_client_and_is_resumed_where_that_left_it()
         told += [event.to_dict() for event in rest]
         assert checked(told)["status"] == "completed"
         for after in (None, 0, 7, len(told) - 2):
-            about = {} if after is None else {"starting_after": after}
+            about: Any = {} if after is None else {"starting_after": after}
             replay = server.responses.retrieve(id, stream=True, **about)
             assert [e.to_dict() for e in replay] == told[0 if after is None else after + 1 :]
         assert [*server.responses.retrieve(id, stream=True, starting_after=len(told) - 1)] == []

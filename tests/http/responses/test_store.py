@@ -47,7 +47,8 @@ class Clock:
 def run(
     work: Callable[[ResponseStore], Awaitable[None]], path: str = MEMORY, **about: Any
 ) -> ResponseStore:
-    store = ResponseStore(path, **{"now": Clock()} | about)
+    settings: dict[str, Any] = {"now": Clock(), **about}
+    store = ResponseStore(path, **settings)
     try:
         asyncio.run(work(store))  # type: ignore[arg-type]
     finally:

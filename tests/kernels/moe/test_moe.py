@@ -188,6 +188,7 @@ def test_packed_weights_give_the_same_bits(native: str, width: int) -> None:
 def test_outliers_are_apart_for_a_gate_alone(native: str, rows: int) -> None:
     """Its activations are then not those of up, which has none here that 8 bits round."""
     exact = experts(4, 128, 32)
+    assert exact.gate is not None
     x = mx.concatenate([normal(rows, 127), mx.full((rows, 1), 60.0)], axis=1)
     routing = routed(rows, 4, 2)
     gates = [replace(exact.gate, exact=False, fine=fine) for fine in (False, True)]

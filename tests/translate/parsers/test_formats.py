@@ -45,6 +45,8 @@ TABLE = (CHANNELS, *FORMATS)
 
 
 class Letters:
+    whole = True
+
     def add(self, token: int) -> str:
         return "" if token == 0 else chr(token)
 
