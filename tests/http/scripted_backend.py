@@ -48,6 +48,7 @@ class ScriptedWorker:
         self.refused: list[Refusal] = []
         self.seconds, self.report = 1.5, StepReport(waiting=3)
         self.state, self.stage, self.retry_after, self.hangs = State.READY, "", 3, False
+        self.slots = 64
         self.progress, self.why_down = -math.inf, ""
         self.beats: tuple[float, float | None] = (0.0, None)
         self.ready: Ready | None = Ready(

@@ -280,8 +280,9 @@ def test_a_model_is_asked_for_what_it_is_for_alone() -> None:
 def test_status_and_interruption_are_the_workers() -> None:
     model, worker = writer(says(""))
     assert worker.ready is not None
-    plan = worker.ready.plan
-    assert model.status() == Status("ready", 200, "llama", plan, 1.5, StepReport(waiting=3))
+    plan, defaults = worker.ready.plan, worker.ready.defaults
+    about = "ready", 200, "llama", plan, 1.5, StepReport(waiting=3)
+    assert model.status() == Status(*about, slots=64, defaults=defaults)
     worker.ready = None
     assert model.status() == Status("restarting", retry_after=3)
     refusal = Refusal(503, "shutting_down", "The server is shutting down.")

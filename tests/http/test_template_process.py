@@ -38,7 +38,7 @@ def chat(text: str) -> Chat:
 def process(source: str = SOURCE, seconds: int = 60) -> Iterator["subprocess.Popen[bytes]"]:
     command = [sys.executable, "-P", "-m", "bessemer.http.template_process"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
-        send(running, (source, {"bos_token": "<s>"}, 2**30, seconds))
+        send(running, (source, {"bos_token": "<s>"}, "auto", 2**30, seconds))
         try:
             yield running
         finally:

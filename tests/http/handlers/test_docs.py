@@ -26,9 +26,11 @@ async def _answer(handler: object, request: HttpRequest) -> object:
 
 def test_a_stream_has_its_framings_media_type() -> None:
     paths = json.loads(get("/openapi.json").body)["paths"]
-    answers = {path: paths[path]["post"]["responses"]["200"]["content"] for path in DIALECTS}
-    for content in answers.values():
-        assert set(content) == {"application/json", "text/event-stream; charset=utf-8"}
+    for path, dialect in DIALECTS.items():
+        lines = dialect.framing == "ndjson"
+        kind = "application/x-ndjson" if lines else "text/event-stream; charset=utf-8"
+        content = paths[path]["post"]["responses"]["200"]["content"]
+        assert set(content) == {"application/json", kind}
     toys = paths["/toy"]["post"]["responses"]["200"]["content"]
     assert set(toys) == {"application/json", "application/x-ndjson"}
     assert toys["application/x-ndjson"]["itemSchema"]["anyOf"][0]["type"] == "object"
