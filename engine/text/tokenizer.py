@@ -1,10 +1,11 @@
 """A checkpoint's tokenizer: text to tokens and back; for server and worker alike, without mlx."""
 
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
@@ -110,7 +111,17 @@ class Tokenizer:
         return ids
 
     def encode_within(self, text: str) -> list[int]:
-        """Return the tokens of a text inside another: without what some put before a text."""
+        """Return the tokens of a text inside another: without what some put before a text.
+
+        Some put it behind a special token too.
+        """
+        known = {name: token for token, name in self.special_names.items() if name in text}
+        names = "|".join(map(re.escape, sorted(known, key=len, reverse=True)))
+        parts = re.split(f"({names})", text) if names else [text]
+        own = ([known[part]] if part in known else self._inside(part) for part in parts if part)
+        return [*chain.from_iterable(own)]
+
+    def _inside(self, text: str) -> list[int]:
         before, whole = (self.encode(each, special=False) for each in (INSIDE, INSIDE + text))
         if whole[: len(before)] == before:
             return whole[len(before) :]
@@ -145,7 +156,7 @@ class Tokenizer:
             self.answer_detokenizer(request, specials),
             StopMatcher(request.stop, specials=specials),
             request.min_tokens,
-            None if marks is None or not request.stop else make_splitter(marks, specials),
+            None if marks is None else make_splitter(marks, specials),
             self._meter(request, specials),
         )
 

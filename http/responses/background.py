@@ -19,7 +19,10 @@ FULL = Refusal(
     503, "overloaded", "Too many responses are made in the background; try again.", retry_after=5
 )
 LONG = Refusal(
-    503, "overloaded", "Streams of responses in the background take all memory that they may."
+    503,
+    "overloaded",
+    "Streams of responses in the background take all memory that they may; try again.",
+    retry_after=5,
 )
 FAULT = Refusal(500, "internal_error", "Internal server error.")
 SSE = ServerSentEvents()

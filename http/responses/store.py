@@ -16,8 +16,8 @@ from ...translate.openai_responses_body import failed_body
 VERSION = 1  # of the tables
 MEMORY = ":memory:"
 MAX_RESPONSES = 10_000
-INTERRUPTED = Refusal(
-    503, "interrupted", "The server ended before this response was whole, which is lost."
+INTERRUPTED = Refusal(  # what it is told as is a body's error, not an answer's status
+    500, "interrupted", "The server ended before this response was whole, which is lost."
 )
 
 TABLES = """

@@ -398,8 +398,8 @@ def test_the_plan_is_what_the_process_takes(tmp_path: Path) -> None:
                 pass
             taken = psutil.Process(server.process.pid).memory_info().rss
         plan = ready.plan
-        planned = plan.weights + plan.pool + plan.working + plan.program
-        assert 0.7 * planned < taken < 1.05 * planned, str(plan)
+        used = plan.weights + plan.working + plan.program  # a pool takes memory where it is used
+        assert 0.7 * used < taken < 1.05 * (used + plan.pool), str(plan)
 
 
 @pytest.mark.skipif(sys.platform != "linux" or not library.compiled(), reason="no C kernels to see")

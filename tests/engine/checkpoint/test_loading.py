@@ -33,6 +33,8 @@ counts = Counter()
 
 
 def count(how, path):
+    if not isinstance(path, (str, os.PathLike)):  # memory of our own, by MLX's loader
+        return
     path = os.path.abspath(path)
     if path.startswith(directory):
         counts[f"{how} {os.path.relpath(path, directory)}"] += 1

@@ -1,4 +1,6 @@
 /* GGUF's blocks beside the codes of one layout after the other, in buffers of their exact size. */
+#include <stddef.h>
+
 #include "check.h"
 
 int op_blocks(int type, const uint8_t *raw, ptrdiff_t count, uint8_t *codes, uint8_t *scales,
