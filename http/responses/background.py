@@ -99,7 +99,8 @@ class BackgroundResponses:
         self._store = store
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._running: dict[str, RunningResponse] = {}
-        self._bodies = self._logged = 0
+        self._sizes: dict[str, int] = {}  # of their requests' bodies
+        self._logged = 0
 
     def find(self, owner: str, id: str) -> RunningResponse | None:
         running = self._running.get(id)
@@ -107,19 +108,19 @@ class BackgroundResponses:
 
     async def start(self, running: RunningResponse, events: Events, size: int) -> None:
         """Begin with a response whose request has so many bytes. Raises Refusal."""
-        if len(self._running) >= RUNNING or self._bodies + size > BODIES:
+        sizes = [self._sizes[id] for id, each in self._running.items() if not each.writer.over]
+        if len(sizes) >= RUNNING or sum(sizes) + size > BODIES:
             raise FULL
         id = running.stored.id
-        self._running[id] = running
-        self._bodies += size
+        self._running[id], self._sizes[id] = running, size
         try:
             await self._store.put(running.record())
         except asyncio.CancelledError:  # its client has gone
-            self._over(id, size)
+            self._over(id)
             raise
         task = asyncio.create_task(self._run(running, events))
         self._tasks[id] = task
-        task.add_done_callback(lambda _: self._over(id, size))
+        task.add_done_callback(lambda _: self._over(id))
         await asyncio.sleep(0)  # a task that is cancelled before it runs does not even clean up
 
     async def cancel(self, running: RunningResponse) -> None:
@@ -149,11 +150,11 @@ class BackgroundResponses:
         if self._logged > LOGS and not running.writer.over:
             raise LONG
 
-    def _over(self, id: str, size: int) -> None:
+    def _over(self, id: str) -> None:
         running = self._running.pop(id, None)
         self._logged -= running.counted if running else 0
         self._tasks.pop(id, None)
-        self._bodies -= size
+        del self._sizes[id]
 
     async def _run(self, running: RunningResponse, events: Events) -> None:
         writer = running.writer
