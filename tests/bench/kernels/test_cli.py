@@ -21,7 +21,7 @@ def test_every_operation_and_every_file_is_listed(capsys: pytest.CaptureFixture[
     assert [each["operation"] for each in listed] == list(OPERATIONS)
     files = {file for row in OPERATIONS.values() for file in row.metal}
     assert set(metal_files()) == files
-    between = {"rows.c"}  # sums, splits and the like, which lie between operations
+    between = {"rows.c", "blocks.c"}  # what lies between operations, and what loading does
     assert between | {row.c for row in OPERATIONS.values()} - {""} == {
         path.name for path in sources() if path.parent.name != "cpu"
     }
