@@ -30,7 +30,7 @@ from .chat import (
     ToolChoice,
     said,
 )
-from .decode import invalid, shown, unsupported
+from .decode import invalid, missing, present, shown, unsupported
 from .fields import MESSAGES, RequestDecoder
 from .reasoning import Thinking, one_of, thinking_of
 from .sampling import MAX_MESSAGES, StopStrings, max_tokens, options, stop_strings
@@ -129,7 +129,7 @@ def decode_request(body: bytes) -> Chat:
     request = DECODER.decode(body)
     limit = max_tokens(request, 0)
     if limit is None:
-        raise invalid("max_tokens", "is required", "missing_required_parameter")
+        raise missing("max_tokens")
     settings = replace(options(request, limit), cache_marked=bool(MARKED.search(body)))
     thinking = request.thinking
     if thinking and thinking.budget_tokens and thinking.budget_tokens >= limit:
@@ -183,7 +183,7 @@ def _choice(choice: InputToolChoice | None) -> ToolChoice:
     if choice.type not in MODES:
         allowed = ", ".join(MODES)
         raise invalid("tool_choice.type", f"must be one of {allowed}, not {shown(choice.type)}")
-    names = (_present(choice.name, "tool_choice.name"),) if choice.type == "tool" else ()
+    names = (present(choice.name, "tool_choice.name"),) if choice.type == "tool" else ()
     return ToolChoice(MODES[choice.type], names, not choice.disable_parallel_tool_use)
 
 
@@ -196,7 +196,7 @@ def _formats(request: MessagesRequest) -> Iterator[ResponseFormat]:
         if format.type != "json_schema":
             raise invalid(f"{name}.type", f"must be json_schema, not {shown(format.type)}")
         if bytes(format.schema) in UNSENT:
-            raise invalid(f"{name}.schema", "is required", "missing_required_parameter")
+            raise missing(f"{name}.schema")
         yield schema_format(name, format.schema)
 
 
@@ -237,11 +237,11 @@ def _turn(role: str, blocks: Sequence[tuple[InputBlock, str]]) -> Message:
     calls: list[ToolCall] = []
     for block, where in blocks:
         if block.type == "text":
-            texts.append(Text(_present(block.text, f"{where}.text")))
+            texts.append(Text(present(block.text, f"{where}.text")))
         elif block.type == "thinking" and role == "assistant":
             thoughts.append(_thought(block, where))
         elif block.type == "tool_use" and role == "assistant":
-            id_, name = _present(block.id, f"{where}.id"), _present(block.name, f"{where}.name")
+            id_, name = present(block.id, f"{where}.id"), present(block.name, f"{where}.name")
             calls.append(ToolCall(id_, name, msgspec.json.encode(block.input or {}).decode()))
         elif TEXT_BLOCKS.get(block.type) == role:
             texts.append(Text(_as_text(block, where)))
@@ -273,7 +273,7 @@ def _listed(block: InputBlock, place: str) -> str | list[InputBlock]:
 
 def _thought(block: InputBlock, place: str) -> str:
     """Return a thought that comes back. Raises Refusal, in Anthropic's words, for a forged one."""
-    thought = opened(block.signature or "", _present(block.thinking, f"{place}.thinking"))
+    thought = opened(block.signature or "", present(block.thinking, f"{place}.thinking"))
     if thought is None:
         name = re.sub(r"\[(\d+)\]", r".\1", place)
         message = f"{name}: Invalid `signature` in `thinking` block"
@@ -286,7 +286,7 @@ def _result(block: InputBlock, place: str) -> Message:
     return Message(
         "tool",
         _texts(content, f"{place}.content", {"document", "search_result"}),
-        result_of=_present(block.tool_use_id, f"{place}.tool_use_id"),
+        result_of=present(block.tool_use_id, f"{place}.tool_use_id"),
         failed=bool(block.is_error),
         in_parts=listed,
     )
@@ -301,16 +301,10 @@ def _texts(content: str | list[InputBlock], place: str, others: Collection[str] 
         if block.type in others:
             texts.append(Text(_as_text(block, f"{place}[{i}]")))
         elif block.type == "text":
-            texts.append(Text(_present(block.text, f"{place}[{i}].text")))
+            texts.append(Text(present(block.text, f"{place}[{i}].text")))
         else:
             raise _unknown_block(block.type, f"{place}[{i}].type")
     return tuple(texts)
-
-
-def _present(text: str | None, place: str) -> str:
-    if text is None:
-        raise invalid(place, "is required", "missing_required_parameter")
-    return text
 
 
 def _unknown_block(kind: str, place: str) -> Refusal:

@@ -10,6 +10,7 @@ import msgspec
 from ..engine.request import Refusal
 
 Body = TypeVar("Body")
+Sent = TypeVar("Sent")
 
 MAX_DEPTH = 64  # levels of nesting; real requests, tool schemas included, stay below 20
 MAX_VALUES = 10_000  # in a field of any shape, each of which is an object in memory
@@ -105,6 +106,17 @@ def invalid(field: str, problem: str, code: str = "invalid_value") -> Refusal:
     return Refusal(400, code, f"{field} {problem}.", field)
 
 
+def missing(field: str) -> Refusal:
+    return invalid(field, "is required", "missing_required_parameter")
+
+
+def present(value: Sent | None, field: str) -> Sent:
+    """Return a field's value. Raises Refusal where it was not sent."""
+    if value is None:
+        raise missing(field)
+    return value
+
+
 def unsupported(field: str, what: str) -> Refusal:
     message = f"This version of Bessemer does not have {what} yet; leave out {field}."
     return Refusal(400, "unsupported", message, field)
@@ -156,9 +168,8 @@ def _wrong_field(reason: str) -> Refusal:
     place = PLACE.fullmatch(reason)
     assert place, reason
     what, path = place["what"], place["path"] or ""
-    if missing := MISSING.fullmatch(what):
-        field = f"{path}.{missing['name']}".lstrip(".")
-        return invalid(field, "is required", "missing_required_parameter")
+    if match := MISSING.fullmatch(what):
+        return missing(f"{path}.{match['name']}".lstrip("."))
     where = f"A key of {path}" if place["key"] else path or "The request's body"
     code, problem = _problem(what)
     return Refusal(400, code, f"{where} {problem}.", path or None)

@@ -20,7 +20,7 @@ from .chat import (
     ToolChoice,
     said,
 )
-from .decode import invalid, shown, unsupported
+from .decode import invalid, missing, shown, unsupported
 from .fields import OLLAMA, OLLAMA_OPTIONS, RequestDecoder
 from .openai_tools import InputTool
 from .sampling import MAX_MESSAGES, Alternatives, SamplingFields, TokenId, max_tokens, options
@@ -193,7 +193,7 @@ def _tool(tool: InputTool, place: str) -> Tool:
     if tool.type != "function":
         raise unsupported(f"{place}.type", "tools other than functions")
     if tool.function is None:
-        raise invalid(f"{place}.function", "is required", "missing_required_parameter")
+        raise missing(f"{place}.function")
     function = tool.function
     about = function.name, function.description, function.parameters, function.strict
     return checked_tool(*about, f"{place}.function")

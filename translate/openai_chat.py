@@ -19,13 +19,12 @@ from .chat import (
     Identity,
     Message,
     ReasoningDelta,
-    Text,
     TextDelta,
     TokenText,
     ToolCallBegun,
     said,
 )
-from .decode import bound_values, invalid, shown, unsupported
+from .decode import bound_values, invalid, missing, shown
 from .dialect import Dialect
 from .errors import OpenAIErrorBody, openai_error
 from .fields import GENERATION, RequestDecoder
@@ -44,6 +43,7 @@ from .openai_shape import (
     finite,
     ranked,
     text_options,
+    text_part,
     timings_body,
     usage_body,
 )
@@ -59,16 +59,6 @@ ROLES = {
     "assistant": "assistant",
     "tool": "tool",
     "function": "tool",
-}
-UNBUILT_PARTS = {
-    "image_url": "image input",
-    "input_image": "image input",
-    "image": "image input",
-    "input_audio": "audio input",
-    "audio_url": "audio input",
-    "video_url": "video input",
-    "file": "file input",
-    "input_file": "file input",
 }
 
 
@@ -294,7 +284,7 @@ def _message(message: InputMessage, place: str) -> Message:
     if message.function_call is not None:
         calls = (function_call(message.function_call),)
     if message.role == "tool" and message.tool_call_id is None:
-        raise invalid(f"{place}.tool_call_id", "is required", "missing_required_parameter")
+        raise missing(f"{place}.tool_call_id")
     content = _content(message, f"{place}.content")
     reasoning = message.reasoning_content or message.reasoning or None
     in_parts = isinstance(message.content, list)
@@ -313,26 +303,9 @@ def _content(message: InputMessage, place: str) -> Content:
     if isinstance(message.content, str):
         return said(message.content)
     if message.content is None and message.role not in ("assistant", "function", "tool"):
-        raise invalid(place, "is required", "missing_required_parameter")
+        raise missing(place)
     parts = enumerate(message.content or ())
-    return tuple(_part(part, f"{place}[{i}]") for i, part in parts)
-
-
-def _part(part: InputPart, place: str) -> Text:
-    if part.type in UNBUILT_PARTS:
-        raise unsupported(f"{place}.type", UNBUILT_PARTS[part.type])
-    texts = {
-        "text": ("text", part.text),
-        "input_text": ("text", part.text),
-        "output_text": ("text", part.text),
-        "refusal": ("refusal", part.refusal),
-    }
-    if part.type not in texts:
-        raise invalid(f"{place}.type", f"must be text, not {shown(part.type)}")
-    name, text = texts[part.type]
-    if text is None:
-        raise invalid(f"{place}.{name}", "is required", "missing_required_parameter")
-    return Text(text)
+    return tuple(text_part(part, f"{place}[{i}]", "text") for i, part in parts)
 
 
 def _choice(index: int, choice: AnswerChoice) -> bytes:

@@ -1,6 +1,7 @@
 """OpenAI's responses: the events of an answer to bodies and to the events of a stream."""
 
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -54,7 +55,7 @@ CODES = {400: "invalid_prompt", 413: "invalid_prompt", 429: "rate_limit_exceeded
 Pieces = Iterator[Piece]
 
 
-class OpenItem:
+class OpenItem(ABC):
     """An item of the output that is being written; `body` is how it stands, with a status."""
 
     def __init__(self, kind: str) -> None:
@@ -73,15 +74,15 @@ class OpenItem:
         self._pieces.append(text)
         yield self.delta(text, logprobs)
 
-    def delta(self, text: str, logprobs: Raw) -> Piece:
-        raise NotImplementedError
+    @abstractmethod
+    def delta(self, text: str, logprobs: Raw) -> Piece: ...
 
+    @abstractmethod
     def closed(self) -> Pieces:
         """Yield what comes before the item's own event."""
-        raise NotImplementedError
 
-    def body(self, status: str) -> OutputItem:
-        raise NotImplementedError
+    @abstractmethod
+    def body(self, status: str) -> OutputItem: ...
 
     @property
     def whole(self) -> bool:

@@ -10,9 +10,9 @@ import msgspec
 from msgspec import Raw, Struct, structs
 
 from ..engine.request import Refusal
-from .chat import Content, Message, Text, ToolCall, said
-from .decode import invalid, shown, unsupported
-from .openai_chat import UNBUILT_PARTS
+from .chat import Content, Message, ToolCall, said
+from .decode import invalid, missing, present, shown, unsupported
+from .openai_shape import text_part
 from .tool_fields import checked_arguments
 
 SEALED = "bessemer."  # begins the encrypted_content of a thought of ours
@@ -168,18 +168,18 @@ class _Turns:
 
     def custom_call(self, item: Item, place: str) -> None:
         if item.status != "incomplete":
-            text = _present(item.input, f"{place}.input")
+            text = present(item.input, f"{place}.input")
             self._call(item, msgspec.json.encode({"input": text}).decode(), place)
 
     def _call(self, item: Item, arguments: str, place: str) -> None:
-        name = tool_name(_present(item.name, f"{place}.name"), item.namespace)
-        call = ToolCall(_present(item.call_id, f"{place}.call_id"), name, arguments)
+        name = tool_name(present(item.name, f"{place}.name"), item.namespace)
+        call = ToolCall(present(item.call_id, f"{place}.call_id"), name, arguments)
         turn = self.assistant(calling=True)
         self.last = replace(turn, calls=(*turn.calls, call))
 
     def output(self, item: Item, place: str) -> None:
         content = _content(item.output, f"{place}.output")
-        called = _present(item.call_id, f"{place}.call_id")
+        called = present(item.call_id, f"{place}.call_id")
         in_parts = isinstance(item.output, list)
         self.add(Message("tool", content, result_of=called, in_parts=in_parts))
 
@@ -214,29 +214,8 @@ def _content(content: str | list[Part] | None, place: str) -> Content:
     if isinstance(content, str):
         return said(content)
     if content is None:
-        raise invalid(place, "is required", "missing_required_parameter")
-    return tuple(_part(part, f"{place}[{at}]") for at, part in enumerate(content))
-
-
-def _part(part: Part, place: str) -> Text:
-    if part.type in UNBUILT_PARTS:
-        raise unsupported(f"{place}.type", UNBUILT_PARTS[part.type])
-    texts = {
-        "input_text": ("text", part.text),
-        "output_text": ("text", part.text),
-        "text": ("text", part.text),
-        "refusal": ("refusal", part.refusal),
-    }
-    if part.type not in texts:
-        raise invalid(f"{place}.type", f"must be input_text, not {shown(part.type)}")
-    name, text = texts[part.type]
-    return Text(_present(text, f"{place}.{name}"))
-
-
-def _present(text: str | None, place: str) -> str:
-    if text is None:
-        raise invalid(place, "is required", "missing_required_parameter")
-    return text
+        raise missing(place)
+    return tuple(text_part(part, f"{place}[{at}]", "input_text") for at, part in enumerate(content))
 
 
 def _unknown(kind: str, place: str) -> Refusal:

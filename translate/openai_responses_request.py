@@ -9,7 +9,7 @@ from msgspec import Meta, Raw, Struct
 
 from ..engine.request import Refusal
 from .chat import Chat, GenerationOptions, Message, Overflow, Reasoning, ResponseFormat, said
-from .decode import bound_values, invalid, shown
+from .decode import bound_values, invalid, missing, shown
 from .fields import RESPONSES, RequestDecoder
 from .openai_reasoning import ReasoningObject, ReasoningRequest, reasoning_of
 from .openai_responses_items import DECODER as ITEM
@@ -193,7 +193,7 @@ def _input(fields: ResponsesRequest) -> tuple[Item, ...]:
     if isinstance(fields.input, str):
         return (Item("message", role="user", content=fields.input),)
     if fields.input is None and not fields.previous_response_id:
-        raise invalid("input", "is required", "missing_required_parameter")
+        raise missing("input")
     return tuple(fields.input or ())
 
 
@@ -235,7 +235,7 @@ def _formats(fields: ResponsesRequest) -> Iterator[ResponseFormat]:
         yield ResponseFormat("json_object", "", field=place)
     elif kind == "json_schema":
         if bytes(body.get("schema", Raw())) in UNSENT:
-            raise invalid(f"{place}.schema", "is required", "missing_required_parameter")
+            raise missing(f"{place}.schema")
         strict = bytes(body.get("strict", Raw())) == b"true"
         yield schema_format(place, body["schema"], strict)
     elif kind != "text":

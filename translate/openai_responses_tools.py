@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from ..engine.request import MAX_DEFINITION
 from .chat import Tool, ToolChoice
-from .decode import invalid, shown, unsupported
+from .decode import invalid, missing, present, shown, unsupported
 from .openai_responses_items import tool_name
 from .openai_tools import MODES
 from .tool_fields import checked_choice, checked_tool
@@ -107,7 +107,7 @@ def _custom(tool: InputTool, place: str, namespace: str | None) -> Tool:
         problem = f"must be lark or regex, not {shown(str(format.syntax))}"
         raise invalid(f"{place}.format.syntax", problem)
     if format.definition is None:
-        raise invalid(f"{place}.format.definition", "is required", "missing_required_parameter")
+        raise missing(f"{place}.format.definition")
     return _held(name, about, format.syntax, format.definition, f"{place}.format.definition")
 
 
@@ -123,9 +123,7 @@ def _held(name: str, about: str, syntax: str, definition: str, place: str) -> To
 
 
 def _name(tool: InputTool, place: str) -> str:
-    if tool.name is None:
-        raise invalid(f"{place}.name", "is required", "missing_required_parameter")
-    return tool.name
+    return present(tool.name, f"{place}.name")
 
 
 def _choice(choice: str | InputToolChoice | None, targets: Targets, parallel: bool) -> ToolChoice:
@@ -159,6 +157,6 @@ def _allowed(choice: InputToolChoice, targets: Targets, parallel: bool) -> ToolC
 def _chosen(name: str | None, place: str, targets: Targets) -> str:
     """Return the name that a model calls; a tool in a namespace goes by its own name, too."""
     if name is None:
-        raise invalid(f"{place}.name", "is required", "missing_required_parameter")
+        raise missing(f"{place}.name")
     own = [called for called, target in targets.items() if target.name == name]
     return own[0] if name not in targets and len(own) == 1 else name

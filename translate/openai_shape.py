@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Protocol
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -22,11 +22,12 @@ from .chat import (
     RankedToken,
     Shortened,
     StreamFormat,
+    Text,
     Timings,
     TokenText,
     Usage,
 )
-from .decode import invalid
+from .decode import invalid, present, shown, unsupported
 from .dialect import COMMENT, ServerEvent
 from .errors import openai_error
 from .sampling import Alternatives, Choices, Positive, TokenId, TokenIds, options
@@ -123,6 +124,14 @@ class RankedBody(Struct):
 PromptLogprobsBody = list[dict[int, RankedBody] | None]
 
 
+class SentPart(Protocol):
+    """A part of a content in a request."""
+
+    type: str
+    text: str | None
+    refusal: str | None
+
+
 class AnswerBody(Struct):
     """The fields that every body and chunk of one answer repeats."""
 
@@ -131,7 +140,29 @@ class AnswerBody(Struct):
     model: str
 
 
+TEXT_PARTS = ("text", "input_text", "output_text")
+UNBUILT_PARTS = {
+    "image_url": "image input",
+    "input_image": "image input",
+    "image": "image input",
+    "input_audio": "audio input",
+    "audio_url": "audio input",
+    "video_url": "video input",
+    "file": "file input",
+    "input_file": "file input",
+}
 DONE = ServerEvent(b"[DONE]", mark=True)
+
+
+def text_part(part: SentPart, place: str, usual: str) -> Text:
+    """Return a part of a content, which is a text. Raises Refusal, which names the `usual` type."""
+    if part.type in UNBUILT_PARTS:
+        raise unsupported(f"{place}.type", UNBUILT_PARTS[part.type])
+    if part.type == "refusal":
+        return Text(present(part.refusal, f"{place}.refusal"))
+    if part.type not in TEXT_PARTS:
+        raise invalid(f"{place}.type", f"must be {usual}, not {shown(part.type)}")
+    return Text(present(part.text, f"{place}.text"))
 
 
 def each_prompt(field: str, value: Prompts, limit: int) -> tuple[str | tuple[int, ...], ...]:

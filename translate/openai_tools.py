@@ -6,7 +6,7 @@ from typing import Any
 from msgspec import Struct
 
 from .chat import Tool, ToolCall, ToolChoice
-from .decode import invalid, shown, unsupported
+from .decode import invalid, missing, shown, unsupported
 from .openai_shape import TextRequest
 from .tool_fields import checked_arguments, checked_choice, checked_tool
 
@@ -105,7 +105,7 @@ def _function(tool: InputTool, place: str) -> Function:
     if tool.type != "function":
         raise unsupported(f"{place}.type", "tools other than functions")
     if tool.function is None:
-        raise invalid(f"{place}.function", "is required", "missing_required_parameter")
+        raise missing(f"{place}.function")
     return tool.function
 
 

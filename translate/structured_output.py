@@ -8,7 +8,7 @@ from msgspec import Meta, Raw, Struct, field
 
 from ..engine.request import MAX_DEFINITION, Grammar
 from .chat import ResponseFormat
-from .decode import invalid, shown
+from .decode import invalid, missing, shown
 from .sampling import SamplingFields
 
 Choice = Annotated[list[str], Meta(min_length=1)]
@@ -140,7 +140,7 @@ def _named_schema(body: Mapping[str, Raw], field: str) -> ResponseFormat:
     if "schema" in body:
         return schema_format(field, body["schema"], strict)
     place = f"{field}.json_schema.schema"
-    raise invalid(place, "is required", "missing_required_parameter")
+    raise missing(place)
 
 
 def _value(raw: Raw | None) -> Any:

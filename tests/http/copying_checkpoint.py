@@ -1,18 +1,17 @@
 """A checkpoint that answers with the beginning of its prompt, where that is of the right length."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import tokenizers
-from safetensors.numpy import save_file
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 
+from tests.http.scripted_checkpoint import DIM, write_llama
 from tests.translate.scripted import letters
 
 END = "<|end|>"
 TEMPLATE = f"{{% for m in messages %}}{{{{ m.content }}}}{END}{{% endfor %}}"
-HEADS, DIM = 5, 64
+HEADS = 5
 HIDDEN = HEADS * DIM  # an axis for each of 257 tokens, and one that is always 1
 
 
@@ -48,26 +47,7 @@ def write(path: Path, length: int) -> Path:
         layer + "mlp.up_proj.weight": flat,
         layer + "mlp.down_proj.weight": np.zeros((HIDDEN, DIM), np.float32),
     }
-    save_file(tensors, path / "model.safetensors")
-    config = {
-        "model_type": "llama",
-        "vocab_size": size,
-        "hidden_size": HIDDEN,
-        "intermediate_size": DIM,
-        "num_hidden_layers": 1,
-        "num_attention_heads": HEADS,
-        "num_key_value_heads": HEADS,
-        "head_dim": DIM,
-        "max_position_embeddings": 2 * length + 64,
-        "rms_norm_eps": 1e-6,
-        "rope_theta": 10000.0,
-        "tie_word_embeddings": False,
-    }
-    (path / "config.json").write_text(json.dumps(config))
-    encoding.save(str(path / "tokenizer.json"))
-    settings = {"eos_token": END, "chat_template": TEMPLATE}
-    (path / "tokenizer_config.json").write_text(json.dumps(settings))
-    return path
+    return write_llama(path, encoding, tensors, TEMPLATE, END, HEADS, 2 * length + 64)
 
 
 def turns(text: str, length: int) -> list[dict[str, str]]:

@@ -9,7 +9,7 @@ import numpy as np
 import tokenizers
 from safetensors.numpy import save_file
 
-DIM = 64  # of the one head: its rope looks one token back
+DIM = 64  # of a head: by its rope the scripted one looks one token back
 
 
 def write(
@@ -36,17 +36,31 @@ def write(
         head[following, own[token]] = max(head[following, own[token]], 3.5 if again else 4)
         if at and script.count(token) > 1:
             head[following, before[script[at - 1]]] = 3
-    save_file(_tensors(embed, head, names, own, before), path / "model.safetensors")
+    return write_llama(path, encoding, _tensors(embed, head, names, own, before), template, eos)
+
+
+def write_llama(
+    path: Path,
+    encoding: tokenizers.Tokenizer,
+    tensors: dict[str, np.ndarray],
+    template: str,
+    eos: str,
+    heads: int = 1,
+    context: int = 4096,
+) -> Path:
+    """Write the files of a Llama of one layer; a head is as wide as its feed-forward layer."""
+    size, hidden = tensors["model.embed_tokens.weight"].shape
+    save_file(tensors, path / "model.safetensors")
     config = {
         "model_type": "llama",
         "vocab_size": size,
         "hidden_size": hidden,
         "intermediate_size": DIM,
         "num_hidden_layers": 1,
-        "num_attention_heads": 1,
-        "num_key_value_heads": 1,
+        "num_attention_heads": heads,
+        "num_key_value_heads": heads,
         "head_dim": DIM,
-        "max_position_embeddings": 4096,
+        "max_position_embeddings": context,
         "rms_norm_eps": 1e-6,
         "rope_theta": 10000.0,
         "tie_word_embeddings": False,

@@ -69,18 +69,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-@pytest.fixture
-def openai(server: Server) -> Iterator[OpenAI]:
-    with OpenAI(base_url=f"{server.url}/v1", api_key="x", max_retries=0) as client:
-        yield client
-
-
-@pytest.fixture
-def anthropic(server: Server) -> Iterator[Anthropic]:
-    with Anthropic(base_url=server.url, api_key="x", max_retries=0) as client:
-        yield client
-
-
 def chat(client: OpenAI, model: str, **more: Any) -> tuple[str, str, int, int]:
     """Return thought, text, reasoning tokens and all tokens, of a stream and a whole answer."""
     usual: Any = {"model": model, "messages": HI, "temperature": 0, "max_tokens": 100}
@@ -117,24 +105,24 @@ def chat(client: OpenAI, model: str, **more: Any) -> tuple[str, str, int, int]:
         {"reasoning_effort": "low", "max_tokens": 15},
     ],
 )
-def test_a_budget_by_each_of_its_names(openai: OpenAI, asked: dict[str, Any]) -> None:
+def test_a_budget_by_each_of_its_names(client: OpenAI, asked: dict[str, Any]) -> None:
     """The newline after the mark is a token of the thought."""
-    assert chat(openai, "switch", **asked) == ("One. Two.\n", SAID, 6, 11)
+    assert chat(client, "switch", **asked) == ("One. Two.\n", SAID, 6, 11)
 
 
-def test_thoughts_without_a_budget_or_with_enough(openai: OpenAI) -> None:
-    free = chat(openai, "switch")
+def test_thoughts_without_a_budget_or_with_enough(client: OpenAI) -> None:
+    free = chat(client, "switch")
     assert free == (f"{ALL}\n", SAID, 9, 14)
     for budget in (-1, 6, 7, 1000):
-        assert chat(openai, "switch", thinking_budget=budget) == free
-    assert chat(openai, "switch", reasoning_effort="max") == free
+        assert chat(client, "switch", thinking_budget=budget) == free
+    assert chat(client, "switch", reasoning_effort="max") == free
 
 
 @pytest.mark.parametrize("model", ["opened", "harmony"])
-def test_budgets_of_others(openai: OpenAI, model: str) -> None:
+def test_budgets_of_others(client: OpenAI, model: str) -> None:
     line = "\n" if model == "opened" else ""
     for budget, thought in ((1, "One."), (2, "One. Two."), (4, "One. Two. Three. Four.")):
-        heard = chat(openai, model, thinking_budget=budget)
+        heard = chat(client, model, thinking_budget=budget)
         assert heard[:2] == (thought + line, SAID), budget
 
 
@@ -148,29 +136,29 @@ def test_budgets_of_others(openai: OpenAI, model: str) -> None:
         {"thinking_budget": 0},
     ],
 )
-def test_no_thoughts_at_all(openai: OpenAI, asked: dict[str, Any]) -> None:
+def test_no_thoughts_at_all(client: OpenAI, asked: dict[str, Any]) -> None:
     """By the template's own switch, or else by closing what it or the model opens."""
-    assert chat(openai, "switch", **asked) == ("", SAID, 0, 3)
-    assert chat(openai, "opened", **asked) == ("", SAID, 2, 7)
-    assert chat(openai, "harmony", **asked)[:2] == ("", SAID)
+    assert chat(client, "switch", **asked) == ("", SAID, 0, 3)
+    assert chat(client, "opened", **asked) == ("", SAID, 2, 7)
+    assert chat(client, "harmony", **asked)[:2] == ("", SAID)
 
 
-def test_everything_else_goes_on_behind_a_budget(openai: OpenAI) -> None:
+def test_everything_else_goes_on_behind_a_budget(client: OpenAI) -> None:
     some = {"thinking_budget": 3}
-    assert chat(openai, "switch", stop=[" there"], **some)[:2] == ("One. Two.\n", "Hello")
-    assert chat(openai, "switch", guided_choice=["Bye"], **some)[:2] == ("One. Two.\n", "Bye")
-    assert chat(openai, "opened", guided_regex="[0-9]{3}", thinking_budget=0)[0] == ""
+    assert chat(client, "switch", stop=[" there"], **some)[:2] == ("One. Two.\n", "Hello")
+    assert chat(client, "switch", guided_choice=["Bye"], **some)[:2] == ("One. Two.\n", "Bye")
+    assert chat(client, "opened", guided_regex="[0-9]{3}", thinking_budget=0)[0] == ""
     held = {"guided_choice": ["Bye"], "thinking_budget": 2}
-    assert chat(openai, "harmony", **held)[:2] == ("One. Two.", "Bye")
-    assert chat(openai, "switch", max_tokens=6, **some)[:2] == ("One. Two.\n", "")
+    assert chat(client, "harmony", **held)[:2] == ("One. Two.", "Bye")
+    assert chat(client, "switch", max_tokens=6, **some)[:2] == ("One. Two.\n", "")
 
 
 @pytest.mark.parametrize("model", ANSWERS)
-def test_choices_and_log_probabilities(openai: OpenAI, model: str) -> None:
+def test_choices_and_log_probabilities(client: OpenAI, model: str) -> None:
     """What is forced is scored as well: each token once, in every choice."""
     more: Any = {"extra_body": {"thinking_budget": 3}, "temperature": 0}
-    plain = openai.chat.completions.create(model=model, messages=HI, n=2, **more)
-    scored = openai.chat.completions.create(
+    plain = client.chat.completions.create(model=model, messages=HI, n=2, **more)
+    scored = client.chat.completions.create(
         model=model, messages=HI, n=2, logprobs=True, top_logprobs=1, **more
     )
     assert scored.usage == plain.usage and scored.usage
@@ -182,27 +170,27 @@ def test_choices_and_log_probabilities(openai: OpenAI, model: str) -> None:
     assert "One. Two." in spelled and spelled.endswith(SAID)
 
 
-def test_answers_are_the_same_side_by_side_and_from_the_cache(openai: OpenAI) -> None:
+def test_answers_are_the_same_side_by_side_and_from_the_cache(client: OpenAI) -> None:
     budgets = [*range(7), -1] * 2
-    alone = [chat(openai, "switch", thinking_budget=budget) for budget in budgets[:8]]
+    alone = [chat(client, "switch", thinking_budget=budget) for budget in budgets[:8]]
     with ThreadPoolExecutor(8) as threads:
-        asked = (threads.submit(chat, openai, "switch", thinking_budget=b) for b in budgets)
+        asked = (threads.submit(chat, client, "switch", thinking_budget=b) for b in budgets)
         assert [each.result() for each in [*asked]] == alone * 2
 
 
-def test_thoughts_where_the_client_wants_them(openai: OpenAI) -> None:
+def test_thoughts_where_the_client_wants_them(client: OpenAI) -> None:
     some = {"thinking_budget": 3}
     for fields in ({"include_reasoning": False}, {"reasoning": {"exclude": True}}):
-        assert chat(openai, "switch", **some, **fields) == ("", SAID, 6, 11)
+        assert chat(client, "switch", **some, **fields) == ("", SAID, 6, 11)
     inline = f"<think>\nOne. Two.\n</think>\n\n{SAID}"
     for fields in ({"separate_reasoning": False}, {"reasoning_format": "none"}):
-        assert chat(openai, "switch", **some, **fields) == ("", inline, 6, 11)
-    assert chat(openai, "harmony", thinking_budget=2, separate_reasoning=False)[1] == inline
+        assert chat(client, "switch", **some, **fields) == ("", inline, 6, 11)
+    assert chat(client, "harmony", thinking_budget=2, separate_reasoning=False)[1] == inline
 
 
-def test_an_unknown_level_is_refused_by_name(openai: OpenAI) -> None:
+def test_an_unknown_level_is_refused_by_name(client: OpenAI) -> None:
     with pytest.raises(BadRequestError) as caught:
-        chat(openai, "switch", reasoning_effort="huge")
+        chat(client, "switch", reasoning_effort="huge")
     assert caught.value.param == "reasoning_effort" and "xhigh" in caught.value.message
 
 
@@ -221,50 +209,50 @@ def message(client: Anthropic, model: str, **more: Any) -> Any:
     return whole
 
 
-def test_a_thinking_block_is_signed_and_checked(anthropic: Anthropic) -> None:
+def test_a_thinking_block_is_signed_and_checked(claude: Anthropic) -> None:
     asked = {"thinking": {"type": "enabled", "budget_tokens": 3}}
-    first = message(anthropic, "switch", **asked)
+    first = message(claude, "switch", **asked)
     thought, text = first.content
     assert (thought.type, thought.thinking, text.text) == ("thinking", "One. Two.\n", SAID)
     assert thought.signature and first.usage.output_tokens == 11
     assert first.usage.output_tokens_details.thinking_tokens == 6
     again = [*HI, {"role": "assistant", "content": first.content}, *HI]
-    counted = anthropic.messages.count_tokens(model="switch", messages=again)
+    counted = claude.messages.count_tokens(model="switch", messages=again)
     without = [*HI, {"role": "assistant", "content": [text]}, *HI]
-    fewer = anthropic.messages.count_tokens(model="switch", messages=without)
+    fewer = claude.messages.count_tokens(model="switch", messages=without)
     assert counted.input_tokens - fewer.input_tokens == len("One. Two.\n"), "the template shows it"
-    assert message(anthropic, "switch", messages=again, **asked).content[1].text == SAID
+    assert message(claude, "switch", messages=again, **asked).content[1].text == SAID
     for forged in ({"thinking": "One."}, {"signature": thought.signature[:-2]}):
         block = thought.model_dump() | forged
         again[1] = {"role": "assistant", "content": [block, text]}
         with pytest.raises(AnthropicError) as caught:
-            anthropic.messages.create(model="switch", max_tokens=9, messages=again)
+            claude.messages.create(model="switch", max_tokens=9, messages=again)
         words = "messages.1.content.0: Invalid `signature` in `thinking` block"
         assert words in caught.value.message
     again[1] = {"role": "assistant", "content": [{"type": "redacted_thinking", "data": "x"}, text]}
-    assert message(anthropic, "switch", messages=again, **asked).content[1].text == SAID
+    assert message(claude, "switch", messages=again, **asked).content[1].text == SAID
 
 
-def test_an_omitted_thought_comes_back_in_its_signature(anthropic: Anthropic) -> None:
+def test_an_omitted_thought_comes_back_in_its_signature(claude: Anthropic) -> None:
     asked = {"thinking": {"type": "enabled", "budget_tokens": 3, "display": "omitted"}}
-    first = message(anthropic, "switch", **asked)
+    first = message(claude, "switch", **asked)
     thought, text = first.content
     assert (thought.thinking, text.text) == ("", SAID) and thought.signature
     again = [*HI, {"role": "assistant", "content": first.content}, *HI]
     shown = {"thinking": "One. Two.\n", "type": "thinking", "signature": ""}
     same: Any = [*HI, {"role": "assistant", "content": [shown, text]}, *HI]
     counts = [
-        anthropic.messages.count_tokens(model="switch", messages=each).input_tokens
+        claude.messages.count_tokens(model="switch", messages=each).input_tokens
         for each in (again, same)
     ]
     assert counts[0] == counts[1]
 
 
-def test_levels_and_limits_of_messages(anthropic: Anthropic) -> None:
+def test_levels_and_limits_of_messages(claude: Anthropic) -> None:
     low = {"output_config": {"effort": "low"}, "max_tokens": 15}
-    assert message(anthropic, "switch", **low).content[0].thinking == "One. Two.\n"
-    disabled = message(anthropic, "opened", thinking={"type": "disabled"})
+    assert message(claude, "switch", **low).content[0].thinking == "One. Two.\n"
+    disabled = message(claude, "opened", thinking={"type": "disabled"})
     assert [block.type for block in disabled.content] == ["text"]
     with pytest.raises(AnthropicError) as caught:
-        message(anthropic, "switch", thinking={"type": "enabled", "budget_tokens": 100})
+        message(claude, "switch", thinking={"type": "enabled", "budget_tokens": 100})
     assert "thinking.budget_tokens must be less than max_tokens" in caught.value.message

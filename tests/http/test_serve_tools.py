@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from anthropic import Anthropic
 from anthropic import BadRequestError as AnthropicsBadRequest
-from openai import BadRequestError, OpenAI
+from openai import BadRequestError
 
 from tests.http.running import Server, serving
 from tests.http.scripted_checkpoint import write
@@ -66,22 +65,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-@pytest.fixture
-def openai(server: Server) -> Iterator[Any]:
-    with OpenAI(base_url=f"{server.url}/v1", api_key="x", max_retries=0) as client:
-        yield client
-
-
-@pytest.fixture
-def anthropic(server: Server) -> Iterator[Any]:
-    with Anthropic(base_url=server.url, api_key="x", max_retries=0) as client:
-        yield client
-
-
-def test_openai_calls(openai: Any) -> None:
+def test_openai_calls(client: Any) -> None:
     """H5.12, H5.13 and R4.5: calls whole and streamed, with ids, and their results back."""
     about: dict[str, Any] = {"model": "hermes", "messages": HI, "tools": TOOLS, "temperature": 0}
-    completion = openai.chat.completions.create(**about)
+    completion = client.chat.completions.create(**about)
     choice = completion.choices[0]
     assert (choice.finish_reason, choice.message.content) == ("tool_calls", "I look.")
     calls = choice.message.tool_calls or []
@@ -89,7 +76,7 @@ def test_openai_calls(openai: Any) -> None:
     assert told == [("get_weather", WRITTEN), ("clock", "{}")]
     assert len({call.id for call in calls}) == 2 and calls[0].id.startswith("call_")
 
-    with openai.chat.completions.stream(**about) as stream:
+    with client.chat.completions.stream(**about) as stream:
         events = [event.type for event in stream]
         streamed = stream.get_final_completion().choices[0]
     assert events.count("tool_calls.function.arguments.done") == 2
@@ -100,12 +87,12 @@ def test_openai_calls(openai: Any) -> None:
 
     results = [{"role": "tool", "tool_call_id": call.id, "content": "4"} for call in calls]
     messages = [*HI, choice.message.model_dump(exclude_none=True), *results]
-    again = openai.chat.completions.create(**about | {"messages": messages})
+    again = client.chat.completions.create(**about | {"messages": messages})
     assert again.usage and completion.usage
     assert again.usage.prompt_tokens > completion.usage.prompt_tokens
 
 
-def test_openai_functions(openai: Any) -> None:
+def test_openai_functions(client: Any) -> None:
     """Of functions one alone is called, which a grammar holds to."""
     about: dict[str, Any] = {
         "model": "hermes",
@@ -113,11 +100,11 @@ def test_openai_functions(openai: Any) -> None:
         "functions": [ONLY],
         "temperature": 0,
     }
-    choice = openai.chat.completions.create(**about).choices[0]
+    choice = client.chat.completions.create(**about).choices[0]
     assert choice.finish_reason == "function_call" and choice.message.function_call
     written = choice.message.function_call.arguments
     assert json.loads(written) == ARGUMENTS
-    chunks = [c.choices[0] for c in openai.chat.completions.create(**about, stream=True)]
+    chunks = [c.choices[0] for c in client.chat.completions.create(**about, stream=True)]
     pieces = [c.delta.function_call for c in chunks if c.delta.function_call]
     assert pieces[0].name == "get_weather"
     assert "".join(p.arguments or "" for p in pieces) == written
@@ -125,13 +112,13 @@ def test_openai_functions(openai: Any) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_broken_call_is_text_and_its_end_has_a_reason(openai: Any, stream: bool) -> None:
+def test_a_broken_call_is_text_and_its_end_has_a_reason(client: Any, stream: bool) -> None:
     for limit, reason in ((None, "stop"), (6, "length")):
         about: dict[str, Any] = {
             "model": "broken", "messages": HI, "tools": TOOLS, "max_tokens": limit,
         }  # fmt: skip
         if not stream:
-            choice = openai.chat.completions.create(**about).choices[0]
+            choice = client.chat.completions.create(**about).choices[0]
             text, calls, ended = (
                 choice.message.content,
                 choice.message.tool_calls,
@@ -139,21 +126,21 @@ def test_a_broken_call_is_text_and_its_end_has_a_reason(openai: Any, stream: boo
             )
             assert not calls
         else:
-            chunks = [c.choices[0] for c in openai.chat.completions.create(**about, stream=True)]
+            chunks = [c.choices[0] for c in client.chat.completions.create(**about, stream=True)]
             text = "".join(c.delta.content or "" for c in chunks)
             ended = chunks[-1].finish_reason
         assert ended == reason
         assert text and CALL.startswith(text) and text.startswith("<tool_call>")
 
 
-def test_no_calls_where_none_are_wanted(openai: Any) -> None:
+def test_no_calls_where_none_are_wanted(client: Any) -> None:
     about: dict[str, Any] = {"model": "hermes", "messages": HI}
     for more in ({}, {"tools": TOOLS, "tool_choice": "none"}):
-        choice = openai.chat.completions.create(**about, **more).choices[0]
+        choice = client.chat.completions.create(**about, **more).choices[0]
         assert choice.finish_reason == "stop" and not choice.message.tool_calls
         assert choice.message.content and CALL in choice.message.content
     once = {"tools": [{"type": "function", "function": ONLY}], "parallel_tool_calls": False}
-    choice = openai.chat.completions.create(**about, **once).choices[0]
+    choice = client.chat.completions.create(**about, **once).choices[0]
     assert choice.finish_reason == "tool_calls" and len(choice.message.tool_calls or []) == 1
 
 
@@ -164,11 +151,11 @@ def anthropic_tools() -> list[Any]:
     ]
 
 
-def test_anthropic_calls(anthropic: Any) -> None:
+def test_anthropic_calls(claude: Any) -> None:
     about: dict[str, Any] = {
         "model": "hermes", "messages": HI, "tools": anthropic_tools(), "max_tokens": 90,
     }  # fmt: skip
-    message = anthropic.messages.create(**about)
+    message = claude.messages.create(**about)
     assert message.stop_reason == "tool_use"
     assert [block.type for block in message.content] == ["text", "tool_use", "tool_use"]
     _, weather, clock = message.content
@@ -177,43 +164,43 @@ def test_anthropic_calls(anthropic: Any) -> None:
     assert (clock.name, clock.input) == ("clock", {})
     assert weather.id.startswith("toolu_") and weather.id != clock.id
 
-    with anthropic.messages.stream(**about) as stream:
+    with claude.messages.stream(**about) as stream:
         kinds = [event.type for event in stream]
         final = stream.get_final_message()
     assert kinds.count("input_json") >= 3 and final.stop_reason == "tool_use"
     inputs = [(b.name, b.input) for b in final.content if b.type == "tool_use"]
     assert inputs == [("get_weather", ARGUMENTS), ("clock", {})]
 
-    counted = anthropic.messages.count_tokens(
+    counted = claude.messages.count_tokens(
         model="hermes", messages=HI, tools=anthropic_tools()
     ).input_tokens
-    bare = anthropic.messages.count_tokens(model="hermes", messages=HI).input_tokens
+    bare = claude.messages.count_tokens(model="hermes", messages=HI).input_tokens
     assert (
         bare < counted == message.usage.input_tokens + (message.usage.cache_read_input_tokens or 0)
     )
 
     result = {"type": "tool_result", "tool_use_id": weather.id, "is_error": True, "content": "no"}
     turns = [*HI, {"role": "assistant", "content": [b.model_dump() for b in message.content]}]
-    again = anthropic.messages.create(
+    again = claude.messages.create(
         **about | {"messages": [*turns, {"role": "user", "content": [result]}]}
     )
     assert again.content
 
 
-def test_a_call_after_a_thought_by_a_template_that_knows_no_tools(anthropic: Any) -> None:
-    message = anthropic.messages.create(
+def test_a_call_after_a_thought_by_a_template_that_knows_no_tools(claude: Any) -> None:
+    message = claude.messages.create(
         model="prompted", messages=HI, tools=anthropic_tools(), max_tokens=90
     )
     assert [block.type for block in message.content] == ["thinking", "tool_use"]
     assert message.stop_reason == "tool_use"
 
 
-def test_a_call_that_must_be_made_is_made(openai: Any, anthropic: Any) -> None:
+def test_a_call_that_must_be_made_is_made(client: Any, claude: Any) -> None:
     """The scripted model would say something else; it thinks first, where it does."""
     clock: Any = {"name": "clock", "parameters": {"additionalProperties": False}}
     tools: list[Any] = [TOOLS[0], {"type": "function", "function": clock}]
     for model in ("hermes", "prompted"):
-        choice = openai.chat.completions.create(
+        choice = client.chat.completions.create(
             model=model,
             messages=HI,
             tools=tools,
@@ -225,7 +212,7 @@ def test_a_call_that_must_be_made_is_made(openai: Any, anthropic: Any) -> None:
         assert call.type == "function" and choice.finish_reason == "tool_calls"
         assert (call.function.name, json.loads(call.function.arguments)) == ("clock", {})
         assert not choice.message.content
-    message = anthropic.messages.create(
+    message = claude.messages.create(
         model="prompted",
         messages=HI,
         max_tokens=200,
@@ -239,43 +226,43 @@ def test_a_call_that_must_be_made_is_made(openai: Any, anthropic: Any) -> None:
 
 
 def test_a_schema_that_cannot_be_kept_to_is_a_400_that_names_its_tool(
-    openai: Any, anthropic: Any
+    client: Any, claude: Any
 ) -> None:
     odd: dict[str, Any] = {"type": "object", "properties": {"a": {"not": {"const": 1}}}}
     function: dict[str, Any] = {"name": "f", "strict": True, "parameters": odd}
     tools: list[Any] = [TOOLS[0], {"type": "function", "function": function}]
     with pytest.raises(BadRequestError) as caught:
-        openai.chat.completions.create(model="hermes", messages=HI, tools=tools)
+        client.chat.completions.create(model="hermes", messages=HI, tools=tools)
     body: Any = caught.value.body
     assert body["param"] == "tools[1].function.parameters" and '"not"' in body["message"]
     function["strict"] = False
     about: dict[str, Any] = {"model": "hermes", "messages": HI, "tools": tools, "max_tokens": 9}
-    reply = openai.chat.completions.create(**about, tool_choice="required")
+    reply = client.chat.completions.create(**about, tool_choice="required")
     assert reply.usage.completion_tokens == 9, "what is not strict is held to as far as can be"
     theirs: Any = [{"name": "f", "input_schema": odd, "strict": True}]
     with pytest.raises(AnthropicsBadRequest, match=r"tools\.0\.input_schema has keywords"):
-        anthropic.messages.create(model="hermes", messages=HI, max_tokens=9, tools=theirs)
+        claude.messages.create(model="hermes", messages=HI, max_tokens=9, tools=theirs)
 
 
-def test_one_call_that_may_be_made_is_all_that_is_written(openai: Any) -> None:
+def test_one_call_that_may_be_made_is_all_that_is_written(client: Any) -> None:
     """Decoding itself ends there, though the script goes on with a second call."""
     function = {"type": "function", "function": ONLY}
     about: dict[str, Any] = {"model": "hermes", "messages": HI, "tools": [function]}
-    one = openai.chat.completions.create(**about, parallel_tool_calls=False, temperature=0)
+    one = client.chat.completions.create(**about, parallel_tool_calls=False, temperature=0)
     choice = one.choices[0]
     assert choice.finish_reason == "tool_calls" and choice.message.content == "I look."
     (call,) = choice.message.tool_calls
     assert json.loads(call.function.arguments) == ARGUMENTS
 
 
-def test_the_format_that_a_user_names(openai: Any) -> None:
+def test_the_format_that_a_user_names(client: Any) -> None:
     tools: Any = [{"type": "function", "function": {"name": "clock"}}]
-    choice = openai.chat.completions.create(model="chosen", messages=HI, tools=tools).choices[0]
+    choice = client.chat.completions.create(model="chosen", messages=HI, tools=tools).choices[0]
     (call,) = choice.message.tool_calls
     assert json.loads(call.function.arguments) == {"zone": 7}
 
 
-def test_a_call_that_a_model_got_wrong_may_come_back(openai: Any) -> None:
+def test_a_call_that_a_model_got_wrong_may_come_back(client: Any) -> None:
     """Agents send again what was written; a template that takes objects gets one with the text."""
     for arguments in ('{"city": "Zü', "[1]", '"text"', "x"):
         call = {"id": "a", "type": "function"} | {
@@ -287,7 +274,7 @@ def test_a_call_that_a_model_got_wrong_may_come_back(openai: Any) -> None:
             {"role": "tool", "tool_call_id": "a", "content": "no JSON"},
         ]
         for model in ("hermes", "prompted"):
-            reply = openai.chat.completions.create(
+            reply = client.chat.completions.create(
                 model=model, messages=turns, tools=TOOLS, max_tokens=1
             )
             assert reply.usage.completion_tokens == 1
