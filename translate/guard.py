@@ -106,6 +106,8 @@ _Change = _Search | _Guarding | _Removal
 
 def offered(chat: Chat) -> tuple[Tool, ...]:
     """Return the tools that a conversation offers, as they were before it was guarded."""
+    if not chat.guard:
+        return chat.offered
     removal = _Removal(chat.guard)
     return tuple(_tool(tool, removal) for tool in chat.offered)
 

@@ -114,22 +114,21 @@ def read_ways(directory: Path) -> Iterator[Ways]:
 
 
 @contextmanager
-def transformers(
-    python: str, directory: Path
-) -> Iterator[Callable[[Chat], tuple[float, list[int]]]]:
-    """Start an interpreter that has transformers; yield what times it and returns its tokens."""
-    argv = [python, "-c", THEIRS, str(directory)]
+def interpreter(
+    python: str, source: str, directory: Path
+) -> Iterator[Callable[[object], tuple[float, list[int]]]]:
+    """Start a peer's interpreter on a source; yield what times a value there and returns ids."""
+    argv = [python, "-c", source, str(directory)]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(argv, text=True, **pipes) as process:
         assert process.stdin and process.stdout
-        source: IO[str] = process.stdout
+        answers: IO[str] = process.stdout
         sink: IO[str] = process.stdin
 
-        def run(chat: Chat) -> tuple[float, list[int]]:
-            messages = [{"role": each.role, "content": each.text} for each in chat.messages]
-            print(json.dumps(messages), file=sink, flush=True)
-            if not (line := source.readline()):
-                raise UsageError(f"{python} cannot run transformers on {directory}")
+        def run(value: object) -> tuple[float, list[int]]:
+            print(json.dumps(value), file=sink, flush=True)
+            if not (line := answers.readline()):
+                raise UsageError(f"{python} cannot run the peer on {directory}")
             seconds, ids = json.loads(line)
             return seconds, ids
 
@@ -178,6 +177,15 @@ def missed(contestants: Sequence[Contestant]) -> bool:
     return any(ratio(first, each) > MAX_TRANSFORMERS for each in theirs)
 
 
+def show(contestants: Sequence[Contestant], title: str) -> None:
+    """Print a table of all, each beside the first."""
+    table = Table("", "ms (median)", f"{contestants[0].name} / this", "must be", title=title)
+    for each in contestants:
+        milliseconds = f"{median(each.seconds) * 1e3:.1f}"
+        table.add_row(each.name, milliseconds, f"{ratio(contestants[0], each):.2f}", each.figure)
+    console().print(table)
+
+
 # fmt: off
 @command(__doc__)
 def main(
@@ -193,17 +201,14 @@ def main(
         chat = conversation(ways.renderer, tokens)
         ids, contestants = ways.prompt(chat).tokens, ours(ways, chat)
         if python:
-            theirs = stack.enter_context(transformers(python, directory))
-            if theirs(chat)[1] != ids:
+            theirs = stack.enter_context(interpreter(python, THEIRS, directory))
+            messages = [{"role": each.role, "content": each.text} for each in chat.messages]
+            if theirs(messages)[1] != ids:
                 raise UsageError("transformers gives other tokens, so its time says nothing")
             figure = f"at most {MAX_TRANSFORMERS}"
-            contestants.append(Contestant("transformers", lambda _: theirs(chat)[0], figure))
+            contestants.append(Contestant("transformers", lambda _: theirs(messages)[0], figure))
         measure(contestants, rounds)
-    table = Table("", "ms (median)", "Bessemer / this", "must be", title=f"{len(ids)} tokens")
-    for each in contestants:
-        milliseconds = f"{median(each.seconds) * 1e3:.1f}"
-        table.add_row(each.name, milliseconds, f"{ratio(contestants[0], each):.2f}", each.figure)
-    console().print(table)
+    show(contestants, f"{len(ids)} tokens")
     return FAILED if missed(contestants) else 0
 
 

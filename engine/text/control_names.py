@@ -27,6 +27,9 @@ class ControlNames:
         self._tails = {name[start:] for name in self._names for start in range(1, len(name))}
         self._firsts = {name[0] for name in self._names}
         self._lasts = {name[-1] for name in self._names}
+        self._insides = "\0".join(name[1:-1] for name in self._names)
+        edges = {*self._lasts, *(name[0] for name in every if name)}
+        self._edge = re.compile(f"[{re.escape(''.join(sorted(edges)))}]" if edges else NEVER)
         rests = "\0".join(name[1:] for name in every)
         heads = {name[:end] for name in every for end in range(1, len(name))}
         tails = {name[start:] for name in every for start in range(1, len(name))}
@@ -34,13 +37,18 @@ class ControlNames:
 
     def touched(self, text: str) -> bool:
         """Return whether a name is in the text, or half of one at either of its ends."""
+        if self._clear(text):
+            return False
         name = next(self._matches(text), None)
         return name is not None or next(self._ends(text), None) is not None
 
     def inside(self, text: str) -> bool:
         """Return whether a name has this text inside, so that what is around may make it whole."""
-        body = text.strip()
-        return 0 < len(body) < self._longest and any(body in name[1:-1] for name in self._names)
+        return (
+            len(text) <= PIECE
+            and 0 < len(body := text.strip()) < self._longest
+            and body in self._insides
+        )
 
     def count(self, text: str) -> int:
         """Count all places where a name begins."""
@@ -52,11 +60,17 @@ class ControlNames:
 
     def guarded(self, text: str, guard: str) -> str:
         """Put the guard into each name, after its first character, and at ends that are halves."""
+        if self._clear(text):
+            return text
         cuts = [match.start() + 1 for match in self._matches(text, overlapping=True)]
         text = guard.join(text[start:end] for start, end in pairwise((0, *cuts, len(text))))
         for at in sorted(set(self._ends(text)), reverse=True):
             text = f"{text[:at]}{guard}{text[at:]}"
         return text
+
+    def _clear(self, text: str) -> bool:
+        """Return whether a text has no character of a name's ends, as most, at a glance."""
+        return len(text) <= PIECE and self._edge.search(text) is None
 
     def _matches(
         self, text: str, start: int = 0, overlapping: bool = False

@@ -4,9 +4,9 @@ import re
 import sys
 from array import array
 from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate, chain, pairwise
 from sys import getsizeof
 from threading import Lock
 
@@ -17,8 +17,6 @@ from .control_names import ControlNames, common_length
 from .tokenizer import Tokenizer
 
 ENTRIES, BYTES = 64, 16 * 2**20  # of prompts that are remembered, at most
-
-
 NUMBERS = array("I")  # none of them
 
 
@@ -56,8 +54,8 @@ class PromptEncoder:
     A text may be divided just before a divider: the name of an added token that is found wherever
     it stands in a text, because no other one overlaps its beginning. Tokenizers look for added
     tokens first, and encode what is between two of them by itself: so the tokens of a text are
-    those of its parts. Which divider a token belongs to tells their order. What one client sent is
-    not looked up for another.
+    those of its parts, which all cores encode side by side. What one client sent is not looked up
+    for another.
     """
 
     def __init__(
@@ -76,31 +74,37 @@ class PromptEncoder:
         self, text: str, guard: str = "", special: bool = True, most: int = sys.maxsize
     ) -> list[int]:
         """Return a text's tokens, as Tokenizer.encode does."""
-        tokenizer = self._tokenizer
-        if guard:
-            tokenizer = replace(tokenizer, encoding=self._control.encoding(guard))
-        return tokenizer.encode(text, special, most)
+        return self._guarding(guard).encode(text, special, most)
 
     def continued(
         self, text: str, guard: str = "", client: str = "", most: int = sys.maxsize
     ) -> list[int]:
         """Return the tokens of a conversation, as `encode` without special ones does."""
-        if not self._divider_names:
-            return self.encode(text, guard, special=False, most=most)
         known, start = self._known(text, guard, client)
-        fresh = self.encode(text[start:], guard, special=False, most=most)
-        starts, ends, marks = self._divided(text, start, fresh, len(known.tokens))
+        spans = self._dividers.spans(text, start)
+        cuts = [start, *(begin for begin, _ in spans), len(text)]
+        texts = [text[begin:end] for begin, end in pairwise(cuts)]
+        parts = self._guarding(guard).encode_parts(texts, special=False, most=most)
+        marks = [*accumulate(map(len, parts), initial=len(known.tokens))]
+        fresh = [*chain.from_iterable(parts)]
         prompt = EncodedPrompt(
             client,
             text,
             guard,
             known.tokens + array("I", fresh),
-            known.starts + starts,
-            known.ends + ends,
-            known.marks + marks,
+            known.starts + array("I", cuts[1:-1]),
+            known.ends + array("I", (end for _, end in spans)),
+            known.marks + array("I", marks[1:-1]),
         )
-        self._remember(prompt)
+        if spans or known.tokens:
+            self._remember(prompt)
         return [*known.tokens, *fresh]
+
+    def _guarding(self, guard: str) -> Tokenizer:
+        """Return the tokenizer of texts with this guard."""
+        if not guard:
+            return self._tokenizer
+        return replace(self._tokenizer, encoding=self._control.encoding(guard))
 
     def _known(self, text: str, guard: str, client: str) -> tuple[EncodedPrompt, int]:
         """Return a known beginning of a text, up to a divider, and its length."""
@@ -120,19 +124,6 @@ class PromptEncoder:
         )
         return beginning, prompt.starts[count]
 
-    def _divided(
-        self, text: str, start: int, tokens: Sequence[int], before: int
-    ) -> tuple["array[int]", ...]:
-        """Return where dividers start and end in a text, and where in its tokens they are."""
-        spans = self._dividers.spans(text, start)
-        ids = [self._tokenizer.id_of(text[slice(*span)]) for span in spans]
-        sought = frozenset(ids)
-        marks = array("I", (at for at, token in enumerate(tokens) if token in sought))
-        if [tokens[at] for at in marks] != ids:
-            return NUMBERS, NUMBERS, NUMBERS  # the vocabulary has one as a word
-        marks = array("I", (before + at for at in marks))
-        return array("I", (a for a, _ in spans)), array("I", (b for _, b in spans)), marks
-
     def _remember(self, prompt: EncodedPrompt) -> None:
         """Keep a prompt instead of those that it goes on from; the oldest go where it is much."""
         with self._lock:
@@ -143,12 +134,8 @@ class PromptEncoder:
             self._prompts = kept
 
     @cached_property
-    def _divider_names(self) -> frozenset[str]:
-        return divider_names(self._tokenizer.encoding) & self._control.tokens
-
-    @cached_property
     def _dividers(self) -> ControlNames:
-        return ControlNames(self._divider_names)
+        return ControlNames(divider_names(self._tokenizer.encoding) & self._control.tokens)
 
 
 def divider_names(encoding: tokenizers.Tokenizer) -> frozenset[str]:

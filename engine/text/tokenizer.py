@@ -101,14 +101,23 @@ class Tokenizer:
 
         Raises Refusal for a text of more than `most` tokens, before it costs what they would.
         """
-        if len(text) > 2 * most:  # a text of words has fewer than half as many tokens
-            self._refuse_hopeless(text, most)
-        # Batches of one: only these spare the offsets, and let other threads run meanwhile.
-        (encoded,) = self.encoding.encode_batch_fast([text], add_special_tokens=special)
-        if len(encoded) > most:
-            raise too_many_tokens(most)
-        ids: list[int] = encoded.ids
+        (ids,) = self.encode_parts([text], special, most)
         return ids
+
+    def encode_parts(
+        self, texts: Sequence[str], special: bool = True, most: int = sys.maxsize
+    ) -> list[list[int]]:
+        """Return the token ids of each text, all cores at work where there are many.
+
+        Raises Refusal where all have more than `most` tokens, before it costs what they would.
+        """
+        if sum(map(len, texts)) > 2 * most:  # words have fewer than half as many tokens
+            self._refuse_hopeless(texts, most)
+        # Batches alone spare the offsets, and let other threads run meanwhile.
+        encoded = self.encoding.encode_batch_fast(texts, add_special_tokens=special)
+        if sum(map(len, encoded)) > most:
+            raise too_many_tokens(most)
+        return [each.ids for each in encoded]
 
     def encode_within(self, text: str) -> list[int]:
         """Return the tokens of a text inside another: without what some put before a text.
@@ -205,11 +214,10 @@ class Tokenizer:
         """Make special tokens of answers, one for all choices of a request."""
         return lru_cache(KEPT)(partial(Specials, self.special_names))
 
-    def _refuse_hopeless(self, text: str, most: int) -> None:
-        """Refuse a text whose pieces have many more than `most` tokens, which cuts cannot make."""
+    def _refuse_hopeless(self, texts: Sequence[str], most: int) -> None:
+        """Refuse texts whose pieces have many more than `most` tokens, which cuts cannot make."""
         count = 0
-        for at in range(0, len(text), PIECE):
-            piece = text[at : at + PIECE]
+        for piece in (text[at : at + PIECE] for text in texts for at in range(0, len(text), PIECE)):
             (encoded,) = self.encoding.encode_batch_fast([piece], add_special_tokens=False)
             count += len(encoded)
             if count > 2 * most:

@@ -43,9 +43,11 @@ class Counting(Tokenizer):
 
     seen: list[str] = field(default_factory=list)
 
-    def encode(self, text: str, special: bool = True, most: int = sys.maxsize) -> list[int]:
-        self.seen.append(text)
-        return super().encode(text, special, most)
+    def encode_parts(
+        self, texts: Sequence[str], special: bool = True, most: int = sys.maxsize
+    ) -> list[list[int]]:
+        self.seen.append("".join(texts))
+        return super().encode_parts(texts, special, most)
 
 
 def counting(names: Sequence[str] = CONTROL) -> tuple[Counting, PromptEncoder]:
