@@ -32,7 +32,8 @@ OTHER: dict[type[ast.operator], type[ast.operator]] = {
 CLOCKS = {"time", "monotonic", "perf_counter"}
 LARGE = 1000  # of which one more is none that anybody could tell
 NAMES = {"min": "max", "max": "min", "any": "all", "all": "any"}
-UNORDERED = {"eval", "async_eval"}  # MLX's: what they are given has no order
+# What these are given has no order.
+UNORDERED = {"eval", "async_eval", "array_equal", "compare_digest", "maximum", "minimum"}
 LOGGERS = {"log", "logger", "logging", "warnings", "print"}
 QUIET = {"__repr__", "__str__"}  # functions that only say something
 
