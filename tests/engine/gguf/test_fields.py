@@ -24,8 +24,9 @@ from .make_golden import GOLDEN
 KINDS = [
     ("llama.block_count", [0, 7, 2**31 - 1], [-1, 2**31, 0.5, True, "7", [7]]),
     ("llama.attention.head_count", [8, [8, 4]], [[], "88", [True], ["8"], [8, "8"], [-1]]),
-    ("gemma3.attention.sliding_window_pattern", [6, [True, False]], [[], ["yes"], -6]),
+    ("gemma3.attention.sliding_window_pattern", [6, [True, False], [1, 0]], [[], ["yes"], -6]),
     ("llama.attention.layer_norm_rms_epsilon", [1e-5, 1], [float("nan"), float("inf"), "", []]),
+    ("llama.rope.freq_base", [1e4, 0, True], [float("inf"), "1", [1.0]]),
     ("llama.rope.scaling.type", ["yarn"], [1, ["yarn"]]),
     ("deepseek2.expert_weights_norm", [True], [1, "true"]),
     ("gemma3n.activation_sparsity_scale", [[1.5, float("-inf")]], [1.5, [float("nan")], ["1"]]),
