@@ -124,6 +124,8 @@ def _constant(node: ast.Constant) -> Changes:
 
 
 def _condition(node: ast.If | ast.IfExp) -> Changes:
+    if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+        return
     yield "always true", node.test, "True"
     yield "always false", node.test, "False"
 
