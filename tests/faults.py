@@ -87,7 +87,7 @@ def _compare(node: ast.Compare) -> Changes:
 
 def _reads_clock(node: ast.AST) -> bool:
     if isinstance(node, ast.Call):
-        return isinstance(node.func, ast.Attribute) and node.func.attr in CLOCKS
+        return getattr(node.func, "attr", getattr(node.func, "id", "")) in CLOCKS
     return isinstance(node, ast.Name) and node.id == "now"
 
 
