@@ -81,8 +81,6 @@ EQUIVALENT: dict[str, str] = {
         "a page or a state more than are used"
     ),
     "engine/serving.py | load_described | another constant | 0 | (1)": "one byte of a plan",
-    "http/auth.py | Auth.caller | swapped arguments | hmac.compare_digest(digest, known)"
-    " | hmac.compare_digest(known, digest)": "equality has no order",
     "http/connection.py | Connection._balance | another comparison | len(self._inbox) > READ_AHEAD"
     " | (len(self._inbox) >= READ_AHEAD)": "one byte less is read ahead",
     "http/event_stream.py | Backlog.add | another comparison | self._size > self._limit"

@@ -369,4 +369,4 @@ def stored_dtype(checkpoint: Checkpoint) -> mx.Dtype:
         return mx.bfloat16  # the type that models of these were trained in
     if not counts:
         raise CheckpointError(f"{checkpoint.path} has no tensor of {', '.join(FLOATS)}")
-    return FLOATS[counts.most_common(1)[0][0]]
+    return FLOATS[max(counts, key=counts.__getitem__)]

@@ -45,7 +45,7 @@ class Causal:
         for pieces in forwards(lengths, self._batch_tokens, self._states or len(lengths)):
             for piece, rows in zip(pieces, self._forward(inputs, pieces), strict=True):
                 parts[piece.input].append(rows)
-        return [rows[0] if len(rows) == 1 else mx.concatenate(rows) for rows in parts]
+        return [mx.concatenate(rows) for rows in parts]
 
     def _reserve(self, pages: int) -> None:
         if self._caches and pages <= self._pages:

@@ -108,7 +108,7 @@ class Module(msgspec.Struct, frozen=True):
     @property
     def kind(self) -> str:
         """The class's name, wherever that version kept it."""
-        return self.type.rsplit(".", 1)[-1]
+        return self.type.rpartition(".")[2]
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,7 @@ def load_embedding_model(
     return LoadedEmbeddingModel(engine, plan, *about)
 
 
-def plan_embedding(budget: int, files: ModelFiles, batch_tokens: int, program: int = 0) -> Plan:
+def plan_embedding(budget: int, files: ModelFiles, batch_tokens: int, program: int) -> Plan:
     """Plan the memory for batches of so many tokens; raises DoesNotFit.
 
     The plan's context, in tokens, is the reader's longest input or what there is memory for.

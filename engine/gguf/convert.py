@@ -222,7 +222,7 @@ def _describe(path: Path, config: Mapping[str, Any], tokenizer: Tokenizer, into:
         "tokenizer_config.json": {**tokenizer.settings, "tokenizer_class": CLASS},
     }
     for file, said in files.items():
-        (into / file).write_text(json.dumps(said, indent=2, ensure_ascii=False), "utf-8")
+        (into / file).write_text(json.dumps(said, indent=2), "utf-8")
     tokenizer.encoding.save(str(into / "tokenizer.json"))
 
 

@@ -10,7 +10,6 @@ from .family import by_layer, has, layer_count, layers_with, needed, scaling
 FULL, SLIDING = "full_attention", "sliding_attention"
 SIGMOID = 2  # of llama.cpp's functions that score experts
 MSCALE = 1.243163121016122  # Phi 3.5's, of which there is one
-LEAST = -1e3  # of a cut: minus infinity cuts nothing
 
 
 def llama(gguf: Gguf) -> dict[str, Any]:
@@ -213,12 +212,9 @@ def mistral3(gguf: Gguf) -> dict[str, Any]:
 
 def gemma3n(gguf: Gguf) -> dict[str, Any]:
     cuts = by_layer(gguf, "activation_sparsity_scale")
-    layers = range(layer_count(gguf))
     local = gguf.value("rope.freq_base_swa")
     return {
-        "activation_sparsity_pattern": [
-            NormalDist().cdf(cuts[layer]) if cuts[layer] > LEAST else 0.0 for layer in layers
-        ],
+        "activation_sparsity_pattern": [NormalDist().cdf(cut) for cut in cuts[: layer_count(gguf)]],
         "laurel_rank": gguf.tensor("blk.0.laurel_l.weight").shape[0],
         "altup_num_inputs": gguf.value("altup.num_inputs"),
         "altup_active_idx": gguf.value("altup.active_idx"),

@@ -85,6 +85,19 @@ def test_the_time_to_come_again_is_that_of_the_latest_ends() -> None:
     assert seconds() == 60
 
 
+@pytest.mark.parametrize(("batch", "queue", "held", "more"), [(4, 8, 8, 8), (4, 0, 3, 2)])
+def test_as_many_ends_as_are_waited_for_let_a_client_in(
+    batch: int, queue: int, held: int, more: int
+) -> None:
+    admission = Admission(batch, queue)
+    admission.enter("a", held)
+    waited = admission._excess("a", more)
+    for _ in range(waited):
+        assert status(admission, "a", more) == 503
+        admission.leave("a")
+    assert waited and status(admission, "a", more) == 0
+
+
 def test_what_is_counted_is_what_is_there_and_a_newcomer_is_heard() -> None:
     chance = random.Random(3)
     for _ in range(50):

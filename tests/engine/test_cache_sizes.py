@@ -2,8 +2,12 @@
 
 import pytest
 
-from bessemer.engine.cache_sizes import first_seen, max_held
+from bessemer.engine.cache_sizes import CacheSizes, first_seen, max_held
 from bessemer.kernels.attention.pages import PAGE
+
+
+def test_without_states_none_is_kept() -> None:
+    assert CacheSizes((None,), (3,)).states == 0
 
 
 @pytest.mark.parametrize("window", [1, 2, 32, 33, 34, 64, 65, 100])

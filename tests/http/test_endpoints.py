@@ -80,6 +80,22 @@ def test_a_toy_backend_in_every_dialect() -> None:
     assert model.closed == len(model.requests) - 2 == 7
 
 
+def test_one_backend_behind_every_other_path() -> None:
+    ranked = {"query": "q", "documents": ["x", "y"]}
+    texts = {"text_1": "q", "text_2": ["x", "y"]}
+    with serving(ToyBackend("toy")) as port:
+        for path, body, said in (
+            ("/v2/rerank", ranked, "results"),
+            ("/v1/score", texts, "data"),
+            ("/api/embed", {"input": ["a", "b"]}, "embeddings"),
+            ("/api/embeddings", {"prompt": "a"}, "embedding"),
+        ):
+            status, _, raw = post(port, path, {"model": "toy", **body})
+            assert (status, said in json.loads(raw)) == (200, True), path
+        status, _, raw = post(port, "/api/embed", {"model": "none", "input": "a"})
+        assert status == 404 and isinstance(json.loads(raw)["error"], str)  # as Ollama has it
+
+
 def test_calls_reach_both_packages() -> None:
     with serving(ToyBackend("toy", CALL)) as port:
         url = f"http://127.0.0.1:{port}"

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 from bessemer.engine.checkpoint.checkpoint import open_checkpoint
 from bessemer.engine.checkpoint.weight_files import INDEX, SINGLE, CheckpointError
 from tests.architectures.parity import tiny
+from tests.engine.gguf.make_golden import GOLDEN
 
 NAME = "llama_llama3"
 CONFIG = tiny(NAME).config
@@ -41,6 +42,15 @@ def test_headers(path: Path, sharded: Path) -> None:
         assert out.tensors.keys() == tiny(NAME).tensors.keys()
         assert out.tensors["lm_head.weight"].shape == (80, 64)
         assert out.tensors["lm_head.weight"].dtype == "F32"
+
+
+def test_a_gguf_file() -> None:
+    path = GOLDEN / "llama.gguf"
+    out = open_checkpoint(path)
+    assert (out.path, out.config["model_type"]) == (path, "llama")
+    header = out.tensors["lm_head.weight"]
+    assert (header.file, header.shape, header.dtype) == (path, (48, 32), "F16")
+    assert open_checkpoint(path, {"a": 1}).config == {"a": 1}  # which is not read again
 
 
 def test_no_directory(tmp_path: Path) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from bessemer.engine.checkpoint.json_files import is_pointer, not_a_file, read_object
+from bessemer.engine.checkpoint.json_files import is_gguf, is_pointer, not_a_file, read_object
 from bessemer.engine.text.loading import load_tokenizer
 from bessemer.http.config import UsageError
 from bessemer.http.hub import resolve
+from tests.engine.gguf.make_golden import GOLDEN
 
 
 def test_a_flaw_is_named(tmp_path: Path) -> None:
@@ -28,6 +29,21 @@ def test_a_flaw_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
         read_object(folder, ValueError)
     assert not_a_file(folder) == said
+
+
+def test_a_pointer_of_git_lfs_is_told_apart(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 269\n")
+    with pytest.raises(ValueError, match=r"is a git-lfs pointer, .*; run git lfs pull"):
+        read_object(file, ValueError)
+
+
+def test_a_gguf_file_stands_for_a_directory(tmp_path: Path) -> None:
+    said = read_object(GOLDEN / "llama.gguf" / "config.json", ValueError)
+    assert said is not None and said["model_type"] == "llama"
+    (tmp_path / "folder.gguf").mkdir()
+    names = ("m.gguf", "M.GGUF", "m.ggu", "gguf", "folder.gguf")
+    assert [name for name in names if is_gguf(tmp_path / name)] == ["m.gguf", "M.GGUF"]
 
 
 def pipe(path: Path) -> None:

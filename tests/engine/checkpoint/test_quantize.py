@@ -92,6 +92,17 @@ def test_a_mixed_recipe_chooses_as_mlx_lm_does(name: str, tmp_path: Path) -> Non
     assert set(bits.values()) == {3, 6}
 
 
+def test_layers_that_a_mixed_recipe_is_careful_with() -> None:
+    """Of 32, by mlx_lm's mixed_quant_predicate_builder: the ends, and every third between."""
+    recipe = QuantRecipe.of(64, 4, mixed="mixed_3_6")
+    bits = {i: recipe._bits(f"model.layers.{i}.mlp.down_proj", 32) for i in range(32)}
+    careful = {*range(4), *range(6, 28, 3), *range(28, 32)}
+    assert {layer for layer, each in bits.items() if each == 6} == careful
+    assert {bits[layer] for layer in range(32) if layer not in careful} == {3}
+    assert recipe._bits("model.layers.0.mlp.up_proj", 32) == 3
+    assert recipe._bits("lm_head", 32) == 6
+
+
 def test_what_decides_much_keeps_its_numbers(tmp_path: Path) -> None:
     source = tiny("qwen3_moe_one_expert_some_dense").write(tmp_path / "source")
     quantize(source, tmp_path / "into", FOUR)

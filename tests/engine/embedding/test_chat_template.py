@@ -29,6 +29,7 @@ def test_contents_are_put_as_the_template_takes_them() -> None:
     assert rendered("{{ messages[0].content }}", "structured") == str(
         [{"type": "text", "text": "who?"}]
     )
+    assert rendered("{{ add_generation_prompt }} {{ tools }}") == "False None"
     assert rendered("{# .type #}{{ messages[0].content }}", "flat") == "who?"
 
 

@@ -84,6 +84,7 @@ def test_forwards_hold_everything_once_and_not_too_much(
     for length, each in zip(lengths, parts, strict=True):
         starts, stops = zip(*each, strict=True)
         assert starts == (0, *stops[:-1]) and stops[-1] == length
+        assert (len(each) == 1) == (length <= -(-batch_tokens // PAGE) * PAGE)
 
 
 @pytest.mark.parametrize("name", list(EMBEDDERS))

@@ -39,6 +39,8 @@ def test_ids_that_the_model_lacks_are_refused_with_their_text(tmp_path: Path) ->
             read()
     with pytest.raises(InputError, match="token 1000 is not one of the model's 90"):
         whole.tokens([1000])
+    with pytest.raises(InputError, match="token -1 is not one of the model's 90"):
+        whole.tokens([-1])
     assert whole.tokens([1, largest]).tokens == [1, largest]
 
 
@@ -96,8 +98,10 @@ def test_what_ends_a_chat_template_stays_where_a_text_is_cut(tmp_path: Path) -> 
     whole, other = (reader.text(text).tokens for text in (TEXT, "fish"))
     end = next(at for at in range(1, 9) if whole[-at] != other[-at]) - 1
     assert end
-    cut = reader.shortened(len(whole) - 7).text(TEXT).tokens
-    assert [*cut] == [*whole[: -end - 7], *whole[-end:]]
+    short = reader.shortened(len(whole) - 7)
+    assert [*short.text(TEXT).tokens] == [*whole[: -end - 7], *whole[-end:]]
+    with pytest.raises(InputError, match=f"{len(whole)} tokens, and the model takes"):
+        short.text(TEXT, truncate=False)
 
 
 def test_a_prompt_is_counted_without_the_token_that_would_end_it(tmp_path: Path) -> None:

@@ -140,6 +140,27 @@ def test_a_decoder_that_embeds(tmp_path: Path) -> None:
         load_embedding_model(describe(path), SETTINGS, loaded.plan.weights + 10**6, lambda: None)
 
 
+def test_threads_are_used_where_a_number_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[int] = []
+    monkeypatch.setattr("bessemer.engine.embedding.serving.use_threads", used.append)
+    path = EMBEDDERS["no_modules"].write(tmp_path)
+    for threads in (0, 3):
+        serving(path, "embed", structs.replace(SETTINGS, threads=threads))
+    assert used == [3]
+
+
+def test_numbers_that_take_more_bits_are_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = EMBEDDERS["no_modules"].write(tmp_path)
+    for said in (None, "its numbers take more bits"):
+        monkeypatch.setattr("bessemer.engine.embedding.serving.widening", lambda _, it=said: it)
+        serving(path, "embed")
+        assert capsys.readouterr().err == (f"{said}\n" if said else "")
+
+
 def test_files_that_make_no_sense_are_named(tmp_path: Path) -> None:
     path = EMBEDDERS["mean_normalized_cut"].write(tmp_path)
     (path / "1_Pooling" / "config.json").write_text('{"pooling_mode": "median"}')

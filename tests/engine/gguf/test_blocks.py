@@ -13,15 +13,24 @@ GOLDEN = np.load(Path(__file__).parent / "golden" / "blocks.npz")
 LARGEST = np.float16(65504)
 
 
-@pytest.mark.parametrize("name", BLOCKS)
-def test_numbers_are_the_same_to_the_bit(name: str) -> None:
+PLAIN = sorted(BLOCKS.keys() - CODEBOOKS.keys())
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("name", PLAIN)
+def test_numbers_are_the_same_to_the_bit(
+    name: str, native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By C, and by NumPy where none runs."""
+    if not native:
+        monkeypatch.setattr("bessemer.engine.gguf.blocks.take_apart", lambda *_: None)
     weight = BLOCKS[name].matrix(GOLDEN[f"{name}.raw"])
     assert np.array_equal(np.array(widen(weight)), GOLDEN[f"{name}.numbers"])
     count, size = GOLDEN[f"{name}.numbers"].size, sum(each.nbytes for each in arrays_of(weight))
     assert BLOCKS[name].loaded_bytes(count) == size
 
 
-@pytest.mark.parametrize("name", sorted(BLOCKS.keys() - CODEBOOKS.keys()))
+@pytest.mark.parametrize("name", PLAIN)
 def test_a_weight_takes_what_the_file_has(name: str) -> None:
     type, count = BLOCKS[name].type, 1024
     held = BLOCKS[name].loaded_bytes(count) / (count // type.values * type.bytes)

@@ -1,4 +1,4 @@
-"""Types of codebooks; test_blocks.py compares the numbers that they become."""
+"""Types of codebooks become weights of the very numbers that the gguf package says."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import pytest
 from bessemer.engine.gguf import codebooks
 from bessemer.engine.gguf.blocks import BLOCKS
 from bessemer.engine.gguf.codebooks import CODEBOOKS, THREES, TWOS, Grid
+from bessemer.kernels.linear.weight import widen
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "blocks.npz")
 # By what ggml calls the grid: ours, and the values of its digits.
@@ -38,6 +39,12 @@ BITS = {
 def test_grids_are_those_of_ggml(name: str) -> None:
     grid, values = GRIDS[name]
     assert np.array_equal(values[grid.rows], GOLDEN[f"{name}.grid"])
+
+
+@pytest.mark.parametrize("name", CODEBOOKS)
+def test_numbers_are_the_same_to_the_bit(name: str) -> None:
+    weight = BLOCKS[name].matrix(GOLDEN[f"{name}.raw"])
+    assert np.array_equal(np.array(widen(weight)), GOLDEN[f"{name}.numbers"])
 
 
 @pytest.mark.parametrize("name", CODEBOOKS)

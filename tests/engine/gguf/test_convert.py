@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 import pytest
 import tokenizers
@@ -14,10 +15,13 @@ from tokenizers.models import BPE
 
 from bessemer.engine.checkpoint.checkpoint import open_checkpoint
 from bessemer.engine.checkpoint.mlx_layout import MlxTensor
+from bessemer.engine.checkpoint.shards import Shards
 from bessemer.engine.checkpoint.weight_files import INDEX
 from bessemer.engine.checkpoint.weights import Reading
 from bessemer.engine.gguf import convert as conversion
+from bessemer.engine.gguf.blocks import BLOCKS
 from bessemer.engine.gguf.convert import convert
+from bessemer.engine.gguf.mlx_form import in_mlx_layout, rounded
 from bessemer.engine.model import load
 from bessemer.engine.text.loading import load_tokenizer
 from bessemer.engine.text.tokenizer import Tokenizer
@@ -75,6 +79,49 @@ def test_what_is_said_of_each_type(exact: Path, tmp_path: Path) -> None:
     )
     assert all(line.endswith("the same") for line in lines[1:])
     assert any("Q4_K" in line and "4 bits by 32, with float32 scales" in line for line in lines)
+    assert any("MXFP4" in line and "4 bits by 32, mxfp4" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("lossy", "said"),
+    [(True, "float16 rounded, off by 100.0%"), (False, "float32 the same")],
+)
+def test_floats_that_another_type_does_not_hold(lossy: bool, said: str, tmp_path: Path) -> None:
+    done = conversion.Conversion(mx.float16, lossy, Shards(tmp_path, 10**6))
+    small = mx.full((2, 32), 1e-9)
+    done.add(MlxTensor("a.weight", (2, 32), True, (lambda: small,), old="a"), "F32")
+    assert " ".join([*done.lines()][1].split()) == f"F32 1 {said}"
+
+
+@pytest.mark.parametrize(
+    ("types", "dtype"),
+    [
+        (["Q4_K", "F32"], mx.float16),
+        (["MXFP4", "Q8_0", "BF16"], mx.float16),  # that of scales
+        (["MXFP4", "F32"], mx.bfloat16),
+        (["MXFP4", "F16"], mx.float16),
+        (["F32", "F16", "BF16", "BF16"], mx.bfloat16),
+        (["F32", "F32", "F16"], mx.float16),
+        (["F32"], mx.float32),
+    ],
+)
+def test_the_type_of_floats(types: list[str], dtype: mx.Dtype) -> None:
+    assert conversion._floats(types) == dtype
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_what_a_tensor_takes_at_most(name: str) -> None:
+    """Its codes, and a scale and a bias of 32 bits for each group."""
+    numbers = np.load(GOLDEN / "blocks.npz")
+    weight = BLOCKS[name].matrix(numbers[f"{name}.raw"])
+    near = in_mlx_layout(weight) or rounded(weight)[0]
+    tensor = MlxTensor("w", numbers[f"{name}.numbers"].shape, False, ())
+    assert conversion._most_bytes(tensor, name) == near.weight.nbytes + 8 * near.scales.size
+    assert conversion._most_bytes(tensor, "BF16") == 2 * numbers[f"{name}.numbers"].size
+
+
+def test_what_is_no_gguf_file(tmp_path: Path) -> None:
+    assert "m is no GGUF file; mlx_lm.convert takes" in refusal(tmp_path / "m", tmp_path / "n")
 
 
 def test_texts_and_chats_are_cut_alike(exact: Path, tmp_path: Path) -> None:
@@ -102,6 +149,9 @@ def test_families_that_mlx_lm_has_otherwise(
     some = Tokenizer(tokenizers.Tokenizer(BPE({"t": 0}, [])), {}, None, {})
     monkeypatch.setattr(conversion, "load_tokenizer", lambda *_, **__: some)
     convert(GOLDEN / f"{name}.gguf", tmp_path / name)
+    if name == "qwen3_5_moe":  # whose text alone has another name than the whole
+        said = json.loads((tmp_path / name / "config.json").read_text())
+        assert said["model_type"] == name
     if name == "gpt_oss":
         names = open_checkpoint(tmp_path / name).tensors
         assert "model.layers.0.mlp.experts.gate_proj.weight" in names

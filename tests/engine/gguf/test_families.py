@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bessemer.engine.checkpoint.weight_files import CheckpointError
 from bessemer.engine.checkpoint.weights import Reading
-from bessemer.engine.gguf.container import read_gguf
-from bessemer.engine.gguf.families import FAMILIES
+from bessemer.engine.gguf.container import Gguf, read_gguf
+from bessemer.engine.gguf.families import FAMILIES, family
 from bessemer.engine.model import load
 from tests.architectures.steps import prefill
 
@@ -24,8 +25,13 @@ def test_the_logits_are_those_of_transformers(name: str) -> None:
 
 
 def test_every_family_is_among_them() -> None:
-    """Those of encoders are test_encoders.py's."""
+    """Those of encoders are test_families_encoders.py's."""
     assert {read_gguf(path).architecture for path in GOLDEN.rglob("*.gguf")} == {*FAMILIES}
+
+
+def test_an_architecture_that_is_not_known() -> None:
+    with pytest.raises(CheckpointError, match=r"has the architecture 'new', .* llama, .* are read"):
+        family(Gguf(Path("m"), {"general.architecture": "new"}, {}))
 
 
 def test_positions_that_are_stretched_by_two_sets_of_factors(tmp_path: Path) -> None:

@@ -1,12 +1,23 @@
 """What all families' files have alike."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from bessemer.engine.checkpoint.weight_files import CheckpointError
 from bessemer.engine.gguf.container import Gguf, read_gguf
 from bessemer.engine.gguf.families import FAMILIES
-from bessemer.engine.gguf.family import Change, has, key_heads, layer_count, layers_with
+from bessemer.engine.gguf.family import (
+    Change,
+    by_layer,
+    has,
+    key_heads,
+    layer_count,
+    layers_with,
+    needed,
+    scaling,
+)
 
 from .make_golden import GOLDEN
 
@@ -56,6 +67,9 @@ def test_names_of_tensors(family: str, name: str, places: list[str]) -> None:
         ("llama", "attn_k.weight", ("paired_keys",)),
         ("llama", "attn_v.weight", ()),
         ("gemma", "attn_norm.weight", ("shifted",)),
+        ("gemma", "attn_q.weight", ()),
+        ("mamba2", "attn_norm.weight", ()),
+        ("mamba2", "ssm_norm.weight", ("flat",)),
         ("mamba2", "ssm_a", ("flat", "decay")),
         ("lfm2", "shortconv.conv.weight", ("convolution",)),
     ],
@@ -80,6 +94,97 @@ def test_positions_that_are_not_stretched() -> None:
     assert "rope_scaling" not in _config(gguf, **{"rope.scaling.type": "none"})
 
 
-def _config(gguf: Gguf, **values: object) -> dict[str, object]:
+def _said(gguf: Gguf, **values: object) -> Gguf:
     metadata = {**gguf.metadata, **{f"qwen3.{name}": value for name, value in values.items()}}
-    return FAMILIES["qwen3"].config(replace(gguf, metadata=metadata))
+    return replace(gguf, metadata=metadata)
+
+
+def _config(gguf: Gguf, **values: object) -> dict[str, object]:
+    return FAMILIES["qwen3"].config(_said(gguf, **values))
+
+
+# What transformers computes of the golden files' configs.
+LLAMA3_FACTORS = [1.5707963705, 4.0, 4.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        (
+            "phi3",
+            {
+                "long_factor": [1.0, 1.5, 2.5, 4.0],
+                "short_factor": [1.0, 1.1, 1.3, 1.6],
+                "original_max_position_embeddings": 16,
+                "attention_factor": 1.3228756,
+            },
+        ),
+        (
+            "llama",
+            {
+                "long_factor": LLAMA3_FACTORS,
+                "short_factor": LLAMA3_FACTORS,
+                "original_max_position_embeddings": 128,
+                "attention_factor": 1.0,
+            },
+        ),
+    ],
+)
+def test_factors_of_each_angle(name: str, table: dict[str, Any]) -> None:
+    said = scaling(read_gguf(GOLDEN / f"{name}.gguf"))["rope_scaling"]
+    assert said.pop("rope_type") == "longrope"
+    assert {key: pytest.approx(value) for key, value in table.items()} == said
+
+
+def test_as_many_layers_as_a_file_may_have() -> None:
+    gguf = read_gguf(GOLDEN / "qwen3.gguf")
+    most = len(gguf.tensors)
+    assert layer_count(_said(gguf, block_count=None)) == 0
+    assert layer_count(_said(gguf, block_count=most)) == most
+    with pytest.raises(CheckpointError, match="has too few tensors for"):
+        layer_count(_said(gguf, block_count=most + 1))
+
+
+@pytest.mark.parametrize(
+    ("values", "lacking"),
+    [
+        ([3, 4], None),
+        ([3, 4, 5], None),
+        ([3], "feed_forward_length for each layer"),
+        (7, "feed_forward_length for each layer"),
+        (None, "feed_forward_length"),
+    ],
+)
+def test_a_number_for_each_layer(values: Any, lacking: str | None) -> None:
+    gguf = _said(read_gguf(GOLDEN / "qwen3.gguf"), feed_forward_length=values)
+    if lacking is None:
+        assert by_layer(gguf, "feed_forward_length") == values
+    else:
+        with pytest.raises(CheckpointError, match=rf"lacks the field qwen3\.{lacking}; fetch"):
+            by_layer(gguf, "feed_forward_length")
+
+
+@pytest.mark.parametrize(
+    ("value", "one"), [(4, 4), ([0, 4, 4], 4), (None, 0), (0, 0), ([0, 0], 0), ([3, 4], 0)]
+)
+def test_a_number_that_is_needed(value: Any, one: int) -> None:
+    gguf = _said(read_gguf(GOLDEN / "qwen3.gguf"), feed_forward_length=value)
+    if one:
+        assert needed(gguf, "feed_forward_length") == one
+    else:
+        with pytest.raises(
+            CheckpointError, match=r"lacks the field qwen3\.feed_forward_length; fetch"
+        ):
+            needed(gguf, "feed_forward_length")
+
+
+def test_heads_of_keys() -> None:
+    gguf = read_gguf(GOLDEN / "qwen3.gguf")
+    assert (gguf.value("attention.head_count"), key_heads(gguf)) == (4, 2)
+    assert key_heads(_said(gguf, **{"attention.head_count_kv": None})) == 4
+    with pytest.raises(CheckpointError, match="has layers of unlike heads"):
+        key_heads(_said(gguf, **{"attention.head_count_kv": [2, 4]}))
+
+
+def test_a_vocabulary_has_a_row_for_each_token() -> None:
+    assert _config(read_gguf(GOLDEN / "qwen3.gguf"))["vocab_size"] == 48

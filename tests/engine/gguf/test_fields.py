@@ -22,15 +22,16 @@ from bessemer.engine.gguf.fields import kind_of
 from .make_golden import GOLDEN
 
 KINDS = [
-    ("llama.block_count", [0, 7], [-1, 2**31, 0.5, True, "7", [7]]),
-    ("llama.attention.head_count", [8, [8, 4]], [[], [True], ["8"], [-1]]),
-    ("gemma3.attention.sliding_window_pattern", [6, [True, False]], [[], ["yes"], -6]),
+    ("llama.block_count", [0, 7, 2**31 - 1], [-1, 2**31, 0.5, True, "7", [7]]),
+    ("llama.attention.head_count", [8, [8, 4]], [[], "88", [True], ["8"], [8, "8"], [-1]]),
+    ("gemma3.attention.sliding_window_pattern", [6, [True, False], [1, 0]], [[], ["yes"], -6]),
     ("llama.attention.layer_norm_rms_epsilon", [1e-5, 1], [float("nan"), float("inf"), "", []]),
+    ("llama.rope.freq_base", [1e4, 0, True], [float("inf"), "1", [1.0]]),
     ("llama.rope.scaling.type", ["yarn"], [1, ["yarn"]]),
     ("deepseek2.expert_weights_norm", [True], [1, "true"]),
     ("gemma3n.activation_sparsity_scale", [[1.5, float("-inf")]], [1.5, [float("nan")], ["1"]]),
-    ("tokenizer.ggml.tokens", [["a"], []], ["a", [1], None, ["a", "\udc80"]]),
-    ("tokenizer.ggml.scores", [[-1e4, 0]], [0.5, ["a"], [float("nan")]]),
+    ("tokenizer.ggml.tokens", [["a"], []], ["a", [1], ["a", 1], None, ["a", "\udc80"]]),
+    ("tokenizer.ggml.scores", [[-1e4, 0], []], [0.5, "", ["a"], [0, "a"], [0, float("nan")]]),
     ("tokenizer.ggml.eos_token_id", [2, -1, 2**32 - 1], [2.0, "2", True]),
     ("tokenizer.ggml.add_bos_token", [True], [1, "yes"]),
     ("tokenizer.chat_template", ["", "T"], [["T"], 5, "\udc80"]),

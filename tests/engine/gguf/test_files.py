@@ -7,6 +7,8 @@ import pytest
 
 from bessemer.engine.checkpoint.checkpoint import read_json
 from bessemer.engine.checkpoint.json_files import read_object
+from bessemer.engine.checkpoint.weight_files import CheckpointError
+from bessemer.engine.gguf.files import gguf_pooling
 
 from .writer import Raw, Uint32, write
 
@@ -42,6 +44,22 @@ def test_how_tokens_are_drawn(path: Path) -> None:
         "top_k": 20,
         "eos_token_id": [1],
     }
+
+
+@pytest.mark.parametrize(
+    ("said", "way"), [(None, None), (0, None), (1, "mean"), (2, "cls"), (3, "lasttoken")]
+)
+def test_how_vectors_are_made(path: Path, said: int | None, way: str | None) -> None:
+    """By the numbers of llama.cpp's llama_pooling_type."""
+    write(path, SAID | ({} if said is None else {"llama.pooling_type": Uint32(said)}), TABLE)
+    assert gguf_pooling(path) == way
+    assert read_json(path / "config.json").get("pooling_mode", None) == way
+
+
+def test_a_way_of_pooling_that_is_not_known(path: Path) -> None:
+    write(path, SAID | {"llama.pooling_type": Uint32(4)}, TABLE)
+    with pytest.raises(CheckpointError, match="pools in a way that is not known here, 4"):
+        gguf_pooling(path)
 
 
 def test_a_flaw_is_an_error_of_the_reader_s_own_kind(path: Path) -> None:

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
+from bessemer.engine.checkpoint.weight_files import CheckpointError
 from bessemer.engine.gguf.container import read_gguf
 from bessemer.engine.gguf.families import family
-from bessemer.engine.gguf.mlx_config import mlx_config
+from bessemer.engine.gguf.mlx_config import APART, mlx_config
 
 from .make_golden import GOLDEN
 
@@ -35,6 +36,20 @@ def config(name: str) -> dict[str, Any]:
 def test_fields_that_files_do_not_say(name: str) -> None:
     said = config(name)
     assert {field: said[field] for field in FIELDS[name]} == FIELDS[name]
+
+
+@pytest.mark.parametrize("kind", APART)
+def test_families_that_mlx_lm_has_in_another_shape(kind: str) -> None:
+    with pytest.raises(CheckpointError, match=f"mlx_lm has {kind} in another shape"):
+        mlx_config({"model_type": kind})
+
+
+def test_layers_with_and_without_windows_that_come_again() -> None:
+    kinds = (["sliding_attention"] * 3 + ["full_attention"]) * 2
+    said = {"model_type": "exaone4", "layer_types": kinds}
+    wide = {"hidden_size": 5120, "num_attention_heads": 40}  # EXAONE 4.0 32B's, which has no more
+    more = mlx_config(said | wide)
+    assert (more["sliding_window_pattern"], more["head_dim"]) == ("LLLG", 128)
 
 
 def test_stretched_positions() -> None:

@@ -13,7 +13,16 @@ from bessemer.engine.checkpoint.weights import FLOATS, widening
 from bessemer.engine.gguf.block_types import TYPES
 from bessemer.engine.gguf.container import Gguf, GgufTensor, read_gguf
 from bessemer.engine.gguf.family import Change
-from bessemer.engine.gguf.tensors import COLUMNS, NUMBERS, ROWS, SHAPES, Source, gguf_tensors
+from bessemer.engine.gguf.tensors import (
+    COLUMNS,
+    NUMBERS,
+    ROWS,
+    SHAPES,
+    Source,
+    _source,
+    gguf_tensors,
+    mapped,
+)
 from bessemer.kernels.linear.weight import arrays_of, widen
 
 from .make_golden import GOLDEN
@@ -68,6 +77,94 @@ def test_other_ways_back() -> None:
     numbers = mx.array([-2.0, 0.5, 3.0])
     assert NUMBERS["shifted"](numbers + 1).tolist() == numbers.tolist()
     assert mx.allclose(NUMBERS["decay"](-mx.exp(numbers)), numbers)
+
+
+F32 = TYPES[0]
+
+
+# Of a tensor as it is in a file: its shape in layers, and what is done to rows and columns.
+@pytest.mark.parametrize(
+    ("shape", "changes", "became", "rows", "columns"),
+    [
+        ((48, 5), (), (48, 5), None, None),
+        ((12, 5), ("second",), (4, 5), PARTS["second"], None),
+        ((48,), ("tiled", "decay"), (48,), ROWS["tiled"](ABOUT, 48), None),
+        (
+            (48, 4),
+            ("tiled_values", "convolution"),
+            (48, 4, 1),
+            ROWS["tiled_values"](ABOUT, 48),
+            None,
+        ),
+        ((5, 12), ("tiled_columns",), (5, 12), None, [0, 2, 4, 1, 3, 5]),
+        ((4, 1), ("flat", "decay"), (4,), None, None),
+    ],
+)
+def test_what_is_said_of_a_tensor(
+    shape: tuple[int, ...], changes: Any, became: tuple[int, ...], rows: Any, columns: Any
+) -> None:
+    source = _source(ABOUT, GgufTensor(Path("m"), "w", shape, F32, 0), changes)
+    assert source.shape == became and (source.undone is None) == ("decay" not in changes)
+    assert (source.rows is None) == (rows is None)
+    assert rows is None or source.rows.tolist() == [*rows]  # type: ignore[union-attr]
+    assert (source.columns is None) == (not columns)
+    assert not columns or source.columns.tolist() == columns  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("shape", "change", "said"),
+    [
+        ((6, 5), "paired", "a tensor of 6 rows or columns, .* divide into 8"),
+        ((8, 5), "second", "a tensor of 8 rows or columns, .* divide into 3"),
+        ((10, 5), "tiled_values", "a tensor of 10 rows or columns, .* divide into 12"),
+        ((5, 10), "tiled_columns", "a tensor of 10 rows or columns, .* divide into 6"),
+    ],
+)
+def test_heads_that_do_not_divide_a_tensor(
+    shape: tuple[int, ...], change: Change, said: str
+) -> None:
+    with pytest.raises(CheckpointError, match=said):
+        _source(ABOUT, GgufTensor(Path("m"), "w", shape, F32, 0), [change])
+
+
+def test_all_rows_may_be_queries_and_keys() -> None:
+    assert ROWS["tiled_values"](ABOUT, 12).tolist() == [*range(12)]
+
+
+def test_a_numbered_row_of_each_vector_is_turned(tmp_path: Path) -> None:
+    """A vector's numbers are its rows."""
+    (tmp_path / "weights").write_bytes(np.arange(4, dtype=np.float32).tobytes())
+    tensor = GgufTensor(tmp_path / "weights", "w", (4,), F32, 0)
+    assert Source(tensor, (4,), rows=np.array([2, 0, 3, 1])).array().tolist() == [2, 0, 3, 1]
+
+
+def test_a_file_that_is_gone(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"weights cannot be read \(No such file"):
+        mapped(GgufTensor(tmp_path / "weights", "w", (4,), F32, 0))
+
+
+@pytest.mark.parametrize("name", ["llama", "phi3"])
+def test_factors_of_positions_are_no_tensors_of_layers(name: str) -> None:
+    path = GOLDEN / f"{name}.gguf"
+    assert any(each.startswith("rope_f") for each in read_gguf(path).tensors)
+    names = gguf_tensors(path)
+    assert not any("rope" in each for each in names)
+    assert "model.norm.weight" in names and "model.layers.1.self_attn.o_proj.weight" in names
+
+
+@pytest.mark.parametrize(
+    ("name", "type", "said"),
+    [
+        ("blk.0.attn_q.weight", 24, r"holds blk\.0\.attn_q\.weight as I8, which is not read here"),
+        ("blk.0.ssm_a", 0, r"has the tensor blk\.0\.ssm_a, which llama does not have here"),
+        ("other", 0, "has the tensor other, which llama does not have here"),
+    ],
+)
+def test_tensors_that_are_refused(name: str, type: int, said: str, tmp_path: Path) -> None:
+    about: dict[str, Any] = {"general.architecture": "llama", "llama.block_count": Uint32(1)}
+    path = write(tmp_path / "m.gguf", about, {name: Raw((4, 4), type, bytes(64))})
+    with pytest.raises(CheckpointError, match=said):
+        gguf_tensors(path)
 
 
 def test_layers_that_predict_further_tokens_are_not_read() -> None:

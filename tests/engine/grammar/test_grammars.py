@@ -3,12 +3,13 @@
 import threading
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from bessemer.engine.grammar.compiler import Compiler
 from bessemer.engine.grammar.grammars import CHARACTERS, ENTRIES, Grammars
 from bessemer.engine.request import Constraint, Refusal, Request, Thought
-from tests.engine.paper_model import compiler, request_for
+from tests.engine.paper_model import END, VOCABULARY, compiler, request_for
 
 
 class Counting:
@@ -73,6 +74,25 @@ def test_what_differs_in_marks_or_fields_is_another_grammar() -> None:
     compiled(grammars, thoughtful)
     found = grammars.answer(thoughtful, [0])
     assert found is not None and bin(int(found.mask(50)[0])).count("1") > 20
+
+
+@pytest.mark.parametrize(
+    ("more", "ends"),
+    [
+        ({}, {END, 41}),
+        ({"ignore_eos": True}, set()),
+        ({"stop_token_ids": [42]}, {END, 41, 42}),
+        ({"ignore_eos": True, "stop_token_ids": [42]}, {42}),
+    ],
+)
+def test_the_tokens_that_end_an_answer(more: dict[str, Any], ends: set[int]) -> None:
+    grammars = grammars_of(Counting())
+    request = asking("A?", **more)
+    compiled(grammars, request)
+    answer = grammars.answer(request, [END, 41])
+    assert answer is not None
+    bits = np.unpackbits(answer.mask(VOCABULARY).view(np.uint8), bitorder="little")
+    assert {*np.flatnonzero(bits).tolist()} == {ord("A") - 32} | ends
 
 
 def test_a_refusal_is_kept_too_and_each_caller_gets_one_of_its_own() -> None:

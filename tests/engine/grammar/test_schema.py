@@ -48,6 +48,9 @@ FINITE = {
         a={"anyOf": [{"$ref": "#/$defs/b"}, INT]},
         b={"type": "object", "properties": {"x": NODE}, "required": ["x"]},
     ),
+    "the same twice": defined(
+        {"type": "object", "properties": {"x": NODE, "y": NODE}, "required": ["x", "y"]}, a=INT
+    ),
     "what is not required": defined(
         NODE, a={"type": "object", "properties": {"next": NODE}, "required": ["other"]}
     ),

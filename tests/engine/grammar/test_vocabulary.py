@@ -51,6 +51,7 @@ def test_a_model_may_have_fewer_ids_than_its_tokenizer(guide: Tokenizer) -> None
     vocabulary = Vocabulary(guide, 300)
     assert len(vocabulary.tokens) == 301
     assert all(token <= 300 for token in vocabulary.special_token_ids)
+    assert Vocabulary(blanks(), 200).special_token_ids == [200]  # <s> is one of those beyond
     vocabulary.build()
     assert max(guide.encode("bessemer", special=False)) >= 300
     assert all(token < 300 for token in vocabulary("bessemer"))
