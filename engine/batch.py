@@ -42,8 +42,13 @@ class Batch:
 
     @property
     def decoding(self) -> bool:
-        """Return whether each row is the one pending token of its sequence, and gets logits."""
-        return self.decodes == len(self.sequences) and self.embedded is None
+        """Return whether each row is the one pending token of its sequence."""
+        return self.decodes == len(self.sequences)
+
+    @property
+    def answering(self) -> bool:
+        """Return whether besides each row gets logits, and no more is wanted."""
+        return self.decoding and self.embedded is None
 
 
 def build(work: Sequence[Work], copies: Sequence[tuple[int, int]] = ()) -> Batch:

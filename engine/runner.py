@@ -61,28 +61,29 @@ class Runner:
         """
         if batch.copies:
             self._copy(batch.copies)
-        if self._prepared is not None and batch.decoding:
+        if self._prepared is not None and batch.answering:
             logits = self._run(self._prepared, batch)
             if logits is not None:
                 return Output(logits)
         step = self._update_tails(batch) if self._tails else batch.step
-        if self._traced is not None and batch.decoding:
+        if self._traced is not None and batch.answering:
             out, self._caches = self._traced(batch.tokens, step, self._take_flat(self._traced))
-        elif batch.embedded is None:
-            logits, caches = self._decoder(batch.tokens, step, self._take(), batch.rows)
-            out, self._caches = [logits, *arrays_of(caches)], caches
+            output = Output(out[0])
         else:
-            return self._embed(batch, batch.embedded, step)
+            output, caches = self._computed(batch, step)
+            hidden = [] if output.hidden is None else [output.hidden]
+            out, self._caches = [output.logits, *hidden, *arrays_of(caches)], caches
         self._submit(out, self._replaces if batch.decoding else self._prompts_replace)
-        return Output(out[0])
+        return output
 
-    def _embed(self, batch: Batch, embedded: mx.array, step: StepRows) -> Output:
-        """Run a step in which texts are embedded, beside what else runs."""
-        x, caches = self._decoder.hidden(batch.tokens, step, self._take())
-        hidden = self._decoder.norm(x[embedded]).astype(mx.float32)
-        out, self._caches = Output(self._decoder.logits(x[batch.rows]), hidden), caches
-        self._submit([out.logits, hidden, *arrays_of(caches)], self._prompts_replace)
-        return out
+    def _computed(self, batch: Batch, step: StepRows) -> tuple[Output, list[Cache]]:
+        decoder, caches = self._decoder, self._take()
+        if batch.embedded is None:
+            logits, caches = decoder(batch.tokens, step, caches, batch.rows)
+            return Output(logits), caches
+        x, caches = decoder.hidden(batch.tokens, step, caches)
+        hidden = decoder.norm(x[batch.embedded]).astype(mx.float32)
+        return Output(decoder.logits(x[batch.rows]), hidden), caches
 
     def _run(self, prepared: PreparedStep, batch: Batch) -> mx.array | None:
         """Run a prepared step, if there is one for this batch."""

@@ -53,9 +53,8 @@ def _tokens(
 ) -> Sequence[int]:
     tokens: Sequence[int] = given if isinstance(given, tuple) else ()
     if isinstance(given, str):
-        text = given[: context * renderer.tokenizer.longest] if truncate else given
         most = sys.maxsize if truncate else context
-        tokens = renderer.tokens(text, True, renderer.parse_special, most)
+        tokens = renderer.tokens(given, True, renderer.parse_special, most)
     if not tokens:
         raise Refusal(400, "invalid_value", "It has no tokens.", FIELD)
     if len(tokens) > context and not truncate:
