@@ -16,6 +16,14 @@ from .sequence import Unread
 
 
 @dataclass(frozen=True, slots=True)
+class Output:
+    """What comes of a step: `logits` and, where texts are embedded, their rows' hidden states."""
+
+    logits: mx.array  # (logits, vocabulary)
+    hidden: mx.array | None = None  # (embedded, width) float32, after the last norm
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """The arrays of a step: flat rows, one a token, and the numbers of those that get logits.
 
@@ -30,11 +38,17 @@ class Batch:
     tables: tuple[np.ndarray, ...]  # as in the step's layouts
     decodes: int  # sequences with one token each, which come first
     copies: tuple[tuple[int, int], ...] = ()
+    embedded: mx.array | None = None  # (embedded,) int32: rows whose hidden states are wanted
 
     @property
     def decoding(self) -> bool:
-        """Return whether each row is the one pending token of its sequence, and gets logits."""
+        """Return whether each row is the one pending token of its sequence."""
         return self.decodes == len(self.sequences)
+
+    @property
+    def answering(self) -> bool:
+        """Return whether besides each row gets logits, and no more is wanted."""
+        return self.decoding and self.embedded is None
 
 
 def build(work: Sequence[Work], copies: Sequence[tuple[int, int]] = ()) -> Batch:
@@ -54,6 +68,7 @@ def build(work: Sequence[Work], copies: Sequence[tuple[int, int]] = ()) -> Batch
         tables,
         decodes,
         tuple(copies),
+        _embedded(work),
     )
 
 
@@ -101,6 +116,8 @@ def build_step(
 
 def logit_count(item: Work) -> int:
     """Count the rows of logits that an item of work asks for."""
+    if item.sequence.request.embeds:
+        return 0
     if item.sequence.request.prompt_logprobs is not None and not item.sequence.generated:
         return item.count
     return int(item.last)
@@ -156,3 +173,10 @@ def _logit_rows(work: Sequence[Work]) -> list[int]:
         end += item.count
         rows += range(end - logit_count(item), end)
     return rows
+
+
+def _embedded(work: Sequence[Work]) -> mx.array | None:
+    if not any(item.sequence.request.embeds for item in work):
+        return None
+    embeds = np.repeat([item.sequence.request.embeds for item in work], [i.count for i in work])
+    return mx.array(np.flatnonzero(embeds).astype(np.int32))

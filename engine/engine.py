@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
 from time import perf_counter
 
-import mlx.core as mx
+import numpy as np
 
 from ..architectures.config import Rope
-from .batch import Batch, build
+from .batch import Batch, Output, build
 from .cache_sizes import CacheSizes
 from .grammar.grammars import Grammars
 from .in_flight import StepInFlight
@@ -15,6 +15,7 @@ from .logit_edits import LastingEdits, LogitEdits, nothing_allowed
 from .max_len import max_len_of, rope_key
 from .pager import Pager
 from .request import (
+    Embedded,
     Event,
     Prefilled,
     Refusal,
@@ -29,6 +30,7 @@ from .sampler import Sampled, broken_numbers
 from .scheduler import Limits, Scheduler
 from .sequence import Sequence
 from .text.answer_text import AnswerText
+from .text_vector import TextVector
 from .token_rules import NO_RULES, GenerationRules
 
 
@@ -44,7 +46,7 @@ class Engine:
 
     def __init__(
         self,
-        forward: Callable[[Batch], mx.array],
+        forward: Callable[[Batch], Output],
         limits: Limits,
         sizes: CacheSizes,
         eos_ids: Seq[int],
@@ -84,11 +86,11 @@ class Engine:
         room = self.scheduler.limits.context
         max_len = max_len_of(request, room) if self._ropes else 0
         sequence = Sequence.of(request, text, max_len, rope_key(self._ropes, max_len), room)
-        known = self._eos_ids, self._rules, room, self._lasting
-        sequence.edits = LogitEdits.of(request, sequence.tokens, *known)
-        if sequence.edits is not None:
-            self._lasting = sequence.edits.lasting
-        self._hold(sequence)
+        if request.embeds:
+            sequence.vector = TextVector()
+        else:
+            self._edit(sequence, room)
+            self._hold(sequence)
         self.scheduler.add(sequence)
         self._active[request.id] = sequence
         if not sequence.is_prepared:
@@ -146,6 +148,12 @@ class Engine:
             yield from self.step()
             if self._grammars is not None and not self.busy:
                 self._grammars.wait()
+
+    def _edit(self, sequence: Sequence, room: int) -> None:
+        known = self._eos_ids, self._rules, room, self._lasting
+        sequence.edits = LogitEdits.of(sequence.request, sequence.tokens, *known)
+        if sequence.edits is not None:
+            self._lasting = sequence.edits.lasting
 
     def _hold(self, sequence: Sequence) -> None:
         """Hold a sequence to its grammar, if that is compiled. Raises Refusal if it cannot be."""
@@ -208,11 +216,29 @@ class Engine:
             if token is not None and (deepest := step.deepest.get(sequence)):
                 self.pager.judge(deepest, token.token >= 0 or token.banned)
             events.append(self._accept(sequence, token, prompts.pop(sequence, [])))
+        events += self._embed(step)
         return events + [
             Token(sequence.request.id, [], prompt=entries)
             for sequence, entries in prompts.items()
             if self._runs(sequence)
         ]
+
+    def _embed(self, step: StepInFlight) -> Iterator[Event]:
+        """Take in the chunks of texts of a step, and yield the vectors of those that end."""
+        for chunk, rows in step.read_chunks():
+            request, vector = chunk.sequence.request, chunk.sequence.vector
+            if not self._runs(chunk.sequence) or vector is None:
+                continue
+            vector.add(chunk.start, rows)
+            if not chunk.last:
+                continue
+            self.cancel(request.id)
+            unit = vector.unit()
+            if np.isfinite(unit).all():
+                numbers = unit.astype("<f4").tobytes()
+                yield Embedded(request.id, [0], numbers, len(request.tokens), True)
+            else:
+                yield Refused.of(request.id, broken_numbers())
 
     def _accept(
         self, sequence: Sequence, sampled: Sampled | None, prompt: list[TokenLogprobs]

@@ -1,16 +1,28 @@
 """A step between its launch and its reading: for whom it computes, and what is drawn of it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
 import mlx.core as mx
+import numpy as np
 
-from .batch import logit_count
+from .batch import Output, logit_count
 from .prefix_cache import Node
 from .sampler import Drawn, PromptScores, Sampled, sample, score_prompt
 from .scheduler import Work
 from .sequence import Sequence, Unread
+from .text_vector import Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chunk:
+    """A chunk of a text that is embedded, from token `start` on, with its rows of the states."""
+
+    sequence: Sequence
+    start: int
+    rows: slice
+    last: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -23,6 +35,8 @@ class StepInFlight:
 
     work: Seq[Work]
     logits: mx.array
+    hidden: mx.array | None = None  # of the chunks' rows
+    chunks: list[Chunk] = field(default_factory=list)
     ready: list[tuple[Sequence, int]] = field(default_factory=list)
     prompts: dict[Sequence, PromptScores] = field(default_factory=dict)
     prefilled: list[tuple[Sequence, int]] = field(default_factory=list)  # prompts' tokens, if asked
@@ -31,17 +45,20 @@ class StepInFlight:
     _later: list[tuple[Sequence, int]] = field(default_factory=list)  # of `ready`, not drawn yet
 
     @classmethod
-    def of(cls, work: Seq[Work], logits: mx.array) -> "StepInFlight":
-        """Return the step that gives these logits, of which all is drawn that can be already."""
-        step = cls(work, logits)
+    def of(cls, work: Seq[Work], out: Output) -> "StepInFlight":
+        """Return the step that this comes of, of which all is drawn that can be already."""
+        step = cls(work, out.logits, out.hidden)
         end = 0
         for item in work:
+            if item.sequence.request.embeds:
+                step._note_chunk(item)
+                continue
             start, end = end, end + logit_count(item)
             if item.last:
                 step.ready.append((item.sequence, end - 1))
             step._note_progress(item)
             if item.sequence.request.prompt_logprobs is not None and not item.sequence.generated:
-                step._score(item, logits[start:end])
+                step._score(item, out.logits[start:end])
         now: list[tuple[Sequence, int]] = []
         for place in step.ready:
             (step._later if place[0].is_edited else now).append(place)
@@ -72,6 +89,17 @@ class StepInFlight:
             for sequences, drawn in self._drawn
             for sequence, sampled in zip(sequences, drawn.read(), strict=True)
         }
+
+    def read_chunks(self) -> Iterator[tuple[Chunk, Floats]]:
+        """Wait for the hidden states, and yield each chunk with its own, (tokens, width)."""
+        if self.hidden is not None:
+            hidden = np.array(self.hidden)
+            yield from ((chunk, hidden[chunk.rows]) for chunk in self.chunks)
+
+    def _note_chunk(self, item: Work) -> None:
+        before = self.chunks[-1].rows.stop if self.chunks else 0
+        rows = slice(before, before + item.count)
+        self.chunks.append(Chunk(item.sequence, item.sequence.computed, rows, item.last))
 
     def _note_progress(self, item: Work) -> None:
         """Note how much of a prompt the step computes, where its request asks for that."""

@@ -12,7 +12,7 @@ import numpy as np
 from ..architectures.config import Recurrent
 from ..architectures.decoder import Decoder
 from ..kernels.attention.pages import PAGE, Format
-from .batch import Batch
+from .batch import Batch, Output
 from .cache_sizes import CacheSizes
 from .engine import Engine
 from .kv_cache import allocate
@@ -51,9 +51,10 @@ class _Read:
     runner: Runner
     logits: list[mx.array] = field(default_factory=list)
 
-    def __call__(self, batch: Batch) -> mx.array:
-        self.logits.append(self.runner(batch))
-        return self.logits[-1]
+    def __call__(self, batch: Batch) -> Output:
+        out = self.runner(batch)
+        self.logits.append(out.logits)
+        return out
 
 
 def kv_divergence(decoder: Decoder, tokenizer: "Tokenizer", narrow: Format, wide: Format) -> float:

@@ -48,7 +48,8 @@ class Pager:
 
     def match(self, sequence: Sequence) -> Holdings:
         """Find what the tree has of a waiting sequence's tokens, all but the last of them."""
-        matches = sequence.request.prompt_logprobs is None  # else every position is computed
+        # Else every position is computed.
+        matches = sequence.is_shared and sequence.request.prompt_logprobs is None
         full = (len(sequence.tokens) - 1) // self._page if matches else 0
         keys = [sequence.page_key(index, self._page) for index in range(full)]
         path = self.tree.match(sequence.salt, keys)
@@ -100,6 +101,8 @@ class Pager:
         """Count the next tokens as computed: share full pages, release what nobody sees."""
         sequence.computed += count
         self._leave_behind(sequence)
+        if not sequence.is_shared:
+            return
         for index in range(len(sequence.pages.path), sequence.computed // self._page):
             self._share(sequence, index)
         if self.sizes.states and not sequence.computed % self._page:
@@ -112,8 +115,8 @@ class Pager:
     def release(self, sequence: Sequence) -> None:
         """Take back everything that a sequence holds; its full pages stay in the tree."""
         held = sequence.pages
-        for table, pool in zip(held.tables, self.pools, strict=False):
-            for page in table[len(held.path) :]:
+        for table, first, pool in zip(held.tables, held.firsts, self.pools, strict=False):
+            for page in table[max(len(held.path), first) :]:
                 pool.release(page)
         self.tree.leave(held.path, held.firsts)
         if held.state_slot:
@@ -128,7 +131,7 @@ class Pager:
     def cut(self, sequence: Sequence, count: int) -> int:
         """Shorten a prompt's chunk so that it ends where the tree can be given the state."""
         computed, stop = sequence.computed, self._stop(sequence)
-        if not self.sizes.states or computed >= stop:
+        if not self.sizes.states or computed >= stop or not sequence.is_shared:
             return count
         end = min(computed + count, stop)
         aligned = end // self._page * self._page
@@ -137,6 +140,8 @@ class Pager:
     def next_shared(self, sequence: Sequence) -> int:
         """Count the tokens after which a prompt in progress can next be found; 0: no more."""
         held, size = sequence.pages, self._page
+        if not sequence.is_shared:
+            return 0
         if not self.sizes.states:
             soon = (len(held.path) + 1) * size
             return soon if soon <= len(sequence.tokens) else 0
@@ -157,7 +162,7 @@ class Pager:
     def follow(self, sequence: Sequence, matched: int, running: Iterable[Sequence]) -> bool:
         """Let a sequence wait for a running prompt that will soon share more than was matched."""
         sequence.leader = None
-        if sequence.request.prompt_logprobs is not None:
+        if sequence.request.prompt_logprobs is not None or not sequence.is_shared:
             return False
         for other in running:
             if other.pending > 1:

@@ -131,6 +131,7 @@ class Request(Struct, frozen=True, kw_only=True, tag="continue"):
     """One sequence to continue; `tokens` is the whole prompt.
 
     A `stop` may name special tokens; none counts in a thought unless it is to `stop_in_reasoning`.
+    One that `embeds` has no `max_tokens`: an Embedded of one row comes of it, of length 1.
     """
 
     id: int
@@ -154,6 +155,7 @@ class Request(Struct, frozen=True, kw_only=True, tag="continue"):
     goes_on: bool = False  # in the prompt's own text, whose words it may go on with
     client: str = ""  # whose request it is
     progress: bool = False  # tell how far its prompt is computed, step by step
+    embeds: bool = False
 
 
 class Embed(Struct, frozen=True, kw_only=True, tag="embed"):

@@ -10,7 +10,7 @@ from ..architectures.decoder import Decoder
 from ..architectures.step import Cache, StepRows
 from ..kernels.attention.pages import PAGE, TAIL_PAGES, Append, Pages, flush
 from ..kernels.recurrent.runs import States
-from .batch import Batch
+from .batch import Batch, Output
 from .kv_cache import arrays_of
 from .prepared_step import PreparedStep
 from .tails import Tails, TailUpdate
@@ -51,8 +51,8 @@ class Runner:
         self._replaces = replaces or Append.FUNCTIONAL in ways  # something in each step
         self._prompts_replace = self._replaces or Append.TAIL in ways
 
-    def __call__(self, batch: Batch) -> mx.array:
-        """Return the logits of `batch.rows`, (rows, vocabulary), submitted to the device.
+    def __call__(self, batch: Batch) -> Output:
+        """Return the logits of `batch.rows`, and the states of `batch.embedded`, submitted.
 
         They are submitted together with the caches, and the old caches are dropped first: only so
         does MLX append in place rather than to a copy. What replaces a pool or a state waits, once
@@ -61,18 +61,29 @@ class Runner:
         """
         if batch.copies:
             self._copy(batch.copies)
-        if self._prepared is not None and batch.decoding:
+        if self._prepared is not None and batch.answering:
             logits = self._run(self._prepared, batch)
             if logits is not None:
-                return logits
+                return Output(logits)
         step = self._update_tails(batch) if self._tails else batch.step
-        if self._traced is not None and batch.decoding:
+        if self._traced is not None and batch.answering:
             out, self._caches = self._traced(batch.tokens, step, self._take_flat(self._traced))
+            output = Output(out[0])
         else:
-            logits, caches = self._decoder(batch.tokens, step, self._take(), batch.rows)
-            out, self._caches = [logits, *arrays_of(caches)], caches
+            output, caches = self._computed(batch, step)
+            hidden = [] if output.hidden is None else [output.hidden]
+            out, self._caches = [output.logits, *hidden, *arrays_of(caches)], caches
         self._submit(out, self._replaces if batch.decoding else self._prompts_replace)
-        return out[0]
+        return output
+
+    def _computed(self, batch: Batch, step: StepRows) -> tuple[Output, list[Cache]]:
+        decoder, caches = self._decoder, self._take()
+        if batch.embedded is None:
+            logits, caches = decoder(batch.tokens, step, caches, batch.rows)
+            return Output(logits), caches
+        x, caches = decoder.hidden(batch.tokens, step, caches)
+        hidden = decoder.norm(x[batch.embedded]).astype(mx.float32)
+        return Output(decoder.logits(x[batch.rows]), hidden), caches
 
     def _run(self, prepared: PreparedStep, batch: Batch) -> mx.array | None:
         """Run a prepared step, if there is one for this batch."""

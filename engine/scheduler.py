@@ -180,7 +180,8 @@ class Scheduler:
         clients = {
             client
             for s in self.running
-            if not s.generated and FEW * self._counts[client := s.request.client] <= most
+            if not (s.generated or s.request.embeds)
+            and FEW * self._counts[client := s.request.client] <= most
         }
         self._alone = bool(clients) and not self._alone
         return [s for s in self.running if s.request.client in clients] if self._alone else []

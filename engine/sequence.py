@@ -11,6 +11,7 @@ from .logit_edits import LogitEdits
 from .prefix_cache import Node
 from .request import Request
 from .text.answer_text import AnswerText
+from .text_vector import TextVector
 
 
 @dataclass(slots=True)
@@ -59,6 +60,7 @@ class Sequence:
     pages: Holdings = field(default_factory=Holdings)
     edits: LogitEdits | None = None  # None: its logits stay as they are
     grammar: AnswerGrammar | None = None  # of its constraint, once that is compiled
+    vector: TextVector | None = None  # of one that embeds
     # A running prompt whose pages it waits for, and the tokens in full pages that both begin with.
     leader: "tuple[Sequence, int] | None" = None
 
@@ -105,6 +107,14 @@ class Sequence:
         if self.edits is not None or self.grammar is not None:
             return True
         return self.text is not None and self.text.meter is not None and self.text.meter.is_due
+
+    @property
+    def is_shared(self) -> bool:
+        """Return whether it takes pages from the tree, and gives its own: texts only pass through.
+
+        A vector is made of all tokens' hidden states, which the tree has not.
+        """
+        return not self.request.embeds
 
     @property
     def is_prepared(self) -> bool:

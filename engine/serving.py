@@ -59,6 +59,7 @@ class LoadedModel:
     model_type: str
     defaults: GenerationDefaults
     vocabulary: int  # the model's ids; its tokenizer may know more, or fewer
+    width: int  # numbers of a hidden state
 
 
 def load(directory: Path, settings: Settings, memory: int) -> LoadedModel:
@@ -122,7 +123,7 @@ def load_described(
     about_answers = tokenizer.answer_text, config.ropes, generation.rules
     grammars = Grammars(Compiler(tokenizer, config.vocab_size), wake)
     engine = Engine(runner, limits, plan.sizes, generation.eos_ids, *about_answers, ahead, grammars)
-    return LoadedModel(engine, plan, tokenizer, *about)
+    return LoadedModel(engine, plan, tokenizer, *about, config.hidden_size)
 
 
 def _read_tokenizer(

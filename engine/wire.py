@@ -12,7 +12,7 @@ from .request import AnyRequest, Event, GenerationDefaults, StepReport
 from .request_group import RequestGroup, pack, unpack
 from .settings import Settings
 
-VERSION = 16
+VERSION = 17
 _LENGTH = struct.Struct("<I")
 
 
@@ -42,7 +42,8 @@ class Cancel(Struct, frozen=True, tag="cancel"):
 class Ready(Struct, frozen=True, tag="ready"):
     """The worker serves. `defaults` are generation_config.json's, if there is one.
 
-    The model has ids below `vocabulary`, which need not be the tokenizer's.
+    The model has ids below `vocabulary`, which need not be the tokenizer's, and hidden states of
+    `width` numbers.
     """
 
     version: int
@@ -50,6 +51,7 @@ class Ready(Struct, frozen=True, tag="ready"):
     model_type: str
     defaults: GenerationDefaults
     vocabulary: int
+    width: int = 0
 
 
 class LoadFailed(Struct, frozen=True, tag="failed"):

@@ -197,7 +197,7 @@ def start(channel: SocketChannel) -> "Engine | EmbeddingEngine | None":
     forget()
     mx.clear_cache()
     mx.set_cache_limit(loaded.plan.working)  # what it keeps for the next step is in the plan, too
-    about = loaded.plan, loaded.model_type, loaded.defaults, loaded.vocabulary
+    about = loaded.plan, loaded.model_type, loaded.defaults, loaded.vocabulary, loaded.width
     channel.send(Ready(VERSION, *about))
     return loaded.engine
 

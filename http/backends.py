@@ -17,7 +17,7 @@ from .activity import Activity
 
 # What a model of each purpose does, and at which path.
 DOES: Mapping[Purpose, tuple[str, str]] = {
-    "generate": ("writes answers", "/v1/chat/completions"),
+    "generate": ("writes answers, embeds texts", "/v1/chat/completions or /v1/embeddings"),
     "embed": ("embeds texts", "/v1/embeddings"),
     "rerank": ("ranks documents", "/v1/rerank"),
 }

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 import sys
 import time
+from array import array
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
@@ -31,7 +32,8 @@ from ..translate.chat import (
     Overflow,
     Usage,
 )
-from ..translate.openai_embeddings import Embedding, Vectors
+from ..translate.embedding_inputs import check, portions, read_inputs
+from ..translate.openai_embeddings import Embedding, Vectors, unit
 from ..translate.renderer import Prompt, Renderer
 from ..translate.rerank import Ranking, Scores
 from ..translate.tokens import Detokenize, Tokenize, Tokens
@@ -50,6 +52,7 @@ SHORT = 2000  # characters, which are tokenized within a millisecond
 MANY = 200  # messages, however short, which take as long
 LONG = 100_000  # characters, which take up to seconds; a model reads so many of such at a time:
 READERS = 2
+NUMBER = 4  # bytes of one in a vector
 NONE = Usage(0, 0)
 UNKNOWN = 2**17  # tokens of context, where prompts are counted while no worker is there
 
@@ -215,6 +218,7 @@ class GenerationBackend(LocalBackend):
             "tools": renderer.shows_tools,
             "thinking": renderer.thinks,
             "insert": renderer.infill is not None,
+            "embedding": True,
         }
         can: tuple[Capability, ...] = tuple(name for name, does in able.items() if does)
         names = (special.get(f"{which}_token", "") for which in ("bos", "eos"))
@@ -241,6 +245,47 @@ class GenerationBackend(LocalBackend):
     async def detokenize(self, request: Detokenize) -> str:
         ids = request.ids
         return await self._apart(self.readers, len(ids), self.renderer.text_of, ids)
+
+    async def embed(self, request: Embedding) -> Vectors:
+        """Return the means of the texts' hidden states; texts take turns with answers."""
+        began = time.monotonic_ns()
+        ready = await self.worker.available(RESTART_PATIENCE)
+        check(request, ready.width)
+        if not request.inputs:  # the model is only to be there
+            return Vectors((), 0)
+        together = min(len(request.inputs), max(self.worker.slots // 2, 1))
+        with self.worker.admission.admitted(request.client, together):
+            texts = await within(self.patience.timeout, self._texts(request, ready))
+            rows = await self._embedded(request, texts, together)
+        tokens = sum(map(len, texts))
+        self.activity.done(Usage(tokens, 0))
+        return Vectors(rows, tokens, time.monotonic_ns() - began)
+
+    async def _texts(self, request: Embedding, ready: Ready) -> "list[array[int]]":
+        """Return the tokens of all texts, so that nothing is computed where one is refused."""
+        about = request.truncate, ready.plan.context, ready.vocabulary
+        texts: list[array[int]] = []
+        for first, given in portions(request):
+            size = sum(map(len, given)) + (SHORT if first else 0)  # only the first beside the loop
+            how = self.renderer, given, first, *about
+            texts += await self._apart(self.readers, size, read_inputs, *how)
+        return texts
+
+    async def _embedded(
+        self, request: Embedding, texts: "Sequence[array[int]]", together: int
+    ) -> list[bytes]:
+        """Have texts computed, so many at once, the shortest first; return their vectors."""
+        rows, cut = [b""] * len(texts), request.dimensions
+        order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+        for at in range(0, len(order), together):
+            numbers = {self.worker.number(): row for row in order[at : at + together]}
+            about: dict[str, Any] = {"max_tokens": 0, "client": request.client, "embeds": True}
+            work = [engine.Request(id=n, tokens=texts[row], **about) for n, row in numbers.items()]
+            async with aclosing(results(self.worker, work, self.patience)) as events:
+                async for event in events:
+                    if isinstance(event, engine.Embedded):
+                        rows[numbers[event.request]] = event.vectors
+        return rows if cut is None else [unit(row[: NUMBER * cut]) for row in rows]
 
     @property
     def _context(self) -> int:
@@ -366,81 +411,6 @@ class GenerationBackend(LocalBackend):
         return await loop.run_in_executor(executor, function, *arguments)
 
 
-@dataclass(frozen=True, slots=True)
-class EmbeddingBackend(LocalBackend):
-    """A model that makes vectors of texts; its worker tokenizes."""
-
-    purpose: ClassVar[Purpose] = "embed"
-
-    patience: Patience = Patience()
-
-    @property
-    def traits(self) -> Traits:
-        return Traits(("embedding",))
-
-    async def embed(self, request: Embedding) -> Vectors:
-        began = time.monotonic_ns()
-        await self.worker.available(RESTART_PATIENCE)
-        if not request.inputs:  # the model is only to be there
-            return Vectors((), 0)
-        with self.admitted(request.client, len(request.inputs)):
-            vectors = await self._embed(request)
-        self.activity.done(Usage(vectors.tokens, 0))
-        return replace(vectors, duration=time.monotonic_ns() - began)
-
-    async def _embed(self, request: Embedding) -> Vectors:
-        work = engine.Embed(
-            id=self.worker.number(),
-            inputs=[each if isinstance(each, str) else list(each) for each in request.inputs],
-            dimensions=request.dimensions,
-            prompt=request.prompt,
-            truncate=request.truncate,
-            client=request.client,
-        )
-        rows, tokens = [b""] * len(work.inputs), 0
-        async with aclosing(_results(self.worker, work, self.patience)) as events:
-            async for event in events:
-                assert isinstance(event, engine.Embedded)
-                size = len(event.vectors) // len(event.rows)
-                for at, row in enumerate(event.rows):
-                    rows[row] = event.vectors[at * size : (at + 1) * size]
-                tokens += event.tokens
-        return Vectors(rows, tokens)
-
-
-@dataclass(frozen=True, slots=True)
-class RerankBackend(LocalBackend):
-    """A model that scores pairs of texts; its worker tokenizes."""
-
-    purpose: ClassVar[Purpose] = "rerank"
-
-    patience: Patience = Patience()
-
-    async def rerank(self, request: Ranking) -> Scores:
-        with self.admitted(request.client, len(request.documents)):
-            scores = await self._rerank(request)
-        self.activity.done(Usage(scores.tokens, 0))
-        return scores
-
-    async def _rerank(self, request: Ranking) -> Scores:
-        work = engine.Rank(
-            id=self.worker.number(),
-            query=request.query,
-            documents=list(request.documents),
-            prompt=request.prompt,
-            truncate=request.truncate,
-            client=request.client,
-        )
-        values, tokens = [0.0] * len(work.documents), 0
-        async with aclosing(_results(self.worker, work, self.patience)) as events:
-            async for event in events:
-                assert isinstance(event, engine.Ranked)
-                for row, score in zip(event.rows, event.scores, strict=True):
-                    values[row] = score
-                tokens += event.tokens
-        return Scores(values, tokens)
-
-
 def _stay(count: int) -> None:
     """Leave the place of a sequence to the one that follows it."""
 
@@ -459,15 +429,15 @@ def _size(request: Completion) -> int:
     return max(sum(map(len, request.prompts)), SHORT)  # beside the loop, however short
 
 
-async def _results(
-    worker: Worker, work: engine.Embed | engine.Rank, patience: Patience
+async def results(
+    worker: Worker, work: Sequence[engine.AnyRequest], patience: Patience
 ) -> AsyncGenerator[engine.Event, None]:
-    """Yield all events of one request. Raises Refusal if the worker refuses it."""
+    """Yield all events of some requests. Raises Refusal if the worker refuses one."""
     await worker.available(RESTART_PATIENCE)
-    stream, clock = worker.open([work], patience.tick), _Clock(patience)
+    stream, clock = worker.open(work, patience.tick), _Clock(patience)
     try:
-        over = False
-        while not over:
+        left = len(work)
+        while left:
             event = await stream.next()
             if isinstance(event, engine.Refused):
                 raise event.refusal()
@@ -475,7 +445,7 @@ async def _results(
                 clock.tick(worker.progress)
             else:
                 clock.token()
-                over = event.over
+                left -= event.over
                 yield event
     finally:
         stream.close()

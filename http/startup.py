@@ -12,16 +12,11 @@ from .about import About, about
 from .backends import Backend, Backends
 from .config import Config, UsageError
 from .fleet import StartError, Worker
-from .local import (
-    EmbeddingBackend,
-    GenerationBackend,
-    LoadingBackend,
-    Patience,
-    RerankBackend,
-)
+from .local import GenerationBackend, LoadingBackend, Patience
 from .log import Log
 from .machine import free_memory, total_memory
 from .pace import Pace
+from .pooling import EmbeddingBackend, RerankBackend
 from .renderers import Chosen, chosen, open_renderer, read_tokenizer
 from .shares import SHARE, cores, fits_machine, settings_of, shares
 from .template_host import TemplateHost

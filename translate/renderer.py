@@ -82,7 +82,7 @@ class Renderer:
         """Return a request's prompts; refuse ids that a model with that vocabulary lacks."""
         prompts = [self._bare(prompt, request, context) for prompt in request.prompts]
         for prompt in prompts:
-            self._refuse_unknown(prompt.tokens, vocabulary, "prompt")
+            self.refuse_unknown(prompt.tokens, vocabulary, "prompt")
         return prompts
 
     def guarded(self, chat: Chat, context: int = sys.maxsize) -> Chat:
@@ -110,7 +110,7 @@ class Renderer:
         if chat.must_think and not self.thinks:
             raise Refusal(400, "unsupported", "This model does not support thinking.", "think")
         tokens = self._continued(chat.before, tokens)
-        self._refuse_unknown(tokens, vocabulary, "context" if chat.before else "messages")
+        self.refuse_unknown(tokens, vocabulary, "context" if chat.before else "messages")
         marks, tools = self.format.marks(text, chat), offered(chat)
         names = self.tokenizer.special_names.items()
         return Prompt(
@@ -291,7 +291,7 @@ class Renderer:
         stream = AnswerDetokenizer(self.tokenizer.detokenizer(), shown)
         return "".join(map(stream.add, tokens))
 
-    def _refuse_unknown(self, tokens: Sequence[int], vocabulary: int, field: str) -> None:
+    def refuse_unknown(self, tokens: Sequence[int], vocabulary: int, field: str) -> None:
         """Refuse an id that the model lacks, though its tokenizer may know a token of it."""
         if (wrong := max(tokens)) < vocabulary:
             return

@@ -16,7 +16,7 @@ import numpy as np
 
 from bessemer.bench.compare.contest import CaseFailed
 from bessemer.bench.contestants.kl_file import write
-from bessemer.engine.batch import Batch
+from bessemer.engine.batch import Batch, Output
 from bessemer.engine.engine import Engine
 from bessemer.engine.request import Request
 from bessemer.engine.serving import load
@@ -85,12 +85,12 @@ class Tap:
     def __post_init__(self) -> None:
         self._forward, self.engine.forward = self.engine.forward, self
 
-    _forward: Callable[[Batch], mx.array] = field(init=False)
+    _forward: Callable[[Batch], Output] = field(init=False)
 
-    def __call__(self, batch: Batch) -> mx.array:
-        logits = self._forward(batch)
-        self.rows.append(np.array(logits.astype(mx.float32)))
-        return logits
+    def __call__(self, batch: Batch) -> Output:
+        out = self._forward(batch)
+        self.rows.append(np.array(out.logits.astype(mx.float32)))
+        return out
 
     def log_probabilities(self, tokens: Sequence[int]) -> Floats:
         """Return those of what follows each counted position, (positions, vocabulary)."""

@@ -34,6 +34,7 @@ class LoadedEmbeddingModel:
     model_type: str
     defaults: GenerationDefaults
     vocabulary: int
+    width: int
 
 
 def load_embedding_model(
@@ -66,7 +67,7 @@ def load_embedding_model(
     admission = Admission(settings.max_batch, settings.queue)
     engine = EmbeddingEngine(model, batch_tokens, admission, wake)
     about = files.config.model_type, GenerationDefaults(), files.reader.vocabulary
-    return LoadedEmbeddingModel(engine, plan, *about)
+    return LoadedEmbeddingModel(engine, plan, *about, files.config.hidden_size)
 
 
 def plan_embedding(budget: int, files: ModelFiles, batch_tokens: int, program: int) -> Plan:

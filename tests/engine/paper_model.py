@@ -8,13 +8,13 @@ from typing import ClassVar, cast
 import mlx.core as mx
 import numpy as np
 
-from bessemer.engine.batch import Batch
+from bessemer.engine.batch import Batch, Output
 from bessemer.engine.cache_sizes import CacheSizes
 from bessemer.engine.engine import Engine
 from bessemer.engine.grammar.compiler import Compiler
 from bessemer.engine.grammar.grammars import Grammars
 from bessemer.engine.pager import Pager
-from bessemer.engine.request import Event, Refused, Request, Sampling, Token
+from bessemer.engine.request import Embedded, Event, Refused, Request, Sampling, Token
 from bessemer.engine.scheduler import Limits
 from bessemer.engine.text.answer_text import AnswerText, make_splitter
 from bessemer.engine.text.detokenizer import AnswerDetokenizer
@@ -71,7 +71,7 @@ class PaperModel:
         self.steps: list[int] = []  # rows of each step
         self.computed = 0
 
-    def __call__(self, batch: Batch) -> mx.array:
+    def __call__(self, batch: Batch) -> Output:
         for source, into in batch.copies:
             self.states[into] = self.states[source]
         for pool, layout in zip(self.pools, batch.step.layouts, strict=True):
@@ -79,8 +79,8 @@ class PaperModel:
         self.steps.append(batch.tokens.shape[0])
         self.computed += batch.tokens.shape[0]
         contexts = self._contexts(batch)
-        rows = [logits_after(contexts[row]) for row in np.array(batch.rows)]
-        return mx.array(np.stack(rows) if rows else np.zeros((0, VOCABULARY), dtype=np.float32))
+        embedded = None if batch.embedded is None else _after(contexts, batch.embedded)
+        return Output(_after(contexts, batch.rows), embedded)
 
     def _contexts(self, batch: Batch) -> list[list[int]]:
         """Return all that each row sees, a group after the other, and then its state."""
@@ -107,6 +107,11 @@ class PaperModel:
             self.states[state_slot] = state
 
 
+def _after(contexts: list[list[int]], rows: mx.array) -> mx.array:
+    after = [logits_after(contexts[row]) for row in np.array(rows)]
+    return mx.array(np.stack(after) if after else np.zeros((0, VOCABULARY), dtype=np.float32))
+
+
 def rows_of(batch: Batch) -> list[int]:
     """Count the rows of each sequence of a batch."""
     if batch.step.runs is not None:
@@ -126,11 +131,28 @@ def greedy(prompt: Sequence[int], count: int, sizes: CacheSizes = FULL) -> list[
     """Return what the model answers when nothing else runs."""
     tokens = list(prompt)
     for _ in range(count):
-        seen = [tokens[-(window or 0) :] for window in sizes.windows]
-        complete = [tokens] if sizes.states else []
-        logits = logits_after([token for part in [*seen, *complete] for token in part])
-        tokens.append(int(np.argmax(logits)))
+        tokens.append(int(np.argmax(logits_after(_seen(tokens, sizes)))))
     return tokens[len(prompt) :]
+
+
+def vector(tokens: Sequence[int], sizes: CacheSizes = FULL) -> np.ndarray:
+    """Return the vector of a text, of whose tokens the logits are the hidden states."""
+    ends = range(1, len(tokens) + 1)
+    mean = np.mean([logits_after(_seen(tokens[:end], sizes)) for end in ends], axis=0)
+    unit: np.ndarray = mean / np.linalg.norm(mean)
+    return unit
+
+
+def vectors(events: Iterable[Event]) -> dict[int, np.ndarray]:
+    """Return each text's vector, by request."""
+    embedded = (event for event in events if isinstance(event, Embedded))
+    return {event.request: np.frombuffer(event.vectors, "<f4") for event in embedded}
+
+
+def _seen(tokens: Sequence[int], sizes: CacheSizes) -> list[int]:
+    """Return all that the last token sees, a group after the other, and then its state."""
+    seen = [tokens[-(window or 0) :] for window in sizes.windows]
+    return [token for part in [*seen, *([tokens] if sizes.states else [])] for token in part]
 
 
 def engine(

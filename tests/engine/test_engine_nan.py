@@ -4,7 +4,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.engine.batch import Batch
+from bessemer.engine.batch import Batch, Output
 from bessemer.engine.request import Refused, Started
 from bessemer.kernels.attention.pages import PAGE
 from tests.engine.paper_model import answers, engine, greedy, prompt, request_for
@@ -14,11 +14,11 @@ def test_broken_numbers_refuse_one_request_and_no_other() -> None:
     door, model = engine()
     poisoned = [49, 49, 49]
 
-    def forward(batch):  # type: ignore[no-untyped-def]
-        logits = np.array(model(batch))
+    def forward(batch: Batch) -> Output:
+        logits = np.array(model(batch).logits)
         if batch.decodes and int(batch.positions[0]) == 3:
             logits[0] = np.nan
-        return type(batch.rows)(logits)
+        return Output(mx.array(logits))
 
     door.forward = forward
     door.submit(request_for(1, poisoned, 9))
@@ -34,11 +34,11 @@ def test_pages_of_which_nan_came_are_never_found_again(monkeypatch: pytest.Monke
     broken: set[int] = {1, 3}
     forward = door.forward
 
-    def with_nan(batch: Batch) -> mx.array:
-        logits = np.array(forward(batch))
+    def with_nan(batch: Batch) -> Output:
+        logits = np.array(forward(batch).logits)
         for row, request in enumerate(batch.sequences[: len(logits)]):
             logits[row] = np.nan if request in broken else logits[row]
-        return mx.array(logits)
+        return Output(mx.array(logits))
 
     monkeypatch.setattr(door, "forward", with_nan)
     shared = prompt(1, 2 * PAGE)

@@ -3,12 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-import mlx.core as mx
 import numpy as np
 import pytest
 
 from bessemer.architectures.config import Recurrent
-from bessemer.engine.batch import Batch
+from bessemer.engine.batch import Batch, Output
 from bessemer.engine.cache_sizes import CacheSizes
 from bessemer.engine.engine import Engine
 from bessemer.engine.kv_cache import allocate
@@ -65,13 +64,13 @@ class Recorded:
         )
         self.logits: dict[tuple[int, int], Floats] = {}  # by request and position
 
-    def __call__(self, batch: Batch) -> mx.array:
-        logits = self.runner(batch)
+    def __call__(self, batch: Batch) -> Output:
+        output = self.runner(batch)
         owners = np.repeat(np.array(batch.sequences), rows_of(batch))
         rows = np.array(batch.rows)
-        for row, out in zip(rows, np.array(logits), strict=True):
+        for row, out in zip(rows, np.array(output.logits), strict=True):
             self.logits[int(owners[row]), int(batch.positions[row])] = out
-        return logits
+        return output
 
 
 def sample_requests(count: int = 7, longest: int = 70) -> Iterator[Request]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bessemer.engine import in_flight
-from bessemer.engine.batch import Batch
+from bessemer.engine.batch import Batch, Output
 from bessemer.engine.engine import Engine
 from bessemer.engine.request import Prefilled, Refused, Sampling, Token
 from bessemer.engine.sampler import Drawn, PromptScores
@@ -153,12 +153,12 @@ def test_nothing_can_be_drawn_of_a_step_that_another_follows() -> None:
     class Broken(PaperModel):
         """Gives NaN at the third token of request 1."""
 
-        def __call__(self, batch: Batch) -> mx.array:
-            logits = np.array(super().__call__(batch))
+        def __call__(self, batch: Batch) -> Output:
+            logits = np.array(super().__call__(batch).logits)
             for row in range(batch.decodes):
                 if batch.sequences[row] == 1 and batch.positions[row] == 7:
                     logits[row] = np.nan
-            return mx.array(logits)
+            return Output(mx.array(logits))
 
     door, model = engine(ahead=True, chunk=5)
     door.forward = Broken(model.sizes)

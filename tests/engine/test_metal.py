@@ -5,12 +5,11 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import mlx.core as mx
 import numpy as np
 import pytest
 from msgspec import structs
 
-from bessemer.engine.batch import Batch
+from bessemer.engine.batch import Batch, Output
 from bessemer.engine.request import Constraint, Event, Refused, Request, Sampling, Token
 from bessemer.engine.runner import Runner
 from bessemer.engine.serving import LoadedModel, load
@@ -89,7 +88,7 @@ class Seen:
         self.computed: Counter[tuple[int, int]] = Counter()
         self.given_back = False
 
-    def __call__(self, batch: Batch) -> mx.array:
+    def __call__(self, batch: Batch) -> Output:
         owners = np.repeat(np.array(batch.sequences), rows_of(batch))
         self.computed.update(zip(owners.tolist(), batch.positions.tolist(), strict=True))
         self.given_back |= any(

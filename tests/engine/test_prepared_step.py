@@ -12,7 +12,7 @@ from msgspec.structs import replace as changed
 from bessemer.architectures.config import Recurrent
 from bessemer.architectures.decoder import Decoder
 from bessemer.architectures.step import Cache, StepContext
-from bessemer.engine.batch import Batch
+from bessemer.engine.batch import Batch, Output
 from bessemer.engine.cache_sizes import CacheSizes
 from bessemer.engine.engine import Engine
 from bessemer.engine.kv_cache import allocate, arrays_of
@@ -42,10 +42,10 @@ class Logits:
     runner: Runner
     out: list[np.ndarray]
 
-    def __call__(self, batch: Batch) -> mx.array:
-        logits = self.runner(batch)
-        self.out.append(np.array(logits))
-        return logits
+    def __call__(self, batch: Batch) -> Output:
+        out = self.runner(batch)
+        self.out.append(np.array(out.logits))
+        return out
 
 
 def door_of(
@@ -250,9 +250,9 @@ def test_logits_stay_until_the_step_after_the_next() -> None:
 
 
 def kept_by(kept: Sequence[mx.array], runner: Any) -> Any:
-    def run(batch: Batch) -> mx.array:
-        logits: mx.array = runner(batch)
-        kept.append(logits)  # type: ignore[attr-defined]
-        return logits
+    def run(batch: Batch) -> Output:
+        out: Output = runner(batch)
+        kept.append(out.logits)  # type: ignore[attr-defined]
+        return out
 
     return run

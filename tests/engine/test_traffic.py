@@ -6,11 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
 
-import mlx.core as mx
 import numpy as np
 import pytest
 
-from bessemer.engine.batch import Batch
+from bessemer.engine.batch import Batch, Output
 from bessemer.engine.cache_sizes import CacheSizes, first_seen, max_held
 from bessemer.engine.engine import Engine
 from bessemer.engine.prefix_cache import STATES, Node
@@ -19,7 +18,19 @@ from bessemer.engine.scheduler import Limits
 from bessemer.engine.sequence import Sequence
 from bessemer.kernels.attention.pages import PAGE
 
-from .paper_model import END, PaperModel, answers, clear, greedy, prompt, request_for, rows_of, text
+from .paper_model import (
+    END,
+    PaperModel,
+    answers,
+    clear,
+    greedy,
+    prompt,
+    request_for,
+    rows_of,
+    text,
+    vector,
+    vectors,
+)
 
 CONTEXT = 10 * PAGE
 
@@ -45,7 +56,7 @@ class Witness(PaperModel):
         self.signed = [np.zeros(len(pool), np.int64) for pool in self.pools]
         self.signed_states = np.zeros(cache_sizes.states + 1, np.int64)
 
-    def __call__(self, batch: Batch) -> mx.array:
+    def __call__(self, batch: Batch) -> Output:
         for source, into in batch.copies:
             assert source and into
             self.signed_states[into] = self.signed_states[source]
@@ -125,7 +136,7 @@ def check(door: Engine) -> None:
             assert table[:first] == [0] * first and all(table[first:])
             assert table[first:full] == [node.pages[group] for node in held.path[first:]]
             readers.update(table[first:full])
-            private += table[full:]
+            private += table[max(full, first) :]
             if window is not None:
                 assert len(table) - first <= max_held(window, door.scheduler.limits.longest, PAGE)
         shared = {node.pages[group]: node.users[group] for node in tree if node.pages[group]}
@@ -161,6 +172,7 @@ class Traffic:
         self.door, self.model = paper_engine(cache_sizes, ahead, **limits)
         self.number = 0
         self.oracle: dict[int, list[int]] = {}
+        self.vectors: dict[int, np.ndarray] = {}
         self.events: list[Event] = []
         self.cache_sizes = cache_sizes
 
@@ -173,16 +185,21 @@ class Traffic:
     def submit(self) -> None:
         self.number += 1
         number, tokens, count = self.number, self.prompt(), self.chance.choice([1, 5, 80, 100])
+        client = self.chance.choice(["", "a", "a", "b"])
+        if self.chance.random() < 0.2:
+            self.vectors[number] = vector(tokens, self.cache_sizes)
+            self.door.submit(request_for(number, tokens, 0, client=client, embeds=True))
+            return
         logprobs = {"prompt_logprobs": 0} if self.chance.random() < 0.1 else {}
         self.oracle[number] = greedy(tokens, count, self.cache_sizes)
-        client = self.chance.choice(["", "a", "a", "b"])
         self.door.submit(request_for(number, tokens, count, client=client, **logprobs))
 
     def cancel(self) -> None:
-        number = self.chance.choice(list(self.oracle))
+        number = self.chance.choice([*self.oracle, *self.vectors])
         if number in self.door._active:
             self.door.cancel(number)
-            del self.oracle[number]
+            self.oracle.pop(number, None)
+            self.vectors.pop(number, None)
 
     def run(self, steps: int) -> None:
         for _ in range(steps):
@@ -212,6 +229,9 @@ def test_nothing_is_lost_shared_by_writers_or_read_too_late(
     traffic.run(150)
     out = answers(event for event in traffic.events)
     assert {number: out[number] for number in traffic.oracle} == traffic.oracle
+    embedded = vectors(traffic.events)
+    for number, oracle in traffic.vectors.items():
+        assert np.abs(embedded[number] - oracle).max() < 1e-6
     pager = traffic.door.pager
     clear(pager)
     assert not list(nodes(traffic.door)) and not pager.tree._roots

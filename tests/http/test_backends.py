@@ -44,7 +44,8 @@ def test_who_names_no_model_gets_the_first() -> None:
 
 
 def test_what_a_model_is_not_for_is_refused_with_where_to_ask_it() -> None:
-    purposes: dict[Purpose, str] = {"generate": "/v1/chat/completions", "rerank": "/v1/rerank"}
+    both = "/v1/chat/completions or /v1/embeddings"
+    purposes: dict[Purpose, str] = {"generate": both, "rerank": "/v1/rerank"}
     for purpose, path in purposes.items():
         refusal = other_purpose("m", purpose)
         assert (refusal.status, refusal.code) == (400, "unsupported_model")

@@ -13,12 +13,13 @@ import pytest
 from bessemer.engine import serving
 from bessemer.engine.checkpoint import weights
 from bessemer.engine.gguf.tokenizer import gguf_tokenizer
-from bessemer.engine.request import Request, Sampling, Token
+from bessemer.engine.request import Embedded, Request, Sampling, Token
 from bessemer.engine.serving import LoadedModel, load
 from bessemer.engine.settings import Settings
 from bessemer.engine.text.loading import load_tokenizer
 from bessemer.http.gguf_models import packaged
 from bessemer.kernels.metal.device import Simulator, using
+from tests.engine import golden_vectors
 
 GOLDEN = Path(__file__).parent / "golden" / "smollm2.json"
 CASES: list[dict[str, Any]] = json.loads(GOLDEN.read_text("utf-8"))
@@ -63,6 +64,25 @@ def test_answers_are_those_of_transformers(which: str) -> None:
     for case, (tokens, scores) in zip(cases, answers(cases), strict=True):
         assert tokens == case["answer"], case["prompt"]
         assert np.abs(np.subtract(scores, case["logprobs"])).max() < 2e-3
+
+
+def test_vectors_of_texts_are_those_of_transformers() -> None:
+    """Beside an answer, which stays as it is; one text goes through the model in parts."""
+    engine, first, golden = model().engine, len(CASES), np.load(golden_vectors.GOLDEN)["smollm2"]
+    engine.submit(request(0, CASES[0]))
+    for number, text in enumerate(golden_vectors.TEXTS, first):
+        tokens = model().tokenizer.encode(text)
+        engine.submit(Request(id=number, tokens=tokens, max_tokens=0, embeds=True))
+    events = list(engine.run())
+    vectors = {
+        event.request: np.frombuffer(event.vectors, "<f4")
+        for event in events
+        if isinstance(event, Embedded)
+    }
+    for number, oracle in enumerate(golden, first):
+        assert np.abs(vectors[number] - oracle).max() < 2e-5
+    answer = [token for e in events if isinstance(e, Token) for token in e.tokens]
+    assert len(vectors) == len(golden) and answer == CASES[0]["answer"]
 
 
 def margin(logprob: float) -> float:

@@ -219,7 +219,6 @@ def test_score(server: Server, reranker: Reranker) -> None:
         ({"encoding_format": "int8"}, "invalid_value", "encoding_format"),
         ({"prompt_name": "nobody"}, "invalid_value", "input"),
         ({"model": "rank"}, "unsupported_model", "model"),
-        ({"model": "bessemer-guide"}, "unsupported_model", "model"),
     ],
 )
 def test_mistakes_of_an_embedding(
