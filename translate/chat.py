@@ -459,8 +459,12 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The head that every piece of one answer repeats; `created` is in Unix seconds."""
+    """The head that every piece of one answer repeats; `created` is in Unix seconds.
+
+    `fingerprint` tells what computes it from what did: another one may answer otherwise.
+    """
 
     id: str
     created: int
     model: str
+    fingerprint: str = ""

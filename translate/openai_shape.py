@@ -63,7 +63,7 @@ class StreamOptions(Struct, kw_only=True):
 
 
 class TextRequest(StructuredFields, kw_only=True):
-    model: str = ""
+    model: str | None = None
     n: Choices | None = None
     prompt_logprobs: Alternatives | None = None
     stream_options: StreamOptions | None = None
@@ -274,6 +274,7 @@ class ChunkStream(ABC):
         who = self._identity
         chunk = type(self).body(who.id, who.created, who.model, choices, self._usage)
         chunk.timings = self._timings
+        chunk.system_fingerprint = who.fingerprint or UNSET
         return chunk
 
     @abstractmethod

@@ -110,6 +110,7 @@ class ToyChunk(AnswerBody):
     choices: list[str]
     usage: UsageBody | msgspec.UnsetType | None = msgspec.UNSET
     timings: TimingsBody | msgspec.UnsetType = msgspec.UNSET
+    system_fingerprint: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class ToyStream(ChunkStream):
