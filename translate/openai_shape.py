@@ -219,14 +219,17 @@ def usage_body(usage: Usage) -> UsageBody:
 def timings_body(timings: Timings | None) -> TimingsBody | UnsetType:
     if timings is None:
         return UNSET
-    prompt = _pace(timings.computed, timings.computing)
-    return TimingsBody(timings.cached, *prompt, *_pace(timings.written, timings.writing))
+    computed, written = timings.computed, timings.written
+    prompt = _pace(timings.computing, computed)
+    return TimingsBody(
+        timings.cached, computed, *prompt, written, *_pace(timings.writing, timings.later)
+    )
 
 
-def _pace(tokens: int, seconds: float) -> tuple[int, float, float, float]:
-    """Return tokens, milliseconds, milliseconds a token and tokens a second; 0 for none."""
+def _pace(seconds: float, tokens: int) -> tuple[float, float, float]:
+    """Return milliseconds, those of a token and tokens a second; 0 for none."""
     ms = seconds * 1000
-    return tokens, ms, ms / tokens if tokens else 0.0, tokens / seconds if seconds else 0.0
+    return ms, ms / tokens if tokens else 0.0, tokens / seconds if seconds else 0.0
 
 
 class ChunkStream(ABC):
