@@ -4,6 +4,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ SIZES: Mapping[str, tuple[str, ...]] = {
 }
 PACKED = "U32"  # the type of what MLX has quantized, beside its scales
 LARGEST = 2**28  # bytes of a safetensors header
+VERSION = version("bessemer")
 LENGTH = 8  # bytes that say how long it is
 
 
@@ -45,6 +47,11 @@ class About(Struct, frozen=True):
     modified: float
     file: str  # its name, or its directory's
     sizes: Mapping[str, int]  # of its layers, by GGUF's names
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells answers of these files, and of this version, from those of others."""
+        return f"bessemer-{VERSION}-{self.digest[:12]}"
 
 
 class _Tensor(Struct, frozen=True):

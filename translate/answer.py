@@ -85,6 +85,7 @@ class _Choice:
     cached: int = 0
     computed: int = 0  # tokens of the prompt, those cached among them
     completion: int = 0
+    first: int = 0  # tokens that came together, before all others
     started: bool = False
     over: bool = False
     chunks: Chunks | None = None  # where several tokens make a piece
@@ -180,8 +181,8 @@ class AnswerStream:
             return None
         firsts = [c for c in self._choices.values() if c.number % self._options.n == 0]
         computed = sum(c.computed - c.cached for c in firsts)
-        usage = self.usage
-        return self._stopwatch.timings(usage.cached, computed, usage.completion)
+        usage, later = self.usage, sum(c.completion - c.first for c in self._choices.values())
+        return self._stopwatch.timings(usage.cached, computed, usage.completion, later)
 
     def take(self, event: EngineEvent) -> Iterator[Event]:
         """Yield the events that one of the engine's brings. Raises Refusal if it refused."""
@@ -284,6 +285,7 @@ class AnswerStream:
             yield echo.add(entry.token, _shown(entry, self._spell))
 
     def _generated(self, choice: _Choice, event: Token) -> Iterator[Event]:
+        choice.first = choice.first or len(event.tokens)
         choice.completion += len(event.tokens)
         if self._options.return_context:
             choice.written += event.tokens

@@ -109,7 +109,7 @@ class InputToolChoice(Struct):
 class MessagesRequest(StructuredFields, kw_only=True):
     """A request for an answer, or for its prompt to be counted."""
 
-    model: str = ""
+    model: str | None = None
     messages: Annotated[list[InputMessage], Meta(min_length=1, max_length=MAX_MESSAGES)]
     system: str | list[InputBlock] | None = None
     thinking: Thinking | None = None
@@ -156,7 +156,7 @@ def _chat(request: MessagesRequest, options: GenerationOptions) -> Chat:
     if continues and format is not None:  # as at Anthropic's: it would be the form of a part
         raise invalid(format.field, "cannot be had where the last message is the assistant's")
     return Chat(
-        model=request.model,
+        model=request.model or "",
         messages=turns,
         options=options,
         reasoning=_reasoning(request),

@@ -286,9 +286,10 @@ class Timings(Struct, frozen=True):
 
     cached: int
     computed: int  # of the prompts
-    computing: float
+    computing: float  # to the first token, which costs no step of its own
     written: int
     writing: float  # since the first of them
+    later: int  # of those written, all but the first of each choice: what took that time
 
 
 class RankedToken(Struct, frozen=True, gc=False):
@@ -459,8 +460,12 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The head that every piece of one answer repeats; `created` is in Unix seconds."""
+    """The head that every piece of one answer repeats; `created` is in Unix seconds.
+
+    `fingerprint` tells what computes it from what did: another one may answer otherwise.
+    """
 
     id: str
     created: int
     model: str
+    fingerprint: str = ""

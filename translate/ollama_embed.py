@@ -15,7 +15,7 @@ from .operation import Operation
 
 
 class EmbedRequest(Struct, kw_only=True):
-    model: str = ""
+    model: str | None = None
     input: str | list[str] | None = None
     truncate: bool | None = None
     dimensions: Annotated[int, Meta(ge=0)] | None = None
@@ -26,7 +26,7 @@ class EmbedRequest(Struct, kw_only=True):
 class EmbeddingsRequest(Struct, kw_only=True):
     """A request of the older kind, for one text's vector as the model makes it."""
 
-    model: str = ""
+    model: str | None = None
     prompt: str | None = None
     options: Raw = field(default_factory=Raw)
     keep_alive: float | str | None = None
@@ -60,7 +60,7 @@ def decode_embed(body: bytes) -> Embedding:
     if "" in inputs:
         raise invalid("input", "must not hold an empty text")
     return Embedding(
-        request.model,
+        request.model or "",
         tuple(inputs),
         dimensions=request.dimensions or None,
         truncate=request.truncate is not False,
@@ -72,7 +72,9 @@ def decode_embeddings(body: bytes) -> Embedding:
     request = EMBEDDINGS.decode(body)
     check_kept(request.keep_alive, bool(request.prompt))
     decode_options(request.options)
-    return Embedding(request.model, (request.prompt,) if request.prompt else (), truncate=True)
+    return Embedding(
+        request.model or "", (request.prompt,) if request.prompt else (), truncate=True
+    )
 
 
 def encode_embed(request: Embedding, vectors: Vectors, model: str) -> bytes:

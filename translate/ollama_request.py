@@ -56,7 +56,7 @@ class InputMessage(Struct):
 class OllamaRequest(Struct, kw_only=True):
     """The fields that both ways to get an answer share."""
 
-    model: str = ""
+    model: str | None = None
     stream: bool | None = None
     format: Raw = field(default_factory=Raw)
     options: Raw = field(default_factory=Raw)
@@ -96,7 +96,7 @@ def decode_chat(body: bytes) -> Chat:
     tools = tuple(_tool(tool, f"tools[{at}]") for at, tool in inputs)
     last = messages[-1] if messages else Message("user")
     return Chat(
-        model=request.model,
+        model=request.model or "",
         messages=messages,
         options=_options(request),
         # A last turn of the assistant is a beginning that the model goes on from.
@@ -119,7 +119,7 @@ def decode_prompt(body: bytes) -> Chat | Completion:
         raise invalid(named, "cannot be had in raw mode")
     if (request.raw and prompt) or request.suffix:
         return Completion(
-            model=request.model,
+            model=request.model or "",
             prompts=(prompt,),
             options=settings,
             suffix=request.suffix or None,
@@ -128,7 +128,7 @@ def decode_prompt(body: bytes) -> Chat | Completion:
         )
     turns = (Message("system", said(request.system)),) if request.system else ()
     return Chat(
-        model=request.model,
+        model=request.model or "",
         messages=(*turns, Message("user", said(prompt))) if prompt else (),
         options=replace(settings, return_context=bool(prompt)),
         response_format=_format(request.format),

@@ -15,6 +15,7 @@ from .chat import (
     Done,
     Failure,
     Finish,
+    GenerationOptions,
     Heartbeat,
     Identity,
     Message,
@@ -141,6 +142,7 @@ class ChatResponse(AnswerBody, tag_field="object", tag="chat.completion"):
     usage: UsageBody
     prompt_logprobs: PromptLogprobsBody | UnsetType = UNSET
     timings: TimingsBody | UnsetType = UNSET
+    system_fingerprint: str | UnsetType = UNSET
 
 
 class Delta(Struct):
@@ -164,6 +166,7 @@ class Chunk(AnswerBody, tag_field="object", tag="chat.completion.chunk"):
     usage: UsageBody | UnsetType | None = UNSET
     timings: TimingsBody | UnsetType = UNSET
     prompt_progress: ProgressBody | UnsetType = UNSET
+    system_fingerprint: str | UnsetType = UNSET
 
 
 DECODER = RequestDecoder(ChatRequest, GENERATION)
@@ -173,7 +176,7 @@ def decode_request(body: bytes) -> Chat:
     request = DECODER.decode(body)
     tools, choice = tools_of(request)
     return Chat(
-        model=request.model,
+        model=request.model or "",
         messages=tuple(_message(m, f"messages[{i}]") for i, m in enumerate(request.messages)),
         options=text_options(request, max_tokens(request, 1), _logprobs(request)),
         template=_template(request),
@@ -195,6 +198,7 @@ def encode_response(answer: Answer, identity: Identity) -> bytes:
     body = ChatResponse(who.id, who.created, who.model, [], usage_body(answer.usage))
     body.prompt_logprobs = [] if prompt else UNSET
     body.timings = timings_body(answer.timings)
+    body.system_fingerprint = who.fingerprint or UNSET
     return filled(body, **lists)
 
 
@@ -202,12 +206,19 @@ class Stream(ChunkStream):
     body = Chunk
     _legacy = False  # calls are of functions, which have no ids
 
+    def __init__(self, identity: Identity, options: GenerationOptions) -> None:
+        super().__init__(identity, options)
+        self._introduced = set[int]()  # choices whose role is said
+
     def _nothing(self, choice: int) -> ChunkChoice:
-        return ChunkChoice(choice, Delta(content=""))
+        """Return an empty delta. A choice's first says the role; of two, clients join the texts."""
+        role = UNSET if choice in self._introduced else "assistant"
+        self._introduced.add(choice)
+        return ChunkChoice(choice, Delta(role, ""))
 
     def _started(self, event: AnswerStarted) -> Events:
-        opening = Delta(role="assistant", content="")
-        return tuple(self._send(ChunkChoice(i, opening)) for i in range(event.choices))
+        silent = [i for i in range(event.choices) if i not in self._introduced]
+        return tuple(self._send(self._nothing(i)) for i in silent)
 
     def _text_delta(self, event: TextDelta) -> Events:
         delta = Delta(content=event.text)

@@ -84,6 +84,7 @@ class CompletionBody(AnswerBody, tag_field="object", tag="text_completion"):
     usage: UsageBody | UnsetType | None = UNSET
     timings: TimingsBody | UnsetType = UNSET
     prompt_progress: ProgressBody | UnsetType = UNSET
+    system_fingerprint: str | UnsetType = UNSET
 
 
 DECODER = RequestDecoder(CompletionRequest, COMPLETIONS)
@@ -100,7 +101,7 @@ def decode_request(body: bytes) -> Completion:
         raise invalid("echo", "cannot be had where there is a suffix")
     special = request.parse_special
     return Completion(
-        model=request.model,
+        model=request.model or "",
         # As OpenAI has it, an empty list is an empty prompt too, as is none at all.
         prompts=each_prompt("prompt", request.prompt or "", MAX_PROMPTS),
         options=_best(options, request.best_of),
@@ -128,6 +129,7 @@ def encode_response(answer: Answer, identity: Identity) -> bytes:
     who, choices = identity, (Raw(_choice(i, each)) for i, each in enumerate(answer.choices))
     body = CompletionBody(who.id, who.created, who.model, [], usage_body(answer.usage))
     body.timings = timings_body(answer.timings)
+    body.system_fingerprint = who.fingerprint or UNSET
     return filled(body, choices=choices)
 
 

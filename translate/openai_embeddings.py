@@ -50,7 +50,7 @@ class Vectors:
 class PoolingRequest(Struct, kw_only=True):
     """The fields that embedding, rerank and score share: how inputs are cut, as we and vLLM say."""
 
-    model: str = ""
+    model: str | None = None
     prompt_name: str | None = None
     truncate: bool | None = None
     truncate_prompt_tokens: int | None = None
@@ -100,7 +100,7 @@ def decode_request(body: bytes) -> Embedding:
     if "" in inputs:
         raise invalid("input", "must not hold an empty text")
     return Embedding(
-        model=request.model,
+        model=request.model or "",
         inputs=inputs,
         dimensions=request.dimensions,
         base64=request.encoding_format == "base64",

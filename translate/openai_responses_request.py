@@ -60,7 +60,7 @@ class StreamOptions(Struct):
 
 
 class ResponsesRequest(StructuredFields, kw_only=True):
-    model: str = ""
+    model: str | None = None
     input: str | Items | None = None
     instructions: str | None = None
     previous_response_id: str | None = None
@@ -151,7 +151,7 @@ class DecodedRequest:
         if not turns:
             raise invalid("input", "must not be empty")
         return Chat(
-            model=fields.model,
+            model=fields.model or "",
             messages=turns,
             options=_options(fields),
             template=fields.chat_template_kwargs or {},

@@ -63,7 +63,7 @@ class StreamOptions(Struct, kw_only=True):
 
 
 class TextRequest(StructuredFields, kw_only=True):
-    model: str = ""
+    model: str | None = None
     n: Choices | None = None
     prompt_logprobs: Alternatives | None = None
     stream_options: StreamOptions | None = None
@@ -219,14 +219,17 @@ def usage_body(usage: Usage) -> UsageBody:
 def timings_body(timings: Timings | None) -> TimingsBody | UnsetType:
     if timings is None:
         return UNSET
-    prompt = _pace(timings.computed, timings.computing)
-    return TimingsBody(timings.cached, *prompt, *_pace(timings.written, timings.writing))
+    computed, written = timings.computed, timings.written
+    prompt = _pace(timings.computing, computed)
+    return TimingsBody(
+        timings.cached, computed, *prompt, written, *_pace(timings.writing, timings.later)
+    )
 
 
-def _pace(tokens: int, seconds: float) -> tuple[int, float, float, float]:
-    """Return tokens, milliseconds, milliseconds a token and tokens a second; 0 for none."""
+def _pace(seconds: float, tokens: int) -> tuple[float, float, float]:
+    """Return milliseconds, those of a token and tokens a second; 0 for none."""
     ms = seconds * 1000
-    return tokens, ms, ms / tokens if tokens else 0.0, tokens / seconds if seconds else 0.0
+    return ms, ms / tokens if tokens else 0.0, tokens / seconds if seconds else 0.0
 
 
 class ChunkStream(ABC):
@@ -274,6 +277,7 @@ class ChunkStream(ABC):
         who = self._identity
         chunk = type(self).body(who.id, who.created, who.model, choices, self._usage)
         chunk.timings = self._timings
+        chunk.system_fingerprint = who.fingerprint or UNSET
         return chunk
 
     @abstractmethod

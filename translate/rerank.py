@@ -104,7 +104,7 @@ SCORE_OPERATION = Operation(
 def decode_request(body: bytes) -> Ranking:
     request = RERANK_DECODER.decode(body)
     ranking = Ranking(
-        model=request.model,
+        model=request.model or "",
         query=_not_empty("query", request.query),
         documents=tuple(each if isinstance(each, str) else each.text for each in request.documents),
         top=request.top_n,
@@ -140,7 +140,7 @@ def decode_score(body: bytes) -> Ranking:
     if len(first) > 1:
         raise invalid("text_1", "must be one text, which is scored with each of text_2")
     ranking = Ranking(
-        model=request.model,
+        model=request.model or "",
         query=_not_empty("text_1", first[0]),
         documents=tuple(second),
         prompt=request.prompt_name,

@@ -30,8 +30,8 @@ class Stopwatch:
             return 0.0
         return (self._now() if self._wrote is None else self._wrote) - self._began
 
-    def timings(self, cached: int, computed: int, written: int) -> Timings:
+    def timings(self, cached: int, computed: int, written: int, later: int) -> Timings:
         """Return the timings of an answer with so many tokens of each kind."""
         writing = 0.0 if self._wrote is None else self._now() - self._wrote
         computing = self.prompt_seconds if computed else 0.0
-        return Timings(cached, computed, computing, written, writing)
+        return Timings(cached, computed, computing, written, writing, later)

@@ -54,7 +54,7 @@ class Detokenize:
 class TextRequest(Struct, kw_only=True):
     """A text, which is `content` in llama.cpp's requests and `prompt` in vLLM's."""
 
-    model: str = ""
+    model: str | None = None
     content: str | None = None
     prompt: str | None = None
     messages: list[Any] | None = None
@@ -66,7 +66,7 @@ class TextRequest(Struct, kw_only=True):
 
 
 class TokensRequest(Struct, kw_only=True):
-    model: str = ""
+    model: str | None = None
     tokens: Annotated[list[TokenId], Meta(max_length=MAX_TOKENS)]
 
 
@@ -109,14 +109,14 @@ def decode_tokenize(body: bytes) -> Tokenize:
     names = bool(request.return_token_strs)
     if text is None and request.messages is not None:
         chat = openai_chat.decode_request(body)
-        return Tokenize(request.model, chat=chat, names=names, counted=True)
+        return Tokenize(request.model or "", chat=chat, names=names, counted=True)
     if text is None:
         message = "is required, or else prompt or messages"
         raise invalid("content", message, "missing_required_parameter")
     counted = request.content is None
     special = request.add_special_tokens if counted else request.add_special
     return Tokenize(
-        model=request.model,
+        model=request.model or "",
         text=text,
         add_special=counted if special is None else special,
         parse_special=request.parse_special is not False,
@@ -139,7 +139,7 @@ def encode_tokenize(request: Tokenize, tokens: Tokens, context: int | None) -> b
 
 def decode_detokenize(body: bytes) -> Detokenize:
     request = TOKENS.decode(body)
-    return Detokenize(request.model, tuple(request.tokens))
+    return Detokenize(request.model or "", tuple(request.tokens))
 
 
 def encode_detokenize(text: str) -> bytes:

@@ -107,7 +107,8 @@ class CountTokens:
 
 def identity(prefix: str, backend: Backend) -> Identity:
     """Return who answers, under a new id."""
-    return Identity(prefix + secrets.token_hex(12), int(time.time()), backend.name)
+    fingerprint = backend.about.fingerprint if backend.about else ""
+    return Identity(prefix + secrets.token_hex(12), int(time.time()), backend.name, fingerprint)
 
 
 async def decode_body(decode: Callable[[bytes], Decoded], body: Body) -> Decoded:

@@ -113,7 +113,7 @@ class CreateResponse:
     async def __call__(self, request: HttpRequest) -> Reply:
         size, owner = len(request.body), owner_of(request)
         asked = await decode_body(decode_request, request.body)
-        backend = self.backends.find(asked.fields.model)
+        backend = self.backends.find(asked.fields.model or "")
         asked, chat = await conversation(asked, owner, self.kept, size)
         chat = replace(chat, client=request.caller)
         stored = asked.stored and self.kept is not None

@@ -1,5 +1,6 @@
 """Tests of what a model's files say of it, against what their publishers say."""
 
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,8 @@ def test_a_digest_is_of_the_files_as_they_are(tmp_path: Path) -> None:
     save_file(tensors | {"b.weight": np.zeros(4, np.float32)}, tmp_path / "model.safetensors")
     second = about(tmp_path)
     assert second.digest != first.digest and second.parameters == 8
+    assert second.fingerprint != first.fingerprint
+    assert first.fingerprint.startswith(f"bessemer-{version('bessemer')}-")
 
 
 def test_what_cannot_be_read_raises(tmp_path: Path) -> None:

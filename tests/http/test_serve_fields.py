@@ -121,6 +121,21 @@ def test_an_empty_prompt_is_a_documents_beginning(client: openai.OpenAI, server:
     assert both.choices[1].text.startswith("Once") and both.choices[0].logprobs
 
 
+def test_the_first_model_answers_where_none_is_named_and_says_who_it_was(
+    client: openai.OpenAI, server: Server
+) -> None:
+    unnamed: Any = None
+    asked: Any = {"model": unnamed, "messages": MESSAGES, "max_tokens": 1}
+    reply = client.chat.completions.create(**asked)
+    pieces = [*client.chat.completions.create(**asked, stream=True)]
+    prints = {each.system_fingerprint for each in (reply, *pieces)}
+    assert len(prints) == 1 and str(*prints).startswith("bessemer-")
+    assert [piece.choices[0].delta.role for piece in pieces] == [
+        "assistant",
+        *[None] * (len(pieces) - 1),
+    ]
+
+
 def test_several_choices_in_a_stream_end_once_each(server: Server) -> None:
     body = {"model": MODEL, "prompt": ["One", "Two"], "n": 3, "max_tokens": 5, "temperature": 1}
     usage = {"include_usage": True, "continuous_usage_stats": True}

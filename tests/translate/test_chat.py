@@ -42,7 +42,7 @@ EVENTS: list[Event] = [
     AnswerStarted(Usage(3, 0)),
     PromptLogprobs(0, ((), (RankedToken(7, "a", -0.5, 1),))),
     PromptProgress(0, 9, 3, 6, 0.5),
-    Progress(Usage(3, 1), Timings(3, 6, 0.5, 1, 0.25)),
+    Progress(Usage(3, 1), Timings(3, 6, 0.5, 2, 0.25, 1)),
     TextDelta(0, "a"),
     ReasoningDelta(0, "a"),
     ThoughtSealed(0, "a"),

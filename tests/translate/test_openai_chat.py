@@ -25,6 +25,7 @@ from bessemer.translate.chat import (
     Identity,
     Message,
     Progress,
+    PromptProgress,
     RankedToken,
     Reasoning,
     ReasoningDelta,
@@ -413,6 +414,25 @@ def test_a_heartbeat_is_an_empty_delta_of_an_open_choice() -> None:
         assert (choice.index, choice.delta.content) == (open_, "")
     stream.encode(Finish(2, "stop"))
     assert stream.encode(Heartbeat()) == (COMMENT,)
+
+
+def test_a_choices_first_delta_says_its_role_whatever_it_is() -> None:
+    early: list[list[Event]] = [[], [Heartbeat(), Heartbeat()], [PromptProgress(0, 9, 0, 4, 0.1)]]
+    for events in early:
+        data = sent([*events, AnswerStarted(Usage(1, 0), 2), Heartbeat()])
+        roles = [(c.index, c.delta.role) for chunk in chunks(data) for c in chunk.choices]
+        assert sorted(pair for pair in roles if pair[1]) == [(0, "assistant"), (1, "assistant")]
+        assert roles[0] == (0, "assistant")
+
+
+def test_a_fingerprint_is_in_answers_and_in_all_of_their_pieces() -> None:
+    who = Identity("chatcmpl-1", 7, "tiny", "bessemer-1-ab")
+    answer = Answer((AnswerChoice("Hi", None, "stop"),), USAGE)
+    stream = Stream(who, GenerationOptions(include_usage=True))
+    pieces = [each.data for event in ANSWER for each in stream.encode(event)][:-1]
+    for body in (encode_response(answer, who), *pieces):
+        assert msgspec.json.decode(body)["system_fingerprint"] == "bessemer-1-ab"
+    assert b"fingerprint" not in encode_response(answer, WHO)
 
 
 def test_a_failure_ends_the_stream_without_done() -> None:

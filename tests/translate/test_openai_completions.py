@@ -251,7 +251,7 @@ def test_a_heartbeat_is_an_empty_text_of_an_open_choice() -> None:
 
 
 def test_progress_and_timings_as_llama_cpp_shows_them() -> None:
-    timings = Timings(32, 64, 0.5, 4, 2.0)
+    timings = Timings(32, 64, 0.5, 5, 2.0, 4)
     events: list[Event] = [
         AnswerStarted(Usage(96, 0)),
         PromptProgress(0, 96, 32, 64, 0.25),

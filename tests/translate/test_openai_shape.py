@@ -110,6 +110,7 @@ class ToyChunk(AnswerBody):
     choices: list[str]
     usage: UsageBody | msgspec.UnsetType | None = msgspec.UNSET
     timings: TimingsBody | msgspec.UnsetType = msgspec.UNSET
+    system_fingerprint: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class ToyStream(ChunkStream):
@@ -199,7 +200,7 @@ def test_progress_and_timings_as_llama_cpp_shows_them() -> None:
     asked = text_options(read_text(True), 5, None)
     assert asked.progress and asked.timings
     assert not text_options(read_text(False), 5, None).progress  # there is nothing to put it in
-    timings = Timings(32, 64, 0.5, 4, 2.0)
+    timings = Timings(32, 64, 0.5, 5, 2.0, 4)
     events: list[Event] = [
         AnswerStarted(Usage(96, 0), 2),
         PromptProgress(1, 96, 32, 64, 0.25),
@@ -223,7 +224,7 @@ def test_progress_and_timings_as_llama_cpp_shows_them() -> None:
         "prompt_ms": 500.0,
         "prompt_per_token_ms": 7.8125,
         "prompt_per_second": 128.0,
-        "predicted_n": 4,
+        "predicted_n": 5,
         "predicted_ms": 2000.0,
         "predicted_per_token_ms": 500.0,
         "predicted_per_second": 2.0,
@@ -233,6 +234,6 @@ def test_progress_and_timings_as_llama_cpp_shows_them() -> None:
     whole = openai_chat.encode_response(answer, CHAT_ID)
     assert msgspec.json.decode(whole)["timings"] == shown
     (nothing, _) = sent_chunks(
-        [Done(Usage(96, 4), Timings(0, 0, 0.0, 0, 0.0))], GenerationOptions(include_usage=True)
+        [Done(Usage(96, 4), Timings(0, 0, 0.0, 0, 0.0, 0))], GenerationOptions(include_usage=True)
     )
     assert set(msgspec.json.decode(nothing)["timings"].values()) == {0}

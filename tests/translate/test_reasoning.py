@@ -43,6 +43,8 @@ def test_no_thoughts_are_a_switch_and_a_budget_of_none(asked: Reasoning) -> None
     assert told(asked, OSS, channels.FORMAT) == ({"reasoning_effort": "low"}, 0)
     assert told(asked, OSS) == ({"reasoning_effort": "none"}, 0)
     assert told(asked, {"reasoning"}, COHERE) == ({"reasoning": False}, 0)
+    both = {"reasoning", "enable_thinking"}  # as llama.cpp's template of the family
+    assert told(asked, both, COHERE) == (dict.fromkeys(both, False), 0)
     assert told(asked, {"reasoning"}) == ({}, 0), "a message's, in other templates"
     assert told(asked, NONE) == ({}, 0)
 

@@ -21,17 +21,17 @@ from tests.translate.test_answer import HELLO, TOKENIZER, VOCABULARY, prompts_of
 def test_the_first_prompt_and_the_first_token_set_the_times() -> None:
     now = 5.0
     watch = Stopwatch(lambda: now)
-    assert watch.timings(0, 0, 0) == Timings(0, 0, 0.0, 0, 0.0)
+    assert watch.timings(0, 0, 0, 0) == Timings(0, 0, 0.0, 0, 0.0, 0)
     watch.begin()
     now = 7.0
-    assert watch.timings(1, 0, 0) == Timings(1, 0, 0.0, 0, 0.0)
+    assert watch.timings(1, 0, 0, 0) == Timings(1, 0, 0.0, 0, 0.0, 0)
     watch.begin()  # another prompt's
     now = 8.0
-    assert watch.timings(1, 4, 0) == Timings(1, 4, 3.0, 0, 0.0)
+    assert watch.timings(1, 4, 0, 0) == Timings(1, 4, 3.0, 0, 0.0, 0)
     watch.token()
     now = 12.0
     watch.token()
-    assert watch.timings(1, 9, 3) == Timings(1, 9, 3.0, 3, 4.0)
+    assert watch.timings(1, 9, 3, 2) == Timings(1, 9, 3.0, 3, 4.0, 2)
 
 
 def test_progress_and_timings_are_told_where_they_are_asked_for() -> None:
@@ -57,6 +57,27 @@ def test_progress_and_timings_are_told_where_they_are_asked_for() -> None:
     assert counts == [(1, 0, 0), (1, 2, 0), *((1, total - 1, n) for n in (0, 1, 2, 2))]
     assert answer.done.timings and answer.done.timings.written == 2
     assert timings[-1] and 0 < timings[-1].writing < answer.done.timings.writing
+
+
+def test_the_first_tokens_of_a_choice_are_no_part_of_its_pace() -> None:
+    """They come of the prompt's last step, as in llama.cpp's test_metrics.py."""
+    options = GenerationOptions(n=2, timings=True)
+    answer = stream(Completion("m", ("Hello",), options))
+    paces = []
+    for event in (
+        *(Started(id, 0) for id in (1, 2)),
+        Token(1, []),
+        Token(1, [300, 301]),
+        Token(2, [300]),
+        Token(1, [302]),
+        Token(2, [301, 302], "stop"),
+        Token(1, [], "stop"),
+    ):
+        list(answer.take(event))
+        timings = answer.done.timings
+        assert timings
+        paces.append((timings.written, timings.later))
+    assert paces == [(0, 0)] * 3 + [(2, 0), (3, 0), (4, 1), (6, 3), (6, 3)]
 
 
 def test_nothing_is_told_of_progress_and_timings_unasked() -> None:

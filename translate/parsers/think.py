@@ -23,14 +23,14 @@ def think(
     openings: tuple[str, ...] = (),
     beside: tuple[str, str, str] = ("", "", ""),
     calls: str = "",
-    switches: tuple[str, ...] = SWITCHES,
+    switches: tuple[str, ...] = (),
 ) -> AnswerFormat:
     """Return the format of a family, by the marks of its thought and of the text after it.
 
     `openings` are what else a prompt may end with for the answer to begin inside a thought.
     `beside` are the newlines before and after the mark that closes one, and after that of the text;
-    `calls` is the tool format whose calls do not stand in the text, `switches` are the names by
-    which a template is told to think or not.
+    `calls` is the tool format whose calls do not stand in the text, `switches` are other names
+    than the usual by which a template is told to think or not.
     """
 
     def marks(prompt: str, chat: Chat) -> Thought:
@@ -50,7 +50,7 @@ def think(
 
     before, after, last = beside
     closing = Closing(close + after, before, begin + last, {calls: ""})
-    return AnswerFormat(name, suits, marks, closing=closing, switches=switches)
+    return AnswerFormat(name, suits, marks, closing=closing, switches=(*SWITCHES, *switches))
 
 
 def named(*marks: str) -> Suits:

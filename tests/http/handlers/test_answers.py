@@ -15,6 +15,7 @@ from anthropic import Anthropic, APIStatusError
 from msgspec import structs
 
 from bessemer.engine.request import Refusal
+from bessemer.http.about import about
 from bessemer.http.backends import Backends
 from bessemer.http.body import FREE, Body, BodyBudget
 from bessemer.http.endpoints import DIALECTS
@@ -27,6 +28,7 @@ from bessemer.http.handlers.answers import (
     identity,
 )
 from bessemer.http.handlers.embeddings import OPENAI, RERANK, CreateEmbeddings, RankDocuments
+from bessemer.http.hub import BUILT_IN
 from bessemer.http.message import HttpRequest, Response, StreamingResponse
 from bessemer.translate import anthropic
 from bessemer.translate.chat import (
@@ -249,6 +251,12 @@ def test_every_answer_has_an_id_of_its_own() -> None:
     first, second = (identity("cmpl-", ToyBackend("toy")) for _ in range(2))
     assert first.id != second.id and len(first.id) == len("cmpl-") + 24
     assert first.id.startswith("cmpl-") and first.model == "toy" and first.created > 1_700_000_000
+
+
+def test_an_answer_has_the_fingerprint_of_its_models_files() -> None:
+    told = about(BUILT_IN)
+    assert identity("cmpl-", ToyBackend("toy", about=told)).fingerprint == told.fingerprint
+    assert identity("cmpl-", ToyBackend("toy")).fingerprint == "", "they are not read yet"
 
 
 @pytest.mark.parametrize("path", [*DIALECTS, "/toy"])
