@@ -12,10 +12,7 @@ from .chat import (
     ArgumentsDelta,
     Chat,
     Content,
-    Done,
-    Failure,
     Finish,
-    Heartbeat,
     Identity,
     Message,
     ReasoningDelta,
@@ -207,7 +204,7 @@ class Stream(ChunkStream):
 
     def _started(self, event: AnswerStarted) -> Events:
         opening = Delta(role="assistant", content="")
-        return tuple(self._send(ChunkChoice(i, opening)) for i in range(event.choices))
+        return tuple(self._send(ChunkChoice(i, opening)) for i in self._begin(event))
 
     def _text_delta(self, event: TextDelta) -> Events:
         delta = Delta(content=event.text)
@@ -233,6 +230,7 @@ class Stream(ChunkStream):
         return (self._send(ChunkChoice(event.choice, Delta(tool_calls=[call]))),)
 
     def _finish(self, event: Finish) -> Events:
+        self._open.discard(event.choice)
         reason = _reason(event.reason, self._legacy)
         return (self._send(ChunkChoice(event.choice, Delta(), None, reason)),)
 
@@ -243,9 +241,7 @@ class Stream(ChunkStream):
         ToolCallBegun: _tool_call,
         ArgumentsDelta: _arguments,
         Finish: _finish,
-        Heartbeat: ChunkStream._heartbeat,
-        Done: ChunkStream._done,
-        Failure: ChunkStream._failure,
+        **ChunkStream.common,
     }
 
 
