@@ -330,10 +330,15 @@ class Connection(asyncio.BufferedProtocol):
         async for chunk in chunks:
             if self._transport.is_closing():
                 return
-            self._write(self._http.send(h11.Data(data=chunk)))
+            self._write(self._framed(chunk))
             self._sent += len(chunk)
             if self._drained is not None:
                 await self._drained
+
+    def _framed(self, piece: bytes) -> bytes:
+        """Frame a piece of a stream as h11 does, which takes ten times as long: it is in order."""
+        chunked = (self._http.their_http_version or b"") >= b"1.1"
+        return b"%x\r\n%b\r\n" % (len(piece), piece) if chunked and piece else piece
 
     def _refuse(self, request: HttpRequest, refusal: Refusal) -> None:
         """Answer with an error; a stream that has begun ends with it, or unfinished."""
@@ -343,7 +348,7 @@ class Connection(asyncio.BufferedProtocol):
             self._send(request, self._app.refuse(request, refusal))
         elif last := self._last_words(request, refusal):
             self._sent += len(last)
-            self._write(self._http.send(h11.Data(data=last)))
+            self._write(self._framed(last))
             self._write(self._http.send(h11.EndOfMessage()))
         else:
             self._hang_up()

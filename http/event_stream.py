@@ -96,15 +96,18 @@ class EventStream:
         while not self._events:
             self._waiter = self._loop.create_future()
             await self._waiter
-        event, rest = _split(self._events.popleft())
-        if rest is not None:
-            self._events.appendleft(rest)
-        found = scores(event)
+        event, rest = self._events.popleft(), None
+        if found := scores(event):
+            event, rest = _split(event)
+            if rest is not None:
+                self._events.appendleft(rest)
+                found = scores(event)
         if event is not None:
             self._unread.take(self, found + (rest is None))
             if self._kept is not None:
                 self._kept.add(self, found)
-        await self._pace.turn(found)
+        if not self._pace.allows(found):
+            await self._pace.turn(found)
         self.reading = False
         return event
 
@@ -146,7 +149,7 @@ class EventStream:
 
 def scores(event: Event | None) -> int:
     """Count the log probabilities in an event, which are what takes memory and time."""
-    if not isinstance(event, Token):
+    if not isinstance(event, Token) or not (event.logprobs or event.prompt):
         return 0
     return sum(1 + len(each.top) for each in (*event.logprobs, *event.prompt))
 

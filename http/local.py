@@ -364,7 +364,8 @@ class GenerationBackend(LocalBackend):
                     if event is not None:
                         clock.token()
                         times.take(event)
-                        leave(int(event.over))
+                        if event.over:
+                            leave(1)
                         for each in answer.take(event):
                             yield each
                     elif clock.tick(worker.progress):

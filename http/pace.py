@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 
 WORK = 2048  # log probabilities that a turn makes text of; about 3 ms
+LITTLE = WORK // 2  # with so much left it is time to begin anew; turns that do less need not
 EACH = 16  # of them are as much work as an event without any
 
 
@@ -20,20 +21,26 @@ class Pace:
         self._asked = False  # for the next turn
         self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()
 
+    def allows(self, scores: int) -> bool:
+        """Return whether this turn has time for an event with so many log probabilities."""
+        if self._left <= 0 or self._waiting:
+            return False
+        self._left -= EACH + scores
+        if self._left < LITTLE and not self._asked:
+            self._ask()
+        return True
+
     async def turn(self, scores: int) -> None:
-        """Return in a turn that has time for an event with so many log probabilities."""
-        self._ask()
-        if self._left > 0 and not self._waiting:
-            self._left -= EACH + scores
+        """Return in a turn that has time for such an event."""
+        if self.allows(scores):
             return
         waiter = asyncio.get_running_loop().create_future()
         self._waiting.append((waiter, EACH + scores))
         await waiter
 
     def _ask(self) -> None:
-        if not self._asked:
-            self._asked = True
-            asyncio.get_running_loop().call_soon(self._next_turn)
+        self._asked = True
+        asyncio.get_running_loop().call_soon(self._next_turn)
 
     def _next_turn(self) -> None:
         self._asked = False

@@ -67,7 +67,7 @@ async def _serve(
     ):
         listening = asyncio.create_task(
             listen(
-                _application(config, backends, kept, log),
+                application(config, backends, kept, log),
                 sockets,
                 ConnectionLimits(body=config.body_limit),
                 shutdown,
@@ -89,7 +89,7 @@ async def _serve(
     return 0
 
 
-def _application(
+def application(
     config: Config, backends: Backends, kept: KeptResponses | None, log: Log
 ) -> Application:
     streaming = Streaming(config.stream_format, config.stream_chunk_size)

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TypeVar
@@ -17,7 +17,17 @@ from ..translate.chat import Chat
 from ..translate.parsers.tool_formats import AUTO
 from ..translate.template_source import LONGEST, broken, no_template
 from .log import Log
-from .template_process import LENGTH, OUT_OF_MEMORY, Answer, Loaded, Refused, frame, packed
+from .template_process import (
+    FAILED,
+    LENGTH,
+    OUT_OF_MEMORY,
+    Answer,
+    Loaded,
+    Refused,
+    frame,
+    packed,
+)
+from .worker_process import cause
 
 MEMORY = 2**30  # bytes that a template may take
 SECONDS = 3  # of the processor that one prompt may take; the longest take a tenth of it
@@ -28,13 +38,14 @@ DYING = 10.0  # seconds between a process's last word and its end
 REPLY = 2**16  # bytes of an answer beside its text
 KEPT = ("HOME", "LANG", "PATH", "TZ")  # of the environment, and all that is Python's
 
-ENDED = "its process was ended"
+ENDED = "its process"
 TOO_SLOW, TOO_LARGE = "it takes too much time", "it takes too much memory"
 LOADED = msgspec.msgpack.Decoder(Loaded)
 ANSWER: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
 DEATHS: Mapping[int | None, str] = {
     -signal.SIGXCPU: TOO_SLOW,
     OUT_OF_MEMORY: TOO_LARGE,
+    FAILED: f"{ENDED} ended with an error of its own",
 }  # by exit code
 
 Reply = TypeVar("Reply")
@@ -144,7 +155,6 @@ class TemplateHost:
                 *(sys.executable, "-P", "-m", "bessemer.http.template_process"),
                 stdin=PIPE,
                 stdout=PIPE,
-                stderr=DEVNULL,
                 limit=2**20,
                 env=environment,
                 start_new_session=True,  # a terminal's Ctrl-C is for the server, which ends it
@@ -174,7 +184,7 @@ class TemplateHost:
             with suppress(TimeoutError):  # to kill it first would hide what it died of
                 await asyncio.wait_for(process.wait(), DYING)
             code = process.returncode
-            excess = DEATHS.get(code, f"{ENDED} with exit code {code}")
+            excess = DEATHS.get(code, f"{ENDED} {cause(code)}")
         except (msgspec.DecodeError, ValueError):
             excess = "its answer makes no sense"
         finally:

@@ -7,7 +7,8 @@ import resource
 import struct
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 from typing import Annotated, Any, BinaryIO
 
@@ -18,7 +19,7 @@ from ..engine.request import Refusal
 from ..translate.chat import Chat, Message, Text, Tool, ToolCall
 
 LENGTH = struct.Struct("<Q")
-OUT_OF_MEMORY = 3  # the exit code of a process that cannot even say so
+OUT_OF_MEMORY, FAILED = 3, 4  # the exit codes of a process that cannot even say so
 
 
 class Loaded(Struct, frozen=True, tag="loaded"):
@@ -108,9 +109,26 @@ def main() -> None:
 
 def _read(source: BinaryIO, jobs: SimpleQueue[Any]) -> None:
     """Read jobs, pickled, in frames; whoever sent them is gone at their end, and so are we."""
-    while len(head := source.read(LENGTH.size)) == LENGTH.size:
-        jobs.put(pickle.loads(source.read(*LENGTH.unpack(head))))
-    os._exit(0)
+    with _ending(FAILED):
+        while len(head := source.read(LENGTH.size)) == LENGTH.size:
+            jobs.put(pickle.loads(source.read(*LENGTH.unpack(head))))
+        os._exit(0)
+
+
+@contextmanager
+def _ending(code: int) -> Iterator[None]:
+    """End the process with what is done, at once, and say with which error.
+
+    An interpreter that ends by itself aborts while a thread of its own reads standard input.
+    """
+    try:
+        yield
+    except MemoryError:
+        code = OUT_OF_MEMORY
+    finally:
+        if sys.exc_info()[0] is not None:
+            sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        os._exit(code)
 
 
 def _reply(reply: Loaded | Answer) -> None:
@@ -134,7 +152,5 @@ def _limit(kind: int, value: int) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with _ending(FAILED):
         main()
-    except MemoryError:
-        os._exit(OUT_OF_MEMORY)

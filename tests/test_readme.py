@@ -212,6 +212,7 @@ SLOW = (
     "python -m bessemer.bench.serving.siege", "python -m bessemer.bench.serving.soak",
     "python -m bessemer.bench.serving.grammars",
     "python -m bessemer.bench.serving.long_prompts",
+    "python -m bessemer.bench.serving.streaming",
 )  # fmt: skip
 # Why others are not run, by a pattern of theirs; the first that fits counts.
 NOT_RUN = {

@@ -184,41 +184,46 @@ class AnswerStream:
         usage, later = self.usage, sum(c.completion - c.first for c in self._choices.values())
         return self._stopwatch.timings(usage.cached, computed, usage.completion, later)
 
-    def take(self, event: EngineEvent) -> Iterator[Event]:
-        """Yield the events that one of the engine's brings. Raises Refusal if it refused."""
+    def take(self, event: EngineEvent) -> Sequence[Event]:
+        """Return the events that one of the engine's brings. Raises Refusal if it refused."""
         match event:
-            case Refused():
-                raise event.refusal()
+            case Token():
+                return self._take_token(self._choices[event.request], event)
             case Started(number, cached):
-                self._choices[number].cached = self._choices[number].computed = cached
-                self._choices[number].started = True
-                self._stopwatch.begin()
-                if not self._started:
-                    self._started = True
-                    yield AnswerStarted(self.usage, len(self._choices))
-                    yield from self._first_scores()
-                    yield from self._echoes()
-                yield from self._progress(self._choices[number])
+                return [*self._start(self._choices[number], cached)]
             case Prefilled(number, tokens):
                 self._choices[number].computed = tokens
-                yield from self._progress(self._choices[number])
-            case Token():
-                choice = self._choices[event.request]
-                if event.tokens or event.finish is not None:
-                    choice.computed = len(choice.prompt.tokens)
-                    self._stopwatch.token()
-                events: list[Event] = [*self._scores(choice, event)]
-                if choice.echo is not None:
-                    events += self._echoed(choice.echo, event.prompt)
-                generated = self._generated(choice, event)
-                way = choice.way
-                events += generated if way is None else chain.from_iterable(map(way, generated))
-                if choice.chunks is not None:
-                    over = event.finish is not None
-                    events = choice.chunks.take(events, len(event.tokens), over)
-                if self._options.continuous_usage or self._options.timings:
-                    yield Progress(self.usage, self._timings())
-                yield from events
+                return [*self._progress(self._choices[number])]
+            case Refused():
+                raise event.refusal()
+        return ()
+
+    def _start(self, choice: _Choice, cached: int) -> Iterator[Event]:
+        choice.cached = choice.computed = cached
+        choice.started = True
+        self._stopwatch.begin()
+        if not self._started:
+            self._started = True
+            yield AnswerStarted(self.usage, len(self._choices))
+            yield from self._first_scores()
+            yield from self._echoes()
+        yield from self._progress(choice)
+
+    def _take_token(self, choice: _Choice, event: Token) -> Sequence[Event]:
+        if event.tokens or event.finish is not None:
+            choice.computed = len(choice.prompt.tokens)
+            self._stopwatch.token()
+        events = self._generated(choice, event)
+        if choice.way is not None:
+            events = [*chain.from_iterable(map(choice.way, events))]
+        if event.prompt:
+            echoed = () if choice.echo is None else self._echoed(choice.echo, event.prompt)
+            events = [*self._scores(choice, event), *echoed, *events]
+        if choice.chunks is not None:
+            events = choice.chunks.take(events, len(event.tokens), event.finish is not None)
+        if self._options.continuous_usage or self._options.timings:
+            return [Progress(self.usage, self._timings()), *events]
+        return events
 
     def _progress(self, choice: _Choice) -> Iterator[Event]:
         """Say how far a prompt is, of which its first choice tells."""
@@ -264,7 +269,7 @@ class AnswerStream:
     def _scores(self, choice: _Choice, event: Token) -> Iterator[PromptLogprobs]:
         """Report a prompt's log probabilities, which its first choice brings, for all of them."""
         top, n = self._options.prompt_logprobs, self._options.n
-        if top is not None and event.prompt and choice.number % n == 0:
+        if top is not None and choice.number % n == 0:
             tokens = tuple(_ranked(entry, top, self._spell) for entry in event.prompt)
             yield from (PromptLogprobs(choice.number + at, tokens) for at in range(n))
 
@@ -284,26 +289,27 @@ class AnswerStream:
             entry = TokenLogprobs(entry.token, entry.logprob, entry.top[:top])
             yield echo.add(entry.token, _shown(entry, self._spell))
 
-    def _generated(self, choice: _Choice, event: Token) -> Iterator[Event]:
+    def _generated(self, choice: _Choice, event: Token) -> list[Event]:
         choice.first = choice.first or len(event.tokens)
         choice.completion += len(event.tokens)
         if self._options.return_context:
             choice.written += event.tokens
         visible = len(event.tokens) - event.hidden
+        events: list[Event] = []
         for index, token in enumerate(event.tokens):
             shown: tuple[TokenText, ...] = ()
             if event.logprobs and index < visible:
                 shown = (_shown(event.logprobs[index], self._spell),)
-            yield from choice.output.feed(token, shown, hidden=index >= visible)
+            events += choice.output.feed(token, shown, index >= visible)
         if event.finish is not None:
             self._running -= 1
             choice.over = True
             *rest, end = choice.output.finish(event.finish, event.stop)
-            yield from rest
             assert isinstance(end, Finish)
             # A stop string of the model's own ends its answer as an end of sequence does.
             own = end.stop not in self._options.stop
-            yield Finish(end.choice, end.reason) if own else end
+            events += *rest, Finish(end.choice, end.reason) if own else end
+        return events
 
 
 def _refuse_dear(options: GenerationOptions, prompts: Sequence[Prompt], bounds: Bounds) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from msgspec import Struct
+
 from ..engine.request import Refusal
 from .chat import Answer, Chat, Event, GenerateRequest, GenerationOptions, Identity
 from .operation import Operation
@@ -13,8 +15,7 @@ from .operation import Operation
 Framing = Literal["sse", "ndjson", "json_lines", "json"]
 
 
-@dataclass(frozen=True, slots=True)
-class ServerEvent:
+class ServerEvent(Struct, frozen=True, gc=False):
     """One event of a stream: a name where the dialect has names, and data without a newline.
 
     A `mark` says only that the stream is over: framings that have an end of their own drop it.

@@ -12,11 +12,8 @@ from .chat import (
     ArgumentsDelta,
     Chat,
     Content,
-    Done,
-    Failure,
     Finish,
     GenerationOptions,
-    Heartbeat,
     Identity,
     Message,
     ReasoningDelta,
@@ -217,7 +214,7 @@ class Stream(ChunkStream):
         return ChunkChoice(choice, Delta(role, ""))
 
     def _started(self, event: AnswerStarted) -> Events:
-        silent = [i for i in range(event.choices) if i not in self._introduced]
+        silent = [i for i in self._begin(event) if i not in self._introduced]
         return tuple(self._send(self._nothing(i)) for i in silent)
 
     def _text_delta(self, event: TextDelta) -> Events:
@@ -244,6 +241,7 @@ class Stream(ChunkStream):
         return (self._send(ChunkChoice(event.choice, Delta(tool_calls=[call]))),)
 
     def _finish(self, event: Finish) -> Events:
+        self._open.discard(event.choice)
         reason = _reason(event.reason, self._legacy)
         return (self._send(ChunkChoice(event.choice, Delta(), None, reason)),)
 
@@ -254,9 +252,7 @@ class Stream(ChunkStream):
         ToolCallBegun: _tool_call,
         ArgumentsDelta: _arguments,
         Finish: _finish,
-        Heartbeat: ChunkStream._heartbeat,
-        Done: ChunkStream._done,
-        Failure: ChunkStream._failure,
+        **ChunkStream.common,
     }
 
 

@@ -12,11 +12,8 @@ from .chat import (
     AnswerStarted,
     Best,
     Completion,
-    Done,
-    Failure,
     Finish,
     GenerationOptions,
-    Heartbeat,
     Identity,
     ReasoningDelta,
     TextDelta,
@@ -140,6 +137,7 @@ class Stream(ChunkStream):
         return OutputChoice("", choice)
 
     def _started(self, event: AnswerStarted) -> Events:
+        self._begin(event)
         return ()
 
     def _text_delta(self, event: TextDelta | ReasoningDelta) -> Events:
@@ -149,6 +147,7 @@ class Stream(ChunkStream):
         return _logprobs_body(tokens, [*map(_top, tokens)] if self._options.logprobs else None)
 
     def _finish(self, event: Finish) -> Events:
+        self._open.discard(event.choice)
         return (self._send(OutputChoice("", event.choice, None, event.reason)),)
 
     handlers: ClassVar = {
@@ -156,9 +155,7 @@ class Stream(ChunkStream):
         TextDelta: _text_delta,
         ReasoningDelta: _text_delta,
         Finish: _finish,
-        Heartbeat: ChunkStream._heartbeat,
-        Done: ChunkStream._done,
-        Failure: ChunkStream._failure,
+        **ChunkStream.common,
     }
 
 

@@ -13,7 +13,6 @@ from .chat import (
     Done,
     Event,
     Failure,
-    Finish,
     GenerationOptions,
     Heartbeat,
     Identity,
@@ -235,8 +234,7 @@ def _pace(seconds: float, tokens: int) -> tuple[float, float, float]:
 class ChunkStream(ABC):
     """The chunks of one answer, all of the shape `body`; `handlers` says what an event brings.
 
-    Nothing is sent for a choice after its end. A delta takes under a microsecond, so nothing is
-    kept encoded.
+    Nothing is sent for a choice after its end.
     """
 
     body: ClassVar[Callable[..., Any]]
@@ -248,30 +246,36 @@ class ChunkStream(ABC):
         self._open = {0}  # choices that have not ended
         self._usage: UsageBody | UnsetType | None = None if options.include_usage else UNSET
         self._timings: TimingsBody | UnsetType = UNSET
+        self._around = self._frame()
 
     def encode(self, event: Event) -> Events:
-        match event:
-            case AnswerStarted(usage, choices):
-                self._open = set(range(choices))
-                self._count(usage)
-            case Progress(usage, timings):
-                self._count(usage)
-                self._timings = timings_body(timings)
-                return ()
-            case PromptProgress():
-                return (self._prompt_progress(event),)
-            case Finish(choice):
-                self._open.discard(choice)
-            case Heartbeat() if not self._open:
-                return (COMMENT,)
         return self.handlers[type(event)](self, event)
+
+    def _begin(self, event: AnswerStarted) -> range:
+        """Return the choices that begin."""
+        self._open = set(range(event.choices))
+        self._count(event.usage)
+        return range(event.choices)
+
+    def _progress(self, event: Progress) -> Events:
+        self._count(event.usage)
+        self._timings = timings_body(event.timings)
+        self._around = self._frame()
+        return ()
 
     def _count(self, usage: Usage) -> None:
         if self._options.continuous_usage:
             self._usage = usage_body(usage)
+            self._around = self._frame()
 
     def _send(self, *choices: Struct) -> ServerEvent:
-        return ServerEvent(encode_json(self._chunk(choices)))
+        before, after = self._around
+        return ServerEvent(before + encode_json(choices) + after)
+
+    def _frame(self) -> tuple[bytes, bytes]:
+        """Return what stands before a chunk's choices, and what after: the same for many chunks."""
+        before, mark, after = encode_json(self._chunk(())).partition(b'"choices":[]')
+        return before + mark[:-2], after
 
     def _chunk(self, choices: tuple[Struct, ...]) -> Any:
         who = self._identity
@@ -284,23 +288,34 @@ class ChunkStream(ABC):
     def _nothing(self, choice: int) -> Struct:
         """Return a choice's part in a chunk that adds nothing to it."""
 
-    def _prompt_progress(self, event: PromptProgress) -> ServerEvent:
+    def _prompt_progress(self, event: PromptProgress) -> Events:
         chunk = self._chunk((self._nothing(event.choice),))
         times = event.total, event.cached, event.processed, event.seconds * 1000
         chunk.prompt_progress = ProgressBody(*times)
-        return ServerEvent(encode_json(chunk))
+        return (ServerEvent(encode_json(chunk)),)
 
     def _heartbeat(self, event: Heartbeat) -> Events:
+        if not self._open:
+            return (COMMENT,)
         return (self._send(self._nothing(min(self._open))),)
 
     def _done(self, event: Done) -> Events:
         if not self._options.include_usage:
             return (DONE,)
         self._usage, self._timings = usage_body(event.usage), timings_body(event.timings)
+        self._around = self._frame()
         return (self._send(), DONE)
 
     def _failure(self, event: Failure) -> Events:
         return (ServerEvent(openai_error(event.refusal)),)
+
+    common: ClassVar[Mapping[type[Event], Callable[[Any, Any], Events]]] = {
+        Progress: _progress,
+        PromptProgress: _prompt_progress,
+        Heartbeat: _heartbeat,
+        Done: _done,
+        Failure: _failure,
+    }
 
 
 def finite(token: TokenText) -> float:

@@ -20,6 +20,7 @@ from pathlib import Path
 from statistics import median
 from typing import IO, Annotated, Any
 
+import uvloop
 from rich.table import Table
 from typer import Option
 
@@ -107,10 +108,12 @@ def read_ways(directory: Path) -> Iterator[Ways]:
     template = ChatTemplate(source, tokenizer.special_tokens)
     format = choose(source, tokenizer.special_names.values())
     host = TemplateHost(directory.name, Log())
-    with asyncio.Runner() as runner:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(host.start(source, tokenizer.special_tokens))
-        yield Ways(Renderer(tokenizer, format, source), template, host, runner)
-        runner.run(host.stop())
+        try:
+            yield Ways(Renderer(tokenizer, format, source), template, host, runner)
+        finally:
+            runner.run(host.stop())
 
 
 @contextmanager

@@ -62,6 +62,8 @@ class ThoughtSplitter:
 
     def feed(self, piece: str) -> tuple[str, str]:
         """Return the reasoning and the text, in this order, that are now certain."""
+        if self._state is ThoughtState.TEXT and not (self._again or self._ends or self._held):
+            return "", piece
         rest, reasoning, text = self._held + piece, "", ""
         state = None
         while rest and state is not self._state:

@@ -14,7 +14,7 @@ import pytest
 from bessemer.engine.request import Refusal
 from bessemer.http import template_host
 from bessemer.http.template_host import TemplateHost
-from bessemer.http.template_process import LENGTH
+from bessemer.http.template_process import LENGTH, frame
 from bessemer.translate.chat import Chat, Message, said
 from tests.http.running import Server, eventually, guide_copy, serving
 
@@ -220,13 +220,13 @@ def test_a_resident_size_is_that_of_a_process_that_runs() -> None:
     assert template_host._resident(2**22 + 1) == 0
 
 
-@pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGTERM, signal.SIGABRT])
 def test_a_killed_process_costs_its_own_request_at_most(death: signal.Signals) -> None:
     async def use(host: TemplateHost) -> None:
         slow = asyncio.create_task(refusal(host))
         await asyncio.sleep(0.1)
         child(host).send_signal(death)
-        assert "its process was ended" in (await slow).message
+        assert f"its process was ended by {death.name}" in (await slow).message
         assert await host.render(ask("again"), 100) == "calm"
         idle = child(host)
         idle.send_signal(death)
@@ -236,6 +236,16 @@ def test_a_killed_process_costs_its_own_request_at_most(death: signal.Signals) -
         assert child(host).pid != idle.pid
 
     run(CALM + FOREVER + "{% endif %}", use, seconds=60)
+
+
+def test_an_error_of_its_own_costs_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def use(host: TemplateHost) -> None:
+        with monkeypatch.context() as context:
+            context.setattr(template_host, "_job", lambda chat, limit: frame(("no limit",)))
+            assert "its process ended with an error of its own" in (await refusal(host)).message
+        assert await host.render(ask("again"), 100) == "calm"
+
+    assert "an error of its own" in run(CALM + "{% endif %}", use)
 
 
 def test_a_request_that_is_given_up_ends_its_process() -> None:

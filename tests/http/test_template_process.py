@@ -9,9 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 import msgspec
+import pytest
 
 from bessemer.http.template_process import (
+    FAILED,
     LENGTH,
+    OUT_OF_MEMORY,
     Answer,
     Loaded,
     Refused,
@@ -37,7 +40,8 @@ def chat(text: str) -> Chat:
 @contextmanager
 def process(source: str = SOURCE, seconds: int = 60) -> Iterator["subprocess.Popen[bytes]"]:
     command = [sys.executable, "-P", "-m", "bessemer.http.template_process"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, **pipes) as running:
         send(running, (source, {"bos_token": "<s>"}, "auto", 2**30, seconds))
         try:
             yield running
@@ -108,3 +112,21 @@ def test_it_ends_in_the_middle_of_a_prompt_too() -> None:
         assert running.stdin
         running.stdin.close()
         assert eventually(lambda: running.poll() == 0)
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "said"),
+    [
+        (frame(("no limit",)), FAILED, b"ValueError"),
+        (LENGTH.pack(4) + b"none", FAILED, b"UnpicklingError"),
+        (LENGTH.pack(2**40), OUT_OF_MEMORY, b""),
+    ],
+)
+def test_an_error_of_its_own_ends_it_and_is_no_abort(sent: bytes, code: int, said: bytes) -> None:
+    with process() as running:
+        reply(running, Loaded)
+        assert running.stdin and running.stderr
+        running.stdin.write(sent)
+        running.stdin.flush()
+        assert running.wait(20) == code
+        assert said in running.stderr.read()

@@ -2,7 +2,7 @@
 
 import secrets
 import string
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 
 from ...engine.text.stops import overlap
 from ..chat import ArgumentsDelta, Delta, TextDelta, Tool, ToolCallBegun
@@ -242,14 +242,13 @@ class ToolParser:
         return self._reader.calls
 
     def feed(self, token: AnswerToken) -> Sequence[Delta]:
-        return [*self._read(self._inner.feed(token))]
+        return self._read(self._inner.feed(token))
 
     def close(self) -> Sequence[Delta]:
         return [*self._read(self._inner.close()), *self._reader.close()]
 
-    def _read(self, deltas: Sequence[Delta]) -> Iterator[Delta]:
+    def _read(self, deltas: Sequence[Delta]) -> Sequence[Delta]:
+        read: list[Delta] = []
         for delta in deltas:
-            if isinstance(delta, TextDelta):
-                yield from self._reader.feed(delta.text)
-            else:
-                yield delta
+            read += self._reader.feed(delta.text) if isinstance(delta, TextDelta) else (delta,)
+        return read
