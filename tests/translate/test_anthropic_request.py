@@ -122,8 +122,19 @@ def test_budgets_and_levels() -> None:
     assert "low, medium, high, xhigh, max" in error.message
     omitted = {"type": "adaptive", "display": "omitted"}
     assert decoded(thinking=omitted).reasoning == Reasoning(True, shown="sealed")
-    assert decoded(thinking={**omitted, "display": "summarized"}).reasoning == Reasoning(True)
+    for display in ("summarized", "updates"):
+        assert decoded(thinking={**omitted, "display": display}).reasoning == Reasoning(True)
+    assert decoded(thinking={"type": "between_tools"}).reasoning == Reasoning(False)
     assert refused(thinking={**omitted, "display": "loud"}).field == "thinking.display"
+
+
+def test_what_the_system_says_for_one_turn_alone_is_gone_with_the_next() -> None:
+    note = {"role": "system", "content": "Now.", "clear_at": "next_user_message"}
+    assert [turn.text for turn in decoded(USER, note).messages] == ["Hi", "Now."]
+    answer = {"role": "assistant", "content": "So."}
+    assert [turn.text for turn in decoded(USER, note, answer, USER).messages] == ["Hi", "So.", "Hi"]
+    stays = {**note, "clear_at": "never"}
+    assert len(decoded(USER, stays, answer, USER).messages) == 4
 
 
 def thinking(thought: str, **more: str) -> dict[str, Any]:
