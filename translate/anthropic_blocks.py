@@ -45,9 +45,17 @@ class InputBlock(Struct, omit_defaults=True):
     tool: ChangedTool | None = None
 
 
+class Effort(Struct):
+    effort: str | None = None
+
+
 class InputMessage(Struct):
-    """A turn; one of the system's may be there for the user's next turn alone, by `clear_at`."""
+    """A turn; one of the system's may be there for the user's next turn alone, by `clear_at`.
+
+    It may also say, without a content too, how much effort is made from there on.
+    """
 
     role: str
-    content: str | list[InputBlock]
+    content: str | list[InputBlock] | None = None
     clear_at: str | None = None
+    output_config: Effort | None = None

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct, field
 
 from ..engine.request import Refusal
-from .anthropic_blocks import InputBlock, InputMessage, InputTool
+from .anthropic_blocks import Effort, InputBlock, InputMessage, InputTool
 from .anthropic_documents import document, search_result, server_call, server_result
 from .anthropic_tools import ToolBox
 from .chat import (
@@ -117,6 +117,8 @@ def _chat(request: MessagesRequest, options: GenerationOptions) -> Chat:
     box.read(request.messages)
     each = (_messages(*placed) for placed in _standing(request.messages))
     turns = (*system, *chain.from_iterable(each))
+    if not turns:
+        raise missing("messages[0].content")
     # A last turn of the assistant is a beginning that the model goes on from.
     last = turns[-1]
     continues = last.role == "assistant" and bool(last.text) and not last.calls
@@ -162,10 +164,19 @@ def _formats(request: MessagesRequest) -> Iterator[ResponseFormat]:
 
 
 def _reasoning(request: MessagesRequest) -> Reasoning:
-    """Return what is asked of thoughts; effort alone is no wish for them, as at Anthropic's."""
-    effort = request.output_config and request.output_config.effort
-    level = one_of(effort, LEVELS, "output_config.effort") if effort else None
-    return replace(thinking_of(request.thinking), effort=level)
+    """Return what is asked of thoughts; effort alone is no wish for them, as at Anthropic's.
+
+    Of efforts the newest counts, which may be a turn's.
+    """
+    asked: list[tuple[Effort | OutputConfig | None, str]] = [(request.output_config, "")]
+    turns = enumerate(request.messages)
+    asked += [(turn.output_config, f"messages[{at}].") for at, turn in turns]
+    levels = [
+        one_of(config.effort, LEVELS, f"{place}output_config.effort")
+        for config, place in asked
+        if config and config.effort
+    ]
+    return replace(thinking_of(request.thinking), effort=levels[-1] if levels else None)
 
 
 def _system(system: str | list[InputBlock]) -> Message:
@@ -185,7 +196,10 @@ def _messages(message: InputMessage, place: str) -> Iterator[Message]:
     if message.role not in ROLES:
         problem = f"must be one of {', '.join(ROLES)}, not {shown(message.role)}"
         raise invalid(f"{place}.role", problem)
-    blocks, where, role = message.content, f"{place}.content", message.role
+    where, role = f"{place}.content", message.role
+    if role == "system" and message.output_config and message.content is None:
+        return
+    blocks = present(message.content, where)
     if isinstance(blocks, str):
         yield Message(role, said(blocks))
         return

@@ -137,6 +137,19 @@ def test_what_the_system_says_for_one_turn_alone_is_gone_with_the_next() -> None
     assert len(decoded(USER, stays, answer, USER).messages) == 4
 
 
+def test_a_turn_of_the_system_s_may_say_how_much_effort_is_made() -> None:
+    """As Claude Code says it to its helpers; there may be no more to it."""
+    turn: dict[str, Any] = {"role": "system", "output_config": {"effort": "low"}}
+    chat = decoded(USER, turn, output_config={"effort": "high"})
+    assert (chat.reasoning.effort, len(chat.messages)) == ("low", 1)
+    assert len(decoded(USER, {**turn, "content": "So."}).messages) == 2
+    bad = refused(USER, {**turn, "output_config": {"effort": "none"}})
+    assert bad.field == "messages[1].output_config.effort"
+    assert refused(turn).field == "messages[0].content"
+    assert refused(USER, {"role": "system"}).field == "messages[1].content"
+    assert refused({"role": "user", "output_config": {}}).field == "messages[0].content"
+
+
 def thinking(thought: str, **more: str) -> dict[str, Any]:
     block = {"type": "thinking", "thinking": thought, **more}
     return {"role": "assistant", "content": [{"type": "text", "text": "So."}, block]}
