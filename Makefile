@@ -25,7 +25,7 @@ test-quick: .venv/tested
 	$(PYTEST) --quick -p no:unraisableexception $(ARGS)
 
 test-long: .venv/tested
-	@if command -v npm >/dev/null; then $(MAKE) -sk build/tokenizers/fetched build/codex/fetched || true; fi
+	@if command -v npm >/dev/null; then $(MAKE) -sk build/tokenizers/fetched build/codex/fetched build/claude/fetched || true; fi
 	@$(MAKE) -sk build/schemas/fetched build/clients/installed || true
 	$(PYTEST) -m long $(ARGS)
 
@@ -96,6 +96,12 @@ build/clients/installed: tests/http/clients/requirements.txt
 build/codex/fetched:
 	@mkdir -p build/codex
 	@npm install --silent --no-audit --no-fund --ignore-scripts --prefix build/codex @openai/codex@0.171.0
+	@touch $@
+
+# Claude Code, which another lets work on one; about 400 MB.
+build/claude/fetched:
+	@mkdir -p build/claude
+	@npm install --silent --no-audit --no-fund --ignore-scripts --prefix build/claude @anthropic-ai/claude-code@2.1.332
 	@touch $@
 
 # Type checkers do not run import hooks: they find the package through a link named bessemer.

@@ -117,12 +117,15 @@ class Backend(Protocol):
 
 
 LATEST = ":latest"  # as good as no tag
+# Names that Claude Code gives its helpers' models, whatever its user's is: as good as none.
+CLAUDE = "claude-"
 
 
 class Backends:
     """The models by name; an exact name wins, else the last part of an id if it is unique.
 
-    So does a name without the tag after it, if there is one such. Who names none gets the first.
+    So does a name without the tag after it, if there is one such. Who names none gets the first,
+    and so does who names a model of Anthropic's that is not here.
     """
 
     def __init__(self, models: Mapping[str, Backend]) -> None:
@@ -132,12 +135,12 @@ class Backends:
         """Return the model of this name; refuse an unknown one with a list of the known ones."""
         if name in self.models:
             return self.models[name]
-        if not name and self.models:
-            return next(iter(self.models.values()))
         for part in (_short, _untagged):
             found = [model for full, model in self.models.items() if part(full) == _short(name)]
             if len(found) == 1:
                 return found[0]
+        if self.models and (not name or name.startswith(CLAUDE)):
+            return next(iter(self.models.values()))
         known = ", ".join(sorted(self.models))
         raise Refusal(
             404,

@@ -65,7 +65,7 @@ def packed(chat: Chat) -> object:
         )
         for turn in chat.messages
     ]
-    tools = [(tool.name, tool.description, tool.parameters) for tool in chat.tools]
+    tools = [(tool.name, tool.description, tool.parameters) for tool in chat.listed]
     return turns, tools, chat.template, chat.continue_final
 
 

@@ -1,6 +1,7 @@
 """Anthropic's blocks that a model reads as text: documents, search results, its servers' tools."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -31,8 +32,8 @@ class DocumentSource(Struct):
 class FoundPage(Struct):
     """A page that a search of Anthropic's servers found; its text is for them alone."""
 
-    title: str | None = None
-    url: str | None = None
+    title: str
+    url: str
 
 
 def document(
@@ -60,20 +61,21 @@ def search_result(source: Any, title: str | None, texts: Sequence[str], place: s
     return _marked("search_result", {"Title": title, "Source": source}, "\n".join(texts))
 
 
-def server_call(name: str | None, input: dict[str, Any] | None) -> str:
+def server_call(kind: str, name: str | None, input: dict[str, Any] | None) -> str:
     """Return the call of a tool of Anthropic's servers, as an earlier answer has it."""
     arguments = msgspec.json.encode(input or {}).decode()
-    return _marked("server_tool_use", {"Name": name}, arguments)
+    return _marked(kind, {"Name": name}, arguments)
 
 
-def server_result(pages: Any) -> str:
-    """Return what such a search found: titles and addresses, for more is not to be read."""
-    try:
-        found = msgspec.convert(pages, list[FoundPage])
-    except msgspec.ValidationError:  # an error's code
-        return _marked("web_search_tool_result", {}, msgspec.json.encode(pages).decode())
-    lines = (f"{page.title}: {page.url}" for page in found)
-    return _marked("web_search_tool_result", {}, "\n".join(lines))
+def server_result(kind: str, content: Any) -> str:
+    """Return what such a tool returned; of a search titles and addresses, for its texts are sealed.
+
+    An error is its code.
+    """
+    with suppress(msgspec.ValidationError):
+        pages = msgspec.convert(content, list[FoundPage])
+        return _marked(kind, {}, "\n".join(f"{page.title}: {page.url}" for page in pages))
+    return _marked(kind, {}, msgspec.json.encode(content).decode())
 
 
 def _text(content: str | list[TextPart] | None, place: str) -> str:

@@ -10,13 +10,9 @@ import msgspec
 from msgspec import Meta, Raw, Struct, field
 
 from ..engine.request import Refusal
-from .anthropic_documents import (
-    DocumentSource,
-    document,
-    search_result,
-    server_call,
-    server_result,
-)
+from .anthropic_blocks import Effort, InputBlock, InputMessage, InputTool
+from .anthropic_documents import document, search_result, server_call, server_result
+from .anthropic_tools import ToolBox
 from .chat import (
     Chat,
     Content,
@@ -25,7 +21,6 @@ from .chat import (
     Reasoning,
     ResponseFormat,
     Text,
-    Tool,
     ToolCall,
     ToolChoice,
     said,
@@ -36,7 +31,7 @@ from .reasoning import Thinking, one_of, thinking_of
 from .sampling import MAX_MESSAGES, StopStrings, max_tokens, options, stop_strings
 from .signature import opened
 from .structured_output import UNSENT, StructuredFields, response_format, schema_format
-from .tool_fields import checked_choice, checked_tool
+from .tool_fields import checked_choice
 
 # In a JSON text this is no part of a string, whose quotes are escaped.
 MARKED = re.compile(rb'"cache_control"\s*:\s*\{')
@@ -50,44 +45,16 @@ MODES: Mapping[str, Literal["auto", "none", "required"]] = {
 }
 UNBUILT_BLOCKS = {"image": "image input"}
 # Blocks that are read as texts, and in whose turns they are.
+SERVER_CALLS = ("server_tool_use", "mcp_tool_use")
+SERVER_TOOLS = (
+    *("web_search", "web_fetch", "tool_search", "mcp", "advisor"),
+    *("code_execution", "bash_code_execution", "text_editor_code_execution"),
+)
 TEXT_BLOCKS = {
-    "document": "user",
-    "search_result": "user",
-    "server_tool_use": "assistant",
-    "web_search_tool_result": "assistant",
+    **dict.fromkeys(("document", "search_result"), "user"),
+    **dict.fromkeys(SERVER_CALLS, "assistant"),
+    **dict.fromkeys((f"{name}_tool_result" for name in SERVER_TOOLS), "assistant"),
 }
-
-
-class InputBlock(Struct):
-    type: str
-    text: str | None = None
-    thinking: str | None = None
-    signature: str | None = None
-    id: str | None = None
-    name: str | None = None
-    input: dict[str, Any] | None = None
-    tool_use_id: str | None = None
-    content: "str | list[InputBlock] | dict[str, Any] | None" = None
-    is_error: bool | None = None
-    source: DocumentSource | str | None = None
-    title: str | None = None
-    context: str | None = None
-    url: str | None = None
-
-
-class InputMessage(Struct):
-    role: str
-    content: str | list[InputBlock]
-
-
-class InputTool(Struct):
-    """A tool; a `type` other than custom is one that Anthropic's servers have."""
-
-    name: str
-    type: str | None = None
-    description: str | None = None
-    input_schema: dict[str, Any] | None = None
-    strict: bool | None = None
 
 
 class OutputFormat(Struct):
@@ -146,9 +113,12 @@ def decode_count(body: bytes) -> Chat:
 
 def _chat(request: MessagesRequest, options: GenerationOptions) -> Chat:
     system = (_system(request.system),) if request.system else ()
-    each = (_messages(m, f"messages[{i}]") for i, m in enumerate(request.messages))
+    box = ToolBox(request.tools or ())
+    box.read(request.messages)
+    each = (_messages(*placed) for placed in _standing(request.messages))
     turns = (*system, *chain.from_iterable(each))
-    tools = tuple(_tools(request.tools or ()))
+    if not turns:
+        raise missing("messages[0].content")
     # A last turn of the assistant is a beginning that the model goes on from.
     last = turns[-1]
     continues = last.role == "assistant" and bool(last.text) and not last.calls
@@ -162,19 +132,12 @@ def _chat(request: MessagesRequest, options: GenerationOptions) -> Chat:
         reasoning=_reasoning(request),
         continue_final=continues,
         response_format=format,
-        tools=tools,
-        tool_choice=checked_choice(tools, _choice(request.tool_choice), "tool_choice"),
+        tools=box.tools,
+        tool_choice=box.choice(
+            checked_choice(box.tools, _choice(request.tool_choice), "tool_choice")
+        ),
         call_prefix="toolu_",
     )
-
-
-def _tools(tools: Sequence[InputTool]) -> Iterator[Tool]:
-    """Yield the tools that a client has itself."""
-    for at, tool in enumerate(tools):
-        if tool.type in (None, "custom"):
-            place, schema = f"tools[{at}]", tool.input_schema
-            about = tool.name, tool.description, schema, tool.strict
-            yield checked_tool(*about, place, "input_schema")
 
 
 def _choice(choice: InputToolChoice | None) -> ToolChoice:
@@ -201,14 +164,31 @@ def _formats(request: MessagesRequest) -> Iterator[ResponseFormat]:
 
 
 def _reasoning(request: MessagesRequest) -> Reasoning:
-    """Return what is asked of thoughts; effort alone is no wish for them, as at Anthropic's."""
-    effort = request.output_config and request.output_config.effort
-    level = one_of(effort, LEVELS, "output_config.effort") if effort else None
-    return replace(thinking_of(request.thinking), effort=level)
+    """Return what is asked of thoughts; effort alone is no wish for them, as at Anthropic's.
+
+    Of efforts the newest counts, which may be a turn's.
+    """
+    asked: list[tuple[Effort | OutputConfig | None, str]] = [(request.output_config, "")]
+    turns = enumerate(request.messages)
+    asked += [(turn.output_config, f"messages[{at}].") for at, turn in turns]
+    levels = [
+        one_of(config.effort, LEVELS, f"{place}output_config.effort")
+        for config, place in asked
+        if config and config.effort
+    ]
+    return replace(thinking_of(request.thinking), effort=levels[-1] if levels else None)
 
 
 def _system(system: str | list[InputBlock]) -> Message:
     return Message("system", _texts(system, "system"), in_parts=isinstance(system, list))
+
+
+def _standing(messages: Sequence[InputMessage]) -> Iterator[tuple[InputMessage, str]]:
+    """Yield messages with their places, but what the system said for an earlier turn alone."""
+    newest = max((at for at, each in enumerate(messages) if each.role == "user"), default=-1)
+    for at, message in enumerate(messages):
+        if at > newest or message.clear_at != "next_user_message":
+            yield message, f"messages[{at}]"
 
 
 def _messages(message: InputMessage, place: str) -> Iterator[Message]:
@@ -216,7 +196,10 @@ def _messages(message: InputMessage, place: str) -> Iterator[Message]:
     if message.role not in ROLES:
         problem = f"must be one of {', '.join(ROLES)}, not {shown(message.role)}"
         raise invalid(f"{place}.role", problem)
-    blocks, where, role = message.content, f"{place}.content", message.role
+    where, role = f"{place}.content", message.role
+    if role == "system" and message.output_config and message.content is None:
+        return
+    blocks = present(message.content, where)
     if isinstance(blocks, str):
         yield Message(role, said(blocks))
         return
@@ -259,9 +242,9 @@ def _as_text(block: InputBlock, place: str) -> str:
         found = _texts(_listed(block, place), f"{place}.content")
         texts = [part.text for part in found if isinstance(part, Text)]
         return search_result(block.source, block.title, texts, place)
-    if block.type == "server_tool_use":
-        return server_call(block.name, block.input)
-    return server_result(msgspec.to_builtins(block.content))
+    if block.type in SERVER_CALLS:
+        return server_call(block.type, block.name, block.input)
+    return server_result(block.type, msgspec.to_builtins(block.content))
 
 
 def _listed(block: InputBlock, place: str) -> str | list[InputBlock]:

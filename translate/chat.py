@@ -55,7 +55,7 @@ class Tool:
     """A tool that a model may call; `parameters` is a JSON schema, which `strict` calls keep to.
 
     `field` is the request's that has the schema. With `grammar`, in Lark, that is what they keep
-    to: of the text that is their one argument, `input`.
+    to: of the text that is their one argument, `input`. A `deferred` one is told of in a turn.
     """
 
     name: str
@@ -63,6 +63,7 @@ class Tool:
     parameters: dict[str, Any] | None = None
     strict: bool = False
     grammar: str | None = None
+    deferred: bool = False
     field: str = field(default="tools", compare=False)
 
 
@@ -223,6 +224,11 @@ class Chat:
     must_think: bool = False  # it is refused by a model that has no thoughts
     client: str = ""  # on whose behalf, as http.auth names callers
     guard: str = ""  # what keeps texts from becoming control tokens, where one spells some
+
+    @property
+    def listed(self) -> tuple[Tool, ...]:
+        """The tools that the prompt begins with, so that it stays the same whatever is chosen."""
+        return tuple(tool for tool in self.tools if not tool.deferred)
 
     @property
     def offered(self) -> tuple[Tool, ...]:

@@ -25,8 +25,9 @@ EFFORTS: Mapping[str, float | None] = {
 # The same in the budgets that a template tells its model of, which was trained with these:
 # ByteDance-Seed/Seed-OSS-36B-Instruct, README.md; beyond them it is told of none.
 TOLD: Mapping[str, int] = {"minimal": 512, "low": 1024, "medium": 4096, "high": 16384}
-THINKING = {"enabled": True, "adaptive": True, "disabled": False}
-DISPLAYS: Mapping[str, Shown] = {"summarized": "apart", "omitted": "sealed"}
+# The last of each: what a model reports between calls of tools, which is its text here.
+THINKING = {"enabled": True, "adaptive": True, "disabled": False, "between_tools": False}
+DISPLAYS: Mapping[str, Shown] = {"summarized": "apart", "omitted": "sealed", "updates": "apart"}
 
 
 class Thinking(Struct):

@@ -55,7 +55,7 @@ class ChatTemplate:
         template = self._compiled()
         context = self._context(chat)
         fault: Exception | None = None
-        for turns in arrangements(self.habits.settled(chat.messages, chat.offered)):
+        for turns in arrangements(self.habits.settled(chat.messages, chat.listed)):
             if chat.continue_final and turns[-1].role != chat.messages[-1].role:
                 continue
             try:
@@ -114,7 +114,7 @@ class ChatTemplate:
                 raise _invalid(f"must not set {name}; the server sets it")
             if name in SWITCHES and not isinstance(value, bool | None):
                 raise _invalid(f"must set {name} to true or false")
-        tools = functions(chat.offered, not self.habits.bare) if self.habits.tools else None
+        tools = functions(chat.listed, not self.habits.bare) if self.habits.tools else None
         fixed = {**self._tokens, "tools": tools or None, "messages": None}
         # Templates ask whether documents are none, as transformers lets them.
         return {"add_generation_prompt": True, "documents": None, **chat.template, **fixed}

@@ -13,7 +13,12 @@ DIM = 64  # of a head: by its rope the scripted one looks one token back
 
 
 def write(
-    path: Path, encoding: tokenizers.Tokenizer, script: Sequence[int], template: str, eos: str
+    path: Path,
+    encoding: tokenizers.Tokenizer,
+    script: Sequence[int],
+    template: str,
+    eos: str,
+    context: int = 4096,
 ) -> Path:
     """Write a Llama of one layer whose next token follows from the last two.
 
@@ -36,7 +41,8 @@ def write(
         head[following, own[token]] = max(head[following, own[token]], 3.5 if again else 4)
         if at and script.count(token) > 1:
             head[following, before[script[at - 1]]] = 3
-    return write_llama(path, encoding, _tensors(embed, head, names, own, before), template, eos)
+    tensors = _tensors(embed, head, names, own, before)
+    return write_llama(path, encoding, tensors, template, eos, context=context)
 
 
 def write_llama(

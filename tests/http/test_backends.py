@@ -43,6 +43,17 @@ def test_who_names_no_model_gets_the_first() -> None:
         Backends({}).find("")
 
 
+def test_who_names_a_model_of_anthropic_s_gets_it_or_the_first() -> None:
+    """As Claude Code does for its helpers, whatever model its user named."""
+    first, own = object(), object()
+    named: Any = {"b": first, "claude-haiku-5-5": own}
+    assert Backends(named).find("claude-haiku-5-5") is own
+    assert Backends(named).find("claude-opus-5-5") is first
+    for unknown in ("claude", "haiku", "gpt-5"):
+        with pytest.raises(Refusal):
+            Backends(named).find(unknown)
+
+
 def test_what_a_model_is_not_for_is_refused_with_where_to_ask_it() -> None:
     both = "/v1/chat/completions or /v1/embeddings"
     purposes: dict[Purpose, str] = {"generate": both, "rerank": "/v1/rerank"}

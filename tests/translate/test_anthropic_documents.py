@@ -71,6 +71,24 @@ def test_what_anthropic_s_servers_did_is_text_of_the_answer_before() -> None:
     ]
 
 
+def test_what_other_tools_of_theirs_returned_is_json() -> None:
+    ran = {"type": "code_execution_result", "stdout": "4", "return_code": 0}
+    result = {"type": "code_execution_tool_result", "tool_use_id": "s", "content": ran}
+    call = {"type": "mcp_tool_use", "id": "m", "name": "ask", "server_name": "a", "input": {}}
+    answer = {
+        "type": "mcp_tool_result",
+        "tool_use_id": "m",
+        "content": [{"type": "text", "text": "b"}],
+    }
+    assert texts(decoded(result, call, answer, role="assistant").messages[-1]) == [
+        "<code_execution_tool_result>\n"
+        '{"type":"code_execution_result","stdout":"4","return_code":0}\n'
+        "</code_execution_tool_result>",
+        "<mcp_tool_use>\nName: ask\n\n{}\n</mcp_tool_use>",
+        '<mcp_tool_result>\n[{"type":"text","text":"b"}]\n</mcp_tool_result>',
+    ]
+
+
 @pytest.mark.parametrize(
     ("block", "field", "code"),
     [

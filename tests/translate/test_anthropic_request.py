@@ -122,8 +122,32 @@ def test_budgets_and_levels() -> None:
     assert "low, medium, high, xhigh, max" in error.message
     omitted = {"type": "adaptive", "display": "omitted"}
     assert decoded(thinking=omitted).reasoning == Reasoning(True, shown="sealed")
-    assert decoded(thinking={**omitted, "display": "summarized"}).reasoning == Reasoning(True)
+    for display in ("summarized", "updates"):
+        assert decoded(thinking={**omitted, "display": display}).reasoning == Reasoning(True)
+    assert decoded(thinking={"type": "between_tools"}).reasoning == Reasoning(False)
     assert refused(thinking={**omitted, "display": "loud"}).field == "thinking.display"
+
+
+def test_what_the_system_says_for_one_turn_alone_is_gone_with_the_next() -> None:
+    note = {"role": "system", "content": "Now.", "clear_at": "next_user_message"}
+    assert [turn.text for turn in decoded(USER, note).messages] == ["Hi", "Now."]
+    answer = {"role": "assistant", "content": "So."}
+    assert [turn.text for turn in decoded(USER, note, answer, USER).messages] == ["Hi", "So.", "Hi"]
+    stays = {**note, "clear_at": "never"}
+    assert len(decoded(USER, stays, answer, USER).messages) == 4
+
+
+def test_a_turn_of_the_system_s_may_say_how_much_effort_is_made() -> None:
+    """As Claude Code says it to its helpers; there may be no more to it."""
+    turn: dict[str, Any] = {"role": "system", "output_config": {"effort": "low"}}
+    chat = decoded(USER, turn, output_config={"effort": "high"})
+    assert (chat.reasoning.effort, len(chat.messages)) == ("low", 1)
+    assert len(decoded(USER, {**turn, "content": "So."}).messages) == 2
+    bad = refused(USER, {**turn, "output_config": {"effort": "none"}})
+    assert bad.field == "messages[1].output_config.effort"
+    assert refused(turn).field == "messages[0].content"
+    assert refused(USER, {"role": "system"}).field == "messages[1].content"
+    assert refused({"role": "user", "output_config": {}}).field == "messages[0].content"
 
 
 def thinking(thought: str, **more: str) -> dict[str, Any]:

@@ -382,8 +382,11 @@ def test_the_template_for_tools_is_chosen_where_there_are_some() -> None:
     chat = Chat("m", (Message("user", said("Hi")),))
     assert template.render(chat) == "DHi"
     assert template.render(replace(chat, tools=(Tool("f"),))) == "Tf"
-    choice = ToolChoice("none")
-    assert template.render(replace(chat, tools=(Tool("f"),), tool_choice=choice)) == "DHi"
+    for choice in (ToolChoice("none"), ToolChoice("auto", ("g",))):  # its beginning stays as it is
+        assert template.render(replace(chat, tools=(Tool("f"),), tool_choice=choice)) == "Tf"
+    deferred = (Tool("f"), Tool("g", deferred=True))
+    assert template.render(replace(chat, tools=deferred)) == "Tf"
+    assert template.render(replace(chat, tools=deferred[1:])) == "DHi"
 
 
 def test_what_is_worth_a_line_in_the_log() -> None:
