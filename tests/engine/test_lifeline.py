@@ -10,7 +10,6 @@ import pytest
 
 from bessemer.engine.lifeline import follow
 
-
 END = """
 import subprocess, sys
 from bessemer.engine.lifeline import end
