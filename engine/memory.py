@@ -114,7 +114,7 @@ def plan_memory(
     """
     spare, idle_states = (0, MIN_STATES - batch) if one_answer else (SPARE, IDLE_STATES)
     groups = _Groups(page, page_tokens, tuple(windows), batch + spare, chunk)
-    pools = _Pools(groups, context, state, batch + 1 + idle_states if state else 0)
+    pools = _Pools(groups, context, state, batch + 1 + idle_states)
     left = budget - weights - working - program
     max_pages = -(-(1 if one_answer else POOLED_CONTEXTS) * context // page_tokens)
     pool_bytes = pool or min(groups.cost(max_pages) + pools.max_slots * state, left // 2)

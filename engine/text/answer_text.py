@@ -60,9 +60,9 @@ class AnswerText:
         self,
         detokenizer: AnswerDetokenizer,
         stops: StopMatcher,
-        min_tokens: int = 0,
-        splitter: Splitter | None = None,
-        meter: ThoughtMeter | None = None,
+        min_tokens: int,
+        splitter: Splitter | None,
+        meter: ThoughtMeter | None,
     ) -> None:
         self.meter = meter
         self._detokenizer = detokenizer
@@ -93,10 +93,10 @@ class AnswerText:
         if self._splitter is not None:
             (thought, text), held = self._splitter.feed(text), self._splitter.close()
             thought, text = thought + held[0], text + held[1]
-        thought, text = self._sought(thought, text)
+        thought, text = self._sought(thought, text, exempt=False)
         return thought, text + self._stops.flush()
 
-    def _sought(self, thought: str, text: str, exempt: bool = False) -> tuple[str, str]:
+    def _sought(self, thought: str, text: str, exempt: bool) -> tuple[str, str]:
         """Look for stop strings; a thought parts the text before it from the text after it."""
         before = self._stops.flush() if thought else ""
         return thought, before + (text if exempt else self._stops.add(text))

@@ -38,6 +38,7 @@ def test_what_does_not_fit_is_refused_with_the_numbers(budget: int) -> None:
     with pytest.raises(DoesNotFit) as caught:
         plan_memory(budget=budget, context=131072, **MODEL)
     assert "4 GB" in str(caught.value) and "--kv-cache" in str(caught.value)
+    assert "for its KV pool, but it was given" in str(caught.value)
     assert size(budget) in str(caught.value)
 
 

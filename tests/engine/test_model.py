@@ -18,6 +18,8 @@ from tests.architectures.parity import tiny
 from tests.architectures.steps import prefill
 from tests.architectures.tiny import Tiny, prompts, rounded
 
+from .tiny_decoders import EMBEDDERS
+
 NAME = "qwen3_layer_types_tied"
 PROMPT = prompts()[1][:40]
 PLAIN = ("llama_mqa_linear_biased_tied", "mistral_window_wide_head", "qwen3_moe_normalised")
@@ -119,6 +121,12 @@ def test_a_missing_tensor(tmp_path: Path) -> None:
     del out.tensors["model.layers.1.mlp.down_proj.weight"]
     message = refusal(out, tmp_path)
     assert f"{tmp_path} lacks the tensor model.layers.1.mlp.down_proj.weight" in message
+
+
+def test_what_embeds_alone_writes_no_texts(tmp_path: Path) -> None:
+    path = EMBEDDERS["both_ways_with_a_head"].write(tmp_path)
+    with pytest.raises(ConfigError, match="it embeds texts, and writes none"):
+        load(path)
 
 
 # A model whose files are some 300 MB, most of it in its layers, as real ones are.

@@ -2,28 +2,71 @@
 
 import ast
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec import structs
 
 from bessemer.engine.request import (
     Channels,
+    Constraint,
+    Embed,
     Embedded,
     Event,
     GenerationDefaults,
+    Rank,
     Ranked,
     Refusal,
     Refused,
+    Request,
     Sampling,
     Started,
     StepReport,
     Thought,
+    ThoughtBudget,
     Token,
     overloaded,
     shutting_down,
 )
 
 ROOT = Path(__file__).parents[2]
+
+
+NOTHING = {"logit_bias": {}, "repetition_penalty": 1, "presence_penalty": 0, "top_k": 0}
+NOTHING |= {"frequency_penalty": 0, "temperature": 1, "top_p": 1, "min_p": 0, "seed": 0}
+OPEN = dict.fromkeys(("max_tokens", "max_length")) | {"min_tokens": 0, "min_length": 0, "stop": []}
+LISTS = {"stop": [], "stop_token_ids": [], "bad_words": [], "allowed_token_ids": None}
+FLAGS = dict.fromkeys(("ignore_eos", "stop_in_reasoning", "goes_on", "progress"), False)
+MORE = dict.fromkeys(("logprobs", "prompt_logprobs", "constraint", "thought", "budget"))
+ONE = {"id": 1, "tokens": [5], "max_tokens": 9}
+
+
+@pytest.mark.parametrize(
+    ("thing", "fields"),
+    [
+        (Sampling(), NOTHING),
+        (GenerationDefaults(), OPEN | {"sampling": Sampling()}),
+        (
+            Request(id=1, tokens=[5], max_tokens=9),
+            {**ONE, **LISTS, **FLAGS, **MORE, "min_tokens": 0, "sampling": Sampling()}
+            | {"skip_special_tokens": True, "salt": "", "client": ""},
+        ),
+        (
+            Constraint(grammar="regex", definition="a"),
+            {"grammar": "regex", "definition": "a", "heads": False, "strict": True}
+            | {"fields": (), "field": "response_format"},
+        ),
+        (ThoughtBudget(tokens=1, closing=[2], again=[3]), {"tokens": 1, "closing": [2]}
+         | {"again": [3], "line": 0}),
+        (Embed(id=1, inputs=["a"]), {"id": 1, "inputs": ["a"], "dimensions": None}
+         | {"prompt": None, "truncate": False, "client": ""}),
+        (Rank(id=1, query="q", documents=["a"]), {"id": 1, "query": "q", "documents": ["a"]}
+         | {"prompt": None, "truncate": False, "client": ""}),
+        (StepReport(), dict.fromkeys(StepReport.__struct_fields__, 0)),
+    ],
+)  # fmt: skip
+def test_what_says_nothing_asks_for_nothing(thing: Any, fields: dict[str, Any]) -> None:
+    assert structs.asdict(thing) == fields
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,39 @@ def test_a_state_is_replaced_when_no_step_reads_it(monkeypatch: pytest.MonkeyPat
     assert len(waits) == 2
 
 
+class Prepared:
+    """A prepared step that gives an answer, or has none for this batch."""
+
+    answer: mx.array | None = mx.array([7])
+
+    def __init__(self, decoder: Any) -> None:
+        self.looks = 0
+
+    def look(self, caches: Sequence[Any]) -> None:
+        assert len(caches) == 1
+        self.looks += 1
+
+    def __call__(self, tokens: mx.array, step: Any, caches: Sequence[Any]) -> mx.array | None:
+        return self.answer
+
+
+def test_a_prepared_step_runs_instead_and_looks_again_where_caches_moved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bessemer.engine.runner.PreparedStep", Prepared)
+    scribe: Any = Scribe(Paged(1, 2, 2))
+    runner = Runner(scribe, [zeros(8, 1, 2, 2, Format.FLOAT32)], prepared=True)
+    prepared: Any = runner._prepared
+    runs: list[tuple[int, int]] = []  # of the decoder and looks, after each step
+    for computed, answer in ((0, [7]), (4, [7]), (5, [7]), (6, None), (7, [7]), (8, [7])):
+        prepared.answer = None if answer is None else mx.array(answer)
+        length = 4 if computed == 0 else computed + 1
+        out = runner(build([Work(sequence(1, computed, length, [5]), length - computed)]))
+        assert (out.tolist() == [7]) == (computed > 0 and answer is not None)
+        runs.append((len(scribe.caches), prepared.looks))
+    assert runs == [(1, 0), (1, 1), (1, 1), (2, 1), (2, 2), (2, 2)]
+
+
 def test_without_tails_layouts_have_none() -> None:
     scribe: Any = Scribe(Paged(1, 2, 2))
     Runner(scribe, [zeros(8, 1, 2, 2, Format.FLOAT32)])(build([Work(sequence(1, 9, 10, [5]), 1)]))

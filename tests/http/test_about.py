@@ -30,13 +30,14 @@ def test_what_mlx_has_packed_counts_as_what_it_was(tmp_path: Path) -> None:
         "a.biases": np.zeros((8, 2), np.float16),
         "b.weight": np.zeros((5, 7), np.float32),
         "b.bias": np.zeros(5, np.float32),
+        "ids": np.zeros(3, np.uint32),  # numbers that are not packed
     }
     save_file(tensors, tmp_path / "model.safetensors")
     config = '{"model_type": "qwen3", "hidden_size": 7, "quantization": {"group_size": 64}}'
     (tmp_path / "config.json").write_text(config)
     told = about(tmp_path)
     assert (told.format, told.family, told.quantization) == ("safetensors", "qwen3", "4-bit")
-    assert told.parameters == 8 * 128 + 35 + 5 and told.sizes == {"embedding_length": 7}
+    assert told.parameters == 8 * 128 + 35 + 5 + 3 and told.sizes == {"embedding_length": 7}
     assert told.size == (tmp_path / "model.safetensors").stat().st_size
 
 

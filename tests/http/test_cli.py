@@ -115,6 +115,7 @@ def test_a_prompt_is_utf_8_whatever_the_locale() -> None:
         (("serve", "--allowed-host", ""), {}, "--allowed-host is ''"),
         (("convert", "", "new"), {}, "the model is ''"),
         (("convert", "x.gguf", ""), {}, "'' exists already"),
+        (("convert", "x.gguf", "/tmp"), {}, "/tmp exists already"),
         (("quantize", " ", "new"), {}, "the model is ' '"),
         (("serv",), {}, "Did you mean 'serve'?\n"),
         (("run", "--max-tokens", "0", "x"), {}, "--max-tokens is '0'"),
@@ -125,6 +126,26 @@ def test_mistakes(arguments: tuple[str, ...], environment: dict[str, str], words
     assert (code, out) == (2, "")
     assert err.startswith("bessemer: ") and words in err
     assert err.count("\n") == 1 and err.endswith((".\n", "?\n"))
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [("sys.exit(0)", 0), ("sys.exit(3)", 3), ("os.kill(os.getpid(), 9)", 128 + 9)],
+)
+def test_a_command_in_a_process_of_its_own_ends_as_that_does(
+    end: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that a signal has ended has a shell's code of it."""
+    (tmp_path / "ending.py").write_text(f"import os, sys\n{end}\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert cli.in_child("ending", []) == code
+
+
+def test_a_new_directory_is_where_the_command_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli._new_directory("m") == tmp_path / "m"
 
 
 def test_a_usage_error_further_in(

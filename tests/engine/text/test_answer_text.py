@@ -52,6 +52,31 @@ def test_where_it_stops(
     assert stopped(answer, stop, **fields) == oracle
 
 
+@pytest.mark.parametrize(
+    ("answer", "stop", "thought", "oracle"),
+    [
+        ("a STO", "STOP", None, ("", "a STO", None)),
+        ("a STOP", "STOP", None, ("", "a ", "STOP")),
+        ("<think>ab", "STOP", THINK, ("ab", "", None)),
+        ("<think>a</thi", "STOP", THINK, ("a</thi", "", None)),
+        ("<think>a</think>b ST", "STOP", THINK, ("a", "b ST", None)),
+        ("<thi", "STOP", THINK, ("", "<thi", None)),
+        ("x<thi", "hi", THINK, ("", "x<t", "hi")),
+        ("<thi", "hi", THINK, ("", "<t", "hi")),  # sought in what was held back too
+    ],
+)
+def test_what_was_held_back_comes_at_the_end(
+    answer: str, stop: str, thought: Thought | None, oracle: tuple[str, str, str | None]
+) -> None:
+    tokenizer = make_tokenizer(byte_level())
+    request = Request(id=1, tokens=[1], max_tokens=9, stop=[stop], thought=thought)
+    text = tokenizer.answer_text(request)
+    parts = [text.add(token) for each in answer for token in tokenizer.encode(each)]
+    parts.append(text.close())
+    thoughts, texts = ("".join(each) for each in zip(*parts, strict=True))
+    assert (thoughts, texts, text.stop) == oracle
+
+
 def test_a_thought_parts_the_text_around_it() -> None:
     tokenizer = make_tokenizer(byte_level())
     end = id_of(tokenizer, "<|end|>")

@@ -9,6 +9,7 @@ import pytest
 from bessemer.engine.text.loading import load_tokenizer
 from bessemer.engine.text.tokenizer import TokenizerError
 
+from ..gguf.writer import write
 from .tiny_tokenizers import byte_level
 
 
@@ -54,6 +55,12 @@ def test_load_reads_what_checkpoints_hold(tmp_path: Path) -> None:
         (tmp_path / name).write_text('{"half')
         with pytest.raises(TokenizerError, match=name):
             load_tokenizer(tmp_path)
+
+
+def test_a_flaw_of_a_gguf_file_is_one_of_a_tokenizer(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.gguf", {"general.architecture": "llama"})
+    with pytest.raises(TokenizerError, match=r"m\.gguf has a tokenizer of the kind None, and"):
+        load_tokenizer(path, config={})
 
 
 def test_what_the_last_user_of_a_tokenizer_had_set_is_undone(tmp_path: Path) -> None:
