@@ -151,9 +151,9 @@ def test_what_there_is_and_what_it_can_do(server: Server, client: ollama.Client)
     assert names == ["caller:latest", "thinker:small", "plain:latest"]
     able = {name: client.show(name or "").capabilities for name in names}
     assert able == {
-        "caller:latest": ["completion", "tools"],
-        "thinker:small": ["completion", "tools", "thinking"],
-        "plain:latest": ["completion", "insert"],
+        "caller:latest": ["completion", "tools", "embedding"],
+        "thinker:small": ["completion", "tools", "thinking", "embedding"],
+        "plain:latest": ["completion", "insert", "embedding"],
     }
     shown = client.show("thinker")  # the only one of that name
     info = shown.modelinfo or {}
@@ -175,7 +175,7 @@ def test_errors_are_one_text(server: Server, client: ollama.Client) -> None:
         ("/api/chat", {"model": "plain", "messages": [{"role": "user", "images": ["x"]}]}),
         ("/api/chat", {"model": "plain", "messages": HI, "options": {"mirostat": 1}}),
         ("/api/generate", {"model": "plain", "prompt": "Hi", "template": "{{ .Prompt }}"}),
-        ("/api/embed", {"model": "plain", "input": "Hi"}),
+        ("/api/embed", {"model": "plain", "input": ["Hi", ""]}),
         ("/api/show", {}),
     ):
         status, error, _ = server.ask("POST", path, body)
