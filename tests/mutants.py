@@ -88,6 +88,11 @@ EQUIVALENT: dict[str, str] = {
     "http/template_host.py | TemplateHost._started | another constant | 20 | (21)": (
         "twice as much of an answer is read ahead of who waits for all of it"
     ),
+    'translate/signature.py |  | swapped arguments | hmac.digest(KEY, b"sealing", "sha256")'
+    " | hmac.digest(b'sealing', KEY, 'sha256')": "a key that only this server knows, either way",
+    "translate/reasoning.py | _switches | a condition less | asked.effort and "
+    "format.efforts.get(asked.effort, asked.effort) | "
+    "(format.efforts.get(asked.effort, asked.effort))": "no family knows a level of none at all",
     'http/cors.py | Cors.headers | a condition less | request.header(b"origin") or b""'
     " | (request.header(b'origin'))": "an origin that is allowed is not None",
 }

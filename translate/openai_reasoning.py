@@ -66,7 +66,7 @@ def reasoning_of(request: ReasoningRequest) -> Reasoning:
     answers = request.enable_thinking, thinking.enabled, inner.enabled, wished
     enabled = next((each for each in answers if each is not None), None)
     told = (request.chat_template_kwargs or {}).get("thinking_budget")
-    told = told if type(told) is int and -1 <= told <= INT32 else None
+    told = told if type(told) is int and 0 <= told <= INT32 else None
     named = (getattr(request, name) for name in BUDGETS)
     budgets = *named, inner.max_tokens, thinking.budget, told
     budget = next((each for each in budgets if each is not None), -1)

@@ -64,10 +64,20 @@ def test_what_an_operation_becomes() -> None:
         ("GET", "/v1/say/{id}"): Route(
             _handler, public=True, operation=Operation(summary="What was said", response=Said)
         ),
+        ("DELETE", "/v1/say"): Route(_handler, operation=Operation(summary="Unsay", response=Said)),
+        ("POST", "/v1/mean"): Route(
+            _handler, operation=Operation(summary="Mean it", request=decoder, response=Said)
+        ),
         ("GET", "/v1/hidden"): Route(_handler),
     }
     told = document(routes, {"/v1/say": "text/event-stream"})
-    assert set(told["paths"]) == {"/v1/say", "/v1/say/{id}"}
+    assert set(told["paths"]) == {"/v1/say", "/v1/say/{id}", "/v1/mean"}
+    names = [each["operationId"] for path in told["paths"].values() for each in path.values()]
+    assert names == ["v1_say", "delete_v1_say", "v1_say_id", "v1_mean"]
+    plain, deleted = told["paths"]["/v1/mean"]["post"], told["paths"]["/v1/say"]["delete"]
+    assert [*plain["requestBody"]["content"]["application/json"]] == ["schema"], "no example"
+    for entry in (plain, deleted):  # neither is a stream
+        assert [*entry["responses"]["200"]["content"]] == ["application/json"]
     post = told["paths"]["/v1/say"]["post"]
     assert post["summary"] == "Say it"
     assert "security" not in post

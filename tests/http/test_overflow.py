@@ -143,7 +143,11 @@ def test_a_bare_prompt_loses_its_beginning(prompt: Any) -> None:
     whole = TOKENIZER.encode(prompt[-2000:]) if isinstance(prompt, str) else [*prompt]
     assert [*cut] == [*whole][-len(cut) :]
     assert isinstance(answer[-1], Done) and answer[-1].usage.shortened
-    assert answer[-1].usage.shortened.tokens > 0 == answer[-1].usage.shortened.messages
+    lost = answer[-1].usage.shortened
+    assert lost.tokens > 0 == lost.messages
+    if len(prompt) < 2000:  # of more not all were counted
+        all_ = TOKENIZER.encode(prompt) if isinstance(prompt, str) else prompt
+        assert lost.tokens == len(all_) - len(cut)
 
 
 def test_a_bare_prompt_is_not_summarized() -> None:
@@ -168,6 +172,16 @@ def test_older_messages_are_summarized_by_the_model_itself_v6() -> None:
     assert answer[-1].usage.shortened == Shortened("summarize", messages=35)
     # It is the client's own sequence, given back when the answer is over.
     assert worker.counted == [1, 1] and worker.admission._total == 0 and worker.stream.closed
+
+
+def test_a_summary_is_of_the_newest_of_what_is_old_if_no_more_fits() -> None:
+    dense = "".join(chr(ord("!") + at * 37 % 90) for at in range(80))  # a token a character
+    long = (Message("user", said(f"{at}{dense}")) for at in range(3))
+    worker = Scripts(says("They counted."), says("Hi"))
+    chat = Chat("m", (SYSTEM, *long, *talk(5, "ok")[1:]))
+    assert text(events(model_of(worker, "summarize"), chat)) == "Hi"
+    asked = TOKENIZER.decode(worker.asked[0].tokens)
+    assert asked.count("user: ") == 1 and "user: 2" in asked
 
 
 def test_what_a_summary_does_not_make_fit_is_an_error_v6() -> None:

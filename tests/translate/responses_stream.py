@@ -23,6 +23,7 @@ def checked(events: Sequence[dict[str, Any]]) -> dict[str, Any]:
     for at, event in enumerate(events):
         EVENT.validate_python(event)
         assert event["sequence_number"] == at, event
+        assert not event.get("content_index") and not event.get("summary_index"), "one part each"
     kinds = [event["type"] for event in events]
     assert kinds[0] == "response.created" and kinds[-1] in ENDS
     assert not set(kinds[:-1]) & set(ENDS) and kinds.count("response.created") == 1

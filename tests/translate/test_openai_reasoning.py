@@ -42,6 +42,8 @@ def asked(**fields: Any) -> Reasoning:
         ({"reasoning_budget": -1, "reasoning": {"max_tokens": 7}}, Reasoning(True)),
         ({"thinking_budget": 5, "thinking_token_budget": 6}, Reasoning(None, None, 6)),
         ({"chat_template_kwargs": {"thinking_budget": 5}}, Reasoning(None, None, 5)),
+        ({"chat_template_kwargs": {"thinking_budget": 0}}, Reasoning(None, None, 0)),
+        ({"chat_template_kwargs": {"thinking_budget": -1}}, NOTHING),
         ({"chat_template_kwargs": {"thinking_budget": True}}, NOTHING),
         ({"chat_template_kwargs": {"thinking_budget": -9}}, NOTHING),
         ({"include_reasoning": False}, Reasoning(shown="hidden")),

@@ -68,6 +68,7 @@ def test_messages_in_all_forms() -> None:
     ]
     refused = {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}
     assert shapes(refused) == [("assistant", "No.", None, [])]
+    assert shapes({"content": "Hi"}) == [("user", "Hi", None, [])], "as the first that speaks"
     assert turns(user("a"))[0].in_parts and not turns(easy[0])[0].in_parts
 
 

@@ -129,6 +129,12 @@ def test_instructions_stand_before_everything() -> None:
     assert decoded().chat().messages == (Message("user", said("Hi")),)
 
 
+def test_it_is_streamed_where_that_is_asked_for() -> None:
+    asked = {stream: decoded(stream=stream) for stream in (True, False, None)}
+    assert [each.stream for each in asked.values()] == [True, False, False]
+    assert [each.chat().options.stream for each in asked.values()] == [True, False, False]
+
+
 def test_lengths_and_logprobs() -> None:
     assert decoded(max_output_tokens=7).chat().options.max_tokens == 7
     assert decoded(max_tokens=7).chat().options.max_tokens == 7

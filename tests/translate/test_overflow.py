@@ -147,6 +147,7 @@ def test_a_summary_is_asked_for_in_few_words_by_the_same_client() -> None:
     lines = transcript(chat.messages, 400)
     assert lines[0].startswith("user: xxx") and len(lines[0]) < 120 and " ... " in lines[0]
     assert lines[1] == 'assistant: Look.\nread({"path": "a"})'
+    assert [len(transcript(chat.messages, size)[0]) for size in (4, 320, 400)] == [91, 91, 111]
     asked = summary_request(chat, lines, 400)
     assert [each.role for each in asked.messages] == ["system", "user"]
     assert asked.messages[0].text == ASKED and asked.messages[1].text == "\n\n".join(lines)

@@ -6,11 +6,20 @@ from typing import Any
 
 import pytest
 
+from bessemer.engine.request import Refusal
 from bessemer.translate.chat import Chat, Reasoning
 from bessemer.translate.parsers import channels, think
 from bessemer.translate.parsers.formats import choose
 from bessemer.translate.parsers.parser import AnswerFormat
-from bessemer.translate.reasoning import EFFORTS, TOLD, is_limited, most_tokens, settled
+from bessemer.translate.reasoning import (
+    EFFORTS,
+    TOLD,
+    Thinking,
+    is_limited,
+    most_tokens,
+    settled,
+    thinking_of,
+)
 from tests.translate.families import FAMILIES, TEMPLATES
 
 QWEN, DEEPSEEK, OSS = {"enable_thinking"}, {"thinking", "enable_thinking"}, {"reasoning_effort"}
@@ -71,6 +80,24 @@ def test_a_level_that_the_template_knows_is_left_to_the_model(effort: str) -> No
     budget = TOLD.get(effort)
     fields = {} if budget is None else {"thinking_budget": budget}
     assert told(asked, SEED) == (fields, budget)
+
+
+def test_levels_are_the_budgets_that_seed_oss_was_trained_with() -> None:
+    budgets = [told(Reasoning(True, effort), SEED)[1] for effort in ("low", "medium", "high")]
+    assert budgets == [1024, 4096, 16384]
+
+
+def test_anthropics_field() -> None:
+    assert thinking_of(None) == Reasoning() and thinking_of(Thinking("adaptive")) == Reasoning(True)
+    assert thinking_of(Thinking("enabled", 7, "omitted")) == Reasoning(True, None, 7, "sealed")
+    assert thinking_of(Thinking("disabled", None, "summarized")) == Reasoning(False)
+    for wrong, field in (
+        (Thinking("on"), "thinking.type"),
+        (Thinking("enabled", 7, "x"), "display"),
+    ):
+        with pytest.raises(Refusal, match="must be one of") as caught:
+            thinking_of(wrong)
+        assert str(caught.value.field).endswith(field)
 
 
 def test_a_budget_is_told_and_kept() -> None:

@@ -21,6 +21,7 @@ from tests.translate.test_answer import HELLO, TOKENIZER, VOCABULARY, prompts_of
 def test_the_first_prompt_and_the_first_token_set_the_times() -> None:
     now = 5.0
     watch = Stopwatch(lambda: now)
+    assert watch.prompt_seconds == 0.0
     assert watch.timings(0, 0, 0, 0) == Timings(0, 0, 0.0, 0, 0.0, 0)
     watch.begin()
     now = 7.0

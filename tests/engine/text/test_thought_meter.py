@@ -40,6 +40,14 @@ def test_a_small_budget_is_kept_to_the_token() -> None:
         assert closed_after(meter(tokens), *["word "] * 20) == tokens
 
 
+def test_what_is_forced_is_due_a_token_before() -> None:
+    one, due = meter(3), []
+    for _ in range(3):
+        due.append((one.is_due, bool(one.forced)))
+        one.add("a ", whole=True)
+    assert due == [(False, False), (False, False), (True, False)] and one.forced
+
+
 @pytest.mark.parametrize("tokens", [16, 80, 800])
 def test_a_larger_one_waits_for_the_end_of_a_sentence(tokens: int) -> None:
     grace = min(GRACE, tokens // 8)

@@ -54,6 +54,7 @@ VALUES: list[tuple[Any, list[Any], list[Any]]] = [
     ({"type": "object"}, [{}, {"any": {"thing": [1]}}], [[]]),
     ({"type": "object", "additionalProperties": False}, [{}], [{"a": 1}]),
     ({}, [1, "a", [], {"b": "c"}], []),
+    ({"title": "x", "default": 1}, [1, "a", [], {"b": "c"}], []),
 ]
 
 

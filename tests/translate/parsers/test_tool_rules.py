@@ -39,6 +39,10 @@ def test_text_without_marks() -> None:
     assert accepts(grammar, "a/b <a x\n") and accepts(grammar, "")
     for wrong in ("so <a/b>", "x*", "say x* twice", "[TOOL_CALLS]"):
         assert not accepts(grammar, wrong)
+    rules = Rules(SPECIALS)
+    for marks in ([], ["[TOOL_CALLS]"]):  # special tokens, which no text has
+        grammar = held(rules, rules.text(marks))
+        assert accepts(grammar, "<a/b> x*") and not accepts(grammar, "[TOOL_CALLS]")
     rules = Rules({})
     begun = held(rules, f'{rules.until("<c>", rules.text(["<d>"]))} "!"')
     assert accepts(begun, "so <c>!") and not accepts(begun, "so <d> <c>!")
