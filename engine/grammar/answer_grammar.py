@@ -33,6 +33,8 @@ class AnswerGrammar:
         self._field = field
         self._circle = circle
         self._bits = np.zeros(end // BITS + 1, np.uint32)
+        self._words = memoryview(self._bits)  # the same, quicker to look at one by one
+        self._target = self._bits.ctypes.data, self._bits.nbytes
         self._end = _place(end)
         self._ends = [_place(token) for token in ends if token < end]
 
@@ -56,18 +58,18 @@ class AnswerGrammar:
 
     def mask(self, size: int) -> np.ndarray:
         """Return the bits of the ids that may come next, of so many; none after an error."""
-        bits, (word, bit) = self._bits, self._end
-        self._matcher.unsafe_compute_mask_ptr(bits.ctypes.data, bits.nbytes)
-        if bits[word] & bit:
-            bits[word] &= ~bit
+        words, (word, bit) = self._words, self._end
+        self._matcher.unsafe_compute_mask_ptr(*self._target)
+        if words[word] & bit:
+            words[word] ^= bit
             if self.is_whole:
                 for place, each in self._ends:
-                    bits[place] |= each
+                    words[place] |= each
         if self._circle is not None and (closing := self._circle.closing(self._allows)):
-            bits[:] = 0
+            self._bits[:] = 0
             for place, each in map(_place, closing):
-                bits[place] |= each
-        return bits[: -(-size // BITS)]
+                words[place] |= each
+        return self._bits[: -(-size // BITS)]
 
     def forced(self) -> list[int]:
         """Return the tokens that have to come next, as the model would have drawn them."""
@@ -81,9 +83,9 @@ class AnswerGrammar:
 
     def _allows(self, token: int) -> bool:
         word, bit = _place(token)
-        return bool(self._bits[word] & bit)
+        return bool(self._words[word] & bit)
 
 
-def _place(token: int) -> tuple[int, np.uint32]:
+def _place(token: int) -> tuple[int, int]:
     """Return the word of a mask and the bit in it that are a token's."""
-    return token // BITS, np.uint32(1 << token % BITS)
+    return token // BITS, 1 << token % BITS

@@ -9,11 +9,10 @@ last of the answer's tokens, or where no text that anybody asks for goes on as l
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
 PERIOD = 32  # tokens of the longest circle
 SHORT = 3 * PERIOD  # tokens of a string that repeat those before them, or of digits: in the end
 LONG = 1024  # the same, wherever it is
+MOST = 4 * LONG  # tokens that are kept, to look for circles in
 LAST = 4  # the end is so small a part of an answer's tokens
 QUOTE = b'"'
 
@@ -41,29 +40,53 @@ class Closers:
 
 
 class Circle:
-    """What the last tokens of one value repeat, in an answer of at most so many."""
+    """What the last tokens of one value repeat, in an answer of at most so many.
+
+    `kind` says of a token whether it has a quote in it, and whether it is digits alone.
+    """
 
     def __init__(
-        self, closers: Closers, token_bytes: Callable[[int], bytes], max_tokens: int
+        self, closers: Closers, kind: Callable[[int], tuple[bool, bool]], max_tokens: int
     ) -> None:
-        self._closers, self._token_bytes = closers, token_bytes
+        self._closers, self._kind = closers, kind
         self._until_end = max_tokens - max_tokens // LAST
-        self._recent = np.full(PERIOD, -1)  # the latest first
-        self._runs = np.zeros(PERIOD, int)  # of each period, how many tokens have repeated
+        self._unquoted: list[int] = []  # the latest tokens, since one with a quote
         self._digits = 0
 
     def add(self, token: int) -> None:
         self._until_end -= 1
-        raw = self._token_bytes(token)
-        self._runs = (self._runs + 1) * (self._recent == token) * (QUOTE not in raw)
-        self._recent[1:] = self._recent[:-1]
-        self._recent[0] = token
-        self._digits = self._digits + 1 if raw.isdigit() else 0
+        has_quote, is_digits = self._kind(token)
+        self._digits = self._digits + 1 if is_digits else 0
+        if has_quote:
+            self._unquoted.clear()
+        else:
+            self._unquoted.append(token)
+            if len(self._unquoted) > MOST:
+                del self._unquoted[: MOST // 2]
 
     def closing(self, allows: Callable[[int], bool]) -> tuple[int, ...]:
         """Return the tokens of which one is to come next; none where any may that is allowed."""
         closers, limit = self._closers, SHORT if self._until_end <= 0 else LONG
+        repeats = self._repeats(limit)
+        if not repeats and self._digits < limit:
+            return ()
         if not allows(closers.letter):
             return tuple(filter(allows, closers.after)) if self._digits >= limit else ()
         string = allows(closers.quote) and not allows(closers.line)
-        return (closers.quote,) if string and self._runs.max() >= limit else ()
+        return (closers.quote,) if string and repeats else ()
+
+    def _repeats(self, limit: int) -> bool:
+        """Return whether so many tokens are each the same as one before, all as far from it."""
+        tokens = self._unquoted
+        if len(tokens) <= limit:
+            return False
+        last, latest = tokens[-1], tokens[-limit:]
+        return any(
+            last == tokens[-1 - period] and latest == tokens[-limit - period : -period]
+            for period in range(1, PERIOD + 1)
+        )
+
+
+def kind_of(raw: bytes) -> tuple[bool, bool]:
+    """Return whether a token has a quote in it, and whether it is digits alone."""
+    return QUOTE in raw, raw.isdigit()

@@ -1,15 +1,16 @@
 """Compiles the grammars of answers for one model's vocabulary, within bounds."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from ..request import AnswerMarks, Constraint, Refusal
 from .bounds import embedded
-from .circles import Circle, Closers
+from .circles import Circle, Closers, kind_of
 from .definition import DefinitionError, grammar_of
 from .vocabulary import Vocabulary
 
@@ -88,7 +89,11 @@ class Compiler:
         """Return what watches the values of one answer of JSON, of at most so many tokens."""
         if constraint.grammar not in JSON or self._closers is None:
             return None
-        return Circle(self._closers, self.tokenizer.token_bytes, max_tokens)
+        return Circle(self._closers, self._kind, max_tokens)
+
+    @cached_property
+    def _kind(self) -> Callable[[int], tuple[bool, bool]]:
+        return cache(lambda token: kind_of(self.tokenizer.token_bytes(token)))
 
     @cached_property
     def _closers(self) -> Closers | None:

@@ -1,12 +1,11 @@
 """Values in which an answer turns in circles are closed; all others go on."""
 
 import json
-from collections.abc import Sequence
 
 import pytest
 
 from bessemer.engine.grammar.answer_grammar import AnswerGrammar
-from bessemer.engine.grammar.circles import LONG, PERIOD, SHORT, Circle, Closers
+from bessemer.engine.grammar.circles import LONG, MOST, PERIOD, SHORT, kind_of
 from bessemer.engine.grammar.compiler import Compiler
 from bessemer.engine.request import Constraint
 
@@ -59,7 +58,10 @@ def schema(form: object) -> Constraint:
     return Constraint(grammar="json_schema", definition=json.dumps(form))
 
 
-@pytest.mark.parametrize("circle", ["0", "1234567890", "to be, or not to be: "])
+LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJ"
+
+
+@pytest.mark.parametrize("circle", ["0", "1234567890", "to be, or not to be: ", LETTERS[:PERIOD]])
 @pytest.mark.parametrize(("max_tokens", "limit"), [(10**6, LONG), (20, SHORT), (800, None)])
 def test_a_string_in_circles_is_closed_and_the_rest_can_come(
     circle: str, max_tokens: int, limit: int | None
@@ -71,6 +73,14 @@ def test_a_string_in_circles_is_closed_and_the_rest_can_come(
     assert len(written) == most and allowed(answer) == '"'
     assert follow(answer, rest := '", "b": 1.5}') == rest and answer.is_over
     assert json.loads(written + rest)["a"].startswith("X")
+
+
+@pytest.mark.parametrize("before", [1, MOST - LONG - 10, MOST - 1, MOST + 5, 2 * MOST])
+def test_a_circle_late_in_a_string_is_closed_as_early(before: int) -> None:
+    answer = grammar(schema(SCHEMA))
+    begun = '{"a": "' + "".join(chr(97 + at * at % 101 % 26) for at in range(before - 1)) + "Z"
+    written = follow(answer, begun + "to be, " * LONG)
+    assert len(written) == len(begun) + len("to be, ") + LONG and allowed(answer) == '"'
 
 
 @pytest.mark.parametrize(("max_tokens", "limit"), [(10**6, LONG), (20, SHORT)])
@@ -87,7 +97,9 @@ def test_a_number_without_end_is_closed(max_tokens: int, limit: int) -> None:
     ("form", "text"),
     [
         ({"type": "array", "items": {"type": "string"}}, json.dumps(["yes"] * 90)),
+        ({"type": "array", "items": {"type": "string"}}, json.dumps(["ab"] * (LONG // 2))),
         ({"type": "array", "items": {"type": "integer"}}, json.dumps([0] * 90)),
+        ({"type": "string"}, json.dumps(LETTERS[: PERIOD + 1] * (LONG // 16))),
         ({"type": "string"}, json.dumps("A" * LONG)),
         ({"type": "string"}, json.dumps("ab" * (LONG // 2))),
         ({"type": "string"}, json.dumps("".join(map(str, range(300))))),
@@ -108,8 +120,21 @@ def test_other_forms_and_text_that_is_free_repeat_as_they_like() -> None:
 
 
 def test_a_vocabulary_without_these_tokens_closes_nothing() -> None:
-    def encode(text: str) -> Sequence[int]:
-        return [1, 2] if text == "}" else [ord(text)]
+    class Words(Ascii):
+        def encode(self, text: str, special: bool = True) -> list[int]:
+            return [97, 97] if text.strip() == "}" else super().encode(text)
 
-    assert Closers.of(encode) is None  # type: ignore[arg-type]
-    assert Circle(Closers(34, (44,), 97, 10), lambda _: b"", 9).closing(lambda _: True) == ()
+    assert Compiler(Words(), END + 1).circle(schema(SCHEMA), 9) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("raw", "kind"),
+    [
+        (b'a"', (True, False)),
+        (b"12", (False, True)),
+        (b"1.", (False, False)),
+        (b"", (False, False)),
+    ],
+)
+def test_what_counts_of_a_token(raw: bytes, kind: tuple[bool, bool]) -> None:
+    assert kind_of(raw) == kind

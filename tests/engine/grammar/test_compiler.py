@@ -70,6 +70,17 @@ def test_a_schema_inside_a_grammar_is_told_of_without_the_grammar() -> None:
     assert "start" not in refused.message
 
 
+def test_a_schema_that_need_not_be_kept_to_is_not_to_blame() -> None:
+    lenient = {"type": "string", "not": {}, "x-guidance": {"lenient": True}}
+    lark = f"start: x y\nx: %json {json.dumps(lenient)}\n" + 'y: %json {"not": {}}'
+    fields = "tools[0].function.parameters", "tools[1].function.parameters"
+    with pytest.raises(Refusal) as caught:
+        compiler().compile(
+            Constraint(grammar="lark", definition=lark, field="tools", fields=fields), None
+        )
+    assert caught.value.field == fields[1]
+
+
 @pytest.mark.parametrize(
     ("schema", "words"),
     [

@@ -35,6 +35,21 @@ def test_no_thought_at_all() -> None:
     assert closed_after(never, "Hi", "<think>", "you") is None and not never.is_due
 
 
+def test_what_is_due_is_known_a_token_ahead() -> None:
+    """A step more is under way by then: what is drawn in it has to wait for this one."""
+    one, due = meter(3), []
+    for _ in range(3):
+        due.append(one.is_due)
+        one.add("word ", whole=True)
+    assert due == [False, False, True] and one.forced and one.is_due
+
+
+def test_only_tokens_within_a_thought_count() -> None:
+    for before in (["<thi", "nk>"], [" ", "\n", "<think>"]):
+        late = meter(3, Thought("<think>", "</think>"))
+        assert closed_after(late, *before, *["word "] * 9) == len(before) + 3
+
+
 def test_a_small_budget_is_kept_to_the_token() -> None:
     for tokens in range(8):
         assert closed_after(meter(tokens), *["word "] * 20) == tokens
