@@ -52,10 +52,10 @@ class Effort(Struct):
 class InputMessage(Struct):
     """A turn; one of the system's may be there for the user's next turn alone, by `clear_at`.
 
-    It may also say, without a content too, how much effort is made from there on.
+    It may also say how much effort is made from there on.
     """
 
     role: str
-    content: str | list[InputBlock] | None = None
+    content: str | list[InputBlock]
     clear_at: str | None = None
     output_config: Effort | None = None

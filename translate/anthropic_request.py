@@ -117,8 +117,6 @@ def _chat(request: MessagesRequest, options: GenerationOptions) -> Chat:
     box.read(request.messages)
     each = (_messages(*placed) for placed in _standing(request.messages))
     turns = (*system, *chain.from_iterable(each))
-    if not turns:
-        raise missing("messages[0].content")
     # A last turn of the assistant is a beginning that the model goes on from.
     last = turns[-1]
     continues = last.role == "assistant" and bool(last.text) and not last.calls
@@ -196,10 +194,7 @@ def _messages(message: InputMessage, place: str) -> Iterator[Message]:
     if message.role not in ROLES:
         problem = f"must be one of {', '.join(ROLES)}, not {shown(message.role)}"
         raise invalid(f"{place}.role", problem)
-    where, role = f"{place}.content", message.role
-    if role == "system" and message.output_config and message.content is None:
-        return
-    blocks = present(message.content, where)
+    blocks, where, role = message.content, f"{place}.content", message.role
     if isinstance(blocks, str):
         yield Message(role, said(blocks))
         return

@@ -52,7 +52,7 @@ class ToolBox:
         """Write out, as texts, what turns say of tools, in the order in which they say it."""
         for at, message in enumerate(messages):
             place = f"messages[{at}].content"
-            if not isinstance(message.content, list):
+            if isinstance(message.content, str):
                 continue
             if message.role == "system":
                 message.content = [*_texts(message.content, place, self._changes)]

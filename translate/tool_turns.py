@@ -55,6 +55,21 @@ def written_calls(turns: Turns, shape: Shape, beside: bool = False) -> Turns:
     )
 
 
+def thought_calls(turns: Turns) -> Turns:
+    """Let what is said beside a thought and a call be the end of the thought."""
+    return tuple(
+        replace(turn, content=(), reasoning=f"{turn.reasoning}\n\n{turn.text}")
+        if turn.calls and turn.reasoning and turn.text
+        else turn
+        for turn in turns
+    )
+
+
+def silent_calls(turns: Turns) -> Turns:
+    """Leave out what is said beside calls, for a template that has no place for it."""
+    return tuple(replace(turn, content=()) if turn.calls else turn for turn in turns)
+
+
 def written_results(turns: Turns) -> Turns:
     """Let the user say what tools returned, all in a row in one turn."""
     out: list[Message] = []

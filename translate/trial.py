@@ -15,6 +15,8 @@ from .tool_turns import (
     failures,
     function,
     named_results,
+    silent_calls,
+    thought_calls,
     told,
     with_short_ids,
     written_calls,
@@ -56,7 +58,10 @@ class Form:
 class Habits:
     """What a template shows: contents by role, a system message at all or late, turns in a row.
 
-    A late one may be shown where it is the only one.
+    A late one may be shown where it is the only one, and the first not where a call's result is
+    last (`system_called`). A text beside a call may be refused where there is a thought too
+    (`thought_beside`); what stands for it where it is not shown may be taken once alone
+    (`told_beside`).
 
     With `text_arguments` it takes a call's arguments as JSON text, else as what the text means;
     with `null_content`, calls where there is no content. It may show `tools`, maybe `bare` ones of
@@ -77,6 +82,9 @@ class Habits:
     calls: bool = True
     several: bool = True
     beside: bool = True
+    told_beside: bool = True
+    thought_beside: bool = True
+    system_called: bool = True
     results: bool = True
     long_ids: bool = True
     thought_parts: bool = False
@@ -88,16 +96,20 @@ class Habits:
 
     def settled(self, turns: Turns, tools: Sequence[Tool] = ()) -> Turns:
         """Return the turns so that none of them is left out without a word; nor are the tools."""
+        beside = sum(bool(turn.calls and turn.text) for turn in turns)
+        called = bool(turns) and turns[-1].role == "tool"
         steps: tuple[tuple[bool, Step], ...] = (
             (True, failures),
             (True, named_results),
             (not self.long_ids, with_short_ids),
+            (not self.thought_beside, thought_calls),
             (not self.calls, partial(written_calls, shape=self.shape)),
             (not self.several, apart),
+            (not self.told_beside and beside > 1, silent_calls),
             (not self.beside, partial(written_calls, shape=self.shape, beside=True)),
             (not self.results, written_results),
             (bool(tools) and not self.tools, partial(told, tools=tools, shape=self.shape)),
-            (not self.system, folded),
+            (not self.system or (called and not self.system_called), folded),
             (self._hides_late(turns), placed),
             (not self.rows, merged),
         )
@@ -128,13 +140,16 @@ def habits(render: Render, shape: Shape = HERMES) -> Habits:
         called["content"] = None
     tool, unshown = trials.form([*ask, called if calls else answer], "tool", [], RESULT)
     thought = dict.fromkeys(THOUGHTS, "wordofthought")
+    result = {**_fields("tool", tool, "wordofresult"), **RESULT}
+    beside = trials.shows([*ask, {**called, **answer}], "wordofanswer", *CALL_WORDS)
+    first = _fields("system", system, "wordofsystem")
     thinking = [thought_part("wordofthought"), *_parts(["wordofanswer"])]
     forms = {"user": user, "assistant": assistant, "system": system, "tool": tool}
     return Habits(
         forms,
         system=refused is None or fault is not None,
-        late=not trials.loses(forms, "system", "user", "assistant", "system", "user"),
-        late_alone=not trials.loses(forms, "user", "assistant", "system", "user"),
+        late=trials.takes_late(forms, "system", "user"),
+        late_alone=trials.takes_late(forms, "user"),
         rows=not (
             trials.loses(forms, "user", "user")
             or trials.loses(forms, "user", "assistant", "assistant", "user")
@@ -145,7 +160,11 @@ def habits(render: Render, shape: Shape = HERMES) -> Habits:
         bare=trials.shows(ask, TOOL.name, tools=functions([BARE])),
         calls=calls,
         several=trials.shows([*ask, {**called, "tool_calls": both}], "wordofname", "wordofother"),
-        beside=trials.shows([*ask, {**called, **answer}], "wordofanswer", *CALL_WORDS),
+        beside=beside,
+        told_beside=beside or trials.shows([*ask, answer, result, answer, result]),
+        thought_beside=trials.shows([*ask, {**called, **answer, **thought}])
+        or not trials.shows([*ask, {**called, "content": "", **thought}]),
+        system_called=not calls or trials.shows([first, *ask, called, result], "wordofsystem"),
         results=unshown is None and (told or calls),
         long_ids=not calls or trials.shows([*ask, {**called, **_calls(arguments, LONG_ID)}]),
         thought_parts=not trials.shows([*ask, {**answer, **thought}], "wordofthought")
@@ -211,11 +230,19 @@ class _Trials:
                 taken.append((null, arguments, False))
         return next(iter(taken), (False, {}, False))
 
+    def tells(self, forms: Mapping[str, Form], *roles: str) -> bool:
+        """Return whether turns in this order are all shown."""
+        return self.shows(*_in_order(forms, roles))
+
     def loses(self, forms: Mapping[str, Form], *roles: str) -> bool:
         """Return whether turns in this order are taken, and not all shown."""
-        words = [f"word{at}of{role}" for at, role in enumerate(roles)]
-        turns = [_fields(r, forms[r], w) for r, w in zip(roles, words, strict=True)]
+        turns, *words = _in_order(forms, roles)
         return self.shows(turns) and not self.shows(turns, *words)
+
+    def takes_late(self, forms: Mapping[str, Form], *begun: str) -> bool:
+        """Return whether a system message after these turns is shown, whatever follows it."""
+        late = (("assistant", "system", "user"), ("system",), ("system", "assistant", "user"))
+        return all(self.tells(forms, *begun, *rest) for rest in late)
 
 
 def thought_part(text: str) -> Fields:
@@ -235,6 +262,12 @@ def _calls(arguments: Fields | str, id: str = CALL_ID, name: str = "wordofname")
 
 def _fields(role: str, form: Form, text: str) -> Fields:
     return {"role": role, "content": form.content([text])}
+
+
+def _in_order(forms: Mapping[str, Form], roles: Sequence[str]) -> tuple[Any, ...]:
+    """Return turns of these roles, and after them a word of each."""
+    words = [f"word{at}of{role}" for at, role in enumerate(roles)]
+    return [_fields(r, forms[r], w) for r, w in zip(roles, words, strict=True)], *words
 
 
 def _parts(texts: Sequence[str]) -> list[Fields]:

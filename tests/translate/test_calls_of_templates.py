@@ -9,7 +9,15 @@ from collections.abc import Sequence
 import pytest
 
 from bessemer.engine.text.specials import NONE
-from bessemer.translate.chat import ArgumentsDelta, Chat, Message, ToolCall, ToolCallBegun, said
+from bessemer.translate.chat import (
+    ArgumentsDelta,
+    Chat,
+    Message,
+    Tool,
+    ToolCall,
+    ToolCallBegun,
+    said,
+)
 from bessemer.translate.parsers.parser import AnswerToken
 from tests.translate.called import TOOLS, cut, joined, meant
 from tests.translate.families import FAMILIES
@@ -28,10 +36,12 @@ PROMPTED = {
 }
 
 
-def written(family: str, calls: Sequence[ToolCall], text: str = "") -> str:
+def written(
+    family: str, calls: Sequence[ToolCall], text: str = "", tools: Sequence[Tool] = TOOLS
+) -> str:
     """Return what a family's template makes of a turn with calls, and of what is before it."""
     turn = Message("assistant", said(text), calls=tuple(calls))
-    chat = Chat("m", (ASK, turn), tools=TOOLS, template={"add_generation_prompt": False})
+    chat = Chat("m", (ASK, turn), tools=tuple(tools), template={"add_generation_prompt": False})
     prompt = checkpoint(family).prompter.template.render(chat)
     return prompt[prompt.rindex("How warm is it?") :]
 
@@ -73,3 +83,49 @@ def test_the_formats_of_families() -> None:
     }
     for family in PROMPTED:
         assert not checkpoint(family).prompter.template.habits.tools
+
+
+def rendered(family: str, *turns: Message) -> str:
+    return checkpoint(family).prompter.template.render(Chat("m", turns, tools=TOOLS))
+
+
+def called(number: int, text: str = "", thought: str | None = None) -> tuple[Message, Message]:
+    """Return a turn that calls, and its result."""
+    call = ToolCall(f"callnum0{number}", "clock", "{}")
+    turn = Message("assistant", said(text), thought, calls=(call,))
+    return turn, Message("tool", said(f"{number} o'clock"), result_of=call.id)
+
+
+RULES = Message("system", said("Be brief."))
+
+
+def test_a_text_beside_a_thought_and_a_call_ends_the_thought() -> None:
+    """gpt-oss's template refuses it anywhere else."""
+    prompt = rendered("gpt_oss", ASK, *called(1, "I look.", "Hm."))
+    assert "<|channel|>analysis<|message|>Hm.\n\nI look.<|end|>" in prompt
+    assert "analysis<|message|>I look.<|end|>" in rendered("gpt_oss", ASK, *called(1, "I look."))
+
+
+@pytest.mark.parametrize("family", ["mistral_nemo", "mistral_small_3_2"])
+def test_texts_beside_calls_are_left_out_where_two_have_no_place(family: str) -> None:
+    assert "I look." in rendered(family, ASK, *called(1, "I look."))
+    prompt = rendered(family, ASK, *called(1, "I look."), *called(2, "I look."))
+    assert "I look." not in prompt and prompt.count("[TOOL_CALLS]") == 2
+    assert prompt.count("[TOOL_RESULTS]") == 2 and "2 o'clock" in prompt
+
+
+def test_a_system_message_stays_where_a_result_is_last() -> None:
+    """Mistral Nemo's template has it in the last turn, if that is the user's."""
+    prompt = rendered("mistral_nemo", RULES, ASK, *called(1))
+    assert "[INST]Be brief.\n\nHow warm is it?[/INST]" in prompt
+    more = rendered("mistral_nemo", RULES, ASK, *called(1), Message("assistant", said("So.")), ASK)
+    assert more.endswith("[INST]Be brief.\n\nHow warm is it?[/INST]")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_the_system_says_late_stays_where_it_was_once_more_follows(family: str) -> None:
+    turns = (RULES, ASK, Message("system", said("It is May.")))
+    before, after = rendered(family, *turns), rendered(family, *turns, *called(1))
+    assert "It is May." in before
+    place = before.index("It is May.")
+    assert after[: place + 10] == before[: place + 10]

@@ -1,5 +1,7 @@
 """Turns about tools, moved, named and written as text; nothing of them is lost."""
 
+from dataclasses import replace
+
 from bessemer.translate.chat import Message, Text, Tool, ToolCall, said
 from bessemer.translate.parsers.tool_shape import HERMES
 from bessemer.translate.tool_turns import (
@@ -8,6 +10,8 @@ from bessemer.translate.tool_turns import (
     function,
     named_results,
     short_id,
+    silent_calls,
+    thought_calls,
     told,
     with_short_ids,
     written_calls,
@@ -88,3 +92,11 @@ def test_a_whole_function_has_all_fields() -> None:
     assert function(Tool("f"), whole=True) == {"name": "f", "description": "", "parameters": empty}
     full = Tool("f", "Does.", {"type": "object"})
     assert function(full) == function(full, whole=True)
+
+
+def test_texts_beside_calls_end_thoughts_or_are_left_out() -> None:
+    (turn,) = thought_calls((BOTH,))
+    assert (turn.reasoning, turn.content, turn.calls) == ("Hm.\n\nI look.", (), (F, G))
+    thoughtless = replace(BOTH, reasoning=None)
+    assert thought_calls((thoughtless, HI)) == (thoughtless, HI)
+    assert silent_calls((BOTH, HI)) == (replace(BOTH, content=()), HI)
