@@ -7,6 +7,7 @@ import resource
 import struct
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from queue import SimpleQueue
@@ -127,7 +128,7 @@ def _ending(code: int) -> Iterator[None]:
         code = OUT_OF_MEMORY
     finally:
         if sys.exc_info()[0] is not None:
-            sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+            traceback.print_exc()
         os._exit(code)
 
 

@@ -1,0 +1,107 @@
+"""A connection's streams: pieces of nothing, ends that are missing, and reasons that are said."""
+
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from bessemer.engine.request import Refusal
+from bessemer.http.message import HttpRequest, Reply, Response, StreamingResponse
+from tests.http.wire import GET, POST, Endless, client, run, settle
+
+
+def test_a_piece_of_nothing_does_not_end_a_stream() -> None:
+    async def chunks() -> AsyncGenerator[bytes, None]:
+        for piece in (b"one", b"", b"a piece of many bytes", b""):
+            yield piece
+
+    async def handler(_: HttpRequest) -> Reply:
+        return StreamingResponse(chunks())
+
+    async def main() -> None:
+        async with client(handler) as c:
+            await c.send(GET)
+            assert c.wire.data.endswith(b"3\r\none\r\n15\r\na piece of many bytes\r\n0\r\n\r\n")
+            assert c.answers()[0][2] == b"onea piece of many bytes" and c.app.crashes == []
+
+    run(main)
+
+
+@pytest.mark.parametrize("error", [ValueError("bug"), Refusal(503, "overloaded", "late")])
+def test_a_stream_that_breaks_has_no_end(error: Exception) -> None:
+    async def chunks() -> AsyncGenerator[bytes, None]:
+        yield b"one"
+        raise error
+
+    async def handler(_: HttpRequest) -> Reply:
+        return StreamingResponse(chunks())
+
+    async def main() -> None:
+        async with client(handler) as c:
+            await c.send(GET)
+            assert c.wire.data.endswith(b"3\r\none\r\n")
+            assert c.wire.closed
+            assert c.app.crashes == ([] if isinstance(error, Refusal) else [error])
+            assert c.app.done == [("/a", 200, 3)]
+
+    run(main)
+
+
+@pytest.mark.parametrize("error", [ValueError("bug"), Refusal(503, "overloaded", "late")])
+def test_a_stream_that_can_say_why_it_breaks_ends_with_that(error: Exception) -> None:
+    async def chunks() -> AsyncGenerator[bytes, None]:
+        yield b"one"
+        raise error
+
+    async def handler(request: HttpRequest) -> Reply:
+        if request.method == "POST":
+            return Response(200, b"next")
+        return StreamingResponse(chunks(), failure=lambda refusal: refusal.code.encode())
+
+    async def main() -> None:
+        async with client(handler) as c:
+            await c.send(GET + POST)
+            (_, _, broken), (_, _, after) = c.answers("GET", "POST")
+            bug = isinstance(error, ValueError)
+            assert broken == (b"oneinternal_error" if bug else b"oneoverloaded")
+            assert after == b"next" and not c.wire.closing
+            assert c.app.crashes == ([error] if bug else [])
+            assert c.app.done[0] == ("/a", 200, len(broken))
+
+    run(main)
+
+
+def test_a_stream_that_is_cut_says_so_if_it_can() -> None:
+    endless = Endless(10, waits=True)
+
+    async def handler(_: HttpRequest) -> Reply:
+        return StreamingResponse(endless.chunks(), failure=lambda refusal: refusal.code.encode())
+
+    async def main() -> None:
+        async with client(handler) as c:
+            await c.send(GET)
+            c.connection.cut()
+            await settle()
+            ((_, _, body),) = c.answers("GET")
+            assert body == b"x" * 10 + b"shutting_down" and c.wire.closed and endless.cleaned
+
+    run(main)
+
+
+def test_a_stream_that_cannot_even_say_why_has_no_end() -> None:
+    async def chunks() -> AsyncGenerator[bytes, None]:
+        yield b"one"
+        raise ValueError("first")
+
+    def failure(_: Refusal) -> bytes:
+        raise KeyError("second")
+
+    async def handler(_: HttpRequest) -> Reply:
+        return StreamingResponse(chunks(), failure=failure)
+
+    async def main() -> None:
+        async with client(handler) as c:
+            await c.send(GET)
+            assert c.wire.data.endswith(b"3\r\none\r\n") and c.wire.closed
+            assert [type(crash) for crash in c.app.crashes] == [ValueError, KeyError]
+
+    run(main)
