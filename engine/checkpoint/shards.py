@@ -78,15 +78,12 @@ def new_directory(into: Path) -> Iterator[Path]:
         if each.exists() and not empty:
             raise CheckpointError(f"{each} exists already; name a new directory")
     missing = [parent for parent in into.parents if not parent.exists()]
-    whole = False
     try:
         part.mkdir(parents=True)
         yield part
         part.rename(into)
-        whole = True
-    finally:
-        if not whole:
-            shutil.rmtree(part, ignore_errors=True)
-            for parent in missing:
-                with suppress(OSError):  # never made, or somebody else has put something there
-                    parent.rmdir()
+    finally:  # where all went well there is no part, and no parent is empty
+        shutil.rmtree(part, ignore_errors=True)
+        for parent in missing:
+            with suppress(OSError):  # never made, or something is in there
+                parent.rmdir()

@@ -14,6 +14,7 @@ from bessemer.engine.request import (
     Embedded,
     Event,
     GenerationDefaults,
+    Prefilled,
     Rank,
     Ranked,
     Refusal,
@@ -25,6 +26,7 @@ from bessemer.engine.request import (
     Thought,
     ThoughtBudget,
     Token,
+    over_context,
     overloaded,
     shutting_down,
 )
@@ -69,6 +71,12 @@ def test_what_says_nothing_asks_for_nothing(thing: Any, fields: dict[str, Any]) 
     assert structs.asdict(thing) == fields
 
 
+def test_a_prompt_that_leaves_no_room_says_how_long_it_may_be() -> None:
+    refusal = over_context(95, 8, 100)
+    assert (refusal.status, refusal.code) == (400, "context_length_exceeded")
+    assert refusal.sizes == (95, 92) and "95 tokens and at least 8 more" in refusal.message
+
+
 @pytest.mark.parametrize(
     "refusal",
     [Refusal(400, "invalid_value", "No.", "stop"), Refusal(503, "busy", "Wait.", None, 7)],
@@ -84,6 +92,7 @@ def test_a_refusal_arrives_as_it_was(refusal: Refusal) -> None:
 @pytest.mark.parametrize(
     ("event", "over"),
     [
+        (Prefilled(1, 5), False),
         (Started(1, 0), False),
         (Token(1, [5]), False),
         (Token(1, [], prompt=[]), False),

@@ -25,6 +25,7 @@ RENDERED = [
     ("{{ 'aXa' | replace('a', 'bc') }}{{ 'aXa'.replace('a', '') }}", "bcXbcX"),
     ("{{ [1, 'b'] | join(', ') }}{{ ', '.join(items | map('string')) }}", "1, b1"),
     ("{{ [{'n': 'a'}, {'n': 'b'}] | join('-', attribute='n') }}", "a-b"),
+    ("{{ ('a'.ljust(1000000) ~ 'b' * 1000000) | length }}", "2000000"),  # no more than that
     ("{{ 'a' | center(3) }}{{ 'a\nb' | indent(2) }}", " a a\n  b"),
 ]
 
@@ -40,7 +41,8 @@ def test_what_a_template_renders(template: str, text: str) -> None:
     [
         "{{ items.append(1) }}",
         "{{ ''.__class__.__mro__[1].__subclasses__() }}",
-        "{{ 'a' * 2000000 }}",
+        "{{ 'a' * 1000001 }}",
+        "{{ 'a'.ljust(1000001) }}",
         "{{ items * 2000000 }}",
         "{{ 2**63 * 4 }}",
         "{{ 2 ** 3 }}",

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import mlx.core as mx
 import pytest
 from msgspec import structs
 from tokenizers import Tokenizer
@@ -24,8 +25,9 @@ from bessemer.engine.request import (
     Token,
 )
 from bessemer.engine.runner import Runner
-from bessemer.engine.serving import LoadedModel, _working, load, load_described
+from bessemer.engine.serving import LoadedModel, _format, _working, load, load_described
 from bessemer.engine.settings import OneAnswer, Settings
+from bessemer.kernels.attention.pages import Format
 from bessemer.kernels.cpu.library import compiled
 from bessemer.kernels.metal.device import Simulator, SimulatorOptions, using
 from tests.architectures.parity import tiny
@@ -128,6 +130,25 @@ def test_pages_hold_16_bits_unless_all_is_exact() -> None:
     usual, exact, sixteen, eight = pages
     assert usual == sixteen and eight < usual
     assert exact == (2 * usual if compiled() else usual)  # only C reads binary16 on a CPU
+
+
+@pytest.mark.skipif(not compiled(), reason="only C reads binary16 on a CPU")
+@pytest.mark.parametrize(
+    ("stored", "changes", "format"),
+    [
+        (mx.float32, {}, Format.FLOAT32),
+        (mx.float32, {"kv_bits": 16}, Format.FLOAT16),
+        (mx.float32, {"kv_bits": 16, "cpu_precision": "exact"}, Format.FLOAT32),
+        (mx.bfloat16, {}, Format.FLOAT16),
+        (mx.bfloat16, {"cpu_precision": "exact"}, Format.FLOAT32),
+        (mx.bfloat16, {"kv_bits": 8}, Format.INT8),
+        (mx.float32, {"kv_bits": 4}, Format.INT4),
+    ],
+)
+def test_the_format_of_a_cache_on_a_cpu(
+    stored: mx.Dtype, changes: dict[str, Any], format: Format
+) -> None:
+    assert _format(stored, Settings(**changes)) == format
 
 
 def test_a_tokenizer_may_know_more_ids_than_the_model(tmp_path: Path) -> None:

@@ -8,10 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bessemer.architectures.config import ModelConfig
+from bessemer.architectures.step import Cache
+from bessemer.engine.cache_sizes import CacheSizes
 from bessemer.engine.embedding.decoder import DecoderBackbone
 from bessemer.engine.embedding.hidden_states import SEQUENCES, Causal, forwards
 from bessemer.engine.embedding.model import Embedder
-from bessemer.kernels.attention.pages import PAGE
+from bessemer.engine.kv_cache import allocate
+from bessemer.kernels.attention.pages import PAGE, Format
 from tests.engine.loading import load_embedder
 
 from ..tiny_decoders import EMBEDDERS, EMBEDDING_GEMMA
@@ -26,6 +30,24 @@ def embedder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Embedd
         for name, decoder in EMBEDDERS.items()
     }
     return loaded.__getitem__
+
+
+def test_caches_are_made_anew_for_a_longer_input_alone(
+    embedder: Callable[[str], Embedder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[int, ...]] = []
+
+    def counted(config: ModelConfig, sizes: CacheSizes, format: Format) -> list[Cache]:
+        made.append(sizes.pages)
+        return allocate(config, sizes, format)
+
+    monkeypatch.setattr("bessemer.engine.embedding.hidden_states.allocate", counted)
+    loaded = embedder("hybrid").backbone
+    assert isinstance(loaded, DecoderBackbone)
+    states = Causal(loaded.decoder, 2 * PAGE)
+    for pages in (1, 2, 3, 3, 1):
+        states([[5] * PAGE * pages])
+    assert made == [(2,), (3,)]
 
 
 @pytest.mark.parametrize("batch_tokens", [32, 40, 200])

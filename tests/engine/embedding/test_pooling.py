@@ -105,3 +105,10 @@ def test_dropout_is_nothing_here(tmp_path: Path) -> None:
     files = POOLED | {"modules.json": listed, "1_Pooling/config.json": {"pooling_mode": "max"}}
     pipeline = load(TinyModel("bert", files).write(tmp_path))
     assert (pipeline.pooling, pipeline.after) == (Pooling(("max",), True), (Normalize(),))
+
+
+def test_a_module_that_is_not_built(tmp_path: Path) -> None:
+    listed = modules(("1_Pooling", POOLING), ("2", "x.LSTM"))
+    files = POOLED | {"modules.json": listed, "1_Pooling/config.json": {"pooling_mode": "max"}}
+    with pytest.raises(DescriptionError, match="LSTM is not built; Pooling, Dense, Normalize"):
+        load(TinyModel("bert", files).write(tmp_path))

@@ -79,6 +79,18 @@ def test_names_like_bytes_are_bytes_only_as_sentencepiece_writes_them() -> None:
     assert tokenizer.token_bytes(id_of(tokenizer, "<0xFF>")) == b"\xff"
 
 
+def test_names_of_bytes_are_names_where_no_step_makes_bytes_of_them() -> None:
+    encoding = tokenizers.Tokenizer(tokenizers.models.BPE({"<0x41>": 0, "b": 1}, []))
+    tokenizer = make_tokenizer(encoding)
+    assert [tokenizer.token_bytes(0), tokenizer.token_bytes(1)] == [b"<0x41>", b"b"]
+
+
+def test_a_token_that_nobody_names_has_no_id() -> None:
+    tokenizer = Tokenizer(byte_level(), {}, None)
+    assert tokenizer.eos is None and tokenizer.id_of(None) is None
+    assert tokenizer.id_of("<|end|>") == id_of(tokenizer, "<|end|>")
+
+
 def test_the_longest_token_bounds_a_text_from_below() -> None:
     tokenizer = make_tokenizer(byte_level())
     for text in TEXTS:
