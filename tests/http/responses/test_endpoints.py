@@ -105,7 +105,8 @@ def test_a_kept_response_is_read_listed_and_deleted(server: openai.OpenAI) -> No
         with pytest.raises(openai.BadRequestError) as caught:
             server.responses.input_items.list(made.id, **wrong)  # type: ignore[arg-type]
         assert caught.value.param in wrong
-    server.responses.delete(made.id)
+    told = server.delete(f"/responses/{made.id}", cast_to=object)
+    assert told == {"id": made.id, "object": "response", "deleted": True}
     for ask in (
         server.responses.retrieve,
         server.responses.delete,
