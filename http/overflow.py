@@ -111,9 +111,7 @@ class ContextOverflow:
         self, chat: Chat, refusal: Refusal
     ) -> AsyncGenerator[Fitted | Heartbeat, None]:
         """Have the model summarize what is old, in this request's place, and try again."""
-        lines = transcript(older(chat), self.context)
-        if not lines:
-            raise refusal
+        lines = transcript(older(chat), self.context)  # none, where nothing is old
         gone = [*accumulate(map(len, lines), initial=0)][:-1]
         guess = guessed(gone, sum(map(len, lines)), self._share(chat, refusal))
 

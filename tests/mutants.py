@@ -93,6 +93,9 @@ EQUIVALENT: dict[str, str] = {
     "translate/reasoning.py | _switches | a condition less | asked.effort and "
     "format.efforts.get(asked.effort, asked.effort) | "
     "(format.efforts.get(asked.effort, asked.effort))": "no family knows a level of none at all",
+    "http/overflow.py | ContextOverflow._tokens | another constant | 2 | (3)": (
+        "no text of two characters is longer than two contexts"
+    ),
     'http/cors.py | Cors.headers | a condition less | request.header(b"origin") or b""'
     " | (request.header(b'origin'))": "an origin that is allowed is not None",
 }

@@ -306,7 +306,7 @@ async def conversation(
         history = await _history(previous, owner, kept)
     if kept is not None and asked.references:
         found = await kept.store.items(owner, asked.references)
-    if size < QUICK and len(history) < QUICK:
+    if size + sum(map(len, (*history, *found.values()))) < QUICK:
         return _conversation(asked, history, found)
     return await asyncio.to_thread(_conversation, asked, history, found)
 

@@ -125,9 +125,10 @@ def test_a_request_may_have_its_own_way() -> None:
 
 def test_other_refusals_are_not_taken_for_length() -> None:
     backend = model_of(Scripts(), "truncate")
-    with pytest.raises(Refusal) as caught:
-        events(backend, Completion("m", ((10**6,),)))
-    assert caught.value.field == "prompt"
+    for prompts in (((10**6,),), ("once upon a time " * 5000, (10**6, 300))):
+        with pytest.raises(Refusal, match="1000000") as caught:
+            events(backend, Completion("m", prompts))
+        assert caught.value.field == "prompt"
 
 
 @pytest.mark.parametrize(

@@ -427,7 +427,7 @@ def test_a_choices_first_delta_says_its_role_whatever_it_is() -> None:
 
 def test_a_fingerprint_is_in_answers_and_in_all_of_their_pieces() -> None:
     who = Identity("chatcmpl-1", 7, "tiny", "bessemer-1-ab")
-    answer = Answer((AnswerChoice("Hi", None, "stop"),), USAGE)
+    answer = Answer((AnswerChoice("Hi", "", "stop"),), USAGE)
     stream = Stream(who, GenerationOptions(include_usage=True))
     pieces = [each.data for event in ANSWER for each in stream.encode(event)][:-1]
     for body in (encode_response(answer, who), *pieces):

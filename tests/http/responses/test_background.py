@@ -149,6 +149,22 @@ def test_there_are_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
             assert ended(server, last.id) == "completed"
 
 
+def test_bodies_may_take_all_the_bytes_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background, "BODIES", 10)
+
+    async def main() -> None:
+        store = ResponseStore()
+        responses = BackgroundResponses(store)
+        for id in ("a", "b"):
+            await responses.start(running(id), said(TEXT[:2]), 5)
+        with pytest.raises(Refusal, match="Too many"):
+            await responses.start(running("c"), said(TEXT[:2]), 1)
+        await responses.close()
+        store.close()
+
+    asyncio.run(main())
+
+
 def test_what_is_kept_for_clients_to_come_back_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background, "LOGS", 4000)
     long = (*TEXT[:2], *([TEXT[2]] * 40), *TEXT[3:])
@@ -214,6 +230,7 @@ def test_a_fault_of_ours_fails_the_response_and_tells_nobody_what_it_was() -> No
     body, stream = scenario(fault=ZeroDivisionError("secret"))
     assert (body["status"], body["error"]["message"]) == ("failed", "Internal server error.")
     assert "secret" not in json.dumps([body, stream])
+    assert [each["code"] for each in stream if each["type"] == "error"] == ["internal_error"]
     body, _ = scenario(fault=Refusal(503, "overloaded", "No."))
     assert body["error"]["message"] == "No."
 

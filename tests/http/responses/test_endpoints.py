@@ -1,13 +1,21 @@
 """Responses over HTTP by the official package: made, streamed, kept, gone on from, asked for."""
 
+import asyncio
 import json
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import openai
 import pytest
 
+from bessemer.http.handlers.answers import QUICK
+from bessemer.http.responses import endpoints
+from bessemer.http.responses.background import BackgroundResponses
+from bessemer.http.responses.keeping import KeptResponses
+from bessemer.http.responses.store import ResponseStore, StoredResponse
 from bessemer.translate.chat import Chat
+from bessemer.translate.openai_responses_request import decode_request
 from tests.http.responses.gated import GatedBackend, client, keeping
 from tests.http.running import eventually
 from tests.http.toy import CALL, TEXT, ToyBackend
@@ -97,7 +105,8 @@ def test_a_kept_response_is_read_listed_and_deleted(server: openai.OpenAI) -> No
         with pytest.raises(openai.BadRequestError) as caught:
             server.responses.input_items.list(made.id, **wrong)  # type: ignore[arg-type]
         assert caught.value.param in wrong
-    server.responses.delete(made.id)
+    told = server.delete(f"/responses/{made.id}", cast_to=object)
+    assert told == {"id": made.id, "object": "response", "deleted": True}
     for ask in (
         server.responses.retrieve,
         server.responses.delete,
@@ -116,6 +125,38 @@ def test_items_are_named_instead_of_sent_again(server: openai.OpenAI, model: Toy
     with pytest.raises(openai.NotFoundError) as caught:
         server.responses.create(model="toy", input=[{"type": "item_reference", "id": "msg_no"}])
     assert caught.value.param == "input[0].id"
+
+
+@pytest.mark.parametrize(
+    ("size", "kept", "beside"), [(9, 9, False), (QUICK, 9, True), (9, QUICK, True)]
+)
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_only_a_long_conversation_leaves_the_event_loop(
+    size: int, kept: int, beside: bool, goes_on: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it goes on from, and the items that it names, count in bytes as what is sent does."""
+    item = {"type": "message", "id": "msg_1", "role": "user", "content": "x" * kept}
+    named = {"input": [{"type": "item_reference", "id": "msg_1"}]}
+    body = {"input": "Hi", "previous_response_id": "resp_1"} if goes_on else named
+    threads, decoded = [], endpoints._conversation
+
+    def conversation(*about: Any) -> Any:
+        threads.append(threading.get_ident())
+        return decoded(*about)
+
+    async def main() -> Chat:
+        store = ResponseStore()
+        items = (("msg_1", json.dumps(item).encode()),)
+        await store.put(StoredResponse("resp_1", "", b"{}", items))
+        asked = decode_request(json.dumps({"model": "toy", **body}).encode())
+        kept_responses = KeptResponses(store, BackgroundResponses(store))
+        _, chat = await endpoints.conversation(asked, "", kept_responses, size)
+        store.close()
+        return chat
+
+    monkeypatch.setattr(endpoints, "_conversation", conversation)
+    assert asyncio.run(main()).messages[0].text == "x" * kept
+    assert (threads != [threading.get_ident()]) is beside
 
 
 def test_nothing_is_kept_where_that_is_asked_for(server: openai.OpenAI) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from bessemer.http.config import Config, UsageError
 from bessemer.http.log import Log
-from bessemer.http.responses.keeping import keeping
-from bessemer.http.responses.store import StoredResponse
+from bessemer.http.responses.keeping import DAY, keeping
+from bessemer.http.responses.store import StoredResponse, StoreLimits
 
 
 def kept(config: Config, *ids: str) -> list[str] | None:
@@ -39,6 +39,8 @@ def test_responses_are_kept_in_memory_in_a_file_or_not_at_all(tmp_path: Path) ->
 def test_limits(tmp_path: Path) -> None:
     assert kept(Config(responses_size=500), "1", "2", "3") == ["2", "3"]
     assert kept(Config(responses_age=1), "1") == ["1"]
+    usual = Config()
+    assert StoreLimits() == StoreLimits(usual.responses_size, usual.responses_age * DAY)
 
 
 def test_a_file_that_cannot_be_used_is_a_mistake_at_start(tmp_path: Path) -> None:

@@ -166,6 +166,7 @@ def test_a_file_outlives_its_server_and_says_of_what_it_left_that_it_failed(tmp_
         assert len(await store.history("key:a", "2") or []) == 2
 
     run(first, str(path))
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert all(stat.S_IMODE(each.stat().st_mode) == 0o600 for each in path.parent.iterdir())
     run(second, str(path))
