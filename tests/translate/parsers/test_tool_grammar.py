@@ -280,6 +280,15 @@ def test_texts_between_tags_keep_to_their_choices(format: ToolFormat, value: str
 
 
 @pytest.mark.parametrize("format", TAGGED, ids=lambda format: format.name)
+def test_a_tool_that_lists_nothing_takes_parameters_of_any_name(format: ToolFormat) -> None:
+    lark = held(chat(), format, (Tool("f", None, {"type": "object"}),))
+    for name in ("v", "place_of_birth-1", "k" * 64):
+        listed = {"properties": {name: {"type": "string"}}, "required": [name]}
+        text = write(held(chat(), format, (Tool("f", None, listed),)), 1, closing(format))
+        assert accepts(lark, text) and not accepts(lark, text.replace(name, f"{name} 1"))
+
+
+@pytest.mark.parametrize("format", TAGGED, ids=lambda format: format.name)
 def test_limits_of_texts_between_tags_are_refused_where_strict(format: ToolFormat) -> None:
     schema = {"properties": {"v": {"type": "string", "pattern": "^a$"}}}
     with pytest.raises(Refusal, match="pattern"):
