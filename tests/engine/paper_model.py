@@ -155,6 +155,17 @@ def _seen(tokens: Sequence[int], sizes: CacheSizes) -> list[int]:
     return [token for part in [*seen, *([tokens] if sizes.states else [])] for token in part]
 
 
+class Finite(Engine):
+    """An engine in which steps that move nothing are a failure, and no test that hangs."""
+
+    left = 10_000
+
+    def step(self) -> list[Event]:
+        self.left -= 1
+        assert self.left, "it does not end"
+        return super().step()
+
+
 def engine(
     pages: int = 64,
     sizes: CacheSizes | None = None,
@@ -168,7 +179,7 @@ def engine(
     model = PaperModel(sizes)
     settings = Limits(**({"context": pages * PAGE} | limits))
     grammars = grammars or Grammars(compiler())
-    return Engine(model, settings, sizes, [END], text, (), rules, ahead, grammars), model
+    return Finite(model, settings, sizes, [END], text, (), rules, ahead, grammars), model
 
 
 def compiler() -> Compiler:

@@ -10,7 +10,14 @@ import pytest
 from bessemer.engine import in_flight
 from bessemer.engine.batch import Batch, Output
 from bessemer.engine.engine import Engine
-from bessemer.engine.request import Prefilled, Refused, Sampling, Token
+from bessemer.engine.request import (
+    Prefilled,
+    Refused,
+    Sampling,
+    Thought,
+    ThoughtBudget,
+    Token,
+)
 from bessemer.engine.sampler import Drawn, PromptScores
 
 from .paper_model import END, PaperModel, answers, engine, greedy, prompt, request_for
@@ -79,6 +86,20 @@ def test_only_rows_with_edits_wait_for_the_token_before(monkeypatch: pytest.Monk
     )
     assert out[2] == answers(alone.run())[2][-len(out[2]) :]
     assert out[1] == greedy(prompt(1, 5), 9)[-len(out[1]) :]
+
+
+def test_nothing_is_drawn_behind_a_token_before_what_it_forces_is_computed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    door, model = engine(ahead=True)
+    budget = ThoughtBudget(tokens=3, closing=[7, 30, 8], again=[7, 30, 8])
+    more: dict[str, Any] = {"thought": Thought("<", ">", "thought"), "budget": budget}
+    door.submit(request_for(1, prompt(1, 5), 9, **more))
+    order = Order(door, monkeypatch)
+    (tokens,) = answers(door.run()).values()
+    assert tokens[3:6] == [7, 30, 8] and len(tokens) == 9
+    assert sum(model.steps) == 5 + 8, "each token is computed once"
+    assert sum(each == "draw 1" for each in order.told) == 6, "and the forced ones are not drawn"
 
 
 def test_an_answer_of_known_length_computes_nothing_too_much() -> None:

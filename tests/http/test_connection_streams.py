@@ -9,27 +9,11 @@ from bessemer.http.message import HttpRequest, Reply, Response, StreamingRespons
 from tests.http.wire import GET, POST, Endless, client, run, settle
 
 
-def test_a_piece_of_nothing_does_not_end_a_stream() -> None:
-    async def chunks() -> AsyncGenerator[bytes, None]:
-        for piece in (b"one", b"", b"a piece of many bytes", b""):
-            yield piece
-
-    async def handler(_: HttpRequest) -> Reply:
-        return StreamingResponse(chunks())
-
-    async def main() -> None:
-        async with client(handler) as c:
-            await c.send(GET)
-            assert c.wire.data.endswith(b"3\r\none\r\n15\r\na piece of many bytes\r\n0\r\n\r\n")
-            assert c.answers()[0][2] == b"onea piece of many bytes" and c.app.crashes == []
-
-    run(main)
-
-
 @pytest.mark.parametrize("error", [ValueError("bug"), Refusal(503, "overloaded", "late")])
 def test_a_stream_that_breaks_has_no_end(error: Exception) -> None:
     async def chunks() -> AsyncGenerator[bytes, None]:
         yield b"one"
+        yield b""  # which would be the end, as a chunk
         raise error
 
     async def handler(_: HttpRequest) -> Reply:

@@ -221,9 +221,11 @@ class _Calls:
         choices = text_choices(schema, schema) if types == {"string"} else None
         text = types == {"string"} and not choices
         line = "\n" if tagged.lines else ""
-        end = tagged.key_ends[-1] if text or len(tagged.key_ends) == 1 else tagged.key_ends[1]
-        end = tagged.key_ends[0] if types == {"string"} else end
-        opening = end + (f"\n{tagged.value}" if tagged.value else "") + line
+        first, *others = tagged.key_ends  # of a text, and of all else
+        ends = [first] if types == {"string"} or not others else others[:1]
+        ends = [first, *others[:1]] if types == ALL else ends
+        begun = (f"\n{tagged.value}" if tagged.value else "") + line
+        opening = " | ".join(rules.literal(end + begun) for end in ends)
         close = f"{line}{tagged.value_end}"
         if text or types == ALL:
             value = rules.until(tagged.value_end) + ' "\\n"'
@@ -233,7 +235,7 @@ class _Calls:
         else:
             value = rules.json(schema, tool.field, tool.strict)
             value += f" {rules.literal(close + chr(10))}"
-        return rules.rule(f"{rules.literal(tagged.key)} {key} {rules.literal(opening)} {value}")
+        return rules.rule(f"{rules.literal(tagged.key)} {key} ({opening}) {value}")
 
 
 def _members(schema: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any], bool]]:

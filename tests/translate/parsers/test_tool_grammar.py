@@ -144,6 +144,9 @@ def test_strict_calls_that_may_be_made(format: ToolFormat) -> None:
     if not format.heads:
         wrong = f"{format.open[0]}?" if not format.bare else "{?"
         assert not accepts(lark, wrong)
+    if not (format.heads or format.bare):
+        call = write(held(chat("required", "clock", parallel=False), format), 1, "")
+        assert accepts(lark, f"I look.\n{call}And again:\n{call}")
 
 
 @EACH
@@ -175,6 +178,11 @@ def test_strict_calls_however_they_begin(format: ToolFormat, parallel: bool) -> 
         written = matcher.try_consume_tokens([*ids(f"Hm. {mark}")])
         assert (written == len([*ids(f"Hm. {mark}")])) == (mark in call)
         assert not accepts(lark, f"Hm. {mark}?")
+    shape = format.shape
+    whole = write(held(chat("required", "clock", parallel=False), format), 1, "")
+    if shape.before and any(mark in shape.each for mark in format.open):
+        alone = whole.removeprefix(shape.before).removesuffix(shape.after)
+        assert accepts(lark, f"Hm. {alone}"), "a call without the section around it"
 
 
 def test_what_is_not_strict_is_held_to_as_far_as_it_can_be() -> None:
@@ -269,6 +277,15 @@ def test_texts_between_tags_keep_to_their_choices(format: ToolFormat, value: str
         calls = [*reader.feed(write(lark, seed, closing(format))), *reader.close()]
         for _, arguments in meant(joined(calls)):
             jsonschema.validate(arguments, schema)
+
+
+@pytest.mark.parametrize("format", TAGGED, ids=lambda format: format.name)
+def test_a_tool_that_lists_nothing_takes_parameters_of_any_name(format: ToolFormat) -> None:
+    lark = held(chat(), format, (Tool("f", None, {"type": "object"}),))
+    for name in ("v", "place_of_birth-1", "k" * 64):
+        listed = {"properties": {name: {"type": "string"}}, "required": [name]}
+        text = write(held(chat(), format, (Tool("f", None, listed),)), 1, closing(format))
+        assert accepts(lark, text) and not accepts(lark, text.replace(name, f"{name} 1"))
 
 
 @pytest.mark.parametrize("format", TAGGED, ids=lambda format: format.name)

@@ -5,14 +5,13 @@ import json
 import pytest
 
 from bessemer.translate.chat import ToolChoice
-from bessemer.translate.parsers.tools import HELD
 from tests.translate.called import TOOLS
 from tests.translate.scripted import SIZES, Scripted
 
 CHATML = "{% for m in messages %}<|im_start|>{{ m.content }}{% endfor %}"
 ARGUMENTS = '{"city": "Zü\\"r", "days": 3}'
 CALL = f'<tool_call>\n{{"name": "get_weather", "arguments": {ARGUMENTS}}}\n</tool_call>'
-WIDE = "I." + " " * (HELD + 1)  # more than may belong to a call
+WIDE = "I." + " " * 1001  # more than may belong to a call
 WEATHER = ("get_weather", ARGUMENTS)
 CLOCK = ("clock", "{}")
 MISTRAL = ("[TOOL_CALLS]", "[ARGS]", "[CALL_ID]")
@@ -45,7 +44,7 @@ def message(
     ("model", "heard"),
     [
         (hermes(f"I look.\n{CALL}"), ("", "I look.", (WEATHER,), "tool_calls")),
-        (hermes("I." + "\n" * HELD + CALL), ("", "I.", (WEATHER,), "tool_calls")),
+        (hermes("I." + "\n" * 1000 + CALL), ("", "I.", (WEATHER,), "tool_calls")),
         (hermes(WIDE + CALL), ("", WIDE, (WEATHER,), "tool_calls")),
         (hermes(f"<think>\nHm.</think>\n\n{CALL}"), ("Hm.", "", (WEATHER,), "tool_calls")),
         (hermes(f"<think>{CALL}</think>No."), (CALL, "No.", (), "stop")),  # no call in a thought
