@@ -25,7 +25,7 @@ from .chat import (
 from .decode import invalid
 from .dialect import Dialect
 from .errors import OpenAIErrorBody, openai_error
-from .fields import COMPLETIONS, RequestDecoder
+from .fields import COMPLETIONS, GENERATION_IGNORED, RequestDecoder
 from .openai_shape import (
     DONE,
     AnswerBody,
@@ -86,7 +86,7 @@ class CompletionBody(AnswerBody, tag_field="object", tag="text_completion"):
     prompt_progress: ProgressBody | UnsetType = UNSET
 
 
-DECODER = RequestDecoder(CompletionRequest, COMPLETIONS)
+DECODER = RequestDecoder(CompletionRequest, COMPLETIONS, GENERATION_IGNORED)
 
 
 def decode_request(body: bytes) -> Completion:
