@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 
-from ..translate.fields import IGNORED
 from ..translate.operation import Operation
 from .message import JSON
 from .routes import Route
@@ -124,7 +123,6 @@ def _event(pieces: Schema, mark: str) -> Schema:
 def _unlisted(operation: Operation) -> str:
     """Say which fields are refused where they ask for something, and which mean nothing here."""
     assert operation.request is not None
-    honoured, unbuilt = operation.request.honoured, operation.request.unbuilt
-    refused = ", ".join(sorted(unbuilt))
-    ignored = ", ".join(name for name in IGNORED if name not in honoured and name not in unbuilt)
+    refused = ", ".join(sorted(operation.request.unbuilt))
+    ignored = ", ".join(operation.request.ignored)
     return f"Refused by name: {refused}.\n\nTaken and ignored: {ignored}."

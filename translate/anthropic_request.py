@@ -26,7 +26,7 @@ from .chat import (
     said,
 )
 from .decode import invalid, missing, present, shown, unsupported
-from .fields import MESSAGES, RequestDecoder
+from .fields import MESSAGES, MESSAGES_IGNORED, RequestDecoder
 from .reasoning import Thinking, one_of, thinking_of
 from .sampling import MAX_MESSAGES, StopStrings, max_tokens, options, stop_strings
 from .signature import opened
@@ -88,7 +88,7 @@ class MessagesRequest(StructuredFields, kw_only=True):
     output_format: OutputFormat | None = None  # its name before
 
 
-DECODER = RequestDecoder(MessagesRequest, MESSAGES)
+DECODER = RequestDecoder(MessagesRequest, MESSAGES, MESSAGES_IGNORED)
 
 
 def decode_request(body: bytes) -> Chat:

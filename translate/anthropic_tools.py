@@ -43,7 +43,8 @@ class ToolBox:
 
     def choice(self, asked: ToolChoice) -> ToolChoice:
         """Return what is asked, of the tools that may be called."""
-        names = tuple(tool.name for tool in self._tools if tool.name in self._told - self._gone)
+        callable = self._told - self._gone
+        names = tuple(tool.name for tool in self._tools if tool.name in callable)
         if asked.names or len(names) == len(self._tools):
             return asked
         return replace(asked, names=names) if names else replace(asked, mode="none")

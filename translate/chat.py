@@ -233,7 +233,7 @@ class Chat:
     @property
     def offered(self) -> tuple[Tool, ...]:
         """The tools that may be called."""
-        names = self.tool_choice.names
+        names = frozenset(self.tool_choice.names)
         allowed = tuple(tool for tool in self.tools if not names or tool.name in names)
         return () if self.tool_choice.mode == "none" else allowed
 

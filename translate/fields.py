@@ -3,7 +3,7 @@
 A part of a field is written with a point.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
@@ -132,6 +132,7 @@ GENERATION: Table = {
     **_rows("hidden states", "return_hidden_states"),
     **_rows("prompts as embeddings", "prompt_embeds"),
     **_rows("image input", "images image_data mm_processor_kwargs media_io_kwargs"),
+    **_rows("moderation", "moderation"),
 }
 _TEMPLATES: Table = {
     **_rows(
@@ -177,6 +178,8 @@ MESSAGES: Table = {
     **_rows("progress and timings at this endpoint", "return_progress timings_per_token"),
     **_rows("MCP servers", "mcp_servers"),
     **_rows("containers", "container"),
+    **_rows("conversations that the server holds", "thread"),
+    **_rows("compaction by the server", "compaction"),
     **_rows("several answers to one request", "n", (1,)),
     **_rows("logprobs at this endpoint", "logprobs top_logprobs"),
     **_rows("logprobs at this endpoint", "prompt_logprobs", ()),
@@ -207,7 +210,6 @@ RESPONSES: Table = {
     **_rows("logprobs of this form at this endpoint", "logprobs"),
     **_rows("logprobs of this form at this endpoint", "prompt_logprobs", ()),
     **_rows("prompts of OpenAI's own store", "prompt"),
-    **_rows("moderation", "moderation"),
     **_rows("progress and timings at this endpoint", "return_progress timings_per_token"),
 }
 EMBEDDINGS: Table = {
@@ -230,34 +232,55 @@ RERANK: Table = {
     **_rows("adapters", "adapters adapter lora"),
 }
 
-# What clients send and an answer is as good without.
-_IGNORED = """
-user metadata store service_tier safety_identifier client_metadata session_id request_id verbosity
-prediction prompt_cache_key prompt_cache_retention
-context_management inference_geo keep_alive ttl n_keep id_slot
-spaces_between_special_tokens stream_options.include_obfuscation reasoning.summary
-max_chunks_per_doc
-guided_decoding_backend structured_outputs.disable_fallback
-shift options.num_ctx options.num_batch options.num_gpu options.main_gpu options.num_thread
-options.num_keep options.use_mmap options.use_mlock options.numa options.low_vram options.f16_kv
-options.draft_num_predict
-max_tool_calls text.verbosity reasoning.mode reasoning.context access_programs image
-prompt_cache_options
-"""
-IGNORED = tuple(_IGNORED.split())
+# What clients send and an answer is as good without, by endpoint.
+_USUAL = "user metadata service_tier session_id request_id keep_alive ttl"
+_OPTIONS = (
+    "num_ctx num_batch num_gpu main_gpu num_thread num_keep use_mmap use_mlock numa low_vram "
+    "f16_kv draft_num_predict vocab_only logits_all embedding_only"
+)
+GENERATION_IGNORED = tuple(
+    f"""{_USUAL} store safety_identifier client_metadata verbosity prediction prompt_cache_key
+    prompt_cache_retention prompt_cache_options n_keep id_slot spaces_between_special_tokens
+    stream_options.include_obfuscation reasoning.summary guided_decoding_backend
+    structured_outputs.disable_fallback""".split()
+)
+MESSAGES_IGNORED = (
+    *GENERATION_IGNORED,
+    *("context_management", "inference_geo", "speed", "diagnostics", "fallbacks"),
+    *("fallback_credit_token", "billing_policy", "user_profile_id", "workspace_id"),
+)
+RESPONSES_IGNORED = (
+    *(name for name in GENERATION_IGNORED if name != "reasoning.summary"),
+    *("max_tool_calls", "text.verbosity", "reasoning.mode", "reasoning.context"),
+    *("access_programs", "image", "context_management"),
+)
+OLLAMA_EMBEDDINGS_IGNORED = tuple(f"options.{name}" for name in _OPTIONS.split())
+OLLAMA_IGNORED = ("shift", *OLLAMA_EMBEDDINGS_IGNORED)
+EMBEDDINGS_IGNORED = tuple(_USUAL.split())
+RERANK_IGNORED = (*EMBEDDINGS_IGNORED, "max_chunks_per_doc")
+IGNORED = frozenset(
+    (*MESSAGES_IGNORED, *RESPONSES_IGNORED, *OLLAMA_IGNORED, *EMBEDDINGS_IGNORED, *RERANK_IGNORED)
+)
 
 
 class RequestDecoder(Generic[Body]):
     """A decoder of an endpoint's requests: it honours the struct's fields and refuses a table's.
 
-    What neither has is ignored: IGNORED, and what no API has. One that is not `strict` takes whole
-    numbers as 128.0 too.
+    What neither has is ignored: what is known of (`ignored`), and what no API has. One that is not
+    `strict` takes whole numbers as 128.0 too.
     """
 
-    def __init__(self, request: type[Body], table: Table, strict: bool = True) -> None:
+    def __init__(
+        self,
+        request: type[Body],
+        table: Table,
+        ignored: Collection[str] = (),
+        strict: bool = True,
+    ) -> None:
         self.type = request
         self.honoured = frozenset(each.encode_name for each in msgspec.structs.fields(request))
         self.unbuilt = {name: row for name, row in table.items() if name not in self.honoured}
+        self.ignored = tuple(name for name in ignored if name not in {*self.honoured, *table})
         names = {name.partition(".")[0] for name in self.unbuilt}
         names |= {name for row in self.unbuilt.values() for name in (*row.beside, row.like) if name}
         fields = [(name, Any, None) for name in names]

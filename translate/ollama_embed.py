@@ -7,7 +7,7 @@ from msgspec import Meta, Raw, Struct, field
 
 from .decode import invalid
 from .errors import OllamaErrorBody
-from .fields import OLLAMA_EMBEDDINGS, RequestDecoder
+from .fields import OLLAMA_EMBEDDINGS, OLLAMA_EMBEDDINGS_IGNORED, RequestDecoder
 from .ollama_request import check_kept, decode_options
 from .openai_embeddings import MAX_INPUTS, Embedding, Vectors, unit
 from .openai_shape import filled
@@ -44,8 +44,12 @@ class EmbeddingsBody(Struct):
     embedding: list[float]
 
 
-EMBED: RequestDecoder[EmbedRequest] = RequestDecoder(EmbedRequest, OLLAMA_EMBEDDINGS)
-EMBEDDINGS: RequestDecoder[EmbeddingsRequest] = RequestDecoder(EmbeddingsRequest, OLLAMA_EMBEDDINGS)
+EMBED: RequestDecoder[EmbedRequest] = RequestDecoder(
+    EmbedRequest, OLLAMA_EMBEDDINGS, OLLAMA_EMBEDDINGS_IGNORED
+)
+EMBEDDINGS: RequestDecoder[EmbeddingsRequest] = RequestDecoder(
+    EmbeddingsRequest, OLLAMA_EMBEDDINGS, OLLAMA_EMBEDDINGS_IGNORED
+)
 
 
 def decode_embed(body: bytes) -> Embedding:

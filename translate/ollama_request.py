@@ -21,7 +21,7 @@ from .chat import (
     said,
 )
 from .decode import invalid, missing, shown, unsupported
-from .fields import OLLAMA, OLLAMA_OPTIONS, RequestDecoder
+from .fields import OLLAMA, OLLAMA_IGNORED, OLLAMA_OPTIONS, RequestDecoder
 from .openai_tools import InputTool
 from .sampling import MAX_MESSAGES, Alternatives, SamplingFields, TokenId, max_tokens, options
 from .structured_output import UNSENT, json_format, schema_format
@@ -80,8 +80,8 @@ class PromptRequest(OllamaRequest, kw_only=True):
     raw: bool | None = None
 
 
-CHAT: RequestDecoder[ChatRequest] = RequestDecoder(ChatRequest, OLLAMA)
-PROMPT: RequestDecoder[PromptRequest] = RequestDecoder(PromptRequest, OLLAMA)
+CHAT: RequestDecoder[ChatRequest] = RequestDecoder(ChatRequest, OLLAMA, OLLAMA_IGNORED)
+PROMPT: RequestDecoder[PromptRequest] = RequestDecoder(PromptRequest, OLLAMA, OLLAMA_IGNORED)
 OPTIONS: RequestDecoder[SamplingFields] = RequestDecoder(
     SamplingFields, OLLAMA_OPTIONS, strict=False
 )

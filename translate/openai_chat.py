@@ -25,7 +25,7 @@ from .chat import (
 from .decode import bound_values, invalid, missing, shown
 from .dialect import Dialect
 from .errors import OpenAIErrorBody, openai_error
-from .fields import GENERATION, RequestDecoder
+from .fields import GENERATION, GENERATION_IGNORED, RequestDecoder
 from .openai_reasoning import ReasoningRequest, reasoning_of
 from .openai_shape import (
     DONE,
@@ -166,7 +166,7 @@ class Chunk(AnswerBody, tag_field="object", tag="chat.completion.chunk"):
     system_fingerprint: str | UnsetType = UNSET
 
 
-DECODER = RequestDecoder(ChatRequest, GENERATION)
+DECODER = RequestDecoder(ChatRequest, GENERATION, GENERATION_IGNORED)
 
 
 def decode_request(body: bytes) -> Chat:

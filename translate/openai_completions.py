@@ -22,7 +22,7 @@ from .chat import (
 from .decode import invalid
 from .dialect import Dialect
 from .errors import OpenAIErrorBody, openai_error
-from .fields import COMPLETIONS, RequestDecoder
+from .fields import COMPLETIONS, GENERATION_IGNORED, RequestDecoder
 from .openai_shape import (
     DONE,
     AnswerBody,
@@ -84,7 +84,7 @@ class CompletionBody(AnswerBody, tag_field="object", tag="text_completion"):
     system_fingerprint: str | UnsetType = UNSET
 
 
-DECODER = RequestDecoder(CompletionRequest, COMPLETIONS)
+DECODER = RequestDecoder(CompletionRequest, COMPLETIONS, GENERATION_IGNORED)
 
 
 def decode_request(body: bytes) -> Completion:

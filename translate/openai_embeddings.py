@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from .decode import invalid
-from .fields import EMBEDDINGS, RequestDecoder
+from .fields import EMBEDDINGS, EMBEDDINGS_IGNORED, RequestDecoder
 from .openai_shape import Prompts, each_prompt, filled
 from .operation import Operation
 
@@ -85,7 +85,7 @@ class EmbeddingList(Struct, tag_field="object", tag="list"):
     usage: InputUsage
 
 
-DECODER = RequestDecoder(EmbeddingRequest, EMBEDDINGS)
+DECODER = RequestDecoder(EmbeddingRequest, EMBEDDINGS, EMBEDDINGS_IGNORED)
 OPERATION = Operation(
     summary="Make vectors of texts, as OpenAI's embeddings are",
     request=DECODER,

@@ -10,7 +10,7 @@ from msgspec import Meta, Raw, Struct
 from ..engine.request import Refusal
 from .chat import Chat, GenerationOptions, Message, Overflow, Reasoning, ResponseFormat, said
 from .decode import bound_values, invalid, missing, shown
-from .fields import RESPONSES, RequestDecoder
+from .fields import RESPONSES, RESPONSES_IGNORED, RequestDecoder
 from .openai_reasoning import ReasoningObject, ReasoningRequest, reasoning_of
 from .openai_responses_items import DECODER as ITEM
 from .openai_responses_items import Item, listed, turns_of
@@ -162,7 +162,7 @@ class DecodedRequest:
         )
 
 
-DECODER = RequestDecoder(ResponsesRequest, RESPONSES)
+DECODER = RequestDecoder(ResponsesRequest, RESPONSES, RESPONSES_IGNORED)
 SENT = msgspec.json.Decoder(Sent)
 
 

@@ -8,7 +8,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from .chat import Identity
 from .decode import invalid
-from .fields import RERANK, RequestDecoder
+from .fields import RERANK, RERANK_IGNORED, RequestDecoder
 from .openai_embeddings import InputUsage, PoolingRequest
 from .openai_shape import AnswerBody, encode_json, filled
 from .operation import Operation
@@ -85,8 +85,8 @@ class ScoreList(AnswerBody, tag_field="object", tag="list"):
     usage: InputUsage
 
 
-RERANK_DECODER = RequestDecoder(RerankRequest, RERANK)
-SCORE_DECODER = RequestDecoder(ScoreRequest, RERANK)
+RERANK_DECODER = RequestDecoder(RerankRequest, RERANK, RERANK_IGNORED)
+SCORE_DECODER = RequestDecoder(ScoreRequest, RERANK, RERANK_IGNORED)
 RERANK_OPERATION = Operation(
     summary="Order documents by what they are worth to a query, as Jina and Cohere do",
     request=RERANK_DECODER,

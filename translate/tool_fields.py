@@ -33,10 +33,11 @@ def checked_tool(
 
 def checked_choice(tools: Sequence[Tool], choice: ToolChoice, place: str) -> ToolChoice:
     """Return a choice among the tools; without tools there is none."""
-    names = [tool.name for tool in tools]
-    for at, name in enumerate(names):
-        if name in names[:at]:
-            raise invalid("tools", f"must not have two tools named {shown(name)}")
+    names: set[str] = set()
+    for tool in tools:
+        if tool.name in names:
+            raise invalid("tools", f"must not have two tools named {shown(tool.name)}")
+        names.add(tool.name)
     for name in choice.names:
         if name not in names:
             raise invalid(place, f"names {shown(name)}, which is none of the tools")

@@ -130,6 +130,8 @@ def test_claude_code_writes_and_edits_a_file(tmp_path: Path) -> None:
     ):
         reports = [session(tmp_path, url, "Write numbers.txt.")]
         reports += [session(tmp_path, url, "Is it there?", "--continue")]
+        counted = session(tmp_path, url, "/context")["result"]
+    assert "Context Usage" in counted and any("count_tokens" in each.path for each in passed)
     assert [(each["is_error"], each["result"]) for each in reports] == [(False, texts[-1])] * 2
     assert file.read_text() == "one\n2\n"
     refused = [(each.path, each.answer) for each in passed if each.status != 200]

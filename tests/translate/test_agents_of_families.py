@@ -7,7 +7,6 @@ test_calls_of_templates.
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -65,7 +64,8 @@ def claude_code() -> Agent:
         "messages": [first["messages"][0], *CLAUDE_CODE["then"]],
     }
     return Agent(
-        *(json.dumps(each).encode() for each in (first, last)),
+        json.dumps(first).encode(),
+        json.dumps(last).encode(),
         lambda body: without_attribution(anthropic_request.decode_request(body)),
         ToolCall("toolu_9", "Edit", json.dumps(EDIT)),
         anthropic_calls,
@@ -78,7 +78,8 @@ def codex() -> Agent:
     first = CODEX["request"]
     last = first | {"input": [*first["input"], *CODEX["then"]]}
     return Agent(
-        *(json.dumps(each).encode() for each in (first, last)),
+        json.dumps(first).encode(),
+        json.dumps(last).encode(),
         lambda body: openai_responses_request.decode_request(body).chat(),
         ToolCall("call_9", "exec_command", json.dumps(COMMAND)),
         codex_calls,
@@ -115,11 +116,6 @@ def codex_calls(events: Sequence[Event]) -> list[tuple[str, Any]]:
 
 AGENTS = {"claude-code": claude_code(), "codex": codex()}
 EACH = pytest.mark.parametrize("agent", AGENTS.values(), ids=AGENTS)
-
-
-@cache
-def decoded(body: bytes, decode: Callable[[bytes], Chat]) -> Chat:
-    return decode(body)
 
 
 def rendered(family: str, chat: Chat) -> str:

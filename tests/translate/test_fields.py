@@ -21,7 +21,6 @@ from bessemer.translate.fields import (
     COMPLETIONS,
     EMBEDDINGS,
     GENERATION,
-    IGNORED,
     MESSAGES,
     RERANK,
     RequestDecoder,
@@ -330,9 +329,9 @@ def test_a_field_is_honoured_or_refused_by_name_or_on_the_list(at: str, name: st
     except Refusal as refusal:
         assert (refusal.status, refusal.code) == (400, "unsupported")
         assert refusal.field in (name, whole, f"{name}.type") and refusal.field in decoder.unbuilt
-        assert refusal.field in refusal.message and refusal.field not in IGNORED
+        assert refusal.field in refusal.message and refusal.field not in decoder.ignored
         return
-    ignored = name in IGNORED
+    ignored = name in decoder.ignored
     assert changed != ignored, "honoured" if changed else "ignored without being on the list"
     assert ignored or whole in decoder.honoured
 
@@ -340,7 +339,7 @@ def test_a_field_is_honoured_or_refused_by_name_or_on_the_list(at: str, name: st
 @pytest.mark.parametrize("at", ENDPOINTS)
 def test_a_field_has_one_meaning(at: str) -> None:
     _, decoder, table, *_ = ENDPOINTS[at]
-    assert not decoder.honoured & set(IGNORED) and not set(table) & set(IGNORED)
+    assert not decoder.honoured & set(decoder.ignored) and not set(table) & set(decoder.ignored)
     assert decoder.unbuilt.keys() == table.keys() - decoder.honoured
 
 
@@ -492,7 +491,5 @@ def test_the_readme_has_the_lists(at: str) -> None:
     own = {n: r for n, r in table.items() if GENERATION.get(n) != r or table is GENERATION}
     for row in listed(own, decoder.honoured if table is not GENERATION else frozenset()):
         assert row in text, row
-    ignored = text[text.index("Ignored are") :].partition("\n\n")[0]
-    assert set(re.findall(r"`([^`]+)`", ignored)) == set(IGNORED)
     shared = text[text.index("Chat, completions and messages take") :].partition("\n\n")[0]
     assert set(re.findall(r"`([^`]+)`", shared)) >= {f.name for f in struct_fields(SamplingFields)}

@@ -3,10 +3,31 @@
 import pytest
 
 from bessemer.engine.request import Refusal
-from bessemer.translate.chat import Tool, ToolCall, ToolChoice
+from bessemer.translate.chat import Chat, Tool, ToolCall, ToolChoice
 from bessemer.translate.tool_fields import checked_arguments, checked_choice, checked_tool
 
 F, G = Tool("f"), Tool("g")
+
+
+class CountedName(str):
+    """A name that counts how often it is compared."""
+
+    __slots__ = ()
+    compared = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        CountedName.compared += 1
+        return str.__eq__(self, other)
+
+
+def test_many_tools_are_not_each_compared_with_all() -> None:
+    CountedName.compared = 0
+    tools = tuple(Tool(CountedName(at)) for at in range(500))
+    chosen = ToolChoice("auto", tuple(tool.name for tool in tools[1:]))
+    assert checked_choice(tools, chosen, "c") == chosen
+    assert len(Chat("m", (), tools=tools, tool_choice=chosen).offered) == 499
+    assert CountedName.compared < 5_000
 
 
 def test_names() -> None:
