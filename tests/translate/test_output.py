@@ -231,7 +231,7 @@ def test_stop_strings_are_looked_for_in_text_and_in_no_thought(
         assert spoken(choice(thinking, pieces, *stops), len(pieces)) == (thought, text)
         splitter = None if thinking == "no" else make_splitter(marks)
         worker = AnswerText(
-            AnswerDetokenizer(Spelled(pieces), NONE), StopMatcher(stops), 0, splitter
+            AnswerDetokenizer(Spelled(pieces), NONE), StopMatcher(stops), 0, splitter, None
         )
         for at in range(len(pieces)):
             worker.add(at)
