@@ -22,6 +22,13 @@ def test_the_mean_is_of_length_1_and_the_same_in_any_chunks(stops: tuple[int, ..
     assert (of(*stops) == of()).all() and of().dtype == np.float32
 
 
+def test_a_long_text_is_added_up_as_exactly_as_a_short_one() -> None:
+    vector, rows = TextVector(), np.tile(ROWS / np.float32(1e3) + 9, (400, 1))
+    vector.add(0, rows)
+    mean = rows.astype(np.float64).mean(axis=0)
+    assert np.abs(vector.unit() - mean / np.linalg.norm(mean)).max() < 1e-7
+
+
 def test_a_text_that_begins_anew_forgets_what_was_computed() -> None:
     vector = TextVector()
     vector.add(0, ROWS[:20] * 9)
