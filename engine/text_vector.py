@@ -27,5 +27,7 @@ class TextVector:
     def unit(self) -> Floats:
         """Return the mean made as long as 1, (width,)."""
         mean = self._sum / self._count
-        unit: Floats = (mean / max(np.sqrt(mean @ mean), MIN_LENGTH)).astype(np.float32)
+        length = max(float(np.sqrt(mean @ mean)), MIN_LENGTH)
+        with np.errstate(invalid="ignore"):  # whoever asks looks whether there are numbers
+            unit: Floats = (mean / length).astype(np.float32)
         return unit

@@ -37,6 +37,13 @@ def test_a_text_that_begins_anew_forgets_what_was_computed() -> None:
     assert (vector.unit() == of()).all()
 
 
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+def test_of_states_that_are_no_numbers_comes_none(broken: float) -> None:
+    vector = TextVector()
+    vector.add(0, np.full((2, 4), broken, np.float32))
+    assert not np.isfinite(vector.unit()).any()
+
+
 def test_states_without_length_have_a_vector_without_length() -> None:
     vector = TextVector()
     vector.add(0, np.zeros((2, 4), np.float32))
