@@ -28,5 +28,6 @@ class TextVector:
         """Return the mean made as long as 1, (width,)."""
         mean = self._sum / self._count
         length = max(float(np.sqrt(mean @ mean)), MIN_LENGTH)
-        unit: Floats = (mean / length).astype(np.float32)
+        with np.errstate(invalid="ignore"):  # whoever asks looks whether there are numbers
+            unit: Floats = (mean / length).astype(np.float32)
         return unit

@@ -44,7 +44,7 @@ def tiny_model(name: str, directory: Path) -> Any:
 
 
 def main() -> None:
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, Any] = {}
     for name in FAMILIES:
         with tempfile.TemporaryDirectory() as directory:
             model = tiny_model(name, Path(directory))

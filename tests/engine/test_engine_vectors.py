@@ -94,14 +94,18 @@ def test_texts_leave_the_prefix_cache_alone() -> None:
     assert model.computed - computed == 13 * PAGE + PAGE + 1  # all but its last page was found
 
 
-@pytest.mark.parametrize("ahead", [False, True])
-def test_a_text_that_is_given_up_says_nothing_and_leaves_nothing(ahead: bool) -> None:
+@pytest.mark.parametrize(("pages", "ahead"), [(9, False), (9, True), (3, True)])
+def test_a_text_that_is_given_up_says_nothing_and_leaves_nothing(pages: int, ahead: bool) -> None:
+    """The short one has been computed when it is given up, but nobody has read it."""
     door, model = engine(pages=40, chunk=32, ahead=ahead)
-    door.submit(request_for(1, prompt(1, 9 * PAGE), 0, embeds=True))
-    events = [event for _ in range(3) for event in door.step()]
+    door.submit(request_for(2, prompt(2, 5), 9))
+    events = door.step()
+    door.submit(request_for(1, prompt(1, pages * PAGE), 0, embeds=True))
+    events += [event for _ in range(3) for event in door.step()]
     door.cancel(1)
     events += door.run()
-    assert not vectors(events) and sum(model.steps) <= 3 * 32 and not door.busy
+    assert not vectors(events) and answers(events) == {2: greedy(prompt(2, 5), 9)}
+    assert model.computed <= 5 + 9 + 3 * PAGE and not door.busy
     clear(door.pager)
     assert door.pager.pages_free == 40 and not any(door.step() for _ in range(2))
 
@@ -115,6 +119,23 @@ def test_texts_and_a_stream_share_each_step_and_none_is_longer_than_a_chunk() ->
     while door.scheduler.waiting or len(door.scheduler.running) > 1:
         tokens += answers(door.step()).get(0, [])
     assert max(model.steps[1:]) <= 41 and len(model.steps) == len(tokens)
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_several_texts_and_prompts_in_one_step_are_told_apart(ahead: bool) -> None:
+    door, model = engine(pages=200, chunk=64, ahead=ahead)
+    for number in range(12):
+        tokens, embeds = prompt(number, 3 + 5 * number), number % 3 != 2
+        door.submit(request_for(number, tokens, 0 if embeds else 4, embeds=embeds))
+    events = list(door.run())
+    own, said = vectors(events), answers(events)
+    for number in range(12):
+        tokens = prompt(number, 3 + 5 * number)
+        if number in own:
+            assert np.abs(own[number] - vector(tokens)).max() < 1e-6
+        else:
+            assert said[number] == greedy(tokens, 4)
+    assert len(own) == 8 and max(model.steps) >= 64
 
 
 def test_no_text_has_a_step_for_itself_where_others_run_far_more() -> None:

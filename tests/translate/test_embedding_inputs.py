@@ -1,8 +1,11 @@
 """Texts and ids as a chat model takes them to embed them."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
 
 from bessemer.engine.request import Refusal
 from bessemer.translate.embedding_inputs import TEXTS, check, portions, read_inputs
@@ -29,6 +32,15 @@ def test_a_few_at_a_time_with_the_number_of_the_first() -> None:
 def test_texts_are_whole_ones_and_ids_stay_as_they_are() -> None:
     encode = RENDERER.tokenizer.encode
     assert read("Hello", (7, 5)) == [encode("Hello"), [7, 5]]
+
+
+def test_what_the_tokenizer_puts_around_a_text_is_there() -> None:
+    name, token = next((name, id) for id, name in RENDERER.tokenizer.special_names.items())
+    encoding = Tokenizer.from_str(RENDERER.tokenizer.encoding.to_str())
+    encoding.post_processor = TemplateProcessing(f"{name} $A", special_tokens=[(name, token)])
+    around = Renderer(replace(RENDERER.tokenizer, encoding=encoding), RENDERER.format)
+    ((first, *rest),) = read("Hello", renderer=around)
+    assert (first, rest) == (token, RENDERER.tokenizer.encode("Hello"))
 
 
 def test_names_of_control_tokens_are_text_unless_the_server_says_otherwise() -> None:
