@@ -22,8 +22,9 @@ end()
 @pytest.mark.parametrize("leads", [True, False])
 def test_what_a_process_started_ends_with_it_where_it_leads_a_group(leads: bool) -> None:
     """Else the group is somebody else's, which goes on."""
-    command = [sys.executable, "-P", "-c", END]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=leads) as process:
+    shell = [] if leads else ["sh", "-c", '"$@"; exit $?', "sh"]  # which leads instead
+    command = [*shell, sys.executable, "-P", "-c", END]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process:
         assert process.stdout is not None
         child = int(process.stdout.readline())
         assert process.wait(60) == (-signal.SIGKILL if leads else 0)

@@ -188,8 +188,15 @@ def test_defaults_are_shown_as_a_user_would_write_them() -> None:
     assert shown["body_limit"] == "10MiB"
 
 
+KEY = "BESSEMER_API_KEY"
+
+
 def test_keys_are_not_printed() -> None:
     assert "secret" not in repr(read_config({"api_key": ["secret"]}, {}))
+    for flags, environment in (({"api_key": ["secret\a"]}, {}), ({}, {KEY: "secret\a"})):
+        with pytest.raises(UsageError, match="is wrong, but must be keys without") as caught:
+            read_config(flags, environment)
+        assert "secret" not in str(caught.value)
 
 
 def test_where_hugging_face_keeps_its_cache() -> None:
