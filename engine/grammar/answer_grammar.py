@@ -33,7 +33,7 @@ class AnswerGrammar:
         self._field = field
         self._circle = circle
         self._bits = np.zeros(end // BITS + 1, np.uint32)
-        self._words = memoryview(self._bits)  # the same, quicker to look at one by one
+        self._words = self._bits.data  # the same, quicker to look at one by one
         self._target = self._bits.ctypes.data, self._bits.nbytes
         self._end = _place(end)
         self._ends = [_place(token) for token in ends if token < end]

@@ -118,14 +118,14 @@ class ToyStream(ChunkStream):
     def _nothing(self, choice: int) -> Struct:
         return Listed(str(choice), [])
 
+    def _started(self, event: AnswerStarted) -> tuple[ServerEvent, ...]:
+        return tuple(self._send(str(choice)) for choice in self._begin(event))  # type: ignore[arg-type]
+
     def _finish(self, event: Finish) -> tuple[ServerEvent, ...]:
+        self._open.discard(event.choice)
         return (self._send(event.reason),)  # type: ignore[arg-type]
 
-    handlers = {  # noqa: RUF012
-        Finish: _finish,
-        Done: ChunkStream._done,
-        Failure: ChunkStream._failure,
-    }
+    handlers = {AnswerStarted: _started, Finish: _finish, **ChunkStream.common}  # noqa: RUF012
 
 
 @pytest.mark.parametrize("include_usage", [False, True])
@@ -172,12 +172,16 @@ def test_a_failure_is_the_last_chunk() -> None:
 def test_usage_goes_along_and_a_comment_says_that_all_choices_have_ended() -> None:
     options = GenerationOptions(include_usage=True, continuous_usage=True)
     stream = ToyStream(Identity("x-1", 7, "m"), options)
-    stream.handlers = {AnswerStarted: lambda *_: (), Heartbeat: lambda *_: ()} | stream.handlers  # type: ignore[misc]
-    assert stream.encode(AnswerStarted(Usage(2, 0), 2)) == ()
-    for choice, heartbeat in ((0, ()), (1, (COMMENT,))):
+    begun = [
+        msgspec.json.decode(each.data) for each in stream.encode(AnswerStarted(Usage(2, 0), 2))
+    ]
+    assert [each["choices"] for each in begun] == [["0"], ["1"]]
+    for choice in (0, 1):
         (chunk,) = stream.encode(Finish(choice, "stop"))
         assert msgspec.json.decode(chunk.data)["usage"]["total_tokens"] == 2
-        assert stream.encode(Heartbeat()) == heartbeat
+        (beat,) = stream.encode(Heartbeat())
+        assert (beat == COMMENT) == (choice == 1)
+        assert choice or msgspec.json.decode(beat.data)["choices"][0]["said"] == "1"
     assert stream.encode(Progress(Usage(2, 5))) == ()
     (chunk,) = stream.encode(Finish(0, "stop"))
     assert msgspec.json.decode(chunk.data)["usage"]["total_tokens"] == 7
