@@ -40,8 +40,8 @@ def chat(text: str) -> Chat:
 @contextmanager
 def process(source: str = SOURCE, seconds: int = 60) -> Iterator["subprocess.Popen[bytes]"]:
     command = [sys.executable, "-P", "-m", "bessemer.http.template_process"]
-    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    with subprocess.Popen(command, **pipes) as running:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as running:
         send(running, (source, {"bos_token": "<s>"}, "auto", 2**30, seconds))
         try:
             yield running

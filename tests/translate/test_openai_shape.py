@@ -120,8 +120,7 @@ class ToyStream(ChunkStream):
         return Listed(str(choice), [])
 
     def _started(self, event: AnswerStarted) -> tuple[ServerEvent, ...]:
-        self._begin(event)
-        return ()
+        return tuple(self._send(str(choice)) for choice in self._begin(event))  # type: ignore[arg-type]
 
     def _finish(self, event: Finish) -> tuple[ServerEvent, ...]:
         self._open.discard(event.choice)
@@ -174,11 +173,16 @@ def test_a_failure_is_the_last_chunk() -> None:
 def test_usage_goes_along_and_a_comment_says_that_all_choices_have_ended() -> None:
     options = GenerationOptions(include_usage=True, continuous_usage=True)
     stream = ToyStream(Identity("x-1", 7, "m"), options)
-    assert stream.encode(AnswerStarted(Usage(2, 0), 2)) == ()
-    for choice, over in ((0, False), (1, True)):
+    begun = [
+        msgspec.json.decode(each.data) for each in stream.encode(AnswerStarted(Usage(2, 0), 2))
+    ]
+    assert [each["choices"] for each in begun] == [["0"], ["1"]]
+    for choice in (0, 1):
         (chunk,) = stream.encode(Finish(choice, "stop"))
         assert msgspec.json.decode(chunk.data)["usage"]["total_tokens"] == 2
-        assert (stream.encode(Heartbeat()) == (COMMENT,)) == over
+        (beat,) = stream.encode(Heartbeat())
+        assert (beat == COMMENT) == (choice == 1)
+        assert choice or msgspec.json.decode(beat.data)["choices"][0]["said"] == "1"
     assert stream.encode(Progress(Usage(2, 5))) == ()
     (chunk,) = stream.encode(Finish(0, "stop"))
     assert msgspec.json.decode(chunk.data)["usage"]["total_tokens"] == 7
