@@ -18,7 +18,7 @@ from bessemer.translate.chat import Chat, ToolChoice
 from tests.translate.prompting import prompter
 from tests.translate.scripted import scripting_tokenizer
 
-SCHEMA = {"type": "object", "properties": {"url": {"type": "string"}}}
+SCHEMA: dict[str, object] = {"type": "object", "properties": {"url": {"type": "string"}}}
 SEARCH: BetaToolParam = {"name": "ToolSearch", "input_schema": {"type": "object"}}
 FETCH: BetaToolParam = {
     "name": "WebFetch",
