@@ -287,7 +287,7 @@ class Copy:
             if code in (PASSED, NOTHING_COLLECTED):
                 return []
             output.seek(0)
-            return BROKEN.findall(output.read()) or [""]
+            return BROKEN.findall(output.read())[:1] or [""]
 
     def _code(self, command: Sequence[str], seconds: float, output: IO[str]) -> int | None:
         """Return the exit code, or None after so long; what tests leave running is ended."""
