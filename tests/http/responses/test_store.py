@@ -111,6 +111,7 @@ def test_a_history_is_all_that_was_said_up_to_a_response() -> None:
 
 def test_the_least_recently_used_go_first_and_whoever_has_most_gives_way() -> None:
     each = response("1").size
+    assert response("1", events=b"x" * 9).size == each + 9
 
     async def work(store: ResponseStore) -> None:
         await store.put(response("b", "key:b"))
