@@ -38,7 +38,7 @@ NOTHING = {"logit_bias": {}, "repetition_penalty": 1, "presence_penalty": 0, "to
 NOTHING |= {"frequency_penalty": 0, "temperature": 1, "top_p": 1, "min_p": 0, "seed": 0}
 OPEN = dict.fromkeys(("max_tokens", "max_length")) | {"min_tokens": 0, "min_length": 0, "stop": []}
 LISTS = {"stop": [], "stop_token_ids": [], "bad_words": [], "allowed_token_ids": None}
-FLAGS = dict.fromkeys(("ignore_eos", "stop_in_reasoning", "goes_on", "progress"), False)
+FLAGS = dict.fromkeys(("ignore_eos", "stop_in_reasoning", "goes_on", "progress", "embeds"), False)
 MORE = dict.fromkeys(("logprobs", "prompt_logprobs", "constraint", "thought", "budget"))
 ONE = {"id": 1, "tokens": [5], "max_tokens": 9}
 
