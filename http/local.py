@@ -52,6 +52,7 @@ SHORT = 2000  # characters, which are tokenized within a millisecond
 MANY = 200  # messages, however short, which take as long
 LONG = 100_000  # characters, which take up to seconds; a model reads so many of such at a time:
 READERS = 2
+RESOLUTION = 0.001  # seconds: timers count in whole milliseconds, and floats' sums are not exact
 NUMBER = 4  # bytes of one in a vector
 NONE = Usage(0, 0)
 UNKNOWN = 2**17  # tokens of context, where prompts are counted while no worker is there
@@ -106,7 +107,7 @@ class _Clock:
         now, seconds = self._now(), self._patience.timeout
         if now > max(self._heard, progress) + seconds:
             raise Refusal(504, "timeout", f"The model computed nothing for {seconds:g} seconds.")
-        if now < self._beat:
+        if now < self._beat - RESOLUTION:
             return False
         self._beat = now + self._patience.heartbeat
         return True

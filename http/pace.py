@@ -50,5 +50,5 @@ class Pace:
             if not waiter.done():  # else its stream is closed
                 self._due += work
                 waiter.set_result(None)
-        if self._due:
+        if self._due or self._left < LITTLE:
             self._ask()

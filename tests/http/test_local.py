@@ -30,6 +30,7 @@ from bessemer.http.local import (
     SHORT,
     GenerationBackend,
     Patience,
+    _Clock,
     _length,
 )
 from bessemer.translate.chat import (
@@ -375,3 +376,28 @@ def test_a_conversation_takes_time_by_all_that_its_template_sees(
     assert _length(chat) == length
     for more in ({"tools": (Tool("f"),)}, {"template": {"a": 1}}):
         assert _length(replace(chat, **more)) == max(length, SHORT)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("delay", "first"), [(0.025, 0.025), (5.0, None)])
+def test_a_timer_that_is_over_is_due_whenever_it_began(delay: float, first: float | None) -> None:
+    """The loop's clock counts milliseconds; sums of floats may lie just beyond what it shows."""
+
+    class Loop(asyncio.SelectorEventLoop):
+        now = 0.0
+
+        def time(self) -> float:
+            return self.now
+
+    async def main(loop: Loop) -> None:
+        for began in range(1_000, 3_000):
+            loop.now = began / 1000
+            clock = _Clock(Patience(), first)
+            loop.now = (began + round(delay * 1000) - 2) / 1000
+            assert not clock.tick(0)
+            loop.now = (began + round(delay * 1000)) / 1000
+            assert clock.tick(0)
+
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        loop = runner.get_loop()
+        assert isinstance(loop, Loop)
+        runner.run(main(loop))

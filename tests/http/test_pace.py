@@ -56,3 +56,16 @@ def test_streams_take_turns_and_one_that_is_closed_takes_none() -> None:
 
     order = asyncio.run(main())
     assert order[5:100].count("a") == order[5:100].count("e") == 19 and "f" not in order
+
+
+def test_who_comes_back_turns_after_a_large_event_has_one() -> None:
+    async def main() -> None:
+        pace = Pace()
+        await pace.turn(5 * WORK)
+        await pace.turn(5 * WORK)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            await pace.turn(0)
+
+    asyncio.run(main())
