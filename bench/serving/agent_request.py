@@ -4,8 +4,9 @@ python -P -m bessemer.bench.serving.agent_request --tokenizer DIR
 
 A session of many messages and tools, made up: each round decodes the body, renders it by the
 model's template in that process of its own and tokenizes it, for a client that has sent nothing
-before; then once more, one turn on. vllm-mlx's own types and functions, by an interpreter that has
-them, do what its server does from a request's bytes to the ids that its scheduler is given.
+before; then once more, one turn on. vllm-mlx's own types and methods, by an interpreter that has
+them, do what its server does from a request's bytes to the ids that its scheduler is given: of a
+stream it renders and tokenizes two more prompts, to find where the last user's words begin.
 """
 
 import json
@@ -35,21 +36,27 @@ from bessemer.http.hub import BUILT_IN
 from bessemer.translate.openai_chat import decode_request
 
 LEAST = 3.0  # times as fast as vllm-mlx
-# vllm-mlx 0.6.0, from create_chat_completion to Scheduler.add_request, without what it logs.
+# vllm-mlx 0.6.0 with continuous batching, a streamed request: from create_chat_completion over
+# BatchedEngine.stream_chat to Scheduler.add_request, without what it logs.
 THEIRS = """
 import json, sys, time
 from transformers import AutoTokenizer
 from vllm_mlx.api.models import ChatCompletionRequest
 from vllm_mlx.api.tool_calling import convert_tools_for_template
 from vllm_mlx.api.utils import extract_multimodal_content
+from vllm_mlx.engine.batched import BatchedEngine
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
+engine = object.__new__(BatchedEngine)
+engine._is_mllm, engine._processor, engine._model_name = False, None, "m"
+engine._tokenizer = tokenizer
 for line in sys.stdin:
     begun = time.perf_counter()
     request = ChatCompletionRequest.model_validate(json.loads(line))
     messages = extract_multimodal_content(request.messages, preserve_native_format=True)[0]
-    text = tokenizer.apply_chat_template(
-        messages, tools=convert_tools_for_template(request.tools), tokenize=False,
-        add_generation_prompt=True, enable_thinking=True)
+    tools = convert_tools_for_template(request.tools)
+    extract_multimodal_content(messages)
+    text = engine._apply_chat_template(messages, convert_tools_for_template(tools))
+    assert engine._compute_prefix_boundary(messages, tools)
     ids = tokenizer.encode(text)
     print(json.dumps([time.perf_counter() - begun, ids]), flush=True)
 """
