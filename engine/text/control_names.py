@@ -44,11 +44,8 @@ class ControlNames:
 
     def inside(self, text: str) -> bool:
         """Return whether a name has this text inside, so that what is around may make it whole."""
-        return (
-            len(text) <= PIECE
-            and 0 < len(body := text.strip()) < self._longest
-            and body in self._insides
-        )
+        body = text.strip()
+        return 0 < len(body) < self._longest and body in self._insides
 
     def count(self, text: str) -> int:
         """Count all places where a name begins."""

@@ -75,7 +75,7 @@ def test_names_are_found_where_pieces_of_a_long_text_meet() -> None:
 
 def test_what_a_name_has_inside_is_made_whole_by_what_is_around() -> None:
     names = ControlNames(NAMES)
-    for text in ("end", " /s ", "|endtext|", "p", "text"):
+    for text in ("end", " /s ", "|endtext|", "p", "text", " " * 2 * PIECE + "end"):
         assert names.inside(text), text
     for text in ("", "  ", "<s>", "|end|>", "<|end", "ends", "x|end|endtext|x", "endtext|" * 2):
         assert not names.inside(text), text
