@@ -26,12 +26,12 @@ from bessemer.bench.serving.tokenizing import (
     Ways,
     interpreter,
     measure,
+    peer,
     ratio,
     read_ways,
     seconds,
     show,
 )
-from bessemer.http.config import UsageError
 from bessemer.http.hub import BUILT_IN
 from bessemer.translate.openai_chat import decode_request
 
@@ -143,10 +143,7 @@ def main(
         contestants = [*ours(ways, request)]
         if python:
             theirs = stack.enter_context(interpreter(python, THEIRS, directory))
-            if theirs(request)[1] != ids:
-                raise UsageError("vllm-mlx gives other tokens, so its time says nothing")
-            figure = f"at most {1 / LEAST:.2f}"
-            contestants.append(Contestant("vllm-mlx", lambda _: theirs(request)[0], figure))
+            contestants.append(peer("vllm-mlx", theirs, request, ids, 1 / LEAST))
         measure(contestants, rounds)
     show(contestants, f"{messages} messages, {tool_number} tools, {len(ids)} tokens")
     first, _, *others = contestants

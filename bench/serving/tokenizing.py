@@ -139,6 +139,22 @@ def interpreter(
         sink.close()
 
 
+def peer(
+    name: str,
+    theirs: Callable[[object], tuple[float, list[int]]],
+    value: object,
+    ids: list[int],
+    most: float,
+) -> Contestant:
+    """Return a peer as a contestant, of whose time ours is to be at most so many times.
+
+    Raises UsageError where it does not give these ids.
+    """
+    if theirs(value)[1] != ids:
+        raise UsageError(f"{name} gives other tokens, so its time says nothing")
+    return Contestant(name, lambda _: theirs(value)[0], f"at most {most:.2g}")
+
+
 def seconds(run: Callable[[], Any]) -> float:
     begun = time.perf_counter()
     run()
@@ -206,10 +222,7 @@ def main(
         if python:
             theirs = stack.enter_context(interpreter(python, THEIRS, directory))
             messages = [{"role": each.role, "content": each.text} for each in chat.messages]
-            if theirs(messages)[1] != ids:
-                raise UsageError("transformers gives other tokens, so its time says nothing")
-            figure = f"at most {MAX_TRANSFORMERS}"
-            contestants.append(Contestant("transformers", lambda _: theirs(messages)[0], figure))
+            contestants.append(peer("transformers", theirs, messages, ids, MAX_TRANSFORMERS))
         measure(contestants, rounds)
     show(contestants, f"{len(ids)} tokens")
     return FAILED if missed(contestants) else 0

@@ -23,27 +23,11 @@ from tests.architectures.steps import prefill
 from tests.architectures.tiny import VOCABULARY, Floats
 from tests.kernels.tiers import in_turns, use
 
+from .golden_vectors import FAMILIES
 from .paper_model import answers, request_for, rows_of, text
 
 CONTEXT = 140  # llama_dynamic's is 144
-NAMES = [
-    "llama_llama3",
-    "llama_dynamic",
-    "phi3_longrope_partial_tied",
-    "phi3_su_window",
-    "mistral_ministral_all_slide",
-    "qwen3_layer_types_tied",
-    "gpt_oss_yarn",
-    "gemma3_text_older",
-    "gemma3n_sparse_lending",
-    "gemma4_per_layer_lending",
-    "deepseek_v2_lite_yarn",
-    "lfm2_adjusted_tied",
-    "mamba2_groups",
-    "qwen3_next_shared_keys",
-    "nemotron_h_plain",
-    "granitemoehybrid_experts",
-]
+NAMES = [*FAMILIES, "phi3_su_window"]
 
 
 Pair = tuple[Floats, Floats]

@@ -92,9 +92,6 @@ ENDPOINTS: Mapping[str, Endpoint] = {
 }
 
 
-WANTED = {"content", "text"}  # by decoders, where types leave them open
-
-
 def valid(kind: kinds.Type, chance: Random) -> bytes:
     """Return JSON that a type admits, or nearly always does."""
     match kind:
@@ -102,9 +99,9 @@ def valid(kind: kinds.Type, chance: Random) -> bytes:
             return valid(chance.choice(types), chance)
         case kinds.StructType(_, fields):
             return _object(
-                (each.encode_name, _word(each.encode_name, chance) or valid(_wanted(each), chance))
+                (each.encode_name, _word(each.encode_name, chance) or valid(each.type, chance))
                 for each in fields
-                if each.required or chance.random() < (0.8 if each.encode_name in WANTED else 0.2)
+                if each.required or chance.random() < 0.2
             )
         case kinds.ListType(inner):
             count = max(kind.min_length or 0, chance.choice((1, 1, 2, 4)))
@@ -125,13 +122,6 @@ def valid(kind: kinds.Type, chance: Random) -> bytes:
             return b"null"
         case _:
             return chance.choice((b"null", b"{}", b"[]", b'"x"', b"1", b'{"type":"text"}', b"true"))
-
-
-def _wanted(field: kinds.Field) -> kinds.Type:
-    """Return a field's type, of what decoders mostly want without its null."""
-    if field.encode_name not in WANTED or not isinstance(field.type, kinds.UnionType):
-        return field.type
-    return kinds.UnionType(tuple(t for t in field.type.types if not isinstance(t, kinds.NoneType)))
 
 
 def _word(name: str, chance: Random) -> bytes:
