@@ -33,6 +33,7 @@ from ..translate.chat import (
     Usage,
 )
 from ..translate.embedding_inputs import check, portions, read_inputs
+from ..translate.media import refuse_media
 from ..translate.openai_embeddings import Embedding, Vectors, unit
 from ..translate.renderer import Prompt, Renderer
 from ..translate.rerank import Ranking, Scores
@@ -395,6 +396,7 @@ class GenerationBackend(LocalBackend):
 
     async def _rendered(self, chat: Chat, context: int) -> tuple[Chat, str]:
         """Return a conversation as it is guarded, and its text by the template."""
+        refuse_media(chat)
         chat = chat if self.keep_attribution else without_attribution(chat)
         guarded = await self._apart(
             self.searcher, _length(chat), self.renderer.guarded, chat, context

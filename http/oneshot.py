@@ -16,7 +16,8 @@ from ..engine.settings import OneAnswer
 from ..engine.text.vocabulary import VocabularyFile
 from ..engine.wire import Ready
 from ..translate.answer import AnswerStream, Bounds
-from ..translate.chat import Chat, GenerationOptions, Message, said
+from ..translate.chat import Chat, GenerationOptions, Message
+from ..translate.parts import said
 from ..translate.renderer import Prompt, Renderer
 from . import hub
 from .config import Config, UsageError

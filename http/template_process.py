@@ -17,7 +17,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from ..engine.request import Refusal
-from ..translate.chat import Chat, Message, Text, Tool, ToolCall
+from ..translate.chat import Chat, Message, Tool, ToolCall
+from ..translate.parts import Text
 
 LENGTH = struct.Struct("<Q")
 OUT_OF_MEMORY, FAILED = 3, 4  # the exit codes of a process that cannot even say so

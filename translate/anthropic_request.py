@@ -13,20 +13,10 @@ from ..engine.request import Refusal
 from .anthropic_blocks import Effort, InputBlock, InputMessage, InputTool
 from .anthropic_documents import document, search_result, server_call, server_result
 from .anthropic_tools import ToolBox
-from .chat import (
-    Chat,
-    Content,
-    GenerationOptions,
-    Message,
-    Reasoning,
-    ResponseFormat,
-    Text,
-    ToolCall,
-    ToolChoice,
-    said,
-)
+from .chat import Chat, GenerationOptions, Message, Reasoning, ResponseFormat, ToolCall, ToolChoice
 from .decode import invalid, missing, present, shown, unsupported
 from .fields import MESSAGES, MESSAGES_IGNORED, RequestDecoder
+from .parts import Content, Text, said
 from .reasoning import Thinking, one_of, thinking_of
 from .sampling import MAX_MESSAGES, StopStrings, max_tokens, options, stop_strings
 from .signature import opened

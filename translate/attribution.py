@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from .chat import Chat, Text
+from .chat import Chat
+from .parts import Text
 
 MARK = "x-anthropic-billing-header:"  # begins the first block of its system prompt
 

@@ -8,46 +8,10 @@ from typing import Any, Literal
 from msgspec import Struct, json
 
 from ..engine.request import Grammar, Refusal
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Media:
-    """A part that is no text, by its bytes or by its address; `media_type` as in RFC 6838."""
-
-    media_type: str
-    data: bytes = b""
-    url: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Image(Media):
-    detail: str | None = None  # OpenAI's low, high or auto
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Document(Media):
-    title: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Audio(Media):
-    pass
-
+from .parts import Content, SignedThought, Text
 
 # A prompt that does not fit is refused, loses its oldest turns, or has them summarized.
 Overflow = Literal["error", "truncate", "summarize"]
-Part = Text | Image | Document | Audio
-Content = tuple[Part, ...]
-
-
-def said(text: str) -> Content:
-    """Return the content of a turn that is one text; an empty one has no parts."""
-    return (Text(text),) if text else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +80,8 @@ class Message:
 
     `reasoning` is an assistant's earlier thinking, `calls` what it called; a turn of role tool is
     the result of the call `result_of`, or the error (`failed`) that it ended in. `in_parts`: the
-    content was sent as a list, which some templates tell from a text.
+    content was sent as a list, which some templates tell from a text. `signed` are the thoughts
+    that another server made and would have back as they were, those in `reasoning` among them.
     """
 
     role: str
@@ -127,6 +92,7 @@ class Message:
     result_of: str | None = None
     failed: bool = False
     in_parts: bool = False
+    signed: tuple[SignedThought, ...] = ()
 
     @property
     def text(self) -> str:
@@ -285,6 +251,7 @@ class Usage(Struct, frozen=True):
     reasoning: int = 0  # of the completion, spent on thinking
     shortened: Shortened | None = None
     cache_marked: bool = False  # the request marked what it would have cached
+    created: int | None = None  # of the prompt, put into another server's cache
 
 
 class Timings(Struct, frozen=True):
@@ -363,6 +330,14 @@ class ThoughtSealed(Struct, frozen=True):
     text: str
 
 
+class ThoughtSigned(Struct, frozen=True):
+    """The signature of the thought that is over, or the whole of a redacted one."""
+
+    choice: int
+    signature: str
+    redacted: bool = False
+
+
 class ToolCallBegun(Struct, frozen=True):
     """The name of the choice's call number `index` (from 0); its arguments follow."""
 
@@ -383,7 +358,8 @@ class ArgumentsDelta(Struct, frozen=True):
 class Finish(Struct, frozen=True):
     """The end of a choice; `reason` is stop, length or tool_calls, `stop` the stop string met.
 
-    Where nothing was to be written, the reason is load.
+    Where nothing was to be written, the reason is load; where another server's model would not
+    answer, or was not let to, it is refusal.
     """
 
     choice: int
@@ -426,7 +402,7 @@ class Failure(Struct, frozen=True):
     refusal: Refusal
 
 
-Delta = TextDelta | ReasoningDelta | ThoughtSealed | ToolCallBegun | ArgumentsDelta
+Delta = TextDelta | ReasoningDelta | ThoughtSealed | ThoughtSigned | ToolCallBegun | ArgumentsDelta
 Event = (
     AnswerStarted
     | PromptLogprobs
@@ -453,6 +429,7 @@ class AnswerChoice:
     calls: tuple[ToolCall, ...] = ()
     prompt: tuple[tuple[RankedToken, ...], ...] = ()  # its prompt's, where asked for
     sealed: str = ""  # thoughts that the client is not to read
+    signed: tuple[SignedThought, ...] = ()  # by another server, those in `reasoning` among them
 
 
 @dataclass(frozen=True, slots=True)

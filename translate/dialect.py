@@ -37,12 +37,6 @@ class StreamEncoder(Protocol):
     def encode(self, event: Event) -> Iterable[ServerEvent]: ...
 
 
-class StreamDecoder(Protocol):
-    """An upstream's stream in the dialect, which is fed what was sent and says the events."""
-
-    def decode(self, event: ServerEvent) -> Iterable[Event]: ...
-
-
 @dataclass(frozen=True, slots=True)
 class CountDialect:
     """The way to read a conversation that is only to be counted, and to say its tokens."""
@@ -56,7 +50,7 @@ class CountDialect:
 class Dialect:
     """The way to read requests and write answers, whole or streamed; decoders raise Refusal.
 
-    The last three are the inverse, for upstreams that speak the dialect; None: none does.
+    The inverse, for servers that are asked in a dialect, is `upstream.upstream.Upstream`.
     """
 
     prefix: str  # of an answer's id
@@ -68,6 +62,3 @@ class Dialect:
     framing: Framing = "sse"
     formats: bool = False  # whether a request, or the server's setting, may choose another framing
     count: CountDialect | None = None
-    encode_request: Callable[[GenerateRequest], bytes] | None = None
-    decode_response: Callable[[bytes], Answer] | None = None
-    decode_stream: Callable[[], StreamDecoder] | None = None

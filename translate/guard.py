@@ -9,7 +9,8 @@ from typing import Any
 from msgspec import json
 
 from ..engine.text.control import ControlTokens
-from .chat import Chat, Document, Message, Part, Text, Tool, ToolCall
+from .chat import Chat, Message, Tool, ToolCall
+from .parts import Document, Part, Text
 
 ROLES = frozenset({"system", "user", "assistant", "tool"})  # ours: markers are made of them
 

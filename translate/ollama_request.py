@@ -18,11 +18,11 @@ from .chat import (
     Tool,
     ToolCall,
     ToolChoice,
-    said,
 )
 from .decode import invalid, missing, shown, unsupported
 from .fields import OLLAMA, OLLAMA_IGNORED, OLLAMA_OPTIONS, RequestDecoder
 from .openai_tools import InputTool
+from .parts import said
 from .sampling import MAX_MESSAGES, Alternatives, SamplingFields, TokenId, max_tokens, options
 from .structured_output import UNSENT, json_format, schema_format
 from .tool_fields import checked_arguments, checked_choice, checked_tool

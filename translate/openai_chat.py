@@ -11,7 +11,6 @@ from .chat import (
     AnswerStarted,
     ArgumentsDelta,
     Chat,
-    Content,
     Finish,
     GenerationOptions,
     Identity,
@@ -20,7 +19,6 @@ from .chat import (
     TextDelta,
     TokenText,
     ToolCallBegun,
-    said,
 )
 from .decode import bound_values, invalid, missing, shown
 from .dialect import Dialect
@@ -47,6 +45,7 @@ from .openai_shape import (
 )
 from .openai_tools import CalledFunction, InputCall, calls_of, function_call, tools_of
 from .operation import Operation
+from .parts import Content, said
 from .sampling import MAX_MESSAGES, Alternatives, max_tokens
 from .structured_output import response_format
 

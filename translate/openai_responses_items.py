@@ -10,9 +10,10 @@ import msgspec
 from msgspec import Raw, Struct, structs
 
 from ..engine.request import Refusal
-from .chat import Content, Message, ToolCall, said
+from .chat import Message, ToolCall
 from .decode import invalid, missing, present, shown, unsupported
 from .openai_shape import text_part
+from .parts import Content, said
 from .tool_fields import checked_arguments
 
 SEALED = "bessemer."  # begins the encrypted_content of a thought of ours

@@ -8,13 +8,14 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from ..engine.request import Refusal
-from .chat import Chat, GenerationOptions, Message, Overflow, Reasoning, ResponseFormat, said
+from .chat import Chat, GenerationOptions, Message, Overflow, Reasoning, ResponseFormat
 from .decode import bound_values, invalid, missing, shown
 from .fields import RESPONSES, RESPONSES_IGNORED, RequestDecoder
 from .openai_reasoning import ReasoningObject, ReasoningRequest, reasoning_of
 from .openai_responses_items import DECODER as ITEM
 from .openai_responses_items import Item, listed, turns_of
 from .openai_responses_tools import InputTool, InputToolChoice, Targets, tools_of
+from .parts import said
 from .sampling import MAX_MESSAGES, Alternatives, Count, max_tokens, options
 from .structured_output import UNSENT, StructuredFields, response_format, schema_format
 

@@ -21,7 +21,6 @@ from .chat import (
     RankedToken,
     Shortened,
     StreamFormat,
-    Text,
     Timings,
     TokenText,
     Usage,
@@ -29,6 +28,7 @@ from .chat import (
 from .decode import invalid, present, shown, unsupported
 from .dialect import COMMENT, ServerEvent
 from .errors import openai_error
+from .parts import Text
 from .sampling import Alternatives, Choices, Positive, TokenId, TokenIds, options
 from .structured_output import StructuredFields
 

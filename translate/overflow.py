@@ -7,7 +7,8 @@ from functools import cached_property
 from itertools import accumulate, chain
 from typing import TypeVar
 
-from .chat import Chat, GenerationOptions, Message, Overflow, Shortened, Text, said
+from .chat import Chat, GenerationOptions, Message, Overflow, Shortened
+from .parts import Text, said
 
 KEPT = 6  # the newest messages, which no summary stands for
 SUMMARY = 512  # tokens of a summary, and an eighth of the context, at most

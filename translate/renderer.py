@@ -13,13 +13,14 @@ from ..engine.text.detokenizer import AnswerDetokenizer
 from ..engine.text.prompt_encoder import PromptEncoder
 from ..engine.text.specials import Specials
 from ..engine.text.tokenizer import Tokenizer
-from .chat import Chat, Completion, Reasoning, Text, Tool
+from .chat import Chat, Completion, Reasoning, Tool
 from .guard import ChatGuard, offered, reading
 from .infill import InfillFormat, infill_format, joined
 from .parsers.parser import AnswerFormat, AnswerParser, PlainParser
 from .parsers.tool_formats import AUTO, ToolFormat, choose_tools
 from .parsers.tool_grammar import tool_constraint
 from .parsers.tools import CallReader, ToolParser
+from .parts import Text
 from .reasoning import is_limited, settled
 from .template_source import LONGEST
 

@@ -11,8 +11,9 @@ from msgspec import json
 
 from ..engine.request import Refusal
 from ..engine.sandbox import FAULTS, Objection, sandbox
-from .chat import Chat, Message, Text, ToolCall
+from .chat import Chat, Message, ToolCall
 from .parsers.tool_formats import AUTO, choose_tools
+from .parts import Text
 from .template_source import LONGEST, broken, no_template
 from .trial import THOUGHTS, Fields, Habits, functions, habits, thought_part
 from .turns import Turns, arrangements

@@ -8,8 +8,9 @@ from itertools import groupby
 
 from msgspec import json
 
-from .chat import Message, Text, Tool, ToolCall, said
+from .chat import Message, Tool, ToolCall
 from .parsers.tool_shape import Shape
+from .parts import Text, said
 
 Turns = tuple[Message, ...]
 

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from .chat import Content, Message, Part, Text
+from .chat import Message
+from .parts import Content, Part, Text
 
 Turns = tuple[Message, ...]
 Step = Callable[[Turns], Turns]

@@ -31,8 +31,9 @@ from bessemer.http.config import UsageError
 from bessemer.http.hub import BUILT_IN
 from bessemer.http.log import Log
 from bessemer.http.template_host import TemplateHost
-from bessemer.translate.chat import Chat, Message, said
+from bessemer.translate.chat import Chat, Message
 from bessemer.translate.parsers.formats import choose
+from bessemer.translate.parts import said
 from bessemer.translate.renderer import Prompt, Renderer
 from bessemer.translate.template import ChatTemplate
 from bessemer.translate.template_source import pick

@@ -42,12 +42,11 @@ from bessemer.translate.chat import (
     Heartbeat,
     Message,
     ResponseFormat,
-    Text,
     Tool,
     ToolCall,
-    said,
 )
 from bessemer.translate.chat import Event as Said
+from bessemer.translate.parts import Text, said
 from bessemer.translate.renderer import Prompt, Renderer
 from tests.http.scripted_backend import Here, events, writer
 from tests.translate.test_answer import (

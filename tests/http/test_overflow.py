@@ -18,8 +18,8 @@ from bessemer.translate.chat import (
     Heartbeat,
     Message,
     Shortened,
-    said,
 )
+from bessemer.translate.parts import said
 from tests.http.scripted_backend import Here, ScriptedWorker, Slow, events, writer
 from tests.translate.test_answer import HELLO, RENDERER, TEMPLATE, prompts_of, says, text
 

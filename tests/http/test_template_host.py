@@ -15,7 +15,8 @@ from bessemer.engine.request import Refusal
 from bessemer.http import template_host
 from bessemer.http.template_host import TemplateHost
 from bessemer.http.template_process import LENGTH, frame
-from bessemer.translate.chat import Chat, Message, said
+from bessemer.translate.chat import Chat, Message
+from bessemer.translate.parts import said
 from tests.http.running import Server, eventually, guide_copy, serving
 
 CALM = "{% if messages[0].content != 'Hi' %}calm{% else %}"

@@ -23,7 +23,8 @@ from bessemer.http.template_process import (
     packed,
     unpacked,
 )
-from bessemer.translate.chat import Chat, GenerationOptions, Message, Text, Tool, ToolCall, said
+from bessemer.translate.chat import Chat, GenerationOptions, Message, Tool, ToolCall
+from bessemer.translate.parts import Text, said
 from tests.http.running import eventually
 
 SOURCE = (

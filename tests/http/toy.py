@@ -28,11 +28,11 @@ from bessemer.translate.chat import (
     TextDelta,
     ToolCallBegun,
     Usage,
-    said,
 )
 from bessemer.translate.dialect import Dialect, ServerEvent
 from bessemer.translate.openai_embeddings import Embedding, Vectors
 from bessemer.translate.operation import Operation
+from bessemer.translate.parts import said
 from bessemer.translate.rerank import Ranking, Scores
 from bessemer.translate.tokens import Detokenize, Tokenize, Tokens
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from bessemer.engine.text.loading import load_tokenizer
 from bessemer.engine.text.tokenizer import Tokenizer
-from bessemer.translate.chat import Chat, Message, Text, Tool, ToolCall, said
+from bessemer.translate.chat import Chat, Message, Tool, ToolCall
 from bessemer.translate.parsers.formats import choose
+from bessemer.translate.parts import Text, said
 from bessemer.translate.renderer import Renderer
 from bessemer.translate.template import ChatTemplate
 from bessemer.translate.template_source import pick

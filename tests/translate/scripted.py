@@ -24,10 +24,10 @@ from bessemer.translate.chat import (
     Tool,
     ToolCallBegun,
     ToolChoice,
-    said,
 )
 from bessemer.translate.chat import Event as Said
 from bessemer.translate.parsers.formats import choose
+from bessemer.translate.parts import said
 from tests.translate.prompting import prompter
 
 AUTO = ToolChoice()

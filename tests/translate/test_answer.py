@@ -36,11 +36,11 @@ from bessemer.translate.chat import (
     ReasoningDelta,
     TextDelta,
     Usage,
-    said,
 )
 from bessemer.translate.chat import Event as Said
 from bessemer.translate.output import Collector
 from bessemer.translate.parsers.formats import choose
+from bessemer.translate.parts import said
 from bessemer.translate.renderer import Prompt, Renderer
 from bessemer.translate.template import ChatTemplate
 from bessemer.translate.template_source import pick

@@ -35,9 +35,9 @@ from bessemer.translate.chat import (
     ToolCall,
     ToolCallBegun,
     Usage,
-    said,
 )
 from bessemer.translate.dialect import COMMENT
+from bessemer.translate.parts import said
 from bessemer.translate.signature import Signer
 from tests.translate.test_anthropic_request import USER, decoded
 

@@ -8,7 +8,8 @@ from anthropic.types import DocumentBlockParam, SearchResultBlockParam
 
 from bessemer.engine.request import Refusal
 from bessemer.translate.anthropic import decode_request
-from bessemer.translate.chat import Chat, Message, Text
+from bessemer.translate.chat import Chat, Message
+from bessemer.translate.parts import Text
 
 PLAIN: DocumentBlockParam = {
     "type": "document",

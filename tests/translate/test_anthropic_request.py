@@ -13,12 +13,11 @@ from bessemer.translate.chat import (
     GenerationOptions,
     Message,
     Reasoning,
-    Text,
     Tool,
     ToolCall,
     ToolChoice,
-    said,
 )
+from bessemer.translate.parts import Text, said
 from bessemer.translate.signature import Signer
 
 USER = {"role": "user", "content": "Hi"}

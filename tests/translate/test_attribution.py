@@ -6,7 +6,8 @@ import pytest
 
 from bessemer.translate import anthropic_request
 from bessemer.translate.attribution import without_attribution
-from bessemer.translate.chat import Chat, Image, Message, Text, said
+from bessemer.translate.chat import Chat, Message
+from bessemer.translate.parts import Image, Text, said
 
 LINE = "x-anthropic-billing-header: cc_version=2.1.37.3f8; cc_entrypoint=cli; cch=00000;"
 HI = Message("user", said("Hi"))

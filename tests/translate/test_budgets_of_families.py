@@ -22,8 +22,8 @@ from bessemer.translate.chat import (
     TextDelta,
     Tool,
     ToolChoice,
-    said,
 )
+from bessemer.translate.parts import said
 from tests.engine.grammar.spelling import NAMES, SPECIALS, accepts
 
 from .scripted import SIZES, Scripted, letters, pieces

@@ -9,16 +9,9 @@ from collections.abc import Sequence
 import pytest
 
 from bessemer.engine.text.specials import NONE
-from bessemer.translate.chat import (
-    ArgumentsDelta,
-    Chat,
-    Message,
-    Tool,
-    ToolCall,
-    ToolCallBegun,
-    said,
-)
+from bessemer.translate.chat import ArgumentsDelta, Chat, Message, Tool, ToolCall, ToolCallBegun
 from bessemer.translate.parsers.parser import AnswerToken
+from bessemer.translate.parts import said
 from tests.translate.called import TOOLS, cut, joined, meant
 from tests.translate.families import FAMILIES
 from tests.translate.prompt_ids import checkpoint

@@ -10,32 +10,28 @@ from bessemer.engine.request import Refusal
 from bessemer.translate.chat import (
     AnswerStarted,
     ArgumentsDelta,
-    Audio,
     Chat,
     Completion,
-    Document,
     Done,
     Event,
     Failure,
     Finish,
     GenerationOptions,
     Heartbeat,
-    Image,
     Message,
     Progress,
     PromptLogprobs,
     PromptProgress,
     RankedToken,
     ReasoningDelta,
-    Text,
     TextDelta,
     ThoughtSealed,
+    ThoughtSigned,
     Timings,
     TokenText,
     ToolCallBegun,
     ToolChoice,
     Usage,
-    said,
 )
 
 EVENTS: list[Event] = [
@@ -46,6 +42,7 @@ EVENTS: list[Event] = [
     TextDelta(0, "a"),
     ReasoningDelta(0, "a"),
     ThoughtSealed(0, "a"),
+    ThoughtSigned(0, "a"),
     ToolCallBegun(0, 0, "call_1", "add"),
     ArgumentsDelta(0, 0, "{}"),
     Finish(0, "stop"),
@@ -53,19 +50,6 @@ EVENTS: list[Event] = [
     Heartbeat(),
     Failure(Refusal(503, "overloaded", "Later.")),
 ]
-
-
-def test_a_text_is_one_part_and_an_empty_one_is_none() -> None:
-    assert said("Hi") == (Text("Hi"),) and said("") == ()
-
-
-def test_the_text_of_a_message_is_its_text_parts_a_line_each() -> None:
-    image = Image(media_type="image/png", data=b"x", detail="low")
-    document = Document(media_type="application/pdf", url="https://example.org/a.pdf", title="A")
-    audio = Audio(media_type="audio/wav")
-    message = Message("user", (Text("one"), image, Text("two"), document, audio))
-    assert message.text == "one\ntwo"
-    assert Message("user", (image,)).text == Message("assistant").text == ""
 
 
 def said_of(value: Any) -> dict[str, Any]:

@@ -10,19 +10,10 @@ from tokenizers import AddedToken
 from bessemer.engine.request import Thought
 from bessemer.engine.text.control import ControlTokens, control_tokens
 from bessemer.engine.text.tokenizer import Tokenizer
-from bessemer.translate.chat import (
-    Chat,
-    Completion,
-    Document,
-    Image,
-    Message,
-    Text,
-    Tool,
-    ToolCall,
-    said,
-)
+from bessemer.translate.chat import Chat, Completion, Message, Tool, ToolCall
 from bessemer.translate.guard import ChatGuard, ThoughtReading, reading
 from bessemer.translate.parsers.formats import choose
+from bessemer.translate.parts import Document, Image, Text, said
 from bessemer.translate.renderer import Prompt
 from tests.engine.text.tiny_kinds import byte_level
 from tests.translate.prompting import Prompter, prompter

@@ -29,17 +29,16 @@ from bessemer.translate.chat import (
     RankedToken,
     Reasoning,
     ReasoningDelta,
-    Text,
     TextDelta,
     TokenText,
     ToolCall,
     ToolCallBegun,
     Usage,
-    said,
 )
 from bessemer.translate.decode import MAX_VALUES
 from bessemer.translate.dialect import COMMENT
 from bessemer.translate.openai_chat import Stream, decode_request, encode_response
+from bessemer.translate.parts import Text, said
 
 USER = {"role": "user", "content": "Hi"}
 PLAIN = GenerationOptions()

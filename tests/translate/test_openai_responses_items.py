@@ -8,7 +8,7 @@ from openai.types.responses import ResponseItem
 from pydantic import TypeAdapter
 
 from bessemer.engine.request import Refusal
-from bessemer.translate.chat import Message, ToolCall, said
+from bessemer.translate.chat import Message, ToolCall
 from bessemer.translate.openai_responses_items import (
     Item,
     listed,
@@ -17,6 +17,7 @@ from bessemer.translate.openai_responses_items import (
     tool_name,
     turns_of,
 )
+from bessemer.translate.parts import said
 
 LISTED: TypeAdapter[Any] = TypeAdapter(ResponseItem)
 

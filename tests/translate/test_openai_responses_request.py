@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bessemer.engine.request import Refusal
-from bessemer.translate.chat import Message, Reasoning, ResponseFormat, said
+from bessemer.translate.chat import Message, Reasoning, ResponseFormat
 from bessemer.translate.fields import GENERATION, IGNORED, RESPONSES
 from bessemer.translate.openai_responses_request import (
     DECODER,
@@ -15,6 +15,7 @@ from bessemer.translate.openai_responses_request import (
     decode_request,
     stored_items,
 )
+from bessemer.translate.parts import said
 from bessemer.translate.sampling import INT32
 from tests.translate.test_fields import SAMPLING, body, listed
 

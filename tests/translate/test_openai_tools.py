@@ -21,9 +21,9 @@ from bessemer.translate.chat import (
     ToolCallBegun,
     ToolChoice,
     Usage,
-    said,
 )
 from bessemer.translate.openai_chat import decode_request, encode_response
+from bessemer.translate.parts import said
 from tests.translate.test_openai_chat import WHO, chunks, sent
 
 USER = {"role": "user", "content": "Hi"}

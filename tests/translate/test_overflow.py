@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from bessemer.translate.chat import Chat, GenerationOptions, Message, Shortened, ToolCall, said
+from bessemer.translate.chat import Chat, GenerationOptions, Message, Shortened, ToolCall
 from bessemer.translate.overflow import (
     ASKED,
     HEAD,
@@ -19,6 +19,7 @@ from bessemer.translate.overflow import (
     summary_request,
     transcript,
 )
+from bessemer.translate.parts import said
 
 SYSTEM = Message("system", said("Be brief."))
 CALL = ToolCall("c1", "read", '{"path": "a"}')

@@ -9,8 +9,9 @@ from tokenizers.models import BPE
 
 from bessemer.engine.request import Refusal
 from bessemer.engine.text.specials import NONE
-from bessemer.translate.chat import Chat, Completion, Message, ReasoningDelta, said
+from bessemer.translate.chat import Chat, Completion, Message, ReasoningDelta
 from bessemer.translate.parsers.parser import AnswerToken, PlainParser
+from bessemer.translate.parts import said
 from tests.translate.test_answer import HELLO, RENDERER, TEMPLATE, TOKENIZER, VOCABULARY
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from bessemer.engine.request import Refusal
-from bessemer.translate.chat import Chat, Message, Text, Tool, ToolCall, ToolChoice, said
+from bessemer.translate.chat import Chat, Message, Tool, ToolCall, ToolChoice
+from bessemer.translate.parts import Text, said
 from bessemer.translate.template import ChatTemplate
 from bessemer.translate.template_source import pick
 

@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
-from bessemer.translate.chat import Message, Text, Tool, ToolCall, said
+from bessemer.translate.chat import Message, Tool, ToolCall
 from bessemer.translate.parsers.tool_shape import HERMES
+from bessemer.translate.parts import Text, said
 from bessemer.translate.tool_turns import (
     apart,
     failures,

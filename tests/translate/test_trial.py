@@ -6,7 +6,8 @@ are were made by transformers.
 
 import pytest
 
-from bessemer.translate.chat import Chat, Message, Text, ToolCall, said
+from bessemer.translate.chat import Chat, Message, ToolCall
+from bessemer.translate.parts import Text, said
 from bessemer.translate.template import ChatTemplate
 from bessemer.translate.trial import Form
 

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import pytest
 
 from bessemer.engine.request import Refusal
-from bessemer.translate.chat import Chat, Image, Message, Text, ToolCall, said
+from bessemer.translate.chat import Chat, Message, ToolCall
+from bessemer.translate.parts import Image, Text, said
 from bessemer.translate.template import ChatTemplate
 from bessemer.translate.turns import _joined, arrangements, folded, led, merged, placed
 

@@ -9,8 +9,9 @@ import pytest
 
 from bessemer.engine.request import Constraint, Request, Sampling, Token
 from bessemer.engine.text.specials import NONE
-from bessemer.translate.chat import Chat, Message, Tool, ToolChoice, said
+from bessemer.translate.chat import Chat, Message, Tool, ToolChoice
 from bessemer.translate.parsers.parser import AnswerToken
+from bessemer.translate.parts import said
 from bessemer.translate.renderer import Prompt
 from bessemer.translate.template_source import pick
 from tests.engine.grammar.test_smollm2 import answered, free, held, model, request

@@ -3,9 +3,10 @@
 import pytest
 
 from bessemer.engine.request import Thought
-from bessemer.translate.chat import Chat, Message, said
+from bessemer.translate.chat import Chat, Message
 from bessemer.translate.parsers.parser import AnswerFormat
 from bessemer.translate.parsers.think import FAMILIES, FORMAT, named, think
+from bessemer.translate.parts import said
 
 ROWS = {row.name: row for row in (*FAMILIES, FORMAT)}
 
