@@ -1,6 +1,6 @@
 """The backends: what answers for a model, here or elsewhere, and which one a name means."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import ClassVar, Literal, Protocol
 
 from msgspec import Struct
@@ -14,6 +14,8 @@ from ..translate.rerank import Ranking, Scores
 from ..translate.tokens import Detokenize, Tokenize, Tokens
 from .about import About
 from .activity import Activity
+from .gateway.routing import Router, Target
+from .gateway.schema import NO_TABLES, ConfigTables
 
 # What a model of each purpose does, and at which path.
 DOES: Mapping[Purpose, tuple[str, str]] = {
@@ -116,49 +118,37 @@ class Backend(Protocol):
         ...
 
 
-LATEST = ":latest"  # as good as no tag
-# Names that Claude Code gives its helpers' models, whatever its user's is: as good as none.
-CLAUDE = "claude-"
-
-
 class Backends:
-    """The models by name; an exact name wins, else the last part of an id if it is unique.
+    """The models by name, and where other names lead: see `gateway.routing.Router`.
 
-    So does a name without the tag after it, if there is one such. Who names none gets the first,
-    and so does who names a model of Anthropic's that is not here.
+    `remote` makes the backend of a provider's model.
     """
 
-    def __init__(self, models: Mapping[str, Backend]) -> None:
+    def __init__(
+        self,
+        models: Mapping[str, Backend],
+        tables: ConfigTables = NO_TABLES,
+        remote: Callable[[Target], Backend] | None = None,
+    ) -> None:
         self.models = dict(models)
+        self.router = Router(tables, self.models)
+        self._remote = remote
 
     def find(self, name: str) -> Backend:
-        """Return the model of this name; refuse an unknown one with a list of the known ones."""
-        if name in self.models:
-            return self.models[name]
-        for part in (_short, _untagged):
-            found = [model for full, model in self.models.items() if part(full) == _short(name)]
-            if len(found) == 1:
-                return found[0]
-        if self.models and (not name or name.startswith(CLAUDE)):
-            return next(iter(self.models.values()))
-        known = ", ".join(sorted(self.models))
-        raise Refusal(
-            404,
-            "model_not_found",
-            f"There is no model {name[:200]!r} here; this server has: {known}.",
-            "model",
-        )
+        """Return what a name means first; refuse an unknown one with a list of the known ones."""
+        return self.at(self.router.decide(name).targets[0])
+
+    def at(self, target: Target) -> Backend:
+        """Return what answers for a target. Raises Refusal for a model that is not here."""
+        if target.provider is not None:
+            assert self._remote is not None
+            return self._remote(target)
+        if target.model not in self.models:
+            raise self.router.unknown(target.model)
+        return self.models[target.model]
 
 
 def other_purpose(name: str, purpose: Purpose) -> Refusal:
     does, where = DOES[purpose]
     message = f"The model {name!r} {does} and does nothing else; ask it at {where}."
     return Refusal(400, "unsupported_model", message, "model")
-
-
-def _short(name: str) -> str:
-    return name.rpartition("/")[2].lower().removesuffix(LATEST)
-
-
-def _untagged(name: str) -> str:
-    return _short(name).partition(":")[0]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
@@ -149,14 +150,35 @@ def options(
 
 @app.command()
 @with_settings(*SETTINGS)
-def serve(**flags: Any) -> int:
-    """Answer the OpenAI and Anthropic APIs over HTTP."""
-    config = read_config(flags, os.environ)
+def serve(
+    config: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE",
+            help="The settings' file; else config.toml in ~/.config/bessemer, or in "
+            "BESSEMER_CONFIG_DIR, if it is there.",
+            show_default=False,
+        ),
+    ] = "",
+    profile: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="Read config.NAME.toml of that directory.", show_default=False
+        ),
+    ] = "",
+    **flags: Any,
+) -> int:
+    """Answer the OpenAI, Anthropic and Ollama APIs over HTTP."""
+    from .gateway import config_file
+
+    file = config_file.read(config_file.find(os.environ, config, profile), os.environ)
+    settings = read_config(flags, os.environ, file.settings())
+    settings = replace(settings, gateway=file.tables)
     hide([key for text in flags["api_key"] or () for key in keys(text)], os.environ)
     os.environ.pop(VARIABLE, None)  # no child needs it
     from .serve import serve as start
 
-    return start(config)
+    return start(settings)
 
 
 @app.command()
