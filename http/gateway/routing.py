@@ -145,7 +145,8 @@ class Router:
             return self._local_default(name, default.model)
         model = default.model or name
         if model in ("", AUTO):
-            message = f"{name or 'No model'!r} cannot be asked of {default.provider}: name a model."
+            said = f"{name} is no model of" if name else "No model is named, and there is none for"
+            message = f"{said} {default.provider}'s; name one."
             raise Refusal(400, "invalid_value", message, "model")
         return Decision((Target(default.provider, model),), "default")
 
