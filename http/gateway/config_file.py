@@ -14,7 +14,7 @@ from ...engine.settings import Settings
 from ...translate.decode import problem_of
 from ..config import DIRECTORY, SETTINGS, UsageError
 from .checks import check
-from .schema import ConfigTables, ProviderTable, TierTable
+from .schema import ConfigTables, KeyTable, PriceTable, ProviderTable, TierTable
 
 NESTED = re.compile(r"BESSEMER_([A-Z0-9_]+?__[A-Za-z0-9_]+)")  # BESSEMER_PROVIDERS__OPENAI__URL
 HEADER = re.compile(r"\s*\[{1,2}\s*([^\]]+?)\s*\]{1,2}\s*(?:#.*)?$")
@@ -26,7 +26,12 @@ PLACE = re.compile(r" - at `(?:key` in `)?\$(.*)`$")
 URL = "Expected `str` matching regex '^https?://[^ ]+$'"
 FORMS = {URL: "must begin with http:// or https://"}
 # Tables of tables under names that users choose.
-NAMED: Mapping[str, type[msgspec.Struct]] = {"providers": ProviderTable, "tiers": TierTable}
+NAMED: Mapping[str, type[msgspec.Struct]] = {
+    "providers": ProviderTable,
+    "tiers": TierTable,
+    "keys": KeyTable,
+    "prices": PriceTable,
+}
 
 ENGINE = frozenset(Settings.__struct_fields__) & SETTINGS.keys()
 TABLES: Mapping[str, Collection[str]] = {

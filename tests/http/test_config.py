@@ -34,7 +34,7 @@ def test_defaults_are_the_documented_ones() -> None:
 
 def test_every_field_has_one_flag_and_its_own_variable() -> None:
     names = {each.name for each in fields(Config)} | set(Settings.__struct_fields__)
-    assert names - set(SETTINGS) == {"hub_cache", "model", "one_answer", "gateway"}
+    assert names - set(SETTINGS) == {"hub_cache", "model", "one_answer"}
     flags = [source.flag for source in SETTINGS.values()]
     variables = [v for source in SETTINGS.values() for v in source.environment]
     assert len(set(flags)) == len(flags) and len(set(variables)) == len(variables)
