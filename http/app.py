@@ -35,7 +35,8 @@ class Application:
         coding_of(request.headers)
         if self.cors.asks(request) or self.routes.find(request).public:
             return request
-        request = structs.replace(request, caller=self.auth.caller(request))
+        headers = self.auth.without_ours(request.headers)
+        request = structs.replace(request, caller=self.auth.caller(request), headers=headers)
         self.rate.take(request.caller)
         return request
 

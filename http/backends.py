@@ -1,6 +1,6 @@
 """The backends: what answers for a model, here or elsewhere, and which one a name means."""
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
 from typing import ClassVar, Literal, Protocol
 
 from msgspec import Struct
@@ -16,6 +16,7 @@ from .about import About
 from .activity import Activity
 from .gateway.routing import Router, Target
 from .gateway.schema import NO_TABLES, ConfigTables
+from .message import HttpRequest, Reply
 
 # What a model of each purpose does, and at which path.
 DOES: Mapping[Purpose, tuple[str, str]] = {
@@ -66,6 +67,10 @@ class Traits(Struct, frozen=True):
     eos: str = ""
 
 
+class Estimate(int):
+    """A number of tokens that was not counted by the model's own tokenizer."""
+
+
 class Backend(Protocol):
     """A model behind one name; `created` is in Unix seconds.
 
@@ -90,6 +95,15 @@ class Backend(Protocol):
 
     @property
     def activity(self) -> Activity: ...
+
+    @property
+    def relays(self) -> Collection[str]:
+        """The paths whose requests it takes as they are: of another server, in its own dialect."""
+        ...
+
+    def relay(self, request: HttpRequest, path: str) -> Awaitable[Reply]:
+        """Answer such a request."""
+        ...
 
     def events(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         """Yield AnswerStarted, deltas and a Finish of each choice, then Done; may raise Refusal."""
@@ -133,6 +147,11 @@ class Backends:
         self.models = dict(models)
         self.router = Router(tables, self.models)
         self._remote = remote
+
+    @property
+    def relays(self) -> bool:
+        """Whether some model may take requests as they are."""
+        return self._remote is not None or any(each.relays for each in self.models.values())
 
     def find(self, name: str) -> Backend:
         """Return what a name means first; refuse an unknown one with a list of the known ones."""

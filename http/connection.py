@@ -46,6 +46,7 @@ LINGER = 2.0, 30.0  # seconds in which a client that is not read any more may pa
 CLIENT_GONE = 499  # nginx's code for a client that did not wait; only ever seen in the log
 REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 CLOSE = (b"connection", b"close")
+IDS = (b"x-request-id", b"request-id")
 CONTINUE = h11.InformationalResponse(status_code=100, headers=[], reason=REASONS[100])
 IDLE, HEADER, BODY, ANSWERING, LINGERING, CLOSING = Phase
 Acts = tuple[Callable[..., None], ...]
@@ -302,8 +303,9 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.writelines(parts)
 
     def _open_reply(self, request: HttpRequest, reply: Reply, length: Headers = ()) -> bytes:
-        name = request.id.encode()
-        headers = [*reply.headers, *length, (b"x-request-id", name), (b"request-id", name)]
+        name, sent_on = request.id.encode(), dict(reply.headers)
+        ids = ((each, name) for each in IDS if each not in sent_on)  # another server's may be there
+        headers = [*reply.headers, *length, *ids]
         if self._stopping or self._phase is not ANSWERING:
             headers.append(CLOSE)
         head = h11.Response(

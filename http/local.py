@@ -5,7 +5,7 @@ import secrets
 import sys
 import time
 from array import array
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -44,6 +44,7 @@ from .auth import KEYED
 from .backends import Capability, ModelState, Status, Traits, other_purpose
 from .fleet import State, Worker
 from .limits import within
+from .message import HttpRequest, Reply
 from .overflow import ContextOverflow, Fitted
 from .stopwatch import Stopwatch
 from .template_host import TemplateHost
@@ -119,6 +120,7 @@ class LocalBackend:
     """The part that all local models have in common; each kind does what its `purpose` says."""
 
     purpose: ClassVar[Purpose]
+    relays: ClassVar[Collection[str]] = ()
     name: str
     created: int
     worker: Worker
@@ -132,6 +134,9 @@ class LocalBackend:
     def refusal(self) -> Refusal:
         """Return the refusal of what this kind does not do."""
         return other_purpose(self.name, self.purpose)
+
+    async def relay(self, request: HttpRequest, path: str) -> Reply:
+        raise self.refusal()
 
     def events(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         raise self.refusal()

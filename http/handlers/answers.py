@@ -11,6 +11,7 @@ from typing import TypeVar
 from ...engine.request import Refusal
 from ...translate.chat import (
     AnswerStarted,
+    Chat,
     Completion,
     Event,
     Failure,
@@ -20,13 +21,15 @@ from ...translate.chat import (
 )
 from ...translate.dialect import CountDialect, Dialect, Framing, StreamEncoder
 from ...translate.output import Collector
-from ..backends import Backend, Backends
+from ..auth import key_of
+from ..backends import Backend, Backends, Estimate
 from ..body import Body
 from ..framing import FRAMINGS, Framer
 from ..message import JSON, Headers, HttpRequest, Reply, Response, StreamingResponse
 
 QUICK = 8192  # bytes of a body; the most hostile one of that size takes 2 ms to decode
 Decoded = TypeVar("Decoded")
+Asked = TypeVar("Asked", Chat, GenerateRequest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class Generate:
         generate = self._settled(generate)
         backend = self.backends.find(generate.model)
         who = identity(self.dialect.prefix, backend)
-        events = backend.events(replace(generate, client=request.caller))
+        events = backend.events(on_behalf(generate, request))
         first = await anext(events)  # what is refused before it still has its own status
         request.body.drop()  # the prompt is read
         if not generate.options.stream:
@@ -100,9 +103,21 @@ class CountTokens:
 
     async def __call__(self, request: HttpRequest) -> Response:
         chat = await decode_body(self.dialect.decode_request, request.body)
-        counted = replace(chat, client=request.caller)  # nobody is to time another's prompts
+        counted = on_behalf(chat, request)  # nobody is to time another's prompts
         tokens = await self.backends.find(chat.model).count(counted)
-        return Response(200, self.dialect.encode_response(tokens))
+        return Response(200, self.dialect.encode_response(tokens), (*JSON, *counted_by(tokens)))
+
+
+def on_behalf(asked: Asked, request: HttpRequest) -> Asked:
+    """Return what is asked with whose it is, and with the key that another server is to see."""
+    if isinstance(asked, Completion):
+        return replace(asked, client=request.caller)
+    return replace(asked, client=request.caller, key=key_of(request.headers))
+
+
+def counted_by(tokens: int) -> Headers:
+    """Return the header of a number of tokens that is none but an estimate."""
+    return ((b"x-bessemer-count", b"estimate"),) if isinstance(tokens, Estimate) else ()
 
 
 def identity(prefix: str, backend: Backend) -> Identity:

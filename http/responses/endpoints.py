@@ -31,7 +31,7 @@ from ...translate.openai_responses_request import (
 from ...translate.operation import Operation
 from ..auth import KEYED
 from ..backends import Backends
-from ..handlers.answers import QUICK, decode_body, identity, notes
+from ..handlers.answers import QUICK, counted_by, decode_body, identity, notes, on_behalf
 from ..message import JSON, HttpRequest, Reply, Response, StreamingResponse
 from ..routes import Route, rest
 from .background import Events, RunningResponse, framed
@@ -115,7 +115,7 @@ class CreateResponse:
         asked = await decode_body(decode_request, request.body)
         backend = self.backends.find(asked.fields.model or "")
         asked, chat = await conversation(asked, owner, self.kept, size)
-        chat = replace(chat, client=request.caller)
+        chat = on_behalf(chat, request)
         stored = asked.stored and self.kept is not None
         who = identity(PREFIX, backend)
         writer = ResponseWriter(asked, who, stored, time.time)
@@ -212,9 +212,8 @@ class CountInput:
         size = len(request.body)
         asked = await decode_body(decode_request, request.body)
         _, chat = await conversation(asked, owner_of(request), self.kept, size)
-        counted = replace(chat, client=request.caller)
-        tokens = await self.backends.find(chat.model).count(counted)
-        return Response(200, encode_json(InputTokens(tokens)))
+        tokens = await self.backends.find(chat.model).count(on_behalf(chat, request))
+        return Response(200, encode_json(InputTokens(tokens)), (*JSON, *counted_by(tokens)))
 
 
 @dataclass(frozen=True, slots=True)
