@@ -1,13 +1,16 @@
 """What a route or a tier gives the requests that go its way."""
 
 from dataclasses import replace
+from typing import TypeVar
 
-from ...translate.chat import Chat, GenerateRequest, Message
+from ...translate.chat import Chat, Completion, Message
 from ...translate.parts import said
 from .schema import AskedTable
 
+Asked = TypeVar("Asked", Chat, Completion, Chat | Completion)
 
-def with_asked(request: GenerateRequest, asked: AskedTable) -> GenerateRequest:
+
+def with_asked(request: Asked, asked: AskedTable) -> Asked:
     """Return a request with a table's defaults where it says nothing, and within its caps.
 
     A system message goes before the request's own; bare prompts have no place for one.
@@ -18,14 +21,18 @@ def with_asked(request: GenerateRequest, asked: AskedTable) -> GenerateRequest:
         most = asked.max_tokens_cap if most is None else min(most, asked.max_tokens_cap)
     warm = asked.temperature if options.temperature is None else options.temperature
     options = replace(options, max_tokens=most, temperature=warm)
-    if not isinstance(request, Chat):
-        return replace(request, options=options)
-    messages, reasoning = request.messages, request.reasoning
-    if asked.system and messages:
-        messages = (Message("system", said(asked.system)), *messages)
-    if reasoning.enabled is None and asked.thinking is not None:
-        reasoning = replace(reasoning, enabled=asked.thinking)
-    return replace(request, options=options, messages=messages, reasoning=reasoning)
+    if isinstance(request, Chat):
+        return replace(_with_turns(request, asked), options=options)
+    return replace(request, options=options)
+
+
+def _with_turns(chat: Chat, asked: AskedTable) -> Chat:
+    if asked.system and chat.messages:
+        system = Message("system", said(asked.system))
+        chat = replace(chat, messages=(system, *chat.messages))
+    if chat.reasoning.enabled is None and asked.thinking is not None:
+        chat = replace(chat, reasoning=replace(chat.reasoning, enabled=asked.thinking))
+    return chat
 
 
 def asks(asked: AskedTable) -> bool:
