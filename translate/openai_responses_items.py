@@ -17,7 +17,7 @@ from .decode import invalid, missing, present, shown, unsupported
 from .media import decoded_base64, decoded_data_url
 from .openai_shape import text_part
 from .origin import brought
-from .parts import Content, Document, Image, Kept, Media, Text, said
+from .parts import Content, Document, Image, Kept, Text, said
 from .tool_fields import checked_arguments
 
 DIALECT = "responses"
@@ -236,7 +236,7 @@ def _content(content: str | list[Part] | None, place: str) -> Content:
     return tuple(_part(part, f"{place}[{at}]") for at, part in enumerate(content))
 
 
-def _part(part: Part, place: str) -> Text | Media:
+def _part(part: Part, place: str) -> Text | Image | Document:
     kept: Kept = "" if part.prompt_cache_breakpoint is None else "5m"
     if part.type == "input_image":
         return _image(part, kept, place)
