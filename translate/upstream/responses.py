@@ -164,17 +164,21 @@ def _file_source(part: Document) -> Json:
 
 
 def _tools(chat: Chat) -> Json:
-    """Return the tools, and the rule for calling them where there is one."""
-    choice, tools = chat.tool_choice, [*map(_tool, chat.tools)]
-    if not tools:
+    """Return the tools, and the rule for calling them where there is one.
+
+    Those that no turn told of yet stay untold.
+    """
+    choice, names = chat.tool_choice, frozenset(chat.tool_choice.names)
+    told = [tool for tool in chat.tools if not (tool.deferred and names) or tool.name in names]
+    if not told:
         return {}
     parallel = None if choice.parallel else False
     rule: Json | str | None = choice.mode if choice.mode != "auto" else None
-    if choice.names and choice.mode != "none":
+    if names and names != {tool.name for tool in told} and choice.mode != "none":
         named = [{"type": "function", "name": name} for name in choice.names]
         one = choice.mode == "required" and len(named) == 1
         rule = named[0] if one else {"type": "allowed_tools", "mode": choice.mode, "tools": named}
-    return {"tools": tools, "tool_choice": rule, "parallel_tool_calls": parallel}
+    return {"tools": [*map(_tool, told)], "tool_choice": rule, "parallel_tool_calls": parallel}
 
 
 def _tool(tool: Tool) -> Json:

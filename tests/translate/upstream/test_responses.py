@@ -179,12 +179,21 @@ def test_a_system_s_image_is_no_instruction() -> None:
             None,
         ),
         (ToolChoice("none", ("add",)), "none", None),
+        (ToolChoice("auto", ("add", "clock")), None, None),
     ],
 )
 def test_choices_of_tools(choice: ToolChoice, rule: Any, parallel: Any) -> None:
     body = asked(tools=TOOLS, tool_choice=choice)
     assert (body.get("tool_choice"), body.get("parallel_tool_calls")) == (rule, parallel)
     assert not {"tools", "tool_choice", "parallel_tool_calls"} & asked(tool_choice=choice).keys()
+
+
+def test_tools_that_no_turn_told_of_yet_are_not_there() -> None:
+    later = Tool("later", deferred=True)
+    tools = (*TOOLS, later)
+    body = asked(tools=tools, tool_choice=ToolChoice("auto", ("add", "clock")))
+    assert [tool["name"] for tool in body["tools"]] == ["add", "clock"]
+    assert "tool_choice" not in body and len(asked(tools=tools)["tools"]) == 3
 
 
 @pytest.mark.parametrize(
