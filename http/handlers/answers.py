@@ -105,7 +105,9 @@ class CountTokens:
         chat = await decode_body(self.dialect.decode_request, request.body)
         counted = on_behalf(chat, request)  # nobody is to time another's prompts
         tokens = await self.backends.find(chat.model).count(counted)
-        return Response(200, self.dialect.encode_response(tokens), (*JSON, *counted_by(tokens)))
+        return Response(
+            200, self.dialect.encode_response(int(tokens)), (*JSON, *counted_by(tokens))
+        )
 
 
 def on_behalf(asked: Asked, request: HttpRequest) -> Asked:
