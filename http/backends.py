@@ -14,8 +14,9 @@ from ..translate.rerank import Ranking, Scores
 from ..translate.tokens import Detokenize, Tokenize, Tokens
 from .about import About
 from .activity import Activity
-from .gateway.routing import Router, Target
-from .gateway.schema import NO_TABLES, ConfigTables
+from .gateway.gateway import Gateway
+from .gateway.routing import Meant, Router
+from .gateway.schema import NO_TABLES
 from .message import HttpRequest, Reply
 
 # What a model of each purpose does, and at which path.
@@ -133,38 +134,42 @@ class Backend(Protocol):
 
 
 class Backends:
-    """The models by name, and where other names lead: see `gateway.routing.Router`.
+    """The models by name, and where other names lead, by its gateway.
 
-    `remote` makes the backend of a provider's model.
+    `remote` makes the backend of a provider's model, by what is meant.
     """
 
     def __init__(
         self,
         models: Mapping[str, Backend],
-        tables: ConfigTables = NO_TABLES,
-        remote: Callable[[Target], Backend] | None = None,
+        gateway: Gateway | None = None,
+        remote: Callable[[Meant], Backend] | None = None,
     ) -> None:
-        self.models = dict(models)
-        self.router = Router(tables, self.models)
+        self.models = models if isinstance(models, dict) else dict(models)
+        self.gateway = gateway or Gateway(Router(NO_TABLES, self.models))
         self._remote = remote
 
     @property
     def relays(self) -> bool:
         """Whether some model may take requests as they are."""
-        return self._remote is not None or any(each.relays for each in self.models.values())
+        routes = self._remote is not None or self.gateway.router.tables is not NO_TABLES
+        return routes or any(each.relays for each in self.models.values())
 
-    def find(self, name: str) -> Backend:
-        """Return what a name means first; refuse an unknown one with a list of the known ones."""
-        return self.at(self.router.decide(name).targets[0])
+    def find(self, name: str, meant: Meant | None = None) -> Backend:
+        """Return what is meant, or what a name means first.
 
-    def at(self, target: Target) -> Backend:
-        """Return what answers for a target. Raises Refusal for a model that is not here."""
-        if target.provider is not None:
+        Raises Refusal for an unknown one, with the known ones that are nearest.
+        """
+        return self.meant(meant or Meant(self.gateway.router.decide(name).targets[0]))
+
+    def meant(self, meant: Meant) -> Backend:
+        """Return what answers. Raises Refusal for a model that is not here."""
+        if meant.target.provider is not None:
             assert self._remote is not None
-            return self._remote(target)
-        if target.model not in self.models:
-            raise self.router.unknown(target.model)
-        return self.models[target.model]
+            return self._remote(meant)
+        if meant.target.model not in self.models:
+            raise self.gateway.router.unknown(meant.target.model)
+        return self.models[meant.target.model]
 
 
 def other_purpose(name: str, purpose: Purpose) -> Refusal:

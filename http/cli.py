@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
@@ -170,15 +169,16 @@ def serve(
 ) -> int:
     """Answer the OpenAI, Anthropic and Ollama APIs over HTTP."""
     from .gateway import config_file
+    from .gateway.settings import gateway_settings
 
     file = config_file.read(config_file.find(os.environ, config, profile), os.environ)
     settings = read_config(flags, os.environ, file.settings())
-    settings = replace(settings, gateway=file.tables)
+    gateway = gateway_settings(file, os.environ)
     hide([key for text in flags["api_key"] or () for key in keys(text)], os.environ)
     os.environ.pop(VARIABLE, None)  # no child needs it
     from .serve import serve as start
 
-    return start(settings)
+    return start(settings, gateway)
 
 
 @app.command()

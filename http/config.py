@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from ..engine.settings import Flag, Settings
 from ..translate.chat import StreamFormat
-from .gateway.schema import NO_TABLES, ConfigTables
 from .keys import is_exposed, keys, keys_of_file
 from .log import LEVELS
 
@@ -235,7 +234,6 @@ class Config:
     )] = 30
     # fmt: on
     hub_cache: Path = Path()  # where Hugging Face keeps what was downloaded
-    gateway: ConfigTables = NO_TABLES  # other servers, and what leads to them
 
 
 def declared(fields_of: type) -> dict[str, ConfigField]:

@@ -15,7 +15,8 @@ from ..translate.dialect import Dialect
 from ..translate.errors import ollama_error
 from ..translate.tokens import APPLY_TEMPLATE, DETOKENIZE, TOKENIZE
 from .backends import Backends
-from .gateway.relay import RELAYED, Relaying
+from .gateway.dispatch import Dispatch
+from .gateway.relay import RELAYED
 from .handlers import health, models, status
 from .handlers import ollama as lists
 from .handlers.answers import CountTokens, Generate, Streaming
@@ -77,18 +78,18 @@ def endpoints(
         ("GET", "/health"): Route(CheckHealth(backends), public=True, operation=health.CHECK),
     }
     return {
-        **{at: _relaying(at, route, backends) for at, route in routes.items()},
+        **{at: _dispatched(at, route, backends) for at, route in routes.items()},
         ("GET", "/openapi.json"): Route(DescribeApi(routes), public=True),
         ("GET", "/docs"): Route(show_docs, public=True),
     }
 
 
-def _relaying(at: tuple[str, str], route: Route, backends: Backends) -> Route:
-    """Return a route whose requests another server of its dialect may take as they are."""
+def _dispatched(at: tuple[str, str], route: Route, backends: Backends) -> Route:
+    """Return a route whose requests other servers, or models by other names, may answer."""
     method, path = at
     if method != "POST" or not any(path in paths for paths in RELAYED.values()):
         return route
-    return replace(route, handler=Relaying(route.handler, backends, path))
+    return replace(route, handler=Dispatch(route.handler, backends, path))
 
 
 def _ollama(backends: Backends) -> Iterator[tuple[tuple[str, str], Route]]:

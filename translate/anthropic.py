@@ -1,14 +1,16 @@
 """Anthropic's messages: answers and events to JSON."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from .anthropic_request import DECODER, decode_count, decode_request
+from .anthropic_request import DIALECT as NAME
 from .chat import (
     Answer,
+    AnswerChoice,
     AnswerStarted,
     ArgumentsDelta,
     Done,
@@ -22,12 +24,15 @@ from .chat import (
     Shortened,
     TextDelta,
     ThoughtSealed,
+    ThoughtSigned,
     ToolCallBegun,
     Usage,
 )
 from .dialect import COMMENT, CountDialect, Dialect, ServerEvent
 from .errors import AnthropicErrorBody, anthropic_error
 from .operation import Operation
+from .origin import carried
+from .parts import SignedThought
 from .signature import Signer, seal
 
 Events = tuple[ServerEvent, ...]
@@ -35,7 +40,12 @@ Events = tuple[ServerEvent, ...]
 encode_json = msgspec.json.Encoder().encode
 
 PAGE = 32  # tokens that prompts share together, as the engine does
-STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
+STOP_REASONS = {
+    "stop": "end_turn",
+    "length": "max_tokens",
+    "tool_calls": "tool_use",
+    "refusal": "refusal",
+}
 
 
 class CacheCreation(Struct):
@@ -73,13 +83,17 @@ class ThinkingBlock(Struct, tag="thinking"):
     signature: str = ""
 
 
+class RedactedBlock(Struct, tag="redacted_thinking"):
+    data: str
+
+
 class ToolUseBlock(Struct, tag="tool_use"):
     id: str
     name: str
     input: Any
 
 
-OutputBlock = TextBlock | ThinkingBlock | ToolUseBlock
+OutputBlock = TextBlock | ThinkingBlock | RedactedBlock | ToolUseBlock
 
 
 class MessageBody(Struct, tag="message"):
@@ -157,11 +171,7 @@ MESSAGE_STOP = ServerEvent(msgspec.json.encode(MessageStop()), "message_stop")
 
 def encode_response(answer: Answer, identity: Identity) -> bytes:
     choice = answer.choices[0]
-    content: list[OutputBlock] = []
-    if choice.reasoning:
-        content.append(ThinkingBlock(choice.reasoning, Signer(choice.reasoning).signature))
-    elif choice.sealed:
-        content.append(ThinkingBlock("", seal(choice.sealed)))
+    content: list[OutputBlock] = [*_thoughts(choice)]
     blank = not choice.calls and answer.usage.completion  # none at all for an answer of no tokens
     content += [TextBlock(choice.text)] if choice.text or blank else []
     content += [
@@ -179,6 +189,23 @@ def encode_response(answer: Answer, identity: Identity) -> bytes:
             ending.stop_sequence,
         )
     )
+
+
+def _thoughts(choice: AnswerChoice) -> Iterator[OutputBlock]:
+    """Yield the thoughts that another server signed, and what there is of our own."""
+    yield from map(_signed, choice.signed)
+    ours = choice.reasoning.removeprefix("".join(each.text for each in choice.signed))
+    if ours:
+        yield ThinkingBlock(ours, Signer(ours).signature)
+    elif choice.sealed:
+        yield ThinkingBlock("", seal(choice.sealed))
+
+
+def _signed(thought: SignedThought) -> ThinkingBlock | RedactedBlock:
+    signature = carried(thought, NAME)
+    if thought.text or thought.omitted:
+        return ThinkingBlock(thought.text, signature)
+    return RedactedBlock(signature)
 
 
 def encode_count(tokens: int) -> bytes:
@@ -219,6 +246,15 @@ class Stream:
     def _sealed(self, event: ThoughtSealed) -> Events:
         opening = self._switch(ThinkingBlock(""))
         return (*opening, *self._close(seal(event.text)))
+
+    def _thought_signed(self, event: ThoughtSigned) -> Events:
+        """Close the thought that is open; of another there is nothing but this."""
+        omitted = self._open is not ThinkingBlock and not event.redacted
+        thought = SignedThought("", event.signature, event.origin, omitted)
+        signature = carried(thought, NAME)
+        if event.redacted:
+            return (*self._close(), *self._switch(RedactedBlock(signature)), *self._close())
+        return (*self._switch(ThinkingBlock("")), *self._close(signature))
 
     def _tool_call(self, event: ToolCallBegun) -> Events:
         return (*self._close(), *self._switch(ToolUseBlock(event.id, event.name, {})))
@@ -270,6 +306,7 @@ class Stream:
         TextDelta: _text_delta,
         ReasoningDelta: _reasoning_delta,
         ThoughtSealed: _sealed,
+        ThoughtSigned: _thought_signed,
         ToolCallBegun: _tool_call,
         ArgumentsDelta: _arguments,
         Finish: _finish,
@@ -286,12 +323,13 @@ def _ending(reason: str, stop: str | None) -> Ending:
 def _usage(usage: Usage) -> UsageBody:
     full = usage.prompt // PAGE * PAGE  # what is sharable of a prompt
     created = max(full - usage.cached, 0) if usage.cache_marked else 0
+    created = created if usage.created is None else usage.created
     return UsageBody(
         usage.prompt - usage.cached - created,
         created,
         usage.cached,
         usage.completion,
-        CacheCreation(created) if usage.cache_marked else UNSET,
+        CacheCreation(created) if usage.cache_marked and usage.created is None else UNSET,
         usage.shortened or UNSET,
         OutputDetails(usage.reasoning) if usage.reasoning else UNSET,
     )

@@ -4,7 +4,14 @@ from typing import Any
 
 from msgspec import Struct
 
-from .anthropic_documents import DocumentSource
+from .anthropic_documents import Source
+from .parts import Kept
+
+
+class CacheControl(Struct):
+    """Marks the end of what is to be kept in the cache."""
+
+    ttl: str | None = None
 
 
 class InputTool(Struct):
@@ -16,6 +23,7 @@ class InputTool(Struct):
     input_schema: dict[str, Any] | None = None
     strict: bool | None = None
     defer_loading: bool | None = None
+    cache_control: CacheControl | None = None
 
 
 class ChangedTool(Struct):
@@ -37,12 +45,21 @@ class InputBlock(Struct, omit_defaults=True):
     tool_use_id: str | None = None
     content: "str | list[InputBlock] | dict[str, Any] | None" = None
     is_error: bool | None = None
-    source: DocumentSource | str | None = None
+    source: Source | str | None = None
     title: str | None = None
     context: str | None = None
     url: str | None = None
     tool_name: str | None = None
     tool: ChangedTool | None = None
+    data: str | None = None
+    cache_control: CacheControl | None = None
+
+
+def kept(marked: InputBlock | InputTool) -> Kept:
+    """Return for how long the prompt is to be kept up to the end of this."""
+    if marked.cache_control is None:
+        return ""
+    return "1h" if marked.cache_control.ttl == "1h" else "5m"
 
 
 class Effort(Struct):

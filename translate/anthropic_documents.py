@@ -1,19 +1,18 @@
-"""Anthropic's blocks that a model reads as text: documents, search results, its servers' tools."""
+"""Anthropic's blocks beside texts: images, documents, search results, its servers' tools."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from .decode import invalid, shown, unsupported
+from .decode import invalid, present, shown, unsupported
+from .media import decoded_base64
+from .parts import Content, Document, Image, Kept, Text
 
-UNBUILT_SOURCES = {
-    "base64": "PDF documents",
-    "url": "documents by their address",
-    "file": "documents by their file's id",
-}
+PDF = "application/pdf"
+TEXTS = ("text", "content")  # sources that are read as texts
 
 
 class TextPart(Struct):
@@ -21,12 +20,15 @@ class TextPart(Struct):
     text: str = ""
 
 
-class DocumentSource(Struct):
-    """What a document consists of; `data` is a text unless it is base64."""
+class Source(Struct):
+    """What a document or an image consists of; `data` is a text unless it is base64."""
 
     type: str = ""
     data: str = ""
     content: str | list[TextPart] | None = None
+    media_type: str | None = None
+    url: str | None = None
+    file_id: str | None = None
 
 
 class FoundPage(Struct):
@@ -36,22 +38,33 @@ class FoundPage(Struct):
     url: str
 
 
+def image(source: Source | str | None, kept: Kept, place: str) -> Image:
+    """Return an image. Raises Refusal for what is none."""
+    source = _object(source, place)
+    if source.type not in SOURCES:
+        raise invalid(f"{place}.source.type", f"must be {_either(SOURCES)}, {_not(source)}")
+    where = f"{place}.source"
+    return Image(**SOURCES[source.type](source, where), kept=kept, field=f"{place}.type")
+
+
 def document(
-    source: DocumentSource | str | None, title: str | None, context: str | None, place: str
-) -> str:
-    """Return a document as a text, its title first. Raises Refusal for what is none."""
-    if source is None or isinstance(source, str):
-        raise invalid(f"{place}.source", "must be an object")
-    if source.type in UNBUILT_SOURCES:
-        raise unsupported(f"{place}.source.type", UNBUILT_SOURCES[source.type])
-    if source.type == "text":
-        text = source.data
-    elif source.type == "content":
-        text = _text(source.content, f"{place}.source.content")
-    else:
-        problem = f"must be text or content, not {shown(source.type)}"
-        raise invalid(f"{place}.source.type", problem)
-    return _marked("document", {"Title": title, "Context": context}, text)
+    source: Source | str | None, title: str | None, context: str | None, kept: Kept, place: str
+) -> Content:
+    """Return a document: as a text, its title first, or as a file, which has its context before it.
+
+    Raises Refusal for what is none.
+    """
+    source, where = _object(source, place), f"{place}.source"
+    if source.type in SOURCES:
+        about = SOURCES[source.type](source, where)
+        about["media_type"] = about["media_type"] or PDF
+        file = Document(**about, title=title, kept=kept, field=f"{where}.type")
+        return (Text(_marked("context", {"Title": title}, context)), file) if context else (file,)
+    if source.type not in TEXTS:
+        raise invalid(f"{where}.type", f"must be {_either((*TEXTS, *SOURCES))}, {_not(source)}")
+    plain = source.type == "text"
+    text = source.data if plain else _text(source.content, f"{where}.content")
+    return (Text(_marked("document", {"Title": title, "Context": context}, text), kept),)
 
 
 def search_result(source: Any, title: str | None, texts: Sequence[str], place: str) -> str:
@@ -76,6 +89,41 @@ def server_result(kind: str, content: Any) -> str:
         pages = msgspec.convert(content, list[FoundPage])
         return _marked(kind, {}, "\n".join(f"{page.title}: {page.url}" for page in pages))
     return _marked(kind, {}, msgspec.json.encode(content).decode())
+
+
+def _bytes(source: Source, place: str) -> dict[str, Any]:
+    data = decoded_base64(source.data, f"{place}.data")
+    return {"media_type": present(source.media_type, f"{place}.media_type"), "data": data}
+
+
+def _address(source: Source, place: str) -> dict[str, Any]:
+    return {"media_type": "", "url": present(source.url, f"{place}.url")}
+
+
+def _file(source: Source, place: str) -> dict[str, Any]:
+    return {"media_type": "", "file_id": present(source.file_id, f"{place}.file_id")}
+
+
+SOURCES: Mapping[str, Callable[[Source, str], dict[str, Any]]] = {
+    "base64": _bytes,
+    "url": _address,
+    "file": _file,
+}
+
+
+def _object(source: Source | str | None, place: str) -> Source:
+    if source is None or isinstance(source, str):
+        raise invalid(f"{place}.source", "must be an object")
+    return source
+
+
+def _either(kinds: Iterable[str]) -> str:
+    *most, last = kinds
+    return f"{', '.join(most)} or {last}"
+
+
+def _not(source: Source) -> str:
+    return f"not {shown(source.type)}"
 
 
 def _text(content: str | list[TextPart] | None, place: str) -> str:

@@ -10,21 +10,23 @@ import msgspec
 from msgspec import Meta, Raw, Struct, field
 
 from ..engine.request import Refusal
-from .anthropic_blocks import Effort, InputBlock, InputMessage, InputTool
-from .anthropic_documents import document, search_result, server_call, server_result
+from .anthropic_blocks import Effort, InputBlock, InputMessage, InputTool, kept
+from .anthropic_documents import document, image, search_result, server_call, server_result
 from .anthropic_tools import ToolBox
 from .chat import Chat, GenerationOptions, Message, Reasoning, ResponseFormat, ToolCall, ToolChoice
-from .decode import invalid, missing, present, shown, unsupported
+from .decode import invalid, missing, present, shown
 from .fields import MESSAGES, MESSAGES_IGNORED, RequestDecoder
-from .parts import Content, Text, said
+from .origin import brought
+from .parts import Content, Part, SignedThought, Text, said
 from .reasoning import Thinking, one_of, thinking_of
 from .sampling import MAX_MESSAGES, StopStrings, max_tokens, options, stop_strings
-from .signature import opened
+from .signature import NAME, opened
 from .structured_output import UNSENT, StructuredFields, response_format, schema_format
 from .tool_fields import checked_choice
 
 # In a JSON text this is no part of a string, whose quotes are escaped.
 MARKED = re.compile(rb'"cache_control"\s*:\s*\{')
+DIALECT = "anthropic"
 ROLES = ("user", "assistant", "system")
 LEVELS = ("low", "medium", "high", "xhigh", "max")
 MODES: Mapping[str, Literal["auto", "none", "required"]] = {
@@ -33,15 +35,15 @@ MODES: Mapping[str, Literal["auto", "none", "required"]] = {
     "tool": "required",
     "none": "none",
 }
-UNBUILT_BLOCKS = {"image": "image input"}
-# Blocks that are read as texts, and in whose turns they are.
+# Blocks that are no texts or are read as such, and in whose turns they are.
 SERVER_CALLS = ("server_tool_use", "mcp_tool_use")
 SERVER_TOOLS = (
     *("web_search", "web_fetch", "tool_search", "mcp", "advisor"),
     *("code_execution", "bash_code_execution", "text_editor_code_execution"),
 )
-TEXT_BLOCKS = {
-    **dict.fromkeys(("document", "search_result"), "user"),
+FOUND = ("document", "search_result", "image")  # which tools return, too
+OTHER_BLOCKS = {
+    **dict.fromkeys(FOUND, "user"),
     **dict.fromkeys(SERVER_CALLS, "assistant"),
     **dict.fromkeys((f"{name}_tool_result" for name in SERVER_TOOLS), "assistant"),
 }
@@ -200,36 +202,53 @@ def _messages(message: InputMessage, place: str) -> Iterator[Message]:
 
 
 def _turn(role: str, blocks: Sequence[tuple[InputBlock, str]]) -> Message:
-    texts: list[Text] = []
+    parts: list[Part] = []
     thoughts: list[str] = []
+    signed: list[SignedThought] = []
     calls: list[ToolCall] = []
     for block, where in blocks:
         if block.type == "text":
-            texts.append(Text(present(block.text, f"{where}.text")))
+            parts.append(Text(present(block.text, f"{where}.text"), kept(block)))
         elif block.type == "thinking" and role == "assistant":
-            thoughts.append(_thought(block, where))
+            text, thought = _thought(block, where)
+            thoughts.append(text)
+            signed += thought
+        elif block.type == "redacted_thinking" and role == "assistant":
+            signed.append(brought("", present(block.data, f"{where}.data"), DIALECT))
         elif block.type == "tool_use" and role == "assistant":
             id_, name = present(block.id, f"{where}.id"), present(block.name, f"{where}.name")
-            calls.append(ToolCall(id_, name, msgspec.json.encode(block.input or {}).decode()))
-        elif TEXT_BLOCKS.get(block.type) == role:
-            texts.append(Text(_as_text(block, where)))
-        elif block.type != "redacted_thinking" or role != "assistant":
+            arguments = msgspec.json.encode(block.input or {}).decode()
+            calls.append(ToolCall(id_, name, arguments, kept(block)))
+        elif OTHER_BLOCKS.get(block.type) == role:
+            parts += _parts(block, where)
+        else:
             raise _unknown_block(block.type, f"{where}.type")
-    reasoning = "\n".join(thoughts) or None
-    return Message(role, tuple(texts), reasoning, calls=tuple(calls), in_parts=True)
+    return Message(
+        role,
+        tuple(parts),
+        "\n".join(filter(None, thoughts)) or None,
+        calls=tuple(calls),
+        in_parts=True,
+        signed=tuple(signed),
+    )
 
 
-def _as_text(block: InputBlock, place: str) -> str:
-    """Return a block that no template knows as the text that it is to a model."""
+def _parts(block: InputBlock, place: str) -> Content:
+    """Return a block that is no text, or one that no template knows as the text that it is."""
+    if block.type == "image":
+        return (image(block.source, kept(block), place),)
     if block.type == "document":
-        return document(block.source, block.title, block.context, place)
+        return document(block.source, block.title, block.context, kept(block), place)
     if block.type == "search_result":
         found = _texts(_listed(block, place), f"{place}.content")
         texts = [part.text for part in found if isinstance(part, Text)]
-        return search_result(block.source, block.title, texts, place)
+        return (Text(search_result(block.source, block.title, texts, place), kept(block)),)
     if block.type in SERVER_CALLS:
-        return server_call(block.type, block.name, block.input)
-    return server_result(block.type, msgspec.to_builtins(block.content))
+        return (Text(server_call(block.type, block.name, block.input)),)
+    returned = block.content
+    if isinstance(returned, list):  # where a mark stands is nothing that a model should read
+        returned = [msgspec.structs.replace(each, cache_control=None) for each in returned]
+    return (Text(server_result(block.type, msgspec.to_builtins(returned))),)
 
 
 def _listed(block: InputBlock, place: str) -> str | list[InputBlock]:
@@ -239,21 +258,31 @@ def _listed(block: InputBlock, place: str) -> str | list[InputBlock]:
     return block.content or ""
 
 
-def _thought(block: InputBlock, place: str) -> str:
-    """Return a thought that comes back. Raises Refusal, in Anthropic's words, for a forged one."""
-    thought = opened(block.signature or "", present(block.thinking, f"{place}.thinking"))
+def _thought(block: InputBlock, place: str) -> tuple[str, tuple[SignedThought, ...]]:
+    """Return a thought that comes back, and how another server signed it, if one did.
+
+    Raises Refusal, in Anthropic's words, for a forged one.
+    """
+    text, signature = present(block.thinking, f"{place}.thinking"), block.signature or ""
+    signed = brought(text, signature, DIALECT)
+    thought = opened(signature, text) if signed.origin == DIALECT else text
     if thought is None:
         name = re.sub(r"\[(\d+)\]", r".\1", place)
         message = f"{name}: Invalid `signature` in `thinking` block"
         raise Refusal(400, "invalid_value", message, f"{place}.signature")
-    return thought
+    if not signature or signature.startswith(NAME):
+        return thought, ()
+    return thought, (replace(signed, omitted=not text),)
 
 
 def _result(block: InputBlock, place: str) -> Message:
     content, listed = _listed(block, place), isinstance(block.content, list)
+    parts = _texts(content, f"{place}.content", FOUND)
+    if (mark := kept(block)) and parts:
+        parts = (*parts[:-1], replace(parts[-1], kept=mark))
     return Message(
         "tool",
-        _texts(content, f"{place}.content", {"document", "search_result"}),
+        parts,
         result_of=present(block.tool_use_id, f"{place}.tool_use_id"),
         failed=bool(block.is_error),
         in_parts=listed,
@@ -261,21 +290,19 @@ def _result(block: InputBlock, place: str) -> Message:
 
 
 def _texts(content: str | list[InputBlock], place: str, others: Collection[str] = ()) -> Content:
-    """Return a content that can be nothing but texts, and `others` that are read as such."""
+    """Return a content that can be nothing but texts, and blocks of `others`."""
     if isinstance(content, str):
         return said(content)
-    texts = []
+    parts: list[Part] = []
     for i, block in enumerate(content):
         if block.type in others:
-            texts.append(Text(_as_text(block, f"{place}[{i}]")))
+            parts += _parts(block, f"{place}[{i}]")
         elif block.type == "text":
-            texts.append(Text(present(block.text, f"{place}[{i}].text")))
+            parts.append(Text(present(block.text, f"{place}[{i}].text"), kept(block)))
         else:
             raise _unknown_block(block.type, f"{place}[{i}].type")
-    return tuple(texts)
+    return tuple(parts)
 
 
 def _unknown_block(kind: str, place: str) -> Refusal:
-    if kind in UNBUILT_BLOCKS:
-        return unsupported(place, UNBUILT_BLOCKS[kind])
     return invalid(place, f"must be text here, not {shown(kind)}")

@@ -10,7 +10,7 @@ from itertools import groupby
 
 from msgspec import json
 
-from .anthropic_blocks import ChangedTool, InputBlock, InputMessage, InputTool
+from .anthropic_blocks import ChangedTool, InputBlock, InputMessage, InputTool, kept
 from .chat import Tool, ToolChoice
 from .decode import invalid, present, shown, unsupported
 from .tool_fields import checked_tool
@@ -94,7 +94,8 @@ class ToolBox:
 
     def _add(self, tool: InputTool, place: str, deferred: bool) -> None:
         about = tool.name, tool.description, tool.input_schema, tool.strict
-        checked = replace(checked_tool(*about, place, "input_schema"), deferred=deferred)
+        checked = checked_tool(*about, place, "input_schema")
+        checked = replace(checked, deferred=deferred, kept=kept(tool))
         self._tools.append(checked)
         self._by_name[tool.name] = checked
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from msgspec import Struct, json
 
 from ..engine.request import Grammar, Refusal
-from .parts import Content, SignedThought, Text
+from .parts import Content, Kept, SignedThought, Text
 
 # A prompt that does not fit is refused, loses its oldest turns, or has them summarized.
 Overflow = Literal["error", "truncate", "summarize"]
@@ -28,6 +28,7 @@ class Tool:
     strict: bool = False
     grammar: str | None = None
     deferred: bool = False
+    kept: Kept = field(default="", compare=False)
     field: str = field(default="tools", compare=False)
 
 
@@ -47,6 +48,7 @@ class ToolCall:
     id: str
     name: str
     arguments: str
+    kept: Kept = field(default="", compare=False)
 
     @property
     def values(self) -> dict[str, Any]:
@@ -332,11 +334,15 @@ class ThoughtSealed(Struct, frozen=True):
 
 
 class ThoughtSigned(Struct, frozen=True):
-    """The signature of the thought that is over, or the whole of a redacted one."""
+    """The signature of the thought that is over, or the whole of a redacted one.
+
+    `origin` is the format of the server that made it.
+    """
 
     choice: int
     signature: str
     redacted: bool = False
+    origin: str = ""
 
 
 class ToolCallBegun(Struct, frozen=True):

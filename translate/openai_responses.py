@@ -20,6 +20,7 @@ from .chat import (
     Identity,
     ReasoningDelta,
     TextDelta,
+    ThoughtSigned,
     TokenText,
     ToolCallBegun,
 )
@@ -44,13 +45,17 @@ from .openai_responses_body import (
     response_body,
     usage_body,
 )
-from .openai_responses_items import new_id, sealed
+from .openai_responses_items import DIALECT, new_id, sealed
 from .openai_responses_request import SEALED_THOUGHTS, DecodedRequest
 from .openai_responses_tools import CallTarget
+from .origin import carried
+from .parts import SignedThought
 
 GRAIN = 16  # bytes that a delta with obfuscation is a multiple of
 # The codes that a response's error can have, by the status of the refusal; else server_error.
 CODES = {400: "invalid_prompt", 413: "invalid_prompt", 429: "rate_limit_exceeded"}
+# Ends of answers that are not whole.
+CUT = {"length": "max_output_tokens", "refusal": "content_filter"}
 
 Pieces = Iterator[Piece]
 
@@ -126,6 +131,11 @@ class OpenThought(OpenItem):
     def __init__(self, summarizes: bool, seals: bool) -> None:
         super().__init__("reasoning")
         self._summarizes, self._seals = summarizes, seals
+        self._signature = ""
+
+    def sign(self, signature: str) -> None:
+        """Note what another server signed it with, which goes to its client in any case."""
+        self._signature = signature
 
     def _event(self, name: str, **fields: Any) -> Piece:
         if self._summarizes:
@@ -152,9 +162,28 @@ class OpenThought(OpenItem):
             item.summary = (SummaryText(self.text),)
         elif status != "in_progress":
             item.content = (ThoughtText(self.text),)
-        if self._seals:
-            item.encrypted_content = sealed(self.text) if status != "in_progress" else ""
+        if self._signature or self._seals:
+            seal = self._signature or sealed(self.text)
+            item.encrypted_content = seal if status != "in_progress" else ""
         return item
+
+
+class OpenRedacted(OpenItem):
+    """A thought of another server's that nobody else can read."""
+
+    def __init__(self, signature: str) -> None:
+        super().__init__("reasoning")
+        self._signature = signature
+
+    def delta(self, text: str, logprobs: Raw) -> Piece:
+        raise AssertionError("there is no text")
+
+    def closed(self) -> Pieces:
+        yield from ()
+
+    def body(self, status: str) -> ReasoningItem:
+        seal = self._signature if status != "in_progress" else ""
+        return ReasoningItem(self.id, status, encrypted_content=seal)
 
 
 class OpenCall(OpenItem):
@@ -239,7 +268,7 @@ class ResponseWriter:
         self._number = 0
         self._items: list[OutputItem] = []
         self._open: OpenItem | None = None
-        self._cut = False  # whether the answer ended at its limit
+        self._cut = ""  # why the answer is not whole
 
     @property
     def over(self) -> bool:
@@ -285,8 +314,20 @@ class ResponseWriter:
                 yield from self._switch(item)
             yield from self._placed(item.add(event.text))
 
+    def _signed(self, event: ThoughtSigned) -> Pieces:
+        """Sign the thought that is open, which is over; another one is nothing but this."""
+        open_thought = self._open if isinstance(self._open, OpenThought) else None
+        omitted = open_thought is None and not event.redacted
+        signature = carried(SignedThought("", event.signature, event.origin, omitted), DIALECT)
+        if open_thought is None or event.redacted:
+            yield from self._switch(OpenRedacted(signature))
+        else:
+            open_thought.sign(signature)
+        yield from self._close("completed")
+
     def _tool_call(self, event: ToolCallBegun) -> Pieces:
-        target = self._request.targets[event.name]
+        # Another server's model may call what it was told nothing of.
+        target = self._request.targets.get(event.name) or CallTarget("function", event.name)
         call = OpenCustomCall if target.kind == "custom" else OpenCall
         yield from self._switch(call(event.id, target))
 
@@ -295,7 +336,7 @@ class ResponseWriter:
         yield from self._placed(self._open.add(event.text))
 
     def _finish(self, event: Finish) -> Pieces:
-        self._cut = event.reason == "length"
+        self._cut = CUT.get(event.reason, "")
         thought = isinstance(self._open, OpenThought) and not self._cut
         if self._open is None or thought:  # a whole answer has a text, if only an empty one
             yield from self._switch(OpenMessage())
@@ -305,7 +346,7 @@ class ResponseWriter:
         status: Status = "incomplete" if self._cut else "completed"
         self.body.usage = usage_body(event.usage)
         if self._cut:
-            self.body.incomplete_details = IncompleteDetails("max_output_tokens")
+            self.body.incomplete_details = IncompleteDetails(self._cut)
         self._end(status)
         yield self._lifecycle(status)
 
@@ -323,6 +364,7 @@ class ResponseWriter:
         Heartbeat: _started,
         TextDelta: _text_delta,
         ReasoningDelta: _reasoning_delta,
+        ThoughtSigned: _signed,
         ToolCallBegun: _tool_call,
         ArgumentsDelta: _arguments,
         Finish: _finish,

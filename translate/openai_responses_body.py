@@ -202,7 +202,7 @@ def usage_body(usage: Usage) -> UsageBody:
     prompt, completion = usage.prompt, usage.completion
     return UsageBody(
         prompt,
-        InputDetails(usage.cached),
+        InputDetails(usage.cached, usage.created or 0),
         completion,
         OutputDetails(usage.reasoning),
         prompt + completion,

@@ -1,10 +1,12 @@
 """The items of OpenAI's responses: what was said, thought, called and returned, as turns."""
 
 import base64
+import mimetypes
 import secrets
 from binascii import Error
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct, structs
@@ -12,10 +14,15 @@ from msgspec import Raw, Struct, structs
 from ..engine.request import Refusal
 from .chat import Message, ToolCall
 from .decode import invalid, missing, present, shown, unsupported
+from .media import decoded_base64, decoded_data_url
 from .openai_shape import text_part
-from .parts import Content, said
+from .origin import brought
+from .parts import Content, Document, Image, Kept, Text, said
 from .tool_fields import checked_arguments
 
+DIALECT = "responses"
+ADDRESSES = ("http://", "https://")
+PDF = "application/pdf"  # of files that nothing tells more about
 SEALED = "bessemer."  # begins the encrypted_content of a thought of ours
 SPEAKERS = {
     "system": "system",
@@ -31,6 +38,13 @@ class Part(Struct, omit_defaults=True):
     text: str | None = None
     refusal: str | None = None
     annotations: list[Raw] | None = None
+    image_url: str | None = None
+    detail: str | None = None
+    file_id: str | None = None
+    file_data: str | None = None
+    file_url: str | None = None
+    filename: str | None = None
+    prompt_cache_breakpoint: dict[str, str] | None = None
 
 
 class Item(Struct, omit_defaults=True):
@@ -158,9 +172,12 @@ class _Turns:
             self.last = replace(turn, content=turn.content + content, in_parts=in_parts)
 
     def reasoning(self, item: Item, place: str) -> None:
-        turn = self.assistant()
-        thoughts = filter(None, (turn.reasoning, _thought(item)))
-        self.last = replace(turn, reasoning="\n".join(thoughts) or None)
+        turn, thought = self.assistant(), _thought(item)
+        signed = turn.signed
+        if (seal := item.encrypted_content) and not seal.startswith(SEALED):
+            signed = (*signed, brought(thought, seal, DIALECT))
+        thoughts = filter(None, (turn.reasoning, thought))
+        self.last = replace(turn, reasoning="\n".join(thoughts) or None, signed=signed)
 
     def function_call(self, item: Item, place: str) -> None:
         if item.status == "incomplete":  # its text stands in a message
@@ -216,7 +233,42 @@ def _content(content: str | list[Part] | None, place: str) -> Content:
         return said(content)
     if content is None:
         raise missing(place)
-    return tuple(text_part(part, f"{place}[{at}]", "input_text") for at, part in enumerate(content))
+    return tuple(_part(part, f"{place}[{at}]") for at, part in enumerate(content))
+
+
+def _part(part: Part, place: str) -> Text | Image | Document:
+    kept: Kept = "" if part.prompt_cache_breakpoint is None else "5m"
+    if part.type == "input_image":
+        return _image(part, kept, place)
+    if part.type == "input_file":
+        return _file(part, kept, place)
+    return replace(text_part(part, place, "input_text"), kept=kept)
+
+
+def _image(part: Part, kept: Kept, place: str) -> Image:
+    about: dict[str, Any] = {"kept": kept, "field": f"{place}.type", "detail": part.detail}
+    if part.file_id is not None:
+        return Image(media_type="", file_id=part.file_id, **about)
+    url = present(part.image_url, f"{place}.image_url")
+    if data := decoded_data_url(url, f"{place}.image_url"):
+        return Image(media_type=data[0], data=data[1], **about)
+    if not url.startswith(ADDRESSES):
+        raise invalid(f"{place}.image_url", "must be a data URL or begin with http(s)://")
+    return Image(media_type="", url=url, **about)
+
+
+def _file(part: Part, kept: Kept, place: str) -> Document:
+    name = part.filename
+    about: dict[str, Any] = {"kept": kept, "field": f"{place}.type", "title": name}
+    if part.file_id is not None:
+        return Document(media_type="", file_id=part.file_id, **about)
+    usual = mimetypes.guess_type(name or "")[0] or PDF
+    if part.file_url is not None:
+        return Document(media_type=usual, url=part.file_url, **about)
+    data = present(part.file_data, f"{place}.file_data")
+    if found := decoded_data_url(data, f"{place}.file_data"):
+        return Document(media_type=found[0], data=found[1], **about)
+    return Document(media_type=usual, data=decoded_base64(data, f"{place}.file_data"), **about)
 
 
 def _unknown(kind: str, place: str) -> Refusal:

@@ -27,11 +27,13 @@ from .chat import (
     ReasoningDelta,
     TextDelta,
     ThoughtSealed,
+    ThoughtSigned,
     TokenText,
     ToolCall,
     ToolCallBegun,
 )
 from .parsers.parser import AnswerParser, AnswerToken
+from .parts import SignedThought
 
 LARGE = 2**18  # characters of an answer; fewer are encoded within a millisecond
 HELD = 16  # tokens with log probabilities that wait for a text to travel with
@@ -162,6 +164,8 @@ class Collector:
         self._text: list[list[str]] = [[] for _ in range(n)]
         self._reasoning: list[list[str]] = [[] for _ in range(n)]
         self._sealed: list[list[str]] = [[] for _ in range(n)]
+        self._signed: list[list[SignedThought]] = [[] for _ in range(n)]
+        self._unsigned = [0] * n  # the first piece of the thought that is not signed yet
         self._tokens: list[list[TokenText]] = [[] for _ in range(n)]
         self._calls: list[list[ToolCallBegun]] = [[] for _ in range(n)]
         self._arguments: dict[tuple[int, int], list[str]] = defaultdict(list)
@@ -182,6 +186,8 @@ class Collector:
                 self._tokens[choice] += tokens
             case ThoughtSealed(choice, text):
                 self._sealed[choice].append(text)
+            case ThoughtSigned(choice):
+                self._sign(event)
             case ToolCallBegun(choice):
                 self._calls[choice].append(event)
             case ArgumentsDelta(choice, index, text):
@@ -234,7 +240,18 @@ class Collector:
             tuple(self._whole_calls(index)),
             tuple(self._prompts[index]),
             "".join(self._sealed[index]),
+            tuple(self._signed[index]),
         )
+
+    def _sign(self, event: ThoughtSigned) -> None:
+        """Note a thought that is redacted, or the text since the last that was signed."""
+        choice, text = event.choice, ""
+        if not event.redacted:
+            text = "".join(self._reasoning[choice][self._unsigned[choice] :])
+            self._unsigned[choice] = len(self._reasoning[choice])
+        omitted = not text and not event.redacted
+        thought = SignedThought(text, event.signature, event.origin, omitted)
+        self._signed[choice].append(thought)
 
     def _whole_calls(self, index: int) -> Iterator[ToolCall]:
         """Yield the calls of a choice but for those that broke off, which its text has."""

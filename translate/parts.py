@@ -17,7 +17,8 @@ class Text:
 class Media:
     """A part that is no text, by its bytes or by its address; `media_type` as in RFC 6838.
 
-    `field` is the request's that has it; `file_id` names one that its provider has.
+    The type is empty where only an address is known. `field` is the request's that has it;
+    `file_id` names one that its provider has.
     """
 
     media_type: str
@@ -47,11 +48,14 @@ class Audio(Media):
 class SignedThought:
     """A thought with what proves to the server that made it that it did.
 
-    One without a text is redacted: the `signature` holds all that there is of it.
+    One without a text is redacted, unless its text was only `omitted`: the `signature` holds all
+    that there is of it. `origin` is the format of that server, "" where nobody knows it.
     """
 
     text: str
     signature: str
+    origin: str = ""
+    omitted: bool = False
 
 
 Part = Text | Image | Document | Audio

@@ -95,3 +95,14 @@ def most_tokens(asked: Reasoning, max_tokens: int) -> int | None:
         return asked.budget
     share = EFFORTS[asked.effort] if asked.effort else None
     return None if share is None else int(share * max_tokens)
+
+
+def effort_of(budget: int, max_tokens: int | None) -> str:
+    """Return the level of effort whose share of an answer is nearest to a budget, but none.
+
+    Of an answer of any length, it is that of the budgets that templates are told.
+    """
+    if max_tokens is None:
+        return next((level for level, told in TOLD.items() if budget <= told), "xhigh")
+    shares = {level: share for level, share in EFFORTS.items() if share}
+    return min(shares, key=lambda level: abs(shares[level] - budget / max(max_tokens, 1)))

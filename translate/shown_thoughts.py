@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from ..engine.request import AnswerMarks, Thought
-from .chat import Event, Finish, ReasoningDelta, Shown, TextDelta, ThoughtSealed
+from .chat import Event, Finish, ReasoningDelta, Shown, TextDelta, ThoughtSealed, ThoughtSigned
 
 TAGS = "<think>", "</think>"  # what clients look for in a text, where a family has no tags
 
@@ -32,7 +32,10 @@ class Inline:
 
 
 class Sealed:
-    """Leaves thoughts of one choice out, and says of each when it is over what it was."""
+    """Leaves thoughts of one choice out, and says of each when it is over what it was.
+
+    One that another server signed needs no more: that one knows it by the signature.
+    """
 
     def __init__(self, marks: AnswerMarks) -> None:
         self._text: list[str] = []
@@ -41,6 +44,8 @@ class Sealed:
         if isinstance(event, ReasoningDelta):
             self._text.append(event.text)
             return
+        if isinstance(event, ThoughtSigned):
+            self._text.clear()
         if self._text:
             yield ThoughtSealed(_choice(event), "".join(self._text))
             self._text.clear()
@@ -54,7 +59,7 @@ class Hidden:
         pass
 
     def __call__(self, event: Event) -> Iterator[Event]:
-        if not isinstance(event, ReasoningDelta):
+        if not isinstance(event, ReasoningDelta | ThoughtSigned):
             yield event
 
 

@@ -13,6 +13,7 @@ from .routing import Decision, Target
 
 Answer = TypeVar("Answer")
 Attempt = Callable[[Target], Awaitable[Answer]]
+Discard = Callable[[Answer], Awaitable[None]]  # gives up an answer that came second
 
 # What another target may do better: it is not there, too busy, broken, or too slow.
 PASSING = frozenset({408, 429, 500, 502, 503, 504, 529})
@@ -33,7 +34,9 @@ class Cascade:
     breakers: dict[Target, Breaker] = field(default_factory=dict)
     draw: random.Random = field(default_factory=random.Random)
 
-    async def answered(self, decision: Decision, attempt: Attempt[Answer]) -> tuple[Answer, Target]:
+    async def answered(
+        self, decision: Decision, attempt: Attempt[Answer], discard: Discard[Answer]
+    ) -> tuple[Answer, Target]:
         """Return the first answer and whose it is; an attempt ends with its first byte.
 
         Raises the last target's Refusal, or at once one that no other would mend.
@@ -43,7 +46,7 @@ class Cascade:
             return await self._alone(order[0], attempt)
         tier = decision.tier
         if tier is not None and tier.hedge is not None:
-            return await self._hedged(order, attempt, tier.hedge)
+            return await self._hedged(order, attempt, discard, tier.hedge)
         limit = tier.first_byte if tier is not None else None
         for target in order[:-1]:
             try:
@@ -91,7 +94,11 @@ class Cascade:
                 raise Refusal(504, "timeout", message) from None
 
     async def _hedged(
-        self, order: Sequence[Target], attempt: Attempt[Answer], after: float
+        self,
+        order: Sequence[Target],
+        attempt: Attempt[Answer],
+        discard: Discard[Answer],
+        after: float,
     ) -> tuple[Answer, Target]:
         """Ask the next target too whenever the others are silent for so long, or have refused."""
         left, refusals = list(order), list[Refusal]()
@@ -118,4 +125,4 @@ class Cascade:
             for task in tasks:
                 task.cancel()
                 with suppress(asyncio.CancelledError, Refusal):
-                    await task
+                    await discard(await task)

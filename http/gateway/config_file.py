@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 
 from ...engine.settings import Settings
+from ...translate.decode import problem_of
 from ..config import DIRECTORY, SETTINGS, UsageError
 from .checks import check
-from .schema import ConfigTables, ProviderTable, TierTable
+from .schema import ConfigTables, KeyTable, PriceTable, ProviderTable, TierTable
 
 NESTED = re.compile(r"BESSEMER_([A-Z0-9_]+?__[A-Za-z0-9_]+)")  # BESSEMER_PROVIDERS__OPENAI__URL
 HEADER = re.compile(r"\s*\[{1,2}\s*([^\]]+?)\s*\]{1,2}\s*(?:#.*)?$")
@@ -22,8 +23,15 @@ PART = re.compile(r"""[\w-]+|"[^"]*"|'[^']*'""")
 UNKNOWN = re.compile(r"Object contains unknown field `(.+?)`(?: - at `\$(.*)`)?")
 MISSING = re.compile(r"Object missing required field `(.+?)`(?: - at `\$(.*)`)?")
 PLACE = re.compile(r" - at `(?:key` in `)?\$(.*)`$")
+URL = "Expected `str` matching regex '^https?://[^ ]+$'"
+FORMS = {URL: "must begin with http:// or https://"}
 # Tables of tables under names that users choose.
-NAMED: Mapping[str, type[msgspec.Struct]] = {"providers": ProviderTable, "tiers": TierTable}
+NAMED: Mapping[str, type[msgspec.Struct]] = {
+    "providers": ProviderTable,
+    "tiers": TierTable,
+    "keys": KeyTable,
+    "prices": PriceTable,
+}
 
 ENGINE = frozenset(Settings.__struct_fields__) & SETTINGS.keys()
 TABLES: Mapping[str, Collection[str]] = {
@@ -184,8 +192,10 @@ def _told(error: str, kind: type[Any], key: Path_, file: ConfigFile) -> UsageErr
         place = (*key, *_place(match[2]))
         return file.mistake(place, f"needs the key {match[1]}")
     at = PLACE.search(error)
-    problem = PLACE.sub("", error).replace("`", "")
-    return file.mistake((*key, *_place(at and at[1])), f"is wrong: {problem}")
+    what, place = PLACE.sub("", error), (*key, *_place(at and at[1]))
+    allowed = _allowed(kind, place)
+    problem = f"must be {' or '.join(allowed)}" if allowed else FORMS.get(what)
+    return file.mistake(place, problem or problem_of(what)[1])
 
 
 def _place(path: str | None) -> Path_:
@@ -208,14 +218,26 @@ def _named(name: str | None, value: str) -> str:
 
 
 def _keys(kind: type[Any], place: Path_) -> list[str]:
-    """Return the keys of the table at a place within a file, or within one of its NAMED tables."""
+    return [each.encode_name for each in _type_at(kind, place).fields]
+
+
+def _allowed(kind: type[Any], place: Path_) -> list[str]:
+    """Return the words that a key may have for a value, where it is one of a few."""
+    info = _type_at(kind, place)
+    return [*map(str, info.values)] if isinstance(info, msgspec.inspect.LiteralType) else []
+
+
+def _type_at(kind: type[Any], place: Path_) -> Any:
+    """Return the type at a place within a file, or within one of its NAMED tables."""
     info: Any = msgspec.inspect.type_info(kind)
     for part in place[2:] if place[:1] and place[0] in NAMED else place:
-        if isinstance(part, str):
-            info = next(each.type for each in info.fields if each.encode_name == part)
+        if isinstance(info, msgspec.inspect.StructType):
+            info = next((each.type for each in info.fields if each.encode_name == part), None)
         else:
-            info = info.item_type
-    return [each.encode_name for each in info.fields]
+            info = getattr(info, "item_type", None)
+        while isinstance(info, msgspec.inspect.Metadata):
+            info = info.type
+    return info
 
 
 def dotted(key: Path_) -> str:

@@ -13,13 +13,11 @@ from ...translate.decode import weigh
 from ...translate.dialect import ServerEvent
 from ...translate.errors import anthropic_error, ollama_error, openai_error
 from ...translate.upstream.upstream import Format
-from ..backends import Backends
 from ..framing import JsonLines, ServerSentEvents
 from ..message import HttpRequest, Reply, Response, StreamingResponse
-from ..routes import Handler
 from .client import Exchange
 from .headers import passed_down, passed_up
-from .model_name import model_named, renamed
+from .model_name import renamed
 from .remote import Remote
 
 LARGEST = 2**26  # bytes of an answer that is not streamed
@@ -43,26 +41,6 @@ RELAYED: Mapping[Format, frozenset[str]] = {
     )
     | {"/v1/completions", "/v1/embeddings"},
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Relaying:
-    """A path's handler, but for requests that a model's backend takes as they are."""
-
-    handler: Handler
-    backends: Backends
-    path: str
-
-    async def __call__(self, request: HttpRequest) -> Reply:
-        if self.backends.relays:
-            body = request.body.copy()
-            named = model_named
-            name = named(body) if len(body) < QUICK else await asyncio.to_thread(named, body)
-            if name is not None:
-                backend = self.backends.find(name)
-                if self.path in backend.relays:
-                    return await backend.relay(request, self.path)
-        return await self.handler(request)
 
 
 async def relayed(remote: Remote, model: str, request: HttpRequest, path: str) -> Reply:

@@ -1,12 +1,13 @@
 """The way of a request to what answers it: by its model's name, step by step."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Literal
 
 from ...engine.request import Refusal
+from ...translate.chat import Usage
 from .checks import LOCAL
 from .schema import NOTHING_ASKED, AskedTable, ConfigTables, RouteTable, TierTable
 
@@ -48,6 +49,17 @@ class Decision:
     def __str__(self) -> str:
         by = f"{self.method} {self.route}".strip()
         return f"{by}; {', '.join(map(str, self.targets))}"
+
+
+@dataclass(frozen=True, slots=True)
+class Meant:
+    """What one attempt at a request is for; `spent`, if anybody counts, is told its tokens."""
+
+    target: Target
+    asked: AskedTable = NOTHING_ASKED
+    lossy: bool = False
+    last: bool = True  # no other target is asked after this one
+    spent: Callable[[Usage], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +157,8 @@ class Router:
             return self._local_default(name, default.model)
         model = default.model or name
         if model in ("", AUTO):
-            message = f"{name or 'No model'!r} cannot be asked of {default.provider}: name a model."
+            said = f"{name} is no model of" if name else "No model is named, and there is none for"
+            message = f"{said} {default.provider}'s; name one."
             raise Refusal(400, "invalid_value", message, "model")
         return Decision((Target(default.provider, model),), "default")
 

@@ -153,6 +153,40 @@ class AutoRouterTable(Table, frozen=True, kw_only=True):
     timeout_ms: Annotated[int, Meta(ge=1, le=60000)] = 2000
 
 
+class KeyTable(Table, frozen=True, kw_only=True):
+    """A client's key, with what it may ask and how much."""
+
+    key: Annotated[
+        str,
+        Meta(min_length=1, description="env:NAME, file:PATH, keychain:NAME, or the key itself."),
+    ]
+    models: (
+        Annotated[
+            list[str], Meta(description="The names that it may ask; * stands for any characters.")
+        ]
+        | None
+    ) = None
+    requests_per_minute: Annotated[int, Meta(ge=0, description="0 is no limit.")] = 0
+    tokens_per_minute: Annotated[
+        int, Meta(ge=0, description="Of prompts and answers; 0 is no limit.")
+    ] = 0
+    budget: (
+        Annotated[float, Meta(ge=0, description="The most to spend a period, by [prices].")] | None
+    ) = None
+    period: Annotated[
+        Literal["day", "month"], Meta(description="When its budget begins anew, in UTC.")
+    ] = "month"
+
+
+class PriceTable(Table, frozen=True, kw_only=True):
+    """What a million tokens of a model cost, in whatever currency budgets are."""
+
+    input: Annotated[float, Meta(ge=0)]
+    output: Annotated[float, Meta(ge=0)]
+    cached_input: Annotated[float, Meta(ge=0, description="Else as input.")] | None = None
+    cache_write: Annotated[float, Meta(ge=0, description="Else as input.")] | None = None
+
+
 class ConfigTables(Table, frozen=True, kw_only=True):
     """A whole config.toml; the keys of [server] and [engine] are the flags of `bessemer serve`."""
 
@@ -165,6 +199,11 @@ class ConfigTables(Table, frozen=True, kw_only=True):
     default: DefaultTable | None = None
     tiers: dict[Name, TierTable] = field(default_factory=dict)
     auto_router: AutoRouterTable = AutoRouterTable()
+    keys: dict[Name, KeyTable] = field(default_factory=dict)
+    prices: Annotated[
+        dict[str, PriceTable],
+        Meta(description="By PROVIDER/MODEL, where * stands for any characters."),
+    ] = field(default_factory=dict)
 
 
 NO_TABLES = ConfigTables()

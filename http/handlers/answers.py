@@ -25,6 +25,8 @@ from ..auth import key_of
 from ..backends import Backend, Backends, Estimate
 from ..body import Body
 from ..framing import FRAMINGS, Framer
+from ..gateway.asked import with_asked
+from ..gateway.metering import counted
 from ..message import JSON, Headers, HttpRequest, Reply, Response, StreamingResponse
 
 QUICK = 8192  # bytes of a body; the most hostile one of that size takes 2 ms to decode
@@ -52,9 +54,9 @@ class Generate:
     async def __call__(self, request: HttpRequest) -> Reply:
         generate = await decode_body(self.dialect.decode_request, request.body)
         generate = self._settled(generate)
-        backend = self.backends.find(generate.model)
+        backend = self.backends.find(generate.model, request.meant)
         who = identity(self.dialect.prefix, backend)
-        events = backend.events(on_behalf(generate, request))
+        events = answering(backend, generate, request)
         first = await anext(events)  # what is refused before it still has its own status
         request.body.drop()  # the prompt is read
         if not generate.options.stream:
@@ -103,18 +105,30 @@ class CountTokens:
 
     async def __call__(self, request: HttpRequest) -> Response:
         chat = await decode_body(self.dialect.decode_request, request.body)
-        counted = on_behalf(chat, request)  # nobody is to time another's prompts
-        tokens = await self.backends.find(chat.model).count(counted)
+        chat = on_behalf(chat, request)  # nobody is to time another's prompts
+        tokens = await self.backends.find(chat.model, request.meant).count(chat)
         return Response(
             200, self.dialect.encode_response(int(tokens)), (*JSON, *counted_by(tokens))
         )
 
 
 def on_behalf(asked: Asked, request: HttpRequest) -> Asked:
-    """Return what is asked with whose it is, and with the key that another server is to see."""
+    """Return what is asked with whose it is, with the key that another server is to see, and with
+    what its route gives it."""
+    if request.meant is not None:
+        asked = with_asked(asked, request.meant.asked)
     if isinstance(asked, Completion):
         return replace(asked, client=request.caller)
     return replace(asked, client=request.caller, key=key_of(request.headers))
+
+
+def answering(
+    backend: Backend, asked: GenerateRequest, request: HttpRequest
+) -> AsyncGenerator[Event, None]:
+    """Return the events of an answer, whose tokens are counted where somebody wants to know."""
+    events = backend.events(on_behalf(asked, request))
+    meant = request.meant
+    return counted(events, meant.spent) if meant and meant.spent else events
 
 
 def counted_by(tokens: int) -> Headers:

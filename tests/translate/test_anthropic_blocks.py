@@ -42,7 +42,5 @@ def test_fields_are_the_official_package_s(struct: type[msgspec.Struct], theirs:
 
 
 def test_what_a_block_does_not_have_is_not_told() -> None:
-    block = msgspec.json.decode(
-        b'{"type": "text", "text": "a", "cache_control": {}}', type=InputBlock
-    )
+    block = msgspec.json.decode(b'{"type": "text", "text": "a", "caller": {}}', type=InputBlock)
     assert msgspec.to_builtins(block) == {"type": "text", "text": "a"}

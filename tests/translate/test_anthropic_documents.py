@@ -4,12 +4,13 @@ import json
 from typing import Any
 
 import pytest
-from anthropic.types import DocumentBlockParam, SearchResultBlockParam
+from anthropic.types import DocumentBlockParam, ImageBlockParam, SearchResultBlockParam
 
 from bessemer.engine.request import Refusal
 from bessemer.translate.anthropic import decode_request
 from bessemer.translate.chat import Chat, Message
-from bessemer.translate.parts import Text
+from bessemer.translate.media import refuse_media
+from bessemer.translate.parts import Document, Image, Text
 
 PLAIN: DocumentBlockParam = {
     "type": "document",
@@ -30,6 +31,7 @@ FOUND: SearchResultBlockParam = {
     "content": [{"type": "text", "text": "Iron rusts."}, {"type": "text", "text": "Red."}],
 }
 NOTES = "<document>\nTitle: Notes\nContext: From Monday.\n\nSteel is iron.\n</document>"
+MISSING = "missing_required_parameter"
 IRON = (
     "<search_result>\nTitle: Iron\nSource: https://example.org/iron\n\nIron rusts.\nRed.\n"
     "</search_result>"
@@ -93,9 +95,12 @@ def test_what_other_tools_of_theirs_returned_is_json() -> None:
 @pytest.mark.parametrize(
     ("block", "field", "code"),
     [
-        ({"source": {"type": "base64", "data": "JVBE"}}, "source.type", "unsupported"),
-        ({"source": {"type": "url", "url": "https://a.org"}}, "source.type", "unsupported"),
-        ({"source": {"type": "file", "file_id": "f"}}, "source.type", "unsupported"),
+        ({"source": {"type": "base64", "data": "JVBE"}}, "source.media_type", MISSING),
+        ({"source": {"type": "base64", "data": "J"}}, "source.data", "invalid_value"),
+        ({"source": {"type": "url"}}, "source.url", MISSING),
+        ({"source": {"type": "file"}}, "source.file_id", MISSING),
+        ({"type": "image"}, "source", "invalid_value"),
+        ({"type": "image", "source": {"type": "text"}}, "source.type", "invalid_value"),
         ({"source": {"type": "tape"}}, "source.type", "invalid_value"),
         ({"source": "a"}, "source", "invalid_value"),
         ({}, "source", "invalid_value"),
@@ -108,7 +113,7 @@ def test_what_other_tools_of_theirs_returned_is_json() -> None:
         (
             {"type": "search_result", "source": "a", "content": [{"type": "image"}]},
             "content[0].type",
-            "unsupported",
+            "invalid_value",
         ),
         ({"type": "search_result", "source": "a", "content": {}}, "content", "invalid_value"),
         ({"type": "server_tool_use"}, "type", "invalid_value"),
@@ -128,3 +133,60 @@ def test_a_system_prompt_is_text_alone() -> None:
     with pytest.raises(Refusal) as caught:
         decode_request(json.dumps(body).encode())
     assert caught.value.field == "system[0].type"
+
+
+IMAGES: tuple[ImageBlockParam, ...] = (
+    {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBO"}},
+    {
+        "type": "image",
+        "source": {"type": "url", "url": "https://a.org/b.png"},
+        "cache_control": {"type": "ephemeral", "ttl": "1h"},
+    },
+    {"type": "image", "source": {"type": "file", "file_id": "file_1"}},
+)
+FILES: tuple[DocumentBlockParam, ...] = (
+    {
+        "type": "document",
+        "title": "A",
+        "context": "From Monday.",
+        "source": {"type": "base64", "media_type": "application/pdf", "data": "JVBE"},
+    },
+    {"type": "document", "source": {"type": "url", "url": "https://a.org/a.pdf"}},
+    {"type": "document", "source": {"type": "file", "file_id": "file_2"}},
+)
+
+
+def test_images_and_files_by_their_bytes_and_addresses() -> None:
+    seen = (
+        Image(media_type="image/png", data=b"\x89PN"),
+        Image(media_type="", url="https://a.org/b.png"),
+        Image(media_type="", file_id="file_1"),
+    )
+    chat = decoded(*IMAGES, *FILES)
+    parts = chat.messages[-1].content
+    assert parts == (
+        *seen,
+        Text("<context>\nTitle: A\n\nFrom Monday.\n</context>"),
+        Document(media_type="application/pdf", data=b"%PD", title="A"),
+        Document(media_type="application/pdf", url="https://a.org/a.pdf"),
+        Document(media_type="application/pdf", file_id="file_2"),
+    )
+    assert [part.kept for part in parts] == ["", "1h", *([""] * 5)]
+    result = {"type": "tool_result", "tool_use_id": "a", "content": [*IMAGES]}
+    (told,) = decoded(result).messages[1:]
+    assert told.role == "tool" and told.content == seen
+    with pytest.raises(Refusal) as caught:
+        refuse_media(chat)
+    assert caught.value.field == "messages[1].content[0].type"
+
+
+def test_a_model_reads_nothing_of_marks_in_what_tools_returned() -> None:
+    """A mark moves on with the conversation, and the text is to stay."""
+    text = {"type": "text", "text": "b"}
+    marked = {**text, "cache_control": {"type": "ephemeral"}}
+    results = [
+        {"type": "mcp_tool_result", "tool_use_id": "m", "content": [each]}
+        for each in (text, marked)
+    ]
+    first, second = texts(decoded(*results, role="assistant").messages[-1])
+    assert first == second

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from openai.types.responses import ResponseItem
+from openai.types.responses import ResponseInputContentParam, ResponseItem
 from pydantic import TypeAdapter
 
 from bessemer.engine.request import Refusal
@@ -17,9 +17,10 @@ from bessemer.translate.openai_responses_items import (
     tool_name,
     turns_of,
 )
-from bessemer.translate.parts import said
+from bessemer.translate.parts import Document, Image, SignedThought, said
 
 LISTED: TypeAdapter[Any] = TypeAdapter(ResponseItem)
+ResponseInputContent: TypeAdapter[Any] = TypeAdapter(ResponseInputContentParam)
 
 
 def turns(*items: dict[str, Any]) -> tuple[Message, ...]:
@@ -133,18 +134,23 @@ def test_a_call_that_broke_off_is_left_out() -> None:
         ({"role": "user", "content": [{"type": "x"}]}, "input[0].content[0].type", "invalid_value"),
         (
             {"role": "user", "content": [{"type": "input_image", "image_url": "x"}]},
-            "input[0].content[0].type",
-            "unsupported",
+            "input[0].content[0].image_url",
+            "invalid_value",
         ),
         (
-            {"role": "user", "content": [{"type": "input_file", "file_id": "x"}]},
-            "input[0].content[0].type",
-            "unsupported",
+            {"role": "user", "content": [{"type": "input_file", "file_data": "x"}]},
+            "input[0].content[0].file_data",
+            "invalid_value",
         ),
         (
-            result("1", [{"type": "input_image", "image_url": "x"}]),
-            "input[0].output[0].type",
-            "unsupported",
+            {"role": "user", "content": [{"type": "input_file"}]},
+            "input[0].content[0].file_data",
+            "missing_required_parameter",
+        ),
+        (
+            result("1", [{"type": "input_image"}]),
+            "input[0].output[0].image_url",
+            "missing_required_parameter",
         ),
         ({"type": "web_search_call", "id": "ws_1"}, "input[0].type", "unsupported"),
         ({"type": "function_call", "call_id": "1"}, "input[0].name", "missing_required_parameter"),
@@ -201,3 +207,60 @@ def test_items_are_listed_as_the_official_package_reads_them() -> None:
 def test_ids_are_new_and_say_of_what() -> None:
     assert new_id("message").startswith("msg_") and new_id("reasoning").startswith("rs_")
     assert len({new_id("function_call") for _ in range(9)}) == 9
+
+
+def test_images_and_files_by_their_bytes_and_addresses() -> None:
+    """As openai.types.responses.ResponseInputImageParam and ResponseInputFileParam have them."""
+    pdf = "data:application/pdf;base64,JVBE"
+    content: list[Any] = [
+        {"type": "input_image", "image_url": "data:image/png;base64,iVBO", "detail": "low"},
+        {"type": "input_image", "image_url": "https://a.org/b.png", "detail": "auto"},
+        {"type": "input_image", "file_id": "file_1", "detail": "auto"},
+        {"type": "input_file", "file_data": pdf, "filename": "a.pdf"},
+        {"type": "input_file", "file_data": "JVBE", "filename": "a.pdf"},
+        {"type": "input_file", "file_data": "SGk=", "filename": "a.txt"},
+        {"type": "input_file", "file_url": "https://a.org/a.pdf"},
+        {"type": "input_file", "file_id": "file_2"},
+    ]
+    for content_params in content:
+        ResponseInputContent.validate_python(content_params)
+    (asked,) = turns({"role": "user", "content": content})
+    file = Document(media_type="application/pdf", data=b"%PD", title="a.pdf")
+    assert asked.content == (
+        Image(media_type="image/png", data=b"\x89PN", detail="low"),
+        Image(media_type="", url="https://a.org/b.png", detail="auto"),
+        Image(media_type="", file_id="file_1", detail="auto"),
+        file,
+        file,
+        Document(media_type="text/plain", data=b"Hi", title="a.txt"),
+        Document(media_type="application/pdf", url="https://a.org/a.pdf"),
+        Document(media_type="", file_id="file_2"),
+    )
+    assert [getattr(part, "field", "") for part in asked.content][1] == "input[0].content[1].type"
+    (told,) = turns(result("1", content[:1]))
+    assert told.content == asked.content[:1] and told.role == "tool"
+
+
+def test_where_the_prompt_is_to_be_kept() -> None:
+    marked = {"type": "input_text", "text": "a", "prompt_cache_breakpoint": {"mode": "explicit"}}
+    (asked,) = turns({"role": "user", "content": [marked, {"type": "input_text", "text": "b"}]})
+    assert [part.kept for part in asked.content] == ["5m", ""]
+
+
+def test_thoughts_that_another_server_sealed() -> None:
+    summed = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "t"}]}
+    items = {**summed, "encrypted_content": "gAAA"}, {**thought(""), "encrypted_content": "gBBB"}
+    asked, answered = turns(user("a"), *items, spoken("b"))
+    assert answered.reasoning == "t" and asked.signed == ()
+    assert answered.signed == (
+        SignedThought("t", "gAAA", "responses"),
+        SignedThought("", "gBBB", "responses"),
+    )
+    assert turns({**thought("t"), "encrypted_content": sealed("t")})[0].signed == ()
+
+
+def test_lists_of_items_have_all_that_was_sent() -> None:
+    part = {"type": "input_file", "file_data": "JVBE", "filename": "a.pdf", "file_url": "u"}
+    image = {"type": "input_image", "image_url": "https://a.org", "detail": "low"}
+    item = listed(msgspec.convert({"role": "user", "content": [part, image]}, Item))
+    assert msgspec.to_builtins(item)["content"] == [part, image]
