@@ -2,7 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Iterator,
+)
 from contextlib import aclosing, closing
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeVar
@@ -21,7 +29,6 @@ from ...translate.chat import (
     Heartbeat,
     Usage,
 )
-from ...translate.dialect import ServerEvent
 from ...translate.openai_embeddings import Embedding, Vectors
 from ...translate.rerank import Ranking, Scores
 from ...translate.shown_thoughts import TAGS, Way, shown_thoughts
@@ -131,7 +138,7 @@ class RemoteBackend:
                     yield event
             return
         body = await exchange.read(LARGEST)
-        for event in self._decoded(self.remote.upstream.decode_response, body):
+        for event in self._events(self.remote.upstream.decode_response, body):
             yield event
 
     async def _streamed(self, exchange: Exchange) -> AsyncGenerator[Event, None]:
@@ -146,7 +153,7 @@ class RemoteBackend:
             ended = not piece
             read = self._decoded(unframer.feed, piece) if piece else unframer.end()
             for sent in read:
-                for event in self._decoded(decoder.decode, sent):
+                for event in self._events(decoder.decode, sent):
                     if isinstance(event, Done):
                         exchange.finish()
                     yield event
@@ -155,7 +162,10 @@ class RemoteBackend:
         if not decoder.over:
             raise broken_off(self.remote.provider.name, "its stream ended before it was over")
 
-    def _decoded(self, decode: Callable[[Any], Any], data: "bytes | ServerEvent") -> Any:
+    def _events(self, decode: Callable[[Any], Iterable[Event]], data: Any) -> tuple[Event, ...]:
+        return self._decoded(lambda sent: tuple(decode(sent)), data)
+
+    def _decoded(self, decode: Callable[[Any], Result], data: Any) -> Result:
         """Return what something means. Raises a Refusal that names the provider for no meaning."""
         try:
             return decode(data)

@@ -9,6 +9,7 @@ from ...translate.chat import Usage
 from ..message import HttpRequest
 from .budgets import Budgets
 from .cascade import Cascade
+from .catalog import Catalog
 from .routing import Decision, Method, Router, Target
 
 
@@ -18,6 +19,7 @@ class Gateway:
 
     router: Router
     budgets: Budgets | None = None
+    catalog: Catalog | None = None
     cascade: Cascade = field(default_factory=Cascade)
     decisions: Counter[Method] = field(default_factory=Counter)  # made since the start
 
