@@ -13,7 +13,7 @@ from .log import Log
 from .message import App, HttpRequest, Reply, Response
 
 Reread = Callable[[], tuple[Config, GatewaySettings]]
-Build = Callable[[Config, GatewaySettings], App]
+Build = Callable[[Config, GatewaySettings], Awaitable[App]]
 # The settings that an application is built from; others are what the process began with.
 BUILT = frozenset(
     {
@@ -72,7 +72,7 @@ class Reload:
         """Return whether the new settings are in force; where they are not, the log says why."""
         try:
             config, gateway = await asyncio.to_thread(self.reread)
-            self.current.app = self.build(config, gateway)
+            self.current.app = await self.build(config, gateway)
         except UsageError as error:
             self.log.error(f"the settings stay as they were: {error}")
             return False

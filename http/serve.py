@@ -81,10 +81,10 @@ async def _serve(
         gateways(local.models, patience, log) as opened,
     ):
 
-        def build(config: Config, gateway: GatewaySettings) -> Application:
-            return application(config, opened.open(gateway), kept, log, gateway)
+        async def build(config: Config, gateway: GatewaySettings) -> Application:
+            return application(config, await opened.open(gateway), kept, log, gateway)
 
-        current = CurrentApp(build(config, gateway))
+        current = CurrentApp(await build(config, gateway))
         again = reread and Reload(current, build, reread, config, log)
         shutdown.on_signals(again and partial(again.on_hangup, shutdown.request))
         listening = asyncio.create_task(

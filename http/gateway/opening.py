@@ -9,6 +9,7 @@ from ..local import Patience
 from ..log import Log
 from .budgets import Budgets
 from .cascade import Cascade
+from .catalog import Catalog
 from .gateway import Gateway
 from .remotes import Remotes
 from .routing import Router
@@ -28,18 +29,26 @@ class Gateways:
         self._log = log
         self._cascade = Cascade()
         self._spending: tuple[str, SpendingFile] | None = None
-        self._remotes: list[Remotes] = []
+        self._opened: list[tuple[Remotes, Catalog]] = []
 
-    def open(self, settings: GatewaySettings) -> Backends:
+    async def open(self, settings: GatewaySettings) -> Backends:
         """Return what answers to names from now on. Raises UsageError, and nothing has changed."""
         budgets = self._budgets(settings)
-        listed = {name: each.models for name, each in settings.providers.items() if each.models}
+        await self._rest()
+        about, remotes, catalog = (budgets, self._cascade), None, None
+        if settings.providers:
+            remotes = Remotes(settings.providers, self._patience)
+            catalog = Catalog(remotes.by_name, self._log)
+            self._opened.append((remotes, catalog))
+        listed = catalog.listed if catalog is not None else {}
         router = Router(settings.tables, self._models, listed)
-        remotes = Remotes(settings.providers, self._patience) if settings.providers else None
-        for each in self._remotes:
-            each.close()
-        self._remotes += [remotes] if remotes is not None else []
-        return Backends(self._models, Gateway(router, budgets, self._cascade), remotes)
+        return Backends(self._models, Gateway(router, *about, catalog), remotes)
+
+    async def _rest(self) -> None:
+        """Close what is idle of all that was opened."""
+        for remotes, catalog in self._opened:
+            catalog.close()
+            await remotes.aclose()
 
     def _budgets(self, settings: GatewaySettings) -> Budgets | None:
         if not settings.keys:
@@ -56,12 +65,11 @@ class Gateways:
         """End all answers under way, whoever gives them."""
         for model in self._models.values():
             model.interrupt(refusal)
-        for each in self._remotes:
-            each.interrupt(refusal)
+        for remotes, _ in self._opened:
+            remotes.interrupt(refusal)
 
-    def close(self) -> None:
-        for each in self._remotes:
-            each.close()
+    async def aclose(self) -> None:
+        await self._rest()
         if self._spending is not None:
             self._spending[1].close()
 
@@ -75,4 +83,4 @@ async def gateways(
     try:
         yield opened
     finally:
-        opened.close()
+        await opened.aclose()

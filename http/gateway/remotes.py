@@ -25,7 +25,7 @@ class Remotes:
         patience: Patience,
         estimate: Count | None = None,
     ) -> None:
-        self._remotes = {
+        self.by_name = {
             name: Remote(each, UPSTREAMS[each.format], HttpClient(each))
             for name, each in providers.items()
         }
@@ -43,7 +43,7 @@ class Remotes:
         return RemoteBackend(
             model,
             model,
-            self._remotes[name],
+            self.by_name[name],
             patience,
             meant.lossy,
             self._estimate,
@@ -51,9 +51,10 @@ class Remotes:
         )
 
     def interrupt(self, refusal: Refusal) -> None:
-        for each in self._remotes.values():
+        for each in self.by_name.values():
             each.interrupt(refusal)
 
-    def close(self) -> None:
-        for each in self._remotes.values():
-            each.client.close()
+    async def aclose(self) -> None:
+        """Close what is idle; answers under way close their connections themselves."""
+        for each in self.by_name.values():
+            await each.client.aclose()
