@@ -46,6 +46,7 @@ from .unframing import UNFRAMERS
 
 LARGEST = 2**26  # bytes of an answer that is not streamed
 NONE = Usage(0, 0)
+TRAITS = Traits(("completion", "tools", "thinking"))
 MARKS = Thought(*TAGS)
 COUNTING = "/v1/messages/count_tokens"
 # What Anthropic counts of a request; it refuses what else there is.
@@ -66,8 +67,6 @@ class RemoteBackend:
     """
 
     purpose: ClassVar[Purpose] = "generate"
-    about: ClassVar[About | None] = None
-    traits: ClassVar[Traits] = Traits(("completion", "tools", "thinking"))
 
     name: str
     model: str
@@ -77,6 +76,14 @@ class RemoteBackend:
     estimate: Count | None = None
     created: int = field(default_factory=lambda: int(time.time()))
     activity: Activity = field(default_factory=Activity)
+
+    @property
+    def about(self) -> About | None:
+        return None
+
+    @property
+    def traits(self) -> Traits:
+        return TRAITS
 
     @property
     def relays(self) -> Collection[str]:
@@ -109,6 +116,8 @@ class RemoteBackend:
         with closing(exchange):
             async with aclosing(self._answer(exchange, stream)) as events:
                 async for event in events:
+                    if getattr(event, "choice", 0) >= request.options.n:
+                        continue  # an answer that nobody asked for
                     if isinstance(event, Done):
                         self.activity.done(event.usage)
                     if request.reasoning.shown == "apart":
