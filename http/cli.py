@@ -26,6 +26,7 @@ from ..engine.subcommand import (
     quantize_flags,
 )
 from .config import SETTINGS, UsageError, read_config, unknown_variables
+from .gateway.config_command import config
 from .keys import VARIABLE, hide, keys
 from .waiter import has_status_line
 
@@ -331,6 +332,9 @@ def _end(process: subprocess.Popen[bytes], patience: float) -> None:
         process.wait()
         if sys.stderr.isatty():
             print(SHOW_CURSOR, end="", file=sys.stderr)  # which a progress bar hides
+
+
+app.add_typer(config)
 
 
 @app.command()
