@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..gateway.checks import LOCAL
-from .draft import Draft, Key, Rules, To
+from .draft import DONE, Draft, Key, Rules, To
 
 COMPRESSED = "that is Higgs's own way of compressing its KV cache; see --kv-bits"
 DRAFTED = "nothing is drafted here"
@@ -24,8 +24,10 @@ def _model(draft: Draft, at: Key, model: Any) -> None:
         draft.left[at] = "is no table"
         return
     name = model.get("name")
-    named = str(name) if name is not None and str(name).strip() else None
-    draft.model(model.get("path"), named, (*at, "path"))
+    if name is not None and not (isinstance(name, str) and name.strip()):
+        draft.left[*at, "name"] = "is no name"
+        name = None
+    draft.model(model.get("path"), name, (*at, "path"))
     draft.carry(model, MODEL, at)
 
 
@@ -34,8 +36,8 @@ def _route_name(draft: Draft, name: Any) -> Any:
 
 
 MODEL: Rules = {
-    "path": "",
-    "name": "",
+    "path": DONE,
+    "name": DONE,
     "batch": "requests are always batched here",
     "mlx_profile": "there are no profiles here; see --chunk and --max-batch",
     "draft_model": DRAFTED,

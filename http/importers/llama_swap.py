@@ -11,7 +11,7 @@ from .tool_parsers import tool_parser
 
 MACRO = re.compile(r"\$\{([\w.-]+)\}")
 ENVIRONMENT = re.compile(r"\$\{env\.(\w+)\}")
-DEEPEST = 8  # macros in macros
+DEEPEST, LONGEST = 8, 10_000  # macros in macros; characters of a text with some
 OTHER = "no program is started here but Bessemer's own"
 LOADED = "models are loaded at the start here, and stay so"
 LISTED = "models are listed by their names alone here"
@@ -19,8 +19,10 @@ PARAMETERS = "requests keep the parameters that they have here"
 LOGS = "logs go to standard error here"
 POOLED = "connections are kept open as long as providers do it here"
 PAGE = "there is no such page here"
+UNDEFINED = "has {} in it, which nothing defines"
 NOWHERE = "its program is none that is known here, and no proxy says where it listens"
-LEVELS: Mapping[Any, str] = {"warn": "warning"}
+STRATEGIES = ("pin", "spillover", "warm")
+LEVELS: Mapping[str, str] = {"warn": "warning"}
 
 
 def carry(draft: Draft, document: dict[str, Any]) -> None:
@@ -40,17 +42,23 @@ def _expanded(value: Any, macros: Mapping[str, Any]) -> Any:
 
 
 def _text(text: str, macros: Mapping[str, Any]) -> str:
-    """Put macros in their places; a text that is a variable of the environment's stays its name."""
+    """Put macros in their places; a text that is a variable of the environment's stays its name.
+
+    One that grows without end stays as it is.
+    """
+    whole = text
     for _ in range(DEEPEST):
-        text = MACRO.sub(lambda found: str(macros.get(found[1], found[0])), text)
-    if ENVIRONMENT.fullmatch(text):
-        return text
-    return ENVIRONMENT.sub(lambda found: os.environ.get(found[1], found[0]), text)
+        whole = MACRO.sub(lambda found: str(macros.get(found[1], found[0]))[:LONGEST], whole)
+        if len(whole) > LONGEST:
+            return text
+    if ENVIRONMENT.fullmatch(whole):
+        return whole
+    return ENVIRONMENT.sub(lambda found: os.environ.get(found[1], found[0]), whole)
 
 
 def _defined(_: Draft, value: Any) -> Any:
     if match := MACRO.search(str(value)):
-        raise LeftOut(f"has {match[0]} in it, which nothing defines")
+        raise LeftOut(UNDEFINED.format(match[0]))
     return value
 
 
@@ -75,9 +83,16 @@ def _seconds(_: Draft, value: Any) -> Any:
     return value
 
 
+def _level(_: Draft, level: Any) -> str:
+    return LEVELS.get(str(level), str(level))
+
+
 def _client_keys(draft: Draft, at: Key, texts: Any) -> None:
+    if not isinstance(texts, list):
+        draft.left[at] = "is no list"
+        return
     keys = []
-    for i, text in enumerate(texts if isinstance(texts, list) else [texts]):
+    for i, text in enumerate(texts):
         try:
             keys.append(_client_key(draft, text))
         except LeftOut as why:
@@ -95,7 +110,10 @@ def _model(draft: Draft, at: Key, model: Any) -> None:
     known = {**(own if isinstance(own, dict) else {}), "MODEL_ID": at[-1]}
     model = _expanded(model, known)
     command = model_of(str(model.get("cmd", "")))
-    if command is not None and not MACRO.search(command.path):
+    if command is not None:
+        if macro := MACRO.search(command.path):
+            draft.left |= {(*at, key): UNDEFINED.format(macro[0]) for key in model}
+            return
         target = _local(draft, at, model, command)
     elif model.get("proxy") and not MACRO.search(str(model["proxy"])):
         target = _remote(draft, at, model)
@@ -160,6 +178,11 @@ def _selector(draft: Draft, at: Key, selector: Any) -> None:
         draft.put(("aliases", str(at[-1])), name, (*at, "targets"))
 
 
+def _strategy(draft: Draft, at: Key, strategy: Any) -> None:
+    if strategy not in STRATEGIES:
+        draft.left[at] = f"is none of {', '.join(STRATEGIES)}; targets are asked in their order"
+
+
 COMMAND: Rules = {"tool_parser": To("tool_parser", tool_parser)}
 
 MODEL: Rules = {
@@ -216,12 +239,18 @@ PEER: Rules = TIMEOUTS | {
 
 SELECTOR: Rules = {
     "targets[]": DONE,
-    "strategy": DONE,
+    "strategy": _strategy,
     "settings": "the least busy target is the first here",
     "name": LISTED,
     "description": LISTED,
+    "unlisted": LISTED,
     "metadata": LISTED,
 }
+
+
+def _macros(draft: Draft, at: Key, macros: Any) -> None:
+    if not isinstance(macros, dict):
+        draft.left[at] = "is no table"
 
 
 def _peer(draft: Draft, at: Key, peer: Any) -> None:
@@ -229,12 +258,12 @@ def _peer(draft: Draft, at: Key, peer: Any) -> None:
 
 
 RULES: Rules = {
-    "macros": DONE,
+    "macros": _macros,
     "models.*": _model,
     "peers.*": _peer,
     "selectors.*": _selector,
     "apiKeys": _client_keys,
-    "logLevel": To("server.log_level", lambda _, level: LEVELS.get(level, level)),
+    "logLevel": To("server.log_level", _level),
     "groups": LOADED,
     "matrix": LOADED,
     "routing.router": LOADED,
@@ -255,6 +284,7 @@ RULES: Rules = {
     "metricsMaxInMemory": PAGE,
     "store": PAGE,
     "tailcat": "Tailcat is not spoken here",
+    "logRequests": LOGS,
     "logTimeFormat": LOGS,
     "logToStdout": LOGS,
 }

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .draft import DONE, Draft, Key, Rules, To
+from .draft import Draft, Key, Rules, To
 
 MEMORY = "memory is planned from the weights here; see --kv-cache"
 SAMPLING = "a request says it, or else the checkpoint's generation_config.json"
@@ -14,6 +14,10 @@ def _model(draft: Draft, at: Key, settings: Any) -> None:
     draft.model(at[-1], None, at)
     if settings:
         draft.carry(settings, MODEL, at)
+
+
+def _first(draft: Draft, at: Key, model: Any) -> None:
+    draft.model(model, None, at)
 
 
 def _log_level(_: Draft, debug: Any) -> Any:
@@ -40,7 +44,7 @@ RULES: Rules = {
     "defaults.streaming_format": To("server.stream_format"),
     "defaults.stream_chunk_size": To("server.stream_chunk_size"),
     "defaults.stream": "a request says whether it streams",
-    "defaults.model": DONE,
+    "defaults.model": _first,
     "defaults.model_directory": "each model is named here, by its directory or its Hub id",
     "defaults.cache_size": "all models are loaded at once here",
     "defaults.memory_threshold_gb": MEMORY,
@@ -57,8 +61,5 @@ RULES: Rules = {
 
 
 def carry(draft: Draft, document: dict[str, Any]) -> None:
-    """Carry over a file; the model that is loaded first answers who names none: it is the first."""
-    defaults = document.get("defaults")
-    if isinstance(defaults, dict) and isinstance(first := defaults.get("model"), str):
-        draft.model(first, None, ("defaults", "model"))
-    draft.carry(document, RULES)
+    """Carry over a file: first the model that it loads first, which answers who names none."""
+    draft.carry({"defaults": document.get("defaults"), **document}, RULES)

@@ -18,6 +18,7 @@ ORIGIN = "it tells where the stack came from"
 def _openrouter(draft: Draft, at: Key, key: Any) -> None:
     """Carry over a key of OpenRouter's, and the tier that mlx-stack makes with one."""
     if not str(key).strip():
+        draft.left[at] = "is empty"
         return
     _provider(draft, key, at)
     draft.put(("tiers", PREMIUM, "targets"), [f"openrouter/{each}" for each in CLOUD], at)
@@ -59,7 +60,8 @@ STACK: Rules = {
     "hardware_profile": ORIGIN,
     "intent": ORIGIN,
     "created": ORIGIN,
-    "cloud_fallback": DONE,
+    "cloud_fallback.provider": DONE,
+    "cloud_fallback.models": DONE,
 }
 
 
@@ -89,8 +91,9 @@ def carry_stack(draft: Draft, document: dict[str, Any]) -> None:
 def _cloud(draft: Draft, fallback: Any) -> list[str]:
     """Carry over what stands behind all tiers; return its targets."""
     if not isinstance(fallback, dict) or fallback.get("provider") != "openrouter":
-        if fallback:
-            draft.left["cloud_fallback",] = "no address is known of such a provider"
+        if isinstance(fallback, dict) and fallback:
+            why = "no address is known of such a provider"
+            draft.left |= {("cloud_fallback", key): why for key in ("provider", "models")}
         return []
     models = fallback.get("models")
     names = map(str, models) if isinstance(models, list) else CLOUD
