@@ -58,6 +58,7 @@ class Draft:
     def __init__(self) -> None:
         self.left: dict[Key, str] = {}
         self._tables: dict[Any, Any] = {}  # lists of tables are tables under numbers
+        self._sources: set[Key] = set()  # of values, also of those that others have as well
         self._names: dict[tuple[str, str], str] = {}
         self._models: dict[str, tuple[str | None, Key]] = {}  # by path, names and keys
 
@@ -71,7 +72,9 @@ class Draft:
         for part in key[:-1]:
             table = table.setdefault(part, {})
         there = table.setdefault(key[-1], Value(value, source))
-        if there.value != value:
+        if there.value == value:
+            self._sources.add(source)
+        else:
             self.left[source] = f"{dotted(key)} has another value already"
 
     def name(self, table: str, name: str) -> str:
@@ -106,9 +109,9 @@ class Draft:
         models = {own or path for path, (own, _) in self._models.items()}
         return name if name in models or provider in self._tables.get("providers", {}) else None
 
-    def carried(self) -> int:
-        """Return how many keys of the file are carried over."""
-        return len({value.source for _, value in _values(self._tables, ())})
+    def sources(self) -> set[Key]:
+        """Return the keys of the file that are carried over, whole or in part."""
+        return set(self._sources)
 
     def finished(self) -> ConfigFile:
         """Return the file that passes every check, without what does not."""
@@ -143,6 +146,7 @@ class Draft:
         dropped = list(_values(table.pop(entry[-1]), entry))
         whole = f"goes with the rest of it: {dotted(mistake.key)} {mistake.problem}"
         self.left |= {value.source: whole for _, value in dropped}
+        self._sources -= {value.source for _, value in dropped}
         at_fault = (value for own, value in dropped if own == key[: len(own)])
         self.left |= {value.source: mistake.problem for value in at_fault}
         if not table:

@@ -79,7 +79,7 @@ def import_file(path: Path, known_as: str = "") -> Imported:
     foreign.carry(draft, document)
     draft.finished()
     left = {shown(key): why for key, why in draft.left.items()}
-    return Imported(foreign.title, toml_text(draft.tables()), draft.carried(), left)
+    return Imported(foreign.title, toml_text(draft.tables()), len(draft.sources()), left)
 
 
 def _format_of(document: Mapping[str, Any], path: Path) -> str:

@@ -160,16 +160,16 @@ def _aliases(at: Key, model: dict[str, Any]) -> Iterator[tuple[Key, str]]:
 
 def _selector(draft: Draft, at: Key, selector: Any) -> None:
     """Carry over a name for several models as a tier."""
-    draft.carry(selector, SELECTOR, at)
     targets = selector.get("targets") if isinstance(selector, dict) else None
-    if not isinstance(targets, list):
+    pinned = isinstance(selector, dict) and selector.get("strategy") == "pin"
+    first = targets[: 1 if pinned else None] if isinstance(targets, list) else []
+    meant = [draft.leads(str(each)) for each in first]
+    if not (known := [each for each in meant if each is not None]):
+        draft.left[at] = "leads to no model that is carried over"
         return
-    pinned = selector.get("strategy") == "pin"
-    meant = [draft.leads(str(each)) for each in targets[: 1 if pinned else None]]
+    draft.carry(selector, SELECTOR, at)
     unknown = "names no model that is carried over"
     draft.left |= {(*at, "targets", i): unknown for i, each in enumerate(meant) if each is None}
-    if not (known := [each for each in meant if each is not None]):
-        return
     name = draft.name("tiers", str(at[-1]))
     draft.put(("tiers", name, "targets"), known, (*at, "targets"))
     if selector.get("strategy") == "spillover":

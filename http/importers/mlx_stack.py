@@ -72,7 +72,8 @@ def carry_settings(draft: Draft, document: dict[str, Any]) -> None:
 def carry_stack(draft: Draft, document: dict[str, Any]) -> None:
     """Carry over tiers: behind each stand those after it, and the cloud behind the last."""
     models: dict[int, str] = {}
-    for i, tier in enumerate(document["tiers"]):
+    tiers = document.get("tiers")
+    for i, tier in enumerate(tiers if isinstance(tiers, list) else []):
         at = ("tiers", i)
         if not isinstance(tier, dict) or not all(tier.get(key) for key in NEEDED):
             draft.left[at] = f"lacks one of {', '.join(NEEDED)}"
@@ -83,7 +84,7 @@ def carry_stack(draft: Draft, document: dict[str, Any]) -> None:
     cloud = _cloud(draft, document.get("cloud_fallback"))
     for i in models:
         behind = [model for number, model in models.items() if number >= i]
-        key = ("tiers", draft.name("tiers", str(document["tiers"][i]["name"])), "targets")
+        key = ("tiers", draft.name("tiers", str(tiers[i]["name"])), "targets")
         draft.put(key, [*dict.fromkeys((*behind, *cloud))], ("tiers", i, "name"))
     draft.carry(document, STACK)
 

@@ -5,7 +5,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bessemer.http.config import UsageError
@@ -77,6 +77,7 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.text(max_size=40) | st.binary(max_size=20), st.sampled_from(["json", "yaml", "toml", ""]))
 def test_anything_is_tables_or_a_sentence(content: Any, suffix: str) -> None:
     with TemporaryDirectory() as folder:

@@ -190,11 +190,12 @@ def test_macros_that_hold_themselves_end(tmp_path: Path) -> None:
 
 
 def test_keys_of_another_kind_are_named(tmp_path: Path) -> None:
-    text = "startPort: 1\nmacros: 5\nmodels: {a: b, c: {cmd: [x], aliases: d}}\napiKeys: {a: b}\n"
-    text += "peers: {p: 5}\nselectors: {s: x, t: {targets: y, strategy: odd}}\n"
+    text = "startPort: 1\nmacros: 5\napiKeys: {a: b}\n"
+    text += "models: {ok: {cmd: vllm serve q}, a: b, c: {cmd: [x], aliases: d}}\n"
+    text += "peers: {p: 5}\nselectors: {s: x, t: {targets: y}, u: {targets: [ok], strategy: odd}}\n"
     tables, left, _ = imported(tmp_path, "config.yaml", text)
-    assert tables == {}
+    assert tables == {"models": [{"path": "q", "name": "ok"}], "tiers": {"u": {"targets": ["ok"]}}}
     assert set(left) == {
         *("startPort", "models.a", "models.c.cmd", "models.c.aliases", "apiKeys", "peers.p"),
-        *("selectors.s", "selectors.t.targets", "selectors.t.strategy", "macros"),
+        *("selectors.s", "selectors.t", "selectors.u.strategy", "macros"),
     }

@@ -4,7 +4,7 @@ import tomllib
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bessemer.http.importers.toml_text import toml_text
@@ -18,6 +18,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.dictionaries(TEXTS, VALUES, max_size=5))
 def test_any_tables_are_read_as_they_were(tables: dict[str, Any]) -> None:
     assert tomllib.loads(toml_text(tables)) == tables
