@@ -25,6 +25,7 @@ from ..engine.subcommand import (
     quantize_flags,
 )
 from .config import SETTINGS, Config, UsageError, read_config, unknown_variables
+from .gateway.config_command import config as config_app
 from .keys import VARIABLE, hide, keys
 from .waiter import has_status_line
 
@@ -336,6 +337,9 @@ def _end(process: subprocess.Popen[bytes], patience: float) -> None:
         process.wait()
         if sys.stderr.isatty():
             print(SHOW_CURSOR, end="", file=sys.stderr)  # which a progress bar hides
+
+
+app.add_typer(config_app)
 
 
 @app.command()
