@@ -143,7 +143,7 @@ def _think(asked: Reasoning, limit: int | None) -> bool | str | None:
     return asked.enabled
 
 
-class Function(Struct):
+class Function(Struct, frozen=True):
     name: str = ""
     arguments: Raw = Raw(b"{}")
 
