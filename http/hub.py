@@ -247,8 +247,12 @@ def _download(model: str, quantization: str, cache: Path) -> Path:
     try:
         with _quick_to_interrupt():
             if not quantization:
-                some = {"allow_patterns": [*ALLOWED], "ignore_patterns": [*IGNORED]}
-                snapshot = Path(snapshot_download(model, cache_dir=cache, **some))
+                some, others = [*ALLOWED], [*IGNORED]
+                snapshot = Path(
+                    snapshot_download(
+                        model, cache_dir=cache, allow_patterns=some, ignore_patterns=others
+                    )
+                )
                 if not any(snapshot.rglob("*.safetensors")):
                     gguf_models.require_choice([*map(Path, list_repo_files(model))], model)
                 return snapshot
