@@ -8,6 +8,7 @@ import math
 import ssl
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -56,21 +57,29 @@ class HttpClient:
         """Send a request and return its answer, whose head is there. Raises Refusal."""
         head = self._head(method, target, headers, body)
         await self._enter()
+        exchange: Exchange | None = None
         try:
-            while self._idle:
-                connection = self._idle.pop()
-                if connection.ended:
-                    continue
-                try:
-                    return await self._exchange(connection, head, body)
-                except Refusal:
-                    if connection.heard or not connection.ended:
-                        raise
-                    break
-            return await self._exchange(await self._connect(), head, body)
-        except BaseException:
-            self._places.release()
-            raise
+            exchange = await self._kept(head, body)
+            if exchange is None:
+                exchange = await self._exchange(await self._connect(), head, body)
+            return exchange
+        finally:
+            if exchange is None:
+                self._places.release()
+
+    async def _kept(self, head: h11.Request, body: bytes) -> "Exchange | None":
+        """Return the answer on a connection that was kept, None where there is none, or no more."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.ended:
+                continue
+            try:
+                return await self._exchange(connection, head, body)
+            except Refusal:
+                if connection.heard or not connection.ended:
+                    raise
+                return None
+        return None
 
     async def aclose(self) -> None:
         """Close what is idle; exchanges under way close what is theirs."""
@@ -115,21 +124,23 @@ class HttpClient:
         name, seconds = self._provider.name, self._provider.first_byte_timeout
         due = asyncio.get_running_loop().time() + seconds
         self._busy.add(connection)
+        exchange: Exchange | None = None
         try:
             connection.send(head, body)
+            event: h11.Event | None = None
             for _ in range(INFORMED):
                 event = await connection.event(due)
-                if isinstance(event, h11.Response):
-                    return Exchange(self, connection, event, self._provider)
                 if not isinstance(event, h11.InformationalResponse):
                     break
-            raise connection.broken("it sent no head")
+            if not isinstance(event, h11.Response):
+                raise connection.broken("it sent no head")
+            exchange = Exchange(self, connection, event, self._provider)
+            return exchange
         except TimeoutError:
-            self._drop(connection)
             raise late(name, "did not begin to answer", seconds) from None
-        except BaseException:
-            self._drop(connection)
-            raise
+        finally:
+            if exchange is None:
+                self._drop(connection)
 
     def _drop(self, connection: Connection) -> None:
         self._busy.discard(connection)
@@ -164,11 +175,13 @@ class HttpClient:
             protocol, *where, ssl=direct, server_hostname=host if direct else None
         )
         if proxy is not None and trust is not None:
+            secured = False
             try:
                 await connection.secure(f"{host}:{port}", host, trust, due)
-            except BaseException:
-                connection.close()
-                raise
+                secured = True
+            finally:
+                if not secured:
+                    connection.close()
         return connection
 
     def _forget(self, connection: Connection) -> None:
@@ -198,17 +211,14 @@ class HttpClient:
         task.add_done_callback(self._draining.pop)
 
     async def _drained(self, connection: Connection) -> None:
-        due = asyncio.get_running_loop().time() + DRAIN
+        due, whole = asyncio.get_running_loop().time() + DRAIN, False
         try:
-            while isinstance(await connection.event(due), h11.Data):
-                pass
-        except (TimeoutError, Refusal):
-            self.abandon(connection)
-        except BaseException:
-            self.abandon(connection)
-            raise
-        else:
-            self.release(connection)
+            with suppress(TimeoutError, Refusal):
+                while isinstance(await connection.event(due), h11.Data):
+                    pass
+                whole = True
+        finally:
+            (self.release if whole else self.abandon)(connection)
 
 
 class Exchange:
@@ -223,12 +233,9 @@ class Exchange:
         self._loop = asyncio.get_running_loop()
         self._open = True
         self._pieces: Iterator[bytes] = iter(())  # what a coding held
-        self._inflater: Inflater | None = None
         coding = (self.header(b"content-encoding") or b"identity").strip().lower()
-        if coding in CODINGS:
-            self._inflater = Inflater(coding)
-        elif coding != b"identity":
-            self.close()
+        self._inflater = Inflater(coding) if coding in CODINGS else None
+        if self._inflater is None and coding != b"identity":
             raise no_answer(provider.name, f"it is coded as {coding.decode('latin-1')[:40]}")
 
     def header(self, name: bytes) -> bytes | None:
@@ -250,28 +257,30 @@ class Exchange:
 
     async def _data(self, beat: float) -> bytes | None:
         """Return the same, before a coding is undone."""
-        name, seconds = self._provider.name, self._provider.idle_timeout
-        due = self._loop.time() + seconds
+        seconds, told = self._provider.idle_timeout, False
         try:
-            while self._open:
-                event = await self._connection.event(due, beat)
-                if event is None:
-                    return None
-                if isinstance(event, h11.Data):
-                    if event.data:
-                        return bytes(event.data)
-                elif isinstance(event, h11.EndOfMessage):
-                    self._open = False
-                    self._client.release(self._connection)
-                    self._check_whole()
-                else:
-                    raise self._connection.broken("it ended before its body did")
+            data = await self._next(self._loop.time() + seconds, beat)
+            told = True
+            return data
         except TimeoutError:
-            self.close()
-            raise late(name, "sent nothing", seconds) from None
-        except BaseException:
-            self.close()
-            raise
+            raise late(self._provider.name, "sent nothing", seconds) from None
+        finally:
+            if not told:
+                self.close()
+
+    async def _next(self, due: float, beat: float) -> bytes | None:
+        while self._open:
+            event = await self._connection.event(due, beat)
+            if event is None:
+                return None
+            if isinstance(event, h11.EndOfMessage):
+                self._open = False
+                self._client.release(self._connection)
+                self._check_whole()
+            elif not isinstance(event, h11.Data):
+                raise self._connection.broken("it ended before its body did")
+            elif event.data:
+                return bytes(event.data)
         return b""
 
     def _check_whole(self) -> None:
