@@ -19,8 +19,8 @@ class Gateway:
 
     router: Router
     budgets: Budgets | None = None
-    catalog: Catalog | None = None
     cascade: Cascade = field(default_factory=Cascade)
+    catalog: Catalog | None = None
     decisions: Counter[Method] = field(default_factory=Counter)  # made since the start
 
     async def decide(self, name: str, request: HttpRequest, path: str, body: bytes) -> Decision:
