@@ -158,8 +158,8 @@ class Backends:
     @property
     def relays(self) -> bool:
         """Whether some model may take requests as they are."""
-        routes = self._remotes is not None or self.gateway.router.tables is not NO_TABLES
-        return routes or any(each.relays for each in self.models.values())
+        leads = self.gateway.router.tables.leads_elsewhere
+        return leads or any(each.relays for each in self.models.values())
 
     def find(self, name: str, meant: Meant | None = None) -> Backend:
         """Return what is meant, or what a name means first.
